@@ -1,0 +1,13 @@
+// Package integration_test looks at Keymill from outside. Its own tests read the
+// house: which room imports which, and what crosses a wall. The directories below
+// drive the real binary:
+//
+//	counts/     how often a test repeats what must hold, in two tiers
+//	server/     starts, asks, stops and kills the binary
+//	cli/        the command lines as scripts, one promise each
+//	crash/      kill -9 and full disks
+//	verifiers/  verifiers that this project did not write: Django, Node, Go
+//	bench/      load, against floors measured in the same run
+//
+// Modules of their own keep what only tests need out of the server's go.mod.
+package integration_test

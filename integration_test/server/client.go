@@ -1,0 +1,97 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// A Client is what `client add` made.
+type Client struct {
+	ID     string `json:"client_id"`
+	Secret string `json:"client_secret"`
+}
+
+// A StatusError is an answer of the server other than 200.
+type StatusError struct {
+	Status int
+	Body   string
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Body) }
+
+// Run is Verb for a test that has no use for failure; it returns stdout.
+func (s *Server) Run(t testing.TB, args ...string) string {
+	t.Helper()
+	out, errs, err := s.Verb(context.Background(), args...)
+	if err != nil {
+		t.Fatalf("keymill %s: %v\n%s", strings.Join(args, " "), err, errs)
+	}
+	return out
+}
+
+// RunJSON is Run with --json, decoded into v.
+func (s *Server) RunJSON(t testing.TB, v any, args ...string) {
+	t.Helper()
+	out := s.Run(t, append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		t.Fatalf("keymill %s: %v in %q", strings.Join(args, " "), err, out)
+	}
+}
+
+// AddClient adds a confidential client of one audience.
+func (s *Server) AddClient(t testing.TB, id, audience string) Client {
+	t.Helper()
+	var c Client
+	s.RunJSON(t, &c, "client", "add", id, "--grant", "client_credentials", "--audience", audience)
+	return c
+}
+
+// Token asks for a token of c. An answer other than 200 is a *StatusError.
+func (s *Server) Token(ctx context.Context, c Client, audience string) (string, error) {
+	form := url.Values{"grant_type": {"client_credentials"}, "audience": {audience}}
+	req, err := http.NewRequestWithContext(ctx, "POST", s.Issuer+"/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(url.QueryEscape(c.ID), url.QueryEscape(c.Secret))
+	status, body, err := s.do(req)
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if status != http.StatusOK {
+		return "", &StatusError{status, string(body)}
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessToken == "" {
+		return "", fmt.Errorf("no token in %q: %v", body, err)
+	}
+	return answer.AccessToken, nil
+}
+
+// Get reads one public path.
+func (s *Server) Get(ctx context.Context, path string) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", s.Issuer+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.do(req)
+}
+
+func (s *Server) do(req *http.Request) (int, []byte, error) {
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, body, err
+}
