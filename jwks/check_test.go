@@ -1,0 +1,294 @@
+package jwks
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+var now = time.Unix(1_800_000_000, 0)
+
+func wanted() Expectation {
+	return Expectation{Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA, RS256}}
+}
+
+// payload is a good one, with the claims named in pairs replaced, or taken out by "".
+func payload(pairs ...string) string {
+	claims := [][2]string{
+		{"iss", `"https://id.example"`}, {"aud", `"orders"`}, {"sub", `"alice"`}, {"client_id", `"web"`},
+		{"exp", "1800000060"}, {"iat", "1799999995"}, {"jti", `"j1"`}, {"scope", `"read write"`}, {"sid", `"f1"`},
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		claims = append(claims, [2]string{pairs[i], pairs[i+1]})
+	}
+	last := map[string]string{}
+	for _, c := range claims {
+		last[c[0]] = c[1]
+	}
+	var out []string
+	for name, value := range last {
+		if value != "" {
+			out = append(out, fmt.Sprintf("%q:%s", name, value))
+		}
+	}
+	return "{" + strings.Join(out, ",") + "}"
+}
+
+func refused(t *testing.T, name, token string, want error) {
+	t.Helper()
+	claims, err := Check(token, mustSet(t, edKey("ed"), rsaKey("rsa")), wanted(), now)
+	if !errors.Is(err, want) || claims != nil {
+		t.Errorf("%s: %v, %v; want %v", name, claims, err, want)
+	}
+	if err != nil && token != "" && strings.Contains(err.Error(), token) {
+		t.Errorf("%s: the error holds the token", name)
+	}
+}
+
+func TestCheckReturnsTheClaims(t *testing.T) {
+	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
+	for _, header := range []string{edHeader(""), `{"alg":"RS256","kid":"rsa","typ":"application/AT+JWT"}`} {
+		c, err := Check(sign(header, payload("user_id", "7")), set, wanted(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Issuer != "https://id.example" || c.Subject != "alice" || c.ClientID != "web" || c.ID != "j1" ||
+			c.Scope != "read write" || c.Family != "f1" || len(c.Audience) != 1 || c.Audience[0] != "orders" ||
+			!c.Expires.Equal(now.Add(time.Minute)) || !c.IssuedAt.Equal(now.Add(-5*time.Second)) || !c.From.IsZero() ||
+			c.KID == "" || c.Alg == "" || !strings.Contains(string(c.Raw), `"user_id":7`) {
+			t.Errorf("claims = %+v", c)
+		}
+	}
+}
+
+func TestR52_BothNamesOfEd25519AreTheKeysAlgorithm(t *testing.T) {
+	set := mustSet(t, edKey("ed"))
+	token := sign(`{"alg":"Ed25519","kid":"ed","typ":"at+jwt"}`, payload())
+	if _, err := Check(token, set, wanted(), now); err != nil {
+		t.Error(err)
+	}
+	refused(t, "Ed448", sign(`{"alg":"Ed448","kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+}
+
+func TestR85_AnEmptyExpectationIsAnErrorAndNotASkippedCheck(t *testing.T) {
+	set, token := mustSet(t, edKey("ed")), sign(edHeader(""), payload())
+	for name, spoil := range map[string]func(*Expectation){
+		"issuer":            func(w *Expectation) { w.Issuer = "" },
+		"audience":          func(w *Expectation) { w.Audience = "" },
+		"algorithms":        func(w *Expectation) { w.Algorithms = nil },
+		"unknown algorithm": func(w *Expectation) { w.Algorithms = []string{EdDSA, "none"} },
+		"leeway":            func(w *Expectation) { w.Leeway = time.Minute + 1 },
+		"negative leeway":   func(w *Expectation) { w.Leeway = -1 },
+	} {
+		want := wanted()
+		spoil(&want)
+		if c, err := Check(token, set, want, now); !errors.Is(err, ErrExpectation) || c != nil {
+			t.Errorf("%s: %v, %v", name, c, err)
+		}
+	}
+	if _, err := Check(token, nil, wanted(), now); !errors.Is(err, ErrExpectation) {
+		t.Errorf("no set: %v", err)
+	}
+}
+
+func TestR86_OnlyTheCanonicalCompactForm(t *testing.T) {
+	good := sign(edHeader(""), payload())
+	head, rest, _ := strings.Cut(good, ".")
+	last := good[len(good)-1] // 64 octets leave 4 slack bits in the last character
+	for name, token := range map[string]string{
+		"empty":           "",
+		"dots":            "..",
+		"many dots":       strings.Repeat(".", 10_000),
+		"one part":        head,
+		"two parts":       good[:strings.LastIndexByte(good, '.')],
+		"four parts":      good + ".AA",
+		"JSON":            `{"payload":"","signatures":[]}`,
+		"padding":         good + "==",
+		"space":           " " + good,
+		"line end":        good + "\n",
+		"line inside":     head[:8] + "\r\n" + head[8:] + "." + rest,
+		"base64, not url": strings.Replace(good, ".", "+.", 1),
+		"slack bits":      good[:len(good)-1] + string(last+1),
+		"header array":    sign(`[]`, payload()),
+		"header twice":    sign(edHeader(`,"alg":"EdDSA"`), payload()),
+		"nested twice":    sign(edHeader(`,"x":[{"a":1,"a":2}]`), payload()),
+		"alg a number":    sign(`{"alg":7,"kid":"ed","typ":"at+jwt"}`, payload()),
+		"kid null":        sign(`{"alg":"EdDSA","kid":null,"typ":"at+jwt"}`, payload()),
+		"header deep":     sign(edHeader(`,"x":`+strings.Repeat("[", 17)+strings.Repeat("]", 17)), payload()),
+		"over 16 KiB":     sign(edHeader(""), payload("x", `"`+strings.Repeat("x", 12<<10)+`"`)),
+	} {
+		refused(t, name, token, ErrMalformed)
+	}
+}
+
+func TestR87_TheAlgorithmIsTheKeysAndAllowed(t *testing.T) {
+	for _, alg := range []string{"none", "None", "HS256", "eddsa", "rs256", "RS512", "PS256", ""} {
+		refused(t, alg, sign(fmt.Sprintf(`{"alg":%q,"kid":"ed","typ":"at+jwt"}`, alg), payload()), ErrAlgorithm)
+	}
+	refused(t, "none, unsigned", encode(`{"alg":"none","kid":"ed","typ":"at+jwt"}`)+"."+encode(payload())+".", ErrAlgorithm)
+	refused(t, "alg missing", sign(`{"kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+	refused(t, "the other key's", sign(`{"alg":"RS256","kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+	refused(t, "and back", sign(`{"alg":"EdDSA","kid":"rsa","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+
+	want := wanted()
+	want.Algorithms = []string{RS256}
+	_, err := Check(sign(edHeader(""), payload()), mustSet(t, edKey("ed")), want, now)
+	if !errors.Is(err, ErrAlgorithm) {
+		t.Errorf("an algorithm off the list: %v", err)
+	}
+}
+
+func TestUnknownKeysAndWrongSignaturesAreToldApart(t *testing.T) {
+	refused(t, "kid", sign(`{"alg":"EdDSA","kid":"gone","typ":"at+jwt"}`, payload()), ErrUnknownKey)
+	refused(t, "no kid", sign(`{"alg":"EdDSA","typ":"at+jwt"}`, payload()), ErrUnknownKey)
+	good := sign(edHeader(""), payload())
+	other := sign(edHeader(""), payload("sub", `"mallory"`))
+	refused(t, "another's signature", good[:strings.LastIndexByte(good, '.')]+other[strings.LastIndexByte(other, '.'):], ErrSignature)
+	refused(t, "no signature", good[:strings.LastIndexByte(good, '.')+1], ErrSignature)
+	refused(t, "embedded key", sign(`{"alg":"EdDSA","kid":"x","typ":"at+jwt","jwk":`+rfc8037Key+`}`, payload()), ErrUnknownKey)
+}
+
+func TestR88_OnlyAccessTokens(t *testing.T) {
+	for _, typ := range []string{`"JWT"`, `""`, `"refresh+jwt"`, `"at+jwt "`, `"application/jwt"`, `"id_token"`} {
+		refused(t, typ, sign(`{"alg":"EdDSA","kid":"ed","typ":`+typ+`}`, payload()), ErrType)
+	}
+	refused(t, "no typ", sign(`{"alg":"EdDSA","kid":"ed"}`, payload()), ErrType)
+}
+
+func TestR89_TimeHasBounds(t *testing.T) {
+	for name, value := range map[string]string{
+		"missing": "", "null": "null", "text": `"1800000060"`, "huge": "1e300", "infinite": "1e400",
+		"negative": "-1", "array": "[1800000060]", "true": "true", "year 10000": "253402300800",
+	} {
+		refused(t, "exp "+name, sign(edHeader(""), payload("exp", value)), ErrClaims)
+	}
+	for name, pairs := range map[string][]string{"iat": {"iat", `"1"`}, "nbf": {"nbf", "null"}} {
+		refused(t, name, sign(edHeader(""), payload(pairs...)), ErrClaims)
+	}
+	for _, tt := range []struct {
+		claim  string
+		value  string
+		leeway time.Duration
+		want   error
+	}{
+		{"exp", "1800000001", 0, nil},
+		{"exp", "1800000000.5", 0, nil},
+		{"exp", "1800000000", 0, ErrExpired}, // the instant itself is past
+		{"exp", "1799999990", 10 * time.Second, ErrExpired},
+		{"exp", "1799999991", 10 * time.Second, nil},
+		{"nbf", "1800000000", 0, nil},
+		{"nbf", "1800000001", 0, ErrNotYet},
+		{"nbf", "1800000010", 10 * time.Second, nil},
+		{"iat", "1800000001", 0, ErrNotYet},
+		{"iat", "1800000010", 10 * time.Second, nil},
+		{"iat", "1800000011", 10 * time.Second, ErrNotYet},
+		{"iat", "", 0, nil},
+	} {
+		want := wanted()
+		want.Leeway = tt.leeway
+		_, err := Check(sign(edHeader(""), payload(tt.claim, tt.value)), mustSet(t, edKey("ed")), want, now)
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s %s, leeway %v: %v, want %v", tt.claim, tt.value, tt.leeway, err, tt.want)
+		}
+	}
+}
+
+func TestR90_IssuerAndAudienceMatchExactly(t *testing.T) {
+	for _, iss := range []string{`"https://id.example/"`, `"https://id.exampl"`, `"HTTPS://id.example"`, `""`, ""} {
+		refused(t, "iss "+iss, sign(edHeader(""), payload("iss", iss)), ErrIssuer)
+	}
+	for _, aud := range []string{`"order"`, `"orders2"`, `"Orders"`, `["billing"]`, `[]`, `""`, ""} {
+		refused(t, "aud "+aud, sign(edHeader(""), payload("aud", aud)), ErrAudience)
+	}
+	for _, aud := range []string{`7`, `null`, `{"orders":1}`, `["orders",7]`, `["orders",null]`} {
+		refused(t, "aud "+aud, sign(edHeader(""), payload("aud", aud)), ErrClaims)
+	}
+	token := sign(edHeader(""), payload("aud", `["billing","orders"]`))
+	if _, err := Check(token, mustSet(t, edKey("ed")), wanted(), now); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestR91_HeadersThatChangeTheMeaningAreRefused(t *testing.T) {
+	for _, more := range []string{
+		`"crit":[]`, `"crit":null`, `"crit":["b64"],"b64":false`, `"b64":true`, `"zip":"DEF"`,
+		`"enc":"A256GCM"`, `"cty":"JWT"`, `"cty":"application/jwt"`,
+	} {
+		refused(t, more, sign(edHeader(","+more), payload()), ErrHeader)
+	}
+}
+
+func TestR92_EncryptedTokensAreRefusedUnread(t *testing.T) {
+	refused(t, "JWE", sign(edHeader(""), payload())+".AA.AA", ErrMalformed)
+}
+
+func TestR94_SubjectAndClientAreNamed(t *testing.T) {
+	for _, claim := range []string{"sub", "client_id"} {
+		for _, value := range []string{"", `""`, "7", "null"} {
+			refused(t, claim+" "+value, sign(edHeader(""), payload(claim, value)), ErrClaims)
+		}
+	}
+	c := &Claims{Scope: "read orders:write"}
+	for scope, want := range map[string]bool{"read": true, "orders:write": true, "write": false, "rea": false, "": false, "read orders:write": false} {
+		if c.HasScope(scope) != want {
+			t.Errorf("HasScope(%q) = %v", scope, !want)
+		}
+	}
+}
+
+func TestPayloadsThatTwoReadersSeeDifferentlyAreRefused(t *testing.T) {
+	good := payload()
+	for name, p := range map[string]string{
+		"claim twice":  `{"sub":"mallory",` + good[1:],
+		"nested twice": payload("cnf", `{"jkt":"a","jkt":"b"}`),
+		"escaped name": `{"\u0073ub":"mallory",` + good[1:],
+		"not UTF-8":    payload("x", "\"\xff\""),
+		"trailing":     good + "{}",
+		"array":        `[` + good + `]`,
+		"empty":        ``,
+		"deep":         payload("x", strings.Repeat("[", 9000)+strings.Repeat("]", 9000)),
+	} {
+		want := ErrClaims
+		if len(p) > 12<<10 {
+			want = ErrMalformed
+		}
+		refused(t, name, sign(edHeader(""), p), want)
+	}
+	refused(t, "ISS for iss", sign(edHeader(""), payload("iss", "", "ISS", `"https://id.example"`)), ErrIssuer)
+}
+
+// FuzzCheck: nothing that a stranger sends is accepted, and nothing makes it panic.
+func FuzzCheck(f *testing.F) {
+	f.Add(sign(edHeader(""), payload()))
+	f.Add(sign(`{"alg":"RS256","kid":"rsa","typ":"at+jwt"}`, payload("aud", `["orders"]`)))
+	f.Add("..")
+	set := mustSet(f, edKey("ed"), rsaKey("rsa"))
+	stranger := mustSet(f, Key{"ed", RS256, &testKeys().rsa.PublicKey})
+	f.Fuzz(func(t *testing.T, token string) {
+		c, err := Check(token, set, wanted(), now)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("%v, %v", c, err)
+		}
+		if err == nil && (c.Subject == "" || c.ClientID == "" || c.Issuer != wanted().Issuer) {
+			t.Fatalf("accepted %+v", c)
+		}
+		if _, err := Check(token, stranger, wanted(), now); err == nil {
+			t.Fatal("accepted by a set that lacks the key")
+		}
+	})
+}
+
+// FuzzHeaderAndPayload signs whatever comes, so that the claims are reached too.
+func FuzzHeaderAndPayload(f *testing.F) {
+	f.Add(edHeader(""), payload())
+	f.Add(edHeader(`,"crit":[]`), payload("exp", "1e400"))
+	set := mustSet(f, edKey("ed"))
+	f.Fuzz(func(t *testing.T, header, payload string) {
+		c, err := Check(sign(header, payload), set, wanted(), now)
+		if err == nil && (!c.Expires.After(now) || c.Subject == "" || c.KID != "ed") {
+			t.Fatalf("accepted %+v", c)
+		}
+	})
+}

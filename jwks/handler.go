@@ -1,0 +1,123 @@
+package jwks
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// A Handler serves the Set last published: GET and HEAD, with a strong ETag and
+// Cache-Control: public, max-age. It answers 503 before the first Publish.
+//
+// It never compresses, redirects or varies: some clients (PyJWT) ask with a bare
+// urllib, and one answer for all is what shared caches keep best.
+type Handler struct {
+	maxAge  string
+	current atomic.Pointer[answer]
+}
+
+// An answer is a Set made ready to send. Its fields go into the header map as they
+// are: one assignment each, nothing allocated, nothing formatted per request.
+type answer struct {
+	etag   string
+	body   []byte
+	always []field // for 200 and 304 alike (RFC 9110, section 15.4.5)
+	entity []field // for 200 only
+}
+
+// A field is shared by all requests, so nothing may ever be written through value.
+type field struct {
+	name  string // in the canonical spelling of net/http
+	value []string
+}
+
+// NewHandler returns a Handler whose answers may be cached for maxAge, which counts
+// in whole seconds.
+func NewHandler(maxAge time.Duration) *Handler {
+	seconds := max(0, int64(maxAge/time.Second))
+	return &Handler{maxAge: "public, max-age=" + strconv.FormatInt(seconds, 10)}
+}
+
+// Publish makes s the set that is served from now on. It may be called at any time.
+func (h *Handler) Publish(s *Set) {
+	h.current.Store(&answer{
+		etag: s.etag,
+		body: s.json,
+		always: []field{
+			{"Access-Control-Allow-Origin", []string{"*"}}, // public keys, for browsers too
+			{"Cache-Control", []string{h.maxAge}},
+			{"Etag", []string{s.etag}},
+			{"X-Content-Type-Options", []string{"nosniff"}},
+		},
+		entity: []field{
+			// RFC 7517, section 8.5.1, registers application/jwk-set+json. PyJWT, jose
+			// and go-oidc read either without looking; proxies, caches and hand-written
+			// clients that do look know the plain type, so that is what everyone gets.
+			{"Content-Type", []string{"application/json"}},
+			{"Content-Length", []string{strconv.Itoa(len(s.json))}},
+		},
+	})
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	a := h.current.Load()
+	if a == nil {
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Cache-Control", "no-store")
+		http.Error(w, "no keys yet", http.StatusServiceUnavailable)
+		return
+	}
+	header := w.Header()
+	for _, f := range a.always {
+		header[f.name] = f.value
+	}
+	if tags := r.Header["If-None-Match"]; tags != nil && anyMatches(tags, a.etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	for _, f := range a.entity {
+		header[f.name] = f.value
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	w.Write(a.body) // an error means the client has gone; there is nobody to tell
+}
+
+// anyMatches compares the lines of If-None-Match with etag, weakly (RFC 9110,
+// section 13.1.2).
+func anyMatches(lines []string, etag string) bool {
+	for _, line := range lines {
+		if strings.TrimSpace(line) == "*" || listHas(line, etag) {
+			return true
+		}
+	}
+	return false
+}
+
+// listHas walks a list of entity tags. A tag may hold commas, so it is read quote by
+// quote; whatever is no list ends the walk, and the client gets the whole set.
+func listHas(list, etag string) bool {
+	for {
+		list = strings.TrimLeft(list, " \t,")
+		list = strings.TrimPrefix(list, "W/")
+		if !strings.HasPrefix(list, `"`) {
+			return false
+		}
+		end := strings.IndexByte(list[1:], '"')
+		if end < 0 {
+			return false
+		}
+		if list[:end+2] == etag {
+			return true
+		}
+		list = list[end+2:]
+	}
+}

@@ -1,0 +1,117 @@
+package jwks
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"slices"
+)
+
+// A Set is an immutable JSON Web Key Set (RFC 7517, section 5), sorted by kid.
+type Set struct {
+	keys    []Key
+	json    []byte
+	etag    string
+	skipped []string
+}
+
+// A jwk is a key as it is written. The order of its fields is the order on the wire.
+type jwk struct {
+	KeyType  string `json:"kty"`
+	KID      string `json:"kid"`
+	Use      string `json:"use"`
+	Alg      string `json:"alg"`
+	Curve    string `json:"crv,omitempty"`
+	X        string `json:"x,omitempty"`
+	Modulus  string `json:"n,omitempty"`
+	Exponent string `json:"e,omitempty"`
+}
+
+// NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an
+// algorithm that does not fit its key, RSA outside 2048 to 8192 bits, and anything
+// that is not a public key.
+func NewSet(keys ...Key) (*Set, error) {
+	sorted := make([]Key, 0, len(keys))
+	for _, k := range keys {
+		if err := k.check(); err != nil {
+			return nil, fmt.Errorf("key %q: %w", clip(k.KID), err)
+		}
+		sorted = append(sorted, k.clone())
+	}
+	slices.SortFunc(sorted, func(a, b Key) int { return cmp.Compare(a.KID, b.KID) })
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i].KID == sorted[i-1].KID {
+			return nil, fmt.Errorf("key %q: there are two of that kid", clip(sorted[i].KID))
+		}
+	}
+	return seal(sorted)
+}
+
+// seal writes the set down once, so that serving it costs nothing.
+func seal(sorted []Key) (*Set, error) {
+	document := struct {
+		Keys []jwk `json:"keys"`
+	}{make([]jwk, 0, len(sorted))}
+	for _, k := range sorted {
+		document.Keys = append(document.Keys, k.jwk())
+	}
+	written, err := json.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("write key set: %w", err)
+	}
+	sum := sha256.Sum256(written)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	return &Set{keys: sorted, json: written, etag: etag}, nil
+}
+
+// jwk writes a key that check has passed.
+func (k Key) jwk() jwk {
+	out := jwk{KID: k.KID, Use: "sig", Alg: k.Alg}
+	switch public := k.Public.(type) {
+	case *rsa.PublicKey:
+		out.KeyType = "RSA"
+		out.Modulus, out.Exponent = rsaMembers(public)
+	case ed25519.PublicKey:
+		out.KeyType, out.Curve = "OKP", "Ed25519"
+		out.X = base64.RawURLEncoding.EncodeToString(public)
+	}
+	return out
+}
+
+// rsaMembers returns n and e in the fewest octets, as RFC 7518, section 6.3.1, asks.
+func rsaMembers(public *rsa.PublicKey) (n, e string) {
+	exponent := big.NewInt(int64(public.E)).Bytes()
+	return base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
+		base64.RawURLEncoding.EncodeToString(exponent)
+}
+
+// Keys returns the keys, sorted by kid. What they point to must not be changed.
+func (s *Set) Keys() []Key { return slices.Clone(s.keys) }
+
+// Key returns the key named kid.
+func (s *Set) Key(kid string) (Key, bool) {
+	i, found := slices.BinarySearchFunc(s.keys, kid, func(k Key, kid string) int {
+		return cmp.Compare(k.KID, kid)
+	})
+	if !found {
+		return Key{}, false
+	}
+	return s.keys[i], true
+}
+
+// JSON returns the document that publishes the set.
+func (s *Set) JSON() []byte { return bytes.Clone(s.json) }
+
+// ETag returns the strong entity tag of that document (RFC 9110, section 8.8.3): its
+// SHA-256, cut to 128 bits, quoted.
+func (s *Set) ETag() string { return s.etag }
+
+// Skipped says, a line each, which members Parse left out and why. It is for
+// people; a set that NewSet made has none.
+func (s *Set) Skipped() []string { return slices.Clone(s.skipped) }
