@@ -1,0 +1,244 @@
+package storagetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"keymill/storage"
+)
+
+func readsWhatWasWritten(t *testing.T, s storage.Store) {
+	put(t, s, "key", "value", "empty", "")
+	view(t, s, func(r storage.Reader) error {
+		if v, err := r.Get("key"); string(v) != "value" {
+			t.Errorf("got %q, %v", v, err)
+		}
+		if v, err := r.Get("empty"); v == nil || len(v) != 0 || err != nil {
+			t.Errorf("an empty value is a value: got %v, %v", v, err)
+		}
+		_, err := r.Get("absent")
+		wantErr(t, "an absent record", err, storage.ErrNotFound)
+		return nil
+	})
+	update(t, s, func(tx storage.Tx) error {
+		if err := errors.Join(tx.Delete("key"), tx.Delete("absent"), tx.Put("empty", []byte("full"))); err != nil {
+			return err
+		}
+		_, err := tx.Get("key")
+		wantErr(t, "a deleted record", err, storage.ErrNotFound)
+		v, err := tx.Get("empty")
+		if string(v) != "full" {
+			t.Errorf("own write: got %q, %v", v, err)
+		}
+		return nil
+	})
+	want(t, s, "empty=full")
+}
+
+func getAllKeepsItsOrder(t *testing.T, s storage.Store) {
+	put(t, s, "a", "1", "b", "2", "e", "")
+	check := func(r storage.Reader) error {
+		got, err := r.GetAll("b", "absent", "a", "b", "e")
+		if err != nil {
+			return err
+		}
+		if len(got) != 5 || string(got[0]) != "2" || got[1] != nil || string(got[2]) != "1" || string(got[3]) != "2" || got[4] == nil {
+			t.Errorf("got %q", got)
+		}
+		return nil
+	}
+	view(t, s, check)
+	update(t, s, func(tx storage.Tx) error { return check(tx) })
+}
+
+func anErrorWritesNothing(t *testing.T, s storage.Store) {
+	put(t, s, "a", "1", "b", "2")
+	refused := errors.New("refused")
+	err := s.Update(t.Context(), func(tx storage.Tx) error {
+		if err := errors.Join(tx.Put("a", []byte("9")), tx.Delete("b"), tx.Put("c", nil)); err != nil {
+			return err
+		}
+		return refused
+	})
+	if err != refused {
+		t.Errorf("got %v, want the error as it is", err)
+	}
+	want(t, s, "a=1 b=2")
+}
+
+func aPanicReachesItsCaller(t *testing.T, s storage.Store) {
+	func() {
+		defer func() {
+			p := recover()
+			if err, ok := p.(error); !ok || !bytes.Contains([]byte(err.Error()), []byte("out of cheese")) {
+				t.Errorf("recovered %v", p)
+			}
+		}()
+		s.Update(t.Context(), func(tx storage.Tx) error {
+			if err := tx.Put("a", nil); err != nil {
+				return err
+			}
+			panic(errors.New("out of cheese"))
+		})
+		t.Error("the panic was swallowed")
+	}()
+	want(t, s, "")
+	put(t, s, "b", "2")
+	want(t, s, "b=2")
+}
+
+func aViewDoesNotChange(t *testing.T, s storage.Store) {
+	put(t, s, "a", "1", "b", "1")
+	view(t, s, func(r storage.Reader) error {
+		// Another goroutine, and before the View ends: a store that locks its readers
+		// out, or lets them see this, is caught.
+		done := make(chan error)
+		go func() {
+			done <- s.Update(t.Context(), func(tx storage.Tx) error {
+				return errors.Join(tx.Put("a", []byte("2")), tx.Delete("b"), tx.Put("c", nil))
+			})
+		}()
+		if err := <-done; err != nil {
+			return err
+		}
+		got, err := list(r, "a", "z")
+		if got != "a=1 b=1" {
+			t.Errorf("view changed to %q", got)
+		}
+		return err
+	})
+	want(t, s, "a=2 c=")
+}
+
+func scansInKeyOrder(t *testing.T, s storage.Store) {
+	put(t, s, "b/2", "", "a", "", "b/10", "", "b", "", "b/1", "", "b0", "", "b/~", "", "B", "")
+	for _, tt := range []struct{ start, end, want string }{
+		{"b/", "b0", "b/1= b/10= b/2= b/~="}, // '0' follows '/'
+		{"b/1", "b/2", "b/1= b/10="},         // half-open
+		{"", "b", "B= a="},
+		{"b/2", "b/2", ""},
+		{"b", "a", ""},
+		{"a", "", ""},
+		{"c", "\x7f", ""},
+	} {
+		check := func(r storage.Reader) error {
+			got, err := list(r, tt.start, tt.end)
+			if got != tt.want {
+				t.Errorf("[%q, %q) is %q, want %q", tt.start, tt.end, got, tt.want)
+			}
+			return err
+		}
+		view(t, s, check)
+		update(t, s, func(tx storage.Tx) error { return check(tx) })
+	}
+}
+
+func scansSeeOwnWrites(t *testing.T, s storage.Store) {
+	put(t, s, "b", "old", "d", "old", "f", "old", "h", "old")
+	update(t, s, func(tx storage.Tx) error {
+		err := errors.Join(
+			tx.Put("a", []byte("new")), tx.Put("d", []byte("new")), tx.Put("e", []byte("new")),
+			tx.Delete("b"), tx.Delete("h"), tx.Delete("nowhere"),
+			tx.Put("i", nil), tx.Delete("i"), tx.Delete("f"), tx.Put("f", []byte("again")), tx.Put("z", nil))
+		if err != nil {
+			return err
+		}
+		got, err := list(tx, "a", "z")
+		if got != "a=new d=new e=new f=again" {
+			t.Errorf("scan in the transaction is %q", got)
+		}
+		return err
+	})
+	want(t, s, "a=new d=new e=new f=again z=")
+}
+
+func scansMayWrite(t *testing.T, s storage.Store) {
+	put(t, s, "a/1", "x", "a/2", "x", "a/3", "x")
+	update(t, s, func(tx storage.Tx) error {
+		seen := 0
+		for e, err := range tx.Scan("a/", "a0") {
+			if err != nil {
+				return err
+			}
+			seen++
+			if err := errors.Join(tx.Delete(e.Key), tx.Put("a/9"+e.Key[2:], e.Value)); err != nil {
+				return err
+			}
+		}
+		if seen != 3 {
+			t.Errorf("a loop that writes saw %d records, want the 3 it began with", seen)
+		}
+		return nil
+	})
+	want(t, s, "a/91=x a/92=x a/93=x")
+}
+
+func everythingIsACopy(t *testing.T, s storage.Store) {
+	mine := []byte("value")
+	scribble := func(b []byte) {
+		for i := range b {
+			b[i] = '!'
+		}
+	}
+	check := func(r storage.Reader) error {
+		for range 2 {
+			v, err := r.Get("a")
+			if err != nil || string(v) != "value" {
+				t.Errorf("got %q, %v", v, err)
+			}
+			scribble(v)
+			for e, err := range r.Scan("a", "b") {
+				if err != nil || string(e.Value) != "value" {
+					t.Errorf("scanned %q, %v", e.Value, err)
+				}
+				scribble(e.Value)
+			}
+		}
+		return nil
+	}
+	update(t, s, func(tx storage.Tx) error {
+		copy(mine, "value")
+		if err := tx.Put("a", mine); err != nil {
+			return err
+		}
+		scribble(mine)
+		return check(tx)
+	})
+	view(t, s, check)
+	update(t, s, func(tx storage.Tx) error { return check(tx) })
+	want(t, s, "a=value")
+}
+
+func aTransactionEnds(t *testing.T, s storage.Store) {
+	var r storage.Reader
+	var tx storage.Tx
+	view(t, s, func(now storage.Reader) error { r = now; return nil })
+	update(t, s, func(now storage.Tx) error { tx = now; return nil })
+	for i, late := range []storage.Reader{r, tx} {
+		if _, err := late.Get("a"); err == nil || errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%d: a read after the end gave %v", i, err)
+		}
+		if _, err := list(late, "a", "z"); err == nil {
+			t.Errorf("%d: a scan after the end gave no error", i)
+		}
+	}
+	if tx.Put("a", nil) == nil || tx.Delete("a") == nil {
+		t.Error("a write after the end gave no error")
+	}
+	want(t, s, "")
+}
+
+func aClosedStoreRefuses(t *testing.T, s storage.Store) {
+	put(t, s, "a", "1")
+	if err := s.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+	never := fmt.Errorf("ran in a closed store")
+	wantErr(t, "view", s.View(t.Context(), func(storage.Reader) error { return never }), storage.ErrClosed)
+	wantErr(t, "update", s.Update(t.Context(), func(storage.Tx) error { return never }), storage.ErrClosed)
+	if err := s.Close(); err != nil {
+		t.Errorf("closing twice: %v", err)
+	}
+}
