@@ -221,7 +221,11 @@ func TestR91_HeadersThatChangeTheMeaningAreRefused(t *testing.T) {
 }
 
 func TestR92_EncryptedTokensAreRefusedUnread(t *testing.T) {
-	refused(t, "JWE", sign(edHeader(""), payload())+".AA.AA", ErrMalformed)
+	token := sign(edHeader(""), payload()) + ".AA.AA"
+	refused(t, "JWE", token, ErrMalformed)
+	if _, err := Check(token, mustSet(t, edKey("ed")), wanted(), now); !strings.Contains(err.Error(), "encrypted") {
+		t.Errorf("the operator reads %q", err)
+	}
 }
 
 func TestR94_SubjectAndClientAreNamed(t *testing.T) {

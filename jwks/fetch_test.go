@@ -70,6 +70,13 @@ func TestFetchBelievesOnlyTheIssuersOwnDocument(t *testing.T) {
 	}
 }
 
+func TestFetchNeverStepsDownFromTLS(t *testing.T) {
+	const document = `{"issuer":"https://id.example","jwks_uri":"http://127.0.0.1/keys"}`
+	if location, err := readDiscovery([]byte(document), "https://id.example", "https"); err == nil {
+		t.Errorf("went on to %s", location)
+	}
+}
+
 func TestFetchAsksOnlyWhereAnswersCanBeTrusted(t *testing.T) {
 	for _, issuer := range []string{
 		"", "id.example", "http://id.example", "http://192.0.2.1", "ftp://127.0.0.1", "https://", "http://localhost.example",

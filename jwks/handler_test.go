@@ -92,6 +92,11 @@ func TestR59_IfNoneMatchSparesTheBody(t *testing.T) {
 			if response.StatusCode != tt.want {
 				t.Errorf("%s with %q: %s, want %d", method, tt.lines, response.Status, tt.want)
 			}
+			w := httptest.NewRecorder() // shows what net/http would have dropped
+			h.ServeHTTP(w, &http.Request{Method: method, Header: http.Header{"If-None-Match": tt.lines}})
+			if wantBody := tt.want == 200 && method == "GET"; (w.Body.Len() > 0) != wantBody {
+				t.Errorf("%s with %q wrote %d bytes", method, tt.lines, w.Body.Len())
+			}
 			if response.Header.Get("ETag") != etag || response.Header.Get("Cache-Control") == "" {
 				t.Errorf("%s with %q: header %v", method, tt.lines, response.Header)
 			}

@@ -152,7 +152,7 @@ func TestParseSkipsTheKeyAndKeepsTheRest(t *testing.T) {
 		"long n":            `{"kty":"RSA","kid":"k","e":"AQAB","n":"` + strings.Repeat(n, 5) + `"}`,
 		"e of one":          `{"kty":"RSA","kid":"k","e":"AQ","n":"` + n + `"}`,
 		"e past 31 bits":    `{"kty":"RSA","kid":"k","e":"_____w","n":"` + n + `"}`,
-		"long e":            `{"kty":"RSA","kid":"k","e":"AQAAAAAB","n":"` + n + `"}`,
+		"long e":            `{"kty":"RSA","kid":"k","e":"AQAAAAAAAAAAAQAB","n":"` + n + `"}`,
 		"no e":              `{"kty":"RSA","kid":"k","n":"` + n + `"}`,
 		"a number":          `7`,
 		"null":              `null`,
