@@ -1,0 +1,130 @@
+package keystore
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func testVault(fill byte, database string) *Vault {
+	v := &Vault{database: database}
+	for i := range v.key {
+		v.key[i] = fill
+	}
+	return v
+}
+
+func TestASealedRecordOpensInItsPlaceOnly(t *testing.T) {
+	v := testVault(1, "db-a")
+	sealed, err := v.Seal("private/x", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := v.Open("private/x", sealed); err != nil || string(plain) != "secret" {
+		t.Fatalf("opened %q, %v", plain, err)
+	}
+	for name, open := range map[string]func() ([]byte, error){
+		"under another storage key":      func() ([]byte, error) { return v.Open("private/y", sealed) },
+		"in another database":            func() ([]byte, error) { return testVault(1, "db-b").Open("private/x", sealed) },
+		"under another data key":         func() ([]byte, error) { return testVault(2, "db-a").Open("private/x", sealed) },
+		"with its place cut differently": func() ([]byte, error) { return testVault(1, "db-ap").Open("rivate/x", sealed) },
+		"empty":                          func() ([]byte, error) { return v.Open("private/x", nil) },
+	} {
+		if plain, err := open(); err == nil {
+			t.Errorf("%s it opened: %q", name, plain)
+		}
+	}
+}
+
+func TestEveryByteOfASealedRecordCounts(t *testing.T) {
+	v := testVault(1, "db")
+	sealed, _ := v.Seal("k", []byte("secret"))
+	for i := range sealed {
+		for _, flip := range []byte{1, 0x80} {
+			changed := bytes.Clone(sealed)
+			changed[i] ^= flip
+			if _, err := v.Open("k", changed); err == nil {
+				t.Errorf("byte %d can be changed", i)
+			}
+		}
+		if _, err := v.Open("k", sealed[:i]); err == nil {
+			t.Errorf("it opens when cut to %d bytes", i)
+		}
+	}
+}
+
+func TestNoTwoRecordsShareASalt(t *testing.T) {
+	v := testVault(1, "db")
+	seen := make(map[string]bool)
+	for range 10_000 {
+		sealed, _ := v.Seal("k", nil)
+		salt := string(sealed[1 : 1+saltBytes])
+		if seen[salt] {
+			t.Fatal("a salt came twice")
+		}
+		seen[salt] = true
+	}
+}
+
+// TestTheSealedFormatStays opens a record that an earlier build wrote. Rewriting the file
+// would lock every existing store.
+func TestTheSealedFormatStays(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "sealed-v1.hex"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := testVault(7, "golden").Open("private/golden", sealed)
+	if err != nil || string(plain) != "sealed by version 1" {
+		t.Errorf("opened %q, %v", plain, err)
+	}
+}
+
+func FuzzOpenNeverOpensWhatWasNotSealed(f *testing.F) {
+	v := testVault(1, "db")
+	sealed, _ := v.Seal("k", []byte("secret"))
+	f.Add(sealed)
+	f.Add([]byte{1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if plain, err := v.Open("k", b); err == nil && !bytes.Equal(b, sealed) {
+			t.Errorf("a made-up record opened: %q", plain)
+		}
+	})
+}
+
+func TestSecretsCannotBePrinted(t *testing.T) {
+	master, line := NewMasterKey()
+	v := testVault('s', "db")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		out := fmt.Sprintf(verb+verb+verb, master, v, Config{Master: master})
+		for _, secret := range []string{strings.TrimSpace(string(line)), fmt.Sprint(master.secret[0], " ", master.secret[1]), "115 115", "0x73, 0x73"} {
+			if strings.Contains(out, secret) {
+				t.Errorf("%s prints a secret: %s", verb, out)
+			}
+		}
+	}
+}
+
+func TestAMasterKeyIsReadInEveryUsualForm(t *testing.T) {
+	want, line := NewMasterKey()
+	raw := want.secret[:]
+	for _, text := range [][]byte{line, raw, []byte(hex.EncodeToString(raw)), bytes.TrimRight(line, "=\n")} {
+		if got, err := ParseMasterKey(text); err != nil || got != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{"", "short", strings.Repeat("0", 64), strings.Repeat("a", 33), string(line) + "x"} {
+		if _, err := ParseMasterKey([]byte(text)); err == nil {
+			t.Errorf("%q was taken for a master key", text)
+		} else if text != "" && strings.Contains(err.Error(), text) {
+			t.Errorf("the error quotes the key: %v", err)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// maxWaiting bounds the queue of one ring. With RSA at about 1 ms a signature, the last
+// one waits for half a second; more waiting helps nobody.
+const maxWaiting = 1000
+
+// A queue lets as many signers run as there are cores, in order of arrival. Without it,
+// the scheduler serves sixteen RSA signatures on two cores in an order of its own, and
+// the unlucky wait twenty times as long as the others.
+type queue struct {
+	slots   chan struct{} // a channel hands a free slot to the one that waited longest
+	waiting atomic.Int64
+}
+
+func newQueue() *queue {
+	return &queue{slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+}
+
+func (q *queue) enter(ctx context.Context) error {
+	select {
+	case q.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	defer q.waiting.Add(-1)
+	if q.waiting.Add(1) > maxWaiting {
+		return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
+	}
+	select {
+	case q.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *queue) leave() { <-q.slots }
+
+// Sign returns payload as a compact JWS (RFC 7515, section 7.1) signed by the active key
+// of alg; the protected header is alg, kid and typ. exp is the payload's own: an exp that
+// the key need not outlive is refused. An *UnavailableError says when to try again.
+func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp time.Time) (string, error) {
+	q := r.queues[alg]
+	if q == nil {
+		return "", &UnavailableError{Reason: fmt.Sprintf("%s is not among keys.algorithms", alg), RetryAfter: time.Minute}
+	}
+	if err := q.enter(ctx); err != nil {
+		return "", err
+	}
+	defer q.leave()
+	s, kid, err := r.activeSigner(alg, exp)
+	if err != nil {
+		return "", err
+	}
+	header := s.header
+	if typ != typeAccessToken {
+		if header, err = encodeHeader(alg, kid, typ); err != nil {
+			return "", err
+		}
+	}
+	return s.token(header, payload)
+}
+
+// activeSigner chooses the key that signs now. An operator who moves a Stop to the
+// present holds the gate until the move is durable and known here: no signature falls
+// between, so that Drop counts from the last one.
+func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error) {
+	r.gate.RLock()
+	defer r.gate.RUnlock()
+	v, now := r.view.Load(), r.Now()
+	ring := v.rings[alg]
+	for i := range ring.Keys {
+		k := &ring.Keys[i]
+		if k.Stage(now) != Active {
+			continue
+		}
+		if exp.After(now.Add(k.Cap)) {
+			return nil, "", &UnavailableError{
+				Reason:     fmt.Sprintf("the %s key need not outlive a token until %s", alg, exp.UTC().Format(time.RFC3339)),
+				RetryAfter: time.Second,
+			}
+		}
+		s := v.signers[k.KID]
+		if s == nil {
+			return nil, "", fmt.Errorf("the private half of %s is not loaded", k.KID)
+		}
+		return s, k.KID, nil
+	}
+	return nil, "", &UnavailableError{Reason: "no " + alg + " key signs yet", RetryAfter: ring.wait(now)}
+}
+
+// wait is for how long a ring without an active key will have none.
+func (r ring) wait(now time.Time) time.Duration {
+	if i := r.at(now, Spare); i >= 0 {
+		return r.Keys[i].Sign.Sub(now)
+	}
+	return time.Second
+}

@@ -1,0 +1,59 @@
+package keystore
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"keymill/storage"
+)
+
+// Now is the time of decisions: the highest time seen. It never goes back.
+func (r *Rings) Now() time.Time {
+	c := r.clock.Load()
+	return c.nowAt(r.up())
+}
+
+// Stamp is the time for claims that others compare with their own clocks (iat, exp): the
+// wall clock, unless that jumped and cannot be trusted.
+func (r *Rings) Stamp() time.Time {
+	c := r.clock.Load()
+	return c.stampAt(r.up())
+}
+
+// up is the uptime of the process, on a clock that stands still while the machine sleeps.
+func (r *Rings) up() time.Duration { return time.Since(r.began) }
+
+// slept is for how long this machine has been suspended since it booted.
+func slept() time.Duration {
+	var boot, monotonic unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic) != nil ||
+		unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
+		return 0
+	}
+	return time.Duration(boot.Nano() - monotonic.Nano())
+}
+
+// reading looks at the machine's clocks. A laptop that wakes up has a wall clock that is
+// right and a monotonic one that stood still; under a second is no sleep, since the two
+// are not read at the same instant.
+func (r *Rings) reading() reading {
+	out := reading{wall: r.wall().Round(0).UTC(), up: r.up()}
+	if total := slept(); total-r.slept >= time.Second {
+		out.slept, r.slept = total-r.slept, total
+	}
+	return out
+}
+
+// beat writes the clock record, so that the next start knows until when we were here.
+func (r *Rings) beat(ctx context.Context, c clock) error {
+	up := r.up()
+	rec := r.record
+	rec.Highest, rec.Erasing = c.nowAt(up), c.erasingAt(up)
+	if err := r.store.Update(ctx, func(tx storage.Tx) error { return putJSON(tx, clockKey, rec) }); err != nil {
+		return err
+	}
+	r.record, r.lastBeat = rec, up
+	return nil
+}
