@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -107,7 +108,9 @@ func open(path string) (_ *bbolt.DB, txid int, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			f.Close() // and with it bbolt's lock
+			// bbolt's lock would stay: the mapping that it leaves behind holds the file.
+			syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+			f.Close()
 			err = fmt.Errorf("file is damaged: %v", p)
 		}
 	}()

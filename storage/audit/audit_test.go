@@ -1,0 +1,379 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/storage"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func openStore(t *testing.T) storage.Store {
+	t.Helper()
+	s, err := storage.OpenBolt(filepath.Join(t.TempDir(), "keymill.db"), storage.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// decide appends n events, numbered on from first and one nanosecond apart, in
+// transactions of at most 60.
+func decide(t *testing.T, s storage.Store, first, n int) {
+	t.Helper()
+	for begin := first; begin < first+n; begin += 60 {
+		err := s.Update(t.Context(), func(tx storage.Tx) error {
+			for i := begin; i < min(begin+60, first+n); i++ {
+				if err := Append(tx, noon.Add(time.Duration(i)), Event{Action: "test", By: "system", Target: fmt.Sprint(i)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func chain(t *testing.T, s storage.Store, want int) {
+	t.Helper()
+	if n, err := Chain(t.Context(), s); err != nil || n != want {
+		t.Fatalf("chained %d, %v, want %d", n, err, want)
+	}
+}
+
+func verify(t *testing.T, s storage.Store, want uint64) {
+	t.Helper()
+	if n, err := Verify(t.Context(), s); err != nil || n != want {
+		t.Errorf("verified %d, %v, want %d", n, err, want)
+	}
+}
+
+// TestTheChainKeepsTheOrder of the decisions, and every fact.
+func TestTheChainKeepsTheOrder(t *testing.T) {
+	s := openStore(t)
+	verify(t, s, 0)
+	chain(t, s, 0)
+	// Written the other way round, as two nodes may.
+	decide(t, s, 50, 50)
+	decide(t, s, 0, 50)
+	e := Event{Action: "key.revoke", By: "uid:1000", Target: "kid", Detail: map[string]string{"b": "2", "a": "1"}}
+	if err := s.Update(t.Context(), func(tx storage.Tx) error {
+		return Append(tx, noon.Add(time.Hour).In(time.FixedZone("", 3600)), e)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	chain(t, s, 101)
+	chain(t, s, 0)
+	verify(t, s, 101)
+	records, err := Tail(t.Context(), s, 0, 1000)
+	if err != nil || len(records) != 101 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	for i, r := range records[:100] {
+		if r.Seq != uint64(i+1) || r.Target != fmt.Sprint(i) || !r.Time.Equal(noon.Add(time.Duration(i))) {
+			t.Errorf("place %d holds %+v", i+1, r)
+		}
+	}
+	last := records[100]
+	if last.Action != e.Action || last.By != e.By || last.Target != e.Target || !maps.Equal(last.Detail, e.Detail) ||
+		!last.Time.Equal(noon.Add(time.Hour)) {
+		t.Errorf("the last is %+v", last)
+	}
+	if records[0].Previous != strings.Repeat("0", 64) {
+		t.Errorf("the first names %q", records[0].Previous)
+	}
+}
+
+func TestTailAndLast(t *testing.T) {
+	s := openStore(t)
+	if r, err := Last(t.Context(), s, 5); len(r) != 0 || err != nil {
+		t.Errorf("last of none: %v, %v", r, err)
+	}
+	decide(t, s, 0, 40)
+	chain(t, s, 40)
+	for _, tt := range []struct {
+		name        string
+		read        func() ([]Record, error)
+		first, last uint64 // 0: none
+	}{
+		{"from the start", func() ([]Record, error) { return Tail(t.Context(), s, 0, 10) }, 1, 10},
+		{"on from there", func() ([]Record, error) { return Tail(t.Context(), s, 10, 100) }, 11, 40},
+		{"at the end", func() ([]Record, error) { return Tail(t.Context(), s, 40, 100) }, 0, 0},
+		{"far behind it", func() ([]Record, error) { return Tail(t.Context(), s, 1<<64-1, 100) }, 0, 0},
+		{"none", func() ([]Record, error) { return Tail(t.Context(), s, 0, 0) }, 0, 0},
+		{"newest", func() ([]Record, error) { return Last(t.Context(), s, 3) }, 38, 40},
+		{"more than there are", func() ([]Record, error) { return Last(t.Context(), s, 5000) }, 1, 40},
+		{"newest none", func() ([]Record, error) { return Last(t.Context(), s, -1) }, 0, 0},
+	} {
+		records, err := tt.read()
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		var first, last uint64
+		if len(records) > 0 {
+			first, last = records[0].Seq, records[len(records)-1].Seq
+		}
+		if first != tt.first || last != tt.last {
+			t.Errorf("%s: %d to %d, want %d to %d", tt.name, first, last, tt.first, tt.last)
+		}
+	}
+}
+
+// TestAChangeOfThePastIsFound wherever it is made.
+func TestAChangeOfThePastIsFound(t *testing.T) {
+	edit := func(key, from, to string) func(storage.Tx) error {
+		return func(tx storage.Tx) error {
+			v, err := tx.Get(key)
+			if !bytes.Contains(v, []byte(from)) {
+				return fmt.Errorf("%s holds no %s: %v", key, from, err)
+			}
+			return tx.Put(key, bytes.Replace(v, []byte(from), []byte(to), 1))
+		}
+	}
+	move := func(from, to string) func(storage.Tx) error {
+		return func(tx storage.Tx) error {
+			v, err := tx.Get(from)
+			return errors.Join(err, tx.Put(to, v))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(tx storage.Tx) error
+		at     uint64
+	}{
+		{"an edited record", edit(logKey(20), "system", "nobody"), 21},
+		{"an edited last record", edit(logKey(40), "system", "nobody"), 40},
+		{"a removed record", func(tx storage.Tx) error { return tx.Delete(logKey(20)) }, 20},
+		{"a removed first record", func(tx storage.Tx) error { return tx.Delete(logKey(1)) }, 1},
+		{"a removed last record", func(tx storage.Tx) error { return tx.Delete(logKey(40)) }, 40},
+		{"a removed head", func(tx storage.Tx) error { return tx.Delete(headKey) }, 41},
+		{"a garbled head", func(tx storage.Tx) error { return tx.Put(headKey, []byte("{")) }, 0},
+		{"a garbled record", func(tx storage.Tx) error { return tx.Put(logKey(7), []byte("{")) }, 7},
+		{"a doubled record", move(logKey(20), logKey(21)), 21},
+		{"an added record", move(logKey(40), logKey(41)), 41},
+		{"a record slipped in", move(logKey(20), logKey(20)+"a"), 21},
+		{"a record before the first", move(logKey(1), logKey(0)), 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := openStore(t)
+			decide(t, s, 0, 40)
+			chain(t, s, 40)
+			verify(t, s, 40)
+			if err := s.Update(t.Context(), tt.change); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := Verify(t.Context(), s); !errors.Is(err, errDamaged) || at != tt.at {
+				t.Errorf("verified to %d, %v, want the break at %d", at, err, tt.at)
+			}
+		})
+	}
+}
+
+// TestATrailOfTenThousand is chained, verified and read in pages.
+func TestATrailOfTenThousand(t *testing.T) {
+	const n = 10_000
+	s := openStore(t)
+	decide(t, s, 0, n)
+	chain(t, s, n)
+	verify(t, s, n)
+	after, pages := uint64(0), 0
+	for ; ; pages++ {
+		records, err := Tail(t.Context(), s, after, 5000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(records) == 0 {
+			break
+		}
+		for _, r := range records {
+			if after++; r.Seq != after || r.Target != fmt.Sprint(after-1) {
+				t.Fatalf("record %d is %+v", after, r)
+			}
+		}
+	}
+	if after != n || pages != n/maxPage {
+		t.Errorf("read %d records in %d pages", after, pages)
+	}
+}
+
+// A faulty store fails every Update after some have passed: before the commit, so
+// that nothing is written, or behind it, so that nobody knows.
+type faulty struct {
+	storage.Store
+	passes int
+	behind bool
+}
+
+var errCrash = errors.New("crash")
+
+func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	if f.passes--; f.passes >= 0 {
+		return f.Store.Update(ctx, fn)
+	}
+	err := f.Store.Update(ctx, func(tx storage.Tx) error {
+		if err := fn(tx); err != nil || f.behind {
+			return err
+		}
+		return errCrash
+	})
+	if err == nil {
+		err = errCrash
+	}
+	return err
+}
+
+// TestACrashBetweenPages loses nothing and doubles nothing.
+func TestACrashBetweenPages(t *testing.T) {
+	const n = 4*pageRecords + 7
+	for passes := range 5 {
+		for _, behind := range []bool{false, true} {
+			s := openStore(t)
+			decide(t, s, 0, n)
+			moved, err := Chain(t.Context(), &faulty{Store: s, passes: passes, behind: behind})
+			if !errors.Is(err, errCrash) || moved != passes*pageRecords {
+				t.Fatalf("moved %d, %v", moved, err)
+			}
+			if _, err := Chain(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+			verify(t, s, n)
+			records, err := Tail(t.Context(), s, 0, 1000)
+			if err != nil || len(records) != n {
+				t.Fatalf("%d records, %v, want %d", len(records), err, n)
+			}
+			for i, r := range records {
+				if r.Target != fmt.Sprint(i) {
+					t.Fatalf("place %d holds %s", i, r.Target)
+				}
+			}
+		}
+	}
+}
+
+// TestAppendersDoNotWaitForTheChain, and it misses none of them, though two run.
+func TestAppendersDoNotWaitForTheChain(t *testing.T) {
+	const appenders, each = 8, 40
+	s := openStore(t)
+	stop := make(chan struct{})
+	var appending, chaining sync.WaitGroup
+	for range 2 {
+		chaining.Go(func() {
+			for {
+				if _, err := Chain(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+				if _, err := Verify(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for a := range appenders {
+		appending.Go(func() {
+			for i := range each {
+				if err := s.Update(t.Context(), func(tx storage.Tx) error {
+					return Append(tx, time.Now(), Event{Action: "test", Target: fmt.Sprintf("%d/%d", a, i)})
+				}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	appending.Wait()
+	close(stop)
+	chaining.Wait()
+	if _, err := Chain(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, s, appenders*each)
+	records, err := Tail(t.Context(), s, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []string
+	for _, r := range records {
+		targets = append(targets, r.Target)
+	}
+	slices.Sort(targets)
+	if n := len(slices.Compact(targets)); n != appenders*each {
+		t.Errorf("%d different records, want %d", n, appenders*each)
+	}
+}
+
+// TestAForeignRecordDoesNotStopTheChain: it is told of, and what follows is moved.
+func TestAForeignRecordDoesNotStopTheChain(t *testing.T) {
+	s := openStore(t)
+	if err := s.Update(t.Context(), func(tx storage.Tx) error {
+		return tx.Put(newPrefix+"0", []byte("rubbish"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	decide(t, s, 0, 1)
+	chain(t, s, 2)
+	verify(t, s, 2)
+	if r, err := Tail(t.Context(), s, 0, 2); err != nil || r[0].Action != "audit.unreadable" || r[1].Target != "0" {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+// TestRunChainsOnceASecond, gets over a full disk, and ends with its context or
+// with its store.
+func TestRunChainsOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStore(t)
+		f := &faulty{Store: s, passes: 1}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, f) }()
+		length := func() uint64 {
+			n, err := Verify(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		for i, want := range []uint64{1, 1, 1} {
+			decide(t, s, i, 1)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if n := length(); n != want {
+				t.Errorf("after %d s the chain is %d long, want %d", i+1, n, want)
+			}
+		}
+		f.passes = 1 << 20
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := length(); n != 3 {
+			t.Errorf("after the fault the chain is %d long, want 3", n)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("ended by its context: %v", err)
+		}
+		go func() { ended <- Run(t.Context(), s) }()
+		s.Close()
+		if err := <-ended; !errors.Is(err, storage.ErrClosed) {
+			t.Errorf("ended by its store: %v", err)
+		}
+	})
+}

@@ -1,0 +1,327 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Faults that only the kernel can cause happen in a child: this test binary, run
+// again with a task in its environment, and told on stdout what it met.
+const (
+	childTask  = "KEYMILL_STORAGE_CHILD"
+	childStore = "KEYMILL_STORAGE_PATH"
+)
+
+func TestMain(m *testing.M) {
+	tasks := map[string]func(*Bolt) report{ // task → what the child does
+		"write": childWrites,
+		"limit": childHitsLimit,
+	}
+	task := tasks[os.Getenv(childTask)]
+	if task == nil {
+		os.Exit(m.Run())
+	}
+	// strace counts the calls of each thread, so the opening, which syncs once, and
+	// the commits are kept apart, each on a thread of its own.
+	runtime.LockOSThread()
+	var failures atomic.Int32
+	b, err := OpenBolt(os.Getenv(childStore), BoltOptions{Failed: func(error) { failures.Add(1) }})
+	r := report{Open: kind(err)}
+	if err == nil {
+		r = task(b)
+		b.Close()
+	}
+	r.Failures = int(failures.Load())
+	json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// A report is what a child saw: "" for success, else the kind of the error.
+type report struct {
+	Open     string
+	Writes   []string // outcome of each Update
+	View     string   // of a View afterwards
+	Early    bool     // a View showed a write that its Update never acknowledged
+	Failures int      // calls of Failed
+}
+
+func kind(err error) string {
+	for _, known := range []error{ErrNoSpace, ErrUnknownOutcome, ErrClosed} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+const childWriteCount = 4
+
+// childWrites puts k0, k1 … one after the other while another goroutine reads.
+func childWrites(b *Bolt) report {
+	ctx := context.Background()
+	var r report
+	var seen [childWriteCount]bool
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+			b.View(ctx, func(now Reader) error {
+				for i := range seen {
+					if _, err := now.Get(fmt.Sprint("k", i)); err == nil {
+						seen[i] = true
+					}
+				}
+				return nil
+			})
+		}
+	}()
+	for i := range childWriteCount {
+		r.Writes = append(r.Writes, kind(b.Update(ctx, func(tx Tx) error {
+			if i == 0 {
+				runtime.LockOSThread()
+			}
+			return tx.Put(fmt.Sprint("k", i), make([]byte, 100))
+		})))
+	}
+	r.View = kind(b.View(ctx, func(Reader) error { return nil }))
+	time.Sleep(20 * time.Millisecond) // for the reader, and for Failed
+	close(stop)
+	<-stopped
+	for i, outcome := range r.Writes {
+		r.Early = r.Early || outcome != "" && seen[i]
+	}
+	return r
+}
+
+// childHitsLimit fills the store until no file may grow, and goes on when it may.
+func childHitsLimit(b *Bolt) report {
+	ctx := context.Background()
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		return report{Open: err.Error()}
+	}
+	tight := syscall.Rlimit{Cur: uint64(b.Status().Bytes) + 1<<20, Max: was.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &tight); err != nil {
+		return report{Open: err.Error()}
+	}
+	fill := func(i int) string {
+		return kind(b.Update(ctx, func(tx Tx) error {
+			return tx.Put(fmt.Sprint("k", i), make([]byte, MaxValueBytes))
+		}))
+	}
+	i, outcome := 0, ""
+	for ; outcome == "" && i < 1000; i++ {
+		outcome = fill(i)
+	}
+	r := report{Writes: []string{outcome}}
+	r.View = kind(b.View(ctx, func(now Reader) error {
+		if _, err := now.Get(fmt.Sprint("k", i-1)); !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("a refused write is there: %v", err)
+		}
+		return nil
+	}))
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
+		return report{Open: err.Error()}
+	}
+	r.Writes = append(r.Writes, fill(0), kind(b.Check(ctx)))
+	return r
+}
+
+// child runs a task on the store at path, behind the words of wrap if there are any.
+func child(t *testing.T, task, path string, wrap ...string) report {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	words := append(wrap, os.Args[0])
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
+	cmd.Env = append(os.Environ(), childTask+"="+task, childStore+"="+path)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("child: %v\n%s", err, stderr.String())
+	}
+	var r report
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("child said %q: %v", out, err)
+	}
+	return r
+}
+
+// TestASecondProcessIsTurnedAway in one clear line, and the first works on.
+func TestASecondProcessIsTurnedAway(t *testing.T) {
+	b := openTest(t)
+	if got := child(t, "write", b.path).Open; got != "store "+b.path+" is in use by another process" {
+		t.Errorf("the second process was told %q", got)
+	}
+	if err := b.Update(t.Context(), putOne("a")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestALimitOnFilesIsNoSpace is a truncate that fails.
+func TestALimitOnFilesIsNoSpace(t *testing.T) {
+	path := newStore(t)
+	r := child(t, "limit", path)
+	want := fmt.Sprint([]string{ErrNoSpace.Error(), "", ""})
+	if got := fmt.Sprint(r.Writes); r.Open != "" || got != want || r.View != "" || r.Failures != 0 {
+		t.Errorf("child met %+v", r)
+	}
+}
+
+func newStore(t *testing.T) string {
+	t.Helper()
+	b := openTest(t)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.path
+}
+
+// strace returns a command that injects a fault into a child.
+func strace(t *testing.T, call, fault string) []string {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("strace is missing, and these tests are not to be skipped here")
+		}
+		t.Skip("strace is not installed")
+	}
+	return []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=" + call + ":" + fault}
+}
+
+// TestAFailedSyncIsTheEnd, of the data pages and of the meta page. The delay keeps
+// the commit visible to bbolt's readers long enough for ours to run into it.
+func TestAFailedSyncIsTheEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		nth   int // two syncs per commit
+		wrote bool
+	}{
+		{"data pages", 5, false},
+		{"meta page", 6, true}, // the page cache shows it; the disk may not have it
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := newStore(t)
+			r := child(t, "write", path, strace(t, "fdatasync",
+				fmt.Sprintf("error=EIO:delay_enter=100000:when=%d", tt.nth))...)
+			unknown := ErrUnknownOutcome.Error()
+			want := report{Writes: []string{"", "", unknown, unknown}, View: unknown, Failures: 1}
+			if fmt.Sprint(r) != fmt.Sprint(want) {
+				t.Errorf("child met %+v, want %+v", r, want)
+			}
+			wantReopened(t, path, map[string]bool{"k0": true, "k1": true, "k2": tt.wrote, "k3": false})
+		})
+	}
+}
+
+// TestAFullDiskRefusesOneGroup, whichever of a commit's writes meets it.
+func TestAFullDiskRefusesOneGroup(t *testing.T) {
+	refused := 0
+	for nth := 1; nth <= 9; nth += 2 {
+		path := newStore(t)
+		r := child(t, "write", path, strace(t, "pwrite64", fmt.Sprintf("error=ENOSPC:when=%d", nth))...)
+		wrote := map[string]bool{}
+		for i, outcome := range r.Writes {
+			wrote[fmt.Sprint("k", i)] = outcome == ""
+			if outcome == ErrNoSpace.Error() {
+				refused++
+			} else if outcome != "" {
+				t.Errorf("write %d, update %d: %s", nth, i, outcome)
+			}
+		}
+		if r.Open != "" || r.View != "" || r.Early || r.Failures != 0 {
+			t.Errorf("write %d: child met %+v", nth, r)
+		}
+		wantReopened(t, path, wrote)
+	}
+	if refused != 5 {
+		t.Errorf("%d updates were refused, want one in each of 5 runs", refused)
+	}
+}
+
+func wantReopened(t *testing.T, path string, want map[string]bool) {
+	t.Helper()
+	b, err := OpenBolt(path, BoltOptions{})
+	if err != nil {
+		t.Fatalf("reopen: %v", err)
+	}
+	defer b.Close()
+	for key, there := range want {
+		if has(t, b, key) != there {
+			t.Errorf("after reopening %s is there: %v, want %v", key, !there, there)
+		}
+	}
+	if err := b.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFullDiskIsSurvived on a file system that is really full: reads go on, and so
+// do writes once there is room.
+func TestAFullDiskIsSurvived(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("no tmpfs (%v); a failing truncate and failing writes are tested elsewhere", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	ballast := dir + "/ballast"
+	if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenBolt(dir+"/keymill.db", BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	write := func(i int) error {
+		return b.Update(t.Context(), func(tx Tx) error { return tx.Put(fmt.Sprint("k", i), make([]byte, 8<<10)) })
+	}
+	var written, refused []int
+	for i := range 200 {
+		switch err := write(i); {
+		case err == nil:
+			written = append(written, i)
+		case errors.Is(err, ErrNoSpace):
+			refused = append(refused, i)
+		default:
+			t.Fatalf("update %d: %v", i, err)
+		}
+	}
+	if len(written) == 0 || len(refused) < 100 {
+		t.Errorf("%d updates written and %d refused", len(written), len(refused))
+	}
+	for wrote, updates := range map[bool][]int{true: written, false: refused} {
+		for _, i := range updates {
+			if has(t, b, fmt.Sprint("k", i)) != wrote {
+				t.Errorf("k%d is there: %v, acknowledged: %v", i, !wrote, wrote)
+			}
+		}
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(refused[0]); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	if err := b.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,274 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+func openTest(t *testing.T) *Bolt {
+	t.Helper()
+	b, err := OpenBolt(filepath.Join(t.TempDir(), "keymill.db"), BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func putOne(key string) func(Tx) error {
+	return func(tx Tx) error { return tx.Put(key, []byte(key)) }
+}
+
+func has(t *testing.T, b *Bolt, key string) bool {
+	t.Helper()
+	found := false
+	if err := b.View(context.Background(), func(r Reader) error {
+		v, err := r.GetAll(key)
+		found = err == nil && v[0] != nil
+		return err
+	}); err != nil {
+		t.Fatalf("view: %v", err)
+	}
+	return found
+}
+
+// together runs first and then, in one group with it, the others in their order.
+// It needs a synctest bubble, where Wait tells that somebody waits in the queue.
+func together(b *Bolt, first func(Tx) error, others ...func()) {
+	var all sync.WaitGroup
+	begun, open := make(chan struct{}), make(chan struct{})
+	all.Go(func() {
+		b.Update(context.Background(), func(tx Tx) error {
+			close(begun)
+			<-open
+			return first(tx)
+		})
+	})
+	<-begun
+	for _, other := range others {
+		all.Go(other)
+		synctest.Wait()
+	}
+	close(open)
+	all.Wait()
+}
+
+// countCommits makes b count what reaches the disk.
+func countCommits(b *Bolt) *atomic.Int32 {
+	n := new(atomic.Int32)
+	b.commit = func(tx *bbolt.Tx) error {
+		n.Add(1)
+		return tx.Commit()
+	}
+	return n
+}
+
+// TestAGroupSharesOneCommit, in which a failing, a panicking and a vanishing
+// neighbour leave nothing behind and are answered each in their own way.
+func TestAGroupSharesOneCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		commits := countCommits(b)
+		refused := errors.New("refused")
+		var refusal, last error
+		var panicked any
+		survived, read := false, ""
+		together(b, putOne("first"),
+			func() {
+				refusal = b.Update(t.Context(), func(tx Tx) error {
+					return errors.Join(tx.Put("first", []byte("spoilt")), tx.Put("refused", nil), refused)
+				})
+			},
+			func() {
+				defer func() { panicked = recover() }()
+				b.Update(t.Context(), func(tx Tx) error {
+					tx.Delete("first")
+					panic("cheese")
+				})
+			},
+			func() {
+				b.Update(t.Context(), func(tx Tx) error {
+					tx.Put("exited", nil)
+					exit()
+					return nil
+				})
+				survived = true
+			},
+			func() {
+				last = b.Update(t.Context(), func(tx Tx) error {
+					v, err := tx.Get("first")
+					read = string(v)
+					return errors.Join(err, tx.Put("last", v))
+				})
+			},
+		)
+		if n := commits.Load(); n != 1 {
+			t.Errorf("%d commits, want 1", n)
+		}
+		if !errors.Is(refusal, refused) {
+			t.Errorf("the failing one got %v", refusal)
+		}
+		p, ok := panicked.(*Panic)
+		if !ok || p.Value != "cheese" || !strings.Contains(string(p.Stack), "TestAGroupSharesOneCommit") {
+			t.Errorf("the panicking one got %v", panicked)
+		}
+		if survived {
+			t.Error("the goroutine of a function that ended it went on")
+		}
+		if last != nil || read != "first" {
+			t.Errorf("the last one read %q and got %v", read, last)
+		}
+		for key, want := range map[string]bool{"first": true, "last": true, "refused": false, "exited": false} {
+			if has(t, b, key) != want {
+				t.Errorf("%s: there is %v, want %v", key, !want, want)
+			}
+		}
+	})
+}
+
+// TestReadersAreAnsweredAfterTheCommit: a function that only read, or that refused,
+// may have seen what a neighbour wrote, and learns that it is not durable.
+func TestReadersAreAnsweredAfterTheCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		b.commit = func(tx *bbolt.Tx) error {
+			tx.Rollback()
+			return syscall.EIO
+		}
+		var read, refused error
+		together(b, putOne("a"),
+			func() { read = b.Update(t.Context(), func(tx Tx) error { _, err := tx.Get("a"); return err }) },
+			func() { refused = b.Update(t.Context(), func(tx Tx) error { return errors.New("a is there") }) },
+		)
+		if !errors.Is(read, ErrUnknownOutcome) || !errors.Is(refused, ErrUnknownOutcome) {
+			t.Errorf("got %v and %v", read, refused)
+		}
+	})
+}
+
+// TestReadingCostsNoCommit: what nobody wrote needs no sync.
+func TestReadingCostsNoCommit(t *testing.T) {
+	b := openTest(t)
+	commits := countCommits(b)
+	for _, fn := range []func(Tx) error{
+		func(tx Tx) error { _, err := tx.GetAll("a"); return err },
+		func(tx Tx) error { return errors.Join(tx.Put("a", nil), errors.New("refused")) },
+	} {
+		b.Update(t.Context(), fn)
+	}
+	if n := commits.Load(); n != 0 {
+		t.Errorf("%d commits, want none", n)
+	}
+}
+
+// TestACancelledCallLeavesTheQueue, but only before its turn.
+func TestACancelledCallLeavesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		waiting, cancelWaiting := context.WithCancel(t.Context())
+		running, cancelRunning := context.WithTimeout(t.Context(), time.Minute)
+		defer cancelRunning()
+		var left, stayed error
+		together(b, func(tx Tx) error {
+			cancelWaiting()
+			synctest.Wait() // it leaves now, while the writer is busy
+			return nil
+		},
+			func() { left = b.Update(waiting, putOne("left")) },
+			func() {
+				stayed = b.Update(running, func(tx Tx) error {
+					cancelRunning()
+					return tx.Put("stayed", nil)
+				})
+			},
+		)
+		if left != context.Canceled || has(t, b, "left") {
+			t.Errorf("cancelled in the queue: got %v, written %v", left, has(t, b, "left"))
+		}
+		if stayed != nil || !has(t, b, "stayed") {
+			t.Errorf("cancelled in its turn: got %v, written %v", stayed, has(t, b, "stayed"))
+		}
+	})
+}
+
+// TestAGroupIsBounded: nobody's commit waits for more than 128 functions or 8 MiB.
+func TestAGroupIsBounded(t *testing.T) {
+	for _, tt := range []struct {
+		name                string
+		calls, values, want int
+	}{
+		{"calls", 200, 1, 2},
+		{"bytes", 40, 7, 3}, // 7 × 64 KiB each, so 19 fill a group
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := openTest(t)
+				commits := countCommits(b)
+				value := make([]byte, MaxValueBytes)
+				if tt.values == 1 {
+					value = nil
+				}
+				var others []func()
+				for i := range tt.calls - 1 {
+					others = append(others, func() {
+						if err := b.Update(t.Context(), func(tx Tx) error {
+							var err error
+							for j := range tt.values {
+								err = errors.Join(err, tx.Put(fmt.Sprintf("%d/%d", i, j), value))
+							}
+							return err
+						}); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				together(b, putOne("a"), others...)
+				if n := int(commits.Load()); n != tt.want {
+					t.Errorf("%d commits, want %d", n, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestCloseAnswersEverybody: the group under way ends well, those behind it are
+// refused, and nobody hangs.
+func TestCloseAnswersEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		inside, open := make(chan struct{}), make(chan struct{})
+		answers := make(chan error, 2)
+		b.commit = func(tx *bbolt.Tx) error {
+			close(inside)
+			<-open
+			return tx.Commit()
+		}
+		go func() { answers <- b.Update(t.Context(), putOne("a")) }()
+		<-inside
+		go func() { answers <- b.Update(t.Context(), putOne("b")) }()
+		synctest.Wait()
+		closed := make(chan error)
+		go func() { closed <- b.Close() }()
+		if err := <-answers; err != ErrClosed {
+			t.Errorf("the one in the queue got %v", err)
+		}
+		close(open)
+		if err := <-answers; err != nil {
+			t.Errorf("the one under way got %v", err)
+		}
+		if err := <-closed; err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+}

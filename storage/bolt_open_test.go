@@ -1,0 +1,192 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+)
+
+// filledStore returns the bytes of a closed store of some dozen pages.
+func filledStore(t *testing.T) []byte {
+	t.Helper()
+	b := openTest(t)
+	for i := range 30 {
+		if err := b.Update(t.Context(), func(tx Tx) error {
+			return tx.Put(fmt.Sprintf("k%02d", i), bytes.Repeat([]byte{byte(i)}, 1500))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var buf bytes.Buffer
+	if err := b.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(&buf)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// foreign returns the bytes of a bbolt file that another program made.
+func foreign(t *testing.T, o *bbolt.Options) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "foreign.db")
+	db, err := bbolt.Open(path, 0o600, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("theirs")); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func over(b []byte, at int, with []byte) []byte {
+	b = bytes.Clone(b)
+	copy(b[at:], with)
+	return b
+}
+
+// TestADamagedFileStaysAsItIs: one clear line, and not a byte changed.
+func TestADamagedFileStaysAsItIs(t *testing.T) {
+	whole := filledStore(t)
+	page := os.Getpagesize()
+	m, err := newestMeta(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{
+		"empty":              {},
+		"text":               []byte("this is no store\n"),
+		"zeros":              make([]byte, 1<<20),
+		"garbage":            bytes.Repeat([]byte("garbage!"), 1<<17),
+		"foreign":            foreign(t, nil),
+		"foreign, free list": foreign(t, &bbolt.Options{NoFreelistSync: true}),
+		"both metas gone":    over(whole, 0, make([]byte, 2*page)),
+		"free list gone":     over(whole, int(m.freelist)*page, make([]byte, page)),
+		"root page gone":     over(whole, int(m.root)*page, make([]byte, page)),
+		"a page missing":     whole[:len(whole)-page],
+		"a byte missing":     whole[:len(whole)-1],
+	}
+	for cut := 1; cut < len(whole); cut += len(whole)/40 + 7 {
+		files[fmt.Sprintf("cut at %d", cut)] = whole[:cut]
+	}
+	for name, content := range files {
+		path := filepath.Join(t.TempDir(), "keymill.db")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time to see that no lock was left
+			b, err := OpenBolt(path, BoltOptions{})
+			if err == nil {
+				b.Close()
+				t.Errorf("%s: opened", name)
+				break
+			}
+			if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, path) || strings.Contains(s, "in use") || len(s) > 300 {
+				t.Errorf("%s: not one clear line: %q", name, s)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, content) {
+			t.Errorf("%s: the file was changed (%v)", name, err)
+		}
+		if names, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(names) != 1 {
+			t.Errorf("%s: left %v", name, names)
+		}
+	}
+}
+
+// TestDamageInsideIsFound: the file opens, since only a walk can tell, and Check
+// tells instead of taking the process with it.
+func TestDamageInsideIsFound(t *testing.T) {
+	whole := filledStore(t)
+	page := os.Getpagesize()
+	opened := 0
+	for n := 2; n < len(whole)/page; n++ {
+		for name, with := range map[string][]byte{
+			"zeros":         make([]byte, page),
+			"ones":          bytes.Repeat([]byte{0xff}, page),
+			"lost elements": bytes.Repeat([]byte{0xff}, page-16), // behind the page's header
+		} {
+			at := n * page
+			if name == "lost elements" {
+				at += 16
+			}
+			path := filepath.Join(t.TempDir(), "keymill.db")
+			if err := os.WriteFile(path, over(whole, at, with), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b, err := OpenBolt(path, BoltOptions{})
+			if err != nil {
+				continue
+			}
+			opened++
+			used := false
+			b.db.View(func(tx *bbolt.Tx) error {
+				// Tx.Page tells of a free page by the free list, not by its bytes.
+				info, err := tx.Page(n)
+				used = err == nil && info.Type != "free"
+				return err
+			})
+			if err := b.Check(t.Context()); used && err == nil {
+				t.Errorf("page %d, %s: not found", n, name)
+			}
+			b.Close()
+		}
+	}
+	if opened == 0 {
+		t.Error("no damaged file opened, so Check was not tested")
+	}
+}
+
+// TestANewStoreIsWholeAtOnce: private, and nothing left beside it.
+func TestANewStoreIsWholeAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	b, err := OpenBolt(filepath.Join(dir, "keymill.db"), BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("directory holds %v, %v", entries, err)
+	}
+	if info, err := entries[0].Info(); err != nil || info.Mode() != fs.FileMode(0o600) {
+		t.Errorf("mode is %v, %v", info.Mode(), err)
+	}
+	if s := b.Status(); s.Failed != nil || s.Bytes == 0 {
+		t.Errorf("status is %+v", s)
+	}
+	if err := b.Check(t.Context()); err != nil {
+		t.Errorf("check of a new store: %v", err)
+	}
+}
+
+// TestNoPlaceForAStore: each is one line that names the place.
+func TestNoPlaceForAStore(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "absent", "keymill.db"), "/proc/keymill.db"} {
+		b, err := OpenBolt(path, BoltOptions{})
+		if err == nil {
+			b.Close()
+			t.Errorf("%s: opened", path)
+			continue
+		}
+		if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, path) {
+			t.Errorf("%s: not one clear line: %q", path, s)
+		}
+	}
+}
