@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"keymill/integration_test/server"
+)
+
+// An arena is one Keymill and one floor, side by side, with one client that both
+// know: the very same requests go to both.
+type arena struct {
+	keymill *server.Server
+	floor   *server.Companion
+	client  server.Client
+
+	serverSide, floorSide side
+}
+
+// openArena starts both. Keymill runs as in production: a configuration file, a
+// master key, records made by the operator's verbs.
+func openArena() (*arena, error) {
+	keymill, err := server.New(server.Options{})
+	if err != nil {
+		return nil, err
+	}
+	a := &arena{keymill: keymill}
+	if err := a.open(); err != nil {
+		return nil, errors.Join(err, a.close())
+	}
+	return a, nil
+}
+
+func (a *arena) open() error {
+	if err := a.keymill.Start(); err != nil {
+		return err
+	}
+	a.serverSide = side{strings.TrimPrefix(a.keymill.Issuer, "http://"), a.keymill.PID()}
+	if err := a.enrol(); err != nil {
+		return err
+	}
+	status, set, err := a.keymill.Get(context.Background(), "/.well-known/jwks.json")
+	if err != nil || status != 200 {
+		return fmt.Errorf("read the key set: status %d, %w", status, err)
+	}
+	return a.openFloor(len(set))
+}
+
+// enrol adds an audience for each algorithm, and a client of both.
+func (a *arena) enrol() error {
+	for _, verb := range [][]string{
+		{"audience", "add", audienceEd, "--alg", "EdDSA", "--ttl", "15m", "--scope", "read"},
+		{"audience", "add", audienceRSA, "--alg", "RS256", "--ttl", "15m", "--scope", "read"},
+		{"client", "add", "bench", "--grant", "client_credentials",
+			"--audience", audienceEd, "--audience", audienceRSA, "--scope", "read", "--json"},
+	} {
+		out, errs, err := a.keymill.Verb(context.Background(), verb...)
+		if err != nil {
+			return fmt.Errorf("keymill %s: %w: %s", strings.Join(verb, " "), err, errs)
+		}
+		if verb[0] == "client" {
+			if err := json.Unmarshal([]byte(out), &a.client); err != nil {
+				return fmt.Errorf("answer of client add: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// openFloor starts this program once more, as the floor.
+func (a *arena) openFloor(bytes int) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	address, err := server.FreeAddress()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, "floor", "-listen", address, "-bytes", strconv.Itoa(bytes),
+		"-client", a.client.ID, "-secret", a.client.Secret)
+	cmd.Env, cmd.Stderr = server.Environment(), os.Stderr
+	if a.floor, err = server.Launch(cmd); err != nil {
+		a.floor = nil
+		return err
+	}
+	a.floorSide = side{address, cmd.Process.Pid}
+	return awaitListener(address)
+}
+
+// awaitListener returns once somebody accepts connections at address.
+func awaitListener(address string) error {
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		var conn net.Conn
+		if conn, err = net.Dial("tcp", address); err == nil {
+			return conn.Close()
+		}
+	}
+	return fmt.Errorf("nobody listens: %w", err)
+}
+
+func (a *arena) close() error {
+	var err error
+	if a.floor != nil {
+		err = a.floor.Close()
+	}
+	return errors.Join(err, a.keymill.Close())
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/jwks"
+)
+
+func testFloor(t *testing.T) (*floor, string) {
+	t.Helper()
+	f, err := newFloor("http://127.0.0.1", "bench", "secret", 1234)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(f.handler())
+	t.Cleanup(server.Close)
+	return f, strings.TrimPrefix(server.URL, "http://")
+}
+
+// TestTheFloorIsHonest: it gives tokens that a verifier takes, to the right secret
+// only. A floor that did less work than the server would be no measure of it.
+func TestTheFloorIsHonest(t *testing.T) {
+	f, address := testFloor(t)
+	kid := strings.Repeat("k", 43)
+	for audience, key := range map[string]jwks.Key{
+		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.ed.Public().(ed25519.PublicKey)},
+		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.rsa.PublicKey},
+	} {
+		l, err := dial(address, 1, func() caller { return tokenCaller("bench", "secret", audience)(address) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		if err := l.lines[0].exchange(); err != nil {
+			t.Fatal(err)
+		}
+		var answer grant
+		if err := json.Unmarshal(l.lines[0].answer, &answer); err != nil {
+			t.Fatal(err)
+		}
+		set, err := jwks.NewSet(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := jwks.Expectation{Issuer: f.issuer, Audience: audience, Algorithms: []string{key.Alg}}
+		c, err := jwks.Check(answer.AccessToken, set, want, time.Now())
+		if err != nil || c.ID == "" || !c.HasScope("read") || answer.ExpiresIn != 900 {
+			t.Errorf("%s: %+v, %v", audience, c, err)
+		}
+	}
+	l, err := dial(address, 1, func() caller { return tokenCaller("bench", "wrong", audienceEd)(address) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if _, err := l.run(time.Millisecond); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("a wrong secret: %v", err)
+	}
+}
+
+func TestTheFloorFitsOnAPage(t *testing.T) {
+	source, err := os.ReadFile("floor.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := bytes.Count(source, []byte("\n")); lines >= 150 {
+		t.Errorf("floor.go has %d lines, which is more than a floor needs", lines)
+	}
+}
+
+func TestADuelCountsBothSides(t *testing.T) {
+	_, a := testFloor(t)
+	_, b := testFloor(t)
+	for _, sc := range scenarios("bench", "secret") {
+		pid := os.Getpid()
+		r, err := duel(sc, 2, side{a, pid}, side{b, pid}, plan{slices: 2, slice: 20 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tally := range []tally{r.server, r.floor} {
+			if len(tally.perSecond) != 2 || median(tally.perSecond) <= 0 || len(tally.latencies) == 0 {
+				t.Errorf("%s: %d slices, %d latencies", sc.name, len(tally.perSecond), len(tally.latencies))
+			}
+		}
+		var out strings.Builder
+		if err := printResults(&out, []result{r}); err != nil || !strings.Contains(out.String(), sc.name) {
+			t.Errorf("printed %q, %v", out.String(), err)
+		}
+	}
+}
+
+func TestALoadFailsOnAnyWrongAnswer(t *testing.T) {
+	for name, answer := range map[string]string{
+		"no length": "HTTP/1.1 200 OK\r\n\r\n",
+		"short":     "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
+		"not HTTP":  "SSH-2.0-x\r\n\r\n",
+		"busy":      "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			conn.Write([]byte(answer))
+			conn.Close()
+		}))
+		address := strings.TrimPrefix(server.URL, "http://")
+		l, err := dial(address, 1, func() caller { return always("GET / HTTP/1.1\r\nHost: x\r\n\r\n") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := l.run(time.Second); err == nil {
+			t.Errorf("%s: counted %d answers", name, len(s.latencies))
+		}
+		l.close()
+		server.Close()
+	}
+}
+
+func TestNumbersAreWhatTheySay(t *testing.T) {
+	ms := func(n ...int) (out []time.Duration) {
+		for _, n := range n {
+			out = append(out, time.Duration(n)*time.Millisecond)
+		}
+		return out
+	}
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[99-i] = time.Duration(i+1) * time.Millisecond
+	}
+	for _, tt := range []struct {
+		got, want time.Duration
+	}{
+		{percentile(hundred, 0.50), 50 * time.Millisecond},
+		{percentile(hundred, 0.99), 99 * time.Millisecond},
+		{percentile(ms(7), 0.99), 7 * time.Millisecond},
+		{percentile(nil, 0.5), 0},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("percentile = %v, want %v", tt.got, tt.want)
+		}
+	}
+	if m := median([]float64{9, 1, 5}); m != 5 {
+		t.Errorf("median of three = %v", m)
+	}
+	if m := median([]float64{4, 1, 2, 9}); m != 3 {
+		t.Errorf("median of four = %v", m)
+	}
+	cpu, err := parseCPUTime([]byte("7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20 0"))
+	if err != nil || cpu != 1500*time.Millisecond {
+		t.Errorf("CPU time = %v, %v", cpu, err)
+	}
+	if bytes, err := residentBytes(os.Getpid()); err != nil || bytes < 1<<20 {
+		t.Errorf("resident = %d, %v", bytes, err)
+	}
+}
+
+func TestAssertNamesWhatWasMissed(t *testing.T) {
+	sc := scenario{name: "x", ratio: map[int]float64{16: 0.9}, spread: map[int]float64{16: 3}}
+	slow := result{
+		scenario: sc, connections: 16,
+		server: tally{perSecond: []float64{80, 80}, latencies: []time.Duration{1, 1, 1, 9}},
+		floor:  tally{perSecond: []float64{100, 100}},
+	}
+	if missed := slow.demands(); len(missed) != 2 {
+		t.Errorf("missed = %q", missed)
+	}
+	slow.connections = 1 // nothing is demanded there
+	if missed := slow.demands(); len(missed) != 0 {
+		t.Errorf("missed = %q", missed)
+	}
+	if missed := (birth{time.Second, 3 * time.Second, 40e6}).demands(); len(missed) != 3 {
+		t.Errorf("missed = %q", missed)
+	}
+}
+
+func TestArgumentsAreChecked(t *testing.T) {
+	o, err := parseOptions([]string{"token", "--quick", "--assert"})
+	if err != nil || !o.quick || !o.assert || len(o.groups) != 1 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if _, err := parseOptions([]string{"--fast"}); err == nil {
+		t.Error("an unknown flag was taken")
+	}
+	if o, _ := parseOptions(nil); len(o.groups) != 3 {
+		t.Errorf("nothing named means %q", o.groups)
+	}
+}

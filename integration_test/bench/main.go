@@ -1,0 +1,155 @@
+// Bench measures Keymill against bare floors, on the machine it runs on.
+//
+//	scripts/bench [--quick] [--assert] [jwks|token|start|all]
+//
+// It starts three processes: the real binary, set up by its own verbs; the floor,
+// which does the least that the same requests need (see floor); and itself, the
+// clients. For each scenario and number of connections the two servers are loaded in
+// turns, a second each, never both at once. So the ratio between them is a property
+// of the code, though the requests per second are one of the machine.
+//
+//	keymill  ████      ████████      ████
+//	floor        ██████        ██████         ─▶ time
+//
+// One line a measurement:
+//
+//	server/s, floor/s  requests per second, median of the slices
+//	ratio              median of the ratios of neighbouring slices, and their range
+//	p50, p99           latency seen by the clients, all slices together
+//	cpu                time that the server's process used, a request
+//
+// All three share the machine's cores. With few of them, requests per second include
+// the clients' own work, the same for both sides; cpu does not.
+//
+// The exit code tells only of failures; with --assert also of numbers missed.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options of the command line.
+type options struct {
+	quick, assert bool
+	groups        []string // "jwks", "token", "start"
+}
+
+func run(args []string) error {
+	if len(args) > 0 && args[0] == "floor" {
+		return serveFloor(args[1:])
+	}
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	missed, err := measure(o, os.Stdout)
+	if err != nil {
+		return err
+	}
+	if o.assert && len(missed) > 0 {
+		return errors.New("missed:\n  " + strings.Join(missed, "\n  "))
+	}
+	return nil
+}
+
+func parseOptions(args []string) (options, error) {
+	var o options
+	for _, arg := range args {
+		switch arg {
+		case "--quick":
+			o.quick = true
+		case "--assert":
+			o.assert = true
+		case "jwks", "token", "start":
+			o.groups = append(o.groups, arg)
+		case "all":
+			o.groups = append(o.groups, "jwks", "token", "start")
+		default:
+			return o, fmt.Errorf("unknown argument %q; usage: scripts/bench [--quick] [--assert] [jwks|token|start|all]", arg)
+		}
+	}
+	if o.groups == nil {
+		o.groups = []string{"jwks", "token", "start"}
+	}
+	return o, nil
+}
+
+func (o options) plan() (p plan, rounds int) {
+	if o.quick {
+		return plan{slices: 3, slice: 200 * time.Millisecond}, 1
+	}
+	return plan{slices: 8, slice: time.Second}, 5
+}
+
+// measure prints as it goes and returns which demands were missed.
+func measure(o options, w io.Writer) (missed []string, err error) {
+	p, rounds := o.plan()
+	if slices.Contains(o.groups, "jwks") || slices.Contains(o.groups, "token") {
+		if missed, err = measureLoad(o, p, w); err != nil {
+			return missed, err
+		}
+	}
+	if slices.Contains(o.groups, "start") {
+		b, err := measureBirth(rounds)
+		if err != nil {
+			return missed, err
+		}
+		b.print(w)
+		missed = append(missed, b.demands()...)
+	}
+	return missed, nil
+}
+
+func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
+	a, err := openArena()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	var results []result
+	for _, sc := range scenarios(a.client.ID, a.client.Secret) {
+		if !slices.Contains(o.groups, sc.group) {
+			continue
+		}
+		for _, connections := range concurrencies() {
+			r, err := duel(sc, connections, a.serverSide, a.floorSide, p)
+			if err != nil {
+				return missed, err
+			}
+			results = append(results, r)
+			missed = append(missed, r.demands()...)
+		}
+	}
+	return missed, printResults(w, results)
+}
+
+func printResults(w io.Writer, results []result) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "scenario\tconns\tserver/s\tfloor/s\tratio\trange\tp50 µs\tp99 µs\tfloor p50\tp99\tcpu µs\tfloor cpu\t")
+	for _, r := range results {
+		ratios := r.ratios()
+		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.0f\t%.3f\t%.2f–%.2f\t%d\t%d\t%d\t%d\t%.1f\t%.1f\t\n",
+			r.scenario.name, r.connections, median(r.server.perSecond), median(r.floor.perSecond),
+			median(ratios), slices.Min(ratios), slices.Max(ratios),
+			percentile(r.server.latencies, 0.50).Microseconds(), percentile(r.server.latencies, 0.99).Microseconds(),
+			percentile(r.floor.latencies, 0.50).Microseconds(), percentile(r.floor.latencies, 0.99).Microseconds(),
+			microseconds(r.server.cpuPerRequest()), microseconds(r.floor.cpuPerRequest()))
+	}
+	return t.Flush()
+}
+
+func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+)
+
+// A scenario is one kind of request, asked of Keymill and of its floor alike.
+type scenario struct {
+	name  string
+	group string // what the command line calls it
+	// caller makes the requests of one connection to address.
+	caller func(address string) caller
+
+	// What --assert demands; a missing or zero entry demands nothing.
+	ratio  map[int]float64 // connections → least ratio to the floor
+	spread map[int]float64 // connections → most that p99 may be of p50
+}
+
+// concurrencies are the numbers of connections that every scenario is run with.
+func concurrencies() []int { return []int{1, 16, 64} }
+
+// scenarios is the table. A further scenario is a line here and, if its floor is
+// another, a route there.
+func scenarios(id, secret string) []scenario {
+	return []scenario{
+		{
+			name: "jwks", group: "jwks",
+			caller: func(address string) caller {
+				return always("GET /.well-known/jwks.json HTTP/1.1\r\nHost: " + address + "\r\n\r\n")
+			},
+			ratio: map[int]float64{1: 0.9, 16: 0.9, 64: 0.9},
+		},
+		{
+			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(id, secret, audienceEd),
+			ratio: map[int]float64{16: 0.75, 64: 0.75},
+		},
+		{
+			name: "client_credentials RS256", group: "token", caller: tokenCaller(id, secret, audienceRSA),
+			ratio: map[int]float64{16: 0.95, 64: 0.95}, spread: map[int]float64{16: 3},
+		},
+	}
+}
+
+// tokenCaller shows the secret in the form (client_secret_post), since that is what
+// the floor parses anyway.
+func tokenCaller(id, secret, audience string) func(string) caller {
+	form := url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret},
+		"audience": {audience}, "scope": {"read"},
+	}.Encode()
+	return func(address string) caller {
+		return always(fmt.Sprintf("POST /token HTTP/1.1\r\nHost: %s\r\n"+
+			"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", address, len(form), form))
+	}
+}
+
+// always is the caller of a scenario whose requests are all the same.
+func always(request string) caller {
+	b := []byte(request)
+	return func([]byte) []byte { return b }
+}
+
+// demands returns what r should have reached and did not.
+func (r result) demands() []string {
+	var missed []string
+	if least := r.scenario.ratio[r.connections]; median(r.ratios()) < least {
+		missed = append(missed, fmt.Sprintf("%s at %d: ratio %.3f, wanted %.2f",
+			r.scenario.name, r.connections, median(r.ratios()), least))
+	}
+	p50, p99 := percentile(r.server.latencies, 0.50), percentile(r.server.latencies, 0.99)
+	if most := r.scenario.spread[r.connections]; most > 0 && float64(p99) > most*float64(p50) {
+		missed = append(missed, fmt.Sprintf("%s at %d: p99 %v is over %g × p50 %v",
+			r.scenario.name, r.connections, p99.Round(time.Microsecond), most, p50.Round(time.Microsecond)))
+	}
+	return missed
+}
