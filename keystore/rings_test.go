@@ -1,0 +1,369 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+// trial is the fastest policy that the configuration allows.
+func trial(master MasterKey) Config {
+	return Config{
+		Algorithms: []string{EdDSA}, RotateEvery: 12 * time.Second, Propagation: 4 * time.Second,
+		MaxAge: 2 * time.Second, Master: master,
+	}
+}
+
+func openStore(t *testing.T, path string) *storage.Bolt {
+	t.Helper()
+	s, err := storage.OpenBolt(path, storage.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// newRings opens a new store with one EdDSA ring whose tokens live a minute.
+func newRings(t *testing.T) (*Rings, *storage.Bolt) {
+	t.Helper()
+	master, _ := NewMasterKey()
+	s := openStore(t, filepath.Join(t.TempDir(), "db"))
+	r, err := Open(t.Context(), s, trial(master))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raise(t, r, EdDSA, time.Minute)
+	return r, s
+}
+
+func raise(t *testing.T, r *Rings, alg string, lifetime time.Duration) {
+	t.Helper()
+	err := r.store.Update(t.Context(), func(tx storage.Tx) error { return r.RaiseCap(tx, alg, lifetime) })
+	if err := errors.Join(err, r.Reload(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run lets the background work until the test ends.
+func run(t *testing.T, r *Rings) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("in five seconds, %s did not happen", what)
+}
+
+func stage(t *testing.T, r *Rings, stage Stage) string {
+	t.Helper()
+	keys, _ := r.List(t.Context())
+	for _, k := range keys {
+		if k.Stage == stage {
+			return k.KID
+		}
+	}
+	return ""
+}
+
+func TestR45_AHeaderSaysAlgKidAndTypOnly(t *testing.T) {
+	r, _ := newRings(t)
+	for _, typ := range []string{"at+jwt", "logout+jwt"} {
+		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.Stamp().Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := strings.Split(token, ".")
+		header, _ := base64.RawURLEncoding.DecodeString(parts[0])
+		var got map[string]string
+		if err := json.Unmarshal(header, &got); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != 3 || got["alg"] != EdDSA || got["typ"] != typ || got["kid"] != stage(t, r, Active) {
+			t.Errorf("header: %s", header)
+		}
+		signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
+		public := r.Published()[0].Public.(ed25519.PublicKey)
+		if !ed25519.Verify(public, []byte(parts[0]+"."+parts[1]), signature) {
+			t.Error("the signature is not the published key's")
+		}
+	}
+}
+
+func TestNoTokenIsSignedThatItsKeyNeedNotOutlive(t *testing.T) {
+	r, _ := newRings(t)
+	var unavailable *UnavailableError
+	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
+		t.Errorf("past the cap: %v", err)
+	}
+	raise(t, r, EdDSA, 2*time.Minute)
+	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+		t.Errorf("after raising it: %v", err)
+	}
+	raise(t, r, EdDSA, time.Second)
+	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+		t.Errorf("lowering a lifetime lowered the cap: %v", err)
+	}
+	if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
+		t.Errorf("a ring that is not kept: %v", err)
+	}
+}
+
+// TestSignersQueueInOrderOfArrival fills the slots by hand, so that everybody waits.
+func TestSignersQueueInOrderOfArrival(t *testing.T) {
+	q := &queue{slots: make(chan struct{}, 1)}
+	if err := q.enter(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	order := make(chan int, maxWaiting)
+	for i := range maxWaiting {
+		go func() {
+			if err := q.enter(t.Context()); err == nil {
+				order <- i
+				q.leave()
+			}
+		}()
+		for q.waiting.Load() != int64(i+1) {
+			time.Sleep(10 * time.Microsecond)
+		}
+		if i == 0 {
+			time.Sleep(5 * time.Millisecond) // counted is not yet in line
+		}
+	}
+	var unavailable *UnavailableError
+	if err := q.enter(t.Context()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+		t.Errorf("one more than may wait: %v", err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	q.leave()
+	misplaced := 0
+	for want := range maxWaiting {
+		if got := <-order; got-want > 20 || want-got > 20 { // entering the line is not atomic
+			misplaced++
+		}
+	}
+	if misplaced > 0 {
+		t.Errorf("%d of %d were served out of order", misplaced, maxWaiting)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	q.slots <- struct{}{}
+	cancel()
+	if err := q.enter(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("who gave up got %v", err)
+	}
+	if q.waiting.Load() != 0 {
+		t.Errorf("%d still wait", q.waiting.Load())
+	}
+}
+
+func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	master, _ := NewMasterKey()
+	other, _ := NewMasterKey()
+	s := openStore(t, path)
+	if _, err := Open(t.Context(), s, trial(master)); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	before, _ := os.ReadFile(path)
+	s = openStore(t, path)
+	if _, err := Open(t.Context(), s, trial(other)); !errors.Is(err, ErrMasterKey) {
+		t.Errorf("another master key: %v", err)
+	}
+	dev := trial(master)
+	dev.Dev = true
+	if _, err := Open(t.Context(), s, dev); err == nil || !strings.Contains(err.Error(), "--dev") {
+		t.Errorf("a store of production under --dev: %v", err)
+	}
+	s.Close()
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Error("a refused start changed the file")
+	}
+	s = openStore(t, path)
+	if err := ChangeMasterKey(t.Context(), s, master, other, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), s, trial(master)); !errors.Is(err, ErrMasterKey) {
+		t.Errorf("the old master key after a change: %v", err)
+	}
+	if _, err := Open(t.Context(), s, trial(other)); err != nil {
+		t.Errorf("the new master key: %v", err)
+	}
+}
+
+func TestADamagedStoreIsNotTakenForNew(t *testing.T) {
+	for _, lost := range []string{keyringKey, "meta"} {
+		r, s := newRings(t)
+		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), s, r.cfg); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("without %s: %v", lost, err)
+		}
+	}
+}
+
+func TestKeysSurviveARestart(t *testing.T) {
+	r, s := newRings(t)
+	run(t, r)
+	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+	before, _ := r.List(t.Context())
+	again, err := Open(t.Context(), s, r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _ := again.List(t.Context())
+	for i := range before {
+		if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
+			t.Errorf("key %d was %+v, is %+v", i, before[i], after[i])
+		}
+	}
+}
+
+func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
+	r, s := newRings(t)
+	run(t, r)
+	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+	for _, which := range []Stage{Active, Spare, Active} {
+		until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
+		kid, spare := stage(t, r, which), stage(t, r, Spare)
+		got, err := r.Revoke(t.Context(), kid, "test")
+		if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
+			t.Fatalf("revoke %s: %+v, %v", which, got, err)
+		}
+		if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
+			t.Errorf("the spare %s did not follow: %+v", spare, got)
+		}
+		for _, k := range r.Published() {
+			if k.KID == kid {
+				t.Errorf("the revoked %s key is published", which)
+			}
+		}
+		err = s.View(t.Context(), func(tx storage.Reader) error {
+			if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("its private half: %v", err)
+			}
+			_, err := tx.Get(tombstoneKey(kid))
+			return err
+		})
+		if err != nil {
+			t.Errorf("its tombstone: %v", err)
+		}
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+			t.Errorf("signing after revoking %s: %v", which, err)
+		}
+		var bad *InvalidError
+		if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
+			t.Errorf("a second revocation: %v", err)
+		}
+	}
+}
+
+func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
+	r, _ := newRings(t) // Run is not there yet, so no reserve comes
+	for range 2 {
+		if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var unavailable *UnavailableError
+	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+		t.Errorf("with no key left: %v", err)
+	}
+	if st := r.Status(); st.Ready {
+		t.Error("ready without any key")
+	}
+	run(t, r)
+	until(t, "readiness", func() bool { return r.Status().Ready })
+	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
+	r, s := newRings(t)
+	signed := stage(t, r, Active)
+	cfg := r.cfg
+	cfg.Algorithms = []string{RS256}
+	other, err := Open(t.Context(), s, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, _ := other.List(t.Context())
+	if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
+		t.Errorf("the keys are %+v", keys)
+	}
+	if got := stage(t, other, Active); got != "" {
+		t.Errorf("a ring added later signs before propagation: %s", got)
+	}
+	if !other.Status().Ready {
+		t.Errorf("a ring that waits for its first Sign is an issue: %v", other.Status().Issues)
+	}
+}
+
+func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
+	r, s := newRings(t)
+	run(t, r)
+	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+	first := stage(t, r, Active)
+	if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Chain(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	records, err := audit.Last(t.Context(), s, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]string) // action → by
+	for _, rec := range records {
+		seen[rec.Action] = rec.By
+	}
+	for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
+		"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
+		if got, ok := seen[action]; !ok || by != "" && got != by {
+			t.Errorf("%s by %q, want %q", action, got, by)
+		}
+	}
+}
+
+func TestR53_OurKidsAreThumbprints(t *testing.T) {
+	modulus, _ := base64.RawURLEncoding.DecodeString("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")
+	x, _ := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	for want, public := range map[string]crypto.PublicKey{
+		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, // RFC 7638, section 3.1
+		"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k": ed25519.PublicKey(x),                                        // RFC 8037, appendix A.3
+	} {
+		if got, err := thumbprint(public); err != nil || got != want {
+			t.Errorf("thumbprint %s, want %s (%v)", got, want, err)
+		}
+	}
+}

@@ -1,0 +1,359 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/integration_test/counts"
+	"keymill/jwks"
+	"keymill/storage"
+)
+
+// TestNoTokenOutlivesItsKey: whatever the schedule of rotations, crashes, clock steps and
+// cache refreshes, a verifier no staler than max-age accepts every live token, except
+// where the answer to a revocation or a forced rotation said that it may not.
+func TestNoTokenOutlivesItsKey(t *testing.T) {
+	days := counts.Of("simulated-days")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.start()
+		plan := w.plan(days)
+		for hour := range days * 24 {
+			for _, act := range plan[hour] {
+				w.minutes(8) // services now hold sets of every age
+				act()
+				w.minutes(12)
+			}
+			w.hour()
+		}
+		w.stop(true)
+		t.Logf("%d days: %s", days, w.tally)
+		if w.tally.signed == 0 || w.tally.scheduled < days/40 || w.tally.unknownExcused == 0 {
+			t.Error("the simulation did not do what it is for")
+		}
+	})
+}
+
+// tally is what a year came to.
+type tally struct {
+	signed, refused, checks, unknownExcused, restarts, steps, forced, revoked, scheduled, erased int
+}
+
+func (c tally) String() string {
+	return fmt.Sprintf("%d tokens signed, %d refused, %d checks, %d unknown kids that an answer had announced; "+
+		"%d restarts, %d clock steps, %d forced rotations, %d scheduled, %d revocations, %d private halves gone",
+		c.signed, c.refused, c.checks, c.unknownExcused, c.restarts, c.steps, c.forced, c.scheduled, c.revoked, c.erased)
+}
+
+// A world is one server, whose wall clock can be wrong, and services that verify.
+type world struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	path    string
+	master  MasterKey
+	off     time.Duration // wall clock of the server − true time; changed only between steps
+	store   *storage.Bolt
+	rings   *Rings
+	end     context.CancelFunc
+	ended   chan struct{}
+	handler *jwks.Handler
+
+	lifetime map[string]time.Duration // alg → of its audience
+	tokens   []liveToken
+	services []*service
+	revoked  map[string]bool      // kid
+	excused  map[string]time.Time // kid → until when an answer said that caches may not know it
+	stopped  map[string]time.Time // kid → true time at which it was first seen retiring
+	booted   time.Time
+	upset    time.Time // until when erasures may lag: an hour after a restart or a wrong clock
+	turn     int
+	tally    tally
+}
+
+type liveToken struct {
+	kid, text, alg string
+	exp            time.Time
+}
+
+// A service keeps a set for max-age and not a second longer. It fetches only when it has
+// none and it is its turn, so that the sets of all services are of every age.
+type service struct {
+	set     *jwks.Set
+	kids    map[string]bool
+	expires time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	master, _ := NewMasterKey()
+	w := &world{
+		t: t, rnd: rand.New(rand.NewPCG(2030, 1)), master: master, path: t.TempDir() + "/keys.db",
+		lifetime: map[string]time.Duration{RS256: 15 * time.Minute, EdDSA: time.Hour},
+		revoked:  make(map[string]bool), excused: make(map[string]time.Time), stopped: make(map[string]time.Time),
+	}
+	for range 7 {
+		w.services = append(w.services, &service{})
+	}
+	return w
+}
+
+// plan says what happens in which hour.
+func (w *world) plan(days int) map[int][]func() {
+	plan := make(map[int][]func())
+	hours := days * 24
+	some := func(times int, act func()) {
+		for range max(1, times*days/365) {
+			hour := 3 + w.rnd.IntN(hours-3)
+			plan[hour] = append(plan[hour], act)
+		}
+	}
+	some(60, func() { w.restart(time.Duration(w.rnd.Int64N(int64(20*time.Minute))), true) })
+	some(30, func() { w.restart(time.Duration(w.rnd.Int64N(int64(time.Minute))), false) }) // kill -9
+	some(40, func() { w.stepClock(2 * time.Minute) })
+	some(40, func() { w.stepClock(-2 * time.Minute) })
+	some(12, func() { w.rotate(true) })
+	some(12, func() { w.rotate(false) })
+	some(6, w.revokeTwice)
+	some(6, w.revokeRetiring)
+	some(20, w.changeLifetime)
+	plan[hours/3] = append(plan[hours/3], w.tenYearsAndBack)
+	some(4, w.downAcrossASign)
+	return plan
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	var err error
+	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+	handler := jwks.NewHandler(5 * time.Minute)
+	w.rings, err = open(w.t.Context(), w.store, Config{
+		Algorithms: []string{RS256, EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour,
+		MaxAge: 5 * time.Minute, Heartbeat: 20 * time.Minute, Master: w.master,
+		Changed: func(keys []PublicKey) { w.publish(handler, keys) },
+	}, func() time.Time { return time.Now().Add(w.off) })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for alg := range w.lifetime {
+		w.raise(alg)
+	}
+	var ctx context.Context
+	ctx, w.end = context.WithCancel(w.t.Context())
+	w.ended = make(chan struct{})
+	go func() { defer close(w.ended); w.rings.Run(ctx) }()
+	synctest.Wait()
+	w.handler, w.booted = handler, time.Now()
+	w.disturbed()
+}
+
+func (w *world) publish(h *jwks.Handler, keys []PublicKey) {
+	var out []jwks.Key
+	for _, k := range keys {
+		out = append(out, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
+	}
+	set, err := jwks.NewSet(out...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h.Publish(set)
+}
+
+func (w *world) stop(clean bool) {
+	w.end()
+	<-w.ended
+	if clean {
+		if err := w.rings.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.store.Close()
+	w.handler = nil
+}
+
+// disturbed allows erasures an hour's delay, which the clock of erasures takes to trust
+// the wall again, and what it has to catch up with.
+func (w *world) disturbed() { w.upset = time.Now().Add(agreement + 10*time.Minute) }
+
+func (w *world) restart(down time.Duration, clean bool) {
+	w.tally.restarts++
+	w.stop(clean)
+	time.Sleep(down)
+	w.start()
+}
+
+func (w *world) stepClock(by time.Duration) {
+	if w.off+by > 2*time.Minute || w.off+by < -2*time.Minute {
+		by = -w.off
+	}
+	w.tally.steps++
+	w.off += by
+	w.pass(time.Minute)
+	w.disturbed()
+}
+
+func (w *world) tenYearsAndBack() {
+	before, off := w.kids(), w.off
+	w.off += 10 * year
+	for range 4 {
+		w.pass(5 * time.Minute)
+	}
+	if st := w.rings.Status(); !st.Frozen || st.Ready {
+		w.t.Error("a jump of ten years was not noticed")
+	}
+	w.off = off
+	w.pass(5 * time.Minute)
+	if st := w.rings.Status(); st.Frozen {
+		w.t.Error("still frozen after the clock came back")
+	}
+	if fmt.Sprint(w.kids()) != fmt.Sprint(before) {
+		w.t.Errorf("ten years and back changed the keys from %v to %v", before, w.kids())
+	}
+	w.disturbed()
+}
+
+// downAcrossASign is away for three hours, one and a half to each side of the next Sign.
+func (w *world) downAcrossASign() {
+	next := w.nextSign()
+	for time.Until(next.Add(-w.off)) > 90*time.Minute {
+		w.pass(time.Hour)
+		if w.nextSign() != next {
+			return // revoked or rotated meanwhile
+		}
+	}
+	w.restart(3*time.Hour, false)
+	if after := w.nextSign(); after.Sub(w.rings.Now()) < 10*time.Minute-time.Minute {
+		w.t.Errorf("after three hours down the next key signs at %s, now is %s", after, w.rings.Now())
+	}
+}
+
+func (w *world) nextSign() time.Time {
+	next := never
+	for _, k := range w.list() {
+		if k.Stage == Spare && k.Sign.Before(next) {
+			next = k.Sign
+		}
+	}
+	return next
+}
+
+func (w *world) rotate(force bool) {
+	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
+	got, err := w.rings.Rotate(w.t.Context(), alg, force, "test")
+	var notReady *NotReadyError
+	if errors.As(err, &notReady) {
+		return
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.tally.forced++
+	w.excuse(got.KID, got.UnknownUntil)
+	synctest.Wait()
+}
+
+func (w *world) revokeTwice() {
+	w.revoke(Active)
+	time.Sleep(time.Second)
+	w.revoke(Active)
+}
+
+func (w *world) revokeRetiring() { w.revoke(Retiring) }
+
+func (w *world) revoke(stage Stage) {
+	for _, k := range w.list() {
+		if k.Stage != stage {
+			continue
+		}
+		got, err := w.rings.Revoke(w.t.Context(), k.KID, "test")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.tally.revoked++
+		w.revoked[k.KID] = true
+		w.excuse(got.Successor, got.UnknownUntil)
+		synctest.Wait()
+		return
+	}
+}
+
+// excuse notes what an answer said, in true time.
+func (w *world) excuse(kid string, until time.Time) {
+	if !until.IsZero() {
+		w.excused[kid] = time.Now().Add(until.Sub(w.rings.Now()))
+	}
+}
+
+func (w *world) changeLifetime() {
+	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
+	w.lifetime[alg] = time.Duration(1+w.rnd.IntN(24*60)) * time.Minute
+	w.raise(alg)
+}
+
+func (w *world) raise(alg string) {
+	err := w.store.Update(w.t.Context(), func(tx storage.Tx) error {
+		return w.rings.RaiseCap(tx, alg, w.lifetime[alg])
+	})
+	if err := errors.Join(err, w.rings.Reload(w.t.Context())); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// hour lets an hour go by: in small steps if a key begins to sign in it.
+func (w *world) hour() {
+	if until := w.nextSign().Sub(w.rings.Now()); until < time.Hour {
+		w.minutes(70)
+		return
+	}
+	for range 4 {
+		w.pass(15 * time.Minute)
+	}
+}
+
+func (w *world) minutes(n int) {
+	for range n {
+		w.pass(time.Minute)
+	}
+}
+
+// pass lets time go by, with tokens on the way, and checks everything.
+func (w *world) pass(d time.Duration) {
+	w.turn++
+	first := time.Duration(w.rnd.Int64N(int64(d)))
+	time.Sleep(first)
+	synctest.Wait()
+	w.sign(EdDSA, w.lifetime[EdDSA])
+	if w.rnd.IntN(8) == 0 {
+		w.sign(RS256, w.lifetime[RS256])
+	}
+	w.check()
+	time.Sleep(d - first)
+	synctest.Wait()
+}
+
+func (w *world) sign(alg string, lifetime time.Duration) {
+	exp := w.rings.Stamp().Add(lifetime)
+	payload := fmt.Appendf(nil, `{"iss":"https://a.example","aud":"api","sub":"s","client_id":"s","exp":%d}`, exp.Unix())
+	text, err := w.rings.Sign(w.t.Context(), alg, "at+jwt", payload, exp)
+	if err != nil {
+		w.tally.refused++
+		w.t.Errorf("%s: no token: %v", alg, err)
+		return
+	}
+	w.tally.signed++
+	set, _ := w.fetch()
+	claims, err := jwks.Check(text, set, expectation(alg), w.rings.Stamp())
+	if err != nil {
+		w.t.Fatalf("a fresh token does not verify under the set of now: %v", err)
+	}
+	w.tokens = append(w.tokens, liveToken{kid: claims.KID, text: text, alg: alg, exp: exp})
+}
+
+func expectation(alg string) jwks.Expectation {
+	return jwks.Expectation{Issuer: "https://a.example", Audience: "api", Algorithms: []string{alg}}
+}
