@@ -109,3 +109,15 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 		t.Errorf("after %v: %v", time.Since(start), err)
 	}
 }
+
+// FuzzReadDiscovery: whatever a document says, the keys are asked for by TLS only.
+func FuzzReadDiscovery(f *testing.F) {
+	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"https://id.example/keys"}`))
+	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"HTTP://[::1]/"}`))
+	f.Fuzz(func(t *testing.T, document []byte) {
+		location, err := readDiscovery(document, "https://id.example", "https")
+		if err == nil && !strings.HasPrefix(strings.ToLower(location), "https://") {
+			t.Errorf("would ask %q", location)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -145,4 +146,16 @@ func TestEveryAnswerIsOneSet(t *testing.T) {
 		h.Publish(first)
 	}
 	group.Wait()
+}
+
+// FuzzIfNoneMatch: any field value is read to its end, and only a tag that is there
+// can match.
+func FuzzIfNoneMatch(f *testing.F) {
+	f.Add(`"a", W/"b,c" ,"tag"`)
+	f.Add(`W/W/"tag"`)
+	f.Fuzz(func(t *testing.T, list string) {
+		if anyMatches([]string{list}, `"tag"`) && !strings.Contains(list, `"tag"`) && strings.TrimSpace(list) != "*" {
+			t.Errorf("%q matched", list)
+		}
+	})
 }
