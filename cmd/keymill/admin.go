@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// An adminClient asks the running server of one data directory.
+type adminClient struct {
+	socket string
+	http   *http.Client
+}
+
+// addDataFlag is on every verb that needs the data directory.
+func addDataFlag(cmd *cobra.Command) {
+	cmd.PersistentFlags().String("data", "", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
+}
+
+// dataDirs returns where to look: what was named, or else the two defaults.
+func dataDirs(cmd *cobra.Command) []string {
+	if f := cmd.Flags().Lookup("data"); f != nil && f.Value.String() != "" {
+		return []string{f.Value.String()}
+	}
+	if dir := os.Getenv("KEYMILL_DATA"); dir != "" {
+		return []string{dir}
+	}
+	return []string{"keymill-data", "keymill-dev"}
+}
+
+// dial finds the running server of cmd's directory.
+func dial(cmd *cobra.Command) (*adminClient, error) {
+	dirs := dataDirs(cmd)
+	for _, dir := range dirs {
+		socket := filepath.Join(dir, "admin.sock")
+		conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+		switch {
+		case err == nil:
+			conn.Close()
+			return newAdminClient(socket), nil
+		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+			return nil, hint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
+		case len(socket) > maxSocketPath:
+			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), maxSocketPath)
+		}
+	}
+	if len(dirs) > 1 {
+		return nil, hint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
+			"start one with \"keymill serve --dev\", or name the directory of one with --data DIR")
+	}
+	return nil, hint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", shellWord(dirs[0]))
+}
+
+func newAdminClient(socket string) *adminClient {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	return &adminClient{socket, &http.Client{
+		Timeout: 40 * time.Second, // longer than the server's own limits
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			},
+		},
+	}}
+}
+
+// An apiError is the server's no.
+type apiError struct {
+	Code        string     `json:"error"`
+	Description string     `json:"error_description"`
+	At          *time.Time `json:"at"` // not_ready: when it will be
+}
+
+func (e *apiError) Error() string {
+	if e.Description == "" {
+		return e.Code
+	}
+	return e.Description
+}
+
+// maxAnswerBytes bounds one answer; the longest is 1,000 audit records.
+const maxAnswerBytes = 16 << 20
+
+// call sends body, unless it is nil, and returns the answer's JSON.
+func (a *adminClient) call(ctx context.Context, method, path string, body any) ([]byte, error) {
+	var content io.Reader
+	if body != nil {
+		raw, err := marshalJSON(body)
+		if err != nil {
+			return nil, err
+		}
+		content = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://keymill/admin/v1/"+path, content)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return nil, a.broken(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, a.broken(err)
+	}
+	if resp.StatusCode < 300 {
+		return raw, nil
+	}
+	refused := &apiError{}
+	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
+		return nil, fmt.Errorf("the server answered %s", resp.Status)
+	}
+	return nil, refused
+}
+
+// broken explains a connection that ended without an answer.
+func (a *adminClient) broken(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return hint(fmt.Errorf("the server on %s closed the connection unanswered", a.socket),
+			"it answers its own user and root only")
+	}
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	return fmt.Errorf("asking %s: %w", a.socket, err)
+}
+
+// ask is call with the answer read into T; raw is for --json.
+func ask[T any](ctx context.Context, a *adminClient, method, path string, body any) (answer T, raw []byte, err error) {
+	raw, err = a.call(ctx, method, path, body)
+	if err == nil && len(raw) > 0 {
+		if err = json.Unmarshal(raw, &answer); err != nil {
+			err = fmt.Errorf("the server's answer: %w", err)
+		}
+	}
+	return answer, raw, err
+}
+
+// pageSize is how many entries one request of a list asks for.
+const pageSize = 500
+
+// askAll reads a list page by page. name gives an entry's place in the order.
+func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T) string) (all []T, raw []byte, err error) {
+	whole := []json.RawMessage{}
+	after := ""
+	for {
+		query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+		if after != "" {
+			query.Set("after", after)
+		}
+		page, raw, err := ask[[]json.RawMessage](ctx, a, http.MethodGet, path+"?"+query.Encode(), nil)
+		if err != nil {
+			return nil, raw, err
+		}
+		for _, entry := range page {
+			var v T
+			if err := json.Unmarshal(entry, &v); err != nil {
+				return nil, nil, fmt.Errorf("the server's answer: %w", err)
+			}
+			all, whole = append(all, v), append(whole, entry)
+			after = name(v)
+		}
+		if len(page) < pageSize {
+			raw, err = marshalJSON(whole)
+			return all, raw, err
+		}
+	}
+}

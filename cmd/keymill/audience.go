@@ -1,0 +1,198 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+)
+
+// An audienceLine is an audience as the server takes and shows it.
+type audienceLine struct {
+	Name    string   `json:"audience"`
+	Alg     string   `json:"alg"`
+	TTL     string   `json:"ttl"`
+	Scopes  []string `json:"scopes"`
+	Profile string   `json:"profile"`
+}
+
+func audienceCommand() *cobra.Command {
+	cmd := group("audience", "Name the APIs that accept tokens", `
+An audience is an API that accepts our tokens; its name is their "aud" claim. It decides
+what its verifiers must understand: the algorithm, the lifetime and the claims.`)
+	cmd.Example = "  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write\n  keymill audience list"
+	addDataFlag(cmd)
+	cmd.AddCommand(audienceAddCommand(), audienceSetCommand(), audienceShowCommand(), audienceListCommand(), audienceRemoveCommand())
+	return cmd
+}
+
+func audienceAddCommand() *cobra.Command {
+	a := audienceLine{}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "add NAME --alg ALG",
+		Short: "Add an audience",
+		Long: `Add an audience. Its name is 1 to 200 visible ASCII characters, a URI or not. A Django API
+with simplejwt takes RS256 and the profile simplejwt.`,
+		Example: `  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
+  keymill audience add https://shop.example/api --alg RS256 --profile simplejwt`,
+		Args: arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if a.Alg == "" {
+				return hint(usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", shellWord(args[0]))
+			}
+			ttl, err := goDuration("ttl", a.TTL)
+			if err != nil {
+				return err
+			}
+			a.Name, a.TTL, a.Scopes = args[0], ttl, present(a.Scopes)
+			return askAudience(cmd, asJSON, http.MethodPost, "audiences", a)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256")
+	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of its tokens, 1s to 24h")
+	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
+	f.StringVar(&a.Profile, "profile", "rfc9068", "claims: rfc9068, or simplejwt for Django")
+	completeAlg(cmd)
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// goDuration turns what was typed into what the admin API takes.
+func goDuration(flag, text string) (string, error) {
+	d, err := parseDuration(text)
+	if err != nil {
+		return "", usage("--%s %v", flag, err)
+	}
+	return d.String(), nil
+}
+
+// present drops empty words, so that --scope "" empties a list; it is never null in JSON.
+func present(words []string) []string {
+	kept := []string{}
+	for _, w := range words {
+		if w != "" {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any) error {
+	server, err := dial(cmd)
+	if err != nil {
+		return err
+	}
+	a, raw, err := ask[audienceLine](cmd.Context(), server, method, path, body)
+	if err != nil || asJSON {
+		return printAnswer(cmd, raw, err)
+	}
+	return printAudiences(cmd.OutOrStdout(), a)
+}
+
+func printAudiences(w io.Writer, list ...audienceLine) error {
+	t := newTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
+	for _, a := range list {
+		t.row(a.Name, a.Alg, a.TTL, a.Profile, listed(a.Scopes))
+	}
+	return t.flush()
+}
+
+func audiencePath(name string) string { return "audience?name=" + url.QueryEscape(name) }
+
+func audienceSetCommand() *cobra.Command {
+	var ttl, profile string
+	var scopes []string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "set NAME",
+		Short:   "Change an audience's lifetime, scopes or profile",
+		Long:    "Change what is named; the rest stays. The scopes given replace all scopes; --scope \"\" leaves none.",
+		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change := map[string]any{}
+			f := cmd.Flags()
+			if f.Changed("ttl") {
+				d, err := goDuration("ttl", ttl)
+				if err != nil {
+					return err
+				}
+				change["ttl"] = d
+			}
+			if f.Changed("scope") {
+				change["scopes"] = present(scopes)
+			}
+			if f.Changed("profile") {
+				change["profile"] = profile
+			}
+			if len(change) == 0 {
+				return hint(usage("nothing to change"), "keymill audience set %s --ttl 5m", shellWord(args[0]))
+			}
+			return askAudience(cmd, asJSON, http.MethodPatch, audiencePath(args[0]), change)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&ttl, "ttl", "", "lifetime of its tokens, 1s to 24h")
+	f.StringArrayVar(&scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
+	f.StringVar(&profile, "profile", "", "claims: rfc9068 or simplejwt")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func audienceShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Show one audience",
+		Example: "  keymill audience show orders --json",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askAudience(cmd, asJSON, http.MethodGet, audiencePath(args[0]), nil)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func audienceListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List all audiences",
+		Example: "  keymill audience list\n  keymill audience list --json",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			return printAudiences(cmd.OutOrStdout(), list...)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func audienceRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove NAME",
+		Short:   "Remove an audience that no client names",
+		Example: "  keymill audience remove orders",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			_, err = server.call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil)
+			return err
+		},
+	}
+}

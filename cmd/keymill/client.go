@@ -1,0 +1,255 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A clientLine is a client as the server shows it.
+type clientLine struct {
+	ID             string     `json:"client_id"`
+	Secret         string     `json:"client_secret"` // in the answer to add and rotate-secret only
+	Public         bool       `json:"public"`
+	Disabled       bool       `json:"disabled"`
+	Grants         []string   `json:"grants"`
+	Audiences      []string   `json:"audiences"`
+	Scopes         []string   `json:"scopes"`
+	Origins        []string   `json:"origins"`
+	Created        *time.Time `json:"created"`
+	OldSecretUntil *time.Time `json:"old_secret_until"`
+}
+
+func clientCommand() *cobra.Command {
+	cmd := group("client", "Manage the programs that ask for tokens", `
+A client is a program that asks for tokens. A confidential one has a secret, which is shown
+once, when it is made; a public one (a page in a browser, an app) has none.`)
+	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read\n  keymill client list"
+	addDataFlag(cmd)
+	cmd.AddCommand(
+		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),
+		clientSwitchCommand("enable", "Let a disabled client ask for tokens again", false),
+		clientSwitchCommand("disable", "Refuse a client until it is enabled again", true),
+		clientRemoveCommand(),
+	)
+	return cmd
+}
+
+// clientLists are the flags that add and set share. Repeated flags, not commas: an
+// audience's name may hold one.
+type clientLists struct {
+	grants, audiences, scopes, origins []string
+}
+
+func (l *clientLists) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&l.grants, "grant", nil, "a grant that it may use, like client_credentials (repeat it for more)")
+	f.StringArrayVar(&l.audiences, "audience", nil, "an audience that it may ask for (repeat it for more)")
+	f.StringArrayVar(&l.scopes, "scope", nil, "a scope that it may ask for (repeat it for more)")
+	f.StringArrayVar(&l.origins, "origin", nil, "a web origin that its pages come from, for CORS (repeat it for more)")
+}
+
+func clientAddCommand() *cobra.Command {
+	var lists clientLists
+	var public, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "add ID",
+		Short: "Add a client and show its secret, once",
+		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
+  keymill client add web --public --audience orders --origin https://app.example`,
+		Args: arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askClient(cmd, asJSON, http.MethodPost, "clients", map[string]any{
+				"client_id": args[0], "public": public,
+				"grants": present(lists.grants), "audiences": present(lists.audiences),
+				"scopes": present(lists.scopes), "origins": present(lists.origins),
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&public, "public", false, "it cannot keep a secret, and gets none")
+	lists.flags(cmd)
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) error {
+	server, err := dial(cmd)
+	if err != nil {
+		return err
+	}
+	c, raw, err := ask[clientLine](cmd.Context(), server, method, path, body)
+	if err != nil || asJSON {
+		return printAnswer(cmd, raw, err)
+	}
+	return c.print(cmd.OutOrStdout())
+}
+
+func clientPath(id string) string { return "client?id=" + url.QueryEscape(id) }
+
+func (c clientLine) print(w io.Writer) error {
+	t := newTable(w)
+	t.row("client_id:", c.ID)
+	if c.Secret != "" {
+		t.row("client_secret:", c.Secret)
+	}
+	t.row("kind:", c.kind())
+	t.row("grants:", listed(c.Grants))
+	t.row("audiences:", listed(c.Audiences))
+	t.row("scopes:", listed(c.Scopes))
+	if len(c.Origins) > 0 {
+		t.row("origins:", listed(c.Origins))
+	}
+	t.row("created:", instant(c.Created))
+	if c.OldSecretUntil != nil {
+		t.row("old secret until:", instant(c.OldSecretUntil))
+	}
+	if err := t.flush(); err != nil || c.Secret == "" {
+		return err
+	}
+	_, err := fmt.Fprintln(w, "The secret is shown this once; Keymill keeps only its hash.")
+	return err
+}
+
+func (c clientLine) kind() string {
+	kind := "confidential"
+	if c.Public {
+		kind = "public"
+	}
+	if c.Disabled {
+		kind += ", disabled"
+	}
+	return kind
+}
+
+func clientSetCommand() *cobra.Command {
+	var lists clientLists
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "set ID",
+		Short:   "Change a client's grants, audiences, scopes or origins",
+		Long:    "Change what is named; the rest stays. The values given replace the whole list; --scope \"\" leaves none.",
+		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example",
+		Args:    arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change := map[string]any{}
+			for flag, list := range map[string][]string{
+				"grant": lists.grants, "audience": lists.audiences, "scope": lists.scopes, "origin": lists.origins,
+			} {
+				if cmd.Flags().Changed(flag) {
+					change[flag+"s"] = present(list)
+				}
+			}
+			if len(change) == 0 {
+				return hint(usage("nothing to change"), "keymill client set %s --scope read", shellWord(args[0]))
+			}
+			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
+		},
+	}
+	lists.flags(cmd)
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func clientListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List all clients",
+		Example: "  keymill client list\n  keymill client list --json | jq -r '.[] | select(.disabled) | .client_id'",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			list, raw, err := askAll(cmd.Context(), server, "clients", func(c clientLine) string { return c.ID })
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			t := newTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
+			for _, c := range list {
+				t.row(c.ID, c.kind(), listed(c.Grants), listed(c.Audiences), listed(c.Scopes))
+			}
+			return t.flush()
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func clientShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show one client",
+		Example: "  keymill client show billing",
+		Args:    arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askClient(cmd, asJSON, http.MethodGet, clientPath(args[0]), nil)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func clientRotateSecretCommand() *cobra.Command {
+	var oldFor string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "rotate-secret ID",
+		Short: "Make a new secret; the old one works on for a while",
+		Long: `Make a new secret for a confidential client and show it, once. The old one works on for
+--old-for, so that the client can be given the new one without an outage. If the old
+secret has leaked, end it at once with --old-for 0s.`,
+		Example: "  keymill client rotate-secret billing --old-for 24h\n  keymill client rotate-secret billing --old-for 0s",
+		Args:    arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := goDuration("old-for", oldFor)
+			if err != nil {
+				return err
+			}
+			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), map[string]string{"old_for": d})
+		},
+	}
+	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how long the old secret works on")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// clientSwitchCommand is enable and disable.
+func clientSwitchCommand(verb, short string, disabled bool) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     verb + " ID",
+		Short:   short,
+		Example: "  keymill client " + verb + " billing",
+		Args:    arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), map[string]bool{"disabled": disabled})
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func clientRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove ID",
+		Short:   "Remove a client",
+		Long:    "Remove a client. Tokens that it holds stay valid until they expire.",
+		Example: "  keymill client remove billing",
+		Args:    arguments("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			_, err = server.call(cmd.Context(), http.MethodDelete, clientPath(args[0]), nil)
+			return err
+		},
+	}
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"keymill/issuer"
+	"keymill/keystore"
+)
+
+// devCredentials is DIR/dev-credentials: all that is needed to be a client of a trial
+// server. It is the one place where secrets are kept in the clear, and --dev the one mode
+// that prints them.
+type devCredentials struct {
+	Issuer  string      `json:"issuer"`
+	Clients []devClient `json:"clients"`
+}
+
+type devClient struct {
+	ID       string `json:"client_id"`
+	Secret   string `json:"client_secret,omitempty"` // none if public
+	Audience string `json:"audience"`
+}
+
+// devAudiences and devClients are what every trial server has.
+func devAudiences() []issuer.Audience {
+	scopes := []string{"read", "write"}
+	return []issuer.Audience{
+		{Name: "dev-api", Alg: "EdDSA", TTL: "15m0s", Scopes: scopes, Profile: "rfc9068"},
+		{Name: "dev-django", Alg: "RS256", TTL: "15m0s", Scopes: scopes, Profile: "simplejwt"},
+	}
+}
+
+func devClients() []issuer.Client {
+	service := func(id, audience string) issuer.Client {
+		return issuer.Client{
+			ID: id, Grants: []string{"client_credentials"},
+			Audiences: []string{audience}, Scopes: []string{"read", "write"},
+		}
+	}
+	web := issuer.Client{ID: "dev-web", Public: true, Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"}}
+	return []issuer.Client{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
+}
+
+// devMasterKey returns the trial store's own master key, and makes it together with the
+// store. A store without the key beside it was not made by --dev.
+func devMasterKey(c *config) (keystore.MasterKey, error) {
+	path := c.path("dev-master-key")
+	key, err := masterKeyFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if _, err := os.Stat(c.path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
+		return key, hint(fmt.Errorf("%s holds a store that --dev did not make", c.Data),
+			"serve it without --dev, or choose another directory with --data DIR")
+	}
+	key, line := keystore.NewMasterKey()
+	return key, writeSecretFile(path, line)
+}
+
+// seed makes what is missing, through the same calls as an operator's. Secrets are made
+// anew for a client whose secret is not in the file, as after a crash between the two.
+func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
+	var audiences []string
+	for _, a := range devAudiences() {
+		if !slices.Contains(c.Algorithms, a.Alg) {
+			continue // keys.algorithms leaves it out, and with it its clients
+		}
+		audiences = append(audiences, a.Name)
+		if _, err := iss.AddAudience(ctx, a, "system"); err != nil && !refusedAs(err, "already_exists") {
+			return fmt.Errorf("audience %s: %w", a.Name, err)
+		}
+	}
+	known, err := readDevCredentials(c.path("dev-credentials"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	made := devCredentials{Issuer: c.Issuer}
+	for _, want := range devClients() {
+		if !slices.Contains(audiences, want.Audiences[0]) {
+			continue
+		}
+		client, err := seedClient(ctx, iss, want, known.secret(want.ID))
+		if err != nil {
+			return fmt.Errorf("client %s: %w", want.ID, err)
+		}
+		made.Clients = append(made.Clients, client)
+	}
+	raw, err := json.MarshalIndent(made, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeSecretFile(c.path("dev-credentials"), append(raw, '\n'))
+}
+
+func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, secret string) (devClient, error) {
+	made := devClient{ID: want.ID, Secret: secret, Audience: want.Audiences[0]}
+	client, err := iss.AddClient(ctx, want, "system")
+	if refusedAs(err, "already_exists") {
+		if want.Public || secret != "" {
+			return made, nil
+		}
+		client, err = iss.RotateSecret(ctx, want.ID, 0, "system")
+	}
+	if err != nil {
+		return made, err
+	}
+	made.Secret = string(client.Secret)
+	return made, nil
+}
+
+func refusedAs(err error, code string) bool {
+	var r *issuer.Refusal
+	return errors.As(err, &r) && r.Code == code
+}
+
+func readDevCredentials(path string) (devCredentials, error) {
+	var d devCredentials
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return d, err
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return d, hint(fmt.Errorf("%s is not what --dev wrote", path), "remove it: the next start makes new secrets")
+	}
+	return d, nil
+}
+
+func (d devCredentials) secret(id string) string {
+	for _, c := range d.Clients {
+		if c.ID == id {
+			return c.Secret
+		}
+	}
+	return ""
+}
+
+// devHosts are the Host headers that a trial server answers: a page on the web that
+// points its own name at loopback (DNS rebinding) gets 421.
+func (s *server) devHosts() []string {
+	if !s.config.dev {
+		return nil
+	}
+	_, port, _ := net.SplitHostPort(s.public.Addr().String())
+	hosts := []string{s.public.Addr().String()}
+	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
+		hosts = append(hosts, net.JoinHostPort(name, port))
+	}
+	if u, err := url.Parse(s.config.Issuer); err == nil {
+		hosts = append(hosts, u.Host)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// welcome is printed at every start of a trial server; each command is to be pasted.
+const welcome = `
+Get a token, as any client does:
+
+  curl -s {issuer}/token -u dev-service:{secret} -d grant_type=client_credentials -d audience=dev-api
+
+Keep one, and verify it as a service would:
+
+  TOKEN=$({keymill} token --data {data} --client dev-service --audience dev-api)
+  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
+
+Rotate the keys, and verify the old token again (a key signs {propagation} after it was published):
+
+  {keymill} key rotate --data {data} --alg EdDSA
+  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
+
+A Django API verifies with djangorestframework-simplejwt; in settings.py:
+
+  REST_FRAMEWORK = {
+      "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication"],
+  }
+  SIMPLE_JWT = {
+      "ALGORITHM": "RS256",
+      "JWK_URL": "{issuer}/.well-known/jwks.json",
+      "ISSUER": "{issuer}",
+      "AUDIENCE": "dev-django",
+      "USER_ID_CLAIM": "sub",  # a service token has no user
+  }
+
+and its clients get their tokens with:
+
+  {keymill} token --data {data} --client dev-django-service --audience dev-django
+`
+
+// printWelcome prints the clients with their secrets, and the lines to paste.
+func printWelcome(w io.Writer, c *config) error {
+	d, err := readDevCredentials(c.path("dev-credentials"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "Keymill is ready for trials at %s; its data is in %s.\n\n", c.Issuer, c.Data)
+	t := newTable(w, "CLIENT", "SECRET", "AUDIENCE")
+	for _, client := range d.Clients {
+		t.row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	_, err = strings.NewReplacer(
+		"{issuer}", c.Issuer,
+		"{secret}", d.secret("dev-service"),
+		"{data}", shellWord(c.Data),
+		"{keymill}", shellWord(os.Args[0]), // as it was typed here
+		"{propagation}", c.Propagation.String(),
+	).WriteString(w, welcome)
+	return err
+}
+
+// shellWord quotes s where a shell would take it apart.
+func shellWord(s string) string {
+	plain := strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:@,", r)
+	}) < 0
+	if plain && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

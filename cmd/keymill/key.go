@@ -1,0 +1,285 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A keyLine is a key as the server lists it.
+type keyLine struct {
+	KID     string     `json:"kid"`
+	Alg     string     `json:"alg"`
+	Stage   string     `json:"stage"`
+	Publish *time.Time `json:"publish"`
+	Sign    *time.Time `json:"sign"`
+	Stop    *time.Time `json:"stop"`
+	Drop    *time.Time `json:"drop"`
+}
+
+func keyCommand() *cobra.Command {
+	cmd := group("key", "List, rotate, revoke and import signing keys", `
+Keys rotate by themselves. A key is published (spare) long before it signs (active), and
+stays published (retiring) until the last token that it can have signed has expired. A
+reserve is ready but not yet published.`)
+	cmd.Example = "  keymill key list\n  keymill key rotate --alg EdDSA"
+	addDataFlag(cmd)
+	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand())
+	return cmd
+}
+
+func keyListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the keys and the instants of their lives",
+		Example: "  keymill key list\n  keymill key list --json | jq -r '.[] | select(.stage == \"active\") | .kid'",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			keys, raw, err := ask[[]keyLine](cmd.Context(), server, http.MethodGet, "keys", nil)
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			return printKeys(cmd.OutOrStdout(), keys...)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printKeys(w io.Writer, keys ...keyLine) error {
+	t := newTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
+	for _, k := range keys {
+		t.row(k.KID, k.Alg, k.Stage, instant(k.Publish), instant(k.Sign), instant(k.Stop), instant(k.Drop))
+	}
+	return t.flush()
+}
+
+// printAnswer is the end of a verb that failed or was asked for JSON.
+func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	return printJSON(cmd.OutOrStdout(), raw)
+}
+
+func keyRotateCommand() *cobra.Command {
+	var alg string
+	var force, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "rotate --alg ALG",
+		Short: "Let the published spare sign now",
+		Long: `Let the published spare of one algorithm sign now, ahead of its time. If it has not been
+published long enough, the verb says when that will be and exits with code 1. --force
+rotates all the same: services whose cache does not know the key refuse its tokens until
+they fetch again, and the answer says until when that may be.`,
+		Example: "  keymill key rotate --alg EdDSA\n  keymill key rotate --alg RS256 --json",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if alg == "" {
+				return hint(usage("--alg is missing"), "keymill key rotate --alg EdDSA")
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"alg": alg, "force": force}
+			r, raw, err := ask[rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, notReady(err))
+			}
+			return r.print(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose keys rotate: RS256 or EdDSA")
+	cmd.Flags().BoolVar(&force, "force", false, "rotate although caches may not know the spare yet")
+	completeAlg(cmd)
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func completeAlg(cmd *cobra.Command) {
+	// The only error is a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// notReady adds to the server's no what can be done about it.
+func notReady(err error) error {
+	var no *apiError
+	if !errors.As(err, &no) || no.Code != "not_ready" {
+		return err
+	}
+	if no.At == nil {
+		return hint(err, "no spare is published yet; ask again in a moment")
+	}
+	wait := max(0, time.Until(*no.At)).Truncate(time.Second) + time.Second
+	return hint(err, "that is in %v; --force does not wait", wait)
+}
+
+type rotation struct {
+	Alg          string     `json:"alg"`
+	KID          string     `json:"kid"`
+	Previous     string     `json:"previous"`
+	Sign         *time.Time `json:"sign"`
+	Spare        string     `json:"spare"`
+	UnknownUntil *time.Time `json:"unknown_until"`
+}
+
+func (r rotation) print(w io.Writer) error {
+	t := newTable(w)
+	t.row("signs now:", r.KID, r.Alg+", since "+instant(r.Sign))
+	t.row("retires:", orDash(r.Previous), "published until its last token has expired")
+	t.row("spare:", orDash(r.Spare), "published, signs next")
+	if err := t.flush(); err != nil || r.UnknownUntil == nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", instant(r.UnknownUntil))
+	return err
+}
+
+func keyRevokeCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "revoke KID",
+		Short: "Take a key away at once: every token that it signed is refused",
+		Long: `Take a key out of the published set at once, and its private half out of the store. If it
+was the active one, the spare signs from now on. Services refuse the key's tokens as soon
+as their cache of the set has expired; the answer says when the last one has. A revoked
+kid never returns.`,
+		Example: "  keymill key list\n  keymill key revoke VTs_1G0aXYc8b2sMhuZ6ZFvm3bB1wlE8cQKpYBtVZ3Y --json",
+		Args:    arguments("KID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			r, raw, err := ask[revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", map[string]string{"kid": args[0]})
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			return r.print(cmd.OutOrStdout())
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+type revocation struct {
+	KID          string     `json:"kid"`
+	Alg          string     `json:"alg"`
+	Was          string     `json:"was"`
+	CachedUntil  *time.Time `json:"cached_until"`
+	Successor    string     `json:"successor"`
+	UnknownUntil *time.Time `json:"unknown_until"`
+}
+
+func (r revocation) print(w io.Writer) error {
+	t := newTable(w)
+	t.row("revoked:", r.KID, r.Alg+", was "+r.Was)
+	if r.CachedUntil != nil {
+		t.row("", "", "caches may accept it until "+instant(r.CachedUntil))
+	}
+	if r.Was == "active" {
+		t.row("signs now:", orDash(r.Successor), "")
+	}
+	if r.UnknownUntil != nil {
+		t.row("", "", "caches may not know it until "+instant(r.UnknownUntil))
+	}
+	return t.flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// keyImport is the body of POST /admin/v1/keys/import.
+type keyImport struct {
+	Key     string     `json:"key"`
+	Alg     string     `json:"alg"`
+	KID     string     `json:"kid"`
+	Until   *time.Time `json:"until"`
+	SignNow bool       `json:"sign_now"`
+}
+
+func keyImportCommand() *cobra.Command {
+	var req keyImport
+	var until string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Bring a key from another token server",
+		Long: `Bring a key from another server, in PEM or as a JWK; "-" reads standard input. Its kid is
+kept, since live tokens carry it. Without more it becomes the spare and signs when its turn
+comes. --until TIME only verifies until then (a public key is enough). --sign-now is right
+if services know the key already.`,
+		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z
+  keymill key import signing.jwk --sign-now
+  openssl genpkey -algorithm ed25519 | keymill key import -`,
+		Args: arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := req.read(cmd, args[0], until); err != nil {
+				return err
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			k, raw, err := ask[keyLine](cmd.Context(), server, http.MethodPost, "keys/import", req)
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			return printKeys(cmd.OutOrStdout(), k)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, where the key does not say it")
+	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's own, else its RFC 7638 thumbprint)")
+	f.StringVar(&until, "until", "", "only verify, until this instant (RFC 3339)")
+	f.BoolVar(&req.SignNow, "sign-now", false, "let it sign at once")
+	completeAlg(cmd)
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// maxKeyBytes is far above an RSA key of 8,192 bits in PEM.
+const maxKeyBytes = 32 << 10
+
+func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
+	if until != "" {
+		t, err := time.Parse(time.RFC3339, until)
+		if err != nil {
+			return usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
+		}
+		req.Until = &t
+	}
+	in := cmd.InOrStdin()
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxKeyBytes+1))
+	if err != nil {
+		return err
+	}
+	if len(raw) > maxKeyBytes {
+		return fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
+	}
+	req.Key = string(raw)
+	return nil
+}

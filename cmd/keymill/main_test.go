@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestMain lets the test binary be keymill itself, so that the tests below can start,
+// stop and kill the real program.
+func TestMain(m *testing.M) {
+	if os.Getenv("RUN_AS_KEYMILL") != "" {
+		os.Unsetenv("RUN_AS_KEYMILL")
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// typed runs one command line in this process.
+func typed(args ...string) (stdout, stderr string, code int) {
+	var out, errs bytes.Buffer
+	code = run(context.Background(), args, strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), code
+}
+
+// contract holds the command lines that users may rely on.
+const contract = `
+keymill serve --config FILE --dev --data DIR --listen ADDR --issuer URL
+keymill version --json
+keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write --profile simplejwt
+keymill audience set orders --ttl 5m --scope read --profile rfc9068 --json
+keymill audience show orders --json
+keymill audience list --json --data DIR
+keymill audience remove orders
+keymill client add billing --grant client_credentials --audience orders --scope read --json
+keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
+keymill client set billing --grant client_credentials --audience orders --scope read --origin https://app.example
+keymill client list --json
+keymill client show billing --json
+keymill client rotate-secret billing --old-for 24h --json
+keymill client enable billing
+keymill client disable billing
+keymill client remove billing
+keymill key list --json
+keymill key rotate --alg EdDSA --force --json
+keymill key revoke KID --json
+keymill key import FILE --alg EdDSA --kid KID --until 2027-01-31T00:00:00Z --sign-now --json
+keymill audit tail -n 10 -f --json
+keymill token --issuer URL --client billing --audience orders --scope read --client-secret-stdin --json
+keymill verify TOKEN --issuer URL --audience orders --json
+keymill doctor --data DIR --config FILE --new-master-key-file FILE --json
+`
+
+// TestTheContractLinesAreUnderstood parses them, flags and arguments, and runs nothing.
+func TestTheContractLinesAreUnderstood(t *testing.T) {
+	for line := range strings.Lines(strings.TrimSpace(contract)) {
+		args := strings.Fields(line)[1:]
+		cmd, rest, err := newRoot().Find(args)
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if !strings.HasPrefix(line, cmd.CommandPath()+" ") && strings.TrimSpace(line) != cmd.CommandPath() {
+			t.Errorf("%s is taken for %s", line, cmd.CommandPath())
+		}
+		if cmd.HasSubCommands() {
+			t.Errorf("%s is no verb", line)
+		}
+		if err := cmd.ParseFlags(rest); err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// TestEveryVerbTeaches: a verb without an example is a verb that nobody finds.
+func TestEveryVerbTeaches(t *testing.T) {
+	var visit func(*cobra.Command)
+	verbs := 0
+	visit = func(cmd *cobra.Command) {
+		verbs++
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s has no example or no short help", cmd.CommandPath())
+		}
+		if !strings.Contains(cmd.Example, cmd.CommandPath()) {
+			t.Errorf("the example of %s does not use it:\n%s", cmd.CommandPath(), cmd.Example)
+		}
+		if cmd.Args == nil {
+			t.Errorf("%s takes any argument", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(newRoot())
+	if want := strings.Count(contract, "\n"); verbs < want-3 {
+		t.Errorf("visited %d verbs, the contract has about %d", verbs, want)
+	}
+}
+
+// TestTheManualOfServeListsEverySetting with its variable and its default.
+func TestTheManualOfServeListsEverySetting(t *testing.T) {
+	out, _, code := typed("serve", "--help")
+	if code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	for _, s := range settings() {
+		if !strings.Contains(out, s.key+"  ("+s.env()+")") {
+			t.Errorf("%s is not listed", s.key)
+		}
+		if s.def != "" && !strings.Contains(out, "default: "+s.def) {
+			t.Errorf("the default %s of %s is not listed", s.def, s.key)
+		}
+	}
+	for line := range strings.Lines(out) {
+		if len(line) > 101 {
+			t.Errorf("a line of %d bytes: %s", len(line), line)
+		}
+	}
+}
+
+// TestAMistypedLineSaysWhatToType on two lines, with exit code 2 and an empty stdout.
+func TestAMistypedLineSaysWhatToType(t *testing.T) {
+	clearEnvironment(t)
+	for _, tt := range []struct {
+		line, want string
+	}{
+		{"kye list", "keymill: unknown verb \"kye\" of keymill\n  hint: did you mean \"keymill key\"?\n"},
+		{"key rotat", "keymill: unknown verb \"rotat\" of keymill key\n  hint: did you mean \"keymill key rotate\"?\n"},
+		{"client zzz", "keymill: unknown verb \"zzz\" of keymill client\n  hint: \"keymill client --help\" lists them\n"},
+		{"key list --jsno", "keymill: unknown flag: --jsno\n  hint: \"keymill key list --help\" tells more\n"},
+		{"key rotate", "keymill: --alg is missing\n  hint: keymill key rotate --alg EdDSA\n"},
+		{"key revoke", "keymill: KID is missing\n  hint: \"keymill key revoke --help\" shows how\n"},
+		{"key revoke A B", "keymill: unexpected argument \"B\"\n  hint: \"keymill key revoke --help\" shows how\n"},
+		{"key import x --until tomorrow", "keymill: --until \"tomorrow\" is not an instant like 2027-01-31T00:00:00Z\n"},
+		{"audience add orders", "keymill: --alg is missing\n  hint: keymill audience add orders --alg EdDSA (or RS256, which every library verifies)\n"},
+		{"audience add orders --alg EdDSA --ttl soon", "keymill: --ttl \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
+		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
+		{"client set billing", "keymill: nothing to change\n  hint: keymill client set billing --scope read\n"},
+		{"audit tail -n 1001", "keymill: -n 1001 is not between 0 and 1000\n"},
+		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
+		{"verify", "keymill: TOKEN is missing\n  hint: \"keymill verify --help\" shows how\n"},
+		{"serve now", "keymill: unexpected argument \"now\"\n  hint: \"keymill serve --help\" shows how\n"},
+	} {
+		out, errs, code := typed(strings.Fields(tt.line)...)
+		if errs != tt.want || code != 2 || out != "" {
+			t.Errorf("keymill %s: code %d, stdout %q, stderr\n%swant\n%s", tt.line, code, out, errs, tt.want)
+		}
+	}
+}
+
+// TestNoServerSaysHowToStartOne, with and without a directory named.
+func TestNoServerSaysHowToStartOne(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	_, errs, code := typed("key", "list")
+	want := "keymill: no server on keymill-data/admin.sock or keymill-dev/admin.sock\n" +
+		"  hint: start one with \"keymill serve --dev\", or name the directory of one with --data DIR\n"
+	if errs != want || code != 1 {
+		t.Errorf("code %d\n%s", code, errs)
+	}
+	_, errs, code = typed("client", "list", "--data", "my data")
+	want = "keymill: no server on my data/admin.sock\n  hint: start one with \"keymill serve --data 'my data'\"\n"
+	if errs != want || code != 1 {
+		t.Errorf("code %d\n%s", code, errs)
+	}
+}
+
+func TestAVerbIsFoundByWhatWasMeant(t *testing.T) {
+	for _, tt := range []struct {
+		word string
+		from []string
+		want string
+	}{
+		{"lst", []string{"list", "rotate"}, "list"},
+		{"rot", []string{"list", "rotate"}, "rotate"},
+		{"xyz", []string{"list", "rotate"}, ""},
+		{"max_age", []string{"jwks.max_age", "data"}, "jwks.max_age"},
+		{"", []string{"list"}, ""},
+	} {
+		if got := nearest(tt.word, tt.from); got != tt.want {
+			t.Errorf("nearest(%q) is %q, want %q", tt.word, got, tt.want)
+		}
+	}
+}
+
+// TestR104_NoTextCanForgeALine: names and details come from others.
+func TestR104_NoTextCanForgeALine(t *testing.T) {
+	var out strings.Builder
+	tab := newTable(&out)
+	tab.row("audience\x1b[2J", "line\nkeymill: forged")
+	if err := tab.flush(); err != nil {
+		t.Fatal(err)
+	}
+	report(&out, usage("no audience %s", "a\r\nkeymill: forged\x1b[31m"))
+	if strings.ContainsAny(out.String(), "\x1b\r") || strings.Count(out.String(), "\n") != 2 {
+		t.Errorf("printed %q", out.String())
+	}
+}
+
+func TestVersionIsOneLineOrJSON(t *testing.T) {
+	out, _, code := typed("version")
+	if code != 0 || !strings.HasPrefix(out, "keymill "+release+" (go") || strings.Count(out, "\n") != 1 {
+		t.Errorf("code %d: %q", code, out)
+	}
+	out, _, _ = typed("version", "--json")
+	if !strings.Contains(out, `"version": "`+release+`"`) {
+		t.Errorf("JSON: %s", out)
+	}
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const testIssuer = "https://id.example.com"
+
+// environment is ours without what keymill would read, and with extra. The child is this
+// very test binary.
+func environment(extra ...string) []string {
+	env := []string{"RUN_AS_KEYMILL=1"}
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "KEYMILL_") && !strings.HasPrefix(e, "CREDENTIALS_DIRECTORY=") {
+			env = append(env, e)
+		}
+	}
+	return append(env, extra...)
+}
+
+func program(t testing.TB) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A place is a directory with a master key and room for a data directory. Its name is
+// short, as a socket's path ends at 107 bytes.
+type place struct {
+	t    testing.TB
+	dir  string
+	data string
+}
+
+func newPlace(t testing.TB) *place {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "km")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	p := &place{t, dir, filepath.Join(dir, "data")}
+	p.writeKey("master.key", strings.Repeat("k", 32))
+	return p
+}
+
+func (p *place) writeKey(name, key string) string {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	if err := os.WriteFile(path, []byte(key), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
+}
+
+// serveArgs is a start that works, with more arguments after it.
+func (p *place) serveArgs(more ...string) []string {
+	return append([]string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", testIssuer}, more...)
+}
+
+func (p *place) env() []string {
+	return environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key"), "KEYMILL_DATA="+p.data)
+}
+
+// verb runs one command line to its end.
+func (p *place) verb(args ...string) (stdout, stderr string, code int) {
+	p.t.Helper()
+	return p.command(p.env(), args...)
+}
+
+func (p *place) command(env []string, args ...string) (stdout, stderr string, code int) {
+	p.t.Helper()
+	cmd := exec.Command(program(p.t), args...)
+	cmd.Env, cmd.Dir = env, p.dir
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	done := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+	defer done.Stop()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// must is verb for what has to work; with into it reads the JSON.
+func (p *place) must(into any, args ...string) string {
+	p.t.Helper()
+	out, errs, code := p.verb(args...)
+	if code != 0 {
+		p.t.Fatalf("keymill %s: code %d\n%s%s", strings.Join(args, " "), code, out, errs)
+	}
+	if into != nil {
+		if err := json.Unmarshal([]byte(out), into); err != nil {
+			p.t.Fatalf("keymill %s: %v in %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return out
+}
+
+// A child is a running server.
+type child struct {
+	t       testing.TB
+	cmd     *exec.Cmd
+	address string // of the public listener
+	out     *lockedBuffer
+	errs    *lockedBuffer
+	ended   chan struct{}
+}
+
+// start runs serve and waits until it serves.
+func (p *place) start(more ...string) *child {
+	p.t.Helper()
+	return p.startWith(p.env(), p.serveArgs(more...)...)
+}
+
+func (p *place) startWith(env []string, args ...string) *child {
+	p.t.Helper()
+	c := &child{t: p.t, cmd: exec.Command(program(p.t), args...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c.cmd.Env, c.cmd.Dir = env, p.dir
+	c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
+	// No server outlives the tests, even if they are killed.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		c.cmd.Wait()
+		close(c.ended)
+	}()
+	p.t.Cleanup(func() {
+		c.cmd.Process.Kill()
+		<-c.ended
+		if p.t.Failed() {
+			p.t.Logf("the server's log:\n%s", c.errs)
+		}
+	})
+	if !eventually(20*time.Second, func() bool {
+		_, rest, ok := strings.Cut(c.errs.String(), "msg=serving listen=")
+		c.address, _, _ = strings.Cut(rest, " ")
+		return ok || isClosed(c.ended)
+	}) || c.address == "" {
+		p.t.Fatalf("the server does not serve:\n%s", c.errs)
+	}
+	return c
+}
+
+func (c *child) url(path string) string { return "http://" + c.address + path }
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// wait returns the exit code, which must come within limit.
+func (c *child) wait(limit time.Duration) int {
+	c.t.Helper()
+	select {
+	case <-c.ended:
+		return c.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		c.t.Fatalf("still running after %v", limit)
+		return 0
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func eventually(limit time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+	}
+	return false
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// snapshot is every file below dir: name, mode and contents.
+func snapshot(t testing.TB, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s %s", strings.TrimPrefix(path, dir), info.Mode())
+		if info.Mode().IsRegular() {
+			f, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			h := sha256.New()
+			if _, err := io.Copy(h, f); err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %d %s", info.Size(), hex.EncodeToString(h.Sum(nil)))
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// requestToken asks for a token as a client does.
+func requestToken(client *http.Client, address, id, secret string) (status int, body []byte, err error) {
+	form := url.Values{"grant_type": {"client_credentials"}}
+	req, err := http.NewRequest("POST", "http://"+address+"/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
+}

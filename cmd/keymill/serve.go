@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"keymill/keystore"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	var dev bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the token server",
+		Long:  serveManual(),
+		Example: `  keymill serve --dev
+  keymill serve --config /etc/keymill.yaml
+  keymill serve --data /var/lib/keymill --issuer https://id.example.com
+  KEYMILL_LOG_FORMAT=json keymill serve --config keymill.yaml`,
+		Args: arguments(),
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
+	f.BoolVar(&dev, "dev", false, "a trial server on loopback: own keys, ready clients, lines to paste")
+	f.String("data", "", "directory of the store; made if absent")
+	f.String("listen", "", "public address, host:port")
+	f.String("issuer", "", "the URL that tokens name")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := loadConfig(file, givenFlags(cmd, "data", "listen", "issuer"), dev)
+		if err != nil {
+			return err
+		}
+		if err := c.check(); err != nil {
+			return err
+		}
+		return serve(cmd, c)
+	}
+	return cmd
+}
+
+// givenFlags returns the settings that were typed.
+func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
+	given := map[string]string{}
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			given[name] = f.Value.String()
+		}
+	}
+	return given
+}
+
+// serve runs the server until a signal ends it.
+func serve(cmd *cobra.Command, c *config) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	log := newLogger(c, cmd.ErrOrStderr())
+	var master keystore.MasterKey
+	if !c.dev {
+		if err := harden(); err != nil {
+			return err
+		}
+		var err error
+		if master, err = readMasterKey(c); err != nil {
+			return err
+		}
+	}
+	s := &server{config: c, log: log, master: master}
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return err
+	}
+	if c.dev {
+		if err := printWelcome(cmd.OutOrStdout(), c); err != nil {
+			s.close()
+			return err
+		}
+	}
+	return s.run(ctx, stop)
+}
+
+// harden keeps the keys in memory from other processes and from crash files: no core, no
+// ptrace by the same user, /proc/PID/environ and /proc/PID/mem for root alone.
+func harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot make the process undumpable: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("cannot forbid core files: %w", err)
+	}
+	return nil
+}
+
+func newLogger(c *config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// listen takes the public port. It comes before the store is opened, so that a port in
+// use is found while nothing has changed on disk; early connections wait in the backlog.
+func listen(c *config) (net.Listener, error) {
+	l, err := net.Listen("tcp", c.Listen)
+	if err == nil {
+		return l, nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	err = c.wrong("listen", "cannot listen on %s: %v", c.Listen, err)
+	if errors.Is(errno, syscall.EADDRINUSE) {
+		return nil, hint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
+	}
+	return nil, err
+}
+
+func serveManual() string {
+	var b strings.Builder
+	b.WriteString(`Run the token server until SIGTERM or SIGINT; requests in flight are finished first.
+
+Without --dev it needs an https issuer and a master key, which seals the keys at rest.
+With --dev it needs nothing: it listens on loopback only, keeps its own master key in its
+data directory, makes clients to try things with, and prints lines to paste. A store that
+--dev made is served with --dev only, and no other store is.
+
+Each setting is a key of the YAML file ("keys: {rotate_every: 30d}") and a variable of the
+environment; a flag goes before the environment, the environment before the file.
+Durations are written like 90s, 15m, 12h or 30d; lists in the environment with commas.
+`)
+	for _, s := range settings() {
+		fmt.Fprintf(&b, "\n  %s  (%s)\n", s.key, s.env())
+		for _, line := range wrap(s.help, 82) {
+			fmt.Fprintf(&b, "      %s\n", line)
+		}
+		switch {
+		case s.def != "" && s.dev != "":
+			fmt.Fprintf(&b, "      default: %s, with --dev %s\n", s.def, s.dev)
+		case s.def != "":
+			fmt.Fprintf(&b, "      default: %s\n", s.def)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// wrap breaks text at spaces into lines of at most width bytes.
+func wrap(text string, width int) []string {
+	var lines []string
+	var line string
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimSpace(line + " " + word)
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const clientSecretVariable = "KEYMILL_CLIENT_SECRET"
+
+// A tokenRequest is one client_credentials grant (RFC 6749, section 4.4).
+type tokenRequest struct {
+	issuer, client, secret string
+	audience               string
+	scopes                 []string
+}
+
+func tokenCommand() *cobra.Command {
+	var req tokenRequest
+	var stdin, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "token --issuer URL --client ID",
+		Short: "Fetch a token as a client does, and print it",
+		Long: `Fetch a token with the client_credentials grant, and print it and nothing else. The secret
+comes from standard input (--client-secret-stdin) or from KEYMILL_CLIENT_SECRET, never from
+an argument, as every user sees those. For the clients of "serve --dev" both the secret and
+the issuer are found in its data directory.`,
+		Example: `  keymill token --client dev-service
+  KEYMILL_CLIENT_SECRET=… keymill token --issuer https://id.example.com --client billing --audience orders --scope read
+  keymill token --issuer https://id.example.com --client billing --client-secret-stdin --json < secret.txt`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := req.complete(cmd, stdin); err != nil {
+				return err
+			}
+			raw, err := req.fetch(cmd.Context(), webClient())
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			var answer struct {
+				AccessToken string `json:"access_token"`
+			}
+			if err := json.Unmarshal(raw, &answer); err != nil || answer.AccessToken == "" {
+				return errors.New("the answer holds no access_token")
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), answer.AccessToken)
+			return err
+		},
+	}
+	addDataFlag(cmd)
+	addIssuerFlag(cmd, &req.issuer)
+	f := cmd.Flags()
+	f.StringVar(&req.client, "client", "", "the client's id")
+	f.StringVar(&req.audience, "audience", "", "the audience to ask for (default: the client's only one)")
+	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to ask for (repeat it for more; default: all that it may)")
+	f.BoolVar(&stdin, "client-secret-stdin", false, "read the secret from standard input")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func addIssuerFlag(cmd *cobra.Command, into *string) {
+	cmd.Flags().StringVar(into, "issuer", "", "the issuer's URL (or $KEYMILL_ISSUER; else that of the local \"serve --dev\")")
+}
+
+// complete finds the issuer and the secret where they were not given.
+func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
+	if req.client == "" {
+		return hint(usage("--client is missing"), "keymill token --issuer URL --client ID")
+	}
+	dev := localCredentials(cmd)
+	if req.issuer = knownIssuer(req.issuer, dev); req.issuer == "" {
+		return hint(usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", shellWord(req.client))
+	}
+	if stdin {
+		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFileBytes))
+		if err != nil {
+			return err
+		}
+		req.secret = strings.TrimRight(string(raw), "\r\n")
+	} else if req.secret = os.Getenv(clientSecretVariable); req.secret == "" && req.issuer == dev.Issuer {
+		req.secret = dev.secret(req.client)
+	}
+	if req.secret == "" {
+		return hint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
+	}
+	return nil
+}
+
+// localCredentials reads those of the trial server nearby, if there is one.
+func localCredentials(cmd *cobra.Command) devCredentials {
+	for _, dir := range dataDirs(cmd) {
+		if d, err := readDevCredentials(filepath.Join(dir, "dev-credentials")); err == nil {
+			return d
+		}
+	}
+	return devCredentials{}
+}
+
+func knownIssuer(flag string, dev devCredentials) string {
+	return cmp.Or(flag, os.Getenv("KEYMILL_ISSUER"), dev.Issuer)
+}
+
+// webClient follows no redirect: it would carry a secret or trust where none was given.
+func webClient() *http.Client {
+	return &http.Client{
+		Timeout:       15 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// fetch asks the endpoint that the issuer's metadata names, and returns the answer's JSON.
+func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte, error) {
+	endpoint, err := tokenEndpoint(ctx, client, req.issuer)
+	if err != nil {
+		return nil, err
+	}
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if req.audience != "" {
+		form.Set("audience", req.audience)
+	}
+	if scope := strings.Join(present(req.scopes), " "); scope != "" {
+		form.Set("scope", scope)
+	}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	// Both halves are form-encoded first: RFC 6749, section 2.3.1.
+	post.SetBasicAuth(url.QueryEscape(req.client), url.QueryEscape(req.secret))
+	raw, status, err := roundTrip(client, post)
+	if err != nil || status == http.StatusOK {
+		return raw, err
+	}
+	refused := &apiError{}
+	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
+		return nil, fmt.Errorf("%s answered with status %d", endpoint, status)
+	}
+	return nil, fmt.Errorf("the server refused: %s: %w", refused.Code, refused)
+}
+
+// tokenEndpoint reads the issuer's metadata (RFC 8414). Only an https or loopback issuer
+// is asked, as a secret follows.
+func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (string, error) {
+	if !safeURL(issuer) {
+		return "", fmt.Errorf("the issuer %q is neither https nor loopback: a secret would cross the network in the clear", issuer)
+	}
+	get, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/oauth-authorization-server", nil)
+	if err != nil {
+		return "", err
+	}
+	raw, status, err := roundTrip(client, get)
+	if err != nil {
+		return "", err
+	}
+	var metadata struct {
+		Issuer        string `json:"issuer"`
+		TokenEndpoint string `json:"token_endpoint"`
+	}
+	switch {
+	case status != http.StatusOK:
+		return "", fmt.Errorf("%s answered with status %d", get.URL, status)
+	case json.Unmarshal(raw, &metadata) != nil:
+		return "", fmt.Errorf("%s is not JSON", get.URL)
+	case metadata.Issuer != issuer:
+		return "", hint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "name it with --issuer exactly as it does")
+	case !safeURL(metadata.TokenEndpoint):
+		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", metadata.TokenEndpoint)
+	}
+	return metadata.TokenEndpoint, nil
+}
+
+func safeURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+}
+
+// maxWebAnswerBytes bounds metadata and tokens.
+const maxWebAnswerBytes = 256 << 10
+
+func roundTrip(client *http.Client, req *http.Request) ([]byte, int, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, 0, fmt.Errorf("asking %s://%s: %w", req.URL.Scheme, req.URL.Host, err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxWebAnswerBytes))
+	return raw, resp.StatusCode, err
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// release is the version of the program; CHANGELOG.md tells what each one brought.
+const release = "0.1.0"
+
+// build is what version prints.
+type build struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"` // of the source; "" if the build did not record it
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func readBuild() build {
+	b := build{Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Revision = s.Value
+			}
+		}
+	}
+	return b
+}
+
+func versionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version of this program",
+		Example: "  keymill version\n  keymill version --json",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b := readBuild()
+			if asJSON {
+				raw, err := marshalJSON(b)
+				if err != nil {
+					return err
+				}
+				return printJSON(cmd.OutOrStdout(), raw)
+			}
+			cmd.Printf("keymill %s (%s, %s)\n", b.Version, b.Go, b.Platform)
+			return nil
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// addJSONFlag is on every verb that prints data.
+func addJSONFlag(cmd *cobra.Command, into *bool) {
+	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null where undetermined")
+}
