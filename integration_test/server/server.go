@@ -224,7 +224,7 @@ func (s *Server) Verb(ctx context.Context, args ...string) (stdout, stderr strin
 	cmd := exec.CommandContext(ctx, s.binary, args...)
 	cmd.Env = append(Environment(), "KEYMILL_DATA="+s.Data)
 	if !s.options.Dev {
-		cmd.Env = append(Environment(), "KEYMILL_CONFIG="+s.config())
+		cmd.Env = append(cmd.Env, "KEYMILL_CONFIG="+s.config())
 	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
