@@ -74,6 +74,7 @@ func BenchmarkBatch(b *testing.B) {
 func BenchmarkView(b *testing.B) {
 	s := benchStore(b)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if err := s.View(context.Background(), func(r Reader) error {

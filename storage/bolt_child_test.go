@@ -232,6 +232,20 @@ func TestAFailedSyncIsTheEnd(t *testing.T) {
 	}
 }
 
+// TestOpeningSyncs: what a killed predecessor wrote and did not sync is made durable
+// before anybody reads it, and so is the name of a new file.
+func TestOpeningSyncs(t *testing.T) {
+	data := child(t, "write", newStore(t), strace(t, "fdatasync", "error=EIO:when=1")...).Open
+	if !strings.Contains(data, "open store") || !strings.Contains(data, "sync") {
+		t.Errorf("a failed sync of the file: %q", data)
+	}
+	// The first sync is that of the file as it grows, the second that of its name.
+	name := child(t, "write", t.TempDir()+"/keymill.db", strace(t, "fsync", "error=EIO:when=2")...).Open
+	if !strings.Contains(name, "create store") || !strings.Contains(name, "sync") {
+		t.Errorf("a failed sync of the directory: %q", name)
+	}
+}
+
 // TestAFullDiskRefusesOneGroup, whichever of a commit's writes meets it.
 func TestAFullDiskRefusesOneGroup(t *testing.T) {
 	refused := 0

@@ -190,10 +190,17 @@ func checkFile(f *os.File) error {
 	if info, err = f.Stat(); err != nil {
 		return err
 	}
-	if m.pageSize > math.MaxInt32 || m.pages > math.MaxInt64/m.pageSize || info.Size() < int64(m.pages*m.pageSize) {
-		return fmt.Errorf("file is cut off: %d bytes of at least %d pages of %d", info.Size(), m.pages, m.pageSize)
+	return m.check(info.Size())
+}
+
+// check tells whether a file of size bytes can hold what m promises.
+func (m fileMeta) check(size int64) error {
+	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
+		return fmt.Errorf("file is cut off: %d bytes of at least %d pages of %d", size, m.pages, m.pageSize)
 	}
-	if m.root >= m.pages || m.freelist >= m.pages {
+	// We always write a free list, so one without comes from elsewhere, and bbolt
+	// would write to it.
+	if m.root < 2 || m.root >= m.pages || m.freelist < 2 || m.freelist >= m.pages {
 		return errors.New("file is damaged, or another program's")
 	}
 	return nil

@@ -190,3 +190,32 @@ func TestNoPlaceForAStore(t *testing.T) {
 		}
 	}
 }
+
+// FuzzMeta: whatever a file begins with, it is refused or describes itself truly.
+func FuzzMeta(f *testing.F) {
+	page := os.Getpagesize()
+	path := filepath.Join(f.TempDir(), "keymill.db")
+	b, err := OpenBolt(path, BoltOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	b.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole = whole[:8*page]
+	f.Add(whole)
+	f.Add(over(whole, 0, make([]byte, page)))
+	f.Add(over(whole, page, make([]byte, page)))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, content []byte) {
+		m, err := newestMeta(bytes.NewReader(content))
+		if err != nil || m.check(int64(len(content))) != nil {
+			return
+		}
+		if m.root*m.pageSize >= uint64(len(content)) || m.freelist*m.pageSize >= uint64(len(content)) {
+			t.Errorf("%+v of %d bytes was accepted", m, len(content))
+		}
+	})
+}

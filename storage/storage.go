@@ -15,6 +15,7 @@
 //	audience/<name>          issuer
 //	client/<id>              issuer
 //	audit/new/… audit/log/…  audit
+//	audit/head               audit      where the log ends
 //
 // Sizes are in bytes.
 package storage
@@ -39,7 +40,9 @@ const (
 var (
 	// ErrNotFound: Get met no record under the key.
 	ErrNotFound = errors.New("no such record")
-	// ErrLimit: a key, a value or a transaction is larger than the contract allows.
+	// ErrLimit: a key, a value or a transaction is larger than the contract allows,
+	// or a key holds other bytes. An Update in which a write or its budget met this
+	// fails, even if its function goes on as if nothing had happened.
 	ErrLimit = errors.New("over the limit of a transaction")
 	// ErrNoSpace: the disk is full. Nothing was written, and the same call may
 	// succeed once there is room.
@@ -55,7 +58,8 @@ var (
 // serializable transactions.
 type Store interface {
 	// View gives fn one consistent state, of committed and durable writes only.
-	// It never waits for a peer. fn must be short: an open View keeps old pages.
+	// It never waits for a peer. fn returns within a second: an open View keeps old
+	// pages. It does not call Update.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update returns nil only once fn's writes are durable. fn may run more than
@@ -69,14 +73,16 @@ type Store interface {
 	Close() error
 }
 
-// A Reader reads one consistent state. What it returns are copies.
+// A Reader reads one consistent state. What it returns are copies. The bounds of a
+// Scan need not be keys: [p+"/", p+"0") is everything under p, as '0' follows '/'.
 type Reader interface {
 	Get(key string) ([]byte, error)                 // ErrNotFound
 	GetAll(keys ...string) ([][]byte, error)        // one round trip; nil where absent
 	Scan(start, end string) iter.Seq2[Entry, error] // half-open [start, end), in key order
 }
 
-// A Tx is a Reader that sees its own writes.
+// A Tx is a Reader that sees its own writes. A Scan goes over the records as they
+// are when it begins, so its loop may write.
 type Tx interface {
 	Reader
 	Put(key string, value []byte) error // copies value

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,14 +216,14 @@ func TestATrailOfTenThousand(t *testing.T) {
 // that nothing is written, or behind it, so that nobody knows.
 type faulty struct {
 	storage.Store
-	passes int
+	passes atomic.Int32
 	behind bool
 }
 
 var errCrash = errors.New("crash")
 
 func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
-	if f.passes--; f.passes >= 0 {
+	if f.passes.Add(-1) >= 0 {
 		return f.Store.Update(ctx, fn)
 	}
 	err := f.Store.Update(ctx, func(tx storage.Tx) error {
@@ -244,7 +245,9 @@ func TestACrashBetweenPages(t *testing.T) {
 		for _, behind := range []bool{false, true} {
 			s := openStore(t)
 			decide(t, s, 0, n)
-			moved, err := Chain(t.Context(), &faulty{Store: s, passes: passes, behind: behind})
+			f := &faulty{Store: s, behind: behind}
+			f.passes.Store(int32(passes))
+			moved, err := Chain(t.Context(), f)
 			if !errors.Is(err, errCrash) || moved != passes*pageRecords {
 				t.Fatalf("moved %d, %v", moved, err)
 			}
@@ -341,7 +344,8 @@ func TestAForeignRecordDoesNotStopTheChain(t *testing.T) {
 func TestRunChainsOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t)
-		f := &faulty{Store: s, passes: 1}
+		f := &faulty{Store: s}
+		f.passes.Store(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- Run(ctx, f) }()
@@ -360,7 +364,7 @@ func TestRunChainsOnceASecond(t *testing.T) {
 				t.Errorf("after %d s the chain is %d long, want %d", i+1, n, want)
 			}
 		}
-		f.passes = 1 << 20
+		f.passes.Store(1 << 20)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := length(); n != 3 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -42,7 +43,7 @@ func bounded(e Event) Record {
 			break
 		}
 		left -= size(short)
-		value := cut(e.Detail[name], left)
+		value := cut(e.Detail[name], left) // of two names cut to one, the last
 		left -= size(value)
 		r.Detail[short] = value
 	}
@@ -50,8 +51,10 @@ func bounded(e Event) Record {
 }
 
 // cut returns s if it is at most limit bytes when stored, else a part of it and a
-// mark.
+// mark. Bytes that are no UTF-8 are replaced here and not by encoding/json, which
+// would make one name twice of two that differ only in them.
 func cut(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "\ufffd")
 	if size(s) <= limit {
 		return s
 	}

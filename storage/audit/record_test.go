@@ -102,3 +102,31 @@ func TestARecordHasOneForm(t *testing.T) {
 		}
 	}
 }
+
+// FuzzRecord: any strings make a record that fits, is printable, and reads back as
+// the same bytes.
+func FuzzRecord(f *testing.F) {
+	f.Add("key.rotate", "uid:0", "kid", "name", "value")
+	f.Add("\x1b[31m", "\u009b", "\xff\xfe", "😀", "a\r\nb<>&\"\\")
+	f.Add("two names of no UTF-8", "", "", "\x9f", "\xb1")
+	f.Fuzz(func(t *testing.T, action, by, target, name, value string) {
+		r := bounded(Event{Action: action, By: by, Target: target, Detail: map[string]string{name: value, value: name}})
+		r.Seq, r.Time, r.Previous = 1<<64-1, noon, genesis().Hash
+		b, err := encode(r)
+		if err != nil || len(b) >= 4<<10 {
+			t.Fatalf("%d bytes, %v", len(b), err)
+		}
+		for _, c := range b {
+			if c < ' ' || c > '~' {
+				t.Fatalf("byte %#x in %s", c, b)
+			}
+		}
+		var back Record
+		if err := json.Unmarshal(b, &back); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := encode(back); string(again) != string(b) || err != nil {
+			t.Fatalf("%s became %s, %v", b, again, err)
+		}
+	})
+}
