@@ -1,0 +1,235 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+// Lifetimes of a token. A day is long for something that nobody can call back.
+const (
+	minTTL     = time.Second
+	maxTTL     = 24 * time.Hour
+	defaultTTL = 15 * time.Minute
+)
+
+// Profiles of the claims.
+const (
+	profileRFC9068   = "rfc9068"
+	profileSimpleJWT = "simplejwt" // adds what djangorestframework-simplejwt asks for
+)
+
+// An Audience is an API that accepts our tokens, as the admin API takes and shows it.
+type Audience struct {
+	Name    string   `json:"audience"`
+	Alg     string   `json:"alg"`
+	TTL     string   `json:"ttl"` // "15m0s"
+	Scopes  []string `json:"scopes"`
+	Profile string   `json:"profile"` // "rfc9068" or "simplejwt"
+}
+
+// An AudienceChange names what becomes different; nil fields stay.
+type AudienceChange struct {
+	TTL     *string   `json:"ttl"`
+	Scopes  *[]string `json:"scopes"`
+	Profile *string   `json:"profile"`
+}
+
+type audienceRecord struct {
+	Alg     string   `json:"alg"`
+	TTL     int64    `json:"ttl"`    // seconds
+	Scopes  []string `json:"scopes"` // sorted
+	Profile string   `json:"profile"`
+	Clients int      `json:"clients"` // how many name it; kept in their transactions
+}
+
+func audienceKey(name string) string { return "audience/" + name }
+
+func (rec *audienceRecord) ttl() time.Duration { return time.Duration(rec.TTL) * time.Second }
+
+func (rec *audienceRecord) show(name string) Audience {
+	return Audience{name, rec.Alg, rec.ttl().String(), rec.Scopes, rec.Profile}
+}
+
+func (rec *audienceRecord) detail() map[string]string {
+	return map[string]string{
+		"alg": rec.Alg, "ttl": rec.ttl().String(), "scopes": strings.Join(rec.Scopes, " "), "profile": rec.Profile,
+	}
+}
+
+// AddAudience registers an audience. Its keys learn of the lifetime in the same
+// transaction, so that no token of it can outlive them.
+func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audience, error) {
+	if a.TTL == "" {
+		a.TTL = defaultTTL.String()
+	}
+	rec, err := i.checkAudience(a)
+	if err != nil {
+		return Audience{}, err
+	}
+	err = i.store.Update(ctx, func(tx storage.Tx) error {
+		if _, err := tx.Get(audienceKey(a.Name)); err == nil {
+			return Refuse("already_exists", "there is an audience %s already", a.Name)
+		} else if !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if err := i.keys.RaiseCap(tx, rec.Alg, rec.ttl()); err != nil {
+			return err
+		}
+		if err := putJSON(tx, audienceKey(a.Name), rec); err != nil {
+			return err
+		}
+		return i.audit(tx, "audience.add", by, a.Name, rec.detail())
+	})
+	if err != nil {
+		return Audience{}, err
+	}
+	// The audience is durable. A crash here loses nothing: the rings read their cap
+	// at the next start.
+	return rec.show(a.Name), i.keys.Reload(ctx)
+}
+
+// SetAudience changes an audience. Its algorithm stays: verifiers are configured
+// with it, and another one is another audience.
+func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange, by string) (Audience, error) {
+	var shown Audience
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		before, err := readAudience(tx, name)
+		if err != nil {
+			return err
+		}
+		a := before.show(name)
+		override(&a.TTL, c.TTL)
+		override(&a.Scopes, c.Scopes)
+		override(&a.Profile, c.Profile)
+		after, err := i.checkAudience(a)
+		if err != nil {
+			return err
+		}
+		after.Clients = before.Clients
+		shown = after.show(name)
+		if after.TTL == before.TTL && after.Profile == before.Profile && slices.Equal(after.Scopes, before.Scopes) {
+			return nil
+		}
+		if err := i.keys.RaiseCap(tx, after.Alg, after.ttl()); err != nil {
+			return err
+		}
+		if err := putJSON(tx, audienceKey(name), after); err != nil {
+			return err
+		}
+		return i.audit(tx, "audience.set", by, name, after.detail())
+	})
+	if err != nil {
+		return Audience{}, err
+	}
+	return shown, i.keys.Reload(ctx)
+}
+
+// RemoveAudience forgets an audience that no client names.
+func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
+	return i.store.Update(ctx, func(tx storage.Tx) error {
+		rec, err := readAudience(tx, name)
+		if err != nil {
+			return err
+		}
+		if rec.Clients > 0 {
+			return Refuse("in_use", "audience %s is named by %d client(s): take it from them first", name, rec.Clients)
+		}
+		if err := tx.Delete(audienceKey(name)); err != nil {
+			return err
+		}
+		return i.audit(tx, "audience.remove", by, name, nil)
+	})
+}
+
+// Audience returns one audience.
+func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
+	var shown Audience
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		rec, err := readAudience(r, name)
+		if err == nil {
+			shown = rec.show(name)
+		}
+		return err
+	})
+	return shown, err
+}
+
+// Audiences returns up to limit audiences whose names follow after, in order.
+func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]Audience, error) {
+	if after != "" && !validName(after) {
+		return nil, Refuse("invalid_request", "after must be the name of an audience")
+	}
+	var list []Audience
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		list = []Audience{}
+		return scanAfter(r, "audience/", after, min(limit, maxListed), func(name string, raw []byte) error {
+			rec, err := decode[audienceRecord](audienceKey(name), raw)
+			if err == nil {
+				list = append(list, rec.show(name))
+			}
+			return err
+		})
+	})
+	return list, err
+}
+
+func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
+	if !validName(name) {
+		return nil, noAudience(name)
+	}
+	raw, err := r.Get(audienceKey(name))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, noAudience(name)
+	} else if err != nil {
+		return nil, err
+	}
+	return decode[audienceRecord](audienceKey(name), raw)
+}
+
+func noAudience(name string) error {
+	return Refuse("not_found", "there is no audience %s", name)
+}
+
+// checkAudience turns what an administrator wrote into a record, or says what is wrong.
+func (i *Issuer) checkAudience(a Audience) (*audienceRecord, error) {
+	if !validName(a.Name) {
+		return nil, Refuse("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
+	}
+	if !slices.Contains(i.Algorithms(), a.Alg) {
+		return nil, Refuse("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
+	}
+	ttl, err := time.ParseDuration(a.TTL)
+	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
+		return nil, Refuse("invalid_request", "ttl must be 1s to 24h in whole seconds, such as 15m")
+	}
+	scopes, err := checkScopes(a.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case a.Profile == "":
+		a.Profile = profileRFC9068
+	case a.Profile == profileSimpleJWT && a.Alg != "RS256":
+		return nil, Refuse("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
+	case a.Profile != profileRFC9068 && a.Profile != profileSimpleJWT:
+		return nil, Refuse("invalid_request", "profile must be rfc9068 or simplejwt")
+	}
+	return &audienceRecord{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: a.Profile}, nil
+}
+
+func override[T any](field *T, change *T) {
+	if change != nil {
+		*field = *change
+	}
+}
+
+// audit records a change in the transaction that makes it.
+func (i *Issuer) audit(tx storage.Tx, action, by, target string, detail map[string]string) error {
+	return audit.Append(tx, i.keys.Now(), audit.Event{Action: action, By: by, Target: target, Detail: detail})
+}

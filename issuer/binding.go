@@ -1,0 +1,98 @@
+package issuer
+
+import (
+	"errors"
+	"slices"
+
+	"keymill/storage"
+)
+
+// What several records share is counted in the transaction that changes one of
+// them: ids in one index, audiences and origins by how many clients name them.
+
+func idKey(id string) string         { return "id/" + id }
+func originKey(origin string) string { return "origin/" + origin }
+
+// claimID takes an id out of the index that clients and users share.
+func claimID(tx storage.Tx, id, kind string) error {
+	taken, err := tx.Get(idKey(id))
+	switch {
+	case err == nil:
+		return Refuse("already_exists", "there is a %s %s already", taken, id)
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	}
+	return tx.Put(idKey(id), []byte(kind))
+}
+
+// bindAudiences checks after against its audiences and counts who names them. A
+// client that is new or goes away is an empty record on its other side.
+func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
+	known := map[string]bool{} // scope → some audience of after has it
+	for _, name := range distinct(slices.Concat(before.Audiences, after.Audiences)) {
+		rec, err := readAudience(tx, name)
+		if r := (*Refusal)(nil); errors.As(err, &r) {
+			return Refuse("invalid_request", "%s", r.Hint)
+		} else if err != nil {
+			return err
+		}
+		change := difference(before.Audiences, after.Audiences, name)
+		if slices.Contains(after.Audiences, name) {
+			for _, s := range rec.Scopes {
+				known[s] = true
+			}
+		}
+		if change == 0 {
+			continue
+		}
+		rec.Clients += change
+		if err := putJSON(tx, audienceKey(name), rec); err != nil {
+			return err
+		}
+	}
+	for _, s := range after.Scopes {
+		if !known[s] {
+			return Refuse("invalid_request", "scope '%s' belongs to none of the client's audiences", s)
+		}
+	}
+	return nil
+}
+
+// countOrigins keeps, for each origin, how many clients list it.
+func countOrigins(tx storage.Tx, before, after []string) error {
+	for _, o := range distinct(slices.Concat(before, after)) {
+		change := difference(before, after, o)
+		if change == 0 {
+			continue
+		}
+		clients := new(int)
+		raw, err := tx.Get(originKey(o))
+		if err == nil {
+			clients, err = decode[int](originKey(o), raw)
+		}
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if *clients += change; *clients > 0 {
+			err = putJSON(tx, originKey(o), *clients)
+		} else {
+			err = tx.Delete(originKey(o))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// difference is 1 if name joins the list, -1 if it leaves it, 0 if neither.
+func difference(before, after []string, name string) int {
+	n := 0
+	if slices.Contains(after, name) {
+		n++
+	}
+	if slices.Contains(before, name) {
+		n--
+	}
+	return n
+}

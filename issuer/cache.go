@@ -1,0 +1,59 @@
+package issuer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"sync"
+)
+
+const maxDecoded = 4096 // records; one of a busy client is about 1 KiB
+
+// decoded remembers what records look like once they are read, because decoding
+// JSON costs more than all else that a token needs before its signature. It is
+// never stale: the bytes come from the store each time, and an entry counts
+// only while they are the same.
+type decoded[T any] struct {
+	mu      sync.RWMutex
+	records map[string]decodedRecord[T] // storage key → record; owned by mu
+}
+
+type decodedRecord[T any] struct {
+	raw   []byte
+	value *T // shared: nobody writes to it
+}
+
+// read returns the record that raw encodes. The caller must not change it.
+func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
+	d.mu.RLock()
+	known, ok := d.records[key]
+	d.mu.RUnlock()
+	if ok && bytes.Equal(known.raw, raw) {
+		return known.value, nil
+	}
+	value, err := decode[T](key, raw)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records == nil {
+		d.records = make(map[string]decodedRecord[T])
+	}
+	if len(d.records) >= maxDecoded {
+		for some := range d.records { // any one: which hardly matters at this size
+			delete(d.records, some)
+			break
+		}
+	}
+	d.records[key] = decodedRecord[T]{raw, value}
+	return value, nil
+}
+
+func decode[T any](key string, raw []byte) (*T, error) {
+	value := new(T)
+	if err := json.Unmarshal(raw, value); err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	return value, nil
+}

@@ -1,0 +1,137 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// A Client is a program that asks for tokens, as the admin API takes and shows it.
+type Client struct {
+	ID             string     `json:"client_id"`
+	Secret         Secret     `json:"client_secret,omitempty"` // once, in the answer to add and rotate-secret
+	Public         bool       `json:"public"`
+	Disabled       bool       `json:"disabled"`
+	Grants         []string   `json:"grants"`
+	Audiences      []string   `json:"audiences"`
+	Scopes         []string   `json:"scopes"`
+	Origins        []string   `json:"origins"`
+	Created        time.Time  `json:"created"`
+	OldSecretUntil *time.Time `json:"old_secret_until"` // null unless two secrets live
+}
+
+type clientRecord struct {
+	Public    bool           `json:"public,omitempty"`
+	Disabled  bool           `json:"disabled,omitempty"`
+	Grants    []string       `json:"grants"` // this and the next three: sorted
+	Audiences []string       `json:"audiences"`
+	Scopes    []string       `json:"scopes"`
+	Origins   []string       `json:"origins"`
+	Created   time.Time      `json:"created"`
+	Secrets   []secretRecord `json:"secrets,omitempty"` // newest first; none if public
+}
+
+func clientKey(id string) string { return "client/" + id }
+
+func (rec *clientRecord) show(id string, now time.Time) Client {
+	c := Client{
+		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: rec.Grants, Audiences: rec.Audiences,
+		Scopes: rec.Scopes, Origins: rec.Origins, Created: rec.Created,
+	}
+	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
+		c.OldSecretUntil = &rec.Secrets[1].Until
+	}
+	return c
+}
+
+func (rec *clientRecord) detail() map[string]string {
+	kind := "confidential"
+	if rec.Public {
+		kind = "public"
+	}
+	return map[string]string{
+		"kind": kind, "grants": strings.Join(rec.Grants, " "), "audiences": strings.Join(rec.Audiences, " "),
+		"scopes": strings.Join(rec.Scopes, " "), "origins": strings.Join(rec.Origins, " "),
+	}
+}
+
+// Client returns one client, without its secrets.
+func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
+	var shown Client
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		rec, err := readClient(r, id)
+		if err == nil {
+			shown = rec.show(id, i.keys.Now())
+		}
+		return err
+	})
+	return shown, err
+}
+
+// Clients returns up to limit clients whose ids follow after, in order.
+func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]Client, error) {
+	if after != "" && !validID(after) {
+		return nil, Refuse("invalid_request", "after must be the id of a client")
+	}
+	var list []Client
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		list = []Client{}
+		return scanAfter(r, "client/", after, min(limit, maxListed), func(id string, raw []byte) error {
+			rec, err := decode[clientRecord](clientKey(id), raw)
+			if err == nil {
+				list = append(list, rec.show(id, i.keys.Now()))
+			}
+			return err
+		})
+	})
+	return list, err
+}
+
+// AllowsOrigin tells whether the client lists origin among its web origins.
+func (i *Issuer) AllowsOrigin(ctx context.Context, id, origin string) (bool, error) {
+	allowed := false
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		rec, err := readClient(r, id)
+		allowed = err == nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
+		return err
+	})
+	if r := (*Refusal)(nil); errors.As(err, &r) {
+		return false, nil
+	}
+	return allowed, err
+}
+
+// KnowsOrigin tells whether any client lists origin. A preflight names no client, so
+// this is all that can be asked of it.
+func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
+	if !validOrigin(origin, i.insecure) {
+		return false, nil
+	}
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		_, err := r.Get(originKey(origin))
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func readClient(r storage.Reader, id string) (*clientRecord, error) {
+	if !validID(id) {
+		return nil, noClient(id)
+	}
+	raw, err := r.Get(clientKey(id))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, noClient(id)
+	} else if err != nil {
+		return nil, err
+	}
+	return decode[clientRecord](clientKey(id), raw)
+}
+
+func noClient(id string) error { return Refuse("not_found", "there is no client %s", id) }

@@ -1,0 +1,215 @@
+package issuer
+
+import (
+	"context"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// maxOldFor bounds how long a replaced secret may live on.
+const maxOldFor = 90 * 24 * time.Hour
+
+// A ClientChange names what becomes different; nil fields stay.
+type ClientChange struct {
+	Grants    *[]string `json:"grants"`
+	Audiences *[]string `json:"audiences"`
+	Scopes    *[]string `json:"scopes"`
+	Origins   *[]string `json:"origins"`
+	Disabled  *bool     `json:"disabled"`
+}
+
+// AddClient registers a client. The answer holds the secret of a confidential one,
+// which is shown this once and kept only as a hash.
+func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, error) {
+	if !validID(c.ID) {
+		return Client{}, Refuse("invalid_request",
+			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
+	}
+	now := i.keys.Now().UTC().Truncate(time.Second)
+	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now}
+	if err := i.checkClient(rec, c.Grants, c.Audiences, c.Scopes, c.Origins); err != nil {
+		return Client{}, err
+	}
+	var secret Secret
+	if !rec.Public {
+		secret = newSecret()
+		rec.Secrets = []secretRecord{secret.record()}
+	}
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		if err := claimID(tx, c.ID, "client"); err != nil {
+			return err
+		}
+		if err := bindAudiences(tx, &clientRecord{}, rec); err != nil {
+			return err
+		}
+		if err := countOrigins(tx, nil, rec.Origins); err != nil {
+			return err
+		}
+		if err := putJSON(tx, clientKey(c.ID), rec); err != nil {
+			return err
+		}
+		return i.audit(tx, "client.add", by, c.ID, rec.detail())
+	})
+	if err != nil {
+		return Client{}, err
+	}
+	shown := rec.show(c.ID, now)
+	shown.Secret = secret
+	return shown, nil
+}
+
+// SetClient changes a client. A change counts from the next request on.
+func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by string) (Client, error) {
+	var shown Client
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		before, err := readClient(tx, id)
+		if err != nil {
+			return err
+		}
+		after, err := i.changed(before, c)
+		if err != nil {
+			return err
+		}
+		shown = after.show(id, i.keys.Now())
+		// What nobody touched is not checked again: an audience may have dropped a
+		// scope since, and that must not keep anybody from disabling the client.
+		if c.Audiences != nil || c.Scopes != nil {
+			if err := bindAudiences(tx, before, after); err != nil {
+				return err
+			}
+		}
+		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
+			return err
+		}
+		return i.putChanged(tx, id, before, after, by)
+	})
+	return shown, err
+}
+
+// changed applies c to a copy of before.
+func (i *Issuer) changed(before *clientRecord, c ClientChange) (*clientRecord, error) {
+	after := *before
+	grants, audiences, scopes, origins := before.Grants, before.Audiences, before.Scopes, before.Origins
+	override(&grants, c.Grants)
+	override(&audiences, c.Audiences)
+	override(&scopes, c.Scopes)
+	override(&origins, c.Origins)
+	override(&after.Disabled, c.Disabled)
+	return &after, i.checkClient(&after, grants, audiences, scopes, origins)
+}
+
+// putChanged writes after and what became different into the audit log.
+func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecord, by string) error {
+	if reflect.DeepEqual(before, after) {
+		return nil
+	}
+	if err := putJSON(tx, clientKey(id), after); err != nil {
+		return err
+	}
+	if was, is := before.detail(), after.detail(); !maps.Equal(was, is) {
+		if err := i.audit(tx, "client.set", by, id, is); err != nil {
+			return err
+		}
+	}
+	switch {
+	case after.Disabled && !before.Disabled:
+		return i.audit(tx, "client.disable", by, id, nil)
+	case before.Disabled && !after.Disabled:
+		return i.audit(tx, "client.enable", by, id, nil)
+	}
+	return nil
+}
+
+// RotateSecret gives a client a new secret and lets the newest old one live for oldFor
+// more. Whatever was older dies: two secrets are enough to change one without a gap.
+func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (Client, error) {
+	if oldFor < 0 || oldFor > maxOldFor {
+		return Client{}, Refuse("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
+	}
+	secret := newSecret()
+	var shown Client
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		rec, err := readClient(tx, id)
+		if err != nil {
+			return err
+		}
+		if rec.Public {
+			return Refuse("invalid_request", "client %s is public: it has no secret", id)
+		}
+		now := i.keys.Now()
+		list, until := []secretRecord{secret.record()}, "now"
+		if oldFor > 0 {
+			old := rec.Secrets[0]
+			old.Until = now.Add(oldFor).UTC().Truncate(time.Second)
+			list, until = append(list, old), old.Until.Format(time.RFC3339)
+		}
+		rec.Secrets = list
+		shown = rec.show(id, now)
+		if err := putJSON(tx, clientKey(id), rec); err != nil {
+			return err
+		}
+		return i.audit(tx, "client.rotate_secret", by, id, map[string]string{"old_until": until})
+	})
+	if err != nil {
+		return Client{}, err
+	}
+	shown.Secret = secret
+	return shown, nil
+}
+
+// RemoveClient forgets a client; its id becomes free.
+func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
+	return i.store.Update(ctx, func(tx storage.Tx) error {
+		rec, err := readClient(tx, id)
+		if err != nil {
+			return err
+		}
+		if err := bindAudiences(tx, rec, &clientRecord{}); err != nil {
+			return err
+		}
+		if err := countOrigins(tx, rec.Origins, nil); err != nil {
+			return err
+		}
+		for _, key := range []string{clientKey(id), idKey(id)} {
+			if err := tx.Delete(key); err != nil {
+				return err
+			}
+		}
+		return i.audit(tx, "client.remove", by, id, nil)
+	})
+}
+
+// checkClient fills rec's lists and refuses what no transaction is needed to refuse.
+func (i *Issuer) checkClient(rec *clientRecord, grantTypes, audiences, scopes, origins []string) error {
+	var err error
+	if rec.Scopes, err = checkScopes(scopes); err != nil {
+		return err
+	}
+	rec.Grants, rec.Audiences, rec.Origins = distinct(grantTypes), distinct(audiences), distinct(origins)
+	for _, g := range rec.Grants {
+		if grants[g] == nil {
+			return Refuse("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
+		}
+	}
+	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
+		return Refuse("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
+	}
+	if len(rec.Audiences) > maxAudiences {
+		return Refuse("invalid_request", "%d audiences are too many: a client names at most %d", len(rec.Audiences), maxAudiences)
+	}
+	if len(rec.Origins) > maxOrigins {
+		return Refuse("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
+	}
+	for _, o := range rec.Origins {
+		if !validOrigin(o, i.insecure) {
+			return Refuse("invalid_request",
+				"origin '%s' must be scheme, host and port as a browser sends them, such as https://app.example", o)
+		}
+	}
+	return nil
+}

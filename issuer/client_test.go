@@ -1,0 +1,279 @@
+package issuer
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keymill/storage"
+)
+
+func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read", "write")
+	c := must[Client](t)(w.AddClient(t.Context(), Client{
+		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"},
+		Scopes: []string{"write", "read"}, Origins: []string{"https://app.example"},
+	}, "uid:0"))
+	secret := c.Secret
+	if secret == "" || c.Public || c.Disabled || c.OldSecretUntil != nil || time.Since(c.Created) > time.Minute {
+		t.Fatalf("got %+v", c)
+	}
+	w.restart()
+	c.Secret = ""
+	if got := must[Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
+		t.Fatalf("got %+v, want %+v", got, c)
+	}
+	// Nowhere in the store, neither as it is nor without its prefix.
+	err := w.store.View(t.Context(), func(r storage.Reader) error {
+		for e, err := range r.Scan(" ", "~") {
+			if err != nil {
+				return err
+			}
+			if strings.Contains(string(e.Value), string(secret)[4:]) {
+				t.Errorf("the secret is in %s", e.Key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must[Grant](t)(w.token("billing", secret))
+}
+
+func TestBadClientsAreRefusedWithAHint(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read")
+	w.service("taken", "orders")
+	numbered := func(n int, form string) []string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = fmt.Sprintf(form, i)
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		name string
+		c    Client
+		code string
+		hint string
+	}{
+		{"no id", Client{}, "invalid_request", "client_id"},
+		{"space at the end", Client{ID: "a "}, "invalid_request", "client_id"},
+		{"line feed", Client{ID: "a\nb"}, "invalid_request", "client_id"},
+		{"not ASCII", Client{ID: "é"}, "invalid_request", "client_id"},
+		{"long id", Client{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
+		{"taken", Client{ID: "taken"}, "already_exists", "taken"},
+		{"unknown grant", Client{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
+		{"public with client_credentials", Client{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},
+		{"unknown audience", Client{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
+		{"foreign scope", Client{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
+		{"scope without audience", Client{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
+		{"too many audiences", Client{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
+		{"too many scopes", Client{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
+		{"too many origins", Client{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
+		{"wildcard origin", Client{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
+		{"any origin", Client{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
+		{"null origin", Client{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
+		{"origin with path", Client{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
+		{"origin with default port", Client{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
+		{"origin in upper case", Client{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
+		{"origin in the clear", Client{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
+	} {
+		_, err := w.AddClient(t.Context(), tt.c, "uid:0")
+		if hint := refused(t, err, tt.code); !strings.Contains(hint, tt.hint) {
+			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
+		}
+	}
+	if list := must[[]Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
+		t.Fatalf("a refused client was written: %+v", list)
+	}
+}
+
+// TestTheLargestClientFitsIntoOneTransaction: a client at every limit changes all that
+// it has at once, which touches the most keys.
+func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
+	w := newWorld(t)
+	side := func(s string) (c ClientChange) {
+		audiences, origins, scopes := []string{}, []string{}, []string{}
+		for n := range maxAudiences {
+			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", maxNameBytes-4)))
+		}
+		for n := range maxOrigins {
+			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", maxOriginBytes-12)))
+		}
+		for n := range maxScopes {
+			scopes = append(scopes, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("s", maxScopeBytes-4)))
+		}
+		for _, a := range audiences {
+			w.audience(a, scopes...)
+		}
+		disabled := s == "b"
+		return ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
+	}
+	a, b := side("a"), side("b")
+	id := strings.Repeat("c", maxIDBytes)
+	must[Client](t)(w.AddClient(t.Context(), Client{
+		ID: id, Grants: []string{"client_credentials"}, Audiences: *a.Audiences, Origins: *a.Origins, Scopes: *a.Scopes,
+	}, "uid:0"))
+	must[Client](t)(w.SetClient(t.Context(), id, b, "uid:0"))
+	if err := w.RemoveClient(t.Context(), id, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range slices.Concat(*a.Origins, *b.Origins) {
+		if must[bool](t)(w.KnowsOrigin(t.Context(), o)) {
+			t.Fatal("an origin outlived its client")
+		}
+	}
+	for _, name := range slices.Concat(*a.Audiences, *b.Audiences) {
+		if err := w.RemoveAudience(t.Context(), name, "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAClientCanBeDisabledAfterItsAudienceLostAScope(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read", "write")
+	secret := w.service("billing", "orders", "read", "write")
+	read, yes := []string{"read"}, true
+	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{Scopes: &read}, "uid:0"))
+	if g := must[Grant](t)(w.token("billing", secret)); g.Scope != "read" {
+		t.Fatalf("scope %q", g.Scope)
+	}
+	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Disabled: &yes}, "uid:0"))
+	_, err := w.token("billing", secret)
+	refused(t, err, "invalid_client")
+}
+
+func TestSecretsRotateWithoutAGap(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	first := w.service("billing", "orders")
+	works := func(s Secret) bool {
+		_, err := w.token("billing", s)
+		if err != nil {
+			refused(t, err, "invalid_client")
+		}
+		return err == nil
+	}
+	rotate := func(oldFor time.Duration) Client {
+		return must[Client](t)(w.RotateSecret(t.Context(), "billing", oldFor, "uid:0"))
+	}
+	c := rotate(24 * time.Hour)
+	second := c.Secret
+	if c.OldSecretUntil == nil || time.Until(*c.OldSecretUntil) < 23*time.Hour {
+		t.Fatalf("old secret until %v", c.OldSecretUntil)
+	}
+	if !works(first) || !works(second) {
+		t.Fatal("two secrets should live")
+	}
+	third := rotate(24 * time.Hour).Secret
+	if works(first) || !works(second) || !works(third) {
+		t.Fatal("the oldest of three should be dead")
+	}
+	c = rotate(0)
+	if works(second) || works(third) || !works(c.Secret) || c.OldSecretUntil != nil {
+		t.Fatal("old_for 0 should leave one")
+	}
+	for _, d := range []time.Duration{-1, maxOldFor + 1} {
+		_, err := w.RotateSecret(t.Context(), "billing", d, "uid:0")
+		refused(t, err, "invalid_request")
+	}
+	if !works(c.Secret) {
+		t.Fatal("a refused rotation changed the secret")
+	}
+}
+
+func TestAnOldSecretDiesOnTime(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	old := w.service("billing", "orders")
+	must[Client](t)(w.RotateSecret(t.Context(), "billing", 2*time.Second, "uid:0"))
+	must[Grant](t)(w.token("billing", old))
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		if _, err := w.token("billing", old); err != nil {
+			refused(t, err, "invalid_client")
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the old secret lives on")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestARemovedClientIsGoneAndItsIDFree(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	secret := w.service("billing", "orders")
+	must[Grant](t)(w.token("billing", secret))
+	if err := w.RemoveClient(t.Context(), "billing", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := w.token("billing", secret)
+	refused(t, err, "invalid_client")
+	refused(t, w.RemoveClient(t.Context(), "billing", "uid:0"), "not_found")
+	w.service("billing", "orders")
+	_, err = w.token("billing", secret)
+	refused(t, err, "invalid_client")
+}
+
+func TestPublicClientsHaveNoSecret(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	c := must[Client](t)(w.AddClient(t.Context(), Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"))
+	if c.Secret != "" {
+		t.Fatal("a public client got a secret")
+	}
+	_, err := w.RotateSecret(t.Context(), "web", 0, "uid:0")
+	refused(t, err, "invalid_request")
+	cc := []string{"client_credentials"}
+	_, err = w.SetClient(t.Context(), "web", ClientChange{Grants: &cc}, "uid:0")
+	refused(t, err, "invalid_request")
+}
+
+// TestCountsSurviveConcurrency: many clients come and go at once, and what they
+// share is free again at the end.
+func TestCountsSurviveConcurrency(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	var wg sync.WaitGroup
+	for n := range 16 {
+		wg.Go(func() {
+			id := fmt.Sprint("client ", n)
+			_, err := w.AddClient(context.Background(), Client{
+				ID: id, Audiences: []string{"orders"}, Origins: []string{"https://app.example"},
+			}, "uid:0")
+			if err == nil && n%2 == 0 {
+				err = w.RemoveClient(context.Background(), id, "uid:0")
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:0"), "in_use")
+	for n := 1; n < 16; n += 2 {
+		if !must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
+			t.Fatal("the origin went before its last client")
+		}
+		if err := w.RemoveClient(t.Context(), fmt.Sprint("client ", n), "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
+		t.Fatal("the origin outlived its clients")
+	}
+	if err := w.RemoveAudience(t.Context(), "orders", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,78 @@
+package endpoint
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// address returns whom a request comes from: the peer, or, if that is a trusted proxy,
+// whom it speaks for.
+func (s *Server) address(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a Unix socket has no address
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	if len(s.cfg.TrustedProxies) == 0 {
+		return addr
+	}
+	return forwarded(addr, r.Header["X-Forwarded-For"], s.cfg.TrustedProxies)
+}
+
+// forwarded walks X-Forwarded-For from the right, where each proxy has added its own
+// peer, for as long as proxies of ours speak. What stands further left was written by
+// whoever came first and is worth nothing. An entry that is no address ends the walk.
+func forwarded(addr netip.Addr, lines []string, trusted []netip.Prefix) netip.Addr {
+	for n := len(lines) - 1; n >= 0; n-- {
+		rest, more := lines[n], true
+		for more {
+			if !isTrusted(addr, trusted) {
+				return addr
+			}
+			entry := rest
+			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
+				rest, entry = rest[:comma], rest[comma+1:]
+			} else {
+				more = false
+			}
+			next, ok := parseHop(strings.TrimSpace(entry))
+			if !ok {
+				return addr
+			}
+			addr = next
+		}
+	}
+	return addr
+}
+
+// parseHop reads an address; some proxies add the port.
+func parseHop(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	if err != nil {
+		ap, err := netip.ParseAddrPort(s)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		a = ap.Addr()
+	}
+	return a.Unmap().WithZone(""), true
+}
+
+func isTrusted(a netip.Addr, trusted []netip.Prefix) bool {
+	for _, p := range trusted {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// network returns what one subscriber holds: an IPv4 address, or a /64.
+func network(a netip.Addr) netip.Addr {
+	if !a.Is6() {
+		return a
+	}
+	p, _ := a.Prefix(64)
+	return p.Addr()
+}

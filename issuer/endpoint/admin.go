@@ -1,0 +1,125 @@
+package endpoint
+
+import (
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"keymill/issuer"
+)
+
+// adminRoutes lists everything that an administrator can ask.
+func (s *Server) adminRoutes(e *edge) {
+	e.get("/admin/v1/status", s.adminStatus)
+	e.get("/admin/v1/audit", s.adminAudit)
+
+	e.get("/admin/v1/keys", s.listKeys)
+	e.handle(http.MethodPost, "/admin/v1/keys/rotate", s.changing(s.rotateKey))
+	e.handle(http.MethodPost, "/admin/v1/keys/revoke", s.changing(s.revokeKey))
+	e.handle(http.MethodPost, "/admin/v1/keys/import", s.changing(s.importKey))
+
+	e.get("/admin/v1/audiences", s.listAudiences)
+	e.handle(http.MethodPost, "/admin/v1/audiences", s.changing(s.addAudience))
+	e.get("/admin/v1/audience", s.showAudience)
+	e.handle(http.MethodPatch, "/admin/v1/audience", s.changing(s.setAudience))
+	e.handle(http.MethodDelete, "/admin/v1/audience", s.changing(s.removeAudience))
+
+	e.get("/admin/v1/clients", s.listClients)
+	e.handle(http.MethodPost, "/admin/v1/clients", s.changing(s.addClient))
+	e.get("/admin/v1/client", s.showClient)
+	e.handle(http.MethodPatch, "/admin/v1/client", s.changing(s.setClient))
+	e.handle(http.MethodDelete, "/admin/v1/client", s.changing(s.removeClient))
+	e.handle(http.MethodPost, "/admin/v1/client/secret", s.changing(s.rotateSecret))
+}
+
+// changing adds the log line of a change that was made. What was changed is in the
+// audit log, written by the transaction that did it.
+func (s *Server) changing(h handle) handle {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		err := h(w, r)
+		if err == nil {
+			s.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "administration",
+				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("by", actor(r)))
+		}
+		return err
+	}
+}
+
+func (s *Server) adminStatus(w http.ResponseWriter, _ *http.Request) error {
+	issues, keys := s.issues(), s.cfg.Keys.Status()
+	var size int64
+	if s.cfg.StoreBytes != nil {
+		size = s.cfg.StoreBytes()
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		Version     string     `json:"version"`
+		Issuer      string     `json:"issuer"`
+		Ready       bool       `json:"ready"`
+		Issues      []string   `json:"issues"`
+		ClockFrozen bool       `json:"clock_frozen"`
+		Now         *time.Time `json:"now"`
+		StoreBytes  int64      `json:"store_bytes"`
+	}{s.cfg.Version, s.cfg.Issuer.URL(), len(issues) == 0, issues, keys.Frozen, instant(keys.Now), size})
+}
+
+const (
+	defaultAudited = 50 // audit records, if nobody says how many
+	maxAudited     = 1000
+)
+
+// adminAudit returns records after a number, or else the newest; oldest first.
+func (s *Server) adminAudit(w http.ResponseWriter, r *http.Request) error {
+	limit, err := readNumber(r, "limit", defaultAudited, 1, maxAudited)
+	if err != nil {
+		return err
+	}
+	read := func() (any, error) { return s.cfg.Issuer.AuditLast(r.Context(), int(limit)) }
+	if r.URL.Query().Has("after") {
+		after, err := readNumber(r, "after", 0, 0, 1<<62)
+		if err != nil {
+			return err
+		}
+		read = func() (any, error) { return s.cfg.Issuer.AuditTail(r.Context(), after, int(limit)) }
+	}
+	records, err := read()
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"records": records})
+}
+
+const (
+	defaultListed = 100
+	maxListed     = 1000
+)
+
+// readPage reads where a list goes on and how long it may get.
+func readPage(r *http.Request) (after string, limit int, err error) {
+	n, err := readNumber(r, "limit", defaultListed, 1, maxListed)
+	return r.URL.Query().Get("after"), int(n), err
+}
+
+// readName reads the query parameter that says what a request is about.
+func readName(r *http.Request, parameter string) (string, error) {
+	values := r.URL.Query()[parameter]
+	if len(values) != 1 || values[0] == "" {
+		return "", issuer.Refuse("invalid_request", "the query must hold %s once", parameter)
+	}
+	return values[0], nil
+}
+
+// parseWait reads a duration of an administrator; "" is 0.
+func parseWait(member, s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, issuer.Refuse("invalid_request", "member '%s' must be a duration such as 24h", member)
+	}
+	return d, nil
+}
+
+func sortedNames(m members) []string { return slices.Sorted(maps.Keys(m)) }

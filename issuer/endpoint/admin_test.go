@@ -1,0 +1,359 @@
+package endpoint
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keymill/storage/audit"
+)
+
+// expect asks and fails unless the status is as said.
+func (w *world) expect(status int, method, path, body string) answer {
+	w.t.Helper()
+	a := w.askAdmin(method, path, body)
+	if a.status != status {
+		w.t.Fatalf("%s %s %s: %d %s, want %d", method, path, body, a.status, a.body, status)
+	}
+	if a.header.Get("Cache-Control") != "no-store" {
+		w.t.Errorf("%s %s: Cache-Control %q", method, path, a.header.Get("Cache-Control"))
+	}
+	return a
+}
+
+func TestAnAudiencesLifeThroughTheAdminAPI(t *testing.T) {
+	w := newWorld(t)
+	created := w.expect(201, "POST", "/admin/v1/audiences", `{"audience":"https://a.example/?x=1&y","alg":"RS256","ttl":"5m","scopes":["b","a"],"profile":"simplejwt"}`)
+	if want := `{"audience":"https://a.example/?x=1\u0026y","alg":"RS256","ttl":"5m0s","scopes":["a","b"],"profile":"simplejwt"}`; created.body != want {
+		t.Errorf("got %s", created.body)
+	}
+	const one = "/admin/v1/audience?name=https%3A%2F%2Fa.example%2F%3Fx%3D1%26y"
+	if a := w.expect(200, "GET", one, ""); a.body != created.body {
+		t.Errorf("got %s", a.body)
+	}
+	a := w.expect(200, "PATCH", one, `{"ttl":"1h","profile":"rfc9068"}`)
+	if m := a.json(t); m["ttl"] != "1h0m0s" || m["profile"] != "rfc9068" || len(m["scopes"].([]any)) != 2 {
+		t.Errorf("got %s", a.body)
+	}
+	if got := w.expect(409, "POST", "/admin/v1/audiences", `{"audience":"orders","alg":"EdDSA"}`).code(t); got != "already_exists" {
+		t.Error(got)
+	}
+	if got := w.expect(409, "DELETE", "/admin/v1/audience?name=orders", "").code(t); got != "in_use" {
+		t.Error(got)
+	}
+	if a := w.expect(204, "DELETE", one, ""); a.body != "" {
+		t.Error(a.body)
+	}
+	if got := w.expect(404, "GET", one, "").code(t); got != "not_found" {
+		t.Error(got)
+	}
+	var names []string
+	for after := ""; ; {
+		var page []struct{ Audience string }
+		body := w.expect(200, "GET", "/admin/v1/audiences?limit=1&after="+after, "").body
+		if err := json.Unmarshal([]byte(body), &page); err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		after = page[0].Audience
+		names = append(names, after)
+	}
+	if !reflect.DeepEqual(names, []string{"orders", "shop"}) {
+		t.Errorf("got %q", names)
+	}
+}
+
+func TestAClientsLifeThroughTheAdminAPI(t *testing.T) {
+	w := newWorld(t)
+	a := w.expect(201, "POST", "/admin/v1/clients",
+		`{"client_id":"a b","public":false,"grants":["client_credentials"],"audiences":["orders"],"scopes":["read"],"origins":["https://app.example"]}`)
+	secret, _ := a.json(t)["client_secret"].(string)
+	if !strings.HasPrefix(a.body, `{"client_id":"a b","client_secret":"kms_`) {
+		t.Fatalf("got %s", a.body)
+	}
+	works := func(secret string) bool {
+		return w.post("grant_type=client_credentials", basic("a b", secret)).status == 200
+	}
+	if !works(secret) {
+		t.Error("the secret does not work")
+	}
+	shown := w.expect(200, "GET", "/admin/v1/client?id=a+b", "")
+	if m := shown.json(t); m["client_secret"] != nil || m["old_secret_until"] != nil || m["disabled"] != false || !strings.HasSuffix(m["created"].(string), "Z") {
+		t.Errorf("got %s", shown.body)
+	}
+	if !strings.Contains(shown.body, `"old_secret_until":null`) {
+		t.Errorf("got %s", shown.body)
+	}
+	rotated := w.expect(200, "POST", "/admin/v1/client/secret?id=a+b", `{"old_for":"24h"}`).json(t)
+	until, err := time.Parse(time.RFC3339, rotated["old_secret_until"].(string))
+	if err != nil || time.Until(until) < 23*time.Hour || !works(secret) || !works(rotated["client_secret"].(string)) {
+		t.Errorf("got %v, %v", rotated, err)
+	}
+	now := w.expect(200, "POST", "/admin/v1/client/secret?id=a+b", `{}`).json(t)["client_secret"].(string)
+	if works(secret) || !works(now) {
+		t.Error("the old secret should be dead")
+	}
+	w.expect(200, "PATCH", "/admin/v1/client?id=a+b", `{"disabled":true}`)
+	if works(now) {
+		t.Error("a disabled client gets tokens")
+	}
+	w.expect(200, "PATCH", "/admin/v1/client?id=a+b", `{"disabled":false,"scopes":[]}`)
+	if !works(now) {
+		t.Error("an enabled client gets no tokens")
+	}
+	w.expect(204, "DELETE", "/admin/v1/client?id=a+b", "")
+	w.expect(404, "DELETE", "/admin/v1/client?id=a+b", "")
+	if body := w.expect(200, "GET", "/admin/v1/clients?after=billing", "").body; body != "[]" {
+		t.Errorf("got %s", body)
+	}
+}
+
+func TestKeysThroughTheAdminAPI(t *testing.T) {
+	w := newWorld(t)
+	var keys []keyView
+	list := w.expect(200, "GET", "/admin/v1/keys", "").body
+	if err := json.Unmarshal([]byte(list), &keys); err != nil || len(keys) < 4 || !strings.Contains(list, `"drop":null`) {
+		t.Fatalf("%v %s", err, list)
+	}
+	a := w.expect(409, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA"}`)
+	if at, err := time.Parse(time.RFC3339, fmt.Sprint(a.json(t)["at"])); a.code(t) != "not_ready" || err != nil || time.Until(at) < time.Minute {
+		t.Errorf("got %s", a.body)
+	}
+	m := w.expect(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","force":true}`).json(t)
+	if m["alg"] != "EdDSA" || m["kid"] == m["previous"] || m["kid"] == "" || m["sign"] == nil || m["unknown_until"] == nil {
+		t.Errorf("got %v", m)
+	}
+	w.expect(400, "POST", "/admin/v1/keys/rotate", `{}`)
+	w.expect(400, "POST", "/admin/v1/keys/revoke", `{}`)
+	w.expect(400, "POST", "/admin/v1/keys/import", `{"alg":"EdDSA"}`)
+	w.expect(400, "POST", "/admin/v1/keys/import", `{"key":"garbage"}`)
+	w.expect(404, "POST", "/admin/v1/keys/revoke", `{"kid":"nobody"}`)
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	body := fmt.Sprintf(`{"key":%s,"alg":"EdDSA","kid":"mine","until":null,"sign_now":true}`, text)
+	if m := w.expect(200, "POST", "/admin/v1/keys/import", body).json(t); m["kid"] != "mine" || m["stage"] != "active" {
+		t.Errorf("got %v", m)
+	}
+	if kid := segment(t, w.token(w.post(w.good())), 0)["kid"]; kid != "mine" {
+		t.Errorf("signed by %v", kid)
+	}
+	if got := w.expect(409, "POST", "/admin/v1/keys/import", body).code(t); got != "already_exists" {
+		t.Error(got)
+	}
+}
+
+func TestStatusAndAuditThroughTheAdminAPI(t *testing.T) {
+	w := newWorld(t)
+	a := w.expect(200, "GET", "/admin/v1/status", "")
+	m := a.json(t)
+	if m["version"] != "test" || m["issuer"] != testIssuer || m["clock_frozen"] != false || m["store_bytes"].(float64) <= 0 || m["now"] == nil || m["issues"] == nil {
+		t.Errorf("got %s", a.body)
+	}
+	w.expect(201, "POST", "/admin/v1/clients", `{"client_id":"audited"}`)
+	if _, err := audit.Chain(t.Context(), w.store); err != nil {
+		t.Fatal(err)
+	}
+	type records struct {
+		Records []struct {
+			Seq        uint64
+			Action, By string
+			Target     string
+		}
+	}
+	read := func(query string) (r records) {
+		if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/audit"+query, "").body), &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	newest := read("?limit=1").Records
+	if len(newest) != 1 || newest[0].Action != "client.add" || newest[0].Target != "audited" || newest[0].By != fmt.Sprintf("uid:%d", os.Getuid()) {
+		t.Fatalf("got %+v", newest)
+	}
+	if after := read(fmt.Sprintf("?after=%d", newest[0].Seq-1)).Records; len(after) != 1 || after[0] != newest[0] {
+		t.Errorf("got %+v", after)
+	}
+	if first := read("?after=0&limit=2").Records; len(first) != 2 || first[0].Seq != 1 {
+		t.Errorf("got %+v", first)
+	}
+	if body := w.expect(200, "GET", "/admin/v1/audit?after=1000000", "").body; body != `{"records":[]}` {
+		t.Errorf("got %s", body)
+	}
+	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?after=-1", "?after=x"} {
+		w.expect(400, "GET", "/admin/v1/audit"+query, "")
+	}
+}
+
+func TestTheAdminAPIReadsStrictly(t *testing.T) {
+	w := newWorld(t)
+	for body, hint := range map[string]string{
+		`{"audience":"x","alg":"EdDSA","color":"red"}`: "color", // unknown
+		`{"audience":"x","Alg":"EdDSA"}`:               "Alg",   // spelled otherwise
+		`{"audience":"x","audience":"y"}`:              "audience",
+		`{"audience":"x","\u0061udience":"y"}`:         "audience", // the same name, escaped
+		`{"audience":7}`:                               "audience",
+		`{"audience":"x","scopes":"read"}`:             "scopes",
+		`{"audience":"x"} {}`:                          "follows",
+		`{"audience":"x"}x`:                            "follows",
+		`{"audience":"x",}`:                            "JSON",
+		`{"audience":"x"`:                              "JSON",
+		``:                                             "JSON object",
+		`[]`:                                           "JSON object",
+		`null`:                                         "JSON object",
+		"{\"audience\":\"\xff\"}":                      "UTF-8",
+	} {
+		a := w.expect(400, "POST", "/admin/v1/audiences", body)
+		if got := fmt.Sprint(a.json(t)["error_description"]); a.code(t) != "invalid_request" || !strings.Contains(got, hint) {
+			t.Errorf("%s: %s says nothing of %s", body, a.body, hint)
+		}
+	}
+	w.expect(413, "POST", "/admin/v1/audiences", `{"audience":"`+strings.Repeat("x", maxAdminBytes)+`"}`)
+	for _, path := range []string{"/admin/v1/audience", "/admin/v1/audience?name=", "/admin/v1/audience?name=a&name=b", "/admin/v1/client", "/admin/v1/clients?limit=1001", "/admin/v1/clients?after=%00"} {
+		w.expect(400, "GET", path, "")
+	}
+	w.expect(404, "GET", "/admin/v1/nothing", "")
+	w.expect(404, "GET", "/token", "")
+	if a := w.expect(405, "POST", "/admin/v1/status", ""); a.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("Allow %q", a.header.Get("Allow"))
+	}
+}
+
+func TestThePublicFaceHasNoAdministration(t *testing.T) {
+	w := newWorld(t)
+	for _, path := range []string{"/admin/v1/status", "/admin/v1/clients", "/admin/v1/keys"} {
+		if a := w.send("GET", path, ""); a.status != 404 {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	// And the admin face without the peer's identity, as over TCP, hangs up.
+	server := &http.Server{Handler: w.server.Admin(), ConnContext: AdminConnContext}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(l)
+	defer server.Close()
+	if response, err := http.Get("http://" + l.Addr().String() + "/admin/v1/status"); err == nil {
+		response.Body.Close()
+		t.Errorf("answered with %d", response.StatusCode)
+	}
+}
+
+// TestOtherUsersAreHungUpOn connects as somebody else: SO_PEERCRED holds the identity of
+// the thread that connected.
+func TestOtherUsersAreHungUpOn(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	w := newWorld(t)
+	name := fmt.Sprintf("@keymill-test-%d", os.Getpid()) // abstract: no directory is in the way
+	l, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: w.server.Admin(), ConnContext: AdminConnContext}
+	go server.Serve(l)
+	defer server.Close()
+	ask := func(uid int) string {
+		conns := make(chan net.Conn)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+			if uid != 0 {
+				if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+					t.Error(errno)
+				}
+			}
+			c, err := net.Dial("unix", name)
+			if err != nil {
+				t.Error(err)
+			}
+			conns <- c
+		}()
+		c := <-conns
+		if c == nil {
+			return ""
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(c, "GET /admin/v1/status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+		var b bytes.Buffer
+		io.Copy(&b, c)
+		return b.String()
+	}
+	if got := ask(0); !strings.HasPrefix(got, "HTTP/1.1 200") {
+		t.Errorf("root got %q", got)
+	}
+	if got := ask(65534); got != "" {
+		t.Errorf("nobody got %q", got)
+	}
+}
+
+func TestNobodyIsAnActorWithoutASocket(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	ctx := AdminConnContext(context.Background(), a)
+	if _, err := a.Write([]byte("x")); err == nil {
+		t.Error("the connection is open")
+	}
+	if ctx.Value(actorKey{}) != nil {
+		t.Error("an actor came out of nowhere")
+	}
+}
+
+// FuzzStrictJSON: what is accepted, encoding/json reads in the same way, and says so
+// again when written and read once more.
+func FuzzStrictJSON(f *testing.F) {
+	for _, s := range []string{`{}`, `{"a":"x","n":1,"l":["y"],"b":true}`, `{"a":"x","a":"y"}`, `{"A":1}`, `{"a":null}`, `{"a":"\ud800"}`, `{"l":[[]]}`, `{} {}`} {
+		f.Add([]byte(s))
+	}
+	type object struct {
+		A string   `json:"a"`
+		N int      `json:"n"`
+		L []string `json:"l"`
+		B bool     `json:"b"`
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var got object
+		if err := decodeStrict(body, members{"a": &got.A, "n": &got.N, "l": &got.L, "b": &got.B}); err != nil {
+			return
+		}
+		var want object
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&want); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q: got %+v, encoding/json %+v, %v", body, got, want, err)
+		}
+		var names map[string]json.RawMessage
+		if err := json.Unmarshal(body, &names); err != nil {
+			t.Fatal(err)
+		}
+		for name := range names {
+			if name != "a" && name != "n" && name != "l" && name != "b" {
+				t.Fatalf("%q: member %q was accepted", body, name)
+			}
+		}
+	})
+}

@@ -1,0 +1,62 @@
+package endpoint
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"keymill/issuer"
+)
+
+// readCredentials returns what a client showed, in one way only: two ways in one
+// request could name two clients (RFC 6749, section 2.3).
+func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error) {
+	header := r.Header["Authorization"]
+	id, secret := ps.get("client_id"), ps.get("client_secret")
+	assertion := ps.get("client_assertion") != "" || ps.get("client_assertion_type") != ""
+	switch {
+	case len(header) > 1, len(header) == 1 && (secret != "" || assertion), secret != "" && assertion:
+		return issuer.Credentials{}, issuer.Refuse("invalid_request", "a client authenticates in one way at a time")
+	case assertion:
+		return issuer.Credentials{}, issuer.Refuse("invalid_client", "client_assertion is not a method of this server")
+	case len(header) == 1:
+		c, ok := parseBasic(header[0])
+		if !ok {
+			return issuer.Credentials{}, issuer.Refuse("invalid_client", "client authentication failed")
+		}
+		if id != "" && id != c.ClientID {
+			return issuer.Credentials{}, issuer.Refuse("invalid_request", "client_id differs from the one in the Authorization header")
+		}
+		return c, nil
+	case id == "":
+		return issuer.Credentials{}, issuer.Refuse("invalid_client", "client authentication is missing")
+	case secret == "":
+		return issuer.Credentials{ClientID: id, Method: "none"}, nil
+	}
+	return issuer.Credentials{ClientID: id, Secret: issuer.Secret(secret), Method: "client_secret_post"}, nil
+}
+
+// parseBasic reads an Authorization header. Both halves were form-encoded before they
+// were joined (RFC 6749, section 2.3.1), so a colon in either is no problem.
+func parseBasic(header string) (issuer.Credentials, bool) {
+	scheme, encoded, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "Basic") {
+		return issuer.Credentials{}, false
+	}
+	pair, err := base64.StdEncoding.Strict().DecodeString(strings.Trim(encoded, " "))
+	if err != nil {
+		return issuer.Credentials{}, false
+	}
+	id, secret, ok := strings.Cut(string(pair), ":")
+	if !ok || id == "" {
+		return issuer.Credentials{}, false
+	}
+	if id, err = url.QueryUnescape(id); err != nil {
+		return issuer.Credentials{}, false
+	}
+	if secret, err = url.QueryUnescape(secret); err != nil {
+		return issuer.Credentials{}, false
+	}
+	return issuer.Credentials{ClientID: id, Secret: issuer.Secret(secret), Method: "client_secret_basic"}, true
+}

@@ -1,0 +1,111 @@
+package endpoint
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// FuzzForm: what is accepted is what net/url reads, with no value lost or added.
+func FuzzForm(f *testing.F) {
+	for _, s := range []string{"", "a=1&b=2", "a=1&a=2", "resource=x&resource=y", "a=%zz", "a;b", "&&=&a", "%61=1", "a=+%20"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		ps, err := parseForm(s)
+		if err != nil {
+			if ps != nil {
+				t.Fatal("refused, and still something came out")
+			}
+			return
+		}
+		want, err := url.ParseQuery(s)
+		if err != nil {
+			t.Fatalf("accepted what net/url refuses: %v", err)
+		}
+		count := 0
+		for _, values := range want {
+			count += len(values)
+		}
+		if count != len(ps) || len(ps) > maxParameters {
+			t.Fatalf("%d parameters, net/url reads %d", len(ps), count)
+		}
+		for _, p := range ps {
+			values := want[p.name]
+			if len(values) == 0 || (len(values) > 1 && !repeatable(p.name)) {
+				t.Fatalf("parameter %q: net/url reads %q", p.name, values)
+			}
+			if !repeatable(p.name) && values[0] != p.value {
+				t.Fatalf("parameter %q is %q, net/url reads %q", p.name, p.value, values[0])
+			}
+		}
+	})
+}
+
+func TestTheAddressIsThePeersUnlessAProxyOfOursSpeaks(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, tt := range []struct {
+		peer  string
+		lines []string
+		want  string
+	}{
+		{"192.0.2.1", nil, "192.0.2.1"},
+		{"192.0.2.1", []string{"203.0.113.9"}, "192.0.2.1"}, // a stranger may write what it likes
+		{"10.0.0.1", nil, "10.0.0.1"},
+		{"10.0.0.1", []string{"203.0.113.9"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"1.1.1.1, 203.0.113.9"}, "203.0.113.9"}, // the left was there before
+		{"10.0.0.1", []string{"1.1.1.1", "203.0.113.9"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"203.0.113.9, 10.0.0.2"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"203.0.113.9", "10.0.0.3,10.0.0.2"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"203.0.113.9, garbage"}, "10.0.0.1"},
+		{"10.0.0.1", []string{"203.0.113.9,"}, "10.0.0.1"},
+		{"10.0.0.1", []string{"203.0.113.9:1234"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"[2001:db8::7]:80"}, "2001:db8::7"},
+		{"fd00::1", []string{"2001:db8::7"}, "2001:db8::7"},
+		{"10.0.0.1", []string{"::ffff:203.0.113.9"}, "203.0.113.9"},
+		{"10.0.0.1", []string{"10.0.0.2"}, "10.0.0.2"},
+	} {
+		if got := forwarded(netip.MustParseAddr(tt.peer), tt.lines, trusted); got.String() != tt.want {
+			t.Errorf("%s %q: got %s, want %s", tt.peer, tt.lines, got, tt.want)
+		}
+	}
+}
+
+func TestOneSubscriberIsOneNetwork(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "2001:db8:1:2::1": "2001:db8:1:2::",
+	} {
+		if got := network(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s: got %s", in, got)
+		}
+	}
+}
+
+// FuzzForwarded: the result is the peer's, or an address that the header holds; a peer
+// that is not trusted is never replaced.
+func FuzzForwarded(f *testing.F) {
+	f.Add("203.0.113.9, 10.0.0.2", "1.1.1.1", true)
+	f.Add("", "", false)
+	f.Add("[::1]:80,,", "x", true)
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	f.Fuzz(func(t *testing.T, a, b string, proxy bool) {
+		peer := netip.MustParseAddr("192.0.2.1")
+		if proxy {
+			peer = netip.MustParseAddr("10.0.0.1")
+		}
+		got := forwarded(peer, []string{a, b}, trusted)
+		if !got.IsValid() || (!proxy && got != peer) {
+			t.Fatalf("got %s", got)
+		}
+		if got == peer {
+			return
+		}
+		for hop := range strings.SplitSeq(a+","+b, ",") {
+			if h, ok := parseHop(strings.TrimSpace(hop)); ok && h == got {
+				return
+			}
+		}
+		t.Fatalf("%s is in neither %q nor %q", got, a, b)
+	})
+}

@@ -1,0 +1,44 @@
+package endpoint
+
+import (
+	"io"
+	"net/http"
+)
+
+// healthz says that the process answers, and nothing about whether it is any use:
+// what restarts processes should not restart one that waits for its disk.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	w.Header()["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	io.WriteString(w, "ok") // an error means the client has gone; there is nobody to tell
+	return nil
+}
+
+// readyz says whether to send requests here.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
+	issues := s.issues()
+	status := http.StatusOK
+	if len(issues) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	return writeJSON(w, status, struct {
+		Ready  bool     `json:"ready"`
+		Issues []string `json:"issues"`
+	}{len(issues) == 0, issues})
+}
+
+// issues says in words what keeps the server from its work; never nil.
+func (s *Server) issues() []string {
+	issues := []string{}
+	if s.cfg.StoreFailed != nil && s.cfg.StoreFailed() != nil {
+		issues = append(issues, "the store has failed and takes no more work")
+	}
+	if words := s.cfg.KeySet.issue(); words != "" {
+		issues = append(issues, words)
+	}
+	keys := s.cfg.Keys.Status()
+	issues = append(issues, keys.Issues...)
+	if !keys.Ready && len(issues) == 0 {
+		issues = append(issues, "the keys are not ready")
+	}
+	return issues
+}

@@ -1,0 +1,132 @@
+// Package endpoint is the HTTP face of Keymill: it reads requests, lets issuer and
+// keystore decide, and writes what they said. A handler returns an error, and one
+// place (refuse) turns that into an answer and a log line:
+//
+//	error                              public           admin
+//	*issuer.Refusal                    400, 401         400, 404, 409
+//	*keystore.InvalidError             –                the same
+//	*keystore.NotReadyError            –                409 with "at"
+//	what issuer.Unavailable knows      503 Retry-After  503 Retry-After
+//	too many failures                  429 Retry-After  –
+//	everything else, panics included   500              500
+//
+// There are two faces. Public serves POST /token (RFC 6749), the key set (RFC 7517), two
+// discovery documents (RFC 8414, OpenID Connect Discovery) and health. Admin serves
+// /admin/v1/… on a Unix socket, to the server's own user and root only.
+//
+// Every answer says nosniff, and no-store unless it is meant for caches. Nothing that a
+// request carries besides the parameters of its endpoint changes an answer: not Host,
+// not X-Forwarded-*. Sizes are in bytes.
+package endpoint
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/julienschmidt/httprouter"
+
+	"keymill/issuer"
+	"keymill/keystore"
+)
+
+// Config is what a Server needs. All fields but TrustedProxies, DevHosts, StoreFailed
+// and StoreBytes must be set.
+type Config struct {
+	Issuer *issuer.Issuer
+	Keys   *keystore.Rings
+	KeySet *KeySet // the one that keystore publishes to
+
+	// TrustedProxies may say in X-Forwarded-For whom they speak for.
+	TrustedProxies []netip.Prefix
+
+	// DevHosts, if not empty, are the only Host headers that are answered, with or
+	// without a port: a page that rebinds its name to loopback gets 421.
+	DevHosts []string
+
+	StoreFailed func() error // nil while the store is well
+	StoreBytes  func() int64 // size of the store
+	Version     string
+	Log         *slog.Logger
+}
+
+// A Server is the HTTP face.
+type Server struct {
+	cfg      Config
+	failures *guard
+	public   *edge
+	admin    *edge
+}
+
+// New prepares the routes and the discovery documents.
+func New(cfg Config) (*Server, error) {
+	if cfg.Issuer == nil || cfg.Keys == nil || cfg.KeySet == nil || cfg.Log == nil {
+		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
+	}
+	s := &Server{cfg: cfg, failures: newGuard()}
+	documents, err := s.documents()
+	if err != nil {
+		return nil, err
+	}
+	s.public = s.newEdge("temporarily_unavailable", s.admitHost)
+	s.public.get("/.well-known/jwks.json", cfg.KeySet.serve)
+	for path, doc := range documents {
+		s.public.get(path, doc.serve)
+	}
+	s.public.get("/healthz", s.healthz)
+	s.public.get("/readyz", s.readyz)
+	s.public.handle(http.MethodPost, "/token", s.token)
+	s.public.handle(http.MethodOptions, "/token", s.tokenPreflight)
+
+	s.admin = s.newEdge("unavailable", admitPeer)
+	s.adminRoutes(s.admin)
+	return s, nil
+}
+
+// Public returns the face that the world sees.
+func (s *Server) Public() http.Handler { return s.public }
+
+// Admin returns the face of administrators. Its http.Server must have AdminConnContext.
+func (s *Server) Admin() http.Handler { return s.admin }
+
+func (s *Server) newEdge(busy string, admit func(*http.Request) error) *edge {
+	e := &edge{router: httprouter.New(), admit: admit, busy: busy, address: s.address, log: s.cfg.Log}
+	// A redirect would replay the client's credentials at a path it never named.
+	e.router.RedirectTrailingSlash, e.router.RedirectFixedPath = false, false
+	e.router.HandleOPTIONS = false
+	e.router.NotFound = e.handler(func(http.ResponseWriter, *http.Request) error { return errNotFound })
+	e.router.MethodNotAllowed = e.handler(methodNotAllowed)
+	return e
+}
+
+// methodNotAllowed: the router has set Allow and counted OPTIONS in, which exists for
+// preflights only.
+func methodNotAllowed(w http.ResponseWriter, _ *http.Request) error {
+	var allow []string
+	for m := range strings.SplitSeq(w.Header().Get("Allow"), ", ") {
+		if m != http.MethodOptions {
+			allow = append(allow, m)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return errMethod
+}
+
+// admitHost keeps a development server to its own names.
+func (s *Server) admitHost(r *http.Request) error {
+	if len(s.cfg.DevHosts) == 0 {
+		return nil
+	}
+	host := r.Host
+	if n := strings.LastIndexByte(host, ':'); n >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:n]
+	}
+	for _, known := range s.cfg.DevHosts {
+		if strings.EqualFold(known, r.Host) || strings.EqualFold(known, host) {
+			return nil
+		}
+	}
+	return errMisdirected
+}

@@ -1,0 +1,94 @@
+package endpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"keymill/issuer"
+)
+
+const maxAdminBytes = 64 << 10
+
+// members says what a JSON object may hold: name → pointer to where the value goes.
+type members map[string]any
+
+// decodeStrict reads one JSON object whose members are all known, spelled exactly and
+// given once. encoding/json by itself takes the last of two members, takes "TTL" for
+// "ttl" and replaces broken UTF-8, so that what one program checked is not always
+// what the next one reads. null is an absent member.
+func decodeStrict(body []byte, into members) error {
+	if !utf8.Valid(body) {
+		return issuer.Refuse("invalid_request", "the body is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return issuer.Refuse("invalid_request", "the body must be one JSON object")
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		name, ok := t.(string)
+		if err != nil || !ok {
+			return errSyntax
+		}
+		if seen[name] {
+			return issuer.Refuse("invalid_request", "member '%s' is given twice", short(name))
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return errSyntax
+		}
+		if err := setMember(name, raw, into); err != nil {
+			return err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return errSyntax
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return issuer.Refuse("invalid_request", "something follows the JSON object")
+	}
+	return nil
+}
+
+var errSyntax = issuer.Refuse("invalid_request", "the body is not well-formed JSON")
+
+func setMember(name string, raw json.RawMessage, into members) error {
+	target, ok := into[name]
+	if !ok {
+		return issuer.Refuse("invalid_request", "there is no member '%s', only %s",
+			short(name), strings.Join(sortedNames(into), ", "))
+	}
+	if err := json.Unmarshal(raw, target); err != nil {
+		return issuer.Refuse("invalid_request", "member '%s' has the wrong type or form", name)
+	}
+	return nil
+}
+
+// readMembers reads the body of an administrator's request.
+func readMembers(w http.ResponseWriter, r *http.Request, into members) error {
+	body, err := readBody(w, r, maxAdminBytes)
+	if err != nil {
+		return err
+	}
+	return decodeStrict(body, into)
+}
+
+// readNumber reads a number from the query, fallback if it is absent.
+func readNumber(r *http.Request, name string, fallback, lowest, highest uint64) (uint64, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return fallback, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n < lowest || n > highest {
+		return 0, issuer.Refuse("invalid_request", "%s must be a number from %d to %d", name, lowest, highest)
+	}
+	return n, nil
+}

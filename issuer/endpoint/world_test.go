@@ -1,0 +1,304 @@
+package endpoint
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keymill/issuer"
+	"keymill/jwks"
+	"keymill/keystore"
+	"keymill/storage"
+)
+
+// A world is a Server over a real store and real keys, with both of its listeners.
+type world struct {
+	t         *testing.T
+	store     *storage.Bolt
+	keys      *keystore.Rings
+	issuer    *issuer.Issuer
+	server    *Server
+	public    *httptest.Server
+	admin     *http.Client // over the Unix socket
+	log       *logBuffer
+	storeFail error
+	secret    string // of client "billing": audience "orders" (EdDSA), scopes read and write
+	path      string
+}
+
+const testIssuer = "https://auth.example.com"
+
+// logBuffer collects what the server logs, at every level.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var testKeys = keystore.Config{
+	Algorithms: []string{"RS256", "EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
+}
+
+// seed makes one store with its keys for all tests of this run; each works on a copy,
+// since a pair of RSA keys takes longer than the tests themselves.
+var seed = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "seed")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "keymill.db")
+	store, err := storage.OpenBolt(path, storage.BoltOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if _, err = keystore.Open(context.Background(), store, testKeys); err != nil {
+		return nil, err
+	}
+	if err := store.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+func newWorld(t testing.TB, change ...func(*Config)) *world {
+	t.Helper()
+	b, err := seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{log: &logBuffer{}, path: filepath.Join(t.TempDir(), "keymill.db")}
+	w.t, _ = t.(*testing.T)
+	if err := os.WriteFile(w.path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	keySet := NewKeySet(testKeys.MaxAge)
+	cfg := testKeys
+	cfg.Changed = keySet.Publish
+	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if w.issuer, err = issuer.New(issuer.Config{URL: testIssuer, Store: w.store, Keys: w.keys}); err != nil {
+		t.Fatal(err)
+	}
+	face := Config{
+		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
+		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
+		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, c := range change {
+		c(&face)
+	}
+	if w.server, err = New(face); err != nil {
+		t.Fatal(err)
+	}
+	w.public = httptest.NewServer(w.server.Public())
+	t.Cleanup(w.public.Close)
+	w.admin = serveAdmin(t, w.server)
+	w.secret = w.seedRecords(t)
+	return w
+}
+
+func (w *world) seedRecords(t testing.TB) string {
+	t.Helper()
+	_, err1 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
+	_, err2 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "shop", Alg: "RS256", Scopes: []string{"buy"}}, "uid:0")
+	c, err3 := w.issuer.AddClient(t.Context(), issuer.Client{
+		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
+	}, "uid:0")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	return string(c.Secret)
+}
+
+// serveAdmin serves the admin face on a Unix socket and returns a client for it.
+func serveAdmin(t testing.TB, s *Server) *http.Client {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sock") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "admin.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: s.Admin(), ConnContext: AdminConnContext}
+	go server.Serve(l)
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		server.Close()
+		os.RemoveAll(dir)
+	})
+	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+}
+
+// client adds a confidential client of audience orders and returns its secret.
+func (w *world) client(id string, scopes ...string) string {
+	w.t.Helper()
+	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+		ID: id, Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: scopes,
+	}, "uid:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(c.Secret)
+}
+
+// An answer is a response, read to its end.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
+		t.Fatalf("%v in %q", err, a.body)
+	}
+	return m
+}
+
+func (a answer) code(t *testing.T) string {
+	t.Helper()
+	s, _ := a.json(t)["error"].(string)
+	return s
+}
+
+func do(t *testing.T, c *http.Client, r *http.Request) answer {
+	t.Helper()
+	response, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, string(b)}
+}
+
+// send sends a request to the public face. Headers are "Name: value".
+func (w *world) send(method, path, body string, headers ...string) answer {
+	w.t.Helper()
+	r, err := http.NewRequest(method, w.public.URL+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Add(name, value)
+		if name == "Host" {
+			r.Host = value
+		}
+	}
+	client := *w.public.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return do(w.t, &client, r)
+}
+
+const formHeader = "Content-Type: application/x-www-form-urlencoded"
+
+// post sends a form to /token.
+func (w *world) post(body string, headers ...string) answer {
+	w.t.Helper()
+	return w.send("POST", "/token", body, append(headers, formHeader)...)
+}
+
+// good is a form that is answered with a token; more parameters go behind it.
+func (w *world) good(more ...string) string {
+	return strings.Join(append([]string{"grant_type=client_credentials&client_id=billing&client_secret=" + w.secret}, more...), "&")
+}
+
+// basic is the header that RFC 6749, section 2.3.1, describes.
+func basic(id, secret string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
+}
+
+// keySet fetches the published keys.
+func (w *world) keySet() *jwks.Set {
+	w.t.Helper()
+	set, err := jwks.Parse([]byte(w.send("GET", "/.well-known/jwks.json", "").body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return set
+}
+
+// verify checks a token as a resource server of the audience would.
+func (w *world) verify(token, audience string) *jwks.Claims {
+	w.t.Helper()
+	c, err := jwks.Check(token, w.keySet(), jwks.Expectation{
+		Issuer: testIssuer, Audience: audience, Algorithms: []string{"EdDSA", "RS256"},
+	}, time.Now())
+	if err != nil {
+		w.t.Fatalf("token does not verify: %v", err)
+	}
+	return c
+}
+
+func (w *world) token(a answer) string {
+	w.t.Helper()
+	s, _ := a.json(w.t)["access_token"].(string)
+	if a.status != 200 || s == "" {
+		w.t.Fatalf("no token: %d %s", a.status, a.body)
+	}
+	return s
+}
+
+// refusedToken fails unless a is an error of /token with that status and code.
+func refusedToken(t *testing.T, what string, a answer, status int, code string) {
+	t.Helper()
+	if a.status != status || a.code(t) != code {
+		t.Errorf("%s: got %d %s, want %d %s", what, a.status, a.body, status, code)
+	}
+	if strings.Contains(a.body, "access_token") {
+		t.Errorf("%s: a refusal with a token", what)
+	}
+}
+
+// askAdmin sends a request to the admin face.
+func (w *world) askAdmin(method, path, body string) answer {
+	w.t.Helper()
+	r, err := http.NewRequest(method, "http://admin"+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return do(w.t, w.admin, r)
+}

@@ -1,0 +1,48 @@
+package issuer
+
+import (
+	"context"
+	"strings"
+)
+
+// A TokenRequest is one POST /token, already parsed.
+type TokenRequest struct {
+	GrantType string
+	Client    Credentials
+	Scope     string // space-separated, "" if absent
+	Audience  string // from resource and audience; endpoint refuses two different values
+}
+
+// A Grant is the answer to a TokenRequest (RFC 6749, section 5.1).
+type Grant struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"` // seconds
+	Scope       string `json:"scope,omitempty"`
+}
+
+// A decide makes up its mind in one transaction of its own and returns what is to be
+// signed when that has ended.
+type decide func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
+
+// grants lists every grant; discovery reads it.
+var grants = map[string]decide{
+	"client_credentials": clientCredentials, // RFC 6749, section 4.4
+}
+
+// Token answers one request for a token: a Grant, a *Refusal, or a fault, which
+// Unavailable may know as one that passes.
+func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
+	if req.GrantType == "" {
+		return Grant{}, Refuse("invalid_request", "grant_type is missing")
+	}
+	decide, ok := grants[req.GrantType]
+	if !ok {
+		return Grant{}, Refuse("unsupported_grant_type", "this server knows %s", strings.Join(i.Grants(), ", "))
+	}
+	entitled, err := decide(i, ctx, req)
+	if err != nil {
+		return Grant{}, err
+	}
+	return i.sign(ctx, entitled)
+}

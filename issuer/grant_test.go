@@ -1,0 +1,175 @@
+package issuer
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read")
+	w.audience("stock", "count")
+	w.audience("alone")
+	one := w.service("one", "orders", "read")
+	both := must[Client](t)(w.AddClient(t.Context(), Client{
+		ID: "both", Grants: []string{"client_credentials"}, Audiences: []string{"orders", "stock"}, Scopes: []string{"count", "read"},
+	}, "uid:0")).Secret
+	none := must[Client](t)(w.AddClient(t.Context(), Client{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
+	for _, tt := range []struct {
+		client   string
+		secret   Secret
+		audience string
+		scope    string
+		want     string // audience, or a code
+		scopes   string
+	}{
+		{"one", one, "", "", "orders", "read"},
+		{"one", one, "orders", "", "orders", "read"},
+		{"one", one, "alone", "", "invalid_target", ""},
+		{"one", one, "nowhere", "", "invalid_target", ""},
+		{"one", one, "Orders", "", "invalid_target", ""},
+		{"both", both, "", "", "invalid_target", ""},
+		{"both", both, "orders", "", "orders", "read"},
+		{"both", both, "stock", "", "stock", "count"},
+		{"both", both, "stock", "count", "stock", "count"},
+		{"both", both, "stock", "read", "invalid_scope", ""}, // its scope, but of another audience
+		{"both", both, "orders", "read count", "invalid_scope", ""},
+		{"none", none, "", "", "invalid_target", ""},
+		{"none", none, "orders", "", "invalid_target", ""},
+	} {
+		g, err := w.Token(t.Context(), TokenRequest{
+			GrantType: "client_credentials", Audience: tt.audience, Scope: tt.scope,
+			Client: Credentials{tt.client, tt.secret, "client_secret_post"},
+		})
+		if strings.HasPrefix(tt.want, "invalid_") {
+			refused(t, err, tt.want)
+			continue
+		}
+		if err != nil {
+			t.Errorf("%+v: %v", tt, err)
+			continue
+		}
+		if aud := claimsOf(t, g)["aud"]; aud != tt.want || g.Scope != tt.scopes {
+			t.Errorf("%+v: aud %v, scope %q", tt, aud, g.Scope)
+		}
+	}
+}
+
+func TestScopesAreTokensSeparatedBySingleSpaces(t *testing.T) {
+	client, audience := []string{"a", "b", "c"}, []string{"a", "b", "d"}
+	for _, tt := range []struct{ asked, want string }{
+		{"", "a b"},
+		{"a", "a"},
+		{"b a", "a b"},
+		{"a a", "a"},
+		{"c", "invalid_scope"}, // not the audience's
+		{"d", "invalid_scope"}, // not the client's
+		{"a  b", "invalid_scope"},
+		{" a", "invalid_scope"},
+		{"a\tb", "invalid_scope"},
+		{"A", "invalid_scope"},
+		{strings.Repeat("a ", 60) + "a", "invalid_scope"},
+	} {
+		got, err := chooseScopes(tt.asked, client, audience)
+		if tt.want == "invalid_scope" {
+			refused(t, err, tt.want)
+		} else if err != nil || got != tt.want {
+			t.Errorf("%q: got %q, %v", tt.asked, got, err)
+		}
+	}
+	if !slices.Equal(client, []string{"a", "b", "c"}) {
+		t.Fatal("the record was changed")
+	}
+}
+
+func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
+	w := newWorld(t)
+	must[Audience](t)(w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
+	w.audience("orders")
+	django, plain := w.service("django", "shop"), w.service("plain", "orders")
+	c := claimsOf(t, must[Grant](t)(w.token("django", django)))
+	if c["token_type"] != "access" || c["user_id"] != nil || c["sub"] != "django" {
+		t.Fatalf("claims %v", c)
+	}
+	if c := claimsOf(t, must[Grant](t)(w.token("plain", plain))); c["token_type"] != nil {
+		t.Fatalf("claims %v", c)
+	}
+}
+
+// TestUnknownAndWrongTakeTheSameTime compares medians of interleaved runs, which
+// other work on the machine hits alike.
+func TestUnknownAndWrongTakeTheSameTime(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	w.service("billing", "orders")
+	once := func(id string) time.Duration {
+		start := time.Now()
+		for range 20 {
+			w.token(id, "kms_wrong")
+		}
+		return time.Since(start)
+	}
+	var unknown, wrong, impossible []time.Duration
+	for range 100 {
+		unknown = append(unknown, once("billink"))
+		wrong = append(wrong, once("billing"))
+		impossible = append(impossible, once("bill\ning"))
+	}
+	median := func(d []time.Duration) time.Duration { slices.Sort(d); return d[len(d)/2] }
+	a, b, c := median(unknown), median(wrong), median(impossible)
+	t.Logf("20 refusals: unknown %v, wrong %v, impossible %v", a, b, c)
+	if max(a, b, c) > 2*min(a, b, c) {
+		t.Fatal("time tells an unknown client from a wrong secret")
+	}
+}
+
+// TestRecordsAreNeverStale: what the cache of decoded records returns is what the
+// store holds, also when a record changes between two tokens.
+func TestRecordsAreNeverStale(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read", "write")
+	secret := w.service("billing", "orders", "read")
+	for _, scope := range []string{"write", "read", "write"} {
+		list := []string{scope}
+		must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Scopes: &list}, "uid:0"))
+		for range 3 {
+			if g := must[Grant](t)(w.token("billing", secret)); g.Scope != scope {
+				t.Fatalf("scope %q, want %q", g.Scope, scope)
+			}
+		}
+	}
+}
+
+func TestTheCacheIsBounded(t *testing.T) {
+	var d decoded[int]
+	for n := range maxDecoded + 100 {
+		key := strings.Repeat("k", n%7) + time.Duration(n).String()
+		if v, err := d.read(key, []byte("7")); err != nil || *v != 7 {
+			t.Fatal(v, err)
+		}
+	}
+	if len(d.records) > maxDecoded {
+		t.Fatalf("%d records", len(d.records))
+	}
+}
+
+func claimsOf(t *testing.T, g Grant) map[string]any {
+	t.Helper()
+	parts := strings.Split(g.AccessToken, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c map[string]any
+	if err := json.Unmarshal(b, &c); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

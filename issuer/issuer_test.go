@@ -1,0 +1,69 @@
+package issuer
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAnIssuerIsSchemeAndHostAndNothingElse(t *testing.T) {
+	for _, tt := range []struct {
+		url      string
+		insecure bool
+		want     string // part of the error; "" means accepted
+	}{
+		{"https://auth.example.com", false, ""},
+		{"https://auth.example.com:8443", false, ""},
+		{"http://127.0.0.1:8420", false, ""},
+		{"http://localhost", false, ""},
+		{"http://[::1]:8420", false, ""},
+		{"http://auth.internal", true, ""},
+		{"http://auth.internal", false, "https"},
+		{"http://127.0.0.1.evil.example", false, "https"},
+		{"", false, "not set"},
+		{"auth.example.com", false, "not a URL"},
+		{"https://", false, "not a URL"},
+		{"ftp://auth.example.com", false, "scheme"},
+		{"https://auth.example.com/", false, "trailing slash"},
+		{"https://auth.example.com/tenant", false, "path"},
+		{"https://auth.example.com?x=1", false, "query"},
+		{"https://auth.example.com?", false, "query"},
+		{"https://auth.example.com#f", false, "fragment"},
+		{"https://auth.example.com#", false, "fragment"},
+		{"https://me:pw@auth.example.com", false, "user"},
+		{"https://Auth.example.com", false, "lower case"},
+		{"HTTPS://auth.example.com", false, "lower case"},
+		{"https://auth.example.com:", false, "port"},
+		{"https://:443", false, "host"},
+		{"https://auth.exämple.com", false, "not a URL"},
+		{"https://auth.example.com\n", false, "not a URL"},
+	} {
+		err := checkURL(tt.url, tt.insecure)
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%q: %v", tt.url, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%q: got %v, want an error about %q", tt.url, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "pw") {
+			t.Errorf("%q: the error shows the password: %v", tt.url, err)
+		}
+	}
+}
+
+func TestHintsHoldOnlyWhatTheProtocolAllows(t *testing.T) {
+	var every []byte
+	for b := range 256 {
+		every = append(every, byte(b))
+	}
+	for _, s := range []string{string(every), "\"><é\n\x00\\", strings.Repeat("é", 1000), "\xff\xfe"} {
+		r := Refuse("invalid_request", "%s", s)
+		if len(r.Hint) > maxHintBytes {
+			t.Errorf("a hint of %d bytes", len(r.Hint))
+		}
+		for _, c := range []byte(r.Hint) {
+			if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
+				t.Errorf("byte %#x in hint %q", c, r.Hint)
+			}
+		}
+	}
+}

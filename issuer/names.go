@@ -1,0 +1,102 @@
+package issuer
+
+import (
+	"encoding/json"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"keymill/storage"
+)
+
+// Limits of what one record may hold. A client's change touches the records of its
+// old and new audiences and origins, and an Update may touch 64 keys.
+const (
+	maxNameBytes   = 200 // of an audience
+	maxIDBytes     = 100 // of a client
+	maxScopeBytes  = 64  // of one scope
+	maxOriginBytes = 200
+	maxScopes      = 50
+	maxAudiences   = 16
+	maxOrigins     = 10
+	maxListed      = 1000 // records of one list
+)
+
+// validName: 1 to 200 visible ASCII characters.
+func validName(s string) bool { return s != "" && len(s) <= maxNameBytes && isVisible(s) }
+
+// validID: VSCHAR of RFC 6749, appendix A.1, 1 to 100 of them. A space at an end would
+// be lost in somebody's shell or form.
+func validID(s string) bool {
+	return s != "" && len(s) <= maxIDBytes && s == strings.Trim(s, " ") &&
+		isVisible(strings.ReplaceAll(s, " ", "_"))
+}
+
+func isVisible(s string) bool {
+	for n := range len(s) {
+		if s[n] < 0x21 || s[n] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// validOrigin: exactly what a browser sends in Origin (RFC 6454, section 6.2), so
+// that comparing bytes is enough. "null" and wildcards are not origins.
+func validOrigin(s string, insecure bool) bool {
+	u, err := url.Parse(s)
+	if err != nil || len(s) > maxOriginBytes || !isVisible(s) || u.Hostname() == "" ||
+		strings.Contains(u.Host, "*") || strings.HasSuffix(u.Host, ":") ||
+		s != u.Scheme+"://"+strings.ToLower(u.Host) {
+		return false
+	}
+	switch u.Scheme {
+	case "https":
+		return u.Port() != "443"
+	case "http":
+		return u.Port() != "80" && (insecure || isLoopback(u.Hostname()))
+	}
+	return false
+}
+
+// distinct returns list sorted and without repetitions, never nil: JSON shows [].
+func distinct(list []string) []string {
+	list = slices.Compact(slices.Sorted(slices.Values(list)))
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func putJSON(tx storage.Tx, key string, record any) error {
+	b, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	return tx.Put(key, b)
+}
+
+// scanAfter yields what follows prefix+after. Space is the lowest byte of a key, so
+// nothing lies between a key and the same key with a space behind it.
+func scanAfter(r storage.Reader, prefix, after string, limit int, each func(name string, raw []byte) error) error {
+	start := prefix
+	if after != "" {
+		start += after + " "
+	}
+	end := prefix[:len(prefix)-1] + "0" // '0' follows '/'
+	for e, err := range r.Scan(start, end) {
+		if err != nil {
+			return err
+		}
+		if limit--; limit < 0 {
+			return nil
+		}
+		if err := each(e.Key[len(prefix):], e.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

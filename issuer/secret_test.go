@@ -1,0 +1,64 @@
+package issuer
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestASecretCannotPrint(t *testing.T) {
+	s := newSecret()
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s, "group", Credentials{Secret: s})
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", s)
+	shown := log.String() + s.LogValue().String()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
+		shown += fmt.Sprintf(verb, s) + fmt.Sprintf(verb, Credentials{Secret: s}) + fmt.Sprintf(verb, &TokenRequest{Client: Credentials{Secret: s}})
+	}
+	for _, leak := range []string{string(s), fmt.Sprintf("%x", string(s)), string(s)[4:]} {
+		if strings.Contains(strings.ToLower(shown), strings.ToLower(leak)) {
+			t.Fatalf("the secret is shown:\n%s", shown)
+		}
+	}
+}
+
+func TestSecretsAreDistinctAndLong(t *testing.T) {
+	seen := map[Secret]bool{}
+	for range 1000 {
+		s := newSecret()
+		if seen[s] || len(s) != len("kms_")+43 || !strings.HasPrefix(string(s), "kms_") {
+			t.Fatalf("secret %q", string(s))
+		}
+		seen[s] = true
+	}
+}
+
+func TestTwoSecretsLiveAndTheOldOneEnds(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	young, old := Secret("young"), Secret("old")
+	ended := old.record()
+	ended.Until = now
+	living := old.record()
+	living.Until = now.Add(time.Second)
+	for _, tt := range []struct {
+		name  string
+		list  []secretRecord
+		shown Secret
+		want  bool
+	}{
+		{"newest", []secretRecord{young.record(), living}, young, true},
+		{"old one, still alive", []secretRecord{young.record(), living}, old, true},
+		{"old one, at its end", []secretRecord{young.record(), ended}, old, false},
+		{"wrong", []secretRecord{young.record(), living}, "wrong", false},
+		{"none shown", []secretRecord{young.record()}, "", false},
+		{"nobody has one", nil, "young", false},
+		{"nobody has one, none shown", nil, "", false},
+	} {
+		if got := matchSecret(tt.list, tt.shown, now); got != tt.want {
+			t.Errorf("%s: got %v", tt.name, got)
+		}
+	}
+}
