@@ -10,12 +10,16 @@ import (
 	"keymill/integration_test/server"
 )
 
+// profiles maps an algorithm to the claims of its tokens: a foreign token has to be
+// refused for its audience, not because simplejwt misses a claim.
+var profiles = map[string]string{"EdDSA": "rfc9068", "RS256": "simplejwt"}
+
 // start runs a server with an audience and a client per algorithm.
 func start(t *testing.T, config, ttl string) (*server.Server, map[string]server.Client) {
 	t.Helper()
 	srv := server.Start(t, server.Options{Config: config})
 	clients := map[string]server.Client{} // algorithm → its client
-	for alg, profile := range map[string]string{"EdDSA": "rfc9068", "RS256": "simplejwt"} {
+	for alg, profile := range profiles {
 		srv.Run(t, "audience", "add", audienceOf(alg), "--alg", alg, "--ttl", ttl, "--profile", profile)
 		clients[alg] = srv.AddClient(t, "billing-"+strings.ToLower(alg), audienceOf(alg))
 	}
@@ -38,7 +42,7 @@ func TestStrangersAcceptOurTokensAndNoOthers(t *testing.T) {
 	foreign := map[string]string{} // algorithm → token for an audience that nobody here serves
 	for alg := range clients {
 		other := "other-" + strings.ToLower(alg)
-		srv.Run(t, "audience", "add", other, "--alg", alg, "--profile", "simplejwt")
+		srv.Run(t, "audience", "add", other, "--alg", alg, "--profile", profiles[alg])
 		foreign[alg] = token(t, srv, srv.AddClient(t, other+"-client", other), other)
 	}
 	good, short := map[string]string{}, map[string]string{}
