@@ -79,6 +79,10 @@ func (s *server) openDir(context.Context) error {
 		return err
 	}
 	s.dir = dir
+	// Looked at here, as afterwards the store is written.
+	if info, err := os.Lstat(s.config.path("admin.sock")); err == nil && info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is in the way: it is not a socket", s.config.path("admin.sock"))
+	}
 	if s.config.dev {
 		s.master, err = devMasterKey(s.config)
 	}
@@ -144,24 +148,17 @@ func (s *server) seedTrial(ctx context.Context) error {
 // by a process that is gone.
 func (s *server) openAdmin(context.Context) error {
 	path := s.config.path("admin.sock")
-	info, err := os.Lstat(path)
-	switch {
-	case err == nil && info.Mode().Type() == os.ModeSocket:
-		err = os.Remove(path)
-	case err == nil:
-		err = fmt.Errorf("%s is in the way: it is not a socket", path)
-	case errors.Is(err, os.ErrNotExist):
-		err = nil
-	}
-	if err != nil {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	if err := s.dir.tighten(); err != nil {
 		return err
 	}
-	if s.admin, err = net.Listen("unix", path); err != nil {
+	l, err := net.Listen("unix", path)
+	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
+	s.admin = l
 	return os.Chmod(path, 0o600)
 }
 

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// serveSocket answers on a socket as handler says, in the server's place.
+func serveSocket(t *testing.T, handler http.Handler) *adminClient {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "km")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "admin.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	return newAdminClient(socket)
+}
+
+// newPagedServer lists as many audiences as names has, in pages of what is asked for.
+func newPagedServer(t *testing.T, names []string) *adminClient {
+	for i := range names {
+		names[i] = fmt.Sprintf("audience-%06d & co", i)
+	}
+	return serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+		if err != nil {
+			t.Error(err)
+		}
+		page := []audienceLine{}
+		for _, name := range names {
+			if name > r.URL.Query().Get("after") && len(page) < limit {
+				page = append(page, audienceLine{Name: name})
+			}
+		}
+		json.NewEncoder(w).Encode(page)
+	}))
+}
+
+// TestAnAnswerThatIsNoneIsExplained: the operator should not have to know Go's words.
+func TestAnAnswerThatIsNoneIsExplained(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		want    string
+	}{
+		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "closed the connection unanswered"},
+		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) }, "the server's answer: "},
+		{"status only", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "the server answered 502"},
+		{"refusal", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(404)
+			w.Write([]byte(`{"error":"not_found","error_description":"no such key"}`))
+		}, "no such key"},
+	} {
+		server := serveSocket(t, tt.handler)
+		_, _, err := ask[[]keyLine](t.Context(), server, http.MethodGet, "keys", nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}

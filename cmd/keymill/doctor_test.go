@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keymill/storage"
+)
+
+// diagnosis runs doctor on p and returns what it found, by check.
+func (p *place) diagnosis(args ...string) (checks map[string]finding, code int) {
+	p.t.Helper()
+	out, errs, code := p.verb(append([]string{"doctor", "--json"}, args...)...)
+	var f findings
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		p.t.Fatalf("%v: %s%s", err, out, errs)
+	}
+	if f.OK != (code == 0) {
+		p.t.Errorf("ok is %v, the exit code %d", f.OK, code)
+	}
+	checks = map[string]finding{}
+	for _, c := range f.Checks {
+		checks[c.Check] = c
+	}
+	return checks, code
+}
+
+// TestDoctorLooksAndTouchesNothing on a store that is well.
+func TestDoctorLooksAndTouchesNothing(t *testing.T) {
+	t.Parallel()
+	p := made(t)
+	before := snapshot(t, p.dir)
+	checks, code := p.diagnosis()
+	for _, name := range []string{"store", "records", "identity", "master key", "keys", "audit"} {
+		if !checks[name].OK {
+			t.Errorf("%s: %+v", name, checks[name])
+		}
+	}
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if after := snapshot(t, p.dir); after != before {
+		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+	}
+	if _, errs, code := newPlace(t).verb("doctor"); code != 1 || !strings.Contains(errs, "no store in ") {
+		t.Errorf("without a store: code %d, %s", code, errs)
+	}
+}
+
+// TestDoctorFindsWhatIsWrong and says it at the right check.
+func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		check string
+		spoil func(p *place)
+	}{
+		{"store", func(p *place) { p.overwrite("hello") }},
+		{"identity", func(p *place) { p.deleteRecord("meta") }},
+		{"master key", func(p *place) { p.deleteRecord("keyring") }},
+		{"master key", func(p *place) { p.writeKey("master.key", strings.Repeat("x", 32)) }},
+		{"master key", func(p *place) { p.deleteFirst("private/") }},
+		{"audit", func(p *place) { p.deleteFirst("audit/log/") }},
+	} {
+		p := newPlace(t)
+		c := p.start()
+		p.auditNames("store.create")
+		c.signal(syscall.SIGTERM)
+		c.wait(10 * time.Second)
+		tt.spoil(p)
+		before := snapshot(t, p.dir)
+		checks, code := p.diagnosis()
+		if found, looked := checks[tt.check]; code != 1 || !looked || found.OK || found.Detail == "" {
+			t.Errorf("%s: code %d, %+v", tt.check, code, checks)
+		}
+		if after := snapshot(t, p.dir); after != before {
+			t.Errorf("%s: the disk changed", tt.check)
+		}
+	}
+}
+
+// deleteFirst deletes the first record below prefix.
+func (p *place) deleteFirst(prefix string) {
+	p.t.Helper()
+	s, err := storage.OpenBolt(p.store(), storage.BoltOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.Update(context.Background(), func(tx storage.Tx) error {
+		for e, err := range tx.Scan(prefix, prefix+"~") {
+			if err != nil {
+				return err
+			}
+			return tx.Delete(e.Key)
+		}
+		return errors.New("nothing below " + prefix)
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestDoctorAsksARunningServer instead of opening its store.
+func TestDoctorAsksARunningServer(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.start()
+	checks, code := p.diagnosis()
+	if code != 0 || !checks["server"].OK || !checks["ready"].OK || !strings.Contains(checks["server"].Detail, testIssuer) {
+		t.Errorf("code %d, %+v", code, checks)
+	}
+	p.writeKey("new.key", strings.Repeat("n", 32))
+	if _, errs, code := p.verb("doctor", "--new-master-key-file", "new.key"); code != 1 || !strings.Contains(errs, "stop the server first") {
+		t.Errorf("code %d, %s", code, errs)
+	}
+}
+
+// TestTheMasterKeyCanBeChanged: the same keys, another seal; the old key opens nothing.
+func TestTheMasterKeyCanBeChanged(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := p.start()
+	var before, after []keyLine
+	p.must(&before, "key", "list", "--json")
+	c.signal(syscall.SIGTERM)
+	c.wait(10 * time.Second)
+
+	p.writeKey("new.key", strings.Repeat("n", 32))
+	out := p.must(nil, "doctor", "--new-master-key-file", "new.key")
+	if !strings.Contains(out, "new master key") {
+		t.Errorf("doctor:\n%s", out)
+	}
+	if _, errs, code := p.verb(p.serveArgs()...); code != 1 || !strings.Contains(errs, "does not open this store") {
+		t.Errorf("the old key: code %d, %s", code, errs)
+	}
+	p.startWith(environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "new.key")), p.serveArgs()...)
+	p.must(&after, "key", "list", "--json")
+	kids := func(keys []keyLine) (list []string) {
+		for _, k := range keys {
+			list = append(list, k.KID)
+		}
+		return list
+	}
+	if !slices.Equal(kids(before), kids(after)) {
+		t.Errorf("keys changed:\n%v\n%v", kids(before), kids(after))
+	}
+	p.auditNames("masterkey.change")
+}
+
+// TestARehearsalSeesItsWritesAndForgetsThem.
+func TestARehearsalSeesItsWritesAndForgetsThem(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	base, err := storage.OpenBolt(filepath.Join(t.TempDir(), "store"), storage.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(s storage.Store, pairs ...string) {
+		t.Helper()
+		must(s.Update(ctx, func(tx storage.Tx) error {
+			for i := 0; i < len(pairs); i += 2 {
+				if err := tx.Put(pairs[i], []byte(pairs[i+1])); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	all := func(s storage.Store) (got string) {
+		t.Helper()
+		must(s.View(ctx, func(r storage.Reader) error {
+			got = ""
+			for e, err := range r.Scan("a", "z") {
+				if err != nil {
+					return err
+				}
+				got += e.Key + "=" + string(e.Value) + " "
+			}
+			return nil
+		}))
+		return got
+	}
+	put(base, "b", "1", "d", "1", "f", "1")
+	r := newRehearsal(base)
+	put(r, "a", "2", "d", "2", "e", "")
+	must(r.Update(ctx, func(tx storage.Tx) error { return tx.Delete("f") }))
+	if err := r.Update(ctx, func(tx storage.Tx) error { tx.Put("x", nil); return errors.New("no") }); err == nil {
+		t.Error("an error is swallowed")
+	}
+	if got, want := all(r), "a=2 b=1 d=2 e= "; got != want {
+		t.Errorf("rehearsal %q, want %q", got, want)
+	}
+	must(r.View(ctx, func(tx storage.Reader) error {
+		got, err := tx.GetAll("b", "d", "f", "zz")
+		if err != nil || string(got[0]) != "1" || string(got[1]) != "2" || got[2] != nil || got[3] != nil {
+			t.Errorf("GetAll: %q, %v", got, err)
+		}
+		if _, err := tx.Get("f"); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("a deleted record: %v", err)
+		}
+		return nil
+	}))
+	if got, want := all(base), "b=1 d=1 f=1 "; got != want {
+		t.Errorf("the store has %q, want %q", got, want)
+	}
+}

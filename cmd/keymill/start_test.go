@@ -1,0 +1,352 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keymill/storage"
+)
+
+// made is a place whose store was served once and is whole.
+func made(t *testing.T, more ...string) *place {
+	t.Helper()
+	p := newPlace(t)
+	c := p.start(more...)
+	c.signal(syscall.SIGTERM)
+	if code := c.wait(10 * time.Second); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	return p
+}
+
+func (p *place) store() string { return filepath.Join(p.data, "keymill.db") }
+
+func (p *place) overwrite(content string) {
+	p.t.Helper()
+	if err := os.WriteFile(p.store(), []byte(content), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) deleteRecord(key string) {
+	p.t.Helper()
+	s, err := storage.OpenBolt(p.store(), storage.BoltOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Update(context.Background(), func(tx storage.Tx) error { return tx.Delete(key) }); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// TestABadStartIsOneLineAndChangesNothing: whatever is wrong, the operator reads one line
+// and perhaps a hint, and the directory is byte for byte what it was.
+func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		old  bool // the store exists already
+		prep func(p *place) (env, args []string)
+		want string
+	}{
+		{"wrong master key", true, func(p *place) ([]string, []string) {
+			p.writeKey("master.key", strings.Repeat("x", 32))
+			return nil, nil
+		}, "the master key does not open this store"},
+		{"no master key", true, func(p *place) ([]string, []string) {
+			return environment(), nil
+		}, "a master key is required, and master_key_file is not set\n  hint: make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600"},
+		{"master key that others may read", true, func(p *place) ([]string, []string) {
+			os.Chmod(filepath.Join(p.dir, "master.key"), 0o640)
+			return nil, nil
+		}, "may be read by others (mode 0640)\n  hint: chmod 600 "},
+		{"master key of 31 bytes", false, func(p *place) ([]string, []string) {
+			p.writeKey("master.key", strings.Repeat("k", 31))
+			return nil, nil
+		}, "holds no master key of 32 bytes"},
+		{"master key that is not there", false, func(p *place) ([]string, []string) {
+			os.Remove(filepath.Join(p.dir, "master.key"))
+			return nil, nil
+		}, "master key: open "},
+		{"truncated store", true, func(p *place) ([]string, []string) {
+			os.Truncate(p.store(), 12<<10)
+			return nil, nil
+		}, "open store "},
+		{"empty store file", true, func(p *place) ([]string, []string) {
+			os.Truncate(p.store(), 0)
+			return nil, nil
+		}, "open store "},
+		{"foreign store file", true, func(p *place) ([]string, []string) {
+			p.overwrite("SQLite format 3\x00" + strings.Repeat("\x01", 32<<10))
+			return nil, nil
+		}, "open store "},
+		{"foreign file in a directory without a lock", true, func(p *place) ([]string, []string) {
+			os.Remove(filepath.Join(p.data, "lock"))
+			p.overwrite("hello")
+			return nil, nil
+		}, "open store "},
+		{"missing keyring", true, func(p *place) ([]string, []string) {
+			p.deleteRecord("keyring")
+			return nil, nil
+		}, "the store has records but no keyring"},
+		{"missing meta", true, func(p *place) ([]string, []string) {
+			p.deleteRecord("meta")
+			return nil, nil
+		}, "but no meta record"},
+		{"store made without --dev", true, func(p *place) ([]string, []string) {
+			return environment(), []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
+		}, "holds a store that --dev did not make\n  hint: serve it without --dev"},
+		{"something in the socket's place", true, func(p *place) ([]string, []string) {
+			os.WriteFile(filepath.Join(p.data, "admin.sock"), []byte("mine"), 0o600)
+			return nil, nil
+		}, "is in the way: it is not a socket"},
+		{"too long a socket path", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, strings.Repeat("d", 100)))
+		}, "the path of the admin socket would have "},
+		{"issuer without https", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--issuer", "http://id.example.com")
+		}, `--issuer: issuer "http://id.example.com" must be https`},
+		{"no issuer", false, func(p *place) ([]string, []string) {
+			return nil, []string{"serve", "--data", p.data}
+		}, "issuer: it is required\n  hint: name it: --issuer https://id.example.com; or try everything with --dev"},
+		{"port in use", false, func(p *place) ([]string, []string) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.t.Cleanup(func() { l.Close() })
+			return nil, append(p.serveArgs(), "--listen", l.Addr().String())
+		}, "address already in use\n  hint: another program has the port"},
+		{"no parent directory", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
+		}, "cannot make the data directory: mkdir "},
+		{"a file for a directory", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
+		}, "not a directory"},
+		{"bad configuration", false, func(p *place) ([]string, []string) {
+			path := filepath.Join(p.dir, "keymill.yaml")
+			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)
+			return nil, append(p.serveArgs(), "--config", path)
+		}, ":2: unknown setting \"key\"; did you mean \"keys\"?"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			if tt.old {
+				p = made(t)
+			}
+			env, args := tt.prep(p)
+			if env == nil {
+				env = p.env()
+			}
+			if args == nil {
+				args = p.serveArgs()
+			}
+			before := snapshot(t, p.dir)
+			out, errs, code := p.command(env, args...)
+			if code != 1 || out != "" || !strings.Contains(errs, tt.want) || !strings.HasPrefix(errs, "keymill: ") {
+				t.Errorf("code %d, stdout %q, stderr\n%swant %s", code, out, errs, tt.want)
+			}
+			if lines := strings.Count(errs, "\n"); lines > 2 || lines == 2 && !strings.Contains(errs, "\n  hint: ") {
+				t.Errorf("%d lines:\n%s", lines, errs)
+			}
+			if after := snapshot(t, p.dir); after != before {
+				t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+			}
+		})
+	}
+}
+
+// TestDevStoresAreServedByDevOnly: the other half of the wall.
+func TestDevStoresAreServedByDevOnly(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := p.startWith(environment(), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
+	c.signal(syscall.SIGTERM)
+	c.wait(10 * time.Second)
+	before := snapshot(t, p.dir)
+	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.data, "dev-master-key"))
+	_, errs, code := p.command(env, p.serveArgs()...)
+	if code != 1 || !strings.Contains(errs, "made by serve --dev") {
+		t.Errorf("code %d: %s", code, errs)
+	}
+	if after := snapshot(t, p.dir); after != before {
+		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+	}
+}
+
+// TestWithoutPermissionNothingIsMade runs the program as another user if need be, since
+// root may write everywhere.
+func TestWithoutPermissionNothingIsMade(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	if err := os.Chmod(p.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(p.data, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	path := program(t)
+	var as *syscall.Credential
+	if os.Getuid() == 0 {
+		as = &syscall.Credential{Uid: 65534, Gid: 65534}
+		path = filepath.Join(p.dir, "keymill") // where that user may read it
+		binary, err := os.ReadFile(program(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, binary, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		os.Chmod(path, 0o755)
+	}
+	before := snapshot(t, p.dir)
+	cmd := exec.Command(path, p.serveArgs()...)
+	cmd.Env, cmd.Dir = environment("KEYMILL_MASTER_KEY="+strings.Repeat("0f", 32)), p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(out), "keymill: cannot write in the data directory: open ") || strings.Count(string(out), "\n") != 1 {
+		t.Errorf("%v: %s", err, out)
+	}
+	if after := snapshot(t, p.dir); after != before {
+		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+	}
+}
+
+// TestASecondServerNamesTheFirst and leaves it alone.
+func TestASecondServerNamesTheFirst(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	first := p.start()
+	_, errs, code := p.verb(p.serveArgs()...)
+	want := fmt.Sprintf("keymill: %s is in use by process %d\n", p.data, first.cmd.Process.Pid)
+	if code != 1 || errs != want {
+		t.Errorf("code %d, %swant %s", code, errs, want)
+	}
+	resp, err := http.Get(first.url("/readyz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("the first server answers %d", resp.StatusCode)
+	}
+	var keys []keyLine
+	p.must(&keys, "key", "list", "--json")
+	if len(keys) < 4 {
+		t.Errorf("the first server lists %d keys", len(keys))
+	}
+	first.signal(syscall.SIGTERM)
+	if code := first.wait(10 * time.Second); code != 0 {
+		t.Errorf("the first server ended with code %d", code)
+	}
+}
+
+// TestAServerReturnsAfterKill9 although the lock file and the socket are still there.
+func TestAServerReturnsAfterKill9(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	first := p.start()
+	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
+	var before, after []keyLine
+	p.must(&before, "key", "list", "--json")
+	first.signal(syscall.SIGKILL)
+	first.wait(5 * time.Second)
+	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err != nil {
+		t.Fatalf("no stale socket: the test shows nothing (%v)", err)
+	}
+	p.start()
+	p.must(&after, "key", "list", "--json")
+	p.must(nil, "audience", "show", "orders")
+	for _, k := range before {
+		if k.Stage == "active" && !hasKey(after, k.KID) {
+			t.Errorf("the active key %s is gone", k.KID)
+		}
+	}
+}
+
+func hasKey(keys []keyLine, kid string) bool {
+	for _, k := range keys {
+		if k.KID == kid {
+			return true
+		}
+	}
+	return false
+}
+
+// TestTheMasterKeyComesFromThreePlaces, in this order: file, credential, environment.
+func TestTheMasterKeyComesFromThreePlaces(t *testing.T) {
+	t.Parallel()
+	p := made(t) // sealed under the file's key
+	good, bad := strings.Repeat("k", 32), strings.Repeat("x", 32)
+	credentials := filepath.Join(p.dir, "credentials")
+	if err := os.Mkdir(credentials, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	credential := func(key string) []string {
+		p.writeKey("credentials/keymill-master-key", key)
+		return []string{"CREDENTIALS_DIRECTORY=" + credentials}
+	}
+	file := []string{"KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.dir, "master.key")}
+	for _, tt := range []struct {
+		name string
+		env  func() []string
+	}{
+		{"variable", func() []string { return []string{"KEYMILL_MASTER_KEY=" + good} }},
+		{"credential before variable", func() []string { return append(credential(good), "KEYMILL_MASTER_KEY="+bad) }},
+		{"file before both", func() []string { return append(append(credential(bad), "KEYMILL_MASTER_KEY="+bad), file...) }},
+		{"variable when no credential is there", func() []string {
+			return []string{"CREDENTIALS_DIRECTORY=" + p.dir, "KEYMILL_MASTER_KEY=" + good}
+		}},
+	} {
+		c := p.startWith(environment(tt.env()...), p.serveArgs()...)
+		c.signal(syscall.SIGTERM)
+		if code := c.wait(10 * time.Second); code != 0 {
+			t.Errorf("%s: code %d", tt.name, code)
+		}
+	}
+	if _, errs, code := p.command(environment("KEYMILL_MASTER_KEY="+bad), p.serveArgs()...); code != 1 || strings.Contains(errs, bad) {
+		t.Errorf("a wrong key: code %d, %s", code, errs)
+	}
+}
+
+// TestTheProcessGivesNothingAway: its memory and environment are root's alone, its files
+// its user's alone, and no core is written.
+func TestTheProcessGivesNothingAway(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	if err := os.Mkdir(p.data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := p.start()
+	proc := fmt.Sprintf("/proc/%d", c.cmd.Process.Pid)
+	limits, err := os.ReadFile(proc + "/limits")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(limits)) {
+		if f := strings.Fields(line); strings.HasPrefix(line, "Max core file size") && (f[4] != "0" || f[5] != "0") {
+			t.Errorf("cores are written: %s", line)
+		}
+	}
+	// An undumpable process has its /proc files owned by root; as root both look alike.
+	if info, err := os.Stat(proc + "/environ"); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("environ is the user's: %v", err)
+	}
+	for name, want := range map[string]os.FileMode{"": 0o700, "keymill.db": 0o600, "lock": 0o600, "admin.sock": 0o600} {
+		info, err := os.Stat(filepath.Join(p.data, name))
+		if err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// trial is a configuration whose keys move within a minute.
+const trial = "issuer: https://id.example.com\nkeys: {rotate_every: 60s, propagation: 30s}\njwks: {max_age: 15s}\n"
+
+func (p *place) startTrial() *child {
+	p.t.Helper()
+	path := filepath.Join(p.dir, "keymill.yaml")
+	if err := os.WriteFile(path, []byte(trial), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.start("--config", path)
+}
+
+// TestTheLifeOfAnAudienceAndAClient types what an operator types, in order.
+func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := p.start()
+	out := p.must(nil, "audience", "add", "orders", "--alg", "EdDSA", "--ttl", "15m", "--scope", "read", "--scope", "write")
+	if !strings.Contains(out, "orders    EdDSA  15m0s  rfc9068  read write") {
+		t.Errorf("audience add:\n%s", out)
+	}
+	p.must(nil, "audience", "add", "shop", "--alg", "RS256", "--profile", "simplejwt", "--json")
+	var audiences []audienceLine
+	if p.must(&audiences, "audience", "list", "--json"); len(audiences) != 2 || audiences[0].Name != "orders" {
+		t.Errorf("audience list: %v", audiences)
+	}
+	var a audienceLine
+	if p.must(&a, "audience", "set", "orders", "--ttl", "5m", "--json"); a.TTL != "5m0s" || len(a.Scopes) != 2 {
+		t.Errorf("audience set: %+v", a)
+	}
+
+	out = p.must(nil, "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--scope", "read", "--json")
+	if !regexp.MustCompile(`^\{\s*"client_id": "billing",\s*"client_secret": "[^"]{40,}",`).MatchString(out) {
+		t.Errorf("client add begins otherwise:\n%s", out)
+	}
+	var made, show clientLine
+	if err := json.Unmarshal([]byte(out), &made); err != nil {
+		t.Fatal(err)
+	}
+	if p.must(&show, "client", "show", "billing", "--json"); show.Secret != "" {
+		t.Error("the secret is shown twice")
+	}
+	answer := func(secret string) int {
+		status, _, err := requestToken(http.DefaultClient, c.address, "billing", secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status
+	}
+	var rotated clientLine
+	p.must(&rotated, "client", "rotate-secret", "billing", "--old-for", "24h", "--json")
+	if rotated.OldSecretUntil == nil || answer(made.Secret) != 200 || answer(rotated.Secret) != 200 {
+		t.Errorf("two secrets do not live at once: %+v", rotated)
+	}
+	p.must(nil, "client", "disable", "billing")
+	if status := answer(rotated.Secret); status == 200 {
+		t.Error("a disabled client gets tokens")
+	}
+	p.must(nil, "client", "enable", "billing")
+	if status := answer(rotated.Secret); status != 200 {
+		t.Errorf("an enabled client gets %d", status)
+	}
+	if p.must(&show, "client", "set", "billing", "--scope", "", "--json"); len(show.Scopes) != 0 || len(show.Audiences) != 1 {
+		t.Errorf("client set: %+v", show)
+	}
+	if _, errs, code := p.verb("audience", "remove", "orders"); code != 1 || strings.Count(errs, "\n") > 2 {
+		t.Errorf("an audience in use: code %d, %s", code, errs)
+	}
+	p.must(nil, "client", "remove", "billing")
+	p.must(nil, "audience", "remove", "orders")
+	if _, errs, code := p.verb("audience", "show", "orders"); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
+		t.Errorf("an audience that is gone: code %d, %s", code, errs)
+	}
+	p.auditNames("audience.add", "client.add", "client.remove", "audience.remove")
+}
+
+// auditNames waits until all these actions are among the newest records.
+func (p *place) auditNames(actions ...string) {
+	p.t.Helper()
+	var out string
+	if !eventually(10*time.Second, func() bool { // records join the chain once a second
+		out = p.must(nil, "audit", "tail", "-n", "100")
+		for _, action := range actions {
+			if !strings.Contains(out, action) {
+				return false
+			}
+		}
+		return true
+	}) {
+		p.t.Errorf("of %v not all in:\n%s", actions, out)
+	}
+	for line := range strings.Lines(out) {
+		who := "uid:" + strconv.Itoa(os.Getuid())
+		if strings.Contains(line, "  client.") && !strings.Contains(line, who) {
+			p.t.Errorf("%s is not named: %s", who, line)
+		}
+	}
+}
+
+// TestKeysTurnByHand: list, too early, force, rotate, revoke, import.
+func TestKeysTurnByHand(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.startTrial()
+	stage := func(alg, stage string) (found keyLine) {
+		t.Helper()
+		var keys []keyLine
+		p.must(&keys, "key", "list", "--json")
+		for _, k := range keys {
+			if k.Alg == alg && k.Stage == stage {
+				found = k
+			}
+		}
+		return found
+	}
+	active, spare := stage("EdDSA", "active"), stage("EdDSA", "spare")
+	out, errs, code := p.verb("key", "rotate", "--alg", "EdDSA", "--json")
+	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: that is in \d+s; --force does not wait\n$`).MatchString(errs) {
+		t.Errorf("too early: code %d, %q, %q", code, out, errs)
+	}
+	var r rotation
+	p.must(&r, "key", "rotate", "--alg", "EdDSA", "--force", "--json")
+	if r.KID != spare.KID || r.Previous != active.KID || r.UnknownUntil == nil {
+		t.Errorf("forced: %+v; active was %s, spare %s", r, active.KID, spare.KID)
+	}
+	if got := stage("EdDSA", "active").KID; got != spare.KID {
+		t.Errorf("%s signs, not %s", got, spare.KID)
+	}
+	out = p.must(nil, "key", "revoke", spare.KID)
+	if !strings.Contains(out, "was active") || !strings.Contains(out, "caches may accept it until 20") || !strings.Contains(out, "signs now:") {
+		t.Errorf("revoke:\n%s", out)
+	}
+	if _, errs, code := p.verb("key", "revoke", spare.KID); code != 1 || strings.Count(errs, "\n") != 1 {
+		t.Errorf("revoked twice: code %d, %s", code, errs)
+	}
+	p.importKeys()
+	p.auditNames("key.rotate", "key.revoke", "key.import")
+}
+
+func (p *place) importKeys() {
+	p.t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.writeKey("old.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	var k keyLine
+	p.must(&k, "key", "import", "old.pem", "--alg", "RS256", "--kid", "2024-01", "--until", until, "--json")
+	if k.KID != "2024-01" || k.Stage != "retiring" {
+		p.t.Errorf("import: %+v", k)
+	}
+	if _, errs, code := p.verb("key", "import", "old.pem", "--kid", "2024-01", "--until", until); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
+		p.t.Errorf("imported twice: code %d, %s", code, errs)
+	}
+}
+
+// TestListsAreWholeHoweverLong: the verb asks page by page.
+func TestListsAreWholeHoweverLong(t *testing.T) {
+	t.Parallel()
+	const total = 2*pageSize + 3
+	names := make([]string, total)
+	server := newPagedServer(t, names)
+	all, raw, err := askAll(t.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+	if err != nil || len(all) != total || strings.Count(string(raw), `"audience"`) != total {
+		t.Errorf("%d of %d, %v", len(all), total, err)
+	}
+}
+
+// TestAuditTailFollows prints what happens while it waits, each record once.
+func TestAuditTailFollows(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.start()
+	out := &lockedBuffer{}
+	tail := exec.Command(program(t), "audit", "tail", "-n", "0", "-f", "--json")
+	tail.Env, tail.Dir, tail.Stdout = p.env(), p.dir, out
+	tail.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	time.Sleep(1500 * time.Millisecond) // the records of the start join the chain
+	if err := tail.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { tail.Process.Kill(); tail.Wait() }()
+	time.Sleep(300 * time.Millisecond)
+	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
+	p.must(nil, "audience", "add", "returns", "--alg", "EdDSA")
+	if !eventually(6*time.Second, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
+		t.Errorf("printed:\n%s", out)
+	}
+	for line := range strings.Lines(out.String()) {
+		if !json.Valid([]byte(line)) || strings.Contains(line, "store.create") {
+			t.Errorf("a line that should not be there: %s", line)
+		}
+	}
+}
+
+// TestASecretIsSentOnlyWhereItIsSafe: neither over plain http nor to another name.
+func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "POST" || r.Header.Get("Authorization") != "" {
+			t.Error("the secret was sent")
+		}
+		asked++
+		switch {
+		case asked == 1:
+			w.Write([]byte(`{"issuer":"https://other.example","token_endpoint":"https://other.example/token"}`))
+		case asked == 2:
+			w.Write([]byte(`{"issuer":"http://` + r.Host + `","token_endpoint":"http://192.0.2.1/token"}`))
+		default:
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer server.Close()
+	for _, want := range []string{"the server calls itself", "the token endpoint \"http://192.0.2.1/token\" is neither", "answered with status 307"} {
+		_, errs, code := typed("token", "--issuer", server.URL, "--client", "billing")
+		if code != 1 || !strings.Contains(errs, want) || strings.Contains(errs, "very secret") {
+			t.Errorf("code %d, %s; want %s", code, errs, want)
+		}
+	}
+	if _, errs, code := typed("token", "--issuer", "http://192.0.2.1", "--client", "billing"); code != 1 || !strings.Contains(errs, "neither https nor loopback") {
+		t.Errorf("code %d, %s", code, errs)
+	}
+}
+
+// TestVerifySaysWhichCheckFailed in words and, for programs, by name.
+func TestVerifySaysWhichCheckFailed(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.startDev()
+	token := strings.TrimSpace(p.must(nil, "token", "--client", "dev-service", "--scope", "read"))
+	issuer := p.credentials().Issuer
+	for _, tt := range []struct{ token, audience, check string }{
+		{token, "dev-django", "audience"},
+		{token[:len(token)-4] + "AAAA", "dev-api", "signature"},
+		{"no token", "dev-api", "form"},
+		{token + "." + token, "dev-api", "form"},
+	} {
+		var v verdict
+		out, _, code := p.verb("verify", tt.token, "--issuer", issuer, "--audience", tt.audience, "--json")
+		if err := json.Unmarshal([]byte(out), &v); err != nil || code != 1 || v.Valid || v.Check != tt.check || v.Reason == "" {
+			t.Errorf("%s: code %d, %v, %s", tt.check, code, err, out)
+		}
+		_, errs, code := p.verb("verify", tt.token, "--issuer", issuer, "--audience", tt.audience)
+		if code != 1 || !strings.HasPrefix(errs, "keymill: the token is refused: ") || strings.Contains(errs, tt.token) {
+			t.Errorf("%s: code %d, %s", tt.check, code, errs)
+		}
+	}
+	var v verdict
+	if p.must(&v, "verify", token, "--audience", "dev-api", "--json"); !v.Valid || !strings.Contains(string(v.Claims), `"scope":"read"`) && !strings.Contains(string(v.Claims), `"scope": "read"`) {
+		t.Errorf("a good token: %+v", v)
+	}
+	if out := p.must(nil, "verify", token, "--audience", "dev-api"); !strings.Contains(out, "subject:      dev-service") {
+		t.Errorf("a good token:\n%s", out)
+	}
+}
