@@ -56,7 +56,7 @@ func wantPrintable(t *testing.T, s storage.Store) {
 
 // TestARecordStaysUnder4KiB whatever it is made of, and begins as its event did.
 func TestARecordStaysUnder4KiB(t *testing.T) {
-	for _, filler := range []string{"x", "\x1b", "é", "😀", "\xff", `"`, "<", "\\"} {
+	for _, filler := range []string{"x", "\x1b", "é", "😀", "x\xff", `"`, "<", "\\"} {
 		long := strings.Repeat(filler, 100_000)
 		e := Event{Action: long, By: long, Target: long, Detail: map[string]string{}}
 		for i := range 100 {

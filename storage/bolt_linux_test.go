@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 	tasks := map[string]func(*Bolt) report{ // task → what the child does
 		"write": childWrites,
 		"limit": childHitsLimit,
+		"tell":  childTells,
 	}
 	task := tasks[os.Getenv(childTask)]
 	if task == nil {
@@ -39,6 +40,12 @@ func TestMain(m *testing.M) {
 	r := report{Open: kind(err)}
 	if err == nil {
 		r = task(b)
+		for range 200 { // Failed is called from a goroutine of its own
+			if b.Status().Failed == nil || failures.Load() > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 		b.Close()
 	}
 	r.Failures = int(failures.Load())
@@ -101,13 +108,30 @@ func childWrites(b *Bolt) report {
 		})))
 	}
 	r.View = kind(b.View(ctx, func(Reader) error { return nil }))
-	time.Sleep(20 * time.Millisecond) // for the reader, and for Failed
+	time.Sleep(20 * time.Millisecond) // for the reader
 	close(stop)
 	<-stopped
 	for i, outcome := range r.Writes {
 		r.Early = r.Early || outcome != "" && seen[i]
 	}
 	return r
+}
+
+// childTells puts k0, k1 … and tells of each as soon as it is acknowledged.
+func childTells(b *Bolt) report {
+	for i := range childWriteCount {
+		err := b.Update(context.Background(), func(tx Tx) error {
+			if i == 0 {
+				runtime.LockOSThread()
+			}
+			return tx.Put(fmt.Sprint("k", i), make([]byte, 100))
+		})
+		if err != nil {
+			return report{Writes: []string{err.Error()}}
+		}
+		fmt.Println("acknowledged", i)
+	}
+	return report{}
 }
 
 // childHitsLimit fills the store until no file may grow, and goes on when it may.
@@ -144,19 +168,24 @@ func childHitsLimit(b *Bolt) report {
 	return r
 }
 
-// child runs a task on the store at path, behind the words of wrap if there are any.
-func child(t *testing.T, task, path string, wrap ...string) report {
+// run runs a task on the store at path, behind the words of wrap if there are any,
+// and returns what it said.
+func run(t *testing.T, task, path string, wrap ...string) ([]byte, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	words := append(wrap, os.Args[0])
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), childTask+"="+task, childStore+"="+path)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
+	return cmd.Output()
+}
+
+// child is run for a task that ends well, with a report.
+func child(t *testing.T, task, path string, wrap ...string) report {
+	t.Helper()
+	out, err := run(t, task, path, wrap...)
 	if err != nil {
-		t.Fatalf("child: %v\n%s", err, stderr.String())
+		t.Fatalf("child: %v\n%s", err, out)
 	}
 	var r report
 	if err := json.Unmarshal(out, &r); err != nil {
@@ -268,6 +297,41 @@ func TestAFullDiskRefusesOneGroup(t *testing.T) {
 	}
 	if refused != 5 {
 		t.Errorf("%d updates were refused, want one in each of 5 runs", refused)
+	}
+}
+
+// TestAKilledProcessLosesNothingAcknowledged, at whichever write, sync or link it
+// dies, the making of the store included.
+func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
+	killed := 0
+	for call, times := range map[string]int{"pwrite64": 12, "fdatasync": 8, "fsync": 2, "linkat": 1, "unlinkat": 1} {
+		for nth := 1; nth <= times; nth++ {
+			path := t.TempDir() + "/keymill.db"
+			out, err := run(t, "tell", path, strace(t, call, fmt.Sprintf("signal=SIGKILL:when=%d", nth))...)
+			if err != nil {
+				killed++
+			}
+			acknowledged := strings.Count(string(out), "acknowledged")
+			b, err := OpenBolt(path, BoltOptions{})
+			if err != nil {
+				t.Errorf("killed at %s %d: %v", call, nth, err)
+				continue
+			}
+			for i := range childWriteCount {
+				// The one under way may be there or not; those behind it never began.
+				there := has(t, b, fmt.Sprint("k", i))
+				if i < acknowledged && !there || i > acknowledged && there {
+					t.Errorf("killed at %s %d with %d acknowledged: k%d is there: %v", call, nth, acknowledged, i, there)
+				}
+			}
+			if err := b.Check(t.Context()); err != nil {
+				t.Errorf("killed at %s %d: %v", call, nth, err)
+			}
+			b.Close()
+		}
+	}
+	if killed < 20 {
+		t.Errorf("%d processes were killed, want at least 20", killed)
 	}
 }
 
