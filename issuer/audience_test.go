@@ -112,7 +112,7 @@ func TestListsGoOnWhereTheyStopped(t *testing.T) {
 		w.audience(n)
 	}
 	var got []string
-	for after := ""; ; {
+	for after := ""; len(got) <= len(names); {
 		page := must[[]Audience](t)(w.Audiences(t.Context(), after, 2))
 		if len(page) == 0 {
 			break

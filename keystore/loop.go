@@ -183,10 +183,7 @@ func (r *Rings) retireAll(tx storage.Tx, before, after ring, now time.Time) erro
 	for _, k := range stopped {
 		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 	}
-	for _, e := range steps(before, after, stopped) {
-		e.By = system
-		errs = append(errs, audit.Append(tx, now, e))
-	}
+	errs = append(errs, appendSteps(tx, steps(before, after, stopped), now, system))
 	return errors.Join(errs...)
 }
 

@@ -58,9 +58,17 @@ func (r *Rings) change(tx storage.Tx, before, after ring, now time.Time, by stri
 	for _, k := range stopped {
 		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 	}
-	for _, e := range steps(before, settled, stopped) {
+	errs = append(errs, appendSteps(tx, steps(before, settled, stopped), now, by))
+	return errors.Join(errs...)
+}
+
+// appendSteps gives each event an instant of its own, which is what keeps their order.
+// The first one, now, is left to the request that they follow from.
+func appendSteps(tx storage.Tx, events []audit.Event, now time.Time, by string) error {
+	var errs []error
+	for i, e := range events {
 		e.By = by
-		errs = append(errs, audit.Append(tx, now, e))
+		errs = append(errs, audit.Append(tx, now.Add(time.Duration(i+1)), e))
 	}
 	return errors.Join(errs...)
 }

@@ -339,6 +339,10 @@ func TestTheProcessGivesNothingAway(t *testing.T) {
 			t.Errorf("cores are written: %s", line)
 		}
 	}
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil || !strings.Contains(string(status), "\nUmask:\t0077\n") {
+		t.Errorf("the mask of new files is not 0077: %v", err)
+	}
 	// An undumpable process has its /proc files owned by root; as root both look alike.
 	if info, err := os.Stat(proc + "/environ"); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		t.Errorf("environ is the user's: %v", err)

@@ -212,6 +212,10 @@ func TestAuditTailFollows(t *testing.T) {
 	if !eventually(6*time.Second, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
 		t.Errorf("printed:\n%s", out)
 	}
+	time.Sleep(2200 * time.Millisecond) // it asks twice more
+	if again := strings.Count(out.String(), "audience.add"); again != 2 {
+		t.Errorf("%d records of 2 additions", again)
+	}
 	for line := range strings.Lines(out.String()) {
 		if !json.Valid([]byte(line)) || strings.Contains(line, "store.create") {
 			t.Errorf("a line that should not be there: %s", line)

@@ -54,6 +54,7 @@ func TestWhatWasAcknowledgedSurvivesKill9(t *testing.T) {
 		}
 		l.check(t, random)
 		if t.Failed() {
+			t.Logf("keys at %v:\n%s", time.Now().UTC(), srv.Run(t, "key", "list", "--json"))
 			t.Fatalf("round %d failed", round)
 		}
 	}
