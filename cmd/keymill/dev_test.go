@@ -16,7 +16,12 @@ import (
 
 func (p *place) startDev(more ...string) *child {
 	p.t.Helper()
-	return p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
+	c := p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
+	// Its stdout is read beside its log, which may be ahead.
+	if !eventually(5*time.Second, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
+		p.t.Fatalf("printed only:\n%s", c.out)
+	}
+	return c
 }
 
 func (p *place) credentials() (d devCredentials) {

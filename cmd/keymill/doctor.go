@@ -223,8 +223,7 @@ func (d *doctor) checkKeys(ctx context.Context, dev bool) {
 		return
 	}
 	defer rings.Close()
-	status := rings.Status()
-	if !status.Ready {
+	if status := rings.Status(); !status.Ready {
 		err = errors.New(strings.Join(status.Issues, "; "))
 	}
 	keys, listErr := rings.List(ctx)
@@ -232,8 +231,22 @@ func (d *doctor) checkKeys(ctx context.Context, dev bool) {
 	for _, k := range keys {
 		stages[k.Stage]++
 	}
-	d.findings.add("keys", fmt.Sprintf("%d active, %d spare, %d retiring",
-		stages["active"], stages["spare"], stages["retiring"]), errors.Join(err, listErr))
+	d.findings.add("keys", fmt.Sprintf("%d active, %d spare, %d reserve, %d retiring",
+		stages["active"], stages["spare"], stages["reserve"], stages["retiring"]),
+		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
+}
+
+// rotateAll rotates each ring of a rehearsal: so a reserve that could not be opened is
+// found today, and not on the day of its publication.
+func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) error {
+	for _, alg := range algorithms {
+		_, err := rings.Rotate(ctx, alg, true, "doctor")
+		var young *keystore.NotReadyError // the store was never served for long enough
+		if err != nil && !errors.As(err, &young) {
+			return fmt.Errorf("the next %s keys: %w", alg, err)
+		}
+	}
+	return nil
 }
 
 // changeKey seals the keyring under the new master key and proves that it opens.

@@ -65,12 +65,20 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{"identity", func(p *place) { p.deleteRecord("meta") }},
 		{"master key", func(p *place) { p.deleteRecord("keyring") }},
 		{"master key", func(p *place) { p.writeKey("master.key", strings.Repeat("x", 32)) }},
-		{"master key", func(p *place) { p.deleteFirst("private/") }},
+		{"master key", func(p *place) { p.deletePrivate("active") }},
+		{"master key", func(p *place) { p.deletePrivate("spare") }},
+		{"keys", func(p *place) { p.deletePrivate("reserve") }},
 		{"audit", func(p *place) { p.deleteFirst("audit/log/") }},
 	} {
 		p := newPlace(t)
 		c := p.start()
 		p.auditNames("store.create")
+		if !eventually(10*time.Second, func() bool {
+			p.must(&p.keys, "key", "list", "--json")
+			return slices.ContainsFunc(p.keys, func(k keyLine) bool { return k.Stage == "reserve" })
+		}) {
+			t.Fatal("no reserve was made")
+		}
 		c.signal(syscall.SIGTERM)
 		c.wait(10 * time.Second)
 		tt.spoil(p)
@@ -83,6 +91,18 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: the disk changed", tt.check)
 		}
 	}
+}
+
+// deletePrivate deletes the private half of a key in that stage.
+func (p *place) deletePrivate(stage string) {
+	p.t.Helper()
+	for _, k := range p.keys {
+		if k.Stage == stage {
+			p.deleteRecord("private/" + k.KID)
+			return
+		}
+	}
+	p.t.Fatalf("no %s among %v", stage, p.keys)
 }
 
 // deleteFirst deletes the first record below prefix.

@@ -47,9 +47,12 @@ func program(t testing.TB) string {
 // A place is a directory with a master key and room for a data directory. Its name is
 // short, as a socket's path ends at 107 bytes.
 type place struct {
-	t    testing.TB
-	dir  string
-	data string
+	t      testing.TB
+	dir    string
+	data   string
+	binary string
+	as     *syscall.Credential // nil: who runs the test
+	keys   []keyLine           // as last listed by a test that needs them
 }
 
 func newPlace(t testing.TB) *place {
@@ -59,7 +62,7 @@ func newPlace(t testing.TB) *place {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p := &place{t, dir, filepath.Join(dir, "data")}
+	p := &place{t: t, dir: dir, data: filepath.Join(dir, "data"), binary: program(t)}
 	p.writeKey("master.key", strings.Repeat("k", 32))
 	return p
 }
@@ -71,6 +74,29 @@ func (p *place) writeKey(name, key string) string {
 		p.t.Fatal(err)
 	}
 	return path
+}
+
+// unprivileged lets the program run as a user who is not root, and gives that user the
+// place: root may do everything, so that as root some promises cannot be seen broken.
+func (p *place) unprivileged() {
+	p.t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	p.as = &syscall.Credential{Uid: 65534, Gid: 65534}
+	raw, err := os.ReadFile(p.binary)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.binary = filepath.Join(p.dir, "keymill") // where that user may read it
+	if err := os.WriteFile(p.binary, raw, 0o700); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, path := range []string{p.dir, p.binary, filepath.Join(p.dir, "master.key")} {
+		if err := os.Chown(path, int(p.as.Uid), int(p.as.Gid)); err != nil {
+			p.t.Fatal(err)
+		}
+	}
 }
 
 // serveArgs is a start that works, with more arguments after it.
@@ -90,8 +116,9 @@ func (p *place) verb(args ...string) (stdout, stderr string, code int) {
 
 func (p *place) command(env []string, args ...string) (stdout, stderr string, code int) {
 	p.t.Helper()
-	cmd := exec.Command(program(p.t), args...)
+	cmd := exec.Command(p.binary, args...)
 	cmd.Env, cmd.Dir = env, p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	done := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
@@ -137,11 +164,11 @@ func (p *place) start(more ...string) *child {
 
 func (p *place) startWith(env []string, args ...string) *child {
 	p.t.Helper()
-	c := &child{t: p.t, cmd: exec.Command(program(p.t), args...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &child{t: p.t, cmd: exec.Command(p.binary, args...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
 	// No server outlives the tests, even if they are killed.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.as}
 	if err := c.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}

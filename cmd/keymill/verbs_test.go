@@ -255,6 +255,25 @@ func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
 	}
 }
 
+// TestR11_OddClientNamesGetTokens: both halves of the header are form-encoded.
+func TestR11_OddClientNamesGetTokens(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.startDev()
+	const id = "a b:c%+d&e"
+	var made clientLine
+	p.must(&made, "client", "add", id, "--grant", "client_credentials", "--audience", "dev-api", "--json")
+	for _, tt := range []struct {
+		secret string
+		code   int
+	}{{made.Secret, 0}, {made.Secret + "x", 1}} {
+		out, errs, code := p.command(append(p.env(), "KEYMILL_CLIENT_SECRET="+tt.secret), "token", "--client", id)
+		if code != tt.code || strings.Contains(out+errs, made.Secret) || (strings.Count(out, ".") == 2) != (code == 0) {
+			t.Errorf("code %d, %s%s", code, out, errs)
+		}
+	}
+}
+
 // TestVerifySaysWhichCheckFailed in words and, for programs, by name.
 func TestVerifySaysWhichCheckFailed(t *testing.T) {
 	t.Parallel()
