@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"reflect"
 	"runtime"
@@ -321,6 +322,12 @@ func TestNobodyIsAnActorWithoutASocket(t *testing.T) {
 	if ctx.Value(actorKey{}) != nil {
 		t.Error("an actor came out of nowhere")
 	}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler {
+			t.Errorf("a request without an actor ended with %v", p)
+		}
+	}()
+	newWorld(t).server.Admin().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/admin/v1/status", nil))
 }
 
 // FuzzStrictJSON: what is accepted, encoding/json reads in the same way, and says so

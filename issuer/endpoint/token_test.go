@@ -215,6 +215,12 @@ func TestR11_IDsWithOddCharactersAuthenticate(t *testing.T) {
 			t.Errorf("%q: got %q, %q", secret, got.ClientID, string(got.Secret))
 		}
 	}
+	// a:bc is YTpiYw==, and only that.
+	for header, want := range map[string]bool{"Basic YTpiYw==": true, "basic YTpiYw==": true, "Basic YTpiYx==": false, "Basic YTpiYw": false} {
+		if _, ok := parseBasic(header); ok != want {
+			t.Errorf("%s: %v", header, ok)
+		}
+	}
 }
 
 func TestR12_TokenAnswersAreNeverCached(t *testing.T) {
