@@ -149,7 +149,8 @@ func TestHealthAndReadinessSayWhatIsWrong(t *testing.T) {
 }
 
 func TestADevelopmentServerAnswersToItsOwnNamesOnly(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.DevHosts = []string{"127.0.0.1", "localhost:8420", "[::1]"} })
+	w := newWorld(t)
+	w.server.cfg.DevHosts = []string{"127.0.0.1", "localhost:8420", "[::1]"}
 	for host, want := range map[string]int{
 		"127.0.0.1": 200, "127.0.0.1:9": 200, "LOCALHOST:8420": 200, "localhost": 421, "[::1]": 200, "[::1]:8420": 200,
 		"evil.example": 421, "127.0.0.1.evil.example": 421, "evil.example:8420": 421,

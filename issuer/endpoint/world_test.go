@@ -86,7 +86,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-func newWorld(t testing.TB, change ...func(*Config)) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	b, err := seed()
 	if err != nil {
@@ -114,9 +114,6 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
-	for _, c := range change {
-		c(&face)
 	}
 	if w.server, err = New(face); err != nil {
 		t.Fatal(err)
