@@ -26,13 +26,10 @@ type row struct{ ci, full int }
 var table = map[string]row{
 	"simulated-days": {73, 365}, // keystore: days that the simulated year has
 
-	"verifier-rotations": {4, 20},           // rotations that every verifier lives through under load
-	"verifier-tokens":    {1_000, 10_000},   // tokens that every verifier accepts meanwhile, at least
-	"first-key-kills":    {5, 50},           // kill -9 right after the first signature of a new store
-	"kill9-rounds":       {8, 120},          // kill -9 at a random instant under load
-	"group-commit-adds":  {40, 400},         // changes acknowledged before the disk runs full, and after
-	"unknown-kid-tokens": {200, 2_000},      // tokens with a made-up kid between good ones
-	"jti":                {20_000, 200_000}, // tokens whose jti are compared
+	"verifier-rotations": {4, 20},         // rotations that every verifier lives through under load
+	"verifier-tokens":    {1_000, 10_000}, // tokens that every verifier accepts meanwhile, at least
+	"first-key-kills":    {5, 50},         // kill -9 right after the first signature of a new store
+	"kill9-rounds":       {8, 120},        // kill -9 at a random instant under load
 }
 
 // Of returns the count of name in the tier of this run. An unknown name is a

@@ -48,6 +48,30 @@ func TestTheFirstKeyOutlivesItsFirstToken(t *testing.T) {
 	t.Logf("counted: %d kills after the first signature, 0 keys lost", kills)
 }
 
+// TestARotationOutlivesKill9: a key that was told to sign goes on signing after a kill in
+// the same instant. The clock record is older than the rotation then, and a start that
+// trusts it would take the key for one that has yet to be published for a while.
+func TestARotationOutlivesKill9(t *testing.T) {
+	srv := server.Start(t, server.Options{})
+	srv.Run(t, "audience", "add", "orders", "--alg", "EdDSA")
+	client := srv.AddClient(t, "billing", "orders")
+	for range 3 {
+		var rotated struct{ KID string }
+		srv.RunJSON(t, &rotated, "key", "rotate", "--alg", "EdDSA", "--force")
+		srv.Kill()
+		if err := srv.Start(); err != nil {
+			t.Fatal(err)
+		}
+		token, err := srv.Token(t.Context(), client, "orders")
+		if err != nil {
+			t.Fatalf("after kill -9 nothing signs: %v", err)
+		}
+		if kidOf(token) != rotated.KID {
+			t.Errorf("signed by %s, want %s, which the rotation named", kidOf(token), rotated.KID)
+		}
+	}
+}
+
 // devService reads the ready-made client of a trial server.
 func devService(t *testing.T, srv *server.Server) server.Client {
 	t.Helper()

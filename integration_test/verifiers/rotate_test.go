@@ -121,7 +121,7 @@ func (l *load) run(ctx context.Context) {
 func (l *load) show(ctx context.Context, token string, counter *atomic.Int64) {
 	status, body, err := l.service.ask(ctx, token)
 	if err != nil || status != 200 {
-		l.fail(ctx, fmt.Errorf("status %d, %.200s, %w; header %s", status, body, err, header(token)))
+		l.fail(ctx, fmt.Errorf("status %d, %.200s (%v); header %s", status, body, err, header(token)))
 		return
 	}
 	counter.Add(1)
