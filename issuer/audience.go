@@ -91,7 +91,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audien
 	}
 	// The audience is durable. A crash here loses nothing: the rings read their cap
 	// at the next start.
-	return rec.show(a.Name), i.keys.Reload(ctx)
+	return rec.show(a.Name), i.keys.Reload(context.WithoutCancel(ctx))
 }
 
 // SetAudience changes an audience. Its algorithm stays: verifiers are configured
@@ -127,7 +127,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange,
 	if err != nil {
 		return Audience{}, err
 	}
-	return shown, i.keys.Reload(ctx)
+	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // durable, whoever has gone
 }
 
 // RemoveAudience forgets an audience that no client names.

@@ -14,6 +14,8 @@
 //	tombstone/<kid>          keystore   revoked kids, for ever
 //	audience/<name>          issuer
 //	client/<id>              issuer
+//	id/<id>                  issuer     what the id stands for: clients and users share it
+//	origin/<origin>          issuer     how many clients list the web origin
 //	audit/new/… audit/log/…  audit
 //	audit/head               audit      where the log ends
 //

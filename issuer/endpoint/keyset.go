@@ -27,28 +27,39 @@ func NewKeySet(maxAge time.Duration) *KeySet {
 // Publish makes keys the set that is served from now on. A key that jwks refuses is
 // left out and makes the server not ready: without it, the others still verify.
 func (k *KeySet) Publish(keys []keystore.PublicKey) {
-	var list []jwks.Key
-	var left error
+	all := make([]jwks.Key, 0, len(keys))
 	for _, key := range keys {
-		more := append(list[:len(list):len(list)], jwks.Key{KID: key.KID, Alg: key.Alg, Public: key.Public})
-		if _, err := jwks.NewSet(more...); err != nil {
-			left = errors.Join(left, fmt.Errorf("key %s is not published: %w", key.KID, err))
-			continue
-		}
-		list = more
+		all = append(all, jwks.Key{KID: key.KID, Alg: key.Alg, Public: key.Public})
 	}
-	set, err := jwks.NewSet(list...)
-	if err != nil {
-		left = errors.Join(left, err)
-	} else {
+	set, err := jwks.NewSet(all...)
+	if err == nil {
 		k.handler.Publish(set)
-	}
-	if left == nil {
 		k.left.Store(nil)
 		return
 	}
-	words := left.Error()
+	set, err = goodOnes(all)
+	if set != nil {
+		k.handler.Publish(set)
+	}
+	words := err.Error()
 	k.left.Store(&words)
+}
+
+// goodOnes finds by trial which keys make a set. It takes a while with many keys, which
+// is why it is asked only about a set that was refused.
+func goodOnes(all []jwks.Key) (*jwks.Set, error) {
+	var good []jwks.Key
+	var set *jwks.Set
+	var left error
+	for _, key := range all {
+		more, err := jwks.NewSet(append(good[:len(good):len(good)], key)...)
+		if err != nil {
+			left = errors.Join(left, fmt.Errorf("key %s is not published: %w", key.KID, err))
+			continue
+		}
+		good, set = append(good, key), more
+	}
+	return set, left
 }
 
 func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
