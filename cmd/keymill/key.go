@@ -6,10 +6,35 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
+
+// thumbprintLength is that of the kids that keystore makes: 32 bytes in base64url.
+const thumbprintLength = 43
+
+// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does, and whoever
+// copies it from the list in an emergency should not be told about unknown flags.
+func kidsLast(args []string) []string {
+	if len(args) == 0 || args[0] != "key" || slices.Contains(args, "--") {
+		return args
+	}
+	var others, kids []string
+	for _, a := range args {
+		if len(a) == thumbprintLength && a[0] == '-' && !strings.ContainsRune(a, '=') {
+			kids = append(kids, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	if len(kids) == 0 {
+		return args
+	}
+	return append(append(others, "--"), kids...)
+}
 
 // A keyLine is a key as the server lists it.
 type keyLine struct {

@@ -41,7 +41,7 @@ func main() {
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	root := newRoot()
-	root.SetArgs(args)
+	root.SetArgs(kidsLast(args))
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)

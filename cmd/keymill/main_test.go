@@ -173,6 +173,28 @@ func TestNoServerSaysHowToStartOne(t *testing.T) {
 	}
 }
 
+// TestAKidThatBeginsWithADashIsNoFlag: one in 64 does.
+func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	for _, kid := range []string{
+		"-mwbKzHynPqoJjt1phuXRzKk9Nr-DNjWQZ_ZamUESdw",
+		"--wbKzHynPqoJjt1phuXRzKk9Nr-DNjWQZ_ZamUESdw",
+	} {
+		for _, args := range [][]string{
+			{"key", "revoke", kid}, {"key", "revoke", kid, "--json"}, {"key", "revoke", "--json", kid},
+			{"key", "revoke", "--data", "x", "--", kid},
+		} {
+			if _, errs, code := typed(args...); code != 1 || !strings.HasPrefix(errs, "keymill: no server on ") {
+				t.Errorf("%q: code %d, %s", args, code, errs)
+			}
+		}
+	}
+	if _, errs, code := typed("key", "revoke", "--"+strings.Repeat("long", 11)); code != 2 || !strings.Contains(errs, "unknown flag") {
+		t.Errorf("a long flag: code %d, %s", code, errs)
+	}
+}
+
 func TestAVerbIsFoundByWhatWasMeant(t *testing.T) {
 	for _, tt := range []struct {
 		word string

@@ -209,7 +209,10 @@ func (c *child) wait(limit time.Duration) int {
 	case <-c.ended:
 		return c.cmd.ProcessState.ExitCode()
 	case <-time.After(limit):
-		c.t.Fatalf("still running after %v", limit)
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+		c.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines, in the log
+		eventually(2*time.Second, func() bool { return isClosed(c.ended) })
+		c.t.Fatalf("still running after %v:\n%.200s", limit, status)
 		return 0
 	}
 }

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A badStart is a start that must not succeed.
+type badStart struct {
+	name string
+	old  bool // the store exists already
+	prep func(p *place) (env, args []string)
+	want string
+}
+
+// badSeals are wrong keys, and stores that are not what they should be.
+func badSeals() []badStart {
+	return []badStart{
+		{"wrong master key", true, func(p *place) ([]string, []string) {
+			p.writeKey("master.key", strings.Repeat("x", 32))
+			return nil, nil
+		}, "the master key does not open this store"},
+		{"no master key", true, func(p *place) ([]string, []string) {
+			return environment(), nil
+		}, "a master key is required, and master_key_file is not set\n  hint: make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600"},
+		{"master key that others may read", true, func(p *place) ([]string, []string) {
+			os.Chmod(filepath.Join(p.dir, "master.key"), 0o640)
+			return nil, nil
+		}, "may be read by others (mode 0640)\n  hint: chmod 600 "},
+		{"master key of 31 bytes", false, func(p *place) ([]string, []string) {
+			p.writeKey("master.key", strings.Repeat("k", 31))
+			return nil, nil
+		}, "holds no master key of 32 bytes"},
+		{"master key that is not there", false, func(p *place) ([]string, []string) {
+			os.Remove(filepath.Join(p.dir, "master.key"))
+			return nil, nil
+		}, "master key: open "},
+		{"truncated store", true, func(p *place) ([]string, []string) {
+			os.Truncate(p.store(), 12<<10)
+			return nil, nil
+		}, "open store "},
+		{"empty store file", true, func(p *place) ([]string, []string) {
+			os.Truncate(p.store(), 0)
+			return nil, nil
+		}, "open store "},
+		{"foreign store file", true, func(p *place) ([]string, []string) {
+			p.overwrite("SQLite format 3\x00" + strings.Repeat("\x01", 32<<10))
+			return nil, nil
+		}, "open store "},
+		{"foreign file in a directory without a lock", true, func(p *place) ([]string, []string) {
+			os.Remove(filepath.Join(p.data, "lock"))
+			p.overwrite("hello")
+			return nil, nil
+		}, "open store "},
+		{"missing keyring", true, func(p *place) ([]string, []string) {
+			p.deleteRecord("keyring")
+			return nil, nil
+		}, "the store has records but no keyring"},
+		{"missing meta", true, func(p *place) ([]string, []string) {
+			p.deleteRecord("meta")
+			return nil, nil
+		}, "but no meta record"},
+		{"store made without --dev", true, func(p *place) ([]string, []string) {
+			return environment(), []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
+		}, "holds a store that --dev did not make\n  hint: serve it without --dev"},
+	}
+}
+
+// badPlaces are wrong addresses, paths and settings.
+func badPlaces() []badStart {
+	return []badStart{
+		{"something in the socket's place", true, func(p *place) ([]string, []string) {
+			os.WriteFile(filepath.Join(p.data, "admin.sock"), []byte("mine"), 0o600)
+			return nil, nil
+		}, "is in the way: it is not a socket"},
+		{"too long a socket path", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, strings.Repeat("d", 100)))
+		}, "the path of the admin socket would have "},
+		{"issuer without https", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--issuer", "http://id.example.com")
+		}, `--issuer: issuer "http://id.example.com" must be https`},
+		{"no issuer", false, func(p *place) ([]string, []string) {
+			return nil, []string{"serve", "--data", p.data}
+		}, "issuer: it is required\n  hint: name it: --issuer https://id.example.com; or try everything with --dev"},
+		{"port in use", false, func(p *place) ([]string, []string) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.t.Cleanup(func() { l.Close() })
+			return nil, append(p.serveArgs(), "--listen", l.Addr().String())
+		}, "address already in use\n  hint: another program has the port"},
+		{"no parent directory", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
+		}, "cannot make the data directory: mkdir "},
+		{"a file for a directory", false, func(p *place) ([]string, []string) {
+			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
+		}, "not a directory"},
+		{"bad configuration", false, func(p *place) ([]string, []string) {
+			path := filepath.Join(p.dir, "keymill.yaml")
+			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)
+			return nil, append(p.serveArgs(), "--config", path)
+		}, ":2: unknown setting \"key\"; did you mean \"keys\"?"},
+	}
+}
+
+// TestABadStartIsOneLineAndChangesNothing: whatever is wrong, the operator reads one line
+// and perhaps a hint, and the directory is byte for byte what it was.
+func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range slices.Concat(badSeals(), badPlaces()) {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t)
+			if tt.old {
+				p = made(t)
+			}
+			env, args := tt.prep(p)
+			if env == nil {
+				env = p.env()
+			}
+			if args == nil {
+				args = p.serveArgs()
+			}
+			before := snapshot(t, p.dir)
+			out, errs, code := p.command(env, args...)
+			if code != 1 || out != "" || !strings.Contains(errs, tt.want) || !strings.HasPrefix(errs, "keymill: ") {
+				t.Errorf("code %d, stdout %q, stderr\n%swant %s", code, out, errs, tt.want)
+			}
+			if lines := strings.Count(errs, "\n"); lines > 2 || lines == 2 && !strings.Contains(errs, "\n  hint: ") {
+				t.Errorf("%d lines:\n%s", lines, errs)
+			}
+			if after := snapshot(t, p.dir); after != before {
+				t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+			}
+		})
+	}
+}
