@@ -187,6 +187,9 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	s.farewell(ctx, public, admin)
 	cancel()
 	loops.Wait()
+	if err == nil {
+		err = s.store.Status().Failed // perhaps while the last requests were served
+	}
 	s.close()
 	s.log.Info("stopped")
 	return err
