@@ -197,16 +197,12 @@ func (r *Rings) settle(ctx context.Context) error {
 			continue
 		}
 		changed = true
-		rec := r.record
-		rec.Highest, rec.Erasing = now, r.clock.Load().erasingAt(r.up())
 		err := r.store.Update(ctx, func(tx storage.Tx) error {
 			before, err := getRing(tx, alg)
 			if err != nil {
 				return err
 			}
-			// The clock is written along, so that a key which begins to sign here is never
-			// taken for one that has not.
-			return errors.Join(putJSON(tx, clockKey, rec), r.change(tx, before, before, now, system))
+			return r.change(tx, before, before, now, system)
 		})
 		if err != nil {
 			return err

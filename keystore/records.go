@@ -51,10 +51,11 @@ func getRing(r storage.Reader, alg string) (ring, error) {
 }
 
 // change writes the ring that a decision left and what followed from settling it: keys
-// that stopped move to the retired ones, and every step leaves an audit record.
+// that stopped move to the retired ones, and every step leaves an audit record. The clock
+// goes along, so that after a crash no key of the ring has a Sign that is still to come.
 func (r *Rings) change(tx storage.Tx, before, after ring, now time.Time, by string) error {
 	settled, stopped := after.settle(now, r.policy)
-	errs := []error{putRing(tx, settled)}
+	errs := []error{putRing(tx, settled), putJSON(tx, clockKey, r.recordAt(now))}
 	for _, k := range stopped {
 		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 	}

@@ -252,6 +252,30 @@ func TestKeysSurviveARestart(t *testing.T) {
 	}
 }
 
+// TestARotationOutlivesACrash: what the clock record missed, the ring tells.
+func TestARotationOutlivesACrash(t *testing.T) {
+	r, s := newRings(t)
+	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range []bool{false, true} {
+		if lost { // the clock record is from before the rotation
+			old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), Erasing: got.Sign, MaxAge: r.cfg.MaxAge}
+			if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again, err := Open(t.Context(), s, r.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if active := stage(t, again, Active); active != got.KID {
+			t.Errorf("after a crash %q signs, want %q", active, got.KID)
+		}
+	}
+}
+
 func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
 	r, s := newRings(t)
 	run(t, r)

@@ -130,12 +130,14 @@ func (r *ring) chain(now time.Time, p policy) {
 
 // resume accounts for a time in which nobody served the set, from last to now: every key
 // that had not begun to sign by then has been published for that much less than planned.
-// A key whose Sign passed meanwhile has signed nothing and goes back to being a spare.
+// A key whose Sign passed meanwhile has signed nothing and goes back to being a spare. last
+// can be seconds early, since a crash loses what came after the last record of the clock;
+// so a key that the ring names as signing has signed, whatever last says.
 func (r ring) resume(last, now time.Time, p policy) ring {
 	r = r.clone()
 	for i := range r.Keys {
 		k := &r.Keys[i]
-		if k.Stage(last) != Spare {
+		if k.Stage(last) != Spare || k.KID == r.Signing {
 			continue
 		}
 		k.Ready = latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.maxAge), p.hold)

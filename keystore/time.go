@@ -57,3 +57,10 @@ func (r *Rings) beat(ctx context.Context, c clock) error {
 	r.record, r.lastBeat = rec, up
 	return nil
 }
+
+// recordAt is the clock record of a decision at now.
+func (r *Rings) recordAt(now time.Time) clockRecord {
+	rec := r.record
+	rec.Highest, rec.Erasing = latest(rec.Highest, now), r.clock.Load().erasingAt(r.up())
+	return rec
+}
