@@ -34,7 +34,7 @@ type handle func(w http.ResponseWriter, r *http.Request) error
 type edge struct {
 	router  *httprouter.Router
 	admit   func(*http.Request) error // asked before a route is looked for
-	busy    string                    // the error code of "not now"
+	busy    busy
 	address func(*http.Request) netip.Addr
 	log     *slog.Logger
 }
@@ -110,6 +110,19 @@ type clientError struct {
 
 func (e *clientError) Unwrap() error { return e.error }
 
+// A busy is how a face says "not now".
+type busy struct {
+	code   string
+	candid bool // says why: only to operators
+}
+
+func (b busy) body(reason string) errorBody {
+	if b.candid {
+		return bodyOf(issuer.Refuse(b.code, "%s; try again later", reason))
+	}
+	return errorBody{b.code, "the server cannot do this just now, try again later"}
+}
+
 // A reply is what an error becomes.
 type reply struct {
 	status     int
@@ -152,17 +165,20 @@ func (e *edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // logRefusal writes one line. The query, the body and the Authorization header may hold
 // secrets, so they are never among the attributes.
 func (e *edge) logRefusal(r *http.Request, a reply, err error) {
-	client := ""
+	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status)}
 	if c := (*clientError)(nil); errors.As(err, &c) {
-		client = short(c.client)
+		attrs = append(attrs, slog.String("client", short(c.client)))
 	}
-	e.log.LogAttrs(r.Context(), a.level, "request refused",
-		slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status),
-		slog.String("client", client), slog.String("from", e.address(r).String()), slog.String("err", err.Error()))
+	if by := actor(r); by != "" {
+		attrs = append(attrs, slog.String("by", by))
+	} else {
+		attrs = append(attrs, slog.String("from", e.address(r).String()))
+	}
+	e.log.LogAttrs(r.Context(), a.level, "request refused", append(attrs, slog.String("err", err.Error()))...)
 }
 
 // explain is the table of the package doc.
-func explain(err error, busy string) reply {
+func explain(err error, b busy) reply {
 	var (
 		status   *statusError
 		refusal  *issuer.Refusal
@@ -188,9 +204,8 @@ func explain(err error, busy string) reply {
 		}{bodyOf(issuer.Refuse("not_ready", "%s", notReady.Error())), instant(notReady.At)}
 		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
 	}
-	if wait, ok := issuer.Unavailable(err); ok {
-		return reply{http.StatusServiceUnavailable, max(wait, time.Second),
-			errorBody{busy, "the server cannot do this just now, try again later"}, slog.LevelWarn}
+	if reason, wait, ok := issuer.Unavailable(err); ok {
+		return reply{http.StatusServiceUnavailable, max(wait, time.Second), b.body(reason), slog.LevelWarn}
 	}
 	return reply{http.StatusInternalServerError, 0,
 		errorBody{"server_error", "the server failed, its log says why"}, slog.LevelError}

@@ -70,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.public = s.newEdge("temporarily_unavailable", s.admitHost)
+	s.public = s.newEdge(busy{code: "temporarily_unavailable"}, s.admitHost)
 	s.public.get("/.well-known/jwks.json", cfg.KeySet.serve)
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
@@ -80,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	s.public.handle(http.MethodPost, "/token", s.token)
 	s.public.handle(http.MethodOptions, "/token", s.tokenPreflight)
 
-	s.admin = s.newEdge("unavailable", admitPeer)
+	s.admin = s.newEdge(busy{code: "unavailable", candid: true}, admitPeer)
 	s.adminRoutes(s.admin)
 	return s, nil
 }
@@ -91,8 +91,8 @@ func (s *Server) Public() http.Handler { return s.public }
 // Admin returns the face of administrators. Its http.Server must have AdminConnContext.
 func (s *Server) Admin() http.Handler { return s.admin }
 
-func (s *Server) newEdge(busy string, admit func(*http.Request) error) *edge {
-	e := &edge{router: httprouter.New(), admit: admit, busy: busy, address: s.address, log: s.cfg.Log}
+func (s *Server) newEdge(b busy, admit func(*http.Request) error) *edge {
+	e := &edge{router: httprouter.New(), admit: admit, busy: b, address: s.address, log: s.cfg.Log}
 	// A redirect would replay the client's credentials at a path it never named.
 	e.router.RedirectTrailingSlash, e.router.RedirectFixedPath = false, false
 	e.router.HandleOPTIONS = false
