@@ -20,8 +20,11 @@ type queue struct {
 	waiting atomic.Int64
 }
 
-func newQueue() *queue {
-	return &queue{slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+func newQueue(signers int) *queue {
+	if signers <= 0 {
+		signers = runtime.GOMAXPROCS(0)
+	}
+	return &queue{slots: make(chan struct{}, signers)}
 }
 
 func (q *queue) enter(ctx context.Context) error {
