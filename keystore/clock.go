@@ -17,6 +17,7 @@ const (
 // A clockRecord is what outlives the process.
 type clockRecord struct {
 	Highest time.Time     `json:"highest"` // decision time last seen
+	Lag     time.Duration `json:"lag"`     // of the wall behind it
 	Erasing time.Time     `json:"erasing"` // the clock of erasures, last seen
 	MaxAge  time.Duration `json:"max_age"` // that the set was last served with
 	Hold    time.Time     `json:"hold"`    // until when caches may keep a set under an older max-age
@@ -59,15 +60,13 @@ func startClock(rec clockRecord, r reading) clock {
 	if rec.Highest.IsZero() {
 		return c
 	}
-	c.erasing = rec.Erasing
-	gap := r.wall.Sub(rec.Highest)
-	switch {
-	case gap >= 0 && gap <= absence: // the server was down that long
-	case gap < 0 && -gap <= step:
-		c.now, c.lag = rec.Highest, -gap
-	default:
-		c.now, c.frozen, c.offset, c.behind = rec.Highest, true, gap, gap < 0
+	c.now, c.lag, c.erasing = rec.Highest, rec.Lag, rec.Erasing
+	gap := r.wall.Sub(rec.Highest.Add(-rec.Lag)) // the downtime, if the wall is right
+	if gap < -step || gap > absence {
+		c.frozen, c.offset, c.behind = true, gap, gap < 0
+		return c
 	}
+	c.follow(r.wall)
 	return c
 }
 

@@ -131,6 +131,9 @@ func (r *Rings) readImport(req ImportRequest) (imported, error) {
 		return bad("%s", err)
 	}
 	for _, said := range []string{declared, req.Alg} {
+		if said == "Ed25519" { // as RFC 9864 calls it
+			said = EdDSA
+		}
 		if said != "" && said != alg {
 			return bad("the key is for %s, not for %s", alg, said)
 		}

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -62,6 +63,7 @@ func TestAnImportedKeyKeepsItsKid(t *testing.T) {
 	}{
 		{"a JWK as spare", ImportRequest{Key: jwkOf(key, "theirs/1")}, "theirs/1", Spare},
 		{"a JWK under another kid", ImportRequest{Key: jwkOf(key, "theirs"), KID: "ours"}, "ours", Spare},
+		{"a JWK that says Ed25519", ImportRequest{Key: bytes.Replace(jwkOf(key, "new"), []byte(`{`), []byte(`{"alg":"Ed25519",`), 1)}, "new", Spare},
 		{"PEM, signing now", ImportRequest{Key: pemOf(t, "PRIVATE KEY", key), SignNow: true}, thumb, Active},
 		{"PEM, verifying only", ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public()), KID: "old", Until: time.Now().Add(time.Hour)}, "old", Retiring},
 	} {
@@ -117,6 +119,8 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		"an empty JWK":         {ImportRequest{Key: []byte("{}")}, "neither PEM"},
 		"two keys":             {ImportRequest{Key: append(good, good...)}, "one key at a time"},
 		"weak RSA":             {ImportRequest{Key: pemOf(t, "PUBLIC KEY", weak), Until: later}, "bits"},
+		"an even modulus":      {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}), Until: later}, "even"},
+		"a huge exponent":      {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 1<<31 + 1}), Until: later}, "exponent"},
 		"an EC key":            {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA and Ed25519"},
 		"another algorithm":    {ImportRequest{Key: good, Alg: RS256}, "is for EdDSA"},
 		"a ring we lack":       {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 65537}), Until: later}, "no ring"},

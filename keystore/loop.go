@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -68,6 +67,12 @@ func (r *Rings) tick(ctx context.Context) error {
 	if err := r.observe(ctx); err != nil {
 		return fmt.Errorf("observe clock: %w", err)
 	}
+	if r.stale {
+		if err := r.reload(ctx); err != nil {
+			return fmt.Errorf("read keys: %w", err)
+		}
+	}
+	signal(r.mint)
 	c := r.clock.Load()
 	if !c.frozen {
 		if err := r.settle(ctx); err != nil {
@@ -76,7 +81,6 @@ func (r *Rings) tick(ctx context.Context) error {
 		if err := r.sweep(ctx); err != nil {
 			return fmt.Errorf("sweep retired keys: %w", err)
 		}
-		signal(r.mint)
 	}
 	if r.up()-r.lastBeat < r.cfg.Heartbeat {
 		return nil
@@ -87,14 +91,15 @@ func (r *Rings) tick(ctx context.Context) error {
 	return nil
 }
 
+const alarm = "the wall clock jumped; schedule and erasure are frozen until it comes back or has been steady for an hour"
+
 // observe takes the clocks in. Before a jump ahead counts, the schedule makes room for
-// it: until then, signing sees the old time.
+// it: signing sees the old time with the old schedule, or the new one with the new.
 func (r *Rings) observe(ctx context.Context) error {
-	old := r.clock.Load()
-	next, jump := old.observe(r.reading())
+	old, seen := r.clock.Load(), r.reading()
+	next, jump := old.observe(seen)
 	if next.frozen && !old.frozen {
-		r.log.Error("the wall clock jumped; schedule and erasure are frozen until it comes back or has been steady for an hour",
-			"offset", next.offset.Round(time.Second))
+		r.log.Error(alarm, "offset", next.offset.Round(time.Second))
 	}
 	if !next.frozen && old.frozen {
 		r.log.Info("the wall clock is trusted again", "now", next.now)
@@ -102,12 +107,16 @@ func (r *Rings) observe(ctx context.Context) error {
 	last := old.nowAt(next.up)
 	if jump <= slip {
 		r.clock.Store(&next)
+		r.slept += seen.slept
 		return nil
 	}
+	r.gate.Lock()
+	defer r.gate.Unlock()
 	if err := r.resumeAt(ctx, last, next.now); err != nil {
 		return err
 	}
 	r.clock.Store(&next)
+	r.slept += seen.slept
 	return r.reload(ctx)
 }
 
@@ -122,20 +131,24 @@ func (r *Rings) resume(ctx context.Context, last time.Time) error {
 	return r.reload(ctx)
 }
 
+// resumeAt is one transaction for all rings: it writes the clock, after which no ring could
+// tell any more that it has slept.
 func (r *Rings) resumeAt(ctx context.Context, last, now time.Time) error {
-	for alg := range r.queues {
-		err := r.store.Update(ctx, func(tx storage.Tx) error {
+	return r.store.Update(ctx, func(tx storage.Tx) error {
+		for _, alg := range r.cfg.Algorithms {
 			before, err := getRing(tx, alg)
-			if err != nil || len(before.Keys) == 0 {
+			if err != nil {
 				return err
 			}
-			return r.change(tx, before, before.resume(last, now, r.policy), now, system)
-		})
-		if err != nil {
-			return err
+			if len(before.Keys) == 0 {
+				continue
+			}
+			if err := r.change(tx, before, before.resume(last, now, r.policy), now, system); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // dropUnconfigured ends the rings that the configuration no longer names: what signed
@@ -151,40 +164,24 @@ func (r *Rings) dropUnconfigured(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			after := before.clone()
-			var unused []Key
-			after.Keys = slices.DeleteFunc(after.Keys, func(k Key) bool {
-				if stage := k.Stage(now); stage == Spare || stage == Reserve {
-					unused = append(unused, k)
-					return true
-				}
-				return false
-			})
-			for i := range after.Keys {
-				after.Keys[i].Stop = now
+			after, unused := before.end(now)
+			stopped := after.retire(now, r.policy)
+			errs := []error{putRing(tx, after)}
+			for _, k := range stopped {
+				errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 			}
+			events := steps(before, after, stopped)
 			for _, k := range unused {
-				if err := tx.Delete(privateKey(k.KID)); err != nil {
-					return err
-				}
+				errs = append(errs, tx.Delete(privateKey(k.KID)), bury(tx, k))
+				events = append(events, keyEvent("key.drop", k))
 			}
-			return r.retireAll(tx, before, after, now)
+			return errors.Join(append(errs, appendSteps(tx, events, now, system))...)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (r *Rings) retireAll(tx storage.Tx, before, after ring, now time.Time) error {
-	stopped := after.retire(now, r.policy)
-	errs := []error{putRing(tx, after)}
-	for _, k := range stopped {
-		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
-	}
-	errs = append(errs, appendSteps(tx, steps(before, after, stopped), now, system))
-	return errors.Join(errs...)
 }
 
 // settle moves the rings to now. Most ticks find nothing to do and write nothing.
@@ -238,16 +235,16 @@ func (r *Rings) sweep(ctx context.Context) error {
 
 // sweepKey erases k's private half; drop ends its public one as well.
 func (r *Rings) sweepKey(tx storage.Tx, k Key, drop bool) error {
-	event := audit.Event{Action: "key.erase", By: system, Target: k.KID, Detail: map[string]string{"alg": k.Alg}}
+	event := keyEvent("key.erase", k)
 	errs := []error{tx.Delete(privateKey(k.KID))}
 	if drop {
 		event.Action = "key.drop"
-		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)))
+		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)), bury(tx, k))
 	} else {
 		k.Erase = never // done; the record says so by having no such instant any more
 		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 	}
-	return errors.Join(append(errs, audit.Append(tx, r.Now(), event))...)
+	return errors.Join(append(errs, appendSteps(tx, []audit.Event{event}, r.Now(), system))...)
 }
 
 // signal wakes a loop that may be asleep.

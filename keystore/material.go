@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -41,8 +42,11 @@ func algorithm(public crypto.PublicKey) (string, error) {
 		if bits := k.N.BitLen(); bits < rsaMinBits || bits > rsaMaxBits {
 			return "", fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", bits, rsaMinBits, rsaMaxBits)
 		}
-		if k.E < 65537 || k.E%2 == 0 {
-			return "", errors.New("the RSA exponent is too small or even; 65537 is usual")
+		if k.E < 65537 || k.E%2 == 0 || k.E > math.MaxInt32 {
+			return "", errors.New("the RSA exponent is too small, too large or even; 65537 is usual")
+		}
+		if k.N.Bit(0) == 0 {
+			return "", errors.New("the RSA modulus is even")
 		}
 		return RS256, nil
 	}

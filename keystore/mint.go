@@ -11,42 +11,53 @@ import (
 )
 
 // mintLoop makes reserves for rings that have none, one at a time, apart from the loop
-// that keeps time: an RSA key takes as long as it takes.
+// that keeps time: an RSA key takes as long as it takes. A key that could not be stored
+// is kept for the next try.
 func (r *Rings) mintLoop(ctx context.Context) {
+	made := make(map[string]crypto.Signer) // alg → waiting to be stored
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.mint:
 		}
+		var failed error
 		for _, alg := range r.cfg.Algorithms {
-			if r.frozenOrStocked(alg) || ctx.Err() != nil {
+			if r.stocked(alg) || ctx.Err() != nil {
 				continue
 			}
-			if err := r.mintReserve(ctx, alg); err != nil && ctx.Err() == nil {
-				r.log.Error("a key could not be made; trying again", "alg", alg, "error", err)
-			}
+			failed = errors.Join(failed, r.mintReserve(ctx, alg, made))
 		}
+		if failed != nil && ctx.Err() == nil && !failing {
+			r.log.Error("a key could not be made; trying again", "error", failed)
+		}
+		failing = failed != nil
 	}
 }
 
-func (r *Rings) frozenOrStocked(alg string) bool {
-	return r.clock.Load().frozen || r.view.Load().rings[alg].has(r.Now(), Reserve)
+func (r *Rings) stocked(alg string) bool {
+	return r.view.Load().rings[alg].has(r.Now(), Reserve)
 }
 
-func (r *Rings) mintReserve(ctx context.Context, alg string) error {
-	key, err := generate(alg)
-	if err != nil {
-		return err
+func (r *Rings) mintReserve(ctx context.Context, alg string, made map[string]crypto.Signer) error {
+	if made[alg] == nil {
+		key, err := generate(alg)
+		if err != nil {
+			return err
+		}
+		made[alg] = key
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.frozenOrStocked(alg) {
+	if r.stocked(alg) {
+		delete(made, alg)
 		return nil
 	}
-	if err := r.add(ctx, alg, key); err != nil {
+	if err := r.add(ctx, alg, made[alg]); err != nil {
 		return err
 	}
+	delete(made, alg)
 	if err := r.reload(ctx); err != nil {
 		return err
 	}
@@ -95,7 +106,8 @@ func (r *Rings) lacking(alg string) int {
 	return max(0, 2-len(ring.Keys))
 }
 
-// add makes key the reserve of its ring, durably; settling it is the caller's.
+// add makes key the reserve of its ring, durably. A ring that must sign at once does so
+// from here on, even while the clock is frozen; all else is for settle.
 func (r *Rings) add(ctx context.Context, alg string, key crypto.Signer) error {
 	kid, err := thumbprint(key.Public())
 	if err != nil {
@@ -106,17 +118,21 @@ func (r *Rings) add(ctx context.Context, alg string, key crypto.Signer) error {
 		return err
 	}
 	return r.store.Update(ctx, func(tx storage.Tx) error {
-		ring, err := getRing(tx, alg)
+		before, err := getRing(tx, alg)
 		if err != nil {
 			return err
 		}
-		k := newKey(kid, alg, public, ring.Cap)
-		ring.Keys = append(ring.Keys, k)
-		return errors.Join(
-			r.putPrivate(tx, kid, key),
-			putRing(tx, ring),
-			audit.Append(tx, r.Now(), audit.Event{Action: "key.mint", By: system, Target: kid, Detail: map[string]string{"alg": alg}}),
-		)
+		k, now := newKey(kid, alg, public, before.Cap), r.Now()
+		after := before.clone()
+		after.Keys = append(after.Keys, k)
+		if before.AtOnce {
+			err = r.change(tx, before, after, now, system)
+		} else {
+			err = putRing(tx, after)
+		}
+		event := keyEvent("key.mint", k)
+		event.By = system
+		return errors.Join(err, r.putPrivate(tx, kid, key), audit.Append(tx, now, event))
 	})
 }
 

@@ -159,8 +159,7 @@ func (r *Rings) operate(ctx context.Context, fn func(storage.Tx) error) error {
 	if err := r.store.Update(ctx, fn); err != nil {
 		return err
 	}
-	signal(r.mint)
-	signal(r.wake)
+	signal(r.wake) // for a reserve, and for the next instant
 	// The change is durable. Its caller may have gone, but signing must learn of it.
 	if err := r.reload(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("the change is made, but was not read back: %w", err)

@@ -63,6 +63,23 @@ func (r *Rings) change(tx storage.Tx, before, after ring, now time.Time, by stri
 	return errors.Join(errs...)
 }
 
+func keyEvent(action string, k Key) audit.Event {
+	return audit.Event{Action: action, Target: k.KID, Detail: map[string]string{"alg": k.Alg}}
+}
+
+// bury keeps the kid of a key that is gone from standing for another one. A thumbprint
+// cannot, so only the kids that others have given need it.
+func bury(tx storage.Tx, k Key) error {
+	public, err := parsePublic(k.Public)
+	if err != nil {
+		return err
+	}
+	if thumb, err := thumbprint(public); err != nil || thumb == k.KID {
+		return err
+	}
+	return putJSON(tx, tombstoneKey(k.KID), map[string]string{"alg": k.Alg})
+}
+
 // appendSteps gives each event an instant of its own, which is what keeps their order.
 // The first one, now, is left to the request that they follow from.
 func appendSteps(tx storage.Tx, events []audit.Event, now time.Time, by string) error {
@@ -77,9 +94,7 @@ func appendSteps(tx storage.Tx, events []audit.Event, now time.Time, by string) 
 // steps tells two states of a ring apart in words of the audit log.
 func steps(before, after ring, stopped []Key) []audit.Event {
 	var out []audit.Event
-	event := func(action string, k Key) {
-		out = append(out, audit.Event{Action: action, Target: k.KID, Detail: map[string]string{"alg": k.Alg}})
-	}
+	event := func(action string, k Key) { out = append(out, keyEvent(action, k)) }
 	for _, k := range stopped {
 		event("key.stop", k)
 	}

@@ -53,8 +53,9 @@ type Rings struct {
 	// what follows.
 	mu       sync.Mutex
 	record   clockRecord
+	stale    bool          // the view may lack what is committed
 	lastBeat time.Duration // uptime
-	slept    time.Duration // by the machine since it booted, as last read
+	slept    time.Duration // by the machine since it booted, as far as the clock knows
 }
 
 // A view is what is committed, ready for use. It is never changed, only replaced.
@@ -132,8 +133,12 @@ func (r *Rings) startRecord(ctx context.Context) error {
 	if r.record.Highest.IsZero() {
 		r.record.Highest = c.now
 	}
+	if c.frozen {
+		r.log.Error(alarm, "offset", c.offset.Round(time.Second))
+	}
 	if r.record.MaxAge > r.cfg.MaxAge {
-		r.record.Hold = latest(r.record.Hold, r.record.Highest.Add(r.record.MaxAge))
+		// The old set may have been served until a heartbeat after the record.
+		r.record.Hold = latest(r.record.Hold, r.record.Highest.Add(r.cfg.Heartbeat+r.record.MaxAge))
 	}
 	r.record.MaxAge = r.cfg.MaxAge
 	r.policy = policy{
@@ -153,6 +158,7 @@ func (r *Rings) Reload(ctx context.Context) error {
 // reload replaces the view by what is committed. Private halves that are known already
 // are kept, those of keys that stopped are let go.
 func (r *Rings) reload(ctx context.Context) error {
+	r.stale = true
 	old, now := r.view.Load(), r.Now()
 	next := &view{rings: make(map[string]ring), signers: make(map[string]*signer)}
 	for _, alg := range []string{EdDSA, RS256} {
@@ -186,7 +192,11 @@ func (r *Rings) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.load(next, sealed), r.publish(old, next, now))
+	if err := errors.Join(r.load(next, sealed), r.publish(old, next, now)); err != nil {
+		return err
+	}
+	r.stale = false
+	return nil
 }
 
 // load opens the private halves that next lacks.
@@ -240,7 +250,7 @@ func (r *Rings) publish(old, next *view, now time.Time) error {
 	}
 	r.view.Store(next)
 	same := slices.EqualFunc(old.published, next.published, func(a, b PublicKey) bool { return a.KID == b.KID })
-	if r.cfg.Changed != nil && len(next.published) > 0 && !same {
+	if r.cfg.Changed != nil && !same {
 		r.cfg.Changed(slices.Clone(next.published))
 	}
 	return nil

@@ -201,6 +201,23 @@ func (r ring) adopt(k Key, now time.Time, p policy, signNow bool) ring {
 	return r
 }
 
+// end stops what signs now and takes out what never has: nobody asks the ring any more.
+func (r ring) end(now time.Time) (after ring, unused []Key) {
+	r = r.clone()
+	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
+		stage := k.Stage(now)
+		if stage != Spare && stage != Reserve {
+			return false
+		}
+		unused = append(unused, k)
+		return true
+	})
+	for i := range r.Keys {
+		r.Keys[i].Stop = now
+	}
+	return r, unused
+}
+
 func (r ring) find(kid string) int {
 	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.KID == kid })
 }

@@ -40,8 +40,8 @@ func slept() time.Duration {
 // are not read at the same instant.
 func (r *Rings) reading() reading {
 	out := reading{wall: r.wall().Round(0).UTC(), up: r.up()}
-	if total := slept(); total-r.slept >= time.Second {
-		out.slept, r.slept = total-r.slept, total
+	if more := slept() - r.slept; more >= time.Second {
+		out.slept = more
 	}
 	return out
 }
@@ -50,7 +50,7 @@ func (r *Rings) reading() reading {
 func (r *Rings) beat(ctx context.Context, c clock) error {
 	up := r.up()
 	rec := r.record
-	rec.Highest, rec.Erasing = c.nowAt(up), c.erasingAt(up)
+	rec.Highest, rec.Lag, rec.Erasing = c.nowAt(up), c.lag, c.erasingAt(up)
 	if err := r.store.Update(ctx, func(tx storage.Tx) error { return putJSON(tx, clockKey, rec) }); err != nil {
 		return err
 	}
@@ -61,6 +61,7 @@ func (r *Rings) beat(ctx context.Context, c clock) error {
 // recordAt is the clock record of a decision at now.
 func (r *Rings) recordAt(now time.Time) clockRecord {
 	rec := r.record
-	rec.Highest, rec.Erasing = latest(rec.Highest, now), r.clock.Load().erasingAt(r.up())
+	c := r.clock.Load()
+	rec.Highest, rec.Lag, rec.Erasing = latest(rec.Highest, now), c.lag, c.erasingAt(r.up())
 	return rec
 }

@@ -35,8 +35,16 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 		}
 		w.stop(true)
 		t.Logf("%d days: %s", days, w.tally)
-		if w.tally.signed == 0 || w.tally.scheduled < days/40 || w.tally.unknownExcused == 0 {
-			t.Error("the simulation did not do what it is for")
+		c := w.tally
+		for what, n := range map[string]int{
+			"tokens": c.signed, "restarts": c.restarts, "clock steps": c.steps, "rotations": c.forced,
+			"kids announced as unknown": c.unknownExcused, "keys that stopped": c.scheduled,
+			"revocations": c.revoked, "revocations of retiring keys": c.retiring,
+			"times down across a Sign": c.across, "erasures": c.erased,
+		} {
+			if n == 0 {
+				t.Errorf("the simulation saw no %s", what)
+			}
 		}
 	})
 }
@@ -44,6 +52,8 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 // tally is what a year came to.
 type tally struct {
 	signed, refused, checks, unknownExcused, restarts, steps, forced, revoked, scheduled, erased int
+
+	retiring, across int
 }
 
 func (c tally) String() string {
@@ -241,9 +251,14 @@ func (w *world) downAcrossASign() {
 			return // revoked or rotated meanwhile
 		}
 	}
+	before := w.kids()
 	w.restart(3*time.Hour, false)
-	if after := w.nextSign(); after.Sub(w.rings.Now()) < 10*time.Minute-time.Minute {
+	w.tally.across++
+	if after := w.nextSign(); after.Sub(w.rings.Now()) < 10*time.Minute-time.Second {
 		w.t.Errorf("after three hours down the next key signs at %s, now is %s", after, w.rings.Now())
+	}
+	if after := w.kids(); fmt.Sprint(after) != fmt.Sprint(before) {
+		w.t.Errorf("three hours down changed the keys from %v to %v", before, after)
 	}
 }
 
@@ -278,9 +293,13 @@ func (w *world) revokeTwice() {
 	w.revoke(Active)
 }
 
-func (w *world) revokeRetiring() { w.revoke(Retiring) }
+// revokeRetiring rotates first, so that there is such a key.
+func (w *world) revokeRetiring() {
+	w.rotate(true)
+	w.tally.retiring += w.revoke(Retiring)
+}
 
-func (w *world) revoke(stage Stage) {
+func (w *world) revoke(stage Stage) int {
 	for _, k := range w.list() {
 		if k.Stage != stage {
 			continue
@@ -293,8 +312,9 @@ func (w *world) revoke(stage Stage) {
 		w.revoked[k.KID] = true
 		w.excuse(got.Successor, got.UnknownUntil)
 		synctest.Wait()
-		return
+		return 1
 	}
+	return 0
 }
 
 // excuse notes what an answer said, in true time.

@@ -19,7 +19,7 @@ const thumbprintLength = 43
 // kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does, and whoever
 // copies it from the list in an emergency should not be told about unknown flags.
 func kidsLast(args []string) []string {
-	if len(args) == 0 || args[0] != "key" || slices.Contains(args, "--") {
+	if len(args) == 0 || args[0] != "key" || !slices.Contains(args, "revoke") || slices.Contains(args, "--") {
 		return args
 	}
 	var others, kids []string

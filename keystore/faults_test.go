@@ -1,0 +1,414 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/jwks"
+	"keymill/storage"
+)
+
+// A faulty store fails or delays where a test says so, and is a real one otherwise.
+type faulty struct {
+	storage.Store
+	afterUpdate func()       // after a commit, before its caller knows
+	failUpdates atomic.Int64 // so many of the next ones
+	failViews   atomic.Int64
+}
+
+var errInjected = errors.New("injected")
+
+func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	if f.failUpdates.Add(-1) >= 0 {
+		return errInjected
+	}
+	err := f.Store.Update(ctx, fn)
+	if f.afterUpdate != nil {
+		f.afterUpdate()
+	}
+	return err
+}
+
+func (f *faulty) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if f.failViews.Add(-1) >= 0 {
+		return errInjected
+	}
+	return f.Store.View(ctx, fn)
+}
+
+// A bench is a ring in a synctest bubble, whose wall clock and store can go wrong.
+type bench struct {
+	t     *testing.T
+	store *faulty
+	cfg   Config
+	off   atomic.Int64
+	rings *Rings
+	log   bytes.Buffer
+	set   atomic.Pointer[jwks.Set]
+}
+
+func newBench(t *testing.T) *bench {
+	master, _ := NewMasterKey()
+	b := &bench{t: t, store: &faulty{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}, cfg: trial(master)}
+	b.cfg.Changed = func(keys []PublicKey) {
+		var list []jwks.Key
+		for _, k := range keys {
+			list = append(list, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
+		}
+		set, err := jwks.NewSet(list...)
+		if err != nil {
+			t.Error(err)
+		}
+		b.set.Store(set)
+	}
+	b.cfg.Log = slog.New(slog.NewTextHandler(&b.log, nil))
+	b.open()
+	raise(t, b.rings, EdDSA, time.Minute)
+	return b
+}
+
+func (b *bench) open() {
+	b.t.Helper()
+	var err error
+	b.rings, err = open(b.t.Context(), b.store, b.cfg, func() time.Time { return time.Now().Add(time.Duration(b.off.Load())) })
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// run works in the background for d, and stops.
+func (b *bench) run(d time.Duration) {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); b.rings.Run(ctx) }()
+	time.Sleep(d)
+	synctest.Wait()
+	cancel()
+	<-done
+}
+
+func (b *bench) stage(s Stage) string { return stage(b.t, b.rings, s) }
+
+func (b *bench) hasPrivate(kid string) bool {
+	err := b.store.View(b.t.Context(), func(r storage.Reader) error {
+		_, err := r.Get(privateKey(kid))
+		return err
+	})
+	return err == nil
+}
+
+func (b *bench) rotate() Rotation {
+	b.t.Helper()
+	got, err := b.rings.Rotate(b.t.Context(), EdDSA, true, "test")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return got
+}
+
+func inBubble(t *testing.T, test func(b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		test(b)
+		b.store.Store.Close()
+	})
+}
+
+func TestNothingIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
+	r, s := newRings(t)
+	slow := &faulty{Store: s, afterUpdate: func() { time.Sleep(300 * time.Millisecond) }}
+	r.store = slow
+	old := stage(t, r, Active)
+	signed := make(chan string)
+	time.AfterFunc(100*time.Millisecond, func() { // the rotation is durable, and nobody knows
+		token, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		signed <- token
+	})
+	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kid := kidOf(t, <-signed); kid != got.KID {
+		t.Errorf("after the Stop of %s, %s signed", old, kid)
+	}
+}
+
+func kidOf(t *testing.T, token string) string {
+	t.Helper()
+	var header struct{ KID string }
+	first, _, _ := strings.Cut(token, ".")
+	b, err := base64.RawURLEncoding.DecodeString(first)
+	if err := errors.Join(err, json.Unmarshal(b, &header)); err != nil {
+		t.Fatal(err)
+	}
+	return header.KID
+}
+
+func TestAFrozenClockStopsScheduleAndErasure(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		first, reserve := b.stage(Active), b.stage(Reserve)
+		b.off.Store(int64(10 * year))
+		b.run(20 * time.Second) // over the Sign of the spare
+		if b.stage(Active) == first || b.stage(Reserve) != reserve || !b.hasPrivate(first) {
+			b.t.Error("instants that were set must hold; nothing new may be published or erased")
+		}
+		if st := b.rings.Status(); !st.Frozen || st.Ready || strings.Count(b.log.String(), "wall clock jumped") != 1 {
+			b.t.Errorf("status %+v, log %s", st, b.log.String())
+		}
+		b.off.Store(0)
+		b.run(3 * time.Second)
+		if st := b.rings.Status(); st.Frozen || !st.Ready || b.stage(Spare) != reserve || b.hasPrivate(first) {
+			b.t.Errorf("after the clock came back: %+v", st)
+		}
+	})
+}
+
+func TestAStartUnderAWrongClockRaisesTheAlarm(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.off.Store(int64(10 * year))
+		b.open()
+		if st := b.rings.Status(); !st.Frozen || !strings.Contains(b.log.String(), "wall clock jumped") {
+			b.t.Errorf("status %+v, log %q", st, b.log.String())
+		}
+	})
+}
+
+func TestAJumpAheadMakesRoomBeforeItCounts(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		first := b.stage(Active)
+		b.off.Store(int64(time.Minute)) // far past the Sign of the spare
+		b.run(time.Second)
+		if b.stage(Active) != first {
+			b.t.Error("a minute that nobody served counted as served")
+		}
+		if early := b.rings.Now().Sub(time.Now()); early < 59*time.Second {
+			b.t.Errorf("the step was not followed: %v", early)
+		}
+		b.run(5 * time.Second) // two max-ages
+		if b.stage(Active) == first {
+			b.t.Error("the spare does not sign after two max-ages")
+		}
+	})
+}
+
+func TestAStartWithALaggingWallGoesOnAsBefore(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.off.Store(int64(10 * time.Minute))
+		b.run(agreement + time.Minute) // believed
+		b.off.Store(0)
+		b.run(agreement + time.Minute) // and again
+		if err := b.rings.Close(); err != nil {
+			b.t.Fatal(err)
+		}
+		b.open()
+		if st := b.rings.Status(); st.Frozen || b.rings.Stamp().Sub(time.Now()).Abs() > time.Second {
+			b.t.Errorf("frozen %v, stamps are off by %v", st.Frozen, b.rings.Stamp().Sub(time.Now()))
+		}
+	})
+}
+
+func TestADowntimeCountsForEveryRingOrForNone(t *testing.T) {
+	for fail := range int64(8) {
+		inBubble(t, func(b *bench) {
+			b.cfg.Algorithms = []string{EdDSA, RS256}
+			b.open()
+			b.run(15 * time.Second)
+			before := b.signers()
+			b.rings.Close()
+			time.Sleep(3 * time.Hour)
+			b.store.failUpdates.Store(0)
+			b.store.afterUpdate = func() { // the Update after this many fails
+				if fail--; fail == 0 {
+					b.store.failUpdates.Store(1)
+				}
+			}
+			_, err := open(b.t.Context(), b.store, b.cfg, time.Now)
+			b.store.afterUpdate = nil
+			b.store.failUpdates.Store(0)
+			b.open()
+			if after := b.signers(); !slices.Equal(before, after) {
+				b.t.Errorf("start broke off with %v; then the signers changed from %v to %v", err, before, after)
+			}
+		})
+	}
+}
+
+func (b *bench) signers() []string {
+	var out []string
+	keys, _ := b.rings.List(b.t.Context())
+	for _, k := range keys {
+		if k.Stage == Active {
+			out = append(out, k.KID)
+		}
+	}
+	return out
+}
+
+func TestErasuresWaitForObservedTimeAndForASuccessor(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		old := b.rotate().Previous
+		b.rings.Close()
+		time.Sleep(30 * time.Minute)
+		b.open()
+		b.run(100 * time.Millisecond)
+		if !b.hasPrivate(old) {
+			b.t.Error("a downtime counted towards an erasure")
+		}
+		for b.stage(Active) != "" { // no reserve comes, as nobody runs
+			if _, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test"); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if err := b.rings.tick(b.t.Context()); err != nil {
+			b.t.Fatal(err)
+		}
+		if !b.hasPrivate(old) {
+			b.t.Error("a private half went although nothing signs")
+		}
+		b.run(5 * time.Second)
+		if b.hasPrivate(old) {
+			b.t.Error("it stayed although a successor signs")
+		}
+	})
+}
+
+func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		old := b.rotate().Previous
+		for kid := range b.rings.view.Load().signers {
+			if kid == old {
+				b.t.Error("a key that stopped can still sign")
+			}
+		}
+	})
+}
+
+func TestRevokingTheLastKeyEmptiesTheSet(t *testing.T) {
+	for _, off := range []time.Duration{0, 10 * year} {
+		inBubble(t, func(b *bench) {
+			b.off.Store(int64(off))
+			if err := b.rings.tick(b.t.Context()); err != nil {
+				b.t.Fatal(err)
+			}
+			for _, stage := range []Stage{Spare, Active} {
+				if _, err := b.rings.Revoke(b.t.Context(), b.stage(stage), "test"); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+			if n := len(b.set.Load().Keys()); n != 0 {
+				b.t.Errorf("%d keys are published after the last was revoked", n)
+			}
+			b.run(5 * time.Second)
+			if b.stage(Active) == "" || len(b.set.Load().Keys()) == 0 {
+				b.t.Errorf("nothing signs again (wall off by %v)", off)
+			}
+		})
+	}
+}
+
+func TestAChangeThatCouldNotBeReadBackIsReadLater(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		kid := b.stage(Active)
+		b.store.failViews.Store(1)
+		if _, err := b.rings.Revoke(b.t.Context(), kid, "test"); !errors.Is(err, errInjected) {
+			b.t.Fatalf("revoke: %v", err)
+		}
+		b.run(2 * time.Second)
+		if b.stage(Active) == kid || b.set.Load().Keys()[0].KID == kid {
+			b.t.Error("the revoked key still signs")
+		}
+	})
+}
+
+func TestAMintedKeyWaitsForTheDisk(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.store.failUpdates.Store(1000)
+		b.run(8 * time.Second)
+		if n := strings.Count(b.log.String(), "could not be made"); n != 1 {
+			b.t.Errorf("%d alarms in eight seconds:\n%s", n, b.log.String())
+		}
+		b.store.failUpdates.Store(0)
+		b.run(2 * time.Second)
+		if b.stage(Reserve) == "" {
+			b.t.Error("no reserve once there is room")
+		}
+	})
+}
+
+func TestALowerMaxAgeWaitsForOldCaches(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		high := b.cfg
+		high.RotateEvery, high.Propagation, high.MaxAge = 24*time.Hour, 2*time.Hour, time.Hour
+		low := b.cfg
+		b.cfg = high
+		b.open()
+		served := time.Now().Add(4 * time.Second) // and then killed, without a last heartbeat
+		b.cfg = low
+		time.Sleep(4 * time.Second)
+		b.open()
+		got, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test")
+		if err != nil || got.CachedUntil.Before(served.Add(time.Hour)) {
+			b.t.Errorf("caches may hold the key until %s, the answer says %s (%v)", served.Add(time.Hour), got.CachedUntil, err)
+		}
+		b.run(10 * time.Minute)
+		if b.stage(Active) != got.Successor {
+			b.t.Error("a key began to sign that caches of the old max-age cannot know")
+		}
+	})
+}
+
+func TestAKidOfOthersNeverStandsForTwoKeys(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		until := time.Now().Add(time.Hour)
+		first := ImportRequest{Key: pemOf(b.t, "PUBLIC KEY", edKey(b.t).Public()), KID: "theirs", Until: until}
+		if _, err := b.rings.Import(b.t.Context(), first, "test"); err != nil {
+			b.t.Fatal(err)
+		}
+		b.run(3 * time.Hour)
+		if len(b.rings.Published()) > 2 {
+			for _, k := range b.rings.Published() {
+				if k.KID == "theirs" {
+					b.t.Fatal("the imported key was not dropped")
+				}
+			}
+		}
+		second := ImportRequest{Key: jwkOf(edKey(b.t), "theirs")}
+		var bad *InvalidError
+		if _, err := b.rings.Import(b.t.Context(), second, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
+			b.t.Errorf("the kid came back for another key: %v", err)
+		}
+	})
+}
+
+func TestSparesAreBounded(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		var bad *InvalidError
+		for n := range maxSpares + 1 {
+			_, err := b.rings.Import(b.t.Context(), ImportRequest{Key: pemOf(b.t, "PRIVATE KEY", edKey(b.t))}, "test")
+			if full := n >= maxSpares-1; full != errors.As(err, &bad) { // one was there before
+				b.t.Errorf("import %d: %v", n, err)
+			}
+		}
+	})
+}
