@@ -12,8 +12,12 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keymill/storage"
@@ -140,50 +144,61 @@ func TestNoTokenIsSignedThatItsKeyNeedNotOutlive(t *testing.T) {
 	}
 }
 
-// TestSignersQueueInOrderOfArrival fills the slots by hand, so that everybody waits.
 func TestSignersQueueInOrderOfArrival(t *testing.T) {
-	q := &queue{slots: make(chan struct{}, 1)}
-	if err := q.enter(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	order := make(chan int, maxWaiting)
-	for i := range maxWaiting {
-		go func() {
-			if err := q.enter(t.Context()); err == nil {
-				order <- i
-				q.leave()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(1)
+		held := make(chan struct{})
+		go q.do(t.Context(), func() { <-held })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { left <- q.do(ctx, func() { t.Error("who gave up was served") }) }()
+		synctest.Wait()
+		var order []int
+		for i := range maxWaiting - 1 {
+			go q.do(t.Context(), func() { order = append(order, i) })
+			synctest.Wait()
+		}
+		var unavailable *UnavailableError
+		if err := q.do(t.Context(), func() { t.Error("one too many was served") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+			t.Errorf("one more than may wait: %v", err)
+		}
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up got %v", err)
+		}
+		close(held)
+		synctest.Wait()
+		if len(order) != maxWaiting-1 || !slices.IsSorted(order) {
+			t.Errorf("%d were served, in order: %v", len(order), slices.IsSorted(order))
+		}
+		if q.free != 1 || len(q.jobs) != 0 {
+			t.Errorf("%d signers are free, %d jobs left", q.free, len(q.jobs))
+		}
+	})
+}
+
+func TestNoMoreSignThanMay(t *testing.T) {
+	q := newQueue(3)
+	var now, most atomic.Int64
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			err := q.do(t.Context(), func() {
+				n := now.Add(1)
+				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+				}
+				time.Sleep(100 * time.Microsecond)
+				now.Add(-1)
+			})
+			if err != nil {
+				t.Error(err)
 			}
-		}()
-		for q.waiting.Load() != int64(i+1) {
-			time.Sleep(10 * time.Microsecond)
-		}
-		if i == 0 {
-			time.Sleep(5 * time.Millisecond) // counted is not yet in line
-		}
+		})
 	}
-	var unavailable *UnavailableError
-	if err := q.enter(t.Context()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-		t.Errorf("one more than may wait: %v", err)
-	}
-	time.Sleep(5 * time.Millisecond)
-	q.leave()
-	misplaced := 0
-	for want := range maxWaiting {
-		if got := <-order; got-want > 20 || want-got > 20 { // entering the line is not atomic
-			misplaced++
-		}
-	}
-	if misplaced > 0 {
-		t.Errorf("%d of %d were served out of order", misplaced, maxWaiting)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	q.slots <- struct{}{}
-	cancel()
-	if err := q.enter(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("who gave up got %v", err)
-	}
-	if q.waiting.Load() != 0 {
-		t.Errorf("%d still wait", q.waiting.Load())
+	all.Wait()
+	if most.Load() != 3 {
+		t.Errorf("%d signed at once, want 3", most.Load())
 	}
 }
 

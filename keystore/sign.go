@@ -3,49 +3,8 @@ package keystore
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"sync/atomic"
 	"time"
 )
-
-// maxWaiting bounds the queue of one ring. With RSA at about 1 ms a signature, the last
-// one waits for half a second; more waiting helps nobody.
-const maxWaiting = 1000
-
-// A queue lets as many signers run as there are cores, in order of arrival. Without it,
-// the scheduler serves sixteen RSA signatures on two cores in an order of its own, and
-// the unlucky wait twenty times as long as the others.
-type queue struct {
-	slots   chan struct{} // a channel hands a free slot to the one that waited longest
-	waiting atomic.Int64
-}
-
-func newQueue(signers int) *queue {
-	if signers <= 0 {
-		signers = runtime.GOMAXPROCS(0)
-	}
-	return &queue{slots: make(chan struct{}, signers)}
-}
-
-func (q *queue) enter(ctx context.Context) error {
-	select {
-	case q.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	defer q.waiting.Add(-1)
-	if q.waiting.Add(1) > maxWaiting {
-		return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
-	}
-	select {
-	case q.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (q *queue) leave() { <-q.slots }
 
 // Sign returns payload as a compact JWS (RFC 7515, section 7.1) signed by the active key
 // of alg; the protected header is alg, kid and typ. exp is the payload's own: an exp that
@@ -55,10 +14,15 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 	if q == nil {
 		return "", &UnavailableError{Reason: fmt.Sprintf("%s is not among keys.algorithms", alg), RetryAfter: time.Minute}
 	}
-	if err := q.enter(ctx); err != nil {
-		return "", err
+	var token string
+	var err error
+	if full := q.do(ctx, func() { token, err = r.signNow(alg, typ, payload, exp) }); full != nil {
+		return "", full
 	}
-	defer q.leave()
+	return token, err
+}
+
+func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string, error) {
 	s, kid, err := r.activeSigner(alg, exp)
 	if err != nil {
 		return "", err

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -110,7 +109,6 @@ func (s *server) openRooms(ctx context.Context) error {
 		RotateEvery: c.RotateEvery,
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,
-		Signers:     spareProcessor(),
 		Master:      s.master,
 		Dev:         c.dev,
 		Changed:     keys.Publish,
@@ -136,15 +134,6 @@ func (s *server) openRooms(ctx context.Context) error {
 		Log:            s.log,
 	})
 	return err
-}
-
-// spareProcessor gives the scheduler one processor more than there are cores, and returns
-// how many there are: so many may sign at once. With none to spare, requests that have
-// arrived are read only when no signature waits, and the unlucky wait for many others.
-func spareProcessor() int {
-	cores := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(cores + 1)
-	return cores
 }
 
 // seedTrial makes the audiences and clients of --dev.
