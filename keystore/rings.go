@@ -23,7 +23,6 @@ type Config struct {
 	Propagation time.Duration // a key is published that long before it signs
 	MaxAge      time.Duration // how long caches keep the set
 	Heartbeat   time.Duration // how often the clock record is written; 0 means 5 s
-	Signers     int           // how many sign at once in one ring; 0 means GOMAXPROCS
 	Master      MasterKey
 	Dev         bool // the store is, or becomes, one of serve --dev
 
@@ -90,7 +89,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wall func() time.Tim
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	for _, alg := range cfg.Algorithms {
-		r.queues[alg] = newQueue(cmp.Or(cfg.Signers, runtime.GOMAXPROCS(0)))
+		r.queues[alg] = newQueue(runtime.GOMAXPROCS(0))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
