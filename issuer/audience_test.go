@@ -89,6 +89,8 @@ func TestAnAudienceThatAClientNamesStays(t *testing.T) {
 	w.audience("orders", "read")
 	w.audience("stock", "read")
 	w.service("billing", "orders", "read")
+	ttl := "20m"
+	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{TTL: &ttl}, "uid:0"))
 	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:0"), "in_use")
 	stock, none := []string{"stock"}, []string{}
 	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Audiences: &stock}, "uid:0"))

@@ -83,6 +83,8 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 		{"null origin", Client{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
 		{"origin with path", Client{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
 		{"origin with default port", Client{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
+		{"origin with an odd port", Client{ID: "a", Origins: []string{"https://app.example:080"}}, "invalid_request", "origin"},
+		{"origin with a comma", Client{ID: "a", Origins: []string{"https://a,b"}}, "invalid_request", "origin"},
 		{"origin in upper case", Client{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
 		{"origin in the clear", Client{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
 	} {

@@ -103,8 +103,8 @@ func checkURL(s string, insecure bool) error {
 		return errors.New("the issuer must not hold a user or a password")
 	case s != u.Scheme+"://"+strings.ToLower(u.Host):
 		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
-	case u.Hostname() == "" || strings.HasSuffix(u.Host, ":"):
-		return fmt.Errorf("issuer %q has no host, or no port after the colon", s)
+	case !canonicalHost(u):
+		return fmt.Errorf("issuer %q: the host must be a name or an address, a port 1 to 65535 and not the usual one", s)
 	case u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()):
 		return fmt.Errorf("issuer %q must be https (or set insecure: true, and tokens travel in the clear)", s)
 	}

@@ -34,6 +34,12 @@ func TestAnIssuerIsSchemeAndHostAndNothingElse(t *testing.T) {
 		{"HTTPS://auth.example.com", false, "lower case"},
 		{"https://auth.example.com:", false, "port"},
 		{"https://:443", false, "host"},
+		{"https://auth.example.com:443", false, "port"},
+		{"https://auth.example.com:0443", false, "port"},
+		{"https://auth.example.com:99999", false, "port"},
+		{"https://a,b", false, "host"},
+		{"https://[::1]:8443", false, ""},
+		{"https://auth.example.com:8443", false, ""},
 		{"https://auth.exämple.com", false, "not a URL"},
 		{"https://auth.example.com\n", false, "not a URL"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"keymill/storage"
@@ -42,22 +43,35 @@ func isVisible(s string) bool {
 	return true
 }
 
+// canonicalHost: a name or address and perhaps a port, written in the one way that
+// browsers and verifiers write them.
+func canonicalHost(u *url.URL) bool {
+	for _, c := range u.Hostname() {
+		name := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
+		if !name && (c != ':' || !strings.HasPrefix(u.Host, "[")) {
+			return false
+		}
+	}
+	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
+		return false
+	}
+	port := u.Port()
+	if port == "" {
+		return true
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	usual := u.Scheme == "https" && n == 443 || u.Scheme == "http" && n == 80
+	return err == nil && n > 0 && !usual && port == strconv.FormatUint(n, 10)
+}
+
 // validOrigin: exactly what a browser sends in Origin (RFC 6454, section 6.2), so
 // that comparing bytes is enough. "null" and wildcards are not origins.
 func validOrigin(s string, insecure bool) bool {
 	u, err := url.Parse(s)
-	if err != nil || len(s) > maxOriginBytes || !isVisible(s) || u.Hostname() == "" ||
-		strings.Contains(u.Host, "*") || strings.HasSuffix(u.Host, ":") ||
-		s != u.Scheme+"://"+strings.ToLower(u.Host) {
+	if err != nil || len(s) > maxOriginBytes || s != u.Scheme+"://"+strings.ToLower(u.Host) || !canonicalHost(u) {
 		return false
 	}
-	switch u.Scheme {
-	case "https":
-		return u.Port() != "443"
-	case "http":
-		return u.Port() != "80" && (insecure || isLoopback(u.Hostname()))
-	}
-	return false
+	return u.Scheme == "https" || u.Scheme == "http" && (insecure || isLoopback(u.Hostname()))
 }
 
 // distinct returns list sorted and without repetitions, never nil: JSON shows [].

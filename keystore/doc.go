@@ -33,7 +33,8 @@
 //	ring/<alg>           cap, and the keys that have not stopped, in the order they sign
 //	retired/<alg>/<kid>  public halves that verifiers still need, until Drop
 //	private/<kid>        the private half (PKCS #8), sealed under the data key
-//	tombstone/<kid>      revoked kids; they never come back
+//	tombstone/<kid>      kids that never come back: of revoked keys, also their
+//	                     thumbprints, and of dropped keys that others had named
 //
 // Erasing deletes the sealed record. Its old bytes can stay in a free page of the store's
 // file until the page is used again, unreadable without the master key.

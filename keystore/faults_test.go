@@ -412,3 +412,59 @@ func TestSparesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestTheSetStaysReadable(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		var err error
+		for range maxPublished {
+			req := ImportRequest{Key: pemOf(b.t, "PUBLIC KEY", edKey(b.t).Public()), Until: time.Now().Add(time.Hour)}
+			if _, err = b.rings.Import(b.t.Context(), req, "test"); err != nil {
+				break
+			}
+		}
+		var bad *InvalidError
+		if n := len(b.rings.Published()); n != maxPublished || !errors.As(err, &bad) {
+			b.t.Errorf("%d keys are published, %v", n, err)
+		}
+	})
+}
+
+func TestR56_AKeySignsOnceItIsDurableAndKnown(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.run(time.Second)
+		old := b.stage(Active)
+		b.store.failUpdates.Store(1)
+		if _, err := b.rings.Rotate(b.t.Context(), EdDSA, true, "test"); !errors.Is(err, errInjected) {
+			b.t.Fatalf("rotate: %v", err)
+		}
+		published := make(map[string]time.Time) // kid → first seen in the set
+		signed := make(map[string]time.Time)    // kid → first signature
+		for range 60 {
+			for _, k := range b.set.Load().Keys() {
+				if published[k.KID].IsZero() {
+					published[k.KID] = time.Now()
+				}
+			}
+			token, err := b.rings.Sign(b.t.Context(), EdDSA, "at+jwt", nil, b.rings.Now())
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			kid := kidOf(b.t, token)
+			if len(signed) == 0 && kid != old {
+				b.t.Error("a key signed whose rotation was not durable")
+			}
+			if signed[kid].IsZero() {
+				signed[kid] = time.Now()
+			}
+			b.run(time.Second)
+		}
+		for kid, first := range signed {
+			if known := first.Sub(published[kid]); kid != old && known < b.cfg.MaxAge {
+				b.t.Errorf("%s signed %v after it was published", kid, known)
+			}
+		}
+		if len(signed) < 4 {
+			b.t.Errorf("in a minute %d keys signed", len(signed))
+		}
+	})
+}

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/x509"
@@ -29,6 +30,10 @@ const (
 	maxImportBytes = 32 << 10
 	maxKIDBytes    = 200
 	maxSpares      = 8 // imported or not; a ring is one record
+
+	// maxPublished keeps the set far below what verifiers read (ours: 256 KiB). Rotation is
+	// bounded by what the settings say; imports are not.
+	maxPublished = 64
 )
 
 // Import adds a key that verifies only, is the next spare, or signs now. It keeps the kid
@@ -42,8 +47,11 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	now := r.Now()
 	err = r.operate(ctx, func(tx storage.Tx) error {
 		now = r.Now()
-		if err := free(tx, in.kid); err != nil {
+		if err := free(tx, in); err != nil {
 			return err
+		}
+		if len(r.view.Load().published) >= maxPublished {
+			return invalid("invalid_request", "%d keys are published already; revoke some, or wait until they are dropped", maxPublished)
 		}
 		before, err := getRing(tx, in.alg)
 		if err != nil {
@@ -88,15 +96,20 @@ func (r *Rings) adopt(tx storage.Tx, before ring, k Key, private crypto.Signer, 
 	return settled.Keys[settled.find(k.KID)], nil
 }
 
-// free refuses a kid that is in any place where one can be.
-func free(tx storage.Reader, kid string) error {
-	found, err := tx.GetAll(privateKey(kid), tombstoneKey(kid), retiredKey(EdDSA, kid), retiredKey(RS256, kid))
+// free refuses a kid that is in any place where one can be, and a key that was revoked,
+// whatever it is called now.
+func free(tx storage.Reader, in imported) error {
+	found, err := tx.GetAll(tombstoneKey(in.thumb), privateKey(in.kid), tombstoneKey(in.kid),
+		retiredKey(EdDSA, in.kid), retiredKey(RS256, in.kid))
 	if err != nil {
 		return err
 	}
-	for _, b := range found {
+	if found[0] != nil {
+		return invalid("already_exists", "this key was revoked here, and does not come back")
+	}
+	for _, b := range found[1:] {
 		if b != nil {
-			return invalid("already_exists", "the kid %q is, or was, in use here; a kid never stands for two keys", kid)
+			return invalid("already_exists", "the kid %q is, or was, in use here; a kid never stands for two keys", in.kid)
 		}
 	}
 	return nil
@@ -105,6 +118,7 @@ func free(tx storage.Reader, kid string) error {
 // An imported key has been read and found good.
 type imported struct {
 	kid, alg string
+	thumb    string // RFC 7638
 	public   []byte
 	private  crypto.Signer // nil if only the public half was given
 }
@@ -154,11 +168,10 @@ func finishImport(in imported, public crypto.PublicKey, kids ...string) (importe
 			in.kid = kid
 		}
 	}
-	if in.kid == "" {
-		if in.kid, err = thumbprint(public); err != nil {
-			return in, err
-		}
+	if in.thumb, err = thumbprint(public); err != nil {
+		return in, err
 	}
+	in.kid = cmp.Or(in.kid, in.thumb)
 	if err := checkKID(in.kid); err != nil {
 		return in, err
 	}

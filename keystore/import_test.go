@@ -148,6 +148,9 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "once"}, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
 		t.Errorf("a revoked kid came back: %v", err)
 	}
+	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "again"}, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Hint, "revoked") {
+		t.Errorf("a revoked key came back under another kid: %v", err)
+	}
 	_ = s.View(t.Context(), func(tx storage.Reader) error {
 		if _, err := tx.Get(privateKey("once")); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("the private half of the revoked import: %v", err)

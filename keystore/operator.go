@@ -106,7 +106,6 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 		}
 		return errors.Join(
 			tx.Delete(privateKey(kid)),
-			putJSON(tx, tombstoneKey(kid), map[string]any{"alg": out.Alg, "revoked": now.UTC()}),
 			audit.Append(tx, now, audit.Event{Action: "key.revoke", By: by, Target: kid,
 				Detail: map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor}}),
 		)
@@ -134,7 +133,7 @@ func (r *Rings) revokeIn(tx storage.Tx, out *Revocation, now time.Time, by strin
 			}
 			if found {
 				out.Alg, out.Was = alg, Retiring
-				return true, tx.Delete(retiredKey(alg, out.KID))
+				return true, errors.Join(tx.Delete(retiredKey(alg, out.KID)), condemn(tx, k, now))
 			}
 			continue
 		}
@@ -144,9 +143,20 @@ func (r *Rings) revokeIn(tx storage.Tx, out *Revocation, now time.Time, by strin
 		if a := settled.at(now, Active); a >= 0 && out.Was == Active {
 			out.Successor, out.UnknownUntil = settled.Keys[a].KID, r.unknownUntil(before, settled.Keys[a], now)
 		}
-		return true, r.change(tx, before, after, now, by)
+		return true, errors.Join(r.change(tx, before, after, now, by), condemn(tx, before.Keys[i], now))
 	}
 	return false, nil
+}
+
+// condemn keeps a revoked key from ever coming back, under its kid or another one.
+func condemn(tx storage.Tx, k Key, now time.Time) error {
+	public, err := parsePublic(k.Public)
+	if err != nil {
+		return err
+	}
+	thumb, err := thumbprint(public)
+	stone := map[string]any{"alg": k.Alg, "revoked": now.UTC()}
+	return errors.Join(err, putJSON(tx, tombstoneKey(k.KID), stone), putJSON(tx, tombstoneKey(thumb), stone))
 }
 
 // operate runs a decision of an operator that can move a Stop to the present. Signing

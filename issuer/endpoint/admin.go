@@ -98,16 +98,24 @@ const (
 // readPage reads where a list goes on and how long it may get.
 func readPage(r *http.Request) (after string, limit int, err error) {
 	n, err := readNumber(r, "limit", defaultListed, 1, maxListed)
-	return r.URL.Query().Get("after"), int(n), err
+	if err != nil {
+		return "", 0, err
+	}
+	query, err := readQuery(r)
+	return query.Get("after"), int(n), err
 }
 
 // readName reads the query parameter that says what a request is about.
 func readName(r *http.Request, parameter string) (string, error) {
-	values := r.URL.Query()[parameter]
-	if len(values) != 1 || values[0] == "" {
+	query, err := readQuery(r)
+	if err != nil {
+		return "", err
+	}
+	value := query.Get(parameter)
+	if value == "" {
 		return "", issuer.Refuse("invalid_request", "the query must hold %s once", parameter)
 	}
-	return values[0], nil
+	return value, nil
 }
 
 // parseWait reads a duration of an administrator; "" is 0.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -80,9 +81,27 @@ func readMembers(w http.ResponseWriter, r *http.Request, into members) error {
 	return decodeStrict(body, into)
 }
 
+// readQuery reads a query in which nothing is broken or said twice.
+func readQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, issuer.Refuse("invalid_request", "the query is not well encoded")
+	}
+	for name, values := range query {
+		if len(values) > 1 {
+			return nil, issuer.Refuse("invalid_request", "the query holds '%s' twice", short(name))
+		}
+	}
+	return query, nil
+}
+
 // readNumber reads a number from the query, fallback if it is absent.
 func readNumber(r *http.Request, name string, fallback, lowest, highest uint64) (uint64, error) {
-	s := r.URL.Query().Get(name)
+	query, err := readQuery(r)
+	if err != nil {
+		return 0, err
+	}
+	s := query.Get(name)
 	if s == "" {
 		return fallback, nil
 	}

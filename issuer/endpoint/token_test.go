@@ -339,6 +339,40 @@ func TestR18_GuessingIsSlowedAndOnlyThere(t *testing.T) {
 	}
 }
 
+func TestR18_WhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
+	w := newWorld(t)
+	w.token(w.post(w.good()))
+	for range pairFailures {
+		refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
+	}
+	refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
+}
+
+// TestR18_ASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
+func TestR18_ASubscriberIsOneSource(t *testing.T) {
+	w := newWorld(t)
+	w.server.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	guess := func(n int) answer {
+		return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
+			fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
+	}
+	for n := range sourceFailures {
+		refusedToken(t, "failure", guess(n), 401, "invalid_client")
+	}
+	refusedToken(t, "one more", guess(sourceFailures), 429, "temporarily_unavailable")
+}
+
+func TestR18_TheGuardForgetsWhomItHasNotMet(t *testing.T) {
+	l := newLRU[int](2)
+	l.getOrAdd(1)
+	l.getOrAdd(2)
+	l.get(1)
+	l.getOrAdd(3)
+	if l.get(1) == nil || l.get(2) != nil || l.get(3) == nil {
+		t.Error("the one just met was forgotten")
+	}
+}
+
 func TestR18_SuccessesDoNotCount(t *testing.T) {
 	w := newWorld(t)
 	for range 3 * pairFailures {
