@@ -27,7 +27,22 @@ type adminClient struct {
 
 // addDataFlag is on every verb that needs the data directory.
 func addDataFlag(cmd *cobra.Command) {
-	cmd.PersistentFlags().String("data", "", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
+	cmd.PersistentFlags().Var(new(dirName), "data", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
+}
+
+// A dirName is the value of --data. An empty one, as an unset variable leaves it, would
+// fall through to a directory that nobody named.
+type dirName string
+
+func (d *dirName) String() string { return string(*d) }
+func (d *dirName) Type() string   { return "string" }
+
+func (d *dirName) Set(text string) error {
+	if text == "" {
+		return errors.New("it names no directory")
+	}
+	*d = dirName(text)
+	return nil
 }
 
 // dataDirs returns where to look: what was named, or else the two defaults.

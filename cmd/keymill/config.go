@@ -202,13 +202,14 @@ func (c *config) checkKeys() error {
 	if c.MaxAge < time.Second || c.MaxAge%time.Second != 0 {
 		return c.wrong("jwks.max_age", "%v is not a whole number of seconds, at least 1s", c.MaxAge)
 	}
-	if c.Propagation < 2*c.MaxAge {
+	// Halved, as twice a duration may not fit into one.
+	if c.MaxAge > c.Propagation/2 {
 		return c.wrong(c.blame("keys.propagation", "jwks.max_age"),
-			"keys.propagation is %v and must be at least 2 x jwks.max_age = %v", c.Propagation, 2*c.MaxAge)
+			"keys.propagation is %v and must be at least 2 x jwks.max_age (%v)", c.Propagation, c.MaxAge)
 	}
-	if c.RotateEvery < 2*c.Propagation {
+	if c.Propagation > c.RotateEvery/2 {
 		return c.wrong(c.blame("keys.rotate_every", "keys.propagation"),
-			"keys.rotate_every is %v and must be at least 2 x keys.propagation = %v", c.RotateEvery, 2*c.Propagation)
+			"keys.rotate_every is %v and must be at least 2 x keys.propagation (%v)", c.RotateEvery, c.Propagation)
 	}
 	return nil
 }

@@ -69,12 +69,18 @@ func doctorConfig(cmd *cobra.Command, file string) (*config, error) {
 		dirs = dataDirs(cmd)
 	}
 	for _, dir := range dirs {
-		if _, err := os.Stat(filepath.Join(dir, "keymill.db")); err == nil {
+		_, err := os.Stat(filepath.Join(dir, "keymill.db"))
+		switch {
+		case err == nil:
 			c.Data = dir
 			// A trial store keeps its key beside it.
 			_, err := os.Stat(c.path("dev-master-key"))
 			c.dev = err == nil
 			return c, nil
+		case errors.Is(err, fs.ErrPermission):
+			return nil, hint(err, "type it as the server's user, or as root")
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
 		}
 	}
 	return nil, hint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")

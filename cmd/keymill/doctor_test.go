@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,6 +52,25 @@ func TestDoctorLooksAndTouchesNothing(t *testing.T) {
 	}
 	if _, errs, code := newPlace(t).verb("doctor"); code != 1 || !strings.Contains(errs, "no store in ") {
 		t.Errorf("without a store: code %d, %s", code, errs)
+	}
+}
+
+// TestDoctorSaysWhyItCannotLook: a store that may not be seen is not a store that is absent.
+func TestDoctorSaysWhyItCannotLook(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.unprivileged()
+	if err := os.Mkdir(p.data, 0o000); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := p.verb("doctor")
+	want := "keymill: stat " + p.store() + ": permission denied\n  hint: type it as the server's user, or as root\n"
+	if code != 1 || errs != want {
+		t.Errorf("code %d, %swant %s", code, errs, want)
+	}
+	_, errs, code = p.verb("doctor", "--data", "master.key")
+	if code != 1 || errs != "keymill: stat master.key/keymill.db: not a directory\n" {
+		t.Errorf("a file for a directory: code %d, %s", code, errs)
 	}
 }
 

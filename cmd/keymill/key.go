@@ -282,7 +282,7 @@ if services know the key already.`,
 const maxKeyBytes = 32 << 10
 
 func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
-	if until != "" {
+	if cmd.Flags().Changed("until") { // even if empty, as an unset variable leaves it: a spare would sign
 		t, err := time.Parse(time.RFC3339, until)
 		if err != nil {
 			return usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)

@@ -140,6 +140,12 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 		{"key revoke", "keymill: KID is missing\n  hint: \"keymill key revoke --help\" shows how\n"},
 		{"key revoke A B", "keymill: unexpected argument \"B\"\n  hint: \"keymill key revoke --help\" shows how\n"},
 		{"key import x --until tomorrow", "keymill: --until \"tomorrow\" is not an instant like 2027-01-31T00:00:00Z\n"},
+		{"key import x --until=", "keymill: --until \"\" is not an instant like 2027-01-31T00:00:00Z\n"},
+		{"key list --data=", noDirectory("key list")},
+		{"client --data= list", noDirectory("client list")},
+		{"token --data=", noDirectory("token")},
+		{"doctor --data=", noDirectory("doctor")},
+		{"serve --dev --data=", noDirectory("serve")},
 		{"audience add orders", "keymill: --alg is missing\n  hint: keymill audience add orders --alg EdDSA (or RS256, which every library verifies)\n"},
 		{"audience add orders --alg EdDSA --ttl soon", "keymill: --ttl \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
@@ -154,6 +160,10 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 			t.Errorf("keymill %s: code %d, stdout %q, stderr\n%swant\n%s", tt.line, code, out, errs, tt.want)
 		}
 	}
+}
+
+func noDirectory(verb string) string {
+	return "keymill: invalid argument \"\" for \"--data\" flag: it names no directory\n  hint: \"keymill " + verb + " --help\" tells more\n"
 }
 
 // TestNoServerSaysHowToStartOne, with and without a directory named.

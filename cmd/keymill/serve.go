@@ -33,7 +33,7 @@ func serveCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
 	f.BoolVar(&dev, "dev", false, "a trial server on loopback: own keys, ready clients, lines to paste")
-	f.String("data", "", "directory of the store; made if absent")
+	f.Var(new(dirName), "data", "directory of the store; made if absent")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

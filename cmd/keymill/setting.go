@@ -148,13 +148,17 @@ func parseLevel(text string) (slog.Level, error) {
 	return level, fmt.Errorf("%q is none of debug, info, warn and error", text)
 }
 
-// parsePrefix reads a network, or one address as the network of itself.
+// parsePrefix reads a network, or one address as the network of itself. An IPv4 network
+// in its IPv6 form holds no address that a peer is compared as, so it is refused.
 func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
 	p, err := netip.ParsePrefix(text)
-	if err != nil {
+	if addr, notAddr := netip.ParseAddr(text); notAddr == nil && addr.Zone() == "" {
+		p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	switch {
+	case err == nil && p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is IPv4 written as IPv6, which matches no peer; write it like 10.0.0.0/8 or 10.0.0.1", text)
+	case err != nil:
 		return p, fmt.Errorf("%q is not a network like 10.0.0.0/8, nor an address", text)
 	}
 	return p.Masked(), nil
