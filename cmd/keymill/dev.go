@@ -69,7 +69,8 @@ func devMasterKey(c *config) (keystore.MasterKey, error) {
 }
 
 // seed makes what is missing, through the same calls as an operator's. Secrets are made
-// anew for a client whose secret is not in the file, as after a crash between the two.
+// anew for a client whose secret is not in the file, as after a crash between the two, or
+// no longer proves it, as after an operator's rotate-secret.
 func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
 	var audiences []string
 	for _, a := range devAudiences() {
@@ -107,8 +108,12 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 	made := devClient{ID: want.ID, Secret: secret, Audience: want.Audiences[0]}
 	client, err := iss.AddClient(ctx, want, "system")
 	if refusedAs(err, "already_exists") {
-		if want.Public || secret != "" {
+		if want.Public {
 			return made, nil
+		}
+		dead, asking := isDead(ctx, iss, made)
+		if asking != nil || !dead {
+			return made, asking
 		}
 		client, err = iss.RotateSecret(ctx, want.ID, 0, "system")
 	}
@@ -117,6 +122,25 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 	}
 	made.Secret = string(client.Secret)
 	return made, nil
+}
+
+// isDead asks for a token as the client would. Only what the secret itself can be blamed
+// for counts: at a start the keys may not sign yet, and a client that was disabled is
+// refused whatever it shows.
+func isDead(ctx context.Context, iss *issuer.Issuer, c devClient) (bool, error) {
+	if c.Secret == "" {
+		return true, nil
+	}
+	_, err := iss.Token(ctx, issuer.TokenRequest{
+		GrantType: "client_credentials",
+		Client:    issuer.Credentials{ClientID: c.ID, Secret: issuer.Secret(c.Secret), Method: "client_secret_basic"},
+		Audience:  c.Audience,
+	})
+	if !refusedAs(err, "invalid_client") {
+		return false, nil
+	}
+	client, err := iss.Client(ctx, c.ID)
+	return !client.Disabled, err
 }
 
 func refusedAs(err error, code string) bool {

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -126,6 +129,19 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	if third := p.credentials(); third.secret("dev-service") == first.secret("dev-service") {
 		t.Error("a secret that was lost came back")
 	}
+
+	// An operator's rotation leaves a secret in the file that proves nothing any more; a
+	// disabled client is left as it is.
+	p.must(nil, "client", "rotate-secret", "dev-service", "--old-for", "0s")
+	p.must(nil, "client", "disable", "dev-django-service")
+	old := p.credentials()
+	stop(c)
+	c = p.startDev()
+	if now := p.credentials(); now.secret("dev-django-service") != old.secret("dev-django-service") {
+		t.Error("the secret of a disabled client changed")
+	}
+	p.must(nil, "client", "enable", "dev-django-service")
+	works(c)
 	if len(first.Clients) != 3 {
 		t.Errorf("clients: %v", first.Clients)
 	}
@@ -151,6 +167,16 @@ func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
 		if resp.StatusCode != want {
 			t.Errorf("Host %s: %d, want %d", host, resp.StatusCode, want)
 		}
+	}
+	// net/http would answer this one by itself.
+	conn, err := net.Dial("tcp", c.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "OPTIONS * HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+	if answer, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 421 ") {
+		t.Errorf("OPTIONS *: %v\n%s", err, answer)
 	}
 }
 

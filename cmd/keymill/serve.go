@@ -62,8 +62,6 @@ func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
 
 // serve runs the server until a signal ends it.
 func serve(cmd *cobra.Command, c *config) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	log := newLogger(c, cmd.ErrOrStderr())
 	var master keystore.MasterKey
 	if !c.dev {
@@ -75,6 +73,10 @@ func serve(cmd *cobra.Command, c *config) error {
 			return err
 		}
 	}
+	// Only now, as the master key may come from a FIFO: a start that waits for it has
+	// nothing to finish, and a signal ends it as the system would.
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	s := &server{config: c, log: log, master: master}
 	if err := s.open(ctx); err != nil {
 		s.close()

@@ -47,7 +47,9 @@ type server struct {
 }
 
 // open takes the port, the directory, the store and the socket. What can fail without
-// changing the disk comes first. After an error, close undoes what was done.
+// changing the disk comes first. After an error, close gives back what is open and takes
+// away a lock, a socket and an empty directory that were made; a store that was made stays,
+// and so does the master key that --dev made for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openPublic, s.openDir, s.openStore, s.openRooms, s.seedTrial, s.openAdmin,
@@ -207,6 +209,8 @@ func (s *server) httpServer(h http.Handler) *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    16 << 10,
+		// Else "OPTIONS *" is answered without a look at the Host.
+		DisableGeneralOptionsHandler: true,
 		// Mostly strangers that hang up in a handshake: nothing to act on.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}

@@ -164,6 +164,37 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestAStartThatWaitsForItsKeyCanBeEnded: nobody may ever write into the FIFO.
+func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	fifo := filepath.Join(p.dir, "master.key")
+	if err := errors.Join(os.Remove(fifo), syscall.Mkfifo(fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(p.binary, p.serveArgs()...)
+	cmd.Env, cmd.SysProcAttr = p.env(), &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var w *os.File // without blocking, it opens only if somebody reads
+	if !eventually(10*time.Second, func() (reads bool) {
+		var err error
+		w, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	}) {
+		t.Fatal("nobody reads the master key")
+	}
+	defer w.Close()
+	cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(3*time.Second, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	cmd.Wait()
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGTERM {
+		t.Errorf("SIGTERM did not end it: %v", cmd.ProcessState)
+	}
+}
+
 // TestI11_AFailedStoreEndsTheProcess: a sync that fails leaves open what is durable. The
 // server says so on readyz, serves the keys from memory meanwhile, and ends with an error
 // within 5 s, so that a restart reads what the disk really holds.
