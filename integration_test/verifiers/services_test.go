@@ -97,7 +97,7 @@ func startNode(t *testing.T, issuer, audience, alg string, lifespan time.Duratio
 	if _, err := os.Stat(filepath.Join("node", "node_modules", "jose")); err != nil {
 		missing(t, "the npm package jose")
 	}
-	return startProgram(t, issuer, audience, alg, lifespan, "node", "service.mjs")
+	return startProgram(t, issuer, audience, alg, lifespan, "node", "--experimental-global-webcrypto", "service.mjs") // Debian 12 has Node 18
 }
 
 // startProgram runs a service in a process of its own; its first line is its address.
