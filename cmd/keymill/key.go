@@ -290,7 +290,9 @@ func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
 		req.Until = &t
 	}
 	in := cmd.InOrStdin()
-	if name != "-" {
+	if name == "-" {
+		name = "standard input"
+	} else {
 		f, err := os.Open(name)
 		if err != nil {
 			return err
@@ -304,6 +306,9 @@ func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
 	}
 	if len(raw) > maxKeyBytes {
 		return fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
+	}
+	if len(raw) == 0 { // most often a command before the pipe that failed
+		return fmt.Errorf("%s is empty", name)
 	}
 	req.Key = string(raw)
 	return nil

@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
+	strictCompletion(root)
 	return report(errs, root.ExecuteContext(ctx))
 }
 
@@ -88,6 +89,23 @@ func group(use, short, long string) *cobra.Command {
 			}
 			return hint(err, "%q lists them", cmd.CommandPath()+" --help")
 		},
+	}
+}
+
+// strictCompletion adds cobra's own group "completion" and makes it as strict as ours: a
+// shell that it does not know would get the help, and a script would take it for success.
+// Cobra binds the output here, so root has to have its own already.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		strict := group("", "", "")
+		cmd.Args, cmd.RunE = strict.Args, strict.RunE
+		for _, shell := range cmd.Commands() {
+			shell.Args = arguments()
+		}
 	}
 }
 

@@ -140,6 +140,9 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 		{"key revoke", "keymill: KID is missing\n  hint: \"keymill key revoke --help\" shows how\n"},
 		{"key revoke A B", "keymill: unexpected argument \"B\"\n  hint: \"keymill key revoke --help\" shows how\n"},
 		{"key import x --until tomorrow", "keymill: --until \"tomorrow\" is not an instant like 2027-01-31T00:00:00Z\n"},
+		{"completion foo", "keymill: unknown verb \"foo\" of keymill completion\n  hint: \"keymill completion --help\" lists them\n"},
+		{"completion bsh", "keymill: unknown verb \"bsh\" of keymill completion\n  hint: did you mean \"keymill completion bash\"?\n"},
+		{"completion bash foo", "keymill: unexpected argument \"foo\"\n  hint: \"keymill completion bash --help\" shows how\n"},
 		{"key import x --until=", "keymill: --until \"\" is not an instant like 2027-01-31T00:00:00Z\n"},
 		{"key list --data=", noDirectory("key list")},
 		{"client --data= list", noDirectory("client list")},
@@ -164,6 +167,20 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 
 func noDirectory(verb string) string {
 	return "keymill: invalid argument \"\" for \"--data\" flag: it names no directory\n  hint: \"keymill " + verb + " --help\" tells more\n"
+}
+
+// TestNoKeyIsReadFromNothing: the command before the pipe failed, and says so itself.
+func TestNoKeyIsReadFromNothing(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("empty.pem", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"-": "keymill: standard input is empty\n", "empty.pem": "keymill: empty.pem is empty\n"} {
+		if _, errs, code := typed("key", "import", name); code != 1 || errs != want {
+			t.Errorf("code %d, %swant %s", code, errs, want)
+		}
+	}
 }
 
 // TestNoServerSaysHowToStartOne, with and without a directory named.
