@@ -15,7 +15,7 @@ func (e *NotReadyError) Error() string {
 	if e.At.IsZero() {
 		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
 	}
-	return fmt.Sprintf("the next %s key is known to every verifier only at %s; try then, or use force",
+	return fmt.Sprintf("the next %s key is known to every verifier only at %s",
 		e.Alg, e.At.UTC().Format(time.RFC3339))
 }
 

@@ -202,11 +202,13 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
 
   {keymill} key rotate --data {data} --alg EdDSA
   {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
+  {keymill} key list --data {data}
 
 A Django API verifies with djangorestframework-simplejwt; in settings.py:
 
   REST_FRAMEWORK = {
       "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication"],
+      "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
   }
   SIMPLE_JWT = {
       "ALGORITHM": "RS256",
