@@ -165,17 +165,14 @@ func (r *Rings) dropUnconfigured(ctx context.Context) error {
 				return err
 			}
 			after, unused := before.end(now)
-			stopped := after.retire(now, r.policy)
-			errs := []error{putRing(tx, after)}
-			for _, k := range stopped {
-				errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
-			}
-			events := steps(before, after, stopped)
+			errs := []error{r.change(tx, before, after, now, system)}
+			var drops []audit.Event
 			for _, k := range unused {
 				errs = append(errs, tx.Delete(privateKey(k.KID)), bury(tx, k))
-				events = append(events, keyEvent("key.drop", k))
+				drops = append(drops, keyEvent("key.drop", k))
 			}
-			return errors.Join(append(errs, appendSteps(tx, events, now, system))...)
+			// After the steps of the change, each of which took a nanosecond.
+			return errors.Join(append(errs, appendSteps(tx, drops, now.Add(time.Microsecond), system))...)
 		})
 		if err != nil {
 			return err

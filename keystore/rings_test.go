@@ -360,6 +360,12 @@ func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
+		err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
+		if kid != "" && !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("the private half of %s, which never signed: %v", kid, err)
+		}
+	}
 	keys, _ := other.List(t.Context())
 	if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
 		t.Errorf("the keys are %+v", keys)
