@@ -21,6 +21,7 @@ type clockRecord struct {
 	Erasing time.Time     `json:"erasing"` // the clock of erasures, last seen
 	MaxAge  time.Duration `json:"max_age"` // that the set was last served with
 	Hold    time.Time     `json:"hold"`    // until when caches may keep a set under an older max-age
+	Served  time.Duration `json:"served"`  // uptime of every process on this store together
 }
 
 // A reading is one look at the machine's clocks.

@@ -46,7 +46,7 @@ func (q *queue) do(ctx context.Context, run func()) error {
 	}
 	if len(q.jobs) >= maxWaiting {
 		q.mu.Unlock()
-		return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
+		return queueFull()
 	}
 	j := &job{run: run, done: make(chan struct{})}
 	q.jobs = append(q.jobs, j)
@@ -57,6 +57,17 @@ func (q *queue) do(ctx context.Context, run func()) error {
 	case <-ctx.Done():
 		return q.leave(ctx, j)
 	}
+}
+
+// full tells whether do would turn a job away.
+func (q *queue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.free == 0 && len(q.jobs) >= maxWaiting
+}
+
+func queueFull() error {
+	return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
 }
 
 // leave takes a job out whose caller has gone, unless it is its turn already.

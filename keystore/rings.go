@@ -42,6 +42,7 @@ type Rings struct {
 	queues map[string]*queue // alg → who may sign; never changes
 	wall   func() time.Time  // time.Now, except in simulations of a wall clock that steps
 	began  time.Time         // with its monotonic reading
+	served time.Duration     // by earlier processes
 
 	view  atomic.Pointer[view]
 	clock atomic.Pointer[clock]
@@ -128,6 +129,7 @@ func (r *Rings) startRecord(ctx context.Context) error {
 		_, err := getJSON(tx, clockKey, &r.record)
 		return err
 	})
+	r.served = r.record.Served
 	c := startClock(r.record, r.reading())
 	r.clock.Store(&c)
 	if r.record.Highest.IsZero() {
@@ -161,7 +163,7 @@ func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
 	old, now := r.view.Load(), r.Now()
 	next := &view{rings: make(map[string]ring), signers: make(map[string]*signer)}
-	for _, alg := range []string{EdDSA, RS256} {
+	for _, alg := range Known() {
 		keys, err := retired(ctx, r.store, alg)
 		if err != nil {
 			return err
@@ -170,7 +172,7 @@ func (r *Rings) reload(ctx context.Context) error {
 	}
 	sealed := make(map[string][]byte) // kid → sealed private half
 	err := r.store.View(ctx, func(tx storage.Reader) error {
-		for _, alg := range []string{EdDSA, RS256} {
+		for _, alg := range Known() {
 			ring, err := getRing(tx, alg)
 			if err != nil {
 				return err
@@ -273,7 +275,7 @@ func (r *Rings) Vault() *Vault { return r.vault }
 func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 	v, now := r.view.Load(), r.Now()
 	var out []KeyInfo
-	for _, alg := range []string{EdDSA, RS256} {
+	for _, alg := range Known() {
 		for _, k := range v.retired {
 			if k.Alg == alg {
 				info := k.info(now, 0)

@@ -12,7 +12,7 @@ import (
 func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp time.Time) (string, error) {
 	q := r.queues[alg]
 	if q == nil {
-		return "", &UnavailableError{Reason: fmt.Sprintf("%s is not among keys.algorithms", alg), RetryAfter: time.Minute}
+		return "", notConfigured(alg)
 	}
 	var token string
 	var err error
@@ -20,6 +20,28 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 		return "", full
 	}
 	return token, err
+}
+
+// Ready is nil if a key of alg would sign now, else an *UnavailableError: for a decision that
+// should not be made while its token could not be signed. It must not be asked within a
+// transaction, as an operator may hold the gate while waiting for one.
+func (r *Rings) Ready(alg string) error {
+	q := r.queues[alg]
+	if q == nil {
+		return notConfigured(alg)
+	}
+	if q.full() {
+		return queueFull()
+	}
+	_, _, err := r.activeSigner(alg, time.Time{})
+	return err
+}
+
+// Known lists every algorithm that a ring can have, configured or not.
+func Known() []string { return []string{EdDSA, RS256} }
+
+func notConfigured(alg string) error {
+	return &UnavailableError{Reason: fmt.Sprintf("%s is not among keys.algorithms", alg), RetryAfter: time.Minute}
 }
 
 func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string, error) {

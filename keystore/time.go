@@ -22,6 +22,17 @@ func (r *Rings) Stamp() time.Time {
 	return c.stampAt(r.up())
 }
 
+// Erasing is the time for what cannot be undone: it counts observed uptime only, and follows
+// the wall clock after an hour in which both agreed.
+func (r *Rings) Erasing() time.Time {
+	c := r.clock.Load()
+	return c.erasingAt(r.up())
+}
+
+// Served is for how long this store has been served in all: a clock that stands still in a
+// downtime and knows no date. After a crash it repeats up to a heartbeat.
+func (r *Rings) Served() time.Duration { return r.served + r.up() }
+
 // up is the uptime of the process, on a clock that stands still while the machine sleeps.
 func (r *Rings) up() time.Duration { return time.Since(r.began) }
 
@@ -50,7 +61,7 @@ func (r *Rings) reading() reading {
 func (r *Rings) beat(ctx context.Context, c clock) error {
 	up := r.up()
 	rec := r.record
-	rec.Highest, rec.Lag, rec.Erasing = c.nowAt(up), c.lag, c.erasingAt(up)
+	rec.Highest, rec.Lag, rec.Erasing, rec.Served = c.nowAt(up), c.lag, c.erasingAt(up), r.served+up
 	if err := r.store.Update(ctx, func(tx storage.Tx) error { return putJSON(tx, clockKey, rec) }); err != nil {
 		return err
 	}
@@ -61,7 +72,7 @@ func (r *Rings) beat(ctx context.Context, c clock) error {
 // recordAt is the clock record of a decision at now.
 func (r *Rings) recordAt(now time.Time) clockRecord {
 	rec := r.record
-	c := r.clock.Load()
-	rec.Highest, rec.Lag, rec.Erasing = latest(rec.Highest, now), c.lag, c.erasingAt(r.up())
+	c, up := r.clock.Load(), r.up()
+	rec.Highest, rec.Lag, rec.Erasing, rec.Served = latest(rec.Highest, now), c.lag, c.erasingAt(up), r.served+up
 	return rec
 }
