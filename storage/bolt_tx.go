@@ -56,23 +56,31 @@ func (r *boltReader) Scan(start, end string) iter.Seq2[Entry, error] {
 // before it applied, and over that its own writes, which nobody else sees until it
 // has succeeded.
 type boltTx struct {
-	bucket *bbolt.Bucket    // as the functions before left it; nil once this one has ended
-	cells  map[string]*cell // key → what this function did with it
-	bytes  int              // touched so far
+	bucket *bbolt.Bucket // as the functions before left it; nil once this one has ended
+	cursor *bbolt.Cursor // of the group, for single reads: a new one for each is half their cost
+	cells  []cell        // by first touch; so few that looking through them beats a map
+	bytes  int           // touched so far
 	wrote  bool
-	spoilt error // a limit or a write that failed; fn cannot overlook it
+	spoilt error           // a limit or a write that failed; fn cannot overlook it
+	room   [usualKeys]cell // where cells begins
 }
+
+// usualKeys is how many keys most functions touch at most.
+const usualKeys = 8
 
 // A cell is one key that a function touched.
 type cell struct {
+	key     string
 	read    bool // its stored value has been counted
 	written bool
 	deleted bool
 	value   []byte // if written and not deleted; replaced, never changed
 }
 
-func newBoltTx(bucket *bbolt.Bucket) *boltTx {
-	return &boltTx{bucket: bucket, cells: make(map[string]*cell)}
+func newBoltTx(bucket *bbolt.Bucket, cursor *bbolt.Cursor) *boltTx {
+	t := &boltTx{bucket: bucket, cursor: cursor}
+	t.cells = t.room[:0]
+	return t
 }
 
 func (t *boltTx) Get(key string) ([]byte, error) {
@@ -89,8 +97,8 @@ func (t *boltTx) Get(key string) ([]byte, error) {
 	if c.written {
 		return clone(c.value), nil
 	}
-	v := t.bucket.Get([]byte(key))
-	if v == nil {
+	k, v := t.cursor.Seek([]byte(key)) // or what follows it
+	if string(k) != key {
 		return nil, ErrNotFound
 	}
 	if err := t.count(c, v); err != nil {
@@ -149,14 +157,14 @@ func (t *boltTx) Put(key string, value []byte) error {
 	if len(value) > MaxValueBytes {
 		return t.spoil(fmt.Errorf("%w: value of %d bytes, at most %d", ErrLimit, len(value), MaxValueBytes))
 	}
-	return t.write(key, cell{value: clone(value)})
+	return t.write(key, clone(value), false)
 }
 
 func (t *boltTx) Delete(key string) error {
-	return t.write(key, cell{deleted: true})
+	return t.write(key, nil, true)
 }
 
-func (t *boltTx) write(key string, w cell) error {
+func (t *boltTx) write(key string, value []byte, deleted bool) error {
 	if err := checkKey(key); err != nil {
 		return t.spoil(err)
 	}
@@ -164,10 +172,10 @@ func (t *boltTx) write(key string, w cell) error {
 	if err != nil {
 		return err
 	}
-	if err := t.spend(len(w.value)); err != nil {
+	if err := t.spend(len(value)); err != nil {
 		return err
 	}
-	c.written, c.deleted, c.value = true, w.deleted, w.value
+	c.written, c.deleted, c.value = true, deleted, value
 	t.wrote = true
 	return nil
 }
@@ -184,13 +192,13 @@ func (t *boltTx) verdict(err error) error {
 // apply moves the writes into the group's transaction. An error leaves that
 // transaction half written, and useless.
 func (t *boltTx) apply() error {
-	for key, c := range t.cells {
+	for _, c := range t.cells {
 		var err error
 		switch {
 		case c.deleted:
-			err = t.bucket.Delete([]byte(key))
+			err = t.bucket.Delete([]byte(c.key))
 		case c.written:
-			err = t.bucket.Put([]byte(key), c.value)
+			err = t.bucket.Put([]byte(c.key), c.value)
 		}
 		if err != nil {
 			return fmt.Errorf("apply writes: %w", err)
@@ -199,30 +207,28 @@ func (t *boltTx) apply() error {
 	return nil
 }
 
-type write struct {
-	key string
-	cell
-}
-
 // writes returns this function's own writes in [start, end), in key order.
-func (t *boltTx) writes(start, end string) []write {
-	var own []write
-	for key, c := range t.cells {
-		if c.written && start <= key && key < end {
-			own = append(own, write{key, *c})
+func (t *boltTx) writes(start, end string) []cell {
+	var own []cell
+	for _, c := range t.cells {
+		if c.written && start <= c.key && c.key < end {
+			own = append(own, c)
 		}
 	}
 	sort.Slice(own, func(i, j int) bool { return own[i].key < own[j].key })
 	return own
 }
 
-// touch counts key among those of this Update.
+// touch counts key among those of this Update. The cell stays where it is until the
+// next touch.
 func (t *boltTx) touch(key string) (*cell, error) {
 	if t.bucket == nil {
 		return nil, errEnded
 	}
-	if c := t.cells[key]; c != nil {
-		return c, nil
+	for i := range t.cells {
+		if t.cells[i].key == key {
+			return &t.cells[i], nil
+		}
 	}
 	if len(t.cells) == MaxUpdateKeys {
 		return nil, t.spoil(fmt.Errorf("%w: more than %d keys", ErrLimit, MaxUpdateKeys))
@@ -230,9 +236,8 @@ func (t *boltTx) touch(key string) (*cell, error) {
 	if err := t.spend(len(key)); err != nil {
 		return nil, err
 	}
-	c := &cell{}
-	t.cells[key] = c
-	return c, nil
+	t.cells = append(t.cells, cell{key: key})
+	return &t.cells[len(t.cells)-1], nil
 }
 
 // count spends a stored value, the first time that it is read.

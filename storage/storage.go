@@ -16,6 +16,14 @@
 //	client/<id>              issuer
 //	id/<id>                  issuer     what the id stands for: clients and users share it
 //	origin/<origin>          issuer     how many clients list the web origin
+//	user/<id> login/<hash>   issuer     people, and how their names lead to them
+//	scheme/<class>           issuer     how many passwords are hashed in that way
+//	family/<id> terms/<hash> issuer     logins, and what they agreed on
+//	sessions/…               issuer     the families of one user and client
+//	due/<time>/… denied/…    issuer     what to look at when, and revoked access tokens
+//	refresh/secret/…         issuer     what seals refresh tokens
+//	epoch                    issuer     moved to end every family
+//	webhook/<time>-<random>  issuer     an event that the webhook has not delivered yet
 //	audit/new/… audit/log/…  audit
 //	audit/head               audit      where the log ends
 //
