@@ -15,28 +15,37 @@ func originKey(origin string) string { return "origin/" + origin }
 
 // claimID takes an id out of the index that clients and users share.
 func claimID(tx storage.Tx, id, kind string) error {
-	taken, err := tx.Get(idKey(id))
+	if err := idFree(tx, id); err != nil {
+		return err
+	}
+	return tx.Put(idKey(id), []byte(kind))
+}
+
+// idFree refuses an id that a client or a user has.
+func idFree(r storage.Reader, id string) error {
+	taken, err := r.Get(idKey(id))
 	switch {
 	case err == nil:
 		return Refuse("already_exists", "there is a %s %s already", taken, id)
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
-	return tx.Put(idKey(id), []byte(kind))
+	return nil
 }
 
 // bindAudiences checks after against its audiences and counts who names them. A
 // client that is new or goes away is an empty record on its other side.
 func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → some audience of after has it
-	for _, name := range distinct(slices.Concat(before.Audiences, after.Audiences)) {
+	was, is := before.named(), after.named()
+	for _, name := range distinct(slices.Concat(was, is)) {
 		rec, err := readAudience(tx, name)
 		if r := (*Refusal)(nil); errors.As(err, &r) {
 			return Refuse("invalid_request", "%s", r.Hint)
 		} else if err != nil {
 			return err
 		}
-		change := difference(before.Audiences, after.Audiences, name)
+		change := difference(was, is, name)
 		if slices.Contains(after.Audiences, name) {
 			for _, s := range rec.Scopes {
 				known[s] = true
@@ -58,6 +67,11 @@ func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
 	return nil
 }
 
+// named are the audiences that the client asks for, or asks about.
+func (rec *clientRecord) named() []string {
+	return distinct(slices.Concat(rec.Audiences, rec.Introspect))
+}
+
 // countOrigins keeps, for each origin, how many clients list it.
 func countOrigins(tx storage.Tx, before, after []string) error {
 	for _, o := range distinct(slices.Concat(before, after)) {
@@ -65,20 +79,7 @@ func countOrigins(tx storage.Tx, before, after []string) error {
 		if change == 0 {
 			continue
 		}
-		clients := new(int)
-		raw, err := tx.Get(originKey(o))
-		if err == nil {
-			clients, err = decode[int](originKey(o), raw)
-		}
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return err
-		}
-		if *clients += change; *clients > 0 {
-			err = putJSON(tx, originKey(o), *clients)
-		} else {
-			err = tx.Delete(originKey(o))
-		}
-		if err != nil {
+		if err := addCount(tx, originKey(o), change); err != nil {
 			return err
 		}
 	}

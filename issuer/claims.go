@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -21,10 +22,16 @@ type entitlement struct {
 	audience string
 	terms    *audienceRecord
 	scope    string
+
+	// Of a user's token, and of the grant that comes with it.
+	family     string // sid
+	user       *userRecord
+	refresh    Secret
+	refreshFor time.Duration
 }
 
-// claims are those of RFC 9068, section 2.2. There is no other way into a token:
-// what clients and users bring along cannot name a claim.
+// claims are those of RFC 9068, section 2.2. What a user brings along goes behind them and
+// cannot take one of their names.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -34,7 +41,9 @@ type claims struct {
 	Issued   int64  `json:"iat"`
 	ID       string `json:"jti"`
 	Scope    string `json:"scope,omitempty"`
-	Type     string `json:"token_type,omitempty"` // simplejwt only
+	Family   string `json:"sid,omitempty"`
+	Type     string `json:"token_type,omitempty"` // this and the next: simplejwt only
+	User     any    `json:"user_id,omitempty"`    // a number if it can be one, else a string
 }
 
 // sign turns an entitlement into a token. No transaction is open any more: a
@@ -48,16 +57,64 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	}
 	if e.terms.Profile == profileSimpleJWT {
 		c.Type = "access"
+		if e.user != nil {
+			c.User = numberOrText(e.subject)
+		}
 	}
+	c.Family = e.family
 	payload, err := json.Marshal(&c)
 	if err != nil {
 		return Grant{}, err
+	}
+	if e.user != nil {
+		payload = withClaims(payload, e.user.Claims)
 	}
 	token, err := i.keys.Sign(ctx, e.terms.Alg, tokenType, payload, expires)
 	if err != nil {
 		return Grant{}, err
 	}
-	return Grant{AccessToken: token, TokenType: "Bearer", ExpiresIn: e.terms.TTL, Scope: e.scope}, nil
+	g := Grant{
+		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.terms.TTL, Scope: e.scope,
+		Refresh: e.refresh, RefreshFor: e.refreshFor,
+	}
+	if e.user != nil {
+		g.User = e.subject
+	}
+	return g, nil
+}
+
+// withClaims puts a user's claims behind ours. They were checked when they were stored;
+// names that have become ours since are left out.
+func withClaims(payload []byte, claims json.RawMessage) []byte {
+	if len(claims) == 0 {
+		return payload
+	}
+	var own map[string]json.RawMessage
+	if json.Unmarshal(claims, &own) != nil {
+		return payload // written by us, so it can be read
+	}
+	for name := range own {
+		if isReserved(name) {
+			delete(own, name)
+		}
+	}
+	more, err := json.Marshal(own)
+	if err != nil || len(own) == 0 {
+		return payload
+	}
+	return append(append(payload[:len(payload)-1], ','), more[1:]...)
+}
+
+// maxSafeInteger is 2^53 − 1: a larger JSON number is another one to some who read it.
+const maxSafeInteger = 1<<53 - 1
+
+// numberOrText is how simplejwt's user_id goes into a token: as Django's own key would.
+func numberOrText(id string) any {
+	n, err := strconv.ParseUint(id, 10, 64)
+	if err != nil || n > maxSafeInteger || strconv.FormatUint(n, 10) != id {
+		return id
+	}
+	return n
 }
 
 // newTokenID returns 128 random bits.

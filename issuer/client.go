@@ -20,19 +20,30 @@ type Client struct {
 	Audiences      []string   `json:"audiences"`
 	Scopes         []string   `json:"scopes"`
 	Origins        []string   `json:"origins"`
+	Introspect     []string   `json:"introspect"` // audiences that it may ask /introspect about
+	Grace          string     `json:"grace"`      // of its families, "30s"; "" as configured
+	Idle           string     `json:"idle"`
+	Absolute       string     `json:"absolute"`
 	Created        time.Time  `json:"created"`
 	OldSecretUntil *time.Time `json:"old_secret_until"` // null unless two secrets live
 }
 
 type clientRecord struct {
-	Public    bool           `json:"public,omitempty"`
-	Disabled  bool           `json:"disabled,omitempty"`
-	Grants    []string       `json:"grants"` // this and the next three: sorted
-	Audiences []string       `json:"audiences"`
-	Scopes    []string       `json:"scopes"`
-	Origins   []string       `json:"origins"`
-	Created   time.Time      `json:"created"`
-	Secrets   []secretRecord `json:"secrets,omitempty"` // newest first; none if public
+	Public    bool      `json:"public,omitempty"`
+	Disabled  bool      `json:"disabled,omitempty"`
+	Grants    []string  `json:"grants"` // this and the next three: sorted
+	Audiences []string  `json:"audiences"`
+	Scopes    []string  `json:"scopes"`
+	Origins   []string  `json:"origins"`
+	Created   time.Time `json:"created"`
+	Epoch     uint64    `json:"epoch,omitempty"` // families of another one are dead
+
+	Introspect []string `json:"introspect,omitempty"` // sorted
+	Grace      *int64   `json:"grace,omitempty"`      // this and the next two in seconds; absent: as configured
+	Idle       int64    `json:"idle,omitempty"`
+	Absolute   int64    `json:"absolute,omitempty"`
+
+	Secrets []secretRecord `json:"secrets,omitempty"` // newest first; none if public
 }
 
 func clientKey(id string) string { return "client/" + id }
@@ -40,7 +51,11 @@ func clientKey(id string) string { return "client/" + id }
 func (rec *clientRecord) show(id string, now time.Time) Client {
 	c := Client{
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: rec.Grants, Audiences: rec.Audiences,
-		Scopes: rec.Scopes, Origins: rec.Origins, Created: rec.Created,
+		Scopes: rec.Scopes, Origins: rec.Origins, Created: rec.Created, Introspect: distinct(rec.Introspect),
+		Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
+	}
+	if rec.Grace != nil {
+		c.Grace = (time.Duration(*rec.Grace) * time.Second).String()
 	}
 	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
@@ -48,15 +63,31 @@ func (rec *clientRecord) show(id string, now time.Time) Client {
 	return c
 }
 
+func showSeconds(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return (time.Duration(n) * time.Second).String()
+}
+
 func (rec *clientRecord) detail() map[string]string {
 	kind := "confidential"
 	if rec.Public {
 		kind = "public"
 	}
-	return map[string]string{
+	d := map[string]string{
 		"kind": kind, "grants": strings.Join(rec.Grants, " "), "audiences": strings.Join(rec.Audiences, " "),
 		"scopes": strings.Join(rec.Scopes, " "), "origins": strings.Join(rec.Origins, " "),
 	}
+	shown := rec.show("", time.Time{})
+	for name, value := range map[string]string{
+		"introspect": strings.Join(rec.Introspect, " "), "grace": shown.Grace, "idle": shown.Idle, "absolute": shown.Absolute,
+	} {
+		if value != "" {
+			d[name] = value
+		}
+	}
+	return d
 }
 
 // Client returns one client, without its secrets.

@@ -21,6 +21,11 @@ type ClientChange struct {
 	Scopes    *[]string `json:"scopes"`
 	Origins   *[]string `json:"origins"`
 	Disabled  *bool     `json:"disabled"`
+
+	Introspect *[]string `json:"introspect"`
+	Grace      *string   `json:"grace"`
+	Idle       *string   `json:"idle"`
+	Absolute   *string   `json:"absolute"`
 }
 
 // AddClient registers a client. The answer holds the secret of a confidential one,
@@ -31,8 +36,8 @@ func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, er
 			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now}
-	if err := i.checkClient(rec, c.Grants, c.Audiences, c.Scopes, c.Origins); err != nil {
+	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now, Epoch: newEpoch(i.keys.Stamp())}
+	if err := i.checkClient(rec, c); err != nil {
 		return Client{}, err
 	}
 	var secret Secret
@@ -78,7 +83,7 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by st
 		shown = after.show(id, i.keys.Now())
 		// What nobody touched is not checked again: an audience may have dropped a
 		// scope since, and that must not keep anybody from disabling the client.
-		if c.Audiences != nil || c.Scopes != nil {
+		if c.Audiences != nil || c.Scopes != nil || c.Introspect != nil {
 			if err := bindAudiences(tx, before, after); err != nil {
 				return err
 			}
@@ -93,14 +98,17 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by st
 
 // changed applies c to a copy of before.
 func (i *Issuer) changed(before *clientRecord, c ClientChange) (*clientRecord, error) {
-	after := *before
-	grants, audiences, scopes, origins := before.Grants, before.Audiences, before.Scopes, before.Origins
-	override(&grants, c.Grants)
-	override(&audiences, c.Audiences)
-	override(&scopes, c.Scopes)
-	override(&origins, c.Origins)
+	after, want := *before, before.show("", time.Time{})
+	override(&want.Grants, c.Grants)
+	override(&want.Audiences, c.Audiences)
+	override(&want.Scopes, c.Scopes)
+	override(&want.Origins, c.Origins)
+	override(&want.Introspect, c.Introspect)
+	override(&want.Grace, c.Grace)
+	override(&want.Idle, c.Idle)
+	override(&want.Absolute, c.Absolute)
 	override(&after.Disabled, c.Disabled)
-	return &after, i.checkClient(&after, grants, audiences, scopes, origins)
+	return &after, i.checkClient(&after, want)
 }
 
 // putChanged writes after and what became different into the audit log.
@@ -108,21 +116,22 @@ func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecor
 	if reflect.DeepEqual(before, after) {
 		return nil
 	}
-	if err := putJSON(tx, clientKey(id), after); err != nil {
-		return err
-	}
 	if was, is := before.detail(), after.detail(); !maps.Equal(was, is) {
 		if err := i.audit(tx, "client.set", by, id, is); err != nil {
 			return err
 		}
 	}
+	var err error
 	switch {
 	case after.Disabled && !before.Disabled:
-		return i.audit(tx, "client.disable", by, id, nil)
+		err = i.endClient(tx, id, after, "client.disable", by)
 	case before.Disabled && !after.Disabled:
-		return i.audit(tx, "client.enable", by, id, nil)
+		err = i.audit(tx, "client.enable", by, id, nil)
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return putJSON(tx, clientKey(id), after)
 }
 
 // RotateSecret gives a client a new secret and lets the newest old one live for oldFor
@@ -180,17 +189,21 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 				return err
 			}
 		}
-		return i.audit(tx, "client.remove", by, id, nil)
+		return i.endClient(tx, id, rec, "client.remove", by)
 	})
 }
 
-// checkClient fills rec's lists and refuses what no transaction is needed to refuse.
-func (i *Issuer) checkClient(rec *clientRecord, grantTypes, audiences, scopes, origins []string) error {
+// checkClient fills rec from want and refuses what no transaction is needed to refuse.
+func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
 	var err error
-	if rec.Scopes, err = checkScopes(scopes); err != nil {
+	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
 		return err
 	}
-	rec.Grants, rec.Audiences, rec.Origins = distinct(grantTypes), distinct(audiences), distinct(origins)
+	if err := rec.setLifetimes(want); err != nil {
+		return err
+	}
+	rec.Grants, rec.Audiences, rec.Origins = distinct(want.Grants), distinct(want.Audiences), distinct(want.Origins)
+	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
 			return Refuse("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
@@ -199,8 +212,11 @@ func (i *Issuer) checkClient(rec *clientRecord, grantTypes, audiences, scopes, o
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
 		return Refuse("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
 	}
-	if len(rec.Audiences) > maxAudiences {
-		return Refuse("invalid_request", "%d audiences are too many: a client names at most %d", len(rec.Audiences), maxAudiences)
+	if rec.Public && len(rec.Introspect) > 0 {
+		return Refuse("invalid_request", "a public client cannot introspect: it has nothing to prove who it is")
+	}
+	if n := len(rec.named()); n > maxAudiences {
+		return Refuse("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
 	}
 	if len(rec.Origins) > maxOrigins {
 		return Refuse("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
@@ -212,4 +228,38 @@ func (i *Issuer) checkClient(rec *clientRecord, grantTypes, audiences, scopes, o
 		}
 	}
 	return nil
+}
+
+// setLifetimes reads what want says of its families; "" is as configured.
+func (rec *clientRecord) setLifetimes(want Client) error {
+	rec.Grace = nil
+	if want.Grace != "" {
+		grace, err := wholeSeconds("grace", want.Grace, 0, MaxGrace)
+		if err != nil {
+			return err
+		}
+		rec.Grace = &grace
+	}
+	var err error
+	if rec.Idle, err = wholeSeconds("idle", want.Idle, MinIdle, MaxAbsolute); err != nil {
+		return err
+	}
+	if rec.Absolute, err = wholeSeconds("absolute", want.Absolute, MinIdle, MaxAbsolute); err != nil {
+		return err
+	}
+	if rec.Absolute != 0 && rec.Idle > rec.Absolute {
+		return Refuse("invalid_request", "idle is %s and must be at most absolute (%s)", want.Idle, want.Absolute)
+	}
+	return nil
+}
+
+func wholeSeconds(what, text string, least, most time.Duration) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most || d%time.Second != 0 {
+		return 0, Refuse("invalid_request", "%s must be %s to %s in whole seconds", what, least, most)
+	}
+	return int64(d / time.Second), nil
 }

@@ -279,3 +279,19 @@ func TestCountsSurviveConcurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAClientsIdleIsAtMostItsAbsolute(t *testing.T) {
+	w := newWorld(t)
+	w.web(func(c *Client) { c.Idle, c.Absolute = "1h", "2h" })
+	for _, change := range []ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
+		if _, err := w.SetClient(t.Context(), "web", change, "uid:0"); err == nil {
+			t.Errorf("%+v was taken", change)
+		}
+	}
+	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
+		t.Errorf("where only one is the client's own: %v", err)
+	}
+}

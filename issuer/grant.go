@@ -2,15 +2,19 @@ package issuer
 
 import (
 	"context"
+	"net/netip"
 	"strings"
+	"time"
 )
 
 // A TokenRequest is one POST /token, already parsed.
 type TokenRequest struct {
 	GrantType string
 	Client    Credentials
-	Scope     string // space-separated, "" if absent
-	Audience  string // from resource and audience; endpoint refuses two different values
+	Scope     string     // space-separated, "" if absent
+	Audience  string     // from resource and audience; endpoint refuses two different values
+	Refresh   Secret     // refresh_token
+	From      netip.Addr // whom the request comes from
 }
 
 // A Grant is the answer to a TokenRequest (RFC 6749, section 5.1).
@@ -19,6 +23,10 @@ type Grant struct {
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"` // seconds
 	Scope       string `json:"scope,omitempty"`
+	Refresh     Secret `json:"refresh_token,omitempty"`
+
+	User       string        `json:"-"` // sub, if it is a user's
+	RefreshFor time.Duration `json:"-"` // how long the refresh token is good if nobody uses it
 }
 
 // A decide makes up its mind in one transaction of its own and returns what is to be
@@ -28,6 +36,7 @@ type decide func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement,
 // grants lists every grant; discovery reads it.
 var grants = map[string]decide{
 	"client_credentials": clientCredentials, // RFC 6749, section 4.4
+	"refresh_token":      refresh,           // RFC 6749, section 6
 }
 
 // Token answers one request for a token: a Grant, a *Refusal, or a fault, which

@@ -43,7 +43,7 @@ func TestAnIssuerIsSchemeAndHostAndNothingElse(t *testing.T) {
 		{"https://auth.exämple.com", false, "not a URL"},
 		{"https://auth.example.com\n", false, "not a URL"},
 	} {
-		err := checkURL(tt.url, tt.insecure)
+		err := CheckURL(tt.url, tt.insecure)
 		switch {
 		case tt.want == "" && err != nil:
 			t.Errorf("%q: %v", tt.url, err)

@@ -16,7 +16,7 @@ import (
 // A world is an Issuer over a real store and real keys.
 type world struct {
 	*Issuer
-	t     *testing.T
+	t     testing.TB
 	store *storage.Bolt
 	path  string
 	keys  *keystore.Rings
@@ -50,7 +50,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	b, err := seed()
 	if err != nil {
@@ -65,16 +65,18 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) open() {
+func (w *world) open() { w.t.Helper(); w.openWith(testKeys) }
+
+func (w *world) openWith(keys keystore.Config) {
 	w.t.Helper()
 	var err error
 	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.keys, err = keystore.Open(w.t.Context(), w.store, testKeys); err != nil {
+	if w.keys, err = keystore.Open(w.t.Context(), w.store, keys); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.Issuer, err = New(Config{URL: testURL, Store: w.store, Keys: w.keys}); err != nil {
+	if w.Issuer, err = Open(w.t.Context(), Config{URL: testURL, Store: w.store, Keys: w.keys}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -114,7 +116,7 @@ func (w *world) token(id string, secret Secret) (Grant, error) {
 }
 
 // refused fails the test unless err is a Refusal with that code, and returns its hint.
-func refused(t *testing.T, err error, code string) string {
+func refused(t testing.TB, err error, code string) string {
 	t.Helper()
 	var r *Refusal
 	if !errors.As(err, &r) || r.Code != code {
@@ -123,7 +125,7 @@ func refused(t *testing.T, err error, code string) string {
 	return r.Hint
 }
 
-func must[T any](t *testing.T) func(T, error) T {
+func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -177,7 +177,7 @@ func (c *config) checkIssuer() error {
 			"name it: --issuer https://id.example.com; or try everything with --dev")
 	}
 	// The rule is the issuer's own; asked here, it is asked before anything is opened.
-	if _, err := issuer.New(issuer.Config{URL: c.Issuer, Insecure: c.Insecure}); err != nil {
+	if err := issuer.CheckURL(c.Issuer, c.Insecure); err != nil {
 		return hint(c.wrong("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}

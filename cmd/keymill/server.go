@@ -120,7 +120,7 @@ func (s *server) openRooms(ctx context.Context) error {
 		return err
 	}
 	s.rings = rings
-	s.issuer, err = issuer.New(issuer.Config{URL: c.Issuer, Insecure: c.Insecure, Store: s.store, Keys: rings})
+	s.issuer, err = issuer.Open(ctx, issuer.Config{URL: c.Issuer, Insecure: c.Insecure, Store: s.store, Keys: rings})
 	if err != nil {
 		return err
 	}

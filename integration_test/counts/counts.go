@@ -29,7 +29,20 @@ var table = map[string]row{
 	"verifier-rotations": {4, 20},         // rotations that every verifier lives through under load
 	"verifier-tokens":    {1_000, 10_000}, // tokens that every verifier accepts meanwhile, at least
 	"first-key-kills":    {5, 50},         // kill -9 right after the first signature of a new store
+	"browser-rounds":     {20, 200},       // refreshes of two tabs at once, in each of three ways
 	"kill9-rounds":       {8, 120},        // kill -9 at a random instant under load
+
+	"kill9-storms":       {10, 200},           // kill -9 in the middle of a refresh storm
+	"replay-kills":       {3, 20},             // kill -9 right after the answer to a replay
+	"failed-syncs":       {2, 20},             // fdatasync that fails in a refresh
+	"parallel-refreshes": {50, 1_000},         // rounds of 50 refreshes of one token at once
+	"history-restarts":   {8, 100},            // restarts in each history that is checked for linearizability
+	"family-models":      {150, 3_000},        // random lives of families against the model
+	"rotations":          {50_000, 1_000_000}, // of refresh tokens, after which the store has hardly grown
+	"rotating-families":  {500, 10_000},       // whose they are
+	"live-families":      {50_000, 1_000_000}, // in a store that a server starts on
+	"rotations-of-many":  {10_000, 200_000},   // of those, while its memory is watched
+	"parallel-logins":    {500, 500},          // at once, while services fetch tokens
 }
 
 // Of returns the count of name in the tier of this run. An unknown name is a

@@ -107,7 +107,7 @@ func newWorld(t testing.TB) *world {
 	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if w.issuer, err = issuer.New(issuer.Config{URL: testIssuer, Store: w.store, Keys: w.keys}); err != nil {
+	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: testIssuer, Store: w.store, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
 	face := Config{

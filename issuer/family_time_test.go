@@ -1,0 +1,258 @@
+package issuer
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/keystore"
+	"keymill/storage"
+)
+
+// An age is a server in a bubble whose clock the test moves: a real store, real keys, and
+// the loops that run beside them.
+type age struct {
+	*world
+	beat time.Duration // of the clock record; every one is a real sync, so long stories have few
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// inBubble runs f with a server that was started at the bubble's midnight.
+func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *age)) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &age{world: &world{t: t, path: filepath.Join(t.TempDir(), "keymill.db")}, beat: beat}
+		a.start()
+		t.Cleanup(a.crash) // also after a failure: no goroutine outlives a bubble
+		f(t, a)
+	})
+}
+
+func (a *age) start() {
+	a.t.Helper()
+	var err error
+	if a.store, err = storage.OpenBolt(a.path, storage.BoltOptions{}); err != nil {
+		a.t.Fatal(err)
+	}
+	keys := testKeys
+	keys.Heartbeat = a.beat
+	keys.Algorithms = []string{"EdDSA"} // RSA keys would take longer than all the rest
+	if a.keys, err = keystore.Open(a.t.Context(), a.store, keys); err != nil {
+		a.t.Fatal(err)
+	}
+	if a.Issuer, err = Open(a.t.Context(), Config{URL: testURL, Store: a.store, Keys: a.keys}); err != nil {
+		a.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	a.stop = cancel
+	a.done.Go(func() { a.keys.Run(ctx) })
+	a.done.Go(func() { a.Issuer.Run(ctx) })
+}
+
+// end stops the server as SIGTERM does.
+func (a *age) end() {
+	a.t.Helper()
+	a.stop()
+	a.done.Wait()
+	a.keys.Close()
+	if err := a.store.Close(); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// crash stops it without the last beat of its clock.
+func (a *age) crash() {
+	a.stop()
+	a.done.Wait()
+	a.store.Close()
+}
+
+// TestR41_IdleAndAbsoluteLifetimesEndAFamily: the first is moved by use, the second by nothing.
+func TestR41_IdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		a.web(func(c *Client) { c.Idle, c.Absolute = "240h", "960h" })
+		a.user("alice", "7")
+		p := a.begin("7")
+		for range 4 { // 39 days and 20 hours
+			time.Sleep(239 * time.Hour)
+			p.rotate()
+		}
+		if s := p.session(); s.Expires != s.AbsoluteEnd || s.AbsoluteEnd.Sub(s.Created) != 960*time.Hour {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(4*time.Hour + time.Second)
+		_, err := a.refresh(p.grant.Refresh)
+		refused(t, err, "invalid_grant")
+		p = a.begin("7")
+		time.Sleep(240*time.Hour + time.Second)
+		_, err = a.refresh(p.grant.Refresh)
+		refused(t, err, "invalid_grant")
+	})
+}
+
+func TestFamiliesOfTheSimpleJWTDoorIdleForADay(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		a.web()
+		a.user("alice", "7")
+		for door, alive := range map[Door]bool{DoorSimpleJWT: false, DoorSession: true} {
+			g, err := a.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Door: door})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24*time.Hour + time.Second)
+			if _, err = a.refresh(g.Refresh); (err == nil) != alive {
+				t.Errorf("%s: %v", door, err)
+			}
+		}
+	})
+}
+
+func TestAGraceEndsAndALateRetryEndsTheFamily(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
+		a.web(func(c *Client) { c.Grace = "60s" })
+		a.user("alice", "7")
+		p := a.begin("7")
+		old := p.rotate()
+		time.Sleep(60*time.Second - time.Millisecond)
+		if g, err := a.refresh(old); err != nil || g.Refresh != p.grant.Refresh {
+			t.Fatalf("at the end of the grace: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+		_, err := a.refresh(old)
+		refused(t, err, "invalid_grant")
+		if s := p.session(); s.Reason != endings[endedLateRetry].words || s.Ended == nil {
+			t.Errorf("%+v", s)
+		}
+		_, err = a.refresh(p.grant.Refresh)
+		refused(t, err, "invalid_grant")
+	})
+}
+
+// TestDowntimeDoesNotCountTowardsAGrace: also not hours later, and not after a crash.
+func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
+	for name, down := range map[string]func(*age){"stop": (*age).end, "crash": (*age).crash} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
+				a.web(func(c *Client) { c.Grace = "60s" })
+				a.user("alice", "7")
+				p := a.begin("7")
+				time.Sleep(time.Minute)
+				old := p.rotate()
+				time.Sleep(20 * time.Second)
+				down(a)
+				time.Sleep(3 * time.Hour)
+				a.start()
+				time.Sleep(39 * time.Second)
+				if g, err := a.refresh(old); err != nil || g.Refresh != p.grant.Refresh {
+					t.Fatalf("59 served seconds after the rotation: %v", err)
+				}
+				time.Sleep(2*time.Second + 5*time.Second) // a crash forgets up to a heartbeat
+				_, err := a.refresh(old)
+				refused(t, err, "invalid_grant")
+			})
+		})
+	}
+}
+
+// TestARetryIsNotLateBecauseTheClockOfErasuresCatchesUp: an hour after a long downtime.
+func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
+	inBubble(t, time.Minute, func(t *testing.T, a *age) {
+		a.web()
+		a.user("alice", "7")
+		p := a.begin("7")
+		a.end()
+		time.Sleep(48 * time.Hour)
+		a.start()
+		for range 90 { // each second minute of it holds a rotation and its retry
+			old := p.rotate()
+			time.Sleep(20 * time.Second)
+			if _, err := a.refresh(old); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(40 * time.Second)
+		}
+	})
+}
+
+// TestI10_AReplayedFamilyStaysDead: over restarts and clock steps, as long as it is kept
+// and when it is not kept any more.
+func TestI10_AReplayedFamilyStaysDead(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		a.web()
+		a.user("alice", "7")
+		p := a.begin("7")
+		old := p.rotate()
+		p.rotate()
+		_, err := a.refresh(old)
+		refused(t, err, "invalid_grant")
+		for range 40 {
+			a.crash()
+			time.Sleep(time.Hour)
+			a.start()
+			time.Sleep(71 * time.Hour)
+			_, err := a.refresh(p.grant.Refresh)
+			refused(t, err, "invalid_grant")
+		}
+		if n := a.records("family/"); n != 0 {
+			t.Errorf("%d records of families are left after 120 days", n)
+		}
+	})
+}
+
+// TestTheSweepKeepsWhatLivesAndWhatExplains.
+func TestTheSweepKeepsWhatLivesAndWhatExplains(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		a.web(func(c *Client) { c.Idle, c.Absolute = "24h", "720h" })
+		a.user("alice", "7")
+		a.user("bob", "8")
+		a.user("carol", "9")
+		used, revoked, forgotten := a.begin("7"), a.begin("9"), a.begin("8")
+		if _, err := a.RevokeSession(t.Context(), revoked.session().ID, "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			time.Sleep(23 * time.Hour)
+			used.rotate()
+		}
+		if got := [...]int{a.records("family/"), a.records("due/"), a.records("sessions/")}; got != [...]int{2, 2, 2} {
+			t.Errorf("families, entries, rosters: %v, want the used and the revoked one", got)
+		}
+		e, err := a.Explain(t.Context(), forgotten.grant.Refresh)
+		if err != nil || e.Verdict != "gone" {
+			t.Errorf("%+v %v", e, err)
+		}
+		e, err = a.Explain(t.Context(), revoked.grant.Refresh)
+		if err != nil || e.Verdict != "revoked" {
+			t.Errorf("%+v %v", e, err)
+		}
+		time.Sleep(31 * 24 * time.Hour)
+		for _, prefix := range []string{"family/", "due/", "sessions/"} {
+			if n := a.records(prefix); n != 0 {
+				t.Errorf("%d records under %s are left", n, prefix)
+			}
+		}
+	})
+}
+
+// TestSettingsOfLifetimesCountForLivingFamilies: they are facts about a client, not about a token.
+func TestLifetimesOfAClientCountForItsLivingFamilies(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		a.web()
+		a.user("alice", "7")
+		p := a.begin("7")
+		time.Sleep(48 * time.Hour)
+		short, usual := "24h", ""
+		if _, err := a.SetClient(t.Context(), "web", ClientChange{Idle: &short}, "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		_, err := a.refresh(p.grant.Refresh)
+		refused(t, err, "invalid_grant")
+		if _, err := a.SetClient(t.Context(), "web", ClientChange{Idle: &usual}, "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		p.rotate()
+	})
+}

@@ -1,0 +1,257 @@
+package issuer
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+var noSecret = Credentials{ClientID: "web", Method: "none"}
+
+// TestR64_NobodyRevokesTheTokensOfOthers, and whoever asks learns nothing.
+func TestR64_NobodyRevokesTheTokensOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	secret := w.service("billing", "orders", "read")
+	asker := w.asker("api", "orders")
+	p := w.begin("7")
+	for _, token := range []Secret{p.grant.Refresh, Secret(p.grant.AccessToken), "garbage", ""} {
+		if err := w.Revoke(t.Context(), Credentials{"billing", secret, "client_secret_basic"}, token, home); err != nil {
+			t.Error(err)
+		}
+	}
+	refused(t, w.Revoke(t.Context(), Credentials{"billing", "wrong", "client_secret_basic"}, p.grant.Refresh, home), "invalid_client")
+	refused(t, w.Revoke(t.Context(), Credentials{ClientID: "nobody", Method: "none"}, p.grant.Refresh, home), "invalid_client")
+	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+		t.Error("somebody else's revocation counted")
+	}
+	p.rotate()
+}
+
+// TestR65_RevokingEndsTheFamilyOrTheOneToken.
+func TestR65_RevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	asker := w.asker("api", "orders")
+	p, q := w.begin("7"), w.begin("7")
+	first := q.rotate()
+	q.rotate()
+
+	if err := w.Revoke(t.Context(), noSecret, Secret(p.grant.AccessToken), home); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+		t.Errorf("a revoked access token: %+v", got)
+	}
+	p.rotate()
+	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+		t.Error("the next token of that family is inactive")
+	}
+	// Any generation will do, and to say it twice is no error.
+	for range 2 {
+		if err := w.Revoke(t.Context(), noSecret, first, home); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.introspect("api", asker, Secret(q.grant.AccessToken)); got != (Introspection{}) {
+		t.Errorf("an access token of a revoked family: %+v", got)
+	}
+	_, err := w.refresh(q.grant.Refresh)
+	refused(t, err, "invalid_grant")
+	w.wantAudited("token.revoke", 1)
+	w.wantAudited("session.revoked", 1)
+	w.wantAudited("session.replay", 0)
+}
+
+// TestR67_OnlyWhoMayAskLearnsAnything.
+func TestR67_OnlyWhoMayAskLearnsAnything(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	orders, stock := w.asker("api", "orders"), w.asker("depot", "stock")
+	p := w.begin("7")
+	for what, token := range map[string]Secret{
+		"another audience": Secret(p.grant.AccessToken), "another client's refresh token": p.grant.Refresh,
+		"garbage": "garbage", "nothing": "", "three parts": "a.b.c", "a claimed audience": "e30." + "eyJhdWQiOiJzdG9jayJ9" + ".AA",
+	} {
+		if got := w.introspect("depot", stock, token); got != (Introspection{}) {
+			t.Errorf("%s: %+v", what, got)
+		}
+	}
+	if b, err := json.Marshal(Introspection{}); err != nil || string(b) != `{"active":false}` {
+		t.Errorf("%s %v", b, err)
+	}
+	if got := w.introspect("api", orders, Secret(p.grant.AccessToken)); !got.Active || got.Subject != "7" || got.TokenType != "Bearer" {
+		t.Errorf("%+v", got)
+	}
+	for _, shown := range []Credentials{noSecret, {"api", "wrong", "client_secret_post"}, {ClientID: "api", Method: "none"}, {}} {
+		_, err := w.Introspect(t.Context(), shown, Secret(p.grant.AccessToken))
+		refused(t, err, "invalid_client")
+	}
+}
+
+// TestAConfidentialClientAsksAboutItsOwnRefreshTokens, and a replayed one is not good.
+func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders", "read")
+	c, err := w.AddClient(t.Context(), Client{ID: "web", Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read"}}, "uid:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := func(r *TokenRequest) { r.Client = Credentials{"web", c.Secret, "client_secret_basic"} }
+	w.user("alice", "7")
+	p := w.begin("7")
+	first := p.grant.Refresh
+	if got := w.introspect("web", c.Secret, first); !got.Active || got.TokenType != "refresh_token" || got.Username != "alice" {
+		t.Errorf("%+v", got)
+	}
+	for range 2 {
+		if p.grant, err = w.refresh(p.grant.Refresh, own); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.introspect("web", c.Secret, first); got != (Introspection{}) {
+		t.Errorf("replaced twice: %+v", got)
+	}
+	if got := w.introspect("web", c.Secret, p.grant.Refresh); !got.Active {
+		t.Error("asking about an old token ended the family")
+	}
+	// A secret is checked also where a public client would need none (R17).
+	_, err = w.refresh(p.grant.Refresh)
+	refused(t, err, "invalid_client")
+	_, err = w.refresh(p.grant.Refresh, func(r *TokenRequest) { r.Client = Credentials{"web", "wrong", "client_secret_post"} })
+	refused(t, err, "invalid_client")
+}
+
+// TestR68_EverySourceOfRevocationCounts, none hides another, and it counts for tokens of
+// services as well.
+func TestR68_EverySourceOfRevocationCounts(t *testing.T) {
+	for name, revoke := range map[string]func(w *world, p *person) error{
+		"token": func(w *world, p *person) error {
+			return w.Revoke(w.t.Context(), noSecret, Secret(p.grant.AccessToken), home)
+		},
+		"family": func(w *world, p *person) error {
+			_, err := w.RevokeSession(w.t.Context(), p.session().ID, "uid:0")
+			return err
+		},
+		"user":   func(w *world, p *person) error { _, err := w.LogoutUser(w.t.Context(), "alice", "uid:0"); return err },
+		"gone":   func(w *world, p *person) error { return w.RemoveUser(w.t.Context(), "alice", "uid:0") },
+		"client": func(w *world, p *person) error { return w.RevokeClientSessions(w.t.Context(), "web", "uid:0") },
+		"store":  func(w *world, p *person) error { return w.RevokeAllSessions(w.t.Context(), "uid:0") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.web()
+			w.user("alice", "7")
+			asker := w.asker("api", "orders")
+			p := w.begin("7")
+			if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+				t.Fatal("inactive from the beginning")
+			}
+			if err := revoke(w, p); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+	w := newWorld(t)
+	w.audience("orders", "read")
+	secret, asker := w.service("billing", "orders", "read"), w.asker("api", "orders")
+	service := func() Secret { return Secret(must[Grant](t)(w.token("billing", secret)).AccessToken) }
+	token := service()
+	if got := w.introspect("api", asker, token); !got.Active || got.Subject != "billing" || got.Username != "" {
+		t.Fatalf("%+v", got)
+	}
+	if _, err := w.SetClient(t.Context(), "billing", ClientChange{Disabled: new(true)}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.SetClient(t.Context(), "billing", ClientChange{Disabled: new(false)}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.introspect("api", asker, token); got != (Introspection{}) {
+		t.Errorf("from before the client was disabled: %+v", got)
+	}
+}
+
+func TestWhyAnswersInWords(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	p := w.begin("7")
+	first := p.rotate()
+	second := p.rotate()
+	changed := []byte(p.grant.Refresh)
+	changed[20] ^= 1
+	for _, tt := range []struct {
+		token   Secret
+		verdict string
+		good    bool
+		word    string
+	}{
+		{p.grant.Refresh, "current", true, "replaced by the next"},
+		{second, "grace", true, "same successor"},
+		{first, "replay", false, "replaced twice"},
+		{w.refreshSecrets.seal(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "older than the token"},
+		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "not kept"},
+		{Secret(changed), "forged", false, "did not seal"},
+		{Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
+		{"", "malformed", false, "kmr_"},
+	} {
+		e, err := w.Explain(t.Context(), tt.token)
+		if err != nil || e.Verdict != tt.verdict || e.Good != tt.good || !strings.Contains(e.Why, tt.word) {
+			t.Errorf("want %s: %+v %v", tt.verdict, e, err)
+		}
+	}
+	if _, err := w.SetClient(t.Context(), "web", ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "refused" || e.Good {
+		t.Errorf("%+v %v", e, err)
+	}
+	if _, err := w.LogoutUser(t.Context(), "alice", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "revoked" || !strings.Contains(e.Why, "logout") {
+		t.Errorf("%+v %v", e, err)
+	}
+}
+
+func familyIDOf(t *testing.T, text string) familyID {
+	t.Helper()
+	id, ok := parseFamilyID(text)
+	if !ok {
+		t.Fatalf("%q is no id of a family", text)
+	}
+	return id
+}
+
+// TestTheDoorsAskAboutBothKindsOfTokens: verify, and logout with any generation.
+func TestTheDoorsAskAboutBothKindsOfTokens(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	p := w.begin("7")
+	first := p.rotate()
+	for _, good := range []Secret{p.grant.Refresh, first, Secret(p.grant.AccessToken)} {
+		if err := w.VerifyAt(t.Context(), "web", good); err != nil {
+			t.Error(err)
+		}
+		refused(t, w.VerifyAt(t.Context(), "other", good), "invalid_grant")
+	}
+	p.rotate()
+	refused(t, w.VerifyAt(t.Context(), "web", first), "invalid_grant")
+	refused(t, w.VerifyAt(t.Context(), "web", "garbage"), "invalid_grant")
+	refused(t, w.LogoutAt(t.Context(), DoorRequest{Client: "other", Token: first}), "invalid_grant")
+	for range 2 {
+		if err := w.LogoutAt(t.Context(), DoorRequest{Client: "web", Token: first, From: home}); err != nil {
+			t.Error(err)
+		}
+	}
+	refused(t, w.VerifyAt(t.Context(), "web", p.grant.Refresh), "invalid_grant")
+	refused(t, w.VerifyAt(t.Context(), "web", Secret(p.grant.AccessToken)), "invalid_grant")
+	w.wantAudited("session.logout", 1)
+}

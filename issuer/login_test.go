@@ -1,0 +1,186 @@
+package issuer
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func (w *world) login(name string, password Secret, change ...func(*LoginRequest)) (Grant, error) {
+	req := LoginRequest{Client: "web", Door: DoorSession, Name: name, Password: password, From: home}
+	for _, f := range change {
+		f(&req)
+	}
+	return w.Login(w.t.Context(), req)
+}
+
+func (w *world) withPassword(name, id string, password, hash Secret) {
+	w.t.Helper()
+	if _, err := w.AddUser(w.t.Context(), NewUser{User: User{ID: id, Name: name}, Password: password, Hash: hash}, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestALoginBeginsAFamily(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.withPassword("alice", "7", testPassword, "")
+	g, err := w.login("alice", testPassword)
+	if err != nil || g.User != "7" || g.Scope != "read write" || g.RefreshFor != DefaultIdle {
+		t.Fatalf("%+v %v", g, err)
+	}
+	if _, err := w.refresh(g.Refresh); err != nil {
+		t.Error(err)
+	}
+	w.wantAudited("session.login", 1)
+	if text := fmt.Sprintf("%v %+v", g.Refresh, g); strings.Contains(text, "kmr_") {
+		t.Errorf("printed: %s", text)
+	}
+}
+
+// TestR98_EveryFailedLoginLooksTheSame: the refusal, and the time after which it comes.
+func TestR98_EveryFailedLoginLooksTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.withPassword("alice", "7", testPassword, "")
+	w.withPassword("dave", "9", "", "")
+	w.withPassword("bob", "8", testPassword, "")
+	if _, err := w.SetUser(t.Context(), "bob", UserChange{Disabled: new(true)}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	const slow = Secret("pbkdf2_sha256$600000$saltsaltsalt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=")
+	w.withPassword("imported", "10", "", slow)
+	var hints []string
+	took := map[string]time.Duration{}
+	for name, password := range map[string]Secret{
+		"alice": "a wrong pass phrase", "nobody": testPassword, "dave": testPassword, "bob": testPassword,
+		"imported": testPassword, "": testPassword, "ALICE": testPassword,
+	} {
+		began := time.Now()
+		_, err := w.login(name, password)
+		took[name] = time.Since(began)
+		hints = append(hints, refused(t, err, "invalid_credentials"))
+	}
+	least, most := time.Hour, time.Duration(0)
+	for _, d := range took {
+		least, most = min(least, d), max(most, d)
+	}
+	for _, hint := range hints {
+		if hint != hints[0] {
+			t.Errorf("hints differ: %q", hints)
+		}
+	}
+	// The slowest class sets the time; the machine may add to it, for any of them alike.
+	if most > least*2 {
+		t.Errorf("failed logins took from %v to %v: %v", least, most, took)
+	}
+}
+
+func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.withPassword("alice", "7", "", Secret(djangoHashes[0].stored))
+	p := w.begin("7")
+	if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := w.User(t.Context(), "alice"); err != nil || u.Scheme != "argon2id" {
+		t.Errorf("%+v %v", u, err)
+	}
+	if n := w.records("scheme/"); n != 1 {
+		t.Errorf("%d schemes are counted", n)
+	}
+	if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+		t.Error(err)
+	}
+	p.rotate() // a better hash of the same password ends nothing
+	w.wantAudited("user.rehash", 1)
+}
+
+// TestAnUnfitDoorIsTheOperatorsFault: whoever logs in, and before any password is hashed.
+func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
+	w := newWorld(t)
+	w.web(func(c *Client) { c.Audiences = []string{"orders", "stock"} })
+	w.withPassword("alice", "7", testPassword, "")
+	for code, change := range map[string]func(*LoginRequest){
+		"unauthorized_client": func(r *LoginRequest) { r.Client = "absent" },
+		"invalid_target":      func(r *LoginRequest) {},
+		"invalid_scope":       func(r *LoginRequest) { r.Audience, r.Scope = "orders", "admin" },
+	} {
+		for _, name := range []string{"alice", "nobody"} {
+			_, err := w.login(name, testPassword, change)
+			refused(t, err, code)
+		}
+	}
+	g, err := w.login("alice", testPassword, func(r *LoginRequest) { r.Audience, r.Scope = "orders", "read" })
+	if err != nil || g.Scope != "read" {
+		t.Fatalf("%+v %v", g, err)
+	}
+	// The family is good for every audience of the client, within the scope of the login.
+	g, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "stock" })
+	if err != nil || g.Scope != "read" {
+		t.Errorf("%+v %v", g, err)
+	}
+	_, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "elsewhere" })
+	refused(t, err, "invalid_target")
+	_, err = w.refresh(g.Refresh)
+	refused(t, err, "invalid_target")
+}
+
+func TestAccountsHaveOneName(t *testing.T) {
+	w := newWorld(t)
+	w.user("ﬁona", "7") // a ligature, which NFKC takes apart
+	for _, spelling := range []string{"ﬁona", "fiona"} {
+		if got := must[string](t)(w.Account(t.Context(), spelling)); got != must[string](t)(w.Account(t.Context(), "fiona")) {
+			t.Errorf("%q counts against %q", spelling, got)
+		}
+	}
+	if a, b := must[string](t)(w.Account(t.Context(), "7")), must[string](t)(w.Account(t.Context(), "fiona")); a == b {
+		t.Errorf("an id counts as the name: %q", a)
+	}
+}
+
+// TestParallelFirstLoginsOfAnImportedUserAllSucceed: one of them hashes the password anew
+// and the others meet another hash than the one they checked.
+func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.withPassword("alice", "7", "", Secret(djangoHashes[0].stored))
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	w.wantAudited("user.rehash", 1)
+}
+
+// TestScopesOfLoginsLeaveNoRecords: who logs in chooses them, and could choose 2^50 ways.
+func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
+	w := newWorld(t)
+	w.web(func(c *Client) {
+		c.Audiences, c.Scopes = []string{"orders", "stock"}, []string{"count", "read", "write"}
+	})
+	w.user("alice", "7")
+	for _, scope := range []string{"read", "write", "read write", "write read", ""} {
+		g, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Door: DoorSession, Audience: "orders", Scope: scope})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := strings.Join(distinct(words(scope)), " ")
+		if scope == "" {
+			want = "read write"
+		}
+		if g, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "orders" }); err != nil || g.Scope != want {
+			t.Errorf("%q: %q %v", scope, g.Scope, err)
+		}
+	}
+	if n := w.records("terms/"); n != 1 {
+		t.Errorf("%d records of terms", n)
+	}
+}

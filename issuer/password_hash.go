@@ -1,0 +1,242 @@
+package issuer
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/text/unicode/norm"
+)
+
+// The schemes, as classes and the admin API name them.
+const (
+	schemeArgon2id = "argon2id"      // RFC 9106
+	schemeArgon2i  = "argon2i"       // what Django wrote before 3.2
+	schemePBKDF2   = "pbkdf2_sha256" // RFC 8018, section 5.2, with HMAC-SHA256
+	schemeBcrypt   = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
+)
+
+// A stored hash names its own price, and whoever wrote it may be wrong or hostile: these
+// are the most that one may ask for. On an ordinary core the worst takes some seconds.
+const (
+	maxHashMemory     = 128 << 10 // KiB
+	maxHashPasses     = 10
+	maxHashLanes      = 16
+	maxHashIterations = 5_000_000
+	minHashCost       = 4 // bcrypt has no lower one
+	maxHashCost       = 15
+	minDigest         = 16
+	maxDigest         = 64
+	minArgon2Salt     = 8 // RFC 9106, section 3.1
+	maxHashSalt       = 64
+	maxHashBytes      = 300 // as stored; nothing within the other limits is longer
+)
+
+// A recipe is how a hash is made, and so what it costs.
+type recipe struct {
+	scheme string
+	memory int // Argon2: KiB
+	rounds int // Argon2: passes; PBKDF2: iterations; bcrypt: their binary logarithm
+	lanes  int // Argon2
+}
+
+// policy is what new hashes are made with: the second of the choices that OWASP calls
+// equal, which is the one that hurts a small machine least.
+var policy = recipe{scheme: schemeArgon2id, memory: 19456, rounds: 2, lanes: 1}
+
+const (
+	policySalt   = 16
+	policyDigest = 32
+)
+
+// class is the recipe as one word without slashes or spaces, for keys and labels.
+func (r recipe) class() string {
+	if r.scheme == schemeArgon2id || r.scheme == schemeArgon2i {
+		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.memory, r.rounds, r.lanes)
+	}
+	return fmt.Sprintf("%s-%d", r.scheme, r.rounds)
+}
+
+func parseClass(class string) (recipe, error) {
+	part := strings.Split(class, "-")
+	var n [3]int
+	for k := range min(len(part)-1, len(n)) {
+		n[k], _ = strconv.Atoi(part[k+1])
+	}
+	r := recipe{scheme: part[0], memory: n[0], rounds: n[1], lanes: n[2]}
+	if len(part) == 2 {
+		r = recipe{scheme: part[0], rounds: n[0]}
+	}
+	if r.class() != class {
+		return recipe{}, fmt.Errorf("%q is not a class of password hashes", class)
+	}
+	return r, r.check()
+}
+
+// check refuses what costs more than we pay.
+func (r recipe) check() error {
+	switch r.scheme {
+	case schemeArgon2id, schemeArgon2i:
+		return cmp.Or(
+			within("%d lanes", r.lanes, 1, maxHashLanes),
+			within("%d KiB of memory", r.memory, 8*r.lanes, maxHashMemory), // RFC 9106, section 3.1
+			within("%d passes", r.rounds, 1, maxHashPasses),
+		)
+	case schemePBKDF2:
+		return within("%d iterations", r.rounds, 1, maxHashIterations)
+	case schemeBcrypt:
+		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
+	}
+	return Refuse("invalid_request", "hashes of this kind are not known")
+}
+
+// within refuses n, which form puts into words.
+func within(form string, n, least, most int) error {
+	if n < least || n > most {
+		return Refuse("invalid_request", "the hash has %s, and may have %d to %d", fmt.Sprintf(form, n), least, most)
+	}
+	return nil
+}
+
+// bytes is the memory that hashing takes at once; the other schemes need next to none.
+func (r recipe) bytes() int64 { return int64(r.memory) << 10 }
+
+// A hashed is one stored hash, taken apart.
+type hashed struct {
+	recipe
+	django  bool   // written by Django, which hashes passwords as they were typed
+	version string // bcrypt: "2a", "2b" or "2y", the same for input without NUL bytes
+	salt    []byte // bcrypt: as text
+	digest  []byte // bcrypt: as text
+}
+
+// parseHash takes apart a hash and refuses what is malformed, written in another way
+// than the one that its String has, or dear.
+func parseHash(stored string) (hashed, error) {
+	if len(stored) > maxHashBytes {
+		return hashed{}, Refuse("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
+	}
+	h, ok := parsePHC(stored)
+	if !ok {
+		h, ok = parseDjango(stored)
+	}
+	if !ok || h.String() != stored {
+		return hashed{}, Refuse("invalid_request",
+			"the hash is not of the form $argon2id$..., argon2$..., pbkdf2_sha256$... or bcrypt_sha256$...")
+	}
+	return h, cmp.Or(h.check(), h.checkLengths())
+}
+
+// parsePHC reads Argon2's form: $argon2id$v=19$m=19456,t=2,p=1$salt$digest.
+func parsePHC(s string) (h hashed, ok bool) {
+	part := strings.Split(s, "$")
+	if len(part) != 6 || part[0] != "" || part[1] != schemeArgon2id && part[1] != schemeArgon2i {
+		return h, false
+	}
+	h.scheme = part[1]
+	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &h.memory, &h.rounds, &h.lanes); err != nil {
+		return h, false
+	}
+	var errSalt, errDigest error
+	h.salt, errSalt = base64.RawStdEncoding.DecodeString(part[4])
+	h.digest, errDigest = base64.RawStdEncoding.DecodeString(part[5])
+	return h, errSalt == nil && errDigest == nil
+}
+
+// String is the stored form, the only one that is read.
+func (h hashed) String() string {
+	if h.django {
+		return h.djangoString()
+	}
+	return h.phcString()
+}
+
+func (h hashed) phcString() string {
+	return fmt.Sprintf("$%s$v=%d$m=%d,t=%d,p=%d$%s$%s", h.scheme, argon2.Version, h.memory, h.rounds, h.lanes,
+		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.digest))
+}
+
+func (h hashed) checkLengths() error {
+	least := 1
+	switch h.scheme {
+	case schemeBcrypt:
+		return nil // fixed, and read so
+	case schemeArgon2id, schemeArgon2i:
+		least = minArgon2Salt
+	}
+	return cmp.Or(
+		within("%d bytes of salt", len(h.salt), least, maxHashSalt),
+		within("%d bytes of digest", len(h.digest), minDigest, maxDigest),
+	)
+}
+
+// current tells whether the hash is as we would make it today.
+func (h hashed) current() bool {
+	return !h.django && h.recipe == policy && len(h.salt) == policySalt && len(h.digest) == policyDigest
+}
+
+// matches does the whole work, whatever the password. Hashes of our own are over the
+// password in NFC, since the same key gives one form on one system and another on the
+// next (RFC 8265, section 4.2); Django's are over the bytes as they came.
+func (h hashed) matches(password Secret) (bool, error) {
+	typed := []byte(password)
+	if !h.django {
+		typed = norm.NFC.Bytes(typed)
+	}
+	if h.scheme == schemeBcrypt {
+		return h.matchesBcrypt(typed)
+	}
+	digest, err := h.derive(typed, h.salt, len(h.digest))
+	return subtle.ConstantTimeCompare(digest, h.digest) == 1, err
+}
+
+// matchesBcrypt gives bcrypt, which ignores all beyond its 72nd byte, 64 bytes that
+// depend on all of the password.
+func (h hashed) matchesBcrypt(typed []byte) (bool, error) {
+	sum := sha256.Sum256(typed)
+	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), hex.AppendEncode(nil, sum[:]))
+	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (r recipe) derive(typed, salt []byte, size int) ([]byte, error) {
+	switch r.scheme {
+	case schemeArgon2id:
+		return argon2.IDKey(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
+	case schemeArgon2i:
+		return argon2.Key(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
+	}
+	return pbkdf2.Key(sha256.New, string(typed), salt, r.rounds, size)
+}
+
+// newHash hashes a new password as policy says.
+func newHash(password Secret) (string, error) {
+	salt := make([]byte, policySalt)
+	rand.Read(salt)
+	digest, err := policy.derive(norm.NFC.Bytes([]byte(password)), salt, policyDigest)
+	return hashed{recipe: policy, salt: salt, digest: digest}.String(), err
+}
+
+// nobody returns a hash of that recipe which no password is known to match: what is
+// computed where there is no user, and measured where there is a new class.
+func (r recipe) nobody() hashed {
+	h := hashed{recipe: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
+	if r.scheme == schemeBcrypt {
+		h.version = "2b"
+		h.salt, h.digest = bytes.Repeat([]byte("."), bcryptSalt), bytes.Repeat([]byte("."), bcryptDigest)
+	}
+	return h
+}

@@ -1,0 +1,88 @@
+package issuer
+
+import (
+	"net/netip"
+)
+
+// A person is a user with a family at client "web", and what it was last given.
+type person struct {
+	w     *world
+	user  string
+	grant Grant
+}
+
+const testPassword = "correct horse battery staple"
+
+var (
+	home = netip.MustParseAddr("192.0.2.1")
+	cafe = netip.MustParseAddr("198.51.100.7")
+)
+
+// web adds the audiences and the public client that people of the tests log in through.
+func (w *world) web(change ...func(*Client)) {
+	w.t.Helper()
+	w.audience("orders", "read", "write")
+	w.audience("stock", "count", "read")
+	c := Client{
+		ID: "web", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	if _, err := w.AddClient(w.t.Context(), c, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// cheapHash costs next to nothing: Django's form, with few iterations.
+const cheapHash = Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+
+func (w *world) user(name, id string) {
+	w.t.Helper()
+	u := NewUser{User: User{ID: id, Name: name}}
+	if _, err := w.AddUser(w.t.Context(), u, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// begin starts a family of a user as a login does after the password.
+func (w *world) begin(user string) *person {
+	w.t.Helper()
+	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Door: DoorSession, From: home})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &person{w, user, g}
+}
+
+// refresh presents a token as client web does, from home.
+func (w *world) refresh(token Secret, change ...func(*TokenRequest)) (Grant, error) {
+	req := TokenRequest{
+		GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: token, From: home,
+	}
+	for _, f := range change {
+		f(&req)
+	}
+	return w.Token(w.t.Context(), req)
+}
+
+// rotate presents the person's newest token and keeps what comes back.
+func (p *person) rotate() Secret {
+	p.w.t.Helper()
+	old := p.grant.Refresh
+	g, err := p.w.refresh(old)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	p.grant = g
+	return old
+}
+
+func (p *person) session() Session {
+	p.w.t.Helper()
+	list, err := p.w.Sessions(p.w.t.Context(), p.user, "")
+	if err != nil || len(list) == 0 {
+		p.w.t.Fatalf("sessions of %s: %v %v", p.user, list, err)
+	}
+	return list[0]
+}

@@ -1,0 +1,205 @@
+package issuer
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// A refresh token is "kmr_" and base64url of
+//
+//	version (1) ‖ secret number (1) ‖ family (16) ‖ generation (4) ‖ MAC (23)
+//
+// which are 60 characters without a bit to spare, so that no token has two spellings.
+// The MAC covers the database's id and all that stands before it: a forged token is
+// refused without a look at the store, and nothing needs to be stored to know a good one.
+const (
+	refreshPrefix  = "kmr_"
+	refreshVersion = 1
+	refreshHeader  = 1 + 1 + familyIDBytes + 4
+	macBytes       = 23
+	refreshBytes   = refreshHeader + macBytes
+	refreshChars   = len(refreshPrefix) + refreshBytes/3*4
+	refreshPurpose = "keymill refresh v1"
+)
+
+// Why a refresh token is not ours.
+var (
+	errNotRefresh = errors.New("it is not a refresh token of this kind")
+	errForged     = errors.New("its seal does not hold")
+)
+
+const familyIDBytes = 16
+
+// A familyID is time-ordered, so that the records of one hour lie together: six bytes of
+// Unix milliseconds, ten random ones.
+type familyID [familyIDBytes]byte
+
+func newFamilyID(now time.Time) familyID {
+	var id familyID
+	putUint48(id[:6], uint64(now.UnixMilli()))
+	rand.Read(id[6:])
+	return id
+}
+
+// familyText is base32hex, whose order is that of the bytes.
+var familyText = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+const familyChars = 26
+
+func (id familyID) String() string { return familyText.EncodeToString(id[:]) }
+
+func parseFamilyID(s string) (familyID, bool) {
+	var id familyID
+	if len(s) != familyChars {
+		return id, false
+	}
+	_, err := familyText.Decode(id[:], []byte(s))
+	return id, err == nil && id.String() == s
+}
+
+// A refreshToken is what one says.
+type refreshToken struct {
+	secret     byte // number of the secret that sealed it
+	family     familyID
+	generation uint32
+}
+
+// refreshSecrets seal refresh tokens; the newest seals, all of them open. They never change
+// while the server runs.
+type refreshSecrets struct {
+	database string
+	newest   byte
+	keys     map[byte]sealer
+}
+
+// A sealer makes the MAC of one secret. It is a function because fmt can look into all else.
+type sealer func() hash.Hash
+
+func newSealer(secret []byte) sealer {
+	return func() hash.Hash { return hmac.New(sha256.New, secret) }
+}
+
+// seal writes t in its one spelling. The secret must be there: parse or newest chose it.
+func (s *refreshSecrets) seal(t refreshToken) Secret {
+	b := make([]byte, refreshHeader, refreshHeader+sha256.Size)
+	b[0], b[1] = refreshVersion, t.secret
+	copy(b[2:], t.family[:])
+	binary.BigEndian.PutUint32(b[2+familyIDBytes:], t.generation)
+	b = s.mac(t.secret, b)[:refreshBytes]
+	return Secret(refreshPrefix + base64.RawURLEncoding.EncodeToString(b))
+}
+
+// mac appends the MAC of b to b.
+func (s *refreshSecrets) mac(secret byte, b []byte) []byte {
+	h := s.keys[secret]()
+	h.Write([]byte(refreshPurpose))
+	h.Write([]byte(s.database))
+	h.Write(b)
+	return h.Sum(b)
+}
+
+// open returns what a token says if we wrote it.
+func (s *refreshSecrets) open(text Secret) (refreshToken, error) {
+	var t refreshToken
+	encoded, ours := strings.CutPrefix(string(text), refreshPrefix)
+	if !ours || len(text) != refreshChars {
+		return t, errNotRefresh
+	}
+	var b [refreshBytes]byte
+	if n, err := base64.RawURLEncoding.Strict().Decode(b[:], []byte(encoded)); err != nil || n != refreshBytes {
+		return t, errNotRefresh
+	}
+	t.secret = b[1]
+	if b[0] != refreshVersion || s.keys[t.secret] == nil {
+		return t, errForged
+	}
+	header := b[:refreshHeader:refreshHeader]
+	if subtle.ConstantTimeCompare(s.mac(t.secret, header)[refreshHeader:refreshBytes], b[refreshHeader:]) != 1 {
+		return t, errForged
+	}
+	copy(t.family[:], header[2:])
+	t.generation = binary.BigEndian.Uint32(header[2+familyIDBytes:])
+	return t, nil
+}
+
+const (
+	secretPrefix = "refresh/secret/"
+	secretEnd    = "refresh/secret0" // '0' follows '/'
+)
+
+func secretKey(number byte) string { return fmt.Sprintf("%s%03d", secretPrefix, number) }
+
+// loadRefreshSecrets opens the sealed secrets of the store, and makes the first one.
+func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
+	var s refreshSecrets
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		meta, err := storage.ReadMeta(tx)
+		if err != nil {
+			return err
+		}
+		s = refreshSecrets{database: meta.DatabaseID, keys: map[byte]sealer{}}
+		for e, err := range tx.Scan(secretPrefix, secretEnd) {
+			if err != nil {
+				return err
+			}
+			if err := s.add(e, i.keys.Vault().Open); err != nil {
+				return err
+			}
+		}
+		if s.newest > 0 {
+			return nil
+		}
+		return i.makeRefreshSecret(tx, &s)
+	})
+	i.refreshSecrets = s
+	return err
+}
+
+func (s *refreshSecrets) add(e storage.Entry, open func(string, []byte) ([]byte, error)) error {
+	number, err := strconv.ParseUint(e.Key[len(secretPrefix):], 10, 8)
+	if err != nil || number == 0 {
+		return fmt.Errorf("%s: not the number of a secret", e.Key)
+	}
+	key, err := open(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	s.keys[byte(number)] = newSealer(key)
+	s.newest = max(s.newest, byte(number))
+	return nil
+}
+
+// makeRefreshSecret makes number 1, of 256 random bits.
+func (i *Issuer) makeRefreshSecret(tx storage.Tx, s *refreshSecrets) error {
+	key := make([]byte, 32)
+	rand.Read(key)
+	sealed, err := i.keys.Vault().Seal(secretKey(1), key)
+	if err != nil {
+		return err
+	}
+	s.newest, s.keys[1] = 1, newSealer(key)
+	return tx.Put(secretKey(1), sealed)
+}
+
+func putUint48(b []byte, n uint64) {
+	binary.BigEndian.PutUint16(b, uint16(n>>32))
+	binary.BigEndian.PutUint32(b[2:], uint32(n))
+}
+
+func getUint48(b []byte) uint64 {
+	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
+}

@@ -1,0 +1,56 @@
+package issuer
+
+import (
+	"bytes"
+	"testing"
+)
+
+// FuzzRefreshToken: what opens was sealed here, and has one spelling.
+func FuzzRefreshToken(f *testing.F) {
+	s := &refreshSecrets{database: "fuzz", newest: 1, keys: map[byte]sealer{1: newSealer(bytes.Repeat([]byte{7}, 32))}}
+	good := s.seal(refreshToken{1, familyID{1, 2, 3}, 4})
+	for _, seed := range []string{"", "kmr_", string(good), string(good) + "A", "kms_" + string(good[4:])} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := s.open(Secret(text))
+		if err == nil && string(s.seal(token)) != text {
+			t.Errorf("%q is another spelling of a token", text)
+		}
+		if err == nil && text != string(good) {
+			t.Errorf("%q was never issued", text)
+		}
+	})
+}
+
+// FuzzFamilyRecord: a damaged record is an error, and a whole one is written as it was read.
+func FuzzFamilyRecord(f *testing.F) {
+	rec := familyRecord{door: DoorSession, secret: 1, g: 9, user: "7"}
+	f.Add(rec.encode())
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		rec, err := decodeFamily(raw)
+		if err == nil && !bytes.Equal(rec.encode(), raw) {
+			t.Errorf("%x was read as %+v", raw, rec)
+		}
+	})
+}
+
+// FuzzFamilyID: one spelling each.
+func FuzzFamilyID(f *testing.F) {
+	f.Add(familyID{1, 2, 3}.String())
+	f.Add("vvvvvvvvvvvvvvvvvvvvvvvvvv")
+	f.Fuzz(func(t *testing.T, text string) {
+		if id, ok := parseFamilyID(text); ok && id.String() != text {
+			t.Errorf("%q is another spelling of %s", text, id)
+		}
+	})
+}
+
+// TestAFamilyRecordIsSmall: at most 160 bytes, whoever the user is.
+func TestAFamilyRecordIsSmall(t *testing.T) {
+	rec := familyRecord{user: string(bytes.Repeat([]byte{'u'}, maxUserIDBytes))}
+	if n := len(rec.encode()); n > 160 {
+		t.Errorf("%d bytes", n)
+	}
+}

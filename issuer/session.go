@@ -1,0 +1,195 @@
+package issuer
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// A Session is a family as people see it.
+type Session struct {
+	ID          string     `json:"session_id"` // sid; 26 characters
+	User        string     `json:"user_id"`
+	Client      string     `json:"client_id"`
+	Door        string     `json:"door"`   // "simplejwt" or "session"
+	State       string     `json:"state"`  // "live", "expired" or "revoked"
+	Reason      string     `json:"reason"` // why it ended, in words; "" while it lives
+	Created     time.Time  `json:"created"`
+	LastUsed    time.Time  `json:"last_used"`
+	Expires     time.Time  `json:"expires"` // when it ends if nobody uses it
+	AbsoluteEnd time.Time  `json:"absolute_end"`
+	Ended       *time.Time `json:"ended"` // null while it lives, and where only an epoch tells
+	Generation  uint32     `json:"generation"`
+	Graced      int        `json:"graced"` // answers within a grace
+	Shared      bool       `json:"shared"` // five graced generations in a row, each to two addresses
+	Audiences   []string   `json:"audiences"`
+	Scope       string     `json:"scope"`
+}
+
+// show describes f as it stands at now.
+func (i *Issuer) show(f *family, now time.Time) Session {
+	client := f.client
+	if client == nil {
+		client = &clientRecord{}
+	}
+	limits := i.lifetimes(client, f.rec.door)
+	s := Session{
+		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Door: f.rec.door.String(), State: "live",
+		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
+		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graces.get(f.id, f.rec.g).answers),
+		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
+	}
+	if !f.rec.endedAt.IsZero() {
+		s.Ended = &f.rec.endedAt
+	}
+	switch d := f.fate(now, limits); d {
+	case alive:
+	case idleTooLong, absoluteEnd:
+		s.State, s.Reason = "expired", f.why(d)
+	default:
+		s.State, s.Reason = "revoked", f.why(d)
+	}
+	return s
+}
+
+// why says in words what ended f.
+func (f *family) why(d demise) string {
+	switch d {
+	case decided:
+		return endings[f.rec.end].words
+	case idleTooLong:
+		return "nobody used it for too long"
+	case absoluteEnd:
+		return "it reached its longest lifetime"
+	case exhausted:
+		return "it has rotated as often as it can"
+	}
+	switch {
+	case f.user == nil:
+		return "the user was removed"
+	case f.client == nil:
+		return "the client was removed"
+	case f.user.Disabled:
+		return "the user is disabled"
+	case f.client.Disabled:
+		return "the client is disabled"
+	case f.rec.epochs.user != f.current.user:
+		return "every session of the user was ended: by a logout, a new password, or disabling it"
+	case f.rec.epochs.client != f.client.Epoch:
+		return "every session of the client was ended"
+	}
+	return "every session of the store was ended"
+}
+
+// Sessions returns the families of a user, newest first, also those that have ended and
+// are kept to explain; client "" means every client.
+func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]Session, error) {
+	now := i.keys.Now()
+	var list []Session
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		list = []Session{}
+		id, _, err := i.lookUp(r, nameOrID)
+		if err != nil {
+			return err
+		}
+		return scanAfter(r, rosterPrefix(id), "", maxListed, func(of string, raw []byte) error {
+			if client != "" && of != client || len(list) >= maxListed {
+				return nil
+			}
+			more, err := i.listed(r, raw, now)
+			list = append(list, more...)
+			return err
+		})
+	})
+	slices.SortFunc(list, func(a, b Session) int { return strings.Compare(b.ID, a.ID) })
+	return list, err
+}
+
+func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]Session, error) {
+	ids, err := decodeRoster(raw)
+	if err != nil {
+		return nil, err
+	}
+	var list []Session
+	for _, id := range ids {
+		f, err := i.wholeFamily(r, id)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			list = append(list, i.show(f, now))
+		}
+	}
+	return list, nil
+}
+
+// RevokeSession ends one family.
+func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (Session, error) {
+	family, ok := parseFamilyID(id)
+	if !ok {
+		return Session{}, Refuse("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
+	}
+	now := i.keys.Now()
+	var shown Session
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		f, err := i.wholeFamily(tx, family)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			return Refuse("not_found", "there is no session %s", id)
+		}
+		if err := i.endLiving(tx, f, endedByAdmin, now, by, netip.Addr{}); err != nil {
+			return err
+		}
+		shown = i.show(f, now)
+		return nil
+	})
+	return shown, err
+}
+
+// RevokeClientSessions ends every family of a client: one write.
+func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) error {
+	return i.store.Update(ctx, func(tx storage.Tx) error {
+		rec, err := readClient(tx, client)
+		if err != nil {
+			return err
+		}
+		if err := i.endClient(tx, client, rec, "client.revoke_sessions", by); err != nil {
+			return err
+		}
+		return putJSON(tx, clientKey(client), rec)
+	})
+}
+
+// endClient moves the epoch, so that no family born before lives.
+func (i *Issuer) endClient(tx storage.Tx, id string, rec *clientRecord, action, by string) error {
+	rec.Epoch = nextEpoch(rec.Epoch, i.keys.Stamp())
+	if err := i.audit(tx, action, by, id, nil); err != nil {
+		return err
+	}
+	return i.notify(tx, i.keys.Now(), "client.revoked", map[string]string{
+		"client_id": id, "reason": strings.TrimPrefix(action, "client."),
+	})
+}
+
+// RevokeAllSessions ends every family of the store: one write.
+func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
+	return i.store.Update(ctx, func(tx storage.Tx) error {
+		epoch, err := readStoreEpoch(tx)
+		if err != nil {
+			return err
+		}
+		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.Stamp())); err != nil {
+			return err
+		}
+		if err := i.audit(tx, "session.revoke_all", by, "", nil); err != nil {
+			return err
+		}
+		return i.notify(tx, i.keys.Now(), "store.revoked", nil)
+	})
+}

@@ -1,0 +1,171 @@
+package issuer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// An index says when to look at a family next, and when a denied token has expired anyway:
+//
+//	due/<Unix seconds, 8 hex digits>/f/<family>
+//	due/<Unix seconds, 8 hex digits>/j/<jti>
+//
+// A rotation never touches it. Looking at a family that has been used since puts the entry
+// back at the end of its life as it is now. Time is Rings.Erasing: a wall clock that jumps
+// deletes nothing.
+const (
+	duePrefix = "due/"
+	dueFamily = "f"
+	dueToken  = "j"
+)
+
+var dueMark = []byte{'1'} // no store has to tell an empty value from none
+
+func dueKey(at time.Time, kind, id string) string {
+	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, max(at.Unix(), 0), kind, id)
+}
+
+func deniedKey(jti string) string { return "denied/" + jti }
+
+const (
+	sweepEvery = 10 * time.Second
+	// sweepBatch entries fit into one transaction: each touches at most six keys.
+	sweepBatch = 9
+)
+
+// Run looks after what has come to its end until ctx ends, which is no error.
+func (i *Issuer) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := errors.Join(i.knowSchemes(ctx), i.sweep(ctx))
+		if err != nil && ctx.Err() == nil && !failing {
+			i.log.Error("sessions and password schemes cannot be looked after; trying again", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// sweep works off everything that is due. A crash in between leaves the rest for later.
+func (i *Issuer) sweep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		now := i.keys.Erasing()
+		due, err := i.due(ctx, now)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		err = i.store.Update(ctx, func(tx storage.Tx) error {
+			for _, key := range due {
+				if err := i.lookAt(tx, key, now); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due returns some keys of the index whose time has come, the oldest first.
+func (i *Issuer) due(ctx context.Context, now time.Time) ([]string, error) {
+	var keys []string
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		keys = nil
+		for e, err := range r.Scan(duePrefix, dueKey(now.Add(time.Second), "", "")) {
+			if err != nil {
+				return err
+			}
+			if keys = append(keys, e.Key); len(keys) == sweepBatch {
+				break
+			}
+		}
+		return nil
+	})
+	return keys, err
+}
+
+func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
+	if err := tx.Delete(key); err != nil {
+		return err
+	}
+	parts := strings.SplitN(key, "/", 4)
+	if len(parts) != 4 {
+		return nil // nobody writes such an entry, and it must not stop the others
+	}
+	if parts[2] == dueToken {
+		return tx.Delete(deniedKey(parts[3]))
+	}
+	at, err := strconv.ParseInt(parts[1], 16, 64)
+	id, ok := parseFamilyID(parts[3])
+	if err != nil || !ok {
+		return nil
+	}
+	next, err := i.lookAtFamily(tx, id, now)
+	if errors.Is(err, errDamaged) {
+		next, err = now.Add(24*time.Hour), nil // doctor tells; it must not stop the others
+	}
+	if err != nil || next.IsZero() {
+		return err
+	}
+	// Never at the same second again: the loop would not come to an end.
+	next = latest(next, time.Unix(at+1, 0))
+	return tx.Put(dueKey(next, dueFamily, id.String()), dueMark)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// lookAtFamily deletes a family whose time has run out and returns zero, or returns when to
+// look again: ended ones stay until their absolute end, so that people can ask why.
+func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.Time, error) {
+	f, err := i.wholeFamily(tx, id)
+	if f == nil || err != nil {
+		return time.Time{}, err
+	}
+	client := f.client
+	if client == nil {
+		client = &clientRecord{} // gone; its families keep to the configured lifetimes
+	}
+	limits := i.lifetimes(client, f.rec.door)
+	switch f.fate(now, limits) {
+	case alive:
+		return f.rec.expires(limits), nil
+	case decided, byEpoch, exhausted:
+		end := f.rec.absolute(limits)
+		if f.rec.end == endedByLimit {
+			end = earliest(end, f.rec.endedAt.Add(keepEvicted))
+		}
+		if now.Before(end) {
+			return end, nil
+		}
+	}
+	list, err := readRoster(tx, f.rec.user, f.terms.Client)
+	if err != nil {
+		return time.Time{}, err
+	}
+	kept := slices.DeleteFunc(slices.Clone(list), func(other familyID) bool { return other == id })
+	if err := tx.Delete(familyKey(id)); err != nil || len(kept) == len(list) {
+		return time.Time{}, err
+	}
+	return time.Time{}, putRoster(tx, f.rec.user, f.terms.Client, kept)
+}

@@ -1,0 +1,267 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"time"
+
+	"keymill/storage"
+)
+
+// A NewUser is a User with what lets it log in: a password, or the hash of one as
+// another system wrote it, or neither.
+type NewUser struct {
+	User
+	Password Secret
+	Hash     Secret // a PHC string, or Django's form
+}
+
+// A UserChange names what becomes different; nil fields stay.
+type UserChange struct {
+	Disabled *bool
+	Claims   *map[string]json.RawMessage // replaces all
+}
+
+// AddUser registers a user.
+func (i *Issuer) AddUser(ctx context.Context, u NewUser, by string) (User, error) {
+	return i.addUser(ctx, u, "user.add", by)
+}
+
+// ImportUser is AddUser for a user of another system, and audited as such.
+func (i *Issuer) ImportUser(ctx context.Context, u NewUser, by string) (User, error) {
+	return i.addUser(ctx, u, "user.import", by)
+}
+
+func (i *Issuer) addUser(ctx context.Context, u NewUser, action, by string) (User, error) {
+	rec, err := i.newUserRecord(ctx, u)
+	if err != nil {
+		return User{}, err
+	}
+	id := u.ID
+	if id == "" {
+		id = newFamilyID(i.keys.Now()).String()
+	}
+	class := classOf(rec.Password)
+	err = i.store.Update(ctx, func(tx storage.Tx) error {
+		if err := claimID(tx, id, "user"); err != nil {
+			return err
+		}
+		if err := nameFree(tx, rec.Name); err != nil {
+			return err
+		}
+		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), countScheme(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
+			return err
+		}
+		return i.audit(tx, action, by, id, rec.detail())
+	})
+	if err != nil {
+		return User{}, err
+	}
+	i.knowScheme(ctx, class)
+	return rec.show(id), nil
+}
+
+// CheckUser refuses what AddUser and ImportUser would refuse now, and writes nothing.
+func (i *Issuer) CheckUser(ctx context.Context, u NewUser) error {
+	rec, err := i.newUserRecord(ctx, u)
+	if err != nil {
+		return err
+	}
+	return i.store.View(ctx, func(r storage.Reader) error {
+		if u.ID != "" {
+			if err := idFree(r, u.ID); err != nil {
+				return err
+			}
+		}
+		return nameFree(r, rec.Name)
+	})
+}
+
+// nameFree refuses a name that somebody has.
+func nameFree(r storage.Reader, name string) error {
+	taken, err := idOfName(r, name)
+	if err == nil && taken != "" {
+		err = Refuse("already_exists", "user %s has the name %s already", taken, name)
+	}
+	return err
+}
+
+func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
+	if u.ID != "" && !validUserID(u.ID) {
+		return nil, Refuse("invalid_request",
+			"a user id must be 1 to %d printable ASCII characters without a space at either end", maxUserIDBytes)
+	}
+	if readsAsAnother(u.ID) {
+		return nil, Refuse("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
+	}
+	name, ok := normalName(u.Name)
+	if !ok {
+		return nil, Refuse("invalid_request", "a user name must be 1 to 150 characters without control characters and without a space at either end")
+	}
+	claims, err := checkUserClaims(u.Claims)
+	if err != nil {
+		return nil, err
+	}
+	rec := &userRecord{
+		Name: name, Disabled: u.Disabled, Claims: claims,
+		Epoch: newEpoch(i.keys.Stamp()), Created: i.keys.Now().UTC().Truncate(time.Second),
+	}
+	if rec.Password, err = i.newPassword(ctx, u.Password, u.Hash, name); err != nil {
+		return nil, err
+	}
+	if rec.Password != "" {
+		rec.PasswordChanged = rec.Created
+	}
+	return rec, nil
+}
+
+// newPassword returns what is kept of a password, or of the hash of one.
+func (i *Issuer) newPassword(ctx context.Context, password, hash Secret, name string) (Secret, error) {
+	switch {
+	case password != "" && hash != "":
+		return "", Refuse("invalid_request", "a user has a password or the hash of one, not both")
+	case password != "":
+		if err := checkPassword(password, name); err != nil {
+			return "", err
+		}
+		stored, err := i.hasher.hash(ctx, password)
+		return Secret(stored), err
+	case hash != "":
+		_, err := checkHash(string(hash))
+		if errors.Is(err, errUnusable) {
+			return "", nil
+		}
+		return hash, err
+	}
+	return "", nil
+}
+
+// detail is for the audit log: values of claims are people's own.
+func (rec *userRecord) detail() map[string]string {
+	d := map[string]string{"name": rec.Name, "password": schemeOf(string(rec.Password))}
+	if names := claimNames(rec.Claims); len(names) > 0 {
+		d["claims"] = strings.Join(names, " ")
+	}
+	if rec.Disabled {
+		d["disabled"] = "true"
+	}
+	return d
+}
+
+// changeUser runs change on a copy of the user's record in one transaction.
+func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (User, error) {
+	var shown User
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		id, before, err := i.lookUp(tx, nameOrID)
+		if err != nil {
+			return err
+		}
+		after := *before
+		if err := change(tx, id, &after); err != nil {
+			return err
+		}
+		shown = after.show(id)
+		if reflect.DeepEqual(&after, before) {
+			return nil
+		}
+		return putJSON(tx, userKey(id), &after)
+	})
+	return shown, err
+}
+
+// SetUser changes a user. Disabling ends every session of it, and enabling does not bring
+// them back.
+func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by string) (User, error) {
+	var claims json.RawMessage
+	if c.Claims != nil {
+		var err error
+		if claims, err = checkUserClaims(*c.Claims); err != nil {
+			return User{}, err
+		}
+	}
+	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
+		if c.Claims != nil && !bytes.Equal(claims, rec.Claims) {
+			rec.Claims = claims
+			if err := i.audit(tx, "user.set", by, id, rec.detail()); err != nil {
+				return err
+			}
+		}
+		switch {
+		case c.Disabled == nil || *c.Disabled == rec.Disabled:
+			return nil
+		case *c.Disabled:
+			rec.Disabled = true
+			return i.endUser(tx, id, rec, "user.disable", by)
+		}
+		rec.Disabled = false
+		return i.audit(tx, "user.enable", by, id, nil)
+	})
+}
+
+// SetPassword gives a user a new password and ends every session of it.
+func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password Secret, by string) (User, error) {
+	u, err := i.User(ctx, nameOrID)
+	if err != nil {
+		return User{}, err
+	}
+	if password == "" {
+		return User{}, Refuse("invalid_request", "the password is empty")
+	}
+	stored, err := i.newPassword(ctx, password, "", u.Name)
+	if err != nil {
+		return User{}, err
+	}
+	class := classOf(stored)
+	u, err = i.changeUser(ctx, byID+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
+		if err := countScheme(tx, classOf(rec.Password), class); err != nil {
+			return err
+		}
+		rec.Password, rec.PasswordChanged = stored, i.keys.Now().UTC().Truncate(time.Second)
+		return i.endUser(tx, id, rec, "user.passwd", by)
+	})
+	if err != nil {
+		return User{}, err
+	}
+	i.knowScheme(ctx, class)
+	return u, nil
+}
+
+// LogoutUser ends every session of a user: one write, however many there are.
+func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (User, error) {
+	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
+		return i.endUser(tx, id, rec, "user.logout", by)
+	})
+}
+
+// endUser moves the epoch, so that no family born before lives.
+func (i *Issuer) endUser(tx storage.Tx, id string, rec *userRecord, action, by string) error {
+	rec.Epoch = nextEpoch(rec.Epoch, i.keys.Stamp())
+	if err := i.audit(tx, action, by, id, map[string]string{"name": rec.Name}); err != nil {
+		return err
+	}
+	return i.notify(tx, i.keys.Now(), "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
+}
+
+// RemoveUser forgets a user; name and id become free. Its families are dead from then on.
+func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
+	return i.store.Update(ctx, func(tx storage.Tx) error {
+		id, rec, err := i.lookUp(tx, nameOrID)
+		if err != nil {
+			return err
+		}
+		gone := *rec
+		for _, key := range []string{userKey(id), idKey(id), loginKey(rec.Name)} {
+			if err := tx.Delete(key); err != nil {
+				return err
+			}
+		}
+		if err := countScheme(tx, classOf(rec.Password), ""); err != nil {
+			return err
+		}
+		return i.endUser(tx, id, &gone, "user.remove", by)
+	})
+}

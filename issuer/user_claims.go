@@ -1,0 +1,89 @@
+package issuer
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// reserved are the claims that are ours (RFC 7519, section 4.1; RFC 9068, section 2.2), or
+// that verifiers take for the issuer's word (OpenID Connect Core, section 2; RFC 7800, 8693,
+// 9396). No metadata of a user or a client names one, in
+// whatever case: encoding/json and others match names without looking at it.
+var reserved = map[string]bool{
+	"iss": true, "sub": true, "aud": true, "exp": true, "nbf": true, "iat": true, "jti": true, "client_id": true,
+	"scope": true, "sid": true, "token_type": true, "user_id": true, "cnf": true, "act": true, "may_act": true,
+	"azp": true, "acr": true, "amr": true, "auth_time": true, "nonce": true, "at_hash": true, "c_hash": true,
+	"authorization_details": true, "events": true, "typ": true, "scp": true, "active": true, "username": true,
+}
+
+func isReserved(name string) bool { return reserved[strings.ToLower(name)] }
+
+const (
+	maxClaims     = 20
+	maxClaimBytes = 2 << 10 // of all together
+	maxClaimDepth = 8
+)
+
+// checkUserClaims returns claims as one JSON object in canonical form, nil if there are none.
+// Written anew, an object has no member twice: verifiers differ about which one counts.
+func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error) {
+	if len(claims) == 0 {
+		return nil, nil
+	}
+	if len(claims) > maxClaims {
+		return nil, Refuse("invalid_request", "%d claims are too many: at most %d", len(claims), maxClaims)
+	}
+	canonical := make(map[string]any, len(claims))
+	folded := make(map[string]bool, len(claims))
+	for name, raw := range claims {
+		if !validName(name) || isReserved(name) || folded[strings.ToLower(name)] {
+			return nil, Refuse("invalid_request",
+				"a claim cannot be called '%s': that is the server's own, no visible ASCII, or another claim's name in other letters", name)
+		}
+		folded[strings.ToLower(name)] = true
+		var v any
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber()
+		if err := d.Decode(&v); err != nil || d.More() || depth(v) > maxClaimDepth {
+			return nil, Refuse("invalid_request", "claim '%s' is not JSON, or nested too deeply", name)
+		}
+		canonical[name] = v
+	}
+	b, err := json.Marshal(canonical)
+	if err != nil {
+		return nil, fmt.Errorf("write claims: %w", err)
+	}
+	if len(b) > maxClaimBytes {
+		return nil, Refuse("invalid_request", "the claims have %d bytes, at most %d are allowed", len(b), maxClaimBytes)
+	}
+	return b, nil
+}
+
+func depth(v any) int {
+	deepest := 0
+	switch v := v.(type) {
+	case map[string]any:
+		for _, inner := range v {
+			deepest = max(deepest, depth(inner))
+		}
+	case []any:
+		for _, inner := range v {
+			deepest = max(deepest, depth(inner))
+		}
+	default:
+		return 0
+	}
+	return 1 + deepest
+}
+
+func claimNames(raw json.RawMessage) []string {
+	var claims map[string]json.RawMessage
+	if len(raw) > 0 {
+		json.Unmarshal(raw, &claims) // written by us
+	}
+	return slices.Sorted(maps.Keys(claims))
+}

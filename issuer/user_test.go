@@ -1,0 +1,218 @@
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func claimsFrom(t *testing.T, text string) map[string]json.RawMessage {
+	t.Helper()
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
+	w := newWorld(t)
+	u, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`)}, Password: testPassword}, "uid:0")
+	if err != nil || u.Scheme != "argon2id" || u.PasswordChanged == nil || u.Disabled {
+		t.Fatalf("%+v %v", u, err)
+	}
+	made, err := w.AddUser(t.Context(), NewUser{User: User{Name: "bob"}}, "uid:0")
+	if err != nil || len(made.ID) != familyChars || made.Scheme != "none" {
+		t.Fatalf("%+v %v", made, err)
+	}
+	for _, word := range []string{"alice", "7"} {
+		got, err := w.User(t.Context(), word)
+		if err != nil || got.ID != "7" || got.Name != "alice" || string(got.Claims["role"]) != `"admin"` {
+			t.Errorf("%s: %+v %v", word, got, err)
+		}
+	}
+	list, err := w.Users(t.Context(), "", 10)
+	if err != nil || len(list) != 2 {
+		t.Errorf("%v %v", list, err)
+	}
+	for what, u := range map[string]NewUser{
+		"the same id":   {User: User{ID: "7", Name: "carol"}},
+		"the same name": {User: User{ID: "9", Name: "alice"}},
+	} {
+		_, err := w.AddUser(t.Context(), u, "uid:0")
+		if hint := refused(t, err, "already_exists"); strings.Contains(hint, "?") {
+			t.Errorf("%s: %q", what, hint)
+		}
+	}
+	if err := w.RemoveUser(t.Context(), "alice", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.User(t.Context(), "alice")
+	refused(t, err, "not_found")
+	w.user("alice", "7") // both are free again
+	if n := w.records("scheme/"); n != 0 {
+		t.Errorf("%d schemes are counted and nobody has a password", n)
+	}
+}
+
+func TestBadUsersAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for what, u := range map[string]NewUser{
+		"no name":             {User: User{ID: "7"}},
+		"a line break":        {User: User{Name: "a\nb"}},
+		"a long id":           {User: User{ID: strings.Repeat("7", 65), Name: "a"}},
+		"an id with a tab":    {User: User{ID: "7\t", Name: "a"}},
+		"a short password":    {User: User{Name: "a"}, Password: "short"},
+		"password and hash":   {User: User{Name: "a"}, Password: testPassword, Hash: cheapHash},
+		"a hash of no scheme": {User: User{Name: "a"}, Hash: "md5$salt$hash"},
+		"a dear hash":         {User: User{Name: "a"}, Hash: "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"},
+	} {
+		_, err := w.AddUser(t.Context(), u, "uid:0")
+		if err == nil {
+			t.Errorf("%s is taken", what)
+			continue
+		}
+		refused(t, err, "invalid_request")
+	}
+}
+
+// TestAUserCanAlwaysBeNamed: also if one's name is another's id, and the other way round.
+func TestAUserCanAlwaysBeNamed(t *testing.T) {
+	w := newWorld(t)
+	w.user("8", "7")
+	w.user("7", "8")
+	_, err := w.LogoutUser(t.Context(), "8", "uid:0")
+	if hint := refused(t, err, "invalid_request"); !strings.Contains(hint, "id:8") {
+		t.Errorf("the hint does not say how: %q", hint)
+	}
+	for id, name := range map[string]string{"7": "8", "8": "7"} {
+		if u, err := w.User(t.Context(), "id:"+id); err != nil || u.Name != name {
+			t.Errorf("id:%s is %+v, %v", id, u, err)
+		}
+		if _, err := w.SetPassword(t.Context(), "id:"+id, testPassword, "uid:0"); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = w.User(t.Context(), "id:8 ")
+	refused(t, err, "not_found")
+	w.user("carol", "alice")
+	w.user("alice", "9")
+	if u, err := w.SetPassword(t.Context(), "carol", testPassword, "uid:0"); err != nil || u.ID != "alice" {
+		t.Errorf("%+v %v", u, err)
+	}
+}
+
+// TestR48_NoUserCanStandForAClient.
+func TestR48_NoUserCanStandForAClient(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "web", Name: "web"}}, "uid:0")
+	refused(t, err, "already_exists")
+	w.user("mallory", "billing")
+	_, err = w.AddClient(t.Context(), Client{ID: "billing"}, "uid:0")
+	refused(t, err, "already_exists")
+}
+
+// TestR55_NoClaimOfAUserCanBeOneOfOurs: not when it is set, and not later either.
+func TestR55_NoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{
+		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "token_type", "user_id", "cnf", "act",
+		"Sub", "ISS", "Exp", "AUD", "Client_ID", "SCOPE", "Sid", // encoding/json takes them for ours
+	} {
+		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, `{"`+name+`":"x"}`)}}, "uid:0")
+		refused(t, err, "invalid_request")
+	}
+	for what, text := range map[string]string{
+		"nested deeply":         `{"a":` + strings.Repeat("[", 20) + strings.Repeat("]", 20) + `}`,
+		"large":                 `{"a":"` + strings.Repeat("x", 3000) + `"}`,
+		"unprintable":           `{"a b":1}`,
+		"no name":               `{"":1}`,
+		"one name in two cases": `{"role":1,"Role":2}`,
+	} {
+		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, text)}}, "uid:0")
+		if refused(t, err, "invalid_request"); t.Failed() {
+			t.Fatal(what)
+		}
+	}
+	payload := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"role":"admin","sub":"1","SUB":"2"}`))
+	if string(payload) != `{"sub":"7","role":"admin"}` {
+		t.Errorf("a claim that was stored before its name was ours: %s", payload)
+	}
+	if got := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"sub":"1"}`)); string(got) != `{"sub":"7"}` {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}}, "uid:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.begin("7")
+	for range 2 {
+		claims, err := w.checkOwn(Secret(p.grant.AccessToken))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all map[string]any
+		if err := json.Unmarshal(claims.Raw, &all); err != nil {
+			t.Fatal(err)
+		}
+		if all["role"] != "admin" || all["sub"] != "7" || all["sid"] != p.session().ID || claims.ClientID != "web" {
+			t.Errorf("%s", claims.Raw)
+		}
+		if all["token_type"] != nil || all["user_id"] != nil {
+			t.Errorf("claims of simplejwt for another audience: %s", claims.Raw)
+		}
+		p.rotate()
+	}
+	none := map[string]json.RawMessage{}
+	if _, err := w.SetUser(t.Context(), "alice", UserChange{Claims: &none}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	p.rotate() // claims live with the user, so a change counts from the next token on
+	claims, err := w.checkOwn(Secret(p.grant.AccessToken))
+	if err != nil || strings.Contains(string(claims.Raw), "role") {
+		t.Errorf("%s %v", claims.Raw, err)
+	}
+}
+
+func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
+	for id, want := range map[string]string{
+		"7": "7", "0": "0", "9007199254740991": "9007199254740991",
+		"9007199254740992": `"9007199254740992"`, "007": `"007"`, "-1": `"-1"`, "1e3": `"1e3"`, "alice": `"alice"`,
+		"99999999999999999999999": `"99999999999999999999999"`,
+	} {
+		if got, err := json.Marshal(numberOrText(id)); err != nil || string(got) != want {
+			t.Errorf("%s: %s, want %s", id, got, want)
+		}
+	}
+	w := newWorld(t)
+	if _, err := w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	w.web(func(c *Client) { c.Audiences, c.Scopes = []string{"shop"}, nil })
+	w.user("alice", "7")
+	claims, err := w.checkOwn(Secret(w.begin("7").grant.AccessToken))
+	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
+		t.Errorf("%s %v", claims.Raw, err)
+	}
+}
+
+// TestNoNewUserIDReadsAsAnother where Python's int() reads it, as Django does.
+func TestNoNewUserIDReadsAsAnother(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []string{"007", "+7", "-7", "7_0", "00", "-0", "0_1"} {
+		_, err := w.AddUser(t.Context(), NewUser{User: User{ID: id, Name: "user" + id}}, "uid:0")
+		if r := (*Refusal)(nil); !errors.As(err, &r) || r.Code != "invalid_request" {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	for _, id := range []string{"0", "7", "70", "9007199254740993", "99999999999999999999999", "7-0", "7__0", "_7", "a7", "7.0", "0x7"} {
+		w.user("user "+id, id)
+	}
+}

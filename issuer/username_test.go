@@ -1,0 +1,75 @@
+package issuer
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAUserNameHasOneSpelling(t *testing.T) {
+	long := strings.Repeat("é", maxUsername)
+	for _, tt := range []struct {
+		name, want string
+		ok         bool
+	}{
+		{"alice", "alice", true},
+		{"Alice", "Alice", true}, // case matters
+		{"alice@example.com", "alice@example.com", true},
+		{"Zoë", "Zoë", true},
+		{"Zoe\u0308", "Zo\u00eb", true},
+		{"ａｌｉｃｅ", "alice", true}, // full width
+		{"ﬁona", "fiona", true},
+		{"x²", "x2", true},
+		{"Ω", "Ω", true}, // the unit is the letter
+		{"a b", "a b", true},
+		{"a\u00a0b", "a b", true},
+		{"दे\u200dव", "दे\u200dव", true}, // joiners are part of how some languages write
+		{"1", "1", true},
+		{long, long, true},
+		{strings.Repeat("e\u0301", maxUsername), long, true}, // counted as compared
+		{long + "x", "", false},
+		{strings.Repeat("ﬃ", 51), "", false},
+		{"", "", false},
+		{" alice", "", false},
+		{"alice ", "", false},
+		{"alice\u00a0", "", false},
+		{"\u3000alice", "", false},
+		{"\u00a8", "", false}, // NFKC: a space and a dot above
+		{"   ", "", false},
+		{"ali\x00ce", "", false},
+		{"ali\nce", "", false},
+		{"ali\x7fce", "", false},
+		{"ali\u0085ce", "", false},
+		{"ali\u2028ce", "", false},
+		{"ali\u202ece", "", false}, // shows as "aliec"
+		{"ali\xffce", "", false},
+		{"ali\u200dce", "", false}, // what cannot be seen
+		{"ali\u200bce", "", false},
+		{"ali\u00adce", "", false},
+		{"\ufeffalice", "", false},
+		{"ali\u2060ce", "", false},
+		{"ali\U000e0041ce", "", false},
+		{"\u1160", "", false},
+		{"\ud7ff\xed\xa0\x80", "", false}, // half of a surrogate pair
+		{strings.Repeat("x", maxUsernameBytes+1), "", false},
+	} {
+		got, ok := normalName(tt.name)
+		if got != tt.want || ok != tt.ok {
+			t.Errorf("%+q: got %+q, %v", tt.name, got, ok)
+		}
+	}
+}
+
+func FuzzNormalName(f *testing.F) {
+	for _, name := range []string{"alice", "Zoe\u0308", "ﬁ", "\u00a8", "ali\u202ece", "\xff"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		normal, ok := normalName(name)
+		if !ok {
+			return
+		}
+		if again, ok := normalName(normal); !ok || again != normal {
+			t.Fatalf("%+q: %+q becomes %+q, %v", name, normal, again, ok)
+		}
+	})
+}
