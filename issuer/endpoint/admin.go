@@ -32,6 +32,20 @@ func (s *Server) adminRoutes(e *edge) {
 	e.handle(http.MethodPatch, "/admin/v1/client", s.changing(s.setClient))
 	e.handle(http.MethodDelete, "/admin/v1/client", s.changing(s.removeClient))
 	e.handle(http.MethodPost, "/admin/v1/client/secret", s.changing(s.rotateSecret))
+
+	e.get("/admin/v1/users", s.listUsers)
+	e.handle(http.MethodPost, "/admin/v1/users", s.changing(s.addUser))
+	e.handle(http.MethodPost, "/admin/v1/users/import", s.changing(s.importUsers))
+	e.get("/admin/v1/user", s.showUser)
+	e.handle(http.MethodPatch, "/admin/v1/user", s.changing(s.setUser))
+	e.handle(http.MethodDelete, "/admin/v1/user", s.changing(s.removeUser))
+	e.handle(http.MethodPost, "/admin/v1/user/password", s.changing(s.setPassword))
+	e.handle(http.MethodPost, "/admin/v1/user/logout", s.changing(s.logoutUser))
+
+	e.get("/admin/v1/sessions", s.listSessions)
+	e.handle(http.MethodPost, "/admin/v1/sessions/revoke", s.changing(s.revokeSessions))
+	e.handle(http.MethodDelete, "/admin/v1/session", s.changing(s.revokeSession))
+	e.handle(http.MethodPost, "/admin/v1/session/why", s.explainToken)
 }
 
 // changing adds the log line of a change that was made. What was changed is in the

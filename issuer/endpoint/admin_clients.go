@@ -24,6 +24,7 @@ func (s *Server) addClient(w http.ResponseWriter, r *http.Request) error {
 	err := readMembers(w, r, members{
 		"client_id": &c.ID, "public": &c.Public, "grants": &c.Grants,
 		"audiences": &c.Audiences, "scopes": &c.Scopes, "origins": &c.Origins,
+		"introspect": &c.Introspect, "grace": &c.Grace, "idle": &c.Idle, "absolute": &c.Absolute,
 	})
 	if err != nil {
 		return err
@@ -54,7 +55,8 @@ func (s *Server) setClient(w http.ResponseWriter, r *http.Request) error {
 	var c issuer.ClientChange
 	err = readMembers(w, r, members{
 		"grants": &c.Grants, "audiences": &c.Audiences, "scopes": &c.Scopes,
-		"origins": &c.Origins, "disabled": &c.Disabled,
+		"origins": &c.Origins, "disabled": &c.Disabled, "introspect": &c.Introspect,
+		"grace": &c.Grace, "idle": &c.Idle, "absolute": &c.Absolute,
 	})
 	if err != nil {
 		return err

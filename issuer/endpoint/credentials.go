@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"keymill/issuer"
 )
@@ -36,6 +37,45 @@ func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error)
 	}
 	return issuer.Credentials{ClientID: id, Secret: issuer.Secret(secret), Method: "client_secret_post"}, nil
 }
+
+// guarded asks the issuer something as a client, unless too many wrong secrets came from
+// there before. Who shows none guesses nothing: a neighbour's guesses at a public client,
+// which has none, must not log out everybody behind the same address.
+func (s *Server) guarded(r *http.Request, client issuer.Credentials, ask func() error) error {
+	if client.Secret == "" {
+		return s.counted(ask())
+	}
+	from := network(s.address(r))
+	if wait := s.failures.wait(client.ClientID, from, time.Now()); wait > 0 {
+		return tooManyFailures(wait)
+	}
+	err := s.counted(ask())
+	switch {
+	case err == nil:
+		s.failures.succeeded(client.ClientID, from)
+	case refusedAs(err, "invalid_client"):
+		s.failures.failed(client.ClientID, from, time.Now())
+	}
+	return err
+}
+
+// counted counts for the audit log.
+func (s *Server) counted(err error) error {
+	if refusedAs(err, "invalid_client") {
+		s.refused.count("invalid_client")
+	}
+	return err
+}
+
+// tooManyFailures borrows its code from RFC 6749, section 4.1.2.1: the registry has
+// none for this, slow_down belongs to the device grant, and invalid_client would say
+// that the secret was looked at. Clients know this one from the 503 as "later".
+func tooManyFailures(wait time.Duration) error {
+	return &statusError{http.StatusTooManyRequests, wait,
+		issuer.Refuse(tooMany, "too many failed attempts, try again later")}
+}
+
+const tooMany = "temporarily_unavailable"
 
 // parseBasic reads an Authorization header. Both halves were form-encoded before they
 // were joined (RFC 6749, section 2.3.1), so a colon in either is no problem.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,6 +19,11 @@ type metadata struct {
 	Grants        []string `json:"grant_types_supported"`
 	ResponseTypes []string `json:"response_types_supported"` // none: there is no authorization endpoint
 	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
+
+	Revocation           string   `json:"revocation_endpoint"`
+	RevocationMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+	Introspection        string   `json:"introspection_endpoint"`
+	IntrospectionMethods []string `json:"introspection_endpoint_auth_methods_supported"`
 
 	// OpenID Connect only. There are no ID tokens yet; go-oidc takes from the last
 	// one which algorithms a verifier of ours may meet.
@@ -35,9 +41,13 @@ type document struct {
 // documents returns the discovery documents by path.
 func (s *Server) documents() (map[string]*document, error) {
 	url := s.cfg.Issuer.URL()
+	secrets := s.cfg.Issuer.AuthMethods()
+	orNone := append(slices.Clone(secrets), "none") // public clients refresh and revoke, and ask about nothing
 	m := metadata{
 		Issuer: url, KeySet: url + "/.well-known/jwks.json", Token: url + "/token",
-		Grants: s.cfg.Issuer.Grants(), ResponseTypes: []string{}, AuthMethods: s.cfg.Issuer.AuthMethods(),
+		Grants: s.cfg.Issuer.Grants(), ResponseTypes: []string{}, AuthMethods: orNone,
+		Revocation: url + "/revoke", RevocationMethods: orNone,
+		Introspection: url + "/introspect", IntrospectionMethods: secrets,
 	}
 	oauth, err := s.newDocument(m)
 	if err != nil {
@@ -56,8 +66,8 @@ func (s *Server) newDocument(m metadata) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write discovery document: %w", err)
 	}
-	seconds := strconv.FormatInt(int64(s.cfg.KeySet.maxAge/time.Second), 10)
-	return &document{b, []string{strconv.Itoa(len(b))}, []string{"public, max-age=" + seconds}}, nil
+	age := strconv.FormatInt(int64(s.cfg.KeySet.maxAge/time.Second), 10)
+	return &document{b, []string{strconv.Itoa(len(b))}, []string{"public, max-age=" + age}}, nil
 }
 
 func (d *document) serve(w http.ResponseWriter, _ *http.Request) error {

@@ -49,7 +49,8 @@ func TestR60_MetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
 // TestR61_MetadataTellsTheTruth: what is advertised works, and what other servers
 // advertise and we do not, fails.
 func TestR61_MetadataTellsTheTruth(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t).withAlice()
+	secret := w.confidential("server")
 	m := w.send("GET", openidPath, "").json(t)
 	list := func(name string) (out []string) {
 		for _, v := range m[name].([]any) {
@@ -57,29 +58,45 @@ func TestR61_MetadataTellsTheTruth(t *testing.T) {
 		}
 		return out
 	}
-	methods, grants, algs := list("token_endpoint_auth_methods_supported"), list("grant_types_supported"), list("id_token_signing_alg_values_supported")
-	authenticate := map[string]func() answer{
-		"client_secret_basic": func() answer { return w.post("grant_type=client_credentials", basic("billing", w.secret)) },
-		"client_secret_post":  func() answer { return w.post(w.good()) },
-		"none":                func() answer { return w.post("grant_type=client_credentials&client_id=billing") },
-		"private_key_jwt":     func() answer { return w.post("grant_type=client_credentials&client_id=billing&client_assertion=a.b.c") },
-		"client_secret_jwt":   func() answer { return w.post("grant_type=client_credentials&client_id=billing&client_assertion=a.b.c") },
-	}
-	for _, method := range methods {
-		if authenticate[method] == nil {
-			t.Errorf("nobody tests %s", method)
+	grants, algs := list("grant_types_supported"), list("id_token_signing_alg_values_supported")
+	family := w.familyAt("server")
+	for endpoint, ask := range map[string]func(more string, headers ...string) answer{
+		"token": func(more string, headers ...string) answer {
+			return w.post("grant_type=refresh_token"+more, headers...)
+		},
+		"revocation": func(more string, headers ...string) answer { return w.postForm("/revoke", "token=x"+more, headers...) },
+		"introspection": func(more string, headers ...string) answer {
+			return w.postForm("/introspect", "token=x"+more, headers...)
+		},
+	} {
+		methods := list(endpoint + "_endpoint_auth_methods_supported")
+		ofServer, ofWeb := "", ""
+		if endpoint == "token" {
+			ofServer, ofWeb = "&refresh_token="+string(family.Refresh), "&refresh_token="+w.obtain().Refresh
 		}
-	}
-	for method, try := range authenticate {
-		if a := try(); (a.status == 200) != slices.Contains(methods, method) {
-			t.Errorf("%s: %d %s", method, a.status, a.body)
+		authenticate := map[string]func() answer{
+			"client_secret_basic": func() answer { return ask(ofServer, basic("server", secret)) },
+			"client_secret_post":  func() answer { return ask(ofServer + "&client_id=server&client_secret=" + secret) },
+			"none":                func() answer { return ask(ofWeb + "&client_id=web") },
+			"private_key_jwt":     func() answer { return ask(ofServer + "&client_id=server&client_assertion=a.b.c") },
+			"client_secret_jwt":   func() answer { return ask(ofServer + "&client_id=server&client_assertion=a.b.c") },
+		}
+		for _, method := range methods {
+			if authenticate[method] == nil {
+				t.Errorf("nobody tests %s", method)
+			}
+		}
+		for method, try := range authenticate {
+			if a := try(); (a.status == 200) != slices.Contains(methods, method) {
+				t.Errorf("%s at %s: %d %s", method, endpoint, a.status, a.body)
+			}
 		}
 	}
 	for _, grant := range append([]string{
 		"authorization_code", "refresh_token", "password", "implicit", "urn:ietf:params:oauth:grant-type:device_code",
 		"urn:ietf:params:oauth:grant-type:token-exchange", "urn:ietf:params:oauth:grant-type:jwt-bearer",
 	}, grants...) {
-		a := w.post("client_id=billing&client_secret=" + w.secret + "&grant_type=" + grant)
+		a := w.post("client_id=server&client_secret=" + secret + "&grant_type=" + grant + "&refresh_token=" + string(w.familyAt("server").Refresh))
 		if known := a.status == 200; known != slices.Contains(grants, grant) || (!known && a.code(t) != "unsupported_grant_type") {
 			t.Errorf("%s: %d %s", grant, a.status, a.body)
 		}
@@ -98,7 +115,7 @@ func TestR61_MetadataTellsTheTruth(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/authorize", "/introspect", "/revoke", "/userinfo", "/register", "/par", "/device_authorization"} {
+	for _, path := range []string{"/authorize", "/userinfo", "/register", "/par", "/device_authorization"} {
 		if a := w.send("POST", path, ""); a.status != 404 {
 			t.Errorf("%s is there and not advertised: %d", path, a.status)
 		}

@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/julienschmidt/httprouter"
-
-	"keymill/issuer"
-	"keymill/keystore"
 )
 
 // Header values are shared by all answers and assigned as they are, which saves an
@@ -24,7 +21,7 @@ var (
 	noStore   = []string{"no-store"}
 	noCache   = []string{"no-cache"} // RFC 6749, section 5.1, asks for it in Pragma
 	noSniff   = []string{"nosniff"}
-	challenge = []string{`Basic realm="keymill"`}
+	basicAuth = []string{`Basic realm="keymill"`}
 )
 
 // A handle answers a request, or returns why not and has written nothing.
@@ -33,6 +30,7 @@ type handle func(w http.ResponseWriter, r *http.Request) error
 // An edge is one face: routes, and what becomes of errors and panics.
 type edge struct {
 	router  *httprouter.Router
+	shapes  map[string]*shape         // path → how its refusals look; without one, as RFC 6749 says
 	admit   func(*http.Request) error // asked before a route is looked for
 	busy    busy
 	address func(*http.Request) netip.Addr
@@ -51,6 +49,13 @@ func (e *edge) handle(method, path string, h handle) {
 func (e *edge) get(path string, h handle) {
 	e.handle(http.MethodGet, path, h)
 	e.handle(http.MethodHead, path, h)
+}
+
+// door serves POST and the preflight of browsers, and refuses in a shape of its own.
+func (e *edge) door(path string, s *shape, post, preflight handle) {
+	e.shapes[path] = s
+	e.handle(http.MethodPost, path, post)
+	e.handle(http.MethodOptions, path, preflight)
 }
 
 func (e *edge) handler(h handle) http.Handler {
@@ -86,72 +91,20 @@ func (e *edge) survive(w http.ResponseWriter, r *http.Request) {
 	e.refuse(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 }
 
-// A statusError is a refusal whose status its code does not tell.
-type statusError struct {
-	status     int
-	retryAfter time.Duration
-	*issuer.Refusal
-}
-
-func (e *statusError) Unwrap() error { return e.Refusal }
-
-var (
-	errNotFound    = &statusError{http.StatusNotFound, 0, issuer.Refuse("not_found", "there is nothing at this path")}
-	errMethod      = &statusError{http.StatusMethodNotAllowed, 0, issuer.Refuse("invalid_request", "this path does not take this method")}
-	errMisdirected = &statusError{http.StatusMisdirectedRequest, 0,
-		issuer.Refuse("invalid_request", "a server started with --dev answers only to its own host name")}
-)
-
-// A clientError adds who asked, for the log.
-type clientError struct {
-	client string
-	error
-}
-
-func (e *clientError) Unwrap() error { return e.error }
-
-// A busy is how a face says "not now".
-type busy struct {
-	code   string
-	candid bool // says why: only to operators
-}
-
-func (b busy) body(reason string) errorBody {
-	if b.candid {
-		return bodyOf(issuer.Refuse(b.code, "%s; try again later", reason))
-	}
-	return errorBody{b.code, "the server cannot do this just now, try again later"}
-}
-
-// A reply is what an error becomes.
-type reply struct {
-	status     int
-	retryAfter time.Duration
-	body       any
-	level      slog.Level
-}
-
-type errorBody struct {
-	Code string `json:"error"`
-	Hint string `json:"error_description,omitempty"`
-}
-
-// statuses of refusals; all others are 400.
-var statuses = map[string]int{
-	"invalid_client": http.StatusUnauthorized,
-	"not_found":      http.StatusNotFound,
-	"already_exists": http.StatusConflict,
-	"in_use":         http.StatusConflict,
-}
-
 // refuse is where errors end: it writes the answer and the log line.
 func (e *edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	a := explain(err, e.busy)
+	a, challenge := explain(err, e.busy), basicAuth
+	if gone := r.Context().Err(); gone != nil && errors.Is(err, gone) {
+		a.level = slog.LevelDebug // whoever asked has hung up, and nothing is wrong here
+	}
+	if s := e.shapes[r.URL.Path]; s != nil {
+		a, challenge = s.apply(r, a, err), s.challenge
+	}
 	header := w.Header()
 	header["Cache-Control"] = noStore
 	header["Pragma"] = noCache
 	if a.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+		header.Set("Retry-After", strconv.Itoa(seconds(a.retryAfter)))
 	}
 	if a.status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = challenge
@@ -177,49 +130,6 @@ func (e *edge) logRefusal(r *http.Request, a reply, err error) {
 	e.log.LogAttrs(r.Context(), a.level, "request refused", append(attrs, slog.String("err", err.Error()))...)
 }
 
-// explain is the table of the package doc.
-func explain(err error, b busy) reply {
-	var (
-		status   *statusError
-		refusal  *issuer.Refusal
-		invalid  *keystore.InvalidError
-		notReady *keystore.NotReadyError
-	)
-	switch {
-	case errors.As(err, &status):
-		level := slog.LevelInfo
-		if status.status == http.StatusNotFound || status.status == http.StatusMethodNotAllowed {
-			level = slog.LevelDebug // scanners send thousands of these
-		}
-		return reply{status.status, status.retryAfter, bodyOf(status.Refusal), level}
-	case errors.As(err, &refusal):
-		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
-	case errors.As(err, &invalid):
-		refusal = issuer.Refuse(invalid.Code, "%s", invalid.Hint)
-		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
-	case errors.As(err, &notReady):
-		body := struct {
-			errorBody
-			At *time.Time `json:"at"`
-		}{bodyOf(issuer.Refuse("not_ready", "%s", notReady.Error())), instant(notReady.At)}
-		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
-	}
-	if reason, wait, ok := issuer.Unavailable(err); ok {
-		return reply{http.StatusServiceUnavailable, max(wait, time.Second), b.body(reason), slog.LevelWarn}
-	}
-	return reply{http.StatusInternalServerError, 0,
-		errorBody{"server_error", "the server failed, its log says why"}, slog.LevelError}
-}
-
-func statusOf(r *issuer.Refusal) int {
-	if status, ok := statuses[r.Code]; ok {
-		return status
-	}
-	return http.StatusBadRequest
-}
-
-func bodyOf(r *issuer.Refusal) errorBody { return errorBody{r.Code, r.Hint} }
-
 // writeJSON writes v, or returns an error and has written nothing.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
@@ -240,6 +150,9 @@ func instant(t time.Time) *time.Time {
 	t = t.UTC()
 	return &t
 }
+
+// seconds rounds up: who comes back earlier is refused again.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
 // short bounds what a stranger can write into one log attribute.
 func short(s string) string { return s[:min(len(s), 100)] }

@@ -140,7 +140,7 @@ func checkQuery(raw string) error {
 	for _, p := range ps {
 		switch p.name {
 		case "client_id", "client_secret", "client_assertion", "refresh_token", "code",
-			"password", "token", "grant_type", "scope", "resource", "audience":
+			"username", "password", "refresh", "token", "grant_type", "scope", "resource", "audience":
 			return issuer.Refuse("invalid_request", "parameters belong into the body, never into the URL")
 		}
 	}

@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"container/list"
 	"net/netip"
 	"sync"
 	"time"
@@ -25,8 +24,8 @@ const (
 // before the first of them fails: a burst may exceed a limit by its own width.
 type guard struct {
 	mu      sync.Mutex
-	pairs   lru[pair]       // owned by mu
-	sources lru[netip.Addr] // owned by mu
+	pairs   lru[pair, attempt]       // owned by mu
+	sources lru[netip.Addr, attempt] // owned by mu
 }
 
 type pair struct {
@@ -41,7 +40,7 @@ type attempt struct {
 }
 
 func newGuard() *guard {
-	return &guard{pairs: newLRU[pair](maxRemembered), sources: newLRU[netip.Addr](maxRemembered)}
+	return &guard{pairs: newLRU[pair, attempt](maxRemembered), sources: newLRU[netip.Addr, attempt](maxRemembered)}
 }
 
 // wait says how long the client at that address has to wait, 0 if it need not.
@@ -96,42 +95,4 @@ func wait(l *rate.Limiter, now time.Time) time.Duration {
 		return 0
 	}
 	return time.Duration(missing / float64(l.Limit()) * float64(time.Second))
-}
-
-// An lru remembers attempts by key and forgets the one not met for longest.
-type lru[K comparable] struct {
-	limit   int
-	entries map[K]*list.Element
-	order   *list.List // newest first, of lruEntry[K]
-}
-
-type lruEntry[K comparable] struct {
-	key K
-	attempt
-}
-
-func newLRU[K comparable](limit int) lru[K] {
-	return lru[K]{limit, make(map[K]*list.Element), list.New()}
-}
-
-func (l *lru[K]) get(key K) *attempt {
-	e := l.entries[key]
-	if e == nil {
-		return nil
-	}
-	l.order.MoveToFront(e)
-	return &e.Value.(*lruEntry[K]).attempt
-}
-
-func (l *lru[K]) getOrAdd(key K) *attempt {
-	if a := l.get(key); a != nil {
-		return a
-	}
-	if l.order.Len() >= l.limit {
-		oldest := l.order.Back()
-		delete(l.entries, l.order.Remove(oldest).(*lruEntry[K]).key)
-	}
-	entry := &lruEntry[K]{key: key}
-	l.entries[key] = l.order.PushFront(entry)
-	return &entry.attempt
 }

@@ -8,11 +8,27 @@
 //	*keystore.NotReadyError            –                409 with "at"
 //	what issuer.Unavailable knows      503 Retry-After  503 Retry-After
 //	too many failures                  429 Retry-After  –
+//	*issuer.BusyError                  429 Retry-After  429 Retry-After
+//	a door whose client cannot be used 503              –
 //	everything else, panics included   500              500
 //
-// There are two faces. Public serves POST /token (RFC 6749), the key set (RFC 7517), two
-// discovery documents (RFC 8414, OpenID Connect Discovery) and health. Admin serves
-// /admin/v1/… on a Unix socket, to the server's own user and root only.
+// There are two faces. Admin serves /admin/v1/… on a Unix socket, to the server's own
+// user and root only. Public serves
+//
+//	GET  /.well-known/jwks.json                     RFC 7517          any origin
+//	GET  /.well-known/oauth-authorization-server    RFC 8414          any origin
+//	GET  /.well-known/openid-configuration          OIDC Discovery    any origin
+//	GET  /healthz, /readyz
+//	POST /token                                     RFC 6749          the client's origins
+//	POST /revoke                                    RFC 7009          the client's origins
+//	POST /introspect                                RFC 7662          no origin
+//	POST /api/token/, …/refresh/, …/verify/, …/blacklist/             the client's origins
+//	POST /session/login, /session/refresh, /session/logout            the same, with cookies
+//
+// The last two lines are doors, where people log in: each is open if the configuration
+// binds a client to it. The first speaks as djangorestframework-simplejwt does, also
+// when it refuses. The second is for pages that should never hold a refresh token: it
+// keeps that in a cookie. What a path says when it refuses is its shape.
 //
 // Every answer says nosniff, and no-store unless it is meant for caches. Nothing that a
 // request carries besides the parameters of its endpoint changes an answer: not Host,
@@ -25,6 +41,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -32,12 +49,14 @@ import (
 	"keymill/keystore"
 )
 
-// Config is what a Server needs. All fields but TrustedProxies, DevHosts, StoreFailed
-// and StoreBytes must be set.
+// Config is what a Server needs. Issuer, Keys, KeySet and Log must be set.
 type Config struct {
 	Issuer *issuer.Issuer
 	Keys   *keystore.Rings
 	KeySet *KeySet // the one that keystore publishes to
+
+	SimpleJWT SimpleJWT
+	Session   Session
 
 	// TrustedProxies may say in X-Forwarded-For whom they speak for.
 	TrustedProxies []netip.Prefix
@@ -52,12 +71,28 @@ type Config struct {
 	Log         *slog.Logger
 }
 
+// SimpleJWT is the door of djangorestframework-simplejwt.
+type SimpleJWT struct {
+	Client string // whose users come in here; "" keeps the door shut
+	Prefix string // of its paths, "/api" if ""
+}
+
+// Session is the cookie door.
+type Session struct {
+	Client string // whose users come in here; "" keeps the door shut
+}
+
 // A Server is the HTTP face.
 type Server struct {
-	cfg      Config
-	failures *guard
-	public   *edge
-	admin    *edge
+	cfg         Config
+	failures    *guard         // of clients
+	passwords   *passwordGuard // of people, at both doors
+	refused     refusals
+	cookie      string // name of the cookie door's
+	fence       fence  // of the cookie door
+	djangoFence fence
+	public      *edge
+	admin       *edge
 }
 
 // New prepares the routes and the discovery documents.
@@ -65,24 +100,36 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Issuer == nil || cfg.Keys == nil || cfg.KeySet == nil || cfg.Log == nil {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
-	s := &Server{cfg: cfg, failures: newGuard()}
+	s := &Server{cfg: cfg, failures: newGuard(), passwords: newPasswordGuard(time.Now())}
 	documents, err := s.documents()
 	if err != nil {
 		return nil, err
 	}
 	s.public = s.newEdge(busy{code: "temporarily_unavailable"}, s.admitHost)
-	s.public.get("/.well-known/jwks.json", cfg.KeySet.serve)
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
 	}
-	s.public.get("/healthz", s.healthz)
-	s.public.get("/readyz", s.readyz)
-	s.public.handle(http.MethodPost, "/token", s.token)
-	s.public.handle(http.MethodOptions, "/token", s.tokenPreflight)
-
+	s.publicRoutes(s.public)
+	if err := s.openSimpleJWT(s.public); err != nil {
+		return nil, err
+	}
+	if err := s.openSession(s.public); err != nil {
+		return nil, err
+	}
 	s.admin = s.newEdge(busy{code: "unavailable", candid: true}, admitPeer)
 	s.adminRoutes(s.admin)
 	return s, nil
+}
+
+func (s *Server) publicRoutes(e *edge) {
+	e.get("/.well-known/jwks.json", s.cfg.KeySet.serve)
+	e.get("/healthz", s.healthz)
+	e.get("/readyz", s.readyz)
+	e.handle(http.MethodPost, "/token", s.token)
+	e.handle(http.MethodOptions, "/token", s.preflight)
+	e.handle(http.MethodPost, "/revoke", s.revoke)
+	e.handle(http.MethodOptions, "/revoke", s.preflight)
+	e.handle(http.MethodPost, "/introspect", s.introspect)
 }
 
 // Public returns the face that the world sees.
@@ -92,7 +139,9 @@ func (s *Server) Public() http.Handler { return s.public }
 func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) newEdge(b busy, admit func(*http.Request) error) *edge {
-	e := &edge{router: httprouter.New(), admit: admit, busy: b, address: s.address, log: s.cfg.Log}
+	e := &edge{
+		router: httprouter.New(), shapes: map[string]*shape{}, admit: admit, busy: b, address: s.address, log: s.cfg.Log,
+	}
 	// A redirect would replay the client's credentials at a path it never named.
 	e.router.RedirectTrailingSlash, e.router.RedirectFixedPath = false, false
 	e.router.HandleOPTIONS = false

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"keymill/issuer"
@@ -18,11 +19,16 @@ const maxAdminBytes = 64 << 10
 // members says what a JSON object may hold: name → pointer to where the value goes.
 type members map[string]any
 
-// decodeStrict reads one JSON object whose members are all known, spelled exactly and
-// given once. encoding/json by itself takes the last of two members, takes "TTL" for
-// "ttl" and replaces broken UTF-8, so that what one program checked is not always
-// what the next one reads. null is an absent member.
+// decodeStrict reads one JSON object whose members are all known. null is an absent member.
 func decodeStrict(body []byte, into members) error {
+	return eachMember(body, func(name string, raw json.RawMessage) error { return setMember(name, raw, into) })
+}
+
+// eachMember reads one JSON object whose members are spelled exactly and given once.
+// encoding/json by itself takes the last of two members, takes "TTL" for "ttl" and
+// replaces broken UTF-8, so that what one program checked is not always what the next
+// one reads.
+func eachMember(body []byte, each func(name string, raw json.RawMessage) error) error {
 	if !utf8.Valid(body) {
 		return issuer.Refuse("invalid_request", "the body is not UTF-8")
 	}
@@ -45,7 +51,7 @@ func decodeStrict(body []byte, into members) error {
 		if err := d.Decode(&raw); err != nil {
 			return errSyntax
 		}
-		if err := setMember(name, raw, into); err != nil {
+		if err := each(name, raw); err != nil {
 			return err
 		}
 	}
@@ -60,13 +66,46 @@ func decodeStrict(body []byte, into members) error {
 
 var errSyntax = issuer.Refuse("invalid_request", "the body is not well-formed JSON")
 
+// halfPair finds an escape such as \ud800 that stands alone, which encoding/json replaces
+// without a word; 0 if there is none. raw is well-formed JSON, so that a backslash is
+// part of a string and something follows it.
+func halfPair(raw []byte) rune {
+	for n := 0; n < len(raw); n++ {
+		if raw[n] != '\\' {
+			continue
+		}
+		if n++; raw[n] != 'u' {
+			continue
+		}
+		first := escaped(raw[n+1:])
+		if n += 4; !utf16.IsSurrogate(first) {
+			continue
+		}
+		if n+6 >= len(raw) || raw[n+1] != '\\' || raw[n+2] != 'u' ||
+			utf16.DecodeRune(first, escaped(raw[n+3:])) == utf8.RuneError {
+			return first
+		}
+		n += 6
+	}
+	return 0
+}
+
+// escaped reads the four digits of an escape.
+func escaped(digits []byte) rune {
+	v, _ := strconv.ParseUint(string(digits[:4]), 16, 16) // json.Valid has seen them
+	return rune(v)
+}
+
 func setMember(name string, raw json.RawMessage, into members) error {
 	target, ok := into[name]
+	if !ok && len(into) == 0 {
+		return issuer.Refuse("invalid_request", "there is no member '%s': this path takes none", short(name))
+	}
 	if !ok {
 		return issuer.Refuse("invalid_request", "there is no member '%s', only %s",
 			short(name), strings.Join(sortedNames(into), ", "))
 	}
-	if err := json.Unmarshal(raw, target); err != nil {
+	if err := json.Unmarshal(raw, target); err != nil || halfPair(raw) != 0 {
 		return issuer.Refuse("invalid_request", "member '%s' has the wrong type or form", name)
 	}
 	return nil

@@ -1,10 +1,8 @@
 package endpoint
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"keymill/issuer"
 )
@@ -16,6 +14,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	req.From = s.address(r)
 	grant, err := s.decide(r, req)
 	s.shareToken(w, r, req.Client.ClientID, err)
 	if err != nil {
@@ -31,28 +30,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 }
 
 // decide asks the issuer, unless too many failures came from there before.
-func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (issuer.Grant, error) {
-	from := network(s.address(r))
-	if wait := s.failures.wait(req.Client.ClientID, from, time.Now()); wait > 0 {
-		return issuer.Grant{}, tooManyFailures(wait)
-	}
-	grant, err := s.cfg.Issuer.Token(r.Context(), req)
-	var refusal *issuer.Refusal
-	switch {
-	case err == nil:
-		s.failures.succeeded(req.Client.ClientID, from)
-	case errors.As(err, &refusal) && refusal.Code == "invalid_client":
-		s.failures.failed(req.Client.ClientID, from, time.Now())
-	}
+func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
+	err = s.guarded(r, req.Client, func() error {
+		grant, err = s.cfg.Issuer.Token(r.Context(), req)
+		return err
+	})
 	return grant, err
-}
-
-// tooManyFailures borrows its code from RFC 6749, section 4.1.2.1: the registry has
-// none for this, slow_down belongs to the device grant, and invalid_client would say
-// that the secret was looked at. Clients know this one from the 503 as "later".
-func tooManyFailures(wait time.Duration) error {
-	return &statusError{http.StatusTooManyRequests, wait,
-		issuer.Refuse("temporarily_unavailable", "too many failed attempts, try again later")}
 }
 
 func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenRequest, error) {
@@ -73,5 +56,6 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenReque
 	}
 	return issuer.TokenRequest{
 		GrantType: ps.get("grant_type"), Client: client, Scope: ps.get("scope"), Audience: audience,
+		Refresh: issuer.Secret(ps.get("refresh_token")),
 	}, nil
 }

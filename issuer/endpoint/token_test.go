@@ -363,7 +363,7 @@ func TestR18_ASubscriberIsOneSource(t *testing.T) {
 }
 
 func TestR18_TheGuardForgetsWhomItHasNotMet(t *testing.T) {
-	l := newLRU[int](2)
+	l := newLRU[int, attempt](2)
 	l.getOrAdd(1)
 	l.getOrAdd(2)
 	l.get(1)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,9 @@ import (
 // A world is a Server over a real store and real keys, with both of its listeners.
 type world struct {
 	t         *testing.T
+	url       string // the issuer
 	store     *storage.Bolt
+	counted   countedStore // the same, as the issuer has it
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
 	server    *Server
@@ -41,6 +44,26 @@ type world struct {
 }
 
 const testIssuer = "https://auth.example.com"
+
+// A countedStore counts how often the issuer turns to the store, and fails when told to.
+type countedStore struct {
+	storage.Store
+	views, updates atomic.Int64
+	failUpdates    atomic.Pointer[error]
+}
+
+func (s *countedStore) View(ctx context.Context, fn func(storage.Reader) error) error {
+	s.views.Add(1)
+	return s.Store.View(ctx, fn)
+}
+
+func (s *countedStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	s.updates.Add(1)
+	if err := s.failUpdates.Load(); err != nil {
+		return *err
+	}
+	return s.Store.Update(ctx, fn)
+}
 
 // logBuffer collects what the server logs, at every level.
 type logBuffer struct {
@@ -86,13 +109,19 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
+// newWorld makes a world of issuer testIssuer with both doors open to client "web", which
+// withAlice adds.
 func newWorld(t testing.TB) *world {
+	return newWorldAt(t, testIssuer)
+}
+
+func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 	t.Helper()
 	b, err := seed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{log: &logBuffer{}, path: filepath.Join(t.TempDir(), "keymill.db")}
+	w := &world{url: url, log: &logBuffer{}, path: filepath.Join(t.TempDir(), "keymill.db")}
 	w.t, _ = t.(*testing.T)
 	if err := os.WriteFile(w.path, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -101,19 +130,24 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
+	w.counted.Store = w.store
 	keySet := NewKeySet(testKeys.MaxAge)
 	cfg := testKeys
 	cfg.Changed = keySet.Publish
 	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: testIssuer, Store: w.store, Keys: w.keys}); err != nil {
+	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: url, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
 	face := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
+		SimpleJWT: SimpleJWT{Client: "web"}, Session: Session{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, f := range change {
+		f(&face)
 	}
 	if w.server, err = New(face); err != nil {
 		t.Fatal(err)
@@ -236,6 +270,12 @@ const formHeader = "Content-Type: application/x-www-form-urlencoded"
 func (w *world) post(body string, headers ...string) answer {
 	w.t.Helper()
 	return w.send("POST", "/token", body, append(headers, formHeader)...)
+}
+
+// postForm sends a form to any path.
+func (w *world) postForm(path, body string, headers ...string) answer {
+	w.t.Helper()
+	return w.send("POST", path, body, append(headers, formHeader)...)
 }
 
 // good is a form that is answered with a token; more parameters go behind it.

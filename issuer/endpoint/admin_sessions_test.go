@@ -1,0 +1,126 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"keymill/issuer"
+)
+
+func (w *world) sessions(query string) (list []issuer.Session) {
+	w.t.Helper()
+	if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/sessions?"+query, "").body), &list); err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+func (w *world) why(token issuer.Secret) (e issuer.Explanation) {
+	w.t.Helper()
+	body, err := json.Marshal(map[string]string{"token": string(token)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(w.expect(200, "POST", "/admin/v1/session/why", string(body)).body), &e); err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// TestSessionsAreListedEndedAndExplained by their administrator.
+func TestSessionsAreListedEndedAndExplained(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.expect(201, "POST", "/admin/v1/users", `{"username":"alice","user_id":"7"}`)
+	if body := w.expect(200, "GET", "/admin/v1/sessions?user=alice", "").body; body != "[]" {
+		t.Errorf("got %s", body)
+	}
+	w.expect(404, "GET", "/admin/v1/sessions?user=nobody", "")
+	one, two := w.sessionOf("7"), w.sessionOf("7")
+	list := w.sessions("user=alice&client=web")
+	if len(list) != 2 || list[0].User != "7" || list[0].State != "live" || list[0].Door != "session" {
+		t.Fatalf("got %+v", list)
+	}
+	if other := w.sessions("user=7&client=billing"); len(other) != 0 {
+		t.Errorf("got %+v", other)
+	}
+	for token, verdict := range map[issuer.Secret]string{one.Refresh: "current", "kmr_x": "malformed", issuer.Secret(one.AccessToken): "malformed"} {
+		if e := w.why(token); e.Verdict != verdict || e.Why == "" || e.Good != (verdict == "current") {
+			t.Errorf("got %+v, want %s", e, verdict)
+		}
+	}
+	session := w.why(one.Refresh).Session.ID
+	var ended issuer.Session
+	if err := json.Unmarshal([]byte(w.expect(200, "DELETE", "/admin/v1/session?id="+session, "").body), &ended); err != nil || ended.State != "revoked" || ended.ID != session {
+		t.Errorf("%v: got %+v", err, ended)
+	}
+	refusedToken(t, "revoked", w.redeem(one.Refresh), 400, "invalid_grant")
+	if e := w.why(one.Refresh); e.Verdict != "revoked" || e.Session.ID != session {
+		t.Errorf("got %+v", e)
+	}
+	w.token(w.redeem(two.Refresh)) // untouched
+	w.expect(404, "DELETE", "/admin/v1/session?id=00000000000000000000000000", "")
+	w.expect(400, "DELETE", "/admin/v1/session", "")
+	if strings.Contains(w.log.String(), "kmr_") {
+		t.Error("a token is logged")
+	}
+}
+
+// TestManySessionsEndAtOnce, and never because somebody forgot to say whose.
+func TestManySessionsEndAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.expect(201, "POST", "/admin/v1/users", `{"username":"alice","user_id":"7"}`)
+	before := w.sessionOf("7")
+	for _, body := range []string{"", "{}", `{"all":false}`, `{"client":""}`, `{"client":"web","all":true}`, `{"all":"true"}`, `{"user":"7"}`} {
+		w.expect(400, "POST", "/admin/v1/sessions/revoke", body)
+	}
+	w.expect(404, "POST", "/admin/v1/sessions/revoke", `{"client":"nobody"}`)
+	w.expect(204, "POST", "/admin/v1/sessions/revoke", `{"client":"billing"}`)
+	before.Refresh = issuer.Secret(w.redeem(before.Refresh).json(t)["refresh_token"].(string))
+	for _, body := range []string{`{"client":"web"}`, `{"all":true}`} {
+		session := w.sessionOf("7")
+		w.expect(204, "POST", "/admin/v1/sessions/revoke", body)
+		refusedToken(t, body, w.redeem(session.Refresh), 400, "invalid_grant")
+		refusedToken(t, body, w.redeem(before.Refresh), 400, "invalid_grant")
+	}
+	w.token(w.redeem(w.sessionOf("7").Refresh))
+	for _, body := range []string{"", "{}", `{"token":""}`, `{"token":7}`} {
+		w.expect(400, "POST", "/admin/v1/session/why", body)
+	}
+}
+
+// TestAClientsLifetimesAreKeptApartFromTheDefaults: no grace is a choice, no length is none.
+func TestAClientsLifetimesAreKeptApartFromTheDefaults(t *testing.T) {
+	w := newWorld(t)
+	lifetimes := func(a answer) string {
+		m := a.json(t)
+		return m["grace"].(string) + " " + m["idle"].(string) + " " + m["absolute"].(string)
+	}
+	a := w.expect(201, "POST", "/admin/v1/clients",
+		`{"client_id":"web","public":true,"grants":["refresh_token"],"audiences":["orders"],"grace":"0s","idle":"12h"}`)
+	if got := lifetimes(a); got != "0s 12h0m0s " {
+		t.Errorf("got %s", a.body)
+	}
+	a = w.expect(201, "POST", "/admin/v1/clients", `{"client_id":"api","introspect":["orders"]}`)
+	if !strings.Contains(a.body, `"introspect":["orders"]`) || lifetimes(a) != "  " {
+		t.Errorf("got %s", a.body)
+	}
+	if a := w.expect(200, "PATCH", "/admin/v1/client?id=api", `{"introspect":[]}`); !strings.Contains(a.body, `"introspect":[]`) {
+		t.Errorf("got %s", a.body)
+	}
+	for _, step := range [][2]string{
+		{`{"grace":"10s","absolute":"48h"}`, "10s 12h0m0s 48h0m0s"},
+		{`{"grace":"","idle":""}`, "  48h0m0s"},
+		{`{"scopes":["read"]}`, "  48h0m0s"},
+		{`{"grace":"0s"}`, "0s  48h0m0s"},
+	} {
+		if got := lifetimes(w.expect(200, "PATCH", "/admin/v1/client?id=web", step[0])); got != step[1] {
+			t.Errorf("%s: got %q, want %q", step[0], got, step[1])
+		}
+	}
+	for _, body := range []string{`{"grace":"11m"}`, `{"grace":"-1s"}`, `{"idle":"0s"}`, `{"idle":"soon"}`, `{"introspect":["nowhere"]}`, `{"grace":30}`} {
+		w.expect(400, "PATCH", "/admin/v1/client?id=web", body)
+	}
+}

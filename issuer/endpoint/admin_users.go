@@ -1,0 +1,257 @@
+package endpoint
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"sync"
+
+	"keymill/issuer"
+)
+
+// claimSet is a JSON object of custom claims in which no name is given twice, at any depth:
+// a verifier and we could otherwise read two different values.
+type claimSet map[string]json.RawMessage
+
+func (c *claimSet) UnmarshalJSON(raw []byte) error {
+	if err := distinctMembers(raw); err != nil {
+		return err
+	}
+	var plain map[string]json.RawMessage
+	err := json.Unmarshal(raw, &plain)
+	*c = plain
+	return err
+}
+
+// distinctMembers fails if an object within raw names a member twice. A name counts as
+// read, so that "a" and its escaped form are the same.
+func distinctMembers(raw []byte) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	var open []map[string]bool // members of each open object; nil for an array
+	wantName := false
+	for {
+		t, err := d.Token()
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		name, isString := t.(string)
+		switch {
+		case wantName && isString:
+			if open[len(open)-1][name] {
+				return errors.New("a member is given twice")
+			}
+			open[len(open)-1][name] = true
+			wantName = false
+			continue
+		case t == json.Delim('{'):
+			open = append(open, map[string]bool{})
+		case t == json.Delim('['):
+			open = append(open, nil)
+		case t == json.Delim('}'), t == json.Delim(']'):
+			open = open[:len(open)-1]
+		}
+		wantName = len(open) > 0 && open[len(open)-1] != nil
+	}
+}
+
+func (s *Server) listUsers(w http.ResponseWriter, r *http.Request) error {
+	after, limit, err := readPage(r)
+	if err != nil {
+		return err
+	}
+	list, err := s.cfg.Issuer.Users(r.Context(), after, limit)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, list)
+}
+
+func (s *Server) addUser(w http.ResponseWriter, r *http.Request) error {
+	var u issuer.NewUser
+	err := readMembers(w, r, members{
+		"username": &u.Name, "user_id": &u.ID, "password": &u.Password,
+		"claims": (*claimSet)(&u.Claims), "disabled": &u.Disabled,
+	})
+	if err != nil {
+		return err
+	}
+	shown, err := s.cfg.Issuer.AddUser(r.Context(), u, actor(r))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, shown)
+}
+
+func (s *Server) showUser(w http.ResponseWriter, r *http.Request) error {
+	name, err := readName(r, "user")
+	if err != nil {
+		return err
+	}
+	u, err := s.cfg.Issuer.User(r.Context(), name)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, u)
+}
+
+func (s *Server) setUser(w http.ResponseWriter, r *http.Request) error {
+	name, err := readName(r, "user")
+	if err != nil {
+		return err
+	}
+	var c issuer.UserChange
+	var claims *claimSet
+	if err := readMembers(w, r, members{"disabled": &c.Disabled, "claims": &claims}); err != nil {
+		return err
+	}
+	c.Claims = (*map[string]json.RawMessage)(claims)
+	u, err := s.cfg.Issuer.SetUser(r.Context(), name, c, actor(r))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, u)
+}
+
+func (s *Server) setPassword(w http.ResponseWriter, r *http.Request) error {
+	name, err := readName(r, "user")
+	if err != nil {
+		return err
+	}
+	var password issuer.Secret
+	if err := readMembers(w, r, members{"password": &password}); err != nil {
+		return err
+	}
+	u, err := s.cfg.Issuer.SetPassword(r.Context(), name, password, actor(r))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, u)
+}
+
+func (s *Server) logoutUser(w http.ResponseWriter, r *http.Request) error {
+	name, err := readName(r, "user")
+	if err != nil {
+		return err
+	}
+	u, err := s.cfg.Issuer.LogoutUser(r.Context(), name, actor(r))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, u)
+}
+
+func (s *Server) removeUser(w http.ResponseWriter, r *http.Request) error {
+	name, err := readName(r, "user")
+	if err != nil {
+		return err
+	}
+	if err := s.cfg.Issuer.RemoveUser(r.Context(), name, actor(r)); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+const (
+	maxImported   = 50 // users of one request
+	importsAtOnce = 16 // the store lets them share a commit
+)
+
+// An imported says what became of one user. Code is "" if it was made, "already_exists"
+// if it was there, and "conflict" if its id or name is another's.
+type imported struct {
+	ID   string `json:"user_id"`
+	Name string `json:"username"`
+	Code string `json:"error"`
+	Hint string `json:"error_description,omitempty"`
+}
+
+// importUsers takes users of another system with their hashes. Each is a transaction of
+// its own, so that one that is refused stops no other. After a fault some may be there;
+// whoever asks again reads "already_exists" for those. With "dry_run" each is only checked.
+func (s *Server) importUsers(w http.ResponseWriter, r *http.Request) error {
+	var users []json.RawMessage
+	var dry bool
+	if err := readMembers(w, r, members{"users": &users, "dry_run": &dry}); err != nil {
+		return err
+	}
+	put := func(ctx context.Context, u issuer.NewUser) (issuer.User, error) {
+		return s.cfg.Issuer.ImportUser(ctx, u, actor(r))
+	}
+	if dry {
+		put = func(ctx context.Context, u issuer.NewUser) (issuer.User, error) {
+			return u.User, s.cfg.Issuer.CheckUser(ctx, u)
+		}
+	}
+	if len(users) == 0 || len(users) > maxImported {
+		return issuer.Refuse("invalid_request", "member 'users' must hold 1 to %d users", maxImported)
+	}
+	results := make([]imported, len(users))
+	faults := make([]error, len(users))
+	turns := make(chan struct{}, importsAtOnce)
+	var all sync.WaitGroup
+	for n, raw := range users {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			results[n], faults[n] = s.importUser(r.Context(), raw, put)
+		})
+	}
+	all.Wait()
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"results": results})
+}
+
+// A putUser makes a user, or only says whether that would do.
+type putUser func(context.Context, issuer.NewUser) (issuer.User, error)
+
+func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (result imported, fault error) {
+	// The edge survives panics of its own goroutine only.
+	defer func() {
+		if p := recover(); p != nil {
+			fault = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	var u issuer.NewUser
+	err := decodeStrict(raw, members{
+		"user_id": &u.ID, "username": &u.Name, "hash": &u.Hash,
+		"disabled": &u.Disabled, "claims": (*claimSet)(&u.Claims),
+	})
+	if err == nil {
+		u.User, err = s.addImported(ctx, u, put)
+	}
+	result = imported{ID: u.ID, Name: u.Name}
+	var refused *issuer.Refusal
+	if errors.As(err, &refused) {
+		result.Code, result.Hint = refused.Code, refused.Hint
+		return result, nil
+	}
+	return result, err
+}
+
+// addImported tells a user that was imported before from one whose place is taken: only
+// the first may be passed over in silence.
+func (s *Server) addImported(ctx context.Context, u issuer.NewUser, put putUser) (issuer.User, error) {
+	made, err := put(ctx, u)
+	var refused *issuer.Refusal
+	if err == nil {
+		return made, nil
+	}
+	if !errors.As(err, &refused) || refused.Code != "already_exists" {
+		return u.User, err
+	}
+	there, asked := s.cfg.Issuer.User(ctx, u.ID)
+	if asked == nil && there.ID == u.ID && there.Name == u.Name {
+		return u.User, err
+	}
+	return u.User, issuer.Refuse("conflict", "%s", refused.Hint)
+}

@@ -1,0 +1,64 @@
+package endpoint
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/issuer"
+)
+
+// CookieName returns the name of the cookie in which the cookie door keeps the refresh
+// tokens of a client. Over https it begins with __Host-, so that no other host and no
+// page over http can set it (RFC 6265bis, section 4.1.3). A client whose id cannot be
+// part of a name is an error.
+func CookieName(client, issuerURL string) (string, error) {
+	const separators = `()<>@,;:\"/[]?={} `
+	for _, c := range client {
+		if c <= 0x20 || c >= 0x7f || strings.ContainsRune(separators, c) {
+			return "", fmt.Errorf("session.client %q: a cookie cannot be named after a client_id with %q", client, c)
+		}
+	}
+	if client == "" {
+		return "", fmt.Errorf("session.client is empty: a cookie cannot be named after it")
+	}
+	if strings.HasPrefix(issuerURL, "https:") {
+		return "__Host-keymill-" + client, nil
+	}
+	return "keymill-" + client, nil
+}
+
+// setCookie keeps a refresh token for as long as it is good if nobody uses it. Scripts
+// cannot read it and no other site can send it along.
+func (s *Server) setCookie(w http.ResponseWriter, token issuer.Secret, keep time.Duration) {
+	c := s.newCookie()
+	c.Value, c.MaxAge = string(token), max(1, int(keep/time.Second))
+	http.SetCookie(w, c)
+}
+
+func (s *Server) clearCookie(w http.ResponseWriter) {
+	c := s.newCookie()
+	c.MaxAge = -1 // Max-Age=0
+	http.SetCookie(w, c)
+}
+
+func (s *Server) newCookie() *http.Cookie {
+	return &http.Cookie{
+		Name: s.cookie, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		Secure: strings.HasPrefix(s.cookie, "__Host-"),
+	}
+}
+
+// cookies returns what the browser keeps under the name, each value once. More than one
+// means that somebody else has set the others.
+func (s *Server) cookies(r *http.Request) []issuer.Secret {
+	var tokens []issuer.Secret
+	for _, c := range r.CookiesNamed(s.cookie) {
+		if token := issuer.Secret(c.Value); c.Value != "" && !slices.Contains(tokens, token) {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
+}

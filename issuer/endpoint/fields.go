@@ -1,0 +1,238 @@
+package endpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"keymill/issuer"
+)
+
+// What Django REST framework says about the fields of a request.
+const (
+	fieldRequired = "This field is required."
+	fieldNull     = "This field may not be null."
+	fieldBlank    = "This field may not be blank."
+	fieldType     = "Not a valid string."
+	fieldNUL      = "Null characters are not allowed."
+	noField       = "non_field_errors" // the name of what concerns the whole request
+)
+
+// A field is a text, or what is wrong with it.
+type field struct{ text, problem string }
+
+// fieldErrors lists the fields that are wrong, in the order of the serializer.
+type fieldErrors []fieldError
+
+type fieldError struct{ name, problem string }
+
+var errFields = issuer.Refuse("invalid_request", "fields are missing or wrong")
+
+func (e fieldErrors) Error() string {
+	var b strings.Builder
+	for _, f := range e {
+		fmt.Fprintf(&b, "%s: %s ", f.name, f.problem)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func (e fieldErrors) Unwrap() error { return errFields }
+
+// MarshalJSON writes an object in the order of the list; names need no escaping.
+func (e fieldErrors) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	for n, f := range e {
+		problem, err := json.Marshal([]string{f.problem})
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, `%c"%s":%s`, "{,"[min(n, 1)], f.name, problem)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// readFields returns the texts of the named fields as REST framework would: from JSON, a
+// form or a multipart form; without space around them; a number as it is written. It is
+// stricter only where a second reader could see something else: a field given twice and
+// broken UTF-8 are refused.
+func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]string, error) {
+	if err := checkQuery(r.URL.RawQuery); err != nil {
+		return nil, err
+	}
+	body, err := readBody(w, r, maxFormBytes)
+	if err != nil {
+		return nil, err
+	}
+	given := map[string]field{}
+	if len(body) > 0 { // of whatever type
+		if given, err = parseFields(r.Header, body); err != nil {
+			return nil, err
+		}
+	}
+	var texts []string
+	var wrong fieldErrors
+	for _, name := range names {
+		f, ok := given[name]
+		if !ok {
+			f.problem = fieldRequired
+		}
+		f = f.clean()
+		texts = append(texts, f.text)
+		if f.problem != "" {
+			wrong = append(wrong, fieldError{name, f.problem})
+		}
+	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	return texts, nil
+}
+
+func parseFields(h http.Header, body []byte) (map[string]field, error) {
+	if len(h["Content-Type"]) > 1 {
+		return nil, &statusError{http.StatusUnsupportedMediaType, 0, issuer.Refuse("invalid_request", "there is more than one Content-Type")}
+	}
+	if h.Get("Content-Encoding") != "" {
+		return nil, &statusError{http.StatusUnsupportedMediaType, 0, issuer.Refuse("invalid_request", "the body must have no Content-Encoding")}
+	}
+	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil {
+		media = "" // no parser takes it
+	}
+	switch media {
+	case "application/json":
+		return jsonFields(body)
+	case formType:
+		return formFields(body)
+	case "multipart/form-data":
+		return multipartFields(body, params["boundary"])
+	}
+	return nil, &statusError{http.StatusUnsupportedMediaType, 0,
+		issuer.Refuse("invalid_request", "the body must be application/json, %s or multipart/form-data", formType)}
+}
+
+func jsonFields(body []byte) (map[string]field, error) {
+	if utf8.Valid(body) && json.Valid(body) {
+		if kind := pythonType(bytes.TrimLeft(body, " \t\r\n")); kind == "NoneType" {
+			return nil, fieldErrors{{noField, "No data provided"}}
+		} else if kind != "dict" {
+			return nil, fieldErrors{{noField, fmt.Sprintf("Invalid data. Expected a dictionary, but got %s.", kind)}}
+		}
+	}
+	given := map[string]field{}
+	err := eachMember(body, func(name string, raw json.RawMessage) error {
+		given[name] = jsonField(raw)
+		return nil
+	})
+	var refusal *issuer.Refusal
+	if errors.As(err, &refusal) {
+		return nil, issuer.Refuse("invalid_request", "JSON parse error - %s", refusal.Hint)
+	}
+	return given, err
+}
+
+// pythonType names what a well-formed JSON value becomes there.
+func pythonType(raw []byte) string {
+	switch raw[0] {
+	case '{':
+		return "dict"
+	case '[':
+		return "list"
+	case '"':
+		return "str"
+	case 't', 'f':
+		return "bool"
+	case 'n':
+		return "NoneType"
+	}
+	if bytes.ContainsAny(raw, ".eE") {
+		return "float"
+	}
+	return "int"
+}
+
+func jsonField(raw json.RawMessage) field {
+	switch pythonType(raw) {
+	case "NoneType":
+		return field{problem: fieldNull}
+	case "dict", "list", "bool":
+		return field{problem: fieldType}
+	case "int", "float":
+		return field{text: string(raw)}
+	}
+	if half := halfPair(raw); half != 0 {
+		return field{problem: fmt.Sprintf("Surrogate characters are not allowed: U+%X.", half)}
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return field{problem: fieldType}
+	}
+	return field{text: text}
+}
+
+func formFields(body []byte) (map[string]field, error) {
+	ps, err := parseForm(string(body))
+	if err != nil {
+		return nil, err
+	}
+	given := map[string]field{}
+	for _, p := range ps {
+		if !utf8.ValidString(p.name) || !utf8.ValidString(p.value) {
+			return nil, errForm
+		}
+		given[p.name] = field{text: p.value}
+	}
+	return given, nil
+}
+
+func multipartFields(body []byte, boundary string) (map[string]field, error) {
+	given := map[string]field{}
+	if boundary == "" {
+		return nil, issuer.Refuse("invalid_request", "Multipart form parse error - Invalid boundary in multipart: None")
+	}
+	for form := multipart.NewReader(bytes.NewReader(body), boundary); ; {
+		part, err := form.NextPart()
+		if err == io.EOF {
+			return given, nil
+		} else if err != nil || len(given) == maxParameters {
+			return nil, errMultipart
+		}
+		text, err := io.ReadAll(part) // no longer than body
+		_, twice := given[part.FormName()]
+		if err != nil || twice || !utf8.Valid(text) {
+			return nil, errMultipart
+		}
+		given[part.FormName()] = field{text: string(text)}
+		if part.FileName() != "" {
+			given[part.FormName()] = field{problem: fieldType}
+		}
+	}
+}
+
+var errMultipart = issuer.Refuse("invalid_request", "Multipart form parse error - it is broken, too long or names a field twice")
+
+// clean does what a CharField does. It takes space from passwords too: whoever logs in
+// there with a password that a form has padded can do so here.
+func (f field) clean() field {
+	f.text = strings.TrimFunc(f.text, func(r rune) bool {
+		return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f // the latter four in Python only
+	})
+	switch {
+	case f.problem != "":
+		f.text = ""
+	case f.text == "":
+		f.problem = fieldBlank
+	case strings.ContainsRune(f.text, 0):
+		f.problem = fieldNUL
+	}
+	return f
+}

@@ -1,0 +1,95 @@
+package endpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzFields: whatever is sent in whatever form, the answer is texts that are clean or
+// an error that becomes a 4xx in well-formed JSON, and both readers of JSON agree.
+func FuzzFields(f *testing.F) {
+	for _, body := range []string{
+		"", "{}", "[]", "null", `{"username":"a","password":"b"}`, `{"username":"a","username":"b"}`, `{"username":"\ud800"}`,
+		`{"username":"\\ud800\ud83d\ude00"}`, `{"username":1e5,"password":-0}`, "username=a&password=b", "username=%ff", "{\"username\":\"\xff\"}",
+		"--B\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nx\r\n--B--\r\n", `{"username":{"a":[1]},"x":null}`,
+	} {
+		for media := range 4 {
+			f.Add(body, media)
+		}
+	}
+	media := []string{"application/json", formType, "multipart/form-data; boundary=B", "text/plain"}
+	f.Fuzz(func(t *testing.T, body string, n int) {
+		r := httptest.NewRequest("POST", "/api/token/", strings.NewReader(body))
+		r.Header.Set("Content-Type", media[(n%4+4)%4])
+		texts, err := readFields(httptest.NewRecorder(), r, "username", "password")
+		if err != nil {
+			a := shapeSimpleJWT(r, explain(err, busy{}), err)
+			b, failed := json.Marshal(a.body)
+			if texts != nil || failed != nil || !json.Valid(b) || a.status < 400 || a.status > 499 {
+				t.Fatalf("%v: %d %s %v", err, a.status, b, failed)
+			}
+			return
+		}
+		for _, text := range texts {
+			if text == "" || !utf8.ValidString(text) || text != strings.TrimSpace(text) || strings.ContainsRune(text, 0) {
+				t.Fatalf("accepted %q", text)
+			}
+		}
+		if r.Header.Get("Content-Type") == media[0] && !json.Valid([]byte(body)) {
+			t.Fatalf("accepted as JSON: %q", body)
+		}
+	})
+}
+
+// FuzzSessionBody: what is accepted is one object in which every member is known, and
+// holds exactly what encoding/json reads.
+func FuzzSessionBody(f *testing.F) {
+	for _, body := range []string{"{}", `{"audience":"a"}`, `{"audience":"a","audience":"b"}`, `{"Audience":"a"}`, `{"scope":null}`, `{"scope":"\udc00"}`, `{"scope":"\\u"}`, `[`} {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		r := httptest.NewRequest("POST", "/session/refresh", strings.NewReader(body))
+		r.Header = http.Header{"Content-Type": {"application/json"}}
+		var audience, scope string
+		if readSessionBody(httptest.NewRecorder(), r, members{"audience": &audience, "scope": &scope}) != nil || body == "" {
+			return
+		}
+		var want map[string]*string
+		if err := json.Unmarshal([]byte(body), &want); err != nil {
+			t.Fatalf("accepted %q: %v", body, err)
+		}
+		for name, got := range map[string]string{"audience": audience, "scope": scope} {
+			if p := want[name]; p != nil && *p != got || p == nil && got != "" {
+				t.Fatalf("%s is %q in %q", name, got, body)
+			}
+			delete(want, name)
+		}
+		if len(want) > 0 || !utf8.ValidString(body) {
+			t.Fatalf("accepted %q", body)
+		}
+	})
+}
+
+func TestHalfPairsAreFoundAndOnlyThey(t *testing.T) {
+	for raw, want := range map[string]rune{
+		`"x"`: 0, `"\ud800"`: 0xd800, `"\ud800x"`: 0xd800, `"\udc00"`: 0xdc00, `"\ud83d\ude00"`: 0, `"\ud83d\ud83d"`: 0xd83d,
+		`"\\ud800"`: 0, `"\\\ud800"`: 0xd800, `"\ud83d\n"`: 0xd83d, `"\u0041"`: 0, `"\ud83d\ude00\ude00"`: 0xde00, `"\ud83d\u0041"`: 0xd83d, `""`: 0,
+	} {
+		if !json.Valid([]byte(raw)) {
+			t.Fatalf("%s is no JSON", raw)
+		}
+		if got := halfPair([]byte(raw)); got != want {
+			t.Errorf("%s: got %x, want %x", raw, got, want)
+		}
+		var s string
+		json.Unmarshal([]byte(raw), &s)
+		if replaced := bytes.ContainsRune([]byte(s), utf8.RuneError); replaced != (want != 0) {
+			t.Errorf("%s: encoding/json replaces: %v", raw, replaced)
+		}
+	}
+}

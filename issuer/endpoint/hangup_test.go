@@ -1,0 +1,157 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keymill/issuer"
+)
+
+// cheapHash costs next to nothing, dearHash a quarter of a second or so.
+const (
+	cheapHash = issuer.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+	dearHash  = issuer.Secret("pbkdf2_sha256$2000000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+)
+
+func (w *world) imported(name, id string, hash issuer.Secret) {
+	w.t.Helper()
+	u := issuer.NewUser{User: issuer.User{ID: id, Name: name}, Hash: hash}
+	if _, err := w.issuer.ImportUser(w.t.Context(), u, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestR99_AGuessCountsAlsoIfTheGuesserHangsUp between the hashing and the answer, which
+// waits for the slowest scheme.
+func TestR99_AGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
+	w := newWorld(t).withAlice()
+	w.imported("cheap", "20", cheapHash)
+	w.imported("dear", "21", dearHash)
+	w.postJSON("/api/token/", credentials("nobody", "wrong")) // every class is measured by then
+	for range accountFailures {
+		ctx, hangUp := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		r, err := http.NewRequestWithContext(ctx, "POST", w.public.URL+"/api/token/", strings.NewReader(`{"username":"cheap","password":"wrong"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		if response, err := w.public.Client().Do(r); err == nil {
+			response.Body.Close()
+			t.Error("the answer came before the caller hung up")
+		}
+		hangUp()
+	}
+	time.Sleep(50 * time.Millisecond)
+	if a := w.postJSON("/api/token/", credentials("cheap", "wrong")); a.status != 429 {
+		t.Errorf("after ten guesses that nobody waited for: %d %s", a.status, a.body)
+	}
+}
+
+// TestWhoHangsUpIsNoWarning: the rest of a request that nobody waits for fails, and that is
+// not the operator's business.
+func TestWhoHangsUpIsNoWarning(t *testing.T) {
+	w := newWorld(t).withAlice()
+	ctx, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	r, err := http.NewRequestWithContext(ctx, "POST", "/token", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server.public.refuse(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
+	if log := w.log.String(); !strings.Contains(log, `"level":"DEBUG","msg":"request refused"`) {
+		t.Errorf("the log: %s", log)
+	}
+	w.server.public.refuse(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
+	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"request refused"`) {
+		t.Errorf("time that ran out: %s", log)
+	}
+}
+
+// discard is an answer that nobody reads.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d discard) WriteHeader(int)             {}
+
+// TestTheQueueOfARunningServerFills, from so many addresses that no budget of theirs is in
+// the way: whoever finds it full gets 429, and whoever waits an answer.
+func TestTheQueueOfARunningServerFills(t *testing.T) {
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }).withAlice()
+	var mu sync.Mutex
+	got := map[int]int{}
+	var all sync.WaitGroup
+	for n := range 500 {
+		all.Go(func() {
+			a := w.postJSON("/api/token/", credentials(fmt.Sprint("user", n), "wrong"), fmt.Sprintf("X-Forwarded-For: 198.18.%d.%d", n/200, n%200))
+			mu.Lock()
+			defer mu.Unlock()
+			got[a.status]++
+			if a.status == 429 && (a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "Request was throttled.")) {
+				t.Errorf("%v %s", a.header, a.body)
+			}
+		})
+	}
+	all.Wait()
+	if got[429] == 0 || got[401] < 256 || got[401]+got[429] != 500 {
+		t.Errorf("got %v", got)
+	}
+	w.obtain()
+}
+
+// TestAForeignPageCannotUseUpItsVisitorsFailures with forms, which a browser sends without
+// asking first.
+func TestAForeignPageCannotUseUpItsVisitorsFailures(t *testing.T) {
+	w := newWorld(t).withAlice()
+	form := "username=alice&password=wrong"
+	for n, headers := range [][]string{
+		{"Origin: https://evil.example"}, {"Origin: null"}, {"Sec-Fetch-Site: cross-site"}, {"Sec-Fetch-Site: same-site"},
+		{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, {"Origin: https://app.example", "Origin: https://evil.example"},
+	} {
+		for range accountFailures {
+			a := w.postForm("/api/token/", form, headers...)
+			is(t, fmt.Sprint(n), a, 403, `{"detail":"pages of this origin may not use this path"}`)
+		}
+	}
+	for _, path := range []string{"refresh/", "verify/", "blacklist/"} {
+		if a := w.postForm("/api/token/"+path, "token=x&refresh=x", "Origin: https://evil.example"); a.status != 403 {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	for _, headers := range [][]string{
+		nil, {"Origin: " + appOrigin, "Sec-Fetch-Site: cross-site"}, {"Origin: " + testIssuer, "Sec-Fetch-Site: same-origin"}, {"Sec-Fetch-Site: none"},
+	} {
+		w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword), headers...))
+	}
+}
+
+func TestWhatIsWrongWithABodyIsNamed(t *testing.T) {
+	w := newWorld(t).withAlice()
+	is(t, "two types", w.postJSON("/api/token/", "{}", jsonHeader), 415, `{"detail":"there is more than one Content-Type"}`)
+	is(t, "gzip", w.postJSON("/api/token/", "{}", "Content-Encoding: gzip"), 415, `{"detail":"the body must have no Content-Encoding"}`)
+	if a := w.postJSON("/session/logout", `{"all":true}`); !strings.Contains(a.body, "this path takes none") {
+		t.Errorf("%s", a.body)
+	}
+}
+
+func TestAnImportThatIsOnlyTriedWritesNothing(t *testing.T) {
+	w := newWorld(t).withAlice()
+	before := w.counted.updates.Load()
+	a := w.askAdmin("POST", "/admin/v1/users/import", `{"dry_run":true,"users":[{"user_id":"7","username":"alice"},{"user_id":"7","username":"bob"},{"user_id":"8","username":"alice"},{"user_id":"9","username":"carol"},{"user_id":"09","username":"dave"}]}`)
+	var codes []string
+	for _, r := range a.json(t)["results"].([]any) {
+		codes = append(codes, r.(map[string]any)["error"].(string))
+	}
+	if got := strings.Join(codes, " "); got != "already_exists conflict conflict  invalid_request" {
+		t.Errorf("got %s", got)
+	}
+	if n := w.counted.updates.Load() - before; n != 0 {
+		t.Errorf("%d writes", n)
+	}
+}

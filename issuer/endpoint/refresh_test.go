@@ -1,0 +1,245 @@
+package endpoint
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+
+	"keymill/issuer"
+	"keymill/storage/audit"
+)
+
+func TestTokenRefreshesAndAnswersWithTheSuccessor(t *testing.T) {
+	w := newWorld(t).withAlice()
+	first := w.obtain()
+	a := w.rotate(first.Refresh)
+	next, _ := a.json(t)["refresh_token"].(string)
+	if a.status != 200 || !strings.HasPrefix(next, "kmr_") || next == first.Refresh || a.header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%d %v %s", a.status, a.header, a.body)
+	}
+	if c := segment(t, w.token(a), 1); c["sub"] != "7" || c["client_id"] != "web" || c["sid"] == nil {
+		t.Errorf("claims %v", c)
+	}
+	refusedToken(t, "no token", w.post("grant_type=refresh_token&client_id=web"), 400, "invalid_request")
+	refusedToken(t, "empty token", w.rotate(""), 400, "invalid_request")
+	refusedToken(t, "token twice", w.rotate(next, "refresh_token="+next), 400, "invalid_request")
+	refusedToken(t, "unknown client", w.post("grant_type=refresh_token&client_id=nobody&refresh_token="+next), 401, "invalid_client")
+	w.token(w.rotate(next))
+}
+
+func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
+	w := newWorld(t).withAlice()
+	good := w.obtain().Refresh
+	forged := good[:len(good)-1] + "A"
+	if forged == good {
+		forged = good[:len(good)-1] + "B"
+	}
+	for _, token := range []string{forged, "x", "kmr_", strings.Repeat("a", 5000), "a.b.c"} {
+		for _, tt := range []struct {
+			headers []string
+			views   int64
+		}{{nil, 0}, {[]string{"Origin: " + appOrigin}, 1}} {
+			views, updates := w.counted.views.Load(), w.counted.updates.Load()
+			form := "grant_type=refresh_token&client_id=web&refresh_token=" + token
+			refusedToken(t, token, w.post(form, tt.headers...), 400, "invalid_grant")
+			is(t, token, w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}, tt.headers...), 401,
+				`{"detail":"Token is invalid or expired","code":"token_not_valid"}`)
+			if v, u := w.counted.views.Load()-views, w.counted.updates.Load()-updates; v != 2*tt.views || u != 0 {
+				t.Errorf("%s %v: %d views, %d updates", token, tt.headers, v, u)
+			}
+		}
+	}
+}
+
+func TestR37_AnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
+	w := newWorld(t).withAlice()
+	secret := w.confidential("server")
+	token := w.obtain().Refresh
+	refusedToken(t, "confidential", w.post("grant_type=refresh_token&refresh_token="+token, basic("server", secret)), 400, "invalid_grant")
+	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "other", Public: true, Grants: []string{"refresh_token"}}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	refusedToken(t, "public", w.post("grant_type=refresh_token&client_id=other&refresh_token="+token), 400, "invalid_grant")
+	mine := string(w.familyAt("server").Refresh)
+	is(t, "door", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401,
+		`{"detail":"Token is invalid or expired","code":"token_not_valid"}`)
+	w.token(w.rotate(token))
+	w.token(w.post("grant_type=refresh_token&refresh_token="+mine, basic("server", secret)))
+	refusedToken(t, "no secret", w.post("grant_type=refresh_token&client_id=server&refresh_token="+mine), 401, "invalid_client")
+	w.ask("/revoke", mine, basic("server", secret))
+	is(t, "door, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
+}
+
+func TestR38_AReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
+	none := "0s"
+	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = none })
+	secret := w.confidential("server")
+	first := w.obtain()
+	second := w.rotate(first.Refresh).json(t)
+	access, next := second["access_token"].(string), second["refresh_token"].(string)
+	if a := w.ask("/introspect", access, basic("server", secret)); a.json(t)["active"] != true {
+		t.Fatalf("before: %s", a.body)
+	}
+	refusedToken(t, "replay", w.rotate(first.Refresh), 400, "invalid_grant")
+	refusedToken(t, "the successor", w.rotate(next), 400, "invalid_grant")
+	for _, token := range []string{access, first.Access} {
+		is(t, "access token", w.ask("/introspect", token, basic("server", secret)), 200, `{"active":false}`)
+	}
+}
+
+func TestR104_AReplayIsAuditedWithItsAddress(t *testing.T) {
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	w.withAlice(func(c *issuer.Client) { c.Grace = "0s" })
+	for path, replay := range map[string]func(token string){
+		"/token": func(token string) {
+			w.post("grant_type=refresh_token&client_id=web&refresh_token="+token, "X-Forwarded-For: 192.0.2.66")
+		},
+		"/api/token/refresh/": func(token string) {
+			w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}, "X-Forwarded-For: 192.0.2.66")
+		},
+		"/session/refresh": func(token string) {
+			w.send("POST", "/session/refresh", "", "Cookie: __Host-keymill-web="+token, "X-Forwarded-For: 192.0.2.66")
+		},
+	} {
+		token := w.obtain().Refresh
+		w.token(w.rotate(token))
+		replay(token)
+		if _, err := audit.Chain(t.Context(), w.store); err != nil {
+			t.Fatal(err)
+		}
+		last, err := w.issuer.AuditLast(t.Context(), 1)
+		if err != nil || len(last) != 1 || last[0].Detail["from"] != "192.0.2.66" {
+			t.Errorf("%s: %v %v", path, last, err)
+		}
+	}
+}
+
+func TestR39_ANarrowedScopeIsNotKept(t *testing.T) {
+	w := newWorld(t).withAlice()
+	token := w.obtain().Refresh
+	refusedToken(t, "wider", w.rotate(token, "scope=read+admin"), 400, "invalid_scope")
+	narrow := w.rotate(token, "scope=read").json(t)
+	if narrow["scope"] != "read" {
+		t.Errorf("got %v", narrow["scope"])
+	}
+	if wide := w.rotate(narrow["refresh_token"].(string)).json(t); wide["scope"] != "read write" {
+		t.Errorf("got %v", wide["scope"])
+	}
+}
+
+func TestR40_WhatWasTakenAwayEndsRefreshing(t *testing.T) {
+	off, fewer := true, []string{"read"}
+	for what, take := range map[string]func(*world) error{
+		"user disabled": func(w *world) error {
+			_, err := w.issuer.SetUser(t.Context(), "alice", issuer.UserChange{Disabled: &off}, "uid:0")
+			return err
+		},
+		"password changed": func(w *world) error {
+			_, err := w.issuer.SetPassword(t.Context(), "alice", "another horse, another staple", "uid:0")
+			return err
+		},
+		"logged out": func(w *world) error { _, err := w.issuer.LogoutUser(t.Context(), "alice", "uid:0"); return err },
+		"scope removed": func(w *world) error {
+			_, err := w.issuer.SetClient(t.Context(), "web", issuer.ClientChange{Scopes: &fewer}, "uid:0")
+			return err
+		},
+		"sessions revoked": func(w *world) error { return w.issuer.RevokeClientSessions(t.Context(), "web", "uid:0") },
+	} {
+		w := newWorld(t).withAlice()
+		token := w.obtain().Refresh
+		if err := take(w); err != nil {
+			t.Fatal(err)
+		}
+		refusedToken(t, what, w.rotate(token), 400, "invalid_grant")
+		if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 401 || a.json(t)["code"] != "token_not_valid" {
+			t.Errorf("%s at the door: %d %s", what, a.status, a.body)
+		}
+	}
+}
+
+func TestR40_ADisabledClientRefreshesNothing(t *testing.T) {
+	w := newWorld(t).withAlice()
+	token, off := w.obtain().Refresh, true
+	w.setClient("web", issuer.ClientChange{Disabled: &off})
+	refusedToken(t, "at /token", w.rotate(token), 401, "invalid_client")
+	if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 503 {
+		t.Errorf("at the door: %d %s", a.status, a.body)
+	}
+}
+
+func TestI12_ParallelRetriesGetOneSuccessor(t *testing.T) {
+	w := newWorld(t).withAlice()
+	token := w.obtain().Refresh
+	answers := make([]answer, 20)
+	var all sync.WaitGroup
+	for n := range answers {
+		all.Go(func() { answers[n] = w.rotate(token) })
+	}
+	all.Wait()
+	for _, a := range answers {
+		if a.status != 200 || a.json(t)["refresh_token"] != answers[0].json(t)["refresh_token"] {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	w.token(w.rotate(answers[0].json(t)["refresh_token"].(string)))
+}
+
+func TestI11_NoAnswer200WithoutACommit(t *testing.T) {
+	w := newWorld(t).withAlice()
+	token := w.obtain().Refresh
+	cookie := w.cookieOf(w.sessionLogin())
+	w.failUpdates(true)
+	refusedToken(t, "token", w.rotate(token), 503, "temporarily_unavailable")
+	for _, path := range []string{"/api/token/refresh/", "/api/token/blacklist/"} {
+		if a := w.postJSON(path, map[string]string{"refresh": token}); a.status != 503 || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if a := w.postJSON("/api/token/", credentials("alice", alicesPassword)); a.status != 503 {
+		t.Errorf("login: %d %s", a.status, a.body)
+	}
+	for _, path := range []string{"/session/refresh", "/session/logout"} {
+		if a := w.send("POST", path, "", "Cookie: "+cookie); a.status != 503 || a.header.Get("Set-Cookie") != "" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %v", path, a.status, a.header)
+		}
+	}
+	w.failUpdates(false)
+	w.token(w.rotate(token))
+	if a := w.send("POST", "/session/refresh", "", "Cookie: "+cookie); a.status != 200 {
+		t.Errorf("the same cookie: %d %s", a.status, a.body)
+	}
+}
+
+func TestTheClientsPagesMayReadRefreshAndRevocation(t *testing.T) {
+	w := newWorld(t).withAlice()
+	const allow = "Access-Control-Allow-Origin"
+	token := w.obtain().Refresh
+	for _, tt := range []struct {
+		what, path, form, origin, want string
+	}{
+		{"refresh", "/token", "grant_type=refresh_token&client_id=web&refresh_token=" + token, appOrigin, appOrigin},
+		{"no good token", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", appOrigin, appOrigin},
+		{"bad scope", "/token", "grant_type=refresh_token&client_id=web&scope=x&refresh_token=" + token, appOrigin, appOrigin},
+		{"stranger", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", "https://evil.example", ""},
+		{"no such grant", "/token", "grant_type=x&client_id=web", appOrigin, ""},
+		{"unknown client", "/token", "grant_type=refresh_token&client_id=nobody&refresh_token=x", appOrigin, ""},
+		{"revoke", "/revoke", "client_id=web&token=x", appOrigin, appOrigin},
+		{"revoke by a stranger", "/revoke", "client_id=web&token=x", "https://evil.example", ""},
+		{"introspect", "/introspect", "client_id=web&token=x", appOrigin, ""},
+	} {
+		a := w.send("POST", tt.path, tt.form, formHeader, "Origin: "+tt.origin)
+		if a.header.Get(allow) != tt.want || a.header.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s: %d %v", tt.what, a.status, a.header)
+		}
+	}
+	if a := w.ask("/revoke", "x", "client_id=web", "Origin: "+appOrigin, "Origin: https://evil.example"); a.header.Get(allow) != "" {
+		t.Errorf("two origins: %v", a.header)
+	}
+	for path, want := range map[string]int{"/revoke": 204, "/token": 204, "/introspect": 405} {
+		a := w.send("OPTIONS", path, "", "Origin: "+appOrigin, "Access-Control-Request-Method: POST")
+		if a.status != want || (a.header.Get(allow) == appOrigin) != (want == 204) {
+			t.Errorf("preflight of %s: %d %v", path, a.status, a.header)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package endpoint
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"keymill/issuer"
+	"keymill/keystore"
+)
+
+// A statusError is a refusal whose status its code does not tell.
+type statusError struct {
+	status     int
+	retryAfter time.Duration
+	*issuer.Refusal
+}
+
+func (e *statusError) Unwrap() error { return e.Refusal }
+
+var (
+	errNotFound    = &statusError{http.StatusNotFound, 0, issuer.Refuse("not_found", "there is nothing at this path")}
+	errMethod      = &statusError{http.StatusMethodNotAllowed, 0, issuer.Refuse("invalid_request", "this path does not take this method")}
+	errMisdirected = &statusError{http.StatusMisdirectedRequest, 0,
+		issuer.Refuse("invalid_request", "a server started with --dev answers only to its own host name")}
+)
+
+// A clientError adds who asked, for the log.
+type clientError struct {
+	client string
+	error
+}
+
+func (e *clientError) Unwrap() error { return e.error }
+
+// A busy is how a face says "not now".
+type busy struct {
+	code   string
+	candid bool // says why: only to operators
+}
+
+func (b busy) body(reason string) errorBody {
+	if b.candid {
+		return bodyOf(issuer.Refuse(b.code, "%s; try again later", reason))
+	}
+	return errorBody{b.code, "the server cannot do this just now, try again later"}
+}
+
+// A reply is what an error becomes.
+type reply struct {
+	status     int
+	retryAfter time.Duration
+	body       any
+	level      slog.Level
+}
+
+// A shape gives replies the form in which the callers of a path expect to be refused.
+type shape struct {
+	challenge []string // of a 401
+	apply     func(r *http.Request, a reply, err error) reply
+}
+
+type errorBody struct {
+	Code string `json:"error"`
+	Hint string `json:"error_description,omitempty"`
+}
+
+// statuses of refusals; all others are 400.
+var statuses = map[string]int{
+	"invalid_client":      http.StatusUnauthorized,
+	"invalid_credentials": http.StatusUnauthorized,
+	"not_found":           http.StatusNotFound,
+	"already_exists":      http.StatusConflict,
+	"in_use":              http.StatusConflict,
+}
+
+// explain is the table of the package doc.
+func explain(err error, b busy) reply {
+	var (
+		status   *statusError
+		refusal  *issuer.Refusal
+		invalid  *keystore.InvalidError
+		notReady *keystore.NotReadyError
+		hashers  *issuer.BusyError
+	)
+	switch {
+	case errors.As(err, &status):
+		return reply{status.status, status.retryAfter, bodyOf(status.Refusal), levelOf(status.status)}
+	case errors.As(err, &refusal):
+		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
+	case errors.As(err, &invalid):
+		refusal = issuer.Refuse(invalid.Code, "%s", invalid.Hint)
+		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
+	case errors.As(err, &notReady):
+		body := struct {
+			errorBody
+			At *time.Time `json:"at"`
+		}{bodyOf(issuer.Refuse("not_ready", "%s", notReady.Error())), instant(notReady.At)}
+		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
+	case errors.As(err, &hashers):
+		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), b.body(hashers.Error()), slog.LevelWarn}
+	}
+	if reason, wait, ok := issuer.Unavailable(err); ok {
+		return reply{http.StatusServiceUnavailable, max(wait, time.Second), b.body(reason), slog.LevelWarn}
+	}
+	return reply{http.StatusInternalServerError, 0,
+		errorBody{"server_error", "the server failed, its log says why"}, slog.LevelError}
+}
+
+// levelOf: scanners send thousands of 404 and 405; a 503 is for the operator.
+func levelOf(status int) slog.Level {
+	switch status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return slog.LevelDebug
+	case http.StatusServiceUnavailable:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func statusOf(r *issuer.Refusal) int {
+	if status, ok := statuses[r.Code]; ok {
+		return status
+	}
+	return http.StatusBadRequest
+}
+
+func bodyOf(r *issuer.Refusal) errorBody { return errorBody{r.Code, r.Hint} }

@@ -1,0 +1,333 @@
+package endpoint
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/issuer"
+)
+
+// TestTheSignatureIsThePublishedOne: the vector of the specification's own libraries, with
+// which the test's receiver agrees.
+func TestTheSignatureIsThePublishedOne(t *testing.T) {
+	w := newWebhookWorld(t, "")
+	at, h := time.Unix(1614265330, 0), http.Header{}
+	e := issuer.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
+	w.hook.sign(h, e, at)
+	if got, want := h.Get("webhook-signature"), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
+		t.Errorf("signed %s, want %s", got, want)
+	}
+	if err := verifyDelivery(hookSecret, h, e.Payload, at); err != nil {
+		t.Error(err)
+	}
+	if err := verifyDelivery(hookSecret, h, []byte("{}"), at); err == nil {
+		t.Error("the test's receiver takes anything")
+	}
+}
+
+// TestARealReceiverGetsEveryEventOnce, oldest first, each verified; and then nothing is
+// sent, looked up or written but one empty look a second.
+func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
+	r := newReceiver(t)
+	server := httptest.NewServer(r)
+	defer server.Close()
+	w := newWebhookWorld(t, server.URL)
+	kinds := []string{"session.replayed", "session.revoked", "user.revoked", "client.revoked"}
+	ids := map[string]string{}
+	for _, kind := range kinds {
+		ids[w.leave(kind)] = kind
+	}
+	w.run()
+	eventually(t, func() bool { return len(w.waiting()) == 0 })
+	before := w.writes()
+	time.Sleep(2500 * time.Millisecond)
+	if w.writes() != before {
+		t.Error("an idle webhook writes")
+	}
+	got := r.tries("")
+	if len(got) != len(kinds) {
+		t.Errorf("%d deliveries of %d events", len(got), len(kinds))
+	}
+	for _, d := range got {
+		if ids[d.id] != d.kind {
+			t.Errorf("event %s arrived as %s, was %s", d.id, d.kind, ids[d.id])
+		}
+	}
+}
+
+// TestADecisionReachesTheReceiver, from the first to the last line of this story.
+func TestADecisionReachesTheReceiver(t *testing.T) {
+	r := newReceiver(t)
+	server := httptest.NewServer(r)
+	defer server.Close()
+	w := newWebhookWorld(t, server.URL)
+	w.run()
+	w.logout(2)
+	eventually(t, func() bool { return len(r.tries("")) == 2 && len(w.waiting()) == 0 })
+	for _, d := range r.tries("") {
+		if d.kind != "user.revoked" || d.tries != 1 {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
+// writes tells of a change of the store's file.
+func (w *webhookWorld) writes() time.Time {
+	w.t.Helper()
+	info, err := os.Stat(w.path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return info.ModTime()
+}
+
+func eventually(t *testing.T, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not come about in ten seconds")
+		}
+	}
+}
+
+// TestACrashBeforeForgettingSendsAgain with the same id. What a kill -9 would leave of the
+// store is copied while the receiver has the event and its answer is not read yet.
+func TestACrashBeforeForgettingSendsAgain(t *testing.T) {
+	w := newWebhookWorld(t, "")
+	image := w.path + ".killed"
+	w.receiver.answer = func(received) (int, http.Header) {
+		b, err := os.ReadFile(w.path)
+		if err == nil {
+			err = os.WriteFile(image, b, 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return 200, nil
+	}
+	id := w.leave("session.replayed")
+	w.run()
+	eventually(t, func() bool { return len(w.waiting()) == 0 })
+	w.stop()
+	if n := len(w.receiver.tries(id)); n != 1 {
+		t.Fatalf("%d tries before the crash", n)
+	}
+	w.store.Close()
+	if err := os.Rename(image, w.path); err != nil {
+		t.Fatal(err)
+	}
+	w.receiver.answer = nil
+	w.open("")
+	w.run()
+	eventually(t, func() bool { return len(w.waiting()) == 0 })
+	w.stop()
+	if n := len(w.receiver.tries(id)); n != 2 || len(w.receiver.tries("")) != 2 {
+		t.Errorf("%d tries of the event, %d of all, want 2", n, len(w.receiver.tries("")))
+	}
+}
+
+// TestOnlyA2xxOfTheReceiverItselfCounts, whatever else it does.
+func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	defer elsewhere.Close()
+	endless := func(status int) http.HandlerFunc {
+		return func(rw http.ResponseWriter, _ *http.Request) {
+			rw.WriteHeader(status)
+			for {
+				if _, err := io.WriteString(rw, strings.Repeat("all work and no play ", 100)); err != nil {
+					return
+				}
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name    string
+		handler http.HandlerFunc
+		why     string // "": taken
+	}{
+		{"no content", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(204) }, ""},
+		{"accepted", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(202) }, ""},
+		{"endless body", endless(200), ""},
+		{"failure with an endless body", endless(500), "answered 500"},
+		{"not found", http.NotFound, "answered 404"},
+		{"redirect", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, "answered 307"},
+		{"redirect as GET", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, elsewhere.URL, http.StatusSeeOther)
+		}, "answered 303"},
+		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		{"endless header", func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("X", strings.Repeat("x", 1<<20)) }, "header"},
+	} {
+		server := httptest.NewServer(tt.handler)
+		w := newWebhookWorld(t, server.URL)
+		began := time.Now()
+		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
+		if took := time.Since(began); took > sendTimeout/3 {
+			t.Errorf("%s: took %s", tt.name, took)
+		}
+		if tt.why == "" && got.why != "" || !strings.Contains(got.why, tt.why) || strings.Contains(got.why, hookPath) {
+			t.Errorf("%s: %q, want %q", tt.name, got.why, tt.why)
+		}
+		w.hook.client.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+// TestAReceiverThatCannotBeReachedIsAFailure, and one without a certificate that the
+// system trusts cannot be reached.
+func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	impostor := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an impostor got a request") }))
+	impostor.Config.ErrorLog = nil
+	defer impostor.Close()
+	for url, want := range map[string]string{gone.URL: "refused", impostor.URL: "certificate"} {
+		w := newWebhookWorld(t, url)
+		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Payload: []byte("{}")})
+		if !strings.Contains(got.why, want) || strings.Contains(got.why, hookPath) {
+			t.Errorf("%s: %q, want %q", url, got.why, want)
+		}
+	}
+	// Go leaves loopback out whatever the environment names, so that no request can show it.
+	w := newWebhookWorld(t, gone.URL)
+	if w.hook.client.Transport.(*http.Transport).Proxy != nil {
+		t.Error("proxies are used")
+	}
+}
+
+// TestTLSIsSpokenWithWhomTheSystemTrusts.
+func TestTLSIsSpokenWithWhomTheSystemTrusts(t *testing.T) {
+	r := newReceiver(t)
+	server := httptest.NewTLSServer(r)
+	defer server.Close()
+	w := newWebhookWorld(t, server.URL)
+	w.hook.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	w.leave("user.revoked")
+	w.run()
+	eventually(t, func() bool { return len(w.waiting()) == 0 })
+}
+
+// TestAReceiverThatIsGoneIsNotAskedAgain: 410 drops the event, with a record.
+func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
+	w := newWebhookWorld(t, "")
+	w.receiver.answer = func(d received) (int, http.Header) {
+		if d.kind == "user.revoked" {
+			return 410, nil
+		}
+		return 200, nil
+	}
+	unwanted, wanted := w.leave("user.revoked"), w.leave("session.revoked")
+	w.run()
+	eventually(t, func() bool { return len(w.waiting()) == 0 })
+	w.stop()
+	for _, id := range []string{unwanted, wanted} {
+		if n := len(w.receiver.tries(id)); n != 1 {
+			t.Errorf("%s: %d tries", id, n)
+		}
+	}
+	if drops := w.drops(); len(drops) != 1 || !strings.Contains(drops[unwanted], "410") {
+		t.Errorf("dropped %v", drops)
+	}
+}
+
+// TestEveryWrongConfigurationIsRefused with an error that tells nothing secret.
+func TestEveryWrongConfigurationIsRefused(t *testing.T) {
+	w := newWebhookWorld(t, "")
+	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Issuer: w.issuer}
+	for _, url := range []string{
+		"", "siem.example.com" + hookPath, "https:" + hookPath, "https://" + hookPath, "https://:443" + hookPath,
+		"http://siem.example.com" + hookPath, "http://192.0.2.1" + hookPath, "http://localhost.example.com" + hookPath,
+		"ftp://localhost" + hookPath, "unix:///run/x" + hookPath, "https:opaque" + hookPath, "https://siem.example.com" + hookPath + "#part",
+		"https://siem.example.com" + hookPath + "#", "https://user:hunter2@siem.example.com" + hookPath,
+		"https://user@siem.example.com" + hookPath, "https://siem.example.com:port" + hookPath, "https://siem example.com" + hookPath,
+		"https://siem.example.com" + hookPath + "\n", "https://siem.example.com" + hookPath + "%zz",
+	} {
+		cfg := good
+		cfg.URL = url
+		refusedWebhook(t, cfg)
+	}
+	for _, secret := range []issuer.Secret{
+		"", "whsec_", hookSecret[len("whsec_"):], "whsk_" + hookSecret[len("whsec_"):], "WHSEC_" + hookSecret[len("whsec_"):],
+		hookSecret + "\n", " " + hookSecret, hookSecret[:len(hookSecret)-1], hookSecret[:len(hookSecret)-4], // 21 bytes
+		"whsec_" + issuer.Secret(strings.Repeat("AAAA", 21)) + "AAA=", // 65 bytes
+		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", "whsec_MfKQ9r8GKYqr\nTwjUPD8ILPZIo2LaLaSw",
+		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAB==", // bits that mean nothing
+	} {
+		cfg := good
+		cfg.Secret = secret
+		refusedWebhook(t, cfg)
+	}
+	cfg := good
+	cfg.Issuer = nil
+	refusedWebhook(t, cfg)
+	for _, url := range []string{
+		good.URL, "http://localhost:9000/", "http://127.0.0.1:9000", "http://[::1]/x?y=z", "https://siem.example.com:8443/x", "HTTPS://siem.example.com",
+	} {
+		cfg := good
+		cfg.URL = url
+		if _, err := NewWebhook(cfg); err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	for _, secret := range []issuer.Secret{hookSecret, "whsec_" + issuer.Secret(strings.Repeat("AAAA", 21)) + "AA=="} { // 24 and 64 bytes
+		cfg := good
+		cfg.Secret = secret
+		if _, err := NewWebhook(cfg); err != nil {
+			t.Errorf("a secret of %d characters: %v", len(secret), err)
+		}
+	}
+}
+
+func refusedWebhook(t *testing.T, cfg WebhookConfig) {
+	t.Helper()
+	w, err := NewWebhook(cfg)
+	if err == nil || w != nil {
+		t.Errorf("%q with a secret of %d characters was taken", cfg.URL, len(cfg.Secret))
+		return
+	}
+	for _, secret := range []string{"MfKQ", "hunter2", hookPath} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error tells %q: %v", secret, err)
+		}
+	}
+}
+
+// TestAStopDoesNotWaitForTheReceiver, and breaks nothing but the try.
+func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
+	r := newReceiver(t)
+	r.answer = func(received) (int, http.Header) { return 0, nil }
+	server := httptest.NewServer(r)
+	defer server.Close()
+	w := newWebhookWorld(t, server.URL)
+	id := w.leave("session.revoked")
+	w.run()
+	eventually(t, func() bool { return len(r.tries(id)) == 1 })
+	began := time.Now()
+	w.stop()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	if got := w.waiting(); len(got) != 1 || strings.Contains(w.log.String(), "not sent") {
+		t.Errorf("%d wait, log %s", len(got), w.log)
+	}
+	// Whether or not the try came back before the loop saw the stop.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	q := newWebhookQueue(w.hook)
+	q.finish(ctx, &delivery{Event: issuer.Event{ID: id}, outcome: outcome{why: "context canceled"}})
+	if q.failing || strings.Contains(w.log.String(), "not sent") {
+		t.Error("a stop counts as a failure")
+	}
+	// A stop at the wrong moment must not make a delivered event one that was not.
+	d := &delivery{Event: issuer.Event{ID: id, Kind: "session.revoked"}, taken: true}
+	if o := w.hook.try(ctx, d); o.why != "" || len(w.waiting()) != 0 {
+		t.Errorf("%+v, %d wait", o, len(w.waiting()))
+	}
+}
