@@ -70,6 +70,12 @@ func badSeals() []badStart {
 	}
 }
 
+const goodHookSecret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n"
+
+func (p *place) hookEnv(url string) []string {
+	return append(p.env(), "KEYMILL_WEBHOOK_URL="+url, "KEYMILL_WEBHOOK_SECRET_FILE="+filepath.Join(p.dir, "webhook.secret"))
+}
+
 // badPlaces are wrong addresses, paths and settings.
 func badPlaces() []badStart {
 	return []badStart{
@@ -100,6 +106,27 @@ func badPlaces() []badStart {
 		{"a file for a directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
 		}, "not a directory"},
+		{"webhook secret that others may read", false, func(p *place) ([]string, []string) {
+			os.Chmod(p.writeKey("webhook.secret", goodHookSecret), 0o644)
+			return p.hookEnv("https://hooks.example"), nil
+		}, "webhook.secret may be read by others (mode 0644)\n  hint: chmod 600 "},
+		{"webhook secret that is not there", false, func(p *place) ([]string, []string) {
+			return p.hookEnv("https://hooks.example"), nil
+		}, "webhook secret: open "},
+		{"webhook secret that is none", false, func(p *place) ([]string, []string) {
+			p.writeKey("webhook.secret", "swordfish")
+			return p.hookEnv("https://hooks.example"), nil
+		}, "webhook.secret: the webhook's secret must be \"whsec_\" and the base64 of 24 to 64 random bytes\n  hint: make one: "},
+		{"webhook in the clear", true, func(p *place) ([]string, []string) {
+			p.writeKey("webhook.secret", goodHookSecret)
+			return p.hookEnv("http://hooks.example"), nil
+		}, "KEYMILL_WEBHOOK_URL: the webhook's URL, which goes to hooks.example, must be https"},
+		{"prefix in the way", true, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_SIMPLEJWT_PREFIX=/session"), nil
+		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" is taken by the server's own /session\n  hint: simplejwt.prefix: /api"},
+		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_SESSION_CLIENT=my app"), nil
+		}, "KEYMILL_SESSION_CLIENT: \"my app\": a cookie cannot be named after"},
 		{"bad configuration", false, func(p *place) ([]string, []string) {
 			path := filepath.Join(p.dir, "keymill.yaml")
 			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,10 @@ type clientLine struct {
 	Audiences      []string   `json:"audiences"`
 	Scopes         []string   `json:"scopes"`
 	Origins        []string   `json:"origins"`
+	Introspect     []string   `json:"introspect"`
+	Grace          string     `json:"grace"` // "" as configured, as the next two
+	Idle           string     `json:"idle"`
+	Absolute       string     `json:"absolute"`
 	Created        *time.Time `json:"created"`
 	OldSecretUntil *time.Time `json:"old_secret_until"`
 }
@@ -39,39 +45,32 @@ once, when it is made; a public one (a page in a browser, an app) has none.`)
 	return cmd
 }
 
-// clientLists are the flags that add and set share. Repeated flags, not commas: an
-// audience's name may hold one.
-type clientLists struct {
-	grants, audiences, scopes, origins []string
-}
-
-func (l *clientLists) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringArrayVar(&l.grants, "grant", nil, "a grant that it may use, like client_credentials (repeat it for more)")
-	f.StringArrayVar(&l.audiences, "audience", nil, "an audience that it may ask for (repeat it for more)")
-	f.StringArrayVar(&l.scopes, "scope", nil, "a scope that it may ask for (repeat it for more)")
-	f.StringArrayVar(&l.origins, "origin", nil, "a web origin that its pages come from, for CORS (repeat it for more)")
-}
-
 func clientAddCommand() *cobra.Command {
-	var lists clientLists
+	var given clientFlags
 	var public, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add ID",
 		Short: "Add a client and show its secret, once",
+		Long: `Add a client. A service of your own has the grant client_credentials. A front end through
+which people log in has refresh_token; it is --public, since a page or an app keeps no
+secret, and --origin names where its pages come from. The client of an API that asks
+/introspect about its tokens has --introspect with the API's audience.`,
 		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
-  keymill client add web --public --audience orders --origin https://app.example`,
+  keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
+  keymill client add kiosk --public --grant refresh_token --audience orders --idle 12h --absolute 7d --grace 0s
+  keymill client add orders-api --introspect orders`,
 		Args: arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askClient(cmd, asJSON, http.MethodPost, "clients", map[string]any{
-				"client_id": args[0], "public": public,
-				"grants": present(lists.grants), "audiences": present(lists.audiences),
-				"scopes": present(lists.scopes), "origins": present(lists.origins),
-			})
+			body, err := given.given(cmd)
+			if err != nil {
+				return err
+			}
+			body["client_id"], body["public"] = args[0], public
+			return askClient(cmd, asJSON, http.MethodPost, "clients", body)
 		},
 	}
 	cmd.Flags().BoolVar(&public, "public", false, "it cannot keep a secret, and gets none")
-	lists.flags(cmd)
+	given.flags(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -103,6 +102,14 @@ func (c clientLine) print(w io.Writer) error {
 	if len(c.Origins) > 0 {
 		t.row("origins:", listed(c.Origins))
 	}
+	if len(c.Introspect) > 0 {
+		t.row("introspects:", listed(c.Introspect))
+	}
+	if slices.Contains(c.Grants, "refresh_token") || c.Grace+c.Idle+c.Absolute != "" {
+		t.row("grace:", cmp.Or(c.Grace, "as configured"))
+		t.row("idle:", cmp.Or(c.Idle, "as configured"))
+		t.row("absolute:", cmp.Or(c.Absolute, "as configured"))
+	}
 	t.row("created:", instant(c.Created))
 	if c.OldSecretUntil != nil {
 		t.row("old secret until:", instant(c.OldSecretUntil))
@@ -126,22 +133,18 @@ func (c clientLine) kind() string {
 }
 
 func clientSetCommand() *cobra.Command {
-	var lists clientLists
+	var given clientFlags
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "set ID",
-		Short:   "Change a client's grants, audiences, scopes or origins",
-		Long:    "Change what is named; the rest stays. The values given replace the whole list; --scope \"\" leaves none.",
-		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example",
+		Short:   "Change what a client may do, or how long its sessions live",
+		Long:    "Change what is named; the rest stays. The values given replace the whole list; --scope \"\" leaves\nnone. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings; --grace 0s is no grace.",
+		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change := map[string]any{}
-			for flag, list := range map[string][]string{
-				"grant": lists.grants, "audience": lists.audiences, "scope": lists.scopes, "origin": lists.origins,
-			} {
-				if cmd.Flags().Changed(flag) {
-					change[flag+"s"] = present(list)
-				}
+			change, err := given.given(cmd)
+			if err != nil {
+				return err
 			}
 			if len(change) == 0 {
 				return hint(usage("nothing to change"), "keymill client set %s --scope read", shellWord(args[0]))
@@ -149,7 +152,7 @@ func clientSetCommand() *cobra.Command {
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
 		},
 	}
-	lists.flags(cmd)
+	given.flags(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -240,7 +243,7 @@ func clientRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove ID",
 		Short:   "Remove a client",
-		Long:    "Remove a client. Tokens that it holds stay valid until they expire.",
+		Long:    "Remove a client and end its sessions. Access tokens stay valid until they expire.",
 		Example: "  keymill client remove billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -30,6 +30,14 @@ type config struct {
 	RotateEvery    time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
 	Propagation    time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
 	MaxAge         time.Duration  `key:"jwks.max_age" default:"5m" dev:"5s" help:"how long verifiers may cache the published keys; whole seconds, at least 1s"`
+	Grace          time.Duration  `key:"refresh.grace" default:"30s" help:"how long a spent refresh token may come again and gets the same successor, as after a lost answer; within it two holders look like one. 0s to 10m"`
+	Idle           time.Duration  `key:"refresh.idle" default:"14d" help:"how long a session lives without a refresh; at the simplejwt endpoints 1d, as there, unless the client says otherwise"`
+	Absolute       time.Duration  `key:"refresh.absolute" default:"90d" help:"how long a session lives at most; at least refresh.idle"`
+	DjangoClient   string         `key:"simplejwt.client" dev:"dev-web" help:"the client through which people log in at /api/token/, as front ends of djangorestframework-simplejwt do; empty turns these endpoints off"`
+	DjangoPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"what stands before /token/ there: begins with a slash and does not end with one"`
+	SessionClient  string         `key:"session.client" dev:"dev-web" help:"the client through which pages log people in at /session/login, with the refresh token in a cookie that scripts cannot read; empty turns these endpoints off"`
+	WebhookURL     string         `key:"webhook.url" help:"where replays and revocations are posted to, signed, until they are taken (3 days at most); https, or http on loopback"`
+	WebhookSecret  string         `key:"webhook.secret_file" help:"file with the secret that signs them (whsec_ and base64), readable by its owner only"`
 	TrustedProxies []netip.Prefix `key:"http.trusted_proxies" help:"networks whose X-Forwarded-For is believed"`
 	LogLevel       slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`
 	LogFormat      string         `key:"log.format" default:"text" help:"text or json, on stderr"`
@@ -143,7 +151,7 @@ func (c *config) wrong(key, format string, args ...any) error {
 
 // check refuses what cannot work, before anything is opened or made.
 func (c *config) check() error {
-	for _, check := range []func() error{c.checkListen, c.checkIssuer, c.checkKeys, c.checkData} {
+	for _, check := range []func() error{c.checkListen, c.checkIssuer, c.checkKeys, c.checkRefresh, c.checkDoors, c.checkWebhook, c.checkData} {
 		if err := check(); err != nil {
 			return err
 		}

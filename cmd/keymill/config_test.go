@@ -43,7 +43,28 @@ func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
 		{"unknown in a group", ok + "keys:\n  algorithms: [EdDSA]\n  rotate-every: 1h\n", `:4: unknown setting "keys.rotate-every"; did you mean "keys.rotate_every"?`},
 		{"group forgotten", ok + "max_age: 5m\n", `:2: unknown setting "max_age"; did you mean "jwks.max_age"?`},
 		{"nothing near", ok + "colour: red\n", `:2: unknown setting "colour"; "keymill serve --help" lists them`},
-		{"not there yet", ok + "refresh:\n  grace: 30s\n", `:2: unknown setting "refresh"`},
+		{"not there yet", ok + "tls:\n  cert: x\n", `:2: unknown setting "tls"`},
+		{"grace over ten minutes", ok + "refresh: {grace: 601s}\n", `:2: refresh.grace: 10m1s is not between 0s and 10m0s`},
+		{"no idle time", ok + "refresh: {idle: 0s}\n", `:2: refresh.idle: 0s is under 1s`},
+		{"idle over absolute", ok + "refresh:\n  absolute: 7d\n  idle: 8d\n", `:3: refresh.absolute: refresh.absolute is 168h0m0s and must be at least refresh.idle (192h0m0s)`},
+		{"idle over the default absolute", ok + "refresh: {idle: 91d}\n", `:2: refresh.idle: refresh.absolute is 2160h0m0s and must be at least refresh.idle (2184h0m0s)`},
+		{"absolute over ten years", ok + "refresh: {absolute: 3651d}\n", `:2: refresh.absolute: 87624h0m0s is over 87600h0m0s`},
+		{"prefix without a slash", ok + "simplejwt: {prefix: api}\n", `:2: simplejwt.prefix: "api" does not begin with a slash`},
+		{"prefix with one too many", ok + "simplejwt: {prefix: /api/}\n", `:2: simplejwt.prefix: "/api/" ends with a slash`},
+		{"prefix of one slash", ok + "simplejwt: {prefix: /}\n", `:2: simplejwt.prefix: "/" ends with a slash`},
+		{"empty prefix", ok + "simplejwt: {prefix: \"\"}\n", `:2: simplejwt.prefix: "" does not begin with a slash`},
+		{"prefix with a hole", ok + "simplejwt: {prefix: /a//b}\n", `:2: simplejwt.prefix: "/a//b" is not parts of letters`},
+		{"prefix that climbs", ok + "simplejwt: {prefix: /a/..}\n", `:2: simplejwt.prefix: "/a/.." is not parts of letters`},
+		{"prefix that hides", ok + "simplejwt: {prefix: /.well-known}\n", `:2: simplejwt.prefix: "/.well-known" is not parts of letters`},
+		{"prefix with a parameter", ok + "simplejwt: {prefix: \"/:tenant\"}\n", `:2: simplejwt.prefix: "/:tenant" is not parts of letters`},
+		{"prefix with a wildcard", ok + "simplejwt: {prefix: \"/*all\"}\n", `:2: simplejwt.prefix: "/*all" is not parts of letters`},
+		{"prefix in the way of /token", ok + "simplejwt: {prefix: /token}\n", `:2: simplejwt.prefix: "/token" is taken by the server's own /token`},
+		{"prefix in the way of the other door", ok + "simplejwt: {prefix: /session/v1}\n", `:2: simplejwt.prefix: "/session/v1" is taken by the server's own /session`},
+		{"a client that no cookie can be named after", ok + "session: {client: \"my app\"}\n", `:2: session.client: "my app": a cookie cannot be named after a client_id with ' '`},
+		{"webhook without a secret", ok + "webhook: {url: https://hooks.example}\n", `:2: webhook.url: webhook.secret_file is missing`},
+		{"webhook in the clear", ok + "webhook: {url: http://hooks.example/secret-path, secret_file: /x}\n", `:2: webhook.url: the webhook's URL, which goes to hooks.example, must be https`},
+		{"webhook that is no URL", ok + "webhook: {url: hooks, secret_file: /x}\n", `:2: webhook.url: the webhook's URL is not one such as https://`},
+		{"secret without a webhook", ok + "webhook: {secret_file: /x}\n", `:2: webhook.secret_file: webhook.url is missing`},
 		{"twice", ok + "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", `:3: `},
 		{"twice in two spellings", ok + "keys.propagation: 1h\nkeys: {propagation: 2h}\n", `:3: keys.propagation is set twice, first in line 2`},
 		{"group with a value", ok + "keys: EdDSA\n", `:2: keys holds settings of its own, indented below it: algorithms, rotate_every, propagation`},
@@ -121,6 +142,12 @@ keys:
   rotate_every: 7d12h
   propagation: 2h
 jwks: {max_age: 10m}
+refresh: {grace: 0s, idle: 1d, absolute: 7d}
+simplejwt: {client: web, prefix: /api/v1}
+session: {client: web}
+webhook:
+  url: https://hooks.example/keymill
+  secret_file: /etc/keymill/webhook.secret
 http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
 log: {level: debug, format: json}
@@ -136,6 +163,8 @@ log: {level: debug, format: json}
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", Issuer: "http://id.example.com", Insecure: true,
 		MasterKeyFile: "/etc/keymill/master.key", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
+		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, DjangoClient: "web", DjangoPrefix: "/api/v1", SessionClient: "web",
+		WebhookURL: "https://hooks.example/keymill", WebhookSecret: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
@@ -261,6 +290,8 @@ func TestDefaultsAreWhatTheManualSays(t *testing.T) {
 		t.Error(err)
 	}
 	if c.RotateEvery != 30*24*time.Hour || c.Propagation != time.Hour || c.MaxAge != 5*time.Minute ||
+		c.Grace != 30*time.Second || c.Idle != 14*24*time.Hour || c.Absolute != 90*24*time.Hour ||
+		c.DjangoClient != "" || c.DjangoPrefix != "/api" || c.SessionClient != "" ||
 		!reflect.DeepEqual(c.Algorithms, []string{"RS256", "EdDSA"}) {
 		t.Errorf("defaults: %+v", c)
 	}
@@ -271,8 +302,22 @@ func TestDefaultsAreWhatTheManualSays(t *testing.T) {
 	if err := dev.check(); err != nil {
 		t.Error(err)
 	}
-	if dev.Data != "keymill-dev" {
+	if dev.Data != "keymill-dev" || dev.DjangoClient != "dev-web" || dev.SessionClient != "dev-web" {
 		t.Errorf("--dev: %+v", dev)
+	}
+}
+
+// TestWithoutRS256TheTrialDoorsAreShut, but for one that somebody has asked for.
+func TestWithoutRS256TheTrialDoorsAreShut(t *testing.T) {
+	clearEnvironment(t)
+	t.Setenv("KEYMILL_KEYS_ALGORITHMS", "EdDSA")
+	t.Setenv("KEYMILL_SESSION_CLIENT", "my-web")
+	c, err := loadConfig("", nil, true)
+	if err == nil {
+		err = c.check()
+	}
+	if err != nil || c.DjangoClient != "" || c.SessionClient != "my-web" {
+		t.Errorf("%v, %+v", err, c)
 	}
 }
 

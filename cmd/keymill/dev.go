@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
@@ -18,12 +16,13 @@ import (
 	"keymill/keystore"
 )
 
-// devCredentials is DIR/dev-credentials: all that is needed to be a client of a trial
-// server. It is the one place where secrets are kept in the clear, and --dev the one mode
+// devCredentials is DIR/dev-credentials: all that is needed to be a client or the user of a
+// trial server. It is the one place where secrets are kept in the clear, and --dev the one mode
 // that prints them.
 type devCredentials struct {
 	Issuer  string      `json:"issuer"`
 	Clients []devClient `json:"clients"`
+	Users   []devUser   `json:"users"`
 }
 
 type devClient struct {
@@ -48,7 +47,12 @@ func devClients() []issuer.Client {
 			Audiences: []string{audience}, Scopes: []string{"read", "write"},
 		}
 	}
-	web := issuer.Client{ID: "dev-web", Public: true, Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"}}
+	web := issuer.Client{
+		ID: "dev-web", Public: true, Grants: []string{"refresh_token"},
+		Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"},
+		// Where the development servers of Vite and of Next.js serve pages from.
+		Origins: []string{"http://localhost:5173", "http://localhost:3000", "http://127.0.0.1:5173"},
+	}
 	return []issuer.Client{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
 }
 
@@ -97,6 +101,13 @@ func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
 		}
 		made.Clients = append(made.Clients, client)
 	}
+	user, err := seedUser(ctx, iss, known)
+	if err != nil {
+		return fmt.Errorf("user %s: %w", devUserName, err)
+	}
+	if user.Name != "" {
+		made.Users = []devUser{user}
+	}
 	raw, err := json.MarshalIndent(made, "", "  ")
 	if err != nil {
 		return err
@@ -109,7 +120,7 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 	client, err := iss.AddClient(ctx, want, "system")
 	if refusedAs(err, "already_exists") {
 		if want.Public {
-			return made, nil
+			return made, renew(ctx, iss, want)
 		}
 		dead, asking := isDead(ctx, iss, made)
 		if asking != nil || !dead {
@@ -122,6 +133,18 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 	}
 	made.Secret = string(client.Secret)
 	return made, nil
+}
+
+// renew brings the public client of a store that an earlier version made up to date: it had
+// no grant. One that has the grant is the operator's to change.
+func renew(ctx context.Context, iss *issuer.Issuer, want issuer.Client) error {
+	there, err := iss.Client(ctx, want.ID)
+	if err != nil || !there.Public || slices.Contains(there.Grants, "refresh_token") {
+		return err
+	}
+	origins := append(there.Origins, want.Origins...)
+	_, err = iss.SetClient(ctx, want.ID, issuer.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
+	return err
 }
 
 // isDead asks for a token as the client would. Only what the secret itself can be blamed
@@ -185,66 +208,6 @@ func (s *server) devHosts() []string {
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
-}
-
-// welcome is printed at every start of a trial server; each command is to be pasted.
-const welcome = `
-Get a token, as any client does:
-
-  curl -s {issuer}/token -u dev-service:{secret} -d grant_type=client_credentials -d audience=dev-api
-
-Keep one, and verify it as a service would:
-
-  TOKEN=$({keymill} token --data {data} --client dev-service --audience dev-api)
-  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
-
-Rotate the keys, and verify the old token again (a key signs {propagation} after it was published):
-
-  {keymill} key rotate --data {data} --alg EdDSA
-  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
-  {keymill} key list --data {data}
-
-A Django API verifies with djangorestframework-simplejwt; in settings.py:
-
-  REST_FRAMEWORK = {
-      "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication"],
-      "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-  }
-  SIMPLE_JWT = {
-      "ALGORITHM": "RS256",
-      "JWK_URL": "{issuer}/.well-known/jwks.json",
-      "ISSUER": "{issuer}",
-      "AUDIENCE": "dev-django",
-      "USER_ID_CLAIM": "sub",  # a service token has no user
-  }
-
-and its clients get their tokens with:
-
-  {keymill} token --data {data} --client dev-django-service --audience dev-django
-`
-
-// printWelcome prints the clients with their secrets, and the lines to paste.
-func printWelcome(w io.Writer, c *config) error {
-	d, err := readDevCredentials(c.path("dev-credentials"))
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "Keymill is ready for trials at %s; its data is in %s.\n\n", c.Issuer, c.Data)
-	t := newTable(w, "CLIENT", "SECRET", "AUDIENCE")
-	for _, client := range d.Clients {
-		t.row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	_, err = strings.NewReplacer(
-		"{issuer}", c.Issuer,
-		"{secret}", d.secret("dev-service"),
-		"{data}", shellWord(c.Data),
-		"{keymill}", shellWord(os.Args[0]), // as it was typed here
-		"{propagation}", c.Propagation.String(),
-	).WriteString(w, welcome)
-	return err
 }
 
 // shellWord quotes s where a shell would take it apart.

@@ -1,6 +1,6 @@
 // Command keymill is the token server and everything that an operator types at it.
 //
-//	        keymill serve                          keymill key, audience, client, audit
+//	        keymill serve                          keymill key, client, user, session, …
 //	              │                                               │
 //	  config ── master key ── DIR ── lock                         │ HTTP over DIR/admin.sock
 //	              │                                               │
@@ -15,7 +15,7 @@
 //	keymill.db       the store
 //	admin.sock       the admin API; its peer must be the server's user or root
 //	dev-master-key   only with --dev: the master key, made at the first start
-//	dev-credentials  only with --dev: issuer and client secrets, JSON
+//	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
 //
 // Exit codes: 0 done, 1 it did not work, 2 it was typed wrongly. Every error is one line
 // on stderr that begins with "keymill: ", followed by at most one line that says what to
@@ -58,6 +58,7 @@ Start with "keymill serve --dev": it needs no configuration and prints lines to 
 	root.Example = `  keymill serve --dev
   keymill audience add orders --alg EdDSA --ttl 15m --scope read
   keymill client add billing --grant client_credentials --audience orders --scope read
+  keymill user import users.json --format django-json
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -65,7 +66,7 @@ Start with "keymill serve --dev": it needs no configuration and prints lines to 
 	})
 	root.AddCommand(
 		serveCommand(), versionCommand(),
-		keyCommand(), audienceCommand(), clientCommand(), auditCommand(),
+		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), doctorCommand(),
 	)
 	return root

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -39,12 +41,34 @@ keymill audience remove orders
 keymill client add billing --grant client_credentials --audience orders --scope read --json
 keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
 keymill client set billing --grant client_credentials --audience orders --scope read --origin https://app.example
+keymill client add kiosk --public --grant refresh_token --audience orders --grace 0s --idle 12h --absolute 7d
+keymill client add orders-api --introspect orders
+keymill client set orders-api --introspect orders --introspect shop
+keymill client set web --grace 10s --idle 7d --absolute 30d --json
 keymill client list --json
 keymill client show billing --json
 keymill client rotate-secret billing --old-for 24h --json
 keymill client enable billing
 keymill client disable billing
 keymill client remove billing
+keymill user add alice --id 7 --password-stdin
+keymill user add bob --no-password --claim role=admin --claim level=3 --disabled --json
+keymill user set alice --claim role=admin --json
+keymill user list --json
+keymill user show alice --json
+keymill user passwd alice --password-stdin --json
+keymill user enable alice --json
+keymill user disable alice --json
+keymill user remove alice
+keymill user logout alice --json
+keymill user import FILE --format django-json --claim email --dry-run --skip-existing --json
+keymill session list --user alice --client web --json
+keymill session list --user alice --json
+keymill session revoke ID --json
+keymill session revoke --client web
+keymill session revoke --all
+keymill session why TOKEN --json
+keymill session why --token-stdin --json
 keymill key list --json
 keymill key rotate --alg EdDSA --force --json
 keymill key revoke KID --json
@@ -100,8 +124,16 @@ func TestEveryVerbTeaches(t *testing.T) {
 		}
 	}
 	visit(newRoot())
-	if want := strings.Count(contract, "\n"); verbs < want-3 {
-		t.Errorf("visited %d verbs, the contract has about %d", verbs, want)
+	want := map[string]bool{}
+	for line := range strings.Lines(strings.TrimSpace(contract)) {
+		cmd, _, err := newRoot().Find(strings.Fields(line)[1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[cmd.CommandPath()] = true
+	}
+	if verbs < len(want) {
+		t.Errorf("visited %d verbs, the contract has %d", verbs, len(want))
 	}
 }
 
@@ -153,6 +185,25 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 		{"audience add orders --alg EdDSA --ttl soon", "keymill: --ttl \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
 		{"client set billing", "keymill: nothing to change\n  hint: keymill client set billing --scope read\n"},
+		{"client set web --grace soon", "keymill: --grace \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
+		{"client set web --grace 0", "keymill: --grace 0 may mean two things\n  hint: --grace 0s for none, --grace \"\" for the default\n"},
+		{"client set web --idle -1d", "keymill: --idle \"-1d\" is not a duration like 30s, 15m, 12h or 30d\n"},
+		{"user add alice", noPassword("choose either --password-stdin or --no-password", "user add alice")},
+		{"user add alice --no-password --password-stdin", noPassword("choose either --password-stdin or --no-password", "user add alice")},
+		{"user add alice --no-password --claim role", "keymill: --claim \"role\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
+		{"user add alice --no-password --claim =x", "keymill: --claim \"=x\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
+		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is there twice\n"},
+		{"user passwd alice", noPassword("--password-stdin is missing", "user passwd alice")},
+		{"user set alice", "keymill: nothing to change\n  hint: keymill user set alice --claim role=admin\n"},
+		{"user import users.txt", "keymill: --format is missing\n  hint: keymill user import users.txt --format django-json (or django-csv)\n"},
+		{"user import - --format xml", "keymill: --format \"xml\" is neither django-json nor django-csv\n"},
+		{"user addd", "keymill: unknown verb \"addd\" of keymill user\n  hint: did you mean \"keymill user add\"?\n"},
+		{"session list", "keymill: --user is missing\n  hint: keymill session list --user alice\n"},
+		{"session revoke", "keymill: ID is missing\n  hint: \"keymill session revoke --help\" shows how\n"},
+		{"session revoke A --all", "keymill: choose one of ID, --client and --all\n"},
+		{"session revoke --client web --all", "keymill: choose one of ID, --client and --all\n"},
+		{"session why", "keymill: TOKEN is missing\n  hint: \"keymill session why --help\" shows how\n"},
+		{"session why kmr_x --token-stdin", "keymill: choose either TOKEN or --token-stdin\n"},
 		{"audit tail -n 1001", "keymill: -n 1001 is not between 0 and 1000\n"},
 		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
 		{"verify", "keymill: TOKEN is missing\n  hint: \"keymill verify --help\" shows how\n"},
@@ -163,6 +214,10 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 			t.Errorf("keymill %s: code %d, stdout %q, stderr\n%swant\n%s", tt.line, code, out, errs, tt.want)
 		}
 	}
+}
+
+func noPassword(what, line string) string {
+	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
 }
 
 func noDirectory(verb string) string {
@@ -219,6 +274,47 @@ func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 	}
 	if _, errs, code := typed("key", "revoke", "--"+strings.Repeat("long", 11)); code != 2 || !strings.Contains(errs, "unknown flag") {
 		t.Errorf("a long flag: code %d, %s", code, errs)
+	}
+}
+
+// TestNoSecretIsReadFromNothing, nor one that is more than a secret.
+func TestNoSecretIsReadFromNothing(t *testing.T) {
+	clearEnvironment(t)
+	t.Chdir(t.TempDir())
+	const passwd, why = "user passwd alice --password-stdin", "session why -"
+	for _, tt := range []struct{ line, in, want string }{
+		{passwd, "", "standard input is empty: no password"},
+		{passwd, "\n", "standard input is empty: no password"},
+		{passwd, "\r\n", "standard input is empty: no password"},
+		{passwd, "one\ntwo\n", "standard input holds more than one line"},
+		{passwd, "one\n\n", "standard input holds more than one line"},
+		{passwd, "broken \xff", "the password is not UTF-8"},
+		{passwd, strings.Repeat("x", maxPasswordBytes+1), "the password is longer than 4096 bytes"},
+		{passwd, strings.Repeat("x", maxPasswordBytes+9) + "\n", "the password is longer than 4096 bytes"},
+		{"user add alice --password-stdin", "", "standard input is empty: no password"},
+		{why, " \n", "standard input is empty: no token"},
+		{"session why --token-stdin", "", "standard input is empty: no token"},
+		{why, strings.Repeat("x", maxTokenBytes+1), "standard input is too long for a token"},
+		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // this one is good
+		{why, "kmr_x\n", "no server on "},
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), strings.Fields(tt.line), strings.NewReader(tt.in), &out, &errs)
+		if code != 1 || !strings.HasPrefix(errs.String(), "keymill: "+tt.want) || out.String() != "" {
+			t.Errorf("%s < %.20q: code %d, %s%s", tt.line, tt.in, code, out.String(), errs.String())
+		}
+	}
+}
+
+// TestAClaimIsJSONWhereItCanBe, else the text itself.
+func TestAClaimIsJSONWhereItCanBe(t *testing.T) {
+	got, err := parseClaims([]string{"role=admin", "level=3", "ok=true", `teams=["a","b"]`, "eq=a=b", "empty=", `quoted="3"`, "html=<b>", ""})
+	want := map[string]json.RawMessage{
+		"role": []byte(`"admin"`), "level": []byte("3"), "ok": []byte("true"), "teams": []byte(`["a","b"]`),
+		"eq": []byte(`"a=b"`), "empty": []byte(`""`), "quoted": []byte(`"3"`), "html": []byte(`"<b>"`),
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v: got %s", err, got)
 	}
 }
 

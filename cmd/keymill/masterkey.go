@@ -31,7 +31,7 @@ func readMasterKey(c *config) (keystore.MasterKey, error) {
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
 		path := filepath.Join(dir, masterKeyCredential)
-		text, err := readSecretFile(path, 0)
+		text, err := readSecretFile("master key", path, 0)
 		if err == nil {
 			return parseMasterKey(path, text)
 		}
@@ -48,7 +48,7 @@ func readMasterKey(c *config) (keystore.MasterKey, error) {
 
 // masterKeyFile reads a key from a file that only its owner may read.
 func masterKeyFile(path string) (keystore.MasterKey, error) {
-	text, err := readSecretFile(path, 0o077)
+	text, err := readSecretFile("master key", path, 0o077)
 	if err != nil {
 		return keystore.MasterKey{}, err
 	}
@@ -67,15 +67,15 @@ func parseMasterKey(where string, text []byte) (keystore.MasterKey, error) {
 }
 
 // readSecretFile reads a small file, and refuses one whose mode has any of the bits.
-func readSecretFile(path string, forbidden os.FileMode) ([]byte, error) {
+func readSecretFile(what, path string, forbidden os.FileMode) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("master key: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
 		return nil, hint(fmt.Errorf("%s may be read by others (mode %04o)", path, mode), "chmod 600 %s", path)

@@ -6,26 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"sync"
-	"time"
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/audit"
-)
-
-// How long an end may take.
-const (
-	drain  = 5 * time.Second // requests in flight, after a signal
-	linger = 2 * time.Second // the store failed: readyz says so and JWKS is still served
-
-	drainFailed  = time.Second // requests in flight, after linger
-	stopWithin   = 9 * time.Second
-	failedWithin = 4500 * time.Millisecond
 )
 
 // A server holds what serve opened, in the order of opening.
@@ -33,6 +19,7 @@ type server struct {
 	config *config
 	log    *slog.Logger
 	master keystore.MasterKey
+	secret issuer.Secret // signs the webhook's requests
 
 	public net.Listener
 	dir    *dataDir
@@ -40,6 +27,7 @@ type server struct {
 	rings  *keystore.Rings
 	issuer *issuer.Issuer
 	face   *endpoint.Server
+	hook   *endpoint.Webhook // nil without webhook.url
 	admin  net.Listener
 
 	failed chan error // the store's unknown outcome, once
@@ -52,7 +40,7 @@ type server struct {
 // and so does the master key that --dev made for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.openRooms, s.seedTrial, s.openAdmin,
+		s.openPublic, s.openDir, s.openStore, s.openRooms, s.openWebhook, s.seedTrial, s.lookAtDoors, s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -120,7 +108,15 @@ func (s *server) openRooms(ctx context.Context) error {
 		return err
 	}
 	s.rings = rings
-	s.issuer, err = issuer.Open(ctx, issuer.Config{URL: c.Issuer, Insecure: c.Insecure, Store: s.store, Keys: rings})
+	s.issuer, err = issuer.Open(ctx, issuer.Config{
+		URL:      c.Issuer,
+		Insecure: c.Insecure,
+		Store:    s.store,
+		Keys:     rings,
+		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
+		Events:   c.WebhookURL != "",
+		Log:      s.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -128,6 +124,8 @@ func (s *server) openRooms(ctx context.Context) error {
 		Issuer:         s.issuer,
 		Keys:           rings,
 		KeySet:         keys,
+		SimpleJWT:      endpoint.SimpleJWT{Client: c.DjangoClient, Prefix: c.DjangoPrefix},
+		Session:        endpoint.Session{Client: c.SessionClient},
 		TrustedProxies: c.TrustedProxies,
 		DevHosts:       s.devHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
@@ -135,6 +133,13 @@ func (s *server) openRooms(ctx context.Context) error {
 		Version:        release,
 		Log:            s.log,
 	})
+	return err
+}
+
+func (s *server) openWebhook(context.Context) (err error) {
+	if s.config.WebhookURL != "" {
+		s.hook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Issuer: s.issuer, Log: s.log})
+	}
 	return err
 }
 
@@ -162,120 +167,4 @@ func (s *server) openAdmin(context.Context) error {
 	}
 	s.admin = l
 	return os.Chmod(path, 0o600)
-}
-
-// run serves until ctx ends, which is no error, or until the store, a listener or a loop
-// fails. stopSignals gives the signals back to the system.
-func (s *server) run(ctx context.Context, stopSignals func()) error {
-	background, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 4) // one of each goroutine below
-	var loops sync.WaitGroup
-	loops.Go(func() { ended <- ending("keys", s.rings.Run(background)) })
-	loops.Go(func() { ended <- ending("audit", audit.Run(background, s.store)) })
-	public, admin := s.httpServer(s.face.Public()), s.httpServer(s.face.Admin())
-	admin.ConnContext = endpoint.AdminConnContext
-	go func() { ended <- ending("public listener", public.Serve(s.public)) }()
-	go func() { ended <- ending("admin listener", admin.Serve(s.admin)) }()
-	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data)
-
-	var err error
-	select {
-	case <-ctx.Done():
-		stopSignals() // from here a second signal ends the process at once
-	case err = <-s.failed:
-	case err = <-ended:
-	}
-	defer s.deadline().Stop()
-	s.farewell(ctx, public, admin)
-	cancel()
-	loops.Wait()
-	if err == nil {
-		err = s.store.Status().Failed // perhaps while the last requests were served
-	}
-	s.close()
-	s.log.Info("stopped")
-	return err
-}
-
-func ending(what string, err error) error {
-	return fmt.Errorf("%s ended: %w", what, err)
-}
-
-func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		// Else "OPTIONS *" is answered without a look at the Host.
-		DisableGeneralOptionsHandler: true,
-		// Mostly strangers that hang up in a handshake: nothing to act on.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-}
-
-// deadline ends a process that does not end by itself. After a failed store nothing is
-// left to save, and the supervisor should start the next process soon.
-func (s *server) deadline() *time.Timer {
-	within := stopWithin
-	if s.store.Status().Failed != nil {
-		within = failedWithin
-	}
-	return time.AfterFunc(within, func() {
-		s.log.Error("did not stop in time")
-		os.Exit(1)
-	})
-}
-
-// farewell stops accepting and lets requests in flight finish. When the store has failed,
-// verifiers still get the keys from memory for a while, so that the balancer sees readyz
-// fail before it sees connections refused.
-func (s *server) farewell(ctx context.Context, servers ...*http.Server) {
-	grace := drain
-	if err := s.store.Status().Failed; err != nil {
-		s.log.Error("the store failed; ending, so that a restart reads what is durable", "error", err)
-		grace = drainFailed
-		select {
-		case <-time.After(linger):
-		case <-ctx.Done():
-		}
-	}
-	bounded, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, h := range servers {
-		all.Go(func() {
-			if h.Shutdown(bounded) != nil {
-				h.Close()
-			}
-		})
-	}
-	all.Wait()
-}
-
-// close gives back what is open, last first.
-func (s *server) close() {
-	if s.admin != nil {
-		s.admin.Close() // removes the socket
-	}
-	if s.rings != nil {
-		s.rings.Close()
-	}
-	if s.store != nil {
-		if err := s.store.Close(); err != nil {
-			s.log.Error("closing the store", "error", err)
-		}
-	}
-	if s.dir != nil {
-		if s.opened {
-			s.dir.release()
-		} else {
-			s.dir.abandon()
-		}
-	}
-	if s.public != nil {
-		s.public.Close()
-	}
 }

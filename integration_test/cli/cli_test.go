@@ -40,7 +40,7 @@ func TestCommandLinesKeepTheirPromises(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": start, "stop": stop, "kill9": kill9,
 			"exits": exits, "await": await, "capture": capture,
-			"fetch": fetch, "token": token,
+			"fetch": fetch, "post": post, "token": token,
 			"snapshot": snapshot, "unchanged": unchanged, "squat": squat,
 		},
 	})

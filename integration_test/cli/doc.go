@@ -11,6 +11,7 @@
 //	await program arg…       exec, again and again, until it succeeds (20 s)
 //	capture NAME regexp      the first group's match in stdout becomes $NAME
 //	fetch PATH [Header:value…]   GET $ISSUER/PATH; stdout is status, headers, body
+//	post PATH JSON [Header:value…]   POST it to $ISSUER/PATH; stdout the same
 //	token CLIENT SECRET [name=value…]   POST /token; stdout is status, headers, body
 //	snapshot PATH            remember names, modes and bytes below PATH
 //	unchanged PATH           and want exactly them again

@@ -77,14 +77,29 @@ func squat(ts *testscript.TestScript, neg bool, args []string) {
 func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	req, err := http.NewRequest("GET", ts.Getenv("ISSUER")+args[0], nil)
 	ts.Check(err)
-	for _, h := range args[1:] {
+	setHeaders(req, args[1:])
+	show(ts, req)
+}
+
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: post PATH JSON Header:value...")
+	}
+	req, err := http.NewRequest("POST", ts.Getenv("ISSUER")+args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	setHeaders(req, args[2:])
+	show(ts, req)
+}
+
+func setHeaders(req *http.Request, headers []string) {
+	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ":")
 		req.Header.Set(name, value)
 		if strings.EqualFold(name, "Host") {
 			req.Host = value
 		}
 	}
-	show(ts, req)
 }
 
 func token(ts *testscript.TestScript, neg bool, args []string) {

@@ -55,7 +55,7 @@ func (s *Server) AddClient(t testing.TB, id, audience string) Client {
 // Token asks for a token of c. An answer other than 200 is a *StatusError.
 func (s *Server) Token(ctx context.Context, c Client, audience string) (string, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "audience": {audience}}
-	req, err := http.NewRequestWithContext(ctx, "POST", s.Issuer+"/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		return "", err
 	}
@@ -79,7 +79,7 @@ func (s *Server) Token(ctx context.Context, c Client, audience string) (string, 
 
 // Get reads one public path.
 func (s *Server) Get(ctx context.Context, path string) (status int, body []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, "GET", s.Issuer+path, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+path, nil)
 	if err != nil {
 		return 0, nil, err
 	}

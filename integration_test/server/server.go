@@ -47,6 +47,7 @@ const (
 type Options struct {
 	Dev    bool     // serve --dev, without a configuration file
 	Config string   // further lines of keymill.yaml
+	Issuer string   // what a proxy in front of it is called; "" for the server's own address
 	Args   []string // further arguments of serve
 	Dir    string   // an existing directory; "" makes one and removes it at the end
 }
@@ -54,7 +55,8 @@ type Options struct {
 // A Server is one keymill on one directory. Its methods are for one goroutine,
 // except Token, Verb and Get.
 type Server struct {
-	Issuer string // http://127.0.0.1:port, the same for every run
+	Issuer string // Options.Issuer or URL
+	URL    string // http://127.0.0.1:port, the same for every run
 	Dir    string
 	Data   string
 
@@ -104,9 +106,12 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Issuer: "http://" + address, Dir: dir, Data: filepath.Join(dir, "data"),
+		Issuer: o.Issuer, URL: "http://" + address, Dir: dir, Data: filepath.Join(dir, "data"),
 		options: o, binary: binary, address: address,
 		http: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	if s.Issuer == "" {
+		s.Issuer = s.URL
 	}
 	if !o.Dev {
 		err = s.configure()
@@ -123,8 +128,10 @@ func (s *Server) configure() error {
 	if err := os.WriteFile(master, []byte(line), 0o600); err != nil {
 		return err
 	}
-	yaml := fmt.Sprintf("listen: %s\nissuer: %s\ninsecure: true\ndata: %s\nmaster_key_file: %s\n%s\n",
-		s.address, s.Issuer, s.Data, master, s.options.Config)
+	// Behind a named issuer stands a proxy, and the server has to hold the strict rules.
+	insecure := s.options.Issuer == ""
+	yaml := fmt.Sprintf("listen: %s\nissuer: %s\ninsecure: %t\ndata: %s\nmaster_key_file: %s\n%s\n",
+		s.address, s.Issuer, insecure, s.Data, master, s.options.Config)
 	return os.WriteFile(s.config(), []byte(yaml), 0o600)
 }
 
@@ -219,6 +226,11 @@ func (s *Server) Log() string {
 // Verb runs one command line against this server, as its operator would type it.
 // err is an *exec.ExitError if the verb said no.
 func (s *Server) Verb(ctx context.Context, args ...string) (stdout, stderr string, err error) {
+	return s.VerbWith(ctx, "", args...)
+}
+
+// VerbWith is Verb for one that reads its input, such as a password.
+func (s *Server) VerbWith(ctx context.Context, in string, args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, verbLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.binary, args...)
@@ -227,7 +239,7 @@ func (s *Server) Verb(ctx context.Context, args ...string) (stdout, stderr strin
 		cmd.Env = append(cmd.Env, "KEYMILL_CONFIG="+s.config())
 	}
 	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
 }

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"keymill/issuer"
+	"keymill/issuer/endpoint"
+)
+
+// checkRefresh asks, before anything is opened, for what the issuer would refuse.
+func (c *config) checkRefresh() error {
+	switch {
+	case c.Grace > issuer.MaxGrace:
+		return c.wrong("refresh.grace", "%v is not between 0s and %v", c.Grace, issuer.MaxGrace)
+	case c.Idle < issuer.MinIdle:
+		return c.wrong("refresh.idle", "%v is under %v", c.Idle, issuer.MinIdle)
+	case c.Absolute > issuer.MaxAbsolute:
+		return c.wrong("refresh.absolute", "%v is over %v", c.Absolute, issuer.MaxAbsolute)
+	case c.Absolute < c.Idle:
+		return c.wrong(c.blame("refresh.absolute", "refresh.idle"),
+			"refresh.absolute is %v and must be at least refresh.idle (%v)", c.Absolute, c.Idle)
+	}
+	return nil
+}
+
+func (c *config) checkDoors() error {
+	if c.dev && !slices.Contains(c.Algorithms, "RS256") {
+		c.closeTrialDoors()
+	}
+	if why := badPrefix(c.DjangoPrefix); why != "" {
+		return hint(c.wrong("simplejwt.prefix", "%q %s", c.DjangoPrefix, why), "simplejwt.prefix: /api")
+	}
+	if c.SessionClient == "" {
+		return nil
+	}
+	if _, err := endpoint.CookieName(c.SessionClient, c.Issuer); err != nil {
+		return hint(c.wrong("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
+			"choose a client whose id has only letters, digits, '-', '_' and '.'")
+	}
+	return nil
+}
+
+// closeTrialDoors: without RS256 the trial server has no client that they could belong to.
+func (c *config) closeTrialDoors() {
+	if c.origin["simplejwt.client"] == "" {
+		c.DjangoClient = ""
+	}
+	if c.origin["session.client"] == "" {
+		c.SessionClient = ""
+	}
+}
+
+// ownPaths are the first parts of the paths that the server has anyway.
+func ownPaths() []string {
+	return []string{"admin", "healthz", "introspect", "readyz", "revoke", "session", "token"}
+}
+
+// badPrefix says what is wrong with a prefix of paths, or "".
+func badPrefix(prefix string) string {
+	rest, ok := strings.CutPrefix(prefix, "/")
+	if !ok {
+		return "does not begin with a slash"
+	}
+	if strings.HasSuffix(prefix, "/") {
+		return "ends with a slash"
+	}
+	parts := strings.Split(rest, "/")
+	for _, part := range parts {
+		if part == "" || part[0] == '.' || strings.IndexFunc(part, notPlain) >= 0 {
+			return "is not parts of letters, digits, '-', '_' and '.' that begin with no dot"
+		}
+	}
+	if slices.Contains(ownPaths(), parts[0]) {
+		return "is taken by the server's own /" + parts[0]
+	}
+	return ""
+}
+
+func notPlain(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+}
+
+const makeHookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
+
+func (c *config) checkWebhook() error {
+	switch {
+	case c.WebhookURL != "" && c.WebhookSecret == "":
+		return hint(c.wrong("webhook.url", "webhook.secret_file is missing: nobody could tell our calls from others'"),
+			makeHookSecret)
+	case c.WebhookURL == "" && c.WebhookSecret != "":
+		return c.wrong("webhook.secret_file", "webhook.url is missing")
+	case c.WebhookURL == "":
+		return nil
+	}
+	// With any secret: the file is read later.
+	if err := c.checkHook(issuer.Secret("whsec_" + strings.Repeat("A", 32))); err != nil {
+		return c.wrong("webhook.url", "%v", err)
+	}
+	return nil
+}
+
+// checkHook asks, before anything is opened, what the webhook itself would refuse.
+func (c *config) checkHook(secret issuer.Secret) error {
+	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Issuer: new(issuer.Issuer)})
+	return err
+}
+
+// webhookSecret reads the secret; it is "" without a webhook.
+func (c *config) webhookSecret() (issuer.Secret, error) {
+	if c.WebhookURL == "" {
+		return "", nil
+	}
+	text, err := readSecretFile("webhook secret", c.WebhookSecret, 0o077)
+	if err != nil {
+		return "", err
+	}
+	secret := issuer.Secret(strings.TrimRight(string(text), "\r\n"))
+	if err := c.checkHook(secret); err != nil {
+		return "", hint(fmt.Errorf("%s: %w", c.WebhookSecret, err), makeHookSecret)
+	}
+	return secret, nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"unicode/utf8"
+)
+
+// A djangoUser is one entry of a dump: a row of CSV or an object of "dumpdata".
+type djangoUser struct {
+	where    string // "line 7" or "entry 7"
+	id       string
+	name     string
+	hash     string // "" if its password is unusable
+	disabled bool
+	claims   map[string]json.RawMessage
+	refused  error // why this entry is none; the others are
+}
+
+// djangoUsers yields entries as they come, whatever the length of the file, and ends with
+// an error if what follows cannot be told apart.
+type djangoUsers = iter.Seq2[djangoUser, error]
+
+// A djangoReader reads one format; claims are the fields to copy.
+type djangoReader func(in io.Reader, claims []string) djangoUsers
+
+// djangoFormats maps what --format takes to its reader.
+func djangoFormats() map[string]djangoReader {
+	return map[string]djangoReader{"django-csv": readDjangoCSV, "django-json": readDjangoJSON}
+}
+
+// maxEntryBytes is how much may be read on before an entry has ended: a file that is not
+// what it should be must not end up in memory whole.
+const maxEntryBytes = 1 << 20
+
+// A meter fails once left is used up. Whoever reads entries refills it for each.
+type meter struct {
+	in   io.Reader
+	left int
+}
+
+func (m *meter) refill() { m.left = maxEntryBytes }
+
+func (m *meter) Read(p []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, fmt.Errorf("an entry is longer than %d bytes", maxEntryBytes)
+	}
+	n, err := m.in.Read(p[:min(len(p), m.left)])
+	m.left -= n
+	return n, err
+}
+
+// newMeter skips the mark that some programs put before UTF-8.
+func newMeter(in io.Reader) *meter {
+	buffered := bufio.NewReader(in)
+	if mark, _ := buffered.Peek(3); string(mark) == "\ufeff" {
+		buffered.Discard(3)
+	}
+	m := &meter{in: buffered}
+	m.refill()
+	return m
+}
+
+// setPassword leaves out what Django marks as no password.
+func (u *djangoUser) setPassword(hash string) {
+	if !strings.HasPrefix(hash, "!") {
+		u.hash = hash
+	}
+}
+
+func setClaim(u *djangoUser, name string, value json.RawMessage) {
+	if u.claims == nil {
+		u.claims = map[string]json.RawMessage{}
+	}
+	u.claims[name] = value
+}
+
+// checkText finds what stood for a broken character: two users could become one.
+func checkText(u djangoUser) error {
+	for what, text := range map[string]string{"id": u.id, "username": u.name, "password": u.hash} {
+		if !utf8.ValidString(text) {
+			return fmt.Errorf("%s is not UTF-8", what)
+		}
+		if strings.ContainsRune(text, utf8.RuneError) {
+			return fmt.Errorf("%s holds a broken character", what)
+		}
+	}
+	return nil
+}

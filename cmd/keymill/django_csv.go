@@ -1,0 +1,97 @@
+package main
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// djangoColumns are those that a table of users must have.
+func djangoColumns() []string { return []string{"id", "username", "password", "is_active"} }
+
+// readDjangoCSV reads a table with a header line, as a database exports auth_user.
+func readDjangoCSV(in io.Reader, claims []string) djangoUsers {
+	return func(yield func(djangoUser, error) bool) {
+		m := newMeter(in)
+		r := csv.NewReader(m)
+		header, err := r.Read()
+		var at map[string]int // column → place
+		if err == nil {
+			at, err = columnsOf(header, append(djangoColumns(), claims...))
+		} else if err == io.EOF {
+			err = errors.New("the file is empty")
+		}
+		if err != nil {
+			yield(djangoUser{}, err)
+			return
+		}
+		for {
+			m.refill()
+			row, err := r.Read()
+			if err == io.EOF {
+				return
+			}
+			u := djangoUser{}
+			switch {
+			case err == nil:
+				u, err = parseDjangoRow(row, at, claims)
+			case !errors.Is(err, csv.ErrFieldCount):
+				yield(djangoUser{}, err) // from here on quotes may be read inside out
+				return
+			default:
+				err = fmt.Errorf("%d values, and the header names %d", len(row), len(header))
+			}
+			line, _ := r.FieldPos(0)
+			u.where, u.refused = fmt.Sprintf("line %d", line), err
+			if !yield(u, nil) {
+				return
+			}
+		}
+	}
+}
+
+func columnsOf(header, wanted []string) (map[string]int, error) {
+	at := map[string]int{}
+	for n, name := range header {
+		if _, twice := at[name]; twice {
+			return nil, fmt.Errorf("line 1: column %q is there twice", name)
+		}
+		at[name] = n
+	}
+	for _, name := range wanted {
+		if _, ok := at[name]; !ok {
+			return nil, fmt.Errorf("line 1: there is no column %s; the header must name %s", name, strings.Join(wanted, ", "))
+		}
+	}
+	return at, nil
+}
+
+func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoUser, err error) {
+	u.id, u.name = row[at["id"]], row[at["username"]]
+	if u.id == "" || u.name == "" {
+		return u, errors.New("id or username is empty")
+	}
+	// As Python, PostgreSQL and SQLite write it.
+	switch active := strings.ToLower(row[at["is_active"]]); {
+	case slices.Contains([]string{"0", "f", "false"}, active):
+		u.disabled = true
+	case !slices.Contains([]string{"1", "t", "true"}, active):
+		return u, errors.New("is_active is neither true nor false")
+	}
+	u.setPassword(row[at["password"]])
+	for _, name := range claims {
+		if !utf8.ValidString(row[at[name]]) {
+			return u, fmt.Errorf("%s is not UTF-8", name)
+		}
+		value, err := marshalJSON(row[at[name]])
+		if err != nil {
+			return u, err
+		}
+		setClaim(&u, name, value)
+	}
+	return u, checkText(u)
+}

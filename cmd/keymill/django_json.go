@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// readDjangoJSON reads what "manage.py dumpdata auth.user" writes:
+// [{"model": "auth.user", "pk": 1, "fields": {"username": …}}, …].
+func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
+	return func(yield func(djangoUser, error) bool) {
+		m := newMeter(in)
+		d := json.NewDecoder(m)
+		broken := func(err error) {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			yield(djangoUser{}, fmt.Errorf("byte %d: %w", d.InputOffset(), err))
+		}
+		if t, err := d.Token(); err != nil || t != json.Delim('[') {
+			broken(errors.New(`not a JSON array, as "manage.py dumpdata auth.user" writes it`))
+			return
+		}
+		for n := 1; d.More(); n++ {
+			m.refill()
+			var raw json.RawMessage
+			if err := d.Decode(&raw); err != nil {
+				broken(err)
+				return
+			}
+			u, err := parseDjangoObject(raw, claims)
+			u.where, u.refused = fmt.Sprintf("entry %d", n), err
+			if !yield(u, nil) {
+				return
+			}
+		}
+		if _, err := d.Token(); err != nil {
+			broken(err)
+			return
+		}
+		if _, err := d.Token(); err != io.EOF {
+			broken(errors.New("something follows the array"))
+		}
+	}
+}
+
+// parseDjangoObject reads one object, strictly: encoding/json alone would take the last of
+// two members, and mend broken UTF-8.
+func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
+	if !utf8.Valid(raw) {
+		return u, errors.New("not UTF-8")
+	}
+	outer, err := readObject(raw)
+	if err != nil {
+		return u, err
+	}
+	fields, err := readObject(outer["fields"])
+	if err != nil {
+		return u, fmt.Errorf("fields: %w", err)
+	}
+	var hash string
+	var active *bool
+	u.id, err = plainID(outer["pk"])
+	err = errors.Join(err,
+		readField(fields, "username", &u.name), readField(fields, "password", &hash), readField(fields, "is_active", &active))
+	if err != nil {
+		return u, firstOf(err)
+	}
+	if active == nil || u.name == "" {
+		return u, errors.New("username or is_active is empty")
+	}
+	u.disabled = !*active
+	u.setPassword(hash)
+	for _, name := range claims {
+		value, ok := fields[name]
+		switch {
+		case !ok:
+			return u, fmt.Errorf("there is no field %s", name)
+		case string(value) != "null":
+			setClaim(&u, name, value)
+		}
+	}
+	return u, checkText(u)
+}
+
+// firstOf keeps an error to one line.
+func firstOf(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+// readObject returns the members of an object, each of which is there once.
+func readObject(raw []byte) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	members := map[string]json.RawMessage{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name := t.(string) // raw is well formed: a name is all that can stand here
+		if members[name] != nil {
+			return nil, fmt.Errorf("member %q is given twice", name)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		members[name] = value
+	}
+	return members, nil
+}
+
+func readField(fields map[string]json.RawMessage, name string, into any) error {
+	raw, ok := fields[name]
+	if !ok {
+		return fmt.Errorf("there is no field %s", name)
+	}
+	if json.Unmarshal(raw, into) != nil {
+		return fmt.Errorf("field %s has the wrong type", name)
+	}
+	return nil
+}
+
+// plainID takes a number as it is written, or a string, such as a UUID.
+func plainID(raw json.RawMessage) (string, error) {
+	var id string
+	switch {
+	case raw == nil, string(raw) == "null":
+		return "", errors.New("there is no pk")
+	case raw[0] == '"':
+		if err := json.Unmarshal(raw, &id); err != nil || id == "" {
+			return "", errors.New("pk is empty")
+		}
+		return id, nil
+	case strings.Trim(string(raw), "0123456789") != "":
+		return "", errors.New("pk is neither a whole number nor a string")
+	}
+	return string(raw), nil
+}

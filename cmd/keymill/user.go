@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// A userLine is a user as the server shows it.
+type userLine struct {
+	ID              string                     `json:"user_id"`
+	Name            string                     `json:"username"`
+	Disabled        bool                       `json:"disabled"`
+	Claims          map[string]json.RawMessage `json:"claims"`
+	Scheme          string                     `json:"password_scheme"`
+	Created         *time.Time                 `json:"created"`
+	PasswordChanged *time.Time                 `json:"password_changed"`
+}
+
+func userCommand() *cobra.Command {
+	cmd := group("user", "Manage the people who log in", `
+A user is a person. Its id is the "sub" of its tokens and stays; its name is what it types
+to log in. Wherever a verb takes NAME, an id does as well; "id:7" is surely the id, also where 7 is
+somebody's name.`)
+	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
+	addDataFlag(cmd)
+	cmd.AddCommand(
+		userAddCommand(), userSetCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
+		userSwitchCommand("enable", "Let a disabled user log in again", "", false),
+		userSwitchCommand("disable", "End a user's sessions and let it log in no more",
+			"End every session of a user, and refuse its logins until it is enabled again. Access\ntokens that it holds stay valid until they expire.", true),
+		userRemoveCommand(), userLogoutCommand(), userImportCommand(),
+	)
+	return cmd
+}
+
+func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) error {
+	server, err := dial(cmd)
+	if err != nil {
+		return err
+	}
+	u, raw, err := ask[userLine](cmd.Context(), server, method, path, body)
+	if err != nil || asJSON {
+		return printAnswer(cmd, raw, err)
+	}
+	return u.print(cmd.OutOrStdout())
+}
+
+func userPath(path, name string) string { return path + "?user=" + url.QueryEscape(name) }
+
+func (u userLine) print(w io.Writer) error {
+	t := newTable(w)
+	t.row("user_id:", u.ID)
+	t.row("username:", u.Name)
+	t.row("state:", u.state())
+	t.row("password:", u.Scheme)
+	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
+		t.row("claim "+name+":", string(u.Claims[name]))
+	}
+	t.row("created:", instant(u.Created))
+	t.row("password changed:", instant(u.PasswordChanged))
+	return t.flush()
+}
+
+func (u userLine) state() string {
+	if u.Disabled {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+func userSetCommand() *cobra.Command {
+	var claims []string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "set NAME --claim NAME=VALUE",
+		Short:   "Change the claims of a user's tokens",
+		Long:    "Change the claims of a user's tokens, from its next refresh on. The claims given replace\nall that it had; --claim \"\" leaves none.",
+		Example: "  keymill user set alice --claim role=admin --claim 'teams=[\"a\",\"b\"]'\n  keymill user set alice --claim \"\"",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("claim") {
+				return hint(usage("nothing to change"), "keymill user set %s --claim role=admin", shellWord(args[0]))
+			}
+			custom, err := parseClaims(claims)
+			if err != nil {
+				return err
+			}
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]any{"claims": custom})
+		},
+	}
+	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List all users",
+		Example: "  keymill user list\n  keymill user list --json | jq -r '.[] | select(.disabled) | .username'",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			list, raw, err := askAll(cmd.Context(), server, "users", func(u userLine) string { return u.ID })
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			t := newTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
+			for _, u := range list {
+				t.row(u.ID, u.Name, u.state(), u.Scheme, instant(u.Created))
+			}
+			return t.flush()
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "show NAME",
+		Short:   "Show one user",
+		Example: "  keymill user show alice\n  keymill user show 7 --json",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askUser(cmd, asJSON, http.MethodGet, userPath("user", args[0]), nil)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userPasswdCommand() *cobra.Command {
+	var stdin, asJSON bool
+	cmd := &cobra.Command{
+		Use:     "passwd NAME --password-stdin",
+		Short:   "Give a user a new password and end its sessions",
+		Long:    "Give a user a new password, one line of standard input, and end every session of it.",
+		Example: "  keymill user passwd alice --password-stdin < password.txt\n  head -c 18 /dev/urandom | base64 | tee new.txt | keymill user passwd alice --password-stdin",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			line := "user passwd " + shellWord(args[0])
+			if !stdin {
+				return hint(usage("--password-stdin is missing"), passwordHint, line)
+			}
+			password, err := readPassword(cmd, line)
+			if err != nil {
+				return err
+			}
+			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), map[string]string{"password": password})
+		},
+	}
+	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// userSwitchCommand is enable and disable.
+func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     verb + " NAME",
+		Short:   short,
+		Long:    long,
+		Example: "  keymill user " + verb + " alice",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]bool{"disabled": disabled})
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userLogoutCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "logout NAME",
+		Short:   "End every session of a user",
+		Long:    "End every session of a user, everywhere. It may log in again at once. Access tokens that\nit holds stay valid until they expire.",
+		Example: "  keymill user logout alice",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askUser(cmd, asJSON, http.MethodPost, userPath("user/logout", args[0]), nil)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove NAME",
+		Short:   "Remove a user and end its sessions",
+		Long:    "Remove a user and end its sessions; name and id become free. To keep the id from another,\ndisable the user instead.",
+		Example: "  keymill user remove alice",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			_, err = server.call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil)
+			return err
+		},
+	}
+}

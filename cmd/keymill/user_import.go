@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func userImportCommand() *cobra.Command {
+	m := &importRun{}
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Bring the users of a Django project, with their passwords",
+		Long: `Bring users from Django: FILE is what "manage.py dumpdata auth.user" prints, or a table in
+CSV whose header names id, username, password and is_active, besides others; "-" reads
+standard input. Ids are kept. Passwords stay what they are: hashes of PBKDF2, bcrypt and
+Argon2 verify as Django made them, and are made anew at the first login. A user whose
+password is unusable is brought without one.
+
+Each user is added by itself. One that is refused is reported with its place in the file,
+the others are imported, and the exit code is 1. To run it again is harmless: who is there
+already is reported as such, or passed over in silence with --skip-existing.
+
+--claim FIELD copies a field into the claims of the user's tokens; in CSV it is a string.`,
+		Example: `  python manage.py dumpdata auth.user | keymill user import - --format django-json
+  keymill user import users.csv --claim email --dry-run
+  keymill user import users.csv --claim email --skip-existing`,
+		Args: arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error { return m.run(cmd, args[0]) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&m.format, "format", "", "django-json or django-csv (default: by the name of FILE)")
+	f.StringArrayVar(&m.claims, "claim", nil, "a field that becomes a claim (repeat it for more)")
+	f.BoolVar(&m.dry, "dry-run", false, "change nothing, and say what the import would refuse")
+	f.BoolVar(&m.skip, "skip-existing", false, "say nothing of users who are there already")
+	addJSONFlag(cmd, &m.asJSON)
+	// The only error is a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(slices.Sorted(maps.Keys(djangoFormats())), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// An importRun is one run of the verb.
+type importRun struct {
+	format            string
+	claims            []string
+	dry, skip, asJSON bool
+
+	errs   io.Writer
+	server *adminClient
+	ids    map[string]bool // that came before, in a dry run
+	names  map[string]bool
+	sum    importSum
+	batch  []djangoUser
+	bodies []json.RawMessage // of batch
+	bytes  int               // of bodies
+}
+
+// An importSum is what --json prints.
+type importSum struct {
+	Imported int             `json:"imported"`
+	Existing int             `json:"existing"`
+	Refused  int             `json:"refused"`
+	Problems []importProblem `json:"problems"`
+}
+
+type importProblem struct {
+	Where string `json:"where"`
+	ID    string `json:"user_id"`
+	Name  string `json:"username"`
+	Code  string `json:"error"`
+	Hint  string `json:"error_description"`
+}
+
+func (m *importRun) run(cmd *cobra.Command, name string) error {
+	read, err := m.reader(name)
+	if err != nil {
+		return err
+	}
+	in := cmd.InOrStdin()
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	m.errs = cmd.ErrOrStderr()
+	m.sum.Problems = []importProblem{}
+	m.ids, m.names = map[string]bool{}, map[string]bool{}
+	if m.server, err = dial(cmd); err != nil {
+		return err
+	}
+	broken := m.each(cmd.Context(), read(in, present(m.claims)))
+	// Also after a break: what came before it is imported.
+	if err := m.print(cmd.OutOrStdout()); err != nil || broken != nil {
+		return errors.Join(broken, err)
+	}
+	if m.sum.Refused > 0 || m.sum.Existing > 0 && !m.skip {
+		return errSaid
+	}
+	return nil
+}
+
+func (m *importRun) reader(name string) (djangoReader, error) {
+	format := m.format
+	if format == "" {
+		switch strings.ToLower(filepath.Ext(name)) {
+		case ".json":
+			format = "django-json"
+		case ".csv":
+			format = "django-csv"
+		default:
+			return nil, hint(usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", shellWord(name))
+		}
+	}
+	read, ok := djangoFormats()[format]
+	if !ok {
+		return nil, usage("--format %q is neither django-json nor django-csv", format)
+	}
+	return read, nil
+}
+
+// What one request may hold; the server refuses more.
+const (
+	maxImportUsers = 50
+	maxImportBytes = 48 << 10
+)
+
+func (m *importRun) each(ctx context.Context, users djangoUsers) error {
+	for u, err := range users {
+		if err != nil {
+			return errors.Join(m.send(ctx), err)
+		}
+		if u.refused != nil {
+			m.report(u, "invalid_request", u.refused.Error())
+			continue
+		}
+		body, err := marshalJSON(map[string]any{
+			"user_id": u.id, "username": u.name, "hash": u.hash, "disabled": u.disabled, "claims": u.claims,
+		})
+		if err != nil {
+			return err
+		}
+		if len(body) > maxImportBytes {
+			m.report(u, "invalid_request", fmt.Sprintf("longer than %d bytes", maxImportBytes))
+			continue
+		}
+		if len(m.batch) == maxImportUsers || m.bytes+len(body) > maxImportBytes {
+			if err := m.send(ctx); err != nil {
+				return err
+			}
+		}
+		m.batch, m.bodies, m.bytes = append(m.batch, u), append(m.bodies, body), m.bytes+len(body)
+	}
+	return m.send(ctx)
+}
+
+// send imports the batch. After an error some of it may be there; the next run says so.
+func (m *importRun) send(ctx context.Context) error {
+	batch, bodies := m.batch, m.bodies
+	m.batch, m.bodies, m.bytes = nil, nil, 0
+	if len(batch) == 0 {
+		return nil
+	}
+	type answer struct {
+		Results []importProblem `json:"results"`
+	}
+	got, _, err := ask[answer](ctx, m.server, http.MethodPost, "users/import", map[string]any{"users": bodies, "dry_run": m.dry})
+	if err != nil {
+		return hint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
+			"run it again with --skip-existing: what is there already is left alone")
+	}
+	if len(got.Results) != len(batch) {
+		return fmt.Errorf("the server answered about %d users of %d", len(got.Results), len(batch))
+	}
+	for n, r := range got.Results {
+		if m.dry && r.Code == "" && (m.ids[r.ID] || m.names[r.Name]) {
+			r.Code, r.Hint = "conflict", "another entry before it has this id or name"
+		}
+		if r.Code == "" {
+			m.sum.Imported++
+			if m.dry {
+				m.ids[r.ID], m.names[r.Name] = true, true
+			}
+		} else {
+			m.report(batch[n], r.Code, r.Hint)
+		}
+	}
+	return nil
+}
+
+// report counts a user that was not imported, and says so unless nobody asked.
+func (m *importRun) report(u djangoUser, code, why string) {
+	if code == "already_exists" {
+		m.sum.Existing++
+		if m.skip {
+			return
+		}
+		why = "already exists"
+	} else {
+		m.sum.Refused++
+	}
+	if m.asJSON {
+		m.sum.Problems = append(m.sum.Problems, importProblem{u.where, u.id, u.name, code, why})
+		return
+	}
+	who := u.where
+	if u.name != "" {
+		who += " (" + u.name + ")"
+	}
+	fmt.Fprintf(m.errs, "keymill: %s\n", oneLine(who+": "+why))
+}
+
+func (m *importRun) print(w io.Writer) error {
+	if m.asJSON {
+		raw, err := marshalJSON(m.sum)
+		if err != nil {
+			return err
+		}
+		return printJSON(w, raw)
+	}
+	verb := "imported"
+	if m.dry {
+		verb = "would be imported"
+	}
+	_, err := fmt.Fprintf(w, "%d %s, %d already there, %d refused\n", m.sum.Imported, verb, m.sum.Existing, m.sum.Refused)
+	return err
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// anImportServer answers about each user as judge says, and fails the test where a request
+// is more than the server takes.
+func anImportServer(t *testing.T, judge func(id string) (code, why string)) *adminClient {
+	return serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		var body struct {
+			Users []struct {
+				ID   string `json:"user_id"`
+				Name string `json:"username"`
+			} `json:"users"`
+		}
+		if err != nil || json.Unmarshal(raw, &body) != nil {
+			t.Errorf("%v: %.100s", err, raw)
+		}
+		if len(body.Users) == 0 || len(body.Users) > 50 || len(raw) > 64<<10 {
+			t.Errorf("%d users in %d bytes", len(body.Users), len(raw))
+		}
+		results := []map[string]string{}
+		for _, u := range body.Users {
+			code, why := judge(u.ID)
+			results = append(results, map[string]string{"user_id": u.ID, "username": u.Name, "error": code, "error_description": why})
+		}
+		json.NewEncoder(w).Encode(map[string]any{"results": results})
+	}))
+}
+
+// TestAnImportKeepsToWhatARequestMayHold, however many users there are, and however long.
+func TestAnImportKeepsToWhatARequestMayHold(t *testing.T) {
+	for name, size := range map[string]int{"small": 10, "large": 5000, "too large": 50_000} {
+		var file, errs strings.Builder
+		file.WriteString("id,username,password,is_active,bio\n")
+		const users = 230
+		for n := range users {
+			fmt.Fprintf(&file, "%d,user %d,,t,%s\n", n, n, strings.Repeat("x", size))
+		}
+		m := &importRun{errs: &errs, server: anImportServer(t, func(string) (string, string) { return "", "" })}
+		if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file.String()), []string{"bio"})); err != nil {
+			t.Fatal(err)
+		}
+		want := importSum{Imported: users}
+		if size == 50_000 {
+			want = importSum{Refused: users}
+		}
+		if m.sum.Imported != want.Imported || m.sum.Refused != want.Refused || strings.Count(errs.String(), "\n") != want.Refused {
+			t.Errorf("%s: %+v\n%.300s", name, m.sum, errs.String())
+		}
+	}
+}
+
+// TestR104_AnImportedNameCannotForgeALine: the file is somebody else's.
+func TestR104_AnImportedNameCannotForgeALine(t *testing.T) {
+	var errs strings.Builder
+	m := &importRun{errs: &errs, server: anImportServer(t, func(id string) (string, string) {
+		return map[string]string{"1": "already_exists", "2": "conflict", "3": "invalid_request"}[id], "why\nkeymill: forged \x1b[2J"
+	})}
+	file := "id,username,password,is_active\n"
+	for n := range 4 {
+		file += fmt.Sprintf("%d,\"user %d\nkeymill: forged\x1b[31m\",,t\n", n+1, n+1)
+	}
+	if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := errs.String(); strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 || strings.Count(got, "\nkeymill: forged") != 0 {
+		t.Errorf("printed %q", got)
+	}
+	if m.sum.Existing != 1 || m.sum.Refused != 2 || m.sum.Imported != 1 {
+		t.Errorf("%+v", m.sum)
+	}
+}
+
+// TestAnImportThatBreaksSaysHowToGoOn: some of the batch may be there.
+func TestAnImportThatBreaksSaysHowToGoOn(t *testing.T) {
+	calls := 0
+	m := &importRun{errs: io.Discard, server: serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		w.WriteHeader(503)
+		w.Write([]byte(`{"error":"unavailable","error_description":"the disk is full"}`))
+	}))}
+	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
+	err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), nil))
+	var shown strings.Builder
+	if code := report(&shown, err); code != 1 || calls != 1 {
+		t.Errorf("code %d after %d calls", code, calls)
+	}
+	if got := shown.String(); !strings.HasPrefix(got, "keymill: line 2 to line 51: the disk is full\n  hint: run it again with --skip-existing") {
+		t.Errorf("printed %q", got)
+	}
+}
