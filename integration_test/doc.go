@@ -6,7 +6,11 @@
 //	server/     starts, asks, stops and kills the binary
 //	cli/        the command lines as scripts, one promise each
 //	crash/      kill -9 and full disks
+//	families/   refresh tokens: a model beside the real thing, histories, storms
+//	simplejwt/  our door beside simplejwt's own views, request by request
+//	browser/    a page in Chromium, and the cookie that it cannot see
 //	verifiers/  verifiers that this project did not write: Django, Node, Go
+//	numbers/    how large a store and how busy a server get
 //	bench/      load, against floors measured in the same run
 //
 // Modules of their own keep what only tests need out of the server's go.mod.

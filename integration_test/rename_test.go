@@ -32,7 +32,7 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 	output(t, dir, "git", "init", "-q")
 	output(t, dir, "git", "add", "-A")
 	output(t, dir, "scripts/rename-module", "git.example.com/platform/keymill")
-	for _, module := range []string{".", "integration_test/bench", "integration_test/cli", "integration_test/verifiers"} {
+	for _, module := range modulesBelow(t, dir) {
 		output(t, filepath.Join(dir, module), "go", "vet", "./...")
 		for pkg := range strings.FieldsSeq(output(t, filepath.Join(dir, module), "go", "list", "./...")) {
 			if !strings.HasPrefix(pkg, "git.example.com/platform/keymill") {
@@ -44,6 +44,19 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 	if err != nil || !strings.Contains(string(readme), "require git.example.com/platform/keymill v0.0.0") {
 		t.Errorf("README still names the old path (%v)", err)
 	}
+}
+
+// modulesBelow lists the directories that hold a go.mod of ours.
+func modulesBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	var modules []string
+	for file := range strings.FieldsSeq(output(t, dir, "git", "ls-files", "--", "go.mod", "*/go.mod")) {
+		modules = append(modules, filepath.Dir(file))
+	}
+	if len(modules) < 4 {
+		t.Fatalf("found the modules %v only", modules)
+	}
+	return modules
 }
 
 func output(t *testing.T, dir, name string, args ...string) string {
