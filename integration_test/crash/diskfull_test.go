@@ -161,4 +161,9 @@ func inOwnNamespace(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("in its own namespace: %v\n%s", err, out)
 	}
+	for line := range strings.Lines(string(out)) {
+		if _, counted, ok := strings.Cut(line, "counted: "); ok {
+			t.Logf("counted: %s", strings.TrimSpace(counted))
+		}
+	}
 }

@@ -1,0 +1,43 @@
+package families
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keymill/issuer"
+)
+
+// TestARevocationHoldsHoweverLate (I10): a family whose time is over may live again when its
+// client is given a longer one. If somebody has revoked it meanwhile, it does not.
+func TestARevocationHoldsHoweverLate(t *testing.T) {
+	var sum tally
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			l := newLife(t, &sum)
+			defer l.real.stop(true)
+			grant, err := l.real.Begin(ctx(), issuer.BeginRequest{
+				User: "bob", Client: "web", Door: issuer.DoorSession, Audience: "orders",
+			})
+			l.real.must(err)
+			time.Sleep(fresh.idle + pick(t, "late", []time.Duration{0, -time.Millisecond, time.Hour}))
+			switch pick(t, "how", []string{"client", "user", "operator"}) {
+			case "client":
+				err = l.real.Revoke(ctx(), public("web"), grant.Refresh, netip.Addr{})
+			case "user":
+				err = l.real.LogoutAt(ctx(), issuer.DoorRequest{Client: "web", Token: grant.Refresh})
+			case "operator":
+				_, err = l.real.RevokeSession(ctx(), sidOf(grant.AccessToken), by)
+			}
+			l.real.codeOf(err) // a refusal: it has been cleaned away
+			_, err = l.real.SetClient(ctx(), "web", issuer.ClientChange{Idle: text(fresh.idle * 4)}, by)
+			l.real.must(err)
+			_, err = l.ask(presented{client: "web", audience: "orders"}, grant.Refresh)
+			if code := l.real.codeOf(err); code != "invalid_grant" {
+				t.Fatalf("a revoked family was answered %q", code)
+			}
+		})
+	})
+}

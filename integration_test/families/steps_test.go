@@ -1,0 +1,175 @@
+package families
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"keymill/integration_test/server"
+	"keymill/issuer"
+)
+
+func pick[T any](t *rapid.T, what string, list []T) T { return rapid.SampledFrom(list).Draw(t, what) }
+
+// words are those of a scope, sorted.
+func words(scope string) []string {
+	list := strings.Fields(scope)
+	slices.Sort(list)
+	return list
+}
+
+// ask presents a token at the token endpoint or at a door.
+func (l *life) ask(p presented, text issuer.Secret) (issuer.Grant, error) {
+	if p.door {
+		return l.real.RefreshAt(ctx(), issuer.DoorRequest{Client: p.client, Token: text, Audience: p.audience, Scope: p.scope})
+	}
+	return l.real.Token(ctx(), issuer.TokenRequest{
+		GrantType: "refresh_token", Client: public(p.client), Refresh: text, Audience: p.audience, Scope: p.scope,
+	})
+}
+
+func public(client string) issuer.Credentials {
+	return issuer.Credentials{ClientID: client, Method: "none"}
+}
+
+// verdicts maps a rule to what an explanation calls it.
+var verdicts = map[int]string{
+	4: "rolled_back", 5: "replay", 6: "late_retry", 7: "refused", 9: "refused", 11: "grace", 12: "current",
+}
+
+// explain wants the real thing to say what it will do, before it does it.
+func (l *life) explain(t *rapid.T, shown token) {
+	said, err := l.real.Explain(ctx(), shown.text)
+	l.real.must(err)
+	f, p := l.model.families[shown.family], l.plain(shown)
+	outcomes := l.model.decide(p, time.Now(), l.uptime())
+	if len(outcomes) > 1 || f.doubtful {
+		return // either would be right
+	}
+	want := verdicts[outcomes[0].rule]
+	if said.Good != (outcomes[0].code == "") || want != "" && said.Verdict != want {
+		t.Fatalf("generation %d of %+v is explained as %q, good: %v; by rule %d it is %q",
+			shown.generation, f, said.Verdict, said.Good, outcomes[0].rule, want)
+	}
+	l.tally.explained++
+}
+
+// introspect: an access token is good until it expires, unless its family was ended.
+func (l *life) introspect(t *rapid.T) {
+	if len(l.issued) == 0 {
+		t.Skip("nobody has a token")
+	}
+	family := l.pickToken(t).family
+	f, last := l.model.families[family], l.access[family]
+	if f.over(l.model.clients[f.client], time.Now()) {
+		return // it lives as long as it is kept
+	}
+	said, err := l.real.Introspect(ctx(), l.asker, last.text)
+	l.real.must(err)
+	want := f.client != "" && !f.ended && time.Now().Before(last.expires)
+	if said.Active != want && !f.doubtful {
+		t.Fatalf("the access token of %+v is active: %v, want %v", f, said.Active, want)
+	}
+}
+
+func (l *life) wait(t *rapid.T) {
+	grace := l.model.clients[pick(t, "client", clientIDs)].grace
+	d := pick(t, "time", []time.Duration{
+		time.Millisecond, time.Second, 10 * time.Second, 20 * time.Minute, time.Hour, 3 * time.Hour,
+		grace / 2, grace - time.Millisecond, grace, grace + time.Millisecond,
+	})
+	time.Sleep(max(d, 0))
+}
+
+// restart is clean: the clock of the grace goes on where it stood.
+func (l *life) restart(t *rapid.T) {
+	l.tally.restarts++
+	l.stop(true)
+	l.begin(pick(t, "downtime", []time.Duration{0, time.Second, time.Minute, time.Hour}))
+}
+
+// crash takes up to a heartbeat from the clock of the grace.
+func (l *life) crash(t *rapid.T) {
+	l.tally.crashes++
+	l.stop(false)
+	l.model.crash(crashCost)
+	l.begin(pick(t, "downtime", []time.Duration{0, time.Second, time.Minute, time.Hour}))
+}
+
+func (l *life) stop(clean bool) {
+	l.real.stop(clean)
+	l.served = l.uptime()
+}
+
+func (l *life) begin(down time.Duration) {
+	time.Sleep(down)
+	l.booted = time.Now()
+	l.real.start()
+}
+
+// copy keeps the store as it is, for an operator to come back to.
+func (l *life) copy(*rapid.T) {
+	l.stop(true)
+	l.copied = &copied{l.real.bytes(), l.model.clone(), l.served}
+	l.begin(0)
+}
+
+// restore goes back to the old copy. Clients still hold the tokens that came after it.
+func (l *life) restore(t *rapid.T) {
+	if l.copied == nil {
+		t.Skip("there is no copy")
+	}
+	l.tally.restores++
+	l.stop(true)
+	l.real.restore(l.copied.store)
+	l.model, l.served = l.copied.model.clone(), l.copied.served
+	l.begin(time.Minute)
+	for _, later := range slices.Backward(l.issued) {
+		if f, known := l.model.families[later.family]; known && later.generation > f.generation && !f.ended {
+			l.show(t, later, l.plain(later))
+			return
+		}
+	}
+}
+
+// age takes a living family to the end of its time, or close to it, and presents its newest
+// token there. What is rotated again and again just before comes to its absolute end.
+func (l *life) age(t *rapid.T) {
+	living := l.living(0)
+	if len(living) == 0 {
+		t.Skip("nobody lives")
+	}
+	newest := living[len(living)-rapid.IntRange(1, min(len(living), 3)).Draw(t, "living")]
+	f := l.model.families[newest.family]
+	c := l.model.clients[f.client]
+	left := min(time.Until(f.used.Add(c.idle)), time.Until(f.born.Add(c.absolute)))
+	early := pick(t, "early", []time.Duration{time.Minute, time.Millisecond, time.Hour, 0})
+	time.Sleep(max(left-early, 0))
+	l.show(t, newest, l.plain(newest))
+}
+
+// wantGeneration reads a token as far as anybody can.
+func wantGeneration(t *rapid.T, text issuer.Secret, want uint32) {
+	if _, got, err := server.ReadToken(string(text)); err != nil || got != want {
+		t.Fatalf("got generation %d (%v), want %d", got, err, want)
+	}
+}
+
+// sidOf returns the family that an access token belongs to.
+func sidOf(accessToken string) string {
+	var claims struct{ SID string }
+	_, rest, _ := strings.Cut(accessToken, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(payload)
+	if err == nil {
+		err = json.Unmarshal(raw, &claims)
+	}
+	if err != nil {
+		return ""
+	}
+	return claims.SID
+}
