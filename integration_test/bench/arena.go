@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,20 +16,27 @@ import (
 	"keymill/integration_test/server"
 )
 
-// An arena is one Keymill and one floor, side by side, with one client that both
-// know: the very same requests go to both.
+// An arena is one Keymill and one floor, side by side, with clients that both know:
+// the very same requests go to both.
 type arena struct {
 	keymill *server.Server
 	floor   *server.Companion
-	client  server.Client
+	cast    cast
 
 	serverSide, floorSide side
+}
+
+// A cast is who makes the requests.
+type cast struct {
+	service, web server.Client // with client_credentials, with refresh_token
+	user         string
+	password     string
 }
 
 // openArena starts both. Keymill runs as in production: a configuration file, a
 // master key, records made by the operator's verbs.
 func openArena() (*arena, error) {
-	keymill, err := server.New(server.Options{})
+	keymill, err := server.New(server.Options{Config: "simplejwt:\n  client: bench-web\n"})
 	if err != nil {
 		return nil, err
 	}
@@ -54,22 +62,32 @@ func (a *arena) open() error {
 	return a.openFloor(len(set))
 }
 
-// enrol adds an audience for each algorithm, and a client of both.
+// enrol adds an audience for each algorithm, a client of both, and one through which a
+// user logs in.
 func (a *arena) enrol() error {
-	for _, verb := range [][]string{
-		{"audience", "add", audienceEd, "--alg", "EdDSA", "--ttl", "15m", "--scope", "read"},
-		{"audience", "add", audienceRSA, "--alg", "RS256", "--ttl", "15m", "--scope", "read"},
-		{"client", "add", "bench", "--grant", "client_credentials",
-			"--audience", audienceEd, "--audience", audienceRSA, "--scope", "read", "--json"},
+	a.cast.user, a.cast.password = "bench-user", rand.Text()
+	for _, step := range []struct {
+		line string
+		in   string
+		out  *server.Client
+	}{
+		{line: "audience add " + audienceEd + " --alg EdDSA --ttl 15m --scope read"},
+		{line: "audience add " + audienceRSA + " --alg RS256 --ttl 15m --scope read"},
+		{line: "client add bench --grant client_credentials --audience " + audienceEd +
+			" --audience " + audienceRSA + " --scope read --json", out: &a.cast.service},
+		{line: "client add bench-web --grant refresh_token --audience " + audienceEd +
+			" --scope read --json", out: &a.cast.web},
+		{line: "user add " + a.cast.user + " --password-stdin", in: a.cast.password},
 	} {
-		out, errs, err := a.keymill.Verb(context.Background(), verb...)
+		out, errs, err := a.keymill.VerbWith(context.Background(), step.in, strings.Fields(step.line)...)
 		if err != nil {
-			return fmt.Errorf("keymill %s: %w: %s", strings.Join(verb, " "), err, errs)
+			return fmt.Errorf("keymill %s: %w: %s", step.line, err, errs)
 		}
-		if verb[0] == "client" {
-			if err := json.Unmarshal([]byte(out), &a.client); err != nil {
-				return fmt.Errorf("answer of client add: %w", err)
-			}
+		if step.out == nil {
+			continue
+		}
+		if err := json.Unmarshal([]byte(out), step.out); err != nil {
+			return fmt.Errorf("answer of %s: %w", step.line, err)
 		}
 	}
 	return nil
@@ -85,8 +103,9 @@ func (a *arena) openFloor(bytes int) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "floor", "-listen", address, "-bytes", strconv.Itoa(bytes),
-		"-client", a.client.ID, "-secret", a.client.Secret)
+	// Its records lie beside Keymill's: one file system for both.
+	cmd := exec.Command(self, "floor", "-listen", address, "-bytes", strconv.Itoa(bytes), "-dir", a.keymill.Dir,
+		"-client", a.cast.service.ID+":"+a.cast.service.Secret, "-client", a.cast.web.ID+":"+a.cast.web.Secret)
 	cmd.Env, cmd.Stderr = server.Environment(), os.Stderr
 	if a.floor, err = server.Launch(cmd); err != nil {
 		a.floor = nil

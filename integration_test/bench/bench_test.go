@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -11,17 +12,32 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
+	"keymill/integration_test/server"
 	"keymill/jwks"
 )
 
+func testCast() cast {
+	return cast{
+		service: server.Client{ID: "bench", Secret: "secret"}, web: server.Client{ID: "web", Secret: "hidden"},
+		user: "user", password: "password",
+	}
+}
+
 func testFloor(t *testing.T) (*floor, string) {
 	t.Helper()
-	f, err := newFloor("http://127.0.0.1", "bench", "secret", 1234)
+	c := testCast()
+	clients := map[string]string{c.service.ID: c.service.Secret, c.web.ID: c.web.Secret}
+	f, err := newFloor("http://127.0.0.1", clients, 1234, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(f.handler())
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.Close()
+		f.records.db.Close()
+	})
 	return f, strings.TrimPrefix(server.URL, "http://")
 }
 
@@ -34,7 +50,7 @@ func TestTheFloorIsHonest(t *testing.T) {
 		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.ed.Public().(ed25519.PublicKey)},
 		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.rsa.PublicKey},
 	} {
-		l, err := dial(address, 1, func() caller { return tokenCaller("bench", "secret", audience)(address) })
+		l, err := dial(address, 1, func() caller { return tokenCaller(testCast().service, audience)(address) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,30 +72,85 @@ func TestTheFloorIsHonest(t *testing.T) {
 			t.Errorf("%s: %+v, %v", audience, c, err)
 		}
 	}
-	l, err := dial(address, 1, func() caller { return tokenCaller("bench", "wrong", audienceEd)(address) })
+	for _, c := range []server.Client{{ID: "bench", Secret: "wrong"}, {ID: "web", Secret: "secret"}, {ID: "nobody"}} {
+		l, err := dial(address, 1, func() caller { return tokenCaller(c, audienceEd)(address) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		if _, err := l.run(time.Millisecond); err == nil || !strings.Contains(err.Error(), "401") {
+			t.Errorf("a wrong secret of %s: %v", c.ID, err)
+		}
+	}
+}
+
+// TestTheFloorRefreshesDurably: each family's record counts its refreshes, on disk.
+func TestTheFloorRefreshesDurably(t *testing.T) {
+	f, address := testFloor(t)
+	l, err := dial(address, 8, func() caller { return refreshCaller(testCast())(address) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.close()
-	if _, err := l.run(time.Millisecond); err == nil || !strings.Contains(err.Error(), "401") {
-		t.Errorf("a wrong secret: %v", err)
-	}
-}
-
-func TestTheFloorFitsOnAPage(t *testing.T) {
-	source, err := os.ReadFile("floor.go")
+	s, err := l.run(100 * time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := bytes.Count(source, []byte("\n")); lines >= 150 {
-		t.Errorf("floor.go has %d lines, which is more than a floor needs", lines)
+	if len(s.latencies) < 2*len(l.lines) {
+		t.Fatalf("only %d answers", len(s.latencies))
+	}
+	for _, line := range l.lines {
+		var answer grant
+		if err := json.Unmarshal(line.answer, &answer); err != nil || len(answer.Refresh) != tokenChars || answer.AccessToken == "" {
+			t.Errorf("answer %s, %v", line.answer, err)
+		}
+	}
+	path := f.records.db.Path()
+	if err := f.records.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := refreshesOnDisk(t, path); n != len(s.latencies)-len(l.lines) { // the first of each is its login
+		t.Errorf("the records count %d refreshes, the clients %d", n, len(s.latencies)-len(l.lines))
+	}
+}
+
+func refreshesOnDisk(t *testing.T, path string) (n int) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("floor")).ForEach(func(k, v []byte) error {
+			if len(v) != recordBytes {
+				t.Errorf("record of %d bytes", len(v))
+			}
+			n += int(binary.BigEndian.Uint32(v))
+			return nil
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestTheFloorFitsOnAPage(t *testing.T) {
+	for _, name := range []string{"floor.go", "floor_refresh.go"} {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := bytes.Count(source, []byte("\n")); lines >= 150 {
+			t.Errorf("%s has %d lines, which is more than a floor needs", name, lines)
+		}
 	}
 }
 
 func TestADuelCountsBothSides(t *testing.T) {
 	_, a := testFloor(t)
 	_, b := testFloor(t)
-	for _, sc := range scenarios("bench", "secret") {
+	for _, sc := range scenarios(testCast()) {
 		pid := os.Getpid()
 		r, err := duel(sc, 2, side{a, pid}, side{b, pid}, plan{slices: 2, slice: 20 * time.Millisecond})
 		if err != nil {
@@ -190,7 +261,7 @@ func TestArgumentsAreChecked(t *testing.T) {
 	if _, err := parseOptions([]string{"--fast"}); err == nil {
 		t.Error("an unknown flag was taken")
 	}
-	if o, _ := parseOptions(nil); len(o.groups) != 3 {
+	if o, _ := parseOptions(nil); len(o.groups) != len(groups()) {
 		t.Errorf("nothing named means %q", o.groups)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -20,16 +20,17 @@ import (
 
 // A floor is the least that an honest server could do for the same requests: it is
 // what Go and net/http cost on this machine, and Keymill is measured by how little
-// it adds. It checks one secret and signs; it has no store, no limits, no rotation.
-// It must not be crippled: whoever makes it slower says so in the commit message.
+// it adds. It checks one secret and signs; it has no limits and no rotation, and a
+// store only for the refresh (see refresh). It must not be crippled: whoever makes it
+// slower says so in the commit message.
 type floor struct {
-	body   []byte   // constant, as long as the real key set
-	length []string // of it, as a header value
-	client string
-	secret [sha256.Size]byte
-	issuer string
-	ed     ed25519.PrivateKey
-	rsa    *rsa.PrivateKey
+	body    []byte                       // constant, as long as the real key set
+	length  []string                     // of it, as a header value
+	secrets map[string][sha256.Size]byte // client → hash
+	issuer  string
+	ed      ed25519.PrivateKey
+	rsa     *rsa.PrivateKey
+	records *committer
 }
 
 // The audiences choose the algorithm, as they do at Keymill.
@@ -53,23 +54,34 @@ type grant struct {
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int64  `json:"expires_in"`
 	Scope       string `json:"scope"`
+	Refresh     string `json:"refresh_token,omitempty"`
 }
 
-func newFloor(issuer, client, secret string, bytes int) (*floor, error) {
+// newFloor knows these clients by their secrets, answers with a key set of so many
+// bytes, and keeps its records in dir.
+func newFloor(issuer string, clients map[string]string, bytes int, dir string) (*floor, error) {
 	var seed [ed25519.SeedSize]byte
 	rand.Read(seed[:]) // never fails
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	return &floor{
+	f := &floor{
 		body: []byte(strings.Repeat("k", bytes)), length: []string{strconv.Itoa(bytes)},
-		issuer: issuer, client: client, secret: sha256.Sum256([]byte(secret)),
-		ed: ed25519.NewKeyFromSeed(seed[:]), rsa: key,
-	}, err
+		issuer: issuer, secrets: map[string][sha256.Size]byte{}, ed: ed25519.NewKeyFromSeed(seed[:]),
+	}
+	for id, secret := range clients {
+		f.secrets[id] = sha256.Sum256([]byte(secret))
+	}
+	var err error
+	if f.rsa, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return nil, err
+	}
+	f.records, err = openCommitter(dir)
+	return f, err
 }
 
 func (f *floor) handler() *httprouter.Router {
 	r := httprouter.New()
 	r.GET("/.well-known/jwks.json", f.constant)
 	r.POST("/token", f.token)
+	r.POST("/api/token/", f.login)
 	return r
 }
 
@@ -82,11 +94,12 @@ func (f *floor) constant(w http.ResponseWriter, _ *http.Request, _ httprouter.Pa
 func (f *floor) token(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 	err := r.ParseForm()
 	shown := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
-	if err != nil || r.PostForm.Get("client_id") != f.client || subtle.ConstantTimeCompare(shown[:], f.secret[:]) == 0 {
+	kept := f.secrets[r.PostForm.Get("client_id")] // zero is the hash of nothing
+	if err != nil || subtle.ConstantTimeCompare(shown[:], kept[:]) == 0 {
 		http.Error(w, "invalid_client", http.StatusUnauthorized)
 		return
 	}
-	answer, err := f.grant(r.PostForm.Get("audience"), r.PostForm.Get("scope"))
+	answer, err := f.grant(r.PostForm)
 	if err != nil {
 		http.Error(w, "server_error", http.StatusInternalServerError)
 		return
@@ -96,9 +109,17 @@ func (f *floor) token(w http.ResponseWriter, r *http.Request, _ httprouter.Param
 	w.Write(answer)
 }
 
-func (f *floor) grant(audience, scope string) ([]byte, error) {
+func (f *floor) grant(form url.Values) ([]byte, error) {
+	client, audience, scope := form.Get("client_id"), form.Get("audience"), form.Get("scope")
+	var next string
+	var err error
+	if form.Get("grant_type") == "refresh_token" {
+		if next, err = f.refresh(form.Get("refresh_token")); err != nil {
+			return nil, err
+		}
+	}
 	now := time.Now().Unix()
-	payload, err := json.Marshal(claims{f.issuer, f.client, audience, f.client, now + 900, now, rand.Text(), scope})
+	payload, err := json.Marshal(claims{f.issuer, client, audience, client, now + 900, now, rand.Text(), scope})
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +136,7 @@ func (f *floor) grant(audience, scope string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(grant{signed + "." + encode(signature), "Bearer", 900, scope})
+	return json.Marshal(grant{signed + "." + encode(signature), "Bearer", 900, scope, next})
 }
 
 var (
@@ -126,22 +147,3 @@ var (
 )
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// serveFloor is the process "bench floor": the limits are those of keymill serve.
-func serveFloor(args []string) error {
-	flags := flag.NewFlagSet("floor", flag.ContinueOnError)
-	listen, bytes := flags.String("listen", "", ""), flags.Int("bytes", 0, "")
-	client, secret := flags.String("client", "", ""), flags.String("secret", "", "") // made for this run
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	f, err := newFloor("http://"+*listen, *client, *secret, *bytes)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{
-		Addr: *listen, Handler: f.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: 120 * time.Second,
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-	}
-	return server.ListenAndServe()
-}

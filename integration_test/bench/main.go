@@ -1,6 +1,6 @@
 // Bench measures Keymill against bare floors, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [jwks|token|start|all]
+//	scripts/bench [--quick] [--assert] [jwks|token|refresh|start|all]
 //
 // It starts three processes: the real binary, set up by its own verbs; the floor,
 // which does the least that the same requests need (see floor); and itself, the
@@ -42,10 +42,13 @@ func main() {
 	}
 }
 
+// groups are what the command line can name.
+func groups() []string { return []string{"jwks", "token", "refresh", "start"} }
+
 // options of the command line.
 type options struct {
 	quick, assert bool
-	groups        []string // "jwks", "token", "start"
+	groups        []string // of groups
 }
 
 func run(args []string) error {
@@ -69,21 +72,22 @@ func run(args []string) error {
 func parseOptions(args []string) (options, error) {
 	var o options
 	for _, arg := range args {
-		switch arg {
-		case "--quick":
+		switch {
+		case arg == "--quick":
 			o.quick = true
-		case "--assert":
+		case arg == "--assert":
 			o.assert = true
-		case "jwks", "token", "start":
+		case slices.Contains(groups(), arg):
 			o.groups = append(o.groups, arg)
-		case "all":
-			o.groups = append(o.groups, "jwks", "token", "start")
+		case arg == "all":
+			o.groups = append(o.groups, groups()...)
 		default:
-			return o, fmt.Errorf("unknown argument %q; usage: scripts/bench [--quick] [--assert] [jwks|token|start|all]", arg)
+			return o, fmt.Errorf("unknown argument %q; usage: scripts/bench [--quick] [--assert] [%s|all]",
+				arg, strings.Join(groups(), "|"))
 		}
 	}
 	if o.groups == nil {
-		o.groups = []string{"jwks", "token", "start"}
+		o.groups = groups()
 	}
 	return o, nil
 }
@@ -98,7 +102,7 @@ func (o options) plan() (p plan, rounds int) {
 // measure prints as it goes and returns which demands were missed.
 func measure(o options, w io.Writer) (missed []string, err error) {
 	p, rounds := o.plan()
-	if slices.Contains(o.groups, "jwks") || slices.Contains(o.groups, "token") {
+	if slices.ContainsFunc(o.groups, func(g string) bool { return g != "start" }) {
 		if missed, err = measureLoad(o, p, w); err != nil {
 			return missed, err
 		}
@@ -121,7 +125,7 @@ func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
 	var results []result
-	for _, sc := range scenarios(a.client.ID, a.client.Secret) {
+	for _, sc := range scenarios(a.cast) {
 		if !slices.Contains(o.groups, sc.group) {
 			continue
 		}

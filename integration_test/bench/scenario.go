@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"time"
+
+	"keymill/integration_test/server"
 )
 
 // A scenario is one kind of request, asked of Keymill and of its floor alike.
@@ -23,7 +26,7 @@ func concurrencies() []int { return []int{1, 16, 64} }
 
 // scenarios is the table. A further scenario is a line here and, if its floor is
 // another, a route there.
-func scenarios(id, secret string) []scenario {
+func scenarios(c cast) []scenario {
 	return []scenario{
 		{
 			name: "jwks", group: "jwks",
@@ -33,27 +36,60 @@ func scenarios(id, secret string) []scenario {
 			ratio: map[int]float64{1: 0.9, 16: 0.9, 64: 0.9},
 		},
 		{
-			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(id, secret, audienceEd),
+			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(c.service, audienceEd),
 			ratio: map[int]float64{16: 0.75, 64: 0.75},
 		},
 		{
-			name: "client_credentials RS256", group: "token", caller: tokenCaller(id, secret, audienceRSA),
+			name: "client_credentials RS256", group: "token", caller: tokenCaller(c.service, audienceRSA),
 			ratio: map[int]float64{16: 0.95, 64: 0.95}, spread: map[int]float64{16: 3},
+		},
+		{
+			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller(c),
+			ratio: map[int]float64{64: 0.75},
 		},
 	}
 }
 
 // tokenCaller shows the secret in the form (client_secret_post), since that is what
 // the floor parses anyway.
-func tokenCaller(id, secret, audience string) func(string) caller {
+func tokenCaller(c server.Client, audience string) func(string) caller {
 	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret},
+		"grant_type": {"client_credentials"}, "client_id": {c.ID}, "client_secret": {c.Secret},
 		"audience": {audience}, "scope": {"read"},
-	}.Encode()
-	return func(address string) caller {
-		return always(fmt.Sprintf("POST /token HTTP/1.1\r\nHost: %s\r\n"+
-			"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s", address, len(form), form))
 	}
+	return func(address string) caller { return always(post(address, "/token", formType, form.Encode())) }
+}
+
+// refreshCaller logs in, once, and from then on shows the token of the answer before.
+// So each connection has a family of its own, the logins fall into the warm-up, and no
+// request is a retry.
+func refreshCaller(c cast) func(string) caller {
+	const blank = "kmr_000000000000000000000000000000000000000000000000000000000000"
+	form := url.Values{
+		"grant_type": {"refresh_token"}, "client_id": {c.web.ID}, "client_secret": {c.web.Secret},
+		"audience": {audienceEd}, "scope": {"read"}, "refresh_token": {blank},
+	}
+	login := fmt.Sprintf(`{"username":%q,"password":%q}`, c.user, c.password)
+	return func(address string) caller {
+		request := []byte(post(address, "/token", formType, form.Encode()))
+		place := request[bytes.Index(request, []byte(blank)):][:len(blank)]
+		return func(answer []byte) []byte {
+			// With its quote, for a signature may well contain kmr_.
+			_, token, found := bytes.Cut(answer, []byte(`"kmr_`))
+			if !found {
+				return []byte(post(address, "/api/token/", jsonType[0], login))
+			}
+			copy(place[len("kmr_"):], token)
+			return request
+		}
+	}
+}
+
+const formType = "application/x-www-form-urlencoded"
+
+func post(address, path, contentType, body string) string {
+	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		path, address, contentType, len(body), body)
 }
 
 // always is the caller of a scenario whose requests are all the same.

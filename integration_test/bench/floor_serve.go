@@ -1,0 +1,36 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// serveFloor is the process "bench floor": the limits are those of keymill serve.
+func serveFloor(args []string) error {
+	flags := flag.NewFlagSet("floor", flag.ContinueOnError)
+	listen, dir, bytes := flags.String("listen", "", ""), flags.String("dir", "", ""), flags.Int("bytes", 0, "")
+	clients := map[string]string{} // id → secret, made for this run
+	flags.Func("client", "id:secret", func(pair string) error {
+		id, secret, ok := strings.Cut(pair, ":")
+		if !ok {
+			return fmt.Errorf("%s has no secret", id)
+		}
+		clients[id] = secret
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	f, err := newFloor("http://"+*listen, clients, *bytes, *dir)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Addr: *listen, Handler: f.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: 120 * time.Second,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+	}
+	return server.ListenAndServe()
+}

@@ -1,0 +1,90 @@
+package numbers
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"keymill/integration_test/counts"
+	"keymill/integration_test/server"
+	"keymill/issuer"
+)
+
+// What a million live families may cost. The store of a quick run, with fewer of them,
+// is allowed as much less; start and memory are not.
+const (
+	maxMillionBytes = 450_000_000
+	maxStart        = time.Second
+	maxAnonymous    = 200_000_000
+	familiesEach    = 10 // of one user
+)
+
+// TestAMillionLiveFamilies fit in one file of moderate size, and the server starts on it
+// and rotates them as if they were few: it keeps nothing of them in memory.
+func TestAMillionLiveFamilies(t *testing.T) {
+	families := counts.Of("live-families")
+	srv := newServer(t, "")
+	creds, tokens := fill(t, srv, families)
+	path := filepath.Join(srv.Data, "keymill.db")
+	checkSize(t, path, families)
+
+	start := leastStart(t, srv)
+	peak := watch(t, srv)
+	c, rotations := newClient(t, srv.Issuer, workers), counts.Of("rotations-of-many")
+	begun := time.Now()
+	if err := shareOut(tokens, rotations, func(token issuer.Secret) (issuer.Secret, error) {
+		return c.refresh(creds, token)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	rate, m := float64(rotations)/time.Since(begun).Seconds(), peak()
+	t.Logf("counted: first key set after %v; while rotating %.0f/s at most %.0f MB anonymous, %.0f MB resident with the mapped store",
+		start.Round(time.Millisecond), rate, mega(m.anonymous), mega(m.resident))
+	if start > maxStart {
+		t.Errorf("the first key set came after %v, allowed are %v", start, maxStart)
+	}
+	if m.anonymous > maxAnonymous {
+		t.Errorf("%d bytes of anonymous memory, allowed are %d", m.anonymous, maxAnonymous)
+	}
+}
+
+// fill begins the families in the data directory of a server that has never run.
+func fill(t *testing.T, srv *server.Server, families int) (issuer.Credentials, []issuer.Secret) {
+	t.Helper()
+	r := openRooms(t, placeOf(t, srv), nil)
+	r.enrol(t)
+	begun := time.Now()
+	tokens := r.begin(t, families/familiesEach, families)
+	t.Logf("%d families begun in %v", families, time.Since(begun).Round(time.Second))
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	return r.client, tokens
+}
+
+// checkSize holds the families to their bound: their records, the users', and every index.
+// The audit log lies in the same file, but it is a log: it grows with each login, whether
+// the family lives or not.
+func checkSize(t *testing.T, path string, families int) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := readPages(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.print(t)
+	all, log := p.all("audit"), p.all().pages-p.all("audit").pages
+	size := all.pages + p.branch
+	t.Logf("counted: %d live families of %d users take %.1f MB, %d bytes each, in pages that are %.0f %% full; with the audit log of their logins the file has %.1f MB",
+		families, families/familiesEach, mega(size), size/int64(families), all.fill(), mega(info.Size()))
+	if p.kinds["family"] == nil || p.kinds["family"].records < families || log == 0 {
+		t.Errorf("the store holds other families than those that were begun: %+v", p.kinds["family"])
+	}
+	if allowed := int64(maxMillionBytes) * int64(families) / million; size > allowed {
+		t.Errorf("the families take %d bytes, allowed are %d", size, allowed)
+	}
+}

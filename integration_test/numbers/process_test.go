@@ -1,0 +1,115 @@
+package numbers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+)
+
+// memory of a process, in bytes, from /proc/PID/status.
+type memory struct {
+	anonymous int64 // RssAnon: what is the process's own, not the mapped store
+	resident  int64 // VmRSS: all of it that is in RAM
+}
+
+func memoryOf(pid int) (memory, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return memory{}, err
+	}
+	var m memory
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		into := map[string]*int64{"RssAnon": &m.anonymous, "VmRSS": &m.resident}[name]
+		if into == nil {
+			continue
+		}
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return m, err
+		}
+		*into = kilobytes << 10
+	}
+	if m.anonymous == 0 || m.resident == 0 {
+		return m, fmt.Errorf("process %d tells nothing of its memory", pid)
+	}
+	return m, nil
+}
+
+// watch looks at the memory of a server many times a second until the returned function
+// is called, which returns the peaks.
+func watch(t *testing.T, srv *server.Server) (peak func() memory) {
+	t.Helper()
+	var most memory
+	stop, pid := make(chan struct{}), srv.PID()
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for {
+			m, err := memoryOf(pid)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			most = memory{max(most.anonymous, m.anonymous), max(most.resident, m.resident)}
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	return func() memory {
+		close(stop)
+		watcher.Wait()
+		return most
+	}
+}
+
+// leastStart starts srv a few times and leaves it running. The least time is the server's
+// own; the others tell what else the machine did.
+func leastStart(t *testing.T, srv *server.Server) time.Duration {
+	t.Helper()
+	least := time.Hour
+	for range 3 {
+		if err := srv.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		least = min(least, timeToFirstKeys(t, srv))
+	}
+	return least
+}
+
+// timeToFirstKeys starts srv and asks for the key set until it comes.
+func timeToFirstKeys(t *testing.T, srv *server.Server) time.Duration {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	answered := make(chan time.Duration, 1)
+	begun := time.Now()
+	go func() {
+		for ctx.Err() == nil {
+			if status, _, err := srv.Get(ctx, "/.well-known/jwks.json"); err == nil && status == 200 {
+				answered <- time.Since(begun)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if err := srv.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case d := <-answered:
+		return d
+	case <-ctx.Done():
+		t.Fatal("no key set came")
+		return 0
+	}
+}

@@ -1,0 +1,207 @@
+package numbers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+	"keymill/issuer"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+func TestMain(m *testing.M) { server.Main(m) }
+
+const (
+	audience = "orders"
+	web      = "web" // the client through which users log in
+	scope    = "read"
+
+	// workers is how many callers share the commits: as many as one takes.
+	workers = 128
+)
+
+func here() netip.Addr { return netip.MustParseAddr("127.0.0.1") }
+
+// rooms are a token server without its face: the store, the keys, the decisions and the
+// loops that run behind them.
+type rooms struct {
+	*issuer.Issuer
+	client issuer.Credentials // of web
+	stop   func()             // ends the loops
+	close  func() error
+}
+
+// A place is where a store lies, and what opens it.
+type place struct {
+	path   string
+	issuer string
+	master keystore.MasterKey
+}
+
+// newPlace is one of its own.
+func newPlace(t *testing.T) place {
+	master, _ := keystore.NewMasterKey()
+	return place{filepath.Join(t.TempDir(), "keymill.db"), "https://id.example.com", master}
+}
+
+// newServer prepares one that has never run, and removes it at the end.
+func newServer(t *testing.T, config string) *server.Server {
+	t.Helper()
+	srv, err := server.New(server.Options{Config: config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log of the server:\n%.10000s", srv.Log())
+		}
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return srv
+}
+
+// placeOf is where srv will look for its store.
+func placeOf(t *testing.T, srv *server.Server) place {
+	t.Helper()
+	line, err := os.ReadFile(filepath.Join(srv.Dir, "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	master, err := keystore.ParseMasterKey(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(srv.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return place{filepath.Join(srv.Data, "keymill.db"), srv.Issuer, master}
+}
+
+// openRooms opens the store at p, or makes it. wrap, if any, stands between it and the issuer.
+func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *rooms {
+	t.Helper()
+	bolt, err := storage.OpenBolt(p.path, storage.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var store storage.Store = bolt
+	if wrap != nil {
+		store = wrap(bolt)
+	}
+	keys, err := keystore.Open(t.Context(), bolt, keystore.Config{
+		Algorithms:  []string{keystore.EdDSA},
+		RotateEvery: 30 * 24 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute, Master: p.master,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rooms{}
+	if r.Issuer, err = issuer.Open(t.Context(), issuer.Config{URL: p.issuer, Store: store, Keys: keys}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var loops sync.WaitGroup
+	loops.Go(func() { keys.Run(ctx) })
+	loops.Go(func() { audit.Run(ctx, bolt) })
+	loops.Go(func() { r.Run(ctx) })
+	r.stop = func() {
+		cancel()
+		loops.Wait()
+	}
+	r.close = sync.OnceValue(func() error {
+		r.stop()
+		keys.Close()
+		return bolt.Close()
+	})
+	t.Cleanup(func() { r.close() })
+	return r
+}
+
+// enrol adds an audience and the client web.
+func (r *rooms) enrol(t *testing.T) {
+	t.Helper()
+	_, err := r.AddAudience(t.Context(), issuer.Audience{Name: audience, Alg: "EdDSA", Scopes: []string{scope}}, "uid:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.AddClient(t.Context(), issuer.Client{
+		ID: web, Grants: []string{"refresh_token"}, Audiences: []string{audience}, Scopes: []string{scope},
+	}, "uid:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.client = issuer.Credentials{ClientID: web, Secret: c.Secret, Method: "client_secret_post"}
+}
+
+// begin adds users who cannot log in, since hashing a password takes as long as
+// a hundred families, and begins so many families for them, in turns. It returns their
+// tokens.
+func (r *rooms) begin(t *testing.T, users, families int) []issuer.Secret {
+	t.Helper()
+	ids := make([]string, users)
+	if err := inParallel(users, func(i int) error {
+		u, err := r.AddUser(t.Context(), issuer.NewUser{User: issuer.User{Name: userName(i)}}, "uid:0")
+		ids[i] = u.ID
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tokens := make([]issuer.Secret, families)
+	if err := inParallel(families, func(i int) error {
+		g, err := r.Begin(t.Context(), issuer.BeginRequest{
+			User: ids[i%users], Client: web, Door: issuer.DoorSession, Audience: audience, Scope: scope, From: here(),
+		})
+		tokens[i] = g.Refresh
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+func userName(i int) string { return fmt.Sprintf("user-%d", i) }
+
+// addressOf is one of 65,536 that user i sits at.
+func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
+
+// rotate refreshes families n times in all, each from one goroutine only and any of them
+// as likely next, and leaves the newest tokens behind.
+func (r *rooms) rotate(t *testing.T, tokens []issuer.Secret, n int) {
+	t.Helper()
+	if err := shareOut(tokens, n, func(token issuer.Secret) (issuer.Secret, error) {
+		g, err := r.Token(t.Context(), issuer.TokenRequest{
+			GrantType: "refresh_token", Client: r.client, Refresh: token, From: here(),
+		})
+		return g.Refresh, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inParallel calls fn with 0 … n−1.
+func inParallel(n int, fn func(int) error) error {
+	var next atomic.Int64
+	errs := make([]error, workers)
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && errs[w] == nil; i = int(next.Add(1)) - 1 {
+				errs[w] = fn(i)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
