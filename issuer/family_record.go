@@ -13,7 +13,7 @@ import (
 // A familyRecord is all that is kept of one login, however often it rotates. It is
 // written in place, always at the same length:
 //
-//	version 1 ‖ end 1 ‖ door 1 ‖ secret number of g 1 ‖ terms 16
+//	version 1 (the second) ‖ end 1 ‖ door 1 ‖ secret number of g 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
 //	born 6 ‖ used 6 (Unix ms) ‖ made 6 (ms of Rings.Served)
 //	g 4 ‖ graced 2 ‖ shared 1 ‖ maker 4 ‖ ended 6 (Unix ms, 0 while it lives) ‖ scopes 7 ‖ user
@@ -39,7 +39,7 @@ type familyRecord struct {
 type epochs struct{ store, user, client uint64 }
 
 const (
-	familyVersion    = 1
+	familyVersion    = 2
 	familyFixedBytes = 86
 	maxUserIDBytes   = 64 // so that a record stays within 160 bytes
 )

@@ -27,10 +27,10 @@ func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 // is too dear for both runs alone.
 //
 // Argon2 allocates its memory for each hash and leaves it to the collector, which waits
-// until the heap has grown by as much or more again; in a large heap that is a lot of hashes. So the hasher calls
-// it whenever hashes have taken the budget once more. Hashing never holds more than the
-// budget and what runs beside it: with our own hashes 147 MiB for one worker, 242 MiB for
-// six or more; with any hashes twice the budget.
+// until the heap has grown by as much again or more; in a large heap that is a lot of
+// hashes. So the hasher calls it whenever hashes have taken the budget once more. Hashing
+// never holds more than the budget and what runs beside it: with our own hashes 147 MiB
+// for one worker, 242 MiB for six or more; with any hashes twice the budget.
 type hasher struct {
 	budget  int64
 	share   int64 // of one processor

@@ -14,7 +14,7 @@ import (
 // that logins write and rotations do not.
 type roster []familyID
 
-const maxFamilies = 100 // live ones, of one user and client
+const maxFamilies = 100 // of one user and client, without those that ended for good
 
 // errNoRoom: the roster is full, and what should leave it is not known yet.
 var errNoRoom = errors.New("the user has as many sessions at this client as are allowed")
@@ -113,7 +113,9 @@ func (i *Issuer) makeRoom(ctx context.Context, req BeginRequest) (room, error) {
 		var places []*family // also those that have idled out: they would live under a longer idle
 		for _, id := range found.seen {
 			f, err := i.wholeFamily(r, id)
-			if err != nil {
+			if errors.Is(err, errDamaged) {
+				continue
+			} else if err != nil {
 				return err
 			}
 			if f == nil || f.client == nil || f.fate(now, i.lifetimes(f.client, f.rec.door)).final() {

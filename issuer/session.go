@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -117,7 +118,9 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]Session,
 	var list []Session
 	for _, id := range ids {
 		f, err := i.wholeFamily(r, id)
-		if err != nil {
+		if errors.Is(err, errDamaged) {
+			continue // the others are to be seen
+		} else if err != nil {
 			return nil, err
 		}
 		if f != nil {

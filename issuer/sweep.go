@@ -67,9 +67,15 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		if err != nil || len(due) == 0 {
 			return err
 		}
+		var damaged []string
 		err = i.store.Update(ctx, func(tx storage.Tx) error {
+			damaged = nil
 			for _, key := range due {
-				if err := i.lookAt(tx, key, now); err != nil {
+				err := i.lookAt(tx, key, now)
+				if errors.Is(err, errDamaged) { // it must not stop the others
+					damaged, err = append(damaged, key), postpone(tx, key, now)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -77,6 +83,9 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		})
 		if err != nil {
 			return err
+		}
+		for _, key := range damaged {
+			i.log.Error("a session's record is damaged; it is looked at again in a day", "entry", key)
 		}
 	}
 	return nil
@@ -117,15 +126,18 @@ func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
 		return nil
 	}
 	next, err := i.lookAtFamily(tx, id, now)
-	if errors.Is(err, errDamaged) {
-		next, err = now.Add(24*time.Hour), nil // doctor tells; it must not stop the others
-	}
 	if err != nil || next.IsZero() {
 		return err
 	}
 	// Never at the same second again: the loop would not come to an end.
 	next = latest(next, time.Unix(at+1, 0))
 	return tx.Put(dueKey(next, dueFamily, id.String()), dueMark)
+}
+
+// postpone puts an entry back for a day.
+func postpone(tx storage.Tx, key string, now time.Time) error {
+	parts := strings.SplitN(key, "/", 4) // read by lookAt before
+	return tx.Put(dueKey(now.Add(24*time.Hour), parts[2], parts[3]), dueMark)
 }
 
 func latest(a, b time.Time) time.Time {

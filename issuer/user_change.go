@@ -91,7 +91,7 @@ func nameFree(r storage.Reader, name string) error {
 }
 
 func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
-	if u.ID != "" && !validUserID(u.ID) {
+	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
 		return nil, Refuse("invalid_request",
 			"a user id must be 1 to %d printable ASCII characters without a space at either end", maxUserIDBytes)
 	}

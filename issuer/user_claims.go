@@ -11,8 +11,8 @@ import (
 
 // reserved are the claims that are ours (RFC 7519, section 4.1; RFC 9068, section 2.2), or
 // that verifiers take for the issuer's word (OpenID Connect Core, section 2; RFC 7800, 8693,
-// 9396). No metadata of a user or a client names one, in
-// whatever case: encoding/json and others match names without looking at it.
+// 9396). No metadata of a user or a client names one, in whatever case: encoding/json and
+// others match names without looking at it.
 var reserved = map[string]bool{
 	"iss": true, "sub": true, "aud": true, "exp": true, "nbf": true, "iat": true, "jti": true, "client_id": true,
 	"scope": true, "sid": true, "token_type": true, "user_id": true, "cnf": true, "act": true, "may_act": true,

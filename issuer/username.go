@@ -15,7 +15,8 @@ const (
 
 // normalName returns the one spelling under which a user name is compared: NFKC as
 // Django does, case kept; ok is false unless it is 1 to 150 characters, without control
-// characters, and no space at either end. What cannot be seen, or turns the direction of
+// characters, no space at either end, and
+// no "id:" before it, which is how verbs name a user by id. What cannot be seen, or turns the direction of
 // writing, is a control too: with it, a name shows as another in a log or a terminal.
 func normalName(name string) (normal string, ok bool) {
 	if len(name) > maxUsernameBytes || !utf8.ValidString(name) {
@@ -23,7 +24,7 @@ func normalName(name string) (normal string, ok bool) {
 	}
 	normal = norm.NFKC.String(name)
 	length := utf8.RuneCountInString(normal)
-	if length < 1 || length > maxUsername || normal != strings.TrimSpace(normal) ||
+	if strings.HasPrefix(normal, byID) || length < 1 || length > maxUsername || normal != strings.TrimSpace(normal) ||
 		strings.ContainsFunc(joined(normal), isControl) {
 		return "", false
 	}
@@ -44,5 +45,6 @@ func joined(s string) string {
 }
 
 func isControl(r rune) bool {
-	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point)
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

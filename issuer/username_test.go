@@ -49,6 +49,9 @@ func TestAUserNameHasOneSpelling(t *testing.T) {
 		{"ali\u2060ce", "", false},
 		{"ali\U000e0041ce", "", false},
 		{"\u1160", "", false},
+		{"alice\ufe00", "", false},
+		{"alice\U000e0100", "", false},
+		{"id:7", "", false},               // is how verbs name a user by id
 		{"\ud7ff\xed\xa0\x80", "", false}, // half of a surrogate pair
 		{strings.Repeat("x", maxUsernameBytes+1), "", false},
 	} {

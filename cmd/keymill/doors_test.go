@@ -174,6 +174,13 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nothing was sent")
 	}
+	// Nobody waits for it either: not who decides about more events, and not who logs in.
+	began := time.Now()
+	p.must(nil, "user", "logout", "alice")
+	p.must(nil, "user", "disable", "alice")
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("two decisions took %v while the receiver hangs", d)
+	}
 	c.signal(syscall.SIGTERM)
 	if code := c.wait(10 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)

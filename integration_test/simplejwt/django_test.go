@@ -88,6 +88,18 @@ func needs(t *testing.T, modules ...string) {
 	t.Skipf("%v; scripts/install-deps brings what is missing\n%s", err, out)
 }
 
+// version is that of the simplejwt that is compared with: 5.2, whose answers the door gives.
+func version(t *testing.T) string {
+	t.Helper()
+	const ask = "from importlib.metadata import version; print(version('djangorestframework-simplejwt'))"
+	out, err := exec.Command(python, "-I", "-c", ask).Output()
+	found := strings.TrimSpace(string(out))
+	if err != nil || !strings.HasPrefix(found, "5.2.") {
+		t.Errorf("simplejwt is %q (%v), the door speaks as 5.2 does", found, err)
+	}
+	return found
+}
+
 func (p *project) command(environment []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(python, append([]string{"-I", "-B", "project.py"}, args...)...)
 	cmd.Dir = "django"

@@ -99,7 +99,8 @@ func TestTheTableOfDifferencesSpeaksOfTheMatrix(t *testing.T) {
 			t.Errorf("%q is no difference or has no reason", name)
 		}
 	}
-	t.Logf("counted: %d requests to both sides, %d of them answered differently on purpose", len(rows), len(differences()))
+	t.Logf("counted: %d requests to simplejwt %s and to the door, %d of them answered differently on purpose",
+		len(rows), version(t), len(differences()))
 }
 
 // fixed is a row whose request is the same for both sides.

@@ -249,7 +249,7 @@ func (s *Server) addImported(ctx context.Context, u issuer.NewUser, put putUser)
 	if !errors.As(err, &refused) || refused.Code != "already_exists" {
 		return u.User, err
 	}
-	there, asked := s.cfg.Issuer.User(ctx, u.ID)
+	there, asked := s.cfg.Issuer.User(ctx, "id:"+u.ID)
 	if asked == nil && there.ID == u.ID && there.Name == u.Name {
 		return u.User, err
 	}

@@ -98,7 +98,10 @@ func (s *Server) cure(ctx context.Context, client string) string {
 	if !slices.Contains(c.Grants, "refresh_token") {
 		grants += " --grant refresh_token"
 	}
-	return fmt.Sprintf("keymill client set %s%s --audience NAME", client, grants)
+	if len(c.Audiences) == 0 {
+		grants += " --audience NAME"
+	}
+	return fmt.Sprintf("keymill client set %s%s", client, grants)
 }
 
 func refusedAs(err error, code string) bool {
