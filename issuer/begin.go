@@ -100,7 +100,7 @@ func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
 	if len(client.Audiences) == 0 {
 		return prepared{}, Refuse("unauthorized_client", "client %s has no audience", req.Client)
 	}
-	name, audience, err := i.chooseAudience(r, req.Audience, client)
+	name, audience, err := i.chooseAudience(r, req.Audience, client.Audiences)
 	if err != nil {
 		return prepared{}, err
 	}

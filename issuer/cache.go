@@ -3,6 +3,7 @@ package issuer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -50,10 +51,13 @@ func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
 	return value, nil
 }
 
+// errDamaged is for a record that somebody else has written to.
+var errDamaged = errors.New("the record is damaged")
+
 func decode[T any](key string, raw []byte) (*T, error) {
 	value := new(T)
 	if err := json.Unmarshal(raw, value); err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
+		return nil, fmt.Errorf("read %s: %w: %w", key, errDamaged, err)
 	}
 	return value, nil
 }

@@ -101,9 +101,20 @@ func (i *Issuer) good(r storage.Reader, f *family, token refreshToken, now time.
 		return notGood(errEnded)
 	case endingOf(f.rec.judge(token.generation, served-f.rec.made, limits.Grace)) != living:
 		return notGood(errSpent)
-	case !slices.Contains(f.client.Grants, "refresh_token"):
-		return notGood(errNarrowed)
 	}
-	_, err := i.entitleFamily(r, f, presentation{audience: firstOf(f)})
+	return i.stillEntitled(r, f)
+}
+
+// stillEntitled refuses if the client has lost what the login agreed on. It asks about any
+// audience of the family, so that having several is not taken for a fault.
+func (i *Issuer) stillEntitled(r storage.Reader, f *family) error {
+	if !slices.Contains(f.client.Grants, "refresh_token") {
+		return notGood(errNoGrant)
+	}
+	ask := presentation{}
+	if names := both(f.terms.Audiences, f.client.Audiences); len(names) > 0 {
+		ask.audience = names[0]
+	}
+	_, err := i.entitleFamily(r, f, ask)
 	return err
 }

@@ -3,6 +3,7 @@ package issuer
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"keymill/storage"
@@ -36,7 +37,7 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 		return 0, nil
 	}
 	if err == nil && len(raw) != 8 {
-		err = errors.New("the epoch record is unreadable")
+		err = fmt.Errorf("read %s: %w", epochKey, errDamaged)
 	}
 	if err != nil {
 		return 0, err

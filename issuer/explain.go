@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"keymill/storage"
@@ -13,7 +12,7 @@ import (
 // An Explanation says in words what would become of a refresh token now.
 type Explanation struct {
 	Good       bool     `json:"good"`       // it would be answered with tokens
-	Verdict    string   `json:"verdict"`    // see verdicts
+	Verdict    string   `json:"verdict"`    // see Explain
 	Why        string   `json:"why"`        // in words
 	Generation *uint32  `json:"generation"` // of the token; null if it is not ours
 	Session    *Session `json:"session"`    // null if there is no record
@@ -82,30 +81,16 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now ti
 
 // explainTerms looks at what is checked last.
 func (i *Issuer) explainTerms(r storage.Reader, f *family, e Explanation) (Explanation, error) {
-	refused := ""
-	if !slices.Contains(f.client.Grants, "refresh_token") {
-		refused = "client " + f.terms.Client + " has not the grant refresh_token any more"
-	} else if _, err := i.entitleFamily(r, f, presentation{audience: firstOf(f)}); err != nil {
-		var refusal *Refusal
-		if !errors.As(err, &refusal) {
-			return e, err
-		}
-		refused = refusal.Hint
-		if refusal.Cause != nil {
-			refused = refusal.Cause.Error()
-		}
+	var refusal *Refusal
+	switch err := i.stillEntitled(r, f); {
+	case err == nil:
+		e.Good = true
+	case !errors.As(err, &refusal):
+		return e, err
+	case refusal.Cause != nil:
+		e.Verdict, e.Why = "refused", refusal.Cause.Error()
+	default:
+		e.Verdict, e.Why = "refused", refusal.Hint
 	}
-	if refused != "" {
-		e.Verdict, e.Why = "refused", refused
-	}
-	e.Good = refused == ""
 	return e, nil
-}
-
-// firstOf names an audience to ask for, so that having several is not taken for a fault.
-func firstOf(f *family) string {
-	for _, name := range both(f.terms.Audiences, f.client.Audiences) {
-		return name
-	}
-	return ""
 }

@@ -14,7 +14,8 @@ var (
 	errNoFamily = errors.New("there is no such family of this client")
 	errEnded    = errors.New("the family has ended")
 	errSpent    = errors.New("the token was spent before: the family ends")
-	errNarrowed = errors.New("the client has lost the grant, a scope or every audience of the family")
+	errNarrowed = errors.New("the client has lost a scope or every audience of the family")
+	errNoGrant  = errors.New("the client has lost the grant refresh_token")
 )
 
 // A family is a record together with what decides about it, read in one transaction.

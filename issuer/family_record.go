@@ -68,9 +68,6 @@ func (rec *familyRecord) encode() []byte {
 	return append(b, rec.user...)
 }
 
-// errDamaged is for a record that somebody else has written to.
-var errDamaged = errors.New("a family record is damaged")
-
 func decodeFamily(b []byte) (*familyRecord, error) {
 	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes {
 		return nil, fmt.Errorf("%w: no record has %d bytes", errDamaged, len(b))

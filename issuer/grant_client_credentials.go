@@ -33,7 +33,7 @@ func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time
 	if !slices.Contains(client.Grants, "client_credentials") {
 		return entitlement{}, Refuse("unauthorized_client", "this client may not use the grant client_credentials")
 	}
-	name, audience, err := i.chooseAudience(r, req.Audience, client)
+	name, audience, err := i.chooseAudience(r, req.Audience, client.Audiences)
 	if err != nil {
 		return entitlement{}, err
 	}
@@ -47,15 +47,15 @@ func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time
 	}, nil
 }
 
-// chooseAudience returns the audience that was asked for, or the client's only one. One
+// chooseAudience returns the audience that was asked for, or the only one of mine. One
 // that does not exist is refused like one that the client may not use.
-func (i *Issuer) chooseAudience(r storage.Reader, asked string, client *clientRecord) (string, *audienceRecord, error) {
+func (i *Issuer) chooseAudience(r storage.Reader, asked string, mine []string) (string, *audienceRecord, error) {
 	switch {
-	case asked == "" && len(client.Audiences) == 1:
-		asked = client.Audiences[0]
+	case asked == "" && len(mine) == 1:
+		asked = mine[0]
 	case asked == "":
-		return "", nil, Refuse("invalid_target", "this client has %d audiences: name one with resource or audience", len(client.Audiences))
-	case !slices.Contains(client.Audiences, asked):
+		return "", nil, Refuse("invalid_target", "this client has %d audiences: name one with resource or audience", len(mine))
+	case !slices.Contains(mine, asked):
 		return "", nil, Refuse("invalid_target", "this client may not ask for that audience")
 	}
 	key := audienceKey(asked)

@@ -201,12 +201,11 @@ func endingOf(v verdict) ending {
 // entitleFamily says which token the family's user may have now. What the login agreed on
 // is the bound, and what client and audience still allow.
 func (i *Issuer) entitleFamily(r storage.Reader, f *family, p presentation) (entitlement, error) {
-	within := *f.client
-	within.Audiences = both(f.terms.Audiences, f.client.Audiences)
-	if len(within.Audiences) == 0 {
+	left := both(f.terms.Audiences, f.client.Audiences)
+	if len(left) == 0 {
 		return entitlement{}, notGood(errNarrowed)
 	}
-	name, audience, err := i.chooseAudience(r, p.audience, &within)
+	name, audience, err := i.chooseAudience(r, p.audience, left)
 	if err != nil {
 		return entitlement{}, err
 	}

@@ -220,8 +220,8 @@ func (h *hasher) keep(classes []string) {
 }
 
 // failAt returns when a failed login that began then is answered, whatever was wrong:
-// after the slowest known class, as it was of late, and a fifth more, so that a user of a fast scheme, one of
-// a slow scheme and nobody at all look the same.
+// after the slowest known class, as it was of late, and a fifth more, so that a user of a
+// fast scheme, one of a slow scheme and nobody at all look the same.
 func (h *hasher) failAt(began time.Time) time.Time {
 	h.mu.RLock()
 	defer h.mu.RUnlock()

@@ -202,22 +202,30 @@ func TestEvictedFamiliesDoNotPileUp(t *testing.T) {
 	})
 }
 
-// TestOneDamagedRecordStopsNoSweep.
-func TestOneDamagedFamilyStopsNoSweep(t *testing.T) {
+// TestDamagedRecordsStopNoSweep: neither of a family, nor of a user, nor a roster.
+func TestDamagedRecordsStopNoSweep(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *Client) { c.Idle = "1h" })
 		a.user("alice", "7")
+		a.user("bob", "8")
+		a.user("carol", "9")
 		broken := a.begin("7").session().ID
 		for range 20 {
 			a.begin("7")
 		}
-		err := a.store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("family/"+broken, []byte("broken")) })
+		a.begin("8")
+		a.begin("9")
+		err := a.store.Update(t.Context(), func(tx storage.Tx) error {
+			return errors.Join(
+				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(rosterKey("9", "web"), []byte("odd")),
+			)
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
-		if n := a.records("family/"); n != 1 {
-			t.Errorf("%d records are left, want the damaged one", n)
+		if n := a.records("family/"); n != 3 {
+			t.Errorf("%d records are left, want the three that something damaged stands for", n)
 		}
 	})
 }

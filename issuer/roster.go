@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -39,7 +40,7 @@ func readRoster(r storage.Reader, user, client string) (roster, error) {
 
 func decodeRoster(raw []byte) (roster, error) {
 	if len(raw)%familyIDBytes != 0 {
-		return nil, errors.New("a roster of a length that none has")
+		return nil, fmt.Errorf("%w: no roster has %d bytes", errDamaged, len(raw))
 	}
 	var list roster
 	for ids := range slices.Chunk(raw, familyIDBytes) {

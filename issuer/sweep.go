@@ -85,7 +85,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		for _, key := range damaged {
-			i.log.Error("a session's record is damaged; it is looked at again in a day", "entry", key)
+			i.log.Error("what a session needs is damaged; it is looked at again in a day", "entry", key)
 		}
 	}
 	return nil

@@ -93,14 +93,14 @@ func nameFree(r storage.Reader, name string) error {
 func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
 	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
 		return nil, Refuse("invalid_request",
-			"a user id must be 1 to %d printable ASCII characters without a space at either end", maxUserIDBytes)
+			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
 	}
 	if readsAsAnother(u.ID) {
 		return nil, Refuse("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
-		return nil, Refuse("invalid_request", "a user name must be 1 to 150 characters without control characters and without a space at either end")
+		return nil, Refuse("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, byID)
 	}
 	claims, err := checkUserClaims(u.Claims)
 	if err != nil {

@@ -1,11 +1,15 @@
 package server
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -65,6 +69,26 @@ type Companion struct{ process *process }
 func Launch(cmd *exec.Cmd) (*Companion, error) {
 	p, err := launch(cmd)
 	return &Companion{p}, err
+}
+
+// Serving launches a program that prints the address it listens on, and returns that
+// address. The program ends with the test.
+func Serving(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	stdout, w := io.Pipe()
+	cmd.Stdout = w
+	companion, err := Launch(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { companion.Close() })
+	go func() { <-companion.Done(); w.Close() }()
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "http://127.0.0.1:") {
+		t.Fatalf("%s did not say where it listens, but %q (%v)", cmd, lines.Text(), lines.Err())
+	}
+	go io.Copy(io.Discard, stdout)
+	return lines.Text()
 }
 
 // Close ends the companion and waits until it is gone.

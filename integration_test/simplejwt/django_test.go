@@ -1,7 +1,6 @@
 package simplejwt
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"flag"
@@ -126,20 +125,7 @@ func (p *project) serve(t *testing.T, environment ...string) string {
 	// Django logs a warning for each answer of 400 and more, and a traceback for a 500
 	// which simplejwt owes to some rows: nothing that a reader of this test needs.
 	cmd.Stderr = io.Discard
-	stdout, w := io.Pipe()
-	cmd.Stdout = w
-	companion, err := server.Launch(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { companion.Close() })
-	go func() { <-companion.Done(); w.Close() }()
-	lines := bufio.NewScanner(stdout)
-	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "http://127.0.0.1:") {
-		t.Fatalf("project.py serve did not say where it listens, but %q (%v)", lines.Text(), lines.Err())
-	}
-	go io.Copy(io.Discard, stdout)
-	return lines.Text()
+	return server.Serving(t, cmd)
 }
 
 // serveAPI runs the project as an API that trusts a token server.

@@ -1,7 +1,6 @@
 package verifiers
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -111,20 +110,7 @@ func startProgram(t *testing.T, issuer, audience, alg string, lifespan time.Dura
 		cmd.Env = append(cmd.Env, fmt.Sprintf("SERVICE_LIFESPAN=%d", lifespan/time.Second))
 	}
 	cmd.Stderr = t.Output()
-	stdout, w := io.Pipe()
-	cmd.Stdout = w
-	companion, err := server.Launch(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { companion.Close() })
-	go func() { <-companion.Done(); w.Close() }()
-	lines := bufio.NewScanner(stdout)
-	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "http://127.0.0.1:") {
-		t.Fatalf("%s did not say where it listens, but %q (%v)", name, lines.Text(), lines.Err())
-	}
-	go io.Copy(io.Discard, stdout)
-	return lines.Text()
+	return server.Serving(t, cmd)
 }
 
 // startGo serves coreos/go-oidc. Its RemoteKeySet has no lifespan at all: a key that
