@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -37,6 +39,9 @@ func algorithm(public crypto.PublicKey) (string, error) {
 		if len(k) != ed25519.PublicKeySize {
 			return "", errors.New("an Ed25519 public key has 32 bytes")
 		}
+		if !canonical(k) || forgeable(k) {
+			return "", errors.New("anybody can sign for that Ed25519 key, or it is not canonical: no key generator makes such")
+		}
 		return EdDSA, nil
 	case *rsa.PublicKey:
 		if bits := k.N.BitLen(); bits < rsaMinBits || bits > rsaMaxBits {
@@ -51,6 +56,34 @@ func algorithm(public crypto.PublicKey) (string, error) {
 		return RS256, nil
 	}
 	return "", errors.New("only RSA and Ed25519 keys can sign here")
+}
+
+// What follows refuses the Ed25519 keys that package jwks leaves out of a set, which this
+// package may not import: it links net/http.
+
+// canonical says whether y is below the prime 2^255 - 19 (RFC 8032, section 5.1.3), which
+// crypto/ed25519 does not ask. Above it a point has a second spelling.
+func canonical(k ed25519.PublicKey) bool {
+	y := slices.Clone(k)
+	y[31] &= 0x7f // without the sign of x
+	slices.Reverse(y)
+	prime := append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, 31)...)
+	prime[31] = 0xed
+	return bytes.Compare(y, prime) < 0
+}
+
+// forgeable tries to sign without the private half. For a key of small order the neutral
+// point and zero are a signature of every eighth message at least; for all others of
+// none, so 256 of them leave no doubt.
+func forgeable(k ed25519.PublicKey) bool {
+	forged := make([]byte, ed25519.SignatureSize)
+	forged[0] = 1 // R is the neutral point, S is 0
+	for message := range 256 {
+		if ed25519.Verify(k, []byte{byte(message)}, forged) {
+			return true
+		}
+	}
+	return false
 }
 
 // generate makes a key pair for a ring.
