@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,57 +31,87 @@ type Claims struct {
 	Raw json.RawMessage // the payload as it was signed, with claims of other names
 }
 
-// HasScope reports whether the token grants scope: that very name, not a part of one.
+// HasScope reports whether the token grants scope (RFC 6749, section 3.3): that very name,
+// not a part of one.
 func (c *Claims) HasScope(scope string) bool {
-	return scope != "" && slices.Contains(strings.Split(c.Scope, " "), scope)
+	if c == nil || scope == "" {
+		return false
+	}
+	for granted := range strings.SplitSeq(c.Scope, " ") {
+		if granted == scope {
+			return true
+		}
+	}
+	return false
 }
 
-// readClaims decodes a payload and checks the types of what it knows. Values are
+// Grants returns nil if the token grants all of scopes, and otherwise an ErrScope that
+// names the first that is missing. Without a token nothing is granted.
+func (c *Claims) Grants(scopes ...string) error {
+	if c == nil {
+		return fmt.Errorf("%w: there is no token", ErrScope)
+	}
+	for _, scope := range scopes {
+		if !c.HasScope(scope) {
+			return fmt.Errorf("%w %q", ErrScope, clip(scope))
+		}
+	}
+	return nil
+}
+
+// clone shares nothing with c that a caller could alter.
+func (c *Claims) clone() *Claims {
+	out := *c
+	out.Audience, out.Raw = slices.Clone(c.Audience), bytes.Clone(c.Raw)
+	return &out
+}
+
+// readClaims decodes what it knows of a payload, and checks the types. Values are
 // judged by meet.
 func readClaims(payload []byte) (*Claims, error) {
-	members, err := parseObject(payload)
+	c := &Claims{Raw: payload}
+	// One copy, of which all texts are parts.
+	err := scanObject(string(payload), strictRules, func(name, raw string) (err error) {
+		switch name {
+		case "iss":
+			c.Issuer, err = asText(raw)
+		case "sub":
+			c.Subject, err = asText(raw)
+		case "aud":
+			c.Audience, err = asTexts(raw)
+		case "client_id":
+			c.ClientID, err = asText(raw)
+		case "jti":
+			c.ID, err = asText(raw)
+		case "scope":
+			c.Scope, err = asText(raw)
+		case "sid":
+			c.Family, err = asText(raw)
+		case "exp":
+			c.Expires, err = asInstant(raw)
+		case "iat":
+			c.IssuedAt, err = asInstant(raw)
+		case "nbf":
+			c.From, err = asInstant(raw)
+		}
+		if err != nil {
+			return fmt.Errorf("%s is %w", name, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	if err := members.deep(); err != nil {
-		return nil, err
-	}
-	c := &Claims{Raw: payload}
-	for name, into := range map[string]*string{
-		"iss": &c.Issuer, "sub": &c.Subject, "client_id": &c.ClientID,
-		"jti": &c.ID, "scope": &c.Scope, "sid": &c.Family,
-	} {
-		if *into, err = members.text(name); err != nil {
-			return nil, err
-		}
-	}
-	for name, into := range map[string]*time.Time{
-		"exp": &c.Expires, "iat": &c.IssuedAt, "nbf": &c.From,
-	} {
-		if *into, err = members.instant(name); err != nil {
-			return nil, err
-		}
-	}
-	if value, given := members["aud"]; given {
-		if c.Audience, err = asTexts(value); err != nil {
-			return nil, fmt.Errorf("aud is %w", err)
-		}
 	}
 	return c, nil
 }
 
-// instant reads a NumericDate (RFC 7519, section 2): seconds since 1970, fractions
-// allowed; zero where the claim is absent. Years past 9999 are no date of a token but
-// a number on its way to overflow.
-func (o object) instant(name string) (time.Time, error) {
-	value, given := o[name]
-	if !given {
-		return time.Time{}, nil
-	}
+// asInstant reads a NumericDate (RFC 7519, section 2): seconds since 1970, fractions
+// allowed. Years past 9999 are no date of a token but a number on its way to overflow.
+func asInstant(raw string) (time.Time, error) {
 	const year10000 = 253402300800
-	seconds, err := strconv.ParseFloat(string(value), 64)
+	seconds, err := strconv.ParseFloat(raw, 64)
 	if err != nil || !(seconds >= 0 && seconds < year10000) {
-		return time.Time{}, errors.New(name + " is not a time in seconds")
+		return time.Time{}, errors.New("not a time in seconds")
 	}
 	whole, part := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(part*1e9)).UTC(), nil

@@ -4,48 +4,130 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	gopath "path"
+	"strings"
 	"time"
 )
 
-// fetchTimeout bounds a whole Fetch, discovery and set together.
-const fetchTimeout = 10 * time.Second
+// defaultTimeout bounds a whole fetch, discovery and set together.
+const defaultTimeout = 10 * time.Second
+
+// discoveryLifetime is how long jwks_uri is believed before discovery is read again.
+const discoveryLifetime = time.Hour
 
 // Fetch reads issuer's discovery document and the key set it points to, once. It
 // speaks https, or http with a loopback host, and follows no redirect: the keys must
 // come from where the issuer says, for they decide who is believed. Each document is
 // at most 256 KiB, and both together take at most 10 s. A nil client means a plain one.
 func Fetch(ctx context.Context, client *http.Client, issuer string) (*Set, error) {
-	base, err := parseIssuer(issuer)
+	if _, err := parseIssuer(issuer); err != nil {
+		return nil, err
+	}
+	safe, release := safeClient(client)
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	f := fetcher{client: safe, issuer: issuer}
+	got, err := f.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
-	document, err := get(ctx, client, issuer+"/.well-known/openid-configuration")
-	if err != nil {
-		return nil, fmt.Errorf("fetch discovery: %w", err)
-	}
-	location, err := readDiscovery(document, issuer, base.Scheme)
-	if err != nil {
-		return nil, fmt.Errorf("read discovery of %s: %w", issuer, err)
-	}
-	written, err := get(ctx, client, location)
-	if err != nil {
-		return nil, fmt.Errorf("fetch key set: %w", err)
-	}
-	return Parse(written)
+	return got.set, nil
 }
 
-// parseIssuer refuses what Keymill refuses as its own issuer: path, query, fragment,
-// trailing slash.
+// A fetcher asks for one key set again and again. It belongs to one goroutine.
+type fetcher struct {
+	client   *http.Client
+	issuer   string    // "" where location was given
+	location string    // of the key set; "" before discovery
+	learned  time.Time // when discovery named location; zero makes the next fetch ask
+
+	// What came with the set last parsed, from location. No etag, no such set.
+	etag         string
+	cacheControl []string
+}
+
+// A fetched is what one fetch brought.
+type fetched struct {
+	set      *Set          // nil if it is still the one that was there (304)
+	sent     time.Time     // when it was asked for
+	age      time.Duration // what it had spent in caches by then
+	lifetime time.Duration // how long it is fresh, from sent on
+}
+
+func (f *fetcher) fetch(ctx context.Context) (fetched, error) {
+	if err := f.discover(ctx); err != nil {
+		return fetched{}, err
+	}
+	got, err := f.ask(ctx)
+	if err != nil {
+		f.learned = time.Time{} // the set may have moved: discovery knows where
+		return fetched{}, fmt.Errorf("fetch key set: %w", err)
+	}
+	return got, nil
+}
+
+// discover learns where the set is, unless that is known well enough. If it fails the
+// whole fetch has failed: an issuer whose discovery is gone may have moved its keys, and
+// asking at the old place would go on believing whoever is there now.
+func (f *fetcher) discover(ctx context.Context) error {
+	known := !f.learned.IsZero() && elapsed(f.learned, time.Now()) < discoveryLifetime
+	if f.issuer == "" || known {
+		return nil
+	}
+	asked := time.Now()
+	// Behind the path (OpenID Connect Discovery 1.0, section 4), where nearly everybody has it.
+	location := strings.TrimSuffix(f.issuer, "/") + "/.well-known/openid-configuration"
+	answer, err := get(ctx, f.client, location, "")
+	if err != nil {
+		return fmt.Errorf("fetch discovery: %w", err)
+	}
+	keys, err := readDiscovery(answer.body, f.issuer)
+	if err != nil {
+		return fmt.Errorf("read discovery of %s: %w", f.issuer, err)
+	}
+	if keys != f.location {
+		f.etag = "" // tags of one resource say nothing about another
+	}
+	f.location, f.learned = keys, asked
+	return nil
+}
+
+// ask gets the set, or hears that it has not changed.
+func (f *fetcher) ask(ctx context.Context) (fetched, error) {
+	sent := time.Now()
+	answer, err := get(ctx, f.client, f.location, f.etag)
+	if err != nil {
+		return fetched{}, err
+	}
+	got := fetched{sent: sent, age: readAge(answer.header)}
+	cacheControl := answer.header.Values("Cache-Control")
+	if answer.unchanged {
+		// A 304 need not repeat what it does not change (RFC 9111, section 4.3.4).
+		if len(cacheControl) == 0 {
+			cacheControl = f.cacheControl
+		}
+	} else {
+		if got.set, err = Parse(answer.body); err != nil {
+			return fetched{}, fmt.Errorf("%s: %w", f.location, err)
+		}
+		f.etag = entityTag(answer.header)
+	}
+	f.cacheControl = cacheControl
+	got.lifetime = freshFor(cacheControl, got.age)
+	return got, nil
+}
+
+// parseIssuer reads the name of an issuer (RFC 8414, section 2): a host, and for some a
+// path. Keymill's own has none; those of others may, and a trailing slash is part of the
+// name. What has two spellings is refused, since issuers are compared letter for letter.
 func parseIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || issuer != u.Scheme+"://"+u.Host {
-		return nil, fmt.Errorf("issuer %q is not of the form https://host", clip(issuer))
+	if err != nil || u.Hostname() == "" || issuer != u.Scheme+"://"+u.Host+u.Path || !plainPath(u.Path) {
+		return nil, fmt.Errorf("issuer %q is not of the form https://host or https://host/path", clip(withoutUser(issuer)))
 	}
 	if err := trusted(u); err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", clip(issuer), err)
@@ -53,9 +135,31 @@ func parseIssuer(issuer string) (*url.URL, error) {
 	return u, nil
 }
 
+// plainPath refuses empty segments and those of dots.
+func plainPath(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	return path == "" || path == gopath.Clean(path) && path != "/"
+}
+
+// parseLocation reads the address of a key set. It may have a query, as some issuers
+// need; a password in it would end up in logs, so none is taken.
+func parseLocation(location string) (*url.URL, error) {
+	u, err := url.Parse(location)
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("not a URL with a host")
+	}
+	if u.User != nil || strings.Contains(location, "#") {
+		return nil, errors.New("it must not have a user or a fragment")
+	}
+	if err := trusted(u); err != nil {
+		return nil, fmt.Errorf("%q: %w", clip(location), err)
+	}
+	return u, nil
+}
+
 // readDiscovery returns jwks_uri, from a document that is issuer's own (RFC 8414,
 // section 3.3): another issuer's keys would verify another issuer's tokens.
-func readDiscovery(document []byte, issuer, scheme string) (string, error) {
+func readDiscovery(document []byte, issuer string) (string, error) {
 	members, err := parseObject(document)
 	if err != nil {
 		return "", err
@@ -71,15 +175,12 @@ func readDiscovery(document []byte, issuer, scheme string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u, err := url.Parse(location)
-	if err != nil || u.Host == "" {
-		return "", fmt.Errorf("jwks_uri %q is not a URL", clip(location))
+	u, err := parseLocation(location)
+	if err != nil {
+		return "", fmt.Errorf("jwks_uri: %w", err)
 	}
-	if u.Scheme != scheme {
-		return "", fmt.Errorf("jwks_uri %q is not %s as the issuer is", clip(location), scheme)
-	}
-	if err := trusted(u); err != nil {
-		return "", fmt.Errorf("jwks_uri %q: %w", clip(location), err)
+	if !strings.HasPrefix(issuer, u.Scheme+"://") {
+		return "", fmt.Errorf("jwks_uri %q has not the scheme of the issuer", clip(location))
 	}
 	return location, nil
 }
@@ -97,33 +198,4 @@ func trusted(u *url.URL) error {
 		return nil
 	}
 	return errors.New("only https, or http with a loopback host, can be trusted")
-}
-
-func get(ctx context.Context, client *http.Client, location string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Accept", "application/json, application/jwk-set+json")
-	var once http.Client
-	if client != nil {
-		once = *client
-	}
-	once.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	response, err := once.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", location, response.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxDocumentBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", location, err)
-	}
-	if len(body) > maxDocumentBytes {
-		return nil, fmt.Errorf("%s sent over %d bytes", location, maxDocumentBytes)
-	}
-	return body, nil
 }

@@ -72,7 +72,7 @@ func TestFetchBelievesOnlyTheIssuersOwnDocument(t *testing.T) {
 
 func TestFetchNeverStepsDownFromTLS(t *testing.T) {
 	const document = `{"issuer":"https://id.example","jwks_uri":"http://127.0.0.1/keys"}`
-	if location, err := readDiscovery([]byte(document), "https://id.example", "https"); err == nil {
+	if location, err := readDiscovery([]byte(document), "https://id.example"); err == nil {
 		t.Errorf("went on to %s", location)
 	}
 }
@@ -80,7 +80,9 @@ func TestFetchNeverStepsDownFromTLS(t *testing.T) {
 func TestFetchAsksOnlyWhereAnswersCanBeTrusted(t *testing.T) {
 	for _, issuer := range []string{
 		"", "id.example", "http://id.example", "http://192.0.2.1", "ftp://127.0.0.1", "https://", "http://localhost.example",
-		"https://id.example/", "https://id.example/path", "https://id.example?x", "https://id.example#x", "https://a@id.example",
+		"https://id.example//", "https://id.example/a//b", "https://id.example/a/..", "https://id.example/./a", "https://id.example/%61",
+		"https://id.example?x", "https://id.example#x", "https://id.example/a#", "https://id.example/a?", "https://a@id.example",
+		"HTTPS://id.example", "https://:443",
 	} {
 		asked := false
 		client := &http.Client{Transport: transport(func() { asked = true })}
@@ -115,7 +117,7 @@ func FuzzReadDiscovery(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"https://id.example/keys"}`))
 	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"HTTP://[::1]/"}`))
 	f.Fuzz(func(t *testing.T, document []byte) {
-		location, err := readDiscovery(document, "https://id.example", "https")
+		location, err := readDiscovery(document, "https://id.example")
 		if err == nil && !strings.HasPrefix(strings.ToLower(location), "https://") {
 			t.Errorf("would ask %q", location)
 		}

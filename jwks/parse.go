@@ -3,7 +3,6 @@ package jwks
 import (
 	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -13,6 +12,10 @@ import (
 // maxDocumentBytes bounds a key set and a discovery document, before parsing.
 const maxDocumentBytes = 256 << 10
 
+// maxSkipped bounds what Skipped says. A document has room for 87,000 members that are
+// nothing, and a line for each would take twenty times its memory.
+const maxSkipped = 20
+
 // secretMembers may stand in no published key (RFC 7518, sections 6.2.2, 6.3.2 and
 // 6.4). Whoever publishes one has given the key away, so it is trusted no more.
 var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
@@ -21,7 +24,8 @@ var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // understand (another kty, curve, algorithm or use), what is weak, and what holds a
 // private member is left out, and Skipped says why. A kid that two members claim
 // is left out as well, both of them, since nobody can say whose tokens it names.
-// Only a document that is no key set at all is an error.
+// Skipped has 20 lines at most, and then one that counts the rest. Only a document that
+// is no key set at all is an error.
 //
 // A key without alg gets the one that its type has here: RS256 or EdDSA.
 func Parse(b []byte) (*Set, error) {
@@ -32,11 +36,11 @@ func Parse(b []byte) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse key set: %w", err)
 	}
-	var members []json.RawMessage
-	if list := document["keys"]; len(list) == 0 || list[0] != '[' || json.Unmarshal(list, &members) != nil {
+	list, _ := document.get("keys")
+	if list == "" || list[0] != '[' {
 		return nil, errors.New(`parse key set: no array "keys"`)
 	}
-	keys, skipped := readMembers(members)
+	keys, skipped := readMembers(list)
 	set, err := NewSet(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("parse key set: %w", err)
@@ -45,32 +49,59 @@ func Parse(b []byte) (*Set, error) {
 	return set, nil
 }
 
-func readMembers(members []json.RawMessage) (keys []Key, skipped []string) {
+// readMembers reads the array of keys, whose grammar was checked.
+func readMembers(list string) ([]Key, []string) {
+	var keys []Key
+	var out leftOut
 	claims := map[string]int{} // kid → how many members claim it, good or bad
-	for i, raw := range members {
+	i := -1
+	scanArray(list, func(raw string) error {
+		i++
 		key, err := readKey(raw)
 		if key.KID != "" {
 			claims[key.KID]++
 		}
 		if err != nil {
-			skipped = append(skipped, fmt.Sprintf("key %d (kid %q): %v", i, clip(key.KID), err))
-			continue
+			out.add("key %d (kid %q): %v", i, clip(key.KID), err)
+			return nil
 		}
 		keys = append(keys, key)
-	}
+		return nil
+	})
 	unclear := func(k Key) bool { return claims[k.KID] > 1 }
 	for _, k := range keys {
 		if unclear(k) {
-			skipped = append(skipped, fmt.Sprintf("kid %q: several keys claim it", clip(k.KID)))
+			out.add("kid %q: several keys claim it", clip(k.KID))
 		}
 	}
-	return slices.DeleteFunc(keys, unclear), skipped
+	return slices.DeleteFunc(keys, unclear), out.list()
+}
+
+// leftOut collects the lines of Skipped.
+type leftOut struct {
+	lines []string
+	more  int
+}
+
+func (o *leftOut) add(format string, args ...any) {
+	if len(o.lines) == maxSkipped {
+		o.more++
+		return
+	}
+	o.lines = append(o.lines, fmt.Sprintf(format, args...))
+}
+
+func (o *leftOut) list() []string {
+	if o.more == 0 {
+		return o.lines
+	}
+	return append(o.lines, fmt.Sprintf("… and %d more", o.more))
 }
 
 // readKey reads one member of "keys". With an error it still returns the kid, if
 // there is one to read.
-func readKey(raw json.RawMessage) (Key, error) {
-	member, err := parseObject(raw)
+func readKey(raw string) (Key, error) {
+	member, err := readObject(raw, strictRules)
 	if err != nil {
 		return Key{}, err
 	}
@@ -103,7 +134,7 @@ func readKey(raw json.RawMessage) (Key, error) {
 	if err != nil {
 		return key, err
 	}
-	if _, given := member["alg"]; given {
+	if _, given := member.get("alg"); given {
 		key.Alg = canonicalAlg(alg)
 	}
 	return key, key.check()
@@ -113,7 +144,7 @@ func readKey(raw json.RawMessage) (Key, error) {
 // sections 4.2 and 4.3), or that should not have been published at all.
 func forVerifying(member object) error {
 	for _, name := range secretMembers {
-		if _, present := member[name]; present {
+		if _, given := member.get(name); given {
 			return fmt.Errorf("it holds the secret member %q", name)
 		}
 	}
@@ -121,10 +152,10 @@ func forVerifying(member object) error {
 	if err != nil {
 		return err
 	}
-	if _, given := member["use"]; given && use != "sig" {
+	if _, given := member.get("use"); given && use != "sig" {
 		return fmt.Errorf("use is %q, not sig", clip(use))
 	}
-	if operations, given := member["key_ops"]; given {
+	if operations, given := member.get("key_ops"); given {
 		names, err := asTexts(operations)
 		if err != nil || operations[0] != '[' || !slices.Contains(names, "verify") {
 			return errors.New("key_ops does not list verify")
@@ -160,7 +191,7 @@ func readEd25519(member object) (ed25519.PublicKey, error) {
 	if curve != "Ed25519" {
 		return nil, fmt.Errorf("crv %q is not supported", clip(curve))
 	}
-	if _, present := member["y"]; present {
+	if _, given := member.get("y"); given {
 		return nil, errors.New("an Ed25519 key has no y")
 	}
 	return readBytes(member, "x", ed25519.PublicKeySize)
@@ -175,7 +206,7 @@ func readBytes(member object, name string, most int) ([]byte, error) {
 	if s == "" || len(s) > (most*4+2)/3 {
 		return nil, fmt.Errorf("%s must have 1 to %d octets", name, most)
 	}
-	b, err := decodeSegment(s)
+	b, err := decodeSegment(s, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%s is %w", name, err)
 	}

@@ -34,8 +34,9 @@ type jwk struct {
 }
 
 // NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an
-// algorithm that does not fit its key, RSA outside 2048 to 8192 bits, and anything
-// that is not a public key.
+// algorithm that does not fit its key, RSA outside 2048 to 8192 bits or with an exponent
+// below 65537, an Ed25519 key that anybody can sign for or that has a second spelling,
+// and anything that is not a public key.
 func NewSet(keys ...Key) (*Set, error) {
 	sorted := make([]Key, 0, len(keys))
 	for _, k := range keys {
@@ -112,6 +113,7 @@ func (s *Set) JSON() []byte { return bytes.Clone(s.json) }
 // SHA-256, cut to 128 bits, quoted.
 func (s *Set) ETag() string { return s.etag }
 
-// Skipped says, a line each, which members Parse left out and why. It is for
-// people; a set that NewSet made has none.
+// Skipped says, a line each, which members Parse left out and why: the first 20 of them,
+// and a last line "… and N more" where there were more. It is for people; a set that
+// NewSet made has none.
 func (s *Set) Skipped() []string { return slices.Clone(s.skipped) }

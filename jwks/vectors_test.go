@@ -3,11 +3,12 @@ package jwks
 import (
 	"crypto"
 	"crypto/ed25519"
-	"crypto/rand"
+	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"strings"
@@ -26,6 +27,19 @@ const (
 
 	rfc7515Key = `{"kty":"RSA","kid":"b","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}`
 	rfc7515JWS = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+
+	// RFC 7515, appendix A.2: one of the primes of the key, so that tests can sign too.
+	rfc7515Prime = "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0Hw_Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc"
+
+	// Appendices A.1, A.3 and A.5: algorithms that nobody may talk us into. The key of A.1
+	// shows that its vector is right, and so that it is refused for nothing but its alg.
+	rfc7515A1    = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	rfc7515A1Key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"
+	rfc7515A3    = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+	rfc7515A5    = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
+
+	// Appendix A.6: the JSON serialization, with the signature of A.2.
+	rfc7515A6 = `{"payload":"eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ","signatures":[{"protected":"eyJhbGciOiJSUzI1NiJ9","header":{"kid":"2010-12-29"},"signature":"cC4hiUPoj9Eetdgtv3hF80EGrhuB"}]}`
 )
 
 func TestR53_ThumbprintsAreThoseOfTheRFCs(t *testing.T) {
@@ -41,7 +55,7 @@ func TestR53_ThumbprintsAreThoseOfTheRFCs(t *testing.T) {
 func TestR51_PublishedSignaturesVerify(t *testing.T) {
 	for _, tt := range []struct{ key, jws string }{{rfc8037Key, rfc8037JWS}, {rfc7515Key, rfc7515JWS}} {
 		key := onlyKey(t, tt.key)
-		parts, err := splitToken(tt.jws)
+		_, parts, err := split(tt.jws)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,6 +65,35 @@ func TestR51_PublishedSignaturesVerify(t *testing.T) {
 		parts.signature[7] ^= 1
 		if verify(key, parts.signed, parts.signature) {
 			t.Errorf("the %s vector verifies with a flipped bit", key.Alg)
+		}
+	}
+}
+
+// TestR87_PublishedTokensOfOtherAlgorithmsAreRefused: each for its algorithm, whatever
+// else it lacks.
+func TestR87_PublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
+	signed, signature, _ := cutLast(rfc7515A1)
+	secret, _ := base64.RawURLEncoding.DecodeString(rfc7515A1Key)
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(signed))
+	if encode(string(mac.Sum(nil))) != signature {
+		t.Fatal("the vector of A.1 is not the published one")
+	}
+	for _, tt := range []struct {
+		token string
+		want  error
+		word  string
+	}{
+		{rfc7515A1, ErrAlgorithm, "HS256"},
+		{rfc7515A3, ErrAlgorithm, "ES256"},
+		{rfc7515A5, ErrAlgorithm, "none"},
+		{rfc7515A6, ErrMalformed, "parts"},
+		{rfc7515JWS, ErrType, "at+jwt"}, // A.2 verifies, above, but is no access token
+		{rfc8037JWS, ErrType, "at+jwt"},
+	} {
+		_, err := Check(tt.token, mustSet(t, edKey("ed"), rsaKey("rsa")), wanted(), now)
+		if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.word) {
+			t.Errorf("%.20s…: %v, want %v and %q", tt.token, err, tt.want, tt.word)
 		}
 	}
 }
@@ -70,16 +113,39 @@ type keyring struct {
 	ed           ed25519.PrivateKey
 }
 
+// testKeys are the same in every run, so that what the fuzz tests find is found again.
 var testKeys = sync.OnceValue(func() keyring {
-	strong, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
+	strong := rfc7515Private()
 	// Go will not make a weak key; its public half is all that is needed.
 	small := &rsa.PrivateKey{PublicKey: rsa.PublicKey{E: 65537}}
 	small.N = new(big.Int).SetBit(new(big.Int).SetInt64(1), 1023, 1)
 	return keyring{rsa: strong, rsa1024: small, ed: ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32)))}
 })
+
+// rfc7515Private is the private half of rfc7515Key, out of one of its published primes.
+func rfc7515Private() *rsa.PrivateKey {
+	number := func(s string) *big.Int {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		if err != nil {
+			panic(err)
+		}
+		return new(big.Int).SetBytes(b)
+	}
+	_, n, _ := strings.Cut(rfc7515Key, `"n":"`)
+	n, _, _ = strings.Cut(n, `"`)
+	one := big.NewInt(1)
+	p := number(rfc7515Prime)
+	key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: number(n), E: 65537}}
+	q := new(big.Int).Div(key.N, p)
+	key.Primes = []*big.Int{p, q}
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	key.D = new(big.Int).ModInverse(big.NewInt(65537), phi)
+	key.Precompute()
+	if err := key.Validate(); err != nil {
+		panic(err)
+	}
+	return key
+}
 
 func edKey(kid string) Key {
 	return Key{KID: kid, Alg: EdDSA, Public: testKeys().ed.Public()}
@@ -121,6 +187,15 @@ func sign(header, payload string) string {
 		return signed + "." + encode(string(signature))
 	}
 	return signed + "." + encode(string(ed25519.Sign(testKeys().ed, []byte(signed))))
+}
+
+// cutLast cuts a token before its signature.
+func cutLast(token string) (signed, signature string, found bool) {
+	i := strings.LastIndexByte(token, '.')
+	if i < 0 {
+		return token, "", false
+	}
+	return token[:i], token[i+1:], true
 }
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }

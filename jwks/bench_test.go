@@ -1,0 +1,40 @@
+package jwks
+
+import (
+	"testing"
+)
+
+// BenchmarkVerify: what a verification costs beside the bare check of its signature.
+func BenchmarkVerify(b *testing.B) {
+	set := mustSet(b, edKey("ed"), rsaKey("rsa"))
+	for _, alg := range []struct{ name, kid, header string }{
+		{EdDSA, "ed", edHeader("")},
+		{RS256, "rsa", `{"alg":"RS256","kid":"rsa","typ":"at+jwt"}`},
+	} {
+		token := sign(alg.header, livePayload())
+		_, parts, err := split(token)
+		if err != nil {
+			b.Fatal(err)
+		}
+		key, _ := set.Key(alg.kid)
+		b.Run(alg.name+"/bare", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !verify(key, parts.signed, parts.signature) {
+					b.Fatal("wrong signature")
+				}
+			}
+		})
+		for name, entries := range map[string]int{"first": 0, "hit": 100} {
+			v := newVerifier(b, set, entries)
+			b.Run(alg.name+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := v.Verify(b.Context(), token); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

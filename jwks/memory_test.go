@@ -1,0 +1,117 @@
+package jwks
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// memory is what f's result keeps, and what f took to make it.
+func memory[T any](f func() T) (result T, held, spent int) {
+	var before, after runtime.MemStats
+	settle := func(m *runtime.MemStats) {
+		runtime.GC()
+		runtime.GC() // what a sync.Pool holds survives one
+		runtime.ReadMemStats(m)
+	}
+	settle(&before)
+	result = f()
+	settle(&after)
+	return result, int(after.HeapAlloc) - int(before.HeapAlloc), int(after.TotalAlloc - before.TotalAlloc)
+}
+
+// repeated is as many pieces as fit into size bytes, with commas between.
+func repeated(size int, piece func(n int) string) string {
+	var b strings.Builder
+	for n := 0; ; n++ {
+		p := piece(n) + ","
+		if b.Len()+len(p) > size {
+			return strings.TrimSuffix(b.String(), ",")
+		}
+		b.WriteString(p)
+	}
+}
+
+// TestNoKeySetMultipliesInMemory: a document is 256 KiB at most, and of what is in it,
+// only keys stay. What is allocated on the way is garbage, and bounded too.
+func TestNoKeySetMultipliesInMemory(t *testing.T) {
+	const most = 8 * maxDocumentBytes       // 6 for kids of "<", which encoding/json escapes
+	const mostSpent = 64 * maxDocumentBytes // 35 for one object of many members
+	for name, list := range hostileLists() {
+		document := []byte(`{"keys":[` + list + `]}`)
+		if n := len(document); n > maxDocumentBytes || n < maxDocumentBytes*9/10 {
+			t.Fatalf("%s: the row has %d bytes", name, n)
+		}
+		set, held, spent := memory(func() *Set { return mustParse(t, document) })
+		bound := 32 << 10
+		if len(set.keys) > 1 {
+			bound = most
+		}
+		if held > bound || spent > mostSpent {
+			t.Errorf("%s: %d KiB are kept, %d were allocated", name, held>>10, spent>>10)
+		}
+		t.Logf("%-14s %4d keys, %5d KiB kept, %5d allocated", name, len(set.keys), held>>10, spent>>10)
+		runtime.KeepAlive(document)
+	}
+}
+
+func mustParse(t *testing.T, document []byte) *Set {
+	t.Helper()
+	set, err := Parse(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// hostileLists are lists of keys in just under 256 KiB.
+func hostileLists() map[string]string {
+	const room = maxDocumentBytes - 64
+	same := func(piece string) string { return repeated(room, func(int) string { return piece }) }
+	numbered := func(format string) string {
+		return repeated(room, func(n int) string { return fmt.Sprintf(format, n) })
+	}
+	key := strings.Replace(rfc8037Key, `"a"`, `"%[2]s%[1]x"`, 1)
+	keys := func(prefix string, share int) string {
+		return repeated(room, func(n int) string { return fmt.Sprintf(key, n/share, prefix) })
+	}
+	control := strings.Repeat(`\u0001`, 100)
+	return map[string]string{
+		"objects":       same("{}"),
+		"numbers":       same("7"),
+		"long reasons":  same(`{"kty":"` + control + `","kid":"` + control + `"}`),
+		"kids":          numbered(`{"kid":"%x"}`),
+		"one kid":       same(`{"kid":"k"}`),
+		"members":       "{" + numbered(`"%x":1`) + "}",
+		"members below": `{"kid":{` + numbered(`"%x":1`) + "}}",
+		"key_ops":       `{"key_ops":[` + same(`""`) + "]}",
+		"keys":          keys("", 1),
+		"twins":         keys("", 2),
+		"kids of <":     keys(strings.Repeat("<", 240), 1),
+		"RSA": repeated(room, func(n int) string {
+			return strings.Replace(rsaMember("AQAB", rsaModulus()), `"k"`, fmt.Sprintf(`"%x"`, n), 1)
+		}),
+		"one key": rfc8037Key + strings.Repeat(" ", room-len(rfc8037Key)),
+	}
+}
+
+// TestSkippedIsShort, and says how much it leaves out.
+func TestSkippedIsShort(t *testing.T) {
+	for members, want := range map[int]string{
+		19: "key 19 (kid", 20: "key 20 (kid", 21: "… and 1 more", 5000: "… and 4980 more",
+	} {
+		set := mustParse(t, []byte(`{"keys":[`+rfc7515Key+strings.Repeat(`,{}`, members)+`]}`))
+		lines := set.Skipped()
+		if last := lines[len(lines)-1]; len(lines) != min(members, 21) || !strings.HasPrefix(last, want) {
+			t.Errorf("%d members: %d lines, the last is %q", members, len(lines), last)
+		}
+		if len(set.Keys()) != 1 {
+			t.Errorf("%d members: %d keys", members, len(set.Keys()))
+		}
+	}
+	twins := strings.Repeat(rfc8037Key+",", 30) + rfc7515Key
+	if s := mustParse(t, []byte(`{"keys":[`+twins+`]}`)).Skipped(); len(s) != 21 || s[20] != "… and 10 more" {
+		t.Errorf("30 keys of one kid: %d lines, %q", len(s), s)
+	}
+}
