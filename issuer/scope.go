@@ -3,12 +3,12 @@ package issuer
 import (
 	"slices"
 	"strings"
+
+	"keymill/jwks"
 )
 
-// validScope: scope-token of RFC 6749, section 3.3.
-func validScope(s string) bool {
-	return s != "" && len(s) <= maxScopeBytes && isVisible(s) && !strings.ContainsAny(s, `"\`)
-}
+// validScope bounds what the verifiers call a scope.
+func validScope(s string) bool { return len(s) <= maxScopeBytes && jwks.IsScope(s) }
 
 // checkScopes returns list sorted and without repetitions.
 func checkScopes(list []string) ([]string, error) {
