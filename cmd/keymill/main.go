@@ -17,9 +17,9 @@
 //	dev-master-key   only with --dev: the master key, made at the first start
 //	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
 //
-// Exit codes: 0 done, 1 it did not work, 2 it was typed wrongly. Every error is one line
-// on stderr that begins with "keymill: ", followed by at most one line that says what to
-// type next.
+// Exit codes: 0 done, 1 it did not work, 2 it was typed wrongly, 3 (verify alone) there
+// was no key set to check with. Every error is one line on stderr that begins with
+// "keymill: ", followed by at most one line that says what to type next.
 package main
 
 import (
