@@ -1,10 +1,10 @@
 // Bench measures Keymill against bare floors, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [jwks|token|refresh|start|all]
+//	scripts/bench [--quick] [--assert] [jwks|token|refresh|start|verify|all]
 //
-// It starts three processes: the real binary, set up by its own verbs; the floor,
-// which does the least that the same requests need (see floor); and itself, the
-// clients. For each scenario and number of connections the two servers are loaded in
+// For jwks, token and refresh it starts three processes: the real binary, set up by its
+// own verbs; the floor, which does the least that the same requests need (see floor); and
+// itself, the clients. For each scenario and number of connections the two servers are loaded in
 // turns, a second each, never both at once. So the ratio between them is a property
 // of the code, though the requests per second are one of the machine.
 //
@@ -20,6 +20,24 @@
 //
 // All three share the machine's cores. With few of them, requests per second include
 // the clients' own work, the same for both sides; cpu does not.
+//
+// The group verify starts no server: it verifies access tokens in its own process, with
+// package jwks and with what else Go services use, all following one key set over HTTP
+// (see contender). Each verifies a pool of tokens in slices of 20 ms, in an order that
+// rotates; numbers are compared within a round and their medians printed.
+//
+//	bare        the signature alone, of a token that is decoded already
+//	keymill     first verification of a token
+//	cached      the same with a cache that has seen it before
+//	go-oidc, keyfunc, jwx
+//
+// One line a contender; ×16 means as many goroutines at once:
+//
+//	ns/op       median of the rounds
+//	over bare   beyond the bare check of the same round, median
+//	allocs, B   heap allocations and their bytes, counted apart
+//	of bare     its time as a share of the bare check's: median, and the middle 80 %
+//	of fastest  and of the fastest of the last three's
 //
 // The exit code tells only of failures; with --assert also of numbers missed.
 package main
@@ -43,7 +61,7 @@ func main() {
 }
 
 // groups are what the command line can name.
-func groups() []string { return []string{"jwks", "token", "refresh", "start"} }
+func groups() []string { return []string{"jwks", "token", "refresh", "start", "verify"} }
 
 // options of the command line.
 type options struct {
@@ -102,7 +120,7 @@ func (o options) plan() (p plan, rounds int) {
 // measure prints as it goes and returns which demands were missed.
 func measure(o options, w io.Writer) (missed []string, err error) {
 	p, rounds := o.plan()
-	if slices.ContainsFunc(o.groups, func(g string) bool { return g != "start" }) {
+	if slices.ContainsFunc(o.groups, isLoad) {
 		if missed, err = measureLoad(o, p, w); err != nil {
 			return missed, err
 		}
@@ -115,8 +133,18 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 		b.print(w)
 		missed = append(missed, b.demands()...)
 	}
+	if slices.Contains(o.groups, "verify") {
+		more, err := measureVerify(o.contestPlan(), w)
+		missed = append(missed, more...)
+		if err != nil {
+			return missed, err
+		}
+	}
 	return missed, nil
 }
+
+// isLoad reports whether a group needs the arena.
+func isLoad(group string) bool { return group != "start" && group != "verify" }
 
 func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
 	a, err := openArena()

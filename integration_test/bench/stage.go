@@ -1,0 +1,158 @@
+package main
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"keymill/jwks"
+)
+
+// A stage is where contenders verify: an issuer on the loopback with four keys, of each
+// algorithm one that signs and one that waits, as Keymill publishes them.
+type stage struct {
+	issuer string
+	keys   map[string]crypto.Signer // alg → the key that signs
+	server *http.Server
+}
+
+const (
+	stageAudience = "orders.example.com"
+	keySetPath    = "/.well-known/jwks.json"
+	tokenLife     = 15 * time.Minute // longer than the longest contest
+)
+
+func openStage() (*stage, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{issuer: "http://" + listener.Addr().String(), keys: map[string]crypto.Signer{}}
+	handler, err := s.handler()
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s.server = &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	go s.server.Serve(listener) // ends with close
+	return s, nil
+}
+
+func (s *stage) close() error { return s.server.Close() }
+
+// handler serves discovery and the key set. The set may be kept for an hour, so that no
+// contender fetches while it is measured.
+func (s *stage) handler() (http.Handler, error) {
+	var public []jwks.Key
+	for range 2 {
+		for _, alg := range []string{jwks.EdDSA, jwks.RS256} {
+			signer, err := newSigner(alg)
+			if err != nil {
+				return nil, err
+			}
+			kid, err := jwks.Thumbprint(signer.Public())
+			if err != nil {
+				return nil, err
+			}
+			public = append(public, jwks.Key{KID: kid, Alg: alg, Public: signer.Public()})
+			s.keys[alg] = signer
+		}
+	}
+	set, err := jwks.NewSet(public...)
+	if err != nil {
+		return nil, err
+	}
+	keySet := jwks.NewHandler(time.Hour)
+	keySet.Publish(set)
+	mux := http.NewServeMux()
+	mux.Handle(keySetPath, keySet)
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = jsonType
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, s.issuer, s.issuer+keySetPath)
+	})
+	return mux, nil
+}
+
+func newSigner(alg string) (crypto.Signer, error) {
+	if alg == jwks.RS256 {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	return key, err
+}
+
+// stageClaims are those of a user's token, as Keymill writes them.
+type stageClaims struct {
+	claims
+	Family string `json:"sid"`
+}
+
+// claims returns those of a good token, with a jti and a login of its own.
+func (s *stage) claims() stageClaims {
+	var id [16]byte
+	rand.Read(id[:]) // never fails
+	now := time.Now()
+	return stageClaims{
+		claims: claims{
+			Issuer: s.issuer, Subject: "usr_" + rand.Text(), Audience: stageAudience, Client: "web-shop",
+			Expires: now.Add(tokenLife).Unix(), Issued: now.Add(-5 * time.Second).Unix(),
+			ID: encode(id[:]), Scope: "orders:read orders:write",
+		},
+		Family: rand.Text(),
+	}
+}
+
+// A signed token, and what the bare check needs of it.
+type signed struct {
+	text      string
+	subject   string
+	covered   []byte // by the signature
+	signature []byte
+	key       crypto.PublicKey
+}
+
+// tokens signs n good ones. Each is another, so that nobody gains by remembering one.
+func (s *stage) tokens(alg string, n int) ([]signed, error) {
+	out := make([]signed, n)
+	for i := range out {
+		var err error
+		if out[i], err = s.sign(alg, s.claims()); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *stage) sign(alg string, c stageClaims) (signed, error) {
+	key := s.keys[alg]
+	kid, err := jwks.Thumbprint(key.Public())
+	if err != nil {
+		return signed{}, err
+	}
+	payload, err := json.Marshal(c)
+	if err != nil {
+		return signed{}, err
+	}
+	covered := tokenHeader(alg, kid) + "." + encode(payload)
+	digest, hash := []byte(covered), crypto.Hash(0) // Ed25519 hashes by itself
+	if alg == jwks.RS256 {
+		sum := sha256.Sum256(digest)
+		digest, hash = sum[:], crypto.SHA256
+	}
+	signature, err := key.Sign(rand.Reader, digest, hash)
+	if err != nil {
+		return signed{}, err
+	}
+	return signed{covered + "." + encode(signature), c.Subject, []byte(covered), signature, key.Public()}, nil
+}
+
+func tokenHeader(alg, kid string) string {
+	return encode([]byte(`{"alg":"` + alg + `","kid":"` + kid + `","typ":"at+jwt"}`))
+}
