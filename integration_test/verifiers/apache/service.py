@@ -1,0 +1,141 @@
+"""An API behind Apache, whose mod_auth_openidc is an OAuth 2.0 resource server; httpd.conf
+says how. The API itself looks at no token: it believes the header that Apache sets.
+
+It prints the address that Apache listens on, which answers GET with the subject of the
+caller's token, or 401.
+
+    SERVICE_ISSUER    the token server
+    SERVICE_AUDIENCE  the name of this API there
+    SERVICE_ALG       RS256: the module's JOSE library knows no EdDSA
+    SERVICE_LIFESPAN  seconds that the key set is cached, at least 300, since the module
+                      takes no less; unset: its own 3600
+    SERVICE_BARE      any good signature will do
+"""
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ISSUER = os.environ["SERVICE_ISSUER"]
+
+
+def main():
+    port, runtime = free_port(), tempfile.mkdtemp(prefix="apache")
+    backend = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=backend.serve_forever, daemon=True).start()
+    settings = {
+        "PORT": str(port), "BACKEND": str(backend.server_port), "RUNTIME": runtime, "JWKS_ORIGIN": ISSUER,
+    }
+    defines = ["-DBare"] if "SERVICE_BARE" in os.environ else []
+    if os.geteuid() == 0:
+        defines.append("-DRoot")
+    if "SERVICE_LIFESPAN" in os.environ:
+        defines.append("-DLifespan")
+        settings["LIFESPAN"] = str(max(300, int(os.environ["SERVICE_LIFESPAN"])))
+    if ISSUER.startswith("http:"):
+        # The module takes no key set over http, and the server under test speaks nothing else.
+        defines.append("-DRelay")
+        settings["JWKS_ORIGIN"] = start_relay(runtime)
+    deadline = time.monotonic() + 15
+    apache = subprocess.Popen(
+        # SIGTERM once this process is gone: at a SIGKILL Apache would leave its children behind.
+        ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/apache2", "-DFOREGROUND", *defines, "-f", HERE + "/httpd.conf"],
+        env={**os.environ, **settings},
+    )
+    while apache.poll() is None and not answers(port):
+        if time.monotonic() > deadline:
+            apache.terminate()
+            apache.wait()
+        time.sleep(0.05)
+    # From here nothing opens a file in it, and a SIGKILL leaves no other moment to clean up.
+    shutil.rmtree(runtime)
+    if apache.poll() is not None:
+        sys.exit("Apache did not start")
+    print(f"http://127.0.0.1:{port}/", flush=True)
+    sys.exit(apache.wait())
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one packet: two make the client's delayed ACK cost 40 ms
+
+    def do_GET(self):
+        body = json.dumps({"sub": self.headers["X-Subject"]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def answers(port):
+    """An open port is not enough: Apache opens it and then reads its configuration again."""
+    probe = HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        probe.request("GET", "/")
+        return probe.getresponse().status == 401
+    except (OSError, HTTPException):
+        return False
+    finally:
+        probe.close()
+
+
+def start_relay(directory):
+    """Speaks TLS in front of the token server, as its proxy would. Returns its origin."""
+    pem = directory + "/relay.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-subj", "/CN=127.0.0.1", "-days", "2", "-keyout", pem, "-out", pem + ".cert"],
+        check=True, stderr=subprocess.DEVNULL,
+    )
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem + ".cert", pem)
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=accept, args=(listener, tls), daemon=True).start()
+    return f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def accept(listener, tls):
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(target=relay, args=(client, tls), daemon=True).start()
+
+
+def relay(client, tls):
+    """One request, one answer: the module's curl makes a connection for each."""
+    server = urlsplit(ISSUER)
+    try:
+        with tls.wrap_socket(client, server_side=True) as near, \
+                socket.create_connection((server.hostname, server.port), timeout=10) as far:
+            far.sendall(near.recv(16384).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+            while chunk := far.recv(16384):
+                near.sendall(chunk)
+    except OSError:
+        pass  # whichever side went away, the other learns it by the close
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+package verifiers
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+)
+
+// A signer is a key that the test holds and the issuer has imported. What it signs
+// differs from the issuer's own tokens where the test wants it to, and nowhere else.
+type signer struct {
+	alg, kid string
+	private  crypto.Signer
+}
+
+func newSigner(t *testing.T, alg, kid string) signer {
+	t.Helper()
+	var private crypto.Signer
+	var err error
+	if alg == "EdDSA" {
+		_, private, err = ed25519.GenerateKey(rand.Reader)
+	} else {
+		private, err = rsa.GenerateKey(rand.Reader, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{alg, kid, private}
+}
+
+// importTo hands the key to the issuer; more are flags of `key import`.
+func (k signer) importTo(t *testing.T, srv *server.Server, more ...string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := os.WriteFile(file, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv.Run(t, append([]string{"key", "import", file, "--kid", k.kid}, more...)...)
+}
+
+// sign makes a compact JWS (RFC 7515, section 7.1) of whatever it is given.
+func (k signer) sign(header, payload string) string {
+	input := encode(header) + "." + encode(payload)
+	message, hash := []byte(input), crypto.Hash(0) // Ed25519 hashes by itself
+	if k.alg == "RS256" {
+		sum := sha256.Sum256(message)
+		message, hash = sum[:], crypto.SHA256
+	}
+	signature, err := k.private.Sign(rand.Reader, message, hash)
+	if err != nil {
+		panic(err) // of a key that was just made: not without a mistake here
+	}
+	return input + "." + encode(string(signature))
+}
+
+// secrets are what careless code would take for an HMAC key where it holds a public
+// one (RFC 8725, section 2.1): how the attacker sees it.
+func (k signer) secrets(t *testing.T, srv *server.Server) map[string][]byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(k.private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]byte{"PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}
+	switch public := k.private.Public().(type) {
+	case ed25519.PublicKey:
+		out["bytes"] = public
+	case *rsa.PublicKey:
+		out["bytes"] = public.N.Bytes()
+	}
+	_, body, err := srv.Get(t.Context(), "/.well-known/jwks.json")
+	var set struct{ Keys []json.RawMessage }
+	if json.Unmarshal(body, &set); err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range set.Keys {
+		var member struct{ Kid string }
+		if json.Unmarshal(raw, &member); member.Kid == k.kid {
+			out["JWK"] = raw
+		}
+	}
+	if len(out) != 3 {
+		t.Fatalf("the issuer does not publish %s", k.kid)
+	}
+	return out
+}
+
+// A mint makes tokens for one audience, out of one that the issuer made itself.
+type mint struct {
+	key, other signer            // other: what the issuer signs its other algorithm with
+	secrets    map[string][]byte // how an attacker may see key → its bytes
+	genuine    string            // by the issuer, with key
+	header     object
+	claims     object
+}
+
+type object map[string]any
+
+// and returns a copy with changes; nil removes a member.
+func (o object) and(changes object) object {
+	out := maps.Clone(o)
+	for name, value := range changes {
+		if out[name] = value; value == nil {
+			delete(out, name)
+		}
+	}
+	return out
+}
+
+func (o object) String() string {
+	b, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+// newMints lets the issuer sign with keys that the test holds.
+func newMints(t *testing.T, srv *server.Server, clients map[string]server.Client) map[string]mint {
+	t.Helper()
+	keys := map[string]signer{} // algorithm → key
+	for _, alg := range both {
+		keys[alg] = newSigner(t, alg, "known-"+alg)
+		keys[alg].importTo(t, srv, "--sign-now")
+	}
+	return map[string]mint{
+		"EdDSA": newMint(t, srv, keys["EdDSA"], keys["RS256"], clients["EdDSA"]),
+		"RS256": newMint(t, srv, keys["RS256"], keys["EdDSA"], clients["RS256"]),
+	}
+}
+
+func newMint(t *testing.T, srv *server.Server, key, other signer, c server.Client) mint {
+	t.Helper()
+	m := mint{key: key, other: other, secrets: key.secrets(t, srv), genuine: token(t, srv, c, audienceOf(key.alg))}
+	parts := strings.Split(m.genuine, ".")
+	for i, o := range []*object{&m.header, &m.claims} {
+		b, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err == nil {
+			err = json.Unmarshal(b, o)
+		}
+		if err != nil {
+			t.Fatalf("the issuer's token: %v", err)
+		}
+	}
+	if m.header["kid"] != key.kid {
+		t.Fatalf("the issuer signs with %v, not with the imported %s", m.header["kid"], key.kid)
+	}
+	return m
+}
+
+// claim signs claims with changes, and header does so with a changed header.
+func (m mint) claim(changes object) string {
+	return m.key.sign(m.header.String(), m.claims.and(changes).String())
+}
+
+func (m mint) head(changes object) string {
+	return m.key.sign(m.header.and(changes).String(), m.claims.String())
+}
+
+// by lets another key sign what m's key would.
+func (m mint) by(k signer) string {
+	return k.sign(m.header.and(object{"kid": k.kid, "alg": k.alg}).String(), m.claims.String())
+}
+
+// unsigned carries no signature (RFC 7519, section 6).
+func (m mint) unsigned(header object) string {
+	return encode(m.header.and(header).String()) + "." + encode(m.claims.String()) + "."
+}
+
+// hmac is signed with a secret that everybody knows.
+func (m mint) hmac(secret string) string {
+	input := encode(m.header.and(object{"alg": "HS256"}).String()) + "." + encode(m.claims.String())
+	mac := hmac.New(sha256.New, m.secrets[secret])
+	mac.Write([]byte(input))
+	return input + "." + encode(string(mac.Sum(nil)))
+}
+
+// swap keeps a good signature and puts something else before it.
+func (m mint) swap(part int, text string) string {
+	parts := strings.Split(m.genuine, ".")
+	parts[part] = encode(text)
+	return strings.Join(parts, ".")
+}
+
+// flip changes one bit of the signature; respell changes none, but writes the bits
+// that base64 has left over as other than zero (RFC 4648, section 3.5).
+func (m mint) flip() string {
+	at := strings.LastIndex(m.genuine, ".")
+	b, _ := base64.RawURLEncoding.DecodeString(m.genuine[at+1:])
+	b[len(b)/2] ^= 1
+	return m.genuine[:at+1] + encode(string(b))
+}
+
+func (m mint) respell() string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(m.genuine) - 1
+	return m.genuine[:last] + string(digits[strings.IndexByte(digits, m.genuine[last])|1])
+}
+
+// asJSON is the same token in the other serialization (RFC 7515, section 7.2.2), which is
+// none of a JWT (RFC 7519, section 1).
+func (m mint) asJSON() string {
+	parts := strings.Split(m.genuine, ".")
+	return object{"protected": parts[0], "payload": parts[1], "signature": parts[2]}.String()
+}
+
+// twice repeats a claim, so that two readers can see two values (RFC 8725, section 2.6).
+func (m mint) twice(name string, first any) string {
+	claims := m.claims.String()
+	return m.key.sign(m.header.String(), fmt.Sprintf("{%q:%q,%s", name, first, claims[1:]))
+}
+
+func in(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+
+func encode(text string) string { return base64.RawURLEncoding.EncodeToString([]byte(text)) }

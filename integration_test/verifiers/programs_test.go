@@ -1,0 +1,156 @@
+package verifiers
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+)
+
+// A program is a service in a process of its own, in its directory below this one. It
+// is told what it has to know by variables, and its first line is its address.
+type program struct {
+	dir     string
+	needs   func() error // names the part that is missing
+	command []string
+}
+
+// programMakers are the verifiers of other languages.
+func programMakers() []maker {
+	return []maker{
+		{name: "simplejwt", algs: rsOnly, lacks: edOnly, start: django().start,
+			gaps:    []gap{ignoresType, breaksOnOKP, readsLoosely, keepsRevokedKey},
+			settled: []gap{anyIssuer, anyAudience}},
+		{name: "pyjwt", algs: both, start: pythonProgram("with_pyjwt.py", "jwt", "cryptography").start,
+			gaps:    []gap{readsLoosely, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, ignoresType}},
+		{name: "authlib", algs: both, start: pythonProgram("with_authlib.py", "authlib").start,
+			gaps:    []gap{readsLoosely, slowToNewKeys, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, acceptsExpired, ignoresNbf, anyIssuer, anyAudience, ignoresType}},
+		{name: "python-jose", algs: rsOnly, lacks: edOnly, start: pythonProgram("with_python_jose.py", "jose").start,
+			gaps:    []gap{readsLoosely, slowToNewKeys, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, acceptsNoAudience, ignoresType, ignoresCrit}},
+		{name: "node-jose", algs: both, start: node("service.mjs", "jose").start,
+			gaps:    []gap{readsLoosely, slowToNewKeys, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType}},
+		{name: "express-bearer", algs: both, start: node("with_express.mjs", "express", "express-oauth2-jwt-bearer").start,
+			gaps:    []gap{readsLoosely, slowToNewKeys, keepsRevokedKey},
+			settled: []gap{forgivesSeconds, ignoresType}},
+		{name: "fast-jwt", algs: both, start: node("with_fast_jwt.mjs", "fast-jwt", "get-jwks").start,
+			gaps:    []gap{readsLoosely, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType}},
+		{name: "fastify-jwt", algs: both, start: node("with_fastify.mjs", "fastify", "@fastify/jwt", "get-jwks").start,
+			gaps:    []gap{readsLoosely, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType}},
+		{name: "apache", algs: rsOnly, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
+			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience}},
+	}
+}
+
+// startLimit is generous, because tests share the machine.
+const startLimit = time.Minute
+
+const python = "/usr/bin/python3" // whose packages are Debian's
+
+func django() program {
+	return program{"django", pythonModules("rest_framework_simplejwt", "jwt", "cryptography"),
+		[]string{python, "-I", "-B", "service.py"}}
+}
+
+// pythonProgram may import its neighbours, which -I would forbid; nothing of the user's own.
+func pythonProgram(file string, modules ...string) program {
+	return program{"python", pythonModules(modules...), []string{python, "-E", "-s", "-B", file}}
+}
+
+// apache is Apache with mod_auth_openidc, which a program in Python starts.
+func apache() program {
+	needs := func() error {
+		for _, file := range []string{"/usr/sbin/apache2", "/usr/lib/apache2/modules/mod_auth_openidc.so", python} {
+			if _, err := os.Stat(file); err != nil {
+				return missing{file}
+			}
+		}
+		return nil
+	}
+	return program{"apache", needs, []string{python, "-I", "-B", "service.py"}}
+}
+
+// pythonModules looks for modules without importing them, which would take a second.
+func pythonModules(names ...string) func() error {
+	const find = "import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
+	return func() error {
+		if exec.Command(python, append([]string{"-I", "-c", find}, names...)...).Run() != nil {
+			return missing{"one of Debian's Python modules " + strings.Join(names, ", ")}
+		}
+		return nil
+	}
+}
+
+func node(file string, packages ...string) program {
+	needs := func() error {
+		for _, p := range packages {
+			if _, err := os.Stat(filepath.Join("node", "node_modules", p)); err != nil {
+				return missing{"the npm package " + p}
+			}
+		}
+		return nil
+	}
+	// Debian 12 has Node 18, where jose needs the flag.
+	return program{"node", needs, []string{"node", "--experimental-global-webcrypto", file}}
+}
+
+func (p program) start(t *testing.T, s settings) (url string, err error) {
+	if err := p.needs(); err != nil {
+		return "", err
+	}
+	cmd := exec.Command(p.command[0], p.command[1:]...)
+	cmd.Dir = p.dir
+	cmd.Env = append(server.Environment(),
+		"SERVICE_ISSUER="+s.issuer, "SERVICE_AUDIENCE="+s.audience, "SERVICE_ALG="+s.alg)
+	if s.lifespan > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("SERVICE_LIFESPAN=%d", s.lifespan/time.Second))
+	}
+	if s.bare {
+		cmd.Env = append(cmd.Env, "SERVICE_BARE=yes")
+	}
+	cmd.Stderr = t.Output()
+	return serving(t, cmd)
+}
+
+// serving is server.Serving for a program that may well refuse to start, and for one
+// that starts beside others: only the test's own goroutine may end the test.
+func serving(t *testing.T, cmd *exec.Cmd) (url string, err error) {
+	stdout, w := io.Pipe()
+	cmd.Stdout = w
+	companion, err := server.Launch(cmd)
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { companion.Close() })
+	go func() { <-companion.Done(); w.Close() }()
+	line := make(chan string, 1)
+	go func() {
+		lines := bufio.NewReader(stdout)
+		first, _ := lines.ReadString('\n') // cut short by an end, it is no address
+		line <- strings.TrimSuffix(first, "\n")
+		io.Copy(io.Discard, lines)
+	}()
+	select {
+	case url = <-line:
+	case <-time.After(startLimit):
+		return "", fmt.Errorf("%s did not start in %v: %w", cmd, startLimit, context.DeadlineExceeded)
+	}
+	if !strings.HasPrefix(url, "http://127.0.0.1:") {
+		return "", fmt.Errorf("%s did not say where it listens, but %q", cmd, url)
+	}
+	return url, nil
+}

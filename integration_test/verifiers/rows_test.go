@@ -1,0 +1,104 @@
+package verifiers
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+	"keymill/jwks"
+)
+
+// A gap names the rows of the matrix that a verifier gets wrong.
+type gap []string
+
+// What the verifiers leave to those who use them.
+var (
+	ignoresType       = gap{"typ JWT", "no typ", "typ refresh+jwt"} // a token of another purpose is good (RFC 8725, section 3.11)
+	acceptsNoExp      = gap{"no exp"}                               // for ever
+	acceptsExpired    = gap{"an hour ago", "two seconds ago"}
+	forgivesSeconds   = gap{"two seconds ago"}
+	acceptsNoAudience = gap{"no audience"} // though one is asked for
+	ignoresNbf        = gap{"nbf to come"}
+	anyIssuer         = gap{"another issuer", "a longer issuer", "no issuer"}
+	anyAudience       = gap{"another audience", "other audiences", "a longer audience", "no audience"}
+	ignoresCrit       = gap{"crit"}                        // against RFC 7515, section 4.1.11
+	takesAnyAlgorithm = gap{"the other algorithm"}         // that a key of the set has
+	ignoresAlg        = gap{"alg none, yet signed"}        // the key alone decides (RFC 7515, section 10.7)
+	readsLoosely      = gap{"a claim twice", "spare bits"} // the last claim wins; one token has several spellings
+	breaksOnOKP       = gap{"a key of the other kind"}     // refused, but with 500
+	takesJSON         = gap{"as JSON"}                     // a serialization that is none of a JWT
+	keepsRevokedKey   = gap{"a revoked key"}               // past max-age
+	slowToNewKeys     = gap{"a key it never met"}          // published since: only its own clock makes it look
+)
+
+// A row is a token that nobody may accept, and why not: in the words of package jwks,
+// which has to see that one thing wrong and no other.
+type row struct {
+	column, name string
+	why          error
+	token        func(m mint) string
+}
+
+// columns are what the summary shows, in its order.
+var columns = []string{"valid", "expired", "aud", "iss", "tampered", "none", "HS256", "typ", "exp",
+	"nbf", "alg", "crit", "strict", "new", "revoked"}
+
+var rows = []row{
+	{"expired", "an hour ago", jwks.ErrExpired, func(m mint) string { return m.claim(object{"exp": in(-time.Hour), "iat": in(-2 * time.Hour)}) }},
+	{"expired", "two seconds ago", jwks.ErrExpired, func(m mint) string { return m.claim(object{"exp": in(-2 * time.Second), "iat": in(-time.Minute)}) }},
+	{"exp", "no exp", jwks.ErrClaims, func(m mint) string { return m.claim(object{"exp": nil}) }},
+	{"nbf", "nbf to come", jwks.ErrNotYet, func(m mint) string { return m.claim(object{"nbf": in(time.Hour), "exp": in(2 * time.Hour)}) }},
+
+	{"aud", "another audience", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": "elsewhere"}) }},
+	{"aud", "other audiences", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": []string{"elsewhere", "nowhere"}}) }},
+	{"aud", "a longer audience", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": fmt.Sprint(m.claims["aud"], "s")}) }},
+	{"aud", "no audience", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": nil}) }},
+	{"iss", "another issuer", jwks.ErrIssuer, func(m mint) string { return m.claim(object{"iss": "http://127.0.0.1:1"}) }},
+	{"iss", "a longer issuer", jwks.ErrIssuer, func(m mint) string { return m.claim(object{"iss": fmt.Sprint(m.claims["iss"], "/")}) }},
+	{"iss", "no issuer", jwks.ErrIssuer, func(m mint) string { return m.claim(object{"iss": nil}) }},
+
+	{"tampered", "another header", jwks.ErrSignature, func(m mint) string { return m.swap(0, m.header.and(object{"x": 1}).String()) }},
+	{"tampered", "other claims", jwks.ErrSignature, func(m mint) string { return m.swap(1, m.claims.and(object{"sub": "root"}).String()) }},
+	{"tampered", "another signature", jwks.ErrSignature, mint.flip},
+	{"tampered", "no signature", jwks.ErrSignature, func(m mint) string { return m.swap(2, "") }},
+	{"none", "none", jwks.ErrAlgorithm, func(m mint) string { return m.unsigned(object{"alg": "none"}) }},
+	{"none", "none without kid", jwks.ErrAlgorithm, func(m mint) string { return m.unsigned(object{"alg": "none", "kid": nil}) }},
+	{"none", "nOnE", jwks.ErrAlgorithm, func(m mint) string { return m.unsigned(object{"alg": "nOnE"}) }},
+	{"HS256", "HS256 with the PEM", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("PEM") }},
+	{"HS256", "HS256 with the JWK", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("JWK") }},
+	{"HS256", "HS256 with the bytes", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("bytes") }},
+	{"alg", "alg none, yet signed", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"alg": "none"}) }},
+	{"alg", "the other algorithm", jwks.ErrAlgorithm, func(m mint) string { return m.by(m.other) }},
+
+	{"alg", "a key of the other kind", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"kid": m.other.kid}) }},
+
+	{"typ", "typ JWT", jwks.ErrType, func(m mint) string { return m.head(object{"typ": "JWT"}) }},
+	{"typ", "no typ", jwks.ErrType, func(m mint) string { return m.head(object{"typ": nil}) }},
+	{"typ", "typ refresh+jwt", jwks.ErrType, func(m mint) string { return m.head(object{"typ": "refresh+jwt"}) }},
+	{"crit", "crit", jwks.ErrHeader, func(m mint) string { return m.head(object{"crit": []string{"tenant"}, "tenant": "a"}) }},
+	{"strict", "a claim twice", jwks.ErrClaims, func(m mint) string { return m.twice("aud", "elsewhere") }},
+	{"strict", "as JSON", jwks.ErrMalformed, mint.asJSON},
+	{"strict", "spare bits", jwks.ErrMalformed, mint.respell},
+}
+
+// wrongInOneThing shows that the rows are what they are called. A token that is broken in
+// another way would be refused by everybody, and prove nothing.
+func (m mint) wrongInOneThing(t *testing.T, srv *server.Server) {
+	set, err := jwks.Fetch(t.Context(), nil, srv.Issuer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := jwks.Expectation{Issuer: srv.Issuer, Audience: audienceOf(m.key.alg), Algorithms: []string{m.key.alg}}
+	for _, good := range []string{m.genuine, m.claim(nil), m.head(nil)} {
+		if _, err := jwks.Check(good, set, want, time.Now()); err != nil {
+			t.Errorf("a good token: %v", err)
+		}
+	}
+	for _, r := range rows {
+		if _, err := jwks.Check(r.token(m), set, want, time.Now()); !errors.Is(err, r.why) {
+			t.Errorf("%s: %v, want %v", r.name, err, r.why)
+		}
+	}
+}
