@@ -9,7 +9,7 @@
 //	families/   refresh tokens: a model beside the real thing, histories, storms
 //	simplejwt/  our door beside simplejwt's own views, request by request
 //	browser/    a page in Chromium, and the cookie that it cannot see
-//	verifiers/  verifiers that this project did not write: Django, Node, Go
+//	verifiers/  our own and those of others: Go, Python, Django, Node, Apache
 //	numbers/    how large a store and how busy a server get
 //	bench/      load, against floors measured in the same run
 //

@@ -43,6 +43,8 @@ var table = map[string]row{
 	"live-families":      {50_000, 1_000_000}, // in a store that a server starts on
 	"rotations-of-many":  {10_000, 200_000},   // of those, while its memory is watched
 	"parallel-logins":    {500, 500},          // at once, while services fetch tokens
+
+	"fuzz-seconds": {30, 300}, // that scripts/test looks for bad tokens, claims and sets, each
 }
 
 // Of returns the count of name in the tier of this run. An unknown name is a
