@@ -51,6 +51,49 @@ func main() {
 	}
 }
 
+// TestTheReadmeGuardsAService: the lines that README gives for our verifier are a program
+// as they stand, but for the handler and the mux that a service has anyway.
+func TestTheReadmeGuardsAService(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines string // of the one block that makes a Remote
+	for block := range strings.SplitSeq(string(readme), "```go\n") {
+		if code, _, _ := strings.Cut(block, "```"); strings.Contains(code, "jwks.NewRemote") {
+			lines += code
+		}
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
+		"module stranger\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
+	write(t, filepath.Join(dir, "main.go"), `package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+
+	"keymill/jwks"
+)
+
+func main() {
+	mux, orders := http.NewServeMux(), http.NotFoundHandler()
+`+lines+`
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/orders", nil))
+	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"), err)
+}
+`)
+	if got := stranger(t, dir, "run", "."); got != `401 Bearer realm="orders" <nil>` {
+		t.Errorf("the program of the README printed %q", got)
+	}
+}
+
 func stranger(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", args...)
