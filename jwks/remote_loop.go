@@ -60,13 +60,16 @@ func (r *Remote) try(ctx context.Context) record {
 	began := time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.config.Timeout)
 	defer cancel()
-	got, err := r.fetcher.fetch(limited)
 	last := *r.record.Load()
+	if last.err != nil {
+		// A connection that went dead would fail this attempt too, whoever made the transport:
+		// HTTP/2 holds on to one until TCP gives it up. Right after the failure it would not
+		// be let go of, being in use by the request that was given up.
+		r.fetcher.client.CloseIdleConnections()
+	}
+	got, err := r.fetcher.fetch(limited)
 	last.location = r.fetcher.location
 	if err != nil {
-		// A connection that went dead would fail the next attempt too, whoever made the
-		// transport: HTTP/2 holds on to one until TCP gives it up.
-		r.fetcher.client.CloseIdleConnections()
 		return last.fail(err, began, time.Now())
 	}
 	return last.succeed(got, began, time.Now())
