@@ -26,7 +26,7 @@ func goodToken() string { return sign(edHeader(""), living()) }
 func mustVerifier(t testing.TB, change func(*VerifierConfig)) *Verifier {
 	t.Helper()
 	c := VerifierConfig{
-		Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA, RS256},
+		Issuer: wanted().Issuer, Audience: wanted().Audience, Algorithms: wanted().Algorithms,
 		Keys: mustSet(t, edKey("ed"), rsaKey("rsa")),
 	}
 	if change != nil {

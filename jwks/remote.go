@@ -38,7 +38,7 @@ type RemoteConfig struct {
 	// lifetime where that is less.
 	Cooldown time.Duration
 	Timeout  time.Duration // of one fetch; 0 means 10 s
-	Client   *http.Client  // nil means a plain one
+	Client   *http.Client  // nil means a plain one. After a failed fetch its idle connections are closed
 
 	// Fetched, if it is set, hears of every fetch: nil for one that brought a set, or the
 	// news that it has not changed. It is for logs and metrics, and must return soon: no

@@ -43,7 +43,7 @@ func TestI21_MadeUpKidsCostOneFetchPerCooldown(t *testing.T) {
 			fetches.Add(1)
 			keys.ServeHTTP(w, r)
 		}), RemoteConfig{Cooldown: cooldown})
-		v := verifierOf(t, r, 0)
+		v := newVerifier(t, r, 0)
 		parts := strings.SplitN(tokenOf("x"), ".", 2)
 		var sent atomic.Int64
 		var group sync.WaitGroup
@@ -77,7 +77,7 @@ func TestI21_AWrongSignatureCostsNoFetch(t *testing.T) {
 		fetches.Add(1)
 		keys.ServeHTTP(w, r)
 	}), RemoteConfig{Cooldown: time.Nanosecond})
-	v := verifierOf(t, r, 0)
+	v := newVerifier(t, r, 0)
 	wantSet(t, r, "ed")
 	good, other := tokenOf("ed"), sign(edHeader(""), payload("sub", `"mallory"`))
 	forged := good[:strings.LastIndexByte(good, '.')] + other[strings.LastIndexByte(other, '.'):]

@@ -26,7 +26,7 @@ func TestI20_AnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 				var o origin
 				o.publish(t, 5*time.Minute, edKey("ed"))
 				r := follows(t, &o, RemoteConfig{})
-				v, token := verifierOf(t, r, 0), tokenOf("ed")
+				v, token := newVerifier(t, r, 0), tokenOf("ed")
 				// verify asks once a second, and says how long it waited.
 				verify := func() (time.Duration, error) {
 					start := time.Now()
@@ -140,7 +140,7 @@ func TestAStrangerWaitsForADeadServerAlone(t *testing.T) {
 		var o origin
 		o.publish(t, time.Hour, edKey("ed"))
 		r := follows(t, &o, RemoteConfig{})
-		v := verifierOf(t, r, 0)
+		v := newVerifier(t, r, 0)
 		wantSet(t, r, "ed")
 		o.become(nil, true)
 		pass(5 * time.Second)
@@ -235,7 +235,7 @@ func TestI22_MemoryStaysFlatWhateverArrives(t *testing.T) {
 		var o origin
 		o.publish(t, time.Hour, edKey("ed"))
 		r := follows(t, &o, RemoteConfig{})
-		v := verifierOf(t, r, 100)
+		v := newVerifier(t, r, 100)
 		wantSet(t, r, "ed")
 		parts := strings.SplitN(tokenOf("x"), ".", 2)
 		inUse := func() uint64 {

@@ -3,139 +3,12 @@ package jwks
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
-
-// An origin is an issuer's server inside of a bubble: the real handlers, without the
-// sockets that would hold the bubble's clock.
-type origin struct {
-	mu     sync.Mutex
-	answer http.Handler // nil: connections are refused
-	silent bool         // nothing is answered at all
-	asked  int
-	bodies int // answers that held one
-	header http.Header
-}
-
-func (o *origin) RoundTrip(r *http.Request) (*http.Response, error) {
-	o.mu.Lock()
-	o.asked++
-	o.header = r.Header
-	answer, silent := o.answer, o.silent
-	o.mu.Unlock()
-	if silent {
-		<-r.Context().Done()
-		return nil, r.Context().Err()
-	}
-	if answer == nil {
-		return nil, errors.New("connection refused")
-	}
-	w := httptest.NewRecorder()
-	answer.ServeHTTP(w, r)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if w.Body.Len() > 0 {
-		o.bodies++
-	}
-	return w.Result(), nil
-}
-
-func (o *origin) count() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.asked
-}
-
-// become changes what the server does.
-func (o *origin) become(answer http.Handler, silent bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.answer, o.silent = answer, silent
-}
-
-func (o *origin) publish(t testing.TB, maxAge time.Duration, keys ...Key) {
-	h := NewHandler(maxAge)
-	h.Publish(mustSet(t, keys...))
-	o.become(h, false)
-}
-
-// follows makes a Remote of o's set that is closed with the test.
-func follows(t testing.TB, o *origin, c RemoteConfig) *Remote {
-	t.Helper()
-	if c.Issuer == "" {
-		c.URL = "https://id.example/keys"
-	}
-	c.Client = &http.Client{Transport: o}
-	r, err := NewRemote(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Close)
-	return r
-}
-
-func verifierOf(t testing.TB, keys Source, cache int) *Verifier {
-	t.Helper()
-	want := wanted()
-	v, err := NewVerifier(VerifierConfig{
-		Issuer: want.Issuer, Audience: want.Audience, Algorithms: want.Algorithms, Keys: keys, Cache: cache,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-// lasting is a payload that is good in the year 2000 of a bubble and for long after.
-func lasting() string { return payload("exp", "4000000000", "iat", "") }
-
-func tokenOf(kid string) string {
-	return sign(fmt.Sprintf(`{"alg":"EdDSA","kid":%q,"typ":"at+jwt"}`, kid), lasting())
-}
-
-// wantSet fails unless r trusts exactly the keys of these kids.
-func wantSet(t testing.TB, r *Remote, kids ...string) {
-	t.Helper()
-	set, err := r.Set(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, k := range set.Keys() {
-		got = append(got, k.KID)
-	}
-	if strings.Join(got, " ") != strings.Join(kids, " ") {
-		t.Fatalf("keys %q, want %q", got, kids)
-	}
-}
-
-func wantUnavailable(t testing.TB, r *Remote) {
-	t.Helper()
-	if set, err := r.Set(t.Context()); !errors.Is(err, ErrUnavailable) || set != nil {
-		t.Fatalf("%v, %v; want ErrUnavailable", set, err)
-	}
-}
-
-// pass lets a bubble's time pass, and what is due by then be done.
-func pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
-// after answers as h does, but late.
-func after(d time.Duration, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(d)
-		h.ServeHTTP(w, r)
-	})
-}
 
 func TestOneHundredCallersAtTheStartShareOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -311,7 +184,7 @@ func TestAKeyIsKnownBeforeItSignsAndForgottenWithinMaxAge(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var o origin
 			o.publish(t, 5*time.Minute, edKey("a"))
-			v := verifierOf(t, follows(t, &o, RemoteConfig{}), cache)
+			v := newVerifier(t, follows(t, &o, RemoteConfig{}), cache)
 			verify := func(kid string) error {
 				_, err := v.Verify(t.Context(), tokenOf(kid))
 				return err
@@ -346,7 +219,7 @@ func TestAKeyThatSignsAtOnceIsFoundByItsFirstToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Hour, edKey("a"))
-		v := verifierOf(t, follows(t, &o, RemoteConfig{}), 0)
+		v := newVerifier(t, follows(t, &o, RemoteConfig{}), 0)
 		if _, err := v.Verify(t.Context(), tokenOf("a")); err != nil {
 			t.Fatal(err)
 		}

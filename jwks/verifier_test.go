@@ -58,13 +58,7 @@ func livePayload(pairs ...string) string {
 
 func newVerifier(t testing.TB, keys Source, entries int) *Verifier {
 	t.Helper()
-	v, err := NewVerifier(VerifierConfig{
-		Issuer: wanted().Issuer, Audience: wanted().Audience, Algorithms: wanted().Algorithms, Keys: keys, Cache: entries,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return mustVerifier(t, func(c *VerifierConfig) { c.Keys, c.Cache = keys, entries })
 }
 
 // oneSentinel: a caller who sorts errors finds each in one drawer.
