@@ -70,8 +70,10 @@ func (a *age) crash() {
 	a.store.Close()
 }
 
-// TestR41_IdleAndAbsoluteLifetimesEndAFamily: the first is moved by use, the second by nothing.
-func TestR41_IdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
+// TestIdleAndAbsoluteLifetimesEndAFamily: the first is moved by use, the second by nothing.
+//
+// R41.
+func TestIdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *Client) { c.Idle, c.Absolute = "240h", "960h" })
 		a.user("alice", "7")
@@ -177,9 +179,11 @@ func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
 	})
 }
 
-// TestI10_AReplayedFamilyStaysDead: over restarts and clock steps, as long as it is kept
+// TestAReplayedFamilyStaysDead: over restarts and clock steps, as long as it is kept
 // and when it is not kept any more.
-func TestI10_AReplayedFamilyStaysDead(t *testing.T) {
+//
+// I10.
+func TestAReplayedFamilyStaysDead(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")

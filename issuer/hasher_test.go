@@ -132,7 +132,8 @@ func TestAFullQueueIsBusy(t *testing.T) {
 	})
 }
 
-func TestR98_FailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
+// R98.
+func TestFailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for class, took := range map[string]time.Duration{
 		"argon2id-19456-2-1": 20 * time.Millisecond, "pbkdf2_sha256-600000": 200 * time.Millisecond, "bcrypt_sha256-4": time.Millisecond,
@@ -151,7 +152,8 @@ func TestR98_FailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
 	}
 }
 
-func TestR98_AClassIsMeasuredOnce(t *testing.T) {
+// R98.
+func TestAClassIsMeasuredOnce(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	var all sync.WaitGroup
 	began := time.Now()
@@ -177,9 +179,11 @@ func least(a, b time.Duration) time.Duration {
 	return min(a, b)
 }
 
-// TestR98_EveryFailureTakesTheSameTime: whether the password is wrong, there is no such
+// TestEveryFailureTakesTheSameTime: whether the password is wrong, there is no such
 // user, or the user's hash is of a scheme that is faster or slower than ours.
-func TestR98_EveryFailureTakesTheSameTime(t *testing.T) {
+//
+// R98.
+func TestEveryFailureTakesTheSameTime(t *testing.T) {
 	const (
 		rounds = 5
 		noise  = 10 * time.Millisecond
@@ -346,7 +350,8 @@ func lateness(t *testing.T, stored string, logins int) []time.Duration {
 	return slices.Sorted(slices.Values(late))
 }
 
-func TestR98_WhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
+// R98.
+func TestWhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	now := time.Now()
 	h.takes["slow"], h.takes["fast"] = 200*time.Millisecond, time.Millisecond
@@ -373,9 +378,11 @@ func TestR98_WhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
 	}
 }
 
-// TestR98_AFailureIsInTimeAlsoOnABusyMachine: after a few logins, most hashes of a slow
+// TestAFailureIsInTimeAlsoOnABusyMachine: after a few logins, most hashes of a slow
 // class are done before a failure for nobody would be answered.
-func TestR98_AFailureIsInTimeAlsoOnABusyMachine(t *testing.T) {
+//
+// R98.
+func TestAFailureIsInTimeAlsoOnABusyMachine(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	slow := recipe{schemeArgon2id, 32768, 2, 1}.nobody().String()
 	class, err := checkHash(slow)

@@ -82,7 +82,9 @@ func TestAStallIsNoLateRetry(t *testing.T) {
 
 // TestADeniedTokenStaysDeniedWhenTheWallStepsBack (I7): exp and the sweep have clocks of
 // their own.
-func TestI7_ADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
+//
+// I7.
+func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")

@@ -8,8 +8,10 @@ import (
 
 var noSecret = Credentials{ClientID: "web", Method: "none"}
 
-// TestR64_NobodyRevokesTheTokensOfOthers, and whoever asks learns nothing.
-func TestR64_NobodyRevokesTheTokensOfOthers(t *testing.T) {
+// TestNobodyRevokesTheTokensOfOthers, and whoever asks learns nothing.
+//
+// R64.
+func TestNobodyRevokesTheTokensOfOthers(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -29,8 +31,10 @@ func TestR64_NobodyRevokesTheTokensOfOthers(t *testing.T) {
 	p.rotate()
 }
 
-// TestR65_RevokingEndsTheFamilyOrTheOneToken.
-func TestR65_RevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
+// TestRevokingEndsTheFamilyOrTheOneToken.
+//
+// R65.
+func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -65,8 +69,10 @@ func TestR65_RevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 	w.wantAudited("session.replay", 0)
 }
 
-// TestR67_OnlyWhoMayAskLearnsAnything.
-func TestR67_OnlyWhoMayAskLearnsAnything(t *testing.T) {
+// TestOnlyWhoMayAskLearnsAnything.
+//
+// R67.
+func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -125,9 +131,11 @@ func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
 	refused(t, err, "invalid_client")
 }
 
-// TestR68_EverySourceOfRevocationCounts, none hides another, and it counts for tokens of
+// TestEverySourceOfRevocationCounts, none hides another, and it counts for tokens of
 // services as well.
-func TestR68_EverySourceOfRevocationCounts(t *testing.T) {
+//
+// R68.
+func TestEverySourceOfRevocationCounts(t *testing.T) {
 	for name, revoke := range map[string]func(w *world, p *person) error{
 		"token": func(w *world, p *person) error {
 			return w.Revoke(w.t.Context(), noSecret, Secret(p.grant.AccessToken), home)

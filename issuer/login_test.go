@@ -40,8 +40,10 @@ func TestALoginBeginsAFamily(t *testing.T) {
 	}
 }
 
-// TestR98_EveryFailedLoginLooksTheSame: the refusal, and the time after which it comes.
-func TestR98_EveryFailedLoginLooksTheSame(t *testing.T) {
+// TestEveryFailedLoginLooksTheSame: the refusal, and the time after which it comes.
+//
+// R98.
+func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.withPassword("alice", "7", testPassword, "")

@@ -12,7 +12,8 @@ const (
 	testDigest = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
 )
 
-func TestR97_HashesThatCostTooMuchAreRefused(t *testing.T) {
+// R97.
+func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 	phc := func(parameters string) string {
 		return "$argon2id$v=19$" + parameters + "$" + testSalt + "$" + testDigest
 	}
@@ -115,9 +116,11 @@ func TestAClassIsCappedToo(t *testing.T) {
 	}
 }
 
-// TestR96_OurHashesAreOverNFC: the same password from another keyboard matches, and any
+// TestOurHashesAreOverNFC: the same password from another keyboard matches, and any
 // other byte, the 73rd and the last of 4096 too, does not.
-func TestR96_OurHashesAreOverNFC(t *testing.T) {
+//
+// R96.
+func TestOurHashesAreOverNFC(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	longest := strings.Repeat("0123456789abcde\u00eb", maxPasswordBytes/17)
 	for _, tt := range []struct {
@@ -148,7 +151,8 @@ func TestR96_OurHashesAreOverNFC(t *testing.T) {
 	}
 }
 
-func TestR97_OurHashesAreArgon2idAsThePolicySays(t *testing.T) {
+// R97.
+func TestOurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	one, err := h.hash(t.Context(), Secret(plainPassword))
 	if err != nil {
@@ -169,9 +173,11 @@ func TestR97_OurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 	}
 }
 
-// TestR97_WhatIsBelowOurPolicyIsHashedAgain: verify says weak of all that policy would
+// TestWhatIsBelowOurPolicyIsHashedAgain: verify says weak of all that policy would
 // not write today, and only of what matches.
-func TestR97_WhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
+//
+// R97.
+func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, tt := range []struct {
 		name         string

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-func TestR96_APasswordIsLongAndNotOnlyLong(t *testing.T) {
+// R96.
+func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
 	for _, tt := range []struct {
 		password, name string
 		want           string // part of the hint; "" if accepted
@@ -84,8 +85,10 @@ func TestR96_APasswordIsLongAndNotOnlyLong(t *testing.T) {
 	}
 }
 
-// TestR96_NoCommonPasswordIsAccepted over the 20,000 that Django refuses.
-func TestR96_NoCommonPasswordIsAccepted(t *testing.T) {
+// TestNoCommonPasswordIsAccepted over the 20,000 that Django refuses.
+//
+// R96.
+func TestNoCommonPasswordIsAccepted(t *testing.T) {
 	f, err := os.Open("/usr/lib/python3/dist-packages/django/contrib/auth/common-passwords.txt.gz")
 	if err != nil {
 		needDjango(t, err)

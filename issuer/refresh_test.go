@@ -12,8 +12,10 @@ import (
 	"keymill/storage/audit"
 )
 
-// TestR37_ATokenOfAnotherClientIsRefusedAndItsFamilyUntouched.
-func TestR37_ATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
+// TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched.
+//
+// R37.
+func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -31,7 +33,8 @@ func TestR37_ATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 	p.rotate()
 }
 
-func TestR38_AReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
+// R38.
+func TestAReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -52,7 +55,8 @@ func TestR38_AReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
 	w.wantAudited("session.replay", 1)
 }
 
-func TestR39_ScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
+// R39.
+func TestScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -73,9 +77,11 @@ func TestR39_ScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
 	}
 }
 
-// TestR40_WhatChangedSinceTheLoginCounts: each change makes the next refresh fail, and
+// TestWhatChangedSinceTheLoginCounts: each change makes the next refresh fail, and
 // taking it back helps only where nothing was ended.
-func TestR40_WhatChangedSinceTheLoginCounts(t *testing.T) {
+//
+// R40.
+func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 	yes, no := true, false
 	for name, tt := range map[string]struct {
 		change, undo func(w *world) error
@@ -188,8 +194,10 @@ func TestR40_WhatChangedSinceTheLoginCounts(t *testing.T) {
 	}
 }
 
-// TestR42_TokensAreLongRandomAndOfOneSpelling.
-func TestR42_TokensAreLongRandomAndOfOneSpelling(t *testing.T) {
+// TestTokensAreLongRandomAndOfOneSpelling.
+//
+// R42.
+func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -237,8 +245,10 @@ func TestR42_TokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 	}
 }
 
-// TestI9_FiftyParallelRefreshesHaveOneSuccessor: each of them gets it.
-func TestI9_FiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
+// TestFiftyParallelRefreshesHaveOneSuccessor: each of them gets it.
+//
+// I9.
+func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -384,8 +394,10 @@ func (w *world) records(prefix string) int {
 	return n
 }
 
-// TestI13_NoTokenIDComesTwice: not for parallel answers to one token, and not after a restart.
-func TestI13_NoTokenIDComesTwice(t *testing.T) {
+// TestNoTokenIDComesTwice: not for parallel answers to one token, and not after a restart.
+//
+// I13.
+func TestNoTokenIDComesTwice(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")

@@ -103,8 +103,10 @@ func TestAUserCanAlwaysBeNamed(t *testing.T) {
 	}
 }
 
-// TestR48_NoUserCanStandForAClient.
-func TestR48_NoUserCanStandForAClient(t *testing.T) {
+// TestNoUserCanStandForAClient.
+//
+// R48.
+func TestNoUserCanStandForAClient(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "web", Name: "web"}}, "uid:0")
@@ -114,8 +116,10 @@ func TestR48_NoUserCanStandForAClient(t *testing.T) {
 	refused(t, err, "already_exists")
 }
 
-// TestR55_NoClaimOfAUserCanBeOneOfOurs: not when it is set, and not later either.
-func TestR55_NoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
+// TestNoClaimOfAUserCanBeOneOfOurs: not when it is set, and not later either.
+//
+// R55.
+func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{
 		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "token_type", "user_id", "cnf", "act",

@@ -50,9 +50,11 @@ func refusedKey(t *testing.T, public ed25519.PublicKey, reason string) {
 	}
 }
 
-// TestR87_AKeyThatAnybodyCanSignForIsRefused: every row is needed, since the standard
+// TestAKeyThatAnybodyCanSignForIsRefused: every row is needed, since the standard
 // library takes forgeries for it, as often as its order says.
-func TestR87_AKeyThatAnybodyCanSignForIsRefused(t *testing.T) {
+//
+// R87.
+func TestAKeyThatAnybodyCanSignForIsRefused(t *testing.T) {
 	const canonical, order = "is not canonical", "small order"
 	prime, _ := new(big.Int).SetString(edPrime, 16)
 	plus1 := hex.EncodeToString(new(big.Int).Add(prime, big.NewInt(1)).Bytes())
@@ -114,8 +116,10 @@ func TestEdSmallOrderIsComplete(t *testing.T) {
 	}
 }
 
-// TestR87_AKeyHasOneSpelling: every y from the prime on is a smaller one again.
-func TestR87_AKeyHasOneSpelling(t *testing.T) {
+// TestAKeyHasOneSpelling: every y from the prime on is a smaller one again.
+//
+// R87.
+func TestAKeyHasOneSpelling(t *testing.T) {
 	prime, _ := new(big.Int).SetString(edPrime, 16)
 	for n := range int64(19) {
 		y := new(big.Int).Add(prime, big.NewInt(n))

@@ -165,7 +165,8 @@ func refusalIsSafe(t *testing.T, name string, w *http.Response) {
 	}
 }
 
-func TestR95_WhateverIsWrongWithATokenTheAnswerIsTheSame(t *testing.T) {
+// R95.
+func TestWhateverIsWrongWithATokenTheAnswerIsTheSame(t *testing.T) {
 	good := goodToken()
 	d := newDoor(mustVerifier(t, nil))
 	server := httptest.NewServer(d)
@@ -233,7 +234,8 @@ func dump(t *testing.T, client *http.Client, request *http.Request) string {
 	return out + string(body) + "\n"
 }
 
-func TestR95_RefusedNeverSeesTheToken(t *testing.T) {
+// R95.
+func TestRefusedNeverSeesTheToken(t *testing.T) {
 	secret := goodToken()
 	for name, authorization := range map[string][]string{
 		"in the query": nil, "where the scheme belongs": {secret}, "of another scheme": {"Basic " + secret},

@@ -37,7 +37,8 @@ func published(t *testing.T) (*Handler, *Set) {
 	return h, set
 }
 
-func TestR59_AnswersCanBeCachedAndAskedForAgain(t *testing.T) {
+// R59.
+func TestAnswersCanBeCachedAndAskedForAgain(t *testing.T) {
 	h, set := published(t)
 	length := strconv.Itoa(len(set.JSON()))
 	for _, method := range []string{"GET", "HEAD"} {
@@ -69,7 +70,8 @@ func TestR59_AnswersCanBeCachedAndAskedForAgain(t *testing.T) {
 	}
 }
 
-func TestR59_IfNoneMatchSparesTheBody(t *testing.T) {
+// R59.
+func TestIfNoneMatchSparesTheBody(t *testing.T) {
 	h, set := published(t)
 	etag := set.ETag()
 	for _, tt := range []struct {

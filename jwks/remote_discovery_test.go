@@ -131,7 +131,8 @@ func TestASetThatMovedIsFoundAgain(t *testing.T) {
 	})
 }
 
-func TestR93_KeysComeFromTheConfiguredIssuerOnly(t *testing.T) {
+// R93.
+func TestKeysComeFromTheConfiguredIssuerOnly(t *testing.T) {
 	const keys = "https://id.example/keys"
 	for name, spoil := range map[string]func(s *site){
 		"another issuer": func(s *site) { s.issuer = "https://evil.example" },
@@ -158,7 +159,8 @@ func TestR93_KeysComeFromTheConfiguredIssuerOnly(t *testing.T) {
 	}
 }
 
-func TestR85_ARemoteThatNobodyMadeHasNoKeys(t *testing.T) {
+// R85.
+func TestARemoteThatNobodyMadeHasNoKeys(t *testing.T) {
 	for name, keys := range map[string]*Remote{"nil": nil, "zero": {}} {
 		_, err := NewVerifier(VerifierConfig{
 			Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: keys,
@@ -169,7 +171,8 @@ func TestR85_ARemoteThatNobodyMadeHasNoKeys(t *testing.T) {
 	}
 }
 
-func TestR93_AVerifierWillNotUseAnotherIssuersKeys(t *testing.T) {
+// R93.
+func TestAVerifierWillNotUseAnotherIssuersKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		r := follows(t, &o, RemoteConfig{Issuer: "https://other.example"})

@@ -32,9 +32,11 @@ func served(t testing.TB, h http.Handler, c RemoteConfig) *Remote {
 	return r
 }
 
-// TestI21_MadeUpKidsCostOneFetchPerCooldown: ten thousand tokens with random kids, as
+// TestMadeUpKidsCostOneFetchPerCooldown: ten thousand tokens with random kids, as
 // fast as they come from 16 goroutines, counted at the server.
-func TestI21_MadeUpKidsCostOneFetchPerCooldown(t *testing.T) {
+//
+// I21.
+func TestMadeUpKidsCostOneFetchPerCooldown(t *testing.T) {
 	for _, cooldown := range []time.Duration{0, 5 * time.Millisecond} {
 		var fetches atomic.Int64
 		keys := publishing(t, 5*time.Minute, edKey("ed"))
@@ -70,7 +72,8 @@ func TestI21_MadeUpKidsCostOneFetchPerCooldown(t *testing.T) {
 	}
 }
 
-func TestI21_AWrongSignatureCostsNoFetch(t *testing.T) {
+// I21.
+func TestAWrongSignatureCostsNoFetch(t *testing.T) {
 	var fetches atomic.Int64
 	keys := publishing(t, 5*time.Minute, edKey("ed"))
 	r := served(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -255,7 +258,8 @@ func TestAnErrorHoldsNoPassword(t *testing.T) {
 	}
 }
 
-func TestR85_ARemoteOfNobodyOrOfAnybodyIsRefused(t *testing.T) {
+// R85.
+func TestARemoteOfNobodyOrOfAnybodyIsRefused(t *testing.T) {
 	for name, c := range map[string]RemoteConfig{
 		"neither":           {},
 		"both":              {Issuer: "https://id.example", URL: "https://id.example/keys"},

@@ -16,10 +16,12 @@ import (
 	"time"
 )
 
-// TestI20_AnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed: with the server down,
+// TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed: with the server down,
 // tokens are verified for max-age and MaxStale, then no more, and a minute's patience
 // after it is back they are again.
-func TestI20_AnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
+//
+// I20.
+func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 	for name, silent := range map[string]bool{"refused": false, "unanswered": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -224,9 +226,11 @@ func slowed() bool {
 	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// TestI22_MemoryStaysFlatWhateverArrives: a million made-up kids, with the server up and
+// TestMemoryStaysFlatWhateverArrives: a million made-up kids, with the server up and
 // with it gone, leave nothing behind.
-func TestI22_MemoryStaysFlatWhateverArrives(t *testing.T) {
+//
+// I22.
+func TestMemoryStaysFlatWhateverArrives(t *testing.T) {
 	kids := 1_000_000
 	if slowed() {
 		kids /= 10

@@ -9,9 +9,11 @@ import (
 	"unicode"
 )
 
-// TestR95_ErrorsHoldNoTokenAndNoStrangersLines: what a stranger wrote is quoted, and cut
+// TestErrorsHoldNoTokenAndNoStrangersLines: what a stranger wrote is quoted, and cut
 // short.
-func TestR95_ErrorsHoldNoTokenAndNoStrangersLines(t *testing.T) {
+//
+// R95.
+func TestErrorsHoldNoTokenAndNoStrangersLines(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 0)
 	long := strings.Repeat("x", 5000)
 	for name, token := range map[string]string{
@@ -45,9 +47,11 @@ type change struct {
 	word    string // of the reason
 }
 
-// TestR86ToR94_OneChangeIsEnough: each row differs from an accepted token in one thing,
+// TestOneChangeIsEnough: each row differs from an accepted token in one thing,
 // and is refused for that thing.
-func TestR86ToR94_OneChangeIsEnough(t *testing.T) {
+//
+// R86, R87, R88, R89, R90, R91, R92, R93, R94.
+func TestOneChangeIsEnough(t *testing.T) {
 	good := sign(edHeader(""), livePayload())
 	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
 	for name, v := range map[string]*Verifier{"plain": newVerifier(t, set, 0), "caching": newVerifier(t, set, 10)} {
@@ -297,8 +301,10 @@ func timeChanges() []change {
 	return all
 }
 
-// TestR85_NoVerifierThatSkipsACheckIsMade: whatever is forgotten, there is no verifier.
-func TestR85_NoVerifierThatSkipsACheckIsMade(t *testing.T) {
+// TestNoVerifierThatSkipsACheckIsMade: whatever is forgotten, there is no verifier.
+//
+// R85.
+func TestNoVerifierThatSkipsACheckIsMade(t *testing.T) {
 	complete := VerifierConfig{
 		Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: mustSet(t, edKey("ed")),
 	}
@@ -335,7 +341,8 @@ func TestR85_NoVerifierThatSkipsACheckIsMade(t *testing.T) {
 	}
 }
 
-func TestR85_AVerifierDoesNotChangeWithItsConfiguration(t *testing.T) {
+// R85.
+func TestAVerifierDoesNotChangeWithItsConfiguration(t *testing.T) {
 	algorithms := []string{EdDSA}
 	v, err := NewVerifier(VerifierConfig{Issuer: "https://id.example", Audience: "orders", Algorithms: algorithms, Keys: mustSet(t, rsaKey("rsa"))})
 	if err != nil {
@@ -350,7 +357,8 @@ func TestR85_AVerifierDoesNotChangeWithItsConfiguration(t *testing.T) {
 	}
 }
 
-func TestR52_ServicesMayNameEd25519EitherWay(t *testing.T) {
+// R52.
+func TestServicesMayNameEd25519EitherWay(t *testing.T) {
 	set := mustSet(t, edKey("ed"))
 	for _, allowed := range []string{"EdDSA", "Ed25519"} {
 		v, err := NewVerifier(VerifierConfig{Issuer: "https://id.example", Audience: "orders", Algorithms: []string{allowed}, Keys: set})
@@ -366,7 +374,8 @@ func TestR52_ServicesMayNameEd25519EitherWay(t *testing.T) {
 	}
 }
 
-func TestR94_ScopesAreComparedWhole(t *testing.T) {
+// R94.
+func TestScopesAreComparedWhole(t *testing.T) {
 	c := &Claims{Scope: "read orders:write  admin"}
 	for _, tt := range []struct {
 		asked   []string

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-func TestR57_PublishedKeysSayWhatTheyAreAndHoldNoSecret(t *testing.T) {
+// R57.
+func TestPublishedKeysSayWhatTheyAreAndHoldNoSecret(t *testing.T) {
 	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
 	var document struct{ Keys []map[string]any }
 	if err := json.Unmarshal(set.JSON(), &document); err != nil {
@@ -36,13 +37,15 @@ func TestR57_PublishedKeysSayWhatTheyAreAndHoldNoSecret(t *testing.T) {
 	}
 }
 
-func TestR58_NoTwoKeysShareAKid(t *testing.T) {
+// R58.
+func TestNoTwoKeysShareAKid(t *testing.T) {
 	if _, err := NewSet(edKey("same"), rsaKey("other"), rsaKey("same")); err == nil {
 		t.Error("NewSet took one kid twice")
 	}
 }
 
-func TestR59_SameKeysAreTheSameBytes(t *testing.T) {
+// R59.
+func TestSameKeysAreTheSameBytes(t *testing.T) {
 	a, b := mustSet(t, edKey("ed"), rsaKey("rsa")), mustSet(t, rsaKey("rsa"), edKey("ed"))
 	if !bytes.Equal(a.JSON(), b.JSON()) || a.ETag() != b.ETag() {
 		t.Errorf("the order of the arguments shows:\n%s\n%s", a.JSON(), b.JSON())
@@ -115,9 +118,11 @@ func TestParseReadsWhatNewSetWrote(t *testing.T) {
 	}
 }
 
-// TestR87_KeysThatNobodyShouldTrustAreLeftOut: one member that nobody understands, or
+// TestKeysThatNobodyShouldTrustAreLeftOut: one member that nobody understands, or
 // that nobody should trust, leaves its neighbours good.
-func TestR87_KeysThatNobodyShouldTrustAreLeftOut(t *testing.T) {
+//
+// R87.
+func TestKeysThatNobodyShouldTrustAreLeftOut(t *testing.T) {
 	for _, tt := range badKeys() {
 		t.Run(tt.name, func(t *testing.T) {
 			good := strings.Replace(rfc7515Key, `"b"`, `"good"`, 1)

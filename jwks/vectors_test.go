@@ -42,7 +42,8 @@ const (
 	rfc7515A6 = `{"payload":"eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ","signatures":[{"protected":"eyJhbGciOiJSUzI1NiJ9","header":{"kid":"2010-12-29"},"signature":"cC4hiUPoj9Eetdgtv3hF80EGrhuB"}]}`
 )
 
-func TestR53_ThumbprintsAreThoseOfTheRFCs(t *testing.T) {
+// R53.
+func TestThumbprintsAreThoseOfTheRFCs(t *testing.T) {
 	for _, tt := range []struct{ key, want string }{{rfc7638Key, rfc7638}, {rfc8037Key, rfc8037}} {
 		key := onlyKey(t, tt.key)
 		got, err := Thumbprint(key.Public)
@@ -52,7 +53,8 @@ func TestR53_ThumbprintsAreThoseOfTheRFCs(t *testing.T) {
 	}
 }
 
-func TestR51_PublishedSignaturesVerify(t *testing.T) {
+// R51.
+func TestPublishedSignaturesVerify(t *testing.T) {
 	for _, tt := range []struct{ key, jws string }{{rfc8037Key, rfc8037JWS}, {rfc7515Key, rfc7515JWS}} {
 		key := onlyKey(t, tt.key)
 		_, parts, err := split(tt.jws)
@@ -69,9 +71,11 @@ func TestR51_PublishedSignaturesVerify(t *testing.T) {
 	}
 }
 
-// TestR87_PublishedTokensOfOtherAlgorithmsAreRefused: each for its algorithm, whatever
+// TestPublishedTokensOfOtherAlgorithmsAreRefused: each for its algorithm, whatever
 // else it lacks.
-func TestR87_PublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
+//
+// R87.
+func TestPublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
 	signed, signature, _ := cutLast(rfc7515A1)
 	secret, _ := base64.RawURLEncoding.DecodeString(rfc7515A1Key)
 	mac := hmac.New(sha256.New, secret)

@@ -130,9 +130,11 @@ func TestANewerSetIsUsedAtOnce(t *testing.T) {
 	}
 }
 
-// TestR93_KeysComeFromTheConfiguredIssuer: not from the token, and not from the keys of
+// TestKeysComeFromTheConfiguredIssuer: not from the token, and not from the keys of
 // some other issuer.
-func TestR93_KeysComeFromTheConfiguredIssuer(t *testing.T) {
+//
+// R93.
+func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
 	c := VerifierConfig{Issuer: "https://other.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: &changing{set: mustSet(t, edKey("ed"))}}
 	if _, err := NewVerifier(c); !errors.Is(err, ErrExpectation) {
 		t.Errorf("another issuer's keys: %v", err)
@@ -176,9 +178,11 @@ type failingSearch struct{ *changing }
 
 func (failingSearch) missed(context.Context, *Set) (*Set, error) { return nil, ErrUnavailable }
 
-// TestR89_TheClockOfAVerifierGoesOn: with and without a cache, a token lives as long as
+// TestTheClockOfAVerifierGoesOn: with and without a cache, a token lives as long as
 // it says.
-func TestR89_TheClockOfAVerifierGoesOn(t *testing.T) {
+//
+// R89.
+func TestTheClockOfAVerifierGoesOn(t *testing.T) {
 	for _, entries := range []int{0, 10} {
 		synctest.Test(t, func(t *testing.T) {
 			v := newVerifier(t, mustSet(t, edKey("ed")), entries)

@@ -427,7 +427,8 @@ func TestTheSetStaysReadable(t *testing.T) {
 	})
 }
 
-func TestR56_AKeySignsOnceItIsDurableAndKnown(t *testing.T) {
+// R56.
+func TestAKeySignsOnceItIsDurableAndKnown(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.run(time.Second)
 		old := b.stage(Active)

@@ -102,7 +102,8 @@ func publishedKey(r *Rings, kid string) ed25519.PublicKey {
 	return make(ed25519.PublicKey, ed25519.PublicKeySize)
 }
 
-func TestR45_AHeaderSaysAlgKidAndTypOnly(t *testing.T) {
+// R45.
+func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
 	r, _ := newRings(t)
 	for _, typ := range []string{"at+jwt", "logout+jwt"} {
 		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.Stamp().Add(time.Minute))
@@ -408,7 +409,8 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 	}
 }
 
-func TestR53_OurKidsAreThumbprints(t *testing.T) {
+// R53.
+func TestOurKidsAreThumbprints(t *testing.T) {
 	modulus, _ := base64.RawURLEncoding.DecodeString("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")
 	x, _ := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
 	for want, public := range map[string]crypto.PublicKey{

@@ -336,8 +336,10 @@ func TestAVerbIsFoundByWhatWasMeant(t *testing.T) {
 	}
 }
 
-// TestR104_NoTextCanForgeALine: names and details come from others.
-func TestR104_NoTextCanForgeALine(t *testing.T) {
+// TestNoTextCanForgeALine: names and details come from others.
+//
+// R104.
+func TestNoTextCanForgeALine(t *testing.T) {
 	var out strings.Builder
 	tab := newTable(&out)
 	tab.row("audience\x1b[2J", "line\nkeymill: forged")

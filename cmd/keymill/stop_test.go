@@ -18,9 +18,11 @@ import (
 	"time"
 )
 
-// TestI18_SIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
+// TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
 // 200, later ones are refused connections, and the process ends with 0 in time.
-func TestI18_SIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
+//
+// I18.
+func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.start()
@@ -101,8 +103,10 @@ func slowRequest(t *testing.T, c *child) (finish func() string) {
 	}
 }
 
-// TestI18_ARequestInFlightIsAnswered although the signal came first.
-func TestI18_ARequestInFlightIsAnswered(t *testing.T) {
+// TestARequestInFlightIsAnswered although the signal came first.
+//
+// I18.
+func TestARequestInFlightIsAnswered(t *testing.T) {
 	t.Parallel()
 	c := newPlace(t).start()
 	finish := slowRequest(t, c)
@@ -124,8 +128,10 @@ func TestI18_ARequestInFlightIsAnswered(t *testing.T) {
 	}
 }
 
-// TestI18_AClientThatNeverFinishesCannotHoldTheServer longer than the drain.
-func TestI18_AClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
+// TestAClientThatNeverFinishesCannotHoldTheServer longer than the drain.
+//
+// I18.
+func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
 	t.Parallel()
 	c := newPlace(t).start()
 	slowRequest(t, c)
@@ -195,10 +201,12 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	}
 }
 
-// TestI11_AFailedStoreEndsTheProcess: a sync that fails leaves open what is durable. The
+// TestAFailedStoreEndsTheProcess: a sync that fails leaves open what is durable. The
 // server says so on readyz, serves the keys from memory meanwhile, and ends with an error
 // within 5 s, so that a restart reads what the disk really holds.
-func TestI11_AFailedStoreEndsTheProcess(t *testing.T) {
+//
+// I11.
+func TestAFailedStoreEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -58,8 +58,10 @@ func TestAnImportKeepsToWhatARequestMayHold(t *testing.T) {
 	}
 }
 
-// TestR104_AnImportedNameCannotForgeALine: the file is somebody else's.
-func TestR104_AnImportedNameCannotForgeALine(t *testing.T) {
+// TestAnImportedNameCannotForgeALine: the file is somebody else's.
+//
+// R104.
+func TestAnImportedNameCannotForgeALine(t *testing.T) {
 	var errs strings.Builder
 	m := &importRun{errs: &errs, server: anImportServer(t, func(id string) (string, string) {
 		return map[string]string{"1": "already_exists", "2": "conflict", "3": "invalid_request"}[id], "why\nkeymill: forged \x1b[2J"

@@ -255,8 +255,10 @@ func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
 	}
 }
 
-// TestR11_OddClientNamesGetTokens: both halves of the header are form-encoded.
-func TestR11_OddClientNamesGetTokens(t *testing.T) {
+// TestOddClientNamesGetTokens: both halves of the header are form-encoded.
+//
+// R11.
+func TestOddClientNamesGetTokens(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.startDev()

@@ -19,7 +19,7 @@ const (
 	stormTabs     = 2  // holders of one family, who present the same token at the same time
 )
 
-// TestI8_ARefreshStormSurvivesKill9: many families rotate as fast as the server lets them,
+// TestARefreshStormSurvivesKill9: many families rotate as fast as the server lets them,
 // each held by two tabs that present the same token at once, and the server is killed in
 // the middle of it, again and again on one store. What the tabs know is the judge:
 //
@@ -29,7 +29,9 @@ const (
 //     was used long ago is refused and ends its family (I9);
 //   - a tab without an answer retries with what it had and is let in (I12);
 //   - no access token has the id of another one (I13).
-func TestI8_ARefreshStormSurvivesKill9(t *testing.T) {
+//
+// I8.
+func TestARefreshStormSurvivesKill9(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

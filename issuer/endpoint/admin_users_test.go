@@ -206,9 +206,11 @@ func TestAnImportOfManyIsAllThere(t *testing.T) {
 	}
 }
 
-// TestR105_APanicInAnImportIsOneRequestsProblem: it happens on a goroutine of its own, where
+// TestAPanicInAnImportIsOneRequestsProblem: it happens on a goroutine of its own, where
 // nothing else would keep it from ending the process.
-func TestR105_APanicInAnImportIsOneRequestsProblem(t *testing.T) {
+//
+// R105.
+func TestAPanicInAnImportIsOneRequestsProblem(t *testing.T) {
 	w := newWorld(t)
 	whole := w.server.cfg.Issuer
 	w.server.cfg.Issuer = nil

@@ -17,7 +17,8 @@ const (
 	openidPath = "/.well-known/openid-configuration"
 )
 
-func TestR60_MetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
+// R60.
+func TestMetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{oauthPath, openidPath} {
 		a := w.send("GET", path, "")
@@ -46,9 +47,11 @@ func TestR60_MetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
 	}
 }
 
-// TestR61_MetadataTellsTheTruth: what is advertised works, and what other servers
+// TestMetadataTellsTheTruth: what is advertised works, and what other servers
 // advertise and we do not, fails.
-func TestR61_MetadataTellsTheTruth(t *testing.T) {
+//
+// R61.
+func TestMetadataTellsTheTruth(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	m := w.send("GET", openidPath, "").json(t)
@@ -122,7 +125,8 @@ func TestR61_MetadataTellsTheTruth(t *testing.T) {
 	}
 }
 
-func TestR62_NothingInARequestMovesTheIssuer(t *testing.T) {
+// R62.
+func TestNothingInARequestMovesTheIssuer(t *testing.T) {
 	w := newWorld(t)
 	evil := []string{
 		"Host: evil.example", "X-Forwarded-Host: evil.example", "X-Forwarded-Proto: gopher", "X-Forwarded-Prefix: /evil",

@@ -15,7 +15,8 @@ import (
 	"keymill/storage"
 )
 
-func TestR104_LogsNameTheDecisionAndNoSecret(t *testing.T) {
+// R104.
+func TestLogsNameTheDecisionAndNoSecret(t *testing.T) {
 	w := newWorld(t)
 	token := w.token(w.post(w.good()))
 	header := basic("billing", w.secret)
@@ -56,7 +57,8 @@ func TestR104_LogsNameTheDecisionAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestR105_APanicIsOneRequestsProblem(t *testing.T) {
+// R105.
+func TestAPanicIsOneRequestsProblem(t *testing.T) {
 	w := newWorld(t)
 	w.server.public.get("/panic", func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Cache-Control", "public, max-age=300")
@@ -73,7 +75,8 @@ func TestR105_APanicIsOneRequestsProblem(t *testing.T) {
 	w.token(w.post(w.good()))
 }
 
-func TestR105_FaultsAreGeneric(t *testing.T) {
+// R105.
+func TestFaultsAreGeneric(t *testing.T) {
 	w := newWorld(t)
 	w.server.public.get("/fault", func(http.ResponseWriter, *http.Request) error { return errors.New("open /private/path") })
 	a := w.send("GET", "/fault", "")

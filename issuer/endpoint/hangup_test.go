@@ -27,9 +27,11 @@ func (w *world) imported(name, id string, hash issuer.Secret) {
 	}
 }
 
-// TestR99_AGuessCountsAlsoIfTheGuesserHangsUp between the hashing and the answer, which
+// TestAGuessCountsAlsoIfTheGuesserHangsUp between the hashing and the answer, which
 // waits for the slowest scheme.
-func TestR99_AGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
+//
+// R99.
+func TestAGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.imported("cheap", "20", cheapHash)
 	w.imported("dear", "21", dearHash)

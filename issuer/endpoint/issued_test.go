@@ -45,7 +45,8 @@ func (w *world) shopToken() string {
 	return w.token(w.post("grant_type=client_credentials", basic("till", string(c.Secret))))
 }
 
-func TestR45_TheHeaderSaysTypeAlgorithmAndKeyAndNoMore(t *testing.T) {
+// R45.
+func TestTheHeaderSaysTypeAlgorithmAndKeyAndNoMore(t *testing.T) {
 	w := newWorld(t)
 	for token, alg := range map[string]string{w.token(w.post(w.good())): "EdDSA", w.shopToken(): "RS256"} {
 		h := segment(t, token, 0)
@@ -55,7 +56,8 @@ func TestR45_TheHeaderSaysTypeAlgorithmAndKeyAndNoMore(t *testing.T) {
 	}
 }
 
-func TestR46_ClaimsAreCompleteAndTheIDNeverRepeats(t *testing.T) {
+// R46.
+func TestClaimsAreCompleteAndTheIDNeverRepeats(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
 	for range 200 {
@@ -81,7 +83,8 @@ func TestR46_ClaimsAreCompleteAndTheIDNeverRepeats(t *testing.T) {
 	}
 }
 
-func TestR47_IssuerAndAudience(t *testing.T) {
+// R47.
+func TestIssuerAndAudience(t *testing.T) {
 	w := newWorld(t)
 	metadata := w.send("GET", "/.well-known/oauth-authorization-server", "").json(t)
 	for _, form := range []string{w.good(), w.good("audience=orders"), w.good("resource=orders")} {
@@ -95,7 +98,8 @@ func TestR47_IssuerAndAudience(t *testing.T) {
 	}
 }
 
-func TestR48_TheSubjectIsTheClientAndItsIDIsTaken(t *testing.T) {
+// R48.
+func TestTheSubjectIsTheClientAndItsIDIsTaken(t *testing.T) {
 	w := newWorld(t)
 	if c := w.verify(w.token(w.post(w.good())), "orders"); c.Subject != "billing" || c.ClientID != "billing" {
 		t.Errorf("sub %q, client_id %q", c.Subject, c.ClientID)
@@ -113,7 +117,8 @@ func TestR48_TheSubjectIsTheClientAndItsIDIsTaken(t *testing.T) {
 	}
 }
 
-func TestR49_TokensAreCanonical(t *testing.T) {
+// R49.
+func TestTokensAreCanonical(t *testing.T) {
 	w := newWorld(t)
 	for _, token := range []string{w.token(w.post(w.good())), w.shopToken()} {
 		if !regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$`).MatchString(token) {
@@ -128,7 +133,8 @@ func TestR49_TokensAreCanonical(t *testing.T) {
 	}
 }
 
-func TestR50_RS256WithAModulusThatIsLongEnough(t *testing.T) {
+// R50.
+func TestRS256WithAModulusThatIsLongEnough(t *testing.T) {
 	w := newWorld(t)
 	w.verify(w.shopToken(), "shop")
 	found := false
@@ -145,7 +151,8 @@ func TestR50_RS256WithAModulusThatIsLongEnough(t *testing.T) {
 	}
 }
 
-func TestR51_Ed25519KeysAreOKP(t *testing.T) {
+// R51.
+func TestEd25519KeysAreOKP(t *testing.T) {
 	w := newWorld(t)
 	for _, k := range rawKeys(t, w) {
 		if k["kty"] != "OKP" {
@@ -166,7 +173,8 @@ func TestR51_Ed25519KeysAreOKP(t *testing.T) {
 	t.Error("no OKP key")
 }
 
-func TestR52_OneKeyHasOneAlgorithm(t *testing.T) {
+// R52.
+func TestOneKeyHasOneAlgorithm(t *testing.T) {
 	w := newWorld(t)
 	algs := map[string]any{}
 	for _, k := range rawKeys(t, w) {
@@ -180,7 +188,8 @@ func TestR52_OneKeyHasOneAlgorithm(t *testing.T) {
 	}
 }
 
-func TestR55_NobodyBringsClaimsAlong(t *testing.T) {
+// R55.
+func TestNobodyBringsClaimsAlong(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"iss", "sub", "exp", "aud", "scope", "cnf", "claims", "metadata", "jti"} {
 		a := w.askAdmin("POST", "/admin/v1/clients", `{"client_id":"evil","`+name+`":"x"}`)
@@ -205,7 +214,8 @@ func rawKeys(t *testing.T, w *world) []map[string]any {
 	return set.Keys
 }
 
-func TestR57_PublishedKeysAreCompleteAndPublic(t *testing.T) {
+// R57.
+func TestPublishedKeysAreCompleteAndPublic(t *testing.T) {
 	keys := rawKeys(t, newWorld(t))
 	if len(keys) < 2 {
 		t.Fatalf("%d keys", len(keys))
@@ -227,7 +237,8 @@ func TestR57_PublishedKeysAreCompleteAndPublic(t *testing.T) {
 	}
 }
 
-func TestR58_KidsAreUniqueAndARevokedKeyLeavesAtOnce(t *testing.T) {
+// R58.
+func TestKidsAreUniqueAndARevokedKeyLeavesAtOnce(t *testing.T) {
 	w := newWorld(t)
 	seen := map[any]bool{}
 	for _, k := range rawKeys(t, w) {
@@ -250,7 +261,8 @@ func TestR58_KidsAreUniqueAndARevokedKeyLeavesAtOnce(t *testing.T) {
 	}
 }
 
-func TestR59_TheSetIsCacheable(t *testing.T) {
+// R59.
+func TestTheSetIsCacheable(t *testing.T) {
 	w := newWorld(t)
 	const path = "/.well-known/jwks.json"
 	a, b := w.send("GET", path, ""), w.send("GET", path, "")

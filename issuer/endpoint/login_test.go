@@ -16,7 +16,8 @@ import (
 
 const throttledBody = `{"detail":"Request was throttled. Expected available in %d seconds."}`
 
-func TestR99_BothDoorsCountTheSameFailures(t *testing.T) {
+// R99.
+func TestBothDoorsCountTheSameFailures(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for n := range accountFailures {
 		if a := w.postJSON([]string{"/api/token/", "/session/login"}[n%2], credentials("alice", "wrong")); a.status != 401 {
@@ -38,9 +39,11 @@ func TestR99_BothDoorsCountTheSameFailures(t *testing.T) {
 	}
 }
 
-// TestR99_NoSpellingGetsACountOfItsOwn: full-width letters are the same name, and the
+// TestNoSpellingGetsACountOfItsOwn: full-width letters are the same name, and the
 // simplejwt door takes space away.
-func TestR99_NoSpellingGetsACountOfItsOwn(t *testing.T) {
+//
+// R99.
+func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for n := range accountFailures {
 		w.postJSON("/api/token/", credentials([]string{"alice", "\uff41\uff4c\uff49\uff43\uff45", " alice", "\uff41lice"}[n%4], "wrong"))
@@ -52,7 +55,8 @@ func TestR99_NoSpellingGetsACountOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestR99_AnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
+// R99.
+func TestAnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for range accountFailures {
 		w.postJSON("/api/token/", credentials("nobody", "wrong"))
@@ -63,8 +67,10 @@ func TestR99_AnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
 	w.obtain()
 }
 
-// TestR99_ParallelGuessesAreNoLessLimited: over real passwords and real connections.
-func TestR99_ParallelGuessesAreNoLessLimited(t *testing.T) {
+// TestParallelGuessesAreNoLessLimited: over real passwords and real connections.
+//
+// R99.
+func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 	w := newWorld(t).withAlice()
 	var mu sync.Mutex
 	got := map[int]int{}
@@ -83,7 +89,8 @@ func TestR99_ParallelGuessesAreNoLessLimited(t *testing.T) {
 	}
 }
 
-func TestR99_TheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
+// R99.
+func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }).withAlice()
 	for n := range accountFailures {
 		w.postJSON("/api/token/", credentials("alice", "wrong"), fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
@@ -138,7 +145,8 @@ func TestABusyErrorIsWordedAs429(t *testing.T) {
 	}
 }
 
-func TestR104_DoorsLogTheDecisionAndNoSecret(t *testing.T) {
+// R104.
+func TestDoorsLogTheDecisionAndNoSecret(t *testing.T) {
 	w := newWorld(t).withAlice()
 	p := w.obtain()
 	cookie := w.cookieOf(w.sessionLogin())
@@ -186,7 +194,8 @@ func TestR104_DoorsLogTheDecisionAndNoSecret(t *testing.T) {
 	}
 }
 
-func TestR104_RefusedLoginsLeaveOneRecordAMinute(t *testing.T) {
+// R104.
+func TestRefusedLoginsLeaveOneRecordAMinute(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for range 3 {
 		w.postJSON("/api/token/", credentials("alice", "wrong"))

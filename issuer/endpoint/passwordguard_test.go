@@ -46,7 +46,8 @@ func (g *passwordGuard) try(t *testing.T, account string, from netip.Addr, right
 
 func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(n >> 8), byte(n)}) }
 
-func TestR99_TenFailuresOfAnAccountAtAnAddressAndThenNoMore(t *testing.T) {
+// R99.
+func TestTenFailuresOfAnAccountAtAnAddressAndThenNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newPasswordGuard(time.Now())
 		for range accountFailures {
@@ -71,8 +72,10 @@ func TestR99_TenFailuresOfAnAccountAtAnAddressAndThenNoMore(t *testing.T) {
 	})
 }
 
-// TestR99_NoWindowHoldsMoreFailuresThanTheLimit: not the first one, nor any that follows.
-func TestR99_NoWindowHoldsMoreFailuresThanTheLimit(t *testing.T) {
+// TestNoWindowHoldsMoreFailuresThanTheLimit: not the first one, nor any that follows.
+//
+// R99.
+func TestNoWindowHoldsMoreFailuresThanTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newPasswordGuard(time.Now())
 		var failures []time.Time
@@ -94,7 +97,8 @@ func TestR99_NoWindowHoldsMoreFailuresThanTheLimit(t *testing.T) {
 	})
 }
 
-func TestR99_ParallelAttemptsDoNotExceedTheLimits(t *testing.T) {
+// R99.
+func TestParallelAttemptsDoNotExceedTheLimits(t *testing.T) {
 	for _, tt := range []struct {
 		what    string
 		account func(n int) string
@@ -152,7 +156,8 @@ func (g *passwordGuard) idle(t *testing.T) {
 	}
 }
 
-func TestR99_AnAccountIsSlowedOverAllAddressesAndNeverLocked(t *testing.T) {
+// R99.
+func TestAnAccountIsSlowedOverAllAddressesAndNeverLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newPasswordGuard(time.Now())
 		for n, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 10, 10, 10, 10, 10, 10} {
@@ -171,7 +176,8 @@ func TestR99_AnAccountIsSlowedOverAllAddressesAndNeverLocked(t *testing.T) {
 	})
 }
 
-func TestR99_ParallelAttemptsFromEverywhereMeetTheDelayToo(t *testing.T) {
+// R99.
+func TestParallelAttemptsFromEverywhereMeetTheDelayToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newPasswordGuard(time.Now())
 		var prompt, slow, refused atomic.Int64
@@ -197,7 +203,8 @@ func TestR99_ParallelAttemptsFromEverywhereMeetTheDelayToo(t *testing.T) {
 	})
 }
 
-func TestR99_AnAddressThatLoggedInBeforeIsNotHeldUpByOthers(t *testing.T) {
+// R99.
+func TestAnAddressThatLoggedInBeforeIsNotHeldUpByOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newPasswordGuard(time.Now())
 		g.try(t, "alice", atHome, true)
@@ -400,9 +407,11 @@ func TestNamesThatAnAddressMakesUpCostNobodyAnything(t *testing.T) {
 	})
 }
 
-// TestR99_AFewAddressesLockNobodyOut, with hundreds of connections each: somebody at another
+// TestAFewAddressesLockNobodyOut, with hundreds of connections each: somebody at another
 // one gets in after the delay, whether they wait for an account of their own or for his.
-func TestR99_AFewAddressesLockNobodyOut(t *testing.T) {
+//
+// R99.
+func TestAFewAddressesLockNobodyOut(t *testing.T) {
 	for what, attacked := range map[string]string{"a made-up name": "nobody", "the victim's": "alice"} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newPasswordGuard(time.Now())

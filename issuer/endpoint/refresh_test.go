@@ -52,7 +52,8 @@ func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
 	}
 }
 
-func TestR37_AnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
+// R37.
+func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	token := w.obtain().Refresh
@@ -71,7 +72,8 @@ func TestR37_AnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 	is(t, "door, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
 }
 
-func TestR38_AReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
+// R38.
+func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
 	none := "0s"
 	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = none })
 	secret := w.confidential("server")
@@ -88,7 +90,8 @@ func TestR38_AReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
 	}
 }
 
-func TestR104_AReplayIsAuditedWithItsAddress(t *testing.T) {
+// R104.
+func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	w.withAlice(func(c *issuer.Client) { c.Grace = "0s" })
 	for path, replay := range map[string]func(token string){
@@ -115,7 +118,8 @@ func TestR104_AReplayIsAuditedWithItsAddress(t *testing.T) {
 	}
 }
 
-func TestR39_ANarrowedScopeIsNotKept(t *testing.T) {
+// R39.
+func TestANarrowedScopeIsNotKept(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	refusedToken(t, "wider", w.rotate(token, "scope=read+admin"), 400, "invalid_scope")
@@ -128,7 +132,8 @@ func TestR39_ANarrowedScopeIsNotKept(t *testing.T) {
 	}
 }
 
-func TestR40_WhatWasTakenAwayEndsRefreshing(t *testing.T) {
+// R40.
+func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 	off, fewer := true, []string{"read"}
 	for what, take := range map[string]func(*world) error{
 		"user disabled": func(w *world) error {
@@ -158,7 +163,8 @@ func TestR40_WhatWasTakenAwayEndsRefreshing(t *testing.T) {
 	}
 }
 
-func TestR40_ADisabledClientRefreshesNothing(t *testing.T) {
+// R40.
+func TestADisabledClientRefreshesNothing(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token, off := w.obtain().Refresh, true
 	w.setClient("web", issuer.ClientChange{Disabled: &off})
@@ -168,7 +174,8 @@ func TestR40_ADisabledClientRefreshesNothing(t *testing.T) {
 	}
 }
 
-func TestI12_ParallelRetriesGetOneSuccessor(t *testing.T) {
+// I12.
+func TestParallelRetriesGetOneSuccessor(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	answers := make([]answer, 20)
@@ -185,7 +192,8 @@ func TestI12_ParallelRetriesGetOneSuccessor(t *testing.T) {
 	w.token(w.rotate(answers[0].json(t)["refresh_token"].(string)))
 }
 
-func TestI11_NoAnswer200WithoutACommit(t *testing.T) {
+// I11.
+func TestNoAnswer200WithoutACommit(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	cookie := w.cookieOf(w.sessionLogin())

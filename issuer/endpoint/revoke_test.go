@@ -15,7 +15,8 @@ func (w *world) failUpdates(fail bool) {
 	}
 }
 
-func TestR63_RevocationOfAnythingIs200AndEmpty(t *testing.T) {
+// R63.
+func TestRevocationOfAnythingIs200AndEmpty(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	p := w.obtain()
@@ -47,7 +48,8 @@ func TestR63_RevocationOfAnythingIs200AndEmpty(t *testing.T) {
 	refusedToken(t, "GET", w.send("GET", "/revoke?token=x&client_id=web", ""), 405, "invalid_request")
 }
 
-func TestR64_NobodyRevokesForAnotherClient(t *testing.T) {
+// R64.
+func TestNobodyRevokesForAnotherClient(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	p, mine := w.obtain(), w.familyAt("server")
@@ -62,7 +64,8 @@ func TestR64_NobodyRevokesForAnotherClient(t *testing.T) {
 	}
 }
 
-func TestR65_ARevokedFamilyIsDeadAndARevokedAccessTokenInactive(t *testing.T) {
+// R65.
+func TestARevokedFamilyIsDeadAndARevokedAccessTokenInactive(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	active := func(token string) bool {
@@ -81,7 +84,8 @@ func TestR65_ARevokedFamilyIsDeadAndARevokedAccessTokenInactive(t *testing.T) {
 	refusedToken(t, "the successor", w.rotate(next.json(t)["refresh_token"].(string)), 400, "invalid_grant")
 }
 
-func TestR66_AStoreThatFailsIsNeverA200(t *testing.T) {
+// R66.
+func TestAStoreThatFailsIsNeverA200(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	w.failUpdates(true)
@@ -95,7 +99,8 @@ func TestR66_AStoreThatFailsIsNeverA200(t *testing.T) {
 	refusedToken(t, "closed", w.ask("/introspect", token, basic("billing", w.secret)), 503, "temporarily_unavailable")
 }
 
-func TestR67_IntrospectionTellsOnlyThoseWhoMayAsk(t *testing.T) {
+// R67.
+func TestIntrospectionTellsOnlyThoseWhoMayAsk(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	blind := w.client("blind")
@@ -134,7 +139,8 @@ func TestR67_IntrospectionTellsOnlyThoseWhoMayAsk(t *testing.T) {
 	}
 }
 
-func TestR68_EverySourceOfRevocationCounts(t *testing.T) {
+// R68.
+func TestEverySourceOfRevocationCounts(t *testing.T) {
 	off := true
 	for what, revoke := range map[string]func(w *world, p tokenPair) error{
 		"token":  func(w *world, p tokenPair) error { w.ask("/revoke", p.Access, "client_id=web"); return nil },
@@ -160,7 +166,8 @@ func TestR68_EverySourceOfRevocationCounts(t *testing.T) {
 	}
 }
 
-func TestR69_TheHintIsNotBelieved(t *testing.T) {
+// R69.
+func TestTheHintIsNotBelieved(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	for _, hint := range []string{"access_token", "refresh_token", "nonsense", ""} {
@@ -173,7 +180,8 @@ func TestR69_TheHintIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestR18_SecretsAreGuardedOnEveryPath(t *testing.T) {
+// R18.
+func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for n := range pairFailures {
 		refusedToken(t, "failure", w.ask([]string{"/revoke", "/introspect"}[n%2], "x", basic("billing", "kms_wrong")), 401, "invalid_client")
@@ -186,8 +194,10 @@ func TestR18_SecretsAreGuardedOnEveryPath(t *testing.T) {
 	}
 }
 
-// TestR18_NobodyLocksAPublicClientOut: by guessing at the secret that it has not.
-func TestR18_NobodyLocksAPublicClientOut(t *testing.T) {
+// TestNobodyLocksAPublicClientOut: by guessing at the secret that it has not.
+//
+// R18.
+func TestNobodyLocksAPublicClientOut(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	for range 2 * pairFailures {

@@ -40,7 +40,8 @@ func (w *world) sessionLogin(headers ...string) answer {
 	return w.postJSON("/session/login", credentials("alice", alicesPassword), headers...)
 }
 
-func TestR100_TheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
+// R100.
+func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 	for _, url := range []string{testIssuer, "http://127.0.0.1:8420"} {
 		w := newWorldAt(t, url).withAlice()
 		a := w.sessionLogin()
@@ -63,7 +64,8 @@ func TestR100_TheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 	}
 }
 
-func TestR100_TheCookieLivesAsLongAsTheToken(t *testing.T) {
+// R100.
+func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
 	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Idle = "2h" })
 	c, err := http.ParseSetCookie(w.sessionLogin().header.Get("Set-Cookie"))
 	if err != nil || c.MaxAge > 7200 || c.MaxAge < 7190 {
@@ -71,7 +73,8 @@ func TestR100_TheCookieLivesAsLongAsTheToken(t *testing.T) {
 	}
 }
 
-func TestR100_LogoutEndsTheFamilyAtTheServer(t *testing.T) {
+// R100.
+func TestLogoutEndsTheFamilyAtTheServer(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := w.cookieOf(w.sessionLogin())
 	for what, a := range map[string]answer{
@@ -93,7 +96,8 @@ func TestR100_LogoutEndsTheFamilyAtTheServer(t *testing.T) {
 	}
 }
 
-func TestR100_ANewLoginEndsTheOldSession(t *testing.T) {
+// R100.
+func TestANewLoginEndsTheOldSession(t *testing.T) {
 	w := newWorld(t).withAlice()
 	old := w.cookieOf(w.sessionLogin())
 	fresh := w.cookieOf(w.sessionLogin("Cookie: " + old))
@@ -203,7 +207,8 @@ func TestTheSessionDoorReadsJSONStrictly(t *testing.T) {
 	}
 }
 
-func TestR98_WhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
+// R98.
+func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.user("bob", "8")
 	off := true
@@ -229,7 +234,8 @@ func TestR98_WhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 	}
 }
 
-func TestR96_PasswordsCountToTheLastByte(t *testing.T) {
+// R96.
+func TestPasswordsCountToTheLastByte(t *testing.T) {
 	w := newWorld(t).withAlice()
 	long := strings.Repeat("0123456789", 12) + "é"
 	if _, err := w.issuer.SetPassword(t.Context(), "alice", issuer.Secret(long), "uid:0"); err != nil {
@@ -244,7 +250,8 @@ func TestR96_PasswordsCountToTheLastByte(t *testing.T) {
 	w.pairOf(w.postJSON("/api/token/", credentials("alice", long)))
 }
 
-func TestR102_PagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
+// R102.
+func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := "Cookie: " + w.cookieOf(w.sessionLogin())
 	for _, tt := range []struct {
@@ -301,7 +308,8 @@ func TestR102_PagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 	refusedToken(t, "two origins", w.sessionLogin("Origin: "+appOrigin, "Origin: "+testIssuer), 403, "access_denied")
 }
 
-func TestR102_TheListOfOriginsCountsAsItIsNow(t *testing.T) {
+// R102.
+func TestTheListOfOriginsCountsAsItIsNow(t *testing.T) {
 	w := newWorld(t).withAlice()
 	fresh := "https://fresh.example"
 	w.cookieOf(w.sessionLogin("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))

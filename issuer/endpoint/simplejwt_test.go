@@ -193,7 +193,8 @@ func TestTheDoorsTakeNoOtherMethodPathOrSize(t *testing.T) {
 	}
 }
 
-func TestR2_NoPasswordInAURL(t *testing.T) {
+// R2.
+func TestNoPasswordInAURL(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for _, path := range []string{"/api/token/?password=leaked_in_url", "/api/token/refresh/?refresh=leaked_in_url", "/session/login?password=leaked_in_url", "/session/refresh?refresh_token=leaked_in_url"} {
 		if a := w.postJSON(path, credentials("alice", alicesPassword)); a.status != 400 {
@@ -282,7 +283,8 @@ func TestThePrefixIsSettableAndChecked(t *testing.T) {
 	}
 }
 
-func TestR105_FaultsAtADoorAreGenericAndInItsShape(t *testing.T) {
+// R105.
+func TestFaultsAtADoorAreGenericAndInItsShape(t *testing.T) {
 	w := newWorld(t).withAlice()
 	e := w.server.public
 	e.door("/api/panic/", simplejwtShape, func(http.ResponseWriter, *http.Request) error { panic("something private") }, w.server.doorPreflight)

@@ -13,7 +13,8 @@ import (
 	"keymill/issuer"
 )
 
-func TestR1_GetIsNoTokenRequest(t *testing.T) {
+// R1.
+func TestGetIsNoTokenRequest(t *testing.T) {
 	w := newWorld(t)
 	a := w.send("GET", "/token?"+w.good(), "")
 	refusedToken(t, "GET", a, 405, "invalid_request")
@@ -27,7 +28,8 @@ func TestR1_GetIsNoTokenRequest(t *testing.T) {
 	}
 }
 
-func TestR1_NoPathRedirects(t *testing.T) {
+// R1.
+func TestNoPathRedirects(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{"/token/", "/TOKEN", "//token", "/x/../token", "/./token", "/token%2f"} {
 		a := w.send("POST", path, w.good(), formHeader)
@@ -37,7 +39,8 @@ func TestR1_NoPathRedirects(t *testing.T) {
 	}
 }
 
-func TestR2_SecretsInTheURLAreRefusedAndNotLogged(t *testing.T) {
+// R2.
+func TestSecretsInTheURLAreRefusedAndNotLogged(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{
 		"client_secret", "refresh_token", "code", "password", "client_id", "client_assertion", "token", "client%5fsecret",
@@ -53,7 +56,8 @@ func TestR2_SecretsInTheURLAreRefusedAndNotLogged(t *testing.T) {
 	w.token(w.send("POST", "/token?trace=1", w.good(), formHeader))
 }
 
-func TestR3_NoParameterTwice(t *testing.T) {
+// R3.
+func TestNoParameterTwice(t *testing.T) {
 	w := newWorld(t)
 	for _, more := range []string{
 		"grant_type=client_credentials", "grant_type=", "client_id=billing", "client_secret=" + w.secret,
@@ -66,7 +70,8 @@ func TestR3_NoParameterTwice(t *testing.T) {
 	refusedToken(t, "two resources", w.post(w.good("resource=orders&resource=shop")), 400, "invalid_target")
 }
 
-func TestR4_EmptyIsOmitted(t *testing.T) {
+// R4.
+func TestEmptyIsOmitted(t *testing.T) {
 	w := newWorld(t)
 	without, with := w.post(w.good()).json(t), w.post(w.good("scope=&audience=&resource=")).json(t)
 	if without["scope"] != "read write" || with["scope"] != without["scope"] || with["expires_in"] != without["expires_in"] {
@@ -81,12 +86,14 @@ func TestR4_EmptyIsOmitted(t *testing.T) {
 	w.token(w.post("grant_type=client_credentials&client_secret=&client_id=", basic("billing", w.secret)))
 }
 
-func TestR5_UnknownParametersAreIgnored(t *testing.T) {
+// R5.
+func TestUnknownParametersAreIgnored(t *testing.T) {
 	w := newWorld(t)
 	w.token(w.post(w.good("foo=1&bar=&=x&&baz")))
 }
 
-func TestR6_OnlyForms(t *testing.T) {
+// R6.
+func TestOnlyForms(t *testing.T) {
 	w := newWorld(t)
 	for _, header := range []string{
 		"Content-Type: application/json", "Content-Type: multipart/form-data; boundary=x", "Content-Type: text/plain", "X: y",
@@ -104,7 +111,8 @@ func TestR6_OnlyForms(t *testing.T) {
 	}
 }
 
-func TestR7_BrokenFormsAreRefusedWhole(t *testing.T) {
+// R7.
+func TestBrokenFormsAreRefusedWhole(t *testing.T) {
 	w := newWorld(t)
 	for _, more := range []string{"a=1;b=2", "x=%zz", "%zz=x", "x=%", "x=%4", strings.Repeat("p=1&", 100), many(65)} {
 		refusedToken(t, short(more), w.post(w.good(more)), 400, "invalid_request")
@@ -132,7 +140,8 @@ func many(n int) string {
 	return strings.TrimSuffix(b.String(), "&")
 }
 
-func TestR8_GrantsUnknownAndNotAllowed(t *testing.T) {
+// R8.
+func TestGrantsUnknownAndNotAllowed(t *testing.T) {
 	w := newWorld(t)
 	form := "client_id=billing&client_secret=" + w.secret + "&grant_type="
 	for _, g := range []string{"urn:example:grant", "CLIENT_CREDENTIALS", "client_credentials%20", "authorization_code"} {
@@ -145,7 +154,8 @@ func TestR8_GrantsUnknownAndNotAllowed(t *testing.T) {
 	refusedToken(t, "not allowed", w.post("grant_type=client_credentials&client_id=idle&client_secret="+string(c.Secret)), 400, "unauthorized_client")
 }
 
-func TestR9_WrongUnknownAndDisabledLookTheSame(t *testing.T) {
+// R9.
+func TestWrongUnknownAndDisabledLookTheSame(t *testing.T) {
 	w := newWorld(t)
 	disabled, yes := w.client("disabled"), true
 	if _, err := w.issuer.SetClient(t.Context(), "disabled", issuer.ClientChange{Disabled: &yes}, "uid:0"); err != nil {
@@ -180,7 +190,8 @@ func TestR9_WrongUnknownAndDisabledLookTheSame(t *testing.T) {
 	refusedToken(t, "nothing shown", w.post(grant), 401, "invalid_client")
 }
 
-func TestR10_OneMethodOfAuthenticationAtATime(t *testing.T) {
+// R10.
+func TestOneMethodOfAuthenticationAtATime(t *testing.T) {
 	w := newWorld(t)
 	const grant = "grant_type=client_credentials"
 	good := basic("billing", w.secret)
@@ -199,7 +210,8 @@ func TestR10_OneMethodOfAuthenticationAtATime(t *testing.T) {
 	w.token(w.post(grant+"&client_id=billing", good))
 }
 
-func TestR11_IDsWithOddCharactersAuthenticate(t *testing.T) {
+// R11.
+func TestIDsWithOddCharactersAuthenticate(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"a:b", "100%", "a+b", "a b", "a%3Ab", `"\`, "%", "a&b=c;d"} {
 		secret := w.client(id, "read")
@@ -223,7 +235,8 @@ func TestR11_IDsWithOddCharactersAuthenticate(t *testing.T) {
 	}
 }
 
-func TestR12_TokenAnswersAreNeverCached(t *testing.T) {
+// R12.
+func TestTokenAnswersAreNeverCached(t *testing.T) {
 	w := newWorld(t)
 	for _, a := range []answer{w.post(w.good()), w.post("grant_type=x"), w.post(w.good("scope=none"))} {
 		for name, want := range map[string]string{
@@ -240,7 +253,8 @@ func TestR12_TokenAnswersAreNeverCached(t *testing.T) {
 	}
 }
 
-func TestR13_ErrorTextHoldsNothingFromTheRequest(t *testing.T) {
+// R13.
+func TestErrorTextHoldsNothingFromTheRequest(t *testing.T) {
 	w := newWorld(t)
 	odd := `%22%3E%3C%C3%A9%0A%00%5C` // "><é, line feed, NUL, backslash
 	for _, form := range []string{
@@ -263,7 +277,8 @@ func TestR13_ErrorTextHoldsNothingFromTheRequest(t *testing.T) {
 	}
 }
 
-func TestR14_NoPasswordAndNoImplicitGrant(t *testing.T) {
+// R14.
+func TestNoPasswordAndNoImplicitGrant(t *testing.T) {
 	w := newWorld(t)
 	form := "client_id=billing&client_secret=" + w.secret
 	refusedToken(t, "password", w.post(form+"&grant_type=password&username=a&password=b"), 400, "unsupported_grant_type")
@@ -273,7 +288,8 @@ func TestR14_NoPasswordAndNoImplicitGrant(t *testing.T) {
 	}
 }
 
-func TestR15_ClientCredentialsAreForConfidentialClientsAndBringNoRefreshToken(t *testing.T) {
+// R15.
+func TestClientCredentialsAreForConfidentialClientsAndBringNoRefreshToken(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
 		t.Fatal(err)
@@ -284,7 +300,8 @@ func TestR15_ClientCredentialsAreForConfidentialClientsAndBringNoRefreshToken(t 
 	}
 }
 
-func TestR16_ScopesAreCheckedAndNamed(t *testing.T) {
+// R16.
+func TestScopesAreCheckedAndNamed(t *testing.T) {
 	w := newWorld(t)
 	for _, scope := range []string{"buy", "read+buy", "read++write", "READ", "%00"} {
 		refusedToken(t, scope, w.post(w.good("scope="+scope)), 400, "invalid_scope")
@@ -300,7 +317,8 @@ func TestR16_ScopesAreCheckedAndNamed(t *testing.T) {
 	}
 }
 
-func TestR17_ASecretThatIsShownIsVerified(t *testing.T) {
+// R17.
+func TestASecretThatIsShownIsVerified(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
 		t.Fatal(err)
@@ -311,7 +329,8 @@ func TestR17_ASecretThatIsShownIsVerified(t *testing.T) {
 	refusedToken(t, "basic, empty secret", w.post(grant, basic("web", "")), 401, "invalid_client")
 }
 
-func TestR18_GuessingIsSlowedAndOnlyThere(t *testing.T) {
+// R18.
+func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
 	w := newWorld(t)
 	const grant = "grant_type=client_credentials"
 	for n := range pairFailures {
@@ -339,7 +358,8 @@ func TestR18_GuessingIsSlowedAndOnlyThere(t *testing.T) {
 	}
 }
 
-func TestR18_WhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
+// R18.
+func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
 	w := newWorld(t)
 	w.token(w.post(w.good()))
 	for range pairFailures {
@@ -348,8 +368,10 @@ func TestR18_WhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
 	refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
 }
 
-// TestR18_ASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
-func TestR18_ASubscriberIsOneSource(t *testing.T) {
+// TestASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
+//
+// R18.
+func TestASubscriberIsOneSource(t *testing.T) {
 	w := newWorld(t)
 	w.server.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	guess := func(n int) answer {
@@ -362,7 +384,8 @@ func TestR18_ASubscriberIsOneSource(t *testing.T) {
 	refusedToken(t, "one more", guess(sourceFailures), 429, "temporarily_unavailable")
 }
 
-func TestR18_TheGuardForgetsWhomItHasNotMet(t *testing.T) {
+// R18.
+func TestTheGuardForgetsWhomItHasNotMet(t *testing.T) {
 	l := newLRU[int, attempt](2)
 	l.getOrAdd(1)
 	l.getOrAdd(2)
@@ -373,14 +396,16 @@ func TestR18_TheGuardForgetsWhomItHasNotMet(t *testing.T) {
 	}
 }
 
-func TestR18_SuccessesDoNotCount(t *testing.T) {
+// R18.
+func TestSuccessesDoNotCount(t *testing.T) {
 	w := newWorld(t)
 	for range 3 * pairFailures {
 		w.token(w.post(w.good()))
 	}
 }
 
-func TestR18_AnAddressThatGuessesManyClientsIsSlowedButItsNeighboursAreNot(t *testing.T) {
+// R18.
+func TestAnAddressThatGuessesManyClientsIsSlowedButItsNeighboursAreNot(t *testing.T) {
 	g, now := newGuard(), time.Now()
 	from := netip.MustParseAddr("192.0.2.1")
 	g.succeeded("old friend", from)
@@ -404,7 +429,8 @@ func TestR18_AnAddressThatGuessesManyClientsIsSlowedButItsNeighboursAreNot(t *te
 	}
 }
 
-func TestR18_TheGuardIsBounded(t *testing.T) {
+// R18.
+func TestTheGuardIsBounded(t *testing.T) {
 	g, now := newGuard(), time.Now()
 	for n := range maxRemembered + 1000 {
 		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})

@@ -187,7 +187,8 @@ func TestAGuardKeepsItsOwnRules(t *testing.T) {
 	}
 }
 
-func TestR95_RefusedNeverSeesTheToken(t *testing.T) {
+// R95.
+func TestRefusedNeverSeesTheToken(t *testing.T) {
 	secret := token()
 	w := open(t, jwksgrpc.Guard{Scopes: map[string][]string{get: {"admin"}}})
 	for _, authorization := range []string{"Bearer " + secret, secret, "Bearer " + secret + " x", "Basic " + secret} {

@@ -10,9 +10,11 @@ import (
 	"keymill/storage"
 )
 
-// TestR104_WhatAStrangerWroteIsEscaped: kept as it was, and stored so that no
+// TestWhatAStrangerWroteIsEscaped: kept as it was, and stored so that no
 // terminal and no reader of lines can be fooled.
-func TestR104_WhatAStrangerWroteIsEscaped(t *testing.T) {
+//
+// R104.
+func TestWhatAStrangerWroteIsEscaped(t *testing.T) {
 	for _, text := range []string{
 		"a\r\nb", "\x1b[31mred\x1b[0m", "\u009b31m", "\x7f\x00\x08", "\u202egnp.exe", "\u2028\u2029",
 		`"quoted" \ <b>&`, "naïve 😀", "tab\t",
