@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -74,7 +75,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audien
 	}
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Get(audienceKey(a.Name)); err == nil {
-			return Refuse("already_exists", "there is an audience %s already", a.Name)
+			return refusal.New("already_exists", "there is an audience %s already", a.Name)
 		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
@@ -138,7 +139,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 			return err
 		}
 		if rec.Clients > 0 {
-			return Refuse("in_use", "audience %s is named by %d client(s): take it from them first", name, rec.Clients)
+			return refusal.New("in_use", "audience %s is named by %d client(s): take it from them first", name, rec.Clients)
 		}
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
@@ -163,7 +164,7 @@ func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
 // Audiences returns up to limit audiences whose names follow after, in order.
 func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]Audience, error) {
 	if after != "" && !validName(after) {
-		return nil, Refuse("invalid_request", "after must be the name of an audience")
+		return nil, refusal.New("invalid_request", "after must be the name of an audience")
 	}
 	var list []Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -193,20 +194,20 @@ func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
 }
 
 func noAudience(name string) error {
-	return Refuse("not_found", "there is no audience %s", name)
+	return refusal.New("not_found", "there is no audience %s", name)
 }
 
 // checkAudience turns what an administrator wrote into a record, or says what is wrong.
 func (i *Issuer) checkAudience(a Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
-		return nil, Refuse("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
+		return nil, refusal.New("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
-		return nil, Refuse("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
+		return nil, refusal.New("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
 	}
 	ttl, err := time.ParseDuration(a.TTL)
 	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
-		return nil, Refuse("invalid_request", "ttl must be 1s to 24h in whole seconds, such as 15m")
+		return nil, refusal.New("invalid_request", "ttl must be 1s to 24h in whole seconds, such as 15m")
 	}
 	scopes, err := checkScopes(a.Scopes)
 	if err != nil {
@@ -216,9 +217,9 @@ func (i *Issuer) checkAudience(a Audience) (*audienceRecord, error) {
 	case a.Profile == "":
 		a.Profile = profileRFC9068
 	case a.Profile == profileSimpleJWT && a.Alg != "RS256":
-		return nil, Refuse("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
+		return nil, refusal.New("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
 	case a.Profile != profileRFC9068 && a.Profile != profileSimpleJWT:
-		return nil, Refuse("invalid_request", "profile must be rfc9068 or simplejwt")
+		return nil, refusal.New("invalid_request", "profile must be rfc9068 or simplejwt")
 	}
 	return &audienceRecord{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: a.Profile}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -18,12 +19,12 @@ var errUserGone = errors.New("the user is not what it was")
 type BeginRequest struct {
 	User     string // id
 	Client   string // whom the configuration, or a grant, vouches for
-	Door     Door
+	Endpoint LoginEndpoint
 	Audience string // of the first token; "" if the client has one. The family is good for all of the client's
 	Scope    string // "" for all that the client has
 	From     netip.Addr
 
-	password Secret // if not "", the hash that the user must still have
+	password refusal.Secret // if not "", the hash that the user must still have
 }
 
 // Begin starts a family (RFC 9700, section 4.14) and returns its first tokens. It refuses as
@@ -47,7 +48,7 @@ func (i *Issuer) Begin(ctx context.Context, req BeginRequest) (Grant, error) {
 }
 
 func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, room room) (entitlement, error) {
-	now, served, silent := i.keys.Now(), i.keys.Served(), i.silent()
+	now, served, silent := i.keys.Now(), i.keys.ServedTime(), i.silent()
 	id := newFamilyID(now)
 	var e entitlement
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
@@ -68,7 +69,7 @@ func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, room room) (ent
 		e = p.entitlement
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
 		e.refresh = i.refreshSecrets.seal(refreshToken{f.rec.secret, id, 0})
-		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Door)).Sub(now)
+		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(now)
 		return i.audit(tx, "session.login", "user:"+f.rec.user, id.String(), f.loginDetail(req.From))
 	})
 	return e, err
@@ -76,7 +77,7 @@ func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, room room) (ent
 
 func (f *family) loginDetail(from netip.Addr) map[string]string {
 	d := f.detail(from)
-	d["door"] = f.rec.door.String()
+	d["login_endpoint"] = f.rec.endpoint.String()
 	return d
 }
 
@@ -98,7 +99,7 @@ func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
 		return prepared{}, err
 	}
 	if len(client.Audiences) == 0 {
-		return prepared{}, Refuse("unauthorized_client", "client %s has no audience", req.Client)
+		return prepared{}, refusal.New("unauthorized_client", "client %s has no audience", req.Client)
 	}
 	name, audience, err := i.chooseAudience(r, req.Audience, client.Audiences)
 	if err != nil {
@@ -127,7 +128,7 @@ func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id famil
 	case req.password != "" && (user == nil || user.Disabled || user.Password != req.password):
 		return nil, errUserGone
 	case user == nil || user.Disabled:
-		return nil, Refuse("invalid_grant", "there is no such user, or it is disabled")
+		return nil, refusal.New("invalid_grant", "there is no such user, or it is disabled")
 	}
 	store, err := readStoreEpoch(tx)
 	if err != nil {
@@ -138,11 +139,11 @@ func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id famil
 		return nil, err
 	}
 	rec := &familyRecord{
-		door: req.Door, secret: i.refreshSecrets.newest, terms: terms, scopes: p.scopes, user: req.User,
+		endpoint: req.Endpoint, secret: i.refreshSecrets.newest, terms: terms, scopes: p.scopes, user: req.User,
 		epochs: epochs{store, user.Epoch, p.client.Epoch},
 		born:   now, used: now, made: served, maker: i.refreshSecrets.fingerprint(req.From),
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
-	look := dueKey(rec.expires(i.lifetimes(p.client, req.Door)), dueFamily, id.String())
+	look := dueKey(rec.expires(i.lifetimes(p.client, req.Endpoint)), dueFamily, id.String())
 	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, dueMark))
 }

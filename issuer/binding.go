@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -26,7 +27,7 @@ func idFree(r storage.Reader, id string) error {
 	taken, err := r.Get(idKey(id))
 	switch {
 	case err == nil:
-		return Refuse("already_exists", "there is a %s %s already", taken, id)
+		return refusal.New("already_exists", "there is a %s %s already", taken, id)
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
@@ -40,8 +41,8 @@ func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
 	was, is := before.named(), after.named()
 	for _, name := range distinct(slices.Concat(was, is)) {
 		rec, err := readAudience(tx, name)
-		if r := (*Refusal)(nil); errors.As(err, &r) {
-			return Refuse("invalid_request", "%s", r.Hint)
+		if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
+			return refusal.New("invalid_request", "%s", r.Hint)
 		} else if err != nil {
 			return err
 		}
@@ -61,7 +62,7 @@ func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
 	}
 	for _, s := range after.Scopes {
 		if !known[s] {
-			return Refuse("invalid_request", "scope '%s' belongs to none of the client's audiences", s)
+			return refusal.New("invalid_request", "scope '%s' belongs to none of the client's audiences", s)
 		}
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 // backdate: PyJWT 2.6 and later refuse an iat in the future, and clocks differ.
@@ -26,7 +28,7 @@ type entitlement struct {
 	// Of a user's token, and of the grant that comes with it.
 	family     string // sid
 	user       *userRecord
-	refresh    Secret
+	refresh    refusal.Secret
 	refreshFor time.Duration
 }
 
@@ -49,7 +51,7 @@ type claims struct {
 // sign turns an entitlement into a token. No transaction is open any more: a
 // signature takes longer than all the rest.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
-	now := i.keys.Stamp()
+	now := i.keys.WallTime()
 	expires := now.Add(e.terms.ttl())
 	c := claims{
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client,

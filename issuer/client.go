@@ -7,25 +7,26 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
 // A Client is a program that asks for tokens, as the admin API takes and shows it.
 type Client struct {
-	ID             string     `json:"client_id"`
-	Secret         Secret     `json:"client_secret,omitempty"` // once, in the answer to add and rotate-secret
-	Public         bool       `json:"public"`
-	Disabled       bool       `json:"disabled"`
-	Grants         []string   `json:"grants"`
-	Audiences      []string   `json:"audiences"`
-	Scopes         []string   `json:"scopes"`
-	Origins        []string   `json:"origins"`
-	Introspect     []string   `json:"introspect"` // audiences that it may ask /introspect about
-	Grace          string     `json:"grace"`      // of its families, "30s"; "" as configured
-	Idle           string     `json:"idle"`
-	Absolute       string     `json:"absolute"`
-	Created        time.Time  `json:"created"`
-	OldSecretUntil *time.Time `json:"old_secret_until"` // null unless two secrets live
+	ID             string         `json:"client_id"`
+	Secret         refusal.Secret `json:"client_secret,omitempty"` // once, in the answer to add and rotate-secret
+	Public         bool           `json:"public"`
+	Disabled       bool           `json:"disabled"`
+	Grants         []string       `json:"grants"`
+	Audiences      []string       `json:"audiences"`
+	Scopes         []string       `json:"scopes"`
+	Origins        []string       `json:"origins"`
+	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
+	Grace          string         `json:"grace"`      // of its families, "30s"; "" as configured
+	Idle           string         `json:"idle"`
+	Absolute       string         `json:"absolute"`
+	Created        time.Time      `json:"created"`
+	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets live
 }
 
 type clientRecord struct {
@@ -106,7 +107,7 @@ func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
 // Clients returns up to limit clients whose ids follow after, in order.
 func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]Client, error) {
 	if after != "" && !validID(after) {
-		return nil, Refuse("invalid_request", "after must be the id of a client")
+		return nil, refusal.New("invalid_request", "after must be the id of a client")
 	}
 	var list []Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -130,7 +131,7 @@ func (i *Issuer) AllowsOrigin(ctx context.Context, id, origin string) (bool, err
 		allowed = err == nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
 		return err
 	})
-	if r := (*Refusal)(nil); errors.As(err, &r) {
+	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
 		return false, nil
 	}
 	return allowed, err
@@ -165,4 +166,4 @@ func readClient(r storage.Reader, id string) (*clientRecord, error) {
 	return decode[clientRecord](clientKey(id), raw)
 }
 
-func noClient(id string) error { return Refuse("not_found", "there is no client %s", id) }
+func noClient(id string) error { return refusal.New("not_found", "there is no client %s", id) }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -32,18 +33,18 @@ type ClientChange struct {
 // which is shown this once and kept only as a hash.
 func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, error) {
 	if !validID(c.ID) {
-		return Client{}, Refuse("invalid_request",
+		return Client{}, refusal.New("invalid_request",
 			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now, Epoch: newEpoch(i.keys.Stamp())}
+	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now, Epoch: newEpoch(i.keys.WallTime())}
 	if err := i.checkClient(rec, c); err != nil {
 		return Client{}, err
 	}
-	var secret Secret
+	var secret refusal.Secret
 	if !rec.Public {
 		secret = newSecret()
-		rec.Secrets = []secretRecord{secret.record()}
+		rec.Secrets = []secretRecord{recordSecret(secret)}
 	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		if err := claimID(tx, c.ID, "client"); err != nil {
@@ -138,7 +139,7 @@ func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecor
 // more. Whatever was older dies: two secrets are enough to change one without a gap.
 func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return Client{}, Refuse("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
+		return Client{}, refusal.New("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
 	}
 	secret := newSecret()
 	var shown Client
@@ -148,10 +149,10 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 			return err
 		}
 		if rec.Public {
-			return Refuse("invalid_request", "client %s is public: it has no secret", id)
+			return refusal.New("invalid_request", "client %s is public: it has no secret", id)
 		}
 		now := i.keys.Now()
-		list, until := []secretRecord{secret.record()}, "now"
+		list, until := []secretRecord{recordSecret(secret)}, "now"
 		if oldFor > 0 {
 			old := rec.Secrets[0]
 			old.Until = now.Add(oldFor).UTC().Truncate(time.Second)
@@ -206,24 +207,24 @@ func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
 	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
-			return Refuse("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
+			return refusal.New("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
 		}
 	}
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
-		return Refuse("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
 	}
 	if rec.Public && len(rec.Introspect) > 0 {
-		return Refuse("invalid_request", "a public client cannot introspect: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client cannot introspect: it has nothing to prove who it is")
 	}
 	if n := len(rec.named()); n > maxAudiences {
-		return Refuse("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
+		return refusal.New("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
 	}
 	if len(rec.Origins) > maxOrigins {
-		return Refuse("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
+		return refusal.New("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
 	}
 	for _, o := range rec.Origins {
 		if !validOrigin(o, i.insecure) {
-			return Refuse("invalid_request",
+			return refusal.New("invalid_request",
 				"origin '%s' must be scheme, host and port as a browser sends them, such as https://app.example", o)
 		}
 	}
@@ -248,7 +249,7 @@ func (rec *clientRecord) setLifetimes(want Client) error {
 		return err
 	}
 	if rec.Absolute != 0 && rec.Idle > rec.Absolute {
-		return Refuse("invalid_request", "idle is %s and must be at most absolute (%s)", want.Idle, want.Absolute)
+		return refusal.New("invalid_request", "idle is %s and must be at most absolute (%s)", want.Idle, want.Absolute)
 	}
 	return nil
 }
@@ -259,7 +260,7 @@ func wholeSeconds(what, text string, least, most time.Duration) (int64, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < least || d > most || d%time.Second != 0 {
-		return 0, Refuse("invalid_request", "%s must be %s to %s in whole seconds", what, least, most)
+		return 0, refusal.New("invalid_request", "%s must be %s to %s in whole seconds", what, least, most)
 	}
 	return int64(d / time.Second), nil
 }

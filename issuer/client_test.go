@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -158,7 +159,7 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	first := w.service("billing", "orders")
-	works := func(s Secret) bool {
+	works := func(s refusal.Secret) bool {
 		_, err := w.token("billing", s)
 		if err != nil {
 			refused(t, err, "invalid_client")

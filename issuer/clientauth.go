@@ -4,14 +4,15 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
 // Credentials are what a client showed.
 type Credentials struct {
 	ClientID string
-	Secret   Secret // empty if none was shown
-	Method   string // "client_secret_basic", "client_secret_post", "none"
+	Secret   refusal.Secret // empty if none was shown
+	Method   string         // "client_secret_basic", "client_secret_post", "none"
 }
 
 // proves tells whether what was shown is the client's. It takes the same time for a
@@ -48,7 +49,7 @@ func (i *Issuer) authenticate(raw []byte, shown Credentials, now time.Time) (*cl
 		proved = rec.Public
 	}
 	if !proved || !known || rec.Disabled {
-		return nil, Refuse("invalid_client", "client authentication failed")
+		return nil, refusal.New("invalid_client", "client authentication failed")
 	}
 	return rec, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -21,7 +22,7 @@ type Explanation struct {
 // Explain looks at a refresh token and changes nothing. The verdicts are "malformed",
 // "forged", "gone", "revoked", "expired", "rolled_back", "replay", "late_retry", "refused",
 // "grace" and "current"; the last two are good.
-func (i *Issuer) Explain(ctx context.Context, token Secret) (Explanation, error) {
+func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (Explanation, error) {
 	shown, err := i.refreshSecrets.open(token)
 	switch {
 	case errors.Is(err, errNotRefresh):
@@ -30,7 +31,7 @@ func (i *Issuer) Explain(ctx context.Context, token Secret) (Explanation, error)
 		return Explanation{Verdict: "forged", Why: "it looks like a refresh token, but this store did not seal it: it comes from another database, or was changed"}, nil
 	}
 	var e Explanation
-	now, served := i.keys.Now(), i.keys.Served()
+	now, served := i.keys.Now(), i.keys.ServedTime()
 	err = i.store.View(ctx, func(r storage.Reader) error {
 		f, err := i.wholeFamily(r, shown.family)
 		if err != nil {
@@ -55,7 +56,7 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now ti
 		e.Verdict, e.Why = session.State, "its session has ended: "+session.Reason
 		return e, nil
 	}
-	limits := i.lifetimes(f.client, f.rec.door)
+	limits := i.lifetimes(f.client, f.rec.endpoint)
 	age := max(served-f.rec.made, 0)
 	switch f.rec.judge(shown.generation, age, limits.Grace) {
 	case rolledBack:
@@ -81,16 +82,16 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now ti
 
 // explainTerms looks at what is checked last.
 func (i *Issuer) explainTerms(r storage.Reader, f *family, e Explanation) (Explanation, error) {
-	var refusal *Refusal
+	var refused *refusal.Refusal
 	switch err := i.stillEntitled(r, f); {
 	case err == nil:
 		e.Good = true
-	case !errors.As(err, &refusal):
+	case !errors.As(err, &refused):
 		return e, err
-	case refusal.Cause != nil:
-		e.Verdict, e.Why = "refused", refusal.Cause.Error()
+	case refused.Cause != nil:
+		e.Verdict, e.Why = "refused", refused.Cause.Error()
 	default:
-		e.Verdict, e.Why = "refused", refusal.Hint
+		e.Verdict, e.Why = "refused", refused.Hint
 	}
 	return e, nil
 }

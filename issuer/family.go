@@ -133,10 +133,10 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// lifetimes are those of a family of the client, born at door.
-func (i *Issuer) lifetimes(client *clientRecord, door Door) Lifetimes {
+// lifetimes are those of a family of the client, that logged in at endpoint.
+func (i *Issuer) lifetimes(client *clientRecord, endpoint LoginEndpoint) Lifetimes {
 	l := i.refresh
-	if door == DoorSimpleJWT {
+	if endpoint == LoginSimpleJWT {
 		l.Idle = min(l.Idle, simpleJWTIdle)
 	}
 	if client.Grace != nil {

@@ -15,24 +15,24 @@ import (
 //
 //	version 1 (the second) ‖ end 1 ‖ door 1 ‖ secret number of g 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
-//	born 6 ‖ used 6 (Unix ms) ‖ made 6 (ms of Rings.Served)
+//	born 6 ‖ used 6 (Unix ms) ‖ made 6 (ms of Rings.ServedTime)
 //	g 4 ‖ graced 2 ‖ shared 1 ‖ maker 4 ‖ ended 6 (Unix ms, 0 while it lives) ‖ scopes 7 ‖ user
 type familyRecord struct {
-	end     ending  // how it was ended by a decision; dead epochs and time end it without a write
-	door    Door    // where the user came in
-	secret  byte    // that sealed token g
-	terms   termsID // client, audiences, scopes
-	epochs  epochs  // at birth
-	born    time.Time
-	used    time.Time     // the last rotation: when g was made
-	made    time.Duration // the same on the clock that knows no downtime
-	g       uint32        // the current generation
-	graced  uint16        // answers within a grace, as far as rotations have seen them
-	shared  uint8         // graced generations in a row that came from two addresses
-	maker   [4]byte       // whose request made g, as a short keyed hash of the address
-	endedAt time.Time
-	scopes  scopeSet // of the terms', what the login asked for
-	user    string
+	end      ending        // how it was ended by a decision; dead epochs and time end it without a write
+	endpoint LoginEndpoint // where the user came in
+	secret   byte          // that sealed token g
+	terms    termsID       // client, audiences, scopes
+	epochs   epochs        // at birth
+	born     time.Time
+	used     time.Time     // the last rotation: when g was made
+	made     time.Duration // the same on the clock that knows no downtime
+	g        uint32        // the current generation
+	graced   uint16        // answers within a grace, as far as rotations have seen them
+	shared   uint8         // graced generations in a row that came from two addresses
+	maker    [4]byte       // whose request made g, as a short keyed hash of the address
+	endedAt  time.Time
+	scopes   scopeSet // of the terms', what the login asked for
+	user     string
 }
 
 // epochs are the counters that a family was born under. It lives while they are equal.
@@ -48,7 +48,7 @@ func familyKey(id familyID) string { return "family/" + id.String() }
 
 func (rec *familyRecord) encode() []byte {
 	b := make([]byte, familyFixedBytes, familyFixedBytes+len(rec.user))
-	b[0], b[1], b[2], b[3] = familyVersion, byte(rec.end), byte(rec.door), rec.secret
+	b[0], b[1], b[2], b[3] = familyVersion, byte(rec.end), byte(rec.endpoint), rec.secret
 	copy(b[4:20], rec.terms[:])
 	binary.BigEndian.PutUint64(b[20:], rec.epochs.store)
 	binary.BigEndian.PutUint64(b[28:], rec.epochs.user)
@@ -79,7 +79,7 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 		return nil, fmt.Errorf("%w: a time that never was", errDamaged)
 	}
 	rec := &familyRecord{
-		end: ending(b[1]), door: Door(b[2]), secret: b[3], terms: termsID(b[4:20]),
+		end: ending(b[1]), endpoint: LoginEndpoint(b[2]), secret: b[3], terms: termsID(b[4:20]),
 		epochs: epochs{
 			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
 		},

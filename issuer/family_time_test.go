@@ -99,14 +99,14 @@ func TestFamiliesOfTheSimpleJWTDoorIdleForADay(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
-		for door, alive := range map[Door]bool{DoorSimpleJWT: false, DoorSession: true} {
-			g, err := a.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Door: door})
+		for endpoint, alive := range map[LoginEndpoint]bool{LoginSimpleJWT: false, LoginBrowser: true} {
+			g, err := a.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: endpoint})
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(24*time.Hour + time.Second)
 			if _, err = a.refresh(g.Refresh); (err == nil) != alive {
-				t.Errorf("%s: %v", door, err)
+				t.Errorf("%s: %v", endpoint, err)
 			}
 		}
 	})

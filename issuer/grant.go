@@ -5,25 +5,27 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 // A TokenRequest is one POST /token, already parsed.
 type TokenRequest struct {
 	GrantType string
 	Client    Credentials
-	Scope     string     // space-separated, "" if absent
-	Audience  string     // from resource and audience; endpoint refuses two different values
-	Refresh   Secret     // refresh_token
-	From      netip.Addr // whom the request comes from
+	Scope     string         // space-separated, "" if absent
+	Audience  string         // from resource and audience; endpoint refuses two different values
+	Refresh   refusal.Secret // refresh_token
+	From      netip.Addr     // whom the request comes from
 }
 
 // A Grant is the answer to a TokenRequest (RFC 6749, section 5.1).
 type Grant struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int64  `json:"expires_in"` // seconds
-	Scope       string `json:"scope,omitempty"`
-	Refresh     Secret `json:"refresh_token,omitempty"`
+	AccessToken string         `json:"access_token"`
+	TokenType   string         `json:"token_type"`
+	ExpiresIn   int64          `json:"expires_in"` // seconds
+	Scope       string         `json:"scope,omitempty"`
+	Refresh     refusal.Secret `json:"refresh_token,omitempty"`
 
 	User       string        `json:"-"` // sub, if it is a user's
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is good if nobody uses it
@@ -43,11 +45,11 @@ var grants = map[string]decide{
 // Unavailable may know as one that passes.
 func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
 	if req.GrantType == "" {
-		return Grant{}, Refuse("invalid_request", "grant_type is missing")
+		return Grant{}, refusal.New("invalid_request", "grant_type is missing")
 	}
 	decide, ok := grants[req.GrantType]
 	if !ok {
-		return Grant{}, Refuse("unsupported_grant_type", "this server knows %s", strings.Join(i.Grants(), ", "))
+		return Grant{}, refusal.New("unsupported_grant_type", "this server knows %s", strings.Join(i.Grants(), ", "))
 	}
 	entitled, err := decide(i, ctx, req)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -31,7 +32,7 @@ func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time
 		return entitlement{}, err
 	}
 	if !slices.Contains(client.Grants, "client_credentials") {
-		return entitlement{}, Refuse("unauthorized_client", "this client may not use the grant client_credentials")
+		return entitlement{}, refusal.New("unauthorized_client", "this client may not use the grant client_credentials")
 	}
 	name, audience, err := i.chooseAudience(r, req.Audience, client.Audiences)
 	if err != nil {
@@ -54,9 +55,9 @@ func (i *Issuer) chooseAudience(r storage.Reader, asked string, mine []string) (
 	case asked == "" && len(mine) == 1:
 		asked = mine[0]
 	case asked == "":
-		return "", nil, Refuse("invalid_target", "this client has %d audiences: name one with resource or audience", len(mine))
+		return "", nil, refusal.New("invalid_target", "this client has %d audiences: name one with resource or audience", len(mine))
 	case !slices.Contains(mine, asked):
-		return "", nil, Refuse("invalid_target", "this client may not ask for that audience")
+		return "", nil, refusal.New("invalid_target", "this client may not ask for that audience")
 	}
 	key := audienceKey(asked)
 	raw, err := r.Get(key)

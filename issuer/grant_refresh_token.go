@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -30,7 +31,7 @@ type presentation struct {
 // something behind.
 type outcome struct {
 	entitled  entitlement
-	refusal   *Refusal
+	refused   *refusal.Refusal
 	next      refreshToken // what the client gets
 	rotated   bool         // its generation was made just now
 	elsewhere bool         // it was made for another address
@@ -39,7 +40,7 @@ type outcome struct {
 // refresh serves the grant refresh_token (RFC 6749, section 6).
 func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error) {
 	if req.Refresh == "" {
-		return entitlement{}, Refuse("invalid_request", "refresh_token is missing")
+		return entitlement{}, refusal.New("invalid_request", "refresh_token is missing")
 	}
 	return i.present(ctx, req.Refresh, presentation{
 		client: req.Client, audience: req.Audience, scope: req.Scope, from: req.From,
@@ -48,13 +49,13 @@ func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, err
 
 // present decides about a refresh token, in this order: seal, client, record, same client,
 // alive, generation, user and client, audience and scope. The seal needs no store.
-func (i *Issuer) present(ctx context.Context, token Secret, p presentation) (entitlement, error) {
+func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentation) (entitlement, error) {
 	var err error
 	if p.token, err = i.refreshSecrets.open(token); err != nil {
 		return entitlement{}, notGood(err)
 	}
 	p.silent = i.silent()
-	p.now, p.served, p.maker = i.keys.Now(), i.keys.Served(), i.refreshSecrets.fingerprint(p.from)
+	p.now, p.served, p.maker = i.keys.Now(), i.keys.ServedTime(), i.refreshSecrets.fingerprint(p.from)
 	var out outcome
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		var err error
@@ -66,8 +67,8 @@ func (i *Issuer) present(ctx context.Context, token Secret, p presentation) (ent
 	}
 	// From here the successor is durable and the old token is spent. A crash before the
 	// answer leaves the client with the old one; the grace lets it try again.
-	if out.refusal != nil {
-		return entitlement{}, out.refusal
+	if out.refused != nil {
+		return entitlement{}, out.refused
 	}
 	if out.rotated {
 		i.graces.forget(p.token.family, p.token.generation)
@@ -97,8 +98,8 @@ func (i *Issuer) silent() map[string]error { // alg → why
 
 // notGood is the one answer to a token that is no good, whatever the reason. The reason is
 // for the log.
-func notGood(cause error) *Refusal {
-	r := Refuse("invalid_grant", "the refresh token is not good, or not any more")
+func notGood(cause error) *refusal.Refusal {
+	r := refusal.New("invalid_grant", "the refresh token is not good, or not any more")
 	r.Cause = cause
 	return r
 }
@@ -116,13 +117,13 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p presentation) (outcome, error) {
 		return outcome{}, notGood(errNoFamily) // untouched, if it is somebody else's
 	}
 	f.client = client
-	limits := i.lifetimes(client, f.rec.door)
+	limits := i.lifetimes(client, f.rec.endpoint)
 	if f.fate(p.now, limits) != alive {
 		return outcome{}, notGood(errEnded)
 	}
 	v := f.rec.judge(p.token.generation, p.served-f.rec.made, limits.Grace)
 	if e := endingOf(v); e != living {
-		return outcome{refusal: notGood(errSpent)}, i.end(tx, f, e, p.now, f.actor(), p.from)
+		return outcome{refused: notGood(errSpent)}, i.end(tx, f, e, p.now, f.actor(), p.from)
 	}
 	// A refusal from here on advances nothing.
 	e, err := i.entitleFamily(tx, f, p)
@@ -160,7 +161,7 @@ func (i *Issuer) presenter(r storage.Reader, p presentation) (*clientRecord, err
 		return nil, err
 	}
 	if !slices.Contains(client.Grants, "refresh_token") {
-		return nil, Refuse("unauthorized_client", "this client may not use the grant refresh_token")
+		return nil, refusal.New("unauthorized_client", "this client may not use the grant refresh_token")
 	}
 	return client, nil
 }
@@ -173,7 +174,7 @@ func (i *Issuer) rotate(tx storage.Tx, f *family, p presentation) error {
 	rec.g++
 	// Its grace begins now and not when the request came: while that waited for its turn,
 	// another one with the same token may have waited behind it.
-	rec.used, rec.made = p.now, i.keys.Served()
+	rec.used, rec.made = p.now, i.keys.ServedTime()
 	rec.secret, rec.maker = i.refreshSecrets.newest, p.maker
 	if err := tx.Put(familyKey(f.id), rec.encode()); err != nil {
 		return err

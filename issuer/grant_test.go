@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
@@ -21,7 +23,7 @@ func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
 	none := must[Client](t)(w.AddClient(t.Context(), Client{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
 	for _, tt := range []struct {
 		client   string
-		secret   Secret
+		secret   refusal.Secret
 		audience string
 		scope    string
 		want     string // audience, or a code

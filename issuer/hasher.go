@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keymill/issuer/refusal"
+
 	"golang.org/x/sync/semaphore"
 )
 
@@ -113,7 +115,7 @@ func (h *hasher) queueTime() time.Duration {
 }
 
 // hash makes the hash under which a new password is stored.
-func (h *hasher) hash(ctx context.Context, password Secret) (stored string, err error) {
+func (h *hasher) hash(ctx context.Context, password refusal.Secret) (stored string, err error) {
 	done, err := h.turn(ctx, policy)
 	if err != nil {
 		return "", err
@@ -126,7 +128,7 @@ func (h *hasher) hash(ctx context.Context, password Secret) (stored string, err 
 // or no password: a hash of our own policy is computed all the same and nothing matches.
 // weak: it matched and is below or other than our policy, so hash again. began: when its
 // turn came and hashing began.
-func (h *hasher) verify(ctx context.Context, stored string, password Secret) (match, weak bool, began time.Time, err error) {
+func (h *hasher) verify(ctx context.Context, stored string, password refusal.Secret) (match, weak bool, began time.Time, err error) {
 	known := policy.nobody()
 	if stored != "" {
 		if known, err = parseHash(stored); err != nil {

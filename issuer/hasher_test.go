@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 func TestHashesTakeTheirShareOfMemoryAndProcessors(t *testing.T) {
@@ -189,7 +191,7 @@ func TestEveryFailureTakesTheSameTime(t *testing.T) {
 		noise  = 10 * time.Millisecond
 	)
 	h := newHasher(1, hashBudget)
-	own, err := h.hash(t.Context(), Secret(plainPassword))
+	own, err := h.hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -33,7 +34,7 @@ func TestAnAlgorithmTakenAwayEndsNoSession(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	_, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Door: DoorSession})
+	_, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser})
 	if _, _, ok := Unavailable(err); !ok {
 		t.Errorf("a login: %v", err)
 	}
@@ -62,7 +63,7 @@ func TestAStallIsNoLateRetry(t *testing.T) {
 			a.store.Update(t.Context(), func(storage.Tx) error { time.Sleep(5 * time.Second); return nil })
 		})
 		time.Sleep(time.Second)
-		answers := make([]Secret, 2)
+		answers := make([]refusal.Secret, 2)
 		for n := range answers {
 			wg.Go(func() {
 				time.Sleep(time.Duration(n) * 2 * time.Second)
@@ -93,12 +94,12 @@ func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
 		a.aheadOfWall(90 * time.Second)
 		a.start()
 		p := a.begin("7")
-		if err := a.Revoke(t.Context(), noSecret, Secret(p.grant.AccessToken), home); err != nil {
+		if err := a.Revoke(t.Context(), noSecret, refusal.Secret(p.grant.AccessToken), home); err != nil {
 			t.Fatal(err)
 		}
 		for range 89 {
 			time.Sleep(10 * time.Second)
-			if got := a.introspect("api", asker, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+			if got := a.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
 				t.Fatalf("it is good again: %+v", got)
 			}
 		}
@@ -242,9 +243,9 @@ func TestAFaultIsNoRefusal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, token := range []Secret{p.grant.Refresh, Secret(p.grant.AccessToken)} {
-		err := w.VerifyAt(t.Context(), "web", token)
-		if refusal := (*Refusal)(nil); err == nil || errors.As(err, &refusal) {
+	for _, token := range []refusal.Secret{p.grant.Refresh, refusal.Secret(p.grant.AccessToken)} {
+		err := w.VerifyToken(t.Context(), "web", token)
+		if refused := (*refusal.Refusal)(nil); err == nil || errors.As(err, &refused) {
 			t.Errorf("got %v, want a fault", err)
 		}
 	}
@@ -272,7 +273,7 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 		if got := w.introspect("web", c.Secret, p.grant.Refresh); got != (Introspection{}) {
 			t.Errorf("%+v", got)
 		}
-		if err := w.VerifyAt(t.Context(), "web", p.grant.Refresh); err == nil {
+		if err := w.VerifyToken(t.Context(), "web", p.grant.Refresh); err == nil {
 			t.Error("the door says that it is good")
 		}
 		if _, err := w.SetClient(t.Context(), "web", ClientChange{Scopes: &[]string{"read", "write"}, Grants: &[]string{"refresh_token"}}, "uid:0"); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/storage"
 )
@@ -30,8 +31,8 @@ type Introspection struct {
 
 // Introspect refuses with invalid_client a client without a secret; about what the client
 // may not ask, and what is not good, it says the same.
-func (i *Issuer) Introspect(ctx context.Context, client Credentials, token Secret) (Introspection, error) {
-	now, served := i.keys.Now(), i.keys.Served()
+func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
+	now, served := i.keys.Now(), i.keys.ServedTime()
 	refresh, notRefresh := i.refreshSecrets.open(token)
 	claims, notAccess := i.checkOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
@@ -49,7 +50,7 @@ func (i *Issuer) Introspect(ctx context.Context, client Credentials, token Secre
 		case err != nil:
 			return err
 		case asker.Public:
-			return Refuse("invalid_client", "a client without a secret may not ask")
+			return refusal.New("invalid_client", "a client without a secret may not ask")
 		case notRefresh == nil:
 			out, err = i.introspectRefresh(r, client.ClientID, refresh, now, served)
 		case notAccess == nil && slices.Contains(asker.Introspect, claims.Audience[0]):
@@ -69,7 +70,7 @@ func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refresh
 	if err := i.good(r, f, token, now, served); err != nil {
 		return Introspection{}, silence(err)
 	}
-	limits := i.lifetimes(f.client, f.rec.door)
+	limits := i.lifetimes(f.client, f.rec.endpoint)
 	return Introspection{
 		Active: true, Issuer: i.url, Subject: f.rec.user, Client: f.terms.Client, Username: f.user.Name, Scope: strings.Join(f.granted(), " "),
 		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), Family: f.id.String(),
@@ -111,7 +112,7 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 		if f == nil || f.client == nil || err != nil {
 			return false, err
 		}
-		return f.fate(now, i.lifetimes(f.client, f.rec.door)) == alive, nil
+		return f.fate(now, i.lifetimes(f.client, f.rec.endpoint)) == alive, nil
 	}
 	store, err := readStoreEpoch(r)
 	if err != nil || issuedBefore(claims.IssuedAt, store) {
@@ -126,7 +127,7 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 
 // silence makes nothing of a refusal: whoever asks learns no more than "inactive".
 func silence(err error) error {
-	if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+	if refused := (*refusal.Refusal)(nil); errors.As(err, &refused) {
 		return nil
 	}
 	return err

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"keymill/issuer/refusal"
 )
 
 var noSecret = Credentials{ClientID: "web", Method: "none"}
@@ -18,14 +20,14 @@ func TestNobodyRevokesTheTokensOfOthers(t *testing.T) {
 	secret := w.service("billing", "orders", "read")
 	asker := w.asker("api", "orders")
 	p := w.begin("7")
-	for _, token := range []Secret{p.grant.Refresh, Secret(p.grant.AccessToken), "garbage", ""} {
+	for _, token := range []refusal.Secret{p.grant.Refresh, refusal.Secret(p.grant.AccessToken), "garbage", ""} {
 		if err := w.Revoke(t.Context(), Credentials{"billing", secret, "client_secret_basic"}, token, home); err != nil {
 			t.Error(err)
 		}
 	}
 	refused(t, w.Revoke(t.Context(), Credentials{"billing", "wrong", "client_secret_basic"}, p.grant.Refresh, home), "invalid_client")
 	refused(t, w.Revoke(t.Context(), Credentials{ClientID: "nobody", Method: "none"}, p.grant.Refresh, home), "invalid_client")
-	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
 		t.Error("somebody else's revocation counted")
 	}
 	p.rotate()
@@ -43,14 +45,14 @@ func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 	first := q.rotate()
 	q.rotate()
 
-	if err := w.Revoke(t.Context(), noSecret, Secret(p.grant.AccessToken), home); err != nil {
+	if err := w.Revoke(t.Context(), noSecret, refusal.Secret(p.grant.AccessToken), home); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
 		t.Errorf("a revoked access token: %+v", got)
 	}
 	p.rotate()
-	if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
 		t.Error("the next token of that family is inactive")
 	}
 	// Any generation will do, and to say it twice is no error.
@@ -59,7 +61,7 @@ func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := w.introspect("api", asker, Secret(q.grant.AccessToken)); got != (Introspection{}) {
+	if got := w.introspect("api", asker, refusal.Secret(q.grant.AccessToken)); got != (Introspection{}) {
 		t.Errorf("an access token of a revoked family: %+v", got)
 	}
 	_, err := w.refresh(q.grant.Refresh)
@@ -78,8 +80,8 @@ func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
 	w.user("alice", "7")
 	orders, stock := w.asker("api", "orders"), w.asker("depot", "stock")
 	p := w.begin("7")
-	for what, token := range map[string]Secret{
-		"another audience": Secret(p.grant.AccessToken), "another client's refresh token": p.grant.Refresh,
+	for what, token := range map[string]refusal.Secret{
+		"another audience": refusal.Secret(p.grant.AccessToken), "another client's refresh token": p.grant.Refresh,
 		"garbage": "garbage", "nothing": "", "three parts": "a.b.c", "a claimed audience": "e30." + "eyJhdWQiOiJzdG9jayJ9" + ".AA",
 	} {
 		if got := w.introspect("depot", stock, token); got != (Introspection{}) {
@@ -89,11 +91,11 @@ func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
 	if b, err := json.Marshal(Introspection{}); err != nil || string(b) != `{"active":false}` {
 		t.Errorf("%s %v", b, err)
 	}
-	if got := w.introspect("api", orders, Secret(p.grant.AccessToken)); !got.Active || got.Subject != "7" || got.TokenType != "Bearer" {
+	if got := w.introspect("api", orders, refusal.Secret(p.grant.AccessToken)); !got.Active || got.Subject != "7" || got.TokenType != "Bearer" {
 		t.Errorf("%+v", got)
 	}
 	for _, shown := range []Credentials{noSecret, {"api", "wrong", "client_secret_post"}, {ClientID: "api", Method: "none"}, {}} {
-		_, err := w.Introspect(t.Context(), shown, Secret(p.grant.AccessToken))
+		_, err := w.Introspect(t.Context(), shown, refusal.Secret(p.grant.AccessToken))
 		refused(t, err, "invalid_client")
 	}
 }
@@ -138,7 +140,7 @@ func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
 func TestEverySourceOfRevocationCounts(t *testing.T) {
 	for name, revoke := range map[string]func(w *world, p *person) error{
 		"token": func(w *world, p *person) error {
-			return w.Revoke(w.t.Context(), noSecret, Secret(p.grant.AccessToken), home)
+			return w.Revoke(w.t.Context(), noSecret, refusal.Secret(p.grant.AccessToken), home)
 		},
 		"family": func(w *world, p *person) error {
 			_, err := w.RevokeSession(w.t.Context(), p.session().ID, "uid:0")
@@ -155,13 +157,13 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 			w.user("alice", "7")
 			asker := w.asker("api", "orders")
 			p := w.begin("7")
-			if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); !got.Active {
+			if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
 				t.Fatal("inactive from the beginning")
 			}
 			if err := revoke(w, p); err != nil {
 				t.Fatal(err)
 			}
-			if got := w.introspect("api", asker, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+			if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -169,7 +171,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	secret, asker := w.service("billing", "orders", "read"), w.asker("api", "orders")
-	service := func() Secret { return Secret(must[Grant](t)(w.token("billing", secret)).AccessToken) }
+	service := func() refusal.Secret { return refusal.Secret(must[Grant](t)(w.token("billing", secret)).AccessToken) }
 	token := service()
 	if got := w.introspect("api", asker, token); !got.Active || got.Subject != "billing" || got.Username != "" {
 		t.Fatalf("%+v", got)
@@ -195,7 +197,7 @@ func TestWhyAnswersInWords(t *testing.T) {
 	changed := []byte(p.grant.Refresh)
 	changed[20] = map[bool]byte{true: 'B', false: 'A'}[changed[20] == 'A'] // of the alphabet, or it is malformed
 	for _, tt := range []struct {
-		token   Secret
+		token   refusal.Secret
 		verdict string
 		good    bool
 		word    string
@@ -205,8 +207,8 @@ func TestWhyAnswersInWords(t *testing.T) {
 		{first, "replay", false, "replaced twice"},
 		{w.refreshSecrets.seal(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "older than the token"},
 		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "not kept"},
-		{Secret(changed), "forged", false, "did not seal"},
-		{Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
+		{refusal.Secret(changed), "forged", false, "did not seal"},
+		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},
 	} {
 		e, err := w.Explain(t.Context(), tt.token)
@@ -244,22 +246,22 @@ func TestTheDoorsAskAboutBothKindsOfTokens(t *testing.T) {
 	w.user("alice", "7")
 	p := w.begin("7")
 	first := p.rotate()
-	for _, good := range []Secret{p.grant.Refresh, first, Secret(p.grant.AccessToken)} {
-		if err := w.VerifyAt(t.Context(), "web", good); err != nil {
+	for _, good := range []refusal.Secret{p.grant.Refresh, first, refusal.Secret(p.grant.AccessToken)} {
+		if err := w.VerifyToken(t.Context(), "web", good); err != nil {
 			t.Error(err)
 		}
-		refused(t, w.VerifyAt(t.Context(), "other", good), "invalid_grant")
+		refused(t, w.VerifyToken(t.Context(), "other", good), "invalid_grant")
 	}
 	p.rotate()
-	refused(t, w.VerifyAt(t.Context(), "web", first), "invalid_grant")
-	refused(t, w.VerifyAt(t.Context(), "web", "garbage"), "invalid_grant")
-	refused(t, w.LogoutAt(t.Context(), DoorRequest{Client: "other", Token: first}), "invalid_grant")
+	refused(t, w.VerifyToken(t.Context(), "web", first), "invalid_grant")
+	refused(t, w.VerifyToken(t.Context(), "web", "garbage"), "invalid_grant")
+	refused(t, w.Logout(t.Context(), RefreshRequest{Client: "other", Token: first}), "invalid_grant")
 	for range 2 {
-		if err := w.LogoutAt(t.Context(), DoorRequest{Client: "web", Token: first, From: home}); err != nil {
+		if err := w.Logout(t.Context(), RefreshRequest{Client: "web", Token: first, From: home}); err != nil {
 			t.Error(err)
 		}
 	}
-	refused(t, w.VerifyAt(t.Context(), "web", p.grant.Refresh), "invalid_grant")
-	refused(t, w.VerifyAt(t.Context(), "web", Secret(p.grant.AccessToken)), "invalid_grant")
+	refused(t, w.VerifyToken(t.Context(), "web", p.grant.Refresh), "invalid_grant")
+	refused(t, w.VerifyToken(t.Context(), "web", refusal.Secret(p.grant.AccessToken)), "invalid_grant")
 	w.wantAudited("session.logout", 1)
 }

@@ -8,25 +8,26 @@ import (
 	"strconv"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
 
-// A Door is where people come in.
-type Door byte
+// A LoginEndpoint names the HTTP endpoint through which a user logged in.
+type LoginEndpoint byte
 
-// The doors. A family remembers its own.
+// The login endpoints. A family keeps the one it began at.
 const (
-	DoorSimpleJWT Door = 1 + iota // POST /api/token/; idle 1 d unless the client says otherwise
-	DoorSession                   // POST /session/login
+	LoginSimpleJWT LoginEndpoint = 1 + iota // POST /api/token/; idle 1 d unless the client says otherwise
+	LoginBrowser                            // POST /session/login
 )
 
-func (d Door) String() string {
-	switch d {
-	case DoorSimpleJWT:
+func (e LoginEndpoint) String() string {
+	switch e {
+	case LoginSimpleJWT:
 		return "simplejwt"
-	case DoorSession:
-		return "session"
+	case LoginBrowser:
+		return "browser"
 	}
 	return "unknown"
 }
@@ -35,11 +36,11 @@ func (d Door) String() string {
 // to a client: the client has nothing to prove.
 type LoginRequest struct {
 	Client   string
-	Door     Door
-	Name     string // as typed; compared after NFKC, case matters
-	Password Secret // UTF-8, at most 4 KiB
-	Audience string // "" if the client has one
-	Scope    string // "" for all that the client has
+	Endpoint LoginEndpoint
+	Name     string         // as typed; compared after NFKC, case matters
+	Password refusal.Secret // UTF-8, at most 4 KiB
+	Audience string         // "" if the client has one
+	Scope    string         // "" for all that the client has
 	From     netip.Addr
 }
 
@@ -84,8 +85,8 @@ func (i *Issuer) Login(ctx context.Context, req LoginRequest) (Grant, error) {
 // tryLogin is errUserGone, and when its hashing began, if the user was not what it was any
 // more when the family was to begin.
 func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Time, error) {
-	b := BeginRequest{Client: req.Client, Door: req.Door, Audience: req.Audience, Scope: req.Scope, From: req.From}
-	var stored Secret
+	b := BeginRequest{Client: req.Client, Endpoint: req.Endpoint, Audience: req.Audience, Scope: req.Scope, From: req.From}
+	var stored refusal.Secret
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		// First, what is the operator's fault and nobody's secret.
 		if _, err := i.prepare(r, b); err != nil {
@@ -117,7 +118,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 }
 
 // passwordOf returns nothing for a user who cannot log in.
-func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored Secret, err error) {
+func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored refusal.Secret, err error) {
 	if id, err = idOfName(r, name); id == "" || err != nil {
 		return "", "", err
 	}
@@ -137,17 +138,17 @@ func (i *Issuer) fail(ctx context.Context, began time.Time) error {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return Refuse("invalid_credentials", "user name or password is wrong")
+	return refusal.New("invalid_credentials", "user name or password is wrong")
 }
 
 // rehash replaces a hash that is below policy, now that the password is known, and returns
 // the one that is kept. Whatever fails here must not keep anybody from logging in.
-func (i *Issuer) rehash(ctx context.Context, id string, old, password Secret) Secret {
+func (i *Issuer) rehash(ctx context.Context, id string, old, password refusal.Secret) refusal.Secret {
 	stored, err := i.hasher.hash(ctx, password)
 	if err != nil {
 		return old
 	}
-	next, class := Secret(stored), classOf(Secret(stored))
+	next, class := refusal.Secret(stored), classOf(refusal.Secret(stored))
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.findUser(tx, id)
 		if err != nil || rec == nil || rec.Password != old {
@@ -170,16 +171,16 @@ func (i *Issuer) rehash(ctx context.Context, id string, old, password Secret) Se
 // doorClient is the client that the configuration binds to a door.
 func (i *Issuer) doorClient(raw []byte, id string) (*clientRecord, error) {
 	if raw == nil {
-		return nil, Refuse("unauthorized_client", "there is no client %s", id)
+		return nil, refusal.New("unauthorized_client", "there is no client %s", id)
 	}
 	client, err := i.clients.read(clientKey(id), raw)
 	switch {
 	case err != nil:
 		return nil, err
 	case client.Disabled:
-		return nil, Refuse("unauthorized_client", "client %s is disabled", id)
+		return nil, refusal.New("unauthorized_client", "client %s is disabled", id)
 	case !slices.Contains(client.Grants, "refresh_token"):
-		return nil, Refuse("unauthorized_client", "client %s has not the grant refresh_token", id)
+		return nil, refusal.New("unauthorized_client", "client %s has not the grant refresh_token", id)
 	}
 	return client, nil
 }

@@ -6,17 +6,19 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
-func (w *world) login(name string, password Secret, change ...func(*LoginRequest)) (Grant, error) {
-	req := LoginRequest{Client: "web", Door: DoorSession, Name: name, Password: password, From: home}
+func (w *world) login(name string, password refusal.Secret, change ...func(*LoginRequest)) (Grant, error) {
+	req := LoginRequest{Client: "web", Endpoint: LoginBrowser, Name: name, Password: password, From: home}
 	for _, f := range change {
 		f(&req)
 	}
 	return w.Login(w.t.Context(), req)
 }
 
-func (w *world) withPassword(name, id string, password, hash Secret) {
+func (w *world) withPassword(name, id string, password, hash refusal.Secret) {
 	w.t.Helper()
 	if _, err := w.AddUser(w.t.Context(), NewUser{User: User{ID: id, Name: name}, Password: password, Hash: hash}, "uid:0"); err != nil {
 		w.t.Fatal(err)
@@ -52,11 +54,11 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	if _, err := w.SetUser(t.Context(), "bob", UserChange{Disabled: new(true)}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	const slow = Secret("pbkdf2_sha256$600000$saltsaltsalt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=")
+	const slow = refusal.Secret("pbkdf2_sha256$600000$saltsaltsalt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=")
 	w.withPassword("imported", "10", "", slow)
 	var hints []string
 	took := map[string]time.Duration{}
-	for name, password := range map[string]Secret{
+	for name, password := range map[string]refusal.Secret{
 		"alice": "a wrong pass phrase", "nobody": testPassword, "dave": testPassword, "bob": testPassword,
 		"imported": testPassword, "": testPassword, "ALICE": testPassword,
 	} {
@@ -83,9 +85,9 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
 	p := w.begin("7")
-	if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
 		t.Fatal(err)
 	}
 	if u, err := w.User(t.Context(), "alice"); err != nil || u.Scheme != "argon2id" {
@@ -94,7 +96,7 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	if n := w.records("scheme/"); n != 1 {
 		t.Errorf("%d schemes are counted", n)
 	}
-	if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
 		t.Error(err)
 	}
 	p.rotate() // a better hash of the same password ends nothing
@@ -149,11 +151,11 @@ func TestAccountsHaveOneName(t *testing.T) {
 func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
-			if _, err := w.login("alice", Secret(djangoHashes[0].password)); err != nil {
+			if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -170,7 +172,7 @@ func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
 	})
 	w.user("alice", "7")
 	for _, scope := range []string{"read", "write", "read write", "write read", ""} {
-		g, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Door: DoorSession, Audience: "orders", Scope: scope})
+		g, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser, Audience: "orders", Scope: scope})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -189,8 +189,8 @@ func readEvent(id string, raw []byte) Event {
 // EventAge is how long ago e was decided, by the clock of decisions, which never goes back.
 func (i *Issuer) EventAge(e Event) time.Duration { return i.keys.Now().Sub(e.Time) }
 
-// Stamp is the time for what others compare with their own clocks.
-func (i *Issuer) Stamp() time.Time { return i.keys.Stamp() }
+// WallTime is the time for what others compare with their own clocks.
+func (i *Issuer) WallTime() time.Time { return i.keys.WallTime() }
 
 // EventSent forgets an event that the receiver has. One that is forgotten already is no error.
 func (i *Issuer) EventSent(ctx context.Context, id string) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/keystore"
 )
@@ -47,7 +48,7 @@ var errNotAccess = errors.New("it is not an access token of this server")
 // checkOwn verifies an access token of ours, whatever its audience: errNotAccess is a no,
 // any other error a fault. The audience is read before the signature is checked and
 // believed only afterwards.
-func (i *Issuer) checkOwn(token Secret) (*jwks.Claims, error) {
+func (i *Issuer) checkOwn(token refusal.Secret) (*jwks.Claims, error) {
 	audience := claimedAudience(string(token))
 	if audience == "" {
 		return nil, errNotAccess
@@ -58,7 +59,7 @@ func (i *Issuer) checkOwn(token Secret) (*jwks.Claims, error) {
 	}
 	claims, err := jwks.Check(string(token), set, jwks.Expectation{
 		Issuer: i.url, Audience: audience, Algorithms: []string{jwks.RS256, jwks.EdDSA},
-	}, i.keys.Stamp())
+	}, i.keys.WallTime())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotAccess, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"keymill/issuer/refusal"
+
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -21,23 +23,23 @@ const (
 // would be too short itself, or made of nothing but sequences, well-known words and the
 // user's name. A list of the 3,000 most common passwords would add three to that, one of
 // 20,000 two dozen; they are among the well-known words.
-func checkPassword(password Secret, name string) error {
+func checkPassword(password refusal.Secret, name string) error {
 	typed := string(password)
 	if len(typed) > maxPasswordBytes {
-		return Refuse("invalid_request", "the password is longer than %d bytes", maxPasswordBytes)
+		return refusal.New("invalid_request", "the password is longer than %d bytes", maxPasswordBytes)
 	}
 	if !utf8.ValidString(typed) {
-		return Refuse("invalid_request", "the password is not UTF-8")
+		return refusal.New("invalid_request", "the password is not UTF-8")
 	}
 	if n := utf8.RuneCountInString(norm.NFC.String(typed)); n < minPassword {
-		return Refuse("invalid_request", "the password has %d characters and needs %d", n, minPassword)
+		return refusal.New("invalid_request", "the password has %d characters and needs %d", n, minPassword)
 	}
 	plain, known := fold(typed), append(nameParts(name), wellKnown...)
 	switch {
 	case repeats(plain):
-		return Refuse("invalid_request", "the password repeats something shorter than %d characters", minPassword)
+		return refusal.New("invalid_request", "the password repeats something shorter than %d characters", minPassword)
 	case madeOf(plain, known) || madeOf(squeeze(plain), known):
-		return Refuse("invalid_request",
+		return refusal.New("invalid_request",
 			"the password is made of the user's name, well-known words and sequences and nothing else")
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/refusal"
+
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -52,7 +54,7 @@ func TestHashesOfDjangoVerifyAsTheyAre(t *testing.T) {
 			if password == "" {
 				continue
 			}
-			match, weak, _, err := h.verify(t.Context(), tt.stored, Secret(password))
+			match, weak, _, err := h.verify(t.Context(), tt.stored, refusal.Secret(password))
 			if want := password == tt.password; match != want || weak != want || err != nil {
 				t.Errorf("%s, %q: match %v, weak %v, %v", tt.stored, password, match, weak, err)
 			}
@@ -142,7 +144,7 @@ func TestDjangoAndWeAgreeBothWays(t *testing.T) {
 		Names:     []string{"alice", "Zoe\u0308", "ａｌｉｃｅ", "ﬁona", "x²", "Ω", "ẛ̣", "각", "½", "ǆ"},
 	}
 	for _, password := range asked.Passwords {
-		stored, err := h.hash(t.Context(), Secret(password))
+		stored, err := h.hash(t.Context(), refusal.Secret(password))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +163,7 @@ func TestDjangoAndWeAgreeBothWays(t *testing.T) {
 			shown = shown[:1]
 		}
 		for _, password := range shown {
-			match, weak, _, err := h.verify(t.Context(), made[1], Secret(password))
+			match, weak, _, err := h.verify(t.Context(), made[1], refusal.Secret(password))
 			if want := password == made[0]; match != want || weak != want || err != nil {
 				t.Errorf("%s of %q, %q: match %v, weak %v, %v", made[1], made[0], password, match, weak, err)
 			}

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 
+	"keymill/issuer/refusal"
+
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/text/unicode/norm"
@@ -98,13 +100,13 @@ func (r recipe) check() error {
 	case schemeBcrypt:
 		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
 	}
-	return Refuse("invalid_request", "hashes of this kind are not known")
+	return refusal.New("invalid_request", "hashes of this kind are not known")
 }
 
 // within refuses n, which form puts into words.
 func within(form string, n, least, most int) error {
 	if n < least || n > most {
-		return Refuse("invalid_request", "the hash has %s, and may have %d to %d", fmt.Sprintf(form, n), least, most)
+		return refusal.New("invalid_request", "the hash has %s, and may have %d to %d", fmt.Sprintf(form, n), least, most)
 	}
 	return nil
 }
@@ -125,14 +127,14 @@ type hashed struct {
 // than the one that its String has, or dear.
 func parseHash(stored string) (hashed, error) {
 	if len(stored) > maxHashBytes {
-		return hashed{}, Refuse("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
+		return hashed{}, refusal.New("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
 	}
 	h, ok := parsePHC(stored)
 	if !ok {
 		h, ok = parseDjango(stored)
 	}
 	if !ok || h.String() != stored {
-		return hashed{}, Refuse("invalid_request",
+		return hashed{}, refusal.New("invalid_request",
 			"the hash is not of the form $argon2id$..., argon2$..., pbkdf2_sha256$... or bcrypt_sha256$...")
 	}
 	return h, cmp.Or(h.check(), h.checkLengths())
@@ -189,7 +191,7 @@ func (h hashed) current() bool {
 // matches does the whole work, whatever the password. Hashes of our own are over the
 // password in NFC, since the same key gives one form on one system and another on the
 // next (RFC 8265, section 4.2); Django's are over the bytes as they came.
-func (h hashed) matches(password Secret) (bool, error) {
+func (h hashed) matches(password refusal.Secret) (bool, error) {
 	typed := []byte(password)
 	if !h.django {
 		typed = norm.NFC.Bytes(typed)
@@ -223,7 +225,7 @@ func (r recipe) derive(typed, salt []byte, size int) ([]byte, error) {
 }
 
 // newHash hashes a new password as policy says.
-func newHash(password Secret) (string, error) {
+func newHash(password refusal.Secret) (string, error) {
 	salt := make([]byte, policySalt)
 	rand.Read(salt)
 	digest, err := policy.derive(norm.NFC.Bytes([]byte(password)), salt, policyDigest)

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/issuer/refusal"
+
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -140,11 +142,11 @@ func TestOurHashesAreOverNFC(t *testing.T) {
 		{longest, longest[:len(longest)-2] + "e", false},
 		{plainPassword, "", false},
 	} {
-		stored, err := h.hash(t.Context(), Secret(tt.password))
+		stored, err := h.hash(t.Context(), refusal.Secret(tt.password))
 		if err != nil {
 			t.Fatal(err)
 		}
-		match, weak, _, err := h.verify(t.Context(), stored, Secret(tt.shown))
+		match, weak, _, err := h.verify(t.Context(), stored, refusal.Secret(tt.shown))
 		if match != tt.want || weak || err != nil {
 			t.Errorf("%.40q, %.40q: match %v, weak %v, %v", tt.password, tt.shown, match, weak, err)
 		}
@@ -154,11 +156,11 @@ func TestOurHashesAreOverNFC(t *testing.T) {
 // R97.
 func TestOurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	one, err := h.hash(t.Context(), Secret(plainPassword))
+	one, err := h.hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := h.hash(t.Context(), Secret(plainPassword))
+	other, err := h.hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +202,7 @@ func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		stored := hashed{recipe: tt.recipe, django: tt.django, salt: salt, digest: digest}.String()
-		match, weak, _, err := h.verify(t.Context(), stored, Secret(plainPassword))
+		match, weak, _, err := h.verify(t.Context(), stored, refusal.Secret(plainPassword))
 		if !match || weak != tt.weak || err != nil {
 			t.Errorf("%s: match %v, weak %v, %v", tt.name, match, weak, err)
 		}
@@ -212,7 +214,7 @@ func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 
 func TestNobodyMatches(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	for _, password := range []Secret{"", "!", Secret(plainPassword), "how long does this take?"} {
+	for _, password := range []refusal.Secret{"", "!", refusal.Secret(plainPassword), "how long does this take?"} {
 		if match, weak, began, err := h.verify(t.Context(), "", password); match || weak || err != nil || began.IsZero() {
 			t.Errorf("match %v, weak %v, began %v, %v", match, weak, began, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 // R96.
@@ -72,7 +74,7 @@ func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
 		{"maximilian.mustermann", "", ""},
 		{"ÜBERHOLSPURFAHRER", "überholspurfahrer", "name"},
 	} {
-		err := checkPassword(Secret(tt.password), tt.name)
+		err := checkPassword(refusal.Secret(tt.password), tt.name)
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%q: %v", tt.password, err)
@@ -105,7 +107,7 @@ func TestNoCommonPasswordIsAccepted(t *testing.T) {
 			continue
 		}
 		long++
-		if checkPassword(Secret(lines.Text()), "alice") == nil {
+		if checkPassword(refusal.Secret(lines.Text()), "alice") == nil {
 			t.Errorf("%d: %q is accepted", rank, lines.Text())
 		}
 	}
@@ -118,7 +120,7 @@ func TestAPasswordIsCheckedInNoTime(t *testing.T) {
 	for _, s := range []string{"ab", "12345678901234567890123x", "passwordpasswordx", "qwertyuiop"} {
 		long := strings.Repeat(s, maxPasswordBytes/len(s))
 		began := time.Now()
-		checkPassword(Secret(long[:len(long)-1]+"~"), "alice")
+		checkPassword(refusal.Secret(long[:len(long)-1]+"~"), "alice")
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("%d bytes of %q: %v", len(long), s, took)
 		} else {
@@ -132,7 +134,7 @@ func FuzzCheckPassword(f *testing.F) {
 	f.Add("passwordpassword\xff", "a@b.c")
 	f.Add("12345678901234ß", "\xff")
 	f.Fuzz(func(t *testing.T, password, name string) {
-		if checkPassword(Secret(password), name) == nil && len(password) < minPassword {
+		if checkPassword(refusal.Secret(password), name) == nil && len(password) < minPassword {
 			t.Fatalf("%q is accepted", password)
 		}
 	})

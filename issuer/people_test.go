@@ -2,6 +2,8 @@ package issuer
 
 import (
 	"net/netip"
+
+	"keymill/issuer/refusal"
 )
 
 // A person is a user with a family at client "web", and what it was last given.
@@ -35,7 +37,7 @@ func (w *world) web(change ...func(*Client)) {
 }
 
 // cheapHash costs next to nothing: Django's form, with few iterations.
-const cheapHash = Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+const cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
 
 func (w *world) user(name, id string) {
 	w.t.Helper()
@@ -48,7 +50,7 @@ func (w *world) user(name, id string) {
 // begin starts a family of a user as a login does after the password.
 func (w *world) begin(user string) *person {
 	w.t.Helper()
-	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Door: DoorSession, From: home})
+	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Endpoint: LoginBrowser, From: home})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -56,7 +58,7 @@ func (w *world) begin(user string) *person {
 }
 
 // refresh presents a token as client web does, from home.
-func (w *world) refresh(token Secret, change ...func(*TokenRequest)) (Grant, error) {
+func (w *world) refresh(token refusal.Secret, change ...func(*TokenRequest)) (Grant, error) {
 	req := TokenRequest{
 		GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: token, From: home,
 	}
@@ -67,7 +69,7 @@ func (w *world) refresh(token Secret, change ...func(*TokenRequest)) (Grant, err
 }
 
 // rotate presents the person's newest token and keeps what comes back.
-func (p *person) rotate() Secret {
+func (p *person) rotate() refusal.Secret {
 	p.w.t.Helper()
 	old := p.grant.Refresh
 	g, err := p.w.refresh(old)

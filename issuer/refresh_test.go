@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -26,7 +27,7 @@ func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 	p := w.begin("7")
 	old := p.rotate()
 	p.rotate()
-	for _, token := range []Secret{p.grant.Refresh, old} { // a replay by a stranger is no replay
+	for _, token := range []refusal.Secret{p.grant.Refresh, old} { // a replay by a stranger is no replay
 		_, err := w.refresh(token, func(r *TokenRequest) { r.Client.ClientID = "other" })
 		refused(t, err, "invalid_grant")
 	}
@@ -42,14 +43,14 @@ func TestAReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
 	p := w.begin("7")
 	first := p.rotate()
 	p.rotate()
-	if got := w.introspect("api", secret, Secret(p.grant.AccessToken)); !got.Active || got.Family == "" || got.Username != "alice" {
+	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); !got.Active || got.Family == "" || got.Username != "alice" {
 		t.Fatalf("a good token: %+v", got)
 	}
 	_, err := w.refresh(first)
 	refused(t, err, "invalid_grant")
 	_, err = w.refresh(p.grant.Refresh)
 	refused(t, err, "invalid_grant")
-	if got := w.introspect("api", secret, Secret(p.grant.AccessToken)); got != (Introspection{}) {
+	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
 		t.Errorf("the access token of a dead family: %+v", got)
 	}
 	w.wantAudited("session.replay", 1)
@@ -220,7 +221,7 @@ func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 		for bit := range 8 {
 			changed := slices.Clone(raw)
 			changed[n] ^= 1 << bit
-			_, err := w.refresh(Secret("kmr_" + base64.RawURLEncoding.EncodeToString(changed)))
+			_, err := w.refresh(refusal.Secret("kmr_" + base64.RawURLEncoding.EncodeToString(changed)))
 			refused(t, err, "invalid_grant")
 		}
 	}
@@ -228,7 +229,7 @@ func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 		"", "kmr_", "x", text + "=", text + "\n", " " + text, strings.ToUpper(text), text[4:], "kms_" + text[4:],
 		text[:len(text)-1], text + "A", "kmr_" + base64.StdEncoding.EncodeToString(raw) + "=",
 	} {
-		if _, err := w.refreshSecrets.open(Secret(other)); err == nil {
+		if _, err := w.refreshSecrets.open(refusal.Secret(other)); err == nil {
 			t.Errorf("%q is taken for a token", other)
 		}
 	}
@@ -255,7 +256,7 @@ func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
 	p := w.begin("7")
 	for round := range 10 {
 		var wg sync.WaitGroup
-		answers := make([]Secret, 50)
+		answers := make([]refusal.Secret, 50)
 		for n := range answers {
 			wg.Go(func() {
 				g, err := w.refresh(p.grant.Refresh)
@@ -333,7 +334,7 @@ func (w *world) wantAudited(action string, want int) {
 }
 
 // asker adds a confidential client that may introspect tokens of the audience.
-func (w *world) asker(id, audience string) Secret {
+func (w *world) asker(id, audience string) refusal.Secret {
 	w.t.Helper()
 	c, err := w.AddClient(w.t.Context(), Client{ID: id, Introspect: []string{audience}}, "uid:0")
 	if err != nil {
@@ -342,7 +343,7 @@ func (w *world) asker(id, audience string) Secret {
 	return c.Secret
 }
 
-func (w *world) introspect(id string, secret, token Secret) Introspection {
+func (w *world) introspect(id string, secret, token refusal.Secret) Introspection {
 	w.t.Helper()
 	got, err := w.Introspect(w.t.Context(), Credentials{id, secret, "client_secret_basic"}, token)
 	if err != nil {
@@ -416,7 +417,7 @@ func TestNoTokenIDComesTwice(t *testing.T) {
 		}
 		wg.Wait()
 		for _, g := range answers {
-			claims, err := w.checkOwn(Secret(g.AccessToken))
+			claims, err := w.checkOwn(refusal.Secret(g.AccessToken))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -94,13 +95,13 @@ func newSealer(secret []byte) sealer {
 }
 
 // seal writes t in its one spelling. The secret must be there: parse or newest chose it.
-func (s *refreshSecrets) seal(t refreshToken) Secret {
+func (s *refreshSecrets) seal(t refreshToken) refusal.Secret {
 	b := make([]byte, refreshHeader, refreshHeader+sha256.Size)
 	b[0], b[1] = refreshVersion, t.secret
 	copy(b[2:], t.family[:])
 	binary.BigEndian.PutUint32(b[2+familyIDBytes:], t.generation)
 	b = s.mac(t.secret, b)[:refreshBytes]
-	return Secret(refreshPrefix + base64.RawURLEncoding.EncodeToString(b))
+	return refusal.Secret(refreshPrefix + base64.RawURLEncoding.EncodeToString(b))
 }
 
 // mac appends the MAC of b to b.
@@ -113,7 +114,7 @@ func (s *refreshSecrets) mac(secret byte, b []byte) []byte {
 }
 
 // open returns what a token says if we wrote it.
-func (s *refreshSecrets) open(text Secret) (refreshToken, error) {
+func (s *refreshSecrets) open(text refusal.Secret) (refreshToken, error) {
 	var t refreshToken
 	encoded, ours := strings.CutPrefix(string(text), refreshPrefix)
 	if !ours || len(text) != refreshChars {

@@ -3,6 +3,8 @@ package issuer
 import (
 	"bytes"
 	"testing"
+
+	"keymill/issuer/refusal"
 )
 
 // FuzzRefreshToken: what opens was sealed here, and has one spelling.
@@ -13,7 +15,7 @@ func FuzzRefreshToken(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		token, err := s.open(Secret(text))
+		token, err := s.open(refusal.Secret(text))
 		if err == nil && string(s.seal(token)) != text {
 			t.Errorf("%q is another spelling of a token", text)
 		}
@@ -25,7 +27,7 @@ func FuzzRefreshToken(f *testing.F) {
 
 // FuzzFamilyRecord: a damaged record is an error, and a whole one is written as it was read.
 func FuzzFamilyRecord(f *testing.F) {
-	rec := familyRecord{door: DoorSession, secret: 1, g: 9, user: "7"}
+	rec := familyRecord{endpoint: LoginBrowser, secret: 1, g: 9, user: "7"}
 	f.Add(rec.encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {

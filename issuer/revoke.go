@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/storage"
 )
@@ -13,7 +14,7 @@ import (
 // Revoke serves POST /revoke (RFC 7009): any generation of a family of the client's own
 // ends the family, an access token of its own is denied until it expires; everything else
 // is silently nothing. It refuses with invalid_client.
-func (i *Issuer) Revoke(ctx context.Context, client Credentials, token Secret, from netip.Addr) error {
+func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
 	refresh, notRefresh := i.refreshSecrets.open(token)
 	claims, notAccess := i.checkOwn(token)
@@ -63,7 +64,7 @@ func (i *Issuer) deny(tx storage.Tx, claims *jwks.Claims, now time.Time, from ne
 	if _, err := tx.Get(key); err == nil || !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	expires := now.Add(claims.Expires.Sub(i.keys.Stamp()) + time.Second)
+	expires := now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
 	err := errors.Join(tx.Put(key, dueMark), tx.Put(dueKey(expires, dueToken, claims.ID), dueMark))
 	if err != nil {
 		return err

@@ -119,7 +119,7 @@ func (i *Issuer) makeRoom(ctx context.Context, req BeginRequest) (room, error) {
 			} else if err != nil {
 				return err
 			}
-			if f == nil || f.client == nil || f.fate(now, i.lifetimes(f.client, f.rec.door)).final() {
+			if f == nil || f.client == nil || f.fate(now, i.lifetimes(f.client, f.rec.endpoint)).final() {
 				continue
 			}
 			places = append(places, f)
@@ -138,7 +138,7 @@ func (i *Issuer) makeRoom(ctx context.Context, req BeginRequest) (room, error) {
 // endLiving ends a family unless it has ended for good already. One whose time is over can
 // live again, when its client is given a longer one, so it has to be ended as well.
 func (i *Issuer) endLiving(tx storage.Tx, f *family, e ending, now time.Time, by string, from netip.Addr) error {
-	if f.client == nil || f.fate(now, i.lifetimes(f.client, f.rec.door)).final() {
+	if f.client == nil || f.fate(now, i.lifetimes(f.client, f.rec.endpoint)).final() {
 		return nil
 	}
 	return i.end(tx, f, e, now, by, from)

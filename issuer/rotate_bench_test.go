@@ -3,6 +3,8 @@ package issuer
 import (
 	"sync/atomic"
 	"testing"
+
+	"keymill/issuer/refusal"
 )
 
 // BenchmarkRotation is a durable refresh from the request to the signed token, by 64 at once.
@@ -41,7 +43,7 @@ func BenchmarkForged(b *testing.B) {
 	w.user("alice", "7")
 	token := []byte(w.begin("7").grant.Refresh)
 	token[40] ^= 1
-	req := TokenRequest{GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: Secret(token)}
+	req := TokenRequest{GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: refusal.Secret(token)}
 	if err := w.store.Close(); err != nil { // no store is asked
 		b.Fatal(err)
 	}

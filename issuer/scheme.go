@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -17,7 +18,7 @@ const (
 )
 
 // classOf returns "" for a user without a password.
-func classOf(stored Secret) string {
+func classOf(stored refusal.Secret) string {
 	if stored == "" {
 		return ""
 	}

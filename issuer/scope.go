@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/issuer/refusal"
 	"keymill/jwks"
 )
 
@@ -14,11 +15,11 @@ func validScope(s string) bool { return len(s) <= maxScopeBytes && jwks.IsScope(
 func checkScopes(list []string) ([]string, error) {
 	list = distinct(list)
 	if len(list) > maxScopes {
-		return nil, Refuse("invalid_request", "%d scopes are too many: at most %d", len(list), maxScopes)
+		return nil, refusal.New("invalid_request", "%d scopes are too many: at most %d", len(list), maxScopes)
 	}
 	for _, s := range list {
 		if !validScope(s) {
-			return nil, Refuse("invalid_request",
+			return nil, refusal.New("invalid_request",
 				"scope '%s' must be 1 to %d visible ASCII characters without quote and backslash", s, maxScopeBytes)
 		}
 	}
@@ -37,13 +38,13 @@ func chooseScopes(asked string, client, audience []string) (string, error) {
 	}
 	list := strings.Split(asked, " ")
 	if len(list) > maxScopes {
-		return "", Refuse("invalid_scope", "%d scopes are too many: at most %d", len(list), maxScopes)
+		return "", refusal.New("invalid_scope", "%d scopes are too many: at most %d", len(list), maxScopes)
 	}
 	for _, s := range list {
 		_, has := slices.BinarySearch(client, s)
 		_, known := slices.BinarySearch(audience, s)
 		if !has || !known {
-			return "", Refuse("invalid_scope", "this client does not have every scope it asked for at this audience")
+			return "", refusal.New("invalid_scope", "this client does not have every scope it asked for at this audience")
 		}
 	}
 	if len(list) == 1 {

@@ -5,28 +5,17 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"fmt"
-	"io"
-	"log/slog"
 	"time"
+
+	"keymill/issuer/refusal"
 )
-
-// A Secret cannot print: no verb of fmt and no logger shows it. Its JSON form does,
-// because the answer to an administrator has to say it once.
-type Secret string
-
-// Format implements fmt.Formatter for every verb, %x and %d included.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }
-
-// LogValue implements slog.LogValuer.
-func (s Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
 // newSecret returns 256 random bits. The prefix lets scanners of source code and
 // logs recognise what they have found.
-func newSecret() Secret {
+func newSecret() refusal.Secret {
 	b := make([]byte, 32)
 	rand.Read(b)
-	return Secret("kms_" + base64.RawURLEncoding.EncodeToString(b))
+	return refusal.Secret("kms_" + base64.RawURLEncoding.EncodeToString(b))
 }
 
 // A secretRecord is what is kept of a secret. Secrets are ours and random, so that
@@ -36,7 +25,7 @@ type secretRecord struct {
 	Until time.Time `json:"until,omitzero"` // the newest lives without end
 }
 
-func (s Secret) record() secretRecord {
+func recordSecret(s refusal.Secret) secretRecord {
 	sum := sha256.Sum256([]byte(s))
 	return secretRecord{Hash: sum[:]}
 }
@@ -46,7 +35,7 @@ const liveSecrets = 2
 // matchSecret tells whether shown is one of the live secrets of list. It does the same
 // work whatever the list holds, also none, so that time does not tell an unknown
 // client from a wrong secret.
-func matchSecret(list []secretRecord, shown Secret, now time.Time) bool {
+func matchSecret(list []secretRecord, shown refusal.Secret, now time.Time) bool {
 	sum := sha256.Sum256([]byte(shown))
 	var nobody [sha256.Size]byte
 	found := 0

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/issuer/refusal"
 )
 
 func TestASecretCannotPrint(t *testing.T) {
@@ -26,7 +28,7 @@ func TestASecretCannotPrint(t *testing.T) {
 }
 
 func TestSecretsAreDistinctAndLong(t *testing.T) {
-	seen := map[Secret]bool{}
+	seen := map[refusal.Secret]bool{}
 	for range 1000 {
 		s := newSecret()
 		if seen[s] || len(s) != len("kms_")+43 || !strings.HasPrefix(string(s), "kms_") {
@@ -38,22 +40,22 @@ func TestSecretsAreDistinctAndLong(t *testing.T) {
 
 func TestTwoSecretsLiveAndTheOldOneEnds(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	young, old := Secret("young"), Secret("old")
-	ended := old.record()
+	young, old := refusal.Secret("young"), refusal.Secret("old")
+	ended := recordSecret(old)
 	ended.Until = now
-	living := old.record()
+	living := recordSecret(old)
 	living.Until = now.Add(time.Second)
 	for _, tt := range []struct {
 		name  string
 		list  []secretRecord
-		shown Secret
+		shown refusal.Secret
 		want  bool
 	}{
-		{"newest", []secretRecord{young.record(), living}, young, true},
-		{"old one, still alive", []secretRecord{young.record(), living}, old, true},
-		{"old one, at its end", []secretRecord{young.record(), ended}, old, false},
-		{"wrong", []secretRecord{young.record(), living}, "wrong", false},
-		{"none shown", []secretRecord{young.record()}, "", false},
+		{"newest", []secretRecord{recordSecret(young), living}, young, true},
+		{"old one, still alive", []secretRecord{recordSecret(young), living}, old, true},
+		{"old one, at its end", []secretRecord{recordSecret(young), ended}, old, false},
+		{"wrong", []secretRecord{recordSecret(young), living}, "wrong", false},
+		{"none shown", []secretRecord{recordSecret(young)}, "", false},
 		{"nobody has one", nil, "young", false},
 		{"nobody has one, none shown", nil, "", false},
 	} {

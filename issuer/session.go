@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -16,9 +17,9 @@ type Session struct {
 	ID          string     `json:"session_id"` // sid; 26 characters
 	User        string     `json:"user_id"`
 	Client      string     `json:"client_id"`
-	Door        string     `json:"door"`   // "simplejwt" or "session"
-	State       string     `json:"state"`  // "live", "expired" or "revoked"
-	Reason      string     `json:"reason"` // why it ended, in words; "" while it lives
+	Endpoint    string     `json:"login_endpoint"` // "simplejwt" or "session"
+	State       string     `json:"state"`          // "live", "expired" or "revoked"
+	Reason      string     `json:"reason"`         // why it ended, in words; "" while it lives
 	Created     time.Time  `json:"created"`
 	LastUsed    time.Time  `json:"last_used"`
 	Expires     time.Time  `json:"expires"` // when it ends if nobody uses it
@@ -37,9 +38,9 @@ func (i *Issuer) show(f *family, now time.Time) Session {
 	if client == nil {
 		client = &clientRecord{}
 	}
-	limits := i.lifetimes(client, f.rec.door)
+	limits := i.lifetimes(client, f.rec.endpoint)
 	s := Session{
-		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Door: f.rec.door.String(), State: "live",
+		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
 		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
 		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graces.get(f.id, f.rec.g).answers),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
@@ -134,7 +135,7 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]Session,
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
-		return Session{}, Refuse("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
+		return Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
 	}
 	now := i.keys.Now()
 	var shown Session
@@ -144,7 +145,7 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (Session, err
 			return err
 		}
 		if f == nil {
-			return Refuse("not_found", "there is no session %s", id)
+			return refusal.New("not_found", "there is no session %s", id)
 		}
 		if err := i.endLiving(tx, f, endedByAdmin, now, by, netip.Addr{}); err != nil {
 			return err
@@ -171,7 +172,7 @@ func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) er
 
 // endClient moves the epoch, so that no family born before lives.
 func (i *Issuer) endClient(tx storage.Tx, id string, rec *clientRecord, action, by string) error {
-	rec.Epoch = nextEpoch(rec.Epoch, i.keys.Stamp())
+	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
 	if err := i.audit(tx, action, by, id, nil); err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 		if err != nil {
 			return err
 		}
-		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.Stamp())); err != nil {
+		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.WallTime())); err != nil {
 			return err
 		}
 		if err := i.audit(tx, "session.revoke_all", by, "", nil); err != nil {

@@ -62,7 +62,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 // sweep works off everything that is due. A crash in between leaves the rest for later.
 func (i *Issuer) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
-		now := i.keys.Erasing()
+		now := i.keys.ErasureTime()
 		due, err := i.due(ctx, now)
 		if err != nil || len(due) == 0 {
 			return err
@@ -158,7 +158,7 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 	if client == nil {
 		client = &clientRecord{} // gone; its families keep to the configured lifetimes
 	}
-	limits := i.lifetimes(client, f.rec.door)
+	limits := i.lifetimes(client, f.rec.endpoint)
 	switch f.fate(now, limits) {
 	case alive:
 		return f.rec.expires(limits), nil

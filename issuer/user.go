@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -26,7 +27,7 @@ type User struct {
 type userRecord struct {
 	Name            string          `json:"name"` // as it is compared
 	Disabled        bool            `json:"disabled,omitempty"`
-	Password        Secret          `json:"password,omitempty"` // its hash: a PHC string, or Django's form
+	Password        refusal.Secret  `json:"password,omitempty"` // its hash: a PHC string, or Django's form
 	Epoch           uint64          `json:"epoch"`
 	Claims          json.RawMessage `json:"claims,omitempty"` // one object, checked
 	Created         time.Time       `json:"created"`
@@ -72,7 +73,7 @@ func (i *Issuer) User(ctx context.Context, nameOrID string) (User, error) {
 // Users returns up to limit users whose ids follow after, in order.
 func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]User, error) {
 	if after != "" && !validUserID(after) {
-		return nil, Refuse("invalid_request", "after must be the id of a user")
+		return nil, refusal.New("invalid_request", "after must be the id of a user")
 	}
 	var list []User
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -105,9 +106,9 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case rec != nil && (surely || named == "" || named == word):
 		return word, rec, nil
 	case rec != nil:
-		return "", nil, Refuse("invalid_request", "%s is the name of user %s and the id of another: say %s%s or %s%s", word, named, byID, named, byID, word)
+		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another: say %s%s or %s%s", word, named, byID, named, byID, word)
 	case surely || named == "":
-		return "", nil, Refuse("not_found", "there is no user %s", word)
+		return "", nil, refusal.New("not_found", "there is no user %s", word)
 	}
 	if rec, err = i.findUser(r, named); err == nil && rec == nil {
 		err = errors.New("a login leads to a user that is not there")

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -16,8 +17,8 @@ import (
 // another system wrote it, or neither.
 type NewUser struct {
 	User
-	Password Secret
-	Hash     Secret // a PHC string, or Django's form
+	Password refusal.Secret
+	Hash     refusal.Secret // a PHC string, or Django's form
 }
 
 // A UserChange names what becomes different; nil fields stay.
@@ -85,22 +86,22 @@ func (i *Issuer) CheckUser(ctx context.Context, u NewUser) error {
 func nameFree(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
 	if err == nil && taken != "" {
-		err = Refuse("already_exists", "user %s has the name %s already", taken, name)
+		err = refusal.New("already_exists", "user %s has the name %s already", taken, name)
 	}
 	return err
 }
 
 func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
 	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
-		return nil, Refuse("invalid_request",
+		return nil, refusal.New("invalid_request",
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
 	}
 	if readsAsAnother(u.ID) {
-		return nil, Refuse("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
+		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
-		return nil, Refuse("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, byID)
+		return nil, refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, byID)
 	}
 	claims, err := checkUserClaims(u.Claims)
 	if err != nil {
@@ -108,7 +109,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 	}
 	rec := &userRecord{
 		Name: name, Disabled: u.Disabled, Claims: claims,
-		Epoch: newEpoch(i.keys.Stamp()), Created: i.keys.Now().UTC().Truncate(time.Second),
+		Epoch: newEpoch(i.keys.WallTime()), Created: i.keys.Now().UTC().Truncate(time.Second),
 	}
 	if rec.Password, err = i.newPassword(ctx, u.Password, u.Hash, name); err != nil {
 		return nil, err
@@ -120,16 +121,16 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 }
 
 // newPassword returns what is kept of a password, or of the hash of one.
-func (i *Issuer) newPassword(ctx context.Context, password, hash Secret, name string) (Secret, error) {
+func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
 	case password != "" && hash != "":
-		return "", Refuse("invalid_request", "a user has a password or the hash of one, not both")
+		return "", refusal.New("invalid_request", "a user has a password or the hash of one, not both")
 	case password != "":
 		if err := checkPassword(password, name); err != nil {
 			return "", err
 		}
 		stored, err := i.hasher.hash(ctx, password)
-		return Secret(stored), err
+		return refusal.Secret(stored), err
 	case hash != "":
 		_, err := checkHash(string(hash))
 		if errors.Is(err, errUnusable) {
@@ -203,13 +204,13 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by 
 }
 
 // SetPassword gives a user a new password and ends every session of it.
-func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password Secret, by string) (User, error) {
+func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refusal.Secret, by string) (User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
 		return User{}, err
 	}
 	if password == "" {
-		return User{}, Refuse("invalid_request", "the password is empty")
+		return User{}, refusal.New("invalid_request", "the password is empty")
 	}
 	stored, err := i.newPassword(ctx, password, "", u.Name)
 	if err != nil {
@@ -239,7 +240,7 @@ func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (User, err
 
 // endUser moves the epoch, so that no family born before lives.
 func (i *Issuer) endUser(tx storage.Tx, id string, rec *userRecord, action, by string) error {
-	rec.Epoch = nextEpoch(rec.Epoch, i.keys.Stamp())
+	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
 	if err := i.audit(tx, action, by, id, map[string]string{"name": rec.Name}); err != nil {
 		return err
 	}

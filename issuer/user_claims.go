@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"keymill/issuer/refusal"
 )
 
 // reserved are the claims that are ours (RFC 7519, section 4.1; RFC 9068, section 2.2), or
@@ -35,13 +37,13 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 		return nil, nil
 	}
 	if len(claims) > maxClaims {
-		return nil, Refuse("invalid_request", "%d claims are too many: at most %d", len(claims), maxClaims)
+		return nil, refusal.New("invalid_request", "%d claims are too many: at most %d", len(claims), maxClaims)
 	}
 	canonical := make(map[string]any, len(claims))
 	folded := make(map[string]bool, len(claims))
 	for name, raw := range claims {
 		if !validName(name) || isReserved(name) || folded[strings.ToLower(name)] {
-			return nil, Refuse("invalid_request",
+			return nil, refusal.New("invalid_request",
 				"a claim cannot be called '%s': that is the server's own, no visible ASCII, or another claim's name in other letters", name)
 		}
 		folded[strings.ToLower(name)] = true
@@ -49,7 +51,7 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber()
 		if err := d.Decode(&v); err != nil || d.More() || depth(v) > maxClaimDepth {
-			return nil, Refuse("invalid_request", "claim '%s' is not JSON, or nested too deeply", name)
+			return nil, refusal.New("invalid_request", "claim '%s' is not JSON, or nested too deeply", name)
 		}
 		canonical[name] = v
 	}
@@ -58,7 +60,7 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 		return nil, fmt.Errorf("write claims: %w", err)
 	}
 	if len(b) > maxClaimBytes {
-		return nil, Refuse("invalid_request", "the claims have %d bytes, at most %d are allowed", len(b), maxClaimBytes)
+		return nil, refusal.New("invalid_request", "the claims have %d bytes, at most %d are allowed", len(b), maxClaimBytes)
 	}
 	return b, nil
 }

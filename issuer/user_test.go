@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"keymill/issuer/refusal"
 )
 
 func claimsFrom(t *testing.T, text string) map[string]json.RawMessage {
@@ -158,7 +160,7 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 	}
 	p := w.begin("7")
 	for range 2 {
-		claims, err := w.checkOwn(Secret(p.grant.AccessToken))
+		claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +181,7 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
-	claims, err := w.checkOwn(Secret(p.grant.AccessToken))
+	claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
 	if err != nil || strings.Contains(string(claims.Raw), "role") {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
@@ -201,7 +203,7 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 	}
 	w.web(func(c *Client) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
-	claims, err := w.checkOwn(Secret(w.begin("7").grant.AccessToken))
+	claims, err := w.checkOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
@@ -212,7 +214,7 @@ func TestNoNewUserIDReadsAsAnother(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"007", "+7", "-7", "7_0", "00", "-0", "0_1"} {
 		_, err := w.AddUser(t.Context(), NewUser{User: User{ID: id, Name: "user" + id}}, "uid:0")
-		if r := (*Refusal)(nil); !errors.As(err, &r) || r.Code != "invalid_request" {
+		if r := (*refusal.Refusal)(nil); !errors.As(err, &r) || r.Code != "invalid_request" {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -98,7 +99,7 @@ func (w *world) audience(name string, scopes ...string) {
 }
 
 // service adds a confidential client of one audience and returns its secret.
-func (w *world) service(id, audience string, scopes ...string) Secret {
+func (w *world) service(id, audience string, scopes ...string) refusal.Secret {
 	w.t.Helper()
 	c, err := w.AddClient(w.t.Context(), Client{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: []string{audience}, Scopes: scopes,
@@ -109,7 +110,7 @@ func (w *world) service(id, audience string, scopes ...string) Secret {
 	return c.Secret
 }
 
-func (w *world) token(id string, secret Secret) (Grant, error) {
+func (w *world) token(id string, secret refusal.Secret) (Grant, error) {
 	return w.Token(w.t.Context(), TokenRequest{
 		GrantType: "client_credentials", Client: Credentials{id, secret, "client_secret_basic"},
 	})
@@ -118,7 +119,7 @@ func (w *world) token(id string, secret Secret) (Grant, error) {
 // refused fails the test unless err is a Refusal with that code, and returns its hint.
 func refused(t testing.TB, err error, code string) string {
 	t.Helper()
-	var r *Refusal
+	var r *refusal.Refusal
 	if !errors.As(err, &r) || r.Code != code {
 		t.Fatalf("got %v, want the refusal %s", err, code)
 	}

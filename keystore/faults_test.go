@@ -218,8 +218,8 @@ func TestAStartWithALaggingWallGoesOnAsBefore(t *testing.T) {
 			b.t.Fatal(err)
 		}
 		b.open()
-		if st := b.rings.Status(); st.Frozen || time.Until(b.rings.Stamp()).Abs() > time.Second {
-			b.t.Errorf("frozen %v, stamps are off by %v", st.Frozen, time.Until(b.rings.Stamp()))
+		if st := b.rings.Status(); st.Frozen || time.Until(b.rings.WallTime()).Abs() > time.Second {
+			b.t.Errorf("frozen %v, stamps are off by %v", st.Frozen, time.Until(b.rings.WallTime()))
 		}
 	})
 }

@@ -106,7 +106,7 @@ func publishedKey(r *Rings, kid string) ed25519.PublicKey {
 func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
 	r, _ := newRings(t)
 	for _, typ := range []string{"at+jwt", "logout+jwt"} {
-		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.Stamp().Add(time.Minute))
+		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.WallTime().Add(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,23 +15,23 @@ func (r *Rings) Now() time.Time {
 	return c.nowAt(r.up())
 }
 
-// Stamp is the time for claims that others compare with their own clocks (iat, exp): the
+// WallTime is the time for claims that others compare with their own clocks (iat, exp): the
 // wall clock, unless that jumped and cannot be trusted.
-func (r *Rings) Stamp() time.Time {
+func (r *Rings) WallTime() time.Time {
 	c := r.clock.Load()
 	return c.stampAt(r.up())
 }
 
-// Erasing is the time for what cannot be undone: it counts observed uptime only, and follows
+// ErasureTime is the time for what cannot be undone: it counts observed uptime only, and follows
 // the wall clock after an hour in which both agreed.
-func (r *Rings) Erasing() time.Time {
+func (r *Rings) ErasureTime() time.Time {
 	c := r.clock.Load()
 	return c.erasingAt(r.up())
 }
 
-// Served is for how long this store has been served in all: a clock that stands still in a
+// ServedTime is for how long this store has been served in all: a clock that stands still in a
 // downtime and knows no date. After a crash it repeats up to a heartbeat.
-func (r *Rings) Served() time.Duration { return r.served + r.up() }
+func (r *Rings) ServedTime() time.Duration { return r.served + r.up() }
 
 // up is the uptime of the process, on a clock that stands still while the machine sleeps.
 func (r *Rings) up() time.Duration { return time.Since(r.began) }

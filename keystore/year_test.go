@@ -375,7 +375,7 @@ func (w *world) pass(d time.Duration) {
 }
 
 func (w *world) sign(alg string, lifetime time.Duration) {
-	exp := w.rings.Stamp().Add(lifetime)
+	exp := w.rings.WallTime().Add(lifetime)
 	payload := fmt.Appendf(nil, `{"iss":"https://a.example","aud":"api","sub":"s","client_id":"s","exp":%d}`, exp.Unix())
 	text, err := w.rings.Sign(w.t.Context(), alg, "at+jwt", payload, exp)
 	if err != nil {
@@ -385,7 +385,7 @@ func (w *world) sign(alg string, lifetime time.Duration) {
 	}
 	w.tally.signed++
 	set, _ := w.fetch()
-	claims, err := jwks.Check(text, set, expectation(alg), w.rings.Stamp())
+	claims, err := jwks.Check(text, set, expectation(alg), w.rings.WallTime())
 	if err != nil {
 		w.t.Fatalf("a fresh token does not verify under the set of now: %v", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/refusal"
 )
 
 // checkRefresh asks, before anything is opened, for what the issuer would refuse.
@@ -95,20 +96,20 @@ func (c *config) checkWebhook() error {
 		return nil
 	}
 	// With any secret: the file is read later.
-	if err := c.checkHook(issuer.Secret("whsec_" + strings.Repeat("A", 32))); err != nil {
+	if err := c.checkHook(refusal.Secret("whsec_" + strings.Repeat("A", 32))); err != nil {
 		return c.wrong("webhook.url", "%v", err)
 	}
 	return nil
 }
 
 // checkHook asks, before anything is opened, what the webhook itself would refuse.
-func (c *config) checkHook(secret issuer.Secret) error {
+func (c *config) checkHook(secret refusal.Secret) error {
 	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Issuer: new(issuer.Issuer)})
 	return err
 }
 
 // webhookSecret reads the secret; it is "" without a webhook.
-func (c *config) webhookSecret() (issuer.Secret, error) {
+func (c *config) webhookSecret() (refusal.Secret, error) {
 	if c.WebhookURL == "" {
 		return "", nil
 	}
@@ -116,7 +117,7 @@ func (c *config) webhookSecret() (issuer.Secret, error) {
 	if err != nil {
 		return "", err
 	}
-	secret := issuer.Secret(strings.TrimRight(string(text), "\r\n"))
+	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
 	if err := c.checkHook(secret); err != nil {
 		return "", hint(fmt.Errorf("%s: %w", c.WebhookSecret, err), makeHookSecret)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
 
@@ -156,7 +157,7 @@ func isDead(ctx context.Context, iss *issuer.Issuer, c devClient) (bool, error) 
 	}
 	_, err := iss.Token(ctx, issuer.TokenRequest{
 		GrantType: "client_credentials",
-		Client:    issuer.Credentials{ClientID: c.ID, Secret: issuer.Secret(c.Secret), Method: "client_secret_basic"},
+		Client:    issuer.Credentials{ClientID: c.ID, Secret: refusal.Secret(c.Secret), Method: "client_secret_basic"},
 		Audience:  c.Audience,
 	})
 	if !refusedAs(err, "invalid_client") {
@@ -167,7 +168,7 @@ func isDead(ctx context.Context, iss *issuer.Issuer, c devClient) (bool, error) 
 }
 
 func refusedAs(err error, code string) bool {
-	var r *issuer.Refusal
+	var r *refusal.Refusal
 	return errors.As(err, &r) && r.Code == code
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // devUserName logs in at the doors of a trial server.
@@ -34,7 +35,7 @@ func (d devCredentials) user(name string) devUser {
 func seedUser(ctx context.Context, iss *issuer.Issuer, known devCredentials) (devUser, error) {
 	made := devUser{Name: devUserName, ID: "1", Password: newDevPassword()}
 	u, err := iss.AddUser(ctx, issuer.NewUser{
-		User: issuer.User{ID: made.ID, Name: made.Name}, Password: issuer.Secret(made.Password),
+		User: issuer.User{ID: made.ID, Name: made.Name}, Password: refusal.Secret(made.Password),
 	}, "system")
 	if refusedAs(err, "already_exists") {
 		if u, err = iss.User(ctx, devUserName); refusedAs(err, "not_found") {
@@ -46,7 +47,7 @@ func seedUser(ctx context.Context, iss *issuer.Issuer, known devCredentials) (de
 		if old.Password != "" && old.Changed != nil && u.PasswordChanged != nil && old.Changed.Equal(*u.PasswordChanged) {
 			return old, nil
 		}
-		u, err = iss.SetPassword(ctx, devUserName, issuer.Secret(made.Password), "system")
+		u, err = iss.SetPassword(ctx, devUserName, refusal.Secret(made.Password), "system")
 	}
 	made.ID, made.Changed = u.ID, u.PasswordChanged
 	return made, err

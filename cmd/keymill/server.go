@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -19,7 +20,7 @@ type server struct {
 	config *config
 	log    *slog.Logger
 	master keystore.MasterKey
-	secret issuer.Secret // signs the webhook's requests
+	secret refusal.Secret // signs the webhook's requests
 
 	public net.Listener
 	dir    *dataDir

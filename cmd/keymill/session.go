@@ -19,7 +19,7 @@ type sessionLine struct {
 	ID          string     `json:"session_id"`
 	User        string     `json:"user_id"`
 	Client      string     `json:"client_id"`
-	Door        string     `json:"door"`
+	Endpoint    string     `json:"login_endpoint"`
 	State       string     `json:"state"`
 	Reason      string     `json:"reason"`
 	Created     *time.Time `json:"created"`
@@ -83,9 +83,9 @@ holders of one token: "shared" means five in a row from different addresses.`,
 }
 
 func printSessions(w io.Writer, list ...sessionLine) error {
-	t := newTable(w, "SESSION", "CLIENT", "DOOR", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
+	t := newTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
 	for _, s := range list {
-		t.row(s.ID, s.Client, s.Door, s.State, instant(s.Created), instant(s.LastUsed), instant(s.ends()),
+		t.row(s.ID, s.Client, s.Endpoint, s.State, instant(s.Created), instant(s.LastUsed), instant(s.ends()),
 			strconv.FormatUint(uint64(s.Generation), 10), s.graced(), orDash(s.Reason))
 	}
 	return t.flush()

@@ -37,8 +37,8 @@ func kept(t testing.TB, token, output string) {
 	}
 }
 
-// A refusal is what verify has to say about one token that is no good.
-type refusal struct {
+// A badToken is what verify has to say about one token that is no good.
+type badToken struct {
 	name, token string
 	args        []string
 	check       string // for programs
@@ -50,7 +50,7 @@ type refusal struct {
 	signed      bool // the signature holds
 }
 
-func (i *foreignIssuer) refusals() []refusal {
+func (i *foreignIssuer) refusals() []badToken {
 	good := i.sign(i.claims())
 	parts := strings.Split(good, ".")
 	flipped := good[:len(good)-20] + strings.Map(func(r rune) rune {
@@ -61,7 +61,7 @@ func (i *foreignIssuer) refusals() []refusal {
 	}, good[len(good)-20:len(good)-10]) + good[len(good)-10:]
 	now := time.Now().Unix()
 	raw := base64.RawURLEncoding.EncodeToString
-	return []refusal{
+	return []badToken{
 		{name: "refresh token", token: "kmr_" + strings.Repeat("a", 60), check: "form", row: "form", reason: ": it is a refresh token", advice: `"keymill session why -"`},
 		{name: "secret", token: "kms_" + strings.Repeat("a", 43), check: "form", row: "form", found: "a client's secret", reason: ": it is a client's secret", advice: `now been shown where it does not belong: replace it with "keymill client rotate-secret `},
 		{name: "JSON", token: `{"access_token":"` + good + `","token_type":"Bearer"}`, check: "form", row: "form", found: "a whole token response", advice: "give only the value of access_token"},
@@ -154,7 +154,7 @@ func TestVerifyTellsEveryFailureFromTheOthers(t *testing.T) {
 }
 
 // inList: the checks before the failed one passed, and none after it was reached.
-func (r refusal) inList(t *testing.T, out string) {
+func (r badToken) inList(t *testing.T, out string) {
 	t.Helper()
 	list, _, _ := strings.Cut(out, "\n\n")
 	lines := strings.Split(strings.TrimSpace(list), "\n")
@@ -184,11 +184,11 @@ func (r refusal) inList(t *testing.T, out string) {
 }
 
 // keyless reports whether a verifier refuses without looking for a key.
-func (r refusal) keyless() bool {
+func (r badToken) keyless() bool {
 	return slices.Contains([]string{"form", "header", "type"}, r.row) || r.row == "algorithm" && r.name != "other key" || r.name == "no kid"
 }
 
-func (r refusal) inJSON(t *testing.T, issuer string) {
+func (r badToken) inJSON(t *testing.T, issuer string) {
 	t.Helper()
 	out, errs, code := judge(t, r.token, append([]string{"--issuer", issuer, "--audience", "orders", "--json"}, r.args...)...)
 	var v verdict

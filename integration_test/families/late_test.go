@@ -19,7 +19,7 @@ func TestARevocationHoldsHoweverLate(t *testing.T) {
 			l := newLife(t, &sum)
 			defer l.real.stop(true)
 			grant, err := l.real.Begin(ctx(), issuer.BeginRequest{
-				User: "bob", Client: "web", Door: issuer.DoorSession, Audience: "orders",
+				User: "bob", Client: "web", Endpoint: issuer.LoginBrowser, Audience: "orders",
 			})
 			l.real.must(err)
 			time.Sleep(fresh.idle + pick(t, "late", []time.Duration{0, -time.Millisecond, time.Hour}))
@@ -27,7 +27,7 @@ func TestARevocationHoldsHoweverLate(t *testing.T) {
 			case "client":
 				err = l.real.Revoke(ctx(), public("web"), grant.Refresh, netip.Addr{})
 			case "user":
-				err = l.real.LogoutAt(ctx(), issuer.DoorRequest{Client: "web", Token: grant.Refresh})
+				err = l.real.Logout(ctx(), issuer.RefreshRequest{Client: "web", Token: grant.Refresh})
 			case "operator":
 				_, err = l.real.RevokeSession(ctx(), sidOf(grant.AccessToken), by)
 			}

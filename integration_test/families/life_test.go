@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // TestFamiliesObeyTheModel (I8, I9, I10, I12; R37 to R41, R65): random lives of families in
@@ -74,11 +75,11 @@ type life struct {
 type token struct {
 	family     string
 	generation uint32
-	text       issuer.Secret
+	text       refusal.Secret
 }
 
 type access struct {
-	text    issuer.Secret
+	text    refusal.Secret
 	expires time.Time
 }
 
@@ -155,7 +156,7 @@ func (l *life) uptime() time.Duration { return l.served + time.Since(l.booted) }
 func (l *life) login(t *rapid.T) {
 	user, client := pick(t, "user", userNames), pick(t, "client", clientIDs)
 	req := issuer.BeginRequest{
-		User: user, Client: client, Door: issuer.DoorSession, Audience: pick(t, "audience", fresh.audiences),
+		User: user, Client: client, Endpoint: issuer.LoginBrowser, Audience: pick(t, "audience", fresh.audiences),
 		Scope: pick(t, "scope", []string{"", "read", "read write"}), From: netip.MustParseAddr("192.0.2.1"),
 	}
 	person, registered := l.model.users[user]
@@ -195,7 +196,7 @@ func (l *life) learn(t *rapid.T, family string, generation uint32, grant issuer.
 		l.issued = append(l.issued, token{family, generation, grant.Refresh})
 	}
 	// exp has whole seconds (RFC 7519, section 2).
-	l.access[family] = access{issuer.Secret(grant.AccessToken), time.Now().Add(accessTTL).Truncate(time.Second)}
+	l.access[family] = access{refusal.Secret(grant.AccessToken), time.Now().Add(accessTTL).Truncate(time.Second)}
 }
 
 // pickToken draws a token of a living family, mostly one of its last three, or any that

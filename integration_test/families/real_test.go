@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -116,9 +117,9 @@ func (r *real) restore(b []byte) {
 
 // codeOf is the code of a refusal, "" for none. Anything else ends the test.
 func (r *real) codeOf(err error) string {
-	var refusal *issuer.Refusal
-	if errors.As(err, &refusal) {
-		return refusal.Code
+	var refused *refusal.Refusal
+	if errors.As(err, &refused) {
+		return refused.Code
 	}
 	if err != nil {
 		r.t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"keymill/integration_test/server"
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 func pick[T any](t *rapid.T, what string, list []T) T { return rapid.SampledFrom(list).Draw(t, what) }
@@ -23,9 +24,9 @@ func words(scope string) []string {
 }
 
 // ask presents a token at the token endpoint or at a door.
-func (l *life) ask(p presented, text issuer.Secret) (issuer.Grant, error) {
+func (l *life) ask(p presented, text refusal.Secret) (issuer.Grant, error) {
 	if p.door {
-		return l.real.RefreshAt(ctx(), issuer.DoorRequest{Client: p.client, Token: text, Audience: p.audience, Scope: p.scope})
+		return l.real.Refresh(ctx(), issuer.RefreshRequest{Client: p.client, Token: text, Audience: p.audience, Scope: p.scope})
 	}
 	return l.real.Token(ctx(), issuer.TokenRequest{
 		GrantType: "refresh_token", Client: public(p.client), Refresh: text, Audience: p.audience, Scope: p.scope,
@@ -153,7 +154,7 @@ func (l *life) age(t *rapid.T) {
 }
 
 // wantGeneration reads a token as far as anybody can.
-func wantGeneration(t *rapid.T, text issuer.Secret, want uint32) {
+func wantGeneration(t *rapid.T, text refusal.Secret, want uint32) {
 	if _, got, err := server.ReadToken(string(text)); err != nil || got != want {
 		t.Fatalf("got generation %d (%v), want %d", got, err, want)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // A client of the server keeps a connection for everybody who uses it at once.
@@ -49,14 +50,14 @@ func (c *client) postFrom(from netip.Addr, path, contentType, body string) (stat
 }
 
 // token is POST /token, which has to succeed. It returns the refresh token, if any.
-func (c *client) token(form url.Values) (issuer.Secret, error) {
+func (c *client) token(form url.Values) (refusal.Secret, error) {
 	status, answer, err := c.post("/token", "application/x-www-form-urlencoded", form.Encode())
 	if err != nil {
 		return "", err
 	}
 	var grant struct {
-		Access  string        `json:"access_token"`
-		Refresh issuer.Secret `json:"refresh_token"`
+		Access  string         `json:"access_token"`
+		Refresh refusal.Secret `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(answer, &grant); err != nil || status != 200 || grant.Access == "" {
 		return "", fmt.Errorf("POST /token: status %d: %.300s", status, answer)
@@ -65,7 +66,7 @@ func (c *client) token(form url.Values) (issuer.Secret, error) {
 }
 
 // refresh rotates a family of the client that creds name.
-func (c *client) refresh(creds issuer.Credentials, token issuer.Secret) (issuer.Secret, error) {
+func (c *client) refresh(creds issuer.Credentials, token refusal.Secret) (refusal.Secret, error) {
 	return c.token(url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {string(token)},
 		"client_id": {creds.ClientID}, "client_secret": {string(creds.Secret)},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
@@ -33,7 +34,7 @@ func TestAForgedTokenIsCheap(t *testing.T) {
 		begun := time.Now()
 		for range batch {
 			_, err := r.Token(t.Context(), req)
-			if refusal := (*issuer.Refusal)(nil); !errors.As(err, &refusal) || refusal.Code != "invalid_grant" {
+			if refused := (*refusal.Refusal)(nil); !errors.As(err, &refused) || refused.Code != "invalid_grant" {
 				t.Fatalf("a forged token: %v", err)
 			}
 		}
@@ -48,19 +49,19 @@ func TestAForgedTokenIsCheap(t *testing.T) {
 	if asked > 0 {
 		t.Errorf("the store was asked %d times about forged tokens", asked)
 	}
-	r.rotate(t, []issuer.Secret{good}, 1)
+	r.rotate(t, []refusal.Secret{good}, 1)
 	if watched.calls.Load() == before {
 		t.Error("nobody asked the store about a good token either: it is not watched")
 	}
 }
 
 // forged changes the last character, the end of the seal, for another.
-func forged(token issuer.Secret) issuer.Secret {
+func forged(token refusal.Secret) refusal.Secret {
 	last := "A"
 	if strings.HasSuffix(string(token), last) {
 		last = "B"
 	}
-	return token[:len(token)-1] + issuer.Secret(last)
+	return token[:len(token)-1] + refusal.Secret(last)
 }
 
 // A watchedStore counts who comes.

@@ -7,7 +7,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"keymill/integration_test/counts"
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // maxGrowth is what nine hundred thousand rotations may add to the store after the
@@ -42,7 +42,7 @@ func TestAMillionRotationsHardlyGrowTheStore(t *testing.T) {
 
 // rotateAndMeasure closes r afterwards and returns how many bytes of the file have been
 // used so far. Its size would tell less, as it grows by 16 MB at a time.
-func rotateAndMeasure(t *testing.T, r *rooms, tokens []issuer.Secret, path string, n int) int64 {
+func rotateAndMeasure(t *testing.T, r *rooms, tokens []refusal.Secret, path string, n int) int64 {
 	t.Helper()
 	r.rotate(t, tokens, n)
 	if err := r.close(); err != nil {

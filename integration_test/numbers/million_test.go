@@ -9,6 +9,7 @@ import (
 	"keymill/integration_test/counts"
 	"keymill/integration_test/server"
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // What a million live families may cost. The store of a quick run, with fewer of them,
@@ -33,7 +34,7 @@ func TestAMillionLiveFamilies(t *testing.T) {
 	peak := watch(t, srv)
 	c, rotations := newClient(t, srv.Issuer, workers), counts.Of("rotations-of-many")
 	begun := time.Now()
-	if err := shareOut(tokens, rotations, func(token issuer.Secret) (issuer.Secret, error) {
+	if err := shareOut(tokens, rotations, func(token refusal.Secret) (refusal.Secret, error) {
 		return c.refresh(creds, token)
 	}); err != nil {
 		t.Fatal(err)
@@ -50,7 +51,7 @@ func TestAMillionLiveFamilies(t *testing.T) {
 }
 
 // fill begins the families in the data directory of a server that has never run.
-func fill(t *testing.T, srv *server.Server, families int) (issuer.Credentials, []issuer.Secret) {
+func fill(t *testing.T, srv *server.Server, families int) (issuer.Credentials, []refusal.Secret) {
 	t.Helper()
 	r := openRooms(t, placeOf(t, srv), nil)
 	r.enrol(t)

@@ -14,6 +14,7 @@ import (
 
 	"keymill/integration_test/server"
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -148,7 +149,7 @@ func (r *rooms) enrol(t *testing.T) {
 // begin adds users who cannot log in, since hashing a password takes as long as
 // a hundred families, and begins so many families for them, in turns. It returns their
 // tokens.
-func (r *rooms) begin(t *testing.T, users, families int) []issuer.Secret {
+func (r *rooms) begin(t *testing.T, users, families int) []refusal.Secret {
 	t.Helper()
 	ids := make([]string, users)
 	if err := inParallel(users, func(i int) error {
@@ -158,10 +159,10 @@ func (r *rooms) begin(t *testing.T, users, families int) []issuer.Secret {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	tokens := make([]issuer.Secret, families)
+	tokens := make([]refusal.Secret, families)
 	if err := inParallel(families, func(i int) error {
 		g, err := r.Begin(t.Context(), issuer.BeginRequest{
-			User: ids[i%users], Client: web, Door: issuer.DoorSession, Audience: audience, Scope: scope, From: here(),
+			User: ids[i%users], Client: web, Endpoint: issuer.LoginBrowser, Audience: audience, Scope: scope, From: here(),
 		})
 		tokens[i] = g.Refresh
 		return err
@@ -178,9 +179,9 @@ func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i 
 
 // rotate refreshes families n times in all, each from one goroutine only and any of them
 // as likely next, and leaves the newest tokens behind.
-func (r *rooms) rotate(t *testing.T, tokens []issuer.Secret, n int) {
+func (r *rooms) rotate(t *testing.T, tokens []refusal.Secret, n int) {
 	t.Helper()
-	if err := shareOut(tokens, n, func(token issuer.Secret) (issuer.Secret, error) {
+	if err := shareOut(tokens, n, func(token refusal.Secret) (refusal.Secret, error) {
 		g, err := r.Token(t.Context(), issuer.TokenRequest{
 			GrantType: "refresh_token", Client: r.client, Refresh: token, From: here(),
 		})

@@ -5,12 +5,12 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // shareOut gives each worker a part of the tokens and lets it change any of its own, so
 // that n changes are made in all and nobody shows a token twice.
-func shareOut(tokens []issuer.Secret, n int, change func(issuer.Secret) (issuer.Secret, error)) error {
+func shareOut(tokens []refusal.Secret, n int, change func(refusal.Secret) (refusal.Secret, error)) error {
 	shares := min(workers, len(tokens))
 	errs := make([]error, shares)
 	var all sync.WaitGroup

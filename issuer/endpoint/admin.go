@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // adminRoutes lists everything that an administrator can ask.
@@ -127,7 +127,7 @@ func readName(r *http.Request, parameter string) (string, error) {
 	}
 	value := query.Get(parameter)
 	if value == "" {
-		return "", issuer.Refuse("invalid_request", "the query must hold %s once", parameter)
+		return "", refusal.New("invalid_request", "the query must hold %s once", parameter)
 	}
 	return value, nil
 }
@@ -139,7 +139,7 @@ func parseWait(member, s string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		return 0, issuer.Refuse("invalid_request", "member '%s' must be a duration such as 24h", member)
+		return 0, refusal.New("invalid_request", "member '%s' must be a duration such as 24h", member)
 	}
 	return d, nil
 }

@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
 
@@ -42,7 +42,7 @@ func (s *Server) rotateKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if alg == "" {
-		return issuer.Refuse("invalid_request", "member 'alg' is missing")
+		return refusal.New("invalid_request", "member 'alg' is missing")
 	}
 	done, err := s.cfg.Keys.Rotate(r.Context(), alg, force, actor(r))
 	if err != nil {
@@ -64,7 +64,7 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if kid == "" {
-		return issuer.Refuse("invalid_request", "member 'kid' is missing")
+		return refusal.New("invalid_request", "member 'kid' is missing")
 	}
 	done, err := s.cfg.Keys.Revoke(r.Context(), kid, actor(r))
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Server) importKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if key == "" {
-		return issuer.Refuse("invalid_request", "member 'key' is missing")
+		return refusal.New("invalid_request", "member 'key' is missing")
 	}
 	if until != nil {
 		req.Until = *until

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
@@ -45,7 +46,7 @@ func (s *Server) revokeSessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case all == (client != ""):
-		return issuer.Refuse("invalid_request", "the body must hold either 'client' or 'all': true")
+		return refusal.New("invalid_request", "the body must hold either 'client' or 'all': true")
 	case all:
 		err = s.cfg.Issuer.RevokeAllSessions(r.Context(), actor(r))
 	default:
@@ -60,12 +61,12 @@ func (s *Server) revokeSessions(w http.ResponseWriter, r *http.Request) error {
 
 // explainToken is a POST although it changes nothing: a token in a query ends up in logs.
 func (s *Server) explainToken(w http.ResponseWriter, r *http.Request) error {
-	var token issuer.Secret
+	var token refusal.Secret
 	if err := readMembers(w, r, members{"token": &token}); err != nil {
 		return err
 	}
 	if token == "" {
-		return issuer.Refuse("invalid_request", "member 'token' is missing")
+		return refusal.New("invalid_request", "member 'token' is missing")
 	}
 	why, err := s.cfg.Issuer.Explain(r.Context(), token)
 	if err != nil {

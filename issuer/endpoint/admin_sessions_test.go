@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 func (w *world) sessions(query string) (list []issuer.Session) {
@@ -16,7 +17,7 @@ func (w *world) sessions(query string) (list []issuer.Session) {
 	return list
 }
 
-func (w *world) why(token issuer.Secret) (e issuer.Explanation) {
+func (w *world) why(token refusal.Secret) (e issuer.Explanation) {
 	w.t.Helper()
 	body, err := json.Marshal(map[string]string{"token": string(token)})
 	if err != nil {
@@ -39,13 +40,13 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	w.expect(404, "GET", "/admin/v1/sessions?user=nobody", "")
 	one, two := w.sessionOf("7"), w.sessionOf("7")
 	list := w.sessions("user=alice&client=web")
-	if len(list) != 2 || list[0].User != "7" || list[0].State != "live" || list[0].Door != "session" {
+	if len(list) != 2 || list[0].User != "7" || list[0].State != "live" || list[0].Endpoint != "browser" {
 		t.Fatalf("got %+v", list)
 	}
 	if other := w.sessions("user=7&client=billing"); len(other) != 0 {
 		t.Errorf("got %+v", other)
 	}
-	for token, verdict := range map[issuer.Secret]string{one.Refresh: "current", "kmr_x": "malformed", issuer.Secret(one.AccessToken): "malformed"} {
+	for token, verdict := range map[refusal.Secret]string{one.Refresh: "current", "kmr_x": "malformed", refusal.Secret(one.AccessToken): "malformed"} {
 		if e := w.why(token); e.Verdict != verdict || e.Why == "" || e.Good != (verdict == "current") {
 			t.Errorf("got %+v, want %s", e, verdict)
 		}
@@ -78,7 +79,7 @@ func TestManySessionsEndAtOnce(t *testing.T) {
 	}
 	w.expect(404, "POST", "/admin/v1/sessions/revoke", `{"client":"nobody"}`)
 	w.expect(204, "POST", "/admin/v1/sessions/revoke", `{"client":"billing"}`)
-	before.Refresh = issuer.Secret(w.redeem(before.Refresh).json(t)["refresh_token"].(string))
+	before.Refresh = refusal.Secret(w.redeem(before.Refresh).json(t)["refresh_token"].(string))
 	for _, body := range []string{`{"client":"web"}`, `{"all":true}`} {
 		session := w.sessionOf("7")
 		w.expect(204, "POST", "/admin/v1/sessions/revoke", body)

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // claimSet is a JSON object of custom claims in which no name is given twice, at any depth:
@@ -124,7 +125,7 @@ func (s *Server) setPassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var password issuer.Secret
+	var password refusal.Secret
 	if err := readMembers(w, r, members{"password": &password}); err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (s *Server) importUsers(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(users) == 0 || len(users) > maxImported {
-		return issuer.Refuse("invalid_request", "member 'users' must hold 1 to %d users", maxImported)
+		return refusal.New("invalid_request", "member 'users' must hold 1 to %d users", maxImported)
 	}
 	results := make([]imported, len(users))
 	faults := make([]error, len(users))
@@ -230,7 +231,7 @@ func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (resul
 		u.User, err = s.addImported(ctx, u, put)
 	}
 	result = imported{ID: u.ID, Name: u.Name}
-	var refused *issuer.Refusal
+	var refused *refusal.Refusal
 	if errors.As(err, &refused) {
 		result.Code, result.Hint = refused.Code, refused.Hint
 		return result, nil
@@ -242,7 +243,7 @@ func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (resul
 // the first may be passed over in silence.
 func (s *Server) addImported(ctx context.Context, u issuer.NewUser, put putUser) (issuer.User, error) {
 	made, err := put(ctx, u)
-	var refused *issuer.Refusal
+	var refused *refusal.Refusal
 	if err == nil {
 		return made, nil
 	}
@@ -253,5 +254,5 @@ func (s *Server) addImported(ctx context.Context, u issuer.NewUser, put putUser)
 	if asked == nil && there.ID == u.ID && there.Name == u.Name {
 		return u.User, err
 	}
-	return u.User, issuer.Refuse("conflict", "%s", refused.Hint)
+	return u.User, refusal.New("conflict", "%s", refused.Hint)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // web adds the public client "web" of audience orders, through which people log in.
@@ -20,7 +21,7 @@ func (w *world) web() {
 func (w *world) sessionOf(user string) issuer.Grant {
 	w.t.Helper()
 	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{
-		User: user, Client: "web", Door: issuer.DoorSession, From: netip.MustParseAddr("192.0.2.1"),
+		User: user, Client: "web", Endpoint: issuer.LoginBrowser, From: netip.MustParseAddr("192.0.2.1"),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -28,7 +29,7 @@ func (w *world) sessionOf(user string) issuer.Grant {
 	return g
 }
 
-func (w *world) redeem(token issuer.Secret) answer {
+func (w *world) redeem(token refusal.Secret) answer {
 	w.t.Helper()
 	return w.post("grant_type=refresh_token&client_id=web&refresh_token=" + string(token))
 }

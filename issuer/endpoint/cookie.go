@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // CookieName returns the name of the cookie in which the cookie door keeps the refresh
@@ -32,7 +32,7 @@ func CookieName(client, issuerURL string) (string, error) {
 
 // setCookie keeps a refresh token for as long as it is good if nobody uses it. Scripts
 // cannot read it and no other site can send it along.
-func (s *Server) setCookie(w http.ResponseWriter, token issuer.Secret, keep time.Duration) {
+func (s *Server) setCookie(w http.ResponseWriter, token refusal.Secret, keep time.Duration) {
 	c := s.newCookie()
 	c.Value, c.MaxAge = string(token), max(1, int(keep/time.Second))
 	http.SetCookie(w, c)
@@ -53,10 +53,10 @@ func (s *Server) newCookie() *http.Cookie {
 
 // cookies returns what the browser keeps under the name, each value once. More than one
 // means that somebody else has set the others.
-func (s *Server) cookies(r *http.Request) []issuer.Secret {
-	var tokens []issuer.Secret
+func (s *Server) cookies(r *http.Request) []refusal.Secret {
+	var tokens []refusal.Secret
 	for _, c := range r.CookiesNamed(s.cookie) {
-		if token := issuer.Secret(c.Value); c.Value != "" && !slices.Contains(tokens, token) {
+		if token := refusal.Secret(c.Value); c.Value != "" && !slices.Contains(tokens, token) {
 			tokens = append(tokens, token)
 		}
 	}

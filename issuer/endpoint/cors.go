@@ -4,7 +4,7 @@ import (
 	"errors"
 	"net/http"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // Browsers ask whether a page of one origin may read an answer of another (Fetch
@@ -38,7 +38,7 @@ func permit(w http.ResponseWriter, origin string, allowed bool) error {
 	header := w.Header()
 	header["Vary"] = varyOrigin
 	if !allowed {
-		return &statusError{http.StatusForbidden, 0, issuer.Refuse("access_denied", "no client here lists this origin")}
+		return &statusError{http.StatusForbidden, 0, refusal.New("access_denied", "no client here lists this origin")}
 	}
 	header["Access-Control-Allow-Origin"] = []string{origin}
 	header["Access-Control-Allow-Methods"] = allowedMethod
@@ -90,11 +90,11 @@ func authenticated(err error) bool {
 	if err == nil {
 		return true
 	}
-	var refusal *issuer.Refusal
-	if !errors.As(err, &refusal) {
+	var refused *refusal.Refusal
+	if !errors.As(err, &refused) {
 		return false
 	}
-	switch refusal.Code {
+	switch refused.Code {
 	case "invalid_client", "invalid_request", "unsupported_grant_type", "temporarily_unavailable":
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // readCredentials returns what a client showed, in one way only: two ways in one
@@ -18,24 +19,24 @@ func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error)
 	assertion := ps.get("client_assertion") != "" || ps.get("client_assertion_type") != ""
 	switch {
 	case len(header) > 1, len(header) == 1 && (secret != "" || assertion), secret != "" && assertion:
-		return issuer.Credentials{}, issuer.Refuse("invalid_request", "a client authenticates in one way at a time")
+		return issuer.Credentials{}, refusal.New("invalid_request", "a client authenticates in one way at a time")
 	case assertion:
-		return issuer.Credentials{}, issuer.Refuse("invalid_client", "client_assertion is not a method of this server")
+		return issuer.Credentials{}, refusal.New("invalid_client", "client_assertion is not a method of this server")
 	case len(header) == 1:
 		c, ok := parseBasic(header[0])
 		if !ok {
-			return issuer.Credentials{}, issuer.Refuse("invalid_client", "client authentication failed")
+			return issuer.Credentials{}, refusal.New("invalid_client", "client authentication failed")
 		}
 		if id != "" && id != c.ClientID {
-			return issuer.Credentials{}, issuer.Refuse("invalid_request", "client_id differs from the one in the Authorization header")
+			return issuer.Credentials{}, refusal.New("invalid_request", "client_id differs from the one in the Authorization header")
 		}
 		return c, nil
 	case id == "":
-		return issuer.Credentials{}, issuer.Refuse("invalid_client", "client authentication is missing")
+		return issuer.Credentials{}, refusal.New("invalid_client", "client authentication is missing")
 	case secret == "":
 		return issuer.Credentials{ClientID: id, Method: "none"}, nil
 	}
-	return issuer.Credentials{ClientID: id, Secret: issuer.Secret(secret), Method: "client_secret_post"}, nil
+	return issuer.Credentials{ClientID: id, Secret: refusal.Secret(secret), Method: "client_secret_post"}, nil
 }
 
 // guarded asks the issuer something as a client, unless too many wrong secrets came from
@@ -72,7 +73,7 @@ func (s *Server) counted(err error) error {
 // that the secret was looked at. Clients know this one from the 503 as "later".
 func tooManyFailures(wait time.Duration) error {
 	return &statusError{http.StatusTooManyRequests, wait,
-		issuer.Refuse(tooMany, "too many failed attempts, try again later")}
+		refusal.New(tooMany, "too many failed attempts, try again later")}
 }
 
 const tooMany = "temporarily_unavailable"
@@ -98,5 +99,5 @@ func parseBasic(header string) (issuer.Credentials, bool) {
 	if secret, err = url.QueryUnescape(secret); err != nil {
 		return issuer.Credentials{}, false
 	}
-	return issuer.Credentials{ClientID: id, Secret: issuer.Secret(secret), Method: "client_secret_basic"}, true
+	return issuer.Credentials{ClientID: id, Secret: refusal.Secret(secret), Method: "client_secret_basic"}, true
 }

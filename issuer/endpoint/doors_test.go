@@ -119,7 +119,7 @@ func (w *world) confidential(id string) string {
 // familyAt begins a family of a confidential client's as a grant with a login would.
 func (w *world) familyAt(client string) issuer.Grant {
 	w.t.Helper()
-	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{User: "7", Client: client, Door: issuer.DoorSession})
+	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{User: "7", Client: client, Endpoint: issuer.LoginBrowser})
 	if err != nil {
 		w.t.Fatal(err)
 	}

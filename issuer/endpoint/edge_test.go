@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -94,10 +95,10 @@ func TestErrorsBecomeWhatTheTableSays(t *testing.T) {
 		body   string // part of it
 		retry  time.Duration
 	}{
-		{issuer.Refuse("invalid_client", "x"), 401, `"invalid_client"`, 0},
-		{issuer.Refuse("invalid_grant", "x"), 400, `"invalid_grant"`, 0},
-		{fmt.Errorf("wrapped: %w", issuer.Refuse("in_use", "x")), 409, `"in_use"`, 0},
-		{&clientError{"a", issuer.Refuse("not_found", "x")}, 404, `"not_found"`, 0},
+		{refusal.New("invalid_client", "x"), 401, `"invalid_client"`, 0},
+		{refusal.New("invalid_grant", "x"), 400, `"invalid_grant"`, 0},
+		{fmt.Errorf("wrapped: %w", refusal.New("in_use", "x")), 409, `"in_use"`, 0},
+		{&clientError{"a", refusal.New("not_found", "x")}, 404, `"not_found"`, 0},
 		{&keystore.InvalidError{Code: "already_exists", Hint: "a \"quoted\" kid"}, 409, `a 'quoted' kid`, 0},
 		{&keystore.NotReadyError{Alg: "EdDSA", At: at}, 409, `"at":"2026-01-02T02:04:05Z"`, 0},
 		{&keystore.NotReadyError{Alg: "EdDSA"}, 409, `"at":null`, 0},

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // A fence keeps pages of other origins from using the cookie of a visitor, also from
@@ -54,4 +54,4 @@ func (f *fence) protection(own string, listed []string) (*http.CrossOriginProtec
 }
 
 var errOrigin = &statusError{http.StatusForbidden, 0,
-	issuer.Refuse("access_denied", "pages of this origin may not use this path")}
+	refusal.New("access_denied", "pages of this origin may not use this path")}

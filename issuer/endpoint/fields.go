@@ -13,7 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // What Django REST framework says about the fields of a request.
@@ -34,7 +34,7 @@ type fieldErrors []fieldError
 
 type fieldError struct{ name, problem string }
 
-var errFields = issuer.Refuse("invalid_request", "fields are missing or wrong")
+var errFields = refusal.New("invalid_request", "fields are missing or wrong")
 
 func (e fieldErrors) Error() string {
 	var b strings.Builder
@@ -99,10 +99,10 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 
 func parseFields(h http.Header, body []byte) (map[string]field, error) {
 	if len(h["Content-Type"]) > 1 {
-		return nil, &statusError{http.StatusUnsupportedMediaType, 0, issuer.Refuse("invalid_request", "there is more than one Content-Type")}
+		return nil, &statusError{http.StatusUnsupportedMediaType, 0, refusal.New("invalid_request", "there is more than one Content-Type")}
 	}
 	if h.Get("Content-Encoding") != "" {
-		return nil, &statusError{http.StatusUnsupportedMediaType, 0, issuer.Refuse("invalid_request", "the body must have no Content-Encoding")}
+		return nil, &statusError{http.StatusUnsupportedMediaType, 0, refusal.New("invalid_request", "the body must have no Content-Encoding")}
 	}
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil {
@@ -117,7 +117,7 @@ func parseFields(h http.Header, body []byte) (map[string]field, error) {
 		return multipartFields(body, params["boundary"])
 	}
 	return nil, &statusError{http.StatusUnsupportedMediaType, 0,
-		issuer.Refuse("invalid_request", "the body must be application/json, %s or multipart/form-data", formType)}
+		refusal.New("invalid_request", "the body must be application/json, %s or multipart/form-data", formType)}
 }
 
 func jsonFields(body []byte) (map[string]field, error) {
@@ -133,9 +133,9 @@ func jsonFields(body []byte) (map[string]field, error) {
 		given[name] = jsonField(raw)
 		return nil
 	})
-	var refusal *issuer.Refusal
-	if errors.As(err, &refusal) {
-		return nil, issuer.Refuse("invalid_request", "JSON parse error - %s", refusal.Hint)
+	var refused *refusal.Refusal
+	if errors.As(err, &refused) {
+		return nil, refusal.New("invalid_request", "JSON parse error - %s", refused.Hint)
 	}
 	return given, err
 }
@@ -197,7 +197,7 @@ func formFields(body []byte) (map[string]field, error) {
 func multipartFields(body []byte, boundary string) (map[string]field, error) {
 	given := map[string]field{}
 	if boundary == "" {
-		return nil, issuer.Refuse("invalid_request", "Multipart form parse error - Invalid boundary in multipart: None")
+		return nil, refusal.New("invalid_request", "Multipart form parse error - Invalid boundary in multipart: None")
 	}
 	for form := multipart.NewReader(bytes.NewReader(body), boundary); ; {
 		part, err := form.NextPart()
@@ -218,7 +218,7 @@ func multipartFields(body []byte, boundary string) (map[string]field, error) {
 	}
 }
 
-var errMultipart = issuer.Refuse("invalid_request", "Multipart form parse error - it is broken, too long or names a field twice")
+var errMultipart = refusal.New("invalid_request", "Multipart form parse error - it is broken, too long or names a field twice")
 
 // clean does what a CharField does. It takes space from passwords too: whoever logs in
 // there with a password that a form has padded can do so here.

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 const (
@@ -44,7 +44,7 @@ func parseForm(s string) (parameters, error) {
 			continue
 		}
 		if len(ps) == maxParameters {
-			return nil, issuer.Refuse("invalid_request", "more than %d parameters", maxParameters)
+			return nil, refusal.New("invalid_request", "more than %d parameters", maxParameters)
 		}
 		if strings.Contains(pair, ";") {
 			return nil, errForm
@@ -58,14 +58,14 @@ func parseForm(s string) (parameters, error) {
 			return nil, errForm
 		}
 		if !repeatable(name) && ps.has(name) {
-			return nil, issuer.Refuse("invalid_request", "a parameter is given twice")
+			return nil, refusal.New("invalid_request", "a parameter is given twice")
 		}
 		ps = append(ps, parameter{name, value})
 	}
 	return ps, nil
 }
 
-var errForm = issuer.Refuse("invalid_request", "the form is not well encoded")
+var errForm = refusal.New("invalid_request", "the form is not well encoded")
 
 func (ps parameters) has(name string) bool {
 	for _, p := range ps {
@@ -88,7 +88,7 @@ func (ps parameters) audience() (string, error) {
 			continue
 		}
 		if one != "" {
-			return "", issuer.Refuse("invalid_target", "a token has one audience: ask for each with a request of its own")
+			return "", refusal.New("invalid_target", "a token has one audience: ask for each with a request of its own")
 		}
 		one = p.value
 	}
@@ -124,7 +124,7 @@ func checkFormHeader(h http.Header) error {
 			return nil
 		}
 	}
-	return issuer.Refuse("invalid_request", "the body must be %s", formType)
+	return refusal.New("invalid_request", "the body must be %s", formType)
 }
 
 // checkQuery refuses what belongs into the body: URLs end up in logs and histories, so
@@ -141,7 +141,7 @@ func checkQuery(raw string) error {
 		switch p.name {
 		case "client_id", "client_secret", "client_assertion", "refresh_token", "code",
 			"username", "password", "refresh", "token", "grant_type", "scope", "resource", "audience":
-			return issuer.Refuse("invalid_request", "parameters belong into the body, never into the URL")
+			return refusal.New("invalid_request", "parameters belong into the body, never into the URL")
 		}
 	}
 	return nil
@@ -162,9 +162,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	}
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return nil, &statusError{http.StatusRequestEntityTooLarge, 0,
-			issuer.Refuse("invalid_request", "the body is larger than %d bytes", limit)}
+			refusal.New("invalid_request", "the body is larger than %d bytes", limit)}
 	} else if err != nil {
-		return nil, issuer.Refuse("invalid_request", "the body could not be read")
+		return nil, refusal.New("invalid_request", "the body could not be read")
 	}
 	return body, nil
 }

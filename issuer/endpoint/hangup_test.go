@@ -11,15 +11,16 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // cheapHash costs next to nothing, dearHash a quarter of a second or so.
 const (
-	cheapHash = issuer.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
-	dearHash  = issuer.Secret("pbkdf2_sha256$2000000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+	cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+	dearHash  = refusal.Secret("pbkdf2_sha256$2000000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
 )
 
-func (w *world) imported(name, id string, hash issuer.Secret) {
+func (w *world) imported(name, id string, hash refusal.Secret) {
 	w.t.Helper()
 	u := issuer.NewUser{User: issuer.User{ID: id, Name: name}, Hash: hash}
 	if _, err := w.issuer.ImportUser(w.t.Context(), u, "uid:0"); err != nil {

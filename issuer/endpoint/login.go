@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // loginTime bounds a login with all its waiting, so that there is still time for the
@@ -77,9 +78,9 @@ func (s *Server) atDoor(ctx context.Context, client string, err error) error {
 }
 
 func (s *Server) shut(ctx context.Context, client string, cause error) error {
-	refusal := issuer.Refuse(tooMany, "nobody can log in here just now")
-	refusal.Cause = fmt.Errorf("%w; the operator's cure: %s", cause, s.cure(ctx, client))
-	return &statusError{http.StatusServiceUnavailable, 0, refusal}
+	refused := refusal.New(tooMany, "nobody can log in here just now")
+	refused.Cause = fmt.Errorf("%w; the operator's cure: %s", cause, s.cure(ctx, client))
+	return &statusError{http.StatusServiceUnavailable, 0, refused}
 }
 
 // cure says what an operator has to type so that a door's client can be used.
@@ -105,6 +106,6 @@ func (s *Server) cure(ctx context.Context, client string) string {
 }
 
 func refusedAs(err error, code string) bool {
-	var refusal *issuer.Refusal
-	return errors.As(err, &refusal) && refusal.Code == code
+	var refused *refusal.Refusal
+	return errors.As(err, &refused) && refused.Code == code
 }

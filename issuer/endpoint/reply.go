@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
 
@@ -14,16 +15,16 @@ import (
 type statusError struct {
 	status     int
 	retryAfter time.Duration
-	*issuer.Refusal
+	*refusal.Refusal
 }
 
 func (e *statusError) Unwrap() error { return e.Refusal }
 
 var (
-	errNotFound    = &statusError{http.StatusNotFound, 0, issuer.Refuse("not_found", "there is nothing at this path")}
-	errMethod      = &statusError{http.StatusMethodNotAllowed, 0, issuer.Refuse("invalid_request", "this path does not take this method")}
+	errNotFound    = &statusError{http.StatusNotFound, 0, refusal.New("not_found", "there is nothing at this path")}
+	errMethod      = &statusError{http.StatusMethodNotAllowed, 0, refusal.New("invalid_request", "this path does not take this method")}
 	errMisdirected = &statusError{http.StatusMisdirectedRequest, 0,
-		issuer.Refuse("invalid_request", "a server started with --dev answers only to its own host name")}
+		refusal.New("invalid_request", "a server started with --dev answers only to its own host name")}
 )
 
 // A clientError adds who asked, for the log.
@@ -42,7 +43,7 @@ type busy struct {
 
 func (b busy) body(reason string) errorBody {
 	if b.candid {
-		return bodyOf(issuer.Refuse(b.code, "%s; try again later", reason))
+		return bodyOf(refusal.New(b.code, "%s; try again later", reason))
 	}
 	return errorBody{b.code, "the server cannot do this just now, try again later"}
 }
@@ -79,7 +80,7 @@ var statuses = map[string]int{
 func explain(err error, b busy) reply {
 	var (
 		status   *statusError
-		refusal  *issuer.Refusal
+		refused  *refusal.Refusal
 		invalid  *keystore.InvalidError
 		notReady *keystore.NotReadyError
 		hashers  *issuer.BusyError
@@ -87,16 +88,16 @@ func explain(err error, b busy) reply {
 	switch {
 	case errors.As(err, &status):
 		return reply{status.status, status.retryAfter, bodyOf(status.Refusal), levelOf(status.status)}
-	case errors.As(err, &refusal):
-		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
+	case errors.As(err, &refused):
+		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &invalid):
-		refusal = issuer.Refuse(invalid.Code, "%s", invalid.Hint)
-		return reply{statusOf(refusal), 0, bodyOf(refusal), slog.LevelInfo}
+		refused = refusal.New(invalid.Code, "%s", invalid.Hint)
+		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &notReady):
 		body := struct {
 			errorBody
 			At *time.Time `json:"at"`
-		}{bodyOf(issuer.Refuse("not_ready", "%s", notReady.Error())), instant(notReady.At)}
+		}{bodyOf(refusal.New("not_ready", "%s", notReady.Error())), instant(notReady.At)}
 		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
 	case errors.As(err, &hashers):
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), b.body(hashers.Error()), slog.LevelWarn}
@@ -119,11 +120,11 @@ func levelOf(status int) slog.Level {
 	return slog.LevelInfo
 }
 
-func statusOf(r *issuer.Refusal) int {
+func statusOf(r *refusal.Refusal) int {
 	if status, ok := statuses[r.Code]; ok {
 		return status
 	}
 	return http.StatusBadRequest
 }
 
-func bodyOf(r *issuer.Refusal) errorBody { return errorBody{r.Code, r.Hint} }
+func bodyOf(r *refusal.Refusal) errorBody { return errorBody{r.Code, r.Hint} }

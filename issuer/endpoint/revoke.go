@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // revoke serves POST /revoke (RFC 7009): 200 for any token, so that nobody learns which
@@ -42,7 +43,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 }
 
 // readTokenQuestion reads what /revoke and /introspect are sent: a client and a token.
-func readTokenQuestion(w http.ResponseWriter, r *http.Request) (issuer.Credentials, issuer.Secret, error) {
+func readTokenQuestion(w http.ResponseWriter, r *http.Request) (issuer.Credentials, refusal.Secret, error) {
 	ps, err := readForm(w, r)
 	if err != nil {
 		return issuer.Credentials{}, "", err
@@ -53,7 +54,7 @@ func readTokenQuestion(w http.ResponseWriter, r *http.Request) (issuer.Credentia
 	}
 	token := ps.get("token")
 	if token == "" {
-		return client, "", &clientError{client.ClientID, issuer.Refuse("invalid_request", "token is missing")}
+		return client, "", &clientError{client.ClientID, refusal.New("invalid_request", "token is missing")}
 	}
-	return client, issuer.Secret(token), nil
+	return client, refusal.Secret(token), nil
 }

@@ -3,7 +3,7 @@
 // place (refuse) turns that into an answer and a log line:
 //
 //	error                              public           admin
-//	*issuer.Refusal                    400, 401         400, 404, 409
+//	*refusal.Refusal                    400, 401         400, 404, 409
 //	*keystore.InvalidError             –                the same
 //	*keystore.NotReadyError            –                409 with "at"
 //	what issuer.Unavailable knows      503 Retry-After  503 Retry-After

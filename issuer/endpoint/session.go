@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // openSession adds the door for single page apps. The page gets access tokens in answers,
@@ -91,7 +92,7 @@ func (s *Server) sessionPreflight(w http.ResponseWriter, r *http.Request) error 
 }
 
 func (s *Server) sessionLogin(w http.ResponseWriter, r *http.Request) error {
-	req := issuer.LoginRequest{Client: s.cfg.Session.Client, Door: issuer.DoorSession}
+	req := issuer.LoginRequest{Client: s.cfg.Session.Client, Endpoint: issuer.LoginBrowser}
 	err := readSessionBody(w, r, members{
 		"username": &req.Name, "password": &req.Password, "audience": &req.Audience, "scope": &req.Scope,
 	})
@@ -99,7 +100,7 @@ func (s *Server) sessionLogin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if req.Name == "" || req.Password == "" {
-		return issuer.Refuse("invalid_request", "username and password must be given")
+		return refusal.New("invalid_request", "username and password must be given")
 	}
 	grant, err := s.login(r, req)
 	if err != nil {
@@ -114,7 +115,7 @@ func (s *Server) sessionLogin(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) sessionRefresh(w http.ResponseWriter, r *http.Request) error {
-	req := issuer.DoorRequest{Client: s.cfg.Session.Client, From: s.address(r)}
+	req := issuer.RefreshRequest{Client: s.cfg.Session.Client, From: s.address(r)}
 	if err := readSessionBody(w, r, members{"audience": &req.Audience, "scope": &req.Scope}); err != nil {
 		return err
 	}
@@ -129,15 +130,15 @@ func (s *Server) sessionRefresh(w http.ResponseWriter, r *http.Request) error {
 }
 
 // refreshSession takes no side between two cookies: one of them was planted.
-func (s *Server) refreshSession(r *http.Request, req issuer.DoorRequest) (issuer.Grant, error) {
+func (s *Server) refreshSession(r *http.Request, req issuer.RefreshRequest) (issuer.Grant, error) {
 	switch tokens := s.cookies(r); len(tokens) {
 	case 0:
-		return issuer.Grant{}, issuer.Refuse("invalid_grant", "there is no session: log in")
+		return issuer.Grant{}, refusal.New("invalid_grant", "there is no session: log in")
 	case 1:
 		req.Token = tokens[0]
-		return s.cfg.Issuer.RefreshAt(r.Context(), req)
+		return s.cfg.Issuer.Refresh(r.Context(), req)
 	}
-	return issuer.Grant{}, issuer.Refuse("invalid_grant", "there is more than one session cookie: log in again")
+	return issuer.Grant{}, refusal.New("invalid_grant", "there is more than one session cookie: log in again")
 }
 
 // sessionLogout clears the cookie only when the session has ended: until then the page
@@ -158,7 +159,7 @@ func (s *Server) sessionLogout(w http.ResponseWriter, r *http.Request) error {
 // is no session of this client's has none to end.
 func (s *Server) endSessions(r *http.Request) error {
 	for _, token := range s.cookies(r) {
-		err := s.cfg.Issuer.LogoutAt(r.Context(), issuer.DoorRequest{
+		err := s.cfg.Issuer.Logout(r.Context(), issuer.RefreshRequest{
 			Client: s.cfg.Session.Client, Token: token, From: s.address(r),
 		})
 		if err != nil && !refusedAs(err, "invalid_grant") {
@@ -192,7 +193,7 @@ func readSessionBody(w http.ResponseWriter, r *http.Request, into members) error
 	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || len(types) > 1 || media != "application/json" || r.Header.Get("Content-Encoding") != "" {
-		return &statusError{http.StatusUnsupportedMediaType, 0, issuer.Refuse("invalid_request", "the body must be application/json")}
+		return &statusError{http.StatusUnsupportedMediaType, 0, refusal.New("invalid_request", "the body must be application/json")}
 	}
 	if len(body) == 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // cookieOf returns what a browser would send back, and fails unless the cookie is as
@@ -238,7 +239,7 @@ func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 func TestPasswordsCountToTheLastByte(t *testing.T) {
 	w := newWorld(t).withAlice()
 	long := strings.Repeat("0123456789", 12) + "é"
-	if _, err := w.issuer.SetPassword(t.Context(), "alice", issuer.Secret(long), "uid:0"); err != nil {
+	if _, err := w.issuer.SetPassword(t.Context(), "alice", refusal.Secret(long), "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	for _, wrong := range []string{long[:72], long + "x", long[:72] + "x" + long[73:], strings.ToUpper(long)} {

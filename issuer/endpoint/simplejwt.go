@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // openSimpleJWT adds the door that speaks as djangorestframework-simplejwt 5.2 does, with
@@ -79,7 +80,7 @@ func (s *Server) obtainPair(w http.ResponseWriter, r *http.Request) error {
 	}
 	client := s.cfg.SimpleJWT.Client
 	grant, err := s.login(r, issuer.LoginRequest{
-		Client: client, Door: issuer.DoorSimpleJWT, Name: fields[0], Password: issuer.Secret(fields[1]),
+		Client: client, Endpoint: issuer.LoginSimpleJWT, Name: fields[0], Password: refusal.Secret(fields[1]),
 	})
 	if refusedAs(err, "invalid_target") || refusedAs(err, "invalid_scope") {
 		return &clientError{client, s.shut(r.Context(), client, err)} // nothing was asked for: it is the client that is unfit
@@ -87,8 +88,8 @@ func (s *Server) obtainPair(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, struct {
-		Refresh issuer.Secret `json:"refresh"`
-		Access  string        `json:"access"`
+		Refresh refusal.Secret `json:"refresh"`
+		Access  string         `json:"access"`
 	}{grant.Refresh, grant.AccessToken})
 }
 
@@ -97,13 +98,13 @@ func (s *Server) refreshPair(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	grant, err := s.cfg.Issuer.RefreshAt(r.Context(), req)
+	grant, err := s.cfg.Issuer.Refresh(r.Context(), req)
 	if err != nil {
 		return s.tokenRefused(r.Context(), req.Token, err)
 	}
 	return writeJSON(w, http.StatusOK, struct {
-		Access  string        `json:"access"`
-		Refresh issuer.Secret `json:"refresh"`
+		Access  string         `json:"access"`
+		Refresh refusal.Secret `json:"refresh"`
 	}{grant.AccessToken, grant.Refresh})
 }
 
@@ -115,11 +116,11 @@ func (s *Server) blacklist(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	refused := s.cfg.Issuer.VerifyAt(r.Context(), req.Client, req.Token)
+	refused := s.cfg.Issuer.VerifyToken(r.Context(), req.Client, req.Token)
 	if refused != nil {
 		refused = s.tokenRefused(r.Context(), req.Token, refused)
 	}
-	err = s.cfg.Issuer.LogoutAt(r.Context(), req)
+	err = s.cfg.Issuer.Logout(r.Context(), req)
 	switch {
 	case err != nil && !refusedAs(err, "invalid_grant"):
 		return s.atDoor(r.Context(), req.Client, err)
@@ -137,8 +138,8 @@ func (s *Server) verifyToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token := issuer.Secret(fields[0])
-	if err := s.cfg.Issuer.VerifyAt(r.Context(), s.cfg.SimpleJWT.Client, token); err != nil {
+	token := refusal.Secret(fields[0])
+	if err := s.cfg.Issuer.VerifyToken(r.Context(), s.cfg.SimpleJWT.Client, token); err != nil {
 		err = s.tokenRefused(r.Context(), token, err)
 		if refusedAs(err, "token_blacklisted") {
 			return fieldErrors{{noField, "Token is blacklisted"}}
@@ -148,35 +149,35 @@ func (s *Server) verifyToken(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, struct{}{})
 }
 
-func (s *Server) readDoorRequest(w http.ResponseWriter, r *http.Request) (issuer.DoorRequest, error) {
+func (s *Server) readDoorRequest(w http.ResponseWriter, r *http.Request) (issuer.RefreshRequest, error) {
 	fields, err := readFields(w, r, "refresh")
 	if err != nil {
-		return issuer.DoorRequest{}, err
+		return issuer.RefreshRequest{}, err
 	}
-	return issuer.DoorRequest{
-		Client: s.cfg.SimpleJWT.Client, Token: issuer.Secret(fields[0]), From: s.address(r),
+	return issuer.RefreshRequest{
+		Client: s.cfg.SimpleJWT.Client, Token: refusal.Secret(fields[0]), From: s.address(r),
 	}, nil
 }
 
 // tokenRefused finds which of simplejwt's answers an invalid_grant is: it tells tokens
 // that were spent or revoked, and good ones of the wrong type, from the rest. Only tokens
 // of this client's are told apart.
-func (s *Server) tokenRefused(ctx context.Context, token issuer.Secret, err error) error {
+func (s *Server) tokenRefused(ctx context.Context, token refusal.Secret, err error) error {
 	client := s.cfg.SimpleJWT.Client
 	if !refusedAs(err, "invalid_grant") {
 		return s.atDoor(ctx, client, err)
 	}
 	if strings.Contains(string(token), ".") { // a JWT
-		if s.cfg.Issuer.VerifyAt(ctx, client, token) == nil {
-			err = issuer.Refuse("token_wrong_type", "an access token cannot be refreshed")
+		if s.cfg.Issuer.VerifyToken(ctx, client, token) == nil {
+			err = refusal.New("token_wrong_type", "an access token cannot be refreshed")
 		}
 		return &clientError{client, err}
 	}
 	why, fault := s.cfg.Issuer.Explain(ctx, token)
 	if fault == nil && why.Session != nil && why.Session.Client == client && spent(why.Verdict) {
-		refusal := issuer.Refuse("token_blacklisted", "the token was used or revoked before")
-		refusal.Cause = err
-		err = refusal
+		refused := refusal.New("token_blacklisted", "the token was used or revoked before")
+		refused.Cause = err
+		err = refused
 	}
 	return &clientError{client, err}
 }

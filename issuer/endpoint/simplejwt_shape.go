@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // A detail is how Django REST framework refuses. The code is simplejwt's addition.
@@ -28,29 +28,29 @@ var simplejwtShape = &shape{challenge: []string{`Bearer realm="api"`}, apply: sh
 
 func shapeSimpleJWT(r *http.Request, a reply, err error) reply {
 	var fields fieldErrors
-	var refusal *issuer.Refusal
+	var refused *refusal.Refusal
 	if errors.As(err, &fields) {
 		a.body = fields
 		return a
 	}
-	if errors.As(err, &refusal) {
-		if said, ok := simplejwtAnswers[refusal.Code]; ok {
+	if errors.As(err, &refused) {
+		if said, ok := simplejwtAnswers[refused.Code]; ok {
 			a.status, a.body = http.StatusUnauthorized, said
 			return a
 		}
 	}
-	a.body = detail{Detail: detailOf(r, a, refusal)}
+	a.body = detail{Detail: detailOf(r, a, refused)}
 	return a
 }
 
 // detailOf says the rest in the framework's words.
-func detailOf(r *http.Request, a reply, refusal *issuer.Refusal) string {
+func detailOf(r *http.Request, a reply, refused *refusal.Refusal) string {
 	switch a.status {
 	case http.StatusMethodNotAllowed:
 		return fmt.Sprintf(`Method "%s" not allowed.`, short(r.Method))
 	case http.StatusUnsupportedMediaType:
 		if len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" {
-			return refusal.Hint // the type itself may be a good one
+			return refused.Hint // the type itself may be a good one
 		}
 		return fmt.Sprintf(`Unsupported media type "%s" in request.`, short(r.Header.Get("Content-Type")))
 	case http.StatusTooManyRequests:
@@ -60,7 +60,7 @@ func detailOf(r *http.Request, a reply, refusal *issuer.Refusal) string {
 	case http.StatusInternalServerError:
 		return "A server error occurred."
 	}
-	return refusal.Hint
+	return refused.Hint
 }
 
 func throttled(wait int) string {

@@ -11,7 +11,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 const maxAdminBytes = 64 << 10
@@ -30,11 +30,11 @@ func decodeStrict(body []byte, into members) error {
 // one reads.
 func eachMember(body []byte, each func(name string, raw json.RawMessage) error) error {
 	if !utf8.Valid(body) {
-		return issuer.Refuse("invalid_request", "the body is not UTF-8")
+		return refusal.New("invalid_request", "the body is not UTF-8")
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return issuer.Refuse("invalid_request", "the body must be one JSON object")
+		return refusal.New("invalid_request", "the body must be one JSON object")
 	}
 	seen := map[string]bool{}
 	for d.More() {
@@ -44,7 +44,7 @@ func eachMember(body []byte, each func(name string, raw json.RawMessage) error) 
 			return errSyntax
 		}
 		if seen[name] {
-			return issuer.Refuse("invalid_request", "member '%s' is given twice", short(name))
+			return refusal.New("invalid_request", "member '%s' is given twice", short(name))
 		}
 		seen[name] = true
 		var raw json.RawMessage
@@ -59,12 +59,12 @@ func eachMember(body []byte, each func(name string, raw json.RawMessage) error) 
 		return errSyntax
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return issuer.Refuse("invalid_request", "something follows the JSON object")
+		return refusal.New("invalid_request", "something follows the JSON object")
 	}
 	return nil
 }
 
-var errSyntax = issuer.Refuse("invalid_request", "the body is not well-formed JSON")
+var errSyntax = refusal.New("invalid_request", "the body is not well-formed JSON")
 
 // halfPair finds an escape such as \ud800 that stands alone, which encoding/json replaces
 // without a word; 0 if there is none. raw is well-formed JSON, so that a backslash is
@@ -99,14 +99,14 @@ func escaped(digits []byte) rune {
 func setMember(name string, raw json.RawMessage, into members) error {
 	target, ok := into[name]
 	if !ok && len(into) == 0 {
-		return issuer.Refuse("invalid_request", "there is no member '%s': this path takes none", short(name))
+		return refusal.New("invalid_request", "there is no member '%s': this path takes none", short(name))
 	}
 	if !ok {
-		return issuer.Refuse("invalid_request", "there is no member '%s', only %s",
+		return refusal.New("invalid_request", "there is no member '%s', only %s",
 			short(name), strings.Join(sortedNames(into), ", "))
 	}
 	if err := json.Unmarshal(raw, target); err != nil || halfPair(raw) != 0 {
-		return issuer.Refuse("invalid_request", "member '%s' has the wrong type or form", name)
+		return refusal.New("invalid_request", "member '%s' has the wrong type or form", name)
 	}
 	return nil
 }
@@ -124,11 +124,11 @@ func readMembers(w http.ResponseWriter, r *http.Request, into members) error {
 func readQuery(r *http.Request) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, issuer.Refuse("invalid_request", "the query is not well encoded")
+		return nil, refusal.New("invalid_request", "the query is not well encoded")
 	}
 	for name, values := range query {
 		if len(values) > 1 {
-			return nil, issuer.Refuse("invalid_request", "the query holds '%s' twice", short(name))
+			return nil, refusal.New("invalid_request", "the query holds '%s' twice", short(name))
 		}
 	}
 	return query, nil
@@ -146,7 +146,7 @@ func readNumber(r *http.Request, name string, fallback, lowest, highest uint64) 
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n < lowest || n > highest {
-		return 0, issuer.Refuse("invalid_request", "%s must be a number from %d to %d", name, lowest, highest)
+		return 0, refusal.New("invalid_request", "%s must be a number from %d to %d", name, lowest, highest)
 	}
 	return n, nil
 }

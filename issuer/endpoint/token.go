@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // token serves POST /token (RFC 6749, section 3.2): read, decide, write.
@@ -44,7 +45,7 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenReque
 		return issuer.TokenRequest{}, err
 	}
 	if ps.get("response_type") != "" {
-		return issuer.TokenRequest{}, issuer.Refuse("unsupported_response_type", "a token is asked for with grant_type")
+		return issuer.TokenRequest{}, refusal.New("unsupported_response_type", "a token is asked for with grant_type")
 	}
 	client, err := readCredentials(r, ps)
 	if err != nil {
@@ -56,6 +57,6 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenReque
 	}
 	return issuer.TokenRequest{
 		GrantType: ps.get("grant_type"), Client: client, Scope: ps.get("scope"), Audience: audience,
-		Refresh: issuer.Secret(ps.get("refresh_token")),
+		Refresh: refusal.Secret(ps.get("refresh_token")),
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // WebhookConfig is what a Webhook needs.
@@ -22,7 +23,7 @@ type WebhookConfig struct {
 	URL string
 
 	// Secret is "whsec_" and the base64 of 24 to 64 bytes, which the receiver knows too.
-	Secret issuer.Secret
+	Secret refusal.Secret
 
 	Issuer *issuer.Issuer // opened with Config.Events
 	Log    *slog.Logger   // nil discards
@@ -106,7 +107,7 @@ func isLoopbackHost(host string) bool {
 
 // webhookKey decodes a secret. The comparison refuses what Go's decoder would overlook:
 // line breaks and bits that mean nothing.
-func webhookKey(s issuer.Secret) ([]byte, error) {
+func webhookKey(s refusal.Secret) ([]byte, error) {
 	text, prefixed := strings.CutPrefix(string(s), "whsec_")
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !prefixed || err != nil || base64.StdEncoding.EncodeToString(key) != text || len(key) < 24 || len(key) > 64 {

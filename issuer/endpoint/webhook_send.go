@@ -76,7 +76,7 @@ func (w *Webhook) post(ctx context.Context, e issuer.Event) (status int, o outco
 	if err != nil {
 		return 0, outcome{why: "no request can be made"} // the URL was checked
 	}
-	w.sign(r.Header, e, w.issuer.Stamp())
+	w.sign(r.Header, e, w.issuer.WallTime())
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "keymill")
 	response, err := w.client.Do(r)

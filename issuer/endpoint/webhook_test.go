@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 )
 
 // TestTheSignatureIsThePublishedOne: the vector of the specification's own libraries, with
@@ -253,10 +254,10 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 		cfg.URL = url
 		refusedWebhook(t, cfg)
 	}
-	for _, secret := range []issuer.Secret{
+	for _, secret := range []refusal.Secret{
 		"", "whsec_", hookSecret[len("whsec_"):], "whsk_" + hookSecret[len("whsec_"):], "WHSEC_" + hookSecret[len("whsec_"):],
 		hookSecret + "\n", " " + hookSecret, hookSecret[:len(hookSecret)-1], hookSecret[:len(hookSecret)-4], // 21 bytes
-		"whsec_" + issuer.Secret(strings.Repeat("AAAA", 21)) + "AAA=", // 65 bytes
+		"whsec_" + refusal.Secret(strings.Repeat("AAAA", 21)) + "AAA=", // 65 bytes
 		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", "whsec_MfKQ9r8GKYqr\nTwjUPD8ILPZIo2LaLaSw",
 		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAB==", // bits that mean nothing
 	} {
@@ -276,7 +277,7 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	for _, secret := range []issuer.Secret{hookSecret, "whsec_" + issuer.Secret(strings.Repeat("AAAA", 21)) + "AA=="} { // 24 and 64 bytes
+	for _, secret := range []refusal.Secret{hookSecret, "whsec_" + refusal.Secret(strings.Repeat("AAAA", 21)) + "AA=="} { // 24 and 64 bytes
 		cfg := good
 		cfg.Secret = secret
 		if _, err := NewWebhook(cfg); err != nil {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -40,7 +41,7 @@ type webhookWorld struct {
 
 // The secret is the one of the published vector; the path is the receiver's secret.
 const (
-	hookSecret = issuer.Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	hookSecret = refusal.Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	hookPath   = "/hooks/T0pS3cretPath"
 	hookData   = "somebodys-session"
 )
@@ -130,7 +131,7 @@ func (w *webhookWorld) restart() {
 // leave writes an event as issuer documents it, and returns its id.
 func (w *webhookWorld) leave(kind string) string {
 	w.t.Helper()
-	now := w.issuer.Stamp().UTC()
+	now := w.issuer.WallTime().UTC()
 	id := strings.Replace(now.Format("20060102T150405.000000000Z"), ".", "", 1) + "-" + fmt.Sprintf("%016x", w.receiver.number())
 	body := fmt.Sprintf(`{"type":%q,"timestamp":%q,"data":{"session_id":%q}}`, kind, now.Format(time.RFC3339Nano), hookData)
 	w.leaveRaw(id, body)
@@ -346,7 +347,7 @@ func (r *receiver) tries(id string) []received {
 }
 
 // verifyDelivery shares no code with what it verifies: HMAC is written out as RFC 2104 has it.
-func verifyDelivery(secret issuer.Secret, h http.Header, body []byte, now time.Time) error {
+func verifyDelivery(secret refusal.Secret, h http.Header, body []byte, now time.Time) error {
 	key, err := base64.StdEncoding.DecodeString(string(secret)[len("whsec_"):])
 	if err != nil {
 		return err

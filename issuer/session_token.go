@@ -7,21 +7,22 @@ import (
 	"slices"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// A DoorRequest presents a refresh token at a door.
-type DoorRequest struct {
+// A RefreshRequest presents a refresh token at a door.
+type RefreshRequest struct {
 	Client   string // whom the configuration binds to the door
-	Token    Secret
+	Token    refusal.Secret
 	Audience string
 	Scope    string
 	From     netip.Addr
 }
 
-// RefreshAt rotates a family as POST /token does for a client that has proved itself.
+// Refresh rotates a family as POST /token does for a client that has proved itself.
 // It refuses with invalid_grant and the other codes of RFC 6749, section 5.2.
-func (i *Issuer) RefreshAt(ctx context.Context, req DoorRequest) (Grant, error) {
+func (i *Issuer) Refresh(ctx context.Context, req RefreshRequest) (Grant, error) {
 	e, err := i.present(ctx, req.Token, presentation{
 		client: Credentials{ClientID: req.Client}, bound: true, audience: req.Audience, scope: req.Scope, from: req.From,
 	})
@@ -31,10 +32,10 @@ func (i *Issuer) RefreshAt(ctx context.Context, req DoorRequest) (Grant, error) 
 	return i.sign(ctx, e)
 }
 
-// LogoutAt ends the family of the token: any generation of the client's own will do. It
+// Logout ends the family of the token: any generation of the client's own will do. It
 // refuses with invalid_grant a token that is not one of the client's, and is silent
 // about a family that has ended already.
-func (i *Issuer) LogoutAt(ctx context.Context, req DoorRequest) error {
+func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 	token, err := i.refreshSecrets.open(req.Token)
 	if err != nil {
 		return notGood(err)
@@ -52,10 +53,10 @@ func (i *Issuer) LogoutAt(ctx context.Context, req DoorRequest) error {
 	})
 }
 
-// VerifyAt tells whether a token, access or refresh, is good now at the client's door: it
+// VerifyToken tells whether a token, access or refresh, is good now at the client's door: it
 // refuses with invalid_grant what is not. It changes nothing, whatever it is shown.
-func (i *Issuer) VerifyAt(ctx context.Context, client string, token Secret) error {
-	now, served := i.keys.Now(), i.keys.Served()
+func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
+	now, served := i.keys.Now(), i.keys.ServedTime()
 	if refresh, err := i.refreshSecrets.open(token); err == nil {
 		return i.store.View(ctx, func(r storage.Reader) error {
 			f, err := i.wholeFamily(r, refresh.family)
@@ -95,7 +96,7 @@ func (i *Issuer) good(r storage.Reader, f *family, token refreshToken, now time.
 	if f.client == nil {
 		return notGood(errNoFamily)
 	}
-	limits := i.lifetimes(f.client, f.rec.door)
+	limits := i.lifetimes(f.client, f.rec.endpoint)
 	switch {
 	case f.fate(now, limits) != alive:
 		return notGood(errEnded)
