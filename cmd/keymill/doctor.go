@@ -17,6 +17,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 func doctorCommand() *cobra.Command {
@@ -149,7 +150,7 @@ func (f *findings) print(w io.Writer, asJSON bool) error {
 type doctor struct {
 	config   *config
 	newKey   string // file, "" if the key stays
-	store    *storage.Bolt
+	store    *bolt.Store
 	master   keystore.MasterKey
 	findings findings
 }
@@ -174,7 +175,7 @@ func (d *doctor) examine(cmd *cobra.Command) error {
 	if err := d.readKey(); err != nil {
 		return err
 	}
-	store, err := storage.OpenBolt(d.config.path("keymill.db"), storage.BoltOptions{})
+	store, err := bolt.Open(d.config.path("keymill.db"), bolt.Options{})
 	if !d.findings.add("store", "opens", err) {
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // diagnosis runs doctor on p and returns what it found, by check.
@@ -128,7 +129,7 @@ func (p *place) deletePrivate(stage string) {
 // deleteFirst deletes the first record below prefix.
 func (p *place) deleteFirst(prefix string) {
 	p.t.Helper()
-	s, err := storage.OpenBolt(p.store(), storage.BoltOptions{})
+	s, err := bolt.Open(p.store(), bolt.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 func TestARehearsalSeesItsWritesAndForgetsThem(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	base, err := storage.OpenBolt(filepath.Join(t.TempDir(), "store"), storage.BoltOptions{})
+	base, err := bolt.Open(filepath.Join(t.TempDir(), "store"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
