@@ -27,7 +27,7 @@ type Overlay struct {
 	cells     []cell // in the order of the first touch; a linear search of so few beats a map
 	bytes     int    // touched so far
 	wrote     bool
-	unlimited bool
+	unlimited bool             // set by DryRun, which holds the writes of many Updates
 	err       error            // the limit that was exceeded
 	first     [usualCells]cell // the backing array of cells, until it is full
 }
