@@ -12,7 +12,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A server holds what serve opened, in the order of opening.
@@ -24,7 +24,7 @@ type server struct {
 
 	public net.Listener
 	dir    *dataDir
-	store  *storage.Bolt
+	store  *bolt.Store
 	rings  *keystore.Rings
 	issuer *issuer.Issuer
 	face   *endpoint.Server
@@ -82,7 +82,7 @@ func (s *server) openDir(context.Context) error {
 
 func (s *server) openStore(context.Context) error {
 	s.failed = make(chan error, 1)
-	store, err := storage.OpenBolt(s.config.path("keymill.db"), storage.BoltOptions{
+	store, err := bolt.Open(s.config.path("keymill.db"), bolt.Options{
 		Failed: func(err error) { s.failed <- err },
 	})
 	if err != nil {
