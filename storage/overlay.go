@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// errEnded is returned to callers that keep a Tx after its function has returned.
+// errEnded is returned to callers that use a Tx after its Update has ended.
 var errEnded = errors.New("transaction has ended")
 
 // An Overlay is the Tx of one Update: it holds the function's writes in memory over
@@ -162,7 +162,7 @@ func (c *cell) yield(yield func(Entry, error) bool) bool {
 // Put keeps a copy of value until the Update commits.
 func (o *Overlay) Put(key string, value []byte) error {
 	if len(value) > MaxValueBytes {
-		return o.fail(fmt.Errorf("%w: value of %d bytes, at most %d", ErrLimit, len(value), MaxValueBytes))
+		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxValueBytes))
 	}
 	return o.write(key, clone(value), false)
 }
@@ -240,7 +240,7 @@ func (o *Overlay) touch(key string) (*cell, error) {
 		return c, nil
 	}
 	if len(o.cells) == MaxUpdateKeys && !o.unlimited {
-		return nil, o.fail(fmt.Errorf("%w: more than %d keys", ErrLimit, MaxUpdateKeys))
+		return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys", ErrLimit, MaxUpdateKeys))
 	}
 	if err := o.spend(len(key)); err != nil {
 		return nil, err
@@ -279,7 +279,7 @@ func (o *Overlay) scanned(e Entry) error {
 func (o *Overlay) spend(n int) error {
 	o.bytes += n
 	if o.bytes > MaxUpdateBytes && !o.unlimited {
-		return o.fail(fmt.Errorf("%w: more than %d bytes", ErrLimit, MaxUpdateBytes))
+		return o.fail(fmt.Errorf("%w: the transaction touches more than %d bytes", ErrLimit, MaxUpdateBytes))
 	}
 	return nil
 }

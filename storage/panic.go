@@ -2,12 +2,14 @@ package storage
 
 import "fmt"
 
-// A Panic carries a panic out of a store's goroutine into that of its caller.
+// A Panic carries a panic of an Update's function from the goroutine that ran it to the
+// caller of Update, which panics with it.
 type Panic struct {
-	Value any
+	Value any    // what the function panicked with
 	Stack []byte // of the goroutine that ran the function
 }
 
+// Error includes the stack of the function.
 func (p *Panic) Error() string {
 	return fmt.Sprintf("%v\n\npanicked in a transaction:\n%s", p.Value, p.Stack)
 }
