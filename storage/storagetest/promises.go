@@ -91,8 +91,8 @@ func aPanicReachesItsCaller(t *testing.T, s storage.Store) {
 func aViewDoesNotChange(t *testing.T, s storage.Store) {
 	put(t, s, "a", "1", "b", "1")
 	view(t, s, func(r storage.Reader) error {
-		// The write happens in another goroutine before the View ends. A store that blocks
-		// the write until then hangs, and one that shows it to the View fails.
+		// The write happens in another goroutine before the View ends. If a store blocks the
+		// write until then, the test hangs; if it shows the write to the View, the test fails.
 		done := make(chan error)
 		go func() {
 			done <- s.Update(t.Context(), func(tx storage.Tx) error {
