@@ -59,7 +59,7 @@ func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) 
 		}
 		record, err := tx.Get(keyringKey)
 		if errors.Is(err, storage.ErrNotFound) {
-			return errors.New("the store is damaged: it has records but no keyring; restore a backup")
+			return errors.New("the store has records but no keyring, so it is damaged; restore a backup")
 		}
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ func createStore(tx storage.Tx, cfg Config, now time.Time) (*Vault, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("the store is damaged: it has records (%q) but no meta record; restore a backup", e.Key)
+		return nil, fmt.Errorf("the store has records (%q) but no meta record, so it is damaged; restore a backup", e.Key)
 	}
 	meta := storage.NewMeta(now, cfg.Dev)
 	v := &Vault{database: meta.DatabaseID}

@@ -175,7 +175,7 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 		return s.unavailable()
 	}
 	<-c.done
-	return c.outcome()
+	return c.outcome.Return()
 }
 
 // unavailable returns why the store accepts no work, nil if it does.

@@ -3,8 +3,6 @@ package bolt
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 
@@ -26,24 +24,10 @@ const pageFill = 0.9
 
 // A call is one Update on its way through the queue.
 type call struct {
-	ctx  context.Context
-	fn   func(storage.Tx) error
-	done chan struct{} // closed after the group's commit; the fields below are set before
-
-	err    error          // of fn, or of the commit
-	panic  *storage.Panic // fn panicked
-	exited bool           // fn ended its goroutine, as t.FailNow does
-}
-
-// outcome ends the call in its caller's goroutine in the way in which fn ended.
-func (c *call) outcome() error {
-	if c.panic != nil {
-		panic(c.panic)
-	}
-	if c.exited {
-		runtime.Goexit()
-	}
-	return c.err
+	ctx     context.Context
+	fn      func(storage.Tx) error
+	outcome storage.Outcome
+	done    chan struct{} // closed when outcome is final
 }
 
 // A group is the calls that share one bbolt transaction. Only the writer goroutine uses it.
@@ -82,7 +66,7 @@ func (s *Store) write(g *group) {
 			s.finish(g)
 			g = nil
 		case c.ctx.Err() != nil:
-			c.err = c.ctx.Err() // fn has not run, so the context still decides
+			c.outcome.Fail(c.ctx.Err()) // fn has not run, so the context still decides
 			close(c.done)
 		default:
 			if g == nil {
@@ -138,39 +122,25 @@ func (g *group) run(c *call) {
 		return
 	}
 	tx := storage.NewOverlay(&g.base)
-	returned, applying := false, false
-	defer func() {
-		tx.End()
-		if returned {
-			return
-		}
-		p := recover()
-		switch {
-		case p == nil:
-			c.exited = true
-		case applying:
-			g.broken = fmt.Errorf("apply writes: %v", p)
-		default:
-			c.panic = &storage.Panic{Value: p, Stack: debug.Stack()}
-		}
-	}()
-	if c.err = c.fn(tx); c.err == nil {
-		c.err = tx.Err()
+	defer tx.End()
+	c.outcome.Run(tx, c.fn)
+	if !c.outcome.OK() || !tx.Wrote() {
+		return
 	}
-	if c.err == nil && tx.Wrote() {
-		applying = true
-		g.wrote = true
-		g.bytes += tx.Bytes()
-		g.broken = g.apply(tx)
-	}
-	returned = true
+	g.wrote = true
+	g.bytes += tx.Bytes()
+	g.broken = g.apply(tx)
 }
 
-// apply copies the writes into the group's transaction. After an error that transaction
-// holds only some of them and must not be committed.
-func (g *group) apply(tx *storage.Overlay) error {
+// apply copies the writes into the group's transaction. After an error or a panic of bbolt
+// that transaction holds only some of them and must not be committed.
+func (g *group) apply(tx *storage.Overlay) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("apply writes: %v", p)
+		}
+	}()
 	for w := range tx.Writes() {
-		var err error
 		if w.Deleted {
 			err = g.base.bucket.Delete([]byte(w.Key))
 		} else {
@@ -190,7 +160,7 @@ func (s *Store) finish(g *group) {
 	err := s.commitGroup(g)
 	for _, c := range g.calls {
 		if err != nil {
-			c.err = err
+			c.outcome.Fail(err)
 		}
 		close(c.done)
 	}
