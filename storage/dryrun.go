@@ -16,6 +16,7 @@ type dryRun struct {
 	cells []cell // the writes of all Updates so far
 }
 
+// View gives fn the state of base with the writes so far.
 func (d *dryRun) View(ctx context.Context, fn func(Reader) error) error {
 	return d.base.View(ctx, func(r Reader) error {
 		o := d.overlay(r)
@@ -24,6 +25,7 @@ func (d *dryRun) View(ctx context.Context, fn func(Reader) error) error {
 	})
 }
 
+// Update keeps the writes of fn in memory. It runs in a View of base, so fn sees one state.
 func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 	return d.base.View(ctx, func(r Reader) error {
 		kept := d.overlay(r)
@@ -46,6 +48,7 @@ func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 	})
 }
 
+// Close leaves base open.
 func (d *dryRun) Close() error { return nil }
 
 // overlay returns an Overlay without limits that holds the writes so far.
