@@ -75,7 +75,7 @@ func startFresh() (time.Duration, error) {
 
 // startAgain asks for the key set from the first moment on, until it comes.
 func startAgain(s *server.Server) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	begun := time.Now()
 	answered := make(chan time.Duration, 1)
