@@ -16,7 +16,7 @@ import (
 
 const (
 	fullFamilies = 40
-	fullRefusals = 20 // refreshes that a full disk has to refuse
+	fullRefusals = 20               // refreshes that a full disk has to refuse
 	fullLimit    = 15 * time.Minute // bounds a hang
 )
 
