@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -128,17 +129,22 @@ func inBubble(t *testing.T, test func(b *fixture)) {
 
 func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 	r, s := newRings(t)
-	slow := &faulty{Store: s, afterUpdate: func() { time.Sleep(300 * time.Millisecond) }}
-	r.store = slow
 	old := stage(t, r, Active)
-	signed := make(chan string)
-	time.AfterFunc(100*time.Millisecond, func() { // the rotation is durable and has not returned
+	signed := make(chan string, 1)
+	sign := func() {
 		token, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now())
 		if err != nil {
 			t.Error(err)
 		}
 		signed <- token
-	})
+	}
+	var once sync.Once
+	r.store = &faulty{Store: s, afterUpdate: func() {
+		once.Do(func() { // the rotation is durable and has not returned
+			go sign()
+			time.Sleep(100 * time.Millisecond) // enough time to sign, if no lock prevents it
+		})
+	}}
 	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 	if err != nil {
 		t.Fatal(err)

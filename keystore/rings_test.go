@@ -74,13 +74,13 @@ func run(t *testing.T, r *Rings) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	const limit = time.Minute // of the bubble's time, which passes only while all goroutines wait
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("waited five seconds for %s", what)
+	t.Fatalf("waited %v for %s", limit, what)
 }
 
 func stage(t *testing.T, r *Rings, stage Stage) string {
@@ -128,22 +128,24 @@ func TestAHeaderHoldsOnlyAlgKidAndTyp(t *testing.T) {
 }
 
 func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
-	r, _ := newRings(t)
-	var unavailable *UnavailableError
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
-		t.Errorf("an expiry beyond the cap: %v", err)
-	}
-	raise(t, r, EdDSA, 2*time.Minute)
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-		t.Errorf("after the cap was raised: %v", err)
-	}
-	raise(t, r, EdDSA, time.Second)
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-		t.Errorf("lowering a lifetime lowered the cap: %v", err)
-	}
-	if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
-		t.Errorf("an algorithm that is not configured: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRings(t)
+		var unavailable *UnavailableError
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
+			t.Errorf("an expiry beyond the cap: %v", err)
+		}
+		raise(t, r, EdDSA, 2*time.Minute)
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+			t.Errorf("after the cap was raised: %v", err)
+		}
+		raise(t, r, EdDSA, time.Second)
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+			t.Errorf("lowering a lifetime lowered the cap: %v", err)
+		}
+		if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
+			t.Errorf("an algorithm that is not configured: %v", err)
+		}
+	})
 }
 
 func TestJobsRunInOrderOfArrival(t *testing.T) {
@@ -181,27 +183,29 @@ func TestJobsRunInOrderOfArrival(t *testing.T) {
 }
 
 func TestJobsAreBounded(t *testing.T) {
-	q := newQueue(3)
-	var now, most atomic.Int64
-	var all sync.WaitGroup
-	for range 200 {
-		all.Go(func() {
-			err := q.do(t.Context(), func() {
-				n := now.Add(1)
-				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(3)
+		var now, most atomic.Int64
+		var all sync.WaitGroup
+		for range 200 {
+			all.Go(func() {
+				err := q.do(t.Context(), func() {
+					n := now.Add(1)
+					for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+					}
+					time.Sleep(100 * time.Microsecond)
+					now.Add(-1)
+				})
+				if err != nil {
+					t.Error(err)
 				}
-				time.Sleep(100 * time.Microsecond)
-				now.Add(-1)
 			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if most.Load() != 3 {
-		t.Errorf("%d jobs ran at once, want 3", most.Load())
-	}
+		}
+		all.Wait()
+		if most.Load() != 3 {
+			t.Errorf("%d jobs ran at once, want 3", most.Load())
+		}
+	})
 }
 
 func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
@@ -253,162 +257,174 @@ func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
 }
 
 func TestKeysSurviveARestart(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	before, _ := r.List(t.Context())
-	again, err := Open(t.Context(), s, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, _ := again.List(t.Context())
-	for i := range before {
-		if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
-			t.Errorf("key %d was %+v and is %+v after the restart", i, before[i], after[i])
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		before, _ := r.List(t.Context())
+		again, err := Open(t.Context(), s, r.cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		after, _ := again.List(t.Context())
+		for i := range before {
+			if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
+				t.Errorf("key %d was %+v and is %+v after the restart", i, before[i], after[i])
+			}
+		}
+	})
 }
 
 // TestARotationSurvivesACrash: if the clock record is older than the rotation, the ring tells
 // which key has signed.
 func TestARotationSurvivesACrash(t *testing.T) {
-	r, s := newRings(t)
-	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, lost := range []bool{false, true} {
-		if lost { // the clock record is older than the rotation
-			old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
-			if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		again, err := Open(t.Context(), s, r.cfg)
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if active := stage(t, again, Active); active != got.KID {
-			t.Errorf("after a crash the key %q signs, want %q", active, got.KID)
+		for _, lost := range []bool{false, true} {
+			if lost { // the clock record is older than the rotation
+				old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
+				if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again, err := Open(t.Context(), s, r.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if active := stage(t, again, Active); active != got.KID {
+				t.Errorf("after a crash the key %q signs, want %q", active, got.KID)
+			}
 		}
-	}
+	})
 }
 
 func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	for _, which := range []Stage{Active, Spare, Active} {
-		until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
-		kid, spare := stage(t, r, which), stage(t, r, Spare)
-		got, err := r.Revoke(t.Context(), kid, "test")
-		if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
-			t.Fatalf("revoke %s: %+v, %v", which, got, err)
-		}
-		if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
-			t.Errorf("the spare %s does not sign instead: %+v", spare, got)
-		}
-		for _, k := range r.Published() {
-			if k.KID == kid {
-				t.Errorf("the revoked %s key is published", which)
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		for _, which := range []Stage{Active, Spare, Active} {
+			until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
+			kid, spare := stage(t, r, which), stage(t, r, Spare)
+			got, err := r.Revoke(t.Context(), kid, "test")
+			if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
+				t.Fatalf("revoke %s: %+v, %v", which, got, err)
+			}
+			if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
+				t.Errorf("the spare %s does not sign instead: %+v", spare, got)
+			}
+			for _, k := range r.Published() {
+				if k.KID == kid {
+					t.Errorf("the revoked %s key is published", which)
+				}
+			}
+			err = s.View(t.Context(), func(tx storage.Reader) error {
+				if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
+					t.Errorf("reading its private half: %v", err)
+				}
+				_, err := tx.Get(tombstoneKey(kid))
+				return err
+			})
+			if err != nil {
+				t.Errorf("reading its tombstone: %v", err)
+			}
+			if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+				t.Errorf("signing after revoking %s: %v", which, err)
+			}
+			var bad *InvalidError
+			if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
+				t.Errorf("a second revocation: %v", err)
 			}
 		}
-		err = s.View(t.Context(), func(tx storage.Reader) error {
-			if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("reading its private half: %v", err)
-			}
-			_, err := tx.Get(tombstoneKey(kid))
-			return err
-		})
-		if err != nil {
-			t.Errorf("reading its tombstone: %v", err)
-		}
-		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
-			t.Errorf("signing after revoking %s: %v", which, err)
-		}
-		var bad *InvalidError
-		if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
-			t.Errorf("a second revocation: %v", err)
-		}
-	}
+	})
 }
 
 func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
-	r, _ := newRings(t) // Run is not running yet, so no reserve is made
-	for range 2 {
-		if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRings(t) // Run is not running yet, so no reserve is made
+		for range 2 {
+			if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	var unavailable *UnavailableError
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-		t.Errorf("without a key: %v", err)
-	}
-	if st := r.Status(); st.Ready {
-		t.Error("Status is ready without a key")
-	}
-	run(t, r)
-	until(t, "readiness", func() bool { return r.Status().Ready })
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
-		t.Error(err)
-	}
+		var unavailable *UnavailableError
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+			t.Errorf("without a key: %v", err)
+		}
+		if st := r.Status(); st.Ready {
+			t.Error("Status is ready without a key")
+		}
+		run(t, r)
+		until(t, "readiness", func() bool { return r.Status().Ready })
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
-	r, s := newRings(t)
-	signed := stage(t, r, Active)
-	cfg := r.cfg
-	cfg.Algorithms = []string{RS256}
-	other, err := Open(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
-		err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
-		if kid != "" && !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("reading the private half of %s, which never signed: %v", kid, err)
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		signed := stage(t, r, Active)
+		cfg := r.cfg
+		cfg.Algorithms = []string{RS256}
+		other, err := Open(t.Context(), s, cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	keys, _ := other.List(t.Context())
-	if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
-		t.Errorf("the keys are %+v", keys)
-	}
-	if got := stage(t, other, Active); got != "" {
-		t.Errorf("a ring that was added later signs before propagation: %s", got)
-	}
-	if !other.Status().Ready {
-		t.Errorf("a ring that waits for its first Sign counts as an issue: %v", other.Status().Issues)
-	}
+		for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
+			err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
+			if kid != "" && !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("reading the private half of %s, which never signed: %v", kid, err)
+			}
+		}
+		keys, _ := other.List(t.Context())
+		if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
+			t.Errorf("the keys are %+v", keys)
+		}
+		if got := stage(t, other, Active); got != "" {
+			t.Errorf("a ring that was added later signs before propagation: %s", got)
+		}
+		if !other.Status().Ready {
+			t.Errorf("a ring that waits for its first Sign counts as an issue: %v", other.Status().Issues)
+		}
+	})
 }
 
 func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	first := stage(t, r, Active)
-	if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := audit.Chain(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	records, err := audit.Last(t.Context(), s, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(map[string]string) // action → by
-	for _, rec := range records {
-		seen[rec.Action] = rec.By
-	}
-	for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
-		"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
-		if got, ok := seen[action]; !ok || by != "" && got != by {
-			t.Errorf("%s by %q, want %q", action, got, by)
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		first := stage(t, r, Active)
+		if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
+			t.Fatal(err)
 		}
-	}
+		if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := audit.Chain(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		records, err := audit.Last(t.Context(), s, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := make(map[string]string) // action → by
+		for _, rec := range records {
+			seen[rec.Action] = rec.By
+		}
+		for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
+			"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
+			if got, ok := seen[action]; !ok || by != "" && got != by {
+				t.Errorf("%s by %q, want %q", action, got, by)
+			}
+		}
+	})
 }
 
 // R53.
