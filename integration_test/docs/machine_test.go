@@ -74,7 +74,7 @@ func (s *script) run(t *testing.T) string {
 	if binary, err = filepath.Abs(binary); err != nil {
 		t.Fatal(err)
 	}
-	machine, err := filepath.Abs("machine")
+	root, err := server.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,8 @@ func (s *script) run(t *testing.T) string {
 	if err := os.Mkdir(work, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf("WORK='%s' KEYMILL='%s' MACHINE='%s'\n. '%s/boot'\n%s", work, binary, machine, machine, s.String())
+	text := fmt.Sprintf("WORK=%s KEYMILL=%s ROOT=%s\n. \"$ROOT/integration_test/docs/machine/boot\"\n%s",
+		quote(work), quote(binary), quote(root), s.String())
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -110,18 +111,29 @@ func (s *script) run(t *testing.T) string {
 // needs skips the test where a program is missing; where CI is set that is a failure.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
-	give := t.Skipf
-	if os.Getenv("CI") != "" {
-		give = t.Fatalf
-	}
 	if os.Geteuid() != 0 {
-		give("a machine of its own needs root")
+		missing(t, "a machine of its own needs root")
 	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			give("%v: run scripts/install-deps", err)
+			missing(t, err.Error()+": run scripts/install-deps")
 		}
 	}
+}
+
+func needsFile(t *testing.T, path string) {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		missing(t, err.Error()+": run scripts/install-deps")
+	}
+}
+
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(what)
+	}
+	t.Skip(what)
 }
 
 func readPage(t *testing.T, path string) pages.Page {
