@@ -44,6 +44,7 @@ var rooms = map[string][]string{
 	// The tests' own rooms; the product never imports them.
 	"integration_test":        {},
 	"integration_test/counts": {},
+	"integration_test/pages":  {},
 	"integration_test/server": {},
 	"integration_test/crash":  {"jwks", "integration_test/counts", "integration_test/server"},
 }

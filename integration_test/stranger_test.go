@@ -1,12 +1,19 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"keymill/integration_test/pages"
 )
 
 // TestAStrangerImportsJWKS: the module path is nobody's to serve, so a program that
@@ -51,47 +58,60 @@ func main() {
 	}
 }
 
-// TestTheReadmeGuardsAService: the lines that README gives for our verifier are a program
-// as they stand, but for the handler and the mux that a service has anyway.
+// TestTheReadmeGuardsAService: README's program for our verifier builds and refuses a request
+// without a token. Only the port is another one.
 func TestTheReadmeGuardsAService(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	readme, err := pages.ReadOne(root, "README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var lines string // of the one block that makes a Remote
-	for block := range strings.SplitSeq(string(readme), "```go\n") {
-		if code, _, _ := strings.Cut(block, "```"); strings.Contains(code, "jwks.NewRemote") {
-			lines += code
-		}
+	program, ok := readme.Find("go", "jwks.NewRemote")
+	if !ok || !strings.Contains(program.Text, `"127.0.0.1:8000"`) {
+		t.Fatal("README has no program that listens on 127.0.0.1:8000")
 	}
+	address := freeAddress(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
 		"module stranger\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
-	write(t, filepath.Join(dir, "main.go"), `package main
+	write(t, filepath.Join(dir, "main.go"), strings.Replace(program.Text, "127.0.0.1:8000", address, 1))
+	stranger(t, dir, "build", "-o", "service", ".")
 
-import (
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-
-	"keymill/jwks"
-)
-
-func main() {
-	mux, orders := http.NewServeMux(), http.NotFoundHandler()
-`+lines+`
-	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, httptest.NewRequest("GET", "/orders", nil))
-	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"), err)
-}
-`)
-	if got := stranger(t, dir, "run", "."); got != `401 Bearer realm="orders" <nil>` {
-		t.Errorf("the program of the README printed %q", got)
+	service := exec.CommandContext(t.Context(), filepath.Join(dir, "service"))
+	service.Stderr = t.Output()
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { service.Process.Kill(); service.Wait() })
+	for {
+		answer, err := http.Get("http://" + address + "/orders")
+		if errors.Is(err, syscall.ECONNREFUSED) { // it has not begun to listen
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Get("WWW-Authenticate"); answer.StatusCode != http.StatusUnauthorized || got != `Bearer realm="orders"` {
+			t.Errorf("the program of the README answered %d, %s", answer.StatusCode, got)
+		}
+		return
+	}
+}
+
+// freeAddress returns an address of loopback that was free a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func stranger(t *testing.T, dir string, args ...string) string {
