@@ -51,9 +51,12 @@ func TestVerifierPagesWork(t *testing.T) {
 	var s script
 	installed(t, &s)
 	s.page(readPage(t, "docs/verify/README.md"), everyBlock)
-	s.add("a client", `keymill client add reader --grant client_credentials --audience orders --audience shop --scope read --json >reader.json
+	s.add("a client", `keymill audience add parts --alg EdDSA --scope read
+keymill audience add stock --alg RS256 --scope read --profile simplejwt
+keymill client add reader --grant client_credentials --audience orders --audience shop --audience parts --audience stock --scope read --json >reader.json
 export KEYMILL_ISSUER=https://id.example.com KEYMILL_CLIENT_SECRET=$(sed -n 's/.*"client_secret": *"\([^"]*\)".*/\1/p' reader.json)
 orders=$(keymill token --client reader --audience orders) shop=$(keymill token --client reader --audience shop)
+parts=$(keymill token --client reader --audience parts) stock=$(keymill token --client reader --audience stock)
 ln -s "$ROOT/integration_test/verifiers/node/node_modules"`)
 	asked := 0
 	for _, p := range all {
@@ -62,9 +65,9 @@ ln -s "$ROOT/integration_test/verifiers/node/node_modules"`)
 		}
 		for _, b := range p.Blocks {
 			where := fmt.Sprintf("%s:%d", p.Path, b.Line)
-			valid, other := "$orders", "$shop"
+			valid, other := "$orders", "$parts" // of one algorithm, so that only the audience differs
 			if strings.Contains(b.Text, `"shop"`) {
-				valid, other = other, valid
+				valid, other = "$shop", "$stock"
 			}
 			switch {
 			case b.Language == "python" && strings.Contains(b.Text, "def verify("):
