@@ -149,6 +149,25 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
+// TestNamedFilesExist: the pages name files of the code, and code moves.
+func TestNamedFilesExist(t *testing.T) {
+	files := 0
+	for _, p := range readPages(t) {
+		for _, found := range filePattern.FindAllStringSubmatch(withoutBlocks(p), -1) {
+			files++
+			if _, err := os.Stat(filepath.Join("..", found[1])); err != nil {
+				t.Errorf("%s names %s, which does not exist", p.Path, found[1])
+			}
+		}
+	}
+	if files < 10 {
+		t.Errorf("read %d names only", files)
+	}
+}
+
+// filePattern is a path in code style. A path with a placeholder, such as <name>, is none.
+var filePattern = regexp.MustCompile("`((?:cmd|issuer|jwks|keystore|storage|integration_test|scripts|docs)/[A-Za-z0-9_./-]+\\.[a-z]+)`")
+
 // withoutBlocks is the page's prose.
 func withoutBlocks(p pages.Page) string {
 	text := p.Text

@@ -3,11 +3,15 @@ package integration_test
 import (
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -82,11 +86,9 @@ func testsCell(tests []numbered) string {
 	return strings.Join(links, "<br>")
 }
 
-// numberedTest is a doc comment line such as "// R86, R87." with the lines that follow it up
-// to the function.
-var numberedTest = regexp.MustCompile(`(?m)^// ((?:[RI][0-9]+, )*[RI][0-9]+)\.(?:\n//.*)*\n(?:func (Test\w+|Fuzz\w+)\()?`)
-
-// numberedTests maps a number to its tests, in the order of files and names.
+// numberedTests maps a number to its tests, in the order of files and names. A number stands
+// in a test's doc comment: alone in a line ("// R86, R87."), in brackets, or in a range
+// ("I8 to I12").
 func numberedTests(t *testing.T) map[string][]numbered {
 	t.Helper()
 	held := map[string][]numbered{}
@@ -98,13 +100,21 @@ func numberedTests(t *testing.T) map[string][]numbered {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, found := range numberedTest.FindAllStringSubmatch(string(text), -1) {
-			if found[2] == "" {
-				t.Errorf("%s: the number %s stands above no test", file, found[1])
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !testName.MatchString(f.Name.Name) {
+				continue
 			}
-			for number := range strings.SplitSeq(found[1], ", ") {
-				held[number] = append(held[number], numbered{file, found[2]})
+			for _, number := range numbersIn(f.Doc.Text()) {
+				held[number] = append(held[number], numbered{file, f.Name.Name})
 			}
+		}
+		for _, line := range lonelyNumber.FindAllString(withoutDocs(parsed, string(text)), -1) {
+			t.Errorf("%s: %q stands above no test", file, line)
 		}
 	}
 	for _, tests := range held {
@@ -113,6 +123,41 @@ func numberedTests(t *testing.T) map[string][]numbered {
 		})
 	}
 	return held
+}
+
+var (
+	testName      = regexp.MustCompile(`^(Test|Fuzz)[A-Z]`)
+	numberPattern = regexp.MustCompile(`\b([RI])([0-9]{1,3})(?: to [RI]?([0-9]{1,3}))?\b`)
+	lonelyNumber  = regexp.MustCompile(`(?m)^// (?:[RI][0-9]+, )*[RI][0-9]+\.$`)
+)
+
+// numbersIn returns the numbers that a doc comment holds, each once.
+func numbersIn(doc string) []string {
+	var numbers []string
+	for _, found := range numberPattern.FindAllStringSubmatch(doc, -1) {
+		first, _ := strconv.Atoi(found[2])
+		last := first
+		if found[3] != "" {
+			last, _ = strconv.Atoi(found[3])
+		}
+		for n := first; n <= last; n++ {
+			if number := found[1] + strconv.Itoa(n); !slices.Contains(numbers, number) {
+				numbers = append(numbers, number)
+			}
+		}
+	}
+	return numbers
+}
+
+// withoutDocs returns the text of a file less the doc comments of its tests.
+func withoutDocs(f *ast.File, text string) string {
+	for _, d := range slices.Backward(f.Decls) {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Doc != nil && testName.MatchString(fn.Name.Name) {
+			begin, end := int(fn.Doc.Pos()-f.FileStart), int(fn.Doc.End()-f.FileStart)
+			text = text[:begin] + text[end:]
+		}
+	}
+	return text
 }
 
 func read(t *testing.T, path string) string {

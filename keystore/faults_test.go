@@ -291,6 +291,7 @@ func TestErasuresWaitForObservedTimeAndForASuccessor(t *testing.T) {
 	})
 }
 
+// I4.
 func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		b.run(time.Second)
