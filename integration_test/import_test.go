@@ -16,17 +16,17 @@ import (
 	"keymill/integration_test/pages"
 )
 
-// TestAStrangerImportsJWKS: the module path is nobody's to serve, so a program that
-// wants our verifier names it with a require and a replace line. It gets jwks and
-// what jwks needs, and nothing of the server.
-func TestAStrangerImportsJWKS(t *testing.T) {
+// TestAnotherModuleImportsJWKS: no server can serve the module path, so a program that uses
+// our verifier names it with a require and a replace line. It gets jwks and what jwks needs,
+// and nothing of the server.
+func TestAnotherModuleImportsJWKS(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
-		"module stranger\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
+		"module service\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
 	write(t, filepath.Join(dir, "main.go"), `package main
 
 import (
@@ -41,19 +41,19 @@ func main() {
 	fmt.Println(len(set.Keys()), err)
 }
 `)
-	// The sums are those of the main module; a stranger's go command would look them up.
+	// The sums are those of the main module. Without them the go command would look them up.
 	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "go.sum"), string(sums))
 
-	if got := stranger(t, dir, "run", "."); got != "1 <nil>" {
-		t.Errorf("the stranger's program printed %q", got)
+	if got := goCommand(t, dir, "run", "."); got != "1 <nil>" {
+		t.Errorf("the program printed %q", got)
 	}
-	for dep := range strings.FieldsSeq(stranger(t, dir, "list", "-deps", ".")) {
+	for dep := range strings.FieldsSeq(goCommand(t, dir, "list", "-deps", ".")) {
 		if strings.HasPrefix(dep, "keymill/") && dep != "keymill/jwks" {
-			t.Errorf("jwks brings %s along", dep)
+			t.Errorf("a program that imports jwks also gets %s", dep)
 		}
 	}
 }
@@ -76,9 +76,9 @@ func TestTheReadmeGuardsAService(t *testing.T) {
 	address := freeAddress(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
-		"module stranger\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
+		"module service\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
 	write(t, filepath.Join(dir, "main.go"), strings.Replace(program.Text, "127.0.0.1:8000", address, 1))
-	stranger(t, dir, "build", "-o", "service", ".")
+	goCommand(t, dir, "build", "-o", "service", ".")
 
 	service := exec.CommandContext(t.Context(), filepath.Join(dir, "service"))
 	service.Stderr = t.Output()
@@ -114,7 +114,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func stranger(t *testing.T, dir string, args ...string) string {
+func goCommand(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
