@@ -10,6 +10,7 @@ import (
 // test: compiling it once more would take longer than all pages together.
 const builtAlready = `mkdir -p scripts
 cp "$ROOT/scripts/run" scripts/
+cp "$ROOT/go.mod" . # names the Go that scripts/run wants
 real=$(command -v go)
 cat >/usr/local/bin/go <<END
 #!/bin/sh
