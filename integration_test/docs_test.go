@@ -165,7 +165,7 @@ func TestNamedFilesExist(t *testing.T) {
 	}
 }
 
-// filePattern is a path in code style. A path with a placeholder, such as <name>, is none.
+// filePattern is a path in code style. A path with a placeholder, such as <name>, does not match.
 var filePattern = regexp.MustCompile("`((?:cmd|issuer|jwks|keystore|storage|integration_test|scripts|docs)/[A-Za-z0-9_./-]+\\.[a-z]+)`")
 
 // withoutBlocks is the page's prose.

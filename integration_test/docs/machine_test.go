@@ -42,9 +42,9 @@ func (s *script) page(p pages.Page, wanted func(pages.Block) bool) {
 		case "sh":
 			s.add(where, background(b.Text))
 		case "nginx":
-			s.add(where, "nginx -q && nginx -t -q && for i in {1..100}; do curl -s -o /dev/null https://id.example.com/ && break; sleep 0.05; done")
+			s.add(where, "nginx -t -q\nnginx\nfor i in {1..100}; do curl -s -o /dev/null https://id.example.com/ && break; sleep 0.05; done")
 		case "caddy":
-			s.add(where, writeFile("/etc/caddy/Caddyfile", b.Text)+"caddy adapt --config /etc/caddy/Caddyfile --validate >/dev/null 2>&1")
+			s.add(where, writeFile("/etc/caddy/Caddyfile", b.Text)+"caddy adapt --config /etc/caddy/Caddyfile --validate >/dev/null")
 		}
 	}
 }

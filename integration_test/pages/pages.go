@@ -20,7 +20,7 @@ type Page struct {
 
 // A Block is a fenced block of a page.
 type Block struct {
-	Language string // the word behind the fence; "" if there is none
+	Language string // the word behind the fence; may be empty
 	Text     string
 	Line     int    // of the fence, from 1
 	Heading  string // the last heading above it, without its marks
