@@ -33,7 +33,8 @@ func TestTheFiveMinuteTrialWorks(t *testing.T) {
 	}
 }
 
-// TestOperateInstallsAServer: systemd accepts the unit, its command works as its user with the credential, and nginx passes requests on.
+// TestOperateInstallsAServer: systemd accepts the unit, its command works as its user with the
+// credential, and nginx passes requests on.
 func TestOperateInstallsAServer(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
 	t.Parallel()
