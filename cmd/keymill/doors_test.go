@@ -31,7 +31,7 @@ type delivery struct {
 	body   []byte
 }
 
-// TestTheWebhookTellsAndTheReceiverCanVerifyIt with the lines that README gives.
+// TestTheWebhookTellsAndTheReceiverCanVerifyIt with the lines of docs/people.md.
 func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("python3"); err != nil && os.Getenv("CI") == "" {
@@ -87,17 +87,17 @@ func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 	}
 }
 
-// verifyDelivery runs README's own lines on a delivery, and on one that was changed.
+// verifyDelivery runs the program of docs/people.md on a delivery, and on one that was changed.
 func verifyDelivery(t *testing.T, d delivery) {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/people.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, code, found := strings.Cut(string(readme), "```python\ndef verify(")
+	_, code, found := strings.Cut(string(page), "```python\n")
 	code, _, closed := strings.Cut(code, "```")
 	if !found || !closed {
-		t.Fatal("README has no lines that verify")
+		t.Fatal("docs/people.md has no program that verifies")
 	}
 	headers := map[string]string{}
 	for name := range d.header {
@@ -107,7 +107,10 @@ func verifyDelivery(t *testing.T, d delivery) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", "import base64, hmac, json, sys, time\ndef verify("+code+`
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", code+`
+import json
+import sys
+
 d = json.load(sys.stdin)
 body = base64.b64decode(d["body"])
 print(verify(d["headers"], body, d["secret"]), verify(d["headers"], body + b" ", d["secret"]))
