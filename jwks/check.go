@@ -16,7 +16,7 @@ const maxLeeway = time.Minute
 // was there, which is for logs and operators; it never holds the token. To a client
 // of the service every one of them is the same invalid_token.
 var (
-	ErrExpectation = errors.New("not a usable configuration") // a fault of the caller
+	ErrConfig = errors.New("not a usable configuration") // a fault of the caller
 	ErrMalformed   = errors.New("not a well-formed token")
 	ErrHeader      = errors.New("the header asks for what is not supported")
 	ErrType        = errors.New("not an access token")
@@ -53,7 +53,7 @@ func Check(token string, set *Set, want Expectation, now time.Time) (*Claims, er
 		return nil, err
 	}
 	if set == nil {
-		return nil, fmt.Errorf("%w: no key set", ErrExpectation)
+		return nil, fmt.Errorf("%w: no key set", ErrConfig)
 	}
 	t, err := open(token, want.Algorithms)
 	if err != nil {
@@ -69,17 +69,17 @@ func Check(token string, set *Set, want Expectation, now time.Time) (*Claims, er
 func (want Expectation) check() error {
 	switch {
 	case want.Issuer == "":
-		return fmt.Errorf("%w: no issuer", ErrExpectation)
+		return fmt.Errorf("%w: no issuer", ErrConfig)
 	case want.Audience == "":
-		return fmt.Errorf("%w: no audience", ErrExpectation)
+		return fmt.Errorf("%w: no audience", ErrConfig)
 	case len(want.Algorithms) == 0:
-		return fmt.Errorf("%w: no algorithm", ErrExpectation)
+		return fmt.Errorf("%w: no algorithm", ErrConfig)
 	case want.Leeway < 0 || want.Leeway > maxLeeway:
-		return fmt.Errorf("%w: leeway %v is not within 0 to %v", ErrExpectation, want.Leeway, maxLeeway)
+		return fmt.Errorf("%w: leeway %v is not within 0 to %v", ErrConfig, want.Leeway, maxLeeway)
 	}
 	for _, alg := range want.Algorithms {
 		if alg = canonicalAlg(alg); alg != RS256 && alg != EdDSA {
-			return fmt.Errorf("%w: algorithm %q is neither RS256 nor EdDSA", ErrExpectation, clip(alg))
+			return fmt.Errorf("%w: algorithm %q is neither RS256 nor EdDSA", ErrConfig, clip(alg))
 		}
 	}
 	return nil

@@ -14,16 +14,16 @@ import (
 
 // Claims are what a checked token says (RFC 9068, section 2.2).
 type Claims struct {
-	Issuer   string    // iss
-	Subject  string    // sub: a user, or the client itself
-	Audience []string  // aud
-	ClientID string    // client_id
-	ID       string    // jti
-	Scope    string    // scope: names with one space between
-	Family   string    // sid: the login that the token descends from, "" for services
-	Expires  time.Time // exp
-	IssuedAt time.Time // iat; zero where absent
-	From     time.Time // nbf; zero where absent
+	Issuer    string    // iss
+	Subject   string    // sub: a user, or the client itself
+	Audience  []string  // aud
+	ClientID  string    // client_id
+	ID        string    // jti
+	Scope     string    // scope: names with one space between
+	SessionID string    // sid: the login that the token belongs to, "" for a service
+	Expires   time.Time // exp
+	IssuedAt  time.Time // iat; zero where absent
+	NotBefore time.Time // nbf; zero where absent
 
 	KID string // the key that signed
 	Alg string // and its algorithm
@@ -86,13 +86,13 @@ func readClaims(payload []byte) (*Claims, error) {
 		case "scope":
 			c.Scope, err = asText(raw)
 		case "sid":
-			c.Family, err = asText(raw)
+			c.SessionID, err = asText(raw)
 		case "exp":
 			c.Expires, err = asInstant(raw)
 		case "iat":
 			c.IssuedAt, err = asInstant(raw)
 		case "nbf":
-			c.From, err = asInstant(raw)
+			c.NotBefore, err = asInstant(raw)
 		}
 		if err != nil {
 			return fmt.Errorf("%s is %w", name, err)
@@ -140,8 +140,8 @@ func (c *Claims) live(leeway time.Duration, now time.Time) error {
 	if !now.Before(c.Expires.Add(leeway)) {
 		return fmt.Errorf("%w: exp was %s, now is %s", ErrExpired, stamp(c.Expires), stamp(now))
 	}
-	if now.Add(leeway).Before(c.From) {
-		return fmt.Errorf("%w: nbf is %s, now is %s", ErrNotYet, stamp(c.From), stamp(now))
+	if now.Add(leeway).Before(c.NotBefore) {
+		return fmt.Errorf("%w: nbf is %s, now is %s", ErrNotYet, stamp(c.NotBefore), stamp(now))
 	}
 	if now.Add(leeway).Before(c.IssuedAt) {
 		return fmt.Errorf("%w: iat is %s, now is %s", ErrNotYet, stamp(c.IssuedAt), stamp(now))

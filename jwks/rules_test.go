@@ -332,7 +332,7 @@ func TestNoVerifierThatSkipsACheckIsMade(t *testing.T) {
 		c := complete
 		tt.spoil(&c)
 		v, err := NewVerifier(c)
-		if v != nil || !errors.Is(err, ErrExpectation) || !strings.Contains(err.Error(), tt.word) {
+		if v != nil || !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), tt.word) {
 			t.Errorf("%s: %v, %v", tt.word, v, err)
 		}
 		if err != nil {

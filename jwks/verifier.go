@@ -48,20 +48,20 @@ type Verifier struct {
 }
 
 // NewVerifier refuses a configuration that would let a check be skipped, with an
-// ErrExpectation.
+// ErrConfig.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{want: Expectation{c.Issuer, c.Audience, slices.Clone(c.Algorithms), c.Leeway}, keys: c.Keys}
 	if err := v.want.check(); err != nil {
 		return nil, err
 	}
 	if c.Keys == nil {
-		return nil, fmt.Errorf("%w: no keys", ErrExpectation)
+		return nil, fmt.Errorf("%w: no keys", ErrConfig)
 	}
 	if err := c.Keys.belongsTo(c.Issuer); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExpectation, err)
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if c.Cache < 0 {
-		return nil, fmt.Errorf("%w: a cache of %d tokens", ErrExpectation, c.Cache)
+		return nil, fmt.Errorf("%w: a cache of %d tokens", ErrConfig, c.Cache)
 	}
 	if c.Cache > 0 {
 		v.cache = newCache(c.Cache)

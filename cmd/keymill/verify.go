@@ -186,7 +186,7 @@ func (v *verification) run(ctx context.Context) error {
 // expectation is a command line that asks for no whole check, in the package's words but
 // without its name for that, which means programs.
 func expectation(err error) error {
-	return usage("%s", strings.TrimPrefix(err.Error(), jwks.ErrExpectation.Error()+": "))
+	return usage("%s", strings.TrimPrefix(err.Error(), jwks.ErrConfig.Error()+": "))
 }
 
 // keysMattered reports whether the verifier came to look for a key. Before that the set may

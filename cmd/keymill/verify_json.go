@@ -86,7 +86,7 @@ func (v *verification) keySet() *keySet {
 	}
 	s := &keySet{
 		URL: v.keyLocation(), AgeSeconds: int64(v.keys.Age / time.Second), Fetched: given(v.keys.Fetched),
-		FreshUntil: given(v.keys.Fresh), UsableUntil: given(v.keys.Usable),
+		FreshUntil: given(v.keys.FreshUntil), UsableUntil: given(v.keys.UsableUntil),
 		Keys: []keyName{}, Skipped: append([]string{}, v.keys.Skipped...),
 	}
 	for _, k := range v.keys.Keys {

@@ -102,7 +102,7 @@ func (v *verification) printKeys(w io.Writer) error {
 	t := newTable(w)
 	t.row("from:", orDash(v.keyLocation()))
 	t.row("age:", v.keyAge())
-	if f := v.keys.Fresh; !f.IsZero() {
+	if f := v.keys.FreshUntil; !f.IsZero() {
 		t.row("caches:", "may hold it until "+instant(&f)+" ("+span(max(0, f.Sub(v.now)))+" more)")
 	}
 	for _, line := range v.keyLines() {
