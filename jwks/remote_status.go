@@ -6,7 +6,7 @@ import "time"
 type RemoteStatus struct {
 	Location    string        // of the key set; "" before discovery
 	Keys        []Key         // that are trusted now; none if there is no set to trust
-	Skipped     []string      // members of the set that are not, and why
+	Skipped     Skipped       // keys of the document that were left out
 	Fetched     time.Time     // when the set was last asked for with success; zero if never
 	Age         time.Duration // how old the set is: since Fetched, and what it spent in caches before (RFC 9111, section 5.1)
 	FreshUntil  time.Time     // when a newer set is due

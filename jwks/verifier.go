@@ -102,7 +102,7 @@ func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, erro
 	if err != nil || !known.trustedBy(set) {
 		return nil, err
 	}
-	if err := known.claims.live(v.want.Leeway, time.Now()); err != nil {
+	if err := known.claims.checkTime(v.want.Leeway, time.Now()); err != nil {
 		return nil, err
 	}
 	return known.claims.clone(), nil
@@ -110,7 +110,7 @@ func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, erro
 
 // verify also returns the key that signed.
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, error) {
-	t, err := open(token, v.want.Algorithms)
+	t, err := parseToken(token, v.want.Algorithms)
 	if err != nil {
 		return nil, Key{}, err
 	}
@@ -118,7 +118,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, erro
 	if err != nil {
 		return nil, Key{}, err
 	}
-	claims, err := t.judge(key, v.want, time.Now())
+	claims, err := t.verify(key, v.want, time.Now())
 	return claims, key, err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func (v *verification) formAdvice() string {
 		return "it is no JWT: an opaque token of another issuer, or a piece of a token; copy it again, whole"
 	case strings.ContainsAny(v.token, "+/="):
 		return "it is in plain base64: a token is base64url without padding (RFC 7515, section 2)"
-	case strings.HasSuffix(v.err.Error(), " occurs twice"): // no copying does that
+	case errors.Is(v.err, jwks.ErrDuplicateMember): // no copying does that
 		return "somebody built it so: of the two, one reader takes the first and another the last; find out who sends it"
 	}
 	return "it was cut or changed on the way: copy it again, whole"
@@ -100,9 +101,9 @@ func (v *verification) keyAdvice() string {
 	if kid == "" {
 		return "without a kid no key is tried: the token is of another issuer"
 	}
-	for _, line := range v.keys.Skipped {
-		if strings.Contains(line, fmt.Sprintf("%q", kid)) {
-			return "the issuer publishes it, but it is not to be trusted: " + clipped(line)
+	for _, k := range v.keys.Skipped.Keys {
+		if k.HasKID(kid) {
+			return "the issuer publishes it, but it is not to be trusted: " + clipped(k.String())
 		}
 	}
 	if len(v.keys.Keys) == 0 {
@@ -119,7 +120,7 @@ func (v *verification) keyAdvice() string {
 		held = fmt.Sprintf(", %s of that in caches, so that a new key may be missing", span(cached))
 	}
 	unnamed := ""
-	if _, more := v.skipped(); more > 0 {
+	if more := v.keys.Skipped.Count - len(v.keys.Skipped.Keys); more > 0 {
 		unnamed = fmt.Sprintf("one of %d more that are not trusted, ", more)
 	}
 	return fmt.Sprintf("%srevoked, past its time, or made up; the set is %s old%s: \"keymill key list\" and \"keymill audit tail\" at the issuer know more",

@@ -87,12 +87,24 @@ func (v *verification) keySet() *keySet {
 	s := &keySet{
 		URL: v.keyLocation(), AgeSeconds: int64(v.keys.Age / time.Second), Fetched: given(v.keys.Fetched),
 		FreshUntil: given(v.keys.FreshUntil), UsableUntil: given(v.keys.UsableUntil),
-		Keys: []keyName{}, Skipped: append([]string{}, v.keys.Skipped...),
+		Keys: []keyName{}, Skipped: v.skippedLines(),
 	}
 	for _, k := range v.keys.Keys {
 		s.Keys = append(s.Keys, keyName{k.KID, k.Alg})
 	}
 	return s
+}
+
+// skippedLines has a line for each key that is listed, and one that counts the rest.
+func (v *verification) skippedLines() []string {
+	lines := []string{}
+	for _, k := range v.keys.Skipped.Keys {
+		lines = append(lines, k.String())
+	}
+	if more := v.keys.Skipped.Count - len(lines); more > 0 {
+		lines = append(lines, fmt.Sprintf("… and %d more", more))
+	}
+	return lines
 }
 
 func given(t time.Time) *time.Time {

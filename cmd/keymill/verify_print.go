@@ -108,32 +108,15 @@ func (v *verification) printKeys(w io.Writer) error {
 	for _, line := range v.keyLines() {
 		t.row("key:", line)
 	}
-	lines, more := v.skipped()
-	if beyond := len(lines) - maxKeysShown; beyond > 0 {
-		lines, more = lines[:maxKeysShown], more+beyond
+	skipped := v.keys.Skipped
+	shown := skipped.Keys[:min(len(skipped.Keys), maxKeysShown)]
+	for _, k := range shown {
+		t.row("not trusted:", clipped(k.String()))
 	}
-	for _, line := range lines {
-		t.row("not trusted:", clipped(line))
-	}
-	if more > 0 {
-		t.row("not trusted:", fmt.Sprintf(moreSkipped, more))
+	if more := skipped.Count - len(shown); more > 0 {
+		t.row("not trusted:", fmt.Sprintf("… and %d more", more))
 	}
 	return t.flush()
-}
-
-// moreSkipped is how package jwks ends a list of members that it cut.
-const moreSkipped = "… and %d more"
-
-// skipped are the members of the set that are not trusted, a line each, and how many more
-// there are without a line.
-func (v *verification) skipped() (lines []string, more int) {
-	lines = v.keys.Skipped
-	if n := len(lines); n > 0 {
-		if _, err := fmt.Sscanf(lines[n-1], moreSkipped, &more); err == nil {
-			lines = lines[:n-1]
-		}
-	}
-	return lines, more
 }
 
 // keyLocation is where the set was seen to come from.
