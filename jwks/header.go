@@ -93,7 +93,7 @@ func (h header) key(set *Set) (Key, error) {
 			"kid %q is not among the %d of the set", clip(h.kid), len(set.keys))
 	}
 	if key.Alg != canonicalAlg(h.alg) {
-		return Key{}, fail(StepKeyAlgorithm, key.Alg+", the algorithm of the key", h.alg,
+		return Key{}, fail(StepKeyAlgorithm, key.Alg, h.alg,
 			"%q, key %q is for %s", clip(h.alg), clip(h.kid), key.Alg)
 	}
 	return key, nil

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,9 +10,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
-	"keymill/jwks"
+	"keymill/cmd/keymill/internal/diagnose"
 )
 
 // TestVerifyWithoutAKeySetJudgesNothing: exit code 3, a sentence, and what to do.
@@ -64,19 +62,19 @@ func TestVerifyWithoutAKeySetJudgesNothing(t *testing.T) {
 			if tt.jwks != "" {
 				args = append(args, "--jwks", tt.jwks)
 			}
-			out, errs, code := judge(t, good, args...)
+			out, errs, code := verifyStdin(t, good, args...)
 			reason, advice, _ := strings.Cut(errs, "\n  hint: ")
 			if code != 3 || out != "" || !strings.HasPrefix(reason, "keymill: no key set to check with: ") ||
 				!strings.Contains(reason, tt.reason) || !strings.Contains(advice, tt.advice) || strings.Count(errs, "\n") != 2 {
 				t.Errorf("code %d, %s%s", code, out, errs)
 			}
-			var v verdict
-			out, errs, code = judge(t, good, append(args, "--json")...)
+			var v diagnose.TokenReport
+			out, errs, code = verifyStdin(t, good, append(args, "--json")...)
 			if err := json.Unmarshal([]byte(out), &v); err != nil || code != 3 || v.Valid || v.Check != "key_set" || v.Reason == "" || !strings.Contains(v.Advice, tt.advice) {
 				t.Errorf("code %d, %v, %s%s", code, err, out, errs)
 			}
 			// What no key can mend is said all the same.
-			if _, errs, code := judge(t, "kmr_"+strings.Repeat("a", 60), args...); code != 1 || !strings.Contains(errs, "refresh token") {
+			if _, errs, code := verifyStdin(t, "kmr_"+strings.Repeat("a", 60), args...); code != 1 || !strings.Contains(errs, "refresh token") {
 				t.Errorf("a refresh token: code %d, %s", code, errs)
 			}
 		})
@@ -91,46 +89,10 @@ func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 		url := i.serve(map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, `{"keys":[%s]}`, members)
 		}})
-		_, errs, code := judge(t, i.sign(i.claims()), "--issuer", i.url, "--jwks", url+"/keys", "--audience", "orders")
-		want := "hint: the set holds no key to be trusted, for any token: is " + url + "/keys the right address?\n"
+		_, errs, code := verifyStdin(t, i.sign(i.claims()), "--issuer", i.url, "--jwks", url+"/keys", "--audience", "orders")
+		want := "hint: the set has no trusted key, for any token: is " + url + "/keys the right address?\n"
 		if code != 1 || !strings.HasSuffix(errs, want) {
 			t.Errorf("%q: code %d, %s", members, code, errs)
-		}
-	}
-}
-
-// TestVerifyCountsWhatItDoesNotList, also what package jwks does not list.
-func TestVerifyCountsWhatItDoesNotList(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ listed, count, more int }{
-		{2, 2, 0},
-		{maxKeysShown, maxKeysShown, 0},
-		{maxKeysShown + 4, maxKeysShown + 4, 4},
-		{maxKeysShown + 4, maxKeysShown + 84, 84},
-		{2, 82, 80},
-	} {
-		v := verification{keys: jwks.RemoteStatus{Fetched: time.Now(), Keys: []jwks.Key{{KID: "ed"}}}, err: jwks.ErrUnknownKey}
-		v.says.header = map[string]json.RawMessage{"kid": json.RawMessage(`"gone"`)}
-		v.keys.Skipped.Count = tt.count
-		for n := range tt.listed {
-			v.keys.Skipped.Keys = append(v.keys.Skipped.Keys, jwks.SkippedKey{Index: n, Reason: "too weak"})
-		}
-		last := fmt.Sprintf("key %d (kid \"\"): too weak", tt.listed-1)
-		if tt.more > 0 {
-			last = fmt.Sprintf("… and %d more", tt.more)
-		}
-		var out bytes.Buffer
-		if err := v.printKeys(&out); err != nil || !strings.HasSuffix(out.String(), " "+last+"\n") ||
-			strings.Count(out.String(), "not trusted:") > maxKeysShown+1 || strings.Count(out.String(), " more\n") > 1 {
-			t.Errorf("%+v: %v\n%s", tt, err, &out)
-		}
-		hidden := tt.count - tt.listed
-		if said := strings.Contains(v.advice(), fmt.Sprintf("one of %d more that are not trusted", hidden)); said != (hidden > 0) {
-			t.Errorf("%+v: %s", tt, v.advice())
-		}
-		skipped := v.verdict().KeySet.Skipped
-		if len(skipped) != tt.listed+min(hidden, 1) || hidden > 0 && skipped[tt.listed] != fmt.Sprintf("… and %d more", hidden) {
-			t.Errorf("%+v: JSON has %q", tt, skipped)
 		}
 	}
 }
