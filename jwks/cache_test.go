@@ -110,7 +110,7 @@ func TestOnlyGoodTokensAreRemembered(t *testing.T) {
 	if n := v.cache.size(); n != 0 {
 		t.Errorf("%d refused tokens are remembered", n)
 	}
-	long := sign(edHeader(""), livePayload("x", `"`+strings.Repeat("x", maxRemembered)+`"`))
+	long := sign(edHeader(""), livePayload("x", `"`+strings.Repeat("x", maxCachedToken)+`"`))
 	if _, err := v.Verify(t.Context(), long); err != nil || v.cache.size() != 0 {
 		t.Errorf("a long token: %v, %d remembered", err, v.cache.size())
 	}
@@ -179,13 +179,13 @@ func TestManyVerifyWhileKeysChange(t *testing.T) {
 // costliest is a token that is remembered and costs the most: its payload is kept as it
 // is and as text, and texts with escapes once more.
 func costliest(n int) string {
-	audiences := `["orders"` + strings.Repeat(`,""`, maxAudiences-1) + `]`
+	audiences := `["orders"` + strings.Repeat(`,""`, maxCachedAudiences-1) + `]`
 	token := func(fill int) string {
 		return sign(edHeader(""), livePayload("aud", audiences, "jti", fmt.Sprintf(`"\n%d%s"`, n, strings.Repeat("x", fill))))
 	}
 	fill := 0
 	for step := 2048; step > 0; step /= 2 {
-		if len(token(fill+step)) <= maxRemembered {
+		if len(token(fill+step)) <= maxCachedToken {
 			fill += step
 		}
 	}
@@ -221,7 +221,7 @@ func TestARememberedTokenCostsAtMost12KiB(t *testing.T) {
 // TestATokenForManyIsNotRemembered: an empty name is 3 bytes of a token, and 16 of memory.
 func TestATokenForManyIsNotRemembered(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 10)
-	for more, remembered := range map[int]int{maxAudiences: 0, 900: 0, maxAudiences - 1: 1} {
+	for more, remembered := range map[int]int{maxCachedAudiences: 0, 900: 0, maxCachedAudiences - 1: 1} {
 		v.cache = newCache(10)
 		token := sign(edHeader(""), livePayload("aud", `["orders"`+strings.Repeat(`,""`, more)+`]`))
 		for range 2 {
