@@ -122,9 +122,9 @@ func (f *fetcher) ask(ctx context.Context) (fetched, error) {
 	return got, nil
 }
 
-// parseIssuer reads the name of an issuer (RFC 8414, section 2): a host, and for some a
-// path. Keymill's own has none; those of others may, and a trailing slash is part of the
-// name. What has two spellings is refused, since issuers are compared letter for letter.
+// parseIssuer reads the name of an issuer (RFC 8414, section 2): a host and perhaps a path. A
+// trailing slash is a part of the name. Keymill's own issuer has no path. A name that can be
+// spelled in two ways is refused, since issuers are compared letter for letter.
 func parseIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Hostname() == "" || issuer != u.Scheme+"://"+u.Host+u.Path || !plainPath(u.Path) {

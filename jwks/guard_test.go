@@ -74,9 +74,9 @@ func TestTheAnswersAreThoseOfRFC6750(t *testing.T) {
 	good := goodToken()
 	const (
 		none      = `Bearer realm="orders"`
-		misplaced = none + `, error="invalid_request", error_description="one bearer token in one Authorization header is needed"`
-		bad       = none + `, error="invalid_token", error_description="the access token is not good here"`
-		noScope   = none + `, error="insufficient_scope", error_description="the access token does not grant enough", scope="read admin"`
+		misplaced = none + `, error="invalid_request", error_description="exactly one bearer token in one Authorization header is required"`
+		bad       = none + `, error="invalid_token", error_description="the access token is invalid, expired or for another audience"`
+		noScope   = none + `, error="insufficient_scope", error_description="the access token does not grant the required scope", scope="read admin"`
 	)
 	for _, tt := range []struct {
 		name          string
