@@ -39,7 +39,7 @@ func TestTheAnswersAreThoseOfTheTable(t *testing.T) {
 	w := open(t, jwksgrpc.Guard{Scopes: map[string][]string{get: {"read", "admin"}, talk: {"read", "admin"}}})
 	admin := token("scope", "write read admin")
 	const (
-		bad   = "a good bearer token is needed"
+		bad   = "a valid bearer token is required"
 		scope = "the token must grant: read admin"
 	)
 	for _, tt := range []struct {
