@@ -113,6 +113,25 @@ func ExampleVerifier_Verify() {
 	// Output: alice true false acme
 }
 
+// A service can count or log which step refused a token.
+func ExampleFailure() {
+	id := newIssuer()
+	defer id.Close()
+	token := id.token("alice", "orders:read")
+
+	_, err := id.verifier().Verify(context.Background(), token[:len(token)-4]+"AAAA")
+	var failure *jwks.Failure
+	if errors.As(err, &failure) {
+		fmt.Println(failure.Step, errors.Is(err, jwks.ErrSignature))
+		fmt.Println("expected:", failure.Expected)
+		fmt.Printf("found: %q\n", failure.Found)
+	}
+	// Output:
+	// signature true
+	// expected: by that key
+	// found: "not by that key, or the token was changed"
+}
+
 // A handler can be tested without tokens and keys.
 func ExampleWithClaims() {
 	greet := func(w http.ResponseWriter, r *http.Request) {
