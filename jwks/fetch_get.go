@@ -96,7 +96,10 @@ type sanitizedError struct {
 	err  error
 }
 
+// Error returns the text that can be logged.
 func (e *sanitizedError) Error() string { return e.text }
+
+// Unwrap returns the error of the transport, with its whole text.
 func (e *sanitizedError) Unwrap() error { return e.err }
 
 // sanitize shortens the error of a transport and removes the password of a proxy: net/http

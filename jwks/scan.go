@@ -172,6 +172,7 @@ func (s *scanner) unique(name string, open int, many map[string]bool) (map[strin
 // A duplicateMember is the name of a member that an object has twice.
 type duplicateMember string
 
+// Error names the member.
 func (name duplicateMember) Error() string {
 	return fmt.Sprintf("member %q occurs twice", clip(string(name)))
 }
