@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzBearer: what comes out is the token of RFC 6750, section 2.1, and the error says
-// nothing of what did not.
+// FuzzBearer checks that the result is a token of RFC 6750, section 2.1, and that an error
+// contains nothing of the input.
 func FuzzBearer(f *testing.F) {
 	for _, value := range []string{"Bearer abc", "bearer  a.b_c-d~e+f/g==", "Bearer", "Bearer a b", "Basic YTpi", "Bearer a=b", "\tBearer x", "Bearer x\n", "BEARER =", "secret"} {
 		f.Add(value)
@@ -18,7 +18,7 @@ func FuzzBearer(f *testing.F) {
 	sayings := []string{
 		"<nil>", ErrNoToken.Error() + ": another scheme",
 		ErrCredentials.Error() + ": what follows the scheme is not one token",
-		ErrMalformed.Error() + ": N bytes, the most is N",
+		ErrMalformed.Error() + ": N bytes, the limit is N",
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		token, err := Bearer([]string{value})

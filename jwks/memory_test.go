@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// memory is what f's result keeps, and what f took to make it.
+// memory returns how much the result of f keeps, and how much f allocates.
 func memory[T any](f func() T) (result T, held, spent int) {
 	var before, after runtime.MemStats
 	settle := func(m *runtime.MemStats) {
 		runtime.GC()
-		runtime.GC() // what a sync.Pool holds survives one
+		runtime.GC() // a sync.Pool keeps its values over one run
 		runtime.ReadMemStats(m)
 	}
 	settle(&before)
@@ -21,7 +21,7 @@ func memory[T any](f func() T) (result T, held, spent int) {
 	return result, int(after.HeapAlloc) - int(before.HeapAlloc), int(after.TotalAlloc - before.TotalAlloc)
 }
 
-// repeated is as many pieces as fit into size bytes, with commas between.
+// repeated returns as many pieces as fit into size bytes, with commas between them.
 func repeated(size int, piece func(n int) string) string {
 	var b strings.Builder
 	for n := 0; ; n++ {
@@ -33,9 +33,9 @@ func repeated(size int, piece func(n int) string) string {
 	}
 }
 
-// TestNoKeySetMultipliesInMemory: a document is 256 KiB at most, and of what is in it,
-// only keys stay. What is allocated on the way is garbage, and bounded too.
-func TestNoKeySetMultipliesInMemory(t *testing.T) {
+// TestNoKeySetNeedsManyTimesItsSize: a document is at most 256 KiB long, and only its keys stay in
+// memory. The garbage on the way is bounded too.
+func TestNoKeySetNeedsManyTimesItsSize(t *testing.T) {
 	const most = 8 * maxDocumentBytes       // 6 for kids of "<", which encoding/json escapes
 	const mostSpent = 64 * maxDocumentBytes // 35 for one object of many members
 	for name, list := range hostileLists() {
@@ -96,22 +96,23 @@ func hostileLists() map[string]string {
 	}
 }
 
-// TestSkippedIsShort, and says how much it leaves out.
-func TestSkippedIsShort(t *testing.T) {
+// TestSkippedListsTwentyKeysAndCountsAll.
+func TestSkippedListsTwentyKeysAndCountsAll(t *testing.T) {
 	for members, want := range map[int]string{
-		19: "key 19 (kid", 20: "key 20 (kid", 21: "… and 1 more", 5000: "… and 4980 more",
+		19: "key 19 (kid", 20: "key 20 (kid", 21: "key 20 (kid", 5000: "key 20 (kid",
 	} {
 		set := mustParse(t, []byte(`{"keys":[`+rfc7515Key+strings.Repeat(`,{}`, members)+`]}`))
-		lines := set.Skipped()
-		if last := lines[len(lines)-1]; len(lines) != min(members, 21) || !strings.HasPrefix(last, want) {
-			t.Errorf("%d members: %d lines, the last is %q", members, len(lines), last)
+		skipped := set.Skipped()
+		n := len(skipped.Keys)
+		if last := skipped.Keys[n-1].String(); skipped.Count != members || n != min(members, 20) || !strings.HasPrefix(last, want) {
+			t.Errorf("%d members: %d of %d listed, the last is %q", members, n, skipped.Count, last)
 		}
 		if len(set.Keys()) != 1 {
 			t.Errorf("%d members: %d keys", members, len(set.Keys()))
 		}
 	}
 	twins := strings.Repeat(rfc8037Key+",", 30) + rfc7515Key
-	if s := mustParse(t, []byte(`{"keys":[`+twins+`]}`)).Skipped(); len(s) != 21 || s[20] != "… and 10 more" {
-		t.Errorf("30 keys of one kid: %d lines, %q", len(s), s)
+	if s := mustParse(t, []byte(`{"keys":[`+twins+`]}`)).Skipped(); s.Count != 30 || len(s.Keys) != 20 {
+		t.Errorf("30 keys of one kid: %d skipped, %d listed", s.Count, len(s.Keys))
 	}
 }
