@@ -92,12 +92,13 @@ func TestTheFloorRefreshesDurably(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.close()
-	s, err := l.run(100 * time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(s.latencies) < 2*len(l.lines) {
-		t.Fatalf("only %d answers", len(s.latencies))
+	answers := 0
+	for answers < 2*len(l.lines) { // a login and a refresh of each, however long the disk takes
+		s, err := l.run(100 * time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers += len(s.latencies)
 	}
 	for _, line := range l.lines {
 		var answer grant
@@ -109,8 +110,8 @@ func TestTheFloorRefreshesDurably(t *testing.T) {
 	if err := f.records.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := refreshesOnDisk(t, path); n != len(s.latencies)-len(l.lines) { // the first of each is its login
-		t.Errorf("the records count %d refreshes, the clients %d", n, len(s.latencies)-len(l.lines))
+	if n := refreshesOnDisk(t, path); n != answers-len(l.lines) { // the first of each is its login
+		t.Errorf("the records count %d refreshes, the clients %d", n, answers-len(l.lines))
 	}
 }
 
