@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -67,16 +69,16 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 			conn.Close()
 			return newAdminClient(socket), nil
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-			return nil, hint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
+			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
 		case len(socket) > maxSocketPath:
 			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), maxSocketPath)
 		}
 	}
 	if len(dirs) > 1 {
-		return nil, hint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
+		return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
 			"start one with \"keymill serve --dev\", or name the directory of one with --data DIR")
 	}
-	return nil, hint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", shellWord(dirs[0]))
+	return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", terminal.ShellWord(dirs[0]))
 }
 
 func newAdminClient(socket string) *adminClient {
@@ -112,7 +114,7 @@ const maxAnswerBytes = 16 << 20
 func (a *adminClient) call(ctx context.Context, method, path string, body any) ([]byte, error) {
 	var content io.Reader
 	if body != nil {
-		raw, err := marshalJSON(body)
+		raw, err := terminal.MarshalJSON(body)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +149,7 @@ func (a *adminClient) call(ctx context.Context, method, path string, body any) (
 // broken explains a connection that ended without an answer.
 func (a *adminClient) broken(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		return hint(fmt.Errorf("the server on %s closed the connection unanswered", a.socket),
+		return terminal.WithHint(fmt.Errorf("the server on %s closed the connection unanswered", a.socket),
 			"it answers its own user and root only")
 	}
 	var wrapped *url.Error
@@ -193,7 +195,7 @@ func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T
 			after = name(v)
 		}
 		if len(page) < pageSize {
-			raw, err = marshalJSON(whole)
+			raw, err = terminal.MarshalJSON(whole)
 			return all, raw, err
 		}
 	}

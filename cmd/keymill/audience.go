@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -40,7 +42,7 @@ with simplejwt takes RS256 and the profile simplejwt.`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.Alg == "" {
-				return hint(usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", terminal.ShellWord(args[0]))
 			}
 			ttl, err := goDuration("ttl", a.TTL)
 			if err != nil {
@@ -64,7 +66,7 @@ with simplejwt takes RS256 and the profile simplejwt.`,
 func goDuration(flag, text string) (string, error) {
 	d, err := parseDuration(text)
 	if err != nil {
-		return "", usage("--%s %v", flag, err)
+		return "", terminal.Usage("--%s %v", flag, err)
 	}
 	return d.String(), nil
 }
@@ -93,11 +95,11 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 }
 
 func printAudiences(w io.Writer, list ...audienceLine) error {
-	t := newTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
+	t := terminal.NewTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
 	for _, a := range list {
-		t.row(a.Name, a.Alg, a.TTL, a.Profile, listed(a.Scopes))
+		t.Row(a.Name, a.Alg, a.TTL, a.Profile, terminal.List(a.Scopes))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func audiencePath(name string) string { return "audience?name=" + url.QueryEscape(name) }
@@ -129,7 +131,7 @@ func audienceSetCommand() *cobra.Command {
 				change["profile"] = profile
 			}
 			if len(change) == 0 {
-				return hint(usage("nothing to change"), "keymill audience set %s --ttl 5m", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill audience set %s --ttl 5m", terminal.ShellWord(args[0]))
 			}
 			return askAudience(cmd, asJSON, http.MethodPatch, audiencePath(args[0]), change)
 		},

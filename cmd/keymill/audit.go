@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/audit"
 )
 
@@ -43,7 +44,7 @@ func auditTailCommand() *cobra.Command {
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lines < 0 || lines > 1000 {
-				return usage("-n %d is not between 0 and 1000", lines)
+				return terminal.Usage("-n %d is not between 0 and 1000", lines)
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -123,15 +124,15 @@ func auditLines(w io.Writer) func([]json.RawMessage) error {
 
 func auditTable(w io.Writer) func([]json.RawMessage) error {
 	return func(records []json.RawMessage) error {
-		t := newTable(w)
+		t := terminal.NewTable(w)
 		for _, raw := range records {
 			var r audit.Record
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return fmt.Errorf("the server's answer: %w", err)
 			}
-			t.row(strconv.FormatUint(r.Seq, 10), instant(&r.Time), r.Action, r.By, orDash(r.Target), facts(r.Detail))
+			t.Row(strconv.FormatUint(r.Seq, 10), terminal.Instant(&r.Time), r.Action, r.By, terminal.OrDash(r.Target), facts(r.Detail))
 		}
-		return t.flush()
+		return t.Flush()
 	}
 }
 
@@ -139,7 +140,7 @@ func auditTable(w io.Writer) func([]json.RawMessage) error {
 func facts(detail map[string]string) string {
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(detail)) {
-		words = append(words, name+"="+printable(detail[name]))
+		words = append(words, name+"="+terminal.Printable(detail[name]))
 	}
 	return strings.Join(words, " ")
 }

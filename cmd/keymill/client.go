@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -90,31 +92,31 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 func clientPath(id string) string { return "client?id=" + url.QueryEscape(id) }
 
 func (c clientLine) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("client_id:", c.ID)
+	t := terminal.NewTable(w)
+	t.Row("client_id:", c.ID)
 	if c.Secret != "" {
-		t.row("client_secret:", c.Secret)
+		t.Row("client_secret:", c.Secret)
 	}
-	t.row("kind:", c.kind())
-	t.row("grants:", listed(c.Grants))
-	t.row("audiences:", listed(c.Audiences))
-	t.row("scopes:", listed(c.Scopes))
+	t.Row("kind:", c.kind())
+	t.Row("grants:", terminal.List(c.Grants))
+	t.Row("audiences:", terminal.List(c.Audiences))
+	t.Row("scopes:", terminal.List(c.Scopes))
 	if len(c.Origins) > 0 {
-		t.row("origins:", listed(c.Origins))
+		t.Row("origins:", terminal.List(c.Origins))
 	}
 	if len(c.Introspect) > 0 {
-		t.row("introspects:", listed(c.Introspect))
+		t.Row("introspects:", terminal.List(c.Introspect))
 	}
 	if slices.Contains(c.Grants, "refresh_token") || c.Grace+c.Idle+c.Absolute != "" {
-		t.row("grace:", cmp.Or(c.Grace, "as configured"))
-		t.row("idle:", cmp.Or(c.Idle, "as configured"))
-		t.row("absolute:", cmp.Or(c.Absolute, "as configured"))
+		t.Row("grace:", cmp.Or(c.Grace, "as configured"))
+		t.Row("idle:", cmp.Or(c.Idle, "as configured"))
+		t.Row("absolute:", cmp.Or(c.Absolute, "as configured"))
 	}
-	t.row("created:", instant(c.Created))
+	t.Row("created:", terminal.Instant(c.Created))
 	if c.OldSecretUntil != nil {
-		t.row("old secret until:", instant(c.OldSecretUntil))
+		t.Row("old secret until:", terminal.Instant(c.OldSecretUntil))
 	}
-	if err := t.flush(); err != nil || c.Secret == "" {
+	if err := t.Flush(); err != nil || c.Secret == "" {
 		return err
 	}
 	_, err := fmt.Fprintln(w, "The secret is shown this once; Keymill keeps only its hash.")
@@ -147,7 +149,7 @@ func clientSetCommand() *cobra.Command {
 				return err
 			}
 			if len(change) == 0 {
-				return hint(usage("nothing to change"), "keymill client set %s --scope read", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
 			}
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
 		},
@@ -173,11 +175,11 @@ func clientListCommand() *cobra.Command {
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			t := newTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
+			t := terminal.NewTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
 			for _, c := range list {
-				t.row(c.ID, c.kind(), listed(c.Grants), listed(c.Audiences), listed(c.Scopes))
+				t.Row(c.ID, c.kind(), terminal.List(c.Grants), terminal.List(c.Audiences), terminal.List(c.Scopes))
 			}
-			return t.flush()
+			return t.Flush()
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
+)
 
 // clientFlags are the flags that add and set share. Repeated flags, not commas: an
 // audience's name may hold one.
@@ -55,7 +59,7 @@ func lifetime(flag, text string) (string, error) {
 	case text == "", flag != "grace" && (text == "0" || text == "0s"):
 		return "", nil
 	case text == "0":
-		return "", hint(usage("--grace 0 may mean two things"), "--grace 0s for none, --grace \"\" for the default")
+		return "", terminal.WithHint(terminal.Usage("--grace 0 may mean two things"), "--grace 0s for none, --grace \"\" for the default")
 	}
 	return goDuration(flag, text)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 )
 
@@ -117,10 +118,10 @@ func (c *config) readEnvironment(environ []string) error {
 		case !strings.HasPrefix(name, "KEYMILL_"), elsewhere(name):
 		default:
 			err := fmt.Errorf("unknown variable %s in the environment", name)
-			if near := nearest(name, names); near != "" {
-				return hint(err, "did you mean %s?", near)
+			if near := terminal.Nearest(name, names); near != "" {
+				return terminal.WithHint(err, "did you mean %s?", near)
 			}
-			return hint(err, `"keymill serve --help" lists them`)
+			return terminal.WithHint(err, `"keymill serve --help" lists them`)
 		}
 	}
 	return nil
@@ -181,12 +182,12 @@ func (c *config) checkIssuer() error {
 		if c.dev {
 			return nil
 		}
-		return hint(c.wrong("issuer", "it is required"),
+		return terminal.WithHint(c.wrong("issuer", "it is required"),
 			"name it: --issuer https://id.example.com; or try everything with --dev")
 	}
 	// The rule is the issuer's own; asked here, it is asked before anything is opened.
 	if err := issuer.CheckURL(c.Issuer, c.Insecure); err != nil {
-		return hint(c.wrong("issuer", "%v", err),
+		return terminal.WithHint(c.wrong("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}
 	if u, err := url.Parse(c.Issuer); c.dev && (err != nil || !isLoopback(u.Hostname())) {
@@ -240,7 +241,7 @@ func (c *config) checkData() error {
 		return c.wrong("data", "is empty")
 	}
 	if path := c.path("admin.sock"); len(path) > maxSocketPath {
-		return hint(c.wrong("data", "the path of the admin socket would have %d bytes, and the system allows %d: %s", len(path), maxSocketPath, path),
+		return terminal.WithHint(c.wrong("data", "the path of the admin socket would have %d bytes, and the system allows %d: %s", len(path), maxSocketPath, path),
 			"choose a shorter directory, or start the server in a directory nearby")
 	}
 	return nil

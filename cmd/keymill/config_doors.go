@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/refusal"
@@ -31,13 +32,13 @@ func (c *config) checkDoors() error {
 		c.closeTrialDoors()
 	}
 	if why := badPrefix(c.DjangoPrefix); why != "" {
-		return hint(c.wrong("simplejwt.prefix", "%q %s", c.DjangoPrefix, why), "simplejwt.prefix: /api")
+		return terminal.WithHint(c.wrong("simplejwt.prefix", "%q %s", c.DjangoPrefix, why), "simplejwt.prefix: /api")
 	}
 	if c.SessionClient == "" {
 		return nil
 	}
 	if _, err := endpoint.CookieName(c.SessionClient, c.Issuer); err != nil {
-		return hint(c.wrong("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
+		return terminal.WithHint(c.wrong("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
 			"choose a client whose id has only letters, digits, '-', '_' and '.'")
 	}
 	return nil
@@ -88,7 +89,7 @@ const makeHookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urand
 func (c *config) checkWebhook() error {
 	switch {
 	case c.WebhookURL != "" && c.WebhookSecret == "":
-		return hint(c.wrong("webhook.url", "webhook.secret_file is missing: nobody could tell our calls from others'"),
+		return terminal.WithHint(c.wrong("webhook.url", "webhook.secret_file is missing: nobody could tell our calls from others'"),
 			makeHookSecret)
 	case c.WebhookURL == "" && c.WebhookSecret != "":
 		return c.wrong("webhook.secret_file", "webhook.url is missing")
@@ -119,7 +120,7 @@ func (c *config) webhookSecret() (refusal.Secret, error) {
 	}
 	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
 	if err := c.checkHook(secret); err != nil {
-		return "", hint(fmt.Errorf("%s: %w", c.WebhookSecret, err), makeHookSecret)
+		return "", terminal.WithHint(fmt.Errorf("%s: %w", c.WebhookSecret, err), makeHookSecret)
 	}
 	return secret, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // clearEnvironment takes our variables away for the time of a test.
@@ -256,7 +258,7 @@ func TestAnUnknownVariableIsAnErrorThatSuggests(t *testing.T) {
 	t.Setenv("KEYMILL_KEYS_ROTATE", "1h")
 	_, err := loadConfig("", nil, false)
 	var shown strings.Builder
-	report(&shown, err)
+	terminal.Report(&shown, err)
 	want := "keymill: unknown variable KEYMILL_KEYS_ROTATE in the environment\n  hint: did you mean KEYMILL_KEYS_ROTATE_EVERY?\n"
 	if shown.String() != want {
 		t.Errorf("got %q, want %q", shown.String(), want)

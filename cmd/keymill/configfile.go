@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -132,7 +134,7 @@ func (r *fileReader) pair(prefix string, p *ast.MappingValueNode) error {
 		}
 		return wrongAt(p.Key, "%s holds settings of its own, indented below it: %s", key, strings.Join(r.below(key), ", "))
 	}
-	if near := nearest(key, append(r.groups, r.settings...)); near != "" {
+	if near := terminal.Nearest(key, append(r.groups, r.settings...)); near != "" {
 		return wrongAt(p.Key, "unknown setting %q; did you mean %q?", key, near)
 	}
 	return wrongAt(p.Key, "unknown setting %q; \"keymill serve --help\" lists them", key)

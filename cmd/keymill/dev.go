@@ -10,8 +10,8 @@ import (
 	"net/url"
 	"os"
 	"slices"
-	"strings"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
@@ -66,7 +66,7 @@ func devMasterKey(c *config) (keystore.MasterKey, error) {
 		return key, err
 	}
 	if _, err := os.Stat(c.path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
-		return key, hint(fmt.Errorf("%s holds a store that --dev did not make", c.Data),
+		return key, terminal.WithHint(fmt.Errorf("%s holds a store that --dev did not make", c.Data),
 			"serve it without --dev, or choose another directory with --data DIR")
 	}
 	key, line := keystore.NewMasterKey()
@@ -179,7 +179,7 @@ func readDevCredentials(path string) (devCredentials, error) {
 		return d, err
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
-		return d, hint(fmt.Errorf("%s is not what --dev wrote", path), "remove it: the next start makes new secrets")
+		return d, terminal.WithHint(fmt.Errorf("%s is not what --dev wrote", path), "remove it: the next start makes new secrets")
 	}
 	return d, nil
 }
@@ -209,15 +209,4 @@ func (s *server) devHosts() []string {
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
-}
-
-// shellWord quotes s where a shell would take it apart.
-func shellWord(s string) string {
-	plain := strings.IndexFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=:@,", r)
-	}) < 0
-	if plain && s != "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // welcomeAll is printed at every start of a trial server; each command is to be pasted.
@@ -77,19 +79,19 @@ func printWelcome(w io.Writer, c *config) error {
 		return err
 	}
 	fmt.Fprintf(w, "Keymill is ready for trials at %s; its data is in %s.\n\n", c.Issuer, c.Data)
-	t := newTable(w, "CLIENT", "SECRET", "AUDIENCE")
+	t := terminal.NewTable(w, "CLIENT", "SECRET", "AUDIENCE")
 	for _, client := range d.Clients {
-		t.row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)
+		t.Row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
-	t = newTable(w, "USER", "PASSWORD", "ID")
+	t = terminal.NewTable(w, "USER", "PASSWORD", "ID")
 	for _, user := range d.Users {
-		t.row(user.Name, user.Password, user.ID)
+		t.Row(user.Name, user.Password, user.ID)
 	}
-	if err := t.flush(); err != nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
 	user := d.user(devUserName)
@@ -99,8 +101,8 @@ func printWelcome(w io.Writer, c *config) error {
 		"{prefix}", c.DjangoPrefix,
 		"{user}", user.Name,
 		"{password}", user.Password,
-		"{data}", shellWord(c.Data),
-		"{keymill}", shellWord(os.Args[0]), // as it was typed here
+		"{data}", terminal.ShellWord(c.Data),
+		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed here
 		"{propagation}", c.Propagation.String(),
 	).WriteString(w, welcomeText(c, user))
 	return err

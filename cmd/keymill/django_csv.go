@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // djangoColumns are those that a table of users must have.
@@ -87,7 +89,7 @@ func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoU
 		if !utf8.ValidString(row[at[name]]) {
 			return u, fmt.Errorf("%s is not UTF-8", name)
 		}
-		value, err := marshalJSON(row[at[name]])
+		value, err := terminal.MarshalJSON(row[at[name]])
 		if err != nil {
 			return u, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -78,12 +79,12 @@ func doctorConfig(cmd *cobra.Command, file string) (*config, error) {
 			c.dev = err == nil
 			return c, nil
 		case errors.Is(err, fs.ErrPermission):
-			return nil, hint(err, "type it as the server's user, or as root")
+			return nil, terminal.WithHint(err, "type it as the server's user, or as root")
 		case !errors.Is(err, fs.ErrNotExist):
 			return nil, err
 		}
 	}
-	return nil, hint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")
+	return nil, terminal.WithHint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")
 }
 
 // findings is what doctor prints.
@@ -102,7 +103,7 @@ type finding struct {
 // add records one check; it reports whether all was well.
 func (f *findings) add(check, detail string, err error) bool {
 	if err != nil {
-		detail = oneLine(err.Error())
+		detail = terminal.OneLine(err.Error())
 	}
 	f.Checks = append(f.Checks, finding{check, err == nil, detail})
 	return err == nil
@@ -120,28 +121,28 @@ func (f *findings) well() bool {
 func (f *findings) print(w io.Writer, asJSON bool) error {
 	f.OK = f.well()
 	if asJSON {
-		raw, err := marshalJSON(f)
+		raw, err := terminal.MarshalJSON(f)
 		if err != nil {
 			return err
 		}
-		if err := printJSON(w, raw); err != nil {
+		if err := terminal.PrintJSON(w, raw); err != nil {
 			return err
 		}
 	} else {
-		t := newTable(w)
+		t := terminal.NewTable(w)
 		for _, c := range f.Checks {
 			word := "ok"
 			if !c.OK {
 				word = "WRONG"
 			}
-			t.row(word, c.Check, c.Detail)
+			t.Row(word, c.Check, c.Detail)
 		}
-		if err := t.flush(); err != nil {
+		if err := t.Flush(); err != nil {
 			return err
 		}
 	}
 	if !f.OK {
-		return errSaid
+		return terminal.ErrPrinted
 	}
 	return nil
 }
@@ -160,7 +161,7 @@ func (d *doctor) examine(cmd *cobra.Command) error {
 	var used *inUseError
 	if errors.As(err, &used) {
 		if d.newKey != "" {
-			return hint(err, "stop the server first; it would go on with the old master key")
+			return terminal.WithHint(err, "stop the server first; it would go on with the old master key")
 		}
 		return d.askServer(cmd.Context(), used)
 	}
@@ -211,7 +212,7 @@ func (d *doctor) checkAll(ctx context.Context) {
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errors.New("the store does not say which database it is")
 	}
-	if d.findings.add("identity", fmt.Sprintf("database %s, made %s", meta.DatabaseID, instant(&meta.Created)), err) {
+	if d.findings.add("identity", fmt.Sprintf("database %s, made %s", meta.DatabaseID, terminal.Instant(&meta.Created)), err) {
 		d.checkKeys(ctx, meta.Dev)
 	}
 	records, err := audit.Verify(ctx, d.store)

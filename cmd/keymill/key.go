@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -82,11 +84,11 @@ func keyListCommand() *cobra.Command {
 }
 
 func printKeys(w io.Writer, keys ...keyLine) error {
-	t := newTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
+	t := terminal.NewTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
 	for _, k := range keys {
-		t.row(k.KID, k.Alg, k.Stage, instant(k.Publish), instant(k.Sign), instant(k.Stop), instant(k.Drop))
+		t.Row(k.KID, k.Alg, k.Stage, terminal.Instant(k.Publish), terminal.Instant(k.Sign), terminal.Instant(k.Stop), terminal.Instant(k.Drop))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // printAnswer is the end of a verb that failed or was asked for JSON.
@@ -94,7 +96,7 @@ func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
 	if err != nil {
 		return err
 	}
-	return printJSON(cmd.OutOrStdout(), raw)
+	return terminal.PrintJSON(cmd.OutOrStdout(), raw)
 }
 
 func keyRotateCommand() *cobra.Command {
@@ -111,7 +113,7 @@ they fetch again, and the answer says until when that may be.`,
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if alg == "" {
-				return hint(usage("--alg is missing"), "keymill key rotate --alg EdDSA")
+				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill key rotate --alg EdDSA")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -144,10 +146,10 @@ func notReady(err error) error {
 		return err
 	}
 	if no.At == nil {
-		return hint(err, "no spare is published yet; ask again in a moment")
+		return terminal.WithHint(err, "no spare is published yet; ask again in a moment")
 	}
 	wait := max(0, time.Until(*no.At)).Truncate(time.Second) + time.Second
-	return hint(err, "that is in %v; --force does not wait", wait)
+	return terminal.WithHint(err, "that is in %v; --force does not wait", wait)
 }
 
 type rotation struct {
@@ -160,14 +162,14 @@ type rotation struct {
 }
 
 func (r rotation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("signs now:", r.KID, r.Alg+", since "+instant(r.Sign))
-	t.row("retires:", orDash(r.Previous), "published until its last token has expired")
-	t.row("spare:", orDash(r.Spare), "published, signs next")
-	if err := t.flush(); err != nil || r.UnknownUntil == nil {
+	t := terminal.NewTable(w)
+	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.Instant(r.Sign))
+	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
+	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
+	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", instant(r.UnknownUntil))
+	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", terminal.Instant(r.UnknownUntil))
 	return err
 }
 
@@ -208,25 +210,18 @@ type revocation struct {
 }
 
 func (r revocation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("revoked:", r.KID, r.Alg+", was "+r.Was)
+	t := terminal.NewTable(w)
+	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
 	if r.CachedUntil != nil {
-		t.row("", "", "caches may accept it until "+instant(r.CachedUntil))
+		t.Row("", "", "caches may accept it until "+terminal.Instant(r.CachedUntil))
 	}
 	if r.Was == "active" {
-		t.row("signs now:", orDash(r.Successor), "")
+		t.Row("signs now:", terminal.OrDash(r.Successor), "")
 	}
 	if r.UnknownUntil != nil {
-		t.row("", "", "caches may not know it until "+instant(r.UnknownUntil))
+		t.Row("", "", "caches may not know it until "+terminal.Instant(r.UnknownUntil))
 	}
-	return t.flush()
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+	return t.Flush()
 }
 
 // keyImport is the body of POST /admin/v1/keys/import.
@@ -285,7 +280,7 @@ func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
 	if cmd.Flags().Changed("until") { // even if empty, as an unset variable leaves it: a spare would sign
 		t, err := time.Parse(time.RFC3339, until)
 		if err != nil {
-			return usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
+			return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
 		}
 		req.Until = &t
 	}

@@ -29,6 +29,8 @@ import (
 	"strings"
 	"syscall"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -46,7 +48,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetOut(out)
 	root.SetErr(errs)
 	strictCompletion(root)
-	return report(errs, root.ExecuteContext(ctx))
+	return terminal.Report(errs, root.ExecuteContext(ctx))
 }
 
 func newRoot() *cobra.Command {
@@ -62,7 +64,7 @@ Start with "keymill serve --dev": it needs no configuration and prints lines to 
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return hint(usage("%v", err), "%q tells more", cmd.CommandPath()+" --help")
+		return terminal.WithHint(terminal.Usage("%v", err), "%q tells more", cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		serveCommand(), versionCommand(),
@@ -84,11 +86,11 @@ func group(use, short, long string) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			err := usage("unknown verb %q of %s", args[0], cmd.CommandPath())
-			if near := nearest(args[0], verbsOf(cmd)); near != "" {
-				return hint(err, "did you mean %q?", cmd.CommandPath()+" "+near)
+			err := terminal.Usage("unknown verb %q of %s", args[0], cmd.CommandPath())
+			if near := terminal.Nearest(args[0], verbsOf(cmd)); near != "" {
+				return terminal.WithHint(err, "did you mean %q?", cmd.CommandPath()+" "+near)
 			}
-			return hint(err, "%q lists them", cmd.CommandPath()+" --help")
+			return terminal.WithHint(err, "%q lists them", cmd.CommandPath()+" --help")
 		},
 	}
 }
@@ -126,12 +128,12 @@ func arguments(names ...string) cobra.PositionalArgs {
 		var err error
 		switch {
 		case len(args) < len(names):
-			err = usage("%s is missing", names[len(args)])
+			err = terminal.Usage("%s is missing", names[len(args)])
 		case len(args) > len(names):
-			err = usage("unexpected argument %q", args[len(names)])
+			err = terminal.Usage("unexpected argument %q", args[len(names)])
 		default:
 			return nil
 		}
-		return hint(err, "%q shows how", cmd.CommandPath()+" --help")
+		return terminal.WithHint(err, "%q shows how", cmd.CommandPath()+" --help")
 	}
 }

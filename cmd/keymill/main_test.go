@@ -318,40 +318,6 @@ func TestAClaimIsJSONWhereItCanBe(t *testing.T) {
 	}
 }
 
-func TestAVerbIsFoundByWhatWasMeant(t *testing.T) {
-	for _, tt := range []struct {
-		word string
-		from []string
-		want string
-	}{
-		{"lst", []string{"list", "rotate"}, "list"},
-		{"rot", []string{"list", "rotate"}, "rotate"},
-		{"xyz", []string{"list", "rotate"}, ""},
-		{"max_age", []string{"jwks.max_age", "data"}, "jwks.max_age"},
-		{"", []string{"list"}, ""},
-	} {
-		if got := nearest(tt.word, tt.from); got != tt.want {
-			t.Errorf("nearest(%q) is %q, want %q", tt.word, got, tt.want)
-		}
-	}
-}
-
-// TestNoTextCanForgeALine: names and details come from others.
-//
-// R104.
-func TestNoTextCanForgeALine(t *testing.T) {
-	var out strings.Builder
-	tab := newTable(&out)
-	tab.row("audience\x1b[2J", "line\nkeymill: forged")
-	if err := tab.flush(); err != nil {
-		t.Fatal(err)
-	}
-	report(&out, usage("no audience %s", "a\r\nkeymill: forged\x1b[31m"))
-	if strings.ContainsAny(out.String(), "\x1b\r") || strings.Count(out.String(), "\n") != 2 {
-		t.Errorf("printed %q", out.String())
-	}
-}
-
 func TestVersionIsOneLineOrJSON(t *testing.T) {
 	out, _, code := typed("version")
 	if code != 0 || !strings.HasPrefix(out, "keymill "+release+" (go") || strings.Count(out, "\n") != 1 {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 )
 
@@ -42,7 +43,7 @@ func readMasterKey(c *config) (keystore.MasterKey, error) {
 	if variable != "" {
 		return parseMasterKey(masterKeyVariable, []byte(variable))
 	}
-	return keystore.MasterKey{}, hint(errors.New("a master key is required, and master_key_file is not set"),
+	return keystore.MasterKey{}, terminal.WithHint(errors.New("a master key is required, and master_key_file is not set"),
 		"make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key")
 }
 
@@ -60,7 +61,7 @@ func parseMasterKey(where string, text []byte) (keystore.MasterKey, error) {
 	defer clear(text)
 	key, err := keystore.ParseMasterKey(text)
 	if err != nil {
-		return key, hint(fmt.Errorf("%s holds no master key of 32 bytes, raw, in hex or in base64", where),
+		return key, terminal.WithHint(fmt.Errorf("%s holds no master key of 32 bytes, raw, in hex or in base64", where),
 			"make one: head -c 32 /dev/urandom | base64")
 	}
 	return key, nil
@@ -78,7 +79,7 @@ func readSecretFile(what, path string, forbidden os.FileMode) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return nil, hint(fmt.Errorf("%s may be read by others (mode %04o)", path, mode), "chmod 600 %s", path)
+		return nil, terminal.WithHint(fmt.Errorf("%s may be read by others (mode %04o)", path, mode), "chmod 600 %s", path)
 	}
 	return io.ReadAll(io.LimitReader(f, maxSecretFileBytes))
 }

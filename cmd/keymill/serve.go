@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 )
 
@@ -139,7 +140,7 @@ func listen(c *config) (net.Listener, error) {
 	}
 	err = c.wrong("listen", "cannot listen on %s: %v", c.Listen, err)
 	if errors.Is(errno, syscall.EADDRINUSE) {
-		return nil, hint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
+		return nil, terminal.WithHint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
 	}
 	return nil, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 )
 
@@ -34,7 +35,7 @@ func (s *server) lookAtDoors(ctx context.Context) error {
 // shutDoor says why a client lets nobody in, and what to type, which takes nothing away
 // that the client has. Where nobody can name an audience, the client must have just one.
 func shutDoor(id string, client issuer.Client, there, oneAudience bool) (why, typed string) {
-	word := shellWord(id)
+	word := terminal.ShellWord(id)
 	switch {
 	case !there:
 		return "there is no such client", "keymill client add " + word + " --public --grant refresh_token --audience AUDIENCE --origin https://app.example"

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -59,7 +61,7 @@ holders of one token: "shared" means five in a row from different addresses.`,
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if user == "" {
-				return hint(usage("--user is missing"), "keymill session list --user alice")
+				return terminal.WithHint(terminal.Usage("--user is missing"), "keymill session list --user alice")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -83,12 +85,12 @@ holders of one token: "shared" means five in a row from different addresses.`,
 }
 
 func printSessions(w io.Writer, list ...sessionLine) error {
-	t := newTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
+	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
 	for _, s := range list {
-		t.row(s.ID, s.Client, s.Endpoint, s.State, instant(s.Created), instant(s.LastUsed), instant(s.ends()),
-			strconv.FormatUint(uint64(s.Generation), 10), s.graced(), orDash(s.Reason))
+		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.Instant(s.Created), terminal.Instant(s.LastUsed), terminal.Instant(s.ends()),
+			strconv.FormatUint(uint64(s.Generation), 10), s.graced(), terminal.OrDash(s.Reason))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 // ends is when the session ends if nobody uses it, or has ended; nil where it ended together
@@ -125,7 +127,7 @@ however many it ends. Access tokens stay valid until they expire. For those of o
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && (client != "" || all) || client != "" && all {
-				return usage("choose one of ID, --client and --all")
+				return terminal.Usage("choose one of ID, --client and --all")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -156,7 +158,7 @@ func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON b
 	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil || !asJSON {
 		return err
 	}
-	raw, err := marshalJSON(body)
+	raw, err := terminal.MarshalJSON(body)
 	return printAnswer(cmd, raw, err)
 }
 
@@ -213,7 +215,7 @@ const maxTokenBytes = 16 << 10
 func typedToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 	if len(args) > 0 && args[0] != "-" {
 		if stdin {
-			return "", usage("choose either TOKEN or --token-stdin")
+			return "", terminal.Usage("choose either TOKEN or --token-stdin")
 		}
 		return args[0], nil
 	}
@@ -232,25 +234,25 @@ func typedToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 }
 
 func (e explanation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("verdict:", e.Verdict)
-	t.row("why:", cmp.Or(e.Why, "-"))
+	t := terminal.NewTable(w)
+	t.Row("verdict:", e.Verdict)
+	t.Row("why:", cmp.Or(e.Why, "-"))
 	if e.Generation != nil {
-		t.row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
+		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
 	}
 	if s := e.Session; s != nil {
-		t.row("session:", s.ID)
-		t.row("user:", s.User)
-		t.row("client:", s.Client)
-		t.row("state:", s.State)
-		t.row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+instant(s.LastUsed))
-		t.row("created:", instant(s.Created))
+		t.Row("session:", s.ID)
+		t.Row("user:", s.User)
+		t.Row("client:", s.Client)
+		t.Row("state:", s.State)
+		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.Instant(s.LastUsed))
+		t.Row("created:", terminal.Instant(s.Created))
 		if s.State != "revoked" {
-			t.row("expires:", instant(s.Expires))
+			t.Row("expires:", terminal.Instant(s.Expires))
 		}
 		if s.Ended != nil {
-			t.row("ended:", instant(s.Ended))
+			t.Row("ended:", terminal.Instant(s.Ended))
 		}
 	}
-	return t.flush()
+	return t.Flush()
 }

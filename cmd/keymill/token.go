@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -76,11 +78,11 @@ func addIssuerFlag(cmd *cobra.Command, into *string) {
 // complete finds the issuer and the secret where they were not given.
 func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 	if req.client == "" {
-		return hint(usage("--client is missing"), "keymill token --issuer URL --client ID")
+		return terminal.WithHint(terminal.Usage("--client is missing"), "keymill token --issuer URL --client ID")
 	}
 	dev := localCredentials(cmd)
 	if req.issuer = knownIssuer(req.issuer, dev); req.issuer == "" {
-		return hint(usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", shellWord(req.client))
+		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))
 	}
 	if stdin {
 		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFileBytes))
@@ -92,7 +94,7 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 		req.secret = dev.secret(req.client)
 	}
 	if req.secret == "" {
-		return hint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
+		return terminal.WithHint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
 	}
 	return nil
 }
@@ -174,7 +176,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	case json.Unmarshal(raw, &metadata) != nil:
 		return "", fmt.Errorf("%s is not JSON", get.URL)
 	case metadata.Issuer != issuer:
-		return "", hint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "name it with --issuer exactly as it does")
+		return "", terminal.WithHint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "name it with --issuer exactly as it does")
 	case !safeURL(metadata.TokenEndpoint):
 		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", metadata.TokenEndpoint)
 	}

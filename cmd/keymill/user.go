@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -55,17 +57,17 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 func userPath(path, name string) string { return path + "?user=" + url.QueryEscape(name) }
 
 func (u userLine) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("user_id:", u.ID)
-	t.row("username:", u.Name)
-	t.row("state:", u.state())
-	t.row("password:", u.Scheme)
+	t := terminal.NewTable(w)
+	t.Row("user_id:", u.ID)
+	t.Row("username:", u.Name)
+	t.Row("state:", u.state())
+	t.Row("password:", u.Scheme)
 	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
-		t.row("claim "+name+":", string(u.Claims[name]))
+		t.Row("claim "+name+":", string(u.Claims[name]))
 	}
-	t.row("created:", instant(u.Created))
-	t.row("password changed:", instant(u.PasswordChanged))
-	return t.flush()
+	t.Row("created:", terminal.Instant(u.Created))
+	t.Row("password changed:", terminal.Instant(u.PasswordChanged))
+	return t.Flush()
 }
 
 func (u userLine) state() string {
@@ -86,7 +88,7 @@ func userSetCommand() *cobra.Command {
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("claim") {
-				return hint(usage("nothing to change"), "keymill user set %s --claim role=admin", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill user set %s --claim role=admin", terminal.ShellWord(args[0]))
 			}
 			custom, err := parseClaims(claims)
 			if err != nil {
@@ -116,11 +118,11 @@ func userListCommand() *cobra.Command {
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			t := newTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
+			t := terminal.NewTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
 			for _, u := range list {
-				t.row(u.ID, u.Name, u.state(), u.Scheme, instant(u.Created))
+				t.Row(u.ID, u.Name, u.state(), u.Scheme, terminal.Instant(u.Created))
 			}
-			return t.flush()
+			return t.Flush()
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -151,9 +153,9 @@ func userPasswdCommand() *cobra.Command {
 		Example: "  keymill user passwd alice --password-stdin < password.txt\n  head -c 18 /dev/urandom | base64 | tee new.txt | keymill user passwd alice --password-stdin",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			line := "user passwd " + shellWord(args[0])
+			line := "user passwd " + terminal.ShellWord(args[0])
 			if !stdin {
-				return hint(usage("--password-stdin is missing"), passwordHint, line)
+				return terminal.WithHint(terminal.Usage("--password-stdin is missing"), passwordHint, line)
 			}
 			password, err := readPassword(cmd, line)
 			if err != nil {

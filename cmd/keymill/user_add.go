@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
@@ -39,10 +41,10 @@ A claim of --claim NAME=VALUE goes into each access token of the user. A VALUE t
 			}
 			body["claims"] = custom
 			if stdin == without {
-				return hint(usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+terminal.ShellWord(args[0]))
 			}
 			if stdin {
-				if body["password"], err = readPassword(cmd, "user add "+shellWord(args[0])); err != nil {
+				if body["password"], err = readPassword(cmd, "user add "+terminal.ShellWord(args[0])); err != nil {
 					return err
 				}
 			}
@@ -69,7 +71,7 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 	in := cmd.InOrStdin()
 	if f, ok := in.(*os.File); ok {
 		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return "", hint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
+			return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
 		}
 	}
 	raw, err := io.ReadAll(io.LimitReader(in, maxPasswordBytes+3)) // and a line's end
@@ -101,16 +103,16 @@ func parseClaims(words []string) (map[string]json.RawMessage, error) {
 		name, text, ok := strings.Cut(word, "=")
 		switch {
 		case !ok || name == "":
-			return nil, hint(usage("--claim %q is not NAME=VALUE", word), "--claim role=admin")
+			return nil, terminal.WithHint(terminal.Usage("--claim %q is not NAME=VALUE", word), "--claim role=admin")
 		case !utf8.ValidString(word):
-			return nil, usage("--claim %q is not UTF-8", word)
+			return nil, terminal.Usage("--claim %q is not UTF-8", word)
 		case claims[name] != nil:
-			return nil, usage("--claim %s is there twice", name)
+			return nil, terminal.Usage("--claim %s is there twice", name)
 		}
 		value := []byte(text)
 		if !json.Valid(value) {
 			var err error
-			if value, err = marshalJSON(text); err != nil {
+			if value, err = terminal.MarshalJSON(text); err != nil {
 				return nil, err
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -107,7 +109,7 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 		return errors.Join(broken, err)
 	}
 	if m.sum.Refused > 0 || m.sum.Existing > 0 && !m.skip {
-		return errSaid
+		return terminal.ErrPrinted
 	}
 	return nil
 }
@@ -121,12 +123,12 @@ func (m *importRun) reader(name string) (djangoReader, error) {
 		case ".csv":
 			format = "django-csv"
 		default:
-			return nil, hint(usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", shellWord(name))
+			return nil, terminal.WithHint(terminal.Usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", terminal.ShellWord(name))
 		}
 	}
 	read, ok := djangoFormats()[format]
 	if !ok {
-		return nil, usage("--format %q is neither django-json nor django-csv", format)
+		return nil, terminal.Usage("--format %q is neither django-json nor django-csv", format)
 	}
 	return read, nil
 }
@@ -146,7 +148,7 @@ func (m *importRun) each(ctx context.Context, users djangoUsers) error {
 			m.report(u, "invalid_request", u.refused.Error())
 			continue
 		}
-		body, err := marshalJSON(map[string]any{
+		body, err := terminal.MarshalJSON(map[string]any{
 			"user_id": u.id, "username": u.name, "hash": u.hash, "disabled": u.disabled, "claims": u.claims,
 		})
 		if err != nil {
@@ -178,7 +180,7 @@ func (m *importRun) send(ctx context.Context) error {
 	}
 	got, _, err := ask[answer](ctx, m.server, http.MethodPost, "users/import", map[string]any{"users": bodies, "dry_run": m.dry})
 	if err != nil {
-		return hint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
+		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
 			"run it again with --skip-existing: what is there already is left alone")
 	}
 	if len(got.Results) != len(batch) {
@@ -219,16 +221,16 @@ func (m *importRun) report(u djangoUser, code, why string) {
 	if u.name != "" {
 		who += " (" + u.name + ")"
 	}
-	fmt.Fprintf(m.errs, "keymill: %s\n", oneLine(who+": "+why))
+	fmt.Fprintf(m.errs, "keymill: %s\n", terminal.OneLine(who+": "+why))
 }
 
 func (m *importRun) print(w io.Writer) error {
 	if m.asJSON {
-		raw, err := marshalJSON(m.sum)
+		raw, err := terminal.MarshalJSON(m.sum)
 		if err != nil {
 			return err
 		}
-		return printJSON(w, raw)
+		return terminal.PrintJSON(w, raw)
 	}
 	verb := "imported"
 	if m.dry {

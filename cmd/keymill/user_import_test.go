@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // anImportServer answers about each user as judge says, and fails the test where a request
@@ -92,7 +94,7 @@ func TestAnImportThatBreaksSaysHowToGoOn(t *testing.T) {
 	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
 	err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), nil))
 	var shown strings.Builder
-	if code := report(&shown, err); code != 1 || calls != 1 {
+	if code := terminal.Report(&shown, err); code != 1 || calls != 1 {
 		t.Errorf("code %d after %d calls", code, calls)
 	}
 	if got := shown.String(); !strings.HasPrefix(got, "keymill: line 2 to line 51: the disk is full\n  hint: run it again with --skip-existing") {

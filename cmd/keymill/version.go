@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"keymill/cmd/keymill/internal/terminal"
+
 	"github.com/spf13/cobra"
 )
 
@@ -40,11 +42,11 @@ func versionCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b := readBuild()
 			if asJSON {
-				raw, err := marshalJSON(b)
+				raw, err := terminal.MarshalJSON(b)
 				if err != nil {
 					return err
 				}
-				return printJSON(cmd.OutOrStdout(), raw)
+				return terminal.PrintJSON(cmd.OutOrStdout(), raw)
 			}
 			cmd.Printf("keymill %s (%s, %s)\n", b.Version, b.Go, b.Platform)
 			return nil
