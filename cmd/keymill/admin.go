@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 
 	"github.com/spf13/cobra"
@@ -70,8 +71,8 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 			return newAdminClient(socket), nil
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
-		case len(socket) > maxSocketPath:
-			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), maxSocketPath)
+		case len(socket) > config.MaxSocketPath:
+			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), config.MaxSocketPath)
 		}
 	}
 	if len(dirs) > 1 {

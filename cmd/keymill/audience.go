@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,7 @@ with simplejwt takes RS256 and the profile simplejwt.`,
 
 // goDuration turns what was typed into what the admin API takes.
 func goDuration(flag, text string) (string, error) {
-	d, err := parseDuration(text)
+	d, err := config.ParseDuration(text)
 	if err != nil {
 		return "", terminal.Usage("--%s %v", flag, err)
 	}

@@ -34,7 +34,7 @@ func badSeals() []badStart {
 		{"master key of 31 bytes", false, func(p *place) ([]string, []string) {
 			p.writeKey("master.key", strings.Repeat("k", 31))
 			return nil, nil
-		}, "holds no master key of 32 bytes"},
+		}, "does not hold a master key: 32 bytes"},
 		{"master key that is not there", false, func(p *place) ([]string, []string) {
 			os.Remove(filepath.Join(p.dir, "master.key"))
 			return nil, nil
@@ -91,7 +91,7 @@ func badPlaces() []badStart {
 		}, `--issuer: issuer "http://id.example.com" must be https`},
 		{"no issuer", false, func(p *place) ([]string, []string) {
 			return nil, []string{"serve", "--data", p.data}
-		}, "issuer: it is required\n  hint: name it: --issuer https://id.example.com; or try everything with --dev"},
+		}, "issuer: the setting is required\n  hint: set it: --issuer https://id.example.com; or try everything with --dev"},
 		{"port in use", false, func(p *place) ([]string, []string) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

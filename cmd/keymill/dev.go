@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/refusal"
@@ -59,13 +60,13 @@ func devClients() []issuer.Client {
 
 // devMasterKey returns the trial store's own master key, and makes it together with the
 // store. A store without the key beside it was not made by --dev.
-func devMasterKey(c *config) (keystore.MasterKey, error) {
-	path := c.path("dev-master-key")
-	key, err := masterKeyFile(path)
+func devMasterKey(c *config.Config) (keystore.MasterKey, error) {
+	path := c.Path("dev-master-key")
+	key, err := config.ReadMasterKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
-	if _, err := os.Stat(c.path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(c.Path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
 		return key, terminal.WithHint(fmt.Errorf("%s holds a store that --dev did not make", c.Data),
 			"serve it without --dev, or choose another directory with --data DIR")
 	}
@@ -76,7 +77,7 @@ func devMasterKey(c *config) (keystore.MasterKey, error) {
 // seed makes what is missing, through the same calls as an operator's. Secrets are made
 // anew for a client whose secret is not in the file, as after a crash between the two, or
 // no longer proves it, as after an operator's rotate-secret.
-func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
+func seed(ctx context.Context, c *config.Config, iss *issuer.Issuer) error {
 	var audiences []string
 	for _, a := range devAudiences() {
 		if !slices.Contains(c.Algorithms, a.Alg) {
@@ -87,7 +88,7 @@ func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
 			return fmt.Errorf("audience %s: %w", a.Name, err)
 		}
 	}
-	known, err := readDevCredentials(c.path("dev-credentials"))
+	known, err := readDevCredentials(c.Path("dev-credentials"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -113,7 +114,7 @@ func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
 	if err != nil {
 		return err
 	}
-	return writeSecretFile(c.path("dev-credentials"), append(raw, '\n'))
+	return writeSecretFile(c.Path("dev-credentials"), append(raw, '\n'))
 }
 
 func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, secret string) (devClient, error) {
@@ -196,7 +197,7 @@ func (d devCredentials) secret(id string) string {
 // devHosts are the Host headers that a trial server answers: a page on the web that
 // points its own name at loopback (DNS rebinding) gets 421.
 func (s *server) devHosts() []string {
-	if !s.config.dev {
+	if !s.config.Dev {
 		return nil
 	}
 	_, port, _ := net.SplitHostPort(s.public.Addr().String())

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -73,8 +74,8 @@ A token of a service has no user. For those: JWTStatelessUserAuthentication, wit
 `
 
 // printWelcome prints the clients and the user with their secrets, and the lines to paste.
-func printWelcome(w io.Writer, c *config) error {
-	d, err := readDevCredentials(c.path("dev-credentials"))
+func printWelcome(w io.Writer, c *config.Config) error {
+	d, err := readDevCredentials(c.Path("dev-credentials"))
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func printWelcome(w io.Writer, c *config) error {
 	_, err = strings.NewReplacer(
 		"{issuer}", c.Issuer,
 		"{secret}", d.secret("dev-service"),
-		"{prefix}", c.DjangoPrefix,
+		"{prefix}", c.SimpleJWTPrefix,
 		"{user}", user.Name,
 		"{password}", user.Password,
 		"{data}", terminal.ShellWord(c.Data),
@@ -109,12 +110,12 @@ func printWelcome(w io.Writer, c *config) error {
 }
 
 // welcomeText leaves out what this server does not have.
-func welcomeText(c *config, user devUser) string {
+func welcomeText(c *config.Config, user devUser) string {
 	text := welcomeAll
-	if c.DjangoClient != "" && user.Name != "" {
+	if c.SimpleJWTClient != "" && user.Name != "" {
 		text += welcomeDjango
 	}
-	if c.SessionClient != "" && user.Name != "" {
+	if c.BrowserClient != "" && user.Name != "" {
 		text += welcomeCookie
 	}
 	if slices.Contains(c.Algorithms, "RS256") {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -57,16 +58,16 @@ only the new key opens the store.`,
 }
 
 // doctorConfig finds the directory: the configured one, or the default that holds a store.
-func doctorConfig(cmd *cobra.Command, file string) (*config, error) {
-	c, err := loadConfig(file, givenFlags(cmd, "data"), false)
+func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
+	c, err := config.Load(file, givenFlags(cmd, "data"), false)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.checkKeys(); err != nil {
+	if err := c.CheckKeys(); err != nil {
 		return nil, err
 	}
 	dirs := []string{c.Data}
-	if c.origin["data"] == "" {
+	if !c.IsSet("data") {
 		dirs = dataDirs(cmd)
 	}
 	for _, dir := range dirs {
@@ -75,8 +76,8 @@ func doctorConfig(cmd *cobra.Command, file string) (*config, error) {
 		case err == nil:
 			c.Data = dir
 			// A trial store keeps its key beside it.
-			_, err := os.Stat(c.path("dev-master-key"))
-			c.dev = err == nil
+			_, err := os.Stat(c.Path("dev-master-key"))
+			c.Dev = err == nil
 			return c, nil
 		case errors.Is(err, fs.ErrPermission):
 			return nil, terminal.WithHint(err, "type it as the server's user, or as root")
@@ -148,7 +149,7 @@ func (f *findings) print(w io.Writer, asJSON bool) error {
 }
 
 type doctor struct {
-	config   *config
+	config   *config.Config
 	newKey   string // file, "" if the key stays
 	store    *storage.Bolt
 	master   keystore.MasterKey
@@ -169,13 +170,13 @@ func (d *doctor) examine(cmd *cobra.Command) error {
 		return err
 	}
 	defer dir.abandon() // with the lock file, if there was none
-	if d.newKey != "" && d.config.dev {
+	if d.newKey != "" && d.config.Dev {
 		return errors.New("a store of --dev keeps its own master key beside it; there is nothing to change")
 	}
 	if err := d.readKey(); err != nil {
 		return err
 	}
-	store, err := storage.OpenBolt(d.config.path("keymill.db"), storage.BoltOptions{})
+	store, err := storage.OpenBolt(d.config.Path("keymill.db"), storage.BoltOptions{})
 	if !d.findings.add("store", "opens", err) {
 		return nil
 	}
@@ -189,14 +190,14 @@ func (d *doctor) examine(cmd *cobra.Command) error {
 }
 
 func (d *doctor) readKey() (err error) {
-	if d.config.dev {
-		d.master, err = masterKeyFile(d.config.path("dev-master-key"))
+	if d.config.Dev {
+		d.master, err = config.ReadMasterKeyFile(d.config.Path("dev-master-key"))
 		return err
 	}
 	if err := harden(); err != nil {
 		return err
 	}
-	d.master, err = readMasterKey(d.config)
+	d.master, err = d.config.MasterKey()
 	return err
 }
 
@@ -258,7 +259,7 @@ func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) 
 
 // changeKey seals the keyring under the new master key and proves that it opens.
 func (d *doctor) changeKey(ctx context.Context) error {
-	next, err := masterKeyFile(d.newKey)
+	next, err := config.ReadMasterKeyFile(d.newKey)
 	if err != nil {
 		return err
 	}
@@ -271,7 +272,7 @@ func (d *doctor) changeKey(ctx context.Context) error {
 
 // askServer asks the server that holds the directory.
 func (d *doctor) askServer(ctx context.Context, used *inUseError) error {
-	server := newAdminClient(d.config.path("admin.sock"))
+	server := newAdminClient(d.config.Path("admin.sock"))
 	type status struct {
 		Version string    `json:"version"`
 		Issuer  string    `json:"issuer"`

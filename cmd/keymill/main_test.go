@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/config"
+
 	"github.com/spf13/cobra"
 )
 
@@ -143,12 +145,12 @@ func TestTheManualOfServeListsEverySetting(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
-	for _, s := range settings() {
-		if !strings.Contains(out, s.key+"  ("+s.env()+")") {
-			t.Errorf("%s is not listed", s.key)
+	for _, s := range config.Settings() {
+		if !strings.Contains(out, s.Key+"  ("+s.Variable()+")") {
+			t.Errorf("%s is not listed", s.Key)
 		}
-		if s.def != "" && !strings.Contains(out, "default: "+s.def) {
-			t.Errorf("the default %s of %s is not listed", s.def, s.key)
+		if s.Default != "" && !strings.Contains(out, "default: "+s.Default) {
+			t.Errorf("the default %s of %s is not listed", s.Default, s.Key)
 		}
 	}
 	for line := range strings.Lines(out) {

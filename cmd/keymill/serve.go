@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 )
@@ -39,11 +40,11 @@ func serveCommand() *cobra.Command {
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := loadConfig(file, givenFlags(cmd, "data", "listen", "issuer"), dev)
+		c, err := config.Load(file, givenFlags(cmd, "data", "listen", "issuer"), dev)
 		if err != nil {
 			return err
 		}
-		if err := c.check(); err != nil {
+		if err := c.Check(); err != nil {
 			return err
 		}
 		return serve(cmd, c)
@@ -63,20 +64,20 @@ func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
 }
 
 // serve runs the server until a signal ends it.
-func serve(cmd *cobra.Command, c *config) error {
+func serve(cmd *cobra.Command, c *config.Config) error {
 	log := newLogger(c, cmd.ErrOrStderr())
 	collectLess()
 	var master keystore.MasterKey
-	if !c.dev {
+	if !c.Dev {
 		if err := harden(); err != nil {
 			return err
 		}
 		var err error
-		if master, err = readMasterKey(c); err != nil {
+		if master, err = c.MasterKey(); err != nil {
 			return err
 		}
 	}
-	secret, err := c.webhookSecret()
+	secret, err := c.WebhookSecret()
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func serve(cmd *cobra.Command, c *config) error {
 		s.close()
 		return err
 	}
-	if c.dev {
+	if c.Dev {
 		if err := printWelcome(cmd.OutOrStdout(), c); err != nil {
 			s.close()
 			return err
@@ -119,7 +120,7 @@ func harden() error {
 	return nil
 }
 
-func newLogger(c *config, w io.Writer) *slog.Logger {
+func newLogger(c *config.Config, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
@@ -129,7 +130,7 @@ func newLogger(c *config, w io.Writer) *slog.Logger {
 
 // listen takes the public port. It comes before the store is opened, so that a port in
 // use is found while nothing has changed on disk; early connections wait in the backlog.
-func listen(c *config) (net.Listener, error) {
+func listen(c *config.Config) (net.Listener, error) {
 	l, err := net.Listen("tcp", c.Listen)
 	if err == nil {
 		return l, nil
@@ -138,7 +139,7 @@ func listen(c *config) (net.Listener, error) {
 	if errors.As(err, &errno) {
 		err = errno
 	}
-	err = c.wrong("listen", "cannot listen on %s: %v", c.Listen, err)
+	err = c.Wrong("listen", "cannot listen on %s: %v", c.Listen, err)
 	if errors.Is(errno, syscall.EADDRINUSE) {
 		return nil, terminal.WithHint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
 	}
@@ -158,18 +159,18 @@ Each setting is a key of the YAML file ("keys: {rotate_every: 30d}") and a varia
 environment; a flag goes before the environment, the environment before the file.
 Durations are written like 90s, 15m, 12h or 30d; lists in the environment with commas.
 `)
-	for _, s := range settings() {
-		fmt.Fprintf(&b, "\n  %s  (%s)\n", s.key, s.env())
-		for _, line := range wrap(s.help, 82) {
+	for _, s := range config.Settings() {
+		fmt.Fprintf(&b, "\n  %s  (%s)\n", s.Key, s.Variable())
+		for _, line := range wrap(s.Help, 82) {
 			fmt.Fprintf(&b, "      %s\n", line)
 		}
 		switch {
-		case s.def != "" && s.dev != "":
-			fmt.Fprintf(&b, "      default: %s, with --dev %s\n", s.def, s.dev)
-		case s.def != "":
-			fmt.Fprintf(&b, "      default: %s\n", s.def)
-		case s.dev != "":
-			fmt.Fprintf(&b, "      default: none, with --dev %s\n", s.dev)
+		case s.Default != "" && s.DevDefault != "":
+			fmt.Fprintf(&b, "      default: %s, with --dev %s\n", s.Default, s.DevDefault)
+		case s.Default != "":
+			fmt.Fprintf(&b, "      default: %s\n", s.Default)
+		case s.DevDefault != "":
+			fmt.Fprintf(&b, "      default: none, with --dev %s\n", s.DevDefault)
 		}
 	}
 	return strings.TrimSpace(b.String())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/refusal"
@@ -17,7 +18,7 @@ import (
 
 // A server holds what serve opened, in the order of opening.
 type server struct {
-	config *config
+	config *config.Config
 	log    *slog.Logger
 	master keystore.MasterKey
 	secret refusal.Secret // signs the webhook's requests
@@ -57,7 +58,7 @@ func (s *server) openPublic(context.Context) error {
 		return err
 	}
 	s.public = l
-	if s.config.dev && s.config.Issuer == "" {
+	if s.config.Dev && s.config.Issuer == "" {
 		// The real port: --listen 127.0.0.1:0 takes any that is free.
 		s.config.Issuer = "http://" + l.Addr().String()
 	}
@@ -71,10 +72,10 @@ func (s *server) openDir(context.Context) error {
 	}
 	s.dir = dir
 	// Looked at here, as afterwards the store is written.
-	if info, err := os.Lstat(s.config.path("admin.sock")); err == nil && info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is in the way: it is not a socket", s.config.path("admin.sock"))
+	if info, err := os.Lstat(s.config.Path("admin.sock")); err == nil && info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is in the way: it is not a socket", s.config.Path("admin.sock"))
 	}
-	if s.config.dev {
+	if s.config.Dev {
 		s.master, err = devMasterKey(s.config)
 	}
 	return err
@@ -82,7 +83,7 @@ func (s *server) openDir(context.Context) error {
 
 func (s *server) openStore(context.Context) error {
 	s.failed = make(chan error, 1)
-	store, err := storage.OpenBolt(s.config.path("keymill.db"), storage.BoltOptions{
+	store, err := storage.OpenBolt(s.config.Path("keymill.db"), storage.BoltOptions{
 		Failed: func(err error) { s.failed <- err },
 	})
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *server) openRooms(ctx context.Context) error {
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,
 		Master:      s.master,
-		Dev:         c.dev,
+		Dev:         c.Dev,
 		Changed:     keys.Publish,
 		Log:         s.log,
 	})
@@ -125,8 +126,8 @@ func (s *server) openRooms(ctx context.Context) error {
 		Issuer:         s.issuer,
 		Keys:           rings,
 		KeySet:         keys,
-		SimpleJWT:      endpoint.SimpleJWT{Client: c.DjangoClient, Prefix: c.DjangoPrefix},
-		Session:        endpoint.Session{Client: c.SessionClient},
+		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix},
+		Session:        endpoint.Session{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
 		DevHosts:       s.devHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
@@ -146,7 +147,7 @@ func (s *server) openWebhook(context.Context) (err error) {
 
 // seedTrial makes the audiences and clients of --dev.
 func (s *server) seedTrial(ctx context.Context) error {
-	if !s.config.dev {
+	if !s.config.Dev {
 		return nil
 	}
 	return seed(ctx, s.config, s.issuer)
@@ -155,7 +156,7 @@ func (s *server) seedTrial(ctx context.Context) error {
 // openAdmin listens on the socket. The lock is held, so whatever socket is there was left
 // by a process that is gone.
 func (s *server) openAdmin(context.Context) error {
-	path := s.config.path("admin.sock")
+	path := s.config.Path("admin.sock")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // is added through the socket of this very server.
 func (s *server) lookAtDoors(ctx context.Context) error {
 	for _, door := range []struct{ key, client string }{
-		{"simplejwt.client", s.config.DjangoClient}, {"session.client", s.config.SessionClient},
+		{"simplejwt.client", s.config.SimpleJWTClient}, {"session.client", s.config.BrowserClient},
 	} {
 		if door.client == "" {
 			continue

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 
 	"github.com/spf13/cobra"
@@ -85,7 +86,7 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))
 	}
 	if stdin {
-		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFileBytes))
+		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), config.MaxSecretFileBytes))
 		if err != nil {
 			return err
 		}
@@ -185,7 +186,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && config.IsLoopback(u.Hostname()))
 }
 
 // maxWebAnswerBytes bounds metadata and tokens.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -29,11 +30,12 @@ func usage(format string, args ...any) error        { return terminal.Usage(form
 func hint(err error, format string, args ...any) error {
 	return terminal.WithHint(err, format, args...)
 }
-func printJSON(w io.Writer, raw []byte) error { return terminal.PrintJSON(w, raw) }
-func marshalJSON(v any) ([]byte, error)       { return terminal.MarshalJSON(v) }
-func printable(s string) string               { return terminal.Printable(s) }
-func instant(t *time.Time) string             { return terminal.Instant(t) }
-func listed(items []string) string            { return terminal.List(items) }
-func orDash(s string) string                  { return terminal.OrDash(s) }
-func shellWord(s string) string               { return terminal.ShellWord(s) }
-func report(w io.Writer, err error) int       { return terminal.Report(w, err) }
+func printJSON(w io.Writer, raw []byte) error       { return terminal.PrintJSON(w, raw) }
+func marshalJSON(v any) ([]byte, error)             { return terminal.MarshalJSON(v) }
+func printable(s string) string                     { return terminal.Printable(s) }
+func instant(t *time.Time) string                   { return terminal.Instant(t) }
+func listed(items []string) string                  { return terminal.List(items) }
+func orDash(s string) string                        { return terminal.OrDash(s) }
+func shellWord(s string) string                     { return terminal.ShellWord(s) }
+func report(w io.Writer, err error) int             { return terminal.Report(w, err) }
+func parseDuration(s string) (time.Duration, error) { return config.ParseDuration(s) }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -14,16 +14,16 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// A fileEntry is one setting that the file names.
+// A fileEntry is one setting in the file.
 type fileEntry struct {
 	key   string
 	line  int
 	value value
 }
 
-// readConfigFile reads the file strictly: plain values only, every key known, no key
-// twice. Its errors begin with the file's name and the line.
-func readConfigFile(name string) ([]fileEntry, error) {
+// readFile reads the file strictly: plain values only, every key known, no key twice. Its
+// errors begin with the name of the file and the line.
+func readFile(name string) ([]fileEntry, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
@@ -57,9 +57,9 @@ func parseConfig(text []byte) ([]fileEntry, error) {
 		return nil, syntaxError(err)
 	}
 	r := &fileReader{line: map[string]int{}}
-	for _, s := range settings() {
-		r.settings = append(r.settings, s.key)
-		if name, _, ok := strings.Cut(s.key, "."); ok {
+	for _, s := range Settings() {
+		r.settings = append(r.settings, s.Key)
+		if name, _, ok := strings.Cut(s.Key, "."); ok {
 			r.groups = append(r.groups, name)
 		}
 	}
@@ -69,7 +69,7 @@ func parseConfig(text []byte) ([]fileEntry, error) {
 			continue
 		}
 		if bodies++; bodies > 1 {
-			return nil, wrongAt(doc.Body, "a second document begins here; the file holds one")
+			return nil, wrongAt(doc.Body, "a second document begins here; only one is allowed")
 		}
 		if err := r.mapping("", doc.Body); err != nil {
 			return nil, err
@@ -78,7 +78,8 @@ func parseConfig(text []byte) ([]fileEntry, error) {
 	return r.entries, nil
 }
 
-// syntaxError keeps the line and the reason, and leaves out the library's drawing.
+// syntaxError keeps the line and the reason. It leaves out the excerpt of the file that the
+// library draws, because an error is one line.
 func syntaxError(err error) error {
 	var y yaml.Error
 	if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
@@ -102,7 +103,7 @@ func (r *fileReader) mapping(prefix string, n ast.Node) error {
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		return wrongAt(n, "want lines like \"listen: 127.0.0.1:8420\"")
+		return wrongAt(n, "settings are lines like \"listen: 127.0.0.1:8420\"")
 	}
 	for _, p := range pairs {
 		if err := r.pair(prefix, p); err != nil {
@@ -132,7 +133,7 @@ func (r *fileReader) pair(prefix string, p *ast.MappingValueNode) error {
 		case *ast.MappingNode, *ast.MappingValueNode:
 			return r.mapping(key+".", p.Value)
 		}
-		return wrongAt(p.Key, "%s holds settings of its own, indented below it: %s", key, strings.Join(r.below(key), ", "))
+		return wrongAt(p.Key, "%s is a group of settings, indented below it: %s", key, strings.Join(r.below(key), ", "))
 	}
 	if near := terminal.Nearest(key, append(r.groups, r.settings...)); near != "" {
 		return wrongAt(p.Key, "unknown setting %q; did you mean %q?", key, near)
@@ -150,8 +151,8 @@ func (r *fileReader) below(group string) []string {
 	return names
 }
 
-// plainValue reads a scalar or a list of scalars. Anchors, aliases and tags are refused:
-// they make a short file hard to read, and nothing here needs them.
+// plainValue reads a scalar or a list of scalars. Anchors, aliases and tags are refused,
+// because they make a short file hard to read and no setting needs them.
 func plainValue(key string, p *ast.MappingValueNode) (value, error) {
 	n := p.Value
 	if n == nil || n.Type() == ast.NullType {

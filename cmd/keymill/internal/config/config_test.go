@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// clearEnvironment takes our variables away for the time of a test.
+// clearEnvironment removes the variables that keymill reads until the test ends.
 func clearEnvironment(t *testing.T) {
 	t.Helper()
 	for _, e := range os.Environ() {
@@ -35,9 +35,9 @@ func writeFile(t *testing.T, name, content string) string {
 	return path
 }
 
-// TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight: whoever mistypes learns where and
-// what to write, from one line.
-func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
+// TestABadSettingIsReportedWithItsLine also checks that the error is one line, and that it
+// says what the setting accepts.
+func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 	clearEnvironment(t)
 	const ok = "issuer: https://id.example.com\n"
 	for _, tt := range []struct{ name, file, want string }{
@@ -61,7 +61,7 @@ func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
 		{"prefix with a parameter", ok + "simplejwt: {prefix: \"/:tenant\"}\n", `:2: simplejwt.prefix: "/:tenant" is not parts of letters`},
 		{"prefix with a wildcard", ok + "simplejwt: {prefix: \"/*all\"}\n", `:2: simplejwt.prefix: "/*all" is not parts of letters`},
 		{"prefix in the way of /token", ok + "simplejwt: {prefix: /token}\n", `:2: simplejwt.prefix: "/token" is taken by the server's own /token`},
-		{"prefix in the way of the other door", ok + "simplejwt: {prefix: /session/v1}\n", `:2: simplejwt.prefix: "/session/v1" is taken by the server's own /session`},
+		{"prefix in the way of /session", ok + "simplejwt: {prefix: /session/v1}\n", `:2: simplejwt.prefix: "/session/v1" is taken by the server's own /session`},
 		{"a client that no cookie can be named after", ok + "session: {client: \"my app\"}\n", `:2: session.client: "my app": a cookie cannot be named after a client_id with ' '`},
 		{"webhook without a secret", ok + "webhook: {url: https://hooks.example}\n", `:2: webhook.url: webhook.secret_file is missing`},
 		{"webhook in the clear", ok + "webhook: {url: http://hooks.example/secret-path, secret_file: /x}\n", `:2: webhook.url: the webhook's URL, which goes to hooks.example, must be https`},
@@ -69,7 +69,7 @@ func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
 		{"secret without a webhook", ok + "webhook: {secret_file: /x}\n", `:2: webhook.secret_file: webhook.url is missing`},
 		{"twice", ok + "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", `:3: `},
 		{"twice in two spellings", ok + "keys.propagation: 1h\nkeys: {propagation: 2h}\n", `:3: keys.propagation is set twice, first in line 2`},
-		{"group with a value", ok + "keys: EdDSA\n", `:2: keys holds settings of its own, indented below it: algorithms, rotate_every, propagation`},
+		{"group with a value", ok + "keys: EdDSA\n", `:2: keys is a group of settings, indented below it: algorithms, rotate_every, propagation`},
 		{"value with a group", ok + "listen:\n  port: 1\n", `:3: listen takes a plain value`},
 		{"no value", ok + "listen:\n", `:2: listen has no value`},
 		{"not a duration", ok + "jwks:\n  max_age: fast\n", `:3: jwks.max_age: "fast" is not a duration like 30s, 15m, 12h or 30d`},
@@ -85,35 +85,35 @@ func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
 		{"not a boolean", ok + "insecure: yes\n", `:2: insecure: "yes" is neither true nor false`},
 		{"list for one value", ok + "listen: [127.0.0.1:1]\n", `:2: listen: takes one value, not a list`},
 		{"one value for a list", ok + "keys: {algorithms: EdDSA}\n", `:2: keys.algorithms: takes a list: [EdDSA]`},
-		{"empty list", ok + "keys: {algorithms: []}\n", `:2: keys.algorithms: is empty`},
+		{"empty list", ok + "keys: {algorithms: []}\n", `:2: keys.algorithms: the list is empty`},
 		{"unknown algorithm", ok + "keys: {algorithms: [HS256]}\n", `:2: keys.algorithms: "HS256" is neither RS256 nor EdDSA`},
-		{"algorithm twice", ok + "keys: {algorithms: [EdDSA, EdDSA]}\n", `:2: keys.algorithms: EdDSA is there twice`},
+		{"algorithm twice", ok + "keys: {algorithms: [EdDSA, EdDSA]}\n", `:2: keys.algorithms: EdDSA is listed twice`},
 		{"no port", ok + "listen: localhost\n", `:2: listen: "localhost" is not an address like 127.0.0.1:8420`},
 		{"port too large", ok + "listen: 127.0.0.1:65536\n", `:2: listen: "65536" is not a port`},
-		{"proxy", ok + "http:\n  trusted_proxies: [10.0.0.0/8, ten]\n", `:3: http.trusted_proxies: "ten" is not a network like 10.0.0.0/8, nor an address`},
+		{"proxy", ok + "http:\n  trusted_proxies: [10.0.0.0/8, ten]\n", `:3: http.trusted_proxies: "ten" is neither a network like 10.0.0.0/8 nor an address`},
 		{"IPv4 network in IPv6", ok + "http:\n  trusted_proxies: [\"::ffff:10.0.0.0/104\"]\n", `:3: http.trusted_proxies: "::ffff:10.0.0.0/104" is IPv4 written as IPv6, which matches no peer; write it like 10.0.0.0/8 or 10.0.0.1`},
 		{"IPv4 address in IPv6", ok + "http:\n  trusted_proxies: [\"::ffff:10.0.0.1\"]\n", `:3: http.trusted_proxies: "::ffff:10.0.0.1" is IPv4 written as IPv6`},
-		{"log level", ok + "log: {level: loud}\n", `:2: log.level: "loud" is none of debug, info, warn and error`},
+		{"log level", ok + "log: {level: loud}\n", `:2: log.level: "loud" is not debug, info, warn or error`},
 		{"log format", ok + "log: {format: xml}\n", `:2: log.format: "xml" is neither text nor json`},
-		{"no issuer", "listen: 127.0.0.1:1\n", `issuer: it is required`},
+		{"no issuer", "listen: 127.0.0.1:1\n", `issuer: the setting is required`},
 		{"issuer without TLS", "issuer: http://id.example.com\n", `:1: issuer: issuer "http://id.example.com" must be https`},
 		{"issuer with a path", "issuer: https://id.example.com/auth\n", `:1: issuer: issuer "https://id.example.com/auth" must be scheme and host`},
 		{"issuer with a slash", "issuer: https://id.example.com/\n", `:1: issuer: issuer "https://id.example.com/" must be scheme and host`},
 		{"socket path too long", ok + "data: /" + strings.Repeat("d", 100) + "\n", `:2: data: the path of the admin socket would have 112 bytes, and the system allows 107`},
-		{"empty directory name", ok + "data: \"\"\n", `:2: data: is empty`},
+		{"empty directory name", ok + "data: \"\"\n", `:2: data: the name of the directory is empty`},
 		{"tab", ok + "keys:\n\talgorithms: [EdDSA]\n", `:3: not YAML: `},
 		{"unclosed", ok + "keys: {algorithms: [EdDSA\n", `:2: not YAML: `},
 		{"second document", ok + "---\nlisten: 127.0.0.1:1\n", `:3: a second document begins here`},
-		{"list at the top", "- listen\n", `:1: want lines like`},
+		{"list at the top", "- listen\n", `:1: settings are lines like`},
 		{"anchor", ok + "listen: &a 127.0.0.1:1\n", `:2: listen takes a plain value`},
 		{"tag", ok + "listen: !!str 127.0.0.1:1\n", `:2: listen takes a plain value`},
 		{"merge", ok + "<<: {listen: 127.0.0.1:1}\n", `:2: unknown setting "<<"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := writeFile(t, "keymill.yaml", tt.file)
-			c, err := loadConfig(path, nil, false)
+			c, err := Load(path, nil, false)
 			if err == nil {
-				err = c.check()
+				err = c.Check()
 			}
 			if err == nil {
 				t.Fatalf("accepted:\n%s", tt.file)
@@ -128,11 +128,10 @@ func TestABadSettingIsNamedWithItsLineAndWhatWouldBeRight(t *testing.T) {
 	}
 }
 
-// TestAGoodFileSetsEverySetting also keeps the table complete: a setting that is added
-// must be added here.
-func TestAGoodFileSetsEverySetting(t *testing.T) {
+// TestAFileCanSetEverySetting fails if a setting is added and not added here.
+func TestAFileCanSetEverySetting(t *testing.T) {
 	clearEnvironment(t)
-	path := writeFile(t, "keymill.yaml", `# the whole of it
+	path := writeFile(t, "keymill.yaml", `# every setting
 listen: "0.0.0.0:443"
 data: /var/lib/keymill
 issuer: http://id.example.com
@@ -154,19 +153,19 @@ http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
 log: {level: debug, format: json}
 `)
-	c, err := loadConfig(path, nil, false)
+	c, err := Load(path, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
-	want := &config{
+	want := &Config{
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", Issuer: "http://id.example.com", Insecure: true,
 		MasterKeyFile: "/etc/keymill/master.key", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
-		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, DjangoClient: "web", DjangoPrefix: "/api/v1", SessionClient: "web",
-		WebhookURL: "https://hooks.example/keymill", WebhookSecret: "/etc/keymill/webhook.secret",
+		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", BrowserClient: "web",
+		WebhookURL: "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
@@ -174,14 +173,13 @@ log: {level: debug, format: json}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	for _, s := range settings() {
-		if c.origin[s.key] == "" {
-			t.Errorf("%s is not in the file of this test", s.key)
+	for _, s := range Settings() {
+		if c.origin[s.Key] == "" {
+			t.Errorf("the file of this test does not set %s", s.Key)
 		}
 	}
 }
 
-// TestEverySettingHasAVariableThatSetsIt derives the names from the struct.
 func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 	clearEnvironment(t)
 	samples := map[string]string{
@@ -189,13 +187,13 @@ func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 		"*[]netip.Prefix": "192.0.2.0/24,198.51.100.7", "*slog.Level": "warn",
 	}
 	seen := map[string]bool{}
-	for _, s := range settings() {
-		t.Run(s.env(), func(t *testing.T) {
-			if seen[s.env()] {
-				t.Fatalf("two settings share %s", s.env())
+	for _, s := range Settings() {
+		t.Run(s.Variable(), func(t *testing.T) {
+			if seen[s.Variable()] {
+				t.Fatalf("two settings share %s", s.Variable())
 			}
-			seen[s.env()] = true
-			before, err := loadConfig("", nil, false)
+			seen[s.Variable()] = true
+			before, err := Load("", nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,16 +201,16 @@ func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 			if !ok {
 				t.Fatalf("no sample for %T", s.field(before))
 			}
-			t.Setenv(s.env(), sample)
-			after, err := loadConfig("", nil, false)
+			t.Setenv(s.Variable(), sample)
+			after, err := Load("", nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if reflect.DeepEqual(s.field(before), s.field(after)) {
-				t.Errorf("%s=%s changes nothing", s.env(), sample)
+				t.Errorf("%s=%s changes nothing", s.Variable(), sample)
 			}
-			if s.help == "" {
-				t.Errorf("%s has no help", s.key)
+			if s.Help == "" {
+				t.Errorf("%s has no help", s.Key)
 			}
 		})
 	}
@@ -221,11 +219,11 @@ func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 	}
 }
 
-func TestAFlagBeatsTheEnvironmentBeatsTheFileBeatsTheDefault(t *testing.T) {
+func TestAFlagOverridesTheEnvironmentTheFileAndTheDefault(t *testing.T) {
 	clearEnvironment(t)
 	listen := func(file string, flags map[string]string) string {
 		t.Helper()
-		c, err := loadConfig(file, flags, false)
+		c, err := Load(file, flags, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,16 +245,16 @@ func TestAFlagBeatsTheEnvironmentBeatsTheFileBeatsTheDefault(t *testing.T) {
 	}
 }
 
-func TestAnUnknownVariableIsAnErrorThatSuggests(t *testing.T) {
+func TestAnUnknownVariableIsAnErrorWithASuggestion(t *testing.T) {
 	clearEnvironment(t)
-	for _, name := range []string{"KEYMILL_CONFIG", "KEYMILL_MASTER_KEY", "KEYMILL_CLIENT_SECRET", "KEYMILL_TIER", "KEYMILL_COUNT_KILLS"} {
+	for _, name := range []string{"KEYMILL_CONFIG", "KEYMILL_MASTER_KEY", "KEYMILL_CLIENT_SECRET"} {
 		t.Setenv(name, "x")
 	}
-	if _, err := loadConfig("", nil, false); err != nil {
-		t.Fatalf("a variable of ours: %v", err)
+	if _, err := Load("", nil, false); err != nil {
+		t.Fatalf("a variable that is no setting: %v", err)
 	}
 	t.Setenv("KEYMILL_KEYS_ROTATE", "1h")
-	_, err := loadConfig("", nil, false)
+	_, err := Load("", nil, false)
 	var shown strings.Builder
 	terminal.Report(&shown, err)
 	want := "keymill: unknown variable KEYMILL_KEYS_ROTATE in the environment\n  hint: did you mean KEYMILL_KEYS_ROTATE_EVERY?\n"
@@ -265,60 +263,59 @@ func TestAnUnknownVariableIsAnErrorThatSuggests(t *testing.T) {
 	}
 }
 
-// TestABadVariableOrFlagIsBlamedByItsName: the operator looks there, not into the file.
-func TestABadVariableOrFlagIsBlamedByItsName(t *testing.T) {
+// TestABadVariableOrFlagIsReportedByItsName: the operator should not search the file.
+func TestABadVariableOrFlagIsReportedByItsName(t *testing.T) {
 	clearEnvironment(t)
-	c, err := loadConfig("", map[string]string{"issuer": "https://id.example.com", "listen": "nowhere"}, false)
+	c, err := Load("", map[string]string{"issuer": "https://id.example.com", "listen": "nowhere"}, false)
 	if err == nil {
-		err = c.check()
+		err = c.Check()
 	}
 	if err == nil || !strings.HasPrefix(err.Error(), `--listen: "nowhere" is not an address`) {
 		t.Errorf("flag: %v", err)
 	}
 	t.Setenv("KEYMILL_JWKS_MAX_AGE", "soon")
-	if _, err := loadConfig("", nil, false); err == nil || !strings.HasPrefix(err.Error(), `KEYMILL_JWKS_MAX_AGE: "soon"`) {
+	if _, err := Load("", nil, false); err == nil || !strings.HasPrefix(err.Error(), `KEYMILL_JWKS_MAX_AGE: "soon"`) {
 		t.Errorf("variable: %v", err)
 	}
 }
 
-// TestDefaultsAreWhatTheManualSays: the defaults pass the checks, with and without --dev.
-func TestDefaultsAreWhatTheManualSays(t *testing.T) {
+func TestDefaultsPassTheChecksWithAndWithoutDev(t *testing.T) {
 	clearEnvironment(t)
-	c, err := loadConfig("", map[string]string{"issuer": "https://id.example.com"}, false)
+	c, err := Load("", map[string]string{"issuer": "https://id.example.com"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		t.Error(err)
 	}
 	if c.RotateEvery != 30*24*time.Hour || c.Propagation != time.Hour || c.MaxAge != 5*time.Minute ||
 		c.Grace != 30*time.Second || c.Idle != 14*24*time.Hour || c.Absolute != 90*24*time.Hour ||
-		c.DjangoClient != "" || c.DjangoPrefix != "/api" || c.SessionClient != "" ||
+		c.SimpleJWTClient != "" || c.SimpleJWTPrefix != "/api" || c.BrowserClient != "" ||
 		!reflect.DeepEqual(c.Algorithms, []string{"RS256", "EdDSA"}) {
 		t.Errorf("defaults: %+v", c)
 	}
-	dev, err := loadConfig("", nil, true)
+	dev, err := Load("", nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dev.check(); err != nil {
+	if err := dev.Check(); err != nil {
 		t.Error(err)
 	}
-	if dev.Data != "keymill-dev" || dev.DjangoClient != "dev-web" || dev.SessionClient != "dev-web" {
+	if dev.Data != "keymill-dev" || dev.SimpleJWTClient != "dev-web" || dev.BrowserClient != "dev-web" {
 		t.Errorf("--dev: %+v", dev)
 	}
 }
 
-// TestWithoutRS256TheTrialDoorsAreShut, but for one that somebody has asked for.
-func TestWithoutRS256TheTrialDoorsAreShut(t *testing.T) {
+// TestDevWithoutRS256TurnsOffItsLoginEndpoints, except one that was configured.
+func TestDevWithoutRS256TurnsOffItsLoginEndpoints(t *testing.T) {
 	clearEnvironment(t)
 	t.Setenv("KEYMILL_KEYS_ALGORITHMS", "EdDSA")
 	t.Setenv("KEYMILL_SESSION_CLIENT", "my-web")
-	c, err := loadConfig("", nil, true)
+	c, err := Load("", nil, true)
 	if err == nil {
-		err = c.check()
+		err = c.Check()
 	}
-	if err != nil || c.DjangoClient != "" || c.SessionClient != "my-web" {
+	if err != nil || c.SimpleJWTClient != "" || c.BrowserClient != "my-web" {
 		t.Errorf("%v, %+v", err, c)
 	}
 }
@@ -339,9 +336,9 @@ func TestDevStaysOnLoopback(t *testing.T) {
 		{"issuer", "https://id.example.com", false},
 		{"issuer", "http://localhost.example.com", false},
 	} {
-		c, err := loadConfig("", map[string]string{tt.key: tt.value}, true)
+		c, err := Load("", map[string]string{tt.key: tt.value}, true)
 		if err == nil {
-			err = c.check()
+			err = c.Check()
 		}
 		if (err == nil) != tt.good {
 			t.Errorf("--%s %s: %v", tt.key, tt.value, err)
@@ -349,20 +346,20 @@ func TestDevStaysOnLoopback(t *testing.T) {
 	}
 }
 
-// TestSmallTrialsAreAllowed: 12 s, 4 s, 2 s is the documented example.
-func TestSmallTrialsAreAllowed(t *testing.T) {
+// TestShortKeyLivesAreAllowedForTrials: 12 s, 4 s, 2 s is the documented example.
+func TestShortKeyLivesAreAllowedForTrials(t *testing.T) {
 	clearEnvironment(t)
 	file := writeFile(t, "keymill.yaml", "issuer: https://id.example.com\nkeys: {rotate_every: 12s, propagation: 4s}\njwks: {max_age: 2s}\n")
-	c, err := loadConfig(file, nil, false)
+	c, err := Load(file, nil, false)
 	if err == nil {
-		err = c.check()
+		err = c.Check()
 	}
 	if err != nil {
 		t.Error(err)
 	}
 }
 
-// FuzzConfigFile: whatever the file holds, reading it ends with settings or with a line.
+// FuzzConfigFile: reading any file ends with settings, or with an error that has a line.
 func FuzzConfigFile(f *testing.F) {
 	for _, seed := range []string{
 		"listen: 127.0.0.1:1\nkeys: {algorithms: [EdDSA]}\n", "a: &x [*x]\n", "? [k]\n: v\n", "\t", "--- |\n x\n", "\"\\", "<<: 1", "keys:\n- a: b\n",

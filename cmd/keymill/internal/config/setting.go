@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -10,42 +10,42 @@ import (
 	"time"
 )
 
-// A setting is one field of config. Its name in the file, its environment variable, its
-// defaults and its help are all read from the field's tags, so none can be forgotten.
-type setting struct {
-	key   string // "keys.rotate_every"
-	index int    // of the field
-	def   string // default
-	dev   string // default with --dev, where it differs
-	help  string
+// A Setting describes one field of Config, as the field's tags say.
+type Setting struct {
+	Key        string // in the file: "keys.rotate_every"
+	Default    string // "" if there is none
+	DevDefault string // default with --dev, "" where it is Default
+	Help       string // what the setting means
+
+	index int // of the field
 }
 
-// settings lists every setting in the order of config's fields.
-func settings() []setting {
-	t := reflect.TypeFor[config]()
-	var list []setting
+// Settings returns every setting, in the order of Config's fields.
+func Settings() []Setting {
+	t := reflect.TypeFor[Config]()
+	var list []Setting
 	for i := range t.NumField() {
 		tag := t.Field(i).Tag
 		if key, ok := tag.Lookup("key"); ok {
-			list = append(list, setting{key, i, tag.Get("default"), tag.Get("dev"), tag.Get("help")})
+			list = append(list, Setting{key, tag.Get("default"), tag.Get("dev"), tag.Get("help"), i})
 		}
 	}
 	return list
 }
 
-// env returns the setting's environment variable.
-func (s setting) env() string {
-	return "KEYMILL_" + strings.ToUpper(strings.ReplaceAll(s.key, ".", "_"))
+// Variable returns the setting's environment variable: KEYMILL_KEYS_ROTATE_EVERY.
+func (s Setting) Variable() string {
+	return "KEYMILL_" + strings.ToUpper(strings.ReplaceAll(s.Key, ".", "_"))
 }
 
-// A value is what a file, a variable or a flag says, before it is understood.
+// A value is the text of a setting in a file, a variable or a flag, not parsed yet.
 type value struct {
 	texts []string
 	list  bool // written as a list
 }
 
-// textValue splits a variable's text: lists are written with commas there.
-func (s setting) textValue(c *config, text string) value {
+// textValue splits the text of a variable or a flag: lists are written with commas there.
+func (s Setting) textValue(c *Config, text string) value {
 	switch s.field(c).(type) {
 	case *[]string, *[]netip.Prefix:
 		if text == "" {
@@ -56,12 +56,12 @@ func (s setting) textValue(c *config, text string) value {
 	return value{texts: []string{text}}
 }
 
-func (s setting) field(c *config) any {
+func (s Setting) field(c *Config) any {
 	return reflect.ValueOf(c).Elem().Field(s.index).Addr().Interface()
 }
 
-// set understands v and puts it into c. The error says what would be right.
-func (s setting) set(c *config, v value) error {
+// set parses v and puts it into c.
+func (s Setting) set(c *Config, v value) error {
 	switch p := s.field(c).(type) {
 	case *[]string:
 		return setList(p, v, func(text string) (string, error) { return text, nil })
@@ -72,7 +72,7 @@ func (s setting) set(c *config, v value) error {
 	case *bool:
 		return setOne(p, v, parseBool)
 	case *time.Duration:
-		return setOne(p, v, parseDuration)
+		return setOne(p, v, ParseDuration)
 	case *slog.Level:
 		return setOne(p, v, parseLevel)
 	default:
@@ -117,8 +117,9 @@ func parseBool(text string) (bool, error) {
 	return false, fmt.Errorf("%q is neither true nor false", text)
 }
 
-// parseDuration reads what Go reads, and days before it: "90s", "12h", "30d", "1d12h".
-func parseDuration(text string) (time.Duration, error) {
+// ParseDuration reads what time.ParseDuration reads, and days in front of it: "90s",
+// "12h", "30d", "1d12h". A negative duration is an error.
+func ParseDuration(text string) (time.Duration, error) {
 	bad := fmt.Errorf("%q is not a duration like 30s, 15m, 12h or 30d", text)
 	var total time.Duration
 	rest := text
@@ -145,11 +146,11 @@ func parseLevel(text string) (slog.Level, error) {
 	case "debug", "info", "warn", "error":
 		return level, level.UnmarshalText([]byte(text))
 	}
-	return level, fmt.Errorf("%q is none of debug, info, warn and error", text)
+	return level, fmt.Errorf("%q is not debug, info, warn or error", text)
 }
 
-// parsePrefix reads a network, or one address as the network of itself. An IPv4 network
-// in its IPv6 form holds no address that a peer is compared as, so it is refused.
+// parsePrefix reads a network. A single address is the network of that address alone. An
+// IPv4 network in IPv6 form is refused: peers are compared as IPv4, so it would match none.
 func parsePrefix(text string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(text)
 	if addr, notAddr := netip.ParseAddr(text); notAddr == nil && addr.Zone() == "" {
@@ -159,7 +160,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	case err == nil && p.Addr().Is4In6():
 		return p, fmt.Errorf("%q is IPv4 written as IPv6, which matches no peer; write it like 10.0.0.0/8 or 10.0.0.1", text)
 	case err != nil:
-		return p, fmt.Errorf("%q is not a network like 10.0.0.0/8, nor an address", text)
+		return p, fmt.Errorf("%q is neither a network like 10.0.0.0/8 nor an address", text)
 	}
 	return p.Masked(), nil
 }
