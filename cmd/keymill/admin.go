@@ -70,7 +70,7 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 			conn.Close()
 			return newAdminClient(socket), nil
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
+			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "run it as the server's user, or as root")
 		case len(socket) > config.MaxSocketPath:
 			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), config.MaxSocketPath)
 		}

@@ -66,7 +66,7 @@ func badSeals() []badStart {
 		}, "but no meta record"},
 		{"store made without --dev", true, func(p *place) ([]string, []string) {
 			return environment(), []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
-		}, "holds a store that --dev did not make\n  hint: serve it without --dev"},
+		}, "holds a store that --dev did not create\n  hint: serve it without --dev"},
 	}
 }
 
@@ -82,7 +82,7 @@ func badPlaces() []badStart {
 		{"something in the socket's place", true, func(p *place) ([]string, []string) {
 			os.WriteFile(filepath.Join(p.data, "admin.sock"), []byte("mine"), 0o600)
 			return nil, nil
-		}, "is in the way: it is not a socket"},
+		}, "is not a socket; remove it"},
 		{"too long a socket path", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, strings.Repeat("d", 100)))
 		}, "the path of the admin socket would have "},
@@ -102,7 +102,7 @@ func badPlaces() []badStart {
 		}, "address already in use\n  hint: another program has the port"},
 		{"no parent directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
-		}, "cannot make the data directory: mkdir "},
+		}, "cannot create the data directory: mkdir "},
 		{"a file for a directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
 		}, "not a directory"},

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/serve"
 )
 
 func (p *place) startDev(more ...string) *child {
@@ -28,9 +30,9 @@ func (p *place) startDev(more ...string) *child {
 	return c
 }
 
-func (p *place) credentials() (d devCredentials) {
+func (p *place) credentials() (d serve.Credentials) {
 	p.t.Helper()
-	d, err := readDevCredentials(filepath.Join(p.data, "dev-credentials"))
+	d, err := serve.ReadCredentials(filepath.Join(p.data, "dev-credentials"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -87,7 +89,7 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	p.shell(t, service, "eyJ")
 	if _, err := exec.LookPath("curl"); err == nil {
 		p.shell(t, pasted(t, out, "Get a token"), `"access_token"`)
-		p.shell(t, pasted(t, out, "Log a person in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
+		p.shell(t, pasted(t, out, "Log a user in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
 		// -f: a refused line is an error then.
 		cookie := pasted(t, out, "A page keeps the refresh token")
 		for n := range cookie {
@@ -123,10 +125,10 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 				t.Errorf("%s: %d %s %v", client.ID, status, body, err)
 			}
 		}
-		if secret := p.credentials().secret("dev-service"); secret == "" || !strings.Contains(c.out.String(), secret) {
+		if secret := p.credentials().Secret("dev-service"); secret == "" || !strings.Contains(c.out.String(), secret) {
 			t.Errorf("the secret %q is not printed", secret)
 		}
-		user := p.credentials().user("dev")
+		user := p.credentials().User("dev")
 		if len(user.Password) != 24 || strings.Count(c.out.String(), user.Password) < 4 {
 			t.Errorf("the password %q is not printed", user.Password)
 		}
@@ -141,7 +143,7 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 
 	c = p.startDev()
 	works(c)
-	if second := p.credentials(); !slices.Equal(first.Clients, second.Clients) || first.user("dev").Password != second.user("dev").Password {
+	if second := p.credentials(); !slices.Equal(first.Clients, second.Clients) || first.User("dev").Password != second.User("dev").Password {
 		t.Errorf("the clients or the password changed: %v, %v", first, second)
 	}
 	stop(c)
@@ -152,11 +154,11 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	}
 	c = p.startDev()
 	works(c)
-	if third := p.credentials(); third.secret("dev-service") == first.secret("dev-service") {
+	if third := p.credentials(); third.Secret("dev-service") == first.Secret("dev-service") {
 		t.Error("a secret that was lost came back")
 	}
 
-	if third := p.credentials(); third.user("dev").Password == first.user("dev").Password {
+	if third := p.credentials(); third.User("dev").Password == first.User("dev").Password {
 		t.Error("a password that was lost came back")
 	}
 
@@ -169,7 +171,7 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	old := p.credentials()
 	stop(c)
 	c = p.startDev()
-	if now := p.credentials(); now.secret("dev-django-service") != old.secret("dev-django-service") {
+	if now := p.credentials(); now.Secret("dev-django-service") != old.Secret("dev-django-service") {
 		t.Error("the secret of a disabled client changed")
 	}
 	p.must(nil, "client", "enable", "dev-django-service")
@@ -213,7 +215,7 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	p.must(nil, "client", "set", "dev-web", "--grant", "", "--origin", "http://localhost:9999")
 	p.must(nil, "user", "remove", "dev")
 	c = restart(c)
-	if status, body := login(t, c, "dev", p.credentials().user("dev").Password); status != http.StatusOK {
+	if status, body := login(t, c, "dev", p.credentials().User("dev").Password); status != http.StatusOK {
 		t.Errorf("login: %d %s", status, body)
 	}
 	var web clientLine

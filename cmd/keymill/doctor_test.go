@@ -12,21 +12,22 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/storage"
 )
 
 // diagnosis runs doctor on p and returns what it found, by check.
-func (p *place) diagnosis(args ...string) (checks map[string]finding, code int) {
+func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, code int) {
 	p.t.Helper()
 	out, errs, code := p.verb(append([]string{"doctor", "--json"}, args...)...)
-	var f findings
+	var f diagnose.Findings
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
 		p.t.Fatalf("%v: %s%s", err, out, errs)
 	}
 	if f.OK != (code == 0) {
 		p.t.Errorf("ok is %v, the exit code %d", f.OK, code)
 	}
-	checks = map[string]finding{}
+	checks = map[string]diagnose.Finding{}
 	for _, c := range f.Checks {
 		checks[c.Check] = c
 	}
@@ -64,7 +65,7 @@ func TestDoctorSaysWhyItCannotLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := p.verb("doctor")
-	want := "keymill: stat " + p.store() + ": permission denied\n  hint: type it as the server's user, or as root\n"
+	want := "keymill: stat " + p.store() + ": permission denied\n  hint: run it as the server's user, or as root\n"
 	if code != 1 || errs != want {
 		t.Errorf("code %d, %swant %s", code, errs, want)
 	}
@@ -194,69 +195,4 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 		t.Errorf("keys changed:\n%v\n%v", kids(before), kids(after))
 	}
 	p.auditNames("masterkey.change")
-}
-
-// TestARehearsalSeesItsWritesAndForgetsThem.
-func TestARehearsalSeesItsWritesAndForgetsThem(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	base, err := storage.OpenBolt(filepath.Join(t.TempDir(), "store"), storage.BoltOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer base.Close()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	put := func(s storage.Store, pairs ...string) {
-		t.Helper()
-		must(s.Update(ctx, func(tx storage.Tx) error {
-			for i := 0; i < len(pairs); i += 2 {
-				if err := tx.Put(pairs[i], []byte(pairs[i+1])); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
-	}
-	all := func(s storage.Store) (got string) {
-		t.Helper()
-		must(s.View(ctx, func(r storage.Reader) error {
-			got = ""
-			for e, err := range r.Scan("a", "z") {
-				if err != nil {
-					return err
-				}
-				got += e.Key + "=" + string(e.Value) + " "
-			}
-			return nil
-		}))
-		return got
-	}
-	put(base, "b", "1", "d", "1", "f", "1")
-	r := newRehearsal(base)
-	put(r, "a", "2", "d", "2", "e", "")
-	must(r.Update(ctx, func(tx storage.Tx) error { return tx.Delete("f") }))
-	if err := r.Update(ctx, func(tx storage.Tx) error { tx.Put("x", nil); return errors.New("no") }); err == nil {
-		t.Error("an error is swallowed")
-	}
-	if got, want := all(r), "a=2 b=1 d=2 e= "; got != want {
-		t.Errorf("rehearsal %q, want %q", got, want)
-	}
-	must(r.View(ctx, func(tx storage.Reader) error {
-		got, err := tx.GetAll("b", "d", "f", "zz")
-		if err != nil || string(got[0]) != "1" || string(got[1]) != "2" || got[2] != nil || got[3] != nil {
-			t.Errorf("GetAll: %q, %v", got, err)
-		}
-		if _, err := tx.Get("f"); !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("a deleted record: %v", err)
-		}
-		return nil
-	}))
-	if got, want := all(base), "b=1 d=1 f=1 "; got != want {
-		t.Errorf("the store has %q, want %q", got, want)
-	}
 }

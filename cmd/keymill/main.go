@@ -1,25 +1,18 @@
-// Command keymill is the token server and everything that an operator types at it.
+// Command keymill is the token server and the commands that an operator runs.
 //
-//	        keymill serve                          keymill key, client, user, session, …
-//	              │                                               │
-//	  config ── master key ── DIR ── lock                         │ HTTP over DIR/admin.sock
-//	              │                                               │
-//	storage ── keystore ── issuer ── endpoint ── public listener  │
-//	                                     └────── admin socket ◀───┘
+//	   keymill serve                        keymill key, client, user, session, …
+//	        │                                              │
+//	internal/config ── internal/serve                      │ HTTP over DIR/admin.sock
+//	                        │                              │
+//	                   admin socket ◀──────────────────────┘
 //
-// The program has one file per verb. It decides nothing about keys, clients or tokens:
-// it reads the configuration, opens the rooms in order, and prints. The files of a data
-// directory DIR (0700):
+// The program has one file per verb. A verb parses flags, asks the running server through
+// the admin socket of its data directory, and prints the answer. It decides nothing about
+// keys, clients or tokens. Package serve lists the files of a data directory.
 //
-//	lock             held while a server or doctor works on DIR
-//	keymill.db       the store
-//	admin.sock       the admin API; its peer must be the server's user or root
-//	dev-master-key   only with --dev: the master key, made at the first start
-//	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
-//
-// Exit codes: 0 done, 1 it did not work, 2 it was typed wrongly, 3 (verify alone) there
-// was no key set to check with. Every error is one line on stderr that begins with
-// "keymill: ", followed by at most one line that says what to type next.
+// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify alone) there is no key set to
+// check with. Every error is one line on stderr that begins with "keymill: ", followed by at
+// most one line that says what to do.
 package main
 
 import (
@@ -35,7 +28,7 @@ import (
 )
 
 func main() {
-	// Whatever this program makes belongs to its user alone.
+	// Files that this program creates are private to its user.
 	syscall.Umask(0o077)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

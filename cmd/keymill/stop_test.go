@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/serve"
 )
 
 // TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
@@ -140,8 +142,8 @@ func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
 	if code := c.wait(10 * time.Second); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(began); took < drain/2 || took > drain+2*time.Second {
-		t.Errorf("ended after %v; requests in flight have %v", took, drain)
+	if took := time.Since(began); took < serve.DrainTime/2 || took > serve.DrainTime+2*time.Second {
+		t.Errorf("ended after %v; requests in flight have %v", took, serve.DrainTime)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,7 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 		}
 		req.secret = strings.TrimRight(string(raw), "\r\n")
 	} else if req.secret = os.Getenv(clientSecretVariable); req.secret == "" && req.issuer == dev.Issuer {
-		req.secret = dev.secret(req.client)
+		req.secret = dev.Secret(req.client)
 	}
 	if req.secret == "" {
 		return terminal.WithHint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
@@ -101,16 +102,16 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 }
 
 // localCredentials reads those of the trial server nearby, if there is one.
-func localCredentials(cmd *cobra.Command) devCredentials {
+func localCredentials(cmd *cobra.Command) serve.Credentials {
 	for _, dir := range dataDirs(cmd) {
-		if d, err := readDevCredentials(filepath.Join(dir, "dev-credentials")); err == nil {
+		if d, err := serve.ReadCredentials(filepath.Join(dir, "dev-credentials")); err == nil {
 			return d
 		}
 	}
-	return devCredentials{}
+	return serve.Credentials{}
 }
 
-func knownIssuer(flag string, dev devCredentials) string {
+func knownIssuer(flag string, dev serve.Credentials) string {
 	return cmp.Or(flag, os.Getenv("KEYMILL_ISSUER"), dev.Issuer)
 }
 

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"os"
@@ -6,14 +6,13 @@ import (
 	"testing"
 )
 
-// TestAFailedStartTakesAwayOnlyWhatItMade.
-func TestAFailedStartTakesAwayOnlyWhatItMade(t *testing.T) {
+func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
-	d, err := openDataDir(path)
+	d, err := OpenDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.abandon()
+	d.Abandon()
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the directory is left behind: %v", err)
 	}
@@ -21,28 +20,31 @@ func TestAFailedStartTakesAwayOnlyWhatItMade(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if d, err = openDataDir(path); err != nil {
+	if d, err = OpenDir(path); err != nil {
 		t.Fatal(err)
 	}
-	d.abandon()
-	if got := snapshot(t, path); got != " drwx------\n" {
-		t.Errorf("left behind: %s", got)
+	d.Abandon()
+	if names, err := os.ReadDir(path); err != nil || len(names) > 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("the directory is %v, %v", info.Mode(), err)
 	}
 
-	if d, err = openDataDir(path); err != nil {
+	if d, err = OpenDir(path); err != nil {
 		t.Fatal(err)
 	}
-	d.release()
-	if d, err = openDataDir(path); err != nil {
+	d.Release()
+	if d, err = OpenDir(path); err != nil {
 		t.Fatal(err)
 	}
-	d.abandon() // the lock file was there before
+	d.Abandon() // the lock file was there before
 	if _, err := os.Stat(filepath.Join(path, "lock")); err != nil {
 		t.Errorf("the lock file of another start was removed: %v", err)
 	}
 }
 
-// TestASecretFileIsWholeAndPrivate also when it replaces one that was not.
+// TestASecretFileIsWholeAndPrivate holds also when it replaces a file that was neither.
 func TestASecretFileIsWholeAndPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(path, []byte("old and longer"), 0o644); err != nil {

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"context"
@@ -16,33 +16,35 @@ import (
 	"keymill/storage"
 )
 
-// A server holds what serve opened, in the order of opening.
+// A server holds what Run opened, in the order of opening.
 type server struct {
-	config *config.Config
-	log    *slog.Logger
-	master keystore.MasterKey
-	secret refusal.Secret // signs the webhook's requests
+	config  *config.Config
+	version string
+	log     *slog.Logger
+	master  keystore.MasterKey
+	secret  refusal.Secret // signs the webhook's requests
 
-	public net.Listener
-	dir    *dataDir
-	store  *storage.Bolt
-	rings  *keystore.Rings
-	issuer *issuer.Issuer
-	face   *endpoint.Server
-	hook   *endpoint.Webhook // nil without webhook.url
-	admin  net.Listener
+	public    net.Listener
+	dir       *Dir
+	store     *storage.Bolt
+	keySet    *endpoint.KeySet
+	rings     *keystore.Rings
+	issuer    *issuer.Issuer
+	endpoints *endpoint.Server
+	webhook   *endpoint.Webhook // nil without webhook.url
+	admin     net.Listener
 
-	failed chan error // the store's unknown outcome, once
-	opened bool       // all of the above is open: the directory may keep what was made
+	storeFailed chan error // gets one error if the store can no longer tell what is durable
+	opened      bool       // open has succeeded, so close keeps what it created
 }
 
-// open takes the port, the directory, the store and the socket. What can fail without
-// changing the disk comes first. After an error, close gives back what is open and takes
-// away a lock, a socket and an empty directory that were made; a store that was made stays,
-// and so does the master key that --dev made for it.
+// open opens everything in order. After an error, close releases what is open and removes
+// a lock, a socket and an empty directory that were created. A store that was created
+// stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.openRooms, s.openWebhook, s.seedTrial, s.lookAtDoors, s.openAdmin,
+		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openIssuer, s.openEndpoints, s.openWebhook,
+		s.seedTrial, s.checkLoginClients, s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -59,32 +61,33 @@ func (s *server) openPublic(context.Context) error {
 	}
 	s.public = l
 	if s.config.Dev && s.config.Issuer == "" {
-		// The real port: --listen 127.0.0.1:0 takes any that is free.
+		// With --listen 127.0.0.1:0 the port is known only now.
 		s.config.Issuer = "http://" + l.Addr().String()
 	}
 	return nil
 }
 
 func (s *server) openDir(context.Context) error {
-	dir, err := openDataDir(s.config.Data)
+	dir, err := OpenDir(s.config.Data)
 	if err != nil {
 		return err
 	}
 	s.dir = dir
-	// Looked at here, as afterwards the store is written.
-	if info, err := os.Lstat(s.config.Path("admin.sock")); err == nil && info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is in the way: it is not a socket", s.config.Path("admin.sock"))
+	// Checked here and not in openAdmin, because the store is written in between.
+	socket := s.config.Path("admin.sock")
+	if info, err := os.Lstat(socket); err == nil && info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is not a socket; remove it", socket)
 	}
 	if s.config.Dev {
-		s.master, err = devMasterKey(s.config)
+		s.master, err = trialMasterKey(s.config)
 	}
 	return err
 }
 
 func (s *server) openStore(context.Context) error {
-	s.failed = make(chan error, 1)
+	s.storeFailed = make(chan error, 1)
 	store, err := storage.OpenBolt(s.config.Path("keymill.db"), storage.BoltOptions{
-		Failed: func(err error) { s.failed <- err },
+		Failed: func(err error) { s.storeFailed <- err },
 	})
 	if err != nil {
 		return err
@@ -93,46 +96,49 @@ func (s *server) openStore(context.Context) error {
 	return nil
 }
 
-func (s *server) openRooms(ctx context.Context) error {
+func (s *server) openKeys(ctx context.Context) (err error) {
 	c := s.config
-	keys := endpoint.NewKeySet(c.MaxAge)
-	rings, err := keystore.Open(ctx, s.store, keystore.Config{
+	s.keySet = endpoint.NewKeySet(c.MaxAge)
+	s.rings, err = keystore.Open(ctx, s.store, keystore.Config{
 		Algorithms:  c.Algorithms,
 		RotateEvery: c.RotateEvery,
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,
 		Master:      s.master,
 		Dev:         c.Dev,
-		Changed:     keys.Publish,
+		Changed:     s.keySet.Publish,
 		Log:         s.log,
 	})
-	if err != nil {
-		return err
-	}
-	s.rings = rings
+	return err
+}
+
+func (s *server) openIssuer(ctx context.Context) (err error) {
+	c := s.config
 	s.issuer, err = issuer.Open(ctx, issuer.Config{
 		URL:      c.Issuer,
 		Insecure: c.Insecure,
 		Store:    s.store,
-		Keys:     rings,
+		Keys:     s.rings,
 		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
 		Events:   c.WebhookURL != "",
 		Log:      s.log,
 	})
-	if err != nil {
-		return err
-	}
-	s.face, err = endpoint.New(endpoint.Config{
+	return err
+}
+
+func (s *server) openEndpoints(context.Context) (err error) {
+	c := s.config
+	s.endpoints, err = endpoint.New(endpoint.Config{
 		Issuer:         s.issuer,
-		Keys:           rings,
-		KeySet:         keys,
+		Keys:           s.rings,
+		KeySet:         s.keySet,
 		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix},
 		Session:        endpoint.Session{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
-		DevHosts:       s.devHosts(),
+		DevHosts:       s.trialHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
 		StoreBytes:     func() int64 { return s.store.Status().Bytes },
-		Version:        release,
+		Version:        s.version,
 		Log:            s.log,
 	})
 	return err
@@ -140,12 +146,11 @@ func (s *server) openRooms(ctx context.Context) error {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.hook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Issuer: s.issuer, Log: s.log})
+		s.webhook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Issuer: s.issuer, Log: s.log})
 	}
 	return err
 }
 
-// seedTrial makes the audiences and clients of --dev.
 func (s *server) seedTrial(ctx context.Context) error {
 	if !s.config.Dev {
 		return nil
@@ -153,14 +158,14 @@ func (s *server) seedTrial(ctx context.Context) error {
 	return seed(ctx, s.config, s.issuer)
 }
 
-// openAdmin listens on the socket. The lock is held, so whatever socket is there was left
-// by a process that is gone.
+// openAdmin listens on the socket. This process holds the lock, so a socket that exists
+// belongs to a process that has ended.
 func (s *server) openAdmin(context.Context) error {
 	path := s.config.Path("admin.sock")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := s.dir.tighten(); err != nil {
+	if err := s.dir.restrict(); err != nil {
 		return err
 	}
 	l, err := net.Listen("unix", path)

@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// welcomeAll is printed at every start of a trial server; each command is to be pasted.
-const welcomeAll = `
+// tokenText is printed at every start of a trial server. Every command can be pasted.
+const tokenText = `
 Get a token, as any client does:
 
   curl -s {issuer}/token -u dev-service:{secret} -d grant_type=client_credentials -d audience=dev-api
@@ -30,9 +30,9 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
   {keymill} key list --data {data}
 `
 
-// welcomeDjango and welcomeCookie follow where the doors are open.
-const welcomeDjango = `
-Log a person in, as the front end of a Django API does, and refresh:
+// simpleJWTText and browserText are printed if their login endpoint is on.
+const simpleJWTText = `
+Log a user in, as the front end of a Django API does, and refresh:
 
   curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
 
@@ -42,7 +42,7 @@ Log a person in, as the front end of a Django API does, and refresh:
   echo "$REFRESH" | {keymill} session why --data {data} -
 `
 
-const welcomeCookie = `
+const browserText = `
 A page keeps the refresh token in a cookie that its scripts cannot read:
 
   JAR=$(mktemp)
@@ -51,8 +51,8 @@ A page keeps the refresh token in a cookie that its scripts cannot read:
   curl -s -b "$JAR" -c "$JAR" -X POST {issuer}/session/logout
 `
 
-// welcomeService comes last, where there is RS256.
-const welcomeService = `
+// djangoText is printed last, if RS256 is configured.
+const djangoText = `
 A Django API verifies with djangorestframework-simplejwt; in settings.py:
 
   REST_FRAMEWORK = {
@@ -65,17 +65,17 @@ A Django API verifies with djangorestframework-simplejwt; in settings.py:
       "ISSUER": "{issuer}",
       "AUDIENCE": "dev-django",
       "USER_ID_FIELD": "id",
-      "USER_ID_CLAIM": "user_id",  # the user whose id it is must be in Django's table
+      "USER_ID_CLAIM": "user_id",  # Django's table must have a user with this id
   }
 
-A token of a service has no user. For those: JWTStatelessUserAuthentication, with "sub" for the claim:
+A token of a service has no user. Use JWTStatelessUserAuthentication for it, with "sub" as the claim:
 
   {keymill} token --data {data} --client dev-django-service --audience dev-django
 `
 
-// printWelcome prints the clients and the user with their secrets, and the lines to paste.
-func printWelcome(w io.Writer, c *config.Config) error {
-	d, err := readDevCredentials(c.Path("dev-credentials"))
+// printTrial prints the clients and the user with their secrets, and commands to paste.
+func printTrial(w io.Writer, c *config.Config) error {
+	d, err := ReadCredentials(c.Path("dev-credentials"))
 	if err != nil {
 		return err
 	}
@@ -95,31 +95,31 @@ func printWelcome(w io.Writer, c *config.Config) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	user := d.user(devUserName)
+	user := d.User(trialUserName)
 	_, err = strings.NewReplacer(
 		"{issuer}", c.Issuer,
-		"{secret}", d.secret("dev-service"),
+		"{secret}", d.Secret("dev-service"),
 		"{prefix}", c.SimpleJWTPrefix,
 		"{user}", user.Name,
 		"{password}", user.Password,
 		"{data}", terminal.ShellWord(c.Data),
-		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed here
+		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed
 		"{propagation}", c.Propagation.String(),
-	).WriteString(w, welcomeText(c, user))
+	).WriteString(w, trialText(c, user))
 	return err
 }
 
-// welcomeText leaves out what this server does not have.
-func welcomeText(c *config.Config, user devUser) string {
-	text := welcomeAll
+// trialText leaves out what this server does not have.
+func trialText(c *config.Config, user TrialUser) string {
+	text := tokenText
 	if c.SimpleJWTClient != "" && user.Name != "" {
-		text += welcomeDjango
+		text += simpleJWTText
 	}
 	if c.BrowserClient != "" && user.Name != "" {
-		text += welcomeCookie
+		text += browserText
 	}
 	if slices.Contains(c.Algorithms, "RS256") {
-		text += welcomeService
+		text += djangoText
 	}
 	return text
 }

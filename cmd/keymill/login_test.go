@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"keymill/issuer"
 )
 
 // withAlice makes what people need to log in, and the user alice (7).
@@ -187,28 +185,5 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err == nil {
 		t.Error("the socket is left behind")
-	}
-}
-
-// TestADoorsClientThatDoesNotFitIsNamed, with a line that takes nothing away from it.
-func TestADoorsClientThatDoesNotFitIsNamed(t *testing.T) {
-	fit := issuer.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
-	several, service := fit, fit
-	several.Audiences = []string{"a", "b"}
-	service.Grants = []string{"client_credentials"}
-	for _, tt := range []struct {
-		client      issuer.Client
-		oneAudience bool
-		why, typed  string
-	}{
-		{fit, true, "", ""},
-		{several, false, "", ""},
-		{several, true, "several audiences", "keymill client add NAME --public"},
-		{service, true, "grant refresh_token", "keymill client set web --grant client_credentials --grant refresh_token"},
-	} {
-		why, typed := shutDoor("web", tt.client, true, tt.oneAudience)
-		if !strings.Contains(why, tt.why) || !strings.HasPrefix(typed, tt.typed) || (why == "") != (tt.why == "") {
-			t.Errorf("%+v: %q, %q", tt, why, typed)
-		}
 	}
 }
