@@ -14,6 +14,7 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // newOutboxWorld is a world whose decisions leave events.
@@ -459,7 +460,7 @@ func TestADamagedEventKeepsNothingWaiting(t *testing.T) {
 // TestAStartWithoutAReadableQueueFails instead of starting with a wrong count.
 func TestAStartWithoutAReadableQueueFails(t *testing.T) {
 	w := newOutboxWorld(t)
-	closed, err := storage.OpenBolt(filepath.Join(t.TempDir(), "other.db"), storage.BoltOptions{})
+	closed, err := bolt.Open(filepath.Join(t.TempDir(), "other.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

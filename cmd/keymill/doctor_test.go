@@ -14,6 +14,7 @@ import (
 
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // diagnosis runs doctor on p and returns what it found, by check.
@@ -129,7 +130,7 @@ func (p *place) deletePrivate(stage string) {
 // deleteFirst deletes the first record below prefix.
 func (p *place) deleteFirst(prefix string) {
 	p.t.Helper()
-	s, err := storage.OpenBolt(p.store(), storage.BoltOptions{})
+	s, err := bolt.Open(p.store(), bolt.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // A webhookWorld is a Webhook over a real store and real keys, and a receiver that
@@ -31,7 +32,7 @@ import (
 type webhookWorld struct {
 	t        *testing.T
 	path     string
-	store    *storage.Bolt
+	store    *bolt.Store
 	issuer   *issuer.Issuer
 	hook     *Webhook
 	receiver *receiver
@@ -74,7 +75,7 @@ func webhookDir() string {
 func (w *webhookWorld) open(url string) {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	cfg := testKeys

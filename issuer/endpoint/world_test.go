@@ -24,13 +24,14 @@ import (
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A world is a Server over a real store and real keys, with both of its listeners.
 type world struct {
 	t         *testing.T
 	url       string // the issuer
-	store     *storage.Bolt
+	store     *bolt.Store
 	counted   countedStore // the same, as the issuer has it
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
@@ -96,7 +97,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "keymill.db")
-	store, err := storage.OpenBolt(path, storage.BoltOptions{})
+	store, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 	if err := os.WriteFile(w.path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })

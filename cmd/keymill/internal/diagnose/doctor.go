@@ -19,6 +19,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // A Doctor examines one data directory. It changes nothing there, unless it is told to
@@ -31,7 +32,7 @@ type Doctor struct {
 	// matches fs.ErrNotExist if the server has no socket.
 	AskServer func(context.Context) (ServerStatus, error)
 
-	store    *storage.Bolt
+	store    *bolt.Store
 	master   keystore.MasterKey
 	findings Findings
 }
@@ -93,7 +94,7 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if err := d.readKey(); err != nil {
 		return err
 	}
-	store, err := storage.OpenBolt(d.Config.Path("keymill.db"), storage.BoltOptions{})
+	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
 	if !d.findings.add("store", "opens", err) {
 		return nil
 	}
@@ -140,7 +141,7 @@ func (d *Doctor) checkStore(ctx context.Context) {
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
 func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	c := d.Config
-	rings, err := keystore.Open(ctx, newRehearsal(d.store), keystore.Config{
+	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
 	})

@@ -13,7 +13,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A server holds what Run opened, in the order of opening.
@@ -26,7 +26,7 @@ type server struct {
 
 	public    net.Listener
 	dir       *Dir
-	store     *storage.Bolt
+	store     *bolt.Store
 	keySet    *endpoint.KeySet
 	rings     *keystore.Rings
 	issuer    *issuer.Issuer
@@ -86,7 +86,7 @@ func (s *server) openDir(context.Context) error {
 
 func (s *server) openStore(context.Context) error {
 	s.storeFailed = make(chan error, 1)
-	store, err := storage.OpenBolt(s.config.Path("keymill.db"), storage.BoltOptions{
+	store, err := bolt.Open(s.config.Path("keymill.db"), bolt.Options{
 		Failed: func(err error) { s.storeFailed <- err },
 	})
 	if err != nil {
