@@ -21,9 +21,9 @@ type audienceLine struct {
 }
 
 func audienceCommand() *cobra.Command {
-	cmd := group("audience", "Name the APIs that accept tokens", `
-An audience is an API that accepts our tokens; its name is their "aud" claim. It decides
-what its verifiers must understand: the algorithm, the lifetime and the claims.`)
+	cmd := group("audience", "Manage the APIs that accept tokens", `
+An audience is an API that accepts the server's tokens. Its name is their "aud" claim. It
+decides what its verifiers have to understand: the algorithm, the lifetime and the claims.`)
 	cmd.Example = "  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write\n  keymill audience list"
 	addDataFlag(cmd)
 	cmd.AddCommand(audienceAddCommand(), audienceSetCommand(), audienceShowCommand(), audienceListCommand(), audienceRemoveCommand())
@@ -36,8 +36,10 @@ func audienceAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --alg ALG",
 		Short: "Add an audience",
-		Long: `Add an audience. Its name is 1 to 200 visible ASCII characters, a URI or not. A Django API
-with simplejwt takes RS256 and the profile simplejwt.`,
+		Long: `Add an audience: one for each API that should accept tokens of its own. The name is 1 to 200
+visible ASCII characters and need not be a URI. EdDSA is faster and shorter; RS256 is what
+every library verifies. For a Django API that uses djangorestframework-simplejwt, choose RS256
+and the profile simplejwt.`,
 		Example: `  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
   keymill audience add https://shop.example/api --alg RS256 --profile simplejwt`,
 		Args: arguments("NAME"),
@@ -49,21 +51,21 @@ with simplejwt takes RS256 and the profile simplejwt.`,
 			if err != nil {
 				return err
 			}
-			a.Name, a.TTL, a.Scopes = args[0], ttl, present(a.Scopes)
+			a.Name, a.TTL, a.Scopes = args[0], ttl, nonEmpty(a.Scopes)
 			return askAudience(cmd, asJSON, http.MethodPost, "audiences", a)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256")
+	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256 (required)")
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of its tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&a.Profile, "profile", "rfc9068", "claims: rfc9068, or simplejwt for Django")
+	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims its tokens have: rfc9068, or simplejwt for Django")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// goDuration turns what was typed into what the admin API takes.
+// goDuration turns a duration of the command line into one of the admin API.
 func goDuration(flag, text string) (string, error) {
 	d, err := config.ParseDuration(text)
 	if err != nil {
@@ -72,8 +74,9 @@ func goDuration(flag, text string) (string, error) {
 	return d.String(), nil
 }
 
-// present drops empty words, so that --scope "" empties a list; it is never null in JSON.
-func present(words []string) []string {
+// nonEmpty drops empty words, so that --scope "" empties a list. It never returns nil, which
+// would be null in JSON.
+func nonEmpty(words []string) []string {
 	kept := []string{}
 	for _, w := range words {
 		if w != "" {
@@ -110,9 +113,11 @@ func audienceSetCommand() *cobra.Command {
 	var scopes []string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "set NAME",
-		Short:   "Change an audience's lifetime, scopes or profile",
-		Long:    "Change what is named; the rest stays. The scopes given replace all scopes; --scope \"\" leaves none.",
+		Use:   "set NAME",
+		Short: "Change an audience's lifetime, scopes or profile",
+		Long: `Change what the flags name and leave the rest. New tokens follow the change at once. The
+scopes given replace all scopes; --scope "" removes them. The algorithm cannot change: add
+another audience for another algorithm.`,
 		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -126,7 +131,7 @@ func audienceSetCommand() *cobra.Command {
 				change["ttl"] = d
 			}
 			if f.Changed("scope") {
-				change["scopes"] = present(scopes)
+				change["scopes"] = nonEmpty(scopes)
 			}
 			if f.Changed("profile") {
 				change["profile"] = profile
@@ -140,7 +145,7 @@ func audienceSetCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&ttl, "ttl", "", "lifetime of its tokens, 1s to 24h")
 	f.StringArrayVar(&scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&profile, "profile", "", "claims: rfc9068 or simplejwt")
+	f.StringVar(&profile, "profile", "", "which claims its tokens have: rfc9068 or simplejwt")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -150,6 +155,7 @@ func audienceShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one audience",
+		Long:    "Show one audience: its algorithm, the lifetime of its tokens, its profile and its scopes.",
 		Example: "  keymill audience show orders --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,6 +171,7 @@ func audienceListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all audiences",
+		Long:    "List all audiences, ordered by name.",
 		Example: "  keymill audience list\n  keymill audience list --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -186,7 +193,8 @@ func audienceListCommand() *cobra.Command {
 func audienceRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Remove an audience that no client names",
+		Short:   "Remove an audience that no client uses",
+		Long:    "Remove an audience. The server refuses while a client still has it; take it away from those\nclients first, with \"keymill client set\".",
 		Example: "  keymill audience remove orders",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

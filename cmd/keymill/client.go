@@ -34,8 +34,8 @@ type clientLine struct {
 
 func clientCommand() *cobra.Command {
 	cmd := group("client", "Manage the programs that ask for tokens", `
-A client is a program that asks for tokens. A confidential one has a secret, which is shown
-once, when it is made; a public one (a page in a browser, an app) has none.`)
+A client is a program that asks for tokens. A confidential client has a secret, which is shown
+once, when the client is added. A public client (a page in a browser, an app) has none.`)
 	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read\n  keymill client list"
 	addDataFlag(cmd)
 	cmd.AddCommand(
@@ -52,11 +52,11 @@ func clientAddCommand() *cobra.Command {
 	var public, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add ID",
-		Short: "Add a client and show its secret, once",
-		Long: `Add a client. A service of your own has the grant client_credentials. A front end through
-which people log in has refresh_token; it is --public, since a page or an app keeps no
-secret, and --origin names where its pages come from. The client of an API that asks
-/introspect about its tokens has --introspect with the API's audience.`,
+		Short: "Add a client and print its secret once",
+		Long: `Add a client. For a service of your own, allow the grant client_credentials. For a front end
+through which users log in, allow refresh_token and make it --public, because a page or an app
+cannot keep a secret; --origin names where its pages come from. For an API that asks
+/introspect about tokens, give --introspect with the API's audience.`,
 		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
   keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
   keymill client add kiosk --public --grant refresh_token --audience orders --idle 12h --absolute 7d --grace 0s
@@ -71,7 +71,7 @@ secret, and --origin names where its pages come from. The client of an API that 
 			return askClient(cmd, asJSON, http.MethodPost, "clients", body)
 		},
 	}
-	cmd.Flags().BoolVar(&public, "public", false, "it cannot keep a secret, and gets none")
+	cmd.Flags().BoolVar(&public, "public", false, "the client cannot keep a secret and gets none")
 	given.flags(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -119,7 +119,7 @@ func (c clientLine) print(w io.Writer) error {
 	if err := t.Flush(); err != nil || c.Secret == "" {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "The secret is shown this once; Keymill keeps only its hash.")
+	_, err := fmt.Fprintln(w, "This is the only time that the secret is shown; Keymill keeps only its hash.")
 	return err
 }
 
@@ -139,8 +139,8 @@ func clientSetCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "set ID",
-		Short:   "Change what a client may do, or how long its sessions live",
-		Long:    "Change what is named; the rest stays. The values given replace the whole list; --scope \"\" leaves\nnone. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings; --grace 0s is no grace.",
+		Short:   "Change what a client is allowed, or how long its sessions live",
+		Long:    "Change what the flags name and leave the rest. The values given replace the whole list;\n--scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings;\n--grace 0s means no grace.",
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -164,6 +164,7 @@ func clientListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all clients",
+		Long:    "List all clients, ordered by id.",
 		Example: "  keymill client list\n  keymill client list --json | jq -r '.[] | select(.disabled) | .client_id'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -191,6 +192,7 @@ func clientShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show one client",
+		Long:    "Show one client: what it is allowed, and how long its sessions live.",
 		Example: "  keymill client show billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -206,9 +208,9 @@ func clientRotateSecretCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rotate-secret ID",
-		Short: "Make a new secret; the old one works on for a while",
-		Long: `Make a new secret for a confidential client and show it, once. The old one works on for
---old-for, so that the client can be given the new one without an outage. If the old
+		Short: "Create a new secret; the old one works for a while longer",
+		Long: `Create a new secret for a confidential client and print it once. The old secret works for
+--old-for longer, so that you can give the client the new one without an outage. If the old
 secret has leaked, end it at once with --old-for 0s.`,
 		Example: "  keymill client rotate-secret billing --old-for 24h\n  keymill client rotate-secret billing --old-for 0s",
 		Args:    arguments("ID"),
@@ -220,12 +222,12 @@ secret has leaked, end it at once with --old-for 0s.`,
 			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), map[string]string{"old_for": d})
 		},
 	}
-	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how long the old secret works on")
+	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how much longer the old secret works")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// clientSwitchCommand is enable and disable.
+// clientSwitchCommand returns the verb enable or disable.
 func clientSwitchCommand(verb, short string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{

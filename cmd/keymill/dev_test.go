@@ -103,7 +103,7 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	// Soon after the start the spare is too young; the verb says so, and later it rotates.
 	early := append([]string{"! " + rotate[0]}, keep...)
 	late := []string{"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do " + rotate[0] + " && break; sleep 1; done"}
-	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: that is in ", "signs now:", "valid until:", "retiring")
+	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: wait ", "signs now:", "valid until:", "retiring")
 }
 
 // TestDevKeepsWhatItMade from one start to the next, and makes anew what was lost.

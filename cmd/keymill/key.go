@@ -15,11 +15,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// thumbprintLength is that of the kids that keystore makes: 32 bytes in base64url.
+// thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
 const thumbprintLength = 43
 
-// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does, and whoever
-// copies it from the list in an emergency should not be told about unknown flags.
+// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does. An operator who
+// copies it from the list in an emergency should not get an error about an unknown flag.
 func kidsLast(args []string) []string {
 	if len(args) == 0 || args[0] != "key" || !slices.Contains(args, "revoke") || slices.Contains(args, "--") {
 		return args
@@ -51,9 +51,9 @@ type keyLine struct {
 
 func keyCommand() *cobra.Command {
 	cmd := group("key", "List, rotate, revoke and import signing keys", `
-Keys rotate by themselves. A key is published (spare) long before it signs (active), and
-stays published (retiring) until the last token that it can have signed has expired. A
-reserve is ready but not yet published.`)
+Keys rotate by themselves. A key is first published (spare), then it signs (active), and then
+it stays published (retiring) until the last token that it signed has expired. A reserve is a
+key that exists but is not published yet.`)
 	cmd.Example = "  keymill key list\n  keymill key rotate --alg EdDSA"
 	addDataFlag(cmd)
 	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand())
@@ -63,8 +63,10 @@ reserve is ready but not yet published.`)
 func keyListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the keys and the instants of their lives",
+		Use:   "list",
+		Short: "List the keys and when each changes its stage",
+		Long: `List the keys. PUBLISH, SIGN, STOP and DROP are the instants at which a key is published,
+begins to sign, stops signing and leaves the published set. "-" means that it is not known yet.`,
 		Example: "  keymill key list\n  keymill key list --json | jq -r '.[] | select(.stage == \"active\") | .kid'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -91,7 +93,7 @@ func printKeys(w io.Writer, keys ...keyLine) error {
 	return t.Flush()
 }
 
-// printAnswer is the end of a verb that failed or was asked for JSON.
+// printAnswer ends a verb that failed or that prints JSON.
 func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
 	if err != nil {
 		return err
@@ -105,10 +107,11 @@ func keyRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate --alg ALG",
 		Short: "Let the published spare sign now",
-		Long: `Let the published spare of one algorithm sign now, ahead of its time. If it has not been
-published long enough, the verb says when that will be and exits with code 1. --force
-rotates all the same: services whose cache does not know the key refuse its tokens until
-they fetch again, and the answer says until when that may be.`,
+		Long: `Let the published spare of one algorithm sign now, before its time. Keys rotate by themselves,
+so this is for an occasion such as a changed policy. If the spare has not been published long
+enough, the verb says when it will have been and exits with code 1. --force rotates anyway:
+services that have not fetched the new key yet refuse its tokens until they do, and the answer
+says how long that can take.`,
 		Example: "  keymill key rotate --alg EdDSA\n  keymill key rotate --alg RS256 --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -127,8 +130,8 @@ they fetch again, and the answer says until when that may be.`,
 			return r.print(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose keys rotate: RS256 or EdDSA")
-	cmd.Flags().BoolVar(&force, "force", false, "rotate although caches may not know the spare yet")
+	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
+	cmd.Flags().BoolVar(&force, "force", false, "rotate even if caches may not know the spare yet")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -139,17 +142,17 @@ func completeAlg(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// notReady adds to the server's no what can be done about it.
+// notReady adds to the server's refusal what can be done about it.
 func notReady(err error) error {
-	var no *apiError
-	if !errors.As(err, &no) || no.Code != "not_ready" {
+	var refused *apiError
+	if !errors.As(err, &refused) || refused.Code != "not_ready" {
 		return err
 	}
-	if no.At == nil {
-		return terminal.WithHint(err, "no spare is published yet; ask again in a moment")
+	if refused.At == nil {
+		return terminal.WithHint(err, "no spare is published yet; try again in a moment")
 	}
-	wait := max(0, time.Until(*no.At)).Truncate(time.Second) + time.Second
-	return terminal.WithHint(err, "that is in %v; --force does not wait", wait)
+	wait := max(0, time.Until(*refused.At)).Truncate(time.Second) + time.Second
+	return terminal.WithHint(err, "wait %v, or rotate now with --force", wait)
 }
 
 type rotation struct {
@@ -177,11 +180,11 @@ func keyRevokeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
-		Short: "Take a key away at once: every token that it signed is refused",
-		Long: `Take a key out of the published set at once, and its private half out of the store. If it
-was the active one, the spare signs from now on. Services refuse the key's tokens as soon
-as their cache of the set has expired; the answer says when the last one has. A revoked
-kid never returns.`,
+		Short: "Remove a key at once, so that every token that it signed is refused",
+		Long: `Remove a key from the published set at once, and its private half from the store. Use it if a
+private key may have leaked. If the key was the active one, the spare signs from now on. Each
+service refuses the key's tokens when its cache of the set has expired, and the answer says
+when the last cache has. A revoked kid is never used again. "keymill key list" shows the kids.`,
 		Example: "  keymill key list\n  keymill key revoke VTs_1G0aXYc8b2sMhuZ6ZFvm3bB1wlE8cQKpYBtVZ3Y --json",
 		Args:    arguments("KID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -239,11 +242,12 @@ func keyImportCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Bring a key from another token server",
-		Long: `Bring a key from another server, in PEM or as a JWK; "-" reads standard input. Its kid is
-kept, since live tokens carry it. Without more it becomes the spare and signs when its turn
-comes. --until TIME only verifies until then (a public key is enough). --sign-now is right
-if services know the key already.`,
+		Short: "Import a key from another token server",
+		Long: `Import a key from another server, in PEM or as a JWK; "-" reads standard input. Use it when you
+replace that server, so that tokens that it signed stay valid. The kid is kept, because those
+tokens carry it. Without flags the key becomes the spare and signs when its turn comes. With
+--until TIME it only verifies until then, and a public key is enough. Use --sign-now if
+services know the key already.`,
 		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z
   keymill key import signing.jwk --sign-now
   openssl genpkey -algorithm ed25519 | keymill key import -`,
@@ -264,20 +268,20 @@ if services know the key already.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, where the key does not say it")
-	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's own, else its RFC 7638 thumbprint)")
-	f.StringVar(&until, "until", "", "only verify, until this instant (RFC 3339)")
-	f.BoolVar(&req.SignNow, "sign-now", false, "let it sign at once")
+	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, if the key does not say which")
+	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's, or else the RFC 7638 thumbprint)")
+	f.StringVar(&until, "until", "", "only verify tokens, until this instant (RFC 3339)")
+	f.BoolVar(&req.SignNow, "sign-now", false, "let the key sign at once")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// maxKeyBytes is far above an RSA key of 8,192 bits in PEM.
+// maxKeyBytes is far more than an RSA key of 8,192 bits in PEM needs.
 const maxKeyBytes = 32 << 10
 
 func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
-	if cmd.Flags().Changed("until") { // even if empty, as an unset variable leaves it: a spare would sign
+	if cmd.Flags().Changed("until") { // also if it is empty, as from an unset variable: the key would become a spare that signs
 		t, err := time.Parse(time.RFC3339, until)
 		if err != nil {
 			return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
@@ -302,7 +306,7 @@ func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
 	if len(raw) > maxKeyBytes {
 		return fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
 	}
-	if len(raw) == 0 { // most often a command before the pipe that failed
+	if len(raw) == 0 { // usually because the command before the pipe failed
 		return fmt.Errorf("%s is empty", name)
 	}
 	req.Key = string(raw)

@@ -45,11 +45,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 }
 
 func newRoot() *cobra.Command {
-	root := group("keymill", "A token server whose keys rotate by themselves", `
-Keymill signs JSON Web Tokens with keys that it rotates by itself, and publishes the
-public halves so that every service verifies tokens on its own.
+	root := group("keymill", "A token server that rotates its keys by itself", `
+Keymill signs JSON Web Tokens with keys that it rotates by itself. It publishes the public
+keys, so that every service can verify tokens on its own.
 
-Start with "keymill serve --dev": it needs no configuration and prints lines to paste.`)
+Start with "keymill serve --dev": it needs no configuration and prints commands to paste.`)
 	root.Example = `  keymill serve --dev
   keymill audience add orders --alg EdDSA --ttl 15m --scope read
   keymill client add billing --grant client_credentials --audience orders --scope read
@@ -67,8 +67,8 @@ Start with "keymill serve --dev": it needs no configuration and prints lines to 
 	return root
 }
 
-// group returns a command that only holds others. Cobra would print the help for a
-// mistyped verb of a group and call that success; here it is an error that suggests.
+// group returns a command that only holds others. For a mistyped verb of a group, cobra
+// would print the help and exit with 0. Here it is an error with a suggestion.
 func group(use, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:   use,
@@ -88,9 +88,9 @@ func group(use, short, long string) *cobra.Command {
 	}
 }
 
-// strictCompletion adds cobra's own group "completion" and makes it as strict as ours: a
-// shell that it does not know would get the help, and a script would take it for success.
-// Cobra binds the output here, so root has to have its own already.
+// strictCompletion adds cobra's own group "completion" and makes it strict: for an unknown
+// shell, cobra would print the help, and a script would take that for success. Cobra reads
+// the output of root here, so it must be set before.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -115,7 +115,7 @@ func verbsOf(cmd *cobra.Command) []string {
 	return names
 }
 
-// arguments accepts exactly the named positional arguments.
+// arguments returns a check for exactly the named positional arguments.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		var err error

@@ -188,13 +188,13 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
 		{"client set billing", "keymill: nothing to change\n  hint: keymill client set billing --scope read\n"},
 		{"client set web --grace soon", "keymill: --grace \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
-		{"client set web --grace 0", "keymill: --grace 0 may mean two things\n  hint: --grace 0s for none, --grace \"\" for the default\n"},
+		{"client set web --grace 0", "keymill: --grace 0 is ambiguous\n  hint: --grace 0s for no grace, --grace \"\" for the configured one\n"},
 		{"client set web --idle -1d", "keymill: --idle \"-1d\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"user add alice", noPassword("choose either --password-stdin or --no-password", "user add alice")},
 		{"user add alice --no-password --password-stdin", noPassword("choose either --password-stdin or --no-password", "user add alice")},
 		{"user add alice --no-password --claim role", "keymill: --claim \"role\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
 		{"user add alice --no-password --claim =x", "keymill: --claim \"=x\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
-		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is there twice\n"},
+		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is given twice\n"},
 		{"user passwd alice", noPassword("--password-stdin is missing", "user passwd alice")},
 		{"user set alice", "keymill: nothing to change\n  hint: keymill user set alice --claim role=admin\n"},
 		{"user import users.txt", "keymill: --format is missing\n  hint: keymill user import users.txt --format django-json (or django-csv)\n"},
@@ -219,11 +219,11 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 }
 
 func noPassword(what, line string) string {
-	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
+	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user of the machine sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
 }
 
 func noDirectory(verb string) string {
-	return "keymill: invalid argument \"\" for \"--data\" flag: it names no directory\n  hint: \"keymill " + verb + " --help\" tells more\n"
+	return "keymill: invalid argument \"\" for \"--data\" flag: the name of the directory is empty\n  hint: \"keymill " + verb + " --help\" tells more\n"
 }
 
 // TestNoKeyIsReadFromNothing: the command before the pipe failed, and says so itself.
@@ -288,8 +288,8 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 		{passwd, "", "standard input is empty: no password"},
 		{passwd, "\n", "standard input is empty: no password"},
 		{passwd, "\r\n", "standard input is empty: no password"},
-		{passwd, "one\ntwo\n", "standard input holds more than one line"},
-		{passwd, "one\n\n", "standard input holds more than one line"},
+		{passwd, "one\ntwo\n", "standard input has more than one line"},
+		{passwd, "one\n\n", "standard input has more than one line"},
 		{passwd, "broken \xff", "the password is not UTF-8"},
 		{passwd, strings.Repeat("x", maxPasswordBytes+1), "the password is longer than 4096 bytes"},
 		{passwd, strings.Repeat("x", maxPasswordBytes+9) + "\n", "the password is longer than 4096 bytes"},

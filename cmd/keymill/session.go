@@ -39,8 +39,8 @@ type sessionLine struct {
 func sessionCommand() *cobra.Command {
 	cmd := group("session", "List, end and explain logins", `
 A session is one login of one user through one client, with all the refresh tokens that
-descend from it. Access tokens name it in "sid". A refresh token that comes a second time,
-after its grace, ends its session: somebody has a copy.`)
+descend from it. Access tokens name it in "sid". If a refresh token is used again after its
+grace, the session ends, because someone has a copy of the token.`)
 	cmd.Example = "  keymill session list --user alice\n  keymill session why - < token.txt"
 	addDataFlag(cmd)
 	cmd.AddCommand(sessionListCommand(), sessionRevokeCommand(), sessionWhyCommand())
@@ -53,10 +53,10 @@ func sessionListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --user NAME",
 		Short: "List the sessions of a user, newest first",
-		Long: `List the sessions of a user, newest first, also those that have ended and are kept to
-explain why. GENERATION counts refreshes; GRACED counts those of them that were answered a
-second time within the grace. A retry after a lost answer looks like that, and so do two
-holders of one token: "shared" means five in a row from different addresses.`,
+		Long: `List the sessions of a user, newest first. Sessions that have ended are listed too, for as long
+as they are kept to explain why. GENERATION counts refreshes. GRACED counts how often a used
+refresh token was accepted again within the grace. A retry after a lost answer does that, and so
+do two holders of one token: "shared" means five in a row from different addresses.`,
 		Example: "  keymill session list --user alice\n  keymill session list --user alice --client web --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,8 +78,8 @@ holders of one token: "shared" means five in a row from different addresses.`,
 			return printSessions(cmd.OutOrStdout(), list...)
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "the user's name or id")
-	cmd.Flags().StringVar(&client, "client", "", "only those through this client")
+	cmd.Flags().StringVar(&user, "user", "", "the user's name or id (required)")
+	cmd.Flags().StringVar(&client, "client", "", "only sessions through this client")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -93,8 +93,8 @@ func printSessions(w io.Writer, list ...sessionLine) error {
 	return t.Flush()
 }
 
-// ends is when the session ends if nobody uses it, or has ended; nil where it ended together
-// with others, and nothing of its own tells when.
+// ends returns when the session ends if it is not used, or when it has ended. It is nil if
+// the session ended together with others, because it has no instant of its own then.
 func (s sessionLine) ends() *time.Time {
 	if s.State == "revoked" {
 		return s.Ended
@@ -114,11 +114,11 @@ func sessionRevokeCommand() *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke ID | --client ID | --all",
-		Short: "End one session, those of a client, or every session",
-		Long: `End one session, every session of a client, or every session there is; each is one write,
-however many it ends. Access tokens stay valid until they expire. For those of one user:
-"keymill user logout NAME".`,
-		Example: "  keymill session revoke 06DXK8Y2P4ZQ1N7W3M5T9R0VBC\n  keymill session revoke --client web\n  keymill session revoke --all",
+		Short: "End one session, all sessions of a client, or all sessions",
+		Long: `End one session, all sessions of a client, or all sessions of all users. Use it when a refresh
+token may have leaked. Access tokens that exist stay valid until they expire. "keymill session
+list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
+		Example: "  keymill session revoke 06d9k8a2p4jq1n7c3m5t9r0v7s\n  keymill session revoke --client web\n  keymill session revoke --all",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && (client != "" || all) {
 				return nil
@@ -143,8 +143,8 @@ however many it ends. Access tokens stay valid until they expire. For those of o
 			return printSessions(cmd.OutOrStdout(), s)
 		},
 	}
-	cmd.Flags().StringVar(&client, "client", "", "every session of this client")
-	cmd.Flags().BoolVar(&all, "all", false, "every session of every user")
+	cmd.Flags().StringVar(&client, "client", "", "end all sessions of this client")
+	cmd.Flags().BoolVar(&all, "all", false, "end all sessions of all users")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -175,13 +175,14 @@ func sessionWhyCommand() *cobra.Command {
 	var stdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "why TOKEN",
-		Short: "Say what a refresh token would be answered, and why",
-		Long: `Say what would become of a refresh token if it were presented now, and why. Nothing changes:
-looking at a token that was used before does not end its session.
+		Short: "Explain what the server would answer to a refresh token",
+		Long: `Say what the server would answer if a client used a refresh token now, and why. Use it when a
+user was logged out and you want to know the reason. Nothing changes: looking at a token that
+was used before does not end its session.
 
-Whoever holds the token can refresh with it, and every user of this machine sees arguments:
-give a token that may still live as "-" or with --token-stdin, and on standard input.`,
-		Example: "  keymill session why - < token.txt\n  xclip -o | keymill session why --token-stdin --json\n  keymill session why kmr_…",
+A refresh token is a secret, and every user of this machine sees arguments. If the token may
+still be valid, give "-" or --token-stdin and pass the token on standard input.`,
+		Example: "  keymill session why - < token.txt\n  xclip -o | keymill session why --token-stdin --json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if stdin && len(args) == 0 {
 				return nil
@@ -189,7 +190,7 @@ give a token that may still live as "-" or with --token-stdin, and on standard i
 			return arguments("TOKEN")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			token, err := typedToken(cmd, args, stdin)
+			token, err := readRefreshToken(cmd, args, stdin)
 			if err != nil {
 				return err
 			}
@@ -209,10 +210,11 @@ give a token that may still live as "-" or with --token-stdin, and on standard i
 	return cmd
 }
 
-// maxTokenBytes is far above a refresh token, and lets a pasted access token be named as one.
+// maxTokenBytes is far more than a refresh token has. A pasted access token fits too, so that
+// the answer can say what it is.
 const maxTokenBytes = 16 << 10
 
-func typedToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
+func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 	if len(args) > 0 && args[0] != "-" {
 		if stdin {
 			return "", terminal.Usage("choose either TOKEN or --token-stdin")

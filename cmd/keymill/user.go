@@ -27,16 +27,17 @@ type userLine struct {
 
 func userCommand() *cobra.Command {
 	cmd := group("user", "Manage the people who log in", `
-A user is a person. Its id is the "sub" of its tokens and stays; its name is what it types
-to log in. Wherever a verb takes NAME, an id does as well; "id:7" is surely the id, also where 7 is
-somebody's name.`)
+A user is a person who logs in. Its id is the "sub" of its tokens and never changes. Its name is
+what it logs in with. Where a verb takes NAME, it takes an id too. "id:7" always means the id,
+even if another user has the name 7.`)
 	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		userAddCommand(), userSetCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
-		userSwitchCommand("enable", "Let a disabled user log in again", "", false),
-		userSwitchCommand("disable", "End a user's sessions and let it log in no more",
-			"End every session of a user, and refuse its logins until it is enabled again. Access\ntokens that it holds stay valid until they expire.", true),
+		userSwitchCommand("enable", "Let a disabled user log in again",
+			"Let a disabled user log in again, with the password that it had.", false),
+		userSwitchCommand("disable", "End a user's sessions and refuse its logins",
+			"End every session of a user, and refuse its logins until it is enabled again. Use it when\nsomeone leaves, and keep the id. Access tokens that exist stay valid until they expire.", true),
 		userRemoveCommand(), userLogoutCommand(), userImportCommand(),
 	)
 	return cmd
@@ -83,7 +84,7 @@ func userSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set NAME --claim NAME=VALUE",
 		Short:   "Change the claims of a user's tokens",
-		Long:    "Change the claims of a user's tokens, from its next refresh on. The claims given replace\nall that it had; --claim \"\" leaves none.",
+		Long:    "Change the claims of a user's tokens. Tokens have the new claims from the next refresh on. The\nclaims given replace all claims; --claim \"\" removes them.",
 		Example: "  keymill user set alice --claim role=admin --claim 'teams=[\"a\",\"b\"]'\n  keymill user set alice --claim \"\"",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -107,6 +108,7 @@ func userListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all users",
+		Long:    "List all users, ordered by id. PASSWORD is the scheme that the password is hashed with.",
 		Example: "  keymill user list\n  keymill user list --json | jq -r '.[] | select(.disabled) | .username'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -134,6 +136,7 @@ func userShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one user",
+		Long:    "Show one user: its id, name, state and claims, and how its password is hashed.",
 		Example: "  keymill user show alice\n  keymill user show 7 --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -149,7 +152,7 @@ func userPasswdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "passwd NAME --password-stdin",
 		Short:   "Give a user a new password and end its sessions",
-		Long:    "Give a user a new password, one line of standard input, and end every session of it.",
+		Long:    "Give a user a new password and end all its sessions. The password is one line of standard\ninput, 15 characters or more.",
 		Example: "  keymill user passwd alice --password-stdin < password.txt\n  head -c 18 /dev/urandom | base64 | tee new.txt | keymill user passwd alice --password-stdin",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,7 +172,7 @@ func userPasswdCommand() *cobra.Command {
 	return cmd
 }
 
-// userSwitchCommand is enable and disable.
+// userSwitchCommand returns the verb enable or disable.
 func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -191,7 +194,7 @@ func userLogoutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "logout NAME",
 		Short:   "End every session of a user",
-		Long:    "End every session of a user, everywhere. It may log in again at once. Access tokens that\nit holds stay valid until they expire.",
+		Long:    "End every session of a user, at all clients. Use it when a device is lost. The user may log\nin again at once. Access tokens that exist stay valid until they expire.",
 		Example: "  keymill user logout alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -206,7 +209,7 @@ func userRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove a user and end its sessions",
-		Long:    "Remove a user and end its sessions; name and id become free. To keep the id from another,\ndisable the user instead.",
+		Long:    "Remove a user and end its sessions. Its name and id become free. To keep another user from\ngetting the id, disable the user instead.",
 		Example: "  keymill user remove alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

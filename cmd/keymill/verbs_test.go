@@ -136,7 +136,7 @@ func TestKeysTurnByHand(t *testing.T) {
 	}
 	active, spare := stage("EdDSA", "active"), stage("EdDSA", "spare")
 	out, errs, code := p.verb("key", "rotate", "--alg", "EdDSA", "--json")
-	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: that is in \d+s; --force does not wait\n$`).MatchString(errs) {
+	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, or rotate now with --force\n$`).MatchString(errs) {
 		t.Errorf("too early: code %d, %q, %q", code, out, errs)
 	}
 	var r rotation

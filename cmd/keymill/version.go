@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version of the program; CHANGELOG.md tells what each one brought.
+// release is the version of the program. CHANGELOG.md says what changed in each.
 const release = "0.1.0"
 
 // build is what version prints.
@@ -37,6 +37,7 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version of this program",
+		Long:    "Print the version of this program, the Go release that compiled it and the platform. With\n--json it also prints the revision of the source. Include this in a bug report.",
 		Example: "  keymill version\n  keymill version --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,7 +57,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// addJSONFlag is on every verb that prints data.
+// addJSONFlag adds --json to a verb that prints data.
 func addJSONFlag(cmd *cobra.Command, into *bool) {
-	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null where undetermined")
+	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null if undetermined")
 }
