@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // lookAtDoors warns of a door whose client cannot log anybody in. It is no error: the client
@@ -33,7 +33,7 @@ func (s *server) lookAtDoors(ctx context.Context) error {
 
 // shutDoor says why a client lets nobody in, and what to type, which takes nothing away
 // that the client has. Where nobody can name an audience, the client must have just one.
-func shutDoor(id string, client issuer.Client, there, oneAudience bool) (why, typed string) {
+func shutDoor(id string, client api.Client, there, oneAudience bool) (why, typed string) {
 	word := shellWord(id)
 	switch {
 	case !there:
@@ -52,7 +52,7 @@ func shutDoor(id string, client issuer.Client, there, oneAudience bool) (why, ty
 }
 
 // grantFlags are the client's grants and refresh_token: what is typed replaces all.
-func grantFlags(client issuer.Client) string {
+func grantFlags(client api.Client) string {
 	flags := ""
 	for _, grant := range append(slices.Clone(client.Grants), "refresh_token") {
 		flags += " --grant " + grant
