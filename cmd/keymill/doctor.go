@@ -9,6 +9,7 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/issuer/api"
 )
 
 func doctorCommand() *cobra.Command {
@@ -66,10 +67,10 @@ func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 	return c, diagnose.FindStore(c, dirs)
 }
 
-func askStatus(c *config.Config) func(context.Context) (diagnose.ServerStatus, error) {
-	return func(ctx context.Context) (diagnose.ServerStatus, error) {
+func askStatus(c *config.Config) func(context.Context) (api.Status, error) {
+	return func(ctx context.Context) (api.Status, error) {
 		server := newAdminClient(c.Path("admin.sock"))
-		status, _, err := ask[diagnose.ServerStatus](ctx, server, http.MethodGet, "status", nil)
+		status, _, err := ask[api.Status](ctx, server, http.MethodGet, "status", nil)
 		return status, err
 	}
 }

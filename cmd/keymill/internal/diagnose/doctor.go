@@ -11,11 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -30,20 +30,11 @@ type Doctor struct {
 
 	// AskServer asks the server that works on the directory for its status. The error
 	// matches fs.ErrNotExist if the server has no socket.
-	AskServer func(context.Context) (ServerStatus, error)
+	AskServer func(context.Context) (api.Status, error)
 
 	store    *bolt.Store
 	master   keystore.MasterKey
 	findings Findings
-}
-
-// A ServerStatus is what a running server says about itself.
-type ServerStatus struct {
-	Version string    `json:"version"`
-	Issuer  string    `json:"issuer"`
-	Ready   bool      `json:"ready"`
-	Issues  []string  `json:"issues"`
-	Now     time.Time `json:"now"`
 }
 
 // FindStore sets c.Data to the first of dirs that holds a store. It sets c.Dev if --dev

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"keymill/cmd/keymill/internal/terminal"
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // checkLoginClients warns about a login endpoint whose client cannot log users in. It is
@@ -35,7 +35,7 @@ func (s *server) checkLoginClients(ctx context.Context) error {
 // loginFault says why users cannot log in through a client, and which command mends it
 // without taking anything away from the client. At an endpoint where a login cannot name
 // its audience (oneAudience), the client must have exactly one.
-func loginFault(id string, client issuer.Client, exists, oneAudience bool) (why, command string) {
+func loginFault(id string, client api.Client, exists, oneAudience bool) (why, command string) {
 	word := terminal.ShellWord(id)
 	switch {
 	case !exists:
@@ -55,7 +55,7 @@ func loginFault(id string, client issuer.Client, exists, oneAudience bool) (why,
 
 // grantFlags returns flags for the client's grants and refresh_token. All are named,
 // because "client set" replaces the whole list.
-func grantFlags(client issuer.Client) string {
+func grantFlags(client api.Client) string {
 	flags := ""
 	for _, grant := range append(slices.Clone(client.Grants), "refresh_token") {
 		flags += " --grant " + grant

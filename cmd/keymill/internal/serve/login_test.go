@@ -4,18 +4,18 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // TestALoginClientThatDoesNotFitIsReported also checks that the suggested command takes
 // nothing away from the client.
 func TestALoginClientThatDoesNotFitIsReported(t *testing.T) {
-	valid := issuer.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
+	valid := api.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
 	several, service := valid, valid
 	several.Audiences = []string{"a", "b"}
 	service.Grants = []string{"client_credentials"}
 	for _, tt := range []struct {
-		client       issuer.Client
+		client       api.Client
 		oneAudience  bool
 		why, command string
 	}{

@@ -14,33 +14,34 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
 
 // trialAudiences and trialClients are what every trial server has.
-func trialAudiences() []issuer.Audience {
+func trialAudiences() []api.Audience {
 	scopes := []string{"read", "write"}
-	return []issuer.Audience{
+	return []api.Audience{
 		{Name: "dev-api", Alg: "EdDSA", TTL: "15m0s", Scopes: scopes, Profile: "rfc9068"},
 		{Name: "dev-django", Alg: "RS256", TTL: "15m0s", Scopes: scopes, Profile: "simplejwt"},
 	}
 }
 
-func trialClients() []issuer.Client {
-	service := func(id, audience string) issuer.Client {
-		return issuer.Client{
+func trialClients() []api.NewClient {
+	service := func(id, audience string) api.NewClient {
+		return api.NewClient{
 			ID: id, Grants: []string{"client_credentials"},
 			Audiences: []string{audience}, Scopes: []string{"read", "write"},
 		}
 	}
-	web := issuer.Client{
+	web := api.NewClient{
 		ID: "dev-web", Public: true, Grants: []string{"refresh_token"},
 		Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"},
 		// The origins of the development servers of Vite and Next.js.
 		Origins: []string{"http://localhost:5173", "http://localhost:3000", "http://127.0.0.1:5173"},
 	}
-	return []issuer.Client{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
+	return []api.NewClient{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
 }
 
 // trialMasterKey returns the trial store's own master key, and creates it if there is no
@@ -113,7 +114,7 @@ func seedAudiences(ctx context.Context, c *config.Config, iss *issuer.Issuer) (n
 // seedClient adds a client. If it exists already, it keeps the known secret as long as
 // that works, and gets a new one otherwise: a crash between adding the client and writing
 // the file loses the secret, and an operator's rotate-secret makes it invalid.
-func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, secret string) (TrialClient, error) {
+func seedClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient, secret string) (TrialClient, error) {
 	made := TrialClient{ID: want.ID, Secret: secret, Audience: want.Audiences[0]}
 	client, err := iss.AddClient(ctx, want, "system")
 	if refusedAs(err, "already_exists") {
@@ -136,13 +137,13 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 
 // upgradeClient gives the public client of a store that an earlier version created the
 // grant that it did not have. If it has the grant, its origins are the operator's choice.
-func upgradeClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client) error {
+func upgradeClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient) error {
 	have, err := iss.Client(ctx, want.ID)
 	if err != nil || !have.Public || slices.Contains(have.Grants, "refresh_token") {
 		return err
 	}
 	origins := append(have.Origins, want.Origins...)
-	_, err = iss.SetClient(ctx, want.ID, issuer.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
+	_, err = iss.SetClient(ctx, want.ID, api.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
 	return err
 }
 

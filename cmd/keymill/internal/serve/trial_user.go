@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -17,8 +18,8 @@ const trialUserName = "dev"
 // set: trying the password would leave a session behind at each start.
 func seedUser(ctx context.Context, iss *issuer.Issuer, known TrialUser) (TrialUser, error) {
 	made := TrialUser{Name: trialUserName, ID: "1", Password: newTrialPassword()}
-	u, err := iss.AddUser(ctx, issuer.NewUser{
-		User: issuer.User{ID: made.ID, Name: made.Name}, Password: refusal.Secret(made.Password),
+	u, err := iss.AddUser(ctx, api.NewUser{
+		ID: made.ID, Name: made.Name, Password: refusal.Secret(made.Password),
 	}, "system")
 	if refusedAs(err, "already_exists") {
 		if u, err = iss.User(ctx, trialUserName); refusedAs(err, "not_found") {
