@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"keymill/issuer/api"
 )
 
 // serveSocket answers on a socket as handler says, in the server's place.
@@ -41,10 +43,10 @@ func newPagedServer(t *testing.T, names []string) *adminClient {
 		if err != nil {
 			t.Error(err)
 		}
-		page := []audienceLine{}
+		page := []api.Audience{}
 		for _, name := range names {
 			if name > r.URL.Query().Get("after") && len(page) < limit {
-				page = append(page, audienceLine{Name: name})
+				page = append(page, api.Audience{Name: name})
 			}
 		}
 		json.NewEncoder(w).Encode(page)
@@ -67,7 +69,7 @@ func TestAnAnswerThatIsNoneIsExplained(t *testing.T) {
 		}, "no such key"},
 	} {
 		server := serveSocket(t, tt.handler)
-		_, _, err := ask[[]keyLine](t.Context(), server, http.MethodGet, "keys", nil)
+		_, _, err := ask[[]api.Key](t.Context(), server, http.MethodGet, "keys", nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}

@@ -7,18 +7,10 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 
 	"github.com/spf13/cobra"
 )
-
-// An audienceLine is an audience as the server takes and shows it.
-type audienceLine struct {
-	Name    string   `json:"audience"`
-	Alg     string   `json:"alg"`
-	TTL     string   `json:"ttl"`
-	Scopes  []string `json:"scopes"`
-	Profile string   `json:"profile"`
-}
 
 func audienceCommand() *cobra.Command {
 	cmd := group("audience", "Manage the APIs that accept tokens", `
@@ -31,7 +23,7 @@ decides what its verifiers have to understand: the algorithm, the lifetime and t
 }
 
 func audienceAddCommand() *cobra.Command {
-	a := audienceLine{}
+	var a api.Audience
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --alg ALG",
@@ -91,14 +83,14 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 	if err != nil {
 		return err
 	}
-	a, raw, err := ask[audienceLine](cmd.Context(), server, method, path, body)
+	a, raw, err := ask[api.Audience](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
 	return printAudiences(cmd.OutOrStdout(), a)
 }
 
-func printAudiences(w io.Writer, list ...audienceLine) error {
+func printAudiences(w io.Writer, list ...api.Audience) error {
 	t := terminal.NewTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
 	for _, a := range list {
 		t.Row(a.Name, a.Alg, a.TTL, a.Profile, terminal.List(a.Scopes))
@@ -121,22 +113,18 @@ another audience for another algorithm.`,
 		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change := map[string]any{}
-			f := cmd.Flags()
-			if f.Changed("ttl") {
+			scopes = nonEmpty(scopes)
+			change := api.AudienceChange{
+				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
+			}
+			if change.TTL != nil {
 				d, err := goDuration("ttl", ttl)
 				if err != nil {
 					return err
 				}
-				change["ttl"] = d
+				change.TTL = &d
 			}
-			if f.Changed("scope") {
-				change["scopes"] = nonEmpty(scopes)
-			}
-			if f.Changed("profile") {
-				change["profile"] = profile
-			}
-			if len(change) == 0 {
+			if change == (api.AudienceChange{}) {
 				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill audience set %s --ttl 5m", terminal.ShellWord(args[0]))
 			}
 			return askAudience(cmd, asJSON, http.MethodPatch, audiencePath(args[0]), change)
@@ -179,7 +167,7 @@ func audienceListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}

@@ -7,30 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 
 	"github.com/spf13/cobra"
 )
-
-// A clientLine is a client as the server shows it.
-type clientLine struct {
-	ID             string     `json:"client_id"`
-	Secret         string     `json:"client_secret"` // in the answer to add and rotate-secret only
-	Public         bool       `json:"public"`
-	Disabled       bool       `json:"disabled"`
-	Grants         []string   `json:"grants"`
-	Audiences      []string   `json:"audiences"`
-	Scopes         []string   `json:"scopes"`
-	Origins        []string   `json:"origins"`
-	Introspect     []string   `json:"introspect"`
-	Grace          string     `json:"grace"` // "" as configured, as the next two
-	Idle           string     `json:"idle"`
-	Absolute       string     `json:"absolute"`
-	Created        *time.Time `json:"created"`
-	OldSecretUntil *time.Time `json:"old_secret_until"`
-}
 
 func clientCommand() *cobra.Command {
 	cmd := group("client", "Manage the programs that ask for tokens", `
@@ -49,7 +31,7 @@ once, when the client is added. A public client (a page in a browser, an app) ha
 
 func clientAddCommand() *cobra.Command {
 	var given clientFlags
-	var public, asJSON bool
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add ID",
 		Short: "Add a client and print its secret once",
@@ -63,16 +45,15 @@ cannot keep a secret; --origin names where its pages come from. For an API that 
   keymill client add orders-api --introspect orders`,
 		Args: arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := given.given(cmd)
-			if err != nil {
+			if err := given.normalize(); err != nil {
 				return err
 			}
-			body["client_id"], body["public"] = args[0], public
-			return askClient(cmd, asJSON, http.MethodPost, "clients", body)
+			given.client.ID = args[0]
+			return askClient(cmd, asJSON, http.MethodPost, "clients", given.client)
 		},
 	}
-	cmd.Flags().BoolVar(&public, "public", false, "the client cannot keep a secret and gets none")
-	given.flags(cmd)
+	cmd.Flags().BoolVar(&given.client.Public, "public", false, "the client cannot keep a secret and gets none")
+	given.addTo(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -82,22 +63,22 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 	if err != nil {
 		return err
 	}
-	c, raw, err := ask[clientLine](cmd.Context(), server, method, path, body)
+	c, raw, err := ask[api.Client](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
-	return c.print(cmd.OutOrStdout())
+	return printClient(cmd.OutOrStdout(), c)
 }
 
 func clientPath(id string) string { return "client?id=" + url.QueryEscape(id) }
 
-func (c clientLine) print(w io.Writer) error {
+func printClient(w io.Writer, c api.Client) error {
 	t := terminal.NewTable(w)
 	t.Row("client_id:", c.ID)
 	if c.Secret != "" {
-		t.Row("client_secret:", c.Secret)
+		t.Row("client_secret:", string(c.Secret))
 	}
-	t.Row("kind:", c.kind())
+	t.Row("kind:", clientKind(c))
 	t.Row("grants:", terminal.List(c.Grants))
 	t.Row("audiences:", terminal.List(c.Audiences))
 	t.Row("scopes:", terminal.List(c.Scopes))
@@ -112,7 +93,7 @@ func (c clientLine) print(w io.Writer) error {
 		t.Row("idle:", cmp.Or(c.Idle, "as configured"))
 		t.Row("absolute:", cmp.Or(c.Absolute, "as configured"))
 	}
-	t.Row("created:", terminal.Instant(c.Created))
+	t.Row("created:", terminal.Instant(&c.Created))
 	if c.OldSecretUntil != nil {
 		t.Row("old secret until:", terminal.Instant(c.OldSecretUntil))
 	}
@@ -123,7 +104,7 @@ func (c clientLine) print(w io.Writer) error {
 	return err
 }
 
-func (c clientLine) kind() string {
+func clientKind(c api.Client) string {
 	kind := "confidential"
 	if c.Public {
 		kind = "public"
@@ -144,17 +125,17 @@ func clientSetCommand() *cobra.Command {
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change, err := given.given(cmd)
-			if err != nil {
+			if err := given.normalize(); err != nil {
 				return err
 			}
-			if len(change) == 0 {
+			change := given.change(cmd)
+			if change == (api.ClientChange{}) {
 				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
 			}
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
 		},
 	}
-	given.flags(cmd)
+	given.addTo(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -172,13 +153,13 @@ func clientListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "clients", func(c clientLine) string { return c.ID })
+			list, raw, err := askAll(cmd.Context(), server, "clients", func(c api.Client) string { return c.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
 			t := terminal.NewTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
 			for _, c := range list {
-				t.Row(c.ID, c.kind(), terminal.List(c.Grants), terminal.List(c.Audiences), terminal.List(c.Scopes))
+				t.Row(c.ID, clientKind(c), terminal.List(c.Grants), terminal.List(c.Audiences), terminal.List(c.Scopes))
 			}
 			return t.Flush()
 		},
@@ -219,7 +200,7 @@ secret has leaked, end it at once with --old-for 0s.`,
 			if err != nil {
 				return err
 			}
-			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), map[string]string{"old_for": d})
+			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), api.RotateSecretRequest{OldFor: d})
 		},
 	}
 	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how much longer the old secret works")
@@ -236,7 +217,7 @@ func clientSwitchCommand(verb, short string, disabled bool) *cobra.Command {
 		Example: "  keymill client " + verb + " billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), map[string]bool{"disabled": disabled})
+			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), api.ClientChange{Disabled: &disabled})
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/serve"
+	"keymill/issuer/api"
 )
 
 func (p *place) startDev(more ...string) *child {
@@ -218,7 +219,7 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	if status, body := login(t, c, "dev", p.credentials().User("dev").Password); status != http.StatusOK {
 		t.Errorf("login: %d %s", status, body)
 	}
-	var web clientLine
+	var web api.Client
 	p.must(&web, "client", "show", "dev-web", "--json")
 	if !slices.Contains(web.Grants, "refresh_token") || !slices.Contains(web.Origins, "http://localhost:5173") || !slices.Contains(web.Origins, "http://localhost:9999") {
 		t.Errorf("dev-web: %+v", web)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/issuer/api"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
@@ -97,7 +98,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		p.auditNames("store.create")
 		if !eventually(10*time.Second, func() bool {
 			p.must(&p.keys, "key", "list", "--json")
-			return slices.ContainsFunc(p.keys, func(k keyLine) bool { return k.Stage == "reserve" })
+			return slices.ContainsFunc(p.keys, func(k api.Key) bool { return k.Stage == "reserve" })
 		}) {
 			t.Fatal("no reserve was made")
 		}
@@ -169,7 +170,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.start()
-	var before, after []keyLine
+	var before, after []api.Key
 	p.must(&before, "key", "list", "--json")
 	c.signal(syscall.SIGTERM)
 	c.wait(10 * time.Second)
@@ -184,7 +185,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	}
 	p.startWith(environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "new.key")), p.serveArgs()...)
 	p.must(&after, "key", "list", "--json")
-	kids := func(keys []keyLine) (list []string) {
+	kids := func(keys []api.Key) (list []string) {
 		for _, k := range keys {
 			if k.Stage != "reserve" { // made in the background, sooner or later
 				list = append(list, k.KID)

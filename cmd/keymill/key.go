@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 
 	"github.com/spf13/cobra"
 )
@@ -38,17 +39,6 @@ func kidsLast(args []string) []string {
 	return append(append(others, "--"), kids...)
 }
 
-// A keyLine is a key as the server lists it.
-type keyLine struct {
-	KID     string     `json:"kid"`
-	Alg     string     `json:"alg"`
-	Stage   string     `json:"stage"`
-	Publish *time.Time `json:"publish"`
-	Sign    *time.Time `json:"sign"`
-	Stop    *time.Time `json:"stop"`
-	Drop    *time.Time `json:"drop"`
-}
-
 func keyCommand() *cobra.Command {
 	cmd := group("key", "List, rotate, revoke and import signing keys", `
 Keys rotate by themselves. A key is first published (spare), then it signs (active), and then
@@ -74,7 +64,7 @@ begins to sign, stops signing and leaves the published set. "-" means that it is
 			if err != nil {
 				return err
 			}
-			keys, raw, err := ask[[]keyLine](cmd.Context(), server, http.MethodGet, "keys", nil)
+			keys, raw, err := ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -85,7 +75,7 @@ begins to sign, stops signing and leaves the published set. "-" means that it is
 	return cmd
 }
 
-func printKeys(w io.Writer, keys ...keyLine) error {
+func printKeys(w io.Writer, keys ...api.Key) error {
 	t := terminal.NewTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
 	for _, k := range keys {
 		t.Row(k.KID, k.Alg, k.Stage, terminal.Instant(k.Publish), terminal.Instant(k.Sign), terminal.Instant(k.Stop), terminal.Instant(k.Drop))
@@ -122,12 +112,12 @@ says how long that can take.`,
 			if err != nil {
 				return err
 			}
-			body := map[string]any{"alg": alg, "force": force}
-			r, raw, err := ask[rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
+			body := api.RotateKeyRequest{Alg: alg, Force: force}
+			r, raw, err := ask[api.Rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, notReady(err))
 			}
-			return r.print(cmd.OutOrStdout())
+			return printRotation(cmd.OutOrStdout(), r)
 		},
 	}
 	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
@@ -155,16 +145,7 @@ func notReady(err error) error {
 	return terminal.WithHint(err, "wait %v, or rotate now with --force", wait)
 }
 
-type rotation struct {
-	Alg          string     `json:"alg"`
-	KID          string     `json:"kid"`
-	Previous     string     `json:"previous"`
-	Sign         *time.Time `json:"sign"`
-	Spare        string     `json:"spare"`
-	UnknownUntil *time.Time `json:"unknown_until"`
-}
-
-func (r rotation) print(w io.Writer) error {
+func printRotation(w io.Writer, r api.Rotation) error {
 	t := terminal.NewTable(w)
 	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.Instant(r.Sign))
 	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
@@ -192,27 +173,18 @@ when the last cache has. A revoked kid is never used again. "keymill key list" s
 			if err != nil {
 				return err
 			}
-			r, raw, err := ask[revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", map[string]string{"kid": args[0]})
+			r, raw, err := ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return r.print(cmd.OutOrStdout())
+			return printRevocation(cmd.OutOrStdout(), r)
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-type revocation struct {
-	KID          string     `json:"kid"`
-	Alg          string     `json:"alg"`
-	Was          string     `json:"was"`
-	CachedUntil  *time.Time `json:"cached_until"`
-	Successor    string     `json:"successor"`
-	UnknownUntil *time.Time `json:"unknown_until"`
-}
-
-func (r revocation) print(w io.Writer) error {
+func printRevocation(w io.Writer, r api.Revocation) error {
 	t := terminal.NewTable(w)
 	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
 	if r.CachedUntil != nil {
@@ -227,17 +199,8 @@ func (r revocation) print(w io.Writer) error {
 	return t.Flush()
 }
 
-// keyImport is the body of POST /admin/v1/keys/import.
-type keyImport struct {
-	Key     string     `json:"key"`
-	Alg     string     `json:"alg"`
-	KID     string     `json:"kid"`
-	Until   *time.Time `json:"until"`
-	SignNow bool       `json:"sign_now"`
-}
-
 func keyImportCommand() *cobra.Command {
-	var req keyImport
+	var req api.ImportKeyRequest
 	var until string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -253,14 +216,23 @@ services know the key already.`,
   openssl genpkey -algorithm ed25519 | keymill key import -`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := req.read(cmd, args[0], until); err != nil {
+			// An empty --until, as from an unset variable, is an error: the key would become a spare.
+			if cmd.Flags().Changed("until") {
+				t, err := time.Parse(time.RFC3339, until)
+				if err != nil {
+					return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
+				}
+				req.Until = &t
+			}
+			var err error
+			if req.Key, err = readKey(cmd, args[0]); err != nil {
 				return err
 			}
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			k, raw, err := ask[keyLine](cmd.Context(), server, http.MethodPost, "keys/import", req)
+			k, raw, err := ask[api.Key](cmd.Context(), server, http.MethodPost, "keys/import", req)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -280,35 +252,28 @@ services know the key already.`,
 // maxKeyBytes is far more than an RSA key of 8,192 bits in PEM needs.
 const maxKeyBytes = 32 << 10
 
-func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
-	if cmd.Flags().Changed("until") { // also if it is empty, as from an unset variable: the key would become a spare that signs
-		t, err := time.Parse(time.RFC3339, until)
-		if err != nil {
-			return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
-		}
-		req.Until = &t
-	}
+// readKey reads the file, or standard input if name is "-".
+func readKey(cmd *cobra.Command, name string) (string, error) {
 	in := cmd.InOrStdin()
 	if name == "-" {
 		name = "standard input"
 	} else {
 		f, err := os.Open(name)
 		if err != nil {
-			return err
+			return "", err
 		}
 		defer f.Close()
 		in = f
 	}
 	raw, err := io.ReadAll(io.LimitReader(in, maxKeyBytes+1))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if len(raw) > maxKeyBytes {
-		return fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
+		return "", fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
 	}
 	if len(raw) == 0 { // usually because the command before the pipe failed
-		return fmt.Errorf("%s is empty", name)
+		return "", fmt.Errorf("%s is empty", name)
 	}
-	req.Key = string(raw)
-	return nil
+	return string(raw), nil
 }

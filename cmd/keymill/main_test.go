@@ -3,13 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/issuer/api"
 
 	"github.com/spf13/cobra"
 )
@@ -311,7 +311,7 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 // TestAClaimIsJSONWhereItCanBe, else the text itself.
 func TestAClaimIsJSONWhereItCanBe(t *testing.T) {
 	got, err := parseClaims([]string{"role=admin", "level=3", "ok=true", `teams=["a","b"]`, "eq=a=b", "empty=", `quoted="3"`, "html=<b>", ""})
-	want := map[string]json.RawMessage{
+	want := api.Claims{
 		"role": []byte(`"admin"`), "level": []byte("3"), "ok": []byte("true"), "teams": []byte(`["a","b"]`),
 		"eq": []byte(`"a=b"`), "empty": []byte(`""`), "quoted": []byte(`"3"`), "html": []byte(`"<b>"`),
 	}

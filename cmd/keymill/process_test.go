@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/issuer/api"
 )
 
 const testIssuer = "https://id.example.com"
@@ -64,7 +66,7 @@ type place struct {
 	data   string
 	binary string
 	as     *syscall.Credential // nil: who runs the test
-	keys   []keyLine           // as last listed by a test that needs them
+	keys   []api.Key           // as last listed by a test that needs them
 }
 
 func newPlace(t testing.TB) *place {

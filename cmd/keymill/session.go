@@ -12,29 +12,11 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 
 	"github.com/spf13/cobra"
 )
-
-// A sessionLine is a session as the server shows it.
-type sessionLine struct {
-	ID          string     `json:"session_id"`
-	User        string     `json:"user_id"`
-	Client      string     `json:"client_id"`
-	Endpoint    string     `json:"login_endpoint"`
-	State       string     `json:"state"`
-	Reason      string     `json:"reason"`
-	Created     *time.Time `json:"created"`
-	LastUsed    *time.Time `json:"last_used"`
-	Expires     *time.Time `json:"expires"`
-	AbsoluteEnd *time.Time `json:"absolute_end"`
-	Ended       *time.Time `json:"ended"`
-	Generation  uint32     `json:"generation"`
-	Graced      int        `json:"graced"`
-	Shared      bool       `json:"shared"`
-	Audiences   []string   `json:"audiences"`
-	Scope       string     `json:"scope"`
-}
 
 func sessionCommand() *cobra.Command {
 	cmd := group("session", "List, end and explain logins", `
@@ -71,7 +53,7 @@ do two holders of one token: "shared" means five in a row from different address
 			if client != "" {
 				query.Set("client", client)
 			}
-			list, raw, err := ask[[]sessionLine](cmd.Context(), server, http.MethodGet, "sessions?"+query.Encode(), nil)
+			list, raw, err := ask[[]api.Session](cmd.Context(), server, http.MethodGet, "sessions?"+query.Encode(), nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -84,25 +66,25 @@ do two holders of one token: "shared" means five in a row from different address
 	return cmd
 }
 
-func printSessions(w io.Writer, list ...sessionLine) error {
+func printSessions(w io.Writer, list ...api.Session) error {
 	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
 	for _, s := range list {
-		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.Instant(s.Created), terminal.Instant(s.LastUsed), terminal.Instant(s.ends()),
-			strconv.FormatUint(uint64(s.Generation), 10), s.graced(), terminal.OrDash(s.Reason))
+		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.Instant(&s.Created), terminal.Instant(&s.LastUsed), terminal.Instant(sessionEnd(s)),
+			strconv.FormatUint(uint64(s.Generation), 10), gracedText(s), terminal.OrDash(s.Reason))
 	}
 	return t.Flush()
 }
 
-// ends returns when the session ends if it is not used, or when it has ended. It is nil if
+// sessionEnd returns when the session ends if it is not used, or when it has ended. It is nil if
 // the session ended together with others, because it has no instant of its own then.
-func (s sessionLine) ends() *time.Time {
+func sessionEnd(s api.Session) *time.Time {
 	if s.State == "revoked" {
 		return s.Ended
 	}
-	return s.Expires
+	return &s.Expires
 }
 
-func (s sessionLine) graced() string {
+func gracedText(s api.Session) string {
 	if s.Shared {
 		return strconv.Itoa(s.Graced) + ", shared"
 	}
@@ -136,7 +118,7 @@ list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
 			if len(args) == 0 {
 				return revokeMany(cmd, server, client, asJSON)
 			}
-			s, raw, err := ask[sessionLine](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
+			s, raw, err := ask[api.Session](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -160,15 +142,6 @@ func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON b
 	}
 	raw, err := terminal.MarshalJSON(body)
 	return printAnswer(cmd, raw, err)
-}
-
-// An explanation is what the server says about a refresh token.
-type explanation struct {
-	Good       bool         `json:"good"`
-	Verdict    string       `json:"verdict"`
-	Why        string       `json:"why"`
-	Generation *uint32      `json:"generation"`
-	Session    *sessionLine `json:"session"`
 }
 
 func sessionWhyCommand() *cobra.Command {
@@ -198,11 +171,11 @@ still be valid, give "-" or --token-stdin and pass the token on standard input.`
 			if err != nil {
 				return err
 			}
-			e, raw, err := ask[explanation](cmd.Context(), server, http.MethodPost, "session/why", map[string]string{"token": token})
+			e, raw, err := ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return e.print(cmd.OutOrStdout())
+			return printExplanation(cmd.OutOrStdout(), e)
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "token-stdin", false, "read the token from standard input")
@@ -235,7 +208,7 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 	return token, nil
 }
 
-func (e explanation) print(w io.Writer) error {
+func printExplanation(w io.Writer, e api.Explanation) error {
 	t := terminal.NewTable(w)
 	t.Row("verdict:", e.Verdict)
 	t.Row("why:", cmp.Or(e.Why, "-"))
@@ -247,10 +220,10 @@ func (e explanation) print(w io.Writer) error {
 		t.Row("user:", s.User)
 		t.Row("client:", s.Client)
 		t.Row("state:", s.State)
-		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.Instant(s.LastUsed))
-		t.Row("created:", terminal.Instant(s.Created))
+		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.Instant(&s.LastUsed))
+		t.Row("created:", terminal.Instant(&s.Created))
 		if s.State != "revoked" {
-			t.Row("expires:", terminal.Instant(s.Expires))
+			t.Row("expires:", terminal.Instant(&s.Expires))
 		}
 		if s.Ended != nil {
 			t.Row("ended:", terminal.Instant(s.Ended))

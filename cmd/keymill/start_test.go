@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
@@ -102,7 +103,7 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("the first server answers %d", resp.StatusCode)
 	}
-	var keys []keyLine
+	var keys []api.Key
 	p.must(&keys, "key", "list", "--json")
 	if len(keys) < 4 {
 		t.Errorf("the first server lists %d keys", len(keys))
@@ -119,7 +120,7 @@ func TestAServerReturnsAfterKill9(t *testing.T) {
 	p := newPlace(t)
 	first := p.start()
 	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
-	var before, after []keyLine
+	var before, after []api.Key
 	p.must(&before, "key", "list", "--json")
 	first.signal(syscall.SIGKILL)
 	first.wait(5 * time.Second)
@@ -136,7 +137,7 @@ func TestAServerReturnsAfterKill9(t *testing.T) {
 	}
 }
 
-func hasKey(keys []keyLine, kid string) bool {
+func hasKey(keys []api.Key, kid string) bool {
 	for _, k := range keys {
 		if k.KID == kid {
 			return true

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/serve"
+	"keymill/issuer/api"
 )
 
 // TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
@@ -29,7 +30,7 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 	p := newPlace(t)
 	c := p.start()
 	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
-	var billing clientLine
+	var billing api.Client
 	p.must(&billing, "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--json")
 
 	var good, broken atomic.Int64
@@ -39,7 +40,7 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 			defer client.CloseIdleConnections()
 			for {
-				status, body, err := requestToken(client, c.address, billing.ID, billing.Secret)
+				status, body, err := requestToken(client, c.address, billing.ID, string(billing.Secret))
 				switch {
 				case err == nil && status == http.StatusOK && strings.Contains(string(body), `"access_token"`):
 					good.Add(1)

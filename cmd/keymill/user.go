@@ -1,29 +1,18 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 
 	"github.com/spf13/cobra"
 )
-
-// A userLine is a user as the server shows it.
-type userLine struct {
-	ID              string                     `json:"user_id"`
-	Name            string                     `json:"username"`
-	Disabled        bool                       `json:"disabled"`
-	Claims          map[string]json.RawMessage `json:"claims"`
-	Scheme          string                     `json:"password_scheme"`
-	Created         *time.Time                 `json:"created"`
-	PasswordChanged *time.Time                 `json:"password_changed"`
-}
 
 func userCommand() *cobra.Command {
 	cmd := group("user", "Manage the people who log in", `
@@ -48,30 +37,30 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 	if err != nil {
 		return err
 	}
-	u, raw, err := ask[userLine](cmd.Context(), server, method, path, body)
+	u, raw, err := ask[api.User](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
-	return u.print(cmd.OutOrStdout())
+	return printUser(cmd.OutOrStdout(), u)
 }
 
 func userPath(path, name string) string { return path + "?user=" + url.QueryEscape(name) }
 
-func (u userLine) print(w io.Writer) error {
+func printUser(w io.Writer, u api.User) error {
 	t := terminal.NewTable(w)
 	t.Row("user_id:", u.ID)
 	t.Row("username:", u.Name)
-	t.Row("state:", u.state())
+	t.Row("state:", userState(u))
 	t.Row("password:", u.Scheme)
 	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
 		t.Row("claim "+name+":", string(u.Claims[name]))
 	}
-	t.Row("created:", terminal.Instant(u.Created))
+	t.Row("created:", terminal.Instant(&u.Created))
 	t.Row("password changed:", terminal.Instant(u.PasswordChanged))
 	return t.Flush()
 }
 
-func (u userLine) state() string {
+func userState(u api.User) string {
 	if u.Disabled {
 		return "disabled"
 	}
@@ -95,7 +84,7 @@ func userSetCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]any{"claims": custom})
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Claims: &custom})
 		},
 	}
 	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
@@ -116,13 +105,13 @@ func userListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "users", func(u userLine) string { return u.ID })
+			list, raw, err := askAll(cmd.Context(), server, "users", func(u api.User) string { return u.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
 			t := terminal.NewTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
 			for _, u := range list {
-				t.Row(u.ID, u.Name, u.state(), u.Scheme, terminal.Instant(u.Created))
+				t.Row(u.ID, u.Name, userState(u), u.Scheme, terminal.Instant(&u.Created))
 			}
 			return t.Flush()
 		},
@@ -164,7 +153,7 @@ func userPasswdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), map[string]string{"password": password})
+			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), api.SetPasswordRequest{Password: refusal.Secret(password)})
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
@@ -182,7 +171,7 @@ func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 		Example: "  keymill user " + verb + " alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]bool{"disabled": disabled})
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Disabled: &disabled})
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

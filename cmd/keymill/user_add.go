@@ -11,15 +11,17 @@ import (
 	"unicode/utf8"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
 
 func userAddCommand() *cobra.Command {
-	var id string
+	var u api.NewUser
 	var claims []string
-	var stdin, without, disabled, asJSON bool
+	var stdin, without, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --password-stdin",
 		Short: "Add a user",
@@ -34,29 +36,30 @@ true, ["a","b"]) is taken as JSON, and any other as a string.`,
   keymill user add carol --no-password --json`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := map[string]any{"username": args[0], "user_id": id, "disabled": disabled}
-			custom, err := parseClaims(claims)
-			if err != nil {
+			var err error
+			if u.Claims, err = parseClaims(claims); err != nil {
 				return err
 			}
-			body["claims"] = custom
+			u.Name = args[0]
 			if stdin == without {
 				return terminal.WithHint(terminal.Usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+terminal.ShellWord(args[0]))
 			}
 			if stdin {
-				if body["password"], err = readPassword(cmd, "user add "+terminal.ShellWord(args[0])); err != nil {
+				password, err := readPassword(cmd, "user add "+terminal.ShellWord(args[0]))
+				if err != nil {
 					return err
 				}
+				u.Password = refusal.Secret(password)
 			}
-			return askUser(cmd, asJSON, http.MethodPost, "users", body)
+			return askUser(cmd, asJSON, http.MethodPost, "users", u)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&id, "id", "", "its id, which never changes (default: the server chooses one)")
+	f.StringVar(&u.ID, "id", "", "its id, which never changes (default: the server chooses one)")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
 	f.BoolVar(&without, "no-password", false, "it has no password yet")
 	f.StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
-	f.BoolVar(&disabled, "disabled", false, "it cannot log in until it is enabled")
+	f.BoolVar(&u.Disabled, "disabled", false, "it cannot log in until it is enabled")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -98,8 +101,8 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 
 // parseClaims reads NAME=VALUE: role=admin, level=3, teams=["a","b"]. A value that is JSON
 // is taken as JSON, and any other as a string.
-func parseClaims(words []string) (map[string]json.RawMessage, error) {
-	claims := map[string]json.RawMessage{}
+func parseClaims(words []string) (api.Claims, error) {
+	claims := api.Claims{}
 	for _, word := range nonEmpty(words) {
 		name, text, ok := strings.Cut(word, "=")
 		switch {

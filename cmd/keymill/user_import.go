@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 
 	"github.com/spf13/cobra"
 )
@@ -148,8 +150,8 @@ func (m *importRun) each(ctx context.Context, users djangoUsers) error {
 			m.report(u, "invalid_request", u.refused.Error())
 			continue
 		}
-		body, err := terminal.MarshalJSON(map[string]any{
-			"user_id": u.id, "username": u.name, "hash": u.hash, "disabled": u.disabled, "claims": u.claims,
+		body, err := terminal.MarshalJSON(api.ImportedUser{
+			ID: u.id, Name: u.name, Hash: refusal.Secret(u.hash), Disabled: u.disabled, Claims: u.claims,
 		})
 		if err != nil {
 			return err
@@ -175,10 +177,8 @@ func (m *importRun) send(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	type answer struct {
-		Results []importProblem `json:"results"`
-	}
-	got, _, err := ask[answer](ctx, m.server, http.MethodPost, "users/import", map[string]any{"users": bodies, "dry_run": m.dry})
+	request := api.ImportUsersRequest{Users: bodies, DryRun: m.dry}
+	got, _, err := ask[api.ImportResults](ctx, m.server, http.MethodPost, "users/import", request)
 	if err != nil {
 		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
 			"run it again with --skip-existing: it leaves users that already exist alone")

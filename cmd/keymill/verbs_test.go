@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 // trial is a configuration whose keys move within a minute.
@@ -41,11 +44,11 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 		t.Errorf("audience add:\n%s", out)
 	}
 	p.must(nil, "audience", "add", "shop", "--alg", "RS256", "--profile", "simplejwt", "--json")
-	var audiences []audienceLine
+	var audiences []api.Audience
 	if p.must(&audiences, "audience", "list", "--json"); len(audiences) != 2 || audiences[0].Name != "orders" {
 		t.Errorf("audience list: %v", audiences)
 	}
-	var a audienceLine
+	var a api.Audience
 	if p.must(&a, "audience", "set", "orders", "--ttl", "5m", "--json"); a.TTL != "5m0s" || len(a.Scopes) != 2 {
 		t.Errorf("audience set: %+v", a)
 	}
@@ -54,21 +57,21 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	if !regexp.MustCompile(`^\{\s*"client_id": "billing",\s*"client_secret": "[^"]{40,}",`).MatchString(out) {
 		t.Errorf("client add begins otherwise:\n%s", out)
 	}
-	var made, show clientLine
+	var made, show api.Client
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		t.Fatal(err)
 	}
 	if p.must(&show, "client", "show", "billing", "--json"); show.Secret != "" {
 		t.Error("the secret is shown twice")
 	}
-	answer := func(secret string) int {
-		status, _, err := requestToken(http.DefaultClient, c.address, "billing", secret)
+	answer := func(secret refusal.Secret) int {
+		status, _, err := requestToken(http.DefaultClient, c.address, "billing", string(secret))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return status
 	}
-	var rotated clientLine
+	var rotated api.Client
 	p.must(&rotated, "client", "rotate-secret", "billing", "--old-for", "24h", "--json")
 	if rotated.OldSecretUntil == nil || answer(made.Secret) != 200 || answer(rotated.Secret) != 200 {
 		t.Errorf("two secrets do not live at once: %+v", rotated)
@@ -123,9 +126,9 @@ func TestKeysTurnByHand(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.startTrial()
-	stage := func(alg, stage string) (found keyLine) {
+	stage := func(alg, stage string) (found api.Key) {
 		t.Helper()
-		var keys []keyLine
+		var keys []api.Key
 		p.must(&keys, "key", "list", "--json")
 		for _, k := range keys {
 			if k.Alg == alg && k.Stage == stage {
@@ -139,7 +142,7 @@ func TestKeysTurnByHand(t *testing.T) {
 	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, or rotate now with --force\n$`).MatchString(errs) {
 		t.Errorf("too early: code %d, %q, %q", code, out, errs)
 	}
-	var r rotation
+	var r api.Rotation
 	p.must(&r, "key", "rotate", "--alg", "EdDSA", "--force", "--json")
 	if r.KID != spare.KID || r.Previous != active.KID || r.UnknownUntil == nil {
 		t.Errorf("forced: %+v; active was %s, spare %s", r, active.KID, spare.KID)
@@ -170,7 +173,7 @@ func (p *place) importKeys() {
 	}
 	p.writeKey("old.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
 	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	var k keyLine
+	var k api.Key
 	p.must(&k, "key", "import", "old.pem", "--alg", "RS256", "--kid", "2024-01", "--until", until, "--json")
 	if k.KID != "2024-01" || k.Stage != "retiring" {
 		p.t.Errorf("import: %+v", k)
@@ -186,7 +189,7 @@ func TestListsAreWholeHoweverLong(t *testing.T) {
 	const total = 2*pageSize + 3
 	names := make([]string, total)
 	server := newPagedServer(t, names)
-	all, raw, err := askAll(t.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+	all, raw, err := askAll(t.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 	if err != nil || len(all) != total || strings.Count(string(raw), `"audience"`) != total {
 		t.Errorf("%d of %d, %v", len(all), total, err)
 	}
@@ -263,14 +266,14 @@ func TestOddClientNamesGetTokens(t *testing.T) {
 	p := newPlace(t)
 	p.startDev()
 	const id = "a b:c%+d&e"
-	var made clientLine
+	var made api.Client
 	p.must(&made, "client", "add", id, "--grant", "client_credentials", "--audience", "dev-api", "--json")
 	for _, tt := range []struct {
 		secret string
 		code   int
-	}{{made.Secret, 0}, {made.Secret + "x", 1}} {
+	}{{string(made.Secret), 0}, {string(made.Secret) + "x", 1}} {
 		out, errs, code := p.command(append(p.env(), "KEYMILL_CLIENT_SECRET="+tt.secret), "token", "--client", id)
-		if code != tt.code || strings.Contains(out+errs, made.Secret) || (strings.Count(out, ".") == 2) != (code == 0) {
+		if code != tt.code || strings.Contains(out+errs, string(made.Secret)) || (strings.Count(out, ".") == 2) != (code == 0) {
 			t.Errorf("code %d, %s%s", code, out, errs)
 		}
 	}
