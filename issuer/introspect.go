@@ -85,9 +85,9 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 	out := Introspection{
 		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience[0], Client: claims.ClientID,
 		Scope: claims.Scope, TokenType: "Bearer", Expires: claims.Expires.Unix(), Issued: claims.IssuedAt.Unix(),
-		ID: claims.ID, Family: claims.Family,
+		ID: claims.ID, Family: claims.SessionID,
 	}
-	if claims.Family != "" {
+	if claims.SessionID != "" {
 		user, err := i.findUser(r, claims.Subject)
 		if err != nil || user == nil {
 			return Introspection{}, err
@@ -103,8 +103,8 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 	if _, err := r.Get(deniedKey(claims.ID)); !errors.Is(err, storage.ErrNotFound) {
 		return false, err
 	}
-	if claims.Family != "" {
-		id, ok := parseFamilyID(claims.Family)
+	if claims.SessionID != "" {
+		id, ok := parseFamilyID(claims.SessionID)
 		if !ok {
 			return false, nil
 		}

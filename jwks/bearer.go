@@ -23,7 +23,7 @@ func Bearer(authorization []string) (token string, err error) {
 		return "", fmt.Errorf("%w: another scheme", ErrNoToken)
 	}
 	if len(rest) > maxTokenBytes {
-		return "", fmt.Errorf("%w: %d bytes, the most is %d", ErrMalformed, len(rest), maxTokenBytes)
+		return "", tooLong(len(rest))
 	}
 	token = strings.TrimLeft(rest, " ")
 	if !isB64Token(token) {

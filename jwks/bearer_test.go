@@ -18,7 +18,7 @@ func FuzzBearer(f *testing.F) {
 	sayings := []string{
 		"<nil>", ErrNoToken.Error() + ": another scheme",
 		ErrCredentials.Error() + ": what follows the scheme is not one token",
-		ErrMalformed.Error() + ": N bytes, the most is N",
+		ErrMalformed.Error() + ": N bytes, the limit is N",
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		token, err := Bearer([]string{value})

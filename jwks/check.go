@@ -6,56 +6,40 @@ import (
 	"time"
 )
 
-// maxTokenBytes bounds a token before anything looks into it.
+// maxTokenBytes bounds a token before anything parses it.
 const maxTokenBytes = 16 << 10
 
-// maxLeeway is the most that a verifier may forgive a clock.
+// maxLeeway bounds the clock difference that a verifier may allow.
 const maxLeeway = time.Minute
 
-// Why Check refused, for errors.Is. The wrapping text says what was expected and what
-// was there, which is for logs and operators; it never holds the token. To a client
-// of the service every one of them is the same invalid_token.
-var (
-	ErrExpectation = errors.New("not a usable configuration") // a fault of the caller
-	ErrMalformed   = errors.New("not a well-formed token")
-	ErrHeader      = errors.New("the header asks for what is not supported")
-	ErrType        = errors.New("not an access token")
-	ErrAlgorithm   = errors.New("wrong algorithm")
-	ErrUnknownKey  = errors.New("unknown key")
-	ErrSignature   = errors.New("wrong signature")
-	ErrClaims      = errors.New("wrong claims")
-	ErrIssuer      = errors.New("wrong issuer")
-	ErrAudience    = errors.New("wrong audience")
-	ErrExpired     = errors.New("expired")
-	ErrNotYet      = errors.New("not valid yet")
-	ErrScope       = errors.New("the token does not grant the scope") // of Claims.Grants
-)
+// ErrConfig is the error for a configuration that would skip a check or cannot work. It is
+// a fault of the program, not of a token.
+var ErrConfig = errors.New("invalid configuration")
 
-// An Expectation is what a service demands of a token. Issuer, Audience and
-// Algorithms must all be given: a check that an empty field skips is a check that a
-// forgotten setting skips.
+// An Expectation is what a service demands of a token. Issuer, Audience and Algorithms are
+// required: if an empty field skipped a check, a forgotten setting would skip it too.
 type Expectation struct {
 	Issuer     string        // exactly as the issuer writes it
 	Audience   string        // the one name of this service
 	Algorithms []string      // of "RS256" and "EdDSA", which is also called "Ed25519"
-	Leeway     time.Duration // for exp, nbf and iat; 0 to 1 min
+	Leeway     time.Duration // allowed clock difference for exp, nbf and iat; 0 to 1 min
 }
 
-// Check verifies an access token (RFC 9068, section 4) against set as of now, and
-// returns its claims. A token is accepted only whole: nothing of one that was refused
-// is returned.
+// Check verifies an access token (RFC 9068, section 4) with the keys of set at the time now,
+// and returns its claims. It returns nothing of a token that it refuses; its error is a
+// *Failure then, or ErrConfig if want or set is unusable.
 //
-// The order keeps the cheap and certain first: length, shape, header, algorithm, type,
-// key, signature, claims. No key is touched for a token of the wrong kind, and no claim
-// is believed before the signature holds.
+// The cheap checks come first, in the order of the Step constants: form, header, algorithm,
+// type, key, signature, claims. A token of the wrong kind costs no public-key operation, and
+// no claim is read before the signature is verified.
 func Check(token string, set *Set, want Expectation, now time.Time) (*Claims, error) {
 	if err := want.check(); err != nil {
 		return nil, err
 	}
 	if set == nil {
-		return nil, fmt.Errorf("%w: no key set", ErrExpectation)
+		return nil, fmt.Errorf("%w: no key set", ErrConfig)
 	}
-	t, err := open(token, want.Algorithms)
+	t, err := parseToken(token, want.Algorithms)
 	if err != nil {
 		return nil, err
 	}
@@ -63,23 +47,23 @@ func Check(token string, set *Set, want Expectation, now time.Time) (*Claims, er
 	if err != nil {
 		return nil, err
 	}
-	return t.judge(key, want, now)
+	return t.verify(key, want, now)
 }
 
 func (want Expectation) check() error {
 	switch {
 	case want.Issuer == "":
-		return fmt.Errorf("%w: no issuer", ErrExpectation)
+		return fmt.Errorf("%w: no issuer", ErrConfig)
 	case want.Audience == "":
-		return fmt.Errorf("%w: no audience", ErrExpectation)
+		return fmt.Errorf("%w: no audience", ErrConfig)
 	case len(want.Algorithms) == 0:
-		return fmt.Errorf("%w: no algorithm", ErrExpectation)
+		return fmt.Errorf("%w: no algorithm", ErrConfig)
 	case want.Leeway < 0 || want.Leeway > maxLeeway:
-		return fmt.Errorf("%w: leeway %v is not within 0 to %v", ErrExpectation, want.Leeway, maxLeeway)
+		return fmt.Errorf("%w: leeway %v is not within 0 to %v", ErrConfig, want.Leeway, maxLeeway)
 	}
 	for _, alg := range want.Algorithms {
 		if alg = canonicalAlg(alg); alg != RS256 && alg != EdDSA {
-			return fmt.Errorf("%w: algorithm %q is neither RS256 nor EdDSA", ErrExpectation, clip(alg))
+			return fmt.Errorf("%w: algorithm %q is neither RS256 nor EdDSA", ErrConfig, clip(alg))
 		}
 	}
 	return nil

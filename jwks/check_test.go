@@ -56,8 +56,8 @@ func TestCheckReturnsTheClaims(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Issuer != "https://id.example" || c.Subject != "alice" || c.ClientID != "web" || c.ID != "j1" ||
-			c.Scope != "read write" || c.Family != "f1" || len(c.Audience) != 1 || c.Audience[0] != "orders" ||
-			!c.Expires.Equal(now.Add(time.Minute)) || !c.IssuedAt.Equal(now.Add(-5*time.Second)) || !c.From.IsZero() ||
+			c.Scope != "read write" || c.SessionID != "f1" || len(c.Audience) != 1 || c.Audience[0] != "orders" ||
+			!c.Expires.Equal(now.Add(time.Minute)) || !c.IssuedAt.Equal(now.Add(-5*time.Second)) || !c.NotBefore.IsZero() ||
 			c.KID == "" || c.Alg == "" || !strings.Contains(string(c.Raw), `"user_id":7`) {
 			t.Errorf("claims = %+v", c)
 		}
@@ -87,11 +87,11 @@ func TestAnEmptyExpectationIsAnErrorAndNotASkippedCheck(t *testing.T) {
 	} {
 		want := wanted()
 		spoil(&want)
-		if c, err := Check(token, set, want, now); !errors.Is(err, ErrExpectation) || c != nil {
+		if c, err := Check(token, set, want, now); !errors.Is(err, ErrConfig) || c != nil {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
 	}
-	if _, err := Check(token, nil, wanted(), now); !errors.Is(err, ErrExpectation) {
+	if _, err := Check(token, nil, wanted(), now); !errors.Is(err, ErrConfig) {
 		t.Errorf("no set: %v", err)
 	}
 }

@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// Claims are what a checked token says (RFC 9068, section 2.2).
+// Claims are the claims of a verified token (RFC 9068, section 2.2).
 type Claims struct {
-	Issuer   string    // iss
-	Subject  string    // sub: a user, or the client itself
-	Audience []string  // aud
-	ClientID string    // client_id
-	ID       string    // jti
-	Scope    string    // scope: names with one space between
-	Family   string    // sid: the login that the token descends from, "" for services
-	Expires  time.Time // exp
-	IssuedAt time.Time // iat; zero where absent
-	From     time.Time // nbf; zero where absent
+	Issuer    string    // iss
+	Subject   string    // sub: a user, or the client itself
+	Audience  []string  // aud
+	ClientID  string    // client_id
+	ID        string    // jti
+	Scope     string    // scope: names, separated by one space
+	SessionID string    // sid: the login that the token belongs to; "" if no user logged in
+	Expires   time.Time // exp
+	IssuedAt  time.Time // iat; zero if absent
+	NotBefore time.Time // nbf; zero if absent
 
-	KID string // the key that signed
-	Alg string // and its algorithm
+	KID string // the key that signed the token
+	Alg string // the algorithm of that key
 
-	Raw json.RawMessage // the payload as it was signed, with claims of other names
+	Raw json.RawMessage // the payload as it was signed, with every other claim
 }
 
-// HasScope reports whether the token grants scope (RFC 6749, section 3.3): that very name,
-// not a part of one.
+// HasScope reports whether the token grants scope (RFC 6749, section 3.3). Scopes are
+// compared as whole words.
 func (c *Claims) HasScope(scope string) bool {
 	if c == nil || scope == "" {
 		return false
@@ -45,32 +45,32 @@ func (c *Claims) HasScope(scope string) bool {
 	return false
 }
 
-// Grants returns nil if the token grants all of scopes, and otherwise an ErrScope that
-// names the first that is missing. Without a token nothing is granted.
+// Grants returns nil if the token grants all of scopes, and otherwise a Failure, an ErrScope,
+// that names the first scope that is missing. Nil claims grant nothing.
 func (c *Claims) Grants(scopes ...string) error {
 	if c == nil {
-		return fmt.Errorf("%w: there is no token", ErrScope)
+		return fail(StepScope, strings.Join(scopes, " "), "", "there is no token")
 	}
 	for _, scope := range scopes {
 		if !c.HasScope(scope) {
-			return fmt.Errorf("%w %q", ErrScope, clip(scope))
+			return fail(StepScope, strings.Join(scopes, " "), c.Scope, "the token does not grant %q", clip(scope))
 		}
 	}
 	return nil
 }
 
-// clone shares nothing with c that a caller could alter.
+// clone returns a copy that shares no memory which a caller could change.
 func (c *Claims) clone() *Claims {
 	out := *c
 	out.Audience, out.Raw = slices.Clone(c.Audience), bytes.Clone(c.Raw)
 	return &out
 }
 
-// readClaims decodes what it knows of a payload, and checks the types. Values are
-// judged by meet.
+// readClaims decodes the known claims of a payload and checks their types. It does not check
+// their values.
 func readClaims(payload []byte) (*Claims, error) {
 	c := &Claims{Raw: payload}
-	// One copy, of which all texts are parts.
+	// The payload is copied once. Every string of the claims is a part of that copy.
 	err := scanObject(string(payload), strictRules, func(name, raw string) (err error) {
 		switch name {
 		case "iss":
@@ -86,13 +86,13 @@ func readClaims(payload []byte) (*Claims, error) {
 		case "scope":
 			c.Scope, err = asText(raw)
 		case "sid":
-			c.Family, err = asText(raw)
+			c.SessionID, err = asText(raw)
 		case "exp":
 			c.Expires, err = asInstant(raw)
 		case "iat":
 			c.IssuedAt, err = asInstant(raw)
 		case "nbf":
-			c.From, err = asInstant(raw)
+			c.NotBefore, err = asInstant(raw)
 		}
 		if err != nil {
 			return fmt.Errorf("%s is %w", name, err)
@@ -105,8 +105,8 @@ func readClaims(payload []byte) (*Claims, error) {
 	return c, nil
 }
 
-// asInstant reads a NumericDate (RFC 7519, section 2): seconds since 1970, fractions
-// allowed. Years past 9999 are no date of a token but a number on its way to overflow.
+// asInstant reads a NumericDate (RFC 7519, section 2): seconds since 1970, with fractions. It
+// refuses years after 9999. No token needs them, and much larger numbers would overflow.
 func asInstant(raw string) (time.Time, error) {
 	const year10000 = 253402300800
 	seconds, err := strconv.ParseFloat(raw, 64)
@@ -117,36 +117,43 @@ func asInstant(raw string) (time.Time, error) {
 	return time.Unix(int64(whole), int64(part*1e9)).UTC(), nil
 }
 
-// meet judges claims whose signature holds.
-func (c *Claims) meet(want Expectation, now time.Time) error {
+// expectClaims is what StepClaimTypes and StepClaims expect, as people read it.
+const expectClaims = "sub, client_id, exp, each of its type"
+
+// check compares the claims of a token whose signature holds with what want demands.
+func (c *Claims) check(want Expectation, now time.Time) error {
+	missing := func(what string) error { return fail(StepClaims, expectClaims, what, "%s", what) }
 	switch {
 	case c.Issuer != want.Issuer:
-		return fmt.Errorf("%w: %q, not %q", ErrIssuer, clip(c.Issuer), clip(want.Issuer))
+		return fail(StepIssuer, want.Issuer, c.Issuer, "%q, not %q", clip(c.Issuer), clip(want.Issuer))
 	case !slices.Contains(c.Audience, want.Audience):
-		return fmt.Errorf("%w: %q, not %q", ErrAudience, clip(strings.Join(c.Audience, " ")), clip(want.Audience))
+		audience := strings.Join(c.Audience, " ")
+		return fail(StepAudience, want.Audience, audience, "%q, not %q", clip(audience), clip(want.Audience))
 	case c.Subject == "":
-		return fmt.Errorf("%w: sub is missing or empty", ErrClaims)
+		return missing("sub is missing or empty")
 	case c.ClientID == "":
-		return fmt.Errorf("%w: client_id is missing or empty", ErrClaims)
+		return missing("client_id is missing or empty")
 	case c.Expires.IsZero():
-		return fmt.Errorf("%w: exp is missing", ErrClaims)
+		return missing("exp is missing")
 	}
-	return c.live(want.Leeway, now)
+	return c.checkTime(want.Leeway, now)
 }
 
-// live says whether now lies within the token's life: [nbf and iat, exp), each bound
-// moved outward by leeway.
-func (c *Claims) live(leeway time.Duration, now time.Time) error {
-	if !now.Before(c.Expires.Add(leeway)) {
-		return fmt.Errorf("%w: exp was %s, now is %s", ErrExpired, stamp(c.Expires), stamp(now))
+// checkTime checks that the token is valid at the time now: not before nbf and iat, and
+// before exp. leeway widens the interval at both ends.
+func (c *Claims) checkTime(leeway time.Duration, now time.Time) error {
+	outside := func(step Step, bound, found string, at time.Time) error {
+		return fail(step, bound+" "+formatTime(at), "now "+formatTime(now), "%s %s, now is %s", found, formatTime(at), formatTime(now))
 	}
-	if now.Add(leeway).Before(c.From) {
-		return fmt.Errorf("%w: nbf is %s, now is %s", ErrNotYet, stamp(c.From), stamp(now))
-	}
-	if now.Add(leeway).Before(c.IssuedAt) {
-		return fmt.Errorf("%w: iat is %s, now is %s", ErrNotYet, stamp(c.IssuedAt), stamp(now))
+	switch {
+	case !now.Before(c.Expires.Add(leeway)):
+		return outside(StepExpiry, "before exp", "exp was", c.Expires)
+	case now.Add(leeway).Before(c.NotBefore):
+		return outside(StepNotBefore, "from nbf", "nbf is", c.NotBefore)
+	case now.Add(leeway).Before(c.IssuedAt):
+		return outside(StepNotBefore, "from iat", "iat is", c.IssuedAt)
 	}
 	return nil
 }
 
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func formatTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }

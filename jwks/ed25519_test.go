@@ -45,7 +45,7 @@ func refusedKey(t *testing.T, public ed25519.PublicKey, reason string) {
 		t.Errorf("NewSet with %x: %v, want %q", public, err, reason)
 	}
 	set, err := Parse([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + encode(string(public)) + `"}]}`))
-	if err != nil || len(set.Keys()) != 0 || len(set.Skipped()) != 1 || !strings.Contains(set.Skipped()[0], reason) {
+	if err != nil || len(set.Keys()) != 0 || set.Skipped().Count != 1 || !strings.Contains(set.Skipped().Keys[0].Reason, reason) {
 		t.Errorf("Parse with %x: %v; want %q", public, err, reason)
 	}
 }

@@ -189,7 +189,7 @@ func FuzzSet(f *testing.F) {
 			return
 		}
 		again, err := Parse(set.JSON())
-		if err != nil || !bytes.Equal(again.JSON(), set.JSON()) || len(again.Skipped()) != 0 {
+		if err != nil || !bytes.Equal(again.JSON(), set.JSON()) || again.Skipped().Count != 0 {
 			t.Fatalf("%v: %s became %s", err, set.JSON(), again.JSON())
 		}
 		for _, k := range set.Keys() {

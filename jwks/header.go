@@ -6,16 +6,22 @@ import (
 	"strings"
 )
 
-// A header is what a token says about itself. Nothing in it is believed: alg and kid
-// choose among what the service already trusts.
+// A header is the JOSE header of a token. Nothing in it is trusted: alg and kid only choose
+// among the algorithms and keys that the service already trusts.
 type header struct{ typ, cty, alg, kid string }
 
-// readHeader reads the header of a token, which nobody has signed as far as anyone
-// knows. That is why its members are few.
+// What the steps of a header expect, as people read it.
+const (
+	expectForm   = "3 parts of base64url, at most 16384 bytes"
+	expectHeader = "no crit, b64, zip, enc; no token inside"
+)
+
+// readHeader reads the header of a token. It runs before the signature is checked, so an
+// attacker can send any header; headerRules limits what one costs.
 func readHeader(text string) (header, error) {
 	var h header
-	var foreign string // a member that changes the meaning
-	var mistyped error // of another type than its name asks for
+	var unsupported string // a parameter that changes the meaning of the token
+	var mistyped error     // a known parameter that is not a string
 	err := scanObject(text, headerRules, func(name, raw string) error {
 		var into *string
 		switch name {
@@ -28,10 +34,10 @@ func readHeader(text string) (header, error) {
 		case "kid":
 			into = &h.kid
 		case "crit", "b64", "zip", "enc":
-			// They change what the token means (RFC 7515, section 4.1.11; RFC 7797; RFC
-			// 7516). Skipping one would be reading another token than was signed, so any
-			// of them ends it, whatever its value.
-			foreign = name
+			// These change what the token means (RFC 7515, section 4.1.11; RFC 7797; RFC
+			// 7516). A verifier that skips one reads another token than was signed, so any
+			// of them, with any value, ends the check.
+			unsupported = name
 			return nil
 		default:
 			return nil
@@ -42,49 +48,53 @@ func readHeader(text string) (header, error) {
 		}
 		return nil
 	})
-	if err == nil && foreign != "" {
-		return header{}, fmt.Errorf("%w: %s", ErrHeader, foreign)
+	if err == nil && unsupported != "" {
+		return header{}, fail(StepHeader, expectHeader, unsupported, "%s", unsupported)
 	}
 	if err == nil {
 		err = mistyped
 	}
 	if err != nil {
-		return header{}, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+		return header{}, unreadable(StepForm, expectForm, fmt.Errorf("header: %w", err))
 	}
 	return h, nil
 }
 
-// permitted refuses, without looking at any key, what no key could make good.
-func (h header) permitted(algorithms []string) error {
-	// A token inside a token (RFC 7519, section 5.2).
+// check refuses a header that is wrong whatever the key is, before any key is looked up.
+func (h header) check(algorithms []string) error {
+	// A nested token (RFC 7519, section 5.2).
 	if strings.EqualFold(h.cty, "jwt") || strings.EqualFold(h.cty, "application/jwt") {
-		return fmt.Errorf("%w: cty is %q, a token inside a token", ErrHeader, h.cty)
+		return fail(StepHeader, expectHeader, "cty "+h.cty, "cty is %q, a token inside a token", h.cty)
 	}
 	if alg := canonicalAlg(h.alg); !slices.ContainsFunc(algorithms, func(a string) bool { return canonicalAlg(a) == alg }) {
-		return fmt.Errorf("%w: %q, allowed is %s", ErrAlgorithm, clip(h.alg), strings.Join(algorithms, ", "))
+		allowed := strings.Join(algorithms, ", ")
+		return fail(StepAlgorithm, allowed, h.alg, "%q, allowed is %s", clip(h.alg), allowed)
 	}
-	// Media types know no case (RFC 2045, section 5.1).
+	// Media types are not case-sensitive (RFC 2045, section 5.1).
 	if !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {
-		return fmt.Errorf("%w: typ is %q, not at+jwt", ErrType, clip(h.typ))
+		return fail(StepType, "at+jwt", h.typ, "typ is %q, not at+jwt", clip(h.typ))
 	}
 	if h.kid == "" {
-		return fmt.Errorf("%w: the header has no kid", ErrUnknownKey)
+		return fail(StepKeyID, "a kid", "", "the header has no kid")
 	}
 	if len(h.kid) > maxKIDBytes {
-		return fmt.Errorf("%w: the kid has %d bytes, the most is %d", ErrMalformed, len(h.kid), maxKIDBytes)
+		return unreadable(StepForm, expectForm, fmt.Errorf("the kid has %d bytes, the limit is %d", len(h.kid), maxKIDBytes))
 	}
 	return nil
 }
 
-// key finds the one key that may have signed. The algorithm must be the key's own:
-// whoever may choose how a key is used can choose wrongly.
+// key returns the key that h names. The alg of the token must be the algorithm of that key:
+// an attacker who chooses how a key is used can choose a way that forges (RFC 8725, section
+// 3.1).
 func (h header) key(set *Set) (Key, error) {
 	key, found := set.Key(h.kid)
 	if !found {
-		return Key{}, fmt.Errorf("%w: kid %q is not among the %d of the set", ErrUnknownKey, clip(h.kid), len(set.keys))
+		return Key{}, fail(StepKey, fmt.Sprintf("one of the %d in the set", len(set.keys)), h.kid,
+			"kid %q is not among the %d of the set", clip(h.kid), len(set.keys))
 	}
 	if key.Alg != canonicalAlg(h.alg) {
-		return Key{}, fmt.Errorf("%w: %q, key %q is for %s", ErrAlgorithm, clip(h.alg), clip(h.kid), key.Alg)
+		return Key{}, fail(StepKeyAlgorithm, key.Alg, h.alg,
+			"%q, key %q is for %s", clip(h.alg), clip(h.kid), key.Alg)
 	}
 	return key, nil
 }

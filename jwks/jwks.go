@@ -142,11 +142,15 @@ func canonicalAlg(name string) string {
 	return name
 }
 
-// clip keeps a stranger's text short enough for an error message.
+// clip cuts a text of any length and origin for an error message or a Failure.
 func clip(s string) string {
 	const longest = 100
-	if len(s) > longest {
-		return s[:longest] + "…"
+	if len(s) <= longest {
+		return s
 	}
-	return s
+	cut := longest
+	for cut > longest-utf8.UTFMax && !utf8.RuneStart(s[cut]) {
+		cut-- // not in the middle of a character
+	}
+	return s[:cut] + "…"
 }

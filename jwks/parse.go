@@ -9,25 +9,24 @@ import (
 	"slices"
 )
 
-// maxDocumentBytes bounds a key set and a discovery document, before parsing.
+// maxDocumentBytes bounds a key set and a discovery document. It is checked before parsing.
 const maxDocumentBytes = 256 << 10
 
-// maxSkipped bounds what Skipped says. A document has room for 87,000 members that are
-// nothing, and a line for each would take twenty times its memory.
+// maxSkipped bounds the list of skipped keys. A document has room for 87,000 members that are
+// no keys, and a reason for each would take twenty times the memory of the document.
 const maxSkipped = 20
 
-// secretMembers may stand in no published key (RFC 7518, sections 6.2.2, 6.3.2 and
-// 6.4). Whoever publishes one has given the key away, so it is trusted no more.
+// secretMembers must not occur in a published key (RFC 7518, sections 6.2.2, 6.3.2 and 6.4).
+// A key that was published with one of them is no longer secret, so it is not trusted.
 var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
-// Parse reads a key set of at most 256 KiB. It judges key by key: what it does not
-// understand (another kty, curve, algorithm or use), what is weak, and what holds a
-// private member is left out, and Skipped says why. A kid that two members claim
-// is left out as well, both of them, since nobody can say whose tokens it names.
-// Skipped has 20 lines at most, and then one that counts the rest. Only a document that
-// is no key set at all is an error.
+// Parse reads a key set of at most 256 KiB. It decides about each key on its own: a key that
+// it does not understand (another kty, curve, algorithm or use), that is weak, or that has a
+// private member is left out, and the other keys are used. If two keys have the same kid,
+// both are left out, since a token with that kid may be from either. Set.Skipped lists what
+// was left out. Only a document that is not a key set at all is an error.
 //
-// A key without alg gets the one that its type has here: RS256 or EdDSA.
+// A key without alg gets the one algorithm of its type: RS256 or EdDSA.
 func Parse(b []byte) (*Set, error) {
 	if len(b) > maxDocumentBytes {
 		return nil, fmt.Errorf("parse key set: over %d bytes", maxDocumentBytes)
@@ -40,7 +39,7 @@ func Parse(b []byte) (*Set, error) {
 	if list == "" || list[0] != '[' {
 		return nil, errors.New(`parse key set: no array "keys"`)
 	}
-	keys, skipped := readMembers(list)
+	keys, skipped := readKeys(list)
 	set, err := NewSet(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("parse key set: %w", err)
@@ -49,53 +48,33 @@ func Parse(b []byte) (*Set, error) {
 	return set, nil
 }
 
-// readMembers reads the array of keys, whose grammar was checked.
-func readMembers(list string) ([]Key, []string) {
+// readKeys reads the elements of the array "keys". Its JSON syntax has been checked.
+func readKeys(list string) ([]Key, Skipped) {
 	var keys []Key
-	var out leftOut
-	claims := map[string]int{} // kid → how many members claim it, good or bad
+	var indexes []int // of keys in list
+	var skipped Skipped
+	count := map[string]int{} // kid → how many elements have it, skipped ones included
 	i := -1
 	scanArray(list, func(raw string) error {
 		i++
 		key, err := readKey(raw)
 		if key.KID != "" {
-			claims[key.KID]++
+			count[key.KID]++
 		}
 		if err != nil {
-			out.add("key %d (kid %q): %v", i, clip(key.KID), err)
+			skipped.add(i, key.KID, err.Error())
 			return nil
 		}
-		keys = append(keys, key)
+		keys, indexes = append(keys, key), append(indexes, i)
 		return nil
 	})
-	unclear := func(k Key) bool { return claims[k.KID] > 1 }
-	for _, k := range keys {
-		if unclear(k) {
-			out.add("kid %q: several keys claim it", clip(k.KID))
+	ambiguous := func(k Key) bool { return count[k.KID] > 1 }
+	for n, k := range keys {
+		if ambiguous(k) {
+			skipped.add(indexes[n], k.KID, "another key has the same kid")
 		}
 	}
-	return slices.DeleteFunc(keys, unclear), out.list()
-}
-
-// leftOut collects the lines of Skipped.
-type leftOut struct {
-	lines []string
-	more  int
-}
-
-func (o *leftOut) add(format string, args ...any) {
-	if len(o.lines) == maxSkipped {
-		o.more++
-		return
-	}
-	o.lines = append(o.lines, fmt.Sprintf(format, args...))
-}
-
-func (o *leftOut) list() []string {
-	if o.more == 0 {
-		return o.lines
-	}
-	return append(o.lines, fmt.Sprintf("… and %d more", o.more))
+	return slices.DeleteFunc(keys, ambiguous), skipped
 }
 
 // readKey reads one member of "keys". With an error it still returns the kid, if

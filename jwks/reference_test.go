@@ -170,13 +170,13 @@ func referenceClaims(payload []byte) (*Claims, error) {
 	c := &Claims{Raw: payload}
 	for name, into := range map[string]*string{
 		"iss": &c.Issuer, "sub": &c.Subject, "client_id": &c.ClientID,
-		"jti": &c.ID, "scope": &c.Scope, "sid": &c.Family,
+		"jti": &c.ID, "scope": &c.Scope, "sid": &c.SessionID,
 	} {
 		if *into, err = o.text(name); err != nil {
 			return nil, err
 		}
 	}
-	for name, into := range map[string]*time.Time{"exp": &c.Expires, "iat": &c.IssuedAt, "nbf": &c.From} {
+	for name, into := range map[string]*time.Time{"exp": &c.Expires, "iat": &c.IssuedAt, "nbf": &c.NotBefore} {
 		if *into, err = o.instant(name); err != nil {
 			return nil, err
 		}

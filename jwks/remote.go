@@ -72,10 +72,10 @@ type Remote struct {
 
 // NewRemote checks c and begins to follow the set in the background, until Close. It does
 // not wait for the first set: a service may start before its issuer does. Its error is an
-// ErrExpectation.
+// ErrConfig.
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err := c.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExpectation, err)
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -281,7 +281,7 @@ func TestARemoteOfNobodyOrOfAnybodyIsRefused(t *testing.T) {
 		"stale for a day":   {URL: "https://id.example/keys", MaxStale: 24*time.Hour + 1},
 	} {
 		r, err := NewRemote(c)
-		if !errors.Is(err, ErrExpectation) || r != nil {
+		if !errors.Is(err, ErrConfig) || r != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if r != nil {

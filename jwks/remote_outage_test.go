@@ -40,7 +40,7 @@ func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 				if _, err := verify(); err != nil {
 					t.Fatal(err)
 				}
-				bound := r.Status().Usable
+				bound := r.Status().UsableUntil
 				o.become(nil, silent)
 				before, waits := o.count(), 0
 				for time.Now().Before(bound) {
@@ -130,7 +130,7 @@ func TestTheBoundIsTheOneThatWasAskedFor(t *testing.T) {
 			wantSet(t, r, "ed")
 			pass(1)
 			wantUnavailable(t, r)
-			if s := r.Status(); len(s.Keys) != 0 || s.Err == nil || s.Usable.After(time.Now()) {
+			if s := r.Status(); len(s.Keys) != 0 || s.Err == nil || s.UsableUntil.After(time.Now()) {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -204,7 +204,7 @@ func TestEveryFailureKeepsTheOldSet(t *testing.T) {
 				pass(2 * time.Minute)
 				wantSet(t, r, "ed")
 				s := r.Status()
-				if s.Err == nil || heard == 0 || len(s.Keys) != 1 || s.Fresh.After(time.Now()) {
+				if s.Err == nil || heard == 0 || len(s.Keys) != 1 || s.FreshUntil.After(time.Now()) {
 					t.Fatalf("%d failures heard; %+v", heard, s)
 				}
 				if !strings.Contains(s.Err.Error(), "https://id.example/keys") {

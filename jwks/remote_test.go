@@ -120,7 +120,7 @@ func TestNoBodyIsSentAgainForASetThatIsTheSame(t *testing.T) {
 		if o.bodies != 1 || o.header.Get("If-None-Match") != mustSet(t, edKey("ed")).ETag() {
 			t.Errorf("%d bodies; asked with %v", o.bodies, o.header)
 		}
-		if !status.Fetched.After(before.Fetched) || !status.Fresh.After(before.Fresh) || status.Err != nil || status.Age > time.Minute {
+		if !status.Fetched.After(before.Fetched) || !status.FreshUntil.After(before.FreshUntil) || status.Err != nil || status.Age > time.Minute {
 			t.Errorf("a 304 renews nothing: %+v", status)
 		}
 		o.publish(t, time.Minute, edKey("ed"), rsaKey("rsa"))
@@ -140,7 +140,7 @@ func TestA304WithoutMaxAgeKeepsTheOldOne(t *testing.T) {
 		wantSet(t, r, "ed")
 		o.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }), false)
 		pass(17 * time.Second)
-		if s := r.Status(); s.Err != nil || s.Fetches != 2 || s.Fresh.Sub(s.Fetched) != 20*time.Second {
+		if s := r.Status(); s.Err != nil || s.Fetches != 2 || s.FreshUntil.Sub(s.Fetched) != 20*time.Second {
 			t.Errorf("%+v", s)
 		}
 	})
@@ -165,7 +165,7 @@ func TestAgeShortensTheLifeOfASet(t *testing.T) {
 		}), false)
 		r := follows(t, &o, RemoteConfig{MaxStale: -1})
 		wantSet(t, r, "ed")
-		if s := r.Status(); s.Age != 40*time.Second || s.Fresh.Sub(s.Fetched) != 20*time.Second || !s.Usable.Equal(s.Fresh) {
+		if s := r.Status(); s.Age != 40*time.Second || s.FreshUntil.Sub(s.Fetched) != 20*time.Second || !s.UsableUntil.Equal(s.FreshUntil) {
 			t.Errorf("%+v", s)
 		}
 		pass(time.Second)

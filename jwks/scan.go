@@ -149,7 +149,7 @@ func (s *scanner) unique(name string, open int, many map[string]bool) (map[strin
 	if many == nil {
 		few := s.names[open:s.named]
 		if slices.Contains(few, name) {
-			return nil, twice(name)
+			return nil, duplicateMember(name)
 		}
 		if s.named < fewNames {
 			s.names[s.named] = name
@@ -162,13 +162,21 @@ func (s *scanner) unique(name string, open int, many map[string]bool) (map[strin
 		}
 	}
 	if many[name] {
-		return nil, twice(name)
+		return nil, duplicateMember(name)
 	}
 	many[name] = true
 	return many, nil
 }
 
-func twice(name string) error { return fmt.Errorf("member %q occurs twice", clip(name)) }
+// A duplicateMember is the name of a member that an object has twice.
+type duplicateMember string
+
+func (name duplicateMember) Error() string {
+	return fmt.Sprintf("member %q occurs twice", clip(string(name)))
+}
+
+// Is lets errors.Is find ErrDuplicateMember.
+func (name duplicateMember) Is(target error) bool { return target == ErrDuplicateMember }
 
 // array reads from [ to ].
 func (s *scanner) array(depth int, each func(raw string) error) error {

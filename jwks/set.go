@@ -18,7 +18,7 @@ type Set struct {
 	keys    []Key
 	json    []byte
 	etag    string
-	skipped []string
+	skipped Skipped
 }
 
 // A jwk is a key as it is written. The order of its fields is the order on the wire.
@@ -113,7 +113,7 @@ func (s *Set) JSON() []byte { return bytes.Clone(s.json) }
 // SHA-256, cut to 128 bits, quoted.
 func (s *Set) ETag() string { return s.etag }
 
-// Skipped says, a line each, which members Parse left out and why: the first 20 of them,
-// and a last line "… and N more" where there were more. It is for people; a set that
-// NewSet made has none.
-func (s *Set) Skipped() []string { return slices.Clone(s.skipped) }
+// Skipped returns what Parse left out. It is empty for a set that NewSet made.
+func (s *Set) Skipped() Skipped {
+	return Skipped{Count: s.skipped.Count, Keys: slices.Clone(s.skipped.Keys)}
+}

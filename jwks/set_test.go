@@ -113,8 +113,8 @@ func TestParseReadsWhatNewSetWrote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(again.JSON(), set.JSON()) || len(again.Skipped()) != 0 {
-		t.Errorf("read back %s, skipped %q", again.JSON(), again.Skipped())
+	if !bytes.Equal(again.JSON(), set.JSON()) || again.Skipped().Count != 0 {
+		t.Errorf("read back %s, skipped %v", again.JSON(), again.Skipped())
 	}
 }
 
@@ -133,8 +133,8 @@ func TestKeysThatNobodyShouldTrustAreLeftOut(t *testing.T) {
 			if keys := set.Keys(); len(keys) != 1 || keys[0].KID != "good" {
 				t.Errorf("keys = %v", keys)
 			}
-			if s := set.Skipped(); len(s) != 1 || !strings.Contains(s[0], tt.reason) {
-				t.Errorf("skipped = %q, want %q", s, tt.reason)
+			if s := set.Skipped(); s.Count != 1 || len(s.Keys) != 1 || s.Keys[0].Index != 0 || !strings.Contains(s.Keys[0].Reason, tt.reason) {
+				t.Errorf("skipped = %v, want %q", s, tt.reason)
 			}
 		})
 	}

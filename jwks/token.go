@@ -5,22 +5,23 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 )
 
-// A jws is a token taken apart (RFC 7515, section 3.1) whose form, header and
-// algorithm are good. Whether it is true is not known yet.
+// A jws is a token in its parts (RFC 7515, section 3.1). Its form, header and algorithm have
+// been checked, its signature has not.
 type jws struct {
 	header
 	payload, signature []byte
-	signed             string // what the signature covers
+	signed             string // what the signature covers: the first two parts and their dot
 }
 
-// open takes token apart. It touches no key: a token that fails here has made nobody do
-// more than read it once.
-func open(token string, algorithms []string) (jws, error) {
+// parseToken splits token and checks its header. It does no public-key operation, so a token
+// that fails here costs no more than being read once.
+func parseToken(token string, algorithms []string) (jws, error) {
 	head, out, err := split(token)
 	if err != nil {
 		return jws{}, err
@@ -28,66 +29,75 @@ func open(token string, algorithms []string) (jws, error) {
 	if out.header, err = readHeader(head); err != nil {
 		return jws{}, err
 	}
-	if err := out.permitted(algorithms); err != nil {
+	if err := out.check(algorithms); err != nil {
 		return jws{}, err
 	}
 	return out, nil
 }
 
-// split accepts the compact form only, in its one canonical spelling (RFC 7515,
-// section 7.1). Five parts are an encrypted token: taking it for a signed one has cost
-// others dear.
+// split accepts only the compact form, in its one canonical spelling (RFC 7515, section 7.1).
+// A token of five parts is encrypted (RFC 7516). Verifiers that took such a token for a
+// signed one have been attacked that way.
 func split(token string) (head string, out jws, err error) {
+	malformed := func(cause error) (string, jws, error) {
+		return "", jws{}, unreadable(StepForm, expectForm, cause)
+	}
 	if len(token) > maxTokenBytes {
-		return "", jws{}, fmt.Errorf("%w: %d bytes, the most is %d", ErrMalformed, len(token), maxTokenBytes)
+		return "", jws{}, tooLong(len(token))
 	}
 	switch dots := strings.Count(token, "."); dots {
 	case 2:
 	case 4:
-		return "", jws{}, fmt.Errorf("%w: it is encrypted (5 parts)", ErrMalformed)
+		return malformed(errors.New("it is encrypted (5 parts)"))
 	default:
-		return "", jws{}, fmt.Errorf("%w: %d parts, not 3", ErrMalformed, dots+1)
+		return malformed(fmt.Errorf("%d parts, not 3", dots+1))
 	}
 	first, last := strings.IndexByte(token, '.'), strings.LastIndexByte(token, '.')
 	out.signed = token[:last]
-	var room [256]byte
-	text, err := decodeSegment(token[:first], room[:])
+	var buffer [256]byte // most headers fit, which saves an allocation
+	text, err := decodeSegment(token[:first], buffer[:])
 	if err != nil {
-		return "", jws{}, fmt.Errorf("%w: header is %w", ErrMalformed, err)
+		return malformed(fmt.Errorf("header is %w", err))
 	}
 	if out.payload, err = decodeSegment(token[first+1:last], nil); err != nil {
-		return "", jws{}, fmt.Errorf("%w: payload is %w", ErrMalformed, err)
+		return malformed(fmt.Errorf("payload is %w", err))
 	}
 	if out.signature, err = decodeSegment(token[last+1:], nil); err != nil {
-		return "", jws{}, fmt.Errorf("%w: signature is %w", ErrMalformed, err)
+		return malformed(fmt.Errorf("signature is %w", err))
 	}
 	return string(text), out, nil
 }
 
-// judge believes the token if key signed it, and returns its claims if they are what
-// is wanted as of now.
-func (t *jws) judge(key Key, want Expectation, now time.Time) (*Claims, error) {
-	if !verify(key, t.signed, t.signature) {
-		return nil, fmt.Errorf("%w: it is not by key %q", ErrSignature, clip(key.KID))
+// tooLong is the Failure for a token of more than maxTokenBytes.
+func tooLong(bytes int) error {
+	return unreadable(StepForm, expectForm, fmt.Errorf("%d bytes, the limit is %d", bytes, maxTokenBytes))
+}
+
+// verify checks that key signed the token, and then that its claims are what want demands at
+// the time now.
+func (t *jws) verify(key Key, want Expectation, now time.Time) (*Claims, error) {
+	if !key.signed(t.signed, t.signature) {
+		return nil, fail(StepSignature, "by that key", "not by that key, or the token was changed",
+			"it was not made with key %q", clip(key.KID))
 	}
 	claims, err := readClaims(t.payload)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrClaims, err)
+		return nil, unreadable(StepClaimTypes, expectClaims, err)
 	}
 	claims.KID, claims.Alg = key.KID, key.Alg
-	if err := claims.meet(want, now); err != nil {
+	if err := claims.check(want, now); err != nil {
 		return nil, err
 	}
 	return claims, nil
 }
 
-// verify reports whether signature is key's over signed.
-func verify(key Key, signed string, signature []byte) bool {
-	switch public := key.Public.(type) {
+// signed reports whether signature is a signature of text with k.
+func (k Key) signed(text string, signature []byte) bool {
+	switch public := k.Public.(type) {
 	case ed25519.PublicKey:
-		return ed25519.Verify(public, []byte(signed), signature)
+		return ed25519.Verify(public, []byte(text), signature)
 	case *rsa.PublicKey:
-		sum := sha256.Sum256([]byte(signed))
+		sum := sha256.Sum256([]byte(text))
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
 	}
 	return false

@@ -61,11 +61,11 @@ func TestPublishedSignaturesVerify(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !verify(key, parts.signed, parts.signature) {
+		if !key.signed(parts.signed, parts.signature) {
 			t.Errorf("the %s vector does not verify", key.Alg)
 		}
 		parts.signature[7] ^= 1
-		if verify(key, parts.signed, parts.signature) {
+		if key.signed(parts.signed, parts.signature) {
 			t.Errorf("the %s vector verifies with a flipped bit", key.Alg)
 		}
 	}
@@ -163,7 +163,7 @@ func onlyKey(t *testing.T, jwk string) Key {
 	t.Helper()
 	set, err := Parse([]byte(`{"keys":[` + jwk + `]}`))
 	if err != nil || len(set.Keys()) != 1 {
-		t.Fatalf("Parse: %v, %d keys, skipped %q", err, len(set.Keys()), set.Skipped())
+		t.Fatalf("Parse: %v, %d keys, skipped %v", err, len(set.Keys()), set.Skipped())
 	}
 	return set.Keys()[0]
 }

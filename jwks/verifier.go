@@ -48,20 +48,20 @@ type Verifier struct {
 }
 
 // NewVerifier refuses a configuration that would let a check be skipped, with an
-// ErrExpectation.
+// ErrConfig.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{want: Expectation{c.Issuer, c.Audience, slices.Clone(c.Algorithms), c.Leeway}, keys: c.Keys}
 	if err := v.want.check(); err != nil {
 		return nil, err
 	}
 	if c.Keys == nil {
-		return nil, fmt.Errorf("%w: no keys", ErrExpectation)
+		return nil, fmt.Errorf("%w: no keys", ErrConfig)
 	}
 	if err := c.Keys.belongsTo(c.Issuer); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExpectation, err)
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if c.Cache < 0 {
-		return nil, fmt.Errorf("%w: a cache of %d tokens", ErrExpectation, c.Cache)
+		return nil, fmt.Errorf("%w: a cache of %d tokens", ErrConfig, c.Cache)
 	}
 	if c.Cache > 0 {
 		v.cache = newCache(c.Cache)
@@ -102,7 +102,7 @@ func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, erro
 	if err != nil || !known.trustedBy(set) {
 		return nil, err
 	}
-	if err := known.claims.live(v.want.Leeway, time.Now()); err != nil {
+	if err := known.claims.checkTime(v.want.Leeway, time.Now()); err != nil {
 		return nil, err
 	}
 	return known.claims.clone(), nil
@@ -110,7 +110,7 @@ func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, erro
 
 // verify also returns the key that signed.
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, error) {
-	t, err := open(token, v.want.Algorithms)
+	t, err := parseToken(token, v.want.Algorithms)
 	if err != nil {
 		return nil, Key{}, err
 	}
@@ -118,7 +118,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, erro
 	if err != nil {
 		return nil, Key{}, err
 	}
-	claims, err := t.judge(key, v.want, time.Now())
+	claims, err := t.verify(key, v.want, time.Now())
 	return claims, key, err
 }
 

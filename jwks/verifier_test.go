@@ -66,7 +66,7 @@ func oneSentinel(t testing.TB, err error) {
 	t.Helper()
 	var found []error
 	for _, s := range []error{
-		ErrExpectation, ErrMalformed, ErrHeader, ErrType, ErrAlgorithm, ErrUnknownKey, ErrSignature,
+		ErrConfig, ErrMalformed, ErrHeader, ErrType, ErrAlgorithm, ErrUnknownKey, ErrSignature,
 		ErrClaims, ErrIssuer, ErrAudience, ErrExpired, ErrNotYet, ErrScope, ErrUnavailable,
 	} {
 		if errors.Is(err, s) {
@@ -136,7 +136,7 @@ func TestANewerSetIsUsedAtOnce(t *testing.T) {
 // R93.
 func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
 	c := VerifierConfig{Issuer: "https://other.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: &changing{set: mustSet(t, edKey("ed"))}}
-	if _, err := NewVerifier(c); !errors.Is(err, ErrExpectation) {
+	if _, err := NewVerifier(c); !errors.Is(err, ErrConfig) {
 		t.Errorf("another issuer's keys: %v", err)
 	}
 	keys := &changing{set: mustSet(t, edKey("ed"))}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
@@ -292,7 +293,7 @@ func TestVerifySaysWhichCheckFailed(t *testing.T) {
 		{"no token", "dev-api", "form"},
 		{token + "." + token, "dev-api", "form"},
 	} {
-		var v verdict
+		var v diagnose.TokenReport
 		out, _, code := p.verb("verify", tt.token, "--issuer", issuer, "--audience", tt.audience, "--json")
 		if err := json.Unmarshal([]byte(out), &v); err != nil || code != 1 || v.Valid || v.Check != tt.check || v.Reason == "" {
 			t.Errorf("%s: code %d, %v, %s", tt.check, code, err, out)
@@ -302,7 +303,7 @@ func TestVerifySaysWhichCheckFailed(t *testing.T) {
 			t.Errorf("%s: code %d, %s", tt.check, code, errs)
 		}
 	}
-	var v verdict
+	var v diagnose.TokenReport
 	if p.must(&v, "verify", token, "--audience", "dev-api", "--json"); !v.Valid || !strings.Contains(string(v.Claims), `"scope":"read"`) && !strings.Contains(string(v.Claims), `"scope": "read"`) {
 		t.Errorf("a good token: %+v", v)
 	}

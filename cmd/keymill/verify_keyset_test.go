@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,12 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"keymill/jwks"
+	"keymill/cmd/keymill/internal/diagnose"
 )
 
 // TestVerifyWithoutAKeySetJudgesNothing: exit code 3, a sentence, and what to do.
@@ -65,19 +62,19 @@ func TestVerifyWithoutAKeySetJudgesNothing(t *testing.T) {
 			if tt.jwks != "" {
 				args = append(args, "--jwks", tt.jwks)
 			}
-			out, errs, code := judge(t, good, args...)
+			out, errs, code := verifyStdin(t, good, args...)
 			reason, advice, _ := strings.Cut(errs, "\n  hint: ")
 			if code != 3 || out != "" || !strings.HasPrefix(reason, "keymill: no key set to check with: ") ||
 				!strings.Contains(reason, tt.reason) || !strings.Contains(advice, tt.advice) || strings.Count(errs, "\n") != 2 {
 				t.Errorf("code %d, %s%s", code, out, errs)
 			}
-			var v verdict
-			out, errs, code = judge(t, good, append(args, "--json")...)
+			var v diagnose.TokenReport
+			out, errs, code = verifyStdin(t, good, append(args, "--json")...)
 			if err := json.Unmarshal([]byte(out), &v); err != nil || code != 3 || v.Valid || v.Check != "key_set" || v.Reason == "" || !strings.Contains(v.Advice, tt.advice) {
 				t.Errorf("code %d, %v, %s%s", code, err, out, errs)
 			}
 			// What no key can mend is said all the same.
-			if _, errs, code := judge(t, "kmr_"+strings.Repeat("a", 60), args...); code != 1 || !strings.Contains(errs, "refresh token") {
+			if _, errs, code := verifyStdin(t, "kmr_"+strings.Repeat("a", 60), args...); code != 1 || !strings.Contains(errs, "refresh token") {
 				t.Errorf("a refresh token: code %d, %s", code, errs)
 			}
 		})
@@ -92,47 +89,10 @@ func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 		url := i.serve(map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, `{"keys":[%s]}`, members)
 		}})
-		_, errs, code := judge(t, i.sign(i.claims()), "--issuer", i.url, "--jwks", url+"/keys", "--audience", "orders")
-		want := "hint: the set holds no key to be trusted, for any token: is " + url + "/keys the right address?\n"
+		_, errs, code := verifyStdin(t, i.sign(i.claims()), "--issuer", i.url, "--jwks", url+"/keys", "--audience", "orders")
+		want := "hint: the set has no trusted key, for any token: is " + url + "/keys the right address?\n"
 		if code != 1 || !strings.HasSuffix(errs, want) {
 			t.Errorf("%q: code %d, %s", members, code, errs)
-		}
-	}
-}
-
-// TestVerifyCountsWhatItDoesNotList, also what package jwks has cut already.
-func TestVerifyCountsWhatItDoesNotList(t *testing.T) {
-	t.Parallel()
-	line := func(n int) string { return fmt.Sprintf("key %d (kid \"\"): too weak", n) }
-	for _, tt := range []struct {
-		lines int
-		cut   string
-		last  string
-	}{
-		{2, "", line(1)},
-		{maxKeysShown, "", line(maxKeysShown - 1)},
-		{maxKeysShown + 4, "", "… and 4 more"},
-		{maxKeysShown + 4, "… and 80 more", "… and 84 more"},
-		{2, "… and 80 more", "… and 80 more"},
-	} {
-		v := verification{keys: jwks.RemoteStatus{Fetched: time.Now(), Keys: []jwks.Key{{KID: "ed"}}}, err: jwks.ErrUnknownKey}
-		v.says.header = map[string]json.RawMessage{"kid": json.RawMessage(`"gone"`)}
-		for n := range tt.lines {
-			v.keys.Skipped = append(v.keys.Skipped, line(n))
-		}
-		if tt.cut != "" {
-			v.keys.Skipped = append(v.keys.Skipped, tt.cut)
-		}
-		var out bytes.Buffer
-		if err := v.printKeys(&out); err != nil || !strings.HasSuffix(out.String(), " "+tt.last+"\n") ||
-			strings.Count(out.String(), "not trusted:") > maxKeysShown+1 || strings.Count(out.String(), " more\n") > 1 {
-			t.Errorf("%d and %q: %v\n%s", tt.lines, tt.cut, err, &out)
-		}
-		if said := strings.Contains(v.advice(), "one of 80 more that are not trusted"); said != (tt.cut != "") {
-			t.Errorf("%d and %q: %s", tt.lines, tt.cut, v.advice())
-		}
-		if skipped := v.verdict().KeySet.Skipped; !slices.Equal(skipped, v.keys.Skipped) {
-			t.Errorf("%d and %q: JSON has %q", tt.lines, tt.cut, skipped)
 		}
 	}
 }
@@ -146,16 +106,4 @@ func closedAddress(t testing.TB) string {
 	}
 	defer l.Close()
 	return "http://" + l.Addr().String()
-}
-
-// TestVerifyKnowsWhereJWKSCutsAList: the words are those of package jwks.
-func TestVerifyKnowsWhereJWKSCutsAList(t *testing.T) {
-	set, err := jwks.Parse([]byte(`{"keys":[` + strings.Repeat("{},", 99) + `{}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := verification{keys: jwks.RemoteStatus{Skipped: set.Skipped()}}
-	if lines, more := v.skipped(); more == 0 || len(lines)+more != 100 {
-		t.Errorf("%d lines and %d more, of 100", len(lines), more)
-	}
 }

@@ -6,16 +6,21 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/diagnose"
 )
 
-// judge runs verify with the token on standard input, and sees to it that neither the token
+// verifyStdin runs verify with the token on standard input, and sees to it that neither the token
 // nor its signature comes out again.
-func judge(t testing.TB, token string, args ...string) (stdout, stderr string, code int) {
+func verifyStdin(t testing.TB, token string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	code = run(context.Background(), append([]string{"verify", "-"}, args...), strings.NewReader(token), &out, &errs)
@@ -80,7 +85,7 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "binary", token: "\x7fELF\x02\x01\x01\x00\xf3.\x00.\x00", check: "form", row: "form", found: "it is binary", reason: ": it is binary, not text", advice: "is it the right file?"},
 		{name: "broken line", token: good[:50] + "\n" + good[50:], check: "form", row: "form", found: "2 pieces", advice: "in one piece"},
 		{name: "two lines", token: good + "\n" + good + "\n", check: "form", row: "form", found: "2 tokens, not one", reason: ": there are 2 tokens, not one", advice: "give one token"},
-		{name: "alg twice", token: raw([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"ed","alg":"none"}`)) + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: `"alg" occurs twice`, advice: "somebody built it so"},
+		{name: "alg twice", token: raw([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"ed","alg":"none"}`)) + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: `"alg" occurs twice`, advice: "built so on purpose"},
 		{name: "encrypted", token: good + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: "encrypted", advice: "ask the issuer for a signed access token"},
 		{name: "opaque", token: "8e0b3c1d-opaque", check: "form", row: "form", found: "1 parts", expected: "3 parts", advice: "it is no JWT"},
 		{name: "padded", token: parts[0] + "." + parts[1] + "==." + parts[2], check: "form", row: "form", found: "payload is not base64url", advice: "plain base64"},
@@ -96,17 +101,17 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "HMAC", token: i.sign(i.claims(), "alg", "HS256"), check: "algorithm", row: "algorithm", found: "HS256", advice: "shared secret"},
 		{name: "ES256", token: i.sign(i.claims(), "alg", "ES256"), check: "algorithm", row: "algorithm", found: "ES256", advice: "of another issuer"},
 		{name: "not allowed", token: good, args: []string{"--alg", "RS256"}, check: "algorithm", row: "algorithm", expected: "RS256", found: "EdDSA", advice: "--alg RS256 --alg EdDSA"},
-		{name: "other key", token: i.sign(i.claims(), "alg", "RS256"), check: "algorithm", row: "algorithm", expected: "EdDSA, which the key is for", found: "RS256", advice: "forged, or its signer broken"},
+		{name: "other key", token: i.sign(i.claims(), "alg", "RS256"), check: "algorithm", row: "algorithm", expected: "EdDSA, the algorithm of the key", found: "RS256", advice: `key "ed" is for EdDSA only: the token is forged`},
 		{name: "no kid", token: i.sign(i.claims(), "kid", nil), check: "key", row: "key", expected: "a kid", found: "none", advice: "without a kid"},
 		{name: "unknown kid", token: i.sign(i.claims(), "kid", "gone"), check: "key", row: "key", expected: "one of the 2", found: "gone", reason: `kid "gone"`, advice: "12s of that in caches"},
 		{name: "old kid", token: i.sign(i.claims("exp", now-3600), "kid", "gone"), check: "key", row: "key", advice: "it says that it expired 1h0m"},
-		{name: "weak key", token: i.sign(i.claims(), "kid", "weak"), check: "key", row: "key", advice: "not to be trusted: "},
+		{name: "weak key", token: i.sign(i.claims(), "kid", "weak"), check: "key", row: "key", advice: "it is not trusted: key 0 (kid \"weak\"): "},
 		{name: "foreign", token: i.sign(i.claims("iss", "https://other.example"), "kid", "gone"), check: "key", row: "key", advice: "--issuer https://other.example"},
 		{name: "tampered", token: flipped, check: "signature", row: "signature", expected: "by that key", found: "not by that key", advice: "copy it again, whole"},
 		{name: "issuer", token: i.sign(i.claims("iss", "https://other.example")), check: "issuer", row: "issuer", expected: i.url, found: "https://other.example", advice: "another server", signed: true},
 		{name: "slash", token: i.sign(i.claims("iss", i.url+"/")), check: "issuer", row: "issuer", found: i.url + "/", advice: "only a slash", signed: true},
 		{name: "audience", token: i.sign(i.claims("aud", []string{"shop", "returns"})), check: "audience", row: "audience", expected: "orders", found: "shop returns", advice: "--audience shop", signed: true},
-		{name: "no audience", token: i.sign(i.claims("aud", nil)), check: "audience", row: "audience", found: "none", advice: "for nobody", signed: true},
+		{name: "no audience", token: i.sign(i.claims("aud", nil)), check: "audience", row: "audience", found: "none", advice: "for no audience", signed: true},
 		{name: "no sub", token: i.sign(i.claims("sub", nil)), check: "claims", row: "claims", found: "sub is missing", advice: "section 2.2", signed: true},
 		{name: "odd exp", token: i.sign(i.claims("exp", "soon")), check: "claims", row: "claims", found: "exp is not a time", advice: "section 2.2", signed: true},
 		{name: "expired", token: i.sign(i.claims("exp", now-3600, "iat", now-4500)), check: "expired", row: "lifetime", expected: "before exp", found: "1h0m", reason: "exp was", advice: "it expired 1h0m", signed: true},
@@ -133,7 +138,7 @@ func TestVerifyTellsEveryFailureFromTheOthers(t *testing.T) {
 	for _, r := range i.refusals() {
 		t.Run(r.name, func(t *testing.T) {
 			args := append([]string{"--issuer", i.url, "--audience", "orders"}, r.args...)
-			out, errs, code := judge(t, r.token, args...)
+			out, errs, code := verifyStdin(t, r.token, args...)
 			if code != 1 || !strings.HasPrefix(errs, "keymill: the token is refused: ") || strings.Count(errs, "\n") != 2 {
 				t.Errorf("code %d, %s", code, errs)
 			}
@@ -158,12 +163,12 @@ func (r badToken) inList(t *testing.T, out string) {
 	t.Helper()
 	list, _, _ := strings.Cut(out, "\n\n")
 	lines := strings.Split(strings.TrimSpace(list), "\n")
-	seen, want, unclear := 0, "ok", map[string]string{}
-	switch r.name {
-	case "no sub", "odd exp":
-		unclear = map[string]string{"issuer": "unknown", "audience": "unknown"}
+	seen, want, other := 0, "ok", map[string]string{}
+	switch r.name { // where a check fails that is in two parts
+	case "odd exp":
+		other = map[string]string{"issuer": "not reached", "audience": "not reached"}
 	case "other key":
-		unclear = map[string]string{"type": "ok"}
+		other = map[string]string{"type": "ok", "key": "ok"}
 	}
 	for _, line := range lines[1:] {
 		name := strings.Fields(line)[0]
@@ -174,7 +179,7 @@ func (r badToken) inList(t *testing.T, out string) {
 			}
 			continue
 		}
-		if want := cmp.Or(unclear[name], want); !strings.Contains(line, "  "+want) {
+		if want := cmp.Or(other[name], want); !strings.Contains(line, "  "+want) {
 			t.Errorf("not %s: %s", want, line)
 		}
 	}
@@ -190,8 +195,8 @@ func (r badToken) keyless() bool {
 
 func (r badToken) inJSON(t *testing.T, issuer string) {
 	t.Helper()
-	out, errs, code := judge(t, r.token, append([]string{"--issuer", issuer, "--audience", "orders", "--json"}, r.args...)...)
-	var v verdict
+	out, errs, code := verifyStdin(t, r.token, append([]string{"--issuer", issuer, "--audience", "orders", "--json"}, r.args...)...)
+	var v diagnose.TokenReport
 	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 1 || errs != "" {
 		t.Fatalf("code %d, %v, %s%s", code, err, out, errs)
 	}
@@ -206,7 +211,7 @@ func (r badToken) inJSON(t *testing.T, issuer string) {
 		if v.KeySet != nil {
 			t.Errorf("no key was looked for, but there is a set: %s", out)
 		}
-	} else if v.KeySet == nil || len(v.KeySet.Keys) != 2 || v.KeySet.Keys[0] != (keyName{"ed", "EdDSA"}) || len(v.KeySet.Skipped) != 1 {
+	} else if v.KeySet == nil || len(v.KeySet.Keys) != 2 || v.KeySet.Keys[0] != (diagnose.KeyReport{KID: "ed", Alg: "EdDSA"}) || len(v.KeySet.Skipped) != 1 {
 		t.Errorf("key set: %+v", v.KeySet)
 	}
 }
@@ -217,7 +222,7 @@ func TestVerifyShowsEveryCheckOfAGoodToken(t *testing.T) {
 	i := newForeignIssuer(t)
 	good := i.sign(i.claims("role", "admin"), "alg", "RS256", "kid", "rsa")
 	args := []string{"--issuer", i.url, "--audience", "orders", "--scope", "read"}
-	out, errs, code := judge(t, good, args...)
+	out, errs, code := verifyStdin(t, good, args...)
 	if code != 0 || errs != "" || strings.Count(out, "  ok  ") != 11 || strings.Contains(out, "UNVERIFIED") {
 		t.Errorf("code %d\n%s%s", code, out, errs)
 	}
@@ -227,8 +232,8 @@ func TestVerifyShowsEveryCheckOfAGoodToken(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	var v verdict
-	out, _, code = judge(t, good, append(args, "--json")...)
+	var v diagnose.TokenReport
+	out, _, code = verifyStdin(t, good, append(args, "--json")...)
 	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 0 || !v.Valid || v.KID != "rsa" || v.Alg != "RS256" || v.Unverified != nil ||
 		v.KeySet.URL != i.url+"/keys" || v.KeySet.AgeSeconds != 12 || v.KeySet.Fetched == nil || v.KeySet.FreshUntil == nil || v.Check+v.Expected+v.Found+v.Advice != "" {
 		t.Errorf("code %d, %v, %s", code, err, out)
@@ -241,10 +246,10 @@ func TestVerifyTakesAKeySetWithoutDiscovery(t *testing.T) {
 	i := newForeignIssuer(t)
 	token := i.sign(i.claims("iss", "https://id.example.com/tenant"))
 	args := []string{"--jwks", i.url + "/keys", "--audience", "orders", "--issuer"}
-	if out, errs, code := judge(t, token, append(args, "https://id.example.com/tenant")...); code != 0 {
+	if out, errs, code := verifyStdin(t, token, append(args, "https://id.example.com/tenant")...); code != 0 {
 		t.Errorf("code %d, %s%s", code, out, errs)
 	}
-	if _, errs, code := judge(t, token, append(args, "https://id.example.com")...); code != 1 || !strings.Contains(errs, "wrong issuer") {
+	if _, errs, code := verifyStdin(t, token, append(args, "https://id.example.com")...); code != 1 || !strings.Contains(errs, "wrong issuer") {
 		t.Errorf("code %d, %s", code, errs)
 	}
 }
@@ -255,10 +260,10 @@ func TestVerifyForgivesAClockOnlyWhenTold(t *testing.T) {
 	i := newForeignIssuer(t)
 	token := i.sign(i.claims("exp", time.Now().Unix()-5))
 	args := []string{"--issuer", i.url, "--audience", "orders"}
-	if _, _, code := judge(t, token, args...); code != 1 {
+	if _, _, code := verifyStdin(t, token, args...); code != 1 {
 		t.Errorf("code %d", code)
 	}
-	out, errs, code := judge(t, token, append(args, "--leeway", "30s")...)
+	out, errs, code := verifyStdin(t, token, append(args, "--leeway", "30s")...)
 	if past := regexp.MustCompile(`\d+s past exp, within the leeway`); code != 0 || !strings.Contains(out, "(leeway 30s)") || len(past.FindAllString(out, -1)) != 2 {
 		t.Errorf("code %d, %s%s", code, out, errs)
 	}
@@ -278,7 +283,7 @@ func TestVerifyComparesTheClocks(t *testing.T) {
 	} {
 		i.ahead.Store(ahead)
 		token := i.sign(i.claims("iat", time.Now().Unix()+900, "exp", time.Now().Unix()+1800))
-		if _, errs, _ := judge(t, token, "--issuer", i.url, "--audience", "orders"); !regexp.MustCompile(want).MatchString(errs) {
+		if _, errs, _ := verifyStdin(t, token, "--issuer", i.url, "--audience", "orders"); !regexp.MustCompile(want).MatchString(errs) {
 			t.Errorf("%d s ahead: %s", ahead, errs)
 		}
 	}
@@ -291,15 +296,15 @@ func TestVerifyTakesWhatIsPastedAlong(t *testing.T) {
 	good := i.sign(i.claims())
 	args := []string{"--issuer", i.url, "--audience", "orders"}
 	for _, typed := range []string{"Authorization: Bearer " + good + "\r\n", "bearer " + good, `"` + good + `",`, "'Bearer " + good + "'", "\ufeff" + good + "\r\n", "  " + good + "\n\n"} {
-		out, errs, code := judge(t, typed, args...)
+		out, errs, code := verifyStdin(t, typed, args...)
 		if code != 0 || strings.Contains(out, "Left out around it: ") != (strings.Trim(typed, " \n") != good) {
 			t.Errorf("code %d, %s%s", code, out, errs)
 		}
 	}
-	if out, _, _ := judge(t, "\ufeff"+good, args...); !strings.Contains(out, "Left out around it: a byte order mark.") {
+	if out, _, _ := verifyStdin(t, "\ufeff"+good, args...); !strings.Contains(out, "Left out around it: a byte order mark.") {
 		t.Errorf("no word about the mark in %s", out)
 	}
-	if out, _, code := judge(t, `"8e0b3c1d-opaque"`, args...); code != 1 || !strings.Contains(out, "Left out around it: ") {
+	if out, _, code := verifyStdin(t, `"8e0b3c1d-opaque"`, args...); code != 1 || !strings.Contains(out, "Left out around it: ") {
 		t.Errorf("code %d, %s", code, out)
 	}
 	line := []string{"verify", "Authorization:", "Bearer", good}
@@ -363,7 +368,7 @@ func TestVerifyEscapesWhatATerminalWouldObey(t *testing.T) {
 		"long name": i.sign(i.claims(long, long[:10]), "kid", "gone"),
 	} {
 		for _, more := range [][]string{nil, {"--json"}} {
-			out, errs, code := judge(t, token, append(args, more...)...)
+			out, errs, code := verifyStdin(t, token, append(args, more...)...)
 			if len(out)+len(errs) > 6000 || code > 1 {
 				t.Errorf("%s: code %d, %d bytes", name, code, len(out)+len(errs))
 			}
@@ -394,9 +399,60 @@ func TestVerifyBelievesNoAudienceOfTheToken(t *testing.T) {
 		{"--audience orders --jwks ftp://id.example.com/keys --issuer https://id.example.com", "only https", "--jwks https://host/path"},
 		{"--audience orders --scope= --issuer " + i.url, "is not one scope", "--scope read --scope write"},
 	} {
-		out, errs, code := judge(t, good, append(strings.Fields(tt.have), "--data", t.TempDir())...)
+		out, errs, code := verifyStdin(t, good, append(strings.Fields(tt.have), "--data", t.TempDir())...)
 		if code != 2 || out != "" || !strings.Contains(errs, tt.errs) || !strings.Contains(errs, tt.hint) {
 			t.Errorf("%s: code %d, %s%s", tt.have, code, out, errs)
 		}
 	}
+}
+
+// TestVerifySuggestsOnlyCommandsThatExist reads every command line between quotes in the
+// messages of verify, and checks its verbs, flags and number of arguments.
+func TestVerifySuggestsOnlyCommandsThatExist(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("internal/diagnose/verify*.go")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	suggested := regexp.MustCompile(`\\"(keymill [^"\\]+)\\"`)
+	found := 0
+	for _, file := range append(files, "verify.go") {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range suggested.FindAllStringSubmatch(string(source), -1) {
+			found++
+			if err := understands(strings.ReplaceAll(match[1], "%s", "x")); err != nil {
+				t.Errorf("%s suggests %q: %v", file, match[1], err)
+			}
+		}
+	}
+	if found < 6 {
+		t.Errorf("only %d commands were found", found)
+	}
+	for _, line := range []string{"keymill audience set --alg EdDSA", "keymill client show", "keymill client inspect ID", "keymill audience set NAME --alg EdDSA"} {
+		if understands(line) == nil {
+			t.Errorf("the test takes %q for a command", line)
+		}
+	}
+}
+
+// understands parses a command line as cobra does, and does not run it.
+func understands(line string) error {
+	cmd, rest, err := newRoot().Find(strings.Fields(line)[1:])
+	if err != nil {
+		return err
+	}
+	if cmd.HasSubCommands() {
+		return fmt.Errorf("%q needs a verb", cmd.CommandPath())
+	}
+	cmd.InitDefaultHelpFlag()
+	if err := cmd.ParseFlags(rest); err != nil {
+		return err
+	}
+	if help, _ := cmd.Flags().GetBool("help"); help {
+		return nil
+	}
+	return cmd.ValidateArgs(cmd.Flags().Args())
 }

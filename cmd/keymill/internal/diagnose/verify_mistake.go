@@ -1,6 +1,7 @@
-package main
+package diagnose
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -9,19 +10,16 @@ import (
 	"keymill/jwks"
 )
 
-// A mistake is what was given in place of a token, where that can be told. It holds nothing
-// of what was given, which may be a secret or have a good token inside.
+// A mistake is what was given in place of a token, if that can be told. It holds nothing of
+// the input, which may be a secret or contain a valid token.
 type mistake struct{ is, advice string }
 
-// explain puts the mistake in place of the form that the verifier has missed: "5 parts" of
-// two tokens, or "not base64url" of an address, leads away from it. The verdict stays.
-func (v *verification) explain() {
-	if failedCheck(v.err) != "form" {
-		return
+// findMistake looks for one if the verifier refused the form of the token.
+func (c *TokenCheck) findMistake() mistake {
+	if !errors.Is(c.err, jwks.ErrMalformed) {
+		return mistake{}
 	}
-	if v.mistake = mistakenFor(v.token); v.mistake.is != "" {
-		v.err = fmt.Errorf("%w: %s", jwks.ErrMalformed, v.mistake.is)
-	}
+	return mistakenFor(c.Token.text)
 }
 
 func mistakenFor(given string) mistake {
@@ -31,7 +29,7 @@ func mistakenFor(given string) mistake {
 	case isBinary(given):
 		return mistake{"it is binary, not text", "is it the right file? a token is three parts of letters and digits with dots between"}
 	case strings.HasPrefix(given, "kmr_"):
-		return mistake{"it is a refresh token", "that is for Keymill alone: \"keymill session why -\" tells about it; services take access tokens"}
+		return mistake{"it is a refresh token", "only Keymill takes that: \"keymill session why -\" explains it; services take access tokens"}
 	case strings.HasPrefix(given, "kms_"):
 		return mistake{"it is a client's secret", "it has now been shown where it does not belong: replace it with \"keymill client rotate-secret ID --old-for 0s\", and give the access token that the client gets for it"}
 	}
@@ -44,8 +42,8 @@ func mistakenFor(given string) mistake {
 	return mistake{}
 }
 
-// wrapped is a token that came with what it was found in. Taking it out could take another
-// than was meant, so that is left to who knows.
+// wrapped recognises a token together with the text that it was found in. It does not take
+// the token out, since that text may contain more than one.
 func wrapped(given string) mistake {
 	_, after, named := strings.Cut(given, "access_token")
 	after = strings.TrimLeft(after, "\"' \t\r\n")
@@ -63,13 +61,13 @@ func wrapped(given string) mistake {
 		return mistake{"it is a parameter with a token inside", "give only what follows \"access_token=\", up to the next \"&\" if there is one"}
 	case named && strings.HasPrefix(after, ":"):
 		return mistake{"it is a piece of a token response", "give only the value of access_token, without the quotes"}
-	case strings.Contains(given, "=eyJ"): // eyJ is {" in base64url: how a header begins
+	case strings.Contains(given, "=eyJ"): // eyJ is {" in base64url, the beginning of a header
 		return mistake{"it is an assignment with a token inside", "give only what follows \"=\""}
 	}
 	return mistake{}
 }
 
-// severalIn tells tokens on several lines from one that was broken.
+// severalIn tells several tokens, one on each line, from one token that was broken.
 func severalIn(pieces []string) string {
 	tokens := 0
 	for _, p := range pieces {
@@ -83,7 +81,8 @@ func severalIn(pieces []string) string {
 	return fmt.Sprintf("it is in %d pieces", len(pieces))
 }
 
-// inUTF16 knows its byte order marks, and without one ASCII by the zeros between.
+// inUTF16 recognises UTF-16 by its byte order mark, and ASCII text in UTF-16 without a mark by
+// the zero bytes.
 func inUTF16(s string) bool {
 	if strings.HasPrefix(s, "\xff\xfe") || strings.HasPrefix(s, "\xfe\xff") {
 		return true

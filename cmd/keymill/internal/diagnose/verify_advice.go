@@ -1,0 +1,167 @@
+package diagnose
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/jwks"
+)
+
+// advice returns one line about a refused token: what the refusal probably means, and what
+// to do or to type. Commands in it stand between quotes; a test runs them against the CLI.
+func (c *TokenCheck) advice() string {
+	switch c.failure.Step {
+	case jwks.StepForm:
+		return c.formAdvice()
+	case jwks.StepHeader:
+		return "a verifier that ignores this header parameter reads another token than was signed; Keymill issues no such token"
+	case jwks.StepType:
+		return c.typeAdvice()
+	case jwks.StepAlgorithm:
+		return c.algorithmAdvice()
+	case jwks.StepKeyID:
+		return "without a kid no key is tried: the token is of another issuer"
+	case jwks.StepKey:
+		return c.keyAdvice()
+	case jwks.StepKeyAlgorithm:
+		return fmt.Sprintf("key %s is for %s only: the token is forged, or its signer is broken", quoted(c.Token.headerText("kid")), c.failure.Expected)
+	case jwks.StepSignature:
+		return "the token was changed or cut after it was signed: copy it again, whole; if it was whole, it is forged"
+	case jwks.StepIssuer:
+		return c.issuerAdvice()
+	case jwks.StepAudience:
+		return c.audienceAdvice()
+	case jwks.StepClaimTypes, jwks.StepClaims:
+		return "its issuer does not follow RFC 9068, section 2.2: every service that uses package jwks refuses such a token"
+	case jwks.StepExpiry:
+		return fmt.Sprintf("it expired %s ago: the client has to fetch a new one; %s", span(c.clock().Sub(c.Token.instant("exp"))), c.compareClocks())
+	case jwks.StepNotBefore:
+		bound, _ := c.notBefore()
+		return fmt.Sprintf("it begins in %s, so the clocks differ: %s", span(bound.Sub(c.clock())), c.compareClocks())
+	case jwks.StepScope:
+		return fmt.Sprintf("the token is valid and grants %s: the client has to ask for more, and must be allowed more (\"keymill client show ID\" lists what it is allowed)",
+			quoted(c.claims.Scope))
+	}
+	return ""
+}
+
+func (c *TokenCheck) formAdvice() string {
+	token := c.Token.text
+	switch {
+	case c.mistake.is != "":
+		return c.mistake.advice
+	case c.Token.parts == 5:
+		return "only its recipient can read it: ask the issuer for a signed access token (a JWS)"
+	case len(token) > 16<<10:
+		return "no Keymill token is that long: is it a whole log or file?"
+	case c.Token.parts != 3:
+		return "it is no JWT: an opaque token of another issuer, or a piece of a token; copy it again, whole"
+	case strings.ContainsAny(token, "+/="):
+		return "it is in plain base64: a token is base64url without padding (RFC 7515, section 2)"
+	case errors.Is(c.err, jwks.ErrDuplicateMember): // copying does not cause that
+		return "it was built so on purpose: one reader uses the first member and another the last; find out who sends it"
+	}
+	return "it was cut or changed on the way: copy it again, whole"
+}
+
+func (c *TokenCheck) typeAdvice() string {
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return c.Token.claims[name] != nil })
+	}
+	typ := c.Token.headerText("typ")
+	switch {
+	case has("nonce", "at_hash", "c_hash", "auth_time"):
+		return "it looks like an ID token, which tells a client who logged in: send the access token to services"
+	case has("token_type"):
+		return "it looks like a token that djangorestframework-simplejwt signed itself: fetch one from Keymill"
+	case strings.EqualFold(typ, "JWT") || typ == "":
+		return "it is an ID token, or its issuer does not follow RFC 9068, section 2.1: send an access token from Keymill"
+	}
+	return "it is a JWT for another purpose: send the access token"
+}
+
+func (c *TokenCheck) algorithmAdvice() string {
+	alg := c.Token.headerText("alg")
+	switch {
+	case strings.EqualFold(alg, "none"):
+		return "it is unsigned, so anyone can have written it: find out who sends it"
+	case strings.HasPrefix(alg, "HS"):
+		return "it is signed with a shared secret, or forged with a public key as the secret: Keymill signs with RS256 and EdDSA only"
+	case alg == jwks.RS256 || alg == jwks.EdDSA || alg == "Ed25519":
+		return fmt.Sprintf("if the service should allow it: --alg RS256 --alg EdDSA; if not, the client needs an audience with %s: \"keymill audience add NAME --alg %s\"",
+			c.Algorithms[0], c.Algorithms[0])
+	}
+	return "Keymill signs with RS256 and EdDSA only: the token is of another issuer"
+}
+
+func (c *TokenCheck) keyAdvice() string {
+	kid := c.Token.headerText("kid")
+	for _, k := range c.keys.Skipped.Keys {
+		if k.HasKID(kid) {
+			return "the issuer publishes the key, but it is not trusted: " + clipped(k.String())
+		}
+	}
+	if len(c.keys.Keys) == 0 {
+		return fmt.Sprintf("the set has no trusted key, for any token: is %s the right address?", clipped(c.keySetURL()))
+	}
+	if c.Token.claimText("iss") != c.Issuer {
+		if issuer := c.Token.Claim("iss"); issuer != "" {
+			return fmt.Sprintf("the token names %s (unverified): if you trust that issuer, --issuer %s", quoted(issuer), c.ShellWord(issuer))
+		}
+		return "the token is of another issuer"
+	}
+	if exp := c.Token.instant("exp"); !exp.IsZero() && exp.Before(c.now) {
+		return fmt.Sprintf("it says that it expired %s ago, and a key is removed after its last token: the client has to fetch a new one", span(c.clock().Sub(exp)))
+	}
+	held := ""
+	if cached := c.cachedFor(); cached > 0 {
+		held = fmt.Sprintf(", %s of that in caches, so a new key may be missing", span(cached))
+	}
+	unnamed := ""
+	if more := c.keys.Skipped.Count - len(c.keys.Skipped.Keys); more > 0 {
+		unnamed = fmt.Sprintf("one of %d more that are not trusted, ", more)
+	}
+	return fmt.Sprintf("%srevoked, past its time, or forged; the set is %s old%s: \"keymill key list\" and \"keymill audit tail\" at the issuer know more",
+		unnamed, span(c.keys.Age), held)
+}
+
+func (c *TokenCheck) issuerAdvice() string {
+	iss := c.Token.claimText("iss")
+	switch {
+	case strings.TrimRight(iss, "/") == strings.TrimRight(c.Issuer, "/"):
+		return "only a slash at the end differs, but issuers are compared letter for letter: configure the service as the token says"
+	case strings.EqualFold(iss, c.Issuer):
+		return "only capital letters differ, but issuers are compared letter for letter: configure the service as the token says"
+	}
+	return "the client asks another server for tokens than this service trusts: correct one of the two"
+}
+
+func (c *TokenCheck) audienceAdvice() string {
+	list := c.Token.list("aud")
+	if len(list) == 0 {
+		return "the token is for no audience: its issuer has to name the service in aud"
+	}
+	return fmt.Sprintf("the token is for %s: the client has to ask for audience %s, or if the service has the other name, --audience %s",
+		quoted(strings.Join(list, " ")), c.ShellWord(c.Audience), c.ShellWord(clipped(list[0])))
+}
+
+// clockGrain allows for a Date header of whole seconds and for the time an answer takes.
+const clockGrain = 3 * time.Second
+
+// compareClocks compares the clock of this machine with the issuer's, if its answer had one.
+func (c *TokenCheck) compareClocks() string {
+	here := "the clock here says " + instant(c.now)
+	if c.seen.clock.IsZero() {
+		return here + ", compare it with the issuer's"
+	}
+	switch ahead := c.seen.clock.Sub(c.seen.at); {
+	case ahead >= clockGrain:
+		return fmt.Sprintf("%s, the issuer's is %s ahead", here, span(ahead))
+	case ahead <= -clockGrain:
+		return fmt.Sprintf("%s, the issuer's is %s behind", here, span(-ahead))
+	}
+	return here + ", and so does the issuer's"
+}
