@@ -1,6 +1,7 @@
 // Package diagnose finds out what is wrong and says it in words.
 //
-// A Doctor checks a data directory: the store, the keys and the chain of audit records.
+// A Doctor checks a data directory: the store, the keys and the chain of audit records. A
+// TokenCheck verifies an access token as a service would, and explains the result.
 package diagnose
 
 import (
