@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
 
@@ -37,7 +38,7 @@ func TestAGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
 	w.imported("cheap", "20", cheapHash)
 	w.imported("dear", "21", dearHash)
 	w.postJSON("/api/token/", credentials("nobody", "wrong")) // every class is measured by then
-	for range accountFailures {
+	for range limit.AccountFailures {
 		ctx, hangUp := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		r, err := http.NewRequestWithContext(ctx, "POST", w.public.URL+"/api/token/", strings.NewReader(`{"username":"cheap","password":"wrong"}`))
 		if err != nil {
@@ -117,7 +118,7 @@ func TestAForeignPageCannotUseUpItsVisitorsFailures(t *testing.T) {
 		{"Origin: https://evil.example"}, {"Origin: null"}, {"Sec-Fetch-Site: cross-site"}, {"Sec-Fetch-Site: same-site"},
 		{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, {"Origin: https://app.example", "Origin: https://evil.example"},
 	} {
-		for range accountFailures {
+		for range limit.AccountFailures {
 			a := w.postForm("/api/token/", form, headers...)
 			is(t, fmt.Sprint(n), a, 403, `{"detail":"pages of this origin may not use this path"}`)
 		}

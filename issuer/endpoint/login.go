@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
 
@@ -26,7 +27,7 @@ func (s *Server) login(r *http.Request, req issuer.LoginRequest) (issuer.Grant, 
 	if err != nil {
 		return issuer.Grant{}, err
 	}
-	attempt, err := s.passwords.enter(ctx, account, network(req.From))
+	attempt, err := s.passwords.Enter(ctx, account, req.From)
 	if err != nil {
 		s.countLogin(err)
 		return issuer.Grant{}, err
@@ -42,26 +43,27 @@ func (s *Server) login(r *http.Request, req issuer.LoginRequest) (issuer.Grant, 
 }
 
 // attempt gives the place back whatever happens, a panic included.
-func (s *Server) attempt(ctx context.Context, p *place, req issuer.LoginRequest) (issuer.Grant, error) {
-	settle := p.abandoned
+func (s *Server) attempt(ctx context.Context, a *limit.Attempt, req issuer.LoginRequest) (issuer.Grant, error) {
+	settle := a.Abandoned
 	defer func() { settle() }()
 	grant, err := s.cfg.Issuer.Login(ctx, req)
 	switch {
 	case err == nil:
-		settle = p.succeeded
+		settle = a.Succeeded
 	case refusedAs(err, "invalid_credentials"):
-		settle = p.failed
+		settle = a.Failed
 	}
 	return grant, err
 }
 
 // countLogin counts for the audit log what was refused because of whoever asked.
 func (s *Server) countLogin(err error) {
+	var limited *limit.Error
 	var busy *issuer.BusyError
 	switch {
 	case refusedAs(err, "invalid_credentials"):
 		s.refused.count("invalid_credentials")
-	case refusedAs(err, tooMany):
+	case errors.As(err, &limited):
 		s.refused.count("too_many_failures")
 	case errors.As(err, &busy):
 		s.refused.count("busy")
@@ -78,7 +80,7 @@ func (s *Server) atDoor(ctx context.Context, client string, err error) error {
 }
 
 func (s *Server) shut(ctx context.Context, client string, cause error) error {
-	refused := refusal.New(tooMany, "nobody can log in here just now")
+	refused := refusal.New(temporarilyUnavailable, "nobody can log in here just now")
 	refused.Cause = fmt.Errorf("%w; the operator's cure: %s", cause, s.cure(ctx, client))
 	return &statusError{http.StatusServiceUnavailable, 0, refused}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/storage/audit"
 )
 
@@ -19,7 +20,7 @@ const throttledBody = `{"detail":"Request was throttled. Expected available in %
 // R99.
 func TestBothDoorsCountTheSameFailures(t *testing.T) {
 	w := newWorld(t).withAlice()
-	for n := range accountFailures {
+	for n := range limit.AccountFailures {
 		if a := w.postJSON([]string{"/api/token/", "/session/login"}[n%2], credentials("alice", "wrong")); a.status != 401 {
 			t.Fatalf("failure %d: %d %s", n, a.status, a.body)
 		}
@@ -45,7 +46,7 @@ func TestBothDoorsCountTheSameFailures(t *testing.T) {
 // R99.
 func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
 	w := newWorld(t).withAlice()
-	for n := range accountFailures {
+	for n := range limit.AccountFailures {
 		w.postJSON("/api/token/", credentials([]string{"alice", "\uff41\uff4c\uff49\uff43\uff45", " alice", "\uff41lice"}[n%4], "wrong"))
 	}
 	for _, name := range []string{"alice", "\uff41\uff4c\uff49\uff43\uff45"} {
@@ -58,7 +59,7 @@ func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
 // R99.
 func TestAnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
 	w := newWorld(t).withAlice()
-	for range accountFailures {
+	for range limit.AccountFailures {
 		w.postJSON("/api/token/", credentials("nobody", "wrong"))
 	}
 	if a := w.postJSON("/api/token/", credentials("nobody", "wrong")); a.status != 429 {
@@ -75,7 +76,7 @@ func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 	var mu sync.Mutex
 	got := map[int]int{}
 	var all sync.WaitGroup
-	for range 4 * accountFailures {
+	for range 4 * limit.AccountFailures {
 		all.Go(func() {
 			a := w.postJSON("/session/login", credentials("alice", "wrong"))
 			mu.Lock()
@@ -84,7 +85,7 @@ func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got[401] != accountFailures || got[429] != 3*accountFailures {
+	if got[401] != limit.AccountFailures || got[429] != 3*limit.AccountFailures {
 		t.Errorf("got %v", got)
 	}
 }
@@ -92,7 +93,7 @@ func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 // R99.
 func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }).withAlice()
-	for n := range accountFailures {
+	for n := range limit.AccountFailures {
 		w.postJSON("/api/token/", credentials("alice", "wrong"), fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
 	}
 	if a := w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 2001:db8::ffff"); a.status != 429 {
@@ -100,7 +101,7 @@ func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 	}
 	began := time.Now()
 	w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 192.0.2.9"))
-	if took := time.Since(began); took < firstDelay {
+	if took := time.Since(began); took < limit.FirstDelay {
 		t.Errorf("a new address waited %v", took)
 	}
 	fastest := time.Hour
@@ -109,7 +110,7 @@ func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 		w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 192.0.2.9"))
 		fastest = min(fastest, time.Since(began))
 	}
-	if fastest >= firstDelay {
+	if fastest >= limit.FirstDelay {
 		t.Errorf("a known address waited %v", fastest)
 	}
 }

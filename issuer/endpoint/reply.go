@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
@@ -67,6 +68,14 @@ type errorBody struct {
 	Hint string `json:"error_description,omitempty"`
 }
 
+// temporarilyUnavailable is a code of RFC 6749, section 4.1.2.1, for authorization
+// endpoints. We use it for 429 and 503, since no code is registered for "try again later"
+// at other endpoints: slow_down belongs to the device grant, and invalid_client would say
+// that the secret was checked.
+const temporarilyUnavailable = "temporarily_unavailable"
+
+var errTooMany = errorBody{temporarilyUnavailable, "too many failed attempts, try again later"}
+
 // statuses of refusals; all others are 400.
 var statuses = map[string]int{
 	"invalid_client":      http.StatusUnauthorized,
@@ -83,6 +92,7 @@ func explain(err error, b busy) reply {
 		refused  *refusal.Refusal
 		invalid  *keystore.InvalidError
 		notReady *keystore.NotReadyError
+		limited  *limit.Error
 		hashers  *issuer.BusyError
 	)
 	switch {
@@ -99,6 +109,8 @@ func explain(err error, b busy) reply {
 			At *time.Time `json:"at"`
 		}{bodyOf(refusal.New("not_ready", "%s", notReady.Error())), instant(notReady.At)}
 		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
+	case errors.As(err, &limited):
+		return reply{http.StatusTooManyRequests, limited.RetryAfter, errTooMany, slog.LevelInfo}
 	case errors.As(err, &hashers):
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), b.body(hashers.Error()), slog.LevelWarn}
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/storage"
 )
 
@@ -183,7 +184,7 @@ func TestTheHintIsNotBelieved(t *testing.T) {
 // R18.
 func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
 	w := newWorld(t).withAlice()
-	for n := range pairFailures {
+	for n := range limit.ClientFailures {
 		refusedToken(t, "failure", w.ask([]string{"/revoke", "/introspect"}[n%2], "x", basic("billing", "kms_wrong")), 401, "invalid_client")
 	}
 	for _, a := range []answer{w.ask("/revoke", "x", basic("billing", w.secret)), w.ask("/introspect", "x", basic("billing", w.secret)), w.post(w.good())} {
@@ -200,7 +201,7 @@ func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
 func TestNobodyLocksAPublicClientOut(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
-	for range 2 * pairFailures {
+	for range 2 * limit.ClientFailures {
 		w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong")
 		w.ask("/introspect", "x", "client_id=web")
 	}

@@ -46,6 +46,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/keystore"
 )
 
@@ -85,8 +86,8 @@ type Session struct {
 // A Server is the HTTP face.
 type Server struct {
 	cfg         Config
-	failures    *guard         // of clients
-	passwords   *passwordGuard // of people, at both doors
+	clients     *limit.ClientLimiter
+	passwords   *limit.PasswordLimiter // of both login endpoints
 	refused     refusals
 	cookie      string // name of the cookie door's
 	fence       fence  // of the cookie door
@@ -100,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Issuer == nil || cfg.Keys == nil || cfg.KeySet == nil || cfg.Log == nil {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
-	s := &Server{cfg: cfg, failures: newGuard(), passwords: newPasswordGuard(time.Now())}
+	s := &Server{cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now())}
 	documents, err := s.documents()
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 
 // decide asks the issuer, unless too many failures came from there before.
 func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
-	err = s.guarded(r, req.Client, func() error {
+	err = s.limited(r, req.Client, func() error {
 		grant, err = s.cfg.Issuer.Token(r.Context(), req)
 		return err
 	})

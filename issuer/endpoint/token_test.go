@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 )
 
 // R1.
@@ -333,7 +333,7 @@ func TestASecretThatIsShownIsVerified(t *testing.T) {
 func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
 	w := newWorld(t)
 	const grant = "grant_type=client_credentials"
-	for n := range pairFailures {
+	for n := range limit.ClientFailures {
 		refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
 	}
 	a := w.post(w.good())
@@ -362,7 +362,7 @@ func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
 func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
 	w := newWorld(t)
 	w.token(w.post(w.good()))
-	for range pairFailures {
+	for range limit.ClientFailures {
 		refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
 	}
 	refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
@@ -378,71 +378,17 @@ func TestASubscriberIsOneSource(t *testing.T) {
 		return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
 			fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
 	}
-	for n := range sourceFailures {
+	for n := range limit.AddressFailures {
 		refusedToken(t, "failure", guess(n), 401, "invalid_client")
 	}
-	refusedToken(t, "one more", guess(sourceFailures), 429, "temporarily_unavailable")
-}
-
-// R18.
-func TestTheGuardForgetsWhomItHasNotMet(t *testing.T) {
-	l := newLRU[int, attempt](2)
-	l.getOrAdd(1)
-	l.getOrAdd(2)
-	l.get(1)
-	l.getOrAdd(3)
-	if l.get(1) == nil || l.get(2) != nil || l.get(3) == nil {
-		t.Error("the one just met was forgotten")
-	}
+	refusedToken(t, "one more", guess(limit.AddressFailures), 429, "temporarily_unavailable")
 }
 
 // R18.
 func TestSuccessesDoNotCount(t *testing.T) {
 	w := newWorld(t)
-	for range 3 * pairFailures {
+	for range 3 * limit.ClientFailures {
 		w.token(w.post(w.good()))
-	}
-}
-
-// R18.
-func TestAnAddressThatGuessesManyClientsIsSlowedButItsNeighboursAreNot(t *testing.T) {
-	g, now := newGuard(), time.Now()
-	from := netip.MustParseAddr("192.0.2.1")
-	g.succeeded("old friend", from)
-	for n := range sourceFailures {
-		if g.wait(fmt.Sprint("client", n), from, now) > 0 {
-			t.Fatalf("slowed after %d", n)
-		}
-		g.failed(fmt.Sprint("client", n), from, now)
-	}
-	if g.wait("new", from, now) == 0 {
-		t.Error("not slowed")
-	}
-	if g.wait("old friend", from, now) != 0 {
-		t.Error("who has been let in from there before should not suffer")
-	}
-	if g.wait("new", netip.MustParseAddr("192.0.2.2"), now) != 0 {
-		t.Error("another address is slowed")
-	}
-	if g.wait("new", from, now.Add(failureWindow/sourceFailures+time.Second)) != 0 {
-		t.Error("slowed for longer than it should")
-	}
-}
-
-// R18.
-func TestTheGuardIsBounded(t *testing.T) {
-	g, now := newGuard(), time.Now()
-	for n := range maxRemembered + 1000 {
-		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-		g.failed(strings.Repeat("x", n%300), a, now)
-	}
-	if len(g.pairs.entries) != maxRemembered || g.pairs.order.Len() != maxRemembered || len(g.sources.entries) != maxRemembered {
-		t.Fatalf("%d pairs, %d sources", len(g.pairs.entries), len(g.sources.entries))
-	}
-	for p := range g.pairs.entries {
-		if len(p.client) > maxGuardedBytes {
-			t.Fatal("a long client id is remembered")
-		}
 	}
 }
 
