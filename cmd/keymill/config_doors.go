@@ -30,8 +30,8 @@ func (c *config) checkDoors() error {
 	if c.dev && !slices.Contains(c.Algorithms, "RS256") {
 		c.closeTrialDoors()
 	}
-	if why := badPrefix(c.DjangoPrefix); why != "" {
-		return hint(c.wrong("simplejwt.prefix", "%q %s", c.DjangoPrefix, why), "simplejwt.prefix: /api")
+	if err := endpoint.CheckPrefix(c.DjangoPrefix); err != nil {
+		return hint(c.wrong("simplejwt.prefix", "%q %v", c.DjangoPrefix, err), "simplejwt.prefix: /api")
 	}
 	if c.SessionClient == "" {
 		return nil
@@ -51,36 +51,6 @@ func (c *config) closeTrialDoors() {
 	if c.origin["session.client"] == "" {
 		c.SessionClient = ""
 	}
-}
-
-// ownPaths are the first parts of the paths that the server has anyway.
-func ownPaths() []string {
-	return []string{"admin", "healthz", "introspect", "readyz", "revoke", "session", "token"}
-}
-
-// badPrefix says what is wrong with a prefix of paths, or "".
-func badPrefix(prefix string) string {
-	rest, ok := strings.CutPrefix(prefix, "/")
-	if !ok {
-		return "does not begin with a slash"
-	}
-	if strings.HasSuffix(prefix, "/") {
-		return "ends with a slash"
-	}
-	parts := strings.Split(rest, "/")
-	for _, part := range parts {
-		if part == "" || part[0] == '.' || strings.IndexFunc(part, notPlain) >= 0 {
-			return "is not parts of letters, digits, '-', '_' and '.' that begin with no dot"
-		}
-	}
-	if slices.Contains(ownPaths(), parts[0]) {
-		return "is taken by the server's own /" + parts[0]
-	}
-	return ""
-}
-
-func notPlain(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 }
 
 const makeHookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"

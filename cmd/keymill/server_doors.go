@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint"
 )
 
 // lookAtDoors warns of a door whose client cannot log anybody in. It is no error: the client
@@ -29,6 +30,15 @@ func (s *server) lookAtDoors(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// loginAdvice returns the command that makes the client of a login endpoint usable again.
+func loginAdvice(u endpoint.UnusableClient) string {
+	_, typed := shutDoor(u.ID, u.Client, u.Found, u.Endpoint == issuer.LoginSimpleJWT)
+	if typed == "" {
+		return ""
+	}
+	return "to fix it, run: " + typed
 }
 
 // shutDoor says why a client lets nobody in, and what to type, which takes nothing away

@@ -11,46 +11,46 @@ import (
 )
 
 // adminRoutes lists everything that an administrator can ask.
-func (s *Server) adminRoutes(e *edge) {
-	e.get("/admin/v1/status", s.adminStatus)
-	e.get("/admin/v1/audit", s.adminAudit)
+func (s *Server) adminRoutes(rt *router) {
+	rt.get("/admin/v1/status", s.adminStatus)
+	rt.get("/admin/v1/audit", s.adminAudit)
 
-	e.get("/admin/v1/keys", s.listKeys)
-	e.handle(http.MethodPost, "/admin/v1/keys/rotate", s.changing(s.rotateKey))
-	e.handle(http.MethodPost, "/admin/v1/keys/revoke", s.changing(s.revokeKey))
-	e.handle(http.MethodPost, "/admin/v1/keys/import", s.changing(s.importKey))
+	rt.get("/admin/v1/keys", s.listKeys)
+	rt.handle(http.MethodPost, "/admin/v1/keys/rotate", s.changing(s.rotateKey))
+	rt.handle(http.MethodPost, "/admin/v1/keys/revoke", s.changing(s.revokeKey))
+	rt.handle(http.MethodPost, "/admin/v1/keys/import", s.changing(s.importKey))
 
-	e.get("/admin/v1/audiences", s.listAudiences)
-	e.handle(http.MethodPost, "/admin/v1/audiences", s.changing(s.addAudience))
-	e.get("/admin/v1/audience", s.showAudience)
-	e.handle(http.MethodPatch, "/admin/v1/audience", s.changing(s.setAudience))
-	e.handle(http.MethodDelete, "/admin/v1/audience", s.changing(s.removeAudience))
+	rt.get("/admin/v1/audiences", s.listAudiences)
+	rt.handle(http.MethodPost, "/admin/v1/audiences", s.changing(s.addAudience))
+	rt.get("/admin/v1/audience", s.showAudience)
+	rt.handle(http.MethodPatch, "/admin/v1/audience", s.changing(s.setAudience))
+	rt.handle(http.MethodDelete, "/admin/v1/audience", s.changing(s.removeAudience))
 
-	e.get("/admin/v1/clients", s.listClients)
-	e.handle(http.MethodPost, "/admin/v1/clients", s.changing(s.addClient))
-	e.get("/admin/v1/client", s.showClient)
-	e.handle(http.MethodPatch, "/admin/v1/client", s.changing(s.setClient))
-	e.handle(http.MethodDelete, "/admin/v1/client", s.changing(s.removeClient))
-	e.handle(http.MethodPost, "/admin/v1/client/secret", s.changing(s.rotateSecret))
+	rt.get("/admin/v1/clients", s.listClients)
+	rt.handle(http.MethodPost, "/admin/v1/clients", s.changing(s.addClient))
+	rt.get("/admin/v1/client", s.showClient)
+	rt.handle(http.MethodPatch, "/admin/v1/client", s.changing(s.setClient))
+	rt.handle(http.MethodDelete, "/admin/v1/client", s.changing(s.removeClient))
+	rt.handle(http.MethodPost, "/admin/v1/client/secret", s.changing(s.rotateSecret))
 
-	e.get("/admin/v1/users", s.listUsers)
-	e.handle(http.MethodPost, "/admin/v1/users", s.changing(s.addUser))
-	e.handle(http.MethodPost, "/admin/v1/users/import", s.changing(s.importUsers))
-	e.get("/admin/v1/user", s.showUser)
-	e.handle(http.MethodPatch, "/admin/v1/user", s.changing(s.setUser))
-	e.handle(http.MethodDelete, "/admin/v1/user", s.changing(s.removeUser))
-	e.handle(http.MethodPost, "/admin/v1/user/password", s.changing(s.setPassword))
-	e.handle(http.MethodPost, "/admin/v1/user/logout", s.changing(s.logoutUser))
+	rt.get("/admin/v1/users", s.listUsers)
+	rt.handle(http.MethodPost, "/admin/v1/users", s.changing(s.addUser))
+	rt.handle(http.MethodPost, "/admin/v1/users/import", s.changing(s.importUsers))
+	rt.get("/admin/v1/user", s.showUser)
+	rt.handle(http.MethodPatch, "/admin/v1/user", s.changing(s.setUser))
+	rt.handle(http.MethodDelete, "/admin/v1/user", s.changing(s.removeUser))
+	rt.handle(http.MethodPost, "/admin/v1/user/password", s.changing(s.setPassword))
+	rt.handle(http.MethodPost, "/admin/v1/user/logout", s.changing(s.logoutUser))
 
-	e.get("/admin/v1/sessions", s.listSessions)
-	e.handle(http.MethodPost, "/admin/v1/sessions/revoke", s.changing(s.revokeSessions))
-	e.handle(http.MethodDelete, "/admin/v1/session", s.changing(s.revokeSession))
-	e.handle(http.MethodPost, "/admin/v1/session/why", s.explainToken)
+	rt.get("/admin/v1/sessions", s.listSessions)
+	rt.handle(http.MethodPost, "/admin/v1/sessions/revoke", s.changing(s.revokeSessions))
+	rt.handle(http.MethodDelete, "/admin/v1/session", s.changing(s.revokeSession))
+	rt.handle(http.MethodPost, "/admin/v1/session/why", s.explainToken)
 }
 
 // changing adds the log line of a change that was made. What was changed is in the
 // audit log, written by the transaction that did it.
-func (s *Server) changing(h handle) handle {
+func (s *Server) changing(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		err := h(w, r)
 		if err == nil {

@@ -12,24 +12,24 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// readCredentials returns what a client showed, in one way only: two ways in one
-// request could name two clients (RFC 6749, section 2.3).
+// readCredentials returns the credentials of a client. A request with two methods of client
+// authentication is refused (RFC 6749, section 2.3): they could name two clients.
 func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error) {
 	header := r.Header["Authorization"]
 	id, secret := ps.get("client_id"), ps.get("client_secret")
 	assertion := ps.get("client_assertion") != "" || ps.get("client_assertion_type") != ""
 	switch {
 	case len(header) > 1, len(header) == 1 && (secret != "" || assertion), secret != "" && assertion:
-		return issuer.Credentials{}, refusal.New("invalid_request", "a client authenticates in one way at a time")
+		return issuer.Credentials{}, refusal.New("invalid_request", "the request has more than one method of client authentication")
 	case assertion:
-		return issuer.Credentials{}, refusal.New("invalid_client", "client_assertion is not a method of this server")
+		return issuer.Credentials{}, refusal.New("invalid_client", "client_assertion is not supported")
 	case len(header) == 1:
 		c, ok := parseBasic(header[0])
 		if !ok {
 			return issuer.Credentials{}, refusal.New("invalid_client", "client authentication failed")
 		}
 		if id != "" && id != c.ClientID {
-			return issuer.Credentials{}, refusal.New("invalid_request", "client_id differs from the one in the Authorization header")
+			return issuer.Credentials{}, refusal.New("invalid_request", "client_id differs from the client in the Authorization header")
 		}
 		return c, nil
 	case id == "":
@@ -61,7 +61,7 @@ func (s *Server) limited(r *http.Request, client issuer.Credentials, ask func() 
 	return err
 }
 
-// counted counts for the audit log.
+// counted counts a failed client authentication for the audit log.
 func (s *Server) counted(err error) error {
 	if refusedAs(err, "invalid_client") {
 		s.refused.count("invalid_client")
@@ -69,8 +69,8 @@ func (s *Server) counted(err error) error {
 	return err
 }
 
-// parseBasic reads an Authorization header. Both halves were form-encoded before they
-// were joined (RFC 6749, section 2.3.1), so a colon in either is no problem.
+// parseBasic parses an Authorization header. Both parts are form-encoded (RFC 6749, section
+// 2.3.1), so that they can contain a colon.
 func parseBasic(header string) (issuer.Credentials, bool) {
 	scheme, encoded, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "Basic") {

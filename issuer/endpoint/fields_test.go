@@ -28,7 +28,7 @@ func FuzzFields(f *testing.F) {
 		r.Header.Set("Content-Type", media[(n%4+4)%4])
 		texts, err := readFields(httptest.NewRecorder(), r, "username", "password")
 		if err != nil {
-			a := shapeSimpleJWT(r, explain(err, busy{}), err)
+			a := formatSimpleJWT(r, replyTo(err, unavailable{}), err)
 			b, failed := json.Marshal(a.body)
 			if texts != nil || failed != nil || !json.Valid(b) || a.status < 400 || a.status > 499 {
 				t.Fatalf("%v: %d %s %v", err, a.status, b, failed)
@@ -56,7 +56,7 @@ func FuzzSessionBody(f *testing.F) {
 		r := httptest.NewRequest("POST", "/session/refresh", strings.NewReader(body))
 		r.Header = http.Header{"Content-Type": {"application/json"}}
 		var audience, scope string
-		if readSessionBody(httptest.NewRecorder(), r, members{"audience": &audience, "scope": &scope}) != nil || body == "" {
+		if readBrowserBody(httptest.NewRecorder(), r, members{"audience": &audience, "scope": &scope}) != nil || body == "" {
 			return
 		}
 		var want map[string]*string

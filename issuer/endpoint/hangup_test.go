@@ -67,11 +67,11 @@ func TestWhoHangsUpIsNoWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server.public.refuse(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
+	w.server.public.writeError(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
 	if log := w.log.String(); !strings.Contains(log, `"level":"DEBUG","msg":"request refused"`) {
 		t.Errorf("the log: %s", log)
 	}
-	w.server.public.refuse(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
+	w.server.public.writeError(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
 	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"request refused"`) {
 		t.Errorf("time that ran out: %s", log)
 	}
@@ -137,7 +137,7 @@ func TestAForeignPageCannotUseUpItsVisitorsFailures(t *testing.T) {
 
 func TestWhatIsWrongWithABodyIsNamed(t *testing.T) {
 	w := newWorld(t).withAlice()
-	is(t, "two types", w.postJSON("/api/token/", "{}", jsonHeader), 415, `{"detail":"there is more than one Content-Type"}`)
+	is(t, "two types", w.postJSON("/api/token/", "{}", jsonHeader), 415, `{"detail":"the request has more than one Content-Type"}`)
 	is(t, "gzip", w.postJSON("/api/token/", "{}", "Content-Encoding: gzip"), 415, `{"detail":"the body must have no Content-Encoding"}`)
 	if a := w.postJSON("/session/logout", `{"all":true}`); !strings.Contains(a.body, "this path takes none") {
 		t.Errorf("%s", a.body)

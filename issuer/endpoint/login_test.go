@@ -18,7 +18,7 @@ import (
 const throttledBody = `{"detail":"Request was throttled. Expected available in %d seconds."}`
 
 // R99.
-func TestBothDoorsCountTheSameFailures(t *testing.T) {
+func TestBothLoginEndpointsShareTheFailures(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for n := range limit.AccountFailures {
 		if a := w.postJSON([]string{"/api/token/", "/session/login"}[n%2], credentials("alice", "wrong")); a.status != 401 {
@@ -30,7 +30,7 @@ func TestBothDoorsCountTheSameFailures(t *testing.T) {
 	if fmt.Sscan(a.header.Get("Retry-After"), &wait); a.status != 429 || wait < 800 || wait > 900 || a.body != fmt.Sprintf(throttledBody, wait) {
 		t.Errorf("%d %v %s", a.status, a.header, a.body)
 	}
-	a = w.sessionLogin()
+	a = w.loginByCookie()
 	refusedToken(t, "session", a, 429, "temporarily_unavailable")
 	if a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
@@ -41,7 +41,7 @@ func TestBothDoorsCountTheSameFailures(t *testing.T) {
 }
 
 // TestNoSpellingGetsACountOfItsOwn: full-width letters are the same name, and the
-// simplejwt door takes space away.
+// simplejwt endpoint removes surrounding white space.
 //
 // R99.
 func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
@@ -133,24 +133,24 @@ func TestDozensOfLoginsASecondFromOneAddress(t *testing.T) {
 // The queue itself fills in TestTheQueueOfARunningServerFills.
 func TestABusyErrorIsWordedAs429(t *testing.T) {
 	err := &clientError{"web", fmt.Errorf("login: %w", &issuer.BusyError{RetryAfter: 1500 * time.Millisecond})}
-	a := explain(err, busy{code: "temporarily_unavailable"})
+	a := replyTo(err, unavailable{code: "temporarily_unavailable"})
 	if a.status != 429 || seconds(a.retryAfter) != 2 {
 		t.Errorf("%d %v", a.status, a.retryAfter)
 	}
-	b, _ := json.Marshal(shapeSimpleJWT(nil, a, err).body)
+	b, _ := json.Marshal(formatSimpleJWT(nil, a, err).body)
 	if string(b) != fmt.Sprintf(throttledBody, 2) {
 		t.Errorf("%s", b)
 	}
-	if a := explain(&issuer.BusyError{}, busy{}); a.retryAfter != time.Second {
+	if a := replyTo(&issuer.BusyError{}, unavailable{}); a.retryAfter != time.Second {
 		t.Errorf("%v", a.retryAfter)
 	}
 }
 
 // R104.
-func TestDoorsLogTheDecisionAndNoSecret(t *testing.T) {
+func TestLoginEndpointsLogNoSecret(t *testing.T) {
 	w := newWorld(t).withAlice()
 	p := w.obtain()
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	_, value, _ := strings.Cut(cookie, "=")
 	next := w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}))
 	w.postJSON("/api/token/", credentials("evil\r\n\x1b[31mforged=1", "pw_wrong_one"))

@@ -109,7 +109,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-// newWorld makes a world of issuer testIssuer with both doors open to client "web", which
+// newWorld makes a world of issuer testIssuer with both login endpoints for client "web", which
 // withAlice adds.
 func newWorld(t testing.TB) *world {
 	return newWorldAt(t, testIssuer)
@@ -140,16 +140,16 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: url, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
-	face := Config{
+	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
-		SimpleJWT: SimpleJWT{Client: "web"}, Session: Session{Client: "web"},
+		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
-		f(&face)
+		f(&c)
 	}
-	if w.server, err = New(face); err != nil {
+	if w.server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
 	w.public = httptest.NewServer(w.server.Public())
