@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -25,22 +26,6 @@ const (
 	profileSimpleJWT = "simplejwt" // adds what djangorestframework-simplejwt asks for
 )
 
-// An Audience is an API that accepts our tokens, as the admin API takes and shows it.
-type Audience struct {
-	Name    string   `json:"audience"`
-	Alg     string   `json:"alg"`
-	TTL     string   `json:"ttl"` // "15m0s"
-	Scopes  []string `json:"scopes"`
-	Profile string   `json:"profile"` // "rfc9068" or "simplejwt"
-}
-
-// An AudienceChange names what becomes different; nil fields stay.
-type AudienceChange struct {
-	TTL     *string   `json:"ttl"`
-	Scopes  *[]string `json:"scopes"`
-	Profile *string   `json:"profile"`
-}
-
 type audienceRecord struct {
 	Alg     string   `json:"alg"`
 	TTL     int64    `json:"ttl"`    // seconds
@@ -53,8 +38,8 @@ func audienceKey(name string) string { return "audience/" + name }
 
 func (rec *audienceRecord) ttl() time.Duration { return time.Duration(rec.TTL) * time.Second }
 
-func (rec *audienceRecord) show(name string) Audience {
-	return Audience{name, rec.Alg, rec.ttl().String(), rec.Scopes, rec.Profile}
+func (rec *audienceRecord) show(name string) api.Audience {
+	return api.Audience{Name: name, Alg: rec.Alg, TTL: rec.ttl().String(), Scopes: rec.Scopes, Profile: rec.Profile}
 }
 
 func (rec *audienceRecord) detail() map[string]string {
@@ -65,13 +50,13 @@ func (rec *audienceRecord) detail() map[string]string {
 
 // AddAudience registers an audience. Its keys learn of the lifetime in the same
 // transaction, so that no token of it can outlive them.
-func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audience, error) {
+func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (api.Audience, error) {
 	if a.TTL == "" {
 		a.TTL = defaultTTL.String()
 	}
 	rec, err := i.checkAudience(a)
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Get(audienceKey(a.Name)); err == nil {
@@ -88,7 +73,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audien
 		return i.audit(tx, "audience.add", by, a.Name, rec.detail())
 	})
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
 	// The audience is durable. A crash here loses nothing: the rings read their cap
 	// at the next start.
@@ -97,8 +82,8 @@ func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audien
 
 // SetAudience changes an audience. Its algorithm stays: verifiers are configured
 // with it, and another one is another audience.
-func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange, by string) (Audience, error) {
-	var shown Audience
+func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string) (api.Audience, error) {
+	var shown api.Audience
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := readAudience(tx, name)
 		if err != nil {
@@ -126,7 +111,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange,
 		return i.audit(tx, "audience.set", by, name, after.detail())
 	})
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
 	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // durable, whoever has gone
 }
@@ -149,8 +134,8 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 }
 
 // Audience returns one audience.
-func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
-	var shown Audience
+func (i *Issuer) Audience(ctx context.Context, name string) (api.Audience, error) {
+	var shown api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		rec, err := readAudience(r, name)
 		if err == nil {
@@ -162,13 +147,13 @@ func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
 }
 
 // Audiences returns up to limit audiences whose names follow after, in order.
-func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]Audience, error) {
+func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.Audience, error) {
 	if after != "" && !validName(after) {
 		return nil, refusal.New("invalid_request", "after must be the name of an audience")
 	}
-	var list []Audience
+	var list []api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []Audience{}
+		list = []api.Audience{}
 		return scanAfter(r, "audience/", after, min(limit, maxListed), func(name string, raw []byte) error {
 			rec, err := decode[audienceRecord](audienceKey(name), raw)
 			if err == nil {
@@ -198,7 +183,7 @@ func noAudience(name string) error {
 }
 
 // checkAudience turns what an administrator wrote into a record, or says what is wrong.
-func (i *Issuer) checkAudience(a Audience) (*audienceRecord, error) {
+func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
 		return nil, refusal.New("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
 	}

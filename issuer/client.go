@@ -7,27 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
-
-// A Client is a program that asks for tokens, as the admin API takes and shows it.
-type Client struct {
-	ID             string         `json:"client_id"`
-	Secret         refusal.Secret `json:"client_secret,omitempty"` // once, in the answer to add and rotate-secret
-	Public         bool           `json:"public"`
-	Disabled       bool           `json:"disabled"`
-	Grants         []string       `json:"grants"`
-	Audiences      []string       `json:"audiences"`
-	Scopes         []string       `json:"scopes"`
-	Origins        []string       `json:"origins"`
-	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
-	Grace          string         `json:"grace"`      // of its families, "30s"; "" as configured
-	Idle           string         `json:"idle"`
-	Absolute       string         `json:"absolute"`
-	Created        time.Time      `json:"created"`
-	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets live
-}
 
 type clientRecord struct {
 	Public    bool      `json:"public,omitempty"`
@@ -49,19 +32,28 @@ type clientRecord struct {
 
 func clientKey(id string) string { return "client/" + id }
 
-func (rec *clientRecord) show(id string, now time.Time) Client {
-	c := Client{
-		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: rec.Grants, Audiences: rec.Audiences,
-		Scopes: rec.Scopes, Origins: rec.Origins, Created: rec.Created, Introspect: distinct(rec.Introspect),
-		Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
-	}
-	if rec.Grace != nil {
-		c.Grace = (time.Duration(*rec.Grace) * time.Second).String()
+func (rec *clientRecord) show(id string, now time.Time) api.Client {
+	s := rec.settings()
+	c := api.Client{
+		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
+		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
 	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}
 	return c
+}
+
+// settings are what an administrator can choose of a client, as the admin API writes it.
+func (rec *clientRecord) settings() api.NewClient {
+	s := api.NewClient{
+		Public: rec.Public, Grants: rec.Grants, Audiences: rec.Audiences, Scopes: rec.Scopes, Origins: rec.Origins,
+		Introspect: distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
+	}
+	if rec.Grace != nil {
+		s.Grace = (time.Duration(*rec.Grace) * time.Second).String()
+	}
+	return s
 }
 
 func showSeconds(n int64) string {
@@ -80,7 +72,7 @@ func (rec *clientRecord) detail() map[string]string {
 		"kind": kind, "grants": strings.Join(rec.Grants, " "), "audiences": strings.Join(rec.Audiences, " "),
 		"scopes": strings.Join(rec.Scopes, " "), "origins": strings.Join(rec.Origins, " "),
 	}
-	shown := rec.show("", time.Time{})
+	shown := rec.settings()
 	for name, value := range map[string]string{
 		"introspect": strings.Join(rec.Introspect, " "), "grace": shown.Grace, "idle": shown.Idle, "absolute": shown.Absolute,
 	} {
@@ -92,8 +84,8 @@ func (rec *clientRecord) detail() map[string]string {
 }
 
 // Client returns one client, without its secrets.
-func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
-	var shown Client
+func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
+	var shown api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		rec, err := readClient(r, id)
 		if err == nil {
@@ -105,13 +97,13 @@ func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
 }
 
 // Clients returns up to limit clients whose ids follow after, in order.
-func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]Client, error) {
+func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Client, error) {
 	if after != "" && !validID(after) {
 		return nil, refusal.New("invalid_request", "after must be the id of a client")
 	}
-	var list []Client
+	var list []api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []Client{}
+		list = []api.Client{}
 		return scanAfter(r, "client/", after, min(limit, maxListed), func(id string, raw []byte) error {
 			rec, err := decode[clientRecord](clientKey(id), raw)
 			if err == nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -15,31 +16,17 @@ import (
 // maxOldFor bounds how long a replaced secret may live on.
 const maxOldFor = 90 * 24 * time.Hour
 
-// A ClientChange names what becomes different; nil fields stay.
-type ClientChange struct {
-	Grants    *[]string `json:"grants"`
-	Audiences *[]string `json:"audiences"`
-	Scopes    *[]string `json:"scopes"`
-	Origins   *[]string `json:"origins"`
-	Disabled  *bool     `json:"disabled"`
-
-	Introspect *[]string `json:"introspect"`
-	Grace      *string   `json:"grace"`
-	Idle       *string   `json:"idle"`
-	Absolute   *string   `json:"absolute"`
-}
-
 // AddClient registers a client. The answer holds the secret of a confidential one,
 // which is shown this once and kept only as a hash.
-func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, error) {
+func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
 	if !validID(c.ID) {
-		return Client{}, refusal.New("invalid_request",
+		return api.Client{}, refusal.New("invalid_request",
 			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now, Epoch: newEpoch(i.keys.WallTime())}
+	rec := &clientRecord{Public: c.Public, Created: now, Epoch: newEpoch(i.keys.WallTime())}
 	if err := i.checkClient(rec, c); err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	var secret refusal.Secret
 	if !rec.Public {
@@ -62,7 +49,7 @@ func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, er
 		return i.audit(tx, "client.add", by, c.ID, rec.detail())
 	})
 	if err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	shown := rec.show(c.ID, now)
 	shown.Secret = secret
@@ -70,8 +57,8 @@ func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, er
 }
 
 // SetClient changes a client. A change counts from the next request on.
-func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by string) (Client, error) {
-	var shown Client
+func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, by string) (api.Client, error) {
+	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := readClient(tx, id)
 		if err != nil {
@@ -98,8 +85,8 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by st
 }
 
 // changed applies c to a copy of before.
-func (i *Issuer) changed(before *clientRecord, c ClientChange) (*clientRecord, error) {
-	after, want := *before, before.show("", time.Time{})
+func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecord, error) {
+	after, want := *before, before.settings()
 	override(&want.Grants, c.Grants)
 	override(&want.Audiences, c.Audiences)
 	override(&want.Scopes, c.Scopes)
@@ -137,12 +124,12 @@ func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecor
 
 // RotateSecret gives a client a new secret and lets the newest old one live for oldFor
 // more. Whatever was older dies: two secrets are enough to change one without a gap.
-func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (Client, error) {
+func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (api.Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return Client{}, refusal.New("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
+		return api.Client{}, refusal.New("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
 	}
 	secret := newSecret()
-	var shown Client
+	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := readClient(tx, id)
 		if err != nil {
@@ -166,7 +153,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		return i.audit(tx, "client.rotate_secret", by, id, map[string]string{"old_until": until})
 	})
 	if err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	shown.Secret = secret
 	return shown, nil
@@ -195,7 +182,7 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 }
 
 // checkClient fills rec from want and refuses what no transaction is needed to refuse.
-func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
+func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
 		return err
@@ -232,7 +219,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
 }
 
 // setLifetimes reads what want says of its families; "" is as configured.
-func (rec *clientRecord) setLifetimes(want Client) error {
+func (rec *clientRecord) setLifetimes(want api.NewClient) error {
 	rec.Grace = nil
 	if want.Grace != "" {
 		grace, err := wholeSeconds("grace", want.Grace, 0, MaxGrace)

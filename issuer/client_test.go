@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -17,7 +18,7 @@ import (
 func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
-	c := must[Client](t)(w.AddClient(t.Context(), Client{
+	c := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"},
 		Scopes: []string{"write", "read"}, Origins: []string{"https://app.example"},
 	}, "uid:0"))
@@ -27,7 +28,7 @@ func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
 	}
 	w.restart()
 	c.Secret = ""
-	if got := must[Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
+	if got := must[api.Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v", got, c)
 	}
 	// Nowhere in the store, neither as it is nor without its prefix.
@@ -61,40 +62,40 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		c    Client
+		c    api.NewClient
 		code string
 		hint string
 	}{
-		{"no id", Client{}, "invalid_request", "client_id"},
-		{"space at the end", Client{ID: "a "}, "invalid_request", "client_id"},
-		{"line feed", Client{ID: "a\nb"}, "invalid_request", "client_id"},
-		{"not ASCII", Client{ID: "é"}, "invalid_request", "client_id"},
-		{"long id", Client{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
-		{"taken", Client{ID: "taken"}, "already_exists", "taken"},
-		{"unknown grant", Client{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
-		{"public with client_credentials", Client{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},
-		{"unknown audience", Client{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
-		{"foreign scope", Client{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
-		{"scope without audience", Client{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
-		{"too many audiences", Client{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
-		{"too many scopes", Client{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
-		{"too many origins", Client{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
-		{"wildcard origin", Client{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
-		{"any origin", Client{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
-		{"null origin", Client{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
-		{"origin with path", Client{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
-		{"origin with default port", Client{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
-		{"origin with an odd port", Client{ID: "a", Origins: []string{"https://app.example:080"}}, "invalid_request", "origin"},
-		{"origin with a comma", Client{ID: "a", Origins: []string{"https://a,b"}}, "invalid_request", "origin"},
-		{"origin in upper case", Client{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
-		{"origin in the clear", Client{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
+		{"no id", api.NewClient{}, "invalid_request", "client_id"},
+		{"space at the end", api.NewClient{ID: "a "}, "invalid_request", "client_id"},
+		{"line feed", api.NewClient{ID: "a\nb"}, "invalid_request", "client_id"},
+		{"not ASCII", api.NewClient{ID: "é"}, "invalid_request", "client_id"},
+		{"long id", api.NewClient{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
+		{"taken", api.NewClient{ID: "taken"}, "already_exists", "taken"},
+		{"unknown grant", api.NewClient{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
+		{"public with client_credentials", api.NewClient{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},
+		{"unknown audience", api.NewClient{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
+		{"foreign scope", api.NewClient{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
+		{"scope without audience", api.NewClient{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
+		{"too many audiences", api.NewClient{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
+		{"too many scopes", api.NewClient{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
+		{"too many origins", api.NewClient{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
+		{"wildcard origin", api.NewClient{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
+		{"any origin", api.NewClient{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
+		{"null origin", api.NewClient{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
+		{"origin with path", api.NewClient{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
+		{"origin with default port", api.NewClient{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
+		{"origin with an odd port", api.NewClient{ID: "a", Origins: []string{"https://app.example:080"}}, "invalid_request", "origin"},
+		{"origin with a comma", api.NewClient{ID: "a", Origins: []string{"https://a,b"}}, "invalid_request", "origin"},
+		{"origin in upper case", api.NewClient{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
+		{"origin in the clear", api.NewClient{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
 	} {
 		_, err := w.AddClient(t.Context(), tt.c, "uid:0")
 		if hint := refused(t, err, tt.code); !strings.Contains(hint, tt.hint) {
 			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
 		}
 	}
-	if list := must[[]Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
+	if list := must[[]api.Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
 		t.Fatalf("a refused client was written: %+v", list)
 	}
 }
@@ -103,7 +104,7 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 // it has at once, which touches the most keys.
 func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	w := newWorld(t)
-	side := func(s string) (c ClientChange) {
+	side := func(s string) (c api.ClientChange) {
 		audiences, origins, scopes := []string{}, []string{}, []string{}
 		for n := range maxAudiences {
 			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", maxNameBytes-4)))
@@ -118,14 +119,14 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 			w.audience(a, scopes...)
 		}
 		disabled := s == "b"
-		return ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
+		return api.ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
 	}
 	a, b := side("a"), side("b")
 	id := strings.Repeat("c", maxIDBytes)
-	must[Client](t)(w.AddClient(t.Context(), Client{
+	must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: *a.Audiences, Origins: *a.Origins, Scopes: *a.Scopes,
 	}, "uid:0"))
-	must[Client](t)(w.SetClient(t.Context(), id, b, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), id, b, "uid:0"))
 	if err := w.RemoveClient(t.Context(), id, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -146,11 +147,11 @@ func TestAClientCanBeDisabledAfterItsAudienceLostAScope(t *testing.T) {
 	w.audience("orders", "read", "write")
 	secret := w.service("billing", "orders", "read", "write")
 	read, yes := []string{"read"}, true
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{Scopes: &read}, "uid:0"))
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{Scopes: &read}, "uid:0"))
 	if g := must[Grant](t)(w.token("billing", secret)); g.Scope != "read" {
 		t.Fatalf("scope %q", g.Scope)
 	}
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Disabled: &yes}, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &yes}, "uid:0"))
 	_, err := w.token("billing", secret)
 	refused(t, err, "invalid_client")
 }
@@ -166,8 +167,8 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 		}
 		return err == nil
 	}
-	rotate := func(oldFor time.Duration) Client {
-		return must[Client](t)(w.RotateSecret(t.Context(), "billing", oldFor, "uid:0"))
+	rotate := func(oldFor time.Duration) api.Client {
+		return must[api.Client](t)(w.RotateSecret(t.Context(), "billing", oldFor, "uid:0"))
 	}
 	c := rotate(24 * time.Hour)
 	second := c.Secret
@@ -198,7 +199,7 @@ func TestAnOldSecretDiesOnTime(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	old := w.service("billing", "orders")
-	must[Client](t)(w.RotateSecret(t.Context(), "billing", 2*time.Second, "uid:0"))
+	must[api.Client](t)(w.RotateSecret(t.Context(), "billing", 2*time.Second, "uid:0"))
 	must[Grant](t)(w.token("billing", old))
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -232,14 +233,14 @@ func TestARemovedClientIsGoneAndItsIDFree(t *testing.T) {
 func TestPublicClientsHaveNoSecret(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
-	c := must[Client](t)(w.AddClient(t.Context(), Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"))
+	c := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"))
 	if c.Secret != "" {
 		t.Fatal("a public client got a secret")
 	}
 	_, err := w.RotateSecret(t.Context(), "web", 0, "uid:0")
 	refused(t, err, "invalid_request")
 	cc := []string{"client_credentials"}
-	_, err = w.SetClient(t.Context(), "web", ClientChange{Grants: &cc}, "uid:0")
+	_, err = w.SetClient(t.Context(), "web", api.ClientChange{Grants: &cc}, "uid:0")
 	refused(t, err, "invalid_request")
 }
 
@@ -252,7 +253,7 @@ func TestCountsSurviveConcurrency(t *testing.T) {
 	for n := range 16 {
 		wg.Go(func() {
 			id := fmt.Sprint("client ", n)
-			_, err := w.AddClient(context.Background(), Client{
+			_, err := w.AddClient(context.Background(), api.NewClient{
 				ID: id, Audiences: []string{"orders"}, Origins: []string{"https://app.example"},
 			}, "uid:0")
 			if err == nil && n%2 == 0 {
@@ -283,16 +284,16 @@ func TestCountsSurviveConcurrency(t *testing.T) {
 
 func TestAClientsIdleIsAtMostItsAbsolute(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) { c.Idle, c.Absolute = "1h", "2h" })
-	for _, change := range []ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
+	w.web(func(c *api.NewClient) { c.Idle, c.Absolute = "1h", "2h" })
+	for _, change := range []api.ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
 		if _, err := w.SetClient(t.Context(), "web", change, "uid:0"); err == nil {
 			t.Errorf("%+v was taken", change)
 		}
 	}
-	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
 		t.Errorf("where only one is the client's own: %v", err)
 	}
 }

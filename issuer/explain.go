@@ -6,31 +6,23 @@ import (
 	"fmt"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// An Explanation says in words what would become of a refresh token now.
-type Explanation struct {
-	Good       bool     `json:"good"`       // it would be answered with tokens
-	Verdict    string   `json:"verdict"`    // see Explain
-	Why        string   `json:"why"`        // in words
-	Generation *uint32  `json:"generation"` // of the token; null if it is not ours
-	Session    *Session `json:"session"`    // null if there is no record
-}
-
 // Explain looks at a refresh token and changes nothing. The verdicts are "malformed",
 // "forged", "gone", "revoked", "expired", "rolled_back", "replay", "late_retry", "refused",
 // "grace" and "current"; the last two are good.
-func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (Explanation, error) {
+func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explanation, error) {
 	shown, err := i.refreshSecrets.open(token)
 	switch {
 	case errors.Is(err, errNotRefresh):
-		return Explanation{Verdict: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: those begin with %s and have %d characters", refreshPrefix, refreshChars)}, nil
+		return api.Explanation{Verdict: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: those begin with %s and have %d characters", refreshPrefix, refreshChars)}, nil
 	case err != nil:
-		return Explanation{Verdict: "forged", Why: "it looks like a refresh token, but this store did not seal it: it comes from another database, or was changed"}, nil
+		return api.Explanation{Verdict: "forged", Why: "it looks like a refresh token, but this store did not seal it: it comes from another database, or was changed"}, nil
 	}
-	var e Explanation
+	var e api.Explanation
 	now, served := i.keys.Now(), i.keys.ServedTime()
 	err = i.store.View(ctx, func(r storage.Reader) error {
 		f, err := i.wholeFamily(r, shown.family)
@@ -43,8 +35,8 @@ func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (Explanation
 	return e, err
 }
 
-func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now time.Time, served time.Duration) (Explanation, error) {
-	e := Explanation{Generation: &shown.generation}
+func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now time.Time, served time.Duration) (api.Explanation, error) {
+	e := api.Explanation{Generation: &shown.generation}
 	if f == nil {
 		e.Verdict = "gone"
 		e.Why = fmt.Sprintf("its session %s is not kept any more: it expired, or its time to be explained is over", shown.family)
@@ -81,7 +73,7 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now ti
 }
 
 // explainTerms looks at what is checked last.
-func (i *Issuer) explainTerms(r storage.Reader, f *family, e Explanation) (Explanation, error) {
+func (i *Issuer) explainTerms(r storage.Reader, f *family, e api.Explanation) (api.Explanation, error) {
 	var refused *refusal.Refusal
 	switch err := i.stillEntitled(r, f); {
 	case err == nil:

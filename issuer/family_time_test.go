@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -75,7 +76,7 @@ func (a *age) crash() {
 // R41.
 func TestIdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Idle, c.Absolute = "240h", "960h" })
+		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "240h", "960h" })
 		a.user("alice", "7")
 		p := a.begin("7")
 		for range 4 { // 39 days and 20 hours
@@ -114,7 +115,7 @@ func TestFamiliesOfTheSimpleJWTDoorIdleForADay(t *testing.T) {
 
 func TestAGraceEndsAndALateRetryEndsTheFamily(t *testing.T) {
 	inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Grace = "60s" })
+		a.web(func(c *api.NewClient) { c.Grace = "60s" })
 		a.user("alice", "7")
 		p := a.begin("7")
 		old := p.rotate()
@@ -138,7 +139,7 @@ func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
 	for name, down := range map[string]func(*age){"stop": (*age).end, "crash": (*age).crash} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
-				a.web(func(c *Client) { c.Grace = "60s" })
+				a.web(func(c *api.NewClient) { c.Grace = "60s" })
 				a.user("alice", "7")
 				p := a.begin("7")
 				time.Sleep(time.Minute)
@@ -209,7 +210,7 @@ func TestAReplayedFamilyStaysDead(t *testing.T) {
 // TestTheSweepKeepsWhatLivesAndWhatExplains.
 func TestTheSweepKeepsWhatLivesAndWhatExplains(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Idle, c.Absolute = "24h", "720h" })
+		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "24h", "720h" })
 		a.user("alice", "7")
 		a.user("bob", "8")
 		a.user("carol", "9")
@@ -249,12 +250,12 @@ func TestLifetimesOfAClientCountForItsLivingFamilies(t *testing.T) {
 		p := a.begin("7")
 		time.Sleep(48 * time.Hour)
 		short, usual := "24h", ""
-		if _, err := a.SetClient(t.Context(), "web", ClientChange{Idle: &short}, "uid:0"); err != nil {
+		if _, err := a.SetClient(t.Context(), "web", api.ClientChange{Idle: &short}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		_, err := a.refresh(p.grant.Refresh)
 		refused(t, err, "invalid_grant")
-		if _, err := a.SetClient(t.Context(), "web", ClientChange{Idle: &usual}, "uid:0"); err != nil {
+		if _, err := a.SetClient(t.Context(), "web", api.ClientChange{Idle: &usual}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 		p.rotate()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -17,10 +18,10 @@ func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
 	w.audience("stock", "count")
 	w.audience("alone")
 	one := w.service("one", "orders", "read")
-	both := must[Client](t)(w.AddClient(t.Context(), Client{
+	both := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: "both", Grants: []string{"client_credentials"}, Audiences: []string{"orders", "stock"}, Scopes: []string{"count", "read"},
 	}, "uid:0")).Secret
-	none := must[Client](t)(w.AddClient(t.Context(), Client{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
+	none := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
 	for _, tt := range []struct {
 		client   string
 		secret   refusal.Secret
@@ -90,7 +91,7 @@ func TestScopesAreTokensSeparatedBySingleSpaces(t *testing.T) {
 
 func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
 	w := newWorld(t)
-	must[Audience](t)(w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
+	must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
 	w.audience("orders")
 	django, plain := w.service("django", "shop"), w.service("plain", "orders")
 	c := claimsOf(t, must[Grant](t)(w.token("django", django)))
@@ -137,7 +138,7 @@ func TestRecordsAreNeverStale(t *testing.T) {
 	secret := w.service("billing", "orders", "read")
 	for _, scope := range []string{"write", "read", "write"} {
 		list := []string{scope}
-		must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Scopes: &list}, "uid:0"))
+		must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &list}, "uid:0"))
 		for range 3 {
 			if g := must[Grant](t)(w.token("billing", secret)); g.Scope != scope {
 				t.Fatalf("scope %q, want %q", g.Scope, scope)

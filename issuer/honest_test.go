@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -19,10 +20,10 @@ import (
 // TestAnAlgorithmTakenAwayEndsNoSession: its tokens cannot be signed, so none is spent.
 func TestAnAlgorithmTakenAwayEndsNoSession(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256"}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256"}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	w.web(func(c *Client) { c.Audiences, c.Scopes = []string{"shop"}, nil })
+	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
 	p := w.begin("7")
 	only := testKeys
@@ -55,7 +56,7 @@ func (w *world) restartWith(keys keystore.Config) {
 // then run one behind the other.
 func TestAStallIsNoLateRetry(t *testing.T) {
 	inBubble(t, time.Minute, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Grace = "1s" })
+		a.web(func(c *api.NewClient) { c.Grace = "1s" })
 		a.user("alice", "7")
 		p := a.begin("7")
 		var wg sync.WaitGroup
@@ -165,7 +166,7 @@ func TestAFamilyOfAPredecessorNeverRevives(t *testing.T) {
 // TestALongerIdleRevivesNothingUnseen: a session that lives is listed and counted.
 func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Idle = "1s" })
+		a.web(func(c *api.NewClient) { c.Idle = "1s" })
 		a.user("alice", "7")
 		var people []*person
 		for range maxFamilies + 1 {
@@ -173,10 +174,10 @@ func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		newest := a.begin("7")
-		if _, err := a.SetClient(t.Context(), "web", ClientChange{Idle: new("24h")}, "uid:0"); err != nil {
+		if _, err := a.SetClient(t.Context(), "web", api.ClientChange{Idle: new("24h")}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
-		list := must[[]Session](t)(a.Sessions(t.Context(), "alice", ""))
+		list := must[[]api.Session](t)(a.Sessions(t.Context(), "alice", ""))
 		live := 0
 		for _, p := range append(people, newest) {
 			if _, err := a.refresh(p.grant.Refresh); err == nil {
@@ -208,7 +209,7 @@ func TestEvictedFamiliesDoNotPileUp(t *testing.T) {
 // TestDamagedRecordsStopNoSweep: neither of a family, nor of a user, nor a roster.
 func TestDamagedRecordsStopNoSweep(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
-		a.web(func(c *Client) { c.Idle = "1h" })
+		a.web(func(c *api.NewClient) { c.Idle = "1h" })
 		a.user("alice", "7")
 		a.user("bob", "8")
 		a.user("carol", "9")
@@ -255,7 +256,7 @@ func TestAFaultIsNoRefusal(t *testing.T) {
 func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
-	c, err := w.AddClient(t.Context(), Client{
+	c, err := w.AddClient(t.Context(), api.NewClient{
 		ID: "web", Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
 	}, "uid:0")
 	if err != nil {
@@ -263,7 +264,7 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 	}
 	w.user("alice", "7")
 	p := w.begin("7")
-	for _, change := range []ClientChange{{Scopes: &[]string{"read"}}, {Scopes: &[]string{"read", "write"}, Grants: &[]string{}}} {
+	for _, change := range []api.ClientChange{{Scopes: &[]string{"read"}}, {Scopes: &[]string{"read", "write"}, Grants: &[]string{}}} {
 		if got := w.introspect("web", c.Secret, p.grant.Refresh); !got.Active {
 			t.Error("inactive too early")
 		}
@@ -276,7 +277,7 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 		if err := w.VerifyToken(t.Context(), "web", p.grant.Refresh); err == nil {
 			t.Error("the door says that it is good")
 		}
-		if _, err := w.SetClient(t.Context(), "web", ClientChange{Scopes: &[]string{"read", "write"}, Grants: &[]string{"refresh_token"}}, "uid:0"); err != nil {
+		if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read", "write"}, Grants: &[]string{"refresh_token"}}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}

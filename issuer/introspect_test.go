@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -104,7 +105,7 @@ func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
 func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
-	c, err := w.AddClient(t.Context(), Client{ID: "web", Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read"}}, "uid:0")
+	c, err := w.AddClient(t.Context(), api.NewClient{ID: "web", Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read"}}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,10 +177,10 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 	if got := w.introspect("api", asker, token); !got.Active || got.Subject != "billing" || got.Username != "" {
 		t.Fatalf("%+v", got)
 	}
-	if _, err := w.SetClient(t.Context(), "billing", ClientChange{Disabled: new(true)}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: new(true)}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.SetClient(t.Context(), "billing", ClientChange{Disabled: new(false)}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: new(false)}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.introspect("api", asker, token); got != (Introspection{}) {
@@ -216,7 +217,7 @@ func TestWhyAnswersInWords(t *testing.T) {
 			t.Errorf("want %s: %+v %v", tt.verdict, e, err)
 		}
 	}
-	if _, err := w.SetClient(t.Context(), "web", ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "refused" || e.Good {

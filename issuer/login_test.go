@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -20,7 +21,13 @@ func (w *world) login(name string, password refusal.Secret, change ...func(*Logi
 
 func (w *world) withPassword(name, id string, password, hash refusal.Secret) {
 	w.t.Helper()
-	if _, err := w.AddUser(w.t.Context(), NewUser{User: User{ID: id, Name: name}, Password: password, Hash: hash}, "uid:0"); err != nil {
+	var err error
+	if hash != "" {
+		_, err = w.ImportUser(w.t.Context(), api.ImportedUser{ID: id, Name: name, Hash: hash}, "uid:0")
+	} else {
+		_, err = w.AddUser(w.t.Context(), api.NewUser{ID: id, Name: name, Password: password}, "uid:0")
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -51,7 +58,7 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	w.withPassword("alice", "7", testPassword, "")
 	w.withPassword("dave", "9", "", "")
 	w.withPassword("bob", "8", testPassword, "")
-	if _, err := w.SetUser(t.Context(), "bob", UserChange{Disabled: new(true)}, "uid:0"); err != nil {
+	if _, err := w.SetUser(t.Context(), "bob", api.UserChange{Disabled: new(true)}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	const slow = refusal.Secret("pbkdf2_sha256$600000$saltsaltsalt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=")
@@ -106,7 +113,7 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 // TestAnUnfitDoorIsTheOperatorsFault: whoever logs in, and before any password is hashed.
 func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) { c.Audiences = []string{"orders", "stock"} })
+	w.web(func(c *api.NewClient) { c.Audiences = []string{"orders", "stock"} })
 	w.withPassword("alice", "7", testPassword, "")
 	for code, change := range map[string]func(*LoginRequest){
 		"unauthorized_client": func(r *LoginRequest) { r.Client = "absent" },
@@ -167,7 +174,7 @@ func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 // TestScopesOfLoginsLeaveNoRecords: who logs in chooses them, and could choose 2^50 ways.
 func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) {
+	w.web(func(c *api.NewClient) {
 		c.Audiences, c.Scopes = []string{"orders", "stock"}, []string{"count", "read", "write"}
 	})
 	w.user("alice", "7")

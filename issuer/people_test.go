@@ -3,6 +3,7 @@ package issuer
 import (
 	"net/netip"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -21,11 +22,11 @@ var (
 )
 
 // web adds the audiences and the public client that people of the tests log in through.
-func (w *world) web(change ...func(*Client)) {
+func (w *world) web(change ...func(*api.NewClient)) {
 	w.t.Helper()
 	w.audience("orders", "read", "write")
 	w.audience("stock", "count", "read")
-	c := Client{
+	c := api.NewClient{
 		ID: "web", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
 	}
 	for _, f := range change {
@@ -41,7 +42,7 @@ const cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6t
 
 func (w *world) user(name, id string) {
 	w.t.Helper()
-	u := NewUser{User: User{ID: id, Name: name}}
+	u := api.NewUser{ID: id, Name: name}
 	if _, err := w.AddUser(w.t.Context(), u, "uid:0"); err != nil {
 		w.t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func (p *person) rotate() refusal.Secret {
 	return old
 }
 
-func (p *person) session() Session {
+func (p *person) session() api.Session {
 	p.w.t.Helper()
 	list, err := p.w.Sessions(p.w.t.Context(), p.user, "")
 	if err != nil || len(list) == 0 {

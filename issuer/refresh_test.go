@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -20,7 +21,7 @@ func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
-	_, err := w.AddClient(t.Context(), Client{ID: "other", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"}}, "uid:0")
+	_, err := w.AddClient(t.Context(), api.NewClient{ID: "other", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"}}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,11 +92,11 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 	}{
 		"user disabled": {
 			func(w *world) error {
-				_, err := w.SetUser(w.t.Context(), "alice", UserChange{Disabled: &yes}, "uid:0")
+				_, err := w.SetUser(w.t.Context(), "alice", api.UserChange{Disabled: &yes}, "uid:0")
 				return err
 			},
 			func(w *world) error {
-				_, err := w.SetUser(w.t.Context(), "alice", UserChange{Disabled: &no}, "uid:0")
+				_, err := w.SetUser(w.t.Context(), "alice", api.UserChange{Disabled: &no}, "uid:0")
 				return err
 			},
 			"invalid_grant", false,
@@ -118,11 +119,11 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 		},
 		"client disabled": {
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Disabled: &yes}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Disabled: &yes}, "uid:0")
 				return err
 			},
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Disabled: &no}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Disabled: &no}, "uid:0")
 				return err
 			},
 			"invalid_client", false,
@@ -137,33 +138,33 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 		},
 		"scope taken from the client": {
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Scopes: &[]string{"read"}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Scopes: &[]string{"read"}}, "uid:0")
 				return err
 			},
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Scopes: &[]string{"read", "write"}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Scopes: &[]string{"read", "write"}}, "uid:0")
 				return err
 			},
 			"invalid_grant", true,
 		},
 		"grant taken from the client": {
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Grants: &[]string{}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Grants: &[]string{}}, "uid:0")
 				return err
 			},
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Grants: &[]string{"refresh_token"}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Grants: &[]string{"refresh_token"}}, "uid:0")
 				return err
 			},
 			"unauthorized_client", true,
 		},
 		"audience taken from the client": {
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Audiences: &[]string{}, Scopes: &[]string{}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Audiences: &[]string{}, Scopes: &[]string{}}, "uid:0")
 				return err
 			},
 			func(w *world) error {
-				_, err := w.SetClient(w.t.Context(), "web", ClientChange{Audiences: &[]string{"orders"}, Scopes: &[]string{"read", "write"}}, "uid:0")
+				_, err := w.SetClient(w.t.Context(), "web", api.ClientChange{Audiences: &[]string{"orders"}, Scopes: &[]string{"read", "write"}}, "uid:0")
 				return err
 			},
 			"invalid_grant", true,
@@ -336,7 +337,7 @@ func (w *world) wantAudited(action string, want int) {
 // asker adds a confidential client that may introspect tokens of the audience.
 func (w *world) asker(id, audience string) refusal.Secret {
 	w.t.Helper()
-	c, err := w.AddClient(w.t.Context(), Client{ID: id, Introspect: []string{audience}}, "uid:0")
+	c, err := w.AddClient(w.t.Context(), api.NewClient{ID: id, Introspect: []string{audience}}, "uid:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}

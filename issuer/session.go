@@ -8,38 +8,19 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// A Session is a family as people see it.
-type Session struct {
-	ID          string     `json:"session_id"` // sid; 26 characters
-	User        string     `json:"user_id"`
-	Client      string     `json:"client_id"`
-	Endpoint    string     `json:"login_endpoint"` // "simplejwt" or "session"
-	State       string     `json:"state"`          // "live", "expired" or "revoked"
-	Reason      string     `json:"reason"`         // why it ended, in words; "" while it lives
-	Created     time.Time  `json:"created"`
-	LastUsed    time.Time  `json:"last_used"`
-	Expires     time.Time  `json:"expires"` // when it ends if nobody uses it
-	AbsoluteEnd time.Time  `json:"absolute_end"`
-	Ended       *time.Time `json:"ended"` // null while it lives, and where only an epoch tells
-	Generation  uint32     `json:"generation"`
-	Graced      int        `json:"graced"` // answers within a grace
-	Shared      bool       `json:"shared"` // five graced generations in a row, each to two addresses
-	Audiences   []string   `json:"audiences"`
-	Scope       string     `json:"scope"`
-}
-
 // show describes f as it stands at now.
-func (i *Issuer) show(f *family, now time.Time) Session {
+func (i *Issuer) show(f *family, now time.Time) api.Session {
 	client := f.client
 	if client == nil {
 		client = &clientRecord{}
 	}
 	limits := i.lifetimes(client, f.rec.endpoint)
-	s := Session{
+	s := api.Session{
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
 		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
 		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graces.get(f.id, f.rec.g).answers),
@@ -89,11 +70,11 @@ func (f *family) why(d demise) string {
 
 // Sessions returns the families of a user, newest first, also those that have ended and
 // are kept to explain; client "" means every client.
-func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]Session, error) {
+func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.Session, error) {
 	now := i.keys.Now()
-	var list []Session
+	var list []api.Session
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []Session{}
+		list = []api.Session{}
 		id, _, err := i.lookUp(r, nameOrID)
 		if err != nil {
 			return err
@@ -107,16 +88,16 @@ func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]Sessi
 			return err
 		})
 	})
-	slices.SortFunc(list, func(a, b Session) int { return strings.Compare(b.ID, a.ID) })
+	slices.SortFunc(list, func(a, b api.Session) int { return strings.Compare(b.ID, a.ID) })
 	return list, err
 }
 
-func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]Session, error) {
+func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Session, error) {
 	ids, err := decodeRoster(raw)
 	if err != nil {
 		return nil, err
 	}
-	var list []Session
+	var list []api.Session
 	for _, id := range ids {
 		f, err := i.wholeFamily(r, id)
 		if errors.Is(err, errDamaged) {
@@ -132,13 +113,13 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]Session,
 }
 
 // RevokeSession ends one family.
-func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (Session, error) {
+func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
-		return Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
+		return api.Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
 	}
 	now := i.keys.Now()
-	var shown Session
+	var shown api.Session
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		f, err := i.wholeFamily(tx, family)
 		if err != nil {

@@ -9,20 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
-
-// A User is a person, as the admin API takes and shows it.
-type User struct {
-	ID              string                     `json:"user_id"` // sub: 1 to 64 bytes; made if ""
-	Name            string                     `json:"username"`
-	Disabled        bool                       `json:"disabled"`
-	Claims          map[string]json.RawMessage `json:"claims"`          // custom claims, never ours
-	Scheme          string                     `json:"password_scheme"` // "argon2id", "pbkdf2_sha256", …, "none"
-	Created         time.Time                  `json:"created"`
-	PasswordChanged *time.Time                 `json:"password_changed"` // null if there is none
-}
 
 type userRecord struct {
 	Name            string          `json:"name"` // as it is compared
@@ -42,9 +32,9 @@ func loginKey(normal string) string {
 	return "login/" + familyText.EncodeToString(sum[:])
 }
 
-func (rec *userRecord) show(id string) User {
-	u := User{
-		ID: id, Name: rec.Name, Disabled: rec.Disabled, Claims: map[string]json.RawMessage{},
+func (rec *userRecord) show(id string) api.User {
+	u := api.User{
+		ID: id, Name: rec.Name, Disabled: rec.Disabled, Claims: api.Claims{},
 		Scheme: schemeOf(string(rec.Password)), Created: rec.Created,
 	}
 	if !rec.PasswordChanged.IsZero() {
@@ -58,8 +48,8 @@ func (rec *userRecord) show(id string) User {
 
 // User returns the user with that name or, if there is none, that id. A word that is one
 // user's name and another's id is refused; "id:" before it says which is meant.
-func (i *Issuer) User(ctx context.Context, nameOrID string) (User, error) {
-	var shown User
+func (i *Issuer) User(ctx context.Context, nameOrID string) (api.User, error) {
+	var shown api.User
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		id, rec, err := i.lookUp(r, nameOrID)
 		if err == nil {
@@ -71,13 +61,13 @@ func (i *Issuer) User(ctx context.Context, nameOrID string) (User, error) {
 }
 
 // Users returns up to limit users whose ids follow after, in order.
-func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]User, error) {
+func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User, error) {
 	if after != "" && !validUserID(after) {
 		return nil, refusal.New("invalid_request", "after must be the id of a user")
 	}
-	var list []User
+	var list []api.User
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []User{}
+		list = []api.User{}
 		return scanAfter(r, "user/", after, min(limit, maxListed), func(id string, raw []byte) error {
 			rec, err := decode[userRecord](userKey(id), raw)
 			if err == nil {

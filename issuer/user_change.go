@@ -9,38 +9,35 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// A NewUser is a User with what lets it log in: a password, or the hash of one as
-// another system wrote it, or neither.
-type NewUser struct {
-	User
-	Password refusal.Secret
-	Hash     refusal.Secret // a PHC string, or Django's form
+// A newUser has a password, or the hash of one as another system wrote it, or neither.
+type newUser struct {
+	api.NewUser
+	hash refusal.Secret // a PHC string, or Django's form
 }
 
-// A UserChange names what becomes different; nil fields stay.
-type UserChange struct {
-	Disabled *bool
-	Claims   *map[string]json.RawMessage // replaces all
+func imported(u api.ImportedUser) newUser {
+	return newUser{api.NewUser{ID: u.ID, Name: u.Name, Disabled: u.Disabled, Claims: u.Claims}, u.Hash}
 }
 
 // AddUser registers a user.
-func (i *Issuer) AddUser(ctx context.Context, u NewUser, by string) (User, error) {
-	return i.addUser(ctx, u, "user.add", by)
+func (i *Issuer) AddUser(ctx context.Context, u api.NewUser, by string) (api.User, error) {
+	return i.addUser(ctx, newUser{NewUser: u}, "user.add", by)
 }
 
-// ImportUser is AddUser for a user of another system, and audited as such.
-func (i *Issuer) ImportUser(ctx context.Context, u NewUser, by string) (User, error) {
-	return i.addUser(ctx, u, "user.import", by)
+// ImportUser registers a user of another system, who keeps the password.
+func (i *Issuer) ImportUser(ctx context.Context, u api.ImportedUser, by string) (api.User, error) {
+	return i.addUser(ctx, imported(u), "user.import", by)
 }
 
-func (i *Issuer) addUser(ctx context.Context, u NewUser, action, by string) (User, error) {
+func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api.User, error) {
 	rec, err := i.newUserRecord(ctx, u)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	id := u.ID
 	if id == "" {
@@ -60,15 +57,15 @@ func (i *Issuer) addUser(ctx context.Context, u NewUser, action, by string) (Use
 		return i.audit(tx, action, by, id, rec.detail())
 	})
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	i.knowScheme(ctx, class)
 	return rec.show(id), nil
 }
 
-// CheckUser refuses what AddUser and ImportUser would refuse now, and writes nothing.
-func (i *Issuer) CheckUser(ctx context.Context, u NewUser) error {
-	rec, err := i.newUserRecord(ctx, u)
+// CheckUser refuses what ImportUser would refuse now, and writes nothing.
+func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
+	rec, err := i.newUserRecord(ctx, imported(u))
 	if err != nil {
 		return err
 	}
@@ -91,7 +88,7 @@ func nameFree(r storage.Reader, name string) error {
 	return err
 }
 
-func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
+func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, error) {
 	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
 		return nil, refusal.New("invalid_request",
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
@@ -111,7 +108,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 		Name: name, Disabled: u.Disabled, Claims: claims,
 		Epoch: newEpoch(i.keys.WallTime()), Created: i.keys.Now().UTC().Truncate(time.Second),
 	}
-	if rec.Password, err = i.newPassword(ctx, u.Password, u.Hash, name); err != nil {
+	if rec.Password, err = i.newPassword(ctx, u.Password, u.hash, name); err != nil {
 		return nil, err
 	}
 	if rec.Password != "" {
@@ -123,8 +120,6 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 // newPassword returns what is kept of a password, or of the hash of one.
 func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
-	case password != "" && hash != "":
-		return "", refusal.New("invalid_request", "a user has a password or the hash of one, not both")
 	case password != "":
 		if err := checkPassword(password, name); err != nil {
 			return "", err
@@ -154,8 +149,8 @@ func (rec *userRecord) detail() map[string]string {
 }
 
 // changeUser runs change on a copy of the user's record in one transaction.
-func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (User, error) {
-	var shown User
+func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (api.User, error) {
+	var shown api.User
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		id, before, err := i.lookUp(tx, nameOrID)
 		if err != nil {
@@ -176,12 +171,12 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 
 // SetUser changes a user. Disabling ends every session of it, and enabling does not bring
 // them back.
-func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by string) (User, error) {
+func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
 	if c.Claims != nil {
 		var err error
 		if claims, err = checkUserClaims(*c.Claims); err != nil {
-			return User{}, err
+			return api.User{}, err
 		}
 	}
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
@@ -204,17 +199,17 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by 
 }
 
 // SetPassword gives a user a new password and ends every session of it.
-func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refusal.Secret, by string) (User, error) {
+func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refusal.Secret, by string) (api.User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	if password == "" {
-		return User{}, refusal.New("invalid_request", "the password is empty")
+		return api.User{}, refusal.New("invalid_request", "the password is empty")
 	}
 	stored, err := i.newPassword(ctx, password, "", u.Name)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	class := classOf(stored)
 	u, err = i.changeUser(ctx, byID+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
@@ -225,14 +220,14 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refu
 		return i.endUser(tx, id, rec, "user.passwd", by)
 	})
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	i.knowScheme(ctx, class)
 	return u, nil
 }
 
 // LogoutUser ends every session of a user: one write, however many there are.
-func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (User, error) {
+func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
 		return i.endUser(tx, id, rec, "user.logout", by)
 	})

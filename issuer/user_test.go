@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -20,11 +21,11 @@ func claimsFrom(t *testing.T, text string) map[string]json.RawMessage {
 
 func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	w := newWorld(t)
-	u, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`)}, Password: testPassword}, "uid:0")
+	u, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`), Password: testPassword}, "uid:0")
 	if err != nil || u.Scheme != "argon2id" || u.PasswordChanged == nil || u.Disabled {
 		t.Fatalf("%+v %v", u, err)
 	}
-	made, err := w.AddUser(t.Context(), NewUser{User: User{Name: "bob"}}, "uid:0")
+	made, err := w.AddUser(t.Context(), api.NewUser{Name: "bob"}, "uid:0")
 	if err != nil || len(made.ID) != familyChars || made.Scheme != "none" {
 		t.Fatalf("%+v %v", made, err)
 	}
@@ -38,9 +39,9 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Errorf("%v %v", list, err)
 	}
-	for what, u := range map[string]NewUser{
-		"the same id":   {User: User{ID: "7", Name: "carol"}},
-		"the same name": {User: User{ID: "9", Name: "alice"}},
+	for what, u := range map[string]api.NewUser{
+		"the same id":   {ID: "7", Name: "carol"},
+		"the same name": {ID: "9", Name: "alice"},
 	} {
 		_, err := w.AddUser(t.Context(), u, "uid:0")
 		if hint := refused(t, err, "already_exists"); strings.Contains(hint, "?") {
@@ -60,17 +61,25 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 
 func TestBadUsersAreRefused(t *testing.T) {
 	w := newWorld(t)
-	for what, u := range map[string]NewUser{
-		"no name":             {User: User{ID: "7"}},
-		"a line break":        {User: User{Name: "a\nb"}},
-		"a long id":           {User: User{ID: strings.Repeat("7", 65), Name: "a"}},
-		"an id with a tab":    {User: User{ID: "7\t", Name: "a"}},
-		"a short password":    {User: User{Name: "a"}, Password: "short"},
-		"password and hash":   {User: User{Name: "a"}, Password: testPassword, Hash: cheapHash},
-		"a hash of no scheme": {User: User{Name: "a"}, Hash: "md5$salt$hash"},
-		"a dear hash":         {User: User{Name: "a"}, Hash: "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"},
+	for what, u := range map[string]api.NewUser{
+		"no name":          {ID: "7"},
+		"a line break":     {Name: "a\nb"},
+		"a long id":        {ID: strings.Repeat("7", 65), Name: "a"},
+		"an id with a tab": {ID: "7\t", Name: "a"},
+		"a short password": {Name: "a", Password: "short"},
 	} {
 		_, err := w.AddUser(t.Context(), u, "uid:0")
+		if err == nil {
+			t.Errorf("%s is taken", what)
+			continue
+		}
+		refused(t, err, "invalid_request")
+	}
+	for what, hash := range map[string]refusal.Secret{
+		"a hash of an unknown scheme": "md5$salt$hash",
+		"a hash above the bounds":     "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA",
+	} {
+		_, err := w.ImportUser(t.Context(), api.ImportedUser{Name: "a", Hash: hash}, "uid:0")
 		if err == nil {
 			t.Errorf("%s is taken", what)
 			continue
@@ -111,10 +120,10 @@ func TestAUserCanAlwaysBeNamed(t *testing.T) {
 func TestNoUserCanStandForAClient(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "web", Name: "web"}}, "uid:0")
+	_, err := w.AddUser(t.Context(), api.NewUser{ID: "web", Name: "web"}, "uid:0")
 	refused(t, err, "already_exists")
 	w.user("mallory", "billing")
-	_, err = w.AddClient(t.Context(), Client{ID: "billing"}, "uid:0")
+	_, err = w.AddClient(t.Context(), api.NewClient{ID: "billing"}, "uid:0")
 	refused(t, err, "already_exists")
 }
 
@@ -127,7 +136,7 @@ func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "token_type", "user_id", "cnf", "act",
 		"Sub", "ISS", "Exp", "AUD", "Client_ID", "SCOPE", "Sid", // encoding/json takes them for ours
 	} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, `{"`+name+`":"x"}`)}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{Name: "a", Claims: claimsFrom(t, `{"`+name+`":"x"}`)}, "uid:0")
 		refused(t, err, "invalid_request")
 	}
 	for what, text := range map[string]string{
@@ -137,7 +146,7 @@ func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 		"no name":               `{"":1}`,
 		"one name in two cases": `{"role":1,"Role":2}`,
 	} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, text)}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{Name: "a", Claims: claimsFrom(t, text)}, "uid:0")
 		if refused(t, err, "invalid_request"); t.Failed() {
 			t.Fatal(what)
 		}
@@ -154,7 +163,7 @@ func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}}, "uid:0")
+	_, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,8 +185,8 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 		}
 		p.rotate()
 	}
-	none := map[string]json.RawMessage{}
-	if _, err := w.SetUser(t.Context(), "alice", UserChange{Claims: &none}, "uid:0"); err != nil {
+	none := api.Claims{}
+	if _, err := w.SetUser(t.Context(), "alice", api.UserChange{Claims: &none}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
@@ -198,10 +207,10 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	if _, err := w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	w.web(func(c *Client) { c.Audiences, c.Scopes = []string{"shop"}, nil })
+	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
 	claims, err := w.checkOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
@@ -213,7 +222,7 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 func TestNoNewUserIDReadsAsAnother(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"007", "+7", "-7", "7_0", "00", "-0", "0_1"} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{ID: id, Name: "user" + id}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{ID: id, Name: "user" + id}, "uid:0")
 		if r := (*refusal.Refusal)(nil); !errors.As(err, &r) || r.Code != "invalid_request" {
 			t.Errorf("%q: %v", id, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
@@ -33,28 +34,28 @@ type devClient struct {
 }
 
 // devAudiences and devClients are what every trial server has.
-func devAudiences() []issuer.Audience {
+func devAudiences() []api.Audience {
 	scopes := []string{"read", "write"}
-	return []issuer.Audience{
+	return []api.Audience{
 		{Name: "dev-api", Alg: "EdDSA", TTL: "15m0s", Scopes: scopes, Profile: "rfc9068"},
 		{Name: "dev-django", Alg: "RS256", TTL: "15m0s", Scopes: scopes, Profile: "simplejwt"},
 	}
 }
 
-func devClients() []issuer.Client {
-	service := func(id, audience string) issuer.Client {
-		return issuer.Client{
+func devClients() []api.NewClient {
+	service := func(id, audience string) api.NewClient {
+		return api.NewClient{
 			ID: id, Grants: []string{"client_credentials"},
 			Audiences: []string{audience}, Scopes: []string{"read", "write"},
 		}
 	}
-	web := issuer.Client{
+	web := api.NewClient{
 		ID: "dev-web", Public: true, Grants: []string{"refresh_token"},
 		Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"},
 		// Where the development servers of Vite and of Next.js serve pages from.
 		Origins: []string{"http://localhost:5173", "http://localhost:3000", "http://127.0.0.1:5173"},
 	}
-	return []issuer.Client{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
+	return []api.NewClient{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
 }
 
 // devMasterKey returns the trial store's own master key, and makes it together with the
@@ -116,7 +117,7 @@ func seed(ctx context.Context, c *config, iss *issuer.Issuer) error {
 	return writeSecretFile(c.path("dev-credentials"), append(raw, '\n'))
 }
 
-func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, secret string) (devClient, error) {
+func seedClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient, secret string) (devClient, error) {
 	made := devClient{ID: want.ID, Secret: secret, Audience: want.Audiences[0]}
 	client, err := iss.AddClient(ctx, want, "system")
 	if refusedAs(err, "already_exists") {
@@ -138,13 +139,13 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want issuer.Client, sec
 
 // renew brings the public client of a store that an earlier version made up to date: it had
 // no grant. One that has the grant is the operator's to change.
-func renew(ctx context.Context, iss *issuer.Issuer, want issuer.Client) error {
+func renew(ctx context.Context, iss *issuer.Issuer, want api.NewClient) error {
 	there, err := iss.Client(ctx, want.ID)
 	if err != nil || !there.Public || slices.Contains(there.Grants, "refresh_token") {
 		return err
 	}
 	origins := append(there.Origins, want.Origins...)
-	_, err = iss.SetClient(ctx, want.ID, issuer.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
+	_, err = iss.SetClient(ctx, want.ID, api.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
 	return err
 }
 

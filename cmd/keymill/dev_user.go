@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -34,8 +35,8 @@ func (d devCredentials) user(name string) devUser {
 // leave a session behind at each start.
 func seedUser(ctx context.Context, iss *issuer.Issuer, known devCredentials) (devUser, error) {
 	made := devUser{Name: devUserName, ID: "1", Password: newDevPassword()}
-	u, err := iss.AddUser(ctx, issuer.NewUser{
-		User: issuer.User{ID: made.ID, Name: made.Name}, Password: refusal.Secret(made.Password),
+	u, err := iss.AddUser(ctx, api.NewUser{
+		ID: made.ID, Name: made.Name, Password: refusal.Secret(made.Password),
 	}, "system")
 	if refusedAs(err, "already_exists") {
 		if u, err = iss.User(ctx, devUserName); refusedAs(err, "not_found") {

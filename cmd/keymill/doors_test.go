@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // withAlice makes what people need to log in, and the user alice (7).
@@ -192,12 +192,12 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 
 // TestADoorsClientThatDoesNotFitIsNamed, with a line that takes nothing away from it.
 func TestADoorsClientThatDoesNotFitIsNamed(t *testing.T) {
-	fit := issuer.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
+	fit := api.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
 	several, service := fit, fit
 	several.Audiences = []string{"a", "b"}
 	service.Grants = []string{"client_credentials"}
 	for _, tt := range []struct {
-		client      issuer.Client
+		client      api.Client
 		oneAudience bool
 		why, typed  string
 	}{

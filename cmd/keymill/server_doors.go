@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint"
 )
 
@@ -43,7 +44,7 @@ func loginAdvice(u endpoint.UnusableClient) string {
 
 // shutDoor says why a client lets nobody in, and what to type, which takes nothing away
 // that the client has. Where nobody can name an audience, the client must have just one.
-func shutDoor(id string, client issuer.Client, there, oneAudience bool) (why, typed string) {
+func shutDoor(id string, client api.Client, there, oneAudience bool) (why, typed string) {
 	word := shellWord(id)
 	switch {
 	case !there:
@@ -62,7 +63,7 @@ func shutDoor(id string, client issuer.Client, there, oneAudience bool) (why, ty
 }
 
 // grantFlags are the client's grants and refresh_token: what is typed replaces all.
-func grantFlags(client issuer.Client) string {
+func grantFlags(client api.Client) string {
 	flags := ""
 	for _, grant := range append(slices.Clone(client.Grants), "refresh_token") {
 		flags += " --grant " + grant

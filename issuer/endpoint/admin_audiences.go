@@ -3,7 +3,7 @@ package endpoint
 import (
 	"net/http"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 func (s *Server) listAudiences(w http.ResponseWriter, r *http.Request) error {
@@ -19,7 +19,7 @@ func (s *Server) listAudiences(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) addAudience(w http.ResponseWriter, r *http.Request) error {
-	var a issuer.Audience
+	var a api.Audience
 	err := readMembers(w, r, members{
 		"audience": &a.Name, "alg": &a.Alg, "ttl": &a.TTL, "scopes": &a.Scopes, "profile": &a.Profile,
 	})
@@ -49,7 +49,7 @@ func (s *Server) setAudience(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var c issuer.AudienceChange
+	var c api.AudienceChange
 	if err := readMembers(w, r, members{"ttl": &c.TTL, "scopes": &c.Scopes, "profile": &c.Profile}); err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@ package endpoint
 import (
 	"net/http"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
@@ -20,7 +20,7 @@ func (s *Server) listClients(w http.ResponseWriter, r *http.Request) error {
 
 // addClient answers with the secret; it is not shown again.
 func (s *Server) addClient(w http.ResponseWriter, r *http.Request) error {
-	var c issuer.Client
+	var c api.NewClient
 	err := readMembers(w, r, members{
 		"client_id": &c.ID, "public": &c.Public, "grants": &c.Grants,
 		"audiences": &c.Audiences, "scopes": &c.Scopes, "origins": &c.Origins,
@@ -29,10 +29,11 @@ func (s *Server) addClient(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if c, err = s.cfg.Issuer.AddClient(r.Context(), c, actor(r)); err != nil {
+	client, err := s.cfg.Issuer.AddClient(r.Context(), c, actor(r))
+	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusCreated, c)
+	return writeJSON(w, http.StatusCreated, client)
 }
 
 func (s *Server) showClient(w http.ResponseWriter, r *http.Request) error {
@@ -52,7 +53,7 @@ func (s *Server) setClient(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var c issuer.ClientChange
+	var c api.ClientChange
 	err = readMembers(w, r, members{
 		"grants": &c.Grants, "audiences": &c.Audiences, "scopes": &c.Scopes,
 		"origins": &c.Origins, "disabled": &c.Disabled, "introspect": &c.Introspect,

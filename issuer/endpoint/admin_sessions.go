@@ -3,7 +3,7 @@ package endpoint
 import (
 	"net/http"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -20,7 +20,7 @@ func (s *Server) listSessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, append([]issuer.Session{}, list...)) // never null
+	return writeJSON(w, http.StatusOK, append([]api.Session{}, list...)) // never null
 }
 
 func (s *Server) revokeSession(w http.ResponseWriter, r *http.Request) error {

@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
-func (w *world) sessions(query string) (list []issuer.Session) {
+func (w *world) sessions(query string) (list []api.Session) {
 	w.t.Helper()
 	if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/sessions?"+query, "").body), &list); err != nil {
 		w.t.Fatal(err)
@@ -17,7 +17,7 @@ func (w *world) sessions(query string) (list []issuer.Session) {
 	return list
 }
 
-func (w *world) why(token refusal.Secret) (e issuer.Explanation) {
+func (w *world) why(token refusal.Secret) (e api.Explanation) {
 	w.t.Helper()
 	body, err := json.Marshal(map[string]string{"token": string(token)})
 	if err != nil {
@@ -52,7 +52,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 		}
 	}
 	session := w.why(one.Refresh).Session.ID
-	var ended issuer.Session
+	var ended api.Session
 	if err := json.Unmarshal([]byte(w.expect(200, "DELETE", "/admin/v1/session?id="+session, "").body), &ended); err != nil || ended.State != "revoked" || ended.ID != session {
 		t.Errorf("%v: got %+v", err, ended)
 	}

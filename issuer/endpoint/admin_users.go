@@ -1,66 +1,17 @@
 package endpoint
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"sync"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
-
-// claimSet is a JSON object of custom claims in which no name is given twice, at any depth:
-// a verifier and we could otherwise read two different values.
-type claimSet map[string]json.RawMessage
-
-func (c *claimSet) UnmarshalJSON(raw []byte) error {
-	if err := distinctMembers(raw); err != nil {
-		return err
-	}
-	var plain map[string]json.RawMessage
-	err := json.Unmarshal(raw, &plain)
-	*c = plain
-	return err
-}
-
-// distinctMembers fails if an object within raw names a member twice. A name counts as
-// read, so that "a" and its escaped form are the same.
-func distinctMembers(raw []byte) error {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	var open []map[string]bool // members of each open object; nil for an array
-	wantName := false
-	for {
-		t, err := d.Token()
-		if err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		name, isString := t.(string)
-		switch {
-		case wantName && isString:
-			if open[len(open)-1][name] {
-				return errors.New("a member is given twice")
-			}
-			open[len(open)-1][name] = true
-			wantName = false
-			continue
-		case t == json.Delim('{'):
-			open = append(open, map[string]bool{})
-		case t == json.Delim('['):
-			open = append(open, nil)
-		case t == json.Delim('}'), t == json.Delim(']'):
-			open = open[:len(open)-1]
-		}
-		wantName = len(open) > 0 && open[len(open)-1] != nil
-	}
-}
 
 func (s *Server) listUsers(w http.ResponseWriter, r *http.Request) error {
 	after, limit, err := readPage(r)
@@ -75,10 +26,10 @@ func (s *Server) listUsers(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) addUser(w http.ResponseWriter, r *http.Request) error {
-	var u issuer.NewUser
+	var u api.NewUser
 	err := readMembers(w, r, members{
 		"username": &u.Name, "user_id": &u.ID, "password": &u.Password,
-		"claims": (*claimSet)(&u.Claims), "disabled": &u.Disabled,
+		"claims": &u.Claims, "disabled": &u.Disabled,
 	})
 	if err != nil {
 		return err
@@ -107,12 +58,10 @@ func (s *Server) setUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var c issuer.UserChange
-	var claims *claimSet
-	if err := readMembers(w, r, members{"disabled": &c.Disabled, "claims": &claims}); err != nil {
+	var c api.UserChange
+	if err := readMembers(w, r, members{"disabled": &c.Disabled, "claims": &c.Claims}); err != nil {
 		return err
 	}
-	c.Claims = (*map[string]json.RawMessage)(claims)
 	u, err := s.cfg.Issuer.SetUser(r.Context(), name, c, actor(r))
 	if err != nil {
 		return err
@@ -183,12 +132,12 @@ func (s *Server) importUsers(w http.ResponseWriter, r *http.Request) error {
 	if err := readMembers(w, r, members{"users": &users, "dry_run": &dry}); err != nil {
 		return err
 	}
-	put := func(ctx context.Context, u issuer.NewUser) (issuer.User, error) {
+	put := func(ctx context.Context, u api.ImportedUser) (api.User, error) {
 		return s.cfg.Issuer.ImportUser(ctx, u, actor(r))
 	}
 	if dry {
-		put = func(ctx context.Context, u issuer.NewUser) (issuer.User, error) {
-			return u.User, s.cfg.Issuer.CheckUser(ctx, u)
+		put = func(ctx context.Context, u api.ImportedUser) (api.User, error) {
+			return api.User{ID: u.ID, Name: u.Name}, s.cfg.Issuer.CheckUser(ctx, u)
 		}
 	}
 	if len(users) == 0 || len(users) > maxImported {
@@ -213,7 +162,7 @@ func (s *Server) importUsers(w http.ResponseWriter, r *http.Request) error {
 }
 
 // A putUser makes a user, or only says whether that would do.
-type putUser func(context.Context, issuer.NewUser) (issuer.User, error)
+type putUser func(context.Context, api.ImportedUser) (api.User, error)
 
 func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (result imported, fault error) {
 	// The edge survives panics of its own goroutine only.
@@ -222,13 +171,15 @@ func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (resul
 			fault = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	var u issuer.NewUser
+	var u api.ImportedUser
 	err := decodeStrict(raw, members{
 		"user_id": &u.ID, "username": &u.Name, "hash": &u.Hash,
-		"disabled": &u.Disabled, "claims": (*claimSet)(&u.Claims),
+		"disabled": &u.Disabled, "claims": &u.Claims,
 	})
 	if err == nil {
-		u.User, err = s.addImported(ctx, u, put)
+		var made api.User
+		made, err = s.addImported(ctx, u, put)
+		u.ID, u.Name = made.ID, made.Name
 	}
 	result = imported{ID: u.ID, Name: u.Name}
 	var refused *refusal.Refusal
@@ -241,18 +192,19 @@ func (s *Server) importUser(ctx context.Context, raw []byte, put putUser) (resul
 
 // addImported tells a user that was imported before from one whose place is taken: only
 // the first may be passed over in silence.
-func (s *Server) addImported(ctx context.Context, u issuer.NewUser, put putUser) (issuer.User, error) {
+func (s *Server) addImported(ctx context.Context, u api.ImportedUser, put putUser) (api.User, error) {
+	given := api.User{ID: u.ID, Name: u.Name}
 	made, err := put(ctx, u)
 	var refused *refusal.Refusal
 	if err == nil {
 		return made, nil
 	}
 	if !errors.As(err, &refused) || refused.Code != "already_exists" {
-		return u.User, err
+		return given, err
 	}
 	there, asked := s.cfg.Issuer.User(ctx, "id:"+u.ID)
 	if asked == nil && there.ID == u.ID && there.Name == u.Name {
-		return u.User, err
+		return given, err
 	}
-	return u.User, refusal.New("conflict", "%s", refused.Hint)
+	return given, refusal.New("conflict", "%s", refused.Hint)
 }

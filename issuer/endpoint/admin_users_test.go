@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -97,7 +98,7 @@ func TestUsersAreListedPageByPage(t *testing.T) {
 	}
 	var ids []string
 	for after := ""; ; {
-		var page []issuer.User
+		var page []api.User
 		if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/users?limit=2&after="+after, "").body), &page); err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -67,7 +67,7 @@ func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 
 // R100.
 func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Idle = "2h" })
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "2h" })
 	c, err := http.ParseSetCookie(w.loginByCookie().header.Get("Set-Cookie"))
 	if err != nil || c.MaxAge > 7200 || c.MaxAge < 7190 {
 		t.Errorf("%v %v", c, err)
@@ -213,7 +213,7 @@ func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.user("bob", "8")
 	off := true
-	if _, err := w.issuer.SetUser(t.Context(), "bob", issuer.UserChange{Disabled: &off}, "uid:0"); err != nil {
+	if _, err := w.issuer.SetUser(t.Context(), "bob", api.UserChange{Disabled: &off}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/session/login", "/api/token/"} {
@@ -316,7 +316,7 @@ func TestTheListOfOriginsCountsAsItIsNow(t *testing.T) {
 	w.cookieOf(w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))
 	refusedToken(t, "before", w.loginByCookie("Origin: "+fresh), 403, "access_denied")
 	list := []string{fresh}
-	w.setClient("web", issuer.ClientChange{Origins: &list})
+	w.setClient("web", api.ClientChange{Origins: &list})
 	w.cookieOf(w.loginByCookie("Origin: "+fresh, "Sec-Fetch-Site: cross-site"))
 	refusedToken(t, "taken away", w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"), 403, "access_denied")
 }
@@ -341,7 +341,7 @@ func TestTheBrowserEndpointAllowsCookiesOnlyForTheClientsOrigins(t *testing.T) {
 		t.Errorf("%v", a.header)
 	}
 	off := true
-	w.setClient("web", issuer.ClientChange{Disabled: &off})
+	w.setClient("web", api.ClientChange{Disabled: &off})
 	if a := w.loginByCookie("Origin: " + appOrigin); a.status != 403 || a.header.Get(allow) != "" {
 		t.Errorf("a disabled client's origin: %d %v", a.status, a.header)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 const (
@@ -105,7 +105,7 @@ func TestMetadataTellsTheTruth(t *testing.T) {
 		}
 	}
 	for _, alg := range []string{"RS256", "EdDSA", "ES256", "HS256", "none", "PS256"} {
-		_, err := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "of-" + alg, Alg: alg}, "uid:0")
+		_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "of-" + alg, Alg: alg}, "uid:0")
 		if (err == nil) != slices.Contains(algs, alg) {
 			t.Errorf("%s: %v", alg, err)
 		}

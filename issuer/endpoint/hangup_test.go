@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
@@ -23,7 +23,7 @@ const (
 
 func (w *world) imported(name, id string, hash refusal.Secret) {
 	w.t.Helper()
-	u := issuer.NewUser{User: issuer.User{ID: id, Name: name}, Hash: hash}
+	u := api.ImportedUser{ID: id, Name: name, Hash: hash}
 	if _, err := w.issuer.ImportUser(w.t.Context(), u, "uid:0"); err != nil {
 		w.t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -36,7 +36,7 @@ func segment(t *testing.T, token string, n int) map[string]any {
 // shop adds a client of the RS256 audience and returns a token of it.
 func (w *world) shopToken() string {
 	w.t.Helper()
-	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
 		ID: "till", Grants: []string{"client_credentials"}, Audiences: []string{"shop"}, Scopes: []string{"buy"},
 	}, "uid:0")
 	if err != nil {

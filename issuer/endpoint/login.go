@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
 )
 
@@ -159,7 +160,7 @@ func (s *Server) loginError(ctx context.Context, e *loginEndpoint, err error) er
 type UnusableClient struct {
 	Endpoint issuer.LoginEndpoint
 	ID       string
-	Client   issuer.Client
+	Client   api.Client
 	Found    bool // whether the client exists
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 const (
@@ -16,9 +17,9 @@ const (
 )
 
 // withAlice adds the public client "web" of audience orders and its user alice, whose id is 7.
-func (w *world) withAlice(change ...func(*issuer.Client)) *world {
+func (w *world) withAlice(change ...func(*api.NewClient)) *world {
 	w.t.Helper()
-	c := issuer.Client{
+	c := api.NewClient{
 		ID: "web", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"},
 		Scopes: []string{"read", "write"}, Origins: []string{appOrigin},
 	}
@@ -34,13 +35,13 @@ func (w *world) withAlice(change ...func(*issuer.Client)) *world {
 
 func (w *world) user(name, id string) {
 	w.t.Helper()
-	u := issuer.NewUser{User: issuer.User{ID: id, Name: name}, Password: alicesPassword}
+	u := api.NewUser{ID: id, Name: name, Password: alicesPassword}
 	if _, err := w.issuer.AddUser(w.t.Context(), u, "uid:0"); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) setClient(id string, c issuer.ClientChange) {
+func (w *world) setClient(id string, c api.ClientChange) {
 	w.t.Helper()
 	if _, err := w.issuer.SetClient(w.t.Context(), id, c, "uid:0"); err != nil {
 		w.t.Fatal(err)
@@ -106,7 +107,7 @@ func (w *world) ask(path, token string, headersOrForm ...string) answer {
 // confidential adds a confidential client that may ask about orders, and refresh.
 func (w *world) confidential(id string) string {
 	w.t.Helper()
-	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials", "refresh_token"}, Audiences: []string{"orders"},
 		Scopes: []string{"read"}, Introspect: []string{"orders"},
 	}, "uid:0")

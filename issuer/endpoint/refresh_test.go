@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
 
@@ -58,7 +58,7 @@ func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 	secret := w.confidential("server")
 	token := w.obtain().Refresh
 	refusedToken(t, "confidential", w.post("grant_type=refresh_token&refresh_token="+token, basic("server", secret)), 400, "invalid_grant")
-	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "other", Public: true, Grants: []string{"refresh_token"}}, "uid:0"); err != nil {
+	if _, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "other", Public: true, Grants: []string{"refresh_token"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	refusedToken(t, "public", w.post("grant_type=refresh_token&client_id=other&refresh_token="+token), 400, "invalid_grant")
@@ -75,7 +75,7 @@ func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 // R38.
 func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
 	none := "0s"
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = none })
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = none })
 	secret := w.confidential("server")
 	first := w.obtain()
 	second := w.rotate(first.Refresh).json(t)
@@ -93,7 +93,7 @@ func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
 // R104.
 func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
-	w.withAlice(func(c *issuer.Client) { c.Grace = "0s" })
+	w.withAlice(func(c *api.NewClient) { c.Grace = "0s" })
 	for path, replay := range map[string]func(token string){
 		"/token": func(token string) {
 			w.post("grant_type=refresh_token&client_id=web&refresh_token="+token, "X-Forwarded-For: 192.0.2.66")
@@ -137,7 +137,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 	off, fewer := true, []string{"read"}
 	for what, take := range map[string]func(*world) error{
 		"user disabled": func(w *world) error {
-			_, err := w.issuer.SetUser(t.Context(), "alice", issuer.UserChange{Disabled: &off}, "uid:0")
+			_, err := w.issuer.SetUser(t.Context(), "alice", api.UserChange{Disabled: &off}, "uid:0")
 			return err
 		},
 		"password changed": func(w *world) error {
@@ -146,7 +146,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 		},
 		"logged out": func(w *world) error { _, err := w.issuer.LogoutUser(t.Context(), "alice", "uid:0"); return err },
 		"scope removed": func(w *world) error {
-			_, err := w.issuer.SetClient(t.Context(), "web", issuer.ClientChange{Scopes: &fewer}, "uid:0")
+			_, err := w.issuer.SetClient(t.Context(), "web", api.ClientChange{Scopes: &fewer}, "uid:0")
 			return err
 		},
 		"sessions revoked": func(w *world) error { return w.issuer.RevokeClientSessions(t.Context(), "web", "uid:0") },
@@ -167,7 +167,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 func TestADisabledClientRefreshesNothing(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token, off := w.obtain().Refresh, true
-	w.setClient("web", issuer.ClientChange{Disabled: &off})
+	w.setClient("web", api.ClientChange{Disabled: &off})
 	refusedToken(t, "at /token", w.rotate(token), 401, "invalid_client")
 	if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 503 {
 		t.Errorf("at the simplejwt endpoint: %d %s", a.status, a.body)

@@ -3,7 +3,7 @@ package endpoint
 import (
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
 	"keymill/storage"
 )
@@ -153,7 +153,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 		"client": func(w *world, _ tokenPair) error { return w.issuer.RevokeClientSessions(t.Context(), "web", "uid:0") },
 		"store":  func(w *world, _ tokenPair) error { return w.issuer.RevokeAllSessions(t.Context(), "uid:0") },
 		"disabled client": func(w *world, _ tokenPair) error {
-			_, err := w.issuer.SetClient(t.Context(), "web", issuer.ClientChange{Disabled: &off}, "uid:0")
+			_, err := w.issuer.SetClient(t.Context(), "web", api.ClientChange{Disabled: &off}, "uid:0")
 			return err
 		},
 	} {

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -169,11 +169,11 @@ func TestADevelopmentServerAnswersToItsOwnNamesOnly(t *testing.T) {
 func TestOnlyTheClientsOriginsMayReadTokens(t *testing.T) {
 	w := newWorld(t)
 	app, other := []string{"https://app.example"}, []string{"https://other.example"}
-	if _, err := w.issuer.SetClient(t.Context(), "billing", issuer.ClientChange{Origins: &app}, "uid:0"); err != nil {
+	if _, err := w.issuer.SetClient(t.Context(), "billing", api.ClientChange{Origins: &app}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	w.client("second")
-	if _, err := w.issuer.SetClient(t.Context(), "second", issuer.ClientChange{Origins: &other}, "uid:0"); err != nil {
+	if _, err := w.issuer.SetClient(t.Context(), "second", api.ClientChange{Origins: &other}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	const allow = "Access-Control-Allow-Origin"

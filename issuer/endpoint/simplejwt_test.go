@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 const (
@@ -45,7 +45,7 @@ func TestThePairIsSimpleJWTs(t *testing.T) {
 }
 
 func TestASpentTokenIsBlacklistedInSimpleJWTsWords(t *testing.T) {
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = "0s" })
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = "0s" })
 	p := w.obtain()
 	w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}))
 	is(t, "verify", w.postJSON("/api/token/verify/", map[string]string{"token": p.Refresh}), 400, `{"non_field_errors":["Token is blacklisted"]}`)
@@ -53,7 +53,7 @@ func TestASpentTokenIsBlacklistedInSimpleJWTsWords(t *testing.T) {
 }
 
 func TestAnExpiredTokenIsInvalidToTheLast(t *testing.T) {
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Idle = "1s" })
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "1s" })
 	p := w.obtain()
 	time.Sleep(1100 * time.Millisecond)
 	for _, path := range []string{"/api/token/refresh/", "/api/token/blacklist/"} {
@@ -224,7 +224,7 @@ func TestOnlyTheClientsOriginsMayReadSimpleJWTAnswers(t *testing.T) {
 	}
 	w.client("other")
 	other := []string{"https://other.example"}
-	w.setClient("other", issuer.ClientChange{Origins: &other})
+	w.setClient("other", api.ClientChange{Origins: &other})
 	if a := w.send("OPTIONS", "/api/token/", "", "Origin: "+other[0], "Access-Control-Request-Method: POST"); a.status != 403 {
 		t.Errorf("another client's origin: %d", a.status)
 	}
@@ -237,9 +237,9 @@ func TestOnlyTheLogSaysWhyALoginEndpointIsUnusable(t *testing.T) {
 		advice string
 	}{
 		"no client":     {func(w *world) { w.user("alice", "7") }, "advice: simplejwt web false"},
-		"disabled":      {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Disabled: &off}) }, "advice: simplejwt web true disabled"},
-		"no grant":      {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Grants: &none}) }, "advice: simplejwt web true"},
-		"two audiences": {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Audiences: &two}) }, "advice: simplejwt web true"},
+		"disabled":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Disabled: &off}) }, "advice: simplejwt web true disabled"},
+		"no grant":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Grants: &none}) }, "advice: simplejwt web true"},
+		"two audiences": {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Audiences: &two}) }, "advice: simplejwt web true"},
 	} {
 		w := newWorldAt(t, testIssuer, func(c *Config) {
 			c.Advice = func(u UnusableClient) string {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
 )
 
@@ -147,7 +148,7 @@ func TestGrantsUnknownAndNotAllowed(t *testing.T) {
 	for _, g := range []string{"urn:example:grant", "CLIENT_CREDENTIALS", "client_credentials%20", "authorization_code"} {
 		refusedToken(t, g, w.post(form+g), 400, "unsupported_grant_type")
 	}
-	c, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "idle", Audiences: []string{"orders"}}, "uid:0")
+	c, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "idle", Audiences: []string{"orders"}}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestGrantsUnknownAndNotAllowed(t *testing.T) {
 func TestWrongUnknownAndDisabledLookTheSame(t *testing.T) {
 	w := newWorld(t)
 	disabled, yes := w.client("disabled"), true
-	if _, err := w.issuer.SetClient(t.Context(), "disabled", issuer.ClientChange{Disabled: &yes}, "uid:0"); err != nil {
+	if _, err := w.issuer.SetClient(t.Context(), "disabled", api.ClientChange{Disabled: &yes}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	const grant = "grant_type=client_credentials"
@@ -291,7 +292,7 @@ func TestNoPasswordAndNoImplicitGrant(t *testing.T) {
 // R15.
 func TestClientCredentialsAreForConfidentialClientsAndBringNoRefreshToken(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
+	if _, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	refusedToken(t, "public", w.post("grant_type=client_credentials&client_id=web"), 400, "unauthorized_client")
@@ -320,7 +321,7 @@ func TestScopesAreCheckedAndNamed(t *testing.T) {
 // R17.
 func TestASecretThatIsShownIsVerified(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
+	if _, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	const grant = "grant_type=client_credentials"

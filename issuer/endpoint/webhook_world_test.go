@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -167,7 +168,7 @@ func (w *webhookWorld) fill(n int) {
 // logout makes real decisions: a user is logged out n times.
 func (w *webhookWorld) logout(n int) {
 	w.t.Helper()
-	_, err := w.issuer.AddUser(w.t.Context(), issuer.NewUser{User: issuer.User{ID: "7", Name: "alice"}}, "uid:0")
+	_, err := w.issuer.AddUser(w.t.Context(), api.NewUser{ID: "7", Name: "alice"}, "uid:0")
 	for range n {
 		if err == nil {
 			_, err = w.issuer.LogoutUser(w.t.Context(), "alice", "uid:0")

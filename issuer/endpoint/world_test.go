@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -161,9 +162,9 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 
 func (w *world) seedRecords(t testing.TB) string {
 	t.Helper()
-	_, err1 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
-	_, err2 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "shop", Alg: "RS256", Scopes: []string{"buy"}}, "uid:0")
-	c, err3 := w.issuer.AddClient(t.Context(), issuer.Client{
+	_, err1 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
+	_, err2 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Scopes: []string{"buy"}}, "uid:0")
+	c, err3 := w.issuer.AddClient(t.Context(), api.NewClient{
 		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
 	}, "uid:0")
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -200,7 +201,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 // client adds a confidential client of audience orders and returns its secret.
 func (w *world) client(id string, scopes ...string) string {
 	w.t.Helper()
-	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: scopes,
 	}, "uid:0")
 	if err != nil {
