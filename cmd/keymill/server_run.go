@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"keymill/issuer/endpoint"
+	"keymill/issuer/endpoint/admin"
 	"keymill/storage/audit"
 )
 
@@ -29,10 +29,10 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	ended := s.startLoops(background, &loops)
-	public, admin := s.httpServer(s.face.Public()), s.httpServer(s.face.Admin())
-	admin.ConnContext = endpoint.AdminConnContext
+	public, socket := s.httpServer(s.face.Public()), s.httpServer(s.face.Admin())
+	socket.ConnContext = admin.ConnContext
 	go func() { ended <- ending("public listener", public.Serve(s.public)) }()
-	go func() { ended <- ending("admin listener", admin.Serve(s.admin)) }()
+	go func() { ended <- ending("admin listener", socket.Serve(s.admin)) }()
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data)
 
 	var err error
@@ -43,7 +43,7 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	case err = <-ended:
 	}
 	defer s.deadline().Stop()
-	s.farewell(ctx, public, admin)
+	s.farewell(ctx, public, socket)
 	cancel()
 	loops.Wait()
 	if err == nil {

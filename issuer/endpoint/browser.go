@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -42,17 +43,21 @@ func formatBrowser(_ *http.Request, a reply, err error) reply {
 }
 
 func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
-	var req issuer.LoginRequest
-	err := readBrowserBody(w, r, members{
-		"username": &req.Name, "password": &req.Password, "audience": &req.Audience, "scope": &req.Scope,
-	})
-	if err != nil {
+	var body struct {
+		Username string         `json:"username"`
+		Password refusal.Secret `json:"password"`
+		Audience string         `json:"audience"`
+		Scope    string         `json:"scope"`
+	}
+	if err := readBrowserBody(w, r, &body); err != nil {
 		return err
 	}
-	if req.Name == "" || req.Password == "" {
+	if body.Username == "" || body.Password == "" {
 		return refusal.New("invalid_request", "members 'username' and 'password' are required")
 	}
-	grant, err := s.login(r, &s.browser, req)
+	grant, err := s.login(r, &s.browser, issuer.LoginRequest{
+		Name: body.Username, Password: body.Password, Audience: body.Audience, Scope: body.Scope,
+	})
 	if err != nil {
 		return err
 	}
@@ -65,11 +70,16 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) browserRefresh(w http.ResponseWriter, r *http.Request) error {
-	req := issuer.RefreshRequest{Client: s.browser.client, From: s.address(r)}
-	if err := readBrowserBody(w, r, members{"audience": &req.Audience, "scope": &req.Scope}); err != nil {
+	var body struct {
+		Audience string `json:"audience"`
+		Scope    string `json:"scope"`
+	}
+	if err := readBrowserBody(w, r, &body); err != nil {
 		return err
 	}
-	grant, err := s.refreshCookie(r, req)
+	grant, err := s.refreshCookie(r, issuer.RefreshRequest{
+		Client: s.browser.client, From: s.address(r), Audience: body.Audience, Scope: body.Scope,
+	})
 	if err != nil {
 		if refusedAs(err, "invalid_grant") {
 			s.clearCookie(w)
@@ -95,7 +105,7 @@ func (s *Server) refreshCookie(r *http.Request, req issuer.RefreshRequest) (issu
 // browserLogout clears the cookie only when the session has ended, so that the page can
 // try again until then.
 func (s *Server) browserLogout(w http.ResponseWriter, r *http.Request) error {
-	if err := readBrowserBody(w, r, members{}); err != nil {
+	if err := readBrowserBody(w, r, &struct{}{}); err != nil {
 		return err
 	}
 	if err := s.endSessions(r); err != nil {
@@ -130,7 +140,7 @@ func (s *Server) answerBrowser(w http.ResponseWriter, grant issuer.Grant) error 
 
 // readBrowserBody accepts only JSON: a page of any origin can send a form without a
 // preflight request. An empty body is an empty object.
-func readBrowserBody(w http.ResponseWriter, r *http.Request, into members) error {
+func readBrowserBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if err := checkQuery(r.URL.RawQuery); err != nil {
 		return err
 	}
@@ -149,7 +159,7 @@ func readBrowserBody(w http.ResponseWriter, r *http.Request, into members) error
 	if len(body) == 0 {
 		return nil
 	}
-	return decodeStrict(body, into)
+	return api.Decode(body, v)
 }
 
 func errMediaType(hint string) error {

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -128,7 +129,7 @@ func jsonFields(body []byte) (map[string]field, error) {
 		}
 	}
 	given := map[string]field{}
-	err := eachMember(body, func(name string, raw json.RawMessage) error {
+	err := api.EachMember(body, func(name string, raw json.RawMessage) error {
 		given[name] = jsonField(raw)
 		return nil
 	})
@@ -168,7 +169,7 @@ func jsonField(raw json.RawMessage) field {
 	case "int", "float":
 		return field{text: string(raw)}
 	}
-	if half := halfPair(raw); half != 0 {
+	if half := api.LoneSurrogate(raw); half != 0 {
 		return field{problem: fmt.Sprintf("Surrogate characters are not allowed: U+%X.", half)}
 	}
 	var text string

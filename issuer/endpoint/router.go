@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/julienschmidt/httprouter"
+
+	"keymill/issuer/endpoint/admin"
 )
 
 // All answers share these header values, which saves an allocation each. Nothing may
@@ -143,7 +145,7 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	if c := (*clientError)(nil); errors.As(err, &c) {
 		attrs = append(attrs, slog.String("client", short(c.client)))
 	}
-	if by := actor(r); by != "" {
+	if by := admin.Actor(r); by != "" {
 		attrs = append(attrs, slog.String("by", by))
 	} else {
 		attrs = append(attrs, slog.String("from", rt.address(r).String()))

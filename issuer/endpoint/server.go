@@ -45,6 +45,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
 	"keymill/keystore"
 )
@@ -120,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.browserRoutes(s.public); err != nil {
 		return nil, err
 	}
-	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admitPeer)
+	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admin.CheckPeer)
 	s.adminRoutes(s.admin)
 	return s, nil
 }
@@ -139,8 +140,34 @@ func (s *Server) publicRoutes(r *router) {
 // Public returns the handler of the public listener.
 func (s *Server) Public() http.Handler { return s.public }
 
-// Admin returns the handler of the admin socket. Its http.Server must have AdminConnContext.
+// Admin returns the handler of the admin socket. Its http.Server must have
+// admin.ConnContext.
 func (s *Server) Admin() http.Handler { return s.admin }
+
+func (s *Server) adminRoutes(rt *router) {
+	api := admin.New(admin.Config{
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Issues: s.issues,
+		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
+	})
+	for _, route := range api.Routes() {
+		h := func(w http.ResponseWriter, r *http.Request) error {
+			answer, err := route.Handler(r)
+			if err != nil {
+				return err
+			}
+			if route.Status == http.StatusNoContent {
+				w.WriteHeader(route.Status)
+				return nil
+			}
+			return writeJSON(w, route.Status, answer)
+		}
+		if route.Method == http.MethodGet {
+			rt.get(route.Path, h)
+		} else {
+			rt.handle(route.Method, route.Path, h)
+		}
+	}
+}
 
 // admitHost refuses other Host headers than those of a development server.
 func (s *Server) admitHost(r *http.Request) error {

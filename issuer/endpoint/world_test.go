@@ -22,6 +22,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -185,7 +186,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: s.Admin(), ConnContext: AdminConnContext}
+	server := &http.Server{Handler: s.Admin(), ConnContext: admin.ConnContext}
 	go server.Serve(l)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
