@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 )
 
@@ -19,7 +19,7 @@ import (
 func TestTheSignatureIsThePublishedOne(t *testing.T) {
 	w := newWebhookWorld(t, "")
 	at, h := time.Unix(1614265330, 0), http.Header{}
-	e := issuer.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
+	e := outbox.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
 	w.hook.sign(h, e, at)
 	if got, want := h.Get("webhook-signature"), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
 		t.Errorf("signed %s, want %s", got, want)
@@ -169,7 +169,7 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 		server := httptest.NewServer(tt.handler)
 		w := newWebhookWorld(t, server.URL)
 		began := time.Now()
-		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
+		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
 		if took := time.Since(began); took > sendTimeout/3 {
 			t.Errorf("%s: took %s", tt.name, took)
 		}
@@ -191,7 +191,7 @@ func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
 	defer impostor.Close()
 	for url, want := range map[string]string{gone.URL: "refused", impostor.URL: "certificate"} {
 		w := newWebhookWorld(t, url)
-		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Payload: []byte("{}")})
+		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Payload: []byte("{}")})
 		if !strings.Contains(got.why, want) || strings.Contains(got.why, hookPath) {
 			t.Errorf("%s: %q, want %q", url, got.why, want)
 		}
@@ -241,7 +241,7 @@ func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
 // TestEveryWrongConfigurationIsRefused with an error that tells nothing secret.
 func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	w := newWebhookWorld(t, "")
-	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Issuer: w.issuer}
+	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
 	for _, url := range []string{
 		"", "siem.example.com" + hookPath, "https:" + hookPath, "https://" + hookPath, "https://:443" + hookPath,
 		"http://siem.example.com" + hookPath, "http://192.0.2.1" + hookPath, "http://localhost.example.com" + hookPath,
@@ -266,7 +266,7 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 		refusedWebhook(t, cfg)
 	}
 	cfg := good
-	cfg.Issuer = nil
+	cfg.Outbox = nil
 	refusedWebhook(t, cfg)
 	for _, url := range []string{
 		good.URL, "http://localhost:9000/", "http://127.0.0.1:9000", "http://[::1]/x?y=z", "https://siem.example.com:8443/x", "HTTPS://siem.example.com",
@@ -322,12 +322,12 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	q := newWebhookQueue(w.hook)
-	q.finish(ctx, &delivery{Event: issuer.Event{ID: id}, outcome: outcome{why: "context canceled"}})
+	q.finish(ctx, &delivery{Event: outbox.Event{ID: id}, outcome: outcome{why: "context canceled"}})
 	if q.failing || strings.Contains(w.log.String(), "not sent") {
 		t.Error("a stop counts as a failure")
 	}
 	// A stop at the wrong moment must not make a delivered event one that was not.
-	d := &delivery{Event: issuer.Event{ID: id, Kind: "session.revoked"}, taken: true}
+	d := &delivery{Event: outbox.Event{ID: id, Kind: "session.revoked"}, taken: true}
 	if o := w.hook.try(ctx, d); o.why != "" || len(w.waiting()) != 0 {
 		t.Errorf("%+v, %d wait", o, len(w.waiting()))
 	}
