@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 )
 
@@ -74,7 +75,7 @@ func (c *config) checkWebhook() error {
 
 // checkHook asks, before anything is opened, what the webhook itself would refuse.
 func (c *config) checkHook(secret refusal.Secret) error {
-	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Issuer: new(issuer.Issuer)})
+	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Outbox: new(outbox.Outbox)})
 	return err
 }
 

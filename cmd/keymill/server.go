@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -26,6 +27,7 @@ type server struct {
 	dir    *dataDir
 	store  *storage.Bolt
 	rings  *keystore.Rings
+	outbox *outbox.Outbox // nil without a webhook
 	issuer *issuer.Issuer
 	face   *endpoint.Server
 	hook   *endpoint.Webhook // nil without webhook.url
@@ -109,13 +111,19 @@ func (s *server) openRooms(ctx context.Context) error {
 		return err
 	}
 	s.rings = rings
+	if c.WebhookURL != "" {
+		s.outbox, err = outbox.Open(ctx, outbox.Config{Store: s.store, Now: rings.Now, WallTime: rings.WallTime})
+		if err != nil {
+			return err
+		}
+	}
 	s.issuer, err = issuer.Open(ctx, issuer.Config{
 		URL:      c.Issuer,
 		Insecure: c.Insecure,
 		Store:    s.store,
 		Keys:     rings,
 		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
-		Events:   c.WebhookURL != "",
+		Outbox:   s.outbox,
 		Log:      s.log,
 	})
 	if err != nil {
@@ -140,7 +148,7 @@ func (s *server) openRooms(ctx context.Context) error {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.hook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Issuer: s.issuer, Log: s.log})
+		s.hook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
 	}
 	return err
 }

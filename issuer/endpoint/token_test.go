@@ -3,9 +3,7 @@ package endpoint
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -332,57 +330,51 @@ func TestASecretThatIsShownIsVerified(t *testing.T) {
 
 // R18.
 func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
-	w := newWorld(t)
-	const grant = "grant_type=client_credentials"
-	for n := range limit.ClientFailures {
-		refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
-	}
-	a := w.post(w.good())
-	refusedToken(t, "the right secret, too late", a, 429, "temporarily_unavailable")
-	if wait := a.header.Get("Retry-After"); wait != "90" && wait != "89" {
-		t.Errorf("Retry-After: %q", wait)
-	}
-	// Another client at the same address, and the same client at another one.
-	other := w.client("other", "read")
-	w.token(w.post(grant, basic("other", other)))
-	elsewhere := &http.Client{Transport: &http.Transport{
-		DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
-	}}
-	defer elsewhere.CloseIdleConnections()
-	r, err := http.NewRequest("POST", w.public.URL+"/token", strings.NewReader(w.good()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", formType)
-	if a := do(t, elsewhere, r); a.status != 200 {
-		t.Errorf("from elsewhere: %d %s", a.status, a.body)
-	}
+	inBubble(t, func(t *testing.T, w *world) {
+		const grant = "grant_type=client_credentials"
+		for n := range limit.ClientFailures {
+			refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
+		}
+		a := w.post(w.good())
+		refusedToken(t, "the right secret, too late", a, 429, "temporarily_unavailable")
+		if wait := a.header.Get("Retry-After"); wait != "90" {
+			t.Errorf("Retry-After: %q", wait)
+		}
+		// Another client at the same address, and the same client at another one.
+		other := w.client("other", "read")
+		w.token(w.post(grant, basic("other", other)))
+		w.http = w.from("127.0.0.2")
+		if a := w.post(w.good()); a.status != 200 {
+			t.Errorf("from elsewhere: %d %s", a.status, a.body)
+		}
+	})
 }
 
 // R18.
 func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
-	w := newWorld(t)
-	w.token(w.post(w.good()))
-	for range limit.ClientFailures {
-		refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
-	}
-	refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
+	inBubble(t, func(t *testing.T, w *world) {
+		w.token(w.post(w.good()))
+		for range limit.ClientFailures {
+			refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
+		}
+		refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
+	})
 }
 
 // TestASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
 //
 // R18.
 func TestASubscriberIsOneSource(t *testing.T) {
-	w := newWorld(t)
-	w.server.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	guess := func(n int) answer {
-		return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
-			fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
-	}
-	for n := range limit.AddressFailures {
-		refusedToken(t, "failure", guess(n), 401, "invalid_client")
-	}
-	refusedToken(t, "one more", guess(limit.AddressFailures), 429, "temporarily_unavailable")
+	inBubble(t, func(t *testing.T, w *world) {
+		guess := func(n int) answer {
+			return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
+				fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
+		}
+		for n := range limit.AddressFailures {
+			refusedToken(t, "failure", guess(n), 401, "invalid_client")
+		}
+		refusedToken(t, "one more", guess(limit.AddressFailures), 429, "temporarily_unavailable")
+	}, trustsLoopback)
 }
 
 // R18.
