@@ -39,7 +39,7 @@
 //	due/<time>/…      when to look at a family, or a denied token, next; see sweep.go
 //	denied/<jti>      an access token that was revoked before it expired
 //	epoch             moved to end every family of the store, binary
-//	webhook/<id>      an event that the webhook has not delivered yet, see outbox.go
+//	webhook/<id>      an event that the webhook has not delivered yet, see package outbox
 //
 // The name is always the last part of a key, so no name needs escaping; where two names
 // meet, the first has its length before it. Lifetimes are whole seconds, because exp and
@@ -54,7 +54,9 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
+	"keymill/issuer/outbox"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -66,9 +68,9 @@ type Config struct {
 	Insecure bool   // an http issuer that is not loopback is allowed
 	Store    storage.Store
 	Keys     *keystore.Rings
-	Refresh  Lifetimes    // of clients that have none of their own; none at all means the defaults
-	Events   bool         // decisions leave events for a webhook
-	Log      *slog.Logger // of the clean-up loop; nil discards
+	Refresh  Lifetimes      // of clients that have none of their own; none at all means the defaults
+	Outbox   *outbox.Outbox // decisions leave events here for a webhook; nil if there is none
+	Log      *slog.Logger   // of the clean-up loop; nil discards
 }
 
 // An Issuer decides about tokens. Its methods may be called at the same time.
@@ -86,7 +88,7 @@ type Issuer struct {
 	ownKeys   ownSet
 	graces    graces
 	hasher    *hasher
-	events    outbox
+	outbox    *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
 }
@@ -97,7 +99,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 		return nil, err
 	}
 	i := &Issuer{
-		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh,
+		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
 		hasher: newHasher(hashWorkers(), hashBudget),
 	}
 	if i.log == nil {
@@ -108,9 +110,6 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	}
 	if err := i.loadRefreshSecrets(ctx); err != nil {
 		return nil, fmt.Errorf("read refresh secrets: %w", err)
-	}
-	if err := i.events.load(ctx, i.store, cfg.Events); err != nil {
-		return nil, fmt.Errorf("count webhook events: %w", err)
 	}
 	return i, nil
 }
@@ -169,4 +168,14 @@ func isLoopback(host string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback()
+}
+
+// notify leaves an event for the webhook, if there is one, in the transaction that decides it.
+// kind is "session.replayed", "session.revoked", "user.revoked", "client.revoked" or
+// "store.revoked".
+func (i *Issuer) notify(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
+	if i.outbox == nil {
+		return nil
+	}
+	return i.outbox.Add(tx, at, kind, data)
 }

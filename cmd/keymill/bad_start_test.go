@@ -123,7 +123,7 @@ func badPlaces() []badStart {
 		}, "KEYMILL_WEBHOOK_URL: the webhook's URL, which goes to hooks.example, must be https"},
 		{"prefix in the way", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SIMPLEJWT_PREFIX=/session"), nil
-		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" is taken by the server's own /session\n  hint: simplejwt.prefix: /api"},
+		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" conflicts with the server's own path /session\n  hint: simplejwt.prefix: /api"},
 		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SESSION_CLIENT=my app"), nil
 		}, "KEYMILL_SESSION_CLIENT: \"my app\": a cookie cannot be named after"},

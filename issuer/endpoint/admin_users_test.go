@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/refusal"
 )
 
@@ -161,7 +162,7 @@ func TestAnImportSaysWhatBecameOfEachUser(t *testing.T) {
 		`{"user_id":"billing","username":"heidi"}`, // a client's id
 		`7`,
 	}
-	var got struct{ Results []imported }
+	var got struct{ Results []api.ImportResult }
 	body := w.expect(200, "POST", "/admin/v1/users/import", `{"users":[`+strings.Join(entries, ",")+`]}`).body
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func TestAnImportSaysWhatBecameOfEachUser(t *testing.T) {
 	if m := w.expect(200, "GET", "/admin/v1/user?user=grace", "").json(t); m["disabled"] != true || m["password_scheme"] != "none" {
 		t.Errorf("got %v", m)
 	}
-	many := strings.Repeat(`{"username":"x"},`, maxImported) + `{"username":"x"}`
+	many := strings.Repeat(`{"username":"x"},`, admin.MaxImported) + `{"username":"x"}`
 	for _, body := range []string{`{"users":[]}`, `{}`, `{"users":{}}`, `{"users":[` + many + `]}`} {
 		w.expect(400, "POST", "/admin/v1/users/import", body)
 	}
@@ -192,34 +193,18 @@ func TestAnImportSaysWhatBecameOfEachUser(t *testing.T) {
 func TestAnImportOfManyIsAllThere(t *testing.T) {
 	w := newWorld(t)
 	var entries []string
-	for n := range maxImported {
+	for n := range admin.MaxImported {
 		entries = append(entries, fmt.Sprintf(`{"user_id":"%d","username":"user %d"}`, n, n), fmt.Sprintf(`{"user_id":"%d","username":"user %d"}`, n, n))
 	}
 	made := 0
-	for _, half := range [][]string{entries[:maxImported], entries[maxImported:]} {
+	for _, half := range [][]string{entries[:admin.MaxImported], entries[admin.MaxImported:]} {
 		body := w.expect(200, "POST", "/admin/v1/users/import", `{"users":[`+strings.Join(half, ",")+`]}`).body
 		made += strings.Count(body, `"error":""`)
-		if strings.Count(body, `"error":"already_exists"`) != maxImported/2 {
+		if strings.Count(body, `"error":"already_exists"`) != admin.MaxImported/2 {
 			t.Errorf("got %s", body)
 		}
 	}
-	if made != maxImported {
+	if made != admin.MaxImported {
 		t.Errorf("%d users were made", made)
 	}
-}
-
-// TestAPanicInAnImportIsOneRequestsProblem: it happens on a goroutine of its own, where
-// nothing else would keep it from ending the process.
-//
-// R105.
-func TestAPanicInAnImportIsOneRequestsProblem(t *testing.T) {
-	w := newWorld(t)
-	whole := w.server.cfg.Issuer
-	w.server.cfg.Issuer = nil
-	body := w.expect(500, "POST", "/admin/v1/users/import", `{"users":[{"username":"alice"},{"username":"bob"}]}`).body
-	if strings.Contains(body, "panic") || !strings.Contains(w.log.String(), "panic") {
-		t.Errorf("got %s", body)
-	}
-	w.server.cfg.Issuer = whole
-	w.expect(200, "POST", "/admin/v1/users/import", `{"users":[{"username":"alice"},{"username":"bob"}]}`)
 }

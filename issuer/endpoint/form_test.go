@@ -72,16 +72,6 @@ func TestTheAddressIsThePeersUnlessAProxyOfOursSpeaks(t *testing.T) {
 	}
 }
 
-func TestOneSubscriberIsOneNetwork(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1": "192.0.2.1", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "2001:db8:1:2::1": "2001:db8:1:2::",
-	} {
-		if got := network(netip.MustParseAddr(in)); got.String() != want {
-			t.Errorf("%s: got %s", in, got)
-		}
-	}
-}
-
 // FuzzForwarded: the result is the peer's, or an address that the header holds; a peer
 // that is not trusted is never replaced.
 func FuzzForwarded(f *testing.F) {

@@ -63,13 +63,13 @@ func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 	}
 	refusedToken(t, "public", w.post("grant_type=refresh_token&client_id=other&refresh_token="+token), 400, "invalid_grant")
 	mine := string(w.familyAt("server").Refresh)
-	is(t, "door", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401,
+	is(t, "simplejwt", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401,
 		`{"detail":"Token is invalid or expired","code":"token_not_valid"}`)
 	w.token(w.rotate(token))
 	w.token(w.post("grant_type=refresh_token&refresh_token="+mine, basic("server", secret)))
 	refusedToken(t, "no secret", w.post("grant_type=refresh_token&client_id=server&refresh_token="+mine), 401, "invalid_client")
 	w.ask("/revoke", mine, basic("server", secret))
-	is(t, "door, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
+	is(t, "simplejwt, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
 }
 
 // R38.
@@ -158,7 +158,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 		}
 		refusedToken(t, what, w.rotate(token), 400, "invalid_grant")
 		if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 401 || a.json(t)["code"] != "token_not_valid" {
-			t.Errorf("%s at the door: %d %s", what, a.status, a.body)
+			t.Errorf("%s at the simplejwt endpoint: %d %s", what, a.status, a.body)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestADisabledClientRefreshesNothing(t *testing.T) {
 	w.setClient("web", api.ClientChange{Disabled: &off})
 	refusedToken(t, "at /token", w.rotate(token), 401, "invalid_client")
 	if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 503 {
-		t.Errorf("at the door: %d %s", a.status, a.body)
+		t.Errorf("at the simplejwt endpoint: %d %s", a.status, a.body)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestParallelRetriesGetOneSuccessor(t *testing.T) {
 func TestNoAnswer200WithoutACommit(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	w.failUpdates(true)
 	refusedToken(t, "token", w.rotate(token), 503, "temporarily_unavailable")
 	for _, path := range []string{"/api/token/refresh/", "/api/token/blacklist/"} {

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 	"keymill/storage"
 )
 
@@ -182,29 +183,33 @@ func TestTheHintIsNotBelieved(t *testing.T) {
 
 // R18.
 func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
-	w := newWorld(t).withAlice()
-	for n := range pairFailures {
-		refusedToken(t, "failure", w.ask([]string{"/revoke", "/introspect"}[n%2], "x", basic("billing", "kms_wrong")), 401, "invalid_client")
-	}
-	for _, a := range []answer{w.ask("/revoke", "x", basic("billing", w.secret)), w.ask("/introspect", "x", basic("billing", w.secret)), w.post(w.good())} {
-		refusedToken(t, "one more", a, 429, "temporarily_unavailable")
-		if a.header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+	inBubble(t, func(t *testing.T, w *world) {
+		w.withAlice()
+		for n := range limit.ClientFailures {
+			refusedToken(t, "failure", w.ask([]string{"/revoke", "/introspect"}[n%2], "x", basic("billing", "kms_wrong")), 401, "invalid_client")
 		}
-	}
+		for _, a := range []answer{w.ask("/revoke", "x", basic("billing", w.secret)), w.ask("/introspect", "x", basic("billing", w.secret)), w.post(w.good())} {
+			refusedToken(t, "one more", a, 429, "temporarily_unavailable")
+			if a.header.Get("Retry-After") == "" {
+				t.Error("no Retry-After")
+			}
+		}
+	})
 }
 
 // TestNobodyLocksAPublicClientOut: by guessing at the secret that it has not.
 //
 // R18.
 func TestNobodyLocksAPublicClientOut(t *testing.T) {
-	w := newWorld(t).withAlice()
-	token := w.obtain().Refresh
-	for range 2 * pairFailures {
-		w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong")
-		w.ask("/introspect", "x", "client_id=web")
-	}
-	refusedToken(t, "the guesser", w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong"), 429, "temporarily_unavailable")
-	w.token(w.rotate(token))
-	is(t, "revoke", w.ask("/revoke", token, "client_id=web"), 200, "")
+	inBubble(t, func(t *testing.T, w *world) {
+		w.withAlice()
+		token := w.obtain().Refresh
+		for range 2 * limit.ClientFailures {
+			w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong")
+			w.ask("/introspect", "x", "client_id=web")
+		}
+		refusedToken(t, "the guesser", w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong"), 429, "temporarily_unavailable")
+		w.token(w.rotate(token))
+		is(t, "revoke", w.ask("/revoke", token, "client_id=web"), 200, "")
+	})
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -60,9 +61,9 @@ func TestAnExpiredTokenIsInvalidToTheLast(t *testing.T) {
 	}
 }
 
-// TestTheDoorAnswersAsRESTFrameworkDoes: the bodies were taken down from
+// TestSimpleJWTAnswersAsRESTFrameworkDoes compares with bodies that were recorded from
 // djangorestframework 3.14 with simplejwt 5.2.2.
-func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
+func TestSimpleJWTAnswersAsRESTFrameworkDoes(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const form, multi = "application/x-www-form-urlencoded", "multipart/form-data; boundary=B"
 	part := func(name, text string) string {
@@ -153,7 +154,7 @@ func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
 	}
 }
 
-func TestAFormOpensTheSimpleJWTDoorToo(t *testing.T) {
+func TestSimpleJWTAcceptsForms(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.pairOf(w.send("POST", "/api/token/", "username=alice&password=correct+horse+battery+staple", formHeader))
 	w.pairOf(w.send("POST", "/api/token/", "--B\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nalice\r\n"+
@@ -161,7 +162,7 @@ func TestAFormOpensTheSimpleJWTDoorToo(t *testing.T) {
 	w.pairOf(w.postJSON("/api/token/", credentials(" alice\n", alicesPassword+" "))) // as there
 }
 
-func TestTheDoorsTakeNoOtherMethodPathOrSize(t *testing.T) {
+func TestLoginEndpointsRefuseOtherMethodsPathsAndSizes(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for _, path := range []string{"/api/token/", "/api/token/refresh/", "/api/token/verify/", "/api/token/blacklist/"} {
 		for _, method := range []string{"GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
@@ -206,7 +207,7 @@ func TestNoPasswordInAURL(t *testing.T) {
 	}
 }
 
-func TestTheDoorIsReadableByTheClientsOriginsOnly(t *testing.T) {
+func TestOnlyTheClientsOriginsMayReadSimpleJWTAnswers(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const allow = "Access-Control-Allow-Origin"
 	for origin, listed := range map[string]bool{appOrigin: true, "https://evil.example": false, "null": false, "http://app.example": false, testIssuer: false} {
@@ -229,22 +230,29 @@ func TestTheDoorIsReadableByTheClientsOriginsOnly(t *testing.T) {
 	}
 }
 
-func TestAShutDoorTellsTheOperatorWhatToTypeAndTheStrangerNothing(t *testing.T) {
+func TestOnlyTheLogSaysWhyALoginEndpointIsUnusable(t *testing.T) {
 	none, two, off := []string{}, []string{"orders", "shop"}, true
 	for what, tt := range map[string]struct {
-		make func(*world)
-		cure string
+		make   func(*world)
+		advice string
 	}{
-		"no client":     {func(w *world) { w.user("alice", "7") }, "keymill client add web --public --grant refresh_token"},
-		"disabled":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Disabled: &off}) }, "keymill client enable web"},
-		"no grant":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Grants: &none}) }, "keymill client set web --grant refresh_token"},
-		"two audiences": {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Audiences: &two}) }, "keymill client set web --grant refresh_token"},
+		"no client":     {func(w *world) { w.user("alice", "7") }, "advice: simplejwt web false"},
+		"disabled":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Disabled: &off}) }, "advice: simplejwt web true disabled"},
+		"no grant":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Grants: &none}) }, "advice: simplejwt web true"},
+		"two audiences": {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Audiences: &two}) }, "advice: simplejwt web true"},
 	} {
-		w := newWorld(t)
+		w := newWorldAt(t, testIssuer, func(c *Config) {
+			c.Advice = func(u UnusableClient) string {
+				if u.Client.Disabled {
+					return fmt.Sprint("advice: ", u.Endpoint, " ", u.ID, " ", u.Found, " disabled")
+				}
+				return fmt.Sprint("advice: ", u.Endpoint, " ", u.ID, " ", u.Found)
+			}
+		})
 		tt.make(w)
 		a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
 		is(t, what, a, 503, `{"detail":"Service temporarily unavailable, try again later."}`)
-		if log := w.log.String(); !strings.Contains(log, tt.cure) || !strings.Contains(log, `"level":"WARN"`) {
+		if log := w.log.String(); !strings.Contains(log, tt.advice) || !strings.Contains(log, `"level":"WARN"`) {
 			t.Errorf("%s: the log says %s", what, log)
 		}
 		a = w.postJSON("/session/login", credentials("alice", alicesPassword))
@@ -252,15 +260,15 @@ func TestAShutDoorTellsTheOperatorWhatToTypeAndTheStrangerNothing(t *testing.T) 
 		if what == "two audiences" {
 			want, code = 400, "invalid_target" // the page can name one
 		}
-		refusedToken(t, what+", session", a, want, code)
+		refusedToken(t, what+", browser", a, want, code)
 		if strings.Contains(a.body, "web") {
 			t.Errorf("%s: %s", what, a.body)
 		}
 	}
 }
 
-func TestADoorWithoutAClientIsNotThere(t *testing.T) {
-	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Client, c.Session.Client = "", "" })
+func TestALoginEndpointWithoutAClientIsNotServed(t *testing.T) {
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Client, c.Browser.Client = "", "" })
 	for _, path := range []string{"/api/token/", "/api/token/refresh/", "/session/login", "/session/refresh", "/session/logout"} {
 		if a := w.postJSON(path, "{}"); a.status != 404 {
 			t.Errorf("%s: %d", path, a.status)
@@ -268,13 +276,13 @@ func TestADoorWithoutAClientIsNotThere(t *testing.T) {
 	}
 }
 
-func TestThePrefixIsSettableAndChecked(t *testing.T) {
+func TestThePrefixIsConfigurableAndChecked(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Prefix = "/auth/v1" }).withAlice()
 	w.pairOf(w.postJSON("/auth/v1/token/", credentials("alice", alicesPassword)))
 	if a := w.postJSON("/api/token/", "{}"); a.status != 404 {
 		t.Errorf("%d", a.status)
 	}
-	for _, prefix := range []string{"api", "/api/", "/", "//api", "/a/../b", "/:x", "/*x", "/a b", "/a?b", "/%61", "/.x"} {
+	for _, prefix := range []string{"api", "/api/", "/", "//api", "/a/../b", "/:x", "/*x", "/a b", "/a?b", "/%61", "/.x", "/~x", "/a~", "/token", "/session/v1", "/healthz"} {
 		cfg := w.server.cfg
 		cfg.SimpleJWT.Prefix = prefix
 		if _, err := New(cfg); err == nil {
@@ -284,11 +292,11 @@ func TestThePrefixIsSettableAndChecked(t *testing.T) {
 }
 
 // R105.
-func TestFaultsAtADoorAreGenericAndInItsShape(t *testing.T) {
+func TestFaultsAtALoginEndpointHaveItsErrorFormat(t *testing.T) {
 	w := newWorld(t).withAlice()
-	e := w.server.public
-	e.door("/api/panic/", simplejwtShape, func(http.ResponseWriter, *http.Request) error { panic("something private") }, w.server.doorPreflight)
-	e.door("/session/panic", sessionShape, func(http.ResponseWriter, *http.Request) error { panic("something private") }, w.server.sessionPreflight)
+	fail := func(http.ResponseWriter, *http.Request) error { panic("something private") }
+	w.server.loginRoutes(w.server.public, &w.server.simplejwt, map[string]handler{"/api/panic/": fail})
+	w.server.loginRoutes(w.server.public, &w.server.browser, map[string]handler{"/session/panic": fail})
 	is(t, "simplejwt", w.postJSON("/api/panic/", "{}"), 500, `{"detail":"A server error occurred."}`)
 	refusedToken(t, "session", w.postJSON("/session/panic", "{}"), 500, "server_error")
 	w.obtain()

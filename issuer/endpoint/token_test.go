@@ -3,15 +3,13 @@ package endpoint
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 )
 
 // R1.
@@ -332,118 +330,58 @@ func TestASecretThatIsShownIsVerified(t *testing.T) {
 
 // R18.
 func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
-	w := newWorld(t)
-	const grant = "grant_type=client_credentials"
-	for n := range pairFailures {
-		refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
-	}
-	a := w.post(w.good())
-	refusedToken(t, "the right secret, too late", a, 429, "temporarily_unavailable")
-	if wait := a.header.Get("Retry-After"); wait != "90" && wait != "89" {
-		t.Errorf("Retry-After: %q", wait)
-	}
-	// Another client at the same address, and the same client at another one.
-	other := w.client("other", "read")
-	w.token(w.post(grant, basic("other", other)))
-	elsewhere := &http.Client{Transport: &http.Transport{
-		DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
-	}}
-	defer elsewhere.CloseIdleConnections()
-	r, err := http.NewRequest("POST", w.public.URL+"/token", strings.NewReader(w.good()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", formType)
-	if a := do(t, elsewhere, r); a.status != 200 {
-		t.Errorf("from elsewhere: %d %s", a.status, a.body)
-	}
+	inBubble(t, func(t *testing.T, w *world) {
+		const grant = "grant_type=client_credentials"
+		for n := range limit.ClientFailures {
+			refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
+		}
+		a := w.post(w.good())
+		refusedToken(t, "the right secret, too late", a, 429, "temporarily_unavailable")
+		if wait := a.header.Get("Retry-After"); wait != "90" {
+			t.Errorf("Retry-After: %q", wait)
+		}
+		// Another client at the same address, and the same client at another one.
+		other := w.client("other", "read")
+		w.token(w.post(grant, basic("other", other)))
+		w.http = w.from("127.0.0.2")
+		if a := w.post(w.good()); a.status != 200 {
+			t.Errorf("from elsewhere: %d %s", a.status, a.body)
+		}
+	})
 }
 
 // R18.
 func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
-	w := newWorld(t)
-	w.token(w.post(w.good()))
-	for range pairFailures {
-		refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
-	}
-	refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
+	inBubble(t, func(t *testing.T, w *world) {
+		w.token(w.post(w.good()))
+		for range limit.ClientFailures {
+			refusedToken(t, "failure", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 401, "invalid_client")
+		}
+		refusedToken(t, "one more", w.post("grant_type=client_credentials", basic("billing", "kms_wrong")), 429, "temporarily_unavailable")
+	})
 }
 
 // TestASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
 //
 // R18.
 func TestASubscriberIsOneSource(t *testing.T) {
-	w := newWorld(t)
-	w.server.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
-	guess := func(n int) answer {
-		return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
-			fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
-	}
-	for n := range sourceFailures {
-		refusedToken(t, "failure", guess(n), 401, "invalid_client")
-	}
-	refusedToken(t, "one more", guess(sourceFailures), 429, "temporarily_unavailable")
-}
-
-// R18.
-func TestTheGuardForgetsWhomItHasNotMet(t *testing.T) {
-	l := newLRU[int, attempt](2)
-	l.getOrAdd(1)
-	l.getOrAdd(2)
-	l.get(1)
-	l.getOrAdd(3)
-	if l.get(1) == nil || l.get(2) != nil || l.get(3) == nil {
-		t.Error("the one just met was forgotten")
-	}
+	inBubble(t, func(t *testing.T, w *world) {
+		guess := func(n int) answer {
+			return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
+				fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
+		}
+		for n := range limit.AddressFailures {
+			refusedToken(t, "failure", guess(n), 401, "invalid_client")
+		}
+		refusedToken(t, "one more", guess(limit.AddressFailures), 429, "temporarily_unavailable")
+	}, trustsLoopback)
 }
 
 // R18.
 func TestSuccessesDoNotCount(t *testing.T) {
 	w := newWorld(t)
-	for range 3 * pairFailures {
+	for range 3 * limit.ClientFailures {
 		w.token(w.post(w.good()))
-	}
-}
-
-// R18.
-func TestAnAddressThatGuessesManyClientsIsSlowedButItsNeighboursAreNot(t *testing.T) {
-	g, now := newGuard(), time.Now()
-	from := netip.MustParseAddr("192.0.2.1")
-	g.succeeded("old friend", from)
-	for n := range sourceFailures {
-		if g.wait(fmt.Sprint("client", n), from, now) > 0 {
-			t.Fatalf("slowed after %d", n)
-		}
-		g.failed(fmt.Sprint("client", n), from, now)
-	}
-	if g.wait("new", from, now) == 0 {
-		t.Error("not slowed")
-	}
-	if g.wait("old friend", from, now) != 0 {
-		t.Error("who has been let in from there before should not suffer")
-	}
-	if g.wait("new", netip.MustParseAddr("192.0.2.2"), now) != 0 {
-		t.Error("another address is slowed")
-	}
-	if g.wait("new", from, now.Add(failureWindow/sourceFailures+time.Second)) != 0 {
-		t.Error("slowed for longer than it should")
-	}
-}
-
-// R18.
-func TestTheGuardIsBounded(t *testing.T) {
-	g, now := newGuard(), time.Now()
-	for n := range maxRemembered + 1000 {
-		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-		g.failed(strings.Repeat("x", n%300), a, now)
-	}
-	if len(g.pairs.entries) != maxRemembered || g.pairs.order.Len() != maxRemembered || len(g.sources.entries) != maxRemembered {
-		t.Fatalf("%d pairs, %d sources", len(g.pairs.entries), len(g.sources.entries))
-	}
-	for p := range g.pairs.entries {
-		if len(p.client) > maxGuardedBytes {
-			t.Fatal("a long client id is remembered")
-		}
 	}
 }
 

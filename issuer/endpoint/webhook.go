@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 )
 
@@ -25,7 +25,7 @@ type WebhookConfig struct {
 	// Secret is "whsec_" and the base64 of 24 to 64 bytes, which the receiver knows too.
 	Secret refusal.Secret
 
-	Issuer *issuer.Issuer // opened with Config.Events
+	Outbox *outbox.Outbox // of the Issuer
 	Log    *slog.Logger   // nil discards
 }
 
@@ -58,15 +58,15 @@ type Webhook struct {
 	url    string
 	host   string
 	key    []byte
-	issuer *issuer.Issuer
+	outbox *outbox.Outbox
 	client *http.Client
 	log    *slog.Logger
 }
 
 // NewWebhook checks the configuration. Its errors hold nothing secret.
 func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
-	if cfg.Issuer == nil {
-		return nil, errors.New("endpoint: a webhook needs an Issuer")
+	if cfg.Outbox == nil {
+		return nil, errors.New("endpoint: a webhook needs an Outbox")
 	}
 	u, err := checkWebhookURL(cfg.URL)
 	if err != nil {
@@ -76,7 +76,7 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Webhook{url: u.String(), host: u.Host, key: key, issuer: cfg.Issuer, client: newSender(), log: cfg.Log}
+	w := &Webhook{url: u.String(), host: u.Host, key: key, outbox: cfg.Outbox, client: newSender(), log: cfg.Log}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}

@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/outbox"
 )
 
 const (
@@ -21,7 +21,7 @@ const (
 // A delivery is an event on its way. Its tries are counted in memory: after a restart the
 // receiver may be another one, too.
 type delivery struct {
-	issuer.Event
+	outbox.Event
 	taken bool // the receiver has it, and only the store does not know
 	tries int
 	due   time.Time // zero before the first try, so that new events go first
@@ -65,7 +65,7 @@ func (q *webhookQueue) look(ctx context.Context) {
 		return
 	}
 	q.nextLost = now.Add(loudEvery)
-	lost, err := q.issuer.EventsLost(ctx)
+	lost, err := q.outbox.Lost(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		q.loud(slog.LevelError, "webhook: events cannot be counted; trying again", "error", err)
@@ -76,7 +76,7 @@ func (q *webhookQueue) look(ctx context.Context) {
 
 func (q *webhookQueue) read(ctx context.Context) error {
 	for after := ""; ; {
-		page, err := q.issuer.Events(ctx, after, lookBatch)
+		page, err := q.outbox.Events(ctx, after, lookBatch)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (q *webhookQueue) dropped(d *delivery, now time.Time) {
 
 func (q *webhookQueue) failed(d *delivery, now time.Time) {
 	d.tries++
-	pause := pauseAfter(d.tries, d.asked, giveUpAfter-q.issuer.EventAge(d.Event))
+	pause := pauseAfter(d.tries, d.asked, giveUpAfter-q.outbox.Age(d.Event))
 	d.due = now.Add(pause)
 	heap.Push(&q.due, d)
 	q.slow(now, d.asked)

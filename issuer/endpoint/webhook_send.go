@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/outbox"
 )
 
 const (
@@ -50,33 +50,33 @@ func (w *Webhook) try(ctx context.Context, d *delivery) outcome {
 	switch {
 	case d.taken:
 		// A stop of the server must not undo what the receiver has said.
-		if err := w.issuer.EventSent(context.WithoutCancel(ctx), d.ID); err != nil {
+		if err := w.outbox.Sent(context.WithoutCancel(ctx), d.ID); err != nil {
 			return outcome{why: "it was taken, but cannot be forgotten: " + err.Error()}
 		}
 	case status == http.StatusGone:
 		return w.drop(ctx, d, o.why)
-	case ctx.Err() == nil && w.issuer.EventAge(d.Event) >= giveUpAfter:
+	case ctx.Err() == nil && w.outbox.Age(d.Event) >= giveUpAfter:
 		return w.drop(ctx, d, "three days of failures, at last: "+o.why)
 	}
 	return o
 }
 
 func (w *Webhook) drop(ctx context.Context, d *delivery, why string) outcome {
-	if err := w.issuer.EventDropped(context.WithoutCancel(ctx), d.ID, why); err != nil {
+	if err := w.outbox.Dropped(context.WithoutCancel(ctx), d.ID, why); err != nil {
 		return outcome{why: "it cannot be dropped: " + err.Error()}
 	}
 	return outcome{dropped: why}
 }
 
 // post sends an event. The status is 0 if there was no answer.
-func (w *Webhook) post(ctx context.Context, e issuer.Event) (status int, o outcome) {
+func (w *Webhook) post(ctx context.Context, e outbox.Event) (status int, o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(e.Payload))
 	if err != nil {
 		return 0, outcome{why: "no request can be made"} // the URL was checked
 	}
-	w.sign(r.Header, e, w.issuer.WallTime())
+	w.sign(r.Header, e, w.outbox.WallTime())
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "keymill")
 	response, err := w.client.Do(r)
@@ -95,7 +95,7 @@ func (w *Webhook) post(ctx context.Context, e issuer.Event) (status int, o outco
 	}
 }
 
-func (w *Webhook) sign(h http.Header, e issuer.Event, now time.Time) {
+func (w *Webhook) sign(h http.Header, e outbox.Event, now time.Time) {
 	seconds := strconv.FormatInt(now.Unix(), 10)
 	mac := hmac.New(sha256.New, w.key)
 	fmt.Fprintf(mac, "%s.%s.%s", e.ID, seconds, e.Payload)

@@ -8,9 +8,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 )
 
@@ -19,7 +20,7 @@ import (
 func TestTheSignatureIsThePublishedOne(t *testing.T) {
 	w := newWebhookWorld(t, "")
 	at, h := time.Unix(1614265330, 0), http.Header{}
-	e := issuer.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
+	e := outbox.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
 	w.hook.sign(h, e, at)
 	if got, want := h.Get("webhook-signature"), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
 		t.Errorf("signed %s, want %s", got, want)
@@ -90,9 +91,10 @@ func (w *webhookWorld) writes() time.Time {
 
 func eventually(t *testing.T, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	const failsafe = 5 * time.Minute // far longer than it takes, so that only a hang reaches it
+	for end := time.Now().Add(failsafe); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it did not come about in ten seconds")
+			t.Fatalf("it did not happen within %v", failsafe)
 		}
 	}
 }
@@ -168,11 +170,7 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 	} {
 		server := httptest.NewServer(tt.handler)
 		w := newWebhookWorld(t, server.URL)
-		began := time.Now()
-		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
-		if took := time.Since(began); took > sendTimeout/3 {
-			t.Errorf("%s: took %s", tt.name, took)
-		}
+		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
 		if tt.why == "" && got.why != "" || !strings.Contains(got.why, tt.why) || strings.Contains(got.why, hookPath) {
 			t.Errorf("%s: %q, want %q", tt.name, got.why, tt.why)
 		}
@@ -180,6 +178,27 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 		server.Close()
 	}
 }
+
+// TestALongAnswerIsNotReadToItsEnd, whether the event was taken or not.
+func TestALongAnswerIsNotReadToItsEnd(t *testing.T) {
+	for _, status := range []int{200, 500} {
+		w := newWebhookWorld(t, "")
+		long := strings.NewReader(strings.Repeat("all work and no play ", 100_000))
+		all := long.Len()
+		w.hook.client.Transport = answering(func(r *http.Request) *http.Response {
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(long), Request: r}
+		})
+		w.hook.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
+		if read := all - long.Len(); read > maxAnswerBytes {
+			t.Errorf("status %d: %d bytes of the answer were read, at most %d are needed", status, read, maxAnswerBytes)
+		}
+	}
+}
+
+// An answering transport answers in memory.
+type answering func(*http.Request) *http.Response
+
+func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
 
 // TestAReceiverThatCannotBeReachedIsAFailure, and one without a certificate that the
 // system trusts cannot be reached.
@@ -191,7 +210,7 @@ func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
 	defer impostor.Close()
 	for url, want := range map[string]string{gone.URL: "refused", impostor.URL: "certificate"} {
 		w := newWebhookWorld(t, url)
-		_, got := w.hook.post(t.Context(), issuer.Event{ID: "x", Payload: []byte("{}")})
+		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Payload: []byte("{}")})
 		if !strings.Contains(got.why, want) || strings.Contains(got.why, hookPath) {
 			t.Errorf("%s: %q, want %q", url, got.why, want)
 		}
@@ -241,7 +260,7 @@ func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
 // TestEveryWrongConfigurationIsRefused with an error that tells nothing secret.
 func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	w := newWebhookWorld(t, "")
-	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Issuer: w.issuer}
+	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
 	for _, url := range []string{
 		"", "siem.example.com" + hookPath, "https:" + hookPath, "https://" + hookPath, "https://:443" + hookPath,
 		"http://siem.example.com" + hookPath, "http://192.0.2.1" + hookPath, "http://localhost.example.com" + hookPath,
@@ -266,7 +285,7 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 		refusedWebhook(t, cfg)
 	}
 	cfg := good
-	cfg.Issuer = nil
+	cfg.Outbox = nil
 	refusedWebhook(t, cfg)
 	for _, url := range []string{
 		good.URL, "http://localhost:9000/", "http://127.0.0.1:9000", "http://[::1]/x?y=z", "https://siem.example.com:8443/x", "HTTPS://siem.example.com",
@@ -302,33 +321,35 @@ func refusedWebhook(t *testing.T, cfg WebhookConfig) {
 
 // TestAStopDoesNotWaitForTheReceiver, and breaks nothing but the try.
 func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
-	r := newReceiver(t)
-	r.answer = func(received) (int, http.Header) { return 0, nil }
-	server := httptest.NewServer(r)
-	defer server.Close()
-	w := newWebhookWorld(t, server.URL)
-	id := w.leave("session.revoked")
-	w.run()
-	eventually(t, func() bool { return len(r.tries(id)) == 1 })
-	began := time.Now()
-	w.stop()
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("the stop took %s", took)
-	}
-	if got := w.waiting(); len(got) != 1 || strings.Contains(w.log.String(), "not sent") {
-		t.Errorf("%d wait, log %s", len(got), w.log)
-	}
-	// Whether or not the try came back before the loop saw the stop.
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	q := newWebhookQueue(w.hook)
-	q.finish(ctx, &delivery{Event: issuer.Event{ID: id}, outcome: outcome{why: "context canceled"}})
-	if q.failing || strings.Contains(w.log.String(), "not sent") {
-		t.Error("a stop counts as a failure")
-	}
-	// A stop at the wrong moment must not make a delivered event one that was not.
-	d := &delivery{Event: issuer.Event{ID: id, Kind: "session.revoked"}, taken: true}
-	if o := w.hook.try(ctx, d); o.why != "" || len(w.waiting()) != 0 {
-		t.Errorf("%+v, %d wait", o, len(w.waiting()))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWebhookWorld(t, "")
+		w.receiver.answer = func(received) (int, http.Header) { return 0, nil }
+		id := w.leave("session.revoked")
+		w.run()
+		time.Sleep(2 * time.Second) // the queue looks once a second
+		if n := len(w.receiver.tries(id)); n != 1 {
+			t.Fatalf("%d tries are under way, want 1", n)
+		}
+		began := time.Now()
+		w.stop()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("the stop took %s", took)
+		}
+		if got := w.waiting(); len(got) != 1 || strings.Contains(w.log.String(), "not sent") {
+			t.Errorf("%d wait, log %s", len(got), w.log)
+		}
+		// Whether or not the try came back before the loop saw the stop.
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		q := newWebhookQueue(w.hook)
+		q.finish(ctx, &delivery{Event: outbox.Event{ID: id}, outcome: outcome{why: "context canceled"}})
+		if q.failing || strings.Contains(w.log.String(), "not sent") {
+			t.Error("a stop counts as a failure")
+		}
+		// A stop at the wrong moment must not make a delivered event one that was not.
+		d := &delivery{Event: outbox.Event{ID: id, Kind: "session.revoked"}, taken: true}
+		if o := w.hook.try(ctx, d); o.why != "" || len(w.waiting()) != 0 {
+			t.Errorf("%+v, %d wait", o, len(w.waiting()))
+		}
+	})
 }

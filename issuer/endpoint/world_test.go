@@ -22,6 +22,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -37,8 +38,10 @@ type world struct {
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
 	server    *Server
-	public    *httptest.Server
-	admin     *http.Client // over the Unix socket
+	public    *httptest.Server // nil in a bubble
+	base      string           // URL of the public listener
+	http      *http.Client     // of the public listener
+	admin     *http.Client     // over the Unix socket
 	log       *logBuffer
 	storeFail error
 	secret    string // of client "billing": audience "orders" (EdDSA), scopes read and write
@@ -52,11 +55,16 @@ type countedStore struct {
 	storage.Store
 	views, updates atomic.Int64
 	failUpdates    atomic.Pointer[error]
+	viewed         func(n int64) // called after the nth View, if it is set
 }
 
 func (s *countedStore) View(ctx context.Context, fn func(storage.Reader) error) error {
-	s.views.Add(1)
-	return s.Store.View(ctx, fn)
+	n := s.views.Add(1)
+	err := s.Store.View(ctx, fn)
+	if s.viewed != nil {
+		s.viewed(n)
+	}
+	return err
 }
 
 func (s *countedStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
@@ -111,7 +119,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-// newWorld makes a world of issuer testIssuer with both doors open to client "web", which
+// newWorld makes a world of issuer testIssuer with both login endpoints for client "web", which
 // withAlice adds.
 func newWorld(t testing.TB) *world {
 	return newWorldAt(t, testIssuer)
@@ -128,43 +136,50 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 	if err := os.WriteFile(w.path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	w.open(t, testKeys, change...)
+	w.public = httptest.NewServer(w.server.Public())
+	t.Cleanup(w.public.Close)
+	w.base, w.http = w.public.URL, w.public.Client()
+	w.admin = serveAdmin(t, w.server)
+	w.secret = w.seedRecords(t, "RS256")
+	return w
+}
+
+// open opens the store at w.path and builds a Server over it that no listener serves yet.
+func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config)) {
+	t.Helper()
+	var err error
 	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })
 	w.counted.Store = w.store
-	keySet := NewKeySet(testKeys.MaxAge)
-	cfg := testKeys
+	keySet := NewKeySet(cfg.MaxAge)
 	cfg.Changed = keySet.Publish
 	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: url, Store: &w.counted, Keys: w.keys}); err != nil {
+	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: w.url, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
-	face := Config{
+	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
-		SimpleJWT: SimpleJWT{Client: "web"}, Session: Session{Client: "web"},
+		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
-		f(&face)
+		f(&c)
 	}
-	if w.server, err = New(face); err != nil {
+	if w.server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	w.public = httptest.NewServer(w.server.Public())
-	t.Cleanup(w.public.Close)
-	w.admin = serveAdmin(t, w.server)
-	w.secret = w.seedRecords(t)
-	return w
 }
 
-func (w *world) seedRecords(t testing.TB) string {
+func (w *world) seedRecords(t testing.TB, shopAlg string) string {
 	t.Helper()
 	_, err1 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
-	_, err2 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Scopes: []string{"buy"}}, "uid:0")
+	_, err2 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: shopAlg, Scopes: []string{"buy"}}, "uid:0")
 	c, err3 := w.issuer.AddClient(t.Context(), api.NewClient{
 		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
 	}, "uid:0")
@@ -186,7 +201,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: s.Admin(), ConnContext: AdminConnContext}
+	server := &http.Server{Handler: s.Admin(), ConnContext: admin.ConnContext}
 	go server.Serve(l)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -196,7 +211,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 		server.Close()
 		os.RemoveAll(dir)
 	})
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	return &http.Client{Transport: transport, Timeout: 5 * time.Minute}
 }
 
 // client adds a confidential client of audience orders and returns its secret.
@@ -250,7 +265,7 @@ func do(t *testing.T, c *http.Client, r *http.Request) answer {
 // send sends a request to the public face. Headers are "Name: value".
 func (w *world) send(method, path, body string, headers ...string) answer {
 	w.t.Helper()
-	r, err := http.NewRequest(method, w.public.URL+path, strings.NewReader(body))
+	r, err := http.NewRequest(method, w.base+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -261,7 +276,7 @@ func (w *world) send(method, path, body string, headers ...string) answer {
 			r.Host = value
 		}
 	}
-	client := *w.public.Client()
+	client := *w.http
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return do(w.t, &client, r)
 }

@@ -12,6 +12,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 )
 
@@ -117,8 +118,8 @@ func (c *Config) checkLoginEndpoints() error {
 	if c.Dev && !slices.Contains(c.Algorithms, "RS256") {
 		c.dropTrialClients()
 	}
-	if why := badPrefix(c.SimpleJWTPrefix); why != "" {
-		return terminal.WithHint(c.Wrong("simplejwt.prefix", "%q %s", c.SimpleJWTPrefix, why), "simplejwt.prefix: /api")
+	if err := endpoint.CheckPrefix(c.SimpleJWTPrefix); err != nil {
+		return terminal.WithHint(c.Wrong("simplejwt.prefix", "%q %v", c.SimpleJWTPrefix, err), "simplejwt.prefix: /api")
 	}
 	if c.BrowserClient == "" {
 		return nil
@@ -141,36 +142,6 @@ func (c *Config) dropTrialClients() {
 	}
 }
 
-// ownPaths are the first parts of the paths that the server has anyway.
-func ownPaths() []string {
-	return []string{"admin", "healthz", "introspect", "readyz", "revoke", "session", "token"}
-}
-
-// badPrefix says what is wrong with a prefix of paths, or "".
-func badPrefix(prefix string) string {
-	rest, ok := strings.CutPrefix(prefix, "/")
-	if !ok {
-		return "does not begin with a slash"
-	}
-	if strings.HasSuffix(prefix, "/") {
-		return "ends with a slash"
-	}
-	parts := strings.Split(rest, "/")
-	for _, part := range parts {
-		if part == "" || part[0] == '.' || strings.IndexFunc(part, notPlain) >= 0 {
-			return "is not parts of letters, digits, '-', '_' and '.' that begin with no dot"
-		}
-	}
-	if slices.Contains(ownPaths(), parts[0]) {
-		return "is taken by the server's own /" + parts[0]
-	}
-	return ""
-}
-
-func notPlain(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
-}
-
 func (c *Config) checkWebhook() error {
 	switch {
 	case c.WebhookURL != "" && c.WebhookSecretFile == "":
@@ -190,7 +161,7 @@ func (c *Config) checkWebhook() error {
 
 // checkHook asks, before anything is opened, what the webhook itself would refuse.
 func (c *Config) checkHook(secret refusal.Secret) error {
-	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Issuer: new(issuer.Issuer)})
+	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Outbox: new(outbox.Outbox)})
 	return err
 }
 

@@ -5,7 +5,9 @@ import (
 	"slices"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint"
 )
 
 // checkLoginClients warns about a login endpoint whose client cannot log users in. It is
@@ -30,6 +32,16 @@ func (s *server) checkLoginClients(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// loginAdvice returns the command that makes the client of a login endpoint usable again.
+// Package endpoint logs it if a login fails because of the client.
+func loginAdvice(u endpoint.UnusableClient) string {
+	_, command := loginFault(u.ID, u.Client, u.Found, u.Endpoint == issuer.LoginSimpleJWT)
+	if command == "" {
+		return ""
+	}
+	return "to fix it, run: " + command
 }
 
 // loginFault says why users cannot log in through a client, and which command mends it

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"keymill/issuer/endpoint"
+	"keymill/issuer/endpoint/admin"
 	"keymill/storage/audit"
 )
 
@@ -32,10 +32,10 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	ended := s.startLoops(background, &loops)
-	public, admin := s.httpServer(s.endpoints.Public()), s.httpServer(s.endpoints.Admin())
-	admin.ConnContext = endpoint.AdminConnContext
+	public, socket := s.httpServer(s.endpoints.Public()), s.httpServer(s.endpoints.Admin())
+	socket.ConnContext = admin.ConnContext
 	go func() { ended <- endedError("public listener", public.Serve(s.public)) }()
-	go func() { ended <- endedError("admin listener", admin.Serve(s.admin)) }()
+	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data)
 
 	var err error
@@ -46,7 +46,7 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	case err = <-ended:
 	}
 	defer s.limitStop().Stop()
-	s.drain(ctx, public, admin)
+	s.drain(ctx, public, socket)
 	cancel()
 	loops.Wait()
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage/bolt"
@@ -29,6 +30,7 @@ type server struct {
 	store     *bolt.Store
 	keySet    *endpoint.KeySet
 	rings     *keystore.Rings
+	outbox    *outbox.Outbox // nil without webhook.url
 	issuer    *issuer.Issuer
 	endpoints *endpoint.Server
 	webhook   *endpoint.Webhook // nil without webhook.url
@@ -43,7 +45,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openIssuer, s.openEndpoints, s.openWebhook,
+		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openOutbox, s.openIssuer, s.openEndpoints, s.openWebhook,
 		s.seedTrial, s.checkLoginClients, s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
@@ -112,6 +114,13 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	return err
 }
 
+func (s *server) openOutbox(ctx context.Context) (err error) {
+	if s.config.WebhookURL != "" {
+		s.outbox, err = outbox.Open(ctx, outbox.Config{Store: s.store, Now: s.rings.Now, WallTime: s.rings.WallTime})
+	}
+	return err
+}
+
 func (s *server) openIssuer(ctx context.Context) (err error) {
 	c := s.config
 	s.issuer, err = issuer.Open(ctx, issuer.Config{
@@ -120,7 +129,7 @@ func (s *server) openIssuer(ctx context.Context) (err error) {
 		Store:    s.store,
 		Keys:     s.rings,
 		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
-		Events:   c.WebhookURL != "",
+		Outbox:   s.outbox,
 		Log:      s.log,
 	})
 	return err
@@ -133,8 +142,9 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Keys:           s.rings,
 		KeySet:         s.keySet,
 		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix},
-		Session:        endpoint.Session{Client: c.BrowserClient},
+		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
+		Advice:         loginAdvice,
 		DevHosts:       s.trialHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
 		StoreBytes:     func() int64 { return s.store.Status().Bytes },
@@ -146,7 +156,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.webhook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Issuer: s.issuer, Log: s.log})
+		s.webhook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
 	}
 	return err
 }

@@ -109,7 +109,7 @@ func TestErrorsBecomeWhatTheTableSays(t *testing.T) {
 		{storage.ErrLimit, 500, `"server_error"`, 0},
 		{errors.New("x"), 500, `"server_error"`, 0},
 	} {
-		a := explain(tt.err, busy{code: "busy"})
+		a := replyTo(tt.err, unavailable{code: "busy"})
 		b, err := json.Marshal(a.body)
 		if err != nil || a.status != tt.status || !bytes.Contains(b, []byte(tt.body)) || a.retryAfter != tt.retry {
 			t.Errorf("%v: %d %s %v", tt.err, a.status, b, a.retryAfter)
@@ -214,7 +214,7 @@ func TestOnlyTheClientsOriginsMayReadTokens(t *testing.T) {
 
 func TestOnlyOperatorsLearnWhyNotNow(t *testing.T) {
 	err := fmt.Errorf("commit: %w", storage.ErrNoSpace)
-	public, admin := explain(err, busy{code: "b"}).body.(errorBody), explain(err, busy{code: "b", candid: true}).body.(errorBody)
+	public, admin := replyTo(err, unavailable{code: "b"}).body.(errorBody), replyTo(err, unavailable{code: "b", withReason: true}).body.(errorBody)
 	if strings.Contains(public.Hint, "disk") || !strings.Contains(admin.Hint, "disk is full") {
 		t.Errorf("public: %q, admin: %q", public.Hint, admin.Hint)
 	}

@@ -8,7 +8,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// A detail is how Django REST framework refuses. The code is simplejwt's addition.
+// A detail is the error format of Django REST framework. simplejwt adds the code.
 type detail struct {
 	Detail string `json:"detail"`
 	Code   string `json:"code,omitempty"`
@@ -16,7 +16,7 @@ type detail struct {
 
 const tokenNotValid = "token_not_valid"
 
-// simplejwtAnswers are the 401s, by the code of the refusal.
+// simplejwtAnswers are the answers with status 401, by the code of the refusal.
 var simplejwtAnswers = map[string]detail{
 	"invalid_credentials": {"No active account found with the given credentials", ""},
 	"invalid_grant":       {"Token is invalid or expired", tokenNotValid},
@@ -24,9 +24,7 @@ var simplejwtAnswers = map[string]detail{
 	"token_wrong_type":    {"Token has wrong type", tokenNotValid},
 }
 
-var simplejwtShape = &shape{challenge: []string{`Bearer realm="api"`}, apply: shapeSimpleJWT}
-
-func shapeSimpleJWT(r *http.Request, a reply, err error) reply {
+func formatSimpleJWT(r *http.Request, a reply, err error) reply {
 	var fields fieldErrors
 	var refused *refusal.Refusal
 	if errors.As(err, &fields) {
@@ -34,23 +32,24 @@ func shapeSimpleJWT(r *http.Request, a reply, err error) reply {
 		return a
 	}
 	if errors.As(err, &refused) {
-		if said, ok := simplejwtAnswers[refused.Code]; ok {
-			a.status, a.body = http.StatusUnauthorized, said
+		if answer, ok := simplejwtAnswers[refused.Code]; ok {
+			a.status, a.body = http.StatusUnauthorized, answer
 			return a
 		}
 	}
-	a.body = detail{Detail: detailOf(r, a, refused)}
+	a.body = detail{Detail: detailOf(r, a)}
 	return a
 }
 
-// detailOf says the rest in the framework's words.
-func detailOf(r *http.Request, a reply, refused *refusal.Refusal) string {
+// detailOf returns the text of the framework for a status, or our own if it has none.
+func detailOf(r *http.Request, a reply) string {
+	ours, _ := a.body.(errorBody)
 	switch a.status {
 	case http.StatusMethodNotAllowed:
 		return fmt.Sprintf(`Method "%s" not allowed.`, short(r.Method))
 	case http.StatusUnsupportedMediaType:
 		if len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" {
-			return refused.Hint // the type itself may be a good one
+			return ours.Hint // the media type itself may be supported
 		}
 		return fmt.Sprintf(`Unsupported media type "%s" in request.`, short(r.Header.Get("Content-Type")))
 	case http.StatusTooManyRequests:
@@ -60,7 +59,7 @@ func detailOf(r *http.Request, a reply, refused *refusal.Refusal) string {
 	case http.StatusInternalServerError:
 		return "A server error occurred."
 	}
-	return refused.Hint
+	return ours.Hint
 }
 
 func throttled(wait int) string {

@@ -1,4 +1,4 @@
-package endpoint
+package admin
 
 import (
 	"context"
@@ -10,14 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actorKey carries who is at the other end of an admin connection.
+// actorKey is the key of the actor in a context.
 type actorKey struct{}
 
-// AdminConnContext goes into the http.Server of the admin socket as its ConnContext. It
-// asks the kernel for the peer (SO_PEERCRED): "uid:1000" is what the audit log shows.
-// A peer that is neither the server's own user nor root is hung up on, whatever the
-// modes of the socket's directory have become.
-func AdminConnContext(ctx context.Context, c net.Conn) context.Context {
+// ConnContext is the ConnContext of the http.Server of the admin socket. It asks the kernel
+// for the user at the other end (SO_PEERCRED, unix(7)) and puts it into the context as the
+// actor for the audit log, "uid:1000". It closes the connection of any user other than the
+// server's own and root. This does not depend on the permissions of the socket or its
+// directory.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	uid, err := peerUID(c)
 	if err != nil || (uid != 0 && int(uid) != os.Getuid()) {
 		c.Close()
@@ -49,15 +50,18 @@ func peerUID(c net.Conn) (uint32, error) {
 	return peer.Uid, nil
 }
 
-// admitPeer hangs up on whom AdminConnContext has not seen.
-func admitPeer(r *http.Request) error {
-	if actor(r) == "" {
+// CheckPeer closes the connection of a request without an actor: its http.Server does not
+// have ConnContext.
+func CheckPeer(r *http.Request) error {
+	if Actor(r) == "" {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
 }
 
-func actor(r *http.Request) string {
+// Actor returns the administrator who sent a request, "uid:1000"; "" for a request that did
+// not come through ConnContext.
+func Actor(r *http.Request) string {
 	by, _ := r.Context().Value(actorKey{}).(string)
 	return by
 }

@@ -1,14 +1,14 @@
-package endpoint
+package limit
 
 import "container/list"
 
-// An lru remembers values by key and forgets the one not met for longest. A value is
-// made when its key is first met.
+// An lru is a bounded map. When it is full, it forgets the value that was not used for the
+// longest time.
 type lru[K comparable, V any] struct {
 	limit   int
 	entries map[K]*list.Element
-	order   *list.List    // newest first, of *lruEntry[K, V]
-	inUse   func(*V) bool // such a value is not forgotten; nil means none is
+	order   *list.List    // most recently used first, of *lruEntry[K, V]
+	inUse   func(*V) bool // such a value is not forgotten; nil if all may be
 }
 
 type lruEntry[K comparable, V any] struct {
@@ -20,6 +20,7 @@ func newLRU[K comparable, V any](limit int) lru[K, V] {
 	return lru[K, V]{limit: limit, entries: make(map[K]*list.Element), order: list.New()}
 }
 
+// get returns nil if there is no value for key.
 func (l *lru[K, V]) get(key K) *V {
 	e := l.entries[key]
 	if e == nil {
@@ -29,6 +30,7 @@ func (l *lru[K, V]) get(key K) *V {
 	return &e.Value.(*lruEntry[K, V]).value
 }
 
+// getOrAdd adds a zero value if there is none for key.
 func (l *lru[K, V]) getOrAdd(key K) *V {
 	if v := l.get(key); v != nil {
 		return v
@@ -41,8 +43,8 @@ func (l *lru[K, V]) getOrAdd(key K) *V {
 	return &entry.value
 }
 
-// drop drops the value of key if it is one that useless says.
-func (l *lru[K, V]) drop(key K, useless func(*V) bool) {
+// dropIf removes the value of key if it is there and useless returns true for it.
+func (l *lru[K, V]) dropIf(key K, useless func(*V) bool) {
 	e := l.entries[key]
 	if e != nil && useless(&e.Value.(*lruEntry[K, V]).value) {
 		l.order.Remove(e)
@@ -50,7 +52,8 @@ func (l *lru[K, V]) drop(key K, useless func(*V) bool) {
 	}
 }
 
-// forget drops one value. What is in use stays, and is bounded by who uses it.
+// forget removes one value. Values in use stay, even if the map exceeds its limit for that:
+// their number is bounded by the limits on attempts.
 func (l *lru[K, V]) forget() {
 	for e := l.order.Back(); e != nil; e = e.Prev() {
 		entry := e.Value.(*lruEntry[K, V])

@@ -48,7 +48,7 @@ func (w *world) setClient(id string, c api.ClientChange) {
 	}
 }
 
-// A tokenPair is what the simplejwt door gives.
+// A tokenPair is the answer of the simplejwt endpoint.
 type tokenPair struct{ Access, Refresh string }
 
 // postJSON sends a body, marshalled unless it is a string.
@@ -65,7 +65,7 @@ func (w *world) postJSON(path string, body any, headers ...string) answer {
 	return w.send("POST", path, text, append(headers, jsonHeader)...)
 }
 
-// obtain logs alice in at the simplejwt door.
+// obtain logs alice in at the simplejwt endpoint.
 func (w *world) obtain() tokenPair {
 	w.t.Helper()
 	return w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword)))

@@ -36,7 +36,7 @@ func cleared(a answer) bool {
 	return err == nil && c.MaxAge < 0 && c.Value == "" && c.Path == "/" && c.HttpOnly && c.Name == "__Host-keymill-web" && c.Secure
 }
 
-func (w *world) sessionLogin(headers ...string) answer {
+func (w *world) loginByCookie(headers ...string) answer {
 	w.t.Helper()
 	return w.postJSON("/session/login", credentials("alice", alicesPassword), headers...)
 }
@@ -45,7 +45,7 @@ func (w *world) sessionLogin(headers ...string) answer {
 func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 	for _, url := range []string{testIssuer, "http://127.0.0.1:8420"} {
 		w := newWorldAt(t, url).withAlice()
-		a := w.sessionLogin()
+		a := w.loginByCookie()
 		cookie := w.cookieOf(a)
 		m := a.json(t)
 		if len(m) != 4 || m["access_token"] == "" || m["token_type"] != "Bearer" || m["scope"] != "read write" || m["expires_in"] != 900.0 {
@@ -68,7 +68,7 @@ func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 // R100.
 func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
 	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "2h" })
-	c, err := http.ParseSetCookie(w.sessionLogin().header.Get("Set-Cookie"))
+	c, err := http.ParseSetCookie(w.loginByCookie().header.Get("Set-Cookie"))
 	if err != nil || c.MaxAge > 7200 || c.MaxAge < 7190 {
 		t.Errorf("%v %v", c, err)
 	}
@@ -77,7 +77,7 @@ func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
 // R100.
 func TestLogoutEndsTheFamilyAtTheServer(t *testing.T) {
 	w := newWorld(t).withAlice()
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	for what, a := range map[string]answer{
 		"logout":          w.send("POST", "/session/logout", "", "Cookie: "+cookie),
 		"again":           w.send("POST", "/session/logout", "", "Cookie: "+cookie),
@@ -100,8 +100,8 @@ func TestLogoutEndsTheFamilyAtTheServer(t *testing.T) {
 // R100.
 func TestANewLoginEndsTheOldSession(t *testing.T) {
 	w := newWorld(t).withAlice()
-	old := w.cookieOf(w.sessionLogin())
-	fresh := w.cookieOf(w.sessionLogin("Cookie: " + old))
+	old := w.cookieOf(w.loginByCookie())
+	fresh := w.cookieOf(w.loginByCookie("Cookie: " + old))
 	refusedToken(t, "the old one", w.send("POST", "/session/refresh", "", "Cookie: "+old), 401, "invalid_grant")
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+fresh))
 	failed := w.postJSON("/session/login", credentials("alice", "wrong"), "Cookie: "+fresh)
@@ -113,8 +113,8 @@ func TestANewLoginEndsTheOldSession(t *testing.T) {
 
 func TestGarbledCookiesHaveDefinedAnswers(t *testing.T) {
 	w := newWorld(t).withAlice()
-	cookie := w.cookieOf(w.sessionLogin())
-	other := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
+	other := w.cookieOf(w.loginByCookie())
 	for what, sent := range map[string][]string{
 		"none":            nil,
 		"empty":           {"Cookie: __Host-keymill-web="},
@@ -135,8 +135,8 @@ func TestGarbledCookiesHaveDefinedAnswers(t *testing.T) {
 	}
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+other))
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+cookie+"; "+cookie+"; x=y")) // the same twice
-	third := w.cookieOf(w.sessionLogin())
-	fourth := w.cookieOf(w.sessionLogin())
+	third := w.cookieOf(w.loginByCookie())
+	fourth := w.cookieOf(w.loginByCookie())
 	w.send("POST", "/session/logout", "", "Cookie: "+third+"; "+fourth)
 	for _, c := range []string{third, fourth} {
 		refusedToken(t, "both ended", w.send("POST", "/session/refresh", "", "Cookie: "+c), 401, "invalid_grant")
@@ -145,7 +145,7 @@ func TestGarbledCookiesHaveDefinedAnswers(t *testing.T) {
 
 func TestOnlyARefusedSessionLosesItsCookie(t *testing.T) {
 	w := newWorld(t).withAlice()
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	for what, a := range map[string]answer{
 		"bad scope":    w.postJSON("/session/refresh", `{"scope":"admin"}`, "Cookie: "+cookie),
 		"bad audience": w.postJSON("/session/refresh", `{"audience":"shop"}`, "Cookie: "+cookie),
@@ -161,7 +161,7 @@ func TestOnlyARefusedSessionLosesItsCookie(t *testing.T) {
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+cookie))
 }
 
-func TestTheSessionDoorReadsJSONStrictly(t *testing.T) {
+func TestTheBrowserEndpointReadsJSONStrictly(t *testing.T) {
 	w := newWorld(t).withAlice()
 	good := `{"username":"alice","password":"` + alicesPassword + `"}`
 	for _, tt := range []struct {
@@ -254,7 +254,7 @@ func TestPasswordsCountToTheLastByte(t *testing.T) {
 // R102.
 func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 	w := newWorld(t).withAlice()
-	cookie := "Cookie: " + w.cookieOf(w.sessionLogin())
+	cookie := "Cookie: " + w.cookieOf(w.loginByCookie())
 	for _, tt := range []struct {
 		origin, site string
 		ok           bool
@@ -306,22 +306,22 @@ func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 			}
 		}
 	}
-	refusedToken(t, "two origins", w.sessionLogin("Origin: "+appOrigin, "Origin: "+testIssuer), 403, "access_denied")
+	refusedToken(t, "two origins", w.loginByCookie("Origin: "+appOrigin, "Origin: "+testIssuer), 403, "access_denied")
 }
 
 // R102.
 func TestTheListOfOriginsCountsAsItIsNow(t *testing.T) {
 	w := newWorld(t).withAlice()
 	fresh := "https://fresh.example"
-	w.cookieOf(w.sessionLogin("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))
-	refusedToken(t, "before", w.sessionLogin("Origin: "+fresh), 403, "access_denied")
+	w.cookieOf(w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))
+	refusedToken(t, "before", w.loginByCookie("Origin: "+fresh), 403, "access_denied")
 	list := []string{fresh}
 	w.setClient("web", api.ClientChange{Origins: &list})
-	w.cookieOf(w.sessionLogin("Origin: "+fresh, "Sec-Fetch-Site: cross-site"))
-	refusedToken(t, "taken away", w.sessionLogin("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"), 403, "access_denied")
+	w.cookieOf(w.loginByCookie("Origin: "+fresh, "Sec-Fetch-Site: cross-site"))
+	refusedToken(t, "taken away", w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"), 403, "access_denied")
 }
 
-func TestTheSessionDoorSharesCookiesWithTheClientsOriginsOnly(t *testing.T) {
+func TestTheBrowserEndpointAllowsCookiesOnlyForTheClientsOrigins(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const allow, credentialed = "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"
 	for origin, listed := range map[string]bool{appOrigin: true, testIssuer: false, "https://evil.example": false, "null": false} {
@@ -337,12 +337,12 @@ func TestTheSessionDoorSharesCookiesWithTheClientsOriginsOnly(t *testing.T) {
 			}
 		}
 	}
-	if a := w.sessionLogin("Origin: " + appOrigin); w.cookieOf(a) == "" || a.header.Get(allow) != appOrigin || a.header.Get(credentialed) != "true" {
+	if a := w.loginByCookie("Origin: " + appOrigin); w.cookieOf(a) == "" || a.header.Get(allow) != appOrigin || a.header.Get(credentialed) != "true" {
 		t.Errorf("%v", a.header)
 	}
 	off := true
 	w.setClient("web", api.ClientChange{Disabled: &off})
-	if a := w.sessionLogin("Origin: " + appOrigin); a.status != 403 || a.header.Get(allow) != "" {
+	if a := w.loginByCookie("Origin: " + appOrigin); a.status != 403 || a.header.Get(allow) != "" {
 		t.Errorf("a disabled client's origin: %d %v", a.status, a.header)
 	}
 }
@@ -366,7 +366,7 @@ func TestTheCookieIsNamedAfterTheClientIfItCanBe(t *testing.T) {
 	}
 	w := newWorld(t)
 	cfg := w.server.cfg
-	cfg.Session.Client = "a b"
+	cfg.Browser.Client = "a b"
 	if _, err := New(cfg); err == nil {
 		t.Error("a server was made")
 	}

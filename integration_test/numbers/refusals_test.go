@@ -1,0 +1,71 @@
+package numbers
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/issuer"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
+
+// TestUnknownAndWrongClientsTakeTheSameTime compares medians of interleaved runs, which
+// other work on the machine hits alike.
+func TestUnknownAndWrongClientsTakeTheSameTime(t *testing.T) {
+	r := openRooms(t, newPlace(t), nil)
+	r.enrol(t)
+	once := func(id string) time.Duration {
+		begun := time.Now()
+		for range 20 {
+			_, err := r.Token(t.Context(), issuer.TokenRequest{
+				GrantType: "client_credentials", Client: issuer.Credentials{ClientID: id, Secret: "kms_wrong", Method: "client_secret_basic"},
+			})
+			if err == nil {
+				t.Fatalf("%q got a token for a wrong secret", id)
+			}
+		}
+		return time.Since(begun)
+	}
+	var unknown, wrong, impossible []time.Duration
+	for range 100 {
+		unknown = append(unknown, once("wen"))
+		wrong = append(wrong, once(web))
+		impossible = append(impossible, once("w\nb"))
+	}
+	a, b, c := median(unknown), median(wrong), median(impossible)
+	t.Logf("counted: 20 refusals: unknown client %v, wrong secret %v, impossible id %v", a, b, c)
+	if max(a, b, c) > 2*min(a, b, c) {
+		t.Error("the time of a refusal tells an unknown client from a wrong secret")
+	}
+}
+
+// TestALongPasswordIsCheckedInProportion to its length: four times the length takes four
+// times as long, and sixteen times would be a way to keep the server busy.
+func TestALongPasswordIsCheckedInProportion(t *testing.T) {
+	r := openRooms(t, newPlace(t), nil)
+	check := func(password string) time.Duration {
+		u := api.NewUser{User: issuer.User{Name: "alice"}, Password: refusal.Secret(password)}
+		begun := time.Now()
+		_, err := r.AddUser(t.Context(), u, "uid:0")
+		took := time.Since(begun)
+		if err == nil {
+			t.Fatalf("the password %.30q… was accepted, so it was hashed too", password)
+		}
+		return took
+	}
+	const most = 4 << 10 // bytes of a password
+	for _, unit := range []string{"12345678901234567890123", "passwordpassword123", "qwertyuiopasdfghjkl", "abcdefghijklmnopqrstuvwxyz", "alice12345password"} {
+		long := strings.Repeat(unit, most/len(unit))
+		short := strings.Repeat(unit, most/len(unit)/4)
+		longest, shortest := time.Hour, time.Hour
+		for range 50 { // the least of each is what the check takes; the rest is the machine's
+			longest, shortest = min(longest, check(long)), min(shortest, check(short))
+		}
+		ratio := float64(longest) / float64(shortest)
+		t.Logf("counted: %d bytes of %q are checked in %v, a quarter of them in %v", len(long), unit, longest, shortest)
+		if ratio > 8 {
+			t.Errorf("%q: four times the length takes %.1f times as long", unit, ratio)
+		}
+	}
+}
