@@ -18,7 +18,7 @@ func clientCommand() *cobra.Command {
 	cmd := group("client", "Manage the programs that ask for tokens", `
 A client is a program that asks for tokens. A confidential client has a secret, which is shown
 once, when the client is added. A public client (a page in a browser, an app) has none.`)
-	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read\n  keymill client list"
+	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read --json\n  keymill client list"
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),

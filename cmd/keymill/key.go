@@ -166,8 +166,9 @@ func keyRevokeCommand() *cobra.Command {
 private key may have leaked. If the key was the active one, the spare signs from now on. Each
 service refuses the key's tokens when its cache of the set has expired, and the answer says
 when the last cache has. A revoked kid is never used again. "keymill key list" shows the kids.`,
-		Example: "  keymill key list\n  keymill key revoke VTs_1G0aXYc8b2sMhuZ6ZFvm3bB1wlE8cQKpYBtVZ3Y --json",
-		Args:    arguments("KID"),
+		Example: `  keymill key list
+  keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')`,
+		Args: arguments("KID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)
 			if err != nil {

@@ -100,7 +100,9 @@ func sessionRevokeCommand() *cobra.Command {
 		Long: `End one session, all sessions of a client, or all sessions of all users. Use it when a refresh
 token may have leaked. Access tokens that exist stay valid until they expire. "keymill session
 list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
-		Example: "  keymill session revoke 06d9k8a2p4jq1n7c3m5t9r0v7s\n  keymill session revoke --client web\n  keymill session revoke --all",
+		Example: `  keymill session revoke $(keymill session list --user alice | awk 'NR == 2 {print $1}')
+  keymill session revoke --client web
+  keymill session revoke --all`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && (client != "" || all) {
 				return nil

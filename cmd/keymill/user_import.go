@@ -36,7 +36,8 @@ the others are imported, and the exit code is 1. Running it again is harmless: u
 already exist are reported, or skipped silently with --skip-existing.
 
 --claim FIELD copies a field into the claims of the user's tokens. In CSV it is a string.`,
-		Example: `  python manage.py dumpdata auth.user | keymill user import - --format django-json
+		Example: `  keymill user import users.json --format django-json
+  python manage.py dumpdata auth.user | keymill user import - --format django-json --skip-existing
   keymill user import users.csv --claim email --dry-run
   keymill user import users.csv --claim email --skip-existing`,
 		Args: arguments("FILE"),
