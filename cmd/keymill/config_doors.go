@@ -7,8 +7,8 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
-	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
 )
 
 // checkRefresh asks, before anything is opened, for what the issuer would refuse.
@@ -66,17 +66,10 @@ func (c *config) checkWebhook() error {
 	case c.WebhookURL == "":
 		return nil
 	}
-	// With any secret: the file is read later.
-	if err := c.checkHook(refusal.Secret("whsec_" + strings.Repeat("A", 32))); err != nil {
+	if err := webhook.CheckURL(c.WebhookURL); err != nil {
 		return c.wrong("webhook.url", "%v", err)
 	}
 	return nil
-}
-
-// checkHook asks, before anything is opened, what the webhook itself would refuse.
-func (c *config) checkHook(secret refusal.Secret) error {
-	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Outbox: new(outbox.Outbox)})
-	return err
 }
 
 // webhookSecret reads the secret; it is "" without a webhook.
@@ -89,7 +82,7 @@ func (c *config) webhookSecret() (refusal.Secret, error) {
 		return "", err
 	}
 	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
-	if err := c.checkHook(secret); err != nil {
+	if err := webhook.CheckSecret(secret); err != nil {
 		return "", hint(fmt.Errorf("%s: %w", c.WebhookSecret, err), makeHookSecret)
 	}
 	return secret, nil

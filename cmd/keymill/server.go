@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -30,7 +31,7 @@ type server struct {
 	outbox *outbox.Outbox // nil without a webhook
 	issuer *issuer.Issuer
 	face   *endpoint.Server
-	hook   *endpoint.Webhook // nil without webhook.url
+	hook   *webhook.Sender // nil without webhook.url
 	admin  net.Listener
 
 	failed chan error // the store's unknown outcome, once
@@ -148,7 +149,7 @@ func (s *server) openRooms(ctx context.Context) error {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.hook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
+		s.hook, err = webhook.New(webhook.Config{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
 	}
 	return err
 }
