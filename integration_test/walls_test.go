@@ -31,6 +31,7 @@ func TestNothingPrivateCrossesAWall(t *testing.T) {
 		"keymill/issuer":          everything,
 		"keymill/storage":         everything,
 		"keymill/storage/audit":   everything,
+		"keymill/storage/bolt":    everything,
 		"keymill/jwks":            slices.Concat(privateKeys, transactions), // its handler serves HTTP
 		"keymill/issuer/endpoint": slices.Concat(privateKeys, transactions), // and so does this room
 	} {

@@ -10,7 +10,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // An age is a server in a bubble whose clock the test moves: a real store, real keys, and
@@ -35,7 +35,7 @@ func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *age)) {
 func (a *age) start() {
 	a.t.Helper()
 	var err error
-	if a.store, err = storage.OpenBolt(a.path, storage.BoltOptions{}); err != nil {
+	if a.store, err = bolt.Open(a.path, bolt.Options{}); err != nil {
 		a.t.Fatal(err)
 	}
 	keys := testKeys

@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // What must never cost an honest client its session, or give one back that has ended.
@@ -114,7 +115,7 @@ func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
 // aheadOfWall makes the clock record say that the wall has stepped back by d.
 func (a *age) aheadOfWall(d time.Duration) {
 	a.t.Helper()
-	store, err := storage.OpenBolt(a.path, storage.BoltOptions{})
+	store, err := bolt.Open(a.path, bolt.Options{})
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -12,14 +12,14 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A world is an Issuer over a real store and real keys.
 type world struct {
 	*Issuer
 	t     testing.TB
-	store *storage.Bolt
+	store *bolt.Store
 	path  string
 	keys  *keystore.Rings
 }
@@ -39,7 +39,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "keymill.db")
-	store, err := storage.OpenBolt(path, storage.BoltOptions{})
+	store, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (w *world) open() { w.t.Helper(); w.openWith(testKeys) }
 func (w *world) openWith(keys keystore.Config) {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	if w.keys, err = keystore.Open(w.t.Context(), w.store, keys); err != nil {

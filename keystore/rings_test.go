@@ -22,6 +22,7 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // trial is the fastest policy that the configuration allows.
@@ -32,9 +33,9 @@ func trial(master MasterKey) Config {
 	}
 }
 
-func openStore(t *testing.T, path string) *storage.Bolt {
+func openStore(t *testing.T, path string) *bolt.Store {
 	t.Helper()
-	s, err := storage.OpenBolt(path, storage.BoltOptions{})
+	s, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,7 @@ func openStore(t *testing.T, path string) *storage.Bolt {
 }
 
 // newRings opens a new store with one EdDSA ring whose tokens live a minute.
-func newRings(t *testing.T) (*Rings, *storage.Bolt) {
+func newRings(t *testing.T) (*Rings, *bolt.Store) {
 	t.Helper()
 	master, _ := NewMasterKey()
 	s := openStore(t, filepath.Join(t.TempDir(), "db"))

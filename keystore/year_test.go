@@ -14,6 +14,7 @@ import (
 	"keymill/integration_test/counts"
 	"keymill/jwks"
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // TestNoTokenOutlivesItsKey: whatever the schedule of rotations, crashes, clock steps and
@@ -69,7 +70,7 @@ type world struct {
 	path    string
 	master  MasterKey
 	off     atomic.Int64 // wall clock of the server − true time, in nanoseconds
-	store   *storage.Bolt
+	store   *bolt.Store
 	rings   *Rings
 	end     context.CancelFunc
 	ended   chan struct{}
@@ -154,7 +155,7 @@ func (w *world) plan(days int) map[int][]func() {
 func (w *world) start() {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	handler := jwks.NewHandler(5 * time.Minute)

@@ -36,16 +36,6 @@ import (
 	"iter"
 )
 
-// Limits of one key, one value and one Update. What an Update reads and scans
-// counts as well as what it writes, so that every store can keep it in one
-// round of its own protocol.
-const (
-	MaxKeyBytes    = 256       // printable ASCII, at least one byte
-	MaxValueBytes  = 64 << 10  // one value
-	MaxUpdateKeys  = 64        // distinct keys that one Update touches
-	MaxUpdateBytes = 512 << 10 // keys and values that one Update touches
-)
-
 // Errors of a Store, for errors.Is.
 var (
 	// ErrNotFound: Get met no record under the key.

@@ -17,6 +17,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 func doctorCommand() *cobra.Command {
@@ -149,7 +150,7 @@ func (f *findings) print(w io.Writer, asJSON bool) error {
 type doctor struct {
 	config   *config
 	newKey   string // file, "" if the key stays
-	store    *storage.Bolt
+	store    *bolt.Store
 	master   keystore.MasterKey
 	findings findings
 }
@@ -174,7 +175,7 @@ func (d *doctor) examine(cmd *cobra.Command) error {
 	if err := d.readKey(); err != nil {
 		return err
 	}
-	store, err := storage.OpenBolt(d.config.path("keymill.db"), storage.BoltOptions{})
+	store, err := bolt.Open(d.config.path("keymill.db"), bolt.Options{})
 	if !d.findings.add("store", "opens", err) {
 		return nil
 	}
@@ -221,7 +222,7 @@ func (d *doctor) checkAll(ctx context.Context) {
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
 func (d *doctor) checkKeys(ctx context.Context, dev bool) {
 	c := d.config
-	rings, err := keystore.Open(ctx, newRehearsal(d.store), keystore.Config{
+	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
 	})
@@ -242,8 +243,8 @@ func (d *doctor) checkKeys(ctx context.Context, dev bool) {
 		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
 }
 
-// rotateAll rotates each ring of a rehearsal: so a reserve that could not be opened is
-// found today, and not on the day of its publication.
+// rotateAll rotates each ring of a dry run, so a reserve that cannot be opened is found
+// today, and not on the day of its publication.
 func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) error {
 	for _, alg := range algorithms {
 		_, err := rings.Rotate(ctx, alg, true, "doctor")

@@ -14,7 +14,7 @@ import (
 	"keymill/issuer/refusal"
 	"keymill/issuer/webhook"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A server holds what serve opened, in the order of opening.
@@ -26,7 +26,7 @@ type server struct {
 
 	public net.Listener
 	dir    *dataDir
-	store  *storage.Bolt
+	store  *bolt.Store
 	rings  *keystore.Rings
 	outbox *outbox.Outbox // nil without a webhook
 	issuer *issuer.Issuer
@@ -85,7 +85,7 @@ func (s *server) openDir(context.Context) error {
 
 func (s *server) openStore(context.Context) error {
 	s.failed = make(chan error, 1)
-	store, err := storage.OpenBolt(s.config.path("keymill.db"), storage.BoltOptions{
+	store, err := bolt.Open(s.config.path("keymill.db"), bolt.Options{
 		Failed: func(err error) { s.failed <- err },
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // made is a place whose store was served once and is whole.
@@ -37,7 +38,7 @@ func (p *place) overwrite(content string) {
 
 func (p *place) deleteRecord(key string) {
 	p.t.Helper()
-	s, err := storage.OpenBolt(p.store(), storage.BoltOptions{})
+	s, err := bolt.Open(p.store(), bolt.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
-	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // heartbeat is slow, because a simulated day has to be short. It bounds what a crash takes
@@ -29,7 +29,7 @@ type real struct {
 	t      *rapid.T
 	path   string
 	master keystore.MasterKey
-	store  *storage.Bolt
+	store  *bolt.Store
 	keys   *keystore.Rings
 	*issuer.Issuer
 	end  context.CancelFunc
@@ -60,7 +60,7 @@ func quickDir(t *rapid.T) string {
 
 func (r *real) start() {
 	var err error
-	if r.store, err = storage.OpenBolt(r.path, storage.BoltOptions{}); err != nil {
+	if r.store, err = bolt.Open(r.path, bolt.Options{}); err != nil {
 		r.t.Fatal(err)
 	}
 	r.keys, err = keystore.Open(context.Background(), r.store, keystore.Config{

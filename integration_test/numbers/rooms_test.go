@@ -19,6 +19,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 func TestMain(m *testing.M) { server.Main(m) }
@@ -94,15 +95,15 @@ func placeOf(t *testing.T, srv *server.Server) place {
 // openRooms opens the store at p, or makes it. wrap, if any, stands between it and the issuer.
 func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *rooms {
 	t.Helper()
-	bolt, err := storage.OpenBolt(p.path, storage.BoltOptions{})
+	db, err := bolt.Open(p.path, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var store storage.Store = bolt
+	var store storage.Store = db
 	if wrap != nil {
-		store = wrap(bolt)
+		store = wrap(db)
 	}
-	keys, err := keystore.Open(t.Context(), bolt, keystore.Config{
+	keys, err := keystore.Open(t.Context(), db, keystore.Config{
 		Algorithms:  []string{keystore.EdDSA},
 		RotateEvery: 30 * 24 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute, Master: p.master,
 	})
@@ -116,7 +117,7 @@ func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *r
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { keys.Run(ctx) })
-	loops.Go(func() { audit.Run(ctx, bolt) })
+	loops.Go(func() { audit.Run(ctx, db) })
 	loops.Go(func() { r.Run(ctx) })
 	r.stop = func() {
 		cancel()
@@ -125,7 +126,7 @@ func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *r
 	r.close = sync.OnceValue(func() error {
 		r.stop()
 		keys.Close()
-		return bolt.Close()
+		return db.Close()
 	})
 	t.Cleanup(func() { r.close() })
 	return r

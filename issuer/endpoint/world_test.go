@@ -26,13 +26,14 @@ import (
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // A world is a Server over a real store and real keys, with both of its listeners.
 type world struct {
 	t         *testing.T
 	url       string // the issuer
-	store     *storage.Bolt
+	store     *bolt.Store
 	counted   countedStore // the same, as the issuer has it
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
@@ -105,7 +106,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "keymill.db")
-	store, err := storage.OpenBolt(path, storage.BoltOptions{})
+	store, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +149,7 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config)) {
 	t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })

@@ -14,13 +14,14 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // A world is an Outbox over a real store.
 type world struct {
 	*Outbox
 	t     *testing.T
-	store *storage.Bolt
+	store *bolt.Store
 	path  string
 }
 
@@ -36,7 +37,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	if w.Outbox, err = Open(w.t.Context(), Config{Store: w.store, Now: time.Now, WallTime: time.Now}); err != nil {
@@ -416,7 +417,7 @@ func TestADamagedEventBlocksNoOther(t *testing.T) {
 
 // It must not start with a wrong count.
 func TestOpenFailsIfTheEventsCannotBeRead(t *testing.T) {
-	closed, err := storage.OpenBolt(filepath.Join(t.TempDir(), "other.db"), storage.BoltOptions{})
+	closed, err := bolt.Open(filepath.Join(t.TempDir(), "other.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

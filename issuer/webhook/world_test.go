@@ -27,6 +27,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/bolt"
 )
 
 // A world is a Sender with a real store, real keys, and a receiver that verifies what it
@@ -34,7 +35,7 @@ import (
 type world struct {
 	t        *testing.T
 	path     string
-	store    *storage.Bolt
+	store    *bolt.Store
 	issuer   *issuer.Issuer
 	outbox   *outbox.Outbox
 	sender   *Sender
@@ -78,7 +79,7 @@ func storeDir() string {
 func (w *world) open(url string) {
 	w.t.Helper()
 	var err error
-	if w.store, err = storage.OpenBolt(w.path, storage.BoltOptions{}); err != nil {
+	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
 	keys, err := keystore.Open(w.t.Context(), w.store, keystore.Config{

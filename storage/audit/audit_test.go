@@ -16,13 +16,14 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func openStore(t *testing.T) storage.Store {
 	t.Helper()
-	s, err := storage.OpenBolt(filepath.Join(t.TempDir(), "keymill.db"), storage.BoltOptions{})
+	s, err := bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

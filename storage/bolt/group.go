@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // Bounds of one group, so that a steady stream of callers cannot keep the first
@@ -25,28 +27,12 @@ const pageFill = 0.9
 // A call is one Update on its way through the queue.
 type call struct {
 	ctx  context.Context
-	fn   func(Tx) error
+	fn   func(storage.Tx) error
 	done chan struct{} // closed after the group's commit; what follows is set before
 
-	err    error  // of fn, or of the commit
-	panic  *Panic // fn panicked
-	exited bool   // fn ended its goroutine, as t.FailNow does
-}
-
-// A Panic carries a panic out of a store's goroutine into that of its caller.
-type Panic struct {
-	Value any
-	Stack []byte // of the goroutine that ran the function
-}
-
-func (p *Panic) Error() string {
-	return fmt.Sprintf("%v\n\npanicked in a transaction:\n%s", p.Value, p.Stack)
-}
-
-// Unwrap returns the value if it is an error.
-func (p *Panic) Unwrap() error {
-	err, _ := p.Value.(error)
-	return err
+	err    error          // of fn, or of the commit
+	panic  *storage.Panic // fn panicked
+	exited bool           // fn ended its goroutine, as t.FailNow does
 }
 
 // outcome ends the call in its caller's goroutine the way fn ended.
@@ -63,8 +49,7 @@ func (c *call) outcome() error {
 // A group is the calls that share one bbolt transaction.
 type group struct {
 	tx     *bbolt.Tx
-	bucket *bbolt.Bucket
-	cursor *bbolt.Cursor
+	base   groupReader
 	calls  []*call
 	bytes  int   // written so far
 	wrote  bool  // somebody's writes are in tx
@@ -77,7 +62,7 @@ func (g *group) full() bool {
 
 // run is the store's one writer. It takes what waits, commits it together and
 // begins again, until the store stops.
-func (b *Bolt) run(g *group) {
+func (b *Store) run(g *group) {
 	stopped := false
 	defer func() {
 		if stopped {
@@ -111,7 +96,7 @@ func (b *Bolt) run(g *group) {
 
 // next returns the call whose turn it is. Before a group it waits; within one it
 // takes only who is already there, and nil closes the group.
-func (b *Bolt) next(g *group) *call {
+func (b *Store) next(g *group) *call {
 	if g != nil {
 		if g.full() {
 			return nil
@@ -136,14 +121,14 @@ func (b *Bolt) next(g *group) *call {
 	}
 }
 
-func (b *Bolt) begin() *group {
+func (b *Store) begin() *group {
 	tx, err := b.db.Begin(true)
 	if err != nil {
 		return &group{broken: fmt.Errorf("begin transaction: %w", err)}
 	}
 	bucket := tx.Bucket([]byte(bucketName))
 	bucket.FillPercent = pageFill // of this transaction; bbolt keeps no such setting
-	return &group{tx: tx, bucket: bucket, cursor: bucket.Cursor()}
+	return &group{tx: tx, base: groupReader{bucket, bucket.Cursor()}}
 }
 
 // serve runs one function against its own overlay, for bbolt has no savepoints: a
@@ -152,10 +137,10 @@ func (g *group) serve(c *call) {
 	if g.broken != nil {
 		return
 	}
-	t := newBoltTx(g.bucket, g.cursor)
+	t := storage.NewOverlay(&g.base)
 	returned, applying := false, false
 	defer func() {
-		t.bucket = nil
+		t.End()
 		if returned {
 			return
 		}
@@ -166,22 +151,41 @@ func (g *group) serve(c *call) {
 		case applying:
 			g.broken = fmt.Errorf("apply writes: %v", p)
 		default:
-			c.panic = &Panic{Value: p, Stack: debug.Stack()}
+			c.panic = &storage.Panic{Value: p, Stack: debug.Stack()}
 		}
 	}()
-	c.err = t.verdict(c.fn(t))
-	if c.err == nil && t.wrote {
+	if c.err = c.fn(t); c.err == nil {
+		c.err = t.Err()
+	}
+	if c.err == nil && t.Wrote() {
 		applying = true
 		g.wrote = true
-		g.bytes += t.bytes
-		g.broken = t.apply()
+		g.bytes += t.Bytes()
+		g.broken = g.apply(t)
 	}
 	returned = true
 }
 
+// apply moves the writes into the group's transaction. An error leaves that
+// transaction half written, and useless.
+func (g *group) apply(t *storage.Overlay) error {
+	for w := range t.Writes() {
+		var err error
+		if w.Deleted {
+			err = g.base.bucket.Delete([]byte(w.Key))
+		} else {
+			err = g.base.bucket.Put([]byte(w.Key), w.Value)
+		}
+		if err != nil {
+			return fmt.Errorf("apply writes: %w", err)
+		}
+	}
+	return nil
+}
+
 // finish commits the group and answers its calls. Those that failed or only read
 // are answered no sooner, since they may have read what a neighbour wrote.
-func (b *Bolt) finish(g *group) {
+func (b *Store) finish(g *group) {
 	err := b.settle(g)
 	for _, c := range g.calls {
 		if err != nil {
@@ -193,7 +197,7 @@ func (b *Bolt) finish(g *group) {
 
 // settle ends the group's transaction. What it returns is the answer to every call
 // of the group; nil leaves each its own.
-func (b *Bolt) settle(g *group) error {
+func (b *Store) settle(g *group) error {
 	if g.broken != nil || !g.wrote {
 		// Nothing reaches the disk: what these functions read was synced before.
 		if g.tx != nil {
@@ -211,16 +215,16 @@ func (b *Bolt) settle(g *group) error {
 		b.synced.Store(txid)
 		return nil
 	case isNoSpace(err) && !b.visible():
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+		return fmt.Errorf("%w: %w", storage.ErrNoSpace, err)
 	}
-	err = fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	err = fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, err)
 	b.fail(err)
 	return err
 }
 
 // sync commits tx. bbolt asserts its invariants with panics, and one of them in
 // the middle of a commit is an unknown outcome like any other.
-func (b *Bolt) sync(tx *bbolt.Tx) (err error) {
+func (b *Store) sync(tx *bbolt.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("commit broke off: %v", p)
@@ -231,7 +235,7 @@ func (b *Bolt) sync(tx *bbolt.Tx) (err error) {
 }
 
 // release gives bbolt's writer lock back after a panic, so that Close can end.
-func (b *Bolt) release(tx *bbolt.Tx) {
+func (b *Store) release(tx *bbolt.Tx) {
 	defer func() {
 		if recover() != nil {
 			b.stuck.Store(true)

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"errors"
@@ -38,7 +38,7 @@ func isNoSpace(err error) bool {
 
 // visible tells whether readers can see a transaction that is not synced: a meta
 // page may be written as far as it matters, and the write still fail.
-func (b *Bolt) visible() bool {
+func (b *Store) visible() bool {
 	tx, err := b.db.Begin(false)
 	if err != nil {
 		return true

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"encoding/binary"
@@ -58,7 +58,7 @@ func create(path string) error {
 	f.Close()
 	defer os.Remove(name)
 
-	db, err := bbolt.Open(name, 0o600, boltOptions())
+	db, err := bbolt.Open(name, 0o600, fileOptions())
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func boltOptions() *bbolt.Options {
+func fileOptions() *bbolt.Options {
 	o := &bbolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
@@ -114,7 +114,7 @@ func open(path string) (_ *bbolt.DB, txid int, err error) {
 			err = fmt.Errorf("file is damaged: %v", p)
 		}
 	}()
-	o := boltOptions()
+	o := fileOptions()
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
 		if f, err = os.OpenFile(path, flag&^os.O_CREATE, mode); err != nil {
 			return nil, err

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // filledStore returns the bytes of a closed store of some dozen pages.
@@ -17,7 +19,7 @@ func filledStore(t *testing.T) []byte {
 	t.Helper()
 	b := openTest(t)
 	for i := range 30 {
-		if err := b.Update(t.Context(), func(tx Tx) error {
+		if err := b.Update(t.Context(), func(tx storage.Tx) error {
 			return tx.Put(fmt.Sprintf("k%02d", i), bytes.Repeat([]byte{byte(i)}, 1500))
 		}); err != nil {
 			t.Fatal(err)
@@ -90,7 +92,7 @@ func TestADamagedFileStaysAsItIs(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // the second time to see that no lock was left
-			b, err := OpenBolt(path, BoltOptions{})
+			b, err := Open(path, Options{})
 			if err == nil {
 				b.Close()
 				t.Errorf("%s: opened", name)
@@ -129,7 +131,7 @@ func TestDamageInsideIsFound(t *testing.T) {
 			if err := os.WriteFile(path, over(whole, at, with), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			b, err := OpenBolt(path, BoltOptions{})
+			b, err := Open(path, Options{})
 			if err != nil {
 				continue
 			}
@@ -155,7 +157,7 @@ func TestDamageInsideIsFound(t *testing.T) {
 // TestANewStoreIsWholeAtOnce: private, and nothing left beside it.
 func TestANewStoreIsWholeAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	b, err := OpenBolt(filepath.Join(dir, "keymill.db"), BoltOptions{})
+	b, err := Open(filepath.Join(dir, "keymill.db"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +181,7 @@ func TestANewStoreIsWholeAtOnce(t *testing.T) {
 func TestNoPlaceForAStore(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "absent", "keymill.db"), "/proc/keymill.db"} {
-		b, err := OpenBolt(path, BoltOptions{})
+		b, err := Open(path, Options{})
 		if err == nil {
 			b.Close()
 			t.Errorf("%s: opened", path)
@@ -195,7 +197,7 @@ func TestNoPlaceForAStore(t *testing.T) {
 func FuzzMeta(f *testing.F) {
 	page := os.Getpagesize()
 	path := filepath.Join(f.TempDir(), "keymill.db")
-	b, err := OpenBolt(path, BoltOptions{})
+	b, err := Open(path, Options{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // The write of both benchmarks: read a record of 160 bytes, put it again.
@@ -46,7 +48,7 @@ func BenchmarkUpdate(b *testing.B) {
 	s := benchStore(b)
 	value := make([]byte, 160)
 	benchClients(b, func(key string) error {
-		return s.Update(context.Background(), func(tx Tx) error {
+		return s.Update(context.Background(), func(tx storage.Tx) error {
 			if _, err := tx.Get(key); err != nil {
 				return err
 			}
@@ -63,7 +65,7 @@ func BenchmarkBatch(b *testing.B) {
 		return s.db.Batch(func(tx *bbolt.Tx) error {
 			bucket := tx.Bucket([]byte(bucketName))
 			if bucket.Get([]byte(key)) == nil {
-				return ErrNotFound
+				return storage.ErrNotFound
 			}
 			return bucket.Put([]byte(key), value)
 		})
@@ -77,7 +79,7 @@ func BenchmarkView(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := s.View(context.Background(), func(r Reader) error {
+			if err := s.View(context.Background(), func(r storage.Reader) error {
 				if _, err := r.Get("family/000007"); err != nil {
 					return err
 				}
@@ -90,14 +92,14 @@ func BenchmarkView(b *testing.B) {
 	})
 }
 
-func benchStore(b *testing.B) *Bolt {
-	s, err := OpenBolt(filepath.Join(b.TempDir(), "keymill.db"), BoltOptions{})
+func benchStore(b *testing.B) *Store {
+	s, err := Open(filepath.Join(b.TempDir(), "keymill.db"), Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { s.Close() })
 	for i := range int64(benchRecords) {
-		if err := s.Update(context.Background(), func(tx Tx) error {
+		if err := s.Update(context.Background(), func(tx storage.Tx) error {
 			return tx.Put(benchKey(i), make([]byte, 160))
 		}); err != nil {
 			b.Fatal(err)

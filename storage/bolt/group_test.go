@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
-func openTest(t *testing.T) *Bolt {
+func openTest(t *testing.T) *Store {
 	t.Helper()
-	b, err := OpenBolt(filepath.Join(t.TempDir(), "keymill.db"), BoltOptions{})
+	b, err := Open(filepath.Join(t.TempDir(), "keymill.db"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,14 +28,14 @@ func openTest(t *testing.T) *Bolt {
 	return b
 }
 
-func putOne(key string) func(Tx) error {
-	return func(tx Tx) error { return tx.Put(key, []byte(key)) }
+func putOne(key string) func(storage.Tx) error {
+	return func(tx storage.Tx) error { return tx.Put(key, []byte(key)) }
 }
 
-func has(t *testing.T, b *Bolt, key string) bool {
+func has(t *testing.T, b *Store, key string) bool {
 	t.Helper()
 	found := false
-	if err := b.View(context.Background(), func(r Reader) error {
+	if err := b.View(context.Background(), func(r storage.Reader) error {
 		v, err := r.GetAll(key)
 		found = err == nil && v[0] != nil
 		return err
@@ -45,11 +47,11 @@ func has(t *testing.T, b *Bolt, key string) bool {
 
 // together runs first and then, in one group with it, the others in their order.
 // It needs a synctest bubble, where Wait tells that somebody waits in the queue.
-func together(b *Bolt, first func(Tx) error, others ...func()) {
+func together(b *Store, first func(storage.Tx) error, others ...func()) {
 	var all sync.WaitGroup
 	begun, open := make(chan struct{}), make(chan struct{})
 	all.Go(func() {
-		b.Update(context.Background(), func(tx Tx) error {
+		b.Update(context.Background(), func(tx storage.Tx) error {
 			close(begun)
 			<-open
 			return first(tx)
@@ -65,7 +67,7 @@ func together(b *Bolt, first func(Tx) error, others ...func()) {
 }
 
 // countCommits makes b count what reaches the disk.
-func countCommits(b *Bolt) *atomic.Int32 {
+func countCommits(b *Store) *atomic.Int32 {
 	n := new(atomic.Int32)
 	b.commit = func(tx *bbolt.Tx) error {
 		n.Add(1)
@@ -86,19 +88,19 @@ func TestAGroupSharesOneCommit(t *testing.T) {
 		survived, read := false, ""
 		together(b, putOne("first"),
 			func() {
-				refusal = b.Update(t.Context(), func(tx Tx) error {
+				refusal = b.Update(t.Context(), func(tx storage.Tx) error {
 					return errors.Join(tx.Put("first", []byte("spoilt")), tx.Put("refused", nil), refused)
 				})
 			},
 			func() {
 				defer func() { panicked = recover() }()
-				b.Update(t.Context(), func(tx Tx) error {
+				b.Update(t.Context(), func(tx storage.Tx) error {
 					tx.Delete("first")
 					panic("cheese")
 				})
 			},
 			func() {
-				b.Update(t.Context(), func(tx Tx) error {
+				b.Update(t.Context(), func(tx storage.Tx) error {
 					tx.Put("exited", nil)
 					exit()
 					return nil
@@ -106,7 +108,7 @@ func TestAGroupSharesOneCommit(t *testing.T) {
 				survived = true
 			},
 			func() {
-				last = b.Update(t.Context(), func(tx Tx) error {
+				last = b.Update(t.Context(), func(tx storage.Tx) error {
 					v, err := tx.Get("first")
 					read = string(v)
 					return errors.Join(err, tx.Put("last", v))
@@ -119,7 +121,7 @@ func TestAGroupSharesOneCommit(t *testing.T) {
 		if !errors.Is(refusal, refused) {
 			t.Errorf("the failing one got %v", refusal)
 		}
-		p, ok := panicked.(*Panic)
+		p, ok := panicked.(*storage.Panic)
 		if !ok || p.Value != "cheese" || !strings.Contains(string(p.Stack), "TestAGroupSharesOneCommit") {
 			t.Errorf("the panicking one got %v", panicked)
 		}
@@ -148,10 +150,10 @@ func TestReadersAreAnsweredAfterTheCommit(t *testing.T) {
 		}
 		var read, refused error
 		together(b, putOne("a"),
-			func() { read = b.Update(t.Context(), func(tx Tx) error { _, err := tx.Get("a"); return err }) },
-			func() { refused = b.Update(t.Context(), func(tx Tx) error { return errors.New("a is there") }) },
+			func() { read = b.Update(t.Context(), func(tx storage.Tx) error { _, err := tx.Get("a"); return err }) },
+			func() { refused = b.Update(t.Context(), func(tx storage.Tx) error { return errors.New("a is there") }) },
 		)
-		if !errors.Is(read, ErrUnknownOutcome) || !errors.Is(refused, ErrUnknownOutcome) {
+		if !errors.Is(read, storage.ErrUnknownOutcome) || !errors.Is(refused, storage.ErrUnknownOutcome) {
 			t.Errorf("got %v and %v", read, refused)
 		}
 	})
@@ -161,9 +163,9 @@ func TestReadersAreAnsweredAfterTheCommit(t *testing.T) {
 func TestReadingCostsNoCommit(t *testing.T) {
 	b := openTest(t)
 	commits := countCommits(b)
-	for _, fn := range []func(Tx) error{
-		func(tx Tx) error { _, err := tx.GetAll("a"); return err },
-		func(tx Tx) error { return errors.Join(tx.Put("a", nil), errors.New("refused")) },
+	for _, fn := range []func(storage.Tx) error{
+		func(tx storage.Tx) error { _, err := tx.GetAll("a"); return err },
+		func(tx storage.Tx) error { return errors.Join(tx.Put("a", nil), errors.New("refused")) },
 	} {
 		b.Update(t.Context(), fn)
 	}
@@ -180,14 +182,14 @@ func TestACancelledCallLeavesTheQueue(t *testing.T) {
 		running, cancelRunning := context.WithTimeout(t.Context(), time.Minute)
 		defer cancelRunning()
 		var left, stayed error
-		together(b, func(tx Tx) error {
+		together(b, func(tx storage.Tx) error {
 			cancelWaiting()
 			synctest.Wait() // it leaves now, while the writer is busy
 			return nil
 		},
 			func() { left = b.Update(waiting, putOne("left")) },
 			func() {
-				stayed = b.Update(running, func(tx Tx) error {
+				stayed = b.Update(running, func(tx storage.Tx) error {
 					cancelRunning()
 					return tx.Put("stayed", nil)
 				})
@@ -215,14 +217,14 @@ func TestAGroupIsBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := openTest(t)
 				commits := countCommits(b)
-				value := make([]byte, MaxValueBytes)
+				value := make([]byte, storage.MaxValueBytes)
 				if tt.values == 1 {
 					value = nil
 				}
 				var others []func()
 				for i := range tt.calls - 1 {
 					others = append(others, func() {
-						if err := b.Update(t.Context(), func(tx Tx) error {
+						if err := b.Update(t.Context(), func(tx storage.Tx) error {
 							var err error
 							for j := range tt.values {
 								err = errors.Join(err, tx.Put(fmt.Sprintf("%d/%d", i, j), value))
@@ -260,7 +262,7 @@ func TestCloseAnswersEverybody(t *testing.T) {
 		synctest.Wait()
 		closed := make(chan error)
 		go func() { closed <- b.Close() }()
-		if err := <-answers; err != ErrClosed {
+		if err := <-answers; err != storage.ErrClosed {
 			t.Errorf("the one in the queue got %v", err)
 		}
 		close(open)

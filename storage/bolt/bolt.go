@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -8,20 +8,22 @@ import (
 	"sync/atomic"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // bucketName is the one bbolt bucket that holds every record. A file without it
 // is somebody else's.
 const bucketName = "keymill"
 
-// BoltOptions say how a Bolt behaves.
-type BoltOptions struct {
+// Options say how a Store behaves.
+type Options struct {
 	// Failed is called once, from another goroutine, after an unknown outcome; the
 	// process should end within seconds. Nil is allowed.
 	Failed func(error)
 }
 
-// A Bolt is a Store in one file, and the default: no other server is needed.
+// A Store is a storage.Store in one file, and the default: no other server is needed.
 //
 //	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ answers
 //	View   ──▶ newest commit, once that is synced
@@ -37,9 +39,9 @@ type BoltOptions struct {
 //
 // Neither a View nor the fn of an Update may call Update: the fn would wait for
 // itself, and the View can stand in the way of a file that has to grow.
-type Bolt struct {
+type Store struct {
 	path   string
-	opts   BoltOptions
+	opts   Options
 	db     *bbolt.DB
 	commit func(*bbolt.Tx) error // bbolt's own, unless a test injects a failure
 
@@ -60,21 +62,21 @@ type flight struct {
 	landed chan struct{}
 }
 
-// BoltStatus is what a Bolt tells of itself.
-type BoltStatus struct {
+// Status is what a Store tells of itself.
+type Status struct {
 	Failed error // the unknown outcome, if there was one
 	Bytes  int64 // size of the file, holes included
 }
 
-// OpenBolt opens the store in the file at path, and makes it if there is none; its
+// Open opens the store in the file at path, and makes it if there is none; its
 // directory must exist. A file that is cut off, is not a store or is in use by
 // another process is an error, and stays as it is.
-func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
+func Open(path string, opts Options) (*Store, error) {
 	db, txid, err := openOrCreate(path)
 	if err != nil {
 		return nil, err
 	}
-	b := &Bolt{
+	b := &Store{
 		path:    path,
 		opts:    opts,
 		db:      db,
@@ -90,7 +92,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 
 // View gives fn the newest synced state. fn should return within a second, as an
 // open View keeps old pages from reuse and the file from being mapped anew.
-func (b *Bolt) View(ctx context.Context, fn func(Reader) error) error {
+func (b *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -99,19 +101,19 @@ func (b *Bolt) View(ctx context.Context, fn func(Reader) error) error {
 	}
 	tx, err := b.db.Begin(false)
 	if err != nil {
-		return ErrClosed // the only way a mapped file refuses a reader
+		return storage.ErrClosed // the only way a mapped file refuses a reader
 	}
 	defer tx.Rollback()
 	if err := b.await(ctx, tx.ID()); err != nil {
 		return err
 	}
-	r := boltReader{bucket: tx.Bucket([]byte(bucketName))}
+	r := viewReader{bucket: tx.Bucket([]byte(bucketName))}
 	defer func() { r.bucket = nil }()
 	return fn(&r)
 }
 
 // await returns once transaction txid, which bbolt shows already, is synced.
-func (b *Bolt) await(ctx context.Context, txid int) error {
+func (b *Store) await(ctx context.Context, txid int) error {
 	for int64(txid) > b.synced.Load() {
 		select {
 		case <-b.pending.Load().landed:
@@ -126,7 +128,7 @@ func (b *Bolt) await(ctx context.Context, txid int) error {
 }
 
 // Update runs fn in the next group.
-func (b *Bolt) Update(ctx context.Context, fn func(Tx) error) error {
+func (b *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -147,20 +149,20 @@ func (b *Bolt) Update(ctx context.Context, fn func(Tx) error) error {
 }
 
 // refusal tells why the store takes no more work, if it does not.
-func (b *Bolt) refusal() error {
+func (b *Store) refusal() error {
 	if err := b.failed.Load(); err != nil {
 		return *err
 	}
 	select {
 	case <-b.stopped:
-		return ErrClosed
+		return storage.ErrClosed
 	default:
 		return nil
 	}
 }
 
 // fail is the end of the store: err is an unknown outcome.
-func (b *Bolt) fail(err error) {
+func (b *Store) fail(err error) {
 	if !b.failed.CompareAndSwap(nil, &err) {
 		return
 	}
@@ -171,8 +173,8 @@ func (b *Bolt) fail(err error) {
 }
 
 // Close lets the group under way finish, refuses what waits behind it with
-// ErrClosed, and waits for open Views.
-func (b *Bolt) Close() error {
+// storage.ErrClosed, and waits for open Views.
+func (b *Store) Close() error {
 	b.stop.Do(func() { close(b.stopped) })
 	<-b.idle
 	if b.stuck.Load() {
@@ -182,8 +184,8 @@ func (b *Bolt) Close() error {
 }
 
 // Status may be asked for at any time.
-func (b *Bolt) Status() BoltStatus {
-	var s BoltStatus
+func (b *Store) Status() Status {
+	var s Status
 	if err := b.failed.Load(); err != nil {
 		s.Failed = *err
 	}

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // exit ends the goroutine as t.FailNow does.
@@ -46,14 +48,14 @@ func TestViewsWaitForTheSync(t *testing.T) {
 				viewed, impatient := make(chan error, 1), make(chan error, 1)
 				seen := false
 				go func() {
-					viewed <- b.View(t.Context(), func(r Reader) error {
+					viewed <- b.View(t.Context(), func(r storage.Reader) error {
 						_, err := r.Get("a")
 						seen = err == nil
 						return nil
 					})
 				}()
 				ctx, cancel := context.WithCancel(t.Context())
-				go func() { impatient <- b.View(ctx, func(Reader) error { return nil }) }()
+				go func() { impatient <- b.View(ctx, func(storage.Reader) error { return nil }) }()
 				synctest.Wait()
 				select {
 				case err := <-viewed:
@@ -73,7 +75,7 @@ func TestViewsWaitForTheSync(t *testing.T) {
 					return
 				}
 				wantDown(t, b, errView, errUpdate)
-				if err := <-failures; !errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, syscall.EIO) {
+				if err := <-failures; !errors.Is(err, storage.ErrUnknownOutcome) || !errors.Is(err, syscall.EIO) {
 					t.Errorf("Failed was told %v", err)
 				}
 				if synctest.Wait(); len(failures) != 0 {
@@ -85,16 +87,16 @@ func TestViewsWaitForTheSync(t *testing.T) {
 }
 
 // wantDown checks that b takes no more work, and that got were unknown outcomes.
-func wantDown(t *testing.T, b *Bolt, got ...error) {
+func wantDown(t *testing.T, b *Store, got ...error) {
 	t.Helper()
 	never := errors.New("ran in a failed store")
 	got = append(got,
-		b.View(context.Background(), func(Reader) error { return never }),
-		b.Update(context.Background(), func(Tx) error { return never }),
+		b.View(context.Background(), func(storage.Reader) error { return never }),
+		b.Update(context.Background(), func(storage.Tx) error { return never }),
 		b.Check(context.Background()),
 		b.Status().Failed)
 	for i, err := range got {
-		if !errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, storage.ErrUnknownOutcome) {
 			t.Errorf("%d: got %v, want the unknown outcome", i, err)
 		}
 	}
@@ -112,7 +114,7 @@ func TestABrokenCommitIsAnUnknownOutcome(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
-	again, err := OpenBolt(b.path, BoltOptions{})
+	again, err := Open(b.path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +124,7 @@ func TestABrokenCommitIsAnUnknownOutcome(t *testing.T) {
 	}
 }
 
-// TestNoSpaceIsForgivenOnlyWhereItIsClean repeats the table of bolt_fault.go.
+// TestNoSpaceIsForgivenOnlyWhereItIsClean repeats the table of fault.go.
 func TestNoSpaceIsForgivenOnlyWhereItIsClean(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -151,7 +153,7 @@ func TestNoSpaceThatCanBeSeenIsUnknown(t *testing.T) {
 	b := openTest(t)
 	b.commit = func(tx *bbolt.Tx) error { tx.Rollback(); return full }
 	err := b.Update(t.Context(), putOne("a"))
-	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "no space left") {
+	if !errors.Is(err, storage.ErrNoSpace) || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("unseen: got %v", err)
 	}
 	b.commit = func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), full) }

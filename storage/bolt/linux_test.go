@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/storage"
 )
 
 // Faults that only the kernel can cause happen in a child: this test binary, run
@@ -23,7 +25,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	tasks := map[string]func(*Bolt) report{ // task → what the child does
+	tasks := map[string]func(*Store) report{ // task → what the child does
 		"write": childWrites,
 		"limit": childHitsLimit,
 		"tell":  childTells,
@@ -36,7 +38,7 @@ func TestMain(m *testing.M) {
 	// the commits are kept apart, each on a thread of its own.
 	runtime.LockOSThread()
 	var failures atomic.Int32
-	b, err := OpenBolt(os.Getenv(childStore), BoltOptions{Failed: func(error) { failures.Add(1) }})
+	b, err := Open(os.Getenv(childStore), Options{Failed: func(error) { failures.Add(1) }})
 	r := report{Open: kind(err)}
 	if err == nil {
 		r = task(b)
@@ -62,7 +64,7 @@ type report struct {
 }
 
 func kind(err error) string {
-	for _, known := range []error{ErrNoSpace, ErrUnknownOutcome, ErrClosed} {
+	for _, known := range []error{storage.ErrNoSpace, storage.ErrUnknownOutcome, storage.ErrClosed} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}
@@ -76,7 +78,7 @@ func kind(err error) string {
 const childWriteCount = 4
 
 // childWrites puts k0, k1 … one after the other while another goroutine reads.
-func childWrites(b *Bolt) report {
+func childWrites(b *Store) report {
 	ctx := context.Background()
 	var r report
 	var seen [childWriteCount]bool
@@ -89,7 +91,7 @@ func childWrites(b *Bolt) report {
 				return
 			case <-time.After(time.Millisecond):
 			}
-			b.View(ctx, func(now Reader) error {
+			b.View(ctx, func(now storage.Reader) error {
 				for i := range seen {
 					if _, err := now.Get(fmt.Sprint("k", i)); err == nil {
 						seen[i] = true
@@ -100,14 +102,14 @@ func childWrites(b *Bolt) report {
 		}
 	}()
 	for i := range childWriteCount {
-		r.Writes = append(r.Writes, kind(b.Update(ctx, func(tx Tx) error {
+		r.Writes = append(r.Writes, kind(b.Update(ctx, func(tx storage.Tx) error {
 			if i == 0 {
 				runtime.LockOSThread()
 			}
 			return tx.Put(fmt.Sprint("k", i), make([]byte, 100))
 		})))
 	}
-	r.View = kind(b.View(ctx, func(Reader) error { return nil }))
+	r.View = kind(b.View(ctx, func(storage.Reader) error { return nil }))
 	time.Sleep(20 * time.Millisecond) // for the reader
 	close(stop)
 	<-stopped
@@ -118,9 +120,9 @@ func childWrites(b *Bolt) report {
 }
 
 // childTells puts k0, k1 … and tells of each as soon as it is acknowledged.
-func childTells(b *Bolt) report {
+func childTells(b *Store) report {
 	for i := range childWriteCount {
-		err := b.Update(context.Background(), func(tx Tx) error {
+		err := b.Update(context.Background(), func(tx storage.Tx) error {
 			if i == 0 {
 				runtime.LockOSThread()
 			}
@@ -135,7 +137,7 @@ func childTells(b *Bolt) report {
 }
 
 // childHitsLimit fills the store until no file may grow, and goes on when it may.
-func childHitsLimit(b *Bolt) report {
+func childHitsLimit(b *Store) report {
 	ctx := context.Background()
 	var was syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &was); err != nil {
@@ -146,8 +148,8 @@ func childHitsLimit(b *Bolt) report {
 		return report{Open: err.Error()}
 	}
 	fill := func(i int) string {
-		return kind(b.Update(ctx, func(tx Tx) error {
-			return tx.Put(fmt.Sprint("k", i), make([]byte, MaxValueBytes))
+		return kind(b.Update(ctx, func(tx storage.Tx) error {
+			return tx.Put(fmt.Sprint("k", i), make([]byte, storage.MaxValueBytes))
 		}))
 	}
 	i, outcome := 0, ""
@@ -155,8 +157,8 @@ func childHitsLimit(b *Bolt) report {
 		outcome = fill(i)
 	}
 	r := report{Writes: []string{outcome}}
-	r.View = kind(b.View(ctx, func(now Reader) error {
-		if _, err := now.Get(fmt.Sprint("k", i-1)); !errors.Is(err, ErrNotFound) {
+	r.View = kind(b.View(ctx, func(now storage.Reader) error {
+		if _, err := now.Get(fmt.Sprint("k", i-1)); !errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("a refused write is there: %v", err)
 		}
 		return nil
@@ -209,7 +211,7 @@ func TestASecondProcessIsTurnedAway(t *testing.T) {
 func TestALimitOnFilesIsNoSpace(t *testing.T) {
 	path := newStore(t)
 	r := child(t, "limit", path)
-	want := fmt.Sprint([]string{ErrNoSpace.Error(), "", ""})
+	want := fmt.Sprint([]string{storage.ErrNoSpace.Error(), "", ""})
 	if got := fmt.Sprint(r.Writes); r.Open != "" || got != want || r.View != "" || r.Failures != 0 {
 		t.Errorf("child met %+v", r)
 	}
@@ -251,7 +253,7 @@ func TestAFailedSyncIsTheEnd(t *testing.T) {
 			path := newStore(t)
 			r := child(t, "write", path, strace(t, "fdatasync",
 				fmt.Sprintf("error=EIO:delay_enter=100000:when=%d", tt.nth))...)
-			unknown := ErrUnknownOutcome.Error()
+			unknown := storage.ErrUnknownOutcome.Error()
 			want := report{Writes: []string{"", "", unknown, unknown}, View: unknown, Failures: 1}
 			if fmt.Sprint(r) != fmt.Sprint(want) {
 				t.Errorf("child met %+v, want %+v", r, want)
@@ -284,7 +286,7 @@ func TestAFullDiskRefusesOneGroup(t *testing.T) {
 		wrote := map[string]bool{}
 		for i, outcome := range r.Writes {
 			wrote[fmt.Sprint("k", i)] = outcome == ""
-			if outcome == ErrNoSpace.Error() {
+			if outcome == storage.ErrNoSpace.Error() {
 				refused++
 			} else if outcome != "" {
 				t.Errorf("write %d, update %d: %s", nth, i, outcome)
@@ -312,7 +314,7 @@ func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
 				killed++
 			}
 			acknowledged := strings.Count(string(out), "acknowledged")
-			b, err := OpenBolt(path, BoltOptions{})
+			b, err := Open(path, Options{})
 			if err != nil {
 				t.Errorf("killed at %s %d: %v", call, nth, err)
 				continue
@@ -337,7 +339,7 @@ func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
 
 func wantReopened(t *testing.T, path string, want map[string]bool) {
 	t.Helper()
-	b, err := OpenBolt(path, BoltOptions{})
+	b, err := Open(path, Options{})
 	if err != nil {
 		t.Fatalf("reopen: %v", err)
 	}
@@ -367,20 +369,20 @@ func TestAFullDiskIsSurvived(t *testing.T) {
 	if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := OpenBolt(dir+"/keymill.db", BoltOptions{})
+	b, err := Open(dir+"/keymill.db", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	write := func(i int) error {
-		return b.Update(t.Context(), func(tx Tx) error { return tx.Put(fmt.Sprint("k", i), make([]byte, 8<<10)) })
+		return b.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(fmt.Sprint("k", i), make([]byte, 8<<10)) })
 	}
 	var written, refused []int
 	for i := range 200 {
 		switch err := write(i); {
 		case err == nil:
 			written = append(written, i)
-		case errors.Is(err, ErrNoSpace):
+		case errors.Is(err, storage.ErrNoSpace):
 			refused = append(refused, i)
 		default:
 			t.Fatalf("update %d: %v", i, err)

@@ -1,4 +1,4 @@
-package storage
+package bolt
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
+
+	"keymill/storage"
 )
 
 // maxFindings bounds what Check reports of a file that is damaged all over.
@@ -14,14 +16,14 @@ const maxFindings = 10
 
 // Check reads every record and then lets bbolt check its pages. Updates wait
 // meanwhile, so it is for a store that nobody else uses.
-func (b *Bolt) Check(ctx context.Context) error {
+func (b *Store) Check(ctx context.Context) error {
 	if err := b.refusal(); err != nil {
 		return err
 	}
 	// bbolt's own check is safe beside a writer only in the writer's place.
 	tx, err := b.db.Begin(true)
 	if err != nil {
-		return ErrClosed
+		return storage.ErrClosed
 	}
 	defer tx.Rollback()
 	// Walking first: bbolt checks in a goroutine of its own, where a page number that
@@ -47,10 +49,10 @@ func walk(ctx context.Context, tx *bbolt.Tx) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := checkKey(key); err != nil {
+		if err := storage.CheckKey(key); err != nil {
 			return fmt.Errorf("store is damaged: %w", err)
 		}
-		if key <= last || len(v) > MaxValueBytes {
+		if key <= last || len(v) > storage.MaxValueBytes {
 			return fmt.Errorf("store is damaged at the record %q", key)
 		}
 		last = key
