@@ -43,10 +43,11 @@ var rooms = map[string][]string{
 	"storage/etcd":        {"storage"},
 
 	// The tests' own rooms; the product never imports them.
-	"integration_test":        {},
-	"integration_test/counts": {},
-	"integration_test/server": {},
-	"integration_test/crash":  {"jwks", "integration_test/counts", "integration_test/server"},
+	"integration_test":         {},
+	"integration_test/counts":  {},
+	"integration_test/metrics": {},
+	"integration_test/server":  {},
+	"integration_test/crash":   {"jwks", "integration_test/counts", "integration_test/server"},
 }
 
 // keepers maps a library (and everything below its path) to the rooms that may

@@ -12,8 +12,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
-	"keymill/issuer/outbox"
-	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
 )
 
 // Check refuses settings that cannot work together. The packages that use the settings
@@ -152,17 +151,10 @@ func (c *Config) checkWebhook() error {
 	case c.WebhookURL == "":
 		return nil
 	}
-	// The file is read later, so the URL is checked with some secret.
-	if err := c.checkHook(refusal.Secret("whsec_" + strings.Repeat("A", 32))); err != nil {
+	if err := webhook.CheckURL(c.WebhookURL); err != nil {
 		return c.Wrong("webhook.url", "%v", err)
 	}
 	return nil
-}
-
-// checkHook asks, before anything is opened, what the webhook itself would refuse.
-func (c *Config) checkHook(secret refusal.Secret) error {
-	_, err := endpoint.NewWebhook(endpoint.WebhookConfig{URL: c.WebhookURL, Secret: secret, Outbox: new(outbox.Outbox)})
-	return err
 }
 
 // MaxSocketPath is the longest path of a Unix socket: sun_path without its closing zero.

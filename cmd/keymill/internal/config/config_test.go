@@ -65,7 +65,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"a client that no cookie can be named after", ok + "session: {client: \"my app\"}\n", `:2: session.client: "my app": a cookie cannot be named after a client_id with ' '`},
 		{"webhook without a secret", ok + "webhook: {url: https://hooks.example}\n", `:2: webhook.url: webhook.secret_file is missing`},
 		{"webhook in the clear", ok + "webhook: {url: http://hooks.example/secret-path, secret_file: /x}\n", `:2: webhook.url: the webhook's URL, which goes to hooks.example, must be https`},
-		{"webhook that is no URL", ok + "webhook: {url: hooks, secret_file: /x}\n", `:2: webhook.url: the webhook's URL is not one such as https://`},
+		{"webhook that is no URL", ok + "webhook: {url: hooks, secret_file: /x}\n", `:2: webhook.url: the webhook's URL must be like https://`},
 		{"secret without a webhook", ok + "webhook: {secret_file: /x}\n", `:2: webhook.secret_file: webhook.url is missing`},
 		{"twice", ok + "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", `:3: `},
 		{"twice in two spellings", ok + "keys.propagation: 1h\nkeys: {propagation: 2h}\n", `:3: keys.propagation is set twice, first in line 2`},

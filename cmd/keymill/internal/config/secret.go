@@ -10,6 +10,7 @@ import (
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
 	"keymill/keystore"
 )
 
@@ -84,7 +85,7 @@ func (c *Config) WebhookSecret() (refusal.Secret, error) {
 		return "", err
 	}
 	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
-	if err := c.checkHook(secret); err != nil {
+	if err := webhook.CheckSecret(secret); err != nil {
 		return "", terminal.WithHint(fmt.Errorf("%s: %w", c.WebhookSecretFile, err), makeWebhookSecret)
 	}
 	return secret, nil

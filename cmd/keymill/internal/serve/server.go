@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
 	"keymill/keystore"
 	"keymill/storage/bolt"
 )
@@ -33,7 +34,7 @@ type server struct {
 	outbox    *outbox.Outbox // nil without webhook.url
 	issuer    *issuer.Issuer
 	endpoints *endpoint.Server
-	webhook   *endpoint.Webhook // nil without webhook.url
+	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
 
 	storeFailed chan error // gets one error if the store can no longer tell what is durable
@@ -156,7 +157,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.webhook, err = endpoint.NewWebhook(endpoint.WebhookConfig{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
+		s.webhook, err = webhook.New(webhook.Config{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
 	}
 	return err
 }

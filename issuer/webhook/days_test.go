@@ -1,4 +1,4 @@
-package endpoint
+package webhook
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ import (
 // stays, the last try is made at the end, and the drop is audited.
 func TestAReceiverIsAskedForThreeDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 500, nil }
 		w.run()
 		time.Sleep(10 * time.Minute)
@@ -59,7 +59,7 @@ func TestAReceiverIsAskedForThreeDays(t *testing.T) {
 // receiver may have been mended together with the server.
 func TestAfterARestartEverythingIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.receiver.answer = func(d received) (int, http.Header) { return 500, nil }
 		mended, hopeless := w.leave("session.revoked"), w.leave("user.revoked")
 		w.run()
@@ -88,7 +88,7 @@ func TestAfterARestartEverythingIsTriedAgain(t *testing.T) {
 func TestAFailingEventKeepsNoOtherWaiting(t *testing.T) {
 	for name, status := range map[string]int{"chokes": 500, "hangs": 0, "denies": 403} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWebhookWorld(t, "")
+			w := newWorld(t, "")
 			w.receiver.answer = func(d received) (int, http.Header) {
 				if d.kind == "session.replayed" {
 					return status, nil
@@ -126,7 +126,7 @@ func TestAFailingEventKeepsNoOtherWaiting(t *testing.T) {
 func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 	const events = 40
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		var up atomic.Bool
 		w.receiver.answer = func(received) (int, http.Header) {
 			if up.Load() {
@@ -143,11 +143,11 @@ func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 		if most := w.receiver.mostAtOnce(); most > 4 {
 			t.Errorf("%d at once", most)
 		}
-		if limit := 600 + maxSends; len(tries) > limit || len(tries) < events*2 {
+		if limit := 600 + maxParallel; len(tries) > limit || len(tries) < events*2 {
 			t.Errorf("%d tries in ten minutes", len(tries))
 		}
-		for n := maxSends; n < len(tries); n++ {
-			if gap := tries[n].at.Sub(tries[n-1].at); gap < respite {
+		for n := maxParallel; n < len(tries); n++ {
+			if gap := tries[n].at.Sub(tries[n-1].at); gap < failurePause {
 				t.Fatalf("tries %d and %d are %s apart", n, n+1, gap)
 			}
 		}
@@ -182,7 +182,7 @@ func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 // TestAReceiverThatIsGoneIsNotHammered either: every event it wants no more is a try.
 func TestAReceiverThatIsGoneIsNotHammered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 410, nil }
 		for range 30 {
 			w.leave("session.revoked")
@@ -193,8 +193,8 @@ func TestAReceiverThatIsGoneIsNotHammered(t *testing.T) {
 		if len(tries) != 30 || len(w.drops()) != 30 || len(w.waiting()) != 0 {
 			t.Errorf("%d tries, %d drops, %d wait", len(tries), len(w.drops()), len(w.waiting()))
 		}
-		for n := maxSends; n < len(tries); n++ {
-			if gap := tries[n].at.Sub(tries[n-1].at); gap < respite {
+		for n := maxParallel; n < len(tries); n++ {
+			if gap := tries[n].at.Sub(tries[n-1].at); gap < failurePause {
 				t.Fatalf("tries %d and %d are %s apart", n, n+1, gap)
 			}
 		}
@@ -204,7 +204,7 @@ func TestAReceiverThatIsGoneIsNotHammered(t *testing.T) {
 // TestWhatAFullQueueLosesIsLogged with its number, and no decision fails of it.
 func TestWhatAFullQueueLosesIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.fill(10_000)
 		w.store.Close()
 		w.open("")
@@ -226,12 +226,12 @@ func TestRetryAfterIsHeard(t *testing.T) {
 		"": 0, "0": 0, "120": 2 * time.Minute, "86400": time.Hour, "-5": 0, "soon": 0, "99999999999999999999": 0,
 		"Sat, 01 Jan 2000 00:10:00 GMT": 10 * time.Minute, "Fri, 31 Dec 1999 23:59:00 GMT": 0,
 	} {
-		if got := retryAfter(value, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
+		if got := parseRetryAfter(value, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.receiver.answer = func(d received) (int, http.Header) {
 			if d.kind == "session.replayed" && d.tries == 1 {
 				return 429, http.Header{"Retry-After": {"120"}}
@@ -256,7 +256,7 @@ func TestRetryAfterIsHeard(t *testing.T) {
 // TestADamagedEventIsDropped and never sent.
 func TestADamagedEventIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.leaveRaw("20000101T000000000000000Z-0", "{")
 		good := w.leave("session.revoked")
 		w.run()

@@ -1,4 +1,4 @@
-package endpoint
+package webhook
 
 import (
 	"context"
@@ -18,10 +18,10 @@ import (
 // TestTheSignatureIsThePublishedOne: the vector of the specification's own libraries, with
 // which the test's receiver agrees.
 func TestTheSignatureIsThePublishedOne(t *testing.T) {
-	w := newWebhookWorld(t, "")
+	w := newWorld(t, "")
 	at, h := time.Unix(1614265330, 0), http.Header{}
 	e := outbox.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
-	w.hook.sign(h, e, at)
+	w.sender.sign(h, e, at)
 	if got, want := h.Get("webhook-signature"), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="; got != want {
 		t.Errorf("signed %s, want %s", got, want)
 	}
@@ -39,7 +39,7 @@ func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewServer(r)
 	defer server.Close()
-	w := newWebhookWorld(t, server.URL)
+	w := newWorld(t, server.URL)
 	kinds := []string{"session.replayed", "session.revoked", "user.revoked", "client.revoked"}
 	ids := map[string]string{}
 	for _, kind := range kinds {
@@ -68,7 +68,7 @@ func TestADecisionReachesTheReceiver(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewServer(r)
 	defer server.Close()
-	w := newWebhookWorld(t, server.URL)
+	w := newWorld(t, server.URL)
 	w.run()
 	w.logout(2)
 	eventually(t, func() bool { return len(r.tries("")) == 2 && len(w.waiting()) == 0 })
@@ -80,7 +80,7 @@ func TestADecisionReachesTheReceiver(t *testing.T) {
 }
 
 // writes tells of a change of the store's file.
-func (w *webhookWorld) writes() time.Time {
+func (w *world) writes() time.Time {
 	w.t.Helper()
 	info, err := os.Stat(w.path)
 	if err != nil {
@@ -102,7 +102,7 @@ func eventually(t *testing.T, is func() bool) {
 // TestACrashBeforeForgettingSendsAgain with the same id. What a kill -9 would leave of the
 // store is copied while the receiver has the event and its answer is not read yet.
 func TestACrashBeforeForgettingSendsAgain(t *testing.T) {
-	w := newWebhookWorld(t, "")
+	w := newWorld(t, "")
 	image := w.path + ".killed"
 	w.receiver.answer = func(received) (int, http.Header) {
 		b, err := os.ReadFile(w.path)
@@ -169,12 +169,12 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 		{"endless header", func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("X", strings.Repeat("x", 1<<20)) }, "header"},
 	} {
 		server := httptest.NewServer(tt.handler)
-		w := newWebhookWorld(t, server.URL)
-		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
-		if tt.why == "" && got.why != "" || !strings.Contains(got.why, tt.why) || strings.Contains(got.why, hookPath) {
-			t.Errorf("%s: %q, want %q", tt.name, got.why, tt.why)
+		w := newWorld(t, server.URL)
+		_, got := w.sender.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
+		if tt.why == "" && got.failure != "" || !strings.Contains(got.failure, tt.why) || strings.Contains(got.failure, hookPath) {
+			t.Errorf("%s: %q, want %q", tt.name, got.failure, tt.why)
 		}
-		w.hook.client.CloseIdleConnections()
+		w.sender.client.CloseIdleConnections()
 		server.Close()
 	}
 }
@@ -182,13 +182,13 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 // TestALongAnswerIsNotReadToItsEnd, whether the event was taken or not.
 func TestALongAnswerIsNotReadToItsEnd(t *testing.T) {
 	for _, status := range []int{200, 500} {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		long := strings.NewReader(strings.Repeat("all work and no play ", 100_000))
 		all := long.Len()
-		w.hook.client.Transport = answering(func(r *http.Request) *http.Response {
+		w.sender.client.Transport = answering(func(r *http.Request) *http.Response {
 			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(long), Request: r}
 		})
-		w.hook.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
+		w.sender.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
 		if read := all - long.Len(); read > maxAnswerBytes {
 			t.Errorf("status %d: %d bytes of the answer were read, at most %d are needed", status, read, maxAnswerBytes)
 		}
@@ -209,15 +209,15 @@ func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
 	impostor.Config.ErrorLog = nil
 	defer impostor.Close()
 	for url, want := range map[string]string{gone.URL: "refused", impostor.URL: "certificate"} {
-		w := newWebhookWorld(t, url)
-		_, got := w.hook.post(t.Context(), outbox.Event{ID: "x", Payload: []byte("{}")})
-		if !strings.Contains(got.why, want) || strings.Contains(got.why, hookPath) {
-			t.Errorf("%s: %q, want %q", url, got.why, want)
+		w := newWorld(t, url)
+		_, got := w.sender.post(t.Context(), outbox.Event{ID: "x", Payload: []byte("{}")})
+		if !strings.Contains(got.failure, want) || strings.Contains(got.failure, hookPath) {
+			t.Errorf("%s: %q, want %q", url, got.failure, want)
 		}
 	}
 	// Go leaves loopback out whatever the environment names, so that no request can show it.
-	w := newWebhookWorld(t, gone.URL)
-	if w.hook.client.Transport.(*http.Transport).Proxy != nil {
+	w := newWorld(t, gone.URL)
+	if w.sender.client.Transport.(*http.Transport).Proxy != nil {
 		t.Error("proxies are used")
 	}
 }
@@ -227,8 +227,8 @@ func TestTLSIsSpokenWithWhomTheSystemTrusts(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewTLSServer(r)
 	defer server.Close()
-	w := newWebhookWorld(t, server.URL)
-	w.hook.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	w := newWorld(t, server.URL)
+	w.sender.client.Transport.(*http.Transport).TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
 	w.leave("user.revoked")
 	w.run()
 	eventually(t, func() bool { return len(w.waiting()) == 0 })
@@ -236,7 +236,7 @@ func TestTLSIsSpokenWithWhomTheSystemTrusts(t *testing.T) {
 
 // TestAReceiverThatIsGoneIsNotAskedAgain: 410 drops the event, with a record.
 func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
-	w := newWebhookWorld(t, "")
+	w := newWorld(t, "")
 	w.receiver.answer = func(d received) (int, http.Header) {
 		if d.kind == "user.revoked" {
 			return 410, nil
@@ -259,8 +259,8 @@ func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
 
 // TestEveryWrongConfigurationIsRefused with an error that tells nothing secret.
 func TestEveryWrongConfigurationIsRefused(t *testing.T) {
-	w := newWebhookWorld(t, "")
-	good := WebhookConfig{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
+	w := newWorld(t, "")
+	good := Config{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
 	for _, url := range []string{
 		"", "siem.example.com" + hookPath, "https:" + hookPath, "https://" + hookPath, "https://:443" + hookPath,
 		"http://siem.example.com" + hookPath, "http://192.0.2.1" + hookPath, "http://localhost.example.com" + hookPath,
@@ -271,7 +271,7 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	} {
 		cfg := good
 		cfg.URL = url
-		refusedWebhook(t, cfg)
+		refusedConfig(t, cfg)
 	}
 	for _, secret := range []refusal.Secret{
 		"", "whsec_", hookSecret[len("whsec_"):], "whsk_" + hookSecret[len("whsec_"):], "WHSEC_" + hookSecret[len("whsec_"):],
@@ -282,32 +282,32 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	} {
 		cfg := good
 		cfg.Secret = secret
-		refusedWebhook(t, cfg)
+		refusedConfig(t, cfg)
 	}
 	cfg := good
 	cfg.Outbox = nil
-	refusedWebhook(t, cfg)
+	refusedConfig(t, cfg)
 	for _, url := range []string{
 		good.URL, "http://localhost:9000/", "http://127.0.0.1:9000", "http://[::1]/x?y=z", "https://siem.example.com:8443/x", "HTTPS://siem.example.com",
 	} {
 		cfg := good
 		cfg.URL = url
-		if _, err := NewWebhook(cfg); err != nil {
+		if _, err := New(cfg); err != nil {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 	for _, secret := range []refusal.Secret{hookSecret, "whsec_" + refusal.Secret(strings.Repeat("AAAA", 21)) + "AA=="} { // 24 and 64 bytes
 		cfg := good
 		cfg.Secret = secret
-		if _, err := NewWebhook(cfg); err != nil {
+		if _, err := New(cfg); err != nil {
 			t.Errorf("a secret of %d characters: %v", len(secret), err)
 		}
 	}
 }
 
-func refusedWebhook(t *testing.T, cfg WebhookConfig) {
+func refusedConfig(t *testing.T, cfg Config) {
 	t.Helper()
-	w, err := NewWebhook(cfg)
+	w, err := New(cfg)
 	if err == nil || w != nil {
 		t.Errorf("%q with a secret of %d characters was taken", cfg.URL, len(cfg.Secret))
 		return
@@ -322,7 +322,7 @@ func refusedWebhook(t *testing.T, cfg WebhookConfig) {
 // TestAStopDoesNotWaitForTheReceiver, and breaks nothing but the try.
 func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWebhookWorld(t, "")
+		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 0, nil }
 		id := w.leave("session.revoked")
 		w.run()
@@ -341,14 +341,14 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 		// Whether or not the try came back before the loop saw the stop.
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		q := newWebhookQueue(w.hook)
-		q.finish(ctx, &delivery{Event: outbox.Event{ID: id}, outcome: outcome{why: "context canceled"}})
+		q := newQueue(w.sender)
+		q.finish(ctx, &delivery{Event: outbox.Event{ID: id}, outcome: outcome{failure: "context canceled"}})
 		if q.failing || strings.Contains(w.log.String(), "not sent") {
 			t.Error("a stop counts as a failure")
 		}
 		// A stop at the wrong moment must not make a delivered event one that was not.
-		d := &delivery{Event: outbox.Event{ID: id, Kind: "session.revoked"}, taken: true}
-		if o := w.hook.try(ctx, d); o.why != "" || len(w.waiting()) != 0 {
+		d := &delivery{Event: outbox.Event{ID: id, Kind: "session.revoked"}, accepted: true}
+		if o := w.sender.try(ctx, d); o.failure != "" || len(w.waiting()) != 0 {
 			t.Errorf("%+v, %d wait", o, len(w.waiting()))
 		}
 	})

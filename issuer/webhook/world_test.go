@@ -1,6 +1,7 @@
-package endpoint
+package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -29,61 +30,61 @@ import (
 	"keymill/storage/bolt"
 )
 
-// A webhookWorld is a Webhook over a real store and real keys, and a receiver that
-// verifies what it gets. It may live in a bubble.
-type webhookWorld struct {
+// A world is a Sender with a real store, real keys, and a receiver that verifies what it
+// gets. It works in a synctest bubble.
+type world struct {
 	t        *testing.T
 	path     string
 	store    *bolt.Store
 	issuer   *issuer.Issuer
 	outbox   *outbox.Outbox
-	hook     *Webhook
+	sender   *Sender
 	receiver *receiver
 	log      *logBuffer
 	stop     func() // ends Run and waits for it
 }
 
-// The secret is the one of the published vector; the path is the receiver's secret.
+// The secret is that of the published test vector. The path is a secret of the receiver.
 const (
 	hookSecret = refusal.Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	hookPath   = "/hooks/T0pS3cretPath"
 	hookData   = "somebodys-session"
 )
 
-// newWebhookWorld sends to url, or in memory if it is empty.
-func newWebhookWorld(t *testing.T, url string) *webhookWorld {
+// newWorld sends to url, or in memory if it is empty.
+func newWorld(t *testing.T, url string) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp(webhookDir(), "webhook-")
+	dir, err := os.MkdirTemp(storeDir(), "webhook-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &webhookWorld{t: t, path: filepath.Join(dir, "keymill.db"), log: &logBuffer{}, receiver: newReceiver(t)}
+	w := &world{t: t, path: filepath.Join(dir, "keymill.db"), log: &logBuffer{}, receiver: newReceiver(t)}
 	w.open(url)
 	t.Cleanup(func() { w.store.Close() })
 	t.Cleanup(w.logsNothingSecret)
 	return w
 }
 
-// webhookDir is in memory where the system has such a place: three days have some hundred
-// thousand looks, and what survives a power cut is tested elsewhere.
-func webhookDir() string {
+// storeDir is in memory if the system has such a directory: a test of three days looks for
+// events some hundred thousand times, and power cuts are tested elsewhere.
+func storeDir() string {
 	if _, err := os.Stat("/dev/shm"); err != nil || os.Getenv("TMPDIR") != "" {
 		return ""
 	}
 	return "/dev/shm"
 }
 
-// open is what a start of the server does.
-func (w *webhookWorld) open(url string) {
+// open does what a start of the server does.
+func (w *world) open(url string) {
 	w.t.Helper()
 	var err error
 	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	cfg := testKeys
-	cfg.Algorithms = []string{"EdDSA"}
-	keys, err := keystore.Open(w.t.Context(), w.store, cfg)
+	keys, err := keystore.Open(w.t.Context(), w.store, keystore.Config{
+		Algorithms: []string{"EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -91,14 +92,14 @@ func (w *webhookWorld) open(url string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if w.issuer, err = issuer.Open(w.t.Context(), issuer.Config{URL: testIssuer, Store: w.store, Keys: keys, Outbox: w.outbox}); err != nil {
+	if w.issuer, err = issuer.Open(w.t.Context(), issuer.Config{URL: "https://auth.example.com", Store: w.store, Keys: keys, Outbox: w.outbox}); err != nil {
 		w.t.Fatal(err)
 	}
 	inMemory := url == ""
 	if inMemory {
 		url = "https://siem.example.com"
 	}
-	w.hook, err = NewWebhook(WebhookConfig{
+	w.sender, err = New(Config{
 		URL: url + hookPath, Secret: hookSecret, Outbox: w.outbox,
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -106,16 +107,16 @@ func (w *webhookWorld) open(url string) {
 		w.t.Fatal(err)
 	}
 	if inMemory {
-		w.hook.client.Transport = w.receiver
+		w.sender.client.Transport = w.receiver
 	}
 }
 
 // run starts Run; stop ends it.
-func (w *webhookWorld) run() {
+func (w *world) run() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- w.hook.Run(ctx) }()
+	go func() { ended <- w.sender.Run(ctx) }()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -125,8 +126,8 @@ func (w *webhookWorld) run() {
 	w.t.Cleanup(w.stop)
 }
 
-// restart is a crash and a new start: everything that was in memory is gone.
-func (w *webhookWorld) restart() {
+// restart is a crash and a start: what was in memory is lost.
+func (w *world) restart() {
 	w.t.Helper()
 	w.stop()
 	if err := w.store.Close(); err != nil {
@@ -136,8 +137,8 @@ func (w *webhookWorld) restart() {
 	w.run()
 }
 
-// leave writes an event as issuer documents it, and returns its id.
-func (w *webhookWorld) leave(kind string) string {
+// leave writes an event in the documented format, and returns its id.
+func (w *world) leave(kind string) string {
 	w.t.Helper()
 	now := w.outbox.WallTime().UTC()
 	id := strings.Replace(now.Format("20060102T150405.000000000Z"), ".", "", 1) + "-" + fmt.Sprintf("%016x", w.receiver.number())
@@ -146,7 +147,7 @@ func (w *webhookWorld) leave(kind string) string {
 	return id
 }
 
-func (w *webhookWorld) leaveRaw(id, body string) {
+func (w *world) leaveRaw(id, body string) {
 	w.t.Helper()
 	if err := w.store.Update(w.t.Context(), func(tx storage.Tx) error { return tx.Put("webhook/"+id, []byte(body)) }); err != nil {
 		w.t.Fatal(err)
@@ -154,7 +155,7 @@ func (w *webhookWorld) leaveRaw(id, body string) {
 }
 
 // fill writes n events, in transactions of 60.
-func (w *webhookWorld) fill(n int) {
+func (w *world) fill(n int) {
 	w.t.Helper()
 	for first := 0; first < n; first += 60 {
 		err := w.store.Update(w.t.Context(), func(tx storage.Tx) error {
@@ -173,7 +174,7 @@ func (w *webhookWorld) fill(n int) {
 }
 
 // logout makes real decisions: a user is logged out n times.
-func (w *webhookWorld) logout(n int) {
+func (w *world) logout(n int) {
 	w.t.Helper()
 	_, err := w.issuer.AddUser(w.t.Context(), api.NewUser{ID: "7", Name: "alice"}, "uid:0")
 	for range n {
@@ -186,7 +187,7 @@ func (w *webhookWorld) logout(n int) {
 	}
 }
 
-func (w *webhookWorld) waiting() []string {
+func (w *world) waiting() []string {
 	w.t.Helper()
 	list, err := w.outbox.Events(w.t.Context(), "", 1000)
 	if err != nil {
@@ -200,7 +201,7 @@ func (w *webhookWorld) waiting() []string {
 }
 
 // drops returns why events were dropped, by their ids.
-func (w *webhookWorld) drops() map[string]string {
+func (w *world) drops() map[string]string {
 	w.t.Helper()
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
 		w.t.Fatal(err)
@@ -222,27 +223,27 @@ func (w *webhookWorld) drops() map[string]string {
 	return why
 }
 
-// logsNothingSecret: no secret, no payload, no path, on any level.
-func (w *webhookWorld) logsNothingSecret() {
+// logsNothingSecret fails if a log line of any level has a secret, a payload or a path.
+func (w *world) logsNothingSecret() {
 	log := w.log.String()
 	key := strings.TrimPrefix(string(hookSecret), "whsec_")
 	for _, secret := range []string{key, "v1,", hookPath, hookData} {
 		if strings.Contains(log, secret) {
-			w.t.Errorf("the log holds %q:\n%s", secret, log)
+			w.t.Errorf("the log contains %q:\n%s", secret, log)
 		}
 	}
 }
 
-// A receiver verifies deliveries the way a stranger would who read the specification, and
-// answers as the test likes. It is both a server and, in memory, the way to it.
+// A receiver verifies deliveries as someone who has only read the specification would, and
+// answers as the test says. It is a server, and a transport for requests in memory.
 type receiver struct {
 	t      *testing.T
 	answer func(d received) (status int, header http.Header) // nil: 204; status 0: never
 
 	mu     sync.Mutex // owns what follows
 	list   []received
-	atOnce int // requests at this moment
-	most   int // and at most
+	atOnce int // requests that are running
+	most   int // the most of them so far
 	n      int
 }
 
@@ -274,7 +275,7 @@ func (r *receiver) ServeHTTP(rw http.ResponseWriter, request *http.Request) {
 	rw.WriteHeader(status)
 }
 
-// RoundTrip is the way in memory: a socket would stall the clock of a bubble.
+// RoundTrip answers in memory: a socket would stop the clock of a bubble.
 func (r *receiver) RoundTrip(request *http.Request) (*http.Response, error) {
 	defer request.Body.Close()
 	status, header := r.take(request)
@@ -283,7 +284,7 @@ func (r *receiver) RoundTrip(request *http.Request) (*http.Response, error) {
 		<-request.Context().Done()
 		return nil, request.Context().Err()
 	}
-	time.Sleep(20 * time.Millisecond) // a try that takes no time is never at once with another
+	time.Sleep(20 * time.Millisecond) // tries that take no time would never run in parallel
 	if header == nil {
 		header = http.Header{}
 	}
@@ -339,7 +340,7 @@ func (r *receiver) mostAtOnce() int {
 	return r.most
 }
 
-// startOver forgets how many there were at once.
+// startOver resets the count of parallel requests.
 func (r *receiver) startOver() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -347,14 +348,14 @@ func (r *receiver) startOver() time.Time {
 	return time.Now()
 }
 
-// tries returns what came of an event, or of all if id is empty.
+// tries returns the tries of an event, or of all events if id is empty.
 func (r *receiver) tries(id string) []received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(r.list), func(d received) bool { return id != "" && d.id != id })
 }
 
-// verifyDelivery shares no code with what it verifies: HMAC is written out as RFC 2104 has it.
+// verifyDelivery shares no code with the Sender: HMAC is written out as in RFC 2104.
 func verifyDelivery(secret refusal.Secret, h http.Header, body []byte, now time.Time) error {
 	key, err := base64.StdEncoding.DecodeString(string(secret)[len("whsec_"):])
 	if err != nil {
@@ -364,7 +365,7 @@ func verifyDelivery(secret refusal.Secret, h http.Header, body []byte, now time.
 	if err != nil {
 		return err
 	}
-	// A try that takes longer than that is given up.
+	// A try that takes longer is given up.
 	if off := now.Sub(time.Unix(seconds, 0)).Abs(); off > sendTimeout {
 		return fmt.Errorf("the timestamp is off by %s", off)
 	}
@@ -386,4 +387,22 @@ func verifyDelivery(secret refusal.Secret, h http.Header, body []byte, now time.
 		return errors.New("wrong signature " + got)
 	}
 	return nil
+}
+
+// logBuffer collects log lines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
