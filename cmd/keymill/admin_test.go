@@ -14,7 +14,7 @@ import (
 	"keymill/issuer/api"
 )
 
-// serveSocket answers on a socket as handler says, in the server's place.
+// serveSocket serves handler on an admin socket and returns a client for it.
 func serveSocket(t *testing.T, handler http.Handler) *adminClient {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "km")
@@ -33,7 +33,8 @@ func serveSocket(t *testing.T, handler http.Handler) *adminClient {
 	return newAdminClient(socket)
 }
 
-// newPagedServer lists as many audiences as names has, in pages of what is asked for.
+// newPagedServer lists as many audiences as names has elements, and fills names. Its pages
+// have the length that the request asks for.
 func newPagedServer(t *testing.T, names []string) *adminClient {
 	for i := range names {
 		names[i] = fmt.Sprintf("audience-%06d & co", i)
@@ -53,8 +54,8 @@ func newPagedServer(t *testing.T, names []string) *adminClient {
 	}))
 }
 
-// TestAnAnswerThatIsNoneIsExplained: the operator should not have to know Go's words.
-func TestAnAnswerThatIsNoneIsExplained(t *testing.T) {
+// TestABrokenAnswerIsExplained in words that need no knowledge of Go.
+func TestABrokenAnswerIsExplained(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		handler http.HandlerFunc

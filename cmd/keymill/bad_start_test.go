@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// A badStart is a start that must not succeed.
+// A badStart is a start that must fail.
 type badStart struct {
 	name string
-	old  bool // the store exists already
+	old  bool // whether the store exists before
 	prep func(p *place) (env, args []string)
 	want string
 }
 
-// badSeals are wrong keys, and stores that are not what they should be.
-func badSeals() []badStart {
+// badStores have wrong keys or damaged stores.
+func badStores() []badStart {
 	return []badStart{
 		{"wrong master key", true, func(p *place) ([]string, []string) {
 			p.writeKey("master.key", strings.Repeat("x", 32))
@@ -35,7 +35,7 @@ func badSeals() []badStart {
 			p.writeKey("master.key", strings.Repeat("k", 31))
 			return nil, nil
 		}, "does not hold a master key: 32 bytes"},
-		{"master key that is not there", false, func(p *place) ([]string, []string) {
+		{"missing master key", false, func(p *place) ([]string, []string) {
 			os.Remove(filepath.Join(p.dir, "master.key"))
 			return nil, nil
 		}, "master key: open "},
@@ -76,10 +76,10 @@ func (p *place) hookEnv(url string) []string {
 	return append(p.env(), "KEYMILL_WEBHOOK_URL="+url, "KEYMILL_WEBHOOK_SECRET_FILE="+filepath.Join(p.dir, "webhook.secret"))
 }
 
-// badPlaces are wrong addresses, paths and settings.
-func badPlaces() []badStart {
+// badSettings have wrong addresses, paths and settings.
+func badSettings() []badStart {
 	return []badStart{
-		{"something in the socket's place", true, func(p *place) ([]string, []string) {
+		{"a file at the path of the socket", true, func(p *place) ([]string, []string) {
 			os.WriteFile(filepath.Join(p.data, "admin.sock"), []byte("mine"), 0o600)
 			return nil, nil
 		}, "is not a socket; remove it"},
@@ -110,10 +110,10 @@ func badPlaces() []badStart {
 			os.Chmod(p.writeKey("webhook.secret", goodHookSecret), 0o644)
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook.secret may be read by others (mode 0644)\n  hint: chmod 600 "},
-		{"webhook secret that is not there", false, func(p *place) ([]string, []string) {
+		{"missing webhook secret", false, func(p *place) ([]string, []string) {
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook secret: open "},
-		{"webhook secret that is none", false, func(p *place) ([]string, []string) {
+		{"malformed webhook secret", false, func(p *place) ([]string, []string) {
 			p.writeKey("webhook.secret", "swordfish")
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook.secret: the webhook's secret must be \"whsec_\" and the base64 of 24 to 64 random bytes\n  hint: make one: "},
@@ -121,7 +121,7 @@ func badPlaces() []badStart {
 			p.writeKey("webhook.secret", goodHookSecret)
 			return p.hookEnv("http://hooks.example"), nil
 		}, "KEYMILL_WEBHOOK_URL: the webhook's URL, which goes to hooks.example, must be https"},
-		{"prefix in the way", true, func(p *place) ([]string, []string) {
+		{"prefix that conflicts", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SIMPLEJWT_PREFIX=/session"), nil
 		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" conflicts with the server's own path /session\n  hint: simplejwt.prefix: /api"},
 		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
@@ -135,11 +135,11 @@ func badPlaces() []badStart {
 	}
 }
 
-// TestABadStartIsOneLineAndChangesNothing: whatever is wrong, the operator reads one line
-// and perhaps a hint, and the directory is byte for byte what it was.
+// TestABadStartIsOneLineAndChangesNothing: the operator reads one line and perhaps a hint, and
+// the directory stays the same byte for byte.
 func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tt := range slices.Concat(badSeals(), badPlaces()) {
+	for _, tt := range slices.Concat(badStores(), badSettings()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)

@@ -24,7 +24,7 @@ import (
 func (p *place) startDev(more ...string) *child {
 	p.t.Helper()
 	c := p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
-	// Its stdout is read beside its log, which may be ahead.
+	// The log may be ahead of stdout, which another goroutine reads.
 	if !eventually(5*time.Second, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
 		p.t.Fatalf("printed only:\n%s", c.out)
 	}
@@ -40,7 +40,7 @@ func (p *place) credentials() (d serve.Credentials) {
 	return d
 }
 
-// pasted returns the indented lines below the paragraph that begins with heading.
+// pasted returns the indented lines below the line that begins with heading.
 func pasted(t *testing.T, text, heading string) (lines []string) {
 	t.Helper()
 	_, rest, found := strings.Cut(text, "\n"+heading)
@@ -55,12 +55,12 @@ func pasted(t *testing.T, text, heading string) (lines []string) {
 		}
 	}
 	if !found || len(lines) == 0 {
-		t.Fatalf("nothing is to be pasted below %q in:\n%s", heading, text)
+		t.Fatalf("there are no commands to paste below %q in:\n%s", heading, text)
 	}
 	return lines
 }
 
-// shell runs what a newcomer pastes, and fails unless it prints all of want.
+// shell runs lines that a user pastes. It fails the test unless they print all of want.
 func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
@@ -78,8 +78,8 @@ func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	}
 }
 
-// TestTheLinesThatDevPrintsWork: each is pasted into a shell, as a newcomer would.
-func TestTheLinesThatDevPrintsWork(t *testing.T) {
+// TestTheCommandsThatDevPrintsWork pastes each of them into a shell.
+func TestTheCommandsThatDevPrintsWork(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startDev()
@@ -91,7 +91,7 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err == nil {
 		p.shell(t, pasted(t, out, "Get a token"), `"access_token"`)
 		p.shell(t, pasted(t, out, "Log a user in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
-		// -f: a refused line is an error then.
+		// With -f a refused request is an error.
 		cookie := pasted(t, out, "A page keeps the refresh token")
 		for n := range cookie {
 			cookie[n] = strings.Replace(cookie[n], "curl -s ", "curl -sf ", 1)
@@ -101,14 +101,14 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	} else if os.Getenv("CI") != "" {
 		t.Error("curl is not installed")
 	}
-	// Soon after the start the spare is too young; the verb says so, and later it rotates.
+	// Soon after the start the spare is too young. The verb says so, and later it rotates.
 	early := append([]string{"! " + rotate[0]}, keep...)
 	late := []string{"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do " + rotate[0] + " && break; sleep 1; done"}
 	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: wait ", "signs now:", "valid until:", "retiring")
 }
 
-// TestDevKeepsWhatItMade from one start to the next, and makes anew what was lost.
-func TestDevKeepsWhatItMade(t *testing.T) {
+// TestDevKeepsItsCredentials from one start to the next, and replaces those that were lost.
+func TestDevKeepsItsCredentials(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	stop := func(c *child) {
@@ -149,25 +149,25 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	}
 	stop(c)
 
-	// A crash between making a client and writing its secret down leaves no file.
+	// A crash between adding a client and writing its secret leaves no file.
 	if err := os.Remove(filepath.Join(p.data, "dev-credentials")); err != nil {
 		t.Fatal(err)
 	}
 	c = p.startDev()
 	works(c)
 	if third := p.credentials(); third.Secret("dev-service") == first.Secret("dev-service") {
-		t.Error("a secret that was lost came back")
+		t.Error("a lost secret came back")
 	}
 
 	if third := p.credentials(); third.User("dev").Password == first.User("dev").Password {
-		t.Error("a password that was lost came back")
+		t.Error("a lost password came back")
 	}
 
-	// An operator's rotation leaves a secret in the file that proves nothing any more; a
-	// disabled client is left as it is.
+	// After an operator's rotation the secret in the file is no longer valid. A disabled client
+	// keeps its secret.
 	p.must(nil, "client", "rotate-secret", "dev-service", "--old-for", "0s")
 	p.must(nil, "client", "disable", "dev-django-service")
-	time.Sleep(1100 * time.Millisecond) // when a password was made is kept to the second
+	time.Sleep(1100 * time.Millisecond) // the server stores in whole seconds when a password was set
 	p.shell(t, []string{"echo another password of mine | " + program(t) + " user passwd dev --password-stdin --data " + p.data})
 	old := p.credentials()
 	stop(c)
@@ -182,7 +182,7 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	}
 }
 
-// login logs in at the simplejwt door.
+// login logs in at the simplejwt login endpoint.
 func login(t *testing.T, c *child, name, password string) (status int, body string) {
 	t.Helper()
 	raw, err := json.Marshal(map[string]string{"username": name, "password": password})
@@ -201,9 +201,9 @@ func login(t *testing.T, c *child, name, password string) (status int, body stri
 	return resp.StatusCode, string(answer)
 }
 
-// TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate: its public client had no grant, and
-// there was no user. What an operator has chosen stays.
-func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
+// TestDevUpgradesATrialStoreOfAnEarlierVersion: its public client had no grant, and there was
+// no user. What an operator has configured stays.
+func TestDevUpgradesATrialStoreOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	restart := func(c *child) *child {
@@ -227,12 +227,12 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	p.must(nil, "client", "set", "dev-web", "--origin", "http://localhost:9999")
 	restart(c)
 	if p.must(&web, "client", "show", "dev-web", "--json"); len(web.Origins) != 1 {
-		t.Errorf("what an operator chose is gone: %+v", web)
+		t.Errorf("what an operator configured is gone: %+v", web)
 	}
 }
 
-// TestDevAnswersOnlyToItsOwnName: a page that points its name at loopback learns nothing.
-func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
+// TestDevAnswersOnlyItsOwnHosts, so that a page whose name points to loopback learns nothing.
+func TestDevAnswersOnlyItsOwnHosts(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startDev()
@@ -252,7 +252,7 @@ func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
 			t.Errorf("Host %s: %d, want %d", host, resp.StatusCode, want)
 		}
 	}
-	// net/http would answer this one by itself.
+	// net/http would answer this request itself.
 	conn, err := net.Dial("tcp", c.address)
 	if err != nil {
 		t.Fatal(err)
@@ -264,8 +264,7 @@ func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
 	}
 }
 
-// TestDevWithOneAlgorithmHasTheClientsOfThatOne.
-func TestDevWithOneAlgorithmHasTheClientsOfThatOne(t *testing.T) {
+func TestDevWithOneAlgorithmHasItsClientsOnly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startWith(environment("KEYMILL_KEYS_ALGORITHMS=EdDSA"), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
@@ -273,14 +272,14 @@ func TestDevWithOneAlgorithmHasTheClientsOfThatOne(t *testing.T) {
 		t.Errorf("clients: %v", d.Clients)
 	}
 	if !eventually(5*time.Second, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
-		t.Errorf("doors without a client:\n%s", c.out)
+		t.Errorf("login endpoints without a client:\n%s", c.out)
 	}
 	if status, _ := login(t, c, "dev", "a password of this length"); status != http.StatusNotFound {
 		t.Errorf("login: %d", status)
 	}
 }
 
-// TestDevCredentialsArePlainJSON for scripts, readable by their owner only.
+// TestDevCredentialsArePlainJSON for scripts, and readable by their owner only.
 func TestDevCredentialsArePlainJSON(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

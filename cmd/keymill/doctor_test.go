@@ -36,8 +36,8 @@ func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, c
 	return checks, code
 }
 
-// TestDoctorLooksAndTouchesNothing on a store that is well.
-func TestDoctorLooksAndTouchesNothing(t *testing.T) {
+// TestDoctorChangesNothing, and finds nothing wrong with a healthy store.
+func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
 	p := made(t)
 	before := snapshot(t, p.dir)
@@ -58,8 +58,8 @@ func TestDoctorLooksAndTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestDoctorSaysWhyItCannotLook: a store that may not be seen is not a store that is absent.
-func TestDoctorSaysWhyItCannotLook(t *testing.T) {
+// TestDoctorSaysWhyItCannotExamine: a store without read permission is not a missing store.
+func TestDoctorSaysWhyItCannotExamine(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.unprivileged()
@@ -77,7 +77,7 @@ func TestDoctorSaysWhyItCannotLook(t *testing.T) {
 	}
 }
 
-// TestDoctorFindsWhatIsWrong and says it at the right check.
+// TestDoctorFindsWhatIsWrong, and reports it at the right check.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -116,7 +116,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// deletePrivate deletes the private half of a key in that stage.
+// deletePrivate deletes the private half of a key in the given stage.
 func (p *place) deletePrivate(stage string) {
 	p.t.Helper()
 	for _, k := range p.keys {
@@ -165,7 +165,8 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 	}
 }
 
-// TestTheMasterKeyCanBeChanged: the same keys, another seal; the old key opens nothing.
+// TestTheMasterKeyCanBeChanged: the signing keys stay, and the old master key no longer opens
+// the store.
 func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -187,7 +188,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	p.must(&after, "key", "list", "--json")
 	kids := func(keys []api.Key) (list []string) {
 		for _, k := range keys {
-			if k.Stage != "reserve" { // made in the background, sooner or later
+			if k.Stage != "reserve" { // the server creates it in the background
 				list = append(list, k.KID)
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// withAlice makes what people need to log in, and the user alice (7).
+// withAlice adds what users need to log in, and the user alice (7).
 func (p *place) withAlice(t *testing.T) {
 	t.Helper()
 	p.must(nil, "audience", "add", "shop", "--alg", "RS256", "--profile", "simplejwt")
@@ -29,8 +29,8 @@ type delivery struct {
 	body   []byte
 }
 
-// TestTheWebhookTellsAndTheReceiverCanVerifyIt with the lines that README gives.
-func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
+// TestAReceiverCanVerifyTheWebhook with the lines of README.
+func TestAReceiverCanVerifyTheWebhook(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("python3"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("python3 is not installed")
@@ -85,7 +85,7 @@ func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 	}
 }
 
-// verifyDelivery runs README's own lines on a delivery, and on one that was changed.
+// verifyDelivery runs the lines of README on a delivery, and on a changed one.
 func verifyDelivery(t *testing.T, d delivery) {
 	t.Helper()
 	readme, err := os.ReadFile("../../README.md")
@@ -95,7 +95,7 @@ func verifyDelivery(t *testing.T, d delivery) {
 	_, code, found := strings.Cut(string(readme), "```python\ndef verify(")
 	code, _, closed := strings.Cut(code, "```")
 	if !found || !closed {
-		t.Fatal("README has no lines that verify")
+		t.Fatal("README has no lines that verify a delivery")
 	}
 	headers := map[string]string{}
 	for name := range d.header {
@@ -116,8 +116,8 @@ print(verify(d["headers"], body, d["secret"]), verify(d["headers"], body + b" ",
 	}
 }
 
-// TestADoorWithoutItsClientIsAWarningWithTheLineToType, and the line is right.
-func TestADoorWithoutItsClientIsAWarningWithTheLineToType(t *testing.T) {
+// TestALoginEndpointWithoutItsClientIsLogged with a command, and the command mends it.
+func TestALoginEndpointWithoutItsClientIsLogged(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	env := append(p.env(), "KEYMILL_SIMPLEJWT_CLIENT=web", "KEYMILL_SESSION_CLIENT=web")
@@ -127,13 +127,13 @@ func TestADoorWithoutItsClientIsAWarningWithTheLineToType(t *testing.T) {
 		t.Errorf("the log:\n%s", got)
 	}
 	if status, _ := login(t, c, "alice", "correct horse battery"); status != http.StatusServiceUnavailable {
-		t.Errorf("a door without a client answers %d", status)
+		t.Errorf("a login endpoint without a client answers %d", status)
 	}
 	p.must(nil, "audience", "add", "AUDIENCE", "--alg", "RS256")
 	p.must(nil, strings.Fields(line)[1:]...)
 	p.shell(t, []string{"echo correct horse battery | " + program(t) + " user add alice --password-stdin --data " + p.data})
 	if status, body := login(t, c, "alice", "correct horse battery"); status != http.StatusOK {
-		t.Errorf("the door stays shut: %d %s", status, body)
+		t.Errorf("login after the command: %d %s", status, body)
 	}
 	for _, step := range []struct{ line, reason string }{
 		{"client disable web", `reason="the client is disabled" type="keymill client enable web"`},
@@ -152,8 +152,8 @@ func TestADoorWithoutItsClientIsAWarningWithTheLineToType(t *testing.T) {
 	}
 }
 
-// TestAWebhookThatWaitsKeepsNobodyFromStopping: a receiver may hang for as long as it likes.
-func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
+// TestAHangingReceiverDelaysNothing: neither the end of the server nor other decisions.
+func TestAHangingReceiverDelaysNothing(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.writeKey("webhook.secret", goodHookSecret)
@@ -172,7 +172,7 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nothing was sent")
 	}
-	// Nobody waits for it either: not who decides about more events, and not who logs in.
+	// Decisions that add more events do not wait for the receiver.
 	began := time.Now()
 	p.must(nil, "user", "logout", "alice")
 	p.must(nil, "user", "disable", "alice")

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// TestMain lets the test binary be keymill itself, so that the tests below can start,
-// stop and kill the real program.
+// TestMain lets the test binary run as keymill, so that tests can start, stop and kill the
+// real program.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUN_AS_KEYMILL") != "" {
 		os.Unsetenv("RUN_AS_KEYMILL")
@@ -91,10 +91,10 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 			continue
 		}
 		if !strings.HasPrefix(line, cmd.CommandPath()+" ") && strings.TrimSpace(line) != cmd.CommandPath() {
-			t.Errorf("%s is taken for %s", line, cmd.CommandPath())
+			t.Errorf("%s runs %s", line, cmd.CommandPath())
 		}
 		if cmd.HasSubCommands() {
-			t.Errorf("%s is no verb", line)
+			t.Errorf("%s is not a verb", line)
 		}
 		if err := cmd.ParseFlags(rest); err != nil {
 			t.Errorf("%s: %v", line, err)
@@ -106,8 +106,8 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 	}
 }
 
-// TestEveryVerbTeaches: a verb without an example is a verb that nobody finds.
-func TestEveryVerbTeaches(t *testing.T) {
+// TestEveryVerbHasHelpWithAnExample.
+func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
 	var visit func(*cobra.Command)
 	verbs := 0
 	visit = func(cmd *cobra.Command) {
@@ -160,8 +160,8 @@ func TestTheManualOfServeListsEverySetting(t *testing.T) {
 	}
 }
 
-// TestAMistypedLineSaysWhatToType on two lines, with exit code 2 and an empty stdout.
-func TestAMistypedLineSaysWhatToType(t *testing.T) {
+// TestAUsageErrorSaysWhatToType on at most two lines, with exit code 2 and an empty stdout.
+func TestAUsageErrorSaysWhatToType(t *testing.T) {
 	clearEnvironment(t)
 	for _, tt := range []struct {
 		line, want string
@@ -226,8 +226,8 @@ func noDirectory(verb string) string {
 	return "keymill: invalid argument \"\" for \"--data\" flag: the name of the directory is empty\n  hint: \"keymill " + verb + " --help\" tells more\n"
 }
 
-// TestNoKeyIsReadFromNothing: the command before the pipe failed, and says so itself.
-func TestNoKeyIsReadFromNothing(t *testing.T) {
+// TestAnEmptyKeyFileIsAnError: the command before a pipe may have failed.
+func TestAnEmptyKeyFileIsAnError(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("empty.pem", nil, 0o600); err != nil {
@@ -240,7 +240,7 @@ func TestNoKeyIsReadFromNothing(t *testing.T) {
 	}
 }
 
-// TestNoServerSaysHowToStartOne, with and without a directory named.
+// TestNoServerSaysHowToStartOne, with and without --data.
 func TestNoServerSaysHowToStartOne(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
@@ -257,7 +257,7 @@ func TestNoServerSaysHowToStartOne(t *testing.T) {
 	}
 }
 
-// TestAKidThatBeginsWithADashIsNoFlag: one in 64 does.
+// TestAKidThatBeginsWithADashIsNoFlag. One in 64 does.
 func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
@@ -279,8 +279,8 @@ func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsReadFromNothing, nor one that is more than a secret.
-func TestNoSecretIsReadFromNothing(t *testing.T) {
+// TestAnEmptyOrTooLongSecretIsAnError on standard input.
+func TestAnEmptyOrTooLongSecretIsAnError(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	const passwd, why = "user passwd alice --password-stdin", "session why -"
@@ -297,7 +297,7 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 		{why, " \n", "standard input is empty: no token"},
 		{"session why --token-stdin", "", "standard input is empty: no token"},
 		{why, strings.Repeat("x", maxTokenBytes+1), "standard input is too long for a token"},
-		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // this one is good
+		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // valid
 		{why, "kmr_x\n", "no server on "},
 	} {
 		var out, errs strings.Builder
@@ -308,8 +308,8 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 	}
 }
 
-// TestAClaimIsJSONWhereItCanBe, else the text itself.
-func TestAClaimIsJSONWhereItCanBe(t *testing.T) {
+// TestAClaimIsJSONOrElseAString.
+func TestAClaimIsJSONOrElseAString(t *testing.T) {
 	got, err := parseClaims([]string{"role=admin", "level=3", "ok=true", `teams=["a","b"]`, "eq=a=b", "empty=", `quoted="3"`, "html=<b>", ""})
 	want := api.Claims{
 		"role": []byte(`"admin"`), "level": []byte("3"), "ok": []byte("true"), "teams": []byte(`["a","b"]`),

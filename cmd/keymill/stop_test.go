@@ -21,8 +21,8 @@ import (
 	"keymill/issuer/api"
 )
 
-// TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
-// 200, later ones are refused connections, and the process ends with 0 in time.
+// TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a complete 200,
+// later connections are refused, and the process ends with 0 in time.
 //
 // I18.
 func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
@@ -47,8 +47,8 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 				case errors.Is(err, syscall.ECONNREFUSED):
 					return
 				case err != nil && isClosedConnection(err):
-					// A kept connection was closed as the request was on its way; nothing
-					// was done for it, and the next one is refused.
+					// The server closed an idle connection while the request was on its way. It
+					// did nothing for the request, and the next connection is refused.
 				default:
 					broken.Add(1)
 					t.Errorf("status %d, %v, %s", status, err, body)
@@ -82,7 +82,8 @@ func isClosedConnection(err error) bool {
 		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
 }
 
-// slowRequest sends a request without the end of its body; the answer follows finish.
+// slowRequest sends a request without the end of its body. finish sends the rest and returns
+// the answer.
 func slowRequest(t *testing.T, c *child) (finish func() string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", c.address)
@@ -106,7 +107,7 @@ func slowRequest(t *testing.T, c *child) (finish func() string) {
 	}
 }
 
-// TestARequestInFlightIsAnswered although the signal came first.
+// TestARequestInFlightIsAnswered although the signal comes before its end.
 //
 // I18.
 func TestARequestInFlightIsAnswered(t *testing.T) {
@@ -131,7 +132,7 @@ func TestARequestInFlightIsAnswered(t *testing.T) {
 	}
 }
 
-// TestAClientThatNeverFinishesCannotHoldTheServer longer than the drain.
+// TestAClientThatNeverFinishesCannotHoldTheServer for longer than DrainTime.
 //
 // I18.
 func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
@@ -148,7 +149,7 @@ func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
 	}
 }
 
-// TestASecondSignalEndsAtOnce for the operator who will not wait.
+// TestASecondSignalEndsAtOnce, without waiting for requests in flight.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newPlace(t).start()
@@ -166,14 +167,14 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	began := time.Now()
 	c.signal(syscall.SIGTERM)
 	if code := c.wait(2 * time.Second); code == 0 {
-		t.Error("an end by force counts as a clean one")
+		t.Error("the exit code of a forced end is 0")
 	}
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
 
-// TestAStartThatWaitsForItsKeyCanBeEnded: nobody may ever write into the FIFO.
+// TestAStartThatWaitsForItsKeyCanBeEnded: a FIFO may never get a writer.
 func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -186,13 +187,13 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var w *os.File // without blocking, it opens only if somebody reads
+	var w *os.File // opens without blocking only if there is a reader
 	if !eventually(10*time.Second, func() (reads bool) {
 		var err error
 		w, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 		return err == nil
 	}) {
-		t.Fatal("nobody reads the master key")
+		t.Fatal("the server does not read the master key")
 	}
 	defer w.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
@@ -204,9 +205,9 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	}
 }
 
-// TestAFailedStoreEndsTheProcess: a sync that fails leaves open what is durable. The
-// server says so on readyz, serves the keys from memory meanwhile, and ends with an error
-// within 5 s, so that a restart reads what the disk really holds.
+// TestAFailedStoreEndsTheProcess: after a failed sync no one knows what is durable. The server
+// fails readyz, still serves the keys from memory, and ends with an error within 5 s, so that
+// a restart reads what the disk really has.
 //
 // I11.
 func TestAFailedStoreEndsTheProcess(t *testing.T) {
@@ -216,7 +217,7 @@ func TestAFailedStoreEndsTheProcess(t *testing.T) {
 		if os.Getenv("CI") != "" {
 			t.Fatal("strace is needed here")
 		}
-		t.Skip("strace makes the sync fail")
+		t.Skip("strace is not installed; it makes the sync fail")
 	}
 	p := newPlace(t)
 	c := p.start()
@@ -237,7 +238,7 @@ func TestAFailedStoreEndsTheProcess(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	// The heartbeat commits every few seconds and meets the fault.
+	// The heartbeat commits every few seconds and gets the error.
 	if !eventually(15*time.Second, func() bool { return get("/readyz") == http.StatusServiceUnavailable }) {
 		t.Fatal("readyz never failed")
 	}

@@ -23,7 +23,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// trial is a configuration whose keys move within a minute.
+// trial is a configuration whose keys rotate within a minute.
 const trial = "issuer: https://id.example.com\nkeys: {rotate_every: 60s, propagation: 30s}\njwks: {max_age: 15s}\n"
 
 func (p *place) startTrial() *child {
@@ -35,7 +35,7 @@ func (p *place) startTrial() *child {
 	return p.start("--config", path)
 }
 
-// TestTheLifeOfAnAudienceAndAClient types what an operator types, in order.
+// TestTheLifeOfAnAudienceAndAClient runs the commands of an operator in order.
 func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -56,7 +56,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 
 	out = p.must(nil, "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--scope", "read", "--json")
 	if !regexp.MustCompile(`^\{\s*"client_id": "billing",\s*"client_secret": "[^"]{40,}",`).MatchString(out) {
-		t.Errorf("client add begins otherwise:\n%s", out)
+		t.Errorf("client add does not begin with id and secret:\n%s", out)
 	}
 	var made, show api.Client
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
@@ -75,7 +75,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	var rotated api.Client
 	p.must(&rotated, "client", "rotate-secret", "billing", "--old-for", "24h", "--json")
 	if rotated.OldSecretUntil == nil || answer(made.Secret) != 200 || answer(rotated.Secret) != 200 {
-		t.Errorf("two secrets do not live at once: %+v", rotated)
+		t.Errorf("the two secrets are not both valid: %+v", rotated)
 	}
 	p.must(nil, "client", "disable", "billing")
 	if status := answer(rotated.Secret); status == 200 {
@@ -94,7 +94,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	p.must(nil, "client", "remove", "billing")
 	p.must(nil, "audience", "remove", "orders")
 	if _, errs, code := p.verb("audience", "show", "orders"); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
-		t.Errorf("an audience that is gone: code %d, %s", code, errs)
+		t.Errorf("a removed audience: code %d, %s", code, errs)
 	}
 	p.auditNames("audience.add", "client.add", "client.remove", "audience.remove")
 }
@@ -103,7 +103,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 func (p *place) auditNames(actions ...string) {
 	p.t.Helper()
 	var out string
-	if !eventually(10*time.Second, func() bool { // records join the chain once a second
+	if !eventually(10*time.Second, func() bool { // records are chained once a second
 		out = p.must(nil, "audit", "tail", "-n", "100")
 		for _, action := range actions {
 			if !strings.Contains(out, action) {
@@ -112,7 +112,7 @@ func (p *place) auditNames(actions ...string) {
 		}
 		return true
 	}) {
-		p.t.Errorf("of %v not all in:\n%s", actions, out)
+		p.t.Errorf("not all of %v are in:\n%s", actions, out)
 	}
 	for line := range strings.Lines(out) {
 		who := "uid:" + strconv.Itoa(os.Getuid())
@@ -122,8 +122,8 @@ func (p *place) auditNames(actions ...string) {
 	}
 }
 
-// TestKeysTurnByHand: list, too early, force, rotate, revoke, import.
-func TestKeysTurnByHand(t *testing.T) {
+// TestKeysCanBeRotatedRevokedAndImported, and a rotation that is too early needs --force.
+func TestKeysCanBeRotatedRevokedAndImported(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.startTrial()
@@ -184,8 +184,8 @@ func (p *place) importKeys() {
 	}
 }
 
-// TestListsAreWholeHoweverLong: the verb asks page by page.
-func TestListsAreWholeHoweverLong(t *testing.T) {
+// TestLongListsAreComplete, although the verb asks page by page.
+func TestLongListsAreComplete(t *testing.T) {
 	t.Parallel()
 	const total = 2*pageSize + 3
 	names := make([]string, total)
@@ -196,7 +196,7 @@ func TestListsAreWholeHoweverLong(t *testing.T) {
 	}
 }
 
-// TestAuditTailFollows prints what happens while it waits, each record once.
+// TestAuditTailFollows: it prints each new record once.
 func TestAuditTailFollows(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -205,7 +205,7 @@ func TestAuditTailFollows(t *testing.T) {
 	tail := exec.Command(program(t), "audit", "tail", "-n", "0", "-f", "--json")
 	tail.Env, tail.Dir, tail.Stdout = p.env(), p.dir, out
 	tail.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	time.Sleep(1500 * time.Millisecond) // the records of the start join the chain
+	time.Sleep(1500 * time.Millisecond) // until the records of the start are chained
 	if err := tail.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -216,19 +216,19 @@ func TestAuditTailFollows(t *testing.T) {
 	if !eventually(6*time.Second, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
 		t.Errorf("printed:\n%s", out)
 	}
-	time.Sleep(2200 * time.Millisecond) // it asks twice more
+	time.Sleep(2200 * time.Millisecond) // until it has asked twice again
 	if again := strings.Count(out.String(), "audience.add"); again != 2 {
 		t.Errorf("%d records of 2 additions", again)
 	}
 	for line := range strings.Lines(out.String()) {
 		if !json.Valid([]byte(line)) || strings.Contains(line, "store.create") {
-			t.Errorf("a line that should not be there: %s", line)
+			t.Errorf("unexpected line: %s", line)
 		}
 	}
 }
 
-// TestASecretIsSentOnlyWhereItIsSafe: neither over plain http nor to another name.
-func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
+// TestASecretIsSentToItsIssuerOnly, and not over plain http.
+func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
@@ -259,7 +259,7 @@ func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
 	}
 }
 
-// TestOddClientNamesGetTokens: both halves of the header are form-encoded.
+// TestOddClientNamesGetTokens: both parts of the header are form-encoded.
 //
 // R11.
 func TestOddClientNamesGetTokens(t *testing.T) {
