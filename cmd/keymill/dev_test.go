@@ -25,7 +25,7 @@ func (p *place) startDev(more ...string) *child {
 	p.t.Helper()
 	c := p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
 	// The log may be ahead of stdout, which another goroutine reads.
-	if !eventually(5*time.Second, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
+	if !eventually(failsafe, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
 		p.t.Fatalf("printed only:\n%s", c.out)
 	}
 	return c
@@ -63,7 +63,7 @@ func pasted(t *testing.T, text, heading string) (lines []string) {
 // shell runs lines that a user pastes. It fails the test unless they print all of want.
 func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), failsafe)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-ec", strings.Join(lines, "\n"))
 	cmd.Env, cmd.Dir = environment(), p.dir
@@ -114,7 +114,7 @@ func TestDevKeepsItsCredentials(t *testing.T) {
 	stop := func(c *child) {
 		t.Helper()
 		c.signal(syscall.SIGTERM)
-		if code := c.wait(10 * time.Second); code != 0 {
+		if code := c.wait(failsafe); code != 0 {
 			t.Fatalf("exit code %d", code)
 		}
 	}
@@ -209,7 +209,7 @@ func TestDevUpgradesATrialStoreOfAnEarlierVersion(t *testing.T) {
 	restart := func(c *child) *child {
 		t.Helper()
 		c.signal(syscall.SIGTERM)
-		c.wait(10 * time.Second)
+		c.wait(failsafe)
 		return p.startDev()
 	}
 	c := p.startDev()
@@ -271,7 +271,7 @@ func TestDevWithOneAlgorithmHasItsClientsOnly(t *testing.T) {
 	if d := p.credentials(); len(d.Clients) != 1 || d.Clients[0].ID != "dev-service" {
 		t.Errorf("clients: %v", d.Clients)
 	}
-	if !eventually(5*time.Second, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
+	if !eventually(failsafe, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
 		t.Errorf("login endpoints without a client:\n%s", c.out)
 	}
 	if status, _ := login(t, c, "dev", "a password of this length"); status != http.StatusNotFound {

@@ -217,7 +217,7 @@ func (p *place) example(t *testing.T, line string) (stderr string, err error) {
 	t.Helper()
 	// The help has a fixed instant, which is in the past one day.
 	line = strings.Replace(line, "2027-01-31T00:00:00Z", time.Now().Add(time.Hour).UTC().Format(time.RFC3339), 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), failsafe)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-o", "pipefail", "-ec", line)
 	cmd.Dir = p.dir

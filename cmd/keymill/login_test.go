@@ -69,7 +69,7 @@ func TestAReceiverCanVerifyTheWebhook(t *testing.T) {
 			}
 			seen[event.Type] = true
 			verifyDelivery(t, d)
-		case <-time.After(20 * time.Second):
+		case <-time.After(failsafe):
 			t.Fatalf("only %v came", seen)
 		}
 	}
@@ -77,7 +77,7 @@ func TestAReceiverCanVerifyTheWebhook(t *testing.T) {
 		t.Errorf("got %v", seen)
 	}
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if strings.Contains(c.errs.String(), "/keymill") || strings.Contains(c.errs.String(), "whsec_") {
@@ -143,7 +143,7 @@ func TestALoginEndpointWithoutItsClientIsLogged(t *testing.T) {
 	} {
 		p.must(nil, strings.Fields(step.line)...)
 		c.signal(syscall.SIGTERM)
-		c.wait(10 * time.Second)
+		c.wait(failsafe)
 		c = p.startWith(env, p.serveArgs()...)
 		got := c.errs.String()
 		if step.reason == "" && strings.Contains(got, "level=WARN") || step.reason != "" && strings.Count(got, step.reason) != 2 {
@@ -157,10 +157,15 @@ func TestAHangingReceiverDelaysNothing(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.writeKey("webhook.secret", goodHookSecret)
-	asked, release := make(chan bool, 100), make(chan bool)
-	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	asked, release, givenUp := make(chan bool, 100), make(chan bool), make(chan bool, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // the server notices a hang-up only behind the body
 		asked <- true
-		<-release
+		select {
+		case <-release:
+		case <-r.Context().Done():
+			givenUp <- true
+		}
 	}))
 	t.Cleanup(receiver.Close)
 	t.Cleanup(func() { close(release) })
@@ -169,18 +174,19 @@ func TestAHangingReceiverDelaysNothing(t *testing.T) {
 	p.must(nil, "user", "logout", "alice")
 	select {
 	case <-asked:
-	case <-time.After(20 * time.Second):
+	case <-time.After(failsafe):
 		t.Fatal("nothing was sent")
 	}
 	// Decisions that add more events do not wait for the receiver.
-	began := time.Now()
 	p.must(nil, "user", "logout", "alice")
 	p.must(nil, "user", "disable", "alice")
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("two decisions took %v while the receiver hangs", d)
+	select {
+	case <-givenUp:
+		t.Error("two decisions were answered only after the receiver had been given up")
+	default:
 	}
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err == nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"keymill/issuer/api"
 	"keymill/storage"
@@ -22,7 +21,7 @@ func made(t *testing.T, more ...string) *place {
 	p := newPlace(t)
 	c := p.start(more...)
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
 	return p
@@ -56,7 +55,7 @@ func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	p := newPlace(t)
 	c := p.startWith(environment(), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
 	c.signal(syscall.SIGTERM)
-	c.wait(10 * time.Second)
+	c.wait(failsafe)
 	before := snapshot(t, p.dir)
 	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.data, "dev-master-key"))
 	_, errs, code := p.command(env, p.serveArgs()...)
@@ -110,7 +109,7 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 		t.Errorf("the first server lists %d keys", len(keys))
 	}
 	first.signal(syscall.SIGTERM)
-	if code := first.wait(10 * time.Second); code != 0 {
+	if code := first.wait(failsafe); code != 0 {
 		t.Errorf("the first server ended with code %d", code)
 	}
 }
@@ -124,7 +123,7 @@ func TestAServerStartsAfterKill9(t *testing.T) {
 	var before, after []api.Key
 	p.must(&before, "key", "list", "--json")
 	first.signal(syscall.SIGKILL)
-	first.wait(5 * time.Second)
+	first.wait(failsafe)
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err != nil {
 		t.Fatalf("there is no stale socket, so the test proves nothing (%v)", err)
 	}
@@ -174,7 +173,7 @@ func TestTheMasterKeyIsReadFromFileCredentialOrEnvironment(t *testing.T) {
 	} {
 		c := p.startWith(environment(tt.env()...), p.serveArgs()...)
 		c.signal(syscall.SIGTERM)
-		if code := c.wait(10 * time.Second); code != 0 {
+		if code := c.wait(failsafe); code != 0 {
 			t.Errorf("%s: code %d", tt.name, code)
 		}
 	}
@@ -191,7 +190,7 @@ func TestTheProcessProtectsItsSecrets(t *testing.T) {
 	p.unprivileged()
 	c := p.start()
 	c.signal(syscall.SIGTERM)
-	c.wait(10 * time.Second)
+	c.wait(failsafe)
 	if err := os.Chmod(p.data, 0o755); err != nil { // as an operator might do by mistake
 		t.Fatal(err)
 	}

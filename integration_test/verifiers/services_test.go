@@ -141,7 +141,7 @@ func (m maker) prepare(t *testing.T, alg string) service {
 	t.Cleanup(transport.CloseIdleConnections)
 	return service{
 		maker: m, name: m.name + " " + alg, alg: alg, audience: audienceOf(alg),
-		http: &http.Client{Timeout: 30 * time.Second, Transport: transport},
+		http: &http.Client{Timeout: 5 * time.Minute, Transport: transport},
 	}
 }
 
