@@ -16,10 +16,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
-
-	"github.com/spf13/cobra"
 )
 
 // An adminClient talks to the running server of one data directory over its admin socket.

@@ -8,10 +8,10 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
-
-	"github.com/spf13/cobra"
 )
 
 func clientCommand() *cobra.Command {
@@ -22,8 +22,10 @@ once, when the client is added. A public client (a page in a browser, an app) ha
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),
-		clientSwitchCommand("enable", "Let a disabled client ask for tokens again", false),
-		clientSwitchCommand("disable", "Refuse a client until it is enabled again", true),
+		clientSwitchCommand("enable", "Let a disabled client ask for tokens again",
+			"Let a disabled client ask for tokens again, with the secret that it had.", false),
+		clientSwitchCommand("disable", "End a client's sessions and refuse its requests",
+			"End every session of a client, and refuse its requests until it is enabled again. Access\ntokens that exist stay valid until they expire.", true),
 		clientRemoveCommand(),
 	)
 	return cmd
@@ -209,11 +211,12 @@ secret has leaked, end it at once with --old-for 0s.`,
 }
 
 // clientSwitchCommand returns the verb enable or disable.
-func clientSwitchCommand(verb, short string, disabled bool) *cobra.Command {
+func clientSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     verb + " ID",
 		Short:   short,
+		Long:    long,
 		Example: "  keymill client " + verb + " billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -228,7 +231,7 @@ func clientRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove ID",
 		Short:   "Remove a client",
-		Long:    "Remove a client and end its sessions. Access tokens stay valid until they expire.",
+		Long:    "Remove a client and end its sessions. Access tokens that exist stay valid until they expire.",
 		Example: "  keymill client remove billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
-
-	"github.com/spf13/cobra"
 )
 
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.

@@ -22,9 +22,9 @@ import (
 	"strings"
 	"syscall"
 
-	"keymill/cmd/keymill/internal/terminal"
-
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 func main() {

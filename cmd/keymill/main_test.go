@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/config"
 	"keymill/issuer/api"
-
-	"github.com/spf13/cobra"
 )
 
 // TestMain lets the test binary run as keymill, so that tests can start, stop and kill the

@@ -217,8 +217,8 @@ func (c *child) signal(s syscall.Signal) {
 	}
 }
 
-// failsafe bounds a hang. Whatever is waited for takes far less, also on a slow machine that
-// has other work to do, so it says nothing about how long something may take.
+// failsafe bounds a hang. Every wait takes far less, even on a slow and busy machine, so it is
+// no statement about how long something may take.
 const failsafe = 5 * time.Minute
 
 // wait returns the exit code, which must come within limit.

@@ -11,11 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
-
-	"github.com/spf13/cobra"
 )
 
 func sessionCommand() *cobra.Command {
@@ -133,7 +133,8 @@ list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
 	return cmd
 }
 
-// revokeMany ends the sessions of a client, or all if client is "".
+// revokeMany ends the sessions of a client, or all if client is "". The server answers with
+// nothing, so --json prints what was asked.
 func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON bool) error {
 	body := map[string]any{"all": true}
 	if client != "" {

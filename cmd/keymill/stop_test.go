@@ -211,7 +211,7 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 }
 
 // TestAFailedStoreEndsTheProcess: after a failed sync no one knows what is durable. The server
-// fails readyz, still serves the keys from memory, and ends with an error within 5 s, so that
+// fails readyz, still serves the keys from memory, and ends soon with an error, so that
 // a restart reads what the disk really has.
 //
 // I11.

@@ -14,11 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
-
-	"github.com/spf13/cobra"
 )
 
 const clientSecretVariable = "KEYMILL_CLIENT_SECRET"

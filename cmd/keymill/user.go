@@ -7,11 +7,11 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
-
-	"github.com/spf13/cobra"
 )
 
 func userCommand() *cobra.Command {

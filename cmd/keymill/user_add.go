@@ -10,12 +10,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 func userAddCommand() *cobra.Command {

@@ -13,11 +13,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
-
-	"github.com/spf13/cobra"
 )
 
 func userImportCommand() *cobra.Command {
@@ -78,8 +78,9 @@ type importSum struct {
 	Problems []importProblem `json:"problems"`
 }
 
+// An importProblem says why a user was not imported.
 type importProblem struct {
-	Where string `json:"where"`
+	Where string `json:"where"` // in the file: "line 7" or "entry 7"
 	ID    string `json:"user_id"`
 	Name  string `json:"username"`
 	Code  string `json:"error"`

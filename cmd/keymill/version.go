@@ -4,9 +4,9 @@ import (
 	"runtime"
 	"runtime/debug"
 
-	"keymill/cmd/keymill/internal/terminal"
-
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // release is the version of the program. CHANGELOG.md says what changed in each.

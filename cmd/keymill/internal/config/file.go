@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"keymill/cmd/keymill/internal/terminal"
-
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // A fileEntry is one setting in the file.
