@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// Bearer reads the token out of all values that a request has for Authorization (RFC 6750,
-// section 2.1), for frameworks other than net/http. Its errors are ErrNoToken,
-// ErrCredentials and, for one that is too long to be looked at, ErrMalformed. They hold
-// nothing of the values: a client may have put its token where the scheme belongs.
+// Bearer returns the token from all Authorization values of a request (RFC 6750, section
+// 2.1). It is for frameworks other than net/http. Its errors are ErrNoToken, ErrCredentials
+// and, for a token that is too long, ErrMalformed. They contain nothing of the values, since
+// a client may send its token in the place of the scheme.
 func Bearer(authorization []string) (token string, err error) {
 	switch len(authorization) {
 	case 0:
 		return "", ErrNoToken
 	case 1:
-	default: // what another reader takes may not be what was checked here
+	default: // another reader may use another one than is checked here
 		return "", fmt.Errorf("%w: there are %d", ErrCredentials, len(authorization))
 	}
-	// Schemes know no case (RFC 9110, section 11.1).
+	// Schemes are not case-sensitive (RFC 9110, section 11.1).
 	scheme, rest, _ := strings.Cut(authorization[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return "", fmt.Errorf("%w: another scheme", ErrNoToken)
@@ -32,7 +32,8 @@ func Bearer(authorization []string) (token string, err error) {
 	return token, nil
 }
 
-// isB64Token: 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
+// isB64Token reports whether s is a b64token of RFC 6750, section 2.1:
+// 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"="
 func isB64Token(s string) bool {
 	s = strings.TrimRight(s, "=")
 	for _, c := range []byte(s) {

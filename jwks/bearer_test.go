@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzBearer: what comes out is the token of RFC 6750, section 2.1, and the error says
-// nothing of what did not.
+// FuzzBearer checks that the result is a token of RFC 6750, section 2.1, and that an error
+// contains nothing of the input.
 func FuzzBearer(f *testing.F) {
 	for _, value := range []string{"Bearer abc", "bearer  a.b_c-d~e+f/g==", "Bearer", "Bearer a b", "Basic YTpi", "Bearer a=b", "\tBearer x", "Bearer x\n", "BEARER =", "secret"} {
 		f.Add(value)

@@ -7,47 +7,48 @@ import (
 	"sync"
 )
 
-// maxRemembered and maxAudiences bound the tokens that a cache takes, so that its entries
-// bound its memory. Those of services are a tenth of it. Audiences are counted because
-// each costs 16 bytes more than its name: 900 empty ones cost a token six times over.
+// maxCachedToken and maxCachedAudiences bound the tokens that a cache takes, so that the
+// number of entries bounds its memory. Tokens in practice are a tenth as long. Audiences are
+// counted because each needs 16 bytes besides its name: 900 empty ones need six times the
+// memory of the token.
 const (
-	maxRemembered = 4 << 10
-	maxAudiences  = 16
+	maxCachedToken     = 4 << 10
+	maxCachedAudiences = 16
 )
 
-// A cache remembers tokens that were found good: those only, so nobody who cannot sign
-// can fill it. Tokens themselves are not in it, only their hashes.
+// A cache holds tokens that were verified. It holds no others, so only a client that has
+// valid tokens can fill it. It holds hashes instead of the tokens themselves.
 //
-// It has two generations. What is new goes to the young one; when that is full, it
-// becomes the old one, and what nobody has asked for since it was young is forgotten.
-// So it needs no clock and no list, and what is in use stays.
+// It has two generations. A new entry goes into the young one. When that is full it becomes
+// the old one, and the entries of the former old one are dropped unless they were asked for
+// in the meantime. So entries in use stay, without a clock and without a list.
 type cache struct {
-	most int
+	capacity int
 
-	mu    sync.RWMutex // guards what follows; what the maps hold is never changed
-	young map[tokenHash]*remembered
-	old   map[tokenHash]*remembered
+	mu    sync.RWMutex // guards both maps; the entries themselves never change
+	young map[tokenHash]*entry
+	old   map[tokenHash]*entry
 }
 
 type tokenHash [sha256.Size]byte
 
 func hashToken(token string) tokenHash {
-	var room [1 << 10]byte // which spares most tokens an allocation
-	return sha256.Sum256(append(room[:0], token...))
+	var buffer [1 << 10]byte // most tokens fit, which saves an allocation
+	return sha256.Sum256(append(buffer[:0], token...))
 }
 
-// A remembered token is its claims, and the key that verified it.
-type remembered struct {
+// An entry holds the claims of a token and the key that verified it.
+type entry struct {
 	claims *Claims
 	key    Key
 }
 
-func newCache(most int) *cache {
-	return &cache{most: most, young: map[tokenHash]*remembered{}}
+func newCache(capacity int) *cache {
+	return &cache{capacity: capacity, young: map[tokenHash]*entry{}}
 }
 
-// get returns nil for what is not remembered.
-func (c *cache) get(h tokenHash) *remembered {
+// get returns nil if there is no entry. It moves an old entry to the young generation.
+func (c *cache) get(h tokenHash) *entry {
 	c.mu.RLock()
 	found := c.young[h]
 	aged := found == nil
@@ -61,26 +62,26 @@ func (c *cache) get(h tokenHash) *remembered {
 	return found
 }
 
-func (c *cache) put(h tokenHash, r *remembered) {
+func (c *cache) put(h tokenHash, e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.young[h] == nil && len(c.young) >= max(1, c.most/2) {
-		c.old, c.young = c.young, map[tokenHash]*remembered{}
-		if c.most == 1 {
+	if c.young[h] == nil && len(c.young) >= max(1, c.capacity/2) {
+		c.old, c.young = c.young, map[tokenHash]*entry{}
+		if c.capacity == 1 {
 			c.old = nil
 		}
 	}
-	c.young[h] = r
+	c.young[h] = e
 }
 
-// trustedBy reports whether set still holds the very key that verified r. The kid alone
-// would not do: a key can be replaced under its name.
-func (r *remembered) trustedBy(set *Set) bool {
-	key, found := set.Key(r.key.KID)
-	return found && key.same(r.key)
+// trustedBy reports whether set still has the key that verified the token. It compares the
+// whole key: an issuer can publish another key with the same kid.
+func (e *entry) trustedBy(set *Set) bool {
+	key, found := set.Key(e.key.KID)
+	return found && key.same(e.key)
 }
 
-// same reports whether two keys of sets are one.
+// same reports whether two keys of sets are the same key.
 func (k Key) same(other Key) bool {
 	if k.KID != other.KID || k.Alg != other.Alg {
 		return false

@@ -13,7 +13,7 @@ import (
 
 func seconds(n int64) string { return strconv.FormatInt(n, 10) }
 
-// numbered is a good token unlike all others.
+// numbered returns a valid token, a different one for each number.
 func numbered(n int) string {
 	return sign(edHeader(""), livePayload("jti", strconv.Quote(strconv.Itoa(n))))
 }
@@ -24,14 +24,14 @@ func (c *cache) size() int {
 	return len(c.young) + len(c.old)
 }
 
-// mark alters what v remembers of token, so that a hit shows.
+// mark changes the cached claims of token, so that a hit can be seen.
 func mark(t *testing.T, v *Verifier, token string) {
 	t.Helper()
 	known := v.cache.get(sha256.Sum256([]byte(token)))
 	if known == nil {
-		t.Fatal("the token is not remembered")
+		t.Fatal("the token is not cached")
 	}
-	known.claims.Subject = "remembered"
+	known.claims.Subject = "from the cache"
 }
 
 func subject(t *testing.T, v *Verifier, token string) string {
@@ -43,15 +43,15 @@ func subject(t *testing.T, v *Verifier, token string) string {
 	return c.Subject
 }
 
-// TestARememberedTokenDiesWithItsKey: what counts is the key, not its name and not the
-// document that it came in.
-func TestARememberedTokenDiesWithItsKey(t *testing.T) {
+// TestACachedTokenIsRefusedOnceItsKeyIsGone compares the key itself: neither its kid nor its document
+// matters.
+func TestACachedTokenIsRefusedOnceItsKeyIsGone(t *testing.T) {
 	for _, tt := range []struct {
 		token string
 		key   Key
-		twin  Key // another under the same kid
+		twin  Key // another key with the same kid
 	}{
-		{sign(edHeader(""), livePayload()), edKey("ed"), Key{"ed", EdDSA, strangersKey().Public()}},
+		{sign(edHeader(""), livePayload()), edKey("ed"), Key{"ed", EdDSA, attackersKey().Public()}},
 		{sign(rsaHeader, livePayload()), rsaKey("rsa"), Key{"rsa", RS256, onlyKey(t, rfc7638Key).Public}},
 	} {
 		keys := &changing{set: mustSet(t, tt.key)}
@@ -60,16 +60,16 @@ func TestARememberedTokenDiesWithItsKey(t *testing.T) {
 			t.Fatal("not verified")
 		}
 		mark(t, v, tt.token)
-		if subject(t, v, tt.token) != "remembered" {
+		if subject(t, v, tt.token) != "from the cache" {
 			t.Error("the token was verified again")
 		}
 		keys.publish(mustSet(t, tt.key, edKey("more")), nil)
-		if subject(t, v, tt.token) != "remembered" {
-			t.Error("another set with the same key made it forget")
+		if subject(t, v, tt.token) != "from the cache" {
+			t.Error("another set with the same key emptied the cache")
 		}
 		keys.publish(nil, ErrUnavailable)
 		if c, err := v.Verify(t.Context(), tt.token); c != nil || !errors.Is(err, ErrUnavailable) {
-			t.Errorf("no keys to trust: %v, %v", c, err)
+			t.Errorf("without keys: %v, %v", c, err)
 		}
 		keys.publish(mustSet(t, edKey("more")), nil)
 		if c, err := v.Verify(t.Context(), tt.token); c != nil || !errors.Is(err, ErrUnknownKey) || keys.searches != 1 {
@@ -77,12 +77,12 @@ func TestARememberedTokenDiesWithItsKey(t *testing.T) {
 		}
 		keys.publish(mustSet(t, tt.twin), nil)
 		if c, err := v.Verify(t.Context(), tt.token); c != nil || !errors.Is(err, ErrSignature) {
-			t.Errorf("another key under its kid: %v, %v", c, err)
+			t.Errorf("another key with its kid: %v, %v", c, err)
 		}
 	}
 }
 
-func TestClaimsAreTheCallersOwn(t *testing.T) {
+func TestTheCallerMayChangeTheClaims(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 10)
 	token := sign(edHeader(""), livePayload("aud", `["orders","billing"]`))
 	for range 3 {
@@ -91,15 +91,15 @@ func TestClaimsAreTheCallersOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Subject != "alice" || c.Audience[0] != "orders" || c.Raw[0] != '{' || c.KID != "ed" || c.Alg != EdDSA {
-			t.Fatalf("a caller before us left %+v", c)
+			t.Fatalf("an earlier caller changed the claims: %+v", c)
 		}
 		c.Subject, c.Audience[0], c.Raw[0], c.KID = "mallory", "evil", 'x', "x"
 		_ = append(c.Audience[:1], "evil")
 	}
 }
 
-// TestOnlyGoodTokensAreRemembered: nobody who cannot sign fills the memory.
-func TestOnlyGoodTokensAreRemembered(t *testing.T) {
+// TestOnlyValidTokensAreCached: a client without valid tokens cannot fill the cache.
+func TestOnlyValidTokensAreCached(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed"), rsaKey("rsa")), 1000)
 	good := sign(edHeader(""), livePayload())
 	for _, row := range changes() {
@@ -108,11 +108,11 @@ func TestOnlyGoodTokensAreRemembered(t *testing.T) {
 		}
 	}
 	if n := v.cache.size(); n != 0 {
-		t.Errorf("%d refused tokens are remembered", n)
+		t.Errorf("%d refused tokens are cached", n)
 	}
-	long := sign(edHeader(""), livePayload("x", `"`+strings.Repeat("x", maxRemembered)+`"`))
+	long := sign(edHeader(""), livePayload("x", `"`+strings.Repeat("x", maxCachedToken)+`"`))
 	if _, err := v.Verify(t.Context(), long); err != nil || v.cache.size() != 0 {
-		t.Errorf("a long token: %v, %d remembered", err, v.cache.size())
+		t.Errorf("a long token: %v, %d cached", err, v.cache.size())
 	}
 }
 
@@ -123,14 +123,14 @@ func TestTheCacheIsBounded(t *testing.T) {
 			subject(t, v, numbered(n))
 			subject(t, v, numbered(n/2))
 			if size := v.cache.size(); size == 0 || size > most {
-				t.Fatalf("a cache of %d holds %d", most, size)
+				t.Fatalf("a cache for %d tokens has %d", most, size)
 			}
 		}
 	}
 }
 
-// TestWhatIsInUseStays while others come and go.
-func TestWhatIsInUseStays(t *testing.T) {
+// TestTokensInUseStayCached while other tokens come and go.
+func TestTokensInUseStayCached(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 10)
 	used, once := numbered(-1), numbered(-2)
 	subject(t, v, used)
@@ -139,18 +139,18 @@ func TestWhatIsInUseStays(t *testing.T) {
 	mark(t, v, once)
 	for n := range 50 {
 		subject(t, v, numbered(n))
-		if subject(t, v, used) != "remembered" {
-			t.Fatalf("forgotten after %d others", n)
+		if subject(t, v, used) != "from the cache" {
+			t.Fatalf("dropped after %d others", n)
 		}
 	}
-	if subject(t, v, once) == "remembered" {
-		t.Error("what nobody asked for is still there")
+	if subject(t, v, once) == "from the cache" {
+		t.Error("a token that was not used is still cached")
 	}
 }
 
-// TestManyVerifyWhileKeysChange is for the race detector: every answer is one that some
-// set allows.
-func TestManyVerifyWhileKeysChange(t *testing.T) {
+// TestVerifyIsSafeWhileKeysChange is for the race detector. Every result must be right for one of
+// the sets.
+func TestVerifyIsSafeWhileKeysChange(t *testing.T) {
 	with, without := mustSet(t, edKey("ed")), mustSet(t, edKey("more"))
 	keys := &changing{set: with}
 	v := newVerifier(t, keys, 4)
@@ -176,25 +176,25 @@ func TestManyVerifyWhileKeysChange(t *testing.T) {
 	group.Wait()
 }
 
-// costliest is a token that is remembered and costs the most: its payload is kept as it
-// is and as text, and texts with escapes once more.
+// costliest returns the token whose cache entry needs the most memory: its payload is kept as
+// bytes and as text, and strings with escapes are kept once more.
 func costliest(n int) string {
-	audiences := `["orders"` + strings.Repeat(`,""`, maxAudiences-1) + `]`
+	audiences := `["orders"` + strings.Repeat(`,""`, maxCachedAudiences-1) + `]`
 	token := func(fill int) string {
 		return sign(edHeader(""), livePayload("aud", audiences, "jti", fmt.Sprintf(`"\n%d%s"`, n, strings.Repeat("x", fill))))
 	}
 	fill := 0
 	for step := 2048; step > 0; step /= 2 {
-		if len(token(fill+step)) <= maxRemembered {
+		if len(token(fill+step)) <= maxCachedToken {
 			fill += step
 		}
 	}
 	return token(fill)
 }
 
-// TestARememberedTokenCostsAtMost12KiB, as VerifierConfig.Cache promises.
-func TestARememberedTokenCostsAtMost12KiB(t *testing.T) {
-	const entries = 450 // of which a map has just grown
+// TestACachedTokenCostsAtMost12KiB, as VerifierConfig.Cache promises.
+func TestACachedTokenCostsAtMost12KiB(t *testing.T) {
+	const entries = 450 // the map has just grown for them
 	v := newVerifier(t, mustSet(t, edKey("ed")), 2*entries+2)
 	tokens := make([]string, entries)
 	for n := range tokens {
@@ -209,25 +209,25 @@ func TestARememberedTokenCostsAtMost12KiB(t *testing.T) {
 		return true
 	})
 	if v.cache.size() != entries {
-		t.Fatalf("%d of %d are remembered", v.cache.size(), entries)
+		t.Fatalf("%d of %d are cached", v.cache.size(), entries)
 	}
 	if held/entries > 12<<10 {
-		t.Errorf("%d bytes an entry", held/entries)
+		t.Errorf("%d bytes for an entry", held/entries)
 	}
-	t.Logf("%d bytes an entry, for a token of %d", held/entries, len(tokens[0]))
+	t.Logf("%d bytes for an entry, for a token of %d", held/entries, len(tokens[0]))
 	runtime.KeepAlive(v)
 }
 
-// TestATokenForManyIsNotRemembered: an empty name is 3 bytes of a token, and 16 of memory.
-func TestATokenForManyIsNotRemembered(t *testing.T) {
+// TestATokenForManyAudiencesIsNotCached: an empty name needs 3 bytes in a token and 16 in memory.
+func TestATokenForManyAudiencesIsNotCached(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 10)
-	for more, remembered := range map[int]int{maxAudiences: 0, 900: 0, maxAudiences - 1: 1} {
+	for more, cached := range map[int]int{maxCachedAudiences: 0, 900: 0, maxCachedAudiences - 1: 1} {
 		v.cache = newCache(10)
 		token := sign(edHeader(""), livePayload("aud", `["orders"`+strings.Repeat(`,""`, more)+`]`))
 		for range 2 {
 			c, err := v.Verify(t.Context(), token)
-			if err != nil || len(c.Audience) != more+1 || v.cache.size() != remembered {
-				t.Errorf("%d audiences: %v, %d remembered", more+1, err, v.cache.size())
+			if err != nil || len(c.Audience) != more+1 || v.cache.size() != cached {
+				t.Errorf("%d audiences: %v, %d cached", more+1, err, v.cache.size())
 			}
 		}
 	}

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// TestAVerificationAllocatesLittle: most of what is left is what the caller gets, and
-// RSA's own.
+// TestAVerificationAllocatesLittle: most allocations are for the caller's claims, or are made
+// by RSA itself.
 func TestAVerificationAllocatesLittle(t *testing.T) {
 	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
 	first, hit := newVerifier(t, set, 0), newVerifier(t, set, 10)
 	for _, tt := range []struct {
 		header string
 		key    Key
-		first  float64 // beside the bare signature check
+		first  float64 // more than the bare signature check
 	}{{edHeader(""), edKey("ed"), 7}, {rsaHeader, rsaKey("rsa"), 7}} {
 		token := sign(tt.header, livePayload())
 		_, parts, err := split(token)
@@ -27,13 +27,13 @@ func TestAVerificationAllocatesLittle(t *testing.T) {
 			t.Errorf("%s: %v allocations, %v of them the signature's", tt.key.Alg, n, bare)
 		}
 		if n := testing.AllocsPerRun(50, func() { hit.Verify(t.Context(), token) }); n > 4 {
-			t.Errorf("%s: %v allocations of a hit", tt.key.Alg, n)
+			t.Errorf("%s: %v allocations for a hit", tt.key.Alg, n)
 		}
 	}
 }
 
-// TestAHostileHeaderCostsNoMoreThanASignature: it is read before anything is known of
-// who sent it. The factor is wide, since the race detector slows only one side.
+// TestAHostileHeaderCostsNoMoreThanASignature: a header is read before the sender is known. The
+// factor is large, since the race detector slows only one of the two.
 func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 	const room = maxTokenBytes*3/4 - 200
 	fill := func(s string) string { return strings.Repeat(s, room/len(s)) }
@@ -76,7 +76,7 @@ func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 	}
 }
 
-// fastest is what f takes when nothing gets in its way.
+// fastest returns the shortest of many runs of f.
 func fastest(f func()) time.Duration {
 	least := time.Hour
 	for range 50 {

@@ -8,18 +8,18 @@ import (
 	"slices"
 )
 
-// edPrime is 2^255 - 19, which the coordinates of edwards25519 are below.
+// edPrime is 2^255 - 19. The coordinates of edwards25519 are smaller.
 const edPrime = "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffed"
 
-// edSmallOrder are the y of the eight points whose order divides 8, the cofactor. The
-// curve is -x² + y² = 1 + d·x²·y² (RFC 8032, section 5.1), and two points can share a y:
+// edSmallOrder holds the y of the eight points whose order divides 8, the cofactor. The curve
+// is -x² + y² = 1 + d·x²·y² (RFC 8032, section 5.1), and two points can have the same y:
 //
 //	order 1: y = 1, the neutral point (0, 1)
 //	order 2: y = -1, since doubling (0, -1) gives (0, 1)
 //	order 4: y = 0, where x² = -1; doubling gives (0, -1)
-//	order 8: d·y⁴ + 2·y² = 1, since what doubles to y = 0 has x² = -y²
+//	order 8: d·y⁴ + 2·y² = 1, since a point that doubles to y = 0 has x² = -y²
 //
-// The last has two solutions, y and -y.
+// The last equation has two solutions, y and -y.
 var edSmallOrder = [...]string{
 	"0000000000000000000000000000000000000000000000000000000000000001",
 	"7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffec",
@@ -28,14 +28,14 @@ var edSmallOrder = [...]string{
 	"7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7",
 }
 
-// checkEd25519 refuses keys that anybody can sign for. A signature is R and S such that
-// S·B = R + k·A, where A is the key and k a hash of R, A and the message. If A has order
-// n and n divides k, the neutral point for R and 0 for S will do. One message in n makes
-// it so, and crypto/ed25519 says yes, as RFC 8032, section 5.1.7, would have it.
+// checkEd25519 refuses keys for which anyone can sign. A signature is R and S such that
+// S·B = R + k·A, where A is the key and k a hash of R, A and the message. If A has order n and
+// n divides k, the neutral point as R and 0 as S satisfy that. This is so for one message in
+// n, and crypto/ed25519 accepts it, as RFC 8032, section 5.1.7, specifies.
 //
-// A y from the prime on is refused as well, as section 5.1.3 demands and crypto/ed25519
-// does not: it is a second spelling of a point, so of 1 and 0 too, and one key would have
-// two thumbprints. No honest key is written so.
+// It also refuses a y that is not below the prime, as section 5.1.3 demands and
+// crypto/ed25519 does not. Such a y is a second encoding of a point, also of the points
+// above, so one key would have two thumbprints. No correct program writes a key like that.
 func checkEd25519(public ed25519.PublicKey) error {
 	if len(public) != ed25519.PublicKeySize {
 		return fmt.Errorf("an Ed25519 key has %d bytes, not %d", ed25519.PublicKeySize, len(public))
@@ -45,14 +45,14 @@ func checkEd25519(public ed25519.PublicKey) error {
 		return errors.New("the Ed25519 key is not canonical")
 	}
 	if slices.Contains(edSmallOrder[:], y) {
-		return errors.New("the Ed25519 key has a small order: anybody can sign for it")
+		return errors.New("the Ed25519 key has a small order: anyone can sign for it")
 	}
 	return nil
 }
 
-// edY returns the y of a key in 64 hexadecimal digits, so that numbers compare as text.
-// A key is y in little-endian order; the topmost bit is the sign of x, and points of
-// small order are worth nothing with either.
+// edY returns the y of a key as 64 hexadecimal digits, most significant first, so that texts
+// compare like numbers. A key is y in little-endian order. Its highest bit is the sign of x,
+// which does not matter here: a point of small order is weak with either sign.
 func edY(public ed25519.PublicKey) string {
 	y := slices.Clone(public)
 	y[31] &= 0x7f

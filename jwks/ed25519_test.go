@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// encodings are the two keys of a y: with either sign of x.
+// encodings returns the two keys with that y, one for each sign of x.
 func encodings(t *testing.T, y string) [2]ed25519.PublicKey {
 	t.Helper()
 	key, err := hex.DecodeString(y)
@@ -24,8 +24,8 @@ func encodings(t *testing.T, y string) [2]ed25519.PublicKey {
 	return [2]ed25519.PublicKey{key, signed}
 }
 
-// forgeries counts the messages of 400 for which crypto/ed25519 takes a signature that
-// was made with nothing: the neutral point for R, and S = 0.
+// forgeries counts for how many of 400 messages crypto/ed25519 accepts a signature that needs no
+// private key: the neutral point as R, and S = 0.
 func forgeries(public ed25519.PublicKey) int {
 	signature := make([]byte, ed25519.SignatureSize)
 	signature[0] = 1
@@ -38,7 +38,7 @@ func forgeries(public ed25519.PublicKey) int {
 	return accepted
 }
 
-// refusedKey: neither of the ways into a Set takes the key.
+// refusedKey checks that neither NewSet nor Parse accepts the key.
 func refusedKey(t *testing.T, public ed25519.PublicKey, reason string) {
 	t.Helper()
 	if _, err := NewSet(Key{"k", EdDSA, public}); err == nil || !strings.Contains(err.Error(), reason) {
@@ -50,11 +50,11 @@ func refusedKey(t *testing.T, public ed25519.PublicKey, reason string) {
 	}
 }
 
-// TestAKeyThatAnybodyCanSignForIsRefused: every row is needed, since the standard
-// library takes forgeries for it, as often as its order says.
+// TestAnEd25519KeyOfSmallOrderIsRefused shows for every row that it is needed: the standard
+// library accepts forgeries for the key, as often as its order says.
 //
 // R87.
-func TestAKeyThatAnybodyCanSignForIsRefused(t *testing.T) {
+func TestAnEd25519KeyOfSmallOrderIsRefused(t *testing.T) {
 	const canonical, order = "is not canonical", "small order"
 	prime, _ := new(big.Int).SetString(edPrime, 16)
 	plus1 := hex.EncodeToString(new(big.Int).Add(prime, big.NewInt(1)).Bytes())
@@ -68,8 +68,8 @@ func TestAKeyThatAnybodyCanSignForIsRefused(t *testing.T) {
 		{edSmallOrder[2], 4, order},
 		{edSmallOrder[3], 8, order},
 		{edSmallOrder[4], 8, order},
-		{edPrime, 4, canonical}, // 0 again
-		{plus1, 1, canonical},   // 1 again
+		{edPrime, 4, canonical}, // a second encoding of 0
+		{plus1, 1, canonical},   // a second encoding of 1
 	} {
 		for _, public := range encodings(t, tt.y) {
 			if n, want := forgeries(public), 400/tt.order; n < want/2 || n > 2*want {
@@ -80,8 +80,8 @@ func TestAKeyThatAnybodyCanSignForIsRefused(t *testing.T) {
 	}
 }
 
-// TestEdSmallOrderIsComplete computes the table anew: the cofactor is 8, so there are no
-// more than eight such points.
+// TestEdSmallOrderIsComplete computes the table. The cofactor is 8, so there are only eight such
+// points.
 func TestEdSmallOrderIsComplete(t *testing.T) {
 	p, _ := new(big.Int).SetString(edPrime, 16)
 	one := big.NewInt(1)
@@ -116,10 +116,10 @@ func TestEdSmallOrderIsComplete(t *testing.T) {
 	}
 }
 
-// TestAKeyHasOneSpelling: every y from the prime on is a smaller one again.
+// TestAnEd25519KeyHasOneEncoding: every y that is not below the prime stands for a smaller one.
 //
 // R87.
-func TestAKeyHasOneSpelling(t *testing.T) {
+func TestAnEd25519KeyHasOneEncoding(t *testing.T) {
 	prime, _ := new(big.Int).SetString(edPrime, 16)
 	for n := range int64(19) {
 		y := new(big.Int).Add(prime, big.NewInt(n))
@@ -129,7 +129,7 @@ func TestAKeyHasOneSpelling(t *testing.T) {
 	}
 }
 
-func TestNoHonestEd25519KeyIsRefused(t *testing.T) {
+func TestNoGeneratedEd25519KeyIsRefused(t *testing.T) {
 	seed := make([]byte, ed25519.SeedSize)
 	for n := range uint64(10_000) {
 		binary.LittleEndian.PutUint64(seed, n)

@@ -16,7 +16,7 @@ import (
 	"keymill/jwks"
 )
 
-// A service that follows its issuer's keys and guards its routes.
+// A service that follows the keys of its issuer and protects its routes.
 func ExampleGuard() {
 	id := newIssuer() // stands for https://id.example.com
 	defer id.Close()
@@ -53,13 +53,13 @@ func ExampleGuard() {
 	// 403 {"error":"insufficient_scope"}
 }
 
-// What the client is not told is for the log.
+// The reason of a refusal goes to the log and not to the client.
 func ExampleGuard_refused() {
 	id := newIssuer()
 	defer id.Close()
 	guard := jwks.Guard{Verifier: id.verifier(), Refused: func(r *http.Request, why error) {
 		log.Printf("refused %s: %v", r.URL.Path, why)
-		fmt.Println("malformed:", errors.Is(why, jwks.ErrMalformed)) // or a counter for each reason
+		fmt.Println("malformed:", errors.Is(why, jwks.ErrMalformed)) // or count each reason
 	}}
 	h := guard.Require(http.NotFoundHandler())
 
@@ -70,7 +70,7 @@ func ExampleGuard_refused() {
 	// malformed: false
 }
 
-// A preflight carries no token, so what answers CORS stands in front of the guard.
+// A preflight request has no token, so the handler for CORS is in front of the guard.
 func ExampleGuard_Require_cors() {
 	id := newIssuer()
 	defer id.Close()
@@ -92,7 +92,7 @@ func ExampleGuard_Require_cors() {
 	// 401 {}
 }
 
-// A service that gets its tokens elsewhere than from HTTP asks the verifier itself.
+// A service that does not get its tokens by HTTP calls the verifier itself.
 func ExampleVerifier_Verify() {
 	id := newIssuer()
 	defer id.Close()
@@ -105,7 +105,7 @@ func ExampleVerifier_Verify() {
 	case err != nil:
 		log.Fatal("refuse it: ", err)
 	}
-	var own struct{ Tenant string } // claims of other names
+	var own struct{ Tenant string } // other claims
 	if err := json.Unmarshal(claims.Raw, &own); err != nil {
 		log.Fatal(err)
 	}
@@ -113,7 +113,26 @@ func ExampleVerifier_Verify() {
 	// Output: alice true false acme
 }
 
-// A handler is tested without tokens and keys.
+// A service can count or log which step refused a token.
+func ExampleFailure() {
+	id := newIssuer()
+	defer id.Close()
+	token := id.token("alice", "orders:read")
+
+	_, err := id.verifier().Verify(context.Background(), token[:len(token)-4]+"AAAA")
+	var failure *jwks.Failure
+	if errors.As(err, &failure) {
+		fmt.Println(failure.Step, errors.Is(err, jwks.ErrSignature))
+		fmt.Println("expected:", failure.Expected)
+		fmt.Printf("found: %q\n", failure.Found)
+	}
+	// Output:
+	// signature true
+	// expected: by that key
+	// found: "not by that key, or the token was changed"
+}
+
+// A handler can be tested without tokens and keys.
 func ExampleWithClaims() {
 	greet := func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "hello ", jwks.ClaimsOf(r.Context()).Subject)
@@ -127,7 +146,7 @@ func ExampleWithClaims() {
 	// Output: hello alice
 }
 
-// An issuer stands for Keymill: it publishes its key and signs what it is asked to.
+// An issuer stands for Keymill. It publishes its key and signs tokens.
 type issuer struct {
 	*httptest.Server
 	private ed25519.PrivateKey
@@ -162,7 +181,7 @@ func (id *issuer) token(subject, scope string) string {
 	return signed + "." + base64url(ed25519.Sign(id.private, []byte(signed)))
 }
 
-// verifier trusts the key set itself, for services that are given one.
+// verifier uses a fixed key set, for services that have one.
 func (id *issuer) verifier() *jwks.Verifier {
 	v, err := jwks.NewVerifier(jwks.VerifierConfig{
 		Issuer: id.URL, Audience: "orders", Algorithms: []string{jwks.EdDSA}, Keys: id.set,
@@ -173,7 +192,7 @@ func (id *issuer) verifier() *jwks.Verifier {
 	return v
 }
 
-// call sends "GET /path" with a token, if there is one, and returns status and body.
+// call sends "GET /path", with a token if there is one, and returns status and body.
 func call(h http.Handler, line, token string) string {
 	method, path, _ := strings.Cut(line, " ")
 	r, w := httptest.NewRequest(method, path, nil), httptest.NewRecorder()

@@ -15,13 +15,14 @@ import (
 // defaultTimeout bounds a whole fetch, discovery and set together.
 const defaultTimeout = 10 * time.Second
 
-// discoveryLifetime is how long jwks_uri is believed before discovery is read again.
+// discoveryLifetime is how long jwks_uri is used before discovery is read again.
 const discoveryLifetime = time.Hour
 
-// Fetch reads issuer's discovery document and the key set it points to, once. It
-// speaks https, or http with a loopback host, and follows no redirect: the keys must
-// come from where the issuer says, for they decide who is believed. Each document is
-// at most 256 KiB, and both together take at most 10 s. A nil client means a plain one.
+// Fetch reads issuer's discovery document and the key set that it names, once. It uses only
+// https, or http with a loopback host, and follows no redirect: the keys decide which tokens
+// are accepted, so they must come from the address that the issuer names. Each document is at
+// most 256 KiB long, and both together take at most 10 s. A nil client stands for a default
+// one.
 func Fetch(ctx context.Context, client *http.Client, issuer string) (*Set, error) {
 	if _, err := parseIssuer(issuer); err != nil {
 		return nil, err
@@ -38,23 +39,23 @@ func Fetch(ctx context.Context, client *http.Client, issuer string) (*Set, error
 	return got.set, nil
 }
 
-// A fetcher asks for one key set again and again. It belongs to one goroutine.
+// A fetcher fetches one key set repeatedly. It belongs to one goroutine.
 type fetcher struct {
 	client   *http.Client
 	issuer   string    // "" where location was given
 	location string    // of the key set; "" before discovery
-	learned  time.Time // when discovery named location; zero makes the next fetch ask
+	learned  time.Time // when discovery named location; if zero, the next fetch reads discovery
 
-	// What came with the set last parsed, from location. No etag, no such set.
+	// The headers of the last set from location. etag is "" if there is no such set.
 	etag         string
 	cacheControl []string
 }
 
-// A fetched is what one fetch brought.
+// A fetched is the result of one fetch.
 type fetched struct {
-	set      *Set          // nil if it is still the one that was there (304)
-	sent     time.Time     // when it was asked for
-	age      time.Duration // what it had spent in caches by then
+	set      *Set          // nil if the set has not changed (304)
+	sent     time.Time     // when the request was sent
+	age      time.Duration // time that the set had spent in caches by then
 	lifetime time.Duration // how long it is fresh, from sent on
 }
 
@@ -64,22 +65,22 @@ func (f *fetcher) fetch(ctx context.Context) (fetched, error) {
 	}
 	got, err := f.ask(ctx)
 	if err != nil {
-		f.learned = time.Time{} // the set may have moved: discovery knows where
+		f.learned = time.Time{} // the set may have moved: read discovery again
 		return fetched{}, fmt.Errorf("fetch key set: %w", err)
 	}
 	return got, nil
 }
 
-// discover learns where the set is, unless that is known well enough. If it fails the
-// whole fetch has failed: an issuer whose discovery is gone may have moved its keys, and
-// asking at the old place would go on believing whoever is there now.
+// discover reads the address of the set from the discovery document, at most once in
+// discoveryLifetime. If it fails, the whole fetch fails: the issuer may have moved its keys,
+// and another party may control the old address now.
 func (f *fetcher) discover(ctx context.Context) error {
 	known := !f.learned.IsZero() && elapsed(f.learned, time.Now()) < discoveryLifetime
 	if f.issuer == "" || known {
 		return nil
 	}
 	asked := time.Now()
-	// Behind the path (OpenID Connect Discovery 1.0, section 4), where nearly everybody has it.
+	// After the path (OpenID Connect Discovery 1.0, section 4), where nearly every issuer has it.
 	location := strings.TrimSuffix(f.issuer, "/") + "/.well-known/openid-configuration"
 	answer, err := get(ctx, f.client, location, "")
 	if err != nil {
@@ -90,13 +91,13 @@ func (f *fetcher) discover(ctx context.Context) error {
 		return fmt.Errorf("read discovery of %s: %w", f.issuer, err)
 	}
 	if keys != f.location {
-		f.etag = "" // tags of one resource say nothing about another
+		f.etag = "" // the tag belongs to the former location
 	}
 	f.location, f.learned = keys, asked
 	return nil
 }
 
-// ask gets the set, or hears that it has not changed.
+// ask gets the set, or the answer that it has not changed.
 func (f *fetcher) ask(ctx context.Context) (fetched, error) {
 	sent := time.Now()
 	answer, err := get(ctx, f.client, f.location, f.etag)
@@ -121,28 +122,28 @@ func (f *fetcher) ask(ctx context.Context) (fetched, error) {
 	return got, nil
 }
 
-// parseIssuer reads the name of an issuer (RFC 8414, section 2): a host, and for some a
-// path. Keymill's own has none; those of others may, and a trailing slash is part of the
-// name. What has two spellings is refused, since issuers are compared letter for letter.
+// parseIssuer reads the name of an issuer (RFC 8414, section 2): a host and perhaps a path. A
+// trailing slash is a part of the name. Keymill's own issuer has no path. A name that can be
+// spelled in two ways is refused, since issuers are compared letter for letter.
 func parseIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Hostname() == "" || issuer != u.Scheme+"://"+u.Host+u.Path || !plainPath(u.Path) {
-		return nil, fmt.Errorf("issuer %q is not of the form https://host or https://host/path", clip(withoutUser(issuer)))
+		return nil, fmt.Errorf("issuer %q is not of the form https://host or https://host/path", clip(cutUserinfo(issuer)))
 	}
-	if err := trusted(u); err != nil {
+	if err := checkTransport(u); err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", clip(issuer), err)
 	}
 	return u, nil
 }
 
-// plainPath refuses empty segments and those of dots.
+// plainPath reports whether path has no empty segment and no segment of dots.
 func plainPath(path string) bool {
 	path = strings.TrimSuffix(path, "/")
 	return path == "" || path == gopath.Clean(path) && path != "/"
 }
 
-// parseLocation reads the address of a key set. It may have a query, as some issuers
-// need; a password in it would end up in logs, so none is taken.
+// parseLocation reads the address of a key set. It may have a query, which some issuers need.
+// It must not have a password, which would get into logs.
 func parseLocation(location string) (*url.URL, error) {
 	u, err := url.Parse(location)
 	if err != nil || u.Hostname() == "" {
@@ -151,14 +152,14 @@ func parseLocation(location string) (*url.URL, error) {
 	if u.User != nil || strings.Contains(location, "#") {
 		return nil, errors.New("it must not have a user or a fragment")
 	}
-	if err := trusted(u); err != nil {
+	if err := checkTransport(u); err != nil {
 		return nil, fmt.Errorf("%q: %w", clip(location), err)
 	}
 	return u, nil
 }
 
-// readDiscovery returns jwks_uri, from a document that is issuer's own (RFC 8414,
-// section 3.3): another issuer's keys would verify another issuer's tokens.
+// readDiscovery returns jwks_uri. The document must name issuer itself (RFC 8414, section
+// 3.3): with the keys of another issuer, tokens of that issuer would be accepted.
 func readDiscovery(document []byte, issuer string) (string, error) {
 	members, err := parseObject(document)
 	if err != nil {
@@ -169,7 +170,7 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 		return "", err
 	}
 	if claimed != issuer {
-		return "", fmt.Errorf("it is the document of issuer %q", clip(claimed))
+		return "", fmt.Errorf("the document is of issuer %q", clip(claimed))
 	}
 	location, err := members.text("jwks_uri")
 	if err != nil {
@@ -180,22 +181,22 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 		return "", fmt.Errorf("jwks_uri: %w", err)
 	}
 	if !strings.HasPrefix(issuer, u.Scheme+"://") {
-		return "", fmt.Errorf("jwks_uri %q has not the scheme of the issuer", clip(location))
+		return "", fmt.Errorf("jwks_uri %q does not have the scheme of the issuer", clip(location))
 	}
 	return location, nil
 }
 
-// trusted says whether what u answers is what its host sent: by TLS, or because it
-// never leaves this machine.
-func trusted(u *url.URL) error {
-	if u.Scheme == "https" {
-		return nil
-	}
-	host := u.Hostname()
-	address, err := netip.ParseAddr(host)
-	loopback := host == "localhost" || err == nil && address.IsLoopback()
-	if u.Scheme == "http" && loopback {
+// checkTransport returns an error unless an answer from u is certain to come from its host: by
+// TLS, or because it never leaves this machine.
+func checkTransport(u *url.URL) error {
+	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
 		return nil
 	}
 	return errors.New("only https, or http with a loopback host, can be trusted")
+}
+
+// isLoopback reports whether host is this machine: localhost, 127.0.0.0/8 or ::1.
+func isLoopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && address.IsLoopback()
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// issuerServer answers discovery with document, in which ISSUER stands for its own
-// address, and serves set at /keys.
+// issuerServer answers discovery with document, and serves set at /keys. ISSUER in document
+// stands for the address of the server.
 func issuerServer(t *testing.T, document string, set *Set) string {
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
@@ -45,7 +45,7 @@ func TestFetchReadsTheSetOfTheIssuer(t *testing.T) {
 	}
 }
 
-func TestFetchBelievesOnlyTheIssuersOwnDocument(t *testing.T) {
+func TestFetchAcceptsOnlyTheIssuersOwnDocument(t *testing.T) {
 	set := mustSet(t, edKey("ed"))
 	for name, document := range map[string]string{
 		"another issuer":   `{"issuer":"https://id.example","jwks_uri":"ISSUER/keys"}`,
@@ -70,14 +70,14 @@ func TestFetchBelievesOnlyTheIssuersOwnDocument(t *testing.T) {
 	}
 }
 
-func TestFetchNeverStepsDownFromTLS(t *testing.T) {
+func TestFetchNeverChangesFromTLSToHTTP(t *testing.T) {
 	const document = `{"issuer":"https://id.example","jwks_uri":"http://127.0.0.1/keys"}`
 	if location, err := readDiscovery([]byte(document), "https://id.example"); err == nil {
-		t.Errorf("went on to %s", location)
+		t.Errorf("fetched %s", location)
 	}
 }
 
-func TestFetchAsksOnlyWhereAnswersCanBeTrusted(t *testing.T) {
+func TestFetchUsesOnlyTLSAndLoopback(t *testing.T) {
 	for _, issuer := range []string{
 		"", "id.example", "http://id.example", "http://192.0.2.1", "ftp://127.0.0.1", "https://", "http://localhost.example",
 		"https://id.example//", "https://id.example/a//b", "https://id.example/a/..", "https://id.example/./a", "https://id.example/%61",
@@ -112,14 +112,14 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// FuzzReadDiscovery: whatever a document says, the keys are asked for by TLS only.
+// FuzzReadDiscovery checks that keys are fetched by TLS only, whatever the document says.
 func FuzzReadDiscovery(f *testing.F) {
 	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"https://id.example/keys"}`))
 	f.Add([]byte(`{"issuer":"https://id.example","jwks_uri":"HTTP://[::1]/"}`))
 	f.Fuzz(func(t *testing.T, document []byte) {
 		location, err := readDiscovery(document, "https://id.example")
 		if err == nil && !strings.HasPrefix(strings.ToLower(location), "https://") {
-			t.Errorf("would ask %q", location)
+			t.Errorf("would fetch %q", location)
 		}
 	})
 }

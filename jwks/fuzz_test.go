@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// FuzzToken: nothing is accepted but what was signed, to the byte. Signatures of Ed25519
-// and RSASSA-PKCS1-v1_5 are unique, and so is the spelling of a token, so there is no
-// second form of one that could be accepted too.
+// FuzzToken checks that only a token that was signed is accepted, byte for byte. Signatures of
+// Ed25519 and RSASSA-PKCS1-v1_5 are unique, and so is the spelling of a token, so no second
+// form of a token exists that could be accepted too.
 func FuzzToken(f *testing.F) {
 	ours := ourTokens()
 	for _, token := range slices.Sorted(maps.Keys(ours)) {
@@ -26,7 +26,7 @@ func FuzzToken(f *testing.F) {
 		f.Add(token)
 	}
 	set := mustSet(f, edKey("ed"), rsaKey("rsa"))
-	stranger := mustSet(f, rsaKey("ed"))
+	other := mustSet(f, rsaKey("ed"))
 	plain, caching := newVerifier(f, set, 0), newVerifier(f, set, 64)
 	f.Fuzz(func(t *testing.T, token string) {
 		_, err := Check(token, set, wanted(), now)
@@ -40,13 +40,13 @@ func FuzzToken(f *testing.F) {
 				oneSentinel(t, err)
 			}
 		}
-		if _, err := Check(token, stranger, wanted(), now); err == nil {
+		if _, err := Check(token, other, wanted(), now); err == nil {
 			t.Fatal("accepted by a set that lacks the key")
 		}
 	})
 }
 
-// ourTokens are good at every time that these tests know.
+// ourTokens are valid at every time that these tests use.
 func ourTokens() map[string]bool {
 	ours := map[string]bool{}
 	for _, p := range []string{
@@ -63,7 +63,7 @@ func ourTokens() map[string]bool {
 
 const rsaHeader = `{"alg":"RS256","kid":"rsa","typ":"at+jwt"}`
 
-// nearMisses are tokens that differ from token in what a lax reader overlooks.
+// nearMisses differ from token in details that a lax reader overlooks.
 func nearMisses(token string) []string {
 	signed, signature, _ := cutLast(token)
 	first, payload, _ := strings.Cut(signed, ".")
@@ -76,7 +76,7 @@ func nearMisses(token string) []string {
 	}
 }
 
-// FuzzHeaderAndPayload signs whatever comes, so that the claims are reached too.
+// FuzzHeaderAndPayload signs its input, so that the claims are read too.
 func FuzzHeaderAndPayload(f *testing.F) {
 	f.Add(edHeader(""), payload())
 	f.Add(edHeader(`,"crit":[]`), payload("exp", "1e400"))
@@ -96,7 +96,7 @@ func FuzzHeaderAndPayload(f *testing.F) {
 	})
 }
 
-// FuzzClaims: the scanner accepts what the reference accepts, and reads the same of it.
+// FuzzClaims checks that the scanner accepts what the reference accepts, and reads the same.
 func FuzzClaims(f *testing.F) {
 	for _, p := range claimTraps {
 		f.Add([]byte(p))
@@ -113,8 +113,8 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// TestClaimsAreReadAsTheReferenceReadsThem runs the seeds' comparison by its name, and
-// what is too long for a seed.
+// TestClaimsAreReadAsTheReferenceReadsThem compares the seeds of FuzzClaims, and texts that are
+// too long for a seed.
 func TestClaimsAreReadAsTheReferenceReadsThem(t *testing.T) {
 	traps := append(claimTraps[:len(claimTraps):len(claimTraps)],
 		`{"x":`+strings.Repeat("[", 15)+strings.Repeat("]", 15)+`}`,
@@ -143,7 +143,7 @@ func TestClaimsAreReadAsTheReferenceReadsThem(t *testing.T) {
 	}
 }
 
-// manyMembers is an object of n members, n0 and up.
+// manyMembers returns an object of n members, named n0 and up.
 func manyMembers(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -152,7 +152,7 @@ func manyMembers(n int) string {
 	return "{" + strings.TrimPrefix(b.String(), ",") + "}"
 }
 
-// claimTraps are payloads on which readers are known to differ.
+// claimTraps are payloads that are known to be read differently by different readers.
 var claimTraps = []string{
 	`{}`, ` {} `, "\t\r\n{\t\r\n}\t\r\n", `[]`, `null`, `7`, ``, ` `, `{`, `}`, `{}{}`, `{},`, `{}x`, "{}\x00",
 	"\xef\xbb\xbf{}", "{\"iss\":\"\xff\"}", "{\"iss\":\"\xed\xa0\x80\"}", "{\"iss\":\"a\x00b\"}", `{"iss":"a\u0000b"}`,
@@ -170,8 +170,8 @@ var claimTraps = []string{
 	`{"a":[1 2]}`, `{"a":[}`, `{"a":{]}`, `{"a":1}}`, `{/**/}`, `{"a":"` + "\n" + `"}`, "{\u00a0}", `{"a":"` + "\u2028" + `"}`, `{"nbf":1,"iat":2,"exp":3}`,
 }
 
-// FuzzSet: what comes out of any document is a set that can be published and read back,
-// and a document is one for us if it is one for the reference.
+// FuzzSet checks that the set of any document can be published and read back, and that Parse
+// accepts a document if the reference does.
 func FuzzSet(f *testing.F) {
 	f.Add([]byte(`{"keys":[` + rfc7515Key + `,` + rfc8037Key + `]}`))
 	f.Add([]byte(`{"keys":[{"kty":"OKP"},{"kid":"k","kid":"k"},7,` + rfc7638Key + `]}`))

@@ -13,49 +13,50 @@ import (
 	"time"
 )
 
-// Why a Guard refused though no check of Check failed, for errors.Is.
+// The errors of requests that carry no token or carry it wrongly, for errors.Is.
 var (
 	ErrNoToken     = errors.New("no bearer token")
 	ErrCredentials = errors.New("not one bearer token in one Authorization header")
 )
 
-// A Guard lets requests with a good token through to a handler, and answers the others
-// itself (RFC 6750, section 3):
+// A Guard passes requests with a valid token to a handler, and answers the others itself (RFC
+// 6750, section 3):
 //
-//	no token, or another scheme      401  Bearer realm="orders"
-//	a token that is carried wrongly  400  …, error="invalid_request"
-//	a token that is not good         401  …, error="invalid_token"
-//	one without a scope              403  …, error="insufficient_scope", scope="read write"
-//	no keys to judge it by           503  Retry-After
+//	no token, or another scheme        401  Bearer realm="orders"
+//	a token that is sent wrongly       400  …, error="invalid_request"
+//	a token that is not valid          401  …, error="invalid_token"
+//	a token without a required scope   403  …, error="insufficient_scope", scope="read write"
+//	no keys to check the token with    503  Retry-After
 //
-// Whatever is wrong with a token, the answer is the same to the byte. The realm is the
-// verifier's audience.
+// The answer to an invalid token is the same to the byte whatever the fault is. The realm is
+// the audience of the verifier.
 //
-// A token comes in the Authorization header. One in the query is refused even beside a
-// good header, since it is by then in logs and histories; so no route behind a Guard can
-// have a parameter access_token. One in a form is not seen: the body belongs to the
-// handler, which gets it unread.
+// The token must be in the Authorization header. A token in the query is refused even if the
+// header has a valid one, because it is in logs and histories by then. So no route behind a
+// Guard can have a parameter named access_token. A token in a form is ignored: the Guard does
+// not read the body.
 //
-// Every method needs a token, HEAD and OPTIONS too: a handler's answer to them may tell as
-// much as its answer to GET. A browser's preflight carries no token, so what answers CORS
-// stands in front of the Guard.
+// Every method needs a token, HEAD and OPTIONS too: the handler's answer to them may reveal as
+// much as its answer to GET. The preflight request of a browser has no token, so a handler
+// for CORS belongs in front of the Guard.
 //
-// The Authorization header stays on the request, for handlers that call others on behalf
-// of the same user. One that passes requests on to where the token does not belong must
-// remove it.
+// The Authorization header stays in the request, for handlers that call other services for
+// the same user. A handler that forwards requests to a service that must not see the token
+// has to remove the header.
 type Guard struct {
-	Verifier *Verifier
+	Verifier *Verifier // required
 
-	// Refused, if it is set, hears why a request was refused; errors.Is tells the reasons
-	// apart. It is for logs and metrics: the client learns only what is said above. Neither
-	// r, which is a copy, nor why holds the token. A client that left while the keys were
-	// waited for was not refused.
+	// Refused, if it is not nil, is called with the reason why a request was refused. Use
+	// errors.Is and errors.As, with *Failure, to tell reasons apart. It is for logs and
+	// metrics: the client gets only the answers above. Neither r, which is a copy, nor why
+	// contains the token. Refused is not called if the client left while the Guard was
+	// waiting for keys.
 	Refused func(r *http.Request, why error)
 }
 
-// Require returns a handler that passes to next what carries a good token with all of
-// scopes. It panics without a verifier, a next or on what is no scope: each is a mistake in
-// the wiring, and the first request is too late to learn of it.
+// Require returns a handler that passes to next the requests with a valid token that grants
+// all of scopes. It panics if there is no verifier or no next, and if a scope is not valid.
+// These are mistakes in the program, and the first request would be too late to notice them.
 func (g Guard) Require(next http.Handler, scopes ...string) http.Handler {
 	if g.Verifier == nil || g.Verifier.Audience() == "" {
 		panic("jwks: a Guard needs a Verifier that NewVerifier made")
@@ -69,22 +70,22 @@ func (g Guard) Require(next http.Handler, scopes ...string) http.Handler {
 		}
 	}
 	realm := "Bearer realm=" + quote(g.Verifier.Audience())
-	noScope := challenge(http.StatusForbidden, realm, "insufficient_scope", "the access token does not grant enough")
+	noScope := challenge(http.StatusForbidden, realm, "insufficient_scope", "the access token does not grant the required scope")
 	noScope.challenge += `, scope="` + strings.Join(scopes, " ") + `"`
 	return &guarded{
 		Guard:     g,
 		next:      next,
 		scopes:    slices.Clone(scopes),
 		noToken:   refusal{status: http.StatusUnauthorized, challenge: realm, body: "{}"},
-		misplaced: challenge(http.StatusBadRequest, realm, "invalid_request", "one bearer token in one Authorization header is needed"),
-		badToken:  challenge(http.StatusUnauthorized, realm, "invalid_token", "the access token is not good here"),
+		misplaced: challenge(http.StatusBadRequest, realm, "invalid_request", "exactly one bearer token in one Authorization header is required"),
+		badToken:  challenge(http.StatusUnauthorized, realm, "invalid_token", "the access token is invalid, expired or for another audience"),
 		noScope:   noScope,
 		noKeys:    refusal{status: http.StatusServiceUnavailable, body: `{"error":"temporarily_unavailable"}`},
 	}
 }
 
-// IsScope reports whether s is one scope (RFC 6749, section 3.3). No token grants what is
-// none, so the guards panic on it: ask first about one that comes from settings.
+// IsScope reports whether s is one valid scope (RFC 6749, section 3.3). The guards panic for
+// any other text, which no token can grant, so check scopes that come from settings first.
 func IsScope(s string) bool {
 	for _, c := range []byte(s) { // 1*( %x21 / %x23-5B / %x5D-7E )
 		if c <= ' ' || c > '~' || c == '"' || c == '\\' {
@@ -96,21 +97,21 @@ func IsScope(s string) bool {
 
 type claimsKey struct{}
 
-// ClaimsOf returns the claims of the token that a Guard let through, nil outside of one.
-// They are the request's own: nobody else sees what is changed in them.
+// ClaimsOf returns the claims of the token that a Guard accepted, and nil if there was no
+// Guard. They belong to the request, so the handler may change them.
 func ClaimsOf(ctx context.Context) *Claims {
 	c, _ := ctx.Value(claimsKey{}).(*Claims)
 	return c
 }
 
-// WithClaims returns a context that carries c, as the guards of HTTP and gRPC hand it to
-// handlers.
+// WithClaims returns a context with the claims c, as the guards of HTTP and gRPC pass it to
+// handlers. Tests of handlers use it too.
 func WithClaims(ctx context.Context, c *Claims) context.Context {
 	return context.WithValue(ctx, claimsKey{}, c)
 }
 
-// A guarded is a handler behind a Guard. Its refusals were written before there was a
-// request, so nothing of one can get into them.
+// A guarded is a handler behind a Guard. Its refusals are built before the first request, so
+// no text of a request can get into them.
 type guarded struct {
 	Guard
 	next   http.Handler
@@ -119,10 +120,12 @@ type guarded struct {
 	noToken, misplaced, badToken, noScope, noKeys refusal
 }
 
+// ServeHTTP implements http.Handler.
 func (h *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	claims, err := h.judge(r)
+	claims, err := h.authorize(r)
 	if err != nil {
-		// A bad token is told even if its sender left at once, or thieves would.
+		// An invalid token is reported even if its sender has left. Otherwise an attacker could
+		// leave early to stay out of the log.
 		left := errors.Is(err, ErrUnavailable) && errors.Is(r.Context().Err(), context.Canceled)
 		if h.Refused != nil && !left {
 			h.Refused(withoutToken(r), err)
@@ -133,7 +136,7 @@ func (h *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r.WithContext(WithClaims(r.Context(), claims)))
 }
 
-func (h *guarded) judge(r *http.Request) (*Claims, error) {
+func (h *guarded) authorize(r *http.Request) (*Claims, error) {
 	if tokenInQuery(r.URL.RawQuery) {
 		return nil, fmt.Errorf("%w: it is in the query", ErrCredentials)
 	}
@@ -151,7 +154,7 @@ func (h *guarded) judge(r *http.Request) (*Claims, error) {
 	return claims, nil
 }
 
-// refusal ends with badToken: what it does not know is the token's fault.
+// refusal returns the answer for an error. Every other error is a fault of the token.
 func (h *guarded) refusal(why error) refusal {
 	switch {
 	case errors.Is(why, ErrNoToken):
@@ -161,16 +164,16 @@ func (h *guarded) refusal(why error) refusal {
 	case errors.Is(why, ErrScope):
 		return h.noScope
 	case errors.Is(why, ErrUnavailable):
-		// Also where the client seems to have left: to write nothing is to say 200.
+		// Also if the client seems to have left: net/http answers 200 if nothing is written.
 		return h.noKeys
 	}
 	return h.badToken
 }
 
-// A refusal is an answer without a token's leave.
+// A refusal is the answer to a request that the Guard does not pass on.
 type refusal struct {
 	status    int
-	challenge string // WWW-Authenticate; "" where another token would not help
+	challenge string // WWW-Authenticate; "" if another token would not help
 	body      string
 }
 
@@ -184,12 +187,12 @@ func challenge(status int, realm, code, description string) refusal {
 
 func (a refusal) write(w http.ResponseWriter) {
 	header := w.Header()
-	if a.challenge == "" { // sooner, nobody may fetch: that is the usual cooldown
+	if a.challenge == "" { // the Remote does not fetch again before its cooldown, usually this one
 		header.Set("Retry-After", strconv.Itoa(int(DefaultCooldown/time.Second)))
 	} else {
 		header.Set("WWW-Authenticate", a.challenge)
 	}
-	header.Set("Cache-Control", "no-store") // or a cache would refuse the next one, too
+	header.Set("Cache-Control", "no-store") // a cached refusal would be sent to the next client
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -197,7 +200,7 @@ func (a refusal) write(w http.ResponseWriter) {
 	w.Write([]byte(a.body)) // an error means the client has gone, or asked with HEAD
 }
 
-// withoutToken is r as a log may see it.
+// withoutToken returns a copy of r that can be logged.
 func withoutToken(r *http.Request) *http.Request {
 	shown := r.WithContext(r.Context()) // a shallow copy
 	shown.Header = maps.Clone(r.Header)
@@ -210,8 +213,8 @@ func withoutToken(r *http.Request) *http.Request {
 	return shown
 }
 
-// tokenInQuery also splits at ";": net/url skips such a pair, what stands behind a Guard
-// may read it.
+// tokenInQuery reports whether the query has a parameter access_token. It splits at ";" as
+// well: net/url ignores such a pair, but another reader behind the Guard may not.
 func tokenInQuery(query string) bool {
 	for pair := range strings.FieldsFuncSeq(query, func(c rune) bool { return c == '&' || c == ';' }) {
 		name, _, _ := strings.Cut(pair, "=")
@@ -222,8 +225,8 @@ func tokenInQuery(query string) bool {
 	return false
 }
 
-// quote writes a quoted-string (RFC 9110, section 5.6.4). What may not stand in one, line
-// ends above all, becomes "?".
+// quote returns s as a quoted-string (RFC 9110, section 5.6.4). It replaces characters that are
+// not allowed there, such as line ends, by "?".
 func quote(s string) string {
 	quoted := []byte{'"'}
 	for _, c := range []byte(s) {

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// living is a payload that is good now.
-func living(pairs ...string) string {
+// freshPayload returns a payload that is valid now.
+func freshPayload(pairs ...string) string {
 	now := time.Now().Unix()
 	return payload(append([]string{"exp", fmt.Sprint(now + 60), "iat", fmt.Sprint(now - 5)}, pairs...)...)
 }
 
-func goodToken() string { return sign(edHeader(""), living()) }
+func goodToken() string { return sign(edHeader(""), freshPayload()) }
 
 func mustVerifier(t testing.TB, change func(*VerifierConfig)) *Verifier {
 	t.Helper()
@@ -39,28 +39,28 @@ func mustVerifier(t testing.TB, change func(*VerifierConfig)) *Verifier {
 	return v
 }
 
-// A door is a guarded handler that remembers who came in and who did not.
-type door struct {
+// A guardedHandler records which requests its Guard passed on and which it refused.
+type guardedHandler struct {
 	http.Handler
-	entered int
-	whys    []error
-	shown   []*http.Request // what Refused saw
+	calls int
+	whys  []error
+	shown []*http.Request // as Refused got them
 }
 
-func newDoor(v *Verifier, scopes ...string) *door {
-	d := &door{}
+func newGuarded(v *Verifier, scopes ...string) *guardedHandler {
+	d := &guardedHandler{}
 	g := Guard{Verifier: v, Refused: func(r *http.Request, why error) {
 		d.whys, d.shown = append(d.whys, why), append(d.shown, r)
 	}}
 	d.Handler = g.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d.entered++
+		d.calls++
 		io.WriteString(w, ClaimsOf(r.Context()).Subject)
 	}), scopes...)
 	return d
 }
 
-// knock sends a request as it is, with what net/http would tidy on the way.
-func (d *door) knock(method, target string, authorization ...string) *httptest.ResponseRecorder {
+// ask calls the handler directly, so that no header is changed by net/http.
+func (d *guardedHandler) ask(method, target string, authorization ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, nil)
 	if len(authorization) > 0 {
 		r.Header["Authorization"] = authorization
@@ -74,9 +74,9 @@ func TestTheAnswersAreThoseOfRFC6750(t *testing.T) {
 	good := goodToken()
 	const (
 		none      = `Bearer realm="orders"`
-		misplaced = none + `, error="invalid_request", error_description="one bearer token in one Authorization header is needed"`
-		bad       = none + `, error="invalid_token", error_description="the access token is not good here"`
-		noScope   = none + `, error="insufficient_scope", error_description="the access token does not grant enough", scope="read admin"`
+		misplaced = none + `, error="invalid_request", error_description="exactly one bearer token in one Authorization header is required"`
+		bad       = none + `, error="invalid_token", error_description="the access token is invalid, expired or for another audience"`
+		noScope   = none + `, error="insufficient_scope", error_description="the access token does not grant the required scope", scope="read admin"`
 	)
 	for _, tt := range []struct {
 		name          string
@@ -126,25 +126,25 @@ func TestTheAnswersAreThoseOfRFC6750(t *testing.T) {
 
 		{"one scope of two", "/", []string{"Bearer " + good}, "read admin", 403, noScope, ErrScope},
 	} {
-		d := newDoor(mustVerifier(t, nil), strings.Fields(tt.scopes)...)
-		w := d.knock("GET", tt.target, tt.authorization...)
+		d := newGuarded(mustVerifier(t, nil), strings.Fields(tt.scopes)...)
+		w := d.ask("GET", tt.target, tt.authorization...)
 		if w.Code != tt.status || w.Header().Get("WWW-Authenticate") != tt.challenge {
 			t.Errorf("%s: %d, %q; want %d, %q", tt.name, w.Code, w.Header().Get("WWW-Authenticate"), tt.status, tt.challenge)
 		}
 		if tt.why == nil {
-			if d.entered != 1 || len(d.whys) != 0 || w.Body.String() != "alice" {
-				t.Errorf("%s: entered %d times, %q, refused for %v", tt.name, d.entered, w.Body, d.whys)
+			if d.calls != 1 || len(d.whys) != 0 || w.Body.String() != "alice" {
+				t.Errorf("%s: called %d times, %q, refused for %v", tt.name, d.calls, w.Body, d.whys)
 			}
 			continue
 		}
-		if d.entered != 0 || len(d.whys) != 1 || !errors.Is(d.whys[0], tt.why) {
-			t.Errorf("%s: entered %d times, refused for %v, want %v", tt.name, d.entered, d.whys, tt.why)
+		if d.calls != 0 || len(d.whys) != 1 || !errors.Is(d.whys[0], tt.why) {
+			t.Errorf("%s: called %d times, refused for %v, want %v", tt.name, d.calls, d.whys, tt.why)
 		}
 		refusalIsSafe(t, tt.name, w.Result())
 	}
 }
 
-// refusalIsSafe checks what all refusals have in common.
+// refusalIsSafe checks the properties of all refusals.
 func refusalIsSafe(t *testing.T, name string, w *http.Response) {
 	t.Helper()
 	for field, want := range map[string]string{
@@ -156,7 +156,7 @@ func refusalIsSafe(t *testing.T, name string, w *http.Response) {
 	}
 	body, err := io.ReadAll(w.Body)
 	code := regexp.MustCompile(`error="(\w+)"`).FindStringSubmatch(w.Header.Get("WWW-Authenticate"))
-	want := "{}" // no code for who brought no token (RFC 6750, section 3.1)
+	want := "{}" // no code if the request has no token (RFC 6750, section 3.1)
 	if code != nil {
 		want = `{"error":"` + code[1] + `"}`
 	}
@@ -166,9 +166,9 @@ func refusalIsSafe(t *testing.T, name string, w *http.Response) {
 }
 
 // R95.
-func TestWhateverIsWrongWithATokenTheAnswerIsTheSame(t *testing.T) {
+func TestEveryInvalidTokenGetsTheSameAnswer(t *testing.T) {
 	good := goodToken()
-	d := newDoor(mustVerifier(t, nil))
+	d := newGuarded(mustVerifier(t, nil))
 	server := httptest.NewServer(d)
 	defer server.Close()
 	var first string
@@ -180,17 +180,17 @@ func TestWhateverIsWrongWithATokenTheAnswerIsTheSame(t *testing.T) {
 		{"a.b.c.d.e", ErrMalformed},
 		{good + "=", ErrMalformed},
 		{strings.Repeat("A", maxTokenBytes+1), ErrMalformed},
-		{sign(edHeader(`,"crit":["x"]`), living()), ErrHeader},
-		{sign(`{"alg":"EdDSA","kid":"ed","typ":"JWT"}`, living()), ErrType},
-		{sign(`{"alg":"none","kid":"ed","typ":"at+jwt"}`, living()), ErrAlgorithm},
-		{sign(`{"alg":"EdDSA","kid":"made-up","typ":"at+jwt"}`, living()), ErrUnknownKey},
+		{sign(edHeader(`,"crit":["x"]`), freshPayload()), ErrHeader},
+		{sign(`{"alg":"EdDSA","kid":"ed","typ":"JWT"}`, freshPayload()), ErrType},
+		{sign(`{"alg":"none","kid":"ed","typ":"at+jwt"}`, freshPayload()), ErrAlgorithm},
+		{sign(`{"alg":"EdDSA","kid":"made-up","typ":"at+jwt"}`, freshPayload()), ErrUnknownKey},
 		{good[:len(good)-8] + "AAAAAAAA", ErrSignature},
-		{sign(edHeader(""), living("sub", "")), ErrClaims},
-		{sign(edHeader(""), living("exp", "")), ErrClaims},
-		{sign(edHeader(""), living("iss", `"https://other.example"`)), ErrIssuer},
-		{sign(edHeader(""), living("aud", `"invoices"`)), ErrAudience},
-		{sign(edHeader(""), living("exp", "1000000000")), ErrExpired},
-		{sign(edHeader(""), living("nbf", "9000000000")), ErrNotYet},
+		{sign(edHeader(""), freshPayload("sub", "")), ErrClaims},
+		{sign(edHeader(""), freshPayload("exp", "")), ErrClaims},
+		{sign(edHeader(""), freshPayload("iss", `"https://other.example"`)), ErrIssuer},
+		{sign(edHeader(""), freshPayload("aud", `"invoices"`)), ErrAudience},
+		{sign(edHeader(""), freshPayload("exp", "1000000000")), ErrExpired},
+		{sign(edHeader(""), freshPayload("nbf", "9000000000")), ErrNotYet},
 	} {
 		d.whys, d.shown = nil, nil
 		request, err := http.NewRequest("GET", server.URL, nil)
@@ -209,12 +209,12 @@ func TestWhateverIsWrongWithATokenTheAnswerIsTheSame(t *testing.T) {
 			t.Errorf("refused for %v, want %v", d.whys, tt.why)
 		}
 		if told := fmt.Sprint(d.whys, d.shown[0].Header, d.shown[0].URL); len(tt.token) > 20 && strings.Contains(told, tt.token[:20]) {
-			t.Errorf("%v: Refused hears the token: %s", tt.why, told)
+			t.Errorf("%v: Refused gets the token: %s", tt.why, told)
 		}
 	}
 }
 
-// dump is all of an answer but its date.
+// dump returns a whole answer except its date.
 func dump(t *testing.T, client *http.Client, request *http.Request) string {
 	t.Helper()
 	response, err := client.Do(request)
@@ -235,28 +235,28 @@ func dump(t *testing.T, client *http.Client, request *http.Request) string {
 }
 
 // R95.
-func TestRefusedNeverSeesTheToken(t *testing.T) {
+func TestRefusedNeverGetsTheToken(t *testing.T) {
 	secret := goodToken()
 	for name, authorization := range map[string][]string{
 		"in the query": nil, "where the scheme belongs": {secret}, "of another scheme": {"Basic " + secret},
 		"twice": {"Bearer " + secret, "Bearer " + secret}, "with garbage": {"Bearer " + secret + " x"},
 		"without the scope": {"Bearer " + secret},
 	} {
-		d := newDoor(mustVerifier(t, nil), "admin")
+		d := newGuarded(mustVerifier(t, nil), "admin")
 		target := "/path?a=1"
 		if authorization == nil {
 			target += "&access_token=" + secret
 		}
 		r := httptest.NewRequest("POST", target, nil)
 		r.Header["Authorization"], r.Header["User-Agent"] = authorization, []string{"agent"}
-		r.ParseForm() // as a layer in front of the guard may do
+		r.ParseForm() // a handler in front of the guard may do that
 		d.ServeHTTP(httptest.NewRecorder(), r)
 		shown := d.shown[0]
 		if told := fmt.Sprintf("%v %+v", d.whys, *shown); strings.Contains(told, secret) {
-			t.Errorf("%s: Refused hears %s", name, told)
+			t.Errorf("%s: Refused gets %s", name, told)
 		}
 		if shown.URL.Path != "/path" || shown.Header.Get("User-Agent") != "agent" {
-			t.Errorf("%s: Refused sees neither path nor agent: %v", name, shown)
+			t.Errorf("%s: Refused gets neither path nor agent: %v", name, shown)
 		}
 		if !slices.Equal(r.Header["Authorization"], authorization) || r.URL.RawQuery != strings.TrimPrefix(target, "/path?") {
 			t.Errorf("%s: the request itself was changed", name)
@@ -264,8 +264,8 @@ func TestRefusedNeverSeesTheToken(t *testing.T) {
 	}
 }
 
-// TestAHandlerGetsTheRequestAsItCame: the body unread, a form with an access_token in it
-// included, and the header for those that call on.
+// TestAHandlerGetsTheRequestAsItCame: the body is unread, also a form with an access_token, and
+// the header is there for handlers that call other services.
 func TestAHandlerGetsTheRequestAsItCame(t *testing.T) {
 	form := "access_token=" + goodToken()
 	request := func(authorization string) *http.Request {
@@ -276,34 +276,34 @@ func TestAHandlerGetsTheRequestAsItCame(t *testing.T) {
 		}
 		return r
 	}
-	entered := false
+	calls := false
 	h := Guard{Verifier: mustVerifier(t, nil)}.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		entered = true
+		calls = true
 		body, err := io.ReadAll(r.Body)
 		if err != nil || string(body) != form || r.Form != nil || r.Header.Get("Authorization") == "" {
 			t.Errorf("body %q, %v, form %v, header %v", body, err, r.Form, r.Header)
 		}
 	}))
 	r := request("Bearer " + goodToken())
-	if h.ServeHTTP(httptest.NewRecorder(), r); !entered {
-		t.Error("a good token did not pass")
+	if h.ServeHTTP(httptest.NewRecorder(), r); !calls {
+		t.Error("a valid token was refused")
 	}
-	entered = false
+	calls = false
 	r, w := request(""), httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if rest, _ := io.ReadAll(r.Body); entered || w.Code != 401 || string(rest) != form {
+	if rest, _ := io.ReadAll(r.Body); calls || w.Code != 401 || string(rest) != form {
 		t.Errorf("a token in a form alone: %d, and %q of the body was left", w.Code, rest)
 	}
 }
 
-// TestEveryMethodNeedsAToken: a guard that let OPTIONS or HEAD through would let through
-// what handlers say to them.
+// TestEveryMethodNeedsAToken: without a token the answers of a handler to OPTIONS and HEAD would
+// be open.
 func TestEveryMethodNeedsAToken(t *testing.T) {
 	for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "TRACE", "MADEUP"} {
-		d := newDoor(mustVerifier(t, nil))
+		d := newGuarded(mustVerifier(t, nil))
 		response := ask(t, d, method, http.Header{"Access-Control-Request-Method": {"PUT"}, "Origin": {"https://app.example"}})
-		if response.StatusCode != 401 || d.entered != 0 || response.ContentLength != 2 {
-			t.Errorf("%s: %s, %d bytes, entered %d times", method, response.Status, response.ContentLength, d.entered)
+		if response.StatusCode != 401 || d.calls != 0 || response.ContentLength != 2 {
+			t.Errorf("%s: %s, %d bytes, called %d times", method, response.Status, response.ContentLength, d.calls)
 		}
 		if response := ask(t, d, method, http.Header{"Authorization": {"Bearer " + goodToken()}}); response.StatusCode != 200 {
 			t.Errorf("%s with a token: %s", method, response.Status)
@@ -311,8 +311,8 @@ func TestEveryMethodNeedsAToken(t *testing.T) {
 	}
 }
 
-// TestNothingGetsIntoTheChallenge: names are quoted, and cannot begin a header of their own.
-func TestNothingGetsIntoTheChallenge(t *testing.T) {
+// TestNamesAreQuotedInTheChallenge: a name cannot end its string or begin another header.
+func TestNamesAreQuotedInTheChallenge(t *testing.T) {
 	for audience, want := range map[string]string{
 		`orders`:                  `Bearer realm="orders"`,
 		`a"b\c`:                   `Bearer realm="a\"b\\c"`,
@@ -322,14 +322,14 @@ func TestNothingGetsIntoTheChallenge(t *testing.T) {
 		"https://api.example/v1?": `Bearer realm="https://api.example/v1?"`,
 	} {
 		v := mustVerifier(t, func(c *VerifierConfig) { c.Audience = audience })
-		response := ask(t, newDoor(v), "GET", nil)
+		response := ask(t, newGuarded(v), "GET", nil)
 		if got := response.Header.Values("WWW-Authenticate"); len(got) != 1 || got[0] != want || len(response.Cookies()) > 0 {
 			t.Errorf("%q: %q, want %q", audience, got, want)
 		}
 	}
 }
 
-func TestRequirePanicsWhereTheWiringIsWrong(t *testing.T) {
+func TestRequirePanicsForAnInvalidGuard(t *testing.T) {
 	v := mustVerifier(t, nil)
 	nothing := http.NotFoundHandler()
 	for _, tt := range []struct {
@@ -365,14 +365,14 @@ func TestRequirePanicsWhereTheWiringIsWrong(t *testing.T) {
 
 func TestRequireKeepsItsOwnScopes(t *testing.T) {
 	scopes := []string{"admin"}
-	d := newDoor(mustVerifier(t, nil), scopes...)
+	d := newGuarded(mustVerifier(t, nil), scopes...)
 	scopes[0] = "read"
-	if w := d.knock("GET", "/", "Bearer "+goodToken()); w.Code != 403 {
+	if w := d.ask("GET", "/", "Bearer "+goodToken()); w.Code != 403 {
 		t.Errorf("%d: the scope was changed after Require", w.Code)
 	}
 }
 
-// lost follows an issuer that nobody reaches: connections are taken and never answered.
+// lost returns a Remote whose issuer accepts connections and never answers.
 func lost(t *testing.T) *Verifier {
 	t.Helper()
 	end := make(chan struct{})
@@ -391,28 +391,29 @@ func following(t *testing.T, issuer string, timeout time.Duration) *Verifier {
 	return mustVerifier(t, func(c *VerifierConfig) { c.Issuer, c.Keys = issuer, keys })
 }
 
-func TestWithoutKeysItIsNotTheTokensFault(t *testing.T) {
+func TestWithoutKeysTheAnswerIs503(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	d := newDoor(following(t, server.URL, 0))
-	w := d.knock("GET", "/", "Bearer "+goodToken())
+	d := newGuarded(following(t, server.URL, 0))
+	w := d.ask("GET", "/", "Bearer "+goodToken())
 	if w.Code != 503 || w.Header().Get("Retry-After") != "5" || len(w.Header().Values("WWW-Authenticate")) != 0 {
 		t.Errorf("%d, %v", w.Code, w.Header())
 	}
 	if w.Body.String() != `{"error":"temporarily_unavailable"}` || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("%q, %v", w.Body, w.Header())
 	}
-	if d.entered != 0 || len(d.whys) != 1 || !errors.Is(d.whys[0], ErrUnavailable) {
-		t.Errorf("entered %d times, refused for %v", d.entered, d.whys)
+	if d.calls != 0 || len(d.whys) != 1 || !errors.Is(d.whys[0], ErrUnavailable) {
+		t.Errorf("called %d times, refused for %v", d.calls, d.whys)
 	}
-	if w := d.knock("GET", "/"); w.Code != 401 {
-		t.Errorf("%d: no keys are needed to see that there is no token", w.Code)
+	if w := d.ask("GET", "/"); w.Code != 401 {
+		t.Errorf("%d: a request without a token needs no keys", w.Code)
 	}
 }
 
-// TestAClientThatLeftWasNotRefused: but one whose time was cut by the service is told, and
-// so is a bad token, however soon its sender left. Nobody gets the 200 of a silent handler.
-func TestAClientThatLeftWasNotRefused(t *testing.T) {
+// TestAClientThatLeftIsNotReported checks also that a request whose time the service limits is
+// reported, and an invalid token too, even if its sender left at once. No client gets the 200
+// that net/http sends if nothing is written.
+func TestAClientThatLeftIsNotReported(t *testing.T) {
 	left := func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(20*time.Millisecond, cancel)
@@ -433,7 +434,7 @@ func TestAClientThatLeftWasNotRefused(t *testing.T) {
 		{"late", late, lost(t), goodToken(), 503, true},
 		{"left with a bad token", left, mustVerifier(t, nil), "x", 401, true},
 	} {
-		d := newDoor(tt.keys)
+		d := newGuarded(tt.keys)
 		ctx, cancel := tt.end()
 		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 		r.Header.Set("Authorization", "Bearer "+tt.token)
@@ -443,14 +444,14 @@ func TestAClientThatLeftWasNotRefused(t *testing.T) {
 		w := httptest.NewRecorder()
 		d.ServeHTTP(w, r)
 		cancel()
-		if w.Code != tt.status || d.entered != 0 || (len(d.whys) > 0) != tt.told {
-			t.Errorf("%s: %d, entered %d times, refused for %v", tt.name, w.Code, d.entered, d.whys)
+		if w.Code != tt.status || d.calls != 0 || (len(d.whys) > 0) != tt.told {
+			t.Errorf("%s: %d, called %d times, refused for %v", tt.name, w.Code, d.calls, d.whys)
 		}
 	}
 }
 
-// TestClaimsAreTheRequestsOwn, though the token is remembered.
-func TestClaimsAreTheRequestsOwn(t *testing.T) {
+// TestAHandlerMayChangeTheClaims although the token is cached.
+func TestAHandlerMayChangeTheClaims(t *testing.T) {
 	v := mustVerifier(t, func(c *VerifierConfig) { c.Cache = 8 })
 	h := Guard{Verifier: v}.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := ClaimsOf(r.Context())
@@ -462,7 +463,7 @@ func TestClaimsAreTheRequestsOwn(t *testing.T) {
 		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
 		r.Header.Set("Authorization", "Bearer "+token)
 		if h.ServeHTTP(w, r); w.Body.String() != "aliceorders{" {
-			t.Errorf("the next request sees %q", w.Body)
+			t.Errorf("the next request gets %q", w.Body)
 		}
 	}
 	if c := ClaimsOf(context.Background()); c != nil {

@@ -8,39 +8,38 @@ import (
 	"time"
 )
 
-// A Handler serves the Set last published: GET and HEAD, with a strong ETag and
+// A Handler serves the Set that was published last, to GET and HEAD, with a strong ETag and
 // Cache-Control: public, max-age. It answers 503 before the first Publish.
 //
-// It never compresses, redirects or varies: some clients (PyJWT) ask with a bare
-// urllib, and one answer for all is what shared caches keep best.
+// It never compresses, redirects or varies. Some clients, such as PyJWT, use plain urllib,
+// and shared caches work best if every client gets the same answer.
 type Handler struct {
 	maxAge  string
 	current atomic.Pointer[answer]
 }
 
-// An answer is a Set made ready to send. Its fields go into the header map as they
-// are: one assignment each, nothing allocated, nothing formatted per request.
+// An answer is a Set that is ready to send. Its header fields are assigned to the header map
+// as they are, so a request neither allocates nor formats them.
 type answer struct {
 	etag   string
 	body   []byte
-	always []field // for 200 and 304 alike (RFC 9110, section 15.4.5)
+	always []field // for 200 and for 304 (RFC 9110, section 15.4.5)
 	entity []field // for 200 only
 }
 
-// A field is shared by all requests, so nothing may ever be written through value.
+// A field is shared by all requests, so no code may write to the elements of value.
 type field struct {
 	name  string // in the canonical spelling of net/http
 	value []string
 }
 
-// NewHandler returns a Handler whose answers may be cached for maxAge, which counts
-// in whole seconds.
+// NewHandler returns a Handler whose answers may be cached for maxAge, in whole seconds.
 func NewHandler(maxAge time.Duration) *Handler {
 	seconds := max(0, int64(maxAge/time.Second))
 	return &Handler{maxAge: "public, max-age=" + strconv.FormatInt(seconds, 10)}
 }
 
-// Publish makes s the set that is served from now on. It may be called at any time.
+// Publish replaces the set that is served. It is safe for concurrent use.
 func (h *Handler) Publish(s *Set) {
 	h.current.Store(&answer{
 		etag: s.etag,
@@ -52,15 +51,16 @@ func (h *Handler) Publish(s *Set) {
 			{"X-Content-Type-Options", []string{"nosniff"}},
 		},
 		entity: []field{
-			// RFC 7517, section 8.5.1, registers application/jwk-set+json. PyJWT, jose
-			// and go-oidc read either without looking; proxies, caches and hand-written
-			// clients that do look know the plain type, so that is what everyone gets.
+			// RFC 7517, section 8.5.1, registers application/jwk-set+json. PyJWT, jose and
+			// go-oidc ignore the type. Proxies, caches and simple clients that look at it
+			// know the plain type, so every client gets that.
 			{"Content-Type", []string{"application/json"}},
 			{"Content-Length", []string{strconv.Itoa(len(s.json))}},
 		},
 	})
 }
 
+// ServeHTTP answers with the set. It implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -88,10 +88,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	w.Write(a.body) // an error means the client has gone; there is nobody to tell
+	w.Write(a.body) // an error means that the client has gone
 }
 
-// anyMatches compares the lines of If-None-Match with etag, weakly (RFC 9110,
+// anyMatches compares the lines of If-None-Match with etag, by the weak comparison (RFC 9110,
 // section 13.1.2).
 func anyMatches(lines []string, etag string) bool {
 	for _, line := range lines {
@@ -102,8 +102,8 @@ func anyMatches(lines []string, etag string) bool {
 	return false
 }
 
-// listHas walks a list of entity tags. A tag may hold commas, so it is read quote by
-// quote; whatever is no list ends the walk, and the client gets the whole set.
+// listHas looks for etag in a list of entity tags. A tag may contain commas, so it is read
+// from quote to quote. A syntax error ends the search, and the client gets the whole set.
 func listHas(list, etag string) bool {
 	for {
 		list = strings.TrimLeft(list, " \t,")

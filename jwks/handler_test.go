@@ -38,7 +38,7 @@ func published(t *testing.T) (*Handler, *Set) {
 }
 
 // R59.
-func TestAnswersCanBeCachedAndAskedForAgain(t *testing.T) {
+func TestAnswersCanBeCachedAndRevalidated(t *testing.T) {
 	h, set := published(t)
 	length := strconv.Itoa(len(set.JSON()))
 	for _, method := range []string{"GET", "HEAD"} {
@@ -53,7 +53,7 @@ func TestAnswersCanBeCachedAndAskedForAgain(t *testing.T) {
 			"Content-Length":              length,
 			"Access-Control-Allow-Origin": "*",
 			"X-Content-Type-Options":      "nosniff",
-			"Content-Encoding":            "", // nobody is sent gzip
+			"Content-Encoding":            "", // no client gets gzip
 		} {
 			if got := response.Header.Get(name); got != want {
 				t.Errorf("%s: %s = %q, want %q", method, name, got, want)
@@ -71,7 +71,7 @@ func TestAnswersCanBeCachedAndAskedForAgain(t *testing.T) {
 }
 
 // R59.
-func TestIfNoneMatchSparesTheBody(t *testing.T) {
+func TestIfNoneMatchIsAnsweredWith304(t *testing.T) {
 	h, set := published(t)
 	etag := set.ETag()
 	for _, tt := range []struct {
@@ -86,8 +86,8 @@ func TestIfNoneMatchSparesTheBody(t *testing.T) {
 		{[]string{`"other"`}, 200},
 		{[]string{""}, 200},
 		{[]string{etag[1 : len(etag)-1]}, 200},    // no quotes, no tag
-		{[]string{`"x` + etag[1:]}, 200},          // a longer tag that ends alike
-		{[]string{`"unclosed, ` + etag[1:]}, 200}, // swallowed by the first quote
+		{[]string{`"x` + etag[1:]}, 200},          // a longer tag with the same end
+		{[]string{`"unclosed, ` + etag[1:]}, 200}, // the first quote is not closed
 		{[]string{`junk, ` + etag}, 200},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
@@ -95,7 +95,7 @@ func TestIfNoneMatchSparesTheBody(t *testing.T) {
 			if response.StatusCode != tt.want {
 				t.Errorf("%s with %q: %s, want %d", method, tt.lines, response.Status, tt.want)
 			}
-			w := httptest.NewRecorder() // shows what net/http would have dropped
+			w := httptest.NewRecorder() // keeps the headers that net/http would drop
 			h.ServeHTTP(w, &http.Request{Method: method, Header: http.Header{"If-None-Match": tt.lines}})
 			if wantBody := tt.want == 200 && method == "GET"; (w.Body.Len() > 0) != wantBody {
 				t.Errorf("%s with %q wrote %d bytes", method, tt.lines, w.Body.Len())
@@ -114,7 +114,7 @@ func TestHandlerAnswers503BeforeThereAreKeys(t *testing.T) {
 	}
 }
 
-func TestHandlerOnlyReads(t *testing.T) {
+func TestHandlerRefusesOtherMethods(t *testing.T) {
 	h, _ := published(t)
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
 		response := ask(t, h, method, nil)
@@ -124,7 +124,7 @@ func TestHandlerOnlyReads(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerIsOneSet: while sets are swapped, a body and its ETag stay together.
+// TestEveryAnswerIsOneSet: body and ETag belong together while sets are replaced.
 func TestEveryAnswerIsOneSet(t *testing.T) {
 	h, first := published(t)
 	second := mustSet(t, edKey("ed"))
@@ -135,7 +135,7 @@ func TestEveryAnswerIsOneSet(t *testing.T) {
 			for range 500 {
 				w := httptest.NewRecorder()
 				h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-				w.Header().Add("Vary", "Origin") // as a caller around us may
+				w.Header().Add("Vary", "Origin") // a handler around this one may do that
 				if got := w.Header().Get("ETag"); body[got] != w.Body.String() {
 					t.Errorf("%s came with %s", got, w.Body)
 					return
@@ -150,8 +150,7 @@ func TestEveryAnswerIsOneSet(t *testing.T) {
 	group.Wait()
 }
 
-// FuzzIfNoneMatch: any field value is read to its end, and only a tag that is there
-// can match.
+// FuzzIfNoneMatch checks that any value is read to its end, and that only a tag in it matches.
 func FuzzIfNoneMatch(f *testing.F) {
 	f.Add(`"a", W/"b,c" ,"tag"`)
 	f.Add(`W/W/"tag"`)

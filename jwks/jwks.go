@@ -1,7 +1,7 @@
-// Package jwks is all that a stranger needs to trust Keymill's tokens: the set of
-// public keys, the handler that publishes it, and the rules that a token must keep.
-// It holds no private key, reads no store, needs nothing but the standard library,
-// and is, with jwks/grpc, the one package of Keymill that is promised as a library.
+// Package jwks contains what a service needs to verify access tokens: the set of public keys,
+// the handler that publishes it, a client that follows it, and the rules for tokens. It holds
+// no private key, opens no store and needs only the standard library. This package and
+// jwks/grpc are the only packages of Keymill that are meant to be used as a library.
 //
 //	issuer's side                      service's side
 //
@@ -9,39 +9,39 @@
 //	           (RFC 7517)                Fetch      Check        (RFC 6750)
 //	                                     Parse      (RFC 9068)
 //
-// A Remote follows the keys of one issuer, a Verifier checks tokens with them, and a
-// Guard stands before the handlers of a service. Below each is what does the same once
-// and keeps nothing: Fetch and Parse make a Set, Check judges one token with it.
+// A Remote follows the keys of one issuer, a Verifier checks tokens with them, and a Guard
+// protects the handlers of a service. The functions below them in the picture do the same
+// once and keep no state: Fetch and Parse return a Set, and Check checks one token.
 //
-// A Set is immutable: it is sorted by kid and carries its own JSON and ETag, so the
-// same keys are the same bytes on every node and after every restart. What is
-// published looks like this, and nothing else ever appears in it:
+// A token that is refused is a *Failure: which Step refused it, what the step expected and
+// what it found. It wraps one of the errors of this package, such as ErrExpired.
+//
+// A Set is immutable. It is sorted by kid and holds its JSON and its ETag, so the same keys
+// are the same bytes on every node and after every restart. This is all that is published:
 //
 //	{"keys":[{"kty":"OKP","kid":"…","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"…"},
 //	         {"kty":"RSA","kid":"…","use":"sig","alg":"RS256","n":"…","e":"AQAB"}]}
 //
-// What is read is judged key by key (RFC 7517, section 5): a member that this package
-// does not understand, or will not trust, is left out and the rest stays good. One
-// foreign key must not take every login down with it.
+// Parse decides about each key on its own (RFC 7517, section 5). A key that this package does
+// not understand or does not trust is left out, and the others are used. Otherwise one key of
+// an unknown type would make every login fail. Set.Skipped says what was left out.
 //
-// One key has one algorithm. RS256 goes with RSA of 2048 to 8192 bits (RFC 7518,
-// section 3.3) and an odd exponent from 65537 to 2^31-1, EdDSA with Ed25519 (RFC 8037),
-// whose point is written canonically and is not of small order. RFC 9864 calls that
-// algorithm "Ed25519"; the name is read as EdDSA, since no other curve is supported that
-// it could mean.
+// One key has one algorithm. RS256 needs an RSA key of 2048 to 8192 bits (RFC 7518, section
+// 3.3) with an odd exponent from 65537 to 2^31-1. EdDSA needs an Ed25519 key (RFC 8037) whose
+// point has the canonical encoding and not a small order. RFC 9864 calls that algorithm
+// "Ed25519". That name is read as EdDSA, since no other curve is supported.
 //
-// Documents are at most 256 KiB, tokens at most 16 KiB; both are measured before
-// anything is parsed. JSON is read to the letter of RFC 8259, by a reader that refuses
-// what two others could read differently: a name twice in an object of a token or a key,
-// broken UTF-8, half a surrogate pair. A token nests at most 16 levels, its header has at
-// most 64 members.
+// Documents are at most 256 KiB and tokens at most 16 KiB long. Both are measured before they
+// are parsed. JSON is read strictly (RFC 8259): two readers could understand a repeated
+// member, broken UTF-8 or half of a surrogate pair differently, so each of them is refused. A
+// token nests at most 16 levels, and its header has at most 64 members.
 //
-// A verification costs its signature and about 2 µs; one that a Verifier remembers
-// costs about 1 µs. Only an unknown kid, in a token whose form and header are good, is
-// a reason to look for newer keys, and only a good token is ever remembered.
+// A verification costs its signature and about 2 µs. A token that the Verifier has in its
+// cache costs about 1 µs. A Remote looks for newer keys only if a token with a correct form
+// and header has an unknown kid, and only valid tokens are cached.
 //
-// Tokens are those of RFC 9068: typ at+jwt, with client_id and exp. Those of an issuer
-// that makes others, ID tokens among them, are refused whatever keys they are by.
+// Tokens are those of RFC 9068: their typ is at+jwt, and they have client_id and exp. Tokens
+// of other kinds, ID tokens among them, are refused whatever key signed them.
 package jwks
 
 import (
@@ -61,8 +61,8 @@ const (
 	EdDSA = "EdDSA"
 )
 
-// Bounds of a key. Above 8192 bits one verification costs whole milliseconds, which
-// a stranger could make us spend.
+// Limits of a key. Above 8192 bits one verification takes milliseconds, and an attacker can
+// ask for many.
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
@@ -74,31 +74,40 @@ const (
 
 // A Key is a public key that verifies tokens of one algorithm.
 type Key struct {
-	KID    string
+	KID    string           // 1 to 256 bytes, unique in its set
 	Alg    string           // "RS256" or "EdDSA"
 	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
 }
 
-// check says why a key must not be in a Set, whoever put it there.
+// check returns an error if a key must not be in a Set, wherever it comes from.
 func (k Key) check() error {
 	if k.KID == "" || len(k.KID) > maxKIDBytes || !utf8.ValidString(k.KID) {
 		return fmt.Errorf("kid must be 1 to %d bytes of UTF-8", maxKIDBytes)
 	}
-	switch public := k.Public.(type) {
+	switch k.Public.(type) {
 	case *rsa.PublicKey:
 		if k.Alg != RS256 {
 			return fmt.Errorf("an RSA key verifies RS256, not %q", clip(k.Alg))
 		}
-		return checkRSA(public)
 	case ed25519.PublicKey:
 		if k.Alg != EdDSA {
 			return fmt.Errorf("an Ed25519 key verifies EdDSA, not %q", clip(k.Alg))
 		}
+	}
+	return checkPublic(k.Public)
+}
+
+// checkPublic checks the key itself, without its name and algorithm.
+func checkPublic(public crypto.PublicKey) error {
+	switch public := public.(type) {
+	case *rsa.PublicKey:
+		return checkRSA(public)
+	case ed25519.PublicKey:
 		return checkEd25519(public)
 	case crypto.Signer:
 		return errors.New("it is a private key")
 	}
-	return fmt.Errorf("a %T is neither *rsa.PublicKey nor ed25519.PublicKey", k.Public)
+	return fmt.Errorf("a %T is neither *rsa.PublicKey nor ed25519.PublicKey", public)
 }
 
 func checkRSA(public *rsa.PublicKey) error {
@@ -111,17 +120,17 @@ func checkRSA(public *rsa.PublicKey) error {
 	if public.N.Bit(0) == 0 {
 		return errors.New("the RSA key has an even modulus")
 	}
-	// With e = 1 every signature would verify; 3 and its like are what forgeries of
-	// PKCS #1 v1.5 signatures have needed. More than 31 bits only cost time.
+	// With e = 1 every message is its own signature. Known forgeries of PKCS #1 v1.5
+	// signatures need a small exponent such as 3. Over 31 bits only cost time.
 	if public.E < minRSAExponent || public.E > maxRSAExponent || public.E%2 == 0 {
 		return fmt.Errorf("an RSA key must have an odd exponent of %d to 2^31-1, not %d", minRSAExponent, public.E)
 	}
 	return nil
 }
 
-// clone keeps a Set immutable while its maker goes on using the key. The kid is copied
-// too: it may be a part of a document, all of which it would keep in memory for as long
-// as there is the set, or a token that was verified with it.
+// clone returns a copy, so that a Set stays immutable if the caller changes its key. It
+// copies the kid too: a kid that is a part of a document would keep the whole document in
+// memory as long as the set, or as long as a cached token that was verified with it.
 func (k Key) clone() Key {
 	k.KID = strings.Clone(k.KID)
 	switch public := k.Public.(type) {
@@ -133,8 +142,8 @@ func (k Key) clone() Key {
 	return k
 }
 
-// canonicalAlg folds the two names of Ed25519 signatures into one. Names are
-// case-sensitive (RFC 7515, section 4.1.1).
+// canonicalAlg maps both names of Ed25519 signatures to EdDSA. Names are case-sensitive (RFC
+// 7515, section 4.1.1).
 func canonicalAlg(name string) string {
 	if name == "Ed25519" {
 		return EdDSA

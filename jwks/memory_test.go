@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// memory is what f's result keeps, and what f took to make it.
+// memory returns how much the result of f keeps, and how much f allocates.
 func memory[T any](f func() T) (result T, held, spent int) {
 	var before, after runtime.MemStats
 	settle := func(m *runtime.MemStats) {
 		runtime.GC()
-		runtime.GC() // what a sync.Pool holds survives one
+		runtime.GC() // a sync.Pool keeps its values over one run
 		runtime.ReadMemStats(m)
 	}
 	settle(&before)
@@ -21,7 +21,7 @@ func memory[T any](f func() T) (result T, held, spent int) {
 	return result, int(after.HeapAlloc) - int(before.HeapAlloc), int(after.TotalAlloc - before.TotalAlloc)
 }
 
-// repeated is as many pieces as fit into size bytes, with commas between.
+// repeated returns as many pieces as fit into size bytes, with commas between them.
 func repeated(size int, piece func(n int) string) string {
 	var b strings.Builder
 	for n := 0; ; n++ {
@@ -33,9 +33,9 @@ func repeated(size int, piece func(n int) string) string {
 	}
 }
 
-// TestNoKeySetMultipliesInMemory: a document is 256 KiB at most, and of what is in it,
-// only keys stay. What is allocated on the way is garbage, and bounded too.
-func TestNoKeySetMultipliesInMemory(t *testing.T) {
+// TestNoKeySetNeedsManyTimesItsSize: a document is at most 256 KiB long, and only its keys stay in
+// memory. The garbage on the way is bounded too.
+func TestNoKeySetNeedsManyTimesItsSize(t *testing.T) {
 	const most = 8 * maxDocumentBytes       // 6 for kids of "<", which encoding/json escapes
 	const mostSpent = 64 * maxDocumentBytes // 35 for one object of many members
 	for name, list := range hostileLists() {

@@ -77,8 +77,8 @@ func readKeys(list string) ([]Key, Skipped) {
 	return slices.DeleteFunc(keys, ambiguous), skipped
 }
 
-// readKey reads one member of "keys". With an error it still returns the kid, if
-// there is one to read.
+// readKey reads one element of "keys". Together with an error it returns the kid, if it could
+// be read.
 func readKey(raw string) (Key, error) {
 	member, err := readObject(raw, strictRules)
 	if err != nil {
@@ -89,7 +89,7 @@ func readKey(raw string) (Key, error) {
 		return Key{}, err
 	}
 	key := Key{KID: kid}
-	if err := forVerifying(member); err != nil {
+	if err := checkPurpose(member); err != nil {
 		return key, err
 	}
 	kty, err := member.text("kty")
@@ -119,9 +119,9 @@ func readKey(raw string) (Key, error) {
 	return key, key.check()
 }
 
-// forVerifying refuses a key that was not published to verify signatures (RFC 7517,
-// sections 4.2 and 4.3), or that should not have been published at all.
-func forVerifying(member object) error {
+// checkPurpose refuses a key that was not published to verify signatures (RFC 7517, sections
+// 4.2 and 4.3), and a key that must not be published at all.
+func checkPurpose(member object) error {
 	for _, name := range secretMembers {
 		if _, given := member.get(name); given {
 			return fmt.Errorf("it holds the secret member %q", name)
@@ -143,8 +143,8 @@ func forVerifying(member object) error {
 	return nil
 }
 
-// readRSA reads n and e (RFC 7518, section 6.3.1). The length is checked before the
-// number is built.
+// readRSA reads n and e (RFC 7518, section 6.3.1). It checks their lengths before it builds
+// the numbers.
 func readRSA(member object) (*rsa.PublicKey, error) {
 	n, err := readBytes(member, "n", maxRSABits/8)
 	if err != nil {

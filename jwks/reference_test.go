@@ -13,12 +13,12 @@ import (
 	"unicode/utf8"
 )
 
-// A reference is one JSON object, name → value as written, read by encoding/json in the
-// roundabout way that makes it strict. It is what the scanner is compared with.
+// A reference is one JSON object, name → value as written. It is read by encoding/json, with the
+// detours that make that strict. The scanner is compared with it.
 type reference map[string]json.RawMessage
 
 func referenceObject(b []byte) (reference, error) {
-	// The decoder reads tokens more freely than the grammar, so Valid goes first.
+	// The decoder accepts more tokens than the grammar, so Valid is called first.
 	if !utf8.Valid(b) || !json.Valid(b) {
 		return nil, errors.New("not JSON")
 	}
@@ -51,7 +51,7 @@ func referenceObject(b []byte) (reference, error) {
 
 var escapes = regexp.MustCompile(`\\[^u]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....`)
 
-// halfSurrogate looks at valid JSON, where a backslash stands in strings only.
+// halfSurrogate looks at valid JSON. There a backslash occurs in strings only.
 func halfSurrogate(b []byte) bool {
 	for _, e := range escapes.FindAll(b, -1) {
 		if len(e) == 6 && strings.ContainsRune("dD", rune(e[2])) && e[3] >= '8' {
@@ -97,7 +97,7 @@ func deepValue(value json.RawMessage, depth int) error {
 	return nil
 }
 
-// referenceStrict reads b as a token's part must be.
+// referenceStrict reads b as a part of a token.
 func referenceStrict(b []byte) (reference, error) {
 	o, err := referenceObject(b)
 	if err != nil {
@@ -161,7 +161,7 @@ func (o reference) audience() ([]string, error) {
 	return all, nil
 }
 
-// referenceClaims is what readClaims must be equal to.
+// referenceClaims returns what readClaims must return.
 func referenceClaims(payload []byte) (*Claims, error) {
 	o, err := referenceStrict(payload)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ErrUnavailable says that there is no key set to trust: none could be fetched yet, or
-// the last one is too old. It is no fault of the token; a service answers 503.
+// ErrUnavailable is the error if there is no key set to use: none was fetched yet, or the last
+// one is too old. It says nothing about the token. A service answers 503.
 var ErrUnavailable = errors.New("no key set to trust")
 
 // Defaults of a RemoteConfig.
@@ -20,59 +20,60 @@ const (
 	DefaultCooldown = 5 * time.Second
 )
 
-// longestStale bounds MaxStale, which also prolongs the life of a revoked key.
+// longestStale bounds MaxStale, because a revoked key stays valid for that time too.
 const longestStale = 24 * time.Hour
 
-// A RemoteConfig says whose keys a Remote follows: give Issuer or URL.
+// A RemoteConfig says which keys a Remote follows. Set Issuer or URL.
 type RemoteConfig struct {
-	// Issuer is an issuer whose discovery document names the key set, exactly as its tokens
-	// spell it: https://host, with a path or a trailing slash if that is its name.
+	// Issuer is the issuer exactly as its tokens write it: https://host, with a path or a
+	// trailing slash if its name has one. Its discovery document names the key set.
 	Issuer string
-	// URL is the address of the key set itself, for an issuer without discovery.
+	// URL is the address of the key set, for an issuer without discovery.
 	URL string
 
-	// MaxStale is how long past its max-age a set is used while no newer one can be fetched:
-	// at most 24 h, 0 means 1 h, and a negative one not at all.
+	// MaxStale is how long a set is used after its max-age while no newer one can be fetched.
+	// It is at most 24 h; 0 means 1 h, and a negative value means no time.
 	MaxStale time.Duration
-	// Cooldown is the least time between two fetches; 0 means 5 s. It is half of the set's
-	// lifetime where that is less.
+	// Cooldown is the least time between two fetches; 0 means 5 s. If half of the set's
+	// lifetime is less, that is used.
 	Cooldown time.Duration
 	Timeout  time.Duration // of one fetch; 0 means 10 s
-	Client   *http.Client  // nil means a plain one. After a failed fetch its idle connections are closed
+	Client   *http.Client  // nil means a default one; after a failed fetch its idle connections are closed
 
-	// Fetched, if it is set, hears of every fetch: nil for one that brought a set, or the
-	// news that it has not changed. It is for logs and metrics, and must return soon: no
-	// fetch begins meanwhile. It must not call Close.
+	// Fetched, if it is not nil, is called after every fetch with its error. The error is nil
+	// if the fetch returned a set, or the answer that the set has not changed. Fetched is for
+	// logs and metrics. It must return soon, since no fetch begins before that, and it must
+	// not call Close.
 	Fetched func(error)
 }
 
-// A Remote is a key set that follows its issuer. It fetches the set when it is made,
-// again before the set's max-age is over, and when a token names a key that is not in
-// it; but never twice within the cooldown, whatever tokens arrive. A set is replaced as
-// a whole, so a key that was removed is forgotten within max-age, an hour at most.
+// A Remote is a key set that follows its issuer. It fetches the set when it is created, again
+// before the set's max-age is over, and when a token names a key that is not in the set. It
+// never fetches twice within the cooldown, whatever tokens arrive. A set is replaced as a
+// whole, so a key that the issuer removed is gone within max-age, at most an hour.
 //
-// While no newer set can be fetched the last one is used for MaxStale more, then none.
-// Attempts grow rare meanwhile, so a key that was revoked during an outage can live for a
-// minute after it. It may be used by many goroutines.
+// While no newer set can be fetched, the last one is used for MaxStale longer, and then none.
+// During an outage the attempts become less frequent, up to a minute apart. So a key that was
+// revoked during an outage can stay valid for a minute after it. A Remote is safe for
+// concurrent use.
 type Remote struct {
 	config  RemoteConfig
-	fetcher *fetcher // of the loop alone
-	release func()   // lets go of connections that nobody uses
+	fetcher *fetcher // only the loop uses it
+	release func()   // closes idle connections
 	cancel  context.CancelFunc
-	done    chan struct{} // closed when the loop has ended
+	done    chan struct{} // closed when the loop ends
 
-	record atomic.Pointer[record] // never nil; stored by the loop alone
-	wake   chan struct{}          // holds one call for the loop
+	record atomic.Pointer[record] // never nil; only the loop stores
+	wake   chan struct{}          // holds one request for an attempt
 
-	mu      sync.Mutex // guards what follows
-	running *attempt   // asked for or under way; nil between attempts
+	mu      sync.Mutex // guards the fields below
+	running *attempt   // requested or in progress; nil between attempts
 	fetches int
 	closed  bool
 }
 
-// NewRemote checks c and begins to follow the set in the background, until Close. It does
-// not wait for the first set: a service may start before its issuer does. Its error is an
-// ErrConfig.
+// NewRemote checks c and follows the set in the background until Close. It does not wait for
+// the first set: a service may start before its issuer does. Its error is ErrConfig.
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -84,7 +85,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 		cancel:  cancel,
 		done:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),
-		running: newAttempt(), // the first one, for callers to wait for from the start
+		running: newAttempt(), // the first attempt, so that callers can wait for it at once
 	}
 	var client *http.Client
 	client, r.release = safeClient(c.Client)
@@ -94,7 +95,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	return r, nil
 }
 
-// check refuses what would be no bound, or would let keys come from anywhere.
+// check refuses limits that do not limit, and addresses that anyone could answer for.
 func (c RemoteConfig) check() error {
 	switch {
 	case (c.Issuer == "") == (c.URL == ""):
@@ -104,7 +105,7 @@ func (c RemoteConfig) check() error {
 	case c.Timeout < 0:
 		return fmt.Errorf("timeout %v is negative", c.Timeout)
 	case c.MaxStale > longestStale:
-		return fmt.Errorf("%v stale is over %v; it also prolongs a revoked key", c.MaxStale, longestStale)
+		return fmt.Errorf("MaxStale %v is over %v; revoked keys stay valid for that time too", c.MaxStale, longestStale)
 	}
 	if c.Issuer != "" {
 		_, err := parseIssuer(c.Issuer)
@@ -130,21 +131,21 @@ func (c RemoteConfig) withDefaults() RemoteConfig {
 	return c
 }
 
-// Close ends the background work and waits for its end. The set that is there goes on
-// being served until it is too old. Closing twice does no harm.
+// Close stops the background work and waits until it has ended. The last set is still
+// returned until it is too old. Close may be called twice.
 func (r *Remote) Close() {
 	r.cancel()
 	<-r.done
 	r.release()
 }
 
-// Set returns the set to trust now. It waits for the first one as long as ctx and the
-// deadline of a fetch allow, and for a newer one, when that is due, a second at most: the
-// old set is good for MaxStale more. Once a fetch has failed it waits no more until one
-// succeeds. Without a set that may be used it returns ErrUnavailable.
+// Set returns the set to use now. It waits for the first set as long as ctx and the timeout of
+// a fetch allow. If a newer set is due it waits for that for at most a second, since the old
+// one can be used for MaxStale longer. After a failed fetch it does not wait until a fetch
+// succeeds. It returns ErrUnavailable if there is no set that may be used.
 func (r *Remote) Set(ctx context.Context) (*Set, error) { return r.current(ctx) }
 
-// current is asked for every token: with a fresh set it takes no lock.
+// current is called for every token. It takes no lock while the set is fresh.
 func (r *Remote) current(ctx context.Context) (*Set, error) {
 	now, last := time.Now(), r.record.Load()
 	if last.fresh(now) {
@@ -153,21 +154,21 @@ func (r *Remote) current(ctx context.Context) (*Set, error) {
 	usable := last.usable(now, r.config.MaxStale)
 	switch {
 	case usable && last.err != nil:
-		return last.set, nil // the loop tries on, ever more seldom
+		return last.set, nil // the loop goes on trying, less and less often
 	case last.failing():
-		r.ask(now) // with callers turned away it tries as often as the cooldown allows
+		r.ask(now) // callers are refused, so try as often as the cooldown allows
 		return nil, last.unavailable(now)
 	}
 	a, _ := r.ask(now)
 	if usable {
-		return r.renewed(ctx, a)
+		return r.waitBriefly(ctx, a)
 	}
 	return r.outcome(ctx, a)
 }
 
-// renewed waits for a no longer than a second from its beginning, since there is a set to
-// go on with: behind a server that hangs, every request would hang for a whole timeout.
-func (r *Remote) renewed(ctx context.Context, a *attempt) (*Set, error) {
+// waitBriefly waits for a until a second after it was requested, and then uses the set that is
+// there. With a server that hangs, a longer wait would delay every request by the timeout.
+func (r *Remote) waitBriefly(ctx context.Context, a *attempt) (*Set, error) {
 	if a != nil {
 		brief, cancel := context.WithDeadline(ctx, a.asked.Add(time.Second))
 		defer cancel()
@@ -178,9 +179,9 @@ func (r *Remote) renewed(ctx context.Context, a *attempt) (*Set, error) {
 	return r.best()
 }
 
-// missed asks for a newer set than one that lacks a kid, and returns what is there where
-// that is not to be had. During an outage only the caller who sets an attempt off waits
-// for it: made-up kids must not pile up requests behind a dead server.
+// missed asks for a newer set because set lacks a kid, and returns the last set if there is no
+// newer one. During an outage only the caller that starts an attempt waits for it. Otherwise
+// tokens with invented kids could pile up requests while the server is down.
 func (r *Remote) missed(ctx context.Context, set *Set) (*Set, error) {
 	now, last := time.Now(), r.record.Load()
 	if last.set != set {
@@ -193,13 +194,13 @@ func (r *Remote) missed(ctx context.Context, set *Set) (*Set, error) {
 	return r.outcome(ctx, a)
 }
 
-// outcome waits for a, if there is one, and returns the best set then. The set that a
-// brings is good whatever its age: there is no newer one.
+// outcome waits for a, if it is not nil, and returns the best set then. The set that a fetched
+// may be used whatever its age, since there is no newer one.
 func (r *Remote) outcome(ctx context.Context, a *attempt) (*Set, error) {
 	if a == nil {
 		return r.best()
 	}
-	// The attempt has its own deadline. This one is for a Fetched that does not return.
+	// The attempt has its own timeout. This one helps if Fetched does not return.
 	timer := time.NewTimer(r.config.Timeout + time.Second)
 	defer timer.Stop()
 	select {
@@ -214,7 +215,7 @@ func (r *Remote) outcome(ctx context.Context, a *attempt) (*Set, error) {
 	return r.best()
 }
 
-// best returns the set that is there, if it may still be used.
+// best returns the last set if it may still be used.
 func (r *Remote) best() (*Set, error) {
 	now, last := time.Now(), r.record.Load()
 	if last.usable(now, r.config.MaxStale) {
@@ -225,10 +226,10 @@ func (r *Remote) best() (*Set, error) {
 
 func (r *Remote) belongsTo(issuer string) error {
 	if r == nil || r.record.Load() == nil {
-		return errors.New("the Remote is none that NewRemote made")
+		return errors.New("the Remote was not created by NewRemote")
 	}
 	if r.config.Issuer != "" && r.config.Issuer != issuer {
-		return fmt.Errorf("the keys are those of issuer %q, not of %q", clip(r.config.Issuer), clip(issuer))
+		return fmt.Errorf("the keys are of issuer %q, not of %q", clip(r.config.Issuer), clip(issuer))
 	}
 	return nil
 }

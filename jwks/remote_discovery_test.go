@@ -14,7 +14,7 @@ import (
 type site struct {
 	origin
 	discovered int
-	issuer     string // as the document says
+	issuer     string // in the document
 	location   string // of the set
 	sets       map[string]http.Handler
 }
@@ -74,8 +74,8 @@ func TestDiscoveryIsReadOnceAnHour(t *testing.T) {
 	})
 }
 
-// TestAnIssuerMayHaveAPath, as realms and tenants of other servers do: its document lies
-// behind it, and its name is compared with all that belongs to it.
+// TestAnIssuerMayHaveAPath, as the realms and tenants of other servers have: its document is
+// after the path, and the whole name is compared.
 func TestAnIssuerMayHaveAPath(t *testing.T) {
 	for issuer, document := range map[string]string{
 		"https://id.example/realms/a": "/realms/a/.well-known/openid-configuration",
@@ -115,7 +115,7 @@ func TestASetThatMovedIsFoundAgain(t *testing.T) {
 			s.location = "https://keys.example/new"
 			s.sets = map[string]http.Handler{s.location: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if tag := r.Header.Get("If-None-Match"); tag != "" {
-					t.Errorf("asked with the tag %s of another place", tag)
+					t.Errorf("sent the tag %s of another address", tag)
 				}
 				publishing(t, 5*time.Minute, edKey("b")).ServeHTTP(w, r)
 			})}
@@ -160,7 +160,7 @@ func TestKeysComeFromTheConfiguredIssuerOnly(t *testing.T) {
 }
 
 // R85.
-func TestARemoteThatNobodyMadeHasNoKeys(t *testing.T) {
+func TestARemoteNotFromNewRemoteIsRefused(t *testing.T) {
 	for name, keys := range map[string]*Remote{"nil": nil, "zero": {}} {
 		_, err := NewVerifier(VerifierConfig{
 			Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: keys,
@@ -172,7 +172,7 @@ func TestARemoteThatNobodyMadeHasNoKeys(t *testing.T) {
 }
 
 // R93.
-func TestAVerifierWillNotUseAnotherIssuersKeys(t *testing.T) {
+func TestAVerifierRefusesAnotherIssuersKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		r := follows(t, &o, RemoteConfig{Issuer: "https://other.example"})
@@ -182,7 +182,7 @@ func TestAVerifierWillNotUseAnotherIssuersKeys(t *testing.T) {
 		if !errors.Is(err, ErrConfig) {
 			t.Error(err)
 		}
-		// An issuer that turns into another in the middle of its life is the same case.
+		// An issuer that becomes another one later is the same case.
 		s := newSite("https://id.example/keys", publishing(t, 5*time.Minute, edKey("a")))
 		r = follows(t, &s.origin, RemoteConfig{Issuer: "https://id.example"})
 		wantSet(t, r, "a")
@@ -199,7 +199,7 @@ func TestAVerifierWillNotUseAnotherIssuersKeys(t *testing.T) {
 	})
 }
 
-func TestOneForeignKeyDoesNoHarm(t *testing.T) {
+func TestAnUnsupportedKeyIsSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// How long a set is fresh, whatever its server says.
+// Limits of the time for which a set is fresh.
 const (
-	longestFresh  = time.Hour       // so that a removed key is forgotten within the hour
-	unstatedFresh = 5 * time.Minute // where the server says nothing that can be read
+	longestFresh  = time.Hour       // so that a removed key is gone within an hour
+	defaultFresh  = 5 * time.Minute // if Cache-Control is missing or cannot be read
 	shortestFresh = 10 * time.Second
 )
 
-// freshFor returns how long an answer is fresh from when it was asked for on (RFC 9111,
-// section 4.2): max-age less what it spent in caches, at most an hour. One that is to be
-// kept not at all, or is too old as it comes, is fresh for 10 s all the same: else every
-// token would cost a fetch.
+// freshFor returns how long an answer is fresh, counted from its request (RFC 9111, section
+// 4.2): max-age less the time that it spent in caches, at most an hour. An answer that must
+// not be stored, or that arrives too old, is fresh for 10 s. Otherwise every token would cost
+// a fetch.
 //
-// s-maxage is for shared caches, which this is not. must-revalidate would forbid to use
-// a stale set while the server is down (section 5.2.2.2): MaxStale decides that here.
+// s-maxage is ignored, since it is for shared caches. must-revalidate would forbid the use of
+// a stale set while the server is down (section 5.2.2.2). MaxStale decides that instead.
 func freshFor(cacheControl []string, age time.Duration) time.Duration {
 	maxAge, given := readMaxAge(cacheControl)
 	if !given {
-		return unstatedFresh
+		return defaultFresh
 	}
 	left := min(maxAge-age, longestFresh)
 	if left <= 0 {
@@ -32,8 +32,8 @@ func freshFor(cacheControl []string, age time.Duration) time.Duration {
 	return left
 }
 
-// readMaxAge returns the least that Cache-Control allows (RFC 9111, section 5.2.2), 0 if
-// it says no-store or no-cache. What cannot be read is passed over.
+// readMaxAge returns the shortest time that Cache-Control allows (RFC 9111, section 5.2.2), and
+// 0 for no-store and no-cache. It ignores what it cannot read.
 func readMaxAge(lines []string) (least time.Duration, given bool) {
 	for _, line := range lines {
 		for line != "" {
@@ -42,7 +42,7 @@ func readMaxAge(lines []string) (least time.Duration, given bool) {
 			name, value, _ := strings.Cut(directive, "=")
 			var age time.Duration
 			switch strings.ToLower(name) {
-			case "no-store", "no-cache": // no-cache="…" too, which many caches read alike
+			case "no-store", "no-cache": // also no-cache="…", which many caches treat the same
 			case "max-age":
 				var ok bool
 				if age, ok = readSeconds(unquote(value)); !ok {
@@ -59,8 +59,8 @@ func readMaxAge(lines []string) (least time.Duration, given bool) {
 	return least, given
 }
 
-// cutDirective returns the first directive of line, and what follows its comma. A comma
-// between quotes ends nothing: private="a, max-age=9" is one directive.
+// cutDirective returns the first directive of line, and the text after its comma. A comma
+// between quotes does not end a directive: private="a, max-age=9" is one.
 func cutDirective(line string) (directive, rest string) {
 	quoted := false
 	for i := 0; i < len(line); i++ {
@@ -76,7 +76,7 @@ func cutDirective(line string) (directive, rest string) {
 	return strings.Trim(line, " \t"), ""
 }
 
-// unquote takes max-age="60" for max-age=60, as RFC 9111, section 5.2, asks of readers.
+// unquote reads max-age="60" as max-age=60, as RFC 9111, section 5.2, recommends.
 func unquote(value string) string {
 	if len(value) >= 2 && value[0] == '"' && value[len(value)-1] == '"' {
 		return value[1 : len(value)-1]
@@ -84,7 +84,7 @@ func unquote(value string) string {
 	return value
 }
 
-// readSeconds reads delta-seconds. Too many of them are 2^31 (RFC 9111, section 1.2.2).
+// readSeconds reads delta-seconds. A larger number counts as 2^31 (RFC 9111, section 1.2.2).
 func readSeconds(s string) (time.Duration, bool) {
 	const most = 1 << 31
 	seconds := int64(0)
@@ -97,16 +97,16 @@ func readSeconds(s string) (time.Duration, bool) {
 	return time.Duration(seconds) * time.Second, s != ""
 }
 
-// readAge returns what the answer says it spent in caches. Of several values the first
-// counts, and one that is no number does not (RFC 9111, section 5.1).
+// readAge returns the time that the answer spent in caches, as it says. It uses the first of
+// several values, and ignores a value that is not a number (RFC 9111, section 5.1).
 func readAge(header http.Header) time.Duration {
 	first, _, _ := strings.Cut(header.Get("Age"), ",")
 	age, _ := readSeconds(strings.Trim(first, " \t"))
 	return age
 }
 
-// entityTag returns the ETag of an answer if it can be sent back (RFC 9110, section
-// 8.8.3). A tag that net/http refuses to send would make every later fetch fail.
+// entityTag returns the ETag of an answer, and "" if it is not valid (RFC 9110, section 8.8.3).
+// net/http would refuse to send an invalid one back, and every later fetch would fail.
 func entityTag(header http.Header) string {
 	const longest = 256
 	tag := header.Get("ETag")

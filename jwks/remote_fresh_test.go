@@ -19,9 +19,9 @@ func TestFreshnessIsWhatTheServerSaysWithinAnHour(t *testing.T) {
 		{`max-age="60"`, 0, time.Minute},
 		{"\t max-age=60 ,", 0, time.Minute},
 		{"max-age=060", 0, time.Minute},
-		{"max-age=1", 0, time.Second}, // the least there is
+		{"max-age=1", 0, time.Second}, // the smallest value
 
-		// Age counts, and what comes too old is asked for again soon.
+		// Age counts, and a set that arrives too old is fetched again soon.
 		{"max-age=60", 20 * time.Second, 40 * time.Second},
 		{"max-age=60", 59 * time.Second, time.Second},
 		{"max-age=60", 60 * time.Second, 10 * time.Second},
@@ -36,12 +36,12 @@ func TestFreshnessIsWhatTheServerSaysWithinAnHour(t *testing.T) {
 		{"max-age=18446744073709551617", 0, time.Hour}, // 2^64 + 1 must not become 1
 		{"max-age=" + strings.Repeat("9", 4000), 0, time.Hour},
 
-		// The least of several.
+		// The smallest of several.
 		{"max-age=60, max-age=30", 0, 30 * time.Second},
 		{"max-age=30|max-age=60", 0, 30 * time.Second},
 		{"max-age=60|no-store", 0, 10 * time.Second},
 
-		// Not to be kept.
+		// Must not be stored.
 		{"no-store", 0, 10 * time.Second},
 		{"no-cache", 0, 10 * time.Second},
 		{"No-Cache, max-age=60", 0, 10 * time.Second},
@@ -49,7 +49,7 @@ func TestFreshnessIsWhatTheServerSaysWithinAnHour(t *testing.T) {
 		{"max-age=0", 0, 10 * time.Second},
 		{"max-age=0, max-age=x", 0, 10 * time.Second},
 
-		// Nothing that could be read.
+		// Nothing that can be read.
 		{"", 0, 5 * time.Minute},
 		{"", time.Hour, 5 * time.Minute},
 		{"public", 0, 5 * time.Minute},
@@ -67,11 +67,11 @@ func TestFreshnessIsWhatTheServerSaysWithinAnHour(t *testing.T) {
 		{"s-maxage=60", 0, 5 * time.Minute}, // for shared caches
 		{"max-age=x, max-age=60", 0, time.Minute},
 
-		// What is between quotes is no directive.
+		// Text between quotes is not a directive.
 		{`private="a, max-age=9", max-age=60`, 0, time.Minute},
 		{`x="\", max-age=9", max-age=60`, 0, time.Minute},
 		{`x="no-store`, 0, 5 * time.Minute},
-		{`x="open|max-age=60`, 0, time.Minute}, // and ends with its line
+		{`x="open|max-age=60`, 0, time.Minute}, // an open quote ends with its line
 		{`x="\`, 0, 5 * time.Minute},
 		{",,,=,\"", 0, 5 * time.Minute},
 	} {
@@ -81,7 +81,7 @@ func TestFreshnessIsWhatTheServerSaysWithinAnHour(t *testing.T) {
 	}
 }
 
-func TestAgeIsTheFirstNumberThatIsGiven(t *testing.T) {
+func TestAgeIsTheFirstValue(t *testing.T) {
 	for _, tt := range []struct {
 		lines []string
 		want  time.Duration
@@ -113,8 +113,8 @@ func TestOnlyATagThatCanBeSentBackIsKept(t *testing.T) {
 	}
 }
 
-// FuzzCacheControl: whatever a server says, a set is kept for a second to an hour, and
-// never for longer than a max-age alone allows.
+// FuzzCacheControl checks that a set is fresh for a second to an hour whatever the server says,
+// and never longer than a max-age alone allows.
 func FuzzCacheControl(f *testing.F) {
 	f.Add(`private="a, max-age=9", max-age=60`, "7")
 	f.Add(`x="\`, "")

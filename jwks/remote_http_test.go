@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// served makes a Remote of what h serves at a real address.
+// served returns a Remote for a server with handler h at a real address.
 func served(t testing.TB, h http.Handler, c RemoteConfig) *Remote {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -32,11 +32,11 @@ func served(t testing.TB, h http.Handler, c RemoteConfig) *Remote {
 	return r
 }
 
-// TestMadeUpKidsCostOneFetchPerCooldown: ten thousand tokens with random kids, as
-// fast as they come from 16 goroutines, counted at the server.
+// TestInventedKidsCostOneFetchPerCooldown sends ten thousand tokens with random kids from 16
+// goroutines, and counts the fetches at the server.
 //
 // I21.
-func TestMadeUpKidsCostOneFetchPerCooldown(t *testing.T) {
+func TestInventedKidsCostOneFetchPerCooldown(t *testing.T) {
 	for _, cooldown := range []time.Duration{0, 5 * time.Millisecond} {
 		var fetches atomic.Int64
 		keys := publishing(t, 5*time.Minute, edKey("ed"))
@@ -136,12 +136,12 @@ func TestALongBodyIsNotReadToItsEnd(t *testing.T) {
 	if err := failure(t, r); !strings.Contains(err.Error(), "262144 bytes") {
 		t.Error(err)
 	}
-	if n := <-written; n > 8<<20 { // what the buffers of a loopback connection hold
-		t.Errorf("the server could send %d bytes", n)
+	if n := <-written; n > 8<<20 { // the buffers of a loopback connection
+		t.Errorf("the server sent %d bytes", n)
 	}
 }
 
-func TestAGzipBombIsMeasuredUnpacked(t *testing.T) {
+func TestABodyIsMeasuredAfterDecompression(t *testing.T) {
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
 	z.Write([]byte(`{"keys":[]`))
@@ -193,7 +193,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-func TestCloseLetsGoOfOurConnectionsAndNotOfTheCallers(t *testing.T) {
+func TestCloseClosesOnlyItsOwnConnections(t *testing.T) {
 	for name, transport := range map[string]*http.Transport{"ours": nil, "the caller's": {}} {
 		closed := make(chan struct{}, 1)
 		server := httptest.NewUnstartedServer(publishing(t, time.Minute, edKey("ed")))
@@ -231,13 +231,13 @@ func TestCloseLetsGoOfOurConnectionsAndNotOfTheCallers(t *testing.T) {
 	}
 }
 
-// TestAnErrorHoldsNoPassword, whoever's it is.
-func TestAnErrorHoldsNoPassword(t *testing.T) {
+// TestAnErrorContainsNoPassword of an address or of a proxy.
+func TestAnErrorContainsNoPassword(t *testing.T) {
 	for _, setting := range []string{"http://alice:s3cret@127.0.0.1:1", "http://alice:s3cret@[::1", "gopher://alice:s3cret@proxy", "http://alice:s3 cret@proxy"} {
 		client := &http.Client{Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
 			u, err := url.Parse(setting)
 			if err != nil {
-				return nil, fmt.Errorf("invalid proxy address %q: %v", setting, err) // as net/http has it
+				return nil, fmt.Errorf("invalid proxy address %q: %v", setting, err) // the text of net/http
 			}
 			return u, nil
 		}}}
@@ -259,7 +259,7 @@ func TestAnErrorHoldsNoPassword(t *testing.T) {
 }
 
 // R85.
-func TestARemoteOfNobodyOrOfAnybodyIsRefused(t *testing.T) {
+func TestAnInvalidRemoteConfigIsRefused(t *testing.T) {
 	for name, c := range map[string]RemoteConfig{
 		"neither":           {},
 		"both":              {Issuer: "https://id.example", URL: "https://id.example/keys"},
@@ -290,9 +290,9 @@ func TestARemoteOfNobodyOrOfAnybodyIsRefused(t *testing.T) {
 	}
 }
 
-// TestADeadConnectionIsLeft: a connection that goes dead without a word fails one attempt
-// and not all that follow, also where the caller brought the transport.
-func TestADeadConnectionIsLeft(t *testing.T) {
+// TestADeadConnectionFailsOneFetchOnly: a connection that stops without an error fails one attempt and not
+// the following ones, also with the transport of the caller.
+func TestADeadConnectionFailsOneFetchOnly(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(publishing(t, time.Second, edKey("ed")))
@@ -321,11 +321,11 @@ func TestADeadConnectionIsLeft(t *testing.T) {
 	}
 }
 
-// A forwarder stands between two ends of TCP.
+// A forwarder is a TCP proxy.
 type forwarder struct {
 	net.Listener
 	mu   sync.Mutex
-	dead *atomic.Bool // of the connections that are open now
+	dead *atomic.Bool // for the connections that are open now
 }
 
 func forward(t *testing.T, to string) *forwarder {
@@ -356,7 +356,7 @@ func forward(t *testing.T, to string) *forwarder {
 	return f
 }
 
-// swallow lets nothing through any more, and says nothing of it, but on new connections.
+// swallow drops all bytes of the open connections without an error. New ones work.
 func (f *forwarder) swallow() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -393,7 +393,7 @@ func TestASetMayHaveAQueryAndComeFromThisMachine(t *testing.T) {
 	}
 }
 
-// BenchmarkRemoteHit is what Remote adds to every verification.
+// BenchmarkRemoteHit measures what a Remote adds to every verification.
 func BenchmarkRemoteHit(b *testing.B) {
 	r := served(b, publishing(b, time.Hour, edKey("ed")), RemoteConfig{})
 	ctx := b.Context()

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-var errClosed = errors.New("it has been closed")
+var errClosed = errors.New("the Remote is closed")
 
-// An attempt is one fetch, asked for or under way. Whoever waits for it shares it.
+// An attempt is one fetch, requested or in progress. All callers that wait share it.
 type attempt struct {
 	asked time.Time
-	done  chan struct{} // closed when set and err are there to read
+	done  chan struct{} // closed when set and err are final
 	set   *Set
 	err   error
 }
 
 func newAttempt() *attempt { return &attempt{asked: time.Now(), done: make(chan struct{})} }
 
-// follow is the one goroutine of a Remote, and the only one that fetches.
+// follow is the loop: the one goroutine of a Remote, and the only one that fetches.
 func (r *Remote) follow(ctx context.Context) {
 	defer close(r.done)
 	defer r.stop()
@@ -27,7 +27,7 @@ func (r *Remote) follow(ctx context.Context) {
 		a := r.begin()
 		last := r.try(ctx)
 		if ctx.Err() != nil {
-			return // cut short by Close, which says nothing about the server
+			return // Close interrupted the attempt, so it says nothing about the server
 		}
 		r.finish(a, last)
 		if r.config.Fetched != nil {
@@ -39,8 +39,8 @@ func (r *Remote) follow(ctx context.Context) {
 	}
 }
 
-// begin takes the attempt that callers ask for, or starts one of the loop's own. Whoever
-// asks from now on is given this one, so a call that is still in wake is answered by it.
+// begin returns the attempt that a caller requested, or a new one if none did. From here on
+// every caller gets this attempt, so it also answers a request that is still in wake.
 func (r *Remote) begin() *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,9 +62,9 @@ func (r *Remote) try(ctx context.Context) record {
 	defer cancel()
 	last := *r.record.Load()
 	if last.err != nil {
-		// A connection that went dead would fail this attempt too, whoever made the transport:
-		// HTTP/2 holds on to one until TCP gives it up. Right after the failure it would not
-		// be let go of, being in use by the request that was given up.
+		// A dead connection would fail this attempt too, with any transport: HTTP/2 keeps it
+		// until TCP gives up. It is closed here and not right after the failure, because at
+		// that moment the failed request still uses it and it is not idle.
 		r.fetcher.client.CloseIdleConnections()
 	}
 	got, err := r.fetcher.fetch(limited)
@@ -75,8 +75,8 @@ func (r *Remote) try(ctx context.Context) record {
 	return last.succeed(got, began, time.Now())
 }
 
-// finish makes the outcome known. The record goes first: who finds no attempt under way
-// must find the cooldown of this one.
+// finish publishes the result. It stores the record before it clears running: a caller that
+// finds no attempt in progress must already see the cooldown of this one.
 func (r *Remote) finish(a *attempt, last record) {
 	r.record.Store(&last)
 	r.mu.Lock()
@@ -86,7 +86,7 @@ func (r *Remote) finish(a *attempt, last record) {
 	close(a.done)
 }
 
-// stop ends what is asked for or under way; nothing is begun afterwards.
+// stop ends an attempt that is requested or in progress. None begins afterwards.
 func (r *Remote) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,7 +98,7 @@ func (r *Remote) stop() {
 	}
 }
 
-// sleep waits for d or for a caller, and reports whether the Remote goes on.
+// sleep waits for d or for a request in wake. It returns false when the Remote is closed.
 func (r *Remote) sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -111,8 +111,8 @@ func (r *Remote) sleep(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// ask returns the attempt under way, or has the loop begin one, which is mine then. It
-// returns nil where the cooldown forbids it and where the Remote is closed.
+// ask returns the attempt in progress, or requests a new one from the loop. In that case mine
+// is true. It returns nil if the cooldown is not over or the Remote is closed.
 func (r *Remote) ask(now time.Time) (a *attempt, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -120,6 +120,6 @@ func (r *Remote) ask(now time.Time) (a *attempt, mine bool) {
 		return r.running, false
 	}
 	r.running = newAttempt()
-	r.wake <- struct{}{} // has room: it is only filled where nothing is running, and begin empties it
+	r.wake <- struct{}{} // does not block: it is filled only while nothing is running, and begin empties it
 	return r.running, true
 }

@@ -16,20 +16,20 @@ import (
 	"time"
 )
 
-// TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed: with the server down,
-// tokens are verified for max-age and MaxStale, then no more, and a minute's patience
-// after it is back they are again.
+// TestDuringAnOutageTheSetIsUsedForMaxStaleOnly: with the server down, tokens are
+// verified for max-age and MaxStale, and then refused. They are verified again within a minute
+// after the server is back.
 //
 // I20.
-func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
-	for name, silent := range map[string]bool{"refused": false, "unanswered": true} {
+func TestDuringAnOutageTheSetIsUsedForMaxStaleOnly(t *testing.T) {
+	for name, hangs := range map[string]bool{"refused": false, "unanswered": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var o origin
 				o.publish(t, 5*time.Minute, edKey("ed"))
 				r := follows(t, &o, RemoteConfig{})
 				v, token := newVerifier(t, r, 0), tokenOf("ed")
-				// verify asks once a second, and says how long it waited.
+				// verify verifies once a second, and returns how long it waited.
 				verify := func() (time.Duration, error) {
 					start := time.Now()
 					_, err := v.Verify(t.Context(), token)
@@ -41,7 +41,7 @@ func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 					t.Fatal(err)
 				}
 				bound := r.Status().UsableUntil
-				o.become(nil, silent)
+				o.become(nil, hangs)
 				before, waits := o.count(), 0
 				for time.Now().Before(bound) {
 					waited, err := verify()
@@ -74,7 +74,7 @@ func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 				back := time.Now()
 				for err := ErrUnavailable; err != nil; {
 					if _, err = verify(); time.Since(back) > 17*time.Second { // a timeout, a cooldown and a second
-						t.Fatal("the server is back, and the set is not")
+						t.Fatal("the server is back, but there is no set")
 					}
 				}
 			})
@@ -82,10 +82,10 @@ func TestAnOutageIsOutlivedUntilTheBoundAndThenItFailsClosed(t *testing.T) {
 	}
 }
 
-// TestAHangingServerHoldsNobodyWhileThereIsASet: when it becomes stale, a thousand
-// requests must not wait for a timeout, whatever the attempts before it came to. Who has
-// no time at all gets the set as well.
-func TestAHangingServerHoldsNobodyWhileThereIsASet(t *testing.T) {
+// TestAHangingServerDelaysNoRequestWhileThereIsASet: when the set becomes stale, a thousand requests
+// must not wait for a timeout, whatever the result of earlier attempts is. A caller whose
+// context has ended gets the set too.
+func TestAHangingServerDelaysNoRequestWhileThereIsASet(t *testing.T) {
 	for maxAge, most := range map[time.Duration]time.Duration{
 		5 * time.Minute: 0, 5 * time.Second: 0, time.Second: 800 * time.Millisecond,
 	} {
@@ -115,8 +115,8 @@ func TestAHangingServerHoldsNobodyWhileThereIsASet(t *testing.T) {
 	}
 }
 
-// TestTheBoundIsTheOneThatWasAskedFor by MaxStale.
-func TestTheBoundIsTheOneThatWasAskedFor(t *testing.T) {
+// TestMaxStaleIsTheBound for several values.
+func TestMaxStaleIsTheBound(t *testing.T) {
 	for maxStale, want := range map[time.Duration]time.Duration{
 		-1: 0, 0: time.Hour, time.Second: time.Second, 24 * time.Hour: 24 * time.Hour,
 	} {
@@ -137,7 +137,7 @@ func TestTheBoundIsTheOneThatWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestAStrangerWaitsForADeadServerAlone(t *testing.T) {
+func TestDuringAnOutageOnlyOneCallerWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Hour, edKey("ed"))
@@ -146,7 +146,7 @@ func TestAStrangerWaitsForADeadServerAlone(t *testing.T) {
 		wantSet(t, r, "ed")
 		o.become(nil, true)
 		pass(5 * time.Second)
-		v.Verify(t.Context(), tokenOf("x")) // learns that the server is gone
+		v.Verify(t.Context(), tokenOf("x")) // notices that the server is gone
 		pass(5 * time.Second)
 		var waited atomic.Int64
 		var group sync.WaitGroup
@@ -168,7 +168,7 @@ func TestAStrangerWaitsForADeadServerAlone(t *testing.T) {
 	})
 }
 
-// TestEveryFailureKeepsTheOldSet, and is told.
+// TestEveryFailureKeepsTheOldSet and is reported.
 func TestEveryFailureKeepsTheOldSet(t *testing.T) {
 	status := func(code int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -205,29 +205,29 @@ func TestEveryFailureKeepsTheOldSet(t *testing.T) {
 				wantSet(t, r, "ed")
 				s := r.Status()
 				if s.Err == nil || heard == 0 || len(s.Keys) != 1 || s.FreshUntil.After(time.Now()) {
-					t.Fatalf("%d failures heard; %+v", heard, s)
+					t.Fatalf("%d failures reported; %+v", heard, s)
 				}
 				if !strings.Contains(s.Err.Error(), "https://id.example/keys") {
-					t.Errorf("the error does not say where: %v", s.Err)
+					t.Errorf("the error does not name the address: %v", s.Err)
 				}
 				o.become(good, false)
 				pass(70 * time.Second)
 				if s := r.Status(); s.Err != nil || o.bodies != 1 && answer == nil {
-					t.Errorf("it did not come back: %+v", s)
+					t.Errorf("it did not recover: %+v", s)
 				}
 			})
 		})
 	}
 }
 
-// slowed says that the race detector is at work, which makes all ten times slower.
+// slowed is true with the race detector, which makes everything ten times slower.
 func slowed() bool {
 	info, _ := debug.ReadBuildInfo()
 	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// TestMemoryStaysFlatWhateverArrives: a million made-up kids, with the server up and
-// with it gone, leave nothing behind.
+// TestMemoryStaysFlatWhateverArrives: a million invented kids leave nothing in memory, with the
+// server up and with the server gone.
 //
 // I22.
 func TestMemoryStaysFlatWhateverArrives(t *testing.T) {
@@ -268,7 +268,7 @@ func TestMemoryStaysFlatWhateverArrives(t *testing.T) {
 			t.Errorf("the heap grew by %d KiB", (after-before)>>10)
 		}
 		if most := int(time.Since(start)/(5*time.Second)) + 1; o.count() > most {
-			t.Errorf("%d fetches, the most is %d", o.count(), most)
+			t.Errorf("%d fetches, the limit is %d", o.count(), most)
 		}
 	})
 }

@@ -5,34 +5,34 @@ import (
 	"time"
 )
 
-// longestPause between two attempts of an outage.
+// longestPause is the longest time between two attempts during an outage.
 const longestPause = time.Minute
 
-// A record is what a Remote knows after an attempt. It is never changed, only replaced,
-// so that every question about it is a function of it and of the time:
+// A record is what a Remote knows after an attempt. A record never changes, it is replaced. So
+// every decision is a function of the record and of the time:
 //
-//	asked for   5/8 to 3/4         lifetime                      lifetime + MaxStale
+//	sent        5/8 to 3/4         lifetime                      lifetime + MaxStale
 //	├── fresh ──────┼─────────────────┤── stale, but used ───────────┤── refused ──▶
-//	             refresh, in       callers wait for one attempt,  ErrUnavailable,
-//	             the background    a second at most, and not at   at once
+//	             refresh in        callers wait for one attempt,  ErrUnavailable
+//	             the background    at most a second, and not at   at once
 //	                               all if the last one failed
 //
-// An attempt that succeeds leads back to the left end, from wherever.
+// After an attempt that succeeds the record is at the left end again.
 type record struct {
-	// Of the last attempt that succeeded; set is nil if none has.
+	// About the last attempt that succeeded; set is nil if none did.
 	set      *Set
-	sent     time.Time     // when the set was asked for
-	age      time.Duration // what it had spent in caches by then
+	sent     time.Time     // when the request for the set was sent
+	age      time.Duration // time that the set had spent in caches by then
 	lifetime time.Duration // how long it is fresh, from sent on
 
-	// Of the last attempt; ended is zero before the first.
+	// About the last attempt; ended is zero before the first.
 	began, ended time.Time
 	err          error  // nil if it succeeded
-	failures     int    // in a row, to the last
-	location     string // of the key set, as far as it is known
+	failures     int    // failed attempts since the last success
+	location     string // of the key set; "" if it is not known yet
 }
 
-// succeed and fail return the record after one more attempt.
+// succeed returns the record after an attempt that succeeded.
 func (r record) succeed(got fetched, began, ended time.Time) record {
 	if got.set != nil {
 		r.set = got.set
@@ -42,36 +42,38 @@ func (r record) succeed(got fetched, began, ended time.Time) record {
 	return r
 }
 
+// fail returns the record after an attempt that failed.
 func (r record) fail(err error, began, ended time.Time) record {
 	r.began, r.ended, r.err = began, ended, err
 	r.failures++
 	return r
 }
 
-// elapsed takes the word of the clock that says more. The monotonic one stands still
-// while a machine sleeps, and a wall clock that is set back would make a set young again.
-// One that is set forward costs a fetch.
+// elapsed measures with the monotonic clock and with the wall clock, and returns the longer
+// time. The monotonic clock stops while a machine sleeps, and a wall clock that is set back
+// would make a set look younger. A wall clock that is set forward only costs a fetch.
 func elapsed(since, now time.Time) time.Duration {
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
-// fresh and usable bound how old a set may be. Bounds are half-open.
+// fresh reports whether no newer set is due. At lifetime itself it is due.
 func (r *record) fresh(now time.Time) bool {
 	return r.set != nil && elapsed(r.sent, now) < r.lifetime
 }
 
+// usable reports whether the set may be used if no newer one can be fetched.
 func (r *record) usable(now time.Time, maxStale time.Duration) bool {
 	return r.set != nil && elapsed(r.sent, now) < r.lifetime+maxStale
 }
 
-// failing says that without a set that may be used there is no use in waiting for the
-// next attempt either: one has failed since there was a fresh set.
+// failing reports whether an attempt has failed since the last fresh set. A caller without a
+// set that may be used does not wait for the next attempt then.
 func (r *record) failing() bool {
 	return r.err != nil && !r.fresh(r.ended)
 }
 
-// cooldown is the least time between two attempts. Half a lifetime caps it, so that
-// whatever max-age says there is room for a refresh before it is over.
+// cooldown returns the least time between two attempts. It is at most half of the lifetime, so
+// that there is time for a refresh before the set is stale, whatever max-age is.
 func (r *record) cooldown(configured time.Duration) time.Duration {
 	if r.set == nil {
 		return configured
@@ -79,9 +81,9 @@ func (r *record) cooldown(configured time.Duration) time.Duration {
 	return min(configured, r.lifetime/2)
 }
 
-// mayBegin says whether the cooldown is over. It runs from the beginning of an attempt
-// that succeeded, so that it is over when the set is stale; and from the end of one that
-// failed, since a timeout may last longer than the cooldown.
+// mayBegin reports whether the cooldown is over. After a success it counts from the beginning
+// of the attempt, so that it is over before the set is stale. After a failure it counts from
+// the end, since a timeout may be longer than the cooldown.
 func (r *record) mayBegin(now time.Time, configured time.Duration) bool {
 	last := r.began
 	if r.err != nil {
@@ -90,11 +92,11 @@ func (r *record) mayBegin(now time.Time, configured time.Duration) bool {
 	return r.ended.IsZero() || elapsed(last, now) >= r.cooldown(configured)
 }
 
-// pause is how long the loop waits until it tries again of its own accord. jitter, in
-// [0, 1), keeps a fleet that was started in one instant from coming back in one.
+// pause returns how long the loop waits before the next attempt if no caller asks for one.
+// jitter, in [0, 1), spreads the attempts of many services that started at the same time.
 //
-// After a failure that is the cooldown, twice that, and so on up to a minute; but there
-// is an attempt when the set becomes stale, since that is what callers wait for.
+// After failures the pause is the cooldown, twice the cooldown, and so on up to a minute. But
+// there is always an attempt when the set becomes stale, since callers wait from then on.
 func (r *record) pause(now time.Time, configured time.Duration, jitter float64) time.Duration {
 	spread := func(d time.Duration) time.Duration { return time.Duration(jitter * float64(d) / 8) }
 	if r.err == nil {
@@ -112,7 +114,7 @@ func (r *record) pause(now time.Time, configured time.Duration, jitter float64) 
 	return max(wait, cooldown)
 }
 
-// unavailable says why there is no set to trust.
+// unavailable returns the error that says why there is no set to use.
 func (r *record) unavailable(now time.Time) error {
 	switch {
 	case r.set != nil && r.err != nil:
@@ -122,10 +124,10 @@ func (r *record) unavailable(now time.Time) error {
 	case r.err != nil:
 		return fmt.Errorf("%w: %w", ErrUnavailable, r.err)
 	}
-	return fmt.Errorf("%w: none has come yet", ErrUnavailable)
+	return fmt.Errorf("%w: none was fetched yet", ErrUnavailable)
 }
 
-// total is how old the set is, the time in caches included.
+// total returns the age of the set, including its time in caches.
 func (r *record) total(now time.Time) time.Duration {
 	return r.age + elapsed(r.sent, now)
 }

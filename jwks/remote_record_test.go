@@ -7,20 +7,20 @@ import (
 	"unsafe"
 )
 
-// at returns an instant whose two clocks stand apart: mono and wall after start. Only a
-// suspended machine or a person can bring that about, so the test reaches into the
-// monotonic reading, and proves that it hit it.
+// at returns a time whose two clocks differ: mono and wall after start. Otherwise only a
+// suspended machine or a person can cause that, so the function changes the monotonic reading
+// inside the time.Time, and checks that it changed the right field.
 func at(t *testing.T, start time.Time, mono, wall time.Duration) time.Time {
 	t.Helper()
 	instant := start.Add(wall)
 	*(*int64)(unsafe.Add(unsafe.Pointer(&instant), 8)) += int64(mono - wall)
 	if instant.Sub(start) != mono || instant.Round(0).Sub(start.Round(0)) != wall {
-		t.Fatal("time.Time is not laid out as it was")
+		t.Fatal("the layout of time.Time has changed")
 	}
 	return instant
 }
 
-func TestTheClockThatSaysMoreIsBelieved(t *testing.T) {
+func TestElapsedIsTheLongerOfBothClocks(t *testing.T) {
 	start := time.Now()
 	const year = 365 * 24 * time.Hour
 	for _, tt := range []struct {
@@ -40,8 +40,8 @@ func TestTheClockThatSaysMoreIsBelieved(t *testing.T) {
 	}
 }
 
-// TestASetAgesAsItIsDrawn repeats the drawing of record, row by row.
-func TestASetAgesAsItIsDrawn(t *testing.T) {
+// TestASetAgesAsTheDrawingSays repeats the drawing in the doc comment of record, row by row.
+func TestASetAgesAsTheDrawingSays(t *testing.T) {
 	start := time.Now()
 	r := record{set: mustSet(t, edKey("ed")), sent: start, lifetime: 5 * time.Minute}
 	for _, tt := range []struct {
@@ -50,7 +50,7 @@ func TestASetAgesAsItIsDrawn(t *testing.T) {
 	}{
 		{0, 0, true, true},
 		{5*time.Minute - 1, 5*time.Minute - 1, true, true},
-		{5 * time.Minute, 5 * time.Minute, false, true}, // the instant itself is past
+		{5 * time.Minute, 5 * time.Minute, false, true}, // the bound itself is outside
 		{65*time.Minute - 1, 65*time.Minute - 1, false, true},
 		{65 * time.Minute, 65 * time.Minute, false, false},
 		{time.Second, 65 * time.Minute, false, false}, // after a sleep
@@ -63,14 +63,14 @@ func TestASetAgesAsItIsDrawn(t *testing.T) {
 		}
 	}
 	if (&record{}).fresh(start) || (&record{}).usable(start, time.Hour) {
-		t.Error("no set is a set")
+		t.Error("a missing set is fresh or usable")
 	}
 	if now := start.Add(5 * time.Minute); r.usable(now, 0) {
-		t.Error("stale without a MaxStale, and usable")
+		t.Error("a stale set is usable without MaxStale")
 	}
 }
 
-func TestTheCooldownRunsFromSuccessBeginningOrFailureEnd(t *testing.T) {
+func TestTheCooldownCountsFromTheBeginningOfASuccessOrTheEndOfAFailure(t *testing.T) {
 	start, set := time.Now(), mustSet(t, edKey("ed"))
 	oops := errors.New("oops")
 	for _, tt := range []struct {
@@ -93,7 +93,7 @@ func TestTheCooldownRunsFromSuccessBeginningOrFailureEnd(t *testing.T) {
 	}
 }
 
-func TestTheLoopComesBackInTime(t *testing.T) {
+func TestTheNextAttemptIsInTime(t *testing.T) {
 	start, set := time.Now(), mustSet(t, edKey("ed"))
 	oops := errors.New("oops")
 	good := func(lifetime time.Duration) record { return record{set: set, sent: start, lifetime: lifetime} }
@@ -132,11 +132,11 @@ func TestTheLoopComesBackInTime(t *testing.T) {
 		}
 	}
 	if r := never(3); r.pause(start, 5*time.Minute, 0) != 5*time.Minute {
-		t.Error("a cooldown above the longest pause was cut short")
+		t.Error("a cooldown above the longest pause was shortened")
 	}
 }
 
-func TestOneFailureSinceFreshnessEndsTheWaiting(t *testing.T) {
+func TestNoCallerWaitsAfterAFailure(t *testing.T) {
 	start, set := time.Now(), mustSet(t, edKey("ed"))
 	oops := errors.New("oops")
 	for name, tt := range map[string]struct {

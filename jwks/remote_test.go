@@ -27,7 +27,7 @@ func TestOneHundredCallersAtTheStartShareOneFetch(t *testing.T) {
 	})
 }
 
-func TestAContextThatEndsEarlyEndsAlone(t *testing.T) {
+func TestACanceledCallerDoesNotCancelTheFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("ed"))
@@ -47,7 +47,7 @@ func TestAContextThatEndsEarlyEndsAlone(t *testing.T) {
 			t.Errorf("the other waited %v, %d fetches", time.Since(start), o.count())
 		}
 
-		// The same for a caller who looks for a newer set.
+		// The same for a caller that looks for a newer set.
 		pass(5 * time.Second)
 		set, _ := r.Set(t.Context())
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
@@ -58,7 +58,7 @@ func TestAContextThatEndsEarlyEndsAlone(t *testing.T) {
 	})
 }
 
-func TestTheFirstFetchFailsForAllAndIsMadeAgain(t *testing.T) {
+func TestAFailedFirstFetchIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		r := follows(t, &o, RemoteConfig{})
@@ -108,7 +108,7 @@ func TestASetIsRefreshedBeforeItsMaxAgeIsOver(t *testing.T) {
 	})
 }
 
-func TestNoBodyIsSentAgainForASetThatIsTheSame(t *testing.T) {
+func TestAnUnchangedSetIsNotSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("ed"))
@@ -121,7 +121,7 @@ func TestNoBodyIsSentAgainForASetThatIsTheSame(t *testing.T) {
 			t.Errorf("%d bodies; asked with %v", o.bodies, o.header)
 		}
 		if !status.Fetched.After(before.Fetched) || !status.FreshUntil.After(before.FreshUntil) || status.Err != nil || status.Age > time.Minute {
-			t.Errorf("a 304 renews nothing: %+v", status)
+			t.Errorf("a 304 does not renew the set: %+v", status)
 		}
 		o.publish(t, time.Minute, edKey("ed"), rsaKey("rsa"))
 		pass(time.Minute)
@@ -132,7 +132,7 @@ func TestNoBodyIsSentAgainForASetThatIsTheSame(t *testing.T) {
 	})
 }
 
-func TestA304WithoutMaxAgeKeepsTheOldOne(t *testing.T) {
+func TestA304WithoutMaxAgeKeepsTheOldMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, 20*time.Second, edKey("ed"))
@@ -146,7 +146,7 @@ func TestA304WithoutMaxAgeKeepsTheOldOne(t *testing.T) {
 	})
 }
 
-func TestA304ThatNobodyAskedForIsNoSet(t *testing.T) {
+func TestAnUnrequested304IsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }), false)
@@ -154,7 +154,7 @@ func TestA304ThatNobodyAskedForIsNoSet(t *testing.T) {
 	})
 }
 
-func TestAgeShortensTheLifeOfASet(t *testing.T) {
+func TestAgeShortensTheLifetimeOfASet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("ed"))
@@ -177,9 +177,8 @@ func TestAgeShortensTheLifeOfASet(t *testing.T) {
 	})
 }
 
-// TestAKeyIsKnownBeforeItSignsAndForgottenWithinMaxAge holds whether or not the token was
-// seen before, and remembered.
-func TestAKeyIsKnownBeforeItSignsAndForgottenWithinMaxAge(t *testing.T) {
+// TestANewKeyIsKnownBeforeItSignsAndARemovedOneIsGoneWithinMaxAge with and without a cache.
+func TestANewKeyIsKnownBeforeItSignsAndARemovedOneIsGoneWithinMaxAge(t *testing.T) {
 	for _, cache := range []int{0, 100} {
 		synctest.Test(t, func(t *testing.T) {
 			var o origin
@@ -260,7 +259,7 @@ func TestASlowServerWithoutMaxStaleStillServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Second, edKey("ed"))
-		o.become(after(3*time.Second, o.answer), false) // stale before it is here
+		o.become(after(3*time.Second, o.answer), false) // stale when it arrives
 		r := follows(t, &o, RemoteConfig{MaxStale: -1})
 		for range 5 {
 			wantSet(t, r, "ed")
@@ -290,7 +289,7 @@ func TestAfterCloseTheSetIsServedUntilItIsTooOld(t *testing.T) {
 	})
 }
 
-func TestCloseEndsAFetchUnderWayAndItsWaiters(t *testing.T) {
+func TestCloseEndsARunningFetchAndItsWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.become(nil, true)
@@ -304,21 +303,21 @@ func TestCloseEndsAFetchUnderWayAndItsWaiters(t *testing.T) {
 		waiter.Wait()
 		wantUnavailable(t, r)
 		if time.Since(start) > 0 || heard != 0 {
-			t.Errorf("after %v; heard of %d", time.Since(start), heard)
+			t.Errorf("after %v; %d fetches reported", time.Since(start), heard)
 		}
 	})
 }
 
-// TestAClockSetForwardCostsAFetchAndNoMore: the set that was there is too old by that
-// clock, and the next one is not.
-func TestAClockSetForwardCostsAFetchAndNoMore(t *testing.T) {
+// TestAClockSetForwardCostsOneFetch: by that clock the last set is too old, and the next
+// one is not.
+func TestAClockSetForwardCostsOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Hour, edKey("ed"))
 		r := follows(t, &o, RemoteConfig{})
 		wantSet(t, r, "ed")
 		const years = 20 * 365 * 24 * time.Hour
-		last := *r.record.Load() // a bubble has one clock: all that happened is moved away from it
+		last := *r.record.Load() // a bubble has one clock, so the times of the record are moved instead
 		last.sent, last.began, last.ended = last.sent.Add(-years), last.began.Add(-years), last.ended.Add(-years)
 		r.record.Store(&last)
 		for range 10 {
@@ -330,7 +329,7 @@ func TestAClockSetForwardCostsAFetchAndNoMore(t *testing.T) {
 	})
 }
 
-func TestAFetchedThatHangsHoldsNobodyForLong(t *testing.T) {
+func TestAHookThatHangsDelaysCallersBriefly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("ed"))
@@ -339,7 +338,7 @@ func TestAFetchedThatHangsHoldsNobodyForLong(t *testing.T) {
 		wantSet(t, r, "ed")
 		pass(2 * time.Minute)
 		start := time.Now()
-		wantSet(t, r, "ed") // stale, but there
+		wantSet(t, r, "ed") // stale, but usable
 		if time.Since(start) != time.Second {
 			t.Errorf("waited %v", time.Since(start))
 		}
@@ -347,7 +346,7 @@ func TestAFetchedThatHangsHoldsNobodyForLong(t *testing.T) {
 	})
 }
 
-func TestANewerSetThatIsThereIsNotAskedForAgain(t *testing.T) {
+func TestANewerSetIsNotFetchedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("a"))
@@ -361,14 +360,14 @@ func TestANewerSetThatIsThereIsNotAskedForAgain(t *testing.T) {
 		fetches := o.count()
 		set, err := r.missed(t.Context(), old)
 		if err != nil || set == old || o.count() != fetches {
-			t.Errorf("%v; %d fetches more", err, o.count()-fetches)
+			t.Errorf("%v; %d more fetches", err, o.count()-fetches)
 		}
 	})
 }
 
-// TestACallAndATimerInOneInstantAreOneFetch: a call that stayed behind would start a
-// second one within the cooldown.
-func TestACallAndATimerInOneInstantAreOneFetch(t *testing.T) {
+// TestACallAndATimerAtTheSameTimeAreOneFetch: a request that stayed in wake would start a second
+// fetch within the cooldown.
+func TestACallAndATimerAtTheSameTimeAreOneFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o origin
 		o.publish(t, time.Minute, edKey("ed"))
@@ -377,7 +376,7 @@ func TestACallAndATimerInOneInstantAreOneFetch(t *testing.T) {
 		for range 30 {
 			before := o.count()
 			pass(64 * time.Second)
-			wantSet(t, r, "ed") // asks while the loop is held up beyond its own time
+			wantSet(t, r, "ed") // asks while the loop is late
 			if o.count() != before+1 {
 				t.Fatalf("%d fetches", o.count()-before)
 			}

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// An origin is an issuer's server inside of a bubble: the real handlers, without the
-// sockets that would hold the bubble's clock.
+// An origin is the server of an issuer in a synctest bubble: the real handlers without sockets,
+// which would stop the clock of the bubble.
 type origin struct {
 	mu     sync.Mutex
 	answer http.Handler // nil: connections are refused
-	silent bool         // nothing is answered at all
+	hangs  bool         // no request is answered
 	asked  int
-	bodies int // answers that held one
+	bodies int // answers with a body
 	header http.Header
 }
 
@@ -27,9 +27,9 @@ func (o *origin) RoundTrip(r *http.Request) (*http.Response, error) {
 	o.mu.Lock()
 	o.asked++
 	o.header = r.Header
-	answer, silent := o.answer, o.silent
+	answer, hangs := o.answer, o.hangs
 	o.mu.Unlock()
-	if silent {
+	if hangs {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
 	}
@@ -53,10 +53,10 @@ func (o *origin) count() int {
 }
 
 // become changes what the server does.
-func (o *origin) become(answer http.Handler, silent bool) {
+func (o *origin) become(answer http.Handler, hangs bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.answer, o.silent = answer, silent
+	o.answer, o.hangs = answer, hangs
 }
 
 func (o *origin) publish(t testing.TB, maxAge time.Duration, keys ...Key) {
@@ -65,7 +65,7 @@ func (o *origin) publish(t testing.TB, maxAge time.Duration, keys ...Key) {
 	o.become(h, false)
 }
 
-// follows makes a Remote of o's set that is closed with the test.
+// follows returns a Remote for the set of o that is closed with the test.
 func follows(t testing.TB, o *origin, c RemoteConfig) *Remote {
 	t.Helper()
 	if c.Issuer == "" {
@@ -80,14 +80,14 @@ func follows(t testing.TB, o *origin, c RemoteConfig) *Remote {
 	return r
 }
 
-// lasting is a payload that is good in the year 2000 of a bubble and for long after.
+// lasting returns a payload that is valid in the year 2000, when bubbles begin, and long after.
 func lasting() string { return payload("exp", "4000000000", "iat", "") }
 
 func tokenOf(kid string) string {
 	return sign(fmt.Sprintf(`{"alg":"EdDSA","kid":%q,"typ":"at+jwt"}`, kid), lasting())
 }
 
-// wantSet fails unless r trusts exactly the keys of these kids.
+// wantSet fails unless r uses exactly the keys with these kids.
 func wantSet(t testing.TB, r *Remote, kids ...string) {
 	t.Helper()
 	set, err := r.Set(t.Context())
@@ -110,13 +110,13 @@ func wantUnavailable(t testing.TB, r *Remote) {
 	}
 }
 
-// pass lets a bubble's time pass, and what is due by then be done.
+// pass lets time pass in a bubble, and waits until everything that is due is done.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// after answers as h does, but late.
+// after answers like h, but late.
 func after(d time.Duration, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(d)

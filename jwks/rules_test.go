@@ -9,11 +9,10 @@ import (
 	"unicode"
 )
 
-// TestErrorsHoldNoTokenAndNoStrangersLines: what a stranger wrote is quoted, and cut
-// short.
+// TestErrorsContainNoTokenAndNoLineOfAnAttacker: text of the token is quoted and cut.
 //
 // R95.
-func TestErrorsHoldNoTokenAndNoStrangersLines(t *testing.T) {
+func TestErrorsContainNoTokenAndNoLineOfAnAttacker(t *testing.T) {
 	v := newVerifier(t, mustSet(t, edKey("ed")), 0)
 	long := strings.Repeat("x", 5000)
 	for name, token := range map[string]string{
@@ -36,22 +35,22 @@ func TestErrorsHoldNoTokenAndNoStrangersLines(t *testing.T) {
 	}
 }
 
-// A change makes a bad token of the good one, by one difference. Header and payload are
-// signed again, by the key they name; token and key leave the signature as it is.
+// A change makes one fault in a valid token. With another header or payload the token is signed
+// again, by the key that it names. The function token keeps the signature.
 type change struct {
 	rule    string
 	header  string              // in place of the header
 	payload string              // in place of the payload
-	token   func(string) string // done to the signed token
+	token   func(string) string // changes the signed token
 	want    error
-	word    string // of the reason
+	word    string // in the reason
 }
 
-// TestOneChangeIsEnough: each row differs from an accepted token in one thing,
-// and is refused for that thing.
+// TestOneFaultIsEnoughToRefuseAToken: each row differs from a valid token in one thing, and is refused for
+// that.
 //
 // R86, R87, R88, R89, R90, R91, R92, R93, R94.
-func TestOneChangeIsEnough(t *testing.T) {
+func TestOneFaultIsEnoughToRefuseAToken(t *testing.T) {
 	good := sign(edHeader(""), livePayload())
 	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
 	for name, v := range map[string]*Verifier{"plain": newVerifier(t, set, 0), "caching": newVerifier(t, set, 10)} {
@@ -85,7 +84,7 @@ func (c change) apply(good string) string {
 	return sign(edHeader(""), c.payload)
 }
 
-// holdsNothingOf looks for token, and for any third of its signature, in the error.
+// holdsNothingOf fails if the error contains the token or any third of its signature.
 func holdsNothingOf(t *testing.T, token string, err error) {
 	t.Helper()
 	_, signature, _ := cutLast(token)
@@ -94,12 +93,12 @@ func holdsNothingOf(t *testing.T, token string, err error) {
 		text += f.Expected + f.Found
 	}
 	if token != "" && strings.Contains(text, token) {
-		t.Error("the error holds the token")
+		t.Error("the error contains the token")
 	}
 	if third := len(signature) / 3; third > 0 {
 		for i := range len(signature) - third {
 			if strings.Contains(text, signature[i:i+third]) {
-				t.Fatalf("the error holds a third of the signature: %v", err)
+				t.Fatalf("the error contains a third of the signature: %v", err)
 			}
 		}
 	}
@@ -156,7 +155,7 @@ func formChanges() []change {
 		}},
 		{rule: "another key's signature", want: ErrSignature, word: `key "ed"`, token: func(t string) string {
 			signed, _, _ := cutLast(t)
-			return signed + "." + encode(string(ed25519.Sign(strangersKey(), []byte(signed))))
+			return signed + "." + encode(string(ed25519.Sign(attackersKey(), []byte(signed))))
 		}},
 		{rule: "payload altered", want: ErrSignature, word: `key "ed"`, token: func(t string) string {
 			first, rest, _ := strings.Cut(t, ".")
@@ -166,7 +165,7 @@ func formChanges() []change {
 	}
 }
 
-func strangersKey() ed25519.PrivateKey {
+func attackersKey() ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed([]byte(strings.Repeat("x", ed25519.SeedSize)))
 }
 
@@ -305,10 +304,10 @@ func timeChanges() []change {
 	return all
 }
 
-// TestNoVerifierThatSkipsACheckIsMade: whatever is forgotten, there is no verifier.
+// TestNewVerifierRefusesAConfigThatSkipsACheck tries every setting that can be forgotten.
 //
 // R85.
-func TestNoVerifierThatSkipsACheckIsMade(t *testing.T) {
+func TestNewVerifierRefusesAConfigThatSkipsACheck(t *testing.T) {
 	complete := VerifierConfig{
 		Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: mustSet(t, edKey("ed")),
 	}
@@ -354,7 +353,7 @@ func TestAVerifierDoesNotChangeWithItsConfiguration(t *testing.T) {
 	}
 	algorithms[0] = RS256
 	if _, err := v.Verify(t.Context(), sign(rsaHeader, livePayload())); !errors.Is(err, ErrAlgorithm) {
-		t.Errorf("an algorithm that was put there later: %v", err)
+		t.Errorf("an algorithm that was added later: %v", err)
 	}
 	if v.Issuer() != "https://id.example" || v.Audience() != "orders" {
 		t.Errorf("%q, %q", v.Issuer(), v.Audience())
@@ -403,12 +402,12 @@ func TestScopesAreComparedWhole(t *testing.T) {
 			t.Errorf("%q: %v", tt.asked, err)
 		}
 	}
-	for _, nobody := range []*Claims{nil, {}} {
-		if err := nobody.Grants("read"); !errors.Is(err, ErrScope) {
-			t.Errorf("%v grants read", nobody)
+	for _, empty := range []*Claims{nil, {}} {
+		if err := empty.Grants("read"); !errors.Is(err, ErrScope) {
+			t.Errorf("%v grants read", empty)
 		}
 	}
 	if err := (*Claims)(nil).Grants(); !errors.Is(err, ErrScope) {
-		t.Error("no token at all is enough")
+		t.Error("missing claims grant a scope")
 	}
 }

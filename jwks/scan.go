@@ -8,53 +8,54 @@ import (
 	"unicode/utf8"
 )
 
-// How deep a text may nest. No claim of ours goes past 3; a key set may hold more than
-// is ever looked at, and is bounded by its length already.
+// How many levels deep a JSON text may nest. The claims of Keymill need 3. A document of keys
+// may contain members that are never read, and its length bounds it already.
 const (
-	maxDepth  = 16
-	documents = 10_000 // what encoding/json allows
+	maxDepth         = 16
+	maxDocumentDepth = 10_000 // the limit of encoding/json
 )
 
-// fewNames is up to where names are compared one by one. Nearly every object is
-// smaller, and a map would cost more than all of the rest of it.
+// fewNames is the number of names up to which names are compared one by one. Nearly every
+// object has fewer, and a map would cost more than the rest of the scan.
 const fewNames = 32
 
 var errNotJSON = errors.New("not JSON")
 
-// rules is what a scanner demands beyond the grammar.
+// rules are the demands of a scanner beyond the grammar.
 type rules struct {
-	depth   int  // levels, the outermost object among them
-	members int  // of all objects together
-	strict  bool // no name twice and no half of a surrogate pair below the top either
+	depth   int  // most levels, including the outermost object
+	members int  // most members of all objects together
+	strict  bool // refuse repeated names and halves of surrogate pairs at every level
 }
 
-// A key set is judged key by key, so that what is wrong inside one of them costs no
-// other: anything goes below the top of a document. What a token says is one whole, and
-// its header is read before its signature, so it may not keep us busy.
+// Parse decides about each key on its own, so documentRules allow anything below the top level
+// of a document: a fault in one key must not cost the others. A token is accepted or refused
+// as a whole, so strictRules apply to all of it. A header is read before the signature is
+// verified, so headerRules also bound its cost.
 var (
-	documentRules = rules{depth: documents, members: math.MaxInt}
+	documentRules = rules{depth: maxDocumentDepth, members: math.MaxInt}
 	strictRules   = rules{depth: maxDepth, members: math.MaxInt, strict: true}
 	headerRules   = rules{depth: maxDepth, members: 64, strict: true}
 )
 
-// A scanner reads a JSON text (RFC 8259) once, from its first byte to its last.
-// encoding/json would let the last of two equal names win, match names whatever their
-// case, and mend broken UTF-8: three ways for two readers to see two different tokens.
-// Its decoder also costs four times what the rest of a verification does.
+// A scanner reads a JSON text (RFC 8259) once, from its first byte to its last. encoding/json
+// would use the last of two members with one name, ignore the case of names, and replace
+// broken UTF-8. Each of these lets two readers see two different tokens. Its decoder also
+// costs four times as much as the rest of a verification.
 type scanner struct {
 	text  string
 	at    int
 	rules rules
 	read  int // members so far
 
-	// The first names of the objects that are open now, those of the innermost last. An
-	// array, since a slice kept here would have to be allocated.
+	// The names of the objects that are open now, the innermost object last, up to fewNames. It
+	// is an array because a slice would have to be allocated.
 	names [fewNames]string
 	named int
 }
 
-// scanObject reads text as one object, and hands each of its members to each: the name
-// without escapes, the value as written.
+// scanObject reads text as one object and calls each for each of its members, with the name
+// without escapes and the value as it was written.
 func scanObject(text string, r rules, each func(name, raw string) error) error {
 	if !utf8.ValidString(text) {
 		return errNotJSON
@@ -74,8 +75,8 @@ func scanObject(text string, r rules, each func(name, raw string) error) error {
 	return nil
 }
 
-// scanArray hands each element of an array to each. The array is part of what
-// scanObject has read.
+// scanArray calls each for each element of an array. scanObject has read the array before, so
+// its grammar is correct.
 func scanArray(raw string, each func(raw string) error) error {
 	s := scanner{text: raw, rules: documentRules}
 	return s.array(1, each)
@@ -92,7 +93,7 @@ func (s *scanner) object(depth int, each func(name, raw string) error) error {
 	}
 	unique := s.rules.strict || depth == 1
 	open := s.named
-	var many map[string]bool // the names, once they are more than a few
+	var many map[string]bool // the names, if there are more than fewNames
 	for {
 		name, err := s.name(unique)
 		if err != nil {
@@ -123,8 +124,8 @@ func (s *scanner) object(depth int, each func(name, raw string) error) error {
 	}
 }
 
-// name reads a name and its colon. Two spellings of one name are the same name, so it
-// is returned without escapes, unless nobody will look at it.
+// name reads a name and its colon. If the name is wanted it is returned without escapes, since
+// two spellings of one name are the same name.
 func (s *scanner) name(wanted bool) (string, error) {
 	if s.read++; s.read > s.rules.members {
 		return "", fmt.Errorf("over %d members", s.rules.members)
@@ -143,8 +144,8 @@ func (s *scanner) name(wanted bool) (string, error) {
 	return name, err
 }
 
-// unique refuses a name that the object has already: in s.names from open on, or in
-// many where there is such a map.
+// unique refuses a name that the object has already. The names so far are in many, or in
+// s.names from open on if many is nil.
 func (s *scanner) unique(name string, open int, many map[string]bool) (map[string]bool, error) {
 	if many == nil {
 		few := s.names[open:s.named]
@@ -207,7 +208,7 @@ func (s *scanner) array(depth int, each func(raw string) error) error {
 	}
 }
 
-// value reads any value that stands at a level of depth, and returns it as written.
+// value reads any value at the level depth and returns it as it was written.
 func (s *scanner) value(depth int) (raw string, err error) {
 	s.space()
 	start := s.at
@@ -257,7 +258,7 @@ func (s *scanner) number() error {
 	return nil
 }
 
-// digits reads at least one.
+// digits reads one digit or more.
 func (s *scanner) digits() bool {
 	start := s.at
 	for s.at < len(s.text) && '0' <= s.text[s.at] && s.text[s.at] <= '9' {
@@ -266,7 +267,7 @@ func (s *scanner) digits() bool {
 	return s.at > start
 }
 
-// quoted reads from quote to quote and returns what is between, escapes and all.
+// quoted reads a string and returns the text between the quotes, with its escapes.
 func (s *scanner) quoted() (inner string, escaped bool, err error) {
 	start := s.at + 1
 	for i := start; i < len(s.text); i++ {
@@ -292,7 +293,7 @@ func (s *scanner) quoted() (inner string, escaped bool, err error) {
 	return "", false, errNotJSON
 }
 
-// peek returns the next byte; 0, which no JSON text holds, after the last.
+// peek returns the next byte, and 0 after the last. No JSON text contains a 0.
 func (s *scanner) peek() byte {
 	if s.at < len(s.text) {
 		return s.text[s.at]
@@ -300,7 +301,7 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// has steps over c if it is the next byte.
+// has skips c if it is the next byte.
 func (s *scanner) has(c byte) bool {
 	if s.at < len(s.text) && s.text[s.at] == c {
 		s.at++
@@ -309,7 +310,7 @@ func (s *scanner) has(c byte) bool {
 	return false
 }
 
-// next steps over white space, and over c if it follows.
+// next skips white space, and then c if it is the next byte.
 func (s *scanner) next(c byte) bool {
 	s.space()
 	return s.has(c)

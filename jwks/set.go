@@ -21,7 +21,7 @@ type Set struct {
 	skipped Skipped
 }
 
-// A jwk is a key as it is written. The order of its fields is the order on the wire.
+// A jwk is the JSON of a key. Its fields are in the order in which they are written.
 type jwk struct {
 	KeyType  string `json:"kty"`
 	KID      string `json:"kid"`
@@ -33,10 +33,10 @@ type jwk struct {
 	Exponent string `json:"e,omitempty"`
 }
 
-// NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an
-// algorithm that does not fit its key, RSA outside 2048 to 8192 bits or with an exponent
-// below 65537, an Ed25519 key that anybody can sign for or that has a second spelling,
-// and anything that is not a public key.
+// NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an algorithm
+// that does not fit its key, an RSA key outside 2048 to 8192 bits or with an exponent below
+// 65537, an Ed25519 key of small order or without canonical encoding, and anything that is
+// not a public key.
 func NewSet(keys ...Key) (*Set, error) {
 	sorted := make([]Key, 0, len(keys))
 	for _, k := range keys {
@@ -48,13 +48,13 @@ func NewSet(keys ...Key) (*Set, error) {
 	slices.SortFunc(sorted, func(a, b Key) int { return cmp.Compare(a.KID, b.KID) })
 	for i := 1; i < len(sorted); i++ {
 		if sorted[i].KID == sorted[i-1].KID {
-			return nil, fmt.Errorf("key %q: there are two of that kid", clip(sorted[i].KID))
+			return nil, fmt.Errorf("key %q: two keys have that kid", clip(sorted[i].KID))
 		}
 	}
 	return seal(sorted)
 }
 
-// seal writes the set down once, so that serving it costs nothing.
+// seal writes the JSON of the set once, so that serving it costs nothing.
 func seal(sorted []Key) (*Set, error) {
 	document := struct {
 		Keys []jwk `json:"keys"`
@@ -71,7 +71,7 @@ func seal(sorted []Key) (*Set, error) {
 	return &Set{keys: sorted, json: written, etag: etag}, nil
 }
 
-// jwk writes a key that check has passed.
+// jwk returns the JSON of a key that checkPublic accepts.
 func (k Key) jwk() jwk {
 	out := jwk{KID: k.KID, Use: "sig", Alg: k.Alg}
 	switch public := k.Public.(type) {
@@ -85,17 +85,17 @@ func (k Key) jwk() jwk {
 	return out
 }
 
-// rsaMembers returns n and e in the fewest octets, as RFC 7518, section 6.3.1, asks.
+// rsaMembers returns n and e in the fewest octets, as RFC 7518, section 6.3.1, demands.
 func rsaMembers(public *rsa.PublicKey) (n, e string) {
 	exponent := big.NewInt(int64(public.E)).Bytes()
 	return base64.RawURLEncoding.EncodeToString(public.N.Bytes()),
 		base64.RawURLEncoding.EncodeToString(exponent)
 }
 
-// Keys returns the keys, sorted by kid. What they point to must not be changed.
+// Keys returns the keys, sorted by kid. The caller must not change what they point to.
 func (s *Set) Keys() []Key { return slices.Clone(s.keys) }
 
-// Key returns the key named kid.
+// Key returns the key with that kid.
 func (s *Set) Key(kid string) (Key, bool) {
 	i, found := slices.BinarySearchFunc(s.keys, kid, func(k Key, kid string) int {
 		return cmp.Compare(k.KID, kid)
@@ -109,8 +109,8 @@ func (s *Set) Key(kid string) (Key, bool) {
 // JSON returns the document that publishes the set.
 func (s *Set) JSON() []byte { return bytes.Clone(s.json) }
 
-// ETag returns the strong entity tag of that document (RFC 9110, section 8.8.3): its
-// SHA-256, cut to 128 bits, quoted.
+// ETag returns the strong entity tag of that document (RFC 9110, section 8.8.3): 128 bits of
+// its SHA-256, in quotes.
 func (s *Set) ETag() string { return s.etag }
 
 // Skipped returns what Parse left out. It is empty for a set that NewSet made.

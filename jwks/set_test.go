@@ -12,7 +12,7 @@ import (
 )
 
 // R57.
-func TestPublishedKeysSayWhatTheyAreAndHoldNoSecret(t *testing.T) {
+func TestPublishedKeysAreCompleteAndContainNoSecret(t *testing.T) {
 	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
 	var document struct{ Keys []map[string]any }
 	if err := json.Unmarshal(set.JSON(), &document); err != nil {
@@ -40,7 +40,7 @@ func TestPublishedKeysSayWhatTheyAreAndHoldNoSecret(t *testing.T) {
 // R58.
 func TestNoTwoKeysShareAKid(t *testing.T) {
 	if _, err := NewSet(edKey("same"), rsaKey("other"), rsaKey("same")); err == nil {
-		t.Error("NewSet took one kid twice")
+		t.Error("NewSet accepted two keys with one kid")
 	}
 }
 
@@ -48,7 +48,7 @@ func TestNoTwoKeysShareAKid(t *testing.T) {
 func TestSameKeysAreTheSameBytes(t *testing.T) {
 	a, b := mustSet(t, edKey("ed"), rsaKey("rsa")), mustSet(t, rsaKey("rsa"), edKey("ed"))
 	if !bytes.Equal(a.JSON(), b.JSON()) || a.ETag() != b.ETag() {
-		t.Errorf("the order of the arguments shows:\n%s\n%s", a.JSON(), b.JSON())
+		t.Errorf("the order of the arguments matters:\n%s\n%s", a.JSON(), b.JSON())
 	}
 	if c := mustSet(t, edKey("ed")); c.ETag() == a.ETag() {
 		t.Error("two sets share an ETag")
@@ -92,7 +92,7 @@ func TestNewSetRefusesKeysThatMustNotBePublished(t *testing.T) {
 	}
 }
 
-func TestSetDoesNotChangeWithItsMaker(t *testing.T) {
+func TestASetDoesNotChangeWithTheCallersKeys(t *testing.T) {
 	public := slices.Clone(testKeys().ed.Public().(ed25519.PublicKey))
 	set := mustSet(t, Key{"k", EdDSA, public})
 	public[0] ^= 1
@@ -103,7 +103,7 @@ func TestSetDoesNotChangeWithItsMaker(t *testing.T) {
 		t.Error("the set shares memory with its callers")
 	}
 	if _, found := set.Key("j"); found {
-		t.Error("the set has a key that nobody put there")
+		t.Error("the set has a key that was not in it")
 	}
 }
 
@@ -118,11 +118,11 @@ func TestParseReadsWhatNewSetWrote(t *testing.T) {
 	}
 }
 
-// TestKeysThatNobodyShouldTrustAreLeftOut: one member that nobody understands, or
-// that nobody should trust, leaves its neighbours good.
+// TestBadKeysAreSkippedAndTheOthersUsed: a key that is not understood or not trusted does not
+// affect the others.
 //
 // R87.
-func TestKeysThatNobodyShouldTrustAreLeftOut(t *testing.T) {
+func TestBadKeysAreSkippedAndTheOthersUsed(t *testing.T) {
 	for _, tt := range badKeys() {
 		t.Run(tt.name, func(t *testing.T) {
 			good := strings.Replace(rfc7515Key, `"b"`, `"good"`, 1)
@@ -142,19 +142,19 @@ func TestKeysThatNobodyShouldTrustAreLeftOut(t *testing.T) {
 
 type badKey struct{ name, member, reason string }
 
-// badKeys are good ones with one thing changed.
+// badKeys are valid keys with one thing changed.
 func badKeys() []badKey {
 	return slices.Concat(foreignKeys(), misusedKeys(), leakedKeys(), unclearKeys(), badNumbers())
 }
 
-// goodMembers are those of an Ed25519 key.
+// goodMembers are the members of an Ed25519 key.
 const goodMembers = `"kty":"OKP","crv":"Ed25519","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"`
 
 func rsaMember(e, n string) string   { return `{"kty":"RSA","kid":"k","e":"` + e + `","n":"` + n + `"}` }
 func withMember(more string) string  { return `{` + more + `,` + goodMembers + `}` }
 func changed(old, new string) string { return strings.Replace(`{`+goodMembers+`}`, old, new, 1) }
 
-// foreignKeys are of a type that is not ours, or are no keys.
+// foreignKeys have an unsupported type, or are no keys.
 func foreignKeys() []badKey {
 	return []badKey{
 		{"unknown kty", `{"kty":"AKP","kid":"k","alg":"ML-DSA-44","pub":"AA"}`, `kty "AKP" is not supported`},
@@ -173,7 +173,7 @@ func foreignKeys() []badKey {
 	}
 }
 
-// misusedKeys are for something else than our signatures.
+// misusedKeys are not for signatures of tokens.
 func misusedKeys() []badKey {
 	n := rsaModulus()
 	return []badKey{
@@ -198,7 +198,7 @@ func misusedKeys() []badKey {
 	}
 }
 
-// leakedKeys hold what nobody publishes.
+// leakedKeys contain a private member.
 func leakedKeys() []badKey {
 	n := rsaModulus()
 	return []badKey{
@@ -210,7 +210,7 @@ func leakedKeys() []badKey {
 	}
 }
 
-// unclearKeys cannot be told by their kid, or be read in one way only.
+// unclearKeys have no usable kid, or can be read in two ways.
 func unclearKeys() []badKey {
 	return []badKey{
 		{"no kid", changed(`"kid":"k",`, ""), "kid must be"},
@@ -225,7 +225,7 @@ func unclearKeys() []badKey {
 	}
 }
 
-// badNumbers are weak, or not in their one spelling.
+// badNumbers are weak, or not in their canonical spelling.
 func badNumbers() []badKey {
 	n := rsaModulus()
 	return []badKey{
@@ -234,7 +234,7 @@ func badNumbers() []badKey {
 		{"long x", changed(`Ro"`, `RoAA"`), "1 to 32 octets"},
 		{"padded x", changed(`Ro"`, `Ro="`), "1 to 32 octets"},
 		{"line break in x", changed(`cHURo"`, `cHUR\n"`), "not base64url"},
-		{"other spelling", changed(`Ro"`, `Rp"`), "not canonical"}, // slack bits set
+		{"other spelling", changed(`Ro"`, `Rp"`), "not canonical"}, // an unused bit is set
 
 		{"1024 bits", rsaMember("AQAB", number(odd(1024))), "2048 to 8192 bits, not 1024"},
 		{"2047 bits", rsaMember("AQAB", number(odd(2047))), "not 2047"},
@@ -256,17 +256,16 @@ func badNumbers() []badKey {
 	}
 }
 
-// rsaModulus is the n of rfc7515Key.
+// rsaModulus returns the n of rfc7515Key.
 func rsaModulus() string { return number(testKeys().rsa.N) }
 
 func number(n *big.Int) string { return encode(string(n.Bytes())) }
 
-// odd is an odd number of that many bits, which is all that can be seen of a modulus.
+// odd returns an odd number of that many bits. No check can tell more about a modulus.
 func odd(bits int) *big.Int { return new(big.Int).SetBit(big.NewInt(1), bits-1, 1) }
 
-// TestParseUnderstandsHarmlessVariety: the rows above are not refused for what they
-// were made of.
-func TestParseUnderstandsHarmlessVariety(t *testing.T) {
+// TestParseAcceptsHarmlessVariants shows that the rows above are refused for their fault only.
+func TestParseAcceptsHarmlessVariants(t *testing.T) {
 	const ed = goodMembers
 	for member, alg := range map[string]string{
 		`{` + ed + `}`:                                EdDSA,
@@ -288,7 +287,7 @@ func TestParseUnderstandsHarmlessVariety(t *testing.T) {
 	}
 }
 
-func TestParseTrustsNeitherOfTwoKeysThatShareAKid(t *testing.T) {
+func TestParseSkipsBothKeysThatShareAKid(t *testing.T) {
 	twin := strings.Replace(rfc7515Key, `"b"`, `"a"`, 1)
 	unknown := `{"kty":"AKP","kid":"a"}`
 	for _, second := range []string{twin, unknown, rfc8037Key} {
@@ -324,7 +323,7 @@ func TestParseRefusesWhatIsNoKeySet(t *testing.T) {
 			t.Errorf("%s: accepted as %s", name, set.JSON())
 		}
 	}
-	// What is wrong in a member that is not looked at is nobody's harm.
+	// A fault in a member that is not read does no harm.
 	for _, document := range []string{`{"keys":[],"x":{"a":1,"a":"\ud800"}}`, `{"keys":[],"x":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}`} {
 		if _, err := Parse([]byte(document)); err != nil || !referenceDocument([]byte(document)) {
 			t.Errorf("%.40s: %v", document, err)

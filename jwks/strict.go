@@ -9,14 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// An object is the members of one JSON object, in their order.
+// An object holds the members of one JSON object, in their order.
 type object []member
 
-// A member is a name, without escapes, and its value as written.
+// A member is a name without escapes, and its value as it was written.
 type member struct{ name, raw string }
 
-// parseObject reads b as one object without repeated names at its top level. Below
-// that only the grammar is checked, so that a set can judge its keys one by one.
+// parseObject reads b as one object without repeated names at its top level. Below that it
+// checks only the grammar, so that Parse can decide about each key on its own.
 func parseObject(b []byte) (object, error) { return readObject(string(b), documentRules) }
 
 func readObject(text string, r rules) (object, error) {
@@ -31,7 +31,7 @@ func readObject(text string, r rules) (object, error) {
 	return found, nil
 }
 
-// get returns the value under name as written.
+// get returns the value of a member as it was written.
 func (o object) get(name string) (raw string, given bool) {
 	for _, m := range o {
 		if m.name == name {
@@ -41,8 +41,8 @@ func (o object) get(name string) (raw string, given bool) {
 	return "", false
 }
 
-// text returns the string under name, and "" where there is none. Anything that is
-// not a string, null included, is an error.
+// text returns a member that is a string, and "" if there is no such member. Any other value,
+// also null, is an error.
 func (o object) text(name string) (string, error) {
 	raw, given := o.get(name)
 	if !given {
@@ -66,7 +66,7 @@ func asText(raw string) (string, error) {
 	return unescape(inner)
 }
 
-// asTexts returns the strings of an array of strings, or of one string alone.
+// asTexts returns the strings of an array of strings, or one string alone.
 func asTexts(raw string) ([]string, error) {
 	if raw != "" && raw[0] == '"' {
 		s, err := asText(raw)
@@ -87,7 +87,7 @@ func asTexts(raw string) ([]string, error) {
 	return all, nil
 }
 
-// escapeLength measures the escape that s begins with; 0 means that it is none.
+// escapeLength returns the length of the escape at the start of s; 0 if it is not an escape.
 func escapeLength(s string) int {
 	if len(s) < 2 {
 		return 0
@@ -109,9 +109,9 @@ func escapeLength(s string) int {
 	return 0
 }
 
-// unescape resolves the escapes of a string, whose grammar was checked. Half of a
-// surrogate pair is no character (RFC 8259, section 8.2): one reader keeps it, another
-// makes U+FFFD of it, so two names could become one. It is refused.
+// unescape resolves the escapes of a string whose grammar was checked. It refuses half of a
+// surrogate pair, which is not a character (RFC 8259, section 8.2): one reader keeps it and
+// another replaces it by U+FFFD, so two names could become the same.
 func unescape(s string) (string, error) {
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); {
@@ -143,7 +143,7 @@ func unescape(s string) (string, error) {
 
 var errHalf = errors.New("not JSON: half of a surrogate pair")
 
-// escaped returns what \c stands for.
+// escaped returns the character that \c stands for.
 func escaped(c byte) byte {
 	switch c {
 	case 'b':
@@ -168,7 +168,7 @@ func hexRune(digits string) rune {
 	return r
 }
 
-// hexDigit returns -1 for what is none.
+// hexDigit returns -1 if c is not a hexadecimal digit.
 func hexDigit(c byte) rune {
 	switch {
 	case '0' <= c && c <= '9':
@@ -181,28 +181,28 @@ func hexDigit(c byte) rune {
 	return -1
 }
 
-// canonical refuses slack bits that are not zero: they would be a second spelling.
+// canonical refuses unused bits that are not zero. They would give a second spelling.
 var canonical = base64.RawURLEncoding.Strict()
 
-// decodeSegment reads unpadded base64url (RFC 7515, section 2) in its one canonical
-// spelling, into room if it fits: two spellings of one token would pass a list of
-// revoked ones.
-func decodeSegment(s string, room []byte) ([]byte, error) {
-	// Go's decoder skips line breaks, even when strict.
+// decodeSegment decodes unpadded base64url (RFC 7515, section 2), into buffer if that is large
+// enough. It accepts only the canonical spelling: a second spelling of a revoked token would
+// not be found in a list of revoked tokens.
+func decodeSegment(s string, buffer []byte) ([]byte, error) {
+	// Go's decoder skips line breaks even in strict mode.
 	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 {
 		return nil, errors.New("not base64url")
 	}
-	if n := canonical.DecodedLen(len(s)); n > len(room) {
-		room = make([]byte, n)
+	if n := canonical.DecodedLen(len(s)); n > len(buffer) {
+		buffer = make([]byte, n)
 	}
-	n, err := canonical.Decode(room, []byte(s))
+	n, err := canonical.Decode(buffer, []byte(s))
 	if err != nil {
 		return nil, notBase64(s)
 	}
-	return room[:n:n], nil
+	return buffer[:n:n], nil
 }
 
-// notBase64 says what is wrong with s.
+// notBase64 returns the error for a text that could not be decoded.
 func notBase64(s string) error {
 	for i := range len(s) {
 		if !isBase64URL(s[i]) {

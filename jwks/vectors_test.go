@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// The published keys and signatures that this package must agree with.
+// Published keys and signatures.
 const (
 	rfc7638Key = `{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}`
 	rfc7638    = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
@@ -31,8 +31,8 @@ const (
 	// RFC 7515, appendix A.2: one of the primes of the key, so that tests can sign too.
 	rfc7515Prime = "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0Hw_Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc"
 
-	// Appendices A.1, A.3 and A.5: algorithms that nobody may talk us into. The key of A.1
-	// shows that its vector is right, and so that it is refused for nothing but its alg.
+	// Appendices A.1, A.3 and A.5: algorithms that must be refused. The key of A.1 shows that
+	// the vector is right, so that it is refused only for its alg.
 	rfc7515A1    = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 	rfc7515A1Key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"
 	rfc7515A3    = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
@@ -71,8 +71,8 @@ func TestPublishedSignaturesVerify(t *testing.T) {
 	}
 }
 
-// TestPublishedTokensOfOtherAlgorithmsAreRefused: each for its algorithm, whatever
-// else it lacks.
+// TestPublishedTokensOfOtherAlgorithmsAreRefused, each for its algorithm, whatever its other
+// faults are.
 //
 // R87.
 func TestPublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
@@ -92,7 +92,7 @@ func TestPublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
 		{rfc7515A3, ErrAlgorithm, "ES256"},
 		{rfc7515A5, ErrAlgorithm, "none"},
 		{rfc7515A6, ErrMalformed, "parts"},
-		{rfc7515JWS, ErrType, "at+jwt"}, // A.2 verifies, above, but is no access token
+		{rfc7515JWS, ErrType, "at+jwt"}, // A.2 verifies above, but it is not an access token
 		{rfc8037JWS, ErrType, "at+jwt"},
 	} {
 		_, err := Check(tt.token, mustSet(t, edKey("ed"), rsaKey("rsa")), wanted(), now)
@@ -110,23 +110,23 @@ func TestThumbprintRefusesWhatIsNoPublicKey(t *testing.T) {
 	}
 }
 
-// Below: keys and tokens for the tests of the whole package.
+// Below are keys and tokens for the tests of the whole package.
 
 type keyring struct {
 	rsa, rsa1024 *rsa.PrivateKey
 	ed           ed25519.PrivateKey
 }
 
-// testKeys are the same in every run, so that what the fuzz tests find is found again.
+// testKeys returns the same keys in every run, so that fuzz failures can be repeated.
 var testKeys = sync.OnceValue(func() keyring {
 	strong := rfc7515Private()
-	// Go will not make a weak key; its public half is all that is needed.
+	// Go does not generate a weak key. Only its public half is needed.
 	small := &rsa.PrivateKey{PublicKey: rsa.PublicKey{E: 65537}}
 	small.N = new(big.Int).SetBit(new(big.Int).SetInt64(1), 1023, 1)
 	return keyring{rsa: strong, rsa1024: small, ed: ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32)))}
 })
 
-// rfc7515Private is the private half of rfc7515Key, out of one of its published primes.
+// rfc7515Private returns the private half of rfc7515Key, from one of its published primes.
 func rfc7515Private() *rsa.PrivateKey {
 	number := func(s string) *big.Int {
 		b, err := base64.RawURLEncoding.DecodeString(s)
@@ -177,7 +177,7 @@ func mustSet(t testing.TB, keys ...Key) *Set {
 	return set
 }
 
-// sign makes a token out of any header and payload, right or wrong.
+// sign returns a token with any header and payload, valid or not.
 func sign(header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
 	var named struct{ Alg string }

@@ -8,47 +8,47 @@ import (
 	"time"
 )
 
-// A Source is where a Verifier finds keys: a *Set, which never changes, or a *Remote,
-// which follows its issuer.
+// A Source gives keys to a Verifier. It is a *Set, which never changes, or a *Remote, which
+// follows its issuer.
 type Source interface {
-	// current returns the set to trust now.
+	// current returns the set to use now.
 	current(ctx context.Context) (*Set, error)
-	// missed is asked after a kid was not in set; it may look for a newer one, and
-	// returns set itself where it may not.
+	// missed is called when a kid is not in set. It may fetch a newer set, and returns set
+	// itself if it does not.
 	missed(ctx context.Context, set *Set) (*Set, error)
-	// belongsTo refuses an issuer whose keys these are known not to be.
+	// belongsTo returns an error if the keys are known to be those of another issuer.
 	belongsTo(issuer string) error
 }
 
-// A VerifierConfig says what a service demands of a token. Issuer, Audience, Algorithms
-// and Keys must all be given: a check that an empty field skips is a check that a
-// forgotten setting skips.
+// A VerifierConfig is what a service demands of a token, and the keys to check it with.
+// Issuer, Audience, Algorithms and Keys are required: if an empty field skipped a check, a
+// forgotten setting would skip it too.
 type VerifierConfig struct {
 	Issuer     string        // exactly as the issuer writes it
 	Audience   string        // the one name of this service
 	Algorithms []string      // of "RS256" and "EdDSA", which is also called "Ed25519"
-	Leeway     time.Duration // for exp, nbf and iat; 0 to 1 min
+	Leeway     time.Duration // allowed clock difference for exp, nbf and iat; 0 to 1 min
 
 	Keys Source // a *Remote or a *Set
 
-	// Cache is how many verified tokens are remembered, so that the same one is not
-	// verified again; 0 remembers none. A remembered token still expires, and dies with
-	// its key: as soon as that is not in Keys any more, or is another under the same kid.
-	// An entry costs about twice its token, and 12 KiB at the very most: a token of over
-	// 4 KiB, or for more than 16 audiences, is verified each time.
+	// Cache is how many verified tokens are cached, so that their signatures are not verified
+	// again; 0 caches none. A cached token still expires, and it is verified again as soon as
+	// its key is no longer in Keys or another key has the same kid. An entry costs about twice
+	// the length of its token, and at most 12 KiB: a token of over 4 KiB, or for more than 16
+	// audiences, is not cached.
 	Cache int
 }
 
-// A Verifier checks access tokens (RFC 9068, section 4) for one service. It may be used
-// by many goroutines.
+// A Verifier checks access tokens (RFC 9068, section 4) for one service. It is safe for
+// concurrent use.
 type Verifier struct {
 	want  Expectation
 	keys  Source
-	cache *cache // nil remembers nothing
+	cache *cache // nil if nothing is cached
 }
 
-// NewVerifier refuses a configuration that would let a check be skipped, with an
-// ErrConfig.
+// NewVerifier returns a Verifier. Its error is ErrConfig for a configuration that would skip a
+// check.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	v := &Verifier{want: Expectation{c.Issuer, c.Audience, slices.Clone(c.Algorithms), c.Leeway}, keys: c.Keys}
 	if err := v.want.check(); err != nil {
@@ -69,17 +69,17 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify checks a token as of now and returns its claims, which are the caller's own. Its
-// errors are those of Check, and ErrUnavailable where there are no keys to check with, or
-// ctx ended while they were waited for.
+// Verify checks a token at the current time and returns its claims. The caller may change
+// them. Its errors are the Failures of Check, and ErrUnavailable if there are no keys or ctx
+// ended while it waited for them.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	if v.cache == nil || len(token) > maxRemembered {
+	if v.cache == nil || len(token) > maxCachedToken {
 		claims, _, err := v.verify(ctx, token)
 		return claims, err
 	}
 	hash := hashToken(token)
 	if known := v.cache.get(hash); known != nil {
-		claims, err := v.recall(ctx, known)
+		claims, err := v.recheck(ctx, known)
 		if claims != nil || err != nil {
 			return claims, err
 		}
@@ -88,16 +88,16 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(claims.Audience) <= maxAudiences {
-		v.cache.put(hash, &remembered{claims.clone(), key})
+	if len(claims.Audience) <= maxCachedAudiences {
+		v.cache.put(hash, &entry{claims.clone(), key})
 	}
 	return claims, nil
 }
 
-// recall returns the claims of a token that was good if nothing has changed that since:
-// there are keys to trust, its own among them, and its time has not come. If its key is
-// not, it returns nothing at all, and the token must be looked at again.
-func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, error) {
+// recheck returns the claims of a cached token if it is still valid: its key is still in the
+// set, and it has not expired. It returns neither claims nor an error if the key is not in the
+// set, and the token must be verified again.
+func (v *Verifier) recheck(ctx context.Context, known *entry) (*Claims, error) {
 	set, err := v.keys.current(ctx)
 	if err != nil || !known.trustedBy(set) {
 		return nil, err
@@ -108,7 +108,7 @@ func (v *Verifier) recall(ctx context.Context, known *remembered) (*Claims, erro
 	return known.claims.clone(), nil
 }
 
-// verify also returns the key that signed.
+// verify verifies a token without the cache. It also returns the key that signed it.
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, error) {
 	t, err := parseToken(token, v.want.Algorithms)
 	if err != nil {
@@ -122,8 +122,8 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, erro
 	return claims, key, err
 }
 
-// key finds the key that h names. Only a kid that nobody knows is a reason to look for a
-// newer set: were a wrong signature one, every stranger could make us fetch.
+// key returns the key that h names. It looks for a newer set only if the kid is unknown. If
+// it did so for a wrong signature too, any client could make it fetch.
 func (v *Verifier) key(ctx context.Context, h header) (Key, error) {
 	set, err := v.keys.current(ctx)
 	if err != nil {
@@ -143,9 +143,13 @@ func (v *Verifier) key(ctx context.Context, h header) (Key, error) {
 	return key, err
 }
 
-// Issuer, Audience and Leeway are what v was made with.
-func (v *Verifier) Issuer() string        { return v.want.Issuer }
-func (v *Verifier) Audience() string      { return v.want.Audience }
+// Issuer returns the issuer that v accepts.
+func (v *Verifier) Issuer() string { return v.want.Issuer }
+
+// Audience returns the audience that v accepts.
+func (v *Verifier) Audience() string { return v.want.Audience }
+
+// Leeway returns the clock difference that v allows.
 func (v *Verifier) Leeway() time.Duration { return v.want.Leeway }
 
 func (s *Set) current(context.Context) (*Set, error)            { return s, nil }

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// A changing Source has a set that can be swapped, as a Remote's is, and counts.
+// A changing Source has a set that can be replaced, like a Remote. It counts calls.
 type changing struct {
-	mu              sync.Mutex // guards what follows
+	mu              sync.Mutex // guards the fields below
 	set             *Set
-	newer           *Set // what missed finds; nil for nothing new
+	newer           *Set // result of missed; nil if there is no newer set
 	err             error
 	asked, searches int
 }
@@ -51,7 +51,7 @@ func (c *changing) publish(set *Set, err error) {
 	c.set, c.err = set, err
 }
 
-// livePayload is good for decades around the time of the test.
+// livePayload returns a payload that is valid for decades around now.
 func livePayload(pairs ...string) string {
 	return payload(append([]string{"exp", "4102444800", "iat", "1700000000"}, pairs...)...)
 }
@@ -61,7 +61,7 @@ func newVerifier(t testing.TB, keys Source, entries int) *Verifier {
 	return mustVerifier(t, func(c *VerifierConfig) { c.Keys, c.Cache = keys, entries })
 }
 
-// oneSentinel: a caller who sorts errors finds each in one drawer.
+// oneSentinel fails unless errors.Is finds exactly one of the errors of this package.
 func oneSentinel(t testing.TB, err error) {
 	t.Helper()
 	var found []error
@@ -78,8 +78,7 @@ func oneSentinel(t testing.TB, err error) {
 	}
 }
 
-// TestOnlyAnUnknownKidAsksForNewerKeys: whatever else is wrong with a token, nobody is
-// made to fetch.
+// TestOnlyAnUnknownKidAsksForNewerKeys: no other fault of a token causes a fetch.
 func TestOnlyAnUnknownKidAsksForNewerKeys(t *testing.T) {
 	for _, entries := range []int{0, 10} {
 		keys := &changing{set: mustSet(t, edKey("ed"), rsaKey("rsa"))}
@@ -100,8 +99,8 @@ func TestOnlyAnUnknownKidAsksForNewerKeys(t *testing.T) {
 	}
 }
 
-// TestBadFormAsksForNoKeysAtAll: a stranger's junk does not wait for the first set.
-func TestBadFormAsksForNoKeysAtAll(t *testing.T) {
+// TestAMalformedTokenNeedsNoKeys: it is refused without waiting for the first set.
+func TestAMalformedTokenNeedsNoKeys(t *testing.T) {
 	keys := &changing{err: ErrUnavailable}
 	v := newVerifier(t, keys, 10)
 	for _, token := range []string{
@@ -114,7 +113,7 @@ func TestBadFormAsksForNoKeysAtAll(t *testing.T) {
 		}
 	}
 	if _, err := v.Verify(t.Context(), sign(edHeader(""), livePayload())); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("a good token without keys: %v", err)
+		t.Errorf("a valid token without keys: %v", err)
 	}
 }
 
@@ -126,12 +125,11 @@ func TestANewerSetIsUsedAtOnce(t *testing.T) {
 	}
 	keys = &changing{set: mustSet(t, rsaKey("rsa")), newer: mustSet(t, rsaKey("ed"))}
 	if _, err := newVerifier(t, keys, 0).Verify(t.Context(), sign(edHeader(""), livePayload())); !errors.Is(err, ErrAlgorithm) {
-		t.Errorf("under a kid that is another's: %v", err)
+		t.Errorf("with the kid of another key: %v", err)
 	}
 }
 
-// TestKeysComeFromTheConfiguredIssuer: not from the token, and not from the keys of
-// some other issuer.
+// TestKeysComeFromTheConfiguredIssuer and neither from the token nor from another issuer.
 //
 // R93.
 func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
@@ -141,7 +139,7 @@ func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
 	}
 	keys := &changing{set: mustSet(t, edKey("ed"))}
 	v := newVerifier(t, keys, 0)
-	jwk := onlyJWK(t, Key{"ed", EdDSA, strangersKey().Public()})
+	jwk := onlyJWK(t, Key{"ed", EdDSA, attackersKey().Public()})
 	for name, header := range map[string]string{
 		"jwk": edHeader(`,"jwk":` + jwk),
 		"jku": edHeader(`,"jku":"http://127.0.0.1:1/keys"`),
@@ -149,7 +147,7 @@ func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
 		"x5c": edHeader(`,"x5c":["AAAA"]`),
 	} {
 		signed := encode(header) + "." + encode(livePayload())
-		token := signed + "." + encode(string(ed25519.Sign(strangersKey(), []byte(signed))))
+		token := signed + "." + encode(string(ed25519.Sign(attackersKey(), []byte(signed))))
 		if _, err := v.Verify(t.Context(), token); !errors.Is(err, ErrSignature) || keys.searches > 0 {
 			t.Errorf("%s: %v, asked %d times", name, err, keys.searches)
 		}
@@ -159,13 +157,13 @@ func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
 	}
 }
 
-// onlyJWK is key as a set publishes it.
+// onlyJWK returns the JSON of key in a set.
 func onlyJWK(t *testing.T, key Key) string {
 	t.Helper()
 	return strings.TrimSuffix(strings.TrimPrefix(string(mustSet(t, key).JSON()), `{"keys":[`), "]}")
 }
 
-func TestAFailedSearchForANewerSetIsNoVerdict(t *testing.T) {
+func TestAFailedFetchForAnUnknownKidIsUnavailable(t *testing.T) {
 	keys := &changing{set: mustSet(t, rsaKey("rsa"))}
 	v := newVerifier(t, failingSearch{keys}, 10)
 	if c, err := v.Verify(t.Context(), sign(edHeader(""), livePayload())); c != nil || !errors.Is(err, ErrUnavailable) {
@@ -173,16 +171,15 @@ func TestAFailedSearchForANewerSetIsNoVerdict(t *testing.T) {
 	}
 }
 
-// failingSearch has keys, and finds no newer ones.
+// A failingSearch has keys, but fails to look for newer ones.
 type failingSearch struct{ *changing }
 
 func (failingSearch) missed(context.Context, *Set) (*Set, error) { return nil, ErrUnavailable }
 
-// TestTheClockOfAVerifierGoesOn: with and without a cache, a token lives as long as
-// it says.
+// TestATokenExpiresWithAndWithoutACache: the cache does not extend the life of a token.
 //
 // R89.
-func TestTheClockOfAVerifierGoesOn(t *testing.T) {
+func TestATokenExpiresWithAndWithoutACache(t *testing.T) {
 	for _, entries := range []int{0, 10} {
 		synctest.Test(t, func(t *testing.T) {
 			v := newVerifier(t, mustSet(t, edKey("ed")), entries)

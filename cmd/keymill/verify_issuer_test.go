@@ -20,15 +20,15 @@ import (
 	"keymill/jwks"
 )
 
-// A foreignIssuer publishes keys over HTTP as any issuer does, and signs what no Keymill
-// would.
+// A foreignIssuer publishes keys over HTTP as any issuer does, and signs tokens that Keymill
+// would not sign.
 type foreignIssuer struct {
 	t   testing.TB
 	url string
 	ed  ed25519.PrivateKey // kid "ed"
 	rsa *rsa.PrivateKey    // kid "rsa"
 
-	ahead atomic.Int64 // seconds that its clock is
+	ahead atomic.Int64 // seconds by which its clock is ahead
 }
 
 const weakKey = `{"kty":"RSA","kid":"weak","use":"sig","alg":"RS256","n":"AQAB","e":"AQAB"}`
@@ -74,7 +74,7 @@ func (i *foreignIssuer) serve(pages map[string]http.HandlerFunc) string {
 	return server.URL
 }
 
-// claims are those of a good token, with changes; a nil removes one.
+// claims returns the claims of a valid token with changes. A nil removes a claim.
 func (i *foreignIssuer) claims(changes ...any) map[string]any {
 	now := time.Now().Unix()
 	return changed(map[string]any{
@@ -91,7 +91,7 @@ func changed(m map[string]any, changes []any) map[string]any {
 	return m
 }
 
-// sign signs claims, under a header of at+jwt, EdDSA and "ed" with changes.
+// sign returns a token with claims. Its header has at+jwt, EdDSA and "ed", with changes.
 func (i *foreignIssuer) sign(claims map[string]any, changes ...any) string {
 	i.t.Helper()
 	header := changed(map[string]any{"typ": "at+jwt", "alg": "EdDSA", "kid": "ed"}, changes)

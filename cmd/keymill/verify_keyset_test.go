@@ -14,8 +14,8 @@ import (
 	"keymill/cmd/keymill/internal/diagnose"
 )
 
-// TestVerifyWithoutAKeySetJudgesNothing: exit code 3, a sentence, and what to do.
-func TestVerifyWithoutAKeySetJudgesNothing(t *testing.T) {
+// TestVerifyWithoutAKeySetDecidesNothing checks the exit code 3, the reason and the advice.
+func TestVerifyWithoutAKeySetDecidesNothing(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	good := i.sign(i.claims())
@@ -73,7 +73,7 @@ func TestVerifyWithoutAKeySetJudgesNothing(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &v); err != nil || code != 3 || v.Valid || v.Check != "key_set" || v.Reason == "" || !strings.Contains(v.Advice, tt.advice) {
 				t.Errorf("code %d, %v, %s%s", code, err, out, errs)
 			}
-			// What no key can mend is said all the same.
+			// A mistake that no key can help with is reported in any case.
 			if _, errs, code := verifyStdin(t, "kmr_"+strings.Repeat("a", 60), args...); code != 1 || !strings.Contains(errs, "refresh token") {
 				t.Errorf("a refresh token: code %d, %s", code, errs)
 			}
@@ -81,7 +81,7 @@ func TestVerifyWithoutAKeySetJudgesNothing(t *testing.T) {
 	}
 }
 
-// TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys: no token can be told from that.
+// TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys: such a set fits no token.
 func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
@@ -97,7 +97,7 @@ func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 	}
 }
 
-// closedAddress is a URL where nothing listens.
+// closedAddress returns a URL where nothing listens.
 func closedAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

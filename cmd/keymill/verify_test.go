@@ -18,8 +18,8 @@ import (
 	"keymill/cmd/keymill/internal/diagnose"
 )
 
-// verifyStdin runs verify with the token on standard input, and sees to it that neither the token
-// nor its signature comes out again.
+// verifyStdin runs verify with the token on standard input, and checks that the output contains
+// no part of the token.
 func verifyStdin(t testing.TB, token string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -42,13 +42,13 @@ func kept(t testing.TB, token, output string) {
 	}
 }
 
-// A badToken is what verify has to say about one token that is no good.
+// A badToken is an invalid token and what verify says about it.
 type badToken struct {
 	name, token string
 	args        []string
-	check       string // for programs
-	row         string // of the list
-	expected    string // all of these are parts of what is said
+	check       string // in the JSON
+	row         string // in the list of checks
+	expected    string // these four are parts of the texts
 	found       string
 	reason      string
 	advice      string
@@ -121,7 +121,7 @@ func (i *foreignIssuer) refusals() []badToken {
 	}
 }
 
-// inTwoBytes is ASCII in UTF-16, little end first, without a byte order mark.
+// inTwoBytes returns ASCII text as UTF-16, little endian, without a byte order mark.
 func inTwoBytes(ascii string) string {
 	var b strings.Builder
 	for _, c := range []byte(ascii) {
@@ -130,9 +130,9 @@ func inTwoBytes(ascii string) string {
 	return b.String()
 }
 
-// TestVerifyTellsEveryFailureFromTheOthers: which check, what was expected and found, what
-// to do, and never the token.
-func TestVerifyTellsEveryFailureFromTheOthers(t *testing.T) {
+// TestVerifyExplainsEveryFailure checks the name of the check, what it expected and found, and the
+// advice. The token is never printed.
+func TestVerifyExplainsEveryFailure(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	for _, r := range i.refusals() {
@@ -158,13 +158,13 @@ func TestVerifyTellsEveryFailureFromTheOthers(t *testing.T) {
 	}
 }
 
-// inList: the checks before the failed one passed, and none after it was reached.
+// inList checks that the checks before the failed one passed, and that none after it was reached.
 func (r badToken) inList(t *testing.T, out string) {
 	t.Helper()
 	list, _, _ := strings.Cut(out, "\n\n")
 	lines := strings.Split(strings.TrimSpace(list), "\n")
 	seen, want, other := 0, "ok", map[string]string{}
-	switch r.name { // where a check fails that is in two parts
+	switch r.name { // two rows stand for two steps each
 	case "odd exp":
 		other = map[string]string{"issuer": "not reached", "audience": "not reached"}
 	case "other key":
@@ -216,8 +216,8 @@ func (r badToken) inJSON(t *testing.T, issuer string) {
 	}
 }
 
-// TestVerifyShowsEveryCheckOfAGoodToken, its claims, and the set with its age.
-func TestVerifyShowsEveryCheckOfAGoodToken(t *testing.T) {
+// TestVerifyShowsEveryCheckOfAValidToken, its claims, and the set with its age.
+func TestVerifyShowsEveryCheckOfAValidToken(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	good := i.sign(i.claims("role", "admin"), "alg", "RS256", "kid", "rsa")
@@ -240,7 +240,7 @@ func TestVerifyShowsEveryCheckOfAGoodToken(t *testing.T) {
 	}
 }
 
-// TestVerifyTakesAKeySetWithoutDiscovery, and still demands the issuer.
+// TestVerifyTakesAKeySetWithoutDiscovery and still checks the issuer.
 func TestVerifyTakesAKeySetWithoutDiscovery(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
@@ -254,8 +254,8 @@ func TestVerifyTakesAKeySetWithoutDiscovery(t *testing.T) {
 	}
 }
 
-// TestVerifyForgivesAClockOnlyWhenTold.
-func TestVerifyForgivesAClockOnlyWhenTold(t *testing.T) {
+// TestVerifyAllowsAClockDifferenceOnlyWithLeeway.
+func TestVerifyAllowsAClockDifferenceOnlyWithLeeway(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	token := i.sign(i.claims("exp", time.Now().Unix()-5))
@@ -272,7 +272,7 @@ func TestVerifyForgivesAClockOnlyWhenTold(t *testing.T) {
 	}
 }
 
-// TestVerifyComparesTheClocks, and counts what a cache has kept the issuer's word for.
+// TestVerifyComparesTheClocks and adds the time that a cache has kept the answer.
 func TestVerifyComparesTheClocks(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
@@ -289,8 +289,8 @@ func TestVerifyComparesTheClocks(t *testing.T) {
 	}
 }
 
-// TestVerifyTakesWhatIsPastedAlong and says that it is no part of the token.
-func TestVerifyTakesWhatIsPastedAlong(t *testing.T) {
+// TestVerifyIgnoresWhatIsPastedAlong and says so.
+func TestVerifyIgnoresWhatIsPastedAlong(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	good := i.sign(i.claims())
@@ -318,8 +318,8 @@ func TestVerifyTakesWhatIsPastedAlong(t *testing.T) {
 	}
 }
 
-// TestVerifyTakesNoTokenForNoCommand: an empty variable is none that is refused.
-func TestVerifyTakesNoTokenForNoCommand(t *testing.T) {
+// TestVerifyWithoutATokenIsAUsageError: an empty variable is not a refused token.
+func TestVerifyWithoutATokenIsAUsageError(t *testing.T) {
 	t.Parallel()
 	args := []string{"--issuer", "https://id.example.com", "--audience", "orders"}
 	for _, tt := range []struct{ arg, stdin, advice string }{
@@ -343,8 +343,8 @@ func TestVerifyTakesNoTokenForNoCommand(t *testing.T) {
 	}
 }
 
-// TestVerifyEscapesWhatATerminalWouldObey, in every place where a token is shown, and bounds
-// how much of it.
+// TestVerifyEscapesWhatATerminalWouldObey in every place that shows a part of a token, and bounds
+// the length of each.
 func TestVerifyEscapesWhatATerminalWouldObey(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
@@ -383,8 +383,8 @@ func TestVerifyEscapesWhatATerminalWouldObey(t *testing.T) {
 	}
 }
 
-// TestVerifyBelievesNoAudienceOfTheToken, but offers it to paste.
-func TestVerifyBelievesNoAudienceOfTheToken(t *testing.T) {
+// TestVerifyDoesNotTakeTheAudienceFromTheToken but suggests it.
+func TestVerifyDoesNotTakeTheAudienceFromTheToken(t *testing.T) {
 	t.Parallel()
 	i := newForeignIssuer(t)
 	good := i.sign(i.claims("aud", "my orders"))

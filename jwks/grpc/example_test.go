@@ -21,7 +21,7 @@ import (
 	jwksgrpc "keymill/jwks/grpc"
 )
 
-// A server whose health anyone may check, and only operators may list.
+// A server whose health is open to all, while only operators may list.
 func ExampleGuard() {
 	issuer := publish() // stands for https://id.example.com
 	defer issuer.Close()
@@ -48,7 +48,7 @@ func ExampleGuard() {
 		grpc.ChainStreamInterceptor(guard.Stream()),
 	)
 	healthpb.RegisterHealthServer(server, health.NewServer())
-	if err := guard.Check(server); err != nil { // a method is misspelt
+	if err := guard.Check(server); err != nil { // a misspelt method
 		log.Fatal(err)
 	}
 
@@ -71,7 +71,7 @@ func ExampleGuard() {
 	// List with ops: OK
 }
 
-// publish serves the key that token signs with, and the discovery document that names it.
+// publish serves the key of token, and the discovery document that names it.
 func publish() *httptest.Server {
 	set, err := jwks.NewSet(jwks.Key{KID: "k", Alg: jwks.EdDSA, Public: private.Public().(ed25519.PublicKey)})
 	if err != nil {

@@ -1,18 +1,18 @@
-// Package jwksgrpc guards gRPC servers with the tokens that package jwks verifies. It is
-// named after both, since what imports it also imports grpc. It is a module of its own, so
-// that jwks needs nothing but the standard library.
+// Package jwksgrpc protects gRPC servers with the access tokens that package jwks verifies. It
+// is not named grpc, since programs that import it import that package too. It is a module of
+// its own, so that jwks needs only the standard library.
 //
-// A token comes as the metadata authorization: Bearer …, once (RFC 6750, section 2.1). What
-// comes without is answered as gRPC has words for it, without details:
+// The token is in the metadata, as "authorization: Bearer …", exactly once (RFC 6750, section
+// 2.1). The other calls get a status code and no details:
 //
-//	no token, or none that is good   Unauthenticated
-//	one without a scope              PermissionDenied
-//	no keys to judge it by           Unavailable
-//	the call ended while waiting     Canceled, DeadlineExceeded
+//	no token, or an invalid one           Unauthenticated
+//	a token without a required scope      PermissionDenied
+//	no keys to check the token with       Unavailable
+//	the call ended while it was waiting   Canceled, DeadlineExceeded
 //
-// Whatever is wrong with a token, the answer is the same. Handlers find the claims with
-// jwks.ClaimsOf. The metadata stays, for handlers that call others on behalf of the same
-// user; gRPC sends it nowhere by itself.
+// The answer to an invalid token is the same whatever the fault is. Handlers get the claims
+// from jwks.ClaimsOf. The metadata stays in the context, for handlers that call other services
+// for the same user. gRPC does not forward it by itself.
 package jwksgrpc
 
 import (
@@ -31,35 +31,36 @@ import (
 	"keymill/jwks"
 )
 
-// A Guard lets calls with a good token through. Give a server both of its interceptors, or
-// half of its methods are open. Methods are named in full, as
-// "/grpc.health.v1.Health/Check".
+// A Guard passes on calls with a valid token. A server needs both of its interceptors, Unary
+// and Stream: with one of them, the methods of the other kind are open. Methods have their
+// full names, such as "/grpc.health.v1.Health/Check".
 type Guard struct {
-	Verifier *jwks.Verifier
+	Verifier *jwks.Verifier // required
 
-	// Scopes says what the token for a method must grant, all of it. A method that is not
-	// named needs a good token and no scope, so Check guards against a misspelt one.
+	// Scopes lists the scopes that the token must grant for a method, all of them. A method
+	// that is not in Scopes needs a valid token and no scope. Check finds misspelt methods.
 	Scopes map[string][]string // full method → scopes
 
-	// Open are the methods that need no token, as health and reflection may be. One that is
-	// sent is not looked at, and there are no claims.
+	// Open lists the methods that need no token, as health and reflection may. A token that
+	// is sent to them is ignored, and there are no claims.
 	Open []string
 
-	// Refused, if it is set, hears why a call was refused or a stream ended; errors.Is tells
-	// the reasons apart, which are those of package jwks. It is for logs and metrics. The
-	// metadata of ctx and why do not hold the token. A client that left while the keys were
-	// waited for was not refused.
+	// Refused, if it is not nil, is called with the reason why a call was refused or a stream
+	// ended. The errors are those of package jwks: use errors.Is and errors.As. It is for logs
+	// and metrics. Neither the metadata of ctx nor why contains the token. Refused is not
+	// called if the client left while the Guard was waiting for keys.
 	Refused func(ctx context.Context, fullMethod string, why error)
 }
 
-// Unary returns the interceptor for calls of one message each way. A call may outlive its
-// token, as a request of HTTP may. Like Stream, it panics without a verifier, on what is no
-// full method or no scope, and on a method that is both open and not: each is a mistake in
-// the wiring, and the first call is too late to learn of it.
+// Unary returns the interceptor for calls with one message in each direction. A call that has
+// begun may last longer than its token, as an HTTP request may. Unary and Stream panic if
+// there is no verifier, if a method or a scope is not valid, and if a method is in both Open
+// and Scopes. These are mistakes in the program, and the first call would be too late to
+// notice them.
 func (g Guard) Unary() grpc.UnaryServerInterceptor {
-	h := g.hold()
+	h := g.freeze()
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		claims, err := h.admit(ctx, info.FullMethod)
+		claims, err := h.authorize(ctx, info.FullMethod)
 		if err != nil {
 			return nil, err
 		}
@@ -70,8 +71,8 @@ func (g Guard) Unary() grpc.UnaryServerInterceptor {
 	}
 }
 
-// Check says which methods of Scopes and Open s does not serve. Call it when the services
-// are registered: one that is misspelt in Scopes would be left without a scope.
+// Check returns an error that lists the methods of Scopes and Open that s does not serve. Call
+// it after the services are registered: a method that is misspelt in Scopes needs no scope.
 func (g Guard) Check(s *grpc.Server) error {
 	served := map[string]bool{} // full method → true
 	for service, info := range s.GetServiceInfo() {
@@ -86,22 +87,22 @@ func (g Guard) Check(s *grpc.Server) error {
 		}
 	}
 	if unknown != nil {
-		return fmt.Errorf("the guard names methods that the server has not: %s", strings.Join(unknown, ", "))
+		return fmt.Errorf("the guard names methods that the server does not have: %s", strings.Join(unknown, ", "))
 	}
 	return nil
 }
 
-// held is a Guard whose rules can no longer change.
-type held struct {
+// A frozen is a copy of a Guard that the caller can no longer change.
+type frozen struct {
 	Guard
 	open map[string]bool // full method → true
 }
 
-func (g Guard) hold() held {
+func (g Guard) freeze() frozen {
 	if g.Verifier == nil || g.Verifier.Audience() == "" {
 		panic("jwksgrpc: a Guard needs a Verifier that jwks.NewVerifier made")
 	}
-	h := held{Guard: g, open: map[string]bool{}}
+	h := frozen{Guard: g, open: map[string]bool{}}
 	for _, method := range g.Open {
 		mustBeMethod(method)
 		h.open[method] = true
@@ -125,27 +126,27 @@ func (g Guard) hold() held {
 func mustBeMethod(name string) {
 	rest, rooted := strings.CutPrefix(name, "/")
 	if service, method, _ := strings.Cut(rest, "/"); !rooted || service == "" || method == "" || strings.Contains(method, "/") {
-		panic(fmt.Sprintf("jwksgrpc: %q is no full method as /package.Service/Method", name))
+		panic(fmt.Sprintf("jwksgrpc: %q is not a full method like /package.Service/Method", name))
 	}
 }
 
-// admit returns the claims of a call, nil for an open method, or the status that refuses it.
-func (h held) admit(ctx context.Context, method string) (*jwks.Claims, error) {
+// authorize returns the claims of a call, nil for an open method, or the status that refuses it.
+func (h frozen) authorize(ctx context.Context, method string) (*jwks.Claims, error) {
 	if h.open[method] {
 		return nil, nil
 	}
-	claims, err := h.judge(ctx, method)
+	claims, err := h.verify(ctx, method)
 	if err != nil {
 		left := errors.Is(err, jwks.ErrUnavailable) && errors.Is(ctx.Err(), context.Canceled)
 		if !left {
-			h.tell(ctx, method, err)
+			h.report(ctx, method, err)
 		}
 		return nil, h.refusal(ctx, method, err)
 	}
 	return claims, nil
 }
 
-func (h held) judge(ctx context.Context, method string) (*jwks.Claims, error) {
+func (h frozen) verify(ctx context.Context, method string) (*jwks.Claims, error) {
 	token, err := jwks.Bearer(metadata.ValueFromIncomingContext(ctx, "authorization"))
 	if err != nil {
 		return nil, err
@@ -160,25 +161,25 @@ func (h held) judge(ctx context.Context, method string) (*jwks.Claims, error) {
 	return claims, nil
 }
 
-// refusal ends with Unauthenticated: what it does not know is the token's fault.
-func (h held) refusal(ctx context.Context, method string, why error) error {
+// refusal returns the status for an error. Every other error is a fault of the token.
+func (h frozen) refusal(ctx context.Context, method string, why error) error {
 	switch {
 	case errors.Is(why, jwks.ErrScope):
 		return status.Error(codes.PermissionDenied, "the token must grant: "+strings.Join(h.Scopes[method], " "))
 	case errors.Is(why, jwks.ErrUnavailable) && ctx.Err() != nil: // no time to wait for keys
 		return status.FromContextError(ctx.Err()).Err()
 	case errors.Is(why, jwks.ErrUnavailable):
-		return status.Error(codes.Unavailable, "tokens cannot be verified now")
+		return status.Error(codes.Unavailable, "tokens cannot be verified at the moment")
 	}
 	return unauthenticated()
 }
 
 func unauthenticated() error {
-	return status.Error(codes.Unauthenticated, "a good bearer token is needed")
+	return status.Error(codes.Unauthenticated, "a valid bearer token is required")
 }
 
-// tell gives Refused a context that a log may look into.
-func (h held) tell(ctx context.Context, method string, why error) {
+// report calls Refused with a context whose metadata can be logged.
+func (h frozen) report(ctx context.Context, method string, why error) {
 	if h.Refused == nil {
 		return
 	}

@@ -35,11 +35,11 @@ const (
 	talk = "/orders.v1.Orders/Talk"
 )
 
-func TestTheAnswersAreThoseOfTheTable(t *testing.T) {
+func TestEveryCallGetsTheStatusOfTheTable(t *testing.T) {
 	w := open(t, jwksgrpc.Guard{Scopes: map[string][]string{get: {"read", "admin"}, talk: {"read", "admin"}}})
 	admin := token("scope", "write read admin")
 	const (
-		bad   = "a good bearer token is needed"
+		bad   = "a valid bearer token is required"
 		scope = "the token must grant: read admin"
 	)
 	for _, tt := range []struct {
@@ -88,9 +88,9 @@ func TestTheAnswersAreThoseOfTheTable(t *testing.T) {
 	}
 }
 
-// TestMethodsThatAreNotNamedNeedAToken, and no scope; those that are open need none, and no
-// other of their service is open with them.
-func TestMethodsThatAreNotNamedNeedAToken(t *testing.T) {
+// TestUnlistedMethodsNeedAToken and no scope. Open methods need no token, and do not open
+// the other methods of their service.
+func TestUnlistedMethodsNeedAToken(t *testing.T) {
 	w := open(t, jwksgrpc.Guard{
 		Scopes: map[string][]string{get: {"admin"}},
 		Open:   []string{"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"},
@@ -142,7 +142,7 @@ func TestCheckFindsMisspeltMethods(t *testing.T) {
 	}
 }
 
-func TestAGuardPanicsWhereTheWiringIsWrong(t *testing.T) {
+func TestAnInvalidGuardPanics(t *testing.T) {
 	v := verifier(t, nil)
 	for _, tt := range []struct {
 		name  string
@@ -177,18 +177,18 @@ func TestAGuardPanicsWhereTheWiringIsWrong(t *testing.T) {
 	}
 }
 
-func TestAGuardKeepsItsOwnRules(t *testing.T) {
+func TestAGuardDoesNotChangeAfterwards(t *testing.T) {
 	scopes := map[string][]string{get: {"admin"}}
 	w := open(t, jwksgrpc.Guard{Scopes: scopes})
 	scopes[get][0] = "read"
 	delete(scopes, get)
 	if _, err := w.get(with(token())); status.Code(err) != codes.PermissionDenied {
-		t.Errorf("the rules were changed after the wiring: %v", err)
+		t.Errorf("the rules changed after the guard was built: %v", err)
 	}
 }
 
 // R95.
-func TestRefusedNeverSeesTheToken(t *testing.T) {
+func TestRefusedNeverGetsTheToken(t *testing.T) {
 	secret := token()
 	w := open(t, jwksgrpc.Guard{Scopes: map[string][]string{get: {"admin"}}})
 	for _, authorization := range []string{"Bearer " + secret, secret, "Bearer " + secret + " x", "Basic " + secret} {
@@ -198,16 +198,16 @@ func TestRefusedNeverSeesTheToken(t *testing.T) {
 		_, whys := w.heard()
 		fields := w.shown[0]
 		if told := fmt.Sprint(whys, map[string][]string(fields)); strings.Contains(told, secret) {
-			t.Errorf("Refused hears %s", told)
+			t.Errorf("Refused gets %s", told)
 		}
 		if ids := fields.Get("x-request-id"); len(ids) != 1 || w.methods[0] != get {
-			t.Errorf("Refused cannot tell which call it was: %s %v", w.methods[0], fields)
+			t.Errorf("Refused does not get the call: %s %v", w.methods[0], fields)
 		}
 	}
 }
 
-// TestClaimsAreTheCallsOwn, though the token is remembered.
-func TestClaimsAreTheCallsOwn(t *testing.T) {
+// TestAHandlerMayChangeTheClaims although the token is cached.
+func TestAHandlerMayChangeTheClaims(t *testing.T) {
 	w := open(t, jwksgrpc.Guard{Verifier: verifier(t, func(c *jwks.VerifierConfig) { c.Cache = 8 })})
 	ctx := with(token())
 	for range 3 {
@@ -217,7 +217,7 @@ func TestClaimsAreTheCallsOwn(t *testing.T) {
 	}
 }
 
-func TestWithoutKeysItIsNotTheTokensFault(t *testing.T) {
+func TestWithoutKeysTheStatusIsUnavailable(t *testing.T) {
 	issuer := httptest.NewServer(http.NotFoundHandler())
 	defer issuer.Close()
 	w := open(t, jwksgrpc.Guard{Verifier: following(t, issuer.URL)})
@@ -231,16 +231,16 @@ func TestWithoutKeysItIsNotTheTokensFault(t *testing.T) {
 	}
 }
 
-// TestAClientThatLeftWasNotRefused: the interceptors are asked directly, since what they
-// answer to a client that left reaches nobody.
-func TestAClientThatLeftWasNotRefused(t *testing.T) {
+// TestAClientThatLeftIsNotReported calls the interceptors directly, since a client that left gets
+// no answer.
+func TestAClientThatLeftIsNotReported(t *testing.T) {
 	end := make(chan struct{})
-	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end }))
-	defer silent.Close()
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end }))
+	defer hanging.Close()
 	defer close(end)
 	var told int
 	guard := jwksgrpc.Guard{
-		Verifier: following(t, silent.URL),
+		Verifier: following(t, hanging.URL),
 		Refused:  func(context.Context, string, error) { told++ },
 	}
 	never := func(context.Context, any) (any, error) { t.Error("the handler was called"); return nil, nil }
@@ -263,20 +263,20 @@ func TestAClientThatLeftWasNotRefused(t *testing.T) {
 		ctx := metadata.NewIncomingContext(tt.ctx, metadata.Pairs("authorization", "Bearer "+tt.token))
 		_, err := guard.Unary()(ctx, nil, &grpc.UnaryServerInfo{FullMethod: get}, never)
 		if status.Code(err) != tt.code || told != tt.told {
-			t.Errorf("%s: %v, told %d times", tt.name, err, told)
+			t.Errorf("%s: %v, reported %d times", tt.name, err, told)
 		}
 	}
 }
 
-// Below: an issuer, a service and its client.
+// Below are an issuer, a service and its client.
 
-// patience bounds whatever a test waits for, so that it fails where it would hang. Nothing is
-// asked for in less time: a busy machine may stand still for seconds.
+// patience bounds every wait of a test, so that it fails instead of hanging. No test expects a
+// result sooner: a busy machine may stop for seconds.
 const patience = 30 * time.Second
 
 var private = ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32)))
 
-// token makes one that is good for a minute, with claims changed in pairs of name and value.
+// token returns a token that is valid for a minute. Pairs of name and value replace claims.
 func token(pairs ...any) string {
 	claims := map[string]any{
 		"iss": "https://id.example", "aud": "orders", "sub": "alice", "client_id": "web", "scope": "read write",
@@ -294,7 +294,7 @@ func token(pairs ...any) string {
 	return signed + "." + base64url(ed25519.Sign(private, []byte(signed)))
 }
 
-// with is a call's context that carries a token.
+// with returns the context of a call with a token.
 func with(token string) context.Context {
 	return metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+token)
 }
@@ -326,22 +326,22 @@ func following(t *testing.T, issuer string) *jwks.Verifier {
 	return verifier(t, func(c *jwks.VerifierConfig) { c.Issuer, c.Keys = issuer, keys })
 }
 
-// A world is a guarded server, its client, and what happened in it.
+// A world is a guarded server, its client, and a record of what happened.
 type world struct {
 	server *grpc.Server
 	conn   *grpc.ClientConn
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	entered int
 	whys    []error
 	methods []string
-	shown   []metadata.MD // what Refused saw
+	shown   []metadata.MD // as Refused got it
 
-	// converse is what Talk does; nil greets once.
+	// converse is the body of Talk; nil sends one greeting.
 	converse func(grpc.ServerStream) error
 }
 
-// open serves on loopback with a guard, which gets the usual verifier if it has none.
+// open serves on loopback with a guard. A guard without a verifier gets the usual one.
 func open(t *testing.T, g jwksgrpc.Guard) *world {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -392,7 +392,7 @@ func (w *world) heard() (entered int, whys []error) {
 	return w.entered, w.whys
 }
 
-// greet uses the claims up, as a handler may.
+// greet changes the claims, as a handler may.
 func (w *world) greet(ctx context.Context) *wrapperspb.StringValue {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -402,7 +402,7 @@ func (w *world) greet(ctx context.Context) *wrapperspb.StringValue {
 	return wrapperspb.String("hello " + c.Subject)
 }
 
-// description is what protoc would generate.
+// description is the code that protoc would generate.
 func (w *world) description() *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
 		ServiceName: "orders.v1.Orders",
@@ -433,7 +433,7 @@ func (w *world) get(ctx context.Context) (string, error) {
 	return out.Value, err
 }
 
-// talk opens a stream and listens to its end.
+// talk opens a stream and reads it to its end.
 func (w *world) talk(ctx context.Context) (said string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -13,23 +13,24 @@ import (
 	"keymill/jwks"
 )
 
-// errOutlived is why a stream ends before its handler does.
+// errOutlived is the reason for a stream that ends before its handler returns.
 var errOutlived = fmt.Errorf("%w: the stream outlived its token", jwks.ErrExpired)
 
-// Stream returns the interceptor for streams. The token is checked when one opens, and a
-// stream lives no longer than its token: at exp, and the verifier's leeway, its context
-// ends and no message passes any more, either way. The client gets Unauthenticated, and
-// opens another stream with a new token. To go on would be to let a login that was revoked
-// listen for as long as it likes.
+// Stream returns the interceptor for streams. It checks the token when a stream opens, and the
+// stream ends with its token: at exp plus the leeway of the verifier its context ends, and no
+// message passes in either direction after that. The client gets Unauthenticated, and opens
+// another stream with a new token. Otherwise a client whose login was revoked could go on
+// listening.
 //
-// The end is a deadline, so the calls that a handler makes with its context end with it. A
-// handler that waits in Recv for a silent client notices at the next message, which it does
-// not get, or when the connection ends; one that cares waits for its context, too. Where the
-// clock is set forward or the machine sleeps the deadline is late, but no message passes.
+// The end is a deadline of the context, so calls that the handler makes with that context end
+// too. A handler that waits in Recv notices the end at the next message, which it does not
+// get, or when the connection ends. A handler that must notice it earlier waits for its
+// context as well. If the clock is set forward or the machine sleeps, the deadline is late,
+// but no message passes.
 func (g Guard) Stream() grpc.StreamServerInterceptor {
-	h := g.hold()
+	h := g.freeze()
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		claims, err := h.admit(ss.Context(), info.FullMethod)
+		claims, err := h.authorize(ss.Context(), info.FullMethod)
 		if err != nil {
 			return err
 		}
@@ -42,22 +43,24 @@ func (g Guard) Stream() grpc.StreamServerInterceptor {
 		s := &stream{ss, jwks.WithClaims(ctx, claims), end}
 		err = handler(srv, s)
 		if s.ended() != nil && byContext(err) {
-			h.tell(ss.Context(), info.FullMethod, errOutlived)
+			h.report(ss.Context(), info.FullMethod, errOutlived)
 			return unauthenticated()
 		}
 		return err
 	}
 }
 
-// A stream ends with its token.
+// A stream passes messages until its token expires.
 type stream struct {
 	grpc.ServerStream
-	ctx context.Context // of the call, until exp
-	end time.Time       // exp and the leeway, without a monotonic part
+	ctx context.Context // of the call; ends at end
+	end time.Time       // exp plus the leeway, without a monotonic clock reading
 }
 
+// Context returns the context with the claims and the deadline.
 func (s *stream) Context() context.Context { return s.ctx }
 
+// SendMsg fails once the token has expired.
 func (s *stream) SendMsg(m any) error {
 	if err := s.ended(); err != nil {
 		return err
@@ -65,7 +68,8 @@ func (s *stream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
-// RecvMsg judges after the wait, which may have been a long one.
+// RecvMsg fails once the token has expired. It checks that after the wait for a message, which
+// may be long.
 func (s *stream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if ended := s.ended(); ended != nil {
@@ -74,9 +78,10 @@ func (s *stream) RecvMsg(m any) error {
 	return err
 }
 
-// ended is nil before exp, and if the call ended for a reason of its own. The wall clock has
-// a say of its own: the context's timer does not hear of one that is set forward, stands
-// still while the machine sleeps, and is a moment late on any day.
+// ended returns nil before end, and if the call ended for another reason. It looks at the wall
+// clock as well as at the context. The timer of the context runs on the monotonic clock: it
+// does not notice a wall clock that is set forward, it stops while the machine sleeps, and it
+// is always a moment late.
 func (s *stream) ended() error {
 	switch cause := context.Cause(s.ctx); {
 	case cause == errOutlived, cause == nil && !time.Now().Before(s.end):
@@ -85,8 +90,8 @@ func (s *stream) ended() error {
 	return nil
 }
 
-// byContext reports whether a handler failed because its context ended, or a message of its
-// stream did not pass for that. Other errors are the handler's own.
+// byContext reports whether a handler failed because its context ended, or because a message
+// did not pass for that reason. Other errors are the handler's own.
 func byContext(err error) bool {
 	switch status.Code(err) {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Unauthenticated:

@@ -19,19 +19,20 @@ import (
 	jwksgrpc "keymill/jwks/grpc"
 )
 
-// These tests run in bubbles, where time passes only while everybody waits. So a stream is
-// always open before its token ends, however busy the machine is, and ends to the instant.
+// These tests run in synctest bubbles, where time passes only while every goroutine waits. So a
+// stream is always open before its token expires, however busy the machine is, and it ends at
+// exactly that time.
 
-// brief is how long the tokens of these tests live.
+// brief is the lifetime of the tokens of these tests.
 const brief = time.Second
 
-// lasting makes a token that lives for d.
+// lasting returns a token with the lifetime d.
 func lasting(d time.Duration) string {
 	return token("exp", float64(time.Now().Add(d).UnixMilli())/1000)
 }
 
-// TestAStreamEndsWithItsToken, whatever its handler does meanwhile, and the client learns
-// that it needs a new one. A handler's own word is passed on.
+// TestAStreamEndsWithItsToken, whatever its handler does, and the client gets Unauthenticated. A
+// status of the handler itself is passed on.
 func TestAStreamEndsWithItsToken(t *testing.T) {
 	waits := func(s grpc.ServerStream) error { <-s.Context().Done(); return s.Context().Err() }
 	for _, tt := range []struct {
@@ -71,15 +72,15 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 					t.Errorf("%v after %v, want %v after %v", err, took, tt.code, brief)
 				}
 				if _, whys := w.heard(); (len(whys) == 1 && errors.Is(whys[0], jwks.ErrExpired)) != tt.told || len(whys) > 1 {
-					t.Errorf("Refused heard %v", whys)
+					t.Errorf("Refused got %v", whys)
 				}
 			})
 		})
 	}
 }
 
-// TestNoMessagePassesAfterExp: what is under way when the token dies is not delivered, even
-// to a handler that was waiting for it.
+// TestNoMessagePassesAfterExp: a message that is in transit at exp is not delivered, even to a
+// handler that waits for it.
 func TestNoMessagePassesAfterExp(t *testing.T) {
 	inBubble(t, jwksgrpc.Guard{}, func(t *testing.T, w *world) {
 		received := make(chan error, 3)
@@ -92,7 +93,7 @@ func TestNoMessagePassesAfterExp(t *testing.T) {
 		}
 		said, err := w.talkAfter(with(lasting(brief)), brief+brief/2)
 		if said != "" || status.Code(err) != codes.Unauthenticated {
-			t.Errorf("the client hears %q, %v", said, err)
+			t.Errorf("the client gets %q, %v", said, err)
 		}
 		for _, act := range []string{"waiting to receive", "receiving", "sending"} {
 			if err := await(t, act, received); status.Code(err) != codes.Unauthenticated {
@@ -102,9 +103,9 @@ func TestNoMessagePassesAfterExp(t *testing.T) {
 	})
 }
 
-// TestTheLeewayHoldsForStreamsToo: a token that is accepted past its exp opens a stream that
-// lives.
-func TestTheLeewayHoldsForStreamsToo(t *testing.T) {
+// TestTheLeewayAppliesToStreams: a token that is accepted after exp opens a stream that stays
+// open until the leeway is over.
+func TestTheLeewayAppliesToStreams(t *testing.T) {
 	guard := jwksgrpc.Guard{Verifier: verifier(t, func(c *jwks.VerifierConfig) { c.Leeway = 2 * time.Second })}
 	inBubble(t, guard, func(t *testing.T, w *world) {
 		left := make(chan time.Duration, 1)
@@ -122,9 +123,9 @@ func TestTheLeewayHoldsForStreamsToo(t *testing.T) {
 	})
 }
 
-// TestACallsOwnEndIsItsOwn: a client's deadline or goodbye before exp is not taken for the
-// token's.
-func TestACallsOwnEndIsItsOwn(t *testing.T) {
+// TestAStreamMayEndBeforeItsToken: a deadline or a cancellation by the client before exp is not reported
+// as the end of the token.
+func TestAStreamMayEndBeforeItsToken(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		leaves bool // before its deadline
@@ -157,17 +158,17 @@ func TestACallsOwnEndIsItsOwn(t *testing.T) {
 				if err := await(t, "the handler's end", ended); err == nil || status.Code(err) == codes.Unauthenticated {
 					t.Errorf("the handler gets %v", err)
 				}
-				w.server.GracefulStop() // after the interceptor, which may tell Refused
+				w.server.GracefulStop() // waits for the interceptor, which may call Refused
 				if _, whys := w.heard(); len(whys) != 0 {
-					t.Errorf("Refused heard %v", whys)
+					t.Errorf("Refused got %v", whys)
 				}
 			})
 		})
 	}
 }
 
-// inBubble runs a test in a bubble, with a world in it: real gRPC over a connection in memory,
-// since a bubble cannot tell that a socket waits.
+// inBubble runs a test in a bubble with a world: real gRPC over a connection in memory, since a
+// bubble cannot see that a socket waits.
 func inBubble(t *testing.T, g jwksgrpc.Guard, test func(*testing.T, *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := bufconn.Listen(64 << 10)
@@ -176,7 +177,7 @@ func inBubble(t *testing.T, g jwksgrpc.Guard, test func(*testing.T, *world)) {
 	})
 }
 
-// await receives once, and fails the test where it would wait for ever.
+// await receives once, and fails the test if it would wait forever.
 func await[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
@@ -188,7 +189,7 @@ func await[T any](t *testing.T, what string, from <-chan T) T {
 	}
 }
 
-// chat sends a message every so often until the stream ends.
+// chat sends a message at intervals until the stream ends.
 func (w *world) chat(ctx context.Context, every time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -207,15 +208,15 @@ func (w *world) chat(ctx context.Context, every time.Duration) error {
 	return hear(s)
 }
 
-// talkAfter is silent for a while, says two things and listens.
-func (w *world) talkAfter(ctx context.Context, silence time.Duration) (string, error) {
+// talkAfter waits, sends two messages, and reads.
+func (w *world) talkAfter(ctx context.Context, wait time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s, err := w.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, talk)
 	if err != nil {
 		return "", err
 	}
-	time.Sleep(silence)
+	time.Sleep(wait)
 	for range 2 {
 		if err := s.SendMsg(wrapperspb.String("?")); err != nil {
 			return "", err
@@ -226,7 +227,7 @@ func (w *world) talkAfter(ctx context.Context, silence time.Duration) (string, e
 	return heard.Value, err
 }
 
-// hear listens to the end.
+// hear reads to the end.
 func hear(s grpc.ClientStream) error {
 	for {
 		if err := s.RecvMsg(new(wrapperspb.StringValue)); errors.Is(err, io.EOF) {

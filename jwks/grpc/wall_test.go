@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// TestAClockThatIsSetForwardEndsAStream: the timer of a context runs on the monotonic clock,
-// which knows nothing of it and stands still while a machine sleeps. Neither can be had in a
-// test, so a context without a deadline stands for one whose timer is late.
+// TestAClockThatIsSetForwardEndsAStream: the timer of a context runs on the monotonic clock. It
+// does not notice a wall clock that is set forward, and it stops while a machine sleeps. A test
+// can do neither, so a context without a deadline stands for one whose timer is late.
 func TestAClockThatIsSetForwardEndsAStream(t *testing.T) {
 	left, leave := context.WithCancel(t.Context())
 	leave()
@@ -21,7 +21,7 @@ func TestAClockThatIsSetForwardEndsAStream(t *testing.T) {
 		ctx   context.Context
 		end   time.Time
 		want  codes.Code
-		tried int // messages that reach the connection
+		tried int // messages that reached the connection
 	}{
 		{"before exp", t.Context(), time.Now().Add(time.Hour), codes.OK, 2},
 		{"after exp", t.Context(), time.Now().Add(-time.Second), codes.Unauthenticated, 1}, // a wait comes first
@@ -43,7 +43,7 @@ func TestAClockThatIsSetForwardEndsAStream(t *testing.T) {
 	}
 }
 
-// A wire is a connection that carries everything, or nothing once its call has ended.
+// A wire is a connection that works, or fails after its call has ended.
 type wire struct {
 	grpc.ServerStream
 	ended error
