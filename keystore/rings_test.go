@@ -25,7 +25,7 @@ import (
 	"keymill/storage/bolt"
 )
 
-// trial is the fastest policy that the configuration allows.
+// trial returns the fastest schedule that the configuration allows.
 func trial(master MasterKey) Config {
 	return Config{
 		Algorithms: []string{EdDSA}, RotateEvery: 12 * time.Second, Propagation: 4 * time.Second,
@@ -43,7 +43,7 @@ func openStore(t *testing.T, path string) *bolt.Store {
 	return s
 }
 
-// newRings opens a new store with one EdDSA ring whose tokens live a minute.
+// newRings opens a new store with one EdDSA ring, whose tokens live for a minute.
 func newRings(t *testing.T) (*Rings, *bolt.Store) {
 	t.Helper()
 	master, _ := NewMasterKey()
@@ -64,7 +64,7 @@ func raise(t *testing.T, r *Rings, alg string, lifetime time.Duration) {
 	}
 }
 
-// run lets the background work until the test ends.
+// run runs the background loops until the test ends.
 func run(t *testing.T, r *Rings) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -80,7 +80,7 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("in five seconds, %s did not happen", what)
+	t.Fatalf("waited five seconds for %s", what)
 }
 
 func stage(t *testing.T, r *Rings, stage Stage) string {
@@ -104,7 +104,7 @@ func publishedKey(r *Rings, kid string) ed25519.PublicKey {
 }
 
 // R45.
-func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
+func TestAHeaderHoldsOnlyAlgKidAndTyp(t *testing.T) {
 	r, _ := newRings(t)
 	for _, typ := range []string{"at+jwt", "logout+jwt"} {
 		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.WallTime().Add(time.Minute))
@@ -122,31 +122,31 @@ func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
 		}
 		signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
 		if !ed25519.Verify(publishedKey(r, got["kid"]), []byte(parts[0]+"."+parts[1]), signature) {
-			t.Error("the signature is not the published key's")
+			t.Error("the published key does not verify the signature")
 		}
 	}
 }
 
-func TestNoTokenIsSignedThatItsKeyNeedNotOutlive(t *testing.T) {
+func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
 	r, _ := newRings(t)
 	var unavailable *UnavailableError
 	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
-		t.Errorf("past the cap: %v", err)
+		t.Errorf("an expiry beyond the cap: %v", err)
 	}
 	raise(t, r, EdDSA, 2*time.Minute)
 	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-		t.Errorf("after raising it: %v", err)
+		t.Errorf("after the cap was raised: %v", err)
 	}
 	raise(t, r, EdDSA, time.Second)
 	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
 		t.Errorf("lowering a lifetime lowered the cap: %v", err)
 	}
 	if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
-		t.Errorf("a ring that is not kept: %v", err)
+		t.Errorf("an algorithm that is not configured: %v", err)
 	}
 }
 
-func TestSignersQueueInOrderOfArrival(t *testing.T) {
+func TestJobsRunInOrderOfArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1)
 		held := make(chan struct{})
@@ -154,7 +154,7 @@ func TestSignersQueueInOrderOfArrival(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		left := make(chan error, 1)
-		go func() { left <- q.do(ctx, func() { t.Error("who gave up was served") }) }()
+		go func() { left <- q.do(ctx, func() { t.Error("a cancelled job ran") }) }()
 		synctest.Wait()
 		var order []int
 		for i := range maxWaiting - 1 {
@@ -162,25 +162,25 @@ func TestSignersQueueInOrderOfArrival(t *testing.T) {
 			synctest.Wait()
 		}
 		var unavailable *UnavailableError
-		if err := q.do(t.Context(), func() { t.Error("one too many was served") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-			t.Errorf("one more than may wait: %v", err)
+		if err := q.do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+			t.Errorf("a job for a full queue: %v", err)
 		}
 		cancel()
 		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("who gave up got %v", err)
+			t.Errorf("the cancelled job: %v", err)
 		}
 		close(held)
 		synctest.Wait()
 		if len(order) != maxWaiting-1 || !slices.IsSorted(order) {
-			t.Errorf("%d were served, in order: %v", len(order), slices.IsSorted(order))
+			t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
 		}
 		if q.free != 1 || len(q.jobs) != 0 {
-			t.Errorf("%d signers are free, %d jobs left", q.free, len(q.jobs))
+			t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
 		}
 	})
 }
 
-func TestNoMoreSignThanMay(t *testing.T) {
+func TestJobsAreBounded(t *testing.T) {
 	q := newQueue(3)
 	var now, most atomic.Int64
 	var all sync.WaitGroup
@@ -200,11 +200,11 @@ func TestNoMoreSignThanMay(t *testing.T) {
 	}
 	all.Wait()
 	if most.Load() != 3 {
-		t.Errorf("%d signed at once, want 3", most.Load())
+		t.Errorf("%d jobs ran at once, want 3", most.Load())
 	}
 }
 
-func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
+func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	master, _ := NewMasterKey()
 	other, _ := NewMasterKey()
@@ -221,7 +221,7 @@ func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
 	dev := trial(master)
 	dev.Dev = true
 	if _, err := Open(t.Context(), s, dev); err == nil || !strings.Contains(err.Error(), "--dev") {
-		t.Errorf("a store of production under --dev: %v", err)
+		t.Errorf("a store that serve --dev did not create: %v", err)
 	}
 	s.Close()
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -239,7 +239,7 @@ func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
 	}
 }
 
-func TestADamagedStoreIsNotTakenForNew(t *testing.T) {
+func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
 	for _, lost := range []string{keyringKey, "meta"} {
 		r, s := newRings(t)
 		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
@@ -264,21 +264,22 @@ func TestKeysSurviveARestart(t *testing.T) {
 	after, _ := again.List(t.Context())
 	for i := range before {
 		if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
-			t.Errorf("key %d was %+v, is %+v", i, before[i], after[i])
+			t.Errorf("key %d was %+v and is %+v after the restart", i, before[i], after[i])
 		}
 	}
 }
 
-// TestARotationOutlivesACrash: what the clock record missed, the ring tells.
-func TestARotationOutlivesACrash(t *testing.T) {
+// TestARotationSurvivesACrash: if the clock record is older than the rotation, the ring tells
+// which key has signed.
+func TestARotationSurvivesACrash(t *testing.T) {
 	r, s := newRings(t)
 	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, lost := range []bool{false, true} {
-		if lost { // the clock record is from before the rotation
-			old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), Erasing: got.Sign, MaxAge: r.cfg.MaxAge}
+		if lost { // the clock record is older than the rotation
+			old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
 			if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
 				t.Fatal(err)
 			}
@@ -288,12 +289,12 @@ func TestARotationOutlivesACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		if active := stage(t, again, Active); active != got.KID {
-			t.Errorf("after a crash %q signs, want %q", active, got.KID)
+			t.Errorf("after a crash the key %q signs, want %q", active, got.KID)
 		}
 	}
 }
 
-func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
+func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
 	r, s := newRings(t)
 	run(t, r)
 	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
@@ -305,7 +306,7 @@ func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
 			t.Fatalf("revoke %s: %+v, %v", which, got, err)
 		}
 		if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
-			t.Errorf("the spare %s did not follow: %+v", spare, got)
+			t.Errorf("the spare %s does not sign instead: %+v", spare, got)
 		}
 		for _, k := range r.Published() {
 			if k.KID == kid {
@@ -314,13 +315,13 @@ func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
 		}
 		err = s.View(t.Context(), func(tx storage.Reader) error {
 			if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("its private half: %v", err)
+				t.Errorf("reading its private half: %v", err)
 			}
 			_, err := tx.Get(tombstoneKey(kid))
 			return err
 		})
 		if err != nil {
-			t.Errorf("its tombstone: %v", err)
+			t.Errorf("reading its tombstone: %v", err)
 		}
 		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
 			t.Errorf("signing after revoking %s: %v", which, err)
@@ -333,7 +334,7 @@ func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
 }
 
 func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
-	r, _ := newRings(t) // Run is not there yet, so no reserve comes
+	r, _ := newRings(t) // Run is not running yet, so no reserve is made
 	for range 2 {
 		if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
 			t.Fatal(err)
@@ -341,10 +342,10 @@ func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
 	}
 	var unavailable *UnavailableError
 	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-		t.Errorf("with no key left: %v", err)
+		t.Errorf("without a key: %v", err)
 	}
 	if st := r.Status(); st.Ready {
-		t.Error("ready without any key")
+		t.Error("Status is ready without a key")
 	}
 	run(t, r)
 	until(t, "readiness", func() bool { return r.Status().Ready })
@@ -353,7 +354,7 @@ func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
 	}
 }
 
-func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
+func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
 	r, s := newRings(t)
 	signed := stage(t, r, Active)
 	cfg := r.cfg
@@ -365,7 +366,7 @@ func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
 	for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
 		err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
 		if kid != "" && !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("the private half of %s, which never signed: %v", kid, err)
+			t.Errorf("reading the private half of %s, which never signed: %v", kid, err)
 		}
 	}
 	keys, _ := other.List(t.Context())
@@ -373,10 +374,10 @@ func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
 		t.Errorf("the keys are %+v", keys)
 	}
 	if got := stage(t, other, Active); got != "" {
-		t.Errorf("a ring added later signs before propagation: %s", got)
+		t.Errorf("a ring that was added later signs before propagation: %s", got)
 	}
 	if !other.Status().Ready {
-		t.Errorf("a ring that waits for its first Sign is an issue: %v", other.Status().Issues)
+		t.Errorf("a ring that waits for its first Sign counts as an issue: %v", other.Status().Issues)
 	}
 }
 
