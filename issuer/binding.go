@@ -98,3 +98,19 @@ func difference(before, after []string, name string) int {
 	}
 	return n
 }
+
+// addCount changes a record that is a number, and deletes it at 0.
+func addCount(tx storage.Tx, key string, change int) error {
+	n := new(int)
+	raw, err := tx.Get(key)
+	if err == nil {
+		n, err = decode[int](key, raw)
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if *n += change; *n > 0 {
+		return putJSON(tx, key, *n)
+	}
+	return tx.Delete(key)
+}

@@ -57,6 +57,7 @@ import (
 	"time"
 
 	"keymill/issuer/outbox"
+	"keymill/issuer/password"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -87,7 +88,7 @@ type Issuer struct {
 	terms     termsCache
 	ownKeys   ownSet
 	graces    graces
-	hasher    *hasher
+	passwords *password.Hasher
 	outbox    *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
@@ -100,7 +101,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
-		hasher: newHasher(hashWorkers(), hashBudget),
+		passwords: password.NewHasher(),
 	}
 	if i.log == nil {
 		i.log = slog.New(slog.DiscardHandler)

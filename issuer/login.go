@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -44,10 +45,8 @@ type LoginRequest struct {
 	From     netip.Addr
 }
 
-// A BusyError says that too many passwords are being hashed: 429.
-type BusyError struct{ RetryAfter time.Duration }
-
-func (e *BusyError) Error() string { return "too many logins are waiting" }
+// A BusyError says that too many passwords wait to be hashed.
+type BusyError = password.BusyError
 
 // Account names whom attempts on a name count against: the user's id if there is such a
 // user, else the name as it is compared, so that no spelling gets a count of its own.
@@ -99,10 +98,10 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	if err != nil {
 		return Grant{}, time.Time{}, err
 	}
-	if len(req.Password) > maxPasswordBytes {
+	if len(req.Password) > password.MaxBytes {
 		stored = "" // nobody has such a password, and it takes the same time
 	}
-	match, weak, began, err := i.hasher.verify(ctx, string(stored), req.Password)
+	match, weak, began, err := i.passwords.Verify(ctx, string(stored), req.Password)
 	switch {
 	case err != nil:
 		return Grant{}, began, err
@@ -132,7 +131,7 @@ func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored re
 // fail answers at the same instant, whatever was wrong. Who hangs up before that has been
 // refused all the same: a guess that was looked at counts.
 func (i *Issuer) fail(ctx context.Context, began time.Time) error {
-	timer := time.NewTimer(time.Until(i.hasher.failAt(began)))
+	timer := time.NewTimer(time.Until(i.passwords.FailAt(began)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -143,12 +142,12 @@ func (i *Issuer) fail(ctx context.Context, began time.Time) error {
 
 // rehash replaces a hash that is below policy, now that the password is known, and returns
 // the one that is kept. Whatever fails here must not keep anybody from logging in.
-func (i *Issuer) rehash(ctx context.Context, id string, old, password refusal.Secret) refusal.Secret {
-	stored, err := i.hasher.hash(ctx, password)
+func (i *Issuer) rehash(ctx context.Context, id string, old, typed refusal.Secret) refusal.Secret {
+	stored, err := i.passwords.Hash(ctx, typed)
 	if err != nil {
 		return old
 	}
-	next, class := refusal.Secret(stored), classOf(refusal.Secret(stored))
+	next, class := refusal.Secret(stored), password.Class(refusal.Secret(stored))
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.findUser(tx, id)
 		if err != nil || rec == nil || rec.Password != old {
@@ -156,16 +155,24 @@ func (i *Issuer) rehash(ctx context.Context, id string, old, password refusal.Se
 		}
 		after := *rec
 		after.Password = next
-		if err := errors.Join(countScheme(tx, classOf(old), class), putJSON(tx, userKey(id), &after)); err != nil {
+		if err := errors.Join(password.Count(tx, password.Class(old), class), putJSON(tx, userKey(id), &after)); err != nil {
 			return err
 		}
-		return i.audit(tx, "user.rehash", "system", id, map[string]string{"from": schemeOf(string(old)), "to": schemeOf(stored)})
+		return i.audit(tx, "user.rehash", "system", id, map[string]string{"from": password.Scheme(string(old)), "to": password.Scheme(stored)})
 	})
 	if err != nil {
 		return old
 	}
-	i.knowScheme(ctx, class)
+	i.measure(ctx, class)
 	return next
+}
+
+// measure lets the hasher measure a class that the store holds now. A failure must not fail a change
+// that is durable: Run measures the class later, as does a login.
+func (i *Issuer) measure(ctx context.Context, class string) {
+	if class != "" {
+		i.passwords.Know(context.WithoutCancel(ctx), class)
+	}
 }
 
 // doorClient is the client that the configuration binds to a door.

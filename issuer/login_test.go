@@ -73,7 +73,7 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 		_, err := w.login(name, password)
 		took, now := time.Since(began), time.Now()
 		hints = append(hints, refused(t, err, "invalid_credentials"))
-		if least := w.hasher.failAt(now).Sub(now); took < least {
+		if least := w.passwords.FailAt(now).Sub(now); took < least {
 			t.Errorf("%q was refused after %v, want no sooner than after %v", name, took, least)
 		}
 	}
@@ -87,9 +87,9 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", djangoHash)
 	p := w.begin("7")
-	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", testPassword); err != nil {
 		t.Fatal(err)
 	}
 	if u, err := w.User(t.Context(), "alice"); err != nil || u.Scheme != "argon2id" {
@@ -98,7 +98,7 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	if n := w.records("scheme/"); n != 1 {
 		t.Errorf("%d schemes are counted", n)
 	}
-	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", testPassword); err != nil {
 		t.Error(err)
 	}
 	p.rotate() // a better hash of the same password ends nothing
@@ -153,11 +153,11 @@ func TestAccountsHaveOneName(t *testing.T) {
 func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", djangoHash)
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
-			if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+			if _, err := w.login("alice", testPassword); err != nil {
 				t.Error(err)
 			}
 		})

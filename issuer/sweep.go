@@ -46,7 +46,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failing := false
 	for {
-		err := errors.Join(i.knowSchemes(ctx), i.sweep(ctx))
+		err := errors.Join(i.passwords.Follow(ctx, i.store), i.sweep(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
 			i.log.Error("sessions and password schemes cannot be looked after; trying again", "error", err)
 		}

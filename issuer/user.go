@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -35,7 +36,7 @@ func loginKey(normal string) string {
 func (rec *userRecord) show(id string) api.User {
 	u := api.User{
 		ID: id, Name: rec.Name, Disabled: rec.Disabled, Claims: api.Claims{},
-		Scheme: schemeOf(string(rec.Password)), Created: rec.Created,
+		Scheme: password.Scheme(string(rec.Password)), Created: rec.Created,
 	}
 	if !rec.PasswordChanged.IsZero() {
 		u.PasswordChanged = new(rec.PasswordChanged)

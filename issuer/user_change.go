@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -43,7 +44,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	if id == "" {
 		id = newFamilyID(i.keys.Now()).String()
 	}
-	class := classOf(rec.Password)
+	class := password.Class(rec.Password)
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if err := claimID(tx, id, "user"); err != nil {
 			return err
@@ -51,7 +52,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 		if err := nameFree(tx, rec.Name); err != nil {
 			return err
 		}
-		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), countScheme(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
+		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
 			return err
 		}
 		return i.audit(tx, action, by, id, rec.detail())
@@ -59,7 +60,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	if err != nil {
 		return api.User{}, err
 	}
-	i.knowScheme(ctx, class)
+	i.measure(ctx, class)
 	return rec.show(id), nil
 }
 
@@ -118,17 +119,17 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 }
 
 // newPassword returns what is kept of a password, or of the hash of one.
-func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret, name string) (refusal.Secret, error) {
+func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
-	case password != "":
-		if err := checkPassword(password, name); err != nil {
+	case typed != "":
+		if err := password.Check(typed, name); err != nil {
 			return "", err
 		}
-		stored, err := i.hasher.hash(ctx, password)
+		stored, err := i.passwords.Hash(ctx, typed)
 		return refusal.Secret(stored), err
 	case hash != "":
-		_, err := checkHash(string(hash))
-		if errors.Is(err, errUnusable) {
+		_, err := password.CheckHash(string(hash))
+		if errors.Is(err, password.ErrUnusable) {
 			return "", nil
 		}
 		return hash, err
@@ -138,7 +139,7 @@ func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret,
 
 // detail is for the audit log: values of claims are people's own.
 func (rec *userRecord) detail() map[string]string {
-	d := map[string]string{"name": rec.Name, "password": schemeOf(string(rec.Password))}
+	d := map[string]string{"name": rec.Name, "password": password.Scheme(string(rec.Password))}
 	if names := claimNames(rec.Claims); len(names) > 0 {
 		d["claims"] = strings.Join(names, " ")
 	}
@@ -199,21 +200,21 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 }
 
 // SetPassword gives a user a new password and ends every session of it.
-func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refusal.Secret, by string) (api.User, error) {
+func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal.Secret, by string) (api.User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
 		return api.User{}, err
 	}
-	if password == "" {
+	if typed == "" {
 		return api.User{}, refusal.New("invalid_request", "the password is empty")
 	}
-	stored, err := i.newPassword(ctx, password, "", u.Name)
+	stored, err := i.newPassword(ctx, typed, "", u.Name)
 	if err != nil {
 		return api.User{}, err
 	}
-	class := classOf(stored)
+	class := password.Class(stored)
 	u, err = i.changeUser(ctx, byID+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
-		if err := countScheme(tx, classOf(rec.Password), class); err != nil {
+		if err := password.Count(tx, password.Class(rec.Password), class); err != nil {
 			return err
 		}
 		rec.Password, rec.PasswordChanged = stored, i.keys.Now().UTC().Truncate(time.Second)
@@ -222,7 +223,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refu
 	if err != nil {
 		return api.User{}, err
 	}
-	i.knowScheme(ctx, class)
+	i.measure(ctx, class)
 	return u, nil
 }
 
@@ -255,7 +256,7 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 				return err
 			}
 		}
-		if err := countScheme(tx, classOf(rec.Password), ""); err != nil {
+		if err := password.Count(tx, password.Class(rec.Password), ""); err != nil {
 			return err
 		}
 		return i.endUser(tx, id, &gone, "user.remove", by)

@@ -23,7 +23,7 @@ import (
 	"keymill/storage/audit"
 )
 
-// expect asks and fails unless the status is as said.
+// expect sends a request and fails unless the answer has the status.
 func (w *world) expect(status int, method, path, body string) answer {
 	w.t.Helper()
 	a := w.askAdmin(method, path, body)
@@ -108,7 +108,7 @@ func TestAClientsLifeThroughTheAdminAPI(t *testing.T) {
 	}
 	now := w.expect(200, "POST", "/admin/v1/client/secret?id=a+b", `{}`).json(t)["client_secret"].(string)
 	if works(secret) || !works(now) {
-		t.Error("the old secret should be dead")
+		t.Error("the old secret still works")
 	}
 	w.expect(200, "PATCH", "/admin/v1/client?id=a+b", `{"disabled":true}`)
 	if works(now) {
@@ -144,7 +144,7 @@ func TestKeysThroughTheAdminAPI(t *testing.T) {
 	w.expect(400, "POST", "/admin/v1/keys/revoke", `{}`)
 	w.expect(400, "POST", "/admin/v1/keys/import", `{"alg":"EdDSA"}`)
 	w.expect(400, "POST", "/admin/v1/keys/import", `{"key":"garbage"}`)
-	w.expect(404, "POST", "/admin/v1/keys/revoke", `{"kid":"nobody"}`)
+	w.expect(404, "POST", "/admin/v1/keys/revoke", `{"kid":"unknown"}`)
 	_, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestTheAdminAPIReadsStrictly(t *testing.T) {
 	w := newWorld(t)
 	for body, hint := range map[string]string{
 		`{"audience":"x","alg":"EdDSA","color":"red"}`: "color", // unknown
-		`{"audience":"x","Alg":"EdDSA"}`:               "Alg",   // spelled otherwise
+		`{"audience":"x","Alg":"EdDSA"}`:               "Alg",   // wrong case
 		`{"audience":"x","audience":"y"}`:              "audience",
 		`{"audience":"x","\u0061udience":"y"}`:         "audience", // the same name, escaped
 		`{"audience":7}`:                               "audience",
@@ -228,7 +228,7 @@ func TestTheAdminAPIReadsStrictly(t *testing.T) {
 	} {
 		a := w.expect(400, "POST", "/admin/v1/audiences", body)
 		if got := fmt.Sprint(a.json(t)["error_description"]); a.code(t) != "invalid_request" || !strings.Contains(got, hint) {
-			t.Errorf("%s: %s says nothing of %s", body, a.body, hint)
+			t.Errorf("%s: %s does not mention %s", body, a.body, hint)
 		}
 	}
 	w.expect(413, "POST", "/admin/v1/audiences", `{"audience":"`+strings.Repeat("x", admin.MaxBodyBytes)+`"}`)
@@ -242,14 +242,14 @@ func TestTheAdminAPIReadsStrictly(t *testing.T) {
 	}
 }
 
-func TestThePublicFaceHasNoAdministration(t *testing.T) {
+func TestTheAdminAPIIsServedOnlyToPeersOfTheSocket(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{"/admin/v1/status", "/admin/v1/clients", "/admin/v1/keys"} {
 		if a := w.send("GET", path, ""); a.status != 404 {
 			t.Errorf("%s: %d", path, a.status)
 		}
 	}
-	// And the admin face without the peer's identity, as over TCP, hangs up.
+	// Over TCP there is no identity of the peer, so the connection is closed.
 	server := &http.Server{Handler: w.server.Admin(), ConnContext: admin.ConnContext}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -263,17 +263,17 @@ func TestThePublicFaceHasNoAdministration(t *testing.T) {
 	}
 }
 
-// TestOtherUsersAreHungUpOn connects as somebody else: SO_PEERCRED holds the identity of
-// the thread that connected.
-func TestOtherUsersAreHungUpOn(t *testing.T) {
+// TestConnectionsOfOtherUsersAreClosed connects as another user. SO_PEERCRED has the identity of the
+// thread that connected.
+func TestConnectionsOfOtherUsersAreClosed(t *testing.T) {
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") != "" {
-			t.Fatal("this must run as root here")
+			t.Fatal("this test must run as root in CI")
 		}
-		t.Skip("only root can become somebody else")
+		t.Skip("only root can become another user")
 	}
 	w := newWorld(t)
-	name := fmt.Sprintf("@keymill-test-%d", os.Getpid()) // abstract: no directory is in the way
+	name := fmt.Sprintf("@keymill-test-%d", os.Getpid()) // abstract, so that no directory restricts it
 	l, err := net.Listen("unix", name)
 	if err != nil {
 		t.Fatal(err)
@@ -311,6 +311,6 @@ func TestOtherUsersAreHungUpOn(t *testing.T) {
 		t.Errorf("root got %q", got)
 	}
 	if got := ask(65534); got != "" {
-		t.Errorf("nobody got %q", got)
+		t.Errorf("another user got %q", got)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// web adds the public client "web" of audience orders, through which people log in.
+// web adds the public client "web" of audience orders, through which users log in.
 func (w *world) web() {
 	w.t.Helper()
 	w.expect(201, "POST", "/admin/v1/clients", `{"client_id":"web","public":true,"grants":["refresh_token"],"audiences":["orders"],"scopes":["read"]}`)
@@ -72,7 +72,7 @@ func TestAUsersLifeThroughTheAdminAPI(t *testing.T) {
 		{"DELETE", "/admin/v1/user?user=alice", ""},
 	} {
 		session := w.sessionOf("7")
-		if n == 3 { // enabled again; nothing before it comes back
+		if n == 3 { // enabled again: sessions from before stay ended
 			w.expect(200, "PATCH", "/admin/v1/user?user=alice", `{"disabled":false}`)
 			session = w.sessionOf("7")
 		}
@@ -140,13 +140,13 @@ func TestTheAdminAPIReadsUsersStrictly(t *testing.T) {
 	for _, path := range []string{"/admin/v1/user", "/admin/v1/user?user=", "/admin/v1/user?user=a&user=b", "/admin/v1/sessions", "/admin/v1/users?limit=0"} {
 		w.expect(400, "GET", path, "")
 	}
-	w.expect(404, "PATCH", "/admin/v1/user?user=nobody", `{"disabled":true}`)
+	w.expect(404, "PATCH", "/admin/v1/user?user=unknown", `{"disabled":true}`)
 	w.expect(400, "POST", "/admin/v1/user/password?user=x", `{}`)
 	w.expect(400, "PATCH", "/admin/v1/user?user=x", `{"claims":{"a":1,"a":2}}`)
 }
 
-// TestAnImportSaysWhatBecameOfEachUser, and lets no bad one stop the others.
-func TestAnImportSaysWhatBecameOfEachUser(t *testing.T) {
+// TestAnImportReportsAResultForEachUser and continues after one that is refused.
+func TestAnImportReportsAResultForEachUser(t *testing.T) {
 	w := newWorld(t)
 	w.expect(201, "POST", "/admin/v1/users", `{"username":"bob","user_id":"2"}`)
 	const hash = "pbkdf2_sha256$1000$salt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc="
@@ -189,8 +189,8 @@ func TestAnImportSaysWhatBecameOfEachUser(t *testing.T) {
 	}
 }
 
-// TestAnImportOfManyIsAllThere: sixteen at once, and nobody is lost or made twice.
-func TestAnImportOfManyIsAllThere(t *testing.T) {
+// TestAParallelImportAddsEachUserOnce when sixteen are added at a time.
+func TestAParallelImportAddsEachUserOnce(t *testing.T) {
 	w := newWorld(t)
 	var entries []string
 	for n := range admin.MaxImported {
@@ -205,6 +205,6 @@ func TestAnImportOfManyIsAllThere(t *testing.T) {
 		}
 	}
 	if made != admin.MaxImported {
-		t.Errorf("%d users were made", made)
+		t.Errorf("%d users were added", made)
 	}
 }

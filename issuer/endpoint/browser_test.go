@@ -9,8 +9,8 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// cookieOf returns what a browser would send back, and fails unless the cookie is as
-// the design says.
+// cookieOf returns what a browser sends back, and fails unless the cookie has the documented
+// attributes.
 func (w *world) cookieOf(a answer) string {
 	w.t.Helper()
 	set := a.header["Set-Cookie"]
@@ -42,7 +42,7 @@ func (w *world) loginByCookie(headers ...string) answer {
 }
 
 // R100.
-func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
+func TestTheRefreshTokenIsOnlyInTheCookie(t *testing.T) {
 	for _, url := range []string{testIssuer, "http://127.0.0.1:8420"} {
 		w := newWorldAt(t, url).withAlice()
 		a := w.loginByCookie()
@@ -66,7 +66,7 @@ func TestTheRefreshTokenLivesInTheCookieOnly(t *testing.T) {
 }
 
 // R100.
-func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
+func TestTheCookieExpiresWithTheToken(t *testing.T) {
 	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "2h" })
 	c, err := http.ParseSetCookie(w.loginByCookie().header.Get("Set-Cookie"))
 	if err != nil || c.MaxAge > 7200 || c.MaxAge < 7190 {
@@ -75,7 +75,7 @@ func TestTheCookieLivesAsLongAsTheToken(t *testing.T) {
 }
 
 // R100.
-func TestLogoutEndsTheFamilyAtTheServer(t *testing.T) {
+func TestLogoutEndsTheSessionAtTheServer(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := w.cookieOf(w.loginByCookie())
 	for what, a := range map[string]answer{
@@ -106,12 +106,12 @@ func TestANewLoginEndsTheOldSession(t *testing.T) {
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+fresh))
 	failed := w.postJSON("/session/login", credentials("alice", "wrong"), "Cookie: "+fresh)
 	if failed.header.Get("Set-Cookie") != "" {
-		t.Error("a failed login touches the cookie")
+		t.Error("a failed login changes the cookie")
 	}
 	w.cookieOf(w.send("POST", "/session/refresh", "", "Cookie: "+fresh))
 }
 
-func TestGarbledCookiesHaveDefinedAnswers(t *testing.T) {
+func TestMalformedCookiesAreRefused(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := w.cookieOf(w.loginByCookie())
 	other := w.cookieOf(w.loginByCookie())
@@ -143,7 +143,7 @@ func TestGarbledCookiesHaveDefinedAnswers(t *testing.T) {
 	}
 }
 
-func TestOnlyARefusedSessionLosesItsCookie(t *testing.T) {
+func TestTheCookieIsClearedOnlyIfItsSessionHasEnded(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := w.cookieOf(w.loginByCookie())
 	for what, a := range map[string]answer{
@@ -209,7 +209,7 @@ func TestTheBrowserEndpointReadsJSONStrictly(t *testing.T) {
 }
 
 // R98.
-func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
+func TestFailedLoginsHaveTheSameAnswer(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.user("bob", "8")
 	off := true
@@ -222,7 +222,7 @@ func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 			t.Errorf("%s: %d %v", path, first.status, first.header)
 		}
 		for what, c := range map[string]map[string]string{
-			"unknown": credentials("nobody", "wrong"), "disabled": credentials("bob", alicesPassword), "strange": credentials("\u202e", "x"),
+			"unknown": credentials("unknown", "wrong"), "disabled": credentials("bob", alicesPassword), "strange": credentials("\u202e", "x"),
 			"by id": credentials("7", alicesPassword), "a client": credentials("web", "x"), "long": credentials(strings.Repeat("n", 3000), strings.Repeat("p", 4000)),
 		} {
 			a := w.postJSON(path, c)
@@ -236,7 +236,7 @@ func TestWhateverWasWrongTheAnswerIsTheSame(t *testing.T) {
 }
 
 // R96.
-func TestPasswordsCountToTheLastByte(t *testing.T) {
+func TestPasswordsAreComparedToTheLastByte(t *testing.T) {
 	w := newWorld(t).withAlice()
 	long := strings.Repeat("0123456789", 12) + "é"
 	if _, err := w.issuer.SetPassword(t.Context(), "alice", refusal.Secret(long), "uid:0"); err != nil {
@@ -252,7 +252,7 @@ func TestPasswordsCountToTheLastByte(t *testing.T) {
 }
 
 // R102.
-func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
+func TestPagesOfOtherOriginsAreRefusedFirst(t *testing.T) {
 	w := newWorld(t).withAlice()
 	cookie := "Cookie: " + w.cookieOf(w.loginByCookie())
 	for _, tt := range []struct {
@@ -266,7 +266,7 @@ func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 		{"", "cross-site", false},
 		{"", "nonsense", false},
 		{testIssuer, "same-origin", true},
-		{testIssuer, "", true}, // an old browser: the Host is the backend's
+		{testIssuer, "", true}, // an old browser: the Host header is that of the backend
 		{appOrigin, "cross-site", true},
 		{appOrigin, "same-site", true},
 		{appOrigin, "", true},
@@ -310,7 +310,7 @@ func TestPagesOfOtherOriginsAreRefusedBeforeAnythingElse(t *testing.T) {
 }
 
 // R102.
-func TestTheListOfOriginsCountsAsItIsNow(t *testing.T) {
+func TestAChangedListOfOriginsAppliesAtOnce(t *testing.T) {
 	w := newWorld(t).withAlice()
 	fresh := "https://fresh.example"
 	w.cookieOf(w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))
@@ -347,7 +347,7 @@ func TestTheBrowserEndpointAllowsCookiesOnlyForTheClientsOrigins(t *testing.T) {
 	}
 }
 
-func TestTheCookieIsNamedAfterTheClientIfItCanBe(t *testing.T) {
+func TestTheCookieIsNamedAfterTheClient(t *testing.T) {
 	for client, want := range map[string]string{"web": "keymill-web", "a.b_c~1!": "keymill-a.b_c~1!", "a b": "", `a"b`: "", "a=b": "", "a;b": "", "a/b": "", "": "", "é": "", "a\x7f": "", "a,b": ""} {
 		plain, err1 := CookieName(client, "http://127.0.0.1:8420")
 		host, err2 := CookieName(client, testIssuer)
@@ -368,6 +368,6 @@ func TestTheCookieIsNamedAfterTheClientIfItCanBe(t *testing.T) {
 	cfg := w.server.cfg
 	cfg.Browser.Client = "a b"
 	if _, err := New(cfg); err == nil {
-		t.Error("a server was made")
+		t.Error("New accepted a client whose id cannot name a cookie")
 	}
 }

@@ -158,10 +158,10 @@ func (s *Server) loginError(ctx context.Context, e *loginEndpoint, err error) er
 
 // An UnusableClient is the client of a login endpoint at which no user can log in.
 type UnusableClient struct {
-	Endpoint issuer.LoginEndpoint
-	ID       string
-	Client   api.Client
-	Found    bool // whether the client exists
+	Endpoint issuer.LoginEndpoint // where a user tried to log in
+	ID       string               // of the client, from the configuration
+	Client   api.Client           // as it is in the store; zero if it does not exist
+	Found    bool                 // whether it exists
 }
 
 func (s *Server) unusable(ctx context.Context, e *loginEndpoint, cause error) error {

@@ -36,16 +36,16 @@ func TestBothLoginEndpointsShareTheFailures(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 		if log := w.log.String(); !strings.Contains(log, "too many failed attempts") {
-			t.Error("the log does not say so")
+			t.Error("the log does not say why")
 		}
 	})
 }
 
-// TestNoSpellingGetsACountOfItsOwn: full-width letters are the same name, and the
+// TestAllSpellingsOfANameShareOneCount: a name in full-width letters is the same name, and the
 // simplejwt endpoint removes surrounding white space.
 //
 // R99.
-func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
+func TestAllSpellingsOfANameShareOneCount(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		for n := range limit.AccountFailures {
@@ -64,19 +64,17 @@ func TestAnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		for range limit.AccountFailures {
-			w.postJSON("/api/token/", credentials("nobody", "wrong"))
+			w.postJSON("/api/token/", credentials("unknown", "wrong"))
 		}
-		if a := w.postJSON("/api/token/", credentials("nobody", "wrong")); a.status != 429 {
+		if a := w.postJSON("/api/token/", credentials("unknown", "wrong")); a.status != 429 {
 			t.Errorf("%d", a.status)
 		}
 		w.obtain()
 	})
 }
 
-// TestParallelGuessesAreNoLessLimited: over real passwords and real connections.
-//
 // R99.
-func TestParallelGuessesAreNoLessLimited(t *testing.T) {
+func TestParallelGuessesAreLimitedToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		var mu sync.Mutex
@@ -98,7 +96,7 @@ func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 }
 
 // R99.
-func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
+func TestFailuresBehindATrustedProxyCountForTheClientsAddress(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		for n := range limit.AccountFailures {
@@ -120,7 +118,7 @@ func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 	}, trustsLoopback)
 }
 
-func TestDozensOfLoginsASecondFromOneAddress(t *testing.T) {
+func TestManyLoginsFromOneAddressSucceed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		w.user("bob", "8")
@@ -137,8 +135,7 @@ func TestDozensOfLoginsASecondFromOneAddress(t *testing.T) {
 	})
 }
 
-// The queue itself fills in TestTheQueueOfARunningServerFills.
-func TestABusyErrorIsWordedAs429(t *testing.T) {
+func TestABusyErrorIsA429InBothFormats(t *testing.T) {
 	err := &clientError{"web", fmt.Errorf("login: %w", &issuer.BusyError{RetryAfter: 1500 * time.Millisecond})}
 	a := replyTo(err, unavailable{code: "temporarily_unavailable"})
 	if a.status != 429 || seconds(a.retryAfter) != 2 {
@@ -181,14 +178,14 @@ func TestLoginEndpointsLogNoSecret(t *testing.T) {
 		alicesPassword, p.Access, p.Refresh, next.Access, next.Refresh, value, "pw_", "kmr_", "forged=1", "forged_cookie",
 	} {
 		if strings.Contains(log, secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 	logins := 0
 	for line := range strings.Lines(log) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
-			t.Fatalf("a forged line: %q", line)
+			t.Fatalf("a line that is not JSON: %q", line)
 		}
 		if m["msg"] == "logged in" {
 			logins++
@@ -214,7 +211,7 @@ func TestRefusedLoginsLeaveOneRecordAMinute(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- w.server.Run(ctx) }()
 	w.failUpdates(true)
-	w.server.auditRefusals(ctx) // fails, and forgets nothing
+	w.server.auditRefusals(ctx) // fails and keeps the counts
 	w.failUpdates(false)
 	cancel()
 	if err := <-done; err != nil {

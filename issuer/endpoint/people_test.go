@@ -104,7 +104,7 @@ func (w *world) ask(path, token string, headersOrForm ...string) answer {
 	return w.send("POST", path, form, headers...)
 }
 
-// confidential adds a confidential client that may ask about orders, and refresh.
+// confidential adds a confidential client that may introspect tokens for orders, and refresh.
 func (w *world) confidential(id string) string {
 	w.t.Helper()
 	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
@@ -117,7 +117,7 @@ func (w *world) confidential(id string) string {
 	return string(c.Secret)
 }
 
-// familyAt begins a family of a confidential client's as a grant with a login would.
+// familyAt begins a session of a confidential client as a grant with a login does.
 func (w *world) familyAt(client string) issuer.Grant {
 	w.t.Helper()
 	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{User: "7", Client: client, Endpoint: issuer.LoginBrowser})

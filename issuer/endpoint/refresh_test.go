@@ -10,7 +10,7 @@ import (
 	"keymill/storage/audit"
 )
 
-func TestTokenRefreshesAndAnswersWithTheSuccessor(t *testing.T) {
+func TestARefreshAnswersWithTheNextToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	first := w.obtain()
 	a := w.rotate(first.Refresh)
@@ -24,11 +24,11 @@ func TestTokenRefreshesAndAnswersWithTheSuccessor(t *testing.T) {
 	refusedToken(t, "no token", w.post("grant_type=refresh_token&client_id=web"), 400, "invalid_request")
 	refusedToken(t, "empty token", w.rotate(""), 400, "invalid_request")
 	refusedToken(t, "token twice", w.rotate(next, "refresh_token="+next), 400, "invalid_request")
-	refusedToken(t, "unknown client", w.post("grant_type=refresh_token&client_id=nobody&refresh_token="+next), 401, "invalid_client")
+	refusedToken(t, "unknown client", w.post("grant_type=refresh_token&client_id=unknown&refresh_token="+next), 401, "invalid_client")
 	w.token(w.rotate(next))
 }
 
-func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
+func TestAForgedRefreshTokenDoesNotReadTheStore(t *testing.T) {
 	w := newWorld(t).withAlice()
 	good := w.obtain().Refresh
 	forged := good[:len(good)-1] + "A"
@@ -53,7 +53,7 @@ func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
 }
 
 // R37.
-func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
+func TestRefreshByAnotherClientIsRefused(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	token := w.obtain().Refresh
@@ -73,7 +73,7 @@ func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
 }
 
 // R38.
-func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
+func TestAReplayEndsTheSessionAndItsAccessTokens(t *testing.T) {
 	none := "0s"
 	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = none })
 	secret := w.confidential("server")
@@ -119,7 +119,7 @@ func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
 }
 
 // R39.
-func TestANarrowedScopeIsNotKept(t *testing.T) {
+func TestANarrowedScopeAppliesToOneAccessToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	refusedToken(t, "wider", w.rotate(token, "scope=read+admin"), 400, "invalid_scope")
@@ -133,7 +133,7 @@ func TestANarrowedScopeIsNotKept(t *testing.T) {
 }
 
 // R40.
-func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
+func TestLostRightsEndTheRefresh(t *testing.T) {
 	off, fewer := true, []string{"read"}
 	for what, take := range map[string]func(*world) error{
 		"user disabled": func(w *world) error {
@@ -164,7 +164,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 }
 
 // R40.
-func TestADisabledClientRefreshesNothing(t *testing.T) {
+func TestADisabledClientCannotRefresh(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token, off := w.obtain().Refresh, true
 	w.setClient("web", api.ClientChange{Disabled: &off})
@@ -175,7 +175,7 @@ func TestADisabledClientRefreshesNothing(t *testing.T) {
 }
 
 // I12.
-func TestParallelRetriesGetOneSuccessor(t *testing.T) {
+func TestParallelRefreshesGetTheSameToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	answers := make([]answer, 20)
@@ -227,13 +227,13 @@ func TestTheClientsPagesMayReadRefreshAndRevocation(t *testing.T) {
 		what, path, form, origin, want string
 	}{
 		{"refresh", "/token", "grant_type=refresh_token&client_id=web&refresh_token=" + token, appOrigin, appOrigin},
-		{"no good token", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", appOrigin, appOrigin},
+		{"invalid token", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", appOrigin, appOrigin},
 		{"bad scope", "/token", "grant_type=refresh_token&client_id=web&scope=x&refresh_token=" + token, appOrigin, appOrigin},
-		{"stranger", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", "https://evil.example", ""},
+		{"unknown origin", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", "https://evil.example", ""},
 		{"no such grant", "/token", "grant_type=x&client_id=web", appOrigin, ""},
-		{"unknown client", "/token", "grant_type=refresh_token&client_id=nobody&refresh_token=x", appOrigin, ""},
+		{"unknown client", "/token", "grant_type=refresh_token&client_id=unknown&refresh_token=x", appOrigin, ""},
 		{"revoke", "/revoke", "client_id=web&token=x", appOrigin, appOrigin},
-		{"revoke by a stranger", "/revoke", "client_id=web&token=x", "https://evil.example", ""},
+		{"revoke from an unknown origin", "/revoke", "client_id=web&token=x", "https://evil.example", ""},
 		{"introspect", "/introspect", "client_id=web&token=x", appOrigin, ""},
 	} {
 		a := w.send("POST", tt.path, tt.form, formHeader, "Origin: "+tt.origin)

@@ -30,7 +30,7 @@ func TestLogsNameTheDecisionAndNoSecret(t *testing.T) {
 	created := w.askAdmin("POST", "/admin/v1/clients", `{"client_id":"fresh"}`).json(t)["client_secret"].(string)
 	w.askAdmin("POST", "/admin/v1/clients", `{"client_id":"fresh","secret":"kms_in_admin_body"}`)
 	w.askAdmin("POST", "/admin/v1/keys/import", `{"key":"kms_private_key_text"}`)
-	w.store.Close() // from here everything is a fault
+	w.store.Close() // now every request is a fault
 	w.post("grant_type=client_credentials", header)
 
 	log := w.log.String()
@@ -39,14 +39,14 @@ func TestLogsNameTheDecisionAndNoSecret(t *testing.T) {
 		w.secret, token, encoded, created, "a_wrong_one", "in_a_body", "raw_body", "kms_header", "kms_cookie", "in_admin_body", "private_key_text",
 	} {
 		if strings.Contains(log, secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 	var messages []string
 	for line := range strings.Lines(log) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
-			t.Fatalf("a forged line: %q", line)
+			t.Fatalf("a line that is not JSON: %q", line)
 		}
 		messages = append(messages, fmt.Sprint(m["msg"], " ", m["client"]))
 	}
@@ -59,7 +59,7 @@ func TestLogsNameTheDecisionAndNoSecret(t *testing.T) {
 }
 
 // R105.
-func TestAPanicIsOneRequestsProblem(t *testing.T) {
+func TestAPanicFailsOnlyItsRequest(t *testing.T) {
 	w := newWorld(t)
 	w.server.public.get("/panic", func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Cache-Control", "public, max-age=300")
@@ -87,7 +87,7 @@ func TestFaultsAreGeneric(t *testing.T) {
 	}
 }
 
-func TestErrorsBecomeWhatTheTableSays(t *testing.T) {
+func TestErrorsHaveTheDocumentedStatus(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
 	for _, tt := range []struct {
 		err    error
@@ -117,7 +117,7 @@ func TestErrorsBecomeWhatTheTableSays(t *testing.T) {
 	}
 }
 
-func TestAStoreThatIsGoneMeansLater(t *testing.T) {
+func TestAClosedStoreIsA503(t *testing.T) {
 	w := newWorld(t)
 	w.store.Close()
 	a := w.post(w.good())
@@ -126,14 +126,14 @@ func TestAStoreThatIsGoneMeansLater(t *testing.T) {
 		t.Errorf("Retry-After: %q", a.header.Get("Retry-After"))
 	}
 	if a := w.send("GET", "/.well-known/jwks.json", ""); a.status != 200 {
-		t.Errorf("the key set is gone as well: %d", a.status)
+		t.Errorf("the key set is not served: %d", a.status)
 	}
 	if a := w.askAdmin("GET", "/admin/v1/clients", ""); a.status != 503 || a.code(t) != "unavailable" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
 
-func TestHealthAndReadinessSayWhatIsWrong(t *testing.T) {
+func TestHealthAndReadinessReportIssues(t *testing.T) {
 	w := newWorld(t)
 	if a := w.send("GET", "/healthz", ""); a.status != 200 || a.body != "ok" || a.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %q", a.status, a.body)
@@ -195,7 +195,7 @@ func TestOnlyTheClientsOriginsMayReadTokens(t *testing.T) {
 		{"token", w.good(), app[0], app[0]},
 		{"refusal after authentication", w.good("scope=none"), app[0], app[0]},
 		{"another client's origin", w.good(), other[0], ""},
-		{"stranger's origin", w.good(), "https://evil.example", ""},
+		{"unknown origin", w.good(), "https://evil.example", ""},
 		{"wrong secret", "grant_type=client_credentials&client_id=billing&client_secret=x", app[0], ""},
 		{"unknown client", "grant_type=client_credentials&client_id=x&client_secret=x", app[0], ""},
 		{"broken form", w.good("grant_type=x"), app[0], ""},
@@ -212,7 +212,7 @@ func TestOnlyTheClientsOriginsMayReadTokens(t *testing.T) {
 	}
 }
 
-func TestOnlyOperatorsLearnWhyNotNow(t *testing.T) {
+func TestOnlyTheAdminAPISaysWhyTheServerIsUnavailable(t *testing.T) {
 	err := fmt.Errorf("commit: %w", storage.ErrNoSpace)
 	public, admin := replyTo(err, unavailable{code: "b"}).body.(errorBody), replyTo(err, unavailable{code: "b", withReason: true}).body.(errorBody)
 	if strings.Contains(public.Hint, "disk") || !strings.Contains(admin.Hint, "disk is full") {

@@ -17,7 +17,7 @@ const (
 	bothMissing = `{"username":["This field is required."],"password":["This field is required."]}`
 )
 
-func TestThePairIsSimpleJWTs(t *testing.T) {
+func TestThePairHasTheFormatOfSimpleJWT(t *testing.T) {
 	w := newWorld(t).withAlice()
 	a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
 	p := w.pairOf(a)
@@ -44,7 +44,7 @@ func TestThePairIsSimpleJWTs(t *testing.T) {
 	is(t, "verify after it", w.postJSON("/api/token/verify/", map[string]string{"token": next.Refresh}), 400, `{"non_field_errors":["Token is blacklisted"]}`)
 }
 
-func TestASpentTokenIsBlacklistedInSimpleJWTsWords(t *testing.T) {
+func TestAUsedTokenIsBlacklistedForSimpleJWT(t *testing.T) {
 	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = "0s" })
 	p := w.obtain()
 	w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}))
@@ -52,7 +52,7 @@ func TestASpentTokenIsBlacklistedInSimpleJWTsWords(t *testing.T) {
 	is(t, "refresh", w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}), 401, blacklisted)
 }
 
-func TestAnExpiredTokenIsInvalidToTheLast(t *testing.T) {
+func TestAnExpiredTokenIsInvalidAtEveryPath(t *testing.T) {
 	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "1s" })
 	p := w.obtain()
 	time.Sleep(1100 * time.Millisecond)
@@ -73,7 +73,7 @@ func TestSimpleJWTAnswersAsRESTFrameworkDoes(t *testing.T) {
 	for _, tt := range []struct {
 		path, media, body string
 		status            int
-		want              string // a part of the body, all of it if it begins with {
+		want              string // a part of the body, or the whole body if it begins with {
 	}{
 		{"/", "", "", 400, bothMissing},
 		{"/", "application/json", "", 400, bothMissing},
@@ -108,7 +108,7 @@ func TestSimpleJWTAnswersAsRESTFrameworkDoes(t *testing.T) {
 		{"/", "application/json", "\ufeff{}", 400, "JSON parse error - "},
 		{"/", "application/json", "{\"username\":\"a\",\"password\":\"\t\"}", 400, "JSON parse error - "},
 		{"/", "application/json", "{\"username\":\"\xff\",\"password\":\"x\"}", 400, "JSON parse error - "},
-		{"/", "application/json", `{"username":"alice","username":"bob","password":"x"}`, 400, "JSON parse error - "}, // there: the last one counts
+		{"/", "application/json", `{"username":"alice","username":"bob","password":"x"}`, 400, "JSON parse error - "}, // REST framework uses the last one
 		{"/", "text/plain", `{"username":"alice","password":"x"}`, 415, `{"detail":"Unsupported media type \"text/plain\" in request."}`},
 		{"/", "text/xml; charset=utf-8", "x", 415, `{"detail":"Unsupported media type \"text/xml; charset=utf-8\" in request."}`},
 		{"/", "", "x", 415, `{"detail":"Unsupported media type \"\" in request."}`},
@@ -117,8 +117,8 @@ func TestSimpleJWTAnswersAsRESTFrameworkDoes(t *testing.T) {
 		{"/", form, "username=+&password=", 400, `{"username":["This field may not be blank."],"password":["This field may not be blank."]}`},
 		{"/", form, "username=al%00ice&password=x", 400, `{"username":["Null characters are not allowed."]}`},
 		{"/", form, "username=alice&password=wrong", 401, noAccount},
-		{"/", form, "username=a&username=alice&password=x", 400, `"detail"`}, // there: the last one counts
-		{"/", form, "username=%ff&password=x", 400, `"detail"`},              // there: replaced
+		{"/", form, "username=a&username=alice&password=x", 400, `"detail"`}, // REST framework uses the last one
+		{"/", form, "username=%ff&password=x", 400, `"detail"`},              // REST framework replaces it
 		{"/", multi, both, 401, noAccount},
 		{"/", multi, part("username", "alice") + "--B--\r\n", 400, `{"password":["This field is required."]}`},
 		{"/", multi, strings.Replace(both, `"username"`, `"username"; filename="x"`, 1), 400, `{"username":["Not a valid string."]}`},
@@ -159,7 +159,7 @@ func TestSimpleJWTAcceptsForms(t *testing.T) {
 	w.pairOf(w.send("POST", "/api/token/", "username=alice&password=correct+horse+battery+staple", formHeader))
 	w.pairOf(w.send("POST", "/api/token/", "--B\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nalice\r\n"+
 		"--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n"+alicesPassword+"\r\n--B--\r\n", "Content-Type: multipart/form-data; boundary=B"))
-	w.pairOf(w.postJSON("/api/token/", credentials(" alice\n", alicesPassword+" "))) // as there
+	w.pairOf(w.postJSON("/api/token/", credentials(" alice\n", alicesPassword+" "))) // as simplejwt does
 }
 
 func TestLoginEndpointsRefuseOtherMethodsPathsAndSizes(t *testing.T) {
@@ -203,7 +203,7 @@ func TestNoPasswordInAURL(t *testing.T) {
 		}
 	}
 	if strings.Contains(w.log.String(), "leaked_in_url") {
-		t.Error("the log holds it")
+		t.Error("the log contains the password")
 	}
 }
 
@@ -258,7 +258,7 @@ func TestOnlyTheLogSaysWhyALoginEndpointIsUnusable(t *testing.T) {
 		a = w.postJSON("/session/login", credentials("alice", alicesPassword))
 		want, code := 503, "temporarily_unavailable"
 		if what == "two audiences" {
-			want, code = 400, "invalid_target" // the page can name one
+			want, code = 400, "invalid_target" // the page can name an audience
 		}
 		refusedToken(t, what+", browser", a, want, code)
 		if strings.Contains(a.body, "web") {

@@ -13,7 +13,7 @@ import (
 )
 
 // R1.
-func TestGetIsNoTokenRequest(t *testing.T) {
+func TestTokenRequestsMustBePOST(t *testing.T) {
 	w := newWorld(t)
 	a := w.send("GET", "/token?"+w.good(), "")
 	refusedToken(t, "GET", a, 405, "invalid_request")
@@ -50,13 +50,13 @@ func TestSecretsInTheURLAreRefusedAndNotLogged(t *testing.T) {
 	w.send("GET", "/token?client_secret=kms_leaked_in_url", "")
 	w.send("GET", "/nowhere?client_secret=kms_leaked_in_url", "")
 	if strings.Contains(w.log.String(), "leaked_in_url") {
-		t.Error("the log holds the value")
+		t.Error("the log contains the value")
 	}
 	w.token(w.send("POST", "/token?trace=1", w.good(), formHeader))
 }
 
 // R3.
-func TestNoParameterTwice(t *testing.T) {
+func TestARepeatedParameterIsRefused(t *testing.T) {
 	w := newWorld(t)
 	for _, more := range []string{
 		"grant_type=client_credentials", "grant_type=", "client_id=billing", "client_secret=" + w.secret,
@@ -70,7 +70,7 @@ func TestNoParameterTwice(t *testing.T) {
 }
 
 // R4.
-func TestEmptyIsOmitted(t *testing.T) {
+func TestAnEmptyParameterCountsAsAbsent(t *testing.T) {
 	w := newWorld(t)
 	without, with := w.post(w.good()).json(t), w.post(w.good("scope=&audience=&resource=")).json(t)
 	if without["scope"] != "read write" || with["scope"] != without["scope"] || with["expires_in"] != without["expires_in"] {
@@ -92,7 +92,7 @@ func TestUnknownParametersAreIgnored(t *testing.T) {
 }
 
 // R6.
-func TestOnlyForms(t *testing.T) {
+func TestOnlyFormsAreAccepted(t *testing.T) {
 	w := newWorld(t)
 	for _, header := range []string{
 		"Content-Type: application/json", "Content-Type: multipart/form-data; boundary=x", "Content-Type: text/plain", "X: y",
@@ -111,7 +111,7 @@ func TestOnlyForms(t *testing.T) {
 }
 
 // R7.
-func TestBrokenFormsAreRefusedWhole(t *testing.T) {
+func TestMalformedFormsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	for _, more := range []string{"a=1;b=2", "x=%zz", "%zz=x", "x=%", "x=%4", strings.Repeat("p=1&", 100), many(65)} {
 		refusedToken(t, short(more), w.post(w.good(more)), 400, "invalid_request")
@@ -128,7 +128,7 @@ func TestBrokenFormsAreRefusedWhole(t *testing.T) {
 	w.token(w.post(w.good("x=" + strings.Repeat("a", maxFormBytes-1000))))
 }
 
-// chunks hides the length of a body.
+// chunks sends a body without its length.
 type chunks struct{ *strings.Reader }
 
 func many(n int) string {
@@ -140,7 +140,7 @@ func many(n int) string {
 }
 
 // R8.
-func TestGrantsUnknownAndNotAllowed(t *testing.T) {
+func TestUnknownAndForbiddenGrantsAreRefused(t *testing.T) {
 	w := newWorld(t)
 	form := "client_id=billing&client_secret=" + w.secret + "&grant_type="
 	for _, g := range []string{"urn:example:grant", "CLIENT_CREDENTIALS", "client_credentials%20", "authorization_code"} {
@@ -163,10 +163,10 @@ func TestWrongUnknownAndDisabledLookTheSame(t *testing.T) {
 	const grant = "grant_type=client_credentials"
 	answers := map[string]answer{
 		"wrong, basic":    w.post(grant, basic("billing", "kms_wrong")),
-		"unknown, basic":  w.post(grant, basic("nobody", "kms_wrong")),
+		"unknown, basic":  w.post(grant, basic("unknown", "kms_wrong")),
 		"disabled, basic": w.post(grant, basic("disabled", disabled)),
 		"wrong, post":     w.post(grant + "&client_id=billing&client_secret=wrong"),
-		"unknown, post":   w.post(grant + "&client_id=nobody&client_secret=wrong"),
+		"unknown, post":   w.post(grant + "&client_id=unknown&client_secret=wrong"),
 		"disabled, post":  w.post(grant + "&client_id=disabled&client_secret=" + disabled),
 		"no secret":       w.post(grant + "&client_id=billing"),
 		"impossible id":   w.post(grant, basic("bill\x00ing", w.secret)),
@@ -190,7 +190,7 @@ func TestWrongUnknownAndDisabledLookTheSame(t *testing.T) {
 }
 
 // R10.
-func TestOneMethodOfAuthenticationAtATime(t *testing.T) {
+func TestTwoMethodsOfAuthenticationAreRefused(t *testing.T) {
 	w := newWorld(t)
 	const grant = "grant_type=client_credentials"
 	good := basic("billing", w.secret)
@@ -210,7 +210,7 @@ func TestOneMethodOfAuthenticationAtATime(t *testing.T) {
 }
 
 // R11.
-func TestIDsWithOddCharactersAuthenticate(t *testing.T) {
+func TestClientIDsWithSpecialCharactersAuthenticate(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"a:b", "100%", "a+b", "a b", "a%3Ab", `"\`, "%", "a&b=c;d"} {
 		secret := w.client(id, "read")
@@ -219,7 +219,7 @@ func TestIDsWithOddCharactersAuthenticate(t *testing.T) {
 			t.Errorf("%q: sub %q, client_id %q", id, c.Subject, c.ClientID)
 		}
 	}
-	// Generated secrets hold none of these, but what is decoded must be what was sent.
+	// Generated secrets have none of these characters, but decoding must return what was encoded.
 	for _, secret := range []string{":", "%", "+", " ", "a:b%+ c"} {
 		got, ok := parseBasic(strings.TrimPrefix(basic("a:%+ b", secret), "Authorization: "))
 		if !ok || got.ClientID != "a:%+ b" || string(got.Secret) != secret {
@@ -253,7 +253,7 @@ func TestTokenAnswersAreNeverCached(t *testing.T) {
 }
 
 // R13.
-func TestErrorTextHoldsNothingFromTheRequest(t *testing.T) {
+func TestErrorTextsContainNothingFromTheRequest(t *testing.T) {
 	w := newWorld(t)
 	odd := `%22%3E%3C%C3%A9%0A%00%5C` // "><é, line feed, NUL, backslash
 	for _, form := range []string{
@@ -329,14 +329,14 @@ func TestASecretThatIsShownIsVerified(t *testing.T) {
 }
 
 // R18.
-func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
+func TestTenWrongSecretsLimitOneClientAtOneAddress(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		const grant = "grant_type=client_credentials"
 		for n := range limit.ClientFailures {
 			refusedToken(t, fmt.Sprint("failure ", n), w.post(grant, basic("billing", "kms_wrong")), 401, "invalid_client")
 		}
 		a := w.post(w.good())
-		refusedToken(t, "the right secret, too late", a, 429, "temporarily_unavailable")
+		refusedToken(t, "the right secret after the limit", a, 429, "temporarily_unavailable")
 		if wait := a.header.Get("Retry-After"); wait != "90" {
 			t.Errorf("Retry-After: %q", wait)
 		}
@@ -351,7 +351,7 @@ func TestGuessingIsSlowedAndOnlyThere(t *testing.T) {
 }
 
 // R18.
-func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
+func TestAKnownClientIsLimitedToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.token(w.post(w.good()))
 		for range limit.ClientFailures {
@@ -361,10 +361,8 @@ func TestWhoSucceededOnceIsSlowedLikeAllOthers(t *testing.T) {
 	})
 }
 
-// TestASubscriberIsOneSource: whoever has a /64 has 2^64 addresses.
-//
 // R18.
-func TestASubscriberIsOneSource(t *testing.T) {
+func TestAnIPv6NetworkSharesItsFailures(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		guess := func(n int) answer {
 			return w.post("grant_type=client_credentials", basic(fmt.Sprint("client", n), "kms_wrong"),
@@ -378,7 +376,7 @@ func TestASubscriberIsOneSource(t *testing.T) {
 }
 
 // R18.
-func TestSuccessesDoNotCount(t *testing.T) {
+func TestSuccessesAreNotCounted(t *testing.T) {
 	w := newWorld(t)
 	for range 3 * limit.ClientFailures {
 		w.token(w.post(w.good()))
@@ -393,7 +391,7 @@ func FuzzBasic(f *testing.F) {
 		c, ok := parseBasic(header)
 		if !ok {
 			if c != (issuer.Credentials{}) {
-				t.Fatal("refused, and still something came out")
+				t.Fatal("an error came with a result")
 			}
 			return
 		}

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestAReceiverIsAskedForThreeDays and then no more: the waits grow to an hour, the id
-// stays, the last try is made at the end, and the drop is audited.
-func TestAReceiverIsAskedForThreeDays(t *testing.T) {
+// TestAnEventIsTriedForThreeDays checks that the pauses grow to an hour, that the id stays the
+// same, that the last try is made at the end, and that the drop is audited.
+func TestAnEventIsTriedForThreeDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 500, nil }
@@ -55,17 +55,17 @@ func TestAReceiverIsAskedForThreeDays(t *testing.T) {
 	})
 }
 
-// TestAfterARestartEverythingIsTriedAgain at once, also what is three days old: the
-// receiver may have been mended together with the server.
-func TestAfterARestartEverythingIsTriedAgain(t *testing.T) {
+// TestARestartTriesAllEventsAgain, also those that are three days old: the receiver may have
+// been repaired together with the server.
+func TestARestartTriesAllEventsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.receiver.answer = func(d received) (int, http.Header) { return 500, nil }
-		mended, hopeless := w.leave("session.revoked"), w.leave("user.revoked")
+		repaired, hopeless := w.leave("session.revoked"), w.leave("user.revoked")
 		w.run()
 		time.Sleep(20 * time.Hour)
 		w.stop()
-		before := len(w.receiver.tries(mended))
+		before := len(w.receiver.tries(repaired))
 		time.Sleep(60 * time.Hour)
 		w.receiver.answer = func(d received) (int, http.Header) {
 			if d.id == hopeless {
@@ -75,7 +75,7 @@ func TestAfterARestartEverythingIsTriedAgain(t *testing.T) {
 		}
 		w.restart()
 		time.Sleep(5 * time.Second)
-		if n := len(w.receiver.tries(mended)); n != before+1 {
+		if n := len(w.receiver.tries(repaired)); n != before+1 {
 			t.Errorf("%d tries before, %d after", before, n)
 		}
 		if drops := w.drops(); len(w.waiting()) != 0 || len(drops) != 1 || drops[hopeless] == "" {
@@ -84,9 +84,9 @@ func TestAfterARestartEverythingIsTriedAgain(t *testing.T) {
 	})
 }
 
-// TestAFailingEventKeepsNoOtherWaiting, whether the receiver chokes on it or hangs.
-func TestAFailingEventKeepsNoOtherWaiting(t *testing.T) {
-	for name, status := range map[string]int{"chokes": 500, "hangs": 0, "denies": 403} {
+// TestAFailingEventDoesNotDelayOthers, whether the receiver refuses it or does not answer.
+func TestAFailingEventDoesNotDelayOthers(t *testing.T) {
+	for name, status := range map[string]int{"fails": 500, "does not answer": 0, "refuses": 403} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, "")
 			w.receiver.answer = func(d received) (int, http.Header) {
@@ -107,9 +107,9 @@ func TestAFailingEventKeepsNoOtherWaiting(t *testing.T) {
 				}
 				slowest = max(slowest, time.Since(left))
 			}
-			// Behind both bad ones, each given up after fifteen seconds.
+			// It waits for both failing events, each of which takes fifteen seconds.
 			if limit := 35 * time.Second; slowest > limit || status != 0 && slowest > 4*time.Second {
-				t.Errorf("%s: a good event waited for %s", name, slowest)
+				t.Errorf("%s: another event waited for %s", name, slowest)
 			}
 			if got := w.waiting(); !slices.Equal(got, bad) {
 				t.Errorf("%s: %v wait", name, got)
@@ -121,9 +121,9 @@ func TestAFailingEventKeepsNoOtherWaiting(t *testing.T) {
 	}
 }
 
-// TestAReceiverThatIsDownIsNotHammered, however many events wait: one try a second and one
-// at a time, until it takes something. Then everything arrives.
-func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
+// TestAReceiverThatIsDownGetsOneTryASecond, one at a time, until it accepts an event. Then all
+// events arrive.
+func TestAReceiverThatIsDownGetsOneTryASecond(t *testing.T) {
 	const events = 40
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
@@ -141,7 +141,7 @@ func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		tries := w.receiver.tries("")
 		if most := w.receiver.mostAtOnce(); most > 4 {
-			t.Errorf("%d at once", most)
+			t.Errorf("%d tries ran in parallel", most)
 		}
 		if limit := 600 + maxParallel; len(tries) > limit || len(tries) < events*2 {
 			t.Errorf("%d tries in ten minutes", len(tries))
@@ -157,10 +157,10 @@ func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 		up.Store(true)
 		time.Sleep(76 * time.Minute) // an hour, a quarter of it, and the rest
 		if n := len(w.waiting()); n != 0 {
-			t.Errorf("%d still wait", n)
+			t.Errorf("%d events still wait", n)
 		}
 		if log := w.log.String(); !strings.Contains(log, "takes events again") {
-			t.Errorf("no word of the recovery")
+			t.Errorf("the recovery is not logged")
 		}
 		began := w.receiver.startOver()
 		for range events {
@@ -171,16 +171,16 @@ func TestAReceiverThatIsDownIsNotHammered(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if took := time.Since(began); took > 5*time.Second {
-			t.Errorf("%d events took a well receiver %s", events, took)
+			t.Errorf("a working receiver got %d events in %s", events, took)
 		}
 		if most := w.receiver.mostAtOnce(); most != 4 {
-			t.Errorf("%d at once", most)
+			t.Errorf("%d tries ran in parallel", most)
 		}
 	})
 }
 
-// TestAReceiverThatIsGoneIsNotHammered either: every event it wants no more is a try.
-func TestAReceiverThatIsGoneIsNotHammered(t *testing.T) {
+// TestAReceiverThatAnswers410GetsOneTryASecond, although each try is of another event.
+func TestAReceiverThatAnswers410GetsOneTryASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 410, nil }
@@ -201,8 +201,8 @@ func TestAReceiverThatIsGoneIsNotHammered(t *testing.T) {
 	})
 }
 
-// TestWhatAFullQueueLosesIsLogged with its number, and no decision fails of it.
-func TestWhatAFullQueueLosesIsLogged(t *testing.T) {
+// TestLostEventsAreLogged with their number, and the decisions succeed.
+func TestLostEventsAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.fill(10_000)
@@ -214,14 +214,14 @@ func TestWhatAFullQueueLosesIsLogged(t *testing.T) {
 		w.logout(3)
 		time.Sleep(2 * time.Minute)
 		if log := w.log.String(); strings.Count(log, "events were lost") != 1 || !strings.Contains(log, `"lost":3,"waiting":10000`) {
-			t.Errorf("not logged")
+			t.Errorf("the lost events are not logged")
 		}
 	})
 }
 
-// TestRetryAfterIsHeard, within reason: by the event up to an hour, by the others up to a
-// minute.
-func TestRetryAfterIsHeard(t *testing.T) {
+// TestRetryAfterIsRespected for up to an hour by the event itself, and for up to a minute by
+// the others.
+func TestRetryAfterIsRespected(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"": 0, "0": 0, "120": 2 * time.Minute, "86400": time.Hour, "-5": 0, "soon": 0, "99999999999999999999": 0,
 		"Sat, 01 Jan 2000 00:10:00 GMT": 10 * time.Minute, "Fri, 31 Dec 1999 23:59:00 GMT": 0,
@@ -253,7 +253,6 @@ func TestRetryAfterIsHeard(t *testing.T) {
 	})
 }
 
-// TestADamagedEventIsDropped and never sent.
 func TestADamagedEventIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
@@ -270,8 +269,8 @@ func TestADamagedEventIsDropped(t *testing.T) {
 	})
 }
 
-// TestThePauseGrowsAndIsCut at the end of the three days.
-func TestThePauseGrowsAndIsCut(t *testing.T) {
+// TestThePauseGrowsAndEndsAtTheLastTry at the end of the three days.
+func TestThePauseGrowsAndEndsAtTheLastTry(t *testing.T) {
 	for _, tt := range []struct {
 		tries            int
 		asked, left      time.Duration
@@ -282,9 +281,9 @@ func TestThePauseGrowsAndIsCut(t *testing.T) {
 		{1 << 40, 0, 72 * time.Hour, time.Hour, 15 * time.Minute},
 		{1, time.Minute, time.Hour, time.Minute, 15 * time.Second},
 		{9, 0, time.Minute, time.Minute, 0},               // the last try, at the end of the three days
-		{9, 0, -time.Minute, time.Hour, 15 * time.Minute}, // past it, and the store could not forget it
+		{9, 0, -time.Minute, time.Hour, 15 * time.Minute}, // past it, and the store could not delete the event
 		{9, 0, 0, time.Hour, 15 * time.Minute},            // the same
-		{9, time.Hour, time.Second, time.Second, 0},       // whatever the receiver asks for
+		{9, time.Hour, time.Second, time.Second, 0},       // although the receiver asks for more
 		{2, time.Second, time.Hour, 30 * time.Second, 7500 * time.Millisecond},
 	} {
 		seen := map[string]bool{}

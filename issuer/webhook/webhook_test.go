@@ -15,9 +15,9 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// TestTheSignatureIsThePublishedOne: the vector of the specification's own libraries, with
-// which the test's receiver agrees.
-func TestTheSignatureIsThePublishedOne(t *testing.T) {
+// TestTheSignatureMatchesThePublishedVector of the specification's own libraries. The receiver of
+// these tests accepts it too.
+func TestTheSignatureMatchesThePublishedVector(t *testing.T) {
 	w := newWorld(t, "")
 	at, h := time.Unix(1614265330, 0), http.Header{}
 	e := outbox.Event{ID: "msg_p5jXN8AQM9LWM0D4loKWxJek", Payload: []byte(`{"test": 2432232314}`)}
@@ -29,12 +29,11 @@ func TestTheSignatureIsThePublishedOne(t *testing.T) {
 		t.Error(err)
 	}
 	if err := verifyDelivery(hookSecret, h, []byte("{}"), at); err == nil {
-		t.Error("the test's receiver takes anything")
+		t.Error("the receiver of these tests accepts a wrong signature")
 	}
 }
 
-// TestARealReceiverGetsEveryEventOnce, oldest first, each verified; and then nothing is
-// sent, looked up or written but one empty look a second.
+// TestARealReceiverGetsEveryEventOnce and verifies each. After that, the Sender writes nothing.
 func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewServer(r)
@@ -50,7 +49,7 @@ func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
 	before := w.writes()
 	time.Sleep(2500 * time.Millisecond)
 	if w.writes() != before {
-		t.Error("an idle webhook writes")
+		t.Error("an idle Sender writes")
 	}
 	got := r.tries("")
 	if len(got) != len(kinds) {
@@ -63,7 +62,6 @@ func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
 	}
 }
 
-// TestADecisionReachesTheReceiver, from the first to the last line of this story.
 func TestADecisionReachesTheReceiver(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewServer(r)
@@ -79,7 +77,7 @@ func TestADecisionReachesTheReceiver(t *testing.T) {
 	}
 }
 
-// writes tells of a change of the store's file.
+// writes returns when the file of the store was changed.
 func (w *world) writes() time.Time {
 	w.t.Helper()
 	info, err := os.Stat(w.path)
@@ -91,17 +89,17 @@ func (w *world) writes() time.Time {
 
 func eventually(t *testing.T, is func() bool) {
 	t.Helper()
-	const failsafe = 5 * time.Minute // far longer than it takes, so that only a hang reaches it
+	const failsafe = 5 * time.Minute // much longer than it takes, so that only a deadlock reaches it
 	for end := time.Now().Add(failsafe); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("it did not happen within %v", failsafe)
+			t.Fatalf("the condition was not met within %v", failsafe)
 		}
 	}
 }
 
-// TestACrashBeforeForgettingSendsAgain with the same id. What a kill -9 would leave of the
-// store is copied while the receiver has the event and its answer is not read yet.
-func TestACrashBeforeForgettingSendsAgain(t *testing.T) {
+// TestACrashBeforeTheDeletionSendsAgain with the same id. The store is
+// copied, as kill -9 would leave it, when the receiver has the event and its answer is not read.
+func TestACrashBeforeTheDeletionSendsAgain(t *testing.T) {
 	w := newWorld(t, "")
 	image := w.path + ".killed"
 	w.receiver.answer = func(received) (int, http.Header) {
@@ -135,8 +133,8 @@ func TestACrashBeforeForgettingSendsAgain(t *testing.T) {
 	}
 }
 
-// TestOnlyA2xxOfTheReceiverItselfCounts, whatever else it does.
-func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
+// TestOnlyA2xxOfTheReceiverIsASuccess.
+func TestOnlyA2xxOfTheReceiverIsASuccess(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer elsewhere.Close()
 	endless := func(status int) http.HandlerFunc {
@@ -152,7 +150,7 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		handler http.HandlerFunc
-		why     string // "": taken
+		why     string // of the failure; "" for success
 	}{
 		{"no content", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(204) }, ""},
 		{"accepted", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(202) }, ""},
@@ -179,7 +177,7 @@ func TestOnlyA2xxOfTheReceiverItselfCounts(t *testing.T) {
 	}
 }
 
-// TestALongAnswerIsNotReadToItsEnd, whether the event was taken or not.
+// TestALongAnswerIsNotReadToItsEnd, whether it is a success or a failure.
 func TestALongAnswerIsNotReadToItsEnd(t *testing.T) {
 	for _, status := range []int{200, 500} {
 		w := newWorld(t, "")
@@ -200,12 +198,14 @@ type answering func(*http.Request) *http.Response
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
 
-// TestAReceiverThatCannotBeReachedIsAFailure, and one without a certificate that the
-// system trusts cannot be reached.
+// TestAReceiverThatCannotBeReachedIsAFailure, and so is one whose certificate the system does
+// not trust.
 func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
-	impostor := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an impostor got a request") }))
+	impostor := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a receiver without a trusted certificate got a request")
+	}))
 	impostor.Config.ErrorLog = nil
 	defer impostor.Close()
 	for url, want := range map[string]string{gone.URL: "refused", impostor.URL: "certificate"} {
@@ -215,15 +215,14 @@ func TestAReceiverThatCannotBeReachedIsAFailure(t *testing.T) {
 			t.Errorf("%s: %q, want %q", url, got.failure, want)
 		}
 	}
-	// Go leaves loopback out whatever the environment names, so that no request can show it.
+	// Go never uses a proxy for loopback addresses, so a request cannot show this.
 	w := newWorld(t, gone.URL)
 	if w.sender.client.Transport.(*http.Transport).Proxy != nil {
 		t.Error("proxies are used")
 	}
 }
 
-// TestTLSIsSpokenWithWhomTheSystemTrusts.
-func TestTLSIsSpokenWithWhomTheSystemTrusts(t *testing.T) {
+func TestEventsAreDeliveredOverTLS(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewTLSServer(r)
 	defer server.Close()
@@ -234,8 +233,8 @@ func TestTLSIsSpokenWithWhomTheSystemTrusts(t *testing.T) {
 	eventually(t, func() bool { return len(w.waiting()) == 0 })
 }
 
-// TestAReceiverThatIsGoneIsNotAskedAgain: 410 drops the event, with a record.
-func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
+// TestAnAnswerOf410DropsTheEvent after one try, with an audit record.
+func TestAnAnswerOf410DropsTheEvent(t *testing.T) {
 	w := newWorld(t, "")
 	w.receiver.answer = func(d received) (int, http.Header) {
 		if d.kind == "user.revoked" {
@@ -257,7 +256,7 @@ func TestAReceiverThatIsGoneIsNotAskedAgain(t *testing.T) {
 	}
 }
 
-// TestEveryWrongConfigurationIsRefused with an error that tells nothing secret.
+// TestEveryWrongConfigurationIsRefused with an error that contains no secret.
 func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	w := newWorld(t, "")
 	good := Config{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
@@ -278,7 +277,7 @@ func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 		hookSecret + "\n", " " + hookSecret, hookSecret[:len(hookSecret)-1], hookSecret[:len(hookSecret)-4], // 21 bytes
 		"whsec_" + refusal.Secret(strings.Repeat("AAAA", 21)) + "AAA=", // 65 bytes
 		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", "whsec_MfKQ9r8GKYqr\nTwjUPD8ILPZIo2LaLaSw",
-		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAB==", // bits that mean nothing
+		"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAB==", // unused bits that are not zero
 	} {
 		cfg := good
 		cfg.Secret = secret
@@ -309,26 +308,26 @@ func refusedConfig(t *testing.T, cfg Config) {
 	t.Helper()
 	w, err := New(cfg)
 	if err == nil || w != nil {
-		t.Errorf("%q with a secret of %d characters was taken", cfg.URL, len(cfg.Secret))
+		t.Errorf("%q with a secret of %d characters was accepted", cfg.URL, len(cfg.Secret))
 		return
 	}
 	for _, secret := range []string{"MfKQ", "hunter2", hookPath} {
 		if strings.Contains(err.Error(), secret) {
-			t.Errorf("the error tells %q: %v", secret, err)
+			t.Errorf("the error contains %q: %v", secret, err)
 		}
 	}
 }
 
-// TestAStopDoesNotWaitForTheReceiver, and breaks nothing but the try.
+// TestAStopDoesNotWaitForTheReceiver, and interrupts only the try.
 func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.receiver.answer = func(received) (int, http.Header) { return 0, nil }
 		id := w.leave("session.revoked")
 		w.run()
-		time.Sleep(2 * time.Second) // the queue looks once a second
+		time.Sleep(2 * time.Second) // the Sender looks for events once a second
 		if n := len(w.receiver.tries(id)); n != 1 {
-			t.Fatalf("%d tries are under way, want 1", n)
+			t.Fatalf("%d tries are running, want 1", n)
 		}
 		began := time.Now()
 		w.stop()
@@ -338,7 +337,7 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 		if got := w.waiting(); len(got) != 1 || strings.Contains(w.log.String(), "not sent") {
 			t.Errorf("%d wait, log %s", len(got), w.log)
 		}
-		// Whether or not the try came back before the loop saw the stop.
+		// This holds also if the try ends before the loop sees the stop.
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		q := newQueue(w.sender)
@@ -346,7 +345,7 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 		if q.failing || strings.Contains(w.log.String(), "not sent") {
 			t.Error("a stop counts as a failure")
 		}
-		// A stop at the wrong moment must not make a delivered event one that was not.
+		// A stop after the delivery must not keep the event.
 		d := &delivery{Event: outbox.Event{ID: id, Kind: "session.revoked"}, accepted: true}
 		if o := w.sender.try(ctx, d); o.failure != "" || len(w.waiting()) != 0 {
 			t.Errorf("%+v, %d wait", o, len(w.waiting()))

@@ -73,7 +73,7 @@ func TestOnlyASocketHasAnActor(t *testing.T) {
 func TestAPanicInAnImportIsAnError(t *testing.T) {
 	a := New(Config{}) // without an Issuer
 	body := strings.NewReader(`{"users":[{"username":"alice"},{"username":"bob"}]}`)
-	_, err := a.importUsers(httptest.NewRequest("POST", "/admin/v1/users/import", body))
+	_, err := withBody(a.importUsers)(httptest.NewRequest("POST", "/admin/v1/users/import", body))
 	if err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("got error %v", err)
 	}

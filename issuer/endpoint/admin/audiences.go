@@ -6,46 +6,22 @@ import (
 	"keymill/issuer/api"
 )
 
-func (a *API) listAudiences(r *http.Request) (any, error) {
-	after, limit, err := queryPage(r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) listAudiences(r *http.Request, after string, limit int) (any, error) {
 	return a.cfg.Issuer.Audiences(r.Context(), after, limit)
 }
 
-func (a *API) addAudience(r *http.Request) (any, error) {
-	audience, err := decode[api.Audience](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) addAudience(r *http.Request, audience api.Audience) (any, error) {
 	return a.cfg.Issuer.AddAudience(r.Context(), audience, Actor(r))
 }
 
-func (a *API) showAudience(r *http.Request) (any, error) {
-	name, err := queryName(r, "name")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) showAudience(r *http.Request, name string) (any, error) {
 	return a.cfg.Issuer.Audience(r.Context(), name)
 }
 
-func (a *API) setAudience(r *http.Request) (any, error) {
-	name, err := queryName(r, "name")
-	if err != nil {
-		return nil, err
-	}
-	change, err := decode[api.AudienceChange](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) setAudience(r *http.Request, name string, change api.AudienceChange) (any, error) {
 	return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r))
 }
 
-func (a *API) removeAudience(r *http.Request) (any, error) {
-	name, err := queryName(r, "name")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) removeAudience(r *http.Request, name string) (any, error) {
 	return nil, a.cfg.Issuer.RemoveAudience(r.Context(), name, Actor(r))
 }

@@ -21,11 +21,7 @@ const importsAtOnce = 16 // the store commits parallel transactions together
 // transaction of its own, so one that is refused does not stop the others. After a fault
 // some of them may have been added; the same request then answers "already_exists" for those.
 // With "dry_run" the users are only checked.
-func (a *API) importUsers(r *http.Request) (any, error) {
-	req, err := decode[api.ImportUsersRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) importUsers(r *http.Request, req api.ImportUsersRequest) (any, error) {
 	if len(req.Users) == 0 || len(req.Users) > MaxImported {
 		return nil, refusal.New("invalid_request", "member 'users' must have 1 to %d users", MaxImported)
 	}

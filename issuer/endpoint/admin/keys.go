@@ -23,11 +23,7 @@ func (a *API) listKeys(r *http.Request) (any, error) {
 	return keys, err
 }
 
-func (a *API) rotateKey(r *http.Request) (any, error) {
-	req, err := decode[api.RotateKeyRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (any, error) {
 	if req.Alg == "" {
 		return nil, missing("alg")
 	}
@@ -38,11 +34,7 @@ func (a *API) rotateKey(r *http.Request) (any, error) {
 	}, err
 }
 
-func (a *API) revokeKey(r *http.Request) (any, error) {
-	req, err := decode[api.RevokeKeyRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) {
 	if req.KID == "" {
 		return nil, missing("kid")
 	}
@@ -53,11 +45,7 @@ func (a *API) revokeKey(r *http.Request) (any, error) {
 	}, err
 }
 
-func (a *API) importKey(r *http.Request) (any, error) {
-	req, err := decode[api.ImportKeyRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (any, error) {
 	if req.Key == "" {
 		return nil, missing("key")
 	}

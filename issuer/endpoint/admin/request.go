@@ -78,14 +78,53 @@ const (
 	maxListed     = 1000
 )
 
-// queryPage returns after which entry a list continues, and its maximum length.
-func queryPage(r *http.Request) (after string, limit int, err error) {
-	n, err := queryNumber(r, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
-	if err != nil {
-		return "", 0, err
+// paged returns a Handler for a list. after is the entry after which the list continues.
+func paged(h func(r *http.Request, after string, limit int) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		limit, err := queryNumber(r, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
+		if err != nil {
+			return nil, err
+		}
+		query, err := readQuery(r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, query.Get("after"), int(limit))
 	}
-	query, err := readQuery(r)
-	return query.Get("after"), int(n), err
+}
+
+// named returns a Handler for a request whose query has a required parameter: the name of
+// the audience, client, user or session.
+func named(parameter string, h func(r *http.Request, name string) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		name, err := queryName(r, parameter)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, name)
+	}
+}
+
+// withBody returns a Handler for a request with a body.
+func withBody[T any](h func(r *http.Request, body T) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		body, err := decode[T](r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, body)
+	}
+}
+
+// namedWithBody returns a Handler for a request with a required parameter and a body.
+func namedWithBody[T any](parameter string, h func(r *http.Request, name string, body T) (any, error)) Handler {
+	return named(parameter, func(r *http.Request, name string) (any, error) {
+		body, err := decode[T](r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, name, body)
+	})
 }
 
 // missing refuses a body without a required member.

@@ -7,34 +7,19 @@ import (
 	"keymill/issuer/refusal"
 )
 
-func (a *API) listSessions(r *http.Request) (any, error) {
-	user, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
-	query, err := readQuery(r)
-	if err != nil {
-		return nil, err
-	}
-	list, err := a.cfg.Issuer.Sessions(r.Context(), user, query.Get("client"))
+func (a *API) listSessions(r *http.Request, user string) (any, error) {
+	list, err := a.cfg.Issuer.Sessions(r.Context(), user, r.URL.Query().Get("client"))
 	return append([]api.Session{}, list...), err // never null
 }
 
-func (a *API) revokeSession(r *http.Request) (any, error) {
-	id, err := queryName(r, "id")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) revokeSession(r *http.Request, id string) (any, error) {
 	return a.cfg.Issuer.RevokeSession(r.Context(), id, Actor(r))
 }
 
 // revokeSessions ends all sessions of one client, or of the store. The body must say which:
 // an empty one must not log out all users.
-func (a *API) revokeSessions(r *http.Request) (any, error) {
-	req, err := decode[api.RevokeSessionsRequest](r)
+func (a *API) revokeSessions(r *http.Request, req api.RevokeSessionsRequest) (any, error) {
 	switch {
-	case err != nil:
-		return nil, err
 	case req.All == (req.Client != ""):
 		return nil, refusal.New("invalid_request", "the body must have either member 'client' or 'all': true")
 	case req.All:
@@ -45,11 +30,7 @@ func (a *API) revokeSessions(r *http.Request) (any, error) {
 
 // explainToken is a POST although it changes nothing: the query of a GET, and so the token,
 // would be logged by proxies and stay in histories.
-func (a *API) explainToken(r *http.Request) (any, error) {
-	req, err := decode[api.ExplainRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) explainToken(r *http.Request, req api.ExplainRequest) (any, error) {
 	if req.Token == "" {
 		return nil, missing("token")
 	}

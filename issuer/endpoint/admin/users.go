@@ -6,66 +6,30 @@ import (
 	"keymill/issuer/api"
 )
 
-func (a *API) listUsers(r *http.Request) (any, error) {
-	after, limit, err := queryPage(r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) listUsers(r *http.Request, after string, limit int) (any, error) {
 	return a.cfg.Issuer.Users(r.Context(), after, limit)
 }
 
-func (a *API) addUser(r *http.Request) (any, error) {
-	user, err := decode[api.NewUser](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) addUser(r *http.Request, user api.NewUser) (any, error) {
 	return a.cfg.Issuer.AddUser(r.Context(), user, Actor(r))
 }
 
-func (a *API) showUser(r *http.Request) (any, error) {
-	name, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) showUser(r *http.Request, name string) (any, error) {
 	return a.cfg.Issuer.User(r.Context(), name)
 }
 
-func (a *API) setUser(r *http.Request) (any, error) {
-	name, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
-	change, err := decode[api.UserChange](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) setUser(r *http.Request, name string, change api.UserChange) (any, error) {
 	return a.cfg.Issuer.SetUser(r.Context(), name, change, Actor(r))
 }
 
-func (a *API) setPassword(r *http.Request) (any, error) {
-	name, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
-	req, err := decode[api.SetPasswordRequest](r)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) setPassword(r *http.Request, name string, req api.SetPasswordRequest) (any, error) {
 	return a.cfg.Issuer.SetPassword(r.Context(), name, req.Password, Actor(r))
 }
 
-func (a *API) logoutUser(r *http.Request) (any, error) {
-	name, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) logoutUser(r *http.Request, name string) (any, error) {
 	return a.cfg.Issuer.LogoutUser(r.Context(), name, Actor(r))
 }
 
-func (a *API) removeUser(r *http.Request) (any, error) {
-	name, err := queryName(r, "user")
-	if err != nil {
-		return nil, err
-	}
+func (a *API) removeUser(r *http.Request, name string) (any, error) {
 	return nil, a.cfg.Issuer.RemoveUser(r.Context(), name, Actor(r))
 }

@@ -40,6 +40,7 @@ type Error struct {
 	RetryAfter time.Duration // more than 0
 }
 
+// Error implements the error interface.
 func (*Error) Error() string { return "too many failed attempts" }
 
 // A nameAt is a client or an account at an address.

@@ -1,8 +1,9 @@
-package issuer
+package password
 
 import (
 	"bufio"
 	"compress/gzip"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -73,7 +74,7 @@ func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
 		{"maximilian.mustermann", "", ""},
 		{"ÜBERHOLSPURFAHRER", "überholspurfahrer", "name"},
 	} {
-		err := checkPassword(refusal.Secret(tt.password), tt.name)
+		err := Check(refusal.Secret(tt.password), tt.name)
 		if tt.want == "" {
 			if err != nil {
 				t.Errorf("%q: %v", tt.password, err)
@@ -102,11 +103,11 @@ func TestNoCommonPasswordIsAccepted(t *testing.T) {
 	rank, long := 0, 0
 	for lines := bufio.NewScanner(unzipped); lines.Scan(); {
 		rank++
-		if len(lines.Text()) < minPassword {
+		if len(lines.Text()) < minLength {
 			continue
 		}
 		long++
-		if checkPassword(refusal.Secret(lines.Text()), "alice") == nil {
+		if Check(refusal.Secret(lines.Text()), "alice") == nil {
 			t.Errorf("%d: %q is accepted", rank, lines.Text())
 		}
 	}
@@ -120,7 +121,7 @@ func FuzzCheckPassword(f *testing.F) {
 	f.Add("passwordpassword\xff", "a@b.c")
 	f.Add("12345678901234ß", "\xff")
 	f.Fuzz(func(t *testing.T, password, name string) {
-		if checkPassword(refusal.Secret(password), name) == nil && len(password) < minPassword {
+		if Check(refusal.Secret(password), name) == nil && len(password) < minLength {
 			t.Fatalf("%q is accepted", password)
 		}
 	})
@@ -133,4 +134,14 @@ func needDjango(t *testing.T, err error) {
 		t.Fatalf("Django is missing (scripts/install-deps): %v", err)
 	}
 	t.Skipf("Django is missing (scripts/install-deps): %v", err)
+}
+
+// refused fails the test unless err is a Refusal with that code, and returns its hint.
+func refused(t testing.TB, err error, code string) string {
+	t.Helper()
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Code != code {
+		t.Fatalf("got %v, want the refusal %s", err, code)
+	}
+	return r.Hint
 }

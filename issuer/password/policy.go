@@ -1,4 +1,4 @@
-package issuer
+package password
 
 import (
 	"strconv"
@@ -12,43 +12,44 @@ import (
 )
 
 const (
-	minPassword      = 15      // characters: the password is the only factor (NIST SP 800-63B-4, section 3.1.1.2)
-	maxPasswordBytes = 4 << 10 // as typed
-	minWalk          = 3       // characters of a sequence
+	minLength = 15 // characters: the password is the only factor (NIST SP 800-63B-4, section 3.1.1.2)
+	minWalk   = 3  // characters of a sequence
+
+	// MaxBytes is the length of the longest password, as typed.
+	MaxBytes = 4 << 10
 )
 
-// checkPassword refuses a password that somebody chooses now; those of before are
-// nobody's business until they change. Length is all that is asked (no digits, no
-// capitals), so a password that is only long is refused: repeated from something that
-// would be too short itself, or made of nothing but sequences, well-known words and the
-// user's name. A list of the 3,000 most common passwords would add three to that, one of
-// 20,000 two dozen; they are among the well-known words.
-func checkPassword(password refusal.Secret, name string) error {
+// Check refuses a password that a user chooses now; passwords that exist are not checked until they
+// change. Length is the only rule (no digits, no capitals), so a password that is only long is
+// refused: one that repeats a unit that would be too short itself, or consists of sequences,
+// well-known words and the user's name. A list of the 3,000 most common passwords would refuse
+// three more, one of 20,000 two dozen; they are among the well-known words.
+func Check(password refusal.Secret, name string) error {
 	typed := string(password)
-	if len(typed) > maxPasswordBytes {
-		return refusal.New("invalid_request", "the password is longer than %d bytes", maxPasswordBytes)
+	if len(typed) > MaxBytes {
+		return refusal.New("invalid_request", "the password is longer than %d bytes", MaxBytes)
 	}
 	if !utf8.ValidString(typed) {
-		return refusal.New("invalid_request", "the password is not UTF-8")
+		return refusal.New("invalid_request", "the password is not valid UTF-8")
 	}
-	if n := utf8.RuneCountInString(norm.NFC.String(typed)); n < minPassword {
-		return refusal.New("invalid_request", "the password has %d characters and needs %d", n, minPassword)
+	if n := utf8.RuneCountInString(norm.NFC.String(typed)); n < minLength {
+		return refusal.New("invalid_request", "the password has %d characters and needs %d", n, minLength)
 	}
 	plain, known := fold(typed), append(nameParts(name), wellKnown...)
 	switch {
 	case repeats(plain):
-		return refusal.New("invalid_request", "the password repeats something shorter than %d characters", minPassword)
+		return refusal.New("invalid_request", "the password repeats a unit of less than %d characters", minLength)
 	case madeOf(plain, known) || madeOf(squeeze(plain), known):
 		return refusal.New("invalid_request",
-			"the password is made of the user's name, well-known words and sequences and nothing else")
+			"the password consists of the user's name, well-known words and sequences")
 	}
 	return nil
 }
 
-// fold makes alike what a guesser would try together: case, width, ligatures.
+// fold removes differences that a guesser would try together: case, width, ligatures.
 func fold(s string) string { return norm.NFKC.String(strings.ToLower(norm.NFKC.String(s))) }
 
-// squeeze leaves out what stands between words, if that is the lesser part.
+// squeeze removes everything but letters and digits, if they are at least half of s.
 func squeeze(s string) string {
 	short := strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {
@@ -62,7 +63,7 @@ func squeeze(s string) string {
 	return short
 }
 
-// nameParts returns a user name and, of a mail address or the like, its parts.
+// nameParts returns a user name and its parts, as those of a mail address.
 func nameParts(name string) []string {
 	name = fold(name)
 	parts := []string{name, squeeze(name)}
@@ -78,11 +79,11 @@ func nameParts(name string) []string {
 	return long
 }
 
-// repeats tells whether s is one unit of less than 15 characters twice or more, the
-// last of them perhaps cut off.
+// repeats reports whether s is a unit of less than 15 characters, two or more times. The last
+// may be cut off.
 func repeats(s string) bool {
 	r := []rune(s)
-	for unit := 1; unit < minPassword && 2*unit <= len(r); unit++ {
+	for unit := 1; unit < minLength && 2*unit <= len(r); unit++ {
 		n := unit
 		for n < len(r) && r[n] == r[n-unit] {
 			n++
@@ -94,10 +95,10 @@ func repeats(s string) bool {
 	return false
 }
 
-// madeOf tells whether s can be laid from words, walks along a sequence and runs of one
-// character without a gap.
+// madeOf reports whether s consists of words, walks along a sequence and runs of one character,
+// without a gap.
 func madeOf(s string, words []string) bool {
-	ends := make([]bool, len(s)+1) // ends[n]: s[:n] can be laid
+	ends := make([]bool, len(s)+1) // ends[n]: s[:n] consists of them
 	ends[0] = s != ""
 	for at, ok := range ends {
 		if !ok {
@@ -119,8 +120,8 @@ func madeOf(s string, words []string) bool {
 	return ends[len(s)]
 }
 
-// longestWalk returns how many bytes at the start of s follow one sequence or are one
-// character. A walk longer than a sequence is two.
+// longestWalk returns how many bytes at the start of s follow one sequence or repeat one
+// character. A walk that is longer than its sequence counts as two walks.
 func longestWalk(s string) int {
 	_, size := utf8.DecodeRuneInString(s)
 	longest := size
@@ -139,9 +140,9 @@ func longestWalk(s string) int {
 	return longest
 }
 
-// sequences are walked forth and back and over the end to the start. Long passwords that
-// many people have are walks over the keyboard: along a row, down the columns, or with a
-// finger of each hand.
+// sequences are what walks follow: forwards, backwards, and from the end to the start. Long
+// passwords that many people have are walks over the keyboard: along a row, down the columns, or
+// with a finger of each hand.
 var sequences = walks(
 	"1234567890", "abcdefghijklmnopqrstuvwxyz", "!@#$%^&*()_+",
 	"qwertyuiop", "asdfghjkl", "zxcvbnm", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./",
@@ -174,8 +175,8 @@ func count(to int) string {
 	return string(s)
 }
 
-// wellKnown are words that nobody may lean on, folded; the second part are long passwords
-// of leaked lists that no rule would catch.
+// wellKnown are words that add nothing to a password, folded. The second part are long passwords
+// of leaked lists that no rule would refuse.
 var wellKnown = strings.Fields(`
 	password passwort passw0rd p@ssword p@ssw0rd pa$$word pa$$w0rd pass word wachtwoord contraseña motdepasse
 	admin administrator root user guest login keymill django server secret private access

@@ -1,4 +1,4 @@
-package issuer
+package password
 
 import (
 	"context"
@@ -106,18 +106,18 @@ func TestAFullQueueIsBusy(t *testing.T) {
 		var gaveUp atomic.Int64
 		for range maxHashWaiting {
 			go func() {
-				if _, _, _, err := h.verify(waiting, "", "x"); errors.Is(err, context.Canceled) {
+				if _, _, _, err := h.Verify(waiting, "", "x"); errors.Is(err, context.Canceled) {
 					gaveUp.Add(1)
 				}
 			}()
 		}
 		synctest.Wait()
-		_, _, began, err := h.verify(ctx, "", "x")
+		_, _, began, err := h.Verify(ctx, "", "x")
 		var busy *BusyError
 		if !errors.As(err, &busy) || busy.RetryAfter != 5*time.Second || !began.IsZero() {
 			t.Errorf("began %v, %v; RetryAfter must be the queue's time in whole seconds", began, err)
 		}
-		if _, err := h.hash(ctx, "x"); !errors.As(err, &busy) {
+		if _, err := h.Hash(ctx, "x"); !errors.As(err, &busy) {
 			t.Errorf("hash: %v", err)
 		}
 
@@ -127,7 +127,7 @@ func TestAFullQueueIsBusy(t *testing.T) {
 			t.Errorf("%d gave up, %d still wait", gaveUp.Load(), h.waiting.Load())
 		}
 		release()
-		if _, err := h.hash(ctx, "x"); err != nil {
+		if _, err := h.Hash(ctx, "x"); err != nil {
 			t.Errorf("after the storm: %v", err)
 		}
 	})
@@ -142,13 +142,13 @@ func TestFailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
 		h.takes[class] = took
 	}
 	began := time.Now()
-	if got := h.failAt(began).Sub(began); got != 240*time.Millisecond {
+	if got := h.FailAt(began).Sub(began); got != 240*time.Millisecond {
 		t.Errorf("answered after %v", got)
 	}
-	if err := h.know(t.Context(), "pbkdf2_sha256-600000"); err != nil || h.takes["pbkdf2_sha256-600000"] != 200*time.Millisecond {
+	if err := h.Know(t.Context(), "pbkdf2_sha256-600000"); err != nil || h.takes["pbkdf2_sha256-600000"] != 200*time.Millisecond {
 		t.Errorf("measured again: %v, %v", h.takes, err)
 	}
-	if err := h.know(t.Context(), "pbkdf2_sha256-5000001"); err == nil || len(h.takes) != 3 {
+	if err := h.Know(t.Context(), "pbkdf2_sha256-5000001"); err == nil || len(h.takes) != 3 {
 		t.Errorf("a class over the caps is measured: %v", h.takes)
 	}
 }
@@ -159,7 +159,7 @@ func TestAClassIsMeasuredOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() {
-			if err := h.know(t.Context(), "argon2id-1024-1-1"); err != nil {
+			if err := h.Know(t.Context(), "argon2id-1024-1-1"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -178,16 +178,16 @@ func TestAClassIsMeasuredOnce(t *testing.T) {
 // R98.
 func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	own, err := h.hash(t.Context(), refusal.Secret(plainPassword))
+	own, err := h.Hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.know(t.Context(), policy.class()); err != nil {
+	if err := h.Know(t.Context(), policy.class()); err != nil {
 		t.Fatal(err)
 	}
 	for kind, stored := range map[string]string{"wrong password": own, "unknown user": "", "damaged hash": "argon2"} {
 		before := h.taken
-		if match, _, _, err := h.verify(t.Context(), stored, "wrong"); match || err != nil {
+		if match, _, _, err := h.Verify(t.Context(), stored, "wrong"); match || err != nil {
 			t.Errorf("%s: match %v, %v", kind, match, err)
 		}
 		if took := h.taken - before; took != policy.bytes() {
@@ -230,7 +230,7 @@ func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	const measured = time.Nanosecond // no machine is that fast
 	h.takes[policy.class()] = measured
-	if _, _, _, err := h.verify(t.Context(), "", "wrong"); err != nil {
+	if _, _, _, err := h.Verify(t.Context(), "", "wrong"); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.slow[policy.class()].extra; got != (maxSlowness-1)*measured {
@@ -256,7 +256,7 @@ func TestWhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
 	} {
 		now = now.Add(tt.after)
 		h.observe("slow", tt.took, now)
-		if got := h.failAt(now).Sub(now); (got - tt.want).Abs() > time.Millisecond {
+		if got := h.FailAt(now).Sub(now); (got - tt.want).Abs() > time.Millisecond {
 			t.Errorf("%+v: answered after %v", tt, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package issuer
+package password
 
 import (
 	"strings"
@@ -93,7 +93,7 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		{"correct horse battery staple", ""},
 		{"$$$$$", ""},
 	} {
-		class, err := checkHash(tt.stored)
+		class, err := CheckHash(tt.stored)
 		if tt.class != "" && err != nil || class != tt.class {
 			t.Errorf("%.120q: class %q, %v", tt.stored, class, err)
 			continue
@@ -124,7 +124,7 @@ func TestAClassIsCappedToo(t *testing.T) {
 // R96.
 func TestOurHashesAreOverNFC(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	longest := strings.Repeat("0123456789abcde\u00eb", maxPasswordBytes/17)
+	longest := strings.Repeat("0123456789abcde\u00eb", MaxBytes/17)
 	for _, tt := range []struct {
 		password, shown string
 		want            bool
@@ -142,11 +142,11 @@ func TestOurHashesAreOverNFC(t *testing.T) {
 		{longest, longest[:len(longest)-2] + "e", false},
 		{plainPassword, "", false},
 	} {
-		stored, err := h.hash(t.Context(), refusal.Secret(tt.password))
+		stored, err := h.Hash(t.Context(), refusal.Secret(tt.password))
 		if err != nil {
 			t.Fatal(err)
 		}
-		match, weak, _, err := h.verify(t.Context(), stored, refusal.Secret(tt.shown))
+		match, weak, _, err := h.Verify(t.Context(), stored, refusal.Secret(tt.shown))
 		if match != tt.want || weak || err != nil {
 			t.Errorf("%.40q, %.40q: match %v, weak %v, %v", tt.password, tt.shown, match, weak, err)
 		}
@@ -156,21 +156,21 @@ func TestOurHashesAreOverNFC(t *testing.T) {
 // R97.
 func TestOurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	one, err := h.hash(t.Context(), refusal.Secret(plainPassword))
+	one, err := h.Hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := h.hash(t.Context(), refusal.Secret(plainPassword))
+	other, err := h.Hash(t.Context(), refusal.Secret(plainPassword))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if one == other {
 		t.Error("two hashes have one salt")
 	}
-	if !strings.HasPrefix(one, "$argon2id$v=19$m=19456,t=2,p=1$") || schemeOf(one) != "argon2id" {
+	if !strings.HasPrefix(one, "$argon2id$v=19$m=19456,t=2,p=1$") || Scheme(one) != "argon2id" {
 		t.Errorf("hash %q", one)
 	}
-	if class, err := checkHash(one); class != "argon2id-19456-2-1" || err != nil {
+	if class, err := CheckHash(one); class != "argon2id-19456-2-1" || err != nil {
 		t.Errorf("class %q, %v", class, err)
 	}
 }
@@ -202,11 +202,11 @@ func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		stored := hashed{recipe: tt.recipe, django: tt.django, salt: salt, digest: digest}.String()
-		match, weak, _, err := h.verify(t.Context(), stored, refusal.Secret(plainPassword))
+		match, weak, _, err := h.Verify(t.Context(), stored, refusal.Secret(plainPassword))
 		if !match || weak != tt.weak || err != nil {
 			t.Errorf("%s: match %v, weak %v, %v", tt.name, match, weak, err)
 		}
-		if match, weak, _, _ = h.verify(t.Context(), stored, "wrong"); match || weak {
+		if match, weak, _, _ = h.Verify(t.Context(), stored, "wrong"); match || weak {
 			t.Errorf("%s, wrong password: match %v, weak %v", tt.name, match, weak)
 		}
 	}
@@ -215,11 +215,11 @@ func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 func TestNobodyMatches(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, password := range []refusal.Secret{"", "!", refusal.Secret(plainPassword), "how long does this take?"} {
-		if match, weak, began, err := h.verify(t.Context(), "", password); match || weak || err != nil || began.IsZero() {
+		if match, weak, began, err := h.Verify(t.Context(), "", password); match || weak || err != nil || began.IsZero() {
 			t.Errorf("match %v, weak %v, began %v, %v", match, weak, began, err)
 		}
 	}
-	if match, _, began, err := h.verify(t.Context(), "!unusable", ""); match || err != nil || began.IsZero() {
+	if match, _, began, err := h.Verify(t.Context(), "!unusable", ""); match || err != nil || began.IsZero() {
 		t.Errorf("a hash that nobody could store: match %v, %v", match, err)
 	}
 }
@@ -231,7 +231,7 @@ func FuzzCheckHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=19456,t=2,p=1$" + testSalt + "$" + testDigest)
 	f.Add("!")
 	f.Fuzz(func(t *testing.T, stored string) {
-		class, err := checkHash(stored)
+		class, err := CheckHash(stored)
 		if err != nil {
 			return
 		}

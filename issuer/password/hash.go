@@ -1,4 +1,4 @@
-package issuer
+package password
 
 import (
 	"bytes"
@@ -24,19 +24,19 @@ import (
 // The schemes, as classes and the admin API name them.
 const (
 	schemeArgon2id = "argon2id"      // RFC 9106
-	schemeArgon2i  = "argon2i"       // what Django wrote before 3.2
+	schemeArgon2i  = "argon2i"       // which Django wrote before 3.2
 	schemePBKDF2   = "pbkdf2_sha256" // RFC 8018, section 5.2, with HMAC-SHA256
 	schemeBcrypt   = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
 )
 
-// A stored hash names its own price, and whoever wrote it may be wrong or hostile: these
-// are the most that one may ask for. On an ordinary core the worst takes some seconds.
+// A stored hash says itself how much work it takes, and its author may be wrong or hostile. These
+// are the limits. On an ordinary core the most expensive hash takes some seconds.
 const (
 	maxHashMemory     = 128 << 10 // KiB
 	maxHashPasses     = 10
 	maxHashLanes      = 16
 	maxHashIterations = 5_000_000
-	minHashCost       = 4 // bcrypt has no lower one
+	minHashCost       = 4 // of bcrypt
 	maxHashCost       = 15
 	minDigest         = 16
 	maxDigest         = 64
@@ -45,7 +45,7 @@ const (
 	maxHashBytes      = 300 // as stored; nothing within the other limits is longer
 )
 
-// A recipe is how a hash is made, and so what it costs.
+// A recipe says how a hash is made, and so what it costs.
 type recipe struct {
 	scheme string
 	memory int // Argon2: KiB
@@ -53,8 +53,8 @@ type recipe struct {
 	lanes  int // Argon2
 }
 
-// policy is what new hashes are made with: the second of the choices that OWASP calls
-// equal, which is the one that hurts a small machine least.
+// policy is the recipe of new hashes: the second of the choices that OWASP calls equal, which suits
+// a small machine best.
 var policy = recipe{scheme: schemeArgon2id, memory: 19456, rounds: 2, lanes: 1}
 
 const (
@@ -62,7 +62,7 @@ const (
 	policyDigest = 32
 )
 
-// class is the recipe as one word without slashes or spaces, for keys and labels.
+// class returns the recipe as one word without slashes or spaces, for keys and labels.
 func (r recipe) class() string {
 	if r.scheme == schemeArgon2id || r.scheme == schemeArgon2i {
 		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.memory, r.rounds, r.lanes)
@@ -86,7 +86,7 @@ func parseClass(class string) (recipe, error) {
 	return r, r.check()
 }
 
-// check refuses what costs more than we pay.
+// check refuses a recipe that exceeds the limits.
 func (r recipe) check() error {
 	switch r.scheme {
 	case schemeArgon2id, schemeArgon2i:
@@ -100,31 +100,31 @@ func (r recipe) check() error {
 	case schemeBcrypt:
 		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
 	}
-	return refusal.New("invalid_request", "hashes of this kind are not known")
+	return refusal.New("invalid_request", "the hash is of an unknown scheme")
 }
 
-// within refuses n, which form puts into words.
+// within refuses n if it is not between least and most. form says what n counts.
 func within(form string, n, least, most int) error {
 	if n < least || n > most {
-		return refusal.New("invalid_request", "the hash has %s, and may have %d to %d", fmt.Sprintf(form, n), least, most)
+		return refusal.New("invalid_request", "the hash has %s; allowed are %d to %d", fmt.Sprintf(form, n), least, most)
 	}
 	return nil
 }
 
-// bytes is the memory that hashing takes at once; the other schemes need next to none.
+// bytes returns the memory that one hash takes. All schemes but Argon2 need almost none.
 func (r recipe) bytes() int64 { return int64(r.memory) << 10 }
 
-// A hashed is one stored hash, taken apart.
+// A hashed is one stored hash, parsed.
 type hashed struct {
 	recipe
-	django  bool   // written by Django, which hashes passwords as they were typed
+	django  bool   // in Django's form: of the password as typed
 	version string // bcrypt: "2a", "2b" or "2y", the same for input without NUL bytes
 	salt    []byte // bcrypt: as text
 	digest  []byte // bcrypt: as text
 }
 
-// parseHash takes apart a hash and refuses what is malformed, written in another way
-// than the one that its String has, or dear.
+// parseHash parses a hash. It refuses one that is malformed, that exceeds the limits, or that is
+// not written exactly as String writes it.
 func parseHash(stored string) (hashed, error) {
 	if len(stored) > maxHashBytes {
 		return hashed{}, refusal.New("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
@@ -156,7 +156,7 @@ func parsePHC(s string) (h hashed, ok bool) {
 	return h, errSalt == nil && errDigest == nil
 }
 
-// String is the stored form, the only one that is read.
+// String returns the stored form.
 func (h hashed) String() string {
 	if h.django {
 		return h.djangoString()
@@ -173,7 +173,7 @@ func (h hashed) checkLengths() error {
 	least := 1
 	switch h.scheme {
 	case schemeBcrypt:
-		return nil // fixed, and read so
+		return nil // parseBcrypt takes no other lengths
 	case schemeArgon2id, schemeArgon2i:
 		least = minArgon2Salt
 	}
@@ -183,14 +183,14 @@ func (h hashed) checkLengths() error {
 	)
 }
 
-// current tells whether the hash is as we would make it today.
+// current reports whether Hash makes such hashes today.
 func (h hashed) current() bool {
 	return !h.django && h.recipe == policy && len(h.salt) == policySalt && len(h.digest) == policyDigest
 }
 
-// matches does the whole work, whatever the password. Hashes of our own are over the
-// password in NFC, since the same key gives one form on one system and another on the
-// next (RFC 8265, section 4.2); Django's are over the bytes as they came.
+// matches reports whether password is the one of h. It does the same work for every password. Our
+// own hashes are of the password in NFC, because one key gives different forms on different
+// systems (RFC 8265, section 4.2). Django's are of the bytes as they were typed.
 func (h hashed) matches(password refusal.Secret) (bool, error) {
 	typed := []byte(password)
 	if !h.django {
@@ -203,8 +203,8 @@ func (h hashed) matches(password refusal.Secret) (bool, error) {
 	return subtle.ConstantTimeCompare(digest, h.digest) == 1, err
 }
 
-// matchesBcrypt gives bcrypt, which ignores all beyond its 72nd byte, 64 bytes that
-// depend on all of the password.
+// matchesBcrypt compares the SHA-256 in hexadecimal, 64 bytes, because bcrypt ignores everything
+// after the 72nd byte of a password.
 func (h hashed) matchesBcrypt(typed []byte) (bool, error) {
 	sum := sha256.Sum256(typed)
 	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), hex.AppendEncode(nil, sum[:]))
@@ -224,7 +224,7 @@ func (r recipe) derive(typed, salt []byte, size int) ([]byte, error) {
 	return pbkdf2.Key(sha256.New, string(typed), salt, r.rounds, size)
 }
 
-// newHash hashes a new password as policy says.
+// newHash hashes a new password with policy.
 func newHash(password refusal.Secret) (string, error) {
 	salt := make([]byte, policySalt)
 	rand.Read(salt)
@@ -232,9 +232,9 @@ func newHash(password refusal.Secret) (string, error) {
 	return hashed{recipe: policy, salt: salt, digest: digest}.String(), err
 }
 
-// nobody returns a hash of that recipe which no password is known to match: what is
-// computed where there is no user, and measured where there is a new class.
-func (r recipe) nobody() hashed {
+// decoy returns a hash of that recipe that no known password matches. It is verified where there
+// is no user, and to measure a class.
+func (r recipe) decoy() hashed {
 	h := hashed{recipe: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
 	if r.scheme == schemeBcrypt {
 		h.version = "2b"

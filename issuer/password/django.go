@@ -1,4 +1,4 @@
-package issuer
+package password
 
 import (
 	"encoding/base64"
@@ -8,16 +8,15 @@ import (
 	"strings"
 )
 
-// errUnusable: the user exists and has no password that could match.
-var errUnusable = errors.New("the hash says that the user has no password")
+// ErrUnusable means that the user exists and has no password that could match.
+var ErrUnusable = errors.New("the hash says that the user has no password")
 
-// checkHash examines a hash from elsewhere before it is stored, and returns its class:
-// the scheme and its parameters, such as "argon2id-19456-2-1", "pbkdf2_sha256-600000" or
-// "bcrypt_sha256-12". It refuses what verify would not take, and answers errUnusable for
-// what Django writes where there is no password.
-func checkHash(stored string) (class string, err error) {
+// CheckHash checks a hash of another system before it is stored, and returns its class. It refuses
+// every hash that Verify would not accept, and returns ErrUnusable for the forms that Django
+// writes where there is no password.
+func CheckHash(stored string) (class string, err error) {
 	if stored == "" || strings.HasPrefix(stored, "!") {
-		return "", errUnusable
+		return "", ErrUnusable
 	}
 	h, err := parseHash(stored)
 	if err != nil {
@@ -26,9 +25,9 @@ func checkHash(stored string) (class string, err error) {
 	return h.class(), nil
 }
 
-// schemeOf names the scheme of a stored hash: "argon2id", "pbkdf2_sha256", …, "none" for
-// "", and "unknown" for what checkHash refuses.
-func schemeOf(stored string) string {
+// Scheme returns the scheme of a stored hash: "argon2id", "pbkdf2_sha256", …, "none" for "", and
+// "unknown" for a hash that CheckHash refuses.
+func Scheme(stored string) string {
 	if stored == "" {
 		return "none"
 	}
@@ -45,11 +44,7 @@ const (
 	bcryptDigest = 31
 )
 
-// parseDjango reads the forms of django.contrib.auth.hashers:
-//
-//	argon2$argon2id$v=19$m=102400,t=2,p=8$<salt>$<digest>
-//	pbkdf2_sha256$600000$<salt, as it is>$<digest>
-//	bcrypt_sha256$$2b$12$<salt><digest>
+// parseDjango reads the forms of django.contrib.auth.hashers.
 func parseDjango(s string) (h hashed, ok bool) {
 	scheme, rest, _ := strings.Cut(s, "$")
 	switch scheme {
@@ -66,7 +61,7 @@ func parseDjango(s string) (h hashed, ok bool) {
 
 func parsePBKDF2(s string) (h hashed, ok bool) {
 	part := strings.Split(s, "$")
-	if len(part) != 3 || !isVisible(part[1]) {
+	if len(part) != 3 || strings.ContainsFunc(part[1], func(r rune) bool { return r < 0x21 || r > 0x7e }) {
 		return h, false
 	}
 	rounds, errRounds := strconv.Atoi(part[0])
