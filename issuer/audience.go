@@ -10,7 +10,6 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
 // Lifetimes of a token. A day is long for something that nobody can call back.
@@ -70,7 +69,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 		if err := putJSON(tx, audienceKey(a.Name), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.add", by, a.Name, rec.detail())
+		return i.decision(tx, by).audit("audience.add", a.Name, rec.detail())
 	})
 	if err != nil {
 		return api.Audience{}, err
@@ -108,7 +107,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 		if err := putJSON(tx, audienceKey(name), after); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.set", by, name, after.detail())
+		return i.decision(tx, by).audit("audience.set", name, after.detail())
 	})
 	if err != nil {
 		return api.Audience{}, err
@@ -129,7 +128,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.remove", by, name, nil)
+		return i.decision(tx, by).audit("audience.remove", name, nil)
 	})
 }
 
@@ -213,9 +212,4 @@ func override[T any](field *T, change *T) {
 	if change != nil {
 		*field = *change
 	}
-}
-
-// audit records a change in the transaction that makes it.
-func (i *Issuer) audit(tx storage.Tx, action, by, target string, detail map[string]string) error {
-	return audit.Append(tx, i.keys.Now(), audit.Event{Action: action, By: by, Target: target, Detail: detail})
 }

@@ -22,7 +22,7 @@ type entitlement struct {
 	subject  string
 	client   string
 	audience string
-	terms    *audienceRecord
+	record   *audienceRecord // of the audience
 	scope    string
 
 	// Of a user's token, and of the grant that comes with it.
@@ -52,12 +52,12 @@ type claims struct {
 // signature takes longer than all the rest.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	now := i.keys.WallTime()
-	expires := now.Add(e.terms.ttl())
+	expires := now.Add(e.record.ttl())
 	c := claims{
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client,
 		Expires: expires.Unix(), Issued: now.Add(-backdate).Unix(), ID: newTokenID(), Scope: e.scope,
 	}
-	if e.terms.Profile == profileSimpleJWT {
+	if e.record.Profile == profileSimpleJWT {
 		c.Type = "access"
 		if e.user != nil {
 			c.User = numberOrText(e.subject)
@@ -71,12 +71,12 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.user != nil {
 		payload = withClaims(payload, e.user.Claims)
 	}
-	token, err := i.keys.Sign(ctx, e.terms.Alg, tokenType, payload, expires)
+	token, err := i.keys.Sign(ctx, e.record.Alg, tokenType, payload, expires)
 	if err != nil {
 		return Grant{}, err
 	}
 	g := Grant{
-		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.terms.TTL, Scope: e.scope,
+		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.record.TTL, Scope: e.scope,
 		Refresh: e.refresh, RefreshFor: e.refreshFor,
 	}
 	if e.user != nil {

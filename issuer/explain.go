@@ -50,23 +50,23 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, now ti
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	age := max(served-f.rec.made, 0)
-	switch f.rec.judge(shown.generation, age, limits.Grace) {
-	case rolledBack:
+	switch f.rec.classify(shown.generation, age, limits.Grace) {
+	case tokenRolledBack:
 		e.Verdict = "rolled_back"
 		e.Why = fmt.Sprintf("it is generation %d, and the store knows only %d: the store is older than the token. Presented, it would end the session", shown.generation, f.rec.g)
 		return e, nil
-	case replayed:
+	case tokenReplayed:
 		e.Verdict = "replay"
 		e.Why = fmt.Sprintf("it is generation %d and was replaced twice, the current one is %d: two hold this session. Presented, it would end the session", shown.generation, f.rec.g)
 		return e, nil
-	case lateRetry:
+	case tokenLate:
 		e.Verdict = "late_retry"
 		e.Why = fmt.Sprintf("it was replaced %s ago, and its grace is %s. Presented, it would end the session", age.Round(time.Second), limits.Grace)
 		return e, nil
-	case graced:
+	case tokenInGrace:
 		e.Verdict = "grace"
 		e.Why = fmt.Sprintf("it was replaced %s ago; for %s more it gets the same successor again", age.Round(time.Second), (limits.Grace - age).Round(time.Second))
-	case rotates:
+	case tokenCurrent:
 		e.Verdict, e.Why = "current", "it is the current one: presented, it is replaced by the next"
 	}
 	return i.explainTerms(r, f, e)

@@ -29,7 +29,7 @@ type familyRecord struct {
 	g        uint32        // the current generation
 	graced   uint16        // answers within a grace, as far as rotations have seen them
 	shared   uint8         // graced generations in a row that came from two addresses
-	maker    [4]byte       // whose request made g, as a short keyed hash of the address
+	address  [4]byte       // whose request made g, as a short keyed hash of the address
 	endedAt  time.Time
 	scopes   scopeSet // of the terms', what the login asked for
 	user     string
@@ -59,7 +59,7 @@ func (rec *familyRecord) encode() []byte {
 	binary.BigEndian.PutUint32(b[62:], rec.g)
 	binary.BigEndian.PutUint16(b[66:], rec.graced)
 	b[68] = rec.shared
-	copy(b[69:73], rec.maker[:])
+	copy(b[69:73], rec.address[:])
 	if !rec.endedAt.IsZero() {
 		putUint48(b[73:], uint64(rec.endedAt.UnixMilli()))
 	}
@@ -84,7 +84,7 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
 		},
 		born: milliseconds(b[44:]), used: milliseconds(b[50:]), made: time.Duration(getUint48(b[56:])) * time.Millisecond,
-		g: binary.BigEndian.Uint32(b[62:]), graced: binary.BigEndian.Uint16(b[66:]), shared: b[68], maker: [4]byte(b[69:73]),
+		g: binary.BigEndian.Uint32(b[62:]), graced: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
 		scopes: scopeSet(b[79])<<48 | scopeSet(getUint48(b[80:])), user: string(b[familyFixedBytes:]),
 	}
 	if getUint48(b[73:]) > 0 {

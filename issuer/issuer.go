@@ -54,7 +54,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
@@ -76,20 +75,20 @@ type Config struct {
 
 // An Issuer decides about tokens. Its methods may be called at the same time.
 type Issuer struct {
-	url       string
-	insecure  bool
-	store     storage.Store
-	keys      *keystore.Rings
-	log       *slog.Logger
-	refresh   Lifetimes // of clients that have none of their own
-	clients   decoded[clientRecord]
-	audiences decoded[audienceRecord]
-	users     decoded[userRecord]
-	terms     termsCache
-	ownKeys   ownSet
-	graces    graces
-	passwords *password.Hasher
-	outbox    *outbox.Outbox // nil if there is no webhook
+	url        string
+	insecure   bool
+	store      storage.Store
+	keys       *keystore.Rings
+	log        *slog.Logger
+	refresh    Lifetimes // of clients that have none of their own
+	clients    decoded[clientRecord]
+	audiences  decoded[audienceRecord]
+	users      decoded[userRecord]
+	terms      termsCache
+	ownKeys    ownKeySet
+	graceNotes graceNotes
+	passwords  *password.Hasher
+	outbox     *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
 }
@@ -169,14 +168,4 @@ func isLoopback(host string) bool {
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback()
-}
-
-// notify leaves an event for the webhook, if there is one, in the transaction that decides it.
-// kind is "session.replayed", "session.revoked", "user.revoked", "client.revoked" or
-// "store.revoked".
-func (i *Issuer) notify(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
-	if i.outbox == nil {
-		return nil
-	}
-	return i.outbox.Add(tx, at, kind, data)
 }

@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -23,15 +22,15 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	s := api.Session{
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
 		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
-		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graces.get(f.id, f.rec.g).answers),
+		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graceNotes.get(f.id, f.rec.g).answers),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
 	}
 	if !f.rec.endedAt.IsZero() {
 		s.Ended = &f.rec.endedAt
 	}
-	switch d := f.fate(now, limits); d {
-	case alive:
-	case idleTooLong, absoluteEnd:
+	switch d := f.state(now, limits); d {
+	case stateLive:
+	case stateIdle, stateAbsolute:
 		s.State, s.Reason = "expired", f.why(d)
 	default:
 		s.State, s.Reason = "revoked", f.why(d)
@@ -40,15 +39,15 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 }
 
 // why says in words what ended f.
-func (f *family) why(d demise) string {
+func (f *family) why(d familyState) string {
 	switch d {
-	case decided:
+	case stateEnded:
 		return endings[f.rec.end].words
-	case idleTooLong:
+	case stateIdle:
 		return "nobody used it for too long"
-	case absoluteEnd:
+	case stateAbsolute:
 		return "it reached its longest lifetime"
-	case exhausted:
+	case stateExhausted:
 		return "it has rotated as often as it can"
 	}
 	switch {
@@ -79,7 +78,7 @@ func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.S
 		if err != nil {
 			return err
 		}
-		return scanAfter(r, rosterPrefix(id), "", maxListed, func(of string, raw []byte) error {
+		return scanAfter(r, sessionListPrefix(id), "", maxListed, func(of string, raw []byte) error {
 			if client != "" && of != client || len(list) >= maxListed {
 				return nil
 			}
@@ -93,7 +92,7 @@ func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.S
 }
 
 func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Session, error) {
-	ids, err := decodeRoster(raw)
+	ids, err := decodeSessionList(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -118,9 +117,9 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 	if !ok {
 		return api.Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
 	}
-	now := i.keys.Now()
 	var shown api.Session
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		d := i.decision(tx, by)
 		f, err := i.wholeFamily(tx, family)
 		if err != nil {
 			return err
@@ -128,10 +127,10 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 		if f == nil {
 			return refusal.New("not_found", "there is no session %s", id)
 		}
-		if err := i.endLiving(tx, f, endedByAdmin, now, by, netip.Addr{}); err != nil {
+		if err := i.endUnlessEnded(d, f, endedByAdmin); err != nil {
 			return err
 		}
-		shown = i.show(f, now)
+		shown = i.show(f, d.now)
 		return nil
 	})
 	return shown, err
@@ -140,24 +139,24 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 // RevokeClientSessions ends every family of a client: one write.
 func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, client)
+		rec, err := i.readClient(tx, client)
 		if err != nil {
 			return err
 		}
-		if err := i.endClient(tx, client, rec, "client.revoke_sessions", by); err != nil {
+		if err := i.endClient(i.decision(tx, by), "client.revoke_sessions", client, rec); err != nil {
 			return err
 		}
 		return putJSON(tx, clientKey(client), rec)
 	})
 }
 
-// endClient moves the epoch, so that no family born before lives.
-func (i *Issuer) endClient(tx storage.Tx, id string, rec *clientRecord, action, by string) error {
+// endClient ends every session of a client: it moves the epoch of rec, which the caller stores.
+func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) error {
 	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
-	if err := i.audit(tx, action, by, id, nil); err != nil {
+	if err := d.audit(action, id, nil); err != nil {
 		return err
 	}
-	return i.notify(tx, i.keys.Now(), "client.revoked", map[string]string{
+	return i.notify(d, "client.revoked", map[string]string{
 		"client_id": id, "reason": strings.TrimPrefix(action, "client."),
 	})
 }
@@ -172,9 +171,10 @@ func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.WallTime())); err != nil {
 			return err
 		}
-		if err := i.audit(tx, "session.revoke_all", by, "", nil); err != nil {
+		d := i.decision(tx, by)
+		if err := d.audit("session.revoke_all", "", nil); err != nil {
 			return err
 		}
-		return i.notify(tx, i.keys.Now(), "store.revoked", nil)
+		return i.notify(d, "store.revoked", nil)
 	})
 }

@@ -159,10 +159,10 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 		client = &clientRecord{} // gone; its families keep to the configured lifetimes
 	}
 	limits := i.lifetimes(client, f.rec.endpoint)
-	switch f.fate(now, limits) {
-	case alive:
+	switch f.state(now, limits) {
+	case stateLive:
 		return f.rec.expires(limits), nil
-	case decided, byEpoch, exhausted:
+	case stateEnded, stateOutdated, stateExhausted:
 		end := f.rec.absolute(limits)
 		if f.rec.end == endedByLimit {
 			end = earliest(end, f.rec.endedAt.Add(keepEvicted))
@@ -171,7 +171,7 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 			return end, nil
 		}
 	}
-	list, err := readRoster(tx, f.rec.user, f.terms.Client)
+	list, err := readSessionList(tx, f.rec.user, f.terms.Client)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -179,5 +179,5 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 	if err := tx.Delete(familyKey(id)); err != nil || len(kept) == len(list) {
 		return time.Time{}, err
 	}
-	return time.Time{}, putRoster(tx, f.rec.user, f.terms.Client, kept)
+	return time.Time{}, putSessionList(tx, f.rec.user, f.terms.Client, kept)
 }

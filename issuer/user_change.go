@@ -55,7 +55,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
 			return err
 		}
-		return i.audit(tx, action, by, id, rec.detail())
+		return i.decision(tx, by).audit(action, id, rec.detail())
 	})
 	if err != nil {
 		return api.User{}, err
@@ -183,7 +183,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
 		if c.Claims != nil && !bytes.Equal(claims, rec.Claims) {
 			rec.Claims = claims
-			if err := i.audit(tx, "user.set", by, id, rec.detail()); err != nil {
+			if err := i.decision(tx, by).audit("user.set", id, rec.detail()); err != nil {
 				return err
 			}
 		}
@@ -192,10 +192,10 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 			return nil
 		case *c.Disabled:
 			rec.Disabled = true
-			return i.endUser(tx, id, rec, "user.disable", by)
+			return i.endUser(i.decision(tx, by), "user.disable", id, rec)
 		}
 		rec.Disabled = false
-		return i.audit(tx, "user.enable", by, id, nil)
+		return i.decision(tx, by).audit("user.enable", id, nil)
 	})
 }
 
@@ -218,7 +218,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 			return err
 		}
 		rec.Password, rec.PasswordChanged = stored, i.keys.Now().UTC().Truncate(time.Second)
-		return i.endUser(tx, id, rec, "user.passwd", by)
+		return i.endUser(i.decision(tx, by), "user.passwd", id, rec)
 	})
 	if err != nil {
 		return api.User{}, err
@@ -230,17 +230,17 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 // LogoutUser ends every session of a user: one write, however many there are.
 func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
-		return i.endUser(tx, id, rec, "user.logout", by)
+		return i.endUser(i.decision(tx, by), "user.logout", id, rec)
 	})
 }
 
-// endUser moves the epoch, so that no family born before lives.
-func (i *Issuer) endUser(tx storage.Tx, id string, rec *userRecord, action, by string) error {
+// endUser ends every session of a user: it moves the epoch of rec, which the caller stores.
+func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
-	if err := i.audit(tx, action, by, id, map[string]string{"name": rec.Name}); err != nil {
+	if err := d.audit(action, id, map[string]string{"name": rec.Name}); err != nil {
 		return err
 	}
-	return i.notify(tx, i.keys.Now(), "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
+	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
 // RemoveUser forgets a user; name and id become free. Its families are dead from then on.
@@ -259,6 +259,6 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 		if err := password.Count(tx, password.Class(rec.Password), ""); err != nil {
 			return err
 		}
-		return i.endUser(tx, id, &gone, "user.remove", by)
+		return i.endUser(i.decision(tx, by), "user.remove", id, &gone)
 	})
 }

@@ -36,7 +36,7 @@ func idFree(r storage.Reader, id string) error {
 
 // bindAudiences checks after against its audiences and counts who names them. A
 // client that is new or goes away is an empty record on its other side.
-func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
+func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → some audience of after has it
 	was, is := before.named(), after.named()
 	for _, name := range distinct(slices.Concat(was, is)) {

@@ -14,13 +14,13 @@ import (
 )
 
 // ownSet is the key set of our own ring, rebuilt when the ring has changed.
-type ownSet struct {
+type ownKeySet struct {
 	mu   sync.Mutex
 	kids []string // owned by mu, as is set
 	set  *jwks.Set
 }
 
-func (o *ownSet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
+func (o *ownKeySet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	same := len(keys) == len(o.kids) && o.set != nil
@@ -48,7 +48,7 @@ var errNotAccess = errors.New("it is not an access token of this server")
 // checkOwn verifies an access token of ours, whatever its audience: errNotAccess is a no,
 // any other error a fault. The audience is read before the signature is checked and
 // believed only afterwards.
-func (i *Issuer) checkOwn(token refusal.Secret) (*jwks.Claims, error) {
+func (i *Issuer) verifyOwn(token refusal.Secret) (*jwks.Claims, error) {
 	audience := claimedAudience(string(token))
 	if audience == "" {
 		return nil, errNotAccess

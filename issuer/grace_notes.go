@@ -9,15 +9,15 @@ import (
 // graces notes the answers within a grace, which write nothing, until the family's next
 // rotation takes the note into its record. What a crash or the bound loses is a number
 // that people look at, never a decision.
-type graces struct {
+type graceNotes struct {
 	mu    sync.Mutex
 	notes map[familyID]graceNote // owned by mu
 }
 
 type graceNote struct {
-	generation uint32 // the current one then
-	answers    uint16
-	elsewhere  bool // one of them went to another address than the one that made the generation
+	generation   uint32 // the current one then
+	answers      uint16
+	otherAddress bool // one of them went to another address than the one that made the generation
 }
 
 const maxGraceNotes = 10_000
@@ -25,7 +25,7 @@ const maxGraceNotes = 10_000
 // sharedGenerations in a row, each taken by two addresses, look like one token in two hands.
 const sharedGenerations = 5
 
-func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
+func (g *graceNotes) add(id familyID, generation uint32, otherAddress bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.notes[id]
@@ -38,7 +38,7 @@ func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
 	if n.answers < math.MaxUint16 {
 		n.answers++
 	}
-	n.elsewhere = n.elsewhere || elsewhere
+	n.otherAddress = n.otherAddress || otherAddress
 	if g.notes == nil {
 		g.notes = make(map[familyID]graceNote)
 	}
@@ -51,7 +51,7 @@ func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
 	g.notes[id] = n
 }
 
-func (g *graces) get(id familyID, generation uint32) graceNote {
+func (g *graceNotes) get(id familyID, generation uint32) graceNote {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n := g.notes[id]; n.generation == generation {
@@ -60,7 +60,7 @@ func (g *graces) get(id familyID, generation uint32) graceNote {
 	return graceNote{}
 }
 
-func (g *graces) forget(id familyID, generation uint32) {
+func (g *graceNotes) forget(id familyID, generation uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.notes[id].generation == generation {
@@ -70,9 +70,9 @@ func (g *graces) forget(id familyID, generation uint32) {
 
 // fold takes a note into the record that is about to rotate, and tells whether the token
 // has just come to look shared.
-func (rec *familyRecord) fold(n graceNote) (shared bool) {
+func (rec *familyRecord) addGrace(n graceNote) (shared bool) {
 	rec.graced = uint16(min(math.MaxUint16, int(rec.graced)+int(n.answers)))
-	if !n.elsewhere {
+	if !n.otherAddress {
 		if rec.shared < sharedGenerations { // a token that looked shared keeps looking so
 			rec.shared = 0
 		}
