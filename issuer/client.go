@@ -38,7 +38,7 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
 		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
-	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
+	if len(rec.Secrets) == maxSecrets && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}
 	return c

@@ -6,23 +6,23 @@ import (
 	"sync"
 )
 
-// graces notes the answers within a grace, which write nothing, until the family's next
-// rotation takes the note into its record. What a crash or the bound loses is a number
-// that people look at, never a decision.
+// graceNotes counts answers within a grace, which write nothing, until the next rotation of the
+// family stores the count in its record. A crash and the limit lose counts. They are shown to
+// administrators; no decision depends on them.
 type graceNotes struct {
 	mu    sync.Mutex
 	notes map[familyID]graceNote // owned by mu
 }
 
 type graceNote struct {
-	generation   uint32 // the current one then
+	generation   uint32 // the current one at that time
 	answers      uint16
-	otherAddress bool // one of them went to another address than the one that made the generation
+	otherAddress bool // one answer went to another address than the one that the generation was made for
 }
 
 const maxGraceNotes = 10_000
 
-// sharedGenerations in a row, each taken by two addresses, look like one token in two hands.
+// sharedGenerations in a row, each answered to two addresses, suggest that a token has two holders.
 const sharedGenerations = 5
 
 func (g *graceNotes) add(id familyID, generation uint32, otherAddress bool) {
@@ -30,7 +30,7 @@ func (g *graceNotes) add(id familyID, generation uint32, otherAddress bool) {
 	defer g.mu.Unlock()
 	n := g.notes[id]
 	if n.generation > generation {
-		return // whoever came late with this one
+		return // this answer was late
 	}
 	if n.generation < generation {
 		n = graceNote{generation: generation}
@@ -68,12 +68,12 @@ func (g *graceNotes) forget(id familyID, generation uint32) {
 	}
 }
 
-// fold takes a note into the record that is about to rotate, and tells whether the token
-// has just come to look shared.
+// addGrace adds a note to the record that is about to rotate. It reports whether the token looks
+// shared from now on.
 func (rec *familyRecord) addGrace(n graceNote) (shared bool) {
 	rec.graced = uint16(min(math.MaxUint16, int(rec.graced)+int(n.answers)))
 	if !n.otherAddress {
-		if rec.shared < sharedGenerations { // a token that looked shared keeps looking so
+		if rec.shared < sharedGenerations { // a token that once looked shared stays so
 			rec.shared = 0
 		}
 		return false
@@ -84,8 +84,8 @@ func (rec *familyRecord) addGrace(n graceNote) (shared bool) {
 	return rec.shared == sharedGenerations
 }
 
-// fingerprint stands for an address in a record: enough to tell two apart, useless to learn
-// one from. An IPv6 subscriber has a /64.
+// fingerprint returns a short keyed hash of an address. Two addresses can be told apart by it, and
+// neither can be learned from it. An IPv6 subscriber has a /64, so only that part counts.
 func (s *refreshSecrets) fingerprint(from netip.Addr) [4]byte {
 	if from = from.Unmap(); from.Is6() {
 		p, _ := from.Prefix(64)

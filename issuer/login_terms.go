@@ -10,19 +10,19 @@ import (
 	"keymill/storage"
 )
 
-// terms are what a client could agree to when its users logged in. All families of that
-// time share them, so they are kept once, under a hash of themselves, and never change.
-// Only administrators bring new ones about.
+// loginTerms are the audiences and scopes of a client when a user logged in. All families of that time
+// share them, so they are stored once, under their hash, and never change. Only a change of the
+// client by an administrator makes new ones.
 type loginTerms struct {
 	Client    string   `json:"client"`
 	Audiences []string `json:"audiences"` // sorted
-	Scopes    []string `json:"scopes"`    // sorted, at most 50: a family names its own by place
+	Scopes    []string `json:"scopes"`    // sorted, at most 50: a family stores the positions of its own
 }
 
-// A scopeSet holds the places of some of the scopes.
+// A scopeSet holds the positions of some of the scopes, a bit each.
 type scopeSet uint64
 
-// pick returns the places of scope's words.
+// pick returns the positions of the words of scope.
 func (t *loginTerms) pick(scope string) scopeSet {
 	var set scopeSet
 	for _, word := range words(scope) {
@@ -33,7 +33,7 @@ func (t *loginTerms) pick(scope string) scopeSet {
 	return set
 }
 
-// names returns the scopes at the places of set, sorted.
+// names returns the scopes at the positions of set, sorted.
 func (t *loginTerms) names(set scopeSet) []string {
 	var list []string
 	for n, word := range t.Scopes {
@@ -49,7 +49,7 @@ type termsID [16]byte
 
 func termsKey(id termsID) string { return "terms/" + familyText.EncodeToString(id[:]) }
 
-// putTerms writes t unless it is there already.
+// putTerms stores t unless it is stored already.
 func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {
 	b, err := json.Marshal(t)
 	if err != nil {
@@ -63,7 +63,7 @@ func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {
 	return id, tx.Put(termsKey(id), b)
 }
 
-// termsCache remembers terms, which is safe for ever: an id has one content.
+// A termsCache keeps terms in memory. It is never stale, because an id has only one content.
 type termsCache struct {
 	mu    sync.RWMutex
 	known map[termsID]*loginTerms // owned by mu

@@ -12,7 +12,7 @@ import (
 	"keymill/storage"
 )
 
-// show describes f as it stands at now.
+// show describes f at now.
 func (i *Issuer) show(f *family, now time.Time) api.Session {
 	client := f.client
 	if client == nil {
@@ -28,27 +28,27 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	if !f.rec.endedAt.IsZero() {
 		s.Ended = &f.rec.endedAt
 	}
-	switch d := f.state(now, limits); d {
+	switch state := f.state(now, limits); state {
 	case stateLive:
 	case stateIdle, stateAbsolute:
-		s.State, s.Reason = "expired", f.why(d)
+		s.State, s.Reason = "expired", f.why(state)
 	default:
-		s.State, s.Reason = "revoked", f.why(d)
+		s.State, s.Reason = "revoked", f.why(state)
 	}
 	return s
 }
 
-// why says in words what ended f.
-func (f *family) why(d familyState) string {
-	switch d {
+// why says in words why f is in a state other than live.
+func (f *family) why(s familyState) string {
+	switch s {
 	case stateEnded:
 		return endings[f.rec.end].words
 	case stateIdle:
-		return "nobody used it for too long"
+		return "it was not used for too long"
 	case stateAbsolute:
-		return "it reached its longest lifetime"
+		return "it reached its absolute lifetime"
 	case stateExhausted:
-		return "it has rotated as often as it can"
+		return "it has no further generation"
 	}
 	switch {
 	case f.user == nil:
@@ -60,15 +60,15 @@ func (f *family) why(d familyState) string {
 	case f.client.Disabled:
 		return "the client is disabled"
 	case f.rec.epochs.user != f.current.user:
-		return "every session of the user was ended: by a logout, a new password, or disabling it"
+		return "every session of the user was ended: by a logout, a new password, or because the user was disabled"
 	case f.rec.epochs.client != f.client.Epoch:
 		return "every session of the client was ended"
 	}
 	return "every session of the store was ended"
 }
 
-// Sessions returns the families of a user, newest first, also those that have ended and
-// are kept to explain; client "" means every client.
+// Sessions returns the sessions of a user, newest first, also those that have ended and are kept to
+// explain them. client "" means every client.
 func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.Session, error) {
 	now := i.keys.Now()
 	var list []api.Session
@@ -100,7 +100,7 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 	for _, id := range ids {
 		f, err := i.wholeFamily(r, id)
 		if errors.Is(err, errDamaged) {
-			continue // the others are to be seen
+			continue // show the others
 		} else if err != nil {
 			return nil, err
 		}
@@ -111,7 +111,7 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 	return list, nil
 }
 
-// RevokeSession ends one family.
+// RevokeSession ends one session.
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
@@ -125,7 +125,7 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 			return err
 		}
 		if f == nil {
-			return refusal.New("not_found", "there is no session %s", id)
+			return refusal.New("not_found", "session %s does not exist", id)
 		}
 		if err := i.endUnlessEnded(d, f, endedByAdmin); err != nil {
 			return err
@@ -136,7 +136,7 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 	return shown, err
 }
 
-// RevokeClientSessions ends every family of a client: one write.
+// RevokeClientSessions ends every session of a client, with one write.
 func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readClient(tx, client)
@@ -161,7 +161,7 @@ func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) err
 	})
 }
 
-// RevokeAllSessions ends every family of the store: one write.
+// RevokeAllSessions ends every session of the store, with one write.
 func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		epoch, err := readStoreEpoch(tx)

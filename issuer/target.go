@@ -16,7 +16,7 @@ func validScope(s string) bool { return len(s) <= maxScopeBytes && jwks.IsScope(
 func checkScopes(list []string) ([]string, error) {
 	list = distinct(list)
 	if len(list) > maxScopes {
-		return nil, refusal.New("invalid_request", "%d scopes are too many: at most %d", len(list), maxScopes)
+		return nil, refusal.New("invalid_request", "%d scopes are too many: at most %d are allowed", len(list), maxScopes)
 	}
 	for _, s := range list {
 		if !validScope(s) {
@@ -59,7 +59,7 @@ func chooseScopes(asked string, client, audience []string) (string, error) {
 	}
 	list := strings.Split(asked, " ")
 	if len(list) > maxScopes {
-		return "", refusal.New("invalid_scope", "%d scopes are too many: at most %d", len(list), maxScopes)
+		return "", refusal.New("invalid_scope", "%d scopes are too many: at most %d are allowed", len(list), maxScopes)
 	}
 	for _, s := range list {
 		_, has := slices.BinarySearch(client, s)

@@ -25,12 +25,12 @@ func imported(u api.ImportedUser) newUser {
 	return newUser{api.NewUser{ID: u.ID, Name: u.Name, Disabled: u.Disabled, Claims: u.Claims}, u.Hash}
 }
 
-// AddUser registers a user.
+// AddUser adds a user.
 func (i *Issuer) AddUser(ctx context.Context, u api.NewUser, by string) (api.User, error) {
 	return i.addUser(ctx, newUser{NewUser: u}, "user.add", by)
 }
 
-// ImportUser registers a user of another system, who keeps the password.
+// ImportUser adds a user of another system, who keeps the password.
 func (i *Issuer) ImportUser(ctx context.Context, u api.ImportedUser, by string) (api.User, error) {
 	return i.addUser(ctx, imported(u), "user.import", by)
 }
@@ -80,11 +80,11 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
 	})
 }
 
-// nameFree refuses a name that somebody has.
+// nameFree refuses the name of a user that exists.
 func nameFree(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
 	if err == nil && taken != "" {
-		err = refusal.New("already_exists", "user %s has the name %s already", taken, name)
+		err = refusal.New("already_exists", "user %s already has the name %s", taken, name)
 	}
 	return err
 }
@@ -95,7 +95,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
 	}
 	if readsAsAnother(u.ID) {
-		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
+		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
@@ -118,7 +118,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 	return rec, nil
 }
 
-// newPassword returns what is kept of a password, or of the hash of one.
+// newPassword returns the hash that is stored for a password, or for a hash of another system.
 func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
 	case typed != "":
@@ -137,7 +137,7 @@ func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, na
 	return "", nil
 }
 
-// detail is for the audit log: values of claims are people's own.
+// detail is for the audit log. It has no values of claims, which are personal data.
 func (rec *userRecord) detail() map[string]string {
 	d := map[string]string{"name": rec.Name, "password": password.Scheme(string(rec.Password))}
 	if names := claimNames(rec.Claims); len(names) > 0 {
@@ -149,7 +149,7 @@ func (rec *userRecord) detail() map[string]string {
 	return d
 }
 
-// changeUser runs change on a copy of the user's record in one transaction.
+// changeUser runs change on a copy of the user's record and stores it, in one transaction.
 func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (api.User, error) {
 	var shown api.User
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
@@ -170,8 +170,8 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 	return shown, err
 }
 
-// SetUser changes a user. Disabling ends every session of it, and enabling does not bring
-// them back.
+// SetUser changes a user. To disable a user ends every session of the user; to enable the user again
+// does not bring them back.
 func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
 	if c.Claims != nil {
@@ -199,7 +199,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 	})
 }
 
-// SetPassword gives a user a new password and ends every session of it.
+// SetPassword gives a user a new password and ends every session of the user.
 func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal.Secret, by string) (api.User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
@@ -227,7 +227,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 	return u, nil
 }
 
-// LogoutUser ends every session of a user: one write, however many there are.
+// LogoutUser ends every session of a user, with one write.
 func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
 		return i.endUser(i.decision(tx, by), "user.logout", id, rec)
@@ -243,7 +243,7 @@ func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
-// RemoveUser forgets a user; name and id become free. Its families are dead from then on.
+// RemoveUser removes a user and ends every session of the user. Name and id become free.
 func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)
