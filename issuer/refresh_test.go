@@ -418,7 +418,7 @@ func TestNoTokenIDComesTwice(t *testing.T) {
 		}
 		wg.Wait()
 		for _, g := range answers {
-			claims, err := w.checkOwn(refusal.Secret(g.AccessToken))
+			claims, err := w.verifyOwn(refusal.Secret(g.AccessToken))
 			if err != nil {
 				t.Fatal(err)
 			}

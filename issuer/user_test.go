@@ -169,7 +169,7 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 	}
 	p := w.begin("7")
 	for range 2 {
-		claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+		claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +190,7 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
-	claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 	if err != nil || strings.Contains(string(claims.Raw), "role") {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
@@ -212,7 +212,7 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 	}
 	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
-	claims, err := w.checkOwn(refusal.Secret(w.begin("7").grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
 		t.Errorf("%s %v", claims.Raw, err)
 	}

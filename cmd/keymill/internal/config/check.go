@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -36,7 +35,7 @@ func (c *Config) checkListen() error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return c.Wrong("listen", "%q is not a port", port)
 	}
-	if c.Dev && !IsLoopback(host) {
+	if c.Dev && !issuer.IsLoopback(host) {
 		return c.Wrong("listen", "--dev listens on loopback only, and %q is not loopback", c.Listen)
 	}
 	return nil
@@ -54,7 +53,7 @@ func (c *Config) checkIssuer() error {
 		return terminal.WithHint(c.Wrong("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}
-	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !IsLoopback(u.Hostname())) {
+	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !issuer.IsLoopback(u.Hostname())) {
 		return c.Wrong("issuer", "--dev serves a loopback issuer only, and %q is not loopback", c.Issuer)
 	}
 	return nil
@@ -176,10 +175,4 @@ func (c *Config) checkLog() error {
 		return c.Wrong("log.format", "%q is neither text nor json", c.LogFormat)
 	}
 	return nil
-}
-
-// IsLoopback reports whether host is localhost or a loopback address.
-func IsLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }

@@ -16,7 +16,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 		a.user("bob", "8")
 		other := a.begin("8")
 		var people []*person
-		for range maxFamilies {
+		for range maxSessions {
 			people = append(people, a.begin("7"))
 			time.Sleep(time.Second)
 		}
@@ -64,7 +64,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	}
 	wg.Wait()
 	list, err := w.Sessions(t.Context(), "alice", "web")
-	if err != nil || len(list) != maxFamilies {
+	if err != nil || len(list) != maxSessions {
 		t.Fatalf("%d sessions are listed, %v", len(list), err)
 	}
 	for _, s := range list {
@@ -72,7 +72,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	w.wantAudited("session.limit", 16*15-maxFamilies)
+	w.wantAudited("session.limit", 16*15-maxSessions)
 }
 
 // TestRostersOfIdsWithSlashesAreKeptApart.
@@ -80,7 +80,7 @@ func TestRostersOfIdsWithSlashesAreKeptApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, user := range []string{"a", "a/b", "a/b/c", "1/a", "01/a", "a/"} {
 		for _, client := range []string{"c", "b/c", "a/b/c", "/c"} {
-			key, who := rosterKey(user, client), fmt.Sprintf("%q %q", user, client)
+			key, who := sessionListKey(user, client), fmt.Sprintf("%q %q", user, client)
 			if other := seen[key]; other != "" {
 				t.Errorf("%s and %s share %s", who, other, key)
 			}

@@ -170,7 +170,7 @@ func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
 		a.web(func(c *api.NewClient) { c.Idle = "1s" })
 		a.user("alice", "7")
 		var people []*person
-		for range maxFamilies + 1 {
+		for range maxSessions + 1 {
 			people = append(people, a.begin("7"))
 		}
 		time.Sleep(2 * time.Second)
@@ -185,7 +185,7 @@ func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
 				live++
 			}
 		}
-		if live > maxFamilies || live > len(list) {
+		if live > maxSessions || live > len(list) {
 			t.Errorf("%d sessions live, %d are listed", live, len(list))
 		}
 	})
@@ -197,11 +197,11 @@ func TestEvictedFamiliesDoNotPileUp(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
-		for range 2*maxFamilies + 5 {
+		for range 2*maxSessions + 5 {
 			a.begin("7")
 		}
 		time.Sleep(keepEvicted + time.Minute)
-		if n := a.records("family/"); n != maxFamilies {
+		if n := a.records("family/"); n != maxSessions {
 			t.Errorf("%d records of families", n)
 		}
 	})
@@ -222,7 +222,7 @@ func TestDamagedRecordsStopNoSweep(t *testing.T) {
 		a.begin("9")
 		err := a.store.Update(t.Context(), func(tx storage.Tx) error {
 			return errors.Join(
-				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(rosterKey("9", "web"), []byte("odd")),
+				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(sessionListKey("9", "web"), []byte("odd")),
 			)
 		})
 		if err != nil {
@@ -285,11 +285,11 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 }
 
 func TestALateNoteWipesNoNewerOne(t *testing.T) {
-	var g graces
+	var g graceNotes
 	id := familyID{1}
 	g.add(id, 5, true)
 	g.add(id, 4, false)
-	if n := g.get(id, 5); n.answers != 1 || !n.elsewhere {
+	if n := g.get(id, 5); n.answers != 1 || !n.otherAddress {
 		t.Errorf("%+v", n)
 	}
 	addresses := []string{"::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"}
