@@ -42,7 +42,7 @@ func TestAReplayEndsTheSessionAndItsAccessTokens(t *testing.T) {
 	p := w.begin("7")
 	first := p.rotate()
 	p.rotate()
-	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); !got.Active || got.Family == "" || got.Username != "alice" {
+	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); !got.Active || got.SessionID == "" || got.Username != "alice" {
 		t.Fatalf("before the replay: %+v", got)
 	}
 	_, err := w.refresh(first)
