@@ -43,7 +43,7 @@ type claims struct {
 	Issued   int64  `json:"iat"`
 	ID       string `json:"jti"`
 	Scope    string `json:"scope,omitempty"`
-	Family   string `json:"sid,omitempty"`
+	Session  string `json:"sid,omitempty"`
 	Type     string `json:"token_type,omitempty"` // this and the next: simplejwt only
 	User     any    `json:"user_id,omitempty"`    // a number if the id is one, else a string
 }
@@ -63,7 +63,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 			c.User = numberOrText(e.subject)
 		}
 	}
-	c.Family = e.family
+	c.Session = e.family
 	payload, err := json.Marshal(&c)
 	if err != nil {
 		return Grant{}, err

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestTheTableOfAnswers repeats the drawing of verdict row by row.
-func TestTheTableOfAnswers(t *testing.T) {
+// The table repeats the drawing of tokenState, row by row.
+func TestClassifyMatchesTheDrawing(t *testing.T) {
 	const grace = 30 * time.Second
 	for _, tt := range []struct {
 		g, shown uint32
@@ -34,11 +34,11 @@ func TestTheTableOfAnswers(t *testing.T) {
 	}
 	rec := familyRecord{g: 1}
 	if got := rec.classify(0, 0, 0); got != tokenLate {
-		t.Errorf("without a grace a retry in the same instant is %d", got)
+		t.Errorf("without a grace, a retry at the same instant is %d", got)
 	}
 }
 
-func TestAFamilyRefreshesAndAReplayEndsIt(t *testing.T) {
+func TestASessionRefreshesAndAReplayEndsIt(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -46,7 +46,7 @@ func TestAFamilyRefreshesAndAReplayEndsIt(t *testing.T) {
 	first := p.rotate()
 	again, err := w.refresh(first)
 	if err != nil || again.Refresh != p.grant.Refresh {
-		t.Fatalf("within the grace: %v, the same successor: %v", err, again.Refresh == p.grant.Refresh)
+		t.Fatalf("within the grace: got %v, the same successor: %v", err, again.Refresh == p.grant.Refresh)
 	}
 	p.rotate()
 	_, err = w.refresh(first)

@@ -26,7 +26,7 @@ type Introspection struct {
 	Expires   int64  `json:"exp,omitempty"`
 	Issued    int64  `json:"iat,omitempty"`
 	ID        string `json:"jti,omitempty"`
-	Family    string `json:"sid,omitempty"`
+	SessionID string `json:"sid,omitempty"`
 }
 
 // Introspect refuses a client without a secret with invalid_client. A token that the client may
@@ -69,7 +69,7 @@ func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refresh
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	return Introspection{
 		Active: true, Issuer: i.url, Subject: f.rec.user, Client: f.terms.Client, Username: f.user.Name, Scope: strings.Join(f.granted(), " "),
-		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), Family: f.id.String(),
+		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), SessionID: f.id.String(),
 	}, nil
 }
 
@@ -81,7 +81,7 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 	out := Introspection{
 		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience[0], Client: claims.ClientID,
 		Scope: claims.Scope, TokenType: "Bearer", Expires: claims.Expires.Unix(), Issued: claims.IssuedAt.Unix(),
-		ID: claims.ID, Family: claims.SessionID,
+		ID: claims.ID, SessionID: claims.SessionID,
 	}
 	if claims.SessionID != "" {
 		user, err := i.findUser(r, claims.Subject)

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// TestAtTheLimitTheLongestIdleSessionEnds: of a hundred live ones, and of no other user or
-// client. Dead ones take no place.
+// Of a hundred live ones of that user and client. Ended ones do not count.
 func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
@@ -32,7 +31,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 		}
 		a.wantAudited("session.limit", 1)
 
-		// Ten that ended by themselves make room for ten.
+		// Ten that were ended leave ten places free.
 		for _, p := range people[10:20] {
 			if err := a.Revoke(t.Context(), Credentials{ClientID: "web", Method: "none"}, p.grant.Refresh, home); err != nil {
 				t.Fatal(err)
@@ -47,7 +46,6 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	})
 }
 
-// TestParallelLoginsKeepTheLimit: whoever comes at the same time.
 func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	w := newWorld(t)
 	w.web()
@@ -75,8 +73,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	w.wantAudited("session.limit", 16*15-maxSessions)
 }
 
-// TestRostersOfIdsWithSlashesAreKeptApart.
-func TestRostersOfIdsWithSlashesAreKeptApart(t *testing.T) {
+func TestSessionListsOfIdsWithSlashesAreKeptApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, user := range []string{"a", "a/b", "a/b/c", "1/a", "01/a", "a/"} {
 		for _, client := range []string{"c", "b/c", "a/b/c", "/c"} {
