@@ -291,6 +291,7 @@ func TestErasureWaitsForObservedTimeAndForASuccessor(t *testing.T) {
 	})
 }
 
+// I4.
 func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.run(time.Second)

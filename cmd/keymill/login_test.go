@@ -29,7 +29,7 @@ type delivery struct {
 	body   []byte
 }
 
-// TestAReceiverCanVerifyTheWebhook with the lines of README.
+// TestAReceiverCanVerifyTheWebhook with the program of docs/people.md.
 func TestAReceiverCanVerifyTheWebhook(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("python3"); err != nil && os.Getenv("CI") == "" {
@@ -85,17 +85,17 @@ func TestAReceiverCanVerifyTheWebhook(t *testing.T) {
 	}
 }
 
-// verifyDelivery runs the lines of README on a delivery, and on a changed one.
+// verifyDelivery runs the program of docs/people.md on a delivery, and on a changed one.
 func verifyDelivery(t *testing.T, d delivery) {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/people.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, code, found := strings.Cut(string(readme), "```python\ndef verify(")
+	_, code, found := strings.Cut(string(page), "```python\n")
 	code, _, closed := strings.Cut(code, "```")
 	if !found || !closed {
-		t.Fatal("README has no lines that verify a delivery")
+		t.Fatal("docs/people.md has no program that verifies a delivery")
 	}
 	headers := map[string]string{}
 	for name := range d.header {
@@ -105,7 +105,10 @@ func verifyDelivery(t *testing.T, d delivery) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", "import base64, hmac, json, sys, time\ndef verify("+code+`
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", code+`
+import json
+import sys
+
 d = json.load(sys.stdin)
 body = base64.b64decode(d["body"])
 print(verify(d["headers"], body, d["secret"]), verify(d["headers"], body + b" ", d["secret"]))

@@ -17,7 +17,7 @@ import (
 	"keymill/issuer/api"
 )
 
-// The budget that README states: so much, and as much again for each password that is
+// The budget that docs/measurements.md states: so much, and as much again for each password that is
 // hashed at the same time, which takes 19 MiB and leaves as many to the collector.
 const (
 	residentAlways  = 128_000_000
