@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
-// Lifetimes of a token. A day is long for something that nobody can call back.
+// Lifetimes of an access token. A day is long, because verifiers do not ask whether it was revoked.
 const (
 	minTTL     = time.Second
 	maxTTL     = 24 * time.Hour
@@ -22,24 +22,8 @@ const (
 // Profiles of the claims.
 const (
 	profileRFC9068   = "rfc9068"
-	profileSimpleJWT = "simplejwt" // adds what djangorestframework-simplejwt asks for
+	profileSimpleJWT = "simplejwt" // with the claims that djangorestframework-simplejwt needs
 )
-
-// An Audience is an API that accepts our tokens, as the admin API takes and shows it.
-type Audience struct {
-	Name    string   `json:"audience"`
-	Alg     string   `json:"alg"`
-	TTL     string   `json:"ttl"` // "15m0s"
-	Scopes  []string `json:"scopes"`
-	Profile string   `json:"profile"` // "rfc9068" or "simplejwt"
-}
-
-// An AudienceChange names what becomes different; nil fields stay.
-type AudienceChange struct {
-	TTL     *string   `json:"ttl"`
-	Scopes  *[]string `json:"scopes"`
-	Profile *string   `json:"profile"`
-}
 
 type audienceRecord struct {
 	Alg     string   `json:"alg"`
@@ -53,8 +37,8 @@ func audienceKey(name string) string { return "audience/" + name }
 
 func (rec *audienceRecord) ttl() time.Duration { return time.Duration(rec.TTL) * time.Second }
 
-func (rec *audienceRecord) show(name string) Audience {
-	return Audience{name, rec.Alg, rec.ttl().String(), rec.Scopes, rec.Profile}
+func (rec *audienceRecord) show(name string) api.Audience {
+	return api.Audience{Name: name, Alg: rec.Alg, TTL: rec.ttl().String(), Scopes: rec.Scopes, Profile: rec.Profile}
 }
 
 func (rec *audienceRecord) detail() map[string]string {
@@ -63,19 +47,19 @@ func (rec *audienceRecord) detail() map[string]string {
 	}
 }
 
-// AddAudience registers an audience. Its keys learn of the lifetime in the same
-// transaction, so that no token of it can outlive them.
-func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audience, error) {
+// AddAudience adds an audience. The same transaction raises the lifetime of its keys, so that no
+// token of the audience outlives them.
+func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (api.Audience, error) {
 	if a.TTL == "" {
 		a.TTL = defaultTTL.String()
 	}
 	rec, err := i.checkAudience(a)
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Get(audienceKey(a.Name)); err == nil {
-			return refusal.New("already_exists", "there is an audience %s already", a.Name)
+			return refusal.New("already_exists", "audience %s already exists", a.Name)
 		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
@@ -85,20 +69,20 @@ func (i *Issuer) AddAudience(ctx context.Context, a Audience, by string) (Audien
 		if err := putJSON(tx, audienceKey(a.Name), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.add", by, a.Name, rec.detail())
+		return i.decision(tx, by).audit("audience.add", a.Name, rec.detail())
 	})
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
-	// The audience is durable. A crash here loses nothing: the rings read their cap
-	// at the next start.
+	// The audience is durable. A crash here loses nothing: the rings read the lifetime at the
+	// next start.
 	return rec.show(a.Name), i.keys.Reload(context.WithoutCancel(ctx))
 }
 
-// SetAudience changes an audience. Its algorithm stays: verifiers are configured
-// with it, and another one is another audience.
-func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange, by string) (Audience, error) {
-	var shown Audience
+// SetAudience changes an audience. Its algorithm cannot change, because verifiers are configured
+// with it.
+func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string) (api.Audience, error) {
+	var shown api.Audience
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := readAudience(tx, name)
 		if err != nil {
@@ -123,15 +107,15 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c AudienceChange,
 		if err := putJSON(tx, audienceKey(name), after); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.set", by, name, after.detail())
+		return i.decision(tx, by).audit("audience.set", name, after.detail())
 	})
 	if err != nil {
-		return Audience{}, err
+		return api.Audience{}, err
 	}
-	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // durable, whoever has gone
+	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // the change is durable, also if ctx has ended
 }
 
-// RemoveAudience forgets an audience that no client names.
+// RemoveAudience removes an audience that no client names.
 func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := readAudience(tx, name)
@@ -139,18 +123,18 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 			return err
 		}
 		if rec.Clients > 0 {
-			return refusal.New("in_use", "audience %s is named by %d client(s): take it from them first", name, rec.Clients)
+			return refusal.New("in_use", "audience %s is in use by %d client(s): remove it from them first", name, rec.Clients)
 		}
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.remove", by, name, nil)
+		return i.decision(tx, by).audit("audience.remove", name, nil)
 	})
 }
 
 // Audience returns one audience.
-func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
-	var shown Audience
+func (i *Issuer) Audience(ctx context.Context, name string) (api.Audience, error) {
+	var shown api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		rec, err := readAudience(r, name)
 		if err == nil {
@@ -162,13 +146,13 @@ func (i *Issuer) Audience(ctx context.Context, name string) (Audience, error) {
 }
 
 // Audiences returns up to limit audiences whose names follow after, in order.
-func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]Audience, error) {
+func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.Audience, error) {
 	if after != "" && !validName(after) {
-		return nil, refusal.New("invalid_request", "after must be the name of an audience")
+		return nil, refusal.New("invalid_request", "after must be an audience name")
 	}
-	var list []Audience
+	var list []api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []Audience{}
+		list = []api.Audience{}
 		return scanAfter(r, "audience/", after, min(limit, maxListed), func(name string, raw []byte) error {
 			rec, err := decode[audienceRecord](audienceKey(name), raw)
 			if err == nil {
@@ -194,13 +178,13 @@ func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
 }
 
 func noAudience(name string) error {
-	return refusal.New("not_found", "there is no audience %s", name)
+	return refusal.New("not_found", "audience %s does not exist", name)
 }
 
-// checkAudience turns what an administrator wrote into a record, or says what is wrong.
-func (i *Issuer) checkAudience(a Audience) (*audienceRecord, error) {
+// checkAudience returns the record of an audience, or refuses it.
+func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
-		return nil, refusal.New("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
+		return nil, refusal.New("invalid_request", "an audience name must be 1 to %d visible ASCII characters", maxNameBytes)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
 		return nil, refusal.New("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
@@ -228,9 +212,4 @@ func override[T any](field *T, change *T) {
 	if change != nil {
 		*field = *change
 	}
-}
-
-// audit records a change in the transaction that makes it.
-func (i *Issuer) audit(tx storage.Tx, action, by, target string, detail map[string]string) error {
-	return audit.Append(tx, i.keys.Now(), audit.Event{Action: action, By: by, Target: target, Detail: detail})
 }

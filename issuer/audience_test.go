@@ -7,20 +7,21 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
 
-func TestAnAudienceIsKeptAsItWasWritten(t *testing.T) {
+func TestAnAudienceIsStoredAsItWasGiven(t *testing.T) {
 	w := newWorld(t)
-	got := must[Audience](t)(w.AddAudience(t.Context(), Audience{
+	got := must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{
 		Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "90s", Scopes: []string{"write", "read", "read"},
 	}, "uid:7"))
-	want := Audience{"https://api.example/orders?v=1", "EdDSA", "1m30s", []string{"read", "write"}, "rfc9068"}
+	want := api.Audience{Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "1m30s", Scopes: []string{"read", "write"}, Profile: "rfc9068"}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v", got)
 	}
 	w.restart()
-	if got := must[Audience](t)(w.Audience(t.Context(), want.Name)); !reflect.DeepEqual(got, want) {
+	if got := must[api.Audience](t)(w.Audience(t.Context(), want.Name)); !reflect.DeepEqual(got, want) {
 		t.Fatalf("after a restart: %+v", got)
 	}
 	_, err := w.AddAudience(t.Context(), want, "uid:7")
@@ -34,39 +35,39 @@ func TestBadAudiencesAreRefusedWithAHint(t *testing.T) {
 	for n := range many {
 		many[n] = fmt.Sprint("s", n)
 	}
-	good := Audience{Name: "orders", Alg: "EdDSA", TTL: "15m"}
+	good := api.Audience{Name: "orders", Alg: "EdDSA", TTL: "15m"}
 	for _, tt := range []struct {
 		name string
-		edit func(*Audience)
+		edit func(*api.Audience)
 		hint string
 	}{
-		{"no name", func(a *Audience) { a.Name = "" }, "name"},
-		{"name with a space", func(a *Audience) { a.Name = "a b" }, "name"},
-		{"name with a line feed", func(a *Audience) { a.Name = "a\nb" }, "name"},
-		{"long name", func(a *Audience) { a.Name = strings.Repeat("a", 201) }, "name"},
-		{"no algorithm", func(a *Audience) { a.Alg = "" }, "RS256, EdDSA"},
-		{"none", func(a *Audience) { a.Alg = "none" }, "RS256, EdDSA"},
-		{"HS256", func(a *Audience) { a.Alg = "HS256" }, "RS256, EdDSA"},
-		{"ttl of no form", func(a *Audience) { a.TTL = "900" }, "ttl"},
-		{"ttl too short", func(a *Audience) { a.TTL = "999ms" }, "ttl"},
-		{"ttl too long", func(a *Audience) { a.TTL = "24h0m1s" }, "ttl"},
-		{"ttl with a fraction", func(a *Audience) { a.TTL = "1.5s" }, "ttl"},
-		{"ttl negative", func(a *Audience) { a.TTL = "-1m" }, "ttl"},
-		{"scope with a space", func(a *Audience) { a.Scopes = []string{"a b"} }, "scope"},
-		{"scope with a quote", func(a *Audience) { a.Scopes = []string{`a"`} }, "scope"},
-		{"empty scope", func(a *Audience) { a.Scopes = []string{""} }, "scope"},
-		{"too many scopes", func(a *Audience) { a.Scopes = many }, "at most 50"},
-		{"profile unknown", func(a *Audience) { a.Profile = "saml" }, "profile"},
-		{"simplejwt with EdDSA", func(a *Audience) { a.Profile = "simplejwt" }, "RS256"},
+		{"no name", func(a *api.Audience) { a.Name = "" }, "name"},
+		{"name with a space", func(a *api.Audience) { a.Name = "a b" }, "name"},
+		{"name with a line feed", func(a *api.Audience) { a.Name = "a\nb" }, "name"},
+		{"long name", func(a *api.Audience) { a.Name = strings.Repeat("a", 201) }, "name"},
+		{"no algorithm", func(a *api.Audience) { a.Alg = "" }, "RS256, EdDSA"},
+		{"none", func(a *api.Audience) { a.Alg = "none" }, "RS256, EdDSA"},
+		{"HS256", func(a *api.Audience) { a.Alg = "HS256" }, "RS256, EdDSA"},
+		{"ttl of no form", func(a *api.Audience) { a.TTL = "900" }, "ttl"},
+		{"ttl too short", func(a *api.Audience) { a.TTL = "999ms" }, "ttl"},
+		{"ttl too long", func(a *api.Audience) { a.TTL = "24h0m1s" }, "ttl"},
+		{"ttl with a fraction", func(a *api.Audience) { a.TTL = "1.5s" }, "ttl"},
+		{"ttl negative", func(a *api.Audience) { a.TTL = "-1m" }, "ttl"},
+		{"scope with a space", func(a *api.Audience) { a.Scopes = []string{"a b"} }, "scope"},
+		{"scope with a quote", func(a *api.Audience) { a.Scopes = []string{`a"`} }, "scope"},
+		{"empty scope", func(a *api.Audience) { a.Scopes = []string{""} }, "scope"},
+		{"too many scopes", func(a *api.Audience) { a.Scopes = many }, "at most 50"},
+		{"profile unknown", func(a *api.Audience) { a.Profile = "saml" }, "profile"},
+		{"simplejwt with EdDSA", func(a *api.Audience) { a.Profile = "simplejwt" }, "RS256"},
 	} {
 		a := good
 		tt.edit(&a)
 		_, err := w.AddAudience(t.Context(), a, "uid:0")
 		if hint := refused(t, err, "invalid_request"); !strings.Contains(hint, tt.hint) {
-			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
+			t.Errorf("%s: hint %q does not mention %q", tt.name, hint, tt.hint)
 		}
 	}
-	list := must[[]Audience](t)(w.Audiences(t.Context(), "", 10))
+	list := must[[]api.Audience](t)(w.Audiences(t.Context(), "", 10))
 	if len(list) != 1 {
 		t.Fatalf("a refused audience was written: %+v", list)
 	}
@@ -77,28 +78,28 @@ func TestALongerLifetimeReachesTheKeysAtOnce(t *testing.T) {
 	w.audience("orders", "read")
 	secret := w.service("billing", "orders", "read")
 	day := "24h"
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{TTL: &day}, "uid:0"))
-	// The keys refuse to sign what would outlive them, so a token is the proof.
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &day}, "uid:0"))
+	// The keys refuse to sign a token that outlives them, so a token is the proof.
 	if g := must[Grant](t)(w.token("billing", secret)); g.ExpiresIn != 86400 {
 		t.Fatalf("expires_in %d", g.ExpiresIn)
 	}
 }
 
-func TestAnAudienceThatAClientNamesStays(t *testing.T) {
+func TestAnAudienceThatAClientNamesCannotBeRemoved(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	w.audience("stock", "read")
 	w.service("billing", "orders", "read")
 	ttl := "20m"
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{TTL: &ttl}, "uid:0"))
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &ttl}, "uid:0"))
 	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:0"), "in_use")
 	stock, none := []string{"stock"}, []string{}
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Audiences: &stock}, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Audiences: &stock}, "uid:0"))
 	if err := w.RemoveAudience(t.Context(), "orders", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	refused(t, w.RemoveAudience(t.Context(), "stock", "uid:0"), "in_use")
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Audiences: &none, Scopes: &none}, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Audiences: &none, Scopes: &none}, "uid:0"))
 	if err := w.RemoveAudience(t.Context(), "stock", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func TestAnAudienceThatAClientNamesStays(t *testing.T) {
 	refused(t, err, "not_found")
 }
 
-func TestListsGoOnWhereTheyStopped(t *testing.T) {
+func TestTheNextPageOfAListFollowsTheLast(t *testing.T) {
 	w := newWorld(t)
 	names := []string{"a", "a!", "a/b", "ab", "b"}
 	for _, n := range names {
@@ -115,7 +116,7 @@ func TestListsGoOnWhereTheyStopped(t *testing.T) {
 	}
 	var got []string
 	for after := ""; len(got) <= len(names); {
-		page := must[[]Audience](t)(w.Audiences(t.Context(), after, 2))
+		page := must[[]api.Audience](t)(w.Audiences(t.Context(), after, 2))
 		if len(page) == 0 {
 			break
 		}
@@ -129,7 +130,7 @@ func TestListsGoOnWhereTheyStopped(t *testing.T) {
 	}
 }
 
-// events returns what the audit log holds from seq on, as "action by target".
+// events returns the audit records from seq on, as "action by target".
 func (w *world) events() []string {
 	w.t.Helper()
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
@@ -148,14 +149,14 @@ func TestEveryChangeIsAuditedAndNothingElse(t *testing.T) {
 	w := newWorld(t)
 	read, five, yes, no := []string{"read"}, "5m", true, false
 	w.audience("orders", "read", "write")
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{TTL: &five}, "uid:1"))
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{TTL: &five}, "uid:1")) // no change
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &five}, "uid:1"))
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &five}, "uid:1")) // no change
 	w.service("billing", "orders", "read", "write")
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Scopes: &read}, "uid:2"))
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Scopes: &read}, "uid:2")) // no change
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Disabled: &yes}, "uid:3"))
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Disabled: &no}, "uid:4"))
-	must[Client](t)(w.RotateSecret(t.Context(), "billing", time.Hour, "uid:5"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &read}, "uid:2"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &read}, "uid:2")) // no change
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &yes}, "uid:3"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &no}, "uid:4"))
+	must[api.Client](t)(w.RotateSecret(t.Context(), "billing", time.Hour, "uid:5"))
 	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:6"), "in_use")
 	if err := w.RemoveClient(t.Context(), "billing", "uid:7"); err != nil {
 		t.Fatal(err)

@@ -7,40 +7,23 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// A Client is a program that asks for tokens, as the admin API takes and shows it.
-type Client struct {
-	ID             string         `json:"client_id"`
-	Secret         refusal.Secret `json:"client_secret,omitempty"` // once, in the answer to add and rotate-secret
-	Public         bool           `json:"public"`
-	Disabled       bool           `json:"disabled"`
-	Grants         []string       `json:"grants"`
-	Audiences      []string       `json:"audiences"`
-	Scopes         []string       `json:"scopes"`
-	Origins        []string       `json:"origins"`
-	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
-	Grace          string         `json:"grace"`      // of its families, "30s"; "" as configured
-	Idle           string         `json:"idle"`
-	Absolute       string         `json:"absolute"`
-	Created        time.Time      `json:"created"`
-	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets live
-}
-
 type clientRecord struct {
 	Public    bool      `json:"public,omitempty"`
 	Disabled  bool      `json:"disabled,omitempty"`
-	Grants    []string  `json:"grants"` // this and the next three: sorted
+	Grants    []string  `json:"grants"` // sorted, as the next three
 	Audiences []string  `json:"audiences"`
 	Scopes    []string  `json:"scopes"`
 	Origins   []string  `json:"origins"`
 	Created   time.Time `json:"created"`
-	Epoch     uint64    `json:"epoch,omitempty"` // families of another one are dead
+	Epoch     uint64    `json:"epoch,omitempty"` // families with another one are outdated
 
 	Introspect []string `json:"introspect,omitempty"` // sorted
-	Grace      *int64   `json:"grace,omitempty"`      // this and the next two in seconds; absent: as configured
+	Grace      *int64   `json:"grace,omitempty"`      // seconds, as the next two; absent: as configured
 	Idle       int64    `json:"idle,omitempty"`
 	Absolute   int64    `json:"absolute,omitempty"`
 
@@ -49,19 +32,28 @@ type clientRecord struct {
 
 func clientKey(id string) string { return "client/" + id }
 
-func (rec *clientRecord) show(id string, now time.Time) Client {
-	c := Client{
-		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: rec.Grants, Audiences: rec.Audiences,
-		Scopes: rec.Scopes, Origins: rec.Origins, Created: rec.Created, Introspect: distinct(rec.Introspect),
-		Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
+func (rec *clientRecord) show(id string, now time.Time) api.Client {
+	s := rec.settings()
+	c := api.Client{
+		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
+		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
-	if rec.Grace != nil {
-		c.Grace = (time.Duration(*rec.Grace) * time.Second).String()
-	}
-	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
+	if len(rec.Secrets) == maxSecrets && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}
 	return c
+}
+
+// settings are what an administrator can choose of a client, as the admin API writes it.
+func (rec *clientRecord) settings() api.NewClient {
+	s := api.NewClient{
+		Public: rec.Public, Grants: rec.Grants, Audiences: rec.Audiences, Scopes: rec.Scopes, Origins: rec.Origins,
+		Introspect: distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
+	}
+	if rec.Grace != nil {
+		s.Grace = (time.Duration(*rec.Grace) * time.Second).String()
+	}
+	return s
 }
 
 func showSeconds(n int64) string {
@@ -80,7 +72,7 @@ func (rec *clientRecord) detail() map[string]string {
 		"kind": kind, "grants": strings.Join(rec.Grants, " "), "audiences": strings.Join(rec.Audiences, " "),
 		"scopes": strings.Join(rec.Scopes, " "), "origins": strings.Join(rec.Origins, " "),
 	}
-	shown := rec.show("", time.Time{})
+	shown := rec.settings()
 	for name, value := range map[string]string{
 		"introspect": strings.Join(rec.Introspect, " "), "grace": shown.Grace, "idle": shown.Idle, "absolute": shown.Absolute,
 	} {
@@ -92,10 +84,10 @@ func (rec *clientRecord) detail() map[string]string {
 }
 
 // Client returns one client, without its secrets.
-func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
-	var shown Client
+func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
+	var shown api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		rec, err := readClient(r, id)
+		rec, err := i.readClient(r, id)
 		if err == nil {
 			shown = rec.show(id, i.keys.Now())
 		}
@@ -105,13 +97,13 @@ func (i *Issuer) Client(ctx context.Context, id string) (Client, error) {
 }
 
 // Clients returns up to limit clients whose ids follow after, in order.
-func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]Client, error) {
+func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Client, error) {
 	if after != "" && !validID(after) {
-		return nil, refusal.New("invalid_request", "after must be the id of a client")
+		return nil, refusal.New("invalid_request", "after must be a client id")
 	}
-	var list []Client
+	var list []api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []Client{}
+		list = []api.Client{}
 		return scanAfter(r, "client/", after, min(limit, maxListed), func(id string, raw []byte) error {
 			rec, err := decode[clientRecord](clientKey(id), raw)
 			if err == nil {
@@ -123,22 +115,19 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]Client
 	return list, err
 }
 
-// AllowsOrigin tells whether the client lists origin among its web origins.
+// AllowsOrigin reports whether origin is one of the client's web origins.
 func (i *Issuer) AllowsOrigin(ctx context.Context, id, origin string) (bool, error) {
 	allowed := false
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		rec, err := readClient(r, id)
-		allowed = err == nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
+		rec, err := i.findClient(r, id)
+		allowed = rec != nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
 		return err
 	})
-	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
-		return false, nil
-	}
-	return allowed, err
+	return allowed && err == nil, err
 }
 
-// KnowsOrigin tells whether any client lists origin. A preflight names no client, so
-// this is all that can be asked of it.
+// KnowsOrigin reports whether origin is a web origin of any client. A preflight request names no
+// client, so no more can be checked.
 func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
 	if !validOrigin(origin, i.insecure) {
 		return false, nil
@@ -153,17 +142,14 @@ func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
 	return err == nil, err
 }
 
-func readClient(r storage.Reader, id string) (*clientRecord, error) {
-	if !validID(id) {
-		return nil, noClient(id)
-	}
-	raw, err := r.Get(clientKey(id))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, noClient(id)
-	} else if err != nil {
+// readClient returns a copy of the record of a client, or refuses with not_found.
+func (i *Issuer) readClient(r storage.Reader, id string) (*clientRecord, error) {
+	rec, err := i.findClient(r, id)
+	if err != nil {
 		return nil, err
 	}
-	return decode[clientRecord](clientKey(id), raw)
+	if rec == nil {
+		return nil, refusal.New("not_found", "client %s does not exist", id)
+	}
+	return new(*rec), nil
 }
-
-func noClient(id string) error { return refusal.New("not_found", "there is no client %s", id) }

@@ -8,38 +8,25 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// maxOldFor bounds how long a replaced secret may live on.
+// maxOldFor is the longest time for which a replaced secret stays valid.
 const maxOldFor = 90 * 24 * time.Hour
 
-// A ClientChange names what becomes different; nil fields stay.
-type ClientChange struct {
-	Grants    *[]string `json:"grants"`
-	Audiences *[]string `json:"audiences"`
-	Scopes    *[]string `json:"scopes"`
-	Origins   *[]string `json:"origins"`
-	Disabled  *bool     `json:"disabled"`
-
-	Introspect *[]string `json:"introspect"`
-	Grace      *string   `json:"grace"`
-	Idle       *string   `json:"idle"`
-	Absolute   *string   `json:"absolute"`
-}
-
-// AddClient registers a client. The answer holds the secret of a confidential one,
-// which is shown this once and kept only as a hash.
-func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, error) {
+// AddClient adds a client. The answer holds the secret of a confidential client. It is not shown
+// again, since the store has only its hash.
+func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
 	if !validID(c.ID) {
-		return Client{}, refusal.New("invalid_request",
+		return api.Client{}, refusal.New("invalid_request",
 			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now, Epoch: newEpoch(i.keys.WallTime())}
+	rec := &clientRecord{Public: c.Public, Created: now, Epoch: newEpoch(i.keys.WallTime())}
 	if err := i.checkClient(rec, c); err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	var secret refusal.Secret
 	if !rec.Public {
@@ -50,7 +37,7 @@ func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, er
 		if err := claimID(tx, c.ID, "client"); err != nil {
 			return err
 		}
-		if err := bindAudiences(tx, &clientRecord{}, rec); err != nil {
+		if err := linkAudiences(tx, &clientRecord{}, rec); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, nil, rec.Origins); err != nil {
@@ -59,21 +46,21 @@ func (i *Issuer) AddClient(ctx context.Context, c Client, by string) (Client, er
 		if err := putJSON(tx, clientKey(c.ID), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "client.add", by, c.ID, rec.detail())
+		return i.decision(tx, by).audit("client.add", c.ID, rec.detail())
 	})
 	if err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	shown := rec.show(c.ID, now)
 	shown.Secret = secret
 	return shown, nil
 }
 
-// SetClient changes a client. A change counts from the next request on.
-func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by string) (Client, error) {
-	var shown Client
+// SetClient changes a client. The change is in force from the next request on.
+func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, by string) (api.Client, error) {
+	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		before, err := readClient(tx, id)
+		before, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
@@ -82,24 +69,24 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c ClientChange, by st
 			return err
 		}
 		shown = after.show(id, i.keys.Now())
-		// What nobody touched is not checked again: an audience may have dropped a
-		// scope since, and that must not keep anybody from disabling the client.
+		// Only what changes is checked. An audience may have lost a scope in the meantime,
+		// and an administrator must still be able to disable the client.
 		if c.Audiences != nil || c.Scopes != nil || c.Introspect != nil {
-			if err := bindAudiences(tx, before, after); err != nil {
+			if err := linkAudiences(tx, before, after); err != nil {
 				return err
 			}
 		}
 		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
 			return err
 		}
-		return i.putChanged(tx, id, before, after, by)
+		return i.putChanged(i.decision(tx, by), id, before, after)
 	})
 	return shown, err
 }
 
 // changed applies c to a copy of before.
-func (i *Issuer) changed(before *clientRecord, c ClientChange) (*clientRecord, error) {
-	after, want := *before, before.show("", time.Time{})
+func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecord, error) {
+	after, want := *before, before.settings()
 	override(&want.Grants, c.Grants)
 	override(&want.Audiences, c.Audiences)
 	override(&want.Scopes, c.Scopes)
@@ -112,44 +99,44 @@ func (i *Issuer) changed(before *clientRecord, c ClientChange) (*clientRecord, e
 	return &after, i.checkClient(&after, want)
 }
 
-// putChanged writes after and what became different into the audit log.
-func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecord, by string) error {
+// putChanged stores after, and writes the changes into the audit log.
+func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) error {
 	if reflect.DeepEqual(before, after) {
 		return nil
 	}
 	if was, is := before.detail(), after.detail(); !maps.Equal(was, is) {
-		if err := i.audit(tx, "client.set", by, id, is); err != nil {
+		if err := d.audit("client.set", id, is); err != nil {
 			return err
 		}
 	}
 	var err error
 	switch {
 	case after.Disabled && !before.Disabled:
-		err = i.endClient(tx, id, after, "client.disable", by)
+		err = i.endClient(d, "client.disable", id, after)
 	case before.Disabled && !after.Disabled:
-		err = i.audit(tx, "client.enable", by, id, nil)
+		err = d.audit("client.enable", id, nil)
 	}
 	if err != nil {
 		return err
 	}
-	return putJSON(tx, clientKey(id), after)
+	return putJSON(d.tx, clientKey(id), after)
 }
 
-// RotateSecret gives a client a new secret and lets the newest old one live for oldFor
-// more. Whatever was older dies: two secrets are enough to change one without a gap.
-func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (Client, error) {
+// RotateSecret gives a client a new secret. The one of before stays valid for oldFor, an older one
+// does not: two valid secrets are enough to replace one without a gap.
+func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (api.Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return Client{}, refusal.New("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
+		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", maxOldFor)
 	}
 	secret := newSecret()
-	var shown Client
+	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, id)
+		rec, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
 		if rec.Public {
-			return refusal.New("invalid_request", "client %s is public: it has no secret", id)
+			return refusal.New("invalid_request", "client %s is public and has no secret", id)
 		}
 		now := i.keys.Now()
 		list, until := []secretRecord{recordSecret(secret)}, "now"
@@ -163,23 +150,23 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		if err := putJSON(tx, clientKey(id), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "client.rotate_secret", by, id, map[string]string{"old_until": until})
+		return i.decision(tx, by).audit("client.rotate_secret", id, map[string]string{"old_until": until})
 	})
 	if err != nil {
-		return Client{}, err
+		return api.Client{}, err
 	}
 	shown.Secret = secret
 	return shown, nil
 }
 
-// RemoveClient forgets a client; its id becomes free.
+// RemoveClient removes a client. Its id becomes free.
 func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, id)
+		rec, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
-		if err := bindAudiences(tx, rec, &clientRecord{}); err != nil {
+		if err := linkAudiences(tx, rec, &clientRecord{}); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, rec.Origins, nil); err != nil {
@@ -190,12 +177,12 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 				return err
 			}
 		}
-		return i.endClient(tx, id, rec, "client.remove", by)
+		return i.endClient(i.decision(tx, by), "client.remove", id, rec)
 	})
 }
 
-// checkClient fills rec from want and refuses what no transaction is needed to refuse.
-func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
+// checkClient sets rec to want and refuses everything that it can refuse without a transaction.
+func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
 		return err
@@ -207,14 +194,14 @@ func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
 	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
-			return refusal.New("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
+			return refusal.New("invalid_request", "grant %s is unknown: this server knows %s", g, strings.Join(i.Grants(), ", "))
 		}
 	}
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
-		return refusal.New("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client is not allowed the client_credentials grant: it cannot authenticate")
 	}
 	if rec.Public && len(rec.Introspect) > 0 {
-		return refusal.New("invalid_request", "a public client cannot introspect: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client cannot introspect tokens: it cannot authenticate")
 	}
 	if n := len(rec.named()); n > maxAudiences {
 		return refusal.New("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
@@ -231,8 +218,8 @@ func (i *Issuer) checkClient(rec *clientRecord, want Client) error {
 	return nil
 }
 
-// setLifetimes reads what want says of its families; "" is as configured.
-func (rec *clientRecord) setLifetimes(want Client) error {
+// setLifetimes sets the lifetimes of the sessions; "" means as configured.
+func (rec *clientRecord) setLifetimes(want api.NewClient) error {
 	rec.Grace = nil
 	if want.Grace != "" {
 		grace, err := wholeSeconds("grace", want.Grace, 0, MaxGrace)

@@ -10,14 +10,15 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
+func TestAClientIsStoredWithoutItsSecret(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
-	c := must[Client](t)(w.AddClient(t.Context(), Client{
+	c := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"},
 		Scopes: []string{"write", "read"}, Origins: []string{"https://app.example"},
 	}, "uid:0"))
@@ -27,10 +28,10 @@ func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
 	}
 	w.restart()
 	c.Secret = ""
-	if got := must[Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
+	if got := must[api.Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v", got, c)
 	}
-	// Nowhere in the store, neither as it is nor without its prefix.
+	// Not in the store, neither with its prefix nor without.
 	err := w.store.View(t.Context(), func(r storage.Reader) error {
 		for e, err := range r.Scan(" ", "~") {
 			if err != nil {
@@ -61,49 +62,48 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		c    Client
+		c    api.NewClient
 		code string
 		hint string
 	}{
-		{"no id", Client{}, "invalid_request", "client_id"},
-		{"space at the end", Client{ID: "a "}, "invalid_request", "client_id"},
-		{"line feed", Client{ID: "a\nb"}, "invalid_request", "client_id"},
-		{"not ASCII", Client{ID: "é"}, "invalid_request", "client_id"},
-		{"long id", Client{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
-		{"taken", Client{ID: "taken"}, "already_exists", "taken"},
-		{"unknown grant", Client{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
-		{"public with client_credentials", Client{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},
-		{"unknown audience", Client{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
-		{"foreign scope", Client{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
-		{"scope without audience", Client{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
-		{"too many audiences", Client{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
-		{"too many scopes", Client{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
-		{"too many origins", Client{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
-		{"wildcard origin", Client{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
-		{"any origin", Client{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
-		{"null origin", Client{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
-		{"origin with path", Client{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
-		{"origin with default port", Client{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
-		{"origin with an odd port", Client{ID: "a", Origins: []string{"https://app.example:080"}}, "invalid_request", "origin"},
-		{"origin with a comma", Client{ID: "a", Origins: []string{"https://a,b"}}, "invalid_request", "origin"},
-		{"origin in upper case", Client{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
-		{"origin in the clear", Client{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
+		{"no id", api.NewClient{}, "invalid_request", "client_id"},
+		{"space at the end", api.NewClient{ID: "a "}, "invalid_request", "client_id"},
+		{"line feed", api.NewClient{ID: "a\nb"}, "invalid_request", "client_id"},
+		{"not ASCII", api.NewClient{ID: "é"}, "invalid_request", "client_id"},
+		{"long id", api.NewClient{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
+		{"taken", api.NewClient{ID: "taken"}, "already_exists", "taken"},
+		{"unknown grant", api.NewClient{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
+		{"public with client_credentials", api.NewClient{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},
+		{"unknown audience", api.NewClient{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
+		{"foreign scope", api.NewClient{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
+		{"scope without audience", api.NewClient{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
+		{"too many audiences", api.NewClient{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
+		{"too many scopes", api.NewClient{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
+		{"too many origins", api.NewClient{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
+		{"wildcard origin", api.NewClient{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
+		{"any origin", api.NewClient{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
+		{"null origin", api.NewClient{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
+		{"origin with path", api.NewClient{ID: "a", Origins: []string{"https://app.example/"}}, "invalid_request", "origin"},
+		{"origin with default port", api.NewClient{ID: "a", Origins: []string{"https://app.example:443"}}, "invalid_request", "origin"},
+		{"origin with an odd port", api.NewClient{ID: "a", Origins: []string{"https://app.example:080"}}, "invalid_request", "origin"},
+		{"origin with a comma", api.NewClient{ID: "a", Origins: []string{"https://a,b"}}, "invalid_request", "origin"},
+		{"origin in upper case", api.NewClient{ID: "a", Origins: []string{"https://App.example"}}, "invalid_request", "origin"},
+		{"origin in the clear", api.NewClient{ID: "a", Origins: []string{"http://app.example"}}, "invalid_request", "origin"},
 	} {
 		_, err := w.AddClient(t.Context(), tt.c, "uid:0")
 		if hint := refused(t, err, tt.code); !strings.Contains(hint, tt.hint) {
-			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
+			t.Errorf("%s: hint %q does not mention %q", tt.name, hint, tt.hint)
 		}
 	}
-	if list := must[[]Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
+	if list := must[[]api.Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
 		t.Fatalf("a refused client was written: %+v", list)
 	}
 }
 
-// TestTheLargestClientFitsIntoOneTransaction: a client at every limit changes all that
-// it has at once, which touches the most keys.
+// A client at every limit changes everything at once, which writes the most keys.
 func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	w := newWorld(t)
-	side := func(s string) (c ClientChange) {
+	side := func(s string) (c api.ClientChange) {
 		audiences, origins, scopes := []string{}, []string{}, []string{}
 		for n := range maxAudiences {
 			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", maxNameBytes-4)))
@@ -118,20 +118,20 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 			w.audience(a, scopes...)
 		}
 		disabled := s == "b"
-		return ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
+		return api.ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
 	}
 	a, b := side("a"), side("b")
 	id := strings.Repeat("c", maxIDBytes)
-	must[Client](t)(w.AddClient(t.Context(), Client{
+	must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: *a.Audiences, Origins: *a.Origins, Scopes: *a.Scopes,
 	}, "uid:0"))
-	must[Client](t)(w.SetClient(t.Context(), id, b, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), id, b, "uid:0"))
 	if err := w.RemoveClient(t.Context(), id, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range slices.Concat(*a.Origins, *b.Origins) {
 		if must[bool](t)(w.KnowsOrigin(t.Context(), o)) {
-			t.Fatal("an origin outlived its client")
+			t.Fatal("the origin is still known after its client was removed")
 		}
 	}
 	for _, name := range slices.Concat(*a.Audiences, *b.Audiences) {
@@ -146,11 +146,11 @@ func TestAClientCanBeDisabledAfterItsAudienceLostAScope(t *testing.T) {
 	w.audience("orders", "read", "write")
 	secret := w.service("billing", "orders", "read", "write")
 	read, yes := []string{"read"}, true
-	must[Audience](t)(w.SetAudience(t.Context(), "orders", AudienceChange{Scopes: &read}, "uid:0"))
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{Scopes: &read}, "uid:0"))
 	if g := must[Grant](t)(w.token("billing", secret)); g.Scope != "read" {
 		t.Fatalf("scope %q", g.Scope)
 	}
-	must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Disabled: &yes}, "uid:0"))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &yes}, "uid:0"))
 	_, err := w.token("billing", secret)
 	refused(t, err, "invalid_client")
 }
@@ -166,8 +166,8 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 		}
 		return err == nil
 	}
-	rotate := func(oldFor time.Duration) Client {
-		return must[Client](t)(w.RotateSecret(t.Context(), "billing", oldFor, "uid:0"))
+	rotate := func(oldFor time.Duration) api.Client {
+		return must[api.Client](t)(w.RotateSecret(t.Context(), "billing", oldFor, "uid:0"))
 	}
 	c := rotate(24 * time.Hour)
 	second := c.Secret
@@ -175,15 +175,15 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 		t.Fatalf("old secret until %v", c.OldSecretUntil)
 	}
 	if !works(first) || !works(second) {
-		t.Fatal("two secrets should live")
+		t.Fatal("two secrets should be valid")
 	}
 	third := rotate(24 * time.Hour).Secret
 	if works(first) || !works(second) || !works(third) {
-		t.Fatal("the oldest of three should be dead")
+		t.Fatal("the oldest of three secrets should be invalid")
 	}
 	c = rotate(0)
 	if works(second) || works(third) || !works(c.Secret) || c.OldSecretUntil != nil {
-		t.Fatal("old_for 0 should leave one")
+		t.Fatal("old_for 0 should leave one valid secret")
 	}
 	for _, d := range []time.Duration{-1, maxOldFor + 1} {
 		_, err := w.RotateSecret(t.Context(), "billing", d, "uid:0")
@@ -194,11 +194,11 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 	}
 }
 
-func TestAnOldSecretDiesOnTime(t *testing.T) {
+func TestAnOldSecretExpiresOnTime(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.audience("orders")
 		old := a.service("billing", "orders")
-		must[Client](t)(a.RotateSecret(t.Context(), "billing", time.Minute, "uid:0"))
+		must[api.Client](t)(a.RotateSecret(t.Context(), "billing", time.Minute, "uid:0"))
 		time.Sleep(time.Minute - time.Millisecond)
 		must[Grant](t)(a.token("billing", old))
 		time.Sleep(time.Millisecond)
@@ -207,7 +207,7 @@ func TestAnOldSecretDiesOnTime(t *testing.T) {
 	})
 }
 
-func TestARemovedClientIsGoneAndItsIDFree(t *testing.T) {
+func TestTheIDOfARemovedClientIsFree(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	secret := w.service("billing", "orders")
@@ -226,27 +226,26 @@ func TestARemovedClientIsGoneAndItsIDFree(t *testing.T) {
 func TestPublicClientsHaveNoSecret(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
-	c := must[Client](t)(w.AddClient(t.Context(), Client{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"))
+	c := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{ID: "web", Public: true, Audiences: []string{"orders"}}, "uid:0"))
 	if c.Secret != "" {
 		t.Fatal("a public client got a secret")
 	}
 	_, err := w.RotateSecret(t.Context(), "web", 0, "uid:0")
 	refused(t, err, "invalid_request")
 	cc := []string{"client_credentials"}
-	_, err = w.SetClient(t.Context(), "web", ClientChange{Grants: &cc}, "uid:0")
+	_, err = w.SetClient(t.Context(), "web", api.ClientChange{Grants: &cc}, "uid:0")
 	refused(t, err, "invalid_request")
 }
 
-// TestCountsSurviveConcurrency: many clients come and go at once, and what they
-// share is free again at the end.
-func TestCountsSurviveConcurrency(t *testing.T) {
+// Many clients are added and removed at once, and in the end their ids and audiences are free again.
+func TestCountsAreRightAfterParallelChanges(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	var wg sync.WaitGroup
 	for n := range 16 {
 		wg.Go(func() {
 			id := fmt.Sprint("client ", n)
-			_, err := w.AddClient(context.Background(), Client{
+			_, err := w.AddClient(context.Background(), api.NewClient{
 				ID: id, Audiences: []string{"orders"}, Origins: []string{"https://app.example"},
 			}, "uid:0")
 			if err == nil && n%2 == 0 {
@@ -261,32 +260,32 @@ func TestCountsSurviveConcurrency(t *testing.T) {
 	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:0"), "in_use")
 	for n := 1; n < 16; n += 2 {
 		if !must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
-			t.Fatal("the origin went before its last client")
+			t.Fatal("the origin is unknown before its last client was removed")
 		}
 		if err := w.RemoveClient(t.Context(), fmt.Sprint("client ", n), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
-		t.Fatal("the origin outlived its clients")
+		t.Fatal("the origin is still known after its clients were removed")
 	}
 	if err := w.RemoveAudience(t.Context(), "orders", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestAClientsIdleIsAtMostItsAbsolute(t *testing.T) {
+func TestIdleLongerThanAbsoluteIsRefused(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) { c.Idle, c.Absolute = "1h", "2h" })
-	for _, change := range []ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
+	w.web(func(c *api.NewClient) { c.Idle, c.Absolute = "1h", "2h" })
+	for _, change := range []api.ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
 		if _, err := w.SetClient(t.Context(), "web", change, "uid:0"); err == nil {
-			t.Errorf("%+v was taken", change)
+			t.Errorf("%+v was accepted", change)
 		}
 	}
-	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
+	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.SetClient(t.Context(), "web", ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
-		t.Errorf("where only one is the client's own: %v", err)
+	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
+		t.Errorf("with only one lifetime of its own: %v", err)
 	}
 }

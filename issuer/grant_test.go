@@ -8,19 +8,20 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
-func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
+func TestATokenIsForTheRequestedAudienceOrTheOnlyOne(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	w.audience("stock", "count")
 	w.audience("alone")
 	one := w.service("one", "orders", "read")
-	both := must[Client](t)(w.AddClient(t.Context(), Client{
+	both := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: "both", Grants: []string{"client_credentials"}, Audiences: []string{"orders", "stock"}, Scopes: []string{"count", "read"},
 	}, "uid:0")).Secret
-	none := must[Client](t)(w.AddClient(t.Context(), Client{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
+	none := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{ID: "none", Grants: []string{"client_credentials"}}, "uid:0")).Secret
 	for _, tt := range []struct {
 		client   string
 		secret   refusal.Secret
@@ -88,9 +89,9 @@ func TestScopesAreTokensSeparatedBySingleSpaces(t *testing.T) {
 	}
 }
 
-func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
+func TestASimpleJWTAudienceGetsTokenType(t *testing.T) {
 	w := newWorld(t)
-	must[Audience](t)(w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
+	must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
 	w.audience("orders")
 	django, plain := w.service("django", "shop"), w.service("plain", "orders")
 	c := claimsOf(t, must[Grant](t)(w.token("django", django)))
@@ -102,15 +103,14 @@ func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
 	}
 }
 
-// TestRecordsAreNeverStale: what the cache of decoded records returns is what the
-// store holds, also when a record changes between two tokens.
-func TestRecordsAreNeverStale(t *testing.T) {
+// Also when a record changes between two tokens.
+func TestCachedRecordsAreNeverStale(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
 	secret := w.service("billing", "orders", "read")
 	for _, scope := range []string{"write", "read", "write"} {
 		list := []string{scope}
-		must[Client](t)(w.SetClient(t.Context(), "billing", ClientChange{Scopes: &list}, "uid:0"))
+		must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &list}, "uid:0"))
 		for range 3 {
 			if g := must[Grant](t)(w.token("billing", secret)); g.Scope != scope {
 				t.Fatalf("scope %q, want %q", g.Scope, scope)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -20,12 +21,18 @@ func (w *world) login(name string, password refusal.Secret, change ...func(*Logi
 
 func (w *world) withPassword(name, id string, password, hash refusal.Secret) {
 	w.t.Helper()
-	if _, err := w.AddUser(w.t.Context(), NewUser{User: User{ID: id, Name: name}, Password: password, Hash: hash}, "uid:0"); err != nil {
+	var err error
+	if hash != "" {
+		_, err = w.ImportUser(w.t.Context(), api.ImportedUser{ID: id, Name: name, Hash: hash}, "uid:0")
+	} else {
+		_, err = w.AddUser(w.t.Context(), api.NewUser{ID: id, Name: name, Password: password}, "uid:0")
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func TestALoginBeginsAFamily(t *testing.T) {
+func TestALoginBeginsASession(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.withPassword("alice", "7", testPassword, "")
@@ -38,12 +45,12 @@ func TestALoginBeginsAFamily(t *testing.T) {
 	}
 	w.wantAudited("session.login", 1)
 	if text := fmt.Sprintf("%v %+v", g.Refresh, g); strings.Contains(text, "kmr_") {
-		t.Errorf("printed: %s", text)
+		t.Errorf("a secret is printed: %s", text)
 	}
 }
 
-// TestEveryFailedLoginLooksTheSame: the refusal, which comes no sooner than the slowest class
-// allows. That all come after the same time is in integration_test/numbers.
+// The refusal is the same, and comes no sooner than the slowest class allows. That all refusals take
+// the same time is tested in integration_test/numbers.
 //
 // R98.
 func TestEveryFailedLoginLooksTheSame(t *testing.T) {
@@ -52,21 +59,21 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	w.withPassword("alice", "7", testPassword, "")
 	w.withPassword("dave", "9", "", "")
 	w.withPassword("bob", "8", testPassword, "")
-	if _, err := w.SetUser(t.Context(), "bob", UserChange{Disabled: new(true)}, "uid:0"); err != nil {
+	if _, err := w.SetUser(t.Context(), "bob", api.UserChange{Disabled: new(true)}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	const slow = refusal.Secret("pbkdf2_sha256$600000$saltsaltsalt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=")
 	w.withPassword("imported", "10", "", slow)
 	var hints []string
 	for name, password := range map[string]refusal.Secret{
-		"alice": "a wrong pass phrase", "nobody": testPassword, "dave": testPassword, "bob": testPassword,
+		"alice": "a wrong pass phrase", "unknown": testPassword, "dave": testPassword, "bob": testPassword,
 		"imported": testPassword, "": testPassword, "ALICE": testPassword,
 	} {
 		began := time.Now()
 		_, err := w.login(name, password)
 		took, now := time.Since(began), time.Now()
 		hints = append(hints, refused(t, err, "invalid_credentials"))
-		if least := w.hasher.failAt(now).Sub(now); took < least {
+		if least := w.passwords.FailAt(now).Sub(now); took < least {
 			t.Errorf("%q was refused after %v, want no sooner than after %v", name, took, least)
 		}
 	}
@@ -80,35 +87,35 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", djangoHash)
 	p := w.begin("7")
-	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", testPassword); err != nil {
 		t.Fatal(err)
 	}
 	if u, err := w.User(t.Context(), "alice"); err != nil || u.Scheme != "argon2id" {
 		t.Errorf("%+v %v", u, err)
 	}
 	if n := w.records("scheme/"); n != 1 {
-		t.Errorf("%d schemes are counted", n)
+		t.Errorf("%d schemes are counted, want 1", n)
 	}
-	if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+	if _, err := w.login("alice", testPassword); err != nil {
 		t.Error(err)
 	}
 	p.rotate() // a better hash of the same password ends nothing
 	w.wantAudited("user.rehash", 1)
 }
 
-// TestAnUnfitDoorIsTheOperatorsFault: whoever logs in, and before any password is hashed.
-func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
+// For every user, and before any password is hashed.
+func TestALoginThroughAnUnfitClientIsRefused(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) { c.Audiences = []string{"orders", "stock"} })
+	w.web(func(c *api.NewClient) { c.Audiences = []string{"orders", "stock"} })
 	w.withPassword("alice", "7", testPassword, "")
 	for code, change := range map[string]func(*LoginRequest){
 		"unauthorized_client": func(r *LoginRequest) { r.Client = "absent" },
 		"invalid_target":      func(r *LoginRequest) {},
 		"invalid_scope":       func(r *LoginRequest) { r.Audience, r.Scope = "orders", "admin" },
 	} {
-		for _, name := range []string{"alice", "nobody"} {
+		for _, name := range []string{"alice", "unknown"} {
 			_, err := w.login(name, testPassword, change)
 			refused(t, err, code)
 		}
@@ -117,7 +124,7 @@ func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 	if err != nil || g.Scope != "read" {
 		t.Fatalf("%+v %v", g, err)
 	}
-	// The family is good for every audience of the client, within the scope of the login.
+	// The session covers every audience of the client, within the scope of the login.
 	g, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "stock" })
 	if err != nil || g.Scope != "read" {
 		t.Errorf("%+v %v", g, err)
@@ -128,7 +135,7 @@ func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 	refused(t, err, "invalid_target")
 }
 
-func TestAccountsHaveOneName(t *testing.T) {
+func TestEverySpellingOfANameIsOneAccount(t *testing.T) {
 	w := newWorld(t)
 	w.user("ﬁona", "7") // a ligature, which NFKC takes apart
 	for _, spelling := range []string{"ﬁona", "fiona"} {
@@ -137,20 +144,19 @@ func TestAccountsHaveOneName(t *testing.T) {
 		}
 	}
 	if a, b := must[string](t)(w.Account(t.Context(), "7")), must[string](t)(w.Account(t.Context(), "fiona")); a == b {
-		t.Errorf("an id counts as the name: %q", a)
+		t.Errorf("an id counts as a name: %q", a)
 	}
 }
 
-// TestParallelFirstLoginsOfAnImportedUserAllSucceed: one of them hashes the password anew
-// and the others meet another hash than the one they checked.
+// One of them hashes the password again, so the others find another hash than the one they checked.
 func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	w.withPassword("alice", "7", "", refusal.Secret(djangoHashes[0].stored))
+	w.withPassword("alice", "7", "", djangoHash)
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
-			if _, err := w.login("alice", refusal.Secret(djangoHashes[0].password)); err != nil {
+			if _, err := w.login("alice", testPassword); err != nil {
 				t.Error(err)
 			}
 		})
@@ -159,10 +165,10 @@ func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w.wantAudited("user.rehash", 1)
 }
 
-// TestScopesOfLoginsLeaveNoRecords: who logs in chooses them, and could choose 2^50 ways.
-func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
+// The client that logs in chooses them, and has 2^50 choices.
+func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 	w := newWorld(t)
-	w.web(func(c *Client) {
+	w.web(func(c *api.NewClient) {
 		c.Audiences, c.Scopes = []string{"orders", "stock"}, []string{"count", "read", "write"}
 	})
 	w.user("alice", "7")
@@ -180,6 +186,6 @@ func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
 		}
 	}
 	if n := w.records("terms/"); n != 1 {
-		t.Errorf("%d records of terms", n)
+		t.Errorf("%d records of terms, want 1", n)
 	}
 }

@@ -9,44 +9,42 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/api"
+	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// A NewUser is a User with what lets it log in: a password, or the hash of one as
-// another system wrote it, or neither.
-type NewUser struct {
-	User
-	Password refusal.Secret
-	Hash     refusal.Secret // a PHC string, or Django's form
+// A newUser has a password, or the hash of one as another system wrote it, or neither.
+type newUser struct {
+	api.NewUser
+	hash refusal.Secret // a PHC string, or Django's form
 }
 
-// A UserChange names what becomes different; nil fields stay.
-type UserChange struct {
-	Disabled *bool
-	Claims   *map[string]json.RawMessage // replaces all
+func imported(u api.ImportedUser) newUser {
+	return newUser{api.NewUser{ID: u.ID, Name: u.Name, Disabled: u.Disabled, Claims: u.Claims}, u.Hash}
 }
 
-// AddUser registers a user.
-func (i *Issuer) AddUser(ctx context.Context, u NewUser, by string) (User, error) {
-	return i.addUser(ctx, u, "user.add", by)
+// AddUser adds a user.
+func (i *Issuer) AddUser(ctx context.Context, u api.NewUser, by string) (api.User, error) {
+	return i.addUser(ctx, newUser{NewUser: u}, "user.add", by)
 }
 
-// ImportUser is AddUser for a user of another system, and audited as such.
-func (i *Issuer) ImportUser(ctx context.Context, u NewUser, by string) (User, error) {
-	return i.addUser(ctx, u, "user.import", by)
+// ImportUser adds a user of another system, who keeps the password.
+func (i *Issuer) ImportUser(ctx context.Context, u api.ImportedUser, by string) (api.User, error) {
+	return i.addUser(ctx, imported(u), "user.import", by)
 }
 
-func (i *Issuer) addUser(ctx context.Context, u NewUser, action, by string) (User, error) {
+func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api.User, error) {
 	rec, err := i.newUserRecord(ctx, u)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
 	id := u.ID
 	if id == "" {
 		id = newFamilyID(i.keys.Now()).String()
 	}
-	class := classOf(rec.Password)
+	class := password.Class(rec.Password)
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if err := claimID(tx, id, "user"); err != nil {
 			return err
@@ -54,21 +52,21 @@ func (i *Issuer) addUser(ctx context.Context, u NewUser, action, by string) (Use
 		if err := nameFree(tx, rec.Name); err != nil {
 			return err
 		}
-		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), countScheme(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
+		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
 			return err
 		}
-		return i.audit(tx, action, by, id, rec.detail())
+		return i.decision(tx, by).audit(action, id, rec.detail())
 	})
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
-	i.knowScheme(ctx, class)
+	i.measure(ctx, class)
 	return rec.show(id), nil
 }
 
-// CheckUser refuses what AddUser and ImportUser would refuse now, and writes nothing.
-func (i *Issuer) CheckUser(ctx context.Context, u NewUser) error {
-	rec, err := i.newUserRecord(ctx, u)
+// CheckUser refuses what ImportUser would refuse now, and writes nothing.
+func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
+	rec, err := i.newUserRecord(ctx, imported(u))
 	if err != nil {
 		return err
 	}
@@ -82,22 +80,22 @@ func (i *Issuer) CheckUser(ctx context.Context, u NewUser) error {
 	})
 }
 
-// nameFree refuses a name that somebody has.
+// nameFree refuses the name of a user that exists.
 func nameFree(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
 	if err == nil && taken != "" {
-		err = refusal.New("already_exists", "user %s has the name %s already", taken, name)
+		err = refusal.New("already_exists", "user %s already has the name %s", taken, name)
 	}
 	return err
 }
 
-func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, error) {
+func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, error) {
 	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
 		return nil, refusal.New("invalid_request",
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
 	}
 	if readsAsAnother(u.ID) {
-		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
+		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
@@ -111,7 +109,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 		Name: name, Disabled: u.Disabled, Claims: claims,
 		Epoch: newEpoch(i.keys.WallTime()), Created: i.keys.Now().UTC().Truncate(time.Second),
 	}
-	if rec.Password, err = i.newPassword(ctx, u.Password, u.Hash, name); err != nil {
+	if rec.Password, err = i.newPassword(ctx, u.Password, u.hash, name); err != nil {
 		return nil, err
 	}
 	if rec.Password != "" {
@@ -120,20 +118,18 @@ func (i *Issuer) newUserRecord(ctx context.Context, u NewUser) (*userRecord, err
 	return rec, nil
 }
 
-// newPassword returns what is kept of a password, or of the hash of one.
-func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret, name string) (refusal.Secret, error) {
+// newPassword returns the hash that is stored for a password, or for a hash of another system.
+func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
-	case password != "" && hash != "":
-		return "", refusal.New("invalid_request", "a user has a password or the hash of one, not both")
-	case password != "":
-		if err := checkPassword(password, name); err != nil {
+	case typed != "":
+		if err := password.Check(typed, name); err != nil {
 			return "", err
 		}
-		stored, err := i.hasher.hash(ctx, password)
+		stored, err := i.passwords.Hash(ctx, typed)
 		return refusal.Secret(stored), err
 	case hash != "":
-		_, err := checkHash(string(hash))
-		if errors.Is(err, errUnusable) {
+		_, err := password.CheckHash(string(hash))
+		if errors.Is(err, password.ErrUnusable) {
 			return "", nil
 		}
 		return hash, err
@@ -141,9 +137,9 @@ func (i *Issuer) newPassword(ctx context.Context, password, hash refusal.Secret,
 	return "", nil
 }
 
-// detail is for the audit log: values of claims are people's own.
+// detail is for the audit log. It has no values of claims, which are personal data.
 func (rec *userRecord) detail() map[string]string {
-	d := map[string]string{"name": rec.Name, "password": schemeOf(string(rec.Password))}
+	d := map[string]string{"name": rec.Name, "password": password.Scheme(string(rec.Password))}
 	if names := claimNames(rec.Claims); len(names) > 0 {
 		d["claims"] = strings.Join(names, " ")
 	}
@@ -153,9 +149,9 @@ func (rec *userRecord) detail() map[string]string {
 	return d
 }
 
-// changeUser runs change on a copy of the user's record in one transaction.
-func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (User, error) {
-	var shown User
+// changeUser runs change on a copy of the user's record and stores it, in one transaction.
+func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (api.User, error) {
+	var shown api.User
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		id, before, err := i.lookUp(tx, nameOrID)
 		if err != nil {
@@ -174,20 +170,20 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 	return shown, err
 }
 
-// SetUser changes a user. Disabling ends every session of it, and enabling does not bring
-// them back.
-func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by string) (User, error) {
+// SetUser changes a user. To disable a user ends every session of the user; to enable the user again
+// does not bring them back.
+func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
 	if c.Claims != nil {
 		var err error
 		if claims, err = checkUserClaims(*c.Claims); err != nil {
-			return User{}, err
+			return api.User{}, err
 		}
 	}
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
 		if c.Claims != nil && !bytes.Equal(claims, rec.Claims) {
 			rec.Claims = claims
-			if err := i.audit(tx, "user.set", by, id, rec.detail()); err != nil {
+			if err := i.decision(tx, by).audit("user.set", id, rec.detail()); err != nil {
 				return err
 			}
 		}
@@ -196,58 +192,58 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c UserChange, by 
 			return nil
 		case *c.Disabled:
 			rec.Disabled = true
-			return i.endUser(tx, id, rec, "user.disable", by)
+			return i.endUser(i.decision(tx, by), "user.disable", id, rec)
 		}
 		rec.Disabled = false
-		return i.audit(tx, "user.enable", by, id, nil)
+		return i.decision(tx, by).audit("user.enable", id, nil)
 	})
 }
 
-// SetPassword gives a user a new password and ends every session of it.
-func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, password refusal.Secret, by string) (User, error) {
+// SetPassword gives a user a new password and ends every session of the user.
+func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal.Secret, by string) (api.User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
-	if password == "" {
-		return User{}, refusal.New("invalid_request", "the password is empty")
+	if typed == "" {
+		return api.User{}, refusal.New("invalid_request", "the password is empty")
 	}
-	stored, err := i.newPassword(ctx, password, "", u.Name)
+	stored, err := i.newPassword(ctx, typed, "", u.Name)
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
-	class := classOf(stored)
+	class := password.Class(stored)
 	u, err = i.changeUser(ctx, byID+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
-		if err := countScheme(tx, classOf(rec.Password), class); err != nil {
+		if err := password.Count(tx, password.Class(rec.Password), class); err != nil {
 			return err
 		}
 		rec.Password, rec.PasswordChanged = stored, i.keys.Now().UTC().Truncate(time.Second)
-		return i.endUser(tx, id, rec, "user.passwd", by)
+		return i.endUser(i.decision(tx, by), "user.passwd", id, rec)
 	})
 	if err != nil {
-		return User{}, err
+		return api.User{}, err
 	}
-	i.knowScheme(ctx, class)
+	i.measure(ctx, class)
 	return u, nil
 }
 
-// LogoutUser ends every session of a user: one write, however many there are.
-func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (User, error) {
+// LogoutUser ends every session of a user, with one write.
+func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
-		return i.endUser(tx, id, rec, "user.logout", by)
+		return i.endUser(i.decision(tx, by), "user.logout", id, rec)
 	})
 }
 
-// endUser moves the epoch, so that no family born before lives.
-func (i *Issuer) endUser(tx storage.Tx, id string, rec *userRecord, action, by string) error {
+// endUser ends every session of a user: it moves the epoch of rec, which the caller stores.
+func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
-	if err := i.audit(tx, action, by, id, map[string]string{"name": rec.Name}); err != nil {
+	if err := d.audit(action, id, map[string]string{"name": rec.Name}); err != nil {
 		return err
 	}
-	return i.notify(tx, i.keys.Now(), "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
+	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
-// RemoveUser forgets a user; name and id become free. Its families are dead from then on.
+// RemoveUser removes a user and ends every session of the user. Name and id become free.
 func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)
@@ -260,9 +256,9 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 				return err
 			}
 		}
-		if err := countScheme(tx, classOf(rec.Password), ""); err != nil {
+		if err := password.Count(tx, password.Class(rec.Password), ""); err != nil {
 			return err
 		}
-		return i.endUser(tx, id, &gone, "user.remove", by)
+		return i.endUser(i.decision(tx, by), "user.remove", id, &gone)
 	})
 }

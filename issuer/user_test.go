@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -20,11 +21,11 @@ func claimsFrom(t *testing.T, text string) map[string]json.RawMessage {
 
 func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	w := newWorld(t)
-	u, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`)}, Password: testPassword}, "uid:0")
+	u, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`), Password: testPassword}, "uid:0")
 	if err != nil || u.Scheme != "argon2id" || u.PasswordChanged == nil || u.Disabled {
 		t.Fatalf("%+v %v", u, err)
 	}
-	made, err := w.AddUser(t.Context(), NewUser{User: User{Name: "bob"}}, "uid:0")
+	made, err := w.AddUser(t.Context(), api.NewUser{Name: "bob"}, "uid:0")
 	if err != nil || len(made.ID) != familyChars || made.Scheme != "none" {
 		t.Fatalf("%+v %v", made, err)
 	}
@@ -38,9 +39,9 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Errorf("%v %v", list, err)
 	}
-	for what, u := range map[string]NewUser{
-		"the same id":   {User: User{ID: "7", Name: "carol"}},
-		"the same name": {User: User{ID: "9", Name: "alice"}},
+	for what, u := range map[string]api.NewUser{
+		"the same id":   {ID: "7", Name: "carol"},
+		"the same name": {ID: "9", Name: "alice"},
 	} {
 		_, err := w.AddUser(t.Context(), u, "uid:0")
 		if hint := refused(t, err, "already_exists"); strings.Contains(hint, "?") {
@@ -54,39 +55,47 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	refused(t, err, "not_found")
 	w.user("alice", "7") // both are free again
 	if n := w.records("scheme/"); n != 0 {
-		t.Errorf("%d schemes are counted and nobody has a password", n)
+		t.Errorf("%d schemes are counted, and no user has a password", n)
 	}
 }
 
 func TestBadUsersAreRefused(t *testing.T) {
 	w := newWorld(t)
-	for what, u := range map[string]NewUser{
-		"no name":             {User: User{ID: "7"}},
-		"a line break":        {User: User{Name: "a\nb"}},
-		"a long id":           {User: User{ID: strings.Repeat("7", 65), Name: "a"}},
-		"an id with a tab":    {User: User{ID: "7\t", Name: "a"}},
-		"a short password":    {User: User{Name: "a"}, Password: "short"},
-		"password and hash":   {User: User{Name: "a"}, Password: testPassword, Hash: cheapHash},
-		"a hash of no scheme": {User: User{Name: "a"}, Hash: "md5$salt$hash"},
-		"a dear hash":         {User: User{Name: "a"}, Hash: "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA"},
+	for what, u := range map[string]api.NewUser{
+		"no name":          {ID: "7"},
+		"a line break":     {Name: "a\nb"},
+		"a long id":        {ID: strings.Repeat("7", 65), Name: "a"},
+		"an id with a tab": {ID: "7\t", Name: "a"},
+		"a short password": {Name: "a", Password: "short"},
 	} {
 		_, err := w.AddUser(t.Context(), u, "uid:0")
 		if err == nil {
-			t.Errorf("%s is taken", what)
+			t.Errorf("%s is accepted", what)
+			continue
+		}
+		refused(t, err, "invalid_request")
+	}
+	for what, hash := range map[string]refusal.Secret{
+		"a hash of an unknown scheme": "md5$salt$hash",
+		"a hash above the bounds":     "$argon2id$v=19$m=99999999,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA",
+	} {
+		_, err := w.ImportUser(t.Context(), api.ImportedUser{Name: "a", Hash: hash}, "uid:0")
+		if err == nil {
+			t.Errorf("%s is accepted", what)
 			continue
 		}
 		refused(t, err, "invalid_request")
 	}
 }
 
-// TestAUserCanAlwaysBeNamed: also if one's name is another's id, and the other way round.
-func TestAUserCanAlwaysBeNamed(t *testing.T) {
+// Also if the name of one user is the id of another.
+func TestEveryUserCanBeAddressed(t *testing.T) {
 	w := newWorld(t)
 	w.user("8", "7")
 	w.user("7", "8")
 	_, err := w.LogoutUser(t.Context(), "8", "uid:0")
 	if hint := refused(t, err, "invalid_request"); !strings.Contains(hint, "id:8") {
-		t.Errorf("the hint does not say how: %q", hint)
+		t.Errorf("the hint does not say how to name the user: %q", hint)
 	}
 	for id, name := range map[string]string{"7": "8", "8": "7"} {
 		if u, err := w.User(t.Context(), "id:"+id); err != nil || u.Name != name {
@@ -105,29 +114,27 @@ func TestAUserCanAlwaysBeNamed(t *testing.T) {
 	}
 }
 
-// TestNoUserCanStandForAClient.
-//
 // R48.
-func TestNoUserCanStandForAClient(t *testing.T) {
+func TestAUserCannotHaveTheIDOfAClient(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "web", Name: "web"}}, "uid:0")
+	_, err := w.AddUser(t.Context(), api.NewUser{ID: "web", Name: "web"}, "uid:0")
 	refused(t, err, "already_exists")
 	w.user("mallory", "billing")
-	_, err = w.AddClient(t.Context(), Client{ID: "billing"}, "uid:0")
+	_, err = w.AddClient(t.Context(), api.NewClient{ID: "billing"}, "uid:0")
 	refused(t, err, "already_exists")
 }
 
-// TestNoClaimOfAUserCanBeOneOfOurs: not when it is set, and not later either.
+// Not when it is set, and not in a token.
 //
 // R55.
-func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
+func TestACustomClaimCannotReplaceOneOfTheServer(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{
 		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "token_type", "user_id", "cnf", "act",
 		"Sub", "ISS", "Exp", "AUD", "Client_ID", "SCOPE", "Sid", // encoding/json takes them for ours
 	} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, `{"`+name+`":"x"}`)}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{Name: "a", Claims: claimsFrom(t, `{"`+name+`":"x"}`)}, "uid:0")
 		refused(t, err, "invalid_request")
 	}
 	for what, text := range map[string]string{
@@ -137,30 +144,30 @@ func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 		"no name":               `{"":1}`,
 		"one name in two cases": `{"role":1,"Role":2}`,
 	} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{Name: "a", Claims: claimsFrom(t, text)}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{Name: "a", Claims: claimsFrom(t, text)}, "uid:0")
 		if refused(t, err, "invalid_request"); t.Failed() {
 			t.Fatal(what)
 		}
 	}
 	payload := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"role":"admin","sub":"1","SUB":"2"}`))
 	if string(payload) != `{"sub":"7","role":"admin"}` {
-		t.Errorf("a claim that was stored before its name was ours: %s", payload)
+		t.Errorf("a claim that was stored before its name was reserved: %s", payload)
 	}
 	if got := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"sub":"1"}`)); string(got) != `{"sub":"7"}` {
 		t.Errorf("%s", got)
 	}
 }
 
-func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
+func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 	w := newWorld(t)
 	w.web()
-	_, err := w.AddUser(t.Context(), NewUser{User: User{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}}, "uid:0")
+	_, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := w.begin("7")
 	for range 2 {
-		claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+		claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,18 +183,18 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 		}
 		p.rotate()
 	}
-	none := map[string]json.RawMessage{}
-	if _, err := w.SetUser(t.Context(), "alice", UserChange{Claims: &none}, "uid:0"); err != nil {
+	none := api.Claims{}
+	if _, err := w.SetUser(t.Context(), "alice", api.UserChange{Claims: &none}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
-	claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 	if err != nil || strings.Contains(string(claims.Raw), "role") {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
 }
 
-func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
+func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 	for id, want := range map[string]string{
 		"7": "7", "0": "0", "9007199254740991": "9007199254740991",
 		"9007199254740992": `"9007199254740992"`, "007": `"007"`, "-1": `"-1"`, "1e3": `"1e3"`, "alice": `"alice"`,
@@ -198,22 +205,22 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	if _, err := w.AddAudience(t.Context(), Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	w.web(func(c *Client) { c.Audiences, c.Scopes = []string{"shop"}, nil })
+	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
-	claims, err := w.checkOwn(refusal.Secret(w.begin("7").grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
 }
 
-// TestNoNewUserIDReadsAsAnother where Python's int() reads it, as Django does.
-func TestNoNewUserIDReadsAsAnother(t *testing.T) {
+// Django reads ids with Python's int().
+func TestAUserIDThatDjangoReadsAsAnotherIsRefused(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"007", "+7", "-7", "7_0", "00", "-0", "0_1"} {
-		_, err := w.AddUser(t.Context(), NewUser{User: User{ID: id, Name: "user" + id}}, "uid:0")
+		_, err := w.AddUser(t.Context(), api.NewUser{ID: id, Name: "user" + id}, "uid:0")
 		if r := (*refusal.Refusal)(nil); !errors.As(err, &r) || r.Code != "invalid_request" {
 			t.Errorf("%q: %v", id, err)
 		}

@@ -1,6 +1,11 @@
 package issuer
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -75,4 +80,29 @@ func FuzzNormalName(f *testing.F) {
 			t.Fatalf("%+q: %+q becomes %+q, %v", name, normal, again, ok)
 		}
 	})
+}
+
+func TestDjangoComparesUserNamesAsWeDo(t *testing.T) {
+	names := []string{"alice", "Zoe\u0308", "ａｌｉｃｅ", "ﬁona", "x²", "Ω", "ẛ̣", "각", "½", "ǆ"}
+	asked, err := json.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// This is what Django's AbstractBaseUser.normalize_username does.
+	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "-I", "-c",
+		`import json, sys, unicodedata; json.dump([unicodedata.normalize("NFKC", n) for n in json.load(sys.stdin)], sys.stdout)`)
+	cmd.Stdin = bytes.NewReader(asked)
+	answer, err := cmd.Output()
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skipf("Python is missing (scripts/install-deps): %v", err)
+	}
+	var normal []string
+	if err := errors.Join(err, json.Unmarshal(answer, &normal)); err != nil {
+		t.Fatal(err)
+	}
+	for n, name := range names {
+		if got, ok := normalName(name); !ok || got != normal[n] {
+			t.Errorf("%+q: we compare %+q, Django %+q", name, got, normal[n])
+		}
+	}
 }

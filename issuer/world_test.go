@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage/bolt"
@@ -29,8 +30,8 @@ var testKeys = keystore.Config{
 	Algorithms: []string{"RS256", "EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
 }
 
-// seed makes one store with its keys for all tests of this run; each works on a copy,
-// since a pair of RSA keys takes longer than the tests themselves.
+// seed makes one store with its keys for all tests. Each test works on a copy, because to make a pair
+// of RSA keys takes longer than the tests themselves.
 var seed = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "seed")
 	if err != nil {
@@ -93,7 +94,7 @@ func (w *world) restart() {
 
 func (w *world) audience(name string, scopes ...string) {
 	w.t.Helper()
-	if _, err := w.AddAudience(w.t.Context(), Audience{Name: name, Alg: "EdDSA", Scopes: scopes}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(w.t.Context(), api.Audience{Name: name, Alg: "EdDSA", Scopes: scopes}, "uid:0"); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -101,7 +102,7 @@ func (w *world) audience(name string, scopes ...string) {
 // service adds a confidential client of one audience and returns its secret.
 func (w *world) service(id, audience string, scopes ...string) refusal.Secret {
 	w.t.Helper()
-	c, err := w.AddClient(w.t.Context(), Client{
+	c, err := w.AddClient(w.t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: []string{audience}, Scopes: scopes,
 	}, "uid:0")
 	if err != nil {

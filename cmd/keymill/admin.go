@@ -17,21 +17,24 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
 )
 
-// An adminClient asks the running server of one data directory.
+// An adminClient talks to the running server of one data directory over its admin socket.
 type adminClient struct {
 	socket string
 	http   *http.Client
 }
 
-// addDataFlag is on every verb that needs the data directory.
+// addDataFlag adds --data to a verb that needs the data directory.
 func addDataFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().Var(new(dirName), "data", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
 }
 
-// A dirName is the value of --data. An empty one, as an unset variable leaves it, would
-// fall through to a directory that nobody named.
+// A dirName is the value of --data. An empty name is refused: it often comes from a
+// variable that is not set, and the verb would go on with a default directory.
 type dirName string
 
 func (d *dirName) String() string { return string(*d) }
@@ -39,13 +42,14 @@ func (d *dirName) Type() string   { return "string" }
 
 func (d *dirName) Set(text string) error {
 	if text == "" {
-		return errors.New("it names no directory")
+		return errors.New("the name of the directory is empty")
 	}
 	*d = dirName(text)
 	return nil
 }
 
-// dataDirs returns where to look: what was named, or else the two defaults.
+// dataDirs returns where to look for the data directory: where the flag or the variable
+// says, or else the two defaults.
 func dataDirs(cmd *cobra.Command) []string {
 	if f := cmd.Flags().Lookup("data"); f != nil && f.Value.String() != "" {
 		return []string{f.Value.String()}
@@ -67,16 +71,16 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 			conn.Close()
 			return newAdminClient(socket), nil
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-			return nil, hint(fmt.Errorf("%s: permission denied", socket), "type it as the server's user, or as root")
-		case len(socket) > maxSocketPath:
-			return nil, fmt.Errorf("%s: too long a path for a socket (%d bytes of %d)", socket, len(socket), maxSocketPath)
+			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "run it as the server's user, or as root")
+		case len(socket) > config.MaxSocketPath:
+			return nil, fmt.Errorf("the socket path %s is too long (%d bytes; the system allows %d)", socket, len(socket), config.MaxSocketPath)
 		}
 	}
 	if len(dirs) > 1 {
-		return nil, hint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
+		return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
 			"start one with \"keymill serve --dev\", or name the directory of one with --data DIR")
 	}
-	return nil, hint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", shellWord(dirs[0]))
+	return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", terminal.ShellWord(dirs[0]))
 }
 
 func newAdminClient(socket string) *adminClient {
@@ -91,11 +95,11 @@ func newAdminClient(socket string) *adminClient {
 	}}
 }
 
-// An apiError is the server's no.
+// An apiError is a refusal of the server.
 type apiError struct {
 	Code        string     `json:"error"`
 	Description string     `json:"error_description"`
-	At          *time.Time `json:"at"` // not_ready: when it will be
+	At          *time.Time `json:"at"` // not_ready: when the spare may sign
 }
 
 func (e *apiError) Error() string {
@@ -108,11 +112,11 @@ func (e *apiError) Error() string {
 // maxAnswerBytes bounds one answer; the longest is 1,000 audit records.
 const maxAnswerBytes = 16 << 20
 
-// call sends body, unless it is nil, and returns the answer's JSON.
+// call sends a request, with body as JSON unless it is nil, and returns the answer's JSON.
 func (a *adminClient) call(ctx context.Context, method, path string, body any) ([]byte, error) {
 	var content io.Reader
 	if body != nil {
-		raw, err := marshalJSON(body)
+		raw, err := terminal.MarshalJSON(body)
 		if err != nil {
 			return nil, err
 		}
@@ -127,12 +131,12 @@ func (a *adminClient) call(ctx context.Context, method, path string, body any) (
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		return nil, a.broken(err)
+		return nil, a.connectionError(err)
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err != nil {
-		return nil, a.broken(err)
+		return nil, a.connectionError(err)
 	}
 	if resp.StatusCode < 300 {
 		return raw, nil
@@ -144,11 +148,11 @@ func (a *adminClient) call(ctx context.Context, method, path string, body any) (
 	return nil, refused
 }
 
-// broken explains a connection that ended without an answer.
-func (a *adminClient) broken(err error) error {
+// connectionError explains a connection that ended without an answer.
+func (a *adminClient) connectionError(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
-		return hint(fmt.Errorf("the server on %s closed the connection unanswered", a.socket),
-			"it answers its own user and root only")
+		return terminal.WithHint(fmt.Errorf("the server on %s closed the connection without an answer", a.socket),
+			"it answers only its own user and root; run this as one of them")
 	}
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
@@ -157,7 +161,8 @@ func (a *adminClient) broken(err error) error {
 	return fmt.Errorf("asking %s: %w", a.socket, err)
 }
 
-// ask is call with the answer read into T; raw is for --json.
+// ask calls the server and decodes the answer into T. It also returns the raw answer, for
+// --json.
 func ask[T any](ctx context.Context, a *adminClient, method, path string, body any) (answer T, raw []byte, err error) {
 	raw, err = a.call(ctx, method, path, body)
 	if err == nil && len(raw) > 0 {
@@ -168,10 +173,10 @@ func ask[T any](ctx context.Context, a *adminClient, method, path string, body a
 	return answer, raw, err
 }
 
-// pageSize is how many entries one request of a list asks for.
+// pageSize is how many entries one request for a list asks for.
 const pageSize = 500
 
-// askAll reads a list page by page. name gives an entry's place in the order.
+// askAll reads a whole list, page by page. name returns what the list is ordered by.
 func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T) string) (all []T, raw []byte, err error) {
 	whole := []json.RawMessage{}
 	after := ""
@@ -193,7 +198,7 @@ func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T
 			after = name(v)
 		}
 		if len(page) < pageSize {
-			raw, err = marshalJSON(whole)
+			raw, err = terminal.MarshalJSON(whole)
 			return all, raw, err
 		}
 	}

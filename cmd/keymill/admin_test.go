@@ -10,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"keymill/issuer/api"
 )
 
-// serveSocket answers on a socket as handler says, in the server's place.
+// serveSocket serves handler on an admin socket and returns a client for it.
 func serveSocket(t *testing.T, handler http.Handler) *adminClient {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "km")
@@ -31,7 +33,8 @@ func serveSocket(t *testing.T, handler http.Handler) *adminClient {
 	return newAdminClient(socket)
 }
 
-// newPagedServer lists as many audiences as names has, in pages of what is asked for.
+// newPagedServer lists as many audiences as names has elements, and fills names. Its pages
+// have the length that the request asks for.
 func newPagedServer(t *testing.T, names []string) *adminClient {
 	for i := range names {
 		names[i] = fmt.Sprintf("audience-%06d & co", i)
@@ -41,24 +44,24 @@ func newPagedServer(t *testing.T, names []string) *adminClient {
 		if err != nil {
 			t.Error(err)
 		}
-		page := []audienceLine{}
+		page := []api.Audience{}
 		for _, name := range names {
 			if name > r.URL.Query().Get("after") && len(page) < limit {
-				page = append(page, audienceLine{Name: name})
+				page = append(page, api.Audience{Name: name})
 			}
 		}
 		json.NewEncoder(w).Encode(page)
 	}))
 }
 
-// TestAnAnswerThatIsNoneIsExplained: the operator should not have to know Go's words.
-func TestAnAnswerThatIsNoneIsExplained(t *testing.T) {
+// TestABrokenAnswerIsExplained in words that need no knowledge of Go.
+func TestABrokenAnswerIsExplained(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		handler http.HandlerFunc
 		want    string
 	}{
-		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "closed the connection unanswered"},
+		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "closed the connection without an answer"},
 		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) }, "the server's answer: "},
 		{"status only", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "the server answered 502"},
 		{"refusal", func(w http.ResponseWriter, _ *http.Request) {
@@ -67,7 +70,7 @@ func TestAnAnswerThatIsNoneIsExplained(t *testing.T) {
 		}, "no such key"},
 	} {
 		server := serveSocket(t, tt.handler)
-		_, _, err := ask[[]keyLine](t.Context(), server, http.MethodGet, "keys", nil)
+		_, _, err := ask[[]api.Key](t.Context(), server, http.MethodGet, "keys", nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
 		}

@@ -6,21 +6,16 @@ import (
 	"net/url"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 )
 
-// An audienceLine is an audience as the server takes and shows it.
-type audienceLine struct {
-	Name    string   `json:"audience"`
-	Alg     string   `json:"alg"`
-	TTL     string   `json:"ttl"`
-	Scopes  []string `json:"scopes"`
-	Profile string   `json:"profile"`
-}
-
 func audienceCommand() *cobra.Command {
-	cmd := group("audience", "Name the APIs that accept tokens", `
-An audience is an API that accepts our tokens; its name is their "aud" claim. It decides
-what its verifiers must understand: the algorithm, the lifetime and the claims.`)
+	cmd := group("audience", "Manage the APIs that accept tokens", `
+An audience is an API that accepts the server's tokens. Its name is their "aud" claim. It
+decides what its verifiers have to understand: the algorithm, the lifetime and the claims.`)
 	cmd.Example = "  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write\n  keymill audience list"
 	addDataFlag(cmd)
 	cmd.AddCommand(audienceAddCommand(), audienceSetCommand(), audienceShowCommand(), audienceListCommand(), audienceRemoveCommand())
@@ -28,49 +23,52 @@ what its verifiers must understand: the algorithm, the lifetime and the claims.`
 }
 
 func audienceAddCommand() *cobra.Command {
-	a := audienceLine{}
+	var a api.Audience
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --alg ALG",
 		Short: "Add an audience",
-		Long: `Add an audience. Its name is 1 to 200 visible ASCII characters, a URI or not. A Django API
-with simplejwt takes RS256 and the profile simplejwt.`,
+		Long: `Add an audience: one for each API that should accept tokens of its own. The name is 1 to 200
+visible ASCII characters and need not be a URI. EdDSA is faster and shorter; RS256 is what
+every library verifies. For a Django API that uses djangorestframework-simplejwt, choose RS256
+and the profile simplejwt.`,
 		Example: `  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
   keymill audience add https://shop.example/api --alg RS256 --profile simplejwt`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if a.Alg == "" {
-				return hint(usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", terminal.ShellWord(args[0]))
 			}
 			ttl, err := goDuration("ttl", a.TTL)
 			if err != nil {
 				return err
 			}
-			a.Name, a.TTL, a.Scopes = args[0], ttl, present(a.Scopes)
+			a.Name, a.TTL, a.Scopes = args[0], ttl, nonEmpty(a.Scopes)
 			return askAudience(cmd, asJSON, http.MethodPost, "audiences", a)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256")
+	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256 (required)")
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of its tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&a.Profile, "profile", "rfc9068", "claims: rfc9068, or simplejwt for Django")
+	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims its tokens have: rfc9068, or simplejwt for Django")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// goDuration turns what was typed into what the admin API takes.
+// goDuration turns a duration of the command line into one of the admin API.
 func goDuration(flag, text string) (string, error) {
-	d, err := parseDuration(text)
+	d, err := config.ParseDuration(text)
 	if err != nil {
-		return "", usage("--%s %v", flag, err)
+		return "", terminal.Usage("--%s %v", flag, err)
 	}
 	return d.String(), nil
 }
 
-// present drops empty words, so that --scope "" empties a list; it is never null in JSON.
-func present(words []string) []string {
+// nonEmpty drops empty words, so that --scope "" empties a list. It never returns nil, which
+// would be null in JSON.
+func nonEmpty(words []string) []string {
 	kept := []string{}
 	for _, w := range words {
 		if w != "" {
@@ -85,19 +83,19 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 	if err != nil {
 		return err
 	}
-	a, raw, err := ask[audienceLine](cmd.Context(), server, method, path, body)
+	a, raw, err := ask[api.Audience](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
 	return printAudiences(cmd.OutOrStdout(), a)
 }
 
-func printAudiences(w io.Writer, list ...audienceLine) error {
-	t := newTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
+func printAudiences(w io.Writer, list ...api.Audience) error {
+	t := terminal.NewTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
 	for _, a := range list {
-		t.row(a.Name, a.Alg, a.TTL, a.Profile, listed(a.Scopes))
+		t.Row(a.Name, a.Alg, a.TTL, a.Profile, terminal.List(a.Scopes))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
 func audiencePath(name string) string { return "audience?name=" + url.QueryEscape(name) }
@@ -107,29 +105,27 @@ func audienceSetCommand() *cobra.Command {
 	var scopes []string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "set NAME",
-		Short:   "Change an audience's lifetime, scopes or profile",
-		Long:    "Change what is named; the rest stays. The scopes given replace all scopes; --scope \"\" leaves none.",
+		Use:   "set NAME",
+		Short: "Change an audience's lifetime, scopes or profile",
+		Long: `Change what the flags name and leave the rest. New tokens follow the change at once. The
+scopes given replace all scopes; --scope "" removes them. The algorithm cannot change: add
+another audience for another algorithm.`,
 		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change := map[string]any{}
-			f := cmd.Flags()
-			if f.Changed("ttl") {
+			scopes = nonEmpty(scopes)
+			change := api.AudienceChange{
+				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
+			}
+			if change.TTL != nil {
 				d, err := goDuration("ttl", ttl)
 				if err != nil {
 					return err
 				}
-				change["ttl"] = d
+				change.TTL = &d
 			}
-			if f.Changed("scope") {
-				change["scopes"] = present(scopes)
-			}
-			if f.Changed("profile") {
-				change["profile"] = profile
-			}
-			if len(change) == 0 {
-				return hint(usage("nothing to change"), "keymill audience set %s --ttl 5m", shellWord(args[0]))
+			if change == (api.AudienceChange{}) {
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill audience set %s --ttl 5m", terminal.ShellWord(args[0]))
 			}
 			return askAudience(cmd, asJSON, http.MethodPatch, audiencePath(args[0]), change)
 		},
@@ -137,7 +133,7 @@ func audienceSetCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&ttl, "ttl", "", "lifetime of its tokens, 1s to 24h")
 	f.StringArrayVar(&scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&profile, "profile", "", "claims: rfc9068 or simplejwt")
+	f.StringVar(&profile, "profile", "", "which claims its tokens have: rfc9068 or simplejwt")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -147,6 +143,7 @@ func audienceShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one audience",
+		Long:    "Show one audience: its algorithm, the lifetime of its tokens, its profile and its scopes.",
 		Example: "  keymill audience show orders --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -162,6 +159,7 @@ func audienceListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all audiences",
+		Long:    "List all audiences, ordered by name.",
 		Example: "  keymill audience list\n  keymill audience list --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,7 +167,7 @@ func audienceListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -183,7 +181,8 @@ func audienceListCommand() *cobra.Command {
 func audienceRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Remove an audience that no client names",
+		Short:   "Remove an audience that no client uses",
+		Long:    "Remove an audience. The server refuses while a client still has it; take it away from those\nclients first, with \"keymill client set\".",
 		Example: "  keymill audience remove orders",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

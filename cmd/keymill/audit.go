@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/audit"
 )
 
@@ -24,8 +25,9 @@ type auditPage struct {
 
 func auditCommand() *cobra.Command {
 	cmd := group("audit", "Read the audit log", `
-Every change to keys, audiences and clients leaves a record in the same transaction. Each
-record holds the hash of the one before it; "keymill doctor" checks the chain.`)
+Every change to keys, audiences, clients, users and sessions writes an audit record in the
+same transaction. Read them to find out who changed what, and when. Each record holds the
+hash of the one before it, and "keymill doctor" checks the chain.`)
 	cmd.Example = "  keymill audit tail -n 20"
 	addDataFlag(cmd)
 	cmd.AddCommand(auditTailCommand())
@@ -36,14 +38,15 @@ func auditTailCommand() *cobra.Command {
 	var lines int
 	var follow, asJSON bool
 	cmd := &cobra.Command{
-		Use:     "tail",
-		Short:   "Print the newest audit records, oldest first",
-		Long:    "Print the newest audit records, oldest first. With --json each record is one line.",
+		Use:   "tail",
+		Short: "Print the newest audit records, oldest first",
+		Long: `Print the newest audit records, oldest first. A line shows the number, the time, the action,
+who did it, on what, and details. With --json each record is one line of JSON.`,
 		Example: "  keymill audit tail -n 20\n  keymill audit tail -f\n  keymill audit tail -n 1000 --json | jq -c 'select(.action | startswith(\"key.\"))'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lines < 0 || lines > 1000 {
-				return usage("-n %d is not between 0 and 1000", lines)
+				return terminal.Usage("-n %d is not between 0 and 1000", lines)
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -56,15 +59,15 @@ func auditTailCommand() *cobra.Command {
 			return auditTail(cmd.Context(), server, lines, follow, show)
 		},
 	}
-	cmd.Flags().IntVarP(&lines, "lines", "n", 20, "how many of the newest records, at most 1000")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "wait for more, until interrupted")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 20, "how many of the newest records to print, at most 1000")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new records as they come, until interrupted")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// auditTail shows the newest records, and with follow asks once a second for later ones.
+// auditTail shows the newest records. With follow it asks for new ones every second.
 func auditTail(ctx context.Context, server *adminClient, lines int, follow bool, show func([]json.RawMessage) error) error {
-	// Also -n 0 asks for one: it says where to follow from.
+	// -n 0 asks for one record too: its number says where to follow from.
 	page, _, err := ask[auditPage](ctx, server, http.MethodGet, "audit?limit="+strconv.Itoa(max(lines, 1)), nil)
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func lastSeq(records []json.RawMessage, before uint64) (uint64, error) {
 	return r.Seq, nil
 }
 
-// auditLines prints each record as it came, on one line.
+// auditLines prints each record as one line of JSON.
 func auditLines(w io.Writer) func([]json.RawMessage) error {
 	return func(records []json.RawMessage) error {
 		for _, r := range records {
@@ -123,23 +126,23 @@ func auditLines(w io.Writer) func([]json.RawMessage) error {
 
 func auditTable(w io.Writer) func([]json.RawMessage) error {
 	return func(records []json.RawMessage) error {
-		t := newTable(w)
+		t := terminal.NewTable(w)
 		for _, raw := range records {
 			var r audit.Record
 			if err := json.Unmarshal(raw, &r); err != nil {
 				return fmt.Errorf("the server's answer: %w", err)
 			}
-			t.row(strconv.FormatUint(r.Seq, 10), instant(&r.Time), r.Action, r.By, orDash(r.Target), facts(r.Detail))
+			t.Row(strconv.FormatUint(r.Seq, 10), terminal.Instant(&r.Time), r.Action, r.By, terminal.OrDash(r.Target), detailText(r.Detail))
 		}
-		return t.flush()
+		return t.Flush()
 	}
 }
 
-// facts writes a record's details in one cell, in a steady order.
-func facts(detail map[string]string) string {
+// detailText writes a record's details into one cell, ordered by name.
+func detailText(detail map[string]string) string {
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(detail)) {
-		words = append(words, name+"="+printable(detail[name]))
+		words = append(words, name+"="+terminal.Printable(detail[name]))
 	}
 	return strings.Join(words, " ")
 }

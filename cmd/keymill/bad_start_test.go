@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// A badStart is a start that must not succeed.
+// A badStart is a start that must fail.
 type badStart struct {
 	name string
-	old  bool // the store exists already
+	old  bool // whether the store exists before
 	prep func(p *place) (env, args []string)
 	want string
 }
 
-// badSeals are wrong keys, and stores that are not what they should be.
-func badSeals() []badStart {
+// badStores have wrong keys or damaged stores.
+func badStores() []badStart {
 	return []badStart{
 		{"wrong master key", true, func(p *place) ([]string, []string) {
 			p.writeKey("master.key", strings.Repeat("x", 32))
@@ -34,8 +34,8 @@ func badSeals() []badStart {
 		{"master key of 31 bytes", false, func(p *place) ([]string, []string) {
 			p.writeKey("master.key", strings.Repeat("k", 31))
 			return nil, nil
-		}, "holds no master key of 32 bytes"},
-		{"master key that is not there", false, func(p *place) ([]string, []string) {
+		}, "does not hold a master key: 32 bytes"},
+		{"missing master key", false, func(p *place) ([]string, []string) {
 			os.Remove(filepath.Join(p.dir, "master.key"))
 			return nil, nil
 		}, "master key: open "},
@@ -66,7 +66,7 @@ func badSeals() []badStart {
 		}, "but no meta record"},
 		{"store made without --dev", true, func(p *place) ([]string, []string) {
 			return environment(), []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
-		}, "holds a store that --dev did not make\n  hint: serve it without --dev"},
+		}, "holds a store that --dev did not create\n  hint: serve it without --dev"},
 	}
 }
 
@@ -76,13 +76,13 @@ func (p *place) hookEnv(url string) []string {
 	return append(p.env(), "KEYMILL_WEBHOOK_URL="+url, "KEYMILL_WEBHOOK_SECRET_FILE="+filepath.Join(p.dir, "webhook.secret"))
 }
 
-// badPlaces are wrong addresses, paths and settings.
-func badPlaces() []badStart {
+// badSettings have wrong addresses, paths and settings.
+func badSettings() []badStart {
 	return []badStart{
-		{"something in the socket's place", true, func(p *place) ([]string, []string) {
+		{"a file at the path of the socket", true, func(p *place) ([]string, []string) {
 			os.WriteFile(filepath.Join(p.data, "admin.sock"), []byte("mine"), 0o600)
 			return nil, nil
-		}, "is in the way: it is not a socket"},
+		}, "is not a socket; remove it"},
 		{"too long a socket path", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, strings.Repeat("d", 100)))
 		}, "the path of the admin socket would have "},
@@ -91,7 +91,7 @@ func badPlaces() []badStart {
 		}, `--issuer: issuer "http://id.example.com" must be https`},
 		{"no issuer", false, func(p *place) ([]string, []string) {
 			return nil, []string{"serve", "--data", p.data}
-		}, "issuer: it is required\n  hint: name it: --issuer https://id.example.com; or try everything with --dev"},
+		}, "issuer: the setting is required\n  hint: set it: --issuer https://id.example.com; or try everything with --dev"},
 		{"port in use", false, func(p *place) ([]string, []string) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -102,7 +102,7 @@ func badPlaces() []badStart {
 		}, "address already in use\n  hint: another program has the port"},
 		{"no parent directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
-		}, "cannot make the data directory: mkdir "},
+		}, "cannot create the data directory: mkdir "},
 		{"a file for a directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
 		}, "not a directory"},
@@ -110,10 +110,10 @@ func badPlaces() []badStart {
 			os.Chmod(p.writeKey("webhook.secret", goodHookSecret), 0o644)
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook.secret may be read by others (mode 0644)\n  hint: chmod 600 "},
-		{"webhook secret that is not there", false, func(p *place) ([]string, []string) {
+		{"missing webhook secret", false, func(p *place) ([]string, []string) {
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook secret: open "},
-		{"webhook secret that is none", false, func(p *place) ([]string, []string) {
+		{"malformed webhook secret", false, func(p *place) ([]string, []string) {
 			p.writeKey("webhook.secret", "swordfish")
 			return p.hookEnv("https://hooks.example"), nil
 		}, "webhook.secret: the webhook's secret must be \"whsec_\" and the base64 of 24 to 64 random bytes\n  hint: make one: "},
@@ -121,9 +121,9 @@ func badPlaces() []badStart {
 			p.writeKey("webhook.secret", goodHookSecret)
 			return p.hookEnv("http://hooks.example"), nil
 		}, "KEYMILL_WEBHOOK_URL: the webhook's URL, which goes to hooks.example, must be https"},
-		{"prefix in the way", true, func(p *place) ([]string, []string) {
+		{"prefix that conflicts", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SIMPLEJWT_PREFIX=/session"), nil
-		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" is taken by the server's own /session\n  hint: simplejwt.prefix: /api"},
+		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" conflicts with the server's own path /session\n  hint: simplejwt.prefix: /api"},
 		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SESSION_CLIENT=my app"), nil
 		}, "KEYMILL_SESSION_CLIENT: \"my app\": a cookie cannot be named after"},
@@ -135,11 +135,11 @@ func badPlaces() []badStart {
 	}
 }
 
-// TestABadStartIsOneLineAndChangesNothing: whatever is wrong, the operator reads one line
-// and perhaps a hint, and the directory is byte for byte what it was.
+// TestABadStartIsOneLineAndChangesNothing: the operator reads one line and perhaps a hint, and
+// the directory stays the same byte for byte.
 func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tt := range slices.Concat(badSeals(), badPlaces()) {
+	for _, tt := range slices.Concat(badStores(), badSettings()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)

@@ -7,39 +7,25 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// A clientLine is a client as the server shows it.
-type clientLine struct {
-	ID             string     `json:"client_id"`
-	Secret         string     `json:"client_secret"` // in the answer to add and rotate-secret only
-	Public         bool       `json:"public"`
-	Disabled       bool       `json:"disabled"`
-	Grants         []string   `json:"grants"`
-	Audiences      []string   `json:"audiences"`
-	Scopes         []string   `json:"scopes"`
-	Origins        []string   `json:"origins"`
-	Introspect     []string   `json:"introspect"`
-	Grace          string     `json:"grace"` // "" as configured, as the next two
-	Idle           string     `json:"idle"`
-	Absolute       string     `json:"absolute"`
-	Created        *time.Time `json:"created"`
-	OldSecretUntil *time.Time `json:"old_secret_until"`
-}
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+)
 
 func clientCommand() *cobra.Command {
 	cmd := group("client", "Manage the programs that ask for tokens", `
-A client is a program that asks for tokens. A confidential one has a secret, which is shown
-once, when it is made; a public one (a page in a browser, an app) has none.`)
-	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read\n  keymill client list"
+A client is a program that asks for tokens. A confidential client has a secret, which is shown
+once, when the client is added. A public client (a page in a browser, an app) has none.`)
+	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read --json\n  keymill client list"
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),
-		clientSwitchCommand("enable", "Let a disabled client ask for tokens again", false),
-		clientSwitchCommand("disable", "Refuse a client until it is enabled again", true),
+		clientSwitchCommand("enable", "Let a disabled client ask for tokens again",
+			"Let a disabled client ask for tokens again, with the secret that it had.", false),
+		clientSwitchCommand("disable", "End a client's sessions and refuse its requests",
+			"End every session of a client, and refuse its requests until it is enabled again. Access\ntokens that exist stay valid until they expire.", true),
 		clientRemoveCommand(),
 	)
 	return cmd
@@ -47,30 +33,29 @@ once, when it is made; a public one (a page in a browser, an app) has none.`)
 
 func clientAddCommand() *cobra.Command {
 	var given clientFlags
-	var public, asJSON bool
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add ID",
-		Short: "Add a client and show its secret, once",
-		Long: `Add a client. A service of your own has the grant client_credentials. A front end through
-which people log in has refresh_token; it is --public, since a page or an app keeps no
-secret, and --origin names where its pages come from. The client of an API that asks
-/introspect about its tokens has --introspect with the API's audience.`,
+		Short: "Add a client and print its secret once",
+		Long: `Add a client. For a service of your own, allow the grant client_credentials. For a front end
+through which users log in, allow refresh_token and make it --public, because a page or an app
+cannot keep a secret; --origin names where its pages come from. For an API that asks
+/introspect about tokens, give --introspect with the API's audience.`,
 		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
   keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
   keymill client add kiosk --public --grant refresh_token --audience orders --idle 12h --absolute 7d --grace 0s
   keymill client add orders-api --introspect orders`,
 		Args: arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := given.given(cmd)
-			if err != nil {
+			if err := given.normalize(); err != nil {
 				return err
 			}
-			body["client_id"], body["public"] = args[0], public
-			return askClient(cmd, asJSON, http.MethodPost, "clients", body)
+			given.client.ID = args[0]
+			return askClient(cmd, asJSON, http.MethodPost, "clients", given.client)
 		},
 	}
-	cmd.Flags().BoolVar(&public, "public", false, "it cannot keep a secret, and gets none")
-	given.flags(cmd)
+	cmd.Flags().BoolVar(&given.client.Public, "public", false, "the client cannot keep a secret and gets none")
+	given.addTo(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -80,48 +65,48 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 	if err != nil {
 		return err
 	}
-	c, raw, err := ask[clientLine](cmd.Context(), server, method, path, body)
+	c, raw, err := ask[api.Client](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
-	return c.print(cmd.OutOrStdout())
+	return printClient(cmd.OutOrStdout(), c)
 }
 
 func clientPath(id string) string { return "client?id=" + url.QueryEscape(id) }
 
-func (c clientLine) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("client_id:", c.ID)
+func printClient(w io.Writer, c api.Client) error {
+	t := terminal.NewTable(w)
+	t.Row("client_id:", c.ID)
 	if c.Secret != "" {
-		t.row("client_secret:", c.Secret)
+		t.Row("client_secret:", string(c.Secret))
 	}
-	t.row("kind:", c.kind())
-	t.row("grants:", listed(c.Grants))
-	t.row("audiences:", listed(c.Audiences))
-	t.row("scopes:", listed(c.Scopes))
+	t.Row("kind:", clientKind(c))
+	t.Row("grants:", terminal.List(c.Grants))
+	t.Row("audiences:", terminal.List(c.Audiences))
+	t.Row("scopes:", terminal.List(c.Scopes))
 	if len(c.Origins) > 0 {
-		t.row("origins:", listed(c.Origins))
+		t.Row("origins:", terminal.List(c.Origins))
 	}
 	if len(c.Introspect) > 0 {
-		t.row("introspects:", listed(c.Introspect))
+		t.Row("introspects:", terminal.List(c.Introspect))
 	}
 	if slices.Contains(c.Grants, "refresh_token") || c.Grace+c.Idle+c.Absolute != "" {
-		t.row("grace:", cmp.Or(c.Grace, "as configured"))
-		t.row("idle:", cmp.Or(c.Idle, "as configured"))
-		t.row("absolute:", cmp.Or(c.Absolute, "as configured"))
+		t.Row("grace:", cmp.Or(c.Grace, "as configured"))
+		t.Row("idle:", cmp.Or(c.Idle, "as configured"))
+		t.Row("absolute:", cmp.Or(c.Absolute, "as configured"))
 	}
-	t.row("created:", instant(c.Created))
+	t.Row("created:", terminal.Instant(&c.Created))
 	if c.OldSecretUntil != nil {
-		t.row("old secret until:", instant(c.OldSecretUntil))
+		t.Row("old secret until:", terminal.Instant(c.OldSecretUntil))
 	}
-	if err := t.flush(); err != nil || c.Secret == "" {
+	if err := t.Flush(); err != nil || c.Secret == "" {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "The secret is shown this once; Keymill keeps only its hash.")
+	_, err := fmt.Fprintln(w, "This is the only time that the secret is shown; Keymill keeps only its hash.")
 	return err
 }
 
-func (c clientLine) kind() string {
+func clientKind(c api.Client) string {
 	kind := "confidential"
 	if c.Public {
 		kind = "public"
@@ -137,22 +122,22 @@ func clientSetCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     "set ID",
-		Short:   "Change what a client may do, or how long its sessions live",
-		Long:    "Change what is named; the rest stays. The values given replace the whole list; --scope \"\" leaves\nnone. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings; --grace 0s is no grace.",
+		Short:   "Change what a client is allowed, or how long its sessions live",
+		Long:    "Change what the flags name and leave the rest. The values given replace the whole list;\n--scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings;\n--grace 0s means no grace.",
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change, err := given.given(cmd)
-			if err != nil {
+			if err := given.normalize(); err != nil {
 				return err
 			}
-			if len(change) == 0 {
-				return hint(usage("nothing to change"), "keymill client set %s --scope read", shellWord(args[0]))
+			change := given.change(cmd)
+			if change == (api.ClientChange{}) {
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
 			}
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
 		},
 	}
-	given.flags(cmd)
+	given.addTo(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -162,6 +147,7 @@ func clientListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all clients",
+		Long:    "List all clients, ordered by id.",
 		Example: "  keymill client list\n  keymill client list --json | jq -r '.[] | select(.disabled) | .client_id'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -169,15 +155,15 @@ func clientListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "clients", func(c clientLine) string { return c.ID })
+			list, raw, err := askAll(cmd.Context(), server, "clients", func(c api.Client) string { return c.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			t := newTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
+			t := terminal.NewTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
 			for _, c := range list {
-				t.row(c.ID, c.kind(), listed(c.Grants), listed(c.Audiences), listed(c.Scopes))
+				t.Row(c.ID, clientKind(c), terminal.List(c.Grants), terminal.List(c.Audiences), terminal.List(c.Scopes))
 			}
-			return t.flush()
+			return t.Flush()
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -189,6 +175,7 @@ func clientShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show one client",
+		Long:    "Show one client: what it is allowed, and how long its sessions live.",
 		Example: "  keymill client show billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -204,9 +191,9 @@ func clientRotateSecretCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rotate-secret ID",
-		Short: "Make a new secret; the old one works on for a while",
-		Long: `Make a new secret for a confidential client and show it, once. The old one works on for
---old-for, so that the client can be given the new one without an outage. If the old
+		Short: "Create a new secret; the old one works for a while longer",
+		Long: `Create a new secret for a confidential client and print it once. The old secret works for
+--old-for longer, so that you can give the client the new one without an outage. If the old
 secret has leaked, end it at once with --old-for 0s.`,
 		Example: "  keymill client rotate-secret billing --old-for 24h\n  keymill client rotate-secret billing --old-for 0s",
 		Args:    arguments("ID"),
@@ -215,24 +202,25 @@ secret has leaked, end it at once with --old-for 0s.`,
 			if err != nil {
 				return err
 			}
-			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), map[string]string{"old_for": d})
+			return askClient(cmd, asJSON, http.MethodPost, "client/secret?id="+url.QueryEscape(args[0]), api.RotateSecretRequest{OldFor: d})
 		},
 	}
-	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how long the old secret works on")
+	cmd.Flags().StringVar(&oldFor, "old-for", "24h", "how much longer the old secret works")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// clientSwitchCommand is enable and disable.
-func clientSwitchCommand(verb, short string, disabled bool) *cobra.Command {
+// clientSwitchCommand returns the verb enable or disable.
+func clientSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:     verb + " ID",
 		Short:   short,
+		Long:    long,
 		Example: "  keymill client " + verb + " billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), map[string]bool{"disabled": disabled})
+			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), api.ClientChange{Disabled: &disabled})
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -243,7 +231,7 @@ func clientRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove ID",
 		Short:   "Remove a client",
-		Long:    "Remove a client and end its sessions. Access tokens stay valid until they expire.",
+		Long:    "Remove a client and end its sessions. Access tokens that exist stay valid until they expire.",
 		Example: "  keymill client remove billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -1,61 +1,78 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
 
-// clientFlags are the flags that add and set share. Repeated flags, not commas: an
-// audience's name may hold one.
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+)
+
+// clientFlags are the flags that add and set share. A list is a repeated flag and not one
+// with commas, because the name of an audience may contain a comma.
 type clientFlags struct {
-	grants, audiences, scopes, origins, introspect []string
-	grace, idle, absolute                          string
+	client api.NewClient
 }
 
-func (l *clientFlags) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringArrayVar(&l.grants, "grant", nil, "a grant that it may use: client_credentials, refresh_token (repeat it for more)")
-	f.StringArrayVar(&l.audiences, "audience", nil, "an audience that it may ask for (repeat it for more)")
-	f.StringArrayVar(&l.scopes, "scope", nil, "a scope that it may ask for (repeat it for more)")
-	f.StringArrayVar(&l.origins, "origin", nil, "a web origin that its pages come from, for CORS (repeat it for more)")
-	f.StringArrayVar(&l.introspect, "introspect", nil, "an audience whose tokens it may ask /introspect about (repeat it for more)")
-	f.StringVar(&l.grace, "grace", "", "how long a spent refresh token may come again, 0s to 10m (\"\": refresh.grace)")
-	f.StringVar(&l.idle, "idle", "", "how long a session lives without a refresh (\"\": refresh.idle)")
-	f.StringVar(&l.absolute, "absolute", "", "how long a session lives at most (\"\": refresh.absolute)")
+func (l *clientFlags) addTo(cmd *cobra.Command) {
+	f, c := cmd.Flags(), &l.client
+	f.StringArrayVar(&c.Grants, "grant", nil, "a grant that it is allowed: client_credentials, refresh_token (repeat it for more)")
+	f.StringArrayVar(&c.Audiences, "audience", nil, "an audience that it may ask for (repeat it for more)")
+	f.StringArrayVar(&c.Scopes, "scope", nil, "a scope that it may ask for (repeat it for more)")
+	f.StringArrayVar(&c.Origins, "origin", nil, "a web origin that its pages come from, for CORS (repeat it for more)")
+	f.StringArrayVar(&c.Introspect, "introspect", nil, "an audience whose tokens it may ask /introspect about (repeat it for more)")
+	f.StringVar(&c.Grace, "grace", "", "how long a used refresh token is accepted again, 0s to 10m (\"\": refresh.grace)")
+	f.StringVar(&c.Idle, "idle", "", "how long a session lives without a refresh (\"\": refresh.idle)")
+	f.StringVar(&c.Absolute, "absolute", "", "how long a session lives at most (\"\": refresh.absolute)")
 	_ = cmd.RegisterFlagCompletionFunc("grant", cobra.FixedCompletions([]string{"client_credentials", "refresh_token"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// given returns the members of the admin API for the flags that were typed.
-func (l *clientFlags) given(cmd *cobra.Command) (map[string]any, error) {
-	members := map[string]any{}
-	for flag, list := range map[string][]string{
-		"grant": l.grants, "audience": l.audiences, "scope": l.scopes, "origin": l.origins,
-	} {
-		if cmd.Flags().Changed(flag) {
-			members[flag+"s"] = present(list)
-		}
+// normalize turns what was given into what the admin API takes.
+func (l *clientFlags) normalize() (err error) {
+	c := &l.client
+	for _, list := range []*[]string{&c.Grants, &c.Audiences, &c.Scopes, &c.Origins, &c.Introspect} {
+		*list = nonEmpty(*list)
 	}
-	if cmd.Flags().Changed("introspect") {
-		members["introspect"] = present(l.introspect)
+	if c.Grace, err = lifetime("grace", c.Grace); err != nil {
+		return err
 	}
-	for flag, text := range map[string]string{"grace": l.grace, "idle": l.idle, "absolute": l.absolute} {
-		if !cmd.Flags().Changed(flag) {
-			continue
-		}
-		d, err := lifetime(flag, text)
-		if err != nil {
-			return nil, err
-		}
-		members[flag] = d
+	if c.Idle, err = lifetime("idle", c.Idle); err != nil {
+		return err
 	}
-	return members, nil
+	c.Absolute, err = lifetime("absolute", c.Absolute)
+	return err
 }
 
-// lifetime is a duration, or "" for what is configured. No grace at all is a real choice
-// and is typed "0s"; a session of no length is none, so that 0 means the default there.
+// change returns the change that the given flags describe.
+func (l *clientFlags) change(cmd *cobra.Command) api.ClientChange {
+	c := &l.client
+	return api.ClientChange{
+		Grants:     ifGiven(cmd, "grant", &c.Grants),
+		Audiences:  ifGiven(cmd, "audience", &c.Audiences),
+		Scopes:     ifGiven(cmd, "scope", &c.Scopes),
+		Origins:    ifGiven(cmd, "origin", &c.Origins),
+		Introspect: ifGiven(cmd, "introspect", &c.Introspect),
+		Grace:      ifGiven(cmd, "grace", &c.Grace),
+		Idle:       ifGiven(cmd, "idle", &c.Idle),
+		Absolute:   ifGiven(cmd, "absolute", &c.Absolute),
+	}
+}
+
+// ifGiven returns value, or nil if the flag was not given.
+func ifGiven[T any](cmd *cobra.Command, flag string, value *T) *T {
+	if !cmd.Flags().Changed(flag) {
+		return nil
+	}
+	return value
+}
+
+// lifetime returns a duration, or "" for the configured one. A grace of "0s" means no grace.
+// For the other two 0 means the configured one, because no session lives for 0s.
 func lifetime(flag, text string) (string, error) {
 	switch {
 	case text == "", flag != "grace" && (text == "0" || text == "0s"):
 		return "", nil
 	case text == "0":
-		return "", hint(usage("--grace 0 may mean two things"), "--grace 0s for none, --grace \"\" for the default")
+		return "", terminal.WithHint(terminal.Usage("--grace 0 is ambiguous"), "--grace 0s for no grace, --grace \"\" for the configured one")
 	}
 	return goDuration(flag, text)
 }

@@ -16,28 +16,31 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/issuer/api"
 )
 
 func (p *place) startDev(more ...string) *child {
 	p.t.Helper()
 	c := p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
-	// Its stdout is read beside its log, which may be ahead.
+	// The log may be ahead of stdout, which another goroutine reads.
 	if !eventually(failsafe, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
 		p.t.Fatalf("printed only:\n%s", c.out)
 	}
 	return c
 }
 
-func (p *place) credentials() (d devCredentials) {
+func (p *place) credentials() (d serve.Credentials) {
 	p.t.Helper()
-	d, err := readDevCredentials(filepath.Join(p.data, "dev-credentials"))
+	d, err := serve.ReadCredentials(filepath.Join(p.data, "dev-credentials"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	return d
 }
 
-// pasted returns the indented lines below the paragraph that begins with heading.
+// pasted returns the indented lines below the line that begins with heading.
 func pasted(t *testing.T, text, heading string) (lines []string) {
 	t.Helper()
 	_, rest, found := strings.Cut(text, "\n"+heading)
@@ -52,12 +55,12 @@ func pasted(t *testing.T, text, heading string) (lines []string) {
 		}
 	}
 	if !found || len(lines) == 0 {
-		t.Fatalf("nothing is to be pasted below %q in:\n%s", heading, text)
+		t.Fatalf("there are no commands to paste below %q in:\n%s", heading, text)
 	}
 	return lines
 }
 
-// shell runs what a newcomer pastes, and fails unless it prints all of want.
+// shell runs lines that a user pastes. It fails the test unless they print all of want.
 func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), failsafe)
@@ -75,8 +78,8 @@ func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	}
 }
 
-// TestTheLinesThatDevPrintsWork: each is pasted into a shell, as a newcomer would.
-func TestTheLinesThatDevPrintsWork(t *testing.T) {
+// TestTheCommandsThatDevPrintsWork pastes each of them into a shell.
+func TestTheCommandsThatDevPrintsWork(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startDev()
@@ -87,8 +90,8 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	p.shell(t, service, "eyJ")
 	if _, err := exec.LookPath("curl"); err == nil {
 		p.shell(t, pasted(t, out, "Get a token"), `"access_token"`)
-		p.shell(t, pasted(t, out, "Log a person in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
-		// -f: a refused line is an error then.
+		p.shell(t, pasted(t, out, "Log a user in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
+		// With -f a refused request is an error.
 		cookie := pasted(t, out, "A page keeps the refresh token")
 		for n := range cookie {
 			cookie[n] = strings.Replace(cookie[n], "curl -s ", "curl -sf ", 1)
@@ -98,14 +101,14 @@ func TestTheLinesThatDevPrintsWork(t *testing.T) {
 	} else if os.Getenv("CI") != "" {
 		t.Error("curl is not installed")
 	}
-	// Soon after the start the spare is too young; the verb says so, and later it rotates.
+	// Soon after the start the spare is too young. The verb says so, and later it rotates.
 	early := append([]string{"! " + rotate[0]}, keep...)
 	late := []string{"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do " + rotate[0] + " && break; sleep 1; done"}
-	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: that is in ", "signs now:", "valid until:", "retiring")
+	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: wait ", "signs now:", "valid until:", "retiring")
 }
 
-// TestDevKeepsWhatItMade from one start to the next, and makes anew what was lost.
-func TestDevKeepsWhatItMade(t *testing.T) {
+// TestDevKeepsItsCredentials from one start to the next, and replaces those that were lost.
+func TestDevKeepsItsCredentials(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	stop := func(c *child) {
@@ -123,10 +126,10 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 				t.Errorf("%s: %d %s %v", client.ID, status, body, err)
 			}
 		}
-		if secret := p.credentials().secret("dev-service"); secret == "" || !strings.Contains(c.out.String(), secret) {
+		if secret := p.credentials().Secret("dev-service"); secret == "" || !strings.Contains(c.out.String(), secret) {
 			t.Errorf("the secret %q is not printed", secret)
 		}
-		user := p.credentials().user("dev")
+		user := p.credentials().User("dev")
 		if len(user.Password) != 24 || strings.Count(c.out.String(), user.Password) < 4 {
 			t.Errorf("the password %q is not printed", user.Password)
 		}
@@ -141,35 +144,35 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 
 	c = p.startDev()
 	works(c)
-	if second := p.credentials(); !slices.Equal(first.Clients, second.Clients) || first.user("dev").Password != second.user("dev").Password {
+	if second := p.credentials(); !slices.Equal(first.Clients, second.Clients) || first.User("dev").Password != second.User("dev").Password {
 		t.Errorf("the clients or the password changed: %v, %v", first, second)
 	}
 	stop(c)
 
-	// A crash between making a client and writing its secret down leaves no file.
+	// A crash between adding a client and writing its secret leaves no file.
 	if err := os.Remove(filepath.Join(p.data, "dev-credentials")); err != nil {
 		t.Fatal(err)
 	}
 	c = p.startDev()
 	works(c)
-	if third := p.credentials(); third.secret("dev-service") == first.secret("dev-service") {
-		t.Error("a secret that was lost came back")
+	if third := p.credentials(); third.Secret("dev-service") == first.Secret("dev-service") {
+		t.Error("a lost secret came back")
 	}
 
-	if third := p.credentials(); third.user("dev").Password == first.user("dev").Password {
-		t.Error("a password that was lost came back")
+	if third := p.credentials(); third.User("dev").Password == first.User("dev").Password {
+		t.Error("a lost password came back")
 	}
 
-	// An operator's rotation leaves a secret in the file that proves nothing any more; a
-	// disabled client is left as it is.
+	// After an operator's rotation the secret in the file is no longer valid. A disabled client
+	// keeps its secret.
 	p.must(nil, "client", "rotate-secret", "dev-service", "--old-for", "0s")
 	p.must(nil, "client", "disable", "dev-django-service")
-	time.Sleep(1100 * time.Millisecond) // when a password was made is kept to the second
+	time.Sleep(1100 * time.Millisecond) // the server stores in whole seconds when a password was set
 	p.shell(t, []string{"echo another password of mine | " + program(t) + " user passwd dev --password-stdin --data " + p.data})
 	old := p.credentials()
 	stop(c)
 	c = p.startDev()
-	if now := p.credentials(); now.secret("dev-django-service") != old.secret("dev-django-service") {
+	if now := p.credentials(); now.Secret("dev-django-service") != old.Secret("dev-django-service") {
 		t.Error("the secret of a disabled client changed")
 	}
 	p.must(nil, "client", "enable", "dev-django-service")
@@ -179,7 +182,7 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	}
 }
 
-// login logs in at the simplejwt door.
+// login logs in at the simplejwt login endpoint.
 func login(t *testing.T, c *child, name, password string) (status int, body string) {
 	t.Helper()
 	raw, err := json.Marshal(map[string]string{"username": name, "password": password})
@@ -198,9 +201,9 @@ func login(t *testing.T, c *child, name, password string) (status int, body stri
 	return resp.StatusCode, string(answer)
 }
 
-// TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate: its public client had no grant, and
-// there was no user. What an operator has chosen stays.
-func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
+// TestDevUpgradesATrialStoreOfAnEarlierVersion: its public client had no grant, and there was
+// no user. What an operator has configured stays.
+func TestDevUpgradesATrialStoreOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	restart := func(c *child) *child {
@@ -213,10 +216,10 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	p.must(nil, "client", "set", "dev-web", "--grant", "", "--origin", "http://localhost:9999")
 	p.must(nil, "user", "remove", "dev")
 	c = restart(c)
-	if status, body := login(t, c, "dev", p.credentials().user("dev").Password); status != http.StatusOK {
+	if status, body := login(t, c, "dev", p.credentials().User("dev").Password); status != http.StatusOK {
 		t.Errorf("login: %d %s", status, body)
 	}
-	var web clientLine
+	var web api.Client
 	p.must(&web, "client", "show", "dev-web", "--json")
 	if !slices.Contains(web.Grants, "refresh_token") || !slices.Contains(web.Origins, "http://localhost:5173") || !slices.Contains(web.Origins, "http://localhost:9999") {
 		t.Errorf("dev-web: %+v", web)
@@ -224,12 +227,12 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	p.must(nil, "client", "set", "dev-web", "--origin", "http://localhost:9999")
 	restart(c)
 	if p.must(&web, "client", "show", "dev-web", "--json"); len(web.Origins) != 1 {
-		t.Errorf("what an operator chose is gone: %+v", web)
+		t.Errorf("what an operator configured is gone: %+v", web)
 	}
 }
 
-// TestDevAnswersOnlyToItsOwnName: a page that points its name at loopback learns nothing.
-func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
+// TestDevAnswersOnlyItsOwnHosts, so that a page whose name points to loopback learns nothing.
+func TestDevAnswersOnlyItsOwnHosts(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startDev()
@@ -249,7 +252,7 @@ func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
 			t.Errorf("Host %s: %d, want %d", host, resp.StatusCode, want)
 		}
 	}
-	// net/http would answer this one by itself.
+	// net/http would answer this request itself.
 	conn, err := net.Dial("tcp", c.address)
 	if err != nil {
 		t.Fatal(err)
@@ -261,8 +264,7 @@ func TestDevAnswersOnlyToItsOwnName(t *testing.T) {
 	}
 }
 
-// TestDevWithOneAlgorithmHasTheClientsOfThatOne.
-func TestDevWithOneAlgorithmHasTheClientsOfThatOne(t *testing.T) {
+func TestDevWithOneAlgorithmHasItsClientsOnly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.startWith(environment("KEYMILL_KEYS_ALGORITHMS=EdDSA"), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
@@ -270,14 +272,14 @@ func TestDevWithOneAlgorithmHasTheClientsOfThatOne(t *testing.T) {
 		t.Errorf("clients: %v", d.Clients)
 	}
 	if !eventually(failsafe, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
-		t.Errorf("doors without a client:\n%s", c.out)
+		t.Errorf("login endpoints without a client:\n%s", c.out)
 	}
 	if status, _ := login(t, c, "dev", "a password of this length"); status != http.StatusNotFound {
 		t.Errorf("login: %d", status)
 	}
 }
 
-// TestDevCredentialsArePlainJSON for scripts, readable by their owner only.
+// TestDevCredentialsArePlainJSON for scripts, and readable by their owner only.
 func TestDevCredentialsArePlainJSON(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -18,11 +18,11 @@ type djangoUser struct {
 	hash     string // "" if its password is unusable
 	disabled bool
 	claims   map[string]json.RawMessage
-	refused  error // why this entry is none; the others are
+	refused  error // why this entry cannot be imported; the others can
 }
 
-// djangoUsers yields entries as they come, whatever the length of the file, and ends with
-// an error if what follows cannot be told apart.
+// djangoUsers yields entries as they are read, so that a long file needs little memory. It
+// ends with an error if the rest of the file cannot be split into entries.
 type djangoUsers = iter.Seq2[djangoUser, error]
 
 // A djangoReader reads one format; claims are the fields to copy.
@@ -33,11 +33,11 @@ func djangoFormats() map[string]djangoReader {
 	return map[string]djangoReader{"django-csv": readDjangoCSV, "django-json": readDjangoJSON}
 }
 
-// maxEntryBytes is how much may be read on before an entry has ended: a file that is not
-// what it should be must not end up in memory whole.
+// maxEntryBytes is how long one entry may be, so that a file of another kind is not read
+// into memory whole.
 const maxEntryBytes = 1 << 20
 
-// A meter fails once left is used up. Whoever reads entries refills it for each.
+// A meter fails once left is used up. The reader refills it for each entry.
 type meter struct {
 	in   io.Reader
 	left int
@@ -54,7 +54,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newMeter skips the mark that some programs put before UTF-8.
+// newMeter skips the byte order mark that some programs put in front of UTF-8.
 func newMeter(in io.Reader) *meter {
 	buffered := bufio.NewReader(in)
 	if mark, _ := buffered.Peek(3); string(mark) == "\ufeff" {
@@ -65,7 +65,7 @@ func newMeter(in io.Reader) *meter {
 	return m
 }
 
-// setPassword leaves out what Django marks as no password.
+// setPassword leaves the hash empty if Django marks the password as unusable.
 func (u *djangoUser) setPassword(hash string) {
 	if !strings.HasPrefix(hash, "!") {
 		u.hash = hash
@@ -79,14 +79,15 @@ func setClaim(u *djangoUser, name string, value json.RawMessage) {
 	u.claims[name] = value
 }
 
-// checkText finds what stood for a broken character: two users could become one.
+// checkText refuses the character that stands for invalid bytes: two users whose names
+// differ in such bytes only would become one.
 func checkText(u djangoUser) error {
 	for what, text := range map[string]string{"id": u.id, "username": u.name, "password": u.hash} {
 		if !utf8.ValidString(text) {
 			return fmt.Errorf("%s is not UTF-8", what)
 		}
 		if strings.ContainsRune(text, utf8.RuneError) {
-			return fmt.Errorf("%s holds a broken character", what)
+			return fmt.Errorf("%s has an invalid character (U+FFFD)", what)
 		}
 	}
 	return nil

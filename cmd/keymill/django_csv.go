@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
-// djangoColumns are those that a table of users must have.
+// djangoColumns are the columns that a table of users must have.
 func djangoColumns() []string { return []string{"id", "username", "password", "is_active"} }
 
 // readDjangoCSV reads a table with a header line, as a database exports auth_user.
@@ -40,10 +42,10 @@ func readDjangoCSV(in io.Reader, claims []string) djangoUsers {
 			case err == nil:
 				u, err = parseDjangoRow(row, at, claims)
 			case !errors.Is(err, csv.ErrFieldCount):
-				yield(djangoUser{}, err) // from here on quotes may be read inside out
+				yield(djangoUser{}, err) // after a misplaced quote the rest cannot be split into rows
 				return
 			default:
-				err = fmt.Errorf("%d values, and the header names %d", len(row), len(header))
+				err = fmt.Errorf("%d values, and the header has %d", len(row), len(header))
 			}
 			line, _ := r.FieldPos(0)
 			u.where, u.refused = fmt.Sprintf("line %d", line), err
@@ -58,13 +60,13 @@ func columnsOf(header, wanted []string) (map[string]int, error) {
 	at := map[string]int{}
 	for n, name := range header {
 		if _, twice := at[name]; twice {
-			return nil, fmt.Errorf("line 1: column %q is there twice", name)
+			return nil, fmt.Errorf("line 1: column %q appears twice", name)
 		}
 		at[name] = n
 	}
 	for _, name := range wanted {
 		if _, ok := at[name]; !ok {
-			return nil, fmt.Errorf("line 1: there is no column %s; the header must name %s", name, strings.Join(wanted, ", "))
+			return nil, fmt.Errorf("line 1: column %s is missing; the header must have %s", name, strings.Join(wanted, ", "))
 		}
 	}
 	return at, nil
@@ -75,7 +77,7 @@ func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoU
 	if u.id == "" || u.name == "" {
 		return u, errors.New("id or username is empty")
 	}
-	// As Python, PostgreSQL and SQLite write it.
+	// Python, PostgreSQL and SQLite write booleans differently.
 	switch active := strings.ToLower(row[at["is_active"]]); {
 	case slices.Contains([]string{"0", "f", "false"}, active):
 		u.disabled = true
@@ -87,7 +89,7 @@ func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoU
 		if !utf8.ValidString(row[at[name]]) {
 			return u, fmt.Errorf("%s is not UTF-8", name)
 		}
-		value, err := marshalJSON(row[at[name]])
+		value, err := terminal.MarshalJSON(row[at[name]])
 		if err != nil {
 			return u, err
 		}

@@ -44,13 +44,13 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 			return
 		}
 		if _, err := d.Token(); err != io.EOF {
-			broken(errors.New("something follows the array"))
+			broken(errors.New("unexpected data after the array"))
 		}
 	}
 }
 
-// parseDjangoObject reads one object, strictly: encoding/json alone would take the last of
-// two members, and mend broken UTF-8.
+// parseDjangoObject reads one object strictly. encoding/json alone would take the last of
+// two members of one name, and replace invalid UTF-8.
 func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 	if !utf8.Valid(raw) {
 		return u, errors.New("not UTF-8")
@@ -80,7 +80,7 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 		value, ok := fields[name]
 		switch {
 		case !ok:
-			return u, fmt.Errorf("there is no field %s", name)
+			return u, fmt.Errorf("field %s is missing", name)
 		case string(value) != "null":
 			setClaim(&u, name, value)
 		}
@@ -88,7 +88,7 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 	return u, checkText(u)
 }
 
-// firstOf keeps an error to one line.
+// firstOf returns the first of joined errors, so that the message is one line.
 func firstOf(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()[0]
@@ -96,7 +96,7 @@ func firstOf(err error) error {
 	return err
 }
 
-// readObject returns the members of an object, each of which is there once.
+// readObject returns the members of an object. A member that appears twice is an error.
 func readObject(raw []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -108,9 +108,9 @@ func readObject(raw []byte) (map[string]json.RawMessage, error) {
 		if err != nil {
 			return nil, err
 		}
-		name := t.(string) // raw is well formed: a name is all that can stand here
+		name := t.(string) // raw is well-formed JSON, so this is a name
 		if members[name] != nil {
-			return nil, fmt.Errorf("member %q is given twice", name)
+			return nil, fmt.Errorf("member %q appears twice", name)
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
@@ -124,7 +124,7 @@ func readObject(raw []byte) (map[string]json.RawMessage, error) {
 func readField(fields map[string]json.RawMessage, name string, into any) error {
 	raw, ok := fields[name]
 	if !ok {
-		return fmt.Errorf("there is no field %s", name)
+		return fmt.Errorf("field %s is missing", name)
 	}
 	if json.Unmarshal(raw, into) != nil {
 		return fmt.Errorf("field %s has the wrong type", name)
@@ -132,12 +132,12 @@ func readField(fields map[string]json.RawMessage, name string, into any) error {
 	return nil
 }
 
-// plainID takes a number as it is written, or a string, such as a UUID.
+// plainID accepts a number, as it is written, and a string such as a UUID.
 func plainID(raw json.RawMessage) (string, error) {
 	var id string
 	switch {
 	case raw == nil, string(raw) == "null":
-		return "", errors.New("there is no pk")
+		return "", errors.New("pk is missing")
 	case raw[0] == '"':
 		if err := json.Unmarshal(raw, &id); err != nil || id == "" {
 			return "", errors.New("pk is empty")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A dumped is what one reader made of a file.
+// A dumped is the result of reading a file.
 type dumped struct {
 	users   []djangoUser
 	refused []string
@@ -36,8 +36,7 @@ const (
 	aHeader  = "id,password,last_login,is_superuser,username,email,is_active\n"
 )
 
-// TestADumpOfDjangoIsReadAsDjangoMeantIt, in both forms.
-func TestADumpOfDjangoIsReadAsDjangoMeantIt(t *testing.T) {
+func TestADjangoDumpIsReadInBothFormats(t *testing.T) {
 	alice := djangoUser{where: "entry 1", id: "7", name: "alice", hash: "pbkdf2_sha256$600000$salt$hash=",
 		claims: map[string]json.RawMessage{"email": []byte(`"alice@example.com"`), "is_staff": []byte("true")}}
 	got := readDump("django-json", "\ufeff[\n"+anObject+",\n"+
@@ -59,8 +58,8 @@ func TestADumpOfDjangoIsReadAsDjangoMeantIt(t *testing.T) {
 	}
 }
 
-// TestABadEntryIsRefusedByItself: the ones around it are users.
-func TestABadEntryIsRefusedByItself(t *testing.T) {
+// TestABadEntryIsRefusedAlone: the entries around it are imported.
+func TestABadEntryIsRefusedAlone(t *testing.T) {
 	field := func(old, replacement string) string {
 		changed := strings.Replace(anObject, old, replacement, 1)
 		if changed == anObject {
@@ -69,23 +68,23 @@ func TestABadEntryIsRefusedByItself(t *testing.T) {
 		return changed
 	}
 	for entry, want := range map[string]string{
-		field(`"pk": 7, `, ``):                                      "there is no pk",
-		field(`"pk": 7`, `"pk": null`):                              "there is no pk",
+		field(`"pk": 7, `, ``):                                      "pk is missing",
+		field(`"pk": 7`, `"pk": null`):                              "pk is missing",
 		field(`"pk": 7`, `"pk": 7.5`):                               "pk is neither",
 		field(`"pk": 7`, `"pk": -7`):                                "pk is neither",
 		field(`"pk": 7`, `"pk": ""`):                                "pk is empty",
-		field(`"pk": 7`, `"pk": 7, "pk": 8`):                        `member "pk" is given twice`,
-		field(`"pk": 7`, `"pk": 7, "\u0070k": 8`):                   `member "pk" is given twice`,
-		field(`"is_staff"`, `"is_active"`):                          `fields: member "is_active" is given twice`,
+		field(`"pk": 7`, `"pk": 7, "pk": 8`):                        `member "pk" appears twice`,
+		field(`"pk": 7`, `"pk": 7, "\u0070k": 8`):                   `member "pk" appears twice`,
+		field(`"is_staff"`, `"is_active"`):                          `fields: member "is_active" appears twice`,
 		field(`"is_active": true`, `"is_active": "true"`):           "field is_active has the wrong type",
 		field(`"is_active": true`, `"is_active": null`):             "is_active is empty",
-		field(`, "is_active": true`, ``):                            "there is no field is_active",
+		field(`, "is_active": true`, ``):                            "field is_active is missing",
 		field(`"username": "alice"`, `"username": 1`):               "field username has the wrong type",
 		field(`"username": "alice"`, `"username": ""`):              "username or is_active is empty",
-		field(`"username": "alice"`, `"username": "al\ud800ce"`):    "username holds a broken character",
+		field(`"username": "alice"`, `"username": "al\ud800ce"`):    "username has an invalid character (U+FFFD)",
 		field(`"username": "alice"`, "\"username\": \"al\xffe\""):   "not UTF-8",
-		field(`"email"`, `"mail"`):                                  "there is no field email",
-		`{"model": "auth.group", "pk": 1, "fields": {"name": "x"}}`: "there is no field username",
+		field(`"email"`, `"mail"`):                                  "field email is missing",
+		`{"model": "auth.group", "pk": 1, "fields": {"name": "x"}}`: "field username is missing",
 		`{"pk": 1}`: "fields: not a JSON object",
 		`7`:         "not a JSON object",
 	} {
@@ -94,31 +93,31 @@ func TestABadEntryIsRefusedByItself(t *testing.T) {
 			t.Errorf("%s: refused %q, want %s", entry, got.refused, want)
 		}
 		if got.broken != nil || len(got.users) != 1 || got.users[0].where != "entry 2" {
-			t.Errorf("%s: the next one is lost: %+v", entry, got)
+			t.Errorf("%s: the next entry is lost: %+v", entry, got)
 		}
 	}
 	for row, want := range map[string]string{
-		"8,x,,f,bob,b@example.com":         "6 values, and the header names 7",
-		"8,x,,f,bob,b@example.com,t,u":     "8 values, and the header names 7",
+		"8,x,,f,bob,b@example.com":         "6 values, and the header has 7",
+		"8,x,,f,bob,b@example.com,t,u":     "8 values, and the header has 7",
 		",x,,f,bob,b@example.com,t":        "id or username is empty",
 		"8,x,,f,,b@example.com,t":          "id or username is empty",
 		"8,x,,f,bob,b@example.com,":        "is_active is neither true nor false",
 		"8,x,,f,bob,b@example.com,yes":     "is_active is neither true nor false",
 		"8,x,,f,b\xffb,b@example.com,t":    "username is not UTF-8",
 		"8,x,,f,bob,b\xff@example.com,t":   "email is not UTF-8",
-		"8,x\ufffd,,f,bob,b@example.com,t": "password holds a broken character",
+		"8,x\ufffd,,f,bob,b@example.com,t": "password has an invalid character (U+FFFD)",
 	} {
 		got := readDump("django-csv", aHeader+row+"\n9,x,,f,carol,,t\n", "email")
 		if len(got.refused) != 1 || got.refused[0] != "line 2: "+want {
 			t.Errorf("%q: refused %q, want %s", row, got.refused, want)
 		}
 		if got.broken != nil || len(got.users) != 1 || got.users[0].where != "line 3" {
-			t.Errorf("%q: the next one is lost: %+v", row, got)
+			t.Errorf("%q: the next entry is lost: %+v", row, got)
 		}
 	}
 }
 
-// TestAFileThatIsNoDumpEndsTheImport where it stops making sense, after what came before.
+// TestAFileThatIsNoDumpEndsTheImport, after the entries before the mistake.
 func TestAFileThatIsNoDumpEndsTheImport(t *testing.T) {
 	for _, tt := range []struct {
 		format, text, want string
@@ -129,13 +128,13 @@ func TestAFileThatIsNoDumpEndsTheImport(t *testing.T) {
 		{"django-json", "[" + anObject, "unexpected EOF", 1},
 		{"django-json", "[" + anObject + "," + anObject[:50], "unexpected EOF", 1},
 		{"django-json", "[" + anObject + " " + anObject + "]", "byte ", 1},
-		{"django-json", "[" + anObject + "] []", "something follows the array", 1},
+		{"django-json", "[" + anObject + "] []", "unexpected data after the array", 1},
 		{"django-json", `["` + strings.Repeat("x", 3*maxEntryBytes) + `"]`, "an entry is longer than", 0},
 		{"django-json", "\xff\xfe[\x00", "not a JSON array", 0},
 		{"django-csv", "", "the file is empty", 0},
-		{"django-csv", "id,username,password\n", "line 1: there is no column is_active; the header must name id, username, password, is_active", 0},
-		{"django-csv", "id,username,password,is_active,id\n", `line 1: column "id" is there twice`, 0},
-		{"django-csv", "ID,username,password,is_active\n", "line 1: there is no column id", 0},
+		{"django-csv", "id,username,password\n", "line 1: column is_active is missing; the header must have id, username, password, is_active", 0},
+		{"django-csv", "id,username,password,is_active,id\n", `line 1: column "id" appears twice`, 0},
+		{"django-csv", "ID,username,password,is_active\n", "line 1: column id is missing", 0},
 		{"django-csv", "id,username,password,is_active\n7,alice,x,t\n8,b\"ob,x,t\n", "line 3", 1},
 		{"django-csv", "id,username,password,is_active\n7,alice,x,t\n8,\"bob,x,t\n", "line 3", 1},
 		{"django-csv", "id,username,password,is_active\n7,\"" + strings.Repeat("x", 3*maxEntryBytes) + "\",x,t\n", "an entry is longer than", 0},
@@ -145,12 +144,12 @@ func TestAFileThatIsNoDumpEndsTheImport(t *testing.T) {
 			t.Errorf("%s %.60q: %v after %d users, want %s after %d", tt.format, tt.text, got.broken, len(got.users), tt.want, tt.users)
 		}
 	}
-	if got := readDump("django-csv", aHeader, "phone"); got.broken == nil || !strings.Contains(got.broken.Error(), "there is no column phone") {
+	if got := readDump("django-csv", aHeader, "phone"); got.broken == nil || !strings.Contains(got.broken.Error(), "column phone is missing") {
 		t.Errorf("a claim without a column: %+v", got)
 	}
 }
 
-// A repeated is a file of n entries that is nowhere whole.
+// A repeated is a file of n entries that never exists as a whole.
 type repeated struct {
 	open, entry, end string
 	n                int
@@ -176,7 +175,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestALongFileIsReadInLittleMemory, whatever its length.
+// TestALongFileIsReadInLittleMemory holds whatever the length of the file is.
 func TestALongFileIsReadInLittleMemory(t *testing.T) {
 	const users, most = 50_000, 4 << 20
 	for format, in := range map[string]*repeated{
@@ -192,7 +191,7 @@ func TestALongFileIsReadInLittleMemory(t *testing.T) {
 				t.Fatalf("%s: %v, %v", format, err, u.refused)
 			}
 			if count++; count%5000 == 0 {
-				runtime.GC() // garbage is not what a long file would add to
+				runtime.GC() // only what stays in memory counts
 				runtime.ReadMemStats(&now)
 				if now.HeapAlloc > before.HeapAlloc+most {
 					t.Fatalf("%s: %d bytes after %d users", format, now.HeapAlloc-before.HeapAlloc, count)
@@ -205,8 +204,8 @@ func TestALongFileIsReadInLittleMemory(t *testing.T) {
 	}
 }
 
-// FuzzDjangoDump: whatever the file holds, reading ends, and who comes out of it has an id, a
-// name and clean text. What json.Unmarshal refuses as a whole does not end well here either.
+// FuzzDjangoDump: reading any file ends, and every user has an id, a name and clean text. A
+// file that json.Unmarshal refuses as a whole is refused here too.
 func FuzzDjangoDump(f *testing.F) {
 	for _, seed := range []string{"[" + anObject + "]", aHeader + "7,!x,,f,alice,,t\n", "[[]]", "[{\"pk\":1,\"fields\":{}}]", "id,username,password,is_active\n\"1\n", "[1,]", "\ufeff[]"} {
 		f.Add(seed)
@@ -225,7 +224,7 @@ func FuzzDjangoDump(f *testing.F) {
 				}
 			}
 			if whole := []byte(strings.TrimPrefix(text, "\ufeff")); format == "django-json" && got.broken == nil && !json.Valid(whole) {
-				t.Errorf("accepted what is not JSON: %q", text)
+				t.Errorf("accepted invalid JSON: %q", text)
 			}
 		}
 	})

@@ -11,30 +11,32 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/issuer/api"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
 
 // diagnosis runs doctor on p and returns what it found, by check.
-func (p *place) diagnosis(args ...string) (checks map[string]finding, code int) {
+func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, code int) {
 	p.t.Helper()
 	out, errs, code := p.verb(append([]string{"doctor", "--json"}, args...)...)
-	var f findings
+	var f diagnose.Findings
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
 		p.t.Fatalf("%v: %s%s", err, out, errs)
 	}
 	if f.OK != (code == 0) {
 		p.t.Errorf("ok is %v, the exit code %d", f.OK, code)
 	}
-	checks = map[string]finding{}
+	checks = map[string]diagnose.Finding{}
 	for _, c := range f.Checks {
 		checks[c.Check] = c
 	}
 	return checks, code
 }
 
-// TestDoctorLooksAndTouchesNothing on a store that is well.
-func TestDoctorLooksAndTouchesNothing(t *testing.T) {
+// TestDoctorChangesNothing, and finds nothing wrong with a healthy store.
+func TestDoctorChangesNothing(t *testing.T) {
 	t.Parallel()
 	p := made(t)
 	before := snapshot(t, p.dir)
@@ -55,8 +57,8 @@ func TestDoctorLooksAndTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestDoctorSaysWhyItCannotLook: a store that may not be seen is not a store that is absent.
-func TestDoctorSaysWhyItCannotLook(t *testing.T) {
+// TestDoctorSaysWhyItCannotExamine: a store without read permission is not a missing store.
+func TestDoctorSaysWhyItCannotExamine(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.unprivileged()
@@ -64,7 +66,7 @@ func TestDoctorSaysWhyItCannotLook(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := p.verb("doctor")
-	want := "keymill: stat " + p.store() + ": permission denied\n  hint: type it as the server's user, or as root\n"
+	want := "keymill: stat " + p.store() + ": permission denied\n  hint: run it as the server's user, or as root\n"
 	if code != 1 || errs != want {
 		t.Errorf("code %d, %swant %s", code, errs, want)
 	}
@@ -74,7 +76,7 @@ func TestDoctorSaysWhyItCannotLook(t *testing.T) {
 	}
 }
 
-// TestDoctorFindsWhatIsWrong and says it at the right check.
+// TestDoctorFindsWhatIsWrong, and reports it at the right check.
 func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -95,7 +97,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		p.auditNames("store.create")
 		if !eventually(failsafe, func() bool {
 			p.must(&p.keys, "key", "list", "--json")
-			return slices.ContainsFunc(p.keys, func(k keyLine) bool { return k.Stage == "reserve" })
+			return slices.ContainsFunc(p.keys, func(k api.Key) bool { return k.Stage == "reserve" })
 		}) {
 			t.Fatal("no reserve was made")
 		}
@@ -113,7 +115,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// deletePrivate deletes the private half of a key in that stage.
+// deletePrivate deletes the private half of a key in the given stage.
 func (p *place) deletePrivate(stage string) {
 	p.t.Helper()
 	for _, k := range p.keys {
@@ -162,12 +164,13 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 	}
 }
 
-// TestTheMasterKeyCanBeChanged: the same keys, another seal; the old key opens nothing.
+// TestTheMasterKeyCanBeChanged: the signing keys stay, and the old master key no longer opens
+// the store.
 func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c := p.start()
-	var before, after []keyLine
+	var before, after []api.Key
 	p.must(&before, "key", "list", "--json")
 	c.signal(syscall.SIGTERM)
 	c.wait(failsafe)
@@ -182,9 +185,9 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	}
 	p.startWith(environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "new.key")), p.serveArgs()...)
 	p.must(&after, "key", "list", "--json")
-	kids := func(keys []keyLine) (list []string) {
+	kids := func(keys []api.Key) (list []string) {
 		for _, k := range keys {
-			if k.Stage != "reserve" { // made in the background, sooner or later
+			if k.Stage != "reserve" { // the server creates it in the background
 				list = append(list, k.KID)
 			}
 		}

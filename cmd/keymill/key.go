@@ -11,13 +11,16 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 )
 
-// thumbprintLength is that of the kids that keystore makes: 32 bytes in base64url.
+// thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
 const thumbprintLength = 43
 
-// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does, and whoever
-// copies it from the list in an emergency should not be told about unknown flags.
+// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does. An operator who
+// copies it from the list in an emergency should not get an error about an unknown flag.
 func kidsLast(args []string) []string {
 	if len(args) == 0 || args[0] != "key" || !slices.Contains(args, "revoke") || slices.Contains(args, "--") {
 		return args
@@ -36,22 +39,11 @@ func kidsLast(args []string) []string {
 	return append(append(others, "--"), kids...)
 }
 
-// A keyLine is a key as the server lists it.
-type keyLine struct {
-	KID     string     `json:"kid"`
-	Alg     string     `json:"alg"`
-	Stage   string     `json:"stage"`
-	Publish *time.Time `json:"publish"`
-	Sign    *time.Time `json:"sign"`
-	Stop    *time.Time `json:"stop"`
-	Drop    *time.Time `json:"drop"`
-}
-
 func keyCommand() *cobra.Command {
 	cmd := group("key", "List, rotate, revoke and import signing keys", `
-Keys rotate by themselves. A key is published (spare) long before it signs (active), and
-stays published (retiring) until the last token that it can have signed has expired. A
-reserve is ready but not yet published.`)
+Keys rotate by themselves. A key is first published (spare), then it signs (active), and then
+it stays published (retiring) until the last token that it signed has expired. A reserve is a
+key that exists but is not published yet.`)
 	cmd.Example = "  keymill key list\n  keymill key rotate --alg EdDSA"
 	addDataFlag(cmd)
 	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand())
@@ -61,8 +53,10 @@ reserve is ready but not yet published.`)
 func keyListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the keys and the instants of their lives",
+		Use:   "list",
+		Short: "List the keys and when each changes its stage",
+		Long: `List the keys. PUBLISH, SIGN, STOP and DROP are the instants at which a key is published,
+begins to sign, stops signing and leaves the published set. "-" means that it is not known yet.`,
 		Example: "  keymill key list\n  keymill key list --json | jq -r '.[] | select(.stage == \"active\") | .kid'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,7 +64,7 @@ func keyListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, raw, err := ask[[]keyLine](cmd.Context(), server, http.MethodGet, "keys", nil)
+			keys, raw, err := ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -81,20 +75,20 @@ func keyListCommand() *cobra.Command {
 	return cmd
 }
 
-func printKeys(w io.Writer, keys ...keyLine) error {
-	t := newTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
+func printKeys(w io.Writer, keys ...api.Key) error {
+	t := terminal.NewTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
 	for _, k := range keys {
-		t.row(k.KID, k.Alg, k.Stage, instant(k.Publish), instant(k.Sign), instant(k.Stop), instant(k.Drop))
+		t.Row(k.KID, k.Alg, k.Stage, terminal.Instant(k.Publish), terminal.Instant(k.Sign), terminal.Instant(k.Stop), terminal.Instant(k.Drop))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
-// printAnswer is the end of a verb that failed or was asked for JSON.
+// printAnswer ends a verb that failed or that prints JSON.
 func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
 	if err != nil {
 		return err
 	}
-	return printJSON(cmd.OutOrStdout(), raw)
+	return terminal.PrintJSON(cmd.OutOrStdout(), raw)
 }
 
 func keyRotateCommand() *cobra.Command {
@@ -103,30 +97,31 @@ func keyRotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rotate --alg ALG",
 		Short: "Let the published spare sign now",
-		Long: `Let the published spare of one algorithm sign now, ahead of its time. If it has not been
-published long enough, the verb says when that will be and exits with code 1. --force
-rotates all the same: services whose cache does not know the key refuse its tokens until
-they fetch again, and the answer says until when that may be.`,
+		Long: `Let the published spare of one algorithm sign now, before its time. Keys rotate by themselves,
+so this is for an occasion such as a changed policy. If the spare has not been published long
+enough, the verb says when it will have been and exits with code 1. --force rotates anyway:
+services that have not fetched the new key yet refuse its tokens until they do, and the answer
+says how long that can take.`,
 		Example: "  keymill key rotate --alg EdDSA\n  keymill key rotate --alg RS256 --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if alg == "" {
-				return hint(usage("--alg is missing"), "keymill key rotate --alg EdDSA")
+				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill key rotate --alg EdDSA")
 			}
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			body := map[string]any{"alg": alg, "force": force}
-			r, raw, err := ask[rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
+			body := api.RotateKeyRequest{Alg: alg, Force: force}
+			r, raw, err := ask[api.Rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, notReady(err))
 			}
-			return r.print(cmd.OutOrStdout())
+			return printRotation(cmd.OutOrStdout(), r)
 		},
 	}
-	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose keys rotate: RS256 or EdDSA")
-	cmd.Flags().BoolVar(&force, "force", false, "rotate although caches may not know the spare yet")
+	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
+	cmd.Flags().BoolVar(&force, "force", false, "rotate even if caches may not know the spare yet")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -137,37 +132,28 @@ func completeAlg(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// notReady adds to the server's no what can be done about it.
+// notReady adds to the server's refusal what can be done about it.
 func notReady(err error) error {
-	var no *apiError
-	if !errors.As(err, &no) || no.Code != "not_ready" {
+	var refused *apiError
+	if !errors.As(err, &refused) || refused.Code != "not_ready" {
 		return err
 	}
-	if no.At == nil {
-		return hint(err, "no spare is published yet; ask again in a moment")
+	if refused.At == nil {
+		return terminal.WithHint(err, "no spare is published yet; try again in a moment")
 	}
-	wait := max(0, time.Until(*no.At)).Truncate(time.Second) + time.Second
-	return hint(err, "that is in %v; --force does not wait", wait)
+	wait := max(0, time.Until(*refused.At)).Truncate(time.Second) + time.Second
+	return terminal.WithHint(err, "wait %v, or rotate now with --force", wait)
 }
 
-type rotation struct {
-	Alg          string     `json:"alg"`
-	KID          string     `json:"kid"`
-	Previous     string     `json:"previous"`
-	Sign         *time.Time `json:"sign"`
-	Spare        string     `json:"spare"`
-	UnknownUntil *time.Time `json:"unknown_until"`
-}
-
-func (r rotation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("signs now:", r.KID, r.Alg+", since "+instant(r.Sign))
-	t.row("retires:", orDash(r.Previous), "published until its last token has expired")
-	t.row("spare:", orDash(r.Spare), "published, signs next")
-	if err := t.flush(); err != nil || r.UnknownUntil == nil {
+func printRotation(w io.Writer, r api.Rotation) error {
+	t := terminal.NewTable(w)
+	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.Instant(r.Sign))
+	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
+	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
+	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", instant(r.UnknownUntil))
+	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", terminal.Instant(r.UnknownUntil))
 	return err
 }
 
@@ -175,93 +161,79 @@ func keyRevokeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
-		Short: "Take a key away at once: every token that it signed is refused",
-		Long: `Take a key out of the published set at once, and its private half out of the store. If it
-was the active one, the spare signs from now on. Services refuse the key's tokens as soon
-as their cache of the set has expired; the answer says when the last one has. A revoked
-kid never returns.`,
-		Example: "  keymill key list\n  keymill key revoke VTs_1G0aXYc8b2sMhuZ6ZFvm3bB1wlE8cQKpYBtVZ3Y --json",
-		Args:    arguments("KID"),
+		Short: "Remove a key at once, so that every token that it signed is refused",
+		Long: `Remove a key from the published set at once, and its private half from the store. Use it if a
+private key may have leaked. If the key was the active one, the spare signs from now on. Each
+service refuses the key's tokens when its cache of the set has expired, and the answer says
+when the last cache has. A revoked kid is never used again. "keymill key list" shows the kids.`,
+		Example: `  keymill key list
+  keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')`,
+		Args: arguments("KID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			r, raw, err := ask[revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", map[string]string{"kid": args[0]})
+			r, raw, err := ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return r.print(cmd.OutOrStdout())
+			return printRevocation(cmd.OutOrStdout(), r)
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-type revocation struct {
-	KID          string     `json:"kid"`
-	Alg          string     `json:"alg"`
-	Was          string     `json:"was"`
-	CachedUntil  *time.Time `json:"cached_until"`
-	Successor    string     `json:"successor"`
-	UnknownUntil *time.Time `json:"unknown_until"`
-}
-
-func (r revocation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("revoked:", r.KID, r.Alg+", was "+r.Was)
+func printRevocation(w io.Writer, r api.Revocation) error {
+	t := terminal.NewTable(w)
+	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
 	if r.CachedUntil != nil {
-		t.row("", "", "caches may accept it until "+instant(r.CachedUntil))
+		t.Row("", "", "caches may accept it until "+terminal.Instant(r.CachedUntil))
 	}
 	if r.Was == "active" {
-		t.row("signs now:", orDash(r.Successor), "")
+		t.Row("signs now:", terminal.OrDash(r.Successor), "")
 	}
 	if r.UnknownUntil != nil {
-		t.row("", "", "caches may not know it until "+instant(r.UnknownUntil))
+		t.Row("", "", "caches may not know it until "+terminal.Instant(r.UnknownUntil))
 	}
-	return t.flush()
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// keyImport is the body of POST /admin/v1/keys/import.
-type keyImport struct {
-	Key     string     `json:"key"`
-	Alg     string     `json:"alg"`
-	KID     string     `json:"kid"`
-	Until   *time.Time `json:"until"`
-	SignNow bool       `json:"sign_now"`
+	return t.Flush()
 }
 
 func keyImportCommand() *cobra.Command {
-	var req keyImport
+	var req api.ImportKeyRequest
 	var until string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Bring a key from another token server",
-		Long: `Bring a key from another server, in PEM or as a JWK; "-" reads standard input. Its kid is
-kept, since live tokens carry it. Without more it becomes the spare and signs when its turn
-comes. --until TIME only verifies until then (a public key is enough). --sign-now is right
-if services know the key already.`,
+		Short: "Import a key from another token server",
+		Long: `Import a key from another server, in PEM or as a JWK; "-" reads standard input. Use it when you
+replace that server, so that tokens that it signed stay valid. The kid is kept, because those
+tokens carry it. Without flags the key becomes the spare and signs when its turn comes. With
+--until TIME it only verifies until then, and a public key is enough. Use --sign-now if
+services know the key already.`,
 		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z
   keymill key import signing.jwk --sign-now
   openssl genpkey -algorithm ed25519 | keymill key import -`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := req.read(cmd, args[0], until); err != nil {
+			// An empty --until, as from an unset variable, is an error: the key would become a spare.
+			if cmd.Flags().Changed("until") {
+				t, err := time.Parse(time.RFC3339, until)
+				if err != nil {
+					return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
+				}
+				req.Until = &t
+			}
+			var err error
+			if req.Key, err = readKey(cmd, args[0]); err != nil {
 				return err
 			}
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			k, raw, err := ask[keyLine](cmd.Context(), server, http.MethodPost, "keys/import", req)
+			k, raw, err := ask[api.Key](cmd.Context(), server, http.MethodPost, "keys/import", req)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -269,47 +241,40 @@ if services know the key already.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, where the key does not say it")
-	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's own, else its RFC 7638 thumbprint)")
-	f.StringVar(&until, "until", "", "only verify, until this instant (RFC 3339)")
-	f.BoolVar(&req.SignNow, "sign-now", false, "let it sign at once")
+	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, if the key does not say which")
+	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's, or else the RFC 7638 thumbprint)")
+	f.StringVar(&until, "until", "", "only verify tokens, until this instant (RFC 3339)")
+	f.BoolVar(&req.SignNow, "sign-now", false, "let the key sign at once")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// maxKeyBytes is far above an RSA key of 8,192 bits in PEM.
+// maxKeyBytes is far more than an RSA key of 8,192 bits in PEM needs.
 const maxKeyBytes = 32 << 10
 
-func (req *keyImport) read(cmd *cobra.Command, name, until string) error {
-	if cmd.Flags().Changed("until") { // even if empty, as an unset variable leaves it: a spare would sign
-		t, err := time.Parse(time.RFC3339, until)
-		if err != nil {
-			return usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
-		}
-		req.Until = &t
-	}
+// readKey reads the file, or standard input if name is "-".
+func readKey(cmd *cobra.Command, name string) (string, error) {
 	in := cmd.InOrStdin()
 	if name == "-" {
 		name = "standard input"
 	} else {
 		f, err := os.Open(name)
 		if err != nil {
-			return err
+			return "", err
 		}
 		defer f.Close()
 		in = f
 	}
 	raw, err := io.ReadAll(io.LimitReader(in, maxKeyBytes+1))
 	if err != nil {
-		return err
+		return "", err
 	}
 	if len(raw) > maxKeyBytes {
-		return fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
+		return "", fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
 	}
-	if len(raw) == 0 { // most often a command before the pipe that failed
-		return fmt.Errorf("%s is empty", name)
+	if len(raw) == 0 { // usually because the command before the pipe failed
+		return "", fmt.Errorf("%s is empty", name)
 	}
-	req.Key = string(raw)
-	return nil
+	return string(raw), nil
 }

@@ -1,25 +1,18 @@
-// Command keymill is the token server and everything that an operator types at it.
+// Command keymill is the token server and the commands that an operator runs.
 //
-//	        keymill serve                          keymill key, client, user, session, …
-//	              │                                               │
-//	  config ── master key ── DIR ── lock                         │ HTTP over DIR/admin.sock
-//	              │                                               │
-//	storage ── keystore ── issuer ── endpoint ── public listener  │
-//	                                     └────── admin socket ◀───┘
+//	   keymill serve                        keymill key, client, user, session, …
+//	        │                                              │
+//	internal/config ── internal/serve                      │ HTTP over DIR/admin.sock
+//	                        │                              │
+//	                   admin socket ◀──────────────────────┘
 //
-// The program has one file per verb. It decides nothing about keys, clients or tokens:
-// it reads the configuration, opens the rooms in order, and prints. The files of a data
-// directory DIR (0700):
+// The program has one file per verb. A verb parses flags, asks the running server through
+// the admin socket of its data directory, and prints the answer. It decides nothing about
+// keys, clients or tokens. Package serve lists the files of a data directory.
 //
-//	lock             held while a server or doctor works on DIR
-//	keymill.db       the store
-//	admin.sock       the admin API; its peer must be the server's user or root
-//	dev-master-key   only with --dev: the master key, made at the first start
-//	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
-//
-// Exit codes: 0 done, 1 it did not work, 2 it was typed wrongly, 3 (verify alone) there
-// was no key set to check with. Every error is one line on stderr that begins with
-// "keymill: ", followed by at most one line that says what to type next.
+// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify alone) there is no key set to
+// check with. Every error is one line on stderr that begins with "keymill: ", followed by at
+// most one line that says what to do.
 package main
 
 import (
@@ -30,10 +23,12 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 func main() {
-	// Whatever this program makes belongs to its user alone.
+	// Files that this program creates are private to its user.
 	syscall.Umask(0o077)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -46,23 +41,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetOut(out)
 	root.SetErr(errs)
 	strictCompletion(root)
-	return report(errs, root.ExecuteContext(ctx))
+	return terminal.Report(errs, root.ExecuteContext(ctx))
 }
 
 func newRoot() *cobra.Command {
-	root := group("keymill", "A token server whose keys rotate by themselves", `
-Keymill signs JSON Web Tokens with keys that it rotates by itself, and publishes the
-public halves so that every service verifies tokens on its own.
+	root := group("keymill", "A token server that rotates its keys by itself", `
+Keymill signs JSON Web Tokens with keys that it rotates by itself. It publishes the public
+keys, so that every service can verify tokens on its own.
 
-Start with "keymill serve --dev": it needs no configuration and prints lines to paste.`)
+Start with "keymill serve --dev": it needs no configuration and prints commands to paste.`)
 	root.Example = `  keymill serve --dev
-  keymill audience add orders --alg EdDSA --ttl 15m --scope read
-  keymill client add billing --grant client_credentials --audience orders --scope read
+  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
+  keymill client add billing --grant client_credentials --audience orders --scope read --json
   keymill user import users.json --format django-json
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return hint(usage("%v", err), "%q tells more", cmd.CommandPath()+" --help")
+		return terminal.WithHint(terminal.Usage("%v", err), "%q tells more", cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		serveCommand(), versionCommand(),
@@ -72,8 +67,8 @@ Start with "keymill serve --dev": it needs no configuration and prints lines to 
 	return root
 }
 
-// group returns a command that only holds others. Cobra would print the help for a
-// mistyped verb of a group and call that success; here it is an error that suggests.
+// group returns a command that only holds others. For a mistyped verb of a group, cobra
+// would print the help and exit with 0. Here it is an error with a suggestion.
 func group(use, short, long string) *cobra.Command {
 	return &cobra.Command{
 		Use:   use,
@@ -84,18 +79,18 @@ func group(use, short, long string) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			err := usage("unknown verb %q of %s", args[0], cmd.CommandPath())
-			if near := nearest(args[0], verbsOf(cmd)); near != "" {
-				return hint(err, "did you mean %q?", cmd.CommandPath()+" "+near)
+			err := terminal.Usage("unknown verb %q of %s", args[0], cmd.CommandPath())
+			if near := terminal.Nearest(args[0], verbsOf(cmd)); near != "" {
+				return terminal.WithHint(err, "did you mean %q?", cmd.CommandPath()+" "+near)
 			}
-			return hint(err, "%q lists them", cmd.CommandPath()+" --help")
+			return terminal.WithHint(err, "%q lists them", cmd.CommandPath()+" --help")
 		},
 	}
 }
 
-// strictCompletion adds cobra's own group "completion" and makes it as strict as ours: a
-// shell that it does not know would get the help, and a script would take it for success.
-// Cobra binds the output here, so root has to have its own already.
+// strictCompletion adds cobra's own group "completion" and makes it strict: for an unknown
+// shell, cobra would print the help, and a script would take that for success. Cobra reads
+// the output of root here, so it must be set before.
 func strictCompletion(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -120,18 +115,18 @@ func verbsOf(cmd *cobra.Command) []string {
 	return names
 }
 
-// arguments accepts exactly the named positional arguments.
+// arguments returns a check for exactly the named positional arguments.
 func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		var err error
 		switch {
 		case len(args) < len(names):
-			err = usage("%s is missing", names[len(args)])
+			err = terminal.Usage("%s is missing", names[len(args)])
 		case len(args) > len(names):
-			err = usage("unexpected argument %q", args[len(names)])
+			err = terminal.Usage("unexpected argument %q", args[len(names)])
 		default:
 			return nil
 		}
-		return hint(err, "%q shows how", cmd.CommandPath()+" --help")
+		return terminal.WithHint(err, "%q shows how", cmd.CommandPath()+" --help")
 	}
 }

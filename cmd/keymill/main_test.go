@@ -3,17 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/issuer/api"
 )
 
-// TestMain lets the test binary be keymill itself, so that the tests below can start,
-// stop and kill the real program.
+// TestMain lets the test binary run as keymill, so that tests can start, stop and kill the
+// real program.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUN_AS_KEYMILL") != "" {
 		os.Unsetenv("RUN_AS_KEYMILL")
@@ -89,10 +91,10 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 			continue
 		}
 		if !strings.HasPrefix(line, cmd.CommandPath()+" ") && strings.TrimSpace(line) != cmd.CommandPath() {
-			t.Errorf("%s is taken for %s", line, cmd.CommandPath())
+			t.Errorf("%s runs %s", line, cmd.CommandPath())
 		}
 		if cmd.HasSubCommands() {
-			t.Errorf("%s is no verb", line)
+			t.Errorf("%s is not a verb", line)
 		}
 		if err := cmd.ParseFlags(rest); err != nil {
 			t.Errorf("%s: %v", line, err)
@@ -104,8 +106,8 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 	}
 }
 
-// TestEveryVerbTeaches: a verb without an example is a verb that nobody finds.
-func TestEveryVerbTeaches(t *testing.T) {
+// TestEveryVerbHasHelpWithAnExample.
+func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
 	var visit func(*cobra.Command)
 	verbs := 0
 	visit = func(cmd *cobra.Command) {
@@ -143,12 +145,12 @@ func TestTheManualOfServeListsEverySetting(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
-	for _, s := range settings() {
-		if !strings.Contains(out, s.key+"  ("+s.env()+")") {
-			t.Errorf("%s is not listed", s.key)
+	for _, s := range config.Settings() {
+		if !strings.Contains(out, s.Key+"  ("+s.Variable()+")") {
+			t.Errorf("%s is not listed", s.Key)
 		}
-		if s.def != "" && !strings.Contains(out, "default: "+s.def) {
-			t.Errorf("the default %s of %s is not listed", s.def, s.key)
+		if s.Default != "" && !strings.Contains(out, "default: "+s.Default) {
+			t.Errorf("the default %s of %s is not listed", s.Default, s.Key)
 		}
 	}
 	for line := range strings.Lines(out) {
@@ -158,8 +160,8 @@ func TestTheManualOfServeListsEverySetting(t *testing.T) {
 	}
 }
 
-// TestAMistypedLineSaysWhatToType on two lines, with exit code 2 and an empty stdout.
-func TestAMistypedLineSaysWhatToType(t *testing.T) {
+// TestAUsageErrorSaysWhatToType on at most two lines, with exit code 2 and an empty stdout.
+func TestAUsageErrorSaysWhatToType(t *testing.T) {
 	clearEnvironment(t)
 	for _, tt := range []struct {
 		line, want string
@@ -186,13 +188,13 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
 		{"client set billing", "keymill: nothing to change\n  hint: keymill client set billing --scope read\n"},
 		{"client set web --grace soon", "keymill: --grace \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
-		{"client set web --grace 0", "keymill: --grace 0 may mean two things\n  hint: --grace 0s for none, --grace \"\" for the default\n"},
+		{"client set web --grace 0", "keymill: --grace 0 is ambiguous\n  hint: --grace 0s for no grace, --grace \"\" for the configured one\n"},
 		{"client set web --idle -1d", "keymill: --idle \"-1d\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"user add alice", noPassword("choose either --password-stdin or --no-password", "user add alice")},
 		{"user add alice --no-password --password-stdin", noPassword("choose either --password-stdin or --no-password", "user add alice")},
 		{"user add alice --no-password --claim role", "keymill: --claim \"role\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
 		{"user add alice --no-password --claim =x", "keymill: --claim \"=x\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
-		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is there twice\n"},
+		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is given twice\n"},
 		{"user passwd alice", noPassword("--password-stdin is missing", "user passwd alice")},
 		{"user set alice", "keymill: nothing to change\n  hint: keymill user set alice --claim role=admin\n"},
 		{"user import users.txt", "keymill: --format is missing\n  hint: keymill user import users.txt --format django-json (or django-csv)\n"},
@@ -217,15 +219,15 @@ func TestAMistypedLineSaysWhatToType(t *testing.T) {
 }
 
 func noPassword(what, line string) string {
-	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
+	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user of the machine sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
 }
 
 func noDirectory(verb string) string {
-	return "keymill: invalid argument \"\" for \"--data\" flag: it names no directory\n  hint: \"keymill " + verb + " --help\" tells more\n"
+	return "keymill: invalid argument \"\" for \"--data\" flag: the name of the directory is empty\n  hint: \"keymill " + verb + " --help\" tells more\n"
 }
 
-// TestNoKeyIsReadFromNothing: the command before the pipe failed, and says so itself.
-func TestNoKeyIsReadFromNothing(t *testing.T) {
+// TestAnEmptyKeyFileIsAnError: the command before a pipe may have failed.
+func TestAnEmptyKeyFileIsAnError(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("empty.pem", nil, 0o600); err != nil {
@@ -238,7 +240,7 @@ func TestNoKeyIsReadFromNothing(t *testing.T) {
 	}
 }
 
-// TestNoServerSaysHowToStartOne, with and without a directory named.
+// TestNoServerSaysHowToStartOne, with and without --data.
 func TestNoServerSaysHowToStartOne(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
@@ -255,7 +257,7 @@ func TestNoServerSaysHowToStartOne(t *testing.T) {
 	}
 }
 
-// TestAKidThatBeginsWithADashIsNoFlag: one in 64 does.
+// TestAKidThatBeginsWithADashIsNoFlag. One in 64 does.
 func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
@@ -277,8 +279,8 @@ func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsReadFromNothing, nor one that is more than a secret.
-func TestNoSecretIsReadFromNothing(t *testing.T) {
+// TestAnEmptyOrTooLongSecretIsAnError on standard input.
+func TestAnEmptyOrTooLongSecretIsAnError(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	const passwd, why = "user passwd alice --password-stdin", "session why -"
@@ -286,8 +288,8 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 		{passwd, "", "standard input is empty: no password"},
 		{passwd, "\n", "standard input is empty: no password"},
 		{passwd, "\r\n", "standard input is empty: no password"},
-		{passwd, "one\ntwo\n", "standard input holds more than one line"},
-		{passwd, "one\n\n", "standard input holds more than one line"},
+		{passwd, "one\ntwo\n", "standard input has more than one line"},
+		{passwd, "one\n\n", "standard input has more than one line"},
 		{passwd, "broken \xff", "the password is not UTF-8"},
 		{passwd, strings.Repeat("x", maxPasswordBytes+1), "the password is longer than 4096 bytes"},
 		{passwd, strings.Repeat("x", maxPasswordBytes+9) + "\n", "the password is longer than 4096 bytes"},
@@ -295,7 +297,7 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 		{why, " \n", "standard input is empty: no token"},
 		{"session why --token-stdin", "", "standard input is empty: no token"},
 		{why, strings.Repeat("x", maxTokenBytes+1), "standard input is too long for a token"},
-		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // this one is good
+		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // valid
 		{why, "kmr_x\n", "no server on "},
 	} {
 		var out, errs strings.Builder
@@ -306,49 +308,15 @@ func TestNoSecretIsReadFromNothing(t *testing.T) {
 	}
 }
 
-// TestAClaimIsJSONWhereItCanBe, else the text itself.
-func TestAClaimIsJSONWhereItCanBe(t *testing.T) {
+// TestAClaimIsJSONOrElseAString.
+func TestAClaimIsJSONOrElseAString(t *testing.T) {
 	got, err := parseClaims([]string{"role=admin", "level=3", "ok=true", `teams=["a","b"]`, "eq=a=b", "empty=", `quoted="3"`, "html=<b>", ""})
-	want := map[string]json.RawMessage{
+	want := api.Claims{
 		"role": []byte(`"admin"`), "level": []byte("3"), "ok": []byte("true"), "teams": []byte(`["a","b"]`),
 		"eq": []byte(`"a=b"`), "empty": []byte(`""`), "quoted": []byte(`"3"`), "html": []byte(`"<b>"`),
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%v: got %s", err, got)
-	}
-}
-
-func TestAVerbIsFoundByWhatWasMeant(t *testing.T) {
-	for _, tt := range []struct {
-		word string
-		from []string
-		want string
-	}{
-		{"lst", []string{"list", "rotate"}, "list"},
-		{"rot", []string{"list", "rotate"}, "rotate"},
-		{"xyz", []string{"list", "rotate"}, ""},
-		{"max_age", []string{"jwks.max_age", "data"}, "jwks.max_age"},
-		{"", []string{"list"}, ""},
-	} {
-		if got := nearest(tt.word, tt.from); got != tt.want {
-			t.Errorf("nearest(%q) is %q, want %q", tt.word, got, tt.want)
-		}
-	}
-}
-
-// TestNoTextCanForgeALine: names and details come from others.
-//
-// R104.
-func TestNoTextCanForgeALine(t *testing.T) {
-	var out strings.Builder
-	tab := newTable(&out)
-	tab.row("audience\x1b[2J", "line\nkeymill: forged")
-	if err := tab.flush(); err != nil {
-		t.Fatal(err)
-	}
-	report(&out, usage("no audience %s", "a\r\nkeymill: forged\x1b[31m"))
-	if strings.ContainsAny(out.String(), "\x1b\r") || strings.Count(out.String(), "\n") != 2 {
-		t.Errorf("printed %q", out.String())
 	}
 }
 

@@ -19,12 +19,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/issuer/api"
 )
 
 const testIssuer = "https://id.example.com"
 
-// environment is ours without what keymill would read, and with extra. The child is this
-// very test binary.
+// environment returns the environment of this process without the variables that keymill
+// reads, and with extra. It makes this test binary run as keymill.
 func environment(extra ...string) []string {
 	env := []string{"RUN_AS_KEYMILL=1"}
 	for _, e := range os.Environ() {
@@ -33,6 +35,18 @@ func environment(extra ...string) []string {
 		}
 	}
 	return append(env, extra...)
+}
+
+// clearEnvironment removes the variables that keymill reads until the test ends.
+func clearEnvironment(t *testing.T) {
+	t.Helper()
+	for _, e := range os.Environ() {
+		name, value, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, "KEYMILL_") || name == "CREDENTIALS_DIRECTORY" {
+			os.Unsetenv(name)
+			t.Cleanup(func() { os.Setenv(name, value) })
+		}
+	}
 }
 
 func program(t testing.TB) string {
@@ -44,15 +58,15 @@ func program(t testing.TB) string {
 	return path
 }
 
-// A place is a directory with a master key and room for a data directory. Its name is
-// short, as a socket's path ends at 107 bytes.
+// A place is a directory with a master key, in which a data directory can be created. Its
+// name is short, because the path of a socket has at most 107 bytes.
 type place struct {
 	t      testing.TB
 	dir    string
 	data   string
 	binary string
-	as     *syscall.Credential // nil: who runs the test
-	keys   []keyLine           // as last listed by a test that needs them
+	as     *syscall.Credential // nil: the user who runs the test
+	keys   []api.Key           // as a test listed them last
 }
 
 func newPlace(t testing.TB) *place {
@@ -76,8 +90,8 @@ func (p *place) writeKey(name, key string) string {
 	return path
 }
 
-// unprivileged lets the program run as a user who is not root, and gives that user the
-// place: root may do everything, so that as root some promises cannot be seen broken.
+// unprivileged makes the program run as a user who is not root, and gives the place to that
+// user. Permissions do not restrict root, so some promises cannot be tested as root.
 func (p *place) unprivileged() {
 	p.t.Helper()
 	if os.Getuid() != 0 {
@@ -88,7 +102,7 @@ func (p *place) unprivileged() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.binary = filepath.Join(p.dir, "keymill") // where that user may read it
+	p.binary = filepath.Join(p.dir, "keymill") // where that user can read it
 	if err := os.WriteFile(p.binary, raw, 0o700); err != nil {
 		p.t.Fatal(err)
 	}
@@ -99,7 +113,7 @@ func (p *place) unprivileged() {
 	}
 }
 
-// serveArgs is a start that works, with more arguments after it.
+// serveArgs returns the arguments of a start that succeeds, with more appended.
 func (p *place) serveArgs(more ...string) []string {
 	return append([]string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", testIssuer}, more...)
 }
@@ -108,7 +122,7 @@ func (p *place) env() []string {
 	return environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key"), "KEYMILL_DATA="+p.data)
 }
 
-// verb runs one command line to its end.
+// verb runs one command line and waits for its end.
 func (p *place) verb(args ...string) (stdout, stderr string, code int) {
 	p.t.Helper()
 	return p.command(p.env(), args...)
@@ -131,7 +145,8 @@ func (p *place) command(env []string, args ...string) (stdout, stderr string, co
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// must is verb for what has to work; with into it reads the JSON.
+// must runs a command line that has to succeed. It decodes the output into into, unless that
+// is nil.
 func (p *place) must(into any, args ...string) string {
 	p.t.Helper()
 	out, errs, code := p.verb(args...)
@@ -156,7 +171,7 @@ type child struct {
 	ended   chan struct{}
 }
 
-// start runs serve and waits until it serves.
+// start starts a server and waits until it serves.
 func (p *place) start(more ...string) *child {
 	p.t.Helper()
 	return p.startWith(p.env(), p.serveArgs(more...)...)
@@ -188,7 +203,7 @@ func (p *place) startWith(env []string, args ...string) *child {
 		c.address, _, _ = strings.Cut(rest, " ")
 		return ok || isClosed(c.ended)
 	}) || c.address == "" {
-		p.t.Fatalf("the server does not serve:\n%s", c.errs)
+		p.t.Fatalf("the server did not start:\n%s", c.errs)
 	}
 	return c
 }
@@ -202,8 +217,8 @@ func (c *child) signal(s syscall.Signal) {
 	}
 }
 
-// failsafe bounds a hang. Whatever is waited for takes far less, also on a slow machine that
-// has other work to do, so it says nothing about how long something may take.
+// failsafe bounds a hang. Every wait takes far less, even on a slow and busy machine, so it is
+// no statement about how long something may take.
 const failsafe = 5 * time.Minute
 
 // wait returns the exit code, which must come within limit.
@@ -214,7 +229,7 @@ func (c *child) wait(limit time.Duration) int {
 		return c.cmd.ProcessState.ExitCode()
 	case <-time.After(limit):
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
-		c.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines, in the log
+		c.cmd.Process.Signal(syscall.SIGQUIT) // prints its goroutines to the log
 		eventually(time.Minute, func() bool { return isClosed(c.ended) })
 		c.t.Fatalf("still running after %v:\n%.200s", limit, status)
 		return 0
@@ -256,7 +271,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// snapshot is every file below dir: name, mode and contents.
+// snapshot returns name, mode and a hash of the content of every file below dir.
 func snapshot(t testing.TB, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -290,7 +305,7 @@ func snapshot(t testing.TB, dir string) string {
 	return b.String()
 }
 
-// requestToken asks for a token as a client does.
+// requestToken asks for a token with the client_credentials grant.
 func requestToken(client *http.Client, address, id, secret string) (status int, body []byte, err error) {
 	form := url.Values{"grant_type": {"client_credentials"}}
 	req, err := http.NewRequest("POST", "http://"+address+"/token", strings.NewReader(form.Encode()))

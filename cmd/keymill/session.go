@@ -12,33 +12,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// A sessionLine is a session as the server shows it.
-type sessionLine struct {
-	ID          string     `json:"session_id"`
-	User        string     `json:"user_id"`
-	Client      string     `json:"client_id"`
-	Endpoint    string     `json:"login_endpoint"`
-	State       string     `json:"state"`
-	Reason      string     `json:"reason"`
-	Created     *time.Time `json:"created"`
-	LastUsed    *time.Time `json:"last_used"`
-	Expires     *time.Time `json:"expires"`
-	AbsoluteEnd *time.Time `json:"absolute_end"`
-	Ended       *time.Time `json:"ended"`
-	Generation  uint32     `json:"generation"`
-	Graced      int        `json:"graced"`
-	Shared      bool       `json:"shared"`
-	Audiences   []string   `json:"audiences"`
-	Scope       string     `json:"scope"`
-}
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
 
 func sessionCommand() *cobra.Command {
 	cmd := group("session", "List, end and explain logins", `
 A session is one login of one user through one client, with all the refresh tokens that
-descend from it. Access tokens name it in "sid". A refresh token that comes a second time,
-after its grace, ends its session: somebody has a copy.`)
+descend from it. Access tokens name it in "sid". If a refresh token is used again after its
+grace, the session ends, because someone has a copy of the token.`)
 	cmd.Example = "  keymill session list --user alice\n  keymill session why - < token.txt"
 	addDataFlag(cmd)
 	cmd.AddCommand(sessionListCommand(), sessionRevokeCommand(), sessionWhyCommand())
@@ -51,15 +35,15 @@ func sessionListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --user NAME",
 		Short: "List the sessions of a user, newest first",
-		Long: `List the sessions of a user, newest first, also those that have ended and are kept to
-explain why. GENERATION counts refreshes; GRACED counts those of them that were answered a
-second time within the grace. A retry after a lost answer looks like that, and so do two
-holders of one token: "shared" means five in a row from different addresses.`,
+		Long: `List the sessions of a user, newest first. Sessions that have ended are listed too, for as long
+as they are kept to explain why. GENERATION counts refreshes. GRACED counts how often a used
+refresh token was accepted again within the grace. A retry after a lost answer does that, and so
+do two holders of one token: "shared" means five in a row from different addresses.`,
 		Example: "  keymill session list --user alice\n  keymill session list --user alice --client web --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if user == "" {
-				return hint(usage("--user is missing"), "keymill session list --user alice")
+				return terminal.WithHint(terminal.Usage("--user is missing"), "keymill session list --user alice")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -69,38 +53,38 @@ holders of one token: "shared" means five in a row from different addresses.`,
 			if client != "" {
 				query.Set("client", client)
 			}
-			list, raw, err := ask[[]sessionLine](cmd.Context(), server, http.MethodGet, "sessions?"+query.Encode(), nil)
+			list, raw, err := ask[[]api.Session](cmd.Context(), server, http.MethodGet, "sessions?"+query.Encode(), nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
 			return printSessions(cmd.OutOrStdout(), list...)
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "the user's name or id")
-	cmd.Flags().StringVar(&client, "client", "", "only those through this client")
+	cmd.Flags().StringVar(&user, "user", "", "the user's name or id (required)")
+	cmd.Flags().StringVar(&client, "client", "", "only sessions through this client")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-func printSessions(w io.Writer, list ...sessionLine) error {
-	t := newTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
+func printSessions(w io.Writer, list ...api.Session) error {
+	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
 	for _, s := range list {
-		t.row(s.ID, s.Client, s.Endpoint, s.State, instant(s.Created), instant(s.LastUsed), instant(s.ends()),
-			strconv.FormatUint(uint64(s.Generation), 10), s.graced(), orDash(s.Reason))
+		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.Instant(&s.Created), terminal.Instant(&s.LastUsed), terminal.Instant(sessionEnd(s)),
+			strconv.FormatUint(uint64(s.Generation), 10), gracedText(s), terminal.OrDash(s.Reason))
 	}
-	return t.flush()
+	return t.Flush()
 }
 
-// ends is when the session ends if nobody uses it, or has ended; nil where it ended together
-// with others, and nothing of its own tells when.
-func (s sessionLine) ends() *time.Time {
+// sessionEnd returns when the session ends if it is not used, or when it has ended. It is nil if
+// the session ended together with others, because it has no instant of its own then.
+func sessionEnd(s api.Session) *time.Time {
 	if s.State == "revoked" {
 		return s.Ended
 	}
-	return s.Expires
+	return &s.Expires
 }
 
-func (s sessionLine) graced() string {
+func gracedText(s api.Session) string {
 	if s.Shared {
 		return strconv.Itoa(s.Graced) + ", shared"
 	}
@@ -112,11 +96,13 @@ func sessionRevokeCommand() *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke ID | --client ID | --all",
-		Short: "End one session, those of a client, or every session",
-		Long: `End one session, every session of a client, or every session there is; each is one write,
-however many it ends. Access tokens stay valid until they expire. For those of one user:
-"keymill user logout NAME".`,
-		Example: "  keymill session revoke 06DXK8Y2P4ZQ1N7W3M5T9R0VBC\n  keymill session revoke --client web\n  keymill session revoke --all",
+		Short: "End one session, all sessions of a client, or all sessions",
+		Long: `End one session, all sessions of a client, or all sessions of all users. Use it when a refresh
+token may have leaked. Access tokens that exist stay valid until they expire. "keymill session
+list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
+		Example: `  keymill session revoke $(keymill session list --user alice | awk 'NR == 2 {print $1}')
+  keymill session revoke --client web
+  keymill session revoke --all`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && (client != "" || all) {
 				return nil
@@ -125,7 +111,7 @@ however many it ends. Access tokens stay valid until they expire. For those of o
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && (client != "" || all) || client != "" && all {
-				return usage("choose one of ID, --client and --all")
+				return terminal.Usage("choose one of ID, --client and --all")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -134,20 +120,21 @@ however many it ends. Access tokens stay valid until they expire. For those of o
 			if len(args) == 0 {
 				return revokeMany(cmd, server, client, asJSON)
 			}
-			s, raw, err := ask[sessionLine](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
+			s, raw, err := ask[api.Session](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
 			return printSessions(cmd.OutOrStdout(), s)
 		},
 	}
-	cmd.Flags().StringVar(&client, "client", "", "every session of this client")
-	cmd.Flags().BoolVar(&all, "all", false, "every session of every user")
+	cmd.Flags().StringVar(&client, "client", "", "end all sessions of this client")
+	cmd.Flags().BoolVar(&all, "all", false, "end all sessions of all users")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// revokeMany ends the sessions of a client, or all if client is "".
+// revokeMany ends the sessions of a client, or all if client is "". The server answers with
+// nothing, so --json prints what was asked.
 func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON bool) error {
 	body := map[string]any{"all": true}
 	if client != "" {
@@ -156,30 +143,22 @@ func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON b
 	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil || !asJSON {
 		return err
 	}
-	raw, err := marshalJSON(body)
+	raw, err := terminal.MarshalJSON(body)
 	return printAnswer(cmd, raw, err)
-}
-
-// An explanation is what the server says about a refresh token.
-type explanation struct {
-	Good       bool         `json:"good"`
-	Verdict    string       `json:"verdict"`
-	Why        string       `json:"why"`
-	Generation *uint32      `json:"generation"`
-	Session    *sessionLine `json:"session"`
 }
 
 func sessionWhyCommand() *cobra.Command {
 	var stdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "why TOKEN",
-		Short: "Say what a refresh token would be answered, and why",
-		Long: `Say what would become of a refresh token if it were presented now, and why. Nothing changes:
-looking at a token that was used before does not end its session.
+		Short: "Explain what the server would answer to a refresh token",
+		Long: `Say what the server would answer if a client used a refresh token now, and why. Use it when a
+user was logged out and you want to know the reason. Nothing changes: looking at a token that
+was used before does not end its session.
 
-Whoever holds the token can refresh with it, and every user of this machine sees arguments:
-give a token that may still live as "-" or with --token-stdin, and on standard input.`,
-		Example: "  keymill session why - < token.txt\n  xclip -o | keymill session why --token-stdin --json\n  keymill session why kmr_…",
+A refresh token is a secret, and every user of this machine sees arguments. If the token may
+still be valid, give "-" or --token-stdin and pass the token on standard input.`,
+		Example: "  keymill session why - < token.txt\n  xclip -o | keymill session why --token-stdin --json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if stdin && len(args) == 0 {
 				return nil
@@ -187,7 +166,7 @@ give a token that may still live as "-" or with --token-stdin, and on standard i
 			return arguments("TOKEN")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			token, err := typedToken(cmd, args, stdin)
+			token, err := readRefreshToken(cmd, args, stdin)
 			if err != nil {
 				return err
 			}
@@ -195,11 +174,11 @@ give a token that may still live as "-" or with --token-stdin, and on standard i
 			if err != nil {
 				return err
 			}
-			e, raw, err := ask[explanation](cmd.Context(), server, http.MethodPost, "session/why", map[string]string{"token": token})
+			e, raw, err := ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return e.print(cmd.OutOrStdout())
+			return printExplanation(cmd.OutOrStdout(), e)
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "token-stdin", false, "read the token from standard input")
@@ -207,13 +186,14 @@ give a token that may still live as "-" or with --token-stdin, and on standard i
 	return cmd
 }
 
-// maxTokenBytes is far above a refresh token, and lets a pasted access token be named as one.
+// maxTokenBytes is far more than a refresh token has. A pasted access token fits too, so that
+// the answer can say what it is.
 const maxTokenBytes = 16 << 10
 
-func typedToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
+func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 	if len(args) > 0 && args[0] != "-" {
 		if stdin {
-			return "", usage("choose either TOKEN or --token-stdin")
+			return "", terminal.Usage("choose either TOKEN or --token-stdin")
 		}
 		return args[0], nil
 	}
@@ -231,26 +211,26 @@ func typedToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 	return token, nil
 }
 
-func (e explanation) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("verdict:", e.Verdict)
-	t.row("why:", cmp.Or(e.Why, "-"))
+func printExplanation(w io.Writer, e api.Explanation) error {
+	t := terminal.NewTable(w)
+	t.Row("verdict:", e.Verdict)
+	t.Row("why:", cmp.Or(e.Why, "-"))
 	if e.Generation != nil {
-		t.row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
+		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
 	}
 	if s := e.Session; s != nil {
-		t.row("session:", s.ID)
-		t.row("user:", s.User)
-		t.row("client:", s.Client)
-		t.row("state:", s.State)
-		t.row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+instant(s.LastUsed))
-		t.row("created:", instant(s.Created))
+		t.Row("session:", s.ID)
+		t.Row("user:", s.User)
+		t.Row("client:", s.Client)
+		t.Row("state:", s.State)
+		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.Instant(&s.LastUsed))
+		t.Row("created:", terminal.Instant(&s.Created))
 		if s.State != "revoked" {
-			t.row("expires:", instant(s.Expires))
+			t.Row("expires:", terminal.Instant(&s.Expires))
 		}
 		if s.Ended != nil {
-			t.row("ended:", instant(s.Ended))
+			t.Row("ended:", terminal.Instant(s.Ended))
 		}
 	}
-	return t.flush()
+	return t.Flush()
 }

@@ -10,11 +10,12 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
 
-// made is a place whose store was served once and is whole.
+// made returns a place whose store was served once and then closed.
 func made(t *testing.T, more ...string) *place {
 	t.Helper()
 	p := newPlace(t)
@@ -47,7 +48,8 @@ func (p *place) deleteRecord(key string) {
 	}
 }
 
-// TestDevStoresAreServedByDevOnly: the other half of the wall.
+// TestDevStoresAreServedByDevOnly is the counterpart of "store made without --dev" in
+// TestABadStartIsOneLineAndChangesNothing.
 func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -65,8 +67,8 @@ func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	}
 }
 
-// TestWithoutPermissionNothingIsMade where the directory may only be read.
-func TestWithoutPermissionNothingIsMade(t *testing.T) {
+// TestAStartInAReadOnlyDirectoryChangesNothing.
+func TestAStartInAReadOnlyDirectoryChangesNothing(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.unprivileged()
@@ -83,7 +85,7 @@ func TestWithoutPermissionNothingIsMade(t *testing.T) {
 	}
 }
 
-// TestASecondServerNamesTheFirst and leaves it alone.
+// TestASecondServerNamesTheFirst, which goes on undisturbed.
 func TestASecondServerNamesTheFirst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -101,7 +103,7 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("the first server answers %d", resp.StatusCode)
 	}
-	var keys []keyLine
+	var keys []api.Key
 	p.must(&keys, "key", "list", "--json")
 	if len(keys) < 4 {
 		t.Errorf("the first server lists %d keys", len(keys))
@@ -112,18 +114,18 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 	}
 }
 
-// TestAServerReturnsAfterKill9 although the lock file and the socket are still there.
-func TestAServerReturnsAfterKill9(t *testing.T) {
+// TestAServerStartsAfterKill9 although the lock file and the socket still exist.
+func TestAServerStartsAfterKill9(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	first := p.start()
 	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
-	var before, after []keyLine
+	var before, after []api.Key
 	p.must(&before, "key", "list", "--json")
 	first.signal(syscall.SIGKILL)
 	first.wait(failsafe)
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err != nil {
-		t.Fatalf("no stale socket: the test shows nothing (%v)", err)
+		t.Fatalf("there is no stale socket, so the test proves nothing (%v)", err)
 	}
 	p.start()
 	p.must(&after, "key", "list", "--json")
@@ -135,7 +137,7 @@ func TestAServerReturnsAfterKill9(t *testing.T) {
 	}
 }
 
-func hasKey(keys []keyLine, kid string) bool {
+func hasKey(keys []api.Key, kid string) bool {
 	for _, k := range keys {
 		if k.KID == kid {
 			return true
@@ -144,8 +146,8 @@ func hasKey(keys []keyLine, kid string) bool {
 	return false
 }
 
-// TestTheMasterKeyComesFromThreePlaces, in this order: file, credential, environment.
-func TestTheMasterKeyComesFromThreePlaces(t *testing.T) {
+// TestTheMasterKeyIsReadFromFileCredentialOrEnvironment, in this order.
+func TestTheMasterKeyIsReadFromFileCredentialOrEnvironment(t *testing.T) {
 	t.Parallel()
 	p := made(t) // sealed under the file's key
 	good, bad := strings.Repeat("k", 32), strings.Repeat("x", 32)
@@ -180,16 +182,16 @@ func TestTheMasterKeyComesFromThreePlaces(t *testing.T) {
 	}
 }
 
-// TestTheProcessGivesNothingAway: its memory and environment are root's alone, its files
-// its user's alone, and no core is written.
-func TestTheProcessGivesNothingAway(t *testing.T) {
+// TestTheProcessProtectsItsSecrets: its memory and environment are readable by root alone and
+// its files by its user alone, and it writes no core file.
+func TestTheProcessProtectsItsSecrets(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.unprivileged()
 	c := p.start()
 	c.signal(syscall.SIGTERM)
 	c.wait(failsafe)
-	if err := os.Chmod(p.data, 0o755); err != nil { // as by an operator in haste
+	if err := os.Chmod(p.data, 0o755); err != nil { // as an operator might do by mistake
 		t.Fatal(err)
 	}
 	c = p.start()
@@ -207,7 +209,7 @@ func TestTheProcessGivesNothingAway(t *testing.T) {
 	if err != nil || !strings.Contains(string(status), "\nUmask:\t0077\n") {
 		t.Errorf("the mask of new files is not 0077: %v", err)
 	}
-	// What an undumpable process has in /proc belongs to root.
+	// The files in /proc of an undumpable process belong to root.
 	if info, err := os.Stat(proc + "/environ"); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
 		t.Errorf("environ is the user's: %v", err)
 	}

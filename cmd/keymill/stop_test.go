@@ -16,10 +16,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/issuer/api"
 )
 
-// TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a whole
-// 200, later ones are refused connections, and the process ends with 0 in time.
+// TestSIGTERMUnderLoadFinishesWhatItBegan: every answer that a client reads is a complete 200,
+// later connections are refused, and the process ends with 0 in time.
 //
 // I18.
 func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
@@ -27,7 +30,7 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 	p := newPlace(t)
 	c := p.start()
 	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
-	var billing clientLine
+	var billing api.Client
 	p.must(&billing, "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--json")
 
 	var good, broken atomic.Int64
@@ -37,15 +40,15 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 			client := &http.Client{Timeout: failsafe, Transport: &http.Transport{}}
 			defer client.CloseIdleConnections()
 			for {
-				status, body, err := requestToken(client, c.address, billing.ID, billing.Secret)
+				status, body, err := requestToken(client, c.address, billing.ID, string(billing.Secret))
 				switch {
 				case err == nil && status == http.StatusOK && strings.Contains(string(body), `"access_token"`):
 					good.Add(1)
 				case errors.Is(err, syscall.ECONNREFUSED):
 					return
 				case err != nil && isClosedConnection(err):
-					// A kept connection was closed as the request was on its way; nothing
-					// was done for it, and the next one is refused.
+					// The server closed an idle connection while the request was on its way. It
+					// did nothing for the request, and the next connection is refused.
 				default:
 					broken.Add(1)
 					t.Errorf("status %d, %v, %s", status, err, body)
@@ -79,7 +82,8 @@ func isClosedConnection(err error) bool {
 		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "server closed idle connection")
 }
 
-// slowRequest sends a request without the end of its body; the answer follows finish.
+// slowRequest sends a request without the end of its body. finish sends the rest and returns
+// the answer.
 func slowRequest(t *testing.T, c *child) (finish func() string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", c.address)
@@ -109,7 +113,7 @@ func slowRequest(t *testing.T, c *child) (finish func() string) {
 	}
 }
 
-// TestARequestInFlightIsAnswered although the signal came first.
+// TestARequestInFlightIsAnswered although the signal comes before its end.
 //
 // I18.
 func TestARequestInFlightIsAnswered(t *testing.T) {
@@ -134,7 +138,7 @@ func TestARequestInFlightIsAnswered(t *testing.T) {
 	}
 }
 
-// TestAClientThatNeverFinishesCannotHoldTheServer longer than the drain.
+// TestAClientThatNeverFinishesCannotHoldTheServer for longer than DrainTime.
 //
 // I18.
 func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
@@ -148,12 +152,12 @@ func TestAClientThatNeverFinishesCannotHoldTheServer(t *testing.T) {
 	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(began); took < drain/2 {
-		t.Errorf("ended after %v; requests in flight have %v", took, drain)
+	if took := time.Since(began); took < serve.DrainTime/2 {
+		t.Errorf("ended after %v; requests in flight have %v", took, serve.DrainTime)
 	}
 }
 
-// TestASecondSignalEndsAtOnce for the operator who will not wait.
+// TestASecondSignalEndsAtOnce, without waiting for requests in flight.
 func TestASecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newPlace(t).start()
@@ -171,11 +175,11 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	c.signal(syscall.SIGTERM)
 	// A drain to its end has the exit code 0.
 	if code := c.wait(failsafe); code == 0 {
-		t.Error("an end by force counts as a clean one")
+		t.Error("the exit code of a forced end is 0")
 	}
 }
 
-// TestAStartThatWaitsForItsKeyCanBeEnded: nobody may ever write into the FIFO.
+// TestAStartThatWaitsForItsKeyCanBeEnded: a FIFO may never get a writer.
 func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -188,13 +192,13 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var w *os.File // without blocking, it opens only if somebody reads
+	var w *os.File // opens without blocking only if there is a reader
 	if !eventually(failsafe, func() (reads bool) {
 		var err error
 		w, err = os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 		return err == nil
 	}) {
-		t.Fatal("nobody reads the master key")
+		t.Fatal("the server does not read the master key")
 	}
 	defer w.Close()
 	cmd.Process.Signal(syscall.SIGTERM)
@@ -206,9 +210,9 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 	}
 }
 
-// TestAFailedStoreEndsTheProcess: a sync that fails leaves open what is durable. The
-// server says so on readyz, serves the keys from memory meanwhile, and ends with an error
-// within 5 s, so that a restart reads what the disk really holds.
+// TestAFailedStoreEndsTheProcess: after a failed sync no one knows what is durable. The server
+// fails readyz, still serves the keys from memory, and ends soon with an error, so that
+// a restart reads what the disk really has.
 //
 // I11.
 func TestAFailedStoreEndsTheProcess(t *testing.T) {
@@ -218,7 +222,7 @@ func TestAFailedStoreEndsTheProcess(t *testing.T) {
 		if os.Getenv("CI") != "" {
 			t.Fatal("strace is needed here")
 		}
-		t.Skip("strace makes the sync fail")
+		t.Skip("strace is not installed; it makes the sync fail")
 	}
 	p := newPlace(t)
 	c := p.start()
@@ -239,7 +243,7 @@ func TestAFailedStoreEndsTheProcess(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	// The heartbeat commits every few seconds and meets the fault.
+	// The heartbeat commits every few seconds and gets the error.
 	if !eventually(failsafe, func() bool { return get("/readyz") == http.StatusServiceUnavailable }) {
 		t.Fatal("readyz never failed")
 	}

@@ -15,11 +15,16 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer"
 )
 
 const clientSecretVariable = "KEYMILL_CLIENT_SECRET"
 
-// A tokenRequest is one client_credentials grant (RFC 6749, section 4.4).
+// A tokenRequest is a request with the client_credentials grant (RFC 6749, section 4.4).
 type tokenRequest struct {
 	issuer, client, secret string
 	audience               string
@@ -32,10 +37,11 @@ func tokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token --issuer URL --client ID",
 		Short: "Fetch a token as a client does, and print it",
-		Long: `Fetch a token with the client_credentials grant, and print it and nothing else. The secret
-comes from standard input (--client-secret-stdin) or from KEYMILL_CLIENT_SECRET, never from
-an argument, as every user sees those. For the clients of "serve --dev" both the secret and
-the issuer are found in its data directory.`,
+		Long: `Fetch a token with the client_credentials grant and print it, and nothing else. Use it to try
+a client, or in a script that calls an API. The secret comes from standard input
+(--client-secret-stdin) or from KEYMILL_CLIENT_SECRET. It is never an argument, because every
+user of the machine sees arguments. For the clients of "serve --dev", the secret and the issuer
+come from its data directory.`,
 		Example: `  keymill token --client dev-service
   KEYMILL_CLIENT_SECRET=… keymill token --issuer https://id.example.com --client billing --audience orders --scope read
   keymill token --issuer https://id.example.com --client billing --client-secret-stdin --json < secret.txt`,
@@ -52,7 +58,7 @@ the issuer are found in its data directory.`,
 				AccessToken string `json:"access_token"`
 			}
 			if err := json.Unmarshal(raw, &answer); err != nil || answer.AccessToken == "" {
-				return errors.New("the answer holds no access_token")
+				return errors.New("the answer has no access_token")
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), answer.AccessToken)
 			return err
@@ -63,7 +69,7 @@ the issuer are found in its data directory.`,
 	f := cmd.Flags()
 	f.StringVar(&req.client, "client", "", "the client's id")
 	f.StringVar(&req.audience, "audience", "", "the audience to ask for (default: the client's only one)")
-	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to ask for (repeat it for more; default: all that it may)")
+	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to ask for (repeat it for more; default: all that the client is allowed)")
 	f.BoolVar(&stdin, "client-secret-stdin", false, "read the secret from standard input")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -73,45 +79,47 @@ func addIssuerFlag(cmd *cobra.Command, into *string) {
 	cmd.Flags().StringVar(into, "issuer", "", "the issuer's URL (or $KEYMILL_ISSUER; else that of the local \"serve --dev\")")
 }
 
-// complete finds the issuer and the secret where they were not given.
+// complete fills in the issuer and the secret if they were not given.
 func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 	if req.client == "" {
-		return hint(usage("--client is missing"), "keymill token --issuer URL --client ID")
+		return terminal.WithHint(terminal.Usage("--client is missing"), "keymill token --issuer URL --client ID")
 	}
 	dev := localCredentials(cmd)
 	if req.issuer = knownIssuer(req.issuer, dev); req.issuer == "" {
-		return hint(usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", shellWord(req.client))
+		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))
 	}
 	if stdin {
-		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxSecretFileBytes))
+		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), config.MaxSecretFileBytes))
 		if err != nil {
 			return err
 		}
 		req.secret = strings.TrimRight(string(raw), "\r\n")
 	} else if req.secret = os.Getenv(clientSecretVariable); req.secret == "" && req.issuer == dev.Issuer {
-		req.secret = dev.secret(req.client)
+		req.secret = dev.Secret(req.client)
 	}
 	if req.secret == "" {
-		return hint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
+		return terminal.WithHint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
 	}
 	return nil
 }
 
-// localCredentials reads those of the trial server nearby, if there is one.
-func localCredentials(cmd *cobra.Command) devCredentials {
+// localCredentials reads the credentials of the trial server whose data directory is near,
+// if there is one.
+func localCredentials(cmd *cobra.Command) serve.Credentials {
 	for _, dir := range dataDirs(cmd) {
-		if d, err := readDevCredentials(filepath.Join(dir, "dev-credentials")); err == nil {
+		if d, err := serve.ReadCredentials(filepath.Join(dir, "dev-credentials")); err == nil {
 			return d
 		}
 	}
-	return devCredentials{}
+	return serve.Credentials{}
 }
 
-func knownIssuer(flag string, dev devCredentials) string {
+func knownIssuer(flag string, dev serve.Credentials) string {
 	return cmp.Or(flag, os.Getenv("KEYMILL_ISSUER"), dev.Issuer)
 }
 
-// webClient follows no redirect: it would carry a secret or trust where none was given.
+// webClient returns a client that follows no redirect, because a redirect could send the
+// client's secret to another server.
 func webClient() *http.Client {
 	return &http.Client{
 		Timeout:       15 * time.Second,
@@ -119,7 +127,8 @@ func webClient() *http.Client {
 	}
 }
 
-// fetch asks the endpoint that the issuer's metadata names, and returns the answer's JSON.
+// fetch asks the token endpoint that the issuer's metadata names. It returns the answer's
+// JSON.
 func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte, error) {
 	endpoint, err := tokenEndpoint(ctx, client, req.issuer)
 	if err != nil {
@@ -129,7 +138,7 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 	if req.audience != "" {
 		form.Set("audience", req.audience)
 	}
-	if scope := strings.Join(present(req.scopes), " "); scope != "" {
+	if scope := strings.Join(nonEmpty(req.scopes), " "); scope != "" {
 		form.Set("scope", scope)
 	}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
@@ -137,7 +146,7 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 		return nil, err
 	}
 	post.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	// Both halves are form-encoded first: RFC 6749, section 2.3.1.
+	// RFC 6749, section 2.3.1: both parts are form-encoded first.
 	post.SetBasicAuth(url.QueryEscape(req.client), url.QueryEscape(req.secret))
 	raw, status, err := roundTrip(client, post)
 	if err != nil || status == http.StatusOK {
@@ -147,14 +156,14 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
 		return nil, fmt.Errorf("%s answered with status %d", endpoint, status)
 	}
-	return nil, fmt.Errorf("the server refused: %s: %w", refused.Code, refused)
+	return nil, fmt.Errorf("the server refused the request: %s: %w", refused.Code, refused)
 }
 
-// tokenEndpoint reads the issuer's metadata (RFC 8414). Only an https or loopback issuer
-// is asked, as a secret follows.
+// tokenEndpoint reads the issuer's metadata (RFC 8414). It asks only an https or loopback
+// issuer, because the next request carries a secret.
 func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (string, error) {
 	if !safeURL(issuer) {
-		return "", fmt.Errorf("the issuer %q is neither https nor loopback: a secret would cross the network in the clear", issuer)
+		return "", fmt.Errorf("the issuer %q is neither https nor loopback: the secret would cross the network in the clear", issuer)
 	}
 	get, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/oauth-authorization-server", nil)
 	if err != nil {
@@ -174,7 +183,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	case json.Unmarshal(raw, &metadata) != nil:
 		return "", fmt.Errorf("%s is not JSON", get.URL)
 	case metadata.Issuer != issuer:
-		return "", hint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "name it with --issuer exactly as it does")
+		return "", terminal.WithHint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "give --issuer exactly as the server does")
 	case !safeURL(metadata.TokenEndpoint):
 		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", metadata.TokenEndpoint)
 	}
@@ -183,10 +192,10 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && issuer.IsLoopback(u.Hostname()))
 }
 
-// maxWebAnswerBytes bounds metadata and tokens.
+// maxWebAnswerBytes bounds the answers with metadata and tokens.
 const maxWebAnswerBytes = 256 << 10
 
 func roundTrip(client *http.Client, req *http.Request) ([]byte, int, error) {

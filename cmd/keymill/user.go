@@ -1,40 +1,32 @@
 package main
 
 import (
-	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// A userLine is a user as the server shows it.
-type userLine struct {
-	ID              string                     `json:"user_id"`
-	Name            string                     `json:"username"`
-	Disabled        bool                       `json:"disabled"`
-	Claims          map[string]json.RawMessage `json:"claims"`
-	Scheme          string                     `json:"password_scheme"`
-	Created         *time.Time                 `json:"created"`
-	PasswordChanged *time.Time                 `json:"password_changed"`
-}
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
 
 func userCommand() *cobra.Command {
 	cmd := group("user", "Manage the people who log in", `
-A user is a person. Its id is the "sub" of its tokens and stays; its name is what it types
-to log in. Wherever a verb takes NAME, an id does as well; "id:7" is surely the id, also where 7 is
-somebody's name.`)
+A user is a person who logs in. Its id is the "sub" of its tokens and never changes. Its name is
+what it logs in with. Where a verb takes NAME, it takes an id too. "id:7" always means the id,
+even if another user has the name 7.`)
 	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		userAddCommand(), userSetCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
-		userSwitchCommand("enable", "Let a disabled user log in again", "", false),
-		userSwitchCommand("disable", "End a user's sessions and let it log in no more",
-			"End every session of a user, and refuse its logins until it is enabled again. Access\ntokens that it holds stay valid until they expire.", true),
+		userSwitchCommand("enable", "Let a disabled user log in again",
+			"Let a disabled user log in again, with the password that it had.", false),
+		userSwitchCommand("disable", "End a user's sessions and refuse its logins",
+			"End every session of a user, and refuse its logins until it is enabled again. Use it when\nsomeone leaves, and keep the id. Access tokens that exist stay valid until they expire.", true),
 		userRemoveCommand(), userLogoutCommand(), userImportCommand(),
 	)
 	return cmd
@@ -45,30 +37,30 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 	if err != nil {
 		return err
 	}
-	u, raw, err := ask[userLine](cmd.Context(), server, method, path, body)
+	u, raw, err := ask[api.User](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
-	return u.print(cmd.OutOrStdout())
+	return printUser(cmd.OutOrStdout(), u)
 }
 
 func userPath(path, name string) string { return path + "?user=" + url.QueryEscape(name) }
 
-func (u userLine) print(w io.Writer) error {
-	t := newTable(w)
-	t.row("user_id:", u.ID)
-	t.row("username:", u.Name)
-	t.row("state:", u.state())
-	t.row("password:", u.Scheme)
+func printUser(w io.Writer, u api.User) error {
+	t := terminal.NewTable(w)
+	t.Row("user_id:", u.ID)
+	t.Row("username:", u.Name)
+	t.Row("state:", userState(u))
+	t.Row("password:", u.Scheme)
 	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
-		t.row("claim "+name+":", string(u.Claims[name]))
+		t.Row("claim "+name+":", string(u.Claims[name]))
 	}
-	t.row("created:", instant(u.Created))
-	t.row("password changed:", instant(u.PasswordChanged))
-	return t.flush()
+	t.Row("created:", terminal.Instant(&u.Created))
+	t.Row("password changed:", terminal.Instant(u.PasswordChanged))
+	return t.Flush()
 }
 
-func (u userLine) state() string {
+func userState(u api.User) string {
 	if u.Disabled {
 		return "disabled"
 	}
@@ -81,18 +73,18 @@ func userSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set NAME --claim NAME=VALUE",
 		Short:   "Change the claims of a user's tokens",
-		Long:    "Change the claims of a user's tokens, from its next refresh on. The claims given replace\nall that it had; --claim \"\" leaves none.",
+		Long:    "Change the claims of a user's tokens. Tokens have the new claims from the next refresh on. The\nclaims given replace all claims; --claim \"\" removes them.",
 		Example: "  keymill user set alice --claim role=admin --claim 'teams=[\"a\",\"b\"]'\n  keymill user set alice --claim \"\"",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("claim") {
-				return hint(usage("nothing to change"), "keymill user set %s --claim role=admin", shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill user set %s --claim role=admin", terminal.ShellWord(args[0]))
 			}
 			custom, err := parseClaims(claims)
 			if err != nil {
 				return err
 			}
-			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]any{"claims": custom})
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Claims: &custom})
 		},
 	}
 	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
@@ -105,6 +97,7 @@ func userListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List all users",
+		Long:    "List all users, ordered by id. PASSWORD is the scheme that the password is hashed with.",
 		Example: "  keymill user list\n  keymill user list --json | jq -r '.[] | select(.disabled) | .username'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -112,15 +105,15 @@ func userListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "users", func(u userLine) string { return u.ID })
+			list, raw, err := askAll(cmd.Context(), server, "users", func(u api.User) string { return u.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			t := newTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
+			t := terminal.NewTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
 			for _, u := range list {
-				t.row(u.ID, u.Name, u.state(), u.Scheme, instant(u.Created))
+				t.Row(u.ID, u.Name, userState(u), u.Scheme, terminal.Instant(&u.Created))
 			}
-			return t.flush()
+			return t.Flush()
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -132,6 +125,7 @@ func userShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one user",
+		Long:    "Show one user: its id, name, state and claims, and how its password is hashed.",
 		Example: "  keymill user show alice\n  keymill user show 7 --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -147,19 +141,19 @@ func userPasswdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "passwd NAME --password-stdin",
 		Short:   "Give a user a new password and end its sessions",
-		Long:    "Give a user a new password, one line of standard input, and end every session of it.",
+		Long:    "Give a user a new password and end all its sessions. The password is one line of standard\ninput, 15 characters or more.",
 		Example: "  keymill user passwd alice --password-stdin < password.txt\n  head -c 18 /dev/urandom | base64 | tee new.txt | keymill user passwd alice --password-stdin",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			line := "user passwd " + shellWord(args[0])
+			line := "user passwd " + terminal.ShellWord(args[0])
 			if !stdin {
-				return hint(usage("--password-stdin is missing"), passwordHint, line)
+				return terminal.WithHint(terminal.Usage("--password-stdin is missing"), passwordHint, line)
 			}
 			password, err := readPassword(cmd, line)
 			if err != nil {
 				return err
 			}
-			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), map[string]string{"password": password})
+			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), api.SetPasswordRequest{Password: refusal.Secret(password)})
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
@@ -167,7 +161,7 @@ func userPasswdCommand() *cobra.Command {
 	return cmd
 }
 
-// userSwitchCommand is enable and disable.
+// userSwitchCommand returns the verb enable or disable.
 func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -177,7 +171,7 @@ func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
 		Example: "  keymill user " + verb + " alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), map[string]bool{"disabled": disabled})
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Disabled: &disabled})
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -189,7 +183,7 @@ func userLogoutCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "logout NAME",
 		Short:   "End every session of a user",
-		Long:    "End every session of a user, everywhere. It may log in again at once. Access tokens that\nit holds stay valid until they expire.",
+		Long:    "End every session of a user, at all clients. Use it when a device is lost. The user may log\nin again at once. Access tokens that exist stay valid until they expire.",
 		Example: "  keymill user logout alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -204,7 +198,7 @@ func userRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove a user and end its sessions",
-		Long:    "Remove a user and end its sessions; name and id become free. To keep the id from another,\ndisable the user instead.",
+		Long:    "Remove a user and end its sessions. Its name and id become free. To keep another user from\ngetting the id, disable the user instead.",
 		Example: "  keymill user remove alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -12,67 +12,73 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 func userAddCommand() *cobra.Command {
-	var id string
+	var u api.NewUser
 	var claims []string
-	var stdin, without, disabled, asJSON bool
+	var stdin, without, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --password-stdin",
 		Short: "Add a user",
-		Long: `Add a user. Its id becomes the "sub" of its tokens, and the number "user_id" for Django if it
-is all digits; without --id one is made. The password is one line of standard input, 15
-characters or more. With --no-password the user cannot log in until "user passwd" gives it one.
+		Long: `Add a user. Its id becomes the "sub" of its tokens, and for Django the number "user_id" if it is
+all digits. Without --id the server chooses one. The password is one line of standard input, 15
+characters or more. With --no-password the user cannot log in until "user passwd" sets one.
 
-A claim of --claim NAME=VALUE goes into each access token of the user. A VALUE that is JSON
-(3, true, ["a","b"]) is taken as JSON, any other as a string.`,
+--claim NAME=VALUE puts a claim into each access token of the user. A VALUE that is JSON (3,
+true, ["a","b"]) is taken as JSON, and any other as a string.`,
 		Example: `  keymill user add alice --id 7 --password-stdin < password.txt
   read -rs P; printf %s "$P" | keymill user add bob --password-stdin --claim role=admin --claim level=3
   keymill user add carol --no-password --json`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body := map[string]any{"username": args[0], "user_id": id, "disabled": disabled}
-			custom, err := parseClaims(claims)
-			if err != nil {
+			var err error
+			if u.Claims, err = parseClaims(claims); err != nil {
 				return err
 			}
-			body["claims"] = custom
+			u.Name = args[0]
 			if stdin == without {
-				return hint(usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+shellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+terminal.ShellWord(args[0]))
 			}
 			if stdin {
-				if body["password"], err = readPassword(cmd, "user add "+shellWord(args[0])); err != nil {
+				password, err := readPassword(cmd, "user add "+terminal.ShellWord(args[0]))
+				if err != nil {
 					return err
 				}
+				u.Password = refusal.Secret(password)
 			}
-			return askUser(cmd, asJSON, http.MethodPost, "users", body)
+			return askUser(cmd, asJSON, http.MethodPost, "users", u)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&id, "id", "", "its id, which never changes (default: one is made)")
+	f.StringVar(&u.ID, "id", "", "its id, which never changes (default: the server chooses one)")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
 	f.BoolVar(&without, "no-password", false, "it has no password yet")
 	f.StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
-	f.BoolVar(&disabled, "disabled", false, "it cannot log in until it is enabled")
+	f.BoolVar(&u.Disabled, "disabled", false, "it cannot log in until it is enabled")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// maxPasswordBytes is the server's own bound.
+// maxPasswordBytes is the server's own limit.
 const maxPasswordBytes = 4 << 10
 
-const passwordHint = `keep it out of the arguments, which every user sees: read -rs P; printf %%s "$P" | keymill %s --password-stdin`
+const passwordHint = `keep it out of the arguments, which every user of the machine sees: read -rs P; printf %%s "$P" | keymill %s --password-stdin`
 
-// readPassword reads one line from standard input. A terminal would show what is typed.
+// readPassword reads one line from standard input. A terminal is refused, because it would
+// show the password.
 func readPassword(cmd *cobra.Command, line string) (string, error) {
 	in := cmd.InOrStdin()
 	if f, ok := in.(*os.File); ok {
 		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return "", hint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
+			return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
 		}
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxPasswordBytes+3)) // and a line's end
+	raw, err := io.ReadAll(io.LimitReader(in, maxPasswordBytes+3)) // two for the end of the line, one to notice more
 	if err != nil {
 		return "", err
 	}
@@ -86,31 +92,31 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 	case len(text) > maxPasswordBytes:
 		return "", fmt.Errorf("the password is longer than %d bytes", maxPasswordBytes)
 	case strings.Contains(text, "\n"):
-		return "", errors.New("standard input holds more than one line")
+		return "", errors.New("standard input has more than one line")
 	case !utf8.ValidString(text):
 		return "", errors.New("the password is not UTF-8")
 	}
 	return text, nil
 }
 
-// parseClaims reads NAME=VALUE. A value that is JSON is taken as JSON, any other as a
-// string: role=admin, level=3, teams=["a","b"].
-func parseClaims(words []string) (map[string]json.RawMessage, error) {
-	claims := map[string]json.RawMessage{}
-	for _, word := range present(words) {
+// parseClaims reads NAME=VALUE: role=admin, level=3, teams=["a","b"]. A value that is JSON
+// is taken as JSON, and any other as a string.
+func parseClaims(words []string) (api.Claims, error) {
+	claims := api.Claims{}
+	for _, word := range nonEmpty(words) {
 		name, text, ok := strings.Cut(word, "=")
 		switch {
 		case !ok || name == "":
-			return nil, hint(usage("--claim %q is not NAME=VALUE", word), "--claim role=admin")
+			return nil, terminal.WithHint(terminal.Usage("--claim %q is not NAME=VALUE", word), "--claim role=admin")
 		case !utf8.ValidString(word):
-			return nil, usage("--claim %q is not UTF-8", word)
+			return nil, terminal.Usage("--claim %q is not UTF-8", word)
 		case claims[name] != nil:
-			return nil, usage("--claim %s is there twice", name)
+			return nil, terminal.Usage("--claim %s is given twice", name)
 		}
 		value := []byte(text)
 		if !json.Valid(value) {
 			var err error
-			if value, err = marshalJSON(text); err != nil {
+			if value, err = terminal.MarshalJSON(text); err != nil {
 				return nil, err
 			}
 		}

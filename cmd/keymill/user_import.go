@@ -14,35 +14,40 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 func userImportCommand() *cobra.Command {
 	m := &importRun{}
 	cmd := &cobra.Command{
 		Use:   "import FILE",
-		Short: "Bring the users of a Django project, with their passwords",
-		Long: `Bring users from Django: FILE is what "manage.py dumpdata auth.user" prints, or a table in
-CSV whose header names id, username, password and is_active, besides others; "-" reads
-standard input. Ids are kept. Passwords stay what they are: hashes of PBKDF2, bcrypt and
-Argon2 verify as Django made them, and are made anew at the first login. A user whose
-password is unusable is brought without one.
+		Short: "Import the users of a Django project, with their passwords",
+		Long: `Import the users of a Django project. FILE is what "manage.py dumpdata auth.user" prints, or a
+table in CSV whose header has at least id, username, password and is_active. "-" reads standard
+input. Ids are kept. Passwords keep working: the server verifies Django's hashes of PBKDF2,
+bcrypt and Argon2, and replaces each at the user's first login. A user whose password is
+unusable is imported without one.
 
-Each user is added by itself. One that is refused is reported with its place in the file,
-the others are imported, and the exit code is 1. To run it again is harmless: who is there
-already is reported as such, or passed over in silence with --skip-existing.
+Each user is added on its own. If one is refused, it is reported with its place in the file,
+the others are imported, and the exit code is 1. Running it again is harmless: users that
+already exist are reported, or skipped silently with --skip-existing.
 
---claim FIELD copies a field into the claims of the user's tokens; in CSV it is a string.`,
-		Example: `  python manage.py dumpdata auth.user | keymill user import - --format django-json
+--claim FIELD copies a field into the claims of the user's tokens. In CSV it is a string.`,
+		Example: `  keymill user import users.json --format django-json
+  python manage.py dumpdata auth.user | keymill user import - --format django-json --skip-existing
   keymill user import users.csv --claim email --dry-run
   keymill user import users.csv --claim email --skip-existing`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return m.run(cmd, args[0]) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&m.format, "format", "", "django-json or django-csv (default: by the name of FILE)")
-	f.StringArrayVar(&m.claims, "claim", nil, "a field that becomes a claim (repeat it for more)")
+	f.StringVar(&m.format, "format", "", "django-json or django-csv (default: by the extension of FILE)")
+	f.StringArrayVar(&m.claims, "claim", nil, "a field to copy into the claims (repeat it for more)")
 	f.BoolVar(&m.dry, "dry-run", false, "change nothing, and say what the import would refuse")
-	f.BoolVar(&m.skip, "skip-existing", false, "say nothing of users who are there already")
+	f.BoolVar(&m.skip, "skip-existing", false, "do not report users that already exist")
 	addJSONFlag(cmd, &m.asJSON)
 	// The only error is a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(slices.Sorted(maps.Keys(djangoFormats())), cobra.ShellCompDirectiveNoFileComp))
@@ -57,8 +62,8 @@ type importRun struct {
 
 	errs   io.Writer
 	server *adminClient
-	ids    map[string]bool // that came before, in a dry run
-	names  map[string]bool
+	ids    map[string]bool // in a dry run: those that came before
+	names  map[string]bool // as ids
 	sum    importSum
 	batch  []djangoUser
 	bodies []json.RawMessage // of batch
@@ -73,8 +78,9 @@ type importSum struct {
 	Problems []importProblem `json:"problems"`
 }
 
+// An importProblem says why a user was not imported.
 type importProblem struct {
-	Where string `json:"where"`
+	Where string `json:"where"` // in the file: "line 7" or "entry 7"
 	ID    string `json:"user_id"`
 	Name  string `json:"username"`
 	Code  string `json:"error"`
@@ -101,13 +107,13 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 	if m.server, err = dial(cmd); err != nil {
 		return err
 	}
-	broken := m.each(cmd.Context(), read(in, present(m.claims)))
-	// Also after a break: what came before it is imported.
+	broken := m.each(cmd.Context(), read(in, nonEmpty(m.claims)))
+	// Printed after an error too, because the entries before it are imported.
 	if err := m.print(cmd.OutOrStdout()); err != nil || broken != nil {
 		return errors.Join(broken, err)
 	}
 	if m.sum.Refused > 0 || m.sum.Existing > 0 && !m.skip {
-		return errSaid
+		return terminal.ErrPrinted
 	}
 	return nil
 }
@@ -121,17 +127,17 @@ func (m *importRun) reader(name string) (djangoReader, error) {
 		case ".csv":
 			format = "django-csv"
 		default:
-			return nil, hint(usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", shellWord(name))
+			return nil, terminal.WithHint(terminal.Usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", terminal.ShellWord(name))
 		}
 	}
 	read, ok := djangoFormats()[format]
 	if !ok {
-		return nil, usage("--format %q is neither django-json nor django-csv", format)
+		return nil, terminal.Usage("--format %q is neither django-json nor django-csv", format)
 	}
 	return read, nil
 }
 
-// What one request may hold; the server refuses more.
+// The limits of one request. The server refuses more.
 const (
 	maxImportUsers = 50
 	maxImportBytes = 48 << 10
@@ -146,8 +152,8 @@ func (m *importRun) each(ctx context.Context, users djangoUsers) error {
 			m.report(u, "invalid_request", u.refused.Error())
 			continue
 		}
-		body, err := marshalJSON(map[string]any{
-			"user_id": u.id, "username": u.name, "hash": u.hash, "disabled": u.disabled, "claims": u.claims,
+		body, err := terminal.MarshalJSON(api.ImportedUser{
+			ID: u.id, Name: u.name, Hash: refusal.Secret(u.hash), Disabled: u.disabled, Claims: u.claims,
 		})
 		if err != nil {
 			return err
@@ -166,20 +172,18 @@ func (m *importRun) each(ctx context.Context, users djangoUsers) error {
 	return m.send(ctx)
 }
 
-// send imports the batch. After an error some of it may be there; the next run says so.
+// send imports the batch. After an error a part of it may be imported.
 func (m *importRun) send(ctx context.Context) error {
 	batch, bodies := m.batch, m.bodies
 	m.batch, m.bodies, m.bytes = nil, nil, 0
 	if len(batch) == 0 {
 		return nil
 	}
-	type answer struct {
-		Results []importProblem `json:"results"`
-	}
-	got, _, err := ask[answer](ctx, m.server, http.MethodPost, "users/import", map[string]any{"users": bodies, "dry_run": m.dry})
+	request := api.ImportUsersRequest{Users: bodies, DryRun: m.dry}
+	got, _, err := ask[api.ImportResults](ctx, m.server, http.MethodPost, "users/import", request)
 	if err != nil {
-		return hint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
-			"run it again with --skip-existing: what is there already is left alone")
+		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
+			"run it again with --skip-existing: it leaves users that already exist alone")
 	}
 	if len(got.Results) != len(batch) {
 		return fmt.Errorf("the server answered about %d users of %d", len(got.Results), len(batch))
@@ -200,7 +204,7 @@ func (m *importRun) send(ctx context.Context) error {
 	return nil
 }
 
-// report counts a user that was not imported, and says so unless nobody asked.
+// report counts a user that was not imported, and prints why unless --skip-existing.
 func (m *importRun) report(u djangoUser, code, why string) {
 	if code == "already_exists" {
 		m.sum.Existing++
@@ -215,20 +219,20 @@ func (m *importRun) report(u djangoUser, code, why string) {
 		m.sum.Problems = append(m.sum.Problems, importProblem{u.where, u.id, u.name, code, why})
 		return
 	}
-	who := u.where
+	entry := u.where
 	if u.name != "" {
-		who += " (" + u.name + ")"
+		entry += " (" + u.name + ")"
 	}
-	fmt.Fprintf(m.errs, "keymill: %s\n", oneLine(who+": "+why))
+	fmt.Fprintf(m.errs, "keymill: %s\n", terminal.OneLine(entry+": "+why))
 }
 
 func (m *importRun) print(w io.Writer) error {
 	if m.asJSON {
-		raw, err := marshalJSON(m.sum)
+		raw, err := terminal.MarshalJSON(m.sum)
 		if err != nil {
 			return err
 		}
-		return printJSON(w, raw)
+		return terminal.PrintJSON(w, raw)
 	}
 	verb := "imported"
 	if m.dry {

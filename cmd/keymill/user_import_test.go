@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
-// anImportServer answers about each user as judge says, and fails the test where a request
-// is more than the server takes.
-func anImportServer(t *testing.T, judge func(id string) (code, why string)) *adminClient {
+// newImportServer answers about each user what answer returns. It fails the test if a request
+// exceeds the limits of the server.
+func newImportServer(t *testing.T, answer func(id string) (code, why string)) *adminClient {
 	return serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		var body struct {
@@ -28,15 +30,15 @@ func anImportServer(t *testing.T, judge func(id string) (code, why string)) *adm
 		}
 		results := []map[string]string{}
 		for _, u := range body.Users {
-			code, why := judge(u.ID)
+			code, why := answer(u.ID)
 			results = append(results, map[string]string{"user_id": u.ID, "username": u.Name, "error": code, "error_description": why})
 		}
 		json.NewEncoder(w).Encode(map[string]any{"results": results})
 	}))
 }
 
-// TestAnImportKeepsToWhatARequestMayHold, however many users there are, and however long.
-func TestAnImportKeepsToWhatARequestMayHold(t *testing.T) {
+// TestAnImportStaysWithinTheLimitsOfARequest for any number and size of users.
+func TestAnImportStaysWithinTheLimitsOfARequest(t *testing.T) {
 	for name, size := range map[string]int{"small": 10, "large": 5000, "too large": 50_000} {
 		var file, errs strings.Builder
 		file.WriteString("id,username,password,is_active,bio\n")
@@ -44,7 +46,7 @@ func TestAnImportKeepsToWhatARequestMayHold(t *testing.T) {
 		for n := range users {
 			fmt.Fprintf(&file, "%d,user %d,,t,%s\n", n, n, strings.Repeat("x", size))
 		}
-		m := &importRun{errs: &errs, server: anImportServer(t, func(string) (string, string) { return "", "" })}
+		m := &importRun{errs: &errs, server: newImportServer(t, func(string) (string, string) { return "", "" })}
 		if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file.String()), []string{"bio"})); err != nil {
 			t.Fatal(err)
 		}
@@ -58,12 +60,12 @@ func TestAnImportKeepsToWhatARequestMayHold(t *testing.T) {
 	}
 }
 
-// TestAnImportedNameCannotForgeALine: the file is somebody else's.
+// TestAnImportedNameCannotForgeALine, because the file comes from another system.
 //
 // R104.
 func TestAnImportedNameCannotForgeALine(t *testing.T) {
 	var errs strings.Builder
-	m := &importRun{errs: &errs, server: anImportServer(t, func(id string) (string, string) {
+	m := &importRun{errs: &errs, server: newImportServer(t, func(id string) (string, string) {
 		return map[string]string{"1": "already_exists", "2": "conflict", "3": "invalid_request"}[id], "why\nkeymill: forged \x1b[2J"
 	})}
 	file := "id,username,password,is_active\n"
@@ -81,8 +83,8 @@ func TestAnImportedNameCannotForgeALine(t *testing.T) {
 	}
 }
 
-// TestAnImportThatBreaksSaysHowToGoOn: some of the batch may be there.
-func TestAnImportThatBreaksSaysHowToGoOn(t *testing.T) {
+// TestAnImportThatFailsSaysHowToContinue: a part of the batch may be imported.
+func TestAnImportThatFailsSaysHowToContinue(t *testing.T) {
 	calls := 0
 	m := &importRun{errs: io.Discard, server: serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
@@ -92,7 +94,7 @@ func TestAnImportThatBreaksSaysHowToGoOn(t *testing.T) {
 	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
 	err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), nil))
 	var shown strings.Builder
-	if code := report(&shown, err); code != 1 || calls != 1 {
+	if code := terminal.Report(&shown, err); code != 1 || calls != 1 {
 		t.Errorf("code %d after %d calls", code, calls)
 	}
 	if got := shown.String(); !strings.HasPrefix(got, "keymill: line 2 to line 51: the disk is full\n  hint: run it again with --skip-existing") {

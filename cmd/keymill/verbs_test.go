@@ -19,9 +19,11 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
-// trial is a configuration whose keys move within a minute.
+// trial is a configuration whose keys rotate within a minute.
 const trial = "issuer: https://id.example.com\nkeys: {rotate_every: 60s, propagation: 30s}\njwks: {max_age: 15s}\n"
 
 func (p *place) startTrial() *child {
@@ -33,7 +35,7 @@ func (p *place) startTrial() *child {
 	return p.start("--config", path)
 }
 
-// TestTheLifeOfAnAudienceAndAClient types what an operator types, in order.
+// TestTheLifeOfAnAudienceAndAClient runs the commands of an operator in order.
 func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -43,37 +45,37 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 		t.Errorf("audience add:\n%s", out)
 	}
 	p.must(nil, "audience", "add", "shop", "--alg", "RS256", "--profile", "simplejwt", "--json")
-	var audiences []audienceLine
+	var audiences []api.Audience
 	if p.must(&audiences, "audience", "list", "--json"); len(audiences) != 2 || audiences[0].Name != "orders" {
 		t.Errorf("audience list: %v", audiences)
 	}
-	var a audienceLine
+	var a api.Audience
 	if p.must(&a, "audience", "set", "orders", "--ttl", "5m", "--json"); a.TTL != "5m0s" || len(a.Scopes) != 2 {
 		t.Errorf("audience set: %+v", a)
 	}
 
 	out = p.must(nil, "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--scope", "read", "--json")
 	if !regexp.MustCompile(`^\{\s*"client_id": "billing",\s*"client_secret": "[^"]{40,}",`).MatchString(out) {
-		t.Errorf("client add begins otherwise:\n%s", out)
+		t.Errorf("client add does not begin with id and secret:\n%s", out)
 	}
-	var made, show clientLine
+	var made, show api.Client
 	if err := json.Unmarshal([]byte(out), &made); err != nil {
 		t.Fatal(err)
 	}
 	if p.must(&show, "client", "show", "billing", "--json"); show.Secret != "" {
 		t.Error("the secret is shown twice")
 	}
-	answer := func(secret string) int {
-		status, _, err := requestToken(http.DefaultClient, c.address, "billing", secret)
+	answer := func(secret refusal.Secret) int {
+		status, _, err := requestToken(http.DefaultClient, c.address, "billing", string(secret))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return status
 	}
-	var rotated clientLine
+	var rotated api.Client
 	p.must(&rotated, "client", "rotate-secret", "billing", "--old-for", "24h", "--json")
 	if rotated.OldSecretUntil == nil || answer(made.Secret) != 200 || answer(rotated.Secret) != 200 {
-		t.Errorf("two secrets do not live at once: %+v", rotated)
+		t.Errorf("the two secrets are not both valid: %+v", rotated)
 	}
 	p.must(nil, "client", "disable", "billing")
 	if status := answer(rotated.Secret); status == 200 {
@@ -92,7 +94,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	p.must(nil, "client", "remove", "billing")
 	p.must(nil, "audience", "remove", "orders")
 	if _, errs, code := p.verb("audience", "show", "orders"); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
-		t.Errorf("an audience that is gone: code %d, %s", code, errs)
+		t.Errorf("a removed audience: code %d, %s", code, errs)
 	}
 	p.auditNames("audience.add", "client.add", "client.remove", "audience.remove")
 }
@@ -101,7 +103,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 func (p *place) auditNames(actions ...string) {
 	p.t.Helper()
 	var out string
-	if !eventually(failsafe, func() bool { // records join the chain once a second
+	if !eventually(failsafe, func() bool { // records are chained once a second
 		out = p.must(nil, "audit", "tail", "-n", "100")
 		for _, action := range actions {
 			if !strings.Contains(out, action) {
@@ -110,7 +112,7 @@ func (p *place) auditNames(actions ...string) {
 		}
 		return true
 	}) {
-		p.t.Errorf("of %v not all in:\n%s", actions, out)
+		p.t.Errorf("not all of %v are in:\n%s", actions, out)
 	}
 	for line := range strings.Lines(out) {
 		who := "uid:" + strconv.Itoa(os.Getuid())
@@ -120,14 +122,14 @@ func (p *place) auditNames(actions ...string) {
 	}
 }
 
-// TestKeysTurnByHand: list, too early, force, rotate, revoke, import.
-func TestKeysTurnByHand(t *testing.T) {
+// TestKeysCanBeRotatedRevokedAndImported, and a rotation that is too early needs --force.
+func TestKeysCanBeRotatedRevokedAndImported(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.startTrial()
-	stage := func(alg, stage string) (found keyLine) {
+	stage := func(alg, stage string) (found api.Key) {
 		t.Helper()
-		var keys []keyLine
+		var keys []api.Key
 		p.must(&keys, "key", "list", "--json")
 		for _, k := range keys {
 			if k.Alg == alg && k.Stage == stage {
@@ -138,10 +140,10 @@ func TestKeysTurnByHand(t *testing.T) {
 	}
 	active, spare := stage("EdDSA", "active"), stage("EdDSA", "spare")
 	out, errs, code := p.verb("key", "rotate", "--alg", "EdDSA", "--json")
-	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: that is in \d+s; --force does not wait\n$`).MatchString(errs) {
+	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, or rotate now with --force\n$`).MatchString(errs) {
 		t.Errorf("too early: code %d, %q, %q", code, out, errs)
 	}
-	var r rotation
+	var r api.Rotation
 	p.must(&r, "key", "rotate", "--alg", "EdDSA", "--force", "--json")
 	if r.KID != spare.KID || r.Previous != active.KID || r.UnknownUntil == nil {
 		t.Errorf("forced: %+v; active was %s, spare %s", r, active.KID, spare.KID)
@@ -172,7 +174,7 @@ func (p *place) importKeys() {
 	}
 	p.writeKey("old.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
 	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	var k keyLine
+	var k api.Key
 	p.must(&k, "key", "import", "old.pem", "--alg", "RS256", "--kid", "2024-01", "--until", until, "--json")
 	if k.KID != "2024-01" || k.Stage != "retiring" {
 		p.t.Errorf("import: %+v", k)
@@ -182,19 +184,19 @@ func (p *place) importKeys() {
 	}
 }
 
-// TestListsAreWholeHoweverLong: the verb asks page by page.
-func TestListsAreWholeHoweverLong(t *testing.T) {
+// TestLongListsAreComplete, although the verb asks page by page.
+func TestLongListsAreComplete(t *testing.T) {
 	t.Parallel()
 	const total = 2*pageSize + 3
 	names := make([]string, total)
 	server := newPagedServer(t, names)
-	all, raw, err := askAll(t.Context(), server, "audiences", func(a audienceLine) string { return a.Name })
+	all, raw, err := askAll(t.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 	if err != nil || len(all) != total || strings.Count(string(raw), `"audience"`) != total {
 		t.Errorf("%d of %d, %v", len(all), total, err)
 	}
 }
 
-// TestAuditTailFollows prints what happens while it waits, each record once.
+// TestAuditTailFollows: it prints each new record once.
 func TestAuditTailFollows(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
@@ -219,19 +221,19 @@ func TestAuditTailFollows(t *testing.T) {
 	if !eventually(failsafe, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
 		t.Errorf("printed:\n%s", out)
 	}
-	time.Sleep(2200 * time.Millisecond) // it asks twice more
+	time.Sleep(2200 * time.Millisecond) // until it has asked twice again
 	if again := strings.Count(out.String(), "audience.add"); again != 2 {
 		t.Errorf("%d records of 2 additions", again)
 	}
 	for line := range strings.Lines(out.String()) {
 		if !json.Valid([]byte(line)) || strings.Contains(line, "store.create") {
-			t.Errorf("a line that should not be there: %s", line)
+			t.Errorf("unexpected line: %s", line)
 		}
 	}
 }
 
-// TestASecretIsSentOnlyWhereItIsSafe: neither over plain http nor to another name.
-func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
+// TestASecretIsSentToItsIssuerOnly, and not over plain http.
+func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
@@ -262,7 +264,7 @@ func TestASecretIsSentOnlyWhereItIsSafe(t *testing.T) {
 	}
 }
 
-// TestOddClientNamesGetTokens: both halves of the header are form-encoded.
+// TestOddClientNamesGetTokens: both parts of the header are form-encoded.
 //
 // R11.
 func TestOddClientNamesGetTokens(t *testing.T) {
@@ -270,14 +272,14 @@ func TestOddClientNamesGetTokens(t *testing.T) {
 	p := newPlace(t)
 	p.startDev()
 	const id = "a b:c%+d&e"
-	var made clientLine
+	var made api.Client
 	p.must(&made, "client", "add", id, "--grant", "client_credentials", "--audience", "dev-api", "--json")
 	for _, tt := range []struct {
 		secret string
 		code   int
-	}{{made.Secret, 0}, {made.Secret + "x", 1}} {
+	}{{string(made.Secret), 0}, {string(made.Secret) + "x", 1}} {
 		out, errs, code := p.command(append(p.env(), "KEYMILL_CLIENT_SECRET="+tt.secret), "token", "--client", id)
-		if code != tt.code || strings.Contains(out+errs, made.Secret) || (strings.Count(out, ".") == 2) != (code == 0) {
+		if code != tt.code || strings.Contains(out+errs, string(made.Secret)) || (strings.Count(out, ".") == 2) != (code == 0) {
 			t.Errorf("code %d, %s%s", code, out, errs)
 		}
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
 )
 
@@ -47,7 +49,7 @@ is followed, and only https and loopback addresses are used.`
 const noKeySet = 3
 
 func verifyCommand() *cobra.Command {
-	check := diagnose.TokenCheck{ShellWord: shellWord, PrintTable: printRows}
+	var check diagnose.TokenCheck
 	var leeway string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -65,7 +67,7 @@ func verifyCommand() *cobra.Command {
 			}
 			var invalid *diagnose.ConfigError
 			if errors.As(check.Run(cmd.Context()), &invalid) {
-				return hint(usage("%v", invalid), "%s", invalid.Advice)
+				return terminal.WithHint(terminal.Usage("%v", invalid), "%s", invalid.Advice)
 			}
 			return printCheck(cmd.OutOrStdout(), &check, asJSON)
 		},
@@ -90,7 +92,7 @@ func verifyArguments(cmd *cobra.Command, args []string) error {
 		args = args[1:]
 	}
 	if len(args) > 1 {
-		return hint(usage("%d arguments, not one TOKEN", len(args)), "put quotes around the token, or give \"-\" and the token on standard input")
+		return terminal.WithHint(terminal.Usage("%d arguments, not one TOKEN", len(args)), "put quotes around the token, or give \"-\" and the token on standard input")
 	}
 	return arguments("TOKEN")(cmd, args)
 }
@@ -108,19 +110,19 @@ func completeCheck(cmd *cobra.Command, check *diagnose.TokenCheck, args []string
 	check.Issuer = knownIssuer(check.Issuer, localCredentials(cmd))
 	switch {
 	case check.Issuer == "":
-		return hint(usage("--issuer is missing"), "%s", suggestFlag("--issuer", check.Token.Claim("iss"),
+		return terminal.WithHint(terminal.Usage("--issuer is missing"), "%s", suggestFlag("--issuer", check.Token.Claim("iss"),
 			"keymill verify TOKEN --issuer https://id.example.com --audience orders"))
 	case check.Audience == "":
-		return hint(usage("--audience is missing"), "a service accepts only tokens that are meant for it: %s",
+		return terminal.WithHint(terminal.Usage("--audience is missing"), "a service accepts only tokens that are meant for it: %s",
 			suggestFlag("--audience", check.Token.Claim("aud"), "--audience orders"))
 	}
 	for _, scope := range check.Scopes {
 		if !jwks.IsScope(scope) {
-			return hint(usage("--scope %q is not one scope", scope), "repeat the flag for more: --scope read --scope write")
+			return terminal.WithHint(terminal.Usage("--scope %q is not one scope", scope), "repeat the flag for more: --scope read --scope write")
 		}
 	}
-	if check.Leeway, err = parseDuration(leeway); err != nil {
-		return usage("--leeway %v", err)
+	if check.Leeway, err = config.ParseDuration(leeway); err != nil {
+		return terminal.Usage("--leeway %v", err)
 	}
 	return nil
 }
@@ -130,15 +132,15 @@ func suggestFlag(flag, claim, otherwise string) string {
 	if claim == "" {
 		return otherwise
 	}
-	return fmt.Sprintf("the token names %q (unverified): %s %s", claim, flag, shellWord(claim))
+	return fmt.Sprintf("the token names %q (unverified): %s %s", claim, flag, terminal.ShellWord(claim))
 }
 
 // emptyToken is a usage error and not a refusal: there is no token to refuse.
 func emptyToken(args []string) error {
 	if args[0] == "-" {
-		return hint(usage("TOKEN is empty: nothing came on standard input"), "did the command before it fail, or is it the wrong file?")
+		return terminal.WithHint(terminal.Usage("TOKEN is empty: nothing came on standard input"), "did the command before it fail, or is it the wrong file?")
 	}
-	return hint(usage("TOKEN is empty"), "the variable that it comes from is probably empty or not set")
+	return terminal.WithHint(terminal.Usage("TOKEN is empty"), "the variable that it comes from is probably empty or not set")
 }
 
 // maxTokenInput is above the longest token that package jwks accepts.
@@ -164,7 +166,7 @@ func printCheck(w io.Writer, check *diagnose.TokenCheck, asJSON bool) error {
 	}
 	raw, err := check.Report()
 	if err == nil {
-		err = printJSON(w, raw)
+		err = terminal.PrintJSON(w, raw)
 	}
 	switch {
 	case err != nil || result.Accepted:
@@ -172,7 +174,7 @@ func printCheck(w io.Writer, check *diagnose.TokenCheck, asJSON bool) error {
 	case result.NoKeySet:
 		return checkError(result)
 	}
-	return errSaid
+	return terminal.ErrPrinted
 }
 
 func checkError(o diagnose.Outcome) error {
@@ -180,16 +182,7 @@ func checkError(o diagnose.Outcome) error {
 	case o.Accepted:
 		return nil
 	case o.NoKeySet:
-		return hint(&complaint{err: errors.New("no key set to check with: " + o.Reason), code: noKeySet}, "%s", o.Advice)
+		return terminal.WithHint(&terminal.Error{Err: errors.New("no key set to check with: " + o.Reason), Code: noKeySet}, "%s", o.Advice)
 	}
-	return hint(errors.New("the token is refused: "+o.Reason), "%s", o.Advice)
-}
-
-// printRows prints a table whose first row may be its header.
-func printRows(w io.Writer, rows [][]string) error {
-	t := newTable(w)
-	for _, row := range rows {
-		t.row(row...)
-	}
-	return t.flush()
+	return terminal.WithHint(errors.New("the token is refused: "+o.Reason), "%s", o.Advice)
 }

@@ -5,9 +5,11 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
-// release is the version of the program; CHANGELOG.md tells what each one brought.
+// release is the version of the program. CHANGELOG.md says what changed in each.
 const release = "0.1.0"
 
 // build is what version prints.
@@ -35,16 +37,17 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version of this program",
+		Long:    "Print the version of this program, the Go release that compiled it and the platform. With\n--json it also prints the revision of the source. Include this in a bug report.",
 		Example: "  keymill version\n  keymill version --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b := readBuild()
 			if asJSON {
-				raw, err := marshalJSON(b)
+				raw, err := terminal.MarshalJSON(b)
 				if err != nil {
 					return err
 				}
-				return printJSON(cmd.OutOrStdout(), raw)
+				return terminal.PrintJSON(cmd.OutOrStdout(), raw)
 			}
 			cmd.Printf("keymill %s (%s, %s)\n", b.Version, b.Go, b.Platform)
 			return nil
@@ -54,7 +57,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// addJSONFlag is on every verb that prints data.
+// addJSONFlag adds --json to a verb that prints data.
 func addJSONFlag(cmd *cobra.Command, into *bool) {
-	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null where undetermined")
+	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null if undetermined")
 }

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"pgregory.net/rapid"
+	"keymill/issuer/api"
 
-	"keymill/issuer"
+	"pgregory.net/rapid"
 )
 
 // lifetimes gives a client other ones.
@@ -19,7 +19,7 @@ func (l *life) lifetimes(t *rapid.T) {
 	grace := pick(t, "grace", []time.Duration{0, time.Second, 30 * time.Second, 10 * time.Minute})
 	idle := pick(t, "idle", []time.Duration{time.Hour, 2 * time.Hour, 6 * time.Hour})
 	absolute := pick(t, "absolute", []time.Duration{8 * time.Hour, 12 * time.Hour, 48 * time.Hour})
-	_, err := l.real.SetClient(ctx(), id, issuer.ClientChange{
+	_, err := l.real.SetClient(ctx(), id, api.ClientChange{
 		Grace: text(grace), Idle: text(idle), Absolute: text(absolute),
 	}, by)
 	l.real.must(err)
@@ -50,7 +50,7 @@ func (l *life) terms(t *rapid.T) {
 }
 
 func (l *life) setTerms(id string, audiences, scopes []string) {
-	_, err := l.real.SetClient(ctx(), id, issuer.ClientChange{Audiences: &audiences, Scopes: &scopes}, by)
+	_, err := l.real.SetClient(ctx(), id, api.ClientChange{Audiences: &audiences, Scopes: &scopes}, by)
 	l.real.must(err)
 	l.model.change(id, time.Now(), func(c *program) { c.audiences, c.scopes = audiences, scopes })
 }
@@ -123,7 +123,7 @@ func (l *life) user(t *rapid.T) {
 	switch what {
 	case "disable":
 		disabled := !p.disabled
-		_, err = l.real.SetUser(ctx(), name, issuer.UserChange{Disabled: &disabled}, by)
+		_, err = l.real.SetUser(ctx(), name, api.UserChange{Disabled: &disabled}, by)
 		l.model.users[name] = person{disabled}
 	case "logout":
 		_, err = l.real.LogoutUser(ctx(), name, by)
@@ -150,7 +150,7 @@ func (l *life) client(t *rapid.T) {
 		delete(l.model.clients, id)
 	} else {
 		disabled := !c.disabled
-		_, err := l.real.SetClient(ctx(), id, issuer.ClientChange{Disabled: &disabled}, by)
+		_, err := l.real.SetClient(ctx(), id, api.ClientChange{Disabled: &disabled}, by)
 		l.real.must(err)
 		l.model.change(id, time.Now(), func(c *program) { c.disabled = disabled })
 	}
@@ -159,14 +159,14 @@ func (l *life) client(t *rapid.T) {
 
 func (l *life) addUser(name string) {
 	l.aMoment()
-	_, err := l.real.AddUser(ctx(), issuer.NewUser{User: issuer.User{ID: name, Name: name}}, by)
+	_, err := l.real.AddUser(ctx(), api.NewUser{ID: name, Name: name}, by)
 	l.real.must(err)
 	l.model.users[name] = person{}
 }
 
 func (l *life) addClient(id string) {
 	l.aMoment()
-	_, err := l.real.AddClient(ctx(), issuer.Client{
+	_, err := l.real.AddClient(ctx(), api.NewClient{
 		ID: id, Public: true, Grants: []string{"refresh_token"}, Audiences: fresh.audiences, Scopes: fresh.scopes,
 		Grace: fresh.grace.String(), Idle: fresh.idle.String(), Absolute: fresh.absolute.String(),
 	}, by)

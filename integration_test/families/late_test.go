@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // TestARevocationHoldsHoweverLate (I10): a family whose time is over may live again when its
@@ -32,7 +33,7 @@ func TestARevocationHoldsHoweverLate(t *testing.T) {
 				_, err = l.real.RevokeSession(ctx(), sidOf(grant.AccessToken), by)
 			}
 			l.real.codeOf(err) // a refusal: it has been cleaned away
-			_, err = l.real.SetClient(ctx(), "web", issuer.ClientChange{Idle: text(fresh.idle * 4)}, by)
+			_, err = l.real.SetClient(ctx(), "web", api.ClientChange{Idle: text(fresh.idle * 4)}, by)
 			l.real.must(err)
 			_, err = l.ask(presented{client: "web", audience: "orders"}, grant.Refresh)
 			if code := l.real.codeOf(err); code != "invalid_grant" {

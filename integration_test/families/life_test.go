@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -113,7 +114,7 @@ func newLife(t *rapid.T, sum *tally) *life {
 		known: map[string][]string{}, access: map[string]access{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(scopesOf)) {
-		_, err := l.real.AddAudience(ctx(), issuer.Audience{
+		_, err := l.real.AddAudience(ctx(), api.Audience{
 			Name: name, Alg: "EdDSA", TTL: accessTTL.String(), Scopes: scopesOf[name],
 		}, by)
 		l.real.must(err)
@@ -124,7 +125,7 @@ func newLife(t *rapid.T, sum *tally) *life {
 	for _, name := range userNames {
 		l.addUser(name)
 	}
-	asker, err := l.real.AddClient(ctx(), issuer.Client{ID: "api", Introspect: slices.Sorted(maps.Keys(scopesOf))}, by)
+	asker, err := l.real.AddClient(ctx(), api.NewClient{ID: "api", Introspect: slices.Sorted(maps.Keys(scopesOf))}, by)
 	l.real.must(err)
 	l.asker = issuer.Credentials{ClientID: asker.ID, Secret: asker.Secret, Method: "client_secret_basic"}
 	return l

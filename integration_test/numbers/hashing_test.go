@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -115,7 +116,7 @@ var stored = map[string]refusal.Secret{
 func (r *rooms) addStored(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		if _, err := r.AddUser(t.Context(), issuer.NewUser{User: issuer.User{Name: name}, Hash: stored[name]}, "uid:0"); err != nil {
+		if _, err := r.ImportUser(t.Context(), api.ImportedUser{Name: name, Hash: stored[name]}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 	"keymill/integration_test/counts"
 	"keymill/integration_test/server"
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 // The budget that docs/measurements.md states: so much, and as much again for each password that is
@@ -96,7 +96,7 @@ func people(t *testing.T, srv *server.Server, n int) {
 	r := openRooms(t, placeOf(t, srv), nil)
 	r.enrol(t)
 	if err := inParallel(n, func(i int) error {
-		_, err := r.AddUser(t.Context(), issuer.NewUser{User: issuer.User{Name: userName(i)}, Hash: hashed}, "uid:0")
+		_, err := r.ImportUser(t.Context(), api.ImportedUser{Name: userName(i), Hash: hashed}, "uid:0")
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -44,7 +45,7 @@ func TestUnknownAndWrongClientsTakeTheSameTime(t *testing.T) {
 func TestALongPasswordIsCheckedInProportion(t *testing.T) {
 	r := openRooms(t, newPlace(t), nil)
 	check := func(password string) time.Duration {
-		u := issuer.NewUser{User: issuer.User{Name: "alice"}, Password: refusal.Secret(password)}
+		u := api.NewUser{Name: "alice", Password: refusal.Secret(password)}
 		begun := time.Now()
 		_, err := r.AddUser(t.Context(), u, "uid:0")
 		took := time.Since(begun)

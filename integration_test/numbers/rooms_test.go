@@ -14,6 +14,7 @@ import (
 
 	"keymill/integration_test/server"
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -134,11 +135,11 @@ func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *r
 // enrol adds an audience and the client web.
 func (r *rooms) enrol(t *testing.T) {
 	t.Helper()
-	_, err := r.AddAudience(t.Context(), issuer.Audience{Name: audience, Alg: "EdDSA", Scopes: []string{scope}}, "uid:0")
+	_, err := r.AddAudience(t.Context(), api.Audience{Name: audience, Alg: "EdDSA", Scopes: []string{scope}}, "uid:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := r.AddClient(t.Context(), issuer.Client{
+	c, err := r.AddClient(t.Context(), api.NewClient{
 		ID: web, Grants: []string{"refresh_token"}, Audiences: []string{audience}, Scopes: []string{scope},
 	}, "uid:0")
 	if err != nil {
@@ -154,7 +155,7 @@ func (r *rooms) begin(t *testing.T, users, families int) []refusal.Secret {
 	t.Helper()
 	ids := make([]string, users)
 	if err := inParallel(users, func(i int) error {
-		u, err := r.AddUser(t.Context(), issuer.NewUser{User: issuer.User{Name: userName(i)}}, "uid:0")
+		u, err := r.AddUser(t.Context(), api.NewUser{Name: userName(i)}, "uid:0")
 		ids[i] = u.ID
 		return err
 	}); err != nil {

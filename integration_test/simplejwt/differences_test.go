@@ -19,7 +19,7 @@ const (
 	badJSON     line = `400 {"detail":"JSON parse error - …"}`
 	tooLarge    line = `413 {"detail":"the body is larger than 16384 bytes"}`
 	notHere     line = `404 {"error":"not_found","error_description":"there is nothing at this path"}`
-	inTheURL    line = `400 {"detail":"parameters belong into the body, never into the URL"}`
+	inTheURL    line = `400 {"detail":"parameters must be in the request body, not in the URL"}`
 	unshareable line = `406 {"detail":"Could not satisfy the request Accept header."}`
 )
 

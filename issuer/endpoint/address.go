@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// address returns whom a request comes from: the peer, or, if that is a trusted proxy,
-// whom it speaks for.
+// address returns the address of the client: the peer's, or, if the peer is a trusted proxy,
+// the one that the proxy names.
 func (s *Server) address(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -20,9 +20,10 @@ func (s *Server) address(r *http.Request) netip.Addr {
 	return forwarded(addr, r.Header["X-Forwarded-For"], s.cfg.TrustedProxies)
 }
 
-// forwarded walks X-Forwarded-For from the right, where each proxy has added its own
-// peer, for as long as proxies of ours speak. What stands further left was written by
-// whoever came first and is worth nothing. An entry that is no address ends the walk.
+// forwarded reads X-Forwarded-For from the right. Each proxy appends the address of its own
+// peer, so an entry is believed as long as a trusted proxy has written it. Entries further
+// to the left were written by the client and prove nothing. An entry that is not an address
+// ends the search.
 func forwarded(addr netip.Addr, lines []string, trusted []netip.Prefix) netip.Addr {
 	for n := len(lines) - 1; n >= 0; n-- {
 		rest, more := lines[n], true
@@ -46,7 +47,7 @@ func forwarded(addr netip.Addr, lines []string, trusted []netip.Prefix) netip.Ad
 	return addr
 }
 
-// parseHop reads an address; some proxies add the port.
+// parseHop parses an entry. Some proxies append a port.
 func parseHop(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
 	if err != nil {
@@ -66,13 +67,4 @@ func isTrusted(a netip.Addr, trusted []netip.Prefix) bool {
 		}
 	}
 	return false
-}
-
-// network returns what one subscriber holds: an IPv4 address, or a /64.
-func network(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return a
-	}
-	p, _ := a.Prefix(64)
-	return p.Addr()
 }

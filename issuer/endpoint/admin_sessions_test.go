@@ -5,11 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
-func (w *world) sessions(query string) (list []issuer.Session) {
+func (w *world) sessions(query string) (list []api.Session) {
 	w.t.Helper()
 	if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/sessions?"+query, "").body), &list); err != nil {
 		w.t.Fatal(err)
@@ -17,7 +17,7 @@ func (w *world) sessions(query string) (list []issuer.Session) {
 	return list
 }
 
-func (w *world) why(token refusal.Secret) (e issuer.Explanation) {
+func (w *world) why(token refusal.Secret) (e api.Explanation) {
 	w.t.Helper()
 	body, err := json.Marshal(map[string]string{"token": string(token)})
 	if err != nil {
@@ -29,7 +29,6 @@ func (w *world) why(token refusal.Secret) (e issuer.Explanation) {
 	return e
 }
 
-// TestSessionsAreListedEndedAndExplained by their administrator.
 func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	w := newWorld(t)
 	w.web()
@@ -37,7 +36,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	if body := w.expect(200, "GET", "/admin/v1/sessions?user=alice", "").body; body != "[]" {
 		t.Errorf("got %s", body)
 	}
-	w.expect(404, "GET", "/admin/v1/sessions?user=nobody", "")
+	w.expect(404, "GET", "/admin/v1/sessions?user=unknown", "")
 	one, two := w.sessionOf("7"), w.sessionOf("7")
 	list := w.sessions("user=alice&client=web")
 	if len(list) != 2 || list[0].User != "7" || list[0].State != "live" || list[0].Endpoint != "browser" {
@@ -52,7 +51,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 		}
 	}
 	session := w.why(one.Refresh).Session.ID
-	var ended issuer.Session
+	var ended api.Session
 	if err := json.Unmarshal([]byte(w.expect(200, "DELETE", "/admin/v1/session?id="+session, "").body), &ended); err != nil || ended.State != "revoked" || ended.ID != session {
 		t.Errorf("%v: got %+v", err, ended)
 	}
@@ -68,8 +67,8 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	}
 }
 
-// TestManySessionsEndAtOnce, and never because somebody forgot to say whose.
-func TestManySessionsEndAtOnce(t *testing.T) {
+// TestSessionsOfAClientOrOfAllAreEndedTogether: the request must say which.
+func TestSessionsOfAClientOrOfAllAreEndedTogether(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.expect(201, "POST", "/admin/v1/users", `{"username":"alice","user_id":"7"}`)
@@ -77,7 +76,7 @@ func TestManySessionsEndAtOnce(t *testing.T) {
 	for _, body := range []string{"", "{}", `{"all":false}`, `{"client":""}`, `{"client":"web","all":true}`, `{"all":"true"}`, `{"user":"7"}`} {
 		w.expect(400, "POST", "/admin/v1/sessions/revoke", body)
 	}
-	w.expect(404, "POST", "/admin/v1/sessions/revoke", `{"client":"nobody"}`)
+	w.expect(404, "POST", "/admin/v1/sessions/revoke", `{"client":"unknown"}`)
 	w.expect(204, "POST", "/admin/v1/sessions/revoke", `{"client":"billing"}`)
 	before.Refresh = refusal.Secret(w.redeem(before.Refresh).json(t)["refresh_token"].(string))
 	for _, body := range []string{`{"client":"web"}`, `{"all":true}`} {
@@ -92,8 +91,8 @@ func TestManySessionsEndAtOnce(t *testing.T) {
 	}
 }
 
-// TestAClientsLifetimesAreKeptApartFromTheDefaults: no grace is a choice, no length is none.
-func TestAClientsLifetimesAreKeptApartFromTheDefaults(t *testing.T) {
+// TestAClientsLifetimesReplaceTheDefaults checks that a grace of 0s is a value and "" is the default.
+func TestAClientsLifetimesReplaceTheDefaults(t *testing.T) {
 	w := newWorld(t)
 	lifetimes := func(a answer) string {
 		m := a.json(t)

@@ -10,10 +10,10 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// CookieName returns the name of the cookie in which the cookie door keeps the refresh
-// tokens of a client. Over https it begins with __Host-, so that no other host and no
-// page over http can set it (RFC 6265bis, section 4.1.3). A client whose id cannot be
-// part of a name is an error.
+// CookieName returns the name of the cookie in which the browser login endpoint keeps the
+// refresh tokens of a client. With an https issuer it begins with __Host-, so that no other
+// host and no page over http can set the cookie (RFC 6265bis, section 4.1.3). It returns an
+// error for a client_id that cannot be part of a cookie's name.
 func CookieName(client, issuerURL string) (string, error) {
 	const separators = `()<>@,;:\"/[]?={} `
 	for _, c := range client {
@@ -30,8 +30,8 @@ func CookieName(client, issuerURL string) (string, error) {
 	return "keymill-" + client, nil
 }
 
-// setCookie keeps a refresh token for as long as it is good if nobody uses it. Scripts
-// cannot read it and no other site can send it along.
+// setCookie stores a refresh token until it expires without being used. Scripts cannot read
+// the cookie, and browsers do not send it with requests of other sites.
 func (s *Server) setCookie(w http.ResponseWriter, token refusal.Secret, keep time.Duration) {
 	c := s.newCookie()
 	c.Value, c.MaxAge = string(token), max(1, int(keep/time.Second))
@@ -51,8 +51,8 @@ func (s *Server) newCookie() *http.Cookie {
 	}
 }
 
-// cookies returns what the browser keeps under the name, each value once. More than one
-// means that somebody else has set the others.
+// cookies returns the different values that the browser sent under the name. If there is
+// more than one, another site or an attacker has set the others.
 func (s *Server) cookies(r *http.Request) []refusal.Secret {
 	var tokens []refusal.Secret
 	for _, c := range r.CookiesNamed(s.cookie) {

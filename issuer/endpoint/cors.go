@@ -7,10 +7,9 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// Browsers ask whether a page of one origin may read an answer of another (Fetch
-// standard, section 3.3). Public documents say yes to all. /token, /revoke and the doors
-// say yes to the origins that a client lists; only the cookie door lets cookies along.
-// Nothing else says it.
+// CORS (Fetch standard, section 3.3): which pages may read an answer. Public documents
+// allow all origins. /token, /revoke and the login endpoints allow the origins that a
+// client lists; only the browser endpoint allows cookies. Other paths allow none.
 var (
 	anyOrigin      = []string{"*"}
 	varyOrigin     = []string{"Origin"}
@@ -19,12 +18,13 @@ var (
 	withCookies    = []string{"true"}
 	readableByPage = []string{"Retry-After"}
 
-	// The last two are what front ends of Django send without being asked.
+	// Front ends written for Django send the last two by default.
 	allowedHeaders = []string{"Authorization, Content-Type, X-CSRFToken, X-Requested-With"}
 )
 
-// askedOrigin returns the origin that a preflight asks for. OPTIONS is good for nothing else.
-func askedOrigin(w http.ResponseWriter, r *http.Request) (string, error) {
+// requestedOrigin returns the origin of a preflight request. Any other OPTIONS request is
+// refused.
+func requestedOrigin(w http.ResponseWriter, r *http.Request) (string, error) {
 	origins := r.Header["Origin"]
 	if len(origins) != 1 || r.Header.Get("Access-Control-Request-Method") == "" {
 		w.Header()["Allow"] = allowedMethod
@@ -33,12 +33,11 @@ func askedOrigin(w http.ResponseWriter, r *http.Request) (string, error) {
 	return origins[0], nil
 }
 
-// permit answers a preflight.
-func permit(w http.ResponseWriter, origin string, allowed bool) error {
+func answerPreflight(w http.ResponseWriter, origin string, allowed bool) error {
 	header := w.Header()
 	header["Vary"] = varyOrigin
 	if !allowed {
-		return &statusError{http.StatusForbidden, 0, refusal.New("access_denied", "no client here lists this origin")}
+		return newStatusError(http.StatusForbidden, "access_denied", "no client here lists this origin")
 	}
 	header["Access-Control-Allow-Origin"] = []string{origin}
 	header["Access-Control-Allow-Methods"] = allowedMethod
@@ -48,10 +47,10 @@ func permit(w http.ResponseWriter, origin string, allowed bool) error {
 	return nil
 }
 
-// preflight answers for any client that lists the origin: a preflight cannot say
-// which client will ask. The answer to the POST is held to that client.
+// preflight allows the origins of all clients, because a preflight request does not name a
+// client. The answer to the POST request that follows allows only those of its client.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request) error {
-	origin, err := askedOrigin(w, r)
+	origin, err := requestedOrigin(w, r)
 	if err != nil {
 		return err
 	}
@@ -59,22 +58,14 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return permit(w, origin, known)
+	return answerPreflight(w, origin, known)
 }
 
-// shareToken lets the page read the answer, also a refusal, if the client proved who
-// it is and lists the page's origin.
-func (s *Server) shareToken(w http.ResponseWriter, r *http.Request, client string, err error) {
-	if authenticated(err) {
-		s.share(w, r, client)
-	}
-}
-
-// share lets the page read the answer if the client lists its origin. A store that
-// cannot be asked means no.
-func (s *Server) share(w http.ResponseWriter, r *http.Request, client string) {
+// allowPage lets a page read the answer, also an error, if the client is authenticated and
+// lists the page's origin. If the store fails, the page may not read it.
+func (s *Server) allowPage(w http.ResponseWriter, r *http.Request, client string, err error) {
 	origins := r.Header["Origin"]
-	if len(origins) != 1 {
+	if len(origins) != 1 || !authenticated(err) {
 		return
 	}
 	if ok, err := s.cfg.Issuer.AllowsOrigin(r.Context(), client, origins[0]); err == nil && ok {
@@ -83,9 +74,9 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request, client string) {
 	}
 }
 
-// authenticated tells from the outcome whether the issuer knew the client by then. A
-// forged refresh token is refused before that, which a page of the client may read too:
-// whoever could send it can tell that it was no good.
+// authenticated tells from the result whether the issuer had authenticated the client. A
+// forged refresh token is refused before that, and pages of the client may read this
+// refusal too: it tells them nothing that they could not find out.
 func authenticated(err error) bool {
 	if err == nil {
 		return true
@@ -95,7 +86,7 @@ func authenticated(err error) bool {
 		return false
 	}
 	switch refused.Code {
-	case "invalid_client", "invalid_request", "unsupported_grant_type", "temporarily_unavailable":
+	case "invalid_client", "invalid_request", "unsupported_grant_type", temporarilyUnavailable:
 		return false
 	}
 	return true

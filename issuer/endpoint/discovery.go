@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// metadata is what RFC 8414, section 2, and OpenID Connect Discovery 1.0, section 3,
-// call by the same names. It is derived from the tables that answer requests, so that
-// it cannot promise what they do not keep, and from nothing in a request.
+// metadata has the members that RFC 8414, section 2, and OpenID Connect Discovery 1.0,
+// section 3, share. It is derived from the tables that answer requests, so that both always
+// agree, and not from any request.
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	KeySet        string   `json:"jwks_uri"`
 	Token         string   `json:"token_endpoint"`
 	Grants        []string `json:"grant_types_supported"`
-	ResponseTypes []string `json:"response_types_supported"` // none: there is no authorization endpoint
+	ResponseTypes []string `json:"response_types_supported"` // empty: there is no authorization endpoint
 	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 
 	Revocation           string   `json:"revocation_endpoint"`
@@ -25,13 +25,13 @@ type metadata struct {
 	Introspection        string   `json:"introspection_endpoint"`
 	IntrospectionMethods []string `json:"introspection_endpoint_auth_methods_supported"`
 
-	// OpenID Connect only. There are no ID tokens yet; go-oidc takes from the last
-	// one which algorithms a verifier of ours may meet.
+	// OpenID Connect only. Keymill issues no ID tokens; go-oidc reads from the last member
+	// which algorithms access tokens may have.
 	SubjectTypes []string `json:"subject_types_supported,omitempty"`
 	IDTokenAlgs  []string `json:"id_token_signing_alg_values_supported,omitempty"`
 }
 
-// A document is a public answer that never changes.
+// A document is a public answer that does not change while the server runs.
 type document struct {
 	body   []byte
 	length []string
@@ -42,7 +42,7 @@ type document struct {
 func (s *Server) documents() (map[string]*document, error) {
 	url := s.cfg.Issuer.URL()
 	secrets := s.cfg.Issuer.AuthMethods()
-	orNone := append(slices.Clone(secrets), "none") // public clients refresh and revoke, and ask about nothing
+	orNone := append(slices.Clone(secrets), "none") // public clients may refresh and revoke, but not introspect
 	m := metadata{
 		Issuer: url, KeySet: url + "/.well-known/jwks.json", Token: url + "/token",
 		Grants: s.cfg.Issuer.Grants(), ResponseTypes: []string{}, AuthMethods: orNone,
@@ -64,7 +64,7 @@ func (s *Server) documents() (map[string]*document, error) {
 func (s *Server) newDocument(m metadata) (*document, error) {
 	b, err := json.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("write discovery document: %w", err)
+		return nil, fmt.Errorf("marshal discovery document: %w", err)
 	}
 	age := strconv.FormatInt(int64(s.cfg.KeySet.maxAge/time.Second), 10)
 	return &document{b, []string{strconv.Itoa(len(b))}, []string{"public, max-age=" + age}}, nil

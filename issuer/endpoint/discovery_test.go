@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 const (
@@ -18,7 +18,7 @@ const (
 )
 
 // R60.
-func TestMetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
+func TestMetadataIsAtTheStandardPathsAndNamesTheIssuer(t *testing.T) {
 	w := newWorld(t)
 	for _, path := range []string{oauthPath, openidPath} {
 		a := w.send("GET", path, "")
@@ -47,11 +47,11 @@ func TestMetadataIsWhereItBelongsAndNamesTheIssuer(t *testing.T) {
 	}
 }
 
-// TestMetadataTellsTheTruth: what is advertised works, and what other servers
-// advertise and we do not, fails.
+// TestMetadataMatchesTheEndpoints checks that what is advertised works, and that what other
+// servers advertise and this one does not is refused.
 //
 // R61.
-func TestMetadataTellsTheTruth(t *testing.T) {
+func TestMetadataMatchesTheEndpoints(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	m := w.send("GET", openidPath, "").json(t)
@@ -86,7 +86,7 @@ func TestMetadataTellsTheTruth(t *testing.T) {
 		}
 		for _, method := range methods {
 			if authenticate[method] == nil {
-				t.Errorf("nobody tests %s", method)
+				t.Errorf("this test has no case for method %s", method)
 			}
 		}
 		for method, try := range authenticate {
@@ -105,7 +105,7 @@ func TestMetadataTellsTheTruth(t *testing.T) {
 		}
 	}
 	for _, alg := range []string{"RS256", "EdDSA", "ES256", "HS256", "none", "PS256"} {
-		_, err := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "of-" + alg, Alg: alg}, "uid:0")
+		_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "of-" + alg, Alg: alg}, "uid:0")
 		if (err == nil) != slices.Contains(algs, alg) {
 			t.Errorf("%s: %v", alg, err)
 		}
@@ -120,13 +120,13 @@ func TestMetadataTellsTheTruth(t *testing.T) {
 	}
 	for _, path := range []string{"/authorize", "/userinfo", "/register", "/par", "/device_authorization"} {
 		if a := w.send("POST", path, ""); a.status != 404 {
-			t.Errorf("%s is there and not advertised: %d", path, a.status)
+			t.Errorf("%s is served and not advertised: %d", path, a.status)
 		}
 	}
 }
 
 // R62.
-func TestNothingInARequestMovesTheIssuer(t *testing.T) {
+func TestARequestCannotChangeTheIssuer(t *testing.T) {
 	w := newWorld(t)
 	evil := []string{
 		"Host: evil.example", "X-Forwarded-Host: evil.example", "X-Forwarded-Proto: gopher", "X-Forwarded-Prefix: /evil",

@@ -13,23 +13,24 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
-// What Django REST framework says about the fields of a request.
+// The texts of Django REST framework about the fields of a request.
 const (
 	fieldRequired = "This field is required."
 	fieldNull     = "This field may not be null."
 	fieldBlank    = "This field may not be blank."
 	fieldType     = "Not a valid string."
 	fieldNUL      = "Null characters are not allowed."
-	noField       = "non_field_errors" // the name of what concerns the whole request
+	noField       = "non_field_errors" // for problems of the whole request
 )
 
-// A field is a text, or what is wrong with it.
+// A field is the text of a field, or the problem with it.
 type field struct{ text, problem string }
 
-// fieldErrors lists the fields that are wrong, in the order of the serializer.
+// fieldErrors lists the wrong fields, in the order in which the serializer names them.
 type fieldErrors []fieldError
 
 type fieldError struct{ name, problem string }
@@ -46,7 +47,7 @@ func (e fieldErrors) Error() string {
 
 func (e fieldErrors) Unwrap() error { return errFields }
 
-// MarshalJSON writes an object in the order of the list; names need no escaping.
+// MarshalJSON writes an object that keeps the order. Names need no escaping.
 func (e fieldErrors) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	for n, f := range e {
@@ -60,10 +61,10 @@ func (e fieldErrors) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// readFields returns the texts of the named fields as REST framework would: from JSON, a
-// form or a multipart form; without space around them; a number as it is written. It is
-// stricter only where a second reader could see something else: a field given twice and
-// broken UTF-8 are refused.
+// readFields returns the texts of the named fields as REST framework does: from JSON, a form
+// or a multipart form, without surrounding white space, numbers as they are written. It is
+// stricter where two parsers could read different values: a field that is given twice and
+// invalid UTF-8 are refused.
 func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]string, error) {
 	if err := checkQuery(r.URL.RawQuery); err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 		return nil, err
 	}
 	given := map[string]field{}
-	if len(body) > 0 { // of whatever type
+	if len(body) > 0 { // of any media type
 		if given, err = parseFields(r.Header, body); err != nil {
 			return nil, err
 		}
@@ -99,10 +100,10 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 
 func parseFields(h http.Header, body []byte) (map[string]field, error) {
 	if len(h["Content-Type"]) > 1 {
-		return nil, &statusError{http.StatusUnsupportedMediaType, 0, refusal.New("invalid_request", "there is more than one Content-Type")}
+		return nil, errMediaType("the request has more than one Content-Type")
 	}
 	if h.Get("Content-Encoding") != "" {
-		return nil, &statusError{http.StatusUnsupportedMediaType, 0, refusal.New("invalid_request", "the body must have no Content-Encoding")}
+		return nil, errMediaType("the body must have no Content-Encoding")
 	}
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if err != nil {
@@ -116,8 +117,7 @@ func parseFields(h http.Header, body []byte) (map[string]field, error) {
 	case "multipart/form-data":
 		return multipartFields(body, params["boundary"])
 	}
-	return nil, &statusError{http.StatusUnsupportedMediaType, 0,
-		refusal.New("invalid_request", "the body must be application/json, %s or multipart/form-data", formType)}
+	return nil, errMediaType("the body must be application/json, " + formType + " or multipart/form-data")
 }
 
 func jsonFields(body []byte) (map[string]field, error) {
@@ -129,7 +129,7 @@ func jsonFields(body []byte) (map[string]field, error) {
 		}
 	}
 	given := map[string]field{}
-	err := eachMember(body, func(name string, raw json.RawMessage) error {
+	err := api.EachMember(body, func(name string, raw json.RawMessage) error {
 		given[name] = jsonField(raw)
 		return nil
 	})
@@ -140,7 +140,7 @@ func jsonFields(body []byte) (map[string]field, error) {
 	return given, err
 }
 
-// pythonType names what a well-formed JSON value becomes there.
+// pythonType returns the type that Python reads a well-formed JSON value as.
 func pythonType(raw []byte) string {
 	switch raw[0] {
 	case '{':
@@ -169,7 +169,7 @@ func jsonField(raw json.RawMessage) field {
 	case "int", "float":
 		return field{text: string(raw)}
 	}
-	if half := halfPair(raw); half != 0 {
+	if half := api.LoneSurrogate(raw); half != 0 {
 		return field{problem: fmt.Sprintf("Surrogate characters are not allowed: U+%X.", half)}
 	}
 	var text string
@@ -206,7 +206,7 @@ func multipartFields(body []byte, boundary string) (map[string]field, error) {
 		} else if err != nil || len(given) == maxParameters {
 			return nil, errMultipart
 		}
-		text, err := io.ReadAll(part) // no longer than body
+		text, err := io.ReadAll(part) // at most as long as body
 		_, twice := given[part.FormName()]
 		if err != nil || twice || !utf8.Valid(text) {
 			return nil, errMultipart
@@ -218,13 +218,13 @@ func multipartFields(body []byte, boundary string) (map[string]field, error) {
 	}
 }
 
-var errMultipart = refusal.New("invalid_request", "Multipart form parse error - it is broken, too long or names a field twice")
+var errMultipart = refusal.New("invalid_request", "Multipart form parse error - it is malformed, too long or has a field twice")
 
-// clean does what a CharField does. It takes space from passwords too: whoever logs in
-// there with a password that a form has padded can do so here.
+// clean does what a CharField does. It removes surrounding white space from passwords too,
+// so that every login that works with simplejwt works here.
 func (f field) clean() field {
 	f.text = strings.TrimFunc(f.text, func(r rune) bool {
-		return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f // the latter four in Python only
+		return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f // white space in Python, but not in Go
 	})
 	switch {
 	case f.problem != "":

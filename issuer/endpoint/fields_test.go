@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -10,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzFields: whatever is sent in whatever form, the answer is texts that are clean or
-// an error that becomes a 4xx in well-formed JSON, and both readers of JSON agree.
+// FuzzFields checks that every body gives clean texts, or an error that becomes a status 4xx
+// with well-formed JSON.
 func FuzzFields(f *testing.F) {
 	for _, body := range []string{
 		"", "{}", "[]", "null", `{"username":"a","password":"b"}`, `{"username":"a","username":"b"}`, `{"username":"\ud800"}`,
@@ -28,7 +27,7 @@ func FuzzFields(f *testing.F) {
 		r.Header.Set("Content-Type", media[(n%4+4)%4])
 		texts, err := readFields(httptest.NewRecorder(), r, "username", "password")
 		if err != nil {
-			a := shapeSimpleJWT(r, explain(err, busy{}), err)
+			a := formatSimpleJWT(r, replyTo(err, unavailable{}), err)
 			b, failed := json.Marshal(a.body)
 			if texts != nil || failed != nil || !json.Valid(b) || a.status < 400 || a.status > 499 {
 				t.Fatalf("%v: %d %s %v", err, a.status, b, failed)
@@ -46,24 +45,27 @@ func FuzzFields(f *testing.F) {
 	})
 }
 
-// FuzzSessionBody: what is accepted is one object in which every member is known, and
-// holds exactly what encoding/json reads.
-func FuzzSessionBody(f *testing.F) {
+// FuzzBrowserBody checks that an accepted body is one object that has only known members, and
+// that they have the values that encoding/json reads.
+func FuzzBrowserBody(f *testing.F) {
 	for _, body := range []string{"{}", `{"audience":"a"}`, `{"audience":"a","audience":"b"}`, `{"Audience":"a"}`, `{"scope":null}`, `{"scope":"\udc00"}`, `{"scope":"\\u"}`, `[`} {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/session/refresh", strings.NewReader(body))
 		r.Header = http.Header{"Content-Type": {"application/json"}}
-		var audience, scope string
-		if readSessionBody(httptest.NewRecorder(), r, members{"audience": &audience, "scope": &scope}) != nil || body == "" {
+		var got struct {
+			Audience string `json:"audience"`
+			Scope    string `json:"scope"`
+		}
+		if readBrowserBody(httptest.NewRecorder(), r, &got) != nil || body == "" {
 			return
 		}
 		var want map[string]*string
 		if err := json.Unmarshal([]byte(body), &want); err != nil {
 			t.Fatalf("accepted %q: %v", body, err)
 		}
-		for name, got := range map[string]string{"audience": audience, "scope": scope} {
+		for name, got := range map[string]string{"audience": got.Audience, "scope": got.Scope} {
 			if p := want[name]; p != nil && *p != got || p == nil && got != "" {
 				t.Fatalf("%s is %q in %q", name, got, body)
 			}
@@ -73,23 +75,4 @@ func FuzzSessionBody(f *testing.F) {
 			t.Fatalf("accepted %q", body)
 		}
 	})
-}
-
-func TestHalfPairsAreFoundAndOnlyThey(t *testing.T) {
-	for raw, want := range map[string]rune{
-		`"x"`: 0, `"\ud800"`: 0xd800, `"\ud800x"`: 0xd800, `"\udc00"`: 0xdc00, `"\ud83d\ude00"`: 0, `"\ud83d\ud83d"`: 0xd83d,
-		`"\\ud800"`: 0, `"\\\ud800"`: 0xd800, `"\ud83d\n"`: 0xd83d, `"\u0041"`: 0, `"\ud83d\ude00\ude00"`: 0xde00, `"\ud83d\u0041"`: 0xd83d, `""`: 0,
-	} {
-		if !json.Valid([]byte(raw)) {
-			t.Fatalf("%s is no JSON", raw)
-		}
-		if got := halfPair([]byte(raw)); got != want {
-			t.Errorf("%s: got %x, want %x", raw, got, want)
-		}
-		var s string
-		json.Unmarshal([]byte(raw), &s)
-		if replaced := bytes.ContainsRune([]byte(s), utf8.RuneError); replaced != (want != 0) {
-			t.Errorf("%s: encoding/json replaces: %v", raw, replaced)
-		}
-	}
 }

@@ -16,13 +16,13 @@ const (
 	maxParameters = 64
 )
 
-// parameters are the decoded pairs of a form, in order.
+// parameters are the decoded pairs of a form, in the order of the body.
 type parameters []parameter
 
 type parameter struct{ name, value string }
 
-// get returns a value, "" if the parameter is absent or empty: the two mean the
-// same (RFC 6749, section 3.2).
+// get returns a value, "" if the parameter is absent or empty. Both mean the same (RFC
+// 6749, section 3.2).
 func (ps parameters) get(name string) string {
 	for _, p := range ps {
 		if p.name == name {
@@ -32,9 +32,9 @@ func (ps parameters) get(name string) string {
 	return ""
 }
 
-// parseForm decodes application/x-www-form-urlencoded, all of it or nothing.
-// http.Request.ParseForm is not used because it returns what was valid of a broken
-// body, accepts repetitions, and may read the URL's query into the same map.
+// parseForm decodes application/x-www-form-urlencoded. http.Request.ParseForm is not used:
+// it returns the valid part of a malformed body, accepts repeated parameters, and can mix
+// those of the URL with those of the body.
 func parseForm(s string) (parameters, error) {
 	ps := make(parameters, 0, 8)
 	for s != "" {
@@ -44,7 +44,7 @@ func parseForm(s string) (parameters, error) {
 			continue
 		}
 		if len(ps) == maxParameters {
-			return nil, refusal.New("invalid_request", "more than %d parameters", maxParameters)
+			return nil, refusal.New("invalid_request", "the form has more than %d parameters", maxParameters)
 		}
 		if strings.Contains(pair, ";") {
 			return nil, errForm
@@ -58,14 +58,14 @@ func parseForm(s string) (parameters, error) {
 			return nil, errForm
 		}
 		if !repeatable(name) && ps.has(name) {
-			return nil, refusal.New("invalid_request", "a parameter is given twice")
+			return nil, refusal.New("invalid_request", "the form has a parameter twice")
 		}
 		ps = append(ps, parameter{name, value})
 	}
 	return ps, nil
 }
 
-var errForm = refusal.New("invalid_request", "the form is not well encoded")
+var errForm = refusal.New("invalid_request", "the form is not valid %s", formType)
 
 func (ps parameters) has(name string) bool {
 	for _, p := range ps {
@@ -76,11 +76,12 @@ func (ps parameters) has(name string) bool {
 	return false
 }
 
-// repeatable: RFC 8693, section 2.1 and RFC 8707, section 2 let these be repeated.
+// repeatable reports whether a parameter may be repeated (RFC 8693, section 2.1, and RFC
+// 8707, section 2).
 func repeatable(name string) bool { return name == "resource" || name == "audience" }
 
-// audience returns the one audience that resource and audience name together. A token
-// has one, so two different values cannot be met.
+// audience returns the value of the parameters resource and audience. A token has one
+// audience, so two different values are refused.
 func (ps parameters) audience() (string, error) {
 	one := ""
 	for _, p := range ps {
@@ -88,14 +89,14 @@ func (ps parameters) audience() (string, error) {
 			continue
 		}
 		if one != "" {
-			return "", refusal.New("invalid_target", "a token has one audience: ask for each with a request of its own")
+			return "", refusal.New("invalid_target", "a token has one audience: send one request for each audience")
 		}
 		one = p.value
 	}
 	return one, nil
 }
 
-// readForm reads a POST body of the one media type that RFC 6749 knows.
+// readForm reads a POST body of the media type that RFC 6749 requires.
 func readForm(w http.ResponseWriter, r *http.Request) (parameters, error) {
 	if err := checkFormHeader(r.Header); err != nil {
 		return nil, err
@@ -115,7 +116,7 @@ const formType = "application/x-www-form-urlencoded"
 func checkFormHeader(h http.Header) error {
 	types := h["Content-Type"]
 	if len(types) == 1 && types[0] == formType && h["Content-Encoding"] == nil {
-		return nil // what nearly everybody sends
+		return nil // the usual case
 	}
 	if len(types) == 1 && h.Get("Content-Encoding") == "" {
 		media, params, err := mime.ParseMediaType(types[0])
@@ -127,8 +128,8 @@ func checkFormHeader(h http.Header) error {
 	return refusal.New("invalid_request", "the body must be %s", formType)
 }
 
-// checkQuery refuses what belongs into the body: URLs end up in logs and histories, so
-// a secret in one is lost already (OAuth 2.1, section 2.4.1).
+// checkQuery refuses parameters of the body in the URL. URLs are written to logs and browser
+// histories, so a secret in one must count as leaked (OAuth 2.1, section 2.4.1).
 func checkQuery(raw string) error {
 	if raw == "" {
 		return nil
@@ -141,30 +142,27 @@ func checkQuery(raw string) error {
 		switch p.name {
 		case "client_id", "client_secret", "client_assertion", "refresh_token", "code",
 			"username", "password", "refresh", "token", "grant_type", "scope", "resource", "audience":
-			return refusal.New("invalid_request", "parameters belong into the body, never into the URL")
+			return refusal.New("invalid_request", "parameters must be in the request body, not in the URL")
 		}
 	}
 	return nil
 }
 
-// readBody reads all of a bounded body.
+// readBody reads a body of at most limit bytes.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	var body []byte
 	var err error
 	if n := r.ContentLength; n > limit {
-		err = &http.MaxBytesError{Limit: limit}
-		w.Header().Set("Connection", "close") // rather than read what nobody wants
+		w.Header().Set("Connection", "close") // otherwise net/http would read the body for the next request
+		return nil, &http.MaxBytesError{Limit: limit}
 	} else if n >= 0 {
 		body = make([]byte, n)
 		_, err = io.ReadFull(r.Body, body)
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-		return nil, &statusError{http.StatusRequestEntityTooLarge, 0,
-			refusal.New("invalid_request", "the body is larger than %d bytes", limit)}
-	} else if err != nil {
+	if large := (*http.MaxBytesError)(nil); err != nil && !errors.As(err, &large) {
 		return nil, refusal.New("invalid_request", "the body could not be read")
 	}
-	return body, nil
+	return body, err
 }

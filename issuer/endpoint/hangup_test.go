@@ -10,33 +10,34 @@ import (
 	"sync"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
 
-// cheapHash costs next to nothing, so its user's failures wait the longest for their answer.
+// cheapHash costs almost nothing, so failed logins of its user wait the longest for their answer.
 const cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
 
 func (w *world) imported(name, id string, hash refusal.Secret) {
 	w.t.Helper()
-	u := issuer.NewUser{User: issuer.User{ID: id, Name: name}, Hash: hash}
+	u := api.ImportedUser{ID: id, Name: name, Hash: hash}
 	if _, err := w.issuer.ImportUser(w.t.Context(), u, "uid:0"); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-// TestAGuessCountsAlsoIfTheGuesserHangsUp between the hashing and the answer, which
-// waits for the slowest scheme.
+// TestAFailureCountsIfTheClientClosesTheConnection closes it between the hashing and the
+// answer, which waits for the slowest scheme.
 //
 // R99.
-func TestAGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
+func TestAFailureCountsIfTheClientClosesTheConnection(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.imported("cheap", "20", cheapHash)
-	w.postJSON("/api/token/", credentials("nobody", "wrong")) // every class is measured by then
-	for range accountFailures {
+	w.postJSON("/api/token/", credentials("unknown", "wrong")) // now all schemes are measured
+	for range limit.AccountFailures {
 		ctx, hangUp := context.WithCancel(t.Context())
-		// A login reads the store twice, for the account and for the password. Nothing asks
-		// for the context after that, except who waits for the answer.
+		// A login reads the store twice, for the account and for the password. After
+		// that, only the wait for the answer uses the context.
 		last := w.counted.views.Load() + 2
 		w.counted.viewed = func(n int64) {
 			if n == last {
@@ -47,18 +48,18 @@ func TestAGuessCountsAlsoIfTheGuesserHangsUp(t *testing.T) {
 		r.Header.Set("Content-Type", "application/json")
 		w.server.Public().ServeHTTP(discard{http.Header{}}, r)
 		if w.counted.viewed = nil; ctx.Err() == nil {
-			t.Fatal("the caller did not hang up")
+			t.Fatal("the client did not close the connection")
 		}
 	}
-	w.http = w.from("192.0.2.1") // where httptest's requests come from
+	w.http = w.from("192.0.2.1") // the address of httptest's requests
 	if a := w.postJSON("/api/token/", credentials("cheap", "wrong")); a.status != 429 {
-		t.Errorf("after ten guesses that nobody waited for: %d %s", a.status, a.body)
+		t.Errorf("after ten failures with closed connections: %d %s", a.status, a.body)
 	}
 }
 
-// TestWhoHangsUpIsNoWarning: the rest of a request that nobody waits for fails, and that is
-// not the operator's business.
-func TestWhoHangsUpIsNoWarning(t *testing.T) {
+// TestAClosedConnectionIsNoWarning: if the client does not wait for the answer, the rest of
+// the request fails, which is not a problem of the operator.
+func TestAClosedConnectionIsNoWarning(t *testing.T) {
 	w := newWorld(t).withAlice()
 	ctx, hangUp := context.WithCancel(t.Context())
 	hangUp()
@@ -66,26 +67,26 @@ func TestWhoHangsUpIsNoWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server.public.refuse(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
+	w.server.public.writeError(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
 	if log := w.log.String(); !strings.Contains(log, `"level":"DEBUG","msg":"request refused"`) {
-		t.Errorf("the log: %s", log)
+		t.Errorf("the log is %s", log)
 	}
-	w.server.public.refuse(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
+	w.server.public.writeError(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
 	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"request refused"`) {
 		t.Errorf("time that ran out: %s", log)
 	}
 }
 
-// discard is an answer that nobody reads.
+// discard is an answer that is not read.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 
-// TestTheQueueOfARunningServerFills, from so many addresses that no budget of theirs is in
-// the way: whoever finds it full gets 429, and whoever waits an answer.
-func TestTheQueueOfARunningServerFills(t *testing.T) {
+// TestAFullHashingQueueAnswers429 sends logins from so many addresses that no limit of an
+// address applies. Requests that find the queue full get 429, the others their answer.
+func TestAFullHashingQueueAnswers429(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		var mu sync.Mutex
@@ -114,16 +115,16 @@ func trustsLoopback(c *Config) {
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 }
 
-// TestAForeignPageCannotUseUpItsVisitorsFailures with forms, which a browser sends without
-// asking first.
-func TestAForeignPageCannotUseUpItsVisitorsFailures(t *testing.T) {
+// TestAPageOfAnotherOriginCannotUseUpItsVisitorsFailures sends forms, for which browsers send no
+// preflight request.
+func TestAPageOfAnotherOriginCannotUseUpItsVisitorsFailures(t *testing.T) {
 	w := newWorld(t).withAlice()
 	form := "username=alice&password=wrong"
 	for n, headers := range [][]string{
 		{"Origin: https://evil.example"}, {"Origin: null"}, {"Sec-Fetch-Site: cross-site"}, {"Sec-Fetch-Site: same-site"},
 		{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, {"Origin: https://app.example", "Origin: https://evil.example"},
 	} {
-		for range accountFailures {
+		for range limit.AccountFailures {
 			a := w.postForm("/api/token/", form, headers...)
 			is(t, fmt.Sprint(n), a, 403, `{"detail":"pages of this origin may not use this path"}`)
 		}
@@ -140,16 +141,16 @@ func TestAForeignPageCannotUseUpItsVisitorsFailures(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithABodyIsNamed(t *testing.T) {
+func TestTheProblemWithABodyIsNamed(t *testing.T) {
 	w := newWorld(t).withAlice()
-	is(t, "two types", w.postJSON("/api/token/", "{}", jsonHeader), 415, `{"detail":"there is more than one Content-Type"}`)
+	is(t, "two types", w.postJSON("/api/token/", "{}", jsonHeader), 415, `{"detail":"the request has more than one Content-Type"}`)
 	is(t, "gzip", w.postJSON("/api/token/", "{}", "Content-Encoding: gzip"), 415, `{"detail":"the body must have no Content-Encoding"}`)
 	if a := w.postJSON("/session/logout", `{"all":true}`); !strings.Contains(a.body, "this path takes none") {
 		t.Errorf("%s", a.body)
 	}
 }
 
-func TestAnImportThatIsOnlyTriedWritesNothing(t *testing.T) {
+func TestADryRunOfAnImportWritesNothing(t *testing.T) {
 	w := newWorld(t).withAlice()
 	before := w.counted.updates.Load()
 	a := w.askAdmin("POST", "/admin/v1/users/import", `{"dry_run":true,"users":[{"user_id":"7","username":"alice"},{"user_id":"7","username":"bob"},{"user_id":"8","username":"alice"},{"user_id":"9","username":"carol"},{"user_id":"09","username":"dave"}]}`)

@@ -5,15 +5,15 @@ import (
 	"net/http"
 )
 
-// healthz says that the process answers, and nothing about whether it is any use:
-// what restarts processes should not restart one that waits for its disk.
+// healthz says that the process answers, and nothing about its state. A supervisor should
+// not restart a process that only waits for its disk.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	w.Header()["Content-Type"] = []string{"text/plain; charset=utf-8"}
-	io.WriteString(w, "ok") // an error means the client has gone; there is nobody to tell
+	io.WriteString(w, "ok") // fails only if the client has closed the connection
 	return nil
 }
 
-// readyz says whether to send requests here.
+// readyz says whether a load balancer should send requests here.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
 	issues := s.issues()
 	status := http.StatusOK
@@ -26,7 +26,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
 	}{len(issues) == 0, issues})
 }
 
-// issues says in words what keeps the server from its work; never nil.
+// issues returns the reasons why the server is not ready; never nil, so that JSON shows a list.
 func (s *Server) issues() []string {
 	issues := []string{}
 	if s.cfg.StoreFailed != nil && s.cfg.StoreFailed() != nil {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -36,7 +36,7 @@ func segment(t *testing.T, token string, n int) map[string]any {
 // shop adds a client of the RS256 audience and returns a token of it.
 func (w *world) shopToken() string {
 	w.t.Helper()
-	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
 		ID: "till", Grants: []string{"client_credentials"}, Audiences: []string{"shop"}, Scopes: []string{"buy"},
 	}, "uid:0")
 	if err != nil {
@@ -46,7 +46,7 @@ func (w *world) shopToken() string {
 }
 
 // R45.
-func TestTheHeaderSaysTypeAlgorithmAndKeyAndNoMore(t *testing.T) {
+func TestTheTokenHeaderHasOnlyTypeAlgorithmAndKey(t *testing.T) {
 	w := newWorld(t)
 	for token, alg := range map[string]string{w.token(w.post(w.good())): "EdDSA", w.shopToken(): "RS256"} {
 		h := segment(t, token, 0)
@@ -57,7 +57,7 @@ func TestTheHeaderSaysTypeAlgorithmAndKeyAndNoMore(t *testing.T) {
 }
 
 // R46.
-func TestClaimsAreCompleteAndTheIDNeverRepeats(t *testing.T) {
+func TestClaimsAreCompleteAndTokenIDsAreUnique(t *testing.T) {
 	w := newWorld(t)
 	seen := map[string]bool{}
 	for range 200 {
@@ -69,7 +69,7 @@ func TestClaimsAreCompleteAndTheIDNeverRepeats(t *testing.T) {
 		}
 		exp, ok1 := c["exp"].(float64)
 		iat, ok2 := c["iat"].(float64)
-		if !ok1 || !ok2 || exp-iat != 905 || exp != float64(int64(exp)) { // 15 min, and iat 5 s back
+		if !ok1 || !ok2 || exp-iat != 905 || exp != float64(int64(exp)) { // 15 min, and iat is 5 s in the past
 			t.Fatalf("exp %v, iat %v", c["exp"], c["iat"])
 		}
 		jti := c["jti"].(string)
@@ -99,12 +99,12 @@ func TestIssuerAndAudience(t *testing.T) {
 }
 
 // R48.
-func TestTheSubjectIsTheClientAndItsIDIsTaken(t *testing.T) {
+func TestTheSubjectIsTheClientAndItsIDIsReserved(t *testing.T) {
 	w := newWorld(t)
 	if c := w.verify(w.token(w.post(w.good())), "orders"); c.Subject != "billing" || c.ClientID != "billing" {
 		t.Errorf("sub %q, client_id %q", c.Subject, c.ClientID)
 	}
-	// The index in which users will look for a free id.
+	// The index that users and clients share.
 	err := w.store.View(t.Context(), func(r storage.Reader) error {
 		b, err := r.Get("id/billing")
 		if string(b) != "client" {
@@ -134,7 +134,7 @@ func TestTokensAreCanonical(t *testing.T) {
 }
 
 // R50.
-func TestRS256WithAModulusThatIsLongEnough(t *testing.T) {
+func TestRS256KeysHaveAtLeast2048Bits(t *testing.T) {
 	w := newWorld(t)
 	w.verify(w.shopToken(), "shop")
 	found := false
@@ -189,7 +189,7 @@ func TestOneKeyHasOneAlgorithm(t *testing.T) {
 }
 
 // R55.
-func TestNobodyBringsClaimsAlong(t *testing.T) {
+func TestARequestCannotAddClaims(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{"iss", "sub", "exp", "aud", "scope", "cnf", "claims", "metadata", "jti"} {
 		a := w.askAdmin("POST", "/admin/v1/clients", `{"client_id":"evil","`+name+`":"x"}`)
@@ -262,7 +262,7 @@ func TestKidsAreUniqueAndARevokedKeyLeavesAtOnce(t *testing.T) {
 }
 
 // R59.
-func TestTheSetIsCacheable(t *testing.T) {
+func TestTheKeySetIsCacheable(t *testing.T) {
 	w := newWorld(t)
 	const path = "/.well-known/jwks.json"
 	a, b := w.send("GET", path, ""), w.send("GET", path, "")
@@ -284,7 +284,7 @@ func TestTheSetIsCacheable(t *testing.T) {
 	}
 }
 
-func TestAKeyThatCannotBePublishedDoesNotTakeTheOthersAlong(t *testing.T) {
+func TestAnInvalidKeyDoesNotStopThePublicationOfOthers(t *testing.T) {
 	w := newWorld(t)
 	good, _, err := ed25519.GenerateKey(nil)
 	if err != nil {

@@ -11,12 +11,12 @@ import (
 	"keymill/keystore"
 )
 
-// A KeySet is the published set of keys. It exists before the Server does, because
-// keystore publishes while it opens.
+// A KeySet serves the published keys. It is made before the Server, because keystore
+// publishes when it opens.
 type KeySet struct {
 	maxAge  time.Duration
 	handler *jwks.Handler
-	left    atomic.Pointer[string] // what could not be published and why; nil if nothing
+	left    atomic.Pointer[string] // which keys could not be published and why; nil if all were
 }
 
 // NewKeySet returns a KeySet whose answers may be cached for maxAge.
@@ -24,8 +24,8 @@ func NewKeySet(maxAge time.Duration) *KeySet {
 	return &KeySet{maxAge: maxAge, handler: jwks.NewHandler(maxAge)}
 }
 
-// Publish makes keys the set that is served from now on. A key that jwks refuses is
-// left out and makes the server not ready: without it, the others still verify.
+// Publish replaces the set that is served. A key that jwks refuses is left out, so that the
+// tokens of other keys still verify, and makes the server not ready.
 func (k *KeySet) Publish(keys []keystore.PublicKey) {
 	all := make([]jwks.Key, 0, len(keys))
 	for _, key := range keys {
@@ -37,27 +37,27 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 		k.left.Store(nil)
 		return
 	}
-	set, err = goodOnes(all)
+	set, err = validKeys(all)
 	if set != nil {
 		k.handler.Publish(set)
 	}
-	words := err.Error()
-	k.left.Store(&words)
+	reason := err.Error()
+	k.left.Store(&reason)
 }
 
-// goodOnes finds by trial which keys make a set. It takes a while with many keys, which
-// is why it is asked only about a set that was refused.
-func goodOnes(all []jwks.Key) (*jwks.Set, error) {
-	var good []jwks.Key
+// validKeys adds one key after the other to find those that make a set. This is slow with
+// many keys, so it is called only for a set that was refused.
+func validKeys(all []jwks.Key) (*jwks.Set, error) {
+	var valid []jwks.Key
 	var set *jwks.Set
 	var left error
 	for _, key := range all {
-		more, err := jwks.NewSet(append(good[:len(good):len(good)], key)...)
+		more, err := jwks.NewSet(append(valid[:len(valid):len(valid)], key)...)
 		if err != nil {
 			left = errors.Join(left, fmt.Errorf("key %s is not published: %w", key.KID, err))
 			continue
 		}
-		good, set = append(good, key), more
+		valid, set = append(valid, key), more
 	}
 	return set, left
 }
@@ -67,10 +67,10 @@ func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// issue says in words what is wrong with the set, "" if nothing is.
+// issue returns which keys are not published and why, "" if all are.
 func (k *KeySet) issue() string {
-	if words := k.left.Load(); words != nil {
-		return *words
+	if reason := k.left.Load(); reason != nil {
+		return *reason
 	}
 	return ""
 }

@@ -10,102 +10,168 @@ import (
 	"time"
 
 	"keymill/issuer"
-	"keymill/issuer/refusal"
+	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 )
 
-// loginTime bounds a login with all its waiting, so that there is still time for the
-// answer: the server writes none that comes after 30 s.
+// A loginEndpoint is where users log in through one client. Pages of the issuer's own
+// origin and of the client's origins may use it.
+type loginEndpoint struct {
+	name    issuer.LoginEndpoint
+	client  string
+	cookies bool // pages of the client's origins may send cookies
+	format  *errorFormat
+	origins originCheck
+}
+
+// loginRoutes adds the paths of a login endpoint: POST, and OPTIONS for preflight requests.
+func (s *Server) loginRoutes(rt *router, e *loginEndpoint, handlers map[string]handler) {
+	for path, h := range handlers {
+		rt.formats[path] = e.format
+		rt.handle(http.MethodPost, path, s.fromOrigins(e, h))
+		rt.handle(http.MethodOptions, path, s.loginPreflight(e))
+	}
+}
+
+// fromOrigins checks the origin of a page before h runs, and lets pages of the client's
+// origins read the answer, errors included. Any page can make its visitor's browser send a
+// form, and a few wrong passwords would block the visitor's address. Programs that are not
+// browsers send neither Origin nor Sec-Fetch-Site.
+func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		header := w.Header()
+		header["Vary"] = varyOrigin
+		if r.Header["Origin"] == nil && r.Header["Sec-Fetch-Site"] == nil {
+			return h(w, r)
+		}
+		listed, err := s.listedOrigins(r.Context(), e.client)
+		if err != nil {
+			return err
+		}
+		if err := e.origins.check(r, s.cfg.Issuer.URL(), listed); err != nil {
+			return err
+		}
+		if origin := r.Header["Origin"]; len(origin) == 1 && slices.Contains(listed, origin[0]) {
+			header["Access-Control-Allow-Origin"] = origin
+			header["Access-Control-Expose-Headers"] = readableByPage
+			if e.cookies {
+				header["Access-Control-Allow-Credentials"] = withCookies
+			}
+		}
+		return h(w, r)
+	}
+}
+
+// listedOrigins returns the origins of a client at this moment; none if the client is
+// absent or disabled.
+func (s *Server) listedOrigins(ctx context.Context, id string) ([]string, error) {
+	client, err := s.cfg.Issuer.Client(ctx, id)
+	if refusedAs(err, "not_found") || client.Disabled {
+		return nil, nil
+	}
+	return client.Origins, err
+}
+
+func (s *Server) loginPreflight(e *loginEndpoint) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		origin, err := requestedOrigin(w, r)
+		if err != nil {
+			return err
+		}
+		listed, err := s.listedOrigins(r.Context(), e.client)
+		if err != nil {
+			return err
+		}
+		allowed := slices.Contains(listed, origin)
+		if allowed && e.cookies {
+			w.Header()["Access-Control-Allow-Credentials"] = withCookies
+		}
+		return answerPreflight(w, origin, allowed)
+	}
+}
+
+// loginTime bounds a login and all its waiting. It leaves time for the answer: the
+// http.Server closes the connection after 30 s.
 const loginTime = 25 * time.Second
 
-// login lets somebody in at a door, unless too many passwords were wrong before.
-func (s *Server) login(r *http.Request, req issuer.LoginRequest) (issuer.Grant, error) {
+// login logs a user in, unless too many passwords were wrong before. It fills in the fields
+// of req that do not come from the body.
+func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginRequest) (issuer.Grant, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), loginTime)
 	defer cancel()
-	req.From = s.address(r)
+	req.Client, req.Endpoint, req.From = e.client, e.name, s.address(r)
 	account, err := s.cfg.Issuer.Account(ctx, req.Name)
 	if err != nil {
 		return issuer.Grant{}, err
 	}
-	attempt, err := s.passwords.enter(ctx, account, network(req.From))
+	attempt, err := s.passwords.Enter(ctx, account, req.From)
 	if err != nil {
 		s.countLogin(err)
 		return issuer.Grant{}, err
 	}
-	grant, err := s.attempt(ctx, attempt, req)
+	grant, err := s.checkPassword(ctx, attempt, req)
 	if err != nil {
 		s.countLogin(err)
-		return issuer.Grant{}, s.atDoor(ctx, req.Client, err)
+		return issuer.Grant{}, s.loginError(ctx, e, err)
 	}
 	s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("client", req.Client),
 		slog.String("user", grant.User), slog.String("path", r.URL.Path), slog.String("from", req.From.String()))
 	return grant, nil
 }
 
-// attempt gives the place back whatever happens, a panic included.
-func (s *Server) attempt(ctx context.Context, p *place, req issuer.LoginRequest) (issuer.Grant, error) {
-	settle := p.abandoned
-	defer func() { settle() }()
+// checkPassword ends the attempt in any case, a panic included.
+func (s *Server) checkPassword(ctx context.Context, a *limit.Attempt, req issuer.LoginRequest) (issuer.Grant, error) {
+	end := a.Abandoned
+	defer func() { end() }()
 	grant, err := s.cfg.Issuer.Login(ctx, req)
 	switch {
 	case err == nil:
-		settle = p.succeeded
+		end = a.Succeeded
 	case refusedAs(err, "invalid_credentials"):
-		settle = p.failed
+		end = a.Failed
 	}
 	return grant, err
 }
 
-// countLogin counts for the audit log what was refused because of whoever asked.
+// countLogin counts a failed login for the audit log.
 func (s *Server) countLogin(err error) {
+	var limited *limit.Error
 	var busy *issuer.BusyError
 	switch {
 	case refusedAs(err, "invalid_credentials"):
 		s.refused.count("invalid_credentials")
-	case refusedAs(err, tooMany):
+	case errors.As(err, &limited):
 		s.refused.count("too_many_failures")
 	case errors.As(err, &busy):
 		s.refused.count("busy")
 	}
 }
 
-// atDoor adds the client to an error. If that client cannot be used at a door at all, the
-// stranger learns that the door is shut, and the operator how to open it.
-func (s *Server) atDoor(ctx context.Context, client string, err error) error {
-	if !refusedAs(err, "unauthorized_client") {
-		return &clientError{client, err}
+// loginError adds the client to an error. If the client cannot be used at a login endpoint
+// at all, the answer is 503, and only the log says why.
+func (s *Server) loginError(ctx context.Context, e *loginEndpoint, err error) error {
+	if refusedAs(err, "unauthorized_client") {
+		return s.unusable(ctx, e, err)
 	}
-	return &clientError{client, s.shut(ctx, client, err)}
+	return &clientError{e.client, err}
 }
 
-func (s *Server) shut(ctx context.Context, client string, cause error) error {
-	refused := refusal.New(tooMany, "nobody can log in here just now")
-	refused.Cause = fmt.Errorf("%w; the operator's cure: %s", cause, s.cure(ctx, client))
-	return &statusError{http.StatusServiceUnavailable, 0, refused}
+// An UnusableClient is the client of a login endpoint at which no user can log in.
+type UnusableClient struct {
+	Endpoint issuer.LoginEndpoint // where a user tried to log in
+	ID       string               // of the client, from the configuration
+	Client   api.Client           // as it is in the store; zero if it does not exist
+	Found    bool                 // whether it exists
 }
 
-// cure says what an operator has to type so that a door's client can be used.
-func (s *Server) cure(ctx context.Context, client string) string {
-	c, err := s.cfg.Issuer.Client(ctx, client)
-	switch {
-	case refusedAs(err, "not_found"):
-		return fmt.Sprintf("keymill client add %s --public --grant refresh_token --audience NAME", client)
-	case err == nil && c.Disabled:
-		return fmt.Sprintf("keymill client enable %s", client)
+func (s *Server) unusable(ctx context.Context, e *loginEndpoint, cause error) error {
+	c, err := s.cfg.Issuer.Client(ctx, e.client)
+	if s.cfg.Advice != nil && (err == nil || refusedAs(err, "not_found")) {
+		if advice := s.cfg.Advice(UnusableClient{e.name, e.client, c, err == nil}); advice != "" {
+			cause = fmt.Errorf("%w; %s", cause, advice)
+		}
 	}
-	grants := "" // what is typed replaces all
-	for _, grant := range c.Grants {
-		grants += " --grant " + grant
-	}
-	if !slices.Contains(c.Grants, "refresh_token") {
-		grants += " --grant refresh_token"
-	}
-	if len(c.Audiences) == 0 {
-		grants += " --audience NAME"
-	}
-	return fmt.Sprintf("keymill client set %s%s", client, grants)
-}
-
-func refusedAs(err error, code string) bool {
-	var refused *refusal.Refusal
-	return errors.As(err, &refused) && refused.Code == code
+	refused := newStatusError(http.StatusServiceUnavailable, temporarilyUnavailable, "login is temporarily unavailable, try again later")
+	refused.Cause = cause
+	return &clientError{e.client, refused}
 }

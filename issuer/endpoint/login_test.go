@@ -10,44 +10,45 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
 	"keymill/storage/audit"
 )
 
 const throttledBody = `{"detail":"Request was throttled. Expected available in %d seconds."}`
 
 // R99.
-func TestBothDoorsCountTheSameFailures(t *testing.T) {
+func TestBothLoginEndpointsShareTheFailures(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		for n := range accountFailures {
+		for n := range limit.AccountFailures {
 			if a := w.postJSON([]string{"/api/token/", "/session/login"}[n%2], credentials("alice", "wrong")); a.status != 401 {
 				t.Fatalf("failure %d: %d %s", n, a.status, a.body)
 			}
 		}
 		a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
 		var wait int
-		if fmt.Sscan(a.header.Get("Retry-After"), &wait); a.status != 429 || wait != int(failureWindow.Seconds()) || a.body != fmt.Sprintf(throttledBody, wait) {
+		if fmt.Sscan(a.header.Get("Retry-After"), &wait); a.status != 429 || wait != int(limit.Window.Seconds()) || a.body != fmt.Sprintf(throttledBody, wait) {
 			t.Errorf("%d %v %s", a.status, a.header, a.body)
 		}
-		a = w.sessionLogin()
+		a = w.loginByCookie()
 		refusedToken(t, "session", a, 429, "temporarily_unavailable")
 		if a.header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
 		if log := w.log.String(); !strings.Contains(log, "too many failed attempts") {
-			t.Error("the log does not say so")
+			t.Error("the log does not say why")
 		}
 	})
 }
 
-// TestNoSpellingGetsACountOfItsOwn: full-width letters are the same name, and the
-// simplejwt door takes space away.
+// TestAllSpellingsOfANameShareOneCount: a name in full-width letters is the same name, and the
+// simplejwt endpoint removes surrounding white space.
 //
 // R99.
-func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
+func TestAllSpellingsOfANameShareOneCount(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		for n := range accountFailures {
+		for n := range limit.AccountFailures {
 			w.postJSON("/api/token/", credentials([]string{"alice", "\uff41\uff4c\uff49\uff43\uff45", " alice", "\uff41lice"}[n%4], "wrong"))
 		}
 		for _, name := range []string{"alice", "\uff41\uff4c\uff49\uff43\uff45"} {
@@ -62,26 +63,24 @@ func TestNoSpellingGetsACountOfItsOwn(t *testing.T) {
 func TestAnUnknownNameIsLimitedLikeAKnownOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		for range accountFailures {
-			w.postJSON("/api/token/", credentials("nobody", "wrong"))
+		for range limit.AccountFailures {
+			w.postJSON("/api/token/", credentials("unknown", "wrong"))
 		}
-		if a := w.postJSON("/api/token/", credentials("nobody", "wrong")); a.status != 429 {
+		if a := w.postJSON("/api/token/", credentials("unknown", "wrong")); a.status != 429 {
 			t.Errorf("%d", a.status)
 		}
 		w.obtain()
 	})
 }
 
-// TestParallelGuessesAreNoLessLimited: over real passwords and real connections.
-//
 // R99.
-func TestParallelGuessesAreNoLessLimited(t *testing.T) {
+func TestParallelGuessesAreLimitedToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		var mu sync.Mutex
 		got := map[int]int{}
 		var all sync.WaitGroup
-		for range 4 * accountFailures {
+		for range 4 * limit.AccountFailures {
 			all.Go(func() {
 				a := w.postJSON("/session/login", credentials("alice", "wrong"))
 				mu.Lock()
@@ -90,17 +89,17 @@ func TestParallelGuessesAreNoLessLimited(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if got[401] != accountFailures || got[429] != 3*accountFailures {
+		if got[401] != limit.AccountFailures || got[429] != 3*limit.AccountFailures {
 			t.Errorf("got %v", got)
 		}
 	})
 }
 
 // R99.
-func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
+func TestFailuresBehindATrustedProxyCountForTheClientsAddress(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		for n := range accountFailures {
+		for n := range limit.AccountFailures {
 			w.postJSON("/api/token/", credentials("alice", "wrong"), fmt.Sprintf("X-Forwarded-For: 2001:db8::%x", n+1))
 		}
 		if a := w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 2001:db8::ffff"); a.status != 429 {
@@ -108,8 +107,8 @@ func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 		}
 		began := time.Now()
 		w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 192.0.2.9"))
-		if took := time.Since(began); took != firstDelay {
-			t.Errorf("a new address waited %v, want %v", took, firstDelay)
+		if took := time.Since(began); took != limit.FirstDelay {
+			t.Errorf("a new address waited %v, want %v", took, limit.FirstDelay)
 		}
 		began = time.Now()
 		w.pairOf(w.postJSON("/api/token/", credentials("alice", alicesPassword), "X-Forwarded-For: 192.0.2.9"))
@@ -119,7 +118,7 @@ func TestTheAddressIsCountedWhereverItsProxyIs(t *testing.T) {
 	}, trustsLoopback)
 }
 
-func TestDozensOfLoginsASecondFromOneAddress(t *testing.T) {
+func TestManyLoginsFromOneAddressSucceed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		w.user("bob", "8")
@@ -136,27 +135,26 @@ func TestDozensOfLoginsASecondFromOneAddress(t *testing.T) {
 	})
 }
 
-// The queue itself fills in TestTheQueueOfARunningServerFills.
-func TestABusyErrorIsWordedAs429(t *testing.T) {
+func TestABusyErrorIsA429InBothFormats(t *testing.T) {
 	err := &clientError{"web", fmt.Errorf("login: %w", &issuer.BusyError{RetryAfter: 1500 * time.Millisecond})}
-	a := explain(err, busy{code: "temporarily_unavailable"})
+	a := replyTo(err, unavailable{code: "temporarily_unavailable"})
 	if a.status != 429 || seconds(a.retryAfter) != 2 {
 		t.Errorf("%d %v", a.status, a.retryAfter)
 	}
-	b, _ := json.Marshal(shapeSimpleJWT(nil, a, err).body)
+	b, _ := json.Marshal(formatSimpleJWT(nil, a, err).body)
 	if string(b) != fmt.Sprintf(throttledBody, 2) {
 		t.Errorf("%s", b)
 	}
-	if a := explain(&issuer.BusyError{}, busy{}); a.retryAfter != time.Second {
+	if a := replyTo(&issuer.BusyError{}, unavailable{}); a.retryAfter != time.Second {
 		t.Errorf("%v", a.retryAfter)
 	}
 }
 
 // R104.
-func TestDoorsLogTheDecisionAndNoSecret(t *testing.T) {
+func TestLoginEndpointsLogNoSecret(t *testing.T) {
 	w := newWorld(t).withAlice()
 	p := w.obtain()
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	_, value, _ := strings.Cut(cookie, "=")
 	next := w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}))
 	w.postJSON("/api/token/", credentials("evil\r\n\x1b[31mforged=1", "pw_wrong_one"))
@@ -180,14 +178,14 @@ func TestDoorsLogTheDecisionAndNoSecret(t *testing.T) {
 		alicesPassword, p.Access, p.Refresh, next.Access, next.Refresh, value, "pw_", "kmr_", "forged=1", "forged_cookie",
 	} {
 		if strings.Contains(log, secret) {
-			t.Errorf("the log holds %q", secret)
+			t.Errorf("the log contains %q", secret)
 		}
 	}
 	logins := 0
 	for line := range strings.Lines(log) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(line), &m); err != nil {
-			t.Fatalf("a forged line: %q", line)
+			t.Fatalf("a line that is not JSON: %q", line)
 		}
 		if m["msg"] == "logged in" {
 			logins++
@@ -213,7 +211,7 @@ func TestRefusedLoginsLeaveOneRecordAMinute(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- w.server.Run(ctx) }()
 	w.failUpdates(true)
-	w.server.auditRefusals(ctx) // fails, and forgets nothing
+	w.server.auditRefusals(ctx) // fails and keeps the counts
 	w.failUpdates(false)
 	cancel()
 	if err := <-done; err != nil {

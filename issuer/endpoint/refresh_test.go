@@ -6,11 +6,11 @@ import (
 	"sync"
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
 
-func TestTokenRefreshesAndAnswersWithTheSuccessor(t *testing.T) {
+func TestARefreshAnswersWithTheNextToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	first := w.obtain()
 	a := w.rotate(first.Refresh)
@@ -24,11 +24,11 @@ func TestTokenRefreshesAndAnswersWithTheSuccessor(t *testing.T) {
 	refusedToken(t, "no token", w.post("grant_type=refresh_token&client_id=web"), 400, "invalid_request")
 	refusedToken(t, "empty token", w.rotate(""), 400, "invalid_request")
 	refusedToken(t, "token twice", w.rotate(next, "refresh_token="+next), 400, "invalid_request")
-	refusedToken(t, "unknown client", w.post("grant_type=refresh_token&client_id=nobody&refresh_token="+next), 401, "invalid_client")
+	refusedToken(t, "unknown client", w.post("grant_type=refresh_token&client_id=unknown&refresh_token="+next), 401, "invalid_client")
 	w.token(w.rotate(next))
 }
 
-func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
+func TestAForgedRefreshTokenDoesNotReadTheStore(t *testing.T) {
 	w := newWorld(t).withAlice()
 	good := w.obtain().Refresh
 	forged := good[:len(good)-1] + "A"
@@ -53,29 +53,29 @@ func TestAForgedRefreshTokenCostsNoStoreAccess(t *testing.T) {
 }
 
 // R37.
-func TestAnotherClientsTokenIsNoGoodAndUntouched(t *testing.T) {
+func TestRefreshByAnotherClientIsRefused(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	token := w.obtain().Refresh
 	refusedToken(t, "confidential", w.post("grant_type=refresh_token&refresh_token="+token, basic("server", secret)), 400, "invalid_grant")
-	if _, err := w.issuer.AddClient(t.Context(), issuer.Client{ID: "other", Public: true, Grants: []string{"refresh_token"}}, "uid:0"); err != nil {
+	if _, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "other", Public: true, Grants: []string{"refresh_token"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	refusedToken(t, "public", w.post("grant_type=refresh_token&client_id=other&refresh_token="+token), 400, "invalid_grant")
 	mine := string(w.familyAt("server").Refresh)
-	is(t, "door", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401,
+	is(t, "simplejwt", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401,
 		`{"detail":"Token is invalid or expired","code":"token_not_valid"}`)
 	w.token(w.rotate(token))
 	w.token(w.post("grant_type=refresh_token&refresh_token="+mine, basic("server", secret)))
 	refusedToken(t, "no secret", w.post("grant_type=refresh_token&client_id=server&refresh_token="+mine), 401, "invalid_client")
 	w.ask("/revoke", mine, basic("server", secret))
-	is(t, "door, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
+	is(t, "simplejwt, revoked", w.postJSON("/api/token/refresh/", map[string]string{"refresh": mine}), 401, notValid)
 }
 
 // R38.
-func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
+func TestAReplayEndsTheSessionAndItsAccessTokens(t *testing.T) {
 	none := "0s"
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = none })
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = none })
 	secret := w.confidential("server")
 	first := w.obtain()
 	second := w.rotate(first.Refresh).json(t)
@@ -93,7 +93,7 @@ func TestAReplayEndsTheFamilyAndItsAccessTokens(t *testing.T) {
 // R104.
 func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
-	w.withAlice(func(c *issuer.Client) { c.Grace = "0s" })
+	w.withAlice(func(c *api.NewClient) { c.Grace = "0s" })
 	for path, replay := range map[string]func(token string){
 		"/token": func(token string) {
 			w.post("grant_type=refresh_token&client_id=web&refresh_token="+token, "X-Forwarded-For: 192.0.2.66")
@@ -119,7 +119,7 @@ func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
 }
 
 // R39.
-func TestANarrowedScopeIsNotKept(t *testing.T) {
+func TestANarrowedScopeAppliesToOneAccessToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	refusedToken(t, "wider", w.rotate(token, "scope=read+admin"), 400, "invalid_scope")
@@ -133,11 +133,11 @@ func TestANarrowedScopeIsNotKept(t *testing.T) {
 }
 
 // R40.
-func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
+func TestLostRightsEndTheRefresh(t *testing.T) {
 	off, fewer := true, []string{"read"}
 	for what, take := range map[string]func(*world) error{
 		"user disabled": func(w *world) error {
-			_, err := w.issuer.SetUser(t.Context(), "alice", issuer.UserChange{Disabled: &off}, "uid:0")
+			_, err := w.issuer.SetUser(t.Context(), "alice", api.UserChange{Disabled: &off}, "uid:0")
 			return err
 		},
 		"password changed": func(w *world) error {
@@ -146,7 +146,7 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 		},
 		"logged out": func(w *world) error { _, err := w.issuer.LogoutUser(t.Context(), "alice", "uid:0"); return err },
 		"scope removed": func(w *world) error {
-			_, err := w.issuer.SetClient(t.Context(), "web", issuer.ClientChange{Scopes: &fewer}, "uid:0")
+			_, err := w.issuer.SetClient(t.Context(), "web", api.ClientChange{Scopes: &fewer}, "uid:0")
 			return err
 		},
 		"sessions revoked": func(w *world) error { return w.issuer.RevokeClientSessions(t.Context(), "web", "uid:0") },
@@ -158,24 +158,24 @@ func TestWhatWasTakenAwayEndsRefreshing(t *testing.T) {
 		}
 		refusedToken(t, what, w.rotate(token), 400, "invalid_grant")
 		if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 401 || a.json(t)["code"] != "token_not_valid" {
-			t.Errorf("%s at the door: %d %s", what, a.status, a.body)
+			t.Errorf("%s at the simplejwt endpoint: %d %s", what, a.status, a.body)
 		}
 	}
 }
 
 // R40.
-func TestADisabledClientRefreshesNothing(t *testing.T) {
+func TestADisabledClientCannotRefresh(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token, off := w.obtain().Refresh, true
-	w.setClient("web", issuer.ClientChange{Disabled: &off})
+	w.setClient("web", api.ClientChange{Disabled: &off})
 	refusedToken(t, "at /token", w.rotate(token), 401, "invalid_client")
 	if a := w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}); a.status != 503 {
-		t.Errorf("at the door: %d %s", a.status, a.body)
+		t.Errorf("at the simplejwt endpoint: %d %s", a.status, a.body)
 	}
 }
 
 // I12.
-func TestParallelRetriesGetOneSuccessor(t *testing.T) {
+func TestParallelRefreshesGetTheSameToken(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	answers := make([]answer, 20)
@@ -196,7 +196,7 @@ func TestParallelRetriesGetOneSuccessor(t *testing.T) {
 func TestNoAnswer200WithoutACommit(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
-	cookie := w.cookieOf(w.sessionLogin())
+	cookie := w.cookieOf(w.loginByCookie())
 	w.failUpdates(true)
 	refusedToken(t, "token", w.rotate(token), 503, "temporarily_unavailable")
 	for _, path := range []string{"/api/token/refresh/", "/api/token/blacklist/"} {
@@ -227,13 +227,13 @@ func TestTheClientsPagesMayReadRefreshAndRevocation(t *testing.T) {
 		what, path, form, origin, want string
 	}{
 		{"refresh", "/token", "grant_type=refresh_token&client_id=web&refresh_token=" + token, appOrigin, appOrigin},
-		{"no good token", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", appOrigin, appOrigin},
+		{"invalid token", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", appOrigin, appOrigin},
 		{"bad scope", "/token", "grant_type=refresh_token&client_id=web&scope=x&refresh_token=" + token, appOrigin, appOrigin},
-		{"stranger", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", "https://evil.example", ""},
+		{"unknown origin", "/token", "grant_type=refresh_token&client_id=web&refresh_token=x", "https://evil.example", ""},
 		{"no such grant", "/token", "grant_type=x&client_id=web", appOrigin, ""},
-		{"unknown client", "/token", "grant_type=refresh_token&client_id=nobody&refresh_token=x", appOrigin, ""},
+		{"unknown client", "/token", "grant_type=refresh_token&client_id=unknown&refresh_token=x", appOrigin, ""},
 		{"revoke", "/revoke", "client_id=web&token=x", appOrigin, appOrigin},
-		{"revoke by a stranger", "/revoke", "client_id=web&token=x", "https://evil.example", ""},
+		{"revoke from an unknown origin", "/revoke", "client_id=web&token=x", "https://evil.example", ""},
 		{"introspect", "/introspect", "client_id=web&token=x", appOrigin, ""},
 	} {
 		a := w.send("POST", tt.path, tt.form, formHeader, "Origin: "+tt.origin)

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// refusals counts what was refused and left no record, by code. A record for each would
-// let a stranger write as much as he likes.
-type refusals struct {
+// A refusalCounter counts refused requests by code. They are audited as one record a minute:
+// with a record for each, an attacker could fill the store.
+type refusalCounter struct {
 	mu     sync.Mutex
-	counts map[string]int // owned by mu; the codes are ours, so there are few
+	counts map[string]int // owned by mu; only codes of this package, so it stays small
 }
 
 const (
@@ -19,11 +19,11 @@ const (
 	lastAuditTime = 5 * time.Second
 )
 
-func (c *refusals) count(code string) {
+func (c *refusalCounter) count(code string) {
 	c.add(map[string]int{code: 1})
 }
 
-func (c *refusals) add(counts map[string]int) {
+func (c *refusalCounter) add(counts map[string]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.counts == nil {
@@ -34,7 +34,7 @@ func (c *refusals) add(counts map[string]int) {
 	}
 }
 
-func (c *refusals) take() map[string]int {
+func (c *refusalCounter) take() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	counts := c.counts
@@ -42,8 +42,8 @@ func (c *refusals) take() map[string]int {
 	return counts
 }
 
-// Run writes one audit record a minute about logins and clients that were refused, if
-// there were any, and a last one when ctx ends, which is no error. The store must outlive it.
+// Run writes an audit record every minute in which logins or clients were refused, and a
+// last one when ctx ends. It then returns nil. The store must stay open until Run returns.
 func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(auditEvery)
 	defer tick.Stop()
@@ -60,7 +60,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// auditRefusals keeps what it could not write for the next time.
+// auditRefusals keeps the counts for the next record if this one cannot be written.
 func (s *Server) auditRefusals(ctx context.Context) {
 	counts := s.refused.take()
 	if len(counts) == 0 {
@@ -68,6 +68,6 @@ func (s *Server) auditRefusals(ctx context.Context) {
 	}
 	if err := s.cfg.Issuer.AuditRefusals(ctx, counts); err != nil {
 		s.refused.add(counts)
-		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "refusals not audited", slog.String("err", err.Error()))
+		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "refused requests were not audited", slog.String("err", err.Error()))
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// revoke serves POST /revoke (RFC 7009): 200 for any token, so that nobody learns which
-// ones exist. token_type_hint is not read: what a token is can be seen from itself.
+// revoke serves POST /revoke (RFC 7009). It answers 200 for any token, so that a client
+// cannot find out which tokens exist. token_type_hint is ignored: a token shows its type.
 func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	w.Header()["Vary"] = varyOrigin
-	client, token, err := readTokenQuestion(w, r)
+	client, token, err := readTokenForm(w, r)
 	if err != nil {
 		return err
 	}
-	err = s.guarded(r, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, s.address(r)) })
-	s.shareToken(w, r, client.ClientID, err)
+	err = s.limited(r, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, s.address(r)) })
+	s.allowPage(w, r, client.ClientID, err)
 	if err != nil {
 		return &clientError{client.ClientID, err}
 	}
@@ -26,12 +26,12 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 
 // introspect serves POST /introspect (RFC 7662).
 func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
-	client, token, err := readTokenQuestion(w, r)
+	client, token, err := readTokenForm(w, r)
 	if err != nil {
 		return err
 	}
 	var found issuer.Introspection
-	err = s.guarded(r, client, func() error {
+	err = s.limited(r, client, func() error {
 		found, err = s.cfg.Issuer.Introspect(r.Context(), client, token)
 		return err
 	})
@@ -42,8 +42,8 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, found)
 }
 
-// readTokenQuestion reads what /revoke and /introspect are sent: a client and a token.
-func readTokenQuestion(w http.ResponseWriter, r *http.Request) (issuer.Credentials, refusal.Secret, error) {
+// readTokenForm reads the client and the token of a request to /revoke or /introspect.
+func readTokenForm(w http.ResponseWriter, r *http.Request) (issuer.Credentials, refusal.Secret, error) {
 	ps, err := readForm(w, r)
 	if err != nil {
 		return issuer.Credentials{}, "", err
@@ -54,7 +54,7 @@ func readTokenQuestion(w http.ResponseWriter, r *http.Request) (issuer.Credentia
 	}
 	token := ps.get("token")
 	if token == "" {
-		return client, "", &clientError{client.ClientID, refusal.New("invalid_request", "token is missing")}
+		return client, "", &clientError{client.ClientID, refusal.New("invalid_request", "parameter token is missing")}
 	}
 	return client, refusal.Secret(token), nil
 }

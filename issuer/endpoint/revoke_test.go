@@ -3,7 +3,8 @@ package endpoint
 import (
 	"testing"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 	"keymill/storage"
 )
 
@@ -32,7 +33,7 @@ func TestRevocationOfAnythingIs200AndEmpty(t *testing.T) {
 		"no client":        w.ask("/revoke", "x"),
 		"no secret":        w.ask("/revoke", "x", "client_id=server"),
 		"wrong secret":     w.ask("/revoke", "x", basic("server", "kms_wrong")),
-		"unknown client":   w.ask("/revoke", "x", basic("nobody", "kms_wrong")),
+		"unknown client":   w.ask("/revoke", "x", basic("unknown", "kms_wrong")),
 		"public, a secret": w.ask("/revoke", "x", basic("web", "kms_wrong")),
 	} {
 		refusedToken(t, what, a, 401, "invalid_client")
@@ -49,7 +50,7 @@ func TestRevocationOfAnythingIs200AndEmpty(t *testing.T) {
 }
 
 // R64.
-func TestNobodyRevokesForAnotherClient(t *testing.T) {
+func TestAClientCannotRevokeTokensOfAnother(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	p, mine := w.obtain(), w.familyAt("server")
@@ -65,7 +66,7 @@ func TestNobodyRevokesForAnotherClient(t *testing.T) {
 }
 
 // R65.
-func TestARevokedFamilyIsDeadAndARevokedAccessTokenInactive(t *testing.T) {
+func TestARevokedSessionCannotRefreshAndARevokedAccessTokenIsInactive(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	active := func(token string) bool {
@@ -75,17 +76,17 @@ func TestARevokedFamilyIsDeadAndARevokedAccessTokenInactive(t *testing.T) {
 	is(t, "access", w.ask("/revoke", p.Access, "client_id=web"), 200, "")
 	next := w.rotate(p.Refresh)
 	if active(p.Access) || !active(w.token(next)) {
-		t.Error("revoking an access token is about that one")
+		t.Error("revoking one access token made another inactive")
 	}
-	is(t, "refresh", w.ask("/revoke", p.Refresh, "client_id=web"), 200, "") // an older generation will do
+	is(t, "refresh", w.ask("/revoke", p.Refresh, "client_id=web"), 200, "") // an older generation revokes too
 	if active(w.token(next)) {
-		t.Error("an access token of the family is active")
+		t.Error("an access token of the session is active")
 	}
 	refusedToken(t, "the successor", w.rotate(next.json(t)["refresh_token"].(string)), 400, "invalid_grant")
 }
 
 // R66.
-func TestAStoreThatFailsIsNeverA200(t *testing.T) {
+func TestAFailingStoreIsNeverA200(t *testing.T) {
 	w := newWorld(t).withAlice()
 	token := w.obtain().Refresh
 	w.failUpdates(true)
@@ -100,13 +101,13 @@ func TestAStoreThatFailsIsNeverA200(t *testing.T) {
 }
 
 // R67.
-func TestIntrospectionTellsOnlyThoseWhoMayAsk(t *testing.T) {
+func TestIntrospectionAnswersOnlyAllowedClients(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	blind := w.client("blind")
 	p, mine := w.obtain(), w.familyAt("server")
 	for what, a := range map[string]answer{
-		"nobody":        w.ask("/introspect", p.Access),
+		"no client":     w.ask("/introspect", p.Access),
 		"public client": w.ask("/introspect", p.Access, "client_id=web"),
 		"wrong secret":  w.ask("/introspect", p.Access, basic("server", "kms_wrong")),
 		"no secret":     w.ask("/introspect", p.Access, "client_id=server"),
@@ -140,7 +141,7 @@ func TestIntrospectionTellsOnlyThoseWhoMayAsk(t *testing.T) {
 }
 
 // R68.
-func TestEverySourceOfRevocationCounts(t *testing.T) {
+func TestEveryKindOfRevocationMakesATokenInactive(t *testing.T) {
 	off := true
 	for what, revoke := range map[string]func(w *world, p tokenPair) error{
 		"token":  func(w *world, p tokenPair) error { w.ask("/revoke", p.Access, "client_id=web"); return nil },
@@ -152,7 +153,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 		"client": func(w *world, _ tokenPair) error { return w.issuer.RevokeClientSessions(t.Context(), "web", "uid:0") },
 		"store":  func(w *world, _ tokenPair) error { return w.issuer.RevokeAllSessions(t.Context(), "uid:0") },
 		"disabled client": func(w *world, _ tokenPair) error {
-			_, err := w.issuer.SetClient(t.Context(), "web", issuer.ClientChange{Disabled: &off}, "uid:0")
+			_, err := w.issuer.SetClient(t.Context(), "web", api.ClientChange{Disabled: &off}, "uid:0")
 			return err
 		},
 	} {
@@ -167,7 +168,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 }
 
 // R69.
-func TestTheHintIsNotBelieved(t *testing.T) {
+func TestTheTokenTypeHintIsIgnored(t *testing.T) {
 	w := newWorld(t).withAlice()
 	secret := w.confidential("server")
 	for _, hint := range []string{"access_token", "refresh_token", "nonsense", ""} {
@@ -181,10 +182,10 @@ func TestTheHintIsNotBelieved(t *testing.T) {
 }
 
 // R18.
-func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
+func TestWrongSecretsAreLimitedOnEveryPath(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		for n := range pairFailures {
+		for n := range limit.ClientFailures {
 			refusedToken(t, "failure", w.ask([]string{"/revoke", "/introspect"}[n%2], "x", basic("billing", "kms_wrong")), 401, "invalid_client")
 		}
 		for _, a := range []answer{w.ask("/revoke", "x", basic("billing", w.secret)), w.ask("/introspect", "x", basic("billing", w.secret)), w.post(w.good())} {
@@ -196,18 +197,16 @@ func TestSecretsAreGuardedOnEveryPath(t *testing.T) {
 	})
 }
 
-// TestNobodyLocksAPublicClientOut: by guessing at the secret that it has not.
-//
 // R18.
-func TestNobodyLocksAPublicClientOut(t *testing.T) {
+func TestWrongSecretsCannotLockOutAPublicClient(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
 		token := w.obtain().Refresh
-		for range 2 * pairFailures {
+		for range 2 * limit.ClientFailures {
 			w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong")
 			w.ask("/introspect", "x", "client_id=web")
 		}
-		refusedToken(t, "the guesser", w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong"), 429, "temporarily_unavailable")
+		refusedToken(t, "a request with a secret", w.ask("/revoke", "x", "client_id=web", "client_secret=kms_wrong"), 429, "temporarily_unavailable")
 		w.token(w.rotate(token))
 		is(t, "revoke", w.ask("/revoke", token, "client_id=web"), 200, "")
 	})

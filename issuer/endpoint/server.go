@@ -1,19 +1,20 @@
-// Package endpoint is the HTTP face of Keymill: it reads requests, lets issuer and
-// keystore decide, and writes what they said. A handler returns an error, and one
-// place (refuse) turns that into an answer and a log line:
+// Package endpoint serves Keymill's HTTP API. A handler reads a request, calls issuer or
+// keystore, which decide, and writes the answer, or returns an error. The router turns
+// every error into an answer and a log line:
 //
 //	error                              public           admin
-//	*refusal.Refusal                    400, 401         400, 404, 409
-//	*keystore.InvalidError             –                the same
+//	*refusal.Refusal                   400, 401         400, 404, 409
+//	*keystore.InvalidError             –                400, 404, 409
 //	*keystore.NotReadyError            –                409 with "at"
-//	what issuer.Unavailable knows      503 Retry-After  503 Retry-After
-//	too many failures                  429 Retry-After  –
+//	issuer.Unavailable knows it        503 Retry-After  503 Retry-After
+//	*limit.Error                       429 Retry-After  –
 //	*issuer.BusyError                  429 Retry-After  429 Retry-After
-//	a door whose client cannot be used 503              –
-//	everything else, panics included   500              500
+//	*http.MaxBytesError                413              413
+//	login endpoint's client unusable   503              –
+//	any other error, and panics        500              500
 //
-// There are two faces. Admin serves /admin/v1/… on a Unix socket, to the server's own
-// user and root only. Public serves
+// There are two listeners. Admin serves /admin/v1/… on a Unix socket (package admin).
+// Public serves
 //
 //	GET  /.well-known/jwks.json                     RFC 7517          any origin
 //	GET  /.well-known/oauth-authorization-server    RFC 8414          any origin
@@ -25,14 +26,14 @@
 //	POST /api/token/, …/refresh/, …/verify/, …/blacklist/             the client's origins
 //	POST /session/login, /session/refresh, /session/logout            the same, with cookies
 //
-// The last two lines are doors, where people log in: each is open if the configuration
-// binds a client to it. The first speaks as djangorestframework-simplejwt does, also
-// when it refuses. The second is for pages that should never hold a refresh token: it
-// keeps that in a cookie. What a path says when it refuses is its shape.
+// The last two lines are the login endpoints, simplejwt and browser. Each is served if the
+// configuration names its client. simplejwt has the API of djangorestframework-simplejwt,
+// error format included. browser is for single page apps that should not hold a refresh
+// token: it keeps the token in a cookie.
 //
-// Every answer says nosniff, and no-store unless it is meant for caches. Nothing that a
-// request carries besides the parameters of its endpoint changes an answer: not Host,
-// not X-Forwarded-*. Sizes are in bytes.
+// Every answer has X-Content-Type-Options: nosniff, and Cache-Control: no-store unless
+// caches may keep it. Only the parameters of an endpoint and the headers that this package
+// documents change an answer: Host and X-Forwarded-Host do not. Sizes are in bytes.
 package endpoint
 
 import (
@@ -43,9 +44,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/julienschmidt/httprouter"
-
 	"keymill/issuer"
+	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/limit"
 	"keymill/keystore"
 )
 
@@ -53,46 +54,50 @@ import (
 type Config struct {
 	Issuer *issuer.Issuer
 	Keys   *keystore.Rings
-	KeySet *KeySet // the one that keystore publishes to
+	KeySet *KeySet // to which Keys publishes
 
 	SimpleJWT SimpleJWT
-	Session   Session
+	Browser   Browser
 
-	// TrustedProxies may say in X-Forwarded-For whom they speak for.
+	// Advice returns what an operator can do about a login endpoint whose client cannot be
+	// used, for the log; "" for nothing. It may be nil.
+	Advice func(UnusableClient) string
+
+	// TrustedProxies are proxies whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
-	// DevHosts, if not empty, are the only Host headers that are answered, with or
-	// without a port: a page that rebinds its name to loopback gets 421.
+	// DevHosts, if not empty, are the only Host headers that are answered, with or without
+	// a port. A page that rebinds its DNS name to a loopback address gets 421.
 	DevHosts []string
 
-	StoreFailed func() error // nil while the store is well
+	StoreFailed func() error // nil while the store works
 	StoreBytes  func() int64 // size of the store
 	Version     string
 	Log         *slog.Logger
 }
 
-// SimpleJWT is the door of djangorestframework-simplejwt.
+// SimpleJWT configures the login endpoint with the API of djangorestframework-simplejwt.
 type SimpleJWT struct {
-	Client string // whose users come in here; "" keeps the door shut
-	Prefix string // of its paths, "/api" if ""
+	Client string // whose users log in; "" turns the endpoint off
+	Prefix string // of the paths, see CheckPrefix; "" means "/api"
 }
 
-// Session is the cookie door.
-type Session struct {
-	Client string // whose users come in here; "" keeps the door shut
+// Browser configures the login endpoint with cookies.
+type Browser struct {
+	Client string // whose users log in; "" turns the endpoint off
 }
 
-// A Server is the HTTP face.
+// A Server serves the public and the admin API.
 type Server struct {
-	cfg         Config
-	failures    *guard         // of clients
-	passwords   *passwordGuard // of people, at both doors
-	refused     refusals
-	cookie      string // name of the cookie door's
-	fence       fence  // of the cookie door
-	djangoFence fence
-	public      *edge
-	admin       *edge
+	cfg       Config
+	clients   *limit.ClientLimiter
+	passwords *limit.PasswordLimiter // of both login endpoints
+	refused   refusalCounter
+	simplejwt loginEndpoint
+	browser   loginEndpoint
+	cookie    string // name of the browser endpoint's cookie
+	public    *router
+	admin     *router
 }
 
 // New prepares the routes and the discovery documents.
@@ -100,70 +105,71 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Issuer == nil || cfg.Keys == nil || cfg.KeySet == nil || cfg.Log == nil {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
-	s := &Server{cfg: cfg, failures: newGuard(), passwords: newPasswordGuard(time.Now())}
+	s := &Server{cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now())}
 	documents, err := s.documents()
 	if err != nil {
 		return nil, err
 	}
-	s.public = s.newEdge(busy{code: "temporarily_unavailable"}, s.admitHost)
+	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admitHost)
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
 	}
 	s.publicRoutes(s.public)
-	if err := s.openSimpleJWT(s.public); err != nil {
+	if err := s.simpleJWTRoutes(s.public); err != nil {
 		return nil, err
 	}
-	if err := s.openSession(s.public); err != nil {
+	if err := s.browserRoutes(s.public); err != nil {
 		return nil, err
 	}
-	s.admin = s.newEdge(busy{code: "unavailable", candid: true}, admitPeer)
+	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admin.CheckPeer)
 	s.adminRoutes(s.admin)
 	return s, nil
 }
 
-func (s *Server) publicRoutes(e *edge) {
-	e.get("/.well-known/jwks.json", s.cfg.KeySet.serve)
-	e.get("/healthz", s.healthz)
-	e.get("/readyz", s.readyz)
-	e.handle(http.MethodPost, "/token", s.token)
-	e.handle(http.MethodOptions, "/token", s.preflight)
-	e.handle(http.MethodPost, "/revoke", s.revoke)
-	e.handle(http.MethodOptions, "/revoke", s.preflight)
-	e.handle(http.MethodPost, "/introspect", s.introspect)
+func (s *Server) publicRoutes(r *router) {
+	r.get("/.well-known/jwks.json", s.cfg.KeySet.serve)
+	r.get("/healthz", s.healthz)
+	r.get("/readyz", s.readyz)
+	r.handle(http.MethodPost, "/token", s.token)
+	r.handle(http.MethodOptions, "/token", s.preflight)
+	r.handle(http.MethodPost, "/revoke", s.revoke)
+	r.handle(http.MethodOptions, "/revoke", s.preflight)
+	r.handle(http.MethodPost, "/introspect", s.introspect)
 }
 
-// Public returns the face that the world sees.
+// Public returns the handler of the public listener.
 func (s *Server) Public() http.Handler { return s.public }
 
-// Admin returns the face of administrators. Its http.Server must have AdminConnContext.
+// Admin returns the handler of the admin socket. Its http.Server must have
+// admin.ConnContext.
 func (s *Server) Admin() http.Handler { return s.admin }
 
-func (s *Server) newEdge(b busy, admit func(*http.Request) error) *edge {
-	e := &edge{
-		router: httprouter.New(), shapes: map[string]*shape{}, admit: admit, busy: b, address: s.address, log: s.cfg.Log,
-	}
-	// A redirect would replay the client's credentials at a path it never named.
-	e.router.RedirectTrailingSlash, e.router.RedirectFixedPath = false, false
-	e.router.HandleOPTIONS = false
-	e.router.NotFound = e.handler(func(http.ResponseWriter, *http.Request) error { return errNotFound })
-	e.router.MethodNotAllowed = e.handler(methodNotAllowed)
-	return e
-}
-
-// methodNotAllowed: the router has set Allow and counted OPTIONS in, which exists for
-// preflights only.
-func methodNotAllowed(w http.ResponseWriter, _ *http.Request) error {
-	var allow []string
-	for m := range strings.SplitSeq(w.Header().Get("Allow"), ", ") {
-		if m != http.MethodOptions {
-			allow = append(allow, m)
+func (s *Server) adminRoutes(rt *router) {
+	api := admin.New(admin.Config{
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Issues: s.issues,
+		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
+	})
+	for _, route := range api.Routes() {
+		h := func(w http.ResponseWriter, r *http.Request) error {
+			answer, err := route.Handler(r)
+			if err != nil {
+				return err
+			}
+			if route.Status == http.StatusNoContent {
+				w.WriteHeader(route.Status)
+				return nil
+			}
+			return writeJSON(w, route.Status, answer)
+		}
+		if route.Method == http.MethodGet {
+			rt.get(route.Path, h)
+		} else {
+			rt.handle(route.Method, route.Path, h)
 		}
 	}
-	w.Header().Set("Allow", strings.Join(allow, ", "))
-	return errMethod
 }
 
-// admitHost keeps a development server to its own names.
+// admitHost refuses other Host headers than those of a development server.
 func (s *Server) admitHost(r *http.Request) error {
 	if len(s.cfg.DevHosts) == 0 {
 		return nil

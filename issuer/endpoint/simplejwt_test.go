@@ -1,12 +1,13 @@
 package endpoint
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"keymill/issuer"
+	"keymill/issuer/api"
 )
 
 const (
@@ -16,7 +17,7 @@ const (
 	bothMissing = `{"username":["This field is required."],"password":["This field is required."]}`
 )
 
-func TestThePairIsSimpleJWTs(t *testing.T) {
+func TestThePairHasTheFormatOfSimpleJWT(t *testing.T) {
 	w := newWorld(t).withAlice()
 	a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
 	p := w.pairOf(a)
@@ -43,16 +44,16 @@ func TestThePairIsSimpleJWTs(t *testing.T) {
 	is(t, "verify after it", w.postJSON("/api/token/verify/", map[string]string{"token": next.Refresh}), 400, `{"non_field_errors":["Token is blacklisted"]}`)
 }
 
-func TestASpentTokenIsBlacklistedInSimpleJWTsWords(t *testing.T) {
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Grace = "0s" })
+func TestAUsedTokenIsBlacklistedForSimpleJWT(t *testing.T) {
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Grace = "0s" })
 	p := w.obtain()
 	w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}))
 	is(t, "verify", w.postJSON("/api/token/verify/", map[string]string{"token": p.Refresh}), 400, `{"non_field_errors":["Token is blacklisted"]}`)
 	is(t, "refresh", w.postJSON("/api/token/refresh/", map[string]string{"refresh": p.Refresh}), 401, blacklisted)
 }
 
-func TestAnExpiredTokenIsInvalidToTheLast(t *testing.T) {
-	w := newWorld(t).withAlice(func(c *issuer.Client) { c.Idle = "1s" })
+func TestAnExpiredTokenIsInvalidAtEveryPath(t *testing.T) {
+	w := newWorld(t).withAlice(func(c *api.NewClient) { c.Idle = "1s" })
 	p := w.obtain()
 	time.Sleep(1100 * time.Millisecond)
 	for _, path := range []string{"/api/token/refresh/", "/api/token/blacklist/"} {
@@ -60,9 +61,9 @@ func TestAnExpiredTokenIsInvalidToTheLast(t *testing.T) {
 	}
 }
 
-// TestTheDoorAnswersAsRESTFrameworkDoes: the bodies were taken down from
+// TestSimpleJWTAnswersAsRESTFrameworkDoes compares with bodies that were recorded from
 // djangorestframework 3.14 with simplejwt 5.2.2.
-func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
+func TestSimpleJWTAnswersAsRESTFrameworkDoes(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const form, multi = "application/x-www-form-urlencoded", "multipart/form-data; boundary=B"
 	part := func(name, text string) string {
@@ -72,7 +73,7 @@ func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
 	for _, tt := range []struct {
 		path, media, body string
 		status            int
-		want              string // a part of the body, all of it if it begins with {
+		want              string // a part of the body, or the whole body if it begins with {
 	}{
 		{"/", "", "", 400, bothMissing},
 		{"/", "application/json", "", 400, bothMissing},
@@ -107,7 +108,7 @@ func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
 		{"/", "application/json", "\ufeff{}", 400, "JSON parse error - "},
 		{"/", "application/json", "{\"username\":\"a\",\"password\":\"\t\"}", 400, "JSON parse error - "},
 		{"/", "application/json", "{\"username\":\"\xff\",\"password\":\"x\"}", 400, "JSON parse error - "},
-		{"/", "application/json", `{"username":"alice","username":"bob","password":"x"}`, 400, "JSON parse error - "}, // there: the last one counts
+		{"/", "application/json", `{"username":"alice","username":"bob","password":"x"}`, 400, "JSON parse error - "}, // REST framework uses the last one
 		{"/", "text/plain", `{"username":"alice","password":"x"}`, 415, `{"detail":"Unsupported media type \"text/plain\" in request."}`},
 		{"/", "text/xml; charset=utf-8", "x", 415, `{"detail":"Unsupported media type \"text/xml; charset=utf-8\" in request."}`},
 		{"/", "", "x", 415, `{"detail":"Unsupported media type \"\" in request."}`},
@@ -116,8 +117,8 @@ func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
 		{"/", form, "username=+&password=", 400, `{"username":["This field may not be blank."],"password":["This field may not be blank."]}`},
 		{"/", form, "username=al%00ice&password=x", 400, `{"username":["Null characters are not allowed."]}`},
 		{"/", form, "username=alice&password=wrong", 401, noAccount},
-		{"/", form, "username=a&username=alice&password=x", 400, `"detail"`}, // there: the last one counts
-		{"/", form, "username=%ff&password=x", 400, `"detail"`},              // there: replaced
+		{"/", form, "username=a&username=alice&password=x", 400, `"detail"`}, // REST framework uses the last one
+		{"/", form, "username=%ff&password=x", 400, `"detail"`},              // REST framework replaces it
 		{"/", multi, both, 401, noAccount},
 		{"/", multi, part("username", "alice") + "--B--\r\n", 400, `{"password":["This field is required."]}`},
 		{"/", multi, strings.Replace(both, `"username"`, `"username"; filename="x"`, 1), 400, `{"username":["Not a valid string."]}`},
@@ -153,15 +154,15 @@ func TestTheDoorAnswersAsRESTFrameworkDoes(t *testing.T) {
 	}
 }
 
-func TestAFormOpensTheSimpleJWTDoorToo(t *testing.T) {
+func TestSimpleJWTAcceptsForms(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.pairOf(w.send("POST", "/api/token/", "username=alice&password=correct+horse+battery+staple", formHeader))
 	w.pairOf(w.send("POST", "/api/token/", "--B\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nalice\r\n"+
 		"--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n"+alicesPassword+"\r\n--B--\r\n", "Content-Type: multipart/form-data; boundary=B"))
-	w.pairOf(w.postJSON("/api/token/", credentials(" alice\n", alicesPassword+" "))) // as there
+	w.pairOf(w.postJSON("/api/token/", credentials(" alice\n", alicesPassword+" "))) // as simplejwt does
 }
 
-func TestTheDoorsTakeNoOtherMethodPathOrSize(t *testing.T) {
+func TestLoginEndpointsRefuseOtherMethodsPathsAndSizes(t *testing.T) {
 	w := newWorld(t).withAlice()
 	for _, path := range []string{"/api/token/", "/api/token/refresh/", "/api/token/verify/", "/api/token/blacklist/"} {
 		for _, method := range []string{"GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"} {
@@ -202,11 +203,11 @@ func TestNoPasswordInAURL(t *testing.T) {
 		}
 	}
 	if strings.Contains(w.log.String(), "leaked_in_url") {
-		t.Error("the log holds it")
+		t.Error("the log contains the password")
 	}
 }
 
-func TestTheDoorIsReadableByTheClientsOriginsOnly(t *testing.T) {
+func TestOnlyTheClientsOriginsMayReadSimpleJWTAnswers(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const allow = "Access-Control-Allow-Origin"
 	for origin, listed := range map[string]bool{appOrigin: true, "https://evil.example": false, "null": false, "http://app.example": false, testIssuer: false} {
@@ -223,44 +224,51 @@ func TestTheDoorIsReadableByTheClientsOriginsOnly(t *testing.T) {
 	}
 	w.client("other")
 	other := []string{"https://other.example"}
-	w.setClient("other", issuer.ClientChange{Origins: &other})
+	w.setClient("other", api.ClientChange{Origins: &other})
 	if a := w.send("OPTIONS", "/api/token/", "", "Origin: "+other[0], "Access-Control-Request-Method: POST"); a.status != 403 {
 		t.Errorf("another client's origin: %d", a.status)
 	}
 }
 
-func TestAShutDoorTellsTheOperatorWhatToTypeAndTheStrangerNothing(t *testing.T) {
+func TestOnlyTheLogSaysWhyALoginEndpointIsUnusable(t *testing.T) {
 	none, two, off := []string{}, []string{"orders", "shop"}, true
 	for what, tt := range map[string]struct {
-		make func(*world)
-		cure string
+		make   func(*world)
+		advice string
 	}{
-		"no client":     {func(w *world) { w.user("alice", "7") }, "keymill client add web --public --grant refresh_token"},
-		"disabled":      {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Disabled: &off}) }, "keymill client enable web"},
-		"no grant":      {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Grants: &none}) }, "keymill client set web --grant refresh_token"},
-		"two audiences": {func(w *world) { w.withAlice().setClient("web", issuer.ClientChange{Audiences: &two}) }, "keymill client set web --grant refresh_token"},
+		"no client":     {func(w *world) { w.user("alice", "7") }, "advice: simplejwt web false"},
+		"disabled":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Disabled: &off}) }, "advice: simplejwt web true disabled"},
+		"no grant":      {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Grants: &none}) }, "advice: simplejwt web true"},
+		"two audiences": {func(w *world) { w.withAlice().setClient("web", api.ClientChange{Audiences: &two}) }, "advice: simplejwt web true"},
 	} {
-		w := newWorld(t)
+		w := newWorldAt(t, testIssuer, func(c *Config) {
+			c.Advice = func(u UnusableClient) string {
+				if u.Client.Disabled {
+					return fmt.Sprint("advice: ", u.Endpoint, " ", u.ID, " ", u.Found, " disabled")
+				}
+				return fmt.Sprint("advice: ", u.Endpoint, " ", u.ID, " ", u.Found)
+			}
+		})
 		tt.make(w)
 		a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
 		is(t, what, a, 503, `{"detail":"Service temporarily unavailable, try again later."}`)
-		if log := w.log.String(); !strings.Contains(log, tt.cure) || !strings.Contains(log, `"level":"WARN"`) {
+		if log := w.log.String(); !strings.Contains(log, tt.advice) || !strings.Contains(log, `"level":"WARN"`) {
 			t.Errorf("%s: the log says %s", what, log)
 		}
 		a = w.postJSON("/session/login", credentials("alice", alicesPassword))
 		want, code := 503, "temporarily_unavailable"
 		if what == "two audiences" {
-			want, code = 400, "invalid_target" // the page can name one
+			want, code = 400, "invalid_target" // the page can name an audience
 		}
-		refusedToken(t, what+", session", a, want, code)
+		refusedToken(t, what+", browser", a, want, code)
 		if strings.Contains(a.body, "web") {
 			t.Errorf("%s: %s", what, a.body)
 		}
 	}
 }
 
-func TestADoorWithoutAClientIsNotThere(t *testing.T) {
-	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Client, c.Session.Client = "", "" })
+func TestALoginEndpointWithoutAClientIsNotServed(t *testing.T) {
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Client, c.Browser.Client = "", "" })
 	for _, path := range []string{"/api/token/", "/api/token/refresh/", "/session/login", "/session/refresh", "/session/logout"} {
 		if a := w.postJSON(path, "{}"); a.status != 404 {
 			t.Errorf("%s: %d", path, a.status)
@@ -268,13 +276,13 @@ func TestADoorWithoutAClientIsNotThere(t *testing.T) {
 	}
 }
 
-func TestThePrefixIsSettableAndChecked(t *testing.T) {
+func TestThePrefixIsConfigurableAndChecked(t *testing.T) {
 	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.Prefix = "/auth/v1" }).withAlice()
 	w.pairOf(w.postJSON("/auth/v1/token/", credentials("alice", alicesPassword)))
 	if a := w.postJSON("/api/token/", "{}"); a.status != 404 {
 		t.Errorf("%d", a.status)
 	}
-	for _, prefix := range []string{"api", "/api/", "/", "//api", "/a/../b", "/:x", "/*x", "/a b", "/a?b", "/%61", "/.x"} {
+	for _, prefix := range []string{"api", "/api/", "/", "//api", "/a/../b", "/:x", "/*x", "/a b", "/a?b", "/%61", "/.x", "/~x", "/a~", "/token", "/session/v1", "/healthz"} {
 		cfg := w.server.cfg
 		cfg.SimpleJWT.Prefix = prefix
 		if _, err := New(cfg); err == nil {
@@ -284,11 +292,11 @@ func TestThePrefixIsSettableAndChecked(t *testing.T) {
 }
 
 // R105.
-func TestFaultsAtADoorAreGenericAndInItsShape(t *testing.T) {
+func TestFaultsAtALoginEndpointHaveItsErrorFormat(t *testing.T) {
 	w := newWorld(t).withAlice()
-	e := w.server.public
-	e.door("/api/panic/", simplejwtShape, func(http.ResponseWriter, *http.Request) error { panic("something private") }, w.server.doorPreflight)
-	e.door("/session/panic", sessionShape, func(http.ResponseWriter, *http.Request) error { panic("something private") }, w.server.sessionPreflight)
+	fail := func(http.ResponseWriter, *http.Request) error { panic("something private") }
+	w.server.loginRoutes(w.server.public, &w.server.simplejwt, map[string]handler{"/api/panic/": fail})
+	w.server.loginRoutes(w.server.public, &w.server.browser, map[string]handler{"/session/panic": fail})
 	is(t, "simplejwt", w.postJSON("/api/panic/", "{}"), 500, `{"detail":"A server error occurred."}`)
 	refusedToken(t, "session", w.postJSON("/session/panic", "{}"), 500, "server_error")
 	w.obtain()

@@ -8,7 +8,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// token serves POST /token (RFC 6749, section 3.2): read, decide, write.
+// token serves POST /token (RFC 6749, section 3.2).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	w.Header()["Vary"] = varyOrigin
 	req, err := readTokenRequest(w, r)
@@ -17,7 +17,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	req.From = s.address(r)
 	grant, err := s.decide(r, req)
-	s.shareToken(w, r, req.Client.ClientID, err)
+	s.allowPage(w, r, req.Client.ClientID, err)
 	if err != nil {
 		return &clientError{req.Client.ClientID, err}
 	}
@@ -30,9 +30,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, grant)
 }
 
-// decide asks the issuer, unless too many failures came from there before.
+// decide asks the issuer, unless the client failed too often from this address.
 func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
-	err = s.guarded(r, req.Client, func() error {
+	err = s.limited(r, req.Client, func() error {
 		grant, err = s.cfg.Issuer.Token(r.Context(), req)
 		return err
 	})
@@ -45,7 +45,7 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenReque
 		return issuer.TokenRequest{}, err
 	}
 	if ps.get("response_type") != "" {
-		return issuer.TokenRequest{}, refusal.New("unsupported_response_type", "a token is asked for with grant_type")
+		return issuer.TokenRequest{}, refusal.New("unsupported_response_type", "this endpoint takes grant_type, not response_type")
 	}
 	client, err := readCredentials(r, ps)
 	if err != nil {

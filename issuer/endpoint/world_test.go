@@ -21,18 +21,20 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
 
-// A world is a Server over a real store and real keys, with both of its listeners.
+// A world is a Server with a real store, real keys and both listeners.
 type world struct {
 	t         *testing.T
 	url       string // the issuer
 	store     *bolt.Store
-	counted   countedStore // the same, as the issuer has it
+	counted   countedStore // the same, which the issuer uses
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
 	server    *Server
@@ -48,7 +50,7 @@ type world struct {
 
 const testIssuer = "https://auth.example.com"
 
-// A countedStore counts how often the issuer turns to the store, and fails when told to.
+// A countedStore counts transactions, and fails when a test says so.
 type countedStore struct {
 	storage.Store
 	views, updates atomic.Int64
@@ -96,7 +98,7 @@ var testKeys = keystore.Config{
 }
 
 // seed makes one store with its keys for all tests of this run; each works on a copy,
-// since a pair of RSA keys takes longer than the tests themselves.
+// because making RSA keys takes longer than the tests.
 var seed = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "seed")
 	if err != nil {
@@ -117,7 +119,7 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(path)
 })
 
-// newWorld makes a world of issuer testIssuer with both doors open to client "web", which
+// newWorld makes a world of issuer testIssuer with both login endpoints for client "web", which
 // withAlice adds.
 func newWorld(t testing.TB) *world {
 	return newWorldAt(t, testIssuer)
@@ -143,7 +145,7 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 	return w
 }
 
-// open opens the store at w.path and builds a Server over it that no listener serves yet.
+// open opens the store at w.path and makes a Server without listeners.
 func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config)) {
 	t.Helper()
 	var err error
@@ -160,25 +162,25 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: w.url, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
-	face := Config{
+	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
-		SimpleJWT: SimpleJWT{Client: "web"}, Session: Session{Client: "web"},
+		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
-		f(&face)
+		f(&c)
 	}
-	if w.server, err = New(face); err != nil {
+	if w.server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (w *world) seedRecords(t testing.TB, shopAlg string) string {
 	t.Helper()
-	_, err1 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
-	_, err2 := w.issuer.AddAudience(t.Context(), issuer.Audience{Name: "shop", Alg: shopAlg, Scopes: []string{"buy"}}, "uid:0")
-	c, err3 := w.issuer.AddClient(t.Context(), issuer.Client{
+	_, err1 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "orders", Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
+	_, err2 := w.issuer.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: shopAlg, Scopes: []string{"buy"}}, "uid:0")
+	c, err3 := w.issuer.AddClient(t.Context(), api.NewClient{
 		ID: "billing", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
 	}, "uid:0")
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -187,7 +189,7 @@ func (w *world) seedRecords(t testing.TB, shopAlg string) string {
 	return string(c.Secret)
 }
 
-// serveAdmin serves the admin face on a Unix socket and returns a client for it.
+// serveAdmin serves the admin API on a Unix socket and returns a client for it.
 func serveAdmin(t testing.TB, s *Server) *http.Client {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sock") // t.TempDir may be too long for a socket
@@ -199,7 +201,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: s.Admin(), ConnContext: AdminConnContext}
+	server := &http.Server{Handler: s.Admin(), ConnContext: admin.ConnContext}
 	go server.Serve(l)
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -215,7 +217,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 // client adds a confidential client of audience orders and returns its secret.
 func (w *world) client(id string, scopes ...string) string {
 	w.t.Helper()
-	c, err := w.issuer.AddClient(w.t.Context(), issuer.Client{
+	c, err := w.issuer.AddClient(w.t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: scopes,
 	}, "uid:0")
 	if err != nil {
@@ -260,7 +262,7 @@ func do(t *testing.T, c *http.Client, r *http.Request) answer {
 	return answer{response.StatusCode, response.Header, string(b)}
 }
 
-// send sends a request to the public face. Headers are "Name: value".
+// send sends a request to the public listener. Headers are "Name: value".
 func (w *world) send(method, path, body string, headers ...string) answer {
 	w.t.Helper()
 	r, err := http.NewRequest(method, w.base+path, strings.NewReader(body))
@@ -293,12 +295,12 @@ func (w *world) postForm(path, body string, headers ...string) answer {
 	return w.send("POST", path, body, append(headers, formHeader)...)
 }
 
-// good is a form that is answered with a token; more parameters go behind it.
+// good returns a form that gets a token, with more parameters at its end.
 func (w *world) good(more ...string) string {
 	return strings.Join(append([]string{"grant_type=client_credentials&client_id=billing&client_secret=" + w.secret}, more...), "&")
 }
 
-// basic is the header that RFC 6749, section 2.3.1, describes.
+// basic returns the header that RFC 6749, section 2.3.1, describes.
 func basic(id, secret string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id)+":"+url.QueryEscape(secret)))
 }
@@ -345,7 +347,7 @@ func refusedToken(t *testing.T, what string, a answer, status int, code string) 
 	}
 }
 
-// askAdmin sends a request to the admin face.
+// askAdmin sends a request to the admin socket.
 func (w *world) askAdmin(method, path, body string) answer {
 	w.t.Helper()
 	r, err := http.NewRequest(method, "http://admin"+path, strings.NewReader(body))

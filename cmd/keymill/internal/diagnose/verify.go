@@ -3,7 +3,6 @@ package diagnose
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"time"
 
@@ -21,9 +20,6 @@ type TokenCheck struct {
 	Algorithms []string      // that the service allows
 	Scopes     []string      // that the token must grant
 	Leeway     time.Duration // allowed clock difference
-
-	ShellWord  func(string) string                      // quotes a word for a shell
-	PrintTable func(w io.Writer, rows [][]string) error // aligns the columns of rows
 
 	claims  *jwks.Claims  // nil unless the verifier accepted the token
 	err     error         // why the token is refused; nil if it is accepted

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
 )
 
@@ -109,7 +110,7 @@ func (c *TokenCheck) keyAdvice() string {
 	}
 	if c.Token.claimText("iss") != c.Issuer {
 		if issuer := c.Token.Claim("iss"); issuer != "" {
-			return fmt.Sprintf("the token names %s (unverified): if you trust that issuer, --issuer %s", quoted(issuer), c.ShellWord(issuer))
+			return fmt.Sprintf("the token names %s (unverified): if you trust that issuer, --issuer %s", quoted(issuer), terminal.ShellWord(issuer))
 		}
 		return "the token is of another issuer"
 	}
@@ -145,7 +146,7 @@ func (c *TokenCheck) audienceAdvice() string {
 		return "the token is for no audience: its issuer has to name the service in aud"
 	}
 	return fmt.Sprintf("the token is for %s: the client has to ask for audience %s, or if the service has the other name, --audience %s",
-		quoted(strings.Join(list, " ")), c.ShellWord(c.Audience), c.ShellWord(clipped(list[0])))
+		quoted(strings.Join(list, " ")), terminal.ShellWord(c.Audience), terminal.ShellWord(clipped(list[0])))
 }
 
 // clockGrain allows for a Date header of whole seconds and for the time an answer takes.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
 )
 
@@ -136,10 +137,4 @@ func span(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// instant formats a time as every verb does: RFC 3339, UTC, whole seconds.
-func instant(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Truncate(time.Second).Format(time.RFC3339)
-}
+func instant(t time.Time) string { return terminal.Instant(&t) }

@@ -1,13 +1,13 @@
 package diagnose
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
 	"unicode"
 	"unicode/utf16"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
 )
 
@@ -55,13 +55,8 @@ type KeyReport struct {
 // Report returns the result as JSON, in ASCII where a terminal could take a character for a
 // command.
 func (c *TokenCheck) Report() ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(c.report()); err != nil {
-		return nil, err
-	}
-	return escaped(bytes.TrimSpace(b.Bytes())), nil
+	raw, err := terminal.MarshalJSON(c.report())
+	return escaped(raw), err
 }
 
 func (c *TokenCheck) report() TokenReport {

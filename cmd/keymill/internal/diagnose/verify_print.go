@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
 )
 
@@ -28,7 +29,7 @@ func (c *TokenCheck) Print(w io.Writer) error {
 		}
 		rows = append(rows, line)
 	}
-	return errors.Join(c.PrintTable(w, rows), c.printToken(w), c.printKeySet(w))
+	return errors.Join(printTable(w, rows), c.printToken(w), c.printKeySet(w))
 }
 
 func (c *TokenCheck) printToken(w io.Writer) error {
@@ -69,7 +70,7 @@ func (c *TokenCheck) printMembers(w io.Writer) error {
 			rows = append(rows, []string{name + ":", s})
 		}
 	}
-	return c.PrintTable(w, rows)
+	return printTable(w, rows)
 }
 
 // printClaims shows the claims of an accepted token: the well-known ones, and then the others
@@ -95,7 +96,16 @@ func (c *TokenCheck) printClaims(w io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		more = append(more, []string{name + ":", string(others[name])})
 	}
-	return errors.Join(c.PrintTable(w, rows), c.PrintTable(w, more))
+	return errors.Join(printTable(w, rows), printTable(w, more))
+}
+
+// printTable prints a table whose first row may be its header.
+func printTable(w io.Writer, rows [][]string) error {
+	t := terminal.NewTable(w)
+	for _, row := range rows {
+		t.Row(row...)
+	}
+	return t.Flush()
 }
 
 // maxKeysShown bounds how many lines an issuer can put on the screen.
@@ -119,7 +129,7 @@ func (c *TokenCheck) printKeySet(w io.Writer) error {
 	for _, line := range skippedLines(c.keys.Skipped, maxKeysShown) {
 		rows = append(rows, []string{"not trusted:", clipped(line)})
 	}
-	return c.PrintTable(w, rows)
+	return printTable(w, rows)
 }
 
 // keySetURL returns where the set came from.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -22,12 +21,6 @@ func TestVerifyCountsWhatItDoesNotList(t *testing.T) {
 		{2, 82, 80},
 	} {
 		c := TokenCheck{
-			PrintTable: func(w io.Writer, rows [][]string) error {
-				for _, row := range rows {
-					fmt.Fprintln(w, strings.Join(row, " "))
-				}
-				return nil
-			},
 			failure: &jwks.Failure{Step: jwks.StepKey},
 			keys:    jwks.RemoteStatus{Fetched: time.Now(), Keys: []jwks.Key{{KID: "ed"}}},
 		}

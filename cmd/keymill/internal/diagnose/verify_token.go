@@ -130,7 +130,7 @@ func (t Token) instant(name string) time.Time {
 	return time.Unix(int64(seconds), 0).UTC()
 }
 
-// clipped cuts s to maxShown characters. PrintTable, and the error line, quote what a
+// clipped cuts s to maxShown characters. The table, and the error line, quote what a
 // terminal would obey.
 func clipped(s string) string {
 	n := 0

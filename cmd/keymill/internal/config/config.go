@@ -1,0 +1,167 @@
+// Package config reads what an operator sets: a YAML file, the environment and flags.
+//
+//	default ◀── keymill.yaml ◀── KEYMILL_… ◀── --flag      the one on the right wins
+//
+// A setting is one field of Config. Its key, its environment variable, its default and its
+// manual come from the field's tags, so that help, documents and tests cannot forget one.
+//
+// Everything is strict. An unknown key, an unknown variable or a bad value is an error that
+// names the file and line, the variable or the flag, because a server that ignores a
+// mistyped setting is worse than one that does not start.
+//
+// The package also reads the files that settings name and that hold secrets: the master
+// key and the webhook's secret.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// A Config holds the settings of one server. The tags are the manual: the key in the file,
+// the default, the default with --dev where it differs, and what the setting means.
+type Config struct {
+	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. A proxy in front of it speaks TLS"`
+	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist"`
+	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
+	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer that is not loopback: tokens and secrets then cross the network in the clear"`
+	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), readable by its owner only. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
+	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA"`
+	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
+	Propagation       time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
+	MaxAge            time.Duration  `key:"jwks.max_age" default:"5m" dev:"5s" help:"how long verifiers may cache the published keys; whole seconds, at least 1s"`
+	Grace             time.Duration  `key:"refresh.grace" default:"30s" help:"how long a used refresh token is accepted again and gets the same successor, because the first answer may be lost; until then two holders of one token look like one. 0s to 10m"`
+	Idle              time.Duration  `key:"refresh.idle" default:"14d" help:"how long a session lives without a refresh. The simplejwt login endpoint uses 1d instead, as djangorestframework-simplejwt does, unless the client sets its own time"`
+	Absolute          time.Duration  `key:"refresh.absolute" default:"90d" help:"how long a session lives at most; at least refresh.idle"`
+	SimpleJWTClient   string         `key:"simplejwt.client" dev:"dev-web" help:"the client of the simplejwt login endpoint at /api/token/, which answers as djangorestframework-simplejwt does; empty turns the endpoint off"`
+	SimpleJWTPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"the path in front of /token/ there: begins with a slash and does not end with one"`
+	BrowserClient     string         `key:"session.client" dev:"dev-web" help:"the client of the browser login endpoint at /session/login, which keeps the refresh token in a cookie that scripts cannot read; empty turns the endpoint off"`
+	WebhookURL        string         `key:"webhook.url" help:"where the server posts replays and revocations, signed. It tries again until they are accepted, for 3 days at most; https, or http on loopback"`
+	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs them (whsec_ and base64), readable by its owner only"`
+	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`
+	LogLevel          slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`
+	LogFormat         string         `key:"log.format" default:"text" help:"text or json, on stderr"`
+
+	Dev bool // serve --dev: a trial server on loopback
+
+	origin map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+}
+
+// Load reads the defaults, the file (none if it is ""), the environment and flags (key →
+// text), in this order. Every value is well formed afterwards. Check decides whether they
+// work together.
+func Load(file string, flags map[string]string, dev bool) (*Config, error) {
+	c := &Config{Dev: dev, origin: map[string]string{}}
+	if err := c.setDefaults(); err != nil {
+		return nil, err
+	}
+	byKey := map[string]Setting{}
+	for _, s := range Settings() {
+		byKey[s.Key] = s
+	}
+	if file != "" {
+		entries, err := readFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if err := c.assign(byKey[e.key], e.value, fmt.Sprintf("%s:%d", file, e.line)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := c.readEnvironment(os.Environ()); err != nil {
+		return nil, err
+	}
+	for key, text := range flags {
+		s := byKey[key]
+		if err := c.assign(s, s.textValue(c, text), "--"+key); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Config) setDefaults() error {
+	for _, s := range Settings() {
+		text := s.Default
+		if c.Dev && s.DevDefault != "" {
+			text = s.DevDefault
+		}
+		if text == "" {
+			continue
+		}
+		if err := s.set(c, s.textValue(c, text)); err != nil {
+			return fmt.Errorf("default of %s: %w", s.Key, err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) assign(s Setting, v value, where string) error {
+	c.origin[s.Key] = where
+	if err := s.set(c, v); err != nil {
+		return c.Wrong(s.Key, "%v", err)
+	}
+	return nil
+}
+
+// notSettings lists the variables of this program that set something else than a setting.
+func notSettings() []string {
+	return []string{"KEYMILL_CONFIG", masterKeyVariable, "KEYMILL_CLIENT_SECRET"}
+}
+
+func (c *Config) readEnvironment(environ []string) error {
+	byName := map[string]Setting{}
+	var names []string
+	for _, s := range Settings() {
+		byName[s.Variable()] = s
+		names = append(names, s.Variable())
+	}
+	slices.Sort(environ) // so that the same mistakes give the same error each time
+	for _, e := range environ {
+		name, text, _ := strings.Cut(e, "=")
+		s, known := byName[name]
+		switch {
+		case known:
+			if err := c.assign(s, s.textValue(c, text), name); err != nil {
+				return err
+			}
+		case strings.HasPrefix(name, "KEYMILL_") && !slices.Contains(notSettings(), name):
+			err := fmt.Errorf("unknown variable %s in the environment", name)
+			if near := terminal.Nearest(name, names); near != "" {
+				return terminal.WithHint(err, "did you mean %s?", near)
+			}
+			return terminal.WithHint(err, `"keymill serve --help" lists them`)
+		}
+	}
+	return nil
+}
+
+// Wrong returns an error about the value of a setting. It names the place where the value
+// was written.
+func (c *Config) Wrong(key, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	where := c.origin[key]
+	switch {
+	case where == "":
+		return fmt.Errorf("%s: %s", key, text)
+	case strings.HasPrefix(where, "--"), strings.HasPrefix(where, "KEYMILL_"):
+		return fmt.Errorf("%s: %s", where, text)
+	}
+	return fmt.Errorf("%s: %s: %s", where, key, text)
+}
+
+// IsSet reports whether the setting was given anywhere, so that its value is no default.
+func (c *Config) IsSet(key string) bool { return c.origin[key] != "" }
+
+// Path returns the path of a file in the data directory.
+func (c *Config) Path(name string) string { return filepath.Join(c.Data, name) }

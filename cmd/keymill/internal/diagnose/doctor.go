@@ -1,0 +1,196 @@
+// Package diagnose finds out what is wrong and says it in words.
+//
+// A Doctor checks a data directory: the store, the keys and the chain of audit records. A
+// TokenCheck verifies an access token as a service would, and explains the result.
+package diagnose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/bolt"
+)
+
+// A Doctor examines one data directory. It changes nothing there, unless it is told to
+// change the master key.
+type Doctor struct {
+	Config           *config.Config // Data holds a store, see FindStore
+	NewMasterKeyFile string         // seal the store under the key in this file; "" keeps the key
+
+	// AskServer asks the server that works on the directory for its status. The error
+	// matches fs.ErrNotExist if the server has no socket.
+	AskServer func(context.Context) (api.Status, error)
+
+	store    *bolt.Store
+	master   keystore.MasterKey
+	findings Findings
+}
+
+// FindStore sets c.Data to the first of dirs that holds a store. It sets c.Dev if --dev
+// created that store.
+func FindStore(c *config.Config, dirs []string) error {
+	for _, dir := range dirs {
+		_, err := os.Stat(filepath.Join(dir, "keymill.db"))
+		switch {
+		case err == nil:
+			c.Data = dir
+			// --dev keeps the master key beside the store.
+			_, err := os.Stat(c.Path("dev-master-key"))
+			c.Dev = err == nil
+			return nil
+		case errors.Is(err, fs.ErrPermission):
+			return terminal.WithHint(err, "run it as the server's user, or as root")
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+	}
+	return terminal.WithHint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")
+}
+
+// Examine returns what it found. The error means that it could not even look.
+func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
+	d.findings = Findings{Data: d.Config.Data}
+	err := d.examine(ctx)
+	d.findings.OK = d.findings.allOK()
+	return d.findings, err
+}
+
+func (d *Doctor) examine(ctx context.Context) error {
+	dir, err := serve.OpenDir(d.Config.Data)
+	var inUse *serve.InUseError
+	if errors.As(err, &inUse) {
+		if d.NewMasterKeyFile != "" {
+			return terminal.WithHint(err, "stop the server first; it would go on with the old master key")
+		}
+		return d.askServer(ctx, inUse)
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Abandon() // and with it the lock file, if there was none
+	if d.NewMasterKeyFile != "" && d.Config.Dev {
+		return errors.New("a store of --dev keeps its own master key beside it; the key cannot be changed")
+	}
+	if err := d.readKey(); err != nil {
+		return err
+	}
+	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
+	if !d.findings.add("store", "opens", err) {
+		return nil
+	}
+	defer store.Close()
+	d.store = store
+	d.checkStore(ctx)
+	if d.NewMasterKeyFile != "" && d.findings.allOK() {
+		return d.changeMasterKey(ctx)
+	}
+	return nil
+}
+
+func (d *Doctor) readKey() (err error) {
+	if d.Config.Dev {
+		d.master, err = config.ReadMasterKeyFile(d.Config.Path("dev-master-key"))
+		return err
+	}
+	if err := serve.Harden(); err != nil {
+		return err
+	}
+	d.master, err = d.Config.MasterKey()
+	return err
+}
+
+func (d *Doctor) checkStore(ctx context.Context) {
+	if !d.findings.add("records", fmt.Sprintf("every page and record of %d bytes is whole", d.store.Status().Bytes), d.store.Check(ctx)) {
+		return
+	}
+	var meta storage.Meta
+	err := d.store.View(ctx, func(r storage.Reader) (err error) {
+		meta, err = storage.ReadMeta(r)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		err = errors.New("the store has no record of its identity")
+	}
+	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.Instant(&meta.Created)), err) {
+		d.checkKeys(ctx, meta.Dev)
+	}
+	records, err := audit.Verify(ctx, d.store)
+	d.findings.add("audit", fmt.Sprintf("%d records, each with the hash of the one before it", records), err)
+}
+
+// checkKeys opens the keys as a server would, on a store that forgets what is written.
+func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
+	c := d.Config
+	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
+		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
+		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
+	})
+	if !d.findings.add("master key", "opens the keyring and the private keys", err) {
+		return
+	}
+	defer rings.Close()
+	if status := rings.Status(); !status.Ready {
+		err = errors.New(strings.Join(status.Issues, "; "))
+	}
+	keys, listErr := rings.List(ctx)
+	stages := map[keystore.Stage]int{}
+	for _, k := range keys {
+		stages[k.Stage]++
+	}
+	d.findings.add("keys", fmt.Sprintf("%d active, %d spare, %d reserve, %d retiring",
+		stages["active"], stages["spare"], stages["reserve"], stages["retiring"]),
+		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
+}
+
+// rotateAll rotates each ring, in a store that forgets it. A reserve that cannot be opened
+// is found today this way, and not on the day on which it should be published.
+func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) error {
+	for _, alg := range algorithms {
+		_, err := rings.Rotate(ctx, alg, true, "doctor")
+		var notReady *keystore.NotReadyError // the store was never served for long enough
+		if err != nil && !errors.As(err, &notReady) {
+			return fmt.Errorf("the next %s keys: %w", alg, err)
+		}
+	}
+	return nil
+}
+
+// changeMasterKey seals the keyring under the new master key.
+func (d *Doctor) changeMasterKey(ctx context.Context) error {
+	next, err := config.ReadMasterKeyFile(d.NewMasterKeyFile)
+	if err != nil {
+		return err
+	}
+	err = keystore.ChangeMasterKey(ctx, d.store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()))
+	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
+	return nil
+}
+
+// askServer asks the server that has the directory.
+func (d *Doctor) askServer(ctx context.Context, inUse *serve.InUseError) error {
+	s, err := d.AskServer(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return inUse // a server that starts or stops, or another doctor
+	}
+	if err != nil {
+		return err
+	}
+	d.findings.add("server", fmt.Sprintf("process %d, version %s, serves %s", inUse.PID, s.Version, s.Issuer), nil)
+	if !s.Ready {
+		err = errors.New(strings.Join(s.Issues, "; "))
+	}
+	d.findings.add("ready", "keys sign and spares are published", err)
+	return nil
+}

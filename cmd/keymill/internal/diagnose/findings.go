@@ -1,0 +1,74 @@
+package diagnose
+
+import (
+	"io"
+
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// Findings is what a Doctor prints.
+type Findings struct {
+	Data   string    `json:"data"` // the directory
+	OK     bool      `json:"ok"`   // every check is
+	Checks []Finding `json:"checks"`
+}
+
+// A Finding is the result of one check.
+type Finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"` // what was found, or what is wrong
+}
+
+// add records one check and reports whether it passed.
+func (f *Findings) add(check, detail string, err error) bool {
+	if err != nil {
+		detail = terminal.OneLine(err.Error())
+	}
+	f.Checks = append(f.Checks, Finding{check, err == nil, detail})
+	return err == nil
+}
+
+func (f *Findings) allOK() bool {
+	for _, c := range f.Checks {
+		if !c.OK {
+			return false
+		}
+	}
+	return true
+}
+
+// Print writes the findings as a table or as JSON. It returns terminal.ErrPrinted if a
+// check failed, so that the exit code tells.
+func (f Findings) Print(w io.Writer, asJSON bool) error {
+	var err error
+	if asJSON {
+		err = f.printJSON(w)
+	} else {
+		err = f.printTable(w)
+	}
+	if err == nil && !f.OK {
+		return terminal.ErrPrinted
+	}
+	return err
+}
+
+func (f Findings) printJSON(w io.Writer) error {
+	raw, err := terminal.MarshalJSON(f)
+	if err != nil {
+		return err
+	}
+	return terminal.PrintJSON(w, raw)
+}
+
+func (f Findings) printTable(w io.Writer) error {
+	t := terminal.NewTable(w)
+	for _, c := range f.Checks {
+		word := "ok"
+		if !c.OK {
+			word = "WRONG"
+		}
+		t.Row(word, c.Check, c.Detail)
+	}
+	return t.Flush()
+}

@@ -1,0 +1,160 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Dir is a data directory that only this process works on.
+//
+// The lock is a POSIX lock: the kernel knows its holder and tells the next process. A file
+// with a process id would go stale after a kill, and writing one would change the directory
+// of a start that fails. A POSIX lock ends when any descriptor of the file is closed, so
+// only this type opens the file.
+type Dir struct {
+	path        string
+	lock        *os.File
+	createdDir  bool // Abandon removes what was created
+	createdLock bool
+}
+
+// OpenDir locks the directory. It creates the directory if it is missing, but not its
+// parent. The error is an *InUseError if another process has the lock.
+func OpenDir(path string) (*Dir, error) {
+	d := &Dir{path: path}
+	err := os.Mkdir(path, 0o700)
+	switch {
+	case err == nil:
+		d.createdDir = true
+	case !errors.Is(err, fs.ErrExist):
+		return nil, fmt.Errorf("cannot create the data directory: %w", err)
+	}
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("data directory %s: not a directory", path)
+	}
+	if err := d.acquire(); err != nil {
+		d.Abandon()
+		return nil, err
+	}
+	return d, nil
+}
+
+// acquire locks DIR/lock. Another start that fails may remove the file between our open
+// and our lock. The lock of a removed file protects nothing, so acquire compares the file
+// with the one at that path now and tries again if they differ.
+func (d *Dir) acquire() error {
+	name := filepath.Join(d.path, "lock")
+	for range 10 {
+		_, err := os.Stat(name)
+		missing := errors.Is(err, fs.ErrNotExist)
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return fmt.Errorf("cannot write in the data directory: %w", err)
+		}
+		if err := lockFile(f, d.path); err != nil {
+			f.Close()
+			return err
+		}
+		opened, err := f.Stat()
+		if err == nil {
+			if now, err := os.Stat(name); err == nil && os.SameFile(opened, now) {
+				d.lock, d.createdLock = f, missing
+				return nil
+			}
+		}
+		f.Close()
+	}
+	return fmt.Errorf("%s: other processes keep starting here", name)
+}
+
+func lockFile(f *os.File, dir string) error {
+	whole := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &whole)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("cannot lock %s: %w", f.Name(), err)
+	}
+	holder := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &holder); err == nil && holder.Pid > 0 {
+		return &InUseError{dir, int(holder.Pid)}
+	}
+	return &InUseError{Dir: dir} // the holder is in another pid namespace, or has just ended
+}
+
+// An InUseError says that another process works on the directory.
+type InUseError struct {
+	Dir string
+	PID int // 0 if unknown
+}
+
+// Error names the directory and, if known, the process.
+func (e *InUseError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("%s is in use by another process", e.Dir)
+	}
+	return fmt.Sprintf("%s is in use by process %d", e.Dir, e.PID)
+}
+
+// Release unlocks the directory and leaves its files.
+func (d *Dir) Release() { d.lock.Close() }
+
+// Abandon unlocks the directory and removes what OpenDir created: the lock file, and the
+// directory if it is still empty.
+func (d *Dir) Abandon() {
+	if d.lock != nil {
+		if d.createdLock {
+			os.Remove(d.lock.Name())
+		}
+		d.lock.Close()
+	}
+	if d.createdDir {
+		os.Remove(d.path) // the system refuses unless it is empty
+	}
+}
+
+// restrict makes the directory private to its user. It comes late in a start, because a
+// start that fails must change nothing.
+func (d *Dir) restrict() error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return os.Chmod(d.path, 0o700)
+}
+
+// writeSecretFile replaces the file at path with content, durably and in one step: after a
+// crash the file is the old one or the new one.
+func writeSecretFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails after the rename, as it should
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

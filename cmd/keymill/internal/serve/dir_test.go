@@ -1,0 +1,64 @@
+package serve
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Abandon()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the directory is left behind: %v", err)
+	}
+
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = OpenDir(path); err != nil {
+		t.Fatal(err)
+	}
+	d.Abandon()
+	if names, err := os.ReadDir(path); err != nil || len(names) > 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("the directory is %v, %v", info.Mode(), err)
+	}
+
+	if d, err = OpenDir(path); err != nil {
+		t.Fatal(err)
+	}
+	d.Release()
+	if d, err = OpenDir(path); err != nil {
+		t.Fatal(err)
+	}
+	d.Abandon() // the lock file was there before
+	if _, err := os.Stat(filepath.Join(path, "lock")); err != nil {
+		t.Errorf("the lock file of another start was removed: %v", err)
+	}
+}
+
+// TestASecretFileIsWholeAndPrivate holds also when it replaces a file that was neither.
+func TestASecretFileIsWholeAndPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("old and longer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeSecretFile(path, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	info, _ := os.Stat(path)
+	if err != nil || string(got) != "new" || info.Mode().Perm() != 0o600 {
+		t.Errorf("%q, %v, %v", got, info.Mode(), err)
+	}
+	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".new-*")); len(names) > 0 {
+		t.Errorf("left behind: %v", names)
+	}
+}

@@ -1,0 +1,160 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"keymill/issuer/endpoint/admin"
+	"keymill/storage/audit"
+)
+
+// How long a stop may take.
+const (
+	// DrainTime is how long requests in flight may go on after a signal.
+	DrainTime = 5 * time.Second
+
+	failedServeTime = 2 * time.Second // after the store failed: readyz fails, JWKS is still served
+	failedDrainTime = time.Second     // requests in flight, after failedServeTime
+
+	stopLimit       = 9 * time.Second
+	failedStopLimit = 4500 * time.Millisecond
+)
+
+// run serves until ctx ends, which is no error, or until the store, a listener or a loop
+// fails. It calls stopSignals when it begins to stop: a second signal ends the process at
+// once then.
+func (s *server) run(ctx context.Context, stopSignals func()) error {
+	background, cancel := context.WithCancel(context.Background())
+	var loops sync.WaitGroup
+	ended := s.startLoops(background, &loops)
+	public, socket := s.httpServer(s.endpoints.Public()), s.httpServer(s.endpoints.Admin())
+	socket.ConnContext = admin.ConnContext
+	go func() { ended <- endedError("public listener", public.Serve(s.public)) }()
+	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
+	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		stopSignals()
+	case err = <-s.storeFailed:
+	case err = <-ended:
+	}
+	defer s.limitStop().Stop()
+	s.drain(ctx, public, socket)
+	cancel()
+	loops.Wait()
+	if err == nil {
+		err = s.store.Status().Failed // it may have failed during the last requests
+	}
+	s.close()
+	s.log.Info("stopped")
+	return err
+}
+
+// startLoops runs the background work until ctx ends. The channel has capacity for the
+// result of each loop and of both listeners, so that none of them blocks.
+func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan error {
+	work := map[string]func(context.Context) error{
+		"keys":     s.rings.Run,
+		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store) },
+		"clean-up": s.issuer.Run,
+		"refusals": s.endpoints.Run,
+	}
+	if s.webhook != nil {
+		work["webhook"] = s.webhook.Run
+	}
+	ended := make(chan error, len(work)+2)
+	for what, run := range work {
+		loops.Go(func() { ended <- endedError(what, run(ctx)) })
+	}
+	return ended
+}
+
+func endedError(what string, err error) error {
+	return fmt.Errorf("%s ended: %w", what, err)
+}
+
+func (s *server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		// net/http would answer "OPTIONS *" itself and would not check the Host.
+		DisableGeneralOptionsHandler: true,
+		// Most of these are clients that hang up in a handshake. An operator cannot act on them.
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// limitStop ends the process if stopping takes too long. After the store has failed
+// nothing is left to save, and the supervisor should start the next process soon.
+func (s *server) limitStop() *time.Timer {
+	limit := stopLimit
+	if s.store.Status().Failed != nil {
+		limit = failedStopLimit
+	}
+	return time.AfterFunc(limit, func() {
+		s.log.Error("did not stop in time")
+		os.Exit(1)
+	})
+}
+
+// drain stops accepting connections and lets requests in flight finish. If the store has
+// failed, it first goes on serving for a while: verifiers still get the keys from memory,
+// and a load balancer sees readyz fail before it sees refused connections.
+func (s *server) drain(ctx context.Context, servers ...*http.Server) {
+	limit := DrainTime
+	if err := s.store.Status().Failed; err != nil {
+		s.log.Error("the store failed; stopping, so that a restart reads what is durable", "error", err)
+		limit = failedDrainTime
+		select {
+		case <-time.After(failedServeTime):
+		case <-ctx.Done():
+		}
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, h := range servers {
+		all.Go(func() {
+			if h.Shutdown(bounded) != nil {
+				h.Close()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// close releases what is open, in the opposite order of opening.
+func (s *server) close() {
+	if s.admin != nil {
+		s.admin.Close() // removes the socket
+	}
+	if s.rings != nil {
+		s.rings.Close()
+	}
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			s.log.Error("closing the store", "error", err)
+		}
+	}
+	if s.dir != nil {
+		if s.opened {
+			s.dir.Release()
+		} else {
+			s.dir.Abandon()
+		}
+	}
+	if s.public != nil {
+		s.public.Close()
+	}
+}

@@ -1,0 +1,126 @@
+// Package serve opens a server in order, runs it, and closes it in the opposite order.
+//
+//	public port ── data directory, lock ── store ── keys ── issuer ── endpoints ── admin socket
+//
+// What can fail without changing the disk is opened first, so that a start that fails
+// leaves the data directory as it was. A data directory DIR (mode 0700) holds:
+//
+//	lock             locked while a server or doctor works on DIR
+//	keymill.db       the store
+//	admin.sock       the admin API; the peer must be the server's user or root
+//	dev-master-key   only with --dev: the master key, created at the first start
+//	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
+//
+// With --dev the server is a trial server: package serve creates audiences, clients and a
+// user to try things with, and prints their credentials and commands to paste. This is the
+// only place that prints secrets or keeps them in the clear.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// Options say what to serve.
+type Options struct {
+	Config  *config.Config // checked
+	Version string         // of the program, for metrics and the admin API
+	Out     io.Writer      // gets what --dev prints
+	Log     io.Writer
+}
+
+// Run serves until ctx ends, SIGTERM or SIGINT arrives, or something that the server
+// cannot work without fails. Only the last is an error.
+func Run(ctx context.Context, o Options) error {
+	c := o.Config
+	s := &server{config: c, version: o.Version, log: newLogger(c, o.Log)}
+	collectLess()
+	if !c.Dev {
+		if err := Harden(); err != nil {
+			return err
+		}
+		var err error
+		if s.master, err = c.MasterKey(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if s.secret, err = c.WebhookSecret(); err != nil {
+		return err
+	}
+	// Signals are caught only from here on, because the master key may come from a FIFO. A
+	// start that waits for its key has nothing to finish, and the default action ends it.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return err
+	}
+	if c.Dev {
+		if err := printTrial(o.Out, c); err != nil {
+			s.close()
+			return err
+		}
+	}
+	return s.run(ctx, stop)
+}
+
+// collectLess lets the heap grow to three times its live size instead of twice. The live
+// heap is small, about 5 MB, so under load the collector would run 40 times a second and
+// take a tenth of the processor. GOGC in the environment overrides it.
+func collectLess() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200)
+	}
+}
+
+// Harden protects the keys in memory from other processes and from crash files: no core
+// file, no ptrace by the same user, /proc/PID/environ and /proc/PID/mem for root alone.
+func Harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot make the process undumpable: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("cannot disable core files: %w", err)
+	}
+	return nil
+}
+
+func newLogger(c *config.Config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// listen takes the public port before the store is opened, so that a port in use is found
+// while nothing has changed on disk. Early connections wait in the backlog.
+func listen(c *config.Config) (net.Listener, error) {
+	l, err := net.Listen("tcp", c.Listen)
+	if err == nil {
+		return l, nil
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	err = c.Wrong("listen", "cannot listen on %s: %v", c.Listen, err)
+	if errors.Is(errno, syscall.EADDRINUSE) {
+		return nil, terminal.WithHint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
+	}
+	return nil, err
+}

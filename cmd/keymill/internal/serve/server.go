@@ -1,0 +1,188 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/issuer"
+	"keymill/issuer/endpoint"
+	"keymill/issuer/outbox"
+	"keymill/issuer/refusal"
+	"keymill/issuer/webhook"
+	"keymill/keystore"
+	"keymill/storage/bolt"
+)
+
+// A server holds what Run opened, in the order of opening.
+type server struct {
+	config  *config.Config
+	version string
+	log     *slog.Logger
+	master  keystore.MasterKey
+	secret  refusal.Secret // signs the webhook's requests
+
+	public    net.Listener
+	dir       *Dir
+	store     *bolt.Store
+	keySet    *endpoint.KeySet
+	rings     *keystore.Rings
+	outbox    *outbox.Outbox // nil without webhook.url
+	issuer    *issuer.Issuer
+	endpoints *endpoint.Server
+	webhook   *webhook.Sender // nil without webhook.url
+	admin     net.Listener
+
+	storeFailed chan error // gets one error if the store can no longer tell what is durable
+	opened      bool       // open has succeeded, so close keeps what it created
+}
+
+// open opens everything in order. After an error, close releases what is open and removes
+// a lock, a socket and an empty directory that were created. A store that was created
+// stays, and so does the master key that --dev created for it.
+func (s *server) open(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openOutbox, s.openIssuer, s.openEndpoints, s.openWebhook,
+		s.seedTrial, s.checkLoginClients, s.openAdmin,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	s.opened = true
+	return nil
+}
+
+func (s *server) openPublic(context.Context) error {
+	l, err := listen(s.config)
+	if err != nil {
+		return err
+	}
+	s.public = l
+	if s.config.Dev && s.config.Issuer == "" {
+		// With --listen 127.0.0.1:0 the port is known only now.
+		s.config.Issuer = "http://" + l.Addr().String()
+	}
+	return nil
+}
+
+func (s *server) openDir(context.Context) error {
+	dir, err := OpenDir(s.config.Data)
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	// Checked here and not in openAdmin, because the store is written in between.
+	socket := s.config.Path("admin.sock")
+	if info, err := os.Lstat(socket); err == nil && info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is not a socket; remove it", socket)
+	}
+	if s.config.Dev {
+		s.master, err = trialMasterKey(s.config)
+	}
+	return err
+}
+
+func (s *server) openStore(context.Context) error {
+	s.storeFailed = make(chan error, 1)
+	store, err := bolt.Open(s.config.Path("keymill.db"), bolt.Options{
+		Failed: func(err error) { s.storeFailed <- err },
+	})
+	if err != nil {
+		return err
+	}
+	s.store = store
+	return nil
+}
+
+func (s *server) openKeys(ctx context.Context) (err error) {
+	c := s.config
+	s.keySet = endpoint.NewKeySet(c.MaxAge)
+	s.rings, err = keystore.Open(ctx, s.store, keystore.Config{
+		Algorithms:  c.Algorithms,
+		RotateEvery: c.RotateEvery,
+		Propagation: c.Propagation,
+		MaxAge:      c.MaxAge,
+		Master:      s.master,
+		Dev:         c.Dev,
+		Changed:     s.keySet.Publish,
+		Log:         s.log,
+	})
+	return err
+}
+
+func (s *server) openOutbox(ctx context.Context) (err error) {
+	if s.config.WebhookURL != "" {
+		s.outbox, err = outbox.Open(ctx, outbox.Config{Store: s.store, Now: s.rings.Now, WallTime: s.rings.WallTime})
+	}
+	return err
+}
+
+func (s *server) openIssuer(ctx context.Context) (err error) {
+	c := s.config
+	s.issuer, err = issuer.Open(ctx, issuer.Config{
+		URL:      c.Issuer,
+		Insecure: c.Insecure,
+		Store:    s.store,
+		Keys:     s.rings,
+		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
+		Outbox:   s.outbox,
+		Log:      s.log,
+	})
+	return err
+}
+
+func (s *server) openEndpoints(context.Context) (err error) {
+	c := s.config
+	s.endpoints, err = endpoint.New(endpoint.Config{
+		Issuer:         s.issuer,
+		Keys:           s.rings,
+		KeySet:         s.keySet,
+		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix},
+		Browser:        endpoint.Browser{Client: c.BrowserClient},
+		TrustedProxies: c.TrustedProxies,
+		Advice:         loginAdvice,
+		DevHosts:       s.trialHosts(),
+		StoreFailed:    func() error { return s.store.Status().Failed },
+		StoreBytes:     func() int64 { return s.store.Status().Bytes },
+		Version:        s.version,
+		Log:            s.log,
+	})
+	return err
+}
+
+func (s *server) openWebhook(context.Context) (err error) {
+	if s.config.WebhookURL != "" {
+		s.webhook, err = webhook.New(webhook.Config{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
+	}
+	return err
+}
+
+func (s *server) seedTrial(ctx context.Context) error {
+	if !s.config.Dev {
+		return nil
+	}
+	return seed(ctx, s.config, s.issuer)
+}
+
+// openAdmin listens on the socket. This process holds the lock, so a socket that exists
+// belongs to a process that has ended.
+func (s *server) openAdmin(context.Context) error {
+	path := s.config.Path("admin.sock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := s.dir.restrict(); err != nil {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("admin socket: %w", err)
+	}
+	s.admin = l
+	return os.Chmod(path, 0o600)
+}

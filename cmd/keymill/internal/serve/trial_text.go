@@ -1,0 +1,125 @@
+package serve
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// tokenText is printed at every start of a trial server. Every command can be pasted.
+const tokenText = `
+Get a token, as any client does:
+
+  curl -s {issuer}/token -u dev-service:{secret} -d grant_type=client_credentials -d audience=dev-api
+
+Keep one, and verify it as a service would:
+
+  TOKEN=$({keymill} token --data {data} --client dev-service --audience dev-api)
+  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
+
+Rotate the keys, and verify the old token again (a key signs {propagation} after it was published):
+
+  {keymill} key rotate --data {data} --alg EdDSA
+  {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
+  {keymill} key list --data {data}
+`
+
+// simpleJWTText and browserText are printed if their login endpoint is on.
+const simpleJWTText = `
+Log a user in, as the front end of a Django API does, and refresh:
+
+  curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
+
+  REFRESH=$(curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}' | sed 's/.*"refresh": *"\([^"]*\)".*/\1/')
+  curl -s {issuer}{prefix}/token/refresh/ -H 'Content-Type: application/json' -d "{\"refresh\": \"$REFRESH\"}"
+  {keymill} session list --data {data} --user {user}
+  echo "$REFRESH" | {keymill} session why --data {data} -
+`
+
+const browserText = `
+A page keeps the refresh token in a cookie that its scripts cannot read:
+
+  JAR=$(mktemp)
+  curl -s -c "$JAR" {issuer}/session/login -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
+  curl -s -b "$JAR" -c "$JAR" -X POST {issuer}/session/refresh
+  curl -s -b "$JAR" -c "$JAR" -X POST {issuer}/session/logout
+`
+
+// djangoText is printed last, if RS256 is configured.
+const djangoText = `
+A Django API verifies with djangorestframework-simplejwt; in settings.py:
+
+  REST_FRAMEWORK = {
+      "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
+      "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+  }
+  SIMPLE_JWT = {
+      "ALGORITHM": "RS256",
+      "JWK_URL": "{issuer}/.well-known/jwks.json",
+      "ISSUER": "{issuer}",
+      "AUDIENCE": "dev-django",
+      "USER_ID_FIELD": "id",
+      "USER_ID_CLAIM": "user_id",  # Django's table must have a user with this id
+  }
+
+A token of a service has no user. Use JWTStatelessUserAuthentication for it, with "sub" as the claim:
+
+  {keymill} token --data {data} --client dev-django-service --audience dev-django
+`
+
+// printTrial prints the clients and the user with their secrets, and commands to paste.
+func printTrial(w io.Writer, c *config.Config) error {
+	d, err := ReadCredentials(c.Path("dev-credentials"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "Keymill is ready for trials at %s; its data is in %s.\n\n", c.Issuer, c.Data)
+	t := terminal.NewTable(w, "CLIENT", "SECRET", "AUDIENCE")
+	for _, client := range d.Clients {
+		t.Row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	t = terminal.NewTable(w, "USER", "PASSWORD", "ID")
+	for _, user := range d.Users {
+		t.Row(user.Name, user.Password, user.ID)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	user := d.User(trialUserName)
+	_, err = strings.NewReplacer(
+		"{issuer}", c.Issuer,
+		"{secret}", d.Secret("dev-service"),
+		"{prefix}", c.SimpleJWTPrefix,
+		"{user}", user.Name,
+		"{password}", user.Password,
+		"{data}", terminal.ShellWord(c.Data),
+		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed
+		"{propagation}", c.Propagation.String(),
+	).WriteString(w, trialText(c, user))
+	return err
+}
+
+// trialText leaves out what this server does not have.
+func trialText(c *config.Config, user TrialUser) string {
+	text := tokenText
+	if c.SimpleJWTClient != "" && user.Name != "" {
+		text += simpleJWTText
+	}
+	if c.BrowserClient != "" && user.Name != "" {
+		text += browserText
+	}
+	if slices.Contains(c.Algorithms, "RS256") {
+		text += djangoText
+	}
+	return text
+}

@@ -1,0 +1,44 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+
+	"keymill/issuer"
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
+
+// trialUserName logs in at the login endpoints of a trial server.
+const trialUserName = "dev"
+
+// seedUser adds the user, or gives it a new password if the known one is lost or no longer
+// valid, as after an operator's passwd. It compares the instants at which the password was
+// set: trying the password would leave a session behind at each start.
+func seedUser(ctx context.Context, iss *issuer.Issuer, known TrialUser) (TrialUser, error) {
+	made := TrialUser{Name: trialUserName, ID: "1", Password: newTrialPassword()}
+	u, err := iss.AddUser(ctx, api.NewUser{
+		ID: made.ID, Name: made.Name, Password: refusal.Secret(made.Password),
+	}, "system")
+	if refusedAs(err, "already_exists") {
+		if u, err = iss.User(ctx, trialUserName); refusedAs(err, "not_found") {
+			return TrialUser{}, nil // an operator has given the id to another user
+		} else if err != nil {
+			return made, err
+		}
+		if known.Password != "" && known.Changed != nil && u.PasswordChanged != nil && known.Changed.Equal(*u.PasswordChanged) {
+			return known, nil
+		}
+		u, err = iss.SetPassword(ctx, trialUserName, refusal.Secret(made.Password), "system")
+	}
+	made.ID, made.Changed = u.ID, u.PasswordChanged
+	return made, err
+}
+
+// newTrialPassword returns 144 random bits in 24 characters.
+func newTrialPassword() string {
+	b := make([]byte, 18)
+	rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}

@@ -1,0 +1,68 @@
+package terminal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// An Error is an error as the operator reads it: one line that says what is wrong and
+// where, and perhaps one more that says what to do.
+type Error struct {
+	Err  error
+	Hint string // "" if there is nothing to suggest
+	Code int    // exit code; 0 means 1
+}
+
+// Error returns the first line, without the hint.
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error without hint and code.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ErrPrinted ends the program with code 1 and prints nothing: stdout has the answer already.
+var ErrPrinted = errors.New("the answer was printed")
+
+// Usage returns a usage error: the command line is wrong, and the exit code is 2.
+func Usage(format string, args ...any) error {
+	return &Error{Err: fmt.Errorf(format, args...), Code: 2}
+}
+
+// WithHint adds the second line to err and keeps its exit code.
+func WithHint(err error, format string, args ...any) error {
+	e := &Error{Err: err, Hint: fmt.Sprintf(format, args...)}
+	var inner *Error
+	if errors.As(err, &inner) {
+		e.Code = inner.Code
+	}
+	return e
+}
+
+// Report prints err to w and returns the exit code, which is 0 if err is nil.
+func Report(w io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, ErrPrinted) {
+		return 1
+	}
+	fmt.Fprintf(w, "keymill: %s\n", OneLine(err.Error()))
+	var e *Error
+	if !errors.As(err, &e) {
+		return 1
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(w, "  hint: %s\n", OneLine(e.Hint))
+	}
+	return max(e.Code, 1)
+}
+
+// OneLine joins the lines of s and makes the result printable.
+func OneLine(s string) string {
+	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	return Printable(strings.Join(lines, " "))
+}

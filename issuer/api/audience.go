@@ -1,0 +1,17 @@
+package api
+
+// An Audience is an API that accepts the tokens of this server: the claim aud.
+type Audience struct {
+	Name    string   `json:"audience"` // 1 to 200 visible ASCII characters
+	Alg     string   `json:"alg"`      // signs its tokens; cannot change
+	TTL     string   `json:"ttl"`      // lifetime of an access token, "15m0s"; the default in a request is 15m
+	Scopes  []string `json:"scopes"`   // what a token may hold, sorted
+	Profile string   `json:"profile"`  // of the claims: "rfc9068", which is the default, or "simplejwt"
+}
+
+// An AudienceChange says what becomes different in an Audience.
+type AudienceChange struct {
+	TTL     *string   `json:"ttl"`
+	Scopes  *[]string `json:"scopes"`
+	Profile *string   `json:"profile"`
+}

@@ -1,0 +1,58 @@
+package api
+
+import (
+	"time"
+
+	"keymill/issuer/refusal"
+)
+
+// A Client is a program that asks for tokens (RFC 6749, section 2).
+type Client struct {
+	ID             string         `json:"client_id"`
+	Secret         refusal.Secret `json:"client_secret,omitempty"` // only in the answers that make one; it is not shown again
+	Public         bool           `json:"public"`                  // the client has no secret
+	Disabled       bool           `json:"disabled"`
+	Grants         []string       `json:"grants"`
+	Audiences      []string       `json:"audiences"`  // it may get tokens for
+	Scopes         []string       `json:"scopes"`     // it may get, each of one of its audiences
+	Origins        []string       `json:"origins"`    // web origins that may call on its behalf
+	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
+	Grace          string         `json:"grace"`      // of its sessions, "30s"; "" as configured, as the next two
+	Idle           string         `json:"idle"`
+	Absolute       string         `json:"absolute"`
+	Created        time.Time      `json:"created"`
+	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets are valid
+}
+
+// A NewClient is what an administrator says of a client that does not exist yet. The fields
+// are those of Client.
+type NewClient struct {
+	ID         string   `json:"client_id"`
+	Public     bool     `json:"public"`
+	Grants     []string `json:"grants"`
+	Audiences  []string `json:"audiences"`
+	Scopes     []string `json:"scopes"`
+	Origins    []string `json:"origins"`
+	Introspect []string `json:"introspect"`
+	Grace      string   `json:"grace"`
+	Idle       string   `json:"idle"`
+	Absolute   string   `json:"absolute"`
+}
+
+// A ClientChange says what becomes different in a Client.
+type ClientChange struct {
+	Grants     *[]string `json:"grants"`
+	Audiences  *[]string `json:"audiences"`
+	Scopes     *[]string `json:"scopes"`
+	Origins    *[]string `json:"origins"`
+	Disabled   *bool     `json:"disabled"` // true ends every session of the client
+	Introspect *[]string `json:"introspect"`
+	Grace      *string   `json:"grace"`
+	Idle       *string   `json:"idle"`
+	Absolute   *string   `json:"absolute"`
+}
+
+// A RotateSecretRequest asks for a new secret of a client.
+type RotateSecretRequest struct {
+	OldFor string `json:"old_for"` // how long the secret of before stays valid, "24h"; "" not at all
+}

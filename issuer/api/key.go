@@ -1,0 +1,54 @@
+package api
+
+import "time"
+
+// A Key is a signing key and its schedule. It never holds the private part.
+type Key struct {
+	KID     string     `json:"kid"`
+	Alg     string     `json:"alg"`
+	Stage   string     `json:"stage"`   // "reserve", "spare", "active", "retiring" or "gone"
+	Publish *time.Time `json:"publish"` // the key joins the key set
+	Sign    *time.Time `json:"sign"`    // the key begins to sign
+	Stop    *time.Time `json:"stop"`    // the key stops signing
+	Drop    *time.Time `json:"drop"`    // the key leaves the key set
+}
+
+// A RotateKeyRequest asks for the next key of a ring.
+type RotateKeyRequest struct {
+	Alg   string `json:"alg"`   // required
+	Force bool   `json:"force"` // also if verifiers may not know the next key yet
+}
+
+// A Rotation says what a rotation did.
+type Rotation struct {
+	Alg          string     `json:"alg"`
+	KID          string     `json:"kid"`           // the key that signs now
+	Previous     string     `json:"previous"`      // the kid that signed before; "" if none did
+	Sign         *time.Time `json:"sign"`          // when KID began to sign
+	Spare        string     `json:"spare"`         // the kid that is published next; "" while it is being made
+	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know KID; null if all do
+}
+
+// A RevokeKeyRequest asks that a key leaves the key set and never signs again.
+type RevokeKeyRequest struct {
+	KID string `json:"kid"` // required
+}
+
+// A Revocation says what the revocation of a key did.
+type Revocation struct {
+	KID          string     `json:"kid"`
+	Alg          string     `json:"alg"`
+	Was          string     `json:"was"`           // the stage of the key before
+	CachedUntil  *time.Time `json:"cached_until"`  // until then caches may still hold the key
+	Successor    string     `json:"successor"`     // the kid that signs now; "" if the key did not sign, or while it is being made
+	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do
+}
+
+// An ImportKeyRequest brings in a key of another system.
+type ImportKeyRequest struct {
+	Key     string     `json:"key"`      // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK; required
+	Alg     string     `json:"alg"`      // "" where the key names it
+	KID     string     `json:"kid"`      // "" for the JWK's own, else the RFC 7638 thumbprint
+	Until   *time.Time `json:"until"`    // not null: the key only verifies, until then
+	SignNow bool       `json:"sign_now"` // verifiers know the key already, so it signs at once
+}

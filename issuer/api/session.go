@@ -1,0 +1,51 @@
+package api
+
+import (
+	"time"
+
+	"keymill/issuer/refusal"
+)
+
+// A Session is one login of one user at one client, with all the refresh tokens that came of
+// it: the family of RFC 9700, section 4.14.
+type Session struct {
+	ID          string     `json:"session_id"` // the claim sid: 26 characters
+	User        string     `json:"user_id"`
+	Client      string     `json:"client_id"`
+	Endpoint    string     `json:"login_endpoint"` // "simplejwt" or "browser"
+	State       string     `json:"state"`          // "live", "expired" or "revoked"
+	Reason      string     `json:"reason"`         // why it ended, in words; "" while it is live
+	Created     time.Time  `json:"created"`
+	LastUsed    time.Time  `json:"last_used"`
+	Expires     time.Time  `json:"expires"`      // when it ends if it is not used again
+	AbsoluteEnd time.Time  `json:"absolute_end"` // when it ends in any case
+	Ended       *time.Time `json:"ended"`        // null while it is live, and if only an epoch ended it
+	Generation  uint32     `json:"generation"`   // how often its refresh token was replaced
+	Graced      int        `json:"graced"`       // how often a replaced token was answered within its grace
+	Shared      bool       `json:"shared"`       // five generations in a row were answered within the grace, each to two addresses
+	Audiences   []string   `json:"audiences"`
+	Scope       string     `json:"scope"`
+}
+
+// A RevokeSessionsRequest ends every session of a client, or of the store. Exactly one of the
+// two is given: an empty body must not log every user out.
+type RevokeSessionsRequest struct {
+	Client string `json:"client"`
+	All    bool   `json:"all"`
+}
+
+// An ExplainRequest asks what would become of a refresh token now.
+type ExplainRequest struct {
+	Token refusal.Secret `json:"token"` // required
+}
+
+// An Explanation says what would become of a refresh token now.
+type Explanation struct {
+	Good bool `json:"good"` // the token would be answered with tokens
+	// Verdict is "malformed", "forged", "gone", "revoked", "expired", "rolled_back", "replay",
+	// "late_retry", "refused", "grace" or "current". The last two are good.
+	Verdict    string   `json:"verdict"`
+	Why        string   `json:"why"`        // in words
+	Generation *uint32  `json:"generation"` // of the token; null if this server did not make it
+	Session    *Session `json:"session"`    // null if there is no record
+}

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"keymill/issuer/refusal"
+)
+
+// A User is a person.
+type User struct {
+	ID              string     `json:"user_id"` // the claim sub: 1 to 64 bytes
+	Name            string     `json:"username"`
+	Disabled        bool       `json:"disabled"`
+	Claims          Claims     `json:"claims"`
+	Scheme          string     `json:"password_scheme"` // "argon2id", "pbkdf2_sha256", …, "none"
+	Created         time.Time  `json:"created"`
+	PasswordChanged *time.Time `json:"password_changed"` // null if there is no password
+}
+
+// Claims are custom claims of a user, name → value. The server refuses the names of claims that
+// it sets itself. No name occurs twice in one object, at any depth: a verifier and this server
+// could otherwise read two different values.
+type Claims map[string]json.RawMessage
+
+// UnmarshalJSON implements json.Unmarshaler. It fails if an object names a member twice.
+func (c *Claims) UnmarshalJSON(raw []byte) error {
+	if err := distinctMembers(raw); err != nil {
+		return err
+	}
+	var plain map[string]json.RawMessage
+	err := json.Unmarshal(raw, &plain)
+	*c = plain
+	return err
+}
+
+// A NewUser is what an administrator says of a user that does not exist yet.
+type NewUser struct {
+	ID       string         `json:"user_id"` // "" for one that the server chooses
+	Name     string         `json:"username"`
+	Password refusal.Secret `json:"password"` // "" for a user who cannot log in with one
+	Disabled bool           `json:"disabled"`
+	Claims   Claims         `json:"claims"`
+}
+
+// An ImportedUser is a user of another system, who keeps the password.
+type ImportedUser struct {
+	ID       string         `json:"user_id"` // "" for one that the server chooses
+	Name     string         `json:"username"`
+	Hash     refusal.Secret `json:"hash"` // of the password, as the other system wrote it: a PHC string or Django's form; "" for none
+	Disabled bool           `json:"disabled"`
+	Claims   Claims         `json:"claims"`
+}
+
+// A UserChange says what becomes different in a User.
+type UserChange struct {
+	Disabled *bool   `json:"disabled"` // true ends every session of the user
+	Claims   *Claims `json:"claims"`   // replaces all
+}
+
+// A SetPasswordRequest gives a user a new password and ends every session of the user.
+type SetPasswordRequest struct {
+	Password refusal.Secret `json:"password"`
+}
+
+// An ImportUsersRequest brings in users of another system, each of which succeeds or fails on
+// its own.
+type ImportUsersRequest struct {
+	Users  []json.RawMessage `json:"users"`   // an ImportedUser each
+	DryRun bool              `json:"dry_run"` // only check
+}
+
+// An ImportResults says what became of each user, in the order of the request.
+type ImportResults struct {
+	Results []ImportResult `json:"results"`
+}
+
+// An ImportResult says what became of one user.
+type ImportResult struct {
+	ID   string `json:"user_id"`
+	Name string `json:"username"`
+	// Code is "" if the user was added, "already_exists" if the same user exists, "conflict"
+	// if another user has the id or the name, and the code of a refusal otherwise.
+	Code string `json:"error"`
+	Hint string `json:"error_description,omitempty"` // the refusal in words
+}

@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"keymill/issuer/api"
+)
+
+// TestTheTableOfPackageAPIListsAllRoutes compares in both directions.
+func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
+	source, err := os.ReadFile("../../api/api.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, _, _ := strings.Cut(string(source), "\npackage api")
+	row := regexp.MustCompile(`^//\t(/admin/v1/\S+)?\s+(GET|POST|PATCH|DELETE)\s`)
+	var documented, served []string
+	path := ""
+	for line := range strings.Lines(doc) {
+		if m := row.FindStringSubmatch(line); m != nil {
+			if m[1] != "" {
+				path = m[1]
+			}
+			documented = append(documented, m[2]+" "+path)
+		}
+	}
+	for _, r := range New(Config{}).Routes() {
+		served = append(served, r.Method+" "+r.Path)
+	}
+	for _, s := range served {
+		if !slices.Contains(documented, s) {
+			t.Errorf("%s is not documented in package api", s)
+		}
+	}
+	for _, d := range documented {
+		if !slices.Contains(served, d) {
+			t.Errorf("%s is documented in package api and not served", d)
+		}
+	}
+}
+
+func TestOnlyASocketHasAnActor(t *testing.T) {
+	a, b := net.Pipe()
+	defer b.Close()
+	ctx := ConnContext(context.Background(), a)
+	if _, err := a.Write([]byte("x")); err == nil {
+		t.Error("the connection is still open")
+	}
+	r := httptest.NewRequest("GET", "/admin/v1/status", nil).WithContext(ctx)
+	if by := Actor(r); by != "" {
+		t.Errorf("a connection that is not a socket has actor %q", by)
+	}
+	defer func() {
+		if p := recover(); p != http.ErrAbortHandler {
+			t.Errorf("a request without an actor ended with %v", p)
+		}
+	}()
+	CheckPeer(r)
+}
+
+// TestAPanicInAnImportIsAnError makes the goroutine of each user panic. Without a recovery
+// of its own the process would end.
+//
+// R105.
+func TestAPanicInAnImportIsAnError(t *testing.T) {
+	a := New(Config{}) // without an Issuer
+	body := strings.NewReader(`{"users":[{"username":"alice"},{"username":"bob"}]}`)
+	_, err := withBody(a.importUsers)(httptest.NewRequest("POST", "/admin/v1/users/import", body))
+	if err == nil || !strings.Contains(err.Error(), "panic") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestALargeBodyIsAMaxBytesError(t *testing.T) {
+	body := `{"audience":"` + strings.Repeat("x", MaxBodyBytes) + `"}`
+	_, err := decode[api.Audience](httptest.NewRequest("POST", "/admin/v1/audiences", strings.NewReader(body)))
+	if _, ok := err.(*http.MaxBytesError); !ok {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// FuzzQueryNumber checks that no value outside the bounds is returned.
+func FuzzQueryNumber(f *testing.F) {
+	for _, q := range []string{"", "limit=5", "limit=0", "limit=-1", "limit=1&limit=2", "limit=%zz", "limit=99999999999999999999", "a;b"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.RawQuery = query
+		n, err := queryNumber(r, "limit", numbers{fallback: 7, lowest: 1, highest: 10})
+		if err == nil && (n < 1 || n > 10) {
+			t.Fatalf("%q: %d", query, n)
+		}
+	})
+}

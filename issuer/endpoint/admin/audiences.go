@@ -1,0 +1,27 @@
+package admin
+
+import (
+	"net/http"
+
+	"keymill/issuer/api"
+)
+
+func (a *API) listAudiences(r *http.Request, after string, limit int) (any, error) {
+	return a.cfg.Issuer.Audiences(r.Context(), after, limit)
+}
+
+func (a *API) addAudience(r *http.Request, audience api.Audience) (any, error) {
+	return a.cfg.Issuer.AddAudience(r.Context(), audience, Actor(r))
+}
+
+func (a *API) showAudience(r *http.Request, name string) (any, error) {
+	return a.cfg.Issuer.Audience(r.Context(), name)
+}
+
+func (a *API) setAudience(r *http.Request, name string, change api.AudienceChange) (any, error) {
+	return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r))
+}
+
+func (a *API) removeAudience(r *http.Request, name string) (any, error) {
+	return nil, a.cfg.Issuer.RemoveAudience(r.Context(), name, Actor(r))
+}

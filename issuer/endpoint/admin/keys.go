@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"net/http"
+
+	"keymill/issuer/api"
+	"keymill/keystore"
+)
+
+func keyOf(k keystore.KeyInfo) api.Key {
+	return api.Key{
+		KID: k.KID, Alg: k.Alg, Stage: string(k.Stage),
+		Publish: instant(k.Publish), Sign: instant(k.Sign), Stop: instant(k.Stop), Drop: instant(k.Drop),
+	}
+}
+
+func (a *API) listKeys(r *http.Request) (any, error) {
+	list, err := a.cfg.Keys.List(r.Context())
+	keys := make([]api.Key, len(list))
+	for n, k := range list {
+		keys[n] = keyOf(k)
+	}
+	return keys, err
+}
+
+func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (any, error) {
+	if req.Alg == "" {
+		return nil, missing("alg")
+	}
+	done, err := a.cfg.Keys.Rotate(r.Context(), req.Alg, req.Force, Actor(r))
+	return api.Rotation{
+		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
+		Spare: done.Spare, UnknownUntil: instant(done.UnknownUntil),
+	}, err
+}
+
+func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) {
+	if req.KID == "" {
+		return nil, missing("kid")
+	}
+	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
+	return api.Revocation{
+		KID: done.KID, Alg: done.Alg, Was: string(done.Was), CachedUntil: instant(done.CachedUntil),
+		Successor: done.Successor, UnknownUntil: instant(done.UnknownUntil),
+	}, err
+}
+
+func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (any, error) {
+	if req.Key == "" {
+		return nil, missing("key")
+	}
+	imported := keystore.ImportRequest{Key: []byte(req.Key), Alg: req.Alg, KID: req.KID, SignNow: req.SignNow}
+	if req.Until != nil {
+		imported.Until = *req.Until
+	}
+	defer clear(imported.Key) // best effort: the body and the string stay until they are collected
+	info, err := a.cfg.Keys.Import(r.Context(), imported, Actor(r))
+	return keyOf(info), err
+}

@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
+
+// MaxBodyBytes is the limit for the body of a request. A larger one is an
+// *http.MaxBytesError.
+const MaxBodyBytes = 64 << 10
+
+// decode reads the body of a request strictly, see api.Decode.
+func decode[T any](r *http.Request) (v T, err error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBodyBytes))
+	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+		return v, err
+	} else if err != nil {
+		return v, refusal.New("invalid_request", "the body could not be read")
+	}
+	return v, api.Decode(body, &v)
+}
+
+// readQuery parses the query. A parameter that is given twice is refused.
+func readQuery(r *http.Request) (url.Values, error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, refusal.New("invalid_request", "the query is malformed")
+	}
+	for name, values := range query {
+		if len(values) > 1 {
+			return nil, refusal.New("invalid_request", "the query has parameter '%s' twice", name[:min(len(name), 100)])
+		}
+	}
+	return query, nil
+}
+
+// queryName returns a required parameter of the query.
+func queryName(r *http.Request, parameter string) (string, error) {
+	query, err := readQuery(r)
+	if err != nil {
+		return "", err
+	}
+	value := query.Get(parameter)
+	if value == "" {
+		return "", refusal.New("invalid_request", "the query needs parameter '%s'", parameter)
+	}
+	return value, nil
+}
+
+// numbers are the values that a parameter may have; fallback if it is absent.
+type numbers struct{ fallback, lowest, highest uint64 }
+
+func queryNumber(r *http.Request, parameter string, valid numbers) (uint64, error) {
+	query, err := readQuery(r)
+	if err != nil {
+		return 0, err
+	}
+	s := query.Get(parameter)
+	if s == "" {
+		return valid.fallback, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n < valid.lowest || n > valid.highest {
+		return 0, refusal.New("invalid_request", "parameter '%s' must be a number from %d to %d", parameter, valid.lowest, valid.highest)
+	}
+	return n, nil
+}
+
+const (
+	defaultListed = 100
+	maxListed     = 1000
+)
+
+// paged returns a Handler for a list. after is the entry after which the list continues.
+func paged(h func(r *http.Request, after string, limit int) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		limit, err := queryNumber(r, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
+		if err != nil {
+			return nil, err
+		}
+		query, err := readQuery(r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, query.Get("after"), int(limit))
+	}
+}
+
+// named returns a Handler for a request whose query has a required parameter: the name of
+// the audience, client, user or session.
+func named(parameter string, h func(r *http.Request, name string) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		name, err := queryName(r, parameter)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, name)
+	}
+}
+
+// withBody returns a Handler for a request with a body.
+func withBody[T any](h func(r *http.Request, body T) (any, error)) Handler {
+	return func(r *http.Request) (any, error) {
+		body, err := decode[T](r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, body)
+	}
+}
+
+// namedWithBody returns a Handler for a request with a required parameter and a body.
+func namedWithBody[T any](parameter string, h func(r *http.Request, name string, body T) (any, error)) Handler {
+	return named(parameter, func(r *http.Request, name string) (any, error) {
+		body, err := decode[T](r)
+		if err != nil {
+			return nil, err
+		}
+		return h(r, name, body)
+	})
+}
+
+// missing refuses a body without a required member.
+func missing(member string) error {
+	return refusal.New("invalid_request", "member '%s' is missing", member)
+}
+
+// instant returns t in UTC, or nil, which JSON shows as null, if t is not known.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

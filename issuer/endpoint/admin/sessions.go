@@ -1,0 +1,38 @@
+package admin
+
+import (
+	"net/http"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
+
+func (a *API) listSessions(r *http.Request, user string) (any, error) {
+	list, err := a.cfg.Issuer.Sessions(r.Context(), user, r.URL.Query().Get("client"))
+	return append([]api.Session{}, list...), err // never null
+}
+
+func (a *API) revokeSession(r *http.Request, id string) (any, error) {
+	return a.cfg.Issuer.RevokeSession(r.Context(), id, Actor(r))
+}
+
+// revokeSessions ends all sessions of one client, or of the store. The body must say which:
+// an empty one must not log out all users.
+func (a *API) revokeSessions(r *http.Request, req api.RevokeSessionsRequest) (any, error) {
+	switch {
+	case req.All == (req.Client != ""):
+		return nil, refusal.New("invalid_request", "the body must have either member 'client' or 'all': true")
+	case req.All:
+		return nil, a.cfg.Issuer.RevokeAllSessions(r.Context(), Actor(r))
+	}
+	return nil, a.cfg.Issuer.RevokeClientSessions(r.Context(), req.Client, Actor(r))
+}
+
+// explainToken is a POST although it changes nothing: the query of a GET, and so the token,
+// would be logged by proxies and stay in histories.
+func (a *API) explainToken(r *http.Request, req api.ExplainRequest) (any, error) {
+	if req.Token == "" {
+		return nil, missing("token")
+	}
+	return a.cfg.Issuer.Explain(r.Context(), req.Token)
+}

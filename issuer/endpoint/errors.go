@@ -1,0 +1,151 @@
+package endpoint
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"keymill/issuer"
+	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/refusal"
+	"keymill/keystore"
+)
+
+// A statusError is a refusal with a status of its own.
+type statusError struct {
+	status int
+	*refusal.Refusal
+}
+
+func (e *statusError) Unwrap() error { return e.Refusal }
+
+func newStatusError(status int, code, hint string) *statusError {
+	return &statusError{status, refusal.New(code, "%s", hint)}
+}
+
+var (
+	errNotFound    = newStatusError(http.StatusNotFound, "not_found", "there is nothing at this path")
+	errMethod      = newStatusError(http.StatusMethodNotAllowed, "invalid_request", "this path does not accept this method")
+	errMisdirected = newStatusError(http.StatusMisdirectedRequest, "invalid_request",
+		"a development server answers only to its own host name")
+)
+
+// A clientError adds the client_id of the request, for the log.
+type clientError struct {
+	client string
+	error
+}
+
+func (e *clientError) Unwrap() error { return e.error }
+
+// refusedAs reports whether err is a refusal with that code.
+func refusedAs(err error, code string) bool {
+	var refused *refusal.Refusal
+	return errors.As(err, &refused) && refused.Code == code
+}
+
+// temporarilyUnavailable is a code of RFC 6749, section 4.1.2.1, for authorization
+// endpoints. We use it for 429 and 503, since no code is registered for "try again later"
+// at other endpoints: slow_down belongs to the device grant, and invalid_client would say
+// that the secret was checked.
+const temporarilyUnavailable = "temporarily_unavailable"
+
+// unavailable says how a router answers when a retry may succeed.
+type unavailable struct {
+	code       string
+	withReason bool // the answer says why: for administrators only
+}
+
+func (u unavailable) body(reason string) errorBody {
+	if u.withReason {
+		return bodyOf(refusal.New(u.code, "%s; try again later", reason))
+	}
+	return errorBody{u.code, "the server is temporarily unavailable, try again later"}
+}
+
+// A reply is the answer to an error, and the level of its log line.
+type reply struct {
+	status     int
+	retryAfter time.Duration
+	body       any // an errorBody, or what an errorFormat makes of it
+	level      slog.Level
+}
+
+// An errorFormat gives the errors of a path the format that its clients expect.
+type errorFormat struct {
+	challenge []string // WWW-Authenticate of a 401
+	apply     func(r *http.Request, a reply, err error) reply
+}
+
+// errorBody is the format of RFC 6749, section 5.2.
+type errorBody struct {
+	Code string `json:"error"`
+	Hint string `json:"error_description,omitempty"`
+}
+
+func bodyOf(r *refusal.Refusal) errorBody { return errorBody{r.Code, r.Hint} }
+
+// replyTo implements the table in the package documentation.
+func replyTo(err error, u unavailable) reply {
+	var (
+		status   *statusError
+		refused  *refusal.Refusal
+		invalid  *keystore.InvalidError
+		notReady *keystore.NotReadyError
+		large    *http.MaxBytesError
+		limited  *limit.Error
+		hashers  *issuer.BusyError
+	)
+	switch {
+	case errors.As(err, &status):
+		return reply{status.status, 0, bodyOf(status.Refusal), levelOf(status.status)}
+	case errors.As(err, &refused):
+		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
+	case errors.As(err, &invalid):
+		refused = refusal.New(invalid.Code, "%s", invalid.Hint)
+		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
+	case errors.As(err, &notReady):
+		body := struct {
+			errorBody
+			At *time.Time `json:"at"`
+		}{bodyOf(refusal.New("not_ready", "%s", notReady.Error())), instant(notReady.At)}
+		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
+	case errors.As(err, &large):
+		refused = refusal.New("invalid_request", "the body is larger than %d bytes", large.Limit)
+		return reply{http.StatusRequestEntityTooLarge, 0, bodyOf(refused), slog.LevelInfo}
+	case errors.As(err, &limited):
+		body := errorBody{temporarilyUnavailable, "too many failed attempts, try again later"}
+		return reply{http.StatusTooManyRequests, limited.RetryAfter, body, slog.LevelInfo}
+	case errors.As(err, &hashers):
+		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), u.body(hashers.Error()), slog.LevelWarn}
+	}
+	if reason, wait, ok := issuer.Unavailable(err); ok {
+		return reply{http.StatusServiceUnavailable, max(wait, time.Second), u.body(reason), slog.LevelWarn}
+	}
+	return reply{http.StatusInternalServerError, 0, errorBody{"server_error", "internal error, see the server's log"}, slog.LevelError}
+}
+
+// levelOf keeps the thousands of 404 and 405 of scanners out of the log. A 503 is a
+// problem that the operator has to solve.
+func levelOf(status int) slog.Level {
+	switch status {
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return slog.LevelDebug
+	case http.StatusServiceUnavailable:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func statusOf(r *refusal.Refusal) int {
+	switch r.Code {
+	case "invalid_client", "invalid_credentials":
+		return http.StatusUnauthorized
+	case "not_found":
+		return http.StatusNotFound
+	case "already_exists", "in_use":
+		return http.StatusConflict
+	}
+	return http.StatusBadRequest
+}

@@ -1,0 +1,113 @@
+package limit
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// A budget allows a number of failures in a window, exactly. An attempt takes one of the
+// remaining failures before the password is checked and gives it back with its outcome.
+// No more attempts run than there would be failures left if all of them failed, so
+// parallel attempts cannot exceed the limit. An attempt that finds all remaining failures
+// taken waits for outcomes instead of being refused, because a right password gives its
+// failure back.
+//
+// Times are durations since the limiter was made, so that a change of the wall clock does
+// not move them. The limiter's mutex owns all fields.
+type budget struct {
+	failures []time.Duration // the newest, oldest first, at most limits.kept
+	running  int             // attempts that hold a failure
+	waiting  []*waiter       // in order of arrival
+	queued   int             // attempts that wait for any reason; counted for addresses only
+	delayed  int             // those of queued that wait out a delay; counted for accounts at an address only
+}
+
+// limits says what a budget allows.
+type limits struct {
+	maxFailures int // in a window
+	maxRunning  int // attempts at the same time
+	kept        int // newest failures that are remembered
+}
+
+// A waiter is an attempt that waits. granted is set before outcome is closed.
+type waiter struct {
+	granted bool
+	outcome chan struct{}
+}
+
+// recent counts the failures in the window.
+func (b *budget) recent(now time.Duration) int {
+	n := 0
+	for _, at := range b.failures {
+		if now < at+Window {
+			n++
+		}
+	}
+	return n
+}
+
+// exhausted returns how long it takes until a failure is allowed again, 0 if one is now.
+func (b *budget) exhausted(l limits, now time.Duration) time.Duration {
+	n := b.recent(now)
+	if n < l.maxFailures {
+		return 0
+	}
+	return b.failures[len(b.failures)-l.maxFailures] + Window - now
+}
+
+// free returns how many more attempts may run.
+func (b *budget) free(l limits, now time.Duration) int {
+	return min(l.maxFailures-b.recent(now), l.maxRunning) - b.running
+}
+
+// settle ends an attempt. It lets waiting attempts run in order, or tells all of them that
+// the budget is exhausted.
+func (b *budget) settle(failed bool, l limits, now time.Duration) {
+	b.running--
+	if failed {
+		b.fail(l, now)
+	}
+	for len(b.waiting) > 0 {
+		granted := b.free(l, now) > 0
+		if !granted && b.exhausted(l, now) == 0 {
+			return
+		}
+		next := b.waiting[0]
+		b.waiting = slices.Delete(b.waiting, 0, 1)
+		if next.granted = granted; granted {
+			b.running++
+		}
+		close(next.outcome)
+	}
+}
+
+// fail counts a failure.
+func (b *budget) fail(l limits, now time.Duration) {
+	if len(b.failures) >= l.kept {
+		b.failures = slices.Delete(b.failures, 0, len(b.failures)-l.kept+1)
+	}
+	b.failures = append(b.failures, now)
+}
+
+func (b *budget) inUse() bool { return b.running > 0 || len(b.waiting) > 0 || b.queued > 0 }
+
+// empty reports whether forgetting b changes nothing.
+func (b *budget) empty() bool { return !b.inUse() && len(b.failures) == 0 }
+
+// leave removes a waiter whose context has ended.
+func (b *budget) leave(w *waiter) {
+	if n := slices.Index(b.waiting, w); n >= 0 {
+		b.waiting = slices.Delete(b.waiting, n, n+1)
+	}
+}
+
+// wait waits for the outcome, or returns the error of ctx.
+func (w *waiter) wait(ctx context.Context) error {
+	select {
+	case <-w.outcome:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

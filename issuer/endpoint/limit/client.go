@@ -1,0 +1,93 @@
+package limit
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// A ClientLimiter limits wrong client secrets. A secret of ours has too many bits to be
+// guessed; the limiter stops the noise, and attempts with lists of leaked secrets.
+// Requests that run at the same time are all let in before the first of them fails, so a
+// burst can exceed a limit by its own size.
+type ClientLimiter struct {
+	mu        sync.Mutex
+	clients   lru[nameAt, clientRecord]     // owned by mu
+	addresses lru[netip.Addr, clientRecord] // owned by mu
+}
+
+type clientRecord struct {
+	failures *rate.Limiter // nil until the first failure
+	known    bool          // has succeeded: failures of other clients at the address do not limit it
+}
+
+// NewClientLimiter returns a ClientLimiter that has counted nothing.
+func NewClientLimiter() *ClientLimiter {
+	return &ClientLimiter{
+		clients:   newLRU[nameAt, clientRecord](maxRemembered),
+		addresses: newLRU[netip.Addr, clientRecord](maxRemembered),
+	}
+}
+
+// Wait returns how long the client at that address has to wait before its next attempt, 0
+// if it need not wait.
+func (l *ClientLimiter) Wait(client string, from netip.Addr, now time.Time) time.Duration {
+	from = network(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.clients.get(clientAt(client, from))
+	if c != nil && c.failures != nil {
+		if d := untilToken(c.failures, now); d > 0 {
+			return d
+		}
+	}
+	if c != nil && c.known {
+		return 0
+	}
+	if a := l.addresses.get(from); a != nil {
+		return untilToken(a.failures, now)
+	}
+	return 0
+}
+
+// Failed counts a wrong secret.
+func (l *ClientLimiter) Failed(client string, from netip.Addr, now time.Time) {
+	from = network(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clients.getOrAdd(clientAt(client, from)).fail(ClientFailures, now)
+	l.addresses.getOrAdd(from).fail(AddressFailures, now)
+}
+
+// Succeeded exempts the client at that address from the limit of the address.
+func (l *ClientLimiter) Succeeded(client string, from netip.Addr) {
+	from = network(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clients.getOrAdd(clientAt(client, from)).known = true
+}
+
+// clientAt gives all names that are too long for a client_id one record.
+func clientAt(client string, from netip.Addr) nameAt {
+	if len(client) > maxNameBytes {
+		client = ""
+	}
+	return nameAt{client, from}
+}
+
+func (c *clientRecord) fail(allowed int, now time.Time) {
+	if c.failures == nil {
+		c.failures = rate.NewLimiter(rate.Every(Window/time.Duration(allowed)), allowed)
+	}
+	c.failures.AllowN(now, 1)
+}
+
+func untilToken(l *rate.Limiter, now time.Time) time.Duration {
+	missing := 1 - l.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return time.Duration(missing / float64(l.Limit()) * float64(time.Second))
+}

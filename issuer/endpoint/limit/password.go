@@ -1,0 +1,251 @@
+package limit
+
+import (
+	"context"
+	"crypto/sha256"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// FirstDelay and LongestDelay bound how long an attempt waits when its account has failed
+// too often from all addresses together.
+const (
+	FirstDelay   = time.Second
+	LongestDelay = 10 * time.Second
+)
+
+const (
+	promptFailures       = 10                 // of an account from all addresses, until attempts are delayed
+	countedFailures      = promptFailures + 4 // more do not lengthen the delay
+	maxRunningPerAddress = 20                 // attempts that are checked or delayed
+	maxDelayed           = 50                 // attempts of one account that wait out a delay
+	maxDelayedPerAddress = 2                  // those of them from one address
+	maxQueued            = 1000               // attempts that wait for any reason
+)
+
+// A PasswordLimiter limits wrong passwords. Unlike a ClientLimiter it is exact: an attempt
+// takes its part of each budget before its password is checked. See the package
+// documentation for the limits.
+//
+// The caller passes one account name for all spellings of a user name, and both login
+// endpoints share the limiter. A few addresses cannot lock a user out. They can only delay
+// logins from addresses where the user has not logged in before: of one address, 20
+// attempts run at a time and two wait out the delay of one account, and its waiting
+// attempts always leave as many places to other addresses as they take. At a known
+// address, where the account has logged in before, only the budget of the account at this
+// address applies.
+//
+// An attempt takes the budgets in the order address, account at address, account, and
+// gives them back together, so that no attempts wait for each other in a circle. Known
+// addresses are remembered apart from failures, because user names that an attacker invents
+// must not push them out.
+type PasswordLimiter struct {
+	born      time.Time
+	mu        sync.Mutex
+	accounts  lru[string, budget] // owned by mu, like all below
+	addresses lru[netip.Addr, budget]
+	pairs     lru[nameAt, budget]   // accounts at an address
+	known     lru[nameAt, struct{}] // where an account has logged in; only successes add to it
+	queued    int                   // attempts that wait for any reason
+}
+
+// NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
+func NewPasswordLimiter(now time.Time) *PasswordLimiter {
+	l := &PasswordLimiter{
+		born:      now,
+		accounts:  newLRU[string, budget](maxRemembered),
+		addresses: newLRU[netip.Addr, budget](maxRemembered),
+		pairs:     newLRU[nameAt, budget](maxRemembered),
+		known:     newLRU[nameAt, struct{}](maxRemembered),
+	}
+	l.accounts.inUse, l.addresses.inUse, l.pairs.inUse = (*budget).inUse, (*budget).inUse, (*budget).inUse
+	return l
+}
+
+func accountLimits() limits { return limits{promptFailures, promptFailures, countedFailures} }
+func addressLimits() limits { return limits{AddressFailures, maxRunningPerAddress, AddressFailures} }
+func pairLimits() limits    { return limits{AccountFailures, AccountFailures, AccountFailures} }
+
+// An Attempt is a login whose password is being checked. Exactly one of Failed, Succeeded
+// and Abandoned must be called when that is done.
+type Attempt struct {
+	limiter *PasswordLimiter
+	account string
+	from    netip.Addr
+	known   bool // only the budget of the account at the address applies
+	held    []heldBudget
+}
+
+type heldBudget struct {
+	*budget
+	limits
+}
+
+// Enter returns when the password of an attempt may be checked. The error is an *Error, or
+// that of ctx.
+func (l *PasswordLimiter) Enter(ctx context.Context, account string, from netip.Addr) (*Attempt, error) {
+	a := &Attempt{limiter: l, account: accountKey(account), from: network(from)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.takeAll(ctx, a); err != nil {
+		a.giveBack(false)
+		return nil, err
+	}
+	return a, nil
+}
+
+// takeAll takes a part of each budget that applies. It holds mu, like everything it calls,
+// and releases it only to wait.
+func (l *PasswordLimiter) takeAll(ctx context.Context, a *Attempt) error {
+	a.known = l.known.get(a.pair()) != nil
+	if !a.known {
+		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), addressLimits()}); err != nil {
+			return err
+		}
+	}
+	if err := l.take(ctx, a, heldBudget{l.pairs.getOrAdd(a.pair()), pairLimits()}); err != nil || a.known {
+		return err
+	}
+	return l.takeAccount(ctx, a)
+}
+
+// take takes a part of one budget. It waits if the result depends on running attempts.
+func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) error {
+	if len(b.waiting) == 0 && b.free(b.limits, l.now()) > 0 {
+		b.running++
+		a.held = append(a.held, b)
+		return nil
+	}
+	if wait := b.exhausted(b.limits, l.now()); wait > 0 {
+		return &Error{wait}
+	}
+	if !l.mayWait(a) {
+		return &Error{time.Second}
+	}
+	w := &waiter{outcome: make(chan struct{})}
+	b.waiting = append(b.waiting, w)
+	err := l.unlocked(a, func() error { return w.wait(ctx) })
+	if w.granted {
+		a.held = append(a.held, b)
+		return err
+	}
+	b.leave(w)
+	if err != nil {
+		return err
+	}
+	return &Error{max(b.exhausted(b.limits, l.now()), time.Second)}
+}
+
+// takeAccount waits out the delay of an account whose budget is exhausted. It refuses only
+// when too many attempts wait.
+func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
+	b := heldBudget{l.accounts.getOrAdd(a.account), accountLimits()}
+	if b.exhausted(b.limits, l.now()) == 0 {
+		err := l.take(ctx, a, b)
+		if err == nil || ctx.Err() != nil || b.exhausted(b.limits, l.now()) == 0 {
+			return err
+		}
+	}
+	delay, here := delayAfter(b.recent(l.now())), l.pairs.getOrAdd(a.pair())
+	if b.running >= maxDelayed || here.delayed >= maxDelayedPerAddress || !l.mayWait(a) {
+		return &Error{delay}
+	}
+	b.running++
+	a.held = append(a.held, b)
+	here.delayed++
+	defer func() { here.delayed-- }()
+	return l.unlocked(a, func() error { return sleep(ctx, delay) })
+}
+
+// mayWait gives each address at most as many places in the queue as it leaves free. So
+// some places are always free for other addresses.
+func (l *PasswordLimiter) mayWait(a *Attempt) bool {
+	return l.addresses.getOrAdd(a.from).queued < maxQueued-l.queued
+}
+
+// delayAfter returns how long an attempt waits after that many failures of its account.
+func delayAfter(failures int) time.Duration {
+	if failures < promptFailures {
+		return 0
+	}
+	return min(FirstDelay<<min(failures-promptFailures, 10), LongestDelay)
+}
+
+// unlocked runs fn without mu and counts a as waiting.
+func (l *PasswordLimiter) unlocked(a *Attempt, fn func() error) error {
+	from := l.addresses.getOrAdd(a.from)
+	l.queued++
+	from.queued++
+	l.mu.Unlock()
+	err := fn()
+	l.mu.Lock()
+	from.queued--
+	l.queued--
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *PasswordLimiter) now() time.Duration { return time.Since(l.born) }
+
+// Failed counts a wrong password. An attempt from a known address counts in all budgets,
+// although only one of them limits it.
+func (a *Attempt) Failed() {
+	l := a.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a.giveBack(true)
+	if a.known {
+		l.addresses.getOrAdd(a.from).fail(addressLimits(), l.now())
+		l.accounts.getOrAdd(a.account).fail(accountLimits(), l.now())
+	}
+}
+
+// Succeeded makes the address known for the account.
+func (a *Attempt) Succeeded() {
+	a.limiter.mu.Lock()
+	defer a.limiter.mu.Unlock()
+	a.limiter.known.getOrAdd(a.pair())
+	a.giveBack(false)
+}
+
+// Abandoned counts nothing: the password was not checked, or the result is unknown.
+func (a *Attempt) Abandoned() {
+	a.limiter.mu.Lock()
+	defer a.limiter.mu.Unlock()
+	a.giveBack(false)
+}
+
+// giveBack drops budgets that are empty afterwards. Otherwise attempts that were abandoned
+// could push out the failures of others.
+func (a *Attempt) giveBack(failed bool) {
+	l := a.limiter
+	for _, b := range a.held {
+		b.settle(failed, b.limits, l.now())
+	}
+	l.addresses.dropIf(a.from, (*budget).empty)
+	l.pairs.dropIf(a.pair(), (*budget).empty)
+	l.accounts.dropIf(a.account, (*budget).empty)
+}
+
+func (a *Attempt) pair() nameAt { return nameAt{a.account, a.from} }
+
+// accountKey bounds the memory that a name takes. Long names do not share a budget, as
+// those of clients do: a delay would then tell that no account has such a name.
+func accountKey(account string) string {
+	if len(account) <= maxNameBytes {
+		return account
+	}
+	sum := sha256.Sum256([]byte(account))
+	return string(sum[:])
+}

@@ -1,0 +1,181 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+
+	"keymill/issuer/endpoint/admin"
+)
+
+// All answers share these header values, which saves an allocation each. Nothing may
+// write to them.
+var (
+	jsonType  = []string{"application/json"}
+	noStore   = []string{"no-store"}
+	noCache   = []string{"no-cache"} // in Pragma, see RFC 6749, section 5.1
+	noSniff   = []string{"nosniff"}
+	basicAuth = []string{`Basic realm="keymill"`}
+)
+
+// A handler answers a request, or returns an error and has written nothing.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// A router finds the handler of a request and turns errors and panics into answers.
+type router struct {
+	mux         *httprouter.Router
+	routes      []route
+	formats     map[string]*errorFormat   // path → format of its errors; that of RFC 6749 if absent
+	admit       func(*http.Request) error // called before a route is looked up
+	unavailable unavailable
+	address     func(*http.Request) netip.Addr
+	log         *slog.Logger
+}
+
+// A route is one method of one path.
+type route struct{ method, path string }
+
+func (s *Server) newRouter(u unavailable, admit func(*http.Request) error) *router {
+	rt := &router{
+		mux: httprouter.New(), formats: map[string]*errorFormat{}, admit: admit,
+		unavailable: u, address: s.address, log: s.cfg.Log,
+	}
+	// A redirect would send the client's credentials to a path that the client did not name.
+	rt.mux.RedirectTrailingSlash, rt.mux.RedirectFixedPath = false, false
+	rt.mux.HandleOPTIONS = false
+	rt.mux.NotFound = rt.httpHandler(func(http.ResponseWriter, *http.Request) error { return errNotFound })
+	rt.mux.MethodNotAllowed = rt.httpHandler(methodNotAllowed)
+	return rt
+}
+
+// methodNotAllowed removes OPTIONS from the Allow header that httprouter has set: it is
+// served for preflight requests only.
+func methodNotAllowed(w http.ResponseWriter, _ *http.Request) error {
+	var allow []string
+	for m := range strings.SplitSeq(w.Header().Get("Allow"), ", ") {
+		if m != http.MethodOptions {
+			allow = append(allow, m)
+		}
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	return errMethod
+}
+
+func (rt *router) handle(method, path string, h handler) {
+	rt.routes = append(rt.routes, route{method, path})
+	rt.mux.Handler(method, path, rt.httpHandler(h))
+}
+
+// get serves HEAD as well: net/http leaves out the body.
+func (rt *router) get(path string, h handler) {
+	rt.handle(http.MethodGet, path, h)
+	rt.handle(http.MethodHead, path, h)
+}
+
+func (rt *router) httpHandler(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			rt.writeError(w, r, err)
+		}
+	})
+}
+
+func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer rt.recoverPanic(w, r)
+	header := w.Header()
+	header["X-Content-Type-Options"] = noSniff
+	header["Cache-Control"] = noStore
+	if err := rt.admit(r); err != nil {
+		rt.writeError(w, r, err)
+		return
+	}
+	rt.mux.ServeHTTP(w, r)
+}
+
+// recoverPanic answers a request whose handler panics. Handlers write their answer last,
+// so a panic hardly ever follows a part of one.
+func (rt *router) recoverPanic(w http.ResponseWriter, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p == http.ErrAbortHandler {
+		panic(p) // net/http closes the connection
+	}
+	rt.writeError(w, r, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+}
+
+// writeError writes the answer and the log line of an error.
+func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	a, challenge := replyTo(err, rt.unavailable), basicAuth
+	if gone := r.Context().Err(); gone != nil && errors.Is(err, gone) {
+		a.level = slog.LevelDebug // the client closed the connection: no fault of ours
+	}
+	if f := rt.formats[r.URL.Path]; f != nil {
+		a, challenge = f.apply(r, a, err), f.challenge
+	}
+	header := w.Header()
+	header["Cache-Control"] = noStore
+	header["Pragma"] = noCache
+	if a.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(seconds(a.retryAfter)))
+	}
+	if a.status == http.StatusUnauthorized {
+		header["Www-Authenticate"] = challenge
+	}
+	if rt.log.Enabled(r.Context(), a.level) {
+		rt.logError(r, a, err)
+	}
+	writeJSON(w, a.status, a.body)
+}
+
+// logError writes one line. Query, body and Authorization header are not logged: they may
+// hold secrets.
+func (rt *router) logError(r *http.Request, a reply, err error) {
+	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status)}
+	if c := (*clientError)(nil); errors.As(err, &c) {
+		attrs = append(attrs, slog.String("client", short(c.client)))
+	}
+	if by := admin.Actor(r); by != "" {
+		attrs = append(attrs, slog.String("by", by))
+	} else {
+		attrs = append(attrs, slog.String("from", rt.address(r).String()))
+	}
+	rt.log.LogAttrs(r.Context(), a.level, "request refused", append(attrs, slog.String("err", err.Error()))...)
+}
+
+// writeJSON writes v, or returns an error and has written nothing.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header()["Content-Type"] = jsonType
+	w.WriteHeader(status)
+	w.Write(b) // fails only if the client has closed the connection
+	return nil
+}
+
+// instant returns t in UTC, or nil, which JSON shows as null, if t is not determined yet.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// seconds rounds up: a client that came back earlier would be refused again.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// short bounds what a client can write into one log attribute.
+func short(s string) string { return s[:min(len(s), 100)] }

@@ -1,0 +1,212 @@
+// Package outbox keeps events for a webhook from the decision until the delivery. An event is
+// written in the transaction that decides it and is deleted when the receiver has it, so neither
+// a crash nor a receiver that is away for the weekend loses one:
+//
+//	decision ──Add──▶ webhook/<time>-<random> ──Events──▶ sender ──▶ receiver
+//	                             ▲                           │
+//	                             └────── Sent, Dropped ──────┘
+//
+// The record is the payload, byte for byte as it is sent and signed. It is JSON, as the Standard
+// Webhooks specification recommends: {"type": "session.revoked", "timestamp": "…", "data": {…}}.
+//
+// At most 10,000 events wait. An event that finds the outbox full is lost and counted; no
+// decision fails because of it.
+package outbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+const (
+	prefix      = "webhook/"
+	maxEvents   = 10_000 // waiting in the store
+	maxPage     = 1000   // events of one page
+	maxValue    = 256    // bytes of one value of an event's data; ids are shorter
+	randomBytes = 8      // of an id
+
+	// The time within an id has no dot: the signature puts dots around the id.
+	idTime = "20060102T150405.000000000Z"
+)
+
+func key(id string) string { return prefix + id }
+
+// Config is what an Outbox needs.
+type Config struct {
+	Store    storage.Store
+	Now      func() time.Time // the clock of decisions, which never goes back
+	WallTime func() time.Time // for instants that others compare with their own clocks
+}
+
+// An Outbox holds the events that wait for delivery. Its methods may be called at the same time.
+type Outbox struct {
+	cfg    Config
+	places places
+}
+
+// Open returns the Outbox of a store. It counts the events that an earlier process left.
+func Open(ctx context.Context, cfg Config) (*Outbox, error) {
+	o := &Outbox{cfg: cfg}
+	if err := o.recount(ctx); err != nil {
+		return nil, fmt.Errorf("count webhook events: %w", err)
+	}
+	return o, nil
+}
+
+// WallTime returns the wall time.
+func (o *Outbox) WallTime() time.Time { return o.cfg.WallTime() }
+
+type payload struct {
+	Type      string            `json:"type"`
+	Timestamp time.Time         `json:"timestamp"`
+	Data      map[string]string `json:"data"`
+}
+
+// Add writes an event in the transaction that decides it: one key and some hundred bytes. kind
+// is the type of the event, such as "session.revoked". Add fails only if the store does.
+func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
+	if !o.places.take() {
+		return nil
+	}
+	p := payload{Type: kind, Timestamp: at.UTC(), Data: make(map[string]string, len(data))}
+	for name, value := range data {
+		p.Data[name] = strings.ToValidUTF8(value[:min(len(value), maxValue)], "\ufffd")
+	}
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	random := make([]byte, randomBytes)
+	rand.Read(random)
+	stamp := strings.Replace(p.Timestamp.Format(idTime), ".", "", 1)
+	return tx.Put(key(stamp+"-"+hex.EncodeToString(random)), raw)
+}
+
+// An Event is a decision that the receiver has to hear of.
+type Event struct {
+	ID      string    // the same in every try; letters, digits and a dash
+	Time    time.Time // of the decision
+	Kind    string    // "" if the record is damaged
+	Payload []byte    // JSON: {"type", "timestamp", "data": {…}}
+}
+
+// Events returns up to limit of the events whose ids follow after, oldest first, and at most
+// 1,000.
+func (o *Outbox) Events(ctx context.Context, after string, limit int) ([]Event, error) {
+	var list []Event
+	err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
+		list = nil
+		return scan(r, after, min(limit, maxPage), func(id string, raw []byte) {
+			list = append(list, readEvent(id, raw))
+		})
+	})
+	return list, err
+}
+
+// scan yields up to limit records whose ids follow after. Space is the lowest byte of a key, so
+// no key lies between one and the same with a space behind it.
+func scan(r storage.Reader, after string, limit int, each func(id string, raw []byte)) error {
+	start := prefix
+	if after != "" {
+		start = key(after) + " "
+	}
+	for e, err := range r.Scan(start, strings.TrimSuffix(prefix, "/")+"0") { // '0' follows '/'
+		if err != nil {
+			return err
+		}
+		if limit--; limit < 0 {
+			return nil
+		}
+		each(e.Key[len(prefix):], e.Value)
+	}
+	return nil
+}
+
+// readEvent returns an Event of a damaged record too: an error would block all events behind it.
+func readEvent(id string, raw []byte) Event {
+	var p struct { // without the data, which the sender does not read
+		Type      string    `json:"type"`
+		Timestamp time.Time `json:"timestamp"`
+	}
+	if json.Unmarshal(raw, &p) != nil {
+		return Event{ID: id, Payload: raw}
+	}
+	return Event{ID: id, Time: p.Timestamp, Kind: p.Type, Payload: raw}
+}
+
+// Age returns how long ago e was decided.
+func (o *Outbox) Age(e Event) time.Duration { return o.cfg.Now().Sub(e.Time) }
+
+// Sent deletes an event that the receiver has. It is no error if the event is deleted already.
+func (o *Outbox) Sent(ctx context.Context, id string) error {
+	return o.delete(ctx, id, func(storage.Tx, Event) error { return nil })
+}
+
+// Dropped deletes an event that will not be sent, and writes why into the audit log.
+func (o *Outbox) Dropped(ctx context.Context, id, why string) error {
+	return o.delete(ctx, id, func(tx storage.Tx, e Event) error {
+		return o.audit(tx, audit.Event{Action: "webhook.drop", Target: id, Detail: map[string]string{"kind": e.Kind, "why": why}})
+	})
+}
+
+func (o *Outbox) delete(ctx context.Context, id string, also func(storage.Tx, Event) error) error {
+	o.places.counting.RLock()
+	defer o.places.counting.RUnlock()
+	found := false
+	err := o.cfg.Store.Update(ctx, func(tx storage.Tx) error {
+		raw, err := tx.Get(key(id))
+		if found = err == nil; !found {
+			if errors.Is(err, storage.ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+		if err := tx.Delete(key(id)); err != nil {
+			return err
+		}
+		return also(tx, readEvent(id, raw))
+	})
+	if err == nil && found {
+		o.places.giveBack()
+	}
+	return err
+}
+
+func (o *Outbox) audit(tx storage.Tx, e audit.Event) error {
+	e.By = "system"
+	return audit.Append(tx, o.cfg.Now(), e)
+}
+
+// Lost counts the events again and returns how many found the outbox full since the last call.
+// It writes that number into the audit log, so a caller that asks once a minute leaves at most
+// one record a minute. The number is forgotten by a crash. Like the count of places it may be
+// too high and is never too low.
+func (o *Outbox) Lost(ctx context.Context) (int64, error) {
+	if _, used := o.places.inUse(); used > 0 {
+		if err := o.recount(ctx); err != nil {
+			return 0, err
+		}
+	}
+	lost := o.places.lostEvents()
+	if lost == 0 {
+		return 0, nil
+	}
+	err := o.cfg.Store.Update(ctx, func(tx storage.Tx) error {
+		return o.audit(tx, audit.Event{Action: "webhook.lost", Detail: map[string]string{"events": strconv.FormatInt(lost, 10)}})
+	})
+	if err != nil {
+		return 0, err
+	}
+	o.places.reported(lost)
+	return lost, nil
+}

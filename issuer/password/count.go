@@ -1,0 +1,86 @@
+package password
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"keymill/issuer/refusal"
+	"keymill/storage"
+)
+
+// How many users have a password of which class is counted in the transactions that change a
+// password. A failed login has to take as long as the slowest class in the store; otherwise its
+// time would tell which class the hash of a name has.
+
+const (
+	countPrefix = "scheme/"
+	countEnd    = "scheme0" // '0' follows '/'
+)
+
+// Class returns the class of a stored hash, "" if there is none.
+func Class(stored refusal.Secret) string {
+	if stored == "" {
+		return ""
+	}
+	class, err := CheckHash(string(stored))
+	if err != nil {
+		return "" // it was checked before it was stored, so a newer version wrote it; nothing matches it
+	}
+	return class
+}
+
+// Count counts one user less in the class before and one more in the class after; "" is none.
+func Count(tx storage.Tx, before, after string) error {
+	if before == after {
+		return nil
+	}
+	for class, change := range map[string]int{before: -1, after: 1} {
+		if class == "" {
+			continue
+		}
+		if err := addCount(tx, countPrefix+class, change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addCount(tx storage.Tx, key string, change int) error {
+	n := 0
+	raw, err := tx.Get(key)
+	if err == nil {
+		n, err = strconv.Atoi(string(raw))
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if n += change; n > 0 {
+		return tx.Put(key, strconv.AppendInt(nil, int64(n), 10))
+	}
+	return tx.Delete(key)
+}
+
+// Follow measures every class that the store counts and h does not know yet, and forgets the
+// classes that no user has.
+func (h *Hasher) Follow(ctx context.Context, s storage.Store) error {
+	var classes []string
+	err := s.View(ctx, func(r storage.Reader) error {
+		classes = nil
+		for e, err := range r.Scan(countPrefix, countEnd) {
+			if err != nil {
+				return err
+			}
+			classes = append(classes, e.Key[len(countPrefix):])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	h.keep(classes)
+	for _, class := range classes {
+		err = errors.Join(err, h.Know(ctx, class))
+	}
+	return err
+}

@@ -1,0 +1,244 @@
+package password
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"keymill/issuer/refusal"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/text/unicode/norm"
+)
+
+// The schemes, as classes and the admin API name them.
+const (
+	schemeArgon2id = "argon2id"      // RFC 9106
+	schemeArgon2i  = "argon2i"       // which Django wrote before 3.2
+	schemePBKDF2   = "pbkdf2_sha256" // RFC 8018, section 5.2, with HMAC-SHA256
+	schemeBcrypt   = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
+)
+
+// A stored hash says itself how much work it takes, and its author may be wrong or hostile. These
+// are the limits. On an ordinary core the most expensive hash takes some seconds.
+const (
+	maxHashMemory     = 128 << 10 // KiB
+	maxHashPasses     = 10
+	maxHashLanes      = 16
+	maxHashIterations = 5_000_000
+	minHashCost       = 4 // of bcrypt
+	maxHashCost       = 15
+	minDigest         = 16
+	maxDigest         = 64
+	minArgon2Salt     = 8 // RFC 9106, section 3.1
+	maxHashSalt       = 64
+	maxHashBytes      = 300 // as stored; nothing within the other limits is longer
+)
+
+// A recipe says how a hash is made, and so what it costs.
+type recipe struct {
+	scheme string
+	memory int // Argon2: KiB
+	rounds int // Argon2: passes; PBKDF2: iterations; bcrypt: their binary logarithm
+	lanes  int // Argon2
+}
+
+// policy is the recipe of new hashes: the second of the choices that OWASP calls equal, which suits
+// a small machine best.
+var policy = recipe{scheme: schemeArgon2id, memory: 19456, rounds: 2, lanes: 1}
+
+const (
+	policySalt   = 16
+	policyDigest = 32
+)
+
+// class returns the recipe as one word without slashes or spaces, for keys and labels.
+func (r recipe) class() string {
+	if r.scheme == schemeArgon2id || r.scheme == schemeArgon2i {
+		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.memory, r.rounds, r.lanes)
+	}
+	return fmt.Sprintf("%s-%d", r.scheme, r.rounds)
+}
+
+func parseClass(class string) (recipe, error) {
+	part := strings.Split(class, "-")
+	var n [3]int
+	for k := range min(len(part)-1, len(n)) {
+		n[k], _ = strconv.Atoi(part[k+1])
+	}
+	r := recipe{scheme: part[0], memory: n[0], rounds: n[1], lanes: n[2]}
+	if len(part) == 2 {
+		r = recipe{scheme: part[0], rounds: n[0]}
+	}
+	if r.class() != class {
+		return recipe{}, fmt.Errorf("%q is not a class of password hashes", class)
+	}
+	return r, r.check()
+}
+
+// check refuses a recipe that exceeds the limits.
+func (r recipe) check() error {
+	switch r.scheme {
+	case schemeArgon2id, schemeArgon2i:
+		return cmp.Or(
+			within("%d lanes", r.lanes, 1, maxHashLanes),
+			within("%d KiB of memory", r.memory, 8*r.lanes, maxHashMemory), // RFC 9106, section 3.1
+			within("%d passes", r.rounds, 1, maxHashPasses),
+		)
+	case schemePBKDF2:
+		return within("%d iterations", r.rounds, 1, maxHashIterations)
+	case schemeBcrypt:
+		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
+	}
+	return refusal.New("invalid_request", "the hash is of an unknown scheme")
+}
+
+// within refuses n if it is not between least and most. form says what n counts.
+func within(form string, n, least, most int) error {
+	if n < least || n > most {
+		return refusal.New("invalid_request", "the hash has %s; allowed are %d to %d", fmt.Sprintf(form, n), least, most)
+	}
+	return nil
+}
+
+// bytes returns the memory that one hash takes. All schemes but Argon2 need almost none.
+func (r recipe) bytes() int64 { return int64(r.memory) << 10 }
+
+// A hashed is one stored hash, parsed.
+type hashed struct {
+	recipe
+	django  bool   // in Django's form: of the password as typed
+	version string // bcrypt: "2a", "2b" or "2y", the same for input without NUL bytes
+	salt    []byte // bcrypt: as text
+	digest  []byte // bcrypt: as text
+}
+
+// parseHash parses a hash. It refuses one that is malformed, that exceeds the limits, or that is
+// not written exactly as String writes it.
+func parseHash(stored string) (hashed, error) {
+	if len(stored) > maxHashBytes {
+		return hashed{}, refusal.New("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
+	}
+	h, ok := parsePHC(stored)
+	if !ok {
+		h, ok = parseDjango(stored)
+	}
+	if !ok || h.String() != stored {
+		return hashed{}, refusal.New("invalid_request",
+			"the hash is not of the form $argon2id$..., argon2$..., pbkdf2_sha256$... or bcrypt_sha256$...")
+	}
+	return h, cmp.Or(h.check(), h.checkLengths())
+}
+
+// parsePHC reads Argon2's form: $argon2id$v=19$m=19456,t=2,p=1$salt$digest.
+func parsePHC(s string) (h hashed, ok bool) {
+	part := strings.Split(s, "$")
+	if len(part) != 6 || part[0] != "" || part[1] != schemeArgon2id && part[1] != schemeArgon2i {
+		return h, false
+	}
+	h.scheme = part[1]
+	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &h.memory, &h.rounds, &h.lanes); err != nil {
+		return h, false
+	}
+	var errSalt, errDigest error
+	h.salt, errSalt = base64.RawStdEncoding.DecodeString(part[4])
+	h.digest, errDigest = base64.RawStdEncoding.DecodeString(part[5])
+	return h, errSalt == nil && errDigest == nil
+}
+
+// String returns the stored form.
+func (h hashed) String() string {
+	if h.django {
+		return h.djangoString()
+	}
+	return h.phcString()
+}
+
+func (h hashed) phcString() string {
+	return fmt.Sprintf("$%s$v=%d$m=%d,t=%d,p=%d$%s$%s", h.scheme, argon2.Version, h.memory, h.rounds, h.lanes,
+		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.digest))
+}
+
+func (h hashed) checkLengths() error {
+	least := 1
+	switch h.scheme {
+	case schemeBcrypt:
+		return nil // parseBcrypt takes no other lengths
+	case schemeArgon2id, schemeArgon2i:
+		least = minArgon2Salt
+	}
+	return cmp.Or(
+		within("%d bytes of salt", len(h.salt), least, maxHashSalt),
+		within("%d bytes of digest", len(h.digest), minDigest, maxDigest),
+	)
+}
+
+// current reports whether Hash makes such hashes today.
+func (h hashed) current() bool {
+	return !h.django && h.recipe == policy && len(h.salt) == policySalt && len(h.digest) == policyDigest
+}
+
+// matches reports whether password is the one of h. It does the same work for every password. Our
+// own hashes are of the password in NFC, because one key gives different forms on different
+// systems (RFC 8265, section 4.2). Django's are of the bytes as they were typed.
+func (h hashed) matches(password refusal.Secret) (bool, error) {
+	typed := []byte(password)
+	if !h.django {
+		typed = norm.NFC.Bytes(typed)
+	}
+	if h.scheme == schemeBcrypt {
+		return h.matchesBcrypt(typed)
+	}
+	digest, err := h.derive(typed, h.salt, len(h.digest))
+	return subtle.ConstantTimeCompare(digest, h.digest) == 1, err
+}
+
+// matchesBcrypt compares the SHA-256 in hexadecimal, 64 bytes, because bcrypt ignores everything
+// after the 72nd byte of a password.
+func (h hashed) matchesBcrypt(typed []byte) (bool, error) {
+	sum := sha256.Sum256(typed)
+	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), hex.AppendEncode(nil, sum[:]))
+	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (r recipe) derive(typed, salt []byte, size int) ([]byte, error) {
+	switch r.scheme {
+	case schemeArgon2id:
+		return argon2.IDKey(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
+	case schemeArgon2i:
+		return argon2.Key(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
+	}
+	return pbkdf2.Key(sha256.New, string(typed), salt, r.rounds, size)
+}
+
+// newHash hashes a new password with policy.
+func newHash(password refusal.Secret) (string, error) {
+	salt := make([]byte, policySalt)
+	rand.Read(salt)
+	digest, err := policy.derive(norm.NFC.Bytes([]byte(password)), salt, policyDigest)
+	return hashed{recipe: policy, salt: salt, digest: digest}.String(), err
+}
+
+// decoy returns a hash of that recipe that no known password matches. It is verified where there
+// is no user, and to measure a class.
+func (r recipe) decoy() hashed {
+	h := hashed{recipe: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
+	if r.scheme == schemeBcrypt {
+		h.version = "2b"
+		h.salt, h.digest = bytes.Repeat([]byte("."), bcryptSalt), bytes.Repeat([]byte("."), bcryptDigest)
+	}
+	return h
+}

@@ -1,0 +1,94 @@
+package issuer
+
+import (
+	"net/netip"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+)
+
+// A person is a user with a session at client "web", and the last Grant.
+type person struct {
+	w     *world
+	user  string
+	grant Grant
+}
+
+const testPassword = "correct horse battery staple"
+
+var (
+	home = netip.MustParseAddr("192.0.2.1")
+	cafe = netip.MustParseAddr("198.51.100.7")
+)
+
+// web adds the audiences and the public client of the tests.
+func (w *world) web(change ...func(*api.NewClient)) {
+	w.t.Helper()
+	w.audience("orders", "read", "write")
+	w.audience("stock", "count", "read")
+	c := api.NewClient{
+		ID: "web", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read", "write"},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	if _, err := w.AddClient(w.t.Context(), c, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// djangoHash is a hash of testPassword with the parameters of Django 3.2.
+const djangoHash = refusal.Secret("pbkdf2_sha256$260000$qHQro0ON1fDe3dPbwqCuFJ$Xrk4HtgZ0f3rVFVmMJDl7wxjgu9mgKnaaYeaTKbevwM=")
+
+// cheapHash costs next to nothing: Django's form, with few iterations.
+const cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
+
+func (w *world) user(name, id string) {
+	w.t.Helper()
+	u := api.NewUser{ID: id, Name: name}
+	if _, err := w.AddUser(w.t.Context(), u, "uid:0"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// begin starts a session of a user, as a login does after the password.
+func (w *world) begin(user string) *person {
+	w.t.Helper()
+	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Endpoint: LoginBrowser, From: home})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &person{w, user, g}
+}
+
+// refresh presents a token as client web does, from home.
+func (w *world) refresh(token refusal.Secret, change ...func(*TokenRequest)) (Grant, error) {
+	req := TokenRequest{
+		GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: token, From: home,
+	}
+	for _, f := range change {
+		f(&req)
+	}
+	return w.Token(w.t.Context(), req)
+}
+
+// rotate presents the newest refresh token and returns it. The person keeps the answer.
+func (p *person) rotate() refusal.Secret {
+	p.w.t.Helper()
+	old := p.grant.Refresh
+	g, err := p.w.refresh(old)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	p.grant = g
+	return old
+}
+
+func (p *person) session() api.Session {
+	p.w.t.Helper()
+	list, err := p.w.Sessions(p.w.t.Context(), p.user, "")
+	if err != nil || len(list) == 0 {
+		p.w.t.Fatalf("sessions of %s: %v %v", p.user, list, err)
+	}
+	return list[0]
+}

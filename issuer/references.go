@@ -1,0 +1,116 @@
+package issuer
+
+import (
+	"errors"
+	"slices"
+
+	"keymill/issuer/refusal"
+	"keymill/storage"
+)
+
+// References between records are counted in the transaction that changes one of them: ids in one
+// index, audiences and origins by how many clients name them.
+
+func idKey(id string) string         { return "id/" + id }
+func originKey(origin string) string { return "origin/" + origin }
+
+// claimID enters an id into the index that clients and users share, or refuses it.
+func claimID(tx storage.Tx, id, kind string) error {
+	if err := idFree(tx, id); err != nil {
+		return err
+	}
+	return tx.Put(idKey(id), []byte(kind))
+}
+
+// idFree refuses the id of a client or user that exists.
+func idFree(r storage.Reader, id string) error {
+	taken, err := r.Get(idKey(id))
+	switch {
+	case err == nil:
+		return refusal.New("already_exists", "%s %s already exists", taken, id)
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+// linkAudiences checks the audiences and scopes of after, and counts the clients of each audience.
+// before is empty for a new client, after for one that is removed.
+func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
+	known := map[string]bool{} // scope → some audience of after has it
+	was, is := before.named(), after.named()
+	for _, name := range distinct(slices.Concat(was, is)) {
+		rec, err := readAudience(tx, name)
+		if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
+			return refusal.New("invalid_request", "%s", r.Hint)
+		} else if err != nil {
+			return err
+		}
+		change := difference(was, is, name)
+		if slices.Contains(after.Audiences, name) {
+			for _, s := range rec.Scopes {
+				known[s] = true
+			}
+		}
+		if change == 0 {
+			continue
+		}
+		rec.Clients += change
+		if err := putJSON(tx, audienceKey(name), rec); err != nil {
+			return err
+		}
+	}
+	for _, s := range after.Scopes {
+		if !known[s] {
+			return refusal.New("invalid_request", "scope '%s' is not a scope of the client's audiences", s)
+		}
+	}
+	return nil
+}
+
+// named returns the audiences that the client gets tokens for or introspects.
+func (rec *clientRecord) named() []string {
+	return distinct(slices.Concat(rec.Audiences, rec.Introspect))
+}
+
+// countOrigins counts the clients of each origin.
+func countOrigins(tx storage.Tx, before, after []string) error {
+	for _, o := range distinct(slices.Concat(before, after)) {
+		change := difference(before, after, o)
+		if change == 0 {
+			continue
+		}
+		if err := addCount(tx, originKey(o), change); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// difference returns 1 if name is only in after, -1 if it is only in before, and 0 otherwise.
+func difference(before, after []string, name string) int {
+	n := 0
+	if slices.Contains(after, name) {
+		n++
+	}
+	if slices.Contains(before, name) {
+		n--
+	}
+	return n
+}
+
+// addCount changes a record that is a number, and deletes it at 0.
+func addCount(tx storage.Tx, key string, change int) error {
+	n := new(int)
+	raw, err := tx.Get(key)
+	if err == nil {
+		n, err = decode[int](key, raw)
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if *n += change; *n > 0 {
+		return putJSON(tx, key, *n)
+	}
+	return tx.Delete(key)
+}

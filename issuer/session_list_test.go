@@ -1,0 +1,95 @@
+package issuer
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Of a hundred live ones of that user and client. Ended ones do not count.
+func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
+	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+		a.web()
+		a.user("alice", "7")
+		a.user("bob", "8")
+		other := a.begin("8")
+		var people []*person
+		for range maxSessions {
+			people = append(people, a.begin("7"))
+			time.Sleep(time.Second)
+		}
+		people[0].rotate() // so the second one is the longest idle
+		extra := a.begin("7")
+		if e, err := a.Explain(t.Context(), people[1].grant.Refresh); err != nil || e.Session.Reason != endings[endedByLimit].words {
+			t.Fatalf("%+v %v", e, err)
+		}
+		for n, p := range append(people, extra, other) {
+			if n != 1 {
+				p.rotate()
+			}
+		}
+		a.wantAudited("session.limit", 1)
+
+		// Ten that were ended leave ten places free.
+		for _, p := range people[10:20] {
+			if err := a.Revoke(t.Context(), Credentials{ClientID: "web", Method: "none"}, p.grant.Refresh, home); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 {
+			a.begin("7")
+		}
+		a.wantAudited("session.limit", 1)
+		a.begin("7")
+		a.wantAudited("session.limit", 2)
+	})
+}
+
+func TestParallelLoginsKeepTheLimit(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 15 {
+				if _, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	list, err := w.Sessions(t.Context(), "alice", "web")
+	if err != nil || len(list) != maxSessions {
+		t.Fatalf("%d sessions are listed, %v", len(list), err)
+	}
+	for _, s := range list {
+		if s.State != "live" {
+			t.Errorf("%+v", s)
+		}
+	}
+	w.wantAudited("session.limit", 16*15-maxSessions)
+}
+
+func TestSessionListsOfIdsWithSlashesAreKeptApart(t *testing.T) {
+	seen := map[string]string{}
+	for _, user := range []string{"a", "a/b", "a/b/c", "1/a", "01/a", "a/"} {
+		for _, client := range []string{"c", "b/c", "a/b/c", "/c"} {
+			key, who := sessionListKey(user, client), fmt.Sprintf("%q %q", user, client)
+			if other := seen[key]; other != "" {
+				t.Errorf("%s and %s share %s", who, other, key)
+			}
+			seen[key] = who
+		}
+	}
+	w := newWorld(t)
+	w.web()
+	w.user("slash", "7/web")
+	w.user("alice", "7")
+	w.begin("7/web")
+	if list, err := w.Sessions(t.Context(), "alice", ""); err != nil || len(list) != 0 {
+		t.Errorf("alice has %v, %v", list, err)
+	}
+}

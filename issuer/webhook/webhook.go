@@ -1,0 +1,169 @@
+// Package webhook delivers the events of an outbox to one receiver, over HTTP, as the
+// Standard Webhooks specification 1.0.0 describes it:
+//
+//	POST <URL>
+//	Content-Type: application/json
+//	webhook-id: <id of the event>          the same in every try
+//	webhook-timestamp: <Unix seconds>      of the try
+//	webhook-signature: v1,<base64 of HMAC-SHA256(secret, id "." timestamp "." body)>
+//
+//	{"type": "session.revoked", "timestamp": "…", "data": {…}}
+//
+// An event is delivered at least once. It is deleted after the receiver answered 2xx, so a
+// crash in between sends it again, and the receiver recognizes it by its id. Any other
+// answer is a failure.
+//
+// The pauses between tries are 5 s, 30 s, 2 min, 10 min and then 1 h, each longer by a random
+// part of up to a quarter. The last try is made three days after the event; the status 410
+// ends the tries at once. A restart tries all waiting events again, and no event is dropped
+// without a try.
+//
+// At most four events are sent at a time. After a failure one event a second is sent until
+// the receiver accepts one, so a receiver that is down gets one request a second, whatever the
+// number of waiting events. New events are sent before those that have failed.
+//
+// Certificates are verified with the system's roots. Redirects are not followed: only the
+// operator decides where events go. Proxies of the environment are not used: they were
+// configured for other requests than those that tell who was logged out.
+package webhook
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"keymill/issuer/outbox"
+	"keymill/issuer/refusal"
+)
+
+// Config is what a Sender needs.
+type Config struct {
+	// URL is where events are posted, see CheckURL. Its path may be a secret of the
+	// receiver, so errors and log lines show only the host.
+	URL string
+
+	// Secret signs the requests, see CheckSecret. The receiver has the same.
+	Secret refusal.Secret
+
+	Outbox *outbox.Outbox // that of the issuer
+	Log    *slog.Logger   // nil discards
+}
+
+// A Sender delivers events.
+type Sender struct {
+	url    string
+	host   string
+	key    []byte
+	outbox *outbox.Outbox
+	client *http.Client
+	log    *slog.Logger
+}
+
+// New checks the configuration and returns a Sender. Its errors contain no secrets.
+func New(cfg Config) (*Sender, error) {
+	if cfg.Outbox == nil {
+		return nil, errors.New("webhook: Outbox must be set")
+	}
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseSecret(cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sender{url: u.String(), host: u.Host, key: key, outbox: cfg.Outbox, client: newClient(), log: cfg.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+// CheckURL returns nil if events can be posted to url: https, or http to a loopback address.
+func CheckURL(url string) error {
+	_, err := parseURL(url)
+	return err
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case s == "":
+		return nil, errors.New("the webhook has no URL")
+	case err != nil || u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("the webhook's URL must be like https://siem.example.com/keymill")
+	case u.User != nil:
+		return nil, errors.New("the webhook's URL must not have a user or a password: the receiver checks the signature instead")
+	case u.Fragment != "" || strings.HasSuffix(s, "#"):
+		return nil, errors.New("the webhook's URL must not have a fragment: it would not be sent")
+	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
+		return u, nil
+	}
+	return nil, fmt.Errorf("the webhook's URL, which goes to %s, must be https: events tell who was logged out", u.Host)
+}
+
+func isLoopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// CheckSecret returns nil if secret is "whsec_" and the base64 of 24 to 64 bytes.
+func CheckSecret(secret refusal.Secret) error {
+	_, err := parseSecret(secret)
+	return err
+}
+
+// parseSecret encodes the key again and compares, because Go's decoder accepts line breaks
+// and unused bits that are not zero.
+func parseSecret(s refusal.Secret) ([]byte, error) {
+	text, prefixed := strings.CutPrefix(string(s), "whsec_")
+	key, err := base64.StdEncoding.DecodeString(text)
+	if !prefixed || err != nil || base64.StdEncoding.EncodeToString(key) != text || len(key) < 24 || len(key) > 64 {
+		return nil, errors.New(`the webhook's secret must be "whsec_" and the base64 of 24 to 64 random bytes`)
+	}
+	return key, nil
+}
+
+// newClient returns a client that connects only to the receiver.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  nil,
+			TLSHandshakeTimeout:    sendTimeout,
+			MaxConnsPerHost:        maxParallel,
+			MaxIdleConnsPerHost:    maxParallel,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: 16 << 10,
+			DisableCompression:     true,
+			ForceAttemptHTTP2:      true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Run delivers events until ctx ends, and then returns nil. It looks for events once a
+// second, and writes to the store only to delete one: no request ever waits for it.
+func (s *Sender) Run(ctx context.Context) error {
+	q := newQueue(s)
+	defer q.wait()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		q.poll(ctx)
+		q.start(ctx)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case d := <-q.done:
+			q.finish(ctx, d)
+		}
+	}
+	return nil
+}
