@@ -70,7 +70,7 @@ func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 		cost, signature := time.Hour, time.Hour
 		for range 50 { // in turns, and the least of each is what it takes when nothing gets in its way
 			cost = min(cost, timed(func() { v.Verify(t.Context(), token) }))
-			signature = min(signature, timed(func() { verify(key, parts.signed, parts.signature) }))
+			signature = min(signature, timed(func() { key.signed(parts.signed, parts.signature) }))
 		}
 		if cost > 6*signature {
 			t.Errorf("%s: %v, a signature takes %v", name, cost, signature)
