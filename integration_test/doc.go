@@ -11,6 +11,8 @@
 //	browser/    a page in Chromium, and the cookie that it cannot see
 //	verifiers/  our own and those of others: Go, Python, Django, Node, Apache
 //	numbers/    how large a store and how busy a server get
+//	docs/       what README and docs tell an operator to type
+//	pages/      reads those pages
 //	bench/      load, against floors measured in the same run
 //
 // Modules of their own keep what only tests need out of the server's go.mod.

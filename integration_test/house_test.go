@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"integration_test":         {},
 	"integration_test/counts":  {},
 	"integration_test/metrics": {},
+	"integration_test/pages":   {},
 	"integration_test/server":  {},
 	"integration_test/crash":   {"jwks", "integration_test/counts", "integration_test/server"},
 }

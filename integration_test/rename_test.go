@@ -40,9 +40,13 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 			}
 		}
 	}
-	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
-	if err != nil || !strings.Contains(string(readme), "require git.example.com/platform/keymill v0.0.0") {
-		t.Errorf("README still names the old path (%v)", err)
+	for page, line := range map[string]string{
+		"README.md":              `"git.example.com/platform/keymill/jwks"`,
+		"docs/verify/go-jwks.md": "require git.example.com/platform/keymill v0.0.0",
+	} {
+		if text, err := os.ReadFile(filepath.Join(dir, page)); err != nil || !strings.Contains(string(text), line) {
+			t.Errorf("%s has no line %s (%v)", page, line, err)
+		}
 	}
 }
 

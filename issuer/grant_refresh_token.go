@@ -85,7 +85,7 @@ func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentati
 // rings could wait for an operator who waits for the transaction.
 func (i *Issuer) silent() map[string]error { // alg → why
 	var silent map[string]error
-	for _, alg := range keystore.Known() {
+	for _, alg := range keystore.SupportedAlgorithms() {
 		if err := i.keys.Ready(alg); err != nil {
 			if silent == nil {
 				silent = make(map[string]error)

@@ -44,7 +44,6 @@ func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature := fastest(func() { verify(key, parts.signed, parts.signature) })
 	for name, header := range map[string]string{
 		"members":        edHeader("," + strings.Trim(manyMembers(1000), "{}")),
 		"members below":  edHeader(`,"x":` + manyMembers(1000)),
@@ -68,7 +67,11 @@ func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 		if len(token) > maxTokenBytes || len(token) < 8000 {
 			t.Fatalf("%s: the row has %d bytes", name, len(token))
 		}
-		cost := fastest(func() { v.Verify(t.Context(), token) })
+		cost, signature := time.Hour, time.Hour
+		for range 50 { // in turns, and the least of each is what it takes when nothing gets in its way
+			cost = min(cost, timed(func() { v.Verify(t.Context(), token) }))
+			signature = min(signature, timed(func() { verify(key, parts.signed, parts.signature) }))
+		}
 		if cost > 6*signature {
 			t.Errorf("%s: %v, a signature takes %v", name, cost, signature)
 		}
@@ -76,13 +79,8 @@ func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
 	}
 }
 
-// fastest is what f takes when nothing gets in its way.
-func fastest(f func()) time.Duration {
-	least := time.Hour
-	for range 50 {
-		start := time.Now()
-		f()
-		least = min(least, time.Since(start))
-	}
-	return least
+func timed(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
 }

@@ -94,16 +94,15 @@ func TestAWrongSignatureCostsNoFetch(t *testing.T) {
 	}
 }
 
-// failure waits for the first attempt, which must fail within a second.
+// failure waits for the first attempt, which must fail, and be the only one so far.
 func failure(t *testing.T, r *Remote) error {
 	t.Helper()
-	start := time.Now()
 	set, err := r.Set(t.Context())
 	if !errors.Is(err, ErrUnavailable) || set != nil {
 		t.Fatalf("%v, %v", set, err)
 	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("it took %v", took)
+	if n := r.Status().Fetches; n != 1 {
+		t.Errorf("the error came after %d attempts, want 1", n)
 	}
 	return err
 }
@@ -215,7 +214,7 @@ func TestCloseLetsGoOfOurConnectionsAndNotOfTheCallers(t *testing.T) {
 		r.Close()
 		wait := 100 * time.Millisecond
 		if transport == nil {
-			wait = 5 * time.Second
+			wait = 5 * time.Minute
 		}
 		select {
 		case <-closed:
@@ -301,7 +300,7 @@ func TestADeadConnectionIsLeft(t *testing.T) {
 			t.Cleanup(server.Close)
 			between := forward(t, server.Listener.Addr().String())
 			r, err := NewRemote(RemoteConfig{
-				URL: "https://" + between.Addr().String() + "/keys", Client: server.Client(), Timeout: 300 * time.Millisecond,
+				URL: "https://" + between.Addr().String() + "/keys", Client: server.Client(), Timeout: 2 * time.Second,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -312,8 +311,8 @@ func TestADeadConnectionIsLeft(t *testing.T) {
 			dead, failed := time.Now(), false
 			for s := r.Status(); !failed || s.Err != nil; s = r.Status() {
 				failed = failed || s.Err != nil
-				if time.Since(dead) > 10*time.Second {
-					t.Fatalf("after 10 s: failed %v, %+v", failed, s)
+				if time.Since(dead) > 5*time.Minute { // bounds a hang
+					t.Fatalf("failed %v, %+v", failed, s)
 				}
 				time.Sleep(5 * time.Millisecond)
 			}

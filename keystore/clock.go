@@ -3,104 +3,110 @@ package keystore
 import "time"
 
 const (
-	// step is how far wall and monotonic clock may part before nothing is decided any more.
-	step = 2 * time.Minute
-	// slip is how far they may part and still be said to agree.
-	slip = time.Second
-	// agreement is how long they must agree before the clock of erasures follows the wall,
-	// or before a wall clock that jumped is believed.
-	agreement = time.Hour
-	// absence is the longest downtime that is believed at once.
-	absence = 365 * 24 * time.Hour
+	// maxWallStep is how far the wall clock may move against the monotonic clock. After a
+	// larger step the wall clock is not trusted, and nothing is scheduled or erased.
+	maxWallStep = 2 * time.Minute
+	// maxWallDrift is how far the two may differ and still count as equal.
+	maxWallDrift = time.Second
+	// trustAfter is how long the two must stay equal before the erasure time follows the
+	// wall clock, and before a wall clock that jumped is trusted again.
+	trustAfter = time.Hour
+	// maxDowntime is the longest downtime that is believed at a start. A longer one is
+	// treated as a wrong wall clock.
+	maxDowntime = 365 * 24 * time.Hour
 )
 
-// A clockRecord is what outlives the process.
+// A clockRecord is what the next process needs to know of the clocks.
 type clockRecord struct {
-	Highest time.Time     `json:"highest"` // decision time last seen
-	Lag     time.Duration `json:"lag"`     // of the wall behind it
-	Erasing time.Time     `json:"erasing"` // the clock of erasures, last seen
-	MaxAge  time.Duration `json:"max_age"` // that the set was last served with
-	Hold    time.Time     `json:"hold"`    // until when caches may keep a set under an older max-age
-	Served  time.Duration `json:"served"`  // uptime of every process on this store together
+	Highest        time.Time     `json:"highest"` // latest decision time
+	WallLag        time.Duration `json:"lag"`     // decision time − wall time
+	ErasureTime    time.Time     `json:"erasing"` // latest erasure time
+	MaxAge         time.Duration `json:"max_age"` // that the set was last served with
+	OldCachesUntil time.Time     `json:"hold"`    // until when caches may keep a set under a longer max-age of the past
+	ServedTime     time.Duration `json:"served"`  // uptime of all processes on this store together
 }
 
-// A reading is one look at the machine's clocks.
+// A reading is one look at the clocks of the machine.
 type reading struct {
-	wall  time.Time
-	up    time.Duration // since the process began
-	slept time.Duration // by the machine, since the last reading; up does not count it
+	wall  time.Time     // wall clock
+	up    time.Duration // uptime of the process, by the monotonic clock
+	slept time.Duration // how long the machine was suspended since the last reading; up does not count it
 }
 
-// A clock tells three times, all of which run with the monotonic clock between two
-// readings, so that no step of the wall clock can reach a decision unseen:
+// A clock computes three times. Between two readings all of them advance with the
+// monotonic clock, so a step of the wall clock cannot affect a decision before observe
+// has seen it.
 //
-//   - now, for decisions: the highest time seen. It never goes back.
-//   - stamp, for iat and exp, which others compare with their own clocks: the wall clock,
-//     as long as it can be trusted.
-//   - erasing, for what cannot be undone: it counts observed uptime only, and follows the
-//     wall after an hour in which both agreed.
+//   - The decision time orders all decisions. It is the highest time seen and never goes
+//     back.
+//   - The wall time is for claims that others compare with their own clocks (iat, exp).
+//     It is the wall clock, as long as that can be trusted.
+//   - The erasure time is for steps that cannot be undone. It counts observed uptime only,
+//     and follows the wall clock after both agreed for an hour.
 //
-// A wall clock that parts from the monotonic one by over two minutes freezes the clock:
-// all three go on at the monotonic pace from where they were, and nothing is scheduled or
-// erased until the wall comes back or has kept to its new time for an hour.
+// If the wall clock moves by more than two minutes against the monotonic clock, the clock
+// freezes: all three times continue at the monotonic pace from where they were, and
+// nothing is scheduled or erased. It ends when the wall clock returns, or when it has kept
+// its new time for an hour.
 type clock struct {
-	now     time.Time     // at up
-	lag     time.Duration // now − stamp ≥ 0
-	erasing time.Time     // at up
-	up      time.Duration
+	decision time.Time     // at up
+	wallLag  time.Duration // decision time − wall time, never negative
+	erasure  time.Time     // at up
+	up       time.Duration // uptime at the last reading
 
-	agreed time.Duration // uptime at which the wall last parted by over slip
-	frozen bool
-	offset time.Duration // wall − stamp while frozen
-	behind bool          // frozen since the start, when the wall was behind the record
+	driftedAt     time.Duration // uptime at which the wall last differed by more than maxWallDrift
+	frozen        bool
+	offset        time.Duration // wall clock − wall time, while frozen
+	startedBehind bool          // frozen since the start because the wall clock was behind the record
 }
 
-// startClock continues from the record of the last process; a new store has none.
-func startClock(rec clockRecord, r reading) clock {
-	c := clock{now: r.wall, erasing: r.wall, up: r.up, agreed: r.up}
+// newClock continues from the record of the last process. A new store has no record.
+func newClock(rec clockRecord, r reading) clock {
+	c := clock{decision: r.wall, erasure: r.wall, up: r.up, driftedAt: r.up}
 	if rec.Highest.IsZero() {
 		return c
 	}
-	c.now, c.lag, c.erasing = rec.Highest, rec.Lag, rec.Erasing
-	gap := r.wall.Sub(rec.Highest.Add(-rec.Lag)) // the downtime, if the wall is right
-	if gap < -step || gap > absence {
-		c.frozen, c.offset, c.behind = true, gap, gap < 0
+	c.decision, c.wallLag, c.erasure = rec.Highest, rec.WallLag, rec.ErasureTime
+	downtime := r.wall.Sub(rec.Highest.Add(-rec.WallLag)) // if the wall clock is right
+	if downtime < -maxWallStep || downtime > maxDowntime {
+		c.frozen, c.offset, c.startedBehind = true, downtime, downtime < 0
 		return c
 	}
-	c.follow(r.wall)
+	c.trust(r.wall)
 	return c
 }
 
-func (c clock) nowAt(up time.Duration) time.Time     { return c.now.Add(up - c.up) }
-func (c clock) stampAt(up time.Duration) time.Time   { return c.nowAt(up).Add(-c.lag) }
-func (c clock) erasingAt(up time.Duration) time.Time { return c.erasing.Add(up - c.up) }
+func (c clock) decisionAt(up time.Duration) time.Time { return c.decision.Add(up - c.up) }
+func (c clock) wallAt(up time.Duration) time.Time     { return c.decisionAt(up).Add(-c.wallLag) }
+func (c clock) erasureAt(up time.Duration) time.Time  { return c.erasure.Add(up - c.up) }
 
-// observe takes a reading into account. jump is by how much now moves ahead of what the
-// monotonic clock tells: time in which the set was not served, or was not seen to be.
+// observe returns the clock after a reading. jump is how far the decision time moves ahead
+// of the monotonic clock. In that time the set was not served, or it is not known that it
+// was, so it must not count as propagation of a key.
 func (c clock) observe(r reading) (next clock, jump time.Duration) {
-	parted := r.wall.Sub(c.stampAt(r.up))
+	step := r.wall.Sub(c.wallAt(r.up))
 	next = c
-	next.now, next.erasing, next.up = c.nowAt(r.up), c.erasingAt(r.up), r.up
+	next.decision, next.erasure, next.up = c.decisionAt(r.up), c.erasureAt(r.up), r.up
 	switch {
-	case (parted - r.slept).Abs() <= step, c.behind && parted > 0 && parted <= absence:
-		next.follow(r.wall)
-	case !c.frozen, (parted - c.offset).Abs() > step:
-		next.frozen, next.offset, next.agreed = true, parted, r.up
-	case r.up-c.agreed >= agreement:
-		next.follow(r.wall)
+	case (step - r.slept).Abs() <= maxWallStep, c.startedBehind && step > 0 && step <= maxDowntime:
+		next.trust(r.wall)
+	case !c.frozen, (step - c.offset).Abs() > maxWallStep:
+		next.frozen, next.offset, next.driftedAt = true, step, r.up
+	case r.up-c.driftedAt >= trustAfter:
+		next.trust(r.wall)
 	}
-	if parted.Abs() > slip && !next.frozen {
-		next.agreed = r.up
+	if step.Abs() > maxWallDrift && !next.frozen {
+		next.driftedAt = r.up
 	}
-	if !next.frozen && r.up-next.agreed >= agreement && r.wall.After(next.erasing) {
-		next.erasing = r.wall
+	if !next.frozen && r.up-next.driftedAt >= trustAfter && r.wall.After(next.erasure) {
+		next.erasure = r.wall
 	}
-	return next, next.now.Sub(c.nowAt(r.up))
+	return next, next.decision.Sub(c.decisionAt(r.up))
 }
 
-// follow believes the wall clock, except that now never goes back.
-func (c *clock) follow(wall time.Time) {
-	c.now = latest(c.now, wall)
-	c.lag = c.now.Sub(wall)
-	c.frozen, c.behind, c.offset = false, false, 0
+// trust sets the wall time to the wall clock. The decision time follows, except back.
+func (c *clock) trust(wall time.Time) {
+	c.decision = latest(c.decision, wall)
+	c.wallLag = c.decision.Sub(wall)
+	c.frozen, c.startedBehind, c.offset = false, false, 0
 }

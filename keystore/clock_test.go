@@ -7,136 +7,137 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// A ticker drives a clock second by second, with a wall that is off by some amount.
+// A ticker advances a clock second by second, with a wall clock that is wrong by off.
 type ticker struct {
 	t    *testing.T
 	c    clock
-	true time.Time // what time it really is
-	off  time.Duration
+	true time.Time     // the correct time
+	off  time.Duration // wall clock − correct time
 	up   time.Duration
-	jump time.Duration // sum of all
+	jump time.Duration // sum of all jumps
 }
 
 func newTicker(t *testing.T) *ticker {
-	return &ticker{t: t, c: startClock(clockRecord{}, reading{wall: day0}), true: day0}
+	return &ticker{t: t, c: newClock(clockRecord{}, reading{wall: day0}), true: day0}
 }
 
 func (k *ticker) run(d time.Duration) {
 	for end := k.up + d; k.up < end; {
-		before := k.c.nowAt(k.up)
+		before := k.c.decisionAt(k.up)
 		k.up += time.Second
 		k.true = k.true.Add(time.Second)
 		next, jump := k.c.observe(reading{wall: k.true.Add(k.off), up: k.up})
 		k.c, k.jump = next, k.jump+jump
-		if k.c.nowAt(k.up).Before(before) {
-			k.t.Fatal("the time of decisions went back")
+		if k.c.decisionAt(k.up).Before(before) {
+			k.t.Fatal("the decision time went back")
 		}
 	}
 }
 
-func (k *ticker) expect(what string, now, stamp, erasing time.Duration, frozen bool) {
+// offsets are the differences of the clock's times from the correct time.
+type offsets struct {
+	decision, wall, erasure time.Duration
+	frozen                  bool
+}
+
+func (k *ticker) expect(what string, want offsets) {
 	k.t.Helper()
-	got := []time.Duration{
-		k.c.nowAt(k.up).Sub(k.true), k.c.stampAt(k.up).Sub(k.true), k.c.erasingAt(k.up).Sub(k.true),
+	got := offsets{
+		k.c.decisionAt(k.up).Sub(k.true), k.c.wallAt(k.up).Sub(k.true), k.c.erasureAt(k.up).Sub(k.true), k.c.frozen,
 	}
-	for i, want := range []time.Duration{now, stamp, erasing} {
-		if (got[i] - want).Abs() > time.Second {
-			k.t.Errorf("%s: now, stamp, erasing are off by %v, want %v", what, got, []time.Duration{now, stamp, erasing})
-			break
-		}
-	}
-	if k.c.frozen != frozen {
-		k.t.Errorf("%s: frozen is %v", what, k.c.frozen)
+	near := func(a, b time.Duration) bool { return (a - b).Abs() <= time.Second }
+	if !near(got.decision, want.decision) || !near(got.wall, want.wall) || !near(got.erasure, want.erasure) || got.frozen != want.frozen {
+		k.t.Errorf("%s: the clock is off by %+v, want %+v", what, got, want)
 	}
 }
 
-func TestASmallStepIsFollowedButNowNeverGoesBack(t *testing.T) {
+func TestASmallStepIsFollowedButTheDecisionTimeNeverGoesBack(t *testing.T) {
 	k := newTicker(t)
 	k.run(time.Minute)
 	k.off = 2 * time.Minute
 	k.run(time.Minute)
-	k.expect("two minutes ahead", 2*time.Minute, 2*time.Minute, 0, false)
+	k.expect("two minutes ahead", offsets{2 * time.Minute, 2 * time.Minute, 0, false})
 	k.off = 0
 	k.run(time.Minute)
-	k.expect("and back", 2*time.Minute, 0, 0, false)
+	k.expect("and back", offsets{2 * time.Minute, 0, 0, false})
 }
 
-func TestAJumpFreezesUntilTheWallComesBack(t *testing.T) {
+func TestAJumpFreezesUntilTheWallClockReturns(t *testing.T) {
 	for _, off := range []time.Duration{10 * year, -10 * year, 3 * time.Minute, -3 * time.Minute} {
 		k := newTicker(t)
 		k.run(2 * time.Hour)
 		k.off = off
 		k.run(30 * time.Minute)
-		k.expect("jumped", 0, 0, 0, true)
+		k.expect("jumped", offsets{0, 0, 0, true})
 		k.off = 0
 		k.run(time.Second)
-		k.expect("came back", 0, 0, 0, false)
+		k.expect("returned", offsets{0, 0, 0, false})
 		if k.jump > time.Second {
-			t.Errorf("time jumped by %v", k.jump)
+			t.Errorf("the decision time jumped by %v", k.jump)
 		}
 	}
 }
 
-func TestAWallThatKeepsToItsNewTimeForAnHourIsBelieved(t *testing.T) {
+func TestAWallClockThatIsSteadyForAnHourIsTrustedAgain(t *testing.T) {
 	k := newTicker(t)
 	k.run(2 * time.Hour)
 	k.off = 10 * time.Minute
 	k.run(59 * time.Minute)
-	k.expect("before the hour", 0, 0, 0, true)
+	k.expect("before the hour", offsets{0, 0, 0, true})
 	k.run(2 * time.Minute)
-	k.expect("after the hour", 10*time.Minute, 10*time.Minute, 0, false)
+	k.expect("after the hour", offsets{10 * time.Minute, 10 * time.Minute, 0, false})
 	if (k.jump - 10*time.Minute).Abs() > time.Second {
-		t.Errorf("the schedule was told of %v", k.jump)
+		t.Errorf("the clock reported a jump of %v", k.jump)
 	}
 	k.run(61 * time.Minute)
-	k.expect("erasures follow an hour later", 10*time.Minute, 10*time.Minute, 10*time.Minute, false)
+	k.expect("the erasure time follows an hour later", offsets{10 * time.Minute, 10 * time.Minute, 10 * time.Minute, false})
 }
 
-func TestAWallThatWandersStaysFrozen(t *testing.T) {
+func TestAWallClockThatKeepsJumpingStaysFrozen(t *testing.T) {
 	k := newTicker(t)
 	for i := range 10 {
 		k.off = time.Duration(i+1) * time.Hour
 		k.run(50 * time.Minute)
-		k.expect("wandering", 0, 0, 0, true)
+		k.expect("while it jumps", offsets{0, 0, 0, true})
 	}
 }
 
 func TestDowntimeCountsForDecisionsButNotForErasures(t *testing.T) {
-	rec := clockRecord{Highest: day0, Erasing: day0}
-	k := &ticker{t: t, c: startClock(rec, reading{wall: at(3)}), true: at(3)}
-	k.expect("after three hours", 0, 0, -3*time.Hour, false)
+	rec := clockRecord{Highest: day0, ErasureTime: day0}
+	k := &ticker{t: t, c: newClock(rec, reading{wall: at(3)}), true: at(3)}
+	k.expect("after three hours", offsets{0, 0, -3 * time.Hour, false})
 	k.run(59 * time.Minute)
-	k.expect("within the hour", 0, 0, -3*time.Hour, false)
+	k.expect("within the hour", offsets{0, 0, -3 * time.Hour, false})
 	k.run(2 * time.Minute)
-	k.expect("after the hour", 0, 0, 0, false)
+	k.expect("after the hour", offsets{0, 0, 0, false})
 }
 
-func TestAStartIsSuspiciousOfAWallFarFromTheRecord(t *testing.T) {
-	rec := clockRecord{Highest: day0, Erasing: day0}
+func TestAStartFarFromTheRecordIsFrozen(t *testing.T) {
+	rec := clockRecord{Highest: day0, ErasureTime: day0}
 	for _, off := range []time.Duration{10 * year, -10 * year} {
-		k := &ticker{t: t, c: startClock(rec, reading{wall: day0.Add(off)}), true: day0, off: off}
+		k := &ticker{t: t, c: newClock(rec, reading{wall: day0.Add(off)}), true: day0, off: off}
 		k.run(10 * time.Minute)
-		k.expect("far off", 0, 0, 0, true)
+		k.expect("far off", offsets{0, 0, 0, true})
 		k.off = 0
 		k.run(time.Second)
-		k.expect("right again", 0, 0, 0, false)
+		k.expect("correct again", offsets{0, 0, 0, false})
 	}
-	// A machine that boots in 1970 and learns the time is right from then on.
-	k := &ticker{t: t, c: startClock(rec, reading{wall: time.Unix(0, 0)}), true: at(5), off: -at(5).Sub(time.Unix(0, 0))}
+	// A machine that boots in 1970 is trusted once its clock is set.
+	k := &ticker{t: t, c: newClock(rec, reading{wall: time.Unix(0, 0)}), true: at(5), off: -at(5).Sub(time.Unix(0, 0))}
 	k.run(time.Minute)
-	k.expect("booting", -5*time.Hour, -5*time.Hour, -5*time.Hour, true)
+	k.expect("booting", offsets{-5 * time.Hour, -5 * time.Hour, -5 * time.Hour, true})
 	k.off = 0
 	k.run(time.Second)
-	k.expect("after the time was set", 0, 0, -5*time.Hour, false)
+	k.expect("after the time was set", offsets{0, 0, -5 * time.Hour, false})
 }
 
-func TestSleepOfTheMachineIsDowntimeAndNotAJump(t *testing.T) {
-	c := startClock(clockRecord{}, reading{wall: day0})
+func TestASuspendedMachineIsDowntimeAndNotAJump(t *testing.T) {
+	c := newClock(clockRecord{}, reading{wall: day0})
 	next, jump := c.observe(reading{wall: day0.Add(3*time.Hour + time.Second), up: time.Second, slept: 3 * time.Hour})
-	if next.frozen || jump != 3*time.Hour || !next.stampAt(time.Second).Equal(day0.Add(3*time.Hour+time.Second)) {
-		t.Errorf("after sleep: %+v, jump %v", next, jump)
+	if next.frozen || jump != 3*time.Hour || !next.wallAt(time.Second).Equal(day0.Add(3*time.Hour+time.Second)) {
+		t.Errorf("after the suspension: %+v, jump %v", next, jump)
 	}
-	if !next.erasingAt(time.Second).Equal(day0.Add(time.Second)) {
-		t.Error("erasures counted sleep as uptime")
+	if !next.erasureAt(time.Second).Equal(day0.Add(time.Second)) {
+		t.Error("the erasure time counted the suspension as uptime")
 	}
 }

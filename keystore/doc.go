@@ -1,41 +1,68 @@
-// Package keystore holds the private keys: it mints, seals, schedules and uses them, and
-// never gives one out.
+// Package keystore holds the private keys: it makes, seals, schedules and uses them, and
+// never exports one.
 //
-// A key is not rotated by an event. It is born with instants, and where it stands is a
-// pure function of those and the clock:
+// A key has instants, and its stage is a pure function of those and the decision time:
 //
 //	         Publish        Sign           Stop            Drop
 //	 reserve ──┼── spare ─────┼── active ────┼── retiring ───┼── gone ──▶ time
 //	in JWKS: no      yes             yes            yes            no
 //	signs:   no      no              yes            no             no
 //
-// The keys of one algorithm form a ring. A ring always has one key that signs, one
-// published spare and one unpublished reserve, so that rotating and revoking only move
-// instants; RSA keys are made in the background, never on a request. The rules:
+// The keys of one algorithm form a ring. A ring always has one active key, one published
+// spare and one unpublished reserve, so rotating and revoking only change instants. New RSA
+// keys are made in the background, never in a request. The rules:
 //
-//   - Sign − Publish ≥ propagation, counting only time in which the set was served.
-//   - Stop of a key is Sign of the next; without a durable successor there is no Stop.
-//   - Drop = Stop + cap + skew, where cap is the longest lifetime that an audience of
-//     the algorithm had while the key could sign. The cap of a ring only rises: lowering
-//     a lifetime keeps a key longer than it must be, never shorter.
+//   - A key is published for at least the propagation time before it signs. Only time in
+//     which the set was served counts.
+//   - Stop of a key is Sign of the next one. Without a durable successor there is no Stop.
+//   - Drop = Stop + cap + skew. The cap is the longest lifetime that an audience of the
+//     algorithm had while the key could sign. The cap of a ring only rises: after a
+//     lifetime is lowered, a key stays longer than necessary, never shorter.
 //   - The private half is erased at Stop + skew.
-//   - A key signs only after it is durable, since signing reads committed state alone.
+//   - A key signs only after it is durable, because Sign uses committed state only.
 //
-// Files: schedule.go decides (pure functions of ring, policy and now), clock.go says what
-// time it is, seal.go and keyring.go keep secrets at rest, rings.go holds what signing
-// needs in memory, loop.go does what is due, operator.go what people ask for.
+// # Clocks
 //
-// Storage layout (values are JSON, except sealed bytes):
+// Every instant belongs to one of four clocks (clock.go, time.go):
+//
+//	decision time  Now          orders all decisions; the highest time seen, never goes back
+//	wall time      WallTime     iat and exp of tokens; the wall clock while it can be trusted
+//	erasure time   ErasureTime  for what cannot be undone; counts observed uptime only
+//	served time    ServedTime   uptime of all processes together; has no date
+//
+// The wall clock of a machine can jump by years. A rotation that follows it would use keys
+// that caches do not know, and an erasure that follows it could not be undone. So a jump
+// freezes the schedule until the wall clock returns or has been steady for an hour.
+//
+// # Record layout
+//
+// Values are JSON, except sealed bytes:
 //
 //	meta                 identity of the database (storage.Meta)
 //	keyring              the data key, sealed under the master key
-//	clock                the highest time seen, and the clock of erasures
-//	ring/<alg>           cap, and the keys that have not stopped, in the order they sign
+//	clock                the clocks, as the last process knew them
+//	ring/<alg>           cap and the keys that have not stopped, in the order in which they sign
 //	retired/<alg>/<kid>  public halves that verifiers still need, until Drop
 //	private/<kid>        the private half (PKCS #8), sealed under the data key
-//	tombstone/<kid>      kids that never come back: of revoked keys, also their
-//	                     thumbprints, and of dropped keys that others had named
+//	tombstone/<kid>      kids that must not be used again: of revoked keys, also their
+//	                     thumbprints, and of dropped keys that were imported
 //
 // Erasing deletes the sealed record. Its old bytes can stay in a free page of the store's
-// file until the page is used again, unreadable without the master key.
+// file until the page is used again. They are unreadable without the master key.
+//
+// # What a crash leaves behind
+//
+//	before the first transaction   an empty store; the next start creates it again
+//	after it                       an identity and a data key; the next start makes the keys
+//	before a change commits        the keys as they were; no token was signed by the new key
+//	after it, before the answer    the change; the next start reads it from the store
+//	between two clock records      up to one heartbeat counts as downtime: keys may sign
+//	                               later than planned, never earlier
+//
+// # Files
+//
+// schedule.go decides, in pure functions of ring, policy and decision time. clock.go and
+// time.go compute the clocks. seal.go and keyring.go keep secrets at rest. rings.go holds
+// what signing needs in memory. loop.go and reserve.go do what is due. operator.go and
+// import.go do what operators ask for.
 package keystore

@@ -5,34 +5,37 @@ import (
 	"time"
 )
 
-// A NotReadyError says that a rotation would meet verifiers that do not know the next key.
+// A NotReadyError refuses a rotation, because some verifiers do not know the next key yet.
 type NotReadyError struct {
 	Alg string
-	At  time.Time // when it will be ready; zero while the key is being made
+	At  time.Time // decision time at which the key will be ready; zero while it is being made
 }
 
+// Error says when to try again.
 func (e *NotReadyError) Error() string {
 	if e.At.IsZero() {
 		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
 	}
-	return fmt.Sprintf("the next %s key is known to every verifier only at %s",
+	return fmt.Sprintf("the next %s key will be known to every verifier at %s",
 		e.Alg, e.At.UTC().Format(time.RFC3339))
 }
 
-// An UnavailableError says that nothing can be signed just now; a retry may succeed.
+// An UnavailableError means that nothing can be signed at the moment. A retry can succeed.
 type UnavailableError struct {
 	Reason     string
 	RetryAfter time.Duration
 }
 
+// Error returns the reason.
 func (e *UnavailableError) Error() string { return e.Reason }
 
-// An InvalidError says why a request of an operator cannot be done as it stands.
+// An InvalidError refuses a request of an operator.
 type InvalidError struct {
 	Code string // "not_found", "already_exists" or "invalid_request"
-	Hint string
+	Hint string // what is wrong and what to do
 }
 
+// Error returns the hint.
 func (e *InvalidError) Error() string { return e.Hint }
 
 func invalid(code, format string, args ...any) error {

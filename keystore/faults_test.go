@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,12 +20,12 @@ import (
 	"keymill/storage"
 )
 
-// A faulty store fails or delays where a test says so, and is a real one otherwise.
+// A faulty store fails or delays where a test asks for it, and is a real store otherwise.
 type faulty struct {
 	storage.Store
-	afterUpdate func()       // after a commit, before its caller knows
-	failUpdates atomic.Int64 // so many of the next ones
-	failViews   atomic.Int64
+	afterUpdate func()       // called after a commit, before Update returns
+	failUpdates atomic.Int64 // how many of the next Updates fail
+	failViews   atomic.Int64 // how many of the next Views fail
 }
 
 var errInjected = errors.New("injected")
@@ -47,20 +48,20 @@ func (f *faulty) View(ctx context.Context, fn func(storage.Reader) error) error 
 	return f.Store.View(ctx, fn)
 }
 
-// A bench is a ring in a synctest bubble, whose wall clock and store can go wrong.
-type bench struct {
+// A fixture is one ring in a synctest bubble, whose wall clock and store can fail.
+type fixture struct {
 	t     *testing.T
 	store *faulty
 	cfg   Config
-	off   atomic.Int64
+	off   atomic.Int64 // wall clock − correct time, in nanoseconds
 	rings *Rings
 	log   bytes.Buffer
 	set   atomic.Pointer[jwks.Set]
 }
 
-func newBench(t *testing.T) *bench {
+func newFixture(t *testing.T) *fixture {
 	master, _ := NewMasterKey()
-	b := &bench{t: t, store: &faulty{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}, cfg: trial(master)}
+	b := &fixture{t: t, store: &faulty{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}, cfg: trial(master)}
 	b.cfg.Changed = func(keys []PublicKey) {
 		var list []jwks.Key
 		for _, k := range keys {
@@ -78,7 +79,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) open() {
+func (b *fixture) open() {
 	b.t.Helper()
 	var err error
 	b.rings, err = open(b.t.Context(), b.store, b.cfg, func() time.Time { return time.Now().Add(time.Duration(b.off.Load())) })
@@ -87,8 +88,8 @@ func (b *bench) open() {
 	}
 }
 
-// run works in the background for d, and stops.
-func (b *bench) run(d time.Duration) {
+// run runs the background loops for d.
+func (b *fixture) run(d time.Duration) {
 	ctx, cancel := context.WithCancel(b.t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); b.rings.Run(ctx) }()
@@ -98,9 +99,9 @@ func (b *bench) run(d time.Duration) {
 	<-done
 }
 
-func (b *bench) stage(s Stage) string { return stage(b.t, b.rings, s) }
+func (b *fixture) stage(s Stage) string { return stage(b.t, b.rings, s) }
 
-func (b *bench) hasPrivate(kid string) bool {
+func (b *fixture) hasPrivate(kid string) bool {
 	err := b.store.View(b.t.Context(), func(r storage.Reader) error {
 		_, err := r.Get(privateKey(kid))
 		return err
@@ -108,7 +109,7 @@ func (b *bench) hasPrivate(kid string) bool {
 	return err == nil
 }
 
-func (b *bench) rotate() Rotation {
+func (b *fixture) rotate() Rotation {
 	b.t.Helper()
 	got, err := b.rings.Rotate(b.t.Context(), EdDSA, true, "test")
 	if err != nil {
@@ -117,34 +118,39 @@ func (b *bench) rotate() Rotation {
 	return got
 }
 
-func inBubble(t *testing.T, test func(b *bench)) {
+func inBubble(t *testing.T, test func(b *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+		b := newFixture(t)
 		test(b)
 		b.store.Store.Close()
 	})
 }
 
-func TestNothingIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
+func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 	r, s := newRings(t)
-	slow := &faulty{Store: s, afterUpdate: func() { time.Sleep(300 * time.Millisecond) }}
-	r.store = slow
 	old := stage(t, r, Active)
-	signed := make(chan string)
-	time.AfterFunc(100*time.Millisecond, func() { // the rotation is durable, and nobody knows
+	signed := make(chan string, 1)
+	sign := func() {
 		token, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now())
 		if err != nil {
 			t.Error(err)
 		}
 		signed <- token
-	})
+	}
+	var once sync.Once
+	r.store = &faulty{Store: s, afterUpdate: func() {
+		once.Do(func() { // the rotation is durable and has not returned
+			go sign()
+			time.Sleep(100 * time.Millisecond) // enough time to sign, if no lock prevents it
+		})
+	}}
 	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if kid := kidOf(t, <-signed); kid != got.KID {
-		t.Errorf("after the Stop of %s, %s signed", old, kid)
+		t.Errorf("after the Stop of %s the key %s signed", old, kid)
 	}
 }
 
@@ -159,14 +165,14 @@ func kidOf(t *testing.T, token string) string {
 	return header.KID
 }
 
-func TestAFrozenClockStopsScheduleAndErasure(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestAFrozenClockStopsRotationAndErasure(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		first, reserve := b.stage(Active), b.stage(Reserve)
 		b.off.Store(int64(10 * year))
-		b.run(20 * time.Second) // over the Sign of the spare
+		b.run(20 * time.Second) // past the Sign of the spare
 		if b.stage(Active) == first || b.stage(Reserve) != reserve || !b.hasPrivate(first) {
-			b.t.Error("instants that were set must hold; nothing new may be published or erased")
+			b.t.Error("while frozen, planned instants must hold and nothing may be published or erased")
 		}
 		if st := b.rings.Status(); !st.Frozen || st.Ready || strings.Count(b.log.String(), "wall clock jumped") != 1 {
 			b.t.Errorf("status %+v, log %s", st, b.log.String())
@@ -174,13 +180,13 @@ func TestAFrozenClockStopsScheduleAndErasure(t *testing.T) {
 		b.off.Store(0)
 		b.run(3 * time.Second)
 		if st := b.rings.Status(); st.Frozen || !st.Ready || b.stage(Spare) != reserve || b.hasPrivate(first) {
-			b.t.Errorf("after the clock came back: %+v", st)
+			b.t.Errorf("after the clock returned: %+v", st)
 		}
 	})
 }
 
-func TestAStartUnderAWrongClockRaisesTheAlarm(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestAStartWithAWrongClockIsLogged(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.off.Store(int64(10 * year))
 		b.open()
 		if st := b.rings.Status(); !st.Frozen || !strings.Contains(b.log.String(), "wall clock jumped") {
@@ -189,17 +195,17 @@ func TestAStartUnderAWrongClockRaisesTheAlarm(t *testing.T) {
 	})
 }
 
-func TestAJumpAheadMakesRoomBeforeItCounts(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestAJumpAheadReschedulesTheSpareFirst(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		first := b.stage(Active)
 		b.off.Store(int64(time.Minute)) // far past the Sign of the spare
 		b.run(time.Second)
 		if b.stage(Active) != first {
-			b.t.Error("a minute that nobody served counted as served")
+			b.t.Error("a minute in which the set was not served counted as propagation")
 		}
 		if early := time.Until(b.rings.Now()); early < 59*time.Second {
-			b.t.Errorf("the step was not followed: %v", early)
+			b.t.Errorf("the decision time did not follow the step: it is ahead by %v", early)
 		}
 		b.run(5 * time.Second) // two max-ages
 		if b.stage(Active) == first {
@@ -208,25 +214,25 @@ func TestAJumpAheadMakesRoomBeforeItCounts(t *testing.T) {
 	})
 }
 
-func TestAStartWithALaggingWallGoesOnAsBefore(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestTheWallTimeSurvivesARestart(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.off.Store(int64(10 * time.Minute))
-		b.run(agreement + time.Minute) // believed
+		b.run(trustAfter + time.Minute) // trusted again
 		b.off.Store(0)
-		b.run(agreement + time.Minute) // and again
+		b.run(trustAfter + time.Minute) // and trusted again
 		if err := b.rings.Close(); err != nil {
 			b.t.Fatal(err)
 		}
 		b.open()
 		if st := b.rings.Status(); st.Frozen || time.Until(b.rings.WallTime()).Abs() > time.Second {
-			b.t.Errorf("frozen %v, stamps are off by %v", st.Frozen, time.Until(b.rings.WallTime()))
+			b.t.Errorf("frozen %v, the wall time is off by %v", st.Frozen, time.Until(b.rings.WallTime()))
 		}
 	})
 }
 
 func TestADowntimeCountsForEveryRingOrForNone(t *testing.T) {
 	for fail := range int64(8) {
-		inBubble(t, func(b *bench) {
+		inBubble(t, func(b *fixture) {
 			b.cfg.Algorithms = []string{EdDSA, RS256}
 			b.open()
 			b.run(15 * time.Second)
@@ -244,13 +250,13 @@ func TestADowntimeCountsForEveryRingOrForNone(t *testing.T) {
 			b.store.failUpdates.Store(0)
 			b.open()
 			if after := b.signers(); !slices.Equal(before, after) {
-				b.t.Errorf("start broke off with %v; then the signers changed from %v to %v", err, before, after)
+				b.t.Errorf("the start failed with %v; then the signing keys changed from %v to %v", err, before, after)
 			}
 		})
 	}
 }
 
-func (b *bench) signers() []string {
+func (b *fixture) signers() []string {
 	var out []string
 	keys, _ := b.rings.List(b.t.Context())
 	for _, k := range keys {
@@ -261,8 +267,8 @@ func (b *bench) signers() []string {
 	return out
 }
 
-func TestErasuresWaitForObservedTimeAndForASuccessor(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestErasureWaitsForObservedTimeAndForASuccessor(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		old := b.rotate().Previous
 		b.rings.Close()
@@ -272,7 +278,7 @@ func TestErasuresWaitForObservedTimeAndForASuccessor(t *testing.T) {
 		if !b.hasPrivate(old) {
 			b.t.Error("a downtime counted towards an erasure")
 		}
-		for b.stage(Active) != "" { // no reserve comes, as nobody runs
+		for b.stage(Active) != "" { // no reserve is made, because Run is not running
 			if _, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test"); err != nil {
 				b.t.Fatal(err)
 			}
@@ -282,22 +288,23 @@ func TestErasuresWaitForObservedTimeAndForASuccessor(t *testing.T) {
 			b.t.Fatal(err)
 		}
 		if !b.hasPrivate(old) {
-			b.t.Error("a private half went although nothing signs")
+			b.t.Error("a private half was erased although no key signs")
 		}
 		b.run(5 * time.Second)
 		if b.hasPrivate(old) {
-			b.t.Error("it stayed although a successor signs")
+			b.t.Error("the private half was not erased although a successor signs")
 		}
 	})
 }
 
+// I4.
 func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		old := b.rotate().Previous
-		for kid := range b.rings.view.Load().signers {
+		for kid := range b.rings.snapshot.Load().signers {
 			if kid == old {
-				b.t.Error("a key that stopped can still sign")
+				b.t.Error("the private half of a stopped key is still in memory")
 			}
 		}
 	})
@@ -305,7 +312,7 @@ func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
 
 func TestRevokingTheLastKeyEmptiesTheSet(t *testing.T) {
 	for _, off := range []time.Duration{0, 10 * year} {
-		inBubble(t, func(b *bench) {
+		inBubble(t, func(b *fixture) {
 			b.off.Store(int64(off))
 			if err := b.rings.tick(b.t.Context()); err != nil {
 				b.t.Fatal(err)
@@ -316,18 +323,18 @@ func TestRevokingTheLastKeyEmptiesTheSet(t *testing.T) {
 				}
 			}
 			if n := len(b.set.Load().Keys()); n != 0 {
-				b.t.Errorf("%d keys are published after the last was revoked", n)
+				b.t.Errorf("%d keys are published after the last one was revoked", n)
 			}
 			b.run(5 * time.Second)
 			if b.stage(Active) == "" || len(b.set.Load().Keys()) == 0 {
-				b.t.Errorf("nothing signs again (wall off by %v)", off)
+				b.t.Errorf("no key signs again (wall clock off by %v)", off)
 			}
 		})
 	}
 }
 
 func TestAChangeThatCouldNotBeReadBackIsReadLater(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		kid := b.stage(Active)
 		b.store.failViews.Store(1)
@@ -341,45 +348,45 @@ func TestAChangeThatCouldNotBeReadBackIsReadLater(t *testing.T) {
 	})
 }
 
-func TestAMintedKeyWaitsForTheDisk(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestANewKeyIsKeptUntilItCanBeStored(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		b.store.failUpdates.Store(1000)
 		b.run(8 * time.Second)
 		if n := strings.Count(b.log.String(), "could not be made"); n != 1 {
-			b.t.Errorf("%d alarms in eight seconds:\n%s", n, b.log.String())
+			b.t.Errorf("%d log lines in eight seconds, want 1:\n%s", n, b.log.String())
 		}
 		b.store.failUpdates.Store(0)
 		b.run(2 * time.Second)
 		if b.stage(Reserve) == "" {
-			b.t.Error("no reserve once there is room")
+			b.t.Error("no reserve after the store works again")
 		}
 	})
 }
 
 func TestALowerMaxAgeWaitsForOldCaches(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(b *fixture) {
 		high := b.cfg
 		high.RotateEvery, high.Propagation, high.MaxAge = 24*time.Hour, 2*time.Hour, time.Hour
 		low := b.cfg
 		b.cfg = high
 		b.open()
-		served := time.Now().Add(4 * time.Second) // and then killed, without a last heartbeat
+		served := time.Now().Add(4 * time.Second) // then killed, without a last clock record
 		b.cfg = low
 		time.Sleep(4 * time.Second)
 		b.open()
 		got, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test")
 		if err != nil || got.CachedUntil.Before(served.Add(time.Hour)) {
-			b.t.Errorf("caches may hold the key until %s, the answer says %s (%v)", served.Add(time.Hour), got.CachedUntil, err)
+			b.t.Errorf("caches may keep the key until %s, but the answer says %s (%v)", served.Add(time.Hour), got.CachedUntil, err)
 		}
 		b.run(10 * time.Minute)
 		if b.stage(Active) != got.Successor {
-			b.t.Error("a key began to sign that caches of the old max-age cannot know")
+			b.t.Error("a key signs that caches of the old max-age may not know")
 		}
 	})
 }
 
-func TestAKidOfOthersNeverStandsForTwoKeys(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestAnImportedKidNeverStandsForTwoKeys(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		until := time.Now().Add(time.Hour)
 		first := ImportRequest{Key: pemOf(b.t, "PUBLIC KEY", edKey(b.t).Public()), KID: "theirs", Until: until}
 		if _, err := b.rings.Import(b.t.Context(), first, "test"); err != nil {
@@ -394,25 +401,25 @@ func TestAKidOfOthersNeverStandsForTwoKeys(t *testing.T) {
 		second := ImportRequest{Key: jwkOf(edKey(b.t), "theirs")}
 		var bad *InvalidError
 		if _, err := b.rings.Import(b.t.Context(), second, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
-			b.t.Errorf("the kid came back for another key: %v", err)
+			b.t.Errorf("importing another key with the same kid: %v", err)
 		}
 	})
 }
 
 func TestSparesAreBounded(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(b *fixture) {
 		var bad *InvalidError
 		for n := range maxSpares + 1 {
 			_, err := b.rings.Import(b.t.Context(), ImportRequest{Key: pemOf(b.t, "PRIVATE KEY", edKey(b.t))}, "test")
-			if full := n >= maxSpares-1; full != errors.As(err, &bad) { // one was there before
+			if full := n >= maxSpares-1; full != errors.As(err, &bad) { // the ring had one spare before
 				b.t.Errorf("import %d: %v", n, err)
 			}
 		}
 	})
 }
 
-func TestTheSetStaysReadable(t *testing.T) {
-	inBubble(t, func(b *bench) {
+func TestThePublishedSetIsBounded(t *testing.T) {
+	inBubble(t, func(b *fixture) {
 		var err error
 		for range maxPublished {
 			req := ImportRequest{Key: pemOf(b.t, "PUBLIC KEY", edKey(b.t).Public()), Until: time.Now().Add(time.Hour)}
@@ -429,7 +436,7 @@ func TestTheSetStaysReadable(t *testing.T) {
 
 // R56.
 func TestAKeySignsOnceItIsDurableAndKnown(t *testing.T) {
-	inBubble(t, func(b *bench) {
+	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		old := b.stage(Active)
 		b.store.failUpdates.Store(1)
@@ -450,7 +457,7 @@ func TestAKeySignsOnceItIsDurableAndKnown(t *testing.T) {
 			}
 			kid := kidOf(b.t, token)
 			if len(signed) == 0 && kid != old {
-				b.t.Error("a key signed whose rotation was not durable")
+				b.t.Error("a key signed although its rotation was not durable")
 			}
 			if signed[kid].IsZero() {
 				signed[kid] = time.Now()
@@ -463,7 +470,7 @@ func TestAKeySignsOnceItIsDurableAndKnown(t *testing.T) {
 			}
 		}
 		if len(signed) < 4 {
-			b.t.Errorf("in a minute %d keys signed", len(signed))
+			b.t.Errorf("%d keys signed in a minute, want at least 4", len(signed))
 		}
 	})
 }

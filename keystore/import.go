@@ -1,43 +1,39 @@
 package keystore
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"keymill/storage"
 	"keymill/storage/audit"
 )
 
-// An ImportRequest brings a key from elsewhere, so that its live tokens stay good.
+// An ImportRequest brings a key from another system, so that the tokens that it has signed
+// stay valid.
 type ImportRequest struct {
 	Key     []byte    // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK (RFC 7517)
-	Alg     string    // "" where the key says it
-	KID     string    // "" means the JWK's own, else the RFC 7638 thumbprint
-	Until   time.Time // not zero: verify only, until then
-	SignNow bool      // verifiers know the key already
+	Alg     string    // must match the key; "" takes the key's own
+	KID     string    // "" takes the JWK's own, else the RFC 7638 thumbprint
+	Until   time.Time // if not zero, the key only verifies, until this decision time
+	SignNow bool      // the key signs at once, because verifiers already know it
 }
 
 const (
 	maxImportBytes = 32 << 10
 	maxKIDBytes    = 200
-	maxSpares      = 8 // imported or not; a ring is one record
+	maxSpares      = 8 // per ring, imported or not; a ring is one record
 
-	// maxPublished keeps the set far below what verifiers read (ours: 256 KiB). Rotation is
-	// bounded by what the settings say; imports are not.
+	// maxPublished keeps the set far below the size that verifiers read (ours: 256 KiB).
+	// The settings bound the keys of rotation, but not those of imports.
 	maxPublished = 64
 )
 
-// Import adds a key that verifies only, is the next spare, or signs now. It keeps the kid
-// that live tokens carry. Duplicate and revoked kids and weak keys are refused.
+// Import adds a key that only verifies, is the next spare or signs now. The key keeps the
+// kid that its tokens carry. Import refuses weak keys, revoked keys and kids that are or
+// were in use. by is who asks, for the audit log.
 func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyInfo, error) {
 	in, err := r.readImport(req)
 	if err != nil {
@@ -45,32 +41,31 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	}
 	var out Key
 	now := r.Now()
-	err = r.operate(ctx, func(tx storage.Tx) error {
-		now = r.Now()
-		if err := free(tx, in); err != nil {
+	err = r.operate(ctx, by, func(d decision) error {
+		now = d.now
+		if err := checkUnused(d.tx, in); err != nil {
 			return err
 		}
-		if len(r.view.Load().published) >= maxPublished {
+		if len(r.snapshot.Load().published) >= maxPublished {
 			return invalid("invalid_request", "%d keys are published already; revoke some, or wait until they are dropped", maxPublished)
 		}
-		before, err := getRing(tx, in.alg)
+		before, err := getRing(d.tx, in.alg)
 		if err != nil {
 			return err
 		}
 		out = newKey(in.kid, in.alg, in.public, before.Cap)
 		detail := map[string]string{"alg": in.alg, "as": "spare"}
 		if !req.Until.IsZero() {
-			out.Publish, out.Stop, out.Drop = now, now, req.Until.UTC()
+			out.Publish, out.Stop, out.Drop = d.now, d.now, req.Until.UTC()
 			detail["as"] = "verify only until " + req.Until.UTC().Format(time.RFC3339)
-			err = putJSON(tx, retiredKey(in.alg, in.kid), out)
+			err = putJSON(d.tx, retiredKey(in.alg, in.kid), out)
 		} else {
 			if req.SignNow {
 				detail["as"] = "signer"
 			}
-			out, err = r.adopt(tx, before, out, in.private, now, req.SignNow, by)
+			out, err = r.insertImported(d, before, out, in.private, req.SignNow)
 		}
-		return errors.Join(err, audit.Append(tx, now,
-			audit.Event{Action: "key.import", By: by, Target: in.kid, Detail: detail}))
+		return errors.Join(err, d.audit(audit.Event{Action: "key.import", Target: in.kid, Detail: detail}))
 	})
 	if err != nil {
 		return KeyInfo{}, err
@@ -78,44 +73,47 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	return out.info(now, r.policy.skew()), nil
 }
 
-func (r *Rings) adopt(tx storage.Tx, before ring, k Key, private crypto.Signer, now time.Time, signNow bool, by string) (Key, error) {
+// insertImported adds k to its ring and returns it with its instants.
+func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Signer, signNow bool) (Key, error) {
 	spares := 0
 	for _, other := range before.Keys {
-		if other.Stage(now) == Spare {
+		if other.Stage(d.now) == Spare {
 			spares++
 		}
 	}
 	if spares >= maxSpares {
-		return k, invalid("invalid_request", "%d spares wait already; revoke one first", spares)
+		return k, invalid("invalid_request", "the ring has %d spares already; revoke one first", spares)
 	}
-	after := before.adopt(k, now, r.policy, signNow)
-	if err := errors.Join(r.putPrivate(tx, k.KID, private), r.change(tx, before, after, now, by)); err != nil {
+	after := before.insert(k, d.now, r.policy, signNow)
+	if err := errors.Join(r.putPrivate(d.tx, k.KID, private), r.putChange(d, before, after)); err != nil {
 		return k, err
 	}
-	settled, _ := after.settle(now, r.policy)
-	return settled.Keys[settled.find(k.KID)], nil
+	advanced, _ := after.advance(d.now, r.policy)
+	return advanced.Keys[advanced.index(k.KID)], nil
 }
 
-// free refuses a kid that is in any place where one can be, and a key that was revoked,
-// whatever it is called now.
-func free(tx storage.Reader, in imported) error {
-	found, err := tx.GetAll(tombstoneKey(in.thumb), privateKey(in.kid), tombstoneKey(in.kid),
-		retiredKey(EdDSA, in.kid), retiredKey(RS256, in.kid))
+// checkUnused refuses a kid that is or was in use, and a key that was revoked under any kid.
+func checkUnused(tx storage.Reader, in imported) error {
+	keys := []string{tombstoneKey(in.thumb), privateKey(in.kid), tombstoneKey(in.kid)}
+	for _, alg := range SupportedAlgorithms() {
+		keys = append(keys, retiredKey(alg, in.kid))
+	}
+	found, err := tx.GetAll(keys...)
 	if err != nil {
 		return err
 	}
 	if found[0] != nil {
-		return invalid("already_exists", "this key was revoked here, and does not come back")
+		return invalid("already_exists", "this key was revoked here; a revoked key cannot be imported")
 	}
 	for _, b := range found[1:] {
 		if b != nil {
-			return invalid("already_exists", "the kid %q is, or was, in use here; a kid never stands for two keys", in.kid)
+			return invalid("already_exists", "the kid %q is or was in use here; choose another kid, because a kid never stands for two keys", in.kid)
 		}
 	}
 	return nil
 }
 
-// An imported key has been read and found good.
+// An imported key has been parsed and checked.
 type imported struct {
 	kid, alg string
 	thumb    string // RFC 7638
@@ -124,51 +122,48 @@ type imported struct {
 }
 
 func (r *Rings) readImport(req ImportRequest) (imported, error) {
-	bad := func(format string, args ...any) (imported, error) {
+	refuse := func(format string, args ...any) (imported, error) {
 		return imported{}, invalid("invalid_request", format, args...)
 	}
 	if len(req.Key) > maxImportBytes {
-		return bad("the key is over %d bytes", maxImportBytes)
+		return refuse("the key has %d bytes; at most %d are allowed", len(req.Key), maxImportBytes)
 	}
 	if !req.Until.IsZero() && req.SignNow {
-		return bad("a key that verifies only cannot sign: give until or sign_now, not both")
+		return refuse("a key that only verifies cannot sign: give until or sign_now, not both")
 	}
 	if !req.Until.IsZero() && !req.Until.After(r.Now()) {
-		return bad("until lies in the past")
+		return refuse("until %s is in the past", req.Until.UTC().Format(time.RFC3339))
 	}
-	public, private, kid, declared, err := parseKey(req.Key)
+	key, err := parseKey(req.Key)
 	if err != nil {
-		return bad("%s", err)
+		return refuse("%s", err)
 	}
-	alg, err := algorithm(public)
+	alg, err := algorithmOf(key.public)
 	if err != nil {
-		return bad("%s", err)
+		return refuse("%s", err)
 	}
-	for _, said := range []string{declared, req.Alg} {
-		if said == "Ed25519" { // as RFC 9864 calls it
-			said = EdDSA
+	for _, declared := range []string{key.alg, req.Alg} {
+		if declared == "Ed25519" { // the name in RFC 9864
+			declared = EdDSA
 		}
-		if said != "" && said != alg {
-			return bad("the key is for %s, not for %s", alg, said)
+		if declared != "" && declared != alg {
+			return refuse("the key is for %s, not for %s", alg, declared)
 		}
 	}
 	if r.queues[alg] == nil {
-		return bad("no ring signs with %s; add it to keys.algorithms first", alg)
+		return refuse("%s is not in keys.algorithms; add it there first", alg)
 	}
-	if private == nil && req.Until.IsZero() {
-		return bad("only the public half was given: such a key can verify until a time (--until), not sign")
+	if key.private == nil && req.Until.IsZero() {
+		return refuse("the key has only a public half, which cannot sign; give until for a key that only verifies")
 	}
-	return finishImport(imported{alg: alg, private: private}, public, req.KID, kid)
+	return checkImport(key, alg, cmp.Or(req.KID, key.kid))
 }
 
-func finishImport(in imported, public crypto.PublicKey, kids ...string) (imported, error) {
+// checkImport completes a key of alg. Without a kid it takes the thumbprint.
+func checkImport(key parsedKey, alg, kid string) (imported, error) {
+	in := imported{kid: kid, alg: alg, private: key.private}
 	var err error
-	for _, kid := range kids {
-		if in.kid == "" {
-			in.kid = kid
-		}
-	}
-	if in.thumb, err = thumbprint(public); err != nil {
+	if in.thumb, err = thumbprint(key.public); err != nil {
 		return in, err
 	}
 	in.kid = cmp.Or(in.kid, in.thumb)
@@ -177,76 +172,22 @@ func finishImport(in imported, public crypto.PublicKey, kids ...string) (importe
 	}
 	if in.private != nil {
 		if _, err := newSigner(in.private, in.alg, in.kid); err != nil {
-			return in, invalid("invalid_request", "the private half does not fit the public one")
+			return in, invalid("invalid_request", "the private half does not belong to the public half")
 		}
 	}
-	in.public, err = marshalPublic(public)
+	in.public, err = marshalPublic(key.public)
 	return in, err
 }
 
-// checkKID bounds the kid of others; ours are thumbprints.
+// checkKID bounds the kids of imported keys. The keys that we make have thumbprints.
 func checkKID(kid string) error {
 	if kid == "" || len(kid) > maxKIDBytes {
-		return invalid("invalid_request", "a kid has 1 to %d characters", maxKIDBytes)
+		return invalid("invalid_request", "the kid has %d characters; 1 to %d are allowed", len(kid), maxKIDBytes)
 	}
 	for _, c := range []byte(kid) {
 		if c <= ' ' || c > '~' {
-			return invalid("invalid_request", "a kid is visible ASCII without spaces")
+			return invalid("invalid_request", "the kid %+q must be visible ASCII without spaces", kid)
 		}
 	}
 	return nil
-}
-
-var errKeyFormat = errors.New("the key is neither PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) nor a JWK")
-
-// parseKey reads a key pair or a public key. private is nil for the latter.
-func parseKey(b []byte) (public crypto.PublicKey, private crypto.Signer, kid, alg string, err error) {
-	var key any
-	if block, rest := pem.Decode(b); block != nil {
-		if len(bytes.TrimSpace(rest)) > 0 {
-			return nil, nil, "", "", errors.New("one key at a time: something follows the first PEM block")
-		}
-		key, err = parsePEM(block)
-	} else {
-		var jwk jose.JSONWebKey
-		if json.Unmarshal(b, &jwk) != nil || !jwk.Valid() {
-			return nil, nil, "", "", errKeyFormat
-		}
-		if jwk.Use != "" && jwk.Use != "sig" {
-			return nil, nil, "", "", errors.New("the JWK is not for signatures (use)")
-		}
-		key, kid, alg = jwk.Key, jwk.KeyID, jwk.Algorithm
-	}
-	if err != nil {
-		return nil, nil, "", "", err
-	}
-	if s, ok := key.(crypto.Signer); ok {
-		return s.Public(), s, kid, alg, nil
-	}
-	return key, nil, kid, alg, nil
-}
-
-// parsePEM never passes an error of the parser on, which could quote the key.
-func parsePEM(block *pem.Block) (any, error) {
-	switch block.Type {
-	case "PRIVATE KEY":
-		if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
-			return key, nil
-		}
-	case "RSA PRIVATE KEY":
-		if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
-			return key, nil
-		}
-	case "PUBLIC KEY":
-		if key, err := x509.ParsePKIXPublicKey(block.Bytes); err == nil {
-			return key, nil
-		}
-	case "RSA PUBLIC KEY":
-		if key, err := x509.ParsePKCS1PublicKey(block.Bytes); err == nil {
-			return key, nil
-		}
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, errors.New("the key is encrypted; decrypt it first (openssl pkey -in FILE)")
-	}
-	return nil, errKeyFormat
 }

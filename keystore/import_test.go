@@ -78,13 +78,13 @@ func TestAnImportedKeyKeepsItsKid(t *testing.T) {
 			published = published || k.KID == tt.kid && k.Public.(ed25519.PublicKey).Equal(key.Public())
 		}
 		if !published {
-			t.Errorf("%s: it is not published", tt.name)
+			t.Errorf("%s: the key is not published", tt.name)
 		}
 		if tt.stage == Active {
 			token, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now())
 			header, _ := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[0])
 			if err != nil || !strings.Contains(string(header), tt.kid) {
-				t.Errorf("%s: signed by %s, %v", tt.name, header, err)
+				t.Errorf("%s: the token has header %s, %v", tt.name, header, err)
 			}
 		}
 	}
@@ -96,8 +96,8 @@ func TestRSAKeysAreImportedFromEitherEncoding(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"PRIVATE KEY", "RSA PRIVATE KEY"} {
-		public, private, _, _, err := parseKey(pemOf(t, kind, key))
-		if err != nil || private == nil || !key.PublicKey.Equal(public) {
+		got, err := parseKey(pemOf(t, kind, key))
+		if err != nil || got.private == nil || !key.PublicKey.Equal(got.public) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}
@@ -115,26 +115,26 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		req    ImportRequest
 		reason string
 	}{
-		"garbage":              {ImportRequest{Key: []byte("garbage")}, "neither PEM"},
-		"an empty JWK":         {ImportRequest{Key: []byte("{}")}, "neither PEM"},
-		"two keys":             {ImportRequest{Key: append(good, good...)}, "one key at a time"},
-		"weak RSA":             {ImportRequest{Key: pemOf(t, "PUBLIC KEY", weak), Until: later}, "bits"},
-		"an even modulus":      {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}), Until: later}, "even"},
-		"an empty Ed25519":     {ImportRequest{Key: pemOf(t, "PUBLIC KEY", make(ed25519.PublicKey, 32)), Until: later}, "anybody"},
-		"the neutral Ed25519":  {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{1}, make([]byte, 31)...))), Until: later}, "anybody"},
-		"a y past the prime":   {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{0xf0}, bytes.Repeat([]byte{0xff}, 31)...))), Until: later}, "canonical"},
-		"a huge exponent":      {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 1<<31 + 1}), Until: later}, "exponent"},
-		"an EC key":            {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA and Ed25519"},
-		"another algorithm":    {ImportRequest{Key: good, Alg: RS256}, "is for EdDSA"},
-		"a ring we lack":       {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 65537}), Until: later}, "no ring"},
-		"only the public half": {ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public())}, "public half"},
-		"until and sign now":   {ImportRequest{Key: good, Until: later, SignNow: true}, "not both"},
-		"until in the past":    {ImportRequest{Key: good, Until: time.Now().Add(-time.Hour)}, "past"},
-		"a kid in use":         {ImportRequest{Key: good, KID: active}, "in use"},
-		"a kid with a space":   {ImportRequest{Key: good, KID: "a b"}, "visible ASCII"},
-		"a long kid":           {ImportRequest{Key: good, KID: strings.Repeat("k", 201)}, "characters"},
-		"too much":             {ImportRequest{Key: make([]byte, maxImportBytes+1)}, "bytes"},
-		"halves that differ":   {ImportRequest{Key: mixed(t)}, ""},
+		"garbage":                             {ImportRequest{Key: []byte("garbage")}, "neither PEM"},
+		"an empty JWK":                        {ImportRequest{Key: []byte("{}")}, "neither PEM"},
+		"two keys":                            {ImportRequest{Key: append(good, good...)}, "one key at a time"},
+		"weak RSA":                            {ImportRequest{Key: pemOf(t, "PUBLIC KEY", weak), Until: later}, "bits"},
+		"an even modulus":                     {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537}), Until: later}, "even"},
+		"an empty Ed25519":                    {ImportRequest{Key: pemOf(t, "PUBLIC KEY", make(ed25519.PublicKey, 32)), Until: later}, "anyone"},
+		"the neutral Ed25519":                 {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{1}, make([]byte, 31)...))), Until: later}, "anyone"},
+		"a y above the prime":                 {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{0xf0}, bytes.Repeat([]byte{0xff}, 31)...))), Until: later}, "canonical"},
+		"a huge exponent":                     {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 1<<31 + 1}), Until: later}, "exponent"},
+		"an EC key":                           {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA and Ed25519"},
+		"another algorithm":                   {ImportRequest{Key: good, Alg: RS256}, "is for EdDSA"},
+		"an algorithm that is not configured": {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 65537}), Until: later}, "keys.algorithms"},
+		"only the public half":                {ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public())}, "public half"},
+		"until and sign now":                  {ImportRequest{Key: good, Until: later, SignNow: true}, "not both"},
+		"until in the past":                   {ImportRequest{Key: good, Until: time.Now().Add(-time.Hour)}, "past"},
+		"a kid in use":                        {ImportRequest{Key: good, KID: active}, "in use"},
+		"a kid with a space":                  {ImportRequest{Key: good, KID: "a b"}, "visible ASCII"},
+		"a long kid":                          {ImportRequest{Key: good, KID: strings.Repeat("k", 201)}, "characters"},
+		"too many bytes":                      {ImportRequest{Key: make([]byte, maxImportBytes+1)}, "bytes"},
+		"halves that differ":                  {ImportRequest{Key: mixed(t)}, ""},
 	} {
 		var bad *InvalidError
 		if _, err := r.Import(t.Context(), tt.req, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Hint, tt.reason) {
@@ -149,27 +149,27 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	}
 	var bad *InvalidError
 	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "once"}, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
-		t.Errorf("a revoked kid came back: %v", err)
+		t.Errorf("importing a revoked kid: %v", err)
 	}
 	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "again"}, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Hint, "revoked") {
-		t.Errorf("a revoked key came back under another kid: %v", err)
+		t.Errorf("importing a revoked key under another kid: %v", err)
 	}
 	_ = s.View(t.Context(), func(tx storage.Reader) error {
 		if _, err := tx.Get(privateKey("once")); !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("the private half of the revoked import: %v", err)
+			t.Errorf("reading the private half of the revoked key: %v", err)
 		}
 		return nil
 	})
 }
 
-// mixed is a JWK whose public half belongs to another private one.
+// mixed returns a JWK whose halves belong to different keys.
 func mixed(t *testing.T) []byte {
 	a, b := edKey(t), edKey(t)
 	copy(a[32:], b[32:])
 	return jwkOf(a, "mixed")
 }
 
-// rsaModulus is an odd number of that many bits: enough to be judged by its length.
+// rsaModulus returns an odd number of that many bits. Only its size matters.
 func rsaModulus(bits uint) *big.Int {
 	n := new(big.Int).Lsh(big.NewInt(1), bits-1)
 	return n.Add(n, big.NewInt(1))

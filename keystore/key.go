@@ -5,40 +5,41 @@ import (
 	"time"
 )
 
-// Stage is where a key stands in its life.
+// A Stage is a part of a key's life.
 type Stage string
 
-// The stages, in the order of a life.
+// The stages, in the order of a key's life.
 const (
-	Reserve  Stage = "reserve"  // durable, in no set
+	Reserve  Stage = "reserve"  // durable, not in the published set
 	Spare    Stage = "spare"    // published, does not sign yet
 	Active   Stage = "active"   // signs
-	Retiring Stage = "retiring" // published for the tokens it has signed
-	Gone     Stage = "gone"
+	Retiring Stage = "retiring" // no longer signs, still published for tokens that it has signed
+	Gone     Stage = "gone"     // no longer published
 )
 
-// never stands for an instant that is not determined. A far year instead of a zero
-// time lets every comparison below read as the drawing does.
+// never stands for an instant that is not determined yet. It is a far year and not the zero
+// time, so that comparisons need no special case.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// A Key is one member of a ring: its public half and the instants of its life.
+// A Key is one member of a ring: its public half and the instants of its life. All instants
+// are decision times, except that Erase and Drop are compared with the erasure time.
 type Key struct {
 	KID    string `json:"kid"`
 	Alg    string `json:"alg"`
 	Public []byte `json:"public"` // SubjectPublicKeyInfo, DER
 
-	Publish time.Time `json:"publish"`
-	Ready   time.Time `json:"ready"` // Sign may not come earlier: caches know the key by then
-	Sign    time.Time `json:"sign"`
-	Stop    time.Time `json:"stop"`
-	Drop    time.Time `json:"drop"`  // determined once the key has stopped
-	Erase   time.Time `json:"erase"` // of the private half; determined like Drop
+	Publish time.Time `json:"publish"` // from here on it is in the set
+	Ready   time.Time `json:"ready"`   // when caches know the key; Sign is not earlier
+	Sign    time.Time `json:"sign"`    // from here on it signs
+	Stop    time.Time `json:"stop"`    // from here on it does not sign
+	Drop    time.Time `json:"drop"`    // from here on it is not in the set; determined at Stop
+	Erase   time.Time `json:"erase"`   // when the private half is erased; determined at Stop
 
 	// Cap is the longest lifetime of a token that the key can have signed.
 	Cap time.Duration `json:"cap"`
 }
 
-// newKey is a reserve: every instant is still to come.
+// newKey returns a reserve: none of its instants is determined.
 func newKey(kid, alg string, public []byte, lifetime time.Duration) Key {
 	return Key{
 		KID: kid, Alg: alg, Public: public, Cap: lifetime,
@@ -46,8 +47,9 @@ func newKey(kid, alg string, public []byte, lifetime time.Duration) Key {
 	}
 }
 
-// Stage reads no clock and no storage, so every node, test and auditor computes the
-// same answer. Bounds are half-open: a key signs at Sign and not at Stop.
+// Stage returns the stage at the decision time now. It reads no clock and no storage, so
+// every node, test and auditor computes the same answer. Bounds are half-open: a key signs
+// at Sign and not at Stop.
 func (k Key) Stage(now time.Time) Stage {
 	switch {
 	case now.Before(k.Publish):
@@ -62,24 +64,24 @@ func (k Key) Stage(now time.Time) Stage {
 	return Gone
 }
 
-// A PublicKey is all of a key that leaves this room.
+// A PublicKey is the only part of a key that this package exports.
 type PublicKey struct {
 	KID    string
 	Alg    string           // "RS256" or "EdDSA"
 	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
 }
 
-// A KeyInfo is a key as operators see it. Instants that are not determined are zero.
+// A KeyInfo describes a key to operators. Instants that are not determined are zero.
 type KeyInfo struct {
 	KID   string
 	Alg   string
 	Stage Stage
 
-	Publish, Sign, Stop, Drop time.Time
+	Publish, Sign, Stop, Drop time.Time // decision times, UTC
 }
 
-// info describes k. While Stop is only planned, Drop follows from it; afterwards it is
-// written down, so that a changed setting cannot move it.
+// info describes k. While Stop is only planned, Drop is computed from it. Once the key has
+// stopped, Drop is stored with the key, so a changed setting cannot move it.
 func (k Key) info(now time.Time, skew time.Duration) KeyInfo {
 	drop := k.Drop
 	if drop.Equal(never) && !k.Stop.Equal(never) {
@@ -87,11 +89,11 @@ func (k Key) info(now time.Time, skew time.Duration) KeyInfo {
 	}
 	return KeyInfo{
 		KID: k.KID, Alg: k.Alg, Stage: k.Stage(now),
-		Publish: determined(k.Publish), Sign: determined(k.Sign), Stop: determined(k.Stop), Drop: determined(drop),
+		Publish: zeroIfNever(k.Publish), Sign: zeroIfNever(k.Sign), Stop: zeroIfNever(k.Stop), Drop: zeroIfNever(drop),
 	}
 }
 
-func determined(t time.Time) time.Time {
+func zeroIfNever(t time.Time) time.Time {
 	if t.Equal(never) {
 		return time.Time{}
 	}

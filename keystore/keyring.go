@@ -13,16 +13,17 @@ import (
 
 const keyringKey = "keyring"
 
-// ErrMasterKey: the master key is not the one that this store was sealed with.
-var ErrMasterKey = errors.New("the master key does not open this store; give the key that the store was made with")
+// ErrMasterKey means that the store was sealed under another master key.
+var ErrMasterKey = errors.New("the master key does not open this store; give the key that the store was created with")
 
-// wrap seals a data key under the master key, for the keyring record.
+// wrap seals a data key under the master key and returns the keyring record.
 func wrap(master MasterKey, database string, data [keyBytes]byte) ([]byte, error) {
 	outer := &Vault{key: master.secret, database: database}
 	return outer.Seal(keyringKey, data[:])
 }
 
-// unwrap opens the keyring record. It fails closed and never makes a new key.
+// unwrap opens the keyring record. It never makes a new data key: every sealed record of
+// the store would be lost.
 func unwrap(master MasterKey, database string, record []byte) (*Vault, error) {
 	outer := &Vault{key: master.secret, database: database}
 	data, err := outer.Open(keyringKey, record)
@@ -30,7 +31,7 @@ func unwrap(master MasterKey, database string, record []byte) (*Vault, error) {
 		return nil, ErrMasterKey
 	}
 	if len(data) != keyBytes {
-		return nil, errors.New("the keyring record holds no data key")
+		return nil, fmt.Errorf("the keyring record holds a data key of %d bytes, expected %d", len(data), keyBytes)
 	}
 	v := &Vault{database: database}
 	copy(v.key[:], data)
@@ -38,27 +39,27 @@ func unwrap(master MasterKey, database string, record []byte) (*Vault, error) {
 	return v, nil
 }
 
-// openVault reads meta and keyring, or makes them if the store is empty: transaction
-// zero. A store with any record but no readable meta or keyring is refused, because to
-// take it for new would bury the keys that it held.
+// openVault opens the keyring, or creates meta and keyring if the store is empty. A store
+// that has records but no readable meta or keyring is refused as damaged. If it were taken
+// for a new one, a new data key would make all its private keys unreadable.
 func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) (*Vault, error) {
 	var v *Vault
 	err := s.Update(ctx, func(tx storage.Tx) error {
 		meta, err := storage.ReadMeta(tx)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
-			v, err = transactionZero(tx, cfg, now)
+			v, err = createStore(tx, cfg, now)
 			return err
 		case err != nil:
 			return err
 		case meta.Dev && !cfg.Dev:
-			return errors.New("this store was made by serve --dev, whose secrets are on show; serve it with --dev, or choose another data directory")
+			return errors.New("this store was made by serve --dev, whose secrets are public; serve it with --dev, or choose another data directory")
 		case !meta.Dev && cfg.Dev:
 			return errors.New("this store was not made by serve --dev; serve it without --dev, or choose another data directory")
 		}
 		record, err := tx.Get(keyringKey)
 		if errors.Is(err, storage.ErrNotFound) {
-			return errors.New("the store has records but no keyring: it is damaged, not new; restore a backup")
+			return errors.New("the store has records but no keyring, so it is damaged; restore a backup")
 		}
 		if err != nil {
 			return err
@@ -69,12 +70,15 @@ func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) 
 	return v, err
 }
 
-func transactionZero(tx storage.Tx, cfg Config, now time.Time) (*Vault, error) {
+// createStore is the first transaction of a store. A crash before its commit leaves an
+// empty store, which the next start creates again. After it the store has an identity and
+// a data key; the keys are made next, or by the next start.
+func createStore(tx storage.Tx, cfg Config, now time.Time) (*Vault, error) {
 	for e, err := range tx.Scan(" ", "~") {
 		if err != nil {
 			return nil, err
 		}
-		return nil, fmt.Errorf("the store has records (%q) but no meta record: it is damaged, not new; restore a backup", e.Key)
+		return nil, fmt.Errorf("the store has records (%q) but no meta record, so it is damaged; restore a backup", e.Key)
 	}
 	meta := storage.NewMeta(now, cfg.Dev)
 	v := &Vault{database: meta.DatabaseID}
@@ -84,21 +88,23 @@ func transactionZero(tx storage.Tx, cfg Config, now time.Time) (*Vault, error) {
 		return nil, err
 	}
 	for _, alg := range cfg.Algorithms {
-		// The first key of a new store has no verifier that could have cached a set without
-		// it. The mark is durable with meta, so that a crash before the keys changes nothing.
-		if err := putRing(tx, ring{Alg: alg, AtOnce: true}); err != nil {
+		// The first key of a new store may sign at once, because no verifier has cached a
+		// set without it. This is stored with meta, so that after a crash before the first
+		// key the next start knows it too.
+		if err := putRing(tx, ring{Alg: alg, SignAtOnce: true}); err != nil {
 			return nil, err
 		}
 	}
 	return v, errors.Join(
 		storage.PutMeta(tx, meta),
 		tx.Put(keyringKey, record),
-		audit.Append(tx, now, audit.Event{Action: "store.create", By: "system", Target: meta.DatabaseID}),
+		audit.Append(tx, now, audit.Event{Action: "store.create", By: system, Target: meta.DatabaseID}),
 	)
 }
 
-// ChangeMasterKey wraps the keyring of a store that nobody serves under another master
-// key, in one transaction: afterwards only that key opens the store.
+// ChangeMasterKey seals the data key under another master key, in one transaction.
+// Afterwards only next opens the store. No server may use the store at that time. by is
+// who asks, for the audit log.
 func ChangeMasterKey(ctx context.Context, s storage.Store, old, next MasterKey, by string) error {
 	return s.Update(ctx, func(tx storage.Tx) error {
 		meta, err := storage.ReadMeta(tx)

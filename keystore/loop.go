@@ -11,14 +11,12 @@ import (
 	"keymill/storage/audit"
 )
 
-const system = "system" // who acts, in audit records, when nobody asked
-
-// Run does what is due until ctx ends: it watches the clocks, moves keys through their
-// lives, erases and drops, and makes reserves. A failure is logged and tried again; the
-// keys in memory go on signing meanwhile.
+// Run does what is due until ctx ends, and then returns nil: it reads the clocks, advances
+// the rings, erases private halves, drops retired keys and makes reserves. It logs a
+// failure and tries again. In the meantime the keys in memory continue to sign.
 func (r *Rings) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { r.mintLoop(ctx) })
+	wg.Go(func() { r.reserveLoop(ctx) })
 	defer wg.Wait()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -37,7 +35,7 @@ func (r *Rings) Run(ctx context.Context) error {
 			r.log.Info("keys are maintained again")
 		}
 		failing = err != nil
-		timer.Reset(r.pause())
+		timer.Reset(r.untilNextTick())
 	}
 }
 
@@ -45,74 +43,78 @@ func (r *Rings) Run(ctx context.Context) error {
 func (r *Rings) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.beat(context.Background(), *r.clock.Load())
+	return r.writeClock(context.Background(), *r.clock.Load())
 }
 
-// pause is until the next instant at which something is due, at most a fifth of a heartbeat.
-func (r *Rings) pause() time.Duration {
-	pause, now := r.cfg.Heartbeat/5, r.Now()
-	for _, ring := range r.view.Load().rings {
+// untilNextTick returns the time until the next Sign, at most a fifth of a heartbeat.
+func (r *Rings) untilNextTick() time.Duration {
+	wait, now := r.cfg.Heartbeat/5, r.Now()
+	for _, ring := range r.snapshot.Load().rings {
 		for _, k := range ring.Keys {
 			if until := k.Sign.Sub(now); until > 0 {
-				pause = min(pause, until)
+				wait = min(wait, until)
 			}
 		}
 	}
-	return max(pause, time.Millisecond)
+	return max(wait, time.Millisecond)
 }
 
 func (r *Rings) tick(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.observe(ctx); err != nil {
-		return fmt.Errorf("observe clock: %w", err)
+	if err := r.observeClocks(ctx); err != nil {
+		return fmt.Errorf("observe clocks: %w", err)
 	}
 	if r.stale {
 		if err := r.reload(ctx); err != nil {
 			return fmt.Errorf("read keys: %w", err)
 		}
 	}
-	signal(r.mint)
+	signal(r.needReserve)
 	c := r.clock.Load()
 	if !c.frozen {
-		if err := r.settle(ctx); err != nil {
-			return fmt.Errorf("settle rings: %w", err)
+		if err := r.advanceRings(ctx); err != nil {
+			return fmt.Errorf("advance rings: %w", err)
 		}
-		if err := r.sweep(ctx); err != nil {
-			return fmt.Errorf("sweep retired keys: %w", err)
+		if err := r.eraseDue(ctx); err != nil {
+			return fmt.Errorf("erase retired keys: %w", err)
 		}
 	}
-	if r.up()-r.lastBeat < r.cfg.Heartbeat {
+	if r.up()-r.clockWritten < r.cfg.Heartbeat {
 		return nil
 	}
-	if err := r.beat(ctx, *c); err != nil {
+	if err := r.writeClock(ctx, *c); err != nil {
 		return fmt.Errorf("write clock: %w", err)
 	}
 	return nil
 }
 
-const alarm = "the wall clock jumped; schedule and erasure are frozen until it comes back or has been steady for an hour"
+const clockJumped = "the wall clock jumped; rotation and erasure stop until it returns or has been steady for an hour"
 
-// observe takes the clocks in. Before a jump ahead counts, the schedule makes room for
-// it: signing sees the old time with the old schedule, or the new one with the new.
-func (r *Rings) observe(ctx context.Context) error {
-	old, seen := r.clock.Load(), r.reading()
+// observeClocks reads the clocks. Before a jump ahead of the decision time counts, the
+// rings must be rescheduled for it. Signing waits for both, so it sees the old time with
+// the old schedule or the new time with the new schedule.
+//
+// A crash between the transaction and the new clock loses nothing: the transaction has
+// written the clock record, and the next start continues from it.
+func (r *Rings) observeClocks(ctx context.Context) error {
+	old, seen := r.clock.Load(), r.readClocks()
 	next, jump := old.observe(seen)
 	if next.frozen && !old.frozen {
-		r.log.Error(alarm, "offset", next.offset.Round(time.Second))
+		r.log.Error(clockJumped, "offset", next.offset.Round(time.Second))
 	}
 	if !next.frozen && old.frozen {
-		r.log.Info("the wall clock is trusted again", "now", next.now)
+		r.log.Info("the wall clock is trusted again", "now", next.decision)
 	}
-	last := old.nowAt(next.up)
-	if jump <= slip {
+	last := old.decisionAt(next.up)
+	if jump <= maxWallDrift {
 		r.clock.Store(&next)
 		r.slept += seen.slept
 		return nil
 	}
-	r.gate.Lock()
-	defer r.gate.Unlock()
-	if err := r.resumeAt(ctx, last, next.now); err != nil {
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	if err := r.reschedule(ctx, last, next.decision); err != nil {
 		return err
 	}
 	r.clock.Store(&next)
@@ -120,21 +122,12 @@ func (r *Rings) observe(ctx context.Context) error {
 	return r.reload(ctx)
 }
 
-// resume makes up for the time from last to now, in which nobody served the set.
-func (r *Rings) resume(ctx context.Context, last time.Time) error {
-	if err := r.resumeAt(ctx, last, r.Now()); err != nil {
-		return err
-	}
-	if err := r.dropUnconfigured(ctx); err != nil {
-		return err
-	}
-	return r.reload(ctx)
-}
-
-// resumeAt is one transaction for all rings: it writes the clock, after which no ring could
-// tell any more that it has slept.
-func (r *Rings) resumeAt(ctx context.Context, last, now time.Time) error {
+// reschedule accounts in every ring for the time from last to now, in which no server
+// served the set. It is one transaction for all rings: it also writes the clock record, and
+// after that a ring that was left out could not be rescheduled for this downtime.
+func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 	return r.store.Update(ctx, func(tx storage.Tx) error {
+		d := decision{tx, now, system}
 		for _, alg := range r.cfg.Algorithms {
 			before, err := getRing(tx, alg)
 			if err != nil {
@@ -143,7 +136,7 @@ func (r *Rings) resumeAt(ctx context.Context, last, now time.Time) error {
 			if len(before.Keys) == 0 {
 				continue
 			}
-			if err := r.change(tx, before, before.resume(last, now, r.policy), now, system); err != nil {
+			if err := r.putChange(d, before, before.afterDowntime(last, now, r.policy)); err != nil {
 				return err
 			}
 		}
@@ -151,11 +144,11 @@ func (r *Rings) resumeAt(ctx context.Context, last, now time.Time) error {
 	})
 }
 
-// dropUnconfigured ends the rings that the configuration no longer names: what signed
-// stays published for its tokens, what never signed goes.
-func (r *Rings) dropUnconfigured(ctx context.Context) error {
+// stopUnconfigured stops the rings that are no longer configured. Keys that have signed
+// stay published for their tokens, the others are dropped.
+func (r *Rings) stopUnconfigured(ctx context.Context) error {
 	now := r.Now()
-	for alg, ring := range r.view.Load().rings {
+	for alg, ring := range r.snapshot.Load().rings {
 		if r.queues[alg] != nil || len(ring.Keys) == 0 {
 			continue
 		}
@@ -164,15 +157,16 @@ func (r *Rings) dropUnconfigured(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			after, unused := before.end(now)
-			errs := []error{r.change(tx, before, after, now, system)}
+			after, unused := before.stop(now)
+			errs := []error{r.putChange(decision{tx, now, system}, before, after)}
 			var drops []audit.Event
 			for _, k := range unused {
-				errs = append(errs, tx.Delete(privateKey(k.KID)), bury(tx, k))
+				errs = append(errs, tx.Delete(privateKey(k.KID)), blockKID(tx, k))
 				drops = append(drops, keyEvent("key.drop", k))
 			}
-			// After the steps of the change, each of which took a nanosecond.
-			return errors.Join(append(errs, appendSteps(tx, drops, now.Add(time.Microsecond), system))...)
+			// The steps of putChange have taken some nanoseconds; these come after them.
+			later := decision{tx, now.Add(time.Microsecond), system}
+			return errors.Join(append(errs, later.auditSteps(drops))...)
 		})
 		if err != nil {
 			return err
@@ -181,13 +175,13 @@ func (r *Rings) dropUnconfigured(ctx context.Context) error {
 	return nil
 }
 
-// settle moves the rings to now. Most ticks find nothing to do and write nothing.
-func (r *Rings) settle(ctx context.Context) error {
+// advanceRings applies what is due. Most ticks find nothing due and write nothing.
+func (r *Rings) advanceRings(ctx context.Context) error {
 	changed := false
 	now := r.Now()
 	for alg := range r.queues {
-		ring := r.view.Load().rings[alg]
-		if settled, _ := ring.settle(now, r.policy); settled.equal(ring) {
+		ring := r.snapshot.Load().rings[alg]
+		if advanced, _ := ring.advance(now, r.policy); advanced.equal(ring) {
 			continue
 		}
 		changed = true
@@ -196,7 +190,7 @@ func (r *Rings) settle(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return r.change(tx, before, before, now, system)
+			return r.putChange(decision{tx, now, system}, before, before)
 		})
 		if err != nil {
 			return err
@@ -208,43 +202,44 @@ func (r *Rings) settle(ctx context.Context) error {
 	return r.reload(ctx)
 }
 
-// sweep erases private halves and drops public ones whose time has come by the clock of
-// erasures. The private half goes only once a successor signs.
-func (r *Rings) sweep(ctx context.Context) error {
-	erasing, v := r.clock.Load().erasingAt(r.up()), r.view.Load()
-	swept := false
-	for _, k := range v.retired {
-		drop := !erasing.Before(k.Drop)
-		succeeded := r.queues[k.Alg] == nil || v.rings[k.Alg].has(r.Now(), Active)
-		if !drop && (!succeeded || erasing.Before(k.Erase)) {
+// eraseDue erases private halves and drops retired keys whose instant has passed by the
+// erasure time. A private half of a configured ring stays until a successor signs.
+func (r *Rings) eraseDue(ctx context.Context) error {
+	erasureTime, snap := r.ErasureTime(), r.snapshot.Load()
+	changed := false
+	for _, k := range snap.retired {
+		drop := !erasureTime.Before(k.Drop)
+		succeeded := r.queues[k.Alg] == nil || snap.rings[k.Alg].has(r.Now(), Active)
+		if !drop && (!succeeded || erasureTime.Before(k.Erase)) {
 			continue
 		}
-		if err := r.store.Update(ctx, func(tx storage.Tx) error { return r.sweepKey(tx, k, drop) }); err != nil {
+		if err := r.store.Update(ctx, func(tx storage.Tx) error { return r.erase(tx, k, drop) }); err != nil {
 			return err
 		}
-		swept = true
+		changed = true
 	}
-	if !swept {
+	if !changed {
 		return nil
 	}
 	return r.reload(ctx)
 }
 
-// sweepKey erases k's private half; drop ends its public one as well.
-func (r *Rings) sweepKey(tx storage.Tx, k Key, drop bool) error {
+// erase deletes the private half of k, and with drop its public half too.
+func (r *Rings) erase(tx storage.Tx, k Key, drop bool) error {
 	event := keyEvent("key.erase", k)
 	errs := []error{tx.Delete(privateKey(k.KID))}
 	if drop {
 		event.Action = "key.drop"
-		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)), bury(tx, k))
+		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)), blockKID(tx, k))
 	} else {
-		k.Erase = never // done; the record says so by having no such instant any more
+		k.Erase = never // erased, so it is not due again
 		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
 	}
-	return errors.Join(append(errs, appendSteps(tx, []audit.Event{event}, r.Now(), system))...)
+	d := decision{tx, r.Now(), system}
+	return errors.Join(append(errs, d.auditSteps([]audit.Event{event}))...)
 }
 
-// signal wakes a loop that may be asleep.
+// signal wakes the loop that waits for c. If it is not waiting, it finds the signal later.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -10,18 +10,19 @@ import (
 
 const keyBytes = 32
 
-// A MasterKey wraps the data key of a store. It cannot be printed.
+// A MasterKey seals the data key of a store. Printing it does not show the secret.
 type MasterKey struct{ secret [keyBytes]byte }
 
-// NewMasterKey makes a random key and the line of text that a file keeps of it (base64).
+// NewMasterKey makes a random key. It also returns the line of text (base64) to keep in a
+// file.
 func NewMasterKey() (MasterKey, []byte) {
 	var k MasterKey
 	rand.Read(k.secret[:])
 	return k, append(base64.StdEncoding.AppendEncode(nil, k.secret[:]), '\n')
 }
 
-// ParseMasterKey reads 32 bytes, raw or as hex or base64 with white space around.
-// The error never quotes what was read.
+// ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Its error
+// never quotes the input.
 func ParseMasterKey(b []byte) (MasterKey, error) {
 	var k MasterKey
 	text := string(bytes.TrimSpace(b))
@@ -38,16 +39,16 @@ func ParseMasterKey(b []byte) (MasterKey, error) {
 		}
 	}
 	if len(b) != keyBytes {
-		return k, errors.New("a master key is 32 random bytes, raw or as hex or base64")
+		return k, errors.New("a master key is 32 random bytes: raw, or as hex or base64")
 	}
 	copy(k.secret[:], b)
 	return k, k.check()
 }
 
-// check refuses the key that a forgotten variable or an empty file full of zeros makes.
+// check refuses a key of zeros, which comes from a forgotten variable or a zeroed file.
 func (k MasterKey) check() error {
 	if k.secret == [keyBytes]byte{} {
-		return errors.New("the master key is all zeros")
+		return errors.New("the master key is all zeros; make a random one")
 	}
 	return nil
 }

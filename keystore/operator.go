@@ -11,50 +11,48 @@ import (
 	"keymill/storage/audit"
 )
 
-// A Rotation says what signs now.
+// A Rotation is the result of Rotate.
 type Rotation struct {
 	Alg          string
-	KID          string
-	Previous     string    // "" if none signed
-	Sign         time.Time // when KID began
-	Spare        string    // what is published next; "" while it is being made
-	UnknownUntil time.Time // zero, or until when caches may not know KID
+	KID          string    // the key that signs now
+	Previous     string    // the kid that signed before; "" if none did
+	Sign         time.Time // when KID began to sign, decision time
+	Spare        string    // the kid that signs next; "" while it is being made
+	UnknownUntil time.Time // until when caches may not know KID; zero if all know it
 }
 
-// A Revocation says what a revoked key leaves behind.
+// A Revocation is the result of Revoke.
 type Revocation struct {
 	KID          string
 	Alg          string
 	Was          Stage
-	CachedUntil  time.Time // caches may go on accepting the key until then
-	Successor    string    // what signs in its place, if it signed; "" while it is being made
-	UnknownUntil time.Time // zero, or until when caches may not know the successor
+	CachedUntil  time.Time // until when caches may still accept the key
+	Successor    string    // the kid that signs instead, if the key signed; "" while it is being made
+	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
 }
 
-// Rotate lets the spare of alg sign now. It refuses with a *NotReadyError while caches may
-// not know the spare, unless force is set. by goes into the audit record.
+// Rotate makes the spare of alg sign now. It refuses with a *NotReadyError while caches may
+// not know the spare, unless force is set. by is who asks, for the audit log.
 func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (Rotation, error) {
 	if r.queues[alg] == nil {
-		return Rotation{}, invalid("invalid_request", "no ring signs with %q; this server has %q", alg, r.cfg.Algorithms)
+		return Rotation{}, invalid("invalid_request", "%q is not in keys.algorithms %q", alg, r.cfg.Algorithms)
 	}
 	var out Rotation
-	var refused *NotReadyError
-	err := r.operate(ctx, func(tx storage.Tx) error {
-		now := r.Now()
-		before, err := getRing(tx, alg)
+	err := r.operate(ctx, by, func(d decision) error {
+		before, err := getRing(d.tx, alg)
 		if err != nil {
 			return err
 		}
-		after, notReady := before.rotate(now, r.policy, force)
-		if refused = notReady; refused != nil {
-			return refused
+		after, notReady := before.rotate(d.now, r.policy, force)
+		if notReady != nil {
+			return notReady
 		}
-		if err := r.change(tx, before, after, now, by); err != nil {
+		if err := r.putChange(d, before, after); err != nil {
 			return err
 		}
-		settled, _ := after.settle(now, r.policy)
-		out = r.rotation(before, settled, now)
-		return audit.Append(tx, now, audit.Event{Action: "key.rotate", By: by, Target: out.KID,
+		advanced, _ := after.advance(d.now, r.policy)
+		out = r.rotation(before, advanced, d.now)
+		return d.audit(audit.Event{Action: "key.rotate", Target: out.KID,
 			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(force)}})
 	})
 	return out, err
@@ -62,24 +60,24 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 
 func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
 	out := Rotation{Alg: after.Alg, Sign: now}
-	if i := before.at(now, Active); i >= 0 {
+	if i := before.indexAt(now, Active); i >= 0 {
 		out.Previous = before.Keys[i].KID
 	}
-	if i := after.at(now, Active); i >= 0 {
+	if i := after.indexAt(now, Active); i >= 0 {
 		out.KID, out.UnknownUntil = after.Keys[i].KID, r.unknownUntil(before, after.Keys[i], now)
 	}
-	if i := after.at(now, Spare); i >= 0 {
+	if i := after.indexAt(now, Spare); i >= 0 {
 		out.Spare = after.Keys[i].KID
 	}
 	return out
 }
 
-// unknownUntil is until when a cache that obeys max-age may hold a set without k, which
-// has begun to sign before its time; zero if all know it.
+// unknownUntil returns until when a cache that obeys max-age may hold a set without k, which
+// signs earlier than planned. It is zero if every cache knows k.
 func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
 	until := k.Publish.Add(r.policy.maxAge)
-	if i := before.find(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
-		until = latest(until, r.policy.hold)
+	if i := before.index(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
+		until = latest(until, r.policy.oldCachesUntil)
 	}
 	if until.After(now) {
 		return until
@@ -87,26 +85,32 @@ func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Revoke takes a key out of the set, its private half too, in one transaction; its kid
-// never comes back. If it signed, the spare signs from that moment on.
+// Revoke removes a key from the set and erases its private half, in one transaction. The
+// key and its kid can never be imported again. If the key signed, the spare signs from that
+// moment on. by is who asks, for the audit log.
 func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) {
 	if checkKID(kid) != nil {
 		return Revocation{}, unknownKID(kid)
 	}
 	var out Revocation
-	err := r.operate(ctx, func(tx storage.Tx) error {
-		now := r.Now()
-		out = Revocation{KID: kid, CachedUntil: latest(now.Add(r.policy.maxAge), r.policy.hold)}
-		found, err := r.revokeIn(tx, &out, now, by)
-		if err != nil {
-			return err
+	err := r.operate(ctx, by, func(d decision) error {
+		out = Revocation{KID: kid, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
+		found := false
+		for _, alg := range SupportedAlgorithms() {
+			var err error
+			if found, err = r.revokeIn(d, alg, &out); err != nil {
+				return err
+			}
+			if found {
+				break
+			}
 		}
 		if !found {
 			return unknownKID(kid)
 		}
 		return errors.Join(
-			tx.Delete(privateKey(kid)),
-			audit.Append(tx, now, audit.Event{Action: "key.revoke", By: by, Target: kid,
+			d.tx.Delete(privateKey(kid)),
+			d.audit(audit.Event{Action: "key.revoke", Target: kid,
 				Detail: map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor}}),
 		)
 	})
@@ -114,91 +118,85 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 }
 
 func unknownKID(kid string) error {
-	return invalid("not_found", "there is no key %q; key list shows them", kid)
+	return invalid("not_found", "key %q does not exist; list the keys to see their kids", kid)
 }
 
-// revokeIn looks for the key among those that sign or will, then among the retired ones.
-func (r *Rings) revokeIn(tx storage.Tx, out *Revocation, now time.Time, by string) (bool, error) {
-	for _, alg := range []string{EdDSA, RS256} {
-		before, err := getRing(tx, alg)
-		if err != nil {
-			return false, err
-		}
-		i := before.find(out.KID)
-		if i < 0 {
-			var k Key
-			found, err := getJSON(tx, retiredKey(alg, out.KID), &k)
-			if err != nil {
-				return false, err
-			}
-			if found {
-				out.Alg, out.Was = alg, Retiring
-				return true, errors.Join(tx.Delete(retiredKey(alg, out.KID)), condemn(tx, k, now))
-			}
-			continue
-		}
-		out.Alg, out.Was = alg, before.Keys[i].Stage(now)
-		after := before.revoke(out.KID, now)
-		settled, _ := after.settle(now, r.policy)
-		if a := settled.at(now, Active); a >= 0 && out.Was == Active {
-			out.Successor, out.UnknownUntil = settled.Keys[a].KID, r.unknownUntil(before, settled.Keys[a], now)
-		}
-		return true, errors.Join(r.change(tx, before, after, now, by), condemn(tx, before.Keys[i], now))
+// revokeIn revokes the key out.KID if it belongs to alg, and completes out.
+func (r *Rings) revokeIn(d decision, alg string, out *Revocation) (found bool, err error) {
+	before, err := getRing(d.tx, alg)
+	if err != nil {
+		return false, err
 	}
-	return false, nil
+	i := before.index(out.KID)
+	if i < 0 {
+		return revokeRetired(d, alg, out)
+	}
+	out.Alg, out.Was = alg, before.Keys[i].Stage(d.now)
+	after := before.revoke(out.KID, d.now)
+	advanced, _ := after.advance(d.now, r.policy)
+	if a := advanced.indexAt(d.now, Active); a >= 0 && out.Was == Active {
+		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
+	}
+	return true, errors.Join(r.putChange(d, before, after), blockRevoked(d, before.Keys[i]))
 }
 
-// condemn keeps a revoked key from ever coming back, under its kid or another one.
-func condemn(tx storage.Tx, k Key, now time.Time) error {
-	public, err := parsePublic(k.Public)
+func revokeRetired(d decision, alg string, out *Revocation) (found bool, err error) {
+	var k Key
+	if found, err = getJSON(d.tx, retiredKey(alg, out.KID), &k); err != nil || !found {
+		return false, err
+	}
+	out.Alg, out.Was = alg, Retiring
+	return true, errors.Join(d.tx.Delete(retiredKey(alg, out.KID)), blockRevoked(d, k))
+}
+
+// operate runs a decision of an operator. It can move a Stop to the present, so signing
+// waits from the choice of the time until the new keys are in the snapshot: no token is
+// signed after the Stop of its key.
+//
+// Lock order: mu, then signing, then the store. A caller that holds a transaction must take
+// neither lock.
+//
+// A crash before the commit changes nothing. After the commit the next start reads the
+// change from the store, also if the caller was not answered.
+func (r *Rings) operate(ctx context.Context, by string, decide func(decision) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	err := r.store.Update(ctx, func(tx storage.Tx) error { return decide(decision{tx, r.Now(), by}) })
 	if err != nil {
 		return err
 	}
-	thumb, err := thumbprint(public)
-	stone := map[string]any{"alg": k.Alg, "revoked": now.UTC()}
-	return errors.Join(err, putJSON(tx, tombstoneKey(k.KID), stone), putJSON(tx, tombstoneKey(thumb), stone))
-}
-
-// operate runs a decision of an operator that can move a Stop to the present. Signing
-// waits meanwhile, so that no token is signed after the Stop of its key.
-func (r *Rings) operate(ctx context.Context, fn func(storage.Tx) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.gate.Lock()
-	defer r.gate.Unlock()
-	if err := r.store.Update(ctx, fn); err != nil {
-		return err
-	}
-	signal(r.wake) // for a reserve, and for the next instant
-	// The change is durable. Its caller may have gone, but signing must learn of it.
+	signal(r.wake) // the ring may need a reserve, and the next Sign may be sooner
+	// The change is durable. Even if ctx has ended, signing must use it.
 	if err := r.reload(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("the change is made, but was not read back: %w", err)
+		return fmt.Errorf("the change is stored but could not be read back: %w", err)
 	}
 	return nil
 }
 
-// A Status says how the keys are.
+// A Status describes the keys at one moment.
 type Status struct {
 	Ready  bool
-	Issues []string // why not, in words for operators
-	Frozen bool     // wall and monotonic clock disagree
-	Now    time.Time
+	Issues []string  // why Ready is false, for operators
+	Frozen bool      // the wall clock has jumped
+	Now    time.Time // decision time
 }
 
-// Status reports whether every ring has a key that signs and a spare, and whether the
-// clock can be trusted. A new ring that waits for its first Sign is no issue.
+// Status reports whether every ring has an active key and a spare, and whether the wall
+// clock can be trusted. A new ring that waits for its first Sign is not an issue.
 func (r *Rings) Status() Status {
-	now, v := r.Now(), r.view.Load()
+	now, snap := r.Now(), r.snapshot.Load()
 	st := Status{Now: now, Frozen: r.clock.Load().frozen}
 	if st.Frozen {
-		st.Issues = append(st.Issues, "the wall clock jumped: rotation and erasure wait until it comes back or has been steady for an hour")
+		st.Issues = append(st.Issues, clockJumped)
 	}
 	for _, alg := range r.cfg.Algorithms {
-		ring := v.rings[alg]
+		ring := snap.rings[alg]
 		switch {
 		case !ring.has(now, Spare):
 			st.Issues = append(st.Issues, alg+": no spare key is published")
-		case !ring.has(now, Active) && ring.AtOnce:
+		case !ring.has(now, Active) && ring.SignAtOnce:
 			st.Issues = append(st.Issues, alg+": no key signs")
 		}
 	}

@@ -8,33 +8,34 @@ import (
 	"time"
 )
 
-// maxWaiting bounds the queue of one ring. With RSA at about 1 ms a signature, the last
-// one waits for half a second; more waiting helps nobody.
+// maxWaiting is how many signatures may wait for one ring. An RSA signature takes about
+// 1 ms, so on two cores the last one waits half a second. A longer queue would only delay
+// the refusal.
 const maxWaiting = 1000
 
-// A queue lets a bounded number of signers run, in order of arrival. Without it, the
-// scheduler serves sixteen RSA signatures on two cores in an order of its own, and the
-// unlucky wait twenty times as long as the others.
+// A queue runs a bounded number of jobs at once, in order of arrival. Without it the Go
+// scheduler chooses the order: of 16 RSA signatures on two cores, some wait twenty times as
+// long as the others.
 //
-// Who finds a signer free signs in its own goroutine. Who has to wait is served by a
-// goroutine that signs one after the other, and steps aside after each. Measured with RSA
-// and 16 connections on two cores: waking the next in line for every signature, p99 was
-// five times p50; with a processor to spare for what arrives, twice, but a tenth of the
-// requests were lost to switching; like this it is 2.5 times, at full speed.
+// A caller that finds a free place runs its job in its own goroutine. The jobs that wait
+// are run by one goroutine per place, one after another, which yields the processor after
+// each. Measured with RSA, 16 connections and two cores, the ratio of p99 to p50 is 2.5
+// at full speed. Waking the next caller for every signature gave 5. One place less than
+// processors gave 2, but a tenth fewer requests.
 type queue struct {
 	mu   sync.Mutex
-	free int    // signers that could begin; owned by mu
-	jobs []*job // waiting, the oldest first; owned by mu
+	free int    // places without a job; guarded by mu
+	jobs []*job // waiting, the oldest first; guarded by mu
 }
 
 type job struct {
 	run  func()
-	done chan struct{}
+	done chan struct{} // closed after run
 }
 
-func newQueue(signers int) *queue { return &queue{free: signers} }
+func newQueue(places int) *queue { return &queue{free: places} }
 
-// do runs a job when its turn has come. An error means that it was not run.
+// do runs a job in its turn. After an error the job has not run and will not.
 func (q *queue) do(ctx context.Context, run func()) error {
 	q.mu.Lock()
 	if q.free > 0 {
@@ -59,7 +60,7 @@ func (q *queue) do(ctx context.Context, run func()) error {
 	}
 }
 
-// full tells whether do would turn a job away.
+// full reports whether do would refuse a job.
 func (q *queue) full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -70,7 +71,8 @@ func queueFull() error {
 	return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
 }
 
-// leave takes a job out whose caller has gone, unless it is its turn already.
+// leave removes a job whose context has ended. If the job is no longer in the queue, it is
+// running, and leave waits for it.
 func (q *queue) leave(ctx context.Context, j *job) error {
 	q.mu.Lock()
 	i := slices.Index(q.jobs, j)
@@ -85,7 +87,7 @@ func (q *queue) leave(ctx context.Context, j *job) error {
 	return ctx.Err()
 }
 
-// handOver gives the signer to whoever waits, or back.
+// handOver passes the caller's place to the jobs that wait, or makes it free.
 func (q *queue) handOver() {
 	if j := q.next(); j != nil {
 		go q.drain(j)
@@ -96,11 +98,11 @@ func (q *queue) drain(j *job) {
 	for ; j != nil; j = q.next() {
 		j.run()
 		close(j.done)
-		runtime.Gosched() // who was served can answer, and who arrived can be read
+		runtime.Gosched() // lets the caller send its answer, and new requests be read
 	}
 }
 
-// next returns the oldest job; if there is none, the signer is free.
+// next removes and returns the oldest job. Without one it makes the place free.
 func (q *queue) next() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()

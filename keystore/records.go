@@ -18,6 +18,37 @@ func retiredKey(alg, kid string) string { return "retired/" + alg + "/" + kid }
 func privateKey(kid string) string      { return "private/" + kid }
 func tombstoneKey(kid string) string    { return "tombstone/" + kid }
 
+// system stands in audit records for decisions that no operator asked for.
+const system = "system"
+
+// A decision is one Update that changes keys.
+type decision struct {
+	tx  storage.Tx
+	now time.Time // decision time
+	by  string    // who asked for it, for the audit log
+}
+
+func (d decision) audit(e audit.Event) error {
+	e.By = d.by
+	return audit.Append(d.tx, d.now, e)
+}
+
+// auditSteps appends events that follow from the decision, in their order. The audit log
+// orders records by time, so each event gets a time of its own: one nanosecond after the
+// event before it. The time of the decision is left to the event of the decision itself.
+func (d decision) auditSteps(events []audit.Event) error {
+	var errs []error
+	for i, e := range events {
+		e.By = d.by
+		errs = append(errs, audit.Append(d.tx, d.now.Add(time.Duration(i+1)), e))
+	}
+	return errors.Join(errs...)
+}
+
+func keyEvent(action string, k Key) audit.Event {
+	return audit.Event{Action: action, Target: k.KID, Detail: map[string]string{"alg": k.Alg}}
+}
+
 func putJSON(tx storage.Tx, key string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -26,7 +57,7 @@ func putJSON(tx storage.Tx, key string, v any) error {
 	return tx.Put(key, b)
 }
 
-// getJSON reports whether there is a record under key, and reads it into v.
+// getJSON reads the record under key into v. It reports whether there is one.
 func getJSON(r storage.Reader, key string, v any) (bool, error) {
 	b, err := r.Get(key)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -36,40 +67,69 @@ func getJSON(r storage.Reader, key string, v any) (bool, error) {
 		return false, err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return false, fmt.Errorf("record %s is unreadable: %w", key, err)
+		return false, fmt.Errorf("the record %s is unreadable: %w", key, err)
 	}
 	return true, nil
 }
 
 func putRing(tx storage.Tx, r ring) error { return putJSON(tx, ringKey(r.Alg), r) }
 
-// getRing returns the ring of alg; one that is not there yet is empty.
+// getRing returns the ring of alg. It is empty if there is no record.
 func getRing(r storage.Reader, alg string) (ring, error) {
 	out := ring{Alg: alg}
 	_, err := getJSON(r, ringKey(alg), &out)
 	return out, err
 }
 
-// change writes the ring that a decision left and what followed from settling it: keys
-// that stopped move to the retired ones, and every step leaves an audit record. The clock
-// goes along, so that after a crash no key of the ring has a Sign that is still to come.
-func (r *Rings) change(tx storage.Tx, before, after ring, now time.Time, by string) error {
-	settled, stopped := after.settle(now, r.policy)
-	errs := []error{putRing(tx, settled), putJSON(tx, clockKey, r.recordAt(now))}
+// putChange writes the ring that a decision has changed, after advancing it: keys that
+// stopped become retired ones, and every step is in the audit log. It writes the clock
+// record in the same transaction. Otherwise, after a crash, the last clock record could be
+// older than the Sign of a key that has already signed.
+func (r *Rings) putChange(d decision, before, after ring) error {
+	advanced, stopped := after.advance(d.now, r.policy)
+	errs := []error{putRing(d.tx, advanced), putJSON(d.tx, clockKey, r.clockRecordAt(d.now))}
 	for _, k := range stopped {
-		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
+		errs = append(errs, putJSON(d.tx, retiredKey(k.Alg, k.KID), k))
 	}
-	errs = append(errs, appendSteps(tx, steps(before, settled, stopped), now, by))
+	errs = append(errs, d.auditSteps(stepEvents(before, advanced, stopped)))
 	return errors.Join(errs...)
 }
 
-func keyEvent(action string, k Key) audit.Event {
-	return audit.Event{Action: action, Target: k.KID, Detail: map[string]string{"alg": k.Alg}}
+// stepEvents returns the audit events for the difference between two states of a ring.
+func stepEvents(before, after ring, stopped []Key) []audit.Event {
+	var out []audit.Event
+	for _, k := range stopped {
+		out = append(out, keyEvent("key.stop", k))
+	}
+	for _, k := range after.Keys {
+		published := never
+		if i := before.index(k.KID); i >= 0 {
+			published = before.Keys[i].Publish
+		}
+		if published.Equal(never) && !k.Publish.Equal(never) {
+			out = append(out, keyEvent("key.publish", k))
+		}
+		if k.KID == after.Signing && k.KID != before.Signing {
+			out = append(out, keyEvent("key.sign", k))
+		}
+	}
+	return out
 }
 
-// bury keeps the kid of a key that is gone from standing for another one. A thumbprint
-// cannot, so only the kids that others have given need it.
-func bury(tx storage.Tx, k Key) error {
+// blockRevoked makes sure that a revoked key is never imported, under its kid or another.
+func blockRevoked(d decision, k Key) error {
+	public, err := parsePublic(k.Public)
+	if err != nil {
+		return err
+	}
+	thumb, err := thumbprint(public)
+	tombstone := map[string]any{"alg": k.Alg, "revoked": d.now.UTC()}
+	return errors.Join(err, putJSON(d.tx, tombstoneKey(k.KID), tombstone), putJSON(d.tx, tombstoneKey(thumb), tombstone))
+}
+
+// blockKID makes sure that the kid of a key that is gone is never used for another key.
+// Thumbprints need no tombstone, only the kids of imported keys do.
+func blockKID(tx storage.Tx, k Key) error {
 	public, err := parsePublic(k.Public)
 	if err != nil {
 		return err
@@ -80,43 +140,11 @@ func bury(tx storage.Tx, k Key) error {
 	return putJSON(tx, tombstoneKey(k.KID), map[string]string{"alg": k.Alg})
 }
 
-// appendSteps gives each event an instant of its own, which is what keeps their order.
-// The first one, now, is left to the request that they follow from.
-func appendSteps(tx storage.Tx, events []audit.Event, now time.Time, by string) error {
-	var errs []error
-	for i, e := range events {
-		e.By = by
-		errs = append(errs, audit.Append(tx, now.Add(time.Duration(i+1)), e))
-	}
-	return errors.Join(errs...)
-}
-
-// steps tells two states of a ring apart in words of the audit log.
-func steps(before, after ring, stopped []Key) []audit.Event {
-	var out []audit.Event
-	event := func(action string, k Key) { out = append(out, keyEvent(action, k)) }
-	for _, k := range stopped {
-		event("key.stop", k)
-	}
-	for _, k := range after.Keys {
-		was := never
-		if i := before.find(k.KID); i >= 0 {
-			was = before.Keys[i].Publish
-		}
-		if was.Equal(never) && !k.Publish.Equal(never) {
-			event("key.publish", k)
-		}
-		if k.KID == after.Signing && k.KID != before.Signing {
-			event("key.sign", k)
-		}
-	}
-	return out
-}
-
 const pageEntries = 1000 // of one View
 
-// retired returns every retired key, in pages, so that no View lives long.
-func retired(ctx context.Context, s storage.Store, alg string) ([]Key, error) {
+// readRetired returns every retired key of alg. It reads in pages, so that no View stays
+// open for long.
+func readRetired(ctx context.Context, s storage.Store, alg string) ([]Key, error) {
 	var out []Key
 	start, end := retiredKey(alg, ""), "retired/"+alg+"0" // '0' follows '/'
 	for {
@@ -130,7 +158,7 @@ func retired(ctx context.Context, s storage.Store, alg string) ([]Key, error) {
 				}
 				var k Key
 				if err := json.Unmarshal(e.Value, &k); err != nil {
-					return fmt.Errorf("record %s is unreadable: %w", e.Key, err)
+					return fmt.Errorf("the record %s is unreadable: %w", e.Key, err)
 				}
 				page, last = append(page, k), e.Key
 				if len(page) == pageEntries {
@@ -146,6 +174,6 @@ func retired(ctx context.Context, s storage.Store, alg string) ([]Key, error) {
 		if len(page) < pageEntries {
 			return out, nil
 		}
-		start = last + "!" // the first key that can follow; kids hold no lower character
+		start = last + "!" // the first key that can follow, because '!' is the lowest character of a kid
 	}
 }

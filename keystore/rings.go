@@ -15,76 +15,82 @@ import (
 	"keymill/storage"
 )
 
-// Config says how keys live. Durations must satisfy what the configuration promises:
-// MaxAge ≥ 1 s, Propagation ≥ 2 × MaxAge, RotateEvery ≥ 2 × Propagation.
+// Config configures Rings. The caller has checked that MaxAge is at least a second,
+// Propagation at least twice MaxAge and RotateEvery at least twice Propagation.
 type Config struct {
-	Algorithms  []string      // rings to keep: "RS256", "EdDSA"
-	RotateEvery time.Duration // a key signs that long
-	Propagation time.Duration // a key is published that long before it signs
+	Algorithms  []string      // one ring for each: "RS256", "EdDSA"
+	RotateEvery time.Duration // how long a key signs
+	Propagation time.Duration // how long a key is published before it signs
 	MaxAge      time.Duration // how long caches keep the set
 	Heartbeat   time.Duration // how often the clock record is written; 0 means 5 s
-	Master      MasterKey
-	Dev         bool // the store is, or becomes, one of serve --dev
+	Master      MasterKey     // seals the data key
+	Dev         bool          // the store is, or becomes, a store of serve --dev
 
-	// Changed is given each published set, in order; the first during Open. It must be quick.
+	// Changed is called with each set that is published, in order and first during Open. It
+	// must return at once, because it runs while the keys are locked. It may be nil.
 	Changed func([]PublicKey)
-	Log     *slog.Logger // of background loops; nil discards
+	Log     *slog.Logger // for background loops; nil discards
 }
 
-// Rings holds the keys of every algorithm. Its methods may be called at once from many
-// goroutines.
+// Rings holds the keys of every algorithm. Its methods can be called from many goroutines at
+// once.
 type Rings struct {
-	cfg    Config
-	policy policy
-	store  storage.Store
-	vault  *Vault
-	log    *slog.Logger
-	queues map[string]*queue // alg → who may sign; never changes
-	wall   func() time.Time  // time.Now, except in simulations of a wall clock that steps
-	began  time.Time         // with its monotonic reading
-	served time.Duration     // by earlier processes
+	cfg          Config
+	policy       policy
+	store        storage.Store
+	vault        *Vault
+	log          *slog.Logger
+	queues       map[string]*queue // alg → its signing queue, for configured algorithms; never changes
+	wallClock    func() time.Time  // time.Now, except in simulations of a wrong wall clock
+	began        time.Time         // start of the process, with its monotonic reading
+	servedBefore time.Duration     // served time of earlier processes
 
-	view  atomic.Pointer[view]
-	clock atomic.Pointer[clock]
-	gate  sync.RWMutex // held while Stop moves to the present
-	wake  chan struct{}
-	mint  chan struct{}
+	snapshot    atomic.Pointer[snapshot]
+	clock       atomic.Pointer[clock]
+	wake        chan struct{} // to Run's loop: something may be due
+	needReserve chan struct{} // to reserveLoop: a ring may have no reserve
 
-	// mu is held by whoever changes rings, from reading them to the new view. It owns
-	// what follows.
-	mu       sync.Mutex
-	record   clockRecord
-	stale    bool          // the view may lack what is committed
-	lastBeat time.Duration // uptime
-	slept    time.Duration // by the machine since it booted, as far as the clock knows
+	// mu is held by every change of the rings, from reading them until the new snapshot is
+	// in place. It guards the fields below.
+	mu           sync.Mutex
+	clockRecord  clockRecord
+	stale        bool          // the snapshot may lack something that is committed
+	clockWritten time.Duration // uptime at which the clock record was last written
+	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
+
+	// signing is held by a change that moves a Stop to the present, until the new snapshot
+	// is in place. Signers hold it for reading while they choose a key. It is taken after mu.
+	signing sync.RWMutex
 }
 
-// A view is what is committed, ready for use. It is never changed, only replaced.
-type view struct {
+// A snapshot is the committed keys, prepared for use. It is never changed, only replaced, so
+// readers need no lock.
+type snapshot struct {
 	rings     map[string]ring    // alg → ring
 	retired   []Key              // of every ring, configured or not
-	signers   map[string]*signer // kid → private half, of spare and active keys
-	published []PublicKey
+	signers   map[string]*signer // kid → private half of spare and active keys
+	published []PublicKey        // in the order of publication
 }
 
-// Open reads the keys of s, or makes the first ones if s is empty. It returns once every
-// ring has a published key. Run must be called for anything to happen afterwards.
+// Open reads the keys of s, or makes the first ones if s is empty. When it returns, every
+// ring has a published key. Rotation, erasure and new keys need Run.
 func Open(ctx context.Context, s storage.Store, cfg Config) (*Rings, error) {
 	return open(ctx, s, cfg, time.Now)
 }
 
-func open(ctx context.Context, s storage.Store, cfg Config, wall func() time.Time) (*Rings, error) {
+// open is Open with another wall clock.
+func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() time.Time) (*Rings, error) {
 	for _, alg := range cfg.Algorithms {
-		if alg != RS256 && alg != EdDSA {
-			return nil, fmt.Errorf("no ring signs with %q; RS256 and EdDSA do", alg)
+		if err := checkAlgorithm(alg); err != nil {
+			return nil, err
 		}
 	}
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 5 * time.Second
 	}
 	r := &Rings{
-		cfg: cfg, store: s, log: cfg.Log, wall: wall, began: time.Now(), slept: slept(),
-		queues: make(map[string]*queue), wake: make(chan struct{}, 1), mint: make(chan struct{}, 1),
+		cfg: cfg, store: s, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: suspended(),
+		queues: make(map[string]*queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -94,7 +100,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wall func() time.Tim
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	vault, err := openVault(ctx, s, cfg, wall())
+	vault, err := openVault(ctx, s, cfg, wallClock())
 	if err != nil {
 		return nil, err
 	}
@@ -105,66 +111,76 @@ func open(ctx context.Context, s storage.Store, cfg Config, wall func() time.Tim
 	return r, nil
 }
 
-// start brings the store's keys up to now: the clock first, then what the downtime did to
-// the schedule, then the keys that are missing.
+// start brings the keys of the store up to date. The order matters: the clock comes first,
+// then the downtime since its record is accounted for, and only then can a key be due or
+// missing. A crash between two steps is safe, because each is one transaction or repeats
+// itself at the next start.
 func (r *Rings) start(ctx context.Context) error {
-	if err := r.startRecord(ctx); err != nil {
+	if err := r.startClock(ctx); err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	r.view.Store(&view{})
+	r.snapshot.Store(&snapshot{})
 	if err := r.reload(ctx); err != nil {
 		return fmt.Errorf("read keys: %w", err)
 	}
-	if err := r.resume(ctx, r.record.Highest); err != nil {
-		return fmt.Errorf("resume schedule: %w", err)
+	if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
+		return fmt.Errorf("reschedule after downtime: %w", err)
+	}
+	if err := r.stopUnconfigured(ctx); err != nil {
+		return fmt.Errorf("stop rings that are not configured: %w", err)
+	}
+	if err := r.reload(ctx); err != nil {
+		return fmt.Errorf("read keys: %w", err)
 	}
 	if err := r.makeMissing(ctx); err != nil {
 		return fmt.Errorf("make keys: %w", err)
 	}
-	return r.beat(ctx, *r.clock.Load())
+	return r.writeClock(ctx, *r.clock.Load())
 }
 
-func (r *Rings) startRecord(ctx context.Context) error {
+// startClock reads the clock record, and continues the clock and the policy from it.
+func (r *Rings) startClock(ctx context.Context) error {
 	err := r.store.View(ctx, func(tx storage.Reader) error {
-		_, err := getJSON(tx, clockKey, &r.record)
+		_, err := getJSON(tx, clockKey, &r.clockRecord)
 		return err
 	})
-	r.served = r.record.Served
-	c := startClock(r.record, r.reading())
+	r.servedBefore = r.clockRecord.ServedTime
+	c := newClock(r.clockRecord, r.readClocks())
 	r.clock.Store(&c)
-	if r.record.Highest.IsZero() {
-		r.record.Highest = c.now
+	if r.clockRecord.Highest.IsZero() {
+		r.clockRecord.Highest = c.decision
 	}
 	if c.frozen {
-		r.log.Error(alarm, "offset", c.offset.Round(time.Second))
+		r.log.Error(clockJumped, "offset", c.offset.Round(time.Second))
 	}
-	if r.record.MaxAge > r.cfg.MaxAge {
-		// The old set may have been served until a heartbeat after the record.
-		r.record.Hold = latest(r.record.Hold, r.record.Highest.Add(r.cfg.Heartbeat+r.record.MaxAge))
+	if r.clockRecord.MaxAge > r.cfg.MaxAge {
+		// After a crash the set may have been served under the longer max-age until one
+		// heartbeat after the record.
+		r.clockRecord.OldCachesUntil = latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
 	}
-	r.record.MaxAge = r.cfg.MaxAge
+	r.clockRecord.MaxAge = r.cfg.MaxAge
 	r.policy = policy{
 		rotateEvery: r.cfg.RotateEvery, propagation: r.cfg.Propagation,
-		maxAge: r.cfg.MaxAge, hold: r.record.Hold,
+		maxAge: r.cfg.MaxAge, oldCachesUntil: r.clockRecord.OldCachesUntil,
 	}
 	return err
 }
 
-// Reload makes what other rooms committed (a raised cap) count here.
+// Reload reads the keys again, after another package has committed a raised cap.
 func (r *Rings) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.reload(ctx)
 }
 
-// reload replaces the view by what is committed. Private halves that are known already
-// are kept, those of keys that stopped are let go.
+// reload replaces the snapshot by what is committed. It keeps the private halves that are
+// in memory, except those of keys that have stopped: they are no longer referenced.
 func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
-	old, now := r.view.Load(), r.Now()
-	next := &view{rings: make(map[string]ring), signers: make(map[string]*signer)}
-	for _, alg := range Known() {
-		keys, err := retired(ctx, r.store, alg)
+	old, now := r.snapshot.Load(), r.Now()
+	next := &snapshot{rings: make(map[string]ring), signers: make(map[string]*signer)}
+	for _, alg := range SupportedAlgorithms() {
+		keys, err := readRetired(ctx, r.store, alg)
 		if err != nil {
 			return err
 		}
@@ -172,7 +188,7 @@ func (r *Rings) reload(ctx context.Context) error {
 	}
 	sealed := make(map[string][]byte) // kid → sealed private half
 	err := r.store.View(ctx, func(tx storage.Reader) error {
-		for _, alg := range Known() {
+		for _, alg := range SupportedAlgorithms() {
 			ring, err := getRing(tx, alg)
 			if err != nil {
 				return err
@@ -185,7 +201,7 @@ func (r *Rings) reload(ctx context.Context) error {
 				if s := old.signers[k.KID]; s != nil {
 					next.signers[k.KID] = s
 				} else if sealed[k.KID], err = tx.Get(privateKey(k.KID)); err != nil {
-					return fmt.Errorf("private half of %s: %w", k.KID, err)
+					return fmt.Errorf("read the private half of %s: %w", k.KID, err)
 				}
 			}
 		}
@@ -194,15 +210,15 @@ func (r *Rings) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.load(next, sealed), r.publish(old, next, now)); err != nil {
+	if err := errors.Join(r.openSigners(next, sealed), r.publish(old, next, now)); err != nil {
 		return err
 	}
 	r.stale = false
 	return nil
 }
 
-// load opens the private halves that next lacks.
-func (r *Rings) load(next *view, sealed map[string][]byte) error {
+// openSigners opens the private halves that next lacks.
+func (r *Rings) openSigners(next *snapshot, sealed map[string][]byte) error {
 	for _, ring := range next.rings {
 		for _, k := range ring.Keys {
 			if sealed[k.KID] == nil {
@@ -210,7 +226,7 @@ func (r *Rings) load(next *view, sealed map[string][]byte) error {
 			}
 			s, err := r.openPrivate(k, sealed[k.KID])
 			if err != nil {
-				return fmt.Errorf("private half of %s: %w", k.KID, err)
+				return fmt.Errorf("read the private half of %s: %w", k.KID, err)
 			}
 			next.signers[k.KID] = s
 		}
@@ -231,8 +247,8 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signer, error) {
 	return newSigner(key, k.Alg, k.KID)
 }
 
-// publish makes next the view, and tells about the set if it is another one.
-func (r *Rings) publish(old, next *view, now time.Time) error {
+// publish makes next the snapshot, and calls Changed if its set differs from the old one.
+func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 	slices.SortFunc(next.retired, byPublish)
 	keys := slices.Clone(next.retired)
 	for _, ring := range next.rings {
@@ -246,11 +262,11 @@ func (r *Rings) publish(old, next *view, now time.Time) error {
 	for _, k := range keys {
 		public, err := parsePublic(k.Public)
 		if err != nil {
-			return fmt.Errorf("public half of %s: %w", k.KID, err)
+			return fmt.Errorf("read the public half of %s: %w", k.KID, err)
 		}
 		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public})
 	}
-	r.view.Store(next)
+	r.snapshot.Store(next)
 	same := slices.EqualFunc(old.published, next.published, func(a, b PublicKey) bool { return a.KID == b.KID })
 	if r.cfg.Changed != nil && !same {
 		r.cfg.Changed(slices.Clone(next.published))
@@ -262,36 +278,37 @@ func byPublish(a, b Key) int {
 	return cmp.Or(a.Publish.Compare(b.Publish), cmp.Compare(a.KID, b.KID))
 }
 
-// Published returns the keys of the set, in the order in which they were published.
-func (r *Rings) Published() []PublicKey { return slices.Clone(r.view.Load().published) }
+// Published returns the published set, in the order of publication.
+func (r *Rings) Published() []PublicKey { return slices.Clone(r.snapshot.Load().published) }
 
-// Algorithms returns the algorithms that sign, as configured.
+// Algorithms returns the configured algorithms.
 func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }
 
-// Vault seals secrets of other rooms under the same data key.
+// Vault returns the vault of the store, which also seals secrets of other packages.
 func (r *Rings) Vault() *Vault { return r.vault }
 
-// List returns every key that is not gone, ring by ring, in the order of their lives.
+// List returns every key that is not gone, ring by ring, in the order in which they sign.
 func (r *Rings) List(context.Context) ([]KeyInfo, error) {
-	v, now := r.view.Load(), r.Now()
+	snap, now := r.snapshot.Load(), r.Now()
 	var out []KeyInfo
-	for _, alg := range Known() {
-		for _, k := range v.retired {
+	for _, alg := range SupportedAlgorithms() {
+		for _, k := range snap.retired {
 			if k.Alg == alg {
 				info := k.info(now, 0)
-				info.Stage = Retiring // the clock of erasures may be behind
+				info.Stage = Retiring // also after Drop, until the erasure time reaches it
 				out = append(out, info)
 			}
 		}
-		for _, k := range v.rings[alg].Keys {
+		for _, k := range snap.rings[alg].Keys {
 			out = append(out, k.info(now, r.policy.skew()))
 		}
 	}
 	return out, nil
 }
 
-// RaiseCap makes the keys of alg outlive tokens of lifetime, in the caller's transaction.
-// Sign knows after Reload. A cap never falls.
+// RaiseCap raises the maximum token lifetime of alg, in the caller's transaction, so that its
+// keys are published until such tokens have expired. A lower lifetime changes nothing. The
+// caller calls Reload after the commit; until then Sign refuses the longer lifetime.
 func (r *Rings) RaiseCap(tx storage.Tx, alg string, lifetime time.Duration) error {
 	ring, err := getRing(tx, alg)
 	if err != nil {

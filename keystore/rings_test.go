@@ -25,7 +25,7 @@ import (
 	"keymill/storage/bolt"
 )
 
-// trial is the fastest policy that the configuration allows.
+// trial returns the fastest schedule that the configuration allows.
 func trial(master MasterKey) Config {
 	return Config{
 		Algorithms: []string{EdDSA}, RotateEvery: 12 * time.Second, Propagation: 4 * time.Second,
@@ -43,7 +43,7 @@ func openStore(t *testing.T, path string) *bolt.Store {
 	return s
 }
 
-// newRings opens a new store with one EdDSA ring whose tokens live a minute.
+// newRings opens a new store with one EdDSA ring, whose tokens live for a minute.
 func newRings(t *testing.T) (*Rings, *bolt.Store) {
 	t.Helper()
 	master, _ := NewMasterKey()
@@ -64,7 +64,7 @@ func raise(t *testing.T, r *Rings, alg string, lifetime time.Duration) {
 	}
 }
 
-// run lets the background work until the test ends.
+// run runs the background loops until the test ends.
 func run(t *testing.T, r *Rings) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -74,13 +74,13 @@ func run(t *testing.T, r *Rings) {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	const limit = time.Minute // of the bubble's time, which passes only while all goroutines wait
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("in five seconds, %s did not happen", what)
+	t.Fatalf("waited %v for %s", limit, what)
 }
 
 func stage(t *testing.T, r *Rings, stage Stage) string {
@@ -104,7 +104,7 @@ func publishedKey(r *Rings, kid string) ed25519.PublicKey {
 }
 
 // R45.
-func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
+func TestAHeaderHoldsOnlyAlgKidAndTyp(t *testing.T) {
 	r, _ := newRings(t)
 	for _, typ := range []string{"at+jwt", "logout+jwt"} {
 		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.WallTime().Add(time.Minute))
@@ -122,31 +122,33 @@ func TestAHeaderSaysAlgKidAndTypOnly(t *testing.T) {
 		}
 		signature, _ := base64.RawURLEncoding.DecodeString(parts[2])
 		if !ed25519.Verify(publishedKey(r, got["kid"]), []byte(parts[0]+"."+parts[1]), signature) {
-			t.Error("the signature is not the published key's")
+			t.Error("the published key does not verify the signature")
 		}
 	}
 }
 
-func TestNoTokenIsSignedThatItsKeyNeedNotOutlive(t *testing.T) {
-	r, _ := newRings(t)
-	var unavailable *UnavailableError
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
-		t.Errorf("past the cap: %v", err)
-	}
-	raise(t, r, EdDSA, 2*time.Minute)
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-		t.Errorf("after raising it: %v", err)
-	}
-	raise(t, r, EdDSA, time.Second)
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-		t.Errorf("lowering a lifetime lowered the cap: %v", err)
-	}
-	if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
-		t.Errorf("a ring that is not kept: %v", err)
-	}
+func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRings(t)
+		var unavailable *UnavailableError
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
+			t.Errorf("an expiry beyond the cap: %v", err)
+		}
+		raise(t, r, EdDSA, 2*time.Minute)
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+			t.Errorf("after the cap was raised: %v", err)
+		}
+		raise(t, r, EdDSA, time.Second)
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
+			t.Errorf("lowering a lifetime lowered the cap: %v", err)
+		}
+		if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
+			t.Errorf("an algorithm that is not configured: %v", err)
+		}
+	})
 }
 
-func TestSignersQueueInOrderOfArrival(t *testing.T) {
+func TestJobsRunInOrderOfArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1)
 		held := make(chan struct{})
@@ -154,7 +156,7 @@ func TestSignersQueueInOrderOfArrival(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		left := make(chan error, 1)
-		go func() { left <- q.do(ctx, func() { t.Error("who gave up was served") }) }()
+		go func() { left <- q.do(ctx, func() { t.Error("a cancelled job ran") }) }()
 		synctest.Wait()
 		var order []int
 		for i := range maxWaiting - 1 {
@@ -162,49 +164,51 @@ func TestSignersQueueInOrderOfArrival(t *testing.T) {
 			synctest.Wait()
 		}
 		var unavailable *UnavailableError
-		if err := q.do(t.Context(), func() { t.Error("one too many was served") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-			t.Errorf("one more than may wait: %v", err)
+		if err := q.do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+			t.Errorf("a job for a full queue: %v", err)
 		}
 		cancel()
 		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("who gave up got %v", err)
+			t.Errorf("the cancelled job: %v", err)
 		}
 		close(held)
 		synctest.Wait()
 		if len(order) != maxWaiting-1 || !slices.IsSorted(order) {
-			t.Errorf("%d were served, in order: %v", len(order), slices.IsSorted(order))
+			t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
 		}
 		if q.free != 1 || len(q.jobs) != 0 {
-			t.Errorf("%d signers are free, %d jobs left", q.free, len(q.jobs))
+			t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
 		}
 	})
 }
 
-func TestNoMoreSignThanMay(t *testing.T) {
-	q := newQueue(3)
-	var now, most atomic.Int64
-	var all sync.WaitGroup
-	for range 200 {
-		all.Go(func() {
-			err := q.do(t.Context(), func() {
-				n := now.Add(1)
-				for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+func TestJobsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(3)
+		var now, most atomic.Int64
+		var all sync.WaitGroup
+		for range 200 {
+			all.Go(func() {
+				err := q.do(t.Context(), func() {
+					n := now.Add(1)
+					for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+					}
+					time.Sleep(100 * time.Microsecond)
+					now.Add(-1)
+				})
+				if err != nil {
+					t.Error(err)
 				}
-				time.Sleep(100 * time.Microsecond)
-				now.Add(-1)
 			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if most.Load() != 3 {
-		t.Errorf("%d signed at once, want 3", most.Load())
-	}
+		}
+		all.Wait()
+		if most.Load() != 3 {
+			t.Errorf("%d jobs ran at once, want 3", most.Load())
+		}
+	})
 }
 
-func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
+func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	master, _ := NewMasterKey()
 	other, _ := NewMasterKey()
@@ -221,7 +225,7 @@ func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
 	dev := trial(master)
 	dev.Dev = true
 	if _, err := Open(t.Context(), s, dev); err == nil || !strings.Contains(err.Error(), "--dev") {
-		t.Errorf("a store of production under --dev: %v", err)
+		t.Errorf("a store that serve --dev did not create: %v", err)
 	}
 	s.Close()
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -239,7 +243,7 @@ func TestAStoreOpensWithItsOwnMasterKeyOnly(t *testing.T) {
 	}
 }
 
-func TestADamagedStoreIsNotTakenForNew(t *testing.T) {
+func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
 	for _, lost := range []string{keyringKey, "meta"} {
 		r, s := newRings(t)
 		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
@@ -253,161 +257,174 @@ func TestADamagedStoreIsNotTakenForNew(t *testing.T) {
 }
 
 func TestKeysSurviveARestart(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	before, _ := r.List(t.Context())
-	again, err := Open(t.Context(), s, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, _ := again.List(t.Context())
-	for i := range before {
-		if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
-			t.Errorf("key %d was %+v, is %+v", i, before[i], after[i])
-		}
-	}
-}
-
-// TestARotationOutlivesACrash: what the clock record missed, the ring tells.
-func TestARotationOutlivesACrash(t *testing.T) {
-	r, s := newRings(t)
-	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, lost := range []bool{false, true} {
-		if lost { // the clock record is from before the rotation
-			old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), Erasing: got.Sign, MaxAge: r.cfg.MaxAge}
-			if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
-				t.Fatal(err)
-			}
-		}
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		before, _ := r.List(t.Context())
 		again, err := Open(t.Context(), s, r.cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if active := stage(t, again, Active); active != got.KID {
-			t.Errorf("after a crash %q signs, want %q", active, got.KID)
+		after, _ := again.List(t.Context())
+		for i := range before {
+			if before[i].KID != after[i].KID || before[i].Stage != after[i].Stage {
+				t.Errorf("key %d was %+v and is %+v after the restart", i, before[i], after[i])
+			}
 		}
-	}
+	})
 }
 
-func TestARevokedKeyLeavesNothingButATombstone(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	for _, which := range []Stage{Active, Spare, Active} {
-		until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
-		kid, spare := stage(t, r, which), stage(t, r, Spare)
-		got, err := r.Revoke(t.Context(), kid, "test")
-		if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
-			t.Fatalf("revoke %s: %+v, %v", which, got, err)
-		}
-		if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
-			t.Errorf("the spare %s did not follow: %+v", spare, got)
-		}
-		for _, k := range r.Published() {
-			if k.KID == kid {
-				t.Errorf("the revoked %s key is published", which)
-			}
-		}
-		err = s.View(t.Context(), func(tx storage.Reader) error {
-			if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
-				t.Errorf("its private half: %v", err)
-			}
-			_, err := tx.Get(tombstoneKey(kid))
-			return err
-		})
+// TestARotationSurvivesACrash: if the clock record is older than the rotation, the ring tells
+// which key has signed.
+func TestARotationSurvivesACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 		if err != nil {
-			t.Errorf("its tombstone: %v", err)
+			t.Fatal(err)
 		}
-		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
-			t.Errorf("signing after revoking %s: %v", which, err)
+		for _, lost := range []bool{false, true} {
+			if lost { // the clock record is older than the rotation
+				old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
+				if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again, err := Open(t.Context(), s, r.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if active := stage(t, again, Active); active != got.KID {
+				t.Errorf("after a crash the key %q signs, want %q", active, got.KID)
+			}
 		}
-		var bad *InvalidError
-		if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
-			t.Errorf("a second revocation: %v", err)
+	})
+}
+
+func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		for _, which := range []Stage{Active, Spare, Active} {
+			until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
+			kid, spare := stage(t, r, which), stage(t, r, Spare)
+			got, err := r.Revoke(t.Context(), kid, "test")
+			if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
+				t.Fatalf("revoke %s: %+v, %v", which, got, err)
+			}
+			if which == Active && (got.Successor != spare || stage(t, r, Active) != spare) {
+				t.Errorf("the spare %s does not sign instead: %+v", spare, got)
+			}
+			for _, k := range r.Published() {
+				if k.KID == kid {
+					t.Errorf("the revoked %s key is published", which)
+				}
+			}
+			err = s.View(t.Context(), func(tx storage.Reader) error {
+				if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
+					t.Errorf("reading its private half: %v", err)
+				}
+				_, err := tx.Get(tombstoneKey(kid))
+				return err
+			})
+			if err != nil {
+				t.Errorf("reading its tombstone: %v", err)
+			}
+			if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+				t.Errorf("signing after revoking %s: %v", which, err)
+			}
+			var bad *InvalidError
+			if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
+				t.Errorf("a second revocation: %v", err)
+			}
 		}
-	}
+	})
 }
 
 func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
-	r, _ := newRings(t) // Run is not there yet, so no reserve comes
-	for range 2 {
-		if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newRings(t) // Run is not running yet, so no reserve is made
+		for range 2 {
+			if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	var unavailable *UnavailableError
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-		t.Errorf("with no key left: %v", err)
-	}
-	if st := r.Status(); st.Ready {
-		t.Error("ready without any key")
-	}
-	run(t, r)
-	until(t, "readiness", func() bool { return r.Status().Ready })
-	if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
-		t.Error(err)
-	}
+		var unavailable *UnavailableError
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
+			t.Errorf("without a key: %v", err)
+		}
+		if st := r.Status(); st.Ready {
+			t.Error("Status is ready without a key")
+		}
+		run(t, r)
+		until(t, "readiness", func() bool { return r.Status().Ready })
+		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
-func TestARingThatIsNoLongerConfiguredStopsAndStaysForItsTokens(t *testing.T) {
-	r, s := newRings(t)
-	signed := stage(t, r, Active)
-	cfg := r.cfg
-	cfg.Algorithms = []string{RS256}
-	other, err := Open(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
-		err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
-		if kid != "" && !errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("the private half of %s, which never signed: %v", kid, err)
+func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		signed := stage(t, r, Active)
+		cfg := r.cfg
+		cfg.Algorithms = []string{RS256}
+		other, err := Open(t.Context(), s, cfg)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	keys, _ := other.List(t.Context())
-	if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
-		t.Errorf("the keys are %+v", keys)
-	}
-	if got := stage(t, other, Active); got != "" {
-		t.Errorf("a ring added later signs before propagation: %s", got)
-	}
-	if !other.Status().Ready {
-		t.Errorf("a ring that waits for its first Sign is an issue: %v", other.Status().Issues)
-	}
+		for _, kid := range []string{stage(t, r, Spare), stage(t, r, Reserve)} {
+			err := s.View(t.Context(), func(tx storage.Reader) error { _, err := tx.Get(privateKey(kid)); return err })
+			if kid != "" && !errors.Is(err, storage.ErrNotFound) {
+				t.Errorf("reading the private half of %s, which never signed: %v", kid, err)
+			}
+		}
+		keys, _ := other.List(t.Context())
+		if len(keys) == 0 || keys[0].KID != signed || keys[0].Stage != Retiring || keys[0].Drop.Sub(keys[0].Stop) < time.Minute {
+			t.Errorf("the keys are %+v", keys)
+		}
+		if got := stage(t, other, Active); got != "" {
+			t.Errorf("a ring that was added later signs before propagation: %s", got)
+		}
+		if !other.Status().Ready {
+			t.Errorf("a ring that waits for its first Sign counts as an issue: %v", other.Status().Issues)
+		}
+	})
 }
 
 func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
-	r, s := newRings(t)
-	run(t, r)
-	until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
-	first := stage(t, r, Active)
-	if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := audit.Chain(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	records, err := audit.Last(t.Context(), s, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(map[string]string) // action → by
-	for _, rec := range records {
-		seen[rec.Action] = rec.By
-	}
-	for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
-		"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
-		if got, ok := seen[action]; !ok || by != "" && got != by {
-			t.Errorf("%s by %q, want %q", action, got, by)
+	synctest.Test(t, func(t *testing.T) {
+		r, s := newRings(t)
+		run(t, r)
+		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
+		first := stage(t, r, Active)
+		if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
+			t.Fatal(err)
 		}
-	}
+		if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := audit.Chain(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		records, err := audit.Last(t.Context(), s, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := make(map[string]string) // action → by
+		for _, rec := range records {
+			seen[rec.Action] = rec.By
+		}
+		for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
+			"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
+			if got, ok := seen[action]; !ok || by != "" && got != by {
+				t.Errorf("%s by %q, want %q", action, got, by)
+			}
+		}
+	})
 }
 
 // R53.

@@ -5,35 +5,36 @@ import (
 	"time"
 )
 
-// A policy is what the schedule needs of the configuration.
+// A policy is the part of the configuration that the schedule depends on.
 type policy struct {
 	rotateEvery time.Duration
 	propagation time.Duration
 	maxAge      time.Duration
-	// hold is until when caches may keep a set under a longer max-age that the
-	// configuration had before. A key published earlier counts from there.
-	hold time.Time
+	// oldCachesUntil is until when caches may keep a set under a longer max-age that was
+	// configured before. A key published earlier counts as published then.
+	oldCachesUntil time.Time
 }
 
-// skew is how far the clocks of those who verify may be from ours.
+// skew is how far the clocks of verifiers may differ from ours.
 func (p policy) skew() time.Duration { return min(2*time.Minute, p.propagation/4) }
 
-// ready is when a key published at now is known to every cache that obeys max-age.
+// ready returns when every cache that obeys max-age knows a key published at now.
 func (p policy) ready(now time.Time) time.Time {
-	return latest(now.Add(p.propagation), p.hold)
+	return latest(now.Add(p.propagation), p.oldCachesUntil)
 }
 
-// A ring is the keys of one algorithm that have not stopped signing, in the order in
-// which they sign; the reserve is last. Its functions return a changed copy.
+// A ring is the keys of one algorithm that have not stopped signing, in the order in which
+// they sign. The reserve is last. Methods with a ring receiver return a changed copy, those
+// with a pointer change it. now is always the decision time.
 type ring struct {
 	Alg  string        `json:"alg"`
-	Cap  time.Duration `json:"cap"` // of keys to come; it only rises
+	Cap  time.Duration `json:"cap"` // Cap of future keys; it only rises
 	Keys []Key         `json:"keys"`
-	// AtOnce: a key must sign now, whoever knows it. So it is in a new store, where nobody
-	// has cached a set, and after the active key was revoked, where a token that some cache
-	// cannot verify yet is better than none.
-	AtOnce bool `json:"at_once,omitempty"`
-	// Signing is the kid that the audit log last named as the one that signs.
+	// SignAtOnce means that a key must sign now, even if caches do not know it. That is so
+	// in a new store, where no cache holds a set, and after the active key was revoked,
+	// because a token that some caches cannot verify yet is better than none.
+	SignAtOnce bool `json:"at_once,omitempty"`
+	// Signing is the kid that the audit log last named as the signing key.
 	Signing string `json:"signing,omitempty"`
 }
 
@@ -42,34 +43,42 @@ func (r ring) clone() ring {
 	return r
 }
 
-// at returns the place of the first key at stage, or -1.
-func (r ring) at(now time.Time, stage Stage) int {
+// indexAt returns the index of the first key in that stage, or -1.
+func (r ring) indexAt(now time.Time, stage Stage) int {
 	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.Stage(now) == stage })
 }
 
-func (r ring) has(now time.Time, stage Stage) bool { return r.at(now, stage) >= 0 }
+func (r ring) has(now time.Time, stage Stage) bool { return r.indexAt(now, stage) >= 0 }
 
-// settle applies what is due at now. It returns the ring to keep and the keys that have
-// stopped and leave it. A settled ring settles to itself.
-func (r ring) settle(now time.Time, p policy) (ring, []Key) {
+// index returns the index of the key with that kid, or -1.
+func (r ring) index(kid string) int {
+	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.KID == kid })
+}
+
+// advance applies everything that is due at now. It returns the new ring and the keys that
+// have stopped and are no longer in it. Advancing again at the same time changes nothing.
+func (r ring) advance(now time.Time, p policy) (ring, []Key) {
 	r = r.clone()
-	r.chain(now, p) // a shorter rotate_every can make a successor due
-	stopped := r.retire(now, p)
-	if r.AtOnce && !r.has(now, Active) {
-		r.begin(now, p)
+	// Scheduling comes before and after. Before, because a lower rotate_every can make a
+	// successor due now, so that the active key stops; after, for a new spare.
+	r.scheduleSpares(now, p)
+	stopped := r.removeStopped(now, p)
+	if r.SignAtOnce && !r.has(now, Active) {
+		r.activateSpare(now, p)
 	}
 	if !r.has(now, Spare) {
-		r.publish(now, p) // from its first signature on, a key has a published spare
+		r.publishReserve(now, p) // a key that signs always has a published spare
 	}
-	r.chain(now, p)
-	if i := r.at(now, Active); i >= 0 {
+	r.scheduleSpares(now, p)
+	if i := r.indexAt(now, Active); i >= 0 {
 		r.Signing = r.Keys[i].KID
 	}
 	return r, stopped
 }
 
-// retire takes out the keys that have stopped and writes down how long verifiers need them.
-func (r *ring) retire(now time.Time, p policy) []Key {
+// removeStopped removes the keys that have stopped and determines how long verifiers need
+// them.
+func (r *ring) removeStopped(now time.Time, p policy) []Key {
 	var stopped []Key
 	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
 		if now.Before(k.Stop) {
@@ -83,10 +92,11 @@ func (r *ring) retire(now time.Time, p policy) []Key {
 	return stopped
 }
 
-// begin lets the spare that most caches know sign at once, or the reserve if there is none.
-func (r *ring) begin(now time.Time, p policy) {
+// activateSpare makes the spare sign at once that most caches know, or the reserve if there
+// is no spare. Without either it does nothing, and advance tries again when a key is made.
+func (r *ring) activateSpare(now time.Time, p policy) {
 	if !r.has(now, Spare) {
-		r.publish(now, p)
+		r.publishReserve(now, p)
 	}
 	best := -1
 	for i, k := range r.Keys {
@@ -95,23 +105,23 @@ func (r *ring) begin(now time.Time, p policy) {
 		}
 	}
 	if best < 0 {
-		return // until a key is made
+		return
 	}
 	r.activate(best, now)
 	k := r.Keys[best]
 	r.Keys = slices.Insert(slices.Delete(r.Keys, best, best+1), 0, k)
 }
 
-// publish makes the reserve a spare; chain says when it signs.
-func (r *ring) publish(now time.Time, p policy) {
-	if i := r.at(now, Reserve); i >= 0 {
+// publishReserve makes the reserve a spare. scheduleSpares determines when it signs.
+func (r *ring) publishReserve(now time.Time, p policy) {
+	if i := r.indexAt(now, Reserve); i >= 0 {
 		r.Keys[i].Publish, r.Keys[i].Ready = now, p.ready(now)
 	}
 }
 
-// chain gives every spare its Sign, and the key before it the same instant as Stop. Only
-// instants in the future move.
-func (r *ring) chain(now time.Time, p policy) {
+// scheduleSpares determines Sign of every spare, and gives the key before it the same
+// instant as Stop. It changes only instants in the future.
+func (r *ring) scheduleSpares(now time.Time, p policy) {
 	for i := range r.Keys {
 		if now.Before(r.Keys[i].Stop) {
 			r.Keys[i].Stop = never
@@ -128,19 +138,19 @@ func (r *ring) chain(now time.Time, p policy) {
 	}
 }
 
-// resume accounts for a time in which nobody served the set, from last to now: every key
-// that had not begun to sign by then has been published for that much less than planned.
-// A key whose Sign passed meanwhile has signed nothing and goes back to being a spare. last
-// can be seconds early, since a crash loses what came after the last record of the clock;
-// so a key that the ring names as signing has signed, whatever last says.
-func (r ring) resume(last, now time.Time, p policy) ring {
+// afterDowntime accounts for the time from last to now, in which no server served the set.
+// A key that was a spare at last has been published for that much less than planned, so its
+// Ready and Sign move. If its Sign has passed in the downtime, it has signed nothing and is
+// a spare again. last can be some seconds too early, because a crash loses what came after
+// the last clock record. So a key that the ring names as Signing has signed in any case.
+func (r ring) afterDowntime(last, now time.Time, p policy) ring {
 	r = r.clone()
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		if k.Stage(last) != Spare || k.KID == r.Signing {
 			continue
 		}
-		k.Ready = latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.maxAge), p.hold)
+		k.Ready = latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.maxAge), p.oldCachesUntil)
 		k.Sign = latest(k.Sign, k.Ready)
 		if i > 0 {
 			r.Keys[i-1].Stop = k.Sign
@@ -149,13 +159,13 @@ func (r ring) resume(last, now time.Time, p policy) ring {
 	return r
 }
 
-// rotate lets the spare sign now. Without force it must be known to every cache.
+// rotate makes the spare sign now. Unless force is set, every cache must know it already.
 func (r ring) rotate(now time.Time, p policy, force bool) (ring, *NotReadyError) {
 	r = r.clone()
 	if force && !r.has(now, Spare) {
-		r.publish(now, p)
+		r.publishReserve(now, p)
 	}
-	i := r.at(now, Spare)
+	i := r.indexAt(now, Spare)
 	if i < 0 {
 		return r, &NotReadyError{Alg: r.Alg}
 	}
@@ -168,30 +178,30 @@ func (r ring) rotate(now time.Time, p policy, force bool) (ring, *NotReadyError)
 
 // activate makes key i sign from now on.
 func (r *ring) activate(i int, now time.Time) {
-	if a := r.at(now, Active); a >= 0 {
+	if a := r.indexAt(now, Active); a >= 0 {
 		r.Keys[a].Stop = now
 	}
 	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = now, now, never
-	r.AtOnce = false
+	r.SignAtOnce = false
 }
 
-// revoke takes a key out. If it signed, settle lets a spare sign at once.
+// revoke removes a key. If it was the signing one, advance makes a spare sign at once.
 func (r ring) revoke(kid string, now time.Time) ring {
 	r = r.clone()
-	i := r.find(kid)
+	i := r.index(kid)
 	if r.Keys[i].Stage(now) == Active {
-		r.AtOnce = true
+		r.SignAtOnce = true
 	}
 	r.Keys = slices.Delete(r.Keys, i, i+1)
 	return r
 }
 
-// adopt takes an imported key in, as the next spare or signing at once.
-func (r ring) adopt(k Key, now time.Time, p policy, signNow bool) ring {
+// insert adds an imported key as the next spare, or as the key that signs now.
+func (r ring) insert(k Key, now time.Time, p policy, signNow bool) ring {
 	r = r.clone()
 	k.Publish, k.Ready, k.Sign = now, p.ready(now), never
 	place := 0
-	if a := r.at(now, Active); a >= 0 {
+	if a := r.indexAt(now, Active); a >= 0 {
 		place = a + 1
 	}
 	r.Keys = slices.Insert(r.Keys, place, k)
@@ -201,8 +211,9 @@ func (r ring) adopt(k Key, now time.Time, p policy, signNow bool) ring {
 	return r
 }
 
-// end stops what signs now and takes out what never has: nobody asks the ring any more.
-func (r ring) end(now time.Time) (after ring, unused []Key) {
+// stop is for a ring that is no longer configured. It stops the keys that have signed and
+// removes those that have not.
+func (r ring) stop(now time.Time) (after ring, unused []Key) {
 	r = r.clone()
 	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
 		stage := k.Stage(now)
@@ -218,8 +229,9 @@ func (r ring) end(now time.Time) (after ring, unused []Key) {
 	return r, unused
 }
 
-func (r ring) find(kid string) int {
-	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.KID == kid })
+func (r ring) equal(other ring) bool {
+	return r.Alg == other.Alg && r.Cap == other.Cap && r.SignAtOnce == other.SignAtOnce && r.Signing == other.Signing &&
+		slices.EqualFunc(r.Keys, other.Keys, Key.equal)
 }
 
 func latest(t time.Time, others ...time.Time) time.Time {
@@ -229,9 +241,4 @@ func latest(t time.Time, others ...time.Time) time.Time {
 		}
 	}
 	return t
-}
-
-func (r ring) equal(other ring) bool {
-	return r.Alg == other.Alg && r.Cap == other.Cap && r.AtOnce == other.AtOnce && r.Signing == other.Signing &&
-		slices.EqualFunc(r.Keys, other.Keys, Key.equal)
 }

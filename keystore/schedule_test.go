@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// day0 and hours make instants that read like the drawing.
+// day0 is the start of most tests, and at counts hours from it.
 var day0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(hours float64) time.Time { return day0.Add(time.Duration(hours * float64(time.Hour))) }
 
-func TestAKeyLivesAsDrawn(t *testing.T) {
+func TestTheStagesOfAKey(t *testing.T) {
 	k := newKey("k", EdDSA, nil, time.Hour)
 	k.Publish, k.Ready, k.Sign, k.Stop, k.Drop = at(1), at(2), at(2), at(5), at(9)
 	for _, tt := range []struct {
@@ -22,7 +22,7 @@ func TestAKeyLivesAsDrawn(t *testing.T) {
 		published, signs bool
 	}{
 		{0, Reserve, false, false},
-		{1, Spare, true, false}, // the first instant belongs to the later stage
+		{1, Spare, true, false}, // an instant belongs to the later stage
 		{1.9, Spare, true, false},
 		{2, Active, true, true},
 		{4.9, Active, true, true},
@@ -41,14 +41,14 @@ func TestAKeyLivesAsDrawn(t *testing.T) {
 // days is the policy of most tests: rotation every 30 days, propagation one hour.
 var days = policy{rotateEvery: 720 * time.Hour, propagation: time.Hour, maxAge: 5 * time.Minute}
 
-// newRing is a settled ring of a new store with a reserve, at day0.
+// newRing returns a ring of a new store with a reserve, advanced to day0.
 func newRing(t *testing.T) ring {
 	t.Helper()
-	r := ring{Alg: EdDSA, AtOnce: true, Cap: time.Hour}
+	r := ring{Alg: EdDSA, SignAtOnce: true, Cap: time.Hour}
 	for _, kid := range []string{"a", "b", "c"} {
 		r.Keys = append(r.Keys, newKey(kid, EdDSA, nil, r.Cap))
 	}
-	r, stopped := r.settle(day0, days)
+	r, stopped := r.advance(day0, days)
 	if len(stopped) != 0 {
 		t.Fatalf("a new ring stopped %v", stopped)
 	}
@@ -81,16 +81,16 @@ func TestTheFirstKeySignsAtOnceAndHasASpare(t *testing.T) {
 
 func TestARingAddedLaterWaitsForPropagation(t *testing.T) {
 	r := ring{Alg: EdDSA, Keys: []Key{newKey("a", EdDSA, nil, 0), newKey("b", EdDSA, nil, 0)}}
-	r, _ = r.settle(day0, days)
+	r, _ = r.advance(day0, days)
 	expect(t, r, day0, "a:spare b:reserve ")
 	expect(t, r, at(1), "a:active b:reserve ")
-	r, _ = r.settle(at(1), days)
+	r, _ = r.advance(at(1), days)
 	expect(t, r, at(1), "a:active b:spare ")
 }
 
-func TestASpareIsPublishedTheMomentThePreviousOneSigns(t *testing.T) {
+func TestASpareIsPublishedWhenThePreviousOneSigns(t *testing.T) {
 	r := newRing(t)
-	r, stopped := r.settle(at(720), days)
+	r, stopped := r.advance(at(720), days)
 	expect(t, r, at(720), "b:active c:spare ")
 	if len(stopped) != 1 || stopped[0].KID != "a" {
 		t.Fatalf("stopped: %+v", stopped)
@@ -105,31 +105,31 @@ func TestASpareIsPublishedTheMomentThePreviousOneSigns(t *testing.T) {
 }
 
 func TestWithoutASuccessorThereIsNoStop(t *testing.T) {
-	r := ring{Alg: EdDSA, AtOnce: true, Keys: []Key{newKey("a", EdDSA, nil, 0)}}
-	r, _ = r.settle(day0, days)
-	r, stopped := r.settle(at(5000), days)
+	r := ring{Alg: EdDSA, SignAtOnce: true, Keys: []Key{newKey("a", EdDSA, nil, 0)}}
+	r, _ = r.advance(day0, days)
+	r, stopped := r.advance(at(5000), days)
 	expect(t, r, at(5000), "a:active ")
 	if len(stopped) != 0 || !r.Keys[0].Stop.Equal(never) {
-		t.Errorf("it stopped: %+v", r.Keys[0])
+		t.Errorf("the key stopped: %+v", r.Keys[0])
 	}
 	r.Keys = append(r.Keys, newKey("b", EdDSA, nil, 0))
-	r, _ = r.settle(at(5000), days)
+	r, _ = r.advance(at(5000), days)
 	if stop := r.Keys[0].Stop; !stop.Equal(at(5001)) {
-		t.Errorf("with a successor it stops at %s, want after propagation", stop)
+		t.Errorf("with a successor the key stops at %s, want after propagation", stop)
 	}
 }
 
-func TestADowntimeMovesSignPastStart(t *testing.T) {
+func TestADowntimeDelaysSign(t *testing.T) {
 	for _, tt := range []struct {
 		last, start, sign float64 // hours
 	}{
-		{719, 722, 722 + 1.0/6}, // down across Sign: two max-ages after the start
-		{0.5, 3.5, 720},         // down long before: the schedule holds
-		{0.5, 900, 901 - 0.5},   // published for half an hour only: the other half is still due
+		{719, 722, 722 + 1.0/6}, // down at Sign: two max-ages after the start
+		{0.5, 3.5, 720},         // down long before Sign: the schedule stays
+		{0.5, 900, 901 - 0.5},   // published for only half an hour: the other half is still missing
 	} {
 		r := newRing(t)
-		r = r.resume(at(tt.last), at(tt.start), days)
-		r, stopped := r.settle(at(tt.start), days)
+		r = r.afterDowntime(at(tt.last), at(tt.start), days)
+		r, stopped := r.advance(at(tt.start), days)
 		if len(stopped) != 0 || r.Keys[0].Stage(at(tt.start)) != Active {
 			t.Errorf("down from %v to %v: %s", tt.last, tt.start, stages(r, at(tt.start)))
 		}
@@ -149,13 +149,13 @@ func TestRotateWaitsUntilCachesKnowTheSpare(t *testing.T) {
 	if notReady != nil {
 		t.Fatalf("force was refused: %v", notReady)
 	}
-	early, _ = early.settle(at(0.9), days)
+	early, _ = early.advance(at(0.9), days)
 	expect(t, early, at(0.9), "b:active c:spare ")
 	r, notReady = r.rotate(at(1), days, false)
 	if notReady != nil {
 		t.Fatalf("in time: %v", notReady)
 	}
-	r, stopped := r.settle(at(1), days)
+	r, stopped := r.advance(at(1), days)
 	expect(t, r, at(1), "b:active c:spare ")
 	if len(stopped) != 1 || !r.Keys[1].Sign.Equal(at(721)) {
 		t.Errorf("after the rotation: %+v, stopped %+v", r.Keys, stopped)
@@ -165,59 +165,59 @@ func TestRotateWaitsUntilCachesKnowTheSpare(t *testing.T) {
 	}
 }
 
-func TestRevokingTakesTheKeyOutAndLeavesASigner(t *testing.T) {
+func TestARevokedKeyLeavesTheRingAndAnotherSigns(t *testing.T) {
 	for _, tt := range []struct{ kid, want string }{
 		{"a", "b:active c:spare "},
 		{"b", "a:active c:spare "},
 		{"c", "a:active b:spare "},
 	} {
 		r := newRing(t).revoke(tt.kid, at(2))
-		r, stopped := r.settle(at(2), days)
+		r, stopped := r.advance(at(2), days)
 		expect(t, r, at(2), tt.want)
 		if len(stopped) != 0 {
 			t.Errorf("revoking %s retired %+v", tt.kid, stopped)
 		}
 		if next := r.Keys[1]; next.Publish.Equal(at(2)) && next.Sign.Before(at(3)) {
-			t.Errorf("after revoking %s the new spare signs before it has propagated", tt.kid)
+			t.Errorf("after revoking %s the new spare signs before propagation", tt.kid)
 		}
 	}
 }
 
-func TestRevokingEveryKeyLetsTheNextOneSignAtOnce(t *testing.T) {
+func TestAfterAllKeysAreRevokedTheNextOneSignsAtOnce(t *testing.T) {
 	r := newRing(t)
 	for _, kid := range []string{"a", "b", "c"} {
-		r, _ = r.revoke(kid, at(2)).settle(at(2), days)
+		r, _ = r.revoke(kid, at(2)).advance(at(2), days)
 	}
 	expect(t, r, at(2), "")
 	r.Keys = append(r.Keys, newKey("d", EdDSA, nil, 0))
-	r, _ = r.settle(at(2.1), days)
+	r, _ = r.advance(at(2.1), days)
 	expect(t, r, at(2.1), "d:active ")
 }
 
 func TestAnImportedKeyIsNextOrSignsNow(t *testing.T) {
-	r, _ := newRing(t).adopt(newKey("x", EdDSA, nil, 0), at(2), days, false).settle(at(2), days)
+	r, _ := newRing(t).insert(newKey("x", EdDSA, nil, 0), at(2), days, false).advance(at(2), days)
 	expect(t, r, at(2), "a:active x:spare b:spare c:reserve ")
 	if r.Keys[1].Sign.Before(at(3)) || !r.Keys[2].Sign.Equal(r.Keys[1].Sign.Add(days.rotateEvery)) {
-		t.Errorf("the line is %+v", r.Keys)
+		t.Errorf("the keys are %+v", r.Keys)
 	}
-	r, stopped := newRing(t).adopt(newKey("x", EdDSA, nil, 0), at(2), days, true).settle(at(2), days)
+	r, stopped := newRing(t).insert(newKey("x", EdDSA, nil, 0), at(2), days, true).advance(at(2), days)
 	expect(t, r, at(2), "x:active b:spare c:reserve ")
 	if len(stopped) != 1 {
 		t.Errorf("stopped: %+v", stopped)
 	}
 }
 
-func TestALongerMaxAgeOfThePastDelaysNewKeys(t *testing.T) {
+func TestAnEarlierLongerMaxAgeDelaysNewKeys(t *testing.T) {
 	p := days
-	p.hold = at(30)
-	r, _ := newRing(t).revoke("b", at(2)).settle(at(2), p)
+	p.oldCachesUntil = at(30)
+	r, _ := newRing(t).revoke("b", at(2)).advance(at(2), p)
 	if ready := r.Keys[1].Ready; !ready.Equal(at(30)) {
-		t.Errorf("ready at %s, while caches may be older until %s", ready, at(30))
+		t.Errorf("ready at %s, although caches may keep old sets until %s", ready, at(30))
 	}
 }
 
-// TestARingKeepsItsOrderWhateverHappens walks rings through random lives.
-func TestARingKeepsItsOrderWhateverHappens(t *testing.T) {
+// TestRandomRingsKeepTheirOrder applies random steps to rings.
+func TestRandomRingsKeepTheirOrder(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		r, now, next := newRing(t), day0, 0
@@ -225,12 +225,12 @@ func TestARingKeepsItsOrderWhateverHappens(t *testing.T) {
 			now = now.Add(time.Duration(rnd.Int64N(int64(400 * time.Hour))))
 			r = randomStep(rnd, r, now, &next)
 			var stopped []Key
-			r, stopped = r.settle(now, days)
+			r, stopped = r.advance(now, days)
 			if err := checkRing(r, stopped, now); err != nil {
 				t.Fatalf("seed %d at %s: %v\n%s", seed, now, err, stages(r, now))
 			}
-			if again, more := r.settle(now, days); !again.equal(r) || len(more) > 0 {
-				t.Fatalf("seed %d: a settled ring moved", seed)
+			if again, more := r.advance(now, days); !again.equal(r) || len(more) > 0 {
+				t.Fatalf("seed %d: advancing again changed the ring", seed)
 			}
 		}
 	}
@@ -238,7 +238,7 @@ func TestARingKeepsItsOrderWhateverHappens(t *testing.T) {
 
 func randomStep(rnd *rand.Rand, r ring, now time.Time, next *int) ring {
 	fresh := func() Key { *next++; return newKey(fmt.Sprint("k", *next), EdDSA, nil, time.Hour) }
-	r, _ = r.settle(now, days)
+	r, _ = r.advance(now, days)
 	switch rnd.IntN(6) {
 	case 0:
 		r, _ = r.rotate(now, days, rnd.IntN(2) == 0)
@@ -247,9 +247,9 @@ func randomStep(rnd *rand.Rand, r ring, now time.Time, next *int) ring {
 			r = r.revoke(r.Keys[rnd.IntN(len(r.Keys))].KID, now)
 		}
 	case 2:
-		r = r.resume(now.Add(-time.Duration(rnd.Int64N(int64(100*time.Hour)))), now, days)
+		r = r.afterDowntime(now.Add(-time.Duration(rnd.Int64N(int64(100*time.Hour)))), now, days)
 	case 3:
-		r = r.adopt(fresh(), now, days, rnd.IntN(2) == 0)
+		r = r.insert(fresh(), now, days, rnd.IntN(2) == 0)
 	default:
 		if !r.has(now, Reserve) {
 			r.Keys = append(r.clone().Keys, fresh())
@@ -277,14 +277,14 @@ func checkRing(r ring, stopped []Key, now time.Time) error {
 	}
 	for _, k := range stopped {
 		if k.Drop.Before(k.Stop.Add(k.Cap)) || k.Stop.After(now) {
-			return fmt.Errorf("%s retired wrongly: %+v", k.KID, k)
+			return fmt.Errorf("%s has wrong instants: %+v", k.KID, k)
 		}
 	}
 	if active > 1 {
 		return errors.New("two keys sign")
 	}
-	if active == 0 && r.has(now, Spare) && r.AtOnce {
-		return errors.New("nothing signs although a key could")
+	if active == 0 && r.has(now, Spare) && r.SignAtOnce {
+		return errors.New("no key signs although a spare could")
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 //
 //	version (1) ‖ salt (32) ‖ commitment (32) ‖ nonce (12) ‖ ciphertext ‖ tag (16)
 //
-// where HKDF-SHA256(key, salt) gives an AES-256 key of its own and the commitment, so
-// that no bound on the number of records exists and nobody can make one record that
-// opens under two keys.
+// HKDF-SHA256(key, salt) gives an AES-256 key for this record only, so the number of records
+// has no bound. It also gives the commitment, without which an attacker could make a record
+// that opens under two keys.
 const (
 	sealVersion   = 1
 	saltBytes     = 32
@@ -30,11 +30,12 @@ const (
 	maxPlainBytes = 32 << 10
 )
 
-// errSealed hides what failed: a wrong key and a changed record look alike.
-var errSealed = errors.New("sealed record does not open: wrong key, or changed, moved or foreign")
+// errSealed does not say what failed, because a wrong key and a changed record cannot be
+// told apart.
+var errSealed = errors.New("the sealed record does not open: the key is wrong, or the record was changed, moved or copied from another store")
 
-// A Vault seals small secrets under the data key of one store. A record opens only in
-// the database and under the storage key that it was sealed for.
+// A Vault seals small secrets under the data key of one store. A record opens only in the
+// database and under the storage key that it was sealed for.
 type Vault struct {
 	key      [keyBytes]byte
 	database string
@@ -46,10 +47,10 @@ func (*Vault) String() string { return "[vault]" }
 // GoString does the same for %#v.
 func (*Vault) GoString() string { return "[vault]" }
 
-// Seal returns the record to store under storageKey; plain is at most 32 KiB.
+// Seal returns the record to store under storageKey. plain has at most 32 KiB.
 func (v *Vault) Seal(storageKey string, plain []byte) ([]byte, error) {
 	if len(plain) > maxPlainBytes {
-		return nil, fmt.Errorf("seal %s: over %d bytes", storageKey, maxPlainBytes)
+		return nil, fmt.Errorf("seal %s: the secret has %d bytes, at most %d are allowed", storageKey, len(plain), maxPlainBytes)
 	}
 	out := make([]byte, sealHeader, sealHeader+len(plain)+64)
 	out[0] = sealVersion
@@ -60,10 +61,11 @@ func (v *Vault) Seal(storageKey string, plain []byte) ([]byte, error) {
 		return nil, err
 	}
 	copy(out[1+saltBytes:], commitment)
-	return aead.Seal(out, nil, plain, v.additional(storageKey)), nil
+	return aead.Seal(out, nil, plain, v.additionalData(storageKey)), nil
 }
 
-// Open returns what Seal was given for storageKey. Any other record fails closed.
+// Open returns the secret that Seal has sealed for storageKey. For any other record it
+// returns an error and nothing of the secret.
 func (v *Vault) Open(storageKey string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
 		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
@@ -75,15 +77,16 @@ func (v *Vault) Open(storageKey string, sealed []byte) ([]byte, error) {
 	if subtle.ConstantTimeCompare(commitment, sealed[1+saltBytes:sealHeader]) != 1 {
 		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
 	}
-	plain, err := aead.Open(nil, nil, sealed[sealHeader:], v.additional(storageKey))
+	plain, err := aead.Open(nil, nil, sealed[sealHeader:], v.additionalData(storageKey))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
 	}
 	return plain, nil
 }
 
-// derive gives the record's own cipher and its commitment. The nonce is random and the
-// key is used once, so either alone would do; FIPS 140 wants the library to choose it.
+// derive returns the cipher of one record and its commitment. The key is used once, so a
+// constant nonce would be safe. It is random because FIPS 140 requires that the library
+// chooses the nonce.
 func (v *Vault) derive(salt []byte) (cipher.AEAD, []byte, error) {
 	okm, err := hkdf.Key(sha256.New, v.key[:], salt, sealPurpose, keyBytes+commitBytes)
 	if err != nil {
@@ -97,9 +100,9 @@ func (v *Vault) derive(salt []byte) (cipher.AEAD, []byte, error) {
 	return aead, okm[keyBytes:], err
 }
 
-// additional binds a record to its place. Each part carries its length, so that no two
-// places read alike.
-func (v *Vault) additional(storageKey string) []byte {
+// additionalData binds a record to its database, storage key and schema. Each part has its
+// length before it, so two different places never give the same bytes.
+func (v *Vault) additionalData(storageKey string) []byte {
 	var out []byte
 	for _, part := range []string{v.database, storageKey, fmt.Sprint(storage.Schema)} {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(part)))

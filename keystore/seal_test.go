@@ -18,7 +18,7 @@ func testVault(fill byte, database string) *Vault {
 	return v
 }
 
-func TestASealedRecordOpensInItsPlaceOnly(t *testing.T) {
+func TestASealedRecordOpensOnlyInItsPlace(t *testing.T) {
 	v := testVault(1, "db-a")
 	sealed, err := v.Seal("private/x", []byte("secret"))
 	if err != nil {
@@ -28,19 +28,19 @@ func TestASealedRecordOpensInItsPlaceOnly(t *testing.T) {
 		t.Fatalf("opened %q, %v", plain, err)
 	}
 	for name, open := range map[string]func() ([]byte, error){
-		"under another storage key":      func() ([]byte, error) { return v.Open("private/y", sealed) },
-		"in another database":            func() ([]byte, error) { return testVault(1, "db-b").Open("private/x", sealed) },
-		"under another data key":         func() ([]byte, error) { return testVault(2, "db-a").Open("private/x", sealed) },
-		"with its place cut differently": func() ([]byte, error) { return testVault(1, "db-ap").Open("rivate/x", sealed) },
-		"empty":                          func() ([]byte, error) { return v.Open("private/x", nil) },
+		"under another storage key":                         func() ([]byte, error) { return v.Open("private/y", sealed) },
+		"in another database":                               func() ([]byte, error) { return testVault(1, "db-b").Open("private/x", sealed) },
+		"under another data key":                            func() ([]byte, error) { return testVault(2, "db-a").Open("private/x", sealed) },
+		"with database and storage key divided differently": func() ([]byte, error) { return testVault(1, "db-ap").Open("rivate/x", sealed) },
+		"empty": func() ([]byte, error) { return v.Open("private/x", nil) },
 	} {
 		if plain, err := open(); err == nil {
-			t.Errorf("%s it opened: %q", name, plain)
+			t.Errorf("the record opened %s: %q", name, plain)
 		}
 	}
 }
 
-func TestEveryByteOfASealedRecordCounts(t *testing.T) {
+func TestAChangedSealedRecordDoesNotOpen(t *testing.T) {
 	v := testVault(1, "db")
 	sealed, _ := v.Seal("k", []byte("secret"))
 	for i := range sealed {
@@ -48,11 +48,11 @@ func TestEveryByteOfASealedRecordCounts(t *testing.T) {
 			changed := bytes.Clone(sealed)
 			changed[i] ^= flip
 			if _, err := v.Open("k", changed); err == nil {
-				t.Errorf("byte %d can be changed", i)
+				t.Errorf("the record opens after byte %d was changed", i)
 			}
 		}
 		if _, err := v.Open("k", sealed[:i]); err == nil {
-			t.Errorf("it opens when cut to %d bytes", i)
+			t.Errorf("the record opens after it was cut to %d bytes", i)
 		}
 	}
 }
@@ -64,15 +64,15 @@ func TestNoTwoRecordsShareASalt(t *testing.T) {
 		sealed, _ := v.Seal("k", nil)
 		salt := string(sealed[1 : 1+saltBytes])
 		if seen[salt] {
-			t.Fatal("a salt came twice")
+			t.Fatal("two records have the same salt")
 		}
 		seen[salt] = true
 	}
 }
 
-// TestTheSealedFormatStays opens a record that an earlier build wrote. Rewriting the file
-// would lock every existing store.
-func TestTheSealedFormatStays(t *testing.T) {
+// TestTheSealedFormatIsStable opens a record that an earlier build wrote. If this needs a new
+// test file, existing stores cannot be opened.
+func TestTheSealedFormatIsStable(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("testdata", "sealed-v1.hex"))
 	if err != nil {
 		t.Fatal(err)
@@ -87,14 +87,14 @@ func TestTheSealedFormatStays(t *testing.T) {
 	}
 }
 
-func FuzzOpenNeverOpensWhatWasNotSealed(f *testing.F) {
+func FuzzOpenRefusesWhatWasNotSealed(f *testing.F) {
 	v := testVault(1, "db")
 	sealed, _ := v.Seal("k", []byte("secret"))
 	f.Add(sealed)
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if plain, err := v.Open("k", b); err == nil && !bytes.Equal(b, sealed) {
-			t.Errorf("a made-up record opened: %q", plain)
+			t.Errorf("a record that was not sealed opened: %q", plain)
 		}
 	})
 }
@@ -122,7 +122,7 @@ func TestAMasterKeyIsReadInEveryUsualForm(t *testing.T) {
 	}
 	for _, text := range []string{"", "short", strings.Repeat("0", 64), strings.Repeat("a", 33), string(line) + "x"} {
 		if _, err := ParseMasterKey([]byte(text)); err == nil {
-			t.Errorf("%q was taken for a master key", text)
+			t.Errorf("%q was accepted as a master key", text)
 		} else if text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("the error quotes the key: %v", err)
 		}

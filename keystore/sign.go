@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// Sign returns payload as a compact JWS (RFC 7515, section 7.1) signed by the active key
-// of alg; the protected header is alg, kid and typ. exp is the payload's own: an exp that
-// the key need not outlive is refused. An *UnavailableError says when to try again.
+// Sign returns payload as a compact JWS (RFC 7515, section 7.1), signed by the active key of
+// alg. Its protected header holds alg, kid and typ. exp is the expiry in the payload. It is
+// refused if it exceeds the key's maximum token lifetime, because the key would be dropped
+// before the token expires. An *UnavailableError says when to try again.
 func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp time.Time) (string, error) {
 	q := r.queues[alg]
 	if q == nil {
@@ -22,9 +23,9 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 	return token, err
 }
 
-// Ready is nil if a key of alg would sign now, else an *UnavailableError: for a decision that
-// should not be made while its token could not be signed. It must not be asked within a
-// transaction, as an operator may hold the gate while waiting for one.
+// Ready returns nil if a key of alg can sign now, else an *UnavailableError. A decision that
+// leads to a token asks before it writes. Ready must not be called in a transaction: an
+// operator's change holds the lock that Ready waits for while it waits for the store.
 func (r *Rings) Ready(alg string) error {
 	q := r.queues[alg]
 	if q == nil {
@@ -37,11 +38,8 @@ func (r *Rings) Ready(alg string) error {
 	return err
 }
 
-// Known lists every algorithm that a ring can have, configured or not.
-func Known() []string { return []string{EdDSA, RS256} }
-
 func notConfigured(alg string) error {
-	return &UnavailableError{Reason: fmt.Sprintf("%s is not among keys.algorithms", alg), RetryAfter: time.Minute}
+	return &UnavailableError{Reason: fmt.Sprintf("%s is not in keys.algorithms", alg), RetryAfter: time.Minute}
 }
 
 func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string, error) {
@@ -58,14 +56,14 @@ func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string,
 	return s.token(header, payload)
 }
 
-// activeSigner chooses the key that signs now. An operator who moves a Stop to the
-// present holds the gate until the move is durable and known here: no signature falls
-// between, so that Drop counts from the last one.
+// activeSigner chooses the key that signs now. An operator's change that moves a Stop to the
+// present holds signing until the change is durable and in the snapshot. So no key is
+// chosen after its Stop, and Drop counts from its last signature.
 func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error) {
-	r.gate.RLock()
-	defer r.gate.RUnlock()
-	v, now := r.view.Load(), r.Now()
-	ring := v.rings[alg]
+	r.signing.RLock()
+	defer r.signing.RUnlock()
+	snap, now := r.snapshot.Load(), r.Now()
+	ring := snap.rings[alg]
 	for i := range ring.Keys {
 		k := &ring.Keys[i]
 		if k.Stage(now) != Active {
@@ -73,22 +71,22 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error)
 		}
 		if exp.After(now.Add(k.Cap)) {
 			return nil, "", &UnavailableError{
-				Reason:     fmt.Sprintf("the %s key need not outlive a token until %s", alg, exp.UTC().Format(time.RFC3339)),
+				Reason:     fmt.Sprintf("token expiry %s exceeds the maximum token lifetime of the %s key", exp.UTC().Format(time.RFC3339), alg),
 				RetryAfter: time.Second,
 			}
 		}
-		s := v.signers[k.KID]
+		s := snap.signers[k.KID]
 		if s == nil {
 			return nil, "", fmt.Errorf("the private half of %s is not loaded", k.KID)
 		}
 		return s, k.KID, nil
 	}
-	return nil, "", &UnavailableError{Reason: "no " + alg + " key signs yet", RetryAfter: ring.wait(now)}
+	return nil, "", &UnavailableError{Reason: "no " + alg + " key signs yet", RetryAfter: ring.untilSign(now)}
 }
 
-// wait is for how long a ring without an active key will have none.
-func (r ring) wait(now time.Time) time.Duration {
-	if i := r.at(now, Spare); i >= 0 {
+// untilSign returns when a ring without an active key will have one.
+func (r ring) untilSign(now time.Time) time.Duration {
+	if i := r.indexAt(now, Spare); i >= 0 {
 		return r.Keys[i].Sign.Sub(now)
 	}
 	return time.Second

@@ -14,7 +14,7 @@ import (
 	"keymill/storage"
 )
 
-// check is what must hold at every instant of the simulated year.
+// check checks what must hold at every instant of the simulated year.
 func (w *world) check() {
 	w.t.Helper()
 	now := time.Now()
@@ -26,7 +26,7 @@ func (w *world) check() {
 	}
 	for _, t := range w.tokens {
 		if !kids[t.kid] {
-			w.t.Fatalf("at %s a live token lost its key %s", now, t.kid)
+			w.t.Fatalf("at %s the key %s of a live token is not published", now, t.kid)
 		}
 	}
 	for kid := range w.revoked {
@@ -54,8 +54,8 @@ func (s *service) fetch(w *world, now time.Time) {
 	}
 }
 
-// verifyAt lets a service look for the keys of all live tokens, and check the newest one
-// whole now and then.
+// verifyAt looks in the service's set for the keys of all live tokens, and sometimes
+// verifies the newest token.
 func (w *world) verifyAt(s *service, now time.Time) {
 	for _, t := range w.tokens {
 		w.tally.checks++
@@ -64,7 +64,7 @@ func (w *world) verifyAt(s *service, now time.Time) {
 		case now.Before(w.excused[t.kid]):
 			w.tally.unknownExcused++
 		default:
-			w.t.Fatalf("at %s, %s after the start, a verifier that obeys max-age met the unknown kid %s", now, now.Sub(w.booted), t.kid)
+			w.t.Fatalf("at %s, %s after the start, a verifier that obeys max-age does not know the kid %s", now, now.Sub(w.booted), t.kid)
 		}
 	}
 	if newest := len(w.tokens) - 1; newest >= 0 && w.rnd.IntN(10) == 0 && s.kids[w.tokens[newest].kid] {
@@ -75,8 +75,8 @@ func (w *world) verifyAt(s *service, now time.Time) {
 	}
 }
 
-// checkErased looks into the store: a private half is gone once its key has stopped for
-// longer than skew, by a clock that was not disturbed.
+// checkErased checks in the store that the private half of a key is erased after Stop and
+// skew, unless the clock was disturbed.
 func (w *world) checkErased(now time.Time) {
 	for _, k := range w.list() {
 		if k.Stage != Retiring {
@@ -96,7 +96,7 @@ func (w *world) checkErased(now time.Time) {
 				continue
 			}
 			if _, err := r.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
-				w.t.Fatalf("%s after its Stop the private half of %s is there (%v)", now.Sub(since), kid, err)
+				w.t.Fatalf("%s after its Stop the private half of %s still exists (%v)", now.Sub(since), kid, err)
 			}
 			delete(w.stopped, kid)
 			w.stopped[kid] = never
@@ -109,7 +109,7 @@ func (w *world) checkErased(now time.Time) {
 	}
 }
 
-// fetch asks the handler as any client would.
+// fetch requests the set from the handler, as a client does.
 func (w *world) fetch() (*jwks.Set, time.Duration) {
 	w.t.Helper()
 	rec := httptest.NewRecorder()

@@ -17,9 +17,9 @@ import (
 	"keymill/storage/bolt"
 )
 
-// TestNoTokenOutlivesItsKey: whatever the schedule of rotations, crashes, clock steps and
-// cache refreshes, a verifier no staler than max-age accepts every live token, except
-// where the answer to a revocation or a forced rotation said that it may not.
+// TestNoTokenOutlivesItsKey: with any sequence of rotations, crashes, clock steps and cache
+// refreshes, a verifier that obeys max-age accepts every live token, except where the answer
+// to a revocation or a forced rotation said that it may not.
 func TestNoTokenOutlivesItsKey(t *testing.T) {
 	days := counts.Of("simulated-days")
 	synctest.Test(t, func(t *testing.T) {
@@ -28,7 +28,7 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 		plan := w.plan(days)
 		for hour := range days * 24 {
 			for _, act := range plan[hour] {
-				w.minutes(8) // services now hold sets of every age
+				w.minutes(8) // now the services hold sets of every age
 				act()
 				w.minutes(12)
 			}
@@ -50,7 +50,7 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 	})
 }
 
-// tally is what a year came to.
+// A tally counts what happened in a simulated year.
 type tally struct {
 	signed, refused, checks, unknownExcused, restarts, steps, forced, revoked, scheduled, erased int
 
@@ -59,31 +59,31 @@ type tally struct {
 
 func (c tally) String() string {
 	return fmt.Sprintf("%d tokens signed, %d refused, %d checks, %d unknown kids that an answer had announced; "+
-		"%d restarts, %d clock steps, %d forced rotations, %d scheduled, %d revocations, %d private halves gone",
+		"%d restarts, %d clock steps, %d forced rotations, %d scheduled, %d revocations, %d private halves erased",
 		c.signed, c.refused, c.checks, c.unknownExcused, c.restarts, c.steps, c.forced, c.scheduled, c.revoked, c.erased)
 }
 
-// A world is one server, whose wall clock can be wrong, and services that verify.
+// A world is one server, whose wall clock can be wrong, and services that verify its tokens.
 type world struct {
 	t       *testing.T
 	rnd     *rand.Rand
 	path    string
 	master  MasterKey
-	off     atomic.Int64 // wall clock of the server − true time, in nanoseconds
+	off     atomic.Int64 // wall clock of the server − correct time, in nanoseconds
 	store   *bolt.Store
 	rings   *Rings
 	end     context.CancelFunc
 	ended   chan struct{}
 	handler *jwks.Handler
 
-	lifetime map[string]time.Duration // alg → of its audience
+	lifetime map[string]time.Duration // alg → token lifetime of its audience
 	tokens   []liveToken
 	services []*service
 	revoked  map[string]bool      // kid
 	excused  map[string]time.Time // kid → until when an answer said that caches may not know it
-	stopped  map[string]time.Time // kid → true time at which it was first seen retiring
+	stopped  map[string]time.Time // kid → correct time at which it was first seen retiring
 	booted   time.Time
-	upset    time.Time // until when erasures may lag: an hour after a restart or a wrong clock
+	upset    time.Time // until when erasures may be late: an hour after a restart or a wrong clock
 	turn     int
 	tally    tally
 }
@@ -93,8 +93,8 @@ type liveToken struct {
 	exp            time.Time
 }
 
-// A service keeps a set for max-age and not a second longer. It fetches only when it has
-// none and it is its turn, so that the sets of all services are of every age.
+// A service keeps a set for exactly max-age. It fetches only when its set has expired and it
+// is its turn, so that the sets of the services have different ages.
 type service struct {
 	set     *jwks.Set
 	kids    map[string]bool
@@ -114,11 +114,11 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// quickDir is in memory where the system has such a place: a year has some hundred
-// thousand commits, and whether they survive a power cut is tested elsewhere.
+// quickDir returns a directory in memory if the system has one. A year has some hundred
+// thousand commits, and other tests check that commits survive a crash.
 func quickDir(t *testing.T) string {
 	if os.Getenv("TMPDIR") != "" {
-		return t.TempDir() // somebody has chosen, and cleans up
+		return t.TempDir() // chosen by the caller of the tests
 	}
 	dir, err := os.MkdirTemp("/dev/shm", "keymill-year-")
 	if err != nil {
@@ -128,7 +128,7 @@ func quickDir(t *testing.T) string {
 	return dir
 }
 
-// plan says what happens in which hour.
+// plan returns what happens in which hour.
 func (w *world) plan(days int) map[int][]func() {
 	plan := make(map[int][]func())
 	hours := days * 24
@@ -205,9 +205,9 @@ func (w *world) stop(clean bool) {
 	w.handler = nil
 }
 
-// disturbed allows erasures an hour's delay, which the clock of erasures takes to trust
-// the wall again, and what it has to catch up with.
-func (w *world) disturbed() { w.upset = time.Now().Add(agreement + 10*time.Minute) }
+// disturbed allows erasures to be late by the hour that the erasure time needs to follow the
+// wall clock again, and by some minutes to catch up.
+func (w *world) disturbed() { w.upset = time.Now().Add(trustAfter + 10*time.Minute) }
 
 func (w *world) restart(down time.Duration, clean bool) {
 	w.tally.restarts++
@@ -238,7 +238,7 @@ func (w *world) tenYearsAndBack() {
 	w.off.Store(off)
 	w.pass(5 * time.Minute)
 	if st := w.rings.Status(); st.Frozen {
-		w.t.Error("still frozen after the clock came back")
+		w.t.Error("the clock is still frozen after it returned")
 	}
 	if fmt.Sprint(w.kids()) != fmt.Sprint(before) {
 		w.t.Errorf("ten years and back changed the keys from %v to %v", before, w.kids())
@@ -246,13 +246,13 @@ func (w *world) tenYearsAndBack() {
 	w.disturbed()
 }
 
-// downAcrossASign is away for three hours, one and a half to each side of the next Sign.
+// downAcrossASign stops the server for three hours, half of them before the next Sign.
 func (w *world) downAcrossASign() {
 	next := w.nextSign()
 	for time.Until(next.Add(-w.wrong())) > 90*time.Minute {
 		w.pass(time.Hour)
 		if w.nextSign() != next {
-			return // revoked or rotated meanwhile
+			return // the spare was revoked or rotated
 		}
 	}
 	before := w.kids()
@@ -297,7 +297,7 @@ func (w *world) revokeTwice() {
 	w.revoke(Active)
 }
 
-// revokeRetiring rotates first, so that there is such a key.
+// revokeRetiring rotates first, so that a retiring key exists.
 func (w *world) revokeRetiring() {
 	w.rotate(true)
 	w.tally.retiring += w.revoke(Retiring)
@@ -321,7 +321,7 @@ func (w *world) revoke(stage Stage) int {
 	return 0
 }
 
-// excuse notes what an answer said, in true time.
+// excuse records what an answer said, in correct time.
 func (w *world) excuse(kid string, until time.Time) {
 	if !until.IsZero() {
 		w.excused[kid] = time.Now().Add(until.Sub(w.rings.Now()))
@@ -343,7 +343,7 @@ func (w *world) raise(alg string) {
 	}
 }
 
-// hour lets an hour go by: in small steps if a key begins to sign in it.
+// hour lets an hour pass, in small steps if a key begins to sign in it.
 func (w *world) hour() {
 	if until := w.nextSign().Sub(w.rings.Now()); until < time.Hour {
 		w.minutes(70)
@@ -360,7 +360,7 @@ func (w *world) minutes(n int) {
 	}
 }
 
-// pass lets time go by, with tokens on the way, and checks everything.
+// pass lets time pass, signs tokens in it and checks everything.
 func (w *world) pass(d time.Duration) {
 	w.turn++
 	first := time.Duration(w.rnd.Int64N(int64(d)))
@@ -388,7 +388,7 @@ func (w *world) sign(alg string, lifetime time.Duration) {
 	set, _ := w.fetch()
 	claims, err := jwks.Check(text, set, expectation(alg), w.rings.WallTime())
 	if err != nil {
-		w.t.Fatalf("a fresh token does not verify under the set of now: %v", err)
+		w.t.Fatalf("a new token does not verify with the current set: %v", err)
 	}
 	w.tokens = append(w.tokens, liveToken{kid: claims.KID, text: text, alg: alg, exp: exp})
 }

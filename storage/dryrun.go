@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// DryRun returns a Store that reads base and forgets what is written: later calls see
-// the writes, base never does. The limits of an Update hold as in any Store, and there
-// is no limit over several Updates. Close leaves base open. A DryRun is for one
-// goroutine at a time.
+// DryRun returns a Store over base that never writes to base. Later calls see the writes of
+// earlier ones, and all of them are lost with the Store. The limits hold for each Update as
+// in any Store, but not for all Updates together. Close leaves base open. The Store must
+// not be used from two goroutines at once.
 func DryRun(base Store) Store { return &dryRun{base: base} }
 
 type dryRun struct {
 	base  Store
-	cells []cell // of all Updates so far, each of them written
+	cells []cell // the writes of all Updates so far
 }
 
+// View gives fn the state of base with the writes so far.
 func (d *dryRun) View(ctx context.Context, fn func(Reader) error) error {
 	return d.base.View(ctx, func(r Reader) error {
 		o := d.overlay(r)
@@ -24,6 +25,7 @@ func (d *dryRun) View(ctx context.Context, fn func(Reader) error) error {
 	})
 }
 
+// Update keeps the writes of fn in memory. It runs in a View of base, so fn sees one state.
 func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 	return d.base.View(ctx, func(r Reader) error {
 		kept := d.overlay(r)
@@ -46,9 +48,10 @@ func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 	})
 }
 
+// Close leaves base open.
 func (d *dryRun) Close() error { return nil }
 
-// overlay returns an Overlay with the writes so far.
+// overlay returns an Overlay without limits that holds the writes so far.
 func (d *dryRun) overlay(r Reader) *Overlay {
 	o := NewOverlay(r)
 	o.cells = slices.Clone(d.cells)

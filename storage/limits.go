@@ -2,9 +2,8 @@ package storage
 
 import "fmt"
 
-// Limits of one key, one value and one Update. What an Update reads and scans
-// counts as well as what it writes, so that every store can keep it in one
-// round of its own protocol.
+// Limits of one key, one value and one Update. Everything that an Update reads, scans or
+// writes counts, so that every store can send it in one request of its own protocol.
 const (
 	MaxKeyBytes    = 256       // printable ASCII, at least one byte
 	MaxValueBytes  = 64 << 10  // one value
@@ -16,7 +15,7 @@ const (
 // A store calls it for the keys of a View; an Overlay calls it for those of an Update.
 func CheckKey(key string) error {
 	if len(key) == 0 || len(key) > MaxKeyBytes {
-		return fmt.Errorf("%w: key of %d bytes, 1 to %d are allowed", ErrLimit, len(key), MaxKeyBytes)
+		return fmt.Errorf("%w: the key has %d bytes, 1 to %d are allowed", ErrLimit, len(key), MaxKeyBytes)
 	}
 	for i := range len(key) {
 		if key[i] < ' ' || key[i] > '~' {

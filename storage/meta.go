@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// Schema is the version of the layout that this program writes and reads.
+// Schema is the version of the record layout that this program reads and writes.
 const Schema = 1
 
 const metaKey = "meta"
 
-// Meta says which database this is. Transaction zero of a store writes it, together
-// with the keyring; it never changes afterwards.
+// Meta identifies a database. The first transaction of a store writes it together with
+// the keyring, and it never changes afterwards.
 type Meta struct {
 	DatabaseID string    `json:"database_id"` // 16 random bytes in hex
 	Schema     int       `json:"schema"`
 	Created    time.Time `json:"created"`
-	Dev        bool      `json:"dev,omitempty"` // made by serve --dev, and served only by it
+	Dev        bool      `json:"dev,omitempty"` // created by serve --dev, which is the only mode that serves it
 }
 
-// NewMeta returns the identity of a database that is about to be made.
+// NewMeta returns the identity of a new database.
 func NewMeta(now time.Time, dev bool) Meta {
 	id := make([]byte, 16)
 	rand.Read(id)
 	return Meta{DatabaseID: hex.EncodeToString(id), Schema: Schema, Created: now.UTC(), Dev: dev}
 }
 
-// PutMeta writes m; the caller has made sure that the store is empty.
+// PutMeta writes m. The caller has checked that the store is empty.
 func PutMeta(tx Tx, m Meta) error {
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -38,8 +38,8 @@ func PutMeta(tx Tx, m Meta) error {
 	return tx.Put(metaKey, b)
 }
 
-// ReadMeta returns the store's identity, ErrNotFound if it has none, or an error
-// if it is unreadable or of a schema that this program does not know.
+// ReadMeta returns the identity of the store. It returns ErrNotFound if the store has
+// none, and another error if the record is unreadable or has another schema.
 func ReadMeta(r Reader) (Meta, error) {
 	b, err := r.Get(metaKey)
 	if err != nil {
@@ -47,10 +47,10 @@ func ReadMeta(r Reader) (Meta, error) {
 	}
 	var m Meta
 	if err := json.Unmarshal(b, &m); err != nil {
-		return Meta{}, fmt.Errorf("meta record is unreadable: %w", err)
+		return Meta{}, fmt.Errorf("the meta record is unreadable: %w", err)
 	}
 	if m.Schema != Schema {
-		return Meta{}, fmt.Errorf("store has schema %d, this program knows %d", m.Schema, Schema)
+		return Meta{}, fmt.Errorf("the store has schema %d, but this program reads schema %d; use the version of Keymill that wrote it", m.Schema, Schema)
 	}
 	return m, nil
 }

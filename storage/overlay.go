@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// errEnded is returned to callers that keep a Tx after its function has returned.
+// errEnded is returned to callers that use a Tx after its Update has ended.
 var errEnded = errors.New("transaction has ended")
 
-// An Overlay is the Tx of one Update: it holds the function's writes in memory over
-// a Reader that does not change in the meantime. It counts every key and byte that
-// the function touches and enforces the limits of the contract, so a store that
-// builds its Tx from an Overlay enforces them exactly as every other store does.
+// An Overlay is the Tx of one Update. It holds the function's writes in memory, over a
+// Reader that does not change in the meantime. It counts every key and byte that the
+// function touches and enforces the limits of the contract, so every store that uses an
+// Overlay enforces them in the same way.
 //
 //	fn ──▶ Overlay: own writes, counted ──▶ base Reader
 //	           │ fn and Err return nil
 //	           └──▶ Writes, which the store applies
 //
-// An Overlay is for one run of the function. A store that runs the function again
-// makes a new one. It is not safe for concurrent use.
+// An Overlay is for one run of the function. A store that runs the function again makes a
+// new one. An Overlay must not be used from two goroutines at once.
 type Overlay struct {
 	base      Reader // nil once the Overlay has ended
 	cells     []cell // in the order of the first touch; a linear search of so few beats a map
@@ -79,7 +79,10 @@ func (o *Overlay) Get(key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, o.count(c, v)
+	if err := o.count(c, v); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // GetAll asks base once for all keys.
@@ -125,17 +128,15 @@ func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 				yield(Entry{}, err)
 				return
 			}
-			for len(own) > 0 && own[0].key < e.Key {
+			replaced := false
+			for len(own) > 0 && own[0].key <= e.Key {
+				replaced = own[0].key == e.Key
 				if !own[0].yield(yield) {
 					return
 				}
 				own = own[1:]
 			}
-			if len(own) > 0 && own[0].key == e.Key {
-				if !own[0].yield(yield) {
-					return
-				}
-				own = own[1:]
+			if replaced {
 				continue
 			}
 			if err := o.scanned(e); err != nil {
@@ -162,7 +163,7 @@ func (c *cell) yield(yield func(Entry, error) bool) bool {
 // Put keeps a copy of value until the Update commits.
 func (o *Overlay) Put(key string, value []byte) error {
 	if len(value) > MaxValueBytes {
-		return o.fail(fmt.Errorf("%w: value of %d bytes, at most %d", ErrLimit, len(value), MaxValueBytes))
+		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxValueBytes))
 	}
 	return o.write(key, clone(value), false)
 }
@@ -240,7 +241,7 @@ func (o *Overlay) touch(key string) (*cell, error) {
 		return c, nil
 	}
 	if len(o.cells) == MaxUpdateKeys && !o.unlimited {
-		return nil, o.fail(fmt.Errorf("%w: more than %d keys", ErrLimit, MaxUpdateKeys))
+		return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys", ErrLimit, MaxUpdateKeys))
 	}
 	if err := o.spend(len(key)); err != nil {
 		return nil, err
@@ -279,7 +280,7 @@ func (o *Overlay) scanned(e Entry) error {
 func (o *Overlay) spend(n int) error {
 	o.bytes += n
 	if o.bytes > MaxUpdateBytes && !o.unlimited {
-		return o.fail(fmt.Errorf("%w: more than %d bytes", ErrLimit, MaxUpdateBytes))
+		return o.fail(fmt.Errorf("%w: the transaction touches more than %d bytes", ErrLimit, MaxUpdateBytes))
 	}
 	return nil
 }

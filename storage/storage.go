@@ -1,31 +1,55 @@
-// Package storage is the ground that every room of Keymill stands on: an ordered
-// map of string keys to bytes that changes only in serializable transactions.
+// Package storage defines the Store: an ordered map of string keys to bytes that changes
+// only in serializable transactions. All state of Keymill is in one Store.
 //
-// The contract is small enough to hold on one page, so that bbolt (here, the
-// default), PostgreSQL and etcd keep it to the letter; the conformance suite in
-// storagetest is its other half. Records belong to the packages that write them:
+//	issuer  keystore  audit         records belong to the package that writes them
+//	   │       │        │
+//	   └───────┴────────┴──▶ Store  View: one consistent state, durable writes only
+//	                           │    Update: read, decide and write, all or nothing
+//	                           │    Overlay: an Update's writes, counted
+//	                           └──▶ storage/bolt
+//
+// The contract is small, so that bbolt (the default), PostgreSQL and etcd can all keep it
+// exactly. Package storagetest is the other half of the contract: the conformance suite
+// that every store passes.
+//
+// # Rules for the functions of transactions
+//
+// The function of an Update may run more than once. bbolt runs it once and shares one
+// fsync among callers; a store on the network runs it again after a conflict. So the
+// function has no effect except its writes: it assigns to variables outside of it and
+// never appends to them, and it does not sign, sleep or call the network. An error from
+// the function writes nothing. To refuse a request and still write something, for example
+// that a session has ended, the function assigns the refusal to a variable and returns nil.
+//
+// # Crashes
+//
+// A crash before Update returns leaves all writes of the function or none. After Update
+// has returned nil, all of them are durable. A View never shows a write that a crash could
+// still undo.
+//
+// # Record layout
 //
 //	meta                     storage    identity of the database, written once
-//	clock                    keystore   the highest time seen
-//	keyring                  keystore   the data key, wrapped by the master key
+//	clock                    keystore   the latest decision time, and other clocks
+//	keyring                  keystore   the data key, sealed under the master key
 //	ring/<alg>               keystore   keys that have not stopped signing
 //	retired/<alg>/<kid>      keystore   keys that verifiers still need
 //	private/<kid>            keystore   sealed private halves
-//	tombstone/<kid>          keystore   revoked kids, for ever
+//	tombstone/<kid>          keystore   kids that must never be used again
 //	audience/<name>          issuer
 //	client/<id>              issuer
-//	id/<id>                  issuer     what the id stands for: clients and users share it
+//	id/<id>                  issuer     whether the id is a client's or a user's
 //	origin/<origin>          issuer     how many clients list the web origin
-//	user/<id> login/<hash>   issuer     people, and how their names lead to them
-//	scheme/<class>           issuer     how many passwords are hashed in that way
-//	family/<id> terms/<hash> issuer     logins, and what they agreed on
-//	sessions/…               issuer     the families of one user and client
-//	due/<time>/… denied/…    issuer     what to look at when, and revoked access tokens
-//	refresh/secret/…         issuer     what seals refresh tokens
-//	epoch                    issuer     moved to end every family
-//	webhook/<time>-<random>  issuer     an event that the webhook has not delivered yet
-//	audit/new/… audit/log/…  audit
-//	audit/head               audit      where the log ends
+//	user/<id> login/<hash>   issuer     users, and the index from login names to them
+//	scheme/<class>           issuer     how many passwords have a hash of this class
+//	family/<id> terms/<hash> issuer     sessions, and the terms that they share
+//	sessions/…               issuer     index: the sessions of one user and client
+//	due/<time>/… denied/…    issuer     work that is due at a time; revoked access tokens
+//	refresh/secret/…         issuer     the sealed secrets of refresh tokens
+//	epoch                    issuer     a counter; raising it ends every session
+//	webhook/<time>-<random>  issuer     events that the webhook has not delivered yet
+//	audit/new/… audit/log/…  audit      records before and after they are chained
+//	audit/head               audit      the end of the chain
 //
 // Sizes are in bytes.
 package storage
@@ -38,55 +62,61 @@ import (
 
 // Errors of a Store, for errors.Is.
 var (
-	// ErrNotFound: Get met no record under the key.
-	ErrNotFound = errors.New("no such record")
-	// ErrLimit: a key, a value or a transaction is larger than the contract allows,
-	// or a key holds other bytes. An Update in which a write or its budget met this
-	// fails, even if its function goes on as if nothing had happened.
-	ErrLimit = errors.New("over the limit of a transaction")
-	// ErrNoSpace: the disk is full. Nothing was written, and the same call may
-	// succeed once there is room.
+	// ErrNotFound means that there is no record under the key.
+	ErrNotFound = errors.New("record not found")
+	// ErrLimit means that a key, a value or a transaction is larger than the contract
+	// allows, or that a key holds a byte that is not printable ASCII. An Update fails with
+	// it if a write or the size of the transaction exceeded a limit, even if the function
+	// ignored the error.
+	ErrLimit = errors.New("transaction limit exceeded")
+	// ErrNoSpace means that the disk is full. Nothing was written, and the same call can
+	// succeed once there is space.
 	ErrNoSpace = errors.New("no space left for the store")
-	// ErrUnknownOutcome: the commit failed in a way that leaves open whether the
-	// writes are durable. The store refuses all work from then on.
+	// ErrUnknownOutcome means that the commit failed and that the writes may be durable or
+	// not. The store refuses all work from then on.
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
-	// ErrClosed: the store was closed.
+	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")
 )
 
-// A Store is an ordered map of string keys to bytes that changes only in
-// serializable transactions.
+// A Store is an ordered map of string keys to bytes that changes only in serializable
+// transactions. Its methods can be called from many goroutines at once.
 type Store interface {
-	// View gives fn one consistent state, of committed and durable writes only.
-	// It never waits for a peer. fn returns within a second: an open View keeps old
-	// pages. It does not call Update.
+	// View gives fn one consistent state that holds only committed and durable writes.
+	// It never waits for another node. fn returns within a second, because an open View
+	// keeps old pages in use. fn does not call Update.
 	View(ctx context.Context, fn func(Reader) error) error
 
-	// Update returns nil only once fn's writes are durable. fn may run more than
-	// once (bbolt shares an fsync among callers, others retry on conflict), so it
-	// has no effect but its writes: it assigns, never appends, and does not sign,
-	// sleep or call the network. An error from fn writes nothing and is returned
-	// as it is: what a refusal must leave behind is a value that fn assigns,
-	// returning nil. A panic of fn is raised again in the caller's goroutine.
+	// Update returns nil only once the writes of fn are durable. fn may run more than
+	// once; the package documentation has the rules for it. An error from fn writes
+	// nothing and is returned unchanged. A panic of fn is raised again in the caller's
+	// goroutine.
 	Update(ctx context.Context, fn func(Tx) error) error
 
+	// Close waits for running transactions and releases the store.
 	Close() error
 }
 
-// A Reader reads one consistent state. What it returns are copies. The bounds of a
-// Scan need not be keys: [p+"/", p+"0") is everything under p, as '0' follows '/'.
+// A Reader reads one consistent state. It returns copies.
 type Reader interface {
-	Get(key string) ([]byte, error)                 // ErrNotFound
-	GetAll(keys ...string) ([][]byte, error)        // one round trip; nil where absent
-	Scan(start, end string) iter.Seq2[Entry, error] // half-open [start, end), in key order
+	// Get returns ErrNotFound if there is no record under key.
+	Get(key string) ([]byte, error)
+	// GetAll returns the values in the order of keys, nil where there is no record. It
+	// takes one round trip.
+	GetAll(keys ...string) ([][]byte, error)
+	// Scan iterates over start <= key < end in key order. The bounds need not be valid
+	// keys: ["p/", "p0") is everything below "p/", because '0' follows '/' in ASCII.
+	Scan(start, end string) iter.Seq2[Entry, error]
 }
 
-// A Tx is a Reader that sees its own writes. A Scan goes over the records as they
-// are when it begins, so its loop may write.
+// A Tx is a Reader that sees its own writes. A Scan iterates over the records as they are
+// when it begins, so its loop may write.
 type Tx interface {
 	Reader
-	Put(key string, value []byte) error // copies value
-	Delete(key string) error            // absent already is no error
+	// Put copies value.
+	Put(key string, value []byte) error
+	// Delete returns nil also if there is no record under key.
+	Delete(key string) error
 }
 
 // An Entry is one record of a Scan.

@@ -22,7 +22,7 @@ func (p *place) startDev(more ...string) *child {
 	p.t.Helper()
 	c := p.startWith(environment(), append([]string{"serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0"}, more...)...)
 	// Its stdout is read beside its log, which may be ahead.
-	if !eventually(5*time.Second, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
+	if !eventually(failsafe, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
 		p.t.Fatalf("printed only:\n%s", c.out)
 	}
 	return c
@@ -60,7 +60,7 @@ func pasted(t *testing.T, text, heading string) (lines []string) {
 // shell runs what a newcomer pastes, and fails unless it prints all of want.
 func (p *place) shell(t *testing.T, lines []string, want ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), failsafe)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-ec", strings.Join(lines, "\n"))
 	cmd.Env, cmd.Dir = environment(), p.dir
@@ -111,7 +111,7 @@ func TestDevKeepsWhatItMade(t *testing.T) {
 	stop := func(c *child) {
 		t.Helper()
 		c.signal(syscall.SIGTERM)
-		if code := c.wait(10 * time.Second); code != 0 {
+		if code := c.wait(failsafe); code != 0 {
 			t.Fatalf("exit code %d", code)
 		}
 	}
@@ -206,7 +206,7 @@ func TestATrialStoreOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	restart := func(c *child) *child {
 		t.Helper()
 		c.signal(syscall.SIGTERM)
-		c.wait(10 * time.Second)
+		c.wait(failsafe)
 		return p.startDev()
 	}
 	c := p.startDev()
@@ -269,7 +269,7 @@ func TestDevWithOneAlgorithmHasTheClientsOfThatOne(t *testing.T) {
 	if d := p.credentials(); len(d.Clients) != 1 || d.Clients[0].ID != "dev-service" {
 		t.Errorf("clients: %v", d.Clients)
 	}
-	if !eventually(5*time.Second, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
+	if !eventually(failsafe, func() bool { return strings.Contains(c.out.String(), "Rotate the keys") }) || strings.Contains(c.out.String(), "/api/token/") {
 		t.Errorf("doors without a client:\n%s", c.out)
 	}
 	if status, _ := login(t, c, "dev", "a password of this length"); status != http.StatusNotFound {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"keymill/storage"
 	"keymill/storage/bolt"
@@ -94,14 +93,14 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		p := newPlace(t)
 		c := p.start()
 		p.auditNames("store.create")
-		if !eventually(10*time.Second, func() bool {
+		if !eventually(failsafe, func() bool {
 			p.must(&p.keys, "key", "list", "--json")
 			return slices.ContainsFunc(p.keys, func(k keyLine) bool { return k.Stage == "reserve" })
 		}) {
 			t.Fatal("no reserve was made")
 		}
 		c.signal(syscall.SIGTERM)
-		c.wait(10 * time.Second)
+		c.wait(failsafe)
 		tt.spoil(p)
 		before := snapshot(t, p.dir)
 		checks, code := p.diagnosis()
@@ -171,7 +170,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	var before, after []keyLine
 	p.must(&before, "key", "list", "--json")
 	c.signal(syscall.SIGTERM)
-	c.wait(10 * time.Second)
+	c.wait(failsafe)
 
 	p.writeKey("new.key", strings.Repeat("n", 32))
 	out := p.must(nil, "doctor", "--new-master-key-file", "new.key")

@@ -31,7 +31,7 @@ type delivery struct {
 	body   []byte
 }
 
-// TestTheWebhookTellsAndTheReceiverCanVerifyIt with the lines that README gives.
+// TestTheWebhookTellsAndTheReceiverCanVerifyIt with the lines of docs/people.md.
 func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("python3"); err != nil && os.Getenv("CI") == "" {
@@ -71,7 +71,7 @@ func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 			}
 			seen[event.Type] = true
 			verifyDelivery(t, d)
-		case <-time.After(20 * time.Second):
+		case <-time.After(failsafe):
 			t.Fatalf("only %v came", seen)
 		}
 	}
@@ -79,7 +79,7 @@ func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 		t.Errorf("got %v", seen)
 	}
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if strings.Contains(c.errs.String(), "/keymill") || strings.Contains(c.errs.String(), "whsec_") {
@@ -87,17 +87,17 @@ func TestTheWebhookTellsAndTheReceiverCanVerifyIt(t *testing.T) {
 	}
 }
 
-// verifyDelivery runs README's own lines on a delivery, and on one that was changed.
+// verifyDelivery runs the program of docs/people.md on a delivery, and on one that was changed.
 func verifyDelivery(t *testing.T, d delivery) {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/people.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, code, found := strings.Cut(string(readme), "```python\ndef verify(")
+	_, code, found := strings.Cut(string(page), "```python\n")
 	code, _, closed := strings.Cut(code, "```")
 	if !found || !closed {
-		t.Fatal("README has no lines that verify")
+		t.Fatal("docs/people.md has no program that verifies")
 	}
 	headers := map[string]string{}
 	for name := range d.header {
@@ -107,7 +107,10 @@ func verifyDelivery(t *testing.T, d delivery) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "python3", "-c", "import base64, hmac, json, sys, time\ndef verify("+code+`
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", code+`
+import json
+import sys
+
 d = json.load(sys.stdin)
 body = base64.b64decode(d["body"])
 print(verify(d["headers"], body, d["secret"]), verify(d["headers"], body + b" ", d["secret"]))
@@ -145,7 +148,7 @@ func TestADoorWithoutItsClientIsAWarningWithTheLineToType(t *testing.T) {
 	} {
 		p.must(nil, strings.Fields(step.line)...)
 		c.signal(syscall.SIGTERM)
-		c.wait(10 * time.Second)
+		c.wait(failsafe)
 		c = p.startWith(env, p.serveArgs()...)
 		got := c.errs.String()
 		if step.reason == "" && strings.Contains(got, "level=WARN") || step.reason != "" && strings.Count(got, step.reason) != 2 {
@@ -159,10 +162,15 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.writeKey("webhook.secret", goodHookSecret)
-	asked, release := make(chan bool, 100), make(chan bool)
-	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	asked, release, givenUp := make(chan bool, 100), make(chan bool), make(chan bool, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // the server notices a hang-up only behind the body
 		asked <- true
-		<-release
+		select {
+		case <-release:
+		case <-r.Context().Done():
+			givenUp <- true
+		}
 	}))
 	t.Cleanup(receiver.Close)
 	t.Cleanup(func() { close(release) })
@@ -171,18 +179,19 @@ func TestAWebhookThatWaitsKeepsNobodyFromStopping(t *testing.T) {
 	p.must(nil, "user", "logout", "alice")
 	select {
 	case <-asked:
-	case <-time.After(20 * time.Second):
+	case <-time.After(failsafe):
 		t.Fatal("nothing was sent")
 	}
 	// Nobody waits for it either: not who decides about more events, and not who logs in.
-	began := time.Now()
 	p.must(nil, "user", "logout", "alice")
 	p.must(nil, "user", "disable", "alice")
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("two decisions took %v while the receiver hangs", d)
+	select {
+	case <-givenUp:
+		t.Error("two decisions were answered only after the receiver had been given up")
+	default:
 	}
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err == nil {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"keymill/storage"
 	"keymill/storage/bolt"
@@ -21,7 +20,7 @@ func made(t *testing.T, more ...string) *place {
 	p := newPlace(t)
 	c := p.start(more...)
 	c.signal(syscall.SIGTERM)
-	if code := c.wait(10 * time.Second); code != 0 {
+	if code := c.wait(failsafe); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
 	return p
@@ -54,7 +53,7 @@ func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	p := newPlace(t)
 	c := p.startWith(environment(), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
 	c.signal(syscall.SIGTERM)
-	c.wait(10 * time.Second)
+	c.wait(failsafe)
 	before := snapshot(t, p.dir)
 	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.data, "dev-master-key"))
 	_, errs, code := p.command(env, p.serveArgs()...)
@@ -108,7 +107,7 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 		t.Errorf("the first server lists %d keys", len(keys))
 	}
 	first.signal(syscall.SIGTERM)
-	if code := first.wait(10 * time.Second); code != 0 {
+	if code := first.wait(failsafe); code != 0 {
 		t.Errorf("the first server ended with code %d", code)
 	}
 }
@@ -122,7 +121,7 @@ func TestAServerReturnsAfterKill9(t *testing.T) {
 	var before, after []keyLine
 	p.must(&before, "key", "list", "--json")
 	first.signal(syscall.SIGKILL)
-	first.wait(5 * time.Second)
+	first.wait(failsafe)
 	if _, err := os.Lstat(filepath.Join(p.data, "admin.sock")); err != nil {
 		t.Fatalf("no stale socket: the test shows nothing (%v)", err)
 	}
@@ -172,7 +171,7 @@ func TestTheMasterKeyComesFromThreePlaces(t *testing.T) {
 	} {
 		c := p.startWith(environment(tt.env()...), p.serveArgs()...)
 		c.signal(syscall.SIGTERM)
-		if code := c.wait(10 * time.Second); code != 0 {
+		if code := c.wait(failsafe); code != 0 {
 			t.Errorf("%s: code %d", tt.name, code)
 		}
 	}
@@ -189,7 +188,7 @@ func TestTheProcessGivesNothingAway(t *testing.T) {
 	p.unprivileged()
 	c := p.start()
 	c.signal(syscall.SIGTERM)
-	c.wait(10 * time.Second)
+	c.wait(failsafe)
 	if err := os.Chmod(p.data, 0o755); err != nil { // as by an operator in haste
 		t.Fatal(err)
 	}

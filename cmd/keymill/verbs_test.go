@@ -99,7 +99,7 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 func (p *place) auditNames(actions ...string) {
 	p.t.Helper()
 	var out string
-	if !eventually(10*time.Second, func() bool { // records join the chain once a second
+	if !eventually(failsafe, func() bool { // records join the chain once a second
 		out = p.must(nil, "audit", "tail", "-n", "100")
 		for _, action := range actions {
 			if !strings.Contains(out, action) {
@@ -198,18 +198,23 @@ func TestAuditTailFollows(t *testing.T) {
 	p := newPlace(t)
 	p.start()
 	out := &lockedBuffer{}
-	tail := exec.Command(program(t), "audit", "tail", "-n", "0", "-f", "--json")
+	p.auditNames("store.create") // and with it all that the start left
+	if out := p.must(nil, "audit", "tail", "-n", "0", "--json"); out != "" {
+		t.Errorf("no record was asked for, printed:\n%s", out)
+	}
+	tail := exec.Command(program(t), "audit", "tail", "-n", "1", "-f", "--json")
 	tail.Env, tail.Dir, tail.Stdout = p.env(), p.dir, out
 	tail.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	time.Sleep(1500 * time.Millisecond) // the records of the start join the chain
 	if err := tail.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { tail.Process.Kill(); tail.Wait() }()
-	time.Sleep(300 * time.Millisecond)
+	if !eventually(failsafe, func() bool { return strings.Contains(out.String(), "\n") }) {
+		t.Fatal("the newest record was not printed")
+	}
 	p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
 	p.must(nil, "audience", "add", "returns", "--alg", "EdDSA")
-	if !eventually(6*time.Second, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
+	if !eventually(failsafe, func() bool { return strings.Count(out.String(), "audience.add") == 2 }) {
 		t.Errorf("printed:\n%s", out)
 	}
 	time.Sleep(2200 * time.Millisecond) // it asks twice more

@@ -118,7 +118,7 @@ func (a *arena) openFloor(bytes int) error {
 // awaitListener returns once somebody accepts connections at address.
 func awaitListener(address string) error {
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		var conn net.Conn
 		if conn, err = net.Dial("tcp", address); err == nil {
 			return conn.Close()

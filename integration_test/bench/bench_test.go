@@ -248,7 +248,7 @@ func TestAssertNamesWhatWasMissed(t *testing.T) {
 	if missed := slow.demands(); len(missed) != 0 {
 		t.Errorf("missed = %q", missed)
 	}
-	if missed := (birth{time.Second, 3 * time.Second, 40e6}).demands(); len(missed) != 3 {
+	if missed := (birth{time.Second, 3 * time.Second, 50 * time.Millisecond, 100 * time.Millisecond, 40e6}).demands(); len(missed) != 3 {
 		t.Errorf("missed = %q", missed)
 	}
 }

@@ -77,7 +77,7 @@ func (l *load) run(d time.Duration) (slice, error) {
 }
 
 func (l *line) run(start time.Time, d time.Duration) ([]time.Duration, error) {
-	if err := l.conn.SetDeadline(start.Add(d + 20*time.Second)); err != nil {
+	if err := l.conn.SetDeadline(start.Add(d + 5*time.Minute)); err != nil {
 		return nil, err
 	}
 	latencies := make([]time.Duration, 0, 1024)

@@ -121,7 +121,7 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 // show prints an answer as it came: no redirect is followed, nothing unpacked.
 func show(ts *testscript.TestScript, req *http.Request) {
 	client := http.Client{
-		Timeout:       10 * time.Second,
+		Timeout:       5 * time.Minute,
 		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -109,3 +109,29 @@ func TestTheJudgeSaysNo(t *testing.T) {
 		t.Error("accepted a tampered token")
 	}
 }
+
+// await polls until ok. Its limit bounds a hang and nothing else.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	const failsafe = 5 * time.Minute
+	for end := time.Now().Add(failsafe); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %v for %s", failsafe, what)
+		}
+	}
+}
+
+// awaitRecord waits until the audit log has a record of that action, and about that target
+// if it is not empty: records join the log about a second after what they are about.
+func awaitRecord(t *testing.T, srv *server.Server, action, target string) {
+	t.Helper()
+	await(t, "the audit record "+action+" "+target, func() bool {
+		for line := range strings.Lines(srv.Run(t, "audit", "tail", "-n", "100", "--json")) {
+			var r struct{ Action, Target string }
+			if json.Unmarshal([]byte(line), &r) == nil && r.Action == action && (target == "" || r.Target == target) {
+				return true
+			}
+		}
+		return false
+	})
+}

@@ -100,6 +100,23 @@ func (h *historian) dull() bool {
 	return c.answered == 0 || c.refused == 0 || c.unknown == 0 || c.revoked == 0
 }
 
+// awaitAnswer waits for one more answer, however long a login takes here.
+func (h *historian) awaitAnswer(t *testing.T) {
+	t.Helper()
+	answered := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.tally.answered
+	}
+	const failsafe = 5 * time.Minute
+	before := answered()
+	for end := time.Now().Add(failsafe); answered() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody was answered for %v", failsafe)
+		}
+	}
+}
+
 // run lets everybody loose and ends the server again and again, until there is something
 // to judge.
 func (h *historian) run(t *testing.T, restarts int) {
@@ -117,6 +134,7 @@ func (h *historian) run(t *testing.T, restarts int) {
 	}
 	for n := 0; n < restarts || h.dull() && n < patience*restarts; n++ {
 		time.Sleep(200*time.Millisecond + rand.N(400*time.Millisecond))
+		h.awaitAnswer(t)
 		if n%2 == 0 {
 			h.srv.Kill()
 			h.tally.kills++

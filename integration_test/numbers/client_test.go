@@ -25,7 +25,7 @@ func newClient(t *testing.T, base string, connections int) *client {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &client{base, &http.Client{Transport: transport, Timeout: 60 * time.Second}}
+	return &client{base, &http.Client{Transport: transport, Timeout: 5 * time.Minute}}
 }
 
 func (c *client) post(path, contentType, body string) (status int, answer []byte, err error) {

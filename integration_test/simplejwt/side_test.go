@@ -124,7 +124,7 @@ func typed(t *testing.T, srv *server.Server, secret string, args ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = append(server.Environment(), "KEYMILL_DATA="+srv.Data)

@@ -8,7 +8,7 @@
 //	(here)   coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
 //	         and this project's own jwks and jwks/grpc
 //
-// Each of them runs as a small HTTP service, with the settings that the README shows
+// Each of them runs as a small HTTP service, with the settings that docs/verify shows
 // and the library's own caches, so that one table of promises holds for all:
 //
 //	TestTheMatrix              what differs from a good token in one thing is refused;
@@ -20,7 +20,7 @@
 //
 // No other library keeps all of the matrix. What one does not keep is stated beside it as a
 // gap, and a gap that is not there fails the test as an unstated one does: what the
-// README says about a library is measured, and goes on being measured when the library
+// docs/verify says about a library is measured, and goes on being measured when the library
 // has a new version.
 //
 // scripts/install-deps brings what the services need.

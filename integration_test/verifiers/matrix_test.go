@@ -20,7 +20,7 @@ type trial struct {
 }
 
 // TestTheMatrix: every verifier, as its library has it and with the settings that the
-// README shows, accepts the issuer's tokens and refuses what differs from them in one
+// docs/verify shows, accepts the issuer's tokens and refuses what differs from them in one
 // thing, except for the gaps that it states. Each of those is shown to be there.
 func TestTheMatrix(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
@@ -53,7 +53,7 @@ func TestTheMatrix(t *testing.T) {
 }
 
 // TestTheSettingsAreNeeded: a verifier that is told nothing but where the keys are also
-// accepts what the settings of the README would have it refuse, and only that.
+// accepts what the settings of docs/verify would have it refuse, and only that.
 func TestTheSettingsAreNeeded(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
 	mints := newMints(t, srv, clients)

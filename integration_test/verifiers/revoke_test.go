@@ -102,7 +102,7 @@ func revoke(t *testing.T, srv *server.Server, kid string) revocation {
 // propagation.
 func awaitSpare(t *testing.T, srv *server.Server, alg string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		var keys []key
 		srv.RunJSON(t, &keys, "key", "list")
 		for _, k := range keys {

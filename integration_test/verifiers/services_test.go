@@ -27,7 +27,7 @@ type maker struct {
 	lacks []string // it cannot verify
 	gaps  []gap
 	least time.Duration // the shortest lifespan of a key set that the library takes; 0: any
-	// settled are the gaps that the settings of the README close, and without them are
+	// settled are the gaps that the settings of docs/verify close, and without them are
 	// open; nil where nobody has tried.
 	settled []gap
 	start   func(t *testing.T, s settings) (url string, err error)
@@ -141,7 +141,7 @@ func (m maker) prepare(t *testing.T, alg string) service {
 	t.Cleanup(transport.CloseIdleConnections)
 	return service{
 		maker: m, name: m.name + " " + alg, alg: alg, audience: audienceOf(alg),
-		http: &http.Client{Timeout: 30 * time.Second, Transport: transport},
+		http: &http.Client{Timeout: 5 * time.Minute, Transport: transport},
 	}
 }
 

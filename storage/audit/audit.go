@@ -1,32 +1,35 @@
-// Package audit keeps what was decided, by whom and when, in the order in which it
-// was decided, so that a later change of the past shows.
+// Package audit keeps a log of decisions: what was decided, by whom and when, in the
+// order of the decisions and so that a later change of the log can be detected.
 //
-// A decision appends its record in its own transaction, so neither is there without
-// the other. A chain has one head, and if every decision moved it they would all
-// wait for each other; so the record goes to a place of its own first, and once a
-// second a background loop moves what is there to the end of the chain:
+// A decision appends its record in its own transaction, so one is never stored without
+// the other. The log is a hash chain with one end. If every decision wrote to that end,
+// all decisions would wait for each other. So a new record goes to a key of its own, and
+// once a second a background loop moves the new records to the end of the chain:
 //
 //	decision ──▶ audit/new/<time>-<random>
 //	                        │  Chain, once a second
 //	                        ▼
 //	             audit/log/<seq>   …  n−1 ◀── n ◀── n+1   each with the hash of the one before
-//	             audit/head        seq and hash of the last
+//	             audit/head        seq and hash of the last record
 //
-//	<time>    instant of the decision, 20060102T150405.000000000Z
+//	<time>    time of the decision, 20060102T150405.000000000Z
 //	<random>  16 hex digits
 //	<seq>     20 decimal digits, from 1
 //
-// A stored record is one line of JSON in printable ASCII: whatever a stranger put
-// into a name, no line break or terminal sequence leaves this package unescaped. It
-// stays under 4 KiB, as long strings are cut. The hash is SHA-256 in hex over those
-// bytes; the first record names 64 zeros.
+// A stored record is one line of JSON in printable ASCII. Clients choose some of its
+// strings, and their line breaks and terminal sequences are stored escaped. Long strings
+// are cut, so a record stays below 4 KiB. The hash is the hexadecimal SHA-256 of the
+// stored bytes. The first record has 64 zeros for the hash of its predecessor.
 //
-// The chain shows an edit, a gap and a lost end. It cannot show that the whole of it
-// was written anew by somebody who owns the store: who fears that keeps the head's
-// hash elsewhere.
+// The chain shows that a record was edited, removed from the middle or cut off the end. It
+// cannot show that the owner of the store has rewritten all of it. To detect that, keep
+// the hash of the head somewhere else.
 //
-// Records are ordered by the instants that their decisions give. Two of one instant
-// keep no order between them.
+// The time of a record is the decision time that the caller gives. Records are ordered by
+// it; records of the same time have no order among them.
+//
+// A crash leaves a record in audit/new or in audit/log, never in both and never in
+// neither, because one transaction moves it.
 package audit
 
 import (
@@ -53,12 +56,12 @@ const (
 	timeLayout = "20060102T150405.000000000Z"
 )
 
-// An Event is what a decision leaves behind.
+// An Event describes a decision.
 type Event struct {
 	Action string            // "key.rotate", "client.add", …
-	By     string            // who: "uid:1000", "system", "client:billing"
-	Target string            // what it was done to
-	Detail map[string]string // flat facts; never a secret
+	By     string            // who decided: "uid:1000", "system", "client:billing"
+	Target string            // the id of what changed
+	Detail map[string]string // more facts, never a secret
 }
 
 // A Record is an Event in the chain.
@@ -69,7 +72,7 @@ type Record struct {
 	By       string            `json:"by"`
 	Target   string            `json:"target,omitempty"`
 	Detail   map[string]string `json:"detail,omitempty"`
-	Previous string            `json:"previous"` // SHA-256, hex, of the predecessor's stored bytes
+	Previous string            `json:"previous"` // SHA-256 in hex of the previous record's stored bytes
 }
 
 // A head is the end of the chain.
@@ -78,12 +81,12 @@ type head struct {
 	Hash string `json:"hash"`
 }
 
-// errDamaged is for a store that somebody else has written to.
-var errDamaged = errors.New("audit trail is damaged")
+// errDamaged means that something other than this package has changed the log.
+var errDamaged = errors.New("audit log is damaged")
 
-// Append adds e in the caller's transaction, of which it takes one key and at most
-// 4 KiB. Strings that are too long are cut, for a decision must not fail because
-// of what a stranger wrote.
+// Append adds e in the caller's transaction. It uses one key and at most 4 KiB of the
+// transaction's limits. Strings that are too long are cut, because a decision must not
+// fail on account of a string that a client chose.
 func Append(tx storage.Tx, at time.Time, e Event) error {
 	r := bounded(e)
 	r.Time = at.UTC()
@@ -96,23 +99,23 @@ func Append(tx storage.Tx, at time.Time, e Event) error {
 	return tx.Put(newPrefix+r.Time.Format(timeLayout)+"-"+hex.EncodeToString(random), b)
 }
 
-// genesis is the head of an empty chain.
-func genesis() head {
+// emptyHead returns the head of an empty chain.
+func emptyHead() head {
 	return head{Hash: strings.Repeat("0", 2*sha256.Size)}
 }
 
-// readHead returns the end of the chain; that of an empty one has no record.
+// readHead returns the end of the chain. An empty chain has no head record.
 func readHead(r storage.Reader) (head, error) {
 	b, err := r.Get(headKey)
 	if errors.Is(err, storage.ErrNotFound) {
-		return genesis(), nil
+		return emptyHead(), nil
 	}
 	if err != nil {
 		return head{}, err
 	}
 	var h head
 	if err := json.Unmarshal(b, &h); err != nil {
-		return head{}, fmt.Errorf("%w: unreadable head: %v", errDamaged, err)
+		return head{}, fmt.Errorf("%w: the head is unreadable: %v", errDamaged, err)
 	}
 	return h, nil
 }
@@ -124,21 +127,21 @@ func hash(stored []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// maxPage bounds what one View reads.
+// maxPage is how many records one View reads at most.
 const maxPage = 1000
 
-// Tail returns up to limit records with Seq > after, oldest first, and at most 1,000
-// at a time. A decision appears here within a second or so, when it is chained.
+// Tail returns at most limit records with Seq > after, oldest first. One call returns at
+// most 1,000. A decision appears here about a second later, when it is chained.
 func Tail(ctx context.Context, s storage.Store, after uint64, limit int) ([]Record, error) {
 	var records []Record
 	err := s.View(ctx, func(r storage.Reader) (err error) {
-		records, err = read(r, after, limit)
+		records, err = readAfter(r, after, limit)
 		return err
 	})
 	return records, err
 }
 
-// Last returns the newest n records, oldest first, and at most 1,000.
+// Last returns the newest n records, at most 1,000, oldest first.
 func Last(ctx context.Context, s storage.Store, n int) ([]Record, error) {
 	n = min(n, maxPage)
 	var records []Record
@@ -147,13 +150,13 @@ func Last(ctx context.Context, s storage.Store, n int) ([]Record, error) {
 		if err != nil || n <= 0 {
 			return err
 		}
-		records, err = read(r, h.Seq-min(h.Seq, uint64(n)), n)
+		records, err = readAfter(r, h.Seq-min(h.Seq, uint64(n)), n)
 		return err
 	})
 	return records, err
 }
 
-func read(r storage.Reader, after uint64, limit int) ([]Record, error) {
+func readAfter(r storage.Reader, after uint64, limit int) ([]Record, error) {
 	limit = min(limit, maxPage)
 	if limit <= 0 || after+1 == 0 {
 		return nil, nil

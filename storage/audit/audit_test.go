@@ -31,8 +31,8 @@ func openStore(t *testing.T) storage.Store {
 	return s
 }
 
-// decide appends n events, numbered on from first and one nanosecond apart, in
-// transactions of at most 60.
+// decide appends n events in transactions of at most 60. They are numbered from first and
+// one nanosecond apart.
 func decide(t *testing.T, s storage.Store, first, n int) {
 	t.Helper()
 	for begin := first; begin < first+n; begin += 60 {
@@ -53,23 +53,23 @@ func decide(t *testing.T, s storage.Store, first, n int) {
 func chain(t *testing.T, s storage.Store, want int) {
 	t.Helper()
 	if n, err := Chain(t.Context(), s); err != nil || n != want {
-		t.Fatalf("chained %d, %v, want %d", n, err, want)
+		t.Fatalf("Chain moved %d, %v, want %d", n, err, want)
 	}
 }
 
 func verify(t *testing.T, s storage.Store, want uint64) {
 	t.Helper()
 	if n, err := Verify(t.Context(), s); err != nil || n != want {
-		t.Errorf("verified %d, %v, want %d", n, err, want)
+		t.Errorf("Verify returned %d, %v, want %d", n, err, want)
 	}
 }
 
-// TestTheChainKeepsTheOrder of the decisions, and every fact.
+// TestTheChainKeepsTheOrder of the decisions, and all of their facts.
 func TestTheChainKeepsTheOrder(t *testing.T) {
 	s := openStore(t)
 	verify(t, s, 0)
 	chain(t, s, 0)
-	// Written the other way round, as two nodes may.
+	// The later decisions are written first, as can happen with two nodes.
 	decide(t, s, 50, 50)
 	decide(t, s, 0, 50)
 	e := Event{Action: "key.revoke", By: "uid:1000", Target: "kid", Detail: map[string]string{"b": "2", "a": "1"}}
@@ -87,23 +87,23 @@ func TestTheChainKeepsTheOrder(t *testing.T) {
 	}
 	for i, r := range records[:100] {
 		if r.Seq != uint64(i+1) || r.Target != fmt.Sprint(i) || !r.Time.Equal(noon.Add(time.Duration(i))) {
-			t.Errorf("place %d holds %+v", i+1, r)
+			t.Errorf("record %d is %+v", i+1, r)
 		}
 	}
 	last := records[100]
 	if last.Action != e.Action || last.By != e.By || last.Target != e.Target || !maps.Equal(last.Detail, e.Detail) ||
 		!last.Time.Equal(noon.Add(time.Hour)) {
-		t.Errorf("the last is %+v", last)
+		t.Errorf("the last record is %+v", last)
 	}
 	if records[0].Previous != strings.Repeat("0", 64) {
-		t.Errorf("the first names %q", records[0].Previous)
+		t.Errorf("the first record has %q as previous hash", records[0].Previous)
 	}
 }
 
 func TestTailAndLast(t *testing.T) {
 	s := openStore(t)
 	if r, err := Last(t.Context(), s, 5); len(r) != 0 || err != nil {
-		t.Errorf("last of none: %v, %v", r, err)
+		t.Errorf("Last of an empty chain: %v, %v", r, err)
 	}
 	decide(t, s, 0, 40)
 	chain(t, s, 40)
@@ -115,7 +115,7 @@ func TestTailAndLast(t *testing.T) {
 		{"from the start", func() ([]Record, error) { return Tail(t.Context(), s, 0, 10) }, 1, 10},
 		{"on from there", func() ([]Record, error) { return Tail(t.Context(), s, 10, 100) }, 11, 40},
 		{"at the end", func() ([]Record, error) { return Tail(t.Context(), s, 40, 100) }, 0, 0},
-		{"far behind it", func() ([]Record, error) { return Tail(t.Context(), s, 1<<64-1, 100) }, 0, 0},
+		{"far after the end", func() ([]Record, error) { return Tail(t.Context(), s, 1<<64-1, 100) }, 0, 0},
 		{"none", func() ([]Record, error) { return Tail(t.Context(), s, 0, 0) }, 0, 0},
 		{"newest", func() ([]Record, error) { return Last(t.Context(), s, 3) }, 38, 40},
 		{"more than there are", func() ([]Record, error) { return Last(t.Context(), s, 5000) }, 1, 40},
@@ -131,18 +131,18 @@ func TestTailAndLast(t *testing.T) {
 			first, last = records[0].Seq, records[len(records)-1].Seq
 		}
 		if first != tt.first || last != tt.last {
-			t.Errorf("%s: %d to %d, want %d to %d", tt.name, first, last, tt.first, tt.last)
+			t.Errorf("%s: records %d to %d, want %d to %d", tt.name, first, last, tt.first, tt.last)
 		}
 	}
 }
 
-// TestAChangeOfThePastIsFound wherever it is made.
-func TestAChangeOfThePastIsFound(t *testing.T) {
+// TestAChangeOfTheLogIsFound wherever it is made.
+func TestAChangeOfTheLogIsFound(t *testing.T) {
 	edit := func(key, from, to string) func(storage.Tx) error {
 		return func(tx storage.Tx) error {
 			v, err := tx.Get(key)
 			if !bytes.Contains(v, []byte(from)) {
-				return fmt.Errorf("%s holds no %s: %v", key, from, err)
+				return fmt.Errorf("%s does not contain %s: %v", key, from, err)
 			}
 			return tx.Put(key, bytes.Replace(v, []byte(from), []byte(to), 1))
 		}
@@ -158,17 +158,17 @@ func TestAChangeOfThePastIsFound(t *testing.T) {
 		change func(tx storage.Tx) error
 		at     uint64
 	}{
-		{"an edited record", edit(logKey(20), "system", "nobody"), 21},
-		{"an edited last record", edit(logKey(40), "system", "nobody"), 40},
+		{"an edited record", edit(logKey(20), "system", "edited"), 21},
+		{"an edited last record", edit(logKey(40), "system", "edited"), 40},
 		{"a removed record", func(tx storage.Tx) error { return tx.Delete(logKey(20)) }, 20},
 		{"a removed first record", func(tx storage.Tx) error { return tx.Delete(logKey(1)) }, 1},
 		{"a removed last record", func(tx storage.Tx) error { return tx.Delete(logKey(40)) }, 40},
 		{"a removed head", func(tx storage.Tx) error { return tx.Delete(headKey) }, 41},
-		{"a garbled head", func(tx storage.Tx) error { return tx.Put(headKey, []byte("{")) }, 0},
-		{"a garbled record", func(tx storage.Tx) error { return tx.Put(logKey(7), []byte("{")) }, 7},
-		{"a doubled record", move(logKey(20), logKey(21)), 21},
+		{"an unreadable head", func(tx storage.Tx) error { return tx.Put(headKey, []byte("{")) }, 0},
+		{"an unreadable record", func(tx storage.Tx) error { return tx.Put(logKey(7), []byte("{")) }, 7},
+		{"a copied record", move(logKey(20), logKey(21)), 21},
 		{"an added record", move(logKey(40), logKey(41)), 41},
-		{"a record slipped in", move(logKey(20), logKey(20)+"a"), 21},
+		{"an inserted record", move(logKey(20), logKey(20)+"a"), 21},
 		{"a record before the first", move(logKey(1), logKey(0)), 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -180,14 +180,14 @@ func TestAChangeOfThePastIsFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			if at, err := Verify(t.Context(), s); !errors.Is(err, errDamaged) || at != tt.at {
-				t.Errorf("verified to %d, %v, want the break at %d", at, err, tt.at)
+				t.Errorf("Verify returned %d, %v, want errDamaged at %d", at, err, tt.at)
 			}
 		})
 	}
 }
 
-// TestATrailOfTenThousand is chained, verified and read in pages.
-func TestATrailOfTenThousand(t *testing.T) {
+// TestTenThousandRecords are chained, verified and read in pages.
+func TestTenThousandRecords(t *testing.T) {
 	const n = 10_000
 	s := openStore(t)
 	decide(t, s, 0, n)
@@ -213,12 +213,12 @@ func TestATrailOfTenThousand(t *testing.T) {
 	}
 }
 
-// A faulty store fails every Update after some have passed: before the commit, so
-// that nothing is written, or behind it, so that nobody knows.
+// A faulty store fails every Update after some have succeeded: before the commit, so that
+// nothing is written, or after it, so that the caller does not know of the writes.
 type faulty struct {
 	storage.Store
-	passes atomic.Int32
-	behind bool
+	passes      atomic.Int32
+	afterCommit bool
 }
 
 var errCrash = errors.New("crash")
@@ -228,7 +228,7 @@ func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
 		return f.Store.Update(ctx, fn)
 	}
 	err := f.Store.Update(ctx, func(tx storage.Tx) error {
-		if err := fn(tx); err != nil || f.behind {
+		if err := fn(tx); err != nil || f.afterCommit {
 			return err
 		}
 		return errCrash
@@ -239,18 +239,18 @@ func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	return err
 }
 
-// TestACrashBetweenPages loses nothing and doubles nothing.
-func TestACrashBetweenPages(t *testing.T) {
+// TestACrashBetweenPagesLosesNoRecord, and chains none twice.
+func TestACrashBetweenPagesLosesNoRecord(t *testing.T) {
 	const n = 4*pageRecords + 7
 	for passes := range 5 {
-		for _, behind := range []bool{false, true} {
+		for _, afterCommit := range []bool{false, true} {
 			s := openStore(t)
 			decide(t, s, 0, n)
-			f := &faulty{Store: s, behind: behind}
+			f := &faulty{Store: s, afterCommit: afterCommit}
 			f.passes.Store(int32(passes))
 			moved, err := Chain(t.Context(), f)
 			if !errors.Is(err, errCrash) || moved != passes*pageRecords {
-				t.Fatalf("moved %d, %v", moved, err)
+				t.Fatalf("Chain moved %d, %v", moved, err)
 			}
 			if _, err := Chain(t.Context(), s); err != nil {
 				t.Fatal(err)
@@ -262,15 +262,15 @@ func TestACrashBetweenPages(t *testing.T) {
 			}
 			for i, r := range records {
 				if r.Target != fmt.Sprint(i) {
-					t.Fatalf("place %d holds %s", i, r.Target)
+					t.Fatalf("record %d is %s", i, r.Target)
 				}
 			}
 		}
 	}
 }
 
-// TestAppendersDoNotWaitForTheChain, and it misses none of them, though two run.
-func TestAppendersDoNotWaitForTheChain(t *testing.T) {
+// TestTwoChainsMissNoRecord while other goroutines append.
+func TestTwoChainsMissNoRecord(t *testing.T) {
 	const appenders, each = 8, 40
 	s := openStore(t)
 	stop := make(chan struct{})
@@ -324,11 +324,11 @@ func TestAppendersDoNotWaitForTheChain(t *testing.T) {
 	}
 }
 
-// TestAForeignRecordDoesNotStopTheChain: it is told of, and what follows is moved.
+// TestAForeignRecordDoesNotStopTheChain: the chain records it and moves those after it.
 func TestAForeignRecordDoesNotStopTheChain(t *testing.T) {
 	s := openStore(t)
 	if err := s.Update(t.Context(), func(tx storage.Tx) error {
-		return tx.Put(newPrefix+"0", []byte("rubbish"))
+		return tx.Put(newPrefix+"0", []byte("not a record"))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -340,8 +340,8 @@ func TestAForeignRecordDoesNotStopTheChain(t *testing.T) {
 	}
 }
 
-// TestRunChainsOnceASecond, gets over a full disk, and ends with its context or
-// with its store.
+// TestRunChainsOnceASecond, continues after a fault, and ends with its context or with its
+// store.
 func TestRunChainsOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t)
@@ -362,23 +362,23 @@ func TestRunChainsOnceASecond(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 			if n := length(); n != want {
-				t.Errorf("after %d s the chain is %d long, want %d", i+1, n, want)
+				t.Errorf("after %d s the chain has %d records, want %d", i+1, n, want)
 			}
 		}
 		f.passes.Store(1 << 20)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := length(); n != 3 {
-			t.Errorf("after the fault the chain is %d long, want 3", n)
+			t.Errorf("after the fault the chain has %d records, want 3", n)
 		}
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("ended by its context: %v", err)
+			t.Errorf("Run after its context ended: %v", err)
 		}
 		go func() { ended <- Run(t.Context(), s) }()
 		s.Close()
 		if err := <-ended; !errors.Is(err, storage.ErrClosed) {
-			t.Errorf("ended by its store: %v", err)
+			t.Errorf("Run after its store closed: %v", err)
 		}
 	})
 }

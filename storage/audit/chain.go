@@ -10,14 +10,14 @@ import (
 	"keymill/storage"
 )
 
-// pageRecords is how many records one transaction moves. Each touches two keys, and
-// the head is one more: 63 of the 64 that an Update may touch. Read and written
-// again at 4 KiB each they are 248 KiB of its 512.
+// pageRecords is how many records one transaction moves. Each touches two keys and the
+// head is one more, which makes 63 of the 64 keys that an Update may touch. Reading and
+// writing them at 4 KiB each is 248 KiB of the 512 that it may touch.
 const pageRecords = (storage.MaxUpdateKeys - 1) / 2
 
-// Run moves new records into the chain once a second until ctx ends, which is no
-// error. It ends earlier only if the store has failed or the chain is damaged; a
-// store that is busy or full is asked again the next second.
+// Run moves new records into the chain once a second. It returns nil when ctx ends, and
+// an error when the store has failed or the chain is damaged. After any other error, for
+// example of a full disk, it tries again a second later.
 func Run(ctx context.Context, s storage.Store) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -36,15 +36,16 @@ func Run(ctx context.Context, s storage.Store) error {
 	}
 }
 
-// Chain moves what is waiting, and returns how many records it moved. It may run
-// in several processes at once.
+// Chain moves all new records into the chain and returns how many it moved. Several
+// processes may call it at once.
 //
-// A crash between two pages leaves the rest waiting. Within a page nothing can be
-// lost or doubled, as a record leaves audit/new in the transaction that chains it.
+// A crash between two pages leaves the remaining records in audit/new for the next call.
+// No record is lost or chained twice, because the transaction that adds it to the chain
+// also deletes it from audit/new.
 func Chain(ctx context.Context, s storage.Store) (int, error) {
 	moved := 0
 	for {
-		waiting, err := anyWaiting(ctx, s)
+		waiting, err := hasNew(ctx, s)
 		if err != nil || !waiting {
 			return moved, err
 		}
@@ -58,13 +59,14 @@ func Chain(ctx context.Context, s storage.Store) (int, error) {
 		}
 		moved += n
 		if n < pageRecords {
-			return moved, nil // what came meanwhile has time until the next second
+			return moved, nil // newer records wait for the next call
 		}
 	}
 }
 
-// anyWaiting keeps an idle server from asking for a turn among the writers.
-func anyWaiting(ctx context.Context, s storage.Store) (waiting bool, err error) {
+// hasNew reports whether there is anything to chain. It spares an idle server one Update a
+// second.
+func hasNew(ctx context.Context, s storage.Store) (waiting bool, err error) {
 	err = s.View(ctx, func(r storage.Reader) error {
 		waiting = false
 		for _, err := range r.Scan(newPrefix, newEnd) {
@@ -94,7 +96,7 @@ func movePage(tx storage.Tx) (int, error) {
 		}
 	}
 	if n == 0 {
-		return 0, nil // another process was faster
+		return 0, nil // another process has moved them
 	}
 	b, err := json.Marshal(h)
 	if err != nil {
@@ -103,11 +105,12 @@ func movePage(tx storage.Tx) (int, error) {
 	return n, tx.Put(headKey, b)
 }
 
-// move takes one waiting record to the end of the chain and returns the new head.
+// move moves one new record to the end of the chain and returns the new head.
 func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
 	var r Record
 	if err := json.Unmarshal(e.Value, &r); err != nil {
-		// Somebody wrote here past Append. The chain tells of it and goes on.
+		// Append did not write this. The chain records that and goes on, because an error
+		// would keep all later records out of the chain.
 		r = bounded(Event{Action: "audit.unreadable", By: "system", Target: e.Key,
 			Detail: map[string]string{"bytes": string(e.Value)}})
 	}
@@ -122,8 +125,8 @@ func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
 	return head{Seq: r.Seq, Hash: hash(b)}, tx.Delete(e.Key)
 }
 
-// Verify walks the whole chain, 1,000 records per View, and returns its length, or
-// with an error the number at which it breaks.
+// Verify reads the whole chain, 1,000 records per View, and returns its length. With an
+// error it returns the number of the first record that is wrong.
 func Verify(ctx context.Context, s storage.Store) (uint64, error) {
 	at := head{}
 	for {
@@ -138,7 +141,7 @@ func Verify(ctx context.Context, s storage.Store) (uint64, error) {
 	}
 }
 
-// verifyPage goes on behind the record at, or begins if at is none.
+// verifyPage verifies the records after at, or from the first if at is zero.
 func verifyPage(ctx context.Context, s storage.Store, at head) (next head, ended bool, err error) {
 	err = s.View(ctx, func(r storage.Reader) error {
 		end, err := readHead(r)
@@ -148,14 +151,14 @@ func verifyPage(ctx context.Context, s storage.Store, at head) (next head, ended
 		next, ended = at, true
 		start := logKey(at.Seq + 1)
 		if at.Seq == 0 {
-			next, start = genesis(), logPrefix // whatever lies before the first counts
+			next, start = emptyHead(), logPrefix // also finds keys that sort before the first record
 		}
 		n := 0
 		for e, err := range r.Scan(start, logEnd) {
 			if err != nil {
 				return err
 			}
-			if next, err = follow(next, e); err != nil {
+			if next, err = checkNext(next, e); err != nil {
 				return err
 			}
 			if n++; n == maxPage {
@@ -163,22 +166,22 @@ func verifyPage(ctx context.Context, s storage.Store, at head) (next head, ended
 				return nil
 			}
 		}
-		// In the same View, so that a chain which grows meanwhile does not look broken.
+		// end was read in the same View, so a chain that grows does not look damaged.
 		switch {
 		case next == end:
 			return nil
 		case next.Seq == end.Seq:
-			return fmt.Errorf("%w: record %d is not the one that the head names", errDamaged, end.Seq)
+			return fmt.Errorf("%w: record %d does not have the hash in the head", errDamaged, end.Seq)
 		}
 		next.Seq++
-		return fmt.Errorf("%w: it ends before record %d, the head names record %d", errDamaged, next.Seq, end.Seq)
+		return fmt.Errorf("%w: record %d is missing at the end; the head says that %d is the last", errDamaged, next.Seq, end.Seq)
 	})
 	return next, ended, err
 }
 
-// follow checks that e is the record behind h; the head it returns names that record
-// in any case.
-func follow(h head, e storage.Entry) (head, error) {
+// checkNext checks that e is the record after h. It returns the head after that record
+// also with an error.
+func checkNext(h head, e storage.Entry) (head, error) {
 	next := head{Seq: h.Seq + 1, Hash: hash(e.Value)}
 	var r Record
 	switch err := json.Unmarshal(e.Value, &r); {

@@ -10,21 +10,21 @@ import (
 	"unicode/utf16"
 )
 
-// Bounds of a record's strings, in bytes as they are stored, that is escaped. With
-// names, numbers and hash they keep a record under 4 KiB.
+// Bounds of a record's strings, in bytes as they are stored (escaped). Together with
+// member names, numbers and hash they keep a record below 4 KiB.
 const (
 	maxAction = 64
 	maxBy     = 256
 	maxTarget = 512
-	maxDetail = 2048 // all names and values together
-	maxFacts  = 24
-	maxName   = 64
+	maxDetail = 2048 // all names and values of Detail together
+	maxFacts  = 24   // members of Detail
+	maxName   = 64   // one name in Detail
 
 	cutMark = "..."
 )
 
-// bounded returns e as a record, cut to size. Of a detail too large the facts that
-// come first in the order of their names are kept.
+// bounded returns e as a record within the bounds. Of a Detail that is too large it keeps
+// the facts whose names sort first.
 func bounded(e Event) Record {
 	r := Record{
 		Action: cut(e.Action, maxAction),
@@ -38,24 +38,24 @@ func bounded(e Event) Record {
 	left := maxDetail
 	for _, name := range slices.Sorted(maps.Keys(e.Detail)) {
 		short := cut(name, maxName)
-		if len(r.Detail) == maxFacts || left < size(short)+len(cutMark) {
-			r.Detail[cutMark] = "more" // three bytes, for which the bounds have room
+		if len(r.Detail) == maxFacts || left < storedSize(short)+len(cutMark) {
+			r.Detail[cutMark] = "more" // the bounds leave space for this
 			break
 		}
-		left -= size(short)
-		value := cut(e.Detail[name], left) // of two names cut to one, the last
-		left -= size(value)
+		left -= storedSize(short)
+		value := cut(e.Detail[name], left) // if two names are equal after the cut, the later one stays
+		left -= storedSize(value)
 		r.Detail[short] = value
 	}
 	return r
 }
 
-// cut returns s if it is at most limit bytes when stored, else a part of it and a
-// mark. Bytes that are no UTF-8 are replaced here and not by encoding/json, which
-// would make one name twice of two that differ only in them.
+// cut returns s if it has at most limit bytes when stored, else its beginning and a mark.
+// It replaces bytes that are not UTF-8, because encoding/json would do that later and two
+// names in Detail that differ only in such bytes would become the same name twice.
 func cut(s string, limit int) string {
 	s = strings.ToValidUTF8(s, "\ufffd")
-	if size(s) <= limit {
+	if storedSize(s) <= limit {
 		return s
 	}
 	kept := len(cutMark)
@@ -67,8 +67,8 @@ func cut(s string, limit int) string {
 	return s
 }
 
-// size is what s takes at most when it is stored.
-func size(s string) int {
+// storedSize returns how many bytes s has at most when it is stored.
+func storedSize(s string) int {
 	n := 0
 	for _, r := range s {
 		n += runeSize(r)
@@ -88,23 +88,23 @@ func runeSize(r rune) int {
 	return 1
 }
 
-// encode returns the one form in which r is stored: members in the order of the
-// type, details in that of their names, nothing but printable ASCII.
+// encode returns the bytes in which r is stored. Equal records have equal bytes, because
+// the chain hashes them: members are in the order of the type, the names in Detail are
+// sorted, and everything is printable ASCII.
 func encode(r Record) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("encode audit record: %w", err)
 	}
-	if !bytes.ContainsFunc(b, beyond) {
+	if !bytes.ContainsFunc(b, notASCII) {
 		return b, nil
 	}
-	// encoding/json escapes what JSON demands. Terminals also obey the control
-	// characters from U+007F on, and readers are fooled by text that changes its
-	// direction.
+	// encoding/json escapes only what JSON requires. Terminals also act on the control
+	// characters from U+007F on, and text that changes its direction misleads readers.
 	var out bytes.Buffer
 	for _, r := range string(b) {
 		switch {
-		case !beyond(r):
+		case !notASCII(r):
 			out.WriteRune(r)
 		case r >= 0x10000:
 			high, low := utf16.EncodeRune(r)
@@ -116,4 +116,4 @@ func encode(r Record) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func beyond(r rune) bool { return r > '~' }
+func notASCII(r rune) bool { return r > '~' }

@@ -10,11 +10,11 @@ import (
 	"keymill/storage"
 )
 
-// TestWhatAStrangerWroteIsEscaped: kept as it was, and stored so that no
-// terminal and no reader of lines can be fooled.
+// TestTextOfClientsIsEscaped: it is read back unchanged, but its stored form cannot mislead
+// a terminal or a program that reads lines.
 //
 // R104.
-func TestWhatAStrangerWroteIsEscaped(t *testing.T) {
+func TestTextOfClientsIsEscaped(t *testing.T) {
 	for _, text := range []string{
 		"a\r\nb", "\x1b[31mred\x1b[0m", "\u009b31m", "\x7f\x00\x08", "\u202egnp.exe", "\u2028\u2029",
 		`"quoted" \ <b>&`, "naïve 😀", "tab\t",
@@ -32,7 +32,7 @@ func TestWhatAStrangerWroteIsEscaped(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		if r[0].Action != text || r[0].By != text || r[0].Target != text || r[0].Detail[text] != text {
-			t.Errorf("%q came back as %+v", text, r[0])
+			t.Errorf("%q was read back as %+v", text, r[0])
 		}
 	}
 }
@@ -46,7 +46,7 @@ func wantPrintable(t *testing.T, s storage.Store) {
 			}
 			for _, b := range e.Value {
 				if b < ' ' || b > '~' {
-					t.Errorf("%s holds byte %#x: %s", e.Key, b, e.Value)
+					t.Errorf("%s contains byte %#x: %s", e.Key, b, e.Value)
 				}
 			}
 		}
@@ -56,7 +56,7 @@ func wantPrintable(t *testing.T, s storage.Store) {
 	}
 }
 
-// TestARecordStaysUnder4KiB whatever it is made of, and begins as its event did.
+// TestARecordStaysUnder4KiB whatever its event holds, and says that facts are missing.
 func TestARecordStaysUnder4KiB(t *testing.T) {
 	for _, filler := range []string{"x", "\x1b", "é", "😀", "x\xff", `"`, "<", "\\"} {
 		long := strings.Repeat(filler, 100_000)
@@ -71,7 +71,7 @@ func TestARecordStaysUnder4KiB(t *testing.T) {
 		}
 		for _, e := range []Event{e, few, many} {
 			r := bounded(e)
-			r.Seq, r.Time, r.Previous = 1<<64-1, time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), genesis().Hash
+			r.Seq, r.Time, r.Previous = 1<<64-1, time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), emptyHead().Hash
 			b, err := encode(r)
 			if err != nil || len(b) >= 4<<10 {
 				t.Errorf("%q: %d bytes, %v", filler, len(b), err)
@@ -81,7 +81,7 @@ func TestARecordStaysUnder4KiB(t *testing.T) {
 				t.Errorf("%q: %v", filler, err)
 			}
 			if _, marked := r.Detail[cutMark]; !marked && !strings.HasSuffix(r.Detail["a"], cutMark) {
-				t.Errorf("%q: the record does not tell that facts are missing", filler)
+				t.Errorf("%q: the record does not say that facts are missing", filler)
 			}
 		}
 	}
@@ -92,8 +92,8 @@ func TestARecordStaysUnder4KiB(t *testing.T) {
 	}
 }
 
-// TestARecordHasOneForm: the chain hashes bytes, so equal records are equal bytes.
-func TestARecordHasOneForm(t *testing.T) {
+// TestEqualRecordsHaveEqualBytes, because the chain hashes them.
+func TestEqualRecordsHaveEqualBytes(t *testing.T) {
 	r := Record{Seq: 7, Time: noon, Action: "key.rotate", By: "uid:0", Target: "kid",
 		Detail: map[string]string{"z": "é", "a": "<", "m": "1"}, Previous: "00"}
 	const want = `{"seq":7,"time":"2026-03-01T12:00:00Z","action":"key.rotate","by":"uid:0","target":"kid",` +
@@ -105,15 +105,15 @@ func TestARecordHasOneForm(t *testing.T) {
 	}
 }
 
-// FuzzRecord: any strings make a record that fits, is printable, and reads back as
-// the same bytes.
+// FuzzRecord: any strings make a record that is below 4 KiB and printable, and encoding it
+// again gives the same bytes.
 func FuzzRecord(f *testing.F) {
 	f.Add("key.rotate", "uid:0", "kid", "name", "value")
 	f.Add("\x1b[31m", "\u009b", "\xff\xfe", "😀", "a\r\nb<>&\"\\")
-	f.Add("two names of no UTF-8", "", "", "\x9f", "\xb1")
+	f.Add("two names that are not UTF-8", "", "", "\x9f", "\xb1")
 	f.Fuzz(func(t *testing.T, action, by, target, name, value string) {
 		r := bounded(Event{Action: action, By: by, Target: target, Detail: map[string]string{name: value, value: name}})
-		r.Seq, r.Time, r.Previous = 1<<64-1, noon, genesis().Hash
+		r.Seq, r.Time, r.Previous = 1<<64-1, noon, emptyHead().Hash
 		b, err := encode(r)
 		if err != nil || len(b) >= 4<<10 {
 			t.Fatalf("%d bytes, %v", len(b), err)

@@ -1,3 +1,45 @@
+// Package bolt is the default Store: one bbolt file, no other server.
+//
+//	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ answers
+//	View   ──▶ newest commit, as soon as it is synced
+//
+// # Group commit
+//
+// Callers of Update share commits. The writer goroutine runs every function that waits
+// in one bbolt transaction, syncs it, answers all callers and starts again at once. It
+// does not wait for more callers: that was measured and was slower at every level of
+// concurrency. Each function has its own storage.Overlay, because bbolt has no
+// savepoints: a function that fails must neither undo nor repeat the others. The group's
+// functions run one after the other, and each sees the writes of those before it. All of
+// them are answered after the commit, also those that only read, because they may have
+// read a write that is not durable yet.
+//
+// # Sync and visibility
+//
+// bbolt shows a commit to readers before it is synced. After a failed sync it still
+// shows that commit and accepts the next one. So a View that would see a commit whose
+// sync is under way waits for the sync; and after a failed sync this store refuses all
+// work, because only a new process can find out what is on the disk.
+//
+// # The file
+//
+// All records are in one bucket named "keymill". A new file is built under the name
+// FILE.new-… and then linked to its own name, so a file under that name is never half
+// written.
+//
+// # What a crash leaves behind
+//
+//	while the file is created     perhaps FILE.new-…, never a partial FILE
+//	before the commit             the state before; no caller was answered
+//	during or after the commit,   all writes of the group or none of them; no caller
+//	before its sync has returned  was answered
+//	after the sync                all writes of the group
+//
+// Open syncs the file before it returns, because a process that was killed between
+// commit and sync leaves a state that only the page cache holds.
+//
+// Neither a View nor the function of an Update may call Update. The function would wait
+// for itself, and an open View can stop the file from growing.
 package bolt
 
 import (
@@ -12,99 +54,84 @@ import (
 	"keymill/storage"
 )
 
-// bucketName is the one bbolt bucket that holds every record. A file without it
-// is somebody else's.
+// bucketName is the one bbolt bucket that holds every record. A file without it belongs
+// to another program.
 const bucketName = "keymill"
 
-// Options say how a Store behaves.
+// Options configures a Store.
 type Options struct {
-	// Failed is called once, from another goroutine, after an unknown outcome; the
-	// process should end within seconds. Nil is allowed.
+	// Failed is called once, in its own goroutine, when the outcome of a commit is
+	// unknown. The process should end within seconds. It may be nil.
 	Failed func(error)
 }
 
-// A Store is a storage.Store in one file, and the default: no other server is needed.
-//
-//	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ answers
-//	View   ──▶ newest commit, once that is synced
-//
-// Callers of Update share commits: the goroutine runs whatever waits in one bbolt
-// transaction, syncs it, answers everybody, and starts again at once. Waiting for
-// more company was measured, and loses at every concurrency.
-//
-// bbolt shows a commit to readers before it is synced, and after a failed sync it
-// goes on showing it and takes the next one. So a View of a commit that is not
-// synced yet waits for the sync and shares its fate, and after a failed one this
-// store refuses everything.
-//
-// Neither a View nor the fn of an Update may call Update: the fn would wait for
-// itself, and the View can stand in the way of a file that has to grow.
+// A Store is a storage.Store in one bbolt file.
 type Store struct {
 	path   string
 	opts   Options
 	db     *bbolt.DB
-	commit func(*bbolt.Tx) error // bbolt's own, unless a test injects a failure
+	commit func(*bbolt.Tx) error // (*bbolt.Tx).Commit, unless a test injects a failure
 
-	calls chan *call    // unbuffered: the queue is the callers who wait to send
-	idle  chan struct{} // closed when the goroutine has ended
+	calls      chan *call    // unbuffered: the queue is the callers that wait to send
+	writerDone chan struct{} // closed when the writer goroutine has ended
 
-	synced  atomic.Int64           // newest transaction id known to be on disk
-	pending atomic.Pointer[flight] // the commit under way, or the last one
-	failed  atomic.Pointer[error]  // the unknown outcome
+	synced  atomic.Int64                  // newest transaction id that is known to be on disk
+	pending atomic.Pointer[pendingCommit] // the commit under way, or the last one
+	failed  atomic.Pointer[error]         // the unknown outcome, if there was one
 
-	stop    sync.Once
-	stopped chan struct{} // closed by Close and by an unknown outcome
-	stuck   atomic.Bool   // bbolt panicked and kept its lock; it can no longer be closed
+	stop       sync.Once     // closes stopped
+	stopped    chan struct{} // closed by Close and by an unknown outcome
+	unclosable atomic.Bool   // bbolt panicked and kept its lock, so closing it would hang
 }
 
-// A flight is one commit between its start and the end of its sync.
-type flight struct {
-	landed chan struct{}
+// A pendingCommit is one commit between its start and the end of its sync.
+type pendingCommit struct {
+	done chan struct{} // closed when the sync has succeeded or failed
 }
 
-// Status is what a Store tells of itself.
+// Status describes a Store at one moment.
 type Status struct {
-	Failed error // the unknown outcome, if there was one
+	Failed error // the unknown outcome, nil if there was none
 	Bytes  int64 // size of the file, holes included
 }
 
-// Open opens the store in the file at path, and makes it if there is none; its
-// directory must exist. A file that is cut off, is not a store or is in use by
-// another process is an error, and stays as it is.
+// Open opens the store in the file at path. The file is created if missing; its
+// directory must exist. A file that is truncated, is not a store or is in use by another
+// process is an error and is not changed.
 func Open(path string, opts Options) (*Store, error) {
 	db, txid, err := openOrCreate(path)
 	if err != nil {
 		return nil, err
 	}
-	b := &Store{
-		path:    path,
-		opts:    opts,
-		db:      db,
-		commit:  (*bbolt.Tx).Commit,
-		calls:   make(chan *call),
-		idle:    make(chan struct{}),
-		stopped: make(chan struct{}),
+	s := &Store{
+		path:       path,
+		opts:       opts,
+		db:         db,
+		commit:     (*bbolt.Tx).Commit,
+		calls:      make(chan *call),
+		writerDone: make(chan struct{}),
+		stopped:    make(chan struct{}),
 	}
-	b.synced.Store(int64(txid))
-	go b.run(nil)
-	return b, nil
+	s.synced.Store(int64(txid))
+	go s.write(nil)
+	return s, nil
 }
 
-// View gives fn the newest synced state. fn should return within a second, as an
-// open View keeps old pages from reuse and the file from being mapped anew.
-func (b *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
+// View gives fn the newest synced state. fn should return within a second: as long as a
+// View is open, bbolt cannot reuse old pages and cannot map the file again to grow it.
+func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := b.refusal(); err != nil {
+	if err := s.unavailable(); err != nil {
 		return err
 	}
-	tx, err := b.db.Begin(false)
+	tx, err := s.db.Begin(false)
 	if err != nil {
-		return storage.ErrClosed // the only way a mapped file refuses a reader
+		return storage.ErrClosed // a mapped file refuses readers for no other reason
 	}
 	defer tx.Rollback()
-	if err := b.await(ctx, tx.ID()); err != nil {
+	if err := s.waitSynced(ctx, tx.ID()); err != nil {
 		return err
 	}
 	r := viewReader{bucket: tx.Bucket([]byte(bucketName))}
@@ -112,85 +139,88 @@ func (b *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	return fn(&r)
 }
 
-// await returns once transaction txid, which bbolt shows already, is synced.
-func (b *Store) await(ctx context.Context, txid int) error {
-	for int64(txid) > b.synced.Load() {
+// waitSynced returns when transaction txid, which bbolt already shows, is on disk.
+func (s *Store) waitSynced(ctx context.Context, txid int) error {
+	for int64(txid) > s.synced.Load() {
+		// commitGroup stores pending before it commits, so a reader that sees txid also
+		// sees the pendingCommit that belongs to it.
 		select {
-		case <-b.pending.Load().landed:
+		case <-s.pending.Load().done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := b.failed.Load(); err != nil {
+		if err := s.failed.Load(); err != nil {
 			return *err
 		}
 	}
 	return nil
 }
 
-// Update runs fn in the next group.
-func (b *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
+// Update runs fn in the next group. A context that ends while the call waits in the queue
+// ends the call; after that only the commit decides, because the caller must not be told
+// that writes failed which may become durable.
+func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := b.refusal(); err != nil {
+	if err := s.unavailable(); err != nil {
 		return err
 	}
 	c := &call{ctx: ctx, fn: fn, done: make(chan struct{})}
 	select {
-	case b.calls <- c:
+	case s.calls <- c:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-b.stopped:
-		return b.refusal()
+	case <-s.stopped:
+		return s.unavailable()
 	}
-	// Its turn has come: from here only the commit can tell what became of it.
 	<-c.done
-	return c.outcome()
+	return c.outcome.Return()
 }
 
-// refusal tells why the store takes no more work, if it does not.
-func (b *Store) refusal() error {
-	if err := b.failed.Load(); err != nil {
+// unavailable returns why the store accepts no work, nil if it does.
+func (s *Store) unavailable() error {
+	if err := s.failed.Load(); err != nil {
 		return *err
 	}
 	select {
-	case <-b.stopped:
+	case <-s.stopped:
 		return storage.ErrClosed
 	default:
 		return nil
 	}
 }
 
-// fail is the end of the store: err is an unknown outcome.
-func (b *Store) fail(err error) {
-	if !b.failed.CompareAndSwap(nil, &err) {
+// fail stops the store for good. err is an unknown outcome.
+func (s *Store) fail(err error) {
+	if !s.failed.CompareAndSwap(nil, &err) {
 		return
 	}
-	b.stop.Do(func() { close(b.stopped) })
-	if b.opts.Failed != nil {
-		go b.opts.Failed(err)
+	s.stop.Do(func() { close(s.stopped) })
+	if s.opts.Failed != nil {
+		go s.opts.Failed(err)
 	}
 }
 
-// Close lets the group under way finish, refuses what waits behind it with
-// storage.ErrClosed, and waits for open Views.
-func (b *Store) Close() error {
-	b.stop.Do(func() { close(b.stopped) })
-	<-b.idle
-	if b.stuck.Load() {
-		return errors.New("store cannot be closed: a commit broke off")
+// Close finishes the group under way, refuses the calls behind it with storage.ErrClosed
+// and waits for open Views.
+func (s *Store) Close() error {
+	s.stop.Do(func() { close(s.stopped) })
+	<-s.writerDone
+	if s.unclosable.Load() {
+		return errors.New("store cannot be closed: bbolt panicked in a commit and kept its lock")
 	}
-	return b.db.Close()
+	return s.db.Close()
 }
 
-// Status may be asked for at any time.
-func (b *Store) Status() Status {
-	var s Status
-	if err := b.failed.Load(); err != nil {
-		s.Failed = *err
+// Status can be called at any time, also after Close.
+func (s *Store) Status() Status {
+	var st Status
+	if err := s.failed.Load(); err != nil {
+		st.Failed = *err
 	}
-	if info, err := os.Stat(b.path); err == nil {
-		s.Bytes = info.Size()
+	if info, err := os.Stat(s.path); err == nil {
+		st.Bytes = info.Size()
 	}
-	return s
+	return st
 }

@@ -11,31 +11,31 @@ import (
 	"keymill/storage"
 )
 
-// maxFindings bounds what Check reports of a file that is damaged all over.
+// maxFindings bounds what Check reports of a file with damage everywhere.
 const maxFindings = 10
 
-// Check reads every record and then lets bbolt check its pages. Updates wait
-// meanwhile, so it is for a store that nobody else uses.
-func (b *Store) Check(ctx context.Context) error {
-	if err := b.refusal(); err != nil {
+// Check reads every record and then lets bbolt check its pages. Updates wait until it
+// returns, so it is for a store without other users.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.unavailable(); err != nil {
 		return err
 	}
-	// bbolt's own check is safe beside a writer only in the writer's place.
-	tx, err := b.db.Begin(true)
+	// Tx.Check is safe beside a writer only from inside a write transaction.
+	tx, err := s.db.Begin(true)
 	if err != nil {
 		return storage.ErrClosed
 	}
 	defer tx.Rollback()
-	// Walking first: bbolt checks in a goroutine of its own, where a page number that
-	// leads out of the file would be the end of the process.
-	if err := walk(ctx, tx); err != nil {
+	// readAll comes first: bbolt checks in a goroutine of its own, where a page number
+	// outside of the file would crash the process.
+	if err := readAll(ctx, tx); err != nil {
 		return err
 	}
-	return findings(ctx, tx)
+	return checkPages(ctx, tx)
 }
 
-// walk touches every record through the tree.
-func walk(ctx context.Context, tx *bbolt.Tx) (err error) {
+// readAll reads every record through the tree and turns bbolt's panics into errors.
+func readAll(ctx context.Context, tx *bbolt.Tx) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
@@ -60,8 +60,9 @@ func walk(ctx context.Context, tx *bbolt.Tx) (err error) {
 	return nil
 }
 
-// findings drains bbolt's check to its end, which is what lets its goroutine go.
-func findings(ctx context.Context, tx *bbolt.Tx) error {
+// checkPages reads bbolt's findings to the end, even those that it does not keep:
+// otherwise bbolt's goroutine would block forever.
+func checkPages(ctx context.Context, tx *bbolt.Tx) error {
 	var found []error
 	for err := range tx.Check() {
 		if len(found) < maxFindings {

@@ -7,26 +7,27 @@ import (
 	"syscall"
 )
 
-// A commit of bbolt goes through five steps, and only two of them can fail without
-// leaving a doubt:
+// A commit of bbolt has three steps of two system calls each. A failure is clean if it is
+// certain that no reader can see the commit, now or after a restart:
 //
-//	grow the file   truncate   clean: the new pages do not count yet
+//	grow the file   truncate   clean: the new pages are not in use yet
 //	                fsync      unknown
 //	data pages      pwrite     clean: nothing refers to them yet
-//	                fdatasync  unknown: the kernel may have dropped them, and says so once
-//	meta page       pwrite     clean if nothing of it can be seen, see visible
-//	                fdatasync  unknown: readers see it already
+//	                fdatasync  unknown: the kernel may have dropped them and reports it once
+//	meta page       pwrite     clean if readers do not see it, see showsUnsynced
+//	                fdatasync  unknown: readers already see it
 //
-// Even of the clean ones only a full disk is forgiven. An input or output error
-// means a disk on which the next commit is not to be trusted either.
+// After a clean failure the store goes on only if the disk is full. An input or output
+// error means that the next commit cannot be trusted to this disk either, so its outcome
+// counts as unknown.
 
-// isNoSpace tells whether a commit failed in a truncate or a write because the disk,
-// the quota or the largest size of a file did not allow it.
+// isNoSpace reports whether a commit failed in a truncate or a write because the disk,
+// the quota or the maximum file size is exhausted.
 func isNoSpace(err error) bool {
 	var write *fs.PathError
 	isWrite := errors.As(err, &write) && write.Op == "write"
-	// bbolt keeps nothing but the text of a failed truncate. Should it ever change
-	// the words, a full disk ends the process instead: the safe mistake.
+	// bbolt keeps only the text of a failed truncate. If a later version changes the
+	// text, a full disk stops the store instead, which loses nothing.
 	text, isTruncate := strings.CutPrefix(err.Error(), "file resize error: ")
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if isWrite && write.Err == full || isTruncate && strings.HasSuffix(text, full.Error()) {
@@ -36,13 +37,14 @@ func isNoSpace(err error) bool {
 	return false
 }
 
-// visible tells whether readers can see a transaction that is not synced: a meta
-// page may be written as far as it matters, and the write still fail.
-func (b *Store) visible() bool {
-	tx, err := b.db.Begin(false)
+// showsUnsynced reports whether readers see a transaction that is not synced. A write of
+// the meta page can fail after its important bytes are written, and then bbolt's readers
+// use that page.
+func (s *Store) showsUnsynced() bool {
+	tx, err := s.db.Begin(false)
 	if err != nil {
-		return true
+		return true // unknown, so assume the worse case
 	}
 	defer tx.Rollback()
-	return int64(tx.ID()) > b.synced.Load()
+	return int64(tx.ID()) > s.synced.Load()
 }

@@ -15,11 +15,11 @@ import (
 	"keymill/storage"
 )
 
-// exit ends the goroutine as t.FailNow does.
+// exit ends the goroutine, as t.FailNow does.
 func exit() { runtime.Goexit() }
 
-// TestViewsWaitForTheSync is a power cut between commit and sync as readers see it:
-// bbolt shows the write, and until its sync has succeeded no View does.
+// TestViewsWaitForTheSync: between commit and sync bbolt already shows the write to
+// readers, but a View does not show it before the sync has succeeded.
 func TestViewsWaitForTheSync(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -42,8 +42,8 @@ func TestViewsWaitForTheSync(t *testing.T) {
 				written := make(chan error, 1)
 				go func() { written <- b.Update(t.Context(), putOne("a")) }()
 				<-visible
-				if !b.visible() {
-					t.Fatal("bbolt does not show the write, so this test tests nothing")
+				if !b.showsUnsynced() {
+					t.Fatal("bbolt does not show the write before its sync, so this test checks nothing")
 				}
 				viewed, impatient := make(chan error, 1), make(chan error, 1)
 				seen := false
@@ -64,19 +64,19 @@ func TestViewsWaitForTheSync(t *testing.T) {
 				}
 				cancel()
 				if err := <-impatient; err != context.Canceled {
-					t.Errorf("a cancelled View got %v", err)
+					t.Errorf("a cancelled View returned %v", err)
 				}
 				close(sync)
 				errView, errUpdate := <-viewed, <-written
 				if tt.failed == nil {
 					if errView != nil || errUpdate != nil || !seen {
-						t.Errorf("got %v and %v, seen %v", errView, errUpdate, seen)
+						t.Errorf("View returned %v and Update %v; the View saw the write: %v", errView, errUpdate, seen)
 					}
 					return
 				}
-				wantDown(t, b, errView, errUpdate)
+				wantFailed(t, b, errView, errUpdate)
 				if err := <-failures; !errors.Is(err, storage.ErrUnknownOutcome) || !errors.Is(err, syscall.EIO) {
-					t.Errorf("Failed was told %v", err)
+					t.Errorf("Failed was called with %v", err)
 				}
 				if synctest.Wait(); len(failures) != 0 {
 					t.Error("Failed was called twice")
@@ -86,10 +86,11 @@ func TestViewsWaitForTheSync(t *testing.T) {
 	}
 }
 
-// wantDown checks that b takes no more work, and that got were unknown outcomes.
-func wantDown(t *testing.T, b *Store, got ...error) {
+// wantFailed checks that b refuses all work, and that the errors in got are unknown
+// outcomes.
+func wantFailed(t *testing.T, b *Store, got ...error) {
 	t.Helper()
-	never := errors.New("ran in a failed store")
+	never := errors.New("the function ran in a failed store")
 	got = append(got,
 		b.View(context.Background(), func(storage.Reader) error { return never }),
 		b.Update(context.Background(), func(storage.Tx) error { return never }),
@@ -97,20 +98,20 @@ func wantDown(t *testing.T, b *Store, got ...error) {
 		b.Status().Failed)
 	for i, err := range got {
 		if !errors.Is(err, storage.ErrUnknownOutcome) {
-			t.Errorf("%d: got %v, want the unknown outcome", i, err)
+			t.Errorf("%d: got %v, want ErrUnknownOutcome", i, err)
 		}
 	}
 }
 
-// TestABrokenCommitIsAnUnknownOutcome: also a panic of bbolt, and Close still ends.
-func TestABrokenCommitIsAnUnknownOutcome(t *testing.T) {
+// TestAPanicInACommitIsAnUnknownOutcome: and Close still returns.
+func TestAPanicInACommitIsAnUnknownOutcome(t *testing.T) {
 	b := openTest(t)
 	if err := b.Update(t.Context(), putOne("before")); err != nil {
 		t.Fatal(err)
 	}
 	b.commit = func(*bbolt.Tx) error { panic("assertion failed") }
 	err := b.Update(t.Context(), putOne("after"))
-	wantDown(t, b, err)
+	wantFailed(t, b, err)
 	if err := b.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}
@@ -120,12 +121,12 @@ func TestABrokenCommitIsAnUnknownOutcome(t *testing.T) {
 	}
 	defer again.Close()
 	if !has(t, again, "before") || has(t, again, "after") {
-		t.Error("the store is not as it was before the commit")
+		t.Error("the store differs from the state before the commit")
 	}
 }
 
-// TestNoSpaceIsForgivenOnlyWhereItIsClean repeats the table of fault.go.
-func TestNoSpaceIsForgivenOnlyWhereItIsClean(t *testing.T) {
+// TestOnlyACleanFailureIsNoSpace repeats the table in fault.go.
+func TestOnlyACleanFailureIsNoSpace(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
@@ -141,21 +142,21 @@ func TestNoSpaceIsForgivenOnlyWhereItIsClean(t *testing.T) {
 		{"grow, disk error", errors.New("file resize error: truncate x: input/output error"), false},
 	} {
 		if isNoSpace(tt.err) != tt.want {
-			t.Errorf("%s: clean is %v, want %v", tt.name, !tt.want, tt.want)
+			t.Errorf("%s: isNoSpace returned %v, want %v", tt.name, !tt.want, tt.want)
 		}
 	}
 }
 
-// TestNoSpaceThatCanBeSeenIsUnknown: a meta page that was written as far as it
-// matters is visible, whatever the write said.
-func TestNoSpaceThatCanBeSeenIsUnknown(t *testing.T) {
+// TestAVisibleCommitWithoutSpaceIsUnknown: if readers see the meta page, the commit can be
+// durable although its write failed.
+func TestAVisibleCommitWithoutSpaceIsUnknown(t *testing.T) {
 	full := &fs.PathError{Op: "write", Err: syscall.ENOSPC}
 	b := openTest(t)
 	b.commit = func(tx *bbolt.Tx) error { tx.Rollback(); return full }
 	err := b.Update(t.Context(), putOne("a"))
 	if !errors.Is(err, storage.ErrNoSpace) || !strings.Contains(err.Error(), "no space left") {
-		t.Errorf("unseen: got %v", err)
+		t.Errorf("a commit that readers do not see: got %v", err)
 	}
 	b.commit = func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), full) }
-	wantDown(t, b, b.Update(t.Context(), putOne("b")))
+	wantFailed(t, b, b.Update(t.Context(), putOne("b")))
 }

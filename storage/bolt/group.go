@@ -3,174 +3,144 @@ package bolt
 import (
 	"context"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 
 	"keymill/storage"
 )
 
-// Bounds of one group, so that a steady stream of callers cannot keep the first
-// one waiting for its commit.
+// Bounds of one group. Without them a steady stream of callers could keep the first one
+// waiting for its commit forever.
 const (
 	maxGroupCalls = 128
 	maxGroupBytes = 8 << 20
 )
 
-// pageFill is how full a page is left when it splits. Nearly all keys that are new end in
+// pageFill is how full bbolt leaves a page that it splits. Nearly all new keys end in
 // something that grows with time (families, their index, the audit log, users), so a page
-// is left for good when the next one begins. bbolt's own 0.5 is better only for keys in
-// random order, and they are few: names of users, lists of their families.
+// is final when the next one begins. bbolt's default of 0.5 is better only for keys in
+// random order. Those are few: names of users and lists of their families.
 const pageFill = 0.9
 
 // A call is one Update on its way through the queue.
 type call struct {
-	ctx  context.Context
-	fn   func(storage.Tx) error
-	done chan struct{} // closed after the group's commit; what follows is set before
-
-	err    error          // of fn, or of the commit
-	panic  *storage.Panic // fn panicked
-	exited bool           // fn ended its goroutine, as t.FailNow does
+	ctx     context.Context
+	fn      func(storage.Tx) error
+	outcome storage.Outcome
+	done    chan struct{} // closed when outcome is final
 }
 
-// outcome ends the call in its caller's goroutine the way fn ended.
-func (c *call) outcome() error {
-	if c.panic != nil {
-		panic(c.panic)
-	}
-	if c.exited {
-		runtime.Goexit()
-	}
-	return c.err
-}
-
-// A group is the calls that share one bbolt transaction.
+// A group is the calls that share one bbolt transaction. Only the writer goroutine uses it.
 type group struct {
 	tx     *bbolt.Tx
 	base   groupReader
 	calls  []*call
-	bytes  int   // written so far
-	wrote  bool  // somebody's writes are in tx
-	broken error // a fault left tx in no state to be committed
+	bytes  int   // touched by the functions that wrote
+	wrote  bool  // tx holds writes
+	broken error // tx must not be committed; the answer to every call
 }
 
 func (g *group) full() bool {
 	return len(g.calls) >= maxGroupCalls || g.bytes >= maxGroupBytes || g.broken != nil
 }
 
-// run is the store's one writer. It takes what waits, commits it together and
-// begins again, until the store stops.
-func (b *Store) run(g *group) {
+// write is the writer goroutine. It takes the waiting calls, commits them together and
+// starts again, until the store stops. g is a group that another goroutine began.
+func (s *Store) write(g *group) {
 	stopped := false
 	defer func() {
 		if stopped {
-			close(b.idle)
+			close(s.writerDone)
 			return
 		}
-		// A function ended this goroutine, and only its own caller shall be sorry:
-		// another one takes the group over.
-		go b.run(g)
+		// A function ended this goroutine (runtime.Goexit). Only its own caller must
+		// notice, so a new goroutine continues with the group.
+		go s.write(g)
 	}()
 	for {
-		switch c := b.next(g); {
+		switch c := s.nextCall(g); {
 		case c == nil && g == nil:
 			stopped = true
 			return
 		case c == nil:
-			b.finish(g)
+			s.finish(g)
 			g = nil
 		case c.ctx.Err() != nil:
-			c.err = c.ctx.Err() // its turn had not come yet
+			c.outcome.Fail(c.ctx.Err()) // fn has not run, so the context still decides
 			close(c.done)
 		default:
 			if g == nil {
-				g = b.begin()
+				g = s.beginGroup()
 			}
 			g.calls = append(g.calls, c)
-			g.serve(c)
+			g.run(c)
 		}
 	}
 }
 
-// next returns the call whose turn it is. Before a group it waits; within one it
-// takes only who is already there, and nil closes the group.
-func (b *Store) next(g *group) *call {
+// nextCall returns the next call. Without a group it waits for one, and nil means that
+// the store has stopped. With a group it takes only calls that already wait, and nil means
+// that the group is complete.
+func (s *Store) nextCall(g *group) *call {
 	if g != nil {
 		if g.full() {
 			return nil
 		}
 		select {
-		case c := <-b.calls:
+		case c := <-s.calls:
 			return c
 		default:
 			return nil
 		}
 	}
 	select {
-	case <-b.stopped: // before the lottery of the next select
+	case <-s.stopped: // checked first, because the next select chooses at random
 		return nil
 	default:
 	}
 	select {
-	case c := <-b.calls:
+	case c := <-s.calls:
 		return c
-	case <-b.stopped:
+	case <-s.stopped:
 		return nil
 	}
 }
 
-func (b *Store) begin() *group {
-	tx, err := b.db.Begin(true)
+func (s *Store) beginGroup() *group {
+	tx, err := s.db.Begin(true)
 	if err != nil {
 		return &group{broken: fmt.Errorf("begin transaction: %w", err)}
 	}
 	bucket := tx.Bucket([]byte(bucketName))
-	bucket.FillPercent = pageFill // of this transaction; bbolt keeps no such setting
+	bucket.FillPercent = pageFill // bbolt keeps this for one transaction only
 	return &group{tx: tx, base: groupReader{bucket, bucket.Cursor()}}
 }
 
-// serve runs one function against its own overlay, for bbolt has no savepoints: a
-// neighbour's failure must neither undo nor repeat anybody else's work.
-func (g *group) serve(c *call) {
+// run runs one function on its own Overlay, and applies its writes if it succeeds.
+func (g *group) run(c *call) {
 	if g.broken != nil {
 		return
 	}
-	t := storage.NewOverlay(&g.base)
-	returned, applying := false, false
-	defer func() {
-		t.End()
-		if returned {
-			return
-		}
-		p := recover()
-		switch {
-		case p == nil:
-			c.exited = true
-		case applying:
-			g.broken = fmt.Errorf("apply writes: %v", p)
-		default:
-			c.panic = &storage.Panic{Value: p, Stack: debug.Stack()}
-		}
-	}()
-	if c.err = c.fn(t); c.err == nil {
-		c.err = t.Err()
+	tx := storage.NewOverlay(&g.base)
+	defer tx.End()
+	c.outcome.Run(tx, c.fn)
+	if !c.outcome.OK() || !tx.Wrote() {
+		return
 	}
-	if c.err == nil && t.Wrote() {
-		applying = true
-		g.wrote = true
-		g.bytes += t.Bytes()
-		g.broken = g.apply(t)
-	}
-	returned = true
+	g.wrote = true
+	g.bytes += tx.Bytes()
+	g.broken = g.apply(tx)
 }
 
-// apply moves the writes into the group's transaction. An error leaves that
-// transaction half written, and useless.
-func (g *group) apply(t *storage.Overlay) error {
-	for w := range t.Writes() {
-		var err error
+// apply copies the writes into the group's transaction. After an error or a panic of bbolt
+// that transaction holds only some of them and must not be committed.
+func (g *group) apply(tx *storage.Overlay) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("apply writes: %v", p)
+		}
+	}()
+	for w := range tx.Writes() {
 		if w.Deleted {
 			err = g.base.bucket.Delete([]byte(w.Key))
 		} else {
@@ -183,62 +153,67 @@ func (g *group) apply(t *storage.Overlay) error {
 	return nil
 }
 
-// finish commits the group and answers its calls. Those that failed or only read
-// are answered no sooner, since they may have read what a neighbour wrote.
-func (b *Store) finish(g *group) {
-	err := b.settle(g)
+// finish commits the group and answers its calls. Calls that failed or only read wait for
+// the commit too: they may have read a write of the same group, and an answer that depends
+// on it must not be given before that write is durable.
+func (s *Store) finish(g *group) {
+	err := s.commitGroup(g)
 	for _, c := range g.calls {
 		if err != nil {
-			c.err = err
+			c.outcome.Fail(err)
 		}
 		close(c.done)
 	}
 }
 
-// settle ends the group's transaction. What it returns is the answer to every call
-// of the group; nil leaves each its own.
-func (b *Store) settle(g *group) error {
+// commitGroup ends the group's transaction. An error is the answer to every call of the
+// group; after nil each call has its own answer.
+func (s *Store) commitGroup(g *group) error {
 	if g.broken != nil || !g.wrote {
-		// Nothing reaches the disk: what these functions read was synced before.
+		// Nothing is written, and everything that the functions read was synced before.
 		if g.tx != nil {
 			g.tx.Rollback()
 		}
 		return g.broken
 	}
-	f := &flight{landed: make(chan struct{})}
-	defer close(f.landed)
-	b.pending.Store(f)
+	p := &pendingCommit{done: make(chan struct{})}
+	// The deferred close comes last: a View that it wakes must already see the new
+	// synced or failed.
+	defer close(p.done)
+	s.pending.Store(p)
 	txid := int64(g.tx.ID())
-	err := b.sync(g.tx)
+	// A crash from here until commitTx returns leaves all writes of the group or none.
+	// No caller has been answered, so each outcome is correct.
+	err := s.commitTx(g.tx)
 	switch {
 	case err == nil:
-		b.synced.Store(txid)
+		s.synced.Store(txid)
 		return nil
-	case isNoSpace(err) && !b.visible():
+	case isNoSpace(err) && !s.showsUnsynced():
 		return fmt.Errorf("%w: %w", storage.ErrNoSpace, err)
 	}
 	err = fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, err)
-	b.fail(err)
+	s.fail(err)
 	return err
 }
 
-// sync commits tx. bbolt asserts its invariants with panics, and one of them in
-// the middle of a commit is an unknown outcome like any other.
-func (b *Store) sync(tx *bbolt.Tx) (err error) {
+// commitTx commits and syncs tx. bbolt checks its invariants with panics; a panic in the
+// middle of a commit is an unknown outcome like any other failure.
+func (s *Store) commitTx(tx *bbolt.Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("commit broke off: %v", p)
-			b.release(tx)
+			err = fmt.Errorf("commit panicked: %v", p)
+			s.unlock(tx)
 		}
 	}()
-	return b.commit(tx)
+	return s.commit(tx)
 }
 
-// release gives bbolt's writer lock back after a panic, so that Close can end.
-func (b *Store) release(tx *bbolt.Tx) {
+// unlock releases bbolt's writer lock after a panic, so that Close can return.
+func (s *Store) unlock(tx *bbolt.Tx) {
 	defer func() {
 		if recover() != nil {
-			b.stuck.Store(true)
+			s.unclosable.Store(true)
 		}
 	}()
 	tx.Rollback()

@@ -45,8 +45,8 @@ func has(t *testing.T, b *Store, key string) bool {
 	return found
 }
 
-// together runs first and then, in one group with it, the others in their order.
-// It needs a synctest bubble, where Wait tells that somebody waits in the queue.
+// together runs first and then the others, in their order and in the same group. It needs
+// a synctest bubble: synctest.Wait returns once the next caller waits in the queue.
 func together(b *Store, first func(storage.Tx) error, others ...func()) {
 	var all sync.WaitGroup
 	begun, open := make(chan struct{}), make(chan struct{})
@@ -66,7 +66,7 @@ func together(b *Store, first func(storage.Tx) error, others ...func()) {
 	all.Wait()
 }
 
-// countCommits makes b count what reaches the disk.
+// countCommits makes b count its commits.
 func countCommits(b *Store) *atomic.Int32 {
 	n := new(atomic.Int32)
 	b.commit = func(tx *bbolt.Tx) error {
@@ -76,8 +76,8 @@ func countCommits(b *Store) *atomic.Int32 {
 	return n
 }
 
-// TestAGroupSharesOneCommit, in which a failing, a panicking and a vanishing
-// neighbour leave nothing behind and are answered each in their own way.
+// TestAGroupSharesOneCommit: functions of the group that fail, panic or end their
+// goroutine leave nothing behind, and each of their callers gets its own answer.
 func TestAGroupSharesOneCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := openTest(t)
@@ -89,14 +89,14 @@ func TestAGroupSharesOneCommit(t *testing.T) {
 		together(b, putOne("first"),
 			func() {
 				refusal = b.Update(t.Context(), func(tx storage.Tx) error {
-					return errors.Join(tx.Put("first", []byte("spoilt")), tx.Put("refused", nil), refused)
+					return errors.Join(tx.Put("first", []byte("refused")), tx.Put("refused", nil), refused)
 				})
 			},
 			func() {
 				defer func() { panicked = recover() }()
 				b.Update(t.Context(), func(tx storage.Tx) error {
 					tx.Delete("first")
-					panic("cheese")
+					panic("test panic")
 				})
 			},
 			func() {
@@ -119,28 +119,28 @@ func TestAGroupSharesOneCommit(t *testing.T) {
 			t.Errorf("%d commits, want 1", n)
 		}
 		if !errors.Is(refusal, refused) {
-			t.Errorf("the failing one got %v", refusal)
+			t.Errorf("the function that failed: Update returned %v", refusal)
 		}
 		p, ok := panicked.(*storage.Panic)
-		if !ok || p.Value != "cheese" || !strings.Contains(string(p.Stack), "TestAGroupSharesOneCommit") {
-			t.Errorf("the panicking one got %v", panicked)
+		if !ok || p.Value != "test panic" || !strings.Contains(string(p.Stack), "TestAGroupSharesOneCommit") {
+			t.Errorf("the function that panicked: its caller recovered %v", panicked)
 		}
 		if survived {
-			t.Error("the goroutine of a function that ended it went on")
+			t.Error("Update returned although its function ended the goroutine")
 		}
 		if last != nil || read != "first" {
-			t.Errorf("the last one read %q and got %v", read, last)
+			t.Errorf("the last function read %q, and Update returned %v", read, last)
 		}
 		for key, want := range map[string]bool{"first": true, "last": true, "refused": false, "exited": false} {
 			if has(t, b, key) != want {
-				t.Errorf("%s: there is %v, want %v", key, !want, want)
+				t.Errorf("%s: exists %v, want %v", key, !want, want)
 			}
 		}
 	})
 }
 
-// TestReadersAreAnsweredAfterTheCommit: a function that only read, or that refused,
-// may have seen what a neighbour wrote, and learns that it is not durable.
+// TestReadersAreAnsweredAfterTheCommit: a function that only read, or that refused, may
+// have read a write of its group. If that write is not durable, the caller learns it.
 func TestReadersAreAnsweredAfterTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := openTest(t)
@@ -154,12 +154,12 @@ func TestReadersAreAnsweredAfterTheCommit(t *testing.T) {
 			func() { refused = b.Update(t.Context(), func(tx storage.Tx) error { return errors.New("a is there") }) },
 		)
 		if !errors.Is(read, storage.ErrUnknownOutcome) || !errors.Is(refused, storage.ErrUnknownOutcome) {
-			t.Errorf("got %v and %v", read, refused)
+			t.Errorf("the reader got %v and the refusal %v, want ErrUnknownOutcome", read, refused)
 		}
 	})
 }
 
-// TestReadingCostsNoCommit: what nobody wrote needs no sync.
+// TestReadingCostsNoCommit: without a write there is nothing to sync.
 func TestReadingCostsNoCommit(t *testing.T) {
 	b := openTest(t)
 	commits := countCommits(b)
@@ -174,7 +174,7 @@ func TestReadingCostsNoCommit(t *testing.T) {
 	}
 }
 
-// TestACancelledCallLeavesTheQueue, but only before its turn.
+// TestACancelledCallLeavesTheQueue, but not once its function runs.
 func TestACancelledCallLeavesTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := openTest(t)
@@ -184,7 +184,7 @@ func TestACancelledCallLeavesTheQueue(t *testing.T) {
 		var left, stayed error
 		together(b, func(tx storage.Tx) error {
 			cancelWaiting()
-			synctest.Wait() // it leaves now, while the writer is busy
+			synctest.Wait() // the other call leaves the queue now
 			return nil
 		},
 			func() { left = b.Update(waiting, putOne("left")) },
@@ -196,15 +196,15 @@ func TestACancelledCallLeavesTheQueue(t *testing.T) {
 			},
 		)
 		if left != context.Canceled || has(t, b, "left") {
-			t.Errorf("cancelled in the queue: got %v, written %v", left, has(t, b, "left"))
+			t.Errorf("cancelled in the queue: Update returned %v, written %v", left, has(t, b, "left"))
 		}
 		if stayed != nil || !has(t, b, "stayed") {
-			t.Errorf("cancelled in its turn: got %v, written %v", stayed, has(t, b, "stayed"))
+			t.Errorf("cancelled while its function ran: Update returned %v, written %v", stayed, has(t, b, "stayed"))
 		}
 	})
 }
 
-// TestAGroupIsBounded: nobody's commit waits for more than 128 functions or 8 MiB.
+// TestAGroupIsBounded: no commit waits for more than 128 functions or 8 MiB.
 func TestAGroupIsBounded(t *testing.T) {
 	for _, tt := range []struct {
 		name                string
@@ -244,9 +244,9 @@ func TestAGroupIsBounded(t *testing.T) {
 	}
 }
 
-// TestCloseAnswersEverybody: the group under way ends well, those behind it are
-// refused, and nobody hangs.
-func TestCloseAnswersEverybody(t *testing.T) {
+// TestCloseAnswersEveryCaller: Close finishes the group under way, refuses the calls behind
+// it, and no caller hangs.
+func TestCloseAnswersEveryCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := openTest(t)
 		inside, open := make(chan struct{}), make(chan struct{})
@@ -263,11 +263,11 @@ func TestCloseAnswersEverybody(t *testing.T) {
 		closed := make(chan error)
 		go func() { closed <- b.Close() }()
 		if err := <-answers; err != storage.ErrClosed {
-			t.Errorf("the one in the queue got %v", err)
+			t.Errorf("the call in the queue got %v", err)
 		}
 		close(open)
 		if err := <-answers; err != nil {
-			t.Errorf("the one under way got %v", err)
+			t.Errorf("the call under way got %v", err)
 		}
 		if err := <-closed; err != nil {
 			t.Errorf("close: %v", err)

@@ -17,8 +17,8 @@ import (
 	"keymill/storage"
 )
 
-// Faults that only the kernel can cause happen in a child: this test binary, run
-// again with a task in its environment, and told on stdout what it met.
+// Only the kernel can cause some faults. These tests run the test binary again as a child
+// with a task in its environment, and the child writes what it observed to stdout.
 const (
 	childTask  = "KEYMILL_STORAGE_CHILD"
 	childStore = "KEYMILL_STORAGE_PATH"
@@ -28,24 +28,21 @@ func TestMain(m *testing.M) {
 	tasks := map[string]func(*Store) report{ // task → what the child does
 		"write": childWrites,
 		"limit": childHitsLimit,
-		"tell":  childTells,
+		"tell":  childReports,
 	}
 	task := tasks[os.Getenv(childTask)]
 	if task == nil {
 		os.Exit(m.Run())
 	}
-	// strace counts the calls of each thread, so the opening, which syncs once, and
-	// the commits are kept apart, each on a thread of its own.
+	// strace counts system calls per thread. Open, which syncs once, and the commits run on
+	// different threads, so that a test can choose a sync of the commits by its number.
 	runtime.LockOSThread()
 	var failures atomic.Int32
 	b, err := Open(os.Getenv(childStore), Options{Failed: func(error) { failures.Add(1) }})
 	r := report{Open: kind(err)}
 	if err == nil {
 		r = task(b)
-		for range 200 { // Failed is called from a goroutine of its own
-			if b.Status().Failed == nil || failures.Load() > 0 {
-				break
-			}
+		for b.Status().Failed != nil && failures.Load() == 0 { // Failed is called in another goroutine
 			time.Sleep(10 * time.Millisecond)
 		}
 		b.Close()
@@ -54,12 +51,12 @@ func TestMain(m *testing.M) {
 	json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// A report is what a child saw: "" for success, else the kind of the error.
+// A report is what a child observed: "" for success, else the kind of the error.
 type report struct {
 	Open     string
 	Writes   []string // outcome of each Update
-	View     string   // of a View afterwards
-	Early    bool     // a View showed a write that its Update never acknowledged
+	View     string   // outcome of a View afterwards
+	Early    bool     // a View showed a write whose Update did not return nil
 	Failures int      // calls of Failed
 }
 
@@ -77,7 +74,7 @@ func kind(err error) string {
 
 const childWriteCount = 4
 
-// childWrites puts k0, k1 … one after the other while another goroutine reads.
+// childWrites puts k0, k1 … one after another while another goroutine reads.
 func childWrites(b *Store) report {
 	ctx := context.Background()
 	var r report
@@ -119,8 +116,8 @@ func childWrites(b *Store) report {
 	return r
 }
 
-// childTells puts k0, k1 … and tells of each as soon as it is acknowledged.
-func childTells(b *Store) report {
+// childReports puts k0, k1 … and prints a line as soon as each is acknowledged.
+func childReports(b *Store) report {
 	for i := range childWriteCount {
 		err := b.Update(context.Background(), func(tx storage.Tx) error {
 			if i == 0 {
@@ -136,7 +133,8 @@ func childTells(b *Store) report {
 	return report{}
 }
 
-// childHitsLimit fills the store until no file may grow, and goes on when it may.
+// childHitsLimit fills the store up to a file size limit, and continues after the limit is
+// raised.
 func childHitsLimit(b *Store) report {
 	ctx := context.Background()
 	var was syscall.Rlimit
@@ -159,7 +157,7 @@ func childHitsLimit(b *Store) report {
 	r := report{Writes: []string{outcome}}
 	r.View = kind(b.View(ctx, func(now storage.Reader) error {
 		if _, err := now.Get(fmt.Sprint("k", i-1)); !errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("a refused write is there: %v", err)
+			return fmt.Errorf("a refused write exists: %v", err)
 		}
 		return nil
 	}))
@@ -170,11 +168,11 @@ func childHitsLimit(b *Store) report {
 	return r
 }
 
-// run runs a task on the store at path, behind the words of wrap if there are any,
-// and returns what it said.
+// run runs a task on the store at path and returns its output. wrap is a command that runs
+// the child, for example strace.
 func run(t *testing.T, task, path string, wrap ...string) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	words := append(wrap, os.Args[0])
 	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
@@ -182,7 +180,7 @@ func run(t *testing.T, task, path string, wrap ...string) ([]byte, error) {
 	return cmd.Output()
 }
 
-// child is run for a task that ends well, with a report.
+// child runs a task that must succeed, and returns its report.
 func child(t *testing.T, task, path string, wrap ...string) report {
 	t.Helper()
 	out, err := run(t, task, path, wrap...)
@@ -191,29 +189,29 @@ func child(t *testing.T, task, path string, wrap ...string) report {
 	}
 	var r report
 	if err := json.Unmarshal(out, &r); err != nil {
-		t.Fatalf("child said %q: %v", out, err)
+		t.Fatalf("the child printed %q: %v", out, err)
 	}
 	return r
 }
 
-// TestASecondProcessIsTurnedAway in one clear line, and the first works on.
-func TestASecondProcessIsTurnedAway(t *testing.T) {
+// TestASecondProcessIsRefused with one clear line, and the first one continues.
+func TestASecondProcessIsRefused(t *testing.T) {
 	b := openTest(t)
 	if got := child(t, "write", b.path).Open; got != "store "+b.path+" is in use by another process" {
-		t.Errorf("the second process was told %q", got)
+		t.Errorf("the second process got %q", got)
 	}
 	if err := b.Update(t.Context(), putOne("a")); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestALimitOnFilesIsNoSpace is a truncate that fails.
+// TestALimitOnFilesIsNoSpace makes a truncate fail.
 func TestALimitOnFilesIsNoSpace(t *testing.T) {
 	path := newStore(t)
 	r := child(t, "limit", path)
 	want := fmt.Sprint([]string{storage.ErrNoSpace.Error(), "", ""})
 	if got := fmt.Sprint(r.Writes); r.Open != "" || got != want || r.View != "" || r.Failures != 0 {
-		t.Errorf("child met %+v", r)
+		t.Errorf("the child observed %+v", r)
 	}
 }
 
@@ -231,23 +229,23 @@ func strace(t *testing.T, call, fault string) []string {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatal("strace is missing, and these tests are not to be skipped here")
+			t.Fatal("strace is not installed, and these tests must not be skipped in CI")
 		}
 		t.Skip("strace is not installed")
 	}
 	return []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=" + call + ":" + fault}
 }
 
-// TestAFailedSyncIsTheEnd, of the data pages and of the meta page. The delay keeps
-// the commit visible to bbolt's readers long enough for ours to run into it.
-func TestAFailedSyncIsTheEnd(t *testing.T) {
+// TestAFailedSyncStopsTheStore, of the data pages and of the meta page. The delay keeps the
+// commit visible to bbolt's readers long enough for a View to begin.
+func TestAFailedSyncStopsTheStore(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		nth   int // two syncs per commit
 		wrote bool
 	}{
 		{"data pages", 5, false},
-		{"meta page", 6, true}, // the page cache shows it; the disk may not have it
+		{"meta page", 6, true}, // the page cache holds it, the disk perhaps not
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := newStore(t)
@@ -256,28 +254,28 @@ func TestAFailedSyncIsTheEnd(t *testing.T) {
 			unknown := storage.ErrUnknownOutcome.Error()
 			want := report{Writes: []string{"", "", unknown, unknown}, View: unknown, Failures: 1}
 			if fmt.Sprint(r) != fmt.Sprint(want) {
-				t.Errorf("child met %+v, want %+v", r, want)
+				t.Errorf("the child observed %+v, want %+v", r, want)
 			}
 			wantReopened(t, path, map[string]bool{"k0": true, "k1": true, "k2": tt.wrote, "k3": false})
 		})
 	}
 }
 
-// TestOpeningSyncs: what a killed predecessor wrote and did not sync is made durable
-// before anybody reads it, and so is the name of a new file.
+// TestOpeningSyncs: Open makes durable what a killed process wrote and did not sync, before
+// anything reads it, and also the name of a new file.
 func TestOpeningSyncs(t *testing.T) {
 	data := child(t, "write", newStore(t), strace(t, "fdatasync", "error=EIO:when=1")...).Open
 	if !strings.Contains(data, "open store") || !strings.Contains(data, "sync") {
 		t.Errorf("a failed sync of the file: %q", data)
 	}
-	// The first sync is that of the file as it grows, the second that of its name.
+	// The first sync is of the growing file, the second of its directory.
 	name := child(t, "write", t.TempDir()+"/keymill.db", strace(t, "fsync", "error=EIO:when=2")...).Open
 	if !strings.Contains(name, "create store") || !strings.Contains(name, "sync") {
 		t.Errorf("a failed sync of the directory: %q", name)
 	}
 }
 
-// TestAFullDiskRefusesOneGroup, whichever of a commit's writes meets it.
+// TestAFullDiskRefusesOneGroup, whichever write of a commit fails.
 func TestAFullDiskRefusesOneGroup(t *testing.T) {
 	refused := 0
 	for nth := 1; nth <= 9; nth += 2 {
@@ -293,17 +291,17 @@ func TestAFullDiskRefusesOneGroup(t *testing.T) {
 			}
 		}
 		if r.Open != "" || r.View != "" || r.Early || r.Failures != 0 {
-			t.Errorf("write %d: child met %+v", nth, r)
+			t.Errorf("write %d: the child observed %+v", nth, r)
 		}
 		wantReopened(t, path, wrote)
 	}
 	if refused != 5 {
-		t.Errorf("%d updates were refused, want one in each of 5 runs", refused)
+		t.Errorf("%d updates were refused in 5 runs, want one in each", refused)
 	}
 }
 
-// TestAKilledProcessLosesNothingAcknowledged, at whichever write, sync or link it
-// dies, the making of the store included.
+// TestAKilledProcessLosesNothingAcknowledged, whichever write, sync or link it is killed
+// in, also while it creates the store.
 func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	killed := 0
 	for call, times := range map[string]int{"pwrite64": 12, "fdatasync": 8, "fsync": 2, "linkat": 1, "unlinkat": 1} {
@@ -320,10 +318,10 @@ func TestAKilledProcessLosesNothingAcknowledged(t *testing.T) {
 				continue
 			}
 			for i := range childWriteCount {
-				// The one under way may be there or not; those behind it never began.
+				// The write under way may exist or not. Those after it never began.
 				there := has(t, b, fmt.Sprint("k", i))
 				if i < acknowledged && !there || i > acknowledged && there {
-					t.Errorf("killed at %s %d with %d acknowledged: k%d is there: %v", call, nth, acknowledged, i, there)
+					t.Errorf("killed at %s %d with %d acknowledged: k%d exists: %v", call, nth, acknowledged, i, there)
 				}
 			}
 			if err := b.Check(t.Context()); err != nil {
@@ -346,7 +344,7 @@ func wantReopened(t *testing.T, path string, want map[string]bool) {
 	defer b.Close()
 	for key, there := range want {
 		if has(t, b, key) != there {
-			t.Errorf("after reopening %s is there: %v, want %v", key, !there, there)
+			t.Errorf("after reopening %s exists: %v, want %v", key, !there, there)
 		}
 	}
 	if err := b.Check(t.Context()); err != nil {
@@ -354,15 +352,15 @@ func wantReopened(t *testing.T, path string, want map[string]bool) {
 	}
 }
 
-// TestAFullDiskIsSurvived on a file system that is really full: reads go on, and so
-// do writes once there is room.
-func TestAFullDiskIsSurvived(t *testing.T) {
+// TestAStoreSurvivesAFullDisk on a file system that is really full: reads continue, and
+// writes continue once there is space.
+func TestAStoreSurvivesAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("no tmpfs: %v", err)
+			t.Fatalf("cannot mount a tmpfs: %v", err)
 		}
-		t.Skipf("no tmpfs (%v); a failing truncate and failing writes are tested elsewhere", err)
+		t.Skipf("cannot mount a tmpfs (%v); other tests cover a failing truncate and failing writes", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, 0) })
 	ballast := dir + "/ballast"
@@ -394,7 +392,7 @@ func TestAFullDiskIsSurvived(t *testing.T) {
 	for wrote, updates := range map[bool][]int{true: written, false: refused} {
 		for _, i := range updates {
 			if has(t, b, fmt.Sprint("k", i)) != wrote {
-				t.Errorf("k%d is there: %v, acknowledged: %v", i, !wrote, wrote)
+				t.Errorf("k%d exists: %v, acknowledged: %v", i, !wrote, wrote)
 			}
 		}
 	}
@@ -402,7 +400,7 @@ func TestAFullDiskIsSurvived(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := write(refused[0]); err != nil {
-		t.Errorf("with room again: %v", err)
+		t.Errorf("with space again: %v", err)
 	}
 	if err := b.Check(t.Context()); err != nil {
 		t.Error(err)

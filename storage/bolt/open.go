@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	// lockTimeout forgives a predecessor that is just going, no more.
+	// lockTimeout is enough for a previous process that is about to exit.
 	lockTimeout = 500 * time.Millisecond
 
-	// mapBytes is reserved address space, not memory. A file that outgrows its
-	// mapping has to wait for every View before it can be mapped anew.
+	// mapBytes is reserved address space, not memory. A file that outgrows its mapping
+	// must be mapped again, and for that bbolt waits until every View has ended.
 	mapBytes   = 1 << 30
 	mapBytes32 = 64 << 20
 )
@@ -33,22 +33,22 @@ const (
 func openOrCreate(path string) (*bbolt.DB, int, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := create(path); err != nil {
-			return nil, 0, fmt.Errorf("create store %s: %w", path, cause(err))
+			return nil, 0, fmt.Errorf("create store %s: %w", path, withoutPath(err))
 		}
 	}
-	db, txid, err := open(path)
+	db, txid, err := openExisting(path)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, 0, fmt.Errorf("store %s is in use by another process", path)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("open store %s: %w", path, cause(err))
+		return nil, 0, fmt.Errorf("open store %s: %w", path, withoutPath(err))
 	}
 	return db, txid, nil
 }
 
-// create makes an empty store beside path and then gives it its name, so that a
-// file under that name is always whole: a crash can leave a stray file.new-…, but
-// never an empty store, and an empty file can be told from a new one.
+// create builds an empty store beside path and then links it to path, so a file with
+// that name is always complete. A crash can leave a stray FILE.new-…, which is harmless,
+// but never an empty file: an empty file is damage, and openExisting refuses it.
 func create(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
@@ -69,8 +69,9 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	// A link never replaces what another process made meanwhile. Some file systems
-	// have none; there the caller's own lock must do.
+	// A link never replaces a store that another process has created in the meantime.
+	// Some file systems have no links; there the lock on the data directory has to
+	// prevent that.
 	if err := os.Link(name, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		if err := os.Rename(name, path); err != nil {
 			return err
@@ -93,7 +94,7 @@ func fileOptions() *bbolt.Options {
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: mapBytes,
-		NoStatistics:    true, // they cost a lock per View
+		NoStatistics:    true, // statistics cost a lock per View
 	}
 	if strconv.IntSize < 64 {
 		o.InitialMmapSize = mapBytes32
@@ -101,14 +102,14 @@ func fileOptions() *bbolt.Options {
 	return o
 }
 
-// open opens a file that is there. bbolt answers a damaged one with a panic, or
-// with a fault of the memory that it mapped.
-func open(path string) (_ *bbolt.DB, txid int, err error) {
+// openExisting opens a file that exists. On a damaged file bbolt panics, or reads
+// outside of its mapping; both become errors here.
+func openExisting(path string) (_ *bbolt.DB, txid int, err error) {
 	var f *os.File
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			// bbolt's lock would stay: the mapping that it leaves behind holds the file.
+			// After a panic bbolt leaves the file mapped, which would keep its lock.
 			syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 			f.Close()
 			err = fmt.Errorf("file is damaged: %v", p)
@@ -129,17 +130,17 @@ func open(path string) (_ *bbolt.DB, txid int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if txid, err = newest(db); err != nil {
+	if txid, err = syncNewest(db); err != nil {
 		db.Close()
 		return nil, 0, err
 	}
 	return db, txid, nil
 }
 
-// newest returns the id of the transaction that readers see, and makes sure that
-// it is on disk: a process killed between its write and its sync leaves one that
-// only the page cache knows.
-func newest(db *bbolt.DB) (int, error) {
+// syncNewest returns the id of the transaction that readers see, after making sure that
+// it is on disk: a process that was killed between commit and sync leaves a transaction
+// that only the page cache holds.
+func syncNewest(db *bbolt.DB) (int, error) {
 	if err := db.Sync(); err != nil {
 		return 0, fmt.Errorf("sync: %w", err)
 	}
@@ -149,16 +150,18 @@ func newest(db *bbolt.DB) (int, error) {
 	}
 	defer tx.Rollback()
 	if tx.Bucket([]byte(bucketName)) == nil {
-		return 0, errors.New("file belongs to another program")
+		return 0, errors.New("file is a bbolt database of another program; choose another data directory")
 	}
 	return tx.ID(), nil
 }
 
-// A fileMeta is one of bbolt's two meta pages, which lie at the start of the file
-// and are written in turn: a page header of 16 bytes, then in the byte order of the
-// machine magic, version, page size and flags (4 bytes each), root page, its
-// sequence, freelist page, number of pages, transaction id, and the FNV-1a sum of
-// all these (8 bytes each).
+// A fileMeta is one of bbolt's two meta pages. They are the first two pages of the file,
+// and commits write them in turn. After a page header of 16 bytes a meta page holds, in
+// the byte order of the machine:
+//
+//	magic, version, page size, flags                    4 bytes each
+//	root page, sequence of the root, free list page,
+//	number of pages, transaction id, FNV-1a checksum    8 bytes each
 type fileMeta struct {
 	pageSize, root, freelist, pages, txid uint64
 }
@@ -170,8 +173,8 @@ const (
 	boltVersion     = 2
 )
 
-// checkFile looks at what bbolt takes on trust. It maps the file, and reading a
-// mapping past the end of a file that was cut off kills the process.
+// checkFile checks what bbolt does not. bbolt maps the file into memory, and a read of
+// the mapping past the end of a truncated file crashes the process.
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
 	switch {
@@ -180,33 +183,34 @@ func checkFile(f *os.File) error {
 	case !info.Mode().IsRegular():
 		return errors.New("not a regular file")
 	case info.Size() == 0:
-		return errors.New("file is empty, and a store never is")
+		return errors.New("file is empty, but a store never is: restore a backup, or remove the file to begin a new store")
 	}
 	m, err := newestMeta(f)
 	if err != nil {
 		return err
 	}
-	// The size is read after the page, as a file grows before its pages count.
+	// The size is read after the meta page. A file grows before a meta page refers to
+	// its new pages, so the other order could refuse a store that is in use.
 	if info, err = f.Stat(); err != nil {
 		return err
 	}
 	return m.check(info.Size())
 }
 
-// check tells whether a file of size bytes can hold what m promises.
+// check returns an error if a file of size bytes cannot hold the pages that m refers to.
 func (m fileMeta) check(size int64) error {
 	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
-		return fmt.Errorf("file is cut off: %d bytes of at least %d pages of %d", size, m.pages, m.pageSize)
+		return fmt.Errorf("file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
 	}
-	// We always write a free list, so one without comes from elsewhere, and bbolt
-	// would write to it.
+	// This package always writes a free list. A file without one comes from another
+	// program, and bbolt would change it when it opens it.
 	if m.root < 2 || m.root >= m.pages || m.freelist < 2 || m.freelist >= m.pages {
-		return errors.New("file is damaged, or another program's")
+		return errors.New("file is damaged or belongs to another program")
 	}
 	return nil
 }
 
-// newestMeta returns the meta page that bbolt will go by.
+// newestMeta returns the meta page that bbolt will use.
 func newestMeta(f io.ReaderAt) (fileMeta, error) {
 	first, ok := readMeta(f, 0)
 	if ok {
@@ -215,13 +219,14 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 		}
 		return first, nil
 	}
-	// The page size is known only from a page, so try them all, as bbolt does.
+	// Only a meta page tells the page size. Without the first one, try every size for
+	// the second one, as bbolt does.
 	for size := int64(1 << 10); size <= 1<<24; size <<= 1 {
 		if second, ok := readMeta(f, size); ok {
 			return second, nil
 		}
 	}
-	return fileMeta{}, errors.New("file is not a store")
+	return fileMeta{}, errors.New("file is not a Keymill store")
 }
 
 func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
@@ -245,8 +250,9 @@ func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
 	return m, m.pageSize > 0
 }
 
-// cause drops the path that the operating system's errors repeat.
-func cause(err error) error {
+// withoutPath removes the path from an error of the operating system: the caller's
+// message already names it.
+func withoutPath(err error) error {
 	if e := new(fs.PathError); errors.As(err, &e) {
 		return fmt.Errorf("%s: %w", e.Op, e.Err)
 	}

@@ -14,7 +14,7 @@ import (
 	"keymill/storage"
 )
 
-// filledStore returns the bytes of a closed store of some dozen pages.
+// filledStore returns the bytes of a store of some dozen pages.
 func filledStore(t *testing.T) []byte {
 	t.Helper()
 	b := openTest(t)
@@ -35,7 +35,7 @@ func filledStore(t *testing.T) []byte {
 	return buf.Bytes()
 }
 
-// foreign returns the bytes of a bbolt file that another program made.
+// foreign returns the bytes of a bbolt file of another program.
 func foreign(t *testing.T, o *bbolt.Options) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "foreign.db")
@@ -56,14 +56,15 @@ func foreign(t *testing.T, o *bbolt.Options) []byte {
 	return b
 }
 
-func over(b []byte, at int, with []byte) []byte {
+// overwrite returns a copy of b with other bytes from at on.
+func overwrite(b []byte, at int, with []byte) []byte {
 	b = bytes.Clone(b)
 	copy(b[at:], with)
 	return b
 }
 
-// TestADamagedFileStaysAsItIs: one clear line, and not a byte changed.
-func TestADamagedFileStaysAsItIs(t *testing.T) {
+// TestADamagedFileIsRefusedAndNotChanged: the error is one clear line.
+func TestADamagedFileIsRefusedAndNotChanged(t *testing.T) {
 	whole := filledStore(t)
 	page := os.Getpagesize()
 	m, err := newestMeta(bytes.NewReader(whole))
@@ -72,14 +73,14 @@ func TestADamagedFileStaysAsItIs(t *testing.T) {
 	}
 	files := map[string][]byte{
 		"empty":              {},
-		"text":               []byte("this is no store\n"),
+		"text":               []byte("this is not a store\n"),
 		"zeros":              make([]byte, 1<<20),
 		"garbage":            bytes.Repeat([]byte("garbage!"), 1<<17),
 		"foreign":            foreign(t, nil),
 		"foreign, free list": foreign(t, &bbolt.Options{NoFreelistSync: true}),
-		"both metas gone":    over(whole, 0, make([]byte, 2*page)),
-		"free list gone":     over(whole, int(m.freelist)*page, make([]byte, page)),
-		"root page gone":     over(whole, int(m.root)*page, make([]byte, page)),
+		"both metas gone":    overwrite(whole, 0, make([]byte, 2*page)),
+		"free list gone":     overwrite(whole, int(m.freelist)*page, make([]byte, page)),
+		"root page gone":     overwrite(whole, int(m.root)*page, make([]byte, page)),
 		"a page missing":     whole[:len(whole)-page],
 		"a byte missing":     whole[:len(whole)-1],
 	}
@@ -91,29 +92,29 @@ func TestADamagedFileStaysAsItIs(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second time to see that no lock was left
+		for range 2 { // the second time checks that no lock is left
 			b, err := Open(path, Options{})
 			if err == nil {
 				b.Close()
-				t.Errorf("%s: opened", name)
+				t.Errorf("%s: Open succeeded", name)
 				break
 			}
 			if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, path) || strings.Contains(s, "in use") || len(s) > 300 {
-				t.Errorf("%s: not one clear line: %q", name, s)
+				t.Errorf("%s: the error is not one line that names the file: %q", name, s)
 			}
 		}
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, content) {
 			t.Errorf("%s: the file was changed (%v)", name, err)
 		}
 		if names, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(names) != 1 {
-			t.Errorf("%s: left %v", name, names)
+			t.Errorf("%s: other files are left: %v", name, names)
 		}
 	}
 }
 
-// TestDamageInsideIsFound: the file opens, since only a walk can tell, and Check
-// tells instead of taking the process with it.
-func TestDamageInsideIsFound(t *testing.T) {
+// TestCheckFindsDamagedPages: Open succeeds, because only reading everything finds the
+// damage, and Check reports it and does not crash the process.
+func TestCheckFindsDamagedPages(t *testing.T) {
 	whole := filledStore(t)
 	page := os.Getpagesize()
 	opened := 0
@@ -121,14 +122,14 @@ func TestDamageInsideIsFound(t *testing.T) {
 		for name, with := range map[string][]byte{
 			"zeros":         make([]byte, page),
 			"ones":          bytes.Repeat([]byte{0xff}, page),
-			"lost elements": bytes.Repeat([]byte{0xff}, page-16), // behind the page's header
+			"lost elements": bytes.Repeat([]byte{0xff}, page-16), // after the page header
 		} {
 			at := n * page
 			if name == "lost elements" {
 				at += 16
 			}
 			path := filepath.Join(t.TempDir(), "keymill.db")
-			if err := os.WriteFile(path, over(whole, at, with), 0o600); err != nil {
+			if err := os.WriteFile(path, overwrite(whole, at, with), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			b, err := Open(path, Options{})
@@ -138,24 +139,24 @@ func TestDamageInsideIsFound(t *testing.T) {
 			opened++
 			used := false
 			b.db.View(func(tx *bbolt.Tx) error {
-				// Tx.Page tells of a free page by the free list, not by its bytes.
+				// Tx.Page looks in the free list, not at the bytes of the page.
 				info, err := tx.Page(n)
 				used = err == nil && info.Type != "free"
 				return err
 			})
 			if err := b.Check(t.Context()); used && err == nil {
-				t.Errorf("page %d, %s: not found", n, name)
+				t.Errorf("page %d, %s: Check did not find the damage", n, name)
 			}
 			b.Close()
 		}
 	}
 	if opened == 0 {
-		t.Error("no damaged file opened, so Check was not tested")
+		t.Error("no damaged file opened, so this test checks nothing")
 	}
 }
 
-// TestANewStoreIsWholeAtOnce: private, and nothing left beside it.
-func TestANewStoreIsWholeAtOnce(t *testing.T) {
+// TestANewStoreIsComplete: its mode is 0600, and no temporary file is left.
+func TestANewStoreIsComplete(t *testing.T) {
 	dir := t.TempDir()
 	b, err := Open(filepath.Join(dir, "keymill.db"), Options{})
 	if err != nil {
@@ -177,23 +178,23 @@ func TestANewStoreIsWholeAtOnce(t *testing.T) {
 	}
 }
 
-// TestNoPlaceForAStore: each is one line that names the place.
-func TestNoPlaceForAStore(t *testing.T) {
+// TestAPathWhereNoFileCanBeIsRefused with one line that names the path.
+func TestAPathWhereNoFileCanBeIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "absent", "keymill.db"), "/proc/keymill.db"} {
 		b, err := Open(path, Options{})
 		if err == nil {
 			b.Close()
-			t.Errorf("%s: opened", path)
+			t.Errorf("%s: Open succeeded", path)
 			continue
 		}
 		if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, path) {
-			t.Errorf("%s: not one clear line: %q", path, s)
+			t.Errorf("%s: the error is not one line that names the file: %q", path, s)
 		}
 	}
 }
 
-// FuzzMeta: whatever a file begins with, it is refused or describes itself truly.
+// FuzzMeta: a file is refused, or its meta page refers only to pages that exist.
 func FuzzMeta(f *testing.F) {
 	page := os.Getpagesize()
 	path := filepath.Join(f.TempDir(), "keymill.db")
@@ -208,8 +209,8 @@ func FuzzMeta(f *testing.F) {
 	}
 	whole = whole[:8*page]
 	f.Add(whole)
-	f.Add(over(whole, 0, make([]byte, page)))
-	f.Add(over(whole, page, make([]byte, page)))
+	f.Add(overwrite(whole, 0, make([]byte, page)))
+	f.Add(overwrite(whole, page, make([]byte, page)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m, err := newestMeta(bytes.NewReader(content))
@@ -217,7 +218,7 @@ func FuzzMeta(f *testing.F) {
 			return
 		}
 		if m.root*m.pageSize >= uint64(len(content)) || m.freelist*m.pageSize >= uint64(len(content)) {
-			t.Errorf("%+v of %d bytes was accepted", m, len(content))
+			t.Errorf("%+v was accepted for a file of %d bytes", m, len(content))
 		}
 	})
 }

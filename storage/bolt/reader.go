@@ -10,7 +10,7 @@ import (
 	"keymill/storage"
 )
 
-// errEnded is returned to callers that keep a Reader after its View has ended.
+// errEnded is returned to callers that use a Reader after its View has ended.
 var errEnded = errors.New("transaction has ended")
 
 // A viewReader is the Reader of one View.

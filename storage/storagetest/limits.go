@@ -48,8 +48,8 @@ func keysAndValuesHaveLimits(t *testing.T, s storage.Store) {
 	}), storage.ErrLimit)
 }
 
-// anUpdateHasLimits: each row does exactly as much as an Update may, and with one
-// more step too much.
+// anUpdateHasLimits does in each row as much as an Update may do, which succeeds, and then
+// one step more, which fails.
 func anUpdateHasLimits(t *testing.T, s storage.Store) {
 	value := make([]byte, storage.MaxValueBytes-3) // with a key of three bytes a whole 64 KiB
 	for i := range 2 * storage.MaxUpdateKeys {
@@ -79,10 +79,10 @@ func anUpdateHasLimits(t *testing.T, s storage.Store) {
 						return fmt.Errorf("step %d: %w", i, err)
 					}
 				}
-				return tt.step(tx, 0) // what was touched before costs no further key
+				return tt.step(tx, 0) // a key that was touched before is not counted again
 			})
 		}
-		if tt.name != "bytes written" { // writing again costs again
+		if tt.name != "bytes written" { // each write of a key counts its bytes
 			wantErr(t, tt.name, steps(tt.max), nil)
 		}
 		wantErr(t, tt.name+", one more", steps(tt.max+1), storage.ErrLimit)
@@ -91,7 +91,7 @@ func anUpdateHasLimits(t *testing.T, s storage.Store) {
 
 func key(i int) string { return fmt.Sprintf("%03d", i) }
 
-func anOverlookedLimitWritesNothing(t *testing.T, s storage.Store) {
+func anIgnoredLimitWritesNothing(t *testing.T, s storage.Store) {
 	for name, overstep := range map[string]func(tx storage.Tx) error{
 		"key":   func(tx storage.Tx) error { return tx.Put("bad\n", nil) },
 		"value": func(tx storage.Tx) error { return tx.Put("a", make([]byte, storage.MaxValueBytes+1)) },
@@ -108,7 +108,7 @@ func anOverlookedLimitWritesNothing(t *testing.T, s storage.Store) {
 				return err
 			}
 			wantErr(t, name, overstep(tx), storage.ErrLimit)
-			return nil // as if nothing had happened
+			return nil // as if there had been no error
 		})
 		wantErr(t, name, err, storage.ErrLimit)
 	}

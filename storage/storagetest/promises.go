@@ -3,7 +3,6 @@ package storagetest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"testing"
 
 	"keymill/storage"
@@ -16,10 +15,10 @@ func readsWhatWasWritten(t *testing.T, s storage.Store) {
 			t.Errorf("got %q, %v", v, err)
 		}
 		if v, err := r.Get("empty"); v == nil || len(v) != 0 || err != nil {
-			t.Errorf("an empty value is a value: got %v, %v", v, err)
+			t.Errorf("an empty value: got %v, %v, want an empty value that is not nil", v, err)
 		}
 		_, err := r.Get("absent")
-		wantErr(t, "an absent record", err, storage.ErrNotFound)
+		wantErr(t, "Get of an absent record", err, storage.ErrNotFound)
 		return nil
 	})
 	update(t, s, func(tx storage.Tx) error {
@@ -27,10 +26,10 @@ func readsWhatWasWritten(t *testing.T, s storage.Store) {
 			return err
 		}
 		_, err := tx.Get("key")
-		wantErr(t, "a deleted record", err, storage.ErrNotFound)
+		wantErr(t, "Get of a deleted record", err, storage.ErrNotFound)
 		v, err := tx.Get("empty")
 		if string(v) != "full" {
-			t.Errorf("own write: got %q, %v", v, err)
+			t.Errorf("Get of an own write: got %q, %v", v, err)
 		}
 		return nil
 	})
@@ -63,7 +62,7 @@ func anErrorWritesNothing(t *testing.T, s storage.Store) {
 		return refused
 	})
 	if err != refused {
-		t.Errorf("got %v, want the error as it is", err)
+		t.Errorf("got %v, want the error of the function, unchanged", err)
 	}
 	want(t, s, "a=1 b=2")
 }
@@ -72,7 +71,7 @@ func aPanicReachesItsCaller(t *testing.T, s storage.Store) {
 	func() {
 		defer func() {
 			p := recover()
-			if err, ok := p.(error); !ok || !bytes.Contains([]byte(err.Error()), []byte("out of cheese")) {
+			if err, ok := p.(error); !ok || !bytes.Contains([]byte(err.Error()), []byte("test panic")) {
 				t.Errorf("recovered %v", p)
 			}
 		}()
@@ -80,9 +79,9 @@ func aPanicReachesItsCaller(t *testing.T, s storage.Store) {
 			if err := tx.Put("a", nil); err != nil {
 				return err
 			}
-			panic(errors.New("out of cheese"))
+			panic(errors.New("test panic"))
 		})
-		t.Error("the panic was swallowed")
+		t.Error("Update returned although its function panicked")
 	}()
 	want(t, s, "")
 	put(t, s, "b", "2")
@@ -92,8 +91,8 @@ func aPanicReachesItsCaller(t *testing.T, s storage.Store) {
 func aViewDoesNotChange(t *testing.T, s storage.Store) {
 	put(t, s, "a", "1", "b", "1")
 	view(t, s, func(r storage.Reader) error {
-		// Another goroutine, and before the View ends: a store that locks its readers
-		// out, or lets them see this, is caught.
+		// The write happens in another goroutine before the View ends. If a store blocks the
+		// write until then, the test hangs; if it shows the write to the View, the test fails.
 		done := make(chan error)
 		go func() {
 			done <- s.Update(t.Context(), func(tx storage.Tx) error {
@@ -105,7 +104,7 @@ func aViewDoesNotChange(t *testing.T, s storage.Store) {
 		}
 		got, err := list(r, "a", "z")
 		if got != "a=1 b=1" {
-			t.Errorf("view changed to %q", got)
+			t.Errorf("the View changed to %q", got)
 		}
 		return err
 	})
@@ -168,7 +167,7 @@ func scansMayWrite(t *testing.T, s storage.Store) {
 			}
 		}
 		if seen != 3 {
-			t.Errorf("a loop that writes saw %d records, want the 3 it began with", seen)
+			t.Errorf("a loop that writes saw %d records, want the 3 at its beginning", seen)
 		}
 		return nil
 	})
@@ -211,21 +210,21 @@ func everythingIsACopy(t *testing.T, s storage.Store) {
 	want(t, s, "a=value")
 }
 
-func aTransactionEnds(t *testing.T, s storage.Store) {
+func anEndedTransactionRefusesUse(t *testing.T, s storage.Store) {
 	var r storage.Reader
 	var tx storage.Tx
 	view(t, s, func(now storage.Reader) error { r = now; return nil })
 	update(t, s, func(now storage.Tx) error { tx = now; return nil })
 	for i, late := range []storage.Reader{r, tx} {
 		if _, err := late.Get("a"); err == nil || errors.Is(err, storage.ErrNotFound) {
-			t.Errorf("%d: a read after the end gave %v", i, err)
+			t.Errorf("%d: a read after the end returned %v", i, err)
 		}
 		if _, err := list(late, "a", "z"); err == nil {
-			t.Errorf("%d: a scan after the end gave no error", i)
+			t.Errorf("%d: a scan after the end returned no error", i)
 		}
 	}
 	if tx.Put("a", nil) == nil || tx.Delete("a") == nil {
-		t.Error("a write after the end gave no error")
+		t.Error("a write after the end returned no error")
 	}
 	want(t, s, "")
 }
@@ -235,10 +234,10 @@ func aClosedStoreRefuses(t *testing.T, s storage.Store) {
 	if err := s.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
-	never := fmt.Errorf("ran in a closed store")
+	never := errors.New("the function ran in a closed store")
 	wantErr(t, "view", s.View(t.Context(), func(storage.Reader) error { return never }), storage.ErrClosed)
 	wantErr(t, "update", s.Update(t.Context(), func(storage.Tx) error { return never }), storage.ErrClosed)
 	if err := s.Close(); err != nil {
-		t.Errorf("closing twice: %v", err)
+		t.Errorf("second close: %v", err)
 	}
 }

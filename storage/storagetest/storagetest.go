@@ -1,12 +1,12 @@
-// Package storagetest is the other half of the storage contract: what every store
-// promises, as tests. A store passes it whole or is not one.
+// Package storagetest is the conformance suite of storage.Store. Every store passes all of
+// it, in a test of its own package:
 //
 //	func TestConformance(t *testing.T) {
 //		storagetest.Run(t, func(t *testing.T, dir string) storage.Store { … })
 //	}
 //
-// The suite is written for all stores, so it never counts how often a function ran,
-// nor assumes that two callers do or do not share a transaction.
+// The suite is for all stores, so it does not count how often a function ran and does not
+// assume that two callers share a transaction or that they do not.
 package storagetest
 
 import (
@@ -17,8 +17,8 @@ import (
 	"keymill/storage"
 )
 
-// Run tests the stores that open makes. open is given the same dir twice where a
-// test opens its store again; it fails t if it cannot open.
+// Run tests the stores that open returns. A test that opens its store again calls open
+// twice with the same dir. open fails t if it cannot open the store.
 func Run(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 	for _, promise := range []struct {
 		name string
@@ -33,14 +33,14 @@ func Run(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 		{"ScansSeeOwnWrites", scansSeeOwnWrites},
 		{"ScansMayWrite", scansMayWrite},
 		{"EverythingIsACopy", everythingIsACopy},
-		{"FailingNeighboursDoNoHarm", failingNeighboursDoNoHarm},
-		{"CountersLoseNothing", countersLoseNothing},
-		{"ATransferIsNeverHalfSeen", aTransferIsNeverHalfSeen},
+		{"FailuresDoNotAffectOtherCallers", failuresDoNotAffectOtherCallers},
+		{"CountersLoseNoUpdate", countersLoseNoUpdate},
+		{"ATransferIsSeenWholeOrNotAtAll", aTransferIsSeenWholeOrNotAtAll},
 		{"ACancelledContextIsRefused", aCancelledContextIsRefused},
 		{"KeysAndValuesHaveLimits", keysAndValuesHaveLimits},
 		{"AnUpdateHasLimits", anUpdateHasLimits},
-		{"AnOverlookedLimitWritesNothing", anOverlookedLimitWritesNothing},
-		{"ATransactionEnds", aTransactionEnds},
+		{"AnIgnoredLimitWritesNothing", anIgnoredLimitWritesNothing},
+		{"AnEndedTransactionRefusesUse", anEndedTransactionRefusesUse},
 		{"AClosedStoreRefuses", aClosedStoreRefuses},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func put(t *testing.T, s storage.Store, pairs ...string) {
 	})
 }
 
-// list renders a range as "key=value key=value".
+// list returns a range as "key=value key=value".
 func list(r storage.Reader, start, end string) (string, error) {
 	text := ""
 	for e, err := range r.Scan(start, end) {
@@ -109,13 +109,13 @@ func list(r storage.Reader, start, end string) (string, error) {
 	return text, nil
 }
 
-// want checks the whole store.
+// want compares everything in the store.
 func want(t *testing.T, s storage.Store, content string) {
 	t.Helper()
 	view(t, s, func(r storage.Reader) error {
 		got, err := list(r, "", "\x7f")
 		if got != content {
-			t.Errorf("store holds %q, want %q", got, content)
+			t.Errorf("the store holds %q, want %q", got, content)
 		}
 		return err
 	})

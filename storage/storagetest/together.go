@@ -11,9 +11,9 @@ import (
 	"keymill/storage"
 )
 
-// failingNeighboursDoNoHarm: of many callers at once every third fails and every
-// third panics, and each gets its own answer and leaves its own writes or none.
-func failingNeighboursDoNoHarm(t *testing.T, s storage.Store) {
+// failuresDoNotAffectOtherCallers runs many callers at once. A third of them fail and a
+// third panic. Each gets its own answer, and leaves its own writes or none.
+func failuresDoNotAffectOtherCallers(t *testing.T, s storage.Store) {
 	const callers = 90
 	var all sync.WaitGroup
 	for i := range callers {
@@ -32,7 +32,7 @@ func failingNeighboursDoNoHarm(t *testing.T, s storage.Store) {
 				case 1:
 					return refused
 				case 2:
-					panic("neighbour")
+					panic("caller panics")
 				}
 				return nil
 			})
@@ -45,21 +45,21 @@ func failingNeighboursDoNoHarm(t *testing.T, s storage.Store) {
 	view(t, s, func(r storage.Reader) error {
 		v, err := r.Get("shared")
 		if last, _ := strconv.Atoi(string(v)); len(v) == 0 || last%3 != 0 {
-			t.Errorf("the shared record was written by caller %q, %v", v, err)
+			t.Errorf("the shared record was last written by caller %q, %v; want a caller that succeeded", v, err)
 		}
 		for i := range callers {
 			_, err := r.Get(key(i))
 			if wrote := err == nil; wrote != (i%3 == 0) {
-				t.Errorf("caller %d wrote: %v", i, wrote)
+				t.Errorf("caller %d: its record exists: %v", i, wrote)
 			}
 		}
 		return nil
 	})
 }
 
-// countersLoseNothing: a function that runs again assigns what it saw last, and
-// that is what was committed. So the callers of one counter see every number once.
-func countersLoseNothing(t *testing.T, s storage.Store) {
+// countersLoseNoUpdate: the callers of one counter together see every number once. A
+// function may run again, but the value that it assigned last is the committed one.
+func countersLoseNoUpdate(t *testing.T, s storage.Store) {
 	const callers, rounds = 16, 25
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -91,15 +91,15 @@ func countersLoseNothing(t *testing.T, s storage.Store) {
 	slices.Sort(seen)
 	for i, n := range seen {
 		if n != i+1 {
-			t.Fatalf("place %d of the counter is %d", i+1, n)
+			t.Fatalf("value %d of the counter is %d", i+1, n)
 		}
 	}
 	want(t, s, fmt.Sprintf("counter=%d", callers*rounds))
 }
 
-// aTransferIsNeverHalfSeen: two accounts always hold 100 together, for readers and
+// aTransferIsSeenWholeOrNotAtAll: two accounts always hold 100 together, for readers and
 // for other writers.
-func aTransferIsNeverHalfSeen(t *testing.T, s storage.Store) {
+func aTransferIsSeenWholeOrNotAtAll(t *testing.T, s storage.Store) {
 	put(t, s, "left", "100", "right", "0")
 	sum := func(r storage.Reader) (left, right int, err error) {
 		both, err := r.GetAll("left", "right")
@@ -109,7 +109,7 @@ func aTransferIsNeverHalfSeen(t *testing.T, s storage.Store) {
 		left, _ = strconv.Atoi(string(both[0]))
 		right, _ = strconv.Atoi(string(both[1]))
 		if left+right != 100 {
-			t.Errorf("%d and %d", left, right)
+			t.Errorf("the accounts hold %d and %d, want 100 together", left, right)
 		}
 		return left, right, nil
 	}

@@ -1,0 +1,92 @@
+package docs
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// builtAlready stands in for go on README's machine. It gives "go build" the binary under
+// test: compiling it once more would take longer than all pages together.
+const builtAlready = `mkdir -p scripts
+cp "$ROOT/scripts/run" scripts/
+cp "$ROOT/go.mod" . # names the Go that scripts/run wants
+real=$(command -v go)
+cat >/usr/local/bin/go <<END
+#!/bin/sh
+[ "\$1" = build ] || exec $real "\$@"
+mkdir -p bin && exec cp /usr/local/bin/keymill bin/keymill
+END
+chmod 755 /usr/local/bin/go`
+
+// TestTheFiveMinuteTrialWorks types what README says.
+func TestTheFiveMinuteTrialWorks(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl")
+	t.Parallel()
+	var s script
+	s.add("go", builtAlready)
+	s.page(readPage(t, "README.md"), everyBlock)
+	s.add("check", "bin/keymill session list --data keymill-dev --user dev --json | grep -q '\"generation\"'")
+	out := s.run(t)
+	if n := strings.Count(out, "signature"); n < 2 {
+		t.Errorf("the token was verified %d times, want 2:\n%s", n, out)
+	}
+}
+
+// TestOperateInstallsAServer: systemd accepts the unit, its command works as its user with the
+// credential, and nginx passes requests on.
+func TestOperateInstallsAServer(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	s.page(readPage(t, "docs/operate.md"), everyBlock)
+	s.add("the server runs as its user", `[[ $(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$(</run/keymill.pid)/status") == $(id -u keymill) ]]`)
+	s.add("its user cannot read the master key", `if setpriv --reuid keymill --regid keymill --init-groups cat /etc/keymill/master.key; then exit 1; fi`)
+	s.add("its user owns all of its data", `[[ -z $(find /var/lib/keymill ! -user keymill) ]]`)
+	s.add("a failure is counted by the caller's address", `curl -s --interface 127.0.0.2 https://id.example.com/token -u billing:wrong -d grant_type=client_credentials >/dev/null
+grep -q 'from=127.0.0.2' /run/keymill.log`)
+	s.run(t)
+}
+
+// TestHTTPExamplesWork runs the requests of docs/http.md.
+func TestHTTPExamplesWork(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	s.page(readPage(t, "docs/http.md"), everyBlock)
+	if out := s.run(t); !strings.Contains(out, `{"active":false}`) {
+		t.Errorf("the revoked token is not inactive:\n%s", out)
+	}
+}
+
+// TestUsersCanLogIn runs docs/people.md.
+func TestUsersCanLogIn(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	s.page(readPage(t, "docs/people.md"), everyBlock)
+	s.add("the webhook's secret is accepted", "sed -i '$a webhook: {url: https://hooks.example.com/keymill, secret_file: /etc/keymill/webhook.secret}' /etc/keymill/keymill.yaml\nsystemctl restart keymill")
+	s.run(t)
+}
+
+// TestADjangoProjectMoves runs docs/django.md on a project with one user.
+func TestADjangoProjectMoves(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze", "python3")
+	t.Parallel()
+	project, err := filepath.Abs("../simplejwt/django/project.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s script
+	installed(t, &s)
+	s.add("a project", `export PROJECT_DATABASE=$PWD/project.sqlite
+export PROJECT_PEOPLE='[{"username": "alice", "password": "correct horse battery staple", "hasher": "pbkdf2_sha256"}]'
+ln -s '`+project+`' manage.py
+python -B manage.py prepare`)
+	s.page(readPage(t, "docs/django.md"), everyBlock)
+	if out := s.run(t); !strings.Contains(out, `"access":`) {
+		t.Errorf("alice cannot log in with her password of Django:\n%s", out)
+	}
+}

@@ -1,0 +1,134 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keymill/integration_test/pages"
+)
+
+// TestAnotherModuleImportsJWKS: no server can serve the module path, so a program that uses
+// our verifier names it with a require and a replace line. It gets jwks and what jwks needs,
+// and nothing of the server.
+func TestAnotherModuleImportsJWKS(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
+		"module service\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
+	write(t, filepath.Join(dir, "main.go"), `package main
+
+import (
+	"fmt"
+
+	"keymill/jwks"
+)
+
+func main() {
+	set, err := jwks.Parse([]byte(`+"`"+`{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"k","use":"sig",
+		"x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`+"`"+`))
+	fmt.Println(len(set.Keys()), err)
+}
+`)
+	// The sums are those of the main module. Without them the go command would look them up.
+	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "go.sum"), string(sums))
+
+	if got := goCommand(t, dir, "run", "."); got != "1 <nil>" {
+		t.Errorf("the program printed %q", got)
+	}
+	for dep := range strings.FieldsSeq(goCommand(t, dir, "list", "-deps", ".")) {
+		if strings.HasPrefix(dep, "keymill/") && dep != "keymill/jwks" {
+			t.Errorf("a program that imports jwks also gets %s", dep)
+		}
+	}
+}
+
+// TestTheReadmeGuardsAService: README's program for our verifier builds and refuses a request
+// without a token. Only the port is another one.
+func TestTheReadmeGuardsAService(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := pages.ReadOne(root, "README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, ok := readme.Find("go", "jwks.NewRemote")
+	if !ok || !strings.Contains(program.Text, `"127.0.0.1:8000"`) {
+		t.Fatal("README has no program that listens on 127.0.0.1:8000")
+	}
+	address := freeAddress(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
+		"module service\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
+	write(t, filepath.Join(dir, "main.go"), strings.Replace(program.Text, "127.0.0.1:8000", address, 1))
+	goCommand(t, dir, "build", "-o", "service", ".")
+
+	service := exec.CommandContext(t.Context(), filepath.Join(dir, "service"))
+	service.Stderr = t.Output()
+	if err := service.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { service.Process.Kill(); service.Wait() })
+	for {
+		answer, err := http.Get("http://" + address + "/orders")
+		if errors.Is(err, syscall.ECONNREFUSED) { // it has not begun to listen
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Get("WWW-Authenticate"); answer.StatusCode != http.StatusUnauthorized || got != `Bearer realm="orders"` {
+			t.Errorf("the program of the README answered %d, %s", answer.StatusCode, got)
+		}
+		return
+	}
+}
+
+// freeAddress returns an address of loopback that was free a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func goCommand(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

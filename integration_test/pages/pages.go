@@ -1,0 +1,108 @@
+// Package pages reads README.md and the pages below docs: their blocks and their links.
+// Tests use it to run and to compare what the pages say.
+package pages
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Page is one Markdown file.
+type Page struct {
+	Path   string // below the root of the repository, with slashes
+	Text   string
+	Blocks []Block
+}
+
+// A Block is a fenced block of a page.
+type Block struct {
+	Language string // the word behind the fence; may be empty
+	Text     string
+	Line     int    // of the fence, from 1
+	Heading  string // the last heading above it, without its marks
+}
+
+// File returns the path that the block's first line names in a comment, "" if it names none.
+func (b Block) File() string {
+	first, _, _ := strings.Cut(b.Text, "\n")
+	if path, ok := strings.CutPrefix(first, "# "); ok && strings.HasPrefix(path, "/") && !strings.Contains(path, " ") {
+		return path
+	}
+	return ""
+}
+
+// Read returns README.md, CHANGELOG.md and every page below docs, in the order of paths.
+func Read(root string) ([]Page, error) {
+	paths := []string{"README.md", "CHANGELOG.md"}
+	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".md" {
+			below, _ := filepath.Rel(root, path)
+			paths = append(paths, filepath.ToSlash(below))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(paths)
+	var pages []Page
+	for _, path := range paths {
+		page, err := ReadOne(root, path)
+		if err != nil {
+			return nil, err
+		}
+		pages = append(pages, page)
+	}
+	return pages, nil
+}
+
+// ReadOne returns the page at path, which is below root.
+func ReadOne(root, path string) (Page, error) {
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
+	if err != nil {
+		return Page{}, err
+	}
+	p := Page{Path: path, Text: string(text)}
+	p.Blocks, err = blocks(p.Text)
+	if err != nil {
+		return Page{}, fmt.Errorf("%s:%w", path, err)
+	}
+	return p, nil
+}
+
+// Find returns the first block of a language that contains text.
+func (p Page) Find(language, text string) (Block, bool) {
+	for _, b := range p.Blocks {
+		if b.Language == language && strings.Contains(b.Text, text) {
+			return b, true
+		}
+	}
+	return Block{}, false
+}
+
+func blocks(text string) ([]Block, error) {
+	var list []Block
+	var open *Block
+	heading := ""
+	for n, line := range strings.Split(text, "\n") {
+		language, fence := strings.CutPrefix(line, "```")
+		switch {
+		case fence && open == nil:
+			open = &Block{Language: language, Line: n + 1, Heading: heading}
+		case fence:
+			list, open = append(list, *open), nil
+		case open != nil:
+			open.Text += line + "\n"
+		case strings.HasPrefix(line, "#"):
+			heading = strings.TrimLeft(line, "# ")
+		}
+	}
+	if open != nil {
+		return nil, fmt.Errorf("%d: the block has no end", open.Line)
+	}
+	return list, nil
+}

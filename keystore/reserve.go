@@ -1,0 +1,144 @@
+package keystore
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"sync"
+
+	"keymill/storage"
+)
+
+// reserveLoop makes reserves for rings without one. It is not part of Run's loop, because
+// making an RSA key can take seconds, and a Sign must not wait for it. A key that could not
+// be stored is kept in memory for the next try.
+func (r *Rings) reserveLoop(ctx context.Context) {
+	unstored := make(map[string]crypto.Signer) // alg → key
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.needReserve:
+		}
+		var failed error
+		for _, alg := range r.cfg.Algorithms {
+			if r.hasReserve(alg) || ctx.Err() != nil {
+				continue
+			}
+			failed = errors.Join(failed, r.makeReserve(ctx, alg, unstored))
+		}
+		if failed != nil && ctx.Err() == nil && !failing {
+			r.log.Error("a key could not be made; trying again", "error", failed)
+		}
+		failing = failed != nil
+	}
+}
+
+func (r *Rings) hasReserve(alg string) bool {
+	return r.snapshot.Load().rings[alg].has(r.Now(), Reserve)
+}
+
+func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string]crypto.Signer) error {
+	if unstored[alg] == nil {
+		key, err := generate(alg)
+		if err != nil {
+			return err
+		}
+		unstored[alg] = key
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.hasReserve(alg) {
+		delete(unstored, alg)
+		return nil
+	}
+	if err := r.addReserve(ctx, alg, unstored[alg]); err != nil {
+		return err
+	}
+	delete(unstored, alg)
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
+	signal(r.wake) // if the ring has no spare, it publishes the reserve now
+	return nil
+}
+
+// makeMissing makes the keys that a ring needs before Open returns: one to sign and one to be
+// published next. It makes them in parallel, because an RSA key can take a second.
+func (r *Rings) makeMissing(ctx context.Context) error {
+	type made struct {
+		alg string
+		key crypto.Signer
+		err error
+	}
+	var wg sync.WaitGroup
+	out := make(chan made, 2*len(r.cfg.Algorithms))
+	for _, alg := range r.cfg.Algorithms {
+		for range max(0, 2-len(r.snapshot.Load().rings[alg].Keys)) {
+			wg.Go(func() {
+				key, err := generate(alg)
+				out <- made{alg, key, err}
+			})
+		}
+	}
+	wg.Wait()
+	close(out)
+	for m := range out {
+		if m.err != nil {
+			return m.err
+		}
+		if err := r.addReserve(ctx, m.alg, m.key); err != nil {
+			return err
+		}
+	}
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
+	return r.advanceRings(ctx)
+}
+
+// addReserve stores key as the reserve of its ring. A ring that must sign at once advances
+// in the same transaction, even while the clock is frozen. Otherwise publication and Sign
+// are left to advanceRings.
+//
+// A crash after the commit leaves a reserve, which the next start finds.
+func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) error {
+	kid, err := thumbprint(key.Public())
+	if err != nil {
+		return err
+	}
+	public, err := marshalPublic(key.Public())
+	if err != nil {
+		return err
+	}
+	return r.store.Update(ctx, func(tx storage.Tx) error {
+		before, err := getRing(tx, alg)
+		if err != nil {
+			return err
+		}
+		d := decision{tx, r.Now(), system}
+		k := newKey(kid, alg, public, before.Cap)
+		after := before.clone()
+		after.Keys = append(after.Keys, k)
+		if before.SignAtOnce {
+			err = r.putChange(d, before, after)
+		} else {
+			err = putRing(tx, after)
+		}
+		return errors.Join(err, r.putPrivate(tx, kid, key), d.audit(keyEvent("key.mint", k)))
+	})
+}
+
+func (r *Rings) putPrivate(tx storage.Tx, kid string, key crypto.Signer) error {
+	der, err := marshalPrivate(key)
+	if err != nil {
+		return err
+	}
+	defer clear(der)
+	sealed, err := r.vault.Seal(privateKey(kid), der)
+	if err != nil {
+		return err
+	}
+	return tx.Put(privateKey(kid), sealed)
+}

@@ -1,0 +1,89 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+)
+
+// A signer signs with one private key.
+type signer struct {
+	key    crypto.Signer
+	header []byte // of access tokens: base64url of {"alg","kid","typ"} and a dot
+}
+
+// typeAccessToken is the media type of nearly all tokens (RFC 9068, section 2.1). Its
+// header is encoded once.
+const typeAccessToken = "at+jwt"
+
+// newSigner checks key with one signature: a private half that does not fit the public one
+// would otherwise be noticed by verifiers only.
+func newSigner(key crypto.Signer, alg, kid string) (*signer, error) {
+	header, err := encodeHeader(alg, kid, typeAccessToken)
+	if err != nil {
+		return nil, err
+	}
+	s := &signer{key: key, header: header}
+	return s, s.selfTest()
+}
+
+func encodeHeader(alg, kid, typ string) ([]byte, error) {
+	b, err := json.Marshal(struct {
+		Alg string `json:"alg"`
+		KID string `json:"kid"`
+		Typ string `json:"typ"`
+	}{alg, kid, typ})
+	if err != nil {
+		return nil, err
+	}
+	return append(base64.RawURLEncoding.AppendEncode(nil, b), '.'), nil
+}
+
+// selfTest signs and verifies one message.
+func (s *signer) selfTest() error {
+	message := []byte("keymill: self-test of a key")
+	signature, err := s.sign(message)
+	if err != nil {
+		return err
+	}
+	switch public := s.key.Public().(type) {
+	case ed25519.PublicKey:
+		if !ed25519.Verify(public, message, signature) {
+			return errors.New("the public half does not verify a signature of the private half")
+		}
+	case *rsa.PublicKey:
+		sum := sha256.Sum256(message)
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature)
+	}
+	return nil
+}
+
+// sign returns the signature of a JWS signing input (RFC 7515, section 5.1).
+func (s *signer) sign(input []byte) ([]byte, error) {
+	switch key := s.key.(type) {
+	case ed25519.PrivateKey:
+		return ed25519.Sign(key, input), nil
+	case *rsa.PrivateKey:
+		sum := sha256.Sum256(input)
+		return rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+	}
+	return nil, errors.New("the private key is neither RSA nor Ed25519")
+}
+
+// token returns the compact JWS (RFC 7515, section 7.1) of payload under header.
+func (s *signer) token(header, payload []byte) (string, error) {
+	enc := base64.RawURLEncoding
+	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(rsaMaxBits/8))
+	out = append(out, header...)
+	out = enc.AppendEncode(out, payload)
+	signature, err := s.sign(out)
+	if err != nil {
+		return "", err
+	}
+	out = append(out, '.')
+	return string(enc.AppendEncode(out, signature)), nil
+}
