@@ -10,10 +10,9 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
-// Lifetimes of a token. A day is long for something that nobody can call back.
+// Lifetimes of an access token. A day is long, because verifiers do not ask whether it was revoked.
 const (
 	minTTL     = time.Second
 	maxTTL     = 24 * time.Hour
@@ -23,7 +22,7 @@ const (
 // Profiles of the claims.
 const (
 	profileRFC9068   = "rfc9068"
-	profileSimpleJWT = "simplejwt" // adds what djangorestframework-simplejwt asks for
+	profileSimpleJWT = "simplejwt" // with the claims that djangorestframework-simplejwt needs
 )
 
 type audienceRecord struct {
@@ -48,8 +47,8 @@ func (rec *audienceRecord) detail() map[string]string {
 	}
 }
 
-// AddAudience registers an audience. Its keys learn of the lifetime in the same
-// transaction, so that no token of it can outlive them.
+// AddAudience adds an audience. The same transaction raises the lifetime of its keys, so that no
+// token of the audience outlives them.
 func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (api.Audience, error) {
 	if a.TTL == "" {
 		a.TTL = defaultTTL.String()
@@ -60,7 +59,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 	}
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		if _, err := tx.Get(audienceKey(a.Name)); err == nil {
-			return refusal.New("already_exists", "there is an audience %s already", a.Name)
+			return refusal.New("already_exists", "audience %s already exists", a.Name)
 		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
@@ -70,18 +69,18 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 		if err := putJSON(tx, audienceKey(a.Name), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.add", by, a.Name, rec.detail())
+		return i.decision(tx, by).audit("audience.add", a.Name, rec.detail())
 	})
 	if err != nil {
 		return api.Audience{}, err
 	}
-	// The audience is durable. A crash here loses nothing: the rings read their cap
-	// at the next start.
+	// The audience is durable. A crash here loses nothing: the rings read the lifetime at the
+	// next start.
 	return rec.show(a.Name), i.keys.Reload(context.WithoutCancel(ctx))
 }
 
-// SetAudience changes an audience. Its algorithm stays: verifiers are configured
-// with it, and another one is another audience.
+// SetAudience changes an audience. Its algorithm cannot change, because verifiers are configured
+// with it.
 func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string) (api.Audience, error) {
 	var shown api.Audience
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
@@ -108,15 +107,15 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 		if err := putJSON(tx, audienceKey(name), after); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.set", by, name, after.detail())
+		return i.decision(tx, by).audit("audience.set", name, after.detail())
 	})
 	if err != nil {
 		return api.Audience{}, err
 	}
-	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // durable, whoever has gone
+	return shown, i.keys.Reload(context.WithoutCancel(ctx)) // the change is durable, also if ctx has ended
 }
 
-// RemoveAudience forgets an audience that no client names.
+// RemoveAudience removes an audience that no client names.
 func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := readAudience(tx, name)
@@ -124,12 +123,12 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 			return err
 		}
 		if rec.Clients > 0 {
-			return refusal.New("in_use", "audience %s is named by %d client(s): take it from them first", name, rec.Clients)
+			return refusal.New("in_use", "audience %s is in use by %d client(s): remove it from them first", name, rec.Clients)
 		}
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
 		}
-		return i.audit(tx, "audience.remove", by, name, nil)
+		return i.decision(tx, by).audit("audience.remove", name, nil)
 	})
 }
 
@@ -149,7 +148,7 @@ func (i *Issuer) Audience(ctx context.Context, name string) (api.Audience, error
 // Audiences returns up to limit audiences whose names follow after, in order.
 func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.Audience, error) {
 	if after != "" && !validName(after) {
-		return nil, refusal.New("invalid_request", "after must be the name of an audience")
+		return nil, refusal.New("invalid_request", "after must be an audience name")
 	}
 	var list []api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -179,13 +178,13 @@ func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
 }
 
 func noAudience(name string) error {
-	return refusal.New("not_found", "there is no audience %s", name)
+	return refusal.New("not_found", "audience %s does not exist", name)
 }
 
-// checkAudience turns what an administrator wrote into a record, or says what is wrong.
+// checkAudience returns the record of an audience, or refuses it.
 func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
-		return nil, refusal.New("invalid_request", "the name of an audience must be 1 to %d visible ASCII characters", maxNameBytes)
+		return nil, refusal.New("invalid_request", "an audience name must be 1 to %d visible ASCII characters", maxNameBytes)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
 		return nil, refusal.New("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
@@ -213,9 +212,4 @@ func override[T any](field *T, change *T) {
 	if change != nil {
 		*field = *change
 	}
-}
-
-// audit records a change in the transaction that makes it.
-func (i *Issuer) audit(tx storage.Tx, action, by, target string, detail map[string]string) error {
-	return audit.Append(tx, i.keys.Now(), audit.Event{Action: action, By: by, Target: target, Detail: detail})
 }

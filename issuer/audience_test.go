@@ -11,7 +11,7 @@ import (
 	"keymill/storage/audit"
 )
 
-func TestAnAudienceIsKeptAsItWasWritten(t *testing.T) {
+func TestAnAudienceIsStoredAsItWasGiven(t *testing.T) {
 	w := newWorld(t)
 	got := must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{
 		Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "90s", Scopes: []string{"write", "read", "read"},
@@ -64,7 +64,7 @@ func TestBadAudiencesAreRefusedWithAHint(t *testing.T) {
 		tt.edit(&a)
 		_, err := w.AddAudience(t.Context(), a, "uid:0")
 		if hint := refused(t, err, "invalid_request"); !strings.Contains(hint, tt.hint) {
-			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
+			t.Errorf("%s: hint %q does not mention %q", tt.name, hint, tt.hint)
 		}
 	}
 	list := must[[]api.Audience](t)(w.Audiences(t.Context(), "", 10))
@@ -79,13 +79,13 @@ func TestALongerLifetimeReachesTheKeysAtOnce(t *testing.T) {
 	secret := w.service("billing", "orders", "read")
 	day := "24h"
 	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &day}, "uid:0"))
-	// The keys refuse to sign what would outlive them, so a token is the proof.
+	// The keys refuse to sign a token that outlives them, so a token is the proof.
 	if g := must[Grant](t)(w.token("billing", secret)); g.ExpiresIn != 86400 {
 		t.Fatalf("expires_in %d", g.ExpiresIn)
 	}
 }
 
-func TestAnAudienceThatAClientNamesStays(t *testing.T) {
+func TestAnAudienceThatAClientNamesCannotBeRemoved(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	w.audience("stock", "read")
@@ -108,7 +108,7 @@ func TestAnAudienceThatAClientNamesStays(t *testing.T) {
 	refused(t, err, "not_found")
 }
 
-func TestListsGoOnWhereTheyStopped(t *testing.T) {
+func TestTheNextPageOfAListFollowsTheLast(t *testing.T) {
 	w := newWorld(t)
 	names := []string{"a", "a!", "a/b", "ab", "b"}
 	for _, n := range names {
@@ -130,7 +130,7 @@ func TestListsGoOnWhereTheyStopped(t *testing.T) {
 	}
 }
 
-// events returns what the audit log holds from seq on, as "action by target".
+// events returns the audit records from seq on, as "action by target".
 func (w *world) events() []string {
 	w.t.Helper()
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {

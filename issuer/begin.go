@@ -5,72 +5,72 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
-	"time"
 
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// errUserGone: between the check of the password and the transaction the user was removed,
-// disabled or given another password.
-var errUserGone = errors.New("the user is not what it was")
+// errUserChanged means that the user was removed, disabled or given another password between the
+// check of the password and the transaction.
+var errUserChanged = errors.New("the user has changed")
 
-// A BeginRequest asks for a family of a user whose identity has been established.
+// A BeginRequest asks for a session of a user whose identity has been established.
 type BeginRequest struct {
 	User     string // id
-	Client   string // whom the configuration, or a grant, vouches for
+	Client   string // id; the caller has checked that it may act for the user
 	Endpoint LoginEndpoint
-	Audience string // of the first token; "" if the client has one. The family is good for all of the client's
+	Audience string // of the first token; "" if the client has one. The session covers all of the client's
 	Scope    string // "" for all that the client has
 	From     netip.Addr
 
-	password refusal.Secret // if not "", the hash that the user must still have
+	password refusal.Secret // if not "", the stored hash that the user must still have
 }
 
-// Begin starts a family (RFC 9700, section 4.14) and returns its first tokens. It refuses as
-// Login does, and with "invalid_grant" for a user that is not there or disabled.
+// Begin starts a session, which is a family of refresh tokens (RFC 9700, section 4.14), and returns
+// its first tokens. It refuses as Login does, and with "invalid_grant" a user who does not exist or
+// is disabled.
 func (i *Issuer) Begin(ctx context.Context, req BeginRequest) (Grant, error) {
-	var room room
+	var v vacancy
 	for {
-		e, err := i.tryBegin(ctx, req, room)
+		e, err := i.tryBegin(ctx, req, v)
 		switch {
 		case err == nil:
 			return i.sign(ctx, e)
-		case !errors.Is(err, errNoRoom):
+		case !errors.Is(err, errListFull):
 			return Grant{}, err
 		}
-		// The user has as many sessions as allowed. Which of them goes is found out without
-		// holding up the others, and checked again by the next try.
-		if room, err = i.makeRoom(ctx, req); err != nil {
+		// The user has as many sessions as are allowed. Which one has to end is found in a View,
+		// which holds up no other transaction. The next try checks that nothing has changed.
+		if v, err = i.findVacancy(ctx, req); err != nil {
 			return Grant{}, err
 		}
 	}
 }
 
-func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, room room) (entitlement, error) {
-	now, served, silent := i.keys.Now(), i.keys.ServedTime(), i.silent()
-	id := newFamilyID(now)
+func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, v vacancy) (entitlement, error) {
+	at, unavailable := i.instant(), i.unavailableAlgs()
+	id := newFamilyID(at.now)
 	var e entitlement
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		p, err := i.prepare(tx, req)
 		if err != nil {
 			return err
 		}
-		if err := silent[p.entitlement.terms.Alg]; err != nil {
+		if err := unavailable[p.entitlement.record.Alg]; err != nil {
 			return err
 		}
-		f, err := i.newFamily(tx, req, p, id, now, served)
+		f, err := i.newFamily(tx, req, p, id, at)
 		if err != nil {
 			return err
 		}
-		if err := i.enrol(tx, f, room, now); err != nil {
+		if err := i.addSession(decision{tx: tx, now: at.now, by: "system"}, f, v); err != nil {
 			return err
 		}
 		e = p.entitlement
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
 		e.refresh = i.refreshSecrets.seal(refreshToken{f.rec.secret, id, 0})
-		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(now)
-		return i.audit(tx, "session.login", "user:"+f.rec.user, id.String(), f.loginDetail(req.From))
+		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(at.now)
+		return i.decision(tx, "user:"+f.rec.user).audit("session.login", id.String(), f.loginDetail(req.From))
 	})
 	return e, err
 }
@@ -81,20 +81,16 @@ func (f *family) loginDetail(from netip.Addr) map[string]string {
 	return d
 }
 
-// prepared is what client and request allow, before anybody knows who the user is.
+// A prepared is what client and request allow, before the user is known.
 type prepared struct {
 	client      *clientRecord
-	terms       terms
+	terms       loginTerms
 	scopes      scopeSet
 	entitlement entitlement // of the first access token
 }
 
 func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
-	raw, err := getClient(r, req.Client)
-	if err != nil {
-		return prepared{}, err
-	}
-	client, err := i.doorClient(raw, req.Client)
+	client, err := i.boundClient(r, req.Client)
 	if err != nil {
 		return prepared{}, err
 	}
@@ -110,25 +106,25 @@ func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
 		return prepared{}, err
 	}
 	p := prepared{
-		client: client, terms: terms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
-		entitlement: entitlement{client: req.Client, audience: name, terms: audience, scope: scope},
+		client: client, terms: loginTerms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
+		entitlement: entitlement{client: req.Client, audience: name, record: audience, scope: scope},
 	}
 	if p.scopes = p.terms.pick(scope); req.Scope == "" {
-		p.scopes = p.terms.pick(strings.Join(client.Scopes, " ")) // those of its other audiences too
+		p.scopes = p.terms.pick(strings.Join(client.Scopes, " ")) // also those of the other audiences
 	}
 	return p, nil
 }
 
-// newFamily writes the record of a family, and when to look at it next.
-func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id familyID, now time.Time, served time.Duration) (*family, error) {
+// newFamily writes the record of a family, and when the clean-up has to look at it.
+func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id familyID, at instant) (*family, error) {
 	user, err := i.findUser(tx, req.User)
 	switch {
 	case err != nil:
 		return nil, err
 	case req.password != "" && (user == nil || user.Disabled || user.Password != req.password):
-		return nil, errUserGone
+		return nil, errUserChanged
 	case user == nil || user.Disabled:
-		return nil, refusal.New("invalid_grant", "there is no such user, or it is disabled")
+		return nil, refusal.New("invalid_grant", "the user does not exist or is disabled")
 	}
 	store, err := readStoreEpoch(tx)
 	if err != nil {
@@ -141,7 +137,7 @@ func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id famil
 	rec := &familyRecord{
 		endpoint: req.Endpoint, secret: i.refreshSecrets.newest, terms: terms, scopes: p.scopes, user: req.User,
 		epochs: epochs{store, user.Epoch, p.client.Epoch},
-		born:   now, used: now, made: served, maker: i.refreshSecrets.fingerprint(req.From),
+		born:   at.now, used: at.now, made: at.served, address: i.refreshSecrets.fingerprint(req.From),
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
 	look := dueKey(rec.expires(i.lifetimes(p.client, req.Endpoint)), dueFamily, id.String())

@@ -10,10 +10,9 @@ import (
 
 const maxDecoded = 4096 // records; one of a busy client is about 1 KiB
 
-// decoded remembers what records look like once they are read, because decoding
-// JSON costs more than all else that a token needs before its signature. It is
-// never stale: the bytes come from the store each time, and an entry counts
-// only while they are the same.
+// A decoded caches decoded records, because decoding JSON costs more than everything else that a
+// token needs before its signature. It is never stale: the bytes come from the store each time, and
+// an entry is used only if its bytes are the same.
 type decoded[T any] struct {
 	mu      sync.RWMutex
 	records map[string]decodedRecord[T] // storage key → record; owned by mu
@@ -21,7 +20,7 @@ type decoded[T any] struct {
 
 type decodedRecord[T any] struct {
 	raw   []byte
-	value *T // shared: nobody writes to it
+	value *T // shared: it must not be changed
 }
 
 // read returns the record that raw encodes. The caller must not change it.
@@ -42,7 +41,7 @@ func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
 		d.records = make(map[string]decodedRecord[T])
 	}
 	if len(d.records) >= maxDecoded {
-		for some := range d.records { // any one: which hardly matters at this size
+		for some := range d.records { // any one; at this size it hardly matters which
 			delete(d.records, some)
 			break
 		}
@@ -51,7 +50,7 @@ func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
 	return value, nil
 }
 
-// errDamaged is for a record that somebody else has written to.
+// errDamaged is for a record that this program cannot have written.
 var errDamaged = errors.New("the record is damaged")
 
 func decode[T any](key string, raw []byte) (*T, error) {

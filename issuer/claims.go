@@ -11,29 +11,29 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// backdate: PyJWT 2.6 and later refuse an iat in the future, and clocks differ.
+// backdate is subtracted from iat: clocks differ, and PyJWT 2.6 and later refuse an iat in the future.
 const backdate = 5 * time.Second
 
 // tokenType is the header's typ of every access token (RFC 9068, section 2.1).
 const tokenType = "at+jwt"
 
-// An entitlement is what a grant decided: who may have which token.
+// An entitlement is what a grant decides: which token the client gets.
 type entitlement struct {
 	subject  string
 	client   string
 	audience string
-	terms    *audienceRecord
+	record   *audienceRecord // of the audience
 	scope    string
 
-	// Of a user's token, and of the grant that comes with it.
+	// Only of a user's token.
 	family     string // sid
 	user       *userRecord
 	refresh    refusal.Secret
 	refreshFor time.Duration
 }
 
-// claims are those of RFC 9068, section 2.2. What a user brings along goes behind them and
-// cannot take one of their names.
+// claims are those of RFC 9068, section 2.2. The custom claims of a user follow them and cannot have
+// one of their names.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -43,27 +43,27 @@ type claims struct {
 	Issued   int64  `json:"iat"`
 	ID       string `json:"jti"`
 	Scope    string `json:"scope,omitempty"`
-	Family   string `json:"sid,omitempty"`
+	Session  string `json:"sid,omitempty"`
 	Type     string `json:"token_type,omitempty"` // this and the next: simplejwt only
-	User     any    `json:"user_id,omitempty"`    // a number if it can be one, else a string
+	User     any    `json:"user_id,omitempty"`    // a number if the id is one, else a string
 }
 
-// sign turns an entitlement into a token. No transaction is open any more: a
-// signature takes longer than all the rest.
+// sign makes the tokens of an entitlement. Call it after the transaction, because a signature takes
+// longer than everything else.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	now := i.keys.WallTime()
-	expires := now.Add(e.terms.ttl())
+	expires := now.Add(e.record.ttl())
 	c := claims{
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client,
 		Expires: expires.Unix(), Issued: now.Add(-backdate).Unix(), ID: newTokenID(), Scope: e.scope,
 	}
-	if e.terms.Profile == profileSimpleJWT {
+	if e.record.Profile == profileSimpleJWT {
 		c.Type = "access"
 		if e.user != nil {
 			c.User = numberOrText(e.subject)
 		}
 	}
-	c.Family = e.family
+	c.Session = e.family
 	payload, err := json.Marshal(&c)
 	if err != nil {
 		return Grant{}, err
@@ -71,12 +71,12 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.user != nil {
 		payload = withClaims(payload, e.user.Claims)
 	}
-	token, err := i.keys.Sign(ctx, e.terms.Alg, tokenType, payload, expires)
+	token, err := i.keys.Sign(ctx, e.record.Alg, tokenType, payload, expires)
 	if err != nil {
 		return Grant{}, err
 	}
 	g := Grant{
-		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.terms.TTL, Scope: e.scope,
+		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.record.TTL, Scope: e.scope,
 		Refresh: e.refresh, RefreshFor: e.refreshFor,
 	}
 	if e.user != nil {
@@ -85,15 +85,15 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	return g, nil
 }
 
-// withClaims puts a user's claims behind ours. They were checked when they were stored;
-// names that have become ours since are left out.
+// withClaims appends the custom claims of a user. They were checked when they were stored. A name that
+// a newer version reserves is left out.
 func withClaims(payload []byte, claims json.RawMessage) []byte {
 	if len(claims) == 0 {
 		return payload
 	}
 	var own map[string]json.RawMessage
 	if json.Unmarshal(claims, &own) != nil {
-		return payload // written by us, so it can be read
+		return payload // cannot be: it was checked before it was stored
 	}
 	for name := range own {
 		if isReserved(name) {
@@ -107,10 +107,10 @@ func withClaims(payload []byte, claims json.RawMessage) []byte {
 	return append(append(payload[:len(payload)-1], ','), more[1:]...)
 }
 
-// maxSafeInteger is 2^53 − 1: a larger JSON number is another one to some who read it.
+// maxSafeInteger is 2^53 − 1. Some JSON readers change larger numbers.
 const maxSafeInteger = 1<<53 - 1
 
-// numberOrText is how simplejwt's user_id goes into a token: as Django's own key would.
+// numberOrText returns an id as the claim user_id of simplejwt: a number, if Django's primary key is one.
 func numberOrText(id string) any {
 	n, err := strconv.ParseUint(id, 10, 64)
 	if err != nil || n > maxSafeInteger || strconv.FormatUint(n, 10) != id {

@@ -15,15 +15,15 @@ import (
 type clientRecord struct {
 	Public    bool      `json:"public,omitempty"`
 	Disabled  bool      `json:"disabled,omitempty"`
-	Grants    []string  `json:"grants"` // this and the next three: sorted
+	Grants    []string  `json:"grants"` // sorted, as the next three
 	Audiences []string  `json:"audiences"`
 	Scopes    []string  `json:"scopes"`
 	Origins   []string  `json:"origins"`
 	Created   time.Time `json:"created"`
-	Epoch     uint64    `json:"epoch,omitempty"` // families of another one are dead
+	Epoch     uint64    `json:"epoch,omitempty"` // families with another one are outdated
 
 	Introspect []string `json:"introspect,omitempty"` // sorted
-	Grace      *int64   `json:"grace,omitempty"`      // this and the next two in seconds; absent: as configured
+	Grace      *int64   `json:"grace,omitempty"`      // seconds, as the next two; absent: as configured
 	Idle       int64    `json:"idle,omitempty"`
 	Absolute   int64    `json:"absolute,omitempty"`
 
@@ -38,7 +38,7 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
 		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
-	if len(rec.Secrets) == liveSecrets && now.Before(rec.Secrets[1].Until) {
+	if len(rec.Secrets) == maxSecrets && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}
 	return c
@@ -87,7 +87,7 @@ func (rec *clientRecord) detail() map[string]string {
 func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
 	var shown api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		rec, err := readClient(r, id)
+		rec, err := i.readClient(r, id)
 		if err == nil {
 			shown = rec.show(id, i.keys.Now())
 		}
@@ -99,7 +99,7 @@ func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
 // Clients returns up to limit clients whose ids follow after, in order.
 func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Client, error) {
 	if after != "" && !validID(after) {
-		return nil, refusal.New("invalid_request", "after must be the id of a client")
+		return nil, refusal.New("invalid_request", "after must be a client id")
 	}
 	var list []api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -115,22 +115,19 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Cl
 	return list, err
 }
 
-// AllowsOrigin tells whether the client lists origin among its web origins.
+// AllowsOrigin reports whether origin is one of the client's web origins.
 func (i *Issuer) AllowsOrigin(ctx context.Context, id, origin string) (bool, error) {
 	allowed := false
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		rec, err := readClient(r, id)
-		allowed = err == nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
+		rec, err := i.findClient(r, id)
+		allowed = rec != nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
 		return err
 	})
-	if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
-		return false, nil
-	}
-	return allowed, err
+	return allowed && err == nil, err
 }
 
-// KnowsOrigin tells whether any client lists origin. A preflight names no client, so
-// this is all that can be asked of it.
+// KnowsOrigin reports whether origin is a web origin of any client. A preflight request names no
+// client, so no more can be checked.
 func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
 	if !validOrigin(origin, i.insecure) {
 		return false, nil
@@ -145,17 +142,14 @@ func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
 	return err == nil, err
 }
 
-func readClient(r storage.Reader, id string) (*clientRecord, error) {
-	if !validID(id) {
-		return nil, noClient(id)
-	}
-	raw, err := r.Get(clientKey(id))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, noClient(id)
-	} else if err != nil {
+// readClient returns a copy of the record of a client, or refuses with not_found.
+func (i *Issuer) readClient(r storage.Reader, id string) (*clientRecord, error) {
+	rec, err := i.findClient(r, id)
+	if err != nil {
 		return nil, err
 	}
-	return decode[clientRecord](clientKey(id), raw)
+	if rec == nil {
+		return nil, refusal.New("not_found", "client %s does not exist", id)
+	}
+	return new(*rec), nil
 }
-
-func noClient(id string) error { return refusal.New("not_found", "there is no client %s", id) }

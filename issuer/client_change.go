@@ -13,11 +13,11 @@ import (
 	"keymill/storage"
 )
 
-// maxOldFor bounds how long a replaced secret may live on.
+// maxOldFor is the longest time for which a replaced secret stays valid.
 const maxOldFor = 90 * 24 * time.Hour
 
-// AddClient registers a client. The answer holds the secret of a confidential one,
-// which is shown this once and kept only as a hash.
+// AddClient adds a client. The answer holds the secret of a confidential client. It is not shown
+// again, since the store has only its hash.
 func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
 	if !validID(c.ID) {
 		return api.Client{}, refusal.New("invalid_request",
@@ -37,7 +37,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if err := claimID(tx, c.ID, "client"); err != nil {
 			return err
 		}
-		if err := bindAudiences(tx, &clientRecord{}, rec); err != nil {
+		if err := linkAudiences(tx, &clientRecord{}, rec); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, nil, rec.Origins); err != nil {
@@ -46,7 +46,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if err := putJSON(tx, clientKey(c.ID), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "client.add", by, c.ID, rec.detail())
+		return i.decision(tx, by).audit("client.add", c.ID, rec.detail())
 	})
 	if err != nil {
 		return api.Client{}, err
@@ -56,11 +56,11 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	return shown, nil
 }
 
-// SetClient changes a client. A change counts from the next request on.
+// SetClient changes a client. The change is in force from the next request on.
 func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, by string) (api.Client, error) {
 	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		before, err := readClient(tx, id)
+		before, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
@@ -69,17 +69,17 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 			return err
 		}
 		shown = after.show(id, i.keys.Now())
-		// What nobody touched is not checked again: an audience may have dropped a
-		// scope since, and that must not keep anybody from disabling the client.
+		// Only what changes is checked. An audience may have lost a scope in the meantime,
+		// and an administrator must still be able to disable the client.
 		if c.Audiences != nil || c.Scopes != nil || c.Introspect != nil {
-			if err := bindAudiences(tx, before, after); err != nil {
+			if err := linkAudiences(tx, before, after); err != nil {
 				return err
 			}
 		}
 		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
 			return err
 		}
-		return i.putChanged(tx, id, before, after, by)
+		return i.putChanged(i.decision(tx, by), id, before, after)
 	})
 	return shown, err
 }
@@ -99,44 +99,44 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	return &after, i.checkClient(&after, want)
 }
 
-// putChanged writes after and what became different into the audit log.
-func (i *Issuer) putChanged(tx storage.Tx, id string, before, after *clientRecord, by string) error {
+// putChanged stores after, and writes the changes into the audit log.
+func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) error {
 	if reflect.DeepEqual(before, after) {
 		return nil
 	}
 	if was, is := before.detail(), after.detail(); !maps.Equal(was, is) {
-		if err := i.audit(tx, "client.set", by, id, is); err != nil {
+		if err := d.audit("client.set", id, is); err != nil {
 			return err
 		}
 	}
 	var err error
 	switch {
 	case after.Disabled && !before.Disabled:
-		err = i.endClient(tx, id, after, "client.disable", by)
+		err = i.endClient(d, "client.disable", id, after)
 	case before.Disabled && !after.Disabled:
-		err = i.audit(tx, "client.enable", by, id, nil)
+		err = d.audit("client.enable", id, nil)
 	}
 	if err != nil {
 		return err
 	}
-	return putJSON(tx, clientKey(id), after)
+	return putJSON(d.tx, clientKey(id), after)
 }
 
-// RotateSecret gives a client a new secret and lets the newest old one live for oldFor
-// more. Whatever was older dies: two secrets are enough to change one without a gap.
+// RotateSecret gives a client a new secret. The one of before stays valid for oldFor, an older one
+// does not: two valid secrets are enough to replace one without a gap.
 func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (api.Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return api.Client{}, refusal.New("invalid_request", "the old secret may live for 0s to %s", maxOldFor)
+		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", maxOldFor)
 	}
 	secret := newSecret()
 	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, id)
+		rec, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
 		if rec.Public {
-			return refusal.New("invalid_request", "client %s is public: it has no secret", id)
+			return refusal.New("invalid_request", "client %s is public and has no secret", id)
 		}
 		now := i.keys.Now()
 		list, until := []secretRecord{recordSecret(secret)}, "now"
@@ -150,7 +150,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		if err := putJSON(tx, clientKey(id), rec); err != nil {
 			return err
 		}
-		return i.audit(tx, "client.rotate_secret", by, id, map[string]string{"old_until": until})
+		return i.decision(tx, by).audit("client.rotate_secret", id, map[string]string{"old_until": until})
 	})
 	if err != nil {
 		return api.Client{}, err
@@ -159,14 +159,14 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 	return shown, nil
 }
 
-// RemoveClient forgets a client; its id becomes free.
+// RemoveClient removes a client. Its id becomes free.
 func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, id)
+		rec, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
-		if err := bindAudiences(tx, rec, &clientRecord{}); err != nil {
+		if err := linkAudiences(tx, rec, &clientRecord{}); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, rec.Origins, nil); err != nil {
@@ -177,11 +177,11 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 				return err
 			}
 		}
-		return i.endClient(tx, id, rec, "client.remove", by)
+		return i.endClient(i.decision(tx, by), "client.remove", id, rec)
 	})
 }
 
-// checkClient fills rec from want and refuses what no transaction is needed to refuse.
+// checkClient sets rec to want and refuses everything that it can refuse without a transaction.
 func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
@@ -194,14 +194,14 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
-			return refusal.New("invalid_request", "there is no grant %s: this server knows %s", g, strings.Join(i.Grants(), ", "))
+			return refusal.New("invalid_request", "grant %s is unknown: this server knows %s", g, strings.Join(i.Grants(), ", "))
 		}
 	}
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
-		return refusal.New("invalid_request", "a public client cannot have the grant client_credentials: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client is not allowed the client_credentials grant: it cannot authenticate")
 	}
 	if rec.Public && len(rec.Introspect) > 0 {
-		return refusal.New("invalid_request", "a public client cannot introspect: it has nothing to prove who it is")
+		return refusal.New("invalid_request", "a public client cannot introspect tokens: it cannot authenticate")
 	}
 	if n := len(rec.named()); n > maxAudiences {
 		return refusal.New("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
@@ -218,7 +218,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	return nil
 }
 
-// setLifetimes reads what want says of its families; "" is as configured.
+// setLifetimes sets the lifetimes of the sessions; "" means as configured.
 func (rec *clientRecord) setLifetimes(want api.NewClient) error {
 	rec.Grace = nil
 	if want.Grace != "" {

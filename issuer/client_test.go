@@ -15,7 +15,7 @@ import (
 	"keymill/storage"
 )
 
-func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
+func TestAClientIsStoredWithoutItsSecret(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
 	c := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
@@ -31,7 +31,7 @@ func TestAClientIsKeptAndItsSecretIsNot(t *testing.T) {
 	if got := must[api.Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v", got, c)
 	}
-	// Nowhere in the store, neither as it is nor without its prefix.
+	// Not in the store, neither with its prefix nor without.
 	err := w.store.View(t.Context(), func(r storage.Reader) error {
 		for e, err := range r.Scan(" ", "~") {
 			if err != nil {
@@ -92,7 +92,7 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 	} {
 		_, err := w.AddClient(t.Context(), tt.c, "uid:0")
 		if hint := refused(t, err, tt.code); !strings.Contains(hint, tt.hint) {
-			t.Errorf("%s: hint %q says nothing of %q", tt.name, hint, tt.hint)
+			t.Errorf("%s: hint %q does not mention %q", tt.name, hint, tt.hint)
 		}
 	}
 	if list := must[[]api.Client](t)(w.Clients(t.Context(), "", 10)); len(list) != 1 {
@@ -100,8 +100,7 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 	}
 }
 
-// TestTheLargestClientFitsIntoOneTransaction: a client at every limit changes all that
-// it has at once, which touches the most keys.
+// A client at every limit changes everything at once, which writes the most keys.
 func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	w := newWorld(t)
 	side := func(s string) (c api.ClientChange) {
@@ -132,7 +131,7 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	}
 	for _, o := range slices.Concat(*a.Origins, *b.Origins) {
 		if must[bool](t)(w.KnowsOrigin(t.Context(), o)) {
-			t.Fatal("an origin outlived its client")
+			t.Fatal("the origin is still known after its client was removed")
 		}
 	}
 	for _, name := range slices.Concat(*a.Audiences, *b.Audiences) {
@@ -176,15 +175,15 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 		t.Fatalf("old secret until %v", c.OldSecretUntil)
 	}
 	if !works(first) || !works(second) {
-		t.Fatal("two secrets should live")
+		t.Fatal("two secrets should be valid")
 	}
 	third := rotate(24 * time.Hour).Secret
 	if works(first) || !works(second) || !works(third) {
-		t.Fatal("the oldest of three should be dead")
+		t.Fatal("the oldest of three secrets should be invalid")
 	}
 	c = rotate(0)
 	if works(second) || works(third) || !works(c.Secret) || c.OldSecretUntil != nil {
-		t.Fatal("old_for 0 should leave one")
+		t.Fatal("old_for 0 should leave one valid secret")
 	}
 	for _, d := range []time.Duration{-1, maxOldFor + 1} {
 		_, err := w.RotateSecret(t.Context(), "billing", d, "uid:0")
@@ -195,7 +194,7 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 	}
 }
 
-func TestAnOldSecretDiesOnTime(t *testing.T) {
+func TestAnOldSecretExpiresOnTime(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.audience("orders")
 		old := a.service("billing", "orders")
@@ -208,7 +207,7 @@ func TestAnOldSecretDiesOnTime(t *testing.T) {
 	})
 }
 
-func TestARemovedClientIsGoneAndItsIDFree(t *testing.T) {
+func TestTheIDOfARemovedClientIsFree(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	secret := w.service("billing", "orders")
@@ -238,9 +237,8 @@ func TestPublicClientsHaveNoSecret(t *testing.T) {
 	refused(t, err, "invalid_request")
 }
 
-// TestCountsSurviveConcurrency: many clients come and go at once, and what they
-// share is free again at the end.
-func TestCountsSurviveConcurrency(t *testing.T) {
+// Many clients are added and removed at once, and in the end their ids and audiences are free again.
+func TestCountsAreRightAfterParallelChanges(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders")
 	var wg sync.WaitGroup
@@ -262,32 +260,32 @@ func TestCountsSurviveConcurrency(t *testing.T) {
 	refused(t, w.RemoveAudience(t.Context(), "orders", "uid:0"), "in_use")
 	for n := 1; n < 16; n += 2 {
 		if !must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
-			t.Fatal("the origin went before its last client")
+			t.Fatal("the origin is unknown before its last client was removed")
 		}
 		if err := w.RemoveClient(t.Context(), fmt.Sprint("client ", n), "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if must[bool](t)(w.KnowsOrigin(t.Context(), "https://app.example")) {
-		t.Fatal("the origin outlived its clients")
+		t.Fatal("the origin is still known after its clients were removed")
 	}
 	if err := w.RemoveAudience(t.Context(), "orders", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestAClientsIdleIsAtMostItsAbsolute(t *testing.T) {
+func TestIdleLongerThanAbsoluteIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.web(func(c *api.NewClient) { c.Idle, c.Absolute = "1h", "2h" })
 	for _, change := range []api.ClientChange{{Idle: new("3h")}, {Absolute: new("30m")}} {
 		if _, err := w.SetClient(t.Context(), "web", change, "uid:0"); err == nil {
-			t.Errorf("%+v was taken", change)
+			t.Errorf("%+v was accepted", change)
 		}
 	}
 	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("2h")}, "uid:0"); err != nil {
 		t.Error(err)
 	}
 	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Idle: new("30h"), Absolute: new("")}, "uid:0"); err != nil {
-		t.Errorf("where only one is the client's own: %v", err)
+		t.Errorf("with only one lifetime of its own: %v", err)
 	}
 }

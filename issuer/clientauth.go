@@ -2,25 +2,26 @@ package issuer
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
-// Credentials are what a client showed.
+// Credentials are what a client presented.
 type Credentials struct {
 	ClientID string
-	Secret   refusal.Secret // empty if none was shown
+	Secret   refusal.Secret // empty if none was presented
 	Method   string         // "client_secret_basic", "client_secret_post", "none"
 }
 
-// proves tells whether what was shown is the client's. It takes the same time for a
+// An authMethod reports whether the credentials are the client's. It takes the same time for a
 // client without secrets, such as the empty one that stands for an unknown client.
-type proves func(rec *clientRecord, shown Credentials, now time.Time) bool
+type authMethod func(rec *clientRecord, shown Credentials, now time.Time) bool
 
 // authMethods lists every way to authenticate; discovery reads it.
-var authMethods = map[string]proves{
+var authMethods = map[string]authMethod{
 	"client_secret_basic": bySecret, // RFC 6749, section 2.3.1
 	"client_secret_post":  bySecret,
 }
@@ -29,22 +30,24 @@ func bySecret(rec *clientRecord, shown Credentials, now time.Time) bool {
 	return matchSecret(rec.Secrets, shown.Secret, now)
 }
 
-// authenticate returns the client that shown proves, or invalid_client, the same for
-// unknown, wrong and disabled. A secret that is shown is always verified, so a public
-// client that shows one is refused (OAuth 2.1, section 3.2.2).
-func (i *Issuer) authenticate(raw []byte, shown Credentials, now time.Time) (*clientRecord, error) {
-	rec, known := &clientRecord{}, raw != nil
-	if known {
-		var err error
-		if rec, err = i.clients.read(clientKey(shown.ClientID), raw); err != nil {
-			return nil, err
-		}
+// authenticate returns the client whose credentials were presented, or refuses with
+// invalid_client, in the same way for an unknown client, a wrong secret and a disabled client. A
+// secret that is presented is always verified, so a public client that presents one is refused
+// (OAuth 2.1, section 3.2.2).
+func (i *Issuer) authenticate(r storage.Reader, shown Credentials, now time.Time) (*clientRecord, error) {
+	rec, err := i.findClient(r, shown.ClientID)
+	if err != nil {
+		return nil, err
 	}
-	prove, ok := authMethods[shown.Method]
+	known := rec != nil
+	if !known {
+		rec = &clientRecord{}
+	}
+	method, ok := authMethods[shown.Method]
 	if !ok {
-		prove = bySecret // for the time that it takes
+		method = bySecret // so that it takes the same time
 	}
-	proved := prove(rec, shown, now) && ok
+	proved := method(rec, shown, now) && ok
 	if shown.Method == "none" && shown.Secret == "" {
 		proved = rec.Public
 	}
@@ -54,9 +57,27 @@ func (i *Issuer) authenticate(raw []byte, shown Credentials, now time.Time) (*cl
 	return rec, nil
 }
 
-// getClient returns the bytes of a client's record, nil if there is none. An id that
-// cannot exist is looked for like one that does not, so that it takes the same time.
-func getClient(r storage.Reader, id string) ([]byte, error) {
+// boundClient returns the client that the configuration binds to a login endpoint. Such a client
+// does not authenticate.
+func (i *Issuer) boundClient(r storage.Reader, id string) (*clientRecord, error) {
+	client, err := i.findClient(r, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case client == nil:
+		return nil, refusal.New("unauthorized_client", "client %s does not exist", id)
+	case client.Disabled:
+		return nil, refusal.New("unauthorized_client", "client %s is disabled", id)
+	case !slices.Contains(client.Grants, "refresh_token"):
+		return nil, refusal.New("unauthorized_client", "client %s is not allowed the refresh_token grant", id)
+	}
+	return client, nil
+}
+
+// findClient returns nil without an error if the client does not exist. An id that no client can
+// have takes the same time as one that no client has. The record is shared: the caller must not
+// change it.
+func (i *Issuer) findClient(r storage.Reader, id string) (*clientRecord, error) {
 	key, possible := clientKey(id), validID(id)
 	if !possible {
 		key = clientKey("-")
@@ -64,6 +85,8 @@ func getClient(r storage.Reader, id string) ([]byte, error) {
 	raw, err := r.Get(key)
 	if errors.Is(err, storage.ErrNotFound) || !possible {
 		return nil, nil
+	} else if err != nil {
+		return nil, err
 	}
-	return raw, err
+	return i.clients.read(key, raw)
 }

@@ -9,28 +9,28 @@ import (
 	"keymill/storage"
 )
 
-// An epoch is a counter on a user, a client and the store. A family notes the three at its
-// birth and lives only while they are equal, so ending any number of families is one
-// write. Its values are instants in Unix nanoseconds: a record that is made anew under an
-// old name never meets the epoch of its predecessor, and a token without a family can be
-// compared with it by its iat.
+// An epoch is a counter on a user, on a client and on the store. A family stores the three when it
+// begins and is live only while they are equal, so one write ends any number of sessions. The values
+// are instants in Unix nanoseconds. So a record that is removed and added again under the same name
+// never has an epoch of before, and an access token without a session can be compared with an epoch
+// by its iat.
 
 const epochKey = "epoch"
 
 func newEpoch(now time.Time) uint64 { return uint64(now.UnixNano()) }
 
-// nextEpoch lies in the second after now, as iat has no fractions: of the tokens of this
-// second none survives. Its fraction is now's own, so that no two instants give the same.
+// nextEpoch returns an epoch in the second after now. iat has no fractions, so this also revokes the
+// tokens of the current second. The fraction is that of now, so that two instants give two epochs.
 func nextEpoch(epoch uint64, now time.Time) uint64 {
 	return max(epoch+1, newEpoch(now.Add(time.Second)))
 }
 
-// issuedBefore tells whether a token issued at iat is older than the epoch.
+// issuedBefore reports whether a token with that iat is older than the epoch.
 func issuedBefore(iat time.Time, epoch uint64) bool {
 	return iat.Add(backdate).Unix() < int64(epoch/uint64(time.Second))
 }
 
-// readStoreEpoch: a store whose families were never all ended has none.
+// readStoreEpoch returns 0 if the sessions of the store were never all ended.
 func readStoreEpoch(r storage.Reader) (uint64, error) {
 	raw, err := r.Get(epochKey)
 	if errors.Is(err, storage.ErrNotFound) {

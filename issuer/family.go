@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// Lifetimes of a family.
+// Lifetimes are those of a session.
 type Lifetimes struct {
-	Grace    time.Duration // 0 to 10 min; how long the previous generation may come again
+	Grace    time.Duration // 0 to 10 min; how long the previous generation is answered again
 	Idle     time.Duration // without a rotation
 	Absolute time.Duration // since the login
 }
@@ -21,15 +21,15 @@ const (
 	MinIdle     = time.Second
 	MaxAbsolute = 10 * 365 * 24 * time.Hour
 
-	// simpleJWTIdle is the lifetime of a refresh token behind the simplejwt door, as there.
+	// simpleJWTIdle is the idle lifetime at the login endpoint simplejwt, as in simplejwt.
 	simpleJWTIdle = 24 * time.Hour
 )
 
-// An ending is how a decision ended a family.
+// An ending says how a decision ended a family.
 type ending byte
 
 const (
-	living ending = iota
+	notEnded ending = iota
 	endedLateRetry
 	endedReplay
 	endedRolledBack
@@ -39,89 +39,93 @@ const (
 	endedByLimit
 )
 
-// words of the endings, as people read them; events and audit records use the names.
+// endings have a name, for events and audit records, and words for the admin API.
 var endings = map[ending]struct{ name, words string }{
 	endedLateRetry:  {"late_retry", "a token was presented again after its grace"},
-	endedReplay:     {"replay", "a token was presented that had been replaced twice: two holders"},
-	endedRolledBack: {"rolled_back", "a token was presented that this store had not issued yet: it is older than its clients"},
+	endedReplay:     {"replay", "a token was presented that had been replaced twice: it has two holders"},
+	endedRolledBack: {"rolled_back", "a token was presented that this store has not issued: the store is older than the token"},
 	endedByClient:   {"revoked", "the client revoked it"},
 	endedByLogout:   {"logout", "the user logged out"},
 	endedByAdmin:    {"revoked", "an administrator revoked it"},
-	endedByLimit:    {"limit", "it was the longest idle one when the user reached the limit of sessions"},
+	endedByLimit:    {"limit", "the user reached the limit of sessions, and it was idle for the longest time"},
 }
 
-// A family's life, seen from its current generation g:
+// A tokenState says what a refresh token of a live family is. The life of a family, seen from its
+// current generation g:
 //
 //	      born          g made                     used + idle    born + absolute
 //	        ├─────── … ────┼──── grace ────┤ … ─────────┤ … ─────────┤
-//	g       │              rotates         rotates      ✗            ✗
-//	g − 1   │              token g again   late retry   ✗            ✗
-//	older   │              replay          replay       ✗            ✗
+//	g       │              current         current      ✗            ✗
+//	g − 1   │              in grace        late         ✗            ✗
+//	older   │              replayed        replayed     ✗            ✗
 //	> g     │              rolled back     rolled back  ✗            ✗
 //
-// A late retry, a replay and a rolled back token end the family for good. ✗ is a refusal
-// without a trace. The first instant of an interval belongs to it and the last does not.
-type verdict byte
+// The current token rotates, and one in grace gets token g again. A late, a replayed and a rolled
+// back token end the family for good. ✗ is a refusal that writes nothing. The first instant of an
+// interval belongs to it and the last does not.
+type tokenState byte
 
 const (
-	rotates verdict = iota
-	graced
-	lateRetry
-	replayed
-	rolledBack
+	tokenCurrent tokenState = iota
+	tokenInGrace
+	tokenLate
+	tokenReplayed
+	tokenRolledBack
 )
 
-// judge decides about a generation of a living family. age is for how long g has been the
-// current one while the store was served: a downtime does not count towards a grace.
-func (rec *familyRecord) judge(generation uint32, age, grace time.Duration) verdict {
+// classify returns the state of the token of a generation. age is for how long g has been current
+// while the store was served: a downtime does not count towards the grace.
+func (rec *familyRecord) classify(generation uint32, age, grace time.Duration) tokenState {
 	switch {
 	case generation == rec.g:
-		return rotates
+		return tokenCurrent
 	case generation > rec.g:
-		return rolledBack
+		return tokenRolledBack
 	case generation < rec.g-1:
-		return replayed
+		return tokenReplayed
 	case max(age, 0) < grace: // a clock that a crash has set back makes an age negative
-		return graced
+		return tokenInGrace
 	}
-	return lateRetry
+	return tokenLate
 }
 
-// A demise says why a family is dead although it has, perhaps, no ending of its own.
-type demise byte
+// A familyState says whether a family is live, and if not, why.
+type familyState byte
 
 const (
-	alive demise = iota
-	decided
-	byEpoch
-	idleTooLong
-	absoluteEnd
-	exhausted
+	stateLive      familyState = iota
+	stateEnded                 // by a decision, see ending
+	stateOutdated              // an epoch has moved since the login
+	stateIdle                  // not used for too long
+	stateAbsolute              // at its absolute end
+	stateExhausted             // no further generation
 )
 
-// final tells whether no setting can bring the family back.
-func (d demise) final() bool { return d == decided || d == byEpoch || d == exhausted }
+// permanent reports whether no change of a setting can make the family live again.
+func (s familyState) permanent() bool {
+	return s == stateEnded || s == stateOutdated || s == stateExhausted
+}
 
-// fate tells whether the family lives at now, under the epochs and lifetimes of now.
-func (rec *familyRecord) fate(now time.Time, current epochs, l Lifetimes) demise {
+// state returns the state of the family at now, under the current epochs and lifetimes.
+func (rec *familyRecord) state(now time.Time, current epochs, l Lifetimes) familyState {
 	switch {
-	case rec.end != living:
-		return decided
+	case rec.end != notEnded:
+		return stateEnded
 	case rec.epochs != current:
-		return byEpoch
+		return stateOutdated
 	case !now.Before(rec.absolute(l)):
-		return absoluteEnd
+		return stateAbsolute
 	case !now.Before(rec.used.Add(l.Idle)):
-		return idleTooLong
+		return stateIdle
 	case rec.g == 1<<32-1:
-		return exhausted // the next generation would be the first one again
+		return stateExhausted // the next generation would be 0 again
 	}
-	return alive
+	return stateLive
 }
 
 func (rec *familyRecord) absolute(l Lifetimes) time.Time { return rec.born.Add(l.Absolute) }
 
-// expires is when the family ends if nobody uses it.
+// expires returns when the family ends if it is not used.
 func (rec *familyRecord) expires(l Lifetimes) time.Time {
 	return earliest(rec.used.Add(l.Idle), rec.absolute(l))
 }
@@ -133,7 +137,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// lifetimes are those of a family of the client, that logged in at endpoint.
+// lifetimes returns those of the sessions of a client that began at endpoint.
 func (i *Issuer) lifetimes(client *clientRecord, endpoint LoginEndpoint) Lifetimes {
 	l := i.refresh
 	if endpoint == LoginSimpleJWT {

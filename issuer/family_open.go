@@ -6,29 +6,28 @@ import (
 	"time"
 
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
-// Why a refresh token is refused, for the log. None of it reaches the client.
+// Why a refresh token is refused, for the log. Clients never see it.
 var (
-	errNoFamily = errors.New("there is no such family of this client")
-	errEnded    = errors.New("the family has ended")
-	errSpent    = errors.New("the token was spent before: the family ends")
-	errNarrowed = errors.New("the client has lost a scope or every audience of the family")
-	errNoGrant  = errors.New("the client has lost the grant refresh_token")
+	errNoFamily = errors.New("the session does not exist or belongs to another client")
+	errEnded    = errors.New("the session has ended")
+	errSpent    = errors.New("the token was used before: the session ends")
+	errNarrowed = errors.New("the client has lost a scope or every audience of the session")
+	errNoGrant  = errors.New("the client is no longer allowed the refresh_token grant")
 )
 
-// A family is a record together with what decides about it, read in one transaction.
+// A family is a record with everything that decides about it, read in one transaction.
 type family struct {
 	id      familyID
 	rec     *familyRecord
-	terms   *terms
+	terms   *loginTerms   // that the login agreed on
 	user    *userRecord   // nil if the user was removed
 	client  *clientRecord // nil if the client was removed
 	current epochs        // as they are now
 }
 
-// family reads all of it but the client, which comes from its own check; nil if there is no
+// family reads a family without its client, which the caller has. It returns nil if there is no
 // record.
 func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 	rec, err := readFamily(r, id)
@@ -49,41 +48,28 @@ func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 	return f, err
 }
 
-// wholeFamily is family with the client.
+// wholeFamily reads a family and its client.
 func (i *Issuer) wholeFamily(r storage.Reader, id familyID) (*family, error) {
 	f, err := i.family(r, id)
 	if f == nil || err != nil {
 		return nil, err
 	}
-	f.client, err = i.knownClient(r, f.terms.Client)
+	f.client, err = i.findClient(r, f.terms.Client)
 	return f, err
 }
 
-// knownClient returns nil without an error if there is no such client. Nobody may change
-// what it returns.
-func (i *Issuer) knownClient(r storage.Reader, id string) (*clientRecord, error) {
-	raw, err := getClient(r, id)
-	if raw == nil || err != nil {
-		return nil, err
-	}
-	return i.clients.read(clientKey(id), raw)
-}
-
-// fate: a family whose user or client is gone, disabled or not what it was is dead, since
-// each of these moves an epoch.
-func (f *family) fate(now time.Time, l Lifetimes) demise {
+// state returns the state of the family at now. A family is outdated if its user or client was
+// removed or is disabled, because each of these moves an epoch.
+func (f *family) state(now time.Time, l Lifetimes) familyState {
 	if f.user == nil || f.client == nil || f.user.Disabled || f.client.Disabled {
-		return byEpoch
+		return stateOutdated
 	}
 	f.current.client = f.client.Epoch
-	return f.rec.fate(now, f.current, l)
+	return f.rec.state(now, f.current, l)
 }
 
-// granted are the scopes that the login agreed on, sorted.
+// granted returns the scopes that the login agreed on, sorted.
 func (f *family) granted() []string { return f.terms.names(f.rec.scopes) }
-
-// actor is who an audit record says it was.
-func (f *family) actor() string { return "client:" + f.terms.Client }
 
 func (f *family) detail(from netip.Addr) map[string]string {
 	d := map[string]string{"user": f.rec.user, "client": f.terms.Client}
@@ -93,33 +79,39 @@ func (f *family) detail(from netip.Addr) map[string]string {
 	return d
 }
 
-// end ends a family for good, in the transaction that decided it.
-func (i *Issuer) end(tx storage.Tx, f *family, e ending, now time.Time, by string, from netip.Addr) error {
-	f.rec.end, f.rec.endedAt = e, now
-	if err := tx.Put(familyKey(f.id), f.rec.encode()); err != nil {
+// end ends a family for good, in the transaction that decides it.
+func (i *Issuer) end(d decision, f *family, e ending) error {
+	f.rec.end, f.rec.endedAt = e, d.now
+	if err := d.tx.Put(familyKey(f.id), f.rec.encode()); err != nil {
 		return err
 	}
 	if e == endedByLimit {
-		// Whoever logs in again and again could otherwise fill the disk with such records.
-		if err := tx.Put(dueKey(now.Add(keepEvicted), dueFamily, f.id.String()), dueMark); err != nil {
+		// Otherwise a user who logs in again and again could fill the disk with such records.
+		if err := d.tx.Put(dueKey(d.now.Add(keepEvicted), dueFamily, f.id.String()), dueMark); err != nil {
 			return err
 		}
 	}
-	detail := f.detail(from)
-	name := endings[e].name
-	err := audit.Append(tx, now, audit.Event{Action: "session." + name, By: by, Target: f.id.String(), Detail: detail})
-	if err != nil {
+	if err := d.audit("session."+endings[e].name, f.id.String(), f.detail(d.from)); err != nil {
 		return err
 	}
-	return i.notifyEnd(tx, f, e, now)
+	return i.notifyEnd(d, f, e)
 }
 
-// keepEvicted is how long a family that made room for a newer one can be explained.
+// endUnlessEnded ends a family that is not in a permanent state. A family that is over because of
+// time must be ended too: it would be live again if its client got a longer lifetime.
+func (i *Issuer) endUnlessEnded(d decision, f *family, e ending) error {
+	if f.client == nil || f.state(d.now, i.lifetimes(f.client, f.rec.endpoint)).permanent() {
+		return nil
+	}
+	return i.end(d, f, e)
+}
+
+// keepEvicted is how long a session is kept, to explain it, after a newer one has taken its place.
 const keepEvicted = 24 * time.Hour
 
-// notifyEnd tells the webhook what it is for: a token in two hands, or a session that was
-// ended. One that made room for the user's own next one is neither.
-func (i *Issuer) notifyEnd(tx storage.Tx, f *family, e ending, now time.Time) error {
+// notifyEnd leaves an event for a token with two holders and for a session that was ended. One
+// that makes room for a newer session of the same user is neither.
+func (i *Issuer) notifyEnd(d decision, f *family, e ending) error {
 	kind := "session.revoked"
 	switch e {
 	case endedByLimit:
@@ -127,7 +119,7 @@ func (i *Issuer) notifyEnd(tx storage.Tx, f *family, e ending, now time.Time) er
 	case endedLateRetry, endedReplay, endedRolledBack:
 		kind = "session.replayed"
 	}
-	return i.notify(tx, now, kind, map[string]string{
+	return i.notify(d, kind, map[string]string{
 		"session_id": f.id.String(), "user_id": f.rec.user, "client_id": f.terms.Client, "reason": endings[e].name,
 	})
 }

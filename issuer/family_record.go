@@ -10,32 +10,32 @@ import (
 	"keymill/storage"
 )
 
-// A familyRecord is all that is kept of one login, however often it rotates. It is
-// written in place, always at the same length:
+// A familyRecord is all that the store has of one login, however often it rotates. A rotation
+// overwrites it and keeps its length:
 //
-//	version 1 (the second) ‖ end 1 ‖ door 1 ‖ secret number of g 1 ‖ terms 16
+//	version 1 (the second) ‖ end 1 ‖ login endpoint 1 ‖ secret number of g 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
 //	born 6 ‖ used 6 (Unix ms) ‖ made 6 (ms of Rings.ServedTime)
-//	g 4 ‖ graced 2 ‖ shared 1 ‖ maker 4 ‖ ended 6 (Unix ms, 0 while it lives) ‖ scopes 7 ‖ user
+//	g 4 ‖ graced 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7 ‖ user
 type familyRecord struct {
-	end      ending        // how it was ended by a decision; dead epochs and time end it without a write
-	endpoint LoginEndpoint // where the user came in
-	secret   byte          // that sealed token g
+	end      ending        // the decision that ended it; epochs and time end it without a write
+	endpoint LoginEndpoint // where the user logged in
+	secret   byte          // number of the one that sealed token g
 	terms    termsID       // client, audiences, scopes
-	epochs   epochs        // at birth
+	epochs   epochs        // at the login
 	born     time.Time
-	used     time.Time     // the last rotation: when g was made
-	made     time.Duration // the same on the clock that knows no downtime
+	used     time.Time     // when g was made, at the login or the last rotation
+	made     time.Duration // the same on the clock that stands still during downtimes
 	g        uint32        // the current generation
-	graced   uint16        // answers within a grace, as far as rotations have seen them
-	shared   uint8         // graced generations in a row that came from two addresses
-	maker    [4]byte       // whose request made g, as a short keyed hash of the address
+	graced   uint16        // answers within a grace, before g
+	shared   uint8         // generations in a row that were answered to two addresses within the grace
+	address  [4]byte       // fingerprint of the address that g was made for
 	endedAt  time.Time
-	scopes   scopeSet // of the terms', what the login asked for
+	scopes   scopeSet // that the login asked for, of the terms'
 	user     string
 }
 
-// epochs are the counters that a family was born under. It lives while they are equal.
+// epochs are the counters at the login. The family is live only while they are equal to the current ones.
 type epochs struct{ store, user, client uint64 }
 
 const (
@@ -59,7 +59,7 @@ func (rec *familyRecord) encode() []byte {
 	binary.BigEndian.PutUint32(b[62:], rec.g)
 	binary.BigEndian.PutUint16(b[66:], rec.graced)
 	b[68] = rec.shared
-	copy(b[69:73], rec.maker[:])
+	copy(b[69:73], rec.address[:])
 	if !rec.endedAt.IsZero() {
 		putUint48(b[73:], uint64(rec.endedAt.UnixMilli()))
 	}
@@ -70,13 +70,13 @@ func (rec *familyRecord) encode() []byte {
 
 func decodeFamily(b []byte) (*familyRecord, error) {
 	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes {
-		return nil, fmt.Errorf("%w: no record has %d bytes", errDamaged, len(b))
+		return nil, fmt.Errorf("%w: a family has %d bytes", errDamaged, len(b))
 	}
 	if b[0] != familyVersion {
 		return nil, fmt.Errorf("%w: version %d", errDamaged, b[0])
 	}
 	if getUint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
-		return nil, fmt.Errorf("%w: a time that never was", errDamaged)
+		return nil, fmt.Errorf("%w: made is out of range", errDamaged)
 	}
 	rec := &familyRecord{
 		end: ending(b[1]), endpoint: LoginEndpoint(b[2]), secret: b[3], terms: termsID(b[4:20]),
@@ -84,7 +84,7 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
 		},
 		born: milliseconds(b[44:]), used: milliseconds(b[50:]), made: time.Duration(getUint48(b[56:])) * time.Millisecond,
-		g: binary.BigEndian.Uint32(b[62:]), graced: binary.BigEndian.Uint16(b[66:]), shared: b[68], maker: [4]byte(b[69:73]),
+		g: binary.BigEndian.Uint32(b[62:]), graced: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
 		scopes: scopeSet(b[79])<<48 | scopeSet(getUint48(b[80:])), user: string(b[familyFixedBytes:]),
 	}
 	if getUint48(b[73:]) > 0 {
@@ -95,7 +95,7 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 
 func milliseconds(b []byte) time.Time { return time.UnixMilli(int64(getUint48(b))).UTC() }
 
-// readFamily returns nil without an error if there is no such family.
+// readFamily returns nil without an error if the family does not exist.
 func readFamily(r storage.Reader, id familyID) (*familyRecord, error) {
 	raw, err := r.Get(familyKey(id))
 	if errors.Is(err, storage.ErrNotFound) {

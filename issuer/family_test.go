@@ -5,40 +5,40 @@ import (
 	"time"
 )
 
-// TestTheTableOfAnswers repeats the drawing of verdict row by row.
-func TestTheTableOfAnswers(t *testing.T) {
+// The table repeats the drawing of tokenState, row by row.
+func TestClassifyMatchesTheDrawing(t *testing.T) {
 	const grace = 30 * time.Second
 	for _, tt := range []struct {
 		g, shown uint32
 		age      time.Duration
-		want     verdict
+		want     tokenState
 	}{
-		{5, 5, 0, rotates},
-		{5, 5, time.Hour, rotates},
-		{5, 4, 0, graced},
-		{5, 4, -3 * time.Second, graced},
-		{5, 4, grace - 1, graced},
-		{5, 4, grace, lateRetry}, // the last instant does not belong to it
-		{5, 4, time.Hour, lateRetry},
-		{5, 3, 0, replayed}, // even inside a grace
-		{5, 0, time.Hour, replayed},
-		{5, 6, 0, rolledBack},
-		{0, 0, 0, rotates},
-		{0, 1, 0, rolledBack},
-		{1, 0, 0, graced},
+		{5, 5, 0, tokenCurrent},
+		{5, 5, time.Hour, tokenCurrent},
+		{5, 4, 0, tokenInGrace},
+		{5, 4, -3 * time.Second, tokenInGrace},
+		{5, 4, grace - 1, tokenInGrace},
+		{5, 4, grace, tokenLate}, // the last instant does not belong to it
+		{5, 4, time.Hour, tokenLate},
+		{5, 3, 0, tokenReplayed}, // even inside a grace
+		{5, 0, time.Hour, tokenReplayed},
+		{5, 6, 0, tokenRolledBack},
+		{0, 0, 0, tokenCurrent},
+		{0, 1, 0, tokenRolledBack},
+		{1, 0, 0, tokenInGrace},
 	} {
 		rec := familyRecord{g: tt.g}
-		if got := rec.judge(tt.shown, tt.age, grace); got != tt.want {
+		if got := rec.classify(tt.shown, tt.age, grace); got != tt.want {
 			t.Errorf("g %d, shown %d after %v: %d, want %d", tt.g, tt.shown, tt.age, got, tt.want)
 		}
 	}
 	rec := familyRecord{g: 1}
-	if got := rec.judge(0, 0, 0); got != lateRetry {
-		t.Errorf("without a grace a retry in the same instant is %d", got)
+	if got := rec.classify(0, 0, 0); got != tokenLate {
+		t.Errorf("without a grace, a retry at the same instant is %d", got)
 	}
 }
 
-func TestAFamilyRefreshesAndAReplayEndsIt(t *testing.T) {
+func TestASessionRefreshesAndAReplayEndsIt(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -46,7 +46,7 @@ func TestAFamilyRefreshesAndAReplayEndsIt(t *testing.T) {
 	first := p.rotate()
 	again, err := w.refresh(first)
 	if err != nil || again.Refresh != p.grant.Refresh {
-		t.Fatalf("within the grace: %v, the same successor: %v", err, again.Refresh == p.grant.Refresh)
+		t.Fatalf("within the grace: got %v, the same successor: %v", err, again.Refresh == p.grant.Refresh)
 	}
 	p.rotate()
 	_, err = w.refresh(first)

@@ -13,8 +13,8 @@ import (
 	"keymill/storage/bolt"
 )
 
-// An age is a server in a bubble whose clock the test moves: a real store, real keys, and
-// the loops that run beside them.
+// An age is a server in a synctest bubble, where time is the test's: a real store, real keys, and the
+// background loops.
 type age struct {
 	*world
 	beat time.Duration // of the clock record; every one is a real sync, so long stories have few
@@ -22,7 +22,7 @@ type age struct {
 	done sync.WaitGroup
 }
 
-// inBubble runs f with a server that was started at the bubble's midnight.
+// inBubble runs f with a server that starts at midnight of the bubble.
 func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *age)) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &age{world: &world{t: t, path: filepath.Join(t.TempDir(), "keymill.db")}, beat: beat}
@@ -64,17 +64,17 @@ func (a *age) end() {
 	}
 }
 
-// crash stops it without the last beat of its clock.
+// crash stops the server without the last write of its clock.
 func (a *age) crash() {
 	a.stop()
 	a.done.Wait()
 	a.store.Close()
 }
 
-// TestIdleAndAbsoluteLifetimesEndAFamily: the first is moved by use, the second by nothing.
+// Use extends the first and nothing extends the second.
 //
 // R41.
-func TestIdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
+func TestIdleAndAbsoluteLifetimesEndASession(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "240h", "960h" })
 		a.user("alice", "7")
@@ -96,24 +96,24 @@ func TestIdleAndAbsoluteLifetimesEndAFamily(t *testing.T) {
 	})
 }
 
-func TestFamiliesOfTheSimpleJWTDoorIdleForADay(t *testing.T) {
+func TestSessionsOfTheSimpleJWTEndpointMayIdleForADay(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
-		for endpoint, alive := range map[LoginEndpoint]bool{LoginSimpleJWT: false, LoginBrowser: true} {
+		for endpoint, live := range map[LoginEndpoint]bool{LoginSimpleJWT: false, LoginBrowser: true} {
 			g, err := a.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: endpoint})
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(24*time.Hour + time.Second)
-			if _, err = a.refresh(g.Refresh); (err == nil) != alive {
+			if _, err = a.refresh(g.Refresh); (err == nil) != live {
 				t.Errorf("%s: %v", endpoint, err)
 			}
 		}
 	})
 }
 
-func TestAGraceEndsAndALateRetryEndsTheFamily(t *testing.T) {
+func TestARetryAfterTheGraceEndsTheSession(t *testing.T) {
 	inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Grace = "60s" })
 		a.user("alice", "7")
@@ -134,7 +134,7 @@ func TestAGraceEndsAndALateRetryEndsTheFamily(t *testing.T) {
 	})
 }
 
-// TestDowntimeDoesNotCountTowardsAGrace: also not hours later, and not after a crash.
+// Also not hours later, and not after a crash.
 func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
 	for name, down := range map[string]func(*age){"stop": (*age).end, "crash": (*age).crash} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
 	}
 }
 
-// TestARetryIsNotLateBecauseTheClockOfErasuresCatchesUp: an hour after a long downtime.
+// The clock of erasures catches up within an hour after a long downtime.
 func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
 	inBubble(t, time.Minute, func(t *testing.T, a *age) {
 		a.web()
@@ -180,11 +180,10 @@ func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
 	})
 }
 
-// TestAReplayedFamilyStaysDead: over restarts and clock steps, as long as it is kept
-// and when it is not kept any more.
+// Over restarts and clock steps, while its record exists and after it was deleted.
 //
 // I10.
-func TestAReplayedFamilyStaysDead(t *testing.T) {
+func TestAReplayedSessionStaysEnded(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
@@ -207,8 +206,7 @@ func TestAReplayedFamilyStaysDead(t *testing.T) {
 	})
 }
 
-// TestTheSweepKeepsWhatLivesAndWhatExplains.
-func TestTheSweepKeepsWhatLivesAndWhatExplains(t *testing.T) {
+func TestTheCleanUpKeepsLiveSessionsAndExplainableOnes(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "24h", "720h" })
 		a.user("alice", "7")
@@ -223,7 +221,7 @@ func TestTheSweepKeepsWhatLivesAndWhatExplains(t *testing.T) {
 			used.rotate()
 		}
 		if got := [...]int{a.records("family/"), a.records("due/"), a.records("sessions/")}; got != [...]int{2, 2, 2} {
-			t.Errorf("families, entries, rosters: %v, want the used and the revoked one", got)
+			t.Errorf("families, entries, session lists: %v, want the used and the revoked one", got)
 		}
 		e, err := a.Explain(t.Context(), forgotten.grant.Refresh)
 		if err != nil || e.Verdict != "gone" {
@@ -242,8 +240,8 @@ func TestTheSweepKeepsWhatLivesAndWhatExplains(t *testing.T) {
 	})
 }
 
-// TestSettingsOfLifetimesCountForLivingFamilies: they are facts about a client, not about a token.
-func TestLifetimesOfAClientCountForItsLivingFamilies(t *testing.T) {
+// They are facts about a client, not about a token.
+func TestLifetimesOfAClientCountForItsLiveSessions(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")

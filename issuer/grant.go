@@ -16,7 +16,7 @@ type TokenRequest struct {
 	Scope     string         // space-separated, "" if absent
 	Audience  string         // from resource and audience; endpoint refuses two different values
 	Refresh   refusal.Secret // refresh_token
-	From      netip.Addr     // whom the request comes from
+	From      netip.Addr     // the address of the client
 }
 
 // A Grant is the answer to a TokenRequest (RFC 6749, section 5.1).
@@ -27,12 +27,12 @@ type Grant struct {
 	Scope       string         `json:"scope,omitempty"`
 	Refresh     refusal.Secret `json:"refresh_token,omitempty"`
 
-	User       string        `json:"-"` // sub, if it is a user's
-	RefreshFor time.Duration `json:"-"` // how long the refresh token is good if nobody uses it
+	User       string        `json:"-"` // sub, if the token is a user's
+	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
 }
 
-// A decide makes up its mind in one transaction of its own and returns what is to be
-// signed when that has ended.
+// A decide decides about a request in one transaction of its own, and returns what to sign after the
+// transaction.
 type decide func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
 
 // grants lists every grant; discovery reads it.
@@ -41,15 +41,15 @@ var grants = map[string]decide{
 	"refresh_token":      refresh,           // RFC 6749, section 6
 }
 
-// Token answers one request for a token: a Grant, a *Refusal, or a fault, which
-// Unavailable may know as one that passes.
+// Token answers one request for a token with a Grant, a *Refusal, or a fault. Unavailable tells which
+// faults are temporary.
 func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
 	if req.GrantType == "" {
 		return Grant{}, refusal.New("invalid_request", "grant_type is missing")
 	}
 	decide, ok := grants[req.GrantType]
 	if !ok {
-		return Grant{}, refusal.New("unsupported_grant_type", "this server knows %s", strings.Join(i.Grants(), ", "))
+		return Grant{}, refusal.New("unsupported_grant_type", "the supported grant types are %s", strings.Join(i.Grants(), ", "))
 	}
 	entitled, err := decide(i, ctx, req)
 	if err != nil {

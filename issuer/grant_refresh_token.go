@@ -5,36 +5,33 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
-// A presentation is a refresh token whose seal holds, and what it is presented with.
+// A presentation is a refresh token whose MAC is right, with all that came with it.
 type presentation struct {
-	token    refreshToken
-	client   Credentials
-	bound    bool // at a door: the configuration vouches for the client
-	audience string
-	scope    string
-	from     netip.Addr
-	maker    [4]byte // fingerprint of from
-	now      time.Time
-	served   time.Duration    // when it arrived, on the clock that knows no downtime
-	silent   map[string]error // see silent
+	token       refreshToken
+	client      Credentials
+	bound       bool // the configuration binds the client to the login endpoint
+	audience    string
+	scope       string
+	from        netip.Addr
+	address     [4]byte          // fingerprint of from
+	at          instant          // when it arrived
+	unavailable map[string]error // see unavailableAlgs
 }
 
-// An outcome is what a transaction decided: an entitlement, or a refusal that left
-// something behind.
+// An outcome is what a transaction decided: an entitlement, or a refusal whose transaction wrote
+// something.
 type outcome struct {
-	entitled  entitlement
-	refused   *refusal.Refusal
-	next      refreshToken // what the client gets
-	rotated   bool         // its generation was made just now
-	elsewhere bool         // it was made for another address
+	entitled     entitlement
+	refused      *refusal.Refusal
+	next         refreshToken // that the client gets
+	rotated      bool         // this transaction made its generation
+	otherAddress bool         // its generation was made for another address
 }
 
 // refresh serves the grant refresh_token (RFC 6749, section 6).
@@ -47,15 +44,15 @@ func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, err
 	})
 }
 
-// present decides about a refresh token, in this order: seal, client, record, same client,
-// alive, generation, user and client, audience and scope. The seal needs no store.
+// present decides about a refresh token. It checks, in this order: MAC, client, record, same
+// client, state, generation, user and client, audience and scope. The MAC needs no store.
 func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentation) (entitlement, error) {
 	var err error
 	if p.token, err = i.refreshSecrets.open(token); err != nil {
-		return entitlement{}, notGood(err)
+		return entitlement{}, errInvalidToken(err)
 	}
-	p.silent = i.silent()
-	p.now, p.served, p.maker = i.keys.Now(), i.keys.ServedTime(), i.refreshSecrets.fingerprint(p.from)
+	p.unavailable = i.unavailableAlgs()
+	p.at, p.address = i.instant(), i.refreshSecrets.fingerprint(p.from)
 	var out outcome
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		var err error
@@ -71,35 +68,42 @@ func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentati
 		return entitlement{}, out.refused
 	}
 	if out.rotated {
-		i.graces.forget(p.token.family, p.token.generation)
+		i.graceNotes.forget(p.token.family, p.token.generation)
 	} else {
-		i.graces.add(p.token.family, out.next.generation, out.elsewhere)
+		i.graceNotes.add(p.token.family, out.next.generation, out.otherAddress)
 	}
 	out.entitled.refresh = i.refreshSecrets.seal(out.next)
 	return out.entitled, nil
 }
 
-// silent tells which rings cannot sign now, and why: nil if all can. A rotation must not be
-// made whose token could then not be signed, since a client that has to wait for longer than
-// its grace would come back too late. It is asked before the transaction, where asking the
-// rings could wait for an operator who waits for the transaction.
-func (i *Issuer) silent() map[string]error { // alg → why
-	var silent map[string]error
+// unavailableAlgs returns the algorithms whose rings cannot sign now, and why; nil if all can. A
+// rotation must not be written if its access token cannot be signed afterwards: the client would
+// have to wait for longer than the grace, and its next try would be a late retry. Call it before
+// the transaction. Inside, it could wait for an operator who waits for the transaction.
+func (i *Issuer) unavailableAlgs() map[string]error { // alg → why
+	var list map[string]error
 	for _, alg := range keystore.SupportedAlgorithms() {
 		if err := i.keys.Ready(alg); err != nil {
-			if silent == nil {
-				silent = make(map[string]error)
+			if list == nil {
+				list = make(map[string]error)
 			}
-			silent[alg] = err
+			list[alg] = err
 		}
 	}
-	return silent
+	return list
 }
 
-// notGood is the one answer to a token that is no good, whatever the reason. The reason is
-// for the log.
-func notGood(cause error) *refusal.Refusal {
-	r := refusal.New("invalid_grant", "the refresh token is not good, or not any more")
+// errInvalidToken is the one answer to a refresh token that is refused, whatever the cause. The
+// cause is for the log.
+func errInvalidToken(cause error) *refusal.Refusal {
+	r := refusal.New("invalid_grant", "the refresh token is invalid, expired or revoked")
+	r.Cause = cause
+	return r
+}
+
+// errInvalidAccessToken is the same for an access token.
+func errInvalidAccessToken(cause error) *refusal.Refusal {
+	r := refusal.New("invalid_grant", "the access token is invalid, expired or for another audience")
 	r.Cause = cause
 	return r
 }
@@ -114,112 +118,106 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p presentation) (outcome, error) {
 		return outcome{}, err
 	}
 	if f == nil || f.terms.Client != p.client.ClientID {
-		return outcome{}, notGood(errNoFamily) // untouched, if it is somebody else's
+		return outcome{}, errInvalidToken(errNoFamily) // a session of another client stays as it is
 	}
 	f.client = client
 	limits := i.lifetimes(client, f.rec.endpoint)
-	if f.fate(p.now, limits) != alive {
-		return outcome{}, notGood(errEnded)
+	if f.state(p.at.now, limits) != stateLive {
+		return outcome{}, errInvalidToken(errEnded)
 	}
-	v := f.rec.judge(p.token.generation, p.served-f.rec.made, limits.Grace)
-	if e := endingOf(v); e != living {
-		return outcome{refused: notGood(errSpent)}, i.end(tx, f, e, p.now, f.actor(), p.from)
+	d := decision{tx, p.at.now, "client:" + f.terms.Client, p.from}
+	token := f.rec.classify(p.token.generation, p.at.served-f.rec.made, limits.Grace)
+	if e := endingOf(token); e != notEnded {
+		return outcome{refused: errInvalidToken(errSpent)}, i.end(d, f, e)
 	}
-	// A refusal from here on advances nothing.
+	// A refusal from here on writes nothing.
 	e, err := i.entitleFamily(tx, f, p)
 	if err != nil {
 		return outcome{}, err
 	}
-	if err := p.silent[e.terms.Alg]; err != nil {
+	if err := p.unavailable[e.record.Alg]; err != nil {
 		return outcome{}, err
 	}
-	if v == rotates {
-		if err := i.rotate(tx, f, p); err != nil {
+	if token == tokenCurrent {
+		if err := i.rotate(d, f, p.address); err != nil {
 			return outcome{}, err
 		}
 	}
-	e.refreshFor = f.rec.expires(limits).Sub(p.now)
+	e.refreshFor = f.rec.expires(limits).Sub(p.at.now)
 	return outcome{
 		entitled: e, next: refreshToken{f.rec.secret, f.id, f.rec.g},
-		rotated: v == rotates, elsewhere: f.rec.maker != p.maker,
+		rotated: token == tokenCurrent, otherAddress: f.rec.address != p.address,
 	}, nil
 }
 
-// presenter is the client that shows the token, once it has proved who it is.
+// presenter returns the client that presents the token: the bound one, or the one that
+// authenticates.
 func (i *Issuer) presenter(r storage.Reader, p presentation) (*clientRecord, error) {
-	raw, err := getClient(r, p.client.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	var client *clientRecord
 	if p.bound {
-		client, err = i.doorClient(raw, p.client.ClientID)
-	} else {
-		client, err = i.authenticate(raw, p.client, p.now)
+		return i.boundClient(r, p.client.ClientID)
 	}
+	client, err := i.authenticate(r, p.client, p.at.now)
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Contains(client.Grants, "refresh_token") {
-		return nil, refusal.New("unauthorized_client", "this client may not use the grant refresh_token")
+		return nil, refusal.New("unauthorized_client", "client is not allowed the refresh_token grant")
 	}
 	return client, nil
 }
 
-// rotate makes the next generation. A crash before the commit leaves the old one current,
-// a crash after it leaves a successor that the old one can fetch within the grace.
-func (i *Issuer) rotate(tx storage.Tx, f *family, p presentation) error {
+// rotate makes the next generation. A crash before the commit leaves the old one current. A crash
+// after it leaves a successor that the old one can fetch within the grace.
+func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	rec := f.rec
-	shared := rec.fold(i.graces.get(f.id, rec.g))
+	shared := rec.addGrace(i.graceNotes.get(f.id, rec.g))
 	rec.g++
-	// Its grace begins now and not when the request came: while that waited for its turn,
-	// another one with the same token may have waited behind it.
-	rec.used, rec.made = p.now, i.keys.ServedTime()
-	rec.secret, rec.maker = i.refreshSecrets.newest, p.maker
-	if err := tx.Put(familyKey(f.id), rec.encode()); err != nil {
+	// The grace begins now and not when the request arrived: while the request waited for its
+	// transaction, another request with the same token may have waited behind it.
+	rec.used, rec.made = d.now, i.keys.ServedTime()
+	rec.secret, rec.address = i.refreshSecrets.newest, address
+	if err := d.tx.Put(familyKey(f.id), rec.encode()); err != nil {
 		return err
 	}
 	if !shared {
-		return nil // a rotation that is like all others leaves no audit record
+		return nil // an ordinary rotation leaves no audit record
 	}
-	return audit.Append(tx, p.now, audit.Event{
-		Action: "session.shared", By: f.actor(), Target: f.id.String(), Detail: f.detail(p.from),
-	})
+	return d.audit("session.shared", f.id.String(), f.detail(d.from))
 }
 
-func endingOf(v verdict) ending {
-	switch v {
-	case lateRetry:
+func endingOf(s tokenState) ending {
+	switch s {
+	case tokenLate:
 		return endedLateRetry
-	case replayed:
+	case tokenReplayed:
 		return endedReplay
-	case rolledBack:
+	case tokenRolledBack:
 		return endedRolledBack
 	}
-	return living
+	return notEnded
 }
 
-// entitleFamily says which token the family's user may have now. What the login agreed on
-// is the bound, and what client and audience still allow.
+// entitleFamily returns the token that the user of the session may have now: within what the
+// login agreed on, and within what client and audience still allow.
 func (i *Issuer) entitleFamily(r storage.Reader, f *family, p presentation) (entitlement, error) {
 	left := both(f.terms.Audiences, f.client.Audiences)
 	if len(left) == 0 {
-		return entitlement{}, notGood(errNarrowed)
+		return entitlement{}, errInvalidToken(errNarrowed)
 	}
-	name, audience, err := i.chooseAudience(r, p.audience, left)
+	name, record, err := i.chooseAudience(r, p.audience, left)
 	if err != nil {
 		return entitlement{}, err
 	}
 	granted := f.granted()
 	if len(both(granted, f.client.Scopes)) < len(granted) {
-		return entitlement{}, notGood(errNarrowed) // a scope was taken from the client since
+		return entitlement{}, errInvalidToken(errNarrowed) // the client has lost a scope since the login
 	}
-	scope, err := chooseScopes(p.scope, granted, audience.Scopes)
+	scope, err := chooseScopes(p.scope, granted, record.Scopes)
 	if err != nil {
 		return entitlement{}, err
 	}
 	return entitlement{
-		subject: f.rec.user, client: f.terms.Client, audience: name, terms: audience, scope: scope,
+		subject: f.rec.user, client: f.terms.Client, audience: name, record: record, scope: scope,
 		family: f.id.String(), user: f.user,
 	}, nil
 }
@@ -235,5 +233,5 @@ func both(a, b []string) []string {
 	return out
 }
 
-// words splits a scope; of none there are none.
+// words splits a scope into its words.
 func words(scope string) []string { return strings.Fields(scope) }

@@ -12,7 +12,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-func TestTheAudienceIsTheOneAskedForOrTheOnlyOne(t *testing.T) {
+func TestATokenIsForTheRequestedAudienceOrTheOnlyOne(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	w.audience("stock", "count")
@@ -89,7 +89,7 @@ func TestScopesAreTokensSeparatedBySingleSpaces(t *testing.T) {
 	}
 }
 
-func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
+func TestASimpleJWTAudienceGetsTokenType(t *testing.T) {
 	w := newWorld(t)
 	must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: "simplejwt"}, "uid:0"))
 	w.audience("orders")
@@ -103,9 +103,8 @@ func TestASimplejwtAudienceGetsItsTokenType(t *testing.T) {
 	}
 }
 
-// TestRecordsAreNeverStale: what the cache of decoded records returns is what the
-// store holds, also when a record changes between two tokens.
-func TestRecordsAreNeverStale(t *testing.T) {
+// Also when a record changes between two tokens.
+func TestCachedRecordsAreNeverStale(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
 	secret := w.service("billing", "orders", "read")

@@ -26,54 +26,50 @@ type Introspection struct {
 	Expires   int64  `json:"exp,omitempty"`
 	Issued    int64  `json:"iat,omitempty"`
 	ID        string `json:"jti,omitempty"`
-	Family    string `json:"sid,omitempty"`
+	SessionID string `json:"sid,omitempty"`
 }
 
-// Introspect refuses with invalid_client a client without a secret; about what the client
-// may not ask, and what is not good, it says the same.
+// Introspect refuses a client without a secret with invalid_client. A token that the client may
+// not ask about and a token that is not valid get the same answer.
 func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
-	now, served := i.keys.Now(), i.keys.ServedTime()
+	at := i.instant()
 	refresh, notRefresh := i.refreshSecrets.open(token)
-	claims, notAccess := i.checkOwn(token)
+	claims, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
 		return Introspection{}, notAccess
 	}
 	var out Introspection
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		out = Introspection{}
-		raw, err := getClient(r, client.ClientID)
-		if err != nil {
-			return err
-		}
-		asker, err := i.authenticate(raw, client, now)
+		asker, err := i.authenticate(r, client, at.now)
 		switch {
 		case err != nil:
 			return err
 		case asker.Public:
-			return refusal.New("invalid_client", "a client without a secret may not ask")
+			return refusal.New("invalid_client", "a public client cannot introspect tokens")
 		case notRefresh == nil:
-			out, err = i.introspectRefresh(r, client.ClientID, refresh, now, served)
+			out, err = i.introspectRefresh(r, client.ClientID, refresh, at)
 		case notAccess == nil && slices.Contains(asker.Introspect, claims.Audience[0]):
-			out, err = i.introspectAccess(r, claims, now)
+			out, err = i.introspectAccess(r, claims, at.now)
 		}
 		return err
 	})
 	return out, err
 }
 
-// introspectRefresh tells a client about its own refresh tokens.
-func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshToken, now time.Time, served time.Duration) (Introspection, error) {
+// introspectRefresh answers about a refresh token of the asking client.
+func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshToken, at instant) (Introspection, error) {
 	f, err := i.wholeFamily(r, token.family)
 	if f == nil || err != nil || f.terms.Client != asker {
 		return Introspection{}, err
 	}
-	if err := i.good(r, f, token, now, served); err != nil {
-		return Introspection{}, silence(err)
+	if err := i.wouldRefresh(r, f, token, at); err != nil {
+		return Introspection{}, ignoreRefusal(err)
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	return Introspection{
 		Active: true, Issuer: i.url, Subject: f.rec.user, Client: f.terms.Client, Username: f.user.Name, Scope: strings.Join(f.granted(), " "),
-		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), Family: f.id.String(),
+		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), SessionID: f.id.String(),
 	}, nil
 }
 
@@ -85,7 +81,7 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 	out := Introspection{
 		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience[0], Client: claims.ClientID,
 		Scope: claims.Scope, TokenType: "Bearer", Expires: claims.Expires.Unix(), Issued: claims.IssuedAt.Unix(),
-		ID: claims.ID, Family: claims.Family,
+		ID: claims.ID, SessionID: claims.Family,
 	}
 	if claims.Family != "" {
 		user, err := i.findUser(r, claims.Subject)
@@ -97,8 +93,8 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 	return out, nil
 }
 
-// active asks every source of revocation about an access token whose signature holds: the
-// token's own, its family's, its user's, its client's and the store's. None hides another.
+// active checks every way to revoke an access token whose signature is right: the token itself, its
+// session, its user, its client and the whole store.
 func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (bool, error) {
 	if _, err := r.Get(deniedKey(claims.ID)); !errors.Is(err, storage.ErrNotFound) {
 		return false, err
@@ -112,21 +108,21 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 		if f == nil || f.client == nil || err != nil {
 			return false, err
 		}
-		return f.fate(now, i.lifetimes(f.client, f.rec.endpoint)) == alive, nil
+		return f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive, nil
 	}
 	store, err := readStoreEpoch(r)
 	if err != nil || issuedBefore(claims.IssuedAt, store) {
 		return false, err
 	}
-	client, err := i.knownClient(r, claims.ClientID)
+	client, err := i.findClient(r, claims.ClientID)
 	if client == nil || err != nil {
 		return false, err
 	}
 	return !client.Disabled && !issuedBefore(claims.IssuedAt, client.Epoch), nil
 }
 
-// silence makes nothing of a refusal: whoever asks learns no more than "inactive".
-func silence(err error) error {
+// ignoreRefusal returns nil for a refusal: the client that asks learns only "inactive".
+func ignoreRefusal(err error) error {
 	if refused := (*refusal.Refusal)(nil); errors.As(err, &refused) {
 		return nil
 	}

@@ -11,10 +11,10 @@ import (
 
 var noSecret = Credentials{ClientID: "web", Method: "none"}
 
-// TestNobodyRevokesTheTokensOfOthers, and whoever asks learns nothing.
+// The answer is the same as for an unknown token.
 //
 // R64.
-func TestNobodyRevokesTheTokensOfOthers(t *testing.T) {
+func TestAClientCannotRevokeTheTokensOfAnother(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -27,17 +27,15 @@ func TestNobodyRevokesTheTokensOfOthers(t *testing.T) {
 		}
 	}
 	refused(t, w.Revoke(t.Context(), Credentials{"billing", "wrong", "client_secret_basic"}, p.grant.Refresh, home), "invalid_client")
-	refused(t, w.Revoke(t.Context(), Credentials{ClientID: "nobody", Method: "none"}, p.grant.Refresh, home), "invalid_client")
+	refused(t, w.Revoke(t.Context(), Credentials{ClientID: "unknown", Method: "none"}, p.grant.Refresh, home), "invalid_client")
 	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
-		t.Error("somebody else's revocation counted")
+		t.Error("another client revoked the token")
 	}
 	p.rotate()
 }
 
-// TestRevokingEndsTheFamilyOrTheOneToken.
-//
 // R65.
-func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
+func TestRevokeEndsTheSessionOrTheAccessToken(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -54,16 +52,16 @@ func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 	}
 	p.rotate()
 	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
-		t.Error("the next token of that family is inactive")
+		t.Error("the next access token of the session is inactive")
 	}
-	// Any generation will do, and to say it twice is no error.
+	// Any generation ends the session, and to revoke it again is no error.
 	for range 2 {
 		if err := w.Revoke(t.Context(), noSecret, first, home); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got := w.introspect("api", asker, refusal.Secret(q.grant.AccessToken)); got != (Introspection{}) {
-		t.Errorf("an access token of a revoked family: %+v", got)
+		t.Errorf("an access token of a revoked session: %+v", got)
 	}
 	_, err := w.refresh(q.grant.Refresh)
 	refused(t, err, "invalid_grant")
@@ -72,10 +70,8 @@ func TestRevokingEndsTheFamilyOrTheOneToken(t *testing.T) {
 	w.wantAudited("session.replay", 0)
 }
 
-// TestOnlyWhoMayAskLearnsAnything.
-//
 // R67.
-func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
+func TestIntrospectionAnswersOnlyClientsThatMayAsk(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -101,8 +97,8 @@ func TestOnlyWhoMayAskLearnsAnything(t *testing.T) {
 	}
 }
 
-// TestAConfidentialClientAsksAboutItsOwnRefreshTokens, and a replayed one is not good.
-func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
+// A replayed one is inactive.
+func TestAConfidentialClientIntrospectsItsOwnRefreshTokens(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read")
 	c, err := w.AddClient(t.Context(), api.NewClient{ID: "web", Grants: []string{"refresh_token"}, Audiences: []string{"orders"}, Scopes: []string{"read"}}, "uid:0")
@@ -125,17 +121,16 @@ func TestAConfidentialClientAsksAboutItsOwnRefreshTokens(t *testing.T) {
 		t.Errorf("replaced twice: %+v", got)
 	}
 	if got := w.introspect("web", c.Secret, p.grant.Refresh); !got.Active {
-		t.Error("asking about an old token ended the family")
+		t.Error("the introspection of an old token ended the session")
 	}
-	// A secret is checked also where a public client would need none (R17).
+	// A secret is checked also where a public client needs none (R17).
 	_, err = w.refresh(p.grant.Refresh)
 	refused(t, err, "invalid_client")
 	_, err = w.refresh(p.grant.Refresh, func(r *TokenRequest) { r.Client = Credentials{"web", "wrong", "client_secret_post"} })
 	refused(t, err, "invalid_client")
 }
 
-// TestEverySourceOfRevocationCounts, none hides another, and it counts for tokens of
-// services as well.
+// No source hides another, and each counts for tokens of services too.
 //
 // R68.
 func TestEverySourceOfRevocationCounts(t *testing.T) {
@@ -159,7 +154,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 			asker := w.asker("api", "orders")
 			p := w.begin("7")
 			if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
-				t.Fatal("inactive from the beginning")
+				t.Fatal("inactive before the change")
 			}
 			if err := revoke(w, p); err != nil {
 				t.Fatal(err)
@@ -184,11 +179,11 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.introspect("api", asker, token); got != (Introspection{}) {
-		t.Errorf("from before the client was disabled: %+v", got)
+		t.Errorf("a token from before the client was disabled: %+v", got)
 	}
 }
 
-func TestWhyAnswersInWords(t *testing.T) {
+func TestExplainSaysWhatWouldBecomeOfAToken(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -235,23 +230,23 @@ func familyIDOf(t *testing.T, text string) familyID {
 	t.Helper()
 	id, ok := parseFamilyID(text)
 	if !ok {
-		t.Fatalf("%q is no id of a family", text)
+		t.Fatalf("%q is not a session id", text)
 	}
 	return id
 }
 
-// TestTheDoorsAskAboutBothKindsOfTokens: verify, and logout with any generation.
-func TestTheDoorsAskAboutBothKindsOfTokens(t *testing.T) {
+// VerifyToken takes both kinds, and Logout any generation of a refresh token.
+func TestLoginEndpointsVerifyBothKindsOfTokens(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
 	p := w.begin("7")
 	first := p.rotate()
-	for _, good := range []refusal.Secret{p.grant.Refresh, first, refusal.Secret(p.grant.AccessToken)} {
-		if err := w.VerifyToken(t.Context(), "web", good); err != nil {
+	for _, token := range []refusal.Secret{p.grant.Refresh, first, refusal.Secret(p.grant.AccessToken)} {
+		if err := w.VerifyToken(t.Context(), "web", token); err != nil {
 			t.Error(err)
 		}
-		refused(t, w.VerifyToken(t.Context(), "other", good), "invalid_grant")
+		refused(t, w.VerifyToken(t.Context(), "other", token), "invalid_grant")
 	}
 	p.rotate()
 	refused(t, w.VerifyToken(t.Context(), "web", first), "invalid_grant")

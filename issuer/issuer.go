@@ -1,26 +1,26 @@
-// Package issuer decides who gets which token. It knows audiences, clients, users, grants
-// and families, keeps their records, and writes every change into the audit log in the
-// transaction that makes it. It speaks no HTTP: endpoint reads requests and writes
-// answers, keystore signs.
+// Package issuer decides who gets which token. It knows audiences, clients, users, grants and
+// sessions, keeps their records, and writes every change into the audit log in the transaction that
+// makes it. It speaks no HTTP: endpoint reads requests and writes answers, keystore signs.
 //
 // One request for a token, from left to right:
 //
-//	grant known? ─▶ client authentic? ─▶ may it use the grant? ─▶ which audience?
+//	grant known? ─▶ client authentic? ─▶ is it allowed the grant? ─▶ which audience?
 //	     ─▶ which scopes? ─▶ (the transaction ends) ─▶ claims ─▶ signature
 //
-// A login begins a family, and each refresh makes its next generation (family.go has the
-// drawing). One small record a family is all that is kept, however often it rotates: a
-// refresh token carries its family, its generation and a MAC, so that forged ones need no
-// look at the store and the successor of any generation can be written again.
+// A session is one login of one user at one client. In the records it is a family: all refresh
+// tokens that come of the login (RFC 9700, section 4.14). Each refresh makes the next generation
+// (family.go has the drawing). The store keeps one small record for each family, however often it
+// rotates. A refresh token carries its family, its generation and a MAC, so a forged token is
+// refused without a look at the store, and the successor of any generation can be written again.
 //
 //	Login: password ─▶ Begin: family, generation 0 ─▶ refresh: 1 ─▶ 2 ─▶ 3 …
 //	                                                     │
 //	         /revoke, logout, a replay, a late retry ────┴─▶ ended, for good
-//	         epochs of user, client, store; idle, absolute ─▶ dead without a write
+//	         epochs of user, client, store; idle, absolute ─▶ over, without a write
 //
-// A no on the way is a *Refusal, and its Code is an error code of RFC 6749,
-// section 5.2, or RFC 8707, section 2. The administrative calls refuse with
-// "invalid_request", "not_found", "already_exists" and "in_use".
+// A request that is refused gets a *refusal.Refusal with an error code of RFC 6749, section 5.2, or
+// RFC 8707, section 2. The administrative calls refuse with "invalid_request", "not_found",
+// "already_exists" and "in_use". Their types are those of package api.
 //
 // Records, in JSON where nothing else is said:
 //
@@ -28,22 +28,22 @@
 //	client/<id>       grants, audiences, scopes, origins, lifetimes, epoch, hashes of its secrets
 //	user/<id>         name, hash of the password, claims, epoch
 //	login/<hash>      which user has the name (SHA-256 of the name, base32hex)
-//	id/<id>           what the id stands for: clients and users share this index,
-//	                  so that no user can be named like a client (RFC 9700, section 4.15)
+//	id/<id>           what has the id: clients and users share this index, so that no user
+//	                  can have the id of a client (RFC 9700, section 4.15)
 //	origin/<origin>   how many clients list the web origin
-//	scheme/<class>    how many passwords are hashed in that way
-//	refresh/secret/…  what seals refresh tokens, sealed itself (keystore.Vault)
-//	family/<id>       one login, binary, see family_record.go
-//	terms/<hash>      client, audiences and scope, which many families share
+//	scheme/<class>    how many passwords are hashed in that way, see package password
+//	refresh/secret/…  the keys of the MACs of refresh tokens, sealed (keystore.Vault)
+//	family/<id>       one session, binary, see family_record.go
+//	terms/<hash>      client, audiences and scopes that many families share, see login_terms.go
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
-//	due/<time>/…      when to look at a family, or a denied token, next; see sweep.go
+//	due/<time>/…      when to look at a family or a denied token next, see sweep.go
 //	denied/<jti>      an access token that was revoked before it expired
-//	epoch             moved to end every family of the store, binary
+//	epoch             moves to end every session of the store, binary
 //	webhook/<id>      an event that the webhook has not delivered yet, see package outbox
 //
-// The name is always the last part of a key, so no name needs escaping; where two names
-// meet, the first has its length before it. Lifetimes are whole seconds, because exp and
-// iat are (RFC 7519, section 2).
+// The name is always the last part of a key, so no name needs escaping. Where two names meet, the
+// first has its length before it. Lifetimes are whole seconds, because exp and iat are (RFC 7519,
+// section 2).
 package issuer
 
 import (
@@ -54,7 +54,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
@@ -66,30 +65,30 @@ import (
 // Config is what an Issuer needs.
 type Config struct {
 	URL      string // the issuer, checked by CheckURL
-	Insecure bool   // an http issuer that is not loopback is allowed
+	Insecure bool   // allows an http issuer that is not loopback
 	Store    storage.Store
 	Keys     *keystore.Rings
-	Refresh  Lifetimes      // of clients that have none of their own; none at all means the defaults
+	Refresh  Lifetimes      // of sessions, unless their client has its own; the zero value means the defaults
 	Outbox   *outbox.Outbox // decisions leave events here for a webhook; nil if there is none
-	Log      *slog.Logger   // of the clean-up loop; nil discards
+	Log      *slog.Logger   // of the clean-up; nil discards
 }
 
 // An Issuer decides about tokens. Its methods may be called at the same time.
 type Issuer struct {
-	url       string
-	insecure  bool
-	store     storage.Store
-	keys      *keystore.Rings
-	log       *slog.Logger
-	refresh   Lifetimes // of clients that have none of their own
-	clients   decoded[clientRecord]
-	audiences decoded[audienceRecord]
-	users     decoded[userRecord]
-	terms     termsCache
-	ownKeys   ownSet
-	graces    graces
-	passwords *password.Hasher
-	outbox    *outbox.Outbox // nil if there is no webhook
+	url        string
+	insecure   bool
+	store      storage.Store
+	keys       *keystore.Rings
+	log        *slog.Logger
+	refresh    Lifetimes // of sessions, unless their client has its own
+	clients    decoded[clientRecord]
+	audiences  decoded[audienceRecord]
+	users      decoded[userRecord]
+	terms      termsCache
+	ownKeys    ownKeySet
+	graceNotes graceNotes
+	passwords  *password.Hasher
+	outbox     *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
 }
@@ -115,16 +114,16 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	return i, nil
 }
 
-// URL returns the issuer as configured, to the byte.
+// URL returns the issuer URL as configured, byte for byte.
 func (i *Issuer) URL() string { return i.url }
 
-// Grants lists the grant types that the token endpoint understands, sorted.
+// Grants returns the grant types that the token endpoint understands, sorted.
 func (i *Issuer) Grants() []string { return sortedKeys(grants) }
 
-// AuthMethods lists the ways in which a client may authenticate, sorted.
+// AuthMethods returns the ways in which a client can authenticate, sorted.
 func (i *Issuer) AuthMethods() []string { return sortedKeys(authMethods) }
 
-// Algorithms lists what tokens are signed with, one ring of keys each.
+// Algorithms returns the algorithms that tokens are signed with. Each has its own ring of keys.
 func (i *Issuer) Algorithms() []string { return i.keys.Algorithms() }
 
 // AuditTail returns up to limit audit records after seq, oldest first.
@@ -139,14 +138,14 @@ func (i *Issuer) AuditLast(ctx context.Context, n int) ([]audit.Record, error) {
 	return append([]audit.Record{}, list...), err
 }
 
-// CheckURL accepts scheme and host and nothing else. Verifiers compare the issuer
-// as a string and some join paths to it, so everything that could be written in two
-// ways is refused at the start instead of failing in somebody's middleware later.
+// CheckURL accepts a URL of scheme and host and nothing else. Verifiers compare the issuer as a
+// string and some join paths to it. So a URL that could be written in two ways is refused at the
+// start, instead of failing later in a verifier.
 func CheckURL(s string, insecure bool) error {
 	u, err := url.Parse(s)
 	switch {
 	case s == "":
-		return errors.New("the issuer is not set: it is this server's public URL, such as https://auth.example.com")
+		return errors.New("the issuer is not set: set it to this server's public URL, such as https://auth.example.com")
 	case err != nil || u.Host == "" || !isVisible(s):
 		return fmt.Errorf("issuer %q is not a URL such as https://auth.example.com", s)
 	case u.Scheme != "https" && u.Scheme != "http":
@@ -156,27 +155,19 @@ func CheckURL(s string, insecure bool) error {
 	case s != u.Scheme+"://"+strings.ToLower(u.Host):
 		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
 	case !canonicalHost(u):
-		return fmt.Errorf("issuer %q: the host must be a name or an address, a port 1 to 65535 and not the usual one", s)
-	case u.Scheme == "http" && !insecure && !isLoopback(u.Hostname()):
-		return fmt.Errorf("issuer %q must be https (or set insecure: true, and tokens travel in the clear)", s)
+		return fmt.Errorf("issuer %q: the host must be a name or an address, and a port must be 1 to 65535 and not the default of the scheme", s)
+	case u.Scheme == "http" && !insecure && !IsLoopback(u.Hostname()):
+		return fmt.Errorf("issuer %q must be https; with insecure: true it may be http, and tokens are sent unencrypted", s)
 	}
 	return nil
 }
 
-func isLoopback(host string) bool {
+// IsLoopback reports whether host, without a port, is a loopback address or localhost. http is
+// allowed there, because nothing leaves the machine.
+func IsLoopback(host string) bool {
 	if host == "localhost" {
 		return true
 	}
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback()
-}
-
-// notify leaves an event for the webhook, if there is one, in the transaction that decides it.
-// kind is "session.replayed", "session.revoked", "user.revoked", "client.revoked" or
-// "store.revoked".
-func (i *Issuer) notify(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
-	if i.outbox == nil {
-		return nil
-	}
-	return i.outbox.Add(tx, at, kind, data)
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAnIssuerIsSchemeAndHostAndNothingElse(t *testing.T) {
+func TestAnIssuerURLHasOnlySchemeAndHost(t *testing.T) {
 	for _, tt := range []struct {
 		url      string
 		insecure bool

@@ -32,7 +32,7 @@ func (w *world) withPassword(name, id string, password, hash refusal.Secret) {
 	}
 }
 
-func TestALoginBeginsAFamily(t *testing.T) {
+func TestALoginBeginsASession(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.withPassword("alice", "7", testPassword, "")
@@ -45,12 +45,12 @@ func TestALoginBeginsAFamily(t *testing.T) {
 	}
 	w.wantAudited("session.login", 1)
 	if text := fmt.Sprintf("%v %+v", g.Refresh, g); strings.Contains(text, "kmr_") {
-		t.Errorf("printed: %s", text)
+		t.Errorf("a secret is printed: %s", text)
 	}
 }
 
-// TestEveryFailedLoginLooksTheSame: the refusal, which comes no sooner than the slowest class
-// allows. That all come after the same time is in integration_test/numbers.
+// The refusal is the same, and comes no sooner than the slowest class allows. That all refusals take
+// the same time is tested in integration_test/numbers.
 //
 // R98.
 func TestEveryFailedLoginLooksTheSame(t *testing.T) {
@@ -66,7 +66,7 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	w.withPassword("imported", "10", "", slow)
 	var hints []string
 	for name, password := range map[string]refusal.Secret{
-		"alice": "a wrong pass phrase", "nobody": testPassword, "dave": testPassword, "bob": testPassword,
+		"alice": "a wrong pass phrase", "unknown": testPassword, "dave": testPassword, "bob": testPassword,
 		"imported": testPassword, "": testPassword, "ALICE": testPassword,
 	} {
 		began := time.Now()
@@ -96,7 +96,7 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 		t.Errorf("%+v %v", u, err)
 	}
 	if n := w.records("scheme/"); n != 1 {
-		t.Errorf("%d schemes are counted", n)
+		t.Errorf("%d schemes are counted, want 1", n)
 	}
 	if _, err := w.login("alice", testPassword); err != nil {
 		t.Error(err)
@@ -105,8 +105,8 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w.wantAudited("user.rehash", 1)
 }
 
-// TestAnUnfitDoorIsTheOperatorsFault: whoever logs in, and before any password is hashed.
-func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
+// For every user, and before any password is hashed.
+func TestALoginThroughAnUnfitClientIsRefused(t *testing.T) {
 	w := newWorld(t)
 	w.web(func(c *api.NewClient) { c.Audiences = []string{"orders", "stock"} })
 	w.withPassword("alice", "7", testPassword, "")
@@ -115,7 +115,7 @@ func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 		"invalid_target":      func(r *LoginRequest) {},
 		"invalid_scope":       func(r *LoginRequest) { r.Audience, r.Scope = "orders", "admin" },
 	} {
-		for _, name := range []string{"alice", "nobody"} {
+		for _, name := range []string{"alice", "unknown"} {
 			_, err := w.login(name, testPassword, change)
 			refused(t, err, code)
 		}
@@ -124,7 +124,7 @@ func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 	if err != nil || g.Scope != "read" {
 		t.Fatalf("%+v %v", g, err)
 	}
-	// The family is good for every audience of the client, within the scope of the login.
+	// The session covers every audience of the client, within the scope of the login.
 	g, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "stock" })
 	if err != nil || g.Scope != "read" {
 		t.Errorf("%+v %v", g, err)
@@ -135,7 +135,7 @@ func TestAnUnfitDoorIsTheOperatorsFault(t *testing.T) {
 	refused(t, err, "invalid_target")
 }
 
-func TestAccountsHaveOneName(t *testing.T) {
+func TestEverySpellingOfANameIsOneAccount(t *testing.T) {
 	w := newWorld(t)
 	w.user("ﬁona", "7") // a ligature, which NFKC takes apart
 	for _, spelling := range []string{"ﬁona", "fiona"} {
@@ -144,12 +144,11 @@ func TestAccountsHaveOneName(t *testing.T) {
 		}
 	}
 	if a, b := must[string](t)(w.Account(t.Context(), "7")), must[string](t)(w.Account(t.Context(), "fiona")); a == b {
-		t.Errorf("an id counts as the name: %q", a)
+		t.Errorf("an id counts as a name: %q", a)
 	}
 }
 
-// TestParallelFirstLoginsOfAnImportedUserAllSucceed: one of them hashes the password anew
-// and the others meet another hash than the one they checked.
+// One of them hashes the password again, so the others find another hash than the one they checked.
 func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w := newWorld(t)
 	w.web()
@@ -166,8 +165,8 @@ func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w.wantAudited("user.rehash", 1)
 }
 
-// TestScopesOfLoginsLeaveNoRecords: who logs in chooses them, and could choose 2^50 ways.
-func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
+// The client that logs in chooses them, and has 2^50 choices.
+func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 	w := newWorld(t)
 	w.web(func(c *api.NewClient) {
 		c.Audiences, c.Scopes = []string{"orders", "stock"}, []string{"count", "read", "write"}
@@ -187,6 +186,6 @@ func TestScopesOfLoginsLeaveNoRecords(t *testing.T) {
 		}
 	}
 	if n := w.records("terms/"); n != 1 {
-		t.Errorf("%d records of terms", n)
+		t.Errorf("%d records of terms, want 1", n)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"keymill/storage"
 )
 
-// Limits of what one record may hold. A client's change touches the records of its
-// old and new audiences and origins, and an Update may touch 64 keys.
+// Limits of one record. A change of a client writes the records of its old and new audiences and
+// origins, and an Update can write 64 keys.
 const (
 	maxNameBytes   = 200 // of an audience
 	maxIDBytes     = 100 // of a client
@@ -24,11 +24,11 @@ const (
 	maxListed      = 1000 // records of one list
 )
 
-// validName: 1 to 200 visible ASCII characters.
+// validName reports whether s is 1 to 200 visible ASCII characters.
 func validName(s string) bool { return s != "" && len(s) <= maxNameBytes && isVisible(s) }
 
-// validID: VSCHAR of RFC 6749, appendix A.1, 1 to 100 of them. A space at an end would
-// be lost in somebody's shell or form.
+// validID reports whether s is 1 to 100 characters VSCHAR (RFC 6749, appendix A.1) without a space at
+// either end, where a shell or a form would lose it.
 func validID(s string) bool {
 	return s != "" && len(s) <= maxIDBytes && s == strings.Trim(s, " ") &&
 		isVisible(strings.ReplaceAll(s, " ", "_"))
@@ -43,8 +43,8 @@ func isVisible(s string) bool {
 	return true
 }
 
-// canonicalHost: a name or address and perhaps a port, written in the one way that
-// browsers and verifiers write them.
+// canonicalHost reports whether the host of u, a name or an address and perhaps a port, is written as
+// browsers and verifiers write it.
 func canonicalHost(u *url.URL) bool {
 	for _, c := range u.Hostname() {
 		name := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
@@ -60,21 +60,21 @@ func canonicalHost(u *url.URL) bool {
 		return true
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
-	usual := u.Scheme == "https" && n == 443 || u.Scheme == "http" && n == 80
-	return err == nil && n > 0 && !usual && port == strconv.FormatUint(n, 10)
+	standard := u.Scheme == "https" && n == 443 || u.Scheme == "http" && n == 80
+	return err == nil && n > 0 && !standard && port == strconv.FormatUint(n, 10)
 }
 
-// validOrigin: exactly what a browser sends in Origin (RFC 6454, section 6.2), so
-// that comparing bytes is enough. "null" and wildcards are not origins.
+// validOrigin reports whether s is exactly what a browser sends in Origin (RFC 6454, section 6.2), so
+// that bytes can be compared. "null" and wildcards are not origins.
 func validOrigin(s string, insecure bool) bool {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxOriginBytes || s != u.Scheme+"://"+strings.ToLower(u.Host) || !canonicalHost(u) {
 		return false
 	}
-	return u.Scheme == "https" || u.Scheme == "http" && (insecure || isLoopback(u.Hostname()))
+	return u.Scheme == "https" || u.Scheme == "http" && (insecure || IsLoopback(u.Hostname()))
 }
 
-// distinct returns list sorted and without repetitions, never nil: JSON shows [].
+// distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].
 func distinct(list []string) []string {
 	list = slices.Compact(slices.Sorted(slices.Values(list)))
 	if list == nil {
@@ -93,8 +93,8 @@ func putJSON(tx storage.Tx, key string, record any) error {
 	return tx.Put(key, b)
 }
 
-// scanAfter yields what follows prefix+after. Space is the lowest byte of a key, so
-// nothing lies between a key and the same key with a space behind it.
+// scanAfter yields the records whose names follow after. Space is the lowest byte of a key, so no key
+// lies between one and the same with a space behind it.
 func scanAfter(r storage.Reader, prefix, after string, limit int, each func(name string, raw []byte) error) error {
 	start := prefix
 	if after != "" {

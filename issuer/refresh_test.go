@@ -14,10 +14,8 @@ import (
 	"keymill/storage/audit"
 )
 
-// TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched.
-//
 // R37.
-func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
+func TestRefreshByAnotherClientIsRefusedAndEndsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -28,7 +26,7 @@ func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 	p := w.begin("7")
 	old := p.rotate()
 	p.rotate()
-	for _, token := range []refusal.Secret{p.grant.Refresh, old} { // a replay by a stranger is no replay
+	for _, token := range []refusal.Secret{p.grant.Refresh, old} { // a replay by another client is no replay
 		_, err := w.refresh(token, func(r *TokenRequest) { r.Client.ClientID = "other" })
 		refused(t, err, "invalid_grant")
 	}
@@ -36,7 +34,7 @@ func TestATokenOfAnotherClientIsRefusedAndItsFamilyUntouched(t *testing.T) {
 }
 
 // R38.
-func TestAReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
+func TestAReplayEndsTheSessionAndItsAccessTokens(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -44,21 +42,21 @@ func TestAReplayKillsTheFamilyAndItsAccessTokens(t *testing.T) {
 	p := w.begin("7")
 	first := p.rotate()
 	p.rotate()
-	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); !got.Active || got.Family == "" || got.Username != "alice" {
-		t.Fatalf("a good token: %+v", got)
+	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); !got.Active || got.SessionID == "" || got.Username != "alice" {
+		t.Fatalf("before the replay: %+v", got)
 	}
 	_, err := w.refresh(first)
 	refused(t, err, "invalid_grant")
 	_, err = w.refresh(p.grant.Refresh)
 	refused(t, err, "invalid_grant")
 	if got := w.introspect("api", secret, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
-		t.Errorf("the access token of a dead family: %+v", got)
+		t.Errorf("the access token of an ended session: %+v", got)
 	}
 	w.wantAudited("session.replay", 1)
 }
 
 // R39.
-func TestScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
+func TestARefreshNarrowsTheScopeOfOneTokenOnly(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -68,7 +66,7 @@ func TestScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
 		refused(t, err, "invalid_scope")
 	}
 	if g := p.session().Generation; g != 0 {
-		t.Fatalf("a bad scope advanced the family to %d", g)
+		t.Fatalf("a refused scope advanced the session to generation %d", g)
 	}
 	g, err := w.refresh(p.grant.Refresh, func(r *TokenRequest) { r.Scope = "read" })
 	if err != nil || g.Scope != "read" {
@@ -79,11 +77,10 @@ func TestScopeOnlyNarrowsAndTheFamilyKeepsItsOwn(t *testing.T) {
 	}
 }
 
-// TestWhatChangedSinceTheLoginCounts: each change makes the next refresh fail, and
-// taking it back helps only where nothing was ended.
+// Each change makes the next refresh fail. To undo it helps only if it has ended nothing.
 //
 // R40.
-func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
+func TestChangesSinceTheLoginCountAtARefresh(t *testing.T) {
 	yes, no := true, false
 	for name, tt := range map[string]struct {
 		change, undo func(w *world) error
@@ -112,7 +109,7 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 			func(w *world) error { _, err := w.LogoutUser(w.t.Context(), "alice", "uid:0"); return err },
 			nil, "invalid_grant", false,
 		},
-		"user removed and made anew": {
+		"user removed and added again": {
 			func(w *world) error { return w.RemoveUser(w.t.Context(), "alice", "uid:0") },
 			func(w *world) error { w.user("alice", "7"); return nil },
 			"invalid_grant", false,
@@ -188,7 +185,7 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 			}
 			_, err = w.refresh(p.grant.Refresh)
 			if tt.revives && err != nil {
-				t.Errorf("taken back, and still: %v", err)
+				t.Errorf("after the change was undone: %v", err)
 			} else if !tt.revives {
 				refused(t, err, "invalid_grant")
 			}
@@ -196,10 +193,8 @@ func TestWhatChangedSinceTheLoginCounts(t *testing.T) {
 	}
 }
 
-// TestTokensAreLongRandomAndOfOneSpelling.
-//
 // R42.
-func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
+func TestRefreshTokensAreLongAndRandomAndHaveOneSpelling(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -231,7 +226,7 @@ func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 		text[:len(text)-1], text + "A", "kmr_" + base64.StdEncoding.EncodeToString(raw) + "=",
 	} {
 		if _, err := w.refreshSecrets.open(refusal.Secret(other)); err == nil {
-			t.Errorf("%q is taken for a token", other)
+			t.Errorf("%q is accepted as a token", other)
 		}
 	}
 	p.rotate()
@@ -247,7 +242,7 @@ func TestTokensAreLongRandomAndOfOneSpelling(t *testing.T) {
 	}
 }
 
-// TestFiftyParallelRefreshesHaveOneSuccessor: each of them gets it.
+// Each of them gets the same one.
 //
 // I9.
 func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
@@ -278,7 +273,7 @@ func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
 	}
 }
 
-func TestFiveSharedGenerationsInARowAreToldOnce(t *testing.T) {
+func TestFiveSharedGenerationsInARowAreAuditedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -296,7 +291,7 @@ func TestFiveSharedGenerationsInARowAreToldOnce(t *testing.T) {
 	w.wantAudited("session.login", 1)
 }
 
-func TestARetryFromHomeIsNotShared(t *testing.T) {
+func TestARetryFromTheSameAddressIsNotShared(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -313,7 +308,7 @@ func TestARetryFromHomeIsNotShared(t *testing.T) {
 	w.wantAudited("session.shared", 0)
 }
 
-// wantAudited counts the records of one action.
+// wantAudited fails the test unless the audit log has n records of an action.
 func (w *world) wantAudited(action string, want int) {
 	w.t.Helper()
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
@@ -353,7 +348,7 @@ func (w *world) introspect(id string, secret, token refusal.Secret) Introspectio
 	return got
 }
 
-// rawSecrets are what seals refresh tokens.
+// rawSecrets returns the keys of the MACs of refresh tokens.
 func (w *world) rawSecrets() [][]byte {
 	w.t.Helper()
 	var all [][]byte
@@ -376,7 +371,7 @@ func (w *world) rawSecrets() [][]byte {
 	return all
 }
 
-// records counts what lies under a prefix.
+// records counts the records under a prefix.
 func (w *world) records(prefix string) int {
 	w.t.Helper()
 	n := 0
@@ -396,10 +391,10 @@ func (w *world) records(prefix string) int {
 	return n
 }
 
-// TestNoTokenIDComesTwice: not for parallel answers to one token, and not after a restart.
+// Not for parallel answers to one token, and not after a restart.
 //
 // I13.
-func TestNoTokenIDComesTwice(t *testing.T) {
+func TestTokenIDsAreUnique(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -418,12 +413,12 @@ func TestNoTokenIDComesTwice(t *testing.T) {
 		}
 		wg.Wait()
 		for _, g := range answers {
-			claims, err := w.checkOwn(refusal.Secret(g.AccessToken))
+			claims, err := w.verifyOwn(refusal.Secret(g.AccessToken))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if seen[claims.ID] {
-				t.Fatalf("%s came twice", claims.ID)
+				t.Fatalf("two tokens have the id %s", claims.ID)
 			}
 			seen[claims.ID] = true
 		}

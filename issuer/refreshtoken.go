@@ -24,9 +24,9 @@ import (
 //
 //	version (1) ‖ secret number (1) ‖ family (16) ‖ generation (4) ‖ MAC (23)
 //
-// which are 60 characters without a bit to spare, so that no token has two spellings.
-// The MAC covers the database's id and all that stands before it: a forged token is
-// refused without a look at the store, and nothing needs to be stored to know a good one.
+// which is 60 characters without unused bits, so that every token has only one spelling. The MAC
+// covers the id of the database and all bytes before the MAC. So a forged token is refused without a
+// look at the store, and tokens need not be stored.
 const (
 	refreshPrefix  = "kmr_"
 	refreshVersion = 1
@@ -39,14 +39,14 @@ const (
 
 // Why a refresh token is not ours.
 var (
-	errNotRefresh = errors.New("it is not a refresh token of this kind")
-	errForged     = errors.New("its seal does not hold")
+	errNotRefresh = errors.New("it does not have the form of a refresh token")
+	errForged     = errors.New("the MAC of the refresh token is wrong")
 )
 
 const familyIDBytes = 16
 
-// A familyID is time-ordered, so that the records of one hour lie together: six bytes of
-// Unix milliseconds, ten random ones.
+// A familyID is ordered by time, so that the records of one hour lie together in the store: six bytes
+// of Unix milliseconds, then ten random bytes.
 type familyID [familyIDBytes]byte
 
 func newFamilyID(now time.Time) familyID {
@@ -56,7 +56,7 @@ func newFamilyID(now time.Time) familyID {
 	return id
 }
 
-// familyText is base32hex, whose order is that of the bytes.
+// familyText is base32hex, which keeps the order of the bytes.
 var familyText = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 const familyChars = 26
@@ -72,14 +72,14 @@ func parseFamilyID(s string) (familyID, bool) {
 	return id, err == nil && id.String() == s
 }
 
-// A refreshToken is what one says.
+// A refreshToken is the content of a refresh token.
 type refreshToken struct {
 	secret     byte // number of the secret that sealed it
 	family     familyID
 	generation uint32
 }
 
-// refreshSecrets seal refresh tokens; the newest seals, all of them open. They never change
+// refreshSecrets are the keys of the MACs. The newest makes MACs, all of them check. They do not change
 // while the server runs.
 type refreshSecrets struct {
 	database string
@@ -87,14 +87,14 @@ type refreshSecrets struct {
 	keys     map[byte]sealer
 }
 
-// A sealer makes the MAC of one secret. It is a function because fmt can look into all else.
+// A sealer returns the MAC of one secret. It is a function, because fmt would print any other type.
 type sealer func() hash.Hash
 
 func newSealer(secret []byte) sealer {
 	return func() hash.Hash { return hmac.New(sha256.New, secret) }
 }
 
-// seal writes t in its one spelling. The secret must be there: parse or newest chose it.
+// seal returns the text of t. t.secret must exist: it is newest, or comes from open.
 func (s *refreshSecrets) seal(t refreshToken) refusal.Secret {
 	b := make([]byte, refreshHeader, refreshHeader+sha256.Size)
 	b[0], b[1] = refreshVersion, t.secret
@@ -113,7 +113,7 @@ func (s *refreshSecrets) mac(secret byte, b []byte) []byte {
 	return h.Sum(b)
 }
 
-// open returns what a token says if we wrote it.
+// open returns the content of a refresh token of this store.
 func (s *refreshSecrets) open(text refusal.Secret) (refreshToken, error) {
 	var t refreshToken
 	encoded, ours := strings.CutPrefix(string(text), refreshPrefix)
@@ -144,7 +144,7 @@ const (
 
 func secretKey(number byte) string { return fmt.Sprintf("%s%03d", secretPrefix, number) }
 
-// loadRefreshSecrets opens the sealed secrets of the store, and makes the first one.
+// loadRefreshSecrets unseals the secrets of the store, and makes the first one in a new store.
 func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
 	var s refreshSecrets
 	err := i.store.Update(ctx, func(tx storage.Tx) error {

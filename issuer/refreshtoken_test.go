@@ -7,7 +7,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// FuzzRefreshToken: what opens was sealed here, and has one spelling.
+// FuzzRefreshToken: only tokens of this store open, in their one spelling.
 func FuzzRefreshToken(f *testing.F) {
 	s := &refreshSecrets{database: "fuzz", newest: 1, keys: map[byte]sealer{1: newSealer(bytes.Repeat([]byte{7}, 32))}}
 	good := s.seal(refreshToken{1, familyID{1, 2, 3}, 4})
@@ -25,7 +25,7 @@ func FuzzRefreshToken(f *testing.F) {
 	})
 }
 
-// FuzzFamilyRecord: a damaged record is an error, and a whole one is written as it was read.
+// FuzzFamilyRecord: a record that can be read is written in the same way.
 func FuzzFamilyRecord(f *testing.F) {
 	rec := familyRecord{endpoint: LoginBrowser, secret: 1, g: 9, user: "7"}
 	f.Add(rec.encode())
@@ -38,7 +38,7 @@ func FuzzFamilyRecord(f *testing.F) {
 	})
 }
 
-// FuzzFamilyID: one spelling each.
+// FuzzFamilyID: every id has one spelling.
 func FuzzFamilyID(f *testing.F) {
 	f.Add(familyID{1, 2, 3}.String())
 	f.Add("vvvvvvvvvvvvvvvvvvvvvvvvvv")
@@ -49,8 +49,7 @@ func FuzzFamilyID(f *testing.F) {
 	})
 }
 
-// TestAFamilyRecordIsSmall: at most 160 bytes, whoever the user is.
-func TestAFamilyRecordIsSmall(t *testing.T) {
+func TestAFamilyRecordHasAtMost160Bytes(t *testing.T) {
 	rec := familyRecord{user: string(bytes.Repeat([]byte{'u'}, maxUserIDBytes))}
 	if n := len(rec.encode()); n > 160 {
 		t.Errorf("%d bytes", n)

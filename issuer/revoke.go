@@ -11,67 +11,62 @@ import (
 	"keymill/storage"
 )
 
-// Revoke serves POST /revoke (RFC 7009): any generation of a family of the client's own
-// ends the family, an access token of its own is denied until it expires; everything else
-// is silently nothing. It refuses with invalid_client.
+// Revoke serves POST /revoke (RFC 7009). A refresh token of the client, of whatever generation,
+// ends its session. An access token of the client is denied until it expires. Any other token is
+// ignored. Revoke refuses with invalid_client.
 func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
 	refresh, notRefresh := i.refreshSecrets.open(token)
-	claims, notAccess := i.checkOwn(token)
+	claims, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
 		return notAccess
 	}
-	if notRefresh != nil && notAccess != nil { // nothing to write, so no writer's turn is taken
-		return i.store.View(ctx, func(r storage.Reader) error { return i.proven(r, client, now) })
+	if notRefresh != nil && notAccess != nil { // nothing to write
+		return i.store.View(ctx, func(r storage.Reader) error {
+			_, err := i.authenticate(r, client, now)
+			return err
+		})
 	}
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		if err := i.proven(tx, client, now); err != nil {
+		if _, err := i.authenticate(tx, client, now); err != nil {
 			return err
 		}
+		d := decision{tx, now, "client:" + client.ClientID, from}
 		if notRefresh == nil {
-			return i.revokeFamily(tx, client.ClientID, refresh, now, from)
+			return i.revokeFamily(d, client.ClientID, refresh)
 		}
 		if claims.ClientID != client.ClientID {
 			return nil
 		}
-		return i.deny(tx, claims, now, from)
+		return i.deny(d, claims)
 	})
 }
 
-// proven is nil if the client is who it says.
-func (i *Issuer) proven(r storage.Reader, client Credentials, now time.Time) error {
-	raw, err := getClient(r, client.ClientID)
-	if err != nil {
-		return err
-	}
-	_, err = i.authenticate(raw, client, now)
-	return err
-}
-
-func (i *Issuer) revokeFamily(tx storage.Tx, client string, token refreshToken, now time.Time, from netip.Addr) error {
-	f, err := i.wholeFamily(tx, token.family)
+func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) error {
+	f, err := i.wholeFamily(d.tx, token.family)
 	if f == nil || err != nil || f.terms.Client != client {
 		return err
 	}
-	return i.endLiving(tx, f, endedByClient, now, f.actor(), from)
+	return i.endUnlessEnded(d, f, endedByClient)
 }
 
-// deny notes that an access token is not good any more. Services that verify on their own
-// do not ask; /introspect does. exp belongs to the clock of stamps, the sweep has its own,
-// which never passes that of decisions.
-func (i *Issuer) deny(tx storage.Tx, claims *jwks.Claims, now time.Time, from netip.Addr) error {
+// deny records that an access token is revoked. Services that verify tokens by themselves do not
+// learn of it; /introspect does. The claim exp is on the wall clock, and the clean-up has a clock
+// of its own that is never ahead of the clock of decisions, so the record outlives the token.
+func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
 	key := deniedKey(claims.ID)
-	if _, err := tx.Get(key); err == nil || !errors.Is(err, storage.ErrNotFound) {
+	if _, err := d.tx.Get(key); err == nil || !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	expires := now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
-	err := errors.Join(tx.Put(key, dueMark), tx.Put(dueKey(expires, dueToken, claims.ID), dueMark))
+	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
+	err := errors.Join(d.tx.Put(key, dueMark), d.tx.Put(dueKey(expires, dueToken, claims.ID), dueMark))
 	if err != nil {
 		return err
 	}
 	detail := map[string]string{"sub": claims.Subject}
-	if from.IsValid() {
-		detail["from"] = from.String()
+	if d.from.IsValid() {
+		detail["from"] = d.from.String()
 	}
-	return i.audit(tx, "token.revoke", "client:"+claims.ClientID, claims.ID, detail)
+	d.now = i.keys.Now()
+	return d.audit("token.revoke", claims.ID, detail)
 }

@@ -7,7 +7,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// BenchmarkRotation is a durable refresh from the request to the signed token, by 64 at once.
+// BenchmarkRotation measures a durable refresh, from the request to the signed token, with 64 at once.
 func BenchmarkRotation(b *testing.B) {
 	w := newWorld(b)
 	w.web()
@@ -36,7 +36,7 @@ func BenchmarkRotation(b *testing.B) {
 	}
 }
 
-// BenchmarkForged is the decision about a refresh token that nobody issued.
+// BenchmarkForged measures the refusal of a forged refresh token.
 func BenchmarkForged(b *testing.B) {
 	w := newWorld(b)
 	w.web()

@@ -38,26 +38,26 @@ func TestSecretsAreDistinctAndLong(t *testing.T) {
 	}
 }
 
-func TestTwoSecretsLiveAndTheOldOneEnds(t *testing.T) {
+func TestTwoSecretsAreValidAndTheOldOneExpires(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	young, old := refusal.Secret("young"), refusal.Secret("old")
 	ended := recordSecret(old)
 	ended.Until = now
-	living := recordSecret(old)
-	living.Until = now.Add(time.Second)
+	valid := recordSecret(old)
+	valid.Until = now.Add(time.Second)
 	for _, tt := range []struct {
 		name  string
 		list  []secretRecord
 		shown refusal.Secret
 		want  bool
 	}{
-		{"newest", []secretRecord{recordSecret(young), living}, young, true},
-		{"old one, still alive", []secretRecord{recordSecret(young), living}, old, true},
+		{"newest", []secretRecord{recordSecret(young), valid}, young, true},
+		{"old one, still valid", []secretRecord{recordSecret(young), valid}, old, true},
 		{"old one, at its end", []secretRecord{recordSecret(young), ended}, old, false},
-		{"wrong", []secretRecord{recordSecret(young), living}, "wrong", false},
+		{"wrong", []secretRecord{recordSecret(young), valid}, "wrong", false},
 		{"none shown", []secretRecord{recordSecret(young)}, "", false},
-		{"nobody has one", nil, "young", false},
-		{"nobody has one, none shown", nil, "", false},
+		{"the client has none", nil, "young", false},
+		{"the client has none, none presented", nil, "", false},
 	} {
 		if got := matchSecret(tt.list, tt.shown, now); got != tt.want {
 			t.Errorf("%s: got %v", tt.name, got)

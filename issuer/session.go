@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +12,7 @@ import (
 	"keymill/storage"
 )
 
-// show describes f as it stands at now.
+// show describes f at now.
 func (i *Issuer) show(f *family, now time.Time) api.Session {
 	client := f.client
 	if client == nil {
@@ -23,33 +22,33 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	s := api.Session{
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
 		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
-		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graces.get(f.id, f.rec.g).answers),
+		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graceNotes.get(f.id, f.rec.g).answers),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
 	}
 	if !f.rec.endedAt.IsZero() {
 		s.Ended = &f.rec.endedAt
 	}
-	switch d := f.fate(now, limits); d {
-	case alive:
-	case idleTooLong, absoluteEnd:
-		s.State, s.Reason = "expired", f.why(d)
+	switch state := f.state(now, limits); state {
+	case stateLive:
+	case stateIdle, stateAbsolute:
+		s.State, s.Reason = "expired", f.why(state)
 	default:
-		s.State, s.Reason = "revoked", f.why(d)
+		s.State, s.Reason = "revoked", f.why(state)
 	}
 	return s
 }
 
-// why says in words what ended f.
-func (f *family) why(d demise) string {
-	switch d {
-	case decided:
+// why says in words why f is in a state other than live.
+func (f *family) why(s familyState) string {
+	switch s {
+	case stateEnded:
 		return endings[f.rec.end].words
-	case idleTooLong:
-		return "nobody used it for too long"
-	case absoluteEnd:
-		return "it reached its longest lifetime"
-	case exhausted:
-		return "it has rotated as often as it can"
+	case stateIdle:
+		return "it was not used for too long"
+	case stateAbsolute:
+		return "it reached its absolute lifetime"
+	case stateExhausted:
+		return "it has no further generation"
 	}
 	switch {
 	case f.user == nil:
@@ -61,15 +60,15 @@ func (f *family) why(d demise) string {
 	case f.client.Disabled:
 		return "the client is disabled"
 	case f.rec.epochs.user != f.current.user:
-		return "every session of the user was ended: by a logout, a new password, or disabling it"
+		return "every session of the user was ended: by a logout, a new password, or because the user was disabled"
 	case f.rec.epochs.client != f.client.Epoch:
 		return "every session of the client was ended"
 	}
 	return "every session of the store was ended"
 }
 
-// Sessions returns the families of a user, newest first, also those that have ended and
-// are kept to explain; client "" means every client.
+// Sessions returns the sessions of a user, newest first, also those that have ended and are kept to
+// explain them. client "" means every client.
 func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.Session, error) {
 	now := i.keys.Now()
 	var list []api.Session
@@ -79,7 +78,7 @@ func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.S
 		if err != nil {
 			return err
 		}
-		return scanAfter(r, rosterPrefix(id), "", maxListed, func(of string, raw []byte) error {
+		return scanAfter(r, sessionListPrefix(id), "", maxListed, func(of string, raw []byte) error {
 			if client != "" && of != client || len(list) >= maxListed {
 				return nil
 			}
@@ -93,7 +92,7 @@ func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.S
 }
 
 func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Session, error) {
-	ids, err := decodeRoster(raw)
+	ids, err := decodeSessionList(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +100,7 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 	for _, id := range ids {
 		f, err := i.wholeFamily(r, id)
 		if errors.Is(err, errDamaged) {
-			continue // the others are to be seen
+			continue // show the others
 		} else if err != nil {
 			return nil, err
 		}
@@ -112,57 +111,57 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 	return list, nil
 }
 
-// RevokeSession ends one family.
+// RevokeSession ends one session.
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
 		return api.Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
 	}
-	now := i.keys.Now()
 	var shown api.Session
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		d := i.decision(tx, by)
 		f, err := i.wholeFamily(tx, family)
 		if err != nil {
 			return err
 		}
 		if f == nil {
-			return refusal.New("not_found", "there is no session %s", id)
+			return refusal.New("not_found", "session %s does not exist", id)
 		}
-		if err := i.endLiving(tx, f, endedByAdmin, now, by, netip.Addr{}); err != nil {
+		if err := i.endUnlessEnded(d, f, endedByAdmin); err != nil {
 			return err
 		}
-		shown = i.show(f, now)
+		shown = i.show(f, d.now)
 		return nil
 	})
 	return shown, err
 }
 
-// RevokeClientSessions ends every family of a client: one write.
+// RevokeClientSessions ends every session of a client, with one write.
 func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readClient(tx, client)
+		rec, err := i.readClient(tx, client)
 		if err != nil {
 			return err
 		}
-		if err := i.endClient(tx, client, rec, "client.revoke_sessions", by); err != nil {
+		if err := i.endClient(i.decision(tx, by), "client.revoke_sessions", client, rec); err != nil {
 			return err
 		}
 		return putJSON(tx, clientKey(client), rec)
 	})
 }
 
-// endClient moves the epoch, so that no family born before lives.
-func (i *Issuer) endClient(tx storage.Tx, id string, rec *clientRecord, action, by string) error {
+// endClient ends every session of a client: it moves the epoch of rec, which the caller stores.
+func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) error {
 	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
-	if err := i.audit(tx, action, by, id, nil); err != nil {
+	if err := d.audit(action, id, nil); err != nil {
 		return err
 	}
-	return i.notify(tx, i.keys.Now(), "client.revoked", map[string]string{
+	return i.notify(d, "client.revoked", map[string]string{
 		"client_id": id, "reason": strings.TrimPrefix(action, "client."),
 	})
 }
 
-// RevokeAllSessions ends every family of the store: one write.
+// RevokeAllSessions ends every session of the store, with one write.
 func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		epoch, err := readStoreEpoch(tx)
@@ -172,9 +171,10 @@ func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.WallTime())); err != nil {
 			return err
 		}
-		if err := i.audit(tx, "session.revoke_all", by, "", nil); err != nil {
+		d := i.decision(tx, by)
+		if err := d.audit("session.revoke_all", "", nil); err != nil {
 			return err
 		}
-		return i.notify(tx, i.keys.Now(), "store.revoked", nil)
+		return i.notify(d, "store.revoked", nil)
 	})
 }

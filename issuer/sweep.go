@@ -12,21 +12,21 @@ import (
 	"keymill/storage"
 )
 
-// An index says when to look at a family next, and when a denied token has expired anyway:
+// An index says when to look at a family next, and when a denied token has expired:
 //
 //	due/<Unix seconds, 8 hex digits>/f/<family>
 //	due/<Unix seconds, 8 hex digits>/j/<jti>
 //
-// A rotation never touches it. Looking at a family that has been used since puts the entry
-// back at the end of its life as it is now. Time is Rings.Erasing: a wall clock that jumps
-// deletes nothing.
+// A rotation does not write it. When the time comes and the family has been used since, the entry is
+// put back at the present end of the family. Time is Rings.ErasureTime, so that a wall clock that
+// jumps deletes nothing.
 const (
 	duePrefix = "due/"
 	dueFamily = "f"
 	dueToken  = "j"
 )
 
-var dueMark = []byte{'1'} // no store has to tell an empty value from none
+var dueMark = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
 
 func dueKey(at time.Time, kind, id string) string {
 	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, max(at.Unix(), 0), kind, id)
@@ -36,11 +36,12 @@ func deniedKey(jti string) string { return "denied/" + jti }
 
 const (
 	sweepEvery = 10 * time.Second
-	// sweepBatch entries fit into one transaction: each touches at most six keys.
+	// sweepBatch entries fit into one transaction: each writes at most six keys.
 	sweepBatch = 9
 )
 
-// Run looks after what has come to its end until ctx ends, which is no error.
+// Run deletes sessions and denied tokens that have expired, and measures new password schemes, until
+// ctx ends. Then it returns nil.
 func (i *Issuer) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -48,7 +49,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	for {
 		err := errors.Join(i.passwords.Follow(ctx, i.store), i.sweep(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
-			i.log.Error("sessions and password schemes cannot be looked after; trying again", "error", err)
+			i.log.Error("cannot clean up sessions or measure password schemes; trying again", "error", err)
 		}
 		failing = err != nil
 		select {
@@ -59,7 +60,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	}
 }
 
-// sweep works off everything that is due. A crash in between leaves the rest for later.
+// sweep handles every entry that is due. After a crash the next sweep handles the rest.
 func (i *Issuer) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
 		now := i.keys.ErasureTime()
@@ -72,7 +73,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			damaged = nil
 			for _, key := range due {
 				err := i.lookAt(tx, key, now)
-				if errors.Is(err, errDamaged) { // it must not stop the others
+				if errors.Is(err, errDamaged) { // it must not block the others
 					damaged, err = append(damaged, key), postpone(tx, key, now)
 				}
 				if err != nil {
@@ -85,13 +86,13 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		for _, key := range damaged {
-			i.log.Error("what a session needs is damaged; it is looked at again in a day", "entry", key)
+			i.log.Error("a record of a session is damaged; trying again in a day", "entry", key)
 		}
 	}
 	return nil
 }
 
-// due returns some keys of the index whose time has come, the oldest first.
+// due returns some keys of the index whose time has come, oldest first.
 func (i *Issuer) due(ctx context.Context, now time.Time) ([]string, error) {
 	var keys []string
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -115,7 +116,7 @@ func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
 	}
 	parts := strings.SplitN(key, "/", 4)
 	if len(parts) != 4 {
-		return nil // nobody writes such an entry, and it must not stop the others
+		return nil // not written by this program; it must not block the others
 	}
 	if parts[2] == dueToken {
 		return tx.Delete(deniedKey(parts[3]))
@@ -129,14 +130,14 @@ func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
 	if err != nil || next.IsZero() {
 		return err
 	}
-	// Never at the same second again: the loop would not come to an end.
+	// Not at the same second again, or the loop would not end.
 	next = latest(next, time.Unix(at+1, 0))
 	return tx.Put(dueKey(next, dueFamily, id.String()), dueMark)
 }
 
-// postpone puts an entry back for a day.
+// postpone puts an entry back, a day later.
 func postpone(tx storage.Tx, key string, now time.Time) error {
-	parts := strings.SplitN(key, "/", 4) // read by lookAt before
+	parts := strings.SplitN(key, "/", 4) // lookAt has checked it
 	return tx.Put(dueKey(now.Add(24*time.Hour), parts[2], parts[3]), dueMark)
 }
 
@@ -147,8 +148,8 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// lookAtFamily deletes a family whose time has run out and returns zero, or returns when to
-// look again: ended ones stay until their absolute end, so that people can ask why.
+// lookAtFamily deletes a family that is over and returns zero, or returns when to look again. One in a
+// permanent state stays until its absolute end, so that it can be explained.
 func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.Time, error) {
 	f, err := i.wholeFamily(tx, id)
 	if f == nil || err != nil {
@@ -156,13 +157,13 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 	}
 	client := f.client
 	if client == nil {
-		client = &clientRecord{} // gone; its families keep to the configured lifetimes
+		client = &clientRecord{} // it was removed; the configured lifetimes count
 	}
 	limits := i.lifetimes(client, f.rec.endpoint)
-	switch f.fate(now, limits) {
-	case alive:
+	switch f.state(now, limits) {
+	case stateLive:
 		return f.rec.expires(limits), nil
-	case decided, byEpoch, exhausted:
+	case stateEnded, stateOutdated, stateExhausted:
 		end := f.rec.absolute(limits)
 		if f.rec.end == endedByLimit {
 			end = earliest(end, f.rec.endedAt.Add(keepEvicted))
@@ -171,7 +172,7 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 			return end, nil
 		}
 	}
-	list, err := readRoster(tx, f.rec.user, f.terms.Client)
+	list, err := readSessionList(tx, f.rec.user, f.terms.Client)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -179,5 +180,5 @@ func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.T
 	if err := tx.Delete(familyKey(id)); err != nil || len(kept) == len(list) {
 		return time.Time{}, err
 	}
-	return time.Time{}, putRoster(tx, f.rec.user, f.terms.Client, kept)
+	return time.Time{}, putSessionList(tx, f.rec.user, f.terms.Client, kept)
 }

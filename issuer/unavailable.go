@@ -9,9 +9,8 @@ import (
 	"keymill/storage"
 )
 
-// Unavailable tells whether err means "not now": nothing can sign yet, the store is
-// full or has failed, time ran out. The same request may succeed after the wait. The
-// reason is for operators, who can do something about it, and for nobody else.
+// Unavailable reports whether err is temporary: no key can sign yet, the store is full or has failed,
+// or time ran out. The same request can succeed after retryAfter. The reason is for operators only.
 func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
 	var keys *keystore.UnavailableError
 	switch {
@@ -27,5 +26,5 @@ func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
 	return "", 0, false
 }
 
-// storeWait: a restart takes less, and a full disk is nobody's to poll.
+// storeWait is longer than a restart takes, and long enough not to poll a full disk.
 const storeWait = 5 * time.Second

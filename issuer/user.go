@@ -16,9 +16,9 @@ import (
 )
 
 type userRecord struct {
-	Name            string          `json:"name"` // as it is compared
+	Name            string          `json:"name"` // in the spelling that is compared
 	Disabled        bool            `json:"disabled,omitempty"`
-	Password        refusal.Secret  `json:"password,omitempty"` // its hash: a PHC string, or Django's form
+	Password        refusal.Secret  `json:"password,omitempty"` // its hash: a PHC string or Django's form
 	Epoch           uint64          `json:"epoch"`
 	Claims          json.RawMessage `json:"claims,omitempty"` // one object, checked
 	Created         time.Time       `json:"created"`
@@ -27,7 +27,8 @@ type userRecord struct {
 
 func userKey(id string) string { return "user/" + id }
 
-// loginKey leads from a name to an id. Names may be long and of any script, keys may not.
+// loginKey returns the key that leads from a name to an id. A name can be too long for a key, and in
+// any script.
 func loginKey(normal string) string {
 	sum := sha256.Sum256([]byte(normal))
 	return "login/" + familyText.EncodeToString(sum[:])
@@ -47,8 +48,8 @@ func (rec *userRecord) show(id string) api.User {
 	return u
 }
 
-// User returns the user with that name or, if there is none, that id. A word that is one
-// user's name and another's id is refused; "id:" before it says which is meant.
+// User returns the user with that name or that id. It refuses a word that is the name of one user and
+// the id of another; "id:" before the word says that it is an id.
 func (i *Issuer) User(ctx context.Context, nameOrID string) (api.User, error) {
 	var shown api.User
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -64,7 +65,7 @@ func (i *Issuer) User(ctx context.Context, nameOrID string) (api.User, error) {
 // Users returns up to limit users whose ids follow after, in order.
 func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User, error) {
 	if after != "" && !validUserID(after) {
-		return nil, refusal.New("invalid_request", "after must be the id of a user")
+		return nil, refusal.New("invalid_request", "after must be a user id")
 	}
 	var list []api.User
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -80,12 +81,12 @@ func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User
 	return list, err
 }
 
-// byID before a word says that it is an id, whoever has it for a name.
+// byID before a word says that it is an id and not a name.
 const byID = "id:"
 
 // lookUp finds a user for an administrator.
 func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord, error) {
-	word, surely := strings.CutPrefix(nameOrID, byID)
+	word, isID := strings.CutPrefix(nameOrID, byID)
 	rec, err := i.findUser(r, word)
 	if err != nil {
 		return "", nil, err
@@ -94,20 +95,20 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	switch {
 	case err != nil:
 		return "", nil, err
-	case rec != nil && (surely || named == "" || named == word):
+	case rec != nil && (isID || named == "" || named == word):
 		return word, rec, nil
 	case rec != nil:
-		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another: say %s%s or %s%s", word, named, byID, named, byID, word)
-	case surely || named == "":
-		return "", nil, refusal.New("not_found", "there is no user %s", word)
+		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, byID, named, byID, word)
+	case isID || named == "":
+		return "", nil, refusal.New("not_found", "user %s does not exist", word)
 	}
 	if rec, err = i.findUser(r, named); err == nil && rec == nil {
-		err = errors.New("a login leads to a user that is not there")
+		err = errors.New("the record of a login names a user that does not exist")
 	}
 	return named, rec, err
 }
 
-// idOfName returns "" if nobody has the name.
+// idOfName returns the id of the user with that name, "" if there is none.
 func idOfName(r storage.Reader, name string) (string, error) {
 	normal, ok := normalName(name)
 	if !ok {
@@ -120,8 +121,8 @@ func idOfName(r storage.Reader, name string) (string, error) {
 	return string(id), err
 }
 
-// findUser returns nil without an error if there is no such user. Nobody may change what it
-// returns.
+// findUser returns nil without an error if the user does not exist. The record is shared: the caller
+// must not change it.
 func (i *Issuer) findUser(r storage.Reader, id string) (*userRecord, error) {
 	if !validUserID(id) {
 		return nil, nil
@@ -135,8 +136,8 @@ func (i *Issuer) findUser(r storage.Reader, id string) (*userRecord, error) {
 	return i.users.read(userKey(id), raw)
 }
 
-// readsAsAnother: Django finds the user of a token with Python's int(), for which "007" and
-// "+7" are 7. Such ids of before stay; new ones are refused.
+// readsAsAnother reports whether Django would take the id for another one: it finds the user of a
+// token with Python's int(), for which "007" and "+7" are 7. Only new users are refused for it.
 func readsAsAnother(id string) bool {
 	return pythonInt.MatchString(id) && !canonicalInt.MatchString(id)
 }

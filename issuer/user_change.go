@@ -25,12 +25,12 @@ func imported(u api.ImportedUser) newUser {
 	return newUser{api.NewUser{ID: u.ID, Name: u.Name, Disabled: u.Disabled, Claims: u.Claims}, u.Hash}
 }
 
-// AddUser registers a user.
+// AddUser adds a user.
 func (i *Issuer) AddUser(ctx context.Context, u api.NewUser, by string) (api.User, error) {
 	return i.addUser(ctx, newUser{NewUser: u}, "user.add", by)
 }
 
-// ImportUser registers a user of another system, who keeps the password.
+// ImportUser adds a user of another system, who keeps the password.
 func (i *Issuer) ImportUser(ctx context.Context, u api.ImportedUser, by string) (api.User, error) {
 	return i.addUser(ctx, imported(u), "user.import", by)
 }
@@ -55,7 +55,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
 			return err
 		}
-		return i.audit(tx, action, by, id, rec.detail())
+		return i.decision(tx, by).audit(action, id, rec.detail())
 	})
 	if err != nil {
 		return api.User{}, err
@@ -80,11 +80,11 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
 	})
 }
 
-// nameFree refuses a name that somebody has.
+// nameFree refuses the name of a user that exists.
 func nameFree(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
 	if err == nil && taken != "" {
-		err = refusal.New("already_exists", "user %s has the name %s already", taken, name)
+		err = refusal.New("already_exists", "user %s already has the name %s", taken, name)
 	}
 	return err
 }
@@ -95,7 +95,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
 	}
 	if readsAsAnother(u.ID) {
-		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another", u.ID)
+		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
@@ -118,7 +118,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 	return rec, nil
 }
 
-// newPassword returns what is kept of a password, or of the hash of one.
+// newPassword returns the hash that is stored for a password, or for a hash of another system.
 func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, name string) (refusal.Secret, error) {
 	switch {
 	case typed != "":
@@ -137,7 +137,7 @@ func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, na
 	return "", nil
 }
 
-// detail is for the audit log: values of claims are people's own.
+// detail is for the audit log. It has no values of claims, which are personal data.
 func (rec *userRecord) detail() map[string]string {
 	d := map[string]string{"name": rec.Name, "password": password.Scheme(string(rec.Password))}
 	if names := claimNames(rec.Claims); len(names) > 0 {
@@ -149,7 +149,7 @@ func (rec *userRecord) detail() map[string]string {
 	return d
 }
 
-// changeUser runs change on a copy of the user's record in one transaction.
+// changeUser runs change on a copy of the user's record and stores it, in one transaction.
 func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx storage.Tx, id string, rec *userRecord) error) (api.User, error) {
 	var shown api.User
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
@@ -170,8 +170,8 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 	return shown, err
 }
 
-// SetUser changes a user. Disabling ends every session of it, and enabling does not bring
-// them back.
+// SetUser changes a user. To disable a user ends every session of the user; to enable the user again
+// does not bring them back.
 func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
 	if c.Claims != nil {
@@ -183,7 +183,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
 		if c.Claims != nil && !bytes.Equal(claims, rec.Claims) {
 			rec.Claims = claims
-			if err := i.audit(tx, "user.set", by, id, rec.detail()); err != nil {
+			if err := i.decision(tx, by).audit("user.set", id, rec.detail()); err != nil {
 				return err
 			}
 		}
@@ -192,14 +192,14 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 			return nil
 		case *c.Disabled:
 			rec.Disabled = true
-			return i.endUser(tx, id, rec, "user.disable", by)
+			return i.endUser(i.decision(tx, by), "user.disable", id, rec)
 		}
 		rec.Disabled = false
-		return i.audit(tx, "user.enable", by, id, nil)
+		return i.decision(tx, by).audit("user.enable", id, nil)
 	})
 }
 
-// SetPassword gives a user a new password and ends every session of it.
+// SetPassword gives a user a new password and ends every session of the user.
 func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal.Secret, by string) (api.User, error) {
 	u, err := i.User(ctx, nameOrID)
 	if err != nil {
@@ -218,7 +218,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 			return err
 		}
 		rec.Password, rec.PasswordChanged = stored, i.keys.Now().UTC().Truncate(time.Second)
-		return i.endUser(tx, id, rec, "user.passwd", by)
+		return i.endUser(i.decision(tx, by), "user.passwd", id, rec)
 	})
 	if err != nil {
 		return api.User{}, err
@@ -227,23 +227,23 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 	return u, nil
 }
 
-// LogoutUser ends every session of a user: one write, however many there are.
+// LogoutUser ends every session of a user, with one write.
 func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
-		return i.endUser(tx, id, rec, "user.logout", by)
+		return i.endUser(i.decision(tx, by), "user.logout", id, rec)
 	})
 }
 
-// endUser moves the epoch, so that no family born before lives.
-func (i *Issuer) endUser(tx storage.Tx, id string, rec *userRecord, action, by string) error {
+// endUser ends every session of a user: it moves the epoch of rec, which the caller stores.
+func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
-	if err := i.audit(tx, action, by, id, map[string]string{"name": rec.Name}); err != nil {
+	if err := d.audit(action, id, map[string]string{"name": rec.Name}); err != nil {
 		return err
 	}
-	return i.notify(tx, i.keys.Now(), "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
+	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
-// RemoveUser forgets a user; name and id become free. Its families are dead from then on.
+// RemoveUser removes a user and ends every session of the user. Name and id become free.
 func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)
@@ -259,6 +259,6 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 		if err := password.Count(tx, password.Class(rec.Password), ""); err != nil {
 			return err
 		}
-		return i.endUser(tx, id, &gone, "user.remove", by)
+		return i.endUser(i.decision(tx, by), "user.remove", id, &gone)
 	})
 }

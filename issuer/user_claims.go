@@ -11,10 +11,9 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// reserved are the claims that are ours (RFC 7519, section 4.1; RFC 9068, section 2.2), or
-// that verifiers take for the issuer's word (OpenID Connect Core, section 2; RFC 7800, 8693,
-// 9396). No metadata of a user or a client names one, in whatever case: encoding/json and
-// others match names without looking at it.
+// reserved are the claims that this server sets (RFC 7519, section 4.1; RFC 9068, section 2.2), and
+// those that verifiers trust as the issuer's (OpenID Connect Core, section 2; RFC 7800, 8693, 9396).
+// Custom claims cannot have these names in any case: encoding/json and other libraries ignore case.
 var reserved = map[string]bool{
 	"iss": true, "sub": true, "aud": true, "exp": true, "nbf": true, "iat": true, "jti": true, "client_id": true,
 	"scope": true, "sid": true, "token_type": true, "user_id": true, "cnf": true, "act": true, "may_act": true,
@@ -30,8 +29,8 @@ const (
 	maxClaimDepth = 8
 )
 
-// checkUserClaims returns claims as one JSON object in canonical form, nil if there are none.
-// Written anew, an object has no member twice: verifiers differ about which one counts.
+// checkUserClaims returns claims as one JSON object in canonical form, nil if there are none. In that
+// form no object has a member twice: verifiers differ about which of two they read.
 func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error) {
 	if len(claims) == 0 {
 		return nil, nil
@@ -44,14 +43,14 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 	for name, raw := range claims {
 		if !validName(name) || isReserved(name) || folded[strings.ToLower(name)] {
 			return nil, refusal.New("invalid_request",
-				"a claim cannot be called '%s': that is the server's own, no visible ASCII, or another claim's name in other letters", name)
+				"claim '%s' is refused: its name is reserved, is not visible ASCII, or differs from another one only in case", name)
 		}
 		folded[strings.ToLower(name)] = true
 		var v any
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber()
 		if err := d.Decode(&v); err != nil || d.More() || depth(v) > maxClaimDepth {
-			return nil, refusal.New("invalid_request", "claim '%s' is not JSON, or nested too deeply", name)
+			return nil, refusal.New("invalid_request", "claim '%s' is not JSON or is nested too deeply", name)
 		}
 		canonical[name] = v
 	}
@@ -60,7 +59,7 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 		return nil, fmt.Errorf("write claims: %w", err)
 	}
 	if len(b) > maxClaimBytes {
-		return nil, refusal.New("invalid_request", "the claims have %d bytes, at most %d are allowed", len(b), maxClaimBytes)
+		return nil, refusal.New("invalid_request", "the claims have %d bytes; at most %d are allowed", len(b), maxClaimBytes)
 	}
 	return b, nil
 }
@@ -85,7 +84,7 @@ func depth(v any) int {
 func claimNames(raw json.RawMessage) []string {
 	var claims map[string]json.RawMessage
 	if len(raw) > 0 {
-		json.Unmarshal(raw, &claims) // written by us
+		json.Unmarshal(raw, &claims) // it was checked before it was stored
 	}
 	return slices.Sorted(maps.Keys(claims))
 }

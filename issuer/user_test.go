@@ -55,7 +55,7 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	refused(t, err, "not_found")
 	w.user("alice", "7") // both are free again
 	if n := w.records("scheme/"); n != 0 {
-		t.Errorf("%d schemes are counted and nobody has a password", n)
+		t.Errorf("%d schemes are counted, and no user has a password", n)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestBadUsersAreRefused(t *testing.T) {
 	} {
 		_, err := w.AddUser(t.Context(), u, "uid:0")
 		if err == nil {
-			t.Errorf("%s is taken", what)
+			t.Errorf("%s is accepted", what)
 			continue
 		}
 		refused(t, err, "invalid_request")
@@ -81,21 +81,21 @@ func TestBadUsersAreRefused(t *testing.T) {
 	} {
 		_, err := w.ImportUser(t.Context(), api.ImportedUser{Name: "a", Hash: hash}, "uid:0")
 		if err == nil {
-			t.Errorf("%s is taken", what)
+			t.Errorf("%s is accepted", what)
 			continue
 		}
 		refused(t, err, "invalid_request")
 	}
 }
 
-// TestAUserCanAlwaysBeNamed: also if one's name is another's id, and the other way round.
-func TestAUserCanAlwaysBeNamed(t *testing.T) {
+// Also if the name of one user is the id of another.
+func TestEveryUserCanBeAddressed(t *testing.T) {
 	w := newWorld(t)
 	w.user("8", "7")
 	w.user("7", "8")
 	_, err := w.LogoutUser(t.Context(), "8", "uid:0")
 	if hint := refused(t, err, "invalid_request"); !strings.Contains(hint, "id:8") {
-		t.Errorf("the hint does not say how: %q", hint)
+		t.Errorf("the hint does not say how to name the user: %q", hint)
 	}
 	for id, name := range map[string]string{"7": "8", "8": "7"} {
 		if u, err := w.User(t.Context(), "id:"+id); err != nil || u.Name != name {
@@ -114,10 +114,8 @@ func TestAUserCanAlwaysBeNamed(t *testing.T) {
 	}
 }
 
-// TestNoUserCanStandForAClient.
-//
 // R48.
-func TestNoUserCanStandForAClient(t *testing.T) {
+func TestAUserCannotHaveTheIDOfAClient(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	_, err := w.AddUser(t.Context(), api.NewUser{ID: "web", Name: "web"}, "uid:0")
@@ -127,10 +125,10 @@ func TestNoUserCanStandForAClient(t *testing.T) {
 	refused(t, err, "already_exists")
 }
 
-// TestNoClaimOfAUserCanBeOneOfOurs: not when it is set, and not later either.
+// Not when it is set, and not in a token.
 //
 // R55.
-func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
+func TestACustomClaimCannotReplaceOneOfTheServer(t *testing.T) {
 	w := newWorld(t)
 	for _, name := range []string{
 		"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid", "token_type", "user_id", "cnf", "act",
@@ -153,14 +151,14 @@ func TestNoClaimOfAUserCanBeOneOfOurs(t *testing.T) {
 	}
 	payload := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"role":"admin","sub":"1","SUB":"2"}`))
 	if string(payload) != `{"sub":"7","role":"admin"}` {
-		t.Errorf("a claim that was stored before its name was ours: %s", payload)
+		t.Errorf("a claim that was stored before its name was reserved: %s", payload)
 	}
 	if got := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"sub":"1"}`)); string(got) != `{"sub":"7"}` {
 		t.Errorf("%s", got)
 	}
 }
 
-func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
+func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	_, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin","n":{"a":1,"a":2}}`)}, "uid:0")
@@ -169,7 +167,7 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 	}
 	p := w.begin("7")
 	for range 2 {
-		claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+		claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,13 +188,13 @@ func TestClaimsOfAUserAreInItsTokensAndInNobodyElses(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
-	claims, err := w.checkOwn(refusal.Secret(p.grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 	if err != nil || strings.Contains(string(claims.Raw), "role") {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
 }
 
-func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
+func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 	for id, want := range map[string]string{
 		"7": "7", "0": "0", "9007199254740991": "9007199254740991",
 		"9007199254740992": `"9007199254740992"`, "007": `"007"`, "-1": `"-1"`, "1e3": `"1e3"`, "alice": `"alice"`,
@@ -212,14 +210,14 @@ func TestUserIDsOfSimpleJWTAreNumbersWhereTheyCanBe(t *testing.T) {
 	}
 	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
-	claims, err := w.checkOwn(refusal.Secret(w.begin("7").grant.AccessToken))
+	claims, err := w.verifyOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
 		t.Errorf("%s %v", claims.Raw, err)
 	}
 }
 
-// TestNoNewUserIDReadsAsAnother where Python's int() reads it, as Django does.
-func TestNoNewUserIDReadsAsAnother(t *testing.T) {
+// Django reads ids with Python's int().
+func TestAUserIDThatDjangoReadsAsAnotherIsRefused(t *testing.T) {
 	w := newWorld(t)
 	for _, id := range []string{"007", "+7", "-7", "7_0", "00", "-0", "0_1"} {
 		_, err := w.AddUser(t.Context(), api.NewUser{ID: id, Name: "user" + id}, "uid:0")

@@ -10,14 +10,14 @@ import (
 
 const (
 	maxUsername      = 150     // characters, as Django's column has it
-	maxUsernameBytes = 4 << 10 // before the name is normalised, which costs time
+	maxUsernameBytes = 4 << 10 // before normalization, which takes time
 )
 
-// normalName returns the one spelling under which a user name is compared: NFKC as
-// Django does, case kept; ok is false unless it is 1 to 150 characters, without control
-// characters, no space at either end, and
-// no "id:" before it, which is how verbs name a user by id. What cannot be seen, or turns the direction of
-// writing, is a control too: with it, a name shows as another in a log or a terminal.
+// normalName returns the spelling under which a user name is compared: NFKC, as in Django, with case.
+// ok is false unless it is 1 to 150 characters, without control characters, without a space at either
+// end, and without "id:" before it, which stands before an id in commands. Characters that are
+// invisible or change the direction of writing are controls too: they make one name look like another
+// in a log or a terminal.
 func normalName(name string) (normal string, ok bool) {
 	if len(name) > maxUsernameBytes || !utf8.ValidString(name) {
 		return "", false
@@ -31,8 +31,8 @@ func normalName(name string) (normal string, ok bool) {
 	return normal, true
 }
 
-// joined leaves out the joiners that some scripts are written with; after a letter of the
-// scripts that names are guessed in, they are there to deceive.
+// joined removes the joiners that some scripts need. After a Latin, Greek or Cyrillic letter a joiner
+// is not needed and can only deceive, so it stays and isControl finds it.
 func joined(s string) string {
 	before := ' '
 	return strings.Map(func(r rune) rune {

@@ -30,8 +30,8 @@ var testKeys = keystore.Config{
 	Algorithms: []string{"RS256", "EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
 }
 
-// seed makes one store with its keys for all tests of this run; each works on a copy,
-// since a pair of RSA keys takes longer than the tests themselves.
+// seed makes one store with its keys for all tests. Each test works on a copy, because to make a pair
+// of RSA keys takes longer than the tests themselves.
 var seed = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "seed")
 	if err != nil {

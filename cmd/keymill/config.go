@@ -170,7 +170,7 @@ func (c *config) checkListen() error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return c.wrong("listen", "%q is not a port", port)
 	}
-	if c.dev && !isLoopback(host) {
+	if c.dev && !issuer.IsLoopback(host) {
 		return c.wrong("listen", "--dev listens on loopback only, and %q is not", c.Listen)
 	}
 	return nil
@@ -189,7 +189,7 @@ func (c *config) checkIssuer() error {
 		return hint(c.wrong("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}
-	if u, err := url.Parse(c.Issuer); c.dev && (err != nil || !isLoopback(u.Hostname())) {
+	if u, err := url.Parse(c.Issuer); c.dev && (err != nil || !issuer.IsLoopback(u.Hostname())) {
 		return c.wrong("issuer", "--dev serves a loopback issuer only, and %q is not", c.Issuer)
 	}
 	return nil
@@ -248,11 +248,3 @@ func (c *config) checkData() error {
 
 // path names a file of the data directory.
 func (c *config) path(name string) string { return filepath.Join(c.Data, name) }
-
-func isLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}

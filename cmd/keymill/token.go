@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer"
+
 	"github.com/spf13/cobra"
 )
 
@@ -183,7 +185,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && issuer.IsLoopback(u.Hostname()))
 }
 
 // maxWebAnswerBytes bounds metadata and tokens.

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// Passwords that hashing gets wrong elsewhere.
+// Passwords that other programs hash wrongly.
 var (
 	plainPassword = "correct horse battery staple"
 	typedPassword = "Zoe\u0308 und 十五文字 ünter uns" // not in NFC
@@ -36,7 +36,7 @@ var djangoHashes = []struct{ class, password, stored string }{
 	{"argon2i-512-2-2", longPasswordC, "argon2$argon2i$v=19$m=512,t=2,p=2$c2tMbWpyT0hDZE1ETkRuNVVaWFFJTw$fEoWspPGiJ/FLi3hzmVdqQ"},
 }
 
-func TestHashesOfDjangoVerifyAsTheyAre(t *testing.T) {
+func TestHashesOfDjangoVerify(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	wrong := map[string]string{ // none for the slow ones
 		typedPassword: norm.NFC.String(typedPassword), longPasswordC: longPasswordD, longPasswordD: longPasswordC,
@@ -49,7 +49,7 @@ func TestHashesOfDjangoVerifyAsTheyAre(t *testing.T) {
 		if scheme, _, _ := strings.Cut(tt.class, "-"); Scheme(tt.stored) != scheme {
 			t.Errorf("%s: scheme %q", tt.stored, Scheme(tt.stored))
 		}
-		h.takes[class] = time.Millisecond // nobody asks here
+		h.takes[class] = time.Millisecond // so that it is not measured
 		for _, password := range []string{tt.password, wrong[tt.password]} {
 			if password == "" {
 				continue
@@ -62,7 +62,7 @@ func TestHashesOfDjangoVerifyAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestUnusablePasswordsAreToldApart(t *testing.T) {
+func TestUnusablePasswordsAreRecognised(t *testing.T) {
 	for _, stored := range []string{"", "!", "!x7fKdPq2mN0rVbW3hJtYcLs8aZeGuQi1oT4nXy5w"} {
 		if class, err := CheckHash(stored); !errors.Is(err, ErrUnusable) || class != "" {
 			t.Errorf("%q: %q, %v", stored, class, err)
@@ -74,7 +74,7 @@ func TestUnusablePasswordsAreToldApart(t *testing.T) {
 }
 
 // djangoScript makes hashes with Django's own hashers, some with less work than usual,
-// and tells what Django thinks of the hashes that it is shown.
+// and checks the given hashes.
 const djangoScript = `
 import json, sys
 from django.conf import settings
@@ -96,8 +96,8 @@ for p in asked["passwords"]:
                               sha256.encode(p, bcrypt.gensalt(4)))]
 p = asked["passwords"][0]
 made += [[p, hashers.make_password(p, hasher=h)] for h in ("pbkdf2_sha256", "argon2", "bcrypt_sha256")]
-verdicts = [[hashers.check_password(p, "argon2" + h) for h in asked["hashes"]] for p in asked["passwords"]]
-json.dump({"made": made, "verdicts": verdicts, "unusable": hashers.make_password(None)}, sys.stdout)
+results = [[hashers.check_password(p, "argon2" + h) for h in asked["hashes"]] for p in asked["passwords"]]
+json.dump({"made": made, "results": results, "unusable": hashers.make_password(None)}, sys.stdout)
 `
 
 type djangoAsked struct {
@@ -107,7 +107,7 @@ type djangoAsked struct {
 
 type djangoSaid struct {
 	Made     [][2]string // password, hash
-	Verdicts [][]bool    // of passwords, of hashes
+	Results  [][]bool    // of passwords, of hashes
 	Unusable string
 }
 
@@ -134,7 +134,7 @@ func askDjango(t *testing.T, asked djangoAsked) (said djangoSaid) {
 	return said
 }
 
-func TestDjangoAndWeAgreeBothWays(t *testing.T) {
+func TestDjangoAndKeymillVerifyEachOthersHashes(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	asked := djangoAsked{
 		Passwords: []string{plainPassword, norm.NFC.String(typedPassword), typedPassword, longPasswordC, longPasswordD, "nul \x00 within", "n"},
@@ -153,7 +153,7 @@ func TestDjangoAndWeAgreeBothWays(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", made[1], err)
 		}
-		h.takes[class] = time.Millisecond // nobody asks here
+		h.takes[class] = time.Millisecond // so that it is not measured
 		shown := asked.Passwords
 		if n >= len(said.Made)-3 { // Django's own parameters are slow
 			shown = shown[:1]
@@ -165,10 +165,10 @@ func TestDjangoAndWeAgreeBothWays(t *testing.T) {
 			}
 		}
 	}
-	for n, verdicts := range said.Verdicts { // Django, for which bytes are bytes
-		for k, verdict := range verdicts {
-			if want := asked.Passwords[n] == norm.NFC.String(asked.Passwords[k]); verdict != want {
-				t.Errorf("Django: %q against our hash of %q: %v", asked.Passwords[n], asked.Passwords[k], verdict)
+	for n, results := range said.Results { // Django, for which bytes are bytes
+		for k, result := range results {
+			if want := asked.Passwords[n] == norm.NFC.String(asked.Passwords[k]); result != want {
+				t.Errorf("Django: %q against our hash of %q: %v", asked.Passwords[n], asked.Passwords[k], result)
 			}
 		}
 	}

@@ -106,7 +106,7 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 	}
 }
 
-func TestAClassIsCappedToo(t *testing.T) {
+func TestAClassAboveTheLimitsIsRefused(t *testing.T) {
 	for _, class := range []string{
 		"", "-", "argon2id", "argon2id-19456-2", "argon2id-19456-2-1-1", "argon2id-131073-2-1", "argon2id-019456-2-1",
 		"argon2id-19456-2-0", "pbkdf2_sha256", "pbkdf2_sha256-", "pbkdf2_sha256-5000001", "pbkdf2_sha256-1-0-0",
@@ -118,11 +118,11 @@ func TestAClassIsCappedToo(t *testing.T) {
 	}
 }
 
-// TestOurHashesAreOverNFC: the same password from another keyboard matches, and any
-// other byte, the 73rd and the last of 4096 too, does not.
+// The same password from another keyboard matches. One with any other byte does not, also if it is the
+// 73rd or the last of 4096.
 //
 // R96.
-func TestOurHashesAreOverNFC(t *testing.T) {
+func TestOurHashesAreOfThePasswordInNFC(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	longest := strings.Repeat("0123456789abcde\u00eb", MaxBytes/17)
 	for _, tt := range []struct {
@@ -165,7 +165,7 @@ func TestOurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if one == other {
-		t.Error("two hashes have one salt")
+		t.Error("two hashes have the same salt")
 	}
 	if !strings.HasPrefix(one, "$argon2id$v=19$m=19456,t=2,p=1$") || Scheme(one) != "argon2id" {
 		t.Errorf("hash %q", one)
@@ -175,11 +175,10 @@ func TestOurHashesAreArgon2idAsThePolicySays(t *testing.T) {
 	}
 }
 
-// TestWhatIsBelowOurPolicyIsHashedAgain: verify says weak of all that policy would
-// not write today, and only of what matches.
+// Verify reports weak for every hash that Hash would not make today, and only if it matches.
 //
 // R97.
-func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
+func TestHashesOtherThanThePolicyAreWeak(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, tt := range []struct {
 		name         string
@@ -212,7 +211,7 @@ func TestWhatIsBelowOurPolicyIsHashedAgain(t *testing.T) {
 	}
 }
 
-func TestNobodyMatches(t *testing.T) {
+func TestNoPasswordMatchesAMissingHash(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, password := range []refusal.Secret{"", "!", refusal.Secret(plainPassword), "how long does this take?"} {
 		if match, weak, began, err := h.Verify(t.Context(), "", password); match || weak || err != nil || began.IsZero() {
@@ -220,7 +219,7 @@ func TestNobodyMatches(t *testing.T) {
 		}
 	}
 	if match, _, began, err := h.Verify(t.Context(), "!unusable", ""); match || err != nil || began.IsZero() {
-		t.Errorf("a hash that nobody could store: match %v, %v", match, err)
+		t.Errorf("a hash that cannot be stored: match %v, %v", match, err)
 	}
 }
 

@@ -128,7 +128,7 @@ func TestAFullQueueIsBusy(t *testing.T) {
 		}
 		release()
 		if _, err := h.Hash(ctx, "x"); err != nil {
-			t.Errorf("after the storm: %v", err)
+			t.Errorf("after the queue has emptied: %v", err)
 		}
 	})
 }
@@ -149,7 +149,7 @@ func TestFailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
 		t.Errorf("measured again: %v, %v", h.takes, err)
 	}
 	if err := h.Know(t.Context(), "pbkdf2_sha256-5000001"); err == nil || len(h.takes) != 3 {
-		t.Errorf("a class over the caps is measured: %v", h.takes)
+		t.Errorf("a class above the limits is measured: %v", h.takes)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestAClassIsMeasuredOnce(t *testing.T) {
 	}
 }
 
-// TestAnUnknownUserIsHashedLikeAKnownOne: the same memory is filled, whoever logs in.
+// The same memory is filled for both.
 //
 // R98.
 func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
@@ -196,9 +196,9 @@ func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
 	}
 }
 
-// TestTheCollectorComesOncePerBudget: garbage of hashes never takes more than the budget,
-// however large the heap is beside it. How much the heap holds is in integration_test/numbers.
-func TestTheCollectorComesOncePerBudget(t *testing.T) {
+// The garbage of hashes never takes more than the budget, however large the heap is. How much the heap
+// holds is tested in integration_test/numbers.
+func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 	h := newHasher(3, 64<<20)
 	r, err := parseClass("argon2id-16384-1-1") // four of them take the budget
 	if err != nil {
@@ -222,8 +222,7 @@ func TestTheCollectorComesOncePerBudget(t *testing.T) {
 	}
 }
 
-// TestAHashThatTakesLongerIsNoticed where it is made, so that answers wait for it. How late
-// answers are on a busy machine is in integration_test/numbers.
+// Answers wait for it. How late answers are on a busy machine is tested in integration_test/numbers.
 //
 // R98.
 func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
@@ -239,7 +238,7 @@ func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
 }
 
 // R98.
-func TestWhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
+func TestTheTimeOfAClassFollowsTheMachineAndRecovers(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	now := time.Now()
 	h.takes["slow"], h.takes["fast"] = 200*time.Millisecond, time.Millisecond
@@ -262,6 +261,6 @@ func TestWhatAClassTakesFollowsTheMachineAndComesBack(t *testing.T) {
 	}
 	h.keep(nil)
 	if len(h.slow) != 0 {
-		t.Errorf("what is forgotten is slow: %v", h.slow)
+		t.Errorf("a forgotten class is still slow: %v", h.slow)
 	}
 }

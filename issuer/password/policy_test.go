@@ -12,7 +12,7 @@ import (
 )
 
 // R96.
-func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
+func TestAPasswordThatIsOnlyLongIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		password, name string
 		want           string // part of the hint; "" if accepted
@@ -23,7 +23,7 @@ func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
 		{"ééééàààèèêôûïüö", "alice", ""}, // characters count, not bytes
 		{"十五文字以上の合言葉なら大丈夫", "alice", ""}, // 15
 		{"my dog ate the red bicycle", "alice", ""},
-		{"alice has a red bicycle", "alice", ""}, // a name is no harm in company
+		{"alice has a red bicycle", "alice", ""}, // a name beside other words is accepted
 		{"qwerty is where it began", "alice", ""},
 		{"kT7#kT7#kT7#kT7$", "alice", ""},
 		{"ставкабегивоздухпрост", "alice", ""},                   // "st" and "pro" are walks, the rest is not
@@ -87,7 +87,7 @@ func TestAPasswordIsLongAndNotOnlyLong(t *testing.T) {
 	}
 }
 
-// TestNoCommonPasswordIsAccepted over the 20,000 that Django refuses.
+// These are the 20,000 that Django refuses.
 //
 // R96.
 func TestNoCommonPasswordIsAccepted(t *testing.T) {
@@ -116,7 +116,7 @@ func TestNoCommonPasswordIsAccepted(t *testing.T) {
 	}
 }
 
-func FuzzCheckPassword(f *testing.F) {
+func FuzzCheck(f *testing.F) {
 	f.Add("correct horse battery staple", "alice")
 	f.Add("passwordpassword\xff", "a@b.c")
 	f.Add("12345678901234ß", "\xff")

@@ -1,5 +1,5 @@
-// Package refusal has the two types that cross every package of the issuer: a Refusal, which
-// is an answer that a client is meant to read, and a Secret, which no log line can show.
+// Package refusal has two types that every package of the issuer uses: a Refusal, which is an error
+// that the client reads, and a Secret, which no log line can show.
 package refusal
 
 import (
@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// A Refusal is a no the client has earned, sent as RFC 6749, section 5.2 says.
-// Every other error is a fault: the client learns only server_error. Refusals are
-// made by New and nowhere else.
+// A Refusal is an error of the client, sent as RFC 6749, section 5.2 says. Every other error is a
+// fault, of which the client learns only server_error. Only New makes a Refusal.
 type Refusal struct {
 	Code  string // "invalid_grant", "invalid_target", …
 	Hint  string // error_description: printable ASCII without '"' and '\'; no secrets
@@ -27,14 +26,14 @@ func (r *Refusal) Unwrap() error { return r.Cause }
 
 const maxHintBytes = 400
 
-// New returns a Refusal whose hint is safe to send. This is the one place where
-// hints are filtered, so that a name from a request may be put into one.
+// New returns a Refusal whose hint is safe to send: it filters the hint, so a name from a request can
+// be part of it.
 func New(code, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Hint: hint(fmt.Sprintf(format, args...))}
 }
 
-// hint keeps what RFC 6749, section 5.2 allows in error_description: %x20-21,
-// %x23-5B and %x5D-7E. A double quote becomes a single one, the rest a question mark.
+// hint keeps the characters that RFC 6749, section 5.2 allows in error_description: %x20-21, %x23-5B
+// and %x5D-7E. A double quote becomes a single one, any other byte a question mark.
 func hint(s string) string {
 	if len(s) > maxHintBytes {
 		s = s[:maxHintBytes]

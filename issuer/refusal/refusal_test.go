@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestHintsHoldOnlyWhatTheProtocolAllows(t *testing.T) {
+func TestHintsHoldOnlyCharactersOfRFC6749(t *testing.T) {
 	var every []byte
 	for b := range 256 {
 		every = append(every, byte(b))
@@ -13,7 +13,7 @@ func TestHintsHoldOnlyWhatTheProtocolAllows(t *testing.T) {
 	for _, s := range []string{string(every), "\"><é\n\x00\\", strings.Repeat("é", 1000), "\xff\xfe"} {
 		r := New("invalid_request", "%s", s)
 		if len(r.Hint) > maxHintBytes {
-			t.Errorf("a hint of %d bytes", len(r.Hint))
+			t.Errorf("the hint has %d bytes, more than the limit", len(r.Hint))
 		}
 		for _, c := range []byte(r.Hint) {
 			if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {

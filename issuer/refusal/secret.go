@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// A Secret cannot print: no verb of fmt and no logger shows it. Its JSON form does,
-// because the answer to an administrator has to say it once.
+// A Secret is a string that no verb of fmt and no logger shows. Its JSON form does, because the answer
+// to an administrator shows it once.
 type Secret string
 
 // Format implements fmt.Formatter for every verb, %x and %d included.

@@ -10,20 +10,20 @@ import (
 	"keymill/storage"
 )
 
-// terms are what a client could agree to when its users logged in. All families of that
-// time share them, so they are kept once, under a hash of themselves, and never change.
-// Only administrators bring new ones about.
-type terms struct {
+// loginTerms are the audiences and scopes of a client when a user logged in. All families of that time
+// share them, so they are stored once, under their hash, and never change. Only a change of the
+// client by an administrator makes new ones.
+type loginTerms struct {
 	Client    string   `json:"client"`
 	Audiences []string `json:"audiences"` // sorted
-	Scopes    []string `json:"scopes"`    // sorted, at most 50: a family names its own by place
+	Scopes    []string `json:"scopes"`    // sorted, at most 50: a family stores the positions of its own
 }
 
-// A scopeSet holds the places of some of the scopes.
+// A scopeSet holds the positions of some of the scopes, a bit each.
 type scopeSet uint64
 
-// pick returns the places of scope's words.
-func (t *terms) pick(scope string) scopeSet {
+// pick returns the positions of the words of scope.
+func (t *loginTerms) pick(scope string) scopeSet {
 	var set scopeSet
 	for _, word := range words(scope) {
 		if n, ok := slices.BinarySearch(t.Scopes, word); ok {
@@ -33,8 +33,8 @@ func (t *terms) pick(scope string) scopeSet {
 	return set
 }
 
-// names returns the scopes at the places of set, sorted.
-func (t *terms) names(set scopeSet) []string {
+// names returns the scopes at the positions of set, sorted.
+func (t *loginTerms) names(set scopeSet) []string {
 	var list []string
 	for n, word := range t.Scopes {
 		if set&(1<<n) != 0 {
@@ -49,8 +49,8 @@ type termsID [16]byte
 
 func termsKey(id termsID) string { return "terms/" + familyText.EncodeToString(id[:]) }
 
-// putTerms writes t unless it is there already.
-func putTerms(tx storage.Tx, t terms) (termsID, error) {
+// putTerms stores t unless it is stored already.
+func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {
 	b, err := json.Marshal(t)
 	if err != nil {
 		return termsID{}, err
@@ -63,16 +63,16 @@ func putTerms(tx storage.Tx, t terms) (termsID, error) {
 	return id, tx.Put(termsKey(id), b)
 }
 
-// termsCache remembers terms, which is safe for ever: an id has one content.
+// A termsCache keeps terms in memory. It is never stale, because an id has only one content.
 type termsCache struct {
 	mu    sync.RWMutex
-	known map[termsID]*terms // owned by mu
+	known map[termsID]*loginTerms // owned by mu
 }
 
 const maxTerms = 4096
 
 // read returns the terms with that id. The caller must not change them.
-func (c *termsCache) read(r storage.Reader, id termsID) (*terms, error) {
+func (c *termsCache) read(r storage.Reader, id termsID) (*loginTerms, error) {
 	c.mu.RLock()
 	t := c.known[id]
 	c.mu.RUnlock()
@@ -83,13 +83,13 @@ func (c *termsCache) read(r storage.Reader, id termsID) (*terms, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", termsKey(id), err)
 	}
-	if t, err = decode[terms](termsKey(id), raw); err != nil {
+	if t, err = decode[loginTerms](termsKey(id), raw); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil || len(c.known) >= maxTerms {
-		c.known = make(map[termsID]*terms)
+		c.known = make(map[termsID]*loginTerms)
 	}
 	c.known[id] = t
 	return t, nil

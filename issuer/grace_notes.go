@@ -6,31 +6,31 @@ import (
 	"sync"
 )
 
-// graces notes the answers within a grace, which write nothing, until the family's next
-// rotation takes the note into its record. What a crash or the bound loses is a number
-// that people look at, never a decision.
-type graces struct {
+// graceNotes counts answers within a grace, which write nothing, until the next rotation of the
+// family stores the count in its record. A crash and the limit lose counts. They are shown to
+// administrators; no decision depends on them.
+type graceNotes struct {
 	mu    sync.Mutex
 	notes map[familyID]graceNote // owned by mu
 }
 
 type graceNote struct {
-	generation uint32 // the current one then
-	answers    uint16
-	elsewhere  bool // one of them went to another address than the one that made the generation
+	generation   uint32 // the current one at that time
+	answers      uint16
+	otherAddress bool // one answer went to another address than the one that the generation was made for
 }
 
 const maxGraceNotes = 10_000
 
-// sharedGenerations in a row, each taken by two addresses, look like one token in two hands.
+// sharedGenerations in a row, each answered to two addresses, suggest that a token has two holders.
 const sharedGenerations = 5
 
-func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
+func (g *graceNotes) add(id familyID, generation uint32, otherAddress bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n := g.notes[id]
 	if n.generation > generation {
-		return // whoever came late with this one
+		return // this answer was late
 	}
 	if n.generation < generation {
 		n = graceNote{generation: generation}
@@ -38,7 +38,7 @@ func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
 	if n.answers < math.MaxUint16 {
 		n.answers++
 	}
-	n.elsewhere = n.elsewhere || elsewhere
+	n.otherAddress = n.otherAddress || otherAddress
 	if g.notes == nil {
 		g.notes = make(map[familyID]graceNote)
 	}
@@ -51,7 +51,7 @@ func (g *graces) add(id familyID, generation uint32, elsewhere bool) {
 	g.notes[id] = n
 }
 
-func (g *graces) get(id familyID, generation uint32) graceNote {
+func (g *graceNotes) get(id familyID, generation uint32) graceNote {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n := g.notes[id]; n.generation == generation {
@@ -60,7 +60,7 @@ func (g *graces) get(id familyID, generation uint32) graceNote {
 	return graceNote{}
 }
 
-func (g *graces) forget(id familyID, generation uint32) {
+func (g *graceNotes) forget(id familyID, generation uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.notes[id].generation == generation {
@@ -68,12 +68,12 @@ func (g *graces) forget(id familyID, generation uint32) {
 	}
 }
 
-// fold takes a note into the record that is about to rotate, and tells whether the token
-// has just come to look shared.
-func (rec *familyRecord) fold(n graceNote) (shared bool) {
+// addGrace adds a note to the record that is about to rotate. It reports whether the token looks
+// shared from now on.
+func (rec *familyRecord) addGrace(n graceNote) (shared bool) {
 	rec.graced = uint16(min(math.MaxUint16, int(rec.graced)+int(n.answers)))
-	if !n.elsewhere {
-		if rec.shared < sharedGenerations { // a token that looked shared keeps looking so
+	if !n.otherAddress {
+		if rec.shared < sharedGenerations { // a token that once looked shared stays so
 			rec.shared = 0
 		}
 		return false
@@ -84,8 +84,8 @@ func (rec *familyRecord) fold(n graceNote) (shared bool) {
 	return rec.shared == sharedGenerations
 }
 
-// fingerprint stands for an address in a record: enough to tell two apart, useless to learn
-// one from. An IPv6 subscriber has a /64.
+// fingerprint returns a short keyed hash of an address. Two addresses can be told apart by it, and
+// neither can be learned from it. An IPv6 subscriber has a /64, so only that part counts.
 func (s *refreshSecrets) fingerprint(from netip.Addr) [4]byte {
 	if from = from.Unmap(); from.Is6() {
 		p, _ := from.Prefix(64)

@@ -13,14 +13,14 @@ import (
 	"keymill/keystore"
 )
 
-// ownSet is the key set of our own ring, rebuilt when the ring has changed.
-type ownSet struct {
+// An ownKeySet is the set of our own public keys. It is built again when the keys have changed.
+type ownKeySet struct {
 	mu   sync.Mutex
-	kids []string // owned by mu, as is set
+	kids []string // of set; owned by mu, as is set
 	set  *jwks.Set
 }
 
-func (o *ownSet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
+func (o *ownKeySet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	same := len(keys) == len(o.kids) && o.set != nil
@@ -42,13 +42,12 @@ func (o *ownSet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	return set, err
 }
 
-// errNotAccess: no access token, or not one that says for whom it is.
-var errNotAccess = errors.New("it is not an access token of this server")
+var errNotAccess = errors.New("it is not a valid access token of this server")
 
-// checkOwn verifies an access token of ours, whatever its audience: errNotAccess is a no,
-// any other error a fault. The audience is read before the signature is checked and
-// believed only afterwards.
-func (i *Issuer) checkOwn(token refusal.Secret) (*jwks.Claims, error) {
+// verifyOwn verifies an access token of this server, for whatever audience. errNotAccess means that
+// it is not valid; any other error is a fault. The audience is read before the signature is checked
+// and is used only afterwards.
+func (i *Issuer) verifyOwn(token refusal.Secret) (*jwks.Claims, error) {
 	audience := claimedAudience(string(token))
 	if audience == "" {
 		return nil, errNotAccess
@@ -78,7 +77,7 @@ func claimedAudience(token string) string {
 	if err != nil {
 		return ""
 	}
-	var claims map[string]json.RawMessage // by its exact name, unlike a struct's fields
+	var claims map[string]json.RawMessage // a struct would also match "AUD"
 	var audience string
 	if json.Unmarshal(raw, &claims) != nil || json.Unmarshal(claims["aud"], &audience) != nil {
 		return ""

@@ -16,10 +16,10 @@ import (
 	"keymill/storage/bolt"
 )
 
-// What must never cost an honest client its session, or give one back that has ended.
+// Cases in which an honest client could lose its session, or a session that ended could come back.
 
-// TestAnAlgorithmTakenAwayEndsNoSession: its tokens cannot be signed, so none is spent.
-func TestAnAlgorithmTakenAwayEndsNoSession(t *testing.T) {
+// Its tokens cannot be signed, so no refresh token is spent.
+func TestRemovingAnAlgorithmEndsNoSession(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256"}, "uid:0"); err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestAnAlgorithmTakenAwayEndsNoSession(t *testing.T) {
 	}
 	_, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser})
 	if _, _, ok := Unavailable(err); !ok {
-		t.Errorf("a login: %v", err)
+		t.Errorf("a login for the removed algorithm: got %v", err)
 	}
 	if s := p.session(); s.Generation != 0 || s.State != "live" {
 		t.Errorf("%+v", s)
@@ -53,9 +53,8 @@ func (w *world) restartWith(keys keystore.Config) {
 	w.openWith(keys)
 }
 
-// TestAStallIsNoLateRetry: two requests with one token wait for longer than its grace, and
-// then run one behind the other.
-func TestAStallIsNoLateRetry(t *testing.T) {
+// Two requests with the same token wait for longer than its grace and then run one after the other.
+func TestARequestThatHadToWaitIsNotALateRetry(t *testing.T) {
 	inBubble(t, time.Minute, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Grace = "1s" })
 		a.user("alice", "7")
@@ -78,16 +77,15 @@ func TestAStallIsNoLateRetry(t *testing.T) {
 		}
 		wg.Wait()
 		if answers[0] != answers[1] {
-			t.Error("two successors")
+			t.Error("the two requests got different successors")
 		}
 	})
 }
 
-// TestADeniedTokenStaysDeniedWhenTheWallStepsBack (I7): exp and the sweep have clocks of
-// their own.
+// The claim exp and the clean-up have different clocks.
 //
 // I7.
-func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
+func TestADeniedTokenStaysDeniedWhenTheWallClockStepsBack(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
@@ -102,7 +100,7 @@ func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
 		for range 89 {
 			time.Sleep(10 * time.Second)
 			if got := a.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
-				t.Fatalf("it is good again: %+v", got)
+				t.Fatalf("the denied token is active again: %+v", got)
 			}
 		}
 		time.Sleep(3 * time.Minute)
@@ -112,7 +110,7 @@ func TestADeniedTokenStaysDeniedWhenTheWallStepsBack(t *testing.T) {
 	})
 }
 
-// aheadOfWall makes the clock record say that the wall has stepped back by d.
+// aheadOfWall writes a clock record according to which the wall clock has stepped back by d.
 func (a *age) aheadOfWall(d time.Duration) {
 	a.t.Helper()
 	store, err := bolt.Open(a.path, bolt.Options{})
@@ -137,9 +135,9 @@ func (a *age) aheadOfWall(d time.Duration) {
 	}
 }
 
-// TestAFamilyOfAPredecessorNeverRevives: user or client are removed and made anew under the
-// same id, all within one second, and every epoch is another one.
-func TestAFamilyOfAPredecessorNeverRevives(t *testing.T) {
+// A user and a client are removed and added again under the same id, all within one second, and every
+// epoch is different.
+func TestSessionsOfARemovedUserOrClientNeverComeBack(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		var families []*person
@@ -164,13 +162,13 @@ func TestAFamilyOfAPredecessorNeverRevives(t *testing.T) {
 	})
 }
 
-// TestALongerIdleRevivesNothingUnseen: a session that lives is listed and counted.
-func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
+// Every live session is listed and counts towards the limit.
+func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Idle = "1s" })
 		a.user("alice", "7")
 		var people []*person
-		for range maxFamilies + 1 {
+		for range maxSessions + 1 {
 			people = append(people, a.begin("7"))
 		}
 		time.Sleep(2 * time.Second)
@@ -185,30 +183,29 @@ func TestALongerIdleRevivesNothingUnseen(t *testing.T) {
 				live++
 			}
 		}
-		if live > maxFamilies || live > len(list) {
-			t.Errorf("%d sessions live, %d are listed", live, len(list))
+		if live > maxSessions || live > len(list) {
+			t.Errorf("%d sessions are live, %d are listed", live, len(list))
 		}
 	})
 }
 
-// TestEvictedFamiliesDoNotPileUp: who logs in for ever has a hundred sessions and those of
-// one day.
-func TestEvictedFamiliesDoNotPileUp(t *testing.T) {
+// A user who logs in again and again has a hundred sessions, and those that ended within a day.
+func TestSessionsEndedByTheLimitAreDeletedAfterADay(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
 		a.user("alice", "7")
-		for range 2*maxFamilies + 5 {
+		for range 2*maxSessions + 5 {
 			a.begin("7")
 		}
 		time.Sleep(keepEvicted + time.Minute)
-		if n := a.records("family/"); n != maxFamilies {
-			t.Errorf("%d records of families", n)
+		if n := a.records("family/"); n != maxSessions {
+			t.Errorf("%d records of families are left, want %d", n, maxSessions)
 		}
 	})
 }
 
-// TestDamagedRecordsStopNoSweep: neither of a family, nor of a user, nor a roster.
-func TestDamagedRecordsStopNoSweep(t *testing.T) {
+// Damaged are a family, a user and a session list.
+func TestDamagedRecordsDoNotStopTheCleanUp(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web(func(c *api.NewClient) { c.Idle = "1h" })
 		a.user("alice", "7")
@@ -222,7 +219,7 @@ func TestDamagedRecordsStopNoSweep(t *testing.T) {
 		a.begin("9")
 		err := a.store.Update(t.Context(), func(tx storage.Tx) error {
 			return errors.Join(
-				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(rosterKey("9", "web"), []byte("odd")),
+				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(sessionListKey("9", "web"), []byte("odd")),
 			)
 		})
 		if err != nil {
@@ -230,13 +227,12 @@ func TestDamagedRecordsStopNoSweep(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		if n := a.records("family/"); n != 3 {
-			t.Errorf("%d records are left, want the three that something damaged stands for", n)
+			t.Errorf("%d records are left, want the three with damage", n)
 		}
 	})
 }
 
-// TestAFaultIsNoRefusal: at the door that verifies, as everywhere.
-func TestAFaultIsNoRefusal(t *testing.T) {
+func TestVerifyTokenDoesNotRefuseBecauseOfAFault(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -253,8 +249,8 @@ func TestAFaultIsNoRefusal(t *testing.T) {
 	}
 }
 
-// TestIntrospectionSaysWhatARefreshWouldMeet: a client that has lost the grant or a scope.
-func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
+// A client has lost the grant or a scope.
+func TestATokenThatWouldBeRefusedIsInactive(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")
 	c, err := w.AddClient(t.Context(), api.NewClient{
@@ -267,7 +263,7 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 	p := w.begin("7")
 	for _, change := range []api.ClientChange{{Scopes: &[]string{"read"}}, {Scopes: &[]string{"read", "write"}, Grants: &[]string{}}} {
 		if got := w.introspect("web", c.Secret, p.grant.Refresh); !got.Active {
-			t.Error("inactive too early")
+			t.Error("the token is inactive before the change")
 		}
 		if _, err := w.SetClient(t.Context(), "web", change, "uid:0"); err != nil {
 			t.Fatal(err)
@@ -276,7 +272,7 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 		if err := w.VerifyToken(t.Context(), "web", p.grant.Refresh); err == nil {
-			t.Error("the door says that it is good")
+			t.Error("VerifyToken accepts the token")
 		}
 		if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read", "write"}, Grants: &[]string{"refresh_token"}}, "uid:0"); err != nil {
 			t.Fatal(err)
@@ -284,12 +280,12 @@ func TestIntrospectionSaysWhatARefreshWouldMeet(t *testing.T) {
 	}
 }
 
-func TestALateNoteWipesNoNewerOne(t *testing.T) {
-	var g graces
+func TestALateGraceNoteReplacesNoNewerOne(t *testing.T) {
+	var g graceNotes
 	id := familyID{1}
 	g.add(id, 5, true)
 	g.add(id, 4, false)
-	if n := g.get(id, 5); n.answers != 1 || !n.elsewhere {
+	if n := g.get(id, 5); n.answers != 1 || !n.otherAddress {
 		t.Errorf("%+v", n)
 	}
 	addresses := []string{"::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"}

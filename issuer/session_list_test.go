@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// TestAtTheLimitTheLongestIdleSessionEnds: of a hundred live ones, and of no other user or
-// client. Dead ones take no place.
+// Of a hundred live ones of that user and client. Ended ones do not count.
 func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
@@ -16,7 +15,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 		a.user("bob", "8")
 		other := a.begin("8")
 		var people []*person
-		for range maxFamilies {
+		for range maxSessions {
 			people = append(people, a.begin("7"))
 			time.Sleep(time.Second)
 		}
@@ -32,7 +31,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 		}
 		a.wantAudited("session.limit", 1)
 
-		// Ten that ended by themselves make room for ten.
+		// Ten that were ended leave ten places free.
 		for _, p := range people[10:20] {
 			if err := a.Revoke(t.Context(), Credentials{ClientID: "web", Method: "none"}, p.grant.Refresh, home); err != nil {
 				t.Fatal(err)
@@ -47,7 +46,6 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	})
 }
 
-// TestParallelLoginsKeepTheLimit: whoever comes at the same time.
 func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	w := newWorld(t)
 	w.web()
@@ -64,7 +62,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	}
 	wg.Wait()
 	list, err := w.Sessions(t.Context(), "alice", "web")
-	if err != nil || len(list) != maxFamilies {
+	if err != nil || len(list) != maxSessions {
 		t.Fatalf("%d sessions are listed, %v", len(list), err)
 	}
 	for _, s := range list {
@@ -72,15 +70,14 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
-	w.wantAudited("session.limit", 16*15-maxFamilies)
+	w.wantAudited("session.limit", 16*15-maxSessions)
 }
 
-// TestRostersOfIdsWithSlashesAreKeptApart.
-func TestRostersOfIdsWithSlashesAreKeptApart(t *testing.T) {
+func TestSessionListsOfIdsWithSlashesAreKeptApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, user := range []string{"a", "a/b", "a/b/c", "1/a", "01/a", "a/"} {
 		for _, client := range []string{"c", "b/c", "a/b/c", "/c"} {
-			key, who := rosterKey(user, client), fmt.Sprintf("%q %q", user, client)
+			key, who := sessionListKey(user, client), fmt.Sprintf("%q %q", user, client)
 			if other := seen[key]; other != "" {
 				t.Errorf("%s and %s share %s", who, other, key)
 			}

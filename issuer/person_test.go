@@ -7,7 +7,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// A person is a user with a family at client "web", and what it was last given.
+// A person is a user with a session at client "web", and the last Grant.
 type person struct {
 	w     *world
 	user  string
@@ -21,7 +21,7 @@ var (
 	cafe = netip.MustParseAddr("198.51.100.7")
 )
 
-// web adds the audiences and the public client that people of the tests log in through.
+// web adds the audiences and the public client of the tests.
 func (w *world) web(change ...func(*api.NewClient)) {
 	w.t.Helper()
 	w.audience("orders", "read", "write")
@@ -51,7 +51,7 @@ func (w *world) user(name, id string) {
 	}
 }
 
-// begin starts a family of a user as a login does after the password.
+// begin starts a session of a user, as a login does after the password.
 func (w *world) begin(user string) *person {
 	w.t.Helper()
 	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Endpoint: LoginBrowser, From: home})
@@ -72,7 +72,7 @@ func (w *world) refresh(token refusal.Secret, change ...func(*TokenRequest)) (Gr
 	return w.Token(w.t.Context(), req)
 }
 
-// rotate presents the person's newest token and keeps what comes back.
+// rotate presents the newest refresh token and returns it. The person keeps the answer.
 func (p *person) rotate() refusal.Secret {
 	p.w.t.Helper()
 	old := p.grant.Refresh

@@ -8,13 +8,13 @@ import (
 	"keymill/storage"
 )
 
-// What several records share is counted in the transaction that changes one of
-// them: ids in one index, audiences and origins by how many clients name them.
+// References between records are counted in the transaction that changes one of them: ids in one
+// index, audiences and origins by how many clients name them.
 
 func idKey(id string) string         { return "id/" + id }
 func originKey(origin string) string { return "origin/" + origin }
 
-// claimID takes an id out of the index that clients and users share.
+// claimID enters an id into the index that clients and users share, or refuses it.
 func claimID(tx storage.Tx, id, kind string) error {
 	if err := idFree(tx, id); err != nil {
 		return err
@@ -22,21 +22,21 @@ func claimID(tx storage.Tx, id, kind string) error {
 	return tx.Put(idKey(id), []byte(kind))
 }
 
-// idFree refuses an id that a client or a user has.
+// idFree refuses the id of a client or user that exists.
 func idFree(r storage.Reader, id string) error {
 	taken, err := r.Get(idKey(id))
 	switch {
 	case err == nil:
-		return refusal.New("already_exists", "there is a %s %s already", taken, id)
+		return refusal.New("already_exists", "%s %s already exists", taken, id)
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
 	}
 	return nil
 }
 
-// bindAudiences checks after against its audiences and counts who names them. A
-// client that is new or goes away is an empty record on its other side.
-func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
+// linkAudiences checks the audiences and scopes of after, and counts the clients of each audience.
+// before is empty for a new client, after for one that is removed.
+func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → some audience of after has it
 	was, is := before.named(), after.named()
 	for _, name := range distinct(slices.Concat(was, is)) {
@@ -62,18 +62,18 @@ func bindAudiences(tx storage.Tx, before, after *clientRecord) error {
 	}
 	for _, s := range after.Scopes {
 		if !known[s] {
-			return refusal.New("invalid_request", "scope '%s' belongs to none of the client's audiences", s)
+			return refusal.New("invalid_request", "scope '%s' is not a scope of the client's audiences", s)
 		}
 	}
 	return nil
 }
 
-// named are the audiences that the client asks for, or asks about.
+// named returns the audiences that the client gets tokens for or introspects.
 func (rec *clientRecord) named() []string {
 	return distinct(slices.Concat(rec.Audiences, rec.Introspect))
 }
 
-// countOrigins keeps, for each origin, how many clients list it.
+// countOrigins counts the clients of each origin.
 func countOrigins(tx storage.Tx, before, after []string) error {
 	for _, o := range distinct(slices.Concat(before, after)) {
 		change := difference(before, after, o)
@@ -87,7 +87,7 @@ func countOrigins(tx storage.Tx, before, after []string) error {
 	return nil
 }
 
-// difference is 1 if name joins the list, -1 if it leaves it, 0 if neither.
+// difference returns 1 if name is only in after, -1 if it is only in before, and 0 otherwise.
 func difference(before, after []string, name string) int {
 	n := 0
 	if slices.Contains(after, name) {

@@ -1,0 +1,45 @@
+package issuer
+
+import (
+	"net/netip"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+// An instant is one point in time on the two clocks that decide about sessions.
+type instant struct {
+	now    time.Time     // the clock of decisions; it never goes back
+	served time.Duration // the clock that stands still while the store is not served
+}
+
+func (i *Issuer) instant() instant { return instant{i.keys.Now(), i.keys.ServedTime()} }
+
+// A decision is a transaction together with what its audit records say.
+type decision struct {
+	tx   storage.Tx
+	now  time.Time
+	by   string     // "client:<id>", "user:<id>", "system", or an administrator
+	from netip.Addr // of the request; the zero Addr if it is not recorded
+}
+
+// decision returns a decision whose audit records name by and no address.
+func (i *Issuer) decision(tx storage.Tx, by string) decision {
+	return decision{tx: tx, now: i.keys.Now(), by: by}
+}
+
+// audit records a change in the transaction that makes it.
+func (d decision) audit(action, target string, detail map[string]string) error {
+	return audit.Append(d.tx, d.now, audit.Event{Action: action, By: d.by, Target: target, Detail: detail})
+}
+
+// notify leaves an event for the webhook, if there is one, in the transaction that decides it.
+// kind is "session.replayed", "session.revoked", "user.revoked", "client.revoked" or
+// "store.revoked".
+func (i *Issuer) notify(d decision, kind string, data map[string]string) error {
+	if i.outbox == nil {
+		return nil
+	}
+	return i.outbox.Add(d.tx, d.now, kind, data)
+}
