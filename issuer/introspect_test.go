@@ -202,14 +202,14 @@ func TestExplainSaysWhatWouldBecomeOfAToken(t *testing.T) {
 		{second, "grace", true, "same successor"},
 		{first, "replay", false, "replaced twice"},
 		{w.refreshSecrets.seal(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "older than the token"},
-		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "not kept"},
-		{refusal.Secret(changed), "forged", false, "did not seal"},
+		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "was deleted"},
+		{refusal.Secret(changed), "forged", false, "MAC is wrong"},
 		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},
 	} {
 		e, err := w.Explain(t.Context(), tt.token)
 		if err != nil || e.Verdict != tt.verdict || e.Good != tt.good || !strings.Contains(e.Why, tt.word) {
-			t.Errorf("want %s: %+v %v", tt.verdict, e, err)
+			t.Errorf("got %+v, %v, want the verdict %s and %q", e, err, tt.verdict, tt.word)
 		}
 	}
 	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
