@@ -18,7 +18,7 @@ func TestAnAudienceIsStoredAsItWasGiven(t *testing.T) {
 	}, "uid:7"))
 	want := api.Audience{Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "1m30s", Scopes: []string{"read", "write"}, Profile: "rfc9068"}
 	if !reflect.DeepEqual(got, want) {
-		t.Fatalf("got %+v", got)
+		t.Fatalf("the answer is %+v, want %+v", got, want)
 	}
 	w.restart()
 	if got := must[api.Audience](t)(w.Audience(t.Context(), want.Name)); !reflect.DeepEqual(got, want) {

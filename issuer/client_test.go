@@ -24,7 +24,7 @@ func TestAClientIsStoredWithoutItsSecret(t *testing.T) {
 	}, "uid:0"))
 	secret := c.Secret
 	if secret == "" || c.Public || c.Disabled || c.OldSecretUntil != nil || time.Since(c.Created) > time.Minute {
-		t.Fatalf("got %+v", c)
+		t.Fatalf("the new client is %+v, want an enabled confidential client with a secret", c)
 	}
 	w.restart()
 	c.Secret = ""

@@ -41,7 +41,7 @@ func TestRemovingAnAlgorithmEndsNoSession(t *testing.T) {
 		t.Errorf("a login for the removed algorithm: got %v", err)
 	}
 	if s := p.session(); s.Generation != 0 || s.State != "live" {
-		t.Errorf("%+v", s)
+		t.Errorf("the session is %+v, want a live one of generation 0", s)
 	}
 }
 
@@ -269,7 +269,7 @@ func TestATokenThatWouldBeRefusedIsInactive(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := w.introspect("web", c.Secret, p.grant.Refresh); got != (Introspection{}) {
-			t.Errorf("%+v", got)
+			t.Errorf("the introspection is %+v, want inactive", got)
 		}
 		if err := w.VerifyToken(t.Context(), "web", p.grant.Refresh); err == nil {
 			t.Error("VerifyToken accepts the token")
@@ -286,7 +286,7 @@ func TestALateGraceNoteReplacesNoNewerOne(t *testing.T) {
 	g.add(id, 5, true)
 	g.add(id, 4, false)
 	if n := g.get(id, 5); n.answers != 1 || !n.otherAddress {
-		t.Errorf("%+v", n)
+		t.Errorf("the note is %+v, want one answer to another address", n)
 	}
 	addresses := []string{"::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"}
 	w := newWorld(t)
@@ -295,6 +295,6 @@ func TestALateGraceNoteReplacesNoNewerOne(t *testing.T) {
 		seen = append(seen, w.refreshSecrets.fingerprint(netip.MustParseAddr(text)))
 	}
 	if seen[0] != seen[1] || seen[1] == seen[2] || seen[3] != seen[4] || seen[4] == seen[5] || slices.Contains(seen[3:], seen[0]) {
-		t.Errorf("%x", seen)
+		t.Errorf("the fingerprints are %x", seen)
 	}
 }

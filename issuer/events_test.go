@@ -101,7 +101,7 @@ func (p *person) explained() string {
 	p.w.t.Helper()
 	e, err := p.w.Explain(p.w.t.Context(), p.grant.Refresh)
 	if err != nil || e.Session == nil {
-		p.w.t.Fatalf("%+v, %v", e, err)
+		p.w.t.Fatalf("the explanation is %+v, %v, want one with a session", e, err)
 	}
 	return e.Session.ID
 }

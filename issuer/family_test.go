@@ -57,6 +57,6 @@ func TestASessionRefreshesAndAReplayEndsIt(t *testing.T) {
 	_, err = w.refresh(p.grant.Refresh)
 	refused(t, err, "invalid_grant")
 	if s := p.session(); s.State != "revoked" || s.Reason != endings[endedReplay].words || s.Generation != 2 {
-		t.Errorf("%+v", s)
+		t.Errorf("the session is %+v, want one of generation 2 that a replay ended", s)
 	}
 }

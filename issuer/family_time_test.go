@@ -84,7 +84,7 @@ func TestIdleAndAbsoluteLifetimesEndASession(t *testing.T) {
 			p.rotate()
 		}
 		if s := p.session(); s.Expires != s.AbsoluteEnd || s.AbsoluteEnd.Sub(s.Created) != 960*time.Hour {
-			t.Errorf("%+v", s)
+			t.Errorf("the session is %+v, want it to end 960h after the login", s)
 		}
 		time.Sleep(4*time.Hour + time.Second)
 		_, err := a.refresh(p.grant.Refresh)
@@ -127,7 +127,7 @@ func TestARetryAfterTheGraceEndsTheSession(t *testing.T) {
 		_, err := a.refresh(old)
 		refused(t, err, "invalid_grant")
 		if s := p.session(); s.Reason != endings[endedLateRetry].words || s.Ended == nil {
-			t.Errorf("%+v", s)
+			t.Errorf("the session is %+v, want one that a late retry ended", s)
 		}
 		_, err = a.refresh(p.grant.Refresh)
 		refused(t, err, "invalid_grant")
@@ -225,11 +225,11 @@ func TestTheCleanUpKeepsLiveSessionsAndExplainableOnes(t *testing.T) {
 		}
 		e, err := a.Explain(t.Context(), forgotten.grant.Refresh)
 		if err != nil || e.Verdict != "gone" {
-			t.Errorf("%+v %v", e, err)
+			t.Errorf("the unused session: got %+v, %v, want the verdict gone", e, err)
 		}
 		e, err = a.Explain(t.Context(), revoked.grant.Refresh)
 		if err != nil || e.Verdict != "revoked" {
-			t.Errorf("%+v %v", e, err)
+			t.Errorf("the revoked session: got %+v, %v, want the verdict revoked", e, err)
 		}
 		time.Sleep(31 * 24 * time.Hour)
 		for _, prefix := range []string{"family/", "due/", "sessions/"} {

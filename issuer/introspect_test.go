@@ -86,10 +86,10 @@ func TestIntrospectionAnswersOnlyClientsThatMayAsk(t *testing.T) {
 		}
 	}
 	if b, err := json.Marshal(Introspection{}); err != nil || string(b) != `{"active":false}` {
-		t.Errorf("%s %v", b, err)
+		t.Errorf("the zero Introspection is written as %s, %v", b, err)
 	}
 	if got := w.introspect("api", orders, refusal.Secret(p.grant.AccessToken)); !got.Active || got.Subject != "7" || got.TokenType != "Bearer" {
-		t.Errorf("%+v", got)
+		t.Errorf("the introspection is %+v, want an active access token of user 7", got)
 	}
 	for _, shown := range []Credentials{noSecret, {"api", "wrong", "client_secret_post"}, {ClientID: "api", Method: "none"}, {}} {
 		_, err := w.Introspect(t.Context(), shown, refusal.Secret(p.grant.AccessToken))
@@ -110,7 +110,7 @@ func TestAConfidentialClientIntrospectsItsOwnRefreshTokens(t *testing.T) {
 	p := w.begin("7")
 	first := p.grant.Refresh
 	if got := w.introspect("web", c.Secret, first); !got.Active || got.TokenType != "refresh_token" || got.Username != "alice" {
-		t.Errorf("%+v", got)
+		t.Errorf("the introspection is %+v, want an active refresh token of alice", got)
 	}
 	for range 2 {
 		if p.grant, err = w.refresh(p.grant.Refresh, own); err != nil {
@@ -160,7 +160,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); got != (Introspection{}) {
-				t.Errorf("%+v", got)
+				t.Errorf("the introspection is %+v, want inactive", got)
 			}
 		})
 	}
@@ -170,7 +170,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 	service := func() refusal.Secret { return refusal.Secret(must[Grant](t)(w.token("billing", secret)).AccessToken) }
 	token := service()
 	if got := w.introspect("api", asker, token); !got.Active || got.Subject != "billing" || got.Username != "" {
-		t.Fatalf("%+v", got)
+		t.Fatalf("the introspection is %+v, want an active token of billing", got)
 	}
 	if _, err := w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: new(true)}, "uid:0"); err != nil {
 		t.Fatal(err)
@@ -202,27 +202,27 @@ func TestExplainSaysWhatWouldBecomeOfAToken(t *testing.T) {
 		{second, "grace", true, "same successor"},
 		{first, "replay", false, "replaced twice"},
 		{w.refreshSecrets.seal(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "older than the token"},
-		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "not kept"},
-		{refusal.Secret(changed), "forged", false, "did not seal"},
+		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "was deleted"},
+		{refusal.Secret(changed), "forged", false, "MAC is wrong"},
 		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},
 	} {
 		e, err := w.Explain(t.Context(), tt.token)
 		if err != nil || e.Verdict != tt.verdict || e.Good != tt.good || !strings.Contains(e.Why, tt.word) {
-			t.Errorf("want %s: %+v %v", tt.verdict, e, err)
+			t.Errorf("got %+v, %v, want the verdict %s and %q", e, err, tt.verdict, tt.word)
 		}
 	}
 	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "refused" || e.Good {
-		t.Errorf("%+v %v", e, err)
+		t.Errorf("got %+v, %v, want the verdict refused", e, err)
 	}
 	if _, err := w.LogoutUser(t.Context(), "alice", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "revoked" || !strings.Contains(e.Why, "logout") {
-		t.Errorf("%+v %v", e, err)
+		t.Errorf("got %+v, %v, want the verdict revoked because of a logout", e, err)
 	}
 }
 

@@ -38,7 +38,7 @@ func TestALoginBeginsASession(t *testing.T) {
 	w.withPassword("alice", "7", testPassword, "")
 	g, err := w.login("alice", testPassword)
 	if err != nil || g.User != "7" || g.Scope != "read write" || g.RefreshFor != DefaultIdle {
-		t.Fatalf("%+v %v", g, err)
+		t.Fatalf("the login: got %+v, %v", g, err)
 	}
 	if _, err := w.refresh(g.Refresh); err != nil {
 		t.Error(err)
@@ -93,7 +93,7 @@ func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	if u, err := w.User(t.Context(), "alice"); err != nil || u.Scheme != "argon2id" {
-		t.Errorf("%+v %v", u, err)
+		t.Errorf("the user is %+v, %v, want the scheme argon2id", u, err)
 	}
 	if n := w.records("scheme/"); n != 1 {
 		t.Errorf("%d schemes are counted, want 1", n)
@@ -122,12 +122,12 @@ func TestALoginThroughAnUnfitClientIsRefused(t *testing.T) {
 	}
 	g, err := w.login("alice", testPassword, func(r *LoginRequest) { r.Audience, r.Scope = "orders", "read" })
 	if err != nil || g.Scope != "read" {
-		t.Fatalf("%+v %v", g, err)
+		t.Fatalf("the login: got %+v, %v, want the scope read", g, err)
 	}
 	// The session covers every audience of the client, within the scope of the login.
 	g, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "stock" })
 	if err != nil || g.Scope != "read" {
-		t.Errorf("%+v %v", g, err)
+		t.Errorf("the refresh for another audience: got %+v, %v, want the scope read", g, err)
 	}
 	_, err = w.refresh(g.Refresh, func(r *TokenRequest) { r.Audience = "elsewhere" })
 	refused(t, err, "invalid_target")

@@ -269,7 +269,7 @@ func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
 		p.grant.Refresh = answers[0]
 	}
 	if s := p.session(); s.Generation != 10 || s.State != "live" || s.Graced != 10*49 {
-		t.Errorf("%+v", s)
+		t.Errorf("the session is %+v, want a live one of generation 10 with 490 answers in grace", s)
 	}
 }
 
@@ -303,7 +303,7 @@ func TestARetryFromTheSameAddressIsNotShared(t *testing.T) {
 		}
 	}
 	if s := p.session(); s.Shared || s.Graced != 8 {
-		t.Errorf("%+v", s)
+		t.Errorf("the session is %+v, want 8 answers in grace and not shared", s)
 	}
 	w.wantAudited("session.shared", 0)
 }

@@ -22,7 +22,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 		people[0].rotate() // so the second one is the longest idle
 		extra := a.begin("7")
 		if e, err := a.Explain(t.Context(), people[1].grant.Refresh); err != nil || e.Session.Reason != endings[endedByLimit].words {
-			t.Fatalf("%+v %v", e, err)
+			t.Fatalf("got %+v, %v, want a session that the limit ended", e, err)
 		}
 		for n, p := range append(people, extra, other) {
 			if n != 1 {
@@ -67,7 +67,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	}
 	for _, s := range list {
 		if s.State != "live" {
-			t.Errorf("%+v", s)
+			t.Errorf("the session %+v is not live", s)
 		}
 	}
 	w.wantAudited("session.limit", 16*15-maxSessions)

@@ -23,11 +23,11 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	w := newWorld(t)
 	u, err := w.AddUser(t.Context(), api.NewUser{ID: "7", Name: "alice", Claims: claimsFrom(t, `{"role":"admin"}`), Password: testPassword}, "uid:0")
 	if err != nil || u.Scheme != "argon2id" || u.PasswordChanged == nil || u.Disabled {
-		t.Fatalf("%+v %v", u, err)
+		t.Fatalf("the new user with a password: got %+v, %v", u, err)
 	}
 	made, err := w.AddUser(t.Context(), api.NewUser{Name: "bob"}, "uid:0")
 	if err != nil || len(made.ID) != familyChars || made.Scheme != "none" {
-		t.Fatalf("%+v %v", made, err)
+		t.Fatalf("the new user without a password: got %+v, %v", made, err)
 	}
 	for _, word := range []string{"alice", "7"} {
 		got, err := w.User(t.Context(), word)
@@ -37,7 +37,7 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 	}
 	list, err := w.Users(t.Context(), "", 10)
 	if err != nil || len(list) != 2 {
-		t.Errorf("%v %v", list, err)
+		t.Errorf("the list is %v, %v, want 2 users", list, err)
 	}
 	for what, u := range map[string]api.NewUser{
 		"the same id":   {ID: "7", Name: "carol"},
@@ -110,7 +110,7 @@ func TestEveryUserCanBeAddressed(t *testing.T) {
 	w.user("carol", "alice")
 	w.user("alice", "9")
 	if u, err := w.SetPassword(t.Context(), "carol", testPassword, "uid:0"); err != nil || u.ID != "alice" {
-		t.Errorf("%+v %v", u, err)
+		t.Errorf("the user named carol: got %+v, %v, want the id alice", u, err)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestACustomClaimCannotReplaceOneOfTheServer(t *testing.T) {
 	} {
 		_, err := w.AddUser(t.Context(), api.NewUser{Name: "a", Claims: claimsFrom(t, text)}, "uid:0")
 		if refused(t, err, "invalid_request"); t.Failed() {
-			t.Fatal(what)
+			t.Fatalf("the case is %s", what)
 		}
 	}
 	payload := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"role":"admin","sub":"1","SUB":"2"}`))
@@ -154,7 +154,7 @@ func TestACustomClaimCannotReplaceOneOfTheServer(t *testing.T) {
 		t.Errorf("a claim that was stored before its name was reserved: %s", payload)
 	}
 	if got := withClaims([]byte(`{"sub":"7"}`), json.RawMessage(`{"sub":"1"}`)); string(got) != `{"sub":"7"}` {
-		t.Errorf("%s", got)
+		t.Errorf("the payload is %s, want the sub of the server", got)
 	}
 }
 
@@ -176,7 +176,7 @@ func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 			t.Fatal(err)
 		}
 		if all["role"] != "admin" || all["sub"] != "7" || all["sid"] != p.session().ID || claims.ClientID != "web" {
-			t.Errorf("%s", claims.Raw)
+			t.Errorf("the claims are %s, want the role and the claims of the server", claims.Raw)
 		}
 		if all["token_type"] != nil || all["user_id"] != nil {
 			t.Errorf("claims of simplejwt for another audience: %s", claims.Raw)
@@ -190,7 +190,7 @@ func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 	p.rotate() // claims live with the user, so a change counts from the next token on
 	claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
 	if err != nil || strings.Contains(string(claims.Raw), "role") {
-		t.Errorf("%s %v", claims.Raw, err)
+		t.Errorf("after the claims were removed: got %s, %v", claims.Raw, err)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 	w.user("alice", "7")
 	claims, err := w.verifyOwn(refusal.Secret(w.begin("7").grant.AccessToken))
 	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
-		t.Errorf("%s %v", claims.Raw, err)
+		t.Errorf("the claims of simplejwt: got %s, %v", claims.Raw, err)
 	}
 }
 
