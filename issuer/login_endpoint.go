@@ -21,6 +21,7 @@ const (
 	LoginBrowser                            // POST /session/login
 )
 
+// String returns the name that logs and audit records use.
 func (e LoginEndpoint) String() string {
 	switch e {
 	case LoginSimpleJWT:

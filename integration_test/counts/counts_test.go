@@ -2,7 +2,7 @@ package counts
 
 import "testing"
 
-func TestNoQuickCountFallsUnderATwentiethOfTheFullOne(t *testing.T) {
+func TestEveryCICountIsAtLeastATwentiethOfItsFullCount(t *testing.T) {
 	for name, r := range table {
 		if r.ci < 1 || r.full < r.ci {
 			t.Errorf("%s: ci %d, full %d: want 1 ≤ ci ≤ full", name, r.ci, r.full)
@@ -26,8 +26,8 @@ func TestTheTierChoosesTheColumn(t *testing.T) {
 func TestAnUnknownNamePanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("Of answered for a name that the table does not have")
+			t.Error("Of did not panic for a name that is not in the table")
 		}
 	}()
-	Of("no such row")
+	Of("unknown")
 }

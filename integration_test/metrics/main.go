@@ -1,8 +1,10 @@
-// Command metrics measures the size and form of the Go code of this repository, prints a
-// table, and exits with 1 if a bound is exceeded. scripts/metrics runs it.
+// Command metrics measures the size and form of the Go code of this repository. It prints a
+// table, then one line for each bound that is exceeded and for each word that
+// docs/CONTRIBUTING.md asks to avoid. It exits with 1 if there is such a line. scripts/metrics
+// runs it.
 //
-// Only files that are not tests count, unless a line says otherwise. A code line holds at
-// least one token that is not a comment.
+// Test files do not count, unless a line says so. A code line has at least one token that is
+// not a comment.
 package main
 
 import (
@@ -28,7 +30,8 @@ const (
 	maxInterfaces     = 6
 )
 
-// maxCodeLines bounds the product's packages. Those without an entry have defaultCodeLines.
+// maxCodeLines has the bounds of the product's packages. Packages without an entry have
+// defaultCodeLines.
 var maxCodeLines = map[string]int{
 	"issuer": 4200, "issuer/endpoint": 2300, "cmd/keymill": 3200,
 }
@@ -58,7 +61,7 @@ func run(w io.Writer) (exceeded bool, err error) {
 		return false, err
 	}
 	if len(packages) < 8 {
-		return false, errors.New("fewer than 8 packages found; run it in the root of the repository")
+		return false, errors.New("found fewer than 8 packages; run it in the root of the repository")
 	}
 	printPackages(w, packages)
 	words, err := unplainWords(".")
@@ -137,7 +140,7 @@ func percentile(list []int, p int) int {
 	return sorted[max(0, (len(sorted)*p+99)/100-1)]
 }
 
-// product reports whether the package is part of what users run, and not of the tests.
+// product reports whether the package is part of the product. The others are tests.
 func (p *pkg) product() bool {
 	return !strings.HasPrefix(p.dir, "integration_test") && p.dir != "storage/storagetest"
 }

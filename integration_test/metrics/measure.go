@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// A pkg is what was measured of one directory.
+// A pkg holds the measurements of one directory.
 type pkg struct {
 	dir                  string // "." is the root
 	code, comments       int    // lines
@@ -21,10 +21,10 @@ type pkg struct {
 	functions            []int  // lines of each, from func to the closing brace
 	interfaces           int
 	exported, documented int
-	faults               []string // single places that exceed a bound
+	faults               []string // places that break a rule
 
 	hasDoc    bool
-	variables map[string]bool // of package level
+	variables map[string]bool // names of package variables
 	parsed    []*ast.File
 }
 
@@ -90,7 +90,7 @@ func (p *pkg) measureFile(set *token.FileSet, path string) error {
 	code, comments := countLines(src)
 	p.code += code
 	p.comments += comments
-	// Object resolution tells a local variable from one of the package.
+	// Object resolution distinguishes a local variable from a package variable.
 	file, err := parser.ParseFile(set, path, src, parser.ParseComments)
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (p *pkg) measureFunction(set *token.FileSet, f *ast.FuncDecl) {
 		p.fault("%s: %s has %d parameters, at most %d", start, f.Name.Name, n, maxParameters)
 	}
 	if f.Recv == nil && f.Name.Name == "init" {
-		p.fault("%s: an init function", start)
+		p.fault("%s: an init function is not allowed", start)
 	}
 	if f.Name.IsExported() && (f.Recv == nil || ast.IsExported(receiver(f))) {
 		p.document(f.Name, f.Doc)
@@ -200,8 +200,8 @@ func (p *pkg) document(name *ast.Ident, docs ...*ast.CommentGroup) {
 	}
 }
 
-// finish looks at what needs all files of the package: its doc, and which of its variables
-// are assigned outside of their declaration.
+// finish checks what needs all files of the package: its comment, and that no package variable is
+// assigned outside its declaration.
 func (p *pkg) finish(set *token.FileSet) {
 	if !p.hasDoc {
 		p.fault("%s has no package comment", p.dir)

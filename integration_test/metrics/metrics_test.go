@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tree writes files into a directory of the test and returns it.
+// tree writes files into a temporary directory and returns its path.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -51,19 +51,19 @@ func Long() {
 		"Long has 82 lines", "long.go has 501 lines", "the median file has",
 	} {
 		if !strings.Contains(got, want) {
-			t.Errorf("no problem %q in\n%s", want, got)
+			t.Errorf("the problem %q is missing in\n%s", want, got)
 		}
 	}
 }
 
-func TestACodeLineHoldsATokenThatIsNoComment(t *testing.T) {
+func TestLinesWithCodeAndWithCommentsAreCounted(t *testing.T) {
 	code, comments := countLines([]byte("package p // one\n\n/* two\nlines */\n// three\nvar s = `a\n\nb`\n"))
 	if code != 4 || comments != 4 {
 		t.Errorf("%d code and %d comment lines, want 4 and 4", code, comments)
 	}
 }
 
-func TestALocalVariableIsNotOneOfThePackage(t *testing.T) {
+func TestChangesOfLocalVariablesAreAllowed(t *testing.T) {
 	root := tree(t, map[string]string{"p/p.go": `// Package p is a test.
 package p
 
@@ -80,7 +80,10 @@ func parameter(n int) { n = 3 }
 }
 
 func TestUnplainWordsAreFound(t *testing.T) {
-	root := tree(t, map[string]string{"a.go": "// Nobody knows.\n", "b.md": "runs as `nobody`\nnot any more\n", "metrics/c.go": "// anew\n"})
+	root := tree(t, map[string]string{
+		"a.go": "// Nobody knows.\n", "b.md": "runs as `nobody`\nnot any more\n",
+		"body.go": "var body = http.NoBody\n", "metrics/c.go": "// anew\n",
+	})
 	found, err := unplainWords(root)
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +102,6 @@ func TestPercentiles(t *testing.T) {
 		}
 	}
 	if percentile(nil, 50) != 0 {
-		t.Error("an empty list has a percentile")
+		t.Error("the percentile of an empty list is not 0")
 	}
 }

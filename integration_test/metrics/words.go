@@ -10,15 +10,17 @@ import (
 	"slices"
 )
 
-// unplain finds words that docs/CONTRIBUTING.md asks not to use: each has a plainer one.
-var unplain = regexp.MustCompile(`(?i)\b(whoever|nobody|anew|meanwhile|any more|just now|surely|a stranger)\b`)
+// unplain finds words that docs/CONTRIBUTING.md asks not to use: each has a plainer one. Only the
+// first letter may be a capital, so a Go identifier such as http.NoBody does not match.
+var unplain = regexp.MustCompile(`\b([Ww]hoever|[Nn]obody|[Aa]new|[Mm]eanwhile|[Aa]ny more|[Jj]ust now|[Ss]urely|[Aa] stranger)\b`)
 
-// nobodyUser finds the one use that has no other word: the system user of that name.
+// nobodyUser finds the use that is allowed: the system user of that name.
 var nobodyUser = regexp.MustCompile("`nobody`|\"nobody\"|\\bnobody(:|/| user)")
 
 var textFiles = []string{".go", ".md", ".txtar", ".py", ".js", ".html", ".sh", ""}
 
-// unplainWords lists the places below root that use such a word. The list above is not one.
+// unplainWords lists the places below root that use such a word. It skips this directory and
+// CONTRIBUTING.md, because they quote the words.
 func unplainWords(root string) ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -30,7 +32,7 @@ func unplainWords(root string) ([]string, error) {
 		case d.IsDir() || !d.Type().IsRegular() || !slices.Contains(textFiles, filepath.Ext(path)):
 			return nil
 		case filepath.Base(filepath.Dir(path)) == "metrics" || filepath.Base(path) == "CONTRIBUTING.md":
-			return nil // they quote the words
+			return nil
 		}
 		places, err := unplainLines(path)
 		found = append(found, places...)

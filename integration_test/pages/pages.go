@@ -1,5 +1,5 @@
-// Package pages reads README.md and the pages below docs: their blocks and their links.
-// Tests use it to run and to compare what the pages say.
+// Package pages reads README.md, CHANGELOG.md and the pages below docs, and splits off their
+// fenced blocks. Tests use it to run the blocks and to compare the pages with the code.
 package pages
 
 import (
@@ -13,20 +13,21 @@ import (
 
 // A Page is one Markdown file.
 type Page struct {
-	Path   string // below the root of the repository, with slashes
+	Path   string // relative to the root of the repository, with slashes
 	Text   string
 	Blocks []Block
 }
 
 // A Block is a fenced block of a page.
 type Block struct {
-	Language string // the word behind the fence; may be empty
+	Language string // the word after the opening fence; may be empty
 	Text     string
-	Line     int    // of the fence, from 1
-	Heading  string // the last heading above it, without its marks
+	Line     int    // line number of the opening fence, from 1
+	Heading  string // the last heading above the block, without "#"
 }
 
-// File returns the path that the block's first line names in a comment, "" if it names none.
+// File returns the path that the first line of the block names in a comment such as
+// "# /etc/keymill/keymill.yaml". It returns "" if there is no such line.
 func (b Block) File() string {
 	first, _, _ := strings.Cut(b.Text, "\n")
 	if path, ok := strings.CutPrefix(first, "# "); ok && strings.HasPrefix(path, "/") && !strings.Contains(path, " ") {
@@ -35,7 +36,7 @@ func (b Block) File() string {
 	return ""
 }
 
-// Read returns README.md, CHANGELOG.md and every page below docs, in the order of paths.
+// Read returns README.md, CHANGELOG.md and every page below docs, sorted by path.
 func Read(root string) ([]Page, error) {
 	paths := []string{"README.md", "CHANGELOG.md"}
 	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, d fs.DirEntry, err error) error {
@@ -60,7 +61,7 @@ func Read(root string) ([]Page, error) {
 	return pages, nil
 }
 
-// ReadOne returns the page at path, which is below root.
+// ReadOne returns the page at path, which is relative to root.
 func ReadOne(root, path string) (Page, error) {
 	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(path)))
 	if err != nil {
@@ -102,7 +103,7 @@ func blocks(text string) ([]Block, error) {
 		}
 	}
 	if open != nil {
-		return nil, fmt.Errorf("%d: the block has no end", open.Line)
+		return nil, fmt.Errorf("%d: the block has no closing fence", open.Line)
 	}
 	return list, nil
 }

@@ -40,6 +40,7 @@ func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
 // A BusyError says that too many passwords wait to be hashed. It is answered with 429.
 type BusyError struct{ RetryAfter time.Duration }
 
+// Error says why the login was refused.
 func (e *BusyError) Error() string { return "too many logins are waiting" }
 
 // A Hasher hashes passwords, a few at a time and in the order of their arrival. One semaphore

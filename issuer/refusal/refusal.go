@@ -15,6 +15,7 @@ type Refusal struct {
 	Cause error  // for the log and the audit record, never for the client
 }
 
+// Error returns all of it, the cause too, for the log. A client gets Code and Hint only.
 func (r *Refusal) Error() string {
 	if r.Cause != nil {
 		return fmt.Sprintf("%s: %s (%v)", r.Code, r.Hint, r.Cause)
@@ -22,6 +23,7 @@ func (r *Refusal) Error() string {
 	return r.Code + ": " + r.Hint
 }
 
+// Unwrap returns the cause, nil if there is none.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
 const maxHintBytes = 400
