@@ -11,8 +11,7 @@ import (
 	"testing"
 )
 
-// Types that stay inside the room that makes them. A type is named by its package
-// and its name.
+// Types that no other package may see. Each is named by import path and name.
 var (
 	privateKeys = []string{
 		"crypto.PrivateKey", "crypto.Signer", "crypto.Decrypter", "crypto/rsa.PrivateKey",
@@ -22,44 +21,53 @@ var (
 	requests     = []string{"net/http.Request", "net/http.ResponseWriter"}
 )
 
-// TestNothingPrivateCrossesAWall reads the exported face of every room with the type
-// checker: functions, methods and fields, however deep the type is nested.
-func TestNothingPrivateCrossesAWall(t *testing.T) {
+// TestExportedAPIsShowNoPrivateType reads the exported API of each package with the type checker:
+// functions, methods, fields and constants, however deeply a type is nested.
+func TestExportedAPIsShowNoPrivateType(t *testing.T) {
 	everything := slices.Concat(privateKeys, transactions, requests)
-	for room, forbidden := range map[string][]string{
-		"keymill/keystore":        everything,
-		"keymill/issuer":          everything,
-		"keymill/storage":         everything,
-		"keymill/storage/audit":   everything,
-		"keymill/storage/bolt":    everything,
-		"keymill/jwks":            slices.Concat(privateKeys, transactions), // its handler serves HTTP
-		"keymill/issuer/endpoint": slices.Concat(privateKeys, transactions), // and so does this room
+	exceptHTTP := slices.Concat(privateKeys, transactions) // for packages that serve HTTP
+	for path, forbidden := range map[string][]string{
+		"keymill/keystore":              everything,
+		"keymill/issuer":                everything,
+		"keymill/issuer/refusal":        everything,
+		"keymill/issuer/password":       everything,
+		"keymill/issuer/outbox":         everything,
+		"keymill/issuer/api":            everything,
+		"keymill/issuer/webhook":        everything, // it sends requests and shows none
+		"keymill/issuer/endpoint":       exceptHTTP,
+		"keymill/issuer/endpoint/admin": exceptHTTP,
+		"keymill/issuer/endpoint/limit": everything,
+		"keymill/storage":               everything,
+		"keymill/storage/audit":         everything,
+		"keymill/storage/bolt":          everything,
+		"keymill/jwks":                  exceptHTTP,
 	} {
-		f := face{forbidden: forbidden, seen: map[types.Type]bool{}}
-		f.room(load(t, room))
-		for _, leak := range f.leaks {
-			t.Errorf("%s: %s", room, leak)
+		api := exportedAPI{forbidden: forbidden, seen: map[types.Type]bool{}}
+		api.read(load(t, path))
+		for _, found := range api.found {
+			t.Errorf("%s: %s", path, found)
 		}
-		if len(f.seen) < 3 {
-			t.Errorf("%s: read %d types: the test looks at too little", room, len(f.seen))
+		if len(api.seen) < 3 {
+			t.Errorf("%s: read %d types only: the test misses most of the package", path, len(api.seen))
 		}
 	}
 }
 
-// TestTheWallsAreWatched points the same eyes at packages that do show such types.
-func TestTheWallsAreWatched(t *testing.T) {
-	for pkg, forbidden := range map[string][]string{
+// TestPrivateTypesAreFound reads packages that do show such types, so that the test above cannot
+// pass because it finds nothing.
+func TestPrivateTypesAreFound(t *testing.T) {
+	for path, forbidden := range map[string][]string{
 		"crypto/x509": privateKeys, "go.etcd.io/bbolt": transactions, "keymill/jwks": requests,
 	} {
-		f := face{forbidden: forbidden, seen: map[types.Type]bool{}}
-		f.room(load(t, pkg))
-		if len(f.leaks) == 0 {
-			t.Errorf("%s shows none of %v, says the test", pkg, forbidden)
+		api := exportedAPI{forbidden: forbidden, seen: map[types.Type]bool{}}
+		api.read(load(t, path))
+		if len(api.found) == 0 {
+			t.Errorf("%s shows some of %v, and the test found none", path, forbidden)
 		}
 	}
 }
 
-// load reads a package's exported face from the build cache.
+// load reads the exported API of a package from the build cache.
 func load(t *testing.T, path string) *types.Package {
 	t.Helper()
 	files := map[string]string{} // import path → export data
@@ -74,87 +82,87 @@ func load(t *testing.T, path string) *types.Package {
 	return pkg
 }
 
-// A face walks the types that a stranger to the room can name or hold.
-type face struct {
+// exportedAPI walks all types that an importing package can name or get a value of.
+type exportedAPI struct {
 	forbidden []string
 	seen      map[types.Type]bool
-	leaks     []string
+	found     []string // places that show a forbidden type
 }
 
-func (f *face) room(pkg *types.Package) {
+func (a *exportedAPI) read(pkg *types.Package) {
 	for _, name := range pkg.Scope().Names() {
 		if o := pkg.Scope().Lookup(name); o.Exported() {
-			f.walk(o.Type(), name, pkg)
+			a.walk(o.Type(), name, pkg)
 		}
 	}
 }
 
-func (f *face) walk(t types.Type, where string, home *types.Package) {
-	if f.seen[t] {
+func (a *exportedAPI) walk(t types.Type, where string, home *types.Package) {
+	if a.seen[t] {
 		return
 	}
-	f.seen[t] = true
+	a.seen[t] = true
 	switch t := t.(type) {
 	case *types.Named:
-		f.named(t, where, home)
+		a.named(t, where, home)
 	case *types.Alias:
-		f.walk(types.Unalias(t), where, home)
+		a.walk(types.Unalias(t), where, home)
 	case *types.Pointer:
-		f.walk(t.Elem(), where, home)
+		a.walk(t.Elem(), where, home)
 	case *types.Slice:
-		f.walk(t.Elem(), where, home)
+		a.walk(t.Elem(), where, home)
 	case *types.Array:
-		f.walk(t.Elem(), where, home)
+		a.walk(t.Elem(), where, home)
 	case *types.Chan:
-		f.walk(t.Elem(), where, home)
+		a.walk(t.Elem(), where, home)
 	case *types.Map:
-		f.walk(t.Key(), where, home)
-		f.walk(t.Elem(), where, home)
+		a.walk(t.Key(), where, home)
+		a.walk(t.Elem(), where, home)
 	case *types.Signature:
-		f.tuple(t.Params(), where, home)
-		f.tuple(t.Results(), where, home)
+		a.tuple(t.Params(), where, home)
+		a.tuple(t.Results(), where, home)
 	case *types.Struct:
 		for v := range t.Fields() {
 			if v.Exported() {
-				f.walk(v.Type(), where+"."+v.Name(), home)
+				a.walk(v.Type(), where+"."+v.Name(), home)
 			}
 		}
 	case *types.Interface:
 		for m := range t.Methods() {
-			f.walk(m.Type(), where+"."+m.Name(), home)
+			a.walk(m.Type(), where+"."+m.Name(), home)
 		}
 	}
 }
 
-// named judges a type by its name, and opens it only if it is the room's own:
-// what a foreign type holds is a foreign room's business.
-func (f *face) named(t *types.Named, where string, home *types.Package) {
+// named compares the name of a type with the forbidden ones. It looks inside the type only if this
+// package declares it, because another package decides what its own types show.
+func (a *exportedAPI) named(t *types.Named, where string, home *types.Package) {
 	o := t.Obj()
 	if o.Pkg() == nil {
 		return
 	}
-	// Forgotten again, so that a second place that shows the type is told as well.
-	if name := o.Pkg().Path() + "." + o.Name(); slices.Contains(f.forbidden, name) {
-		delete(f.seen, t)
-		f.leaks = append(f.leaks, fmt.Sprintf("%s shows %s", where, name))
+	// The type is removed from seen, so that every place that shows it is reported.
+	if name := o.Pkg().Path() + "." + o.Name(); slices.Contains(a.forbidden, name) {
+		delete(a.seen, t)
+		a.found = append(a.found, fmt.Sprintf("%s shows %s", where, name))
 		return
 	}
 	for arg := range t.TypeArgs().Types() {
-		f.walk(arg, where, home)
+		a.walk(arg, where, home)
 	}
 	if o.Pkg() != home {
 		return
 	}
-	f.walk(t.Underlying(), where, home)
+	a.walk(t.Underlying(), where, home)
 	for m := range t.Methods() {
 		if m.Exported() {
-			f.walk(m.Type(), where+"."+m.Name(), home)
+			a.walk(m.Type(), where+"."+m.Name(), home)
 		}
 	}
 }
 
-func (f *face) tuple(t *types.Tuple, where string, home *types.Package) {
+func (a *exportedAPI) tuple(t *types.Tuple, where string, home *types.Package) {
 	for v := range t.Variables() {
-		f.walk(v.Type(), where, home)
+		a.walk(v.Type(), where, home)
 	}
 }

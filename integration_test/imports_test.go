@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// rooms maps a package to the packages of this module that it may import. A room
-// that is not listed may not exist.
-var rooms = map[string][]string{
+// allowedImports maps every package of the main module to the packages of this module that it may
+// import. "*" allows all. A new package needs a row here and in docs/architecture.md.
+var allowedImports = map[string][]string{
 	"cmd/keymill":                   {"*"},
 	"cmd/keymill/internal/config":   {"*"},
 	"cmd/keymill/internal/serve":    {"*"},
@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"storage/postgres":    {"storage"},
 	"storage/etcd":        {"storage"},
 
-	// The tests' own rooms; the product never imports them.
+	// Packages of the tests. No package of the product has them in its row.
 	"integration_test":         {},
 	"integration_test/counts":  {},
 	"integration_test/metrics": {},
@@ -51,9 +51,9 @@ var rooms = map[string][]string{
 	"integration_test/crash":   {"jwks", "integration_test/counts", "integration_test/server"},
 }
 
-// keepers maps a library (and everything below its path) to the rooms that may
-// import it. "storage/*" stands for storage and all rooms in it.
-var keepers = map[string][]string{
+// libraryOwners maps a library, with everything below its path, to the packages that may import it.
+// "storage/*" means storage and all packages below it.
+var libraryOwners = map[string][]string{
 	"go.etcd.io":                          {"storage/*"},
 	"github.com/jackc":                    {"storage/*"},
 	"database/sql":                        {"storage/*"},
@@ -66,7 +66,7 @@ var keepers = map[string][]string{
 	"net/http":                            {"cmd/keymill/*", "issuer/endpoint/*", "issuer/webhook", "jwks", "integration_test/*"},
 }
 
-// topLevel is the table of contents; nothing joins it without a reason.
+// topLevel lists the allowed entries of the root of the repository.
 var topLevel = []string{
 	".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "cmd", "docs", "go.mod", "go.sum",
 	"integration_test", "issuer", "jwks", "keystore", "scripts", "storage",
@@ -75,39 +75,50 @@ var topLevel = []string{
 type listed struct {
 	ImportPath string
 	Export     string
-	Imports    []string // of the files that are not tests
+	Imports    []string // without those of test files
 }
 
-func TestNoRoomImportsWhatTheHouseForbids(t *testing.T) {
+func TestPackagesImportOnlyWhatIsAllowed(t *testing.T) {
 	found := 0
 	for _, p := range list(t, "./...") {
-		room := strings.TrimPrefix(p.ImportPath, "keymill/")
-		allowed, known := rooms[room]
+		name := strings.TrimPrefix(p.ImportPath, "keymill/")
+		allowed, known := allowedImports[name]
 		if !known {
-			t.Errorf("%s is not a room of the house", room)
+			t.Errorf("package %s has no row in the table of allowed imports", name)
 			continue
 		}
 		found++
 		for _, imported := range p.Imports {
 			if own, ok := strings.CutPrefix(imported, "keymill/"); ok {
 				if !within(own, allowed) {
-					t.Errorf("%s imports %s; allowed: %v", room, own, allowed)
+					t.Errorf("%s imports %s; allowed: %v", name, own, allowed)
 				}
 				continue
 			}
-			if k := keepersOf(imported); k != nil && !within(room, k) {
-				t.Errorf("%s imports %s, which belongs to %v", room, imported, k)
+			if owners := ownersOf(imported); owners != nil && !within(name, owners) {
+				t.Errorf("%s imports %s, which only %v may import", name, imported, owners)
 			}
 		}
 	}
 	if found < 8 {
-		t.Errorf("read %d rooms: the test looks at too little", found)
+		t.Errorf("read %d packages only: the test misses most of the module", found)
 	}
 }
 
-// TestKeysLiveFarFromTheNetwork also follows what keystore imports indirectly: a
-// process that only signs links no HTTP.
-func TestKeysLiveFarFromTheNetwork(t *testing.T) {
+// TestTheIssuerNeverImportsItsWebhooks checks the table itself: it must not allow a package in
+// issuer to import issuer/webhook. The issuer writes events to issuer/outbox, and only the binary
+// knows who delivers them.
+func TestTheIssuerNeverImportsItsWebhooks(t *testing.T) {
+	for name, allowed := range allowedImports {
+		if !strings.HasPrefix(name, "cmd/") && within("issuer/webhook", allowed) {
+			t.Errorf("the table allows %s to import issuer/webhook", name)
+		}
+	}
+}
+
+// TestKeystoreDoesNotLinkHTTP checks indirect imports too. A program that only signs contains no
+// HTTP code.
+func TestKeystoreDoesNotLinkHTTP(t *testing.T) {
 	for _, p := range list(t, "-deps", "keymill/keystore") {
 		if p.ImportPath == "net/http" || p.ImportPath == "html/template" {
 			t.Errorf("keystore depends on %s", p.ImportPath)
@@ -115,8 +126,8 @@ func TestKeysLiveFarFromTheNetwork(t *testing.T) {
 	}
 }
 
-func TestTheTopLevelIsATableOfContents(t *testing.T) {
-	// What git would keep: build results and data beside the sources are no rooms.
+func TestTheTopLevelHasNoOtherEntries(t *testing.T) {
+	// Only what git would add: build results and data do not count.
 	cmd := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 	cmd.Dir = ".."
 	out, err := cmd.Output()
@@ -126,7 +137,7 @@ func TestTheTopLevelIsATableOfContents(t *testing.T) {
 			top, _, _ := strings.Cut(name, "/")
 			names = append(names, top)
 		}
-	} else { // an unpacked archive
+	} else { // no git repository: an unpacked archive
 		entries, err := os.ReadDir("..")
 		if err != nil {
 			t.Fatal(err)
@@ -138,7 +149,7 @@ func TestTheTopLevelIsATableOfContents(t *testing.T) {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		if !slices.Contains(topLevel, name) {
-			t.Errorf("%s is not in the table of contents", name)
+			t.Errorf("%s is not in the list of allowed entries", name)
 		}
 	}
 	for _, want := range []string{"cmd", "go.mod", "integration_test", "issuer", "jwks", "keystore", "storage"} {
@@ -148,25 +159,26 @@ func TestTheTopLevelIsATableOfContents(t *testing.T) {
 	}
 }
 
-// within says whether a room is in a list, where "x/*" covers x and all below it.
-func within(room string, rooms []string) bool {
-	return slices.ContainsFunc(rooms, func(r string) bool {
-		below, tree := strings.CutSuffix(r, "/*")
-		return r == "*" || r == room || tree && (room == below || strings.HasPrefix(room, below+"/"))
+// within reports whether a package is in the list. In the list "x/*" means x and all below it, and
+// "*" means every package.
+func within(name string, list []string) bool {
+	return slices.ContainsFunc(list, func(entry string) bool {
+		below, tree := strings.CutSuffix(entry, "/*")
+		return entry == "*" || entry == name || tree && (name == below || strings.HasPrefix(name, below+"/"))
 	})
 }
 
-// keepersOf finds the most specific row of keepers, nil if there is none.
-func keepersOf(imported string) []string {
+// ownersOf returns the most specific row of libraryOwners, nil if every package may import it.
+func ownersOf(imported string) []string {
 	for p := imported; p != "." && p != "/"; p = path.Dir(p) {
-		if k, ok := keepers[p]; ok {
-			return k
+		if owners, ok := libraryOwners[p]; ok {
+			return owners
 		}
 	}
 	return nil
 }
 
-// list is `go list -json` in the root of the module.
+// list runs `go list -json` in the root of the module.
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Export,Imports"}, args...)...)
