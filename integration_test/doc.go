@@ -1,19 +1,21 @@
-// Package integration_test looks at Keymill from outside. Its own tests read the
-// house: which room imports which, and what crosses a wall. The directories below
-// drive the real binary:
+// Package integration_test tests Keymill from outside. Its own tests read the code: which
+// package imports which, which types a package exports, which requirement has which tests, and
+// whether README and docs name what exists. The directories below run the real binary:
 //
-//	counts/     how often a test repeats what must hold, in two tiers
-//	server/     starts, asks, stops and kills the binary
+//	counts/     how often tests repeat what must hold, in two tiers
+//	server/     starts, queries, stops and kills the binary
 //	cli/        the command lines as scripts, one promise each
 //	crash/      kill -9 and full disks
-//	families/   refresh tokens: a model beside the real thing, histories, storms
-//	simplejwt/  our door beside simplejwt's own views, request by request
-//	browser/    a page in Chromium, and the cookie that it cannot see
-//	verifiers/  our own and those of others: Go, Python, Django, Node, Apache
-//	numbers/    how large a store and how busy a server get
-//	docs/       what README and docs tell an operator to type
-//	pages/      reads those pages
-//	bench/      load, against floors measured in the same run
+//	families/   refresh tokens: compared with a model, and histories of many clients
+//	simplejwt/  the simplejwt endpoints compared with simplejwt's own views
+//	browser/    a page in Chromium, and the cookie that it cannot read
+//	verifiers/  verifiers of this and other projects: Go, Python, Django, Node, Apache
+//	numbers/    the size of the store and the load of the server, within bounds
+//	docs/       the commands of README and docs, run as they are
+//	pages/      reads those pages for tests
+//	metrics/    size and form of the code
+//	bench/      load, compared with a minimum that is measured in the same run
 //
-// Modules of their own keep what only tests need out of the server's go.mod.
+// Some directories are modules, so that dependencies of tests only are not in the go.mod of the
+// server.
 package integration_test

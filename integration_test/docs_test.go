@@ -14,7 +14,8 @@ import (
 	"keymill/integration_test/pages"
 )
 
-// languages are those of blocks. docs/CONTRIBUTING.md says what tests do with each.
+// languages lists the languages that a block can have. docs/CONTRIBUTING.md says what a test does
+// with each.
 var languages = []string{"apache", "caddy", "go", "ini", "js", "json", "nginx", "python", "sh", "text", "yaml"}
 
 const maxReadmeLines = 200
@@ -25,14 +26,14 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// TestEveryBlockHasALanguageThatIsTested: a block without one would be tested by nothing.
-func TestEveryBlockHasALanguageThatIsTested(t *testing.T) {
+// TestEveryBlockHasAKnownLanguage matters because no test reads a block of another language.
+func TestEveryBlockHasAKnownLanguage(t *testing.T) {
 	blocks := 0
 	for _, p := range readPages(t) {
 		for _, b := range p.Blocks {
 			blocks++
 			if !slices.Contains(languages, b.Language) {
-				t.Errorf("%s:%d: language %q is not in %v; a fragment is text", p.Path, b.Line, b.Language, languages)
+				t.Errorf("%s:%d: language %q is not in %v; write text for a fragment", p.Path, b.Line, b.Language, languages)
 			}
 			if strings.TrimSpace(b.Text) == "" {
 				t.Errorf("%s:%d: the block is empty", p.Path, b.Line)
@@ -48,7 +49,7 @@ func TestJSONBlocksAreJSON(t *testing.T) {
 	for _, p := range readPages(t) {
 		for _, b := range p.Blocks {
 			if b.Language == "json" && !json.Valid([]byte(b.Text)) {
-				t.Errorf("%s:%d: not JSON", p.Path, b.Line)
+				t.Errorf("%s:%d: the block is not valid JSON", p.Path, b.Line)
 			}
 		}
 	}
@@ -78,8 +79,8 @@ var (
 	headingPattern = regexp.MustCompile(`(?m)^#+ (.+)$`)
 )
 
-// TestEveryLinkLeadsSomewhere follows the relative links of README and docs, with anchors.
-func TestEveryLinkLeadsSomewhere(t *testing.T) {
+// TestLinksPointToFilesAndHeadings follows the relative links of README, CHANGELOG and docs.
+func TestLinksPointToFilesAndHeadings(t *testing.T) {
 	anchors := map[string][]string{} // page → anchors of its headings
 	all := readPages(t)
 	for _, p := range all {
@@ -100,7 +101,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 				file = path.Join(path.Dir(p.Path), target)
 			}
 			if _, err := os.Stat(filepath.Join("..", filepath.FromSlash(file))); err != nil {
-				t.Errorf("%s: the link %s leads nowhere", p.Path, found[1])
+				t.Errorf("%s: the link %s points to no file", p.Path, found[1])
 			} else if fragment != "" && !slices.Contains(anchors[file], fragment) {
 				t.Errorf("%s: %s has no heading for #%s; it has %v", p.Path, file, fragment, anchors[file])
 			}
@@ -111,8 +112,8 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// TestEveryPageCanBeFound: README or a page that it leads to links each page of docs.
-func TestEveryPageCanBeFound(t *testing.T) {
+// TestLinksFromREADMEReachEveryPage follows links from page to page.
+func TestLinksFromREADMEReachEveryPage(t *testing.T) {
 	all := map[string]pages.Page{}
 	for _, p := range readPages(t) {
 		all[p.Path] = p
@@ -131,12 +132,12 @@ func TestEveryPageCanBeFound(t *testing.T) {
 	}
 	for p := range all {
 		if !found[p] {
-			t.Errorf("no link leads to %s", p)
+			t.Errorf("no chain of links leads from README.md to %s", p)
 		}
 	}
 }
 
-// TestNamedTestsExist: the pages name tests as examples, and tests get other names.
+// TestNamedTestsExist fails if a page names a test that was renamed or removed.
 func TestNamedTestsExist(t *testing.T) {
 	code := output(t, "..", "git", "grep", "-hoE", "--untracked", `^func (Test|Fuzz)\w+`, "--", "*_test.go")
 	known := strings.Split(strings.ReplaceAll(code, "func ", ""), "\n")
@@ -149,7 +150,7 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// TestNamedFilesExist: the pages name files of the code, and code moves.
+// TestNamedFilesExist fails if a page names a file of the code that was moved or removed.
 func TestNamedFilesExist(t *testing.T) {
 	files := 0
 	for _, p := range readPages(t) {
@@ -161,14 +162,14 @@ func TestNamedFilesExist(t *testing.T) {
 		}
 	}
 	if files < 10 {
-		t.Errorf("read %d names only", files)
+		t.Errorf("found %d names of files only: the test reads the wrong pages", files)
 	}
 }
 
 // filePattern is a path in code style. A path with a placeholder, such as <name>, does not match.
 var filePattern = regexp.MustCompile("`((?:cmd|issuer|jwks|keystore|storage|integration_test|scripts|docs)/[A-Za-z0-9_./-]+\\.[a-z]+)`")
 
-// withoutBlocks is the page's prose.
+// withoutBlocks returns the text of a page without its fenced blocks.
 func withoutBlocks(p pages.Page) string {
 	text := p.Text
 	for _, b := range p.Blocks {
@@ -177,8 +178,8 @@ func withoutBlocks(p pages.Page) string {
 	return text
 }
 
-// anchor is what a heading is called in a link: lower case, spaces as dashes, and of other
-// marks only dashes and underscores.
+// anchor returns the fragment that a link to a heading has: lower case, with dashes for spaces, and
+// without punctuation other than dashes and underscores.
 func anchor(heading string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(heading) {

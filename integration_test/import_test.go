@@ -16,10 +16,9 @@ import (
 	"keymill/integration_test/pages"
 )
 
-// TestAnotherModuleImportsJWKS: no server can serve the module path, so a program that uses
-// our verifier names it with a require and a replace line. It gets jwks and what jwks needs,
-// and nothing of the server.
-func TestAnotherModuleImportsJWKS(t *testing.T) {
+// TestAnotherModuleCanImportJWKS uses a require line and a replace line, because no host can serve
+// the module path. The program gets jwks and what jwks needs, and no other package of this module.
+func TestAnotherModuleCanImportJWKS(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +40,7 @@ func main() {
 	fmt.Println(len(set.Keys()), err)
 }
 `)
-	// The sums are those of the main module. Without them the go command would look them up.
+	// The go.sum of the main module has all sums. Without it the go command would download them.
 	sums, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	if err != nil {
 		t.Fatal(err)
@@ -58,9 +57,9 @@ func main() {
 	}
 }
 
-// TestTheReadmeGuardsAService: README's program for our verifier builds and refuses a request
-// without a token. Only the port is another one.
-func TestTheReadmeGuardsAService(t *testing.T) {
+// TestTheProgramInREADMERefusesARequestWithoutAToken builds and runs the program as it is in README.
+// Only its address is replaced.
+func TestTheProgramInREADMERefusesARequestWithoutAToken(t *testing.T) {
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +87,7 @@ func TestTheReadmeGuardsAService(t *testing.T) {
 	t.Cleanup(func() { service.Process.Kill(); service.Wait() })
 	for {
 		answer, err := http.Get("http://" + address + "/orders")
-		if errors.Is(err, syscall.ECONNREFUSED) { // it has not begun to listen
+		if errors.Is(err, syscall.ECONNREFUSED) { // it does not listen yet
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
@@ -97,13 +96,13 @@ func TestTheReadmeGuardsAService(t *testing.T) {
 		}
 		answer.Body.Close()
 		if got := answer.Header.Get("WWW-Authenticate"); answer.StatusCode != http.StatusUnauthorized || got != `Bearer realm="orders"` {
-			t.Errorf("the program of the README answered %d, %s", answer.StatusCode, got)
+			t.Errorf("the program in README answered %d, %s", answer.StatusCode, got)
 		}
 		return
 	}
 }
 
-// freeAddress returns an address of loopback that was free a moment ago.
+// freeAddress returns a loopback address with a port that was free when it looked.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestATeamCanHostItsOwnCopy: after scripts/rename-module every module builds under the
-// new path, tests included, and nothing is left of the old one.
+// TestATeamCanHostItsOwnCopy runs scripts/rename-module on a copy of the repository. Then all
+// modules, with their tests, must compile under the new path, and no package may keep the old one.
 func TestATeamCanHostItsOwnCopy(t *testing.T) {
 	root := strings.TrimSpace(output(t, ".", "git", "rev-parse", "--show-toplevel"))
 	dir := t.TempDir()
 	for file := range strings.SplitSeq(strings.TrimSpace(output(t, root, "git", "ls-files")), "\n") {
 		b, err := os.ReadFile(filepath.Join(root, file))
 		if os.IsNotExist(err) {
-			continue // removed, and not committed yet
+			continue // removed in the work tree only
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -36,7 +36,7 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 		output(t, filepath.Join(dir, module), "go", "vet", "./...")
 		for pkg := range strings.FieldsSeq(output(t, filepath.Join(dir, module), "go", "list", "./...")) {
 			if !strings.HasPrefix(pkg, "git.example.com/platform/keymill") {
-				t.Errorf("%s kept its name", pkg)
+				t.Errorf("package %s kept the old path", pkg)
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 	}
 }
 
-// modulesBelow lists the directories that hold a go.mod of ours.
+// modulesBelow lists the directories with a go.mod that git knows.
 func modulesBelow(t *testing.T, dir string) []string {
 	t.Helper()
 	var modules []string
@@ -58,7 +58,7 @@ func modulesBelow(t *testing.T, dir string) []string {
 		modules = append(modules, filepath.Dir(file))
 	}
 	if len(modules) < 4 {
-		t.Fatalf("found the modules %v only", modules)
+		t.Fatalf("found the modules %v only, want at least 4", modules)
 	}
 	return modules
 }

@@ -16,13 +16,13 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the column of tests in docs/security.md from the code")
+var update = flag.Bool("update", false, "rewrite the last column of the requirements in docs/security.md")
 
 const requirementsPage = "../docs/security.md"
 
-// TestRequirementsNameTheirTests compares the list in docs/security.md with the numbers in
-// the doc comments of the tests, in both directions. With -update it rewrites the list's
-// last column instead.
+// TestRequirementsNameTheirTests compares the list in docs/security.md with the numbers in the doc
+// comments of tests, in both directions. With -update it rewrites the last column of the list
+// instead.
 func TestRequirementsNameTheirTests(t *testing.T) {
 	page := read(t, requirementsPage)
 	held := numberedTests(t)
@@ -34,22 +34,22 @@ func TestRequirementsNameTheirTests(t *testing.T) {
 	for _, row := range requirementRows(page) {
 		number, cell := row[1], row[3]
 		if listed[number] {
-			t.Errorf("%s is listed twice", number)
+			t.Errorf("%s is in the list twice", number)
 		}
 		listed[number] = true
 		if strings.TrimSpace(row[2]) == "" {
 			t.Errorf("%s has no sentence or source", number)
 		}
 		if want := testsCell(held[number]); cell != want {
-			t.Errorf("%s names %s\nand the code has %s\nrun: go test ./integration_test -run Requirements -update", number, cell, want)
+			t.Errorf("%s: the list names %s\nthe code has %s\nrun: go test ./integration_test -run Requirements -update", number, cell, want)
 		}
 		if len(held[number]) == 0 {
-			t.Errorf("%s is held by no test", number)
+			t.Errorf("no test has the number %s", number)
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(held)) {
 		if !listed[number] {
-			t.Errorf("%v carry %s, which is not in the list", held[number], number)
+			t.Errorf("%v have the number %s, which is not in the list", held[number], number)
 		}
 	}
 	if len(listed) < 50 {
@@ -57,7 +57,7 @@ func TestRequirementsNameTheirTests(t *testing.T) {
 	}
 }
 
-// A requirement's row: number, sentence and source, tests.
+// requirementRow matches a row of the list: number, sentence and source, tests.
 var requirementRow = regexp.MustCompile(`(?m)^\| ([RI][0-9]+) \| (.+ \| .+) \|(.*)\|$`)
 
 func requirementRows(page string) [][]string {
@@ -75,8 +75,8 @@ func withTests(page string, held map[string][]numbered) string {
 	})
 }
 
-// A numbered is a test that carries a number.
-type numbered struct{ file, name string } // file below the root of the repository
+// numbered is a test with a number in its doc comment.
+type numbered struct{ file, name string } // file: relative to the root of the repository
 
 func testsCell(tests []numbered) string {
 	var links []string
@@ -86,16 +86,16 @@ func testsCell(tests []numbered) string {
 	return strings.Join(links, "<br>")
 }
 
-// numberedTests maps a number to its tests, in the order of files and names. A number stands
-// in a test's doc comment: alone in a line ("// R86, R87."), in brackets, or in a range
-// ("I8 to I12").
+// numberedTests maps each number to its tests, sorted by file and name. The number is in the doc
+// comment of the test: on a line of its own ("// R86, R87."), in parentheses, or in a range ("I8 to
+// I12").
 func numberedTests(t *testing.T) map[string][]numbered {
 	t.Helper()
 	held := map[string][]numbered{}
 	for file := range strings.FieldsSeq(output(t, "..", "git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*_test.go")) {
 		text, err := os.ReadFile(filepath.Join("..", file))
 		if os.IsNotExist(err) {
-			continue // removed, and not committed yet
+			continue // removed in the work tree only
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -113,8 +113,8 @@ func numberedTests(t *testing.T) map[string][]numbered {
 				held[number] = append(held[number], numbered{file, f.Name.Name})
 			}
 		}
-		for _, line := range lonelyNumber.FindAllString(withoutDocs(parsed, string(text)), -1) {
-			t.Errorf("%s: %q stands above no test", file, line)
+		for _, line := range numberLine.FindAllString(withoutDocs(parsed, string(text)), -1) {
+			t.Errorf("%s: %q is not in the doc comment of a test", file, line)
 		}
 	}
 	for _, tests := range held {
@@ -128,10 +128,10 @@ func numberedTests(t *testing.T) map[string][]numbered {
 var (
 	testName      = regexp.MustCompile(`^(Test|Fuzz)[A-Z]`)
 	numberPattern = regexp.MustCompile(`\b([RI])([0-9]{1,3})(?: to [RI]?([0-9]{1,3}))?\b`)
-	lonelyNumber  = regexp.MustCompile(`(?m)^// (?:[RI][0-9]+, )*[RI][0-9]+\.$`)
+	numberLine    = regexp.MustCompile(`(?m)^// (?:[RI][0-9]+, )*[RI][0-9]+\.$`)
 )
 
-// numbersIn returns the numbers that a doc comment holds, each once.
+// numbersIn returns the numbers in a doc comment, without repetitions.
 func numbersIn(doc string) []string {
 	var numbers []string
 	for _, found := range numberPattern.FindAllStringSubmatch(doc, -1) {
@@ -149,7 +149,7 @@ func numbersIn(doc string) []string {
 	return numbers
 }
 
-// withoutDocs returns the text of a file less the doc comments of its tests.
+// withoutDocs returns the text of a file without the doc comments of its tests.
 func withoutDocs(f *ast.File, text string) string {
 	for _, d := range slices.Backward(f.Decls) {
 		if fn, ok := d.(*ast.FuncDecl); ok && fn.Doc != nil && testName.MatchString(fn.Name.Name) {

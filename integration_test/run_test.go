@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// TestRunChecksTheGoVersionBeforeItBuilds with a go command of another version in PATH.
+// TestRunChecksTheGoVersionBeforeItBuilds replaces go in PATH by a script that prints a version.
 func TestRunChecksTheGoVersionBeforeItBuilds(t *testing.T) {
 	for _, tt := range []struct {
-		name, version string // version: what the script prints for "go env GOVERSION"; "" for no go at all
-		want          string // on stderr; "" if the server is built and started
+		name, version string // version: shell code that prints the answer of "go env GOVERSION"; "" for no go in PATH
+		want          string // on stderr; "" if the script builds and starts the server
 	}{
 		{"old", "echo go1.19.8", "needs Go 1.26 or later to build, and GO is Go 1.19.8;"},
-		{"a little too old", "echo go1.25.9", "needs Go 1.26 or later to build, and GO is Go 1.25.9;"},
+		{"one release too old", "echo go1.25.9", "needs Go 1.26 or later to build, and GO is Go 1.25.9;"},
 		{"offline", "[ ! -f go.mod ] && echo go1.22.0", "needs Go 1.26 or later to build, and GO is Go 1.22.0;"},
 		{"none", "", "needs Go 1.26 or later to build, and there is no go in PATH;"},
 		{"exact", "echo go1.26.0", ""},
@@ -58,7 +58,7 @@ func TestRunChecksTheGoVersionBeforeItBuilds(t *testing.T) {
 			}
 			line := strings.Replace(errs.String(), filepath.Join(bin, "go"), "GO", 1)
 			if err == nil || out.Len() > 0 || strings.Count(line, "\n") != 1 || !strings.Contains(line, tt.want) {
-				t.Errorf("%v, %s%s, want one line with %q", err, &out, line, tt.want)
+				t.Errorf("%v, %s%s, want an error and one line with %q", err, &out, line, tt.want)
 			}
 		})
 	}
