@@ -10,11 +10,12 @@ import (
 	"testing"
 )
 
-// binaryVariable hands a built binary over: from scripts/test to every test process,
-// and from Main to the tests.
+// binaryVariable is the environment variable with the path of the binary. scripts/test sets it for
+// every test process, and Main sets it for the tests.
 const binaryVariable = "KEYMILL_BINARY"
 
-// Main builds the binary, unless it is handed over, runs the tests and removes it.
+// Main builds the binary, runs the tests and removes the binary. It builds nothing if
+// binaryVariable is set.
 func Main(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -34,16 +35,17 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// Binary is the path of the binary under test.
+// Binary returns the path of the binary under test.
 func Binary() (string, error) {
 	path := os.Getenv(binaryVariable)
 	if path == "" {
-		return "", errors.New("no binary: TestMain has to call server.Main")
+		return "", errors.New("there is no binary: TestMain must call server.Main")
 	}
 	return path, nil
 }
 
-// Root is the directory of the main module, found upwards from the test.
+// Root returns the directory of the main module: the first one that contains cmd/keymill, from the
+// directory of the test upwards.
 func Root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -54,7 +56,7 @@ func Root() (string, error) {
 			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
-			return "", errors.New("no directory above this one has cmd/keymill")
+			return "", errors.New("neither this directory nor one above it contains cmd/keymill")
 		}
 	}
 }
@@ -73,8 +75,8 @@ func build(path string) error {
 	return nil
 }
 
-// Environment is ours without any setting of keymill, which refuses variables that
-// it does not know and would obey the ones that it does.
+// Environment returns the environment of this process without the variables of Keymill. The server
+// would read those as settings, and it refuses a variable that it does not know.
 func Environment() []string {
 	var env []string
 	for _, v := range os.Environ() {

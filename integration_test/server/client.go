@@ -11,21 +11,22 @@ import (
 	"testing"
 )
 
-// A Client is what `client add` made.
+// A Client has the credentials that `client add` printed.
 type Client struct {
 	ID     string `json:"client_id"`
 	Secret string `json:"client_secret"`
 }
 
-// A StatusError is an answer of the server other than 200.
+// A StatusError is an answer of the server with a status other than 200.
 type StatusError struct {
 	Status int
 	Body   string
 }
 
+// Error returns status and body.
 func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Body) }
 
-// Run is Verb for a test that has no use for failure; it returns stdout.
+// Run runs a verb and returns its standard output. The test ends if the verb fails.
 func (s *Server) Run(t testing.TB, args ...string) string {
 	t.Helper()
 	out, errs, err := s.Verb(context.Background(), args...)
@@ -35,7 +36,7 @@ func (s *Server) Run(t testing.TB, args ...string) string {
 	return out
 }
 
-// RunJSON is Run with --json, decoded into v.
+// RunJSON runs a verb with --json and decodes its output into v.
 func (s *Server) RunJSON(t testing.TB, v any, args ...string) {
 	t.Helper()
 	out := s.Run(t, append(args, "--json")...)
@@ -44,7 +45,7 @@ func (s *Server) RunJSON(t testing.TB, v any, args ...string) {
 	}
 }
 
-// AddClient adds a confidential client of one audience.
+// AddClient adds a confidential client that may get tokens for one audience.
 func (s *Server) AddClient(t testing.TB, id, audience string) Client {
 	t.Helper()
 	var c Client
@@ -52,7 +53,8 @@ func (s *Server) AddClient(t testing.TB, id, audience string) Client {
 	return c
 }
 
-// Token asks for a token of c. An answer other than 200 is a *StatusError.
+// Token requests a token with the credentials of c. It returns a *StatusError for an answer other
+// than 200.
 func (s *Server) Token(ctx context.Context, c Client, audience string) (string, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "audience": {audience}}
 	req, err := http.NewRequestWithContext(ctx, "POST", s.URL+"/token", strings.NewReader(form.Encode()))
@@ -72,12 +74,12 @@ func (s *Server) Token(ctx context.Context, c Client, audience string) (string, 
 		return "", &StatusError{status, string(body)}
 	}
 	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessToken == "" {
-		return "", fmt.Errorf("no token in %q: %v", body, err)
+		return "", fmt.Errorf("the answer has no token: %q (%v)", body, err)
 	}
 	return answer.AccessToken, nil
 }
 
-// Get reads one public path.
+// Get sends GET to a public path.
 func (s *Server) Get(ctx context.Context, path string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+path, nil)
 	if err != nil {

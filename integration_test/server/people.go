@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// What the tests of families log in with: a public client at the simplejwt door, and a
-// user whose name and password are these.
+// Tests of families log in as this user, through a public client at the simplejwt endpoints.
 const (
 	Web       = "web"
 	WebConfig = "simplejwt:\n  client: " + Web
@@ -26,7 +25,7 @@ const (
 	Password  = "correct horse battery staple"
 )
 
-// AddWeb makes the audience orders, the client Web and the user Person.
+// AddWeb adds the audience orders, the client Web and the user Person.
 func (s *Server) AddWeb(t testing.TB) {
 	t.Helper()
 	s.Run(t, "audience", "add", "orders", "--alg", "EdDSA")
@@ -39,15 +38,15 @@ func (s *Server) AddWeb(t testing.TB) {
 	}
 }
 
-// An Answer is what the server said, whatever the status. An error beside it means that
-// there was none, and nobody knows what became of the request.
+// An Answer is an HTTP answer of the server, with any status. If a method returns an error instead,
+// there was no answer, and the request may or may not have been executed.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Field returns a member of the body that is a string, "" if there is none.
+// Field returns a member of the JSON body that is a string, "" if there is none.
 func (a Answer) Field(name string) string {
 	var members map[string]any
 	json.Unmarshal(a.Body, &members)
@@ -55,11 +54,12 @@ func (a Answer) Field(name string) string {
 	return text
 }
 
+// String returns status and body.
 func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
 
-// ReadToken reads a refresh token as far as anybody can: behind the version and the number
-// of the secret stand the family, whose id is base32 of 16 bytes, and four bytes of
-// generation.
+// ReadToken returns the parts of a refresh token that can be read without a key. After the version
+// and the number of the secret come the 16 bytes of the family, whose id is their base32 form, and
+// the 4 bytes of the generation.
 func ReadToken(token string) (family string, generation uint32, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(token, "kmr_"))
 	if err != nil || len(b) != 45 {
@@ -69,7 +69,7 @@ func ReadToken(token string) (family string, generation uint32, err error) {
 	return strings.ToLower(text), binary.BigEndian.Uint32(b[18:22]), nil
 }
 
-// Login begins a family and returns its first refresh token.
+// Login logs Person in, which begins a family, and returns the first refresh token.
 func (s *Server) Login(ctx context.Context) (string, error) {
 	body, err := json.Marshal(map[string]string{"username": Person, "password": Password})
 	if err != nil {
@@ -85,13 +85,13 @@ func (s *Server) Login(ctx context.Context) (string, error) {
 	return a.Field("refresh"), nil
 }
 
-// Refresh presents a refresh token of client at POST /token.
+// Refresh sends a refresh token to POST /token, as client.
 func (s *Server) Refresh(ctx context.Context, client, token string) (Answer, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {client}, "refresh_token": {token}}
 	return s.post(ctx, "/token", "application/x-www-form-urlencoded", form.Encode())
 }
 
-// Revoke presents a token of client at POST /revoke.
+// Revoke sends a token to POST /revoke, as client.
 func (s *Server) Revoke(ctx context.Context, client, token string) (Answer, error) {
 	form := url.Values{"client_id": {client}, "token": {token}}
 	return s.post(ctx, "/revoke", "application/x-www-form-urlencoded", form.Encode())
@@ -113,8 +113,8 @@ func (s *Server) post(ctx context.Context, path, contentType, body string) (Answ
 	return a, err
 }
 
-// AwaitEnd waits until the server ends by itself and returns how it did. The server may
-// be started again afterwards.
+// AwaitEnd waits until the server ends by itself. It returns an error if the server still runs after
+// limit, or ended without an exit code other than 0. The server can be started again afterwards.
 func (s *Server) AwaitEnd(limit time.Duration) error {
 	select {
 	case <-s.process.done:
@@ -125,10 +125,10 @@ func (s *Server) AwaitEnd(limit time.Duration) error {
 			return err
 		}
 		if err == nil || !exit.Exited() {
-			return fmt.Errorf("the server ended with %v, not with an exit code of its own other than 0", err)
+			return fmt.Errorf("the server ended with %v, want an exit code other than 0", err)
 		}
 		return nil
 	case <-time.After(limit):
-		return fmt.Errorf("the server still runs after %v", limit)
+		return fmt.Errorf("the server is still running after %v", limit)
 	}
 }

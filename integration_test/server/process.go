@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// A process is a child that cannot outlive this one.
+// A process is a child process that ends with this process.
 type process struct {
 	cmd  *exec.Cmd
-	done chan struct{} // closed once the child is gone
-	err  error         // how it ended; read after done
+	done chan struct{} // closed when the child has ended
+	err  error         // result of cmd.Wait; read it after done is closed
 }
 
-// launch starts cmd so that the kernel kills it when this process dies, however it
-// dies. The kernel ties that promise to the thread that forked, not to the process,
-// so the goroutine keeps its thread until the child is gone.
+// launch starts cmd so that the kernel kills it when this process ends, even by SIGKILL. The kernel
+// kills the child when the thread that started it ends, not the process. So the goroutine that
+// started it keeps its thread until the child has ended.
 func launch(cmd *exec.Cmd) (*process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -44,7 +44,8 @@ func launch(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// stop sends SIGTERM and wants exit code 0 within limit; SIGKILL comes after it.
+// stop sends SIGTERM and returns an error unless the process ends with exit code 0 within limit.
+// After limit it sends SIGKILL.
 func (p *process) stop(limit time.Duration) error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -52,7 +53,7 @@ func (p *process) stop(limit time.Duration) error {
 		return p.err
 	case <-time.After(limit):
 		p.kill()
-		return fmt.Errorf("still running %v after SIGTERM", limit)
+		return fmt.Errorf("the process is still running %v after SIGTERM", limit)
 	}
 }
 
@@ -61,11 +62,11 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// A Companion is another program that a test runs beside the server: a verifier
-// that somebody else wrote.
+// A Companion is another program that a test runs beside the server, such as a verifier of another
+// project.
 type Companion struct{ process *process }
 
-// Launch starts cmd, which dies with this process.
+// Launch starts cmd. The program ends with this process.
 func Launch(cmd *exec.Cmd) (*Companion, error) {
 	p, err := launch(cmd)
 	return &Companion{p}, err
@@ -85,21 +86,21 @@ func Serving(t testing.TB, cmd *exec.Cmd) string {
 	go func() { <-companion.Done(); w.Close() }()
 	lines := bufio.NewScanner(stdout)
 	if !lines.Scan() || !strings.HasPrefix(lines.Text(), "http://127.0.0.1:") {
-		t.Fatalf("%s did not say where it listens, but %q (%v)", cmd, lines.Text(), lines.Err())
+		t.Fatalf("%s did not print its address but %q (%v)", cmd, lines.Text(), lines.Err())
 	}
 	go io.Copy(io.Discard, stdout)
 	return lines.Text()
 }
 
-// Close ends the companion and waits until it is gone.
+// Close kills the companion and waits until it has ended.
 func (c *Companion) Close() error {
 	c.process.kill()
 	var exit *exec.ExitError
 	if errors.As(c.process.err, &exit) {
-		return nil // the signal was ours
+		return nil // it ended by the signal of Close
 	}
 	return c.process.err
 }
 
-// Done is closed when the companion has ended.
+// Done returns a channel that is closed when the companion has ended.
 func (c *Companion) Done() <-chan struct{} { return c.process.done }

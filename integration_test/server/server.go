@@ -1,5 +1,5 @@
-// Package server runs the real keymill binary for tests that look at it from
-// outside: they speak HTTP to it, type its verbs, and kill it.
+// Package server runs the real keymill binary for tests. They send HTTP requests to it, run its
+// verbs, and kill it.
 //
 //	func TestMain(m *testing.M) { server.Main(m) }
 //
@@ -7,16 +7,15 @@
 //	srv.Run(t, "audience", "add", "orders", "--alg", "EdDSA")
 //	token, err := srv.Token(ctx, client, "orders")
 //
-// A server has a directory of its own with everything in it, so that one os.RemoveAll
-// leaves nothing behind:
+// Each server has a directory of its own with all its files, so that one os.RemoveAll removes
+// everything:
 //
-//	keymill.yaml   its configuration (none under --dev)
+//	keymill.yaml   its configuration; missing with --dev
 //	master.key     32 random bytes in base64
 //	data/          the data directory
-//	log            what every run of it printed
+//	log            the output of all its runs
 //
-// Nothing here is shared between servers. A server dies with the test process, even
-// if that one is killed.
+// Servers share nothing. A server ends with the test process, even if that is killed.
 package server
 
 import (
@@ -36,38 +35,39 @@ import (
 	"time"
 )
 
-// How long a server may take. They are generous because tests share the machine.
+// Time limits of a server. They only end a test that hangs, so they are long enough for a busy
+// machine.
 const (
 	startLimit = 5 * time.Minute
-	stopLimit  = 5 * time.Minute // the server gives up after 9 s, with an exit code that Stop returns
+	stopLimit  = 5 * time.Minute // the server itself gives up after 9 s, with an exit code that Stop returns
 	verbLimit  = 5 * time.Minute
 )
 
-// Options say how a server differs from the plain one.
+// Options configure a server. The zero value is a server with its own keymill.yaml.
 type Options struct {
-	Dev    bool     // serve --dev, without a configuration file
-	Config string   // further lines of keymill.yaml
-	Issuer string   // what a proxy in front of it is called; "" for the server's own address
-	Args   []string // further arguments of serve
-	Dir    string   // an existing directory; "" makes one and removes it at the end
+	Dev    bool     // run serve --dev, without a configuration file
+	Config string   // more lines for keymill.yaml
+	Issuer string   // URL of the issuer, if a proxy is in front of the server; "" means its own address
+	Args   []string // more arguments of serve
+	Dir    string   // an existing directory; "" means a new one, which Close removes
 }
 
-// A Server is one keymill on one directory. Its methods are for one goroutine,
-// except Token, Verb and Get.
+// A Server is a keymill process with its directory. Only Token, Verb, VerbWith, Get, Login, Refresh
+// and Revoke may be called by several goroutines at once.
 type Server struct {
-	Issuer string // Options.Issuer or URL
-	URL    string // http://127.0.0.1:port, the same for every run
-	Dir    string
-	Data   string
+	Issuer string // Options.Issuer, or URL if that is empty
+	URL    string // http://127.0.0.1:port, the same in every run
+	Dir    string // directory with all files of the server
+	Data   string // its data directory, below Dir
 
 	options Options
 	binary  string
 	address string
 	http    *http.Client
-	process *process // nil while it does not run
+	process *process // nil while the server does not run
 }
 
-// Start makes a server, waits until it is ready and ends it with the test.
+// Start starts a new server and waits until it is ready. The server ends with the test.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := New(o)
@@ -88,13 +88,13 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// New prepares a server and does not start it. Close removes what it made.
+// New prepares a server without starting it. Close removes its files.
 func New(o Options) (*Server, error) {
 	binary, err := Binary()
 	if err != nil {
 		return nil, err
 	}
-	// Not t.TempDir: its names are long, and a socket's path ends at 107 bytes.
+	// t.TempDir has too long names: a socket's path has at most 107 bytes.
 	dir := o.Dir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "km"); err != nil {
@@ -128,7 +128,7 @@ func (s *Server) configure() error {
 	if err := os.WriteFile(master, []byte(line), 0o600); err != nil {
 		return err
 	}
-	// Behind a named issuer stands a proxy, and the server has to hold the strict rules.
+	// A server behind a proxy must keep the rules that hold in production.
 	insecure := s.options.Issuer == ""
 	yaml := fmt.Sprintf("listen: %s\nissuer: %s\ninsecure: %t\ndata: %s\nmaster_key_file: %s\n%s\n",
 		s.address, s.Issuer, insecure, s.Data, master, s.options.Config)
@@ -140,7 +140,7 @@ func (s *Server) config() string { return filepath.Join(s.Dir, "keymill.yaml") }
 // Start runs the server on its directory and returns once it is ready.
 func (s *Server) Start() error {
 	if s.process != nil {
-		return errors.New("the server runs already")
+		return errors.New("the server is already running")
 	}
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *Server) awaitReady() error {
 		}
 		select {
 		case <-s.process.done:
-			return fmt.Errorf("the server ended instead of getting ready: %v", s.process.err)
+			return fmt.Errorf("the server ended before it was ready: %v", s.process.err)
 		case <-deadline:
 			return fmt.Errorf("the server is not ready after %v", startLimit)
 		case <-time.After(5 * time.Millisecond):
@@ -183,10 +183,10 @@ func (s *Server) awaitReady() error {
 	}
 }
 
-// PID is the process id of the running server.
+// PID returns the process id of the running server.
 func (s *Server) PID() int { return s.process.cmd.Process.Pid }
 
-// Stop asks the server to end (SIGTERM) and insists that it does so cleanly.
+// Stop sends SIGTERM and waits. It returns an error unless the server ends with exit code 0.
 func (s *Server) Stop() error {
 	if s.process == nil {
 		return nil
@@ -196,7 +196,7 @@ func (s *Server) Stop() error {
 	return p.stop(stopLimit)
 }
 
-// Kill ends the server at once (SIGKILL) and waits until it is gone.
+// Kill sends SIGKILL and waits until the server has ended.
 func (s *Server) Kill() {
 	if s.process != nil {
 		s.process.kill()
@@ -204,7 +204,7 @@ func (s *Server) Kill() {
 	}
 }
 
-// Close stops the server and removes its directory, if New made it.
+// Close stops the server. It removes the directory if New created it.
 func (s *Server) Close() error {
 	err := s.Stop()
 	s.http.CloseIdleConnections()
@@ -214,7 +214,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Log is what the server printed so far.
+// Log returns the output of the server so far.
 func (s *Server) Log() string {
 	b, err := os.ReadFile(filepath.Join(s.Dir, "log"))
 	if err != nil {
@@ -223,13 +223,13 @@ func (s *Server) Log() string {
 	return strings.TrimSpace(string(b))
 }
 
-// Verb runs one command line against this server, as its operator would type it.
-// err is an *exec.ExitError if the verb said no.
+// Verb runs one command line with this server, as its operator would. err is an *exec.ExitError if
+// the verb ended with an exit code other than 0.
 func (s *Server) Verb(ctx context.Context, args ...string) (stdout, stderr string, err error) {
 	return s.VerbWith(ctx, "", args...)
 }
 
-// VerbWith is Verb for one that reads its input, such as a password.
+// VerbWith is Verb with a standard input, such as a password.
 func (s *Server) VerbWith(ctx context.Context, in string, args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, verbLimit)
 	defer cancel()
@@ -244,9 +244,9 @@ func (s *Server) VerbWith(ctx context.Context, in string, args ...string) (stdou
 	return out.String(), errs.String(), err
 }
 
-// FreeAddress finds a loopback address that nobody listens on. It stays below the
-// ports that the system gives to outgoing connections, so that none of those can
-// take it between two runs of a server: the issuer has to stay the same.
+// FreeAddress returns a loopback address with a free port. The port is below those that the system
+// uses for outgoing connections. Otherwise such a connection could take the port between two runs of
+// a server, which needs the same address because its issuer stays the same.
 func FreeAddress() (string, error) {
 	const lowest, count = 20_000, 10_000
 	for range 100 {
@@ -259,5 +259,5 @@ func FreeAddress() (string, error) {
 		}
 		return l.Addr().String(), l.Close()
 	}
-	return "", errors.New("no free loopback port after 100 tries")
+	return "", errors.New("found no free loopback port in 100 tries")
 }
