@@ -10,14 +10,14 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A chain is every refresh token of one family that was ever seen. It has one token for
-// each generation: two different ones would be a forked family (I9).
+// A chain holds all refresh tokens of one family that the server returned. Each generation has one
+// token. Two different tokens of a generation would mean two successors of the same token (I9).
 type chain struct {
 	mu     sync.Mutex
 	tokens []string // generation → token
 }
 
-// note adds an answer to a presentation of generation from.
+// note adds the refresh token that was returned when generation from was presented.
 func (c *chain) note(from uint32, answered string) error {
 	_, generation, err := server.ReadToken(answered)
 	if err != nil {
@@ -29,7 +29,7 @@ func (c *chain) note(from uint32, answered string) error {
 	case generation != from+1:
 		return fmt.Errorf("generation %d was answered with generation %d", from, generation)
 	case int(generation) > len(c.tokens):
-		return fmt.Errorf("generation %d came before generation %d was seen", generation, len(c.tokens))
+		return fmt.Errorf("generation %d was returned before generation %d", generation, len(c.tokens))
 	case int(generation) == len(c.tokens):
 		c.tokens = append(c.tokens, answered)
 	case c.tokens[generation] != answered:
@@ -38,7 +38,7 @@ func (c *chain) note(from uint32, answered string) error {
 	return nil
 }
 
-// newest returns the highest generation that was seen, and its token.
+// newest returns the highest generation in the chain, and its token.
 func (c *chain) newest() (uint32, string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -51,8 +51,8 @@ func (c *chain) family() string {
 	return family
 }
 
-// standing maps the families of Person to the generation that the server has come to.
-func standing(t *testing.T, srv *server.Server) map[string]uint32 {
+// generations maps each live family of Person to its current generation, as the server lists it.
+func generations(t *testing.T, srv *server.Server) map[string]uint32 {
 	t.Helper()
 	var list []struct {
 		ID         string `json:"session_id"`
@@ -75,7 +75,7 @@ func login(t *testing.T, srv *server.Server) *chain {
 	return &chain{tokens: []string{token}}
 }
 
-// rotate presents the newest token of a family, and its successor, and so on.
+// rotate refreshes a family that many times, each time with its newest token.
 func rotate(t *testing.T, srv *server.Server, c *chain, times int) {
 	t.Helper()
 	for range times {

@@ -14,12 +14,13 @@ import (
 	"keymill/integration_test/server"
 )
 
-// namespaced marks the child that may mount: its mounts vanish with it.
+// namespaced is set in the child process that runs in a mount namespace of its own. Its mounts end
+// with it.
 const namespaced = "KEYMILL_TEST_NAMESPACE"
 
-// TestAFullDiskStopsChangesAndNothingElse (I16): without room every change is refused
-// and may be tried again; tokens and the key set go on as before; once there is
-// room again, changes work without a restart.
+// TestAFullDiskStopsChangesAndNothingElse (I16): on a full disk every change is refused with an
+// error that says to try again later. Tokens and the key set work as before. When there is space
+// again, changes work without a restart.
 func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	if os.Getenv(namespaced) == "" {
 		inOwnNamespace(t)
@@ -35,24 +36,24 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	acknowledged := fillUntilRefused(t, srv, disk)
 	for n := range 20 {
 		if _, errs, err := addLarge(t, srv, fmt.Sprintf("late-%d", n)); err == nil {
-			t.Error("a large change went through on a full disk")
-		} else if !fullNow(srv, errs) {
-			t.Errorf("refused, but not for want of space: %q", errs)
+			t.Error("a large change succeeded on a full disk")
+		} else if !refusedAsFull(srv, errs) {
+			t.Errorf("the change failed for another reason than a full disk: %q", errs)
 		}
-		judgeOne(t, srv, client)
+		verifyOne(t, srv, client)
 	}
 
 	if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, err := addLarge(t, srv, "room-again"); err != nil {
-		t.Errorf("there is room again, but: %v %s", err, errs)
+	if _, errs, err := addLarge(t, srv, "space-again"); err != nil {
+		t.Errorf("with space again a change fails: %v %s", err, errs)
 	}
-	judgeOne(t, srv, srv.AddClient(t, "after", "orders"))
+	verifyOne(t, srv, srv.AddClient(t, "after", "orders"))
 	if srv.PID() != pid {
-		t.Error("that took a restart")
+		t.Error("the server was restarted")
 	}
-	for _, name := range append(acknowledged, "room-again") {
+	for _, name := range append(acknowledged, "space-again") {
 		srv.Run(t, "audience", "show", name)
 	}
 	if err := srv.Stop(); err != nil {
@@ -63,7 +64,7 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 	}
 }
 
-// smallDisk mounts a file system of its own at path for the length of the test.
+// smallDisk mounts a file system of 6 MB at path until the test ends.
 func smallDisk(t *testing.T, path string) string {
 	t.Helper()
 	err := os.Mkdir(path, 0o700)
@@ -77,8 +78,8 @@ func smallDisk(t *testing.T, path string) string {
 	return path
 }
 
-// fillUntilRefused takes all the room and then makes changes until the pages that the
-// store had left are used up as well. It returns the changes that went through.
+// fillUntilRefused fills the disk with a file. Then it makes changes until the store has used its
+// free pages too and refuses one. It returns the names of the changes that succeeded.
 func fillUntilRefused(t *testing.T, srv *server.Server, disk string) (acknowledged []string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(disk, "filler"))
@@ -97,24 +98,24 @@ func fillUntilRefused(t *testing.T, srv *server.Server, disk string) (acknowledg
 	for n := range most {
 		name := fmt.Sprintf("large-%d", n)
 		if _, errs, err := addLarge(t, srv, name); err != nil {
-			if !fullNow(srv, errs) {
-				t.Fatalf("refused, but not for want of space: %q", errs)
+			if !refusedAsFull(srv, errs) {
+				t.Fatalf("the change failed for another reason than a full disk: %q", errs)
 			}
-			t.Logf("refused after %d changes on a full disk", n)
+			t.Logf("the full disk refused a change after %d changes", n)
 			return acknowledged
 		}
 		acknowledged = append(acknowledged, name)
 	}
-	t.Fatalf("%d large changes went through on a full disk", most)
+	t.Fatalf("%d large changes succeeded on a full disk", most)
 	return nil
 }
 
-// fullNow: the refusal invites to try again, and the log says what is wrong.
-func fullNow(srv *server.Server, stderr string) bool {
+// refusedAsFull reports whether the verb's error says to try again and the server's log says why.
+func refusedAsFull(srv *server.Server, stderr string) bool {
 	return strings.Contains(stderr, "try again later") && strings.Contains(srv.Log(), "no space left on device")
 }
 
-// addLarge adds an audience of about 3 KiB; a few of them need pages that were never written.
+// addLarge adds an audience of about 3 KiB. After a few of them the file needs new pages.
 func addLarge(t *testing.T, srv *server.Server, name string) (stdout, stderr string, err error) {
 	args := []string{"audience", "add", name, "--alg", "EdDSA"}
 	for n := range 50 {
@@ -123,24 +124,26 @@ func addLarge(t *testing.T, srv *server.Server, name string) (stdout, stderr str
 	return srv.Verb(t.Context(), args...)
 }
 
-func judgeOne(t *testing.T, srv *server.Server, c server.Client) {
+// verifyOne gets a token and verifies it with the published key set.
+func verifyOne(t *testing.T, srv *server.Server, c server.Client) {
 	t.Helper()
 	token, err := srv.Token(t.Context(), c, "orders")
 	if err != nil {
-		t.Errorf("no token: %v", err)
+		t.Errorf("a token on a full disk: %v", err)
 		return
 	}
-	j, err := newJudge(t.Context(), srv)
+	keys, err := fetchKeys(t.Context(), srv)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	if err := j.verify(token); err != nil {
+	if err := keys.verify(token); err != nil {
 		t.Error(err)
 	}
 }
 
-// inOwnNamespace runs this test again where it may mount without anybody noticing.
+// inOwnNamespace runs this test again in a mount namespace of its own, where a mount affects no other
+// process.
 func inOwnNamespace(t *testing.T) {
 	t.Helper()
 	unshare := []string{"--mount"}
@@ -149,9 +152,9 @@ func inOwnNamespace(t *testing.T) {
 	}
 	if out, err := exec.Command("unshare", slices.Concat(unshare, []string{"true"})...).CombinedOutput(); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("no mount namespace: %v %s", err, out)
+			t.Fatalf("cannot create a mount namespace: %v %s", err, out)
 		}
-		t.Skipf("no mount namespace: %v %s", err, out)
+		t.Skipf("cannot create a mount namespace: %v %s", err, out)
 	}
 	again := []string{os.Args[0], "-test.run=^" + t.Name() + "$", "-test.v"}
 	cmd := exec.Command("unshare", slices.Concat(unshare, again)...)
@@ -159,7 +162,7 @@ func inOwnNamespace(t *testing.T) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-		t.Errorf("in its own namespace: %v\n%s", err, out)
+		t.Errorf("the test failed in its own namespace: %v\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if _, counted, ok := strings.Cut(line, "counted: "); ok {

@@ -1,5 +1,5 @@
-// Package crash takes the machine away from a running server: kill -9 at the worst
-// instant it can find, and a disk without room. What was acknowledged before has to
-// hold afterwards. The kernel's page cache survives a kill, so this room says
-// nothing about power cuts; storage's own tests do.
+// Package crash tests what survives when a running server is killed with kill -9 at a bad moment,
+// when its disk is full, and when the disk fails. What the server acknowledged before must hold
+// afterwards. The kernel's page cache survives a kill, so these tests cannot show what a power cut
+// does. The tests of storage/bolt do that.
 package crash

@@ -11,10 +11,10 @@ import (
 	"keymill/integration_test/server"
 )
 
-// TestTheFirstKeyOutlivesItsFirstToken (I3): a new store answers its first token and
-// is killed in the same instant. A key that signs is durable, so after the restart
-// it is published and the token verifies.
-func TestTheFirstKeyOutlivesItsFirstToken(t *testing.T) {
+// TestTheFirstKeySurvivesKill9AfterItsFirstToken (I3): a new server is killed immediately after its
+// first token. The key that signed was durable before, so after the restart it is published, the
+// token verifies, and the same key signs again.
+func TestTheFirstKeySurvivesKill9AfterItsFirstToken(t *testing.T) {
 	kills := counts.Of("first-key-kills")
 	for range kills {
 		srv := server.Start(t, server.Options{Dev: true})
@@ -27,11 +27,11 @@ func TestTheFirstKeyOutlivesItsFirstToken(t *testing.T) {
 		if err := srv.Start(); err != nil {
 			t.Fatal(err)
 		}
-		j, err := newJudge(t.Context(), srv)
+		keys, err := fetchKeys(t.Context(), srv)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := j.verify(token); err != nil {
+		if err := keys.verify(token); err != nil {
 			t.Errorf("the first token after kill -9: %v", err)
 		}
 		second, err := srv.Token(t.Context(), client, "dev-api")
@@ -39,7 +39,7 @@ func TestTheFirstKeyOutlivesItsFirstToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		if kidOf(second) != kidOf(token) {
-			t.Errorf("the key changed from %s to %s", kidOf(token), kidOf(second))
+			t.Errorf("after kill -9 the signing key changed from %s to %s", kidOf(token), kidOf(second))
 		}
 		if err := srv.Stop(); err != nil {
 			t.Error(err)
@@ -48,10 +48,10 @@ func TestTheFirstKeyOutlivesItsFirstToken(t *testing.T) {
 	t.Logf("counted: %d kills after the first signature, 0 keys lost", kills)
 }
 
-// TestARotationOutlivesKill9: a key that was told to sign goes on signing after a kill in
-// the same instant. The clock record is older than the rotation then, and a start that
-// trusts it would take the key for one that has yet to be published for a while.
-func TestARotationOutlivesKill9(t *testing.T) {
+// TestARotationSurvivesKill9: the key that a forced rotation named signs after a kill immediately
+// after the rotation. The clock record in the store is older than the rotation then. A start that
+// relied on that record alone would treat the key as one that does not sign yet.
+func TestARotationSurvivesKill9(t *testing.T) {
 	srv := server.Start(t, server.Options{})
 	srv.Run(t, "audience", "add", "orders", "--alg", "EdDSA")
 	client := srv.AddClient(t, "billing", "orders")
@@ -64,15 +64,15 @@ func TestARotationOutlivesKill9(t *testing.T) {
 		}
 		token, err := srv.Token(t.Context(), client, "orders")
 		if err != nil {
-			t.Fatalf("after kill -9 nothing signs: %v", err)
+			t.Fatalf("after kill -9 no key signs: %v", err)
 		}
 		if kidOf(token) != rotated.KID {
-			t.Errorf("signed by %s, want %s, which the rotation named", kidOf(token), rotated.KID)
+			t.Errorf("key %s signed, want %s, which the rotation named", kidOf(token), rotated.KID)
 		}
 	}
 }
 
-// devService reads the ready-made client of a trial server.
+// devService reads the client that a trial server creates.
 func devService(t *testing.T, srv *server.Server) server.Client {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(srv.Data, "dev-credentials"))

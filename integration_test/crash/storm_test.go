@@ -15,24 +15,24 @@ import (
 )
 
 const (
-	stormFamilies = 24 // well under what one user may have at a client
-	stormAnswers  = 10 // at least, before a kill
-	stormTabs     = 2  // holders of one family, who present the same token at the same time
+	stormFamilies = 24 // fewer than the limit of one user at one client
+	stormAnswers  = 10 // least number of answers before a kill
+	stormTabs     = 2  // tabs that present the same token at the same time
 )
 
-// TestARefreshStormSurvivesKill9: many families rotate as fast as the server lets them,
-// each held by two tabs that present the same token at once, and the server is killed in
-// the middle of it, again and again on one store. What the tabs know is the judge:
+// TestRefreshesSurviveKill9: many families refresh without a pause, each in two tabs that present the
+// same token at once. The server is killed in the middle, many times with the same store. Then the
+// test compares what the tabs know with what the server does:
 //
-//   - a generation that was answered is accepted after the restart: no acknowledged
-//     rotation is lost (I8);
-//   - every generation has one successor, whoever asked and however often, and one that
-//     was used long ago is refused and ends its family (I9);
-//   - a tab without an answer retries with what it had and is let in (I12);
-//   - no access token has the id of another one (I13).
+//   - A generation that was answered is accepted after the restart. No acknowledged refresh is lost
+//     (I8).
+//   - Every generation has one successor, in every tab and at every retry. One that was used long
+//     ago is refused and ends its family (I9).
+//   - A tab without an answer retries with the same token and succeeds (I12).
+//   - No two access tokens have the same id (I13).
 //
 // I8.
-func TestARefreshStormSurvivesKill9(t *testing.T) {
+func TestRefreshesSurviveKill9(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -44,9 +44,9 @@ func TestARefreshStormSurvivesKill9(t *testing.T) {
 	}
 	kills := counts.Of("kill9-storms")
 	round := 0
-	// A kill may find no commit whose answer is still on its way, so there can be more of them.
+	// A kill may hit no refresh between its commit and its answer. Then more kills follow.
 	for ; round < kills || s.unheard == 0 && round < 10*kills; round++ {
-		s.rage(t, 50*time.Millisecond+time.Duration(random.IntN(250))*time.Millisecond)
+		s.killDuringRefreshes(t, 50*time.Millisecond+time.Duration(random.IntN(250))*time.Millisecond)
 		if err := srv.Start(); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -56,27 +56,28 @@ func TestARefreshStormSurvivesKill9(t *testing.T) {
 			t.Fatalf("round %d failed", round)
 		}
 	}
-	t.Logf("counted: %d kills, %d acknowledged rotations, %d requests without an answer, %d rotations that nobody heard of, %d replays refused; "+
-		"0 rotations lost, 0 forked families, 0 honest clients logged out",
+	t.Logf("counted: %d kills, %d acknowledged rotations, %d requests without an answer, %d rotations without an answer, %d replays refused; "+
+		"0 rotations lost, 0 tokens with two successors, 0 honest clients logged out",
 		round, s.answered.Load(), s.unanswered.Load(), s.unheard, s.replayed)
 	if s.answered.Load() < int64(stormAnswers*kills) || s.unheard == 0 || s.replayed == 0 {
-		t.Error("the storm was a calm")
+		t.Error("the test saw too little: too few answers, no refresh without an answer, or no replay")
 	}
 }
 
+// A storm is many families that refresh at once, and what their tabs were answered.
 type storm struct {
 	srv                  *server.Server
 	families             []*chain
 	answered, unanswered atomic.Int64
-	unheard              int // rotations that took place although nobody had the answer
+	unheard              int // rotations that were committed although no tab got the answer
 	replayed             int
 
 	mu  sync.Mutex
-	ids map[string]bool // jti of every access token; owned by mu
+	ids map[string]bool // jti of every access token; guarded by mu
 }
 
-// rage lets all families rotate and kills the server after a while.
-func (s *storm) rage(t *testing.T, after time.Duration) {
+// killDuringRefreshes refreshes all families and kills the server after a while.
+func (s *storm) killDuringRefreshes(t *testing.T, after time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	before := s.answered.Load()
@@ -88,34 +89,36 @@ func (s *storm) rage(t *testing.T, after time.Duration) {
 		})
 	}
 	time.Sleep(after)
-	await(t, "a storm", func() bool { return s.answered.Load() >= before+stormAnswers })
+	await(t, "enough answers before the kill", func() bool { return s.answered.Load() >= before+stormAnswers })
 	s.srv.Kill()
 	cancel()
 	wg.Wait()
 }
 
-// tabs presents the newest token of a family in every tab. It is false when a tab had no
-// answer. The tabs do not end with the storm's context: an answer on its way is read.
+// tabs presents the newest token of a family in every tab at once. It returns false if a tab got no
+// answer. The requests do not end with the storm's context, so that an answer that is under way is
+// still read.
 func (s *storm) tabs(t *testing.T, c *chain) bool {
 	from, token := c.newest()
 	var wg sync.WaitGroup
-	var silent atomic.Bool
+	var lost atomic.Bool
 	for range stormTabs {
 		wg.Go(func() {
 			a, err := s.srv.Refresh(context.WithoutCancel(t.Context()), server.Web, token)
 			if err != nil || a.Status == http.StatusServiceUnavailable {
 				s.unanswered.Add(1)
-				silent.Store(true)
+				lost.Store(true)
 				return
 			}
-			s.judge(t, c, from, a)
+			s.checkAnswer(t, c, from, a)
 		})
 	}
 	wg.Wait()
-	return !silent.Load()
+	return !lost.Load()
 }
 
-func (s *storm) judge(t *testing.T, c *chain, from uint32, a server.Answer) {
+// checkAnswer checks the answer to a refresh that the tab was allowed to make.
+func (s *storm) checkAnswer(t *testing.T, c *chain, from uint32, a server.Answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
 		t.Errorf("an honest client was logged out with generation %d: %s", from, a)
@@ -129,31 +132,31 @@ func (s *storm) judge(t *testing.T, c *chain, from uint32, a server.Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if id == "" || s.ids[id] {
-		t.Errorf("the id %q of an access token is empty or not its first", id)
+		t.Errorf("the id %q of an access token is empty or was used before", id)
 	}
 	s.ids[id] = true
 }
 
-// retry presents, after the restart, what each family's tabs had last.
+// retry presents, after the restart, the newest token that the tabs of each family know.
 func (s *storm) retry(t *testing.T) {
 	t.Helper()
-	stands := standing(t, s.srv)
+	current := generations(t, s.srv)
 	for _, c := range s.families {
-		switch heard, _ := c.newest(); stands[c.family()] {
-		case heard:
-		case heard + 1:
+		switch known, _ := c.newest(); current[c.family()] {
+		case known:
+		case known + 1:
 			s.unheard++
 		default:
-			t.Errorf("generation %d was acknowledged, the server stands at %d", heard, stands[c.family()])
+			t.Errorf("generation %d was acknowledged, the server has generation %d", known, current[c.family()])
 		}
 		if !s.tabs(t, c) {
-			t.Error("no answer from a server that nobody has killed")
+			t.Error("a running server did not answer a refresh")
 		}
 	}
 }
 
-// replay presents a generation that was used long ago. The family ends, and so another
-// one takes its place.
+// replay presents a generation that was used long ago. That ends the family, and a new one takes its
+// place.
 func (s *storm) replay(t *testing.T, n int) {
 	t.Helper()
 	c := s.families[n]
@@ -162,43 +165,43 @@ func (s *storm) replay(t *testing.T, n int) {
 		return
 	}
 	for _, token := range []string{c.tokens[rand.IntN(int(last-1))], newest} {
-		wantGone(t, s.srv, token)
+		wantEnded(t, s.srv, token)
 	}
 	s.replayed++
 	s.families = slices.Replace(s.families, n, n+1, login(t, s.srv))
 }
 
-// wantGone presents a token of a family that has ended, or that is to end by it.
-func wantGone(t *testing.T, srv *server.Server, token string) {
+// wantEnded presents a token and requires the answer of a family that has ended.
+func wantEnded(t *testing.T, srv *server.Server, token string) {
 	t.Helper()
 	a, err := srv.Refresh(t.Context(), server.Web, token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if a.Status != http.StatusBadRequest || a.Field("error") != "invalid_grant" {
-		t.Errorf("a token of an ended family: %s", a)
+		t.Errorf("a token of an ended family was answered %s, want invalid_grant", a)
 	}
 }
 
-// TestAReplayOutlivesKill9 (I10): the answer to a replay is the last thing that a server
-// says. After the restart the family is dead, for its newest token as well.
-func TestAReplayOutlivesKill9(t *testing.T) {
+// TestAReplayedFamilyStaysEndedAfterKill9 (I10): the server is killed immediately after its answer to
+// a replay. After the restart it refuses every token of the family, also the newest one.
+func TestAReplayedFamilyStaysEndedAfterKill9(t *testing.T) {
 	srv := server.Start(t, server.Options{Config: server.WebConfig})
 	srv.AddWeb(t)
 	kills := counts.Of("replay-kills")
 	for range kills {
 		c := login(t, srv)
 		rotate(t, srv, c, 3)
-		wantGone(t, srv, c.tokens[0])
+		wantEnded(t, srv, c.tokens[0])
 		srv.Kill()
 		if err := srv.Start(); err != nil {
 			t.Fatal(err)
 		}
 		for _, token := range slices.Backward(c.tokens) {
-			wantGone(t, srv, token)
+			wantEnded(t, srv, token)
 		}
 	}
 	if !t.Failed() {
-		t.Logf("counted: %d replays followed by kill -9, 0 families came back", kills)
+		t.Logf("counted: %d replays followed by kill -9, 0 families live again", kills)
 	}
 }

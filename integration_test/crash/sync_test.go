@@ -15,16 +15,16 @@ import (
 	"keymill/integration_test/server"
 )
 
-// endLimit bounds a hang: a server whose store has failed ends by itself, within 5 s.
+// endLimit only ends a test that hangs. A server whose store has failed ends by itself within 5 s.
 const endLimit = 5 * time.Minute
 
-// TestAFailedSyncInARefreshIsSafeToRetry: the disk fails while a refresh is made durable,
-// at its pages or at the meta page that makes them count. The client hears 503, never
-// success (I11); the server ends with an exit code; the client's one retry with the same
-// token is let in, whether the rotation took place or not (I12).
+// TestAFailedSyncInARefreshIsSafeToRetry: the disk fails during the commit of a refresh, either at
+// the sync of the data pages or at the sync of the meta page that makes them valid. The client gets
+// 503, never success, and the server ends with an exit code (I11). The client's retry with the same
+// token succeeds, whether the rotation was committed or not (I12).
 func TestAFailedSyncInARefreshIsSafeToRetry(t *testing.T) {
 	if os.Geteuid() != 0 {
-		inOwnNamespace(t) // the server lets nobody but root look into its memory, or trace it
+		inOwnNamespace(t) // only root may trace the server, which is not dumpable
 		return
 	}
 	strace := needStrace(t)
@@ -34,15 +34,15 @@ func TestAFailedSyncInARefreshIsSafeToRetry(t *testing.T) {
 		srv := server.Start(t, server.Options{Config: server.WebConfig})
 		srv.AddWeb(t)
 		c := login(t, srv)
-		awaitRecord(t, srv, "session.login", "") // else its record joins the chain in the middle
+		awaitRecord(t, srv, "session.login", "") // else the chaining of its record could be the commit that fails
 		longest = max(longest, refreshWithoutDisk(t, strace, srv, c, 1+n%2))
 		if err := srv.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if standing(t, srv)[c.family()] == 1 {
+		if generations(t, srv)[c.family()] == 1 {
 			took++
 		}
-		rotate(t, srv, c, 3) // the retry, and on from there
+		rotate(t, srv, c, 3) // the retry, and two more
 		if err := srv.Stop(); err != nil {
 			t.Error(err)
 		}
@@ -51,16 +51,16 @@ func TestAFailedSyncInARefreshIsSafeToRetry(t *testing.T) {
 		}
 	}
 	if took == 0 || took == runs {
-		t.Errorf("of %d rotations %d took place: both sides have to be seen", runs, took)
+		t.Errorf("of %d rotations %d were committed: the test must see both outcomes", runs, took)
 	}
 	if !t.Failed() {
 		t.Logf("counted: %d refreshes met a failed sync and were answered 503; the server ended by itself after %v at most; "+
-			"the rotation had taken place in %d; 0 clients logged out", runs, longest.Round(time.Millisecond), took)
+			"the rotation was committed in %d; 0 clients logged out", runs, longest.Round(time.Millisecond), took)
 	}
 }
 
-// refreshWithoutDisk refreshes while the nth sync of each thread fails, and returns how long
-// the server lived on.
+// refreshWithoutDisk refreshes while the nth sync of each thread fails. It returns how long the server
+// ran after that.
 func refreshWithoutDisk(t *testing.T, strace string, srv *server.Server, c *chain, nth int) time.Duration {
 	t.Helper()
 	tracer := failSyncs(t, strace, srv, nth)
@@ -78,16 +78,16 @@ func refreshWithoutDisk(t *testing.T, strace string, srv *server.Server, c *chai
 	return time.Since(failed)
 }
 
-// wantUnavailable: not now, and when to come back.
+// wantUnavailable requires 503 with Retry-After.
 func wantUnavailable(t *testing.T, a server.Answer) {
 	t.Helper()
 	if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
-		t.Errorf("got %s with Retry-After %q, want 503 and a time", a, a.Header.Get("Retry-After"))
+		t.Errorf("got %s with Retry-After %q, want 503 with a Retry-After", a, a.Header.Get("Retry-After"))
 	}
 }
 
-// failSyncs lets the nth sync of every thread of srv fail from now on. It returns once
-// strace holds them all, since what it does not hold does not fail.
+// failSyncs makes the nth sync of every thread of srv fail. It returns when strace traces all threads,
+// because it cannot make a sync of another thread fail.
 func failSyncs(t *testing.T, strace string, srv *server.Server, nth int) *server.Companion {
 	t.Helper()
 	cmd := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
@@ -102,7 +102,7 @@ func failSyncs(t *testing.T, strace string, srv *server.Server, nth int) *server
 	return tracer
 }
 
-// traced tells whether every thread of a process has a tracer.
+// traced reports whether every thread of a process is traced.
 func traced(pid int) bool {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	if err != nil || len(threads) == 0 {
@@ -122,7 +122,7 @@ func needStrace(t *testing.T) string {
 	path, err := exec.LookPath("strace")
 	if err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatal("strace is missing, and this test is not to be skipped here")
+			t.Fatal("strace is not installed, and with CI set this test must run")
 		}
 		t.Skip("strace is not installed")
 	}

@@ -19,12 +19,12 @@ import (
 
 func TestMain(m *testing.M) { server.Main(m) }
 
-// A judge checks signatures against a published set with the standard library alone,
-// so that no code of ours vouches for itself.
-type judge map[string]crypto.PublicKey // kid → key
+// A keySet verifies signatures with the standard library only. The code under test must not verify
+// its own tokens.
+type keySet map[string]crypto.PublicKey // kid → key
 
-// newJudge reads the set that srv publishes.
-func newJudge(ctx context.Context, srv *server.Server) (judge, error) {
+// fetchKeys reads the key set that srv publishes.
+func fetchKeys(ctx context.Context, srv *server.Server) (keySet, error) {
 	status, body, err := srv.Get(ctx, "/.well-known/jwks.json")
 	if err != nil || status != 200 {
 		return nil, fmt.Errorf("key set: status %d: %w", status, err)
@@ -35,27 +35,27 @@ func newJudge(ctx context.Context, srv *server.Server) (judge, error) {
 	if err := json.Unmarshal(body, &set); err != nil {
 		return nil, err
 	}
-	j := judge{}
+	keys := keySet{}
 	for _, k := range set.Keys {
 		switch k.Kty {
 		case "OKP":
-			j[k.Kid] = ed25519.PublicKey(decode(k.X))
+			keys[k.Kid] = ed25519.PublicKey(decode(k.X))
 		case "RSA":
 			n, e := new(big.Int).SetBytes(decode(k.N)), new(big.Int).SetBytes(decode(k.E))
-			j[k.Kid] = &rsa.PublicKey{N: n, E: int(e.Int64())}
+			keys[k.Kid] = &rsa.PublicKey{N: n, E: int(e.Int64())}
 		}
 	}
-	return j, nil
+	return keys, nil
 }
 
-// verify says why token does not verify, nil if it does.
-func (j judge) verify(token string) error {
+// verify returns nil if the signature of the token is valid, and otherwise an error that says why not.
+func (s keySet) verify(token string) error {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return fmt.Errorf("%d parts", len(parts))
+		return fmt.Errorf("the token has %d parts, want 3", len(parts))
 	}
 	kid, signed, signature := kidOf(token), []byte(parts[0]+"."+parts[1]), decode(parts[2])
-	switch key := j[kid].(type) {
+	switch key := s[kid].(type) {
 	case ed25519.PublicKey:
 		if ed25519.Verify(key, signed, signature) {
 			return nil
@@ -64,9 +64,9 @@ func (j judge) verify(token string) error {
 		hash := sha256.Sum256(signed)
 		return rsa.VerifyPKCS1v15(key, crypto.SHA256, hash[:], signature)
 	case nil:
-		return fmt.Errorf("kid %s is not in the set", kid)
+		return fmt.Errorf("kid %s is not in the key set", kid)
 	}
-	return fmt.Errorf("kid %s: wrong signature", kid)
+	return fmt.Errorf("the signature of key %s is invalid", kid)
 }
 
 func kidOf(token string) string {
@@ -82,7 +82,7 @@ func expiryOf(token string) time.Time {
 	return time.Unix(claims.Exp, 0)
 }
 
-// decode returns nil for what is not base64url: nothing verifies with it.
+// decode returns nil for text that is not base64url. No signature verifies with nil.
 func decode(s string) []byte {
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
@@ -91,26 +91,27 @@ func decode(s string) []byte {
 	return b
 }
 
-// TestTheJudgeSaysNo: a judge that accepts everything would make this room worthless.
-func TestTheJudgeSaysNo(t *testing.T) {
+// TestVerifyRefusesWrongTokens tests the tests: if verify accepted every token, they would prove
+// nothing.
+func TestVerifyRefusesWrongTokens(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k"}`)) + ".e30"
 	token := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(private, []byte(signed)))
-	if err := (judge{"k": public}).verify(token); err != nil {
-		t.Errorf("a good token: %v", err)
+	if err := (keySet{"k": public}).verify(token); err != nil {
+		t.Errorf("a valid token is refused: %v", err)
 	}
-	if (judge{}).verify(token) == nil {
-		t.Error("accepted a token of an unknown key")
+	if (keySet{}).verify(token) == nil {
+		t.Error("a token of an unknown key is accepted")
 	}
-	if (judge{"k": public}).verify(strings.Replace(token, ".e30.", ".e31.", 1)) == nil {
-		t.Error("accepted a tampered token")
+	if (keySet{"k": public}).verify(strings.Replace(token, ".e30.", ".e31.", 1)) == nil {
+		t.Error("a changed token is accepted")
 	}
 }
 
-// await polls until ok. Its limit bounds a hang and nothing else.
+// await polls until ok returns true. Its limit only ends a test that hangs.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	const failsafe = 5 * time.Minute
@@ -121,8 +122,8 @@ func await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// awaitRecord waits until the audit log has a record of that action, and about that target
-// if it is not empty: records join the log about a second after what they are about.
+// awaitRecord waits until the audit log has a record of that action, and of that target unless it is
+// empty. A record joins the log about a second after its event.
 func awaitRecord(t *testing.T, srv *server.Server, action, target string) {
 	t.Helper()
 	await(t, "the audit record "+action+" "+target, func() bool {
