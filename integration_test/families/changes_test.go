@@ -10,11 +10,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// lifetimes gives a client other ones.
+// lifetimes gives a client other lifetimes.
 func (l *life) lifetimes(t *rapid.T) {
 	id := pick(t, "client", clientIDs)
 	if _, registered := l.model.clients[id]; !registered {
-		t.Skip("the client is away")
+		t.Skip("the client is not registered")
 	}
 	grace := pick(t, "grace", []time.Duration{0, time.Second, 30 * time.Second, 10 * time.Minute})
 	idle := pick(t, "idle", []time.Duration{time.Hour, 2 * time.Hour, 6 * time.Hour})
@@ -31,11 +31,11 @@ func text(d time.Duration) *string {
 	return &s
 }
 
-// terms takes audiences and scopes from a client, or gives them back.
-func (l *life) terms(t *rapid.T) {
+// allowances takes audiences and scopes from a client, or returns them to it.
+func (l *life) allowances(t *rapid.T) {
 	id := pick(t, "client", clientIDs)
 	if _, registered := l.model.clients[id]; !registered {
-		t.Skip("the client is away")
+		t.Skip("the client is not registered")
 	}
 	audiences := pick(t, "audiences", [][]string{fresh.audiences, fresh.audiences, {"orders"}, {"mail"}})
 	var scopes []string
@@ -46,44 +46,44 @@ func (l *life) terms(t *rapid.T) {
 	if scopes = slices.Compact(scopes); rapid.Bool().Draw(t, "few scopes") {
 		scopes = []string{"read"}
 	}
-	l.setTerms(id, audiences, scopes)
+	l.allow(id, audiences, scopes)
 }
 
-func (l *life) setTerms(id string, audiences, scopes []string) {
+func (l *life) allow(id string, audiences, scopes []string) {
 	_, err := l.real.SetClient(ctx(), id, api.ClientChange{Audiences: &audiences, Scopes: &scopes}, by)
 	l.real.must(err)
 	l.model.change(id, time.Now(), func(c *program) { c.audiences, c.scopes = audiences, scopes })
 }
 
-// narrow moves a client from one audience to another, with a login in between.
+// narrow gives a client one audience, logs in, and gives it another audience instead.
 func (l *life) narrow(t *rapid.T) {
 	id := pick(t, "client", clientIDs)
 	if _, registered := l.model.clients[id]; !registered {
-		t.Skip("the client is away")
+		t.Skip("the client is not registered")
 	}
-	l.setTerms(id, []string{"mail"}, []string{"read"})
+	l.allow(id, []string{"mail"}, []string{"read"})
 	l.login(t)
-	l.setTerms(id, []string{"orders"}, []string{"read"})
+	l.allow(id, []string{"orders"}, []string{"read"})
 	if len(l.issued) > 0 {
 		l.show(t, l.issued[len(l.issued)-1], l.plain(l.issued[len(l.issued)-1]))
 	}
-	l.setTerms(id, fresh.audiences, fresh.scopes)
+	l.allow(id, fresh.audiences, fresh.scopes)
 }
 
-// revoke presents a token to end its family, perhaps in the name of somebody else.
+// revoke presents a token to end its family, sometimes as another client.
 func (l *life) revoke(t *rapid.T) {
 	shown, client := l.pickToken(t), pick(t, "client", clientIDs)
 	c, registered := l.model.clients[client]
 	err := l.real.Revoke(ctx(), public(client), shown.text, netip.Addr{})
 	if code := l.real.codeOf(err); (code == "invalid_client") != (!registered || c.disabled) {
-		t.Fatalf("a revocation by %s was answered %q", client, code)
+		t.Fatalf("a revocation by client %s was answered %q", client, code)
 	}
 	if err == nil {
 		l.ended(func(id string, f lineage) bool { return id == shown.family && f.client == client })
 	}
 }
 
-// end is what an administrator can do to sessions.
+// end revokes sessions as an administrator does.
 func (l *life) end(t *rapid.T) {
 	switch pick(t, "what", []string{"one", "one", "client", "all"}) {
 	case "one":
@@ -107,7 +107,7 @@ func (l *life) ended(which func(id string, f lineage) bool) {
 	l.model.end(which)
 }
 
-// user does something to a user that ends every session of it, or makes it anew.
+// user makes a change of a user that ends all its sessions, or adds the user again.
 func (l *life) user(t *rapid.T) {
 	name := pick(t, "user", userNames)
 	p, registered := l.model.users[name]
@@ -137,7 +137,7 @@ func (l *life) user(t *rapid.T) {
 	l.ended(func(_ string, f lineage) bool { return f.user == name })
 }
 
-// client disables a client, enables it, removes it or makes it anew.
+// client disables, enables or removes a client, or adds it again.
 func (l *life) client(t *rapid.T) {
 	id := pick(t, "client", clientIDs)
 	c, registered := l.model.clients[id]
@@ -158,14 +158,14 @@ func (l *life) client(t *rapid.T) {
 }
 
 func (l *life) addUser(name string) {
-	l.aMoment()
+	l.nextMoment()
 	_, err := l.real.AddUser(ctx(), api.NewUser{ID: name, Name: name}, by)
 	l.real.must(err)
 	l.model.users[name] = person{}
 }
 
 func (l *life) addClient(id string) {
-	l.aMoment()
+	l.nextMoment()
 	_, err := l.real.AddClient(ctx(), api.NewClient{
 		ID: id, Public: true, Grants: []string{"refresh_token"}, Audiences: fresh.audiences, Scopes: fresh.scopes,
 		Grace: fresh.grace.String(), Idle: fresh.idle.String(), Absolute: fresh.absolute.String(),
@@ -174,8 +174,9 @@ func (l *life) addClient(id string) {
 	l.model.clients[id] = fresh
 }
 
-// aMoment: out here no two things happen at the same nanosecond, and epochs are instants.
-func (l *life) aMoment() {
+// nextMoment lets time pass. Epochs are instants, and outside a bubble no two events happen in the same
+// nanosecond.
+func (l *life) nextMoment() {
 	time.Sleep(time.Millisecond)
 	if time.Now().Truncate(time.Second).Equal(time.Now()) {
 		time.Sleep(time.Millisecond)

@@ -10,23 +10,23 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What one request of a history asked of one family.
+// A request is one refresh or revocation of a family.
 type request struct {
 	family     int
-	revoke     bool   // else it is a refresh
-	generation uint32 // that was presented
+	revoke     bool   // false means a refresh
+	generation uint32 // of the token that was presented
 }
 
-// What the one who asked saw.
+// An answer is what the client received.
 type answer struct {
 	kind       kind
-	generation uint32 // that came back, if it was answered
+	generation uint32 // of the new token, if kind is answered
 }
 
 type kind byte
 
 const (
-	unknown  kind = iota // no answer, or 503: it took place or it did not
+	unknown  kind = iota // no answer, or 503: the request was executed or not
 	answered             // 200
 	refused              // invalid_grant
 )
@@ -45,35 +45,35 @@ func (r request) String() string {
 	return fmt.Sprintf("family %d: refresh %d", r.family, r.generation)
 }
 
-// A standing is all that a family is while its grace never ends, or never begins.
-type standing struct {
-	dead    bool
+// A state is the whole state of a family whose grace never ends, or which has no grace.
+type state struct {
+	ended   bool
 	current uint32
 }
 
-// next is the table of answers for one request at a time.
-func (s standing) next(r request, grace bool) (standing, answer) {
+// next returns the answer to a request, and the state after it.
+func (s state) next(r request, grace bool) (state, answer) {
 	switch {
 	case r.revoke:
-		return standing{true, s.current}, answer{kind: answered}
-	case s.dead:
+		return state{true, s.current}, answer{kind: answered}
+	case s.ended:
 		return s, answer{kind: refused}
 	case r.generation == s.current:
-		return standing{false, s.current + 1}, answer{answered, s.current + 1}
+		return state{false, s.current + 1}, answer{answered, s.current + 1}
 	case grace && r.generation+1 == s.current:
 		return s, answer{answered, s.current}
 	}
-	return standing{true, s.current}, answer{kind: refused}
+	return state{true, s.current}, answer{kind: refused}
 }
 
-// checker is Porcupine's form of the table: what a family can be after r was seen to be
-// answered with a, nothing if that cannot have been.
+// checker is next in Porcupine's form. A step returns the states that are possible after a request and
+// the answer that was seen, and none if that answer is impossible.
 func checker(grace bool) porcupine.Model {
 	m := porcupine.NondeterministicModel{
 		Partition: byFamily,
-		Init:      func() []any { return []any{standing{}} },
-		Step: func(state, input, output any) []any {
-			before := state.(standing)
+		Init:      func() []any { return []any{state{}} },
+		Step: func(from, input, output any) []any {
+			before := from.(state)
 			after, want := before.next(input.(request), grace)
 			switch output.(answer) {
 			case answer{kind: unknown}:
@@ -83,9 +83,9 @@ func checker(grace bool) porcupine.Model {
 			}
 			return nil
 		},
-		Hash: func(state any) uint64 {
-			s := state.(standing)
-			if s.dead {
+		Hash: func(of any) uint64 {
+			s := of.(state)
+			if s.ended {
 				return uint64(s.current) | 1<<63
 			}
 			return uint64(s.current)
@@ -107,38 +107,38 @@ func byFamily(history []porcupine.Operation) [][]porcupine.Operation {
 	return out
 }
 
-// judge returns the families whose history no order of its requests explains.
-func judge(t *testing.T, history []porcupine.Operation, grace bool) (guilty []int) {
+// impossible returns the families whose answers do not fit any order of their requests.
+func impossible(t *testing.T, history []porcupine.Operation, grace bool) (families []int) {
 	t.Helper()
-	const limit = 20 * time.Minute // of one family, which takes seconds
+	const limit = 20 * time.Minute // for one family, which takes seconds
 	model := checker(grace)
 	for _, part := range byFamily(history) {
 		switch porcupine.CheckOperationsTimeout(model, part, limit) {
 		case porcupine.Illegal:
-			guilty = append(guilty, part[0].Input.(request).family)
+			families = append(families, part[0].Input.(request).family)
 		case porcupine.Unknown:
-			t.Errorf("family %d: no verdict after %v", part[0].Input.(request).family, limit)
+			t.Errorf("family %d: the checker did not finish in %v", part[0].Input.(request).family, limit)
 		}
 	}
-	return guilty
+	return families
 }
 
-// TestTheCheckerSaysNo: what each seeded fault would look like from outside is refused,
-// and the same history without the fault is not.
-func TestTheCheckerSaysNo(t *testing.T) {
+// TestTheCheckerFindsEverySeededFault: each fault is one wrong answer at the end of a history. The
+// checker refuses that history, and accepts it with the right answer.
+func TestTheCheckerFindsEverySeededFault(t *testing.T) {
 	refresh := func(generation uint32) request { return request{generation: generation} }
 	revoke := request{revoke: true}
 	yes := func(generation uint32) answer { return answer{answered, generation} }
-	no, done, silence := answer{kind: refused}, answer{kind: answered}, answer{}
+	no, done, lost := answer{kind: refused}, answer{kind: answered}, answer{}
 	type seen struct {
 		request
 		answer
 	}
 	for _, tt := range []struct {
-		fault      string
-		grace      bool
-		history    []seen // one after the other
-		good, evil seen
+		fault        string
+		grace        bool
+		history      []seen // one after the other
+		right, wrong seen   // the last request, with its right and its wrong answer
 	}{
 		{"a token is accepted twice", true,
 			[]seen{{refresh(0), yes(1)}, {refresh(1), yes(2)}}, seen{refresh(0), no}, seen{refresh(0), yes(1)}},
@@ -149,33 +149,33 @@ func TestTheCheckerSaysNo(t *testing.T) {
 		{"an acknowledged rotation is lost", true,
 			[]seen{{refresh(0), yes(1)}}, seen{refresh(1), yes(2)}, seen{refresh(1), no}},
 		{"an honest retry ends the family", true,
-			[]seen{{refresh(0), silence}}, seen{refresh(0), yes(1)}, seen{refresh(0), no}},
-		{"a revoked family comes back", true,
+			[]seen{{refresh(0), lost}}, seen{refresh(0), yes(1)}, seen{refresh(0), no}},
+		{"a revoked family lives again", true,
 			[]seen{{revoke, done}}, seen{refresh(0), no}, seen{refresh(0), yes(1)}},
 		{"a replay does not end the family", true,
 			[]seen{{refresh(0), yes(1)}, {refresh(1), yes(2)}, {refresh(0), no}}, seen{refresh(2), no}, seen{refresh(2), yes(3)}},
-		{"a revocation without an answer takes place, and then does not", true,
-			[]seen{{revoke, silence}, {refresh(0), no}}, seen{refresh(0), no}, seen{refresh(0), yes(1)}},
+		{"a revocation without an answer is executed and then undone", true,
+			[]seen{{revoke, lost}, {refresh(0), no}}, seen{refresh(0), no}, seen{refresh(0), yes(1)}},
 	} {
 		t.Run(tt.fault, func(t *testing.T) {
-			for last, guilty := range map[seen]bool{tt.good: false, tt.evil: true} {
+			for last, wrong := range map[seen]bool{tt.right: false, tt.wrong: true} {
 				var history []porcupine.Operation
 				for n, s := range append(slices.Clone(tt.history), last) {
 					history = append(history, porcupine.Operation{
 						Input: s.request, Output: s.answer, Call: int64(2 * n), Return: int64(2*n + 1),
 					})
 				}
-				if got := judge(t, history, tt.grace); (len(got) > 0) != guilty {
-					t.Errorf("%v, %v last: found guilty: %v", last.request, last.answer, !guilty)
+				if got := impossible(t, history, tt.grace); (len(got) > 0) != wrong {
+					t.Errorf("a history that ends with %v, %v: the checker finds a fault: %v, want %v", last.request, last.answer, !wrong, wrong)
 				}
 			}
 		})
 	}
 }
 
-// seedFault adds, to every family of a real history that has come to generation two, the
-// first token once more, accepted. It returns how many families that makes guilty.
-func seedFault(history []porcupine.Operation) (seeded []porcupine.Operation, guilty int) {
+// seedFault adds a fault to every family of a real history that reached generation 2: its first token
+// is accepted once more at the end. It returns the number of those families.
+func seedFault(history []porcupine.Operation) (seeded []porcupine.Operation, families int) {
 	seeded = slices.Clone(history)
 	done := map[int]bool{}
 	for _, op := range history {

@@ -22,16 +22,16 @@ import (
 
 const (
 	historyFamilies = 8 // at a time
-	historyHolders  = 3 // of each
-	lastWords       = 6 // requests to a family that is known to be dead
-	patience        = 5 // times the restarts that are asked for, until something happened
+	historyHolders  = 3 // goroutines that use the tokens of one family
+	maxRefusals     = 6 // refusals of a family until its holders stop
+	moreRestarts    = 5 // at most so many times the restarts, until each kind of outcome occurred
 )
 
-// TestFamiliesAreLinearizable (I8 to I12): several holders of each family refresh with what
-// they have, now and then with what they had, or revoke, while the server is killed
-// (SIGKILL) and restarted (SIGTERM). Who has no answer tries again. For every family
-// there is an order of all its requests in which one at a time would have been answered
-// the same, whatever became of those without an answer.
+// TestFamiliesAreLinearizable (I8 to I12): several holders of each family refresh with the newest
+// token, sometimes with an older one, or revoke, while the server is killed (SIGKILL) and restarted
+// (SIGTERM). A holder without an answer tries again. For every family there must be an order of all
+// its requests in which the server, one request at a time, gives the same answers. A request without
+// an answer may have been executed or not.
 func TestFamiliesAreLinearizable(t *testing.T) {
 	for _, tt := range []struct {
 		name, grace string
@@ -44,64 +44,64 @@ func TestFamiliesAreLinearizable(t *testing.T) {
 			srv := server.Start(t, server.Options{Config: server.WebConfig})
 			srv.AddWeb(t)
 			srv.Run(t, "client", "set", server.Web, "--grace", tt.grace)
-			h := &historian{srv: srv, graced: tt.graced, began: time.Now()}
+			h := &recorder{srv: srv, graced: tt.graced, began: time.Now()}
 			h.run(t, counts.Of("history-restarts"))
-			h.judge(t)
+			h.check(t)
 		})
 	}
 }
 
-// judge looks for an order, and for none once a fault is seeded.
-func (h *historian) judge(t *testing.T) {
+// check requires that there is such an order, and that there is none after a fault was seeded.
+func (h *recorder) check(t *testing.T) {
 	t.Helper()
-	for _, family := range judge(t, h.history, h.graced) {
-		t.Errorf("nobody can have seen this:\n%s", tell(h.history, family))
+	for _, family := range impossible(t, h.history, h.graced) {
+		t.Errorf("no order of these requests has these answers:\n%s", describe(h.history, family))
 	}
-	seeded, guilty := seedFault(h.history)
-	if got := judge(t, seeded, h.graced); len(got) != guilty || guilty == 0 {
-		t.Errorf("a token accepted twice in %d families was seen in %d", guilty, len(got))
+	seeded, faults := seedFault(h.history)
+	if got := impossible(t, seeded, h.graced); len(got) != faults || faults == 0 {
+		t.Errorf("a token was accepted twice in %d families, and the checker found %d", faults, len(got))
 	}
-	if h.dull() {
-		t.Errorf("the history is too dull to prove anything: %s", h)
+	if h.incomplete() {
+		t.Errorf("the history proves nothing, because one kind of outcome never occurred: %s", h)
 	}
 	if !t.Failed() {
-		t.Logf("counted: %s; 0 violations; a seeded fault was seen in %d of %d families", h, guilty, guilty)
+		t.Logf("counted: %s; 0 violations; a seeded fault was found in %d of %d families", h, faults, faults)
 	}
 }
 
-// A historian notes who asked what, and what came back.
-type historian struct {
+// A recorder records every request with its answer.
+type recorder struct {
 	srv    *server.Server
 	graced bool
 	began  time.Time
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	history []porcupine.Operation
-	born    int // families
+	begun   int // number of families so far
 	tally   struct{ answered, refused, unknown, revoked, restarts, kills int }
 }
 
-func (h *historian) String() string {
+func (h *recorder) String() string {
 	c := h.tally
 	grace := "without a grace"
 	if h.graced {
 		grace = "with a grace"
 	}
 	return fmt.Sprintf("%s: %d requests of %d families over %d kills and %d restarts: %d answered, %d refused, %d without an answer, %d revocations",
-		grace, len(h.history), h.born, c.kills, c.restarts, c.answered, c.refused, c.unknown, c.revoked)
+		grace, len(h.history), h.begun, c.kills, c.restarts, c.answered, c.refused, c.unknown, c.revoked)
 }
 
-// dull says whether some kind of outcome never came: a kill may find the server with
-// nothing but logins in its hands, several times in a row.
-func (h *historian) dull() bool {
+// incomplete reports whether one kind of outcome never occurred. Several kills in a row may hit the
+// server while it handles logins only.
+func (h *recorder) incomplete() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.tally
 	return c.answered == 0 || c.refused == 0 || c.unknown == 0 || c.revoked == 0
 }
 
-// awaitAnswer waits for one more answer, however long a login takes here.
-func (h *historian) awaitAnswer(t *testing.T) {
+// awaitAnswer waits for one more answer. Logins take long on a slow machine.
+func (h *recorder) awaitAnswer(t *testing.T) {
 	t.Helper()
 	answered := func() int {
 		h.mu.Lock()
@@ -112,27 +112,26 @@ func (h *historian) awaitAnswer(t *testing.T) {
 	before := answered()
 	for end := time.Now().Add(failsafe); answered() == before; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("nobody was answered for %v", failsafe)
+			t.Fatalf("the server answered no refresh for %v", failsafe)
 		}
 	}
 }
 
-// run lets everybody loose and ends the server again and again, until there is something
-// to judge.
-func (h *historian) run(t *testing.T, restarts int) {
+// run starts the clients and ends the server again and again, until each kind of outcome occurred.
+func (h *recorder) run(t *testing.T, restarts int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	var everybody sync.WaitGroup
-	defer everybody.Wait()
+	var clients sync.WaitGroup
+	defer clients.Wait()
 	defer stop()
 	for range historyFamilies {
-		everybody.Go(func() {
+		clients.Go(func() {
 			for ctx.Err() == nil {
 				h.live(ctx, t)
 			}
 		})
 	}
-	for n := 0; n < restarts || h.dull() && n < patience*restarts; n++ {
+	for n := 0; n < restarts || h.incomplete() && n < moreRestarts*restarts; n++ {
 		time.Sleep(200*time.Millisecond + rand.N(400*time.Millisecond))
 		h.awaitAnswer(t)
 		if n%2 == 0 {
@@ -151,22 +150,22 @@ func (h *historian) run(t *testing.T, restarts int) {
 	time.Sleep(200 * time.Millisecond)
 }
 
-// live is the life of one family: a login, what its holders do, and a few requests more
-// when it is dead.
-func (h *historian) live(ctx context.Context, t *testing.T) {
+// live runs one family: a login, the requests of its holders, and a few more requests after it has
+// ended.
+func (h *recorder) live(ctx context.Context, t *testing.T) {
 	token, err := h.srv.Login(ctx)
 	if err != nil {
-		time.Sleep(5 * time.Millisecond) // the server is away
+		time.Sleep(5 * time.Millisecond) // the server does not run
 		return
 	}
 	h.mu.Lock()
-	f := &shared{number: h.born, tokens: []string{token}}
-	h.born++
+	f := &shared{number: h.begun, tokens: []string{token}}
+	h.begun++
 	h.mu.Unlock()
 	var all sync.WaitGroup
 	for range historyHolders {
 		all.Go(func() {
-			for ctx.Err() == nil && f.alive() {
+			for ctx.Err() == nil && !f.done() {
 				h.turn(ctx, t, f)
 			}
 		})
@@ -174,24 +173,25 @@ func (h *historian) live(ctx context.Context, t *testing.T) {
 	all.Wait()
 }
 
-// shared is what the holders of a family tell each other.
+// shared is what the holders of a family have in common.
 type shared struct {
 	number int
-	alone  sync.Mutex // held by who wants nobody beside him
+	alone  sync.Mutex // held during a request that must not overlap with another one that holds it
 
-	mu       sync.Mutex
-	tokens   []string // generation → token
+	mu       sync.Mutex // guards the fields below
+	tokens   []string   // generation → token
 	refusals int
 }
 
-func (f *shared) alive() bool {
+// done reports whether the holders should stop, because the family was refused often enough.
+func (f *shared) done() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.refusals < lastWords
+	return f.refusals >= maxRefusals
 }
 
-// choose picks what to present: nearly always the newest token. The one before it is the
-// end of a family without a grace, so there it comes up as seldom as an old one.
+// choose returns the token to present, nearly always the newest one. Without a grace the previous one
+// ends the family, so there it is chosen as rarely as an older one.
 func (f *shared) choose(graced bool) (generation uint32, token string) {
 	behind := 2
 	if graced {
@@ -209,9 +209,9 @@ func (f *shared) choose(graced bool) (generation uint32, token string) {
 	return uint32(n), f.tokens[n]
 }
 
-// turn is one request of one holder.
-func (h *historian) turn(ctx context.Context, t *testing.T, f *shared) {
-	// Without a grace two at once are the end of a family, so most go alone.
+// turn sends one request of one holder.
+func (h *recorder) turn(ctx context.Context, t *testing.T, f *shared) {
+	// Without a grace two refreshes at once end a family, so most of them hold the lock.
 	if rand.IntN(10) < 4 || !h.graced && rand.IntN(40) > 0 {
 		f.alone.Lock()
 		defer f.alone.Unlock()
@@ -226,13 +226,13 @@ func (h *historian) turn(ctx context.Context, t *testing.T, f *shared) {
 	a, err := ask(context.WithoutCancel(ctx), server.Web, token)
 	end := time.Since(h.began)
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
-		time.Sleep(5 * time.Millisecond) // nobody was there, so nothing happened
+		time.Sleep(5 * time.Millisecond) // no server listened, so nothing was executed
 		return
 	}
 	out := h.read(t, f, in, a, err)
 	op := porcupine.Operation{Input: in, Output: out, Call: call.Nanoseconds(), Return: end.Nanoseconds()}
 	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
-		op.Return = math.MaxInt64 / 2 // the server lives and may still do it
+		op.Return = math.MaxInt64 / 2 // the server runs and may still execute it
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -240,7 +240,7 @@ func (h *historian) turn(ctx context.Context, t *testing.T, f *shared) {
 	h.count(in, out)
 }
 
-func (h *historian) count(in request, out answer) {
+func (h *recorder) count(in request, out answer) {
 	switch {
 	case out.kind == unknown:
 		h.tally.unknown++
@@ -253,9 +253,9 @@ func (h *historian) count(in request, out answer) {
 	}
 }
 
-// read makes an answer of what came back. A connection that breaks because the server was
-// killed breaks after its last thread is gone, so the request is over by then.
-func (h *historian) read(t *testing.T, f *shared, in request, a server.Answer, err error) answer {
+// read turns an HTTP answer into an answer of the history. When a kill breaks a connection, the last
+// thread of the server has ended before, so the request is over by then.
+func (h *recorder) read(t *testing.T, f *shared, in request, a server.Answer, err error) answer {
 	switch {
 	case err != nil || a.Status == http.StatusServiceUnavailable:
 		return answer{kind: unknown}
@@ -273,7 +273,7 @@ func (h *historian) read(t *testing.T, f *shared, in request, a server.Answer, e
 	return answer{kind: unknown}
 }
 
-// learn tells everybody about a token and returns its generation.
+// learn adds a token for all holders and returns its generation.
 func (f *shared) learn(t *testing.T, token string) uint32 {
 	_, generation, err := server.ReadToken(token)
 	if err != nil {
@@ -286,24 +286,24 @@ func (f *shared) learn(t *testing.T, token string) uint32 {
 	case n == len(f.tokens):
 		f.tokens = append(f.tokens, token)
 	case n > len(f.tokens):
-		t.Errorf("family %d: generation %d came before generation %d", f.number, n, len(f.tokens))
+		t.Errorf("family %d: generation %d was returned before generation %d", f.number, n, len(f.tokens))
 	case f.tokens[n] != token:
 		t.Errorf("family %d: two different tokens of generation %d", f.number, n)
 	}
 	return generation
 }
 
-// tell writes down the history of one family.
-func tell(history []porcupine.Operation, family int) string {
-	var mine []porcupine.Operation
+// describe returns the history of one family as text.
+func describe(history []porcupine.Operation, family int) string {
+	var list []porcupine.Operation
 	for _, op := range history {
 		if op.Input.(request).family == family {
-			mine = append(mine, op)
+			list = append(list, op)
 		}
 	}
-	slices.SortFunc(mine, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
+	slices.SortFunc(list, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
 	var b strings.Builder
-	for _, op := range mine {
+	for _, op := range list {
 		fmt.Fprintf(&b, "%12v to %12v  %v: %v\n", time.Duration(op.Call), time.Duration(op.Return), op.Input, op.Output)
 	}
 	return b.String()

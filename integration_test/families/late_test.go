@@ -11,9 +11,9 @@ import (
 	"keymill/issuer/api"
 )
 
-// TestARevocationHoldsHoweverLate (I10): a family whose time is over may live again when its
-// client is given a longer one. If somebody has revoked it meanwhile, it does not.
-func TestARevocationHoldsHoweverLate(t *testing.T) {
+// TestARevocationOfAnExpiredFamilyIsPermanent (I10): a family whose lifetime is over may live again if
+// its client gets a longer lifetime. If it was revoked in between, it stays ended.
+func TestARevocationOfAnExpiredFamilyIsPermanent(t *testing.T) {
 	var sum tally
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -32,7 +32,7 @@ func TestARevocationHoldsHoweverLate(t *testing.T) {
 			case "operator":
 				_, err = l.real.RevokeSession(ctx(), sidOf(grant.AccessToken), by)
 			}
-			l.real.codeOf(err) // a refusal: it has been cleaned away
+			l.real.codeOf(err) // a refusal is fine: the clean-up may have removed the family
 			_, err = l.real.SetClient(ctx(), "web", api.ClientChange{Idle: text(fresh.idle * 4)}, by)
 			l.real.must(err)
 			_, err = l.ask(presented{client: "web", audience: "orders"}, grant.Refresh)

@@ -16,10 +16,9 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// TestFamiliesObeyTheModel (I8, I9, I10, I12; R37 to R41, R65): random lives of families in
-// simulated time, on a real store. After every step the real thing has answered as the
-// rules in model_test.go say, with the same token for a generation each time, and it
-// explains every token as it would treat it.
+// TestFamiliesObeyTheModel (I8, I9, I10, I12; R37 to R41, R65): random lives of families in simulated
+// time, with a real store. At every step the issuer must answer as the rules in model_test.go say,
+// return the same token for a generation each time, and explain every token as it then treats it.
 func TestFamiliesObeyTheModel(t *testing.T) {
 	var sum tally
 	rapid.Check(t, func(t *rapid.T) {
@@ -34,16 +33,16 @@ func TestFamiliesObeyTheModel(t *testing.T) {
 	}
 	for rule := 1; rule <= 12; rule++ {
 		if sum.rules[rule] == 0 {
-			t.Errorf("rule %d never decided", rule)
+			t.Errorf("rule %d was never used", rule)
 		}
 	}
 	if sum.crashes == 0 || sum.restores == 0 {
-		t.Error("the lives were too quiet")
+		t.Error("no crash or no restore occurred")
 	}
 }
 
 type tally struct {
-	rules                                    [13]int // presentations by the rule that decided
+	rules                                    [13]int // rule → presentations that it decided
 	steps, logins, restarts, crashes, ended  int
 	restores, longer /* graces */, explained int
 }
@@ -58,18 +57,18 @@ func (c *tally) String() string {
 		c.rules[12], c.rules[11], c.rules[6], c.rules[5], c.rules[4], c.explained, c.restarts, c.crashes, c.longer, c.restores)
 }
 
-// A life is a model and the real thing, which take every step together.
+// A life takes every step with the model and with the real issuer.
 type life struct {
 	real   *real
 	model  model
 	tally  *tally
-	served time.Duration // on the clock of the grace, until booted
+	served time.Duration // time of the grace's clock at booted
 	booted time.Time
 
-	issued []token             // every refresh token that was ever seen
+	issued []token             // all refresh tokens, in the order of their first answer
 	known  map[string][]string // family → generation → token
 	access map[string]access   // family → its last access token
-	asker  issuer.Credentials  // who may introspect
+	asker  issuer.Credentials  // of a client that may introspect
 	copied *copied
 }
 
@@ -84,7 +83,7 @@ type access struct {
 	expires time.Time
 }
 
-// copied is an old copy of the store, and what the model was then.
+// copied is an old copy of the store, with the model of that time.
 type copied struct {
 	store  []byte
 	model  model
@@ -131,8 +130,8 @@ func newLife(t *rapid.T, sum *tally) *life {
 	return l
 }
 
-// steps are everything that can happen. Rapid likes what comes first, by name, so the
-// names begin with a number; what should happen often is there more than once.
+// steps returns all steps. Rapid prefers the first names, so the names begin with a number. A step that
+// should happen often is in the map several times.
 func (l *life) steps() map[string]func(*rapid.T) {
 	steps := map[string]func(*rapid.T){"": func(*rapid.T) { l.tally.steps++ }}
 	for _, s := range []struct {
@@ -141,7 +140,7 @@ func (l *life) steps() map[string]func(*rapid.T) {
 		do    func(*rapid.T)
 	}{
 		{20, "present", l.present}, {5, "wait", l.wait}, {4, "login", l.login}, {4, "age", l.age},
-		{2, "introspect", l.introspect}, {1, "terms", l.terms}, {1, "lifetimes", l.lifetimes}, {1, "copy", l.copy}, {1, "restore", l.restore},
+		{2, "introspect", l.introspect}, {1, "allowances", l.allowances}, {1, "lifetimes", l.lifetimes}, {1, "copy", l.copy}, {1, "restore", l.restore},
 		{1, "crash", l.crash}, {1, "restart", l.restart}, {1, "revoke", l.revoke}, {1, "user", l.user},
 		{1, "client", l.client}, {1, "end", l.end}, {1, "narrow", l.narrow},
 	} {
@@ -171,7 +170,7 @@ func (l *life) login(t *rapid.T) {
 		want = want && len(common(common(scopes, c.scopes), scopesOf[req.Audience])) == len(scopes)
 	}
 	if (code == "") != want {
-		t.Fatalf("login of %s at %s: refused with %q, want success: %v", user, client, code, want)
+		t.Fatalf("login of %s through %s: refused with %q, want success: %v", user, client, code, want)
 	}
 	if !want {
 		return
@@ -185,7 +184,7 @@ func (l *life) login(t *rapid.T) {
 	l.learn(t, id, 0, grant)
 }
 
-// learn notes the tokens of an answer: a generation has one token, always the same.
+// learn records the tokens of an answer. A generation must always have the same token.
 func (l *life) learn(t *rapid.T, family string, generation uint32, grant issuer.Grant) {
 	text := string(grant.Refresh)
 	known := l.known[family]
@@ -200,24 +199,24 @@ func (l *life) learn(t *rapid.T, family string, generation uint32, grant issuer.
 	l.access[family] = access{refusal.Secret(grant.AccessToken), time.Now().Add(accessTTL).Truncate(time.Second)}
 }
 
-// pickToken draws a token of a living family, mostly one of its last three, or any that
-// there ever was.
+// pickToken draws a token, mostly one of the last three generations of a live family, and sometimes
+// any token.
 func (l *life) pickToken(t *rapid.T) token {
 	if len(l.issued) == 0 {
-		t.Skip("nobody has a token")
+		t.Skip("no token was issued yet")
 	}
 	shown := l.issued[len(l.issued)-rapid.IntRange(1, len(l.issued)).Draw(t, "token")]
 	if rapid.IntRange(0, 9).Draw(t, "any") == 9 {
 		return shown
 	}
-	if living := l.living(2); len(living) > 0 {
-		shown = living[len(living)-rapid.IntRange(1, min(len(living), 5)).Draw(t, "living")]
+	if live := l.live(2); len(live) > 0 {
+		shown = live[len(live)-rapid.IntRange(1, min(len(live), 5)).Draw(t, "live")]
 	}
 	return shown
 }
 
-// living are the tokens of the last generations of every family that lives.
-func (l *life) living(before uint32) []token {
+// live returns the tokens of the current generation, and of so many before it, of every live family.
+func (l *life) live(before uint32) []token {
 	return slices.DeleteFunc(slices.Clone(l.issued), func(o token) bool {
 		f, known := l.model.families[o.family]
 		return !known || f.ended || o.generation+before < f.generation || f.over(l.model.clients[f.client], time.Now())
@@ -235,16 +234,16 @@ func (l *life) present(t *rapid.T) {
 	case 9:
 		p.scope = pick(t, "scope", []string{"read", "write", "send", "admin"})
 	}
-	p.door = rapid.Bool().Draw(t, "door")
+	p.loginEndpoint = rapid.Bool().Draw(t, "login endpoint")
 	l.show(t, shown, p)
 }
 
-// plain is how the owner of a token presents it.
+// plain returns the request with which the owner of a token presents it.
 func (l *life) plain(shown token) presented {
 	f := l.model.families[shown.family]
 	p := presented{family: shown.family, generation: shown.generation, client: f.client}
 	if p.client == "" {
-		p.client = clientIDs[0] // the family came after the copy that was restored
+		p.client = clientIDs[0] // the restored copy is older than the family
 	}
 	if left := common(f.audiences, l.model.clients[f.client].audiences); len(left) > 0 {
 		p.audience = left[0]
@@ -252,7 +251,7 @@ func (l *life) plain(shown token) presented {
 	return p
 }
 
-// show presents a token to the model and to the real thing.
+// show presents a token to the model and to the issuer, and compares the answers.
 func (l *life) show(t *rapid.T, shown token, p presented) {
 	outcomes := l.model.decide(p, time.Now(), l.uptime())
 	l.explain(t, shown)
@@ -275,6 +274,6 @@ func (l *life) show(t *rapid.T, shown token, p presented) {
 		}
 		return
 	}
-	t.Fatalf("%+v of %+v was answered %q, scope %q; the rules want one of %+v",
+	t.Fatalf("%+v of %+v was answered %q, scope %q; the rules allow one of %+v",
 		p, l.model.families[p.family], code, grant.Scope, outcomes)
 }

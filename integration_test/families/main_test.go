@@ -9,7 +9,7 @@ import (
 	"keymill/integration_test/server"
 )
 
-// TestMain gives rapid its count, unless the command line has one.
+// TestMain sets the number of rapid's checks. A flag on the command line has priority.
 func TestMain(m *testing.M) {
 	flag.Set("rapid.checks", strconv.Itoa(counts.Of("family-models")))
 	flag.Set("rapid.steps", "150")

@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// The rules. A family is the refresh tokens of one login; its newest generation is the
-// current one. Whoever presents a token is told, in this order:
+// A model holds the rules. A family is the refresh tokens of one login, and its newest generation is
+// the current one. The first rule that fits a request decides its answer:
 //
-//  1. who is no client of ours, or disabled             invalid_client (unauthorized_client at a door)
-//  2. not the family's client                           invalid_grant
-//  3. the family has ended, or its time is over         invalid_grant
-//  4. a generation that has not been made yet           invalid_grant, the family ends (rolled back)
-//  5. one older than the last before the current one    invalid_grant, the family ends (replay)
-//  6. the last before it, the grace being over          invalid_grant, the family ends (late retry)
-//  7. no audience left that login and client share      invalid_grant
-//  8. another audience, or none where several are left  invalid_target
-//  9. a scope of the login taken from the client        invalid_grant
-//  10. a scope that login or audience do not have        invalid_scope
-//  11. the last before it, within the grace              the current token, again
+//  1. the client is unknown or disabled                  invalid_client (unauthorized_client at a login endpoint)
+//  2. the token belongs to another client                invalid_grant
+//  3. the family has ended, or its lifetime is over      invalid_grant
+//  4. a generation above the current one                 invalid_grant, the family ends (rolled back)
+//  5. a generation below the previous one                invalid_grant, the family ends (replay)
+//  6. the previous one, after the grace                  invalid_grant, the family ends (late retry)
+//  7. login and client share no audience                 invalid_grant
+//  8. another audience, or none if they share several    invalid_target
+//  9. the client lost a scope of the login               invalid_grant
+//  10. a scope that the login or the audience lacks      invalid_scope
+//  11. the previous one, within the grace                the current token again
 //  12. the current one                                   a new generation
 //
-// Only 4, 5, 6 and 12 change anything. The time of a family is over when nobody has rotated
-// it for idle, or absolute after the login. The grace runs on a clock that stands still while
-// no server runs. A family ends for good when it is revoked, and when its user or its client
-// is logged out, disabled, removed, or given another password: being there again, enabled
-// or under the same name, brings none back.
+// Only rules 4, 5, 6 and 12 change the family. Its lifetime is over at the idle time after the last
+// rotation, and at the absolute time after the login. The clock of the grace stops while no server
+// runs. A family ends permanently when it is revoked, when its user is logged out, disabled or
+// removed or gets another password, and when its client is disabled or removed. It stays ended if
+// that user or client is enabled or added again.
 //
-// Twice the rules leave a choice. A crash may set the clock of the grace back by a
-// heartbeat, so a grace may last longer by that. And a family whose time was over may have
-// been cleaned away before its client was given a longer one.
+// In two cases the rules allow two answers. A crash may set the clock of the grace back by a
+// heartbeat, so a grace may last that much longer. And the clean-up may have removed a family whose
+// lifetime was over before its client got a longer lifetime.
 type model struct {
-	users    map[string]person  // that are registered
-	clients  map[string]program // that are registered
-	families map[string]lineage // by id, all of them
+	users    map[string]person  // registered ones, by name
+	clients  map[string]program // registered ones, by id
+	families map[string]lineage // all of them, by id
 }
 
 type person struct{ disabled bool }
@@ -43,31 +43,31 @@ type person struct{ disabled bool }
 type program struct {
 	disabled              bool
 	grace, idle, absolute time.Duration
-	audiences, scopes     []string // sorted, as everywhere here
+	audiences, scopes     []string // sorted, as in all of this package
 }
 
 type lineage struct {
 	user, client      string
 	audiences, scopes []string // at the login
 	generation        uint32
-	born, used        time.Time     // used: of the last rotation
+	born, used        time.Time     // used: time of the last rotation
 	made              time.Duration // the same, on the clock of the grace
-	lost              time.Duration // what crashes may have taken from that clock since
-	ended, doubtful   bool          // doubtful: it may have been cleaned away
+	lost              time.Duration // by how much crashes may have set that clock back since
+	ended, doubtful   bool          // doubtful: the clean-up may have removed it
 }
 
-// scopesOf is what the audiences know.
+// scopesOf maps an audience to its scopes.
 var scopesOf = map[string][]string{"mail": {"read", "send"}, "orders": {"read", "write"}}
 
 type presented struct {
 	family          string
 	generation      uint32
 	client          string
-	door            bool // the configuration vouches for the client
+	loginEndpoint   bool // at a login endpoint, where the configuration names the client
 	audience, scope string
 }
 
-// An outcome is an answer that the rules allow, and what the family is after it.
+// An outcome is an answer that the rules allow, and the family after it.
 type outcome struct {
 	rule       int
 	code       string // of the refusal; "" for tokens
@@ -76,7 +76,7 @@ type outcome struct {
 	after      lineage
 }
 
-// decide is the table above.
+// decide applies the rules above and returns the allowed outcomes.
 func (m model) decide(p presented, now time.Time, served time.Duration) []outcome {
 	f, known := m.families[p.family]
 	c, registered := m.clients[p.client]
@@ -87,7 +87,7 @@ func (m model) decide(p presented, now time.Time, served time.Duration) []outcom
 	}
 	previous, age := p.generation+1 == f.generation, served-f.made
 	switch {
-	case (!registered || c.disabled) && p.door:
+	case (!registered || c.disabled) && p.loginEndpoint:
 		return refuse(1, "unauthorized_client", false)
 	case !registered || c.disabled:
 		return refuse(1, "invalid_client", false)
@@ -107,11 +107,12 @@ func (m model) decide(p presented, now time.Time, served time.Duration) []outcom
 	return f.perhapsGone([]outcome{f.entitle(p, c, now, served)})
 }
 
+// over reports whether the lifetime of the family is over.
 func (f lineage) over(c program, now time.Time) bool {
 	return !now.Before(f.used.Add(c.idle)) || !now.Before(f.born.Add(c.absolute))
 }
 
-// entitle is the table from rule 7 on.
+// entitle applies the rules from 7 on.
 func (f lineage) entitle(p presented, c program, now time.Time, served time.Duration) outcome {
 	audiences := common(f.audiences, c.audiences)
 	audience := p.audience
@@ -141,8 +142,8 @@ func (f lineage) entitle(p presented, c program, now time.Time, served time.Dura
 	return out
 }
 
-// perhapsGone adds what becomes of a family that may have been cleaned away. Tokens, or a
-// refusal of another kind, prove that it is there.
+// perhapsGone adds the outcome for a family that the clean-up may have removed. An answer with tokens,
+// or another error than that outcome has, proves that the family still exists.
 func (f lineage) perhapsGone(list []outcome) []outcome {
 	if !f.doubtful {
 		return list
@@ -151,14 +152,14 @@ func (f lineage) perhapsGone(list []outcome) []outcome {
 	gone.after.ended = true
 	for n, out := range list {
 		if out.code == gone.code {
-			return list // the same answer, and as little known as before
+			return list // the answer is the same, so it proves nothing
 		}
 		list[n].after.doubtful = false
 	}
 	return append(list, gone)
 }
 
-// end ends for good every family that which picks.
+// end permanently ends every family for which which returns true.
 func (m model) end(which func(id string, f lineage) bool) {
 	for id, f := range m.families {
 		if which(id, f) {
@@ -168,7 +169,7 @@ func (m model) end(which func(id string, f lineage) bool) {
 	}
 }
 
-// crash: the clock of the grace may have lost up to lost.
+// crash notes that the clock of the grace may have been set back by up to lost.
 func (m model) crash(lost time.Duration) {
 	for id, f := range m.families {
 		f.lost += lost
@@ -176,8 +177,8 @@ func (m model) crash(lost time.Duration) {
 	}
 }
 
-// change gives a client new terms. Families whose time is over may be gone by now, although
-// the new terms would let them live.
+// change changes a client. The clean-up may already have removed families whose lifetime was over,
+// although they would live with the new lifetimes.
 func (m model) change(id string, now time.Time, change func(*program)) {
 	c := m.clients[id]
 	for name, f := range m.families {

@@ -13,9 +13,8 @@ import (
 
 const holders = 50
 
-// TestFiftyParallelRefreshesGiveOneSuccessor (I9): fifty holders of one token present it at
-// once, then its successor, and so on. Every one of them is answered, all with the same
-// successor, and the family lives.
+// TestFiftyParallelRefreshesGiveOneSuccessor (I9): fifty holders present the same token at once, then
+// its successor, and so on. All of them get the same successor each time, and the family lives.
 func TestFiftyParallelRefreshesGiveOneSuccessor(t *testing.T) {
 	srv := server.Start(t, server.Options{Config: server.WebConfig})
 	srv.AddWeb(t)
@@ -35,12 +34,13 @@ func TestFiftyParallelRefreshesGiveOneSuccessor(t *testing.T) {
 		token = successor
 	}
 	if _, err := refreshAtOnce(t, srv, token); err != nil {
-		t.Errorf("the family is dead: %v", err)
+		t.Errorf("the family has ended: %v", err)
 	}
 	t.Logf("counted: %d rounds of %d refreshes of one token, 1 successor in each, the family lives", rounds, holders)
 }
 
-// refreshAtOnce returns the one successor that all holders were given.
+// refreshAtOnce presents a token in all holders at once and returns the successor that all of them
+// got. It returns an error if a holder got another one.
 func refreshAtOnce(t *testing.T, srv *server.Server, token string) (string, error) {
 	answers := make([]string, holders)
 	failed := make([]error, holders)

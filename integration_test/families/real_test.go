@@ -16,15 +16,14 @@ import (
 	"keymill/storage/bolt"
 )
 
-// heartbeat is slow, because a simulated day has to be short. It bounds what a crash takes
-// from the clock of the grace: one heartbeat, and the fifth of one that passes until
-// somebody looks.
+// heartbeat is long, because a simulated day must not take long. It bounds by how much a crash sets
+// the clock of the grace back: a heartbeat, and a fifth of one until the loop sees that it is due.
 const (
 	heartbeat = 5 * time.Minute
 	crashCost = heartbeat + heartbeat/5
 )
 
-// The real thing: one store, and the rooms above it as the binary wires them.
+// real is a store with keystore and issuer, connected as in the binary.
 type real struct {
 	t      *rapid.T
 	path   string
@@ -44,8 +43,8 @@ func newReal(t *rapid.T) *real {
 	return r
 }
 
-// quickDir is in memory where the system has such a place: whether commits survive a power
-// cut is tested elsewhere.
+// quickDir returns a directory in memory, if the system has /dev/shm. Other tests show that commits
+// are durable.
 func quickDir(t *rapid.T) string {
 	dir, err := os.MkdirTemp("/dev/shm", "keymill-families-")
 	if err != nil {
@@ -82,7 +81,7 @@ func (r *real) start() {
 	r.loop.Go(func() { r.Issuer.Run(ctx) })
 }
 
-// stop ends the server, with its last words or without.
+// stop ends the server. If clean is false, it does not write its clock first, as after a crash.
 func (r *real) stop(clean bool) {
 	if r.store == nil {
 		return
@@ -100,7 +99,7 @@ func (r *real) stop(clean bool) {
 	r.store = nil
 }
 
-// bytes is the store as it lies on the disk. The server must not run.
+// bytes returns the file of the store. The server must not run.
 func (r *real) bytes() []byte {
 	b, err := os.ReadFile(r.path)
 	if err != nil {
@@ -115,7 +114,7 @@ func (r *real) restore(b []byte) {
 	}
 }
 
-// codeOf is the code of a refusal, "" for none. Anything else ends the test.
+// codeOf returns the code of a refusal, "" for nil. Any other error ends the test.
 func (r *real) codeOf(err error) string {
 	var refused *refusal.Refusal
 	if errors.As(err, &refused) {

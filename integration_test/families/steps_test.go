@@ -16,16 +16,16 @@ import (
 
 func pick[T any](t *rapid.T, what string, list []T) T { return rapid.SampledFrom(list).Draw(t, what) }
 
-// words are those of a scope, sorted.
+// words returns the sorted words of a scope.
 func words(scope string) []string {
 	list := strings.Fields(scope)
 	slices.Sort(list)
 	return list
 }
 
-// ask presents a token at the token endpoint or at a door.
+// ask presents a token at the token endpoint or at a login endpoint.
 func (l *life) ask(p presented, text refusal.Secret) (issuer.Grant, error) {
-	if p.door {
+	if p.loginEndpoint {
 		return l.real.Refresh(ctx(), issuer.RefreshRequest{Client: p.client, Token: text, Audience: p.audience, Scope: p.scope})
 	}
 	return l.real.Token(ctx(), issuer.TokenRequest{
@@ -37,37 +37,37 @@ func public(client string) issuer.Credentials {
 	return issuer.Credentials{ClientID: client, Method: "none"}
 }
 
-// verdicts maps a rule to what an explanation calls it.
-var verdicts = map[int]string{
+// explanations maps a rule to the verdict of an explanation.
+var explanations = map[int]string{
 	4: "rolled_back", 5: "replay", 6: "late_retry", 7: "refused", 9: "refused", 11: "grace", 12: "current",
 }
 
-// explain wants the real thing to say what it will do, before it does it.
+// explain requires that the issuer explains a token as the rules will decide.
 func (l *life) explain(t *rapid.T, shown token) {
 	said, err := l.real.Explain(ctx(), shown.text)
 	l.real.must(err)
 	f, p := l.model.families[shown.family], l.plain(shown)
 	outcomes := l.model.decide(p, time.Now(), l.uptime())
 	if len(outcomes) > 1 || f.doubtful {
-		return // either would be right
+		return // two explanations would be right
 	}
-	want := verdicts[outcomes[0].rule]
+	want := explanations[outcomes[0].rule]
 	if said.Good != (outcomes[0].code == "") || want != "" && said.Verdict != want {
-		t.Fatalf("generation %d of %+v is explained as %q, good: %v; by rule %d it is %q",
+		t.Fatalf("generation %d of %+v is explained as %q, good: %v; rule %d says %q",
 			shown.generation, f, said.Verdict, said.Good, outcomes[0].rule, want)
 	}
 	l.tally.explained++
 }
 
-// introspect: an access token is good until it expires, unless its family was ended.
+// introspect requires that an access token is active until it expires or its family ends.
 func (l *life) introspect(t *rapid.T) {
 	if len(l.issued) == 0 {
-		t.Skip("nobody has a token")
+		t.Skip("no token was issued yet")
 	}
 	family := l.pickToken(t).family
 	f, last := l.model.families[family], l.access[family]
 	if f.over(l.model.clients[f.client], time.Now()) {
-		return // it lives as long as it is kept
+		return // the token is active until the clean-up removes the family
 	}
 	said, err := l.real.Introspect(ctx(), l.asker, last.text)
 	l.real.must(err)
@@ -86,14 +86,14 @@ func (l *life) wait(t *rapid.T) {
 	time.Sleep(max(d, 0))
 }
 
-// restart is clean: the clock of the grace goes on where it stood.
+// restart stops the server cleanly, so the clock of the grace continues where it stopped.
 func (l *life) restart(t *rapid.T) {
 	l.tally.restarts++
 	l.stop(true)
 	l.begin(pick(t, "downtime", []time.Duration{0, time.Second, time.Minute, time.Hour}))
 }
 
-// crash takes up to a heartbeat from the clock of the grace.
+// crash stops the server without a clean end, which may set the clock of the grace back.
 func (l *life) crash(t *rapid.T) {
 	l.tally.crashes++
 	l.stop(false)
@@ -112,17 +112,17 @@ func (l *life) begin(down time.Duration) {
 	l.real.start()
 }
 
-// copy keeps the store as it is, for an operator to come back to.
+// copy keeps a copy of the store, as a backup of an operator.
 func (l *life) copy(*rapid.T) {
 	l.stop(true)
 	l.copied = &copied{l.real.bytes(), l.model.clone(), l.served}
 	l.begin(0)
 }
 
-// restore goes back to the old copy. Clients still hold the tokens that came after it.
+// restore replaces the store by the old copy. Clients still hold tokens that are newer than it.
 func (l *life) restore(t *rapid.T) {
 	if l.copied == nil {
-		t.Skip("there is no copy")
+		t.Skip("no copy was made yet")
 	}
 	l.tally.restores++
 	l.stop(true)
@@ -137,14 +137,15 @@ func (l *life) restore(t *rapid.T) {
 	}
 }
 
-// age takes a living family to the end of its time, or close to it, and presents its newest
-// token there. What is rotated again and again just before comes to its absolute end.
+// age lets time pass until the lifetime of a live family is over, or nearly over, and presents its
+// newest token. A family that is rotated just before its idle time again and again reaches its
+// absolute time.
 func (l *life) age(t *rapid.T) {
-	living := l.living(0)
-	if len(living) == 0 {
-		t.Skip("nobody lives")
+	live := l.live(0)
+	if len(live) == 0 {
+		t.Skip("no family is live")
 	}
-	newest := living[len(living)-rapid.IntRange(1, min(len(living), 3)).Draw(t, "living")]
+	newest := live[len(live)-rapid.IntRange(1, min(len(live), 3)).Draw(t, "live")]
 	f := l.model.families[newest.family]
 	c := l.model.clients[f.client]
 	left := min(time.Until(f.used.Add(c.idle)), time.Until(f.born.Add(c.absolute)))
@@ -153,14 +154,14 @@ func (l *life) age(t *rapid.T) {
 	l.show(t, newest, l.plain(newest))
 }
 
-// wantGeneration reads a token as far as anybody can.
+// wantGeneration compares the generation of a token.
 func wantGeneration(t *rapid.T, text refusal.Secret, want uint32) {
 	if _, got, err := server.ReadToken(string(text)); err != nil || got != want {
 		t.Fatalf("got generation %d (%v), want %d", got, err, want)
 	}
 }
 
-// sidOf returns the family that an access token belongs to.
+// sidOf returns the claim sid of an access token, which is the id of its family.
 func sidOf(accessToken string) string {
 	var claims struct{ SID string }
 	_, rest, _ := strings.Cut(accessToken, ".")
