@@ -15,7 +15,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// A client of the server keeps a connection for everybody who uses it at once.
+// A client sends HTTP requests to a server. It keeps one connection for each parallel request.
 type client struct {
 	base string
 	http *http.Client
@@ -32,7 +32,7 @@ func (c *client) post(path, contentType, body string) (status int, answer []byte
 	return c.postFrom(here(), path, contentType, body)
 }
 
-// postFrom is post through a proxy that says who asks.
+// postFrom is post with a header of a proxy that names the client's address.
 func (c *client) postFrom(from netip.Addr, path, contentType, body string) (status int, answer []byte, err error) {
 	req, err := http.NewRequest("POST", c.base+path, strings.NewReader(body))
 	if err != nil {
@@ -49,7 +49,8 @@ func (c *client) postFrom(from netip.Addr, path, contentType, body string) (stat
 	return resp.StatusCode, answer, err
 }
 
-// token is POST /token, which has to succeed. It returns the refresh token, if any.
+// token sends POST /token and returns the refresh token, if the answer has one. It returns an error
+// for an answer without an access token.
 func (c *client) token(form url.Values) (refusal.Secret, error) {
 	status, answer, err := c.post("/token", "application/x-www-form-urlencoded", form.Encode())
 	if err != nil {
@@ -65,7 +66,7 @@ func (c *client) token(form url.Values) (refusal.Secret, error) {
 	return grant.Refresh, nil
 }
 
-// refresh rotates a family of the client that creds name.
+// refresh rotates a family of the client with these credentials.
 func (c *client) refresh(creds issuer.Credentials, token refusal.Secret) (refusal.Secret, error) {
 	return c.token(url.Values{
 		"grant_type": {"refresh_token"}, "refresh_token": {string(token)},

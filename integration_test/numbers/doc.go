@@ -1,13 +1,13 @@
-// Package numbers holds the product to what it states about size: how much the store
-// grows, how many families fit, how much memory a server takes, and how little others
-// notice while many people log in.
+// Package numbers tests what the documents state about size and load: how much the store grows, how
+// many families fit, how much memory a server uses, and how much slower other requests are while many
+// users log in.
 //
-// Filling a store with a million families over HTTP would take an hour, nearly all of
-// it passwords. So the tests open the rooms below the server on its own data directory,
-// fill it there, close them, and start the real binary on what they left:
+// Over HTTP it would take an hour to fill a store with a million families, nearly all of it for
+// passwords. So the tests open the packages below the HTTP server on its data directory, fill the
+// store there, close it, and start the real binary with it:
 //
 //	issuer.Begin × n ─▶ DIR/data/keymill.db ─▶ keymill serve ─▶ POST /token, /proc/PID
 //
-// Whatever is a ratio or a bound is asserted; whatever belongs to the machine is printed
-// only. bench, next door, compares rates.
+// The tests assert ratios and bounds. They only print what depends on the machine. The module bench
+// compares rates.
 package numbers

@@ -15,22 +15,22 @@ import (
 	"keymill/storage"
 )
 
-// maxForged is what the decision about a forged refresh token may take, in MACs of its size
-// on the same machine at the same time.
+// maxForged bounds the time to refuse a forged refresh token, in MACs of the same size on the same
+// machine at the same time.
 const maxForged = 8
 
-// TestAForgedTokenIsCheap: whoever sends made-up refresh tokens makes the server compute
-// one MAC each, and neither read nor write.
-func TestAForgedTokenIsCheap(t *testing.T) {
+// TestAForgedTokenCostsOneMACAndNoRead: for a forged refresh token the server computes one MAC. It
+// neither reads nor writes the store.
+func TestAForgedTokenCostsOneMACAndNoRead(t *testing.T) {
 	watched := &watchedStore{}
-	r := openRooms(t, newPlace(t), func(s storage.Store) storage.Store {
+	r := openIssuer(t, newPlace(t), func(s storage.Store) storage.Store {
 		watched.Store = s
 		return watched
 	})
-	r.enrol(t)
+	r.register(t)
 	good := r.begin(t, 1, 1)[0]
 	req := issuer.TokenRequest{GrantType: "refresh_token", Client: r.client, Refresh: forged(good), From: here()}
-	r.stop() // else clean-up asks the store
+	r.stop() // the clean-up would read the store
 	const batches, batch = 200, 1000
 	before, least, leastMAC := watched.calls.Load(), time.Hour, time.Hour
 	for range batches {
@@ -41,36 +41,36 @@ func TestAForgedTokenIsCheap(t *testing.T) {
 				t.Fatalf("a forged token: %v", err)
 			}
 		}
-		// The least is what the decision takes; the others tell what else the machine did.
+		// The least time is that of the decision. Longer ones include other work of the machine.
 		least = min(least, time.Since(begun)/batch)
 		leastMAC = min(leastMAC, timeOfMACs(batch))
 	}
 	asked := watched.calls.Load() - before
-	t.Logf("counted: %d forged refresh tokens refused in %v each, a MAC takes %v; the store was asked %d times", batches*batch, least, leastMAC, asked)
+	t.Logf("counted: %d forged refresh tokens refused in %v each, a MAC takes %v; the store was used %d times", batches*batch, least, leastMAC, asked)
 	if least > maxForged*leastMAC {
-		t.Errorf("a forged token takes %v, allowed are %d MACs of %v", least, maxForged, leastMAC)
+		t.Errorf("refusing a forged token takes %v, at most %d MACs of %v are allowed", least, maxForged, leastMAC)
 	}
 	if asked > 0 {
-		t.Errorf("the store was asked %d times about forged tokens", asked)
+		t.Errorf("the store was used %d times for forged tokens", asked)
 	}
 	r.rotate(t, []refusal.Secret{good}, 1)
 	if watched.calls.Load() == before {
-		t.Error("nobody asked the store about a good token either: it is not watched")
+		t.Error("a valid token did not use the store either: the test does not count calls")
 	}
 }
 
-// timeOfMACs returns what one HMAC-SHA256 takes, key schedule included, on average over n.
+// timeOfMACs returns the average time of one HMAC-SHA256 over n, with its key schedule.
 func timeOfMACs(n int) time.Duration {
 	begun := time.Now()
 	for range n {
 		mac := hmac.New(sha256.New, make([]byte, 32))
-		mac.Write(make([]byte, 29)) // what stands before the seal of a refresh token
+		mac.Write(make([]byte, 29)) // the part of a refresh token before its MAC
 		mac.Sum(nil)
 	}
 	return time.Since(begun) / time.Duration(n)
 }
 
-// forged changes the last character, the end of the seal, for another.
+// forged replaces the last character of a token, which is part of its MAC.
 func forged(token refusal.Secret) refusal.Secret {
 	last := "A"
 	if strings.HasSuffix(string(token), last) {
@@ -79,7 +79,7 @@ func forged(token refusal.Secret) refusal.Secret {
 	return token[:len(token)-1] + refusal.Secret(last)
 }
 
-// A watchedStore counts who comes.
+// A watchedStore counts calls.
 type watchedStore struct {
 	storage.Store
 	calls atomic.Int64

@@ -10,24 +10,23 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// maxGrowth is what nine hundred thousand rotations may add to the store after the
-// hundred thousand before them. A quick run of fewer rotations is allowed as much less.
+// maxGrowth bounds the bytes that 900,000 rotations add to the store after the first 100,000. For
+// fewer rotations the bound is smaller in proportion.
 const (
 	maxGrowth = 32 << 20
 	million   = 1_000_000
 )
 
-// TestAMillionRotationsHardlyGrowTheStore: a rotation rewrites one record in place and
-// leaves nothing else behind.
+// TestAMillionRotationsHardlyGrowTheStore: a rotation replaces one record and adds none.
 func TestAMillionRotationsHardlyGrowTheStore(t *testing.T) {
 	rotations, families := counts.Of("rotations"), counts.Of("rotating-families")
 	p := newPlace(t)
-	r := openRooms(t, p, nil)
-	r.enrol(t)
+	r := openIssuer(t, p, nil)
+	r.register(t)
 	tokens := r.begin(t, families/10, families)
 	before := rotateAndMeasure(t, r, tokens, p.path, rotations/10)
 
-	again := openRooms(t, p, nil)
+	again := openIssuer(t, p, nil)
 	again.client = r.client
 	begun := time.Now()
 	after := rotateAndMeasure(t, again, tokens, p.path, rotations-rotations/10)
@@ -36,13 +35,13 @@ func TestAMillionRotationsHardlyGrowTheStore(t *testing.T) {
 	t.Logf("counted: %d rotations over %d families, %.0f/s; the store takes %.1f MB, %.1f MB more than after the first tenth",
 		rotations, families, rate, mega(after), mega(after-before))
 	if allowed := int64(maxGrowth) * int64(rotations) / million; after-before > allowed {
-		t.Errorf("the store grew by %d bytes, allowed are %d", after-before, allowed)
+		t.Errorf("the store grew by %d bytes, at most %d are allowed", after-before, allowed)
 	}
 }
 
-// rotateAndMeasure closes r afterwards and returns how many bytes of the file have been
-// used so far. Its size would tell less, as it grows by 16 MB at a time.
-func rotateAndMeasure(t *testing.T, r *rooms, tokens []refusal.Secret, path string, n int) int64 {
+// rotateAndMeasure rotates, closes r, and returns the number of bytes of the file that are in use. The
+// size of the file is less exact, because it grows by 16 MB at a time.
+func rotateAndMeasure(t *testing.T, r *openedIssuer, tokens []refusal.Secret, path string, n int) int64 {
 	t.Helper()
 	r.rotate(t, tokens, n)
 	if err := r.close(); err != nil {

@@ -16,33 +16,33 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// What package issuer promises of the memory of hashing.
+// The bounds that issuer/password states for the memory of hashing.
 const (
-	hashBudget = 128 << 20 // bytes of all hashes at once
-	oneHash    = 19 << 20  // bytes of a hash of ours, see hashed
+	hashBudget = 128 << 20 // bytes of all hashes together
+	oneHash    = 19 << 20  // bytes of one hash of the default cost, see hashed
 )
 
-// TestMemoryOfHashingIsBounded: 500 logins at once, and the heap grows by no more than
-// the budget and one hash per worker, also where so much else is alive that the collector
-// would not come by itself.
+// TestMemoryOfHashingIsBounded: during 500 logins at once the heap grows by no more than the budget and
+// one hash per worker. That also holds beside 500 MiB of other memory, with which the garbage
+// collector would run too rarely by itself.
 func TestMemoryOfHashingIsBounded(t *testing.T) {
 	for _, tt := range []struct {
 		workers int64
 		rest    int // MiB
 	}{{1, 0}, {3, 0}, {6, 0}, {1, 500}} {
-		r := withProcessors(int(tt.workers)+1, func() *rooms { return openRooms(t, newPlace(t), nil) })
-		r.enrol(t)
-		r.login(t, "no such user")        // measures what one hash takes
-		rest := make([]byte, tt.rest<<20) // never touched: it counts and costs nothing
+		r := withProcessors(int(tt.workers)+1, func() *openedIssuer { return openIssuer(t, newPlace(t), nil) })
+		r.register(t)
+		r.login(t, "unknown user")        // the issuer measures the time of one hash
+		rest := make([]byte, tt.rest<<20) // never written, so it counts for the collector and uses no RAM
 		runtime.GC()
 		before := heapBytes()
 		top, refusals := hashingStorm(t, r)
 		runtime.KeepAlive(rest)
 		peak, bound := top-before, hashBudget+tt.workers*oneHash
-		t.Logf("counted: %d hashes at once, beside %d MiB: the heap grows by at most %d MiB of %d, %d logins were told to wait",
+		t.Logf("counted: %d hashes at once, beside %d MiB: the heap grows by at most %d MiB of %d, %d logins refused because too many wait",
 			tt.workers, tt.rest, peak>>20, bound>>20, refusals)
 		if peak > bound || peak < oneHash || refusals == 0 {
-			t.Errorf("%+v: peak %d MiB, bound %d MiB, %d refused", tt, peak>>20, bound>>20, refusals)
+			t.Errorf("%+v: the heap grew by %d MiB, bound %d MiB, %d logins refused", tt, peak>>20, bound>>20, refusals)
 		}
 		if err := r.close(); err != nil {
 			t.Fatal(err)
@@ -50,22 +50,23 @@ func TestMemoryOfHashingIsBounded(t *testing.T) {
 	}
 }
 
-// withProcessors runs open with so many processors: an issuer keeps the number that it met.
-func withProcessors(n int, open func() *rooms) *rooms {
+// withProcessors runs open with that many processors. An issuer keeps the number that it finds when it
+// is opened.
+func withProcessors(n int, open func() *openedIssuer) *openedIssuer {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
 	return open()
 }
 
-// hashingStorm begins 500 logins, ends them after the 20th hash (the peak comes with the
-// first ten) and returns the most that the heap held in the meantime.
-func hashingStorm(t *testing.T, r *rooms) (peak, refusals int64) {
+// hashingStorm starts 500 logins and cancels them after the 20th hash, because the first ten reach the
+// peak. It returns the largest size of the heap in that time, and the number of refused logins.
+func hashingStorm(t *testing.T, r *openedIssuer) (peak, refusals int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var all sync.WaitGroup
 	var hashes, busy atomic.Int64
 	for range 500 {
 		all.Go(func() {
-			_, err := r.Login(ctx, loginOf("no such user"))
+			_, err := r.Login(ctx, loginOf("unknown user"))
 			if full := (*issuer.BusyError)(nil); errors.As(err, &full) {
 				busy.Add(1)
 			} else if refused := (*refusal.Refusal)(nil); errors.As(err, &refused) && hashes.Add(1) == 20 {
@@ -82,7 +83,7 @@ func hashingStorm(t *testing.T, r *rooms) (peak, refusals int64) {
 }
 
 func heapBytes() int64 {
-	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // garbage included
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}} // with garbage
 	metrics.Read(sample)
 	return int64(sample[0].Value.Uint64())
 }
@@ -91,8 +92,8 @@ func loginOf(name string) issuer.LoginRequest {
 	return issuer.LoginRequest{Client: web, Endpoint: issuer.LoginBrowser, Name: name, Password: "wrong", From: here()}
 }
 
-// login makes one attempt that fails and returns how long it took.
-func (r *rooms) login(t *testing.T, name string) time.Duration {
+// login makes one attempt that must fail and returns how long it took.
+func (r *openedIssuer) login(t *testing.T, name string) time.Duration {
 	begun := time.Now()
 	_, err := r.Login(t.Context(), loginOf(name))
 	took := time.Since(begun)
@@ -102,8 +103,8 @@ func (r *rooms) login(t *testing.T, name string) time.Duration {
 	return took
 }
 
-// stored maps users to their hashes, of other schemes and costs than ours. The password of
-// none of them is "wrong".
+// stored maps users to their hashes. Most have other schemes or costs than the default. No user has the
+// password "wrong".
 var stored = map[string]refusal.Secret{
 	"argon2id": hashed,
 	"slow":     "$argon2id$v=19$m=32768,t=2,p=1$cmq/xsYSIGyPxhgAnCvz6w$g2HU8W/oi8v6PY+EVjp8LnXiTQc6t3Pbn08POHSmaOM",
@@ -113,7 +114,7 @@ var stored = map[string]refusal.Secret{
 	"lanes":    "argon2$argon2id$v=19$m=102400,t=2,p=8$N1M1TGEwTWphZ3dveDhOYWtYckFNdA$xm8OGf5XxvTOK3e7WYctKQ",
 }
 
-func (r *rooms) addStored(t *testing.T, names ...string) {
+func (r *openedIssuer) addStored(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if _, err := r.ImportUser(t.Context(), api.ImportedUser{Name: name, Hash: stored[name]}, "uid:0"); err != nil {
@@ -122,20 +123,20 @@ func (r *rooms) addStored(t *testing.T, names ...string) {
 	}
 }
 
-// maxAnswerRatio: between two failed logins of different kinds in the same round.
+// maxAnswerRatio bounds the ratio of the times of two failed logins in the same round.
 const maxAnswerRatio = 1.25
 
-// TestEveryFailedLoginTakesTheSameTime: whether the password is wrong, there is no such
-// user, or the user's hash is of a scheme that is faster or slower than ours; and also
-// while other goroutines want every processor.
+// TestEveryFailedLoginTakesTheSameTime: a wrong password, an unknown user, and a user whose hash has a
+// faster or slower scheme than the default all take the same time. That also holds while other
+// goroutines use every processor.
 //
 // R98.
 func TestEveryFailedLoginTakesTheSameTime(t *testing.T) {
 	const warmUp, rounds = 2, 7
 	for name, spinners := range map[string]int{"alone": 0, "beside others": runtime.GOMAXPROCS(0)} {
 		t.Run(name, func(t *testing.T) {
-			r := openRooms(t, newPlace(t), nil)
-			r.enrol(t)
+			r := openIssuer(t, newPlace(t), nil)
+			r.register(t)
 			kinds := []string{"argon2id", "slow", "fast"}
 			r.addStored(t, kinds...)
 			stop := spin(spinners)
@@ -143,7 +144,7 @@ func TestEveryFailedLoginTakesTheSameTime(t *testing.T) {
 			ratios := map[string][]float64{}
 			var unknown []time.Duration
 			for n := range warmUp + rounds {
-				none := r.login(t, "no such user")
+				none := r.login(t, "unknown user")
 				for _, kind := range kinds {
 					if took := r.login(t, kind); n >= warmUp {
 						ratios[kind] = append(ratios[kind], float64(took)/float64(none))
@@ -153,9 +154,9 @@ func TestEveryFailedLoginTakesTheSameTime(t *testing.T) {
 			}
 			for _, kind := range kinds {
 				middle := median(ratios[kind])
-				t.Logf("counted: a failure of a user with %s takes %.2f times as long as one of no user, which takes %v", kind, middle, median(unknown))
+				t.Logf("counted: a failed login of a user with %s takes %.2f times as long as that of an unknown user, which takes %v", kind, middle, median(unknown))
 				if middle > maxAnswerRatio || middle < 1/maxAnswerRatio {
-					t.Errorf("%s: %.2f times as long as no user, allowed is a factor of %v", kind, middle, maxAnswerRatio)
+					t.Errorf("%s: %.2f times as long as an unknown user, at most a factor of %v is allowed", kind, middle, maxAnswerRatio)
 				}
 			}
 		})
@@ -175,22 +176,22 @@ func spin(n int) (stop func()) {
 	return func() { end.Store(true); all.Wait() }
 }
 
-// tolerableLateness of a goroutine. One that finds every processor taken is late by up to
-// 10 ms, after which Go takes a processor away, on any machine.
+// tolerableLateness bounds how late a goroutine wakes up. If every processor is busy, it is up to 10 ms
+// late on any machine, because Go preempts a goroutine after that time.
 const tolerableLateness = 4 * time.Millisecond
 
-// TestHashingStarvesNobody: a goroutine that wants to run every millisecond does, while
-// the queue is full: it is hardly later than beside as many goroutines as leave one processor.
-func TestHashingStarvesNobody(t *testing.T) {
+// TestHashingLeavesAProcessorToOthers: while the queue of hashes is full, a goroutine that runs every
+// millisecond is hardly later than beside goroutines that use all processors but one.
+func TestHashingLeavesAProcessorToOthers(t *testing.T) {
 	if runtime.GOMAXPROCS(0) == 1 {
-		t.Skip("one processor is always shared")
+		t.Skip("with one processor, hashing and others always share it")
 	}
-	r := openRooms(t, newPlace(t), nil)
-	r.enrol(t)
+	r := openIssuer(t, newPlace(t), nil)
+	r.register(t)
 	kinds := []string{"argon2id", "PBKDF2", "bcrypt", "lanes"}
 	r.addStored(t, kinds...)
 	late, free := map[string][]time.Duration{}, []time.Duration(nil)
-	for range 3 { // in turns, since the rest of the machine makes all of them late
+	for range 3 { // in turns, because other work on the machine delays all of them
 		for _, kind := range kinds {
 			stop := spin(runtime.GOMAXPROCS(0) - 1)
 			free = append(free, lateness(50)...)
@@ -204,13 +205,13 @@ func TestHashingStarvesNobody(t *testing.T) {
 	for _, kind := range kinds {
 		t.Logf("counted: beside hashes of %s a goroutine is late by %v, beside a free processor by %v", kind, median(late[kind]), median(free))
 		if median(late[kind]) > allowed {
-			t.Errorf("%s: late by %v, allowed are %v", kind, median(late[kind]), allowed)
+			t.Errorf("%s: a goroutine is late by %v, at most %v is allowed", kind, median(late[kind]), allowed)
 		}
 	}
 }
 
-// logInAgainAndAgain keeps so many failing logins of one user under way until stop is called.
-func (r *rooms) logInAgainAndAgain(t *testing.T, name string, logins int) (stop func()) {
+// logInAgainAndAgain runs that many failing logins of one user in parallel until stop is called.
+func (r *openedIssuer) logInAgainAndAgain(t *testing.T, name string, logins int) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for range logins {
@@ -223,7 +224,7 @@ func (r *rooms) logInAgainAndAgain(t *testing.T, name string, logins int) (stop 
 	return func() { cancel(); all.Wait() }
 }
 
-// lateness returns by how much a goroutine woke too late, n times.
+// lateness sleeps n times and returns by how much each sleep was too long.
 func lateness(n int) []time.Duration {
 	var late []time.Duration
 	for range n {

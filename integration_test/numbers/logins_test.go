@@ -17,12 +17,12 @@ import (
 	"keymill/issuer/api"
 )
 
-// The budget that docs/measurements.md states: so much, and as much again for each password that is
-// hashed at the same time, which takes 19 MiB and leaves as many to the collector.
+// The budget of memory that docs/measurements.md states: residentAlways, and residentPerHash for each
+// password that is hashed at the same time. A hash uses 19 MiB, and up to as much is garbage.
 const (
 	residentAlways  = 128_000_000
 	residentPerHash = 40_000_000
-	mostHashes      = 6 // at once, however many processors there are
+	mostHashes      = 6 // at once, with any number of processors
 )
 
 func loginBudget() int64 {
@@ -31,21 +31,20 @@ func loginBudget() int64 {
 }
 
 const (
-	// loginTime is how long the server lets a login wait: whoever has not been hashed by then
-	// is told to try again. On a fast machine the whole queue is.
+	// loginTime is how long a login may wait in the server. A login whose password was not hashed by
+	// then is refused with 503. A fast machine hashes the whole queue in that time.
 	loginTime = 25 * time.Second
 
-	// What a service may notice of the logins: its tokens take at most twice as long as
-	// beside a process that keeps busy as many cores as hashing may have, or tolerable,
-	// whichever is more.
+	// tolerable bounds how slow a token may be for a service during the logins, if it is more than
+	// twice the time beside a process that uses as many processors as hashing may use.
 	tolerable = 25 * time.Millisecond
 
 	idleProbes = 2000
 )
 
-// TestServicesHardlyNoticeAStormOfLogins: when everybody logs in at once, each from an
-// address of their own, hashing stays bounded in memory and leaves a core to all else.
-func TestServicesHardlyNoticeAStormOfLogins(t *testing.T) {
+// TestServicesGetTokensDuringManyLogins: when 500 users log in at once, each from an address of their
+// own, the memory of hashing stays bounded and one processor is left for other requests.
+func TestServicesGetTokensDuringManyLogins(t *testing.T) {
 	n := counts.Of("parallel-logins")
 	srv := newServer(t, "simplejwt:\n  client: "+web+"\nhttp:\n  trusted_proxies: [127.0.0.1/32]")
 	people(t, srv, n)
@@ -84,17 +83,17 @@ func TestServicesHardlyNoticeAStormOfLogins(t *testing.T) {
 	checkStorm(t, append(idle, beside()...), busy, resident)
 }
 
-// The password of all, and its hash, so that it need not be hashed for each of them.
+// The password of all users, and its hash, so that the test does not hash it for each of them.
 const (
 	password = "correct horse battery staple"
 	hashed   = "$argon2id$v=19$m=19456,t=2,p=1$cmq/xsYSIGyPxhgAnCvz6w$g2HU8W/oi8v6PY+EVjp8LnXiTQc6t3Pbn08POHSmaOM"
 )
 
-// people adds so many users to a server that has never run.
+// people adds n users to the store of a server that has never run.
 func people(t *testing.T, srv *server.Server, n int) {
 	t.Helper()
-	r := openRooms(t, placeOf(t, srv), nil)
-	r.enrol(t)
+	r := openIssuer(t, placeOf(t, srv), nil)
+	r.register(t)
 	if err := inParallel(n, func(i int) error {
 		_, err := r.ImportUser(t.Context(), api.ImportedUser{Name: userName(i), Hash: hashed}, "uid:0")
 		return err
@@ -112,7 +111,7 @@ func checkStorm(t *testing.T, idle, busy []time.Duration, m memory) {
 	t.Logf("counted: p99 of /token %v beside other work (%d), %v beside logins (%d); at most %.0f MB resident",
 		before.Round(10*time.Microsecond), len(idle), during.Round(10*time.Microsecond), len(busy), mega(m.resident))
 	if len(busy) < 100 {
-		t.Errorf("only %d tokens meanwhile: the storm was over too soon to tell", len(busy))
+		t.Errorf("only %d tokens during the logins, which were over too soon for a result", len(busy))
 	}
 	if during > max(2*before, tolerable) {
 		t.Errorf("p99 of /token is %v beside logins and %v beside other work", during, before)
@@ -148,7 +147,7 @@ func storm(c *client, n int) []login {
 	return logins
 }
 
-// defined is nil for what a login may be answered under load.
+// defined returns nil for an answer that a login may get under load, and otherwise an error.
 func defined(status int, answer []byte, took time.Duration) error {
 	var pair struct{ Access, Refresh, Detail string }
 	err := json.Unmarshal(answer, &pair)
@@ -174,20 +173,20 @@ func checkLogins(t *testing.T, logins []login) {
 		answers[l.status]++
 		last = max(last, l.took)
 	}
-	t.Logf("counted: %d logins at once: %d let in, %d told to wait, %d not hashed in time, the last answer after %v",
+	t.Logf("counted: %d logins at once: %d succeeded, %d refused because too many wait, %d not hashed in time, the last answer after %v",
 		len(logins), answers[200], answers[429], answers[503], last.Round(time.Millisecond))
 	if answers[200] == 0 {
-		t.Error("nobody got in")
+		t.Error("no login succeeded")
 	}
 }
 
-// A prober asks for one token after the other.
+// A prober gets one token after the other.
 type prober struct {
 	client *client
 	form   url.Values
 }
 
-// times returns how long each of n tokens took, or of those until done is closed.
+// times returns how long each token took, for n tokens or until done is closed.
 func (p prober) times(n int, done <-chan struct{}) ([]time.Duration, error) {
 	var took []time.Duration
 	for range n {
@@ -205,7 +204,7 @@ func (p prober) times(n int, done <-chan struct{}) ([]time.Duration, error) {
 	return took, nil
 }
 
-// percentile returns the least time that the share p of all did not exceed.
+// percentile returns the smallest time that the share p of all times does not exceed.
 func percentile(times []time.Duration, p float64) time.Duration {
 	if len(times) == 0 {
 		return 0

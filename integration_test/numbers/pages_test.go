@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// pages tells how well a store fills its file. Records of one kind, which is the first part
-// of their keys, lie together, so that nearly every page holds one kind only.
+// pages says how well a store fills its file. The kind of a record is the first part of its key.
+// Records of one kind are next to each other, so nearly every page holds one kind only.
 type pages struct {
 	free, branch int64 // bytes
 	kinds        map[string]*kind
@@ -20,11 +20,11 @@ type pages struct {
 
 type kind struct {
 	records int
-	pages   int64 // bytes of the pages that begin with one
-	used    int64 // bytes of those pages with something in them
+	pages   int64 // bytes of the pages whose first record is of this kind
+	used    int64 // bytes of those pages that hold data
 }
 
-// all adds up every kind but those.
+// all returns the sum of all kinds, except those named.
 func (p pages) all(but ...string) (sum kind) {
 	for name, k := range p.kinds {
 		if !slices.Contains(but, name) {
@@ -48,7 +48,7 @@ func (p pages) print(t *testing.T) {
 	t.Logf("branches %.1f MB, free %.1f MB", mega(p.branch), mega(p.free))
 }
 
-// readPages looks at every page of the store at path, which nobody has open.
+// readPages reads every page of the store at path, which no process has open.
 func readPages(path string) (pages, error) {
 	p := pages{kinds: map[string]*kind{}}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
@@ -86,8 +86,9 @@ func readPages(path string) (pages, error) {
 	})
 }
 
-// add counts one leaf page: a header of 16 bytes; for each record flags, where its key
-// begins (from here on), and the sizes of key and value, 4 bytes each; the records.
+// add counts one leaf page. It begins with a header of 16 bytes. Then each record has four fields of 4
+// bytes: flags, the offset of its key from the first field, the size of the key and that of the
+// value. The keys and values follow.
 func (p pages) add(page []byte, count int) {
 	const header, element = 16, 16
 	used, home := int64(header), ""

@@ -13,10 +13,10 @@ import (
 	"keymill/integration_test/server"
 )
 
-// memory of a process, in bytes, from /proc/PID/status.
+// memory is that of a process, in bytes, from /proc/PID/status.
 type memory struct {
-	anonymous int64 // RssAnon: what is the process's own, not the mapped store
-	resident  int64 // VmRSS: all of it that is in RAM
+	anonymous int64 // RssAnon: without the mapped store
+	resident  int64 // VmRSS: all memory of the process in RAM
 }
 
 func memoryOf(pid int) (memory, error) {
@@ -38,13 +38,13 @@ func memoryOf(pid int) (memory, error) {
 		*into = kilobytes << 10
 	}
 	if m.anonymous == 0 || m.resident == 0 {
-		return m, fmt.Errorf("process %d tells nothing of its memory", pid)
+		return m, fmt.Errorf("/proc/%d/status has no memory sizes", pid)
 	}
 	return m, nil
 }
 
-// watch looks at the memory of a server many times a second until the returned function
-// is called, which returns the peaks.
+// watch reads the memory of a server many times a second. The returned function stops that and returns
+// the largest values.
 func watch(t *testing.T, srv *server.Server) (peak func() memory) {
 	t.Helper()
 	var most memory
@@ -72,9 +72,9 @@ func watch(t *testing.T, srv *server.Server) (peak func() memory) {
 	}
 }
 
-// leastStarts starts two servers a few times, in turns, and leaves them running. The least
-// times are the servers' own; the others tell what else the machine did. The first start of
-// each, which may have keys to make, does not count.
+// leastStarts starts two servers several times, in turns, and leaves them running. It returns the least
+// times, because longer ones include other work of the machine. The first start of each does not
+// count, because it may generate keys.
 func leastStarts(t *testing.T, a, b *server.Server) (ofA, ofB time.Duration) {
 	t.Helper()
 	start := func(srv *server.Server) time.Duration {
@@ -92,7 +92,7 @@ func leastStarts(t *testing.T, a, b *server.Server) (ofA, ofB time.Duration) {
 	return ofA, ofB
 }
 
-// timeToFirstKeys starts srv and asks for the key set until it comes.
+// timeToFirstKeys starts srv and returns when the first request for the key set succeeds.
 func timeToFirstKeys(t *testing.T, srv *server.Server) time.Duration {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -115,7 +115,7 @@ func timeToFirstKeys(t *testing.T, srv *server.Server) time.Duration {
 	case d := <-answered:
 		return d
 	case <-ctx.Done():
-		t.Fatal("no key set came")
+		t.Fatal("the server did not serve a key set in 5 minutes")
 		return 0
 	}
 }

@@ -10,11 +10,11 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// TestUnknownAndWrongClientsTakeTheSameTime compares medians of interleaved runs, which
-// other work on the machine hits alike.
+// TestUnknownAndWrongClientsTakeTheSameTime compares medians of interleaved runs, because other work on
+// the machine delays all of them alike.
 func TestUnknownAndWrongClientsTakeTheSameTime(t *testing.T) {
-	r := openRooms(t, newPlace(t), nil)
-	r.enrol(t)
+	r := openIssuer(t, newPlace(t), nil)
+	r.register(t)
 	once := func(id string) time.Duration {
 		begun := time.Now()
 		for range 20 {
@@ -22,7 +22,7 @@ func TestUnknownAndWrongClientsTakeTheSameTime(t *testing.T) {
 				GrantType: "client_credentials", Client: issuer.Credentials{ClientID: id, Secret: "kms_wrong", Method: "client_secret_basic"},
 			})
 			if err == nil {
-				t.Fatalf("%q got a token for a wrong secret", id)
+				t.Fatalf("client %q got a token with a wrong secret", id)
 			}
 		}
 		return time.Since(begun)
@@ -36,21 +36,21 @@ func TestUnknownAndWrongClientsTakeTheSameTime(t *testing.T) {
 	a, b, c := median(unknown), median(wrong), median(impossible)
 	t.Logf("counted: 20 refusals: unknown client %v, wrong secret %v, impossible id %v", a, b, c)
 	if max(a, b, c) > 2*min(a, b, c) {
-		t.Error("the time of a refusal tells an unknown client from a wrong secret")
+		t.Error("the time of a refusal shows whether the client is unknown or its secret wrong")
 	}
 }
 
-// TestALongPasswordIsCheckedInProportion to its length: four times the length takes four
-// times as long, and sixteen times would be a way to keep the server busy.
-func TestALongPasswordIsCheckedInProportion(t *testing.T) {
-	r := openRooms(t, newPlace(t), nil)
+// TestPasswordChecksTakeTimeInProportionToTheLength: four times the length takes about four times as
+// long. Sixteen times as long would let a client keep the server busy.
+func TestPasswordChecksTakeTimeInProportionToTheLength(t *testing.T) {
+	r := openIssuer(t, newPlace(t), nil)
 	check := func(password string) time.Duration {
 		u := api.NewUser{Name: "alice", Password: refusal.Secret(password)}
 		begun := time.Now()
 		_, err := r.AddUser(t.Context(), u, "uid:0")
 		took := time.Since(begun)
 		if err == nil {
-			t.Fatalf("the password %.30q… was accepted, so it was hashed too", password)
+			t.Fatalf("the password %.30q… was accepted, so the time includes its hash", password)
 		}
 		return took
 	}
@@ -59,7 +59,7 @@ func TestALongPasswordIsCheckedInProportion(t *testing.T) {
 		long := strings.Repeat(unit, most/len(unit))
 		short := strings.Repeat(unit, most/len(unit)/4)
 		longest, shortest := time.Hour, time.Hour
-		for range 50 { // the least of each is what the check takes; the rest is the machine's
+		for range 50 { // the least time is that of the check; longer ones include other work
 			longest, shortest = min(longest, check(long)), min(shortest, check(short))
 		}
 		ratio := float64(longest) / float64(shortest)

@@ -8,8 +8,8 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// shareOut gives each worker a part of the tokens and lets it change any of its own, so
-// that n changes are made in all and nobody shows a token twice.
+// shareOut divides the tokens among the workers. Each worker changes random tokens of its own part, so
+// that no token is presented twice. Together they make n changes.
 func shareOut(tokens []refusal.Secret, n int, change func(refusal.Secret) (refusal.Secret, error)) error {
 	shares := min(workers, len(tokens))
 	errs := make([]error, shares)

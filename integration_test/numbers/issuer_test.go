@@ -29,35 +29,34 @@ const (
 	web      = "web" // the client through which users log in
 	scope    = "read"
 
-	// workers is how many callers share the commits: as many as one takes.
+	// workers is the number of parallel callers. One commit of the store takes as many.
 	workers = 128
 )
 
 func here() netip.Addr { return netip.MustParseAddr("127.0.0.1") }
 
-// rooms are a token server without its face: the store, the keys, the decisions and the
-// loops that run behind them.
-type rooms struct {
+// openedIssuer is a token server without HTTP: store, keys, issuer and their background loops.
+type openedIssuer struct {
 	*issuer.Issuer
 	client issuer.Credentials // of web
 	stop   func()             // ends the loops
 	close  func() error
 }
 
-// A place is where a store lies, and what opens it.
+// A place is the path of a store, with the issuer and the master key that belong to it.
 type place struct {
 	path   string
 	issuer string
 	master keystore.MasterKey
 }
 
-// newPlace is one of its own.
+// newPlace returns a place in a temporary directory of the test.
 func newPlace(t *testing.T) place {
 	master, _ := keystore.NewMasterKey()
 	return place{filepath.Join(t.TempDir(), "keymill.db"), "https://id.example.com", master}
 }
 
-// newServer prepares one that has never run, and removes it at the end.
+// newServer prepares a server without starting it. It is removed when the test ends.
 func newServer(t *testing.T, config string) *server.Server {
 	t.Helper()
 	srv, err := server.New(server.Options{Config: config})
@@ -75,7 +74,7 @@ func newServer(t *testing.T, config string) *server.Server {
 	return srv
 }
 
-// placeOf is where srv will look for its store.
+// placeOf returns the place of the store that srv will open.
 func placeOf(t *testing.T, srv *server.Server) place {
 	t.Helper()
 	line, err := os.ReadFile(filepath.Join(srv.Dir, "master.key"))
@@ -92,8 +91,9 @@ func placeOf(t *testing.T, srv *server.Server) place {
 	return place{filepath.Join(srv.Data, "keymill.db"), srv.Issuer, master}
 }
 
-// openRooms opens the store at p, or makes it. wrap, if any, stands between it and the issuer.
-func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *rooms {
+// openIssuer opens the store at p, or creates it, and an issuer on it. If wrap is not nil, the issuer
+// uses the store that wrap returns.
+func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *openedIssuer {
 	t.Helper()
 	db, err := bolt.Open(p.path, bolt.Options{})
 	if err != nil {
@@ -110,7 +110,7 @@ func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *r
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rooms{}
+	r := &openedIssuer{}
 	if r.Issuer, err = issuer.Open(t.Context(), issuer.Config{URL: p.issuer, Store: store, Keys: keys}); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +132,8 @@ func openRooms(t *testing.T, p place, wrap func(storage.Store) storage.Store) *r
 	return r
 }
 
-// enrol adds an audience and the client web.
-func (r *rooms) enrol(t *testing.T) {
+// register adds an audience and the client web.
+func (r *openedIssuer) register(t *testing.T) {
 	t.Helper()
 	_, err := r.AddAudience(t.Context(), api.Audience{Name: audience, Alg: "EdDSA", Scopes: []string{scope}}, "uid:0")
 	if err != nil {
@@ -148,10 +148,9 @@ func (r *rooms) enrol(t *testing.T) {
 	r.client = issuer.Credentials{ClientID: web, Secret: c.Secret, Method: "client_secret_post"}
 }
 
-// begin adds users who cannot log in, since hashing a password takes as long as
-// a hundred families, and begins so many families for them, in turns. It returns their
-// tokens.
-func (r *rooms) begin(t *testing.T, users, families int) []refusal.Secret {
+// begin adds users without a password, because hashing one takes as long as beginning a hundred
+// families. It begins that many families for the users in turns and returns their tokens.
+func (r *openedIssuer) begin(t *testing.T, users, families int) []refusal.Secret {
 	t.Helper()
 	ids := make([]string, users)
 	if err := inParallel(users, func(i int) error {
@@ -176,12 +175,12 @@ func (r *rooms) begin(t *testing.T, users, families int) []refusal.Secret {
 
 func userName(i int) string { return fmt.Sprintf("user-%d", i) }
 
-// addressOf is one of 65,536 that user i sits at.
+// addressOf returns the address of user i, one of 65,536.
 func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
 
-// rotate refreshes families n times in all, each from one goroutine only and any of them
-// as likely next, and leaves the newest tokens behind.
-func (r *rooms) rotate(t *testing.T, tokens []refusal.Secret, n int) {
+// rotate refreshes random families, n times in all. Each family is refreshed by one goroutine only. It
+// leaves the newest tokens in tokens.
+func (r *openedIssuer) rotate(t *testing.T, tokens []refusal.Secret, n int) {
 	t.Helper()
 	if err := shareOut(tokens, n, func(token refusal.Secret) (refusal.Secret, error) {
 		g, err := r.Token(t.Context(), issuer.TokenRequest{
@@ -193,7 +192,7 @@ func (r *rooms) rotate(t *testing.T, tokens []refusal.Secret, n int) {
 	}
 }
 
-// inParallel calls fn with 0 … n−1.
+// inParallel calls fn with 0 to n−1, in several goroutines.
 func inParallel(n int, fn func(int) error) error {
 	var next atomic.Int64
 	errs := make([]error, workers)
