@@ -40,9 +40,6 @@ func (w *world) web(change ...func(*api.NewClient)) {
 // djangoHash is a hash of testPassword with the parameters of Django 3.2.
 const djangoHash = refusal.Secret("pbkdf2_sha256$260000$qHQro0ON1fDe3dPbwqCuFJ$Xrk4HtgZ0f3rVFVmMJDl7wxjgu9mgKnaaYeaTKbevwM=")
 
-// cheapHash costs next to nothing: Django's form, with few iterations.
-const cheapHash = refusal.Secret("pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI=")
-
 func (w *world) user(name, id string) {
 	w.t.Helper()
 	u := api.NewUser{ID: id, Name: name}

@@ -231,7 +231,10 @@ func TestTheAdminAPIReadsStrictly(t *testing.T) {
 			t.Errorf("%s: %s does not mention %s", body, a.body, hint)
 		}
 	}
-	w.expect(413, "POST", "/admin/v1/audiences", `{"audience":"`+strings.Repeat("x", admin.MaxBodyBytes)+`"}`)
+	large := w.expect(413, "POST", "/admin/v1/audiences", `{"audience":"`+strings.Repeat("x", admin.MaxBodyBytes)+`"}`)
+	if large.header.Get("Connection") != "close" {
+		t.Error("the server keeps the connection and reads the rest of a body that is too large")
+	}
 	for _, path := range []string{"/admin/v1/audience", "/admin/v1/audience?name=", "/admin/v1/audience?name=a&name=b", "/admin/v1/client", "/admin/v1/clients?limit=1001", "/admin/v1/clients?after=%00"} {
 		w.expect(400, "GET", path, "")
 	}

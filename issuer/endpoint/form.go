@@ -153,7 +153,6 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	var body []byte
 	var err error
 	if n := r.ContentLength; n > limit {
-		w.Header().Set("Connection", "close") // otherwise net/http would read the body for the next request
 		return nil, &http.MaxBytesError{Limit: limit}
 	} else if n >= 0 {
 		body = make([]byte, n)

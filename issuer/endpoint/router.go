@@ -129,6 +129,9 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	if a.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(seconds(a.retryAfter)))
 	}
+	if a.status == http.StatusRequestEntityTooLarge {
+		header.Set("Connection", "close") // otherwise net/http would read the body before the next request
+	}
 	if a.status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = challenge
 	}

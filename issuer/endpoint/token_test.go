@@ -118,6 +118,9 @@ func TestMalformedFormsAreRefused(t *testing.T) {
 	}
 	a := w.post(w.good(many(11_000)))
 	refusedToken(t, "11,000 parameters", a, 413, "invalid_request")
+	if a.header.Get("Connection") != "close" {
+		t.Error("the server keeps the connection and reads the rest of a body that is too large")
+	}
 	refusedToken(t, "large body", w.post(w.good("x="+strings.Repeat("a", maxFormBytes))), 413, "invalid_request")
 	chunked, err := http.NewRequest("POST", w.public.URL+"/token", chunks{strings.NewReader(w.good("x=" + strings.Repeat("a", maxFormBytes)))})
 	if err != nil {
