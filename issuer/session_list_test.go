@@ -8,6 +8,8 @@ import (
 )
 
 // Of a hundred live ones of that user and client. Ended ones do not count.
+//
+// I30.
 func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *age) {
 		a.web()
@@ -46,6 +48,7 @@ func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
 	})
 }
 
+// I30.
 func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	w := newWorld(t)
 	w.web()

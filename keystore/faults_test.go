@@ -165,6 +165,7 @@ func kidOf(t *testing.T, token string) string {
 	return header.KID
 }
 
+// I7.
 func TestAFrozenClockStopsRotationAndErasure(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
@@ -195,6 +196,7 @@ func TestAStartWithAWrongClockIsLogged(t *testing.T) {
 	})
 }
 
+// I7.
 func TestAJumpAheadReschedulesTheSpareFirst(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
@@ -267,6 +269,7 @@ func (b *fixture) signers() []string {
 	return out
 }
 
+// I4.
 func TestErasureWaitsForObservedTimeAndForASuccessor(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
@@ -310,6 +313,7 @@ func TestPrivateHalvesLeaveMemoryWithTheirKeys(t *testing.T) {
 	})
 }
 
+// I5.
 func TestRevokingTheLastKeyEmptiesTheSet(t *testing.T) {
 	for _, off := range []time.Duration{0, 10 * year} {
 		inBubble(t, func(b *fixture) {
@@ -363,6 +367,7 @@ func TestANewKeyIsKeptUntilItCanBeStored(t *testing.T) {
 	})
 }
 
+// I1.
 func TestALowerMaxAgeWaitsForOldCaches(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		high := b.cfg
@@ -385,6 +390,7 @@ func TestALowerMaxAgeWaitsForOldCaches(t *testing.T) {
 	})
 }
 
+// I5.
 func TestAnImportedKidNeverStandsForTwoKeys(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		until := time.Now().Add(time.Hour)

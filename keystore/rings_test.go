@@ -127,6 +127,7 @@ func TestAHeaderHoldsOnlyAlgKidAndTyp(t *testing.T) {
 	}
 }
 
+// I2.
 func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRings(t)
@@ -302,6 +303,7 @@ func TestARotationSurvivesACrash(t *testing.T) {
 	})
 }
 
+// I6.
 func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := newRings(t)
@@ -343,6 +345,7 @@ func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
 	})
 }
 
+// I5.
 func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRings(t) // Run is not running yet, so no reserve is made
@@ -366,6 +369,7 @@ func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
 	})
 }
 
+// I2.
 func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := newRings(t)
@@ -395,6 +399,7 @@ func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
 	})
 }
 
+// I19.
 func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := newRings(t)

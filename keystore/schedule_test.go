@@ -88,6 +88,7 @@ func TestARingAddedLaterWaitsForPropagation(t *testing.T) {
 	expect(t, r, at(1), "a:active b:spare ")
 }
 
+// I5.
 func TestASpareIsPublishedWhenThePreviousOneSigns(t *testing.T) {
 	r := newRing(t)
 	r, stopped := r.advance(at(720), days)
@@ -165,6 +166,7 @@ func TestRotateWaitsUntilCachesKnowTheSpare(t *testing.T) {
 	}
 }
 
+// I6.
 func TestARevokedKeyLeavesTheRingAndAnotherSigns(t *testing.T) {
 	for _, tt := range []struct{ kid, want string }{
 		{"a", "b:active c:spare "},

@@ -20,6 +20,8 @@ import (
 // TestNoTokenOutlivesItsKey: with any sequence of rotations, crashes, clock steps and cache
 // refreshes, a verifier that obeys max-age accepts every live token, except where the answer
 // to a revocation or a forced rotation said that it may not.
+//
+// I1, I2.
 func TestNoTokenOutlivesItsKey(t *testing.T) {
 	days := counts.Of("simulated-days")
 	synctest.Test(t, func(t *testing.T) {

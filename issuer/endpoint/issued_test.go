@@ -237,7 +237,7 @@ func TestPublishedKeysAreCompleteAndPublic(t *testing.T) {
 	}
 }
 
-// R58.
+// R58, I6.
 func TestKidsAreUniqueAndARevokedKeyLeavesAtOnce(t *testing.T) {
 	w := newWorld(t)
 	seen := map[any]bool{}

@@ -137,6 +137,8 @@ func TestTailAndLast(t *testing.T) {
 }
 
 // TestAChangeOfTheLogIsFound wherever it is made.
+//
+// I19.
 func TestAChangeOfTheLogIsFound(t *testing.T) {
 	edit := func(key, from, to string) func(storage.Tx) error {
 		return func(tx storage.Tx) error {
@@ -240,6 +242,8 @@ func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
 }
 
 // TestACrashBetweenPagesLosesNoRecord, and chains none twice.
+//
+// I19.
 func TestACrashBetweenPagesLosesNoRecord(t *testing.T) {
 	const n = 4*pageRecords + 7
 	for passes := range 5 {
@@ -270,6 +274,8 @@ func TestACrashBetweenPagesLosesNoRecord(t *testing.T) {
 }
 
 // TestTwoChainsMissNoRecord while other goroutines append.
+//
+// I19.
 func TestTwoChainsMissNoRecord(t *testing.T) {
 	const appenders, each = 8, 40
 	s := openStore(t)

@@ -104,6 +104,8 @@ func wantFailed(t *testing.T, b *Store, got ...error) {
 }
 
 // TestAPanicInACommitIsAnUnknownOutcome: and Close still returns.
+//
+// I28.
 func TestAPanicInACommitIsAnUnknownOutcome(t *testing.T) {
 	b := openTest(t)
 	if err := b.Update(t.Context(), putOne("before")); err != nil {

@@ -64,6 +64,8 @@ func overwrite(b []byte, at int, with []byte) []byte {
 }
 
 // TestADamagedFileIsRefusedAndNotChanged: the error is one clear line.
+//
+// I28.
 func TestADamagedFileIsRefusedAndNotChanged(t *testing.T) {
 	whole := filledStore(t)
 	page := os.Getpagesize()
@@ -114,6 +116,8 @@ func TestADamagedFileIsRefusedAndNotChanged(t *testing.T) {
 
 // TestCheckFindsDamagedPages: Open succeeds, because only reading everything finds the
 // damage, and Check reports it and does not crash the process.
+//
+// I28.
 func TestCheckFindsDamagedPages(t *testing.T) {
 	whole := filledStore(t)
 	page := os.Getpagesize()

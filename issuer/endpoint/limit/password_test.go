@@ -155,7 +155,7 @@ func (l *PasswordLimiter) idle(t *testing.T) {
 	}
 }
 
-// R99.
+// R99, I29.
 func TestFailuresFromAllAddressesDelayAnAccountAndNeverLockIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
@@ -175,7 +175,7 @@ func TestFailuresFromAllAddressesDelayAnAccountAndNeverLockIt(t *testing.T) {
 	})
 }
 
-// R99.
+// R99, I29.
 func TestParallelAttemptsFromManyAddressesAreDelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
@@ -202,7 +202,7 @@ func TestParallelAttemptsFromManyAddressesAreDelayed(t *testing.T) {
 	})
 }
 
-// R99.
+// R99, I29.
 func TestFailuresElsewhereDoNotLimitAKnownAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
@@ -378,6 +378,8 @@ func TestThePasswordLimiterIsBounded(t *testing.T) {
 // TestInventedNamesDoNotPushOutRecords checks that many attempts with names that do not
 // exist make the limiter forget neither known addresses nor failures of the attacker,
 // also if each attempt is abandoned.
+//
+// I29.
 func TestInventedNamesDoNotPushOutRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
