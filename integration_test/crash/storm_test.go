@@ -56,7 +56,7 @@ func TestRefreshesSurviveKill9(t *testing.T) {
 			t.Fatalf("round %d failed", round)
 		}
 	}
-	t.Logf("counted: %d kills, %d acknowledged rotations, %d requests without an answer, %d rotations without an answer, %d replays refused; "+
+	t.Logf("counted: %d kills, %d acknowledged rotations, %d requests without an answer, %d committed rotations whose answer was lost, %d replays refused; "+
 		"0 rotations lost, 0 tokens with two successors, 0 honest clients logged out",
 		round, s.answered.Load(), s.unanswered.Load(), s.unheard, s.replayed)
 	if s.answered.Load() < int64(stormAnswers*kills) || s.unheard == 0 || s.replayed == 0 {
