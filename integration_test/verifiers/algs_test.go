@@ -11,12 +11,12 @@ import (
 // algorithms that it has.
 func TestAMissingAlgorithmIsRefused(t *testing.T) {
 	srv, clients := issuer(t, "", "15m")
-	for _, m := range libraries() {
-		for _, alg := range m.lacks {
-			t.Run(m.name+" "+alg, func(t *testing.T) {
-				s := m.prepare(t, alg)
+	for _, l := range libraries() {
+		for _, alg := range l.lacks {
+			t.Run(l.name+" "+alg, func(t *testing.T) {
+				s := l.prepare(t, alg)
 				var err error
-				s.url, err = m.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg})
+				s.url, err = l.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg})
 				if isMissing(err) || errors.Is(err, context.DeadlineExceeded) { // a slow start is no refusal
 					didNotStart(t, err)
 				}

@@ -57,16 +57,16 @@ func TestTheMatrix(t *testing.T) {
 func TestTheSettingsAreNeeded(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
 	mints := newMints(t, srv, clients)
-	for _, m := range libraries() {
-		if m.settled == nil {
+	for _, l := range libraries() {
+		if l.settled == nil {
 			continue
 		}
-		m.gaps = slices.Concat(m.gaps, m.settled)
-		for _, alg := range m.algs {
-			t.Run(m.name+" "+alg, func(t *testing.T) {
-				c := &candidate{m.prepare(t, alg), map[string]string{}}
+		l.gaps = slices.Concat(l.gaps, l.settled)
+		for _, alg := range l.algs {
+			t.Run(l.name+" "+alg, func(t *testing.T) {
+				c := &candidate{l.prepare(t, alg), map[string]string{}}
 				var err error
-				if c.url, err = m.start(t, settings{issuer: srv.Issuer, audience: c.audience, alg: alg, bare: true}); err != nil {
+				if c.url, err = l.start(t, settings{issuer: srv.Issuer, audience: c.audience, alg: alg, bare: true}); err != nil {
 					didNotStart(t, err)
 				}
 				for _, r := range rows {

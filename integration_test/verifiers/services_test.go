@@ -47,9 +47,9 @@ func libraries() []library { return slices.Concat(ownLibraries(), goLibraries(),
 // libraryOf finds a library by its name.
 func libraryOf(t *testing.T, name string) library {
 	t.Helper()
-	for _, m := range libraries() {
-		if m.name == name {
-			return m
+	for _, l := range libraries() {
+		if l.name == name {
+			return l
 		}
 	}
 	t.Fatalf("no library is called %q", name)
@@ -97,9 +97,9 @@ func token(t *testing.T, srv *server.Server, c server.Client, audience string) s
 func services(t *testing.T, srv *server.Server, lifespan time.Duration) []service {
 	t.Helper()
 	var all []service
-	for _, m := range libraries() {
-		for _, alg := range m.algs {
-			all = append(all, m.prepare(t, alg))
+	for _, l := range libraries() {
+		for _, alg := range l.algs {
+			all = append(all, l.prepare(t, alg))
 		}
 	}
 	broken := make([]error, len(all))
@@ -126,21 +126,21 @@ func services(t *testing.T, srv *server.Server, lifespan time.Duration) []servic
 }
 
 // service starts one service.
-func (m library) service(t *testing.T, srv *server.Server, alg string, lifespan time.Duration) service {
+func (l library) service(t *testing.T, srv *server.Server, alg string, lifespan time.Duration) service {
 	t.Helper()
-	s := m.prepare(t, alg)
+	s := l.prepare(t, alg)
 	var err error
-	if s.url, err = m.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg, lifespan: lifespan}); err != nil {
+	if s.url, err = l.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg, lifespan: lifespan}); err != nil {
 		didNotStart(t, err)
 	}
 	return s
 }
 
-func (m library) prepare(t *testing.T, alg string) service {
+func (l library) prepare(t *testing.T, alg string) service {
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	t.Cleanup(transport.CloseIdleConnections)
 	return service{
-		library: m, name: m.name + " " + alg, alg: alg, audience: audienceOf(alg),
+		library: l, name: l.name + " " + alg, alg: alg, audience: audienceOf(alg),
 		http: &http.Client{Timeout: 5 * time.Minute, Transport: transport},
 	}
 }
