@@ -55,7 +55,7 @@ func differences() map[string]difference {
 		"obtain: the eleventh wrong password in a row":               {noAccount, `429 {"detail":"Request was throttled. Expected available in … seconds."}`, "guessing is slowed down"},
 		"obtain: an origin that no client lists":                     {tokensGiven, `403 {"detail":"pages of this origin may not use this path"}`, "a page of another origin could use up its visitor's failed logins"},
 		"obtain: no media type":                                      {`415 {"detail":"Unsupported media type \"text/plain\" in request."}`, `415 {"detail":"Unsupported media type \"\" in request."}`, "Python's own server adds a media type; other servers do not"},
-		"obtain: a form in parts that is cut off":                    {`400 {"password":["This field is required."]}`, `400 {"detail":"Multipart form parse error - it is broken, too long or names a field twice"}`, "an incomplete form is refused"},
+		"obtain: a form in parts that is cut off":                    {`400 {"password":["This field is required."]}`, `400 {"detail":"Multipart form parse error - it is malformed, too long or has a field twice"}`, "an incomplete form is refused"},
 		"refresh: the successor of a token that was presented twice": {tokensGiven, onBlacklist, "one of the two clients that presented it has a stolen token"},
 		"refresh: the successor of a blacklisted token's login":      {tokensGiven, onBlacklist, oneSession},
 		"refresh: the token of a user who was disabled":              {tokensGiven, onBlacklist, "the user is checked at every refresh"},
