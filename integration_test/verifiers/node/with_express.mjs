@@ -1,6 +1,6 @@
-// A typical Express service: express-oauth2-jwt-bearer finds the key set through discovery
-// and verifies. It prints the address it listens on and answers
-// GET / with the subject of the caller's token, or 401 and the reason.
+// A typical Express service: express-oauth2-jwt-bearer finds the key set through discovery and
+// verifies. It prints the address it listens on and answers GET / with the subject of the
+// caller's token, or 401 and the reason.
 //
 //   SERVICE_ISSUER    the token server
 //   SERVICE_AUDIENCE  the name of this API there
