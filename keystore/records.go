@@ -84,7 +84,7 @@ func getRing(r storage.Reader, alg string) (ring, error) {
 // putChange writes the ring that a decision has changed, after advancing it: keys that
 // stopped become retired ones, and every step is in the audit log. It writes the clock
 // record in the same transaction. Otherwise, after a crash, the last clock record could be
-// older than the Sign of a key that has already signed.
+// older than the Sign time of a key that has already signed.
 func (r *Rings) putChange(d decision, before, after ring) error {
 	advanced, stopped := after.advance(d.now, r.policy)
 	errs := []error{putRing(d.tx, advanced), putJSON(d.tx, clockKey, r.clockRecordAt(d.now))}
@@ -109,7 +109,7 @@ func stepEvents(before, after ring, stopped []Key) []audit.Event {
 		if published.Equal(never) && !k.Publish.Equal(never) {
 			out = append(out, keyEvent("key.publish", k))
 		}
-		if k.KID == after.Signing && k.KID != before.Signing {
+		if k.KID == after.LastSigner && k.KID != before.LastSigner {
 			out = append(out, keyEvent("key.sign", k))
 		}
 	}

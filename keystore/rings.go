@@ -32,8 +32,7 @@ type Config struct {
 	Log     *slog.Logger // for background loops; nil discards
 }
 
-// Rings holds the keys of every algorithm. Its methods can be called from many goroutines at
-// once.
+// Rings holds the keys of every algorithm. It is safe for concurrent use.
 type Rings struct {
 	cfg          Config
 	policy       policy
@@ -58,8 +57,8 @@ type Rings struct {
 	clockWritten time.Duration // uptime at which the clock record was last written
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
-	// signing is held by a change that moves a Stop to the present, until the new snapshot
-	// is in place. Signers hold it for reading while they choose a key. It is taken after mu.
+	// signing is held by a change that sets a Stop time to now, until the new snapshot is in
+	// place. Signers hold it for reading while they choose a key. It is taken after mu.
 	signing sync.RWMutex
 }
 
@@ -166,15 +165,15 @@ func (r *Rings) startClock(ctx context.Context) error {
 	return err
 }
 
-// Reload reads the keys again, after another package has committed a raised cap.
+// Reload reads the keys again. It is for callers of RaiseMaxLifetime, after the commit.
 func (r *Rings) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.reload(ctx)
 }
 
-// reload replaces the snapshot by what is committed. It keeps the private halves that are
-// in memory, except those of keys that have stopped: they are no longer referenced.
+// reload replaces the snapshot with the committed keys. It keeps the private halves that
+// are in memory, except those of keys that have stopped.
 func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
 	old, now := r.snapshot.Load(), r.Now()
@@ -306,20 +305,21 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 	return out, nil
 }
 
-// RaiseCap raises the maximum token lifetime of alg, in the caller's transaction, so that its
-// keys are published until such tokens have expired. A lower lifetime changes nothing. The
-// caller calls Reload after the commit; until then Sign refuses the longer lifetime.
-func (r *Rings) RaiseCap(tx storage.Tx, alg string, lifetime time.Duration) error {
+// RaiseMaxLifetime raises the maximum token lifetime of alg in the caller's transaction, so
+// that keys stay published until such tokens have expired. A lower lifetime changes nothing.
+// The caller must call Reload after the commit; until then Sign refuses tokens with the
+// longer lifetime.
+func (r *Rings) RaiseMaxLifetime(tx storage.Tx, alg string, lifetime time.Duration) error {
 	ring, err := getRing(tx, alg)
 	if err != nil {
 		return err
 	}
-	if lifetime <= ring.Cap {
+	if lifetime <= ring.MaxLifetime {
 		return nil
 	}
-	ring.Cap = lifetime
+	ring.MaxLifetime = lifetime
 	for i := range ring.Keys {
-		ring.Keys[i].Cap = max(ring.Keys[i].Cap, lifetime)
+		ring.Keys[i].MaxLifetime = max(ring.Keys[i].MaxLifetime, lifetime)
 	}
 	return putRing(tx, ring)
 }
