@@ -21,11 +21,11 @@ const fewNames = 32
 
 var errNotJSON = errors.New("not JSON")
 
-// rules are the demands of a scanner beyond the grammar.
+// rules are what a scanner requires beyond the grammar.
 type rules struct {
 	depth   int  // most levels, including the outermost object
 	members int  // most members of all objects together
-	strict  bool // refuse repeated names and halves of surrogate pairs at every level
+	strict  bool // refuse repeated names and lone surrogates at every level
 }
 
 // Parse decides about each key on its own, so documentRules allow anything below the top level
@@ -124,8 +124,8 @@ func (s *scanner) object(depth int, each func(name, raw string) error) error {
 	}
 }
 
-// name reads a name and its colon. If the name is wanted it is returned without escapes, since
-// two spellings of one name are the same name.
+// name reads a name and its colon. If the name is wanted, it is returned with its escapes
+// resolved, since two names that differ only in their escapes are the same name.
 func (s *scanner) name(wanted bool) (string, error) {
 	if s.read++; s.read > s.rules.members {
 		return "", fmt.Errorf("over %d members", s.rules.members)
