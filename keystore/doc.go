@@ -57,7 +57,7 @@
 //	before the first transaction   an empty store; the next start creates it again
 //	after it                       an identity and a data key; the next start makes the keys
 //	before a change commits        the keys as they were; no token was signed by the new key
-//	after it, before the answer    the change; the next start reads it from the store
+//	after it, before the response  the change; the next start reads it from the store
 //	between two clock records      up to one heartbeat counts as downtime: keys may sign
 //	                               later than planned, never earlier
 //

@@ -17,8 +17,8 @@ const (
 	Gone     Stage = "gone"     // no longer published
 )
 
-// never stands for an instant that is not determined yet. It is a far year and not the zero
-// time, so that comparisons need no special case.
+// never means that an instant is not determined yet. It is a far year and not the zero time,
+// so that comparisons need no special case.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // A Key is one member of a ring: its public half and the instants of its life. All instants
@@ -48,7 +48,7 @@ func newKey(kid, alg string, public []byte, lifetime time.Duration) Key {
 }
 
 // Stage returns the stage at the decision time now. It reads no clock and no storage, so
-// every node, test and auditor computes the same answer. Bounds are half-open: a key signs
+// every node, test and auditor computes the same stage. Bounds are half-open: a key signs
 // at Sign and not at Stop.
 func (k Key) Stage(now time.Time) Stage {
 	switch {

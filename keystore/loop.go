@@ -12,8 +12,8 @@ import (
 )
 
 // Run does what is due until ctx ends, and then returns nil: it reads the clocks, advances
-// the rings, erases private halves, drops retired keys and makes reserves. It logs a
-// failure and tries again. In the meantime the keys in memory continue to sign.
+// the rings, erases private halves, drops retired keys and makes reserves. After a failure it
+// logs the error and tries again. In the meantime the keys in memory continue to sign.
 func (r *Rings) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.reserveLoop(ctx) })
@@ -91,9 +91,9 @@ func (r *Rings) tick(ctx context.Context) error {
 
 const clockJumped = "the wall clock jumped; rotation and erasure stop until it is right again or has run steadily for an hour"
 
-// observeClocks reads the clocks. Before a jump ahead of the decision time counts, the
-// rings must be rescheduled for it. Signing waits for both, so it sees the old time with
-// the old schedule or the new time with the new schedule.
+// observeClocks reads the clocks. If the decision time jumps ahead, the rings must be
+// rescheduled before the new time is used. Signing waits for both, so it sees the old time
+// with the old schedule or the new time with the new schedule.
 //
 // A crash between the transaction and the new clock loses nothing: the transaction has
 // written the clock record, and the next start continues from it.

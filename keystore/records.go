@@ -18,14 +18,14 @@ func retiredKey(alg, kid string) string { return "retired/" + alg + "/" + kid }
 func privateKey(kid string) string      { return "private/" + kid }
 func tombstoneKey(kid string) string    { return "tombstone/" + kid }
 
-// system stands in audit records for decisions that no operator asked for.
+// system is in audit records the author of decisions that no operator requested.
 const system = "system"
 
 // A decision is one Update that changes keys.
 type decision struct {
 	tx  storage.Tx
 	now time.Time // decision time
-	by  string    // who asked for it, for the audit log
+	by  string    // who requested it, for the audit log
 }
 
 func (d decision) audit(e audit.Event) error {
@@ -116,7 +116,7 @@ func stepEvents(before, after ring, stopped []Key) []audit.Event {
 	return out
 }
 
-// blockRevoked makes sure that a revoked key is never imported, under its kid or another.
+// blockRevoked makes sure that a revoked key is never imported, under any kid.
 func blockRevoked(d decision, k Key) error {
 	public, err := parsePublic(k.Public)
 	if err != nil {

@@ -53,7 +53,7 @@ type Rings struct {
 	// in place. It guards the fields below.
 	mu           sync.Mutex
 	clockRecord  clockRecord
-	stale        bool          // the snapshot may lack something that is committed
+	stale        bool          // the snapshot may not have everything that is committed
 	clockWritten time.Duration // uptime at which the clock record was last written
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
@@ -71,7 +71,7 @@ type snapshot struct {
 	published []PublicKey        // in the order of publication
 }
 
-// Open reads the keys of s, or makes the first ones if s is empty. When it returns, every
+// Open reads the keys of s, or creates the first keys if s is empty. When it returns, every
 // ring has a published key. Rotation, erasure and new keys need Run.
 func Open(ctx context.Context, s storage.Store, cfg Config) (*Rings, error) {
 	return open(ctx, s, cfg, time.Now)
@@ -153,8 +153,8 @@ func (r *Rings) startClock(ctx context.Context) error {
 		r.log.Error(clockJumped, "offset", c.offset.Round(time.Second))
 	}
 	if r.clockRecord.MaxAge > r.cfg.MaxAge {
-		// After a crash the set may have been served under the longer max-age until one
-		// heartbeat after the record.
+		// Before a crash the set may have been served with the longer max-age until one
+		// heartbeat after the record was written.
 		r.clockRecord.OldCachesUntil = latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
 	}
 	r.clockRecord.MaxAge = r.cfg.MaxAge
@@ -216,7 +216,7 @@ func (r *Rings) reload(ctx context.Context) error {
 	return nil
 }
 
-// openSigners opens the private halves that next lacks.
+// openSigners opens the private halves that next does not have yet.
 func (r *Rings) openSigners(next *snapshot, sealed map[string][]byte) error {
 	for _, ring := range next.rings {
 		for _, k := range ring.Keys {
