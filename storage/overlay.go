@@ -85,7 +85,7 @@ func (o *Overlay) Get(key string) ([]byte, error) {
 	return v, nil
 }
 
-// GetAll asks base once for all keys.
+// GetAll reads all keys from base in one call.
 func (o *Overlay) GetAll(keys ...string) ([][]byte, error) {
 	for _, key := range keys {
 		if err := CheckKey(key); err != nil {
@@ -190,8 +190,7 @@ func (o *Overlay) write(key string, value []byte, deleted bool) error {
 }
 
 // Err returns the limit that the function exceeded, if it did. The Update must then
-// fail even if the function returned nil: it would commit only half of what it meant
-// to write.
+// fail even if the function returned nil, because a part of its writes is missing.
 func (o *Overlay) Err() error { return o.err }
 
 // Wrote reports whether there is anything to commit.
