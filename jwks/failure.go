@@ -50,8 +50,8 @@ const (
 	StepScope                        // scope contains every required scope
 )
 
-// steps holds the name and the error of each Step. Two steps may share both, since a
-// caller seldom cares at which of the two a token failed.
+// steps holds the name and the error of each Step. Two steps may share both, since a caller
+// seldom needs to know which of the two refused a token.
 var steps = [...]struct {
 	name string
 	err  error

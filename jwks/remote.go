@@ -53,10 +53,10 @@ type RemoteConfig struct {
 // whole, so a key that the issuer removed is gone within max-age, at most an hour.
 //
 // While no newer set can be fetched, the last one is used for MaxStale longer. After that
-// there is no set to use.
-// During an outage the attempts become less frequent, up to a minute apart. So a key that was
-// revoked during an outage can stay valid for a minute after it. A Remote is safe for
-// concurrent use.
+// there is no set to use. During an outage the attempts become less frequent, up to a minute
+// apart. So a key that was revoked during an outage can stay valid for a minute after it.
+//
+// A Remote is safe for concurrent use.
 type Remote struct {
 	config  RemoteConfig
 	fetcher *fetcher // only the loop uses it
@@ -142,8 +142,8 @@ func (r *Remote) Close() {
 }
 
 // Set returns the set to use now. It waits for the first set as long as ctx and the timeout of
-// a fetch allow. If a newer set is due it waits for that for at most a second, since the old
-// one can be used for MaxStale longer. After a failed fetch it does not wait until a fetch
+// a fetch allow. If a newer set is due, Set waits for it for at most a second, since the
+// old one can be used for MaxStale longer. After a failed fetch it does not wait until a fetch
 // succeeds. It returns ErrUnavailable if there is no set that may be used.
 func (r *Remote) Set(ctx context.Context) (*Set, error) { return r.current(ctx) }
 
@@ -168,8 +168,8 @@ func (r *Remote) current(ctx context.Context) (*Set, error) {
 	return r.waitFor(ctx, a)
 }
 
-// waitOneSecond waits for a until a second after it was requested, and then uses the last set.
-// With a server that hangs, a longer wait would delay every request by the timeout.
+// waitOneSecond waits for the attempt a until a second after it was requested, and then uses
+// the last set. With a server that hangs, a longer wait would delay every request by the timeout.
 func (r *Remote) waitOneSecond(ctx context.Context, a *attempt) (*Set, error) {
 	if a != nil {
 		brief, cancel := context.WithDeadline(ctx, a.requested.Add(time.Second))
@@ -196,13 +196,13 @@ func (r *Remote) refresh(ctx context.Context, set *Set) (*Set, error) {
 	return r.waitFor(ctx, a)
 }
 
-// waitFor waits for a, if it is not nil, and returns the newest set that may be used. The set
-// that a fetched may be used whatever its age, since there is no newer one.
+// waitFor waits for the attempt a, if it is not nil, and returns the newest set that may be
+// used. A set that a fetched may be used whatever its age, since there is no newer one.
 func (r *Remote) waitFor(ctx context.Context, a *attempt) (*Set, error) {
 	if a == nil {
 		return r.lastUsable()
 	}
-	// The attempt has its own timeout. This one helps if Fetched does not return.
+	// The attempt has its own timeout. This one is for a Fetched that does not return.
 	timer := time.NewTimer(r.config.Timeout + time.Second)
 	defer timer.Stop()
 	select {

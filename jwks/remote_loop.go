@@ -40,8 +40,8 @@ func (r *Remote) follow(ctx context.Context) {
 }
 
 // begin returns the attempt that a caller requested, or a new one if none did. From here on
-// every caller gets this attempt, so a request that is still in wake is removed: this attempt
-// serves it too.
+// every caller gets this attempt. It also serves a request that is still in wake, so begin
+// removes that.
 func (r *Remote) begin() *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,9 +112,8 @@ func (r *Remote) sleep(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// requestFetch returns the attempt in progress, or requests a new one from the loop. mine is
-// true if it requested a new one. It returns nil if the cooldown is not over or the Remote is
-// closed.
+// requestFetch returns the attempt in progress, or requests a new one from the loop; then mine
+// is true. It returns nil if the cooldown is not over or the Remote is closed.
 func (r *Remote) requestFetch(now time.Time) (a *attempt, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

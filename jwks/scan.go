@@ -54,8 +54,8 @@ type scanner struct {
 	named int
 }
 
-// scanObject reads text as one object and calls each for each of its members, with the name
-// without escapes and the value as it was written.
+// scanObject reads text as one object and calls each with every member: the name without
+// escapes, and the value as it was written.
 func scanObject(text string, r rules, each func(name, raw string) error) error {
 	if !utf8.ValidString(text) {
 		return errNotJSON
@@ -75,8 +75,8 @@ func scanObject(text string, r rules, each func(name, raw string) error) error {
 	return nil
 }
 
-// scanArray calls each for each element of an array. scanObject has read the array before, so
-// its grammar is correct.
+// scanArray calls each with every element of an array. scanObject has read the array before,
+// so its grammar is correct.
 func scanArray(raw string, each func(raw string) error) error {
 	s := scanner{text: raw, rules: documentRules}
 	return s.array(1, each)

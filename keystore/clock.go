@@ -22,7 +22,7 @@ type clockRecord struct {
 	WallLag        time.Duration `json:"lag"`     // decision time − wall time
 	ErasureTime    time.Time     `json:"erasing"` // latest erasure time
 	MaxAge         time.Duration `json:"max_age"` // with which the set was last served
-	OldCachesUntil time.Time     `json:"hold"`    // until when caches may keep a set under a longer max-age of the past
+	OldCachesUntil time.Time     `json:"hold"`    // until when caches may hold a set served with an earlier, longer max-age
 	ServedTime     time.Duration `json:"served"`  // uptime of all processes on this store together
 }
 

@@ -17,8 +17,8 @@ const (
 	Gone     Stage = "gone"     // no longer published
 )
 
-// never means that an instant is not determined yet. It is a far year and not the zero time,
-// so that comparisons need no special case.
+// never is the value of an instant that is not determined yet. It is a far year and not the
+// zero time, so that comparisons need no special case.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // A Key is one member of a ring: its public half and the instants of its life. All instants

@@ -27,7 +27,7 @@ type Revocation struct {
 	KID          string
 	Alg          string
 	Was          Stage
-	CachedUntil  time.Time // until when caches may still accept the key
+	CachedUntil  time.Time // until when caches may still have the key
 	Successor    string    // the kid that signs instead, if the key signed; "" while it is being made
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
 }
@@ -150,9 +150,9 @@ func revokeRetired(d decision, alg string, out *Revocation) (found bool, err err
 	return true, errors.Join(d.tx.Delete(retiredKey(alg, out.KID)), blockRevoked(d, k))
 }
 
-// operate runs a decision of an operator. A decision can set a Stop time to now. So signing
-// is blocked from reading the time until the new keys are in the snapshot, and no token is
-// signed after the Stop time of its key.
+// operate runs a decision of an operator. A decision can set a Stop time to now. So operate
+// blocks signing before it reads the time, until the new keys are in the snapshot: no token
+// is signed after the Stop time of its key.
 //
 // Lock order: mu, then signing, then the store. Code inside a transaction must take neither
 // lock.
@@ -198,7 +198,7 @@ func (r *Rings) Status() Status {
 		case !ring.has(now, Spare):
 			st.Issues = append(st.Issues, alg+": no spare key is published")
 		case !ring.has(now, Active) && ring.MustSignNow:
-			st.Issues = append(st.Issues, alg+": no key signs")
+			st.Issues = append(st.Issues, alg+": no key can sign")
 		}
 	}
 	st.Ready = len(st.Issues) == 0

@@ -18,7 +18,7 @@ func retiredKey(alg, kid string) string { return "retired/" + alg + "/" + kid }
 func privateKey(kid string) string      { return "private/" + kid }
 func tombstoneKey(kid string) string    { return "tombstone/" + kid }
 
-// system is in audit records the author of decisions that no operator requested.
+// system is the name in audit records for decisions that no operator requested.
 const system = "system"
 
 // A decision is one Update that changes keys.

@@ -84,7 +84,7 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error)
 	return nil, "", &UnavailableError{Reason: "no " + alg + " key can sign yet", RetryAfter: ring.untilSign(now)}
 }
 
-// untilSign returns when a ring without an active key will have one.
+// untilSign returns how long a ring without an active key waits for one.
 func (r ring) untilSign(now time.Time) time.Duration {
 	if i := r.indexAt(now, Spare); i >= 0 {
 		return r.Keys[i].Sign.Sub(now)

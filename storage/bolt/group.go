@@ -78,7 +78,7 @@ func (s *Store) write(g *group) {
 	}
 }
 
-// nextCall returns the next call. Without a group it waits for one, and nil means that
+// nextCall returns the next call. Without a group it waits for a call, and nil means that
 // the store has stopped. With a group it takes only calls that already wait, and nil means
 // that the group is complete.
 func (s *Store) nextCall(g *group) *call {
