@@ -59,7 +59,7 @@ func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	before := snapshot(t, p.dir)
 	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.data, "dev-master-key"))
 	_, errs, code := p.command(env, p.serveArgs()...)
-	if code != 1 || !strings.Contains(errs, "made by serve --dev") {
+	if code != 1 || !strings.Contains(errs, "created by serve --dev") {
 		t.Errorf("code %d: %s", code, errs)
 	}
 	if after := snapshot(t, p.dir); after != before {

@@ -87,7 +87,7 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "two lines", token: good + "\n" + good + "\n", check: "form", row: "form", found: "2 tokens, not one", reason: ": there are 2 tokens, not one", advice: "give one token"},
 		{name: "alg twice", token: raw([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"ed","alg":"none"}`)) + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: `"alg" occurs twice`, advice: "built so on purpose"},
 		{name: "encrypted", token: good + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: "encrypted", advice: "ask the issuer for a signed access token"},
-		{name: "opaque", token: "8e0b3c1d-opaque", check: "form", row: "form", found: "1 parts", expected: "3 parts", advice: "it is no JWT"},
+		{name: "opaque", token: "8e0b3c1d-opaque", check: "form", row: "form", found: "3 parts, not 1", expected: "3 parts", advice: "it is no JWT"},
 		{name: "padded", token: parts[0] + "." + parts[1] + "==." + parts[2], check: "form", row: "form", found: "payload is not base64url", advice: "plain base64"},
 		{name: "long", token: parts[0] + "." + strings.Repeat("a", 17<<10) + "." + parts[2], check: "form", row: "form", reason: "16384", advice: "whole log or file"},
 		{name: "no JSON", token: "bm8ganNvbiBoZXJlIGF0IGFsbA." + parts[1] + "." + parts[2], check: "form", row: "form", found: "header: not ", advice: "copy it again"},
