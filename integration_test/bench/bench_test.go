@@ -18,8 +18,8 @@ import (
 	"keymill/jwks"
 )
 
-func testCast() cast {
-	return cast{
+func testAccounts() accounts {
+	return accounts{
 		service: server.Client{ID: "bench", Secret: "secret"}, web: server.Client{ID: "web", Secret: "hidden"},
 		user: "user", password: "password",
 	}
@@ -27,7 +27,7 @@ func testCast() cast {
 
 func testFloor(t *testing.T) (*floor, string) {
 	t.Helper()
-	c := testCast()
+	c := testAccounts()
 	clients := map[string]string{c.service.ID: c.service.Secret, c.web.ID: c.web.Secret}
 	f, err := newFloor("http://127.0.0.1", clients, 1234, t.TempDir())
 	if err != nil {
@@ -41,25 +41,25 @@ func testFloor(t *testing.T) (*floor, string) {
 	return f, strings.TrimPrefix(server.URL, "http://")
 }
 
-// TestTheFloorIsHonest: it gives tokens that a verifier takes, to the right secret
-// only. A floor that did less work than the server would be no measure of it.
-func TestTheFloorIsHonest(t *testing.T) {
+// TestTheFloorIssuesValidTokens: it issues tokens that a verifier accepts, and only for the
+// right secret. A floor that did less would be no fair comparison.
+func TestTheFloorIssuesValidTokens(t *testing.T) {
 	f, address := testFloor(t)
 	kid := strings.Repeat("k", 43)
 	for audience, key := range map[string]jwks.Key{
 		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.ed.Public().(ed25519.PublicKey)},
 		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.rsa.PublicKey},
 	} {
-		l, err := dial(address, 1, func() caller { return tokenCaller(testCast().service, audience)(address) })
+		l, err := dial(address, 1, func() caller { return tokenCaller(testAccounts().service, audience)(address) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.close()
-		if err := l.lines[0].exchange(); err != nil {
+		if err := l.connections[0].exchange(); err != nil {
 			t.Fatal(err)
 		}
 		var answer grant
-		if err := json.Unmarshal(l.lines[0].answer, &answer); err != nil {
+		if err := json.Unmarshal(l.connections[0].answer, &answer); err != nil {
 			t.Fatal(err)
 		}
 		set, err := jwks.NewSet(key)
@@ -72,46 +72,46 @@ func TestTheFloorIsHonest(t *testing.T) {
 			t.Errorf("%s: %+v, %v", audience, c, err)
 		}
 	}
-	for _, c := range []server.Client{{ID: "bench", Secret: "wrong"}, {ID: "web", Secret: "secret"}, {ID: "nobody"}} {
+	for _, c := range []server.Client{{ID: "bench", Secret: "wrong"}, {ID: "web", Secret: "secret"}, {ID: "unknown"}} {
 		l, err := dial(address, 1, func() caller { return tokenCaller(c, audienceEd)(address) })
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.close()
 		if _, err := l.run(time.Millisecond); err == nil || !strings.Contains(err.Error(), "401") {
-			t.Errorf("a wrong secret of %s: %v", c.ID, err)
+			t.Errorf("client %s with a wrong secret: %v, want a 401", c.ID, err)
 		}
 	}
 }
 
-// TestTheFloorRefreshesDurably: each family's record counts its refreshes, on disk.
+// TestTheFloorRefreshesDurably: each session's record on disk counts its refreshes.
 func TestTheFloorRefreshesDurably(t *testing.T) {
 	f, address := testFloor(t)
-	l, err := dial(address, 8, func() caller { return refreshCaller(testCast())(address) })
+	l, err := dial(address, 8, func() caller { return refreshCaller(testAccounts())(address) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.close()
 	answers := 0
-	for answers < 2*len(l.lines) { // a login and a refresh of each, however long the disk takes
+	for answers < 2*len(l.connections) { // a login and a refresh of each, even on a slow disk
 		s, err := l.run(100 * time.Millisecond)
 		if err != nil {
 			t.Fatal(err)
 		}
 		answers += len(s.latencies)
 	}
-	for _, line := range l.lines {
+	for _, c := range l.connections {
 		var answer grant
-		if err := json.Unmarshal(line.answer, &answer); err != nil || len(answer.Refresh) != tokenChars || answer.AccessToken == "" {
-			t.Errorf("answer %s, %v", line.answer, err)
+		if err := json.Unmarshal(c.answer, &answer); err != nil || len(answer.Refresh) != tokenChars || answer.AccessToken == "" {
+			t.Errorf("answer %s, %v", c.answer, err)
 		}
 	}
 	path := f.records.db.Path()
 	if err := f.records.db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := refreshesOnDisk(t, path); n != answers-len(l.lines) { // the first of each is its login
-		t.Errorf("the records count %d refreshes, the clients %d", n, answers-len(l.lines))
+	if n := refreshesOnDisk(t, path); n != answers-len(l.connections) { // the first of each is its login
+		t.Errorf("the records count %d refreshes and the clients %d", n, answers-len(l.connections))
 	}
 }
 
@@ -136,30 +136,30 @@ func refreshesOnDisk(t *testing.T, path string) (n int) {
 	return n
 }
 
-func TestTheFloorFitsOnAPage(t *testing.T) {
+func TestTheFloorStaysSmall(t *testing.T) {
 	for _, name := range []string{"floor.go", "floor_refresh.go"} {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if lines := bytes.Count(source, []byte("\n")); lines >= 150 {
-			t.Errorf("%s has %d lines, which is more than a floor needs", name, lines)
+			t.Errorf("%s has %d lines, want less than 150", name, lines)
 		}
 	}
 }
 
-func TestADuelCountsBothSides(t *testing.T) {
+func TestAComparisonCountsBothServers(t *testing.T) {
 	_, a := testFloor(t)
 	_, b := testFloor(t)
-	for _, sc := range scenarios(testCast()) {
+	for _, sc := range scenarios(testAccounts()) {
 		pid := os.Getpid()
-		r, err := duel(sc, 2, side{a, pid}, side{b, pid}, plan{slices: 2, slice: 20 * time.Millisecond})
+		r, err := compare(sc, 2, target{a, pid}, target{b, pid}, plan{slices: 2, slice: 20 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, tally := range []tally{r.server, r.floor} {
-			if len(tally.perSecond) != 2 || median(tally.perSecond) <= 0 || len(tally.latencies) == 0 {
-				t.Errorf("%s: %d slices, %d latencies", sc.name, len(tally.perSecond), len(tally.latencies))
+		for _, got := range []totals{r.server, r.floor} {
+			if len(got.perSecond) != 2 || median(got.perSecond) <= 0 || len(got.latencies) == 0 {
+				t.Errorf("%s: %d slices, %d latencies", sc.name, len(got.perSecond), len(got.latencies))
 			}
 		}
 		var out strings.Builder
@@ -169,7 +169,7 @@ func TestADuelCountsBothSides(t *testing.T) {
 	}
 }
 
-func TestALoadFailsOnAnyWrongAnswer(t *testing.T) {
+func TestALoadFailsAtAnyWrongAnswer(t *testing.T) {
 	for name, answer := range map[string]string{
 		"no length": "HTTP/1.1 200 OK\r\n\r\n",
 		"short":     "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort",
@@ -197,7 +197,7 @@ func TestALoadFailsOnAnyWrongAnswer(t *testing.T) {
 	}
 }
 
-func TestNumbersAreWhatTheySay(t *testing.T) {
+func TestStatisticsAreComputedRight(t *testing.T) {
 	ms := func(n ...int) (out []time.Duration) {
 		for _, n := range n {
 			out = append(out, time.Duration(n)*time.Millisecond)
@@ -235,21 +235,21 @@ func TestNumbersAreWhatTheySay(t *testing.T) {
 	}
 }
 
-func TestAssertNamesWhatWasMissed(t *testing.T) {
+func TestAssertNamesTheBoundsThatAreMissed(t *testing.T) {
 	sc := scenario{name: "x", ratio: map[int]float64{16: 0.9}, spread: map[int]float64{16: 3}}
 	slow := result{
 		scenario: sc, connections: 16,
-		server: tally{perSecond: []float64{80, 80}, latencies: []time.Duration{1, 1, 1, 9}},
-		floor:  tally{perSecond: []float64{100, 100}},
+		server: totals{perSecond: []float64{80, 80}, latencies: []time.Duration{1, 1, 1, 9}},
+		floor:  totals{perSecond: []float64{100, 100}},
 	}
-	if missed := slow.demands(); len(missed) != 2 {
+	if missed := slow.missed(); len(missed) != 2 {
 		t.Errorf("missed = %q", missed)
 	}
-	slow.connections = 1 // nothing is demanded there
-	if missed := slow.demands(); len(missed) != 0 {
+	slow.connections = 1 // there is no bound for it
+	if missed := slow.missed(); len(missed) != 0 {
 		t.Errorf("missed = %q", missed)
 	}
-	if missed := (birth{time.Second, 3 * time.Second, 50 * time.Millisecond, 100 * time.Millisecond, 40e6}).demands(); len(missed) != 3 {
+	if missed := (startCost{time.Second, 3 * time.Second, 50 * time.Millisecond, 100 * time.Millisecond, 40e6}).missed(); len(missed) != 3 {
 		t.Errorf("missed = %q", missed)
 	}
 }
@@ -260,9 +260,9 @@ func TestArgumentsAreChecked(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if _, err := parseOptions([]string{"--fast"}); err == nil {
-		t.Error("an unknown flag was taken")
+		t.Error("an unknown flag was accepted")
 	}
 	if o, _ := parseOptions(nil); len(o.groups) != len(groups()) {
-		t.Errorf("nothing named means %q", o.groups)
+		t.Errorf("without a group the groups are %q, want all", o.groups)
 	}
 }

@@ -18,25 +18,24 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// A floor is the least that an honest server could do for the same requests: it is
-// what Go and net/http cost on this machine, and Keymill is measured by how little
-// it adds. It checks one secret and signs; it has no limits and no rotation, and a
-// store only for the refresh (see refresh). It must not be crippled: whoever makes it
-// slower says so in the commit message.
+// A floor is a minimal server for the same requests. It shows what Go and net/http cost on this
+// machine; the rest of Keymill's time is Keymill's own. It checks one secret and signs. It has
+// no rate limits and no key rotation, and it has a store only for the refresh (see refresh). A
+// change that makes it slower must say so in its commit message.
 type floor struct {
-	body    []byte                       // constant, as long as the real key set
-	length  []string                     // of it, as a header value
-	secrets map[string][sha256.Size]byte // client → hash
+	body    []byte                       // always the same, as long as the real key set
+	length  []string                     // of body, as a header value
+	secrets map[string][sha256.Size]byte // client → hash of its secret
 	issuer  string
 	ed      ed25519.PrivateKey
 	rsa     *rsa.PrivateKey
 	records *committer
 }
 
-// The audiences choose the algorithm, as they do at Keymill.
+// The audience decides the algorithm, as in Keymill.
 const audienceEd, audienceRSA = "bench-eddsa", "bench-rs256"
 
-// claims are the eight of RFC 9068, section 2.2.
+// claims are the claims of RFC 9068, section 2.2, with scope.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -57,8 +56,8 @@ type grant struct {
 	Refresh     string `json:"refresh_token,omitempty"`
 }
 
-// newFloor knows these clients by their secrets, answers with a key set of so many
-// bytes, and keeps its records in dir.
+// newFloor returns a floor for clients, a map from id to secret. Its key set has so many bytes,
+// and its records are in dir.
 func newFloor(issuer string, clients map[string]string, bytes int, dir string) (*floor, error) {
 	var seed [ed25519.SeedSize]byte
 	rand.Read(seed[:]) // never fails
@@ -93,9 +92,9 @@ func (f *floor) constant(w http.ResponseWriter, _ *http.Request, _ httprouter.Pa
 
 func (f *floor) token(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 	err := r.ParseForm()
-	shown := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
-	kept := f.secrets[r.PostForm.Get("client_id")] // zero is the hash of nothing
-	if err != nil || subtle.ConstantTimeCompare(shown[:], kept[:]) == 0 {
+	presented := sha256.Sum256([]byte(r.PostForm.Get("client_secret")))
+	want := f.secrets[r.PostForm.Get("client_id")] // the zero value is the hash of no secret
+	if err != nil || subtle.ConstantTimeCompare(presented[:], want[:]) == 0 {
 		http.Error(w, "invalid_client", http.StatusUnauthorized)
 		return
 	}
@@ -141,7 +140,7 @@ func (f *floor) grant(form url.Values) ([]byte, error) {
 
 var (
 	jsonType, noStore = []string{"application/json"}, []string{"no-store"}
-	// 43 characters stand for the kid, a thumbprint.
+	// A kid is a thumbprint of 43 characters.
 	headerEd  = encode([]byte(`{"alg":"EdDSA","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
 	headerRSA = encode([]byte(`{"alg":"RS256","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
 )

@@ -13,48 +13,48 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A refresh token of the floor looks like one of Keymill: "kmr_", who the family is,
-// and characters that differ each time.
+// A refresh token of the floor has the form of Keymill's: "kmr_", the id of the session, and
+// characters that differ each time.
 const (
-	tokenChars  = 64
-	familyChars = 26 // after "kmr_"
+	tokenChars   = 64
+	sessionChars = 26 // after "kmr_"
 )
 
-// recordBytes is what a refresh writes, key not counted.
+// recordBytes is the size of the record that a refresh writes, without its key.
 const recordBytes = 200
 
-// login begins a family and asks for no password: it is not what is measured.
+// login begins a session without a password, since logins are not measured.
 func (f *floor) login(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
 	w.Header()["Content-Type"] = jsonType
-	family := (strings.ReplaceAll(r.RemoteAddr, ":", "-") + strings.Repeat("-", familyChars))[:familyChars]
-	fmt.Fprintf(w, `{"refresh":"%s"}`, tokenOf(family, 0))
+	session := (strings.ReplaceAll(r.RemoteAddr, ":", "-") + strings.Repeat("-", sessionChars))[:sessionChars]
+	fmt.Fprintf(w, `{"refresh":"%s"}`, tokenOf(session, 0))
 }
 
-// refresh does the least that keeps a family on disk: it reads the record, writes it
-// anew and waits until that is synced.
+// refresh does the minimum that keeps a session on disk: it reads the record, writes it back
+// and waits until it is synced.
 func (f *floor) refresh(token string) (next string, err error) {
 	if len(token) != tokenChars || !strings.HasPrefix(token, "kmr_") {
-		return "", errors.New("no refresh token")
+		return "", errors.New("malformed refresh token")
 	}
-	family := token[4 : 4+familyChars]
-	key, record := []byte("family/"+family), make([]byte, recordBytes)
+	session := token[4 : 4+sessionChars]
+	key, record := []byte("session/"+session), make([]byte, recordBytes)
 	err = f.records.update(func(b *bbolt.Bucket) error {
 		copy(record, b.Get(key))
 		binary.BigEndian.PutUint32(record, binary.BigEndian.Uint32(record)+1)
 		return b.Put(key, record)
 	})
-	return tokenOf(family, binary.BigEndian.Uint32(record)), err
+	return tokenOf(session, binary.BigEndian.Uint32(record)), err
 }
 
-func tokenOf(family string, generation uint32) string {
+func tokenOf(session string, generation uint32) string {
 	const zeros = "0000000000000000000000000000000000"
 	digits := strconv.FormatUint(uint64(generation), 10)
-	return "kmr_" + family + zeros[:tokenChars-4-familyChars-len(digits)] + digits
+	return "kmr_" + session + zeros[:tokenChars-4-sessionChars-len(digits)] + digits
 }
 
-// A committer is bbolt with nothing around it but company: whatever functions wait
-// run in one transaction, whose one sync answers all of them, and it starts again at
-// once. No function can fail or be undone alone, no reader waits for a sync.
+// A committer is bbolt with group commit. All functions that wait run in one transaction, and
+// its sync answers all of them; then it starts again at once. If one function fails, all of
+// its transaction fail. No reader waits for a sync.
 type committer struct {
 	db    *bbolt.DB
 	calls chan call
@@ -65,8 +65,8 @@ type call struct {
 	done chan error
 }
 
-// mapBytes of address space, as the store reserves, so that a growing file is not
-// mapped anew.
+// mapBytes is the address space that the file is mapped into. It is as much as Keymill's store
+// reserves, so that a growing file needs no new mapping.
 const mapBytes = 1 << 30
 
 func openCommitter(dir string) (*committer, error) {
@@ -87,7 +87,7 @@ func openCommitter(dir string) (*committer, error) {
 	return c, nil
 }
 
-// update returns once what fn wrote is on disk.
+// update returns when the writes of fn are on disk.
 func (c *committer) update(fn func(*bbolt.Bucket) error) error {
 	done := make(chan error, 1)
 	c.calls <- call{fn, done}

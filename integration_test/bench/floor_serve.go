@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// serveFloor is the process "bench floor": the limits are those of keymill serve.
+// serveFloor runs the process "bench floor". Its timeouts and sizes are those of keymill serve.
 func serveFloor(args []string) error {
 	flags := flag.NewFlagSet("floor", flag.ContinueOnError)
 	listen, dir, bytes := flags.String("listen", "", ""), flags.String("dir", "", ""), flags.Int("bytes", 0, "")
-	clients := map[string]string{} // id → secret, made for this run
+	clients := map[string]string{} // id → secret
 	flags.Func("client", "id:secret", func(pair string) error {
 		id, secret, ok := strings.Cut(pair, ":")
 		if !ok {
-			return fmt.Errorf("%s has no secret", id)
+			return fmt.Errorf("client %s has no secret", id)
 		}
 		clients[id] = secret
 		return nil

@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// A caller makes the requests of one connection, each from the body of the answer
-// before it (nil at first; valid only during the call). Scenarios whose requests
-// depend on answers, such as a refresh, keep their state in it.
+// A caller returns the next request of one connection. It gets the body of the answer before,
+// which is nil at first and valid only during the call. Scenarios whose requests depend on
+// answers, such as a refresh, keep their state in it.
 type caller func(answer []byte) (request []byte)
 
-// A load is a number of keep-alive connections to one server. It speaks just enough
-// HTTP/1.1 by hand, because it shares the machine with what it measures: each
-// microsecond here would be counted as the server's.
-type load struct{ lines []*line }
+// A load is a number of keep-alive connections to one server. It has its own small HTTP/1.1
+// client, because it shares the machine with the server: each microsecond that it uses counts
+// as the server's.
+type load struct{ connections []*connection }
 
-// A line is one connection and what is said on it.
-type line struct {
+// A connection sends one request after the other.
+type connection struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	call   caller
 	answer []byte
 }
 
-// A slice is what one run of a load saw.
+// A slice is the result of one run of a load.
 type slice struct {
 	elapsed   time.Duration
 	latencies []time.Duration
@@ -46,27 +46,27 @@ func dial(address string, connections int, make func() caller) (*load, error) {
 			l.close()
 			return nil, err
 		}
-		l.lines = append(l.lines, &line{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10), call: make()})
+		l.connections = append(l.connections, &connection{conn: conn, reader: bufio.NewReaderSize(conn, 16<<10), call: make()})
 	}
 	return l, nil
 }
 
 func (l *load) close() {
-	for _, line := range l.lines {
-		line.conn.Close()
+	for _, c := range l.connections {
+		c.conn.Close()
 	}
 }
 
-// run keeps every connection busy for d. Requests that are under way at the end are
-// finished and counted, and so is their time. One wrong answer fails the run: a
-// number about errors is no number.
+// run keeps every connection busy for d. It finishes and counts the requests that are in
+// flight at the end, and their time. One wrong answer fails the run, because the speed of
+// errors means nothing.
 func (l *load) run(d time.Duration) (slice, error) {
 	start := time.Now()
-	latencies := make([][]time.Duration, len(l.lines))
-	failures := make([]error, len(l.lines))
+	latencies := make([][]time.Duration, len(l.connections))
+	failures := make([]error, len(l.connections))
 	var all sync.WaitGroup
-	for i, line := range l.lines {
-		all.Go(func() { latencies[i], failures[i] = line.run(start, d) })
+	for i, c := range l.connections {
+		all.Go(func() { latencies[i], failures[i] = c.run(start, d) })
 	}
 	all.Wait()
 	out := slice{elapsed: time.Since(start)}
@@ -76,13 +76,13 @@ func (l *load) run(d time.Duration) (slice, error) {
 	return out, errors.Join(failures...)
 }
 
-func (l *line) run(start time.Time, d time.Duration) ([]time.Duration, error) {
-	if err := l.conn.SetDeadline(start.Add(d + 5*time.Minute)); err != nil {
+func (c *connection) run(start time.Time, d time.Duration) ([]time.Duration, error) {
+	if err := c.conn.SetDeadline(start.Add(d + 5*time.Minute)); err != nil {
 		return nil, err
 	}
 	latencies := make([]time.Duration, 0, 1024)
 	for begun := start; begun.Sub(start) < d; {
-		if err := l.exchange(); err != nil {
+		if err := c.exchange(); err != nil {
 			return nil, err
 		}
 		now := time.Now()
@@ -92,33 +92,33 @@ func (l *line) run(start time.Time, d time.Duration) ([]time.Duration, error) {
 	return latencies, nil
 }
 
-// exchange sends one request and reads its answer, which must be a 200.
-func (l *line) exchange() error {
-	if _, err := l.conn.Write(l.call(l.answer)); err != nil {
+// exchange sends one request and reads the answer, which must be a 200.
+func (c *connection) exchange() error {
+	if _, err := c.conn.Write(c.call(c.answer)); err != nil {
 		return err
 	}
-	status, length, err := l.head()
+	status, length, err := c.head()
 	if err != nil {
 		return err
 	}
-	if cap(l.answer) < length {
-		l.answer = make([]byte, length)
+	if cap(c.answer) < length {
+		c.answer = make([]byte, length)
 	}
-	l.answer = l.answer[:length]
-	if _, err := io.ReadFull(l.reader, l.answer); err != nil {
+	c.answer = c.answer[:length]
+	if _, err := io.ReadFull(c.reader, c.answer); err != nil {
 		return err
 	}
 	if status != "200" {
-		return fmt.Errorf("answer %s: %.300s", status, l.answer)
+		return fmt.Errorf("status %s: %.300s", status, c.answer)
 	}
 	return nil
 }
 
-// head reads up to the body. Both servers always say how long that is.
-func (l *line) head() (status string, length int, err error) {
+// head reads up to the body. Both servers always send Content-Length.
+func (c *connection) head() (status string, length int, err error) {
 	length = -1
 	for first := true; ; first = false {
-		text, err := l.reader.ReadSlice('\n')
+		text, err := c.reader.ReadSlice('\n')
 		if err != nil {
 			return "", 0, err
 		}
@@ -126,12 +126,12 @@ func (l *line) head() (status string, length int, err error) {
 		switch {
 		case first:
 			if len(text) < 12 || !bytes.HasPrefix(text, []byte("HTTP/1.1 ")) {
-				return "", 0, fmt.Errorf("no HTTP/1.1 answer: %.100q", text)
+				return "", 0, fmt.Errorf("the answer is not HTTP/1.1: %.100q", text)
 			}
 			status = string(text[9:12])
 		case len(text) == 0:
 			if length < 0 {
-				return "", 0, errors.New("an answer without Content-Length")
+				return "", 0, errors.New("the answer has no Content-Length")
 			}
 			return status, length, nil
 		default:

@@ -1,45 +1,46 @@
-// Bench measures Keymill against bare floors, on the machine it runs on.
+// Bench compares Keymill with a minimal server, the floor, and package jwks with other
+// libraries, on the machine it runs on.
 //
 //	scripts/bench [--quick] [--assert] [jwks|token|refresh|start|verify|all]
 //
-// For jwks, token and refresh it starts three processes: the real binary, set up by its
-// own verbs; the floor, which does the least that the same requests need (see floor); and
-// itself, the clients. For each scenario and number of connections the two servers are loaded in
-// turns, a second each, never both at once. So the ratio between them is a property
-// of the code, though the requests per second are one of the machine.
+// For jwks, token and refresh there are three processes: the real binary, set up by its own
+// verbs; the floor, which does the minimum that the same requests need (see floor); and this
+// program with the clients. For each scenario and number of connections the two servers are
+// loaded in turns, a second each, never both at once. So the ratio between them depends on the
+// code, while the requests per second depend on the machine.
 //
 //	keymill  ████      ████████      ████
 //	floor        ██████        ██████         ─▶ time
 //
-// One line a measurement:
+// It prints one line per scenario and number of connections:
 //
 //	server/s, floor/s  requests per second, median of the slices
-//	ratio              median of the ratios of neighbouring slices, and their range
-//	p50, p99           latency seen by the clients, all slices together
-//	cpu                time that the server's process used, a request
+//	ratio              median of the ratios of adjacent slices, and their range
+//	p50, p99           latency that the clients measured, over all slices
+//	cpu                CPU time of the server's process per request
 //
-// All three share the machine's cores. With few of them, requests per second include
-// the clients' own work, the same for both sides; cpu does not.
+// All three share the machine's cores. On a machine with few cores the requests per second
+// include the clients' own work, which is the same for both servers; cpu does not.
 //
 // The group verify starts no server: it verifies access tokens in its own process, with
-// package jwks and with what else Go services use, all following one key set over HTTP
-// (see contender). Each verifies a pool of tokens in slices of 20 ms, in an order that
-// rotates; numbers are compared within a round and their medians printed.
+// package jwks and with the other libraries that Go services use. All follow one key set over
+// HTTP (see verifier). Each verifies a pool of tokens in slices of 20 ms, in an order that
+// rotates. Numbers are compared within a round, and the medians are printed.
 //
-//	bare        the signature alone, of a token that is decoded already
+//	bare        the signature check alone, of a decoded token
 //	keymill     first verification of a token
-//	cached      the same with a cache that has seen it before
+//	cached      the same with a cache that contains the token
 //	go-oidc, keyfunc, jwx
 //
-// One line a contender; ×16 means as many goroutines at once:
+// It prints one line per verifier; ×16 means that many goroutines at once:
 //
 //	ns/op       median of the rounds
-//	over bare   beyond the bare check of the same round, median
-//	allocs, B   heap allocations and their bytes, counted apart
+//	over bare   time beyond the bare check of the same round, median
+//	allocs, B   heap allocations and their bytes, counted in a separate run
 //	of bare     its time as a share of the bare check's: median, and the middle 80 %
-//	of fastest  and of the fastest of the last three's
+//	of fastest  its time as a share of the fastest library's, in the same way
 //
-// The exit code tells only of failures; with --assert also of numbers missed.
+// The exit code is 1 after a failure. With --assert it is also 1 if a bound is missed.
 package main
 
 import (
@@ -60,13 +61,13 @@ func main() {
 	}
 }
 
-// groups are what the command line can name.
+// groups returns the groups that the command line can name.
 func groups() []string { return []string{"jwks", "token", "refresh", "start", "verify"} }
 
-// options of the command line.
+// options are those of the command line.
 type options struct {
 	quick, assert bool
-	groups        []string // of groups
+	groups        []string
 }
 
 func run(args []string) error {
@@ -117,7 +118,7 @@ func (o options) plan() (p plan, rounds int) {
 	return plan{slices: 8, slice: time.Second}, 5
 }
 
-// measure prints as it goes and returns which demands were missed.
+// measure prints each result when it has it, and returns the bounds that are missed.
 func measure(o options, w io.Writer) (missed []string, err error) {
 	p, rounds := o.plan()
 	if slices.ContainsFunc(o.groups, isLoad) {
@@ -126,15 +127,15 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 		}
 	}
 	if slices.Contains(o.groups, "start") {
-		b, err := measureBirth(rounds)
+		b, err := measureStart(rounds)
 		if err != nil {
 			return missed, err
 		}
 		b.print(w)
-		missed = append(missed, b.demands()...)
+		missed = append(missed, b.missed()...)
 	}
 	if slices.Contains(o.groups, "verify") {
-		more, err := measureVerify(o.contestPlan(), w)
+		more, err := measureVerify(o.verifyPlan(), w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err
@@ -143,27 +144,27 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 	return missed, nil
 }
 
-// isLoad reports whether a group needs the arena.
+// isLoad reports whether a group needs the two servers.
 func isLoad(group string) bool { return group != "start" && group != "verify" }
 
 func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
-	a, err := openArena()
+	servers, err := startServers()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, a.close()) }()
+	defer func() { err = errors.Join(err, servers.close()) }()
 	var results []result
-	for _, sc := range scenarios(a.cast) {
+	for _, sc := range scenarios(servers.accounts) {
 		if !slices.Contains(o.groups, sc.group) {
 			continue
 		}
 		for _, connections := range concurrencies() {
-			r, err := duel(sc, connections, a.serverSide, a.floorSide, p)
+			r, err := compare(sc, connections, servers.keymillTarget, servers.floorTarget, p)
 			if err != nil {
 				return missed, err
 			}
 			results = append(results, r)
-			missed = append(missed, r.demands()...)
+			missed = append(missed, r.missed()...)
 		}
 	}
 	return missed, printResults(w, results)

@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// tick is the unit of /proc/PID/stat: Linux has fixed USER_HZ at 100 on every
-// machine that Go runs on.
+// tick is the unit of /proc/PID/stat. USER_HZ is 100 on every Linux platform of Go.
 const tick = time.Second / 100
 
-// cpuTime is the user and system time that a process has used so far.
+// cpuTime returns the user and system time that a process has used so far.
 func cpuTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -23,7 +22,7 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // parseCPUTime reads fields 14 and 15 of proc_pid_stat(5). The second field is a
-// name that may hold blanks and brackets, so counting begins after the last one.
+// name that may contain blanks and brackets, so fields are counted from its last bracket.
 func parseCPUTime(text []byte) (time.Duration, error) {
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 13 {
@@ -40,7 +39,7 @@ func parseCPUTime(text []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, nil
 }
 
-// residentBytes is the memory of a process that is in RAM (VmRSS).
+// residentBytes returns the memory of a process that is in RAM (VmRSS).
 func residentBytes(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -9,24 +9,24 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A scenario is one kind of request, asked of Keymill and of its floor alike.
+// A scenario is one kind of request, sent to Keymill and to the floor.
 type scenario struct {
 	name  string
 	group string // what the command line calls it
 	// caller makes the requests of one connection to address.
 	caller func(address string) caller
 
-	// What --assert demands; a missing or zero entry demands nothing.
-	ratio  map[int]float64 // connections → least ratio to the floor
-	spread map[int]float64 // connections → most that p99 may be of p50
+	// The bounds of --assert. Without an entry there is no bound.
+	ratio  map[int]float64 // connections → lowest ratio to the floor
+	spread map[int]float64 // connections → highest quotient of p99 and p50
 }
 
 // concurrencies are the numbers of connections that every scenario is run with.
 func concurrencies() []int { return []int{1, 16, 64} }
 
-// scenarios is the table. A further scenario is a line here and, if its floor is
-// another, a route there.
-func scenarios(c cast) []scenario {
+// scenarios is the table. A new scenario is a line here and, if the floor does not answer it
+// yet, a route of the floor.
+func scenarios(a accounts) []scenario {
 	return []scenario{
 		{
 			name: "jwks", group: "jwks",
@@ -36,22 +36,22 @@ func scenarios(c cast) []scenario {
 			ratio: map[int]float64{1: 0.9, 16: 0.9, 64: 0.9},
 		},
 		{
-			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(c.service, audienceEd),
+			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(a.service, audienceEd),
 			ratio: map[int]float64{16: 0.75, 64: 0.75},
 		},
 		{
-			name: "client_credentials RS256", group: "token", caller: tokenCaller(c.service, audienceRSA),
+			name: "client_credentials RS256", group: "token", caller: tokenCaller(a.service, audienceRSA),
 			ratio: map[int]float64{16: 0.95, 64: 0.95}, spread: map[int]float64{16: 3},
 		},
 		{
-			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller(c),
+			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller(a),
 			ratio: map[int]float64{64: 0.75},
 		},
 	}
 }
 
-// tokenCaller shows the secret in the form (client_secret_post), since that is what
-// the floor parses anyway.
+// tokenCaller sends the secret in the form (client_secret_post), since the floor parses the form
+// anyway.
 func tokenCaller(c server.Client, audience string) func(string) caller {
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {c.ID}, "client_secret": {c.Secret},
@@ -60,21 +60,21 @@ func tokenCaller(c server.Client, audience string) func(string) caller {
 	return func(address string) caller { return always(post(address, "/token", formType, form.Encode())) }
 }
 
-// refreshCaller logs in, once, and from then on shows the token of the answer before.
-// So each connection has a family of its own, the logins fall into the warm-up, and no
-// request is a retry.
-func refreshCaller(c cast) func(string) caller {
+// refreshCaller logs in once, and each later request presents the refresh token of the answer
+// before it. So each connection has its own session, the logins are part of the warm-up, and
+// no request is a retry.
+func refreshCaller(a accounts) func(string) caller {
 	const blank = "kmr_000000000000000000000000000000000000000000000000000000000000"
 	form := url.Values{
-		"grant_type": {"refresh_token"}, "client_id": {c.web.ID}, "client_secret": {c.web.Secret},
+		"grant_type": {"refresh_token"}, "client_id": {a.web.ID}, "client_secret": {a.web.Secret},
 		"audience": {audienceEd}, "scope": {"read"}, "refresh_token": {blank},
 	}
-	login := fmt.Sprintf(`{"username":%q,"password":%q}`, c.user, c.password)
+	login := fmt.Sprintf(`{"username":%q,"password":%q}`, a.user, a.password)
 	return func(address string) caller {
 		request := []byte(post(address, "/token", formType, form.Encode()))
 		place := request[bytes.Index(request, []byte(blank)):][:len(blank)]
 		return func(answer []byte) []byte {
-			// With its quote, for a signature may well contain kmr_.
+			// With its quote, because a signature may contain kmr_.
 			_, token, found := bytes.Cut(answer, []byte(`"kmr_`))
 			if !found {
 				return []byte(post(address, "/api/token/", jsonType[0], login))
@@ -98,17 +98,17 @@ func always(request string) caller {
 	return func([]byte) []byte { return b }
 }
 
-// demands returns what r should have reached and did not.
-func (r result) demands() []string {
-	var missed []string
-	if least := r.scenario.ratio[r.connections]; median(r.ratios()) < least {
-		missed = append(missed, fmt.Sprintf("%s at %d: ratio %.3f, wanted %.2f",
-			r.scenario.name, r.connections, median(r.ratios()), least))
+// missed returns the bounds that r does not keep.
+func (r result) missed() []string {
+	var out []string
+	if lowest := r.scenario.ratio[r.connections]; median(r.ratios()) < lowest {
+		out = append(out, fmt.Sprintf("%s at %d: ratio %.3f, wanted %.2f",
+			r.scenario.name, r.connections, median(r.ratios()), lowest))
 	}
 	p50, p99 := percentile(r.server.latencies, 0.50), percentile(r.server.latencies, 0.99)
-	if most := r.scenario.spread[r.connections]; most > 0 && float64(p99) > most*float64(p50) {
-		missed = append(missed, fmt.Sprintf("%s at %d: p99 %v is over %g × p50 %v",
-			r.scenario.name, r.connections, p99.Round(time.Microsecond), most, p50.Round(time.Microsecond)))
+	if highest := r.scenario.spread[r.connections]; highest > 0 && float64(p99) > highest*float64(p50) {
+		out = append(out, fmt.Sprintf("%s at %d: p99 %v is over %g × p50 %v",
+			r.scenario.name, r.connections, p99.Round(time.Microsecond), highest, p50.Round(time.Microsecond)))
 	}
-	return missed
+	return out
 }

@@ -12,31 +12,31 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A birth is what starting and resting cost.
-type birth struct {
+// A startCost is what a start and an idle server cost.
+type startCost struct {
 	firstKeys time.Duration // from exec to the first key set, on an existing store
 	fresh     time.Duration // from exec to ready, --dev in an empty directory
-	launch    time.Duration // of a verb that does nothing, from exec to exit
+	launch    time.Duration // of a verb that does no work, from exec to exit
 	key       time.Duration // to make an RSA key, here, on average
 	resident  int64         // bytes in RAM after idling
 }
 
-// What --assert demands of a birth. Times are compared with others of the same machine and
-// run: a start reads a store and checks its keys, a fresh one makes keys first.
+// The bounds that --assert checks. Times are compared with other times of the same machine and
+// run: a start reads a store and checks its keys, and a fresh start generates keys first.
 const (
 	maxFirstKeys = 10 // launches
-	maxFresh     = 20 // RSA keys, and a start: it makes a few, and luck decides how long each takes
+	maxFresh     = 20 // RSA keys, beside a start: it generates a few, and the time of each is random
 	maxResident  = 30_000_000
 )
 
 const sampleKeys, rsaBits = 10, 2048
 
-// idle is how long a server rests before its memory is read.
+// idle is how long a server has no requests before its memory is read.
 const idle = 5 * time.Second
 
-// measureBirth starts servers, rounds times each, and keeps the medians.
-func measureBirth(rounds int) (birth, error) {
-	var b birth
+// measureStart starts each kind of server as often as rounds says and returns the medians.
+func measureStart(rounds int) (startCost, error) {
+	var b startCost
 	var fresh, first, keys, launch []float64
 	for range rounds {
 		d, err := startFresh()
@@ -79,7 +79,7 @@ func measureBirth(rounds int) (birth, error) {
 	return b, err
 }
 
-// makeKey returns how long an RSA key takes, on average over a few.
+// makeKey returns the average time that an RSA key takes.
 func makeKey() (time.Duration, error) {
 	begun := time.Now()
 	for range sampleKeys {
@@ -101,7 +101,7 @@ func startFresh() (time.Duration, error) {
 	return time.Since(begun), err
 }
 
-// startAgain asks for the key set from the first moment on, until it comes.
+// startAgain requests the key set from before the start until a server answers.
 func startAgain(s *server.Server) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -127,13 +127,13 @@ func startAgain(s *server.Server) (time.Duration, error) {
 	}
 }
 
-func (b birth) print(w io.Writer) {
+func (b startCost) print(w io.Writer) {
 	fmt.Fprintf(w, "first key set after a start on an existing store  %s, a launch takes %s\n", milliseconds(b.firstKeys), milliseconds(b.launch))
 	fmt.Fprintf(w, "fresh --dev start until ready                     %s, an RSA key takes %s\n", milliseconds(b.fresh), milliseconds(b.key))
 	fmt.Fprintf(w, "resident after %v idle                            %.1f MB\n", idle, float64(b.resident)/1e6)
 }
 
-func (b birth) demands() []string {
+func (b startCost) missed() []string {
 	var missed []string
 	if b.firstKeys > maxFirstKeys*b.launch {
 		missed = append(missed, fmt.Sprintf("first key set after %s, more than %d launches of %s", milliseconds(b.firstKeys), maxFirstKeys, milliseconds(b.launch)))

@@ -12,17 +12,17 @@ import (
 	"keymill/jwks"
 )
 
-// An api is a protected API beside the token server: GET /orders answers with whose
-// orders these are. It verifies every token on its own.
+// An api is a protected API. GET /orders answers with the name of the user. It verifies every
+// token without asking the token server.
 type api struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	keys    *jwks.Set
 	want    jwks.Expectation
-	origins []string // whose pages may read its answers
+	origins []string // pages of these may read its answers
 	answers []int    // the status of each
 }
 
-// trust reads the issuer's keys, once: nothing here rotates.
+// trust fetches the issuer's keys once, since no key rotates here.
 func (a *api) trust(t *testing.T, issuer string, c *http.Client, origins ...string) {
 	t.Helper()
 	keys, err := jwks.Fetch(t.Context(), c, issuer)
@@ -58,7 +58,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"user": claims.Subject})
 }
 
-// drain returns the status of every answer since it was last asked.
+// drain returns the status of every answer since its last call.
 func (a *api) drain() []int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// A certificate is one that an authority of this test has issued for every name here.
+// A certificate is issued by an authority of the test, for all host names of a world.
 type certificate struct {
 	tls   tls.Certificate
-	roots *x509.CertPool // the authority, for our own clients
-	spki  string         // hash of its public key, as Chromium takes it
+	roots *x509.CertPool // the authority, for the test's own clients
+	spki  string         // hash of its public key, in the form of Chromium's flag
 }
 
 func newCertificate(t *testing.T, names ...string) certificate {

@@ -12,16 +12,16 @@ import (
 	"keymill/integration_test/server"
 )
 
-// chromium is Debian's, which scripts/install-deps brings.
+// chromium is Debian's package, which scripts/install-deps installs.
 const chromium = "/usr/bin/chromium"
 
 const (
-	callLimit = 5 * time.Minute // for one answer of the browser, which takes milliseconds
+	callLimit = 5 * time.Minute // for one answer of the browser, which usually takes milliseconds
 	endLimit  = 2 * time.Minute
 )
 
-// flags keep the browser on this machine and at work. A page in the background has to
-// run as fast as the one in front, because two tabs race here.
+// flags keep the browser from the network and from throttling. A page in the background must run
+// as fast as the one in front, because the tests use two tabs at once.
 var flags = []string{
 	"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
 	"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -31,13 +31,12 @@ var flags = []string{
 	"--remote-debugging-pipe",
 }
 
-// A browser is one Chromium with a profile directory of its own.
+// A browser is one Chromium with its own data directory.
 type browser struct{ *devtools }
 
-// startBrowser starts Chromium, which trusts certificates with the public key whose
-// hash is spki and no other that the system does not trust. It ends with the test, and
-// with the process however that ends: the kernel kills it, and its children go when
-// the pipes break.
+// startBrowser starts Chromium. Beside the system's certificates it trusts those whose public
+// key has the hash spki. It ends with the test. If the test process dies, the kernel kills it,
+// and its children end when the pipes break.
 func startBrowser(t *testing.T, spki string) *browser {
 	t.Helper()
 	if _, err := os.Stat(chromium); err != nil {
@@ -65,7 +64,7 @@ func startBrowser(t *testing.T, spki string) *browser {
 	return b
 }
 
-// launch starts cmd with the two pipes, as its files 3 and 4, and ends it with the test.
+// launch starts cmd with the two pipes as files 3 and 4, and ends it with the test.
 func launch(t *testing.T, cmd *exec.Cmd) *devtools {
 	t.Helper()
 	theirIn, out := pipe(t)
@@ -102,8 +101,8 @@ func pipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// showLog tells what Chromium complained about, if the test has failed. Most of it is
-// about a desktop that is not there.
+// showLog logs Chromium's messages if the test has failed, without those about a missing
+// desktop.
 func showLog(t *testing.T, log *os.File) {
 	defer log.Close()
 	if !t.Failed() {
@@ -120,8 +119,7 @@ func showLog(t *testing.T, log *os.File) {
 	}
 }
 
-// removeAll tries for a while: the last children of a browser may still be writing
-// when it is gone.
+// removeAll retries for a while, because children of a browser may still write after it ended.
 func removeAll(t *testing.T, dir string) {
 	for deadline := time.Now().Add(endLimit); ; time.Sleep(20 * time.Millisecond) {
 		err := os.RemoveAll(dir)
@@ -135,7 +133,7 @@ func removeAll(t *testing.T, dir string) {
 	}
 }
 
-// must is call for a test that has no use for failure.
+// must is call, and fails the test on an error.
 func (d *devtools) must(t *testing.T, session, method string, params object, result any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)
@@ -145,12 +143,12 @@ func (d *devtools) must(t *testing.T, session, method string, params object, res
 	}
 }
 
-// missing skips a test whose real part is not installed. Where everything has to be
-// there, that is a failure: a skipped proof proves nothing.
+// missing skips a test that needs something that is not installed. If CI is set it fails the
+// test, so that no test is skipped there without notice.
 func missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
 		t.Fatalf("%s is missing", what)
 	}
-	t.Skipf("%s is missing; scripts/install-deps brings it", what)
+	t.Skipf("%s is missing; scripts/install-deps installs it", what)
 }

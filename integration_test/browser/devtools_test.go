@@ -11,19 +11,19 @@ import (
 	"sync"
 )
 
-// devtools speaks the DevTools protocol over the pipes of --remote-debugging-pipe:
-// JSON, each message ended by a zero byte. It asks and reads answers; events are
-// skipped, since a driver that looks again misses nothing.
+// devtools speaks the DevTools protocol over the pipes of --remote-debugging-pipe: JSON messages
+// that end with a zero byte. It sends calls and reads answers. It skips events, because the
+// tests poll.
 type devtools struct {
 	out    *os.File
-	closed chan struct{} // once the browser has closed its end
+	closed chan struct{} // closed when the browser has closed its end
 
-	mu      sync.Mutex // guards what follows, and writing to out
+	mu      sync.Mutex // guards the fields below and writes to out
 	last    int
-	waiting map[int]chan answer // id → who asked
+	waiting map[int]chan answer // id → the call that waits for it
 }
 
-// An answer is a message of the browser; Method is set if it is an event instead.
+// An answer is a message of the browser. An event has a Method.
 type answer struct {
 	ID     int
 	Method string
@@ -37,7 +37,7 @@ func newDevtools(in io.Reader, out *os.File) *devtools {
 	return d
 }
 
-// read hands every answer to who asked, until the browser is gone.
+// read hands every answer to the call that waits for it, until the browser is gone.
 func (d *devtools) read(in *bufio.Reader) {
 	defer close(d.closed)
 	for {
@@ -50,27 +50,27 @@ func (d *devtools) read(in *bufio.Reader) {
 			continue
 		}
 		d.mu.Lock()
-		asker := d.waiting[a.ID]
+		waiter := d.waiting[a.ID]
 		delete(d.waiting, a.ID)
 		d.mu.Unlock()
-		if asker != nil {
-			asker <- a
+		if waiter != nil {
+			waiter <- a
 		}
 	}
 }
 
-// object is a JSON object on its way out.
+// object is a JSON object to send.
 type object map[string]any
 
-// call asks one thing of a session ("" for the browser itself) and decodes the answer
+// call calls a method of a DevTools session ("" is the browser itself) and decodes the answer
 // into result, unless that is nil.
 func (d *devtools) call(ctx context.Context, session, method string, params object, result any) error {
-	asker, err := d.send(session, method, params)
+	waiter, err := d.send(session, method, params)
 	if err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
 	select {
-	case a := <-asker:
+	case a := <-waiter:
 		if a.Error != nil {
 			return fmt.Errorf("%s: %s", method, a.Error.Message)
 		}
@@ -99,8 +99,8 @@ func (d *devtools) send(session, method string, params object) (<-chan answer, e
 	if err != nil {
 		return nil, err
 	}
-	asker := make(chan answer, 1)
-	d.waiting[d.last] = asker
+	waiter := make(chan answer, 1)
+	d.waiting[d.last] = waiter
 	_, err = d.out.Write(append(b, 0))
-	return asker, err
+	return waiter, err
 }

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// intruders are whom the client does not list. A page without TLS is another site than
-// the same name with it: whoever can write into the network can write such a page.
+// intruders returns the pages that the client does not list. A page without TLS is another site
+// than the same host with TLS, because anyone on the network path can change such a page.
 func (w *world) intruders() []intruder {
 	all := []intruder{
-		{"a neighbour", w.neighbour, "same-site", true},
-		{"a stranger", w.stranger, "cross-site", false},
+		{"a page of the same site", w.sameSite, "same-site", true},
+		{"a page of another site", w.crossSite, "cross-site", false},
 	}
 	if w.plain != "" {
 		all = append(all, intruder{"the page without TLS", w.plain, "cross-site", false})
@@ -19,64 +19,64 @@ func (w *world) intruders() []intruder {
 	return all
 }
 
-// An intruder is a page that the client does not list, with what the browser says of it
-// and whether the cookie goes along: SameSite=Strict keeps it from other sites only, so
-// what stops a neighbour is the rule of origins.
+// An intruder is a page that the client does not list. SameSite=Strict keeps the cookie from
+// other sites only. What stops a page of the same site is the origin check.
 type intruder struct {
-	name, origin, site string
-	cookie             bool
+	name, origin string
+	site         string // what the browser sends as Sec-Fetch-Site
+	cookie       bool   // whether the browser sends the cookie
 }
 
-// refused: while somebody is logged in at the page that the client lists, the same page
-// at other origins can neither refresh, nor log in, nor log out, by any kind of request.
+// refused: while a user is logged in at the page that the client lists, the same page at other
+// origins cannot refresh, log in or log out, with any kind of request.
 func refused(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
-	home := w.login(t, p, "", user)
-	if logins := w.front.passedOn("/session/login"); len(logins) != 1 || logins[0].Header.Get("Sec-Fetch-Site") != "same-site" {
+	p := w.browser.newProfile(t)
+	listed := w.login(t, p, "", user)
+	if logins := w.proxy.passedOn("/session/login"); len(logins) != 1 || logins[0].Header.Get("Sec-Fetch-Site") != "same-site" {
 		t.Fatalf("the login of the listed page passed as %+v, want Sec-Fetch-Site: same-site", logins)
 	}
-	token, generation := p.token(t), w.family(t, user).Generation
+	token, generation := p.token(t), w.session(t, user).Generation
 	for _, in := range w.intruders() {
-		w.front.reset(0)
-		page := p.open(t, in.origin) // which tries to refresh at once
+		w.proxy.reset(0)
+		page := p.open(t, in.origin) // it tries to refresh at once
 		w.wantRefused(t, in, "/session/refresh", "cors")
 		in.wantUnread(t, page.settle(t))
 
 		page.submit(t, user, password)
 		in.wantUnread(t, page.settle(t))
-		if logins := w.front.passedOn("/session/login"); len(logins) != 0 {
-			t.Errorf("the browser let %s log in by JSON: %+v", in.name, logins)
+		if logins := w.proxy.passedOn("/session/login"); len(logins) != 0 {
+			t.Errorf("the browser sent a JSON login of %s: %+v", in.name, logins)
 		}
 		for _, path := range []string{"/session/login", "/session/refresh", "/session/logout"} {
-			w.front.reset(0)
+			w.proxy.reset(0)
 			var kind string
 			page.eval(t, attack(w.server.Issuer+path, user), &kind)
 			w.wantRefused(t, in, path, "no-cors")
 			if kind != "opaque" {
-				t.Errorf("%s reads an answer of the type %q", in.name, kind)
+				t.Errorf("%s got an answer of type %q, want opaque", in.name, kind)
 			}
 		}
-		w.front.reset(0)
+		w.proxy.reset(0)
 		page.do(t, form(w.server.Issuer+"/session/login", user))
-		w.front.await(t, "/session/login")
+		w.proxy.await(t, "/session/login")
 		w.wantRefused(t, in, "/session/login", "navigate")
 	}
-	if p.token(t) != token || w.family(t, user).Generation != generation {
-		t.Error("the cookie or the family moved")
+	if p.token(t) != token || w.session(t, user).Generation != generation {
+		t.Error("the cookie or the session changed")
 	}
-	if s := home.press(t, "#refresh"); s.View != "orders" || s.Error != "" {
+	if s := listed.press(t, "#refresh"); s.View != "orders" || s.Error != "" {
 		t.Errorf("the listed page shows %+v", s)
 	}
 }
 
-// attack is a request that a page may send whatever CORS says of it, with a body that
-// is JSON for a server that reads JSON whatever its type.
+// attack returns a request that a page may send without a preflight. Its body is JSON, for a
+// server that parses JSON without checking the media type.
 func attack(url, user string) string {
 	return `fetch(` + quote(url) + `, { method: "POST", mode: "no-cors", credentials: "include", body: ` +
 		quote(credentials(user)) + ` }).then((response) => response.type)`
 }
 
-// form submits the same as a form, which takes the tab along.
+// form submits the same body as a form, which navigates the tab.
 func form(url, user string) string {
 	name, value, _ := strings.Cut(credentials(user), "=")
 	return `(() => {
@@ -90,16 +90,16 @@ func form(url, user string) string {
 	})()`
 }
 
-// credentials is JSON with a "=", which a form of text/plain puts into its body anyway.
+// credentials returns JSON with a "=", because a text/plain form puts one into its body.
 func credentials(user string) string {
 	return `{"username":` + quote(user) + `,"password":` + quote(password) + `,"padding":"="}`
 }
 
-// wantRefused wants that one request of in has passed on path, as the browser sends it,
-// and got a 403 that changes nothing.
+// wantRefused wants exactly one request of in on path, with the headers that the browser sets,
+// and an answer with 403 that sets no cookie and no CORS header.
 func (w *world) wantRefused(t *testing.T, in intruder, path, mode string) {
 	t.Helper()
-	passed := w.front.passedOn(path)
+	passed := w.proxy.passedOn(path)
 	if len(passed) != 1 {
 		t.Errorf("%d requests of %s on %s, want 1", len(passed), in.name, path)
 		return
@@ -110,7 +110,7 @@ func (w *world) wantRefused(t *testing.T, in intruder, path, mode string) {
 		t.Errorf("%s sent to %s %q, want %q", in.name, path, sent, want)
 	}
 	if with := x.Header.Get("Cookie") != ""; with != in.cookie {
-		t.Errorf("the cookie went from %s to %s: %t, want %t", in.name, path, with, in.cookie)
+		t.Errorf("%s sent the cookie to %s: %t, want %t", in.name, path, with, in.cookie)
 	}
 	if x.Status != http.StatusForbidden {
 		t.Errorf("%s at %s: %d %s, want 403", in.name, path, x.Status, x.Body)
@@ -122,7 +122,7 @@ func (w *world) wantRefused(t *testing.T, in intruder, path, mode string) {
 	}
 }
 
-// wantUnread wants a page that knows no more than that something failed.
+// wantUnread wants a page that knows only that its request failed.
 func (in intruder) wantUnread(t *testing.T, s state) {
 	t.Helper()
 	if s.View != "login" || s.Error != "Failed to fetch" {
@@ -130,15 +130,15 @@ func (in intruder) wantUnread(t *testing.T, s state) {
 	}
 }
 
-// added: the same page, in the tab that was refused a moment ago, works once the client
-// lists its origin, and stops when the client does not any more. No restart, no reload.
+// added: the page in a tab that was refused works once the client lists its origin, and stops
+// working when the client no longer does, without a restart or a reload.
 func added(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
-	in := intruder{"a neighbour", w.neighbour, "same-site", false}
+	p := w.browser.newProfile(t)
+	in := intruder{"a page of the same site", w.sameSite, "same-site", false}
 	page := p.open(t, in.origin)
 	in.wantUnread(t, page.settle(t))
 
-	w.server.Run(t, "client", "set", client, "--origin", w.app, "--origin", w.neighbour)
+	w.server.Run(t, "client", "set", client, "--origin", w.app, "--origin", w.sameSite)
 	page.submit(t, user, password)
 	if s := page.settle(t); s.View != "orders" || s.Error != "" {
 		t.Fatalf("after its origin was added the page shows %+v", s)

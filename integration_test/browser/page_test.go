@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// TestPagesOverHTTPS: the door as it is in production, behind a proxy that speaks TLS.
+// TestPagesOverHTTPS tests the endpoint as in production, behind a proxy that terminates TLS.
 func TestPagesOverHTTPS(t *testing.T) { keepPromises(t, secure) }
 
-// TestPagesOverLoopbackHTTP: the door as a developer has it, where a browser takes
+// TestPagesOverLoopbackHTTP tests the endpoint as a developer uses it. There a browser accepts
 // neither __Host- nor Secure.
 func TestPagesOverLoopbackHTTP(t *testing.T) { keepPromises(t, loopback) }
 
-// keepPromises holds every promise of the cookie door, each for a person of its own.
+// keepPromises tests every promise of the browser login endpoint, each with its own user.
 func keepPromises(t *testing.T, h hosts) {
 	t.Parallel()
 	w := newWorld(t, h)
 	t.Cleanup(func() {
-		if leaks := w.front.leaked(); len(leaks) > 0 {
+		if leaks := w.proxy.leaked(); len(leaks) > 0 {
 			t.Errorf("refresh tokens passed where scripts can read them: %v", leaks)
 		}
 	})
@@ -31,27 +31,27 @@ func keepPromises(t *testing.T, h hosts) {
 	}{
 		{"TheRefreshTokenIsOutOfReachOfScripts", outOfReach},
 		{"TheCookieIsAsStrictAsItsSchemeAllows", strictCookie},
-		{"AnExpiredTokenIsRenewedUnnoticed", renewed},
+		{"AnExpiredTokenIsRenewedByThePage", renewed},
 		{"AReloadedPageIsStillLoggedIn", reloaded},
-		{"TabsThatRefreshTogetherStayLoggedIn", together},
-		{"TabsThatRefreshAsItComesStayLoggedIn", asItComes},
+		{"TabsThatRefreshAtOnceStayLoggedIn", together},
+		{"TabsThatRefreshInAnyOrderStayLoggedIn", unordered},
 		{"TabsWithLocksTakeTurns", takeTurns},
 		{"LogoutEndsEveryTab", loggedOut},
-		{"R102_PagesThatTheClientDoesNotListAreRefused", refused},
-		{"ANeighbourCannotPlantASession", planted},
-		{"AnOriginAddedAtRunTimeCountsAtOnce", added},
+		{"PagesThatTheClientDoesNotListAreRefused", refused},
+		{"AnotherHostOfTheSiteCannotPlantASession", planted},
+		{"AnAddedOriginWorksAtOnce", added},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
 			user := strings.ToLower(promise.name)
 			w.addUser(t, user)
-			w.front.reset(0)
+			w.proxy.reset(0)
 			promise.keep(t, w, user)
 		})
 	}
 }
 
-// login opens the page that the client lists, where nobody is logged in, and logs user in.
-func (w *world) login(t *testing.T, p *person, query, user string) *tab {
+// login opens the page that the client lists, without a cookie, and logs user in.
+func (w *world) login(t *testing.T, p *profile, query, user string) *tab {
 	t.Helper()
 	tab := p.open(t, w.app+"/"+query)
 	if s := tab.settle(t); s.View != "login" {
@@ -64,7 +64,7 @@ func (w *world) login(t *testing.T, p *person, query, user string) *tab {
 	return tab
 }
 
-// submit fills the login form in as a person does.
+// submit fills in the login form and submits it.
 func (tab *tab) submit(t *testing.T, user, password string) {
 	t.Helper()
 	for name, value := range map[string]string{"username": user, "password": password} {
@@ -75,19 +75,19 @@ func (tab *tab) submit(t *testing.T, user, password string) {
 }
 
 func quote(s string) string {
-	b, _ := json.Marshal(s) // of a string: it cannot fail
+	b, _ := json.Marshal(s) // a string cannot fail
 	return string(b)
 }
 
-// press clicks a button and returns what the page shows then.
+// press clicks a button and returns what the page shows afterwards.
 func (tab *tab) press(t *testing.T, button string) state {
 	t.Helper()
 	tab.click(t, button)
 	return tab.settle(t)
 }
 
-// put puts a cookie into p's jar as if the server had set it.
-func (p *person) put(t *testing.T, c cookie, url string) {
+// put adds a cookie to p's jar as if the server had set it.
+func (p *profile) put(t *testing.T, c cookie, url string) {
 	t.Helper()
 	p.browser.must(t, "", "Storage.setCookies", object{"browserContextId": p.context, "cookies": []object{{
 		"name": c.Name, "value": c.Value, "url": url, "path": c.Path, "sameSite": c.SameSite,
@@ -95,8 +95,8 @@ func (p *person) put(t *testing.T, c cookie, url string) {
 	}}}, nil)
 }
 
-// token is the refresh token in p's jar, "" if there is none.
-func (p *person) token(t *testing.T) string {
+// token returns the refresh token in p's jar, or "" if there is none.
+func (p *profile) token(t *testing.T) string {
 	t.Helper()
 	for _, c := range p.cookies(t) {
 		if strings.HasSuffix(c.Name, "keymill-"+client) {
@@ -106,9 +106,9 @@ func (p *person) token(t *testing.T) string {
 	return ""
 }
 
-// outOfReach also shows that a wrong password leaves the form where it is.
+// outOfReach also tests that the form stays after a wrong password.
 func outOfReach(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	tab := p.open(t, w.app)
 	tab.submit(t, user, "wrong "+password)
 	if s := tab.settle(t); s.View != "login" || !strings.HasPrefix(s.Error, "401") {
@@ -123,10 +123,10 @@ func outOfReach(t *testing.T, w *world, user string) {
 	}
 	tab.press(t, "#refresh")
 	if token := p.token(t); !strings.HasPrefix(token, tokenPrefix) {
-		t.Fatalf("the jar holds %q, not a refresh token: nothing is proved", token)
+		t.Fatalf("the jar holds %q, want a refresh token", token)
 	}
-	if logins := w.front.passedOn("/session/login"); len(logins) != 2 || !bytes.Contains(logins[1].Body, []byte(`"access_token"`)) {
-		t.Errorf("the logins passed as %+v: the front cannot read their bodies", logins)
+	if logins := w.proxy.passedOn("/session/login"); len(logins) != 2 || !bytes.Contains(logins[1].Body, []byte(`"access_token"`)) {
+		t.Errorf("the logins are %+v: the proxy cannot read their bodies", logins)
 	}
 	var seen []string
 	tab.eval(t, reach, &seen)
@@ -137,7 +137,7 @@ func outOfReach(t *testing.T, w *world, user string) {
 	}
 }
 
-// reach is all that a script of the page finds when it looks for what others stored.
+// reach reads everything that a script of the page can read.
 const reach = `(async () => [
 	document.cookie,
 	JSON.stringify(await cookieStore.getAll()),
@@ -149,14 +149,14 @@ const reach = `(async () => [
 ])()`
 
 func strictCookie(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	w.login(t, p, "", user)
 	jar := p.cookies(t)
 	if len(jar) != 1 {
 		t.Fatalf("the jar holds %+v, want one cookie", jar)
 	}
 	got := jar[0]
-	// A domain without a dot before it is a cookie for that host alone.
+	// A domain without a leading dot is a cookie of that host only.
 	want := cookie{Name: "keymill-" + client, Domain: w.hosts.id, Path: "/", SameSite: "Strict", HTTPOnly: true}
 	if w.hosts.scheme == "https" {
 		want.Name, want.Secure = "__Host-"+want.Name, true
@@ -165,7 +165,7 @@ func strictCookie(t *testing.T, w *world, user string) {
 	if got != want {
 		t.Errorf("the cookie is %+v, want %+v", got, want)
 	}
-	// The default of refresh.idle: whoever comes back within it is still logged in.
+	// The default of refresh.idle. A user who returns within it is still logged in.
 	const idle = 14 * 24 * time.Hour
 	if left := time.Until(time.Unix(int64(got.Expires), 0)); left < idle-time.Hour || left > idle+time.Minute {
 		t.Errorf("the cookie lives for %v, want %v", left, idle)
@@ -173,27 +173,27 @@ func strictCookie(t *testing.T, w *world, user string) {
 }
 
 func renewed(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	w.server.Run(t, "audience", "set", audience, "--ttl", briefLife.String())
 	tab := w.login(t, p, "", user)
-	first := tab.press(t, "#call") // perhaps the page had to refresh for that, too
+	first := tab.press(t, "#call") // the page may have refreshed for this call too
 	time.Sleep(briefLife + time.Second)
 	w.server.Run(t, "audience", "set", audience, "--ttl", tokenLife.String())
 	w.api.drain()
-	w.front.reset(0)
+	w.proxy.reset(0)
 	if s := tab.press(t, "#call"); s.Answer != first.Answer || !strings.HasPrefix(s.Answer, "200") || s.Error != "" {
 		t.Errorf("the page shows %+v, want the answer %q again", s, first.Answer)
 	}
 	if got := w.api.drain(); !slices.Equal(got, []int{401, 200}) {
-		t.Errorf("the API answered %v, want a no and then a yes", got)
+		t.Errorf("the API answered %v, want 401 and then 200", got)
 	}
-	if n := len(w.front.passedOn("/session/refresh")); n != 1 {
+	if n := len(w.proxy.passedOn("/session/refresh")); n != 1 {
 		t.Errorf("%d refreshes, want 1", n)
 	}
 }
 
 func reloaded(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	tab := w.login(t, p, "", user)
 	before := p.token(t)
 	old := tab.settle(t).Born
@@ -204,7 +204,7 @@ func reloaded(t *testing.T, w *world, user string) {
 		t.Errorf("after a reload the page shows %+v", s)
 	}
 	if p.token(t) == before {
-		t.Error("the reload did not rotate")
+		t.Error("the reload did not rotate the refresh token")
 	}
 	if s := p.open(t, w.app).settle(t); s.View != "orders" {
 		t.Errorf("a second tab shows %+v", s)

@@ -5,26 +5,26 @@ import (
 	"testing"
 )
 
-// planted: a neighbour that somebody else has taken over writes cookies with a session
-// of its own, so that whoever sits here goes on as another person. Over https the name
-// begins with __Host-, which keeps the cookie out of the neighbour's reach. Loopback has
-// no such names, and ports do not part cookies there; so two cookies count as none.
+// planted: an attacker controls another host of the same site. A page there writes cookies with
+// the attacker's session, so that the user would go on as the attacker. Over https the cookie's
+// name begins with __Host-, so another host cannot set it. Loopback http has no such names, and
+// cookies there do not depend on the port; so the server refuses two cookies.
 func planted(t *testing.T, w *world, user string) {
 	mallory := user + ".mallory"
 	w.addUser(t, mallory)
-	other := w.browser.newPerson(t)
+	other := w.browser.newProfile(t)
 	w.login(t, other, "", mallory)
-	theirs := other.token(t)
+	planted := other.token(t)
 
-	p := w.browser.newPerson(t)
-	home := w.login(t, p, "", user)
-	before := home.press(t, "#call").Answer
+	p := w.browser.newProfile(t)
+	page := w.login(t, p, "", user)
+	before := page.press(t, "#call").Answer
 	own := p.token(t)
-	w.plant(t, p.open(t, w.neighbour), theirs)
-	w.front.reset(0)
-	s := home.press(t, "#refresh")
-	sent := w.front.passedOn("/session/refresh")[0].Header.Get("Cookie")
-	if !strings.Contains(sent, theirs) {
+	w.plant(t, p.open(t, w.sameSite), planted)
+	w.proxy.reset(0)
+	s := page.press(t, "#refresh")
+	sent := w.proxy.passedOn("/session/refresh")[0].Header.Get("Cookie")
+	if !strings.Contains(sent, planted) {
 		t.Fatalf("the browser sent %q: nothing was planted", sent)
 	}
 	if w.hosts.scheme == "http" {
@@ -34,14 +34,14 @@ func planted(t *testing.T, w *world, user string) {
 		return
 	}
 	if !strings.Contains(sent, "__Host-keymill-"+client+"="+own) || strings.Count(sent, "__Host-") != 1 {
-		t.Errorf("the browser sent %q, want one cookie with __Host-, and the server's own", sent)
+		t.Errorf("the browser sent %q, want only the server's own cookie to have __Host-", sent)
 	}
-	if after := home.press(t, "#call").Answer; s.View != "orders" || after != before {
+	if after := page.press(t, "#call").Answer; s.View != "orders" || after != before {
 		t.Errorf("the page shows %+v and then %q, want %q as before", s, after, before)
 	}
 }
 
-// plant writes token under every name and range that may matter.
+// plant writes token under every name, path and domain that the server might read.
 func (w *world) plant(t *testing.T, from *tab, token string) {
 	t.Helper()
 	name := "keymill-" + client
@@ -60,7 +60,7 @@ func (w *world) plant(t *testing.T, from *tab, token string) {
 	}
 }
 
-// site is the domain that a host and its neighbours have in common.
+// site returns the domain that all hosts of a site have in common.
 func site(host string) string {
 	_, domain, _ := strings.Cut(host, ".")
 	return domain

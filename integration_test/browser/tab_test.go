@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// A person has cookies and tabs of its own (a browser context).
-type person struct {
+// A profile has its own cookies and tabs (a browser context).
+type profile struct {
 	browser *browser
 	context string
 }
 
-// newPerson comes without any cookie.
-func (b *browser) newPerson(t *testing.T) *person {
+// newProfile returns a profile without cookies.
+func (b *browser) newProfile(t *testing.T) *profile {
 	t.Helper()
 	var made struct{ BrowserContextID string }
 	b.must(t, "", "Target.createBrowserContext", nil, &made)
@@ -25,17 +25,17 @@ func (b *browser) newPerson(t *testing.T) *person {
 		defer cancel()
 		b.call(ctx, "", "Target.disposeBrowserContext", object{"browserContextId": made.BrowserContextID}, nil)
 	})
-	return &person{b, made.BrowserContextID}
+	return &profile{b, made.BrowserContextID}
 }
 
-// A cookie is one as the browser keeps it.
+// A cookie is a cookie in the browser's jar.
 type cookie struct {
 	Name, Value, Domain, Path, SameSite string
 	HTTPOnly, Secure, Session           bool
 	Expires                             float64 // seconds since 1970
 }
 
-func (p *person) cookies(t *testing.T) []cookie {
+func (p *profile) cookies(t *testing.T) []cookie {
 	t.Helper()
 	var jar struct{ Cookies []cookie }
 	p.browser.must(t, "", "Storage.getCookies", object{"browserContextId": p.context}, &jar)
@@ -48,8 +48,8 @@ type tab struct {
 	session string
 }
 
-// open opens a tab and waits until the page in it has made up its mind.
-func (p *person) open(t *testing.T, url string) *tab {
+// open opens a tab and waits until its page is idle.
+func (p *profile) open(t *testing.T, url string) *tab {
 	t.Helper()
 	var target struct{ TargetID string }
 	p.browser.must(t, "", "Target.createTarget", object{"url": url, "browserContextId": p.context}, &target)
@@ -62,15 +62,15 @@ func (p *person) open(t *testing.T, url string) *tab {
 
 // A state is what the page shows.
 type state struct {
-	Born      float64 // when the document was made, which tells it from the one before a reload
+	Born      float64 // when the document was created; a reload changes it
 	View      string  // "login" or "orders"
 	Busy      bool
-	Refreshes int // that succeeded since the page was opened
+	Refreshes int // successful ones since the page was opened
 	Answer    string
 	Error     string
 }
 
-// readState is null until the page has settled.
+// readState evaluates to null while the page starts.
 const readState = `(() => {
 	const main = document.querySelector("main");
 	const text = (selector) => document.querySelector(selector)?.textContent ?? "";
@@ -81,7 +81,7 @@ const readState = `(() => {
 	} || null;
 })()`
 
-// state is false while there is none: a new document, or one that is still starting.
+// state returns false while there is no state: the document is new or still starting.
 func (tab *tab) state(ctx context.Context) (s state, ok bool, err error) {
 	var got *state
 	err = tab.try(ctx, readState, &got)
@@ -95,7 +95,7 @@ func (tab *tab) state(ctx context.Context) (s state, ok bool, err error) {
 	return *got, true, nil
 }
 
-// settle waits until the page is idle and returns what it shows then.
+// settle waits until the page is idle and returns what it shows.
 func (tab *tab) settle(t *testing.T) state {
 	t.Helper()
 	s, err := tab.idle(t.Context())
@@ -130,7 +130,7 @@ func (tab *tab) idle(ctx context.Context) (state, error) {
 	}
 }
 
-// do runs script, which the page answers to with a state that the test awaits.
+// do runs script and ignores its value.
 func (tab *tab) do(t *testing.T, script string) { tab.eval(t, script+"; null", new(any)) }
 
 func (tab *tab) click(t *testing.T, selector string) {
@@ -138,7 +138,7 @@ func (tab *tab) click(t *testing.T, selector string) {
 	tab.do(t, fmt.Sprintf("document.querySelector(%q).click()", selector))
 }
 
-// eval runs script, waits if its value is a promise, and decodes the value.
+// eval runs script, awaits its value if that is a promise, and decodes it.
 func (tab *tab) eval(t *testing.T, script string, value any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callLimit)

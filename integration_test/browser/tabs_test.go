@@ -8,35 +8,34 @@ import (
 	"keymill/integration_test/counts"
 )
 
-// rounds is how often two tabs refresh at once, in each of the ways below.
+// rounds returns how often two tabs refresh, in each of the ways below.
 func rounds() int { return counts.Of("browser-rounds") }
 
-// together: both tabs send the same refresh token, and the server has both requests
-// before it answers one. It is the worst that two tabs without locks can do, and one
-// rotation answers both.
+// together: both tabs send the same refresh token, and the server has both requests before it
+// answers one. This is the worst case for two tabs without locks. One rotation answers both.
 func together(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	tabs := w.twoTabs(t, p, "", user)
-	before := w.family(t, user).Generation
-	w.front.reset(2)
+	before := w.session(t, user).Generation
+	w.proxy.reset(2)
 	for range rounds() {
 		refreshBoth(t, tabs)
 	}
-	passed := w.front.passedOn("/session/refresh")
-	if len(passed) != 2*rounds() || w.front.mostAtOnce() != 2 {
-		t.Errorf("%d refreshes, at most %d at once; want %d in pairs", len(passed), w.front.mostAtOnce(), 2*rounds())
+	passed := w.proxy.passedOn("/session/refresh")
+	if len(passed) != 2*rounds() || w.proxy.mostAtOnce() != 2 {
+		t.Errorf("%d refreshes, at most %d at once; want %d in pairs", len(passed), w.proxy.mostAtOnce(), 2*rounds())
 	}
 	for i := 0; i+1 < len(passed); i += 2 {
 		a, b := passed[i], passed[i+1]
 		if a.Header.Get("Cookie") != b.Header.Get("Cookie") || setToken(a) != setToken(b) {
-			t.Errorf("pair %d did not present one token, or got two successors", i/2)
+			t.Errorf("pair %d presented two tokens or got two successors", i/2)
 		}
 	}
-	w.front.reset(0)
-	w.wantAlive(t, tabs, user, before+rounds(), before+rounds())
+	w.proxy.reset(0)
+	w.wantLive(t, tabs, user, before+rounds(), before+rounds())
 }
 
-// setToken is the refresh token that an answer put into the jar.
+// setToken returns the refresh token that an answer sets as a cookie.
 func setToken(x exchange) string {
 	for _, c := range (&http.Response{Header: x.Answer}).Cookies() {
 		if strings.HasPrefix(c.Value, tokenPrefix) {
@@ -46,39 +45,39 @@ func setToken(x exchange) string {
 	return "none"
 }
 
-// asItComes: no locks, and nobody holds the requests together, so the second tab
-// sometimes sends the old token while the new one is on its way.
-func asItComes(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+// unordered: there are no locks, and the proxy does not hold the requests, so the second tab
+// sometimes sends the old token before it has the new cookie.
+func unordered(t *testing.T, w *world, user string) {
+	p := w.browser.newProfile(t)
 	tabs := w.twoTabs(t, p, "", user)
-	before := w.family(t, user).Generation
+	before := w.session(t, user).Generation
 	for range rounds() {
 		refreshBoth(t, tabs)
 	}
-	w.wantAlive(t, tabs, user, before+rounds(), before+2*rounds())
+	w.wantLive(t, tabs, user, before+rounds(), before+2*rounds())
 }
 
-// takeTurns: with navigator.locks one tab waits for the other, and both rotate.
+// takeTurns: with navigator.locks one tab waits for the other, and each rotates the token.
 func takeTurns(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	tabs := w.twoTabs(t, p, "?locks=1", user)
-	before := w.family(t, user).Generation
-	w.front.reset(0)
+	before := w.session(t, user).Generation
+	w.proxy.reset(0)
 	for range rounds() {
 		refreshBoth(t, tabs)
 	}
-	if most := w.front.mostAtOnce(); most != 1 {
-		t.Errorf("%d refreshes at once: the tabs did not take turns", most)
+	if most := w.proxy.mostAtOnce(); most != 1 {
+		t.Errorf("%d refreshes at once, want 1", most)
 	}
-	w.wantAlive(t, tabs, user, before+2*rounds(), before+2*rounds())
+	w.wantLive(t, tabs, user, before+2*rounds(), before+2*rounds())
 }
 
-func (w *world) twoTabs(t *testing.T, p *person, query, user string) [2]*tab {
+func (w *world) twoTabs(t *testing.T, p *profile, query, user string) [2]*tab {
 	t.Helper()
 	return [2]*tab{w.login(t, p, query, user), p.open(t, w.app+"/"+query)}
 }
 
-// refreshBoth makes both tabs refresh at the same time and wants both to succeed.
+// refreshBoth refreshes in both tabs at the same time and wants both to succeed.
 func refreshBoth(t *testing.T, tabs [2]*tab) {
 	t.Helper()
 	type result struct {
@@ -107,27 +106,28 @@ func refreshBoth(t *testing.T, tabs [2]*tab) {
 	}
 }
 
-// wantAlive wants a living family within two generations, which both tabs can use.
-func (w *world) wantAlive(t *testing.T, tabs [2]*tab, user string, least, most int) {
+// wantLive wants a live session at a generation from least to most, and two tabs that can use
+// and refresh it.
+func (w *world) wantLive(t *testing.T, tabs [2]*tab, user string, least, most int) {
 	t.Helper()
-	f := w.family(t, user)
-	if f.State != "live" || f.Shared || f.Generation < least || f.Generation > most {
-		t.Errorf("the family is %+v, want live at generation %d to %d", f, least, most)
+	s := w.session(t, user)
+	if s.State != "live" || s.Shared || s.Generation < least || s.Generation > most {
+		t.Errorf("the session is %+v, want live at generation %d to %d", s, least, most)
 	}
 	for i, tab := range tabs {
 		if s := tab.press(t, "#call"); !strings.HasPrefix(s.Answer, "200") {
 			t.Errorf("tab %d shows %+v", i+1, s)
 		}
 		if s := tab.press(t, "#refresh"); s.View != "orders" || s.Error != "" {
-			t.Errorf("tab %d cannot refresh any more: %+v", i+1, s)
+			t.Errorf("tab %d can no longer refresh: %+v", i+1, s)
 		}
 	}
 }
 
-// loggedOut: the cookie goes, and so does the family behind it: a copy of the cookie
-// is worth nothing.
+// loggedOut: a logout removes the cookie and revokes the session, so a copy of the cookie is
+// refused.
 func loggedOut(t *testing.T, w *world, user string) {
-	p := w.browser.newPerson(t)
+	p := w.browser.newProfile(t)
 	tabs := w.twoTabs(t, p, "", user)
 	var copied cookie
 	for _, c := range p.cookies(t) {
@@ -142,16 +142,16 @@ func loggedOut(t *testing.T, w *world, user string) {
 	if s := tabs[1].press(t, "#refresh"); s.View != "login" || !strings.HasPrefix(s.Error, "401") {
 		t.Errorf("the other tab shows %+v, want a 401 and the login form", s)
 	}
-	if f := w.family(t, user); f.State != "revoked" {
-		t.Errorf("the family is %+v, want revoked", f)
+	if s := w.session(t, user); s.State != "revoked" {
+		t.Errorf("the session is %+v, want revoked", s)
 	}
 	p.put(t, copied, w.server.Issuer)
-	w.front.reset(0)
+	w.proxy.reset(0)
 	if s := p.open(t, w.app).settle(t); s.View != "login" {
-		t.Errorf("with the old cookie a page shows %+v, want the login form", s)
+		t.Errorf("a page with the old cookie shows %+v, want the login form", s)
 	}
-	sent := w.front.passedOn("/session/refresh")
+	sent := w.proxy.passedOn("/session/refresh")
 	if len(sent) != 1 || !strings.Contains(sent[0].Header.Get("Cookie"), copied.Value) || sent[0].Status != http.StatusUnauthorized {
-		t.Errorf("the old cookie passed as %+v, want a 401", sent)
+		t.Errorf("the old cookie was sent as %+v, want a 401", sent)
 	}
 }

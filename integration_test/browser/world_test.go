@@ -27,31 +27,31 @@ const (
 	client   = "web"
 	password = "correct horse battery staple"
 
-	// tokenLife is longer than any test takes. One that waits for the end makes it brief.
+	// tokenLife is longer than a test takes. A test that waits for the expiry sets briefLife.
 	tokenLife, briefLife = time.Hour, time.Second
 )
 
-// hosts are who serves what, in one scheme. Ports differ, so all are origins of their
-// own; app, neighbour and the server are one site, and the stranger is another (RFC
-// 6265bis, section 5.2).
-type hosts struct{ scheme, id, api, app, neighbour, stranger string }
+// hosts are the names of the servers, in one scheme. Ports differ, so each is an origin of its
+// own. app, sameSite and the token server are one site; crossSite is another (RFC 6265bis,
+// section 5.2).
+type hosts struct{ scheme, id, api, app, sameSite, crossSite string }
 
 var (
 	loopback = hosts{"http", "127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.1", "localhost"}
-	secure   = hosts{"https", "id.keymill.test", "api.keymill.test", "app.keymill.test", "shop.keymill.test", "stranger.test"}
+	secure   = hosts{"https", "id.keymill.test", "api.keymill.test", "app.keymill.test", "shop.keymill.test", "evil.test"}
 )
 
-// A world is everything that a page meets, in one scheme.
+// A world is the browser and all servers that a page uses, in one scheme.
 type world struct {
 	hosts   hosts
 	browser *browser
 	server  *server.Server
-	front   *front
+	proxy   *recorder
 	api     *api
 
-	// The origins of one and the same page. The client lists app alone.
-	app, neighbour, stranger string
-	plain                    string // app without TLS; "" where the scheme is http anyway
+	// The origins that serve the same page. The client lists only app.
+	app, sameSite, crossSite string
+	plain                    string // app without TLS; "" if the scheme is http
 }
 
 func newWorld(t *testing.T, h hosts) *world {
@@ -59,35 +59,35 @@ func newWorld(t *testing.T, h hosts) *world {
 	if _, err := os.Stat(filepath.Join("page", "node_modules", "@vue", "runtime-dom")); err != nil {
 		missing(t, "the page's npm packages")
 	}
-	c := newCertificate(t, h.id, h.api, h.app, h.neighbour, h.stranger)
-	w := &world{hosts: h, browser: startBrowser(t, c.spki), front: &front{}, api: &api{}}
-	issuer := serve(t, h.scheme, h.id, c, w.front)
+	c := newCertificate(t, h.id, h.api, h.app, h.sameSite, h.crossSite)
+	w := &world{hosts: h, browser: startBrowser(t, c.spki), proxy: &recorder{}, api: &api{}}
+	issuer := serve(t, h.scheme, h.id, c, w.proxy)
 	w.server = server.Start(t, server.Options{
 		Issuer: issuer,
 		Config: "session.client: " + client + "\nhttp.trusted_proxies: [127.0.0.1/32]",
 	})
-	w.front.forward(t, w.server.URL)
+	w.proxy.forward(t, w.server.URL)
 	w.server.Run(t, "audience", "add", audience, "--alg", "EdDSA", "--ttl", tokenLife.String())
 
 	apiURL := serve(t, h.scheme, h.api, c, w.api)
 	page := pageHandler(issuer, apiURL)
 	w.app = serve(t, h.scheme, h.app, c, page)
-	w.neighbour = serve(t, h.scheme, h.neighbour, c, page)
-	w.stranger = serve(t, h.scheme, h.stranger, c, page)
+	w.sameSite = serve(t, h.scheme, h.sameSite, c, page)
+	w.crossSite = serve(t, h.scheme, h.crossSite, c, page)
 	if h.scheme == "https" {
 		w.plain = serve(t, "http", h.app, c, page)
 	}
-	w.api.trust(t, issuer, dialer(c), w.app, w.neighbour)
+	w.api.trust(t, issuer, dialer(c), w.app, w.sameSite)
 	w.server.Run(t, "client", "add", client, "--public",
 		"--grant", "refresh_token", "--audience", audience, "--origin", w.app)
 	return w
 }
 
-// serve serves h under name and returns its origin.
+// serve serves h at the host name and returns the origin.
 func serve(t *testing.T, scheme, name string, c certificate, h http.Handler) string {
 	t.Helper()
 	ts := httptest.NewUnstartedServer(h)
-	ts.Config.ErrorLog = log.New(io.Discard, "", 0) // a browser that hangs up is no news
+	ts.Config.ErrorLog = log.New(io.Discard, "", 0) // a browser that closes a connection is no error
 	if scheme == "https" {
 		ts.TLS = &tls.Config{Certificates: []tls.Certificate{c.tls}}
 		ts.EnableHTTP2 = true
@@ -103,8 +103,8 @@ func serve(t *testing.T, scheme, name string, c certificate, h http.Handler) str
 	return scheme + "://" + net.JoinHostPort(name, port)
 }
 
-// dialer is a client that finds every name here, as the browser does, and trusts the
-// authority of the test.
+// dialer returns a client that resolves every name to the loopback address, as the browser does,
+// and trusts the authority of the test.
 func dialer(c certificate) *http.Client {
 	return &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: c.roots},
@@ -119,8 +119,8 @@ func dialer(c certificate) *http.Client {
 	}}
 }
 
-// pageHandler serves page/ and what a build would have put into it: where the token
-// server and the API are.
+// pageHandler serves page/ and config.js, which a real build would write: the URLs of the token
+// server and the API.
 func pageHandler(issuer, api string) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServer(http.Dir("page")))
@@ -136,7 +136,7 @@ func pageHandler(issuer, api string) http.Handler {
 	return mux
 }
 
-// addUser makes a user whose password is password.
+// addUser adds a user with the constant password.
 func (w *world) addUser(t *testing.T, name string) {
 	t.Helper()
 	binary, err := server.Binary()
@@ -151,20 +151,20 @@ func (w *world) addUser(t *testing.T, name string) {
 	}
 }
 
-// A family is a row of session list.
-type family struct {
+// A session is a row of `session list`.
+type session struct {
 	State      string `json:"state"`
 	Generation int    `json:"generation"`
 	Shared     bool   `json:"shared"`
 }
 
-// family returns the only family of a user.
-func (w *world) family(t *testing.T, user string) family {
+// session returns the only session of a user.
+func (w *world) session(t *testing.T, user string) session {
 	t.Helper()
-	var all []family
+	var all []session
 	w.server.RunJSON(t, &all, "session", "list", "--user", user)
 	if len(all) != 1 {
-		t.Fatalf("%s has %d families, want 1: %+v", user, len(all), all)
+		t.Fatalf("%s has %d sessions, want 1: %+v", user, len(all), all)
 	}
 	return all[0]
 }

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { server.Main(m) }
 
-// awaitLimit bounds await; the longest wait in a script is for keys to propagate.
+// awaitLimit limits await. The longest wait in a script is for keys to propagate.
 const awaitLimit = 5 * time.Minute
 
 func TestCommandLinesKeepTheirPromises(t *testing.T) {
@@ -32,8 +32,8 @@ func TestCommandLinesKeepTheirPromises(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
-			s := &session{}
-			e.Values[sessionKey{}] = s
+			s := &state{}
+			e.Values[stateKey{}] = s
 			e.Defer(s.close)
 			return nil
 		},
@@ -41,12 +41,12 @@ func TestCommandLinesKeepTheirPromises(t *testing.T) {
 			"start": start, "stop": stop, "kill9": kill9,
 			"exits": exits, "await": await, "capture": capture,
 			"fetch": fetch, "post": post, "token": token,
-			"snapshot": snapshot, "unchanged": unchanged, "squat": squat,
+			"snapshot": snapshot, "unchanged": unchanged, "occupy": occupy,
 		},
 	})
 }
 
-// exits is exec with an exit code.
+// exits is exec that wants an exit code.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits N program arg...")

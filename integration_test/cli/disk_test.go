@@ -12,7 +12,7 @@ import (
 )
 
 func snapshot(ts *testscript.TestScript, neg bool, args []string) {
-	s := of(ts)
+	s := stateOf(ts)
 	if s.snapshots == nil {
 		s.snapshots = map[string][]string{}
 	}
@@ -20,7 +20,7 @@ func snapshot(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func unchanged(ts *testscript.TestScript, neg bool, args []string) {
-	before, ok := of(ts).snapshots[args[0]]
+	before, ok := stateOf(ts).snapshots[args[0]]
 	if !ok {
 		ts.Fatalf("no snapshot of %s", args[0])
 	}
@@ -29,7 +29,7 @@ func unchanged(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// tree lists names, modes and hashes below path; nothing at all if it is absent.
+// tree returns names, modes and hashes below path, or nothing if path does not exist.
 func tree(ts *testscript.TestScript, path string) (files []string) {
 	root := ts.MkAbs(path)
 	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {

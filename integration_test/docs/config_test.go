@@ -12,8 +12,8 @@ import (
 	"keymill/integration_test/server"
 )
 
-// TestEveryYAMLBlockIsAConfiguration: doctor reads a configuration as serve does, and then
-// finds no store.
+// TestEveryYAMLBlockIsAConfiguration: doctor reads the configuration as serve does. It accepts each
+// block and then reports that there is no store.
 func TestEveryYAMLBlockIsAConfiguration(t *testing.T) {
 	t.Parallel()
 	binary, err := server.Binary()
@@ -47,6 +47,6 @@ func TestEveryYAMLBlockIsAConfiguration(t *testing.T) {
 		}
 	}
 	if blocks < 4 {
-		t.Errorf("found %d blocks only", blocks)
+		t.Errorf("found %d blocks, want at least 4", blocks)
 	}
 }

@@ -16,13 +16,13 @@ import (
 
 func TestMain(m *testing.M) { server.Main(m) }
 
-// machineLimit is far more than a machine takes, since tests share the cores.
+// machineLimit is much longer than a machine runs, because tests share the cores.
 const machineLimit = 3 * time.Minute
 
 // A script is what a machine executes after its boot.
 type script struct{ strings.Builder }
 
-// add puts code on the script. where is printed before it runs, so that a failure names its
+// add appends code. The script prints where before the code runs, so that a failure names its
 // block.
 func (s *script) add(where, code string) {
 	fmt.Fprintf(s, "echo %s\n%s\n", quote("== "+where), code)
@@ -55,7 +55,8 @@ func writeFile(path, text string) string {
 	return fmt.Sprintf("mkdir -p '%s'\ncat >'%s' <<'END OF BLOCK'\n%sEND OF BLOCK\n", filepath.Dir(path), path, text)
 }
 
-// background lets a server that a page starts in the foreground go on beside the next blocks.
+// background starts a server that a page runs in the foreground in the background, so that the next
+// blocks can use it.
 func background(code string) string {
 	if strings.TrimSpace(code) != "scripts/run" {
 		return code
@@ -98,7 +99,7 @@ func (s *script) run(t *testing.T) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), machineLimit)
 	defer cancel()
-	// With its first process, a process namespace loses all others.
+	// When the first process of a process namespace ends, the kernel kills all others.
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", file)
 	cmd.Env = server.Environment()
 	out, err := cmd.CombinedOutput()
@@ -108,7 +109,7 @@ func (s *script) run(t *testing.T) string {
 	return string(out)
 }
 
-// needs skips the test where a program is missing; where CI is set that is a failure.
+// needs skips the test if a program is missing. If CI is set it fails the test.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -151,7 +152,7 @@ func readPage(t *testing.T, path string) pages.Page {
 
 func everyBlock(pages.Block) bool { return true }
 
-// installed adds what docs/operate.md types until the server can be reached from outside.
+// installed adds the blocks of docs/operate.md up to the proxy in front of the server.
 func installed(t *testing.T, s *script) {
 	t.Helper()
 	s.page(readPage(t, "docs/operate.md"), func(b pages.Block) bool {

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// builtAlready stands in for go on README's machine. It gives "go build" the binary under
-// test: compiling it once more would take longer than all pages together.
-const builtAlready = `mkdir -p scripts
+// fakeBuild installs a go command on README's machine whose "go build" copies the binary under test.
+// Compiling it again would take longer than all pages together.
+const fakeBuild = `mkdir -p scripts
 cp "$ROOT/scripts/run" scripts/
-cp "$ROOT/go.mod" . # names the Go that scripts/run wants
+cp "$ROOT/go.mod" . # names the Go version that scripts/run needs
 real=$(command -v go)
 cat >/usr/local/bin/go <<END
 #!/bin/sh
@@ -19,12 +19,12 @@ mkdir -p bin && exec cp /usr/local/bin/keymill bin/keymill
 END
 chmod 755 /usr/local/bin/go`
 
-// TestTheFiveMinuteTrialWorks types what README says.
+// TestTheFiveMinuteTrialWorks runs the commands of README.
 func TestTheFiveMinuteTrialWorks(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl")
 	t.Parallel()
 	var s script
-	s.add("go", builtAlready)
+	s.add("go", fakeBuild)
 	s.page(readPage(t, "README.md"), everyBlock)
 	s.add("check", "bin/keymill session list --data keymill-dev --user dev --json | grep -q '\"generation\"'")
 	out := s.run(t)
@@ -34,7 +34,7 @@ func TestTheFiveMinuteTrialWorks(t *testing.T) {
 }
 
 // TestOperateInstallsAServer: systemd accepts the unit, its command works as its user with the
-// credential, and nginx passes requests on.
+// credential, and nginx forwards requests.
 func TestOperateInstallsAServer(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
 	t.Parallel()
@@ -56,7 +56,7 @@ func TestHTTPExamplesWork(t *testing.T) {
 	installed(t, &s)
 	s.page(readPage(t, "docs/http.md"), everyBlock)
 	if out := s.run(t); !strings.Contains(out, `{"active":false}`) {
-		t.Errorf("the revoked token is not inactive:\n%s", out)
+		t.Errorf("the revoked token is not reported as inactive:\n%s", out)
 	}
 }
 
@@ -87,6 +87,6 @@ ln -s '`+project+`' manage.py
 python -B manage.py prepare`)
 	s.page(readPage(t, "docs/django.md"), everyBlock)
 	if out := s.run(t); !strings.Contains(out, `"access":`) {
-		t.Errorf("alice cannot log in with her password of Django:\n%s", out)
+		t.Errorf("alice cannot log in with her password from Django:\n%s", out)
 	}
 }

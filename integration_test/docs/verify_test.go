@@ -16,7 +16,7 @@ const askPython = `import sys, page
 print("subject", page.verify(sys.argv[1])["sub"])
 `
 
-// askNode does the same, and asks the page's Express application over HTTP.
+// askNode does the same. It calls the page's Express application over HTTP, if there is one.
 const askNode = `import { argv } from "node:process";
 const page = await import("./page.mjs");
 let subject;
@@ -65,7 +65,7 @@ ln -s "$ROOT/integration_test/verifiers/node/node_modules"`)
 		}
 		for _, b := range p.Blocks {
 			where := fmt.Sprintf("%s:%d", p.Path, b.Line)
-			valid, other := "$orders", "$parts" // of one algorithm, so that only the audience differs
+			valid, other := "$orders", "$parts" // with the same algorithm, so that only the audience differs
 			if strings.Contains(b.Text, `"shop"`) {
 				valid, other = "$shop", "$stock"
 			}

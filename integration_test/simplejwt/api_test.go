@@ -10,7 +10,7 @@ import (
 	"keymill/integration_test/server"
 )
 
-// ask shows an API a token, or none if it is empty.
+// ask calls an API with a token, or without one if token is empty.
 func ask(t *testing.T, api, token string) answer {
 	t.Helper()
 	c := call{method: "GET", path: whoamiPath}
@@ -20,25 +20,24 @@ func ask(t *testing.T, api, token string) answer {
 	return do(t, api, c)
 }
 
-// theAPIKnowsTheCaller: every person that Django's own database handed over logs in with
-// the old password, and the API finds the row that user_id names.
+// theAPIKnowsTheCaller: every user imported from Django's database logs in with the password
+// from there, and the API finds the row that user_id names.
 func (p *pair) theAPIKnowsTheCaller(t *testing.T) {
-	for i, person := range people {
-		if person.Password == "" || person.Inactive {
+	for i, user := range users {
+		if user.Password == "" || user.Inactive {
 			continue
 		}
-		want := fmt.Sprintf(`200 {"id":%d,"username":%q}`, i+1, person.Name)
-		// Ours twice: the second login meets the hash that the first one renewed.
+		want := fmt.Sprintf(`200 {"id":%d,"username":%q}`, i+1, user.Name)
+		// Ours twice: the first login replaces the hash, and the second one uses the new hash.
 		for _, s := range []*side{p.theirs, p.ours, p.ours} {
-			if got := ask(t, s.api, s.login(t, person.Name).Access).line(); got != want {
-				t.Errorf("%s: %s asks and gets %s, want %s", s.name, person.Name, got, want)
+			if got := ask(t, s.api, s.login(t, user.Name).Access).line(); got != want {
+				t.Errorf("%s: the API answers %s with %s, want %s", s.name, user.Name, got, want)
 			}
 		}
 	}
 }
 
-// theAPIRefusesAlike: what is wrong with a token it says in the same words, whoever
-// issued it.
+// theAPIRefusesAlike: the API refuses a token with the same words, whichever side issued it.
 func (p *pair) theAPIRefusesAlike(t *testing.T) {
 	refused := func(message string) string {
 		return `401 {"code":"token_not_valid","detail":"Given token not valid for any token type",` +
@@ -57,10 +56,10 @@ func (p *pair) theAPIRefusesAlike(t *testing.T) {
 		{"another header", func(t *testing.T, s *side) string { return tamper(access(t, s), 0) }, invalid, ""},
 		{"other claims", func(t *testing.T, s *side) string { return tamper(access(t, s), 1) }, invalid, ""},
 		{"another signature", func(t *testing.T, s *side) string { return tamper(access(t, s), 2) }, invalid, ""},
-		// Ours is no JWT, so nobody can take one for an access token, whatever he checks.
+		// Ours is no JWT, so no verifier can mistake it for an access token.
 		{"a refresh token", current, refused("Token has wrong type"), invalid},
-		{"the token of a person switched off in Django", func(t *testing.T, s *side) string {
-			return p.last(t, s, "hedy")
+		{"the token of a user disabled in Django", func(t *testing.T, s *side) string {
+			return p.lastToken(t, s, "hedy")
 		}, `401 {"code":"user_inactive","detail":"User is inactive"} | Bearer realm="api"`, ""},
 	} {
 		if tt.ours == "" {
@@ -76,14 +75,14 @@ func (p *pair) theAPIRefusesAlike(t *testing.T) {
 			}
 		}
 	}
-	// Everything above proves nothing about an API that refuses always.
+	// An API that refuses every token would pass all of the above.
 	if a := ask(t, p.ours.api, access(t, p.ours)); a.status != 200 {
-		t.Errorf("a good token: %s", a.line())
+		t.Errorf("a valid token: %s, want 200", a.line())
 	}
 }
 
-// last is the access token of somebody who is switched off in Django right after the login.
-func (p *pair) last(t *testing.T, s *side, name string) string {
+// lastToken returns the access token of a user who is disabled in Django right after the login.
+func (p *pair) lastToken(t *testing.T, s *side, name string) string {
 	t.Helper()
 	p.project.run(t, nil, "enable", name)
 	token := s.login(t, name).Access
@@ -91,23 +90,23 @@ func (p *pair) last(t *testing.T, s *side, name string) string {
 	return token
 }
 
-// anotherAPIRefuses: a token for the shop opens no other door, even one that has the
-// same people and trusts the same keys.
+// anotherAPIRefuses: another API refuses a token for the shop, even one with the same users and
+// the same key set.
 func (p *pair) anotherAPIRefuses(t *testing.T) {
 	warehouse := p.project.serveAPI(t, p.server.Issuer, "warehouse")
 	if a := ask(t, warehouse, access(t, p.ours)); a.status != 401 || !strings.Contains(a.line(), "token_not_valid") {
-		t.Errorf("a token for the shop, shown to the warehouse: %s", a.line())
+		t.Errorf("the warehouse answers a token for the shop with %s, want 401", a.line())
 	}
 }
 
-// userIDsMayBeWords: a team that names its people by something else than a number tells
-// simplejwt which field it is.
+// userIDsMayBeWords: a project whose user ids are not numbers tells simplejwt which field holds
+// the id.
 func (p *pair) userIDsMayBeWords(t *testing.T) {
 	srv := server.Start(t, server.Options{Config: "simplejwt:\n  client: web\n"})
 	srv.Run(t, "audience", "add", audience, "--alg", "RS256", "--profile", "simplejwt")
 	srv.Run(t, "client", "add", "web", "--public", "--grant", "refresh_token", "--audience", audience)
-	// The name here is another person's than the row there: the id decides.
-	typed(t, srv, who("Zoë").Password, "user", "add", "Zoë", "--id", "alice", "--password-stdin")
+	// The user name is another one than in the project's row: the id decides.
+	typed(t, srv, userNamed("Zoë").Password, "user", "add", "Zoë", "--id", "alice", "--password-stdin")
 	api := p.project.serveAPI(t, srv.Issuer, audience, "PROJECT_USER_ID=username")
 	token := (&side{name: "keymill", url: srv.Issuer}).login(t, "Zoë").Access
 	if got, want := ask(t, api, token).line(), `200 {"id":1,"username":"alice"}`; got != want {
@@ -115,8 +114,8 @@ func (p *pair) userIDsMayBeWords(t *testing.T) {
 	}
 }
 
-// ourTokensSayWhatTheirsDo: a claim that simplejwt sets is in ours as well, with a value
-// of the same kind.
+// ourTokensSayWhatTheirsDo: every claim of simplejwt's tokens is in ours too, with a value of the
+// same type.
 func (p *pair) ourTokensSayWhatTheirsDo(t *testing.T) {
 	theirs, ours := claims(t, access(t, p.theirs)), claims(t, access(t, p.ours))
 	for name, value := range theirs {
@@ -135,7 +134,7 @@ func claims(t *testing.T, token string) map[string]any {
 	t.Helper()
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		t.Fatalf("no JWT: %q", token)
+		t.Fatalf("the token is not a JWT: %q", token)
 	}
 	var v map[string]any
 	b, err := base64.RawURLEncoding.DecodeString(parts[1])

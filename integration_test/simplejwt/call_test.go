@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// A call is a request before anybody is asked.
+// A call is a request that can be sent to either side.
 type call struct {
 	method string
 	path   string
@@ -28,7 +28,7 @@ type fields map[string]any
 
 const jsonType = "application/json"
 
-// post is a POST of a value in JSON.
+// post returns a POST of v in JSON.
 func post(path string, v any) call {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -45,7 +45,7 @@ func postBytes(path, mediaType, body string) call {
 	return c
 }
 
-// with returns the call with one header more.
+// with returns the call with one more header.
 func (c call) with(name, value string) call {
 	header := http.Header{}
 	maps.Copy(header, c.header)
@@ -54,16 +54,15 @@ func (c call) with(name, value string) call {
 	return c
 }
 
-// An answer is all that the two sides are compared by.
+// An answer is what the two sides are compared by.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// send asks. Unless the call says otherwise it comes from an address of its own, as the
-// proxy in front of a server would say: what strangers do wrong elsewhere is not held
-// against it.
+// send sends a call. Unless the call has an X-Forwarded-For header, it gets a random address, as
+// from a proxy, so that the failures of other rows do not limit it.
 func send(ctx context.Context, base string, c call) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, base+c.path, bytes.NewReader(c.body))
 	if err != nil {
@@ -73,7 +72,7 @@ func send(ctx context.Context, base string, c call) (answer, error) {
 	if req.Header.Get("X-Forwarded-For") == "" {
 		req.Header.Set("X-Forwarded-For", address())
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect
+	resp, err := http.DefaultTransport.RoundTrip(req) // RoundTrip follows no redirect
 	if err != nil {
 		return answer{}, err
 	}
@@ -96,8 +95,8 @@ func address() string {
 	return netip.AddrFrom4([4]byte{10, byte(b >> 16), byte(b >> 8), byte(b)}).String()
 }
 
-// line says an answer in one line: the status, the body as JSON with sorted keys, and
-// behind a bar the header that belongs to the status.
+// line returns the answer in one line: the status, the body as JSON with sorted keys, and after a
+// bar the header that belongs to the status.
 func (a answer) line() string {
 	line := strconv.Itoa(a.status)
 	if body := a.content(); body != "" {
@@ -107,7 +106,7 @@ func (a answer) line() string {
 		line += " | " + challenge
 	}
 	if a.status == http.StatusMethodNotAllowed {
-		// The framework lists OPTIONS, under which it describes the view.
+		// The framework allows OPTIONS too, and describes the view there.
 		line += " | " + strings.TrimSuffix(a.header.Get("Allow"), ", OPTIONS")
 	}
 	return line
@@ -120,7 +119,7 @@ func (a answer) content() string {
 	}
 	var v any
 	if err := json.Unmarshal(a.body, &v); err != nil {
-		return "broken JSON: " + err.Error()
+		return "invalid JSON: " + err.Error()
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -131,8 +130,8 @@ func (a answer) content() string {
 	return strings.TrimSpace(b.String())
 }
 
-// What may differ between two answers that say the same: the tokens, how a parser of
-// JSON puts what it dislikes, and how many seconds are left.
+// Equal answers may differ in the tokens, in the words of a JSON parser and in the number of
+// seconds left.
 var (
 	parserWords = regexp.MustCompile(`^JSON parse error - .+`)
 	seconds     = regexp.MustCompile(`[0-9]+ seconds?`)
@@ -157,9 +156,9 @@ func mask(v any) any {
 	return v
 }
 
-// TestTheLineTellsAnswersApart: a comparison that overlooked a status, a key, a code, a
-// text or the challenge would let the door drift.
-func TestTheLineTellsAnswersApart(t *testing.T) {
+// TestLinesOfDifferentAnswersDiffer: a comparison that ignored a status, a key, a code, a text or
+// the challenge would miss a change.
+func TestLinesOfDifferentAnswersDiffer(t *testing.T) {
 	make := func(status int, body, challenge string) string {
 		h := http.Header{"Content-Type": {jsonType}}
 		if challenge != "" {
@@ -191,7 +190,7 @@ func TestTheLineTellsAnswersApart(t *testing.T) {
 	same := func(a, b string) {
 		t.Helper()
 		if a != b {
-			t.Errorf("%s\n%s\nsay the same", a, b)
+			t.Errorf("%s\nand\n%s\nare different lines, want equal ones", a, b)
 		}
 	}
 	same(make(200, `{"access":"`+token+`"}`, ""), make(200, `{ "access": "`+token+token+`" }`, ""))

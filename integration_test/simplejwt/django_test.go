@@ -14,27 +14,27 @@ import (
 	"keymill/integration_test/server"
 )
 
-// TestMain lets more rows wait at a time than there are processors: a refused login takes
-// its time, nearly all of it asleep.
+// TestMain runs more rows at a time than there are processors, because a refused login sleeps for
+// most of its time.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	flag.Set("test.parallel", "8")
 	server.Main(m)
 }
 
-// python is the system's, whose packages are Debian's.
+// python is the system's, with Debian's packages.
 const python = "/usr/bin/python3"
 
-// A person is a row of Django's user table.
-type person struct {
+// A user is a row of Django's user table.
+type user struct {
 	Name     string `json:"username"`
 	Password string `json:"password"` // "" makes it unusable
 	Hasher   string `json:"hasher"`
 	Inactive bool   `json:"inactive"`
 }
 
-// people are in both user tables, in the order of their ids: 1, 2, 3 …
-var people = []person{
+// users are in both user tables, with the ids 1, 2, 3 …
+var users = []user{
 	{Name: "alice", Password: "alice tells no one", Hasher: "pbkdf2_sha256"},
 	{Name: "Zoë", Password: "ключ под ковриком", Hasher: "argon2"},
 	{Name: "Carol", Password: "carol tells no one", Hasher: "bcrypt_sha256"},
@@ -48,24 +48,24 @@ var people = []person{
 	{Name: "jonas", Password: "jonas tells no one", Hasher: "pbkdf2_sha256"},
 }
 
-func who(name string) person {
-	for _, p := range people {
+func userNamed(name string) user {
+	for _, p := range users {
 		if p.Name == name {
 			return p
 		}
 	}
-	panic("nobody is called " + name)
+	panic("no user is called " + name)
 }
 
-// A project is django/project.py on a database of its own.
+// A project is django/project.py with a database of its own.
 type project struct{ database string }
 
-// newProject makes the database and the people in it.
+// newProject creates the database and its users.
 func newProject(t *testing.T) *project {
 	t.Helper()
 	needs(t, "rest_framework_simplejwt", "cryptography", "argon2", "bcrypt")
 	p := &project{filepath.Join(t.TempDir(), "db.sqlite3")}
-	list, err := json.Marshal(people)
+	list, err := json.Marshal(users)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +73,8 @@ func newProject(t *testing.T) *project {
 	return p
 }
 
-// needs skips a test without Debian's packages, or fails it where a skipped proof would
-// pass for one.
+// needs skips a test without Debian's packages. If CI is set it fails the test, so that no test is
+// skipped there without notice.
 func needs(t *testing.T, modules ...string) {
 	t.Helper()
 	out, err := exec.Command(python, "-I", "-c", "import "+strings.Join(modules, ", ")).CombinedOutput()
@@ -84,17 +84,17 @@ func needs(t *testing.T, modules ...string) {
 	if os.Getenv("CI") != "" {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Skipf("%v; scripts/install-deps brings what is missing\n%s", err, out)
+	t.Skipf("%v; scripts/install-deps installs what is missing\n%s", err, out)
 }
 
-// version is that of the simplejwt that is compared with: 5.2, whose answers the door gives.
+// version returns the version of simplejwt. The endpoint gives the answers of version 5.2.
 func version(t *testing.T) string {
 	t.Helper()
 	const ask = "from importlib.metadata import version; print(version('djangorestframework-simplejwt'))"
 	out, err := exec.Command(python, "-I", "-c", ask).Output()
 	found := strings.TrimSpace(string(out))
 	if err != nil || !strings.HasPrefix(found, "5.2.") {
-		t.Errorf("simplejwt is %q (%v), the door speaks as 5.2 does", found, err)
+		t.Errorf("the version of simplejwt is %q (%v), want 5.2", found, err)
 	}
 	return found
 }
@@ -106,7 +106,7 @@ func (p *project) command(environment []string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run does one command of the project and returns what it printed.
+// run runs one command of the project and returns its output.
 func (p *project) run(t *testing.T, environment []string, args ...string) []byte {
 	t.Helper()
 	cmd := p.command(environment, args...)
@@ -118,12 +118,12 @@ func (p *project) run(t *testing.T, environment []string, args ...string) []byte
 	return out.Bytes()
 }
 
-// serve runs the project until the test ends and returns its address.
+// serve runs the project until the test ends, and returns its address.
 func (p *project) serve(t *testing.T, environment ...string) string {
 	t.Helper()
 	cmd := p.command(environment, "serve")
-	// Django logs a warning for each answer of 400 and more, and a traceback for a 500
-	// which simplejwt owes to some rows: nothing that a reader of this test needs.
+	// Django logs a warning for each answer of 400 and more, and a traceback for each 500. Some
+	// rows cause these on purpose.
 	cmd.Stderr = io.Discard
 	return server.Serving(t, cmd)
 }

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-// A frontEnd is what runs in the browser of a Django team: it keeps two tokens, and when
-// the API says token_not_valid it refreshes once and asks again.
+// A frontEnd behaves like the front end of a Django team. It keeps two tokens. When the API answers
+// token_not_valid, it refreshes once and tries again.
 type frontEnd struct {
 	side      *side
 	tokens    tokens
 	refreshed int
 }
 
-// get asks the API, with at most one refresh.
+// get calls the API, with at most one refresh.
 func (f *frontEnd) get(t *testing.T) answer {
 	t.Helper()
 	a := ask(t, f.side.api, f.tokens.Access)
@@ -31,8 +31,8 @@ func (f *frontEnd) get(t *testing.T) answer {
 	return ask(t, f.side.api, f.tokens.Access)
 }
 
-// refresh reports whether the person is still logged in. A server that does not rotate
-// answers without a refresh token, and the old one stays: front ends know both.
+// refresh reports whether the user is still logged in. A server that does not rotate answers
+// without a refresh token, and the front end keeps the old one.
 func (f *frontEnd) refresh(t *testing.T) bool {
 	t.Helper()
 	a := f.side.do(t, post(refreshPath, fields{"refresh": f.tokens.Refresh}).with("Origin", origin))
@@ -46,45 +46,45 @@ func (f *frontEnd) refresh(t *testing.T) bool {
 	return true
 }
 
-// live is one visit, told as what happened.
-func live(t *testing.T, s *side) []string {
+// visit plays one visit and returns a line for each step.
+func visit(t *testing.T, s *side) []string {
 	t.Helper()
-	var story []string
-	tell := func(what string, a answer) { story = append(story, what+": "+a.line()) }
+	var steps []string
+	note := func(what string, a answer) { steps = append(steps, what+": "+a.line()) }
 	f := &frontEnd{side: s, tokens: s.login(t, "alice")}
-	tell("a first look", f.get(t))
+	note("the first call", f.get(t))
 	f.tokens = tokens{Access: s.old.Access, Refresh: s.old.Live}
-	tell("back after lunch", f.get(t))
-	tell("and again", f.get(t))
+	note("with an expired access token", f.get(t))
+	note("the next call", f.get(t))
 	spent := f.tokens.Refresh
 	if !f.refresh(t) {
-		story = append(story, "no refresh")
+		steps = append(steps, "the refresh failed")
 	}
-	tell("refreshed ahead of time", f.get(t))
-	story = append(story, fmt.Sprintf("%d refreshes, another token each time: %t", f.refreshed, spent != f.tokens.Refresh))
-	tell("is it good?", s.do(t, post(verifyPath, fields{"token": f.tokens.Access})))
-	tell("logs out", s.do(t, post(blacklistPath, fields{"refresh": f.tokens.Refresh})))
-	story = append(story, fmt.Sprintf("stays logged in: %t", f.refresh(t)))
+	note("after a refresh before the expiry", f.get(t))
+	steps = append(steps, fmt.Sprintf("%d refreshes, another token each time: %t", f.refreshed, spent != f.tokens.Refresh))
+	note("verify", s.do(t, post(verifyPath, fields{"token": f.tokens.Access})))
+	note("logout", s.do(t, post(blacklistPath, fields{"refresh": f.tokens.Refresh})))
+	steps = append(steps, fmt.Sprintf("still logged in: %t", f.refresh(t)))
 	f.tokens.Access = s.old.Access
-	tell("after the end", f.get(t))
-	return story
+	note("after the logout", f.get(t))
+	return steps
 }
 
-// aFrontEndDoesNotNoticeWhoAnswers: the same code lives through the same story.
-func (p *pair) aFrontEndDoesNotNoticeWhoAnswers(t *testing.T) {
-	theirs, ours := live(t, p.theirs), live(t, p.ours)
+// aFrontEndWorksWithBoth: the same front end sees the same answers from both sides.
+func (p *pair) aFrontEndWorksWithBoth(t *testing.T) {
+	theirs, ours := visit(t, p.theirs), visit(t, p.ours)
 	if !slices.Equal(theirs, ours) {
 		t.Errorf("with simplejwt:\n\t%s\nwith ours:\n\t%s", strings.Join(theirs, "\n\t"), strings.Join(ours, "\n\t"))
 	}
-	alice, end := `200 {"id":1,"username":"alice"}`, `stays logged in: false`
-	if told := strings.Join(ours, "\n"); strings.Count(told, alice) != 4 || !strings.Contains(told, end) {
-		t.Errorf("nobody lived:\n%s", told)
+	alice, end := `200 {"id":1,"username":"alice"}`, `still logged in: false`
+	if joined := strings.Join(ours, "\n"); strings.Count(joined, alice) != 4 || !strings.Contains(joined, end) {
+		t.Errorf("the visit did not go as planned:\n%s", joined)
 	}
 }
 
-// aLostAnswerIsForgiven: within a client's grace a token that comes twice gets the same
-// successor, where simplejwt logs an honest person out. Older ones never do.
-func (p *pair) aLostAnswerIsForgiven(t *testing.T) {
+// aRetryWithinTheGraceWorks: within the client's grace a token that is presented twice gets the
+// same successor, where simplejwt would log the user out. An older token is never accepted.
+func (p *pair) aRetryWithinTheGraceWorks(t *testing.T) {
 	p.server.Run(t, "client", "set", "web", "--grace", "30s")
 	again := func(s *side) (line string, same bool) {
 		first := current(t, s)
@@ -95,14 +95,14 @@ func (p *pair) aLostAnswerIsForgiven(t *testing.T) {
 		return a.line(), third.Refresh == second.Refresh
 	}
 	if theirs, _ := again(p.theirs); theirs != string(onBlacklist) {
-		t.Errorf("simplejwt forgives by now: %s", theirs)
+		t.Errorf("simplejwt answers a retry with %s, want its refusal", theirs)
 	}
 	if ours, same := again(p.ours); ours != string(tokensGiven) || !same {
-		t.Errorf("within the grace: %s, the same successor: %t", ours, same)
+		t.Errorf("a retry within the grace: %s, the same successor: %t", ours, same)
 	}
 	first := current(t, p.ours)
 	p.ours.refresh(t, p.ours.refresh(t, first).Refresh)
 	if a := p.ours.do(t, post(refreshPath, fields{"refresh": first})); a.status != http.StatusUnauthorized {
-		t.Errorf("two generations old: %s", a.line())
+		t.Errorf("a token two generations old: %s, want 401", a.line())
 	}
 }

@@ -6,29 +6,28 @@ import (
 	"testing"
 )
 
-// A row is one request, made for a side with what that side has issued.
+// A row is one request, made for a side with the tokens of that side.
 type row struct {
 	name string
 	call func(t *testing.T, s *side) call
 }
 
-// A section is the rows of one path. Their names in the table of differences are
-// "section: row".
+// A section has the rows of one path. The table of differences names them "section: row".
 type section struct {
 	name string
 	rows []row
 }
 
-// expired is the section whose refresh tokens have outlived their session. Our server asks
-// the client, not the token, how long that is.
+// expired is the section with refresh tokens of ended sessions. How long a session lives is a
+// setting of the client in our server, and is not in the token.
 const expired = "expired"
 
 func sections() []section {
 	return []section{
-		{"obtain", slices.Concat(obtainRows(), shapeRows(obtainPath, "username"), envelopeRows())},
-		{"refresh", slices.Concat(refreshRows(), tokenRows(refreshPath, "refresh"), shapeRows(refreshPath, "refresh"))},
-		{"verify", slices.Concat(verifyRows(), tokenRows(verifyPath, "token"), shapeRows(verifyPath, "token"))},
-		{"blacklist", slices.Concat(blacklistRows(), tokenRows(blacklistPath, "refresh"), shapeRows(blacklistPath, "refresh"))},
+		{"obtain", slices.Concat(obtainRows(), bodyRows(obtainPath, "username"), envelopeRows())},
+		{"refresh", slices.Concat(refreshRows(), tokenRows(refreshPath, "refresh"), bodyRows(refreshPath, "refresh"))},
+		{"verify", slices.Concat(verifyRows(), tokenRows(verifyPath, "token"), bodyRows(verifyPath, "token"))},
+		{"blacklist", slices.Concat(blacklistRows(), tokenRows(blacklistPath, "refresh"), bodyRows(blacklistPath, "refresh"))},
 		{expired, expiredRows()},
 	}
 }
@@ -44,7 +43,7 @@ func (p *pair) theSameAnswers(t *testing.T) {
 			for _, r := range s.rows {
 				t.Run(r.name, func(t *testing.T) {
 					if s.name != expired {
-						t.Parallel() // a refused login takes its time
+						t.Parallel() // a refused login takes a while
 					}
 					p.compare(t, s.name+": "+r.name, r)
 				})
@@ -53,7 +52,7 @@ func (p *pair) theSameAnswers(t *testing.T) {
 	}
 }
 
-// compare wants the same line from both, or exactly the two that the table has.
+// compare wants the same line from both sides, or exactly the two lines of the table.
 func (p *pair) compare(t *testing.T, name string, r row) {
 	t.Helper()
 	theirs := p.theirs.do(t, r.call(t, p.theirs)).line()
@@ -61,16 +60,16 @@ func (p *pair) compare(t *testing.T, name string, r row) {
 	d, known := p.differences[name]
 	switch {
 	case !known && theirs != ours:
-		t.Errorf("an unknown difference\n\tsimplejwt %s\n\tours      %s", theirs, ours)
+		t.Errorf("a difference that is not in the table\n\tsimplejwt %s\n\tours      %s", theirs, ours)
 	case known && theirs == ours:
-		t.Errorf("both say %s: strike this row from the table of differences", ours)
+		t.Errorf("both answer %s: remove this row from the table of differences", ours)
 	case known && !(d.theirs.matches(theirs) && d.ours.matches(ours)):
-		t.Errorf("another difference than the table has\n\tsimplejwt %s\n\tin table  %s\n\tours      %s\n\tin table  %s",
+		t.Errorf("another difference than in the table\n\tsimplejwt %s\n\tin table  %s\n\tours      %s\n\tin table  %s",
 			theirs, d.theirs, ours, d.ours)
 	}
 }
 
-// matches: a line in the table that ends in … is only the beginning of one.
+// matches compares a line of the table with an answer. If l ends with …, the rest is not compared.
 func (l line) matches(s string) bool {
 	if start, cut := strings.CutSuffix(string(l), "…"); cut {
 		return strings.HasPrefix(s, start)
@@ -78,9 +77,9 @@ func (l line) matches(s string) bool {
 	return s == string(l)
 }
 
-// TestTheTableOfDifferencesSpeaksOfTheMatrix: a row that lost its request proves nothing,
-// two rows of one name would share an excuse, and an excuse needs a reason.
-func TestTheTableOfDifferencesSpeaksOfTheMatrix(t *testing.T) {
+// TestTheTableOfDifferencesFitsTheMatrix: every difference belongs to a row and has a reason, and
+// no two rows have one name.
+func TestTheTableOfDifferencesFitsTheMatrix(t *testing.T) {
 	rows := map[string]bool{}
 	for _, s := range sections() {
 		for _, r := range s.rows {
@@ -99,7 +98,7 @@ func TestTheTableOfDifferencesSpeaksOfTheMatrix(t *testing.T) {
 			t.Errorf("%q is no difference or has no reason", name)
 		}
 	}
-	t.Logf("counted: %d requests to simplejwt %s and to the door, %d of them answered differently on purpose",
+	t.Logf("counted: %d requests to simplejwt %s and to the endpoint, %d of them answered differently on purpose",
 		len(rows), version(t), len(differences()))
 }
 
@@ -108,8 +107,8 @@ func fixed(name string, c call) row {
 	return row{name, func(*testing.T, *side) call { return c }}
 }
 
-// shapeRows are what a parser can meet before it finds a field.
-func shapeRows(path, field string) []row {
+// bodyRows vary the body, the method and the path, before the value of the field matters.
+func bodyRows(path, field string) []row {
 	body := func(name, s string) row { return fixed(name, postBytes(path, jsonType, s)) }
 	return []row{
 		body("an array", `[{"`+field+`":"x"}]`),
@@ -141,11 +140,11 @@ func shapeRows(path, field string) []row {
 		fixed("PATCH", call{method: "PATCH", path: path}),
 		fixed("DELETE", call{method: "DELETE", path: path}),
 		fixed("OPTIONS", call{method: "OPTIONS", path: path}),
-		fixed("what a browser asks first", call{method: "OPTIONS", path: path}.with("Origin", origin).
+		fixed("a preflight", call{method: "OPTIONS", path: path}.with("Origin", origin).
 			with("Access-Control-Request-Method", "POST").with("Access-Control-Request-Headers", "content-type")),
-		fixed("what a browser asks first on a stranger's page", call{method: "OPTIONS", path: path}.
+		fixed("a preflight of a page of another origin", call{method: "OPTIONS", path: path}.
 			with("Origin", "https://evil.example").with("Access-Control-Request-Method", "POST")),
-		fixed("a method that nobody knows", call{method: "BREW", path: path}),
+		fixed("an unknown method", call{method: "BREW", path: path}),
 		fixed("no slash at the end", post(strings.TrimSuffix(path, "/"), fields{field: "x"})),
 		fixed("a slash too many", post(path+"/", fields{field: "x"})),
 		fixed("the path in capitals", post(strings.ToUpper(path), fields{field: "x"})),

@@ -15,29 +15,29 @@ func credentials(name, password any) call {
 	return post(obtainPath, fields{"username": name, "password": password})
 }
 
-// good logs alice in.
-func good() call { return credentials("alice", who("alice").Password) }
+// valid returns a login of alice with her password.
+func valid() call { return credentials("alice", userNamed("alice").Password) }
 
-// obtainRows are what a login can hold: who may come in, and what a field may be.
+// obtainRows vary the user name and the password of a login.
 func obtainRows() []row {
 	return []row{
-		fixed("a password hashed by PBKDF2", good()),
-		fixed("a password hashed by Argon2", credentials("Zoë", who("Zoë").Password)),
-		fixed("a password hashed by bcrypt", credentials("Carol", who("Carol").Password)),
+		fixed("a password hashed by PBKDF2", valid()),
+		fixed("a password hashed by Argon2", credentials("Zoë", userNamed("Zoë").Password)),
+		fixed("a password hashed by bcrypt", credentials("Carol", userNamed("Carol").Password)),
 		fixed("a wrong password", credentials("alice", "wrong")),
-		fixed("nobody of that name", credentials("nobody", "wrong")),
-		fixed("an inactive person", credentials("dora", who("dora").Password)),
-		fixed("an inactive person's wrong password", credentials("dora", "wrong")),
+		fixed("an unknown name", credentials("unknown", "wrong")),
+		fixed("an inactive user", credentials("dora", userNamed("dora").Password)),
+		fixed("an inactive user's wrong password", credentials("dora", "wrong")),
 		fixed("an unusable password", credentials("eve", "wrong")),
-		fixed("an unusable password, by its mark", credentials("eve", "!")),
-		fixed("the name in capitals", credentials("ALICE", who("alice").Password)),
-		fixed("the name in small letters", credentials("carol", who("Carol").Password)),
-		fixed("the password in capitals", credentials("frida", strings.ToUpper(who("frida").Password))),
-		fixed("the name in another normal form", credentials("Zoe\u0308", who("Zoë").Password)),
-		fixed("the name in wide letters", credentials("\uff41lice", who("alice").Password)),
-		fixed("blanks around the name", credentials(" \talice\u00a0\n", who("alice").Password)),
-		fixed("blanks around the password", credentials("alice", "  "+who("alice").Password+"\t")),
-		fixed("a blank inside the name", credentials("al ice", who("alice").Password)),
+		fixed("an unusable password, by its marker", credentials("eve", "!")),
+		fixed("the name in capitals", credentials("ALICE", userNamed("alice").Password)),
+		fixed("the name in small letters", credentials("carol", userNamed("Carol").Password)),
+		fixed("the password in capitals", credentials("frida", strings.ToUpper(userNamed("frida").Password))),
+		fixed("the name in another normal form", credentials("Zoe\u0308", userNamed("Zoë").Password)),
+		fixed("the name in wide letters", credentials("\uff41lice", userNamed("alice").Password)),
+		fixed("blanks around the name", credentials(" \talice\u00a0\n", userNamed("alice").Password)),
+		fixed("blanks around the password", credentials("alice", "  "+userNamed("alice").Password+"\t")),
+		fixed("a blank inside the name", credentials("al ice", userNamed("alice").Password)),
 
 		fixed("no name", post(obtainPath, fields{"password": "x"})),
 		fixed("no password", post(obtainPath, fields{"username": "alice"})),
@@ -48,8 +48,8 @@ func obtainRows() []row {
 		fixed("blanks as a password", credentials("alice", "\u2003 ")),
 		fixed("null as a name", credentials(nil, "x")),
 		fixed("null as a password", credentials("alice", nil)),
-		fixed("numbers that are a name and a password", credentials(5550100, 20071969)),
-		fixed("a number that is nobody's name", credentials(404, "x")),
+		fixed("numbers as name and password", credentials(5550100, 20071969)),
+		fixed("a number that is no user's name", credentials(404, "x")),
 		fixed("a fraction as a password", credentials("hedy", 1.5)),
 		fixed("true as a name", credentials(true, "x")),
 		fixed("false as a password", credentials("alice", false)),
@@ -58,12 +58,12 @@ func obtainRows() []row {
 		fixed("an object as a name", credentials(fields{"a": 1}, "x")),
 		fixed("each field wrong in its own way", credentials(nil, []int{})),
 
-		fixed("members that nobody asked for", post(obtainPath, fields{
-			"username": "alice", "password": who("alice").Password, "remember": true, "scope": []string{"x"}, "next": nil})),
+		fixed("unknown members", post(obtainPath, fields{
+			"username": "alice", "password": userNamed("alice").Password, "remember": true, "scope": []string{"x"}, "next": nil})),
 		fixed("a member twice, the last one good", postBytes(obtainPath, jsonType,
-			`{"username":"nobody","username":"alice","password":"`+who("alice").Password+`"}`)),
+			`{"username":"unknown","username":"alice","password":"`+userNamed("alice").Password+`"}`)),
 		fixed("a member twice, the last one bad", postBytes(obtainPath, jsonType,
-			`{"username":"alice","password":"`+who("alice").Password+`","username":"nobody"}`)),
+			`{"username":"alice","password":"`+userNamed("alice").Password+`","username":"unknown"}`)),
 		fixed("an address instead of a name", post(obtainPath, fields{"email": "alice@shop.example", "password": "x"})),
 
 		fixed("a name of 150 characters", credentials(strings.Repeat("a", 150), "x")),
@@ -91,19 +91,19 @@ func obtainRows() []row {
 	}
 }
 
-// envelopeRows are a good login, and a bad one, in all that can be around them.
+// envelopeRows vary the media type, the query and the headers of a valid and of a wrong login.
 func envelopeRows() []row {
 	wrong := credentials("frida", "wrong")
-	text := string(good().body)
-	form := url.Values{"username": {"alice"}, "password": {who("alice").Password}}
-	parts, partsType := multipartOf("username", "alice", "password", who("alice").Password)
+	text := string(valid().body)
+	form := url.Values{"username": {"alice"}, "password": {userNamed("alice").Password}}
+	parts, partsType := multipartOf("username", "alice", "password", userNamed("alice").Password)
 	typed := func(mediaType string) call { return postBytes(obtainPath, mediaType, text) }
-	asked := func(suffix string) call { c := good(); c.path += suffix; return c }
+	asked := func(suffix string) call { c := valid(); c.path += suffix; return c }
 	return []row{
 		fixed("JSON with a charset", typed("application/json; charset=utf-8")),
 		fixed("JSON with its charset in quotes", typed(`application/json;charset="UTF-8"`)),
 		fixed("JSON in capitals", typed("Application/JSON")),
-		fixed("JSON with a charset that nobody knows", typed("application/json; charset=nonsense")),
+		fixed("JSON with an unknown charset", typed("application/json; charset=nonsense")),
 		fixed("JSON with another parameter", typed("application/json; version=1")),
 		fixed("UTF-8 that claims to be UTF-16", typed("application/json; charset=utf-16")),
 		fixed("UTF-16", postBytes(obtainPath, "application/json; charset=utf-16", inUTF16(text))),
@@ -111,7 +111,7 @@ func envelopeRows() []row {
 		fixed("a media type like JSON's", typed("application/vnd.api+json")),
 		fixed("text/json", typed("text/json")),
 		fixed("XML", postBytes(obtainPath, "application/xml", "<a/>")),
-		fixed("a media type that is none", typed("nonsense")),
+		fixed("an invalid media type", typed("nonsense")),
 		fixed("a form", postBytes(obtainPath, "application/x-www-form-urlencoded", form.Encode())),
 		fixed("a form with a wrong password", postBytes(obtainPath, "application/x-www-form-urlencoded", "username=frida&password=wrong")),
 		fixed("an empty form", postBytes(obtainPath, "application/x-www-form-urlencoded", "")),
@@ -120,31 +120,31 @@ func envelopeRows() []row {
 		fixed("a form in parts without a boundary", postBytes(obtainPath, "multipart/form-data", parts)),
 		fixed("a form in parts that is cut off", postBytes(obtainPath, partsType, parts[:len(parts)/2])),
 
-		fixed("Accept: application/json", good().with("Accept", jsonType)),
-		fixed("Accept: anything", good().with("Accept", "*/*")),
-		fixed("Accept: what axios sends", good().with("Accept", "application/json, text/plain, */*")),
-		fixed("Accept: what a browser sends", good().with("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")),
+		fixed("Accept: application/json", valid().with("Accept", jsonType)),
+		fixed("Accept: anything", valid().with("Accept", "*/*")),
+		fixed("Accept: what axios sends", valid().with("Accept", "application/json, text/plain, */*")),
+		fixed("Accept: what a browser sends", valid().with("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")),
 		fixed("Accept: HTML", wrong.with("Accept", "text/html")),
-		fixed("Accept: XML", good().with("Accept", "application/xml")),
-		fixed("Accept: nonsense", good().with("Accept", "nonsense")),
+		fixed("Accept: XML", valid().with("Accept", "application/xml")),
+		fixed("Accept: nonsense", valid().with("Accept", "nonsense")),
 		fixed("another format in the query", asked("?format=xml")),
-		fixed("a query besides", asked("?next=%2F")),
+		fixed("an unrelated query", asked("?next=%2F")),
 		fixed("the credentials in the query", call{method: "POST", path: obtainPath + "?" + form.Encode()}),
 		fixed("GET with the credentials in the query", call{method: "GET", path: obtainPath + "?" + form.Encode()}),
 
-		fixed("Authorization: garbage", good().with("Authorization", "garbage")),
-		fixed("Authorization: a bearer of garbage", good().with("Authorization", "Bearer garbage")),
-		fixed("Authorization: three words", good().with("Authorization", "Bearer a b")),
-		fixed("Authorization: Basic", good().with("Authorization", "Basic d2ViOng=")),
+		fixed("Authorization: garbage", valid().with("Authorization", "garbage")),
+		fixed("Authorization: a bearer of garbage", valid().with("Authorization", "Bearer garbage")),
+		fixed("Authorization: three words", valid().with("Authorization", "Bearer a b")),
+		fixed("Authorization: Basic", valid().with("Authorization", "Basic d2ViOng=")),
 		fixed("a wrong password beside a bearer of garbage", wrong.with("Authorization", "Bearer garbage")),
-		{"a wrong password beside a good bearer", func(t *testing.T, s *side) call {
+		{"a wrong password beside a valid bearer", func(t *testing.T, s *side) call {
 			return wrong.with("Authorization", "Bearer "+s.kept.Access)
 		}},
-		fixed("cookies of a session", good().with("Cookie", "sessionid=x; csrftoken=y")),
-		fixed("an origin that the client lists", good().with("Origin", origin)),
-		fixed("an origin that nobody lists", good().with("Origin", "https://evil.example")),
-		fixed("another language", credentials("nobody", "x").with("Accept-Language", "de")),
-		fixed("a method to be taken instead", good().with("X-HTTP-Method-Override", "GET")),
+		fixed("cookies of a session", valid().with("Cookie", "sessionid=x; csrftoken=y")),
+		fixed("an origin that the client lists", valid().with("Origin", origin)),
+		fixed("an origin that no client lists", valid().with("Origin", "https://evil.example")),
+		fixed("another language", credentials("unknown", "x").with("Accept-Language", "de")),
+		fixed("a method override", valid().with("X-HTTP-Method-Override", "GET")),
 		fixed("a path below", post(obtainPath+"obtain/", fields{})),
 	}
 }
@@ -167,16 +167,16 @@ func inUTF16(s string) string {
 	return string(b)
 }
 
-// TestTheRowsSayWhatTheyMean: a request that is spoiled on its way proves nothing.
-func TestTheRowsSayWhatTheyMean(t *testing.T) {
+// TestRowsSendWhatTheyAreNamed checks the inputs that an editor or an encoder could change.
+func TestRowsSendWhatTheyAreNamed(t *testing.T) {
 	var v struct{ Username, Password string }
-	if err := json.Unmarshal(good().body, &v); err != nil || v.Username != "alice" || v.Password == "" {
-		t.Errorf("the good login is %s (%v)", good().body, err)
+	if err := json.Unmarshal(valid().body, &v); err != nil || v.Username != "alice" || v.Password == "" {
+		t.Errorf("the valid login is %s (%v)", valid().body, err)
 	}
 	if s := inUTF16("{}"); s != "\xff\xfe{\x00}\x00" {
 		t.Errorf("UTF-16 is % x", s)
 	}
 	if zoë := "Zoë"; len(zoë) != 4 || zoë == "Zoe\u0308" {
-		t.Error("the two normal forms are one: an editor changed this file")
+		t.Error("the two normal forms are equal: an editor has changed this file")
 	}
 }

@@ -6,41 +6,41 @@ import (
 	"testing"
 )
 
-// issued makes a row of one token that the side issued before.
+// issued returns a row with one token that the side has issued.
 func issued(name, path, field string, token func(t *testing.T, s *side) string) row {
 	return row{name, func(t *testing.T, s *side) call { return post(path, fields{field: token(t, s)}) }}
 }
 
-// access and unspent are for rows after which both are as good as before.
+// access and unspent are for rows that do not use the tokens up.
 func access(_ *testing.T, s *side) string  { return s.kept.Access }
 func unspent(_ *testing.T, s *side) string { return s.kept.Refresh }
 
-// current is a refresh token that a row may spend.
+// current returns a refresh token that a row may use up.
 func current(t *testing.T, s *side) string { return s.login(t, "alice").Refresh }
 
-// spent is a refresh token that has been exchanged.
+// spent returns a refresh token that has been exchanged.
 func spent(t *testing.T, s *side) string {
 	first := current(t, s)
 	s.refresh(t, first)
 	return first
 }
 
-// blacklisted is a refresh token whose login has been ended.
+// blacklisted returns a refresh token whose session has been ended.
 func blacklisted(t *testing.T, s *side) string {
 	token := current(t, s)
 	s.do(t, post(blacklistPath, fields{"refresh": token}))
 	return token
 }
 
-// avenged is the good successor of a token that was shown a second time.
-func avenged(t *testing.T, s *side) string {
+// replayed returns the successor of a token that was presented a second time.
+func replayed(t *testing.T, s *side) string {
 	first := current(t, s)
 	second := s.refresh(t, first).Refresh
 	s.do(t, post(refreshPath, fields{"refresh": first}))
 	return second
 }
 
-// administered is the token of a person whom an administrator did something to afterwards.
+// administered returns a token of a user whom an administrator changes after the login.
 func administered(act, name string) func(t *testing.T, s *side) string {
 	return func(t *testing.T, s *side) string {
 		token := s.login(t, name).Refresh
@@ -69,7 +69,7 @@ func refreshRows() []row {
 			s.refresh(t, s.refresh(t, first).Refresh)
 			return first
 		}),
-		in("the successor of a token that came twice", avenged),
+		in("the successor of a token that was presented twice", replayed),
 		in("a blacklisted token", blacklisted),
 		in("the successor of a blacklisted token's login", func(t *testing.T, s *side) string {
 			first := current(t, s)
@@ -79,9 +79,9 @@ func refreshRows() []row {
 		}),
 		in("an access token", access),
 		in("an expired access token", func(t *testing.T, s *side) string { return s.old.Access }),
-		in("the token of a person switched off meanwhile", administered("disable", "frida")),
-		in("the token of a person with a new password", administered("passwd", "ines")),
-		in("the token of a person who is gone", administered("remove", "jonas")),
+		in("the token of a user who was disabled", administered("disable", "frida")),
+		in("the token of a user with a new password", administered("passwd", "ines")),
+		in("the token of a user who was removed", administered("remove", "jonas")),
 	}
 }
 
@@ -126,7 +126,7 @@ func blacklistRows() []row {
 	}
 }
 
-// expiredRows need a client whose sessions are over by then.
+// expiredRows need a client whose sessions end after a second.
 func expiredRows() []row {
 	old := func(_ *testing.T, s *side) string { return s.old.Refresh }
 	return []row{
@@ -136,7 +136,7 @@ func expiredRows() []row {
 	}
 }
 
-// tokenRows are what can be wrong with a field that holds a token.
+// tokenRows vary a field that holds a token.
 func tokenRows(path, field string) []row {
 	value := func(name string, v any) row { return fixed(name, post(path, fields{field: v})) }
 	return []row{
@@ -151,7 +151,7 @@ func tokenRows(path, field string) []row {
 		value("garbage in three parts", "a.b.c"),
 		value("garbage that is not ASCII", "é"),
 		value("10,000 characters of garbage", strings.Repeat("x", 10_000)),
-		value("a token that nobody signed", "eyJhbGciOiJub25lIn0.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCIsInVzZXJfaWQiOjF9."),
+		value("an unsigned token", "eyJhbGciOiJub25lIn0.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCIsInVzZXJfaWQiOjF9."),
 		value("a null byte", "a\x00b"),
 		value("an empty token", ""),
 		value("blanks", " \t "),
@@ -175,14 +175,14 @@ func tokenRows(path, field string) []row {
 	}
 }
 
-// tamper changes one character in the middle of a part: header, claims, signature.
+// tamper changes one character in the middle of a part: 0 header, 1 claims, 2 signature.
 func tamper(token string, part int) string {
 	parts := strings.Split(token, ".")
 	parts[part] = other(parts[part], len(parts[part])/2)
 	return strings.Join(parts, ".")
 }
 
-// tamperEnd changes a character near the end, of a token of any kind.
+// tamperEnd changes a character near the end of any token.
 func tamperEnd(token string) string { return other(token, len(token)-5) }
 
 func other(s string, at int) string {

@@ -6,25 +6,25 @@ import (
 	"testing"
 )
 
-// TestAMissingAlgorithmIsMissing: a library that is said to lack an algorithm refuses
-// good tokens of it, or to start at all, when it is asked for just that. The matrix
-// shows that the same program accepts the algorithms that it has.
-func TestAMissingAlgorithmIsMissing(t *testing.T) {
+// TestAMissingAlgorithmIsRefused: a library that lacks an algorithm, as its entry says, refuses
+// valid tokens of it or does not start. TestTheMatrix shows that the same program accepts the
+// algorithms that it has.
+func TestAMissingAlgorithmIsRefused(t *testing.T) {
 	srv, clients := issuer(t, "", "15m")
-	for _, m := range makers() {
-		for _, alg := range m.lacks {
-			t.Run(m.name+" "+alg, func(t *testing.T) {
-				s := m.prepare(t, alg)
+	for _, l := range libraries() {
+		for _, alg := range l.lacks {
+			t.Run(l.name+" "+alg, func(t *testing.T) {
+				s := l.prepare(t, alg)
 				var err error
-				s.url, err = m.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg})
-				if isMissing(err) || errors.Is(err, context.DeadlineExceeded) { // to be slow is no refusal
-					unless(t, err)
+				s.url, err = l.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg})
+				if isMissing(err) || errors.Is(err, context.DeadlineExceeded) { // a slow start is no refusal
+					didNotStart(t, err)
 				}
 				if err != nil {
-					t.Logf("it does not start: %v", err)
+					t.Logf("the service does not start: %v", err)
 					return
 				}
-				s.want(t, 401, token(t, srv, clients[alg], s.audience), "a good token")
+				s.want(t, 401, token(t, srv, clients[alg], s.audience), "a valid token")
 			})
 		}
 	}

@@ -1,5 +1,5 @@
-// Package verifiers asks verifiers, most of which this project did not write, whether
-// they accept its tokens, and no others:
+// Package verifiers tests that verifiers accept this server's tokens and refuse other tokens.
+// Most of these verifiers are from other projects:
 //
 //	django/  djangorestframework-simplejwt, as Debian packages it
 //	python/  PyJWT, Authlib and python-jose, as Debian packages them
@@ -8,20 +8,19 @@
 //	(here)   coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
 //	         and this project's own jwks and jwks/grpc
 //
-// Each of them runs as a small HTTP service, with the settings that docs/verify shows
-// and the library's own caches, so that one table of promises holds for all:
+// Each runs as a small HTTP service, with the settings of docs/verify and the library's own
+// caches, so that the same tests run for all:
 //
-//	TestTheMatrix              what differs from a good token in one thing is refused;
-//	                           new keys are found, revoked ones given up
-//	TestTheSettingsAreNeeded   what is accepted where the settings are left out
-//	TestAMissingAlgorithm…     what a library is said to lack, it lacks
+//	TestTheMatrix              a token with one fault is refused; new keys are found and
+//	                           revoked keys are dropped
+//	TestTheSettingsAreNeeded   what is accepted without the settings
+//	TestAMissingAlgorithm…     a library refuses the algorithms that it does not support
 //	TestRotationNeverFails…    under load, with caches as old as max-age allows
-//	TestARevokedKeyDies…       with such caches, as soon as the server says
+//	TestARevokedKeyIsRefused…  with such caches, when cached_until has passed
 //
-// No other library keeps all of the matrix. What one does not keep is stated beside it as a
-// gap, and a gap that is not there fails the test as an unstated one does: what the
-// docs/verify says about a library is measured, and goes on being measured when the library
-// has a new version.
+// No other library passes all of the matrix. Each case that a library fails is listed beside it
+// as a gap. A gap that is listed and does not exist fails the test, as an unlisted one does. So
+// what docs/verify says about a library is measured again with each of its versions.
 //
-// scripts/install-deps brings what the services need.
+// scripts/install-deps installs what the services need.
 package verifiers

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestTheKeySetSuitsSimpleClients: PyJWT's client sends no Accept-Encoding, follows
-// what urllib follows and parses the whole set, so an answer has to be plain JSON at
-// the first address, and a key that it cannot use (OKP for an RS256 service) has to
-// be of a kind that it can at least read.
-func TestTheKeySetSuitsSimpleClients(t *testing.T) {
+// TestSimpleClientsCanReadTheKeySet: PyJWT's client sends no Accept-Encoding, follows only the
+// redirects of urllib and parses the whole set. So the answer must be plain JSON without a
+// redirect, and PyJWT must be able to parse the keys that it does not use (OKP in an RS256
+// service).
+func TestSimpleClientsCanReadTheKeySet(t *testing.T) {
 	srv, clients := issuer(t, "", "15m")
 	client := &http.Client{
 		Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true},
@@ -43,8 +43,8 @@ func TestTheKeySetSuitsSimpleClients(t *testing.T) {
 		kinds[k.Kty+" "+k.Alg]++
 	}
 	if kinds["OKP EdDSA"] == 0 || kinds["RSA RS256"] == 0 {
-		t.Fatalf("the set has %v: the test needs both kinds side by side", kinds)
+		t.Fatalf("the set has %v, want keys of both algorithms", kinds)
 	}
-	s := makerOf(t, "simplejwt").service(t, srv, "RS256", 0)
+	s := libraryOf(t, "simplejwt").service(t, srv, "RS256", 0)
 	s.want(t, 200, token(t, srv, clients["RS256"], s.audience), "an OKP key beside the RSA key")
 }

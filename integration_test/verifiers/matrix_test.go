@@ -13,86 +13,86 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A trial is what one service has answered so far.
-type trial struct {
+// A candidate is a service with the results of the matrix so far.
+type candidate struct {
 	service
 	cells map[string]string // column → "yes", "gap" or "NO"
 }
 
-// TestTheMatrix: every verifier, as its library has it and with the settings that the
-// docs/verify shows, accepts the issuer's tokens and refuses what differs from them in one
-// thing, except for the gaps that it states. Each of those is shown to be there.
+// TestTheMatrix: every verifier, with the settings of docs/verify, accepts the issuer's tokens and
+// refuses tokens with one fault, except for the gaps that are listed for it. Each of these gaps
+// must exist.
 func TestTheMatrix(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
 	mints := newMints(t, srv, clients)
 	for alg, m := range mints {
-		t.Run("rows/"+alg, func(t *testing.T) { m.wrongInOneThing(t, srv) })
+		t.Run("rows/"+alg, func(t *testing.T) { m.checkRows(t, srv) })
 	}
 	foreign := foreignTokens(t, srv)
-	var trials []*trial
+	var candidates []*candidate
 	for _, s := range services(t, srv, 0) {
-		trials = append(trials, &trial{s, map[string]string{}})
+		candidates = append(candidates, &candidate{s, map[string]string{}})
 	}
-	meetNewKeys(t, srv, trials, mints)
-	each(t, trials, "accepts", func(t *testing.T, tr *trial) {
-		tr.accepts(t, mints[tr.alg], clients[tr.alg].ID)
+	meetNewKeys(t, srv, candidates, mints)
+	each(t, candidates, "accepts", func(t *testing.T, c *candidate) {
+		c.accepts(t, mints[c.alg], clients[c.alg].ID)
 	})
-	each(t, trials, "refuses", func(t *testing.T, tr *trial) {
-		tr.refuses(t, "aud", "the issuer's own token for another audience", foreign[tr.alg])
+	each(t, candidates, "refuses", func(t *testing.T, c *candidate) {
+		c.refuses(t, "aud", "the issuer's own token for another audience", foreign[c.alg])
 		for _, r := range rows {
-			tr.refuses(t, r.column, r.name, r.token(mints[tr.alg]))
+			c.refuses(t, r.column, r.name, r.token(mints[c.alg]))
 		}
-		tr.want(t, 200, mints[tr.alg].genuine, "the good token, again")
+		c.want(t, 200, mints[c.alg].genuine, "the valid token, again")
 	})
-	surviveRevocation(t, srv, trials, mints)
+	dropRevokedKeys(t, srv, candidates, mints)
 	t.Logf("counted: %-22s%s", "", cells(func(column string) string { return column }))
-	for _, tr := range trials {
-		tr.stated(t)
-		t.Logf("counted: %-22s%s", tr.name, cells(func(column string) string { return tr.cells[column] }))
+	for _, c := range candidates {
+		c.checkGaps(t)
+		t.Logf("counted: %-22s%s", c.name, cells(func(column string) string { return c.cells[column] }))
 	}
 }
 
-// TestTheSettingsAreNeeded: a verifier that is told nothing but where the keys are also
-// accepts what the settings of docs/verify would have it refuse, and only that.
+// TestTheSettingsAreNeeded: a verifier that is told only where the keys are also accepts the tokens
+// that the settings of docs/verify make it refuse, and no others.
 func TestTheSettingsAreNeeded(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
 	mints := newMints(t, srv, clients)
-	for _, m := range makers() {
-		if m.settled == nil {
+	for _, l := range libraries() {
+		if l.settled == nil {
 			continue
 		}
-		m.gaps = slices.Concat(m.gaps, m.settled)
-		for _, alg := range m.algs {
-			t.Run(m.name+" "+alg, func(t *testing.T) {
-				tr := &trial{m.prepare(t, alg), map[string]string{}}
+		l.gaps = slices.Concat(l.gaps, l.settled)
+		for _, alg := range l.algs {
+			t.Run(l.name+" "+alg, func(t *testing.T) {
+				c := &candidate{l.prepare(t, alg), map[string]string{}}
 				var err error
-				if tr.url, err = m.start(t, settings{issuer: srv.Issuer, audience: tr.audience, alg: alg, bare: true}); err != nil {
-					unless(t, err)
+				if c.url, err = l.start(t, settings{issuer: srv.Issuer, audience: c.audience, alg: alg, bare: true}); err != nil {
+					didNotStart(t, err)
 				}
 				for _, r := range rows {
-					tr.refuses(t, r.column, r.name, r.token(mints[alg]))
+					c.refuses(t, r.column, r.name, r.token(mints[alg]))
 				}
-				tr.stated(t)
+				c.checkGaps(t)
 			})
 		}
 	}
 }
 
-func together(trials []*trial, f func(*trial)) {
+func together(candidates []*candidate, f func(*candidate)) {
 	var wg sync.WaitGroup
-	for _, tr := range trials {
-		wg.Go(func() { f(tr) })
+	for _, c := range candidates {
+		wg.Go(func() { f(c) })
 	}
 	wg.Wait()
 }
 
-func each(t *testing.T, trials []*trial, what string, f func(*testing.T, *trial)) {
-	for _, tr := range trials {
-		t.Run(what+"/"+tr.name, func(t *testing.T) { f(t, tr) })
+func each(t *testing.T, candidates []*candidate, what string, f func(*testing.T, *candidate)) {
+	for _, c := range candidates {
+		t.Run(what+"/"+c.name, func(t *testing.T) { f(t, c) })
 	}
 }
 
-// foreignTokens are the issuer's, for an audience that no service here has.
+// foreignTokens returns tokens of the issuer for an audience that no service here has.
 func foreignTokens(t *testing.T, srv *server.Server) map[string]string {
 	out := map[string]string{} // algorithm → token
 	for _, alg := range both {
@@ -103,91 +103,90 @@ func foreignTokens(t *testing.T, srv *server.Server) map[string]string {
 	return out
 }
 
-// accepts shows the good tokens: what is refused later is refused for what is wrong
-// with it. What is no token at all is refused as well.
-func (tr *trial) accepts(t *testing.T, m mint, subject string) {
-	status, body, err := tr.ask(t.Context(), m.genuine)
+// accepts sends valid tokens. If they are accepted, a later refusal is about the fault of its
+// token. Requests without a token and with garbage must be refused.
+func (c *candidate) accepts(t *testing.T, m mint, subject string) {
+	status, body, err := c.ask(t.Context(), m.genuine)
 	var answer struct{ Sub string }
 	if json.Unmarshal([]byte(body), &answer); err != nil || status != http.StatusOK || answer.Sub != subject {
-		t.Errorf("a good token: %d %.200s (%v), want 200 and sub %s", status, body, err, subject)
+		t.Errorf("a valid token: %d %.200s (%v), want 200 and sub %s", status, body, err, subject)
 	}
-	tr.want(t, 200, m.claim(nil), "a good token that the test has signed")
-	tr.want(t, 401, "", "no token")
-	tr.want(t, 401, "nonsense", "no JWT")
-	tr.note("valid", map[bool]string{true: "NO", false: "yes"}[t.Failed()])
+	c.want(t, 200, m.claim(nil), "a valid token that the test has signed")
+	c.want(t, 401, "", "no token")
+	c.want(t, 401, "nonsense", "no JWT")
+	c.note("valid", map[bool]string{true: "NO", false: "yes"}[t.Failed()])
 }
 
-// refuses shows one bad token. A verifier that states a gap has to accept it.
-func (tr *trial) refuses(t *testing.T, column, name, token string) {
+// refuses sends one token with a fault. A verifier with this gap must accept it.
+func (c *candidate) refuses(t *testing.T, column, name, token string) {
 	t.Helper()
-	status, body, err := tr.ask(t.Context(), token)
-	switch stated := tr.hasGap(name); {
-	case err == nil && status == 500 && stated && name == breaksOnOKP[0]:
-		tr.note(column, "gap")
+	status, body, err := c.ask(t.Context(), token)
+	switch listed := c.hasGap(name); {
+	case err == nil && status == 500 && listed && name == breaksOnOKP[0]:
+		c.note(column, "gap")
 	case err != nil || status != 200 && status != 401 && status != 400: // 400: RFC 6750, section 3.1
-		t.Errorf("%s: %d %.200s (%v), want an answer", name, status, body, err)
-		tr.note(column, "NO")
-	case status == 200 && stated:
-		tr.note(column, "gap")
+		t.Errorf("%s: %d %.200s (%v), want 200, 400 or 401", name, status, body, err)
+		c.note(column, "NO")
+	case status == 200 && listed:
+		c.note(column, "gap")
 	case status == 200:
 		t.Errorf("%s was accepted: %.200s", name, body)
-		tr.note(column, "NO")
-	case stated:
-		t.Errorf("%s is a stated gap, and was refused: %.200s", name, body)
-		tr.note(column, "NO")
+		c.note(column, "NO")
+	case listed:
+		t.Errorf("%s is listed as a gap, but was refused: %.200s", name, body)
+		c.note(column, "NO")
 	default:
-		tr.note(column, "yes")
+		c.note(column, "yes")
 	}
 }
 
-// meetNewKeys lets the issuer publish a key that no service has seen, after a kid that
-// somebody made up. Where nothing limits the fetches, or something with patience does,
-// the key is known within moments. All services are asked at once and before anything
-// else: some cooldowns last ten seconds, and must not pass by themselves meanwhile.
-func meetNewKeys(t *testing.T, srv *server.Server, trials []*trial, mints map[string]mint) {
-	madeUp, fresh := map[string]string{}, map[string]signer{} // by algorithm
+// meetNewKeys lets the issuer publish a key that no service has seen, after each service has got a
+// token with an invented kid. A service finds the key within moments unless the invented kid has
+// used up its fetch. All services are called at once and before the other tests, because some
+// cooldowns last only ten seconds and must not end before.
+func meetNewKeys(t *testing.T, srv *server.Server, candidates []*candidate, mints map[string]mint) {
+	invented, fresh := map[string]string{}, map[string]signer{} // by algorithm
 	for _, alg := range both {
 		unknown := mints[alg].key
-		unknown.kid = "made-up"
-		madeUp[alg], fresh[alg] = mints[alg].by(unknown), newSigner(t, alg, "fresh-"+alg)
+		unknown.kid = "invented"
+		invented[alg], fresh[alg] = mints[alg].by(unknown), newSigner(t, alg, "fresh-"+alg)
 	}
-	together(trials, func(tr *trial) {
-		tr.want(t, 200, mints[tr.alg].genuine, "the first token")
-		tr.want(t, 401, madeUp[tr.alg], "a made-up kid")
+	together(candidates, func(c *candidate) {
+		c.want(t, 200, mints[c.alg].genuine, "the first token")
+		c.want(t, 401, invented[c.alg], "an invented kid")
 	})
 	for _, alg := range both {
 		fresh[alg].importTo(t, srv, "--until", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 	}
-	together(trials, func(tr *trial) { tr.meets(t, mints[tr.alg].by(fresh[tr.alg])) })
+	together(candidates, func(c *candidate) { c.meets(t, mints[c.alg].by(fresh[c.alg])) })
 }
 
-// meets shows a token of a new key until it is accepted. A stated gap has to hold for
-// two seconds, an unstated one has ten to prove that there is none.
-func (tr *trial) meets(t *testing.T, token string) {
-	stated, patience := tr.hasGap(slowToNewKeys[0]), 10*time.Second
-	if stated {
-		patience = 2 * time.Second
+// meets sends a token of a new key until it is accepted. A service with the gap must refuse it for
+// two seconds. Another service must accept it within ten.
+func (c *candidate) meets(t *testing.T, token string) {
+	listed, limit := c.hasGap(slowToNewKeys[0]), 10*time.Second
+	if listed {
+		limit = 2 * time.Second
 	}
-	status, body, err := tr.ask(t.Context(), token)
-	for begin := time.Now(); err == nil && status == 401 && time.Since(begin) < patience; {
+	status, body, err := c.ask(t.Context(), token)
+	for begin := time.Now(); err == nil && status == 401 && time.Since(begin) < limit; {
 		time.Sleep(100 * time.Millisecond)
-		status, body, err = tr.ask(t.Context(), token)
+		status, body, err = c.ask(t.Context(), token)
 	}
 	switch {
-	case err == nil && status == 200 && !stated:
-		tr.note("new", "yes")
-	case err == nil && status == 401 && stated:
-		tr.note("new", "gap")
+	case err == nil && status == 200 && !listed:
+		c.note("new", "yes")
+	case err == nil && status == 401 && listed:
+		c.note("new", "gap")
 	default:
-		t.Errorf("%s, %s: %d %.200s (%v), stated as a gap: %v", tr.name, slowToNewKeys[0], status, body, err, stated)
-		tr.note("new", "NO")
+		t.Errorf("%s, %s: %d %.200s (%v), listed as a gap: %v", c.name, slowToNewKeys[0], status, body, err, listed)
+		c.note("new", "NO")
 	}
 }
 
-// surviveRevocation takes the keys away and waits until no cache that obeys max-age has
-// them. Only their own tokens are shown from then on: anything else could make a
-// service fetch.
-func surviveRevocation(t *testing.T, srv *server.Server, trials []*trial, mints map[string]mint) {
+// dropRevokedKeys revokes the keys and waits until no cache that obeys max-age has them. From then
+// on it sends only tokens of these keys, because another token could make a service fetch.
+func dropRevokedKeys(t *testing.T, srv *server.Server, candidates []*candidate, mints map[string]mint) {
 	var until time.Time
 	for _, alg := range both {
 		if r := revoke(t, srv, mints[alg].key.kid); r.CachedUntil.After(until) {
@@ -195,39 +194,39 @@ func surviveRevocation(t *testing.T, srv *server.Server, trials []*trial, mints 
 		}
 	}
 	time.Sleep(time.Until(until) + maxAge/4)
-	each(t, trials, "revoked", func(t *testing.T, tr *trial) {
-		tr.refuses(t, "revoked", keepsRevokedKey[0], mints[tr.alg].genuine)
+	each(t, candidates, "revoked", func(t *testing.T, c *candidate) {
+		c.refuses(t, "revoked", keepsRevokedKey[0], mints[c.alg].genuine)
 	})
 }
 
-func (tr *trial) hasGap(row string) bool {
-	return slices.ContainsFunc(tr.gaps, func(g gap) bool { return slices.Contains(g, row) })
+func (c *candidate) hasGap(row string) bool {
+	return slices.ContainsFunc(c.gaps, func(g gap) bool { return slices.Contains(g, row) })
 }
 
-// note keeps the worst of what was found in a column.
-func (tr *trial) note(column, found string) {
+// note keeps the worst result of a column.
+func (c *candidate) note(column, found string) {
 	worse := []string{"", "yes", "gap", "NO"}
-	if slices.Index(worse, found) > slices.Index(worse, tr.cells[column]) {
-		tr.cells[column] = found
+	if slices.Index(worse, found) > slices.Index(worse, c.cells[column]) {
+		c.cells[column] = found
 	}
 }
 
-// stated fails for a gap that no row has looked for: it would be a claim without proof.
-func (tr *trial) stated(t *testing.T) {
+// checkGaps fails for a listed gap that no row tests.
+func (c *candidate) checkGaps(t *testing.T) {
 	known := slices.Concat(keepsRevokedKey, slowToNewKeys)
 	for _, r := range rows {
 		known = append(known, r.name)
 	}
-	for _, g := range tr.gaps {
+	for _, g := range c.gaps {
 		for _, name := range g {
 			if !slices.Contains(known, name) {
-				t.Errorf("%s states a gap that nothing proves: %s", tr.name, name)
+				t.Errorf("%s lists a gap that no row tests: %s", c.name, name)
 			}
 		}
 	}
 }
 
-// cells lays a line of the summary out.
+// cells formats a line of the summary.
 func cells(of func(column string) string) string {
 	var line strings.Builder
 	for _, c := range columns {

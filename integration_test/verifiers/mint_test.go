@@ -22,8 +22,8 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A signer is a key that the test holds and the issuer has imported. What it signs
-// differs from the issuer's own tokens where the test wants it to, and nowhere else.
+// A signer is a private key of the test that the issuer has imported. So the test can sign tokens
+// that differ from the issuer's own in exactly one point.
 type signer struct {
 	alg, kid string
 	private  crypto.Signer
@@ -44,7 +44,7 @@ func newSigner(t *testing.T, alg, kid string) signer {
 	return signer{alg, kid, private}
 }
 
-// importTo hands the key to the issuer; more are flags of `key import`.
+// importTo imports the key into the issuer; more are flags of `key import`.
 func (k signer) importTo(t *testing.T, srv *server.Server, more ...string) {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(k.private)
@@ -59,7 +59,7 @@ func (k signer) importTo(t *testing.T, srv *server.Server, more ...string) {
 	srv.Run(t, append([]string{"key", "import", file, "--kid", k.kid}, more...)...)
 }
 
-// sign makes a compact JWS (RFC 7515, section 7.1) of whatever it is given.
+// sign returns a compact JWS (RFC 7515, section 7.1) of any header and payload.
 func (k signer) sign(header, payload string) string {
 	input := encode(header) + "." + encode(payload)
 	message, hash := []byte(input), crypto.Hash(0) // Ed25519 hashes by itself
@@ -69,13 +69,13 @@ func (k signer) sign(header, payload string) string {
 	}
 	signature, err := k.private.Sign(rand.Reader, message, hash)
 	if err != nil {
-		panic(err) // of a key that was just made: not without a mistake here
+		panic(err) // a fresh key can sign
 	}
 	return input + "." + encode(string(signature))
 }
 
-// secrets are what careless code would take for an HMAC key where it holds a public
-// one (RFC 8725, section 2.1): how the attacker sees it.
+// secrets returns the public key in the encodings that careless code would use as an HMAC key (RFC
+// 8725, section 2.1). An attacker knows all of them.
 func (k signer) secrets(t *testing.T, srv *server.Server) map[string][]byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(k.private.Public())
@@ -106,11 +106,11 @@ func (k signer) secrets(t *testing.T, srv *server.Server) map[string][]byte {
 	return out
 }
 
-// A mint makes tokens for one audience, out of one that the issuer made itself.
+// A mint makes variants of one of the issuer's tokens, for one audience.
 type mint struct {
-	key, other signer            // other: what the issuer signs its other algorithm with
-	secrets    map[string][]byte // how an attacker may see key → its bytes
-	genuine    string            // by the issuer, with key
+	key, other signer            // other: the issuer's key of the other algorithm
+	secrets    map[string][]byte // encoding of the public key → its bytes
+	genuine    string            // issued by the server and signed with key
 	header     object
 	claims     object
 }
@@ -136,7 +136,7 @@ func (o object) String() string {
 	return string(b)
 }
 
-// newMints lets the issuer sign with keys that the test holds.
+// newMints imports keys of the test into the issuer and returns a mint for each algorithm.
 func newMints(t *testing.T, srv *server.Server, clients map[string]server.Client) map[string]mint {
 	t.Helper()
 	keys := map[string]signer{} // algorithm → key
@@ -169,7 +169,7 @@ func newMint(t *testing.T, srv *server.Server, key, other signer, c server.Clien
 	return m
 }
 
-// claim signs claims with changes, and header does so with a changed header.
+// claim returns a token with changed claims, and head one with a changed header.
 func (m mint) claim(changes object) string {
 	return m.key.sign(m.header.String(), m.claims.and(changes).String())
 }
@@ -178,17 +178,17 @@ func (m mint) head(changes object) string {
 	return m.key.sign(m.header.and(changes).String(), m.claims.String())
 }
 
-// by lets another key sign what m's key would.
+// by returns the token signed with another key.
 func (m mint) by(k signer) string {
 	return k.sign(m.header.and(object{"kid": k.kid, "alg": k.alg}).String(), m.claims.String())
 }
 
-// unsigned carries no signature (RFC 7519, section 6).
+// unsigned returns a token without a signature (RFC 7519, section 6).
 func (m mint) unsigned(header object) string {
 	return encode(m.header.and(header).String()) + "." + encode(m.claims.String()) + "."
 }
 
-// hmac is signed with a secret that everybody knows.
+// hmac returns a token signed with a public value as the secret.
 func (m mint) hmac(secret string) string {
 	input := encode(m.header.and(object{"alg": "HS256"}).String()) + "." + encode(m.claims.String())
 	mac := hmac.New(sha256.New, m.secrets[secret])
@@ -196,15 +196,15 @@ func (m mint) hmac(secret string) string {
 	return input + "." + encode(string(mac.Sum(nil)))
 }
 
-// swap keeps a good signature and puts something else before it.
+// swap replaces one part of the token and keeps the others.
 func (m mint) swap(part int, text string) string {
 	parts := strings.Split(m.genuine, ".")
 	parts[part] = encode(text)
 	return strings.Join(parts, ".")
 }
 
-// flip changes one bit of the signature; respell changes none, but writes the bits
-// that base64 has left over as other than zero (RFC 4648, section 3.5).
+// flip changes one bit of the signature. respell changes no bit of it, and sets the unused bits of
+// its last base64 digit (RFC 4648, section 3.5).
 func (m mint) flip() string {
 	at := strings.LastIndex(m.genuine, ".")
 	b, _ := base64.RawURLEncoding.DecodeString(m.genuine[at+1:])
@@ -218,14 +218,14 @@ func (m mint) respell() string {
 	return m.genuine[:last] + string(digits[strings.IndexByte(digits, m.genuine[last])|1])
 }
 
-// asJSON is the same token in the other serialization (RFC 7515, section 7.2.2), which is
-// none of a JWT (RFC 7519, section 1).
+// asJSON returns the same token in the JSON serialization (RFC 7515, section 7.2.2), which a JWT
+// must not use (RFC 7519, section 1).
 func (m mint) asJSON() string {
 	parts := strings.Split(m.genuine, ".")
 	return object{"protected": parts[0], "payload": parts[1], "signature": parts[2]}.String()
 }
 
-// twice repeats a claim, so that two readers can see two values (RFC 8725, section 2.6).
+// twice repeats a claim, so that two parsers may read different values (RFC 8725, section 2.6).
 func (m mint) twice(name string, first any) string {
 	claims := m.claims.String()
 	return m.key.sign(m.header.String(), fmt.Sprintf("{%q:%q,%s", name, first, claims[1:]))

@@ -18,18 +18,18 @@ import (
 	jwksgrpc "keymill/jwks/grpc"
 )
 
-// ownMakers are this project's own verifiers, which state no gap. They obey max-age, so
-// a lifespan is nothing that they have to be told.
-func ownMakers() []maker {
-	return []maker{
+// ownLibraries returns this project's own verifiers, which have no gap. They obey max-age, so they
+// need no lifespan.
+func ownLibraries() []library {
+	return []library{
 		{name: "keymill", algs: both, start: startOwn},
 		{name: "keymill-grpc", algs: both, start: startOwnGRPC},
 	}
 }
 
-// follow makes a verifier as a service does. The cache of verified tokens is on: it must
-// not keep what the key set has given up.
-func follow(t *testing.T, s settings) (*jwks.Verifier, error) {
+// newVerifier returns a verifier as a service uses it. Its cache of verified tokens is on, because
+// the cache must not accept a token whose key has left the set.
+func newVerifier(t *testing.T, s settings) (*jwks.Verifier, error) {
 	keys, err := jwks.NewRemote(jwks.RemoteConfig{Issuer: s.issuer})
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func follow(t *testing.T, s settings) (*jwks.Verifier, error) {
 }
 
 func startOwn(t *testing.T, s settings) (string, error) {
-	verifier, err := follow(t, s)
+	verifier, err := newVerifier(t, s)
 	if err != nil {
 		return "", err
 	}
@@ -51,10 +51,10 @@ func startOwn(t *testing.T, s settings) (string, error) {
 	}))), nil
 }
 
-// startOwnGRPC puts a server of gRPC behind an address of HTTP, which passes the header
-// on as it came, so that both can be asked alike.
+// startOwnGRPC starts a gRPC server and an HTTP server in front of it that passes the Authorization
+// header on, so that the tests can call it like the other services.
 func startOwnGRPC(t *testing.T, s settings) (string, error) {
-	verifier, err := follow(t, s)
+	verifier, err := newVerifier(t, s)
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +74,7 @@ func startOwnGRPC(t *testing.T, s settings) (string, error) {
 	return serve(t, bridge{health.NewHealthClient(conn)}), nil
 }
 
-// whoami answers with the subject of the call, in a header.
+// whoami answers with the caller's subject, in a header.
 type whoami struct {
 	health.UnimplementedHealthServer
 }

@@ -12,8 +12,8 @@ import (
 	"keymill/integration_test/server"
 )
 
-// TestGoProgramsOfThePagesCompile compiles every Go block of README and docs as it stands, in
-// a module with the requirements of this one.
+// TestGoProgramsOfThePagesCompile compiles every Go block of README and docs without a change, in a
+// module with the requirements of this one.
 func TestGoProgramsOfThePagesCompile(t *testing.T) {
 	t.Parallel()
 	root, err := server.Root()
@@ -40,7 +40,7 @@ func TestGoProgramsOfThePagesCompile(t *testing.T) {
 		}
 	}
 	if programs < 6 {
-		t.Errorf("found %d programs only", programs)
+		t.Errorf("found %d programs, want at least 6", programs)
 	}
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {

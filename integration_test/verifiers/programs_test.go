@@ -15,17 +15,17 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A program is a service in a process of its own, in its directory below this one. It
-// is told what it has to know by variables, and its first line is its address.
+// A program is a service in a process of its own, in a directory below this one. Environment
+// variables configure it, and its first line of output is its URL.
 type program struct {
 	dir     string
-	needs   func() error // names the part that is missing
+	needs   func() error // returns an error that names what is not installed
 	command []string
 }
 
-// programMakers are the verifiers of other languages.
-func programMakers() []maker {
-	return []maker{
+// programLibraries returns the verifiers in other languages.
+func programLibraries() []library {
+	return []library{
 		{name: "simplejwt", algs: rsOnly, lacks: edOnly, start: django().start,
 			gaps:    []gap{ignoresType, breaksOnOKP, readsLoosely, keepsRevokedKey},
 			settled: []gap{anyIssuer, anyAudience}},
@@ -56,22 +56,23 @@ func programMakers() []maker {
 	}
 }
 
-// startLimit is generous, because tests share the machine.
+// startLimit is long, because tests share the machine.
 const startLimit = 10 * time.Minute
 
-const python = "/usr/bin/python3" // whose packages are Debian's
+const python = "/usr/bin/python3" // with Debian's packages
 
 func django() program {
 	return program{"django", pythonModules("rest_framework_simplejwt", "jwt", "cryptography"),
 		[]string{python, "-I", "-B", "service.py"}}
 }
 
-// pythonProgram may import its neighbours, which -I would forbid; nothing of the user's own.
+// pythonProgram may import other files of its directory, which -I would forbid. It does not read
+// packages of the user.
 func pythonProgram(file string, modules ...string) program {
 	return program{"python", pythonModules(modules...), []string{python, "-E", "-s", "-B", file}}
 }
 
-// apache is Apache with mod_auth_openidc, which a program in Python starts.
+// apache is a Python program that starts Apache with mod_auth_openidc.
 func apache() program {
 	needs := func() error {
 		for _, file := range []string{"/usr/sbin/apache2", "/usr/lib/apache2/modules/mod_auth_openidc.so", python} {
@@ -84,7 +85,7 @@ func apache() program {
 	return program{"apache", needs, []string{python, "-I", "-B", "service.py"}}
 }
 
-// pythonModules looks for modules without importing them, which would take a second.
+// pythonModules finds modules without importing them, because an import takes a second.
 func pythonModules(names ...string) func() error {
 	const find = "import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
 	return func() error {
@@ -126,8 +127,8 @@ func (p program) start(t *testing.T, s settings) (url string, err error) {
 	return serving(t, cmd)
 }
 
-// serving is server.Serving for a program that may well refuse to start, and for one
-// that starts beside others: only the test's own goroutine may end the test.
+// serving is server.Serving for a program that may refuse to start, and for programs that start in
+// parallel: only the test's own goroutine may end the test.
 func serving(t *testing.T, cmd *exec.Cmd) (url string, err error) {
 	stdout, w := io.Pipe()
 	cmd.Stdout = w
@@ -140,7 +141,7 @@ func serving(t *testing.T, cmd *exec.Cmd) (url string, err error) {
 	line := make(chan string, 1)
 	go func() {
 		lines := bufio.NewReader(stdout)
-		first, _ := lines.ReadString('\n') // cut short by an end, it is no address
+		first, _ := lines.ReadString('\n') // a partial line is no URL, which is checked below
 		line <- strings.TrimSuffix(first, "\n")
 		io.Copy(io.Discard, lines)
 	}()
@@ -150,7 +151,7 @@ func serving(t *testing.T, cmd *exec.Cmd) (url string, err error) {
 		return "", fmt.Errorf("%s did not start in %v: %w", cmd, startLimit, context.DeadlineExceeded)
 	}
 	if !strings.HasPrefix(url, "http://127.0.0.1:") {
-		return "", fmt.Errorf("%s did not say where it listens, but %q", cmd, url)
+		return "", fmt.Errorf("%s printed %q, want its URL", cmd, url)
 	}
 	return url, nil
 }

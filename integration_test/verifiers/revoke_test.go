@@ -7,10 +7,10 @@ import (
 	"keymill/integration_test/server"
 )
 
-// slow keys: within the test only a command moves them.
+// With slow settings no key rotates by itself during a test.
 const slow = "keys:\n  rotate_every: 1h\n  propagation: 2s\njwks:\n  max_age: 1s"
 
-// A key is a row of `key list --json`; the other fields are not needed here.
+// A key is a row of `key list --json`, with the fields that are needed here.
 type key struct {
 	KID, Alg, Stage string
 	Publish         *time.Time
@@ -22,10 +22,10 @@ type revocation struct {
 	UnknownUntil   *time.Time `json:"unknown_until"`
 }
 
-// TestARevokedKeyDiesWithTheCaches: the spare signs at once and every cache knows it
-// already; the revoked key is refused as soon as the cached_until of the answer has
-// passed, in every service whose cache obeys max-age or can be told to.
-func TestARevokedKeyDiesWithTheCaches(t *testing.T) {
+// TestARevokedKeyIsRefusedAfterCachedUntil: when the active key is revoked, the spare signs at once,
+// and every cache has it already. The revoked key is refused when the answer's cached_until has
+// passed, in every service whose cache obeys max-age or can be configured to.
+func TestARevokedKeyIsRefusedAfterCachedUntil(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
 	running := services(t, srv, maxAge)
 	for alg := range clients {
@@ -51,7 +51,7 @@ func TestARevokedKeyDiesWithTheCaches(t *testing.T) {
 			t.Errorf("%s: signed by %s, want the successor %s", alg, kidOf(after[alg]), r.Successor)
 		}
 	}
-	// Nobody has had time to fetch: whoever accepts knew the spare beforehand.
+	// No service has had time to fetch. One that accepts the token had the spare in its cache.
 	for _, s := range running {
 		s.want(t, 200, after[s.alg], "the successor at once")
 	}
@@ -60,28 +60,28 @@ func TestARevokedKeyDiesWithTheCaches(t *testing.T) {
 	}
 	time.Sleep(time.Until(until) + maxAge/4)
 	for _, s := range running {
-		// Who cannot be told to obey max-age is known to keep the key.
+		// A service that cannot be configured to obey max-age still accepts the key.
 		status := map[bool]int{true: 200, false: 401}[s.least > maxAge]
 		s.want(t, status, before[s.alg], "the revoked key after cached_until")
 		s.want(t, 200, after[s.alg], "the successor after cached_until")
 	}
 }
 
-// TestGoOIDCRefusesARevokedKeyAfterTheNextUnknownKid: left as it is, go-oidc keeps a
-// key that it knows until some token makes it fetch. `key rotate --force` onto a
-// key that it has not met is the operator's way to make that happen.
+// TestGoOIDCRefusesARevokedKeyAfterTheNextUnknownKid: by default go-oidc keeps a key that it knows
+// until a token makes it fetch. An operator can cause that with `key rotate --force` to a key
+// that go-oidc does not know.
 func TestGoOIDCRefusesARevokedKeyAfterTheNextUnknownKid(t *testing.T) {
 	srv, clients := issuer(t, slow, "10m")
-	for _, alg := range both { // both first: the second spare is there when the first one is
+	for _, alg := range both { // before the loop, so that both algorithms wait at the same time
 		awaitSpare(t, srv, alg)
 	}
 	running, before := map[string]service{}, map[string]string{} // by algorithm
 	for _, alg := range both {
-		s := makerOf(t, "go-oidc").service(t, srv, alg, 0)
+		s := libraryOf(t, "go-oidc").service(t, srv, alg, 0)
 		running[alg], before[alg] = s, token(t, srv, clients[alg], s.audience)
 		s.want(t, 200, before[alg], "before the revocation")
 		revoke(t, srv, kidOf(before[alg]))
-		s.want(t, 200, token(t, srv, clients[alg], s.audience), "the successor, which it knows")
+		s.want(t, 200, token(t, srv, clients[alg], s.audience), "the successor, which is in its cache")
 	}
 	for alg, s := range running {
 		awaitSpare(t, srv, alg)
@@ -99,7 +99,7 @@ func revoke(t *testing.T, srv *server.Server, kid string) revocation {
 }
 
 // awaitSpare waits until alg's ring has a spare that has been published for longer than
-// propagation.
+// keys.propagation.
 func awaitSpare(t *testing.T, srv *server.Server, alg string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {

@@ -10,38 +10,38 @@ import (
 	"keymill/jwks"
 )
 
-// A gap names the rows of the matrix that a verifier gets wrong.
+// A gap names rows of the matrix whose token a verifier accepts.
 type gap []string
 
-// What the verifiers leave to those who use them.
+// The gaps of the verifiers.
 var (
-	ignoresType       = gap{"typ JWT", "no typ", "typ refresh+jwt"} // a token of another purpose is good (RFC 8725, section 3.11)
-	acceptsNoExp      = gap{"no exp"}                               // for ever
+	ignoresType       = gap{"typ JWT", "no typ", "typ refresh+jwt"} // a token of another type is accepted (RFC 8725, section 3.11)
+	acceptsNoExp      = gap{"no exp"}                               // such a token never expires
 	acceptsExpired    = gap{"an hour ago", "two seconds ago"}
 	forgivesSeconds   = gap{"two seconds ago"}
-	acceptsNoAudience = gap{"no audience"} // though one is asked for
-	ignoresNbf        = gap{"nbf to come"}
+	acceptsNoAudience = gap{"no audience"} // although an audience is set
+	ignoresNbf        = gap{"nbf in the future"}
 	anyIssuer         = gap{"another issuer", "a longer issuer", "no issuer"}
 	anyAudience       = gap{"another audience", "other audiences", "a longer audience", "no audience"}
-	ignoresCrit       = gap{"crit"}                        // against RFC 7515, section 4.1.11
-	takesAnyAlgorithm = gap{"the other algorithm"}         // that a key of the set has
-	ignoresAlg        = gap{"alg none, yet signed"}        // the key alone decides (RFC 7515, section 10.7)
-	readsLoosely      = gap{"a claim twice", "spare bits"} // the last claim wins; one token has several spellings
-	breaksOnOKP       = gap{"a key of the other kind"}     // refused, but with 500
-	takesJSON         = gap{"as JSON"}                     // a serialization that is none of a JWT
-	keepsRevokedKey   = gap{"a revoked key"}               // past max-age
-	slowToNewKeys     = gap{"a key it never met"}          // published since: only its own clock makes it look
+	ignoresCrit       = gap{"crit"}                         // against RFC 7515, section 4.1.11
+	takesAnyAlgorithm = gap{"the other algorithm"}          // if a key of the set has it
+	ignoresAlg        = gap{"alg none with a signature"}    // the key decides the algorithm (RFC 7515, section 10.7)
+	readsLoosely      = gap{"a claim twice", "spare bits"}  // the last claim wins; one token has several encodings
+	breaksOnOKP       = gap{"a key of the other algorithm"} // refused, but with 500
+	takesJSON         = gap{"as JSON"}                      // which a JWT must not be
+	keepsRevokedKey   = gap{"a revoked key"}                // past max-age
+	slowToNewKeys     = gap{"a key that it does not know"}  // it fetches the set at intervals only
 )
 
-// A row is a token that nobody may accept, and why not: in the words of package jwks,
-// which has to see that one thing wrong and no other.
+// A row is a token that every verifier must refuse. why is the error of package jwks, which must
+// find this fault and no other.
 type row struct {
 	column, name string
 	why          error
 	token        func(m mint) string
 }
 
-// columns are what the summary shows, in its order.
+// columns are the columns of the summary, in its order.
 var columns = []string{"valid", "expired", "aud", "iss", "tampered", "none", "HS256", "typ", "exp",
 	"nbf", "alg", "crit", "strict", "new", "revoked"}
 
@@ -49,7 +49,7 @@ var rows = []row{
 	{"expired", "an hour ago", jwks.ErrExpired, func(m mint) string { return m.claim(object{"exp": in(-time.Hour), "iat": in(-2 * time.Hour)}) }},
 	{"expired", "two seconds ago", jwks.ErrExpired, func(m mint) string { return m.claim(object{"exp": in(-2 * time.Second), "iat": in(-time.Minute)}) }},
 	{"exp", "no exp", jwks.ErrClaims, func(m mint) string { return m.claim(object{"exp": nil}) }},
-	{"nbf", "nbf to come", jwks.ErrNotYet, func(m mint) string { return m.claim(object{"nbf": in(time.Hour), "exp": in(2 * time.Hour)}) }},
+	{"nbf", "nbf in the future", jwks.ErrNotYet, func(m mint) string { return m.claim(object{"nbf": in(time.Hour), "exp": in(2 * time.Hour)}) }},
 
 	{"aud", "another audience", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": "elsewhere"}) }},
 	{"aud", "other audiences", jwks.ErrAudience, func(m mint) string { return m.claim(object{"aud": []string{"elsewhere", "nowhere"}}) }},
@@ -69,10 +69,10 @@ var rows = []row{
 	{"HS256", "HS256 with the PEM", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("PEM") }},
 	{"HS256", "HS256 with the JWK", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("JWK") }},
 	{"HS256", "HS256 with the bytes", jwks.ErrAlgorithm, func(m mint) string { return m.hmac("bytes") }},
-	{"alg", "alg none, yet signed", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"alg": "none"}) }},
+	{"alg", "alg none with a signature", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"alg": "none"}) }},
 	{"alg", "the other algorithm", jwks.ErrAlgorithm, func(m mint) string { return m.by(m.other) }},
 
-	{"alg", "a key of the other kind", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"kid": m.other.kid}) }},
+	{"alg", "a key of the other algorithm", jwks.ErrAlgorithm, func(m mint) string { return m.head(object{"kid": m.other.kid}) }},
 
 	{"typ", "typ JWT", jwks.ErrType, func(m mint) string { return m.head(object{"typ": "JWT"}) }},
 	{"typ", "no typ", jwks.ErrType, func(m mint) string { return m.head(object{"typ": nil}) }},
@@ -83,9 +83,9 @@ var rows = []row{
 	{"strict", "spare bits", jwks.ErrMalformed, mint.respell},
 }
 
-// wrongInOneThing shows that the rows are what they are called. A token that is broken in
-// another way would be refused by everybody, and prove nothing.
-func (m mint) wrongInOneThing(t *testing.T, srv *server.Server) {
+// checkRows checks that each row's token has its fault and no other. Every verifier would refuse a
+// token with another fault, so the row would test nothing.
+func (m mint) checkRows(t *testing.T, srv *server.Server) {
 	set, err := jwks.Fetch(t.Context(), nil, srv.Issuer)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func (m mint) wrongInOneThing(t *testing.T, srv *server.Server) {
 	want := jwks.Expectation{Issuer: srv.Issuer, Audience: audienceOf(m.key.alg), Algorithms: []string{m.key.alg}}
 	for _, good := range []string{m.genuine, m.claim(nil), m.head(nil)} {
 		if _, err := jwks.Check(good, set, want, time.Now()); err != nil {
-			t.Errorf("a good token: %v", err)
+			t.Errorf("a valid token: %v", err)
 		}
 	}
 	for _, r := range rows {

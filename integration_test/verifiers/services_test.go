@@ -18,60 +18,60 @@ import (
 
 func TestMain(m *testing.M) { server.Main(m) }
 
-// A maker starts services that verify with one library, and says what its users have
-// to know about it. Whatever it says is proved: a gap that is not there fails a test
-// as a gap that is not stated does.
-type maker struct {
+// A library is an entry of the table: it starts services that verify with one library, and lists
+// what its users must know about it. The tests prove each entry: a listed gap that does not exist
+// fails as an unlisted gap does.
+type library struct {
 	name  string
-	algs  []string // it verifies
-	lacks []string // it cannot verify
+	algs  []string // that it verifies
+	lacks []string // that it cannot verify
 	gaps  []gap
-	least time.Duration // the shortest lifespan of a key set that the library takes; 0: any
-	// settled are the gaps that the settings of docs/verify close, and without them are
-	// open; nil where nobody has tried.
+	least time.Duration // shortest lifespan of a key set that can be set; 0: any
+	// settled are the gaps that the settings of docs/verify close. Without the settings they
+	// exist. If it is nil, TestTheSettingsAreNeeded skips the library.
 	settled []gap
 	start   func(t *testing.T, s settings) (url string, err error)
 }
 
-// Settings are what a team tells a service about its issuer.
+// settings are what a team configures in a service.
 type settings struct {
 	issuer, audience, alg string
-	lifespan              time.Duration // of the cached key set; 0 leaves it as the library has it
-	bare                  bool          // nothing is set but where the keys are
+	lifespan              time.Duration // of the cached key set; 0 leaves the library's default
+	bare                  bool          // only the location of the keys is set
 }
 
 var both, rsOnly, edOnly = []string{"EdDSA", "RS256"}, []string{"RS256"}, []string{"EdDSA"}
 
-func makers() []maker { return slices.Concat(ownMakers(), goMakers(), programMakers()) }
+func libraries() []library { return slices.Concat(ownLibraries(), goLibraries(), programLibraries()) }
 
-// makerOf finds a maker by its name.
-func makerOf(t *testing.T, name string) maker {
+// libraryOf finds a library by its name.
+func libraryOf(t *testing.T, name string) library {
 	t.Helper()
-	for _, m := range makers() {
-		if m.name == name {
-			return m
+	for _, l := range libraries() {
+		if l.name == name {
+			return l
 		}
 	}
-	t.Fatalf("no verifier is called %q", name)
-	return maker{}
+	t.Fatalf("no library is called %q", name)
+	return library{}
 }
 
-// A service is an API that trusts our tokens: 200 with the subject, or 401.
+// A service is an API that accepts our tokens. It answers 200 with the subject, or 401.
 type service struct {
-	maker
+	library
 	name, alg, audience string
 	url                 string
 	http                *http.Client
 }
 
-// audienceOf names the audience that holds the tokens of one algorithm.
+// audienceOf returns the audience whose tokens have the algorithm.
 func audienceOf(alg string) string { return map[string]string{"EdDSA": "orders", "RS256": "shop"}[alg] }
 
-// profiles maps an algorithm to the claims of its tokens: simplejwt must not refuse a
-// token for a claim that it misses where something else is wrong.
+// profiles maps an algorithm to the claim profile of its tokens. simplejwt needs its own claims, so
+// that it does not refuse a token of the matrix because of them.
 var profiles = map[string]string{"EdDSA": "rfc9068", "RS256": "simplejwt"}
 
-// issuer runs a server with an audience and a client per algorithm.
+// issuer runs a server with an audience and a client for each algorithm.
 func issuer(t *testing.T, config, ttl string) (*server.Server, map[string]server.Client) {
 	t.Helper()
 	srv := server.Start(t, server.Options{Config: config})
@@ -92,14 +92,14 @@ func token(t *testing.T, srv *server.Server, c server.Client, audience string) s
 	return tok
 }
 
-// services starts every verifier with every algorithm that it can do, several at once,
-// for most of them spend a second on loading themselves.
+// services starts a service for every library and each of its algorithms. It starts several at once,
+// because most take a second to load.
 func services(t *testing.T, srv *server.Server, lifespan time.Duration) []service {
 	t.Helper()
 	var all []service
-	for _, m := range makers() {
-		for _, alg := range m.algs {
-			all = append(all, m.prepare(t, alg))
+	for _, l := range libraries() {
+		for _, alg := range l.algs {
+			all = append(all, l.prepare(t, alg))
 		}
 	}
 	broken := make([]error, len(all))
@@ -120,32 +120,32 @@ func services(t *testing.T, srv *server.Server, lifespan time.Duration) []servic
 			running = append(running, s)
 			continue
 		}
-		t.Run("start of "+s.name, func(t *testing.T) { unless(t, broken[i]) })
+		t.Run("start of "+s.name, func(t *testing.T) { didNotStart(t, broken[i]) })
 	}
 	return running
 }
 
-// service starts one.
-func (m maker) service(t *testing.T, srv *server.Server, alg string, lifespan time.Duration) service {
+// service starts one service.
+func (l library) service(t *testing.T, srv *server.Server, alg string, lifespan time.Duration) service {
 	t.Helper()
-	s := m.prepare(t, alg)
+	s := l.prepare(t, alg)
 	var err error
-	if s.url, err = m.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg, lifespan: lifespan}); err != nil {
-		unless(t, err)
+	if s.url, err = l.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: alg, lifespan: lifespan}); err != nil {
+		didNotStart(t, err)
 	}
 	return s
 }
 
-func (m maker) prepare(t *testing.T, alg string) service {
+func (l library) prepare(t *testing.T, alg string) service {
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	t.Cleanup(transport.CloseIdleConnections)
 	return service{
-		maker: m, name: m.name + " " + alg, alg: alg, audience: audienceOf(alg),
+		library: l, name: l.name + " " + alg, alg: alg, audience: audienceOf(alg),
 		http: &http.Client{Timeout: 5 * time.Minute, Transport: transport},
 	}
 }
 
-// ask shows the service a token, or none if it is empty.
+// ask calls the service with a token, or without one if token is empty.
 func (s service) ask(ctx context.Context, token string) (status int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, "GET", s.url, nil)
 	if err != nil {
@@ -172,16 +172,16 @@ func (s service) want(t *testing.T, status int, token, what string) {
 	}
 }
 
-// missing says that a real part is not installed.
+// missing is the error for something that is not installed.
 type missing struct{ what string }
 
-func (m missing) Error() string { return m.what + " is missing; scripts/install-deps brings it" }
+func (m missing) Error() string { return m.what + " is missing; scripts/install-deps installs it" }
 
 func isMissing(err error) bool { return errors.As(err, &missing{}) }
 
-// unless ends a test whose service did not start. A part that is missing skips it,
-// except where everything has to be there: a skipped proof proves nothing.
-func unless(t *testing.T, err error) {
+// didNotStart ends a test whose service did not start. If something is not installed it skips the
+// test, except in CI, so that no test is skipped there without notice.
+func didNotStart(t *testing.T, err error) {
 	t.Helper()
 	if isMissing(err) && os.Getenv("CI") == "" {
 		t.Skip(err)

@@ -1,5 +1,5 @@
-// Orders: logs in, shows what a protected API answers, refreshes, logs out. What it
-// shows is what a driver reads: #view, #answer, #error and #refreshes.
+// Orders logs in, shows what a protected API answers, refreshes and logs out. A test reads its
+// state from #answer, #error and the data attributes of main.
 import { createApp, h, reactive } from "vue";
 import config from "/config.js";
 import { createSession, Refused } from "/session.js";
@@ -8,8 +8,8 @@ const locks = new URLSearchParams(location.search).get("locks") === "1";
 const session = createSession(config.issuer, { locks });
 const state = reactive({ view: "starting", answer: "", error: "", refreshes: 0, busy: false });
 
-// act runs one action of the user and shows the next view, or the login form once the
-// session is over.
+// act runs one action of the user. It shows the next view, or the login form if the session
+// has ended.
 async function act(work, next = "orders") {
   state.busy = true;
   state.error = "";
@@ -59,7 +59,7 @@ const ordersView = () => h("section", { id: "orders" }, [
 createApp({
   mounted: async () => {
     await act(() => session.refresh());
-    if (state.view === "login") state.error = ""; // that nobody was logged in is no error
+    if (state.view === "login") state.error = ""; // to have no session yet is no error
     if (state.view === "starting") state.view = "login";
   },
   render: () => h("main", { "data-busy": state.busy, "data-view": state.view, "data-refreshes": state.refreshes }, [

@@ -1,9 +1,8 @@
-// A session with a Keymill server, as a page keeps it: the access token in this
-// module's memory and nowhere else, the refresh token in a cookie that no script can
-// read. A tab that is opened or reloaded has only the cookie, so it begins with a
-// refresh.
+// A page's session with a Keymill server. The access token is only in this module's memory. The
+// refresh token is in a cookie that no script can read. A tab that is opened or reloaded has
+// only the cookie, so it begins with a refresh.
 
-// A Refused is a no of the token server.
+// Refused is an error that the token server answered.
 export class Refused extends Error {
   constructor(status, code) {
     super(`${status} ${code}`);
@@ -11,9 +10,9 @@ export class Refused extends Error {
   }
 }
 
-// createSession talks to the token server at issuer. With locks one tab refreshes at
-// a time; without them two tabs may send the same refresh token at once, and the
-// server's grace is what keeps both logged in.
+// createSession returns a session with the token server at issuer. With locks one tab refreshes
+// at a time. Without them two tabs may send the same refresh token at once, and the server's
+// grace keeps both logged in.
 export function createSession(issuer, { locks }) {
   let token = "";
   let refreshing = null; // the refresh that this tab is waiting for
@@ -35,7 +34,7 @@ export function createSession(issuer, { locks }) {
     token = (await post("/session/login", { username, password })).access_token;
   }
 
-  // refresh is one request however many callers of this tab wait for it.
+  // refresh sends one request for all callers of this tab that wait for it.
   function refresh() {
     refreshing ??= exclusively(renew).finally(() => (refreshing = null));
     return refreshing;
@@ -45,7 +44,7 @@ export function createSession(issuer, { locks }) {
     return locks ? navigator.locks.request("keymill-refresh", work) : work();
   }
 
-  // Only a 401 ends a session: a server that is busy or gone says nothing about it.
+  // Only a 401 ends the session. Another failure means that the server is busy or unreachable.
   async function renew() {
     try {
       token = (await post("/session/refresh")).access_token;
@@ -60,8 +59,8 @@ export function createSession(issuer, { locks }) {
     await post("/session/logout");
   }
 
-  // call fetches from a protected API. A token that the API takes for expired is
-  // renewed once, and the call made again.
+  // call fetches from a protected API. If the API refuses the token, call refreshes it once and
+  // tries again.
   async function call(url) {
     const response = await send(url);
     if (response.status !== 401) return response;

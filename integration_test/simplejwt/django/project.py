@@ -1,22 +1,22 @@
 """A Django project as its team would write it, in one file: settings, routes, one view.
 
-    project.py prepare              makes the database and the people in it
+    project.py prepare              creates the database and its users
     project.py serve                prints its address and serves until it is killed
-    project.py disable NAME         what a tick in Django's admin pages does
+    project.py disable NAME         as Django's admin pages do
     project.py enable NAME
-    project.py passwd NAME          gives that person a password that nobody knows
+    project.py passwd NAME          gives the user a random password
     project.py remove NAME
-    project.py expired NAME         prints tokens of that person that are too old by now
+    project.py expired NAME         prints expired tokens of the user
     project.py dumpdata auth.user   Django's own commands, on that database
 
-Its tokens come from simplejwt's own views, or, once PROJECT_ISSUER is set, from the
-token server that took those people over: then it only verifies, by the key set there.
+Its tokens come from simplejwt's own views. If PROJECT_ISSUER is set they come from the token
+server, and the project only verifies them with the key set there.
 
     PROJECT_DATABASE  path of the SQLite file
     PROJECT_ISSUER    the token server; unset: none
     PROJECT_AUDIENCE  the name of this API there
     PROJECT_USER_ID   the field of the user table that user_id names; unset: id
-    PROJECT_PEOPLE    what `prepare` makes, a list of objects in JSON
+    PROJECT_PEOPLE    the users that `prepare` creates, a list of objects in JSON
 """
 
 import json
@@ -63,7 +63,7 @@ settings.configure(
         "rest_framework_simplejwt",
         "rest_framework_simplejwt.token_blacklist",
     ],
-    # What `startproject` writes, less what only pages with a session need.
+    # What `startproject` writes, without what only pages with a session need.
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
         "django.middleware.common.CommonMiddleware",
@@ -125,11 +125,11 @@ class QuietHandler(simple_server.WSGIRequestHandler):
 
 def prepare():
     call_command("migrate", verbosity=0)
-    for person in json.loads(os.environ["PROJECT_PEOPLE"]):
-        user = User.objects.create_user(person["username"])
-        user.is_active = not person.get("inactive", False)
-        if person.get("password"):  # otherwise create_user made it unusable
-            user.password = make_password(person["password"], hasher=person["hasher"])
+    for entry in json.loads(os.environ["PROJECT_PEOPLE"]):
+        user = User.objects.create_user(entry["username"])
+        user.is_active = not entry.get("inactive", False)
+        if entry.get("password"):  # otherwise create_user made it unusable
+            user.password = make_password(entry["password"], hasher=entry["hasher"])
         user.save()
 
 
@@ -156,7 +156,7 @@ def remove(name):
 
 
 def expired(name):
-    # Nobody has to wait: simplejwt lets its owner choose when a token ends.
+    # No test has to wait, because simplejwt lets its caller set the expiry.
     refresh = RefreshToken.for_user(User.objects.get(username=name))
     live, access = str(refresh), refresh.access_token
     for token in (refresh, access):

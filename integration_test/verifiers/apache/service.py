@@ -1,15 +1,15 @@
-"""An API behind Apache, whose mod_auth_openidc is an OAuth 2.0 resource server; httpd.conf
-says how. The API itself looks at no token: it believes the header that Apache sets.
+"""An API behind Apache with mod_auth_openidc as an OAuth 2.0 resource server; see httpd.conf.
+The API itself checks no token. It trusts the header that Apache sets.
 
 It prints the address that Apache listens on, which answers GET with the subject of the
 caller's token, or 401.
 
     SERVICE_ISSUER    the token server
     SERVICE_AUDIENCE  the name of this API there
-    SERVICE_ALG       RS256: the module's JOSE library knows no EdDSA
-    SERVICE_LIFESPAN  seconds that the key set is cached, at least 300, since the module
-                      takes no less; unset: its own 3600
-    SERVICE_BARE      any good signature will do
+    SERVICE_ALG       RS256: the module's JOSE library does not support EdDSA
+    SERVICE_LIFESPAN  seconds that the key set is cached, at least 300, the module's
+                      minimum; unset: its default of 3600
+    SERVICE_BARE      set: only the checks that the module does by default
 """
 
 import json
@@ -44,12 +44,12 @@ def main():
         defines.append("-DLifespan")
         settings["LIFESPAN"] = str(max(300, int(os.environ["SERVICE_LIFESPAN"])))
     if ISSUER.startswith("http:"):
-        # The module takes no key set over http, and the server under test speaks nothing else.
+        # The module fetches no key set over http, and the server under test has no TLS.
         defines.append("-DRelay")
         settings["JWKS_ORIGIN"] = start_relay(runtime)
     deadline = time.monotonic() + 15
     apache = subprocess.Popen(
-        # SIGTERM once this process is gone: at a SIGKILL Apache would leave its children behind.
+        # SIGTERM when this process ends: after a SIGKILL Apache's children would go on.
         ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/apache2", "-DFOREGROUND", *defines, "-f", HERE + "/httpd.conf"],
         env={**os.environ, **settings},
     )
@@ -58,7 +58,7 @@ def main():
             apache.terminate()
             apache.wait()
         time.sleep(0.05)
-    # From here nothing opens a file in it, and a SIGKILL leaves no other moment to clean up.
+    # From here on nothing opens a file in it. After a SIGKILL there would be no cleanup.
     shutil.rmtree(runtime)
     if apache.poll() is not None:
         sys.exit("Apache did not start")
@@ -68,7 +68,7 @@ def main():
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one packet: two make the client's delayed ACK cost 40 ms
+    wbufsize = -1  # one packet per answer: with two, the client's delayed ACK costs 40 ms
 
     def do_GET(self):
         body = json.dumps({"sub": self.headers["X-Subject"]}).encode()
@@ -92,7 +92,7 @@ def free_port():
 
 
 def answers(port):
-    """An open port is not enough: Apache opens it and then reads its configuration again."""
+    """Apache opens its port before it has read its configuration twice, so try a request."""
     probe = HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         probe.request("GET", "/")
@@ -104,7 +104,7 @@ def answers(port):
 
 
 def start_relay(directory):
-    """Speaks TLS in front of the token server, as its proxy would. Returns its origin."""
+    """Terminates TLS in front of the token server, as its proxy would. Returns the origin."""
     pem = directory + "/relay.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -125,7 +125,7 @@ def accept(listener, tls):
 
 
 def relay(client, tls):
-    """One request, one answer: the module's curl makes a connection for each."""
+    """Relays one request and its answer: the module opens a connection for each."""
     server = urlsplit(ISSUER)
     try:
         with tls.wrap_socket(client, server_side=True) as near, \
@@ -134,7 +134,7 @@ def relay(client, tls):
             while chunk := far.recv(16384):
                 near.sendall(chunk)
     except OSError:
-        pass  # whichever side went away, the other learns it by the close
+        pass  # when one side has gone, the other connection is closed too
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A Django API as its team would write it, in one file: settings, one view, routes.
+"""A typical Django API in one file: settings, one view, routes.
 
 It trusts a token server through djangorestframework-simplejwt alone. It prints the
 address it listens on and answers GET /orders with the subject of the caller's token.
 
     SERVICE_ISSUER    the token server
     SERVICE_AUDIENCE  the name of this API there
-    SERVICE_BARE      neither issuer nor audience is set
+    SERVICE_BARE      set: neither issuer nor audience is configured
     SERVICE_LIFESPAN  seconds that the key set is cached; unset: simplejwt's own 300
 """
 
@@ -27,7 +27,7 @@ settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "rest_framework"],
     REST_FRAMEWORK={
         "DEFAULT_AUTHENTICATION_CLASSES": [
-            # Stateless: a token of a service belongs to no row of the user table.
+            # Stateless: a client's token belongs to no row of the user table.
             "rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication"
         ],
         "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -37,13 +37,13 @@ settings.configure(
         "ALGORITHM": "RS256",
         "JWK_URL": JWK_URL,
         "USER_ID_CLAIM": "sub",
-        # Neither is checked unless it is set.
+        # Each is checked only if it is set.
         **({} if "SERVICE_BARE" in os.environ else {"AUDIENCE": os.environ["SERVICE_AUDIENCE"], "ISSUER": ISSUER}),
     },
 )
 django.setup()
 
-# After setup, because these read the settings when they are imported.
+# After setup, because these modules read the settings when they are imported.
 from django.urls import path  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from jwt import PyJWKClient  # noqa: E402
@@ -52,7 +52,7 @@ from rest_framework.views import APIView  # noqa: E402
 from rest_framework_simplejwt.state import token_backend  # noqa: E402
 
 if "SERVICE_LIFESPAN" in os.environ:
-    # No setting reaches the lifespan of the cache, so its owner has to be replaced.
+    # There is no setting for the lifespan of the cache, so the client is replaced.
     token_backend.jwks_client = PyJWKClient(JWK_URL, lifespan=int(os.environ["SERVICE_LIFESPAN"]))
 
 

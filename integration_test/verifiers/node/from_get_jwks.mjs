@@ -1,37 +1,37 @@
-// What the two services with get-jwks have in common: where the keys come from, and what
-// they demand of a token.
+// What the two services with get-jwks share: the keys and the checks of a token.
 //
 //   SERVICE_ISSUER    the token server
 //   SERVICE_AUDIENCE  the name of this API there
 //   SERVICE_ALG       the one algorithm it accepts
 //   SERVICE_LIFESPAN  seconds that a key is cached; unset: get-jwks' own 60
-//   SERVICE_BARE      nothing is demanded that the library does not demand by itself
+//   SERVICE_BARE      set: only the checks that the library does by default
 import { createPublicKey } from "node:crypto";
 import buildGetJwks from "get-jwks";
 
 const { SERVICE_ISSUER: issuer, SERVICE_AUDIENCE: audience, SERVICE_ALG: alg, SERVICE_LIFESPAN: lifespan, SERVICE_BARE: bare } = process.env;
 
-const demands = {
+const checks = {
   allowedIss: issuer,
   allowedAud: audience,
-  // A claim that is not there is checked only if it is required.
+  // A missing claim is an error only if the claim is required.
   requiredClaims: ["iss", "aud", "exp", "sub"],
   checkTyp: "at+jwt",
 };
 
-export const options = { algorithms: [alg], ...(bare ? {} : demands) };
+export const options = { algorithms: [alg], ...(bare ? {} : checks) };
 
 const keys = buildGetJwks({
   issuersWhitelist: [issuer],
   ...(lifespan ? { ttl: Number(lifespan) * 1000 } : {}),
 });
-// A key that has left the set is "an error", for which get-jwks falls back on the key that it
-// had, and keeps that one anew each time: a revoked key lived for as long as it was used.
+// When a key has left the set, get-jwks treats that as an error, uses the cached key and caches it
+// for another period. Without the next line a revoked key would be accepted as long as it is used.
 keys.staleCache.set = () => keys.staleCache;
 
-// The domain is ours, never the token's iss: whoever writes a token would choose what we fetch.
+// The domain is configured and not the token's iss. Otherwise the sender of a token would choose
+// the URL that is fetched.
 export async function publicKey(kid) {
   const jwk = await keys.getJwk({ domain: issuer, alg, kid });
-  // Not get-jwks' own getPublicKey, which knows no OKP.
+  // Not get-jwks' own getPublicKey, which does not support OKP keys.
   return createPublicKey({ key: jwk, format: "jwk" }).export({ type: "spki", format: "pem" });
 }

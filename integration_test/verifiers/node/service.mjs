@@ -1,4 +1,4 @@
-// A Node service as its team would write it: jose fetches the key set and verifies.
+// A typical Node service: jose fetches the key set and verifies.
 // It prints the address it listens on and answers GET / with the subject of the
 // caller's token, or 401 and the reason.
 //
@@ -6,16 +6,16 @@
 //   SERVICE_AUDIENCE  the name of this API there
 //   SERVICE_ALG       the one algorithm it accepts
 //   SERVICE_LIFESPAN  seconds that the key set is cached; unset: jose's own 600
-//   SERVICE_BARE      nothing is demanded that the library does not demand by itself
+//   SERVICE_BARE      set: only the checks that the library does by default
 //
-// cooldownDuration stays at jose's 30 s: an unknown kid then fetches nothing, so this
-// service fails as soon as a key signs before every cache has it.
+// cooldownDuration stays at jose's 30 s. Within it an unknown kid fetches nothing, so this service
+// refuses valid tokens if a key signs before every cache has it.
 import { createServer } from "node:http";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 
 const { SERVICE_ISSUER: issuer, SERVICE_AUDIENCE: audience, SERVICE_ALG: alg, SERVICE_LIFESPAN: lifespan, SERVICE_BARE: bare } = process.env;
 
-const demands = {
+const checks = {
   issuer,
   audience,
   typ: "at+jwt",
@@ -30,7 +30,7 @@ const keys = createRemoteJWKSet(
 const server = createServer(async (request, response) => {
   const token = (request.headers.authorization ?? "").replace(/^Bearer /, "");
   try {
-    const { payload } = await jwtVerify(token, keys, { algorithms: [alg], ...(bare ? {} : demands) });
+    const { payload } = await jwtVerify(token, keys, { algorithms: [alg], ...(bare ? {} : checks) });
     response.writeHead(200, { "Content-Type": "application/json" });
     response.end(JSON.stringify({ sub: payload.sub }));
   } catch (error) {

@@ -1,4 +1,4 @@
-// A Node service as its team would write it: get-jwks fetches the keys, fast-jwt verifies.
+// A typical Node service: get-jwks fetches the keys, fast-jwt verifies.
 // It prints the address it listens on and answers GET / with the subject of the
 // caller's token, or 401 and the reason.
 import { createServer } from "node:http";

@@ -1,6 +1,6 @@
-// A Fastify service as its team would write it: @fastify/jwt verifies with keys that
-// get-jwks fetches. It prints the address it listens on and answers GET / with the
-// subject of the caller's token, or 401 and the reason.
+// A typical Fastify service: @fastify/jwt verifies with keys that get-jwks fetches. It prints
+// the address it listens on and answers GET / with the subject of the caller's token, or 401
+// and the reason.
 import fastifyJwt from "@fastify/jwt";
 import Fastify from "fastify";
 import { options, publicKey } from "./from_get_jwks.mjs";

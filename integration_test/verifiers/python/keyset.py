@@ -1,4 +1,4 @@
-"""The key set of an issuer, for libraries that fetch none."""
+"""The key set of an issuer, for libraries that do not fetch it."""
 
 import json
 import threading
@@ -11,15 +11,15 @@ LIFESPAN = 300
 class KeySet:
     """It fails closed: a set that cannot be renewed is not used.
 
-    load makes the library's key of a member of the set, of which only those of alg count: a
-    key of another algorithm must not meet the token, and one of a type that the library does
-    not know must not cost the others.
+    load converts a member of the set to the library's key. Only members of alg are converted: a
+    key of another algorithm must not verify the token, and a key of a type that the library does
+    not know must not make the whole set fail.
     """
 
     def __init__(self, url, alg, lifespan, load):
         self.url, self.alg, self.load = url, alg, load
         self.lifespan = lifespan or LIFESPAN
-        self.cooldown = min(10, self.lifespan)  # seconds between two fetches, whatever arrives
+        self.cooldown = min(10, self.lifespan)  # seconds between two fetches, even for unknown kids
         self.lock = threading.Lock()
         self.keys = {}  # kid → key
         self.fetched = self.tried = -self.cooldown - self.lifespan
@@ -33,7 +33,7 @@ class KeySet:
                 self.tried = now
                 self.fetch()
             if kid not in self.keys:
-                raise ValueError("no such key")
+                raise ValueError("unknown kid")
             return self.keys[kid]
 
     def fetch(self):

@@ -1,12 +1,12 @@
-"""Puts a verifier behind HTTP, as each of these services needs it.
+"""Serves a verifier over HTTP.
 
-A service is told what it has to know by variables:
+Environment variables configure a service:
 
     SERVICE_ISSUER    the token server
     SERVICE_AUDIENCE  the name of this API there
     SERVICE_ALG       the one algorithm it accepts
-    SERVICE_LIFESPAN  seconds that the key set is cached; unset: as the library has it
-    SERVICE_BARE      nothing is demanded that the library does not demand by itself
+    SERVICE_LIFESPAN  seconds that the key set is cached; unset: the library's default
+    SERVICE_BARE      set: only the checks that the library does by default
 """
 
 import json
@@ -28,13 +28,13 @@ class Server(ThreadingHTTPServer):
 def serve(verify, refusals):
     """Prints the address it listens on, and answers GET with the subject of the caller's token.
 
-    verify returns the claims of a good token. What it raises of refusals is 401; anything
-    else is a mistake of the service and breaks the connection.
+    verify returns the claims of a valid token. An exception of refusals is answered with 401. Any
+    other is a fault of the service and breaks the connection.
     """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # an answer in one packet: two make the client's delayed ACK cost 40 ms
+        wbufsize = -1  # one packet per answer: with two, the client's delayed ACK costs 40 ms
 
         def do_GET(self):
             scheme, _, token = self.headers.get("Authorization", "").partition(" ")

@@ -4,7 +4,7 @@ import jwt
 from serving import ALG, AUDIENCE, BARE, ISSUER, KEYS, LIFESPAN, serve
 
 lifespan = {"lifespan": LIFESPAN} if LIFESPAN else {}  # else PyJWT's own 300 s
-# cache_keys stays off: it keeps single keys without a lifespan, so also revoked ones.
+# cache_keys stays off: it caches single keys without a lifespan, so revoked keys too.
 keys = jwt.PyJWKClient(KEYS, **lifespan)
 
 
@@ -15,16 +15,16 @@ def verify(token):
         algorithms=[ALG],
         issuer=ISSUER,
         audience=AUDIENCE,
-        # A claim that is not there is checked only if it is required.
+        # A missing claim is an error only if the claim is required.
         options={} if BARE else {"require": ["iss", "aud", "exp", "sub"]},
     )
-    # The signature covers the header too, and no option of PyJWT's reads its typ.
+    # The signature covers the header too, and no option of PyJWT checks its typ.
     if not BARE and jwt.get_unverified_header(token).get("typ") != "at+jwt":
         raise jwt.InvalidTokenError("not an access token")
     return claims
 
 
 if __name__ == "__main__":
-    # TypeError: the header names a key of another kind, or a claim is of the wrong type.
-    # OSError: a key set that broke off.
+    # TypeError: the header names a key of another type, or a claim has the wrong type.
+    # OSError: the connection failed while the key set was read.
     serve(verify, (jwt.PyJWTError, TypeError, OSError))

@@ -21,9 +21,9 @@ import (
 	jwx "github.com/lestrrat-go/jwx/v3/jwt"
 )
 
-// goMakers are the verifiers that run in the test's own process.
-func goMakers() []maker {
-	return []maker{
+// goLibraries returns the verifiers that run in the test's own process.
+func goLibraries() []library {
+	return []library{
 		{name: "go-oidc", algs: both, start: startGoOIDC,
 			gaps: []gap{ignoresType, readsLoosely, takesJSON, keepsRevokedKey}},
 		{name: "keyfunc", algs: both, start: startKeyfunc,
@@ -35,7 +35,7 @@ func goMakers() []maker {
 	}
 }
 
-// A verify returns the subject of a good token.
+// A verify returns the subject of a valid token.
 type verify func(ctx context.Context, token string) (subject string, err error)
 
 func (v verify) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +47,7 @@ func (v verify) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"sub": subject})
 }
 
-// serve puts a verifier behind an address of its own.
+// serve serves h on an address of its own and returns its URL.
 func serve(t *testing.T, h http.Handler) string {
 	ts := httptest.NewServer(h)
 	t.Cleanup(ts.Close)
@@ -72,11 +72,10 @@ func every(t *testing.T, interval time.Duration, f func(context.Context)) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
-// startGoOIDC serves coreos/go-oidc. Its RemoteKeySet has no lifespan at all: a key that
-// it knows stays good until a token makes it fetch the set again (an unknown kid, or a
-// signature that is wrong), so a revoked key can live for ever in a quiet service. A
-// team that wants a bound starts over with a new verifier before every max-age is over,
-// as is done here for a lifespan.
+// startGoOIDC serves coreos/go-oidc. Its RemoteKeySet never expires. It accepts a key that it knows
+// until a token makes it fetch the set again (one with an unknown kid or a wrong signature), so
+// a service with little traffic can accept a revoked key forever. A team that wants a limit
+// replaces the verifier within every max-age. That is what s.lifespan does here.
 func startGoOIDC(t *testing.T, s settings) (string, error) {
 	provider, err := oidc.NewProvider(t.Context(), s.issuer)
 	if err != nil {
@@ -106,9 +105,9 @@ func startGoOIDC(t *testing.T, s settings) (string, error) {
 	})), nil
 }
 
-// startKeyfunc serves golang-jwt with the keys of MicahParks/keyfunc, which polls every
-// hour whatever the server says. Its other fetches are for unknown kids, one in five
-// minutes: whoever sends one made-up kid has used it up.
+// startKeyfunc serves golang-jwt with the keys of MicahParks/keyfunc, which polls every hour and
+// ignores max-age. An unknown kid makes it fetch too, at most once in five minutes, so a client
+// that sends an invented kid uses that fetch up.
 func startKeyfunc(t *testing.T, s settings) (string, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -128,7 +127,7 @@ func startKeyfunc(t *testing.T, s settings) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		// The library leaves both to its users. The signature covers the header.
+		// The library leaves both checks to its users. The signature covers the header.
 		if !s.bare && (token.Header["typ"] != "at+jwt" || token.Header["crit"] != nil) {
 			return "", errors.New("not an access token")
 		}
@@ -136,9 +135,9 @@ func startKeyfunc(t *testing.T, s settings) (string, error) {
 	})), nil
 }
 
-// startJWX serves lestrrat-go/jwx with its cache, which follows max-age but never asks
-// more often than every 15 minutes, and never because of a token. Shorter intervals can
-// be set, but are looked at every two seconds only, so a lifespan is kept by hand.
+// startJWX serves lestrrat-go/jwx with its cache. The cache follows max-age, but it fetches at most
+// every 15 minutes and never because of a token. A shorter interval can be set, but is checked
+// only every two seconds, so the test refreshes the cache itself.
 func startJWX(t *testing.T, s settings) (string, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -179,8 +178,8 @@ func startJWX(t *testing.T, s settings) (string, error) {
 	})), nil
 }
 
-// checkHeader is what jwt.Parse leaves out. The algorithm is that of the key, whatever the
-// header says, and any key of the set will do.
+// checkHeader does the checks that jwt.Parse leaves out. Parse takes the algorithm from the key,
+// ignores the one in the header and accepts every key of the set.
 func checkHeader(raw, want string) error {
 	message, err := jws.ParseString(raw)
 	if err != nil {

@@ -16,20 +16,20 @@ import (
 	"keymill/integration_test/server"
 )
 
-type sessionKey struct{}
+type stateKey struct{}
 
-// A session is what one script has running. A script is one goroutine.
-type session struct {
+// A state is what one script has started and recorded. A script runs in one goroutine.
+type state struct {
 	server    *server.Server
 	listeners []net.Listener
-	snapshots map[string][]string // path → its files
+	snapshots map[string][]string // path → its files, see tree
 }
 
-func of(ts *testscript.TestScript) *session { return ts.Value(sessionKey{}).(*session) }
+func stateOf(ts *testscript.TestScript) *state { return ts.Value(stateKey{}).(*state) }
 
-func (s *session) close() {
+func (s *state) close() {
 	if s.server != nil {
-		s.server.Kill() // how a server ends is the business of stop
+		s.server.Kill() // stop is what checks how a server ends
 	}
 	for _, l := range s.listeners {
 		l.Close()
@@ -37,9 +37,9 @@ func (s *session) close() {
 }
 
 func start(ts *testscript.TestScript, neg bool, args []string) {
-	s := of(ts)
+	s := stateOf(ts)
 	if neg {
-		ts.Fatalf("a server that must not start is a matter of exits")
+		ts.Fatalf("use exits for a server that must not start")
 	}
 	if s.server == nil {
 		extra, err := os.ReadFile(ts.MkAbs("extra.yaml"))
@@ -60,17 +60,17 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func stop(ts *testscript.TestScript, neg bool, args []string) {
-	if err := of(ts).server.Stop(); err != nil {
-		ts.Fatalf("%v; its log:\n%s", err, of(ts).server.Log())
+	if err := stateOf(ts).server.Stop(); err != nil {
+		ts.Fatalf("%v; its log:\n%s", err, stateOf(ts).server.Log())
 	}
 }
 
-func kill9(ts *testscript.TestScript, neg bool, args []string) { of(ts).server.Kill() }
+func kill9(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).server.Kill() }
 
-func squat(ts *testscript.TestScript, neg bool, args []string) {
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	of(ts).listeners = append(of(ts).listeners, l)
+	stateOf(ts).listeners = append(stateOf(ts).listeners, l)
 	ts.Setenv(args[0], l.Addr().String())
 }
 
@@ -118,7 +118,7 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 	show(ts, req)
 }
 
-// show prints an answer as it came: no redirect is followed, nothing unpacked.
+// show prints the answer as received, without following a redirect or decompressing.
 func show(ts *testscript.TestScript, req *http.Request) {
 	client := http.Client{
 		Timeout:       5 * time.Minute,

@@ -19,24 +19,24 @@ import (
 	"keymill/jwks"
 )
 
-// A contender verifies tokens of one algorithm for one audience and returns whose they
-// are. Each is set up once, as its documentation recommends, and follows the same key
-// set; each checks at least iss, aud, exp and alg (see prove).
-type contender struct {
+// A verifier verifies tokens of one algorithm for one audience and returns their subject.
+// Each is set up once, as its documentation recommends, and follows the same key set. Each
+// checks at least iss, aud, exp and alg (see checkVerifier).
+type verifier struct {
 	name          string
 	verify        func(context.Context, *signed) (subject string, err error)
-	rival         bool // one of those that Keymill is compared with
+	library       bool // one that package jwks is compared with
 	signatureOnly bool
 }
 
-// The contenders that demands name.
+// The verifiers that the bounds name.
 const (
 	bare, first, cached = "bare", "keymill", "cached"
 )
 
-// contenders are those of one algorithm. They keep fetching keys until ctx is done.
-func (s *stage) contenders(ctx context.Context, alg string) ([]contender, error) {
-	out := []contender{{name: bare, verify: verifyBare, signatureOnly: true}}
+// verifiers returns the verifiers of one algorithm. They fetch keys until ctx is done.
+func (s *testIssuer) verifiers(ctx context.Context, alg string) ([]verifier, error) {
+	out := []verifier{{name: bare, verify: verifyBare, signatureOnly: true}}
 	for _, entry := range []struct {
 		name string
 		make func(ctx context.Context, alg string) (verify, error)
@@ -51,20 +51,20 @@ func (s *stage) contenders(ctx context.Context, alg string) ([]contender, error)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", entry.name, err)
 		}
-		rival := entry.name != first && entry.name != cached
-		out = append(out, contender{name: entry.name, rival: rival, verify: func(ctx context.Context, t *signed) (string, error) {
+		library := entry.name != first && entry.name != cached
+		out = append(out, verifier{name: entry.name, library: library, verify: func(ctx context.Context, t *signed) (string, error) {
 			return v(ctx, t.text)
 		}})
 	}
 	return out, nil
 }
 
-// A verify takes a token as it comes over the wire.
+// A verify takes a token as a service receives it.
 type verify func(ctx context.Context, token string) (subject string, err error)
 
 var errSignature = errors.New("wrong signature")
 
-// verifyBare is the signature and nothing else: what no verifier can do without.
+// verifyBare checks the signature only, which every verifier has to do.
 func verifyBare(_ context.Context, t *signed) (string, error) {
 	ok := false
 	switch key := t.key.(type) {
@@ -80,8 +80,8 @@ func verifyBare(_ context.Context, t *signed) (string, error) {
 	return t.subject, nil
 }
 
-// keymill remembers as many tokens as cache says.
-func (s *stage) keymill(cache int) func(context.Context, string) (verify, error) {
+// keymill returns a constructor for package jwks with a cache of that many tokens.
+func (s *testIssuer) keymill(cache int) func(context.Context, string) (verify, error) {
 	return func(ctx context.Context, alg string) (verify, error) {
 		remote, err := jwks.NewRemote(jwks.RemoteConfig{Issuer: s.issuer})
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *stage) keymill(cache int) func(context.Context, string) (verify, error)
 		}
 		context.AfterFunc(ctx, remote.Close)
 		v, err := jwks.NewVerifier(jwks.VerifierConfig{
-			Issuer: s.issuer, Audience: stageAudience, Algorithms: []string{alg}, Keys: remote, Cache: cache,
+			Issuer: s.issuer, Audience: issuerAudience, Algorithms: []string{alg}, Keys: remote, Cache: cache,
 		})
 		if err != nil {
 			return nil, err
@@ -104,9 +104,9 @@ func (s *stage) keymill(cache int) func(context.Context, string) (verify, error)
 	}
 }
 
-func (s *stage) goOIDC(ctx context.Context, alg string) (verify, error) {
+func (s *testIssuer) goOIDC(ctx context.Context, alg string) (verify, error) {
 	v := oidc.NewVerifier(s.issuer, oidc.NewRemoteKeySet(ctx, s.issuer+keySetPath), &oidc.Config{
-		ClientID: stageAudience, SupportedSigningAlgs: []string{alg},
+		ClientID: issuerAudience, SupportedSigningAlgs: []string{alg},
 	})
 	return func(ctx context.Context, token string) (string, error) {
 		t, err := v.Verify(ctx, token)
@@ -117,20 +117,20 @@ func (s *stage) goOIDC(ctx context.Context, alg string) (verify, error) {
 	}, nil
 }
 
-// keyfuncClaims are typed, which golang-jwt reads faster than its maps.
+// keyfuncClaims is a struct, which golang-jwt decodes faster than a map.
 type keyfuncClaims struct {
 	jwt.RegisteredClaims
-	Client string `json:"client_id"`
-	Scope  string `json:"scope"`
-	Family string `json:"sid"`
+	Client  string `json:"client_id"`
+	Scope   string `json:"scope"`
+	Session string `json:"sid"`
 }
 
-func (s *stage) keyfunc(ctx context.Context, alg string) (verify, error) {
+func (s *testIssuer) keyfunc(ctx context.Context, alg string) (verify, error) {
 	keys, err := keyfunc.NewDefaultCtx(ctx, []string{s.issuer + keySetPath})
 	if err != nil {
 		return nil, err
 	}
-	parser := jwt.NewParser(jwt.WithIssuer(s.issuer), jwt.WithAudience(stageAudience),
+	parser := jwt.NewParser(jwt.WithIssuer(s.issuer), jwt.WithAudience(issuerAudience),
 		jwt.WithExpirationRequired(), jwt.WithValidMethods([]string{alg}))
 	return func(_ context.Context, token string) (string, error) {
 		var c keyfuncClaims
@@ -141,9 +141,9 @@ func (s *stage) keyfunc(ctx context.Context, alg string) (verify, error) {
 	}, nil
 }
 
-// jwx takes the algorithm from the key, not from the token. Which of them a service
-// allows it is not told here: it has no option for that beside a key set.
-func (s *stage) jwx(ctx context.Context, _ string) (verify, error) {
+// jwx takes the algorithm from the key, not from the token. It is not told which algorithms
+// are allowed, since it has no such option for key sets.
+func (s *testIssuer) jwx(ctx context.Context, _ string) (verify, error) {
 	cache, err := jwk.NewCache(ctx, httprc.NewClient())
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (s *stage) jwx(ctx context.Context, _ string) (verify, error) {
 	}
 	options := []jwxjwt.ParseOption{
 		jwxjwt.WithKeySet(set), jwxjwt.WithValidate(true), jwxjwt.WithIssuer(s.issuer),
-		jwxjwt.WithAudience(stageAudience), jwxjwt.WithRequiredClaim(jwxjwt.ExpirationKey),
+		jwxjwt.WithAudience(issuerAudience), jwxjwt.WithRequiredClaim(jwxjwt.ExpirationKey),
 	}
 	return func(_ context.Context, token string) (string, error) {
 		t, err := jwxjwt.ParseString(token, options...)

@@ -16,26 +16,26 @@ import (
 	"keymill/jwks"
 )
 
-// A stage is where contenders verify: an issuer on the loopback with four keys, of each
-// algorithm one that signs and one that waits, as Keymill publishes them.
-type stage struct {
+// A testIssuer publishes four keys on the loopback interface. Of each algorithm one signs and
+// one is a spare, as in Keymill's key sets.
+type testIssuer struct {
 	issuer string
 	keys   map[string]crypto.Signer // alg → the key that signs
 	server *http.Server
 }
 
 const (
-	stageAudience = "orders.example.com"
-	keySetPath    = "/.well-known/jwks.json"
-	tokenLife     = 15 * time.Minute // longer than the longest contest
+	issuerAudience = "orders.example.com"
+	keySetPath     = "/.well-known/jwks.json"
+	tokenLife      = 15 * time.Minute // longer than the longest comparison
 )
 
-func openStage() (*stage, error) {
+func startIssuer() (*testIssuer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{issuer: "http://" + listener.Addr().String(), keys: map[string]crypto.Signer{}}
+	s := &testIssuer{issuer: "http://" + listener.Addr().String(), keys: map[string]crypto.Signer{}}
 	handler, err := s.handler()
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
@@ -45,11 +45,11 @@ func openStage() (*stage, error) {
 	return s, nil
 }
 
-func (s *stage) close() error { return s.server.Close() }
+func (s *testIssuer) close() error { return s.server.Close() }
 
-// handler serves discovery and the key set. The set may be kept for an hour, so that no
-// contender fetches while it is measured.
-func (s *stage) handler() (http.Handler, error) {
+// handler serves discovery and the key set. Verifiers may cache the set for an hour, so that
+// none fetches it while it is measured.
+func (s *testIssuer) handler() (http.Handler, error) {
 	var public []jwks.Key
 	for range 2 {
 		for _, alg := range []string{jwks.EdDSA, jwks.RS256} {
@@ -88,38 +88,38 @@ func newSigner(alg string) (crypto.Signer, error) {
 	return key, err
 }
 
-// stageClaims are those of a user's token, as Keymill writes them.
-type stageClaims struct {
+// userClaims are the claims of a user's access token, as Keymill writes them.
+type userClaims struct {
 	claims
-	Family string `json:"sid"`
+	Session string `json:"sid"`
 }
 
-// claims returns those of a good token, with a jti and a login of its own.
-func (s *stage) claims() stageClaims {
+// claims returns the claims of a valid token with a new jti and a new session.
+func (s *testIssuer) claims() userClaims {
 	var id [16]byte
 	rand.Read(id[:]) // never fails
 	now := time.Now()
-	return stageClaims{
+	return userClaims{
 		claims: claims{
-			Issuer: s.issuer, Subject: "usr_" + rand.Text(), Audience: stageAudience, Client: "web-shop",
+			Issuer: s.issuer, Subject: "usr_" + rand.Text(), Audience: issuerAudience, Client: "web-shop",
 			Expires: now.Add(tokenLife).Unix(), Issued: now.Add(-5 * time.Second).Unix(),
 			ID: encode(id[:]), Scope: "orders:read orders:write",
 		},
-		Family: rand.Text(),
+		Session: rand.Text(),
 	}
 }
 
-// A signed token, and what the bare check needs of it.
+// A signed is a token with the parts that verifyBare needs.
 type signed struct {
 	text      string
 	subject   string
-	covered   []byte // by the signature
+	covered   []byte // the bytes that are signed
 	signature []byte
 	key       crypto.PublicKey
 }
 
-// tokens signs n good ones. Each is another, so that nobody gains by remembering one.
-func (s *stage) tokens(alg string, n int) ([]signed, error) {
+// tokens signs n valid tokens. They all differ, so that remembering one does not help.
+func (s *testIssuer) tokens(alg string, n int) ([]signed, error) {
 	out := make([]signed, n)
 	for i := range out {
 		var err error
@@ -130,7 +130,7 @@ func (s *stage) tokens(alg string, n int) ([]signed, error) {
 	return out, nil
 }
 
-func (s *stage) sign(alg string, c stageClaims) (signed, error) {
+func (s *testIssuer) sign(alg string, c userClaims) (signed, error) {
 	key := s.keys[alg]
 	kid, err := jwks.Thumbprint(key.Public())
 	if err != nil {
