@@ -47,7 +47,8 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 // settings are what an administrator can choose of a client, as the admin API writes it.
 func (rec *clientRecord) settings() api.NewClient {
 	s := api.NewClient{
-		Public: rec.Public, Grants: rec.Grants, Audiences: rec.Audiences, Scopes: rec.Scopes, Origins: rec.Origins,
+		Public: rec.Public, Grants: slices.Clone(rec.Grants), Audiences: slices.Clone(rec.Audiences),
+		Scopes: slices.Clone(rec.Scopes), Origins: slices.Clone(rec.Origins),
 		Introspect: distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
 	}
 	if rec.Grace != nil {

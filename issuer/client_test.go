@@ -289,3 +289,24 @@ func TestIdleLongerThanAbsoluteIsRefused(t *testing.T) {
 		t.Errorf("with only one lifetime of its own: %v", err)
 	}
 }
+
+func TestAShownClientSharesNothingWithTheStoredOne(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	c, err := w.Client(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range [][]string{c.Grants, c.Audiences, c.Scopes, c.Origins} {
+		for n := range list {
+			list[n] = "tampered"
+		}
+	}
+	again, err := w.Client(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprint(again); strings.Contains(all, "tampered") {
+		t.Errorf("the cached client was changed: %s", all)
+	}
+}

@@ -51,12 +51,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"net/url"
 	"strings"
 
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -156,18 +156,8 @@ func CheckURL(s string, insecure bool) error {
 		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
 	case !canonicalHost(u):
 		return fmt.Errorf("issuer %q: the host must be a name or an address, and a port must be 1 to 65535 and not the default of the scheme", s)
-	case u.Scheme == "http" && !insecure && !IsLoopback(u.Hostname()):
+	case u.Scheme == "http" && !insecure && !jwks.IsLoopback(u.Hostname()):
 		return fmt.Errorf("issuer %q must be https; with insecure: true it may be http, and tokens are sent unencrypted", s)
 	}
 	return nil
-}
-
-// IsLoopback reports whether host, without a port, is a loopback address or localhost. http is
-// allowed there, because nothing leaves the machine.
-func IsLoopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	return err == nil && a.IsLoopback()
 }

@@ -84,6 +84,21 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	}
 }
 
+// R98.
+func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+		// No class is measured yet, so the answer is due when hashing began. Time in a bubble
+		// advances only while all wait, which makes the pause exact.
+		for _, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 3 * time.Second} {
+			began := time.Now().Add(pause)
+			refused(t, a.fail(t.Context(), began), "invalid_credentials")
+			if late := time.Since(began); late != 0 {
+				t.Errorf("a failure that is due after %v is answered %v late", pause, late)
+			}
+		}
+	})
+}
+
 func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w := newWorld(t)
 	w.web()

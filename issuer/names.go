@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -71,7 +72,7 @@ func validOrigin(s string, insecure bool) bool {
 	if err != nil || len(s) > maxOriginBytes || s != u.Scheme+"://"+strings.ToLower(u.Host) || !canonicalHost(u) {
 		return false
 	}
-	return u.Scheme == "https" || u.Scheme == "http" && (insecure || IsLoopback(u.Hostname()))
+	return u.Scheme == "https" || u.Scheme == "http" && (insecure || jwks.IsLoopback(u.Hostname()))
 }
 
 // distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].

@@ -189,14 +189,15 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 // checkTransport returns an error unless an answer from u is certain to come from its host: by
 // TLS, or because it never leaves this machine.
 func checkTransport(u *url.URL) error {
-	if u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()) {
+	if u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u.Hostname()) {
 		return nil
 	}
 	return errors.New("only https, or http with a loopback host, can be trusted")
 }
 
-// isLoopback reports whether host is this machine: localhost, 127.0.0.0/8 or ::1.
-func isLoopback(host string) bool {
+// IsLoopback reports whether host, without a port, is this machine: localhost, 127.0.0.0/8 or
+// ::1. Plain HTTP is accepted there, because nothing leaves the machine.
+func IsLoopback(host string) bool {
 	address, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && address.IsLoopback()
 }

@@ -20,6 +20,7 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 )
 
 // An adminClient talks to the running server of one data directory over its admin socket.
@@ -96,11 +97,7 @@ func newAdminClient(socket string) *adminClient {
 }
 
 // An apiError is a refusal of the server.
-type apiError struct {
-	Code        string     `json:"error"`
-	Description string     `json:"error_description"`
-	At          *time.Time `json:"at"` // not_ready: when the spare may sign
-}
+type apiError struct{ api.NotReadyResponse }
 
 func (e *apiError) Error() string {
 	if e.Description == "" {

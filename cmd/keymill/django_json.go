@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 // readDjangoJSON reads what "manage.py dumpdata auth.user" writes:
@@ -52,9 +53,6 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 // parseDjangoObject reads one object strictly. encoding/json alone would take the last of
 // two members of one name, and replace invalid UTF-8.
 func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
-	if !utf8.Valid(raw) {
-		return u, errors.New("not UTF-8")
-	}
 	outer, err := readObject(raw)
 	if err != nil {
 		return u, err
@@ -96,29 +94,18 @@ func firstOf(err error) error {
 	return err
 }
 
-// readObject returns the members of an object. A member that appears twice is an error.
+// readObject returns the members of an object. It is as strict as the admin API, whose texts
+// speak of the body of a request.
 func readObject(raw []byte) (map[string]json.RawMessage, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New("not a JSON object")
-	}
 	members := map[string]json.RawMessage{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		name := t.(string) // raw is well-formed JSON, so this is a name
-		if members[name] != nil {
-			return nil, fmt.Errorf("member %q appears twice", name)
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, err
-		}
+	err := api.EachMember(raw, func(name string, value json.RawMessage) error {
 		members[name] = value
+		return nil
+	})
+	if refused := (*refusal.Refusal)(nil); errors.As(err, &refused) {
+		return nil, errors.New(strings.Replace(refused.Hint, "the body", "the entry", 1))
 	}
-	return members, nil
+	return members, err
 }
 
 func readField(fields map[string]json.RawMessage, name string, into any) error {

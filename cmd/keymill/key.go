@@ -14,6 +14,7 @@ import (
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
@@ -225,10 +226,11 @@ services know the key already.`,
 				}
 				req.Until = &t
 			}
-			var err error
-			if req.Key, err = readKey(cmd, args[0]); err != nil {
+			key, err := readKey(cmd, args[0])
+			if err != nil {
 				return err
 			}
+			req.Key = refusal.Secret(key)
 			server, err := dial(cmd)
 			if err != nil {
 				return err

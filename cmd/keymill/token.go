@@ -19,7 +19,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
-	"keymill/issuer"
+	"keymill/jwks"
 )
 
 const clientSecretVariable = "KEYMILL_CLIENT_SECRET"
@@ -192,7 +192,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && issuer.IsLoopback(u.Hostname()))
+	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && jwks.IsLoopback(u.Hostname()))
 }
 
 // maxWebAnswerBytes bounds the answers with metadata and tokens.

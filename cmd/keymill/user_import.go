@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,8 +65,8 @@ type importRun struct {
 	names  map[string]bool // as ids
 	sum    importSum
 	batch  []djangoUser
-	bodies []json.RawMessage // of batch
-	bytes  int               // of bodies
+	bodies []api.RawUser // of batch
+	bytes  int           // of bodies
 }
 
 // An importSum is what --json prints.

@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { server.Main(m) }
 
 // machineLimit is much longer than a machine runs, because tests share the cores.
-const machineLimit = 3 * time.Minute
+const machineLimit = 15 * time.Minute
 
 // A script is what a machine executes after its boot.
 type script struct{ strings.Builder }

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"keymill/issuer/refusal"
+)
 
 // A Key is a signing key and its schedule. It never holds the private part.
 type Key struct {
@@ -46,9 +50,9 @@ type Revocation struct {
 
 // An ImportKeyRequest brings in a key of another system.
 type ImportKeyRequest struct {
-	Key     string     `json:"key"`      // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK; required
-	Alg     string     `json:"alg"`      // "" where the key names it
-	KID     string     `json:"kid"`      // "" for the JWK's own, else the RFC 7638 thumbprint
-	Until   *time.Time `json:"until"`    // not null: the key only verifies, until then
-	SignNow bool       `json:"sign_now"` // verifiers know the key already, so it signs at once
+	Key     refusal.Secret `json:"key"`      // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK; required
+	Alg     string         `json:"alg"`      // "" where the key names it
+	KID     string         `json:"kid"`      // "" for the JWK's own, else the RFC 7638 thumbprint
+	Until   *time.Time     `json:"until"`    // not null: the key only verifies, until then
+	SignNow bool           `json:"sign_now"` // verifiers know the key already, so it signs at once
 }

@@ -2,6 +2,9 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"keymill/issuer/refusal"
@@ -66,9 +69,28 @@ type SetPasswordRequest struct {
 // An ImportUsersRequest brings in users of another system, each of which succeeds or fails on
 // its own.
 type ImportUsersRequest struct {
-	Users  []json.RawMessage `json:"users"`   // an ImportedUser each
-	DryRun bool              `json:"dry_run"` // only check
+	Users  []RawUser `json:"users"`
+	DryRun bool      `json:"dry_run"` // only check
 }
+
+// A RawUser is the JSON of one ImportedUser. It can have the hash of a password, so no verb of fmt
+// and no logger prints it.
+type RawUser json.RawMessage
+
+// MarshalJSON implements json.Marshaler.
+func (u RawUser) MarshalJSON() ([]byte, error) { return u, nil }
+
+// UnmarshalJSON implements json.Unmarshaler. It keeps a copy of raw.
+func (u *RawUser) UnmarshalJSON(raw []byte) error {
+	*u = slices.Clone(raw)
+	return nil
+}
+
+// Format implements fmt.Formatter.
+func (u RawUser) Format(f fmt.State, verb rune) { refusal.Secret(u).Format(f, verb) }
+
+// LogValue implements slog.LogValuer.
+func (u RawUser) LogValue() slog.Value { return refusal.Secret(u).LogValue() }
 
 // An ImportResults says what became of each user, in the order of the request.
 type ImportResults struct {

@@ -35,7 +35,7 @@ func (s *Server) browserRoutes(rt *router) error {
 func formatBrowser(_ *http.Request, a reply, err error) reply {
 	switch {
 	case refusedAs(err, "invalid_credentials"):
-		a.status, a.body = http.StatusUnauthorized, errorBody{"invalid_grant", "the user name or the password is wrong"}
+		a.status, a.body = http.StatusUnauthorized, api.ErrorResponse{Code: "invalid_grant", Description: "the user name or the password is wrong"}
 	case refusedAs(err, "invalid_grant"):
 		a.status = http.StatusUnauthorized
 	}

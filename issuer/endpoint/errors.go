@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
@@ -57,18 +58,18 @@ type unavailable struct {
 	withReason bool // the answer says why: for administrators only
 }
 
-func (u unavailable) body(reason string) errorBody {
+func (u unavailable) body(reason string) api.ErrorResponse {
 	if u.withReason {
 		return bodyOf(refusal.New(u.code, "%s; try again later", reason))
 	}
-	return errorBody{u.code, "the server is temporarily unavailable, try again later"}
+	return api.ErrorResponse{Code: u.code, Description: "the server is temporarily unavailable, try again later"}
 }
 
 // A reply is the answer to an error, and the level of its log line.
 type reply struct {
 	status     int
 	retryAfter time.Duration
-	body       any // an errorBody, or what an errorFormat makes of it
+	body       any // an api.ErrorResponse, or what an errorFormat makes of it
 	level      slog.Level
 }
 
@@ -78,13 +79,9 @@ type errorFormat struct {
 	apply     func(r *http.Request, a reply, err error) reply
 }
 
-// errorBody is the format of RFC 6749, section 5.2.
-type errorBody struct {
-	Code string `json:"error"`
-	Hint string `json:"error_description,omitempty"`
+func bodyOf(r *refusal.Refusal) api.ErrorResponse {
+	return api.ErrorResponse{Code: r.Code, Description: r.Hint}
 }
-
-func bodyOf(r *refusal.Refusal) errorBody { return errorBody{r.Code, r.Hint} }
 
 // replyTo implements the table in the package documentation.
 func replyTo(err error, u unavailable) reply {
@@ -106,16 +103,13 @@ func replyTo(err error, u unavailable) reply {
 		refused = refusal.New(invalid.Code, "%s", invalid.Hint)
 		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &notReady):
-		body := struct {
-			errorBody
-			At *time.Time `json:"at"`
-		}{bodyOf(refusal.New("not_ready", "%s", notReady.Error())), instant(notReady.At)}
+		body := api.NotReadyResponse{ErrorResponse: bodyOf(refusal.New("not_ready", "%s", notReady.Error())), At: instant(notReady.At)}
 		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
 	case errors.As(err, &large):
 		refused = refusal.New("invalid_request", "the body is larger than %d bytes", large.Limit)
 		return reply{http.StatusRequestEntityTooLarge, 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &limited):
-		body := errorBody{temporarilyUnavailable, "too many failed attempts, try again later"}
+		body := api.ErrorResponse{Code: temporarilyUnavailable, Description: "too many failed attempts, try again later"}
 		return reply{http.StatusTooManyRequests, limited.RetryAfter, body, slog.LevelInfo}
 	case errors.As(err, &hashers):
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), u.body(hashers.Error()), slog.LevelWarn}
@@ -123,7 +117,7 @@ func replyTo(err error, u unavailable) reply {
 	if reason, wait, ok := issuer.Unavailable(err); ok {
 		return reply{http.StatusServiceUnavailable, max(wait, time.Second), u.body(reason), slog.LevelWarn}
 	}
-	return reply{http.StatusInternalServerError, 0, errorBody{"server_error", "internal error, see the server's log"}, slog.LevelError}
+	return reply{http.StatusInternalServerError, 0, api.ErrorResponse{Code: "server_error", Description: "internal error, see the server's log"}, slog.LevelError}
 }
 
 // levelOf keeps the thousands of 404 and 405 of scanners out of the log. A 503 is a

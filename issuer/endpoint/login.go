@@ -36,12 +36,12 @@ func (s *Server) loginRoutes(rt *router, e *loginEndpoint, handlers map[string]h
 // fromOrigins checks the origin of a page before h runs, and lets pages of the client's
 // origins read the answer, errors included. Any page can make its visitor's browser send a
 // form, and a few wrong passwords would block the visitor's address. Programs that are not
-// browsers send neither Origin nor Sec-Fetch-Site.
+// browsers send neither Origin nor Sec-Fetch-Site, and need no check where there is no cookie.
 func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		header := w.Header()
 		header["Vary"] = varyOrigin
-		if r.Header["Origin"] == nil && r.Header["Sec-Fetch-Site"] == nil {
+		if !e.cookies && r.Header["Origin"] == nil && r.Header["Sec-Fetch-Site"] == nil {
 			return h(w, r)
 		}
 		listed, err := s.listedOrigins(r.Context(), e.client)

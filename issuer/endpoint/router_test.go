@@ -214,8 +214,8 @@ func TestOnlyTheClientsOriginsMayReadTokens(t *testing.T) {
 
 func TestOnlyTheAdminAPISaysWhyTheServerIsUnavailable(t *testing.T) {
 	err := fmt.Errorf("commit: %w", storage.ErrNoSpace)
-	public, admin := replyTo(err, unavailable{code: "b"}).body.(errorBody), replyTo(err, unavailable{code: "b", withReason: true}).body.(errorBody)
-	if strings.Contains(public.Hint, "disk") || !strings.Contains(admin.Hint, "disk is full") {
-		t.Errorf("public: %q, admin: %q", public.Hint, admin.Hint)
+	public, admin := replyTo(err, unavailable{code: "b"}).body.(api.ErrorResponse), replyTo(err, unavailable{code: "b", withReason: true}).body.(api.ErrorResponse)
+	if strings.Contains(public.Description, "disk") || !strings.Contains(admin.Description, "disk is full") {
+		t.Errorf("public: %q, admin: %q", public.Description, admin.Description)
 	}
 }

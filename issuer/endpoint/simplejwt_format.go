@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
@@ -43,13 +44,13 @@ func formatSimpleJWT(r *http.Request, a reply, err error) reply {
 
 // detailOf returns the text of the framework for a status, or our own if it has none.
 func detailOf(r *http.Request, a reply) string {
-	ours, _ := a.body.(errorBody)
+	ours, _ := a.body.(api.ErrorResponse)
 	switch a.status {
 	case http.StatusMethodNotAllowed:
 		return fmt.Sprintf(`Method "%s" not allowed.`, short(r.Method))
 	case http.StatusUnsupportedMediaType:
 		if len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" {
-			return ours.Hint // the media type itself may be supported
+			return ours.Description // the media type itself may be supported
 		}
 		return fmt.Sprintf(`Unsupported media type "%s" in request.`, short(r.Header.Get("Content-Type")))
 	case http.StatusTooManyRequests:
@@ -59,7 +60,7 @@ func detailOf(r *http.Request, a reply) string {
 	case http.StatusInternalServerError:
 		return "A server error occurred."
 	}
-	return ours.Hint
+	return ours.Description
 }
 
 func throttled(wait int) string {

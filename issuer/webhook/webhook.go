@@ -34,7 +34,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -48,6 +47,8 @@ type Config struct {
 	// URL is where events are posted, see CheckURL. Its path may be a secret of the
 	// receiver, so errors and log lines show only the host.
 	URL string
+
+	Loopback func(host string) bool // see CheckURL
 
 	// Secret signs the requests, see CheckSecret. The receiver has the same.
 	Secret refusal.Secret
@@ -71,7 +72,7 @@ func New(cfg Config) (*Sender, error) {
 	if cfg.Outbox == nil {
 		return nil, errors.New("webhook: Outbox must be set")
 	}
-	u, err := parseURL(cfg.URL)
+	u, err := parseURL(cfg.URL, cfg.Loopback)
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +87,14 @@ func New(cfg Config) (*Sender, error) {
 	return s, nil
 }
 
-// CheckURL returns nil if events can be posted to url: https, or http to a loopback address.
-func CheckURL(url string) error {
-	_, err := parseURL(url)
+// CheckURL returns nil if events can be posted to url: https, or http to a host that loopback
+// reports as this machine. A nil loopback allows https only.
+func CheckURL(url string, loopback func(host string) bool) error {
+	_, err := parseURL(url, loopback)
 	return err
 }
 
-func parseURL(s string) (*url.URL, error) {
+func parseURL(s string, loopback func(string) bool) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case s == "":
@@ -103,15 +105,10 @@ func parseURL(s string) (*url.URL, error) {
 		return nil, errors.New("the webhook's URL must not have a user or a password: the receiver checks the signature instead")
 	case u.Fragment != "" || strings.HasSuffix(s, "#"):
 		return nil, errors.New("the webhook's URL must not have a fragment: it would not be sent")
-	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https" || u.Scheme == "http" && loopback != nil && loopback(u.Hostname()):
 		return u, nil
 	}
 	return nil, fmt.Errorf("the webhook's URL, which goes to %s, must be https: events tell who was logged out", u.Host)
-}
-
-func isLoopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // CheckSecret returns nil if secret is "whsec_" and the base64 of 24 to 64 bytes.

@@ -13,6 +13,7 @@ import (
 
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/jwks"
 )
 
 // TestTheSignatureMatchesThePublishedVector uses the vector that the libraries of Standard Webhooks
@@ -259,7 +260,7 @@ func TestAnAnswerOf410DropsTheEvent(t *testing.T) {
 // TestEveryWrongConfigurationIsRefused with an error that contains no secret.
 func TestEveryWrongConfigurationIsRefused(t *testing.T) {
 	w := newWorld(t, "")
-	good := Config{URL: "https://siem.example.com" + hookPath, Secret: hookSecret, Outbox: w.outbox}
+	good := Config{URL: "https://siem.example.com" + hookPath, Loopback: jwks.IsLoopback, Secret: hookSecret, Outbox: w.outbox}
 	for _, url := range []string{
 		"", "siem.example.com" + hookPath, "https:" + hookPath, "https://" + hookPath, "https://:443" + hookPath,
 		"http://siem.example.com" + hookPath, "http://192.0.2.1" + hookPath, "http://localhost.example.com" + hookPath,

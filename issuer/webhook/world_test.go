@@ -24,6 +24,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -100,7 +101,7 @@ func (w *world) open(url string) {
 		url = "https://siem.example.com"
 	}
 	w.sender, err = New(Config{
-		URL: url + hookPath, Secret: hookSecret, Outbox: w.outbox,
+		URL: url + hookPath, Loopback: jwks.IsLoopback, Secret: hookSecret, Outbox: w.outbox,
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

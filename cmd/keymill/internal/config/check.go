@@ -12,6 +12,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/webhook"
+	"keymill/jwks"
 )
 
 // Check refuses settings that cannot work together. The packages that use the settings
@@ -35,7 +36,7 @@ func (c *Config) checkListen() error {
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return c.Wrong("listen", "%q is not a port", port)
 	}
-	if c.Dev && !issuer.IsLoopback(host) {
+	if c.Dev && !jwks.IsLoopback(host) {
 		return c.Wrong("listen", "--dev listens on loopback only, and %q is not loopback", c.Listen)
 	}
 	return nil
@@ -53,7 +54,7 @@ func (c *Config) checkIssuer() error {
 		return terminal.WithHint(c.Wrong("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}
-	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !issuer.IsLoopback(u.Hostname())) {
+	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !jwks.IsLoopback(u.Hostname())) {
 		return c.Wrong("issuer", "--dev serves a loopback issuer only, and %q is not loopback", c.Issuer)
 	}
 	return nil
@@ -150,7 +151,7 @@ func (c *Config) checkWebhook() error {
 	case c.WebhookURL == "":
 		return nil
 	}
-	if err := webhook.CheckURL(c.WebhookURL); err != nil {
+	if err := webhook.CheckURL(c.WebhookURL, jwks.IsLoopback); err != nil {
 		return c.Wrong("webhook.url", "%v", err)
 	}
 	return nil

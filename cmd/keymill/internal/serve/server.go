@@ -14,6 +14,7 @@ import (
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 	"keymill/issuer/webhook"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage/bolt"
 )
@@ -157,7 +158,9 @@ func (s *server) openEndpoints(context.Context) (err error) {
 
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.webhook, err = webhook.New(webhook.Config{URL: s.config.WebhookURL, Secret: s.secret, Outbox: s.outbox, Log: s.log})
+		s.webhook, err = webhook.New(webhook.Config{
+			URL: s.config.WebhookURL, Loopback: jwks.IsLoopback, Secret: s.secret, Outbox: s.outbox, Log: s.log,
+		})
 	}
 	return err
 }
