@@ -16,6 +16,6 @@
 //	metrics/    size and form of the code
 //	bench/      load, compared with a minimum that is measured in the same run
 //
-// Some directories are modules, so that dependencies of tests only are not in the go.mod of the
-// server.
+// Some directories are separate modules, so that the go.mod of the server does not list dependencies
+// that only tests need.
 package integration_test

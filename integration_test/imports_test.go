@@ -72,7 +72,8 @@ var topLevel = []string{
 	"integration_test", "issuer", "jwks", "keystore", "scripts", "storage",
 }
 
-type listed struct {
+// A listedPackage is a package as go list prints it.
+type listedPackage struct {
 	ImportPath string
 	Export     string
 	Imports    []string // without those of test files
@@ -179,7 +180,7 @@ func ownersOf(imported string) []string {
 }
 
 // list runs `go list -json` in the root of the module.
-func list(t *testing.T, args ...string) []listed {
+func list(t *testing.T, args ...string) []listedPackage {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Export,Imports"}, args...)...)
 	cmd.Dir = ".."
@@ -189,9 +190,9 @@ func list(t *testing.T, args ...string) []listed {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	var packages []listed
+	var packages []listedPackage
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p listed
+		var p listedPackage
 		if err := d.Decode(&p); errors.Is(err, io.EOF) {
 			return packages
 		} else if err != nil {

@@ -68,17 +68,17 @@ func requirementRows(page string) [][]string {
 	return rows
 }
 
-func withTests(page string, held map[string][]numbered) string {
+func withTests(page string, held map[string][]numberedTest) string {
 	return requirementRow.ReplaceAllStringFunc(page, func(line string) string {
 		row := requirementRow.FindStringSubmatch(line)
 		return fmt.Sprintf("| %s | %s | %s |", row[1], row[2], testsCell(held[row[1]]))
 	})
 }
 
-// numbered is a test with a number in its doc comment.
-type numbered struct{ file, name string } // file: relative to the root of the repository
+// A numberedTest is a test with a number in its doc comment.
+type numberedTest struct{ file, name string } // file: relative to the root of the repository
 
-func testsCell(tests []numbered) string {
+func testsCell(tests []numberedTest) string {
 	var links []string
 	for _, n := range tests {
 		links = append(links, fmt.Sprintf("[`%s`](../%s)", n.name, n.file))
@@ -89,9 +89,9 @@ func testsCell(tests []numbered) string {
 // numberedTests maps each number to its tests, sorted by file and name. The number is in the doc
 // comment of the test: on a line of its own ("// R86, R87."), in parentheses, or in a range ("I8 to
 // I12").
-func numberedTests(t *testing.T) map[string][]numbered {
+func numberedTests(t *testing.T) map[string][]numberedTest {
 	t.Helper()
-	held := map[string][]numbered{}
+	held := map[string][]numberedTest{}
 	for file := range strings.FieldsSeq(output(t, "..", "git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*_test.go")) {
 		text, err := os.ReadFile(filepath.Join("..", file))
 		if os.IsNotExist(err) {
@@ -110,7 +110,7 @@ func numberedTests(t *testing.T) map[string][]numbered {
 				continue
 			}
 			for _, number := range numbersIn(f.Doc.Text()) {
-				held[number] = append(held[number], numbered{file, f.Name.Name})
+				held[number] = append(held[number], numberedTest{file, f.Name.Name})
 			}
 		}
 		for _, line := range numberLine.FindAllString(withoutDocs(parsed, string(text)), -1) {
@@ -118,7 +118,7 @@ func numberedTests(t *testing.T) map[string][]numbered {
 		}
 	}
 	for _, tests := range held {
-		slices.SortFunc(tests, func(a, b numbered) int {
+		slices.SortFunc(tests, func(a, b numberedTest) int {
 			return strings.Compare(a.file+" "+a.name, b.file+" "+b.name)
 		})
 	}

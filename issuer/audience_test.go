@@ -79,7 +79,7 @@ func TestALongerLifetimeReachesTheKeysAtOnce(t *testing.T) {
 	secret := w.service("billing", "orders", "read")
 	day := "24h"
 	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &day}, "uid:0"))
-	// The keys refuse to sign a token that outlives them, so a token is the proof.
+	// The keys refuse to sign a token that outlives them, so a signed token is the proof.
 	if g := must[Grant](t)(w.token("billing", secret)); g.ExpiresIn != 86400 {
 		t.Fatalf("expires_in %d", g.ExpiresIn)
 	}

@@ -31,7 +31,7 @@ func TestAClientIsStoredWithoutItsSecret(t *testing.T) {
 	if got := must[api.Client](t)(w.Client(t.Context(), "billing")); !reflect.DeepEqual(got, c) {
 		t.Fatalf("got %+v, want %+v", got, c)
 	}
-	// Not in the store, neither with its prefix nor without.
+	// The store has the secret neither with its prefix nor without.
 	err := w.store.View(t.Context(), func(r storage.Reader) error {
 		for e, err := range r.Scan(" ", "~") {
 			if err != nil {
@@ -195,7 +195,7 @@ func TestSecretsRotateWithoutAGap(t *testing.T) {
 }
 
 func TestAnOldSecretExpiresOnTime(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.audience("orders")
 		old := a.service("billing", "orders")
 		must[api.Client](t)(a.RotateSecret(t.Context(), "billing", time.Minute, "uid:0"))

@@ -18,7 +18,8 @@ import (
 
 // Cases in which an honest client could lose its session, or a session that ended could come back.
 
-// Its tokens cannot be signed, so no refresh token is spent.
+// Without the algorithm no access token can be signed. The refresh fails, and the refresh token must
+// stay valid.
 func TestRemovingAnAlgorithmEndsNoSession(t *testing.T) {
 	w := newWorld(t)
 	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256"}, "uid:0"); err != nil {
@@ -55,7 +56,7 @@ func (w *world) restartWith(keys keystore.Config) {
 
 // Two requests with the same token wait for longer than its grace and then run one after the other.
 func TestARequestThatHadToWaitIsNotALateRetry(t *testing.T) {
-	inBubble(t, time.Minute, func(t *testing.T, a *age) {
+	inBubble(t, time.Minute, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Grace = "1s" })
 		a.user("alice", "7")
 		p := a.begin("7")
@@ -82,11 +83,11 @@ func TestARequestThatHadToWaitIsNotALateRetry(t *testing.T) {
 	})
 }
 
-// The claim exp and the clean-up have different clocks.
+// The claim exp and the clean-up use different clocks.
 //
 // I7.
 func TestADeniedTokenStaysDeniedWhenTheWallClockStepsBack(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		asker := a.asker("api", "orders")
@@ -111,7 +112,7 @@ func TestADeniedTokenStaysDeniedWhenTheWallClockStepsBack(t *testing.T) {
 }
 
 // aheadOfWall writes a clock record according to which the wall clock has stepped back by d.
-func (a *age) aheadOfWall(d time.Duration) {
+func (a *bubble) aheadOfWall(d time.Duration) {
 	a.t.Helper()
 	store, err := bolt.Open(a.path, bolt.Options{})
 	if err != nil {
@@ -138,7 +139,7 @@ func (a *age) aheadOfWall(d time.Duration) {
 // A user and a client are removed and added again under the same id, all within one second, and every
 // epoch is different.
 func TestSessionsOfARemovedUserOrClientNeverComeBack(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		var families []*person
 		for range 5 {
@@ -164,7 +165,7 @@ func TestSessionsOfARemovedUserOrClientNeverComeBack(t *testing.T) {
 
 // Every live session is listed and counts towards the limit.
 func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Idle = "1s" })
 		a.user("alice", "7")
 		var people []*person
@@ -189,9 +190,10 @@ func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
 	})
 }
 
-// A user who logs in again and again has a hundred sessions, and those that ended within a day.
+// The store has a hundred live sessions of a user who logs in again and again, and those that ended
+// within the last day.
 func TestSessionsEndedByTheLimitAreDeletedAfterADay(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		for range 2*maxSessions + 5 {
@@ -204,9 +206,9 @@ func TestSessionsEndedByTheLimitAreDeletedAfterADay(t *testing.T) {
 	})
 }
 
-// Damaged are a family, a user and a session list.
+// The records of a family, a user and a session list are damaged.
 func TestDamagedRecordsDoNotStopTheCleanUp(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Idle = "1h" })
 		a.user("alice", "7")
 		a.user("bob", "8")
@@ -249,7 +251,7 @@ func TestVerifyTokenDoesNotRefuseBecauseOfAFault(t *testing.T) {
 	}
 }
 
-// A client has lost the grant or a scope.
+// The client has lost the grant or a scope since the login.
 func TestATokenThatWouldBeRefusedIsInactive(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")

@@ -32,7 +32,7 @@ func TestWithoutAWebhookNoEventIsLeft(t *testing.T) {
 	}
 }
 
-// Each leaves one event, and a rotation leaves none.
+// Each end leaves one event. A rotation leaves none.
 func TestTheEndOfASessionLeavesAnEvent(t *testing.T) {
 	w := newWorld(t)
 	o := w.withOutbox()

@@ -13,26 +13,26 @@ import (
 	"keymill/storage/bolt"
 )
 
-// An age is a server in a synctest bubble, where time is the test's: a real store, real keys, and the
-// background loops.
-type age struct {
+// A bubble is a server in a synctest bubble, where the test controls the time. The server has a real
+// store, real keys and the background loops.
+type bubble struct {
 	*world
-	beat time.Duration // of the clock record; every one is a real sync, so long stories have few
+	beat time.Duration // interval of the clock record; each is a real sync, so long tests have few
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
 // inBubble runs f with a server that starts at midnight of the bubble.
-func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *age)) {
+func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *bubble)) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &age{world: &world{t: t, path: filepath.Join(t.TempDir(), "keymill.db")}, beat: beat}
+		a := &bubble{world: &world{t: t, path: filepath.Join(t.TempDir(), "keymill.db")}, beat: beat}
 		a.start()
 		t.Cleanup(a.crash) // also after a failure: no goroutine outlives a bubble
 		f(t, a)
 	})
 }
 
-func (a *age) start() {
+func (a *bubble) start() {
 	a.t.Helper()
 	var err error
 	if a.store, err = bolt.Open(a.path, bolt.Options{}); err != nil {
@@ -54,7 +54,7 @@ func (a *age) start() {
 }
 
 // end stops the server as SIGTERM does.
-func (a *age) end() {
+func (a *bubble) end() {
 	a.t.Helper()
 	a.stop()
 	a.done.Wait()
@@ -65,17 +65,17 @@ func (a *age) end() {
 }
 
 // crash stops the server without the last write of its clock.
-func (a *age) crash() {
+func (a *bubble) crash() {
 	a.stop()
 	a.done.Wait()
 	a.store.Close()
 }
 
-// Use extends the first and nothing extends the second.
+// A refresh extends the idle lifetime. Nothing extends the absolute one.
 //
 // R41.
 func TestIdleAndAbsoluteLifetimesEndASession(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "240h", "960h" })
 		a.user("alice", "7")
 		p := a.begin("7")
@@ -97,7 +97,7 @@ func TestIdleAndAbsoluteLifetimesEndASession(t *testing.T) {
 }
 
 func TestSessionsOfTheSimpleJWTEndpointMayIdleForADay(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		for endpoint, live := range map[LoginEndpoint]bool{LoginSimpleJWT: false, LoginBrowser: true} {
@@ -114,7 +114,7 @@ func TestSessionsOfTheSimpleJWTEndpointMayIdleForADay(t *testing.T) {
 }
 
 func TestARetryAfterTheGraceEndsTheSession(t *testing.T) {
-	inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Grace = "60s" })
 		a.user("alice", "7")
 		p := a.begin("7")
@@ -134,11 +134,11 @@ func TestARetryAfterTheGraceEndsTheSession(t *testing.T) {
 	})
 }
 
-// Also not hours later, and not after a crash.
+// This also holds for a downtime of hours, and after a crash.
 func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
-	for name, down := range map[string]func(*age){"stop": (*age).end, "crash": (*age).crash} {
+	for name, down := range map[string]func(*bubble){"stop": (*bubble).end, "crash": (*bubble).crash} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 5*time.Second, func(t *testing.T, a *age) {
+			inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
 				a.web(func(c *api.NewClient) { c.Grace = "60s" })
 				a.user("alice", "7")
 				p := a.begin("7")
@@ -162,14 +162,14 @@ func TestDowntimeDoesNotCountTowardsAGrace(t *testing.T) {
 
 // The clock of erasures catches up within an hour after a long downtime.
 func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
-	inBubble(t, time.Minute, func(t *testing.T, a *age) {
+	inBubble(t, time.Minute, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		p := a.begin("7")
 		a.end()
 		time.Sleep(48 * time.Hour)
 		a.start()
-		for range 90 { // each second minute of it holds a rotation and its retry
+		for range 90 { // in every second minute there is a rotation and its retry
 			old := p.rotate()
 			time.Sleep(20 * time.Second)
 			if _, err := a.refresh(old); err != nil {
@@ -180,11 +180,12 @@ func TestARetryIsNotLateBecauseTheClockCatchesUp(t *testing.T) {
 	})
 }
 
-// Over restarts and clock steps, while its record exists and after it was deleted.
+// This holds over restarts and clock steps, while the record of the session exists and after it was
+// deleted.
 //
 // I10.
 func TestAReplayedSessionStaysEnded(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		p := a.begin("7")
@@ -207,7 +208,7 @@ func TestAReplayedSessionStaysEnded(t *testing.T) {
 }
 
 func TestTheCleanUpKeepsLiveSessionsAndExplainableOnes(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Idle, c.Absolute = "24h", "720h" })
 		a.user("alice", "7")
 		a.user("bob", "8")
@@ -240,9 +241,9 @@ func TestTheCleanUpKeepsLiveSessionsAndExplainableOnes(t *testing.T) {
 	})
 }
 
-// They are facts about a client, not about a token.
+// A session does not store lifetimes, so a change of its client applies to it at once.
 func TestLifetimesOfAClientCountForItsLiveSessions(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		p := a.begin("7")

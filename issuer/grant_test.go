@@ -103,7 +103,7 @@ func TestASimpleJWTAudienceGetsTokenType(t *testing.T) {
 	}
 }
 
-// Also when a record changes between two tokens.
+// A record that changes between two tokens applies to the second one.
 func TestCachedRecordsAreNeverStale(t *testing.T) {
 	w := newWorld(t)
 	w.audience("orders", "read", "write")

@@ -54,7 +54,7 @@ func TestRevokeEndsTheSessionOrTheAccessToken(t *testing.T) {
 	if got := w.introspect("api", asker, refusal.Secret(p.grant.AccessToken)); !got.Active {
 		t.Error("the next access token of the session is inactive")
 	}
-	// Any generation ends the session, and to revoke it again is no error.
+	// Any generation ends the session. Revoking it again is not an error.
 	for range 2 {
 		if err := w.Revoke(t.Context(), noSecret, first, home); err != nil {
 			t.Fatal(err)
@@ -130,7 +130,8 @@ func TestAConfidentialClientIntrospectsItsOwnRefreshTokens(t *testing.T) {
 	refused(t, err, "invalid_client")
 }
 
-// No source hides another, and each counts for tokens of services too.
+// Each source is enough to make a token inactive, whatever the others say. Each counts for tokens of
+// services too.
 //
 // R68.
 func TestEverySourceOfRevocationCounts(t *testing.T) {
@@ -183,7 +184,7 @@ func TestEverySourceOfRevocationCounts(t *testing.T) {
 	}
 }
 
-func TestExplainSaysWhatWouldBecomeOfAToken(t *testing.T) {
+func TestExplainSaysWhatARefreshWouldDo(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
@@ -191,7 +192,7 @@ func TestExplainSaysWhatWouldBecomeOfAToken(t *testing.T) {
 	first := p.rotate()
 	second := p.rotate()
 	changed := []byte(p.grant.Refresh)
-	changed[20] = map[bool]byte{true: 'B', false: 'A'}[changed[20] == 'A'] // of the alphabet, or it is malformed
+	changed[20] = map[bool]byte{true: 'B', false: 'A'}[changed[20] == 'A'] // in the alphabet, so not malformed
 	for _, tt := range []struct {
 		token   refusal.Secret
 		verdict string

@@ -49,8 +49,8 @@ func TestALoginBeginsASession(t *testing.T) {
 	}
 }
 
-// The refusal is the same, and comes no sooner than the slowest class allows. That all refusals take
-// the same time is tested in integration_test/numbers.
+// All refusals are the same, and none is sent before the time of the slowest class is over. A test in
+// integration_test/numbers checks that all take the same time.
 //
 // R98.
 func TestEveryFailedLoginLooksTheSame(t *testing.T) {
@@ -180,7 +180,7 @@ func TestParallelFirstLoginsOfAnImportedUserAllSucceed(t *testing.T) {
 	w.wantAudited("user.rehash", 1)
 }
 
-// The client that logs in chooses them, and has 2^50 choices.
+// A client chooses the scopes of each login, so it has 2^50 choices.
 func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 	w := newWorld(t)
 	w.web(func(c *api.NewClient) {

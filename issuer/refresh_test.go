@@ -77,7 +77,8 @@ func TestARefreshNarrowsTheScopeOfOneTokenOnly(t *testing.T) {
 	}
 }
 
-// Each change makes the next refresh fail. To undo it helps only if it has ended nothing.
+// Each change makes the next refresh fail. If the change has not ended the session, a refresh works
+// again once the change is undone.
 //
 // R40.
 func TestChangesSinceTheLoginCountAtARefresh(t *testing.T) {
@@ -242,7 +243,7 @@ func TestRefreshTokensAreLongAndRandomAndHaveOneSpelling(t *testing.T) {
 	}
 }
 
-// Each of them gets the same one.
+// Every request gets the same successor.
 //
 // I9.
 func TestFiftyParallelRefreshesHaveOneSuccessor(t *testing.T) {
@@ -391,7 +392,7 @@ func (w *world) records(prefix string) int {
 	return n
 }
 
-// Not for parallel answers to one token, and not after a restart.
+// They stay unique in parallel answers to one token, and after a restart.
 //
 // I13.
 func TestTokenIDsAreUnique(t *testing.T) {

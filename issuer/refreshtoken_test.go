@@ -7,7 +7,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// FuzzRefreshToken: only tokens of this store open, in their one spelling.
+// FuzzRefreshToken checks that only tokens of this store are accepted, each in one spelling.
 func FuzzRefreshToken(f *testing.F) {
 	s := &refreshSecrets{database: "fuzz", newest: 1, keys: map[byte]sealer{1: newSealer(bytes.Repeat([]byte{7}, 32))}}
 	good := s.seal(refreshToken{1, familyID{1, 2, 3}, 4})
@@ -25,7 +25,7 @@ func FuzzRefreshToken(f *testing.F) {
 	})
 }
 
-// FuzzFamilyRecord: a record that can be read is written in the same way.
+// FuzzFamilyRecord checks that a record that can be read is encoded to the same bytes.
 func FuzzFamilyRecord(f *testing.F) {
 	rec := familyRecord{endpoint: LoginBrowser, secret: 1, g: 9, user: "7"}
 	f.Add(rec.encode())
@@ -38,7 +38,7 @@ func FuzzFamilyRecord(f *testing.F) {
 	})
 }
 
-// FuzzFamilyID: every id has one spelling.
+// FuzzFamilyID checks that every id has one spelling.
 func FuzzFamilyID(f *testing.F) {
 	f.Add(familyID{1, 2, 3}.String())
 	f.Add("vvvvvvvvvvvvvvvvvvvvvvvvvv")

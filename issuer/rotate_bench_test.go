@@ -44,7 +44,7 @@ func BenchmarkForged(b *testing.B) {
 	token := []byte(w.begin("7").grant.Refresh)
 	token[40] ^= 1
 	req := TokenRequest{GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: refusal.Secret(token)}
-	if err := w.store.Close(); err != nil { // no store is asked
+	if err := w.store.Close(); err != nil { // so that a read of the store fails
 		b.Fatal(err)
 	}
 	for b.Loop() {

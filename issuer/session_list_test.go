@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Of a hundred live ones of that user and client. Ended ones do not count.
+// The limit is a hundred live sessions of one user at one client. Ended sessions do not count.
 //
 // I30.
 func TestAtTheLimitTheLongestIdleSessionEnds(t *testing.T) {
-	inBubble(t, time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
 		a.user("bob", "8")

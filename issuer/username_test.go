@@ -24,13 +24,13 @@ func TestAUserNameHasOneSpelling(t *testing.T) {
 		{"ａｌｉｃｅ", "alice", true}, // full width
 		{"ﬁona", "fiona", true},
 		{"x²", "x2", true},
-		{"Ω", "Ω", true}, // the unit is the letter
+		{"Ω", "Ω", true}, // the sign of the unit ohm becomes the letter
 		{"a b", "a b", true},
 		{"a\u00a0b", "a b", true},
-		{"दे\u200dव", "दे\u200dव", true}, // joiners are part of how some languages write
+		{"दे\u200dव", "दे\u200dव", true}, // some languages need joiners
 		{"1", "1", true},
 		{long, long, true},
-		{strings.Repeat("e\u0301", maxUsername), long, true}, // counted as compared
+		{strings.Repeat("e\u0301", maxUsername), long, true}, // counted after normalization
 		{long + "x", "", false},
 		{strings.Repeat("ﬃ", 51), "", false},
 		{"", "", false},
@@ -47,7 +47,7 @@ func TestAUserNameHasOneSpelling(t *testing.T) {
 		{"ali\u2028ce", "", false},
 		{"ali\u202ece", "", false}, // shows as "aliec"
 		{"ali\xffce", "", false},
-		{"ali\u200dce", "", false}, // what cannot be seen
+		{"ali\u200dce", "", false}, // an invisible character
 		{"ali\u200bce", "", false},
 		{"ali\u00adce", "", false},
 		{"\ufeffalice", "", false},
@@ -56,7 +56,7 @@ func TestAUserNameHasOneSpelling(t *testing.T) {
 		{"\u1160", "", false},
 		{"alice\ufe00", "", false},
 		{"alice\U000e0100", "", false},
-		{"id:7", "", false},               // is how verbs name a user by id
+		{"id:7", "", false},               // verbs name a user by id like this
 		{"\ud7ff\xed\xa0\x80", "", false}, // half of a surrogate pair
 		{strings.Repeat("x", maxUsernameBytes+1), "", false},
 	} {

@@ -33,7 +33,7 @@ func FuzzBearer(f *testing.F) {
 			t.Errorf("%q: %s", value, said)
 		}
 		if again, _ := Bearer([]string{value, value}); again != "" {
-			t.Errorf("%q: taken from two", value)
+			t.Errorf("%q: accepted although there are two header lines", value)
 		}
 	})
 }

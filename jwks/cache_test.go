@@ -54,7 +54,7 @@ func TestACachedTokenIsRefusedOnceItsKeyIsGone(t *testing.T) {
 		{sign(edHeader(""), livePayload()), edKey("ed"), Key{"ed", EdDSA, attackersKey().Public()}},
 		{sign(rsaHeader, livePayload()), rsaKey("rsa"), Key{"rsa", RS256, onlyKey(t, rfc7638Key).Public}},
 	} {
-		keys := &changing{set: mustSet(t, tt.key)}
+		keys := &changingSource{set: mustSet(t, tt.key)}
 		v := newVerifier(t, keys, 10)
 		if subject(t, v, tt.token) != "alice" {
 			t.Fatal("not verified")
@@ -152,7 +152,7 @@ func TestTokensInUseStayCached(t *testing.T) {
 // the sets.
 func TestVerifyIsSafeWhileKeysChange(t *testing.T) {
 	with, without := mustSet(t, edKey("ed")), mustSet(t, edKey("more"))
-	keys := &changing{set: with}
+	keys := &changingSource{set: with}
 	v := newVerifier(t, keys, 4)
 	var tokens []string
 	for n := range 8 {

@@ -35,8 +35,8 @@ func TestAVerificationAllocatesLittle(t *testing.T) {
 // TestAHostileHeaderCostsNoMoreThanASignature: a header is read before the sender is known. The
 // factor is large, since the race detector slows only one of the two.
 func TestAHostileHeaderCostsNoMoreThanASignature(t *testing.T) {
-	const room = maxTokenBytes*3/4 - 200
-	fill := func(s string) string { return strings.Repeat(s, room/len(s)) }
+	const size = maxTokenBytes*3/4 - 200
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	set := mustSet(t, edKey("ed"))
 	v := newVerifier(t, set, 0)
 	key, _ := set.Key("ed")

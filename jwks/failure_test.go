@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A faulty is a token with the faults of one step or of several.
-type faulty struct {
+// A faultyToken has the faults of one step or of several.
+type faultyToken struct {
 	header, claims  []string // name, JSON value
 	token           func(string) string
 	expected, found string
@@ -15,8 +15,8 @@ type faulty struct {
 
 // faults returns one fault for every step of Check, in the order of the steps. Faults of a
 // header add up, and so do faults of claims.
-func faults() map[Step]faulty {
-	return map[Step]faulty{
+func faults() map[Step]faultyToken {
+	return map[Step]faultyToken{
 		StepForm:         {token: func(s string) string { return "!" + s }, expected: "3 parts", found: "header is not base64url"},
 		StepHeader:       {header: []string{"crit", `["exp"]`}, expected: "no crit", found: "crit"},
 		StepAlgorithm:    {header: []string{"alg", `"HS256"`}, expected: "EdDSA, RS256", found: "HS256"},
@@ -45,10 +45,10 @@ func flip(token string) string {
 }
 
 // and returns a token with the faults of f and of other.
-func (f faulty) and(other faulty) string {
+func (f faultyToken) and(other faultyToken) string {
 	header := map[string]string{"alg": `"EdDSA"`, "kid": `"ed"`, "typ": `"at+jwt"`}
 	var claims []string
-	for _, one := range []faulty{other, f} {
+	for _, one := range []faultyToken{other, f} {
 		for i := 0; i < len(one.header); i += 2 {
 			header[one.header[i]] = one.header[i+1]
 		}
@@ -59,7 +59,7 @@ func (f faulty) and(other faulty) string {
 		members = append(members, `"`+name+`":`+value)
 	}
 	token := sign("{"+strings.Join(members, ",")+"}", payload(claims...))
-	for _, one := range []faulty{f, other} {
+	for _, one := range []faultyToken{f, other} {
 		if one.token != nil {
 			token = one.token(token)
 		}

@@ -139,7 +139,7 @@ func TestClaimsAreReadAsTheReferenceReadsThem(t *testing.T) {
 		}
 	}
 	if accepted < 15 || accepted > len(traps)-30 {
-		t.Errorf("%d of %d accepted: the rows say too little", accepted, len(traps))
+		t.Errorf("%d of %d are accepted: the rows test too little", accepted, len(traps))
 	}
 }
 

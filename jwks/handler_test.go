@@ -137,7 +137,7 @@ func TestEveryAnswerIsOneSet(t *testing.T) {
 				h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 				w.Header().Add("Vary", "Origin") // a handler around this one may do that
 				if got := w.Header().Get("ETag"); body[got] != w.Body.String() {
-					t.Errorf("%s came with %s", got, w.Body)
+					t.Errorf("ETag %s was sent with the body %s", got, w.Body)
 					return
 				}
 			}

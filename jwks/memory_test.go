@@ -67,14 +67,14 @@ func mustParse(t *testing.T, document []byte) *Set {
 
 // hostileLists are lists of keys in just under 256 KiB.
 func hostileLists() map[string]string {
-	const room = maxDocumentBytes - 64
-	same := func(piece string) string { return repeated(room, func(int) string { return piece }) }
+	const size = maxDocumentBytes - 64
+	same := func(piece string) string { return repeated(size, func(int) string { return piece }) }
 	numbered := func(format string) string {
-		return repeated(room, func(n int) string { return fmt.Sprintf(format, n) })
+		return repeated(size, func(n int) string { return fmt.Sprintf(format, n) })
 	}
 	key := strings.Replace(rfc8037Key, `"a"`, `"%[2]s%[1]x"`, 1)
 	keys := func(prefix string, share int) string {
-		return repeated(room, func(n int) string { return fmt.Sprintf(key, n/share, prefix) })
+		return repeated(size, func(n int) string { return fmt.Sprintf(key, n/share, prefix) })
 	}
 	control := strings.Repeat(`\u0001`, 100)
 	return map[string]string{
@@ -89,10 +89,10 @@ func hostileLists() map[string]string {
 		"keys":          keys("", 1),
 		"twins":         keys("", 2),
 		"kids of <":     keys(strings.Repeat("<", 240), 1),
-		"RSA": repeated(room, func(n int) string {
+		"RSA": repeated(size, func(n int) string {
 			return strings.Replace(rsaMember("AQAB", rsaModulus()), `"k"`, fmt.Sprintf(`"%x"`, n), 1)
 		}),
-		"one key": rfc8037Key + strings.Repeat(" ", room-len(rfc8037Key)),
+		"one key": rfc8037Key + strings.Repeat(" ", size-len(rfc8037Key)),
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A changing Source has a set that can be replaced, like a Remote. It counts calls.
-type changing struct {
+// A changingSource has a set that can be replaced, like a Remote. It counts calls.
+type changingSource struct {
 	mu              sync.Mutex // guards the fields below
 	set             *Set
 	newer           *Set // result of refresh; nil if there is no newer set
@@ -20,14 +20,14 @@ type changing struct {
 	asked, searches int
 }
 
-func (c *changing) current(context.Context) (*Set, error) {
+func (c *changingSource) current(context.Context) (*Set, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked++
 	return c.set, c.err
 }
 
-func (c *changing) refresh(_ context.Context, set *Set) (*Set, error) {
+func (c *changingSource) refresh(_ context.Context, set *Set) (*Set, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.searches++
@@ -38,14 +38,14 @@ func (c *changing) refresh(_ context.Context, set *Set) (*Set, error) {
 	return c.set, nil
 }
 
-func (c *changing) belongsTo(issuer string) error {
+func (c *changingSource) belongsTo(issuer string) error {
 	if issuer != wanted().Issuer {
 		return errors.New("the keys are another's")
 	}
 	return nil
 }
 
-func (c *changing) publish(set *Set, err error) {
+func (c *changingSource) publish(set *Set, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.set, c.err = set, err
@@ -81,7 +81,7 @@ func oneSentinel(t testing.TB, err error) {
 // TestOnlyAnUnknownKidAsksForNewerKeys: no other fault of a token causes a fetch.
 func TestOnlyAnUnknownKidAsksForNewerKeys(t *testing.T) {
 	for _, entries := range []int{0, 10} {
-		keys := &changing{set: mustSet(t, edKey("ed"), rsaKey("rsa"))}
+		keys := &changingSource{set: mustSet(t, edKey("ed"), rsaKey("rsa"))}
 		v := newVerifier(t, keys, entries)
 		good := sign(edHeader(""), livePayload())
 		for _, row := range changes() {
@@ -101,7 +101,7 @@ func TestOnlyAnUnknownKidAsksForNewerKeys(t *testing.T) {
 
 // TestAMalformedTokenNeedsNoKeys: it is refused without waiting for the first set.
 func TestAMalformedTokenNeedsNoKeys(t *testing.T) {
-	keys := &changing{err: ErrUnavailable}
+	keys := &changingSource{err: ErrUnavailable}
 	v := newVerifier(t, keys, 10)
 	for _, token := range []string{
 		"", "..", strings.Repeat("a", maxTokenBytes+1), sign(edHeader(`,"crit":[]`), livePayload()),
@@ -118,12 +118,12 @@ func TestAMalformedTokenNeedsNoKeys(t *testing.T) {
 }
 
 func TestANewerSetIsUsedAtOnce(t *testing.T) {
-	keys := &changing{set: mustSet(t, rsaKey("rsa")), newer: mustSet(t, edKey("ed"))}
+	keys := &changingSource{set: mustSet(t, rsaKey("rsa")), newer: mustSet(t, edKey("ed"))}
 	v := newVerifier(t, keys, 0)
 	if _, err := v.Verify(t.Context(), sign(edHeader(""), livePayload())); err != nil || keys.searches != 1 {
 		t.Errorf("%v, asked %d times", err, keys.searches)
 	}
-	keys = &changing{set: mustSet(t, rsaKey("rsa")), newer: mustSet(t, rsaKey("ed"))}
+	keys = &changingSource{set: mustSet(t, rsaKey("rsa")), newer: mustSet(t, rsaKey("ed"))}
 	if _, err := newVerifier(t, keys, 0).Verify(t.Context(), sign(edHeader(""), livePayload())); !errors.Is(err, ErrAlgorithm) {
 		t.Errorf("with the kid of another key: %v", err)
 	}
@@ -133,11 +133,11 @@ func TestANewerSetIsUsedAtOnce(t *testing.T) {
 //
 // R93.
 func TestKeysComeFromTheConfiguredIssuer(t *testing.T) {
-	c := VerifierConfig{Issuer: "https://other.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: &changing{set: mustSet(t, edKey("ed"))}}
+	c := VerifierConfig{Issuer: "https://other.example", Audience: "orders", Algorithms: []string{EdDSA}, Keys: &changingSource{set: mustSet(t, edKey("ed"))}}
 	if _, err := NewVerifier(c); !errors.Is(err, ErrConfig) {
 		t.Errorf("another issuer's keys: %v", err)
 	}
-	keys := &changing{set: mustSet(t, edKey("ed"))}
+	keys := &changingSource{set: mustSet(t, edKey("ed"))}
 	v := newVerifier(t, keys, 0)
 	jwk := onlyJWK(t, Key{"ed", EdDSA, attackersKey().Public()})
 	for name, header := range map[string]string{
@@ -164,7 +164,7 @@ func onlyJWK(t *testing.T, key Key) string {
 }
 
 func TestAFailedFetchForAnUnknownKidIsUnavailable(t *testing.T) {
-	keys := &changing{set: mustSet(t, rsaKey("rsa"))}
+	keys := &changingSource{set: mustSet(t, rsaKey("rsa"))}
 	v := newVerifier(t, failingSearch{keys}, 10)
 	if c, err := v.Verify(t.Context(), sign(edHeader(""), livePayload())); c != nil || !errors.Is(err, ErrUnavailable) {
 		t.Errorf("%v, %v", c, err)
@@ -172,7 +172,7 @@ func TestAFailedFetchForAnUnknownKidIsUnavailable(t *testing.T) {
 }
 
 // A failingSearch has keys, but fails to look for newer ones.
-type failingSearch struct{ *changing }
+type failingSearch struct{ *changingSource }
 
 func (failingSearch) refresh(context.Context, *Set) (*Set, error) { return nil, ErrUnavailable }
 

@@ -20,8 +20,8 @@ import (
 	"keymill/storage"
 )
 
-// A faulty store fails or delays where a test asks for it, and is a real store otherwise.
-type faulty struct {
+// A faultyStore fails or delays where a test asks for it, and is a real store otherwise.
+type faultyStore struct {
 	storage.Store
 	afterUpdate func()       // called after a commit, before Update returns
 	failUpdates atomic.Int64 // how many of the next Updates fail
@@ -30,7 +30,7 @@ type faulty struct {
 
 var errInjected = errors.New("injected")
 
-func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
+func (f *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if f.failUpdates.Add(-1) >= 0 {
 		return errInjected
 	}
@@ -41,7 +41,7 @@ func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	return err
 }
 
-func (f *faulty) View(ctx context.Context, fn func(storage.Reader) error) error {
+func (f *faultyStore) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if f.failViews.Add(-1) >= 0 {
 		return errInjected
 	}
@@ -51,7 +51,7 @@ func (f *faulty) View(ctx context.Context, fn func(storage.Reader) error) error 
 // A fixture is one ring in a synctest bubble, whose wall clock and store can fail.
 type fixture struct {
 	t     *testing.T
-	store *faulty
+	store *faultyStore
 	cfg   Config
 	off   atomic.Int64 // wall clock − correct time, in nanoseconds
 	rings *Rings
@@ -61,7 +61,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	master, _ := NewMasterKey()
-	b := &fixture{t: t, store: &faulty{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}, cfg: trial(master)}
+	b := &fixture{t: t, store: &faultyStore{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}, cfg: trial(master)}
 	b.cfg.Changed = func(keys []PublicKey) {
 		var list []jwks.Key
 		for _, k := range keys {
@@ -139,7 +139,7 @@ func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 		signed <- token
 	}
 	var once sync.Once
-	r.store = &faulty{Store: s, afterUpdate: func() {
+	r.store = &faultyStore{Store: s, afterUpdate: func() {
 		once.Do(func() { // the rotation is durable and has not returned
 			go sign()
 			time.Sleep(100 * time.Millisecond) // enough time to sign, if no lock prevents it

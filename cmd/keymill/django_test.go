@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// A dumped is the result of reading a file.
-type dumped struct {
+// A dumpResult is the result of reading a file.
+type dumpResult struct {
 	users   []djangoUser
 	refused []string
 	broken  error
 }
 
-func readDump(format, text string, claims ...string) (d dumped) {
+func readDump(format, text string, claims ...string) (d dumpResult) {
 	for u, err := range djangoFormats()[format](strings.NewReader(text), claims) {
 		switch {
 		case err != nil:
@@ -42,7 +42,7 @@ func TestADjangoDumpIsReadInBothFormats(t *testing.T) {
 	got := readDump("django-json", "\ufeff[\n"+anObject+",\n"+
 		`{"pk": "6fa4", "fields": {"password": "!x", "username": "böb", "email": null, "is_staff": false, "is_active": false}}]`+"\n", "email", "is_staff")
 	bob := djangoUser{where: "entry 2", id: "6fa4", name: "böb", disabled: true, claims: map[string]json.RawMessage{"is_staff": []byte("false")}}
-	if want := (dumped{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
+	if want := (dumpResult{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("JSON: got  %+v\nwant %+v", got, want)
 	}
 	got = readDump("django-csv", "\ufeff"+aHeader+
@@ -50,7 +50,7 @@ func TestADjangoDumpIsReadInBothFormats(t *testing.T) {
 		"8,!,,False,\"o'brien, \"\"bob\"\"\",,0\n", "email")
 	alice.where, alice.claims = "line 2", map[string]json.RawMessage{"email": []byte(`"alice@example.com"`)}
 	bob = djangoUser{where: "line 3", id: "8", name: `o'brien, "bob"`, disabled: true, claims: map[string]json.RawMessage{"email": []byte(`""`)}}
-	if want := (dumped{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
+	if want := (dumpResult{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("CSV: got  %+v\nwant %+v", got, want)
 	}
 	if got := readDump("django-json", "[]"); got.broken != nil || got.users != nil {
@@ -149,14 +149,14 @@ func TestAFileThatIsNoDumpEndsTheImport(t *testing.T) {
 	}
 }
 
-// A repeated is a file of n entries that never exists as a whole.
-type repeated struct {
+// repeatedEntries reads as a file of n entries, which never exists as a whole.
+type repeatedEntries struct {
 	open, entry, end string
 	n                int
 	rest             string
 }
 
-func (r *repeated) Read(p []byte) (int, error) {
+func (r *repeatedEntries) Read(p []byte) (int, error) {
 	if r.rest == "" {
 		switch {
 		case r.open != "":
@@ -178,7 +178,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 // TestALongFileIsReadInLittleMemory holds whatever the length of the file is.
 func TestALongFileIsReadInLittleMemory(t *testing.T) {
 	const users, most = 50_000, 4 << 20
-	for format, in := range map[string]*repeated{
+	for format, in := range map[string]*repeatedEntries{
 		"django-json": {open: "[" + anObject, entry: "," + strings.Replace(anObject, `"alice"`, `"user %"`, 1), end: "]", n: users},
 		"django-csv":  {open: aHeader, entry: "%,pbkdf2_sha256$600000$salt$hash=,,f,user %,,t\n", n: users},
 	} {

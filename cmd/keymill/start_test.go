@@ -202,7 +202,7 @@ func TestTheProcessProtectsItsSecrets(t *testing.T) {
 	}
 	for line := range strings.Lines(string(limits)) {
 		if f := strings.Fields(line); strings.HasPrefix(line, "Max core file size") && (f[4] != "0" || f[5] != "0") {
-			t.Errorf("cores are written: %s", line)
+			t.Errorf("core files are written: %s", line)
 		}
 	}
 	status, err := os.ReadFile(proc + "/status")
@@ -211,7 +211,7 @@ func TestTheProcessProtectsItsSecrets(t *testing.T) {
 	}
 	// The files in /proc of an undumpable process belong to root.
 	if info, err := os.Stat(proc + "/environ"); err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
-		t.Errorf("environ is the user's: %v", err)
+		t.Errorf("environ belongs to the user, not to root: %v", err)
 	}
 	for name, want := range map[string]os.FileMode{"": 0o700, "keymill.db": 0o600, "lock": 0o600, "admin.sock": 0o600} {
 		info, err := os.Stat(filepath.Join(p.data, name))

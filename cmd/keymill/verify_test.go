@@ -302,7 +302,7 @@ func TestVerifyIgnoresWhatIsPastedAlong(t *testing.T) {
 		}
 	}
 	if out, _, _ := verifyStdin(t, "\ufeff"+good, args...); !strings.Contains(out, "Removed from around the token: a byte order mark.") {
-		t.Errorf("no word about the mark in %s", out)
+		t.Errorf("the byte order mark is not mentioned in %s", out)
 	}
 	if out, _, code := verifyStdin(t, `"8e0b3c1d-opaque"`, args...); code != 1 || !strings.Contains(out, "Removed from around the token: ") {
 		t.Errorf("code %d, %s", code, out)
@@ -433,7 +433,7 @@ func TestVerifySuggestsOnlyCommandsThatExist(t *testing.T) {
 	}
 	for _, line := range []string{"keymill audience set --alg EdDSA", "keymill client show", "keymill client inspect ID", "keymill audience set NAME --alg EdDSA"} {
 		if understands(line) == nil {
-			t.Errorf("the test takes %q for a command", line)
+			t.Errorf("the test reads %q as a command", line)
 		}
 	}
 }

@@ -69,7 +69,7 @@ type life struct {
 	known  map[string][]string // family → generation → token
 	access map[string]access   // family → its last access token
 	asker  issuer.Credentials  // of a client that may introspect
-	copied *copied
+	backup *backup
 }
 
 type token struct {
@@ -83,8 +83,8 @@ type access struct {
 	expires time.Time
 }
 
-// copied is an old copy of the store, with the model of that time.
-type copied struct {
+// A backup is an old copy of the store, with the model of that time.
+type backup struct {
 	store  []byte
 	model  model
 	served time.Duration

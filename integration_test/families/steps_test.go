@@ -115,19 +115,19 @@ func (l *life) begin(down time.Duration) {
 // copy keeps a copy of the store, as a backup of an operator.
 func (l *life) copy(*rapid.T) {
 	l.stop(true)
-	l.copied = &copied{l.real.bytes(), l.model.clone(), l.served}
+	l.backup = &backup{l.real.bytes(), l.model.clone(), l.served}
 	l.begin(0)
 }
 
 // restore replaces the store by the old copy. Clients still hold tokens that are newer than it.
 func (l *life) restore(t *rapid.T) {
-	if l.copied == nil {
+	if l.backup == nil {
 		t.Skip("no copy was made yet")
 	}
 	l.tally.restores++
 	l.stop(true)
-	l.real.restore(l.copied.store)
-	l.model, l.served = l.copied.model.clone(), l.copied.served
+	l.real.restore(l.backup.store)
+	l.model, l.served = l.backup.model.clone(), l.backup.served
 	l.begin(time.Minute)
 	for _, later := range slices.Backward(l.issued) {
 		if f, known := l.model.families[later.family]; known && later.generation > f.generation && !f.ended {

@@ -64,7 +64,7 @@ func run(w io.Writer) (exceeded bool, err error) {
 		return false, errors.New("found fewer than 8 packages; run it in the root of the repository")
 	}
 	printPackages(w, packages)
-	words, err := unplainWords(".")
+	words, err := discouragedWords(".")
 	if err != nil {
 		return false, err
 	}

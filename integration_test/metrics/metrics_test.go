@@ -79,12 +79,12 @@ func parameter(n int) { n = 3 }
 	}
 }
 
-func TestUnplainWordsAreFound(t *testing.T) {
+func TestDiscouragedWordsAreFound(t *testing.T) {
 	root := tree(t, map[string]string{
 		"a.go": "// Nobody knows.\n", "b.md": "runs as `nobody`\nnot any more\n",
 		"body.go": "var body = http.NoBody\n", "metrics/c.go": "// anew\n",
 	})
-	found, err := unplainWords(root)
+	found, err := discouragedWords(root)
 	if err != nil {
 		t.Fatal(err)
 	}

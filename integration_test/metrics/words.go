@@ -10,18 +10,18 @@ import (
 	"slices"
 )
 
-// unplain finds words that docs/CONTRIBUTING.md asks not to use: each has a plainer one. Only the
+// discouraged finds words that docs/CONTRIBUTING.md asks not to use: each has a plainer one. Only the
 // first letter may be a capital, so a Go identifier such as http.NoBody does not match.
-var unplain = regexp.MustCompile(`\b([Ww]hoever|[Nn]obody|[Aa]new|[Mm]eanwhile|[Aa]ny more|[Jj]ust now|[Ss]urely|[Aa] stranger)\b`)
+var discouraged = regexp.MustCompile(`\b([Ww]hoever|[Nn]obody|[Aa]new|[Mm]eanwhile|[Aa]ny more|[Jj]ust now|[Ss]urely|[Aa] stranger)\b`)
 
 // nobodyUser finds the use that is allowed: the system user of that name.
 var nobodyUser = regexp.MustCompile("`nobody`|\"nobody\"|\\bnobody(:|/| user)")
 
 var textFiles = []string{".go", ".md", ".txtar", ".py", ".js", ".html", ".sh", ""}
 
-// unplainWords lists the places below root that use such a word. It skips this directory and
+// discouragedWords lists the places below root that use such a word. It skips this directory and
 // CONTRIBUTING.md, because they quote the words.
-func unplainWords(root string) ([]string, error) {
+func discouragedWords(root string) ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -34,14 +34,14 @@ func unplainWords(root string) ([]string, error) {
 		case filepath.Base(filepath.Dir(path)) == "metrics" || filepath.Base(path) == "CONTRIBUTING.md":
 			return nil
 		}
-		places, err := unplainLines(path)
+		places, err := discouragedLines(path)
 		found = append(found, places...)
 		return err
 	})
 	return found, err
 }
 
-func unplainLines(path string) ([]string, error) {
+func discouragedLines(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func unplainLines(path string) ([]string, error) {
 	lines.Buffer(nil, 1<<20)
 	for n := 1; lines.Scan(); n++ {
 		text := nobodyUser.ReplaceAllString(lines.Text(), "")
-		if word := unplain.FindString(text); word != "" {
+		if word := discouraged.FindString(text); word != "" {
 			found = append(found, fmt.Sprintf("%s:%d: %q has a plainer word", path, n, word))
 		}
 	}

@@ -89,7 +89,7 @@ type group struct {
 // run sends tokens until ctx ends, and finishes and counts what it has begun. It keeps every tenth
 // token and sends it again at half of its lifetime, when some of their keys no longer sign.
 func (c *group) run(ctx context.Context) {
-	var kept []live
+	var kept []liveToken
 	whole := context.WithoutCancel(ctx)
 	for n := 0; ctx.Err() == nil; n++ {
 		asked := time.Now()
@@ -98,7 +98,7 @@ func (c *group) run(ctx context.Context) {
 			c.fail(fmt.Errorf("request a token: %w", err))
 			continue
 		}
-		fresh := live{token, asked}
+		fresh := liveToken{token, asked}
 		c.show(whole, fresh, func(l *counter) *atomic.Int64 { return &l.verified })
 		if n%10 == 0 {
 			kept = append(kept, fresh)
@@ -110,18 +110,18 @@ func (c *group) run(ctx context.Context) {
 	}
 }
 
-// A live is a token that is valid for tokenTTL after it was requested, minus up to a second, since
+// A liveToken is valid for tokenTTL after it was requested, minus up to a second, since
 // exp is rounded.
-type live struct {
+type liveToken struct {
 	token string
 	asked time.Time
 }
 
-func (v live) over() bool { return time.Since(v.asked) > tokenTTL-time.Second }
+func (v liveToken) over() bool { return time.Since(v.asked) > tokenTTL-time.Second }
 
 // show sends a token to all services at once, so that no service gets it late because another one
 // is slow.
-func (c *group) show(ctx context.Context, token live, count func(*counter) *atomic.Int64) {
+func (c *group) show(ctx context.Context, token liveToken, count func(*counter) *atomic.Int64) {
 	var wg sync.WaitGroup
 	for _, l := range c.counters {
 		wg.Go(func() { l.show(ctx, token, count(l)) })
@@ -141,7 +141,7 @@ type counter struct {
 
 // show sends one token. It does not count the refusal of a token that may have expired, because a
 // pause of the whole machine can outlast a token.
-func (l *counter) show(ctx context.Context, v live, successes *atomic.Int64) {
+func (l *counter) show(ctx context.Context, v liveToken, successes *atomic.Int64) {
 	status, body, err := l.service.ask(ctx, v.token)
 	if err == nil && status == 401 && v.over() {
 		l.late.Add(1)

@@ -26,16 +26,16 @@ func inBubble(t *testing.T, f func(t *testing.T, w *world), change ...func(*Conf
 
 // from returns a client at an address.
 func (w *world) from(address string) *http.Client {
-	return &http.Client{Transport: direct{w.server.Public(), address + ":40000"}}
+	return &http.Client{Transport: directTransport{w.server.Public(), address + ":40000"}}
 }
 
-// A direct transport calls the handler.
-type direct struct {
+// A directTransport calls the handler.
+type directTransport struct {
 	http.Handler
 	from string
 }
 
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
+func (d directTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	served := r.Clone(r.Context())
 	served.RequestURI, served.RemoteAddr = r.URL.RequestURI(), d.from
 	if served.Host == "" {

@@ -116,7 +116,7 @@ func (w *world) recordsOf(action string) []audit.Record {
 	return slices.DeleteFunc(slices.Clone(all), func(r audit.Record) bool { return r.Action != action })
 }
 
-// The two share a transaction.
+// Both are written in one transaction.
 func TestAnEventIsKeptIfItsDecisionIs(t *testing.T) {
 	w := newWorld(t)
 	rolledBack := errors.New("rolled back")
@@ -182,7 +182,7 @@ func TestPayloadsHaveTheFormOfStandardWebhooks(t *testing.T) {
 	}
 }
 
-// Also page by page, and across a restart.
+// The order holds across pages and across a restart.
 func TestEventsComeOldestFirst(t *testing.T) {
 	w := newWorld(t)
 	w.decide(7)
@@ -202,7 +202,7 @@ func TestEventsComeOldestFirst(t *testing.T) {
 	}
 }
 
-// A sent event is not audited: nothing was decided about it.
+// A delivered event is not audited, because its delivery is not a decision.
 func TestADroppedEventIsAudited(t *testing.T) {
 	w := newWorld(t)
 	w.decide(3)
@@ -279,7 +279,8 @@ func (w *world) storm(goroutines, times int) {
 }
 
 // At least as many places are in use as events wait, while transactions commit and fail, and
-// events are deleted and counted. A count with nothing beside it gives the exact number.
+// events are deleted and counted. A count while nothing else runs gives the exact
+// number.
 func TestTheCountIsNeverTooLow(t *testing.T) {
 	w := newWorld(t)
 	// While events are only added, the store is read first; while they are only deleted, it is
@@ -322,7 +323,7 @@ func TestTheCountIsNeverTooLow(t *testing.T) {
 func TestADeletedEventFreesOnePlace(t *testing.T) {
 	w := newWorld(t)
 	w.decide(2)
-	slow := &lateAnswer{Store: w.store, committed: make(chan struct{}), answer: make(chan struct{})}
+	slow := &lateStore{Store: w.store, committed: make(chan struct{}), answer: make(chan struct{})}
 	w.cfg.Store = slow
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -344,14 +345,14 @@ func TestADeletedEventFreesOnePlace(t *testing.T) {
 	}
 }
 
-// A lateAnswer is a store that answers its first Update some time after the commit.
-type lateAnswer struct {
+// A lateStore answers its first Update some time after the commit.
+type lateStore struct {
 	storage.Store
 	first             sync.Once
 	committed, answer chan struct{}
 }
 
-func (s *lateAnswer) Update(ctx context.Context, fn func(storage.Tx) error) error {
+func (s *lateStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	err := s.Store.Update(ctx, fn)
 	first := false
 	s.first.Do(func() { first = true })
@@ -397,7 +398,7 @@ func (w *world) stored() int64 {
 	return n
 }
 
-// It has no kind, and the sender drops it.
+// A damaged event is read without a kind, and the sender drops it.
 func TestADamagedEventBlocksNoOther(t *testing.T) {
 	w := newWorld(t)
 	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
@@ -415,7 +416,7 @@ func TestADamagedEventBlocksNoOther(t *testing.T) {
 	}
 }
 
-// It must not start with a wrong count.
+// An Outbox must not start with a wrong count.
 func TestOpenFailsIfTheEventsCannotBeRead(t *testing.T) {
 	closed, err := bolt.Open(filepath.Join(t.TempDir(), "other.db"), bolt.Options{})
 	if err != nil {

@@ -165,7 +165,7 @@ func TestDjangoAndKeymillVerifyEachOthersHashes(t *testing.T) {
 			}
 		}
 	}
-	for n, results := range said.Results { // Django, for which bytes are bytes
+	for n, results := range said.Results { // Django compares bytes and does not normalize
 		for k, result := range results {
 			if want := asked.Passwords[n] == norm.NFC.String(asked.Passwords[k]); result != want {
 				t.Errorf("Django: %q against our hash of %q: %v", asked.Passwords[n], asked.Passwords[k], result)

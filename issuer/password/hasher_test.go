@@ -173,7 +173,7 @@ func TestAClassIsMeasuredOnce(t *testing.T) {
 	}
 }
 
-// The same memory is filled for both.
+// Hashing fills the same memory for both.
 //
 // R98.
 func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
@@ -196,8 +196,8 @@ func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
 	}
 }
 
-// The garbage of hashes never takes more than the budget, however large the heap is. How much the heap
-// holds is tested in integration_test/numbers.
+// The garbage of hashes never takes more than the budget, however large the heap is. A test in
+// integration_test/numbers measures the heap.
 func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 	h := newHasher(3, 64<<20)
 	r, err := parseClass("argon2id-16384-1-1") // four of them take the budget
@@ -222,7 +222,8 @@ func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 	}
 }
 
-// Answers wait for it. How late answers are on a busy machine is tested in integration_test/numbers.
+// Refusals wait for the slowest class, so its time must follow the machine. A test in
+// integration_test/numbers checks the refusals on a busy machine.
 //
 // R98.
 func TestAHashThatTakesLongerIsNoticed(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 func TestAnEventIsTriedForThreeDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		w.receiver.answer = func(received) (int, http.Header) { return 500, nil }
+		w.receiver.answer = func(receivedTry) (int, http.Header) { return 500, nil }
 		w.run()
 		time.Sleep(10 * time.Minute)
 		left := time.Now()
@@ -60,14 +60,14 @@ func TestAnEventIsTriedForThreeDays(t *testing.T) {
 func TestARestartTriesAllEventsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		w.receiver.answer = func(d received) (int, http.Header) { return 500, nil }
+		w.receiver.answer = func(d receivedTry) (int, http.Header) { return 500, nil }
 		repaired, hopeless := w.leave("session.revoked"), w.leave("user.revoked")
 		w.run()
 		time.Sleep(20 * time.Hour)
 		w.stop()
 		before := len(w.receiver.tries(repaired))
 		time.Sleep(60 * time.Hour)
-		w.receiver.answer = func(d received) (int, http.Header) {
+		w.receiver.answer = func(d receivedTry) (int, http.Header) {
 			if d.id == hopeless {
 				return 503, nil
 			}
@@ -89,7 +89,7 @@ func TestAFailingEventDoesNotDelayOthers(t *testing.T) {
 	for name, status := range map[string]int{"fails": 500, "does not answer": 0, "refuses": 403} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, "")
-			w.receiver.answer = func(d received) (int, http.Header) {
+			w.receiver.answer = func(d receivedTry) (int, http.Header) {
 				if d.kind == "session.replayed" {
 					return status, nil
 				}
@@ -128,7 +128,7 @@ func TestAReceiverThatIsDownGetsOneTryASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		var up atomic.Bool
-		w.receiver.answer = func(received) (int, http.Header) {
+		w.receiver.answer = func(receivedTry) (int, http.Header) {
 			if up.Load() {
 				return 200, nil
 			}
@@ -183,7 +183,7 @@ func TestAReceiverThatIsDownGetsOneTryASecond(t *testing.T) {
 func TestAReceiverThatAnswers410GetsOneTryASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		w.receiver.answer = func(received) (int, http.Header) { return 410, nil }
+		w.receiver.answer = func(receivedTry) (int, http.Header) { return 410, nil }
 		for range 30 {
 			w.leave("session.revoked")
 		}
@@ -208,7 +208,7 @@ func TestLostEventsAreLogged(t *testing.T) {
 		w.fill(10_000)
 		w.store.Close()
 		w.open("")
-		w.receiver.answer = func(received) (int, http.Header) { return 500, nil }
+		w.receiver.answer = func(receivedTry) (int, http.Header) { return 500, nil }
 		w.run()
 		synctest.Wait()
 		w.logout(3)
@@ -232,7 +232,7 @@ func TestRetryAfterIsRespected(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		w.receiver.answer = func(d received) (int, http.Header) {
+		w.receiver.answer = func(d receivedTry) (int, http.Header) {
 			if d.kind == "session.replayed" && d.tries == 1 {
 				return 429, http.Header{"Retry-After": {"120"}}
 			}

@@ -16,8 +16,8 @@ import (
 	"keymill/jwks"
 )
 
-// TestTheSignatureMatchesThePublishedVector of the specification's own libraries. The receiver of
-// these tests accepts it too.
+// TestTheSignatureMatchesThePublishedVector uses the vector that the libraries of Standard Webhooks
+// test. The receiver of these tests must accept it too.
 func TestTheSignatureMatchesThePublishedVector(t *testing.T) {
 	w := newWorld(t, "")
 	at, h := time.Unix(1614265330, 0), http.Header{}
@@ -34,7 +34,8 @@ func TestTheSignatureMatchesThePublishedVector(t *testing.T) {
 	}
 }
 
-// TestARealReceiverGetsEveryEventOnce and verifies each. After that, the Sender writes nothing.
+// TestARealReceiverGetsEveryEventOnce uses HTTP and verifies each event. After that, the Sender must
+// not write to the store.
 func TestARealReceiverGetsEveryEventOnce(t *testing.T) {
 	r := newReceiver(t)
 	server := httptest.NewServer(r)
@@ -98,12 +99,12 @@ func eventually(t *testing.T, is func() bool) {
 	}
 }
 
-// TestACrashBeforeTheDeletionSendsAgain with the same id. The store is
-// copied, as kill -9 would leave it, when the receiver has the event and its answer is not read.
+// TestACrashBeforeTheDeletionSendsAgain requires the same id. The store is copied when the receiver
+// has the event and the Sender has not read the answer. The copy is what kill -9 would leave.
 func TestACrashBeforeTheDeletionSendsAgain(t *testing.T) {
 	w := newWorld(t, "")
 	image := w.path + ".killed"
-	w.receiver.answer = func(received) (int, http.Header) {
+	w.receiver.answer = func(receivedTry) (int, http.Header) {
 		b, err := os.ReadFile(w.path)
 		if err == nil {
 			err = os.WriteFile(image, b, 0o600)
@@ -134,7 +135,6 @@ func TestACrashBeforeTheDeletionSendsAgain(t *testing.T) {
 	}
 }
 
-// TestOnlyA2xxOfTheReceiverIsASuccess.
 func TestOnlyA2xxOfTheReceiverIsASuccess(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer elsewhere.Close()
@@ -178,13 +178,13 @@ func TestOnlyA2xxOfTheReceiverIsASuccess(t *testing.T) {
 	}
 }
 
-// TestALongAnswerIsNotReadToItsEnd, whether it is a success or a failure.
+// TestALongAnswerIsNotReadToItsEnd checks successes and failures.
 func TestALongAnswerIsNotReadToItsEnd(t *testing.T) {
 	for _, status := range []int{200, 500} {
 		w := newWorld(t, "")
 		long := strings.NewReader(strings.Repeat("all work and no play ", 100_000))
 		all := long.Len()
-		w.sender.client.Transport = answering(func(r *http.Request) *http.Response {
+		w.sender.client.Transport = memoryTransport(func(r *http.Request) *http.Response {
 			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(long), Request: r}
 		})
 		w.sender.post(t.Context(), outbox.Event{ID: "x", Kind: "test", Payload: []byte("{}")})
@@ -194,10 +194,10 @@ func TestALongAnswerIsNotReadToItsEnd(t *testing.T) {
 	}
 }
 
-// An answering transport answers in memory.
-type answering func(*http.Request) *http.Response
+// A memoryTransport answers in memory.
+type memoryTransport func(*http.Request) *http.Response
 
-func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
+func (a memoryTransport) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
 
 // TestAReceiverThatCannotBeReachedIsAFailure, and so is one whose certificate the system does
 // not trust.
@@ -237,7 +237,7 @@ func TestEventsAreDeliveredOverTLS(t *testing.T) {
 // TestAnAnswerOf410DropsTheEvent after one try, with an audit record.
 func TestAnAnswerOf410DropsTheEvent(t *testing.T) {
 	w := newWorld(t, "")
-	w.receiver.answer = func(d received) (int, http.Header) {
+	w.receiver.answer = func(d receivedTry) (int, http.Header) {
 		if d.kind == "user.revoked" {
 			return 410, nil
 		}
@@ -319,11 +319,12 @@ func refusedConfig(t *testing.T, cfg Config) {
 	}
 }
 
-// TestAStopDoesNotWaitForTheReceiver, and interrupts only the try.
+// TestAStopDoesNotWaitForTheReceiver: a stop interrupts the try, which does not count as a failure.
+// The event stays.
 func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
-		w.receiver.answer = func(received) (int, http.Header) { return 0, nil }
+		w.receiver.answer = func(receivedTry) (int, http.Header) { return 0, nil }
 		id := w.leave("session.revoked")
 		w.run()
 		time.Sleep(2 * time.Second) // the Sender looks for events once a second
@@ -338,7 +339,7 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 		if got := w.waiting(); len(got) != 1 || strings.Contains(w.log.String(), "not sent") {
 			t.Errorf("%d wait, log %s", len(got), w.log)
 		}
-		// This holds also if the try ends before the loop sees the stop.
+		// The same holds if the try ends before the loop sees the stop.
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		q := newQueue(w.sender)

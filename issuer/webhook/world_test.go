@@ -68,7 +68,7 @@ func newWorld(t *testing.T, url string) *world {
 }
 
 // storeDir is in memory if the system has such a directory: a test of three days looks for
-// events some hundred thousand times, and power cuts are tested elsewhere.
+// events some hundred thousand times, and other tests check when commits are synced.
 func storeDir() string {
 	if _, err := os.Stat("/dev/shm"); err != nil || os.Getenv("TMPDIR") != "" {
 		return ""
@@ -239,17 +239,17 @@ func (w *world) logsNothingSecret() {
 // answers as the test says. It is a server, and a transport for requests in memory.
 type receiver struct {
 	t      *testing.T
-	answer func(d received) (status int, header http.Header) // nil: 204; status 0: never
+	answer func(d receivedTry) (status int, header http.Header) // nil: 204; status 0: never
 
 	mu     sync.Mutex // owns what follows
-	list   []received
+	list   []receivedTry
 	atOnce int // requests that are running
 	most   int // the most of them so far
 	n      int
 }
 
-// A received is one try, as the receiver saw it.
-type received struct {
+// A receivedTry is what the receiver saw of one try.
+type receivedTry struct {
 	id, kind string
 	at       time.Time
 	tries    int // of this event, this one included
@@ -313,14 +313,14 @@ func (r *receiver) take(request *http.Request) (int, http.Header) {
 	if request.Method != "POST" || request.URL.Path != hookPath || request.Header.Get("Content-Type") != "application/json" {
 		r.t.Errorf("%s %s %v", request.Method, request.URL, request.Header)
 	}
-	d := r.note(received{id: request.Header.Get("webhook-id"), kind: p.Type, at: time.Now()})
+	d := r.note(receivedTry{id: request.Header.Get("webhook-id"), kind: p.Type, at: time.Now()})
 	if r.answer == nil {
 		return http.StatusNoContent, nil
 	}
 	return r.answer(d)
 }
 
-func (r *receiver) note(d received) received {
+func (r *receiver) note(d receivedTry) receivedTry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d.tries = 1
@@ -350,10 +350,10 @@ func (r *receiver) startOver() time.Time {
 }
 
 // tries returns the tries of an event, or of all events if id is empty.
-func (r *receiver) tries(id string) []received {
+func (r *receiver) tries(id string) []receivedTry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(r.list), func(d received) bool { return id != "" && d.id != id })
+	return slices.DeleteFunc(slices.Clone(r.list), func(d receivedTry) bool { return id != "" && d.id != id })
 }
 
 // verifyDelivery shares no code with the Sender: HMAC is written out as in RFC 2104.

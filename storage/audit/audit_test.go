@@ -215,9 +215,9 @@ func TestTenThousandRecords(t *testing.T) {
 	}
 }
 
-// A faulty store fails every Update after some have succeeded: before the commit, so that
+// A faultyStore fails every Update after some have succeeded: before the commit, so that
 // nothing is written, or after it, so that the caller does not know of the writes.
-type faulty struct {
+type faultyStore struct {
 	storage.Store
 	passes      atomic.Int32
 	afterCommit bool
@@ -225,7 +225,7 @@ type faulty struct {
 
 var errCrash = errors.New("crash")
 
-func (f *faulty) Update(ctx context.Context, fn func(storage.Tx) error) error {
+func (f *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if f.passes.Add(-1) >= 0 {
 		return f.Store.Update(ctx, fn)
 	}
@@ -250,7 +250,7 @@ func TestACrashBetweenPagesLosesNoRecord(t *testing.T) {
 		for _, afterCommit := range []bool{false, true} {
 			s := openStore(t)
 			decide(t, s, 0, n)
-			f := &faulty{Store: s, afterCommit: afterCommit}
+			f := &faultyStore{Store: s, afterCommit: afterCommit}
 			f.passes.Store(int32(passes))
 			moved, err := Chain(t.Context(), f)
 			if !errors.Is(err, errCrash) || moved != passes*pageRecords {
@@ -351,7 +351,7 @@ func TestAForeignRecordDoesNotStopTheChain(t *testing.T) {
 func TestRunChainsOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := openStore(t)
-		f := &faulty{Store: s}
+		f := &faultyStore{Store: s}
 		f.passes.Store(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)

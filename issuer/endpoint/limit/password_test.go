@@ -91,7 +91,7 @@ func TestNoWindowHoldsMoreFailuresThanTheLimit(t *testing.T) {
 			}
 		}
 		if len(failures) < 4*AccountFailures-1 {
-			t.Errorf("%d failures were let in during four windows: it refuses for too long", len(failures))
+			t.Errorf("%d failures were admitted in four windows, so attempts are refused for too long", len(failures))
 		}
 	})
 }
@@ -329,13 +329,13 @@ func TestWaitersAreServedInOrderAndBounded(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if _, err := l.Enter(t.Context(), "alice", atHome); err == nil {
-			t.Error("one attempt more than the bound was let in")
+			t.Error("one attempt more than the bound was admitted")
 		}
 		held[0].Abandoned()
 		all.Wait()
 		for n := range order {
 			if order[n] != n {
-				t.Fatalf("attempt %d was let in as number %d", order[n], n)
+				t.Fatalf("attempt %d was admitted as number %d", order[n], n)
 			}
 		}
 		for _, a := range held[1:] {
