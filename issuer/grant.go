@@ -31,12 +31,12 @@ type Grant struct {
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
 }
 
-// A decide decides about a request in one transaction of its own, and returns what to sign after the
-// transaction.
-type decide func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
+// A grantFunc runs one grant. It decides about a request in one transaction of its own, and returns
+// what to sign after the transaction.
+type grantFunc func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
 
 // grants lists every grant; discovery reads it.
-var grants = map[string]decide{
+var grants = map[string]grantFunc{
 	"client_credentials": clientCredentials, // RFC 6749, section 4.4
 	"refresh_token":      refresh,           // RFC 6749, section 6
 }

@@ -213,7 +213,7 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 
 func printExplanation(w io.Writer, e api.Explanation) error {
 	t := terminal.NewTable(w)
-	t.Row("verdict:", e.Verdict)
+	t.Row("verdict:", e.State)
 	t.Row("why:", cmp.Or(e.Why, "-"))
 	if e.Generation != nil {
 		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))

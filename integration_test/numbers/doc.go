@@ -6,7 +6,7 @@
 // it passwords. So the tests open the rooms below the server on its own data directory,
 // fill it there, close them, and start the real binary on what they left:
 //
-//	issuer.Begin × n ─▶ DIR/data/keymill.db ─▶ keymill serve ─▶ POST /token, /proc/PID
+//	issuer.StartSession × n ─▶ DIR/data/keymill.db ─▶ keymill serve ─▶ POST /token, /proc/PID
 //
 // Whatever is a ratio or a bound is asserted; whatever belongs to the machine is printed
 // only. bench, next door, compares rates.

@@ -14,9 +14,9 @@ import (
 // A KeySet serves the published keys. It is made before the Server, because keystore
 // publishes when it opens.
 type KeySet struct {
-	maxAge  time.Duration
-	handler *jwks.Handler
-	left    atomic.Pointer[string] // which keys could not be published and why; nil if all were
+	maxAge      time.Duration
+	handler     *jwks.Handler
+	unpublished atomic.Pointer[string] // which keys could not be published and why; nil if all were
 }
 
 // NewKeySet returns a KeySet whose answers may be cached for maxAge.
@@ -34,7 +34,7 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 	set, err := jwks.NewSet(all...)
 	if err == nil {
 		k.handler.Publish(set)
-		k.left.Store(nil)
+		k.unpublished.Store(nil)
 		return
 	}
 	set, err = validKeys(all)
@@ -42,7 +42,7 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 		k.handler.Publish(set)
 	}
 	reason := err.Error()
-	k.left.Store(&reason)
+	k.unpublished.Store(&reason)
 }
 
 // validKeys adds one key after the other to find those that make a set. This is slow with
@@ -69,7 +69,7 @@ func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
 
 // issue returns which keys are not published and why, "" if all are.
 func (k *KeySet) issue() string {
-	if reason := k.left.Load(); reason != nil {
+	if reason := k.unpublished.Load(); reason != nil {
 		return *reason
 	}
 	return ""

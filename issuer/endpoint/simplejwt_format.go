@@ -49,7 +49,7 @@ func detailOf(r *http.Request, a reply) string {
 		return fmt.Sprintf(`Method "%s" not allowed.`, short(r.Method))
 	case http.StatusUnsupportedMediaType:
 		if len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" {
-			return ours.Hint // the media type itself may be supported
+			return ours.Description // the media type itself may be supported
 		}
 		return fmt.Sprintf(`Unsupported media type "%s" in request.`, short(r.Header.Get("Content-Type")))
 	case http.StatusTooManyRequests:
@@ -59,7 +59,7 @@ func detailOf(r *http.Request, a reply) string {
 	case http.StatusInternalServerError:
 		return "A server error occurred."
 	}
-	return ours.Hint
+	return ours.Description
 }
 
 func throttled(wait int) string {
