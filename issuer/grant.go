@@ -47,11 +47,11 @@ func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
 	if req.GrantType == "" {
 		return Grant{}, refusal.New("invalid_request", "grant_type is missing")
 	}
-	decide, ok := grants[req.GrantType]
+	run, ok := grants[req.GrantType]
 	if !ok {
 		return Grant{}, refusal.New("unsupported_grant_type", "the supported grant types are %s", strings.Join(i.Grants(), ", "))
 	}
-	entitled, err := decide(i, ctx, req)
+	entitled, err := run(i, ctx, req)
 	if err != nil {
 		return Grant{}, err
 	}

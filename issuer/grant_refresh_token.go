@@ -201,11 +201,11 @@ func endingOf(s tokenState) ending {
 // entitleFamily returns the token that the user of the session may have now: within what the
 // login agreed on, and within what client and audience still allow.
 func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (entitlement, error) {
-	left := intersect(f.terms.Audiences, f.client.Audiences)
-	if len(left) == 0 {
+	allowed := intersect(f.terms.Audiences, f.client.Audiences)
+	if len(allowed) == 0 {
 		return entitlement{}, errInvalidToken(errRightsReduced)
 	}
-	name, record, err := i.chooseAudience(r, p.audience, left)
+	name, record, err := i.chooseAudience(r, p.audience, allowed)
 	if err != nil {
 		return entitlement{}, err
 	}

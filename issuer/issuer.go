@@ -43,8 +43,8 @@
 //	epoch             a counter; raising it ends every session of the store, binary
 //	webhook/<time>-<random>   an event that the webhook has not delivered yet, see package outbox
 //
-// The name is always the last part of a key, so no name needs escaping. Where two names meet, the
-// first has its length before it. Lifetimes are whole seconds, because exp and iat are (RFC 7519,
+// A name is always the last part of a key, so no name needs escaping. If a key has two names, the
+// length of the first precedes it. Lifetimes are whole seconds, because exp and iat are (RFC 7519,
 // section 2).
 package issuer
 

@@ -74,7 +74,7 @@ type ImportResults struct {
 	Results []ImportResult `json:"results"`
 }
 
-// An ImportResult says what became of one user.
+// An ImportResult is the result for one user.
 type ImportResult struct {
 	ID   string `json:"user_id"`
 	Name string `json:"username"`

@@ -50,16 +50,16 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 func validKeys(all []jwks.Key) (*jwks.Set, error) {
 	var valid []jwks.Key
 	var set *jwks.Set
-	var left error
+	var unpublished error
 	for _, key := range all {
 		more, err := jwks.NewSet(append(valid[:len(valid):len(valid)], key)...)
 		if err != nil {
-			left = errors.Join(left, fmt.Errorf("key %s is not published: %w", key.KID, err))
+			unpublished = errors.Join(unpublished, fmt.Errorf("key %s is not published: %w", key.KID, err))
 			continue
 		}
 		valid, set = append(valid, key), more
 	}
-	return set, left
+	return set, unpublished
 }
 
 func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
