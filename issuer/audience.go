@@ -89,9 +89,9 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 			return err
 		}
 		a := before.show(name)
-		override(&a.TTL, c.TTL)
-		override(&a.Scopes, c.Scopes)
-		override(&a.Profile, c.Profile)
+		setIfGiven(&a.TTL, c.TTL)
+		setIfGiven(&a.Scopes, c.Scopes)
+		setIfGiven(&a.Profile, c.Profile)
 		after, err := i.checkAudience(a)
 		if err != nil {
 			return err
@@ -123,7 +123,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 			return err
 		}
 		if rec.Clients > 0 {
-			return refusal.New("in_use", "audience %s is in use by %d client(s): remove it from them first", name, rec.Clients)
+			return refusal.New("in_use", "audience %s is used by %d client(s); remove it from them first", name, rec.Clients)
 		}
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
@@ -184,14 +184,14 @@ func noAudience(name string) error {
 // checkAudience returns the record of an audience, or refuses it.
 func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
-		return nil, refusal.New("invalid_request", "an audience name must be 1 to %d visible ASCII characters", maxNameBytes)
+		return nil, refusal.New("invalid_request", "audience name '%.100s' must be 1 to %d visible ASCII characters without spaces", a.Name, maxNameBytes)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
-		return nil, refusal.New("invalid_request", "alg must be one of %s", strings.Join(i.Algorithms(), ", "))
+		return nil, refusal.New("invalid_request", "algorithm '%.100s' is not in keys.algorithms; choose from %s", a.Alg, strings.Join(i.Algorithms(), ", "))
 	}
 	ttl, err := time.ParseDuration(a.TTL)
 	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
-		return nil, refusal.New("invalid_request", "ttl must be 1s to 24h in whole seconds, such as 15m")
+		return nil, refusal.New("invalid_request", "ttl '%.100s' is not 1s to 24h in whole seconds; write for example 15m", a.TTL)
 	}
 	scopes, err := checkScopes(a.Scopes)
 	if err != nil {
@@ -203,12 +203,12 @@ func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	case a.Profile == profileSimpleJWT && a.Alg != "RS256":
 		return nil, refusal.New("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
 	case a.Profile != profileRFC9068 && a.Profile != profileSimpleJWT:
-		return nil, refusal.New("invalid_request", "profile must be rfc9068 or simplejwt")
+		return nil, refusal.New("invalid_request", "profile '%.100s' is neither rfc9068 nor simplejwt", a.Profile)
 	}
 	return &audienceRecord{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: a.Profile}, nil
 }
 
-func override[T any](field *T, change *T) {
+func setIfGiven[T any](field *T, change *T) {
 	if change != nil {
 		*field = *change
 	}

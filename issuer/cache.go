@@ -8,23 +8,23 @@ import (
 	"sync"
 )
 
-const maxDecoded = 4096 // records; one of a busy client is about 1 KiB
+const maxCachedRecords = 4096 // records; the record of a typical client is about 1 KiB
 
-// A decoded caches decoded records, because decoding JSON costs more than everything else that a
-// token needs before its signature. It is never stale: the bytes come from the store each time, and
-// an entry is used only if its bytes are the same.
-type decoded[T any] struct {
+// A recordCache keeps decoded records, because decoding JSON costs more than everything else that a
+// token needs before its signature. It is never stale: each read gets the bytes from the store, and
+// an entry is used only if its bytes are equal.
+type recordCache[T any] struct {
 	mu      sync.RWMutex
-	records map[string]decodedRecord[T] // storage key → record; owned by mu
+	records map[string]cachedRecord[T] // storage key → record; owned by mu
 }
 
-type decodedRecord[T any] struct {
+type cachedRecord[T any] struct {
 	raw   []byte
 	value *T // shared: it must not be changed
 }
 
 // read returns the record that raw encodes. The caller must not change it.
-func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
+func (d *recordCache[T]) read(key string, raw []byte) (*T, error) {
 	d.mu.RLock()
 	known, ok := d.records[key]
 	d.mu.RUnlock()
@@ -38,15 +38,15 @@ func (d *decoded[T]) read(key string, raw []byte) (*T, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.records == nil {
-		d.records = make(map[string]decodedRecord[T])
+		d.records = make(map[string]cachedRecord[T])
 	}
-	if len(d.records) >= maxDecoded {
+	if len(d.records) >= maxCachedRecords {
 		for some := range d.records { // any one; at this size it hardly matters which
 			delete(d.records, some)
 			break
 		}
 	}
-	d.records[key] = decodedRecord[T]{raw, value}
+	d.records[key] = cachedRecord[T]{raw, value}
 	return value, nil
 }
 

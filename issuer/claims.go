@@ -60,7 +60,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.record.Profile == profileSimpleJWT {
 		c.Type = "access"
 		if e.user != nil {
-			c.User = numberOrText(e.subject)
+			c.User = djangoUserID(e.subject)
 		}
 	}
 	c.Session = e.family
@@ -93,7 +93,7 @@ func withClaims(payload []byte, claims json.RawMessage) []byte {
 	}
 	var own map[string]json.RawMessage
 	if json.Unmarshal(claims, &own) != nil {
-		return payload // cannot be: it was checked before it was stored
+		return payload // cannot happen: it was checked before it was stored
 	}
 	for name := range own {
 		if isReserved(name) {
@@ -110,8 +110,8 @@ func withClaims(payload []byte, claims json.RawMessage) []byte {
 // maxSafeInteger is 2^53 − 1. Some JSON readers change larger numbers.
 const maxSafeInteger = 1<<53 - 1
 
-// numberOrText returns an id as the claim user_id of simplejwt: a number, if Django's primary key is one.
-func numberOrText(id string) any {
+// djangoUserID returns an id as the claim user_id of simplejwt: a number, if Django's primary key is one.
+func djangoUserID(id string) any {
 	n, err := strconv.ParseUint(id, 10, 64)
 	if err != nil || n > maxSafeInteger || strconv.FormatUint(n, 10) != id {
 		return id

@@ -21,7 +21,7 @@ const maxOldFor = 90 * 24 * time.Hour
 func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
 	if !validID(c.ID) {
 		return api.Client{}, refusal.New("invalid_request",
-			"a client_id must be 1 to %d printable ASCII characters without a space at either end", maxIDBytes)
+			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", c.ID, maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
 	rec := &clientRecord{Public: c.Public, Created: now, Epoch: newEpoch(i.keys.WallTime())}
@@ -34,7 +34,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		rec.Secrets = []secretRecord{recordSecret(secret)}
 	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		if err := claimID(tx, c.ID, "client"); err != nil {
+		if err := reserveID(tx, c.ID, "client"); err != nil {
 			return err
 		}
 		if err := linkAudiences(tx, &clientRecord{}, rec); err != nil {
@@ -87,15 +87,15 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 // changed applies c to a copy of before.
 func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecord, error) {
 	after, want := *before, before.settings()
-	override(&want.Grants, c.Grants)
-	override(&want.Audiences, c.Audiences)
-	override(&want.Scopes, c.Scopes)
-	override(&want.Origins, c.Origins)
-	override(&want.Introspect, c.Introspect)
-	override(&want.Grace, c.Grace)
-	override(&want.Idle, c.Idle)
-	override(&want.Absolute, c.Absolute)
-	override(&after.Disabled, c.Disabled)
+	setIfGiven(&want.Grants, c.Grants)
+	setIfGiven(&want.Audiences, c.Audiences)
+	setIfGiven(&want.Scopes, c.Scopes)
+	setIfGiven(&want.Origins, c.Origins)
+	setIfGiven(&want.Introspect, c.Introspect)
+	setIfGiven(&want.Grace, c.Grace)
+	setIfGiven(&want.Idle, c.Idle)
+	setIfGiven(&want.Absolute, c.Absolute)
+	setIfGiven(&after.Disabled, c.Disabled)
 	return &after, i.checkClient(&after, want)
 }
 
@@ -122,11 +122,11 @@ func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) 
 	return putJSON(d.tx, clientKey(id), after)
 }
 
-// RotateSecret gives a client a new secret. The one of before stays valid for oldFor, an older one
-// does not: two valid secrets are enough to replace one without a gap.
+// RotateSecret gives a client a new secret. The previous secret stays valid for oldFor; older
+// secrets are removed. Two valid secrets are enough to replace one without an outage.
 func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (api.Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", maxOldFor)
+		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", plainDuration(maxOldFor))
 	}
 	secret := newSecret()
 	var shown api.Client
@@ -159,7 +159,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 	return shown, nil
 }
 
-// RemoveClient removes a client. Its id becomes free.
+// RemoveClient removes a client. Its id can be used again.
 func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readClient(tx, id)
@@ -194,7 +194,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
-			return refusal.New("invalid_request", "grant %s is unknown: this server knows %s", g, strings.Join(i.Grants(), ", "))
+			return refusal.New("invalid_request", "grant %s is not supported; choose from %s", g, strings.Join(i.Grants(), ", "))
 		}
 	}
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
@@ -247,7 +247,20 @@ func wholeSeconds(what, text string, least, most time.Duration) (int64, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < least || d > most || d%time.Second != 0 {
-		return 0, refusal.New("invalid_request", "%s must be %s to %s in whole seconds", what, least, most)
+		return 0, refusal.New("invalid_request", "%s '%.100s' is not %s to %s in whole seconds",
+			what, text, plainDuration(least), plainDuration(most))
 	}
 	return int64(d / time.Second), nil
+}
+
+// plainDuration returns "10m" where time.Duration's String returns "10m0s".
+func plainDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

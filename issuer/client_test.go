@@ -66,11 +66,11 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 		code string
 		hint string
 	}{
-		{"no id", api.NewClient{}, "invalid_request", "client_id"},
-		{"space at the end", api.NewClient{ID: "a "}, "invalid_request", "client_id"},
-		{"line feed", api.NewClient{ID: "a\nb"}, "invalid_request", "client_id"},
-		{"not ASCII", api.NewClient{ID: "é"}, "invalid_request", "client_id"},
-		{"long id", api.NewClient{ID: strings.Repeat("a", 101)}, "invalid_request", "client_id"},
+		{"no id", api.NewClient{}, "invalid_request", "client id"},
+		{"space at the end", api.NewClient{ID: "a "}, "invalid_request", "client id"},
+		{"line feed", api.NewClient{ID: "a\nb"}, "invalid_request", "client id"},
+		{"not ASCII", api.NewClient{ID: "é"}, "invalid_request", "client id"},
+		{"long id", api.NewClient{ID: strings.Repeat("a", 101)}, "invalid_request", "client id"},
 		{"taken", api.NewClient{ID: "taken"}, "already_exists", "taken"},
 		{"unknown grant", api.NewClient{ID: "a", Grants: []string{"password"}}, "invalid_request", "client_credentials"},
 		{"public with client_credentials", api.NewClient{ID: "a", Public: true, Grants: []string{"client_credentials"}}, "invalid_request", "public"},

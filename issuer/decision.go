@@ -8,13 +8,13 @@ import (
 	"keymill/storage/audit"
 )
 
-// An instant is one point in time on the two clocks that decide about sessions.
-type instant struct {
+// times are one moment on the two clocks that decide about sessions.
+type times struct {
 	now    time.Time     // the clock of decisions; it never goes back
 	served time.Duration // the clock that stands still while the store is not served
 }
 
-func (i *Issuer) instant() instant { return instant{i.keys.Now(), i.keys.ServedTime()} }
+func (i *Issuer) times() times { return times{i.keys.Now(), i.keys.ServedTime()} }
 
 // A decision is a transaction together with what its audit records say.
 type decision struct {

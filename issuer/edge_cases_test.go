@@ -37,7 +37,7 @@ func TestRemovingAnAlgorithmEndsNoSession(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	_, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser})
+	_, err := w.StartSession(t.Context(), SessionRequest{User: "7", Client: "web", Endpoint: LoginBrowser})
 	if _, _, ok := Unavailable(err); !ok {
 		t.Errorf("a login for the removed algorithm: got %v", err)
 	}
@@ -283,7 +283,7 @@ func TestATokenThatWouldBeRefusedIsInactive(t *testing.T) {
 }
 
 func TestALateGraceNoteReplacesNoNewerOne(t *testing.T) {
-	var g graceNotes
+	var g retryCounts
 	id := familyID{1}
 	g.add(id, 5, true)
 	g.add(id, 4, false)

@@ -9,10 +9,10 @@ import (
 	"keymill/storage"
 )
 
-// An epoch is a counter on a user, on a client and on the store. A family stores the three when it
-// begins and is live only while they are equal, so one write ends any number of sessions. The values
-// are instants in Unix nanoseconds. So a record that is removed and added again under the same name
-// never has an epoch of before, and an access token without a session can be compared with an epoch
+// Users, clients and the store each have an epoch, a counter. A family stores the current three
+// when it begins and is live only while all three are unchanged, so one write ends any number of
+// sessions. The values are times in Unix nanoseconds. So a record that is removed and added again
+// never gets an earlier epoch, and an access token without a session can be compared with an epoch
 // by its iat.
 
 const epochKey = "epoch"
@@ -30,7 +30,7 @@ func issuedBefore(iat time.Time, epoch uint64) bool {
 	return iat.Add(backdate).Unix() < int64(epoch/uint64(time.Second))
 }
 
-// readStoreEpoch returns 0 if the sessions of the store were never all ended.
+// readStoreEpoch returns the epoch of the store, 0 if it was never raised.
 func readStoreEpoch(r storage.Reader) (uint64, error) {
 	raw, err := r.Get(epochKey)
 	if errors.Is(err, storage.ErrNotFound) {

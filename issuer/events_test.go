@@ -90,7 +90,7 @@ func TestTheEndOfASessionLeavesAnEvent(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", tt.name, name, sent.Data[name], want)
 			}
 		}
-		if err := o.Sent(ctx, got[0].ID); err != nil {
+		if err := o.MarkSent(ctx, got[0].ID); err != nil {
 			t.Fatal(err)
 		}
 	}

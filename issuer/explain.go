@@ -11,19 +11,19 @@ import (
 	"keymill/storage"
 )
 
-// Explain says what would become of a refresh token now, and changes nothing.
+// Explain returns what the server would answer to a refresh token now. It changes nothing.
 func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explanation, error) {
-	shown, err := i.refreshSecrets.open(token)
+	shown, err := i.refreshSecrets.decode(token)
 	switch {
 	case errors.Is(err, errNotRefresh):
-		return api.Explanation{Verdict: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: they begin with %s and have %d characters", refreshPrefix, refreshChars)}, nil
+		return api.Explanation{State: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: they begin with %s and have %d characters", refreshPrefix, refreshChars)}, nil
 	case err != nil:
-		return api.Explanation{Verdict: "forged", Why: "it has the form of a refresh token, but its MAC is wrong: it comes from another database, or was changed"}, nil
+		return api.Explanation{State: "forged", Why: "it looks like a refresh token, but its MAC is wrong: it was changed, or it comes from another Keymill server"}, nil
 	}
 	var e api.Explanation
-	at := i.instant()
+	at := i.times()
 	err = i.store.View(ctx, func(r storage.Reader) error {
-		f, err := i.wholeFamily(r, shown.family)
+		f, err := i.familyWithClient(r, shown.family)
 		if err != nil {
 			return err
 		}
@@ -33,39 +33,39 @@ func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explana
 	return e, err
 }
 
-func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, at instant) (api.Explanation, error) {
+func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, at times) (api.Explanation, error) {
 	e := api.Explanation{Generation: &shown.generation}
 	if f == nil {
-		e.Verdict = "gone"
+		e.State = "gone"
 		e.Why = fmt.Sprintf("the record of its session %s was deleted: the session expired or ended some time ago", shown.family)
 		return e, nil
 	}
 	session := i.show(f, at.now)
 	e.Session = &session
 	if session.State != "live" {
-		e.Verdict, e.Why = session.State, "its session has ended: "+session.Reason
+		e.State, e.Why = session.State, "its session has ended: "+session.Reason
 		return e, nil
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
-	age := max(at.served-f.rec.made, 0)
+	age := max(at.served-f.rec.rotatedAtServed, 0)
 	switch f.rec.classify(shown.generation, age, limits.Grace) {
 	case tokenRolledBack:
-		e.Verdict = "rolled_back"
-		e.Why = fmt.Sprintf("it is generation %d, and the current one is %d: the store is older than the token. To present it would end the session", shown.generation, f.rec.g)
+		e.State = "rolled_back"
+		e.Why = fmt.Sprintf("it is generation %d, and the current one is %d: the token is newer than the store, so the store was restored from an old copy. Using the token would end the session", shown.generation, f.rec.generation)
 		return e, nil
 	case tokenReplayed:
-		e.Verdict = "replay"
-		e.Why = fmt.Sprintf("it is generation %d and was replaced twice, the current one is %d: the session has two holders. To present it would end the session", shown.generation, f.rec.g)
+		e.State = "replay"
+		e.Why = fmt.Sprintf("it is generation %d and was replaced more than once (the current one is %d), so two parties have tokens of the session. Using the token would end the session", shown.generation, f.rec.generation)
 		return e, nil
 	case tokenLate:
-		e.Verdict = "late_retry"
-		e.Why = fmt.Sprintf("it was replaced %s ago, and its grace is %s. To present it would end the session", age.Round(time.Second), limits.Grace)
+		e.State = "late_retry"
+		e.Why = fmt.Sprintf("it was replaced %s ago, and the grace is %s. Using it would end the session", age.Round(time.Second), limits.Grace)
 		return e, nil
 	case tokenInGrace:
-		e.Verdict = "grace"
-		e.Why = fmt.Sprintf("it was replaced %s ago; for another %s it is answered with the same successor", age.Round(time.Second), (limits.Grace - age).Round(time.Second))
+		e.State = "grace"
+		e.Why = fmt.Sprintf("it was replaced %s ago; for another %s it still gets the current token", age.Round(time.Second), (limits.Grace - age).Round(time.Second))
 	case tokenCurrent:
-		e.Verdict, e.Why = "current", "it is the current one; when it is presented, it is replaced by the next"
+		e.State, e.Why = "current", "it is the current token of its session; the next refresh replaces it"
 	}
 	return i.explainTerms(r, f, e)
 }
@@ -73,15 +73,15 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, at ins
 // explainTerms checks what Refresh checks last: what the client is allowed.
 func (i *Issuer) explainTerms(r storage.Reader, f *family, e api.Explanation) (api.Explanation, error) {
 	var refused *refusal.Refusal
-	switch err := i.stillEntitled(r, f); {
+	switch err := i.checkEntitlement(r, f); {
 	case err == nil:
-		e.Good = true
+		e.Accepted = true
 	case !errors.As(err, &refused):
 		return e, err
 	case refused.Cause != nil:
-		e.Verdict, e.Why = "refused", refused.Cause.Error()
+		e.State, e.Why = "refused", refused.Cause.Error()
 	default:
-		e.Verdict, e.Why = "refused", refused.Hint
+		e.State, e.Why = "refused", refused.Description
 	}
 	return e, nil
 }

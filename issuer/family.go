@@ -6,7 +6,7 @@ import (
 
 // Lifetimes are those of a session.
 type Lifetimes struct {
-	Grace    time.Duration // 0 to 10 min; how long the previous generation is answered again
+	Grace    time.Duration // 0 to 10 min; how long the previous generation still gets the current token
 	Idle     time.Duration // without a rotation
 	Absolute time.Duration // since the login
 }
@@ -25,7 +25,7 @@ const (
 	simpleJWTIdle = 24 * time.Hour
 )
 
-// An ending says how a decision ended a family.
+// An ending is the reason for which a decision ended a family.
 type ending byte
 
 const (
@@ -41,19 +41,19 @@ const (
 
 // endings have a name, for events and audit records, and words for the admin API.
 var endings = map[ending]struct{ name, words string }{
-	endedLateRetry:  {"late_retry", "a token was presented again after its grace"},
-	endedReplay:     {"replay", "a token was presented that had been replaced twice: it has two holders"},
-	endedRolledBack: {"rolled_back", "a token was presented that this store has not issued: the store is older than the token"},
+	endedLateRetry:  {"late_retry", "a replaced refresh token was used after its grace"},
+	endedReplay:     {"replay", "an old refresh token was used that had been replaced more than once"},
+	endedRolledBack: {"rolled_back", "a refresh token was used that is newer than the store: the store was restored from an old copy"},
 	endedByClient:   {"revoked", "the client revoked it"},
 	endedByLogout:   {"logout", "the user logged out"},
 	endedByAdmin:    {"revoked", "an administrator revoked it"},
-	endedByLimit:    {"limit", "the user reached the limit of sessions, and it was idle for the longest time"},
+	endedByLimit:    {"limit", "the user reached the limit of sessions, and this session was unused for the longest time"},
 }
 
 // A tokenState says what a refresh token of a live family is. The life of a family, seen from its
 // current generation g:
 //
-//	      born          g made                     used + idle    born + absolute
+//	    created        g created              lastUsed + idle  created + absolute
 //	        ├─────── … ────┼──── grace ────┤ … ─────────┤ … ─────────┤
 //	g       │              current         current      ✗            ✗
 //	g − 1   │              in grace        late         ✗            ✗
@@ -77,13 +77,13 @@ const (
 // while the store was served: a downtime does not count towards the grace.
 func (rec *familyRecord) classify(generation uint32, age, grace time.Duration) tokenState {
 	switch {
-	case generation == rec.g:
+	case generation == rec.generation:
 		return tokenCurrent
-	case generation > rec.g:
+	case generation > rec.generation:
 		return tokenRolledBack
-	case generation < rec.g-1:
+	case generation < rec.generation-1:
 		return tokenReplayed
-	case max(age, 0) < grace: // a clock that a crash has set back makes an age negative
+	case max(age, 0) < grace: // after a crash the served time can be smaller than before, so age can be negative
 		return tokenInGrace
 	}
 	return tokenLate
@@ -115,19 +115,19 @@ func (rec *familyRecord) state(now time.Time, current epochs, l Lifetimes) famil
 		return stateOutdated
 	case !now.Before(rec.absolute(l)):
 		return stateAbsolute
-	case !now.Before(rec.used.Add(l.Idle)):
+	case !now.Before(rec.lastUsed.Add(l.Idle)):
 		return stateIdle
-	case rec.g == 1<<32-1:
+	case rec.generation == 1<<32-1:
 		return stateExhausted // the next generation would be 0 again
 	}
 	return stateLive
 }
 
-func (rec *familyRecord) absolute(l Lifetimes) time.Time { return rec.born.Add(l.Absolute) }
+func (rec *familyRecord) absolute(l Lifetimes) time.Time { return rec.created.Add(l.Absolute) }
 
 // expires returns when the family ends if it is not used.
 func (rec *familyRecord) expires(l Lifetimes) time.Time {
-	return earliest(rec.used.Add(l.Idle), rec.absolute(l))
+	return earliest(rec.lastUsed.Add(l.Idle), rec.absolute(l))
 }
 
 func earliest(a, b time.Time) time.Time {

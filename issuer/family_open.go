@@ -10,11 +10,11 @@ import (
 
 // Why a refresh token is refused, for the log. Clients never see it.
 var (
-	errNoFamily = errors.New("the session does not exist or belongs to another client")
-	errEnded    = errors.New("the session has ended")
-	errSpent    = errors.New("the token was used before: the session ends")
-	errNarrowed = errors.New("the client has lost a scope or every audience of the session")
-	errNoGrant  = errors.New("the client is no longer allowed the refresh_token grant")
+	errNoSession       = errors.New("the session does not exist or belongs to another client")
+	errSessionEnded    = errors.New("the session has ended")
+	errTokenReused     = errors.New("the token was used before, and the session ends")
+	errRightsReduced   = errors.New("the client is no longer allowed a scope of the session, or any of its audiences")
+	errGrantNotAllowed = errors.New("the client is no longer allowed the refresh_token grant")
 )
 
 // A family is a record with everything that decides about it, read in one transaction.
@@ -48,8 +48,8 @@ func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 	return f, err
 }
 
-// wholeFamily reads a family and its client.
-func (i *Issuer) wholeFamily(r storage.Reader, id familyID) (*family, error) {
+// familyWithClient reads a family and its client.
+func (i *Issuer) familyWithClient(r storage.Reader, id familyID) (*family, error) {
 	f, err := i.family(r, id)
 	if f == nil || err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (i *Issuer) end(d decision, f *family, e ending) error {
 	}
 	if e == endedByLimit {
 		// Otherwise a user who logs in again and again could fill the disk with such records.
-		if err := d.tx.Put(dueKey(d.now.Add(keepEvicted), dueFamily, f.id.String()), dueMark); err != nil {
+		if err := d.tx.Put(dueKey(d.now.Add(keepEvicted), dueFamily, f.id.String()), presentValue); err != nil {
 			return err
 		}
 	}
@@ -97,8 +97,8 @@ func (i *Issuer) end(d decision, f *family, e ending) error {
 	return i.notifyEnd(d, f, e)
 }
 
-// endUnlessEnded ends a family that is not in a permanent state. A family that is over because of
-// time must be ended too: it would be live again if its client got a longer lifetime.
+// endUnlessEnded ends a family that is not in a permanent state. A family that has expired must be
+// ended as well: otherwise a longer lifetime of its client would make it live again.
 func (i *Issuer) endUnlessEnded(d decision, f *family, e ending) error {
 	if f.client == nil || f.state(d.now, i.lifetimes(f.client, f.rec.endpoint)).permanent() {
 		return nil
@@ -109,8 +109,8 @@ func (i *Issuer) endUnlessEnded(d decision, f *family, e ending) error {
 // keepEvicted is how long a session is kept, to explain it, after a newer one has taken its place.
 const keepEvicted = 24 * time.Hour
 
-// notifyEnd leaves an event for a token with two holders and for a session that was ended. One
-// that makes room for a newer session of the same user is neither.
+// notifyEnd adds a webhook event if a token has two holders or a session was ended. It adds none
+// for a session that was ended because of the session limit.
 func (i *Issuer) notifyEnd(d decision, f *family, e ending) error {
 	kind := "session.revoked"
 	switch e {

@@ -13,26 +13,26 @@ import (
 // A familyRecord is all that the store has of one login, however often it rotates. A rotation
 // overwrites it and keeps its length:
 //
-//	version 1 (the second) ‖ end 1 ‖ login endpoint 1 ‖ secret number of g 1 ‖ terms 16
+//	version 1 (the second) ‖ end 1 ‖ login endpoint 1 ‖ secret number 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
-//	born 6 ‖ used 6 (Unix ms) ‖ made 6 (ms of Rings.ServedTime)
-//	g 4 ‖ graced 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7 ‖ user
+//	created 6 ‖ last used 6 (Unix ms) ‖ rotated at 6 (ms of Rings.ServedTime)
+//	generation 4 ‖ retries 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7 ‖ user
 type familyRecord struct {
-	end      ending        // the decision that ended it; epochs and time end it without a write
-	endpoint LoginEndpoint // where the user logged in
-	secret   byte          // number of the one that sealed token g
-	terms    termsID       // client, audiences, scopes
-	epochs   epochs        // at the login
-	born     time.Time
-	used     time.Time     // when g was made, at the login or the last rotation
-	made     time.Duration // the same on the clock that stands still during downtimes
-	g        uint32        // the current generation
-	graced   uint16        // answers within a grace, before g
-	shared   uint8         // generations in a row that were answered to two addresses within the grace
-	address  [4]byte       // fingerprint of the address that g was made for
-	endedAt  time.Time
-	scopes   scopeSet // that the login asked for, of the terms'
-	user     string
+	end             ending        // the decision that ended it; epochs and time end it without a write
+	endpoint        LoginEndpoint // where the user logged in
+	secret          byte          // number of the one in the MAC of the current token
+	terms           termsID       // client, audiences, scopes
+	epochs          epochs        // at the login
+	created         time.Time
+	lastUsed        time.Time     // the time of the login or of the last rotation
+	rotatedAtServed time.Duration // the same as served time, which stands still while the server is down
+	generation      uint32        // the current generation
+	retries         uint16        // answers within a grace, before the last rotation
+	shared          uint8         // generations in a row that were answered to two addresses within the grace
+	address         [4]byte       // fingerprint of the address that got the current token first
+	endedAt         time.Time
+	scopes          scopeSet // that the login asked for, of the terms'
+	user            string
 }
 
 // epochs are the counters at the login. The family is live only while they are equal to the current ones.
@@ -53,11 +53,11 @@ func (rec *familyRecord) encode() []byte {
 	binary.BigEndian.PutUint64(b[20:], rec.epochs.store)
 	binary.BigEndian.PutUint64(b[28:], rec.epochs.user)
 	binary.BigEndian.PutUint64(b[36:], rec.epochs.client)
-	putUint48(b[44:], uint64(rec.born.UnixMilli()))
-	putUint48(b[50:], uint64(rec.used.UnixMilli()))
-	putUint48(b[56:], uint64(rec.made.Milliseconds()))
-	binary.BigEndian.PutUint32(b[62:], rec.g)
-	binary.BigEndian.PutUint16(b[66:], rec.graced)
+	putUint48(b[44:], uint64(rec.created.UnixMilli()))
+	putUint48(b[50:], uint64(rec.lastUsed.UnixMilli()))
+	putUint48(b[56:], uint64(rec.rotatedAtServed.Milliseconds()))
+	binary.BigEndian.PutUint32(b[62:], rec.generation)
+	binary.BigEndian.PutUint16(b[66:], rec.retries)
 	b[68] = rec.shared
 	copy(b[69:73], rec.address[:])
 	if !rec.endedAt.IsZero() {
@@ -76,15 +76,15 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 		return nil, fmt.Errorf("%w: version %d", errDamaged, b[0])
 	}
 	if getUint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
-		return nil, fmt.Errorf("%w: made is out of range", errDamaged)
+		return nil, fmt.Errorf("%w: the time of the last rotation is out of range", errDamaged)
 	}
 	rec := &familyRecord{
 		end: ending(b[1]), endpoint: LoginEndpoint(b[2]), secret: b[3], terms: termsID(b[4:20]),
 		epochs: epochs{
 			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
 		},
-		born: milliseconds(b[44:]), used: milliseconds(b[50:]), made: time.Duration(getUint48(b[56:])) * time.Millisecond,
-		g: binary.BigEndian.Uint32(b[62:]), graced: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
+		created: milliseconds(b[44:]), lastUsed: milliseconds(b[50:]), rotatedAtServed: time.Duration(getUint48(b[56:])) * time.Millisecond,
+		generation: binary.BigEndian.Uint32(b[62:]), retries: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
 		scopes: scopeSet(b[79])<<48 | scopeSet(getUint48(b[80:])), user: string(b[familyFixedBytes:]),
 	}
 	if getUint48(b[73:]) > 0 {

@@ -27,12 +27,12 @@ func TestClassifyMatchesTheDrawing(t *testing.T) {
 		{0, 1, 0, tokenRolledBack},
 		{1, 0, 0, tokenInGrace},
 	} {
-		rec := familyRecord{g: tt.g}
+		rec := familyRecord{generation: tt.g}
 		if got := rec.classify(tt.shown, tt.age, grace); got != tt.want {
 			t.Errorf("g %d, shown %d after %v: %d, want %d", tt.g, tt.shown, tt.age, got, tt.want)
 		}
 	}
-	rec := familyRecord{g: 1}
+	rec := familyRecord{generation: 1}
 	if got := rec.classify(0, 0, 0); got != tokenLate {
 		t.Errorf("without a grace, a retry at the same instant is %d", got)
 	}

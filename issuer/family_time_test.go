@@ -101,7 +101,7 @@ func TestSessionsOfTheSimpleJWTEndpointMayIdleForADay(t *testing.T) {
 		a.web()
 		a.user("alice", "7")
 		for endpoint, live := range map[LoginEndpoint]bool{LoginSimpleJWT: false, LoginBrowser: true} {
-			g, err := a.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: endpoint})
+			g, err := a.StartSession(t.Context(), SessionRequest{User: "7", Client: "web", Endpoint: endpoint})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -225,11 +225,11 @@ func TestTheCleanUpKeepsLiveSessionsAndExplainableOnes(t *testing.T) {
 			t.Errorf("families, entries, session lists: %v, want the used and the revoked one", got)
 		}
 		e, err := a.Explain(t.Context(), forgotten.grant.Refresh)
-		if err != nil || e.Verdict != "gone" {
+		if err != nil || e.State != "gone" {
 			t.Errorf("the unused session: got %+v, %v, want the verdict gone", e, err)
 		}
 		e, err = a.Explain(t.Context(), revoked.grant.Refresh)
-		if err != nil || e.Verdict != "revoked" {
+		if err != nil || e.State != "revoked" {
 			t.Errorf("the revoked session: got %+v, %v, want the verdict revoked", e, err)
 		}
 		time.Sleep(31 * 24 * time.Hour)

@@ -31,12 +31,12 @@ type Grant struct {
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
 }
 
-// A decide decides about a request in one transaction of its own, and returns what to sign after the
-// transaction.
-type decide func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
+// A grantFunc runs one grant. It decides about a request in one transaction of its own, and returns
+// what to sign after the transaction.
+type grantFunc func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
 
 // grants lists every grant; discovery reads it.
-var grants = map[string]decide{
+var grants = map[string]grantFunc{
 	"client_credentials": clientCredentials, // RFC 6749, section 4.4
 	"refresh_token":      refresh,           // RFC 6749, section 6
 }
@@ -47,11 +47,11 @@ func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
 	if req.GrantType == "" {
 		return Grant{}, refusal.New("invalid_request", "grant_type is missing")
 	}
-	decide, ok := grants[req.GrantType]
+	run, ok := grants[req.GrantType]
 	if !ok {
 		return Grant{}, refusal.New("unsupported_grant_type", "the supported grant types are %s", strings.Join(i.Grants(), ", "))
 	}
-	entitled, err := decide(i, ctx, req)
+	entitled, err := run(i, ctx, req)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -11,8 +11,8 @@ import (
 	"keymill/storage"
 )
 
-// A presentation is a refresh token whose MAC is right, with all that came with it.
-type presentation struct {
+// A refreshAttempt is a refresh token with a correct MAC and the parameters of its request.
+type refreshAttempt struct {
 	token       refreshToken
 	client      Credentials
 	bound       bool // the configuration binds the client to the login endpoint
@@ -20,7 +20,7 @@ type presentation struct {
 	scope       string
 	from        netip.Addr
 	address     [4]byte          // fingerprint of from
-	at          instant          // when it arrived
+	at          times            // when it arrived
 	unavailable map[string]error // see unavailableAlgs
 }
 
@@ -39,20 +39,21 @@ func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, err
 	if req.Refresh == "" {
 		return entitlement{}, refusal.New("invalid_request", "refresh_token is missing")
 	}
-	return i.present(ctx, req.Refresh, presentation{
+	return i.tryRefresh(ctx, req.Refresh, refreshAttempt{
 		client: req.Client, audience: req.Audience, scope: req.Scope, from: req.From,
 	})
 }
 
-// present decides about a refresh token. It checks, in this order: MAC, client, record, same
-// client, state, generation, user and client, audience and scope. The MAC needs no store.
-func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentation) (entitlement, error) {
+// tryRefresh decides about a refresh token. It checks, in this order: the MAC, which needs no
+// store; the client; that the session exists and belongs to the client; that it is live; the
+// generation; the audience and the scope.
+func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refreshAttempt) (entitlement, error) {
 	var err error
-	if p.token, err = i.refreshSecrets.open(token); err != nil {
+	if p.token, err = i.refreshSecrets.decode(token); err != nil {
 		return entitlement{}, errInvalidToken(err)
 	}
 	p.unavailable = i.unavailableAlgs()
-	p.at, p.address = i.instant(), i.refreshSecrets.fingerprint(p.from)
+	p.at, p.address = i.times(), i.refreshSecrets.fingerprint(p.from)
 	var out outcome
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		var err error
@@ -62,24 +63,25 @@ func (i *Issuer) present(ctx context.Context, token refusal.Secret, p presentati
 	if err != nil {
 		return entitlement{}, err
 	}
-	// From here the successor is durable and the old token is spent. A crash before the
-	// answer leaves the client with the old one; the grace lets it try again.
+	// From here the successor is durable and the old token is spent. If a crash loses the answer,
+	// the client still has the old token and can try again within the grace.
 	if out.refused != nil {
 		return entitlement{}, out.refused
 	}
 	if out.rotated {
-		i.graceNotes.forget(p.token.family, p.token.generation)
+		i.retryCounts.forget(p.token.family, p.token.generation)
 	} else {
-		i.graceNotes.add(p.token.family, out.next.generation, out.otherAddress)
+		i.retryCounts.add(p.token.family, out.next.generation, out.otherAddress)
 	}
-	out.entitled.refresh = i.refreshSecrets.seal(out.next)
+	out.entitled.refresh = i.refreshSecrets.encode(out.next)
 	return out.entitled, nil
 }
 
 // unavailableAlgs returns the algorithms whose rings cannot sign now, and why; nil if all can. A
-// rotation must not be written if its access token cannot be signed afterwards: the client would
-// have to wait for longer than the grace, and its next try would be a late retry. Call it before
-// the transaction. Inside, it could wait for an operator who waits for the transaction.
+// rotation must not be written if its access token cannot be signed afterwards: the client might
+// have to wait for longer than the grace, and its next try would end the session. Call it before
+// the transaction: inside, it could deadlock with an operator's change that holds the lock and
+// waits for the store.
 func (i *Issuer) unavailableAlgs() map[string]error { // alg → why
 	var list map[string]error
 	for _, alg := range keystore.SupportedAlgorithms() {
@@ -93,8 +95,8 @@ func (i *Issuer) unavailableAlgs() map[string]error { // alg → why
 	return list
 }
 
-// errInvalidToken is the one answer to a refresh token that is refused, whatever the cause. The
-// cause is for the log.
+// errInvalidToken is the answer to every refused refresh token. The client does not learn the
+// cause; it is for the log.
 func errInvalidToken(cause error) *refusal.Refusal {
 	r := refusal.New("invalid_grant", "the refresh token is invalid, expired or revoked")
 	r.Cause = cause
@@ -108,8 +110,8 @@ func errInvalidAccessToken(cause error) *refusal.Refusal {
 	return r
 }
 
-func (i *Issuer) decideRefresh(tx storage.Tx, p presentation) (outcome, error) {
-	client, err := i.presenter(tx, p)
+func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error) {
+	client, err := i.refreshClient(tx, p)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -118,17 +120,17 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p presentation) (outcome, error) {
 		return outcome{}, err
 	}
 	if f == nil || f.terms.Client != p.client.ClientID {
-		return outcome{}, errInvalidToken(errNoFamily) // a session of another client stays as it is
+		return outcome{}, errInvalidToken(errNoSession) // a session of another client stays as it is
 	}
 	f.client = client
 	limits := i.lifetimes(client, f.rec.endpoint)
 	if f.state(p.at.now, limits) != stateLive {
-		return outcome{}, errInvalidToken(errEnded)
+		return outcome{}, errInvalidToken(errSessionEnded)
 	}
 	d := decision{tx, p.at.now, "client:" + f.terms.Client, p.from}
-	token := f.rec.classify(p.token.generation, p.at.served-f.rec.made, limits.Grace)
+	token := f.rec.classify(p.token.generation, p.at.served-f.rec.rotatedAtServed, limits.Grace)
 	if e := endingOf(token); e != notEnded {
-		return outcome{refused: errInvalidToken(errSpent)}, i.end(d, f, e)
+		return outcome{refused: errInvalidToken(errTokenReused)}, i.end(d, f, e)
 	}
 	// A refusal from here on writes nothing.
 	e, err := i.entitleFamily(tx, f, p)
@@ -145,14 +147,13 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p presentation) (outcome, error) {
 	}
 	e.refreshFor = f.rec.expires(limits).Sub(p.at.now)
 	return outcome{
-		entitled: e, next: refreshToken{f.rec.secret, f.id, f.rec.g},
+		entitled: e, next: refreshToken{f.rec.secret, f.id, f.rec.generation},
 		rotated: token == tokenCurrent, otherAddress: f.rec.address != p.address,
 	}, nil
 }
 
-// presenter returns the client that presents the token: the bound one, or the one that
-// authenticates.
-func (i *Issuer) presenter(r storage.Reader, p presentation) (*clientRecord, error) {
+// refreshClient returns the client of the attempt: the bound one, or the one that authenticates.
+func (i *Issuer) refreshClient(r storage.Reader, p refreshAttempt) (*clientRecord, error) {
 	if p.bound {
 		return i.boundClient(r, p.client.ClientID)
 	}
@@ -170,11 +171,11 @@ func (i *Issuer) presenter(r storage.Reader, p presentation) (*clientRecord, err
 // after it leaves a successor that the old one can fetch within the grace.
 func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	rec := f.rec
-	shared := rec.addGrace(i.graceNotes.get(f.id, rec.g))
-	rec.g++
+	shared := rec.addRetries(i.retryCounts.get(f.id, rec.generation))
+	rec.generation++
 	// The grace begins now and not when the request arrived: while the request waited for its
 	// transaction, another request with the same token may have waited behind it.
-	rec.used, rec.made = d.now, i.keys.ServedTime()
+	rec.lastUsed, rec.rotatedAtServed = d.now, i.keys.ServedTime()
 	rec.secret, rec.address = i.refreshSecrets.newest, address
 	if err := d.tx.Put(familyKey(f.id), rec.encode()); err != nil {
 		return err
@@ -199,18 +200,18 @@ func endingOf(s tokenState) ending {
 
 // entitleFamily returns the token that the user of the session may have now: within what the
 // login agreed on, and within what client and audience still allow.
-func (i *Issuer) entitleFamily(r storage.Reader, f *family, p presentation) (entitlement, error) {
-	left := both(f.terms.Audiences, f.client.Audiences)
-	if len(left) == 0 {
-		return entitlement{}, errInvalidToken(errNarrowed)
+func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (entitlement, error) {
+	allowed := intersect(f.terms.Audiences, f.client.Audiences)
+	if len(allowed) == 0 {
+		return entitlement{}, errInvalidToken(errRightsReduced)
 	}
-	name, record, err := i.chooseAudience(r, p.audience, left)
+	name, record, err := i.chooseAudience(r, p.audience, allowed)
 	if err != nil {
 		return entitlement{}, err
 	}
 	granted := f.granted()
-	if len(both(granted, f.client.Scopes)) < len(granted) {
-		return entitlement{}, errInvalidToken(errNarrowed) // the client has lost a scope since the login
+	if len(intersect(granted, f.client.Scopes)) < len(granted) {
+		return entitlement{}, errInvalidToken(errRightsReduced) // the client has lost a scope since the login
 	}
 	scope, err := chooseScopes(p.scope, granted, record.Scopes)
 	if err != nil {
@@ -222,8 +223,8 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p presentation) (ent
 	}, nil
 }
 
-// both returns what two sorted lists have in common, sorted.
-func both(a, b []string) []string {
+// intersect returns the strings that two sorted lists have in common, sorted.
+func intersect(a, b []string) []string {
 	var out []string
 	for _, s := range a {
 		if _, ok := slices.BinarySearch(b, s); ok {

@@ -120,14 +120,14 @@ func TestCachedRecordsAreNeverStale(t *testing.T) {
 }
 
 func TestTheCacheIsBounded(t *testing.T) {
-	var d decoded[int]
-	for n := range maxDecoded + 100 {
+	var d recordCache[int]
+	for n := range maxCachedRecords + 100 {
 		key := strings.Repeat("k", n%7) + time.Duration(n).String()
 		if v, err := d.read(key, []byte("7")); err != nil || *v != 7 {
 			t.Fatal(v, err)
 		}
 	}
-	if len(d.records) > maxDecoded {
+	if len(d.records) > maxCachedRecords {
 		t.Fatalf("%d records", len(d.records))
 	}
 }

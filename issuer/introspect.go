@@ -32,8 +32,8 @@ type Introspection struct {
 // Introspect refuses a client without a secret with invalid_client. A token that the client may
 // not ask about and a token that is not valid get the same answer.
 func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
-	at := i.instant()
-	refresh, notRefresh := i.refreshSecrets.open(token)
+	at := i.times()
+	refresh, notRefresh := i.refreshSecrets.decode(token)
 	claims, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
 		return Introspection{}, notAccess
@@ -58,18 +58,18 @@ func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refus
 }
 
 // introspectRefresh answers about a refresh token of the asking client.
-func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshToken, at instant) (Introspection, error) {
-	f, err := i.wholeFamily(r, token.family)
+func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshToken, at times) (Introspection, error) {
+	f, err := i.familyWithClient(r, token.family)
 	if f == nil || err != nil || f.terms.Client != asker {
 		return Introspection{}, err
 	}
-	if err := i.wouldRefresh(r, f, token, at); err != nil {
+	if err := i.checkRefreshable(r, f, token, at); err != nil {
 		return Introspection{}, ignoreRefusal(err)
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	return Introspection{
 		Active: true, Issuer: i.url, Subject: f.rec.user, Client: f.terms.Client, Username: f.user.Name, Scope: strings.Join(f.granted(), " "),
-		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.used.Unix(), SessionID: f.id.String(),
+		TokenType: "refresh_token", Expires: f.rec.expires(limits).Unix(), Issued: f.rec.lastUsed.Unix(), SessionID: f.id.String(),
 	}, nil
 }
 
@@ -104,7 +104,7 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 		if !ok {
 			return false, nil
 		}
-		f, err := i.wholeFamily(r, id)
+		f, err := i.familyWithClient(r, id)
 		if f == nil || f.client == nil || err != nil {
 			return false, err
 		}

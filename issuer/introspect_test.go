@@ -199,30 +199,30 @@ func TestExplainSaysWhatARefreshWouldDo(t *testing.T) {
 		good    bool
 		word    string
 	}{
-		{p.grant.Refresh, "current", true, "replaced by the next"},
-		{second, "grace", true, "same successor"},
-		{first, "replay", false, "replaced twice"},
-		{w.refreshSecrets.seal(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "older than the token"},
-		{w.refreshSecrets.seal(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "was deleted"},
+		{p.grant.Refresh, "current", true, "the next refresh replaces it"},
+		{second, "grace", true, "still gets the current token"},
+		{first, "replay", false, "replaced more than once"},
+		{w.refreshSecrets.encode(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "newer than the store"},
+		{w.refreshSecrets.encode(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "was deleted"},
 		{refusal.Secret(changed), "forged", false, "MAC is wrong"},
 		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},
 	} {
 		e, err := w.Explain(t.Context(), tt.token)
-		if err != nil || e.Verdict != tt.verdict || e.Good != tt.good || !strings.Contains(e.Why, tt.word) {
+		if err != nil || e.State != tt.verdict || e.Accepted != tt.good || !strings.Contains(e.Why, tt.word) {
 			t.Errorf("got %+v, %v, want the verdict %s and %q", e, err, tt.verdict, tt.word)
 		}
 	}
 	if _, err := w.SetClient(t.Context(), "web", api.ClientChange{Scopes: &[]string{"read"}}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "refused" || e.Good {
+	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.State != "refused" || e.Accepted {
 		t.Errorf("got %+v, %v, want the verdict refused", e, err)
 	}
 	if _, err := w.LogoutUser(t.Context(), "alice", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.Verdict != "revoked" || !strings.Contains(e.Why, "logout") {
+	if e, err := w.Explain(t.Context(), p.grant.Refresh); err != nil || e.State != "revoked" || !strings.Contains(e.Why, "logout") {
 		t.Errorf("got %+v, %v, want the verdict revoked because of a logout", e, err)
 	}
 }

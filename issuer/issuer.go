@@ -1,21 +1,23 @@
-// Package issuer decides who gets which token. It knows audiences, clients, users, grants and
-// sessions, keeps their records, and writes every change into the audit log in the transaction that
-// makes it. It speaks no HTTP: endpoint reads requests and writes answers, keystore signs.
+// Package issuer decides who gets which token. It decides about audiences, clients, users, grants
+// and sessions, stores their records, and appends every change to the audit log in the same
+// transaction. It does not use HTTP: package endpoint reads requests and writes answers, and
+// package keystore signs.
 //
 // One request for a token, from left to right:
 //
 //	grant known? ─▶ client authentic? ─▶ is it allowed the grant? ─▶ which audience?
 //	     ─▶ which scopes? ─▶ (the transaction ends) ─▶ claims ─▶ signature
 //
-// A session is one login of one user at one client. In the records it is a family: all refresh
-// tokens that come of the login (RFC 9700, section 4.14). Each refresh makes the next generation
-// (family.go has the drawing). The store keeps one small record for each family, however often it
-// rotates. A refresh token carries its family, its generation and a MAC, so a forged token is
-// refused without a look at the store, and the successor of any generation can be written again.
+// A session is one login of one user through one client. In the store it is a family: all refresh
+// tokens that descend from the login (RFC 9700, section 4.14). Each refresh creates the next
+// generation (see the drawing in family.go). The store keeps one small record for each family,
+// however often it rotates. A refresh token carries its family, its generation and a MAC, so a
+// forged token is refused without reading the store, and the token of any generation can be
+// computed again.
 //
-//	Login: password ─▶ Begin: family, generation 0 ─▶ refresh: 1 ─▶ 2 ─▶ 3 …
-//	                                                     │
-//	         /revoke, logout, a replay, a late retry ────┴─▶ ended, for good
+//	Login: password ─▶ StartSession: family, generation 0 ─▶ refresh: 1 ─▶ 2 ─▶ 3 …
+//	                                                            │
+//	         /revoke, logout, a replay, a late retry ───────────┴─▶ ended, for good
 //	         epochs of user, client, store; idle, absolute ─▶ over, without a write
 //
 // A request that is refused gets a *refusal.Refusal with an error code of RFC 6749, section 5.2, or
@@ -38,11 +40,11 @@
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
 //	due/<time>/…      when to look at a family or a denied token next, see sweep.go
 //	denied/<jti>      an access token that was revoked before it expired
-//	epoch             moves to end every session of the store, binary
-//	webhook/<id>      an event that the webhook has not delivered yet, see package outbox
+//	epoch             a counter; raising it ends every session of the store, binary
+//	webhook/<time>-<random>   an event that the webhook has not delivered yet, see package outbox
 //
-// The name is always the last part of a key, so no name needs escaping. Where two names meet, the
-// first has its length before it. Lifetimes are whole seconds, because exp and iat are (RFC 7519,
+// A name is always the last part of a key, so no name needs escaping. If a key has two names, the
+// length of the first precedes it. Lifetimes are whole seconds, because exp and iat are (RFC 7519,
 // section 2).
 package issuer
 
@@ -73,22 +75,22 @@ type Config struct {
 	Log      *slog.Logger   // of the clean-up; nil discards
 }
 
-// An Issuer decides about tokens. Its methods may be called at the same time.
+// An Issuer decides about tokens. It is safe for concurrent use.
 type Issuer struct {
-	url        string
-	insecure   bool
-	store      storage.Store
-	keys       *keystore.Rings
-	log        *slog.Logger
-	refresh    Lifetimes // of sessions, unless their client has its own
-	clients    decoded[clientRecord]
-	audiences  decoded[audienceRecord]
-	users      decoded[userRecord]
-	terms      termsCache
-	ownKeys    ownKeySet
-	graceNotes graceNotes
-	passwords  *password.Hasher
-	outbox     *outbox.Outbox // nil if there is no webhook
+	url         string
+	insecure    bool
+	store       storage.Store
+	keys        *keystore.Rings
+	log         *slog.Logger
+	refresh     Lifetimes // of sessions, unless their client has its own
+	clients     recordCache[clientRecord]
+	audiences   recordCache[audienceRecord]
+	users       recordCache[userRecord]
+	terms       termsCache
+	ownKeys     ownKeySet
+	retryCounts retryCounts
+	passwords   *password.Hasher
+	outbox      *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
 }
@@ -117,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 // URL returns the issuer URL as configured, byte for byte.
 func (i *Issuer) URL() string { return i.url }
 
-// Grants returns the grant types that the token endpoint understands, sorted.
+// Grants returns the supported grant types, sorted.
 func (i *Issuer) Grants() []string { return sortedKeys(grants) }
 
 // AuthMethods returns the ways in which a client can authenticate, sorted.
@@ -139,8 +141,8 @@ func (i *Issuer) AuditLast(ctx context.Context, n int) ([]audit.Record, error) {
 }
 
 // CheckURL accepts a URL of scheme and host and nothing else. Verifiers compare the issuer as a
-// string and some join paths to it. So a URL that could be written in two ways is refused at the
-// start, instead of failing later in a verifier.
+// string and some join paths to it. So a URL that can be written in two ways is refused here and
+// does not fail later in a verifier.
 func CheckURL(s string, insecure bool) error {
 	u, err := url.Parse(s)
 	switch {
@@ -155,9 +157,9 @@ func CheckURL(s string, insecure bool) error {
 	case s != u.Scheme+"://"+strings.ToLower(u.Host):
 		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
 	case !canonicalHost(u):
-		return fmt.Errorf("issuer %q: the host must be a name or an address, and a port must be 1 to 65535 and not the default of the scheme", s)
+		return fmt.Errorf("issuer %q: the host must be a name or an address; a port must be 1 to 65535, and the default port must be left out", s)
 	case u.Scheme == "http" && !insecure && !jwks.IsLoopback(u.Hostname()):
-		return fmt.Errorf("issuer %q must be https; with insecure: true it may be http, and tokens are sent unencrypted", s)
+		return fmt.Errorf("issuer %q must use https; set insecure: true to allow http, which sends tokens unencrypted", s)
 	}
 	return nil
 }

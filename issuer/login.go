@@ -26,25 +26,26 @@ type LoginRequest struct {
 // A BusyError says that too many passwords wait to be hashed.
 type BusyError = password.BusyError
 
-// Account returns what failed logins with a name count against: the id of the user with that name,
-// else the name as it is compared, so that no other spelling has a count of its own.
-func (i *Issuer) Account(ctx context.Context, name string) (string, error) {
+// LoginCountKey returns the key under which failed logins with a name are counted: the id of the
+// user with that name, or else the normalized name, so that all spellings share one count.
+func (i *Issuer) LoginCountKey(ctx context.Context, name string) (string, error) {
 	normal, _ := normalName(name)
-	account := "?" + normal
+	key := "?" + normal
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		id, err := idOfName(r, name)
 		if id != "" {
-			account = "=" + id
+			key = "=" + id
 		}
 		return err
 	})
-	return account, err
+	return key, err
 }
 
-// Login checks a password and begins a session. It refuses with "invalid_credentials", always the
-// same and after the same time, whatever was wrong; with "unauthorized_client" if the client of the
-// login endpoint does not exist, is disabled, has no audience or is not allowed the refresh_token
-// grant; with invalid_target and invalid_scope. A *BusyError means that the queue is full.
+// Login checks a password and begins a session. Whatever is wrong with the name or the password, it
+// refuses with the same "invalid_credentials" after the same time. It also refuses with
+// "unauthorized_client" if the client of the login endpoint does not exist, is disabled, has no
+// audience or is not allowed the refresh_token grant, and with invalid_target and invalid_scope. A
+// *BusyError means that the queue is full.
 func (i *Issuer) Login(ctx context.Context, req LoginRequest) (Grant, error) {
 	var began time.Time
 	for range 2 {
@@ -56,15 +57,16 @@ func (i *Issuer) Login(ctx context.Context, req LoginRequest) (Grant, error) {
 		// the record as it is now.
 		began = at
 	}
-	return Grant{}, i.fail(ctx, began)
+	return Grant{}, i.refuseLogin(ctx, began)
 }
 
 // tryLogin returns errUserChanged and the time hashing began if the user record changed in between.
 func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Time, error) {
-	b := BeginRequest{Client: req.Client, Endpoint: req.Endpoint, Audience: req.Audience, Scope: req.Scope, From: req.From}
+	b := SessionRequest{Client: req.Client, Endpoint: req.Endpoint, Audience: req.Audience, Scope: req.Scope, From: req.From}
 	var stored refusal.Secret
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		// First what the operator has to fix; it depends on no user and is no secret.
+		// Faults of the configuration come first. They do not depend on the user and are not
+		// secret.
 		if _, err := i.prepare(r, b); err != nil {
 			return err
 		}
@@ -83,13 +85,13 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	case err != nil:
 		return Grant{}, began, err
 	case !match:
-		return Grant{}, began, i.fail(ctx, began)
+		return Grant{}, began, i.refuseLogin(ctx, began)
 	}
 	b.password = stored
 	if weak {
 		b.password = i.rehash(ctx, b.User, stored, req.Password)
 	}
-	grant, err := i.Begin(ctx, b)
+	grant, err := i.StartSession(ctx, b)
 	return grant, began, err
 }
 
@@ -105,16 +107,16 @@ func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored re
 	return id, rec.Password, nil
 }
 
-// fail refuses a login, always at the same time after hashing began. A client that hangs up before
-// that is refused as well, so that its guess counts.
-func (i *Issuer) fail(ctx context.Context, began time.Time) error {
+// refuseLogin refuses a login at a fixed time after hashing began. A request whose client
+// disconnects earlier is refused as well, so that its guess is counted.
+func (i *Issuer) refuseLogin(ctx context.Context, began time.Time) error {
 	timer := time.NewTimer(time.Until(i.passwords.FailAt(began)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return refusal.New("invalid_credentials", "user name or password is wrong")
+	return refusal.New("invalid_credentials", "the user name or the password is wrong")
 }
 
 // rehash replaces a weak hash now that the password is known, and returns the hash that is stored
@@ -148,12 +150,12 @@ func (i *Issuer) rehash(ctx context.Context, id string, old, typed refusal.Secre
 // that is durable: Run measures the class later, as does a login.
 func (i *Issuer) measure(ctx context.Context, class string) {
 	if class != "" {
-		i.passwords.Know(context.WithoutCancel(ctx), class)
+		i.passwords.AddClass(context.WithoutCancel(ctx), class)
 	}
 }
 
-// AuditRefusals writes one audit record about refused logins, which left none: how many of each
-// kind. Call it at most once a minute.
+// AuditRefusals writes one audit record with the number of refused logins of each kind, because
+// refused logins write no record of their own. Call it at most once a minute.
 func (i *Issuer) AuditRefusals(ctx context.Context, counts map[string]int) error {
 	detail := make(map[string]string, len(counts))
 	for kind, n := range counts {

@@ -17,7 +17,7 @@ type LoginEndpoint byte
 
 // The login endpoints. A session keeps the one where it began.
 const (
-	LoginSimpleJWT LoginEndpoint = 1 + iota // POST /api/token/; idle 1 d unless the client says otherwise
+	LoginSimpleJWT LoginEndpoint = 1 + iota // POST /api/token/; idle time at most 1 d, unless the client has its own
 	LoginBrowser                            // POST /session/login
 )
 
@@ -44,7 +44,7 @@ type RefreshRequest struct {
 // Refresh rotates the refresh token of a session, as POST /token does for a client that
 // authenticates. It refuses with invalid_grant and the other codes of RFC 6749, section 5.2.
 func (i *Issuer) Refresh(ctx context.Context, req RefreshRequest) (Grant, error) {
-	e, err := i.present(ctx, req.Token, presentation{
+	e, err := i.tryRefresh(ctx, req.Token, refreshAttempt{
 		client: Credentials{ClientID: req.Client}, bound: true, audience: req.Audience, scope: req.Scope, from: req.From,
 	})
 	if err != nil {
@@ -53,21 +53,21 @@ func (i *Issuer) Refresh(ctx context.Context, req RefreshRequest) (Grant, error)
 	return i.sign(ctx, e)
 }
 
-// Logout ends the session of a refresh token of the client, of whatever generation. It refuses
-// any other token with invalid_grant. It is no error if the session has ended already.
+// Logout ends the session of a refresh token of the client, also of a replaced one. It refuses any
+// other token with invalid_grant. If the session has already ended, Logout returns nil.
 func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
-	token, err := i.refreshSecrets.open(req.Token)
+	token, err := i.refreshSecrets.decode(req.Token)
 	if err != nil {
 		return errInvalidToken(err)
 	}
 	now := i.keys.Now()
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		f, err := i.wholeFamily(tx, token.family)
+		f, err := i.familyWithClient(tx, token.family)
 		if err != nil {
 			return err
 		}
 		if f == nil || f.terms.Client != req.Client {
-			return errInvalidToken(errNoFamily)
+			return errInvalidToken(errNoSession)
 		}
 		return i.endUnlessEnded(decision{tx, now, "user:" + f.rec.user, req.From}, f, endedByLogout)
 	})
@@ -76,17 +76,17 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 // VerifyToken refuses with invalid_grant a token, access or refresh, that is not valid now for the
 // client of a login endpoint. It changes nothing.
 func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
-	at := i.instant()
-	if refresh, err := i.refreshSecrets.open(token); err == nil {
+	at := i.times()
+	if refresh, err := i.refreshSecrets.decode(token); err == nil {
 		return i.store.View(ctx, func(r storage.Reader) error {
-			f, err := i.wholeFamily(r, refresh.family)
+			f, err := i.familyWithClient(r, refresh.family)
 			if err != nil {
 				return err
 			}
 			if f == nil || f.terms.Client != client || f.client == nil {
-				return errInvalidToken(errNoFamily)
+				return errInvalidToken(errNoSession)
 			}
-			return i.wouldRefresh(r, f, refresh, at)
+			return i.checkRefreshable(r, f, refresh, at)
 		})
 	}
 	claims, err := i.verifyOwn(token)
@@ -98,44 +98,45 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 	return i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, claims, at) })
 }
 
-func (i *Issuer) verifyAccess(r storage.Reader, client string, claims *jwks.Claims, at instant) error {
+func (i *Issuer) verifyAccess(r storage.Reader, client string, claims *jwks.Claims, at times) error {
 	rec, err := i.findClient(r, client)
 	if err != nil {
 		return err
 	}
 	if rec == nil || !slices.Contains(rec.Audiences, claims.Audience[0]) {
-		return errInvalidAccessToken(errNoFamily)
+		return errInvalidAccessToken(errNoSession)
 	}
 	active, err := i.active(r, claims, at.now)
 	if err == nil && !active {
-		err = errInvalidAccessToken(errEnded)
+		err = errInvalidAccessToken(errSessionEnded)
 	}
 	return err
 }
 
-// wouldRefresh refuses a refresh token that would not be answered with tokens now.
-func (i *Issuer) wouldRefresh(r storage.Reader, f *family, token refreshToken, at instant) error {
+// checkRefreshable refuses a refresh token with which a refresh would fail now.
+func (i *Issuer) checkRefreshable(r storage.Reader, f *family, token refreshToken, at times) error {
 	if f.client == nil {
-		return errInvalidToken(errNoFamily)
+		return errInvalidToken(errNoSession)
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	switch {
 	case f.state(at.now, limits) != stateLive:
-		return errInvalidToken(errEnded)
-	case endingOf(f.rec.classify(token.generation, at.served-f.rec.made, limits.Grace)) != notEnded:
-		return errInvalidToken(errSpent)
+		return errInvalidToken(errSessionEnded)
+	case endingOf(f.rec.classify(token.generation, at.served-f.rec.rotatedAtServed, limits.Grace)) != notEnded:
+		return errInvalidToken(errTokenReused)
 	}
-	return i.stillEntitled(r, f)
+	return i.checkEntitlement(r, f)
 }
 
-// stillEntitled refuses if the client has lost what the login agreed on. It asks for one audience
-// of the session, because a session with several audiences is no error here.
-func (i *Issuer) stillEntitled(r storage.Reader, f *family) error {
+// checkEntitlement refuses if the client is no longer allowed what the session was started with. It
+// requests one audience of the session, because without one a session with several audiences would
+// be refused.
+func (i *Issuer) checkEntitlement(r storage.Reader, f *family) error {
 	if !slices.Contains(f.client.Grants, "refresh_token") {
-		return errInvalidToken(errNoGrant)
+		return errInvalidToken(errGrantNotAllowed)
 	}
-	ask := presentation{}
-	if names := both(f.terms.Audiences, f.client.Audiences); len(names) > 0 {
+	ask := refreshAttempt{}
+	if names := intersect(f.terms.Audiences, f.client.Audiences); len(names) > 0 {
 		ask.audience = names[0]
 	}
 	_, err := i.entitleFamily(r, f, ask)

@@ -10,9 +10,9 @@ import (
 	"keymill/storage"
 )
 
-// loginTerms are the audiences and scopes of a client when a user logged in. All families of that time
-// share them, so they are stored once, under their hash, and never change. Only a change of the
-// client by an administrator makes new ones.
+// loginTerms are the audiences and scopes of a client when a user logged in. All families that
+// began under the same terms share one record, stored under its hash. It never changes. New terms
+// are created only after an administrator changed the client.
 type loginTerms struct {
 	Client    string   `json:"client"`
 	Audiences []string `json:"audiences"` // sorted
@@ -47,7 +47,7 @@ func (t *loginTerms) names(set scopeSet) []string {
 // A termsID is the first half of the SHA-256 of the terms' JSON.
 type termsID [16]byte
 
-func termsKey(id termsID) string { return "terms/" + familyText.EncodeToString(id[:]) }
+func termsKey(id termsID) string { return "terms/" + familyIDEncoding.EncodeToString(id[:]) }
 
 // putTerms stores t unless it is stored already.
 func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {

@@ -91,7 +91,7 @@ func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
 		// advances only while all wait, which makes the pause exact.
 		for _, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 3 * time.Second} {
 			began := time.Now().Add(pause)
-			refused(t, a.fail(t.Context(), began), "invalid_credentials")
+			refused(t, a.refuseLogin(t.Context(), began), "invalid_credentials")
 			if late := time.Since(began); late != 0 {
 				t.Errorf("a failure that is due after %v is answered %v late", pause, late)
 			}
@@ -154,11 +154,11 @@ func TestEverySpellingOfANameIsOneAccount(t *testing.T) {
 	w := newWorld(t)
 	w.user("ﬁona", "7") // a ligature, which NFKC takes apart
 	for _, spelling := range []string{"ﬁona", "fiona"} {
-		if got := must[string](t)(w.Account(t.Context(), spelling)); got != must[string](t)(w.Account(t.Context(), "fiona")) {
+		if got := must[string](t)(w.LoginCountKey(t.Context(), spelling)); got != must[string](t)(w.LoginCountKey(t.Context(), "fiona")) {
 			t.Errorf("%q counts against %q", spelling, got)
 		}
 	}
-	if a, b := must[string](t)(w.Account(t.Context(), "7")), must[string](t)(w.Account(t.Context(), "fiona")); a == b {
+	if a, b := must[string](t)(w.LoginCountKey(t.Context(), "7")), must[string](t)(w.LoginCountKey(t.Context(), "fiona")); a == b {
 		t.Errorf("an id counts as a name: %q", a)
 	}
 }
@@ -188,7 +188,7 @@ func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 	})
 	w.user("alice", "7")
 	for _, scope := range []string{"read", "write", "read write", "write read", ""} {
-		g, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser, Audience: "orders", Scope: scope})
+		g, err := w.StartSession(t.Context(), SessionRequest{User: "7", Client: "web", Endpoint: LoginBrowser, Audience: "orders", Scope: scope})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,8 +28,8 @@ const (
 // validName reports whether s is 1 to 200 visible ASCII characters.
 func validName(s string) bool { return s != "" && len(s) <= maxNameBytes && isVisible(s) }
 
-// validID reports whether s is 1 to 100 characters VSCHAR (RFC 6749, appendix A.1) without a space at
-// either end, where a shell or a form would lose it.
+// validID reports whether s is 1 to 100 characters VSCHAR (RFC 6749, appendix A.1) without a space
+// at either end, because shells and forms trim it.
 func validID(s string) bool {
 	return s != "" && len(s) <= maxIDBytes && s == strings.Trim(s, " ") &&
 		isVisible(strings.ReplaceAll(s, " ", "_"))

@@ -42,11 +42,11 @@ func (o *ownKeySet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	return set, err
 }
 
-var errNotAccess = errors.New("it is not a valid access token of this server")
+var errNotAccess = errors.New("not a valid access token of this server")
 
-// verifyOwn verifies an access token of this server, for whatever audience. errNotAccess means that
-// it is not valid; any other error is a fault. The audience is read before the signature is checked
-// and is used only afterwards.
+// verifyOwn verifies an access token of this server for any audience. errNotAccess means that it is
+// not valid; any other error is a fault. The audience is read before the signature is checked and
+// is used only afterwards.
 func (i *Issuer) verifyOwn(token refusal.Secret) (*jwks.Claims, error) {
 	audience := claimedAudience(string(token))
 	if audience == "" {

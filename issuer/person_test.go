@@ -51,7 +51,7 @@ func (w *world) user(name, id string) {
 // begin starts a session of a user, as a login does after the password.
 func (w *world) begin(user string) *person {
 	w.t.Helper()
-	g, err := w.Begin(w.t.Context(), BeginRequest{User: user, Client: "web", Endpoint: LoginBrowser, From: home})
+	g, err := w.StartSession(w.t.Context(), SessionRequest{User: user, Client: "web", Endpoint: LoginBrowser, From: home})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -8,22 +8,22 @@ import (
 	"keymill/storage"
 )
 
-// References between records are counted in the transaction that changes one of them: ids in one
-// index, audiences and origins by how many clients name them.
+// References between records are updated in the transaction that changes one of them. All ids are
+// in one index. For each audience and each origin the store has the number of clients that name it.
 
 func idKey(id string) string         { return "id/" + id }
 func originKey(origin string) string { return "origin/" + origin }
 
-// claimID enters an id into the index that clients and users share, or refuses it.
-func claimID(tx storage.Tx, id, kind string) error {
-	if err := idFree(tx, id); err != nil {
+// reserveID enters an id into the index that clients and users share, or refuses it.
+func reserveID(tx storage.Tx, id, kind string) error {
+	if err := checkIDUnused(tx, id); err != nil {
 		return err
 	}
 	return tx.Put(idKey(id), []byte(kind))
 }
 
-// idFree refuses the id of a client or user that exists.
-func idFree(r storage.Reader, id string) error {
+// checkIDUnused refuses the id of a client or user that exists.
+func checkIDUnused(r storage.Reader, id string) error {
 	taken, err := r.Get(idKey(id))
 	switch {
 	case err == nil:
@@ -37,12 +37,12 @@ func idFree(r storage.Reader, id string) error {
 // linkAudiences checks the audiences and scopes of after, and counts the clients of each audience.
 // before is empty for a new client, after for one that is removed.
 func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
-	known := map[string]bool{} // scope → some audience of after has it
+	known := map[string]bool{} // scope → an audience of the client has it
 	was, is := before.named(), after.named()
 	for _, name := range distinct(slices.Concat(was, is)) {
 		rec, err := readAudience(tx, name)
 		if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
-			return refusal.New("invalid_request", "%s", r.Hint)
+			return refusal.New("invalid_request", "%s", r.Description)
 		} else if err != nil {
 			return err
 		}

@@ -25,8 +25,8 @@ import (
 //	version (1) ‖ secret number (1) ‖ family (16) ‖ generation (4) ‖ MAC (23)
 //
 // which is 60 characters without unused bits, so that every token has only one spelling. The MAC
-// covers the id of the database and all bytes before the MAC. So a forged token is refused without a
-// look at the store, and tokens need not be stored.
+// covers the id of the database and all bytes before the MAC. So a forged token is refused without
+// reading the store, and tokens need not be stored.
 const (
 	refreshPrefix  = "kmr_"
 	refreshVersion = 1
@@ -45,8 +45,8 @@ var (
 
 const familyIDBytes = 16
 
-// A familyID is ordered by time, so that the records of one hour lie together in the store: six bytes
-// of Unix milliseconds, then ten random bytes.
+// A familyID is ordered by time, so that records of the same time are adjacent in the store: six
+// bytes of Unix milliseconds, then ten random bytes.
 type familyID [familyIDBytes]byte
 
 func newFamilyID(now time.Time) familyID {
@@ -56,25 +56,25 @@ func newFamilyID(now time.Time) familyID {
 	return id
 }
 
-// familyText is base32hex, which keeps the order of the bytes.
-var familyText = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+// familyIDEncoding is base32hex, which keeps the order of the bytes.
+var familyIDEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
-const familyChars = 26
+const familyIDLength = 26
 
-func (id familyID) String() string { return familyText.EncodeToString(id[:]) }
+func (id familyID) String() string { return familyIDEncoding.EncodeToString(id[:]) }
 
 func parseFamilyID(s string) (familyID, bool) {
 	var id familyID
-	if len(s) != familyChars {
+	if len(s) != familyIDLength {
 		return id, false
 	}
-	_, err := familyText.Decode(id[:], []byte(s))
+	_, err := familyIDEncoding.Decode(id[:], []byte(s))
 	return id, err == nil && id.String() == s
 }
 
 // A refreshToken is the content of a refresh token.
 type refreshToken struct {
-	secret     byte // number of the secret that sealed it
+	secret     byte // number of the secret of its MAC
 	family     familyID
 	generation uint32
 }
@@ -84,18 +84,20 @@ type refreshToken struct {
 type refreshSecrets struct {
 	database string
 	newest   byte
-	keys     map[byte]sealer
+	keys     map[byte]macFunc
 }
 
-// A sealer returns the MAC of one secret. It is a function, because fmt would print any other type.
-type sealer func() hash.Hash
+// A macFunc returns the MAC of one secret. It is a function, because fmt would print any other
+// type.
+type macFunc func() hash.Hash
 
-func newSealer(secret []byte) sealer {
+func newMAC(secret []byte) macFunc {
 	return func() hash.Hash { return hmac.New(sha256.New, secret) }
 }
 
-// seal returns the text of t. t.secret must exist: it is newest, or comes from open.
-func (s *refreshSecrets) seal(t refreshToken) refusal.Secret {
+// encode returns the refresh token t as text. t.secret must exist: it is newest, or comes from
+// decode.
+func (s *refreshSecrets) encode(t refreshToken) refusal.Secret {
 	b := make([]byte, refreshHeader, refreshHeader+sha256.Size)
 	b[0], b[1] = refreshVersion, t.secret
 	copy(b[2:], t.family[:])
@@ -113,8 +115,8 @@ func (s *refreshSecrets) mac(secret byte, b []byte) []byte {
 	return h.Sum(b)
 }
 
-// open returns the content of a refresh token of this store.
-func (s *refreshSecrets) open(text refusal.Secret) (refreshToken, error) {
+// decode returns the content of a refresh token of this store.
+func (s *refreshSecrets) decode(text refusal.Secret) (refreshToken, error) {
 	var t refreshToken
 	encoded, ours := strings.CutPrefix(string(text), refreshPrefix)
 	if !ours || len(text) != refreshChars {
@@ -152,7 +154,7 @@ func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s = refreshSecrets{database: meta.DatabaseID, keys: map[byte]sealer{}}
+		s = refreshSecrets{database: meta.DatabaseID, keys: map[byte]macFunc{}}
 		for e, err := range tx.Scan(secretPrefix, secretEnd) {
 			if err != nil {
 				return err
@@ -179,7 +181,7 @@ func (s *refreshSecrets) add(e storage.Entry, open func(string, []byte) ([]byte,
 	if err != nil {
 		return err
 	}
-	s.keys[byte(number)] = newSealer(key)
+	s.keys[byte(number)] = newMAC(key)
 	s.newest = max(s.newest, byte(number))
 	return nil
 }
@@ -192,7 +194,7 @@ func (i *Issuer) makeRefreshSecret(tx storage.Tx, s *refreshSecrets) error {
 	if err != nil {
 		return err
 	}
-	s.newest, s.keys[1] = 1, newSealer(key)
+	s.newest, s.keys[1] = 1, newMAC(key)
 	return tx.Put(secretKey(1), sealed)
 }
 

@@ -9,14 +9,14 @@ import (
 
 // FuzzRefreshToken checks that only tokens of this store are accepted, each in one spelling.
 func FuzzRefreshToken(f *testing.F) {
-	s := &refreshSecrets{database: "fuzz", newest: 1, keys: map[byte]sealer{1: newSealer(bytes.Repeat([]byte{7}, 32))}}
-	good := s.seal(refreshToken{1, familyID{1, 2, 3}, 4})
+	s := &refreshSecrets{database: "fuzz", newest: 1, keys: map[byte]macFunc{1: newMAC(bytes.Repeat([]byte{7}, 32))}}
+	good := s.encode(refreshToken{1, familyID{1, 2, 3}, 4})
 	for _, seed := range []string{"", "kmr_", string(good), string(good) + "A", "kms_" + string(good[4:])} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		token, err := s.open(refusal.Secret(text))
-		if err == nil && string(s.seal(token)) != text {
+		token, err := s.decode(refusal.Secret(text))
+		if err == nil && string(s.encode(token)) != text {
 			t.Errorf("%q is another spelling of a token", text)
 		}
 		if err == nil && text != string(good) {
@@ -27,7 +27,7 @@ func FuzzRefreshToken(f *testing.F) {
 
 // FuzzFamilyRecord checks that a record that can be read is encoded to the same bytes.
 func FuzzFamilyRecord(f *testing.F) {
-	rec := familyRecord{endpoint: LoginBrowser, secret: 1, g: 9, user: "7"}
+	rec := familyRecord{endpoint: LoginBrowser, secret: 1, generation: 9, user: "7"}
 	f.Add(rec.encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -11,12 +11,12 @@ import (
 	"keymill/storage"
 )
 
-// Revoke serves POST /revoke (RFC 7009). A refresh token of the client, of whatever generation,
-// ends its session. An access token of the client is denied until it expires. Any other token is
+// Revoke serves POST /revoke (RFC 7009). A refresh token of the client, also a replaced one, ends
+// its session. An access token of the client is denied until it expires. Any other token is
 // ignored. Revoke refuses with invalid_client.
 func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
-	refresh, notRefresh := i.refreshSecrets.open(token)
+	refresh, notRefresh := i.refreshSecrets.decode(token)
 	claims, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
 		return notAccess
@@ -43,7 +43,7 @@ func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.S
 }
 
 func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) error {
-	f, err := i.wholeFamily(d.tx, token.family)
+	f, err := i.familyWithClient(d.tx, token.family)
 	if f == nil || err != nil || f.terms.Client != client {
 		return err
 	}
@@ -51,15 +51,16 @@ func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) err
 }
 
 // deny records that an access token is revoked. Services that verify tokens by themselves do not
-// learn of it; /introspect does. The claim exp is on the wall clock, and the clean-up has a clock
-// of its own that is never ahead of the clock of decisions, so the record outlives the token.
+// learn of it; /introspect does. The claim exp is a wall time. The clean-up uses the erasure time,
+// which is never ahead of the decision time. So the record is kept until after the token has
+// expired.
 func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
 	key := deniedKey(claims.ID)
 	if _, err := d.tx.Get(key); err == nil || !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
-	err := errors.Join(d.tx.Put(key, dueMark), d.tx.Put(dueKey(expires, dueToken, claims.ID), dueMark))
+	err := errors.Join(d.tx.Put(key, presentValue), d.tx.Put(dueKey(expires, dueToken, claims.ID), presentValue))
 	if err != nil {
 		return err
 	}

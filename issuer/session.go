@@ -21,8 +21,8 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	limits := i.lifetimes(client, f.rec.endpoint)
 	s := api.Session{
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
-		Created: f.rec.born, LastUsed: f.rec.used, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
-		Generation: f.rec.g, Graced: int(f.rec.graced) + int(i.graceNotes.get(f.id, f.rec.g).answers),
+		Created: f.rec.created, LastUsed: f.rec.lastUsed, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
+		Generation: f.rec.generation, Graced: int(f.rec.retries) + int(i.retryCounts.get(f.id, f.rec.generation).answers),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
 	}
 	if !f.rec.endedAt.IsZero() {
@@ -48,7 +48,7 @@ func (f *family) why(s familyState) string {
 	case stateAbsolute:
 		return "it reached its absolute lifetime"
 	case stateExhausted:
-		return "it has no further generation"
+		return "it was refreshed the maximum number of times"
 	}
 	switch {
 	case f.user == nil:
@@ -60,11 +60,11 @@ func (f *family) why(s familyState) string {
 	case f.client.Disabled:
 		return "the client is disabled"
 	case f.rec.epochs.user != f.current.user:
-		return "every session of the user was ended: by a logout, a new password, or because the user was disabled"
+		return "all sessions of the user were ended by a logout or a new password, or because the user was disabled"
 	case f.rec.epochs.client != f.client.Epoch:
-		return "every session of the client was ended"
+		return "all sessions of the client were ended"
 	}
-	return "every session of the store was ended"
+	return "all sessions of the store were ended"
 }
 
 // Sessions returns the sessions of a user, newest first, also those that have ended and are kept to
@@ -98,7 +98,7 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 	}
 	var list []api.Session
 	for _, id := range ids {
-		f, err := i.wholeFamily(r, id)
+		f, err := i.familyWithClient(r, id)
 		if errors.Is(err, errDamaged) {
 			continue // show the others
 		} else if err != nil {
@@ -115,12 +115,13 @@ func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Sess
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
-		return api.Session{}, refusal.New("invalid_request", "a session id has %d characters, 0 to 9 and a to v", familyChars)
+		return api.Session{}, refusal.New("invalid_request",
+			"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", id, familyIDLength)
 	}
 	var shown api.Session
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		d := i.decision(tx, by)
-		f, err := i.wholeFamily(tx, family)
+		f, err := i.familyWithClient(tx, family)
 		if err != nil {
 			return err
 		}

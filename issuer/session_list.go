@@ -16,8 +16,8 @@ type sessionList []familyID
 // maxSessions is the limit for one user and client. Sessions in a permanent state do not count.
 const maxSessions = 100
 
-// errListFull means that the list is full and the vacancy is missing or out of date.
-var errListFull = errors.New("the user has as many sessions at this client as are allowed")
+// errTooManySessions means that the list is full, and the eviction is missing or out of date.
+var errTooManySessions = errors.New("the user has the maximum number of sessions through this client")
 
 // sessionListPrefix leads to the lists of one user. It holds the length of the user id, so that an
 // id with a slash cannot be read as the id of another user.
@@ -59,25 +59,25 @@ func putSessionList(tx storage.Tx, user, client string, list sessionList) error 
 	return tx.Put(sessionListKey(user, client), raw)
 }
 
-// A vacancy says how a full list gets a free place.
-type vacancy struct {
-	seen   sessionList // the list when the vacancy was found
-	stay   sessionList // the part that remains
-	victim *family     // the live one that has to end, idle for the longest time; nil if enough were over
+// An eviction says which session ends to make space in a full list.
+type eviction struct {
+	seen   sessionList // the list when the victim was chosen
+	keep   sessionList // the part that remains
+	victim *family     // the session that has to end; nil if enough others are in a permanent state
 }
 
-// addSession adds f to the list of its user and client. It returns errListFull if the list is full
-// and is no longer the one that v was found in.
-func (i *Issuer) addSession(d decision, f *family, v vacancy) error {
+// addSession adds f to the list of its user and client. It returns errTooManySessions if the list
+// is full and is no longer the one that v was chosen from.
+func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 	list, err := readSessionList(d.tx, f.rec.user, f.terms.Client)
 	if err != nil {
 		return err
 	}
 	if len(list) >= maxSessions {
 		if !slices.Equal(list, v.seen) {
-			return errListFull
+			return errTooManySessions
 		}
-		list = v.stay
+		list = v.keep
 		if err := i.evict(d, v.victim); err != nil {
 			return err
 		}
@@ -85,35 +85,35 @@ func (i *Issuer) addSession(d decision, f *family, v vacancy) error {
 	return putSessionList(d.tx, f.rec.user, f.terms.Client, append(slices.Clip(list), f.id))
 }
 
-// evict ends the victim. It returns errListFull if the victim has been used since it was chosen.
+// evict ends the victim. It returns errTooManySessions if the victim was used after it was chosen.
 func (i *Issuer) evict(d decision, victim *family) error {
 	if victim == nil {
 		return nil
 	}
-	f, err := i.wholeFamily(d.tx, victim.id)
+	f, err := i.familyWithClient(d.tx, victim.id)
 	if err != nil || f == nil {
 		return err
 	}
-	if f.rec.g != victim.rec.g {
-		return errListFull
+	if f.rec.generation != victim.rec.generation {
+		return errTooManySessions
 	}
 	return i.endUnlessEnded(d, f, endedByLimit)
 }
 
-// findVacancy reads every family of a full list. Those in a permanent state leave it. If there are
-// none, the one that was idle for the longest time has to end.
-func (i *Issuer) findVacancy(ctx context.Context, req BeginRequest) (vacancy, error) {
+// findEviction reads every family of a full list. It drops those in a permanent state. If there are
+// none, it chooses the session that was unused for the longest time.
+func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction, error) {
 	now := i.keys.Now()
-	var found vacancy
+	var found eviction
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		found = vacancy{}
+		found = eviction{}
 		var err error
 		if found.seen, err = readSessionList(r, req.User, req.Client); err != nil {
 			return err
 		}
-		var staying []*family // also those that were idle too long: a longer idle lifetime makes them live
+		var staying []*family // also those that expired by idle time: a longer idle lifetime makes them live again
 		for _, id := range found.seen {
-			f, err := i.wholeFamily(r, id)
+			f, err := i.familyWithClient(r, id)
 			if errors.Is(err, errDamaged) {
 				continue
 			} else if err != nil {
@@ -123,13 +123,13 @@ func (i *Issuer) findVacancy(ctx context.Context, req BeginRequest) (vacancy, er
 				continue
 			}
 			staying = append(staying, f)
-			found.stay = append(found.stay, id)
+			found.keep = append(found.keep, id)
 		}
 		if len(staying) < maxSessions {
 			return nil
 		}
-		found.victim = slices.MinFunc(staying, func(a, b *family) int { return a.rec.used.Compare(b.rec.used) })
-		found.stay = slices.DeleteFunc(found.stay, func(id familyID) bool { return id == found.victim.id })
+		found.victim = slices.MinFunc(staying, func(a, b *family) int { return a.rec.lastUsed.Compare(b.rec.lastUsed) })
+		found.keep = slices.DeleteFunc(found.keep, func(id familyID) bool { return id == found.victim.id })
 		return nil
 	})
 	return found, err

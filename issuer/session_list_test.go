@@ -57,7 +57,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 	for range 16 {
 		wg.Go(func() {
 			for range 15 {
-				if _, err := w.Begin(t.Context(), BeginRequest{User: "7", Client: "web", Endpoint: LoginBrowser}); err != nil {
+				if _, err := w.StartSession(t.Context(), SessionRequest{User: "7", Client: "web", Endpoint: LoginBrowser}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -12,21 +12,21 @@ import (
 	"keymill/storage"
 )
 
-// An index says when to look at a family next, and when a denied token has expired:
+// An index says when to check a family next, and when the record of a denied token can be deleted:
 //
 //	due/<Unix seconds, 8 hex digits>/f/<family>
 //	due/<Unix seconds, 8 hex digits>/j/<jti>
 //
-// A rotation does not write it. When the time comes and the family has been used since, the entry is
-// put back at the present end of the family. Time is Rings.ErasureTime, so that a wall clock that
-// jumps deletes nothing.
+// A rotation does not write it. If the family was used after the entry was written, the clean-up
+// replaces the entry by one at the new end of the family. Time is Rings.ErasureTime, so that a wall
+// clock that jumps deletes nothing.
 const (
 	duePrefix = "due/"
 	dueFamily = "f"
 	dueToken  = "j"
 )
 
-var dueMark = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
+var presentValue = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
 
 func dueKey(at time.Time, kind, id string) string {
 	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, max(at.Unix(), 0), kind, id)
@@ -47,7 +47,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failing := false
 	for {
-		err := errors.Join(i.passwords.Follow(ctx, i.store), i.sweep(ctx))
+		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.sweep(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
 			i.log.Error("cannot clean up sessions or measure password schemes; trying again", "error", err)
 		}
@@ -72,7 +72,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		err = i.store.Update(ctx, func(tx storage.Tx) error {
 			damaged = nil
 			for _, key := range due {
-				err := i.lookAt(tx, key, now)
+				err := i.processDue(tx, key, now)
 				if errors.Is(err, errDamaged) { // it must not block the others
 					damaged, err = append(damaged, key), postpone(tx, key, now)
 				}
@@ -110,7 +110,7 @@ func (i *Issuer) due(ctx context.Context, now time.Time) ([]string, error) {
 	return keys, err
 }
 
-func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
+func (i *Issuer) processDue(tx storage.Tx, key string, now time.Time) error {
 	if err := tx.Delete(key); err != nil {
 		return err
 	}
@@ -126,19 +126,19 @@ func (i *Issuer) lookAt(tx storage.Tx, key string, now time.Time) error {
 	if err != nil || !ok {
 		return nil
 	}
-	next, err := i.lookAtFamily(tx, id, now)
+	next, err := i.processDueFamily(tx, id, now)
 	if err != nil || next.IsZero() {
 		return err
 	}
-	// Not at the same second again, or the loop would not end.
+	// The next entry must be at least a second later, or the loop would not end.
 	next = latest(next, time.Unix(at+1, 0))
-	return tx.Put(dueKey(next, dueFamily, id.String()), dueMark)
+	return tx.Put(dueKey(next, dueFamily, id.String()), presentValue)
 }
 
 // postpone puts an entry back, a day later.
 func postpone(tx storage.Tx, key string, now time.Time) error {
-	parts := strings.SplitN(key, "/", 4) // lookAt has checked it
-	return tx.Put(dueKey(now.Add(24*time.Hour), parts[2], parts[3]), dueMark)
+	parts := strings.SplitN(key, "/", 4) // processDue has checked it
+	return tx.Put(dueKey(now.Add(24*time.Hour), parts[2], parts[3]), presentValue)
 }
 
 func latest(a, b time.Time) time.Time {
@@ -148,10 +148,10 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// lookAtFamily deletes a family that is over and returns zero, or returns when to look again. One in a
-// permanent state stays until its absolute end, so that it can be explained.
-func (i *Issuer) lookAtFamily(tx storage.Tx, id familyID, now time.Time) (time.Time, error) {
-	f, err := i.wholeFamily(tx, id)
+// processDueFamily deletes a family that is over and returns zero, or returns when to check again.
+// One in a permanent state stays until its absolute end, so that it can be explained.
+func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (time.Time, error) {
+	f, err := i.familyWithClient(tx, id)
 	if f == nil || err != nil {
 		return time.Time{}, err
 	}

@@ -9,7 +9,7 @@ import (
 	"keymill/storage"
 )
 
-// validScope reports whether s is a scope for the verifiers too, and not too long.
+// validScope reports whether s is a scope that package jwks accepts and is not too long.
 func validScope(s string) bool { return len(s) <= maxScopeBytes && jwks.IsScope(s) }
 
 // checkScopes returns list sorted and without repetitions.
@@ -65,7 +65,7 @@ func chooseScopes(asked string, client, audience []string) (string, error) {
 		_, has := slices.BinarySearch(client, s)
 		_, known := slices.BinarySearch(audience, s)
 		if !has || !known {
-			return "", refusal.New("invalid_scope", "this client is not allowed every scope that it asked for at this audience")
+			return "", refusal.New("invalid_scope", "the client is not allowed a requested scope for this audience")
 		}
 	}
 	if len(list) == 1 {

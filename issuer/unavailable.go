@@ -9,19 +9,20 @@ import (
 	"keymill/storage"
 )
 
-// Unavailable reports whether err is temporary: no key can sign yet, the store is full or has failed,
-// or time ran out. The same request can succeed after retryAfter. The reason is for operators only.
+// Unavailable reports whether err is temporary: no key can sign yet, the store is full or has
+// failed, or the request took too long. The same request can succeed after retryAfter. The reason
+// is for operators only.
 func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
 	var keys *keystore.UnavailableError
 	switch {
 	case errors.As(err, &keys):
 		return keys.Reason, keys.RetryAfter, true
 	case errors.Is(err, storage.ErrNoSpace):
-		return "the disk is full, nothing was written", storeWait, true
+		return "the disk is full; nothing was written", storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome), errors.Is(err, storage.ErrClosed):
-		return "the store has failed, the server is about to end", storeWait, true
+		return "the store has failed, and the server is about to exit", storeWait, true
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return "time ran out", storeWait, true
+		return "the request took too long or was cancelled", storeWait, true
 	}
 	return "", 0, false
 }

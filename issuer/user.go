@@ -31,7 +31,7 @@ func userKey(id string) string { return "user/" + id }
 // any script.
 func loginKey(normal string) string {
 	sum := sha256.Sum256([]byte(normal))
-	return "login/" + familyText.EncodeToString(sum[:])
+	return "login/" + familyIDEncoding.EncodeToString(sum[:])
 }
 
 func (rec *userRecord) show(id string) api.User {
@@ -81,12 +81,12 @@ func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User
 	return list, err
 }
 
-// byID before a word says that it is an id and not a name.
-const byID = "id:"
+// idPrefix marks a word as an id and not a name.
+const idPrefix = "id:"
 
 // lookUp finds a user for an administrator.
 func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord, error) {
-	word, isID := strings.CutPrefix(nameOrID, byID)
+	word, isID := strings.CutPrefix(nameOrID, idPrefix)
 	rec, err := i.findUser(r, word)
 	if err != nil {
 		return "", nil, err
@@ -98,7 +98,7 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case rec != nil && (isID || named == "" || named == word):
 		return word, rec, nil
 	case rec != nil:
-		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, byID, named, byID, word)
+		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, idPrefix, named, idPrefix, word)
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", word)
 	}
@@ -136,9 +136,9 @@ func (i *Issuer) findUser(r storage.Reader, id string) (*userRecord, error) {
 	return i.users.read(userKey(id), raw)
 }
 
-// readsAsAnother reports whether Django would take the id for another one: it finds the user of a
-// token with Python's int(), for which "007" and "+7" are 7. Only new users are refused for it.
-func readsAsAnother(id string) bool {
+// isAmbiguousNumber reports whether Django would read the id as another id: it parses the id of a
+// token with Python's int(), for which "007" and "+7" are 7. Only new users are checked.
+func isAmbiguousNumber(id string) bool {
 	return pythonInt.MatchString(id) && !canonicalInt.MatchString(id)
 }
 

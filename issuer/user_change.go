@@ -46,10 +46,10 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	}
 	class := password.Class(rec.Password)
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
-		if err := claimID(tx, id, "user"); err != nil {
+		if err := reserveID(tx, id, "user"); err != nil {
 			return err
 		}
-		if err := nameFree(tx, rec.Name); err != nil {
+		if err := checkNameUnused(tx, rec.Name); err != nil {
 			return err
 		}
 		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
@@ -72,16 +72,16 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
 	}
 	return i.store.View(ctx, func(r storage.Reader) error {
 		if u.ID != "" {
-			if err := idFree(r, u.ID); err != nil {
+			if err := checkIDUnused(r, u.ID); err != nil {
 				return err
 			}
 		}
-		return nameFree(r, rec.Name)
+		return checkNameUnused(r, rec.Name)
 	})
 }
 
-// nameFree refuses the name of a user that exists.
-func nameFree(r storage.Reader, name string) error {
+// checkNameUnused refuses the name of a user that exists.
+func checkNameUnused(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
 	if err == nil && taken != "" {
 		err = refusal.New("already_exists", "user %s already has the name %s", taken, name)
@@ -90,16 +90,16 @@ func nameFree(r storage.Reader, name string) error {
 }
 
 func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, error) {
-	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, byID)) {
+	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, idPrefix)) {
 		return nil, refusal.New("invalid_request",
-			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, byID)
+			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, idPrefix)
 	}
-	if readsAsAnother(u.ID) {
+	if isAmbiguousNumber(u.ID) {
 		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
 	}
 	name, ok := normalName(u.Name)
 	if !ok {
-		return nil, refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, byID)
+		return nil, refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, idPrefix)
 	}
 	claims, err := checkUserClaims(u.Claims)
 	if err != nil {
@@ -170,8 +170,8 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 	return shown, err
 }
 
-// SetUser changes a user. To disable a user ends every session of the user; to enable the user again
-// does not bring them back.
+// SetUser changes a user. Disabling a user ends all sessions of the user. Enabling the user does
+// not restore them.
 func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
 	if c.Claims != nil {
@@ -213,7 +213,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 		return api.User{}, err
 	}
 	class := password.Class(stored)
-	u, err = i.changeUser(ctx, byID+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
+	u, err = i.changeUser(ctx, idPrefix+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
 		if err := password.Count(tx, password.Class(rec.Password), class); err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
-// RemoveUser removes a user and ends every session of the user. Name and id become free.
+// RemoveUser removes a user and ends every session of the user. Name and id can be used again.
 func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)

@@ -41,9 +41,13 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 	canonical := make(map[string]any, len(claims))
 	folded := make(map[string]bool, len(claims))
 	for name, raw := range claims {
-		if !validName(name) || isReserved(name) || folded[strings.ToLower(name)] {
-			return nil, refusal.New("invalid_request",
-				"claim '%s' is refused: its name is reserved, is not visible ASCII, or differs from another one only in case", name)
+		switch {
+		case !validName(name):
+			return nil, refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", name, maxNameBytes)
+		case isReserved(name):
+			return nil, refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", name)
+		case folded[strings.ToLower(name)]:
+			return nil, refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", name)
 		}
 		folded[strings.ToLower(name)] = true
 		var v any

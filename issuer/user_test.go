@@ -26,7 +26,7 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 		t.Fatalf("the new user with a password: got %+v, %v", u, err)
 	}
 	made, err := w.AddUser(t.Context(), api.NewUser{Name: "bob"}, "uid:0")
-	if err != nil || len(made.ID) != familyChars || made.Scheme != "none" {
+	if err != nil || len(made.ID) != familyIDLength || made.Scheme != "none" {
 		t.Fatalf("the new user without a password: got %+v, %v", made, err)
 	}
 	for _, word := range []string{"alice", "7"} {
@@ -200,7 +200,7 @@ func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 		"9007199254740992": `"9007199254740992"`, "007": `"007"`, "-1": `"-1"`, "1e3": `"1e3"`, "alice": `"alice"`,
 		"99999999999999999999999": `"99999999999999999999999"`,
 	} {
-		if got, err := json.Marshal(numberOrText(id)); err != nil || string(got) != want {
+		if got, err := json.Marshal(djangoUserID(id)); err != nil || string(got) != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}
 	}

@@ -24,7 +24,7 @@ func normalName(name string) (normal string, ok bool) {
 	}
 	normal = norm.NFKC.String(name)
 	length := utf8.RuneCountInString(normal)
-	if strings.HasPrefix(normal, byID) || length < 1 || length > maxUsername || normal != strings.TrimSpace(normal) ||
+	if strings.HasPrefix(normal, idPrefix) || length < 1 || length > maxUsername || normal != strings.TrimSpace(normal) ||
 		strings.ContainsFunc(joined(normal), isControl) {
 		return "", false
 	}

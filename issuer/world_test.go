@@ -117,14 +117,14 @@ func (w *world) token(id string, secret refusal.Secret) (Grant, error) {
 	})
 }
 
-// refused fails the test unless err is a Refusal with that code, and returns its hint.
+// refused fails the test unless err is a Refusal with that code, and returns its description.
 func refused(t testing.TB, err error, code string) string {
 	t.Helper()
 	var r *refusal.Refusal
 	if !errors.As(err, &r) || r.Code != code {
 		t.Fatalf("got %v, want the refusal %s", err, code)
 	}
-	return r.Hint
+	return r.Description
 }
 
 func must[T any](t testing.TB) func(T, error) T {

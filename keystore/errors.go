@@ -31,13 +31,13 @@ func (e *UnavailableError) Error() string { return e.Reason }
 
 // An InvalidError refuses a request of an operator.
 type InvalidError struct {
-	Code string // "not_found", "already_exists" or "invalid_request"
-	Hint string // what is wrong and what to do
+	Code        string // "not_found", "already_exists" or "invalid_request"
+	Description string // what is wrong and what to do
 }
 
-// Error returns the hint.
-func (e *InvalidError) Error() string { return e.Hint }
+// Error returns the description.
+func (e *InvalidError) Error() string { return e.Description }
 
 func invalid(code, format string, args ...any) error {
-	return &InvalidError{Code: code, Hint: fmt.Sprintf(format, args...)}
+	return &InvalidError{Code: code, Description: fmt.Sprintf(format, args...)}
 }

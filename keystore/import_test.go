@@ -137,7 +137,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		"halves that differ":                  {ImportRequest{Key: mixed(t)}, ""},
 	} {
 		var bad *InvalidError
-		if _, err := r.Import(t.Context(), tt.req, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Hint, tt.reason) {
+		if _, err := r.Import(t.Context(), tt.req, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Description, tt.reason) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -151,7 +151,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "once"}, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
 		t.Errorf("importing a revoked kid: %v", err)
 	}
-	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "again"}, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Hint, "revoked") {
+	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "again"}, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Description, "revoked") {
 		t.Errorf("importing a revoked key under another kid: %v", err)
 	}
 	_ = s.View(t.Context(), func(tx storage.Reader) error {

@@ -88,7 +88,7 @@ func badSettings() []badStart {
 		}, "the path of the admin socket would have "},
 		{"issuer without https", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--issuer", "http://id.example.com")
-		}, `--issuer: issuer "http://id.example.com" must be https`},
+		}, `--issuer: issuer "http://id.example.com" must use https`},
 		{"no issuer", false, func(p *place) ([]string, []string) {
 			return nil, []string{"serve", "--data", p.data}
 		}, "issuer: the setting is required\n  hint: set it: --issuer https://id.example.com; or try everything with --dev"},
@@ -120,13 +120,13 @@ func badSettings() []badStart {
 		{"webhook in the clear", true, func(p *place) ([]string, []string) {
 			p.writeKey("webhook.secret", goodHookSecret)
 			return p.hookEnv("http://hooks.example"), nil
-		}, "KEYMILL_WEBHOOK_URL: the webhook's URL, which goes to hooks.example, must be https"},
+		}, "KEYMILL_WEBHOOK_URL: the webhook's URL (host hooks.example) must use https"},
 		{"prefix that conflicts", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SIMPLEJWT_PREFIX=/session"), nil
 		}, "KEYMILL_SIMPLEJWT_PREFIX: \"/session\" conflicts with the server's own path /session\n  hint: simplejwt.prefix: /api"},
 		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SESSION_CLIENT=my app"), nil
-		}, "KEYMILL_SESSION_CLIENT: \"my app\": a cookie cannot be named after"},
+		}, "KEYMILL_SESSION_CLIENT: \"my app\" has the character ' '"},
 		{"bad configuration", false, func(p *place) ([]string, []string) {
 			path := filepath.Join(p.dir, "keymill.yaml")
 			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)

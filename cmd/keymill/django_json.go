@@ -53,13 +53,13 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 // parseDjangoObject reads one object strictly. encoding/json alone would take the last of
 // two members of one name, and replace invalid UTF-8.
 func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
-	outer, err := readObject(raw)
+	outer, err := readObject("the entry", raw)
 	if err != nil {
 		return u, err
 	}
-	fields, err := readObject(outer["fields"])
+	fields, err := readObject("the member fields", outer["fields"])
 	if err != nil {
-		return u, fmt.Errorf("fields: %w", err)
+		return u, err
 	}
 	var hash string
 	var active *bool
@@ -94,16 +94,16 @@ func firstOf(err error) error {
 	return err
 }
 
-// readObject returns the members of an object. It is as strict as the admin API, whose texts
-// speak of the body of a request.
-func readObject(raw []byte) (map[string]json.RawMessage, error) {
+// readObject returns the members of an object. It is as strict as the admin API. what is named
+// in place of the body of a request.
+func readObject(what string, raw []byte) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	err := api.EachMember(raw, func(name string, value json.RawMessage) error {
 		members[name] = value
 		return nil
 	})
 	if refused := (*refusal.Refusal)(nil); errors.As(err, &refused) {
-		return nil, errors.New(strings.Replace(refused.Hint, "the body", "the entry", 1))
+		return nil, errors.New(strings.Replace(refused.Description, "the body", what, 1))
 	}
 	return members, err
 }

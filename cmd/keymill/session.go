@@ -216,7 +216,7 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 
 func printExplanation(w io.Writer, e api.Explanation) error {
 	t := terminal.NewTable(w)
-	t.Row("token:", e.Verdict)
+	t.Row("token:", e.State)
 	t.Row("why:", cmp.Or(e.Why, "-"))
 	if e.Generation != nil {
 		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))

@@ -79,11 +79,11 @@ type importSum struct {
 
 // An importProblem says why a user was not imported.
 type importProblem struct {
-	Where string `json:"where"` // in the file: "line 7" or "entry 7"
-	ID    string `json:"user_id"`
-	Name  string `json:"username"`
-	Code  string `json:"error"`
-	Hint  string `json:"error_description"`
+	Where       string `json:"where"` // in the file: "line 7" or "entry 7"
+	ID          string `json:"user_id"`
+	Name        string `json:"username"`
+	Code        string `json:"error"`
+	Description string `json:"error_description"`
 }
 
 func (m *importRun) run(cmd *cobra.Command, name string) error {
@@ -189,7 +189,7 @@ func (m *importRun) send(ctx context.Context) error {
 	}
 	for n, r := range got.Results {
 		if m.dry && r.Code == "" && (m.ids[r.ID] || m.names[r.Name]) {
-			r.Code, r.Hint = "conflict", "another entry before it has this id or name"
+			r.Code, r.Description = "conflict", "another entry before it has this id or name"
 		}
 		if r.Code == "" {
 			m.sum.Imported++
@@ -197,7 +197,7 @@ func (m *importRun) send(ctx context.Context) error {
 				m.ids[r.ID], m.names[r.Name] = true, true
 			}
 		} else {
-			m.report(batch[n], r.Code, r.Hint)
+			m.report(batch[n], r.Code, r.Description)
 		}
 	}
 	return nil

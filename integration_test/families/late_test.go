@@ -19,7 +19,7 @@ func TestARevocationOfAnExpiredFamilyIsPermanent(t *testing.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			l := newLife(t, &sum)
 			defer l.real.stop(true)
-			grant, err := l.real.Begin(ctx(), issuer.BeginRequest{
+			grant, err := l.real.StartSession(ctx(), issuer.SessionRequest{
 				User: "bob", Client: "web", Endpoint: issuer.LoginBrowser, Audience: "orders",
 			})
 			l.real.must(err)

@@ -155,13 +155,13 @@ func (l *life) uptime() time.Duration { return l.served + time.Since(l.booted) }
 
 func (l *life) login(t *rapid.T) {
 	user, client := pick(t, "user", userNames), pick(t, "client", clientIDs)
-	req := issuer.BeginRequest{
+	req := issuer.SessionRequest{
 		User: user, Client: client, Endpoint: issuer.LoginBrowser, Audience: pick(t, "audience", fresh.audiences),
 		Scope: pick(t, "scope", []string{"", "read", "read write"}), From: netip.MustParseAddr("192.0.2.1"),
 	}
 	person, registered := l.model.users[user]
 	c, allowed := l.model.clients[client]
-	grant, err := l.real.Begin(ctx(), req)
+	grant, err := l.real.StartSession(ctx(), req)
 	code := l.real.codeOf(err)
 	want := registered && !person.disabled && allowed && !c.disabled && slices.Contains(c.audiences, req.Audience)
 	scopes := c.scopes

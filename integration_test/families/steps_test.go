@@ -52,9 +52,9 @@ func (l *life) explain(t *rapid.T, shown token) {
 		return // two explanations would be right
 	}
 	want := explanations[outcomes[0].rule]
-	if said.Good != (outcomes[0].code == "") || want != "" && said.Verdict != want {
+	if said.Accepted != (outcomes[0].code == "") || want != "" && said.State != want {
 		t.Fatalf("generation %d of %+v is explained as %q, good: %v; rule %d says %q",
-			shown.generation, f, said.Verdict, said.Good, outcomes[0].rule, want)
+			shown.generation, f, said.State, said.Accepted, outcomes[0].rule, want)
 	}
 	l.tally.explained++
 }

@@ -6,7 +6,7 @@
 // passwords. So the tests open the packages below the HTTP server on its data directory, fill the
 // store there, close it, and start the real binary with it:
 //
-//	issuer.Begin × n ─▶ DIR/data/keymill.db ─▶ keymill serve ─▶ POST /token, /proc/PID
+//	issuer.StartSession × n ─▶ DIR/data/keymill.db ─▶ keymill serve ─▶ POST /token, /proc/PID
 //
 // The tests assert ratios and bounds. They only print what depends on the machine. The module bench
 // compares rates.

@@ -162,7 +162,7 @@ func (r *openedIssuer) begin(t *testing.T, users, families int) []refusal.Secret
 	}
 	tokens := make([]refusal.Secret, families)
 	if err := inParallel(families, func(i int) error {
-		g, err := r.Begin(t.Context(), issuer.BeginRequest{
+		g, err := r.StartSession(t.Context(), issuer.SessionRequest{
 			User: ids[i%users], Client: web, Endpoint: issuer.LoginBrowser, Audience: audience, Scope: scope, From: here(),
 		})
 		tokens[i] = g.Refresh

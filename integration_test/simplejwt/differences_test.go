@@ -18,7 +18,7 @@ const (
 	onBlacklist   line = `401 {"code":"token_not_valid","detail":"Token is blacklisted"} | Bearer realm="api"`
 	badJSON       line = `400 {"detail":"JSON parse error - …"}`
 	tooLarge      line = `413 {"detail":"the body is larger than 16384 bytes"}`
-	notFound      line = `404 {"error":"not_found","error_description":"there is nothing at this path"}`
+	notFound      line = `404 {"error":"not_found","error_description":"this path does not exist"}`
 	inTheURL      line = `400 {"detail":"parameters must be in the request body, not in the URL"}`
 	notAcceptable line = `406 {"detail":"Could not satisfy the request Accept header."}`
 )
@@ -74,7 +74,7 @@ func differences() map[string]difference {
 		all[section+": 5,000 levels"] = difference{"500 text/html", tooDeep, "the parser accepts the nesting, and the field is refused"}
 		all[section+": OPTIONS"] = difference{`200 {"actions":{"POST":…`, `405 {"detail":"Method \"OPTIONS\" not allowed."} | POST`, noPages}
 		all[section+": a preflight"] = difference{`200 {"actions":{"POST":…`, "204", noPages}
-		all[section+": a preflight of a page of another origin"] = difference{`200 {"actions":{"POST":…`, `403 {"detail":"no client here lists this origin"}`, noPages}
+		all[section+": a preflight of a page of another origin"] = difference{`200 {"actions":{"POST":…`, `403 {"detail":"no client lists this origin"}`, noPages}
 		if field != "" {
 			all[section+": a token in the query"] = difference{line(`400 {"` + field + `":["This field is required."]}`), inTheURL, "a client that sends a token in a URL must get an error"}
 		}

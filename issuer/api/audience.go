@@ -9,7 +9,7 @@ type Audience struct {
 	Profile string   `json:"profile"`  // of the claims: "rfc9068", which is the default, or "simplejwt"
 }
 
-// An AudienceChange says what becomes different in an Audience.
+// An AudienceChange is a request to change an Audience. Fields that are nil stay as they are.
 type AudienceChange struct {
 	TTL     *string   `json:"ttl"`
 	Scopes  *[]string `json:"scopes"`

@@ -14,18 +14,17 @@ type Client struct {
 	Disabled       bool           `json:"disabled"`
 	Grants         []string       `json:"grants"`
 	Audiences      []string       `json:"audiences"`  // it may get tokens for
-	Scopes         []string       `json:"scopes"`     // it may get, each of one of its audiences
+	Scopes         []string       `json:"scopes"`     // it may request, each of one of its audiences
 	Origins        []string       `json:"origins"`    // web origins that may call on its behalf
 	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
-	Grace          string         `json:"grace"`      // of its sessions, "30s"; "" as configured, as the next two
-	Idle           string         `json:"idle"`
-	Absolute       string         `json:"absolute"`
+	Grace          string         `json:"grace"`      // of its sessions, such as "30s"; "" means as configured
+	Idle           string         `json:"idle"`       // as grace
+	Absolute       string         `json:"absolute"`   // as grace
 	Created        time.Time      `json:"created"`
 	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets are valid
 }
 
-// A NewClient is what an administrator says of a client that does not exist yet. The fields
-// are those of Client.
+// A NewClient is a request to add a client. The fields are those of Client.
 type NewClient struct {
 	ID         string   `json:"client_id"`
 	Public     bool     `json:"public"`
@@ -39,7 +38,7 @@ type NewClient struct {
 	Absolute   string   `json:"absolute"`
 }
 
-// A ClientChange says what becomes different in a Client.
+// A ClientChange is a request to change a Client. Fields that are nil stay as they are.
 type ClientChange struct {
 	Grants     *[]string `json:"grants"`
 	Audiences  *[]string `json:"audiences"`
@@ -54,5 +53,5 @@ type ClientChange struct {
 
 // A RotateSecretRequest asks for a new secret of a client.
 type RotateSecretRequest struct {
-	OldFor string `json:"old_for"` // how long the secret of before stays valid, "24h"; "" not at all
+	OldFor string `json:"old_for"` // how long the previous secret stays valid, such as "24h"; "" ends it at once
 }

@@ -52,10 +52,10 @@ func fieldsOf(v any) map[string]any {
 	return fields
 }
 
-// EachMember calls each with the members of body, one JSON object, in their order. It refuses
-// what Decode refuses, but for unknown members and surrogates, which each can look for.
-// encoding/json by itself takes the last of two members, takes "TTL" for "ttl" and replaces
-// broken UTF-8, so two programs can read the same body in two ways.
+// EachMember calls each with the members of body, one JSON object, in their order. It refuses what
+// Decode refuses, except unknown members and lone surrogates: each can check for those.
+// encoding/json by itself takes the last of two members, takes "TTL" for "ttl" and replaces broken
+// UTF-8, so two programs can read the same body in two ways.
 func EachMember(body []byte, each func(name string, raw json.RawMessage) error) error {
 	if !utf8.Valid(body) {
 		return refusal.New("invalid_request", "the body is not valid UTF-8")
@@ -94,7 +94,7 @@ func EachMember(body []byte, each func(name string, raw json.RawMessage) error) 
 
 var errSyntax = refusal.New("invalid_request", "the body is not well-formed JSON")
 
-// short keeps a name of the request from filling the hint.
+// short keeps a name of the request from filling the description.
 func short(name string) string { return name[:min(len(name), 100)] }
 
 // LoneSurrogate returns the first escape in raw, such as \ud800, that is half of a surrogate

@@ -44,7 +44,7 @@ func TestDecodeRefusesWhatTwoProgramsCouldReadInTwoWays(t *testing.T) {
 		var got object
 		var refused *refusal.Refusal
 		err := Decode([]byte(body), &got)
-		if !errors.As(err, &refused) || refused.Code != "invalid_request" || refused.Hint != hint {
+		if !errors.As(err, &refused) || refused.Code != "invalid_request" || refused.Description != hint {
 			t.Errorf("%q: got %v, want the hint %q", body, err, hint)
 		}
 	}

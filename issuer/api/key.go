@@ -48,7 +48,7 @@ type Revocation struct {
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do
 }
 
-// An ImportKeyRequest brings in a key of another system.
+// An ImportKeyRequest imports a key of another system.
 type ImportKeyRequest struct {
 	Key     refusal.Secret `json:"key"`      // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK; required
 	Alg     string         `json:"alg"`      // "" where the key names it

@@ -6,7 +6,7 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// A Session is one login of one user at one client, with all the refresh tokens that came of
+// A Session is one login of one user through one client, with all refresh tokens that descend from
 // it: the family of RFC 9700, section 4.14.
 type Session struct {
 	ID          string     `json:"session_id"` // the claim sid: 26 characters
@@ -19,7 +19,7 @@ type Session struct {
 	LastUsed    time.Time  `json:"last_used"`
 	Expires     time.Time  `json:"expires"`      // when it ends if it is not used again
 	AbsoluteEnd time.Time  `json:"absolute_end"` // when it ends in any case
-	Ended       *time.Time `json:"ended"`        // null while it is live, and if only an epoch ended it
+	Ended       *time.Time `json:"ended"`        // null while it is live, and if an epoch ended it together with others
 	Generation  uint32     `json:"generation"`   // how often its refresh token was replaced
 	Graced      int        `json:"graced"`       // how often a replaced token was answered within its grace
 	Shared      bool       `json:"shared"`       // five generations in a row were answered within the grace, each to two addresses
@@ -34,17 +34,17 @@ type RevokeSessionsRequest struct {
 	All    bool   `json:"all"`
 }
 
-// An ExplainRequest asks what would become of a refresh token now.
+// An ExplainRequest asks what the server would answer to a refresh token now.
 type ExplainRequest struct {
 	Token refusal.Secret `json:"token"` // required
 }
 
-// An Explanation says what would become of a refresh token now.
+// An Explanation says what the server would answer to a refresh token now.
 type Explanation struct {
-	Good bool `json:"good"` // the token would be answered with tokens
-	// Verdict is "malformed", "forged", "gone", "revoked", "expired", "rolled_back", "replay",
-	// "late_retry", "refused", "grace" or "current". The last two are good.
-	Verdict    string   `json:"verdict"`
+	Accepted bool `json:"good"` // a refresh with the token would succeed
+	// State is "malformed", "forged", "gone", "revoked", "expired", "rolled_back", "replay",
+	// "late_retry", "refused", "grace" or "current". The last two are accepted.
+	State      string   `json:"verdict"`
 	Why        string   `json:"why"`        // in words
 	Generation *uint32  `json:"generation"` // of the token; null if this server did not make it
 	Session    *Session `json:"session"`    // null if there is no record

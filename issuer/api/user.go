@@ -37,7 +37,7 @@ func (c *Claims) UnmarshalJSON(raw []byte) error {
 	return err
 }
 
-// A NewUser is what an administrator says of a user that does not exist yet.
+// A NewUser is a request to add a user.
 type NewUser struct {
 	ID       string         `json:"user_id"` // "" for one that the server chooses
 	Name     string         `json:"username"`
@@ -55,7 +55,7 @@ type ImportedUser struct {
 	Claims   Claims         `json:"claims"`
 }
 
-// A UserChange says what becomes different in a User.
+// A UserChange is a request to change a User. Fields that are nil stay as they are.
 type UserChange struct {
 	Disabled *bool   `json:"disabled"` // true ends every session of the user
 	Claims   *Claims `json:"claims"`   // replaces all
@@ -66,8 +66,7 @@ type SetPasswordRequest struct {
 	Password refusal.Secret `json:"password"`
 }
 
-// An ImportUsersRequest brings in users of another system, each of which succeeds or fails on
-// its own.
+// An ImportUsersRequest imports users of another system. Each user succeeds or fails on its own.
 type ImportUsersRequest struct {
 	Users  []RawUser `json:"users"`
 	DryRun bool      `json:"dry_run"` // only check
@@ -92,17 +91,17 @@ func (u RawUser) Format(f fmt.State, verb rune) { refusal.Secret(u).Format(f, ve
 // LogValue implements slog.LogValuer.
 func (u RawUser) LogValue() slog.Value { return refusal.Secret(u).LogValue() }
 
-// An ImportResults says what became of each user, in the order of the request.
+// An ImportResults has the result for each user, in the order of the request.
 type ImportResults struct {
 	Results []ImportResult `json:"results"`
 }
 
-// An ImportResult says what became of one user.
+// An ImportResult is the result for one user.
 type ImportResult struct {
 	ID   string `json:"user_id"`
 	Name string `json:"username"`
 	// Code is "" if the user was added, "already_exists" if the same user exists, "conflict"
 	// if another user has the id or the name, and the code of a refusal otherwise.
-	Code string `json:"error"`
-	Hint string `json:"error_description,omitempty"` // the refusal in words
+	Code        string `json:"error"`
+	Description string `json:"error_description,omitempty"` // the refusal in words
 }

@@ -46,7 +46,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 		t.Errorf("got %+v", other)
 	}
 	for token, verdict := range map[refusal.Secret]string{one.Refresh: "current", "kmr_x": "malformed", refusal.Secret(one.AccessToken): "malformed"} {
-		if e := w.why(token); e.Verdict != verdict || e.Why == "" || e.Good != (verdict == "current") {
+		if e := w.why(token); e.State != verdict || e.Why == "" || e.Accepted != (verdict == "current") {
 			t.Errorf("got %+v, want %s", e, verdict)
 		}
 	}
@@ -56,7 +56,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 		t.Errorf("%v: got %+v", err, ended)
 	}
 	refusedToken(t, "revoked", w.redeem(one.Refresh), 400, "invalid_grant")
-	if e := w.why(one.Refresh); e.Verdict != "revoked" || e.Session.ID != session {
+	if e := w.why(one.Refresh); e.State != "revoked" || e.Session.ID != session {
 		t.Errorf("got %+v", e)
 	}
 	w.token(w.redeem(two.Refresh)) // untouched

@@ -22,7 +22,7 @@ func (w *world) web() {
 // sessionOf starts a session of a user as a login does after the password.
 func (w *world) sessionOf(user string) issuer.Grant {
 	w.t.Helper()
-	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{
+	g, err := w.issuer.StartSession(w.t.Context(), issuer.SessionRequest{
 		User: user, Client: "web", Endpoint: issuer.LoginBrowser, From: netip.MustParseAddr("192.0.2.1"),
 	})
 	if err != nil {
@@ -172,7 +172,7 @@ func TestAnImportReportsAResultForEachUser(t *testing.T) {
 		t.Fatalf("got %s", body)
 	}
 	for n, r := range got.Results {
-		if r.Code != want[n] || (r.Code == "") != (r.Hint == "") {
+		if r.Code != want[n] || (r.Code == "") != (r.Description == "") {
 			t.Errorf("%s: got %+v, want %q", entries[n], r, want[n])
 		}
 	}

@@ -94,12 +94,12 @@ func (s *Server) browserRefresh(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) refreshCookie(r *http.Request, req issuer.RefreshRequest) (issuer.Grant, error) {
 	switch tokens := s.cookies(r); len(tokens) {
 	case 0:
-		return issuer.Grant{}, refusal.New("invalid_grant", "there is no session: log in")
+		return issuer.Grant{}, refusal.New("invalid_grant", "no session cookie was sent: log in")
 	case 1:
 		req.Token = tokens[0]
 		return s.cfg.Issuer.Refresh(r.Context(), req)
 	}
-	return issuer.Grant{}, refusal.New("invalid_grant", "there is more than one session cookie: log in again")
+	return issuer.Grant{}, refusal.New("invalid_grant", "different session cookies were sent: log in again")
 }
 
 // browserLogout clears the cookie only when the session has ended, so that the page can
@@ -162,6 +162,6 @@ func readBrowserBody(w http.ResponseWriter, r *http.Request, v any) error {
 	return api.Decode(body, v)
 }
 
-func errMediaType(hint string) error {
-	return newStatusError(http.StatusUnsupportedMediaType, "invalid_request", hint)
+func errMediaType(description string) error {
+	return newStatusError(http.StatusUnsupportedMediaType, "invalid_request", description)
 }

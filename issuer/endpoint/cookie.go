@@ -18,11 +18,11 @@ func CookieName(client, issuerURL string) (string, error) {
 	const separators = `()<>@,;:\"/[]?={} `
 	for _, c := range client {
 		if c <= 0x20 || c >= 0x7f || strings.ContainsRune(separators, c) {
-			return "", fmt.Errorf("session.client %q: a cookie cannot be named after a client_id with %q", client, c)
+			return "", fmt.Errorf("session.client %q has the character %q, which the name of a cookie cannot have", client, c)
 		}
 	}
 	if client == "" {
-		return "", fmt.Errorf("session.client is empty: a cookie cannot be named after it")
+		return "", fmt.Errorf("session.client is empty: the name of the cookie contains it")
 	}
 	if strings.HasPrefix(issuerURL, "https:") {
 		return "__Host-keymill-" + client, nil

@@ -37,7 +37,7 @@ func answerPreflight(w http.ResponseWriter, origin string, allowed bool) error {
 	header := w.Header()
 	header["Vary"] = varyOrigin
 	if !allowed {
-		return newStatusError(http.StatusForbidden, "access_denied", "no client here lists this origin")
+		return newStatusError(http.StatusForbidden, "access_denied", "no client lists this origin")
 	}
 	header["Access-Control-Allow-Origin"] = []string{origin}
 	header["Access-Control-Allow-Methods"] = allowedMethod

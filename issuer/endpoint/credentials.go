@@ -40,18 +40,19 @@ func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error)
 	return issuer.Credentials{ClientID: id, Secret: refusal.Secret(secret), Method: "client_secret_post"}, nil
 }
 
-// limited calls ask, which authenticates the client, unless too many wrong secrets came
-// from the address before. A request without a secret is not limited: it cannot guess one,
-// and guesses at a public client must not log out all its users behind the same address.
-func (s *Server) limited(r *http.Request, client issuer.Credentials, ask func() error) error {
+// withClientLimit calls ask, which authenticates the client, unless too many wrong secrets
+// came from the address before. A request without a secret is not limited: it cannot guess
+// one, and failed requests for a public client must not block all its users behind the same
+// address.
+func (s *Server) withClientLimit(r *http.Request, client issuer.Credentials, ask func() error) error {
 	if client.Secret == "" {
-		return s.counted(ask())
+		return s.countRefusal(ask())
 	}
 	from := s.address(r)
 	if wait := s.clients.Wait(client.ClientID, from, time.Now()); wait > 0 {
 		return &limit.Error{RetryAfter: wait}
 	}
-	err := s.counted(ask())
+	err := s.countRefusal(ask())
 	switch {
 	case err == nil:
 		s.clients.Succeeded(client.ClientID, from)
@@ -61,8 +62,8 @@ func (s *Server) limited(r *http.Request, client issuer.Credentials, ask func() 
 	return err
 }
 
-// counted counts a failed client authentication for the audit log.
-func (s *Server) counted(err error) error {
+// countRefusal counts a failed client authentication for the audit log.
+func (s *Server) countRefusal(err error) error {
 	if refusedAs(err, "invalid_client") {
 		s.refused.count("invalid_client")
 	}

@@ -21,15 +21,15 @@ type statusError struct {
 
 func (e *statusError) Unwrap() error { return e.Refusal }
 
-func newStatusError(status int, code, hint string) *statusError {
-	return &statusError{status, refusal.New(code, "%s", hint)}
+func newStatusError(status int, code, description string) *statusError {
+	return &statusError{status, refusal.New(code, "%s", description)}
 }
 
 var (
-	errNotFound    = newStatusError(http.StatusNotFound, "not_found", "there is nothing at this path")
+	errNotFound    = newStatusError(http.StatusNotFound, "not_found", "this path does not exist")
 	errMethod      = newStatusError(http.StatusMethodNotAllowed, "invalid_request", "this path does not accept this method")
 	errMisdirected = newStatusError(http.StatusMisdirectedRequest, "invalid_request",
-		"a development server answers only to its own host name")
+		"a trial server answers only requests for its own host name")
 )
 
 // A clientError adds the client_id of the request, for the log.
@@ -80,7 +80,7 @@ type errorFormat struct {
 }
 
 func bodyOf(r *refusal.Refusal) api.ErrorResponse {
-	return api.ErrorResponse{Code: r.Code, Description: r.Hint}
+	return api.ErrorResponse{Code: r.Code, Description: r.Description}
 }
 
 // replyTo implements the table in the package documentation.
@@ -100,7 +100,7 @@ func replyTo(err error, u unavailable) reply {
 	case errors.As(err, &refused):
 		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &invalid):
-		refused = refusal.New(invalid.Code, "%s", invalid.Hint)
+		refused = refusal.New(invalid.Code, "%s", invalid.Description)
 		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &notReady):
 		body := api.NotReadyResponse{ErrorResponse: bodyOf(refusal.New("not_ready", "%s", notReady.Error())), At: instant(notReady.At)}

@@ -58,7 +58,7 @@ func parseForm(s string) (parameters, error) {
 			return nil, errForm
 		}
 		if !repeatable(name) && ps.has(name) {
-			return nil, refusal.New("invalid_request", "the form has a parameter twice")
+			return nil, refusal.New("invalid_request", "a parameter is given more than once")
 		}
 		ps = append(ps, parameter{name, value})
 	}

@@ -68,11 +68,11 @@ func TestAClosedConnectionIsNoWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.server.public.writeError(discard{http.Header{}}, r, fmt.Errorf("commit: %w", context.Canceled))
-	if log := w.log.String(); !strings.Contains(log, `"level":"DEBUG","msg":"request refused"`) {
+	if log := w.log.String(); !strings.Contains(log, `"level":"DEBUG","msg":"request failed"`) {
 		t.Errorf("the log is %s", log)
 	}
 	w.server.public.writeError(discard{http.Header{}}, r.WithContext(t.Context()), context.DeadlineExceeded)
-	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"request refused"`) {
+	if log := w.log.String(); !strings.Contains(log, `"level":"WARN","msg":"request failed"`) {
 		t.Errorf("time that ran out: %s", log)
 	}
 }

@@ -30,7 +30,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
 func (s *Server) issues() []string {
 	issues := []string{}
 	if s.cfg.StoreFailed != nil && s.cfg.StoreFailed() != nil {
-		issues = append(issues, "the store has failed and takes no more work")
+		issues = append(issues, "the store has failed and accepts no more requests")
 	}
 	if words := s.cfg.KeySet.issue(); words != "" {
 		issues = append(issues, words)

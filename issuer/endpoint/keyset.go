@@ -14,9 +14,9 @@ import (
 // A KeySet serves the published keys. It is made before the Server, because keystore
 // publishes when it opens.
 type KeySet struct {
-	maxAge  time.Duration
-	handler *jwks.Handler
-	left    atomic.Pointer[string] // which keys could not be published and why; nil if all were
+	maxAge      time.Duration
+	handler     *jwks.Handler
+	unpublished atomic.Pointer[string] // which keys could not be published and why; nil if all were
 }
 
 // NewKeySet returns a KeySet whose answers may be cached for maxAge.
@@ -34,7 +34,7 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 	set, err := jwks.NewSet(all...)
 	if err == nil {
 		k.handler.Publish(set)
-		k.left.Store(nil)
+		k.unpublished.Store(nil)
 		return
 	}
 	set, err = validKeys(all)
@@ -42,7 +42,7 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 		k.handler.Publish(set)
 	}
 	reason := err.Error()
-	k.left.Store(&reason)
+	k.unpublished.Store(&reason)
 }
 
 // validKeys adds one key after the other to find those that make a set. This is slow with
@@ -50,16 +50,16 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 func validKeys(all []jwks.Key) (*jwks.Set, error) {
 	var valid []jwks.Key
 	var set *jwks.Set
-	var left error
+	var unpublished error
 	for _, key := range all {
 		more, err := jwks.NewSet(append(valid[:len(valid):len(valid)], key)...)
 		if err != nil {
-			left = errors.Join(left, fmt.Errorf("key %s is not published: %w", key.KID, err))
+			unpublished = errors.Join(unpublished, fmt.Errorf("key %s is not published: %w", key.KID, err))
 			continue
 		}
 		valid, set = append(valid, key), more
 	}
-	return set, left
+	return set, unpublished
 }
 
 func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
@@ -69,7 +69,7 @@ func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
 
 // issue returns which keys are not published and why, "" if all are.
 func (k *KeySet) issue() string {
-	if reason := k.left.Load(); reason != nil {
+	if reason := k.unpublished.Load(); reason != nil {
 		return *reason
 	}
 	return ""

@@ -34,9 +34,9 @@ func (s *Server) loginRoutes(rt *router, e *loginEndpoint, handlers map[string]h
 }
 
 // fromOrigins checks the origin of a page before h runs, and lets pages of the client's
-// origins read the answer, errors included. Any page can make its visitor's browser send a
-// form, and a few wrong passwords would block the visitor's address. Programs that are not
-// browsers send neither Origin nor Sec-Fetch-Site, and need no check where there is no cookie.
+// origins read the answer, errors included. Any page can make a visitor's browser send a
+// form. With a few wrong passwords it could block the visitor's address. Programs that are
+// not browsers send neither Origin nor Sec-Fetch-Site, and need no check without a cookie.
 func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		header := w.Header()
@@ -100,7 +100,7 @@ func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginReques
 	ctx, cancel := context.WithTimeout(r.Context(), loginTime)
 	defer cancel()
 	req.Client, req.Endpoint, req.From = e.client, e.name, s.address(r)
-	account, err := s.cfg.Issuer.Account(ctx, req.Name)
+	account, err := s.cfg.Issuer.LoginCountKey(ctx, req.Name)
 	if err != nil {
 		return issuer.Grant{}, err
 	}
@@ -156,7 +156,8 @@ func (s *Server) loginError(ctx context.Context, e *loginEndpoint, err error) er
 	return &clientError{e.client, err}
 }
 
-// An UnusableClient is the client of a login endpoint at which no user can log in.
+// An UnusableClient describes the client of a login endpoint through which no user can log
+// in.
 type UnusableClient struct {
 	Endpoint issuer.LoginEndpoint // where a user tried to log in
 	ID       string               // of the client, from the configuration

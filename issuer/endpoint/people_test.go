@@ -120,7 +120,7 @@ func (w *world) confidential(id string) string {
 // familyAt begins a session of a confidential client as a grant with a login does.
 func (w *world) familyAt(client string) issuer.Grant {
 	w.t.Helper()
-	g, err := w.issuer.Begin(w.t.Context(), issuer.BeginRequest{User: "7", Client: client, Endpoint: issuer.LoginBrowser})
+	g, err := w.issuer.StartSession(w.t.Context(), issuer.SessionRequest{User: "7", Client: client, Endpoint: issuer.LoginBrowser})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A refusalCounter counts refused requests by code. They are audited as one record a minute:
-// with a record for each, an attacker could fill the store.
+// A refusalCounter counts refused requests by code. They are audited as one record a
+// minute: one record for each request would let an attacker fill the store.
 type refusalCounter struct {
 	mu     sync.Mutex
 	counts map[string]int // owned by mu; only codes of this package, so it stays small

@@ -15,7 +15,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.limited(r, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, s.address(r)) })
+	err = s.withClientLimit(r, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, s.address(r)) })
 	s.allowPage(w, r, client.ClientID, err)
 	if err != nil {
 		return &clientError{client.ClientID, err}
@@ -31,7 +31,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var found issuer.Introspection
-	err = s.limited(r, client, func() error {
+	err = s.withClientLimit(r, client, func() error {
 		found, err = s.cfg.Issuer.Introspect(r.Context(), client, token)
 		return err
 	})

@@ -27,7 +27,8 @@ var (
 	basicAuth = []string{`Basic realm="keymill"`}
 )
 
-// A handler answers a request, or returns an error and has written nothing.
+// A handler answers a request or returns an error. If it returns an error, it has written
+// nothing.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
 // A router finds the handler of a request and turns errors and panics into answers.
@@ -144,6 +145,10 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 // logError writes one line. Query, body and Authorization header are not logged: they may
 // hold secrets.
 func (rt *router) logError(r *http.Request, a reply, err error) {
+	message := "request refused"
+	if a.status >= http.StatusInternalServerError {
+		message = "request failed"
+	}
 	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status)}
 	if c := (*clientError)(nil); errors.As(err, &c) {
 		attrs = append(attrs, slog.String("client", short(c.client)))
@@ -153,7 +158,7 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	} else {
 		attrs = append(attrs, slog.String("from", rt.address(r).String()))
 	}
-	rt.log.LogAttrs(r.Context(), a.level, "request refused", append(attrs, slog.String("err", err.Error()))...)
+	rt.log.LogAttrs(r.Context(), a.level, message, append(attrs, slog.String("err", err.Error()))...)
 }
 
 // writeJSON writes v, or returns an error and has written nothing.

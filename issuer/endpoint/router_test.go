@@ -99,7 +99,7 @@ func TestErrorsHaveTheDocumentedStatus(t *testing.T) {
 		{refusal.New("invalid_grant", "x"), 400, `"invalid_grant"`, 0},
 		{fmt.Errorf("wrapped: %w", refusal.New("in_use", "x")), 409, `"in_use"`, 0},
 		{&clientError{"a", refusal.New("not_found", "x")}, 404, `"not_found"`, 0},
-		{&keystore.InvalidError{Code: "already_exists", Hint: "a \"quoted\" kid"}, 409, `a 'quoted' kid`, 0},
+		{&keystore.InvalidError{Code: "already_exists", Description: "a \"quoted\" kid"}, 409, `a 'quoted' kid`, 0},
 		{&keystore.NotReadyError{Alg: "EdDSA", At: at}, 409, `"at":"2026-01-02T02:04:05Z"`, 0},
 		{&keystore.NotReadyError{Alg: "EdDSA"}, 409, `"at":null`, 0},
 		{&keystore.UnavailableError{Reason: "x", RetryAfter: 7 * time.Second}, 503, `"busy"`, 7 * time.Second},
@@ -154,7 +154,7 @@ func TestHealthAndReadinessReportIssues(t *testing.T) {
 
 func TestADevelopmentServerAnswersToItsOwnNamesOnly(t *testing.T) {
 	w := newWorld(t)
-	w.server.cfg.DevHosts = []string{"127.0.0.1", "localhost:8420", "[::1]"}
+	w.server.cfg.TrialHosts = []string{"127.0.0.1", "localhost:8420", "[::1]"}
 	for host, want := range map[string]int{
 		"127.0.0.1": 200, "127.0.0.1:9": 200, "LOCALHOST:8420": 200, "localhost": 421, "[::1]": 200, "[::1]:8420": 200,
 		"evil.example": 421, "127.0.0.1.evil.example": 421, "evil.example:8420": 421,

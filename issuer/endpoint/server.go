@@ -6,7 +6,7 @@
 //	*refusal.Refusal                   400, 401         400, 404, 409
 //	*keystore.InvalidError             –                400, 404, 409
 //	*keystore.NotReadyError            –                409 with "at"
-//	issuer.Unavailable knows it        503 Retry-After  503 Retry-After
+//	issuer.Unavailable returns true    503 Retry-After  503 Retry-After
 //	*limit.Error                       429 Retry-After  –
 //	*issuer.BusyError                  429 Retry-After  429 Retry-After
 //	*http.MaxBytesError                413              413
@@ -66,9 +66,9 @@ type Config struct {
 	// TrustedProxies are proxies whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
-	// DevHosts, if not empty, are the only Host headers that are answered, with or without
+	// TrialHosts, if not empty, are the only Host headers that are answered, with or without
 	// a port. A page that rebinds its DNS name to a loopback address gets 421.
-	DevHosts []string
+	TrialHosts []string
 
 	StoreFailed func() error // nil while the store works
 	StoreBytes  func() int64 // size of the store
@@ -78,13 +78,13 @@ type Config struct {
 
 // SimpleJWT configures the login endpoint with the API of djangorestframework-simplejwt.
 type SimpleJWT struct {
-	Client string // whose users log in; "" turns the endpoint off
+	Client string // id of the client through which users log in; "" turns the endpoint off
 	Prefix string // of the paths, see CheckPrefix; "" means "/api"
 }
 
 // Browser configures the login endpoint with cookies.
 type Browser struct {
-	Client string // whose users log in; "" turns the endpoint off
+	Client string // id of the client through which users log in; "" turns the endpoint off
 }
 
 // A Server serves the public and the admin API.
@@ -110,7 +110,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admitHost)
+	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.checkHost)
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
 	}
@@ -169,16 +169,16 @@ func (s *Server) adminRoutes(rt *router) {
 	}
 }
 
-// admitHost refuses other Host headers than those of a development server.
-func (s *Server) admitHost(r *http.Request) error {
-	if len(s.cfg.DevHosts) == 0 {
+// checkHost refuses requests whose Host header does not name this trial server.
+func (s *Server) checkHost(r *http.Request) error {
+	if len(s.cfg.TrialHosts) == 0 {
 		return nil
 	}
 	host := r.Host
 	if n := strings.LastIndexByte(host, ':'); n >= 0 && !strings.HasSuffix(host, "]") {
 		host = host[:n]
 	}
-	for _, known := range s.cfg.DevHosts {
+	for _, known := range s.cfg.TrialHosts {
 		if strings.EqualFold(known, r.Host) || strings.EqualFold(known, host) {
 			return nil
 		}

@@ -39,9 +39,9 @@ func (s *Server) simpleJWTRoutes(rt *router) error {
 }
 
 // CheckPrefix returns nil if prefix can stand before the simplejwt paths, such as "/api" or
-// "/auth/v1". Its parts have letters, digits, '-', '_' and '.', which neither the router nor
-// URLs treat specially, and it must not begin with a path of this server. The error
-// continues a sentence that begins with the prefix.
+// "/auth/v1". Its parts have letters, digits, '-', '_' and '.', which neither the router
+// nor URLs treat specially, and it must not begin with a path of this server. The text of
+// the error follows the prefix in a message.
 func CheckPrefix(prefix string) error {
 	rest, ok := strings.CutPrefix(prefix, "/")
 	if !ok {
@@ -53,7 +53,7 @@ func CheckPrefix(prefix string) error {
 	parts := strings.Split(rest, "/")
 	for _, part := range parts {
 		if part == "" || part[0] == '.' || strings.IndexFunc(part, notPlain) >= 0 {
-			return errors.New("has a part that is empty, begins with a dot or has other characters than letters, digits, '-', '_' and '.'")
+			return errors.New("must consist of parts of letters, digits, '-', '_' and '.', none of them empty or beginning with a dot")
 		}
 	}
 	switch parts[0] {
@@ -165,7 +165,7 @@ func (s *Server) tokenError(ctx context.Context, token refusal.Secret, err error
 	}
 	why, fault := s.cfg.Issuer.Explain(ctx, token)
 	usedOrRevoked := []string{"late_retry", "replay", "rolled_back", "revoked"}
-	if fault == nil && why.Session != nil && why.Session.Client == client && slices.Contains(usedOrRevoked, why.Verdict) {
+	if fault == nil && why.Session != nil && why.Session.Client == client && slices.Contains(usedOrRevoked, why.State) {
 		refused := refusal.New("token_blacklisted", "the token was used or revoked before")
 		refused.Cause = err
 		err = refused

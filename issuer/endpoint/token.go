@@ -32,7 +32,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 
 // decide asks the issuer, unless the client failed too often from this address.
 func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
-	err = s.limited(r, req.Client, func() error {
+	err = s.withClientLimit(r, req.Client, func() error {
 		grant, err = s.cfg.Issuer.Token(r.Context(), req)
 		return err
 	})
@@ -45,7 +45,7 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenReque
 		return issuer.TokenRequest{}, err
 	}
 	if ps.get("response_type") != "" {
-		return issuer.TokenRequest{}, refusal.New("unsupported_response_type", "this endpoint takes grant_type, not response_type")
+		return issuer.TokenRequest{}, refusal.New("unsupported_response_type", "send grant_type; response_type is for authorization endpoints")
 	}
 	client, err := readCredentials(r, ps)
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package outbox keeps events for a webhook from the decision until the delivery. An event is
-// written in the transaction that decides it and is deleted when the receiver has it, so neither
-// a crash nor a receiver that is away for the weekend loses one:
+// Package outbox keeps events for a webhook from the decision until the delivery. An event
+// is written in the transaction that decides it and deleted after the receiver has accepted
+// it, so no event is lost in a crash or while the receiver is down:
 //
 //	decision ──Add──▶ webhook/<time>-<random> ──Events──▶ sender ──▶ receiver
 //	                             ▲                           │
-//	                             └────── Sent, Dropped ──────┘
+//	                             └────── MarkSent, Drop ─────┘
 //
 // The record is the payload, byte for byte as it is sent and signed. It is JSON, as the Standard
 // Webhooks specification recommends: {"type": "session.revoked", "timestamp": "…", "data": {…}}.
@@ -48,10 +48,10 @@ type Config struct {
 	WallTime func() time.Time // for instants that others compare with their own clocks
 }
 
-// An Outbox holds the events that wait for delivery. Its methods may be called at the same time.
+// An Outbox holds the events that wait for delivery. It is safe for concurrent use.
 type Outbox struct {
-	cfg    Config
-	places places
+	cfg   Config
+	slots slotCounter
 }
 
 // Open returns the Outbox of a store. It counts the events that an earlier process left.
@@ -75,7 +75,7 @@ type payload struct {
 // Add writes an event in the transaction that decides it: one key and some hundred bytes. kind
 // is the type of the event, such as "session.revoked". Add fails only if the store does.
 func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
-	if !o.places.take() {
+	if !o.slots.acquire() {
 		return nil
 	}
 	p := payload{Type: kind, Timestamp: at.UTC(), Data: make(map[string]string, len(data))}
@@ -92,7 +92,7 @@ func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]s
 	return tx.Put(key(stamp+"-"+hex.EncodeToString(random)), raw)
 }
 
-// An Event is a decision that the receiver has to hear of.
+// An Event is a decision that the receiver must be told about.
 type Event struct {
 	ID      string    // the same in every try; letters, digits and a dash
 	Time    time.Time // of the decision
@@ -147,21 +147,22 @@ func readEvent(id string, raw []byte) Event {
 // Age returns how long ago e was decided.
 func (o *Outbox) Age(e Event) time.Duration { return o.cfg.Now().Sub(e.Time) }
 
-// Sent deletes an event that the receiver has. It is no error if the event is deleted already.
-func (o *Outbox) Sent(ctx context.Context, id string) error {
+// MarkSent deletes an event that the receiver has accepted. It returns nil if the event was
+// already deleted.
+func (o *Outbox) MarkSent(ctx context.Context, id string) error {
 	return o.delete(ctx, id, func(storage.Tx, Event) error { return nil })
 }
 
-// Dropped deletes an event that will not be sent, and writes why into the audit log.
-func (o *Outbox) Dropped(ctx context.Context, id, why string) error {
+// Drop deletes an event that will not be sent, and writes why into the audit log.
+func (o *Outbox) Drop(ctx context.Context, id, why string) error {
 	return o.delete(ctx, id, func(tx storage.Tx, e Event) error {
 		return o.audit(tx, audit.Event{Action: "webhook.drop", Target: id, Detail: map[string]string{"kind": e.Kind, "why": why}})
 	})
 }
 
 func (o *Outbox) delete(ctx context.Context, id string, also func(storage.Tx, Event) error) error {
-	o.places.counting.RLock()
-	defer o.places.counting.RUnlock()
+	o.slots.counting.RLock()
+	defer o.slots.counting.RUnlock()
 	found := false
 	err := o.cfg.Store.Update(ctx, func(tx storage.Tx) error {
 		raw, err := tx.Get(key(id))
@@ -177,7 +178,7 @@ func (o *Outbox) delete(ctx context.Context, id string, also func(storage.Tx, Ev
 		return also(tx, readEvent(id, raw))
 	})
 	if err == nil && found {
-		o.places.giveBack()
+		o.slots.release()
 	}
 	return err
 }
@@ -187,17 +188,17 @@ func (o *Outbox) audit(tx storage.Tx, e audit.Event) error {
 	return audit.Append(tx, o.cfg.Now(), e)
 }
 
-// Lost counts the events again and returns how many found the outbox full since the last call.
-// It writes that number into the audit log, so a caller that asks once a minute leaves at most
-// one record a minute. The number is forgotten by a crash. Like the count of places it may be
-// too high and is never too low.
-func (o *Outbox) Lost(ctx context.Context) (int64, error) {
-	if _, used := o.places.inUse(); used > 0 {
+// ReportLost recounts the stored events and returns how many events were lost since the
+// last call because the outbox was full. It writes that number into the audit log, so a
+// caller that asks once a minute leaves at most one record a minute. A crash loses the
+// number. Like the count of slots it may be too high and is never too low.
+func (o *Outbox) ReportLost(ctx context.Context) (int64, error) {
+	if _, used := o.slots.inUse(); used > 0 {
 		if err := o.recount(ctx); err != nil {
 			return 0, err
 		}
 	}
-	lost := o.places.lostEvents()
+	lost := o.slots.lostEvents()
 	if lost == 0 {
 		return 0, nil
 	}
@@ -207,6 +208,6 @@ func (o *Outbox) Lost(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	o.places.reported(lost)
+	o.slots.reported(lost)
 	return lost, nil
 }

@@ -96,7 +96,7 @@ func (w *world) page(after string, limit int) []Event {
 
 func (w *world) lost() int64 {
 	w.t.Helper()
-	n, err := w.Lost(w.t.Context())
+	n, err := w.ReportLost(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestPayloadsHaveTheFormOfStandardWebhooks(t *testing.T) {
 		if len(e.Payload) > 4096 {
 			t.Errorf("a long name made a payload of %d bytes", len(e.Payload))
 		}
-		if err := w.Sent(t.Context(), e.ID); err != nil {
+		if err := w.MarkSent(t.Context(), e.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,8 +209,8 @@ func TestADroppedEventIsAudited(t *testing.T) {
 	list := w.waiting()
 	for range 2 { // the second time there is nothing to delete
 		if err := errors.Join(
-			w.Sent(t.Context(), list[0].ID),
-			w.Dropped(t.Context(), list[1].ID, "no receiver"),
+			w.MarkSent(t.Context(), list[0].ID),
+			w.Drop(t.Context(), list[1].ID, "no receiver"),
 		); err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +250,7 @@ func TestAtMostTenThousandEventsWait(t *testing.T) {
 		t.Errorf("audited %+v", got)
 	}
 	// A free place is used again.
-	if err := w.Sent(t.Context(), w.waiting()[0].ID); err != nil {
+	if err := w.MarkSent(t.Context(), w.waiting()[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	w.decide(2)
@@ -303,7 +303,7 @@ func TestTheCountIsNeverTooLow(t *testing.T) {
 	for n := range 4 {
 		all.Go(func() {
 			for _, e := range list[75*n : 75*n+75] {
-				if err := w.Sent(context.Background(), e.ID); err != nil {
+				if err := w.MarkSent(context.Background(), e.ID); err != nil {
 					t.Error(err)
 				}
 			}
@@ -311,7 +311,7 @@ func TestTheCountIsNeverTooLow(t *testing.T) {
 	}
 	all.Wait()
 	stop()
-	if _, err := w.Lost(t.Context()); err != nil {
+	if _, err := w.ReportLost(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if w.used() != 100 || w.stored() != 100 {
@@ -327,13 +327,13 @@ func TestADeletedEventFreesOnePlace(t *testing.T) {
 	w.cfg.Store = slow
 	var all sync.WaitGroup
 	all.Go(func() {
-		if err := w.Sent(context.Background(), w.waiting()[0].ID); err != nil {
+		if err := w.MarkSent(context.Background(), w.waiting()[0].ID); err != nil {
 			t.Error(err)
 		}
 	})
 	<-slow.committed
 	all.Go(func() {
-		if _, err := w.Lost(context.Background()); err != nil {
+		if _, err := w.ReportLost(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -374,7 +374,7 @@ func (w *world) watch(look func() (used, waiting int64)) (stop func()) {
 				return
 			default:
 			}
-			if _, err := w.Lost(w.t.Context()); err != nil {
+			if _, err := w.ReportLost(w.t.Context()); err != nil {
 				w.t.Error(err)
 			}
 			if used, waiting := look(); used < waiting {
@@ -386,7 +386,7 @@ func (w *world) watch(look func() (used, waiting int64)) (stop func()) {
 }
 
 func (w *world) used() int64 {
-	_, used := w.places.inUse()
+	_, used := w.slots.inUse()
 	return used
 }
 
@@ -411,7 +411,7 @@ func TestADamagedEventBlocksNoOther(t *testing.T) {
 	if len(got) != 2 || got[0].Kind != "" || got[1].Kind != "session.revoked" {
 		t.Errorf("read %+v", got)
 	}
-	if err := w.Dropped(t.Context(), got[0].ID, "damaged"); err != nil {
+	if err := w.Drop(t.Context(), got[0].ID, "damaged"); err != nil {
 		t.Error(err)
 	}
 }

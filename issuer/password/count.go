@@ -9,9 +9,9 @@ import (
 	"keymill/storage"
 )
 
-// How many users have a password of which class is counted in the transactions that change a
-// password. A failed login has to take as long as the slowest class in the store; otherwise its
-// time would tell which class the hash of a name has.
+// The store counts how many passwords have each class of hash, in the transactions that change a
+// password. A failed login must take as long as the slowest class in the store. Otherwise its time
+// would reveal the class of a user's hash.
 
 const (
 	countPrefix = "scheme/"
@@ -61,9 +61,9 @@ func addCount(tx storage.Tx, key string, change int) error {
 	return tx.Delete(key)
 }
 
-// Follow measures every class that the store counts and h does not know yet, and forgets the
-// classes that no user has.
-func (h *Hasher) Follow(ctx context.Context, s storage.Store) error {
+// SyncClasses measures the classes that the store has and h does not know, and forgets those that
+// no user has.
+func (h *Hasher) SyncClasses(ctx context.Context, s storage.Store) error {
 	var classes []string
 	err := s.View(ctx, func(r storage.Reader) error {
 		classes = nil
@@ -78,9 +78,9 @@ func (h *Hasher) Follow(ctx context.Context, s storage.Store) error {
 	if err != nil {
 		return err
 	}
-	h.keep(classes)
+	h.keepClasses(classes)
 	for _, class := range classes {
-		err = errors.Join(err, h.Know(ctx, class))
+		err = errors.Join(err, h.AddClass(ctx, class))
 	}
 	return err
 }

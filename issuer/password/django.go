@@ -45,7 +45,7 @@ const (
 )
 
 // parseDjango reads the forms of django.contrib.auth.hashers.
-func parseDjango(s string) (h hashed, ok bool) {
+func parseDjango(s string) (h storedHash, ok bool) {
 	scheme, rest, _ := strings.Cut(s, "$")
 	switch scheme {
 	case "argon2":
@@ -59,25 +59,25 @@ func parseDjango(s string) (h hashed, ok bool) {
 	return h, ok
 }
 
-func parsePBKDF2(s string) (h hashed, ok bool) {
+func parsePBKDF2(s string) (h storedHash, ok bool) {
 	part := strings.Split(s, "$")
 	if len(part) != 3 || strings.ContainsFunc(part[1], func(r rune) bool { return r < 0x21 || r > 0x7e }) {
 		return h, false
 	}
 	rounds, errRounds := strconv.Atoi(part[0])
 	digest, errDigest := base64.StdEncoding.DecodeString(part[2])
-	h.recipe = recipe{scheme: schemePBKDF2, rounds: rounds}
+	h.params = params{scheme: schemePBKDF2, rounds: rounds}
 	h.salt, h.digest = []byte(part[1]), digest
 	return h, errRounds == nil && errDigest == nil
 }
 
-func parseBcrypt(s string) (h hashed, ok bool) {
+func parseBcrypt(s string) (h storedHash, ok bool) {
 	part := strings.Split(s, "$") // "", "2b", "12", salt and digest
 	if len(part) != 4 || len(part[3]) != bcryptSalt+bcryptDigest || strings.Trim(part[3], bcryptAlphabet) != "" {
 		return h, false
 	}
 	cost, err := strconv.Atoi(part[2])
-	h.recipe = recipe{scheme: schemeBcrypt, rounds: cost}
+	h.params = params{scheme: schemeBcrypt, rounds: cost}
 	h.version = part[1]
 	h.salt, h.digest = []byte(part[3][:bcryptSalt]), []byte(part[3][bcryptSalt:])
 	return h, err == nil && (h.version == "2a" || h.version == "2b" || h.version == "2y")
@@ -85,7 +85,7 @@ func parseBcrypt(s string) (h hashed, ok bool) {
 
 const bcryptAlphabet = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-func (h hashed) djangoString() string {
+func (h storedHash) djangoString() string {
 	switch h.scheme {
 	case schemePBKDF2:
 		return fmt.Sprintf("%s$%d$%s$%s", h.scheme, h.rounds, h.salt, base64.StdEncoding.EncodeToString(h.digest))
@@ -95,6 +95,6 @@ func (h hashed) djangoString() string {
 	return "argon2" + h.phcString()
 }
 
-func (h hashed) bcryptString() string {
+func (h storedHash) bcryptString() string {
 	return fmt.Sprintf("$%s$%02d$%s%s", h.version, h.rounds, h.salt, h.digest)
 }

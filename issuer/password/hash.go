@@ -29,8 +29,8 @@ const (
 	schemeBcrypt   = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
 )
 
-// A stored hash says itself how much work it takes, and its author may be wrong or hostile. These
-// are the limits. On an ordinary core the most expensive hash takes some seconds.
+// A stored hash determines how much work its verification takes, and an imported one may be wrong
+// or hostile. These are the limits. On an ordinary core the most expensive hash takes some seconds.
 const (
 	maxHashMemory     = 128 << 10 // KiB
 	maxHashPasses     = 10
@@ -45,49 +45,49 @@ const (
 	maxHashBytes      = 300 // as stored; nothing within the other limits is longer
 )
 
-// A recipe says how a hash is made, and so what it costs.
-type recipe struct {
+// params are the scheme of a hash and its parameters, which determine its cost.
+type params struct {
 	scheme string
 	memory int // Argon2: KiB
 	rounds int // Argon2: passes; PBKDF2: iterations; bcrypt: their binary logarithm
 	lanes  int // Argon2
 }
 
-// policy is the recipe of new hashes: the second of the choices that OWASP calls equal, which suits
-// a small machine best.
-var policy = recipe{scheme: schemeArgon2id, memory: 19456, rounds: 2, lanes: 1}
+// policy has the params of new hashes: of the choices that OWASP calls equal, the second suits a
+// small machine best.
+var policy = params{scheme: schemeArgon2id, memory: 19456, rounds: 2, lanes: 1}
 
 const (
 	policySalt   = 16
 	policyDigest = 32
 )
 
-// class returns the recipe as one word without slashes or spaces, for keys and labels.
-func (r recipe) class() string {
+// class returns r as one word without slashes or spaces, for keys and labels.
+func (r params) class() string {
 	if r.scheme == schemeArgon2id || r.scheme == schemeArgon2i {
 		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.memory, r.rounds, r.lanes)
 	}
 	return fmt.Sprintf("%s-%d", r.scheme, r.rounds)
 }
 
-func parseClass(class string) (recipe, error) {
+func parseClass(class string) (params, error) {
 	part := strings.Split(class, "-")
 	var n [3]int
 	for k := range min(len(part)-1, len(n)) {
 		n[k], _ = strconv.Atoi(part[k+1])
 	}
-	r := recipe{scheme: part[0], memory: n[0], rounds: n[1], lanes: n[2]}
+	r := params{scheme: part[0], memory: n[0], rounds: n[1], lanes: n[2]}
 	if len(part) == 2 {
-		r = recipe{scheme: part[0], rounds: n[0]}
+		r = params{scheme: part[0], rounds: n[0]}
 	}
 	if r.class() != class {
-		return recipe{}, fmt.Errorf("%q is not a class of password hashes", class)
+		return params{}, fmt.Errorf("%q is not a class of password hashes", class)
 	}
 	return r, r.check()
 }
 
-// check refuses a recipe that exceeds the limits.
-func (r recipe) check() error {
+// check refuses params that exceed the limits.
+func (r params) check() error {
 	switch r.scheme {
 	case schemeArgon2id, schemeArgon2i:
 		return cmp.Or(
@@ -100,7 +100,7 @@ func (r recipe) check() error {
 	case schemeBcrypt:
 		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
 	}
-	return refusal.New("invalid_request", "the hash is of an unknown scheme")
+	return refusal.New("invalid_request", "the scheme of the password hash is not supported")
 }
 
 // within refuses n if it is not between least and most. form says what n counts.
@@ -112,11 +112,11 @@ func within(form string, n, least, most int) error {
 }
 
 // bytes returns the memory that one hash takes. All schemes but Argon2 need almost none.
-func (r recipe) bytes() int64 { return int64(r.memory) << 10 }
+func (r params) bytes() int64 { return int64(r.memory) << 10 }
 
-// A hashed is one stored hash, parsed.
-type hashed struct {
-	recipe
+// A storedHash is one stored hash, parsed.
+type storedHash struct {
+	params
 	django  bool   // in Django's form: of the password as typed
 	version string // bcrypt: "2a", "2b" or "2y", the same for input without NUL bytes
 	salt    []byte // bcrypt: as text
@@ -125,23 +125,23 @@ type hashed struct {
 
 // parseHash parses a hash. It refuses one that is malformed, that exceeds the limits, or that is
 // not written exactly as String writes it.
-func parseHash(stored string) (hashed, error) {
+func parseHash(stored string) (storedHash, error) {
 	if len(stored) > maxHashBytes {
-		return hashed{}, refusal.New("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
+		return storedHash{}, refusal.New("invalid_request", "the hash is longer than %d bytes", maxHashBytes)
 	}
 	h, ok := parsePHC(stored)
 	if !ok {
 		h, ok = parseDjango(stored)
 	}
 	if !ok || h.String() != stored {
-		return hashed{}, refusal.New("invalid_request",
-			"the hash is not of the form $argon2id$..., argon2$..., pbkdf2_sha256$... or bcrypt_sha256$...")
+		return storedHash{}, refusal.New("invalid_request",
+			"the password hash has an unsupported form; supported are $argon2id$, argon2$, pbkdf2_sha256$ and bcrypt_sha256$")
 	}
 	return h, cmp.Or(h.check(), h.checkLengths())
 }
 
 // parsePHC reads Argon2's form: $argon2id$v=19$m=19456,t=2,p=1$salt$digest.
-func parsePHC(s string) (h hashed, ok bool) {
+func parsePHC(s string) (h storedHash, ok bool) {
 	part := strings.Split(s, "$")
 	if len(part) != 6 || part[0] != "" || part[1] != schemeArgon2id && part[1] != schemeArgon2i {
 		return h, false
@@ -157,19 +157,19 @@ func parsePHC(s string) (h hashed, ok bool) {
 }
 
 // String returns the stored form.
-func (h hashed) String() string {
+func (h storedHash) String() string {
 	if h.django {
 		return h.djangoString()
 	}
 	return h.phcString()
 }
 
-func (h hashed) phcString() string {
+func (h storedHash) phcString() string {
 	return fmt.Sprintf("$%s$v=%d$m=%d,t=%d,p=%d$%s$%s", h.scheme, argon2.Version, h.memory, h.rounds, h.lanes,
 		base64.RawStdEncoding.EncodeToString(h.salt), base64.RawStdEncoding.EncodeToString(h.digest))
 }
 
-func (h hashed) checkLengths() error {
+func (h storedHash) checkLengths() error {
 	least := 1
 	switch h.scheme {
 	case schemeBcrypt:
@@ -184,14 +184,14 @@ func (h hashed) checkLengths() error {
 }
 
 // current reports whether Hash makes such hashes today.
-func (h hashed) current() bool {
-	return !h.django && h.recipe == policy && len(h.salt) == policySalt && len(h.digest) == policyDigest
+func (h storedHash) current() bool {
+	return !h.django && h.params == policy && len(h.salt) == policySalt && len(h.digest) == policyDigest
 }
 
 // matches reports whether password is the one of h. It does the same work for every password. Our
 // own hashes are of the password in NFC, because one key gives different forms on different
 // systems (RFC 8265, section 4.2). Django's are of the bytes as they were typed.
-func (h hashed) matches(password refusal.Secret) (bool, error) {
+func (h storedHash) matches(password refusal.Secret) (bool, error) {
 	typed := []byte(password)
 	if !h.django {
 		typed = norm.NFC.Bytes(typed)
@@ -205,7 +205,7 @@ func (h hashed) matches(password refusal.Secret) (bool, error) {
 
 // matchesBcrypt compares the SHA-256 in hexadecimal, 64 bytes, because bcrypt ignores everything
 // after the 72nd byte of a password.
-func (h hashed) matchesBcrypt(typed []byte) (bool, error) {
+func (h storedHash) matchesBcrypt(typed []byte) (bool, error) {
 	sum := sha256.Sum256(typed)
 	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), hex.AppendEncode(nil, sum[:]))
 	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
@@ -214,7 +214,7 @@ func (h hashed) matchesBcrypt(typed []byte) (bool, error) {
 	return err == nil, err
 }
 
-func (r recipe) derive(typed, salt []byte, size int) ([]byte, error) {
+func (r params) derive(typed, salt []byte, size int) ([]byte, error) {
 	switch r.scheme {
 	case schemeArgon2id:
 		return argon2.IDKey(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
@@ -229,13 +229,13 @@ func newHash(password refusal.Secret) (string, error) {
 	salt := make([]byte, policySalt)
 	rand.Read(salt)
 	digest, err := policy.derive(norm.NFC.Bytes([]byte(password)), salt, policyDigest)
-	return hashed{recipe: policy, salt: salt, digest: digest}.String(), err
+	return storedHash{params: policy, salt: salt, digest: digest}.String(), err
 }
 
-// decoy returns a hash of that recipe that no known password matches. It is verified where there
-// is no user, and to measure a class.
-func (r recipe) decoy() hashed {
-	h := hashed{recipe: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
+// decoy returns a hash with these params that no known password matches. It is verified if the user
+// does not exist, and to measure a class.
+func (r params) decoy() storedHash {
+	h := storedHash{params: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
 	if r.scheme == schemeBcrypt {
 		h.version = "2b"
 		h.salt, h.digest = bytes.Repeat([]byte("."), bcryptSalt), bytes.Repeat([]byte("."), bcryptDigest)

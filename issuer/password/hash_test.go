@@ -182,25 +182,25 @@ func TestHashesOtherThanThePolicyAreWeak(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, tt := range []struct {
 		name         string
-		recipe       recipe
+		params       params
 		salt, digest int
 		django       bool
 		weak         bool
 	}{
 		{"policy", policy, 16, 32, false, false},
 		{"written by Django", policy, 16, 32, true, true},
-		{"less memory", recipe{schemeArgon2id, 19448, 2, 1}, 16, 32, false, true},
-		{"more of everything", recipe{schemeArgon2id, 65536, 3, 4}, 16, 32, false, true},
-		{"argon2i", recipe{schemeArgon2i, 19456, 2, 1}, 16, 32, false, true},
+		{"less memory", params{schemeArgon2id, 19448, 2, 1}, 16, 32, false, true},
+		{"more of everything", params{schemeArgon2id, 65536, 3, 4}, 16, 32, false, true},
+		{"argon2i", params{schemeArgon2i, 19456, 2, 1}, 16, 32, false, true},
 		{"short salt", policy, 8, 32, false, true},
 		{"short digest", policy, 16, 16, false, true},
 	} {
 		salt := []byte(strings.Repeat("s", tt.salt))
-		digest, err := tt.recipe.derive([]byte(plainPassword), salt, tt.digest)
+		digest, err := tt.params.derive([]byte(plainPassword), salt, tt.digest)
 		if err != nil {
 			t.Fatal(err)
 		}
-		stored := hashed{recipe: tt.recipe, django: tt.django, salt: salt, digest: digest}.String()
+		stored := storedHash{params: tt.params, django: tt.django, salt: salt, digest: digest}.String()
 		match, weak, _, err := h.Verify(t.Context(), stored, refusal.Secret(plainPassword))
 		if !match || weak != tt.weak || err != nil {
 			t.Errorf("%s: match %v, weak %v, %v", tt.name, match, weak, err)
@@ -247,7 +247,7 @@ func FuzzCheckHash(f *testing.F) {
 		default:
 			dear = dear || h.rounds > 10 || len(h.digest) < 16
 		}
-		if r, err := parseClass(class); dear || err != nil || r != h.recipe || strings.ContainsAny(class, "/ \n") {
+		if r, err := parseClass(class); dear || err != nil || r != h.params || strings.ContainsAny(class, "/ \n") {
 			t.Fatalf("%q is accepted as %+v, class %q, %v", stored, h, class, err)
 		}
 		if h.memory > 64 || h.rounds > 5 {

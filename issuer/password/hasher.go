@@ -1,5 +1,5 @@
-// Package password hashes passwords within bounds of memory and time, checks the ones that users
-// choose, and reads the hashes that Django wrote.
+// Package password hashes passwords with bounded memory and time, checks new passwords against the
+// policy, and verifies hashes that Django wrote.
 //
 // Stored forms, the only ones that are read:
 //
@@ -45,7 +45,7 @@ func (e *BusyError) Error() string { return "too many logins are waiting" }
 
 // A Hasher hashes passwords, a few at a time and in the order of their arrival. One semaphore
 // covers the budget. Each hash takes the larger of its memory and its share of the processors (a
-// lane is a goroutine), so neither memory nor processors run out, and a hash that is larger than
+// lane is a goroutine), so neither memory nor processors run out. A hash whose weight would exceed
 // the budget runs alone.
 //
 // Argon2 allocates its memory for each hash and leaves it to the garbage collector. The collector
@@ -64,24 +64,24 @@ type Hasher struct {
 	collecting sync.Mutex
 	taken      int64 // bytes since the collector was called; owned by collecting
 
-	mu    sync.RWMutex
-	takes map[string]time.Duration // class → how long one hash took; owned by mu, as is slow
-	slow  map[string]slowness      // class → how much longer one took lately
+	mu        sync.RWMutex
+	durations map[string]time.Duration // class → how long one hash took; owned by mu, as are slowdowns
+	slowdowns map[string]slowdown      // class → how much longer one took lately
 }
 
-// A slowness says how much longer a hash took while the machine was busy.
-type slowness struct {
+// A slowdown says how much longer a hash took while the machine was busy.
+type slowdown struct {
 	extra time.Duration // beyond what was measured
 	at    time.Time
 }
 
 const (
-	maxSlowness  = 8           // times what was measured
-	slownessHalf = time.Minute // its half-life
+	maxSlowdown      = 8 // times what was measured
+	slowdownHalfLife = time.Minute
 )
 
-func (s slowness) left(now time.Time) time.Duration {
-	halves := max(0, now.Sub(s.at).Minutes()/slownessHalf.Minutes())
+func (s slowdown) left(now time.Time) time.Duration {
+	halves := max(0, now.Sub(s.at).Minutes()/slowdownHalfLife.Minutes())
 	return time.Duration(float64(s.extra) * math.Exp2(-halves))
 }
 
@@ -93,12 +93,12 @@ func newHasher(workers int, budgetBytes int64) *Hasher {
 	return &Hasher{
 		budget: budgetBytes, share: budgetBytes / int64(workers),
 		slots: semaphore.NewWeighted(budgetBytes), measuring: semaphore.NewWeighted(1),
-		takes: map[string]time.Duration{}, slow: map[string]slowness{},
+		durations: map[string]time.Duration{}, slowdowns: map[string]slowdown{},
 	}
 }
 
-// turn waits until a hash of r may run. The caller calls done after the hash.
-func (h *Hasher) turn(ctx context.Context, r recipe) (done func(), err error) {
+// acquire waits until a hash of r may run. The caller calls done after the hash.
+func (h *Hasher) acquire(ctx context.Context, r params) (done func(), err error) {
 	weight := min(h.budget, max(r.bytes(), h.share*int64(max(1, r.lanes))))
 	if !h.slots.TryAcquire(weight) {
 		defer h.waiting.Add(-1)
@@ -134,13 +134,13 @@ func (h *Hasher) collect(bytes int64) {
 func (h *Hasher) queueTime() time.Duration {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	all := h.takes[policy.class()] * maxHashWaiting / time.Duration(h.budget/h.share)
+	all := h.durations[policy.class()] * maxHashWaiting / time.Duration(h.budget/h.share)
 	return max(time.Second, all.Round(time.Second))
 }
 
 // Hash returns the form in which a new password is stored.
 func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored string, err error) {
-	done, err := h.turn(ctx, policy)
+	done, err := h.acquire(ctx, policy)
 	if err != nil {
 		return "", err
 	}
@@ -148,10 +148,10 @@ func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored stri
 	return newHash(password)
 }
 
-// Verify reports whether password is the one of stored. "" stands for no such user, or a user
-// without a password: then Verify computes a hash of our own policy all the same, and nothing
-// matches. weak means that it matched, but Hash makes another kind of hash today, so the caller
-// should hash the password again. began is when its turn came and hashing began.
+// Verify reports whether password is the one of stored. "" means that the user does not exist or
+// has no password. Verify then still computes a hash, with our own policy, and reports no match.
+// weak means that it matched, but Hash makes another kind of hash today, so the caller should hash
+// the password again. began is when hashing began, after the wait in the queue.
 func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Secret) (match, weak bool, began time.Time, err error) {
 	known := policy.decoy()
 	if stored != "" {
@@ -159,12 +159,12 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Sec
 			stored, known = "", policy.decoy() // a later version with higher bounds wrote it: nothing matches
 		}
 	}
-	for _, r := range []recipe{policy, known.recipe} {
-		if err := h.Know(ctx, r.class()); err != nil {
+	for _, r := range []params{policy, known.params} {
+		if err := h.AddClass(ctx, r.class()); err != nil {
 			return false, false, began, err
 		}
 	}
-	done, err := h.turn(ctx, known.recipe)
+	done, err := h.acquire(ctx, known.params)
 	if err != nil {
 		return false, false, began, err
 	}
@@ -176,10 +176,10 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Sec
 	return match, match && !known.current(), began, err
 }
 
-// Know tells the Hasher that the store holds hashes of class. The first time, it measures how
-// long one takes.
-func (h *Hasher) Know(ctx context.Context, class string) error {
-	if h.knows(class) {
+// AddClass tells the Hasher that the store has hashes of class. At the first call for a class it
+// measures how long one hash takes.
+func (h *Hasher) AddClass(ctx context.Context, class string) error {
+	if h.hasClass(class) {
 		return nil
 	}
 	r, err := parseClass(class)
@@ -190,21 +190,21 @@ func (h *Hasher) Know(ctx context.Context, class string) error {
 		return err
 	}
 	defer h.measuring.Release(1)
-	if h.knows(class) {
+	if h.hasClass(class) {
 		return nil
 	}
 	return h.measure(ctx, r)
 }
 
-func (h *Hasher) knows(class string) bool {
+func (h *Hasher) hasClass(class string) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	_, ok := h.takes[class]
+	_, ok := h.durations[class]
 	return ok
 }
 
-func (h *Hasher) measure(ctx context.Context, r recipe) error {
-	done, err := h.turn(ctx, r)
+func (h *Hasher) measure(ctx context.Context, r params) error {
+	done, err := h.acquire(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -219,41 +219,41 @@ func (h *Hasher) measure(ctx context.Context, r recipe) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.takes[r.class()] = best
+	h.durations[r.class()] = best
 	return nil
 }
 
 // observe raises the time of a class to what a hash of it took. Otherwise, while the machine is
-// busy, failures of a slow class would be answered late and tell the class.
+// busy, failures of a slow class would be answered late and reveal the class.
 func (h *Hasher) observe(class string, took time.Duration, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	measured := h.takes[class]
-	if extra := min(took, maxSlowness*measured) - measured; extra > h.slow[class].left(now) {
-		h.slow[class] = slowness{extra, now}
+	measured := h.durations[class]
+	if extra := min(took, maxSlowdown*measured) - measured; extra > h.slowdowns[class].left(now) {
+		h.slowdowns[class] = slowdown{extra, now}
 	}
 }
 
-// keep forgets all classes but our own and those listed. A scheme no longer delays failed logins
-// once the password of its last user is hashed again.
-func (h *Hasher) keep(classes []string) {
+// keepClasses forgets all classes except our own and those listed. So a slow scheme stops delaying
+// failed logins once no stored hash uses it.
+func (h *Hasher) keepClasses(classes []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	maps.DeleteFunc(h.takes, func(class string, _ time.Duration) bool {
+	maps.DeleteFunc(h.durations, func(class string, _ time.Duration) bool {
 		return class != policy.class() && !slices.Contains(classes, class)
 	})
-	maps.DeleteFunc(h.slow, func(class string, _ slowness) bool { return h.takes[class] == 0 })
+	maps.DeleteFunc(h.slowdowns, func(class string, _ slowdown) bool { return h.durations[class] == 0 })
 }
 
 // FailAt returns when to answer a failed login whose hashing began at began, whatever was wrong:
-// after the time that the slowest known class takes at present, and a fifth more. So a user of a
-// fast scheme, a user of a slow scheme and no user at all look the same.
+// after the time that the slowest known class takes at present, and a fifth more. So the time does
+// not reveal whether the user exists or which scheme the hash has.
 func (h *Hasher) FailAt(began time.Time) time.Time {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	var slowest time.Duration
-	for class, took := range h.takes {
-		slowest = max(slowest, took+h.slow[class].left(began))
+	for class, took := range h.durations {
+		slowest = max(slowest, took+h.slowdowns[class].left(began))
 	}
 	return began.Add(slowest * 6 / 5)
 }

@@ -45,7 +45,7 @@ func TestHashesTakeTheirShareOfMemoryAndProcessors(t *testing.T) {
 			var running atomic.Int64
 			for range tt.want + 3 {
 				go func() {
-					if _, err := h.turn(ctx, r); err == nil {
+					if _, err := h.acquire(ctx, r); err == nil {
 						running.Add(1)
 					}
 				}()
@@ -70,16 +70,16 @@ func untilDone(t *testing.T, f func(ctx context.Context)) {
 
 func TestLoginsWaitInTheOrderOfTheirArrival(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	dear, small := recipe{schemeArgon2id, 102400, 2, 8}, recipe{scheme: schemePBKDF2, rounds: 1}
+	dear, small := params{schemeArgon2id, 102400, 2, 8}, params{scheme: schemePBKDF2, rounds: 1}
 	untilDone(t, func(ctx context.Context) {
-		release, err := h.turn(ctx, policy)
+		release, err := h.acquire(ctx, policy)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var order []int
-		for n, r := range []recipe{dear, small, policy, small, dear} {
+		for n, r := range []params{dear, small, policy, small, dear} {
 			go func() {
-				done, err := h.turn(ctx, r)
+				done, err := h.acquire(ctx, r)
 				if err != nil {
 					t.Error(err)
 					return
@@ -99,9 +99,9 @@ func TestLoginsWaitInTheOrderOfTheirArrival(t *testing.T) {
 
 func TestAFullQueueIsBusy(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	h.takes[policy.class()] = 20 * time.Millisecond
+	h.durations[policy.class()] = 20 * time.Millisecond
 	untilDone(t, func(ctx context.Context) {
-		release, _ := h.turn(ctx, policy)
+		release, _ := h.acquire(ctx, policy)
 		waiting, giveUp := context.WithCancel(ctx)
 		var gaveUp atomic.Int64
 		for range maxHashWaiting {
@@ -139,17 +139,17 @@ func TestFailuresAreAnsweredAfterTheSlowestClass(t *testing.T) {
 	for class, took := range map[string]time.Duration{
 		"argon2id-19456-2-1": 20 * time.Millisecond, "pbkdf2_sha256-600000": 200 * time.Millisecond, "bcrypt_sha256-4": time.Millisecond,
 	} {
-		h.takes[class] = took
+		h.durations[class] = took
 	}
 	began := time.Now()
 	if got := h.FailAt(began).Sub(began); got != 240*time.Millisecond {
 		t.Errorf("answered after %v", got)
 	}
-	if err := h.Know(t.Context(), "pbkdf2_sha256-600000"); err != nil || h.takes["pbkdf2_sha256-600000"] != 200*time.Millisecond {
-		t.Errorf("measured again: %v, %v", h.takes, err)
+	if err := h.AddClass(t.Context(), "pbkdf2_sha256-600000"); err != nil || h.durations["pbkdf2_sha256-600000"] != 200*time.Millisecond {
+		t.Errorf("measured again: %v, %v", h.durations, err)
 	}
-	if err := h.Know(t.Context(), "pbkdf2_sha256-5000001"); err == nil || len(h.takes) != 3 {
-		t.Errorf("a class above the limits is measured: %v", h.takes)
+	if err := h.AddClass(t.Context(), "pbkdf2_sha256-5000001"); err == nil || len(h.durations) != 3 {
+		t.Errorf("a class above the limits is measured: %v", h.durations)
 	}
 }
 
@@ -159,13 +159,13 @@ func TestAClassIsMeasuredOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() {
-			if err := h.Know(t.Context(), "argon2id-1024-1-1"); err != nil {
+			if err := h.AddClass(t.Context(), "argon2id-1024-1-1"); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if took := h.takes["argon2id-1024-1-1"]; took <= 0 {
+	if took := h.durations["argon2id-1024-1-1"]; took <= 0 {
 		t.Errorf("one takes %v", took)
 	}
 	if h.taken != 1<<20 {
@@ -182,7 +182,7 @@ func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Know(t.Context(), policy.class()); err != nil {
+	if err := h.AddClass(t.Context(), policy.class()); err != nil {
 		t.Fatal(err)
 	}
 	for kind, stored := range map[string]string{"wrong password": own, "unknown user": "", "damaged hash": "argon2"} {
@@ -211,7 +211,7 @@ func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 	}
 	before := calls()
 	for n := range 13 {
-		done, err := h.turn(t.Context(), r)
+		done, err := h.acquire(t.Context(), r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,12 +229,12 @@ func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	const measured = time.Nanosecond // no machine is that fast
-	h.takes[policy.class()] = measured
+	h.durations[policy.class()] = measured
 	if _, _, _, err := h.Verify(t.Context(), "", "wrong"); err != nil {
 		t.Fatal(err)
 	}
-	if got := h.slow[policy.class()].extra; got != (maxSlowness-1)*measured {
-		t.Errorf("a hash that takes far longer counts as %v longer, want %v", got, (maxSlowness-1)*measured)
+	if got := h.slowdowns[policy.class()].extra; got != (maxSlowdown-1)*measured {
+		t.Errorf("a hash that takes far longer counts as %v longer, want %v", got, (maxSlowdown-1)*measured)
 	}
 }
 
@@ -242,7 +242,7 @@ func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
 func TestTheTimeOfAClassFollowsTheMachineAndRecovers(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	now := time.Now()
-	h.takes["slow"], h.takes["fast"] = 200*time.Millisecond, time.Millisecond
+	h.durations["slow"], h.durations["fast"] = 200*time.Millisecond, time.Millisecond
 	h.observe("fast", 150*time.Millisecond, now) // less than the slow one takes anyway
 	for _, tt := range []struct {
 		took, after, want time.Duration
@@ -250,8 +250,8 @@ func TestTheTimeOfAClassFollowsTheMachineAndRecovers(t *testing.T) {
 		{100 * time.Millisecond, 0, 240 * time.Millisecond},
 		{400 * time.Millisecond, 0, 480 * time.Millisecond},
 		{300 * time.Millisecond, 0, 480 * time.Millisecond}, // the slowest of late
-		{0, slownessHalf, 360 * time.Millisecond},
-		{9 * time.Second, slownessHalf, 1920 * time.Millisecond}, // capped
+		{0, slowdownHalfLife, 360 * time.Millisecond},
+		{9 * time.Second, slowdownHalfLife, 1920 * time.Millisecond}, // capped
 		{0, time.Hour, 240 * time.Millisecond},
 	} {
 		now = now.Add(tt.after)
@@ -260,8 +260,8 @@ func TestTheTimeOfAClassFollowsTheMachineAndRecovers(t *testing.T) {
 			t.Errorf("%+v: answered after %v", tt, got)
 		}
 	}
-	h.keep(nil)
-	if len(h.slow) != 0 {
-		t.Errorf("a forgotten class is still slow: %v", h.slow)
+	h.keepClasses(nil)
+	if len(h.slowdowns) != 0 {
+		t.Errorf("a forgotten class is still slow: %v", h.slowdowns)
 	}
 }

@@ -20,10 +20,10 @@ const (
 )
 
 // Check refuses a password that a user chooses now; passwords that exist are not checked until they
-// change. Length is the only rule (no digits, no capitals), so a password that is only long is
-// refused: one that repeats a unit that would be too short itself, or consists of sequences,
-// well-known words and the user's name. A list of the 3,000 most common passwords would refuse
-// three more, one of 20,000 two dozen; they are among the well-known words.
+// change. Length is the only rule: digits and capitals are not required. So a password that is long
+// but easy to guess is refused: one that repeats a shorter text, or that consists only of
+// sequences, common words and the user's name. A list of the 3,000 most common passwords would
+// refuse three more, one of 20,000 two dozen; they are among the well-known words.
 func Check(password refusal.Secret, name string) error {
 	typed := string(password)
 	if len(typed) > MaxBytes {
@@ -33,15 +33,15 @@ func Check(password refusal.Secret, name string) error {
 		return refusal.New("invalid_request", "the password is not valid UTF-8")
 	}
 	if n := utf8.RuneCountInString(norm.NFC.String(typed)); n < minLength {
-		return refusal.New("invalid_request", "the password has %d characters and needs %d", n, minLength)
+		return refusal.New("invalid_request", "the password has %d characters; at least %d are required", n, minLength)
 	}
 	plain, known := fold(typed), append(nameParts(name), wellKnown...)
 	switch {
 	case repeats(plain):
-		return refusal.New("invalid_request", "the password repeats a unit of less than %d characters", minLength)
+		return refusal.New("invalid_request", "the password is a short text repeated; choose one with %d characters that are not a repetition", minLength)
 	case madeOf(plain, known) || madeOf(squeeze(plain), known):
 		return refusal.New("invalid_request",
-			"the password consists of the user's name, well-known words and sequences")
+			"the password consists only of common words, sequences and the user's name; add other words")
 	}
 	return nil
 }

@@ -1,5 +1,6 @@
 // Package refusal has two types that every package of the issuer uses: a Refusal, which is an error
-// that the client reads, and a Secret, which no log line can show.
+// that the client reads, and a Secret, which no log line can show. Secret is here because this
+// package imports no other package of Keymill, so all of them can use it.
 package refusal
 
 import (
@@ -10,35 +11,35 @@ import (
 // A Refusal is an error of the client, sent as RFC 6749, section 5.2 says. Every other error is a
 // fault, of which the client learns only server_error. Only New makes a Refusal.
 type Refusal struct {
-	Code  string // "invalid_grant", "invalid_target", …
-	Hint  string // error_description: printable ASCII without '"' and '\'; no secrets
-	Cause error  // for the log and the audit record, never for the client
+	Code        string // "invalid_grant", "invalid_target", …
+	Description string // error_description: printable ASCII without '"' and '\'; no secrets
+	Cause       error  // for the log and the audit record, never for the client
 }
 
 // Error returns all of it, the cause too, for the log. A client gets Code and Hint only.
 func (r *Refusal) Error() string {
 	if r.Cause != nil {
-		return fmt.Sprintf("%s: %s (%v)", r.Code, r.Hint, r.Cause)
+		return fmt.Sprintf("%s: %s (%v)", r.Code, r.Description, r.Cause)
 	}
-	return r.Code + ": " + r.Hint
+	return r.Code + ": " + r.Description
 }
 
 // Unwrap returns the cause, nil if there is none.
 func (r *Refusal) Unwrap() error { return r.Cause }
 
-const maxHintBytes = 400
+const maxDescriptionBytes = 400
 
-// New returns a Refusal whose hint is safe to send: it filters the hint, so a name from a request can
-// be part of it.
+// New returns a Refusal whose description is safe to send: it filters the description, so a name
+// from a request can be part of it.
 func New(code, format string, args ...any) *Refusal {
-	return &Refusal{Code: code, Hint: hint(fmt.Sprintf(format, args...))}
+	return &Refusal{Code: code, Description: describe(fmt.Sprintf(format, args...))}
 }
 
-// hint keeps the characters that RFC 6749, section 5.2 allows in error_description: %x20-21, %x23-5B
+// describe keeps the characters that RFC 6749, section 5.2 allows in error_description: %x20-21, %x23-5B
 // and %x5D-7E. A double quote becomes a single one, any other byte a question mark.
-func hint(s string) string {
-	if len(s) > maxHintBytes {
-		s = s[:maxHintBytes]
+func describe(s string) string {
+	if len(s) > maxDescriptionBytes {
+		s = s[:maxDescriptionBytes]
 	}
 	return strings.Map(func(r rune) rune {
 		switch {

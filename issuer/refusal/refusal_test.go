@@ -12,12 +12,12 @@ func TestHintsHoldOnlyCharactersOfRFC6749(t *testing.T) {
 	}
 	for _, s := range []string{string(every), "\"><é\n\x00\\", strings.Repeat("é", 1000), "\xff\xfe"} {
 		r := New("invalid_request", "%s", s)
-		if len(r.Hint) > maxHintBytes {
-			t.Errorf("the hint has %d bytes, more than the limit", len(r.Hint))
+		if len(r.Description) > maxDescriptionBytes {
+			t.Errorf("the description has %d bytes, more than the limit", len(r.Description))
 		}
-		for _, c := range []byte(r.Hint) {
+		for _, c := range []byte(r.Description) {
 			if c < 0x20 || c > 0x7e || c == '"' || c == '\\' {
-				t.Errorf("byte %#x in hint %q", c, r.Hint)
+				t.Errorf("byte %#x in description %q", c, r.Description)
 			}
 		}
 	}

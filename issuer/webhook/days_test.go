@@ -159,7 +159,7 @@ func TestAReceiverThatIsDownGetsOneTryASecond(t *testing.T) {
 		if n := len(w.waiting()); n != 0 {
 			t.Errorf("%d events still wait", n)
 		}
-		if log := w.log.String(); !strings.Contains(log, "takes events again") {
+		if log := w.log.String(); !strings.Contains(log, "accepts events again") {
 			t.Errorf("the recovery is not logged")
 		}
 		began := w.receiver.startOver()

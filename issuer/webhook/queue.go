@@ -18,8 +18,8 @@ const (
 	pageSize     = 1000        // events that are read in one View
 )
 
-// A delivery is an event that is being delivered. Its tries are counted in memory: after a
-// restart the receiver may be another one too.
+// A delivery is an event that is being delivered. The tries are counted in memory and begin
+// again after a restart, because the receiver may have changed too.
 type delivery struct {
 	outbox.Event
 	accepted bool // the receiver has it, and it must only be deleted
@@ -65,7 +65,7 @@ func (q *queue) poll(ctx context.Context) {
 		return
 	}
 	q.nextLost = now.Add(warnEvery)
-	lost, err := q.outbox.Lost(ctx)
+	lost, err := q.outbox.ReportLost(ctx)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		q.warn(slog.LevelError, "webhook: events cannot be counted; trying again", "error", err)
@@ -113,8 +113,8 @@ func (q *queue) start(ctx context.Context) {
 	}
 }
 
-// finish handles the outcome of a try. A try that the stop of the server has interrupted is
-// not a failure.
+// finish handles the outcome of a try. A try that was interrupted because the server stops
+// is not a failure.
 func (q *queue) finish(ctx context.Context, d *delivery) {
 	q.sending--
 	switch {
@@ -132,7 +132,7 @@ func (q *queue) sent(d *delivery) {
 	delete(q.known, d.ID)
 	q.log.Debug("webhook: event sent", "event", d.ID, "kind", d.Kind, "tries", d.tries+1)
 	if q.warned {
-		q.log.Info("webhook: the receiver takes events again", "waiting", len(q.known), "receiver", q.host)
+		q.log.Info("webhook: the receiver accepts events again", "waiting", len(q.known), "receiver", q.host)
 	}
 	q.failing, q.warned, q.pausedUntil = false, false, time.Time{}
 }

@@ -49,7 +49,7 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 	switch {
 	case d.accepted:
 		// The receiver has the event, so it is deleted even if the server is stopping.
-		if err := s.outbox.Sent(context.WithoutCancel(ctx), d.ID); err != nil {
+		if err := s.outbox.MarkSent(context.WithoutCancel(ctx), d.ID); err != nil {
 			return outcome{failure: "the receiver has the event, but it cannot be deleted: " + err.Error()}
 		}
 	case status == http.StatusGone:
@@ -61,7 +61,7 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 }
 
 func (s *Sender) drop(ctx context.Context, d *delivery, why string) outcome {
-	if err := s.outbox.Dropped(context.WithoutCancel(ctx), d.ID, why); err != nil {
+	if err := s.outbox.Drop(context.WithoutCancel(ctx), d.ID, why); err != nil {
 		return outcome{failure: "the event cannot be dropped: " + err.Error()}
 	}
 	return outcome{dropped: why}

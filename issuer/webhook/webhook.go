@@ -13,18 +13,18 @@
 // crash in between sends it again, and the receiver recognizes it by its id. Any other
 // answer is a failure.
 //
-// The pauses between tries are 5 s, 30 s, 2 min, 10 min and then 1 h, each longer by a random
-// part of up to a quarter. The last try is made three days after the event; the status 410
-// ends the tries at once. A restart tries all waiting events again, and no event is dropped
-// without a try.
+// The pauses between tries are 5 s, 30 s, 2 min, 10 min and then 1 h, each longer by a
+// random part of up to a quarter. The last try is made three days after the event; the
+// status 410 ends the tries at once. After a restart all waiting events are tried again,
+// and no event is dropped before it was tried once.
 //
 // At most four events are sent at a time. After a failure one event a second is sent until
 // the receiver accepts one, so a receiver that is down gets one request a second, whatever the
 // number of waiting events. New events are sent before those that have failed.
 //
 // Certificates are verified with the system's roots. Redirects are not followed: only the
-// operator decides where events go. Proxies of the environment are not used: they were
-// configured for other requests than those that tell who was logged out.
+// operator decides where events go. HTTP_PROXY and the like are ignored: they were set for
+// other requests, and events tell which users were logged out.
 package webhook
 
 import (
@@ -108,7 +108,7 @@ func parseURL(s string, loopback func(string) bool) (*url.URL, error) {
 	case u.Scheme == "https" || u.Scheme == "http" && loopback != nil && loopback(u.Hostname()):
 		return u, nil
 	}
-	return nil, fmt.Errorf("the webhook's URL, which goes to %s, must be https: events tell who was logged out", u.Host)
+	return nil, fmt.Errorf("the webhook's URL (host %s) must use https: events contain user ids", u.Host)
 }
 
 // CheckSecret returns nil if secret is "whsec_" and the base64 of 24 to 64 bytes.

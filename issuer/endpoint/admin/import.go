@@ -71,7 +71,7 @@ func (a *API) importUser(ctx context.Context, raw []byte, add addUser) (result a
 	}
 	var refused *refusal.Refusal
 	if errors.As(err, &refused) {
-		result.Code, result.Hint = refused.Code, refused.Hint
+		result.Code, result.Description = refused.Code, refused.Description
 		return result, nil
 	}
 	return result, err
@@ -88,5 +88,5 @@ func (a *API) sameUser(ctx context.Context, u api.ImportedUser, err error) error
 	if fault == nil && existing.ID == u.ID && existing.Name == u.Name {
 		return err
 	}
-	return refusal.New("conflict", "%s", refused.Hint)
+	return refusal.New("conflict", "%s", refused.Description)
 }

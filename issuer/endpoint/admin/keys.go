@@ -53,7 +53,7 @@ func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (any, error) 
 	if req.Until != nil {
 		imported.Until = *req.Until
 	}
-	defer clear(imported.Key) // best effort: the body and the string stay until they are collected
+	defer clear(imported.Key) // best effort: copies of the key stay in memory until the garbage collector frees them
 	info, err := a.cfg.Keys.Import(r.Context(), imported, Actor(r))
 	return keyOf(info), err
 }

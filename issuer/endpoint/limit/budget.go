@@ -6,17 +6,16 @@ import (
 	"time"
 )
 
-// A budget allows a number of failures in a window, exactly. An attempt takes one of the
-// remaining failures before the password is checked and gives it back with its outcome.
-// No more attempts run than there would be failures left if all of them failed, so
-// parallel attempts cannot exceed the limit. An attempt that finds all remaining failures
-// taken waits for outcomes instead of being refused, because a right password gives its
-// failure back.
+// A budget allows an exact number of failures in a window. An attempt reserves one of the
+// remaining failures before the password is checked, and returns it unless the password was
+// wrong. So parallel attempts cannot exceed the limit, even if all of them fail. An attempt
+// that finds all remaining failures reserved is not refused. It waits for the results of
+// the others, because a right password returns its failure.
 //
 // Times are durations since the limiter was made, so that a change of the wall clock does
 // not move them. The limiter's mutex owns all fields.
 type budget struct {
-	failures []time.Duration // the newest, oldest first, at most limits.kept
+	failures []time.Duration // the newest, oldest first, at most limits.maxKept
 	running  int             // attempts that hold a failure
 	waiting  []*waiter       // in order of arrival
 	queued   int             // attempts that wait for any reason; counted for addresses only
@@ -27,7 +26,7 @@ type budget struct {
 type limits struct {
 	maxFailures int // in a window
 	maxRunning  int // attempts at the same time
-	kept        int // newest failures that are remembered
+	maxKept     int // newest failures that are kept
 }
 
 // A waiter is an attempt that waits. granted is set before outcome is closed.
@@ -57,19 +56,19 @@ func (b *budget) exhausted(l limits, now time.Duration) time.Duration {
 }
 
 // free returns how many more attempts may run.
-func (b *budget) free(l limits, now time.Duration) int {
+func (b *budget) available(l limits, now time.Duration) int {
 	return min(l.maxFailures-b.recent(now), l.maxRunning) - b.running
 }
 
 // settle ends an attempt. It lets waiting attempts run in order, or tells all of them that
 // the budget is exhausted.
-func (b *budget) settle(failed bool, l limits, now time.Duration) {
+func (b *budget) finish(failed bool, l limits, now time.Duration) {
 	b.running--
 	if failed {
 		b.fail(l, now)
 	}
 	for len(b.waiting) > 0 {
-		granted := b.free(l, now) > 0
+		granted := b.available(l, now) > 0
 		if !granted && b.exhausted(l, now) == 0 {
 			return
 		}
@@ -84,19 +83,19 @@ func (b *budget) settle(failed bool, l limits, now time.Duration) {
 
 // fail counts a failure.
 func (b *budget) fail(l limits, now time.Duration) {
-	if len(b.failures) >= l.kept {
-		b.failures = slices.Delete(b.failures, 0, len(b.failures)-l.kept+1)
+	if len(b.failures) >= l.maxKept {
+		b.failures = slices.Delete(b.failures, 0, len(b.failures)-l.maxKept+1)
 	}
 	b.failures = append(b.failures, now)
 }
 
-func (b *budget) inUse() bool { return b.running > 0 || len(b.waiting) > 0 || b.queued > 0 }
+func (b *budget) isInUse() bool { return b.running > 0 || len(b.waiting) > 0 || b.queued > 0 }
 
 // empty reports whether forgetting b changes nothing.
-func (b *budget) empty() bool { return !b.inUse() && len(b.failures) == 0 }
+func (b *budget) empty() bool { return !b.isInUse() && len(b.failures) == 0 }
 
 // leave removes a waiter whose context has ended.
-func (b *budget) leave(w *waiter) {
+func (b *budget) removeWaiter(w *waiter) {
 	if n := slices.Index(b.waiting, w); n >= 0 {
 		b.waiting = slices.Delete(b.waiting, n, n+1)
 	}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// A ClientLimiter limits wrong client secrets. A secret of ours has too many bits to be
-// guessed; the limiter stops the noise, and attempts with lists of leaked secrets.
+// A ClientLimiter limits wrong client secrets. Our secrets have too many bits to be
+// guessed. The limiter stops floods of requests, and attempts with lists of leaked secrets.
 // Requests that run at the same time are all let in before the first of them fails, so a
 // burst can exceed a limit by its own size.
 type ClientLimiter struct {

@@ -16,12 +16,12 @@ const (
 )
 
 const (
-	promptFailures       = 10                 // of an account from all addresses, until attempts are delayed
-	countedFailures      = promptFailures + 4 // more do not lengthen the delay
-	maxRunningPerAddress = 20                 // attempts that are checked or delayed
-	maxDelayed           = 50                 // attempts of one account that wait out a delay
-	maxDelayedPerAddress = 2                  // those of them from one address
-	maxQueued            = 1000               // attempts that wait for any reason
+	failuresBeforeDelay  = 10                      // of an account from all addresses, until attempts are delayed
+	countedFailures      = failuresBeforeDelay + 4 // more do not lengthen the delay
+	maxRunningPerAddress = 20                      // attempts that are checked or delayed
+	maxDelayed           = 50                      // attempts of one account that wait out a delay
+	maxDelayedPerAddress = 2                       // those of them from one address
+	maxQueued            = 1000                    // attempts that wait for any reason
 )
 
 // A PasswordLimiter limits wrong passwords. Unlike a ClientLimiter it is exact: an attempt
@@ -36,36 +36,38 @@ const (
 // address, where the account has logged in before, only the budget of the account at this
 // address applies.
 //
-// An attempt takes the budgets in the order address, account at address, account, and
-// gives them back together, so that no attempts wait for each other in a circle. Known
-// addresses are remembered apart from failures, because user names that an attacker invents
-// must not push them out.
+// An attempt takes the budgets in the order address, account at address, account, and gives
+// them back together, so that no attempts wait for each other in a circle. Known addresses
+// are stored separately from failures, so that names invented by an attacker cannot evict
+// them.
 type PasswordLimiter struct {
-	born      time.Time
-	mu        sync.Mutex
-	accounts  lru[string, budget] // owned by mu, like all below
-	addresses lru[netip.Addr, budget]
-	pairs     lru[nameAt, budget]   // accounts at an address
-	known     lru[nameAt, struct{}] // where an account has logged in; only successes add to it
-	queued    int                   // attempts that wait for any reason
+	started           time.Time
+	mu                sync.Mutex
+	accounts          lru[string, budget] // owned by mu, like all below
+	addresses         lru[netip.Addr, budget]
+	accountsAtAddress lru[nameAt, budget]   // accounts at an address
+	known             lru[nameAt, struct{}] // where an account has logged in; only successes add to it
+	queued            int                   // attempts that wait for any reason
 }
 
 // NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
 func NewPasswordLimiter(now time.Time) *PasswordLimiter {
 	l := &PasswordLimiter{
-		born:      now,
-		accounts:  newLRU[string, budget](maxRemembered),
-		addresses: newLRU[netip.Addr, budget](maxRemembered),
-		pairs:     newLRU[nameAt, budget](maxRemembered),
-		known:     newLRU[nameAt, struct{}](maxRemembered),
+		started:           now,
+		accounts:          newLRU[string, budget](maxRemembered),
+		addresses:         newLRU[netip.Addr, budget](maxRemembered),
+		accountsAtAddress: newLRU[nameAt, budget](maxRemembered),
+		known:             newLRU[nameAt, struct{}](maxRemembered),
 	}
-	l.accounts.inUse, l.addresses.inUse, l.pairs.inUse = (*budget).inUse, (*budget).inUse, (*budget).inUse
+	l.accounts.inUse, l.addresses.inUse, l.accountsAtAddress.inUse = (*budget).isInUse, (*budget).isInUse, (*budget).isInUse
 	return l
 }
 
-func accountLimits() limits { return limits{promptFailures, promptFailures, countedFailures} }
+func accountLimits() limits { return limits{failuresBeforeDelay, failuresBeforeDelay, countedFailures} }
 func addressLimits() limits { return limits{AddressFailures, maxRunningPerAddress, AddressFailures} }
-func pairLimits() limits    { return limits{AccountFailures, AccountFailures, AccountFailures} }
+func accountAtAddressLimits() limits {
+	return limits{AccountFailures, AccountFailures, AccountFailures}
+}
 
 // An Attempt is a login whose password is being checked. Exactly one of Failed, Succeeded
 // and Abandoned must be called when that is done.
@@ -98,13 +100,13 @@ func (l *PasswordLimiter) Enter(ctx context.Context, account string, from netip.
 // takeAll takes a part of each budget that applies. It holds mu, like everything it calls,
 // and releases it only to wait.
 func (l *PasswordLimiter) takeAll(ctx context.Context, a *Attempt) error {
-	a.known = l.known.get(a.pair()) != nil
+	a.known = l.known.get(a.accountAtAddress()) != nil
 	if !a.known {
 		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), addressLimits()}); err != nil {
 			return err
 		}
 	}
-	if err := l.take(ctx, a, heldBudget{l.pairs.getOrAdd(a.pair()), pairLimits()}); err != nil || a.known {
+	if err := l.take(ctx, a, heldBudget{l.accountsAtAddress.getOrAdd(a.accountAtAddress()), accountAtAddressLimits()}); err != nil || a.known {
 		return err
 	}
 	return l.takeAccount(ctx, a)
@@ -112,7 +114,7 @@ func (l *PasswordLimiter) takeAll(ctx context.Context, a *Attempt) error {
 
 // take takes a part of one budget. It waits if the result depends on running attempts.
 func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) error {
-	if len(b.waiting) == 0 && b.free(b.limits, l.now()) > 0 {
+	if len(b.waiting) == 0 && b.available(b.limits, l.now()) > 0 {
 		b.running++
 		a.held = append(a.held, b)
 		return nil
@@ -130,7 +132,7 @@ func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) er
 		a.held = append(a.held, b)
 		return err
 	}
-	b.leave(w)
+	b.removeWaiter(w)
 	if err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
 			return err
 		}
 	}
-	delay, here := delayAfter(b.recent(l.now())), l.pairs.getOrAdd(a.pair())
+	delay, here := delayAfter(b.recent(l.now())), l.accountsAtAddress.getOrAdd(a.accountAtAddress())
 	if b.running >= maxDelayed || here.delayed >= maxDelayedPerAddress || !l.mayWait(a) {
 		return &Error{delay}
 	}
@@ -166,10 +168,10 @@ func (l *PasswordLimiter) mayWait(a *Attempt) bool {
 
 // delayAfter returns how long an attempt waits after that many failures of its account.
 func delayAfter(failures int) time.Duration {
-	if failures < promptFailures {
+	if failures < failuresBeforeDelay {
 		return 0
 	}
-	return min(FirstDelay<<min(failures-promptFailures, 10), LongestDelay)
+	return min(FirstDelay<<min(failures-failuresBeforeDelay, 10), LongestDelay)
 }
 
 // unlocked runs fn without mu and counts a as waiting.
@@ -196,7 +198,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (l *PasswordLimiter) now() time.Duration { return time.Since(l.born) }
+func (l *PasswordLimiter) now() time.Duration { return time.Since(l.started) }
 
 // Failed counts a wrong password. An attempt from a known address counts in all budgets,
 // although only one of them limits it.
@@ -215,7 +217,7 @@ func (a *Attempt) Failed() {
 func (a *Attempt) Succeeded() {
 	a.limiter.mu.Lock()
 	defer a.limiter.mu.Unlock()
-	a.limiter.known.getOrAdd(a.pair())
+	a.limiter.known.getOrAdd(a.accountAtAddress())
 	a.giveBack(false)
 }
 
@@ -231,14 +233,14 @@ func (a *Attempt) Abandoned() {
 func (a *Attempt) giveBack(failed bool) {
 	l := a.limiter
 	for _, b := range a.held {
-		b.settle(failed, b.limits, l.now())
+		b.finish(failed, b.limits, l.now())
 	}
 	l.addresses.dropIf(a.from, (*budget).empty)
-	l.pairs.dropIf(a.pair(), (*budget).empty)
+	l.accountsAtAddress.dropIf(a.accountAtAddress(), (*budget).empty)
 	l.accounts.dropIf(a.account, (*budget).empty)
 }
 
-func (a *Attempt) pair() nameAt { return nameAt{a.account, a.from} }
+func (a *Attempt) accountAtAddress() nameAt { return nameAt{a.account, a.from} }
 
 // accountKey bounds the memory that a name takes. Long names do not share a budget, as
 // those of clients do: a delay would then tell that no account has such a name.

@@ -135,18 +135,18 @@ func (l *PasswordLimiter) idle(t *testing.T) {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.pairs.entries {
-		if b := &e.Value.(*lruEntry[nameAt, budget]).value; b.inUse() {
+	for _, e := range l.accountsAtAddress.entries {
+		if b := &e.Value.(*lruEntry[nameAt, budget]).value; b.isInUse() {
 			t.Errorf("an account at an address is in use: %d running, %d waiting", b.running, len(b.waiting))
 		}
 	}
 	for _, e := range l.addresses.entries {
-		if b := &e.Value.(*lruEntry[netip.Addr, budget]).value; b.inUse() {
+		if b := &e.Value.(*lruEntry[netip.Addr, budget]).value; b.isInUse() {
 			t.Errorf("an address is in use: %d running, %d waiting", b.running, len(b.waiting))
 		}
 	}
 	for _, e := range l.accounts.entries {
-		if b := &e.Value.(*lruEntry[string, budget]).value; b.inUse() {
+		if b := &e.Value.(*lruEntry[string, budget]).value; b.isInUse() {
 			t.Errorf("an account is in use: %d running, %d waiting", b.running, len(b.waiting))
 		}
 	}
@@ -195,7 +195,7 @@ func TestParallelAttemptsFromManyAddressesAreDelayed(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if prompt.Load() != promptFailures || slow.Load() > maxDelayed || refused.Load() != 300-prompt.Load()-slow.Load() || slow.Load() == 0 {
+		if prompt.Load() != failuresBeforeDelay || slow.Load() > maxDelayed || refused.Load() != 300-prompt.Load()-slow.Load() || slow.Load() == 0 {
 			t.Errorf("%d checked at once, %d after a delay, %d refused", prompt.Load(), slow.Load(), refused.Load())
 		}
 		l.idle(t)
@@ -286,7 +286,7 @@ func TestAnAbandonedAttemptCountsNothing(t *testing.T) {
 		if waited, retry := l.try(t, "alice", atHome, false); waited != 0 || retry != 0 {
 			t.Errorf("waited %v, RetryAfter %v: abandoned attempts were counted", waited, retry)
 		}
-		for n := range promptFailures {
+		for n := range failuresBeforeDelay {
 			l.try(t, "alice", address(n), false)
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
@@ -359,7 +359,7 @@ func TestThePasswordLimiterIsBounded(t *testing.T) {
 			}
 			a.Failed()
 		}
-		if a, b, c := len(l.pairs.entries), len(l.addresses.entries), len(l.accounts.entries); a > maxRemembered || b > maxRemembered || c > maxRemembered {
+		if a, b, c := len(l.accountsAtAddress.entries), len(l.addresses.entries), len(l.accounts.entries); a > maxRemembered || b > maxRemembered || c > maxRemembered {
 			t.Errorf("%d accounts at addresses, %d addresses, %d accounts", a, b, c)
 		}
 		for account := range l.accounts.entries {
@@ -400,10 +400,10 @@ func TestInventedNamesDoNotPushOutRecords(t *testing.T) {
 		if waited, retry := l.try(t, "alice", atHome, true); waited != 0 || retry != 0 {
 			t.Errorf("at the known address: waited %v, RetryAfter %v", waited, retry)
 		}
-		if b := l.pairs.get(nameAt{"alice", atCafe}); b == nil || len(b.failures) != AccountFailures {
+		if b := l.accountsAtAddress.get(nameAt{"alice", atCafe}); b == nil || len(b.failures) != AccountFailures {
 			t.Error("failures of the address were forgotten")
 		}
-		if n := len(l.pairs.entries); n > AddressFailures {
+		if n := len(l.accountsAtAddress.entries); n > AddressFailures {
 			t.Errorf("one address has %d records", n)
 		}
 	})
@@ -469,7 +469,7 @@ func TestAFewAddressesCannotFillTheHashingQueue(t *testing.T) {
 			}()
 		}
 		synctest.Wait()
-		for n := range promptFailures {
+		for n := range failuresBeforeDelay {
 			l.accounts.getOrAdd("alice").fail(accountLimits(), l.now()-time.Duration(n))
 		}
 		if waited, retry := l.try(t, "alice", atCafe, true); retry != 0 || waited != FirstDelay {

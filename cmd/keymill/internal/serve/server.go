@@ -147,7 +147,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
 		Advice:         loginAdvice,
-		DevHosts:       s.trialHosts(),
+		TrialHosts:     s.trialHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
 		StoreBytes:     func() int64 { return s.store.Status().Bytes },
 		Version:        s.version,

@@ -14,8 +14,8 @@ import (
 // check of the password and the transaction.
 var errUserChanged = errors.New("the user has changed")
 
-// A BeginRequest asks for a session of a user whose identity has been established.
-type BeginRequest struct {
+// A SessionRequest asks for a session of a user whose identity has been established.
+type SessionRequest struct {
 	User     string // id
 	Client   string // id; the caller has checked that it may act for the user
 	Endpoint LoginEndpoint
@@ -26,29 +26,30 @@ type BeginRequest struct {
 	password refusal.Secret // if not "", the stored hash that the user must still have
 }
 
-// Begin starts a session, which is a family of refresh tokens (RFC 9700, section 4.14), and returns
-// its first tokens. It refuses as Login does, and with "invalid_grant" a user who does not exist or
-// is disabled.
-func (i *Issuer) Begin(ctx context.Context, req BeginRequest) (Grant, error) {
-	var v vacancy
+// StartSession starts a session, which is a family of refresh tokens (RFC 9700, section 4.14), and
+// returns its first tokens. It refuses as Login does, and with "invalid_grant" a user who does not
+// exist or is disabled.
+func (i *Issuer) StartSession(ctx context.Context, req SessionRequest) (Grant, error) {
+	var v eviction
 	for {
-		e, err := i.tryBegin(ctx, req, v)
+		e, err := i.tryStartSession(ctx, req, v)
 		switch {
 		case err == nil:
 			return i.sign(ctx, e)
-		case !errors.Is(err, errListFull):
+		case !errors.Is(err, errTooManySessions):
 			return Grant{}, err
 		}
-		// The user has as many sessions as are allowed. Which one has to end is found in a View,
-		// which holds up no other transaction. The next try checks that nothing has changed.
-		if v, err = i.findVacancy(ctx, req); err != nil {
+		// The user already has the maximum number of sessions. The session to end is chosen in a
+		// View, which does not delay other transactions. The next attempt checks that nothing has
+		// changed.
+		if v, err = i.findEviction(ctx, req); err != nil {
 			return Grant{}, err
 		}
 	}
 }
 
-func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, v vacancy) (entitlement, error) {
-	at, unavailable := i.instant(), i.unavailableAlgs()
+func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v eviction) (entitlement, error) {
+	at, unavailable := i.times(), i.unavailableAlgs()
 	id := newFamilyID(at.now)
 	var e entitlement
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
@@ -68,7 +69,7 @@ func (i *Issuer) tryBegin(ctx context.Context, req BeginRequest, v vacancy) (ent
 		}
 		e = p.entitlement
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
-		e.refresh = i.refreshSecrets.seal(refreshToken{f.rec.secret, id, 0})
+		e.refresh = i.refreshSecrets.encode(refreshToken{f.rec.secret, id, 0})
 		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(at.now)
 		return i.decision(tx, "user:"+f.rec.user).audit("session.login", id.String(), f.loginDetail(req.From))
 	})
@@ -81,31 +82,31 @@ func (f *family) loginDetail(from netip.Addr) map[string]string {
 	return d
 }
 
-// A prepared is what client and request allow, before the user is known.
-type prepared struct {
+// A preparedLogin is what the client and the request allow, before the user is known.
+type preparedLogin struct {
 	client      *clientRecord
 	terms       loginTerms
 	scopes      scopeSet
 	entitlement entitlement // of the first access token
 }
 
-func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
+func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, error) {
 	client, err := i.boundClient(r, req.Client)
 	if err != nil {
-		return prepared{}, err
+		return preparedLogin{}, err
 	}
 	if len(client.Audiences) == 0 {
-		return prepared{}, refusal.New("unauthorized_client", "client %s has no audience", req.Client)
+		return preparedLogin{}, refusal.New("unauthorized_client", "client %s has no audience", req.Client)
 	}
 	name, audience, err := i.chooseAudience(r, req.Audience, client.Audiences)
 	if err != nil {
-		return prepared{}, err
+		return preparedLogin{}, err
 	}
 	scope, err := chooseScopes(req.Scope, client.Scopes, audience.Scopes)
 	if err != nil {
-		return prepared{}, err
+		return preparedLogin{}, err
 	}
-	p := prepared{
+	p := preparedLogin{
 		client: client, terms: loginTerms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
 		entitlement: entitlement{client: req.Client, audience: name, record: audience, scope: scope},
 	}
@@ -115,8 +116,8 @@ func (i *Issuer) prepare(r storage.Reader, req BeginRequest) (prepared, error) {
 	return p, nil
 }
 
-// newFamily writes the record of a family, and when the clean-up has to look at it.
-func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id familyID, at instant) (*family, error) {
+// newFamily writes the record of a family and its entry in the index of the clean-up.
+func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, id familyID, at times) (*family, error) {
 	user, err := i.findUser(tx, req.User)
 	switch {
 	case err != nil:
@@ -136,10 +137,10 @@ func (i *Issuer) newFamily(tx storage.Tx, req BeginRequest, p prepared, id famil
 	}
 	rec := &familyRecord{
 		endpoint: req.Endpoint, secret: i.refreshSecrets.newest, terms: terms, scopes: p.scopes, user: req.User,
-		epochs: epochs{store, user.Epoch, p.client.Epoch},
-		born:   at.now, used: at.now, made: at.served, address: i.refreshSecrets.fingerprint(req.From),
+		epochs:  epochs{store, user.Epoch, p.client.Epoch},
+		created: at.now, lastUsed: at.now, rotatedAtServed: at.served, address: i.refreshSecrets.fingerprint(req.From),
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
 	look := dueKey(rec.expires(i.lifetimes(p.client, req.Endpoint)), dueFamily, id.String())
-	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, dueMark))
+	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, presentValue))
 }
