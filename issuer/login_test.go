@@ -86,7 +86,7 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 
 // R98.
 func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
-	inBubble(t, 6*time.Hour, func(t *testing.T, a *age) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		// No class is measured yet, so the answer is due when hashing began. Time in a bubble
 		// advances only while all wait, which makes the pause exact.
 		for _, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 3 * time.Second} {
