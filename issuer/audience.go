@@ -63,7 +63,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 		} else if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		if err := i.keys.RaiseCap(tx, rec.Alg, rec.ttl()); err != nil {
+		if err := i.keys.RaiseMaxLifetime(tx, rec.Alg, rec.ttl()); err != nil {
 			return err
 		}
 		if err := putJSON(tx, audienceKey(a.Name), rec); err != nil {
@@ -101,7 +101,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 		if after.TTL == before.TTL && after.Profile == before.Profile && slices.Equal(after.Scopes, before.Scopes) {
 			return nil
 		}
-		if err := i.keys.RaiseCap(tx, after.Alg, after.ttl()); err != nil {
+		if err := i.keys.RaiseMaxLifetime(tx, after.Alg, after.ttl()); err != nil {
 			return err
 		}
 		if err := putJSON(tx, audienceKey(name), after); err != nil {

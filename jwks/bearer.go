@@ -7,15 +7,15 @@ import (
 
 // Bearer returns the token from all Authorization values of a request (RFC 6750, section
 // 2.1). It is for frameworks other than net/http. Its errors are ErrNoToken, ErrCredentials
-// and, for a token that is too long, ErrMalformed. They contain nothing of the values, since
-// a client may send its token in the place of the scheme.
+// and, for a token that is too long, ErrMalformed. They contain no part of the values,
+// since a client may send its token in the place of the scheme.
 func Bearer(authorization []string) (token string, err error) {
 	switch len(authorization) {
 	case 0:
 		return "", ErrNoToken
 	case 1:
-	default: // another reader may use another one than is checked here
-		return "", fmt.Errorf("%w: there are %d", ErrCredentials, len(authorization))
+	default: // another reader may use a value that is not checked here
+		return "", fmt.Errorf("%w: the request has %d such headers", ErrCredentials, len(authorization))
 	}
 	// Schemes are not case-sensitive (RFC 9110, section 11.1).
 	scheme, rest, _ := strings.Cut(authorization[0], " ")

@@ -20,8 +20,8 @@ const (
 // valid tokens can fill it. It holds hashes instead of the tokens themselves.
 //
 // It has two generations. A new entry goes into the young one. When that is full it becomes
-// the old one, and the entries of the former old one are dropped unless they were asked for
-// in the meantime. So entries in use stay, without a clock and without a list.
+// the old one, and the entries of the former old one are dropped unless they were used in
+// the meantime. So entries in use stay, without a clock and without a list.
 type cache struct {
 	capacity int
 

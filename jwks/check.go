@@ -16,7 +16,7 @@ const maxLeeway = time.Minute
 // a fault of the program, not of a token.
 var ErrConfig = errors.New("invalid configuration")
 
-// An Expectation is what a service demands of a token. Issuer, Audience and Algorithms are
+// An Expectation is what a service requires of a token. Issuer, Audience and Algorithms are
 // required: if an empty field skipped a check, a forgotten setting would skip it too.
 type Expectation struct {
 	Issuer     string        // exactly as the issuer writes it
@@ -26,8 +26,8 @@ type Expectation struct {
 }
 
 // Check verifies an access token (RFC 9068, section 4) with the keys of set at the time now,
-// and returns its claims. It returns nothing of a token that it refuses; its error is a
-// *Failure then, or ErrConfig if want or set is unusable.
+// and returns its claims. For a token that it refuses it returns no claims and a *Failure. The
+// error is ErrConfig if want or set is unusable.
 //
 // The cheap checks come first, in the order of the Step constants: form, header, algorithm,
 // type, key, signature, claims. A token of the wrong kind costs no public-key operation, and

@@ -45,8 +45,8 @@ func (c *Claims) HasScope(scope string) bool {
 	return false
 }
 
-// Grants returns nil if the token grants all of scopes, and otherwise a Failure, an ErrScope,
-// that names the first scope that is missing. Nil claims grant nothing.
+// Grants returns nil if the token grants all of scopes. Otherwise it returns a Failure with
+// ErrScope that names the first missing scope. Nil claims grant nothing.
 func (c *Claims) Grants(scopes ...string) error {
 	if c == nil {
 		return fail(StepScope, strings.Join(scopes, " "), "", "there is no token")
@@ -120,7 +120,7 @@ func asInstant(raw string) (time.Time, error) {
 // expectClaims is what StepClaimTypes and StepClaims expect, as people read it.
 const expectClaims = "sub, client_id, exp, each of its type"
 
-// check compares the claims of a token whose signature holds with what want demands.
+// check compares the claims of a token with want. Its signature has been verified.
 func (c *Claims) check(want Expectation, now time.Time) error {
 	missing := func(what string) error { return fail(StepClaims, expectClaims, what, "%s", what) }
 	switch {

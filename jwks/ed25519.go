@@ -28,14 +28,14 @@ var edSmallOrder = [...]string{
 	"7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7",
 }
 
-// checkEd25519 refuses keys for which anyone can sign. A signature is R and S such that
+// checkEd25519 refuses keys whose signatures anyone can forge. A signature is R and S such that
 // S·B = R + k·A, where A is the key and k a hash of R, A and the message. If A has order n and
 // n divides k, the neutral point as R and 0 as S satisfy that. This is so for one message in
 // n, and crypto/ed25519 accepts it, as RFC 8032, section 5.1.7, specifies.
 //
-// It also refuses a y that is not below the prime, as section 5.1.3 demands and
-// crypto/ed25519 does not. Such a y is a second encoding of a point, also of the points
-// above, so one key would have two thumbprints. No correct program writes a key like that.
+// It also refuses a y that is not below the prime, as section 5.1.3 requires.
+// crypto/ed25519 does not check that. Such a y is a second encoding of a point, also of the points
+// above, so one key would have two thumbprints. No correct program writes such a key.
 func checkEd25519(public ed25519.PublicKey) error {
 	if len(public) != ed25519.PublicKeySize {
 		return fmt.Errorf("an Ed25519 key has %d bytes, not %d", ed25519.PublicKeySize, len(public))

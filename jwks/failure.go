@@ -6,7 +6,7 @@ import (
 )
 
 // The errors that tell why a token is refused, for errors.Is. Each is wrapped in a Failure.
-// A service logs them and answers every one of them with the same invalid_token.
+// A service logs them, and responds to each of them with the same invalid_token.
 var (
 	ErrMalformed  = errors.New("not a well-formed token")
 	ErrHeader     = errors.New("unsupported header")
@@ -22,7 +22,7 @@ var (
 	ErrScope      = errors.New("insufficient scope") // only Claims.Grants returns it
 
 	// ErrDuplicateMember is wrapped as well if a JSON object in the token has two members
-	// of the same name. Damage in transit does not cause that: the token was built so.
+	// of the same name. Damage in transit does not cause that: the token was made that way.
 	ErrDuplicateMember = errors.New("duplicate member")
 )
 
@@ -47,11 +47,11 @@ const (
 	StepClaims                       // sub, client_id and exp are present
 	StepExpiry                       // now is before exp
 	StepNotBefore                    // now is not before nbf and iat
-	StepScope                        // scope contains every scope that was asked for
+	StepScope                        // scope contains every required scope
 )
 
-// steps holds the name and the error of each Step. Two steps may share both, since a
-// caller seldom cares at which of the two a token failed.
+// steps holds the name and the error of each Step. Two steps may share both, since a caller
+// seldom needs to know which of the two refused a token.
 var steps = [...]struct {
 	name string
 	err  error
@@ -89,7 +89,7 @@ func (s Step) String() string {
 // quoted and cut, and never contains the token.
 type Failure struct {
 	Step     Step
-	Expected string // what the step demands
+	Expected string // what the step requires
 	Found    string // what the token has instead; "" if it has nothing there
 
 	detail string // the text of Error, after the text of the step's error
@@ -114,7 +114,7 @@ func fail(step Step, expected, found, format string, args ...any) *Failure {
 	return &Failure{Step: step, Expected: clip(expected), Found: clip(found), detail: fmt.Sprintf(format, args...)}
 }
 
-// unreadable returns a Failure of a step that reads, and could not because of cause.
+// unreadable returns a Failure of a step that could not read the token because of cause.
 func unreadable(step Step, expected string, cause error) *Failure {
 	text := cause.Error()
 	return &Failure{Step: step, Expected: expected, Found: clip(text), detail: text, cause: cause}

@@ -21,8 +21,7 @@ const discoveryLifetime = time.Hour
 // Fetch reads issuer's discovery document and the key set that it names, once. It uses only
 // https, or http with a loopback host, and follows no redirect: the keys decide which tokens
 // are accepted, so they must come from the address that the issuer names. Each document is at
-// most 256 KiB long, and both together take at most 10 s. A nil client stands for a default
-// one.
+// most 256 KiB long, and both together take at most 10 s. A nil client means a default one.
 func Fetch(ctx context.Context, client *http.Client, issuer string) (*Set, error) {
 	if _, err := parseIssuer(issuer); err != nil {
 		return nil, err
@@ -32,11 +31,11 @@ func Fetch(ctx context.Context, client *http.Client, issuer string) (*Set, error
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	f := fetcher{client: safe, issuer: issuer}
-	got, err := f.fetch(ctx)
+	result, err := f.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return got.set, nil
+	return result.set, nil
 }
 
 // A fetcher fetches one key set repeatedly. It belongs to one goroutine.
@@ -51,24 +50,24 @@ type fetcher struct {
 	cacheControl []string
 }
 
-// A fetched is the result of one fetch.
-type fetched struct {
+// A fetchResult is the result of one fetch.
+type fetchResult struct {
 	set      *Set          // nil if the set has not changed (304)
 	sent     time.Time     // when the request was sent
 	age      time.Duration // time that the set had spent in caches by then
 	lifetime time.Duration // how long it is fresh, from sent on
 }
 
-func (f *fetcher) fetch(ctx context.Context) (fetched, error) {
+func (f *fetcher) fetch(ctx context.Context) (fetchResult, error) {
 	if err := f.discover(ctx); err != nil {
-		return fetched{}, err
+		return fetchResult{}, err
 	}
-	got, err := f.ask(ctx)
+	result, err := f.fetchSet(ctx)
 	if err != nil {
 		f.learned = time.Time{} // the set may have moved: read discovery again
-		return fetched{}, fmt.Errorf("fetch key set: %w", err)
+		return fetchResult{}, fmt.Errorf("fetch key set: %w", err)
 	}
-	return got, nil
+	return result, nil
 }
 
 // discover reads the address of the set from the discovery document, at most once in
@@ -79,52 +78,52 @@ func (f *fetcher) discover(ctx context.Context) error {
 	if f.issuer == "" || known {
 		return nil
 	}
-	asked := time.Now()
+	sent := time.Now()
 	// After the path (OpenID Connect Discovery 1.0, section 4), where nearly every issuer has it.
 	location := strings.TrimSuffix(f.issuer, "/") + "/.well-known/openid-configuration"
-	answer, err := get(ctx, f.client, location, "")
+	response, err := get(ctx, f.client, location, "")
 	if err != nil {
 		return fmt.Errorf("fetch discovery: %w", err)
 	}
-	keys, err := readDiscovery(answer.body, f.issuer)
+	keys, err := readDiscovery(response.body, f.issuer)
 	if err != nil {
 		return fmt.Errorf("read discovery of %s: %w", f.issuer, err)
 	}
 	if keys != f.location {
 		f.etag = "" // the tag belongs to the former location
 	}
-	f.location, f.learned = keys, asked
+	f.location, f.learned = keys, sent
 	return nil
 }
 
-// ask gets the set, or the answer that it has not changed.
-func (f *fetcher) ask(ctx context.Context) (fetched, error) {
+// fetchSet gets the set, or learns that it has not changed.
+func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 	sent := time.Now()
-	answer, err := get(ctx, f.client, f.location, f.etag)
+	response, err := get(ctx, f.client, f.location, f.etag)
 	if err != nil {
-		return fetched{}, err
+		return fetchResult{}, err
 	}
-	got := fetched{sent: sent, age: readAge(answer.header)}
-	cacheControl := answer.header.Values("Cache-Control")
-	if answer.unchanged {
+	result := fetchResult{sent: sent, age: readAge(response.header)}
+	cacheControl := response.header.Values("Cache-Control")
+	if response.unchanged {
 		// A 304 need not repeat what it does not change (RFC 9111, section 4.3.4).
 		if len(cacheControl) == 0 {
 			cacheControl = f.cacheControl
 		}
 	} else {
-		if got.set, err = Parse(answer.body); err != nil {
-			return fetched{}, fmt.Errorf("%s: %w", f.location, err)
+		if result.set, err = Parse(response.body); err != nil {
+			return fetchResult{}, fmt.Errorf("%s: %w", f.location, err)
 		}
-		f.etag = entityTag(answer.header)
+		f.etag = entityTag(response.header)
 	}
 	f.cacheControl = cacheControl
-	got.lifetime = freshFor(cacheControl, got.age)
-	return got, nil
+	result.lifetime = freshFor(cacheControl, result.age)
+	return result, nil
 }
 
 // parseIssuer reads the name of an issuer (RFC 8414, section 2): a host and perhaps a path. A
 // trailing slash is a part of the name. Keymill's own issuer has no path. A name that can be
-// spelled in two ways is refused, since issuers are compared letter for letter.
+// written in two ways is refused, since issuers are compared character by character.
 func parseIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Hostname() == "" || issuer != u.Scheme+"://"+u.Host+u.Path || !plainPath(u.Path) {
@@ -170,7 +169,7 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 		return "", err
 	}
 	if claimed != issuer {
-		return "", fmt.Errorf("the document is of issuer %q", clip(claimed))
+		return "", fmt.Errorf("the discovery document names issuer %q, not %q", clip(claimed), clip(issuer))
 	}
 	location, err := members.text("jwks_uri")
 	if err != nil {
@@ -186,8 +185,8 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 	return location, nil
 }
 
-// checkTransport returns an error unless an answer from u is certain to come from its host: by
-// TLS, or because it never leaves this machine.
+// checkTransport returns an error unless a response from u is certain to come from its host:
+// it uses TLS, or it never leaves this machine.
 func checkTransport(u *url.URL) error {
 	if u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u.Hostname()) {
 		return nil

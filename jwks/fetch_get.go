@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// maxHeaderBytes bounds the header of an answer. net/http would read 10 MB.
+// maxHeaderBytes bounds the header of a response. net/http would read 10 MB.
 const maxHeaderBytes = 64 << 10
 
-// safeClient returns a copy of client that follows no redirect. If client has no transport it
-// gets its own one, and release closes the idle connections of that.
+// safeClient returns a copy of client that follows no redirect. If client has no transport,
+// the copy gets its own, and release closes the idle connections of that transport.
 func safeClient(client *http.Client) (safe *http.Client, release func()) {
 	safe, release = new(http.Client), func() {}
 	if client != nil {
@@ -41,41 +41,41 @@ func newTransport() *http.Transport {
 	return own
 }
 
-// A reply is a document, or the answer that it has not changed.
-type reply struct {
+// A response is a document, or says that the document has not changed.
+type response struct {
 	header    http.Header
 	body      []byte
 	unchanged bool
 }
 
-// get fetches location. With an etag it asks for a document only if that has changed. Its
+// get fetches location. With an etag it requests a document only if that has changed. Its
 // errors name the location.
-func get(ctx context.Context, client *http.Client, location, etag string) (reply, error) {
+func get(ctx context.Context, client *http.Client, location, etag string) (response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
-		return reply{}, err
+		return response{}, err
 	}
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
 	if etag != "" {
 		request.Header.Set("If-None-Match", etag)
 	}
-	response, err := client.Do(request)
+	r, err := client.Do(request)
 	if err != nil {
-		return reply{}, fmt.Errorf("%s: %w", location, sanitize(err))
+		return response{}, fmt.Errorf("%s: %w", location, sanitize(err))
 	}
-	defer response.Body.Close()
-	switch code := response.StatusCode; {
+	defer r.Body.Close()
+	switch code := r.StatusCode; {
 	case code == http.StatusNotModified && etag != "":
-		return reply{header: response.Header, unchanged: true}, nil
+		return response{header: r.Header, unchanged: true}, nil
 	case code != http.StatusOK:
 		// The server chooses the reason phrase, and its length. The code says the same.
-		return reply{}, fmt.Errorf("%s answered %d %s", location, code, http.StatusText(code))
+		return response{}, fmt.Errorf("%s responded with %d %s", location, code, http.StatusText(code))
 	}
-	body, err := readBody(response.Body)
+	body, err := readBody(r.Body)
 	if err != nil {
-		return reply{}, fmt.Errorf("%s: %w", location, err)
+		return response{}, fmt.Errorf("%s: %w", location, err)
 	}
-	return reply{header: response.Header, body: body}, nil
+	return response{header: r.Header, body: body}, nil
 }
 
 // readBody bounds the body after decompression: a few KiB of gzip can expand to a GiB.
@@ -85,7 +85,7 @@ func readBody(from io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("read: %w", err)
 	}
 	if len(body) > maxDocumentBytes {
-		return nil, fmt.Errorf("the answer has over %d bytes", maxDocumentBytes)
+		return nil, fmt.Errorf("the response has over %d bytes", maxDocumentBytes)
 	}
 	return body, nil
 }

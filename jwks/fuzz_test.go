@@ -12,7 +12,7 @@ import (
 )
 
 // FuzzToken checks that only a token that was signed is accepted, byte for byte. Signatures of
-// Ed25519 and RSASSA-PKCS1-v1_5 are unique, and so is the spelling of a token, so no second
+// Ed25519 and RSASSA-PKCS1-v1_5 are unique, and so is the encoding of a token, so no second
 // form of a token exists that could be accepted too.
 func FuzzToken(f *testing.F) {
 	ours := ourTokens()

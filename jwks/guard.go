@@ -19,7 +19,7 @@ var (
 	ErrCredentials = errors.New("not one bearer token in one Authorization header")
 )
 
-// A Guard passes requests with a valid token to a handler, and answers the others itself (RFC
+// A Guard passes requests with a valid token to a handler, and refuses the others itself (RFC
 // 6750, section 3):
 //
 //	no token, or another scheme        401  Bearer realm="orders"
@@ -28,16 +28,16 @@ var (
 //	a token without a required scope   403  …, error="insufficient_scope", scope="read write"
 //	no keys to check the token with    503  Retry-After
 //
-// The answer to an invalid token is the same to the byte whatever the fault is. The realm is
-// the audience of the verifier.
+// All invalid tokens get the same response, byte for byte. The realm is the audience of the
+// verifier.
 //
 // The token must be in the Authorization header. A token in the query is refused even if the
-// header has a valid one, because it is in logs and histories by then. So no route behind a
+// header has a valid one, because it is already in logs and histories. So no route behind a
 // Guard can have a parameter named access_token. A token in a form is ignored: the Guard does
 // not read the body.
 //
-// Every method needs a token, HEAD and OPTIONS too: the handler's answer to them may reveal as
-// much as its answer to GET. The preflight request of a browser has no token, so a handler
+// Every method needs a token, HEAD and OPTIONS too: the handler's response to them may reveal
+// as much as its response to GET. The preflight request of a browser has no token, so a handler
 // for CORS belongs in front of the Guard.
 //
 // The Authorization header stays in the request, for handlers that call other services for
@@ -48,7 +48,7 @@ type Guard struct {
 
 	// Refused, if it is not nil, is called with the reason why a request was refused. Use
 	// errors.Is and errors.As, with *Failure, to tell reasons apart. It is for logs and
-	// metrics: the client gets only the answers above. Neither r, which is a copy, nor why
+	// metrics: the client gets only the responses above. Neither r, which is a copy, nor why
 	// contains the token. Refused is not called if the client left while the Guard was
 	// waiting for keys.
 	Refused func(r *http.Request, why error)
@@ -59,7 +59,7 @@ type Guard struct {
 // These are mistakes in the program, and the first request would be too late to notice them.
 func (g Guard) Require(next http.Handler, scopes ...string) http.Handler {
 	if g.Verifier == nil || g.Verifier.Audience() == "" {
-		panic("jwks: a Guard needs a Verifier that NewVerifier made")
+		panic("jwks: a Guard needs a Verifier from NewVerifier")
 	}
 	if f, ok := next.(http.HandlerFunc); next == nil || ok && f == nil {
 		panic("jwks: a Guard needs a handler to guard")
@@ -72,15 +72,15 @@ func (g Guard) Require(next http.Handler, scopes ...string) http.Handler {
 	realm := "Bearer realm=" + quote(g.Verifier.Audience())
 	noScope := challenge(http.StatusForbidden, realm, "insufficient_scope", "the access token does not grant the required scope")
 	noScope.challenge += `, scope="` + strings.Join(scopes, " ") + `"`
-	return &guarded{
+	return &guardHandler{
 		Guard:     g,
 		next:      next,
 		scopes:    slices.Clone(scopes),
-		noToken:   refusal{status: http.StatusUnauthorized, challenge: realm, body: "{}"},
+		noToken:   errorResponse{status: http.StatusUnauthorized, challenge: realm, body: "{}"},
 		misplaced: challenge(http.StatusBadRequest, realm, "invalid_request", "exactly one bearer token in one Authorization header is required"),
 		badToken:  challenge(http.StatusUnauthorized, realm, "invalid_token", "the access token is invalid, expired or for another audience"),
 		noScope:   noScope,
-		noKeys:    refusal{status: http.StatusServiceUnavailable, body: `{"error":"temporarily_unavailable"}`},
+		noKeys:    errorResponse{status: http.StatusServiceUnavailable, body: `{"error":"temporarily_unavailable"}`},
 	}
 }
 
@@ -110,18 +110,18 @@ func WithClaims(ctx context.Context, c *Claims) context.Context {
 	return context.WithValue(ctx, claimsKey{}, c)
 }
 
-// A guarded is a handler behind a Guard. Its refusals are built before the first request, so
-// no text of a request can get into them.
-type guarded struct {
+// A guardHandler is a handler behind a Guard. Its error responses are built before the first
+// request, so no text of a request can get into them.
+type guardHandler struct {
 	Guard
 	next   http.Handler
 	scopes []string
 
-	noToken, misplaced, badToken, noScope, noKeys refusal
+	noToken, misplaced, badToken, noScope, noKeys errorResponse
 }
 
 // ServeHTTP implements http.Handler.
-func (h *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *guardHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	claims, err := h.authorize(r)
 	if err != nil {
 		// An invalid token is reported even if its sender has left. Otherwise an attacker could
@@ -130,13 +130,13 @@ func (h *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if h.Refused != nil && !left {
 			h.Refused(withoutToken(r), err)
 		}
-		h.refusal(err).write(w)
+		h.responseTo(err).write(w)
 		return
 	}
 	h.next.ServeHTTP(w, r.WithContext(WithClaims(r.Context(), claims)))
 }
 
-func (h *guarded) authorize(r *http.Request) (*Claims, error) {
+func (h *guardHandler) authorize(r *http.Request) (*Claims, error) {
 	if tokenInQuery(r.URL.RawQuery) {
 		return nil, fmt.Errorf("%w: it is in the query", ErrCredentials)
 	}
@@ -154,8 +154,9 @@ func (h *guarded) authorize(r *http.Request) (*Claims, error) {
 	return claims, nil
 }
 
-// refusal returns the answer for an error. Every other error is a fault of the token.
-func (h *guarded) refusal(why error) refusal {
+// responseTo returns the response to a request that was refused with why. Every error that it
+// does not list means that the token is invalid.
+func (h *guardHandler) responseTo(why error) errorResponse {
 	switch {
 	case errors.Is(why, ErrNoToken):
 		return h.noToken
@@ -164,40 +165,40 @@ func (h *guarded) refusal(why error) refusal {
 	case errors.Is(why, ErrScope):
 		return h.noScope
 	case errors.Is(why, ErrUnavailable):
-		// Also if the client seems to have left: net/http answers 200 if nothing is written.
+		// Also if the client seems to have left: net/http sends 200 if nothing is written.
 		return h.noKeys
 	}
 	return h.badToken
 }
 
-// A refusal is the answer to a request that the Guard does not pass on.
-type refusal struct {
+// An errorResponse is the response to a request that the Guard does not pass on.
+type errorResponse struct {
 	status    int
 	challenge string // WWW-Authenticate; "" if another token would not help
 	body      string
 }
 
-func challenge(status int, realm, code, description string) refusal {
-	return refusal{
+func challenge(status int, realm, code, description string) errorResponse {
+	return errorResponse{
 		status:    status,
 		challenge: realm + `, error="` + code + `", error_description="` + description + `"`,
 		body:      `{"error":"` + code + `"}`,
 	}
 }
 
-func (a refusal) write(w http.ResponseWriter) {
+func (e errorResponse) write(w http.ResponseWriter) {
 	header := w.Header()
-	if a.challenge == "" { // the Remote does not fetch again before its cooldown, usually this one
+	if e.challenge == "" { // the Remote does not fetch again before its cooldown, usually this one
 		header.Set("Retry-After", strconv.Itoa(int(DefaultCooldown/time.Second)))
 	} else {
-		header.Set("WWW-Authenticate", a.challenge)
+		header.Set("WWW-Authenticate", e.challenge)
 	}
-	header.Set("Cache-Control", "no-store") // a cached refusal would be sent to the next client
+	header.Set("Cache-Control", "no-store") // a cached response would be sent to the next client
 	header.Set("Content-Type", "application/json")
-	header.Set("Content-Length", strconv.Itoa(len(a.body)))
+	header.Set("Content-Length", strconv.Itoa(len(e.body)))
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(a.status)
-	w.Write([]byte(a.body)) // an error means the client has gone, or asked with HEAD
+	w.WriteHeader(e.status)
+	w.Write([]byte(e.body)) // an error means that the client has gone, or that the method is HEAD
 }
 
 // withoutToken returns a copy of r that can be logged.

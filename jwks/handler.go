@@ -9,18 +9,18 @@ import (
 )
 
 // A Handler serves the Set that was published last, to GET and HEAD, with a strong ETag and
-// Cache-Control: public, max-age. It answers 503 before the first Publish.
+// Cache-Control: public, max-age. It responds with 503 before the first Publish.
 //
 // It never compresses, redirects or varies. Some clients, such as PyJWT, use plain urllib,
-// and shared caches work best if every client gets the same answer.
+// and shared caches work best if every client gets the same response.
 type Handler struct {
 	maxAge  string
-	current atomic.Pointer[answer]
+	current atomic.Pointer[cachedResponse]
 }
 
-// An answer is a Set that is ready to send. Its header fields are assigned to the header map
+// A cachedResponse is a Set that is ready to send. Its header fields are assigned to the header map
 // as they are, so a request neither allocates nor formats them.
-type answer struct {
+type cachedResponse struct {
 	etag   string
 	body   []byte
 	always []field // for 200 and for 304 (RFC 9110, section 15.4.5)
@@ -29,11 +29,11 @@ type answer struct {
 
 // A field is shared by all requests, so no code may write to the elements of value.
 type field struct {
-	name  string // in the canonical spelling of net/http
+	name  string // in the canonical form of net/http
 	value []string
 }
 
-// NewHandler returns a Handler whose answers may be cached for maxAge, in whole seconds.
+// NewHandler returns a Handler whose responses may be cached for maxAge, in whole seconds.
 func NewHandler(maxAge time.Duration) *Handler {
 	seconds := max(0, int64(maxAge/time.Second))
 	return &Handler{maxAge: "public, max-age=" + strconv.FormatInt(seconds, 10)}
@@ -41,7 +41,7 @@ func NewHandler(maxAge time.Duration) *Handler {
 
 // Publish replaces the set that is served. It is safe for concurrent use.
 func (h *Handler) Publish(s *Set) {
-	h.current.Store(&answer{
+	h.current.Store(&cachedResponse{
 		etag: s.etag,
 		body: s.json,
 		always: []field{
@@ -60,7 +60,7 @@ func (h *Handler) Publish(s *Set) {
 	})
 }
 
-// ServeHTTP answers with the set. It implements http.Handler.
+// ServeHTTP sends the set. It implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")

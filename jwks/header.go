@@ -60,7 +60,7 @@ func readHeader(text string) (header, error) {
 	return h, nil
 }
 
-// check refuses a header that is wrong whatever the key is, before any key is looked up.
+// check refuses a header that is wrong with every key, before any key is looked up.
 func (h header) check(algorithms []string) error {
 	// A nested token (RFC 7519, section 5.2).
 	if strings.EqualFold(h.cty, "jwt") || strings.EqualFold(h.cty, "application/jwt") {
@@ -68,7 +68,7 @@ func (h header) check(algorithms []string) error {
 	}
 	if alg := canonicalAlg(h.alg); !slices.ContainsFunc(algorithms, func(a string) bool { return canonicalAlg(a) == alg }) {
 		allowed := strings.Join(algorithms, ", ")
-		return fail(StepAlgorithm, allowed, h.alg, "%q, allowed is %s", clip(h.alg), allowed)
+		return fail(StepAlgorithm, allowed, h.alg, "%q, allowed: %s", clip(h.alg), allowed)
 	}
 	// Media types are not case-sensitive (RFC 2045, section 5.1).
 	if !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {

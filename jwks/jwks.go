@@ -1,7 +1,7 @@
-// Package jwks contains what a service needs to verify access tokens: the set of public keys,
-// the handler that publishes it, a client that follows it, and the rules for tokens. It holds
-// no private key, opens no store and needs only the standard library. This package and
-// jwks/grpc are the only packages of Keymill that are meant to be used as a library.
+// Package jwks verifies access tokens: it has the set of public keys, a handler that publishes
+// it, a client that keeps a copy up to date, and the checks of tokens. It holds no private
+// key, opens no store and needs only the standard library. This package and jwks/grpc are the
+// only packages of Keymill that are meant to be used as a library.
 //
 //	issuer's side                      service's side
 //
@@ -9,9 +9,9 @@
 //	           (RFC 7517)                Fetch      Check        (RFC 6750)
 //	                                     Parse      (RFC 9068)
 //
-// A Remote follows the keys of one issuer, a Verifier checks tokens with them, and a Guard
-// protects the handlers of a service. The functions below them in the picture do the same
-// once and keep no state: Fetch and Parse return a Set, and Check checks one token.
+// A Remote keeps the keys of one issuer up to date, a Verifier checks tokens with them, and a
+// Guard protects the handlers of a service. The functions below them in the picture do the
+// same work once, without state: Fetch and Parse return a Set, and Check checks one token.
 //
 // A token that is refused is a *Failure: which Step refused it, what the step expected and
 // what it found. It wraps one of the errors of this package, such as ErrExpired.
@@ -33,12 +33,12 @@
 //
 // Documents are at most 256 KiB and tokens at most 16 KiB long. Both are measured before they
 // are parsed. JSON is read strictly (RFC 8259): two readers could understand a repeated
-// member, broken UTF-8 or half of a surrogate pair differently, so each of them is refused. A
-// token nests at most 16 levels, and its header has at most 64 members.
+// member, broken UTF-8 or a lone surrogate differently, so each of them is refused. A token
+// nests at most 16 levels, and its header has at most 64 members.
 //
-// A verification costs its signature and about 2 µs. A token that the Verifier has in its
-// cache costs about 1 µs. A Remote looks for newer keys only if a token with a correct form
-// and header has an unknown kid, and only valid tokens are cached.
+// To verify a token takes the time of its signature and about 2 µs. A token that the Verifier
+// has in its cache takes about 1 µs. A Remote looks for newer keys only if a token with a
+// correct form and header has an unknown kid, and only valid tokens are cached.
 //
 // Tokens are those of RFC 9068: their typ is at+jwt, and they have client_id and exp. Tokens
 // of other kinds, ID tokens among them, are refused whatever key signed them.
@@ -62,7 +62,7 @@ const (
 )
 
 // Limits of a key. Above 8192 bits one verification takes milliseconds, and an attacker can
-// ask for many.
+// cause many.
 const (
 	minRSABits  = 2048
 	maxRSABits  = 8192
@@ -121,7 +121,7 @@ func checkRSA(public *rsa.PublicKey) error {
 		return errors.New("the RSA key has an even modulus")
 	}
 	// With e = 1 every message is its own signature. Known forgeries of PKCS #1 v1.5
-	// signatures need a small exponent such as 3. Over 31 bits only cost time.
+	// signatures need a small exponent such as 3. An exponent over 31 bits only costs time.
 	if public.E < minRSAExponent || public.E > maxRSAExponent || public.E%2 == 0 {
 		return fmt.Errorf("an RSA key must have an odd exponent of %d to 2^31-1, not %d", minRSAExponent, public.E)
 	}

@@ -12,8 +12,8 @@ import (
 // maxDocumentBytes bounds a key set and a discovery document. It is checked before parsing.
 const maxDocumentBytes = 256 << 10
 
-// maxSkipped bounds the list of skipped keys. A document has room for 87,000 members that are
-// no keys, and a reason for each would take twenty times the memory of the document.
+// maxSkipped bounds the list of skipped keys. A document can contain 87,000 elements that
+// are not keys, and a reason for each would take twenty times the memory of the document.
 const maxSkipped = 20
 
 // secretMembers must not occur in a published key (RFC 7518, sections 6.2.2, 6.3.2 and 6.4).

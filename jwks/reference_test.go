@@ -34,7 +34,7 @@ func referenceObject(b []byte) (reference, error) {
 			return nil, errors.New("not JSON")
 		}
 		if halfSurrogate(b[before:decoder.InputOffset()]) {
-			return nil, errors.New("half of a surrogate pair")
+			return nil, errors.New("a lone surrogate")
 		}
 		name, _ := token.(string)
 		if _, twice := found[name]; twice {
@@ -104,7 +104,7 @@ func referenceStrict(b []byte) (reference, error) {
 		return nil, err
 	}
 	if halfSurrogate(b) {
-		return nil, errors.New("half of a surrogate pair")
+		return nil, errors.New("a lone surrogate")
 	}
 	return o, o.deep(1)
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // ErrUnavailable is the error if there is no key set to use: none was fetched yet, or the last
-// one is too old. It says nothing about the token. A service answers 503.
-var ErrUnavailable = errors.New("no key set to trust")
+// one is too old. It says nothing about the token. A service responds with 503.
+var ErrUnavailable = errors.New("no usable key set")
 
 // Defaults of a RemoteConfig.
 const (
@@ -23,7 +23,7 @@ const (
 // longestStale bounds MaxStale, because a revoked key stays valid for that time too.
 const longestStale = 24 * time.Hour
 
-// A RemoteConfig says which keys a Remote follows. Set Issuer or URL.
+// A RemoteConfig says which key set a Remote keeps up to date. Set Issuer or URL.
 type RemoteConfig struct {
 	// Issuer is the issuer exactly as its tokens write it: https://host, with a path or a
 	// trailing slash if its name has one. Its discovery document names the key set.
@@ -35,27 +35,28 @@ type RemoteConfig struct {
 	// It is at most 24 h; 0 means 1 h, and a negative value means no time.
 	MaxStale time.Duration
 	// Cooldown is the least time between two fetches; 0 means 5 s. If half of the set's
-	// lifetime is less, that is used.
+	// lifetime is shorter, it is used instead.
 	Cooldown time.Duration
 	Timeout  time.Duration // of one fetch; 0 means 10 s
 	Client   *http.Client  // nil means a default one; after a failed fetch its idle connections are closed
 
 	// Fetched, if it is not nil, is called after every fetch with its error. The error is nil
-	// if the fetch returned a set, or the answer that the set has not changed. Fetched is for
-	// logs and metrics. It must return soon, since no fetch begins before that, and it must
-	// not call Close.
+	// if the fetch returned a set, or if the set has not changed. Fetched is for logs and
+	// metrics. It must return soon, since no fetch begins before that, and it must not call
+	// Close.
 	Fetched func(error)
 }
 
-// A Remote is a key set that follows its issuer. It fetches the set when it is created, again
-// before the set's max-age is over, and when a token names a key that is not in the set. It
-// never fetches twice within the cooldown, whatever tokens arrive. A set is replaced as a
+// A Remote keeps a copy of an issuer's key set up to date. It fetches the set when it is
+// created, again before max-age is over, and when a token names a key that is not in the set.
+// It never fetches twice within the cooldown, whatever tokens arrive. A set is replaced as a
 // whole, so a key that the issuer removed is gone within max-age, at most an hour.
 //
-// While no newer set can be fetched, the last one is used for MaxStale longer, and then none.
-// During an outage the attempts become less frequent, up to a minute apart. So a key that was
-// revoked during an outage can stay valid for a minute after it. A Remote is safe for
-// concurrent use.
+// While no newer set can be fetched, the last one is used for MaxStale longer. After that
+// there is no set to use. During an outage the attempts become less frequent, up to a minute
+// apart. So a key that was revoked during an outage can stay valid for a minute after it.
+//
+// A Remote is safe for concurrent use.
 type Remote struct {
 	config  RemoteConfig
 	fetcher *fetcher // only the loop uses it
@@ -72,8 +73,8 @@ type Remote struct {
 	closed  bool
 }
 
-// NewRemote checks c and follows the set in the background until Close. It does not wait for
-// the first set: a service may start before its issuer does. Its error is ErrConfig.
+// NewRemote checks c and keeps the set up to date in the background until Close. It does not
+// wait for the first set: a service may start before its issuer does. Its error is ErrConfig.
 func NewRemote(c RemoteConfig) (*Remote, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -95,7 +96,8 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	return r, nil
 }
 
-// check refuses limits that do not limit, and addresses that anyone could answer for.
+// check refuses limits that are negative or too large, and addresses that are neither https
+// nor http with a loopback host.
 func (c RemoteConfig) check() error {
 	switch {
 	case (c.Issuer == "") == (c.URL == ""):
@@ -140,8 +142,8 @@ func (r *Remote) Close() {
 }
 
 // Set returns the set to use now. It waits for the first set as long as ctx and the timeout of
-// a fetch allow. If a newer set is due it waits for that for at most a second, since the old
-// one can be used for MaxStale longer. After a failed fetch it does not wait until a fetch
+// a fetch allow. If a newer set is due, Set waits for it for at most a second, since the
+// old one can be used for MaxStale longer. After a failed fetch it does not wait until a fetch
 // succeeds. It returns ErrUnavailable if there is no set that may be used.
 func (r *Remote) Set(ctx context.Context) (*Set, error) { return r.current(ctx) }
 
@@ -154,53 +156,53 @@ func (r *Remote) current(ctx context.Context) (*Set, error) {
 	usable := last.usable(now, r.config.MaxStale)
 	switch {
 	case usable && last.err != nil:
-		return last.set, nil // the loop goes on trying, less and less often
+		return last.set, nil // the loop continues to try, less and less often
 	case last.failing():
-		r.ask(now) // callers are refused, so try as often as the cooldown allows
+		r.requestFetch(now) // callers are refused, so try as often as the cooldown allows
 		return nil, last.unavailable(now)
 	}
-	a, _ := r.ask(now)
+	a, _ := r.requestFetch(now)
 	if usable {
-		return r.waitBriefly(ctx, a)
+		return r.waitOneSecond(ctx, a)
 	}
-	return r.outcome(ctx, a)
+	return r.waitFor(ctx, a)
 }
 
-// waitBriefly waits for a until a second after it was requested, and then uses the set that is
-// there. With a server that hangs, a longer wait would delay every request by the timeout.
-func (r *Remote) waitBriefly(ctx context.Context, a *attempt) (*Set, error) {
+// waitOneSecond waits for the attempt a until a second after it was requested, and then uses
+// the last set. With a server that hangs, a longer wait would delay every request by the timeout.
+func (r *Remote) waitOneSecond(ctx context.Context, a *attempt) (*Set, error) {
 	if a != nil {
-		brief, cancel := context.WithDeadline(ctx, a.asked.Add(time.Second))
+		brief, cancel := context.WithDeadline(ctx, a.requested.Add(time.Second))
 		defer cancel()
-		if set, err := r.outcome(brief, a); err == nil {
+		if set, err := r.waitFor(brief, a); err == nil {
 			return set, nil
 		}
 	}
-	return r.best()
+	return r.lastUsable()
 }
 
-// missed asks for a newer set because set lacks a kid, and returns the last set if there is no
-// newer one. During an outage only the caller that starts an attempt waits for it. Otherwise
-// tokens with invented kids could pile up requests while the server is down.
-func (r *Remote) missed(ctx context.Context, set *Set) (*Set, error) {
+// refresh requests a newer set because a kid is not in set. It returns the last set if there
+// is no newer one. During an outage only the caller that starts an attempt waits for it.
+// Otherwise tokens with invented kids could pile up requests while the server is down.
+func (r *Remote) refresh(ctx context.Context, set *Set) (*Set, error) {
 	now, last := time.Now(), r.record.Load()
 	if last.set != set {
-		return r.best()
+		return r.lastUsable()
 	}
-	a, mine := r.ask(now)
+	a, mine := r.requestFetch(now)
 	if last.err != nil && !mine {
-		return r.best()
+		return r.lastUsable()
 	}
-	return r.outcome(ctx, a)
+	return r.waitFor(ctx, a)
 }
 
-// outcome waits for a, if it is not nil, and returns the best set then. The set that a fetched
-// may be used whatever its age, since there is no newer one.
-func (r *Remote) outcome(ctx context.Context, a *attempt) (*Set, error) {
+// waitFor waits for the attempt a, if it is not nil, and returns the newest set that may be
+// used. A set that a fetched may be used whatever its age, since there is no newer one.
+func (r *Remote) waitFor(ctx context.Context, a *attempt) (*Set, error) {
 	if a == nil {
-		return r.best()
+		return r.lastUsable()
 	}
-	// The attempt has its own timeout. This one helps if Fetched does not return.
+	// The attempt has its own timeout. This one is for a Fetched that does not return.
 	timer := time.NewTimer(r.config.Timeout + time.Second)
 	defer timer.Stop()
 	select {
@@ -210,13 +212,13 @@ func (r *Remote) outcome(ctx context.Context, a *attempt) (*Set, error) {
 		}
 	case <-timer.C:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: waiting for one: %w", ErrUnavailable, ctx.Err())
+		return nil, fmt.Errorf("%w: waiting for a fetch: %w", ErrUnavailable, ctx.Err())
 	}
-	return r.best()
+	return r.lastUsable()
 }
 
-// best returns the last set if it may still be used.
-func (r *Remote) best() (*Set, error) {
+// lastUsable returns the last set if it may still be used.
+func (r *Remote) lastUsable() (*Set, error) {
 	now, last := time.Now(), r.record.Load()
 	if last.usable(now, r.config.MaxStale) {
 		return last.set, nil
@@ -229,7 +231,7 @@ func (r *Remote) belongsTo(issuer string) error {
 		return errors.New("the Remote was not created by NewRemote")
 	}
 	if r.config.Issuer != "" && r.config.Issuer != issuer {
-		return fmt.Errorf("the keys are of issuer %q, not of %q", clip(r.config.Issuer), clip(issuer))
+		return fmt.Errorf("the keys belong to issuer %q, not to %q", clip(r.config.Issuer), clip(issuer))
 	}
 	return nil
 }

@@ -13,13 +13,14 @@ const (
 	shortestFresh = 10 * time.Second
 )
 
-// freshFor returns how long an answer is fresh, counted from its request (RFC 9111, section
-// 4.2): max-age less the time that it spent in caches, at most an hour. An answer that must
-// not be stored, or that arrives too old, is fresh for 10 s. Otherwise every token would cost
+// freshFor returns how long a response is fresh, counted from its request (RFC 9111, section
+// 4.2): max-age less the time that it spent in caches, at most an hour. A response that must
+// not be stored, or that arrives too old, is fresh for 10 s. Otherwise every token would cause
 // a fetch.
 //
-// s-maxage is ignored, since it is for shared caches. must-revalidate would forbid the use of
-// a stale set while the server is down (section 5.2.2.2). MaxStale decides that instead.
+// s-maxage is ignored, since it is for shared caches. must-revalidate is ignored too. It would
+// forbid the use of a stale set while the server is down (section 5.2.2.2); MaxStale decides
+// that instead.
 func freshFor(cacheControl []string, age time.Duration) time.Duration {
 	maxAge, given := readMaxAge(cacheControl)
 	if !given {
@@ -97,15 +98,15 @@ func readSeconds(s string) (time.Duration, bool) {
 	return time.Duration(seconds) * time.Second, s != ""
 }
 
-// readAge returns the time that the answer spent in caches, as it says. It uses the first of
-// several values, and ignores a value that is not a number (RFC 9111, section 5.1).
+// readAge returns the time that the response spent in caches, from its Age header. It uses the
+// first of several values, and ignores a value that is not a number (RFC 9111, section 5.1).
 func readAge(header http.Header) time.Duration {
 	first, _, _ := strings.Cut(header.Get("Age"), ",")
 	age, _ := readSeconds(strings.Trim(first, " \t"))
 	return age
 }
 
-// entityTag returns the ETag of an answer, and "" if it is not valid (RFC 9110, section 8.8.3).
+// entityTag returns the ETag of a response, and "" if it is not valid (RFC 9110, section 8.8.3).
 // net/http would refuse to send an invalid one back, and every later fetch would fail.
 func entityTag(header http.Header) string {
 	const longest = 256

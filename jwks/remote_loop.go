@@ -11,15 +11,15 @@ var errClosed = errors.New("the Remote is closed")
 
 // An attempt is one fetch, requested or in progress. All callers that wait share it.
 type attempt struct {
-	asked time.Time
-	done  chan struct{} // closed when set and err are final
-	set   *Set
-	err   error
+	requested time.Time
+	done      chan struct{} // closed when set and err are final
+	set       *Set
+	err       error
 }
 
-func newAttempt() *attempt { return &attempt{asked: time.Now(), done: make(chan struct{})} }
+func newAttempt() *attempt { return &attempt{requested: time.Now(), done: make(chan struct{})} }
 
-// follow is the loop: the one goroutine of a Remote, and the only one that fetches.
+// follow is the loop of a Remote. Its goroutine is the only one that fetches.
 func (r *Remote) follow(ctx context.Context) {
 	defer close(r.done)
 	defer r.stop()
@@ -40,7 +40,8 @@ func (r *Remote) follow(ctx context.Context) {
 }
 
 // begin returns the attempt that a caller requested, or a new one if none did. From here on
-// every caller gets this attempt, so it also answers a request that is still in wake.
+// every caller gets this attempt. It also serves a request that is still in wake, so begin
+// removes that.
 func (r *Remote) begin() *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,12 +68,12 @@ func (r *Remote) try(ctx context.Context) record {
 		// that moment the failed request still uses it and it is not idle.
 		r.fetcher.client.CloseIdleConnections()
 	}
-	got, err := r.fetcher.fetch(limited)
+	result, err := r.fetcher.fetch(limited)
 	last.location = r.fetcher.location
 	if err != nil {
 		return last.fail(err, began, time.Now())
 	}
-	return last.succeed(got, began, time.Now())
+	return last.succeed(result, began, time.Now())
 }
 
 // finish publishes the result. It stores the record before it clears running: a caller that
@@ -111,9 +112,9 @@ func (r *Remote) sleep(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// ask returns the attempt in progress, or requests a new one from the loop. In that case mine
+// requestFetch returns the attempt in progress, or requests a new one from the loop; then mine
 // is true. It returns nil if the cooldown is not over or the Remote is closed.
-func (r *Remote) ask(now time.Time) (a *attempt, mine bool) {
+func (r *Remote) requestFetch(now time.Time) (a *attempt, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.running != nil || r.closed || !r.record.Load().mayBegin(now, r.config.Cooldown) {

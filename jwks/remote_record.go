@@ -9,7 +9,7 @@ import (
 const longestPause = time.Minute
 
 // A record is what a Remote knows after an attempt. A record never changes, it is replaced. So
-// every decision is a function of the record and of the time:
+// every decision is a function of the record and the time:
 //
 //	sent        5/8 to 3/4         lifetime                      lifetime + MaxStale
 //	├── fresh ──────┼─────────────────┤── stale, but used ───────────┤── refused ──▶
@@ -33,11 +33,11 @@ type record struct {
 }
 
 // succeed returns the record after an attempt that succeeded.
-func (r record) succeed(got fetched, began, ended time.Time) record {
-	if got.set != nil {
-		r.set = got.set
+func (r record) succeed(result fetchResult, began, ended time.Time) record {
+	if result.set != nil {
+		r.set = result.set
 	}
-	r.sent, r.age, r.lifetime = got.sent, got.age, got.lifetime
+	r.sent, r.age, r.lifetime = result.sent, result.age, result.lifetime
 	r.began, r.ended, r.err, r.failures = began, ended, nil, 0
 	return r
 }
@@ -51,7 +51,7 @@ func (r record) fail(err error, began, ended time.Time) record {
 
 // elapsed measures with the monotonic clock and with the wall clock, and returns the longer
 // time. The monotonic clock stops while a machine sleeps, and a wall clock that is set back
-// would make a set look younger. A wall clock that is set forward only costs a fetch.
+// would make a set look newer than it is. A wall clock that is set forward only causes a fetch.
 func elapsed(since, now time.Time) time.Duration {
 	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
@@ -66,8 +66,8 @@ func (r *record) usable(now time.Time, maxStale time.Duration) bool {
 	return r.set != nil && elapsed(r.sent, now) < r.lifetime+maxStale
 }
 
-// failing reports whether an attempt has failed since the last fresh set. A caller without a
-// set that may be used does not wait for the next attempt then.
+// failing reports whether an attempt has failed since the last fresh set. Then a caller without
+// a usable set does not wait for the next attempt.
 func (r *record) failing() bool {
 	return r.err != nil && !r.fresh(r.ended)
 }
@@ -92,7 +92,7 @@ func (r *record) mayBegin(now time.Time, configured time.Duration) bool {
 	return r.ended.IsZero() || elapsed(last, now) >= r.cooldown(configured)
 }
 
-// pause returns how long the loop waits before the next attempt if no caller asks for one.
+// pause returns how long the loop waits before the next attempt if no caller requests one.
 // jitter, in [0, 1), spreads the attempts of many services that started at the same time.
 //
 // After failures the pause is the cooldown, twice the cooldown, and so on up to a minute. But

@@ -52,8 +52,8 @@ func TestACanceledCallerDoesNotCancelTheFetch(t *testing.T) {
 		set, _ := r.Set(t.Context())
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.missed(ctx, set); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("missed: %v", err)
+		if _, err := r.refresh(ctx, set); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("refresh: %v", err)
 		}
 	})
 }
@@ -247,7 +247,7 @@ func TestTheShortestMaxAgeWorks(t *testing.T) {
 			if time.Since(start) > 0 {
 				t.Fatalf("waited %v", time.Since(start))
 			}
-			r.missed(t.Context(), r.record.Load().set)
+			r.refresh(t.Context(), r.record.Load().set)
 		}
 		if most := int(10*time.Second/(500*time.Millisecond)) + 1; o.count() > most {
 			t.Errorf("%d fetches", o.count())
@@ -278,8 +278,8 @@ func TestAfterCloseTheSetIsServedUntilItIsTooOld(t *testing.T) {
 		r.Close()
 		pass(61*time.Minute - 1)
 		wantSet(t, r, "ed")
-		if set, err := r.missed(t.Context(), r.record.Load().set); set == nil || err != nil {
-			t.Errorf("missed: %v, %v", set, err)
+		if set, err := r.refresh(t.Context(), r.record.Load().set); set == nil || err != nil {
+			t.Errorf("refresh: %v, %v", set, err)
 		}
 		pass(1)
 		wantUnavailable(t, r)
@@ -358,7 +358,7 @@ func TestANewerSetIsNotFetchedAgain(t *testing.T) {
 		o.publish(t, time.Minute, edKey("b"))
 		pass(55 * time.Second)
 		fetches := o.count()
-		set, err := r.missed(t.Context(), old)
+		set, err := r.refresh(t.Context(), old)
 		if err != nil || set == old || o.count() != fetches {
 			t.Errorf("%v; %d more fetches", err, o.count()-fetches)
 		}

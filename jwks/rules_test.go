@@ -123,9 +123,9 @@ func formChanges() []change {
 	}
 	slack := func(t string) string { return t[:len(t)-1] + string(t[len(t)-1]+1) }
 	return []change{
-		form("R86 nothing", "1 parts", func(string) string { return "" }),
-		form("R86 no signature part", "2 parts", func(t string) string { s, _, _ := cutLast(t); return s }),
-		form("R86 fourth part", "4 parts", after(".AA")),
+		form("R86 nothing", "3 parts, not 1", func(string) string { return "" }),
+		form("R86 no signature part", "3 parts, not 2", func(t string) string { s, _, _ := cutLast(t); return s }),
+		form("R86 fourth part", "3 parts, not 4", after(".AA")),
 		form("R86 JSON", "parts", func(t string) string {
 			signed, signature, _ := cutLast(t)
 			first, payload, _ := strings.Cut(signed, ".")

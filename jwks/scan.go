@@ -21,11 +21,11 @@ const fewNames = 32
 
 var errNotJSON = errors.New("not JSON")
 
-// rules are the demands of a scanner beyond the grammar.
+// rules are what a scanner requires beyond the grammar.
 type rules struct {
 	depth   int  // most levels, including the outermost object
 	members int  // most members of all objects together
-	strict  bool // refuse repeated names and halves of surrogate pairs at every level
+	strict  bool // refuse repeated names and lone surrogates at every level
 }
 
 // Parse decides about each key on its own, so documentRules allow anything below the top level
@@ -54,8 +54,8 @@ type scanner struct {
 	named int
 }
 
-// scanObject reads text as one object and calls each for each of its members, with the name
-// without escapes and the value as it was written.
+// scanObject reads text as one object and calls each with every member: the name without
+// escapes, and the value as it was written.
 func scanObject(text string, r rules, each func(name, raw string) error) error {
 	if !utf8.ValidString(text) {
 		return errNotJSON
@@ -75,8 +75,8 @@ func scanObject(text string, r rules, each func(name, raw string) error) error {
 	return nil
 }
 
-// scanArray calls each for each element of an array. scanObject has read the array before, so
-// its grammar is correct.
+// scanArray calls each with every element of an array. scanObject has read the array before,
+// so its grammar is correct.
 func scanArray(raw string, each func(raw string) error) error {
 	s := scanner{text: raw, rules: documentRules}
 	return s.array(1, each)
@@ -124,8 +124,8 @@ func (s *scanner) object(depth int, each func(name, raw string) error) error {
 	}
 }
 
-// name reads a name and its colon. If the name is wanted it is returned without escapes, since
-// two spellings of one name are the same name.
+// name reads a name and its colon. If the name is wanted, it is returned with its escapes
+// resolved, since two names that differ only in their escapes are the same name.
 func (s *scanner) name(wanted bool) (string, error) {
 	if s.read++; s.read > s.rules.members {
 		return "", fmt.Errorf("over %d members", s.rules.members)

@@ -85,7 +85,7 @@ func (k Key) jwk() jwk {
 	return out
 }
 
-// rsaMembers returns n and e in the fewest octets, as RFC 7518, section 6.3.1, demands.
+// rsaMembers returns n and e in the fewest octets, as RFC 7518, section 6.3.1, requires.
 func rsaMembers(public *rsa.PublicKey) (n, e string) {
 	exponent := big.NewInt(int64(public.E)).Bytes()
 	return base64.RawURLEncoding.EncodeToString(public.N.Bytes()),

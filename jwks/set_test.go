@@ -225,7 +225,7 @@ func unclearKeys() []badKey {
 	}
 }
 
-// badNumbers are weak, or not in their canonical spelling.
+// badNumbers are weak, or not in their canonical encoding.
 func badNumbers() []badKey {
 	n := rsaModulus()
 	return []badKey{
@@ -234,7 +234,7 @@ func badNumbers() []badKey {
 		{"long x", changed(`Ro"`, `RoAA"`), "1 to 32 octets"},
 		{"padded x", changed(`Ro"`, `Ro="`), "1 to 32 octets"},
 		{"line break in x", changed(`cHURo"`, `cHUR\n"`), "not base64url"},
-		{"other spelling", changed(`Ro"`, `Rp"`), "not canonical"}, // an unused bit is set
+		{"other encoding", changed(`Ro"`, `Rp"`), "not canonical"}, // an unused bit is set
 
 		{"1024 bits", rsaMember("AQAB", number(odd(1024))), "2048 to 8192 bits, not 1024"},
 		{"2047 bits", rsaMember("AQAB", number(odd(2047))), "not 2047"},

@@ -41,7 +41,7 @@ func (o object) get(name string) (raw string, given bool) {
 	return "", false
 }
 
-// text returns a member that is a string, and "" if there is no such member. Any other value,
+// text returns a member that is a string, and "" if the member is absent. Any other value,
 // also null, is an error.
 func (o object) text(name string) (string, error) {
 	raw, given := o.get(name)
@@ -109,9 +109,9 @@ func escapeLength(s string) int {
 	return 0
 }
 
-// unescape resolves the escapes of a string whose grammar was checked. It refuses half of a
-// surrogate pair, which is not a character (RFC 8259, section 8.2): one reader keeps it and
-// another replaces it by U+FFFD, so two names could become the same.
+// unescape resolves the escapes of a string whose grammar was checked. It refuses a lone
+// surrogate, which is not a character (RFC 8259, section 8.2): one reader keeps it and
+// another replaces it with U+FFFD, so two names could become the same.
 func unescape(s string) (string, error) {
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); {
@@ -129,10 +129,10 @@ func unescape(s string) (string, error) {
 		i += 6
 		if utf16.IsSurrogate(r) {
 			if !strings.HasPrefix(s[i:], `\u`) {
-				return "", errHalf
+				return "", errLoneSurrogate
 			}
 			if r = utf16.DecodeRune(r, hexRune(s[i+2:i+6])); r == utf8.RuneError {
-				return "", errHalf
+				return "", errLoneSurrogate
 			}
 			i += 6
 		}
@@ -141,7 +141,7 @@ func unescape(s string) (string, error) {
 	return string(out), nil
 }
 
-var errHalf = errors.New("not JSON: half of a surrogate pair")
+var errLoneSurrogate = errors.New("not JSON: a lone surrogate")
 
 // escaped returns the character that \c stands for.
 func escaped(c byte) byte {
@@ -181,11 +181,11 @@ func hexDigit(c byte) rune {
 	return -1
 }
 
-// canonical refuses unused bits that are not zero. They would give a second spelling.
+// canonical refuses unused bits that are not zero. They would give a second encoding.
 var canonical = base64.RawURLEncoding.Strict()
 
 // decodeSegment decodes unpadded base64url (RFC 7515, section 2), into buffer if that is large
-// enough. It accepts only the canonical spelling: a second spelling of a revoked token would
+// enough. It accepts only the canonical encoding: a revoked token in a second encoding would
 // not be found in a list of revoked tokens.
 func decodeSegment(s string, buffer []byte) ([]byte, error) {
 	// Go's decoder skips line breaks even in strict mode.

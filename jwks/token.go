@@ -35,8 +35,8 @@ func parseToken(token string, algorithms []string) (jws, error) {
 	return out, nil
 }
 
-// split accepts only the compact form, in its one canonical spelling (RFC 7515, section 7.1).
-// A token of five parts is encrypted (RFC 7516). Verifiers that took such a token for a
+// split accepts only the compact form, in its one canonical encoding (RFC 7515, section 7.1).
+// A token of five parts is encrypted (RFC 7516). Verifiers that treated such a token as a
 // signed one have been attacked that way.
 func split(token string) (head string, out jws, err error) {
 	malformed := func(cause error) (string, jws, error) {
@@ -50,7 +50,7 @@ func split(token string) (head string, out jws, err error) {
 	case 4:
 		return malformed(errors.New("it is encrypted (5 parts)"))
 	default:
-		return malformed(fmt.Errorf("%d parts, not 3", dots+1))
+		return malformed(fmt.Errorf("it must have 3 parts, not %d", dots+1))
 	}
 	first, last := strings.IndexByte(token, '.'), strings.LastIndexByte(token, '.')
 	out.signed = token[:last]
@@ -73,8 +73,8 @@ func tooLong(bytes int) error {
 	return unreadable(StepForm, expectForm, fmt.Errorf("%d bytes, the limit is %d", bytes, maxTokenBytes))
 }
 
-// verify checks that key signed the token, and then that its claims are what want demands at
-// the time now.
+// verify checks that key signed the token, and then that its claims meet want at the time
+// now.
 func (t *jws) verify(key Key, want Expectation, now time.Time) (*Claims, error) {
 	if !key.signed(t.signed, t.signature) {
 		return nil, fail(StepSignature, "by that key", "not by that key, or the token was changed",

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// A Source gives keys to a Verifier. It is a *Set, which never changes, or a *Remote, which
-// follows its issuer.
+// A Source gives keys to a Verifier. It is a *Set, which never changes, or a *Remote, which is
+// kept up to date.
 type Source interface {
 	// current returns the set to use now.
 	current(ctx context.Context) (*Set, error)
-	// missed is called when a kid is not in set. It may fetch a newer set, and returns set
+	// refresh is called when a kid is not in set. It may fetch a newer set, and returns set
 	// itself if it does not.
-	missed(ctx context.Context, set *Set) (*Set, error)
+	refresh(ctx context.Context, set *Set) (*Set, error)
 	// belongsTo returns an error if the keys are known to be those of another issuer.
 	belongsTo(issuer string) error
 }
 
-// A VerifierConfig is what a service demands of a token, and the keys to check it with.
+// A VerifierConfig is what a service requires of a token, and the keys to check it with.
 // Issuer, Audience, Algorithms and Keys are required: if an empty field skipped a check, a
 // forgotten setting would skip it too.
 type VerifierConfig struct {
@@ -123,7 +123,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, erro
 }
 
 // key returns the key that h names. It looks for a newer set only if the kid is unknown. If
-// it did so for a wrong signature too, any client could make it fetch.
+// it did so for a wrong signature too, any client could cause a fetch.
 func (v *Verifier) key(ctx context.Context, h header) (Key, error) {
 	set, err := v.keys.current(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (v *Verifier) key(ctx context.Context, h header) (Key, error) {
 	if !errors.Is(err, ErrUnknownKey) {
 		return key, err
 	}
-	newer, missing := v.keys.missed(ctx, set)
+	newer, missing := v.keys.refresh(ctx, set)
 	if missing != nil {
 		return Key{}, missing
 	}
@@ -152,8 +152,8 @@ func (v *Verifier) Audience() string { return v.want.Audience }
 // Leeway returns the clock difference that v allows.
 func (v *Verifier) Leeway() time.Duration { return v.want.Leeway }
 
-func (s *Set) current(context.Context) (*Set, error)            { return s, nil }
-func (s *Set) missed(_ context.Context, set *Set) (*Set, error) { return set, nil }
+func (s *Set) current(context.Context) (*Set, error)             { return s, nil }
+func (s *Set) refresh(_ context.Context, set *Set) (*Set, error) { return set, nil }
 func (s *Set) belongsTo(string) error {
 	if s == nil {
 		return errors.New("no key set")

@@ -15,7 +15,7 @@ import (
 type changingSource struct {
 	mu              sync.Mutex // guards the fields below
 	set             *Set
-	newer           *Set // result of missed; nil if there is no newer set
+	newer           *Set // result of refresh; nil if there is no newer set
 	err             error
 	asked, searches int
 }
@@ -27,7 +27,7 @@ func (c *changingSource) current(context.Context) (*Set, error) {
 	return c.set, c.err
 }
 
-func (c *changingSource) missed(_ context.Context, set *Set) (*Set, error) {
+func (c *changingSource) refresh(_ context.Context, set *Set) (*Set, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.searches++
@@ -174,7 +174,7 @@ func TestAFailedFetchForAnUnknownKidIsUnavailable(t *testing.T) {
 // A failingSearch has keys, but fails to look for newer ones.
 type failingSearch struct{ *changingSource }
 
-func (failingSearch) missed(context.Context, *Set) (*Set, error) { return nil, ErrUnavailable }
+func (failingSearch) refresh(context.Context, *Set) (*Set, error) { return nil, ErrUnavailable }
 
 // TestATokenExpiresWithAndWithoutACache: the cache does not extend the life of a token.
 //

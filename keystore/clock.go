@@ -16,13 +16,13 @@ const (
 	maxDowntime = 365 * 24 * time.Hour
 )
 
-// A clockRecord is what the next process needs to know of the clocks.
+// A clockRecord is what the next process needs to know about the clocks.
 type clockRecord struct {
 	Highest        time.Time     `json:"highest"` // latest decision time
 	WallLag        time.Duration `json:"lag"`     // decision time − wall time
 	ErasureTime    time.Time     `json:"erasing"` // latest erasure time
-	MaxAge         time.Duration `json:"max_age"` // that the set was last served with
-	OldCachesUntil time.Time     `json:"hold"`    // until when caches may keep a set under a longer max-age of the past
+	MaxAge         time.Duration `json:"max_age"` // with which the set was last served
+	OldCachesUntil time.Time     `json:"hold"`    // until when caches may hold a set served with an earlier, longer max-age
 	ServedTime     time.Duration `json:"served"`  // uptime of all processes on this store together
 }
 
@@ -46,8 +46,8 @@ type reading struct {
 //
 // If the wall clock moves by more than two minutes against the monotonic clock, the clock
 // freezes: all three times continue at the monotonic pace from where they were, and
-// nothing is scheduled or erased. It ends when the wall clock returns, or when it has kept
-// its new time for an hour.
+// nothing is scheduled or erased. The freeze ends when the wall clock is right again, or
+// after it has run steadily for an hour.
 type clock struct {
 	decision time.Time     // at up
 	wallLag  time.Duration // decision time − wall time, never negative
@@ -104,7 +104,8 @@ func (c clock) observe(r reading) (next clock, jump time.Duration) {
 	return next, next.decision.Sub(c.decisionAt(r.up))
 }
 
-// trust sets the wall time to the wall clock. The decision time follows, except back.
+// trust sets the wall time to the wall clock. The decision time follows, but never goes
+// back.
 func (c *clock) trust(wall time.Time) {
 	c.decision = latest(c.decision, wall)
 	c.wallLag = c.decision.Sub(wall)

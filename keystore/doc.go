@@ -1,23 +1,25 @@
 // Package keystore holds the private keys: it makes, seals, schedules and uses them, and
 // never exports one.
 //
-// A key has instants, and its stage is a pure function of those and the decision time:
+// A key stores the instants of its life. Its stage is a pure function of them and of the
+// decision time:
 //
 //	         Publish        Sign           Stop            Drop
 //	 reserve ──┼── spare ─────┼── active ────┼── retiring ───┼── gone ──▶ time
 //	in JWKS: no      yes             yes            yes            no
 //	signs:   no      no              yes            no             no
 //
-// The keys of one algorithm form a ring. A ring always has one active key, one published
+// The keys of one algorithm form a ring. A ring normally has one active key, one published
 // spare and one unpublished reserve, so rotating and revoking only change instants. New RSA
 // keys are made in the background, never in a request. The rules:
 //
 //   - A key is published for at least the propagation time before it signs. Only time in
 //     which the set was served counts.
-//   - Stop of a key is Sign of the next one. Without a durable successor there is no Stop.
-//   - Drop = Stop + cap + skew. The cap is the longest lifetime that an audience of the
-//     algorithm had while the key could sign. The cap of a ring only rises: after a
-//     lifetime is lowered, a key stays longer than necessary, never shorter.
+//   - A key stops when the next one begins to sign: its Stop time is the Sign time of that
+//     key. A key without a durable successor does not stop.
+//   - Drop = Stop + maximum token lifetime + skew. The maximum is the longest lifetime that
+//     an audience of the algorithm had while the key could sign. The maximum of a ring only
+//     rises: after a lifetime is lowered, a key stays longer than necessary, never shorter.
 //   - The private half is erased at Stop + skew.
 //   - A key signs only after it is durable, because Sign uses committed state only.
 //
@@ -32,7 +34,7 @@
 //
 // The wall clock of a machine can jump by years. A rotation that follows it would use keys
 // that caches do not know, and an erasure that follows it could not be undone. So a jump
-// freezes the schedule until the wall clock returns or has been steady for an hour.
+// freezes the schedule until the wall clock is right again or has run steadily for an hour.
 //
 // # Record layout
 //
@@ -41,7 +43,7 @@
 //	meta                 identity of the database (storage.Meta)
 //	keyring              the data key, sealed under the master key
 //	clock                the clocks, as the last process knew them
-//	ring/<alg>           cap and the keys that have not stopped, in the order in which they sign
+//	ring/<alg>           maximum token lifetime, and the keys that have not stopped, in signing order
 //	retired/<alg>/<kid>  public halves that verifiers still need, until Drop
 //	private/<kid>        the private half (PKCS #8), sealed under the data key
 //	tombstone/<kid>      kids that must not be used again: of revoked keys, also their
@@ -55,14 +57,14 @@
 //	before the first transaction   an empty store; the next start creates it again
 //	after it                       an identity and a data key; the next start makes the keys
 //	before a change commits        the keys as they were; no token was signed by the new key
-//	after it, before the answer    the change; the next start reads it from the store
+//	after it, before the response  the change; the next start reads it from the store
 //	between two clock records      up to one heartbeat counts as downtime: keys may sign
 //	                               later than planned, never earlier
 //
 // # Files
 //
 // schedule.go decides, in pure functions of ring, policy and decision time. clock.go and
-// time.go compute the clocks. seal.go and keyring.go keep secrets at rest. rings.go holds
+// time.go compute the clocks. seal.go and datakey.go keep secrets at rest. rings.go holds
 // what signing needs in memory. loop.go and reserve.go do what is due. operator.go and
 // import.go do what operators ask for.
 package keystore

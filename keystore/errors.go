@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A NotReadyError refuses a rotation, because some verifiers do not know the next key yet.
+// A NotReadyError refuses a rotation, because some verifiers may not know the next key yet.
 type NotReadyError struct {
 	Alg string
 	At  time.Time // decision time at which the key will be ready; zero while it is being made
@@ -16,7 +16,7 @@ func (e *NotReadyError) Error() string {
 	if e.At.IsZero() {
 		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
 	}
-	return fmt.Sprintf("the next %s key will be known to every verifier at %s",
+	return fmt.Sprintf("the next %s key can sign at %s; until then some services may not know it",
 		e.Alg, e.At.UTC().Format(time.RFC3339))
 }
 

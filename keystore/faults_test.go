@@ -150,7 +150,7 @@ func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kid := kidOf(t, <-signed); kid != got.KID {
-		t.Errorf("after the Stop of %s the key %s signed", old, kid)
+		t.Errorf("after the Stop time of %s the key %s signed", old, kid)
 	}
 }
 
@@ -171,7 +171,7 @@ func TestAFrozenClockStopsRotationAndErasure(t *testing.T) {
 		b.run(time.Second)
 		first, reserve := b.stage(Active), b.stage(Reserve)
 		b.off.Store(int64(10 * year))
-		b.run(20 * time.Second) // past the Sign of the spare
+		b.run(20 * time.Second) // past the Sign time of the spare
 		if b.stage(Active) == first || b.stage(Reserve) != reserve || !b.hasPrivate(first) {
 			b.t.Error("while frozen, planned instants must hold and nothing may be published or erased")
 		}
@@ -201,7 +201,7 @@ func TestAJumpAheadReschedulesTheSpareFirst(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.run(time.Second)
 		first := b.stage(Active)
-		b.off.Store(int64(time.Minute)) // far past the Sign of the spare
+		b.off.Store(int64(time.Minute)) // far past the Sign time of the spare
 		b.run(time.Second)
 		if b.stage(Active) != first {
 			b.t.Error("a minute in which the set was not served counted as propagation")

@@ -11,8 +11,7 @@ import (
 	"keymill/storage/audit"
 )
 
-// An ImportRequest brings a key from another system, so that the tokens that it has signed
-// stay valid.
+// An ImportRequest is a key of another system, imported so that its tokens stay valid.
 type ImportRequest struct {
 	Key     []byte    // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK (RFC 7517)
 	Alg     string    // must match the key; "" takes the key's own
@@ -32,8 +31,8 @@ const (
 )
 
 // Import adds a key that only verifies, is the next spare or signs now. The key keeps the
-// kid that its tokens carry. Import refuses weak keys, revoked keys and kids that are or
-// were in use. by is who asks, for the audit log.
+// kid that its tokens carry. Import refuses weak keys, revoked keys, and kids that are used
+// or were used before. by names the operator in the audit log.
 func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyInfo, error) {
 	in, err := r.readImport(req)
 	if err != nil {
@@ -53,7 +52,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 		if err != nil {
 			return err
 		}
-		out = newKey(in.kid, in.alg, in.public, before.Cap)
+		out = newKey(in.kid, in.alg, in.public, before.MaxLifetime)
 		detail := map[string]string{"alg": in.alg, "as": "spare"}
 		if !req.Until.IsZero() {
 			out.Publish, out.Stop, out.Drop = d.now, d.now, req.Until.UTC()
@@ -92,9 +91,10 @@ func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Si
 	return advanced.Keys[advanced.index(k.KID)], nil
 }
 
-// checkUnused refuses a kid that is or was in use, and a key that was revoked under any kid.
-func checkUnused(tx storage.Reader, in imported) error {
-	keys := []string{tombstoneKey(in.thumb), privateKey(in.kid), tombstoneKey(in.kid)}
+// checkUnused refuses a kid that is used or was used before, and a key that was revoked
+// under any kid.
+func checkUnused(tx storage.Reader, in importedKey) error {
+	keys := []string{tombstoneKey(in.thumbprint), privateKey(in.kid), tombstoneKey(in.kid)}
 	for _, alg := range SupportedAlgorithms() {
 		keys = append(keys, retiredKey(alg, in.kid))
 	}
@@ -107,23 +107,23 @@ func checkUnused(tx storage.Reader, in imported) error {
 	}
 	for _, b := range found[1:] {
 		if b != nil {
-			return invalid("already_exists", "the kid %q is or was in use here; choose another kid, because a kid never stands for two keys", in.kid)
+			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", in.kid)
 		}
 	}
 	return nil
 }
 
-// An imported key has been parsed and checked.
-type imported struct {
-	kid, alg string
-	thumb    string // RFC 7638
-	public   []byte
-	private  crypto.Signer // nil if only the public half was given
+// An importedKey has been parsed and checked.
+type importedKey struct {
+	kid, alg   string
+	thumbprint string // RFC 7638
+	public     []byte
+	private    crypto.Signer // nil if only the public half was given
 }
 
-func (r *Rings) readImport(req ImportRequest) (imported, error) {
-	refuse := func(format string, args ...any) (imported, error) {
-		return imported{}, invalid("invalid_request", format, args...)
+func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
+	refuse := func(format string, args ...any) (importedKey, error) {
+		return importedKey{}, invalid("invalid_request", format, args...)
 	}
 	if len(req.Key) > maxImportBytes {
 		return refuse("the key has %d bytes; at most %d are allowed", len(req.Key), maxImportBytes)
@@ -160,13 +160,13 @@ func (r *Rings) readImport(req ImportRequest) (imported, error) {
 }
 
 // checkImport completes a key of alg. Without a kid it takes the thumbprint.
-func checkImport(key parsedKey, alg, kid string) (imported, error) {
-	in := imported{kid: kid, alg: alg, private: key.private}
+func checkImport(key parsedKey, alg, kid string) (importedKey, error) {
+	in := importedKey{kid: kid, alg: alg, private: key.private}
 	var err error
-	if in.thumb, err = thumbprint(key.public); err != nil {
+	if in.thumbprint, err = thumbprint(key.public); err != nil {
 		return in, err
 	}
-	in.kid = cmp.Or(in.kid, in.thumb)
+	in.kid = cmp.Or(in.kid, in.thumbprint)
 	if err := checkKID(in.kid); err != nil {
 		return in, err
 	}

@@ -130,7 +130,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		"only the public half":                {ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public())}, "public half"},
 		"until and sign now":                  {ImportRequest{Key: good, Until: later, SignNow: true}, "not both"},
 		"until in the past":                   {ImportRequest{Key: good, Until: time.Now().Add(-time.Hour)}, "past"},
-		"a kid in use":                        {ImportRequest{Key: good, KID: active}, "in use"},
+		"a kid that is used":                  {ImportRequest{Key: good, KID: active}, "already used"},
 		"a kid with a space":                  {ImportRequest{Key: good, KID: "a b"}, "visible ASCII"},
 		"a long kid":                          {ImportRequest{Key: good, KID: strings.Repeat("k", 201)}, "characters"},
 		"too many bytes":                      {ImportRequest{Key: make([]byte, maxImportBytes+1)}, "bytes"},

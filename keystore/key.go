@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Stage is a part of a key's life.
+// A Stage is a phase of a key's life.
 type Stage string
 
 // The stages, in the order of a key's life.
@@ -17,8 +17,8 @@ const (
 	Gone     Stage = "gone"     // no longer published
 )
 
-// never stands for an instant that is not determined yet. It is a far year and not the zero
-// time, so that comparisons need no special case.
+// never is the value of an instant that is not determined yet. It is a far year and not the
+// zero time, so that comparisons need no special case.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // A Key is one member of a ring: its public half and the instants of its life. All instants
@@ -35,20 +35,20 @@ type Key struct {
 	Drop    time.Time `json:"drop"`    // from here on it is not in the set; determined at Stop
 	Erase   time.Time `json:"erase"`   // when the private half is erased; determined at Stop
 
-	// Cap is the longest lifetime of a token that the key can have signed.
-	Cap time.Duration `json:"cap"`
+	// MaxLifetime is the longest lifetime of a token that the key can have signed.
+	MaxLifetime time.Duration `json:"cap"`
 }
 
 // newKey returns a reserve: none of its instants is determined.
 func newKey(kid, alg string, public []byte, lifetime time.Duration) Key {
 	return Key{
-		KID: kid, Alg: alg, Public: public, Cap: lifetime,
+		KID: kid, Alg: alg, Public: public, MaxLifetime: lifetime,
 		Publish: never, Ready: never, Sign: never, Stop: never, Drop: never, Erase: never,
 	}
 }
 
 // Stage returns the stage at the decision time now. It reads no clock and no storage, so
-// every node, test and auditor computes the same answer. Bounds are half-open: a key signs
+// every node, test and auditor computes the same stage. Bounds are half-open: a key signs
 // at Sign and not at Stop.
 func (k Key) Stage(now time.Time) Stage {
 	switch {
@@ -85,7 +85,7 @@ type KeyInfo struct {
 func (k Key) info(now time.Time, skew time.Duration) KeyInfo {
 	drop := k.Drop
 	if drop.Equal(never) && !k.Stop.Equal(never) {
-		drop = k.Stop.Add(k.Cap + skew)
+		drop = k.Stop.Add(k.MaxLifetime + skew)
 	}
 	return KeyInfo{
 		KID: k.KID, Alg: k.Alg, Stage: k.Stage(now),
@@ -101,7 +101,7 @@ func zeroIfNever(t time.Time) time.Time {
 }
 
 func (k Key) equal(other Key) bool {
-	return k.KID == other.KID && k.Cap == other.Cap &&
+	return k.KID == other.KID && k.MaxLifetime == other.MaxLifetime &&
 		k.Publish.Equal(other.Publish) && k.Ready.Equal(other.Ready) && k.Sign.Equal(other.Sign) &&
 		k.Stop.Equal(other.Stop) && k.Drop.Equal(other.Drop) && k.Erase.Equal(other.Erase)
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Run does what is due until ctx ends, and then returns nil: it reads the clocks, advances
-// the rings, erases private halves, drops retired keys and makes reserves. It logs a
-// failure and tries again. In the meantime the keys in memory continue to sign.
+// the rings, erases private halves, drops retired keys and makes reserves. After a failure it
+// logs the error and tries again. In the meantime the keys in memory continue to sign.
 func (r *Rings) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { r.reserveLoop(ctx) })
@@ -46,7 +46,7 @@ func (r *Rings) Close() error {
 	return r.writeClock(context.Background(), *r.clock.Load())
 }
 
-// untilNextTick returns the time until the next Sign, at most a fifth of a heartbeat.
+// untilNextTick returns how long it is to the next Sign time, at most a fifth of a heartbeat.
 func (r *Rings) untilNextTick() time.Duration {
 	wait, now := r.cfg.Heartbeat/5, r.Now()
 	for _, ring := range r.snapshot.Load().rings {
@@ -89,11 +89,11 @@ func (r *Rings) tick(ctx context.Context) error {
 	return nil
 }
 
-const clockJumped = "the wall clock jumped; rotation and erasure stop until it returns or has been steady for an hour"
+const clockJumped = "the wall clock jumped; rotation and erasure stop until it is right again or has run steadily for an hour"
 
-// observeClocks reads the clocks. Before a jump ahead of the decision time counts, the
-// rings must be rescheduled for it. Signing waits for both, so it sees the old time with
-// the old schedule or the new time with the new schedule.
+// observeClocks reads the clocks. If the decision time jumps ahead, the rings must be
+// rescheduled before the new time is used. Signing waits for both, so it sees the old time
+// with the old schedule or the new time with the new schedule.
 //
 // A crash between the transaction and the new clock loses nothing: the transaction has
 // written the clock record, and the next start continues from it.
@@ -123,8 +123,8 @@ func (r *Rings) observeClocks(ctx context.Context) error {
 }
 
 // reschedule accounts in every ring for the time from last to now, in which no server
-// served the set. It is one transaction for all rings: it also writes the clock record, and
-// after that a ring that was left out could not be rescheduled for this downtime.
+// served the set. All rings are rescheduled in one transaction, because it also writes the
+// clock record: a ring that is not in it could not be rescheduled for this downtime later.
 func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 	return r.store.Update(ctx, func(tx storage.Tx) error {
 		d := decision{tx, now, system}
@@ -164,7 +164,8 @@ func (r *Rings) stopUnconfigured(ctx context.Context) error {
 				errs = append(errs, tx.Delete(privateKey(k.KID)), blockKID(tx, k))
 				drops = append(drops, keyEvent("key.drop", k))
 			}
-			// The steps of putChange have taken some nanoseconds; these come after them.
+			// putChange gave its events times of some nanoseconds after now. These events
+			// must come after them.
 			later := decision{tx, now.Add(time.Microsecond), system}
 			return errors.Join(append(errs, later.auditSteps(drops))...)
 		})
@@ -202,8 +203,9 @@ func (r *Rings) advanceRings(ctx context.Context) error {
 	return r.reload(ctx)
 }
 
-// eraseDue erases private halves and drops retired keys whose instant has passed by the
-// erasure time. A private half of a configured ring stays until a successor signs.
+// eraseDue erases private halves and drops retired keys. Their Erase and Drop times are
+// compared with the erasure time. A private half of a configured ring stays until a
+// successor signs.
 func (r *Rings) eraseDue(ctx context.Context) error {
 	erasureTime, snap := r.ErasureTime(), r.snapshot.Load()
 	changed := false

@@ -45,7 +45,7 @@ func ParseMasterKey(b []byte) (MasterKey, error) {
 	return k, k.check()
 }
 
-// check refuses a key of zeros, which comes from a forgotten variable or a zeroed file.
+// check refuses a key of zeros. It is the result of a forgotten variable or a zeroed file.
 func (k MasterKey) check() error {
 	if k.secret == [keyBytes]byte{} {
 		return errors.New("the master key is all zeros; make a random one")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"keymill/storage"
@@ -26,16 +27,16 @@ type Revocation struct {
 	KID          string
 	Alg          string
 	Was          Stage
-	CachedUntil  time.Time // until when caches may still accept the key
+	CachedUntil  time.Time // until when caches may still have the key
 	Successor    string    // the kid that signs instead, if the key signed; "" while it is being made
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
 }
 
 // Rotate makes the spare of alg sign now. It refuses with a *NotReadyError while caches may
-// not know the spare, unless force is set. by is who asks, for the audit log.
+// not know the spare, unless force is set. by names the operator in the audit log.
 func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (Rotation, error) {
 	if r.queues[alg] == nil {
-		return Rotation{}, invalid("invalid_request", "%q is not in keys.algorithms %q", alg, r.cfg.Algorithms)
+		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", alg, strings.Join(r.cfg.Algorithms, ", "))
 	}
 	var out Rotation
 	err := r.operate(ctx, by, func(d decision) error {
@@ -87,7 +88,7 @@ func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
 
 // Revoke removes a key from the set and erases its private half, in one transaction. The
 // key and its kid can never be imported again. If the key signed, the spare signs from that
-// moment on. by is who asks, for the audit log.
+// moment on. by names the operator in the audit log.
 func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) {
 	if checkKID(kid) != nil {
 		return Revocation{}, unknownKID(kid)
@@ -149,15 +150,15 @@ func revokeRetired(d decision, alg string, out *Revocation) (found bool, err err
 	return true, errors.Join(d.tx.Delete(retiredKey(alg, out.KID)), blockRevoked(d, k))
 }
 
-// operate runs a decision of an operator. It can move a Stop to the present, so signing
-// waits from the choice of the time until the new keys are in the snapshot: no token is
-// signed after the Stop of its key.
+// operate runs a decision of an operator. A decision can set a Stop time to now. So operate
+// blocks signing before it reads the time, until the new keys are in the snapshot: no token
+// is signed after the Stop time of its key.
 //
-// Lock order: mu, then signing, then the store. A caller that holds a transaction must take
-// neither lock.
+// Lock order: mu, then signing, then the store. Code inside a transaction must take neither
+// lock.
 //
 // A crash before the commit changes nothing. After the commit the next start reads the
-// change from the store, also if the caller was not answered.
+// change from the store, also if the caller got no result.
 func (r *Rings) operate(ctx context.Context, by string, decide func(decision) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,7 +168,7 @@ func (r *Rings) operate(ctx context.Context, by string, decide func(decision) er
 	if err != nil {
 		return err
 	}
-	signal(r.wake) // the ring may need a reserve, and the next Sign may be sooner
+	signal(r.wake) // the ring may need a reserve, and the next Sign time may be sooner
 	// The change is durable. Even if ctx has ended, signing must use it.
 	if err := r.reload(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("the change is stored but could not be read back: %w", err)
@@ -184,7 +185,7 @@ type Status struct {
 }
 
 // Status reports whether every ring has an active key and a spare, and whether the wall
-// clock can be trusted. A new ring that waits for its first Sign is not an issue.
+// clock can be trusted. A new ring whose first key waits for its Sign time is not an issue.
 func (r *Rings) Status() Status {
 	now, snap := r.Now(), r.snapshot.Load()
 	st := Status{Now: now, Frozen: r.clock.Load().frozen}
@@ -196,8 +197,8 @@ func (r *Rings) Status() Status {
 		switch {
 		case !ring.has(now, Spare):
 			st.Issues = append(st.Issues, alg+": no spare key is published")
-		case !ring.has(now, Active) && ring.SignAtOnce:
-			st.Issues = append(st.Issues, alg+": no key signs")
+		case !ring.has(now, Active) && ring.MustSignNow:
+			st.Issues = append(st.Issues, alg+": no key can sign")
 		}
 	}
 	st.Ready = len(st.Issues) == 0

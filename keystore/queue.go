@@ -17,14 +17,14 @@ const maxWaiting = 1000
 // scheduler chooses the order: of 16 RSA signatures on two cores, some wait twenty times as
 // long as the others.
 //
-// A caller that finds a free place runs its job in its own goroutine. The jobs that wait
-// are run by one goroutine per place, one after another, which yields the processor after
-// each. Measured with RSA, 16 connections and two cores, the ratio of p99 to p50 is 2.5
-// at full speed. Waking the next caller for every signature gave 5. One place less than
+// A caller that finds a free slot runs its job in its own goroutine. Waiting jobs are run
+// one after another by the goroutine that owns the slot; it yields the processor after each
+// job. Measured with RSA, 16 connections and two cores, the ratio of p99 to p50 is 2.5
+// at full speed. Waking the next caller for every signature gave 5. One slot fewer than
 // processors gave 2, but a tenth fewer requests.
 type queue struct {
 	mu   sync.Mutex
-	free int    // places without a job; guarded by mu
+	free int    // slots without a job; guarded by mu
 	jobs []*job // waiting, the oldest first; guarded by mu
 }
 
@@ -33,7 +33,7 @@ type job struct {
 	done chan struct{} // closed after run
 }
 
-func newQueue(places int) *queue { return &queue{free: places} }
+func newQueue(slots int) *queue { return &queue{free: slots} }
 
 // do runs a job in its turn. After an error the job has not run and will not.
 func (q *queue) do(ctx context.Context, run func()) error {
@@ -87,7 +87,7 @@ func (q *queue) leave(ctx context.Context, j *job) error {
 	return ctx.Err()
 }
 
-// handOver passes the caller's place to the jobs that wait, or makes it free.
+// handOver passes the caller's slot to the jobs that wait, or frees it.
 func (q *queue) handOver() {
 	if j := q.next(); j != nil {
 		go q.drain(j)
@@ -98,11 +98,11 @@ func (q *queue) drain(j *job) {
 	for ; j != nil; j = q.next() {
 		j.run()
 		close(j.done)
-		runtime.Gosched() // lets the caller send its answer, and new requests be read
+		runtime.Gosched() // so that the caller can send its response and new requests can be read
 	}
 }
 
-// next removes and returns the oldest job. Without one it makes the place free.
+// next removes and returns the oldest job. If there is none it frees the slot.
 func (q *queue) next() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -18,14 +18,14 @@ func retiredKey(alg, kid string) string { return "retired/" + alg + "/" + kid }
 func privateKey(kid string) string      { return "private/" + kid }
 func tombstoneKey(kid string) string    { return "tombstone/" + kid }
 
-// system stands in audit records for decisions that no operator asked for.
+// system is the name in audit records for decisions that no operator requested.
 const system = "system"
 
 // A decision is one Update that changes keys.
 type decision struct {
 	tx  storage.Tx
 	now time.Time // decision time
-	by  string    // who asked for it, for the audit log
+	by  string    // who requested it, for the audit log
 }
 
 func (d decision) audit(e audit.Event) error {
@@ -84,7 +84,7 @@ func getRing(r storage.Reader, alg string) (ring, error) {
 // putChange writes the ring that a decision has changed, after advancing it: keys that
 // stopped become retired ones, and every step is in the audit log. It writes the clock
 // record in the same transaction. Otherwise, after a crash, the last clock record could be
-// older than the Sign of a key that has already signed.
+// older than the Sign time of a key that has already signed.
 func (r *Rings) putChange(d decision, before, after ring) error {
 	advanced, stopped := after.advance(d.now, r.policy)
 	errs := []error{putRing(d.tx, advanced), putJSON(d.tx, clockKey, r.clockRecordAt(d.now))}
@@ -109,14 +109,14 @@ func stepEvents(before, after ring, stopped []Key) []audit.Event {
 		if published.Equal(never) && !k.Publish.Equal(never) {
 			out = append(out, keyEvent("key.publish", k))
 		}
-		if k.KID == after.Signing && k.KID != before.Signing {
+		if k.KID == after.LastSigner && k.KID != before.LastSigner {
 			out = append(out, keyEvent("key.sign", k))
 		}
 	}
 	return out
 }
 
-// blockRevoked makes sure that a revoked key is never imported, under its kid or another.
+// blockRevoked makes sure that a revoked key is never imported, under any kid.
 func blockRevoked(d decision, k Key) error {
 	public, err := parsePublic(k.Public)
 	if err != nil {

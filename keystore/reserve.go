@@ -10,8 +10,8 @@ import (
 )
 
 // reserveLoop makes reserves for rings without one. It is not part of Run's loop, because
-// making an RSA key can take seconds, and a Sign must not wait for it. A key that could not
-// be stored is kept in memory for the next try.
+// generating an RSA key can take seconds, and a scheduled rotation must not wait for it. A
+// key that could not be stored is kept in memory for the next try.
 func (r *Rings) reserveLoop(ctx context.Context) {
 	unstored := make(map[string]crypto.Signer) // alg → key
 	failing := false
@@ -67,18 +67,18 @@ func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string
 // makeMissing makes the keys that a ring needs before Open returns: one to sign and one to be
 // published next. It makes them in parallel, because an RSA key can take a second.
 func (r *Rings) makeMissing(ctx context.Context) error {
-	type made struct {
+	type generated struct {
 		alg string
 		key crypto.Signer
 		err error
 	}
 	var wg sync.WaitGroup
-	out := make(chan made, 2*len(r.cfg.Algorithms))
+	out := make(chan generated, 2*len(r.cfg.Algorithms))
 	for _, alg := range r.cfg.Algorithms {
 		for range max(0, 2-len(r.snapshot.Load().rings[alg].Keys)) {
 			wg.Go(func() {
 				key, err := generate(alg)
-				out <- made{alg, key, err}
+				out <- generated{alg, key, err}
 			})
 		}
 	}
@@ -99,8 +99,8 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 }
 
 // addReserve stores key as the reserve of its ring. A ring that must sign at once advances
-// in the same transaction, even while the clock is frozen. Otherwise publication and Sign
-// are left to advanceRings.
+// in the same transaction, even while the clock is frozen. Otherwise advanceRings decides
+// when the key is published and signs.
 //
 // A crash after the commit leaves a reserve, which the next start finds.
 func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) error {
@@ -118,10 +118,10 @@ func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) e
 			return err
 		}
 		d := decision{tx, r.Now(), system}
-		k := newKey(kid, alg, public, before.Cap)
+		k := newKey(kid, alg, public, before.MaxLifetime)
 		after := before.clone()
 		after.Keys = append(after.Keys, k)
-		if before.SignAtOnce {
+		if before.MustSignNow {
 			err = r.putChange(d, before, after)
 		} else {
 			err = putRing(tx, after)

@@ -32,8 +32,7 @@ type Config struct {
 	Log     *slog.Logger // for background loops; nil discards
 }
 
-// Rings holds the keys of every algorithm. Its methods can be called from many goroutines at
-// once.
+// Rings holds the keys of every algorithm. It is safe for concurrent use.
 type Rings struct {
 	cfg          Config
 	policy       policy
@@ -54,12 +53,12 @@ type Rings struct {
 	// in place. It guards the fields below.
 	mu           sync.Mutex
 	clockRecord  clockRecord
-	stale        bool          // the snapshot may lack something that is committed
+	stale        bool          // the snapshot may not have everything that is committed
 	clockWritten time.Duration // uptime at which the clock record was last written
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
-	// signing is held by a change that moves a Stop to the present, until the new snapshot
-	// is in place. Signers hold it for reading while they choose a key. It is taken after mu.
+	// signing is held by a change that sets a Stop time to now, until the new snapshot is in
+	// place. Signers hold it for reading while they choose a key. It is taken after mu.
 	signing sync.RWMutex
 }
 
@@ -72,7 +71,7 @@ type snapshot struct {
 	published []PublicKey        // in the order of publication
 }
 
-// Open reads the keys of s, or makes the first ones if s is empty. When it returns, every
+// Open reads the keys of s, or creates the first keys if s is empty. When it returns, every
 // ring has a published key. Rotation, erasure and new keys need Run.
 func Open(ctx context.Context, s storage.Store, cfg Config) (*Rings, error) {
 	return open(ctx, s, cfg, time.Now)
@@ -154,8 +153,8 @@ func (r *Rings) startClock(ctx context.Context) error {
 		r.log.Error(clockJumped, "offset", c.offset.Round(time.Second))
 	}
 	if r.clockRecord.MaxAge > r.cfg.MaxAge {
-		// After a crash the set may have been served under the longer max-age until one
-		// heartbeat after the record.
+		// Before a crash the set may have been served with the longer max-age until one
+		// heartbeat after the record was written.
 		r.clockRecord.OldCachesUntil = latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
 	}
 	r.clockRecord.MaxAge = r.cfg.MaxAge
@@ -166,15 +165,15 @@ func (r *Rings) startClock(ctx context.Context) error {
 	return err
 }
 
-// Reload reads the keys again, after another package has committed a raised cap.
+// Reload reads the keys again. It is for callers of RaiseMaxLifetime, after the commit.
 func (r *Rings) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.reload(ctx)
 }
 
-// reload replaces the snapshot by what is committed. It keeps the private halves that are
-// in memory, except those of keys that have stopped: they are no longer referenced.
+// reload replaces the snapshot with the committed keys. It keeps the private halves that
+// are in memory, except those of keys that have stopped.
 func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
 	old, now := r.snapshot.Load(), r.Now()
@@ -217,7 +216,7 @@ func (r *Rings) reload(ctx context.Context) error {
 	return nil
 }
 
-// openSigners opens the private halves that next lacks.
+// openSigners opens the private halves that next does not have yet.
 func (r *Rings) openSigners(next *snapshot, sealed map[string][]byte) error {
 	for _, ring := range next.rings {
 		for _, k := range ring.Keys {
@@ -306,20 +305,21 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 	return out, nil
 }
 
-// RaiseCap raises the maximum token lifetime of alg, in the caller's transaction, so that its
-// keys are published until such tokens have expired. A lower lifetime changes nothing. The
-// caller calls Reload after the commit; until then Sign refuses the longer lifetime.
-func (r *Rings) RaiseCap(tx storage.Tx, alg string, lifetime time.Duration) error {
+// RaiseMaxLifetime raises the maximum token lifetime of alg in the caller's transaction, so
+// that keys stay published until such tokens have expired. A lower lifetime changes nothing.
+// The caller must call Reload after the commit; until then Sign refuses tokens with the
+// longer lifetime.
+func (r *Rings) RaiseMaxLifetime(tx storage.Tx, alg string, lifetime time.Duration) error {
 	ring, err := getRing(tx, alg)
 	if err != nil {
 		return err
 	}
-	if lifetime <= ring.Cap {
+	if lifetime <= ring.MaxLifetime {
 		return nil
 	}
-	ring.Cap = lifetime
+	ring.MaxLifetime = lifetime
 	for i := range ring.Keys {
-		ring.Keys[i].Cap = max(ring.Keys[i].Cap, lifetime)
+		ring.Keys[i].MaxLifetime = max(ring.Keys[i].MaxLifetime, lifetime)
 	}
 	return putRing(tx, ring)
 }

@@ -58,7 +58,7 @@ func newRings(t *testing.T) (*Rings, *bolt.Store) {
 
 func raise(t *testing.T, r *Rings, alg string, lifetime time.Duration) {
 	t.Helper()
-	err := r.store.Update(t.Context(), func(tx storage.Tx) error { return r.RaiseCap(tx, alg, lifetime) })
+	err := r.store.Update(t.Context(), func(tx storage.Tx) error { return r.RaiseMaxLifetime(tx, alg, lifetime) })
 	if err := errors.Join(err, r.Reload(t.Context())); err != nil {
 		t.Fatal(err)
 	}
@@ -133,15 +133,15 @@ func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
 		r, _ := newRings(t)
 		var unavailable *UnavailableError
 		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); !errors.As(err, &unavailable) {
-			t.Errorf("an expiry beyond the cap: %v", err)
+			t.Errorf("an expiry beyond the maximum token lifetime: %v", err)
 		}
 		raise(t, r, EdDSA, 2*time.Minute)
 		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-			t.Errorf("after the cap was raised: %v", err)
+			t.Errorf("after the maximum was raised: %v", err)
 		}
 		raise(t, r, EdDSA, time.Second)
 		if _, err := r.Sign(t.Context(), EdDSA, "at+jwt", nil, r.Now().Add(61*time.Second)); err != nil {
-			t.Errorf("lowering a lifetime lowered the cap: %v", err)
+			t.Errorf("lowering a lifetime lowered the maximum: %v", err)
 		}
 		if _, err := r.Sign(t.Context(), RS256, "at+jwt", nil, r.Now()); !errors.As(err, &unavailable) {
 			t.Errorf("an algorithm that is not configured: %v", err)
@@ -238,6 +238,8 @@ func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), s, trial(master)); !errors.Is(err, ErrMasterKey) {
 		t.Errorf("the old master key after a change: %v", err)
+	} else if !strings.Contains(err.Error(), "the key that the store was last sealed under") {
+		t.Errorf("the error does not say which master key to give: %v", err)
 	}
 	if _, err := Open(t.Context(), s, trial(other)); err != nil {
 		t.Errorf("the new master key: %v", err)
@@ -245,7 +247,7 @@ func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 }
 
 func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
-	for _, lost := range []string{keyringKey, "meta"} {
+	for _, lost := range []string{dataKeyRecord, "meta"} {
 		r, s := newRings(t)
 		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
 		if err != nil {
@@ -394,7 +396,7 @@ func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
 			t.Errorf("a ring that was added later signs before propagation: %s", got)
 		}
 		if !other.Status().Ready {
-			t.Errorf("a ring that waits for its first Sign counts as an issue: %v", other.Status().Issues)
+			t.Errorf("a ring whose first key waits for its Sign time counts as an issue: %v", other.Status().Issues)
 		}
 	})
 }

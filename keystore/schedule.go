@@ -27,15 +27,15 @@ func (p policy) ready(now time.Time) time.Time {
 // they sign. The reserve is last. Methods with a ring receiver return a changed copy, those
 // with a pointer change it. now is always the decision time.
 type ring struct {
-	Alg  string        `json:"alg"`
-	Cap  time.Duration `json:"cap"` // Cap of future keys; it only rises
-	Keys []Key         `json:"keys"`
-	// SignAtOnce means that a key must sign now, even if caches do not know it. That is so
-	// in a new store, where no cache holds a set, and after the active key was revoked,
-	// because a token that some caches cannot verify yet is better than none.
-	SignAtOnce bool `json:"at_once,omitempty"`
-	// Signing is the kid that the audit log last named as the signing key.
-	Signing string `json:"signing,omitempty"`
+	Alg         string        `json:"alg"`
+	MaxLifetime time.Duration `json:"cap"` // the MaxLifetime of new keys; it only rises
+	Keys        []Key         `json:"keys"`
+	// MustSignNow means that a key must sign now, even if caches do not know it. This is set
+	// in a new store, where no cache has a set, and after the active key was revoked, because
+	// then a token that some caches cannot verify yet is better than no token.
+	MustSignNow bool `json:"at_once,omitempty"`
+	// LastSigner is the kid that the audit log last named as the signing key.
+	LastSigner string `json:"signing,omitempty"`
 }
 
 func (r ring) clone() ring {
@@ -59,11 +59,11 @@ func (r ring) index(kid string) int {
 // have stopped and are no longer in it. Advancing again at the same time changes nothing.
 func (r ring) advance(now time.Time, p policy) (ring, []Key) {
 	r = r.clone()
-	// Scheduling comes before and after. Before, because a lower rotate_every can make a
-	// successor due now, so that the active key stops; after, for a new spare.
+	// Spares are scheduled twice: first because a lower rotate_every can make a successor due
+	// now, so that the active key stops, and at the end for a new spare.
 	r.scheduleSpares(now, p)
 	stopped := r.removeStopped(now, p)
-	if r.SignAtOnce && !r.has(now, Active) {
+	if r.MustSignNow && !r.has(now, Active) {
 		r.activateSpare(now, p)
 	}
 	if !r.has(now, Spare) {
@@ -71,7 +71,7 @@ func (r ring) advance(now time.Time, p policy) (ring, []Key) {
 	}
 	r.scheduleSpares(now, p)
 	if i := r.indexAt(now, Active); i >= 0 {
-		r.Signing = r.Keys[i].KID
+		r.LastSigner = r.Keys[i].KID
 	}
 	return r, stopped
 }
@@ -84,7 +84,7 @@ func (r *ring) removeStopped(now time.Time, p policy) []Key {
 		if now.Before(k.Stop) {
 			return false
 		}
-		k.Drop = k.Stop.Add(k.Cap + p.skew())
+		k.Drop = k.Stop.Add(k.MaxLifetime + p.skew())
 		k.Erase = k.Stop.Add(p.skew())
 		stopped = append(stopped, k)
 		return true
@@ -92,8 +92,9 @@ func (r *ring) removeStopped(now time.Time, p policy) []Key {
 	return stopped
 }
 
-// activateSpare makes the spare sign at once that most caches know, or the reserve if there
-// is no spare. Without either it does nothing, and advance tries again when a key is made.
+// activateSpare makes the spare that caches have known for the longest time sign at once. If
+// there is no spare, it takes the reserve. Without either it does nothing, and advance tries
+// again when a key is made.
 func (r *ring) activateSpare(now time.Time, p policy) {
 	if !r.has(now, Spare) {
 		r.publishReserve(now, p)
@@ -119,8 +120,8 @@ func (r *ring) publishReserve(now time.Time, p policy) {
 	}
 }
 
-// scheduleSpares determines Sign of every spare, and gives the key before it the same
-// instant as Stop. It changes only instants in the future.
+// scheduleSpares determines the Sign time of every spare, which is also the Stop time of the
+// key before it. It changes only instants in the future.
 func (r *ring) scheduleSpares(now time.Time, p policy) {
 	for i := range r.Keys {
 		if now.Before(r.Keys[i].Stop) {
@@ -139,15 +140,16 @@ func (r *ring) scheduleSpares(now time.Time, p policy) {
 }
 
 // afterDowntime accounts for the time from last to now, in which no server served the set.
-// A key that was a spare at last has been published for that much less than planned, so its
-// Ready and Sign move. If its Sign has passed in the downtime, it has signed nothing and is
-// a spare again. last can be some seconds too early, because a crash loses what came after
-// the last clock record. So a key that the ring names as Signing has signed in any case.
+// A key that was a spare at the time last has been published for that much less than
+// planned, so its Ready and Sign times move. If its Sign time has passed in the downtime, it
+// has signed nothing and is a spare again. last can be some seconds too early, because a
+// crash loses the time after the last clock record. So the key in LastSigner is treated as
+// having signed in any case.
 func (r ring) afterDowntime(last, now time.Time, p policy) ring {
 	r = r.clone()
 	for i := range r.Keys {
 		k := &r.Keys[i]
-		if k.Stage(last) != Spare || k.KID == r.Signing {
+		if k.Stage(last) != Spare || k.KID == r.LastSigner {
 			continue
 		}
 		k.Ready = latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.maxAge), p.oldCachesUntil)
@@ -182,15 +184,15 @@ func (r *ring) activate(i int, now time.Time) {
 		r.Keys[a].Stop = now
 	}
 	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = now, now, never
-	r.SignAtOnce = false
+	r.MustSignNow = false
 }
 
-// revoke removes a key. If it was the signing one, advance makes a spare sign at once.
+// revoke removes a key. If it was the active one, advance makes a spare sign at once.
 func (r ring) revoke(kid string, now time.Time) ring {
 	r = r.clone()
 	i := r.index(kid)
 	if r.Keys[i].Stage(now) == Active {
-		r.SignAtOnce = true
+		r.MustSignNow = true
 	}
 	r.Keys = slices.Delete(r.Keys, i, i+1)
 	return r
@@ -200,13 +202,13 @@ func (r ring) revoke(kid string, now time.Time) ring {
 func (r ring) insert(k Key, now time.Time, p policy, signNow bool) ring {
 	r = r.clone()
 	k.Publish, k.Ready, k.Sign = now, p.ready(now), never
-	place := 0
+	at := 0
 	if a := r.indexAt(now, Active); a >= 0 {
-		place = a + 1
+		at = a + 1
 	}
-	r.Keys = slices.Insert(r.Keys, place, k)
+	r.Keys = slices.Insert(r.Keys, at, k)
 	if signNow {
-		r.activate(place, now)
+		r.activate(at, now)
 	}
 	return r
 }
@@ -230,7 +232,8 @@ func (r ring) stop(now time.Time) (after ring, unused []Key) {
 }
 
 func (r ring) equal(other ring) bool {
-	return r.Alg == other.Alg && r.Cap == other.Cap && r.SignAtOnce == other.SignAtOnce && r.Signing == other.Signing &&
+	return r.Alg == other.Alg && r.MaxLifetime == other.MaxLifetime &&
+		r.MustSignNow == other.MustSignNow && r.LastSigner == other.LastSigner &&
 		slices.EqualFunc(r.Keys, other.Keys, Key.equal)
 }
 

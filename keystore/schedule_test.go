@@ -44,9 +44,9 @@ var days = policy{rotateEvery: 720 * time.Hour, propagation: time.Hour, maxAge: 
 // newRing returns a ring of a new store with a reserve, advanced to day0.
 func newRing(t *testing.T) ring {
 	t.Helper()
-	r := ring{Alg: EdDSA, SignAtOnce: true, Cap: time.Hour}
+	r := ring{Alg: EdDSA, MustSignNow: true, MaxLifetime: time.Hour}
 	for _, kid := range []string{"a", "b", "c"} {
-		r.Keys = append(r.Keys, newKey(kid, EdDSA, nil, r.Cap))
+		r.Keys = append(r.Keys, newKey(kid, EdDSA, nil, r.MaxLifetime))
 	}
 	r, stopped := r.advance(day0, days)
 	if len(stopped) != 0 {
@@ -106,7 +106,7 @@ func TestASpareIsPublishedWhenThePreviousOneSigns(t *testing.T) {
 }
 
 func TestWithoutASuccessorThereIsNoStop(t *testing.T) {
-	r := ring{Alg: EdDSA, SignAtOnce: true, Keys: []Key{newKey("a", EdDSA, nil, 0)}}
+	r := ring{Alg: EdDSA, MustSignNow: true, Keys: []Key{newKey("a", EdDSA, nil, 0)}}
 	r, _ = r.advance(day0, days)
 	r, stopped := r.advance(at(5000), days)
 	expect(t, r, at(5000), "a:active ")
@@ -278,14 +278,14 @@ func checkRing(r ring, stopped []Key, now time.Time) error {
 		}
 	}
 	for _, k := range stopped {
-		if k.Drop.Before(k.Stop.Add(k.Cap)) || k.Stop.After(now) {
+		if k.Drop.Before(k.Stop.Add(k.MaxLifetime)) || k.Stop.After(now) {
 			return fmt.Errorf("%s has wrong instants: %+v", k.KID, k)
 		}
 	}
 	if active > 1 {
 		return errors.New("two keys sign")
 	}
-	if active == 0 && r.has(now, Spare) && r.SignAtOnce {
+	if active == 0 && r.has(now, Spare) && r.MustSignNow {
 		return errors.New("no key signs although a spare could")
 	}
 	return nil

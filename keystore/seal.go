@@ -19,7 +19,7 @@ import (
 //	version (1) ‖ salt (32) ‖ commitment (32) ‖ nonce (12) ‖ ciphertext ‖ tag (16)
 //
 // HKDF-SHA256(key, salt) gives an AES-256 key for this record only, so the number of records
-// has no bound. It also gives the commitment, without which an attacker could make a record
+// is not limited. It also gives the commitment. Without that, an attacker could make a record
 // that opens under two keys.
 const (
 	sealVersion   = 1
@@ -65,7 +65,7 @@ func (v *Vault) Seal(storageKey string, plain []byte) ([]byte, error) {
 }
 
 // Open returns the secret that Seal has sealed for storageKey. For any other record it
-// returns an error and nothing of the secret.
+// returns only an error.
 func (v *Vault) Open(storageKey string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
 		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)

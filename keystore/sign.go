@@ -24,8 +24,8 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 }
 
 // Ready returns nil if a key of alg can sign now, else an *UnavailableError. A decision that
-// leads to a token asks before it writes. Ready must not be called in a transaction: an
-// operator's change holds the lock that Ready waits for while it waits for the store.
+// leads to a token calls Ready before it writes. Ready must not be called in a transaction:
+// an operator's change waits for the store while it holds the lock that Ready waits for.
 func (r *Rings) Ready(alg string) error {
 	q := r.queues[alg]
 	if q == nil {
@@ -56,9 +56,9 @@ func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string,
 	return s.token(header, payload)
 }
 
-// activeSigner chooses the key that signs now. An operator's change that moves a Stop to the
-// present holds signing until the change is durable and in the snapshot. So no key is
-// chosen after its Stop, and Drop counts from its last signature.
+// activeSigner chooses the key that signs now. An operator's change that sets a Stop time to
+// now holds signing until the change is durable and in the snapshot. So no key is chosen
+// after its Stop time, and a key is not dropped before its last token has expired.
 func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error) {
 	r.signing.RLock()
 	defer r.signing.RUnlock()
@@ -69,7 +69,7 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error)
 		if k.Stage(now) != Active {
 			continue
 		}
-		if exp.After(now.Add(k.Cap)) {
+		if exp.After(now.Add(k.MaxLifetime)) {
 			return nil, "", &UnavailableError{
 				Reason:     fmt.Sprintf("token expiry %s exceeds the maximum token lifetime of the %s key", exp.UTC().Format(time.RFC3339), alg),
 				RetryAfter: time.Second,
@@ -81,10 +81,10 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error)
 		}
 		return s, k.KID, nil
 	}
-	return nil, "", &UnavailableError{Reason: "no " + alg + " key signs yet", RetryAfter: ring.untilSign(now)}
+	return nil, "", &UnavailableError{Reason: "no " + alg + " key can sign yet", RetryAfter: ring.untilSign(now)}
 }
 
-// untilSign returns when a ring without an active key will have one.
+// untilSign returns how long a ring without an active key waits for one.
 func (r ring) untilSign(now time.Time) time.Duration {
 	if i := r.indexAt(now, Spare); i >= 0 {
 		return r.Keys[i].Sign.Sub(now)

@@ -29,11 +29,12 @@ func (r *Rings) ErasureTime() time.Time {
 	return c.erasureAt(r.up())
 }
 
-// ServedTime returns how long all processes together have served this store. It stands
-// still in a downtime and has no date. After a crash up to one heartbeat of it counts again.
+// ServedTime returns how long all processes together have served this store. It does not
+// advance in a downtime and has no date. After a crash up to one heartbeat of it counts again.
 func (r *Rings) ServedTime() time.Duration { return r.servedBefore + r.up() }
 
-// up returns the uptime of the process. It stands still while the machine is suspended.
+// up returns the uptime of the process. It does not count time in which the machine is
+// suspended.
 func (r *Rings) up() time.Duration { return time.Since(r.began) }
 
 // suspended returns how long this machine has been suspended since it booted.

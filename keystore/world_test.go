@@ -96,7 +96,7 @@ func (w *world) checkErased(now time.Time) {
 				continue
 			}
 			if _, err := r.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
-				w.t.Fatalf("%s after its Stop the private half of %s still exists (%v)", now.Sub(since), kid, err)
+				w.t.Fatalf("%s after its Stop time the private half of %s still exists (%v)", now.Sub(since), kid, err)
 			}
 			delete(w.stopped, kid)
 			w.stopped[kid] = never

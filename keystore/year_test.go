@@ -248,7 +248,7 @@ func (w *world) tenYearsAndBack() {
 	w.disturbed()
 }
 
-// downAcrossASign stops the server for three hours, half of them before the next Sign.
+// downAcrossASign stops the server for three hours, half of them before the next Sign time.
 func (w *world) downAcrossASign() {
 	next := w.nextSign()
 	for time.Until(next.Add(-w.wrong())) > 90*time.Minute {
@@ -338,7 +338,7 @@ func (w *world) changeLifetime() {
 
 func (w *world) raise(alg string) {
 	err := w.store.Update(w.t.Context(), func(tx storage.Tx) error {
-		return w.rings.RaiseCap(tx, alg, w.lifetime[alg])
+		return w.rings.RaiseMaxLifetime(tx, alg, w.lifetime[alg])
 	})
 	if err := errors.Join(err, w.rings.Reload(w.t.Context())); err != nil {
 		w.t.Fatal(err)

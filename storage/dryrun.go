@@ -6,14 +6,14 @@ import (
 )
 
 // DryRun returns a Store over base that never writes to base. Later calls see the writes of
-// earlier ones, and all of them are lost with the Store. The limits hold for each Update as
-// in any Store, but not for all Updates together. Close leaves base open. The Store must
+// earlier ones, and all of them are lost with the Store. The limits apply to each Update as
+// in any Store, but not to all Updates together. Close leaves base open. The Store must
 // not be used from two goroutines at once.
 func DryRun(base Store) Store { return &dryRun{base: base} }
 
 type dryRun struct {
-	base  Store
-	cells []cell // the writes of all Updates so far
+	base   Store
+	states []keyState // the writes of all Updates so far
 }
 
 // View gives fn the state of base with the writes so far.
@@ -43,7 +43,7 @@ func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 				return err
 			}
 		}
-		d.cells = slices.DeleteFunc(kept.cells, func(c cell) bool { return !c.written })
+		d.states = slices.DeleteFunc(kept.states, func(k keyState) bool { return !k.written })
 		return nil
 	})
 }
@@ -54,7 +54,7 @@ func (d *dryRun) Close() error { return nil }
 // overlay returns an Overlay without limits that holds the writes so far.
 func (d *dryRun) overlay(r Reader) *Overlay {
 	o := NewOverlay(r)
-	o.cells = slices.Clone(d.cells)
+	o.states = slices.Clone(d.states)
 	o.unlimited = true
 	return o
 }

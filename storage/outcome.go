@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// An Outcome is how the function of an Update ended: with an error or nil, with a panic, or
-// by ending its goroutine as t.FailNow does. A store that runs functions in a goroutine of
+// An Outcome records how the function of an Update ended: it returned, panicked, or ended its
+// goroutine as t.FailNow does. A store that runs functions in a goroutine of
 // its own keeps the Outcome there and returns it in the caller's goroutine:
 //
 //	store's goroutine    o.Run(tx, fn), apply tx.Writes() if o.OK(), commit, o.Fail if that fails
@@ -43,8 +43,8 @@ func (o *Outcome) OK() bool { return o.err == nil && o.panic == nil && !o.exited
 // Fail records that the commit failed, or that the function could not be run.
 func (o *Outcome) Fail(err error) { o.err = err }
 
-// Return ends Update as the function ended: it returns the error, panics with a *Panic or
-// ends the goroutine.
+// Return ends Update in the same way as the function ended: it returns the error, panics with
+// a *Panic or ends the goroutine.
 func (o *Outcome) Return() error {
 	if o.panic != nil {
 		panic(o.panic)

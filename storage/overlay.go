@@ -23,21 +23,21 @@ var errEnded = errors.New("transaction has ended")
 // An Overlay is for one run of the function. A store that runs the function again makes a
 // new one. An Overlay must not be used from two goroutines at once.
 type Overlay struct {
-	base      Reader // nil once the Overlay has ended
-	cells     []cell // in the order of the first touch; a linear search of so few beats a map
-	bytes     int    // touched so far
+	base      Reader     // nil once the Overlay has ended
+	states    []keyState // in the order in which keys were first touched; a linear search of so few beats a map
+	bytes     int        // touched so far
 	wrote     bool
-	unlimited bool             // set by DryRun, which holds the writes of many Updates
-	err       error            // the limit that was exceeded
-	first     [usualCells]cell // the backing array of cells, until it is full
+	unlimited bool                // set by DryRun, which holds the writes of many Updates
+	err       error               // the limit that was exceeded
+	first     [usualKeys]keyState // the backing array of states, until it is full
 }
 
-// usualCells is how many keys most functions touch at most. They need no second
+// usualKeys is how many keys most functions touch at most. They need no second
 // allocation.
-const usualCells = 8
+const usualKeys = 8
 
-// A cell is one key that the function touched.
-type cell struct {
+// A keyState is what an Overlay knows about one key that the function touched.
+type keyState struct {
 	key     string
 	read    bool // its stored value has been counted
 	written bool
@@ -56,7 +56,7 @@ type Write struct {
 // until End; its Get and GetAll return copies and need not check keys.
 func NewOverlay(base Reader) *Overlay {
 	o := &Overlay{base: base}
-	o.cells = o.first[:0]
+	o.states = o.first[:0]
 	return o
 }
 
@@ -65,33 +65,33 @@ func (o *Overlay) Get(key string) ([]byte, error) {
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
-	c, err := o.touch(key)
+	k, err := o.stateOf(key)
 	if err != nil {
 		return nil, err
 	}
-	if c.deleted {
+	if k.deleted {
 		return nil, ErrNotFound
 	}
-	if c.written {
-		return clone(c.value), nil
+	if k.written {
+		return clone(k.value), nil
 	}
 	v, err := o.base.Get(key)
 	if err != nil {
 		return nil, err
 	}
-	if err := o.count(c, v); err != nil {
+	if err := o.countValue(k, v); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// GetAll asks base once for all keys.
+// GetAll reads all keys from base in one call.
 func (o *Overlay) GetAll(keys ...string) ([][]byte, error) {
 	for _, key := range keys {
 		if err := CheckKey(key); err != nil {
 			return nil, err
 		}
-		if _, err := o.touch(key); err != nil {
+		if _, err := o.stateOf(key); err != nil {
 			return nil, err
 		}
 	}
@@ -100,13 +100,13 @@ func (o *Overlay) GetAll(keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	for i, key := range keys {
-		switch c := o.find(key); {
-		case c.deleted:
+		switch k := o.find(key); {
+		case k.deleted:
 			values[i] = nil
-		case c.written:
-			values[i] = clone(c.value)
+		case k.written:
+			values[i] = clone(k.value)
 		case values[i] != nil:
-			if err := o.count(c, values[i]); err != nil {
+			if err := o.countValue(k, values[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -147,8 +147,8 @@ func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 				return
 			}
 		}
-		for _, c := range own {
-			if !c.yield(yield) {
+		for _, k := range own {
+			if !k.yield(yield) {
 				return
 			}
 		}
@@ -156,8 +156,8 @@ func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 }
 
 // yield passes the record on, unless the function deleted it.
-func (c *cell) yield(yield func(Entry, error) bool) bool {
-	return c.deleted || yield(Entry{Key: c.key, Value: clone(c.value)}, nil)
+func (k *keyState) yield(yield func(Entry, error) bool) bool {
+	return k.deleted || yield(Entry{Key: k.key, Value: clone(k.value)}, nil)
 }
 
 // Put keeps a copy of value until the Update commits.
@@ -177,21 +177,20 @@ func (o *Overlay) write(key string, value []byte, deleted bool) error {
 	if err := CheckKey(key); err != nil {
 		return o.fail(err) // a key that cannot be written fails the Update, a key that is only read does not
 	}
-	c, err := o.touch(key)
+	k, err := o.stateOf(key)
 	if err != nil {
 		return err
 	}
-	if err := o.spend(len(value)); err != nil {
+	if err := o.addBytes(len(value)); err != nil {
 		return err
 	}
-	c.written, c.deleted, c.value = true, deleted, value
+	k.written, k.deleted, k.value = true, deleted, value
 	o.wrote = true
 	return nil
 }
 
 // Err returns the limit that the function exceeded, if it did. The Update must then
-// fail even if the function returned nil: it would commit only half of what it meant
-// to write.
+// fail even if the function returned nil, because a part of its writes is missing.
 func (o *Overlay) Err() error { return o.err }
 
 // Wrote reports whether there is anything to commit.
@@ -204,9 +203,9 @@ func (o *Overlay) Bytes() int { return o.bytes }
 // the store, after the function has returned.
 func (o *Overlay) Writes() iter.Seq[Write] {
 	return func(yield func(Write) bool) {
-		slices.SortFunc(o.cells, byKey)
-		for _, c := range o.cells {
-			if c.written && !yield(Write{Key: c.key, Value: c.value, Deleted: c.deleted}) {
+		slices.SortFunc(o.states, byKey)
+		for _, k := range o.states {
+			if k.written && !yield(Write{Key: k.key, Value: k.value, Deleted: k.deleted}) {
 				return
 			}
 		}
@@ -217,67 +216,67 @@ func (o *Overlay) Writes() iter.Seq[Write] {
 // what base would return then belongs to another state.
 func (o *Overlay) End() { o.base = nil }
 
-// writesWithin returns copies of the cells written in [start, end), in key order.
-func (o *Overlay) writesWithin(start, end string) []cell {
-	var own []cell
-	for _, c := range o.cells {
-		if c.written && start <= c.key && c.key < end {
-			own = append(own, c)
+// writesWithin returns copies of the states of keys written in [start, end), in key order.
+func (o *Overlay) writesWithin(start, end string) []keyState {
+	var own []keyState
+	for _, k := range o.states {
+		if k.written && start <= k.key && k.key < end {
+			own = append(own, k)
 		}
 	}
 	slices.SortFunc(own, byKey)
 	return own
 }
 
-func byKey(a, b cell) int { return strings.Compare(a.key, b.key) }
+func byKey(a, b keyState) int { return strings.Compare(a.key, b.key) }
 
-// touch returns the key's cell, and counts the key if it is new. The cell stays where
-// it is until the next touch.
-func (o *Overlay) touch(key string) (*cell, error) {
+// stateOf returns the state of the key, and counts the key if it is new. The pointer is valid
+// until the next call.
+func (o *Overlay) stateOf(key string) (*keyState, error) {
 	if o.base == nil {
 		return nil, errEnded
 	}
-	if c := o.find(key); c != nil {
-		return c, nil
+	if k := o.find(key); k != nil {
+		return k, nil
 	}
-	if len(o.cells) == MaxUpdateKeys && !o.unlimited {
+	if len(o.states) == MaxUpdateKeys && !o.unlimited {
 		return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys", ErrLimit, MaxUpdateKeys))
 	}
-	if err := o.spend(len(key)); err != nil {
+	if err := o.addBytes(len(key)); err != nil {
 		return nil, err
 	}
-	o.cells = append(o.cells, cell{key: key})
-	return &o.cells[len(o.cells)-1], nil
+	o.states = append(o.states, keyState{key: key})
+	return &o.states[len(o.states)-1], nil
 }
 
-// find returns the key's cell, nil if the key was not touched.
-func (o *Overlay) find(key string) *cell {
-	for i := range o.cells {
-		if o.cells[i].key == key {
-			return &o.cells[i]
+// find returns the state of the key, or nil if the key was not touched.
+func (o *Overlay) find(key string) *keyState {
+	for i := range o.states {
+		if o.states[i].key == key {
+			return &o.states[i]
 		}
 	}
 	return nil
 }
 
-// count spends a stored value when it is read for the first time.
-func (o *Overlay) count(c *cell, value []byte) error {
-	if c.read {
+// countValue counts a stored value when it is read for the first time.
+func (o *Overlay) countValue(k *keyState, value []byte) error {
+	if k.read {
 		return nil
 	}
-	c.read = true
-	return o.spend(len(value))
+	k.read = true
+	return o.addBytes(len(value))
 }
 
 func (o *Overlay) scanned(e Entry) error {
-	c, err := o.touch(e.Key)
+	k, err := o.stateOf(e.Key)
 	if err != nil {
 		return err
 	}
-	return o.count(c, e.Value)
+	return o.countValue(k, e.Value)
 }
 
-func (o *Overlay) spend(n int) error {
+func (o *Overlay) addBytes(n int) error {
 	o.bytes += n
 	if o.bytes > MaxUpdateBytes && !o.unlimited {
 		return o.fail(fmt.Errorf("%w: the transaction touches more than %d bytes", ErrLimit, MaxUpdateBytes))

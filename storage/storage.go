@@ -9,8 +9,7 @@
 //	                           └──▶ storage/bolt
 //
 // The contract is small, so that bbolt (the default), PostgreSQL and etcd can all keep it
-// exactly. Package storagetest is the other half of the contract: the conformance suite
-// that every store passes.
+// exactly. Package storagetest has the conformance tests that every store must pass.
 //
 // # Rules for the functions of transactions
 //
@@ -80,7 +79,7 @@ var (
 )
 
 // A Store is an ordered map of string keys to bytes that changes only in serializable
-// transactions. Its methods can be called from many goroutines at once.
+// transactions. It is safe for concurrent use.
 type Store interface {
 	// View gives fn one consistent state that holds only committed and durable writes.
 	// It never waits for another node. fn returns within a second, because an open View

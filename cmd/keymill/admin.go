@@ -29,13 +29,13 @@ type adminClient struct {
 	http   *http.Client
 }
 
-// addDataFlag adds --data to a verb that needs the data directory.
+// addDataFlag adds --data to a command that needs the data directory.
 func addDataFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().Var(new(dirName), "data", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
 }
 
-// A dirName is the value of --data. An empty name is refused: it often comes from a
-// variable that is not set, and the verb would go on with a default directory.
+// A dirName is the value of --data. An empty name is refused: it usually comes from
+// a variable that is not set, and the command would use a default directory.
 type dirName string
 
 func (d *dirName) String() string { return string(*d) }
@@ -43,7 +43,7 @@ func (d *dirName) Type() string   { return "string" }
 
 func (d *dirName) Set(text string) error {
 	if text == "" {
-		return errors.New("the name of the directory is empty")
+		return errors.New("the value is empty; is a variable not set?")
 	}
 	*d = dirName(text)
 	return nil
@@ -78,10 +78,10 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 		}
 	}
 	if len(dirs) > 1 {
-		return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock or %s/admin.sock", dirs[0], dirs[1]),
-			"start one with \"keymill serve --dev\", or name the directory of one with --data DIR")
+		return nil, terminal.WithHint(fmt.Errorf("no server is running on %s or %s", dirs[0], dirs[1]),
+			"start one with \"keymill serve --dev\", or name the data directory of a running server with --data DIR")
 	}
-	return nil, terminal.WithHint(fmt.Errorf("no server on %s/admin.sock", dirs[0]), "start one with \"keymill serve --data %s\"", terminal.ShellWord(dirs[0]))
+	return nil, terminal.WithHint(fmt.Errorf("no server is running on the data directory %s", dirs[0]), "start one with \"keymill serve --data %s\"", terminal.ShellWord(dirs[0]))
 }
 
 func newAdminClient(socket string) *adminClient {
@@ -155,7 +155,7 @@ func (a *adminClient) connectionError(err error) error {
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	return fmt.Errorf("asking %s: %w", a.socket, err)
+	return fmt.Errorf("request to %s failed: %w", a.socket, err)
 }
 
 // ask calls the server and decodes the answer into T. It also returns the raw answer, for
@@ -164,7 +164,7 @@ func ask[T any](ctx context.Context, a *adminClient, method, path string, body a
 	raw, err = a.call(ctx, method, path, body)
 	if err == nil && len(raw) > 0 {
 		if err = json.Unmarshal(raw, &answer); err != nil {
-			err = fmt.Errorf("the server's answer: %w", err)
+			err = fmt.Errorf("cannot read the server's answer: %w", err)
 		}
 	}
 	return answer, raw, err
@@ -189,7 +189,7 @@ func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T
 		for _, entry := range page {
 			var v T
 			if err := json.Unmarshal(entry, &v); err != nil {
-				return nil, nil, fmt.Errorf("the server's answer: %w", err)
+				return nil, nil, fmt.Errorf("cannot read the server's answer: %w", err)
 			}
 			all, whole = append(all, v), append(whole, entry)
 			after = name(v)

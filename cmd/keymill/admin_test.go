@@ -62,7 +62,7 @@ func TestABrokenAnswerIsExplained(t *testing.T) {
 		want    string
 	}{
 		{"closed", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "closed the connection without an answer"},
-		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) }, "the server's answer: "},
+		{"not JSON", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("hello")) }, "cannot read the server's answer: "},
 		{"status only", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "the server answered 502"},
 		{"refusal", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(404)

@@ -39,7 +39,7 @@ and the profile simplejwt.`,
 			if a.Alg == "" {
 				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", terminal.ShellWord(args[0]))
 			}
-			ttl, err := goDuration("ttl", a.TTL)
+			ttl, err := toAPIDuration("ttl", a.TTL)
 			if err != nil {
 				return err
 			}
@@ -48,17 +48,17 @@ and the profile simplejwt.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.Alg, "alg", "", "signing algorithm of its tokens: EdDSA or RS256 (required)")
-	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of its tokens, 1s to 24h")
-	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims its tokens have: rfc9068, or simplejwt for Django")
+	f.StringVar(&a.Alg, "alg", "", "signing algorithm of the tokens: EdDSA or RS256 (required)")
+	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of the tokens, 1s to 24h")
+	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
+	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims the tokens have: rfc9068, or simplejwt for Django")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// goDuration turns a duration of the command line into one of the admin API.
-func goDuration(flag, text string) (string, error) {
+// toAPIDuration turns a duration of the command line into one of the admin API.
+func toAPIDuration(flag, text string) (string, error) {
 	d, err := config.ParseDuration(text)
 	if err != nil {
 		return "", terminal.Usage("--%s %v", flag, err)
@@ -107,9 +107,9 @@ func audienceSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change an audience's lifetime, scopes or profile",
-		Long: `Change what the flags name and leave the rest. New tokens follow the change at once. The
-scopes given replace all scopes; --scope "" removes them. The algorithm cannot change: add
-another audience for another algorithm.`,
+		Long: `Change only what the flags name. New tokens follow the change at once. The list of scopes is
+replaced as a whole: --scope read removes all other scopes, and --scope "" removes all. The
+algorithm cannot change: add another audience for another algorithm.`,
 		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -118,22 +118,22 @@ another audience for another algorithm.`,
 				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
 			}
 			if change.TTL != nil {
-				d, err := goDuration("ttl", ttl)
+				d, err := toAPIDuration("ttl", ttl)
 				if err != nil {
 					return err
 				}
 				change.TTL = &d
 			}
 			if change == (api.AudienceChange{}) {
-				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill audience set %s --ttl 5m", terminal.ShellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("no change was given"), "keymill audience set %s --ttl 5m", terminal.ShellWord(args[0]))
 			}
 			return askAudience(cmd, asJSON, http.MethodPatch, audiencePath(args[0]), change)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&ttl, "ttl", "", "lifetime of its tokens, 1s to 24h")
-	f.StringArrayVar(&scopes, "scope", nil, "a scope that its tokens may carry (repeat it for more)")
-	f.StringVar(&profile, "profile", "", "which claims its tokens have: rfc9068 or simplejwt")
+	f.StringVar(&ttl, "ttl", "", "lifetime of the tokens, 1s to 24h")
+	f.StringArrayVar(&scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
+	f.StringVar(&profile, "profile", "", "which claims the tokens have: rfc9068 or simplejwt")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -182,7 +182,7 @@ func audienceRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove an audience that no client uses",
-		Long:    "Remove an audience. The server refuses while a client still has it; take it away from those\nclients first, with \"keymill client set\".",
+		Long:    "Remove an audience. The server refuses as long as a client uses it. Remove it from those\nclients first, with \"keymill client set\".",
 		Example: "  keymill audience remove orders",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

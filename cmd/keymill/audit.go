@@ -107,7 +107,7 @@ func lastSeq(records []json.RawMessage, before uint64) (uint64, error) {
 	}
 	var r audit.Record
 	if err := json.Unmarshal(records[len(records)-1], &r); err != nil {
-		return 0, fmt.Errorf("the server's answer: %w", err)
+		return 0, fmt.Errorf("cannot read the server's answer: %w", err)
 	}
 	return r.Seq, nil
 }
@@ -130,9 +130,9 @@ func auditTable(w io.Writer) func([]json.RawMessage) error {
 		for _, raw := range records {
 			var r audit.Record
 			if err := json.Unmarshal(raw, &r); err != nil {
-				return fmt.Errorf("the server's answer: %w", err)
+				return fmt.Errorf("cannot read the server's answer: %w", err)
 			}
-			t.Row(strconv.FormatUint(r.Seq, 10), terminal.Instant(&r.Time), r.Action, r.By, terminal.OrDash(r.Target), detailText(r.Detail))
+			t.Row(strconv.FormatUint(r.Seq, 10), terminal.FormatTime(&r.Time), r.Action, r.By, terminal.OrDash(r.Target), detailText(r.Detail))
 		}
 		return t.Flush()
 	}

@@ -154,7 +154,7 @@ func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
 				args = p.serveArgs()
 			}
 			before := snapshot(t, p.dir)
-			out, errs, code := p.command(env, args...)
+			out, errs, code := p.runWith(env, args...)
 			if code != 1 || out != "" || !strings.Contains(errs, tt.want) || !strings.HasPrefix(errs, "keymill: ") {
 				t.Errorf("code %d, stdout %q, stderr\n%swant %s", code, out, errs, tt.want)
 			}

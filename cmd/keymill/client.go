@@ -23,7 +23,7 @@ once, when the client is added. A public client (a page in a browser, an app) ha
 	cmd.AddCommand(
 		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),
 		clientSwitchCommand("enable", "Let a disabled client ask for tokens again",
-			"Let a disabled client ask for tokens again, with the secret that it had.", false),
+			"Let a disabled client ask for tokens again, with the same secret as before.", false),
 		clientSwitchCommand("disable", "End a client's sessions and refuse its requests",
 			"End every session of a client, and refuse its requests until it is enabled again. Access\ntokens that exist stay valid until they expire.", true),
 		clientRemoveCommand(),
@@ -91,18 +91,18 @@ func printClient(w io.Writer, c api.Client) error {
 		t.Row("introspects:", terminal.List(c.Introspect))
 	}
 	if slices.Contains(c.Grants, "refresh_token") || c.Grace+c.Idle+c.Absolute != "" {
-		t.Row("grace:", cmp.Or(c.Grace, "as configured"))
-		t.Row("idle:", cmp.Or(c.Idle, "as configured"))
-		t.Row("absolute:", cmp.Or(c.Absolute, "as configured"))
+		t.Row("grace:", cmp.Or(c.Grace, "default (refresh.grace)"))
+		t.Row("idle:", cmp.Or(c.Idle, "default (refresh.idle)"))
+		t.Row("absolute:", cmp.Or(c.Absolute, "default (refresh.absolute)"))
 	}
-	t.Row("created:", terminal.Instant(&c.Created))
+	t.Row("created:", terminal.FormatTime(&c.Created))
 	if c.OldSecretUntil != nil {
-		t.Row("old secret until:", terminal.Instant(c.OldSecretUntil))
+		t.Row("old secret until:", terminal.FormatTime(c.OldSecretUntil))
 	}
 	if err := t.Flush(); err != nil || c.Secret == "" {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "This is the only time that the secret is shown; Keymill keeps only its hash.")
+	_, err := fmt.Fprintln(w, "Save the secret now: it is not shown again, because Keymill stores only its hash.")
 	return err
 }
 
@@ -123,7 +123,7 @@ func clientSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set ID",
 		Short:   "Change what a client is allowed, or how long its sessions live",
-		Long:    "Change what the flags name and leave the rest. The values given replace the whole list;\n--scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" go back to the settings;\n--grace 0s means no grace.",
+		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" restore the\ndefaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s means no grace.",
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -132,7 +132,7 @@ func clientSetCommand() *cobra.Command {
 			}
 			change := given.change(cmd)
 			if change == (api.ClientChange{}) {
-				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("no change was given"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
 			}
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
 		},
@@ -198,7 +198,7 @@ secret has leaked, end it at once with --old-for 0s.`,
 		Example: "  keymill client rotate-secret billing --old-for 24h\n  keymill client rotate-secret billing --old-for 0s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := goDuration("old-for", oldFor)
+			d, err := toAPIDuration("old-for", oldFor)
 			if err != nil {
 				return err
 			}
@@ -210,14 +210,14 @@ secret has leaked, end it at once with --old-for 0s.`,
 	return cmd
 }
 
-// clientSwitchCommand returns the verb enable or disable.
-func clientSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
+// clientSwitchCommand returns the command enable or disable.
+func clientSwitchCommand(name, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     verb + " ID",
+		Use:     name + " ID",
 		Short:   short,
 		Long:    long,
-		Example: "  keymill client " + verb + " billing",
+		Example: "  keymill client " + name + " billing",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), api.ClientChange{Disabled: &disabled})

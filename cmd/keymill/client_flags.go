@@ -15,30 +15,30 @@ type clientFlags struct {
 
 func (l *clientFlags) addTo(cmd *cobra.Command) {
 	f, c := cmd.Flags(), &l.client
-	f.StringArrayVar(&c.Grants, "grant", nil, "a grant that it is allowed: client_credentials, refresh_token (repeat it for more)")
-	f.StringArrayVar(&c.Audiences, "audience", nil, "an audience that it may ask for (repeat it for more)")
-	f.StringArrayVar(&c.Scopes, "scope", nil, "a scope that it may ask for (repeat it for more)")
-	f.StringArrayVar(&c.Origins, "origin", nil, "a web origin that its pages come from, for CORS (repeat it for more)")
-	f.StringArrayVar(&c.Introspect, "introspect", nil, "an audience whose tokens it may ask /introspect about (repeat it for more)")
-	f.StringVar(&c.Grace, "grace", "", "how long a used refresh token is accepted again, 0s to 10m (\"\": refresh.grace)")
-	f.StringVar(&c.Idle, "idle", "", "how long a session lives without a refresh (\"\": refresh.idle)")
-	f.StringVar(&c.Absolute, "absolute", "", "how long a session lives at most (\"\": refresh.absolute)")
+	f.StringArrayVar(&c.Grants, "grant", nil, "a grant that the client may use: client_credentials or refresh_token (repeatable)")
+	f.StringArrayVar(&c.Audiences, "audience", nil, "an audience that the client may request (repeatable)")
+	f.StringArrayVar(&c.Scopes, "scope", nil, "a scope that the client may request (repeatable)")
+	f.StringArrayVar(&c.Origins, "origin", nil, "an origin of the client's web pages, for CORS (repeatable)")
+	f.StringArrayVar(&c.Introspect, "introspect", nil, "an audience whose tokens the client may introspect (repeatable)")
+	f.StringVar(&c.Grace, "grace", "", "how long a replaced refresh token is still accepted, instead of refresh.grace: 0s to 10m")
+	f.StringVar(&c.Idle, "idle", "", "how long a session lives without a refresh, instead of refresh.idle")
+	f.StringVar(&c.Absolute, "absolute", "", "how long a session lives at most, instead of refresh.absolute")
 	_ = cmd.RegisterFlagCompletionFunc("grant", cobra.FixedCompletions([]string{"client_credentials", "refresh_token"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// normalize turns what was given into what the admin API takes.
+// normalize converts the values of the flags for the admin API.
 func (l *clientFlags) normalize() (err error) {
 	c := &l.client
 	for _, list := range []*[]string{&c.Grants, &c.Audiences, &c.Scopes, &c.Origins, &c.Introspect} {
 		*list = nonEmpty(*list)
 	}
-	if c.Grace, err = lifetime("grace", c.Grace); err != nil {
+	if c.Grace, err = sessionDuration("grace", c.Grace); err != nil {
 		return err
 	}
-	if c.Idle, err = lifetime("idle", c.Idle); err != nil {
+	if c.Idle, err = sessionDuration("idle", c.Idle); err != nil {
 		return err
 	}
-	c.Absolute, err = lifetime("absolute", c.Absolute)
+	c.Absolute, err = sessionDuration("absolute", c.Absolute)
 	return err
 }
 
@@ -65,14 +65,14 @@ func ifGiven[T any](cmd *cobra.Command, flag string, value *T) *T {
 	return value
 }
 
-// lifetime returns a duration, or "" for the configured one. A grace of "0s" means no grace.
+// sessionDuration returns a duration, or "" for the configured one. A grace of "0s" means no grace.
 // For the other two 0 means the configured one, because no session lives for 0s.
-func lifetime(flag, text string) (string, error) {
+func sessionDuration(flag, text string) (string, error) {
 	switch {
 	case text == "", flag != "grace" && (text == "0" || text == "0s"):
 		return "", nil
 	case text == "0":
 		return "", terminal.WithHint(terminal.Usage("--grace 0 is ambiguous"), "--grace 0s for no grace, --grace \"\" for the configured one")
 	}
-	return goDuration(flag, text)
+	return toAPIDuration(flag, text)
 }

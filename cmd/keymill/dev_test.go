@@ -84,15 +84,15 @@ func TestTheCommandsThatDevPrintsWork(t *testing.T) {
 	p := newPlace(t)
 	c := p.startDev()
 	out := c.out.String()
-	keep, rotate := pasted(t, out, "Keep one, and verify"), pasted(t, out, "Rotate the keys")
+	keep, rotate := pasted(t, out, "Store a token in a variable, and verify"), pasted(t, out, "Rotate the keys")
 	service := pasted(t, out, "A token of a service has no user")
 	p.shell(t, keep, "audience:     dev-api")
 	p.shell(t, service, "eyJ")
 	if _, err := exec.LookPath("curl"); err == nil {
 		p.shell(t, pasted(t, out, "Get a token"), `"access_token"`)
-		p.shell(t, pasted(t, out, "Log a user in"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "verdict:     grace")
+		p.shell(t, pasted(t, out, "Log in as the user"), `"refresh":`, `"access":`, "GENERATION", "  simplejwt  live ", "token:       grace")
 		// With -f a refused request is an error.
-		cookie := pasted(t, out, "A page keeps the refresh token")
+		cookie := pasted(t, out, "Log in as a web page does")
 		for n := range cookie {
 			cookie[n] = strings.Replace(cookie[n], "curl -s ", "curl -sf ", 1)
 		}
@@ -101,7 +101,7 @@ func TestTheCommandsThatDevPrintsWork(t *testing.T) {
 	} else if os.Getenv("CI") != "" {
 		t.Error("curl is not installed")
 	}
-	// Soon after the start the spare is too young. The verb says so, and later it rotates.
+	// Soon after the start the spare is too young. The command says so, and later it rotates.
 	early := append([]string{"! " + rotate[0]}, keep...)
 	late := []string{"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do " + rotate[0] + " && break; sleep 1; done"}
 	p.shell(t, slices.Concat(early, late, rotate[1:]), "\n  hint: wait ", "signs now:", "valid until:", "retiring")

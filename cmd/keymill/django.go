@@ -34,18 +34,19 @@ func djangoFormats() map[string]djangoReader {
 }
 
 // maxEntryBytes is how long one entry may be, so that a file of another kind is not read
-// into memory whole.
+// into memory as a whole.
 const maxEntryBytes = 1 << 20
 
-// A meter fails once left is used up. The reader refills it for each entry.
-type meter struct {
+// An entryReader fails if an entry is longer than maxEntryBytes. The parser calls refill
+// before each entry.
+type entryReader struct {
 	in   io.Reader
-	left int
+	left int // bytes that the entry may still have
 }
 
-func (m *meter) refill() { m.left = maxEntryBytes }
+func (m *entryReader) refill() { m.left = maxEntryBytes }
 
-func (m *meter) Read(p []byte) (int, error) {
+func (m *entryReader) Read(p []byte) (int, error) {
 	if m.left <= 0 {
 		return 0, fmt.Errorf("an entry is longer than %d bytes", maxEntryBytes)
 	}
@@ -54,13 +55,13 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newMeter skips the byte order mark that some programs put in front of UTF-8.
-func newMeter(in io.Reader) *meter {
+// newEntryReader skips the byte order mark that some programs put in front of UTF-8.
+func newEntryReader(in io.Reader) *entryReader {
 	buffered := bufio.NewReader(in)
 	if mark, _ := buffered.Peek(3); string(mark) == "\ufeff" {
 		buffered.Discard(3)
 	}
-	m := &meter{in: buffered}
+	m := &entryReader{in: buffered}
 	m.refill()
 	return m
 }

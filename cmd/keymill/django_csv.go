@@ -18,7 +18,7 @@ func djangoColumns() []string { return []string{"id", "username", "password", "i
 // readDjangoCSV reads a table with a header line, as a database exports auth_user.
 func readDjangoCSV(in io.Reader, claims []string) djangoUsers {
 	return func(yield func(djangoUser, error) bool) {
-		m := newMeter(in)
+		m := newEntryReader(in)
 		r := csv.NewReader(m)
 		header, err := r.Read()
 		var at map[string]int // column → place

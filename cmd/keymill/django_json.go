@@ -15,7 +15,7 @@ import (
 // [{"model": "auth.user", "pk": 1, "fields": {"username": …}}, …].
 func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 	return func(yield func(djangoUser, error) bool) {
-		m := newMeter(in)
+		m := newEntryReader(in)
 		d := json.NewDecoder(m)
 		broken := func(err error) {
 			if err == io.EOF {
@@ -63,7 +63,7 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 	}
 	var hash string
 	var active *bool
-	u.id, err = plainID(outer["pk"])
+	u.id, err = primaryKey(outer["pk"])
 	err = errors.Join(err,
 		readField(fields, "username", &u.name), readField(fields, "password", &hash), readField(fields, "is_active", &active))
 	if err != nil {
@@ -119,8 +119,8 @@ func readField(fields map[string]json.RawMessage, name string, into any) error {
 	return nil
 }
 
-// plainID accepts a number, as it is written, and a string such as a UUID.
-func plainID(raw json.RawMessage) (string, error) {
+// primaryKey accepts a number, as it is written, and a string such as a UUID.
+func primaryKey(raw json.RawMessage) (string, error) {
 	var id string
 	switch {
 	case raw == nil, string(raw) == "null":

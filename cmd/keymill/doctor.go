@@ -19,14 +19,14 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the store, the keys and the audit chain",
 		Long: `Check a data directory: every page and record of the store, whether the master key opens
-it, whether the keys can be used, and the chain of audit records. Use it after a crash, after
+it, whether the keys can be used, and the hash chain of the audit records. Use it after a crash, after
 restoring a copy, or when a server does not start. It changes nothing. If a server runs on
-the directory, doctor asks that server how it is instead.
+the directory, doctor prints the status of that server instead.
 
 With --new-master-key-file, and only if every check passes, doctor seals the store under
 another master key. It writes one record in one transaction. Stop the server first; afterwards
 only the new key opens the store.`,
-		Example: `  keymill doctor --data /var/lib/keymill --config /etc/keymill.yaml
+		Example: `  keymill doctor --data /var/lib/keymill --config /etc/keymill/keymill.yaml
   KEYMILL_MASTER_KEY_FILE=master.key keymill doctor --data /var/lib/keymill --new-master-key-file new.key`,
 		Args: arguments(),
 	}

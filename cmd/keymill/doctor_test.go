@@ -20,7 +20,7 @@ import (
 // diagnosis runs doctor on p and returns what it found, by check.
 func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, code int) {
 	p.t.Helper()
-	out, errs, code := p.verb(append([]string{"doctor", "--json"}, args...)...)
+	out, errs, code := p.run(append([]string{"doctor", "--json"}, args...)...)
 	var f diagnose.Findings
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
 		p.t.Fatalf("%v: %s%s", err, out, errs)
@@ -52,7 +52,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	if after := snapshot(t, p.dir); after != before {
 		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
 	}
-	if _, errs, code := newPlace(t).verb("doctor"); code != 1 || !strings.Contains(errs, "no store in ") {
+	if _, errs, code := newPlace(t).run("doctor"); code != 1 || !strings.Contains(errs, "no store in ") {
 		t.Errorf("without a store: code %d, %s", code, errs)
 	}
 }
@@ -65,12 +65,12 @@ func TestDoctorSaysWhyItCannotExamine(t *testing.T) {
 	if err := os.Mkdir(p.data, 0o000); err != nil {
 		t.Fatal(err)
 	}
-	_, errs, code := p.verb("doctor")
+	_, errs, code := p.run("doctor")
 	want := "keymill: stat " + p.store() + ": permission denied\n  hint: run it as the server's user, or as root\n"
 	if code != 1 || errs != want {
 		t.Errorf("code %d, %swant %s", code, errs, want)
 	}
-	_, errs, code = p.verb("doctor", "--data", "master.key")
+	_, errs, code = p.run("doctor", "--data", "master.key")
 	if code != 1 || errs != "keymill: stat master.key/keymill.db: not a directory\n" {
 		t.Errorf("a file for a directory: code %d, %s", code, errs)
 	}
@@ -159,7 +159,7 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 		t.Errorf("code %d, %+v", code, checks)
 	}
 	p.writeKey("new.key", strings.Repeat("n", 32))
-	if _, errs, code := p.verb("doctor", "--new-master-key-file", "new.key"); code != 1 || !strings.Contains(errs, "stop the server first") {
+	if _, errs, code := p.run("doctor", "--new-master-key-file", "new.key"); code != 1 || !strings.Contains(errs, "stop the server first") {
 		t.Errorf("code %d, %s", code, errs)
 	}
 }
@@ -180,7 +180,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	if !strings.Contains(out, "new master key") {
 		t.Errorf("doctor:\n%s", out)
 	}
-	if _, errs, code := p.verb(p.serveArgs()...); code != 1 || !strings.Contains(errs, "does not open this store") {
+	if _, errs, code := p.run(p.serveArgs()...); code != 1 || !strings.Contains(errs, "does not open this store") {
 		t.Errorf("the old key: code %d, %s", code, errs)
 	}
 	p.startWith(environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "new.key")), p.serveArgs()...)

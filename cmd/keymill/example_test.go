@@ -126,14 +126,14 @@ func TestExamplesOfAGroupAreThoseOfItsVerbs(t *testing.T) {
 			continue
 		}
 		for _, line := range lines {
-			if !slices.ContainsFunc(exampleOrder(), func(verb string) bool { return slices.Contains(found[verb], line) }) {
-				t.Errorf("help of %q: %s is no example of a verb", path, line)
+			if !slices.ContainsFunc(exampleOrder(), func(command string) bool { return slices.Contains(found[command], line) }) {
+				t.Errorf("help of %q: %s is not an example of a command", path, line)
 			}
 		}
 	}
 }
 
-// exampleOrder lists the verbs in an order in which their examples can be run on one server.
+// exampleOrder lists the commands in an order in which their examples can be run on one server.
 func exampleOrder() []string {
 	return []string{
 		"version", "serve",
@@ -180,12 +180,12 @@ func TestEveryExampleWorks(t *testing.T) {
 	c := p.startWith(append(p.env(), "KEYMILL_SIMPLEJWT_CLIENT=web"), p.serveArgs()...)
 	p.prepareExamples(t)
 	found, done, ran := helpExamples(), map[string]bool{}, 0
-	for _, verb := range exampleOrder() {
-		if len(found[verb]) == 0 {
-			t.Errorf("%s has no example", verb)
+	for _, command := range exampleOrder() {
+		if len(found[command]) == 0 {
+			t.Errorf("%s has no example", command)
 		}
-		p.beforeExamples(t, c, verb)
-		for _, line := range found[verb] {
+		p.beforeExamples(t, c, command)
+		for _, line := range found[command] {
 			if done[line] || incomplete(line) != "" {
 				continue
 			}
@@ -200,7 +200,7 @@ func TestEveryExampleWorks(t *testing.T) {
 				t.Errorf("%s: %v\n%s", line, err, errs)
 			}
 		}
-		delete(found, verb)
+		delete(found, command)
 	}
 	for path := range found {
 		if cmd, _, err := newRoot().Find(strings.Fields(path)); err != nil || !cmd.HasSubCommands() {
@@ -276,10 +276,10 @@ func (p *place) writeKeyFiles(t *testing.T) {
 	p.writeKey("signing.jwk", string(jwk))
 }
 
-// beforeExamples makes what the examples of a verb need and no earlier example has made.
-func (p *place) beforeExamples(t *testing.T, c *child, verb string) {
+// beforeExamples makes what the examples of a command need and no earlier example has made.
+func (p *place) beforeExamples(t *testing.T, c *child, command string) {
 	t.Helper()
-	switch verb {
+	switch command {
 	case "session list":
 		password, err := os.ReadFile(filepath.Join(p.dir, "new.txt")) // from the example of passwd
 		if err != nil {

@@ -20,8 +20,8 @@ import (
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
 const thumbprintLength = 43
 
-// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 does. An operator who
-// copies it from the list in an emergency should not get an error about an unknown flag.
+// kidsLast moves kids that begin with "-" behind a "--". One kid in 64 begins with "-". An
+// operator who copies it from the list in an emergency should not get an error about an unknown flag.
 func kidsLast(args []string) []string {
 	if len(args) == 0 || args[0] != "key" || !slices.Contains(args, "revoke") || slices.Contains(args, "--") {
 		return args
@@ -56,7 +56,7 @@ func keyListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys and when each changes its stage",
-		Long: `List the keys. PUBLISH, SIGN, STOP and DROP are the instants at which a key is published,
+		Long: `List the keys. PUBLISH, SIGN, STOP and DROP are the times at which a key is published,
 begins to sign, stops signing and leaves the published set. "-" means that it is not known yet.`,
 		Example: "  keymill key list\n  keymill key list --json | jq -r '.[] | select(.stage == \"active\") | .kid'",
 		Args:    arguments(),
@@ -79,12 +79,12 @@ begins to sign, stops signing and leaves the published set. "-" means that it is
 func printKeys(w io.Writer, keys ...api.Key) error {
 	t := terminal.NewTable(w, "KID", "ALG", "STAGE", "PUBLISH", "SIGN", "STOP", "DROP")
 	for _, k := range keys {
-		t.Row(k.KID, k.Alg, k.Stage, terminal.Instant(k.Publish), terminal.Instant(k.Sign), terminal.Instant(k.Stop), terminal.Instant(k.Drop))
+		t.Row(k.KID, k.Alg, k.Stage, terminal.FormatTime(k.Publish), terminal.FormatTime(k.Sign), terminal.FormatTime(k.Stop), terminal.FormatTime(k.Drop))
 	}
 	return t.Flush()
 }
 
-// printAnswer ends a verb that failed or that prints JSON.
+// printAnswer ends a command that failed or that prints JSON.
 func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
 	if err != nil {
 		return err
@@ -99,10 +99,9 @@ func keyRotateCommand() *cobra.Command {
 		Use:   "rotate --alg ALG",
 		Short: "Let the published spare sign now",
 		Long: `Let the published spare of one algorithm sign now, before its time. Keys rotate by themselves,
-so this is for an occasion such as a changed policy. If the spare has not been published long
-enough, the verb says when it will have been and exits with code 1. --force rotates anyway:
-services that have not fetched the new key yet refuse its tokens until they do, and the answer
-says how long that can take.`,
+so this is rarely needed. If the spare was not published long enough, the command prints when
+it can sign and exits with code 1. --force rotates anyway: services that have not fetched the
+new key refuse its tokens until they do. The output says how long that can take.`,
 		Example: "  keymill key rotate --alg EdDSA\n  keymill key rotate --alg RS256 --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -122,7 +121,7 @@ says how long that can take.`,
 		},
 	}
 	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
-	cmd.Flags().BoolVar(&force, "force", false, "rotate even if caches may not know the spare yet")
+	cmd.Flags().BoolVar(&force, "force", false, "rotate even if services may not have fetched the spare yet")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -133,7 +132,7 @@ func completeAlg(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// notReady adds to the server's refusal what can be done about it.
+// notReady adds a hint to the server's refusal.
 func notReady(err error) error {
 	var refused *apiError
 	if !errors.As(err, &refused) || refused.Code != "not_ready" {
@@ -148,13 +147,13 @@ func notReady(err error) error {
 
 func printRotation(w io.Writer, r api.Rotation) error {
 	t := terminal.NewTable(w)
-	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.Instant(r.Sign))
+	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
 	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
 	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
 	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "caches may not know the new key until %s\n", terminal.Instant(r.UnknownUntil))
+	_, err := fmt.Fprintf(w, "services with a cached key set may refuse its tokens until %s\n", terminal.FormatTime(r.UnknownUntil))
 	return err
 }
 
@@ -164,9 +163,9 @@ func keyRevokeCommand() *cobra.Command {
 		Use:   "revoke KID",
 		Short: "Remove a key at once, so that every token that it signed is refused",
 		Long: `Remove a key from the published set at once, and its private half from the store. Use it if a
-private key may have leaked. If the key was the active one, the spare signs from now on. Each
-service refuses the key's tokens when its cache of the set has expired, and the answer says
-when the last cache has. A revoked kid is never used again. "keymill key list" shows the kids.`,
+private key may have leaked. If the key was the active one, the spare signs from now on. A
+service refuses the key's tokens once its cached key set has expired. The output says when the
+last cache expires. A revoked kid is never used again. "keymill key list" shows the kids.`,
 		Example: `  keymill key list
   keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')`,
 		Args: arguments("KID"),
@@ -190,13 +189,13 @@ func printRevocation(w io.Writer, r api.Revocation) error {
 	t := terminal.NewTable(w)
 	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
 	if r.CachedUntil != nil {
-		t.Row("", "", "caches may accept it until "+terminal.Instant(r.CachedUntil))
+		t.Row("", "", "services with a cached key set may accept its tokens until "+terminal.FormatTime(r.CachedUntil))
 	}
 	if r.Was == "active" {
 		t.Row("signs now:", terminal.OrDash(r.Successor), "")
 	}
 	if r.UnknownUntil != nil {
-		t.Row("", "", "caches may not know it until "+terminal.Instant(r.UnknownUntil))
+		t.Row("", "", "services with a cached key set may refuse its tokens until "+terminal.FormatTime(r.UnknownUntil))
 	}
 	return t.Flush()
 }
@@ -212,7 +211,7 @@ func keyImportCommand() *cobra.Command {
 replace that server, so that tokens that it signed stay valid. The kid is kept, because those
 tokens carry it. Without flags the key becomes the spare and signs when its turn comes. With
 --until TIME it only verifies until then, and a public key is enough. Use --sign-now if
-services know the key already.`,
+services already know the key.`,
 		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z
   keymill key import signing.jwk --sign-now
   openssl genpkey -algorithm ed25519 | keymill key import -`,
@@ -222,7 +221,7 @@ services know the key already.`,
 			if cmd.Flags().Changed("until") {
 				t, err := time.Parse(time.RFC3339, until)
 				if err != nil {
-					return terminal.Usage("--until %q is not an instant like 2027-01-31T00:00:00Z", until)
+					return terminal.Usage("--until %q is not a time like 2027-01-31T00:00:00Z", until)
 				}
 				req.Until = &t
 			}
@@ -245,8 +244,8 @@ services know the key already.`,
 	f := cmd.Flags()
 	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, if the key does not say which")
 	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's, or else the RFC 7638 thumbprint)")
-	f.StringVar(&until, "until", "", "only verify tokens, until this instant (RFC 3339)")
-	f.BoolVar(&req.SignNow, "sign-now", false, "let the key sign at once")
+	f.StringVar(&until, "until", "", "use the key only to verify, until this time (RFC 3339)")
+	f.BoolVar(&req.SignNow, "sign-now", false, "sign with the key at once; for a key that services already know")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd

@@ -6,11 +6,11 @@
 //	                        │                              │
 //	                   admin socket ◀──────────────────────┘
 //
-// The program has one file per verb. A verb parses flags, asks the running server through
+// The program has one file per command. A command parses flags, asks the running server through
 // the admin socket of its data directory, and prints the answer. It decides nothing about
 // keys, clients or tokens. Package serve lists the files of a data directory.
 //
-// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify alone) there is no key set to
+// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify only) there is no key set to
 // check with. Every error is one line on stderr that begins with "keymill: ", followed by at
 // most one line that says what to do.
 package main
@@ -57,7 +57,11 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return terminal.WithHint(terminal.Usage("%v", err), "%q tells more", cmd.CommandPath()+" --help")
+		// A flag of a mistyped command is unknown to the group, but the command is the mistake.
+		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+			return unknownCommand(cmd, cmd.Flags().Arg(0))
+		}
+		return terminal.WithHint(terminal.Usage("%v", err), "run %q to see the flags", cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		serveCommand(), versionCommand(),
@@ -67,7 +71,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	return root
 }
 
-// group returns a command that only holds others. For a mistyped verb of a group, cobra
+// group returns a command that only holds others. For a mistyped command of a group, cobra
 // would print the help and exit with 0. Here it is an error with a suggestion.
 func group(use, short, long string) *cobra.Command {
 	return &cobra.Command{
@@ -79,13 +83,17 @@ func group(use, short, long string) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			err := terminal.Usage("unknown verb %q of %s", args[0], cmd.CommandPath())
-			if near := terminal.Nearest(args[0], verbsOf(cmd)); near != "" {
-				return terminal.WithHint(err, "did you mean %q?", cmd.CommandPath()+" "+near)
-			}
-			return terminal.WithHint(err, "%q lists them", cmd.CommandPath()+" --help")
+			return unknownCommand(cmd, args[0])
 		},
 	}
+}
+
+func unknownCommand(group *cobra.Command, name string) error {
+	err := terminal.Usage("unknown command %q for %q", name, group.CommandPath())
+	if near := terminal.Nearest(name, commandsOf(group)); near != "" {
+		return terminal.WithHint(err, "did you mean %q?", group.CommandPath()+" "+near)
+	}
+	return terminal.WithHint(err, "run %q to list the commands", group.CommandPath()+" --help")
 }
 
 // strictCompletion adds cobra's own group "completion" and makes it strict: for an unknown
@@ -105,7 +113,7 @@ func strictCompletion(root *cobra.Command) {
 	}
 }
 
-func verbsOf(cmd *cobra.Command) []string {
+func commandsOf(cmd *cobra.Command) []string {
 	var names []string
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {
@@ -127,6 +135,6 @@ func arguments(names ...string) cobra.PositionalArgs {
 		default:
 			return nil
 		}
-		return terminal.WithHint(err, "%q shows how", cmd.CommandPath()+" --help")
+		return terminal.WithHint(err, "run %q for the usage", cmd.CommandPath()+" --help")
 	}
 }

@@ -94,7 +94,7 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 			t.Errorf("%s runs %s", line, cmd.CommandPath())
 		}
 		if cmd.HasSubCommands() {
-			t.Errorf("%s is not a verb", line)
+			t.Errorf("%s is not a command", line)
 		}
 		if err := cmd.ParseFlags(rest); err != nil {
 			t.Errorf("%s: %v", line, err)
@@ -109,9 +109,9 @@ func TestTheContractLinesAreUnderstood(t *testing.T) {
 // TestEveryVerbHasHelpWithAnExample.
 func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
 	var visit func(*cobra.Command)
-	verbs := 0
+	commands := 0
 	visit = func(cmd *cobra.Command) {
-		verbs++
+		commands++
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s has no example or no short help", cmd.CommandPath())
 		}
@@ -134,8 +134,8 @@ func TestEveryVerbHasHelpWithAnExample(t *testing.T) {
 		}
 		want[cmd.CommandPath()] = true
 	}
-	if verbs < len(want) {
-		t.Errorf("visited %d verbs, the contract has %d", verbs, len(want))
+	if commands < len(want) {
+		t.Errorf("visited %d commands, the contract has %d", commands, len(want))
 	}
 }
 
@@ -166,18 +166,20 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 	for _, tt := range []struct {
 		line, want string
 	}{
-		{"kye list", "keymill: unknown verb \"kye\" of keymill\n  hint: did you mean \"keymill key\"?\n"},
-		{"key rotat", "keymill: unknown verb \"rotat\" of keymill key\n  hint: did you mean \"keymill key rotate\"?\n"},
-		{"client zzz", "keymill: unknown verb \"zzz\" of keymill client\n  hint: \"keymill client --help\" lists them\n"},
-		{"key list --jsno", "keymill: unknown flag: --jsno\n  hint: \"keymill key list --help\" tells more\n"},
+		{"kye list", "keymill: unknown command \"kye\" for \"keymill\"\n  hint: did you mean \"keymill key\"?\n"},
+		{"key rotat", "keymill: unknown command \"rotat\" for \"keymill key\"\n  hint: did you mean \"keymill key rotate\"?\n"},
+		{"key rotat --alg EdDSA", "keymill: unknown command \"rotat\" for \"keymill key\"\n  hint: did you mean \"keymill key rotate\"?\n"},
+		{"key --alg EdDSA rotat", "keymill: unknown flag: --alg\n  hint: run \"keymill key --help\" to see the flags\n"},
+		{"client zzz", "keymill: unknown command \"zzz\" for \"keymill client\"\n  hint: run \"keymill client --help\" to list the commands\n"},
+		{"key list --jsno", "keymill: unknown flag: --jsno\n  hint: run \"keymill key list --help\" to see the flags\n"},
 		{"key rotate", "keymill: --alg is missing\n  hint: keymill key rotate --alg EdDSA\n"},
-		{"key revoke", "keymill: KID is missing\n  hint: \"keymill key revoke --help\" shows how\n"},
-		{"key revoke A B", "keymill: unexpected argument \"B\"\n  hint: \"keymill key revoke --help\" shows how\n"},
-		{"key import x --until tomorrow", "keymill: --until \"tomorrow\" is not an instant like 2027-01-31T00:00:00Z\n"},
-		{"completion foo", "keymill: unknown verb \"foo\" of keymill completion\n  hint: \"keymill completion --help\" lists them\n"},
-		{"completion bsh", "keymill: unknown verb \"bsh\" of keymill completion\n  hint: did you mean \"keymill completion bash\"?\n"},
-		{"completion bash foo", "keymill: unexpected argument \"foo\"\n  hint: \"keymill completion bash --help\" shows how\n"},
-		{"key import x --until=", "keymill: --until \"\" is not an instant like 2027-01-31T00:00:00Z\n"},
+		{"key revoke", "keymill: KID is missing\n  hint: run \"keymill key revoke --help\" for the usage\n"},
+		{"key revoke A B", "keymill: unexpected argument \"B\"\n  hint: run \"keymill key revoke --help\" for the usage\n"},
+		{"key import x --until tomorrow", "keymill: --until \"tomorrow\" is not a time like 2027-01-31T00:00:00Z\n"},
+		{"completion foo", "keymill: unknown command \"foo\" for \"keymill completion\"\n  hint: run \"keymill completion --help\" to list the commands\n"},
+		{"completion bsh", "keymill: unknown command \"bsh\" for \"keymill completion\"\n  hint: did you mean \"keymill completion bash\"?\n"},
+		{"completion bash foo", "keymill: unexpected argument \"foo\"\n  hint: run \"keymill completion bash --help\" for the usage\n"},
+		{"key import x --until=", "keymill: --until \"\" is not a time like 2027-01-31T00:00:00Z\n"},
 		{"key list --data=", noDirectory("key list")},
 		{"client --data= list", noDirectory("client list")},
 		{"token --data=", noDirectory("token")},
@@ -185,31 +187,31 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"serve --dev --data=", noDirectory("serve")},
 		{"audience add orders", "keymill: --alg is missing\n  hint: keymill audience add orders --alg EdDSA (or RS256, which every library verifies)\n"},
 		{"audience add orders --alg EdDSA --ttl soon", "keymill: --ttl \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
-		{"audience set orders", "keymill: nothing to change\n  hint: keymill audience set orders --ttl 5m\n"},
-		{"client set billing", "keymill: nothing to change\n  hint: keymill client set billing --scope read\n"},
+		{"audience set orders", "keymill: no change was given\n  hint: keymill audience set orders --ttl 5m\n"},
+		{"client set billing", "keymill: no change was given\n  hint: keymill client set billing --scope read\n"},
 		{"client set web --grace soon", "keymill: --grace \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"client set web --grace 0", "keymill: --grace 0 is ambiguous\n  hint: --grace 0s for no grace, --grace \"\" for the configured one\n"},
 		{"client set web --idle -1d", "keymill: --idle \"-1d\" is not a duration like 30s, 15m, 12h or 30d\n"},
-		{"user add alice", noPassword("choose either --password-stdin or --no-password", "user add alice")},
-		{"user add alice --no-password --password-stdin", noPassword("choose either --password-stdin or --no-password", "user add alice")},
+		{"user add alice", noPassword("--password-stdin or --no-password is missing", "user add alice")},
+		{"user add alice --no-password --password-stdin", "keymill: --password-stdin and --no-password cannot be combined\n"},
 		{"user add alice --no-password --claim role", "keymill: --claim \"role\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
 		{"user add alice --no-password --claim =x", "keymill: --claim \"=x\" is not NAME=VALUE\n  hint: --claim role=admin\n"},
 		{"user add alice --no-password --claim a=1 --claim a=2", "keymill: --claim a is given twice\n"},
 		{"user passwd alice", noPassword("--password-stdin is missing", "user passwd alice")},
-		{"user set alice", "keymill: nothing to change\n  hint: keymill user set alice --claim role=admin\n"},
-		{"user import users.txt", "keymill: --format is missing\n  hint: keymill user import users.txt --format django-json (or django-csv)\n"},
+		{"user set alice", "keymill: no change was given\n  hint: keymill user set alice --claim role=admin\n"},
+		{"user import -", "keymill: --format is missing\n  hint: add --format django-json or --format django-csv\n"},
 		{"user import - --format xml", "keymill: --format \"xml\" is neither django-json nor django-csv\n"},
-		{"user addd", "keymill: unknown verb \"addd\" of keymill user\n  hint: did you mean \"keymill user add\"?\n"},
+		{"user addd", "keymill: unknown command \"addd\" for \"keymill user\"\n  hint: did you mean \"keymill user add\"?\n"},
 		{"session list", "keymill: --user is missing\n  hint: keymill session list --user alice\n"},
-		{"session revoke", "keymill: ID is missing\n  hint: \"keymill session revoke --help\" shows how\n"},
-		{"session revoke A --all", "keymill: choose one of ID, --client and --all\n"},
-		{"session revoke --client web --all", "keymill: choose one of ID, --client and --all\n"},
-		{"session why", "keymill: TOKEN is missing\n  hint: \"keymill session why --help\" shows how\n"},
-		{"session why kmr_x --token-stdin", "keymill: choose either TOKEN or --token-stdin\n"},
+		{"session revoke", "keymill: session ID, --client or --all is missing\n  hint: run \"keymill session revoke --help\" for the usage\n"},
+		{"session revoke A --all", "keymill: ID, --client and --all cannot be combined; give one of them\n"},
+		{"session revoke --client web --all", "keymill: ID, --client and --all cannot be combined; give one of them\n"},
+		{"session why", "keymill: TOKEN is missing\n  hint: run \"keymill session why --help\" for the usage\n"},
+		{"session why kmr_x --token-stdin", "keymill: TOKEN and --token-stdin cannot be combined; give one of them\n"},
 		{"audit tail -n 1001", "keymill: -n 1001 is not between 0 and 1000\n"},
 		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
-		{"verify", "keymill: TOKEN is missing\n  hint: \"keymill verify --help\" shows how\n"},
-		{"serve now", "keymill: unexpected argument \"now\"\n  hint: \"keymill serve --help\" shows how\n"},
+		{"verify", "keymill: TOKEN is missing\n  hint: run \"keymill verify --help\" for the usage\n"},
+		{"serve now", "keymill: unexpected argument \"now\"\n  hint: run \"keymill serve --help\" for the usage\n"},
 	} {
 		out, errs, code := typed(strings.Fields(tt.line)...)
 		if errs != tt.want || code != 2 || out != "" {
@@ -219,11 +221,11 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 }
 
 func noPassword(what, line string) string {
-	return "keymill: " + what + "\n  hint: keep it out of the arguments, which every user of the machine sees: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
+	return "keymill: " + what + "\n  hint: read -rs P; printf %s \"$P\" | keymill " + line + " --password-stdin\n"
 }
 
-func noDirectory(verb string) string {
-	return "keymill: invalid argument \"\" for \"--data\" flag: the name of the directory is empty\n  hint: \"keymill " + verb + " --help\" tells more\n"
+func noDirectory(command string) string {
+	return "keymill: invalid argument \"\" for \"--data\" flag: the value is empty; is a variable not set?\n  hint: run \"keymill " + command + " --help\" to see the flags\n"
 }
 
 // TestAnEmptyKeyFileIsAnError: the command before a pipe may have failed.
@@ -245,13 +247,13 @@ func TestNoServerSaysHowToStartOne(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
 	_, errs, code := typed("key", "list")
-	want := "keymill: no server on keymill-data/admin.sock or keymill-dev/admin.sock\n" +
-		"  hint: start one with \"keymill serve --dev\", or name the directory of one with --data DIR\n"
+	want := "keymill: no server is running on keymill-data or keymill-dev\n" +
+		"  hint: start one with \"keymill serve --dev\", or name the data directory of a running server with --data DIR\n"
 	if errs != want || code != 1 {
 		t.Errorf("code %d\n%s", code, errs)
 	}
 	_, errs, code = typed("client", "list", "--data", "my data")
-	want = "keymill: no server on my data/admin.sock\n  hint: start one with \"keymill serve --data 'my data'\"\n"
+	want = "keymill: no server is running on the data directory my data\n  hint: start one with \"keymill serve --data 'my data'\"\n"
 	if errs != want || code != 1 {
 		t.Errorf("code %d\n%s", code, errs)
 	}
@@ -269,7 +271,7 @@ func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 			{"key", "revoke", kid}, {"key", "revoke", kid, "--json"}, {"key", "revoke", "--json", kid},
 			{"key", "revoke", "--data", "x", "--", kid},
 		} {
-			if _, errs, code := typed(args...); code != 1 || !strings.HasPrefix(errs, "keymill: no server on ") {
+			if _, errs, code := typed(args...); code != 1 || !strings.HasPrefix(errs, "keymill: no server is running on ") {
 				t.Errorf("%q: code %d, %s", args, code, errs)
 			}
 		}
@@ -297,8 +299,8 @@ func TestAnEmptyOrTooLongSecretIsAnError(t *testing.T) {
 		{why, " \n", "standard input is empty: no token"},
 		{"session why --token-stdin", "", "standard input is empty: no token"},
 		{why, strings.Repeat("x", maxTokenBytes+1), "standard input is too long for a token"},
-		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server on "}, // valid
-		{why, "kmr_x\n", "no server on "},
+		{passwd, strings.Repeat("x", maxPasswordBytes) + "\r\n", "no server is running on "}, // valid
+		{why, "kmr_x\n", "no server is running on "},
 	} {
 		var out, errs strings.Builder
 		code := run(t.Context(), strings.Fields(tt.line), strings.NewReader(tt.in), &out, &errs)

@@ -122,13 +122,13 @@ func (p *place) env() []string {
 	return environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key"), "KEYMILL_DATA="+p.data)
 }
 
-// verb runs one command line and waits for its end.
-func (p *place) verb(args ...string) (stdout, stderr string, code int) {
+// run runs one command line and waits for its end.
+func (p *place) run(args ...string) (stdout, stderr string, code int) {
 	p.t.Helper()
-	return p.command(p.env(), args...)
+	return p.runWith(p.env(), args...)
 }
 
-func (p *place) command(env []string, args ...string) (stdout, stderr string, code int) {
+func (p *place) runWith(env []string, args ...string) (stdout, stderr string, code int) {
 	p.t.Helper()
 	cmd := exec.Command(p.binary, args...)
 	cmd.Env, cmd.Dir = env, p.dir
@@ -149,7 +149,7 @@ func (p *place) command(env []string, args ...string) (stdout, stderr string, co
 // is nil.
 func (p *place) must(into any, args ...string) string {
 	p.t.Helper()
-	out, errs, code := p.verb(args...)
+	out, errs, code := p.run(args...)
 	if code != 0 {
 		p.t.Fatalf("keymill %s: code %d\n%s%s", strings.Join(args, " "), code, out, errs)
 	}

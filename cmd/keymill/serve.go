@@ -19,14 +19,14 @@ func serveCommand() *cobra.Command {
 		Short: "Run the token server",
 		Long:  serveManual(),
 		Example: `  keymill serve --dev
-  keymill serve --config /etc/keymill.yaml
+  keymill serve --config /etc/keymill/keymill.yaml
   keymill serve --data /var/lib/keymill --issuer https://id.example.com
   KEYMILL_LOG_FORMAT=json keymill serve --config keymill.yaml`,
 		Args: arguments(),
 	}
 	f := cmd.Flags()
 	f.StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
-	f.BoolVar(&dev, "dev", false, "a trial server on loopback: own keys, ready clients, commands to paste")
+	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients and commands to paste")
 	f.Var(new(dirName), "data", "directory of the store; created if missing, its parent must exist")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
@@ -62,12 +62,12 @@ func serveManual() string {
 
 Without --dev it needs an https issuer and a master key, which encrypts the keys at rest.
 With --dev it needs no configuration: it listens on loopback only, keeps its own master key
-in its data directory, creates clients and a user to try things with, and prints commands to
-paste. Only --dev serves a store that --dev created, and it serves no other store.
+in its data directory, creates test clients and a test user, and prints commands to paste. A
+store that --dev created can be served only with --dev, and --dev serves no other store.
 
-Each setting is a key of the YAML file ("keys: {rotate_every: 30d}") and a variable of the
-environment. A flag overrides the environment, and the environment overrides the file.
-Write durations like 90s, 15m, 12h or 30d. In the environment, lists are separated by commas.
+Each setting is a key in the YAML file ("keys: {rotate_every: 30d}") and an environment
+variable. A flag overrides the environment, and the environment overrides the file. Write
+durations like 90s, 15m, 12h or 30d. In the environment, lists are separated by commas.
 `)
 	for _, s := range config.Settings() {
 		fmt.Fprintf(&b, "\n  %s  (%s)\n", s.Key, s.Variable())

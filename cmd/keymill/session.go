@@ -36,9 +36,9 @@ func sessionListCommand() *cobra.Command {
 		Use:   "list --user NAME",
 		Short: "List the sessions of a user, newest first",
 		Long: `List the sessions of a user, newest first. Sessions that have ended are listed too, for as long
-as they are kept to explain why. GENERATION counts refreshes. GRACED counts how often a used
-refresh token was accepted again within the grace. A retry after a lost answer does that, and so
-do two holders of one token: "shared" means five in a row from different addresses.`,
+as they are kept to explain why. GENERATION counts refreshes. RETRIES counts how often a
+replaced refresh token was used again within the grace. A retry after a lost answer does that,
+and so do two holders of one token: "shared" means five in a row from different addresses.`,
 		Example: "  keymill session list --user alice\n  keymill session list --user alice --client web --json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,16 +67,16 @@ do two holders of one token: "shared" means five in a row from different address
 }
 
 func printSessions(w io.Writer, list ...api.Session) error {
-	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "GRACED", "REASON")
+	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "RETRIES", "REASON")
 	for _, s := range list {
-		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.Instant(&s.Created), terminal.Instant(&s.LastUsed), terminal.Instant(sessionEnd(s)),
-			strconv.FormatUint(uint64(s.Generation), 10), gracedText(s), terminal.OrDash(s.Reason))
+		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.FormatTime(&s.Created), terminal.FormatTime(&s.LastUsed), terminal.FormatTime(sessionEnd(s)),
+			strconv.FormatUint(uint64(s.Generation), 10), retriesText(s), terminal.OrDash(s.Reason))
 	}
 	return t.Flush()
 }
 
 // sessionEnd returns when the session ends if it is not used, or when it has ended. It is nil if
-// the session ended together with others, because it has no instant of its own then.
+// the session ended together with others, because no time of its own is stored then.
 func sessionEnd(s api.Session) *time.Time {
 	if s.State == "revoked" {
 		return s.Ended
@@ -84,7 +84,7 @@ func sessionEnd(s api.Session) *time.Time {
 	return &s.Expires
 }
 
-func gracedText(s api.Session) string {
+func retriesText(s api.Session) string {
 	if s.Shared {
 		return strconv.Itoa(s.Graced) + ", shared"
 	}
@@ -107,11 +107,14 @@ list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
 			if len(args) == 0 && (client != "" || all) {
 				return nil
 			}
+			if len(args) == 0 {
+				return terminal.WithHint(terminal.Usage("session ID, --client or --all is missing"), "run %q for the usage", cmd.CommandPath()+" --help")
+			}
 			return arguments("ID")(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && (client != "" || all) || client != "" && all {
-				return terminal.Usage("choose one of ID, --client and --all")
+				return terminal.Usage("ID, --client and --all cannot be combined; give one of them")
 			}
 			server, err := dial(cmd)
 			if err != nil {
@@ -193,7 +196,7 @@ const maxTokenBytes = 16 << 10
 func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, error) {
 	if len(args) > 0 && args[0] != "-" {
 		if stdin {
-			return "", terminal.Usage("choose either TOKEN or --token-stdin")
+			return "", terminal.Usage("TOKEN and --token-stdin cannot be combined; give one of them")
 		}
 		return args[0], nil
 	}
@@ -213,7 +216,7 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 
 func printExplanation(w io.Writer, e api.Explanation) error {
 	t := terminal.NewTable(w)
-	t.Row("verdict:", e.Verdict)
+	t.Row("token:", e.Verdict)
 	t.Row("why:", cmp.Or(e.Why, "-"))
 	if e.Generation != nil {
 		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
@@ -223,13 +226,13 @@ func printExplanation(w io.Writer, e api.Explanation) error {
 		t.Row("user:", s.User)
 		t.Row("client:", s.Client)
 		t.Row("state:", s.State)
-		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.Instant(&s.LastUsed))
-		t.Row("created:", terminal.Instant(&s.Created))
+		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.FormatTime(&s.LastUsed))
+		t.Row("created:", terminal.FormatTime(&s.Created))
 		if s.State != "revoked" {
-			t.Row("expires:", terminal.Instant(&s.Expires))
+			t.Row("expires:", terminal.FormatTime(&s.Expires))
 		}
 		if s.Ended != nil {
-			t.Row("ended:", terminal.Instant(s.Ended))
+			t.Row("ended:", terminal.FormatTime(s.Ended))
 		}
 	}
 	return t.Flush()

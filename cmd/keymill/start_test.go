@@ -58,8 +58,8 @@ func TestDevStoresAreServedByDevOnly(t *testing.T) {
 	c.wait(failsafe)
 	before := snapshot(t, p.dir)
 	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.data, "dev-master-key"))
-	_, errs, code := p.command(env, p.serveArgs()...)
-	if code != 1 || !strings.Contains(errs, "made by serve --dev") {
+	_, errs, code := p.runWith(env, p.serveArgs()...)
+	if code != 1 || !strings.Contains(errs, "created by serve --dev") {
 		t.Errorf("code %d: %s", code, errs)
 	}
 	if after := snapshot(t, p.dir); after != before {
@@ -76,7 +76,7 @@ func TestAStartInAReadOnlyDirectoryChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := snapshot(t, p.dir)
-	out, errs, code := p.verb(p.serveArgs()...)
+	out, errs, code := p.run(p.serveArgs()...)
 	if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: open ") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("code %d: %s", code, errs)
 	}
@@ -90,7 +90,7 @@ func TestASecondServerNamesTheFirst(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	first := p.start()
-	_, errs, code := p.verb(p.serveArgs()...)
+	_, errs, code := p.run(p.serveArgs()...)
 	want := fmt.Sprintf("keymill: %s is in use by process %d\n", p.data, first.cmd.Process.Pid)
 	if code != 1 || errs != want {
 		t.Errorf("code %d, %swant %s", code, errs, want)
@@ -177,7 +177,7 @@ func TestTheMasterKeyIsReadFromFileCredentialOrEnvironment(t *testing.T) {
 			t.Errorf("%s: code %d", tt.name, code)
 		}
 	}
-	if _, errs, code := p.command(environment("KEYMILL_MASTER_KEY="+bad), p.serveArgs()...); code != 1 || strings.Contains(errs, bad) {
+	if _, errs, code := p.runWith(environment("KEYMILL_MASTER_KEY="+bad), p.serveArgs()...); code != 1 || strings.Contains(errs, bad) {
 		t.Errorf("a wrong key: code %d, %s", code, errs)
 	}
 }

@@ -72,7 +72,7 @@ func TestSIGTERMUnderLoadFinishesWhatItBegan(t *testing.T) {
 		t.Errorf("the socket is left behind: %v", err)
 	}
 	out := p.must(nil, "doctor")
-	if strings.Contains(out, "WRONG") {
+	if strings.Contains(out, "FAILED") {
 		t.Errorf("doctor:\n%s", out)
 	}
 }

@@ -68,8 +68,8 @@ come from its data directory.`,
 	addIssuerFlag(cmd, &req.issuer)
 	f := cmd.Flags()
 	f.StringVar(&req.client, "client", "", "the client's id")
-	f.StringVar(&req.audience, "audience", "", "the audience to ask for (default: the client's only one)")
-	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to ask for (repeat it for more; default: all that the client is allowed)")
+	f.StringVar(&req.audience, "audience", "", "the audience to request (default: the client's only one)")
+	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to request (repeatable; default: all that the client is allowed)")
 	f.BoolVar(&stdin, "client-secret-stdin", false, "read the secret from standard input")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -97,10 +97,14 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 	} else if req.secret = os.Getenv(clientSecretVariable); req.secret == "" && req.issuer == dev.Issuer {
 		req.secret = dev.Secret(req.client)
 	}
-	if req.secret == "" {
-		return terminal.WithHint(fmt.Errorf("no secret for the client %s", req.client), "set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
+	if req.secret != "" {
+		return nil
 	}
-	return nil
+	if req.issuer == dev.Issuer && dev.IsPublic(req.client) {
+		return fmt.Errorf("client %s is public, it cannot use client_credentials", req.client)
+	}
+	return terminal.WithHint(fmt.Errorf("no secret was given for client %s", req.client),
+		"set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
 }
 
 // localCredentials reads the credentials of the trial server whose data directory is near,
@@ -156,14 +160,18 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
 		return nil, fmt.Errorf("%s answered with status %d", endpoint, status)
 	}
-	return nil, fmt.Errorf("the server refused the request: %s: %w", refused.Code, refused)
+	err = fmt.Errorf("the server refused: %s: %w", refused.Code, refused)
+	if refused.Code == "invalid_client" {
+		return nil, terminal.WithHint(err, "the client ID or the secret is wrong, or the client is disabled; for a new secret: keymill client rotate-secret %s", terminal.ShellWord(req.client))
+	}
+	return nil, err
 }
 
 // tokenEndpoint reads the issuer's metadata (RFC 8414). It asks only an https or loopback
 // issuer, because the next request carries a secret.
 func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (string, error) {
 	if !safeURL(issuer) {
-		return "", fmt.Errorf("the issuer %q is neither https nor loopback: the secret would cross the network in the clear", issuer)
+		return "", fmt.Errorf("the issuer %q is neither https nor loopback: the secret would cross the network unencrypted", issuer)
 	}
 	get, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/oauth-authorization-server", nil)
 	if err != nil {
@@ -183,7 +191,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	case json.Unmarshal(raw, &metadata) != nil:
 		return "", fmt.Errorf("%s is not JSON", get.URL)
 	case metadata.Issuer != issuer:
-		return "", terminal.WithHint(fmt.Errorf("the server calls itself %q, not %q", metadata.Issuer, issuer), "give --issuer exactly as the server does")
+		return "", terminal.WithHint(fmt.Errorf("the server's issuer is %q, not %q", metadata.Issuer, issuer), "give --issuer exactly as the server does")
 	case !safeURL(metadata.TokenEndpoint):
 		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", metadata.TokenEndpoint)
 	}
@@ -205,7 +213,8 @@ func roundTrip(client *http.Client, req *http.Request) ([]byte, int, error) {
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return nil, 0, fmt.Errorf("asking %s://%s: %w", req.URL.Scheme, req.URL.Host, err)
+		return nil, 0, terminal.WithHint(fmt.Errorf("request to %s://%s failed: %w", req.URL.Scheme, req.URL.Host, err),
+			"is the server running, and is --issuer its address?")
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxWebAnswerBytes))

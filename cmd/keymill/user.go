@@ -16,17 +16,17 @@ import (
 
 func userCommand() *cobra.Command {
 	cmd := group("user", "Manage the people who log in", `
-A user is a person who logs in. Its id is the "sub" of its tokens and never changes. Its name is
-what it logs in with. Where a verb takes NAME, it takes an id too. "id:7" always means the id,
-even if another user has the name 7.`)
+A user is a person who logs in with a name and a password. The id is the "sub" of the user's
+tokens and never changes. Each command except add takes a name or an id as NAME. "id:7" always
+means the id, even if another user has the name 7.`)
 	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
 	addDataFlag(cmd)
 	cmd.AddCommand(
 		userAddCommand(), userSetCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
 		userSwitchCommand("enable", "Let a disabled user log in again",
-			"Let a disabled user log in again, with the password that it had.", false),
-		userSwitchCommand("disable", "End a user's sessions and refuse its logins",
-			"End every session of a user, and refuse its logins until it is enabled again. Use it when\nsomeone leaves, and keep the id. Access tokens that exist stay valid until they expire.", true),
+			"Let a disabled user log in again, with the same password as before.", false),
+		userSwitchCommand("disable", "End a user's sessions and refuse logins",
+			"End every session of a user, and refuse logins until the user is enabled again. Use it when\nsomeone leaves: the id stays taken. Access tokens that exist stay valid until they expire.", true),
 		userRemoveCommand(), userLogoutCommand(), userImportCommand(),
 	)
 	return cmd
@@ -55,8 +55,8 @@ func printUser(w io.Writer, u api.User) error {
 	for _, name := range slices.Sorted(maps.Keys(u.Claims)) {
 		t.Row("claim "+name+":", string(u.Claims[name]))
 	}
-	t.Row("created:", terminal.Instant(&u.Created))
-	t.Row("password changed:", terminal.Instant(u.PasswordChanged))
+	t.Row("created:", terminal.FormatTime(&u.Created))
+	t.Row("password changed:", terminal.FormatTime(u.PasswordChanged))
 	return t.Flush()
 }
 
@@ -73,12 +73,12 @@ func userSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set NAME --claim NAME=VALUE",
 		Short:   "Change the claims of a user's tokens",
-		Long:    "Change the claims of a user's tokens. Tokens have the new claims from the next refresh on. The\nclaims given replace all claims; --claim \"\" removes them.",
+		Long:    "Change the claims of a user's tokens. Tokens have the new claims from the next refresh on. The\nlist is replaced as a whole: --claim role=admin removes all other claims, and --claim \"\" removes\nall.",
 		Example: "  keymill user set alice --claim role=admin --claim 'teams=[\"a\",\"b\"]'\n  keymill user set alice --claim \"\"",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("claim") {
-				return terminal.WithHint(terminal.Usage("nothing to change"), "keymill user set %s --claim role=admin", terminal.ShellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("no change was given"), "keymill user set %s --claim role=admin", terminal.ShellWord(args[0]))
 			}
 			custom, err := parseClaims(claims)
 			if err != nil {
@@ -87,7 +87,7 @@ func userSetCommand() *cobra.Command {
 			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Claims: &custom})
 		},
 	}
-	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
+	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of the user's access tokens (repeatable)")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -111,7 +111,7 @@ func userListCommand() *cobra.Command {
 			}
 			t := terminal.NewTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
 			for _, u := range list {
-				t.Row(u.ID, u.Name, userState(u), u.Scheme, terminal.Instant(&u.Created))
+				t.Row(u.ID, u.Name, userState(u), u.Scheme, terminal.FormatTime(&u.Created))
 			}
 			return t.Flush()
 		},
@@ -125,7 +125,7 @@ func userShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one user",
-		Long:    "Show one user: its id, name, state and claims, and how its password is hashed.",
+		Long:    "Show one user: id, name, state and claims, and how the password is hashed.",
 		Example: "  keymill user show alice\n  keymill user show 7 --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -140,8 +140,8 @@ func userPasswdCommand() *cobra.Command {
 	var stdin, asJSON bool
 	cmd := &cobra.Command{
 		Use:     "passwd NAME --password-stdin",
-		Short:   "Give a user a new password and end its sessions",
-		Long:    "Give a user a new password and end all its sessions. The password is one line of standard\ninput, 15 characters or more.",
+		Short:   "Give a user a new password and end the user's sessions",
+		Long:    "Give a user a new password and end all sessions of the user. The password is one line of\nstandard input, 15 characters or more.",
 		Example: "  keymill user passwd alice --password-stdin < password.txt\n  head -c 18 /dev/urandom | base64 | tee new.txt | keymill user passwd alice --password-stdin",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -161,14 +161,14 @@ func userPasswdCommand() *cobra.Command {
 	return cmd
 }
 
-// userSwitchCommand returns the verb enable or disable.
-func userSwitchCommand(verb, short, long string, disabled bool) *cobra.Command {
+// userSwitchCommand returns the command enable or disable.
+func userSwitchCommand(name, short, long string, disabled bool) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     verb + " NAME",
+		Use:     name + " NAME",
 		Short:   short,
 		Long:    long,
-		Example: "  keymill user " + verb + " alice",
+		Example: "  keymill user " + name + " alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Disabled: &disabled})
@@ -197,8 +197,8 @@ func userLogoutCommand() *cobra.Command {
 func userRemoveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "remove NAME",
-		Short:   "Remove a user and end its sessions",
-		Long:    "Remove a user and end its sessions. Its name and id become free. To keep another user from\ngetting the id, disable the user instead.",
+		Short:   "Remove a user and end the user's sessions",
+		Long:    "Remove a user and end all sessions of the user. The name and the id become free. To keep another\nuser from getting the id, disable the user instead.",
 		Example: "  keymill user remove alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

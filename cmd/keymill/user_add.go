@@ -25,9 +25,9 @@ func userAddCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME --password-stdin",
 		Short: "Add a user",
-		Long: `Add a user. Its id becomes the "sub" of its tokens, and for Django the number "user_id" if it is
-all digits. Without --id the server chooses one. The password is one line of standard input, 15
-characters or more. With --no-password the user cannot log in until "user passwd" sets one.
+		Long: `Add a user. The id becomes the "sub" of the user's tokens, and for Django the number "user_id" if
+it is all digits. Without --id the server chooses one. The password is one line of standard input,
+15 characters or more. With --no-password the user cannot log in until "user passwd" sets one.
 
 --claim NAME=VALUE puts a claim into each access token of the user. A VALUE that is JSON (3,
 true, ["a","b"]) is taken as JSON, and any other as a string.`,
@@ -41,11 +41,15 @@ true, ["a","b"]) is taken as JSON, and any other as a string.`,
 				return err
 			}
 			u.Name = args[0]
-			if stdin == without {
-				return terminal.WithHint(terminal.Usage("choose either --password-stdin or --no-password"), passwordHint, "user add "+terminal.ShellWord(args[0]))
+			line := "user add " + terminal.ShellWord(args[0])
+			switch {
+			case stdin && without:
+				return terminal.Usage("--password-stdin and --no-password cannot be combined")
+			case !stdin && !without:
+				return terminal.WithHint(terminal.Usage("--password-stdin or --no-password is missing"), passwordHint, line)
 			}
 			if stdin {
-				password, err := readPassword(cmd, "user add "+terminal.ShellWord(args[0]))
+				password, err := readPassword(cmd, line)
 				if err != nil {
 					return err
 				}
@@ -55,11 +59,11 @@ true, ["a","b"]) is taken as JSON, and any other as a string.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&u.ID, "id", "", "its id, which never changes (default: the server chooses one)")
+	f.StringVar(&u.ID, "id", "", "the user's id, which never changes (default: the server chooses one)")
 	f.BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
-	f.BoolVar(&without, "no-password", false, "it has no password yet")
-	f.StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of its access tokens (repeat it for more)")
-	f.BoolVar(&u.Disabled, "disabled", false, "it cannot log in until it is enabled")
+	f.BoolVar(&without, "no-password", false, "add the user without a password")
+	f.StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of the user's access tokens (repeatable)")
+	f.BoolVar(&u.Disabled, "disabled", false, "add the user disabled")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -67,7 +71,7 @@ true, ["a","b"]) is taken as JSON, and any other as a string.`,
 // maxPasswordBytes is the server's own limit.
 const maxPasswordBytes = 4 << 10
 
-const passwordHint = `keep it out of the arguments, which every user of the machine sees: read -rs P; printf %%s "$P" | keymill %s --password-stdin`
+const passwordHint = `read -rs P; printf %%s "$P" | keymill %s --password-stdin`
 
 // readPassword reads one line from standard input. A terminal is refused, because it would
 // show the password.

@@ -31,7 +31,7 @@ bcrypt and Argon2, and replaces each at the user's first login. A user whose pas
 unusable is imported without one.
 
 Each user is added on its own. If one is refused, it is reported with its place in the file,
-the others are imported, and the exit code is 1. Running it again is harmless: users that
+the others are imported, and the exit code is 1. You can run the command again: users that
 already exist are reported, or skipped silently with --skip-existing.
 
 --claim FIELD copies a field into the claims of the user's tokens. In CSV it is a string.`,
@@ -44,8 +44,8 @@ already exist are reported, or skipped silently with --skip-existing.
 	}
 	f := cmd.Flags()
 	f.StringVar(&m.format, "format", "", "django-json or django-csv (default: by the extension of FILE)")
-	f.StringArrayVar(&m.claims, "claim", nil, "a field to copy into the claims (repeat it for more)")
-	f.BoolVar(&m.dry, "dry-run", false, "change nothing, and say what the import would refuse")
+	f.StringArrayVar(&m.claims, "claim", nil, "a field to copy into the claims (repeatable)")
+	f.BoolVar(&m.dry, "dry-run", false, "change nothing; report what an import would do")
 	f.BoolVar(&m.skip, "skip-existing", false, "do not report users that already exist")
 	addJSONFlag(cmd, &m.asJSON)
 	// The only error is a flag that does not exist.
@@ -53,7 +53,7 @@ already exist are reported, or skipped silently with --skip-existing.
 	return cmd
 }
 
-// An importRun is one run of the verb.
+// An importRun is one run of the command.
 type importRun struct {
 	format            string
 	claims            []string
@@ -87,10 +87,6 @@ type importProblem struct {
 }
 
 func (m *importRun) run(cmd *cobra.Command, name string) error {
-	read, err := m.reader(name)
-	if err != nil {
-		return err
-	}
 	in := cmd.InOrStdin()
 	if name != "-" {
 		f, err := os.Open(name)
@@ -99,6 +95,10 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 		}
 		defer f.Close()
 		in = f
+	}
+	read, err := m.reader(name)
+	if err != nil {
+		return err
 	}
 	m.errs = cmd.ErrOrStderr()
 	m.sum.Problems = []importProblem{}
@@ -112,7 +112,7 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 		return errors.Join(broken, err)
 	}
 	if m.sum.Refused > 0 || m.sum.Existing > 0 && !m.skip {
-		return terminal.ErrPrinted
+		return terminal.ErrSilent
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (m *importRun) reader(name string) (djangoReader, error) {
 		case ".csv":
 			format = "django-csv"
 		default:
-			return nil, terminal.WithHint(terminal.Usage("--format is missing"), "keymill user import %s --format django-json (or django-csv)", terminal.ShellWord(name))
+			return nil, terminal.WithHint(terminal.Usage("--format is missing"), "add --format django-json or --format django-csv")
 		}
 	}
 	read, ok := djangoFormats()[format]
@@ -182,7 +182,7 @@ func (m *importRun) send(ctx context.Context) error {
 	got, _, err := ask[api.ImportResults](ctx, m.server, http.MethodPost, "users/import", request)
 	if err != nil {
 		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
-			"run it again with --skip-existing: it leaves users that already exist alone")
+			"run the command again with --skip-existing: users that were imported are skipped")
 	}
 	if len(got.Results) != len(batch) {
 		return fmt.Errorf("the server answered about %d users of %d", len(got.Results), len(batch))
@@ -233,10 +233,10 @@ func (m *importRun) print(w io.Writer) error {
 		}
 		return terminal.PrintJSON(w, raw)
 	}
-	verb := "imported"
+	done := "imported"
 	if m.dry {
-		verb = "would be imported"
+		done = "would be imported"
 	}
-	_, err := fmt.Fprintf(w, "%d %s, %d already there, %d refused\n", m.sum.Imported, verb, m.sum.Existing, m.sum.Refused)
+	_, err := fmt.Fprintf(w, "%d %s, %d already existed, %d refused\n", m.sum.Imported, done, m.sum.Existing, m.sum.Refused)
 	return err
 }

@@ -97,7 +97,7 @@ func TestAnImportThatFailsSaysHowToContinue(t *testing.T) {
 	if code := terminal.Report(&shown, err); code != 1 || calls != 1 {
 		t.Errorf("code %d after %d calls", code, calls)
 	}
-	if got := shown.String(); !strings.HasPrefix(got, "keymill: line 2 to line 51: the disk is full\n  hint: run it again with --skip-existing") {
+	if got := shown.String(); !strings.HasPrefix(got, "keymill: line 2 to line 51: the disk is full\n  hint: run the command again with --skip-existing") {
 		t.Errorf("printed %q", got)
 	}
 }

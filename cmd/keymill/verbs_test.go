@@ -88,12 +88,12 @@ func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	if p.must(&show, "client", "set", "billing", "--scope", "", "--json"); len(show.Scopes) != 0 || len(show.Audiences) != 1 {
 		t.Errorf("client set: %+v", show)
 	}
-	if _, errs, code := p.verb("audience", "remove", "orders"); code != 1 || strings.Count(errs, "\n") > 2 {
+	if _, errs, code := p.run("audience", "remove", "orders"); code != 1 || strings.Count(errs, "\n") > 2 {
 		t.Errorf("an audience in use: code %d, %s", code, errs)
 	}
 	p.must(nil, "client", "remove", "billing")
 	p.must(nil, "audience", "remove", "orders")
-	if _, errs, code := p.verb("audience", "show", "orders"); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
+	if _, errs, code := p.run("audience", "show", "orders"); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
 		t.Errorf("a removed audience: code %d, %s", code, errs)
 	}
 	p.auditNames("audience.add", "client.add", "client.remove", "audience.remove")
@@ -139,7 +139,7 @@ func TestKeysCanBeRotatedRevokedAndImported(t *testing.T) {
 		return found
 	}
 	active, spare := stage("EdDSA", "active"), stage("EdDSA", "spare")
-	out, errs, code := p.verb("key", "rotate", "--alg", "EdDSA", "--json")
+	out, errs, code := p.run("key", "rotate", "--alg", "EdDSA", "--json")
 	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, or rotate now with --force\n$`).MatchString(errs) {
 		t.Errorf("too early: code %d, %q, %q", code, out, errs)
 	}
@@ -152,10 +152,10 @@ func TestKeysCanBeRotatedRevokedAndImported(t *testing.T) {
 		t.Errorf("%s signs, not %s", got, spare.KID)
 	}
 	out = p.must(nil, "key", "revoke", spare.KID)
-	if !strings.Contains(out, "was active") || !strings.Contains(out, "caches may accept it until 20") || !strings.Contains(out, "signs now:") {
+	if !strings.Contains(out, "was active") || !strings.Contains(out, "services with a cached key set may accept its tokens until 20") || !strings.Contains(out, "signs now:") {
 		t.Errorf("revoke:\n%s", out)
 	}
-	if _, errs, code := p.verb("key", "revoke", spare.KID); code != 1 || strings.Count(errs, "\n") != 1 {
+	if _, errs, code := p.run("key", "revoke", spare.KID); code != 1 || strings.Count(errs, "\n") != 1 {
 		t.Errorf("revoked twice: code %d, %s", code, errs)
 	}
 	p.importKeys()
@@ -179,12 +179,12 @@ func (p *place) importKeys() {
 	if k.KID != "2024-01" || k.Stage != "retiring" {
 		p.t.Errorf("import: %+v", k)
 	}
-	if _, errs, code := p.verb("key", "import", "old.pem", "--kid", "2024-01", "--until", until); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
+	if _, errs, code := p.run("key", "import", "old.pem", "--kid", "2024-01", "--until", until); code != 1 || !strings.HasPrefix(errs, "keymill: ") {
 		p.t.Errorf("imported twice: code %d, %s", code, errs)
 	}
 }
 
-// TestLongListsAreComplete, although the verb asks page by page.
+// TestLongListsAreComplete, although the command asks page by page.
 func TestLongListsAreComplete(t *testing.T) {
 	t.Parallel()
 	const total = 2*pageSize + 3
@@ -253,7 +253,7 @@ func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	for _, want := range []string{"the server calls itself", "the token endpoint \"http://192.0.2.1/token\" is neither", "answered with status 307"} {
+	for _, want := range []string{"the server's issuer is", "the token endpoint \"http://192.0.2.1/token\" is neither", "answered with status 307"} {
 		_, errs, code := typed("token", "--issuer", server.URL, "--client", "billing")
 		if code != 1 || !strings.Contains(errs, want) || strings.Contains(errs, "very secret") {
 			t.Errorf("code %d, %s; want %s", code, errs, want)
@@ -278,7 +278,7 @@ func TestOddClientNamesGetTokens(t *testing.T) {
 		secret string
 		code   int
 	}{{string(made.Secret), 0}, {string(made.Secret) + "x", 1}} {
-		out, errs, code := p.command(append(p.env(), "KEYMILL_CLIENT_SECRET="+tt.secret), "token", "--client", id)
+		out, errs, code := p.runWith(append(p.env(), "KEYMILL_CLIENT_SECRET="+tt.secret), "token", "--client", id)
 		if code != tt.code || strings.Contains(out+errs, string(made.Secret)) || (strings.Count(out, ".") == 2) != (code == 0) {
 			t.Errorf("code %d, %s%s", code, out, errs)
 		}
@@ -299,11 +299,11 @@ func TestVerifySaysWhichCheckFailed(t *testing.T) {
 		{token + "." + token, "dev-api", "form"},
 	} {
 		var v diagnose.TokenReport
-		out, _, code := p.verb("verify", tt.token, "--issuer", issuer, "--audience", tt.audience, "--json")
+		out, _, code := p.run("verify", tt.token, "--issuer", issuer, "--audience", tt.audience, "--json")
 		if err := json.Unmarshal([]byte(out), &v); err != nil || code != 1 || v.Valid || v.Check != tt.check || v.Reason == "" {
 			t.Errorf("%s: code %d, %v, %s", tt.check, code, err, out)
 		}
-		_, errs, code := p.verb("verify", tt.token, "--issuer", issuer, "--audience", tt.audience)
+		_, errs, code := p.run("verify", tt.token, "--issuer", issuer, "--audience", tt.audience)
 		if code != 1 || !strings.HasPrefix(errs, "keymill: the token is refused: ") || strings.Contains(errs, tt.token) {
 			t.Errorf("%s: code %d, %s", tt.check, code, errs)
 		}

@@ -22,24 +22,24 @@ Go services use, package jwks. The checks, in this order; the first that fails e
   algorithm  one that the service allows (--alg), and the one that the key is for
   type       "typ" is at+jwt; an ID token has another type
   key        the header's kid is in the key set: not revoked, not another issuer's
-  signature  it was made with that key: nothing was changed since
+  signature  it was made with that key, so the token was not changed
   issuer     "iss" is --issuer, letter for letter
   audience   --audience is one of "aud"
-  claims     "sub", "client_id" and "exp" are present, and everything is of its type
+  claims     "sub", "client_id" and "exp" are present, and every claim has the right type
   lifetime   now is before "exp", and not before "nbf" or "iat"
-  scope      only with --scope: the token grants each of them
+  scope      the token grants every --scope (checked only if the flag is given)
 
 The list of checks, the claims and the key set go to stdout, the reason of a refusal and
-what to do about it to stderr. What a token says before its signature is verified is
-marked UNVERIFIED: anyone may have written it. The token itself is never printed.
+what to do about it to stderr. Claims of a token whose signature is not verified are
+marked UNVERIFIED: anyone may have written them. The token itself is never printed.
 
-"-" reads the token from standard input. "Bearer ", quotes and spaces around it are left
-out, and the output says so. Every user of this machine can see arguments: "-" is safer for
-a token that is still valid.
+"-" reads the token from standard input. "Bearer ", quotes and spaces around the token are
+removed, and the output says so. Every user of this machine can see arguments: "-" is safer
+for a token that is still valid.
 
 The exit code is 0 for a valid token, 1 for one that is refused, 2 for a usage error (an
 empty token, too), and 3 if there is no key set to check with, which says nothing about the
-token. With code 2 stdout stays empty, also with --json: nothing was checked, and stderr
+token. With code 2 nothing was checked: stdout is empty, also with --json, and stderr
 says why.
 
 The keys come from the issuer's discovery document, or from --jwks URL. No redirect
@@ -54,7 +54,7 @@ func verifyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify TOKEN --issuer URL --audience NAME",
-		Short: "Check a token as a service would, and say why not",
+		Short: "Check an access token as a service does",
 		Long:  verifyManual,
 		Example: `  keymill verify "$TOKEN" --issuer https://id.example.com --audience orders
   keymill token --client dev-service | keymill verify - --audience dev-api --json
@@ -75,10 +75,10 @@ func verifyCommand() *cobra.Command {
 	addDataFlag(cmd)
 	addIssuerFlag(cmd, &check.Issuer)
 	f := cmd.Flags()
-	f.StringVar(&check.Audience, "audience", "", "the service that verifies")
-	f.StringVar(&check.KeySetURL, "jwks", "", "the address of the key set (default: as the issuer's discovery document says)")
-	f.StringArrayVar(&check.Algorithms, "alg", []string{jwks.RS256, jwks.EdDSA}, "an algorithm that the service allows (repeat it for more)")
-	f.StringArrayVar(&check.Scopes, "scope", nil, "a scope that the token must grant (repeat it for more)")
+	f.StringVar(&check.Audience, "audience", "", "the audience that the token must have: the name of the service")
+	f.StringVar(&check.KeySetURL, "jwks", "", "the address of the key set (default: from the issuer's discovery document)")
+	f.StringArrayVar(&check.Algorithms, "alg", []string{jwks.RS256, jwks.EdDSA}, "an algorithm that the service allows (repeatable)")
+	f.StringArrayVar(&check.Scopes, "scope", nil, "a scope that the token must grant (repeatable)")
 	f.StringVar(&leeway, "leeway", "0s", "allowed clock difference, 0s to 1m")
 	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{jwks.RS256, jwks.EdDSA}, cobra.ShellCompDirectiveNoFileComp))
 	addJSONFlag(cmd, &asJSON)
@@ -92,7 +92,7 @@ func verifyArguments(cmd *cobra.Command, args []string) error {
 		args = args[1:]
 	}
 	if len(args) > 1 {
-		return terminal.WithHint(terminal.Usage("%d arguments, not one TOKEN", len(args)), "put quotes around the token, or give \"-\" and the token on standard input")
+		return terminal.WithHint(terminal.Usage("expected one TOKEN, got %d arguments", len(args)), "put quotes around the token, or give \"-\" and the token on standard input")
 	}
 	return arguments("TOKEN")(cmd, args)
 }
@@ -174,7 +174,7 @@ func printCheck(w io.Writer, check *diagnose.TokenCheck, asJSON bool) error {
 	case result.NoKeySet:
 		return checkError(result)
 	}
-	return terminal.ErrPrinted
+	return terminal.ErrSilent
 }
 
 func checkError(o diagnose.Outcome) error {

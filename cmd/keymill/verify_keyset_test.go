@@ -44,16 +44,16 @@ func TestVerifyWithoutAKeySetDecidesNothing(t *testing.T) {
 		{"no set there", "https://id.example.com/", page(404, "text/plain", "no") + "/keys", "404", "wrong address: Keymill's is https://id.example.com/.well-known/jwks.json"},
 		{"no Keymill there", i.url, i.url + "/.well-known/jwks.json", "404", "is a Keymill at that address"},
 		{"jwks_uri", astray, "", "404", "correct its jwks_uri"},
-		{"forbidden set", i.url, page(403, "text/plain", "") + "/keys", "403", "open to all"},
-		{"unauthorized set", i.url, page(401, "text/plain", "") + "/keys", "401", "open to all"},
+		{"forbidden set", i.url, page(403, "text/plain", "") + "/keys", "403", "readable without authentication"},
+		{"unauthorized set", i.url, page(401, "text/plain", "") + "/keys", "401", "readable without authentication"},
 		{"HTML", page(200, "text/html; charset=utf-8", html), "", "not a JSON", "a page for browsers"},
 		{"another issuer", page(200, "application/json", `{"issuer":"https://other.example","jwks_uri":"https://other.example/keys"}`), "", `"https://other.example"`, "letter for letter"},
-		{"redirect", page(302, "text/html", html), "", "302", "no redirect is followed"},
+		{"redirect", page(302, "text/html", html), "", "302", "redirects are not followed"},
 		{"not ready", page(503, "text/plain", ""), "", "503", "is not ready"},
-		{"forbidden", page(403, "text/plain", ""), "", "403", "open to all"},
+		{"forbidden", page(403, "text/plain", ""), "", "403", "readable without authentication"},
 		{"TLS, unknown authority", secure.URL, "", "no authority known to this machine", "SSL_CERT_FILE=ca.pem"},
 		{"TLS expected", strings.Replace(i.url, "http:", "https:", 1), "", "does not speak TLS", "TLS proxy"},
-		{"HTTP for TLS", strings.Replace(secure.URL, "https:", "http:", 1), "", "400", "open to all"},
+		{"HTTP for TLS", strings.Replace(secure.URL, "https:", "http:", 1), "", "400", "readable without authentication"},
 		{"no set", i.url, page(200, "application/json", `{}`), `no array "keys"`, "it must be a key set"},
 		{"HTML set", i.url, page(200, "text/html", html), "not a JSON", "a page for browsers"},
 	} {
@@ -90,7 +90,7 @@ func TestVerifyAsksForTheAddressOfASetWithoutTrustedKeys(t *testing.T) {
 			fmt.Fprintf(w, `{"keys":[%s]}`, members)
 		}})
 		_, errs, code := verifyStdin(t, i.sign(i.claims()), "--issuer", i.url, "--jwks", url+"/keys", "--audience", "orders")
-		want := "hint: the set has no trusted key, for any token: is " + url + "/keys the right address?\n"
+		want := "hint: the key set has no usable key at all: check whether " + url + "/keys is the right address\n"
 		if code != 1 || !strings.HasSuffix(errs, want) {
 			t.Errorf("%q: code %d, %s", members, code, errs)
 		}

@@ -68,11 +68,11 @@ func (i *foreignIssuer) refusals() []badToken {
 	raw := base64.RawURLEncoding.EncodeToString
 	return []badToken{
 		{name: "refresh token", token: "kmr_" + strings.Repeat("a", 60), check: "form", row: "form", reason: ": it is a refresh token", advice: `"keymill session why -"`},
-		{name: "secret", token: "kms_" + strings.Repeat("a", 43), check: "form", row: "form", found: "a client's secret", reason: ": it is a client's secret", advice: `now been shown where it does not belong: replace it with "keymill client rotate-secret `},
-		{name: "JSON", token: `{"access_token":"` + good + `","token_type":"Bearer"}`, check: "form", row: "form", found: "a whole token response", advice: "give only the value of access_token"},
-		{name: "JSON on lines", token: "{\n  \"access_token\": \"" + good + "\",\n  \"refresh_token\": \"kmr_" + strings.Repeat("a", 60) + "\"\n}\n", check: "form", row: "form", found: "a whole token response", advice: "give only the value of access_token"},
+		{name: "secret", token: "kms_" + strings.Repeat("a", 43), check: "form", row: "form", found: "a client's secret", reason: ": it is a client's secret", advice: `it is exposed now: replace it with "keymill client rotate-secret `},
+		{name: "JSON", token: `{"access_token":"` + good + `","token_type":"Bearer"}`, check: "form", row: "form", found: "a complete token response", advice: "give only the value of access_token"},
+		{name: "JSON on lines", token: "{\n  \"access_token\": \"" + good + "\",\n  \"refresh_token\": \"kmr_" + strings.Repeat("a", 60) + "\"\n}\n", check: "form", row: "form", found: "a complete token response", advice: "give only the value of access_token"},
 		{name: "JSON without", token: `{"error":"invalid_client"}`, check: "form", row: "form", found: "a JSON document", advice: "no access_token in this"},
-		{name: "JSON member", token: `  "access_token": "` + good + `",`, check: "form", row: "form", found: "a piece of a token response", advice: "give only the value of access_token"},
+		{name: "JSON member", token: `  "access_token": "` + good + `",`, check: "form", row: "form", found: "a part of a token response", advice: "give only the value of access_token"},
 		{name: "parameter", token: "access_token=" + good, check: "form", row: "form", found: "a parameter", reason: ": it is a parameter with a token inside", advice: `give only what follows "access_token="`},
 		{name: "form body", token: "token_type=Bearer&access_token=" + good + "&expires_in=900", check: "form", row: "form", found: "a parameter", advice: `up to the next "&"`},
 		{name: "fragment", token: "https://app.example.com/cb#access_token=" + good + "&state=x", check: "form", row: "form", found: "an address with a token inside", advice: `give only what follows "access_token="`},
@@ -82,16 +82,16 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "UTF-16", token: "\xff\xfe" + inTwoBytes(good+"\r\n"), check: "form", row: "form", found: "UTF-16", reason: ": it is UTF-16 text", advice: "Out-File -Encoding ascii"},
 		{name: "UTF-16, unmarked", token: inTwoBytes(good), check: "form", row: "form", found: "UTF-16", advice: "Out-File -Encoding ascii"},
 		{name: "UTF-16, big end first", token: "\xfe\xff\x00" + inTwoBytes(good), check: "form", row: "form", found: "UTF-16", advice: "Out-File -Encoding ascii"},
-		{name: "binary", token: "\x7fELF\x02\x01\x01\x00\xf3.\x00.\x00", check: "form", row: "form", found: "it is binary", reason: ": it is binary, not text", advice: "is it the right file?"},
+		{name: "binary", token: "\x7fELF\x02\x01\x01\x00\xf3.\x00.\x00", check: "form", row: "form", found: "it is binary", reason: ": it is binary data, not text", advice: "is it the right file?"},
 		{name: "broken line", token: good[:50] + "\n" + good[50:], check: "form", row: "form", found: "2 pieces", advice: "in one piece"},
 		{name: "two lines", token: good + "\n" + good + "\n", check: "form", row: "form", found: "2 tokens, not one", reason: ": there are 2 tokens, not one", advice: "give one token"},
-		{name: "alg twice", token: raw([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"ed","alg":"none"}`)) + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: `"alg" occurs twice`, advice: "built so on purpose"},
+		{name: "alg twice", token: raw([]byte(`{"typ":"at+jwt","alg":"EdDSA","kid":"ed","alg":"none"}`)) + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: `"alg" occurs twice`, advice: "two verifiers read two different values"},
 		{name: "encrypted", token: good + "." + parts[1] + "." + parts[2], check: "form", row: "form", found: "encrypted", advice: "ask the issuer for a signed access token"},
-		{name: "opaque", token: "8e0b3c1d-opaque", check: "form", row: "form", found: "1 parts", expected: "3 parts", advice: "it is no JWT"},
+		{name: "opaque", token: "8e0b3c1d-opaque", check: "form", row: "form", found: "3 parts, not 1", expected: "3 parts", advice: "it is not a JWT"},
 		{name: "padded", token: parts[0] + "." + parts[1] + "==." + parts[2], check: "form", row: "form", found: "payload is not base64url", advice: "plain base64"},
-		{name: "long", token: parts[0] + "." + strings.Repeat("a", 17<<10) + "." + parts[2], check: "form", row: "form", reason: "16384", advice: "whole log or file"},
-		{name: "no JSON", token: "bm8ganNvbiBoZXJlIGF0IGFsbA." + parts[1] + "." + parts[2], check: "form", row: "form", found: "header: not ", advice: "copy it again"},
-		{name: "crit", token: i.sign(i.claims(), "crit", []string{"exp"}), check: "header", row: "header", expected: "no crit", found: "crit", advice: "another token than was signed"},
+		{name: "long", token: parts[0] + "." + strings.Repeat("a", 17<<10) + "." + parts[2], check: "form", row: "form", reason: "16384", advice: "not a log or a file"},
+		{name: "no JSON", token: "bm8ganNvbiBoZXJlIGF0IGFsbA." + parts[1] + "." + parts[2], check: "form", row: "form", found: "header: not ", advice: "copy the complete token again"},
+		{name: "crit", token: i.sign(i.claims(), "crit", []string{"exp"}), check: "header", row: "header", expected: "no crit", found: "crit", advice: "changes what the token means"},
 		{name: "ID token", token: i.sign(i.claims("nonce", "n"), "typ", "JWT"), check: "type", row: "type", expected: "at+jwt", found: "JWT", advice: "looks like an ID token"},
 		{name: "Django's own", token: i.sign(i.claims("token_type", "access"), "typ", "JWT"), check: "type", row: "type", advice: "djangorestframework-simplejwt"},
 		{name: "typ JWT", token: i.sign(i.claims(), "typ", "JWT"), check: "type", row: "type", advice: "RFC 9068, section 2.1"},
@@ -99,16 +99,16 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "DPoP", token: i.sign(i.claims(), "typ", "dpop+jwt"), check: "type", row: "type", found: "dpop+jwt", advice: "another purpose"},
 		{name: "alg none", token: i.sign(i.claims(), "alg", "none"), check: "algorithm", row: "algorithm", expected: "RS256, EdDSA", found: "none", advice: "unsigned"},
 		{name: "HMAC", token: i.sign(i.claims(), "alg", "HS256"), check: "algorithm", row: "algorithm", found: "HS256", advice: "shared secret"},
-		{name: "ES256", token: i.sign(i.claims(), "alg", "ES256"), check: "algorithm", row: "algorithm", found: "ES256", advice: "of another issuer"},
+		{name: "ES256", token: i.sign(i.claims(), "alg", "ES256"), check: "algorithm", row: "algorithm", found: "ES256", advice: "from another issuer"},
 		{name: "not allowed", token: good, args: []string{"--alg", "RS256"}, check: "algorithm", row: "algorithm", expected: "RS256", found: "EdDSA", advice: "--alg RS256 --alg EdDSA"},
 		{name: "other key", token: i.sign(i.claims(), "alg", "RS256"), check: "algorithm", row: "algorithm", expected: "EdDSA, the algorithm of the key", found: "RS256", advice: `key "ed" is for EdDSA only: the token is forged`},
-		{name: "no kid", token: i.sign(i.claims(), "kid", nil), check: "key", row: "key", expected: "a kid", found: "none", advice: "without a kid"},
+		{name: "no kid", token: i.sign(i.claims(), "kid", nil), check: "key", row: "key", expected: "a kid", found: "none", advice: "without kid"},
 		{name: "unknown kid", token: i.sign(i.claims(), "kid", "gone"), check: "key", row: "key", expected: "one of the 2", found: "gone", reason: `kid "gone"`, advice: "12s of that in caches"},
 		{name: "old kid", token: i.sign(i.claims("exp", now-3600), "kid", "gone"), check: "key", row: "key", advice: "it says that it expired 1h0m"},
 		{name: "weak key", token: i.sign(i.claims(), "kid", "weak"), check: "key", row: "key", advice: "it is not trusted: key 0 (kid \"weak\"): "},
 		{name: "foreign", token: i.sign(i.claims("iss", "https://other.example"), "kid", "gone"), check: "key", row: "key", advice: "--issuer https://other.example"},
-		{name: "tampered", token: flipped, check: "signature", row: "signature", expected: "by that key", found: "not by that key", advice: "copy it again, whole"},
-		{name: "issuer", token: i.sign(i.claims("iss", "https://other.example")), check: "issuer", row: "issuer", expected: i.url, found: "https://other.example", advice: "another server", signed: true},
+		{name: "tampered", token: flipped, check: "signature", row: "signature", expected: "by that key", found: "not by that key", advice: "copy the complete token again; if it was complete"},
+		{name: "issuer", token: i.sign(i.claims("iss", "https://other.example")), check: "issuer", row: "issuer", expected: i.url, found: "https://other.example", advice: "from another issuer than the one", signed: true},
 		{name: "slash", token: i.sign(i.claims("iss", i.url+"/")), check: "issuer", row: "issuer", found: i.url + "/", advice: "only a slash", signed: true},
 		{name: "audience", token: i.sign(i.claims("aud", []string{"shop", "returns"})), check: "audience", row: "audience", expected: "orders", found: "shop returns", advice: "--audience shop", signed: true},
 		{name: "no audience", token: i.sign(i.claims("aud", nil)), check: "audience", row: "audience", found: "none", advice: "for no audience", signed: true},
@@ -117,7 +117,7 @@ func (i *foreignIssuer) refusals() []badToken {
 		{name: "expired", token: i.sign(i.claims("exp", now-3600, "iat", now-4500)), check: "expired", row: "lifetime", expected: "before exp", found: "1h0m", reason: "exp was", advice: "it expired 1h0m", signed: true},
 		{name: "future", token: i.sign(i.claims("nbf", now+600)), check: "not_yet", row: "lifetime", expected: "from nbf", found: "too early", advice: "so the clocks differ", signed: true},
 		{name: "iat ahead", token: i.sign(i.claims("iat", now+600)), check: "not_yet", row: "lifetime", expected: "from iat", found: "too early", advice: "and so does the issuer's", signed: true},
-		{name: "scope", token: good, args: []string{"--scope", "read", "--scope", "admin"}, check: "scope", row: "scope", expected: "read admin", found: "read write", advice: "ask for more", signed: true},
+		{name: "scope", token: good, args: []string{"--scope", "read", "--scope", "admin"}, check: "scope", row: "scope", expected: "read admin", found: "read write", advice: "request one with the missing scope", signed: true},
 	}
 }
 
@@ -150,7 +150,7 @@ func TestVerifyExplainsEveryFailure(t *testing.T) {
 			if r.check == "form" {
 				return
 			}
-			if marked := strings.Contains(out, "UNVERIFIED"); marked == r.signed {
+			if marked := strings.Contains(out, "UNVERIFIED"); marked == r.signed || strings.Contains(out, "is valid. Its claims") {
 				t.Errorf("marked as unverified: %v in\n%s", marked, out)
 			}
 		})
@@ -226,7 +226,7 @@ func TestVerifyShowsEveryCheckOfAValidToken(t *testing.T) {
 	if code != 0 || errs != "" || strings.Count(out, "  ok  ") != 11 || strings.Contains(out, "UNVERIFIED") {
 		t.Errorf("code %d\n%s%s", code, out, errs)
 	}
-	for _, want := range []string{"RS256", "subject:      billing", `role:  "admin"`, i.url + "/keys", "12s, fetched 20",
+	for _, want := range []string{"RS256", "subject:      billing", `role:  "admin"`, i.url + "/keys", "12s, fetched 20", "\nThe token is valid. Its claims:\n",
 		"may hold it until 20", "(4m48s more)", "held it for 12s", "ed EdDSA\n", "rsa RS256, named by the token", `"weak"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -297,14 +297,14 @@ func TestVerifyIgnoresWhatIsPastedAlong(t *testing.T) {
 	args := []string{"--issuer", i.url, "--audience", "orders"}
 	for _, typed := range []string{"Authorization: Bearer " + good + "\r\n", "bearer " + good, `"` + good + `",`, "'Bearer " + good + "'", "\ufeff" + good + "\r\n", "  " + good + "\n\n"} {
 		out, errs, code := verifyStdin(t, typed, args...)
-		if code != 0 || strings.Contains(out, "Left out around it: ") != (strings.Trim(typed, " \n") != good) {
+		if code != 0 || strings.Contains(out, "Removed from around the token: ") != (strings.Trim(typed, " \n") != good) {
 			t.Errorf("code %d, %s%s", code, out, errs)
 		}
 	}
-	if out, _, _ := verifyStdin(t, "\ufeff"+good, args...); !strings.Contains(out, "Left out around it: a byte order mark.") {
+	if out, _, _ := verifyStdin(t, "\ufeff"+good, args...); !strings.Contains(out, "Removed from around the token: a byte order mark.") {
 		t.Errorf("the byte order mark is not mentioned in %s", out)
 	}
-	if out, _, code := verifyStdin(t, `"8e0b3c1d-opaque"`, args...); code != 1 || !strings.Contains(out, "Left out around it: ") {
+	if out, _, code := verifyStdin(t, `"8e0b3c1d-opaque"`, args...); code != 1 || !strings.Contains(out, "Removed from around the token: ") {
 		t.Errorf("code %d, %s", code, out)
 	}
 	line := []string{"verify", "Authorization:", "Bearer", good}
@@ -338,7 +338,7 @@ func TestVerifyWithoutATokenIsAUsageError(t *testing.T) {
 			}
 		}
 	}
-	if out, _, _ := typed("verify", "--help"); !strings.Contains(out, "With code 2 stdout stays empty, also with --json") {
+	if out, _, _ := typed("verify", "--help"); !strings.Contains(out, "With code 2 nothing was checked: stdout is empty, also with --json") {
 		t.Errorf("the help does not say so:\n%s", out)
 	}
 }
@@ -395,8 +395,8 @@ func TestVerifyDoesNotTakeTheAudienceFromTheToken(t *testing.T) {
 		{"--audience orders --leeway -1s --issuer " + i.url, "leeway", ""},
 		{"--audience orders --alg ES256 --issuer " + i.url, "ES256", ""},
 		{"--audience orders --issuer http://id.example.com", "only https", "https://host"},
-		{"--audience orders --issuer https://id.example.com/a/../b", "https://id.example.com/a/../b", "letter for letter"},
-		{"--audience orders --jwks ftp://id.example.com/keys --issuer https://id.example.com", "only https", "--jwks https://host/path"},
+		{"--audience orders --issuer https://id.example.com/a/../b", "https://id.example.com/a/../b", "exactly as in the claim iss"},
+		{"--audience orders --jwks ftp://id.example.com/keys --issuer https://id.example.com", "only https", "--jwks as a complete URL: https://host/path"},
 		{"--audience orders --scope= --issuer " + i.url, "is not one scope", "--scope read --scope write"},
 	} {
 		out, errs, code := verifyStdin(t, good, append(strings.Fields(tt.have), "--data", t.TempDir())...)
@@ -407,7 +407,7 @@ func TestVerifyDoesNotTakeTheAudienceFromTheToken(t *testing.T) {
 }
 
 // TestVerifySuggestsOnlyCommandsThatExist reads every command line between quotes in the
-// messages of verify, and checks its verbs, flags and number of arguments.
+// messages of verify, and checks its commands, flags and number of arguments.
 func TestVerifySuggestsOnlyCommandsThatExist(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("internal/diagnose/verify*.go")
@@ -445,7 +445,7 @@ func understands(line string) error {
 		return err
 	}
 	if cmd.HasSubCommands() {
-		return fmt.Errorf("%q needs a verb", cmd.CommandPath())
+		return fmt.Errorf("%q needs a command", cmd.CommandPath())
 	}
 	cmd.InitDefaultHelpFlag()
 	if err := cmd.ParseFlags(rest); err != nil {

@@ -57,7 +57,7 @@ func versionCommand() *cobra.Command {
 	return cmd
 }
 
-// addJSONFlag adds --json to a verb that prints data.
+// addJSONFlag adds --json to a command that prints data.
 func addJSONFlag(cmd *cobra.Command, into *bool) {
-	cmd.Flags().BoolVar(into, "json", false, "print JSON; instants are RFC 3339 UTC, null if undetermined")
+	cmd.Flags().BoolVar(into, "json", false, "print JSON (times in RFC 3339, UTC; null if not known yet)")
 }

@@ -3,16 +3,16 @@
 // its own, so that jwks needs only the standard library.
 //
 // The token is in the metadata, as "authorization: Bearer …", exactly once (RFC 6750, section
-// 2.1). The other calls get a status code and no details:
+// 2.1). Other calls are refused with a status code and no details:
 //
 //	no token, or an invalid one           Unauthenticated
 //	a token without a required scope      PermissionDenied
 //	no keys to check the token with       Unavailable
 //	the call ended while it was waiting   Canceled, DeadlineExceeded
 //
-// The answer to an invalid token is the same whatever the fault is. Handlers get the claims
-// from jwks.ClaimsOf. The metadata stays in the context, for handlers that call other services
-// for the same user. gRPC does not forward it by itself.
+// All invalid tokens get the same status. Handlers get the claims from jwks.ClaimsOf. The
+// metadata stays in the context, for handlers that call other services for the same user.
+// gRPC does not forward it by itself.
 package jwksgrpc
 
 import (
@@ -38,11 +38,11 @@ type Guard struct {
 	Verifier *jwks.Verifier // required
 
 	// Scopes lists the scopes that the token must grant for a method, all of them. A method
-	// that is not in Scopes needs a valid token and no scope. Check finds misspelt methods.
+	// that is not in Scopes needs a valid token and no scope. Check finds misspelled methods.
 	Scopes map[string][]string // full method → scopes
 
-	// Open lists the methods that need no token, as health and reflection may. A token that
-	// is sent to them is ignored, and there are no claims.
+	// Open lists the methods that need no token, for example those of health and reflection.
+	// A token that is sent to them is ignored, and there are no claims.
 	Open []string
 
 	// Refused, if it is not nil, is called with the reason why a call was refused or a stream
@@ -58,7 +58,7 @@ type Guard struct {
 // and Scopes. These are mistakes in the program, and the first call would be too late to
 // notice them.
 func (g Guard) Unary() grpc.UnaryServerInterceptor {
-	h := g.freeze()
+	h := g.compile()
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		claims, err := h.authorize(ctx, info.FullMethod)
 		if err != nil {
@@ -72,7 +72,8 @@ func (g Guard) Unary() grpc.UnaryServerInterceptor {
 }
 
 // Check returns an error that lists the methods of Scopes and Open that s does not serve. Call
-// it after the services are registered: a method that is misspelt in Scopes needs no scope.
+// it after the services are registered: if a method is misspelled in Scopes, the real
+// method needs no scope.
 func (g Guard) Check(s *grpc.Server) error {
 	served := map[string]bool{} // full method → true
 	for service, info := range s.GetServiceInfo() {
@@ -92,17 +93,17 @@ func (g Guard) Check(s *grpc.Server) error {
 	return nil
 }
 
-// A frozen is a copy of a Guard that the caller can no longer change.
-type frozen struct {
+// A compiledGuard is a checked copy of a Guard. The caller cannot change it.
+type compiledGuard struct {
 	Guard
 	open map[string]bool // full method → true
 }
 
-func (g Guard) freeze() frozen {
+func (g Guard) compile() compiledGuard {
 	if g.Verifier == nil || g.Verifier.Audience() == "" {
-		panic("jwksgrpc: a Guard needs a Verifier that jwks.NewVerifier made")
+		panic("jwksgrpc: a Guard needs a Verifier from jwks.NewVerifier")
 	}
-	h := frozen{Guard: g, open: map[string]bool{}}
+	h := compiledGuard{Guard: g, open: map[string]bool{}}
 	for _, method := range g.Open {
 		mustBeMethod(method)
 		h.open[method] = true
@@ -131,7 +132,7 @@ func mustBeMethod(name string) {
 }
 
 // authorize returns the claims of a call, nil for an open method, or the status that refuses it.
-func (h frozen) authorize(ctx context.Context, method string) (*jwks.Claims, error) {
+func (h compiledGuard) authorize(ctx context.Context, method string) (*jwks.Claims, error) {
 	if h.open[method] {
 		return nil, nil
 	}
@@ -146,7 +147,7 @@ func (h frozen) authorize(ctx context.Context, method string) (*jwks.Claims, err
 	return claims, nil
 }
 
-func (h frozen) verify(ctx context.Context, method string) (*jwks.Claims, error) {
+func (h compiledGuard) verify(ctx context.Context, method string) (*jwks.Claims, error) {
 	token, err := jwks.Bearer(metadata.ValueFromIncomingContext(ctx, "authorization"))
 	if err != nil {
 		return nil, err
@@ -161,8 +162,9 @@ func (h frozen) verify(ctx context.Context, method string) (*jwks.Claims, error)
 	return claims, nil
 }
 
-// refusal returns the status for an error. Every other error is a fault of the token.
-func (h frozen) refusal(ctx context.Context, method string, why error) error {
+// refusal returns the status of a call that was refused with why. Every error that it does not
+// list means that the token is invalid.
+func (h compiledGuard) refusal(ctx context.Context, method string, why error) error {
 	switch {
 	case errors.Is(why, jwks.ErrScope):
 		return status.Error(codes.PermissionDenied, "the token must grant: "+strings.Join(h.Scopes[method], " "))
@@ -179,7 +181,7 @@ func unauthenticated() error {
 }
 
 // report calls Refused with a context whose metadata can be logged.
-func (h frozen) report(ctx context.Context, method string, why error) {
+func (h compiledGuard) report(ctx context.Context, method string, why error) {
 	if h.Refused == nil {
 		return
 	}

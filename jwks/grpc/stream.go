@@ -19,8 +19,8 @@ var errOutlived = fmt.Errorf("%w: the stream outlived its token", jwks.ErrExpire
 // Stream returns the interceptor for streams. It checks the token when a stream opens, and the
 // stream ends with its token: at exp plus the leeway of the verifier its context ends, and no
 // message passes in either direction after that. The client gets Unauthenticated, and opens
-// another stream with a new token. Otherwise a client whose login was revoked could go on
-// listening.
+// another stream with a new token. Otherwise a client whose login was revoked could
+// continue to listen.
 //
 // The end is a deadline of the context, so calls that the handler makes with that context end
 // too. A handler that waits in Recv notices the end at the next message, which it does not
@@ -28,7 +28,7 @@ var errOutlived = fmt.Errorf("%w: the stream outlived its token", jwks.ErrExpire
 // context as well. If the clock is set forward or the machine sleeps, the deadline is late,
 // but no message passes.
 func (g Guard) Stream() grpc.StreamServerInterceptor {
-	h := g.freeze()
+	h := g.compile()
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		claims, err := h.authorize(ss.Context(), info.FullMethod)
 		if err != nil {
@@ -78,8 +78,8 @@ func (s *stream) RecvMsg(m any) error {
 	return err
 }
 
-// ended returns nil before end, and if the call ended for another reason. It looks at the wall
-// clock as well as at the context. The timer of the context runs on the monotonic clock: it
+// ended returns nil before end, and if the call ended for another reason. It checks the wall
+// clock as well as the context. The timer of the context runs on the monotonic clock: it
 // does not notice a wall clock that is set forward, it stops while the machine sleeps, and it
 // is always a moment late.
 func (s *stream) ended() error {

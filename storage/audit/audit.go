@@ -1,10 +1,10 @@
-// Package audit keeps a log of decisions: what was decided, by whom and when, in the
-// order of the decisions and so that a later change of the log can be detected.
+// Package audit keeps a log of decisions: what was decided, by whom and when. The log is in
+// the order of the decisions, and a later change of the log can be detected.
 //
 // A decision appends its record in its own transaction, so one is never stored without
-// the other. The log is a hash chain with one end. If every decision wrote to that end,
-// all decisions would wait for each other. So a new record goes to a key of its own, and
-// once a second a background loop moves the new records to the end of the chain:
+// the other. The log is a hash chain. If every decision appended to the chain itself, all
+// decisions would wait for each other. So each new record is first stored under its own key,
+// and once a second a background loop appends the new records to the chain:
 //
 //	decision ──▶ audit/new/<time>-<random>
 //	                        │  Chain, once a second
@@ -19,7 +19,7 @@
 // A stored record is one line of JSON in printable ASCII. Clients choose some of its
 // strings, and their line breaks and terminal sequences are stored escaped. Long strings
 // are cut, so a record stays below 4 KiB. The hash is the hexadecimal SHA-256 of the
-// stored bytes. The first record has 64 zeros for the hash of its predecessor.
+// stored bytes. In the first record the hash of the record before it is 64 zeros.
 //
 // The chain shows that a record was edited, removed from the middle or cut off the end. It
 // cannot show that the owner of the store has rewritten all of it. To detect that, keep
@@ -28,8 +28,8 @@
 // The time of a record is the decision time that the caller gives. Records are ordered by
 // it; records of the same time have no order among them.
 //
-// A crash leaves a record in audit/new or in audit/log, never in both and never in
-// neither, because one transaction moves it.
+// After a crash a record is either in audit/new or in audit/log, because one transaction
+// moves it.
 package audit
 
 import (
@@ -86,7 +86,7 @@ var errDamaged = errors.New("audit log is damaged")
 
 // Append adds e in the caller's transaction. It uses one key and at most 4 KiB of the
 // transaction's limits. Strings that are too long are cut, because a decision must not
-// fail on account of a string that a client chose.
+// fail because of a string that a client chose.
 func Append(tx storage.Tx, at time.Time, e Event) error {
 	r := bounded(e)
 	r.Time = at.UTC()

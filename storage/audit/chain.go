@@ -64,7 +64,7 @@ func Chain(ctx context.Context, s storage.Store) (int, error) {
 	}
 }
 
-// hasNew reports whether there is anything to chain. It spares an idle server one Update a
+// hasNew reports whether there is anything to chain. It saves an idle server one Update a
 // second.
 func hasNew(ctx context.Context, s storage.Store) (waiting bool, err error) {
 	err = s.View(ctx, func(r storage.Reader) error {
@@ -109,7 +109,7 @@ func movePage(tx storage.Tx) (int, error) {
 func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
 	var r Record
 	if err := json.Unmarshal(e.Value, &r); err != nil {
-		// Append did not write this. The chain records that and goes on, because an error
+		// Append did not write this. The chain records that and continues, because an error
 		// would keep all later records out of the chain.
 		r = bounded(Event{Action: "audit.unreadable", By: "system", Target: e.Key,
 			Detail: map[string]string{"bytes": string(e.Value)}})

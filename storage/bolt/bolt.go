@@ -1,25 +1,25 @@
 // Package bolt is the default Store: one bbolt file, no other server.
 //
-//	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ answers
+//	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ results
 //	View   ──▶ newest commit, as soon as it is synced
 //
 // # Group commit
 //
 // Callers of Update share commits. The writer goroutine runs every function that waits
-// in one bbolt transaction, syncs it, answers all callers and starts again at once. It
-// does not wait for more callers: that was measured and was slower at every level of
-// concurrency. Each function has its own storage.Overlay, because bbolt has no
+// in one bbolt transaction, syncs it, returns the results to all callers and starts again
+// at once. It does not wait for more callers: that was measured and was slower at every
+// level of concurrency. Each function has its own storage.Overlay, because bbolt has no
 // savepoints: a function that fails must neither undo nor repeat the others. The group's
-// functions run one after the other, and each sees the writes of those before it. All of
-// them are answered after the commit, also those that only read, because they may have
-// read a write that is not durable yet.
+// functions run one after the other, and each sees the writes of those before it. All
+// callers get their results after the commit, also those whose function only read, because
+// it may have read a write that is not durable yet.
 //
 // # Sync and visibility
 //
 // bbolt shows a commit to readers before it is synced. After a failed sync it still
-// shows that commit and accepts the next one. So a View that would see a commit whose
-// sync is under way waits for the sync; and after a failed sync this store refuses all
-// work, because only a new process can find out what is on the disk.
+// shows that commit and accepts the next one. So a View waits if it would see a commit that
+// is not synced yet. After a failed sync this store refuses all work, because only a new
+// process can find out what is on the disk.
 //
 // # The file
 //
@@ -30,16 +30,16 @@
 // # What a crash leaves behind
 //
 //	while the file is created     perhaps FILE.new-…, never a partial FILE
-//	before the commit             the state before; no caller was answered
+//	before the commit             the state before; no caller got a result
 //	during or after the commit,   all writes of the group or none of them; no caller
-//	before its sync has returned  was answered
+//	before its sync has returned  got a result
 //	after the sync                all writes of the group
 //
 // Open syncs the file before it returns, because a process that was killed between
 // commit and sync leaves a state that only the page cache holds.
 //
-// Neither a View nor the function of an Update may call Update. The function would wait
-// for itself, and an open View can stop the file from growing.
+// Neither a View nor the function of an Update may call Update: the function would wait for
+// itself, and an open View can block a commit that must map a larger file.
 package bolt
 
 import (
@@ -178,7 +178,7 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	return c.outcome.Return()
 }
 
-// unavailable returns why the store accepts no work, nil if it does.
+// unavailable returns why the store accepts no work, or nil if it accepts work.
 func (s *Store) unavailable() error {
 	if err := s.failed.Load(); err != nil {
 		return *err
@@ -213,7 +213,7 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Status can be called at any time, also after Close.
+// Status returns the current status. It can be called at any time, also after Close.
 func (s *Store) Status() Status {
 	var st Status
 	if err := s.failed.Load(); err != nil {

@@ -17,7 +17,7 @@ import (
 //	meta page       pwrite     clean if readers do not see it, see showsUnsynced
 //	                fdatasync  unknown: readers already see it
 //
-// After a clean failure the store goes on only if the disk is full. An input or output
+// After a clean failure the store continues only if the disk is full. An input or output
 // error means that the next commit cannot be trusted to this disk either, so its outcome
 // counts as unknown.
 

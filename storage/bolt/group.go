@@ -17,9 +17,9 @@ const (
 )
 
 // pageFill is how full bbolt leaves a page that it splits. Nearly all new keys end in
-// something that grows with time (families, their index, the audit log, users), so a page
+// something that grows with time (sessions, their index, the audit log, users), so a page
 // is final when the next one begins. bbolt's default of 0.5 is better only for keys in
-// random order. Those are few: names of users and lists of their families.
+// random order. Those are few: names of users and lists of their sessions.
 const pageFill = 0.9
 
 // A call is one Update on its way through the queue.
@@ -37,7 +37,7 @@ type group struct {
 	calls  []*call
 	bytes  int   // touched by the functions that wrote
 	wrote  bool  // tx holds writes
-	broken error // tx must not be committed; the answer to every call
+	broken error // tx must not be committed; the result of every call
 }
 
 func (g *group) full() bool {
@@ -78,7 +78,7 @@ func (s *Store) write(g *group) {
 	}
 }
 
-// nextCall returns the next call. Without a group it waits for one, and nil means that
+// nextCall returns the next call. Without a group it waits for a call, and nil means that
 // the store has stopped. With a group it takes only calls that already wait, and nil means
 // that the group is complete.
 func (s *Store) nextCall(g *group) *call {
@@ -153,9 +153,9 @@ func (g *group) apply(tx *storage.Overlay) (err error) {
 	return nil
 }
 
-// finish commits the group and answers its calls. Calls that failed or only read wait for
-// the commit too: they may have read a write of the same group, and an answer that depends
-// on it must not be given before that write is durable.
+// finish commits the group and ends its calls. Calls that failed or only read wait for the
+// commit too: they may have read a write of the same group, and a result that depends on it
+// must not be returned before that write is durable.
 func (s *Store) finish(g *group) {
 	err := s.commitGroup(g)
 	for _, c := range g.calls {
@@ -166,8 +166,8 @@ func (s *Store) finish(g *group) {
 	}
 }
 
-// commitGroup ends the group's transaction. An error is the answer to every call of the
-// group; after nil each call has its own answer.
+// commitGroup ends the group's transaction. An error is the result of every call of the
+// group; after nil each call has its own result.
 func (s *Store) commitGroup(g *group) error {
 	if g.broken != nil || !g.wrote {
 		// Nothing is written, and everything that the functions read was synced before.
@@ -183,7 +183,7 @@ func (s *Store) commitGroup(g *group) error {
 	s.pending.Store(p)
 	txid := int64(g.tx.ID())
 	// A crash from here until commitTx returns leaves all writes of the group or none.
-	// No caller has been answered, so each outcome is correct.
+	// No caller has its result yet, so each outcome is correct.
 	err := s.commitTx(g.tx)
 	switch {
 	case err == nil:

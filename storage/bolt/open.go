@@ -69,9 +69,9 @@ func create(path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	// A link never replaces a store that another process has created in the meantime.
-	// Some file systems have no links; there the lock on the data directory has to
-	// prevent that.
+	// os.Link fails if another process has created the store in the meantime, and never
+	// replaces it. On a file system without hard links only the lock on the data directory
+	// prevents that.
 	if err := os.Link(name, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		if err := os.Rename(name, path); err != nil {
 			return err
@@ -112,7 +112,7 @@ func openExisting(path string) (_ *bbolt.DB, txid int, err error) {
 			// After a panic bbolt leaves the file mapped, which would keep its lock.
 			syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 			f.Close()
-			err = fmt.Errorf("file is damaged: %v", p)
+			err = fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
 	o := fileOptions()
@@ -150,7 +150,7 @@ func syncNewest(db *bbolt.DB) (int, error) {
 	}
 	defer tx.Rollback()
 	if tx.Bucket([]byte(bucketName)) == nil {
-		return 0, errors.New("file is a bbolt database of another program; choose another data directory")
+		return 0, errors.New("the file is a bbolt database of another program; choose another data directory")
 	}
 	return tx.ID(), nil
 }
@@ -181,9 +181,9 @@ func checkFile(f *os.File) error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return errors.New("not a regular file")
+		return errors.New("it is not a regular file")
 	case info.Size() == 0:
-		return errors.New("file is empty, but a store never is: restore a backup, or remove the file to begin a new store")
+		return errors.New("the file is empty, so it is damaged: restore a backup, or remove the file to create a new store")
 	}
 	m, err := newestMeta(f)
 	if err != nil {
@@ -200,12 +200,12 @@ func checkFile(f *os.File) error {
 // check returns an error if a file of size bytes cannot hold the pages that m refers to.
 func (m fileMeta) check(size int64) error {
 	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
-		return fmt.Errorf("file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
+		return fmt.Errorf("the file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
 	}
 	// This package always writes a free list. A file without one comes from another
 	// program, and bbolt would change it when it opens it.
 	if m.root < 2 || m.root >= m.pages || m.freelist < 2 || m.freelist >= m.pages {
-		return errors.New("file is damaged or belongs to another program")
+		return errors.New("the file is damaged or belongs to another program")
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 			return second, nil
 		}
 	}
-	return fileMeta{}, errors.New("file is not a Keymill store")
+	return fileMeta{}, errors.New("the file is not a Keymill store")
 }
 
 func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {

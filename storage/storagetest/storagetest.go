@@ -1,11 +1,11 @@
-// Package storagetest is the conformance suite of storage.Store. Every store passes all of
-// it, in a test of its own package:
+// Package storagetest has the conformance tests of storage.Store. Every store must pass all of
+// them, in a test of its own package:
 //
 //	func TestConformance(t *testing.T) {
 //		storagetest.Run(t, func(t *testing.T, dir string) storage.Store { … })
 //	}
 //
-// The suite is for all stores, so it does not count how often a function ran and does not
+// The tests are for all stores. So they do not count how often a function ran, and do not
 // assume that two callers share a transaction or that they do not.
 package storagetest
 

@@ -12,7 +12,7 @@ import (
 )
 
 // failuresDoNotAffectOtherCallers runs many callers at once. A third of them fail and a
-// third panic. Each gets its own answer, and leaves its own writes or none.
+// third panic. Each gets its own result, and leaves its own writes or none.
 func failuresDoNotAffectOtherCallers(t *testing.T, s storage.Store) {
 	const callers = 90
 	var all sync.WaitGroup

@@ -31,13 +31,13 @@ func (c *Config) Check() error {
 func (c *Config) checkListen() error {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		return c.Wrong("listen", "%q is not an address like 127.0.0.1:8420", c.Listen)
+		return c.SettingError("listen", "%q is not an address like 127.0.0.1:8420", c.Listen)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return c.Wrong("listen", "%q is not a port", port)
+		return c.SettingError("listen", "%q is not a port", port)
 	}
 	if c.Dev && !jwks.IsLoopback(host) {
-		return c.Wrong("listen", "--dev listens on loopback only, and %q is not loopback", c.Listen)
+		return c.SettingError("listen", "--dev listens on loopback only, and %q is not loopback", c.Listen)
 	}
 	return nil
 }
@@ -47,15 +47,15 @@ func (c *Config) checkIssuer() error {
 		if c.Dev {
 			return nil
 		}
-		return terminal.WithHint(c.Wrong("issuer", "the setting is required"),
+		return terminal.WithHint(c.SettingError("issuer", "the setting is required"),
 			"set it: --issuer https://id.example.com; or try everything with --dev")
 	}
 	if err := issuer.CheckURL(c.Issuer, c.Insecure); err != nil {
-		return terminal.WithHint(c.Wrong("issuer", "%v", err),
+		return terminal.WithHint(c.SettingError("issuer", "%v", err),
 			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
 	}
 	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !jwks.IsLoopback(u.Hostname())) {
-		return c.Wrong("issuer", "--dev serves a loopback issuer only, and %q is not loopback", c.Issuer)
+		return c.SettingError("issuer", "--dev serves a loopback issuer only, and %q is not loopback", c.Issuer)
 	}
 	return nil
 }
@@ -63,27 +63,27 @@ func (c *Config) checkIssuer() error {
 // CheckKeys checks the settings of the keys alone. Doctor needs no others.
 func (c *Config) CheckKeys() error {
 	if len(c.Algorithms) == 0 {
-		return c.Wrong("keys.algorithms", "the list is empty; choose from RS256, EdDSA")
+		return c.SettingError("keys.algorithms", "the list is empty; give RS256, EdDSA or both")
 	}
 	for i, alg := range c.Algorithms {
 		if alg != "RS256" && alg != "EdDSA" {
-			return c.Wrong("keys.algorithms", "%q is neither RS256 nor EdDSA", alg)
+			return c.SettingError("keys.algorithms", "%q is neither RS256 nor EdDSA", alg)
 		}
 		if slices.Contains(c.Algorithms[:i], alg) {
-			return c.Wrong("keys.algorithms", "%s is listed twice", alg)
+			return c.SettingError("keys.algorithms", "%s is listed twice", alg)
 		}
 	}
 	if c.MaxAge < time.Second || c.MaxAge%time.Second != 0 {
-		return c.Wrong("jwks.max_age", "%v is not a whole number of seconds, at least 1s", c.MaxAge)
+		return c.SettingError("jwks.max_age", "%v is not a whole number of seconds, at least 1s", c.MaxAge)
 	}
 	// The larger one is halved, because twice a duration may overflow.
 	if c.MaxAge > c.Propagation/2 {
-		return c.Wrong(c.culprit("keys.propagation", "jwks.max_age"),
-			"keys.propagation is %v and must be at least 2 x jwks.max_age (%v)", c.Propagation, c.MaxAge)
+		return c.SettingError(c.firstGiven("keys.propagation", "jwks.max_age"),
+			"keys.propagation (%s) must be at least twice jwks.max_age (%s)", durationText(c.Propagation), durationText(c.MaxAge))
 	}
 	if c.Propagation > c.RotateEvery/2 {
-		return c.Wrong(c.culprit("keys.rotate_every", "keys.propagation"),
-			"keys.rotate_every is %v and must be at least 2 x keys.propagation (%v)", c.RotateEvery, c.Propagation)
+		return c.SettingError(c.firstGiven("keys.rotate_every", "keys.propagation"),
+			"keys.rotate_every (%s) must be at least twice keys.propagation (%s)", durationText(c.RotateEvery), durationText(c.Propagation))
 	}
 	return nil
 }
@@ -91,20 +91,20 @@ func (c *Config) CheckKeys() error {
 func (c *Config) checkRefresh() error {
 	switch {
 	case c.Grace > issuer.MaxGrace:
-		return c.Wrong("refresh.grace", "%v is not between 0s and %v", c.Grace, issuer.MaxGrace)
+		return c.SettingError("refresh.grace", "%s is not between 0s and %s", durationText(c.Grace), durationText(issuer.MaxGrace))
 	case c.Idle < issuer.MinIdle:
-		return c.Wrong("refresh.idle", "%v is under %v", c.Idle, issuer.MinIdle)
+		return c.SettingError("refresh.idle", "%s is less than %s", durationText(c.Idle), durationText(issuer.MinIdle))
 	case c.Absolute > issuer.MaxAbsolute:
-		return c.Wrong("refresh.absolute", "%v is over %v", c.Absolute, issuer.MaxAbsolute)
+		return c.SettingError("refresh.absolute", "%s is more than %s", durationText(c.Absolute), durationText(issuer.MaxAbsolute))
 	case c.Absolute < c.Idle:
-		return c.Wrong(c.culprit("refresh.absolute", "refresh.idle"),
-			"refresh.absolute is %v and must be at least refresh.idle (%v)", c.Absolute, c.Idle)
+		return c.SettingError(c.firstGiven("refresh.absolute", "refresh.idle"),
+			"refresh.absolute (%s) must be at least refresh.idle (%s)", durationText(c.Absolute), durationText(c.Idle))
 	}
 	return nil
 }
 
-// culprit chooses, of settings that contradict each other, the first that was given.
-func (c *Config) culprit(keys ...string) string {
+// firstGiven chooses, of settings that contradict each other, the first that was given.
+func (c *Config) firstGiven(keys ...string) string {
 	for _, key := range keys {
 		if c.IsSet(key) {
 			return key
@@ -118,13 +118,13 @@ func (c *Config) checkLoginEndpoints() error {
 		c.dropTrialClients()
 	}
 	if err := endpoint.CheckPrefix(c.SimpleJWTPrefix); err != nil {
-		return terminal.WithHint(c.Wrong("simplejwt.prefix", "%q %v", c.SimpleJWTPrefix, err), "simplejwt.prefix: /api")
+		return terminal.WithHint(c.SettingError("simplejwt.prefix", "%q %v", c.SimpleJWTPrefix, err), "simplejwt.prefix: /api")
 	}
 	if c.BrowserClient == "" {
 		return nil
 	}
 	if _, err := endpoint.CookieName(c.BrowserClient, c.Issuer); err != nil {
-		return terminal.WithHint(c.Wrong("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
+		return terminal.WithHint(c.SettingError("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
 			"choose a client whose id has only letters, digits, '-', '_' and '.'")
 	}
 	return nil
@@ -144,15 +144,15 @@ func (c *Config) dropTrialClients() {
 func (c *Config) checkWebhook() error {
 	switch {
 	case c.WebhookURL != "" && c.WebhookSecretFile == "":
-		return terminal.WithHint(c.Wrong("webhook.url", "webhook.secret_file is missing: the receiver could not tell the server's requests from others"),
+		return terminal.WithHint(c.SettingError("webhook.url", "webhook.secret_file is missing; it holds the secret that signs the requests"),
 			makeWebhookSecret)
 	case c.WebhookURL == "" && c.WebhookSecretFile != "":
-		return c.Wrong("webhook.secret_file", "webhook.url is missing")
+		return c.SettingError("webhook.secret_file", "webhook.url is missing")
 	case c.WebhookURL == "":
 		return nil
 	}
 	if err := webhook.CheckURL(c.WebhookURL, jwks.IsLoopback); err != nil {
-		return c.Wrong("webhook.url", "%v", err)
+		return c.SettingError("webhook.url", "%v", err)
 	}
 	return nil
 }
@@ -162,10 +162,10 @@ const MaxSocketPath = 107
 
 func (c *Config) checkData() error {
 	if c.Data == "" {
-		return c.Wrong("data", "the name of the directory is empty")
+		return c.SettingError("data", "the value is empty; name a directory")
 	}
 	if path := c.Path("admin.sock"); len(path) > MaxSocketPath {
-		return terminal.WithHint(c.Wrong("data", "the path of the admin socket would have %d bytes, and the system allows %d: %s", len(path), MaxSocketPath, path),
+		return terminal.WithHint(c.SettingError("data", "the path of the admin socket would have %d bytes, and the system allows %d: %s", len(path), MaxSocketPath, path),
 			"choose a shorter directory, or start the server in a directory nearby")
 	}
 	return nil
@@ -173,7 +173,7 @@ func (c *Config) checkData() error {
 
 func (c *Config) checkLog() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		return c.Wrong("log.format", "%q is neither text nor json", c.LogFormat)
+		return c.SettingError("log.format", "%q is neither text nor json", c.LogFormat)
 	}
 	return nil
 }

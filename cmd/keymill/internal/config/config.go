@@ -32,34 +32,34 @@ type Config struct {
 	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. A proxy in front of it speaks TLS"`
 	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist"`
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
-	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer that is not loopback: tokens and secrets then cross the network in the clear"`
+	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer that is not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), readable by its owner only. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
 	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA"`
 	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
 	Propagation       time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
 	MaxAge            time.Duration  `key:"jwks.max_age" default:"5m" dev:"5s" help:"how long verifiers may cache the published keys; whole seconds, at least 1s"`
-	Grace             time.Duration  `key:"refresh.grace" default:"30s" help:"how long a used refresh token is accepted again and gets the same successor, because the first answer may be lost; until then two holders of one token look like one. 0s to 10m"`
-	Idle              time.Duration  `key:"refresh.idle" default:"14d" help:"how long a session lives without a refresh. The simplejwt login endpoint uses 1d instead, as djangorestframework-simplejwt does, unless the client sets its own time"`
+	Grace             time.Duration  `key:"refresh.grace" default:"30s" help:"how long a replaced refresh token is still accepted and gets the same new token, because the first answer may be lost; 0s to 10m. Within this time a second holder of the token is not detected"`
+	Idle              time.Duration  `key:"refresh.idle" default:"14d" help:"how long a session lives without a refresh. At the simplejwt login endpoint it is at most 1d, as in djangorestframework-simplejwt, unless the client has its own time"`
 	Absolute          time.Duration  `key:"refresh.absolute" default:"90d" help:"how long a session lives at most; at least refresh.idle"`
 	SimpleJWTClient   string         `key:"simplejwt.client" dev:"dev-web" help:"the client of the simplejwt login endpoint at /api/token/, which answers as djangorestframework-simplejwt does; empty turns the endpoint off"`
 	SimpleJWTPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"the path in front of /token/ there: begins with a slash and does not end with one"`
 	BrowserClient     string         `key:"session.client" dev:"dev-web" help:"the client of the browser login endpoint at /session/login, which keeps the refresh token in a cookie that scripts cannot read; empty turns the endpoint off"`
-	WebhookURL        string         `key:"webhook.url" help:"where the server posts replays and revocations, signed. It tries again until they are accepted, for 3 days at most; https, or http on loopback"`
-	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs them (whsec_ and base64), readable by its owner only"`
+	WebhookURL        string         `key:"webhook.url" help:"URL that gets a signed event for each replay and revocation; https, or http on loopback. Delivery is retried for at most 3 days"`
+	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs the events (whsec_ and base64), readable by its owner only"`
 	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`
 	LogLevel          slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`
 	LogFormat         string         `key:"log.format" default:"text" help:"text or json, on stderr"`
 
 	Dev bool // serve --dev: a trial server on loopback
 
-	origin map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+	source map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
 }
 
 // Load reads the defaults, the file (none if it is ""), the environment and flags (key →
 // text), in this order. Every value is well formed afterwards. Check decides whether they
 // work together.
 func Load(file string, flags map[string]string, dev bool) (*Config, error) {
-	c := &Config{Dev: dev, origin: map[string]string{}}
+	c := &Config{Dev: dev, source: map[string]string{}}
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -107,15 +107,15 @@ func (c *Config) setDefaults() error {
 }
 
 func (c *Config) assign(s Setting, v value, where string) error {
-	c.origin[s.Key] = where
+	c.source[s.Key] = where
 	if err := s.set(c, v); err != nil {
-		return c.Wrong(s.Key, "%v", err)
+		return c.SettingError(s.Key, "%v", err)
 	}
 	return nil
 }
 
-// notSettings lists the variables of this program that set something else than a setting.
-func notSettings() []string {
+// otherVariables lists the variables of this program that are not settings.
+func otherVariables() []string {
 	return []string{"KEYMILL_CONFIG", masterKeyVariable, "KEYMILL_CLIENT_SECRET"}
 }
 
@@ -135,22 +135,22 @@ func (c *Config) readEnvironment(environ []string) error {
 			if err := c.assign(s, s.textValue(c, text), name); err != nil {
 				return err
 			}
-		case strings.HasPrefix(name, "KEYMILL_") && !slices.Contains(notSettings(), name):
+		case strings.HasPrefix(name, "KEYMILL_") && !slices.Contains(otherVariables(), name):
 			err := fmt.Errorf("unknown variable %s in the environment", name)
 			if near := terminal.Nearest(name, names); near != "" {
 				return terminal.WithHint(err, "did you mean %s?", near)
 			}
-			return terminal.WithHint(err, `"keymill serve --help" lists them`)
+			return terminal.WithHint(err, `run "keymill serve --help" to list the variables`)
 		}
 	}
 	return nil
 }
 
-// Wrong returns an error about the value of a setting. It names the place where the value
+// SettingError returns an error about the value of a setting. It names the place where the value
 // was written.
-func (c *Config) Wrong(key, format string, args ...any) error {
+func (c *Config) SettingError(key, format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
-	where := c.origin[key]
+	where := c.source[key]
 	switch {
 	case where == "":
 		return fmt.Errorf("%s: %s", key, text)
@@ -160,8 +160,8 @@ func (c *Config) Wrong(key, format string, args ...any) error {
 	return fmt.Errorf("%s: %s: %s", where, key, text)
 }
 
-// IsSet reports whether the setting was given anywhere, so that its value is no default.
-func (c *Config) IsSet(key string) bool { return c.origin[key] != "" }
+// IsSet reports whether the setting was given, so that its value is not the default.
+func (c *Config) IsSet(key string) bool { return c.source[key] != "" }
 
 // Path returns the path of a file in the data directory.
 func (c *Config) Path(name string) string { return filepath.Join(c.Data, name) }

@@ -44,13 +44,13 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"unknown", ok + "listne: 127.0.0.1:1\n", `:2: unknown setting "listne"; did you mean "listen"?`},
 		{"unknown in a group", ok + "keys:\n  algorithms: [EdDSA]\n  rotate-every: 1h\n", `:4: unknown setting "keys.rotate-every"; did you mean "keys.rotate_every"?`},
 		{"group forgotten", ok + "max_age: 5m\n", `:2: unknown setting "max_age"; did you mean "jwks.max_age"?`},
-		{"nothing near", ok + "colour: red\n", `:2: unknown setting "colour"; "keymill serve --help" lists them`},
+		{"nothing near", ok + "colour: red\n", `:2: unknown setting "colour"; run "keymill serve --help" to list the settings`},
 		{"not there yet", ok + "tls:\n  cert: x\n", `:2: unknown setting "tls"`},
-		{"grace over ten minutes", ok + "refresh: {grace: 601s}\n", `:2: refresh.grace: 10m1s is not between 0s and 10m0s`},
-		{"no idle time", ok + "refresh: {idle: 0s}\n", `:2: refresh.idle: 0s is under 1s`},
-		{"idle over absolute", ok + "refresh:\n  absolute: 7d\n  idle: 8d\n", `:3: refresh.absolute: refresh.absolute is 168h0m0s and must be at least refresh.idle (192h0m0s)`},
-		{"idle over the default absolute", ok + "refresh: {idle: 91d}\n", `:2: refresh.idle: refresh.absolute is 2160h0m0s and must be at least refresh.idle (2184h0m0s)`},
-		{"absolute over ten years", ok + "refresh: {absolute: 3651d}\n", `:2: refresh.absolute: 87624h0m0s is over 87600h0m0s`},
+		{"grace over ten minutes", ok + "refresh: {grace: 601s}\n", `:2: refresh.grace: 10m1s is not between 0s and 10m`},
+		{"no idle time", ok + "refresh: {idle: 0s}\n", `:2: refresh.idle: 0s is less than 1s`},
+		{"idle over absolute", ok + "refresh:\n  absolute: 7d\n  idle: 8d\n", `:3: refresh.absolute: refresh.absolute (7d) must be at least refresh.idle (8d)`},
+		{"idle over the default absolute", ok + "refresh: {idle: 91d}\n", `:2: refresh.idle: refresh.absolute (90d) must be at least refresh.idle (91d)`},
+		{"absolute over ten years", ok + "refresh: {absolute: 3651d}\n", `:2: refresh.absolute: 3651d is more than 3650d`},
 		{"prefix without a slash", ok + "simplejwt: {prefix: api}\n", `:2: simplejwt.prefix: "api" does not begin with a slash`},
 		{"prefix with one too many", ok + "simplejwt: {prefix: /api/}\n", `:2: simplejwt.prefix: "/api/" ends with a slash`},
 		{"prefix of one slash", ok + "simplejwt: {prefix: /}\n", `:2: simplejwt.prefix: "/" ends with a slash`},
@@ -77,14 +77,14 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"bare number", ok + "jwks: {max_age: 300}\n", `:2: jwks.max_age: "300" is not a duration`},
 		{"max-age under a second", ok + "jwks: {max_age: 500ms}\n", `:2: jwks.max_age: 500ms is not a whole number of seconds, at least 1s`},
 		{"max-age of half seconds", ok + "jwks: {max_age: 1500ms}\n", `:2: jwks.max_age: 1.5s is not a whole number of seconds`},
-		{"propagation under two max-ages", ok + "keys: {propagation: 3s}\njwks: {max_age: 2s}\n", `:2: keys.propagation: keys.propagation is 3s and must be at least 2 x jwks.max_age (2s)`},
-		{"max-age over half the default propagation", ok + "jwks: {max_age: 45m}\n", `:2: jwks.max_age: keys.propagation is 1h0m0s and must be at least 2 x jwks.max_age (45m0s)`},
-		{"rotation under two propagations", ok + "keys: {rotate_every: 90m}\n", `:2: keys.rotate_every: keys.rotate_every is 1h30m0s and must be at least 2 x keys.propagation (1h0m0s)`},
-		{"max-age whose double is no duration", ok + "jwks: {max_age: 2000000h}\n", `:2: jwks.max_age: keys.propagation is 1h0m0s and must be at least 2 x jwks.max_age (2000000h0m0s)`},
-		{"propagation whose double is no duration", ok + "keys: {propagation: 2000000h}\n", `:2: keys.propagation: keys.rotate_every is 720h0m0s and must be at least 2 x keys.propagation (2000000h0m0s)`},
+		{"propagation under two max-ages", ok + "keys: {propagation: 3s}\njwks: {max_age: 2s}\n", `:2: keys.propagation: keys.propagation (3s) must be at least twice jwks.max_age (2s)`},
+		{"max-age over half the default propagation", ok + "jwks: {max_age: 45m}\n", `:2: jwks.max_age: keys.propagation (1h) must be at least twice jwks.max_age (45m)`},
+		{"rotation under two propagations", ok + "keys: {rotate_every: 90m}\n", `:2: keys.rotate_every: keys.rotate_every (1h30m) must be at least twice keys.propagation (1h)`},
+		{"max-age whose double is no duration", ok + "jwks: {max_age: 2000000h}\n", `:2: jwks.max_age: keys.propagation (1h) must be at least twice jwks.max_age (2000000h)`},
+		{"propagation whose double is no duration", ok + "keys: {propagation: 2000000h}\n", `:2: keys.propagation: keys.rotate_every (30d) must be at least twice keys.propagation (2000000h)`},
 		{"not a boolean", ok + "insecure: yes\n", `:2: insecure: "yes" is neither true nor false`},
-		{"list for one value", ok + "listen: [127.0.0.1:1]\n", `:2: listen: takes one value, not a list`},
-		{"one value for a list", ok + "keys: {algorithms: EdDSA}\n", `:2: keys.algorithms: takes a list: [EdDSA]`},
+		{"list for one value", ok + "listen: [127.0.0.1:1]\n", `:2: listen: one value is expected, not a list`},
+		{"one value for a list", ok + "keys: {algorithms: EdDSA}\n", `:2: keys.algorithms: a list is expected: [EdDSA]`},
 		{"empty list", ok + "keys: {algorithms: []}\n", `:2: keys.algorithms: the list is empty`},
 		{"unknown algorithm", ok + "keys: {algorithms: [HS256]}\n", `:2: keys.algorithms: "HS256" is neither RS256 nor EdDSA`},
 		{"algorithm twice", ok + "keys: {algorithms: [EdDSA, EdDSA]}\n", `:2: keys.algorithms: EdDSA is listed twice`},
@@ -100,7 +100,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"issuer with a path", "issuer: https://id.example.com/auth\n", `:1: issuer: issuer "https://id.example.com/auth" must be scheme and host`},
 		{"issuer with a slash", "issuer: https://id.example.com/\n", `:1: issuer: issuer "https://id.example.com/" must be scheme and host`},
 		{"socket path too long", ok + "data: /" + strings.Repeat("d", 100) + "\n", `:2: data: the path of the admin socket would have 112 bytes, and the system allows 107`},
-		{"empty directory name", ok + "data: \"\"\n", `:2: data: the name of the directory is empty`},
+		{"empty directory name", ok + "data: \"\"\n", `:2: data: the value is empty; name a directory`},
 		{"tab", ok + "keys:\n\talgorithms: [EdDSA]\n", `:3: not YAML: `},
 		{"unclosed", ok + "keys: {algorithms: [EdDSA\n", `:2: not YAML: `},
 		{"second document", ok + "---\nlisten: 127.0.0.1:1\n", `:3: a second document begins here`},
@@ -169,12 +169,12 @@ log: {level: debug, format: json}
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
-	want.origin = c.origin
+	want.source = c.source
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
 	for _, s := range Settings() {
-		if c.origin[s.Key] == "" {
+		if c.source[s.Key] == "" {
 			t.Errorf("the file of this test does not set %s", s.Key)
 		}
 	}

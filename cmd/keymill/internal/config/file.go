@@ -138,7 +138,7 @@ func (r *fileReader) pair(prefix string, p *ast.MappingValueNode) error {
 	if near := terminal.Nearest(key, append(r.groups, r.settings...)); near != "" {
 		return wrongAt(p.Key, "unknown setting %q; did you mean %q?", key, near)
 	}
-	return wrongAt(p.Key, "unknown setting %q; \"keymill serve --help\" lists them", key)
+	return wrongAt(p.Key, "unknown setting %q; run \"keymill serve --help\" to list the settings", key)
 }
 
 func (r *fileReader) below(group string) []string {

@@ -82,7 +82,7 @@ func (s Setting) set(c *Config, v value) error {
 
 func setOne[T any](into *T, v value, parse func(string) (T, error)) error {
 	if v.list || len(v.texts) != 1 {
-		return fmt.Errorf("takes one value, not a list")
+		return fmt.Errorf("one value is expected, not a list")
 	}
 	parsed, err := parse(v.texts[0])
 	if err == nil {
@@ -93,7 +93,7 @@ func setOne[T any](into *T, v value, parse func(string) (T, error)) error {
 
 func setList[T any](into *[]T, v value, parse func(string) (T, error)) error {
 	if !v.list {
-		return fmt.Errorf("takes a list: [%s]", strings.Join(v.texts, ", "))
+		return fmt.Errorf("a list is expected: [%s]", strings.Join(v.texts, ", "))
 	}
 	var list []T
 	for _, text := range v.texts {
@@ -138,6 +138,22 @@ func ParseDuration(text string) (time.Duration, error) {
 		return 0, bad
 	}
 	return total + d, nil
+}
+
+// durationText writes a duration as it is written in settings: 10m and 30d, not 10m0s and 720h0m0s.
+func durationText(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func parseLevel(text string) (slog.Level, error) {

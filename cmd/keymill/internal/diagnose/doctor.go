@@ -1,7 +1,7 @@
-// Package diagnose finds out what is wrong and says it in words.
+// Package diagnose checks a data directory or a token and explains what is wrong.
 //
 // A Doctor checks a data directory: the store, the keys and the chain of audit records. A
-// TokenCheck verifies an access token as a service would, and explains the result.
+// TokenCheck verifies an access token as a service does, and explains the result.
 package diagnose
 
 import (
@@ -59,7 +59,7 @@ func FindStore(c *config.Config, dirs []string) error {
 	return terminal.WithHint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")
 }
 
-// Examine returns what it found. The error means that it could not even look.
+// Examine returns the findings. An error means that the checks could not be run.
 func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
 	d.findings = Findings{Data: d.Config.Data}
 	err := d.examine(ctx)
@@ -79,9 +79,9 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Abandon() // and with it the lock file, if there was none
+	defer dir.Undo() // and with it the lock file, if there was none
 	if d.NewMasterKeyFile != "" && d.Config.Dev {
-		return errors.New("a store of --dev keeps its own master key beside it; the key cannot be changed")
+		return errors.New("the master key of a trial store cannot be changed")
 	}
 	if err := d.readKey(); err != nil {
 		return err
@@ -112,7 +112,7 @@ func (d *Doctor) readKey() (err error) {
 }
 
 func (d *Doctor) checkStore(ctx context.Context) {
-	if !d.findings.add("records", fmt.Sprintf("every page and record of %d bytes is whole", d.store.Status().Bytes), d.store.Check(ctx)) {
+	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", d.store.Status().Bytes), d.store.Check(ctx)) {
 		return
 	}
 	var meta storage.Meta
@@ -123,11 +123,11 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errors.New("the store has no record of its identity")
 	}
-	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.Instant(&meta.Created)), err) {
+	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
 		d.checkKeys(ctx, meta.Dev)
 	}
 	records, err := audit.Verify(ctx, d.store)
-	d.findings.add("audit", fmt.Sprintf("%d records, each with the hash of the one before it", records), err)
+	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
 }
 
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
@@ -137,7 +137,7 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
 	})
-	if !d.findings.add("master key", "opens the keyring and the private keys", err) {
+	if !d.findings.add("master key", "opens the data key and the private keys", err) {
 		return
 	}
 	defer rings.Close()
@@ -154,8 +154,8 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
 }
 
-// rotateAll rotates each ring, in a store that forgets it. A reserve that cannot be opened
-// is found today this way, and not on the day on which it should be published.
+// rotateAll rotates each ring, in a store that forgets it. So a reserve that cannot be opened
+// is found now, and not when it is to be published.
 func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) error {
 	for _, alg := range algorithms {
 		_, err := rings.Rotate(ctx, alg, true, "doctor")
@@ -167,7 +167,7 @@ func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) 
 	return nil
 }
 
-// changeMasterKey seals the keyring under the new master key.
+// changeMasterKey seals the data key under the new master key.
 func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	next, err := config.ReadMasterKeyFile(d.NewMasterKeyFile)
 	if err != nil {

@@ -38,8 +38,8 @@ func (f *Findings) allOK() bool {
 	return true
 }
 
-// Print writes the findings as a table or as JSON. It returns terminal.ErrPrinted if a
-// check failed, so that the exit code tells.
+// Print writes the findings as a table or as JSON. It returns terminal.ErrSilent if a check
+// failed, so that the exit code is 1.
 func (f Findings) Print(w io.Writer, asJSON bool) error {
 	var err error
 	if asJSON {
@@ -48,7 +48,7 @@ func (f Findings) Print(w io.Writer, asJSON bool) error {
 		err = f.printTable(w)
 	}
 	if err == nil && !f.OK {
-		return terminal.ErrPrinted
+		return terminal.ErrSilent
 	}
 	return err
 }
@@ -66,7 +66,7 @@ func (f Findings) printTable(w io.Writer) error {
 	for _, c := range f.Checks {
 		word := "ok"
 		if !c.OK {
-			word = "WRONG"
+			word = failed
 		}
 		t.Row(word, c.Check, c.Detail)
 	}

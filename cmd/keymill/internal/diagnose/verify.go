@@ -9,7 +9,7 @@ import (
 	"keymill/jwks"
 )
 
-// A TokenCheck checks one token as a service would, and explains the result. Fill in the
+// A TokenCheck checks one token as a service does, and explains the result. Fill in the
 // exported fields, call Run once, and then Print or Report. Everything that it shows of a
 // refused token may be an attacker's text, so it is cut to a bounded length.
 type TokenCheck struct {
@@ -24,7 +24,7 @@ type TokenCheck struct {
 	claims  *jwks.Claims  // nil unless the verifier accepted the token
 	err     error         // why the token is refused; nil if it is accepted
 	failure *jwks.Failure // the step of err; nil if err is nil, or there was no key set
-	mistake mistake       // what was given in place of a token
+	wrong   wrongInput    // what was given in place of a token
 	now     time.Time     // when the token was verified
 	keys    jwks.RemoteStatus
 	seen    answer // the last answer of the issuer
@@ -52,14 +52,14 @@ func (c *TokenCheck) Run(ctx context.Context) error {
 	}
 	remote, err := jwks.NewRemote(config)
 	if err != nil {
-		return &ConfigError{err, "an issuer is https://host, and a path if it has one, letter for letter as tokens name it; a key set has a whole address: --jwks https://host/path"}
+		return &ConfigError{err, "write --issuer as https://host or https://host/path, exactly as in the claim iss, and --jwks as a complete URL: https://host/path"}
 	}
 	defer remote.Close()
 	verifier, err := jwks.NewVerifier(jwks.VerifierConfig{
 		Issuer: c.Issuer, Audience: c.Audience, Algorithms: c.Algorithms, Leeway: c.Leeway, Keys: remote,
 	})
 	if err != nil {
-		return &ConfigError{err, "\"keymill verify --help\" tells more"}
+		return &ConfigError{err, "run \"keymill verify --help\" to see the flags"}
 	}
 	c.claims, c.err = verifier.Verify(ctx, c.Token.text)
 	c.now = time.Now()
@@ -67,7 +67,7 @@ func (c *TokenCheck) Run(ctx context.Context) error {
 		c.err = c.claims.Grants(c.Scopes...) // a service asks that for each route
 	}
 	errors.As(c.err, &c.failure)
-	c.mistake = c.findMistake()
+	c.wrong = c.findWrongInput()
 	if c.lookedForKey() {
 		c.keys, c.seen = remote.Status(), recorder.last()
 	}
@@ -115,8 +115,8 @@ func (c *TokenCheck) Outcome() Outcome {
 // reason returns the verifier's reason, or a clearer one if it was given no token at all:
 // "5 parts" for two tokens, or "not base64url" for an address, would mislead.
 func (c *TokenCheck) reason() string {
-	if c.mistake.is != "" {
-		return jwks.ErrMalformed.Error() + ": " + c.mistake.is
+	if c.wrong.what != "" {
+		return jwks.ErrMalformed.Error() + ": " + c.wrong.what
 	}
 	return c.err.Error()
 }

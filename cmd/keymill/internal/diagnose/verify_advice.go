@@ -18,32 +18,32 @@ func (c *TokenCheck) advice() string {
 	case jwks.StepForm:
 		return c.formAdvice()
 	case jwks.StepHeader:
-		return "a verifier that ignores this header parameter reads another token than was signed; Keymill issues no such token"
+		return "this header parameter changes what the token means, and Keymill never sets it: find out who issued the token"
 	case jwks.StepType:
 		return c.typeAdvice()
 	case jwks.StepAlgorithm:
 		return c.algorithmAdvice()
 	case jwks.StepKeyID:
-		return "without a kid no key is tried: the token is of another issuer"
+		return "a token without kid does not come from Keymill: find out who issued it"
 	case jwks.StepKey:
 		return c.keyAdvice()
 	case jwks.StepKeyAlgorithm:
-		return fmt.Sprintf("key %s is for %s only: the token is forged, or its signer is broken", quoted(c.Token.headerText("kid")), c.failure.Expected)
+		return fmt.Sprintf("key %s is for %s only: the token is forged, or the issuer signed it wrongly", quoted(c.Token.headerText("kid")), c.failure.Expected)
 	case jwks.StepSignature:
-		return "the token was changed or cut after it was signed: copy it again, whole; if it was whole, it is forged"
+		return "the token was changed or truncated after it was signed: copy the complete token again; if it was complete, it is forged"
 	case jwks.StepIssuer:
 		return c.issuerAdvice()
 	case jwks.StepAudience:
 		return c.audienceAdvice()
 	case jwks.StepClaimTypes, jwks.StepClaims:
-		return "its issuer does not follow RFC 9068, section 2.2: every service that uses package jwks refuses such a token"
+		return "the issuer does not follow RFC 9068, section 2.2: send an access token from Keymill"
 	case jwks.StepExpiry:
-		return fmt.Sprintf("it expired %s ago: the client has to fetch a new one; %s", span(c.clock().Sub(c.Token.instant("exp"))), c.compareClocks())
+		return fmt.Sprintf("it expired %s ago: the client has to fetch a new one; %s", span(c.clock().Sub(c.Token.numericDate("exp"))), c.compareClocks())
 	case jwks.StepNotBefore:
 		bound, _ := c.notBefore()
-		return fmt.Sprintf("it begins in %s, so the clocks differ: %s", span(bound.Sub(c.clock())), c.compareClocks())
+		return fmt.Sprintf("it becomes valid in %s, so the clocks differ: %s", span(bound.Sub(c.clock())), c.compareClocks())
 	case jwks.StepScope:
-		return fmt.Sprintf("the token is valid and grants %s: the client has to ask for more, and must be allowed more (\"keymill client show ID\" lists what it is allowed)",
+		return fmt.Sprintf("the token is valid and grants %s: request one with the missing scope, which the client must be allowed (\"keymill client show ID\" lists what it is allowed)",
 			quoted(c.claims.Scope))
 	}
 	return ""
@@ -52,20 +52,20 @@ func (c *TokenCheck) advice() string {
 func (c *TokenCheck) formAdvice() string {
 	token := c.Token.text
 	switch {
-	case c.mistake.is != "":
-		return c.mistake.advice
+	case c.wrong.what != "":
+		return c.wrong.advice
 	case c.Token.parts == 5:
 		return "only its recipient can read it: ask the issuer for a signed access token (a JWS)"
 	case len(token) > 16<<10:
-		return "no Keymill token is that long: is it a whole log or file?"
+		return "Keymill tokens are shorter: give the token alone, not a log or a file that contains it"
 	case c.Token.parts != 3:
-		return "it is no JWT: an opaque token of another issuer, or a piece of a token; copy it again, whole"
+		return "it is not a JWT: it is an opaque token of another issuer or a part of a token; copy the complete token"
 	case strings.ContainsAny(token, "+/="):
 		return "it is in plain base64: a token is base64url without padding (RFC 7515, section 2)"
 	case errors.Is(c.err, jwks.ErrDuplicateMember): // copying does not cause that
-		return "it was built so on purpose: one reader uses the first member and another the last; find out who sends it"
+		return "someone built it so that two verifiers read two different values: find out who sends it"
 	}
-	return "it was cut or changed on the way: copy it again, whole"
+	return "it was truncated or changed: copy the complete token again"
 }
 
 func (c *TokenCheck) typeAdvice() string {
@@ -79,7 +79,7 @@ func (c *TokenCheck) typeAdvice() string {
 	case has("token_type"):
 		return "it looks like a token that djangorestframework-simplejwt signed itself: fetch one from Keymill"
 	case strings.EqualFold(typ, "JWT") || typ == "":
-		return "it is an ID token, or its issuer does not follow RFC 9068, section 2.1: send an access token from Keymill"
+		return "it is an ID token, or the issuer does not follow RFC 9068, section 2.1: send an access token from Keymill"
 	}
 	return "it is a JWT for another purpose: send the access token"
 }
@@ -95,7 +95,7 @@ func (c *TokenCheck) algorithmAdvice() string {
 		return fmt.Sprintf("if the service should allow it: --alg RS256 --alg EdDSA; if not, the client needs an audience with %s: \"keymill audience add NAME --alg %s\"",
 			c.Algorithms[0], c.Algorithms[0])
 	}
-	return "Keymill signs with RS256 and EdDSA only: the token is of another issuer"
+	return "Keymill signs with RS256 and EdDSA only: the token comes from another issuer"
 }
 
 func (c *TokenCheck) keyAdvice() string {
@@ -106,27 +106,27 @@ func (c *TokenCheck) keyAdvice() string {
 		}
 	}
 	if len(c.keys.Keys) == 0 {
-		return fmt.Sprintf("the set has no trusted key, for any token: is %s the right address?", clipped(c.keySetURL()))
+		return fmt.Sprintf("the key set has no usable key at all: check whether %s is the right address", clipped(c.keySetURL()))
 	}
 	if c.Token.claimText("iss") != c.Issuer {
 		if issuer := c.Token.Claim("iss"); issuer != "" {
 			return fmt.Sprintf("the token names %s (unverified): if you trust that issuer, --issuer %s", quoted(issuer), terminal.ShellWord(issuer))
 		}
-		return "the token is of another issuer"
+		return "the token comes from another issuer"
 	}
-	if exp := c.Token.instant("exp"); !exp.IsZero() && exp.Before(c.now) {
+	if exp := c.Token.numericDate("exp"); !exp.IsZero() && exp.Before(c.now) {
 		return fmt.Sprintf("it says that it expired %s ago, and a key is removed after its last token: the client has to fetch a new one", span(c.clock().Sub(exp)))
 	}
 	held := ""
 	if cached := c.cachedFor(); cached > 0 {
 		held = fmt.Sprintf(", %s of that in caches, so a new key may be missing", span(cached))
 	}
-	unnamed := ""
+	key := "the key"
 	if more := c.keys.Skipped.Count - len(c.keys.Skipped.Keys); more > 0 {
-		unnamed = fmt.Sprintf("one of %d more that are not trusted, ", more)
+		key = fmt.Sprintf("the key may be one of %d more that are not trusted; if not, it", more)
 	}
-	return fmt.Sprintf("%srevoked, past its time, or forged; the set is %s old%s: \"keymill key list\" and \"keymill audit tail\" at the issuer know more",
-		unnamed, span(c.keys.Age), held)
+	return fmt.Sprintf("%s was revoked or dropped, or the token is forged; the key set is %s old%s: run \"keymill key list\" and \"keymill audit tail\" at the issuer",
+		key, span(c.keys.Age), held)
 }
 
 func (c *TokenCheck) issuerAdvice() string {
@@ -137,15 +137,15 @@ func (c *TokenCheck) issuerAdvice() string {
 	case strings.EqualFold(iss, c.Issuer):
 		return "only capital letters differ, but issuers are compared letter for letter: configure the service as the token says"
 	}
-	return "the client asks another server for tokens than this service trusts: correct one of the two"
+	return "the client gets its tokens from another issuer than the one this service trusts: correct one of them"
 }
 
 func (c *TokenCheck) audienceAdvice() string {
-	list := c.Token.list("aud")
+	list := c.Token.stringList("aud")
 	if len(list) == 0 {
-		return "the token is for no audience: its issuer has to name the service in aud"
+		return "the token is for no audience: the issuer has to name the service in aud"
 	}
-	return fmt.Sprintf("the token is for %s: the client has to ask for audience %s, or if the service has the other name, --audience %s",
+	return fmt.Sprintf("the token is for %s: request it with audience %s, or, if that is the name of the service, use --audience %s",
 		quoted(strings.Join(list, " ")), terminal.ShellWord(c.Audience), terminal.ShellWord(clipped(list[0])))
 }
 
@@ -154,7 +154,7 @@ const clockGrain = 3 * time.Second
 
 // compareClocks compares the clock of this machine with the issuer's, if its answer had one.
 func (c *TokenCheck) compareClocks() string {
-	here := "the clock here says " + instant(c.now)
+	here := "the clock here says " + formatTime(c.now)
 	if c.seen.clock.IsZero() {
 		return here + ", compare it with the issuer's"
 	}

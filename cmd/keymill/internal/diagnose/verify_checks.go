@@ -18,8 +18,8 @@ const (
 	notReached = "not reached"
 )
 
-// A row is one line of the list of checks. Expected and found are what a token that passes
-// shows. A jwks.Failure replaces them.
+// A row is one line of the list of checks. Expected and found are the texts for a token
+// that passes. A jwks.Failure replaces them.
 type row struct {
 	name            string
 	step            jwks.Step // tells whether the check was reached and passed
@@ -42,8 +42,8 @@ func (c *TokenCheck) rows() []row {
 		{name: "key", step: jwks.StepKey, also: jwks.StepKeyID, expected: fmt.Sprintf("one of the %d in the set", len(c.keys.Keys)), found: t.headerText("kid")},
 		{name: "signature", step: jwks.StepSignature, expected: "by that key", found: "by that key"},
 		{name: "issuer", step: jwks.StepIssuer, expected: c.Issuer, found: t.claimText("iss")},
-		{name: "audience", step: jwks.StepAudience, expected: c.Audience, found: strings.Join(t.list("aud"), " ")},
-		{name: "claims", step: jwks.StepClaims, also: jwks.StepClaimTypes, expected: "sub, client_id, exp, each of its type", found: "all there"},
+		{name: "audience", step: jwks.StepAudience, expected: c.Audience, found: strings.Join(t.stringList("aud"), " ")},
+		{name: "claims", step: jwks.StepClaims, also: jwks.StepClaimTypes, expected: "sub, client_id, exp, each of its type", found: "all present"},
 		c.lifetimeRow(),
 	}
 	if len(c.Scopes) > 0 {
@@ -61,7 +61,7 @@ func (c *TokenCheck) finish(r *row) {
 	case f != nil && (f.Step == r.step || f.Step == r.also):
 		r.result = failed
 		if r.step != jwks.StepExpiry { // lifetimeRow knows more
-			r.expected, r.found = f.Expected, cmp.Or(c.mistake.is, f.Found)
+			r.expected, r.found = f.Expected, cmp.Or(c.wrong.what, f.Found)
 		}
 		if f.Step == jwks.StepKeyAlgorithm {
 			r.expected += ", the algorithm of the key"
@@ -86,7 +86,7 @@ func (c *TokenCheck) failedRow() row {
 
 // lifetimeRow shows the bound that the token breaks, or else its end.
 func (c *TokenCheck) lifetimeRow() row {
-	exp, now := c.Token.instant("exp"), c.clock()
+	exp, now := c.Token.numericDate("exp"), c.clock()
 	bound, word, found := exp, "before exp", c.left(exp, " left")
 	switch c.reached() {
 	case jwks.StepNotBefore:
@@ -96,7 +96,7 @@ func (c *TokenCheck) lifetimeRow() row {
 		found = span(now.Sub(exp)) + " too late"
 	}
 	r := row{name: "lifetime", step: jwks.StepExpiry, also: jwks.StepNotBefore,
-		expected: word + " " + instant(bound), found: "now " + instant(now) + ", " + found}
+		expected: word + " " + formatTime(bound), found: "now " + formatTime(now) + ", " + found}
 	if c.Leeway > 0 {
 		r.expected += " (leeway " + c.Leeway.String() + ")"
 	}
@@ -118,15 +118,15 @@ func (c *TokenCheck) clock() time.Time { return c.now.UTC().Truncate(time.Second
 
 // notBefore returns the later of nbf and iat. The token is not valid before either.
 func (c *TokenCheck) notBefore() (bound time.Time, word string) {
-	nbf, iat := c.Token.instant("nbf"), c.Token.instant("iat")
+	nbf, iat := c.Token.numericDate("nbf"), c.Token.numericDate("iat")
 	if nbf.After(iat) {
 		return nbf, "from nbf"
 	}
 	return iat, "from iat"
 }
 
-// signed reports whether the signature holds, though the token may be refused: the claims are
-// the issuer's own then.
+// signed reports whether the signature holds, even if the token is refused. If it does, the
+// claims come from the issuer.
 func (c *TokenCheck) signed() bool { return c.reached() > jwks.StepSignature }
 
 // span formats a duration in whole seconds, and a shorter one as "under 1s".
@@ -137,4 +137,4 @@ func span(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-func instant(t time.Time) string { return terminal.Instant(&t) }
+func formatTime(t time.Time) string { return terminal.FormatTime(&t) }

@@ -120,19 +120,19 @@ func (c *TokenCheck) faultAdvice() string {
 	case errors.As(c.err, &hostname):
 		return "use a name that is in the certificate; tokens name the issuer by it too"
 	case errors.As(c.err, &plain), errors.Is(c.err, http.ErrSchemeMismatch):
-		return "is that the port of the TLS proxy in front? Keymill itself speaks HTTP, and on loopback only"
+		return "use the port of the TLS proxy: Keymill itself speaks plain HTTP"
 	case status == 0:
-		return "try \"curl -v " + c.seen.url + "\" from here: is the server up, and no firewall or proxy between?"
+		return "try \"curl -v " + c.seen.url + "\" from here: is the server running, and is no firewall or proxy in between?"
 	case status/100 == 3:
-		return "no redirect is followed, since the keys must come from the address that the issuer names: give the final address"
+		return "redirects are not followed, because the keys must come from the address that the issuer names: give the final address"
 	case status == http.StatusNotFound && discovery:
-		return "is that the issuer? one without discovery needs --jwks URL"
+		return "check --issuer; an issuer without a discovery document needs --jwks URL"
 	case status == http.StatusNotFound:
 		return c.notFoundAdvice()
 	case status/100 == 5:
-		return "the server or the proxy in front of it is not ready: look at its log, and try again"
+		return "the server or the proxy in front of it is not ready: check its log, and try again"
 	case status != http.StatusOK:
-		return "the address must be open to all: look at the proxy in front of it"
+		return "the address must be readable without authentication: check the proxy in front of it"
 	case c.seen.mediaType == "text/html":
 		return "the answer is a page for browsers, like the login or error page of a proxy: is that the issuer's address?"
 	case discovery:

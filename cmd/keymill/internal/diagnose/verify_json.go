@@ -25,7 +25,7 @@ type TokenReport struct {
 	Claims     json.RawMessage `json:"claims,omitempty"`     // of a token that the verifier accepted
 	Unverified *UnverifiedPart `json:"unverified,omitempty"` // of any other
 	KeySet     *KeySetReport   `json:"key_set,omitempty"`    // that the token was checked with
-	LeftOut    []string        `json:"left_out,omitempty"`   // what stood around the token
+	LeftOut    []string        `json:"left_out,omitempty"`   // what was removed from around the token
 }
 
 // An UnverifiedPart holds members of a token with well-known names. A long value is replaced
@@ -122,14 +122,14 @@ func bounded(members map[string]json.RawMessage, names []string) map[string]json
 			continue
 		}
 		if len(raw) > 4*maxShown {
-			raw, _ = json.Marshal(clipped(text(members, name)))
+			raw, _ = json.Marshal(clipped(memberText(members, name)))
 		}
 		kept[name] = raw
 	}
 	return kept
 }
 
-// escaped writes characters that a terminal may obey as \u escapes. In JSON such a character
+// escaped writes characters that a terminal may interpret as \u escapes. In JSON such a character
 // can only stand in a string, where the escape means the same.
 func escaped(raw []byte) []byte {
 	var b []byte

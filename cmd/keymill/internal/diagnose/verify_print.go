@@ -15,8 +15,8 @@ import (
 	"keymill/jwks"
 )
 
-// Print writes the result for people: the list of checks, what the token says, and the key
-// set. It writes nothing if there was no key set, since there is nothing to list.
+// Print writes the result for people: the list of checks, the claims, and the key set. It
+// writes nothing if there was no key set, because there is nothing to list.
 func (c *TokenCheck) Print(w io.Writer) error {
 	if c.noKeySet() && c.keys.Fetched.IsZero() {
 		return nil
@@ -32,22 +32,29 @@ func (c *TokenCheck) Print(w io.Writer) error {
 	return errors.Join(printTable(w, rows), c.printToken(w), c.printKeySet(w))
 }
 
+// signedHeading is for a token that is refused, although its signature is valid.
+const signedHeading = "The token's claims (its signature is valid):"
+
 func (c *TokenCheck) printToken(w io.Writer) error {
 	var err error
 	switch {
 	case c.claims != nil:
-		fmt.Fprintln(w, "\nThe token says:")
+		heading := "The token is valid. Its claims:"
+		if c.err != nil { // it does not grant a scope
+			heading = signedHeading
+		}
+		fmt.Fprintln(w, "\n"+heading)
 		err = c.printClaims(w)
 	case c.Token.header == nil:
 	case c.signed():
-		fmt.Fprintln(w, "\nThe token says, and its signature holds:")
+		fmt.Fprintln(w, "\n"+signedHeading)
 		err = c.printMembers(w)
 	default:
-		fmt.Fprintln(w, "\nThe token says, UNVERIFIED (anyone may have written it):")
+		fmt.Fprintln(w, "\nThe token's claims, UNVERIFIED (anyone may have written them):")
 		err = c.printMembers(w)
 	}
 	if len(c.Token.leftOut) > 0 {
-		fmt.Fprintf(w, "\nLeft out around it: %s. A service that receives it with that refuses it.\n", strings.Join(c.Token.leftOut, ", "))
+		fmt.Fprintf(w, "\nRemoved from around the token: %s. A service refuses a token that is sent with it.\n", strings.Join(c.Token.leftOut, ", "))
 	}
 	return err
 }
@@ -63,8 +70,8 @@ func (c *TokenCheck) printMembers(w io.Writer) error {
 	}
 	for _, name := range claimNames {
 		s := clipped(c.Token.claimText(name))
-		if at := c.Token.instant(name); !at.IsZero() && slices.Contains(instantNames, name) {
-			s = instant(at)
+		if at := c.Token.numericDate(name); !at.IsZero() && slices.Contains(timeNames, name) {
+			s = formatTime(at)
 		}
 		if s != "" {
 			rows = append(rows, []string{name + ":", s})
@@ -84,7 +91,7 @@ func (c *TokenCheck) printClaims(w io.Writer) error {
 	known := append([]string{"jti"}, claimNames...)
 	maps.DeleteFunc(others, func(name string, _ json.RawMessage) bool { return slices.Contains(known, name) })
 	rows := [][]string{
-		{"valid until:", instant(claims.Expires), "(" + c.left(claims.Expires, " from now") + ")"},
+		{"valid until:", formatTime(claims.Expires), "(" + c.left(claims.Expires, " from now") + ")"},
 		{"signed by:", claims.KID, claims.Alg},
 		{"issuer:", claims.Issuer},
 		{"audience:", strings.Join(claims.Audience, " ")},
@@ -115,13 +122,13 @@ func (c *TokenCheck) printKeySet(w io.Writer) error {
 	if c.keys.Fetched.IsZero() {
 		return nil
 	}
-	fmt.Fprintln(w, "\nThe key set that it was checked with:")
+	fmt.Fprintln(w, "\nThe key set that the token was checked with:")
 	rows := [][]string{
 		{"from:", cmp.Or(c.keySetURL(), "-")},
 		{"age:", c.keySetAge()},
 	}
 	if until := c.keys.FreshUntil; !until.IsZero() {
-		rows = append(rows, []string{"caches:", "may hold it until " + instant(until) + " (" + span(max(0, until.Sub(c.now))) + " more)"})
+		rows = append(rows, []string{"caches:", "may hold it until " + formatTime(until) + " (" + span(max(0, until.Sub(c.now))) + " more)"})
 	}
 	for _, line := range c.keyLines() {
 		rows = append(rows, []string{"key:", line})
@@ -136,15 +143,15 @@ func (c *TokenCheck) printKeySet(w io.Writer) error {
 func (c *TokenCheck) keySetURL() string { return cmp.Or(c.keys.Location, c.seen.url) }
 
 func (c *TokenCheck) keySetAge() string {
-	s := span(max(0, c.keys.Age)) + ", fetched " + instant(c.keys.Fetched)
+	s := span(max(0, c.keys.Age)) + ", fetched " + formatTime(c.keys.Fetched)
 	if cached := c.cachedFor(); cached > 0 {
 		s += "; caches in between held it for " + span(cached)
 	}
 	return s
 }
 
-// cachedFor returns how old the set was when it arrived, 0 if under a second: HTTP cannot tell
-// less.
+// cachedFor returns how old the set was when it arrived, 0 if under a second: HTTP has no
+// smaller unit.
 func (c *TokenCheck) cachedFor() time.Duration {
 	if d := c.keys.Age - c.now.Sub(c.keys.Fetched); d >= time.Second {
 		return d
@@ -161,7 +168,7 @@ func (c *TokenCheck) keyLines() (lines []string) {
 		lines = append(lines, keyLine(k, kid))
 	}
 	if len(lines) == 0 {
-		lines = append(lines, "none that can be trusted")
+		lines = append(lines, "no usable key")
 	}
 	return lines
 }

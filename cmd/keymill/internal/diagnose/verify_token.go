@@ -14,16 +14,16 @@ const maxShown = 80
 
 // The members of a token that are shown before its signature is verified.
 var (
-	headerNames  = []string{"typ", "alg", "kid", "cty"}
-	claimNames   = []string{"iss", "aud", "sub", "client_id", "scope", "exp", "iat", "nbf"}
-	instantNames = []string{"exp", "iat", "nbf"}
+	headerNames = []string{"typ", "alg", "kid", "cty"}
+	claimNames  = []string{"iss", "aud", "sub", "client_id", "scope", "exp", "iat", "nbf"}
+	timeNames   = []string{"exp", "iat", "nbf"}
 )
 
 // A Token is a token as it was typed, and its members as far as they can be decoded without
 // any check. The members are for display: nothing is decided by them.
 type Token struct {
 	text           string
-	leftOut        []string // what stood around the token and is no part of it
+	leftOut        []string // what was removed from around the token
 	parts          int
 	header, claims map[string]json.RawMessage
 }
@@ -47,7 +47,7 @@ func (t Token) IsEmpty() bool { return t.text == "" }
 
 func bareToken(typed string) (token string, leftOut []string) {
 	if inUTF16(typed) {
-		return typed, nil // its bytes are no ASCII characters
+		return typed, nil // the bytes are not ASCII text
 	}
 	token, marked := strings.CutPrefix(typed, "\ufeff")
 	if marked {
@@ -86,7 +86,7 @@ func decodePart(part string) (members map[string]json.RawMessage) {
 // Claim returns a claim that can be suggested as the value of a flag: the first value that is
 // short and printable. It returns "" if there is none. It is unverified.
 func (t Token) Claim(name string) string {
-	for _, value := range t.list(name) {
+	for _, value := range t.stringList(name) {
 		unprintable := strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsPrint(r) })
 		if value != "" && clipped(value) == value && !unprintable {
 			return value
@@ -95,11 +95,11 @@ func (t Token) Claim(name string) string {
 	return ""
 }
 
-func (t Token) headerText(name string) string { return text(t.header, name) }
-func (t Token) claimText(name string) string  { return text(t.claims, name) }
+func (t Token) headerText(name string) string { return memberText(t.header, name) }
+func (t Token) claimText(name string) string  { return memberText(t.claims, name) }
 
-// text returns a string member as it is and any other member as JSON; "" if it is missing.
-func text(members map[string]json.RawMessage, name string) string {
+// memberText returns a string member as it is and any other member as JSON; "" if it is missing.
+func memberText(members map[string]json.RawMessage, name string) string {
 	raw := members[name]
 	var s string
 	if len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &s) == nil {
@@ -108,9 +108,9 @@ func text(members map[string]json.RawMessage, name string) string {
 	return string(raw)
 }
 
-// list returns a claim that is a string or an array of strings, as aud may be; nil if it is
+// stringList returns a claim that is a string or an array of strings, as aud may be; nil if it is
 // neither.
-func (t Token) list(name string) (words []string) {
+func (t Token) stringList(name string) (words []string) {
 	var word string
 	switch raw := t.claims[name]; {
 	case len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &word) == nil:
@@ -121,8 +121,8 @@ func (t Token) list(name string) (words []string) {
 	return nil
 }
 
-// instant returns a claim that is a NumericDate, and zero if it is none.
-func (t Token) instant(name string) time.Time {
+// numericDate returns a claim that is a NumericDate, or the zero time if it is not one.
+func (t Token) numericDate(name string) time.Time {
 	seconds, err := strconv.ParseFloat(string(t.claims[name]), 64)
 	if err != nil || !(seconds >= 0 && seconds < 253402300800) { // the year 10000
 		return time.Time{}
@@ -130,8 +130,8 @@ func (t Token) instant(name string) time.Time {
 	return time.Unix(int64(seconds), 0).UTC()
 }
 
-// clipped cuts s to maxShown characters. The table, and the error line, quote what a
-// terminal would obey.
+// clipped cuts s to maxShown characters. The table and the error line escape control
+// characters.
 func clipped(s string) string {
 	n := 0
 	for i := range s {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -54,6 +55,11 @@ func (c Credentials) Secret(id string) string {
 		}
 	}
 	return ""
+}
+
+// IsPublic reports whether id is a client of the trial server that has no secret.
+func (c Credentials) IsPublic(id string) bool {
+	return slices.ContainsFunc(c.Clients, func(client TrialClient) bool { return client.ID == id && client.Secret == "" })
 }
 
 // User returns the user of that name, or the zero TrialUser.

@@ -20,7 +20,7 @@ import (
 type Dir struct {
 	path        string
 	lock        *os.File
-	createdDir  bool // Abandon removes what was created
+	createdDir  bool // Undo removes what was created
 	createdLock bool
 }
 
@@ -39,7 +39,7 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, fmt.Errorf("data directory %s: not a directory", path)
 	}
 	if err := d.acquire(); err != nil {
-		d.Abandon()
+		d.Undo()
 		return nil, err
 	}
 	return d, nil
@@ -70,7 +70,7 @@ func (d *Dir) acquire() error {
 		}
 		f.Close()
 	}
-	return fmt.Errorf("%s: other processes keep starting here", name)
+	return fmt.Errorf("%s cannot be locked: other servers start and stop on this directory; try again", name)
 }
 
 func lockFile(f *os.File, dir string) error {
@@ -106,9 +106,9 @@ func (e *InUseError) Error() string {
 // Release unlocks the directory and leaves its files.
 func (d *Dir) Release() { d.lock.Close() }
 
-// Abandon unlocks the directory and removes what OpenDir created: the lock file, and the
+// Undo unlocks the directory and removes what OpenDir created: the lock file, and the
 // directory if it is still empty.
-func (d *Dir) Abandon() {
+func (d *Dir) Undo() {
 	if d.lock != nil {
 		if d.createdLock {
 			os.Remove(d.lock.Name())
@@ -120,9 +120,9 @@ func (d *Dir) Abandon() {
 	}
 }
 
-// restrict makes the directory private to its user. It comes late in a start, because a
+// makePrivate makes the directory private to its user. It comes late in a start, because a
 // start that fails must change nothing.
-func (d *Dir) restrict() error {
+func (d *Dir) makePrivate() error {
 	info, err := os.Stat(d.path)
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Abandon()
+	d.Undo()
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the directory is left behind: %v", err)
 	}
@@ -23,7 +23,7 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	if d, err = OpenDir(path); err != nil {
 		t.Fatal(err)
 	}
-	d.Abandon()
+	d.Undo()
 	if names, err := os.ReadDir(path); err != nil || len(names) > 0 {
 		t.Errorf("left behind: %v, %v", names, err)
 	}
@@ -38,7 +38,7 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	if d, err = OpenDir(path); err != nil {
 		t.Fatal(err)
 	}
-	d.Abandon() // the lock file was there before
+	d.Undo() // the lock file was there before
 	if _, err := os.Stat(filepath.Join(path, "lock")); err != nil {
 		t.Errorf("the lock file of another start was removed: %v", err)
 	}

@@ -10,8 +10,8 @@ import (
 	"keymill/issuer/endpoint"
 )
 
-// checkLoginClients warns about a login endpoint whose client cannot log users in. It is
-// no error, because the operator adds the client through the socket of this very server.
+// checkLoginClients warns about a login endpoint whose client cannot log users in. This is
+// not an error, because the operator can add the client only while the server runs.
 func (s *server) checkLoginClients(ctx context.Context) error {
 	for _, login := range []struct{ setting, client string }{
 		{"simplejwt.client", s.config.SimpleJWTClient}, {"session.client", s.config.BrowserClient},
@@ -44,8 +44,8 @@ func loginAdvice(u endpoint.UnusableClient) string {
 	return "to fix it, run: " + command
 }
 
-// loginFault says why users cannot log in through a client, and which command mends it
-// without taking anything away from the client. At an endpoint where a login cannot name
+// loginFault says why users cannot log in through a client, and which command fixes
+// that without changing anything else of the client. At an endpoint where a login cannot name
 // its audience (oneAudience), the client must have exactly one.
 func loginFault(id string, client api.Client, exists, oneAudience bool) (why, command string) {
 	word := terminal.ShellWord(id)

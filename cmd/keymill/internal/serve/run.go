@@ -25,9 +25,9 @@ const (
 	failedStopLimit = 4500 * time.Millisecond
 )
 
-// run serves until ctx ends, which is no error, or until the store, a listener or a loop
-// fails. It calls stopSignals when it begins to stop: a second signal ends the process at
-// once then.
+// run serves until ctx ends, and then returns nil, or until the store, a listener or a
+// background loop fails. It calls stopSignals when it begins to stop, so that a second signal
+// ends the process at once.
 func (s *server) run(ctx context.Context, stopSignals func()) error {
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
@@ -103,7 +103,7 @@ func (s *server) limitStop() *time.Timer {
 		limit = failedStopLimit
 	}
 	return time.AfterFunc(limit, func() {
-		s.log.Error("did not stop in time")
+		s.log.Error("the server did not stop in time; the process exits now")
 		os.Exit(1)
 	})
 }
@@ -144,14 +144,14 @@ func (s *server) close() {
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
-			s.log.Error("closing the store", "error", err)
+			s.log.Error("cannot close the store", "error", err)
 		}
 	}
 	if s.dir != nil {
 		if s.opened {
 			s.dir.Release()
 		} else {
-			s.dir.Abandon()
+			s.dir.Undo()
 		}
 	}
 	if s.public != nil {

@@ -12,8 +12,8 @@
 //	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
 //
 // With --dev the server is a trial server: package serve creates audiences, clients and a
-// user to try things with, and prints their credentials and commands to paste. This is the
-// only place that prints secrets or keeps them in the clear.
+// user to try things with, and prints their credentials and commands to paste. No other
+// package prints secrets or stores them unencrypted.
 package serve
 
 import (
@@ -62,7 +62,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	// Signals are caught only from here on, because the master key may come from a FIFO. A
-	// start that waits for its key has nothing to finish, and the default action ends it.
+	// start that still waits for its key has nothing to clean up, so the default action of the
+	// signal may end it.
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := s.open(ctx); err != nil {
@@ -118,7 +119,7 @@ func listen(c *config.Config) (net.Listener, error) {
 	if errors.As(err, &errno) {
 		err = errno
 	}
-	err = c.Wrong("listen", "cannot listen on %s: %v", c.Listen, err)
+	err = c.SettingError("listen", "cannot listen on %s: %v", c.Listen, err)
 	if errors.Is(errno, syscall.EADDRINUSE) {
 		return nil, terminal.WithHint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
 	}

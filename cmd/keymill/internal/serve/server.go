@@ -179,7 +179,7 @@ func (s *server) openAdmin(context.Context) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := s.dir.restrict(); err != nil {
+	if err := s.dir.makePrivate(); err != nil {
 		return err
 	}
 	l, err := net.Listen("unix", path)

@@ -18,7 +18,7 @@ Get a token, as any client does:
 
   curl -s {issuer}/token -u dev-service:{secret} -d grant_type=client_credentials -d audience=dev-api
 
-Keep one, and verify it as a service would:
+Store a token in a variable, and verify it as a service does:
 
   TOKEN=$({keymill} token --data {data} --client dev-service --audience dev-api)
   {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
@@ -32,7 +32,7 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
 
 // simpleJWTText and browserText are printed if their login endpoint is on.
 const simpleJWTText = `
-Log a user in, as the front end of a Django API does, and refresh:
+Log in as the user, as the front end of a Django API does, and refresh:
 
   curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
 
@@ -43,7 +43,7 @@ Log a user in, as the front end of a Django API does, and refresh:
 `
 
 const browserText = `
-A page keeps the refresh token in a cookie that its scripts cannot read:
+Log in as a web page does, with the refresh token in a cookie that scripts cannot read:
 
   JAR=$(mktemp)
   curl -s -c "$JAR" {issuer}/session/login -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
@@ -53,7 +53,7 @@ A page keeps the refresh token in a cookie that its scripts cannot read:
 
 // djangoText is printed last, if RS256 is configured.
 const djangoText = `
-A Django API verifies with djangorestframework-simplejwt; in settings.py:
+Verify the tokens in a Django API with djangorestframework-simplejwt (settings.py):
 
   REST_FRAMEWORK = {
       "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
@@ -79,7 +79,7 @@ func printTrial(w io.Writer, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Keymill is ready for trials at %s; its data is in %s.\n\n", c.Issuer, c.Data)
+	fmt.Fprintf(w, "The trial server is ready at %s. Its data is in %s.\n\n", c.Issuer, c.Data)
 	t := terminal.NewTable(w, "CLIENT", "SECRET", "AUDIENCE")
 	for _, client := range d.Clients {
 		t.Row(client.ID, cmp.Or(client.Secret, "(public)"), client.Audience)

@@ -14,7 +14,7 @@ import (
 const trialUserName = "dev"
 
 // seedUser adds the user, or gives it a new password if the known one is lost or no longer
-// valid, as after an operator's passwd. It compares the instants at which the password was
+// valid, as after an operator's passwd. It compares the times at which the password was
 // set: trying the password would leave a session behind at each start.
 func seedUser(ctx context.Context, iss *issuer.Issuer, known TrialUser) (TrialUser, error) {
 	made := TrialUser{Name: trialUserName, ID: "1", Password: newTrialPassword()}

@@ -7,5 +7,5 @@
 // Names, records and messages come from other people and programs. No text of theirs
 // may move the cursor or forge a line, so everything is made printable here.
 //
-// Exit codes: 0 done, 1 failed, 2 usage error. A verb may give other codes a meaning.
+// Exit codes: 0 done, 1 failed, 2 usage error. A command may give other codes a meaning.
 package terminal

@@ -21,8 +21,8 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the error without hint and code.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrPrinted ends the program with code 1 and prints nothing: stdout has the answer already.
-var ErrPrinted = errors.New("the answer was printed")
+// ErrSilent ends the program with code 1 and prints nothing: stdout has the answer already.
+var ErrSilent = errors.New("exit with code 1")
 
 // Usage returns a usage error: the command line is wrong, and the exit code is 2.
 func Usage(format string, args ...any) error {
@@ -44,7 +44,7 @@ func Report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if errors.Is(err, ErrPrinted) {
+	if errors.Is(err, ErrSilent) {
 		return 1
 	}
 	fmt.Fprintf(w, "keymill: %s\n", OneLine(err.Error()))

@@ -57,7 +57,7 @@ func (t *Table) Row(cells ...string) {
 // Flush writes the table. The widths of the columns are known only then.
 func (t *Table) Flush() error { return t.w.Flush() }
 
-// Printable returns s, or s quoted if a terminal would obey a part of it.
+// Printable returns s, quoted if it has characters that a terminal would interpret.
 func Printable(s string) string {
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
@@ -67,8 +67,8 @@ func Printable(s string) string {
 	return s
 }
 
-// Instant formats a time as every verb does: RFC 3339, UTC, seconds; "-" if there is none.
-func Instant(t *time.Time) string {
+// FormatTime formats a time as every command does: RFC 3339, UTC, seconds; "-" if there is none.
+func FormatTime(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return "-"
 	}
