@@ -56,10 +56,12 @@ func publishing(t testing.TB, maxAge time.Duration, keys ...Key) *Handler {
 func TestDiscoveryIsReadOnceAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite("https://id.example/keys", publishing(t, 5*time.Minute, edKey("ed")))
+		s.mu.Lock() // the first attempt waits for it, so discovery cannot be over yet
 		r := follows(t, &s.origin, RemoteConfig{Issuer: "https://id.example"})
 		if got := r.Status().Location; got != "" {
 			t.Errorf("location %q before discovery", got)
 		}
+		s.mu.Unlock()
 		wantSet(t, r, "ed")
 		if got := r.Status().Location; got != "https://id.example/keys" {
 			t.Errorf("location %q", got)

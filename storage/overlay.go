@@ -87,6 +87,9 @@ func (o *Overlay) Get(key string) ([]byte, error) {
 
 // GetAll reads all keys from base in one call.
 func (o *Overlay) GetAll(keys ...string) ([][]byte, error) {
+	if o.base == nil {
+		return nil, errEnded
+	}
 	for _, key := range keys {
 		if err := CheckKey(key); err != nil {
 			return nil, err

@@ -19,7 +19,7 @@ Go services use, package jwks. The checks, in this order; the first that fails e
 
   form       three parts of base64url with dots between; not encrypted, not over 16 KiB
   header     nothing that changes what a token means: crit, b64, zip, enc
-  algorithm  one that the service allows (--alg), and the one that the key is for
+  algorithm  one that the service allows (--alg); after the key is found, also the key's own
   type       "typ" is at+jwt; an ID token has another type
   key        the header's kid is in the key set: not revoked, not another issuer's
   signature  it was made with that key, so the token was not changed

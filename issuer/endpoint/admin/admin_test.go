@@ -2,6 +2,8 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -85,6 +87,26 @@ func TestALargeBodyIsAMaxBytesError(t *testing.T) {
 	if _, ok := err.(*http.MaxBytesError); !ok {
 		t.Errorf("got error %v", err)
 	}
+}
+
+// A client that announces too much is answered before it sends anything.
+func TestAnAnnouncedLargeBodyIsNotRead(t *testing.T) {
+	sent := &countingReader{}
+	r := httptest.NewRequest("POST", "/admin/v1/audiences", sent)
+	r.ContentLength = MaxBodyBytes + 1
+	if _, err := decode[api.Audience](r); !errors.As(err, new(*http.MaxBytesError)) {
+		t.Errorf("got error %v", err)
+	}
+	if sent.reads != 0 {
+		t.Errorf("the body was read %d times", sent.reads)
+	}
+}
+
+type countingReader struct{ reads int }
+
+func (c *countingReader) Read([]byte) (int, error) {
+	c.reads++
+	return 0, io.ErrUnexpectedEOF
 }
 
 // FuzzQueryNumber checks that no value outside the bounds is returned.

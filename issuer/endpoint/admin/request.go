@@ -18,6 +18,9 @@ const MaxBodyBytes = 64 << 10
 
 // decode reads the body of a request strictly, see api.Decode.
 func decode[T any](r *http.Request) (v T, err error) {
+	if r.ContentLength > MaxBodyBytes {
+		return v, &http.MaxBytesError{Limit: MaxBodyBytes} // before the client is invited to send it
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBodyBytes))
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return v, err
