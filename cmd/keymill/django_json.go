@@ -57,9 +57,9 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 	if err != nil {
 		return u, err
 	}
-	fields, err := readObject("the member fields", outer["fields"])
+	fields, err := readObject("it", outer["fields"])
 	if err != nil {
-		return u, err
+		return u, fmt.Errorf("fields: %w", err)
 	}
 	var hash string
 	var active *bool

@@ -85,7 +85,7 @@ func TestABadEntryIsRefusedAlone(t *testing.T) {
 		field(`"username": "alice"`, "\"username\": \"al\xffe\""):   "the entry is not valid UTF-8",
 		field(`"email"`, `"mail"`):                                  "field email is missing",
 		`{"model": "auth.group", "pk": 1, "fields": {"name": "x"}}`: "field username is missing",
-		`{"pk": 1}`: "fields: the entry must be one JSON object",
+		`{"pk": 1}`: "fields: it must be one JSON object",
 		`7`:         "the entry must be one JSON object",
 	} {
 		got := readDump("django-json", "["+entry+","+anObject+"]", "email")
