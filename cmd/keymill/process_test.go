@@ -103,7 +103,12 @@ func (p *place) unprivileged() {
 		p.t.Fatal(err)
 	}
 	p.binary = filepath.Join(p.dir, "keymill") // where that user can read it
-	if err := os.WriteFile(p.binary, raw, 0o700); err != nil {
+	// A process that another test starts in the meantime would inherit the open file, and Linux
+	// does not execute a file that is open for writing (ETXTBSY). The lock keeps forks away.
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(p.binary, raw, 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		p.t.Fatal(err)
 	}
 	for _, path := range []string{p.dir, p.binary, filepath.Join(p.dir, "master.key")} {
