@@ -139,25 +139,20 @@ func (s *Server) answerBrowser(w http.ResponseWriter, grant issuer.Grant) error 
 }
 
 // readBrowserBody accepts only JSON: a page of any origin can send a form without a
-// preflight request. An empty body is an empty object.
+// preflight request. A request without content is an empty object, and what its headers say
+// about content does not matter: libraries send Content-Type without a body.
 func readBrowserBody(w http.ResponseWriter, r *http.Request, v any) error {
 	if err := checkQuery(r.URL.RawQuery); err != nil {
 		return err
 	}
 	body, err := readBody(w, r, maxFormBytes)
-	if err != nil {
+	if err != nil || len(body) == 0 {
 		return err
 	}
 	types := r.Header["Content-Type"]
-	if len(body) == 0 && len(types) == 0 {
-		return nil
-	}
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || len(types) > 1 || media != "application/json" || r.Header.Get("Content-Encoding") != "" {
 		return errMediaType("the body must be application/json")
-	}
-	if len(body) == 0 {
-		return nil
 	}
 	return api.Decode(body, v)
 }

@@ -173,7 +173,7 @@ func TestTheBrowserEndpointReadsJSONStrictly(t *testing.T) {
 		{"", "", 400, "invalid_request"},
 		{"", good, 415, "invalid_request"},
 		{"text/plain", good, 415, "invalid_request"},
-		{"text/plain", "", 415, "invalid_request"},
+		{"text/plain", "", 400, "invalid_request"},
 		{"application/x-www-form-urlencoded", "username=alice&password=x", 415, "invalid_request"},
 		{"multipart/form-data; boundary=B", good, 415, "invalid_request"},
 		{"application/json, text/plain", good, 415, "invalid_request"},
