@@ -37,6 +37,7 @@ func keepPromises(t *testing.T, h hosts) {
 		{"TabsThatRefreshInAnyOrderStayLoggedIn", unordered},
 		{"TabsWithLocksTakeTurns", takeTurns},
 		{"LogoutEndsEveryTab", loggedOut},
+		{"ALateRefusalKeepsTheLoginOfAnotherTab", lateRefusal},
 		{"PagesThatTheClientDoesNotListAreRefused", refused},
 		{"AnotherHostOfTheSiteCannotPlantASession", planted},
 		{"AnAddedOriginWorksAtOnce", added},

@@ -36,6 +36,7 @@ type recorder struct {
 	gathered []chan struct{} // refreshes that wait for the others
 	inFlight int             // refreshes that keymill has not answered
 	most     int             // the highest value of inFlight
+	held     chan struct{}   // not nil: refusals of a refresh wait until it is closed
 	leaks    []string        // places where a script could have read a refresh token
 }
 
@@ -70,6 +71,9 @@ func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Method, r.URL.Path, r.Header.Clone(),
 		answer.Code, answer.Header().Clone(), slices.Clone(answer.Body.Bytes()),
 	}, refresh)
+	if refresh && answer.Code == http.StatusUnauthorized {
+		rec.hold(r.Context())
+	}
 	for name, values := range answer.Header() {
 		w.Header()[name] = values
 	}
@@ -122,6 +126,33 @@ func (rec *recorder) gather(ctx context.Context) {
 	case <-start:
 	case <-ctx.Done():
 	case <-time.After(callLimit): // the test fails, since mostAtOnce is too low
+	}
+}
+
+// holdRefusals makes the recorder keep the answers to refused refreshes until release is called.
+func (rec *recorder) holdRefusals() (release func()) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	held := make(chan struct{})
+	rec.held = held
+	return sync.OnceFunc(func() {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		rec.held = nil
+		close(held)
+	})
+}
+
+func (rec *recorder) hold(ctx context.Context) {
+	rec.mu.Lock()
+	held := rec.held
+	rec.mu.Unlock()
+	if held == nil {
+		return
+	}
+	select {
+	case <-held:
+	case <-ctx.Done():
 	}
 }
 

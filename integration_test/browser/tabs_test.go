@@ -155,3 +155,36 @@ func loggedOut(t *testing.T, w *world, user string) {
 		t.Errorf("the old cookie was sent as %+v, want a 401", sent)
 	}
 }
+
+// lateRefusal: one tab refreshes after its session has ended. Another tab logs in before the
+// refusal arrives. The browser keeps the cookie of that login.
+func lateRefusal(t *testing.T, w *world, user string) {
+	p := w.browser.newProfile(t)
+	tabs := w.twoTabs(t, p, "", user)
+	tabs[1].settle(t)
+	w.server.Run(t, "user", "logout", user)
+	release := w.proxy.holdRefusals()
+	t.Cleanup(release) // otherwise a test that fails would leave a request waiting
+	w.proxy.reset(0)
+	tabs[0].click(t, "#refresh")
+	w.proxy.await(t, "/session/refresh")
+
+	body := `{"username":` + quote(user) + `,"password":` + quote(password) + `}`
+	var status int
+	tabs[1].eval(t, `fetch(`+quote(w.server.Issuer+"/session/login")+`, { method: "POST", credentials: "include",
+		headers: { "Content-Type": "application/json" }, body: `+quote(body)+` }).then((response) => response.status)`, &status)
+	fresh := p.token(t)
+	if status != http.StatusOK || fresh == "" {
+		t.Fatalf("the login of the other tab: %d", status)
+	}
+	release()
+	if s := tabs[0].settle(t); s.View != "login" || !strings.HasPrefix(s.Error, "401") {
+		t.Errorf("the late tab shows %+v, want a 401 and the login form", s)
+	}
+	if p.token(t) != fresh {
+		t.Error("the late refusal changed the cookie of the login")
+	}
+	if s := tabs[1].press(t, "#refresh"); s.View != "orders" || s.Error != "" {
+		t.Errorf("the tab that logged in shows %+v", s)
+	}
+}

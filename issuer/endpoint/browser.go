@@ -69,6 +69,8 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 	return s.answerBrowser(w, grant)
 }
 
+// browserRefresh leaves the cookie as it is when it refuses. By the time the answer arrives,
+// another tab may have logged in, and the browser would delete the cookie of that login.
 func (s *Server) browserRefresh(w http.ResponseWriter, r *http.Request) error {
 	var body struct {
 		Audience string `json:"audience"`
@@ -81,9 +83,6 @@ func (s *Server) browserRefresh(w http.ResponseWriter, r *http.Request) error {
 		Client: s.browser.client, From: s.address(r), Audience: body.Audience, Scope: body.Scope,
 	})
 	if err != nil {
-		if refusedAs(err, "invalid_grant") {
-			s.clearCookie(w)
-		}
 		return s.loginError(r.Context(), &s.browser, err)
 	}
 	return s.answerBrowser(w, grant)
@@ -102,8 +101,8 @@ func (s *Server) refreshCookie(r *http.Request, req issuer.RefreshRequest) (issu
 	return issuer.Grant{}, refusal.New("invalid_grant", "different session cookies were sent: log in again")
 }
 
-// browserLogout clears the cookie only when the session has ended, so that the page can
-// try again until then.
+// browserLogout is the only handler that clears the cookie. It does so only when the session
+// has ended, so that the page can try again until then.
 func (s *Server) browserLogout(w http.ResponseWriter, r *http.Request) error {
 	if err := readBrowserBody(w, r, &struct{}{}); err != nil {
 		return err

@@ -92,9 +92,6 @@ func TestLogoutEndsTheSessionAtTheServer(t *testing.T) {
 	}
 	a := w.send("POST", "/session/refresh", "", "Cookie: "+cookie)
 	refusedToken(t, "refresh", a, 401, "invalid_grant")
-	if !cleared(a) {
-		t.Errorf("%v", a.header)
-	}
 }
 
 // R100.
@@ -129,7 +126,7 @@ func TestMalformedCookiesAreRefused(t *testing.T) {
 	} {
 		a := w.send("POST", "/session/refresh", "", sent...)
 		refusedToken(t, what, a, 401, "invalid_grant")
-		if !cleared(a) || a.header.Get("Www-Authenticate") != `Session realm="keymill"` {
+		if a.header.Get("Set-Cookie") != "" || a.header.Get("Www-Authenticate") != `Session realm="keymill"` {
 			t.Errorf("%s: %v", what, a.header)
 		}
 	}
