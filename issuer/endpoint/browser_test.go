@@ -328,7 +328,7 @@ func TestTheBrowserEndpointAllowsCookiesOnlyForTheClientsOrigins(t *testing.T) {
 				t.Errorf("preflight of %s from %s: %d", path, origin, preflight.status)
 			}
 			for what, a := range map[string]answer{"preflight": preflight, "answer": w.postJSON(path, "{}", "Origin: "+origin)} {
-				if (a.header.Get(allow) == origin) != listed || (a.header.Get(credentialed) == "true") != listed || a.header.Get("Vary") != "Origin" {
+				if (a.header.Get(allow) == origin) != listed || (a.header.Get(credentialed) == "true") != listed || !strings.HasPrefix(a.header.Get("Vary"), "Origin") {
 					t.Errorf("%s of %s from %s: %v", what, path, origin, a.header)
 				}
 			}

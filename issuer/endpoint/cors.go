@@ -3,6 +3,7 @@ package endpoint
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"keymill/issuer/refusal"
 )
@@ -13,13 +14,13 @@ import (
 var (
 	anyOrigin      = []string{"*"}
 	varyOrigin     = []string{"Origin"}
+	varyPreflight  = []string{"Origin, Access-Control-Request-Headers"}
 	allowedMethod  = []string{http.MethodPost}
 	preflightAge   = []string{"600"}
 	withCookies    = []string{"true"}
 	readableByPage = []string{"Retry-After"}
 
-	// Front ends written for Django send the last two by default.
-	allowedHeaders = []string{"Authorization, Content-Type, X-CSRFToken, X-Requested-With"}
+	documentMethods = []string{"GET, HEAD"}
 )
 
 // requestedOrigin returns the origin of a preflight request. Any other OPTIONS request is
@@ -33,19 +34,78 @@ func requestedOrigin(w http.ResponseWriter, r *http.Request) (string, error) {
 	return origins[0], nil
 }
 
-func answerPreflight(w http.ResponseWriter, origin string, allowed bool) error {
+func answerPreflight(w http.ResponseWriter, r *http.Request, origin string, allowed bool) error {
 	header := w.Header()
-	header["Vary"] = varyOrigin
+	header["Vary"] = varyPreflight
 	if !allowed {
 		return newStatusError(http.StatusForbidden, "access_denied", "no client lists this origin")
 	}
+	if err := allowHeaders(header, r.Header["Access-Control-Request-Headers"]); err != nil {
+		return err
+	}
 	header["Access-Control-Allow-Origin"] = []string{origin}
 	header["Access-Control-Allow-Methods"] = allowedMethod
-	header["Access-Control-Allow-Headers"] = allowedHeaders
 	header["Access-Control-Max-Age"] = preflightAge
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// documentOptions answers every OPTIONS request for a public document, preflight or not:
+// there is no origin to refuse.
+func documentOptions(w http.ResponseWriter, r *http.Request) error {
+	header := w.Header()
+	header["Vary"] = varyPreflight
+	if err := allowHeaders(header, r.Header["Access-Control-Request-Headers"]); err != nil {
+		return err
+	}
+	header["Allow"] = documentMethods
+	header["Access-Control-Allow-Origin"] = anyOrigin
+	header["Access-Control-Allow-Methods"] = documentMethods
+	header["Access-Control-Max-Age"] = preflightAge
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// The bounds of Access-Control-Request-Headers. A page with tracing sends about ten names.
+const (
+	maxAskedHeaders      = 32
+	maxAskedHeadersBytes = 1 << 10
+)
+
+// allowHeaders allows the headers that a preflight asks for. Front ends and tracing libraries
+// add headers of their own, so no fixed list would be complete, and headers that this server
+// does not read have no effect. The answer repeats only tokens (RFC 9110, section 5.6.2), so
+// that a request cannot write anything else into it.
+func allowHeaders(header http.Header, asked []string) error {
+	size := 0
+	var names []string
+	for _, line := range asked {
+		if size += len(line); size > maxAskedHeadersBytes {
+			return errAskedHeaders
+		}
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.Trim(name, " \t")
+			if name == "" {
+				continue // RFC 9110, section 5.6.1.2
+			}
+			if len(names) == maxAskedHeaders || strings.ContainsFunc(name, notTokenChar) {
+				return errAskedHeaders
+			}
+			names = append(names, name)
+		}
+	}
+	if names != nil {
+		header["Access-Control-Allow-Headers"] = []string{strings.Join(names, ", ")}
+	}
+	return nil
+}
+
+func notTokenChar(c rune) bool {
+	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", c))
+}
+
+var errAskedHeaders = refusal.New("invalid_request",
+	"Access-Control-Request-Headers must be a list of at most %d header names and %d bytes", maxAskedHeaders, maxAskedHeadersBytes)
 
 // preflight allows the origins of all clients, because a preflight request does not name a
 // client. The answer to the POST request that follows allows only those of its client.
@@ -58,7 +118,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answerPreflight(w, origin, known)
+	return answerPreflight(w, r, origin, known)
 }
 
 // allowPage lets a page read the answer, also an error, if the client is authenticated and

@@ -86,7 +86,7 @@ func (s *Server) loginPreflight(e *loginEndpoint) handler {
 		if allowed && e.cookies {
 			w.Header()["Access-Control-Allow-Credentials"] = withCookies
 		}
-		return answerPreflight(w, origin, allowed)
+		return answerPreflight(w, r, origin, allowed)
 	}
 }
 

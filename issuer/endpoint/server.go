@@ -113,6 +113,7 @@ func New(cfg Config) (*Server, error) {
 	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.checkHost)
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
+		s.public.handle(http.MethodOptions, path, documentOptions)
 	}
 	s.publicRoutes(s.public)
 	if err := s.simpleJWTRoutes(s.public); err != nil {
@@ -128,6 +129,7 @@ func New(cfg Config) (*Server, error) {
 
 func (s *Server) publicRoutes(r *router) {
 	r.get("/.well-known/jwks.json", s.cfg.KeySet.serve)
+	r.handle(http.MethodOptions, "/.well-known/jwks.json", documentOptions)
 	r.get("/healthz", s.healthz)
 	r.get("/readyz", s.readyz)
 	r.handle(http.MethodPost, "/token", s.token)
