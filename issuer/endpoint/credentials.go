@@ -71,7 +71,9 @@ func (s *Server) countRefusal(err error) error {
 }
 
 // parseBasic parses an Authorization header. Both parts are form-encoded (RFC 6749, section
-// 2.3.1), so that they can contain a colon.
+// 2.3.1), so that they can contain a colon. An empty secret counts as none, as an empty
+// parameter does: many libraries send a public client so. A confidential client with an empty
+// secret is refused as one without a secret.
 func parseBasic(header string) (issuer.Credentials, bool) {
 	scheme, encoded, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "Basic") {
@@ -90,6 +92,9 @@ func parseBasic(header string) (issuer.Credentials, bool) {
 	}
 	if secret, err = url.QueryUnescape(secret); err != nil {
 		return issuer.Credentials{}, false
+	}
+	if secret == "" {
+		return issuer.Credentials{ClientID: id, Method: "none"}, true
 	}
 	return issuer.Credentials{ClientID: id, Secret: refusal.Secret(secret), Method: "client_secret_basic"}, true
 }
