@@ -99,6 +99,64 @@ func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
 	})
 }
 
+// TestEveryHasherOfDjangoLogsIn once imported, and leaves an argon2id hash.
+func TestEveryHasherOfDjangoLogsIn(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	const scrypted = "3NgC+R2bIxtYzrf0DPqn/k45oJjPsLywgVcVVGP3ZEQodZL/nEvLj42MRESuV55iS/R/l807hQEnxUV5oVEIXQ=="
+	for scheme, hash := range map[string]refusal.Secret{
+		"pbkdf2_sha256": djangoHash,
+		"pbkdf2_sha1":   "pbkdf2_sha1$260000$N9WfaGyzUwUoFIVwsUoeYg$tbyiVyGf580X36vJlXIUekXDhas=",
+		"bcrypt":        "bcrypt$$2b$12$Zyf6wW2hrkL304E8348rmuVGuQyVIFxxYyJ1a03dXT48srKXPxt2a",
+		"bcrypt_sha256": "bcrypt_sha256$$2b$12$b5nCD0ShgIUw8FpM6CEINeLG../e8iUGA8ios0fooc3KoU8K4DE2C",
+		"scrypt":        "scrypt$16384$t4XPvJPiyUGyvu7tovnb7z$8$5$" + scrypted,
+		"argon2id":      "argon2$argon2id$v=19$m=102400,t=2,p=8$N1M1TGEwTWphZ3dveDhOYWtYckFNdA$xm8OGf5XxvTOK3e7WYctKQ",
+	} {
+		w.withPassword(scheme, "u-"+scheme, "", hash)
+		if u, err := w.User(t.Context(), scheme); err != nil || u.Scheme != scheme {
+			t.Errorf("%s is imported as %+v, %v", scheme, u, err)
+		}
+		if _, err := w.login(scheme, testPassword); err != nil {
+			t.Errorf("%s: %v", scheme, err)
+		}
+		if u, err := w.User(t.Context(), scheme); err != nil || u.Scheme != "argon2id" {
+			t.Errorf("after the login of %s: %+v, %v", scheme, u, err)
+		}
+	}
+}
+
+// TestARefusedHashCanBeLeftOut: the user is imported without a password. A hash that is accepted is kept.
+func TestARefusedHashCanBeLeftOut(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	for name, hash := range map[string]refusal.Secret{
+		"md5": "md5$salt$cf1f9350d5d0958050c8f199e2878b44", "sha1": "sha1$salt$acfc213f12ba4157884373461bfb04cc2089e825",
+		"unsalted": "9cc2ae8a1ba7a93da39b46fc1019c481", "dear": "pbkdf2_sha256$5000001$salt$kqUq9zBmNRNTtRwQXnqOHBcDoBnJJhAhfA0jjbRC5Hc=",
+		"unknown": "unknown$hash", "unusable": "!x",
+	} {
+		u := api.ImportedUser{Name: name, Hash: hash}
+		if name != "unusable" {
+			_, err := w.CheckUser(t.Context(), u)
+			refused(t, err, "invalid_request")
+			_, err = w.ImportUser(t.Context(), u, "uid:0")
+			refused(t, err, "invalid_request")
+		}
+		u.WithoutPassword = true
+		if checked, err := w.CheckUser(t.Context(), u); err != nil || checked.Scheme != "none" {
+			t.Errorf("%s is checked as %+v, %v", name, checked, err)
+		}
+		if added, err := w.ImportUser(t.Context(), u, "uid:0"); err != nil || added.Scheme != "none" || added.PasswordChanged != nil {
+			t.Errorf("%s is imported as %+v, %v", name, added, err)
+		}
+		_, err := w.login(name, testPassword)
+		refused(t, err, "invalid_credentials")
+	}
+	kept, err := w.ImportUser(t.Context(), api.ImportedUser{Name: "kept", Hash: djangoHash, WithoutPassword: true}, "uid:0")
+	if err != nil || kept.Scheme != "pbkdf2_sha256" {
+		t.Errorf("a hash that is accepted is imported as %+v, %v", kept, err)
+	}
+}
+
 func TestAnImportedHashIsReplacedAtTheFirstLogin(t *testing.T) {
 	w := newWorld(t)
 	w.web()

@@ -22,6 +22,11 @@ type newUser struct {
 }
 
 func imported(u api.ImportedUser) newUser {
+	if u.WithoutPassword {
+		if _, err := password.CheckHash(string(u.Hash)); err != nil {
+			u.Hash = ""
+		}
+	}
 	return newUser{api.NewUser{ID: u.ID, Name: u.Name, Disabled: u.Disabled, Claims: u.Claims}, u.Hash}
 }
 
@@ -64,13 +69,14 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	return rec.show(id), nil
 }
 
-// CheckUser refuses what ImportUser would refuse now, and writes nothing.
-func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) error {
+// CheckUser refuses what ImportUser would refuse now, and writes nothing. It returns the user as
+// ImportUser would, without an id that the server would choose.
+func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) (api.User, error) {
 	rec, err := i.newUserRecord(ctx, imported(u))
 	if err != nil {
-		return err
+		return api.User{}, err
 	}
-	return i.store.View(ctx, func(r storage.Reader) error {
+	return rec.show(u.ID), i.store.View(ctx, func(r storage.Reader) error {
 		if u.ID != "" {
 			if err := checkIDUnused(r, u.ID); err != nil {
 				return err

@@ -27,8 +27,12 @@ func userImportCommand() *cobra.Command {
 		Long: `Import the users of a Django project. FILE is what "manage.py dumpdata auth.user" prints, or a
 table in CSV whose header has at least id, username, password and is_active. "-" reads standard
 input. Ids are kept. Passwords keep working: the server verifies Django's hashes of PBKDF2,
-bcrypt and Argon2, and replaces each at the user's first login. A user whose password is
-unusable is imported without one.
+bcrypt, Argon2 and scrypt, and replaces each at the user's first login. A user whose password
+is unusable is imported without one.
+
+A user whose hash the server does not verify is refused: md5, sha1, crypt, hashes without a
+salt, and those that cost too much. --without-password imports such users without a password.
+They can log in once "keymill user passwd" has set one.
 
 Each user is added on its own. If one is refused, it is reported with its place in the file,
 the others are imported, and the exit code is 1. You can run the command again: users that
@@ -47,6 +51,7 @@ already exist are reported, or skipped silently with --skip-existing.
 	f.StringArrayVar(&m.claims, "claim", nil, "a field to copy into the claims (repeatable)")
 	f.BoolVar(&m.dry, "dry-run", false, "change nothing; report what an import would do")
 	f.BoolVar(&m.skip, "skip-existing", false, "do not report users that already exist")
+	f.BoolVar(&m.withoutPassword, "without-password", false, "import users whose hash is refused without a password")
 	addJSONFlag(cmd, &m.asJSON)
 	// The only error is a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(slices.Sorted(maps.Keys(djangoFormats())), cobra.ShellCompDirectiveNoFileComp))
@@ -58,6 +63,7 @@ type importRun struct {
 	format            string
 	claims            []string
 	dry, skip, asJSON bool
+	withoutPassword   bool
 
 	errs   io.Writer
 	server *adminClient
@@ -74,6 +80,7 @@ type importSum struct {
 	Imported int             `json:"imported"`
 	Existing int             `json:"existing"`
 	Refused  int             `json:"refused"`
+	Without  int             `json:"without_password"` // of those imported: the server does not verify their hashes
 	Problems []importProblem `json:"problems"`
 }
 
@@ -153,6 +160,7 @@ func (m *importRun) each(ctx context.Context, users djangoUsers) error {
 		}
 		body, err := terminal.MarshalJSON(api.ImportedUser{
 			ID: u.id, Name: u.name, Hash: refusal.Secret(u.hash), Disabled: u.disabled, Claims: u.claims,
+			WithoutPassword: m.withoutPassword,
 		})
 		if err != nil {
 			return err
@@ -193,6 +201,9 @@ func (m *importRun) send(ctx context.Context) error {
 		}
 		if r.Code == "" {
 			m.sum.Imported++
+			if batch[n].hash != "" && r.Scheme == "none" {
+				m.sum.Without++
+			}
 			if m.dry {
 				m.ids[r.ID], m.names[r.Name] = true, true
 			}
@@ -238,5 +249,8 @@ func (m *importRun) print(w io.Writer) error {
 		done = "would be imported"
 	}
 	_, err := fmt.Fprintf(w, "%d %s, %d already existed, %d refused\n", m.sum.Imported, done, m.sum.Existing, m.sum.Refused)
+	if err == nil && m.sum.Without > 0 {
+		_, err = fmt.Fprintf(w, "%d of those %s without a password, because their hashes are refused\n", m.sum.Without, done)
+	}
 	return err
 }

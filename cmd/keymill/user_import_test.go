@@ -60,6 +60,44 @@ func TestAnImportStaysWithinTheLimitsOfARequest(t *testing.T) {
 	}
 }
 
+// TestAnImportCountsUsersWithoutAPassword: those whose hash was left out, not those who had none.
+func TestAnImportCountsUsersWithoutAPassword(t *testing.T) {
+	for _, flag := range []bool{false, true} {
+		m := &importRun{errs: io.Discard, withoutPassword: flag, server: serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var body struct {
+				Users []map[string]any `json:"users"`
+			}
+			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+				t.Error(err)
+			}
+			results := []map[string]any{}
+			for _, u := range body.Users {
+				scheme := "none"
+				if u["hash"] == "good" {
+					scheme = "argon2id"
+				}
+				if u["without_password"] != nil != flag {
+					t.Errorf("sent %v", u)
+				}
+				results = append(results, map[string]any{"user_id": u["user_id"], "password_scheme": scheme, "error": ""})
+			}
+			json.NewEncoder(w).Encode(map[string]any{"results": results})
+		}))}
+		file := "id,username,password,is_active\n1,a,good,t\n2,b,md5$x$y,t\n3,c,,t\n4,d,!x,t\n5,e,bad,t\n"
+		if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), nil)); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := m.print(&out); err != nil {
+			t.Fatal(err)
+		}
+		const want = "5 imported, 0 already existed, 0 refused\n2 of those imported without a password, because their hashes are refused\n"
+		if out.String() != want || m.sum.Without != 2 {
+			t.Errorf("%+v, printed %q", m.sum, out.String())
+		}
+	}
+}
+
 // TestAnImportedNameCannotForgeALine, because the file comes from another system.
 //
 // R104.

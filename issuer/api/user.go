@@ -53,6 +53,9 @@ type ImportedUser struct {
 	Hash     refusal.Secret `json:"hash"` // of the password, as the other system wrote it: a PHC string or Django's form; "" for none
 	Disabled bool           `json:"disabled"`
 	Claims   Claims         `json:"claims"`
+
+	// WithoutPassword imports the user with no password if the hash would be refused.
+	WithoutPassword bool `json:"without_password,omitempty"`
 }
 
 // A UserChange is a request to change a User. Fields that are nil stay as they are.
@@ -100,6 +103,8 @@ type ImportResults struct {
 type ImportResult struct {
 	ID   string `json:"user_id"`
 	Name string `json:"username"`
+	// Scheme is the User's if the user was added, or would be.
+	Scheme string `json:"password_scheme,omitempty"`
 	// Code is "" if the user was added, "already_exists" if the same user exists, "conflict"
 	// if another user has the id or the name, and the code of a refusal otherwise.
 	Code        string `json:"error"`

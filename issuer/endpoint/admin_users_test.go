@@ -189,6 +189,28 @@ func TestAnImportReportsAResultForEachUser(t *testing.T) {
 	}
 }
 
+// TestAnImportSaysWhoHasNoPassword, also if it only checks.
+func TestAnImportSaysWhoHasNoPassword(t *testing.T) {
+	w := newWorld(t)
+	const weak = `"hash":"md5$salt$cf1f9350d5d0958050c8f199e2878b44"`
+	users := `"users":[{"user_id":"1","username":"alice",` + weak + `,"without_password":true},
+		{"user_id":"2","username":"bob",` + weak + `,"without_password":false}, {"user_id":"3","username":"carol",` + weak + `},
+		{"user_id":"4","username":"dave","hash":"` + string(cheapHash) + `","without_password":true}]`
+	for _, mode := range []string{`"dry_run":true,`, ``} {
+		var got struct{ Results []api.ImportResult }
+		body := w.expect(200, "POST", "/admin/v1/users/import", `{`+mode+users+`}`).body
+		if err := json.Unmarshal([]byte(body), &got); err != nil || len(got.Results) != 4 {
+			t.Fatalf("%v: %s", err, body)
+		}
+		for n, want := range []string{"none", "", "", "pbkdf2_sha256"} {
+			r := got.Results[n]
+			if r.Scheme != want || (r.Code == "") != (want != "") || want == "" && !strings.Contains(r.Description, "md5") {
+				t.Errorf("%q: user %d: %+v", mode, n+1, r)
+			}
+		}
+	}
+}
+
 // TestAParallelImportAddsEachUserOnce when sixteen are added at a time.
 func TestAParallelImportAddsEachUserOnce(t *testing.T) {
 	w := newWorld(t)

@@ -22,7 +22,8 @@ var (
 	longPasswordD = strings.Repeat("0123456789", 7) + "abd" + strings.Repeat("x", 27) // the 73rd byte
 )
 
-// djangoHashes are what Django 3.2 wrote, with its own parameters and with others.
+// djangoHashes are what Django 3.2 wrote, with its own parameters and with others. The first of scrypt
+// is from the tests of Django 4.0; Python's hashlib.scrypt made the others as Django 5.1 calls it.
 var djangoHashes = []struct{ class, password, stored string }{
 	{"pbkdf2_sha256-260000", plainPassword, "pbkdf2_sha256$260000$qHQro0ON1fDe3dPbwqCuFJ$Xrk4HtgZ0f3rVFVmMJDl7wxjgu9mgKnaaYeaTKbevwM="},
 	{"pbkdf2_sha256-1000", typedPassword, "pbkdf2_sha256$1000$seasalt$66D58GdSNziOCLUou6tWdn1bGVonTm+Mq1bk1UmsLPI="},
@@ -31,6 +32,16 @@ var djangoHashes = []struct{ class, password, stored string }{
 	{"bcrypt_sha256-5", typedPassword, "bcrypt_sha256$$2b$05$OxjBnpIehOMAyXM30Fh4MO0NfqTSpzjecPo0oUjXmAgRb.1z29vEC"},
 	{"bcrypt_sha256-5", longPasswordC, "bcrypt_sha256$$2b$05$dpQQew2vXdvgId8XWRQN3.LeGTjEVOVEsm7CnrGMJL/Mx4O11VDr."},
 	{"bcrypt_sha256-4", longPasswordD, "bcrypt_sha256$$2a$04$JlsoXuRzeVWPmNoH2s34MuCA70Jc5cNnmlesFGBz2SOvYiekJNw3W"},
+	{"pbkdf2_sha1-260000", plainPassword, "pbkdf2_sha1$260000$N9WfaGyzUwUoFIVwsUoeYg$tbyiVyGf580X36vJlXIUekXDhas="},
+	{"pbkdf2_sha1-1000", typedPassword, "pbkdf2_sha1$1000$seasalt$Z0I2b71+I1QEe39EmlkoeeqjGo0="},
+	{"pbkdf2_sha1-2000", longPasswordC, "pbkdf2_sha1$2000$sofiSoxaNbRJHswSZX4Gds$JQ3hI07Lg8Kwee7SEZgnMg9vXFY="},
+	{"bcrypt-12", plainPassword, "bcrypt$$2b$12$Zyf6wW2hrkL304E8348rmuVGuQyVIFxxYyJ1a03dXT48srKXPxt2a"},
+	{"bcrypt-5", typedPassword, "bcrypt$$2b$05$SugOcKZ1R0rosibLAr4GROusUl1QS.2LidqY0lQb24.kXZqW6ozpq"},
+	{"bcrypt-4", longPasswordC[:72], "bcrypt$$2a$04$aRZYWwIXAxufsxMVJMIng.x/6SYSNnZFRT69NeFEL8x20eMMqkgSm"},
+	{"scrypt-16384-8-1", "lètmein", "scrypt$16384$seasalt$8$1$Qj3+9PPyRjSJIebHnG81TMjsqtaIGxNQG/aEB/NYafTJ7tibgfYz71m0ldQESkXFRkdVCBhhY8mx7rQwite/Pw=="},
+	{"scrypt-16384-8-5", plainPassword, "scrypt$16384$t4XPvJPiyUGyvu7tovnb7z$8$5$3NgC+R2bIxtYzrf0DPqn/k45oJjPsLywgVcVVGP3ZEQodZL/nEvLj42MRESuV55iS/R/l807hQEnxUV5oVEIXQ=="},
+	{"scrypt-1024-16-3", typedPassword, "scrypt$1024$seasalt$16$3$3/suSZyLsNlvvFb5yGfi4oVjgvLP4/xAsVndxTklFFX48Yb3pBwqRkCQDoEmp/uwlxdOeDDU7wC52mQvOxSH9A=="},
+	{"scrypt-2-1-1", longPasswordC, "scrypt$2$DNuc49dZuBuDB5Py85kRFa$1$1$Lf1mWaYiHKoktf1yJHjdIBnZLvQAYTUJ2pcfID2y1etldyU8eLkzYlPGeNrIV6xLTQ31HlPhpfRrW5CPt+ncmQ=="},
 	{"argon2id-102400-2-8", plainPassword, "argon2$argon2id$v=19$m=102400,t=2,p=8$N1M1TGEwTWphZ3dveDhOYWtYckFNdA$xm8OGf5XxvTOK3e7WYctKQ"},
 	{"argon2id-1024-3-4", typedPassword, "argon2$argon2id$v=19$m=1024,t=3,p=4$M1hONFRYVXJ3UXFVZUhCaWdnQjBldw$gCoRpx3JD+t9ikiUjL7+RA"},
 	{"argon2i-512-2-2", longPasswordC, "argon2$argon2i$v=19$m=512,t=2,p=2$c2tMbWpyT0hDZE1ETkRuNVVaWFFJTw$fEoWspPGiJ/FLi3hzmVdqQ"},
@@ -40,6 +51,7 @@ func TestHashesOfDjangoVerify(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	wrong := map[string]string{ // none for the slow ones
 		typedPassword: norm.NFC.String(typedPassword), longPasswordC: longPasswordD, longPasswordD: longPasswordC,
+		longPasswordC[:72]: longPasswordC[:71] + "d",
 	}
 	for _, tt := range djangoHashes {
 		class, err := CheckHash(tt.stored)
@@ -62,6 +74,58 @@ func TestHashesOfDjangoVerify(t *testing.T) {
 	}
 }
 
+// TestBcryptIgnoresTheEndOfALongPassword: it matches as in Django. Its hash is kept, because a new one
+// would be of an end that may be mistyped.
+func TestBcryptIgnoresTheEndOfALongPassword(t *testing.T) {
+	const (
+		ofC     = "bcrypt$$2b$04$M0L3cpgUGjyu/9hGbf9dde1eRs1o/k01sHN.C1Ar3wUwTtYyzdZqC"
+		ofC72   = "bcrypt$$2a$04$aRZYWwIXAxufsxMVJMIng.x/6SYSNnZFRT69NeFEL8x20eMMqkgSm"
+		ofPlain = "bcrypt$$2b$12$Zyf6wW2hrkL304E8348rmuVGuQyVIFxxYyJ1a03dXT48srKXPxt2a"
+	)
+	h := newHasher(1, hashBudget)
+	h.durations["bcrypt-12"] = time.Millisecond // so that it is not measured
+	for _, tt := range []struct {
+		stored, shown string
+		match, weak   bool
+	}{
+		{ofC, longPasswordC, true, false},
+		{ofC, longPasswordC[:73], true, false},
+		{ofC, longPasswordC[:72], true, true},
+		{ofC, longPasswordC[:71], false, false},
+		{ofC, longPasswordC[:71] + "d" + longPasswordC[72:], false, false},
+		{ofC72, longPasswordC, true, false},
+		{ofC72, longPasswordC[:72], true, true},
+		{ofPlain, plainPassword + "\x00" + plainPassword, false, false}, // the same 72 bytes for bcrypt
+	} {
+		match, weak, _, err := h.Verify(t.Context(), tt.stored, refusal.Secret(tt.shown))
+		if match != tt.match || weak != tt.weak || err != nil {
+			t.Errorf("%q against %s: match %v, weak %v, %v", tt.shown, tt.stored, match, weak, err)
+		}
+	}
+}
+
+// TestWeakSchemesOfDjangoAreRefusedByName. An unknown form is not repeated: it may be a password.
+func TestWeakSchemesOfDjangoAreRefusedByName(t *testing.T) {
+	for stored, want := range map[string]string{
+		"md5$GOYAwYNGQ5GXIdg1NkyLPk$cf1f9350d5d0958050c8f199e2878b44":          "is md5,",
+		"sha1$9Iw7KHz8S86jUN7jTmOIFQ$acfc213f12ba4157884373461bfb04cc2089e825": "is sha1,",
+		"crypt$$CH0VeG1rFMyS6":                           "is crypt,",
+		"9cc2ae8a1ba7a93da39b46fc1019c481":               "is unsalted_md5,",
+		"9CC2AE8A1BA7A93DA39B46FC1019C481":               "is unsalted_md5,",
+		"md5$$9cc2ae8a1ba7a93da39b46fc1019c481":          "is unsalted_md5,",
+		"sha1$$abf7aad6438836dbe526aa231abde2d0eef74d42": "is unsalted_sha1,",
+		"abf7aad6438836dbe526aa231abde2d0eef74d42":       "is unsalted_sha1,",
+		"hunter2$hunter2$hunter2":                        "unsupported form",
+		"hunter2":                                        "unsupported form",
+		"md5":                                            "unsupported form",
+	} {
+		_, err := CheckHash(stored)
+		if got := refused(t, err, "invalid_request"); !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+			t.Errorf("%s: %s", stored, got)
+		}
+	}
+}
+
 func TestUnusablePasswordsAreRecognised(t *testing.T) {
 	for _, stored := range []string{"", "!", "!x7fKdPq2mN0rVbW3hJtYcLs8aZeGuQi1oT4nXy5w"} {
 		if class, err := CheckHash(stored); !errors.Is(err, ErrUnusable) || class != "" {
@@ -78,7 +142,8 @@ func TestUnusablePasswordsAreRecognised(t *testing.T) {
 const djangoScript = `
 import json, sys
 from django.conf import settings
-names = ("PBKDF2PasswordHasher", "Argon2PasswordHasher", "BCryptSHA256PasswordHasher")
+names = ("PBKDF2PasswordHasher", "Argon2PasswordHasher", "BCryptSHA256PasswordHasher",
+         "PBKDF2SHA1PasswordHasher", "BCryptPasswordHasher")
 settings.configure(PASSWORD_HASHERS=["django.contrib.auth.hashers." + n for n in names])
 from django.contrib.auth import hashers
 import argon2, bcrypt
@@ -88,12 +153,14 @@ class Argon2i(hashers.Argon2PasswordHasher):
         return argon2.Parameters(type=argon2.low_level.Type.I, version=19, salt_len=16,
                                  hash_len=32, time_cost=2, memory_cost=512, parallelism=2)
 
-pbkdf2, _, sha256 = (getattr(hashers, n)() for n in names)
+pbkdf2, _, sha256, sha1, plain = (getattr(hashers, n)() for n in names)
 asked = json.load(sys.stdin)
 made = []
 for p in asked["passwords"]:
     made += [[p, h] for h in (pbkdf2.encode(p, pbkdf2.salt(), 3000), Argon2i().encode(p, pbkdf2.salt()),
-                              sha256.encode(p, bcrypt.gensalt(4)))]
+                              sha256.encode(p, bcrypt.gensalt(4)), sha1.encode(p, sha1.salt(), 3000))]
+    if "\0" not in p and len(p) < 72:
+        made.append([p, plain.encode(p, bcrypt.gensalt(4))])
 p = asked["passwords"][0]
 made += [[p, hashers.make_password(p, hasher=h)] for h in ("pbkdf2_sha256", "argon2", "bcrypt_sha256")]
 results = [[hashers.check_password(p, "argon2" + h) for h in asked["hashes"]] for p in asked["passwords"]]

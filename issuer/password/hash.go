@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/pbkdf2"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -18,15 +19,19 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/crypto/scrypt"
 	"golang.org/x/text/unicode/norm"
 )
 
 // The schemes, as classes and the admin API name them.
 const (
-	schemeArgon2id = "argon2id"      // RFC 9106
-	schemeArgon2i  = "argon2i"       // which Django wrote before 3.2
-	schemePBKDF2   = "pbkdf2_sha256" // RFC 8018, section 5.2, with HMAC-SHA256
-	schemeBcrypt   = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
+	schemeArgon2id     = "argon2id"      // RFC 9106
+	schemeArgon2i      = "argon2i"       // which Django wrote before 3.2
+	schemePBKDF2       = "pbkdf2_sha256" // RFC 8018, section 5.2, with HMAC-SHA256
+	schemePBKDF2SHA1   = "pbkdf2_sha1"   // the same with HMAC-SHA1
+	schemeBcryptSHA256 = "bcrypt_sha256" // bcrypt over the hexadecimal SHA-256 of the password
+	schemeBcrypt       = "bcrypt"        // bcrypt over the first 72 bytes of the password
+	schemeScrypt       = "scrypt"        // RFC 7914
 )
 
 // A stored hash determines how much work its verification takes, and an imported one may be wrong
@@ -38,6 +43,10 @@ const (
 	maxHashIterations = 5_000_000
 	minHashCost       = 4 // of bcrypt
 	maxHashCost       = 15
+	maxScryptCost     = 1 << 20   // N
+	maxScryptBlock    = 64        // r
+	maxScryptLanes    = 16        // p
+	maxScryptWork     = 512 << 10 // KiB of memory times p
 	minDigest         = 16
 	maxDigest         = 64
 	minArgon2Salt     = 8 // RFC 9106, section 3.1
@@ -49,8 +58,9 @@ const (
 type params struct {
 	scheme string
 	memory int // Argon2: KiB
-	rounds int // Argon2: passes; PBKDF2: iterations; bcrypt: their binary logarithm
-	lanes  int // Argon2
+	rounds int // Argon2: passes; PBKDF2: iterations; bcrypt: their binary logarithm; scrypt: N
+	lanes  int // Argon2: computed at once; scrypt: p, computed one after another
+	block  int // scrypt: r
 }
 
 // policy has the params of new hashes: of the choices that OWASP calls equal, the second suits a
@@ -64,8 +74,11 @@ const (
 
 // class returns r as one word without slashes or spaces, for keys and labels.
 func (r params) class() string {
-	if r.scheme == schemeArgon2id || r.scheme == schemeArgon2i {
+	switch r.scheme {
+	case schemeArgon2id, schemeArgon2i:
 		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.memory, r.rounds, r.lanes)
+	case schemeScrypt:
+		return fmt.Sprintf("%s-%d-%d-%d", r.scheme, r.rounds, r.block, r.lanes)
 	}
 	return fmt.Sprintf("%s-%d", r.scheme, r.rounds)
 }
@@ -77,7 +90,10 @@ func parseClass(class string) (params, error) {
 		n[k], _ = strconv.Atoi(part[k+1])
 	}
 	r := params{scheme: part[0], memory: n[0], rounds: n[1], lanes: n[2]}
-	if len(part) == 2 {
+	switch {
+	case part[0] == schemeScrypt:
+		r = params{scheme: part[0], rounds: n[0], block: n[1], lanes: n[2]}
+	case len(part) == 2:
 		r = params{scheme: part[0], rounds: n[0]}
 	}
 	if r.class() != class {
@@ -95,12 +111,33 @@ func (r params) check() error {
 			within("%d KiB of memory", r.memory, 8*r.lanes, maxHashMemory), // RFC 9106, section 3.1
 			within("%d passes", r.rounds, 1, maxHashPasses),
 		)
-	case schemePBKDF2:
+	case schemePBKDF2, schemePBKDF2SHA1:
 		return within("%d iterations", r.rounds, 1, maxHashIterations)
-	case schemeBcrypt:
+	case schemeBcryptSHA256, schemeBcrypt:
 		return within("a cost of %d", r.rounds, minHashCost, maxHashCost)
+	case schemeScrypt:
+		return r.checkScrypt()
 	}
 	return refusal.New("invalid_request", "the scheme of the password hash is not supported")
+}
+
+func (r params) checkScrypt() error {
+	err := cmp.Or(
+		within("a cost of %d", r.rounds, 2, maxScryptCost),
+		within("a block size of %d", r.block, 1, maxScryptBlock),
+		within("a parallelization of %d", r.lanes, 1, maxScryptLanes),
+	)
+	if err != nil {
+		return err
+	}
+	if r.rounds&(r.rounds-1) != 0 { // RFC 7914, section 6
+		return refusal.New("invalid_request", "the hash has a cost of %d, which is not a power of two", r.rounds)
+	}
+	kib := r.rounds * r.block / 8
+	return cmp.Or(
+		within("%d KiB of memory", kib, 0, maxHashMemory),
+		within("%d KiB of memory times its parallelization", kib*r.lanes, 0, maxScryptWork),
+	)
 }
 
 // within refuses n if it is not between least and most. form says what n counts.
@@ -111,8 +148,22 @@ func within(form string, n, least, most int) error {
 	return nil
 }
 
-// bytes returns the memory that one hash takes. All schemes but Argon2 need almost none.
-func (r params) bytes() int64 { return int64(r.memory) << 10 }
+// bytes returns the memory that one hash takes. All schemes but Argon2 and scrypt need almost none.
+// scrypt has N blocks of 128·r bytes, one more for each of its p lanes, and two to work in.
+func (r params) bytes() int64 {
+	if r.scheme == schemeScrypt {
+		return 128 * int64(r.block) * int64(r.rounds+r.lanes+2)
+	}
+	return int64(r.memory) << 10
+}
+
+// threads returns how many processors one hash uses at once. Only the lanes of Argon2 are goroutines.
+func (r params) threads() int {
+	if r.scheme == schemeScrypt {
+		return 1
+	}
+	return max(1, r.lanes)
+}
 
 // A storedHash is one stored hash, parsed.
 type storedHash struct {
@@ -134,8 +185,7 @@ func parseHash(stored string) (storedHash, error) {
 		h, ok = parseDjango(stored)
 	}
 	if !ok || h.String() != stored {
-		return storedHash{}, refusal.New("invalid_request",
-			"the password hash has an unsupported form; supported are $argon2id$, argon2$, pbkdf2_sha256$ and bcrypt_sha256$")
+		return storedHash{}, refuseForm(stored)
 	}
 	return h, cmp.Or(h.check(), h.checkLengths())
 }
@@ -172,7 +222,7 @@ func (h storedHash) phcString() string {
 func (h storedHash) checkLengths() error {
 	least := 1
 	switch h.scheme {
-	case schemeBcrypt:
+	case schemeBcryptSHA256, schemeBcrypt:
 		return nil // parseBcrypt takes no other lengths
 	case schemeArgon2id, schemeArgon2i:
 		least = minArgon2Salt
@@ -196,18 +246,30 @@ func (h storedHash) matches(password refusal.Secret) (bool, error) {
 	if !h.django {
 		typed = norm.NFC.Bytes(typed)
 	}
-	if h.scheme == schemeBcrypt {
-		return h.matchesBcrypt(typed)
+	switch h.scheme {
+	case schemeBcryptSHA256:
+		sum := sha256.Sum256(typed) // in hexadecimal, 64 bytes: all of them count
+		return h.matchesBcrypt(hex.AppendEncode(nil, sum[:]))
+	case schemeBcrypt:
+		// bcrypt repeats a short password behind a NUL byte, so "a" and "a\x00a" have one hash.
+		match, err := h.matchesBcrypt(typed)
+		return match && !bytes.ContainsRune(typed, 0), err
 	}
 	digest, err := h.derive(typed, h.salt, len(h.digest))
 	return subtle.ConstantTimeCompare(digest, h.digest) == 1, err
 }
 
-// matchesBcrypt compares the SHA-256 in hexadecimal, 64 bytes, because bcrypt ignores everything
-// after the 72nd byte of a password.
-func (h storedHash) matchesBcrypt(typed []byte) (bool, error) {
-	sum := sha256.Sum256(typed)
-	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), hex.AppendEncode(nil, sum[:]))
+// maxBcryptInput is how many bytes of its input bcrypt reads. It ignores the rest.
+const maxBcryptInput = 72
+
+// ignores reports whether h says nothing about a part of password. Such a password is not hashed
+// again when it matches: if the user mistyped that part, the right password would match no longer.
+func (h storedHash) ignores(password refusal.Secret) bool {
+	return h.scheme == schemeBcrypt && len(password) > maxBcryptInput
+}
+
+func (h storedHash) matchesBcrypt(input []byte) (bool, error) {
+	err := bcrypt.CompareHashAndPassword([]byte(h.bcryptString()), input)
 	if errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
 		return false, nil
 	}
@@ -220,6 +282,10 @@ func (r params) derive(typed, salt []byte, size int) ([]byte, error) {
 		return argon2.IDKey(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
 	case schemeArgon2i:
 		return argon2.Key(typed, salt, uint32(r.rounds), uint32(r.memory), uint8(r.lanes), uint32(size)), nil
+	case schemeScrypt:
+		return scrypt.Key(typed, salt, r.rounds, r.block, r.lanes, size)
+	case schemePBKDF2SHA1:
+		return pbkdf2.Key(sha1.New, string(typed), salt, r.rounds, size)
 	}
 	return pbkdf2.Key(sha256.New, string(typed), salt, r.rounds, size)
 }
@@ -236,7 +302,7 @@ func newHash(password refusal.Secret) (string, error) {
 // does not exist, and to measure a class.
 func (r params) decoy() storedHash {
 	h := storedHash{params: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
-	if r.scheme == schemeBcrypt {
+	if r.scheme == schemeBcryptSHA256 || r.scheme == schemeBcrypt {
 		h.version = "2b"
 		h.salt, h.digest = bytes.Repeat([]byte("."), bcryptSalt), bytes.Repeat([]byte("."), bcryptDigest)
 	}

@@ -23,6 +23,9 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		return "pbkdf2_sha256$1000$" + strings.Repeat("s", n) + "$" + testDigest + "="
 	}
 	bcrypted := func(s string) string { return "bcrypt_sha256$" + s + strings.Repeat("a", 53) }
+	scrypted := func(n, r, p string) string {
+		return "scrypt$" + n + "$seasalt$" + r + "$" + p + "$" + testDigest + "="
+	}
 	for _, tt := range []struct{ stored, class string }{ // class "": refused
 		{phc("m=19456,t=2,p=1"), "argon2id-19456-2-1"},
 		{"argon2" + phc("m=19456,t=2,p=1"), "argon2id-19456-2-1"},
@@ -72,7 +75,43 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		{"pbkdf2_sha256$1000$s$" + testDigest, ""},
 		{"pbkdf2_sha256$1000$s$", ""},
 		{"pbkdf2_sha256$1000$s$" + strings.Repeat("AAAA", 22), ""},
-		{"pbkdf2_sha1$1000$s$" + testDigest + "=", ""},
+		{"pbkdf2_sha1$1000$s$" + testDigest + "=", "pbkdf2_sha1-1000"},
+		{"pbkdf2_sha1$5000000$s$" + testDigest + "=", "pbkdf2_sha1-5000000"},
+		{"pbkdf2_sha1$5000001$s$" + testDigest + "=", ""},
+		{"pbkdf2_sha1$1000$s s$" + testDigest + "=", ""},
+		{"pbkdf2_sha512$1000$s$" + testDigest + "=", ""},
+
+		{scrypted("16384", "8", "5"), "scrypt-16384-8-5"},
+		{scrypted("2", "1", "1"), "scrypt-2-1-1"},
+		{scrypted("131072", "8", "1"), "scrypt-131072-8-1"}, // 128 MiB
+		{scrypted("16384", "64", "1"), "scrypt-16384-64-1"},
+		{scrypted("131072", "8", "4"), "scrypt-131072-8-4"},
+		{scrypted("32768", "8", "16"), "scrypt-32768-8-16"},
+		{scrypted("131072", "8", "5"), ""},
+		{scrypted("32768", "8", "17"), ""},
+		{scrypted("262144", "8", "1"), ""},
+		{scrypted("1048576", "2", "1"), ""},
+		{scrypted("2097152", "1", "1"), ""},
+		{scrypted("131072", "9", "1"), ""},
+		{scrypted("16384", "65", "1"), ""},
+		{scrypted("9223372036854775807", "8", "1"), ""},
+		{scrypted("2305843009213693952", "8", "1"), ""}, // 0 in 64 bits, times 8
+		{scrypted("18446744073709551632", "8", "1"), ""},
+		{scrypted("16383", "8", "1"), ""},
+		{scrypted("1", "8", "1"), ""},
+		{scrypted("0", "8", "1"), ""},
+		{scrypted("-2", "8", "1"), ""},
+		{scrypted("16384", "0", "1"), ""},
+		{scrypted("16384", "8", "0"), ""},
+		{scrypted("016384", "8", "1"), ""},
+		{scrypted("16384", "8", "1") + "$", ""},
+		{strings.TrimSuffix(scrypted("16384", "8", "1"), "="), ""},
+		{"scrypt$16384$$8$1$" + testDigest + "=", ""},
+		{"scrypt$16384$s s$8$1$" + testDigest + "=", ""},
+		{"scrypt$16384$8$1$" + testSalt + "$" + testDigest + "=", ""}, // not Django's order
+		{"scrypt$16384$" + strings.Repeat("s", 65) + "$8$1$" + testDigest + "=", ""},
+		{"scrypt$16384$s$8$1$" + strings.Repeat("AAAA", 22), ""},
+		{"scrypt$16384$s$8$1$AAAA", ""},
 
 		{bcrypted("$2b$12$"), "bcrypt_sha256-12"},
 		{bcrypted("$2y$04$"), "bcrypt_sha256-4"},
@@ -85,7 +124,11 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		{bcrypted("$2b$12$") + "a", ""},
 		{bcrypted("$2b$12$")[:70], ""},
 		{strings.Replace(bcrypted("$2b$12$"), "aaaa", "a~aa", 1), ""},
-		{"bcrypt$$2b$12$" + strings.Repeat("a", 53), ""}, // ignores what is beyond 72 bytes
+		{"bcrypt$$2b$12$" + strings.Repeat("a", 53), "bcrypt-12"},
+		{"bcrypt$$2b$15$" + strings.Repeat("a", 53), "bcrypt-15"},
+		{"bcrypt$$2b$16$" + strings.Repeat("a", 53), ""},
+		{"bcrypt$$2b$03$" + strings.Repeat("a", 53), ""},
+		{"bcrypt$2b$12$" + strings.Repeat("a", 53), ""},
 
 		{"md5$salt$0123456789abcdef", ""},
 		{"0123456789abcdef0123456789abcdef", ""},
@@ -110,7 +153,8 @@ func TestAClassAboveTheLimitsIsRefused(t *testing.T) {
 	for _, class := range []string{
 		"", "-", "argon2id", "argon2id-19456-2", "argon2id-19456-2-1-1", "argon2id-131073-2-1", "argon2id-019456-2-1",
 		"argon2id-19456-2-0", "pbkdf2_sha256", "pbkdf2_sha256-", "pbkdf2_sha256-5000001", "pbkdf2_sha256-1-0-0",
-		"bcrypt_sha256-16", "bcrypt_sha256-04", "md5-1", "none",
+		"bcrypt_sha256-16", "bcrypt_sha256-04", "bcrypt-16", "pbkdf2_sha1-5000001", "scrypt-16384",
+		"scrypt-16384-8", "scrypt-16384-8-5-1", "scrypt-262144-8-1", "scrypt-131072-8-5", "scrypt-016384-8-1", "scrypt-16383-8-1", "md5-1", "none",
 	} {
 		if r, err := parseClass(class); err == nil {
 			t.Errorf("%q is read as %+v", class, r)
@@ -189,9 +233,9 @@ func TestHashesOtherThanThePolicyAreWeak(t *testing.T) {
 	}{
 		{"policy", policy, 16, 32, false, false},
 		{"written by Django", policy, 16, 32, true, true},
-		{"less memory", params{schemeArgon2id, 19448, 2, 1}, 16, 32, false, true},
-		{"more of everything", params{schemeArgon2id, 65536, 3, 4}, 16, 32, false, true},
-		{"argon2i", params{schemeArgon2i, 19456, 2, 1}, 16, 32, false, true},
+		{"less memory", params{scheme: schemeArgon2id, memory: 19448, rounds: 2, lanes: 1}, 16, 32, false, true},
+		{"more of everything", params{scheme: schemeArgon2id, memory: 65536, rounds: 3, lanes: 4}, 16, 32, false, true},
+		{"argon2i", params{scheme: schemeArgon2i, memory: 19456, rounds: 2, lanes: 1}, 16, 32, false, true},
 		{"short salt", policy, 8, 32, false, true},
 		{"short digest", policy, 16, 16, false, true},
 	} {
@@ -240,9 +284,11 @@ func FuzzCheckHash(f *testing.F) {
 		}
 		dear := h.memory > 128<<10 || h.lanes > 16 || len(h.salt) > 64 || len(h.digest) > 64 || len(h.salt) == 0
 		switch h.scheme {
-		case schemeBcrypt:
+		case schemeScrypt:
+			dear = dear || 128*h.rounds*h.block > 128<<20 || 128*h.rounds*h.block*h.lanes > 512<<20 || len(h.digest) < 16
+		case schemeBcryptSHA256, schemeBcrypt:
 			dear = dear || h.rounds > 15 || len(h.salt) != 22 || len(h.digest) != 31
-		case schemePBKDF2:
+		case schemePBKDF2, schemePBKDF2SHA1:
 			dear = dear || h.rounds > 5_000_000 || len(h.digest) < 16
 		default:
 			dear = dear || h.rounds > 10 || len(h.digest) < 16

@@ -4,12 +4,13 @@
 // Stored forms, the only ones that are read:
 //
 //	$argon2id$v=19$m=19456,t=2,p=1$<salt>$<digest>         ours (PHC string)
-//	argon2$argon2id$v=19$m=102400,t=2,p=8$<salt>$<digest>  Django's, as the next two
-//	pbkdf2_sha256$600000$<salt, as it is>$<digest>
-//	bcrypt_sha256$$2b$12$<salt><digest>
+//	argon2$argon2id$v=19$m=102400,t=2,p=8$<salt>$<digest>  Django's, as all below
+//	pbkdf2_sha256$600000$<salt, as it is>$<digest>         and pbkdf2_sha1
+//	bcrypt_sha256$$2b$12$<salt><digest>                    and bcrypt
+//	scrypt$16384$<salt, as it is>$8$5$<digest>             N, r and p
 //
 // The scheme and the parameters of a hash are its class, such as "argon2id-19456-2-1",
-// "pbkdf2_sha256-600000" or "bcrypt_sha256-12". The store counts how many users have a hash of
+// "pbkdf2_sha256-600000", "bcrypt_sha256-12" or "scrypt-16384-8-5". The store counts how many users have a hash of
 // which class, in decimal digits under scheme/<class>, because the slowest class sets the time of
 // every failed login.
 package password
@@ -48,7 +49,7 @@ func (e *BusyError) Error() string { return "too many logins are waiting" }
 // lane is a goroutine), so neither memory nor processors run out. A hash whose weight would exceed
 // the budget runs alone.
 //
-// Argon2 allocates its memory for each hash and leaves it to the garbage collector. The collector
+// Argon2 and scrypt allocate their memory for each hash and leave it to the garbage collector. The collector
 // waits until the heap has doubled, which in a large heap is many hashes. So the Hasher calls it
 // each time that hashes have allocated the budget once more. Hashing never holds more memory than
 // the budget plus the hashes that run: with our own hashes 147 MiB for one worker and 242 MiB for
@@ -99,7 +100,7 @@ func newHasher(workers int, budgetBytes int64) *Hasher {
 
 // acquire waits until a hash of r may run. The caller calls done after the hash.
 func (h *Hasher) acquire(ctx context.Context, r params) (done func(), err error) {
-	weight := min(h.budget, max(r.bytes(), h.share*int64(max(1, r.lanes))))
+	weight := min(h.budget, max(r.bytes(), h.share*int64(r.threads())))
 	if !h.slots.TryAcquire(weight) {
 		defer h.waiting.Add(-1)
 		if h.waiting.Add(1) > maxHashWaiting {
@@ -151,7 +152,7 @@ func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored stri
 // Verify reports whether password is the one of stored. "" means that the user does not exist or
 // has no password. Verify then still computes a hash, with our own policy, and reports no match.
 // weak means that it matched, but Hash makes another kind of hash today, so the caller should hash
-// the password again. began is when hashing began, after the wait in the queue.
+// the password again. It is false if stored says nothing about the end of a long password. began is when hashing began, after the wait in the queue.
 func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Secret) (match, weak bool, began time.Time, err error) {
 	known := policy.decoy()
 	if stored != "" {
@@ -173,7 +174,7 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Sec
 	match, err = known.matches(password)
 	h.observe(known.class(), time.Since(began), time.Now())
 	match = match && stored != ""
-	return match, match && !known.current(), began, err
+	return match, match && !known.current() && !known.ignores(password), began, err
 }
 
 // AddClass tells the Hasher that the store has hashes of class. At the first call for a class it

@@ -29,6 +29,13 @@ func TestHashesTakeTheirShareOfMemoryAndProcessors(t *testing.T) {
 		{1, hashBudget, "pbkdf2_sha256-600000", 1},
 		{7, hashBudget, "pbkdf2_sha256-600000", 7},
 		{7, hashBudget, "bcrypt_sha256-12", 7},
+		{7, hashBudget, "bcrypt-12", 7},
+		{7, hashBudget, "pbkdf2_sha1-600000", 7},
+		{7, hashBudget, "scrypt-1024-8-16", 7},  // its lanes are computed one after another
+		{7, hashBudget, "scrypt-16384-8-1", 7},  // 16 MiB, less than a share
+		{7, hashBudget, "scrypt-32768-8-1", 3},  // a little over 32 MiB
+		{7, hashBudget, "scrypt-65536-8-2", 1},  // a little over 64 MiB
+		{7, hashBudget, "scrypt-131072-8-1", 1}, // the budget
 		{7, hashBudget, "argon2id-65536-3-1", 2},
 		{7, hashBudget, "argon2id-131072-1-1", 1},
 		{8, hashBudget, "argon2id-1024-1-4", 2}, // four lanes are four processors
@@ -70,7 +77,7 @@ func untilDone(t *testing.T, f func(ctx context.Context)) {
 
 func TestLoginsWaitInTheOrderOfTheirArrival(t *testing.T) {
 	h := newHasher(1, hashBudget)
-	dear, small := params{schemeArgon2id, 102400, 2, 8}, params{scheme: schemePBKDF2, rounds: 1}
+	dear, small := params{scheme: schemeArgon2id, memory: 102400, rounds: 2, lanes: 8}, params{scheme: schemePBKDF2, rounds: 1}
 	untilDone(t, func(ctx context.Context) {
 		release, err := h.acquire(ctx, policy)
 		if err != nil {
@@ -218,6 +225,42 @@ func TestTheCollectorRunsOncePerBudget(t *testing.T) {
 		done()
 		if got, want := calls()-before, uint32(n/4); got != want {
 			t.Fatalf("after %d hashes the collector was called %d times, want %d", n+1, got, want)
+		}
+	}
+}
+
+// The estimates that the budget rests on are what hashing really allocates.
+func TestTheMemoryOfAHashIsCounted(t *testing.T) {
+	for _, class := range []string{
+		"scrypt-16384-8-1", "scrypt-2048-8-5", "scrypt-64-64-16", "scrypt-4-1-16", "argon2id-8192-1-2", "bcrypt-4", "pbkdf2_sha1-1000",
+	} {
+		r, err := parseClass(class)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = r.decoy().matches("password")
+		runtime.ReadMemStats(&after)
+		took := int64(after.TotalAlloc - before.TotalAlloc)
+		if err != nil || took < r.bytes() || took > r.bytes()+64<<10 {
+			t.Errorf("%s: allocates %d bytes, counted are %d, %v", class, took, r.bytes(), err)
+		}
+	}
+}
+
+// TestEveryClassSetsTheTimeOfFailures, so that no scheme reveals itself.
+func TestEveryClassSetsTheTimeOfFailures(t *testing.T) {
+	for _, class := range []string{
+		"scrypt-1024-8-1", "bcrypt-4", "bcrypt_sha256-4", "pbkdf2_sha1-1000", "pbkdf2_sha256-1000", "argon2i-64-1-1", "argon2id-64-1-1",
+	} {
+		h := newHasher(1, hashBudget)
+		if err := h.AddClass(t.Context(), class); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if took := h.durations[class]; took <= 0 || h.FailAt(began).Sub(began) != took*6/5 {
+			t.Errorf("%s takes %v, a failure is answered after %v", class, took, h.FailAt(began).Sub(began))
 		}
 	}
 }

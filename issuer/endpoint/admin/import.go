@@ -29,9 +29,7 @@ func (a *API) importUsers(r *http.Request, req api.ImportUsersRequest) (any, err
 		return a.cfg.Issuer.ImportUser(ctx, u, Actor(r))
 	}
 	if req.DryRun {
-		add = func(ctx context.Context, u api.ImportedUser) (api.User, error) {
-			return api.User{ID: u.ID, Name: u.Name}, a.cfg.Issuer.CheckUser(ctx, u)
-		}
+		add = a.cfg.Issuer.CheckUser
 	}
 	results := make([]api.ImportResult, len(req.Users))
 	faults := make([]error, len(req.Users))
@@ -64,7 +62,7 @@ func (a *API) importUser(ctx context.Context, raw []byte, add addUser) (result a
 	if err == nil {
 		var added api.User
 		if added, err = add(ctx, u); err == nil {
-			result.ID, result.Name = added.ID, added.Name
+			result.ID, result.Name, result.Scheme = added.ID, added.Name, added.Scheme
 			return result, nil
 		}
 		err = a.sameUser(ctx, u, err)
