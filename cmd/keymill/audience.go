@@ -16,7 +16,7 @@ func audienceCommand() *cobra.Command {
 	cmd := group("audience", "Manage the APIs that accept tokens", `
 An audience is an API that accepts the server's tokens. Its name is their "aud" claim. It
 decides what its verifiers have to understand: the algorithm, the lifetime and the claims.`)
-	cmd.Example = "  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write\n  keymill audience list"
+	cmd.Example = "  keymill audience add orders --ttl 15m --scope read --scope write\n  keymill audience list"
 	addDataFlag(cmd)
 	cmd.AddCommand(audienceAddCommand(), audienceSetCommand(), audienceShowCommand(), audienceListCommand(), audienceRemoveCommand())
 	return cmd
@@ -26,18 +26,19 @@ func audienceAddCommand() *cobra.Command {
 	var a api.Audience
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "add NAME --alg ALG",
+		Use:   "add NAME",
 		Short: "Add an audience",
 		Long: `Add an audience: one for each API that should accept tokens of its own. The name is 1 to 200
-visible ASCII characters and need not be a URI. EdDSA is faster and shorter; RS256 is what
-every library verifies. For a Django API that uses djangorestframework-simplejwt, choose RS256
-and the profile simplejwt.`,
-		Example: `  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
+visible ASCII characters and need not be a URI. EdDSA, the default, is faster and shorter;
+RS256 is what every library verifies. For a Django API that uses djangorestframework-simplejwt,
+choose RS256 and the profile simplejwt.`,
+		Example: `  keymill audience add orders --ttl 15m --scope read --scope write
   keymill audience add https://shop.example/api --alg RS256 --profile simplejwt`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			// Probably an unset variable. The algorithm of an audience cannot be changed later.
 			if a.Alg == "" {
-				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill audience add %s --alg EdDSA (or RS256, which every library verifies)", terminal.ShellWord(args[0]))
+				return terminal.WithHint(terminal.Usage("--alg is empty"), "leave it out for EdDSA, or give --alg RS256, which every library verifies")
 			}
 			ttl, err := toAPIDuration("ttl", a.TTL)
 			if err != nil {
@@ -48,7 +49,7 @@ and the profile simplejwt.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.Alg, "alg", "", "signing algorithm of the tokens: EdDSA or RS256 (required)")
+	f.StringVar(&a.Alg, "alg", "EdDSA", "signing algorithm of the tokens: EdDSA or RS256")
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of the tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
 	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims the tokens have: rfc9068, or simplejwt for Django")

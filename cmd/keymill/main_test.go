@@ -185,7 +185,7 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"token --data=", noDirectory("token")},
 		{"doctor --data=", noDirectory("doctor")},
 		{"serve --dev --data=", noDirectory("serve")},
-		{"audience add orders", "keymill: --alg is missing\n  hint: keymill audience add orders --alg EdDSA (or RS256, which every library verifies)\n"},
+		{"audience add orders --alg=", "keymill: --alg is empty\n  hint: leave it out for EdDSA, or give --alg RS256, which every library verifies\n"},
 		{"audience add orders --alg EdDSA --ttl soon", "keymill: --ttl \"soon\" is not a duration like 30s, 15m, 12h or 30d\n"},
 		{"audience set orders", "keymill: no change was given\n  hint: keymill audience set orders --ttl 5m\n"},
 		{"client set billing", "keymill: no change was given\n  hint: keymill client set billing --scope read\n"},

@@ -35,6 +35,29 @@ func (p *place) startTrial() *child {
 	return p.start("--config", path)
 }
 
+// TestAnAudienceHasEdDSAUnlessToldOtherwise.
+func TestAnAudienceHasEdDSAUnlessToldOtherwise(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.start()
+	for name, tt := range map[string]struct {
+		want  string
+		flags []string
+	}{
+		"plain":    {"EdDSA", nil},
+		"scoped":   {"EdDSA", []string{"--ttl", "5m", "--scope", "read"}},
+		"profiled": {"EdDSA", []string{"--profile", "rfc9068"}},
+		"said":     {"EdDSA", []string{"--alg", "EdDSA"}},
+		"rsa":      {"RS256", []string{"--alg", "RS256"}},
+		"django":   {"RS256", []string{"--profile", "simplejwt", "--alg", "RS256"}},
+	} {
+		var a api.Audience
+		if p.must(&a, append([]string{"audience", "add", name, "--json"}, tt.flags...)...); a.Alg != tt.want {
+			t.Errorf("%s: %+v, want alg %s", name, a, tt.want)
+		}
+	}
+}
+
 // TestTheLifeOfAnAudienceAndAClient runs the commands of an operator in order.
 func TestTheLifeOfAnAudienceAndAClient(t *testing.T) {
 	t.Parallel()
