@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
 	"strings"
 	"unicode/utf8"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // A djangoUser is one entry of a dump: a row of CSV or an object of "dumpdata".
@@ -55,13 +56,9 @@ func (m *entryReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// newEntryReader skips the byte order mark that some programs put in front of UTF-8.
+// newEntryReader also takes UTF-16, which the shell of Windows writes behind ">".
 func newEntryReader(in io.Reader) *entryReader {
-	buffered := bufio.NewReader(in)
-	if mark, _ := buffered.Peek(3); string(mark) == "\ufeff" {
-		buffered.Discard(3)
-	}
-	m := &entryReader{in: buffered}
+	m := &entryReader{in: terminal.NewTextReader(in)}
 	m.refill()
 	return m
 }

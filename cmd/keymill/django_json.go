@@ -24,7 +24,7 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 			yield(djangoUser{}, fmt.Errorf("byte %d: %w", d.InputOffset(), err))
 		}
 		if t, err := d.Token(); err != nil || t != json.Delim('[') {
-			broken(errors.New(`not a JSON array, as "manage.py dumpdata auth.user" writes it`))
+			broken(unlessUnread(err, `not a JSON array, as "manage.py dumpdata auth.user" writes it`))
 			return
 		}
 		for n := 1; d.More(); n++ {
@@ -45,9 +45,17 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 			return
 		}
 		if _, err := d.Token(); err != io.EOF {
-			broken(errors.New("unexpected data after the array"))
+			broken(unlessUnread(err, "unexpected data after the array"))
 		}
 	}
+}
+
+// unlessUnread returns what is wrong with the JSON, or err if the file could not be read or decoded.
+func unlessUnread(err error, wrong string) error {
+	if syntax := (*json.SyntaxError)(nil); err == nil || err == io.EOF || errors.As(err, &syntax) {
+		return errors.New(wrong)
+	}
+	return err
 }
 
 // parseDjangoObject reads one object strictly. encoding/json alone would take the last of

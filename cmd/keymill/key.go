@@ -267,9 +267,9 @@ func readKey(cmd *cobra.Command, name string) (string, error) {
 		defer f.Close()
 		in = f
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxKeyBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(in), maxKeyBytes+1))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	if len(raw) > maxKeyBytes {
 		return "", fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)

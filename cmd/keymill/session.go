@@ -200,7 +200,7 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 		}
 		return args[0], nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxTokenBytes+1))
+	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(cmd.InOrStdin()), maxTokenBytes+1))
 	if err != nil {
 		return "", err
 	}

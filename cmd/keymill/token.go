@@ -89,7 +89,7 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))
 	}
 	if stdin {
-		raw, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), config.MaxSecretFileBytes))
+		raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(cmd.InOrStdin()), config.MaxSecretFileBytes))
 		if err != nil {
 			return err
 		}

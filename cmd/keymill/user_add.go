@@ -82,7 +82,7 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 			return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
 		}
 	}
-	raw, err := io.ReadAll(io.LimitReader(in, maxPasswordBytes+3)) // two for the end of the line, one to notice more
+	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(in), maxPasswordBytes+3)) // two for the end of the line, one to notice more
 	if err != nil {
 		return "", err
 	}

@@ -146,6 +146,7 @@ func emptyToken(args []string) error {
 // maxTokenInput is above the longest token that package jwks accepts.
 const maxTokenInput = 32 << 10
 
+// readToken reads the token as it is: a report says which encoding is wrong, and how to write another.
 func readToken(in io.Reader, arg string) (string, error) {
 	if arg != "-" {
 		return arg, nil

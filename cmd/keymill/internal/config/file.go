@@ -52,6 +52,10 @@ func wrongAt(n ast.Node, format string, args ...any) error {
 }
 
 func parseConfig(text []byte) ([]fileEntry, error) {
+	text, err := terminal.DecodeText(text)
+	if err != nil {
+		return nil, &lineError{1, err.Error()}
+	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, syntaxError(err)

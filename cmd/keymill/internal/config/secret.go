@@ -21,6 +21,8 @@ const (
 	// MaxSecretFileBytes bounds how much is read of a file that should hold one secret.
 	MaxSecretFileBytes = 4096
 
+	rawMasterKeyBytes = 32
+
 	makeWebhookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
 )
 
@@ -66,6 +68,14 @@ func ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
 // parseMasterKey never puts the text into its error.
 func parseMasterKey(where string, text []byte) (keystore.MasterKey, error) {
 	defer clear(text)
+	// The random bytes of a raw key may begin like a byte order mark. A key in text is never that short.
+	if len(text) != rawMasterKeyBytes {
+		var err error
+		if text, err = terminal.DecodeText(text); err != nil {
+			return keystore.MasterKey{}, fmt.Errorf("%s: %w", where, err)
+		}
+		defer clear(text)
+	}
 	key, err := keystore.ParseMasterKey(text)
 	if err != nil {
 		return key, terminal.WithHint(fmt.Errorf("%s does not hold a master key: 32 bytes, raw, in hex or in base64", where),
@@ -83,6 +93,9 @@ func (c *Config) WebhookSecret() (refusal.Secret, error) {
 	text, err := readSecretFile("webhook secret", c.WebhookSecretFile, 0o077)
 	if err != nil {
 		return "", err
+	}
+	if text, err = terminal.DecodeText(text); err != nil {
+		return "", fmt.Errorf("%s: %w", c.WebhookSecretFile, err)
 	}
 	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
 	if err := webhook.CheckSecret(secret); err != nil {

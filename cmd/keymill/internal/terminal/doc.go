@@ -1,4 +1,5 @@
-// Package terminal writes what keymill says to the person or the script that runs it.
+// Package terminal writes what keymill says to the person or the script that runs it, and decodes
+// the text that they give in files and on standard input.
 //
 //	stdout  the answer: a table, or JSON with --json
 //	stderr  an error: "keymill: what is wrong", and perhaps "  hint: what to type"
