@@ -7,7 +7,8 @@
 //
 // Everything is strict. An unknown key, an unknown variable or a bad value is an error that
 // names the file and line, the variable or the flag, because a server that ignores a
-// mistyped setting is worse than one that does not start.
+// mistyped setting is worse than one that does not start. The one exception are variables that
+// Kubernetes sets for a Service named keymill, because no operator wrote them.
 //
 // The package also reads the files that settings name and that hold secrets: the master
 // key and the webhook's secret.
@@ -52,7 +53,8 @@ type Config struct {
 
 	Dev bool // serve --dev: a trial server on loopback
 
-	source map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+	source       map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+	serviceLinks []string          // variables that readEnvironment ignored, sorted
 }
 
 // Load reads the defaults, the file (none if it is ""), the environment and flags (key →
@@ -135,15 +137,26 @@ func (c *Config) readEnvironment(environ []string) error {
 			if err := c.assign(s, s.textValue(c, text), name); err != nil {
 				return err
 			}
-		case strings.HasPrefix(name, "KEYMILL_") && !slices.Contains(otherVariables(), name):
-			err := fmt.Errorf("unknown variable %s in the environment", name)
-			if near := terminal.Nearest(name, names); near != "" {
-				return terminal.WithHint(err, "did you mean %s?", near)
-			}
-			return terminal.WithHint(err, `run "keymill serve --help" to list the variables`)
+		case !strings.HasPrefix(name, "KEYMILL_"), slices.Contains(otherVariables(), name):
+		case isServiceLink(name, text):
+			c.serviceLinks = append(c.serviceLinks, name)
+		default:
+			return unknownVariable(name, names)
 		}
 	}
 	return nil
+}
+
+func unknownVariable(name string, names []string) error {
+	err := fmt.Errorf("unknown variable %s in the environment", name)
+	near := terminal.Nearest(name, names)
+	if name == "KEYMILL_PORT" {
+		near = "KEYMILL_LISTEN" // what it means is far from how it is written
+	}
+	if near != "" {
+		return terminal.WithHint(err, "did you mean %s?", near)
+	}
+	return terminal.WithHint(err, `run "keymill serve --help" to list the variables`)
 }
 
 // SettingError returns an error about the value of a setting. It names the place where the value
@@ -162,6 +175,10 @@ func (c *Config) SettingError(key, format string, args ...any) error {
 
 // IsSet reports whether the setting was given, so that its value is not the default.
 func (c *Config) IsSet(key string) bool { return c.source[key] != "" }
+
+// ServiceLinks returns the names of the variables that Load ignored because Kubernetes sets
+// them for its Services. Package serve logs them.
+func (c *Config) ServiceLinks() []string { return c.serviceLinks }
 
 // Path returns the path of a file in the data directory.
 func (c *Config) Path(name string) string { return filepath.Join(c.Data, name) }

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	c := o.Config
 	s := &server{config: c, version: o.Version, log: newLogger(c, o.Log)}
+	if links := c.ServiceLinks(); len(links) > 0 {
+		s.log.Debug("ignoring variables that Kubernetes sets for its Services", "variables", strings.Join(links, " "))
+	}
 	collectLess()
 	if !c.Dev {
 		if err := Harden(); err != nil {
