@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +33,8 @@ func serveCommand() *cobra.Command {
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		// Go would end the process as soon as it writes to a stdout or stderr without a reader.
+		signal.Ignore(syscall.SIGPIPE)
 		c, err := config.Load(file, givenFlags(cmd, "data", "listen", "issuer"), dev)
 		if err != nil {
 			return err

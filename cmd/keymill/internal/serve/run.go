@@ -21,8 +21,8 @@ const (
 	failedServeTime = 2 * time.Second // after the store failed: readyz fails, JWKS is still served
 	failedDrainTime = time.Second     // requests in flight, after failedServeTime
 
-	stopLimit       = 9 * time.Second
-	failedStopLimit = 4500 * time.Millisecond
+	stopLimit       = 8800 * time.Millisecond // without flushTime
+	failedStopLimit = 3800 * time.Millisecond // without flushTime
 )
 
 // run serves until ctx ends, and then returns nil, or until the store, a listener or a
@@ -104,6 +104,7 @@ func (s *server) limitStop() *time.Timer {
 	}
 	return time.AfterFunc(limit, func() {
 		s.log.Error("the server did not stop in time; the process exits now")
+		s.queue.Close()
 		os.Exit(1)
 	})
 }

@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -40,29 +39,29 @@ type Options struct {
 	Config  *config.Config // checked
 	Version string         // of the program, for metrics and the admin API
 	Out     io.Writer      // gets what --dev prints
-	Log     io.Writer
+	Log     io.Writer      // may block or fail, which costs log lines and nothing else
 }
 
 // Run serves until ctx ends, SIGTERM or SIGINT arrives, or something that the server
-// cannot work without fails. Only the last is an error.
+// cannot work without fails. Only the last is an error. Run prints it to o.Log and returns
+// terminal.ErrSilent, because printing it elsewhere could block the end of the process.
 func Run(ctx context.Context, o Options) error {
-	c := o.Config
-	s := &server{config: c, version: o.Version, log: newLogger(c, o.Log)}
-	if links := c.ServiceLinks(); len(links) > 0 {
+	s := &server{config: o.Config, version: o.Version}
+	s.log, s.queue = newLog(o.Config.LogFormat, o.Config.LogLevel, o.Log)
+	defer s.queue.Close()
+	if err := s.serve(ctx, o.Out); err != nil {
+		terminal.Report(s.queue, err)
+		return terminal.ErrSilent
+	}
+	return nil
+}
+
+func (s *server) serve(ctx context.Context, out io.Writer) error {
+	if links := s.config.ServiceLinks(); len(links) > 0 {
 		s.log.Debug("ignoring variables that Kubernetes sets for its Services", "variables", strings.Join(links, " "))
 	}
 	collectLess()
-	if !c.Dev {
-		if err := Harden(); err != nil {
-			return err
-		}
-		var err error
-		if s.master, err = c.MasterKey(); err != nil {
-			return err
-		}
-	}
-	var err error
-	if s.secret, err = c.WebhookSecret(); err != nil {
+	if err := s.readSecrets(); err != nil {
 		return err
 	}
 	// Signals are caught only from here on, because the master key may come from a FIFO. A
@@ -74,13 +73,26 @@ func Run(ctx context.Context, o Options) error {
 		s.close()
 		return err
 	}
-	if c.Dev {
-		if err := printTrial(o.Out, c); err != nil {
+	if s.config.Dev {
+		if err := s.welcome(out); err != nil {
 			s.close()
 			return err
 		}
 	}
 	return s.run(ctx, stop)
+}
+
+func (s *server) readSecrets() (err error) {
+	if !s.config.Dev {
+		if err := Harden(); err != nil {
+			return err
+		}
+		if s.master, err = s.config.MasterKey(); err != nil {
+			return err
+		}
+	}
+	s.secret, err = s.config.WebhookSecret()
+	return err
 }
 
 // collectLess lets the heap grow to three times its live size instead of twice. The live
@@ -102,14 +114,6 @@ func Harden() error {
 		return fmt.Errorf("cannot disable core files: %w", err)
 	}
 	return nil
-}
-
-func newLogger(c *config.Config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.LogLevel}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 // listen takes the public port before the store is opened, so that a port in use is found

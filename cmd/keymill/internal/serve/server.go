@@ -24,6 +24,7 @@ type server struct {
 	config  *config.Config
 	version string
 	log     *slog.Logger
+	queue   *logQueue // behind log
 	master  keystore.MasterKey
 	secret  refusal.Secret // signs the webhook's requests
 

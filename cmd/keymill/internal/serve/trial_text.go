@@ -1,12 +1,14 @@
 package serve
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
@@ -72,6 +74,36 @@ A token of a service has no user. Use JWTStatelessUserAuthentication for it, wit
 
   {keymill} token --data {data} --client dev-django-service --audience dev-django
 `
+
+// welcomeTime is how long a trial server waits until its text is printed.
+const welcomeTime = 5 * time.Second
+
+// welcome prints the text of a trial server before the server serves. If w is full, is not
+// read or has no reader, the server serves nevertheless.
+func (s *server) welcome(w io.Writer) error {
+	var text bytes.Buffer
+	if err := printTrial(&text, s.config); err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := w.Write(text.Bytes())
+		written <- err
+	}()
+	late := time.NewTimer(welcomeTime)
+	defer late.Stop()
+	reason := "standard output is not read"
+	select {
+	case err := <-written:
+		if err == nil {
+			return nil
+		}
+		reason = err.Error()
+	case <-late.C:
+	}
+	s.log.Warn("cannot print the credentials and commands of the trial server", "reason", reason, "file", s.config.Path("dev-credentials"))
+	return nil
+}
 
 // printTrial prints the clients and the user with their secrets, and commands to paste.
 func printTrial(w io.Writer, c *config.Config) error {
