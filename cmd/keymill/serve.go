@@ -35,15 +35,20 @@ func serveCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		// Go would end the process as soon as it writes to a stdout or stderr without a reader.
 		signal.Ignore(syscall.SIGPIPE)
-		c, err := config.Load(file, givenFlags(cmd, "data", "listen", "issuer"), dev)
+		given := givenFlags(cmd, "data", "listen", "issuer")
+		load := func() (*config.Config, error) {
+			c, err := config.Load(file, given, dev)
+			if err != nil {
+				return nil, err
+			}
+			return c, c.Check()
+		}
+		c, err := load()
 		if err != nil {
 			return err
 		}
-		if err := c.Check(); err != nil {
-			return err
-		}
 		return serve.Run(cmd.Context(), serve.Options{
-			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(),
+			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(), Reload: load,
 		})
 	}
 	return cmd
@@ -63,6 +68,7 @@ func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
 func serveManual() string {
 	var b strings.Builder
 	b.WriteString(`Run the token server until SIGTERM or SIGINT. It finishes the requests in flight first.
+On SIGHUP it reads the configuration again and applies log.level; with --dev it stops.
 
 Without --dev it needs an https issuer and a master key, which encrypts the keys at rest.
 With --dev it needs no configuration: it listens on loopback only, keeps its own master key

@@ -60,6 +60,18 @@ func (s Setting) field(c *Config) any {
 	return reflect.ValueOf(c).Elem().Field(s.index).Addr().Interface()
 }
 
+// Changed returns the keys of the settings that have other values in next, in the order of the
+// fields. 24h and 1d are the same value.
+func (c *Config) Changed(next *Config) []string {
+	var keys []string
+	for _, s := range Settings() {
+		if !reflect.DeepEqual(s.field(c), s.field(next)) {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
+}
+
 // set parses v and puts it into c.
 func (s Setting) set(c *Config, v value) error {
 	switch p := s.field(c).(type) {

@@ -26,9 +26,8 @@ const (
 )
 
 // run serves until ctx ends, and then returns nil, or until the store, a listener or a
-// background loop fails. It calls stopSignals when it begins to stop, so that a second signal
-// ends the process at once.
-func (s *server) run(ctx context.Context, stopSignals func()) error {
+// background loop fails.
+func (s *server) run(ctx context.Context) error {
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	ended := s.startLoops(background, &loops)
@@ -41,7 +40,6 @@ func (s *server) run(ctx context.Context, stopSignals func()) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		stopSignals()
 	case err = <-s.storeFailed:
 	case err = <-ended:
 	}

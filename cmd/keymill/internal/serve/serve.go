@@ -23,7 +23,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -40,23 +39,27 @@ type Options struct {
 	Version string         // of the program, for metrics and the admin API
 	Out     io.Writer      // gets what --dev prints
 	Log     io.Writer      // may block or fail, which costs log lines and nothing else
+
+	// Reload reads the configuration again and checks it. It is called after SIGHUP.
+	Reload func() (*config.Config, error)
 }
 
-// Run serves until ctx ends, SIGTERM or SIGINT arrives, or something that the server
+// Run serves until ctx ends, a signal stops it (see catchSignals), or something that the server
 // cannot work without fails. Only the last is an error. Run prints it to o.Log and returns
 // terminal.ErrSilent, because printing it elsewhere could block the end of the process.
 func Run(ctx context.Context, o Options) error {
 	s := &server{config: o.Config, version: o.Version}
-	s.log, s.queue = newLog(o.Config.LogFormat, o.Config.LogLevel, o.Log)
+	s.level.Set(o.Config.LogLevel)
+	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)
 	defer s.queue.Close()
-	if err := s.serve(ctx, o.Out); err != nil {
+	if err := s.serve(ctx, o); err != nil {
 		terminal.Report(s.queue, err)
 		return terminal.ErrSilent
 	}
 	return nil
 }
 
-func (s *server) serve(ctx context.Context, out io.Writer) error {
+func (s *server) serve(ctx context.Context, o Options) error {
 	if links := s.config.ServiceLinks(); len(links) > 0 {
 		s.log.Debug("ignoring variables that Kubernetes sets for its Services", "variables", strings.Join(links, " "))
 	}
@@ -67,19 +70,19 @@ func (s *server) serve(ctx context.Context, out io.Writer) error {
 	// Signals are caught only from here on, because the master key may come from a FIFO. A
 	// start that still waits for its key has nothing to clean up, so the default action of the
 	// signal may end it.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := s.catchSignals(ctx, o.Reload)
+	defer cancel()
 	if err := s.open(ctx); err != nil {
 		s.close()
 		return err
 	}
 	if s.config.Dev {
-		if err := s.welcome(out); err != nil {
+		if err := s.welcome(o.Out); err != nil {
 			s.close()
 			return err
 		}
 	}
-	return s.run(ctx, stop)
+	return s.run(ctx)
 }
 
 func (s *server) readSecrets() (err error) {

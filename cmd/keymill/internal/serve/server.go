@@ -24,7 +24,8 @@ type server struct {
 	config  *config.Config
 	version string
 	log     *slog.Logger
-	queue   *logQueue // behind log
+	queue   *logQueue     // behind log
+	level   slog.LevelVar // of log
 	master  keystore.MasterKey
 	secret  refusal.Secret // signs the webhook's requests
 
