@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	go.etcd.io/bbolt v1.5.0
+	golang.org/x/sys v0.50.0
 	keymill v0.0.0
 )
 
@@ -11,7 +12,6 @@ require (
 	github.com/go-jose/go-jose/v4 v4.1.8 // indirect
 	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/sync v0.25.0 // indirect
-	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.44.0 // indirect
 )
 
