@@ -51,7 +51,7 @@ keys, so that every service can verify tokens on its own.
 
 Start with "keymill serve --dev": it needs no configuration and prints commands to paste.`)
 	root.Example = `  keymill serve --dev
-  keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write
+  keymill audience add orders --ttl 15m --scope read --scope write
   keymill client add billing --grant client_credentials --audience orders --scope read --json
   keymill user import users.json --format django-json
   keymill key list`
