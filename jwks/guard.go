@@ -51,6 +51,9 @@ type Guard struct {
 	// metrics: the client gets only the responses above. Neither r, which is a copy, nor why
 	// contains the token. Refused is not called if the client left while the Guard was
 	// waiting for keys.
+	//
+	// Without it the Guard says nothing about single requests. A Remote still logs when it has
+	// no keys, and when it has some again, see RemoteConfig.Log.
 	Refused func(r *http.Request, why error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,11 @@ type RemoteConfig struct {
 	// metrics. It must return soon, since no fetch begins before that, and it must not call
 	// Close.
 	Fetched func(error)
+
+	// Log gets one line when the Remote can no longer fetch, when it has no set to use, and when
+	// it works again, but none for a request or a single attempt. nil means slog.Default().
+	// Use slog.New(slog.DiscardHandler) for no lines.
+	Log *slog.Logger
 }
 
 // A Remote keeps a copy of an issuer's key set up to date. It fetches the set when it is
@@ -63,6 +69,8 @@ type Remote struct {
 	release func()   // closes idle connections
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the loop ends
+
+	log remoteLog // only the loop uses it
 
 	record atomic.Pointer[record] // never nil; only the loop stores
 	wake   chan struct{}          // holds one request for an attempt
@@ -83,6 +91,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Remote{
 		config:  c,
+		log:     newRemoteLog(c),
 		cancel:  cancel,
 		done:    make(chan struct{}),
 		wake:    make(chan struct{}, 1),

@@ -30,6 +30,7 @@ func (r *Remote) follow(ctx context.Context) {
 			return // Close interrupted the attempt, so it says nothing about the server
 		}
 		r.finish(a, last)
+		r.log.tell(time.Now(), &last, r.config.MaxStale)
 		if r.config.Fetched != nil {
 			r.config.Fetched(last.err)
 		}

@@ -3,6 +3,7 @@ package jwks
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -72,6 +73,9 @@ func follows(t testing.TB, o *origin, c RemoteConfig) *Remote {
 		c.URL = "https://id.example/keys"
 	}
 	c.Client = &http.Client{Transport: o}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	r, err := NewRemote(c)
 	if err != nil {
 		t.Fatal(err)

@@ -48,7 +48,8 @@ type Guard struct {
 	// Refused, if it is not nil, is called with the reason why a call was refused or a stream
 	// ended. The errors are those of package jwks: use errors.Is and errors.As. It is for logs
 	// and metrics. Neither the metadata of ctx nor why contains the token. Refused is not
-	// called if the client left while the Guard was waiting for keys.
+	// called if the client left while the Guard was waiting for keys. Without it the Guard says
+	// nothing about single calls; a Remote logs when it has no keys, see jwks.RemoteConfig.Log.
 	Refused func(ctx context.Context, fullMethod string, why error)
 }
 
