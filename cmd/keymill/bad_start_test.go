@@ -28,9 +28,9 @@ func badStores() []badStart {
 			return environment(), nil
 		}, "a master key is required, and master_key_file is not set\n  hint: make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600"},
 		{"master key that others may read", true, func(p *place) ([]string, []string) {
-			os.Chmod(filepath.Join(p.dir, "master.key"), 0o640)
+			os.Chmod(filepath.Join(p.dir, "master.key"), 0o604)
 			return nil, nil
-		}, "may be read by others (mode 0640)\n  hint: chmod 600 "},
+		}, "may be read by others (mode 0604)\n  hint: chmod 600 "},
 		{"master key of 31 bytes", false, func(p *place) ([]string, []string) {
 			p.writeKey("master.key", strings.Repeat("k", 31))
 			return nil, nil

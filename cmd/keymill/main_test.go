@@ -77,6 +77,7 @@ keymill key revoke KID --json
 keymill key import FILE --alg EdDSA --kid KID --until 2027-01-31T00:00:00Z --sign-now --json
 keymill audit tail -n 10 -f --json
 keymill token --issuer URL --client billing --audience orders --scope read --client-secret-stdin --json
+keymill token --issuer URL --client billing --client-secret-file FILE
 keymill verify TOKEN --issuer URL --jwks URL --audience orders --scope read --alg EdDSA --leeway 30s --json
 keymill doctor --data DIR --config FILE --new-master-key-file FILE --json
 `

@@ -94,10 +94,15 @@ func (p *place) writeKey(name, key string) string {
 // user. Permissions do not restrict root, so some promises cannot be tested as root.
 func (p *place) unprivileged() {
 	p.t.Helper()
-	if os.Getuid() != 0 {
-		return
+	if os.Getuid() == 0 {
+		p.runAs(syscall.Credential{Uid: 65534, Gid: 65534})
 	}
-	p.as = &syscall.Credential{Uid: 65534, Gid: 65534}
+}
+
+// runAs makes the program run as another user, and gives the place to that user. Only root can.
+func (p *place) runAs(user syscall.Credential) {
+	p.t.Helper()
+	p.as = &user
 	raw, err := os.ReadFile(p.binary)
 	if err != nil {
 		p.t.Fatal(err)
@@ -106,7 +111,7 @@ func (p *place) unprivileged() {
 	// A process that another test starts in the meantime would inherit the open file, and Linux
 	// does not execute a file that is open for writing (ETXTBSY). The lock keeps forks away.
 	syscall.ForkLock.RLock()
-	err = os.WriteFile(p.binary, raw, 0o700)
+	err = os.WriteFile(p.binary, raw, 0o755)
 	syscall.ForkLock.RUnlock()
 	if err != nil {
 		p.t.Fatal(err)
@@ -116,6 +121,18 @@ func (p *place) unprivileged() {
 			p.t.Fatal(err)
 		}
 	}
+}
+
+// needRoot skips a test that only root can run, and fails it if CI is set.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("this test must run as root: it runs the program as other users")
+	}
+	t.Skip("this test must run as root: it runs the program as other users")
 }
 
 // serveArgs returns the arguments of a start that succeeds, with more appended.

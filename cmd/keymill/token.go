@@ -22,11 +22,10 @@ import (
 	"keymill/jwks"
 )
 
-const clientSecretVariable = "KEYMILL_CLIENT_SECRET"
-
 // A tokenRequest is a request with the client_credentials grant (RFC 6749, section 4.4).
 type tokenRequest struct {
 	issuer, client, secret string
+	secretFile             string
 	audience               string
 	scopes                 []string
 }
@@ -39,11 +38,13 @@ func tokenCommand() *cobra.Command {
 		Short: "Fetch a token as a client does, and print it",
 		Long: `Fetch a token with the client_credentials grant and print it, and nothing else. Use it to try
 a client, or in a script that calls an API. The secret comes from standard input
-(--client-secret-stdin) or from KEYMILL_CLIENT_SECRET. It is never an argument, because every
-user of the machine sees arguments. For the clients of "serve --dev", the secret and the issuer
-come from its data directory.`,
+(--client-secret-stdin), from a file that others cannot read (--client-secret-file), from the
+systemd credential keymill-client-secret or from KEYMILL_CLIENT_SECRET. It is never an argument,
+because every user of the machine sees arguments. For the clients of "serve --dev", the secret and
+the issuer come from its data directory.`,
 		Example: `  keymill token --client dev-service
   KEYMILL_CLIENT_SECRET=… keymill token --issuer https://id.example.com --client billing --audience orders --scope read
+  keymill token --issuer https://id.example.com --client billing --client-secret-file /run/secrets/billing
   keymill token --issuer https://id.example.com --client billing --client-secret-stdin --json < secret.txt`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,6 +72,7 @@ come from its data directory.`,
 	f.StringVar(&req.audience, "audience", "", "the audience to request (default: the client's only one)")
 	f.StringArrayVar(&req.scopes, "scope", nil, "a scope to request (repeatable; default: all that the client is allowed)")
 	f.BoolVar(&stdin, "client-secret-stdin", false, "read the secret from standard input")
+	f.StringVar(&req.secretFile, "client-secret-file", "", "read the secret from this file")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -88,13 +90,10 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 	if req.issuer = knownIssuer(req.issuer, dev); req.issuer == "" {
 		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))
 	}
-	if stdin {
-		raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(cmd.InOrStdin()), config.MaxSecretFileBytes))
-		if err != nil {
-			return err
-		}
-		req.secret = strings.TrimRight(string(raw), "\r\n")
-	} else if req.secret = os.Getenv(clientSecretVariable); req.secret == "" && req.issuer == dev.Issuer {
+	if err := req.readSecret(cmd, stdin); err != nil {
+		return err
+	}
+	if req.secret == "" && req.issuer == dev.Issuer {
 		req.secret = dev.Secret(req.client)
 	}
 	if req.secret != "" {
@@ -104,7 +103,23 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 		return fmt.Errorf("client %s is public, it cannot use client_credentials", req.client)
 	}
 	return terminal.WithHint(fmt.Errorf("no secret was given for client %s", req.client),
-		"set KEYMILL_CLIENT_SECRET, or pipe it into --client-secret-stdin")
+		"set KEYMILL_CLIENT_SECRET, name its file with --client-secret-file, or pipe it into --client-secret-stdin")
+}
+
+// readSecret reads the client's secret, and nothing if it is nowhere.
+func (req *tokenRequest) readSecret(cmd *cobra.Command, stdin bool) error {
+	var in io.Reader
+	switch {
+	case stdin && req.secretFile != "":
+		return terminal.Usage("--client-secret-stdin and --client-secret-file cannot be combined")
+	case cmd.Flags().Changed("client-secret-file") && req.secretFile == "":
+		return terminal.Usage("--client-secret-file is empty; is a variable not set?")
+	case stdin:
+		in = cmd.InOrStdin()
+	}
+	secret, err := config.ClientSecret(req.secretFile, in)
+	req.secret = string(secret)
+	return err
 }
 
 // localCredentials reads the credentials of the trial server whose data directory is near,

@@ -143,9 +143,6 @@ func (c *Config) dropTrialClients() {
 
 func (c *Config) checkWebhook() error {
 	switch {
-	case c.WebhookURL != "" && c.WebhookSecretFile == "":
-		return terminal.WithHint(c.SettingError("webhook.url", "webhook.secret_file is missing; it holds the secret that signs the requests"),
-			makeWebhookSecret)
 	case c.WebhookURL == "" && c.WebhookSecretFile != "":
 		return c.SettingError("webhook.secret_file", "webhook.url is missing")
 	case c.WebhookURL == "":

@@ -10,8 +10,9 @@
 // mistyped setting is worse than one that does not start. The one exception are variables that
 // Kubernetes sets for a Service named keymill, because no operator wrote them.
 //
-// The package also reads the files that settings name and that hold secrets: the master
-// key and the webhook's secret.
+// The package also reads the secrets: the master key, the webhook's secret and a client's secret.
+// Each is in a file, in a credential of systemd or in a variable. A file with a secret belongs to
+// this process's user or to root, and only a group of this process may read it too.
 package config
 
 import (
@@ -34,7 +35,7 @@ type Config struct {
 	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist"`
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer that is not loopback: tokens and secrets then cross the network unencrypted"`
-	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), readable by its owner only. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
+	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
 	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA"`
 	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
 	Propagation       time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
@@ -46,7 +47,7 @@ type Config struct {
 	SimpleJWTPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"the path in front of /token/ there: begins with a slash and does not end with one"`
 	BrowserClient     string         `key:"session.client" dev:"dev-web" help:"the client of the browser login endpoint at /session/login, which keeps the refresh token in a cookie that scripts cannot read; empty turns the endpoint off"`
 	WebhookURL        string         `key:"webhook.url" help:"URL that gets a signed event for each replay and revocation; https, or http on loopback. Delivery is retried for at most 3 days"`
-	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs the events (whsec_ and base64), readable by its owner only"`
+	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs the events (whsec_ and base64), not readable by others. Instead of it: the systemd credential keymill-webhook-secret, or the variable KEYMILL_WEBHOOK_SECRET"`
 	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`
 	LogLevel          slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`
 	LogFormat         string         `key:"log.format" default:"text" help:"text or json, on stderr"`
@@ -118,7 +119,7 @@ func (c *Config) assign(s Setting, v value, where string) error {
 
 // otherVariables lists the variables of this program that are not settings.
 func otherVariables() []string {
-	return []string{"KEYMILL_CONFIG", masterKeyVariable, "KEYMILL_CLIENT_SECRET"}
+	return append(secretVariables(), "KEYMILL_CONFIG")
 }
 
 func (c *Config) readEnvironment(environ []string) error {

@@ -63,7 +63,6 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"prefix in the way of /token", ok + "simplejwt: {prefix: /token}\n", `:2: simplejwt.prefix: "/token" conflicts with the server's own path /token`},
 		{"prefix in the way of /session", ok + "simplejwt: {prefix: /session/v1}\n", `:2: simplejwt.prefix: "/session/v1" conflicts with the server's own path /session`},
 		{"a client that no cookie can be named after", ok + "session: {client: \"my app\"}\n", `:2: session.client: "my app" has the character ' '`},
-		{"webhook without a secret", ok + "webhook: {url: https://hooks.example}\n", `:2: webhook.url: webhook.secret_file is missing`},
 		{"webhook in the clear", ok + "webhook: {url: http://hooks.example/secret-path, secret_file: /x}\n", `:2: webhook.url: the webhook's URL (host hooks.example) must use https`},
 		{"webhook that is no URL", ok + "webhook: {url: hooks, secret_file: /x}\n", `:2: webhook.url: the webhook's URL must be like https://`},
 		{"secret without a webhook", ok + "webhook: {secret_file: /x}\n", `:2: webhook.secret_file: webhook.url is missing`},
@@ -247,7 +246,7 @@ func TestAFlagOverridesTheEnvironmentTheFileAndTheDefault(t *testing.T) {
 
 func TestAnUnknownVariableIsAnErrorWithASuggestion(t *testing.T) {
 	clearEnvironment(t)
-	for _, name := range []string{"KEYMILL_CONFIG", "KEYMILL_MASTER_KEY", "KEYMILL_CLIENT_SECRET"} {
+	for _, name := range []string{"KEYMILL_CONFIG", "KEYMILL_MASTER_KEY", "KEYMILL_WEBHOOK_SECRET", "KEYMILL_CLIENT_SECRET"} {
 		t.Setenv(name, "x")
 	}
 	if _, err := Load("", nil, false); err != nil {

@@ -62,7 +62,7 @@ func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 // checkMasterKey reads text as a file, a credential of systemd and, as far as it can be one, a variable.
 func checkMasterKey(t *testing.T, name, text string, want keystore.MasterKey) {
 	t.Helper()
-	path := writeFile(t, masterKeyCredential, text)
+	path := writeFile(t, masterKeyPlaces("").credential, text)
 	key, err := (&Config{MasterKeyFile: path}).MasterKey()
 	if key != want || err != nil {
 		t.Errorf("%s in a file: %v", name, err)
@@ -75,7 +75,7 @@ func checkMasterKey(t *testing.T, name, text string, want keystore.MasterKey) {
 	if strings.Contains(text, "\x00") {
 		return
 	}
-	t.Setenv(masterKeyVariable, text)
+	t.Setenv(masterKeyPlaces("").variable, text)
 	if key, err = (&Config{}).MasterKey(); key != want || err != nil {
 		t.Errorf("%s in a variable: %v", name, err)
 	}

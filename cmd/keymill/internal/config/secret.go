@@ -4,9 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/refusal"
@@ -15,50 +12,27 @@ import (
 )
 
 const (
-	masterKeyVariable   = "KEYMILL_MASTER_KEY"
-	masterKeyCredential = "keymill-master-key" // in $CREDENTIALS_DIRECTORY, see systemd.exec(5)
-
-	// MaxSecretFileBytes bounds how much is read of a file that should hold one secret.
-	MaxSecretFileBytes = 4096
-
 	rawMasterKeyBytes = 32
 
 	makeWebhookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
 )
 
-// MasterKey reads the master key from the configured file, else from the systemd
-// credential, else from the environment. It is never an argument, because every user of
-// the machine sees arguments.
+// MasterKey reads the master key from the first of its places that is there.
 func (c *Config) MasterKey() (keystore.MasterKey, error) {
-	// The variable is removed so that child processes and crash reports do not get it. The
-	// kernel still shows the first environment to the same user in /proc, until serve makes
-	// the process undumpable.
-	variable := os.Getenv(masterKeyVariable)
-	os.Unsetenv(masterKeyVariable)
-
-	if c.MasterKeyFile != "" {
-		return ReadMasterKeyFile(c.MasterKeyFile)
+	text, where, err := masterKeyPlaces(c.MasterKeyFile).read(trustedOn(c.Data))
+	if err != nil {
+		return keystore.MasterKey{}, err
 	}
-	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		path := filepath.Join(dir, masterKeyCredential)
-		text, err := readSecretFile("master key", path, 0)
-		if err == nil {
-			return parseMasterKey(path, text)
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return keystore.MasterKey{}, err
-		}
+	if where == "" {
+		return keystore.MasterKey{}, terminal.WithHint(errors.New("a master key is required, and master_key_file is not set"),
+			"make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key")
 	}
-	if variable != "" {
-		return parseMasterKey(masterKeyVariable, []byte(variable))
-	}
-	return keystore.MasterKey{}, terminal.WithHint(errors.New("a master key is required, and master_key_file is not set"),
-		"make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key")
+	return parseMasterKey(where, text)
 }
 
-// ReadMasterKeyFile reads a master key from a file that only its owner may read.
-func ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
-	text, err := readSecretFile("master key", path, 0o077)
+// ReadMasterKeyFile reads a master key from a file, under the rules for master_key_file.
+func (c *Config) ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
+	text, err := trustedOn(c.Data).readFile("master key", path)
 	if err != nil {
 		return keystore.MasterKey{}, err
 	}
@@ -66,12 +40,16 @@ func ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
 }
 
 // parseMasterKey never puts the text into its error.
-func parseMasterKey(where string, text []byte) (keystore.MasterKey, error) {
-	defer clear(text)
+func parseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
+	defer clear(raw)
+	text := raw
+	if len(text) != rawMasterKeyBytes {
+		text = trimNewline(text)
+	}
 	// The random bytes of a raw key may begin like a byte order mark. A key in text is never that short.
 	if len(text) != rawMasterKeyBytes {
 		var err error
-		if text, err = terminal.DecodeText(text); err != nil {
+		if text, err = secretText(raw); err != nil {
 			return keystore.MasterKey{}, fmt.Errorf("%s: %w", where, err)
 		}
 		defer clear(text)
@@ -84,40 +62,53 @@ func parseMasterKey(where string, text []byte) (keystore.MasterKey, error) {
 	return key, nil
 }
 
-// WebhookSecret reads the secret that signs the webhook's requests. It is "" if no webhook
-// is configured.
+// WebhookSecret reads the secret that signs the webhook's requests from the first of its places
+// that is there. It is "" if no webhook is configured.
 func (c *Config) WebhookSecret() (refusal.Secret, error) {
+	places := webhookSecretPlaces(c.WebhookSecretFile)
 	if c.WebhookURL == "" {
+		if places.takeVariable() != "" {
+			return "", terminal.WithHint(fmt.Errorf("%s is set, but webhook.url is missing", places.variable), "set webhook.url, or remove the variable")
+		}
 		return "", nil
 	}
-	text, err := readSecretFile("webhook secret", c.WebhookSecretFile, 0o077)
+	raw, where, err := places.read(trustedOn(c.Data))
 	if err != nil {
 		return "", err
 	}
-	if text, err = terminal.DecodeText(text); err != nil {
-		return "", fmt.Errorf("%s: %w", c.WebhookSecretFile, err)
+	if where == "" {
+		return "", terminal.WithHint(c.SettingError("webhook.url", "webhook.secret_file is missing; it holds the secret that signs the requests"),
+			makeWebhookSecret)
 	}
-	secret := refusal.Secret(strings.TrimRight(string(text), "\r\n"))
+	text, err := secretText(raw)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", where, err)
+	}
+	secret := refusal.Secret(text)
 	if err := webhook.CheckSecret(secret); err != nil {
-		return "", terminal.WithHint(fmt.Errorf("%s: %w", c.WebhookSecretFile, err), makeWebhookSecret)
+		return "", terminal.WithHint(fmt.Errorf("%s: %w", where, err), makeWebhookSecret)
 	}
 	return secret, nil
 }
 
-// readSecretFile reads a small file, and refuses one whose mode has any of the forbidden
-// bits.
-func readSecretFile(what, path string, forbidden os.FileMode) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+// ClientSecret reads the secret of the client that asks for a token: from stdin unless it is nil, or
+// else from the first of its places that is there. It is "" if there is none.
+func ClientSecret(file string, stdin io.Reader) (refusal.Secret, error) {
+	raw, where, err := []byte(nil), "standard input", error(nil)
+	if stdin != nil {
+		raw, err = readSecret(stdin)
+	} else {
+		raw, where, err = clientSecretPlaces(file).read(trustedOn(""))
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+	if err != nil || where == "" {
+		return "", err
 	}
-	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return nil, terminal.WithHint(fmt.Errorf("%s may be read by others (mode %04o)", path, mode), "chmod 600 %s", terminal.ShellWord(path))
+	text, err := secretText(raw)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", where, err)
+	case len(text) == 0:
+		return "", fmt.Errorf("%s is empty: no client secret", where)
 	}
-	return io.ReadAll(io.LimitReader(f, MaxSecretFileBytes))
+	return refusal.Secret(text), nil
 }

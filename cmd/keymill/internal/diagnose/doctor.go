@@ -101,7 +101,7 @@ func (d *Doctor) examine(ctx context.Context) error {
 
 func (d *Doctor) readKey() (err error) {
 	if d.Config.Dev {
-		d.master, err = config.ReadMasterKeyFile(d.Config.Path("dev-master-key"))
+		d.master, err = d.Config.ReadMasterKeyFile(d.Config.Path("dev-master-key"))
 		return err
 	}
 	if err := serve.Harden(); err != nil {
@@ -169,7 +169,7 @@ func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) 
 
 // changeMasterKey seals the data key under the new master key.
 func (d *Doctor) changeMasterKey(ctx context.Context) error {
-	next, err := config.ReadMasterKeyFile(d.NewMasterKeyFile)
+	next, err := d.Config.ReadMasterKeyFile(d.NewMasterKeyFile)
 	if err != nil {
 		return err
 	}

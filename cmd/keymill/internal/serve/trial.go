@@ -48,7 +48,7 @@ func trialClients() []api.NewClient {
 // store yet. A store without the key beside it was not created by --dev.
 func trialMasterKey(c *config.Config) (keystore.MasterKey, error) {
 	path := c.Path("dev-master-key")
-	key, err := config.ReadMasterKeyFile(path)
+	key, err := c.ReadMasterKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, err
 	}
