@@ -15,6 +15,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/keystore"
 )
 
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
@@ -211,7 +212,10 @@ func keyImportCommand() *cobra.Command {
 replace that server, so that tokens that it signed stay valid. The kid is kept, because those
 tokens carry it. Without flags the key becomes the spare and signs when its turn comes. With
 --until TIME it only verifies until then, and a public key is enough. Use --sign-now if
-services already know the key.`,
+services already know the key.
+
+A PEM file may have certificates too: the key is taken. The error for another format names it
+and the command that converts it.`,
 		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z
   keymill key import signing.jwk --sign-now
   openssl genpkey -algorithm ed25519 | keymill key import -`,
@@ -227,6 +231,9 @@ services already know the key.`,
 			}
 			key, err := readKey(cmd, args[0])
 			if err != nil {
+				return err
+			}
+			if err := checkKey(key, args[0], req.Until != nil); err != nil {
 				return err
 			}
 			req.Key = refusal.Secret(key)
@@ -249,6 +256,29 @@ services already know the key.`,
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// checkKey refuses a format that the server does not take, and says how to convert it. It knows the
+// name of the file, and not all of the formats can be sent to the server.
+func checkKey(key, name string, verifyOnly bool) error {
+	file, word := name, terminal.ShellWord(name)
+	if name == "-" {
+		file, word = "standard input", "FILE"
+	}
+	private, err := keystore.CheckFormat([]byte(key))
+	var format *keystore.FormatError
+	switch {
+	case errors.As(err, &format) && format.Convert != "":
+		return terminal.WithHint(fmt.Errorf("%s is %s", file, format.Format), "to convert it: %s", strings.ReplaceAll(format.Convert, "FILE", word))
+	case errors.As(err, &format):
+		return fmt.Errorf("%s is %s", file, format.Format)
+	case err != nil:
+		return fmt.Errorf("%s: %w", file, err)
+	case !private && !verifyOnly:
+		return terminal.WithHint(fmt.Errorf("%s has only a public key, which cannot sign", file),
+			"to verify with it until all its tokens have expired: keymill key import %s --until 2027-01-31T00:00:00Z", word)
+	}
+	return nil
 }
 
 // maxKeyBytes is far more than an RSA key of 8,192 bits in PEM needs.
