@@ -25,6 +25,10 @@
 // cannot show that the owner of the store has rewritten all of it. To detect that, keep
 // the hash of the head somewhere else.
 //
+// Damage never stops the log. If the head is missing, unreadable or not the end of the
+// records, the chain continues after its last record with a record "audit.damaged", and no
+// record is overwritten. Other damage concerns old records only.
+//
 // The time of a record is the decision time that the caller gives. Records are ordered by
 // it; records of the same time have no order among them.
 //
@@ -81,8 +85,8 @@ type head struct {
 	Hash string `json:"hash"`
 }
 
-// errDamaged means that something other than this package has changed the log.
-var errDamaged = errors.New("audit log is damaged")
+// ErrDamaged means that something other than this package has changed the log.
+var ErrDamaged = errors.New("audit log is damaged")
 
 // Append adds e in the caller's transaction. It uses one key and at most 4 KiB of the
 // transaction's limits. Strings that are too long are cut, because a decision must not
@@ -115,7 +119,10 @@ func readHead(r storage.Reader) (head, error) {
 	}
 	var h head
 	if err := json.Unmarshal(b, &h); err != nil {
-		return head{}, fmt.Errorf("%w: the head is unreadable: %v", errDamaged, err)
+		return head{}, fmt.Errorf("%w: the head is unreadable: %v", ErrDamaged, err)
+	}
+	if h.Seq > maxSeq {
+		return head{}, fmt.Errorf("%w: the head says that %d is the last record", ErrDamaged, h.Seq)
 	}
 	return h, nil
 }
@@ -127,8 +134,10 @@ func hash(stored []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// maxPage is how many records one View reads at most.
-const maxPage = 1000
+const (
+	maxPage = 1000    // records that one View reads at most
+	maxSeq  = 1 << 62 // no log becomes that long; a higher number is damage
+)
 
 // Tail returns at most limit records with Seq > after, oldest first. One call returns at
 // most 1,000. A decision appears here about a second later, when it is chained.
@@ -168,7 +177,7 @@ func readAfter(r storage.Reader, after uint64, limit int) ([]Record, error) {
 		}
 		var record Record
 		if err := json.Unmarshal(e.Value, &record); err != nil {
-			return nil, fmt.Errorf("%w: %s is unreadable: %v", errDamaged, e.Key, err)
+			return nil, fmt.Errorf("%w: %s is unreadable: %v", ErrDamaged, e.Key, err)
 		}
 		if records = append(records, record); len(records) == limit {
 			break

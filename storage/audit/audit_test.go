@@ -165,7 +165,7 @@ func TestAChangeOfTheLogIsFound(t *testing.T) {
 		{"a removed record", func(tx storage.Tx) error { return tx.Delete(logKey(20)) }, 20},
 		{"a removed first record", func(tx storage.Tx) error { return tx.Delete(logKey(1)) }, 1},
 		{"a removed last record", func(tx storage.Tx) error { return tx.Delete(logKey(40)) }, 40},
-		{"a removed head", func(tx storage.Tx) error { return tx.Delete(headKey) }, 41},
+		{"a removed head", func(tx storage.Tx) error { return tx.Delete(headKey) }, 1},
 		{"an unreadable head", func(tx storage.Tx) error { return tx.Put(headKey, []byte("{")) }, 0},
 		{"an unreadable record", func(tx storage.Tx) error { return tx.Put(logKey(7), []byte("{")) }, 7},
 		{"a copied record", move(logKey(20), logKey(21)), 21},
@@ -181,8 +181,8 @@ func TestAChangeOfTheLogIsFound(t *testing.T) {
 			if err := s.Update(t.Context(), tt.change); err != nil {
 				t.Fatal(err)
 			}
-			if at, err := Verify(t.Context(), s); !errors.Is(err, errDamaged) || at != tt.at {
-				t.Errorf("Verify returned %d, %v, want errDamaged at %d", at, err, tt.at)
+			if at, err := Verify(t.Context(), s); !errors.Is(err, ErrDamaged) || at != tt.at {
+				t.Errorf("Verify returned %d, %v, want ErrDamaged at %d", at, err, tt.at)
 			}
 		})
 	}

@@ -16,8 +16,8 @@ import (
 const pageRecords = (storage.MaxUpdateKeys - 1) / 2
 
 // Run moves new records into the chain once a second. It returns nil when ctx ends, and
-// an error when the store has failed or the chain is damaged. After any other error, for
-// example of a full disk, it tries again a second later.
+// an error when the store has failed. After any other error, for example of a full disk, it
+// tries again a second later.
 func Run(ctx context.Context, s storage.Store) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -28,10 +28,8 @@ func Run(ctx context.Context, s storage.Store) error {
 		case <-tick.C:
 		}
 		_, err := Chain(ctx, s)
-		for _, final := range []error{storage.ErrUnknownOutcome, storage.ErrClosed, errDamaged} {
-			if errors.Is(err, final) {
-				return err
-			}
+		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrClosed) {
+			return err
 		}
 	}
 }
@@ -54,6 +52,12 @@ func Chain(ctx context.Context, s storage.Store) (int, error) {
 			n, err = movePage(tx)
 			return err
 		})
+		if errors.Is(err, ErrDamaged) {
+			// Only the end of the chain can be the reason, and after mend it is right.
+			if err = mend(ctx, s); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return moved, fmt.Errorf("chain audit records: %w", err)
 		}
@@ -79,7 +83,7 @@ func hasNew(ctx context.Context, s storage.Store) (waiting bool, err error) {
 }
 
 func movePage(tx storage.Tx) (int, error) {
-	h, err := readHead(tx)
+	h, err := endOfChain(tx)
 	if err != nil {
 		return 0, err
 	}
@@ -123,74 +127,4 @@ func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
 		return head{}, err
 	}
 	return head{Seq: r.Seq, Hash: hash(b)}, tx.Delete(e.Key)
-}
-
-// Verify reads the whole chain, 1,000 records per View, and returns its length. With an
-// error it returns the number of the first record that is wrong.
-func Verify(ctx context.Context, s storage.Store) (uint64, error) {
-	at := head{}
-	for {
-		next, ended, err := verifyPage(ctx, s, at)
-		if err != nil {
-			return next.Seq, err
-		}
-		if ended {
-			return next.Seq, nil
-		}
-		at = next
-	}
-}
-
-// verifyPage verifies the records after at, or from the first if at is zero.
-func verifyPage(ctx context.Context, s storage.Store, at head) (next head, ended bool, err error) {
-	err = s.View(ctx, func(r storage.Reader) error {
-		end, err := readHead(r)
-		if err != nil {
-			return err
-		}
-		next, ended = at, true
-		start := logKey(at.Seq + 1)
-		if at.Seq == 0 {
-			next, start = emptyHead(), logPrefix // also finds keys that sort before the first record
-		}
-		n := 0
-		for e, err := range r.Scan(start, logEnd) {
-			if err != nil {
-				return err
-			}
-			if next, err = checkNext(next, e); err != nil {
-				return err
-			}
-			if n++; n == maxPage {
-				ended = false
-				return nil
-			}
-		}
-		// end was read in the same View, so a chain that grows does not look damaged.
-		switch {
-		case next == end:
-			return nil
-		case next.Seq == end.Seq:
-			return fmt.Errorf("%w: record %d does not have the hash in the head", errDamaged, end.Seq)
-		}
-		next.Seq++
-		return fmt.Errorf("%w: record %d is missing at the end; the head says that %d is the last", errDamaged, next.Seq, end.Seq)
-	})
-	return next, ended, err
-}
-
-// checkNext checks that e is the record after h. It returns the head after that record
-// also with an error.
-func checkNext(h head, e storage.Entry) (head, error) {
-	next := head{Seq: h.Seq + 1, Hash: hash(e.Value)}
-	var r Record
-	switch err := json.Unmarshal(e.Value, &r); {
-	case e.Key != logKey(next.Seq):
-		return next, fmt.Errorf("%w: record %d is missing", errDamaged, next.Seq)
-	case err != nil:
-		return next, fmt.Errorf("%w: record %d is unreadable: %v", errDamaged, next.Seq, err)
-	case r.Seq != next.Seq || r.Previous != h.Hash:
-		return next, fmt.Errorf("%w: record %d does not follow record %d", errDamaged, next.Seq, h.Seq)
-	}
-	return next, nil
 }
