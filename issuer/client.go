@@ -97,6 +97,19 @@ func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
 	return shown, err
 }
 
+// ReadClient returns a client of a store that no Issuer has opened, as keymill doctor does.
+func ReadClient(ctx context.Context, s storage.Store, id string) (api.Client, error) {
+	var shown api.Client
+	err := s.View(ctx, func(r storage.Reader) error {
+		rec, err := new(Issuer).readClient(r, id)
+		if err == nil {
+			shown = rec.show(id, time.Now())
+		}
+		return err
+	})
+	return shown, err
+}
+
 // Clients returns up to limit clients whose ids follow after, in order.
 func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Client, error) {
 	if after != "" && !validID(after) {

@@ -26,6 +26,9 @@ func badStores() []badStart {
 		}, "the master key does not open this store"},
 		{"no master key", true, func(p *place) ([]string, []string) {
 			return environment(), nil
+		}, "a master key is required, and master_key_file is not set\n  hint: the store in "},
+		{"no master key and no store", false, func(p *place) ([]string, []string) {
+			return environment(), nil
 		}, "a master key is required, and master_key_file is not set\n  hint: make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600"},
 		{"master key that others may read", true, func(p *place) ([]string, []string) {
 			os.Chmod(filepath.Join(p.dir, "master.key"), 0o604)

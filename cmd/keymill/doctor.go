@@ -19,9 +19,13 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the store, the keys and the audit chain",
 		Long: `Check a data directory: every page and record of the store, whether the master key opens
-it, whether the keys can be used, and the hash chain of the audit records. Use it after a crash, after
-restoring a copy, or when a server does not start. It changes nothing. If a server runs on
-the directory, doctor prints the status of that server instead.
+it, whether the keys can be used, the hash chain of the audit records, and the clients of the login
+endpoints. Use it after a crash, after restoring a copy, or when a server does not start. It
+changes nothing. If a server runs on the directory, doctor prints the status of that server
+instead.
+
+The master key is looked for where the server does, and then in the systemd unit
+keymill.service: LoadCredential, Environment or EnvironmentFile. Run doctor as root for that.
 
 With --new-master-key-file, and only if every check passes, doctor seals the store under
 another master key. It writes one record in one transaction. Stop the server first; afterwards

@@ -20,7 +20,12 @@ import (
 // diagnosis runs doctor on p and returns what it found, by check.
 func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, code int) {
 	p.t.Helper()
-	out, errs, code := p.run(append([]string{"doctor", "--json"}, args...)...)
+	return p.diagnosisWith(p.env(), args...)
+}
+
+func (p *place) diagnosisWith(env []string, args ...string) (checks map[string]diagnose.Finding, code int) {
+	p.t.Helper()
+	out, errs, code := p.runWith(env, append([]string{"doctor", "--json"}, args...)...)
 	var f diagnose.Findings
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
 		p.t.Fatalf("%v: %s%s", err, out, errs)

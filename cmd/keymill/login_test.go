@@ -132,25 +132,61 @@ func TestALoginEndpointWithoutItsClientIsLogged(t *testing.T) {
 	if status, _ := login(t, c, "alice", "correct horse battery"); status != http.StatusServiceUnavailable {
 		t.Errorf("a login endpoint without a client answers %d", status)
 	}
+	p.reportsLogin(env, c, "the client does not exist")
 	p.must(nil, "audience", "add", "AUDIENCE", "--alg", "RS256")
 	p.must(nil, strings.Fields(line)[1:]...)
 	p.shell(t, []string{"echo correct horse battery | " + program(t) + " user add alice --password-stdin --data " + p.data})
 	if status, body := login(t, c, "alice", "correct horse battery"); status != http.StatusOK {
 		t.Errorf("login after the command: %d %s", status, body)
 	}
-	for _, step := range []struct{ line, reason string }{
-		{"client disable web", `reason="the client is disabled" type="keymill client enable web"`},
-		{"client enable web", ""},
-		{"client set web --grant=", `type="keymill client set web --grant refresh_token"`},
-		{"client set web --grant refresh_token --audience=", `type="keymill client set web --audience AUDIENCE"`},
+	c.logged(`msg="users can log in at a login endpoint again"`, 2)
+	p.reportsLogin(env, c, "")
+	for _, step := range []struct{ line, why, command string }{
+		{"client disable web", "the client is disabled", "keymill client enable web"},
+		{"client enable web", "", ""},
+		{"client set web --grant=", "the client is not allowed the refresh_token grant", "keymill client set web --grant refresh_token"},
+		{"client set web --grant refresh_token --audience=", "the client has no audience", "keymill client set web --audience AUDIENCE"},
 	} {
 		p.must(nil, strings.Fields(step.line)...)
+		line := `reason="` + step.why + `" type="` + step.command + `"`
+		if step.why != "" {
+			c.logged(line, 2) // when the change was made
+		}
+		p.reportsLogin(env, c, step.why)
 		c.signal(syscall.SIGTERM)
 		c.wait(failsafe)
+		p.reportsLogin(env, nil, step.why)
 		c = p.startWith(env, p.serveArgs()...)
 		got := c.errs.String()
-		if step.reason == "" && strings.Contains(got, "level=WARN") || step.reason != "" && strings.Count(got, step.reason) != 2 {
+		if step.why == "" && strings.Contains(got, "level=WARN") || step.why != "" && strings.Count(got, line) != 2 {
 			t.Errorf("after %s:\n%s", step.line, got)
+		}
+	}
+	p.must(nil, "client", "add", "kiosk", "--grant", "refresh_token", "--audience", "AUDIENCE")
+	c.signal(syscall.SIGTERM)
+	c.wait(failsafe)
+	env = append(p.env(), "KEYMILL_SIMPLEJWT_CLIENT=kiosk", "KEYMILL_SESSION_CLIENT=kiosk")
+	p.reportsLogin(env, nil, "the client is confidential")
+	c = p.startWith(env, p.serveArgs()...)
+	c.logged(`msg="a login endpoint does not ask for the client's secret"`, 2)
+	p.reportsLogin(env, c, "the client is confidential")
+}
+
+// reportsLogin checks that doctor reports why at both login endpoints, or nothing if why is "",
+// and that a running server is ready.
+func (p *place) reportsLogin(env []string, c *child, why string) {
+	p.t.Helper()
+	out, errs, code := p.runWith(env, "doctor")
+	n := 0
+	if why != "" {
+		n = 2
+	}
+	if strings.Count(out, "FAILED  login endpoint  ") != n || strings.Count(out, "and "+why) < n || strings.Count(out, "; run: keymill client ") != n || (code == 0) != (n == 0) {
+		p.t.Errorf("doctor, code %d, wanted %q:\n%s%s", code, why, out, errs)
+	}
+	if c != nil {
+		if status := c.ready(); status != http.StatusOK {
+			p.t.Errorf("readyz answers %d", status)
 		}
 	}
 }

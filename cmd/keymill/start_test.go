@@ -38,12 +38,23 @@ func (p *place) overwrite(content string) {
 
 func (p *place) deleteRecord(key string) {
 	p.t.Helper()
+	p.change(func(tx storage.Tx) error { return tx.Delete(key) })
+}
+
+func (p *place) putRecord(key, value string) {
+	p.t.Helper()
+	p.change(func(tx storage.Tx) error { return tx.Put(key, []byte(value)) })
+}
+
+// change changes the store of a server that does not run.
+func (p *place) change(fn func(storage.Tx) error) {
+	p.t.Helper()
 	s, err := bolt.Open(p.store(), bolt.Options{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Update(context.Background(), func(tx storage.Tx) error { return tx.Delete(key) }); err != nil {
+	if err := s.Update(context.Background(), fn); err != nil {
 		p.t.Fatal(err)
 	}
 }

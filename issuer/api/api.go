@@ -51,9 +51,17 @@ type Status struct {
 	Issuer      string     `json:"issuer"`       // its URL, the claim iss
 	Ready       bool       `json:"ready"`        // true if there are no issues
 	Issues      []string   `json:"issues"`       // why the server is not ready, in words
+	Warnings    []Warning  `json:"warnings"`     // what is wrong although the server may be ready
 	ClockFrozen bool       `json:"clock_frozen"` // the wall clock has jumped and is not followed
 	Now         *time.Time `json:"now"`          // the clock of the key rings
 	StoreBytes  int64      `json:"store_bytes"`  // size of the store; 0 if it is not known
+}
+
+// A Warning is a fault that does not make the server unready: the key set is served, and tokens are
+// signed.
+type Warning struct {
+	Check  string `json:"check"`  // what was checked: "login endpoint", "audit"
+	Detail string `json:"detail"` // what is wrong, and the command that fixes it if there is one
 }
 
 // AuditRecords are records of the audit log, oldest first.

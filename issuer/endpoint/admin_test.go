@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/json"
@@ -13,7 +14,9 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -205,6 +208,49 @@ func TestStatusAndAuditThroughTheAdminAPI(t *testing.T) {
 	}
 	for _, query := range []string{"?limit=0", "?limit=1001", "?limit=x", "?after=-1", "?after=x"} {
 		w.expect(400, "GET", "/admin/v1/audit"+query, "")
+	}
+}
+
+// TestWarningsAreInTheStatusAndNoReasonToBeUnready. Changed is called after each change and after
+// nothing else.
+func TestWarningsAreInTheStatusAndNoReasonToBeUnready(t *testing.T) {
+	warnings := []api.Warning{{Check: "login endpoint", Detail: "the client does not exist"}, {Check: "audit", Detail: "damaged"}}
+	var warned atomic.Bool
+	var changes atomic.Int64
+	w := newWorldAt(t, testIssuer, func(c *Config) {
+		c.Warnings = func(context.Context) []api.Warning {
+			if warned.Load() {
+				return warnings
+			}
+			return nil
+		}
+		c.Changed = func(context.Context) { changes.Add(1) }
+	})
+	read := func() (s api.Status) {
+		if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/status", "").body), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	before := changes.Load()
+	if s := read(); s.Warnings == nil || len(s.Warnings) != 0 || !s.Ready {
+		t.Errorf("without warnings: %+v", s)
+	}
+	warned.Store(true)
+	if s := read(); !slices.Equal(s.Warnings, warnings) || !s.Ready || len(s.Issues) != 0 {
+		t.Errorf("with warnings: %+v", s)
+	}
+	if a := w.send("GET", "/readyz", ""); a.status != 200 {
+		t.Errorf("readyz answers %d", a.status)
+	}
+	w.expect(409, "POST", "/admin/v1/clients", `{"client_id":"billing"}`)
+	if n := changes.Load() - before; n != 0 {
+		t.Errorf("Changed was called %d times without a change", n)
+	}
+	w.expect(201, "POST", "/admin/v1/clients", `{"client_id":"another"}`)
+	w.expect(204, "DELETE", "/admin/v1/client?id=another", "")
+	if n := changes.Load() - before; n != 2 {
+		t.Errorf("Changed was called %d times for two changes", n)
 	}
 }
 

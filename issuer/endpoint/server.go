@@ -37,6 +37,7 @@
 package endpoint
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -45,6 +46,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
 	"keymill/keystore"
@@ -62,6 +64,11 @@ type Config struct {
 	// Advice returns what an operator can do about a login endpoint whose client cannot be
 	// used, for the log; "" for nothing. It may be nil.
 	Advice func(UnusableClient) string
+
+	// Warnings returns what is wrong although the server may be ready, for the admin API, and
+	// Changed is called after each change through that API. Both may be nil.
+	Warnings func(context.Context) []api.Warning
+	Changed  func(context.Context)
 
 	// TrustedProxies are proxies whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
@@ -147,11 +154,11 @@ func (s *Server) Public() http.Handler { return s.public }
 func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) adminRoutes(rt *router) {
-	api := admin.New(admin.Config{
-		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Issues: s.issues,
+	handlers := admin.New(admin.Config{
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
 	})
-	for _, route := range api.Routes() {
+	for _, route := range handlers.Routes() {
 		h := func(w http.ResponseWriter, r *http.Request) error {
 			answer, err := route.Handler(r)
 			if err != nil {

@@ -8,10 +8,12 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/keystore"
 )
 
@@ -20,9 +22,11 @@ type Config struct {
 	Issuer *issuer.Issuer
 	Keys   *keystore.Rings
 
-	Issues     func() []string // why the server is not ready; never nil
-	StoreBytes func() int64    // size of the store; nil if it is not known
-	Version    string          // of the program
+	Issues     func() []string                     // why the server is not ready; never nil
+	Warnings   func(context.Context) []api.Warning // what else is wrong; may be nil
+	Changed    func(context.Context)               // called after each change; may be nil
+	StoreBytes func() int64                        // size of the store; nil if it is not known
+	Version    string                              // of the program
 	Log        *slog.Logger
 }
 
@@ -88,14 +92,17 @@ func (a *API) Routes() []Route {
 	}
 }
 
-// logged adds the log line of a change. The audit log has the details: the transaction that
-// makes a change writes its audit record.
+// logged adds the log line of a change, and calls Changed. The audit log has the details: the
+// transaction that makes a change writes its audit record.
 func (a *API) logged(h Handler) Handler {
 	return func(r *http.Request) (any, error) {
 		answer, err := h(r)
 		if err == nil {
 			a.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "administration",
 				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("by", Actor(r)))
+			if a.cfg.Changed != nil {
+				a.cfg.Changed(r.Context())
+			}
 		}
 		return answer, err
 	}

@@ -6,14 +6,18 @@ import (
 	"keymill/issuer/api"
 )
 
-func (a *API) status(*http.Request) (any, error) {
+func (a *API) status(r *http.Request) (any, error) {
 	issues, keys := a.cfg.Issues(), a.cfg.Keys.Status()
 	var size int64
 	if a.cfg.StoreBytes != nil {
 		size = a.cfg.StoreBytes()
 	}
+	warnings := []api.Warning{}
+	if a.cfg.Warnings != nil {
+		warnings = append(warnings, a.cfg.Warnings(r.Context())...)
+	}
 	return api.Status{
-		Version: a.cfg.Version, Issuer: a.cfg.Issuer.URL(), Ready: len(issues) == 0, Issues: issues,
+		Version: a.cfg.Version, Issuer: a.cfg.Issuer.URL(), Ready: len(issues) == 0, Issues: issues, Warnings: warnings,
 		ClockFrozen: keys.Frozen, Now: instant(keys.Now), StoreBytes: size,
 	}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/refusal"
@@ -12,6 +13,9 @@ import (
 )
 
 const (
+	// MasterKeyCredential is the credential of systemd with the master key.
+	MasterKeyCredential = "keymill-master-key"
+
 	rawMasterKeyBytes = 32
 
 	makeWebhookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
@@ -24,10 +28,35 @@ func (c *Config) MasterKey() (keystore.MasterKey, error) {
 		return keystore.MasterKey{}, err
 	}
 	if where == "" {
-		return keystore.MasterKey{}, terminal.WithHint(errors.New("a master key is required, and master_key_file is not set"),
-			"make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key")
+		return keystore.MasterKey{}, terminal.WithHint(ErrNoMasterKey, "%s", c.masterKeyHint(ErrNoMasterKey))
 	}
-	return parseMasterKey(where, text)
+	key, err := ParseMasterKey(where, text)
+	if errors.Is(err, ErrNotAMasterKey) {
+		err = terminal.WithHint(err, "%s", c.masterKeyHint(err))
+	}
+	return key, err
+}
+
+// Errors about master keys, for errors.Is.
+var (
+	// ErrNoMasterKey means that no setting names a master key.
+	ErrNoMasterKey = errors.New("a master key is required, and master_key_file is not set")
+	// ErrNotAMasterKey means that a file or a variable holds something else.
+	ErrNotAMasterKey = errors.New("does not hold a master key: 32 bytes, raw, in hex or in base64")
+)
+
+// masterKeyHint says how to make a master key, but only if there is no store yet: a new key
+// opens no store that exists.
+func (c *Config) masterKeyHint(fault error) string {
+	const makeOne = "make one: head -c 32 /dev/urandom | base64"
+	_, err := os.Lstat(c.Path("keymill.db"))
+	switch {
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Sprintf("the store in %s needs its own master key: set KEYMILL_MASTER_KEY_FILE to the file that holds it", c.Data)
+	case errors.Is(fault, ErrNotAMasterKey):
+		return makeOne
+	}
+	return makeOne + " > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key"
 }
 
 // ReadMasterKeyFile reads a master key from a file, under the rules for master_key_file.
@@ -36,11 +65,21 @@ func (c *Config) ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
 	if err != nil {
 		return keystore.MasterKey{}, err
 	}
-	return parseMasterKey(path, text)
+	return ParseMasterKey(path, text)
 }
 
-// parseMasterKey never puts the text into its error.
-func parseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
+// ReadMasterKeyCredential reads a master key from a credential of systemd, or from the file that
+// systemd makes one of.
+func ReadMasterKeyCredential(path string) (keystore.MasterKey, error) {
+	text, err := readCredential("master key", path)
+	if err != nil {
+		return keystore.MasterKey{}, err
+	}
+	return ParseMasterKey(path, text)
+}
+
+// ParseMasterKey parses a master key that was read from where. It never puts the text into its error.
+func ParseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
 	defer clear(raw)
 	text := raw
 	if len(text) != rawMasterKeyBytes {
@@ -56,8 +95,7 @@ func parseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
 	}
 	key, err := keystore.ParseMasterKey(text)
 	if err != nil {
-		return key, terminal.WithHint(fmt.Errorf("%s does not hold a master key: 32 bytes, raw, in hex or in base64", where),
-			"make one: head -c 32 /dev/urandom | base64")
+		return key, fmt.Errorf("%s %w", where, ErrNotAMasterKey)
 	}
 	return key, nil
 }

@@ -112,7 +112,7 @@ func TestOneNewlineIsRemovedAndNoMore(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(raw), err)
 	}
 	for _, end := range []string{"", "\n", "\r\n"} {
-		if got, err := parseMasterKey("x", append(bytes.Clone(raw), end...)); got != want || err != nil {
+		if got, err := ParseMasterKey("x", append(bytes.Clone(raw), end...)); got != want || err != nil {
 			t.Errorf("a raw key and %q: %v", end, err)
 		}
 	}

@@ -22,7 +22,7 @@ type secretPlaces struct {
 }
 
 func masterKeyPlaces(file string) secretPlaces {
-	return secretPlaces{"master key", file, "keymill-master-key", "KEYMILL_MASTER_KEY"}
+	return secretPlaces{"master key", file, MasterKeyCredential, "KEYMILL_MASTER_KEY"}
 }
 
 func webhookSecretPlaces(file string) secretPlaces {

@@ -16,6 +16,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
@@ -33,9 +34,11 @@ type Doctor struct {
 	// matches fs.ErrNotExist if the server has no socket.
 	AskServer func(context.Context) (api.Status, error)
 
-	store    *bolt.Store
-	master   keystore.MasterKey
-	findings Findings
+	store     *bolt.Store
+	master    keystore.MasterKey
+	keySource string // where the unit has the master key; "" if a setting names it
+	keyFault  error  // why there is no master key
+	findings  Findings
 }
 
 // FindStore sets c.Data to the first of dirs that holds a store. It sets c.Dev if --dev
@@ -83,9 +86,10 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if d.NewMasterKeyFile != "" && d.Config.Dev {
 		return errors.New("the master key of a trial store cannot be changed")
 	}
-	if err := d.readKey(); err != nil {
+	if err := serve.Harden(); err != nil {
 		return err
 	}
+	d.readKey()
 	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
 	if !d.findings.add("store", "opens", err) {
 		return nil
@@ -93,22 +97,14 @@ func (d *Doctor) examine(ctx context.Context) error {
 	defer store.Close()
 	d.store = store
 	d.checkStore(ctx)
-	if d.NewMasterKeyFile != "" && d.findings.allOK() {
+	sound := d.findings.allOK()
+	d.findings.warn(serve.LoginWarnings(d.Config, func(id string) (api.Client, error) {
+		return issuer.ReadClient(ctx, store, id)
+	}))
+	if d.NewMasterKeyFile != "" && sound {
 		return d.changeMasterKey(ctx)
 	}
 	return nil
-}
-
-func (d *Doctor) readKey() (err error) {
-	if d.Config.Dev {
-		d.master, err = d.Config.ReadMasterKeyFile(d.Config.Path("dev-master-key"))
-		return err
-	}
-	if err := serve.Harden(); err != nil {
-		return err
-	}
-	d.master, err = d.Config.MasterKey()
-	return err
 }
 
 func (d *Doctor) checkStore(ctx context.Context) {
@@ -124,10 +120,18 @@ func (d *Doctor) checkStore(ctx context.Context) {
 		err = errors.New("the store has no record of its identity")
 	}
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
-		d.checkKeys(ctx, meta.Dev)
+		d.checkMasterKey(ctx, meta.Dev)
 	}
 	records, err := audit.Verify(ctx, d.store)
 	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
+}
+
+func (d *Doctor) checkMasterKey(ctx context.Context, dev bool) {
+	if d.keyFault != nil {
+		d.findings.add("master key", "", d.keyFault)
+		return
+	}
+	d.checkKeys(ctx, dev)
 }
 
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
@@ -137,7 +141,14 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
 	})
-	if !d.findings.add("master key", "opens the data key and the private keys", err) {
+	opens := "opens the data key and the private keys"
+	if d.keySource != "" {
+		opens += "; it is from " + d.keySource
+		if err != nil {
+			err = fmt.Errorf("%w; the key is from %s", err, d.keySource)
+		}
+	}
+	if !d.findings.add("master key", opens, err) {
 		return
 	}
 	defer rings.Close()
@@ -170,7 +181,9 @@ func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) 
 // changeMasterKey seals the data key under the new master key.
 func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	next, err := d.Config.ReadMasterKeyFile(d.NewMasterKeyFile)
-	if err != nil {
+	if errors.Is(err, config.ErrNotAMasterKey) {
+		return terminal.WithHint(err, "make one: head -c 32 /dev/urandom | base64")
+	} else if err != nil {
 		return err
 	}
 	err = keystore.ChangeMasterKey(ctx, d.store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()))
@@ -192,5 +205,6 @@ func (d *Doctor) askServer(ctx context.Context, inUse *serve.InUseError) error {
 		err = errors.New(strings.Join(s.Issues, "; "))
 	}
 	d.findings.add("ready", "keys sign and spares are published", err)
+	d.findings.warn(s.Warnings)
 	return nil
 }

@@ -1,9 +1,11 @@
 package diagnose
 
 import (
+	"errors"
 	"io"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 )
 
 // Findings is what a Doctor prints.
@@ -23,10 +25,21 @@ type Finding struct {
 // add records one check and reports whether it passed.
 func (f *Findings) add(check, detail string, err error) bool {
 	if err != nil {
-		detail = terminal.OneLine(err.Error())
+		detail = err.Error()
+		if e := (*terminal.Error)(nil); errors.As(err, &e) && e.Hint != "" {
+			detail += "; " + e.Hint
+		}
+		detail = terminal.OneLine(detail)
 	}
 	f.Checks = append(f.Checks, Finding{check, err == nil, detail})
 	return err == nil
+}
+
+// warn records what does not keep the server from being ready.
+func (f *Findings) warn(list []api.Warning) {
+	for _, w := range list {
+		f.add(w.Check, "", errors.New(w.Detail))
+	}
 }
 
 func (f *Findings) allOK() bool {

@@ -2,67 +2,94 @@ package serve
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"slices"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint"
 )
 
-// checkLoginClients warns about a login endpoint whose client cannot log users in. This is
-// not an error, because the operator can add the client only while the server runs.
-func (s *server) checkLoginClients(ctx context.Context) error {
-	for _, login := range []struct{ setting, client string }{
-		{"simplejwt.client", s.config.SimpleJWTClient}, {"session.client", s.config.BrowserClient},
+// A loginFault says what is wrong with the client of a login endpoint. It is never an error,
+// because the key set and tokens work, and because an operator can add the client only while
+// the server runs.
+type loginFault struct {
+	setting string // that names the client
+	client  string
+	what    string // the log message
+	why     string // "" if nothing is wrong
+	command string // that fixes it
+}
+
+// Log messages about login endpoints.
+const (
+	noLogin    = "users cannot log in at a login endpoint"
+	noSecret   = "a login endpoint does not ask for the client's secret"
+	loginAgain = "users can log in at a login endpoint again"
+)
+
+// LoginWarnings returns a warning for each login endpoint whose client does not fit. find
+// returns a client, or refuses with not_found.
+func LoginWarnings(c *config.Config, find func(id string) (api.Client, error)) []api.Warning {
+	var list []api.Warning
+	for _, f := range loginFaults(c, find) {
+		if f.why != "" {
+			list = append(list, api.Warning{Check: "login endpoint", Detail: f.String()})
+		}
+	}
+	return list
+}
+
+// String returns the fault in one line, with what to type.
+func (f loginFault) String() string {
+	return fmt.Sprintf("%s: %s is %s, and %s; run: %s", f.what, f.setting, terminal.ShellWord(f.client), f.why, f.command)
+}
+
+// loginFaults looks at every login endpoint that is on, the healthy ones included.
+func loginFaults(c *config.Config, find func(id string) (api.Client, error)) []loginFault {
+	var list []loginFault
+	for _, f := range []loginFault{
+		{setting: "simplejwt.client", client: c.SimpleJWTClient}, {setting: "session.client", client: c.BrowserClient},
 	} {
-		if login.client == "" {
+		if f.client == "" {
 			continue
 		}
-		client, err := s.issuer.Client(ctx, login.client)
+		client, err := find(f.client)
 		if err != nil && !refusedAs(err, "not_found") {
-			return err
+			f.what, f.why, f.command = noLogin, "the client cannot be read: "+err.Error(), "keymill doctor"
+		} else {
+			f.examine(client, err == nil)
 		}
-		if why, command := loginFault(login.client, client, err == nil, login.setting == "simplejwt.client"); why != "" {
-			s.log.Warn("users cannot log in at a login endpoint", "setting", login.setting, "client", login.client, "reason", why, "type", command)
-		} else if !client.Public {
-			s.log.Warn("a login endpoint does not ask for the client's secret", "setting", login.setting, "client", login.client,
-				"reason", "the client is confidential, and users who log in never present its secret",
-				"type", "keymill client add NAME --public --grant refresh_token --audience AUDIENCE")
-		}
+		list = append(list, f)
 	}
-	return nil
+	return list
 }
 
-// loginAdvice returns the command that makes the client of a login endpoint usable again.
-// Package endpoint logs it if a login fails because of the client.
-func loginAdvice(u endpoint.UnusableClient) string {
-	_, command := loginFault(u.ID, u.Client, u.Found, u.Endpoint == issuer.LoginSimpleJWT)
-	if command == "" {
-		return ""
-	}
-	return "to fix it, run: " + command
-}
-
-// loginFault says why users cannot log in through a client, and which command fixes
-// that without changing anything else of the client. At an endpoint where a login cannot name
-// its audience (oneAudience), the client must have exactly one.
-func loginFault(id string, client api.Client, exists, oneAudience bool) (why, command string) {
-	word := terminal.ShellWord(id)
+// examine fills in what is wrong. The command changes nothing else of the client. At the
+// simplejwt endpoint a login cannot name its audience, so the client must have exactly one.
+func (f *loginFault) examine(client api.Client, exists bool) {
+	word := terminal.ShellWord(f.client)
+	const another = "keymill client add NAME --public --grant refresh_token --audience AUDIENCE --origin https://app.example"
+	f.what = noLogin
 	switch {
 	case !exists:
-		return "the client does not exist", "keymill client add " + word + " --public --grant refresh_token --audience AUDIENCE --origin https://app.example"
+		f.why = "the client does not exist"
+		f.command = "keymill client add " + word + " --public --grant refresh_token --audience AUDIENCE --origin https://app.example"
 	case client.Disabled:
-		return "the client is disabled", "keymill client enable " + word
+		f.why, f.command = "the client is disabled", "keymill client enable "+word
 	case !slices.Contains(client.Grants, "refresh_token"):
-		return "the client is not allowed the refresh_token grant", "keymill client set " + word + grantFlags(client)
+		f.why, f.command = "the client is not allowed the refresh_token grant", "keymill client set "+word+grantFlags(client)
 	case len(client.Audiences) == 0:
-		return "the client has no audience", "keymill client set " + word + " --audience AUDIENCE"
-	case oneAudience && len(client.Audiences) > 1:
-		return "the client has several audiences, and a login at this endpoint cannot name one",
-			"keymill client add NAME --public --grant refresh_token --audience AUDIENCE --origin https://app.example"
+		f.why, f.command = "the client has no audience", "keymill client set "+word+" --audience AUDIENCE"
+	case f.setting == "simplejwt.client" && len(client.Audiences) > 1:
+		f.why, f.command = "the client has several audiences, and a login at this endpoint cannot name one", another
+	case !client.Public:
+		f.what = noSecret
+		f.why, f.command = "the client is confidential, and users who log in never present its secret", another
 	}
-	return "", ""
 }
 
 // grantFlags returns flags for the client's grants and refresh_token. All are named,
@@ -73,4 +100,36 @@ func grantFlags(client api.Client) string {
 		flags += " --grant " + grant
 	}
 	return flags
+}
+
+// loginAdvice returns the command that makes the client of a login endpoint usable again.
+// Package endpoint logs it if a login fails because of the client.
+func loginAdvice(u endpoint.UnusableClient) string {
+	f := loginFault{setting: "session.client", client: u.ID}
+	if u.Endpoint == issuer.LoginSimpleJWT {
+		f.setting = "simplejwt.client"
+	}
+	if f.examine(u.Client, u.Found); f.command == "" {
+		return ""
+	}
+	return "to fix it, run: " + f.command
+}
+
+// watchLogins logs one line for each login endpoint that has a fault, at the start and when a
+// change made it, and one when the fault has gone.
+func (s *server) watchLogins(ctx context.Context) {
+	// A caller that hung up after its change would look like a fault of the client.
+	faults := loginFaults(s.config, s.findClient(context.WithoutCancel(ctx)))
+	for _, f := range s.watch.changed(faults) {
+		attrs := []any{"setting", f.setting, "client", f.client}
+		if f.why == "" {
+			s.log.Info(loginAgain, attrs...)
+			continue
+		}
+		s.log.Warn(f.what, append(attrs, slog.String("reason", f.why), slog.String("type", f.command))...)
+	}
+}
+
+func (s *server) findClient(ctx context.Context) func(string) (api.Client, error) {
+	return func(id string) (api.Client, error) { return s.issuer.Client(ctx, id) }
 }

@@ -1,32 +1,90 @@
 package serve
 
 import (
+	"context"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/config"
+	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint"
+	"keymill/issuer/refusal"
+	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
-// TestALoginClientThatDoesNotFitIsReported also checks that the suggested command takes
-// nothing away from the client.
+// TestALoginClientThatDoesNotFitIsReported with a command that takes nothing away from the
+// client.
 func TestALoginClientThatDoesNotFitIsReported(t *testing.T) {
-	valid := api.Client{Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
-	several, service := valid, valid
-	several.Audiences = []string{"a", "b"}
-	service.Grants = []string{"client_credentials"}
+	valid := api.Client{ID: "web", Public: true, Grants: []string{"refresh_token"}, Audiences: []string{"a"}}
+	with := func(change func(*api.Client)) *api.Client {
+		c := valid
+		change(&c)
+		return &c
+	}
 	for _, tt := range []struct {
-		client       api.Client
-		oneAudience  bool
-		why, command string
+		name              string
+		client            *api.Client // nil: absent
+		simplejwt, cookie string      // why; "" if users can log in there
+		command           string
 	}{
-		{valid, true, "", ""},
-		{several, false, "", ""},
-		{several, true, "several audiences", "keymill client add NAME --public"},
-		{service, true, "refresh_token grant", "keymill client set web --grant client_credentials --grant refresh_token"},
+		{"valid", &valid, "", "", ""},
+		{"absent", nil, "does not exist", "does not exist", "keymill client add web --public --grant refresh_token"},
+		{"disabled", with(func(c *api.Client) { c.Disabled = true }), "is disabled", "is disabled", "keymill client enable web"},
+		{"confidential", with(func(c *api.Client) { c.Public = false }), "is confidential", "is confidential", "keymill client add NAME --public"},
+		{"without the grant", with(func(c *api.Client) { c.Grants = []string{"client_credentials"} }), "refresh_token grant", "refresh_token grant",
+			"keymill client set web --grant client_credentials --grant refresh_token"},
+		{"without an audience", with(func(c *api.Client) { c.Audiences = nil }), "no audience", "no audience", "keymill client set web --audience AUDIENCE"},
+		{"with several audiences", with(func(c *api.Client) { c.Audiences = []string{"a", "b"} }), "several audiences", "", "keymill client add NAME --public"},
 	} {
-		why, command := loginFault("web", tt.client, true, tt.oneAudience)
-		if !strings.Contains(why, tt.why) || !strings.HasPrefix(command, tt.command) || (why == "") != (tt.why == "") {
-			t.Errorf("%+v: %q, %q", tt, why, command)
+		find := func(id string) (api.Client, error) {
+			if tt.client == nil {
+				return api.Client{}, refusal.New("not_found", "client %s does not exist", id)
+			}
+			return *tt.client, nil
 		}
+		want := map[string]string{"simplejwt.client": tt.simplejwt, "session.client": tt.cookie}
+		warnings := LoginWarnings(&config.Config{SimpleJWTClient: "web", BrowserClient: "web"}, find)
+		for setting, why := range want {
+			n := slices.IndexFunc(warnings, func(w api.Warning) bool { return strings.Contains(w.Detail, setting+" is web") })
+			switch {
+			case why == "" && n >= 0:
+				t.Errorf("%s: %s", tt.name, warnings[n].Detail)
+			case why == "":
+			case n < 0:
+				t.Errorf("%s: no warning for %s in %v", tt.name, setting, warnings)
+			case !strings.Contains(warnings[n].Detail, why) || !strings.Contains(warnings[n].Detail, "run: "+tt.command) || warnings[n].Check != "login endpoint":
+				t.Errorf("%s: %+v", tt.name, warnings[n])
+			}
+		}
+		if off := LoginWarnings(&config.Config{}, find); len(off) != 0 {
+			t.Errorf("%s: login endpoints that are off: %v", tt.name, off)
+		}
+	}
+	if advice := loginAdvice(endpoint.UnusableClient{Endpoint: issuer.LoginSimpleJWT, ID: "web"}); advice !=
+		"to fix it, run: keymill client add web --public --grant refresh_token --audience AUDIENCE --origin https://app.example" {
+		t.Error(advice)
+	}
+}
+
+// TestAnUnreadableClientIsReported instead of ending a start or doctor.
+func TestAnUnreadableClientIsReported(t *testing.T) {
+	store, err := bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("client/web", []byte("{")) }); err != nil {
+		t.Fatal(err)
+	}
+	warnings := LoginWarnings(&config.Config{BrowserClient: "web", SimpleJWTClient: "app"}, func(id string) (api.Client, error) {
+		return issuer.ReadClient(context.Background(), store, id)
+	})
+	if len(warnings) != 2 || !strings.Contains(warnings[0].Detail, "app, and the client does not exist") ||
+		!strings.Contains(warnings[1].Detail, "web, and the client cannot be read: read client/web") {
+		t.Errorf("%v", warnings)
 	}
 }

@@ -63,6 +63,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store) },
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
+		"verify":   s.verifyRest,
 	}
 	if s.webhook != nil {
 		work["webhook"] = s.webhook.Run

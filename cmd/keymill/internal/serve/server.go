@@ -40,6 +40,9 @@ type server struct {
 	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
 
+	watch      watch  // what is wrong and does not end the server
+	unverified uint64 // the first records of the audit log, which are verified while the server serves
+
 	storeFailed chan error // gets one error if the store can no longer tell what is durable
 	opened      bool       // open has succeeded, so close keeps what it created
 }
@@ -50,7 +53,7 @@ type server struct {
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openOutbox, s.openIssuer, s.openEndpoints, s.openWebhook,
-		s.seedTrial, s.checkLoginClients, s.openAdmin,
+		s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -149,6 +152,8 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
 		Advice:         loginAdvice,
+		Warnings:       s.warnings,
+		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
 		StoreFailed:    func() error { return s.store.Status().Failed },
 		StoreBytes:     func() int64 { return s.store.Status().Bytes },

@@ -1,0 +1,91 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+
+	"keymill/issuer/api"
+	"keymill/storage/audit"
+)
+
+// A watch remembers what is wrong although the server serves. Each fault is logged once, and
+// the admin API shows it for as long as it lasts. None of them makes the server unready.
+type watch struct {
+	mu     sync.Mutex
+	logins map[string]loginFault // setting → the fault that was logged last
+	audit  string                // damage of the audit log; "" if none was found
+}
+
+// changed returns the faults that differ from those that it got last, also those that have
+// gone.
+func (w *watch) changed(now []loginFault) []loginFault {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := maps.Clone(w.logins)
+	w.logins = map[string]loginFault{}
+	var list []loginFault
+	for _, f := range now {
+		w.logins[f.setting] = f
+		if old := before[f.setting]; f.why != old.why {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// warnings returns what is wrong now.
+func (s *server) warnings(ctx context.Context) []api.Warning {
+	list := LoginWarnings(s.config, s.findClient(ctx))
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.audit != "" {
+		list = append(list, api.Warning{Check: "audit", Detail: s.watch.audit})
+	}
+	return list
+}
+
+// checkLogins reports the login endpoints that have a fault at the start.
+func (s *server) checkLogins(ctx context.Context) error {
+	s.watchLogins(ctx)
+	return nil
+}
+
+// checkAudit verifies the newest records of the audit log, and later, in the background, the
+// others. Damage is reported and never ends the server, because serving needs no old record.
+func (s *server) checkAudit(ctx context.Context) error {
+	oldest, err := audit.VerifyNewest(ctx, s.store)
+	if err != nil && !errors.Is(err, audit.ErrDamaged) {
+		return err
+	}
+	s.reportDamage(err)
+	s.unverified = oldest - 1
+	return nil
+}
+
+// verifyRest verifies the records that checkAudit did not read. It returns when ctx ends.
+func (s *server) verifyRest(ctx context.Context) error {
+	err := audit.VerifyUntil(ctx, s.store, s.unverified)
+	switch {
+	case errors.Is(err, audit.ErrDamaged):
+		s.reportDamage(err)
+	case err != nil && ctx.Err() == nil:
+		s.log.Warn("cannot verify the audit log", "error", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (s *server) reportDamage(err error) {
+	if err == nil {
+		return
+	}
+	s.log.Error("the audit log is damaged; the server keeps serving", "error", err)
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.audit != "" {
+		s.watch.audit += "; "
+	}
+	s.watch.audit += err.Error()
+}

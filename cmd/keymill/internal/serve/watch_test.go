@@ -1,0 +1,132 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/issuer/api"
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/bolt"
+)
+
+// TestAFaultIsLoggedOnce, until it changes or goes.
+func TestAFaultIsLoggedOnce(t *testing.T) {
+	var w watch
+	for i, step := range []struct {
+		now, want map[string]string // setting → why
+	}{
+		{map[string]string{"a": "", "b": "x"}, map[string]string{"b": "x"}},
+		{map[string]string{"a": "", "b": "x"}, map[string]string{}},
+		{map[string]string{"a": "y", "b": "x"}, map[string]string{"a": "y"}},
+		{map[string]string{"a": "z", "b": ""}, map[string]string{"a": "z", "b": ""}},
+		{map[string]string{"a": "z", "b": ""}, map[string]string{}},
+	} {
+		var faults []loginFault
+		for setting, why := range step.now {
+			faults = append(faults, loginFault{setting: setting, why: why})
+		}
+		got := map[string]string{}
+		for _, f := range w.changed(faults) {
+			got[f.setting] = f.why
+		}
+		if !maps.Equal(got, step.want) {
+			t.Errorf("step %d: %v, want %v", i, got, step.want)
+		}
+	}
+}
+
+// TestDamageIsReportedOnce, the newest and the oldest records each.
+func TestDamageIsReportedOnce(t *testing.T) {
+	s := &server{config: &config.Config{}}
+	s.log, s.queue = newLog("text", &s.level, &strings.Builder{})
+	defer s.queue.Close()
+	for _, err := range []error{nil, errors.New("one"), errors.New("two")} {
+		s.reportDamage(err)
+	}
+	if got := s.warnings(t.Context()); len(got) != 1 || got[0] != (api.Warning{Check: "audit", Detail: "one; two"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestOldDamageIsFoundWhileServing: the start reads the newest 1,000 records, and what is wrong with
+// older ones is reported later. The check never ends a server.
+//
+// I19.
+func TestOldDamageIsFoundWhileServing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, err := bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer store.Close()
+		for range 20 { // 1,200 records
+			if err := store.Update(t.Context(), appendSixty); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := audit.Chain(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			seq          int
+			start, later string
+		}{
+			{0, "", ""}, // no damage; first, because damage stays
+			{1200, "record 1200 does not follow", ""},
+			{201, "record 201 does not follow", "record 201 does not follow"}, // the oldest of the newest
+			{7, "record 201 does not follow", "record 7 does not follow"},
+		} {
+			if tt.seq != 0 {
+				key := fmt.Sprintf("audit/log/%020d", tt.seq)
+				if err := store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(key, []byte("{}")) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := &server{config: &config.Config{}, store: store}
+			s.log, s.queue = newLog("text", &s.level, &strings.Builder{})
+			if err := s.checkAudit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.watch.audit; !strings.Contains(got, tt.start) || (got == "") != (tt.start == "") {
+				t.Errorf("record %d: at the start: %q", tt.seq, got)
+			}
+			atStart := len(s.watch.audit)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- s.verifyRest(ctx) }()
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if got := s.watch.audit[atStart:]; !strings.Contains(got, tt.later) || (got == "") != (tt.later == "") {
+				t.Errorf("record %d: later: %q", tt.seq, got)
+			}
+			select {
+			case err := <-ended:
+				t.Errorf("record %d: the check ended the server: %v", tt.seq, err)
+			default:
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			s.queue.Close()
+		}
+	})
+}
+
+func appendSixty(tx storage.Tx) error {
+	for range 60 {
+		if err := audit.Append(tx, time.Now(), audit.Event{Action: "test"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
