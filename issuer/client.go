@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -129,25 +130,29 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Cl
 	return list, err
 }
 
-// AllowsOrigin reports whether origin is one of the client's web origins.
-func (i *Issuer) AllowsOrigin(ctx context.Context, id, origin string) (bool, error) {
-	allowed := false
+// Origins returns the origins that may call on behalf of a client at this moment. It is empty if
+// the client is absent or disabled. An origin that could not be listed now is left out.
+func (i *Issuer) Origins(ctx context.Context, id string) ([]string, error) {
+	var list []string
 	err := i.store.View(ctx, func(r storage.Reader) error {
+		list = nil
 		rec, err := i.findClient(r, id)
-		allowed = rec != nil && !rec.Disabled && slices.Contains(rec.Origins, origin)
+		if rec != nil && !rec.Disabled {
+			list = slices.DeleteFunc(slices.Clone(rec.Origins), func(o string) bool { return origin.Check(o, i.insecure) != nil })
+		}
 		return err
 	})
-	return allowed && err == nil, err
+	return list, err
 }
 
-// KnowsOrigin reports whether origin is a web origin of any client. A preflight request names no
-// client, so no more can be checked.
-func (i *Issuer) KnowsOrigin(ctx context.Context, origin string) (bool, error) {
-	if !validOrigin(origin, i.insecure) {
+// KnowsOrigin reports whether any client lists the origin. A preflight request names no client, so
+// no more can be checked.
+func (i *Issuer) KnowsOrigin(ctx context.Context, sent string) (bool, error) {
+	if origin.Check(sent, i.insecure) != nil {
 		return false, nil
 	}
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		_, err := r.Get(originKey(origin))
+		_, err := r.Get(originKey(sent))
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -181,9 +182,12 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 	})
 }
 
-// checkClient sets rec to want and refuses everything that it can refuse without a transaction.
+// checkClient sets rec to want and refuses everything that it can refuse without a transaction. An
+// origin that rec lists already is accepted, for example http after insecure was set to false: an
+// administrator must still be able to disable the client. It is without effect, see Origins.
 func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
+	listed := rec.Origins
 	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
 		return err
 	}
@@ -210,9 +214,8 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 		return refusal.New("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
 	}
 	for _, o := range rec.Origins {
-		if !validOrigin(o, i.insecure) {
-			return refusal.New("invalid_request",
-				"origin '%s' must be scheme, host and port as a browser sends them, such as https://app.example", o)
+		if err := origin.Check(o, i.insecure); err != nil && !slices.Contains(listed, o) {
+			return refusal.New("invalid_request", "origin '%.100s' %v", o, err)
 		}
 	}
 	return nil

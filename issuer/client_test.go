@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -109,7 +110,7 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", maxNameBytes-4)))
 		}
 		for n := range maxOrigins {
-			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", maxOriginBytes-12)))
+			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", origin.MaxBytes-12)))
 		}
 		for n := range maxScopes {
 			scopes = append(scopes, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("s", maxScopeBytes-4)))

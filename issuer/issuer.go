@@ -56,6 +56,7 @@ import (
 	"net/url"
 	"strings"
 
+	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
 	"keymill/jwks"
@@ -67,7 +68,7 @@ import (
 // Config is what an Issuer needs.
 type Config struct {
 	URL      string // the issuer, checked by CheckURL
-	Insecure bool   // allows an http issuer that is not loopback
+	Insecure bool   // allows an http issuer and http pages that are not loopback
 	Store    storage.Store
 	Keys     *keystore.Rings
 	Refresh  Lifetimes      // of sessions, unless their client has its own; the zero value means the defaults
@@ -156,7 +157,7 @@ func CheckURL(s string, insecure bool) error {
 		return errors.New("the issuer must not hold a user or a password")
 	case s != u.Scheme+"://"+strings.ToLower(u.Host):
 		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
-	case !canonicalHost(u):
+	case !origin.CanonicalHost(u):
 		return fmt.Errorf("issuer %q: the host must be a name or an address; a port must be 1 to 65535, and the default port must be left out", s)
 	case u.Scheme == "http" && !insecure && !jwks.IsLoopback(u.Hostname()):
 		return fmt.Errorf("issuer %q must use https; set insecure: true to allow http, which sends tokens unencrypted", s)

@@ -3,26 +3,22 @@ package issuer
 import (
 	"encoding/json"
 	"maps"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
-	"keymill/jwks"
 	"keymill/storage"
 )
 
 // Limits of one record. A change of a client writes the records of its old and new audiences and
 // origins, and an Update can write 64 keys.
 const (
-	maxNameBytes   = 200 // of an audience
-	maxIDBytes     = 100 // of a client
-	maxScopeBytes  = 64  // of one scope
-	maxOriginBytes = 200
-	maxScopes      = 50
-	maxAudiences   = 16
-	maxOrigins     = 10
-	maxListed      = 1000 // records of one list
+	maxNameBytes  = 200 // of an audience
+	maxIDBytes    = 100 // of a client
+	maxScopeBytes = 64  // of one scope
+	maxScopes     = 50
+	maxAudiences  = 16
+	maxOrigins    = 10
+	maxListed     = 1000 // records of one list
 )
 
 // validName reports whether s is 1 to 200 visible ASCII characters.
@@ -42,37 +38,6 @@ func isVisible(s string) bool {
 		}
 	}
 	return true
-}
-
-// canonicalHost reports whether the host of u, a name or an address and perhaps a port, is written as
-// browsers and verifiers write it.
-func canonicalHost(u *url.URL) bool {
-	for _, c := range u.Hostname() {
-		name := c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
-		if !name && (c != ':' || !strings.HasPrefix(u.Host, "[")) {
-			return false
-		}
-	}
-	if u.Hostname() == "" || strings.HasSuffix(u.Host, ":") {
-		return false
-	}
-	port := u.Port()
-	if port == "" {
-		return true
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	standard := u.Scheme == "https" && n == 443 || u.Scheme == "http" && n == 80
-	return err == nil && n > 0 && !standard && port == strconv.FormatUint(n, 10)
-}
-
-// validOrigin reports whether s is exactly what a browser sends in Origin (RFC 6454, section 6.2), so
-// that bytes can be compared. "null" and wildcards are not origins.
-func validOrigin(s string, insecure bool) bool {
-	u, err := url.Parse(s)
-	if err != nil || len(s) > maxOriginBytes || s != u.Scheme+"://"+strings.ToLower(u.Host) || !canonicalHost(u) {
-		return false
-	}
-	return u.Scheme == "https" || u.Scheme == "http" && (insecure || jwks.IsLoopback(u.Hostname()))
 }
 
 // distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].

@@ -11,8 +11,8 @@ import (
 // References between records are updated in the transaction that changes one of them. All ids are
 // in one index. For each audience and each origin the store has the number of clients that name it.
 
-func idKey(id string) string         { return "id/" + id }
-func originKey(origin string) string { return "origin/" + origin }
+func idKey(id string) string       { return "id/" + id }
+func originKey(name string) string { return "origin/" + name }
 
 // reserveID enters an id into the index that clients and users share, or refuses it.
 func reserveID(tx storage.Tx, id, kind string) error {

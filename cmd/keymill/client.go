@@ -39,10 +39,11 @@ func clientAddCommand() *cobra.Command {
 		Short: "Add a client and print its secret once",
 		Long: `Add a client. For a service of your own, allow the grant client_credentials. For a front end
 through which users log in, allow refresh_token and make it --public, because a page or an app
-cannot keep a secret; --origin names where its pages come from. For an API that asks
-/introspect about tokens, give --introspect with the API's audience.`,
+cannot keep a secret; --origin names where its pages come from, as a browser writes it: scheme,
+host and port. An app or an extension has an origin such as capacitor://localhost. For an API that
+asks /introspect about tokens, give --introspect with the API's audience.`,
 		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
-  keymill client add web --public --grant refresh_token --audience orders --origin https://app.example
+  keymill client add web --public --grant refresh_token --audience orders --origin https://app.example.com
   keymill client add kiosk --public --grant refresh_token --audience orders --idle 12h --absolute 7d --grace 0s
   keymill client add orders-api --introspect orders`,
 		Args: arguments("ID"),
@@ -124,7 +125,7 @@ func clientSetCommand() *cobra.Command {
 		Use:     "set ID",
 		Short:   "Change what a client is allowed, or how long its sessions live",
 		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" restore the\ndefaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s means no grace.",
-		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example --origin https://beta.app.example\n  keymill client set web --idle 7d --grace 10s",
+		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example.com --origin https://beta.example.com\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := given.normalize(); err != nil {

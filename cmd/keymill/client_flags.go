@@ -18,7 +18,7 @@ func (l *clientFlags) addTo(cmd *cobra.Command) {
 	f.StringArrayVar(&c.Grants, "grant", nil, "a grant that the client may use: client_credentials or refresh_token (repeatable)")
 	f.StringArrayVar(&c.Audiences, "audience", nil, "an audience that the client may request (repeatable)")
 	f.StringArrayVar(&c.Scopes, "scope", nil, "a scope that the client may request (repeatable)")
-	f.StringArrayVar(&c.Origins, "origin", nil, "an origin of the client's web pages, for CORS (repeatable)")
+	f.StringArrayVar(&c.Origins, "origin", nil, "an origin of the client's pages or app, such as https://app.example.com (repeatable)")
 	f.StringArrayVar(&c.Introspect, "introspect", nil, "an audience whose tokens the client may introspect (repeatable)")
 	f.StringVar(&c.Grace, "grace", "", "how long a replaced refresh token is still accepted, instead of refresh.grace: 0s to 10m")
 	f.StringVar(&c.Idle, "idle", "", "how long a session lives without a refresh, instead of refresh.idle")

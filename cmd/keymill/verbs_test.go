@@ -35,6 +35,24 @@ func (p *place) startTrial() *child {
 	return p.start("--config", path)
 }
 
+// TestTheFormOfAnOriginIsExplained by client add and client set alike.
+func TestTheFormOfAnOriginIsExplained(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.start()
+	p.must(nil, "client", "add", "page", "--public", "--origin", "chrome-extension://abcdefghijklmnopabcdefghijklmnop", "--origin", "http://tauri.localhost")
+	for origin, advice := range map[string]string{
+		"https://app.example.com/": "such as https://app.example.com", "http://192.168.1.5:3000": "set insecure: true",
+		"null": "sandboxed", "app://localhost": "capacitor://localhost", "https://*.example.com": "list each origin",
+	} {
+		_, add, code := p.run("client", "add", "odd", "--public", "--origin", origin)
+		_, set, _ := p.run("client", "set", "page", "--origin", origin)
+		if code != 1 || add != set || !strings.HasPrefix(add, "keymill: origin '"+origin+"' ") || !strings.Contains(add, advice) {
+			t.Errorf("%s: code %d, %s%s", origin, code, add, set)
+		}
+	}
+}
+
 // TestAnAudienceHasEdDSAUnlessToldOtherwise.
 func TestAnAudienceHasEdDSAUnlessToldOtherwise(t *testing.T) {
 	t.Parallel()

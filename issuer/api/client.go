@@ -15,7 +15,7 @@ type Client struct {
 	Grants         []string       `json:"grants"`
 	Audiences      []string       `json:"audiences"`  // it may get tokens for
 	Scopes         []string       `json:"scopes"`     // it may request, each of one of its audiences
-	Origins        []string       `json:"origins"`    // web origins that may call on its behalf
+	Origins        []string       `json:"origins"`    // of pages and apps that may call on its behalf
 	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
 	Grace          string         `json:"grace"`      // of its sessions, such as "30s"; "" means as configured
 	Idle           string         `json:"idle"`       // as grace

@@ -3,6 +3,7 @@ package endpoint
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"keymill/issuer/refusal"
@@ -38,7 +39,7 @@ func answerPreflight(w http.ResponseWriter, r *http.Request, origin string, allo
 	header := w.Header()
 	header["Vary"] = varyPreflight
 	if !allowed {
-		return newStatusError(http.StatusForbidden, "access_denied", "no client lists this origin")
+		return originError("no client lists this origin", origin)
 	}
 	if err := allowHeaders(header, r.Header["Access-Control-Request-Headers"]); err != nil {
 		return err
@@ -128,7 +129,7 @@ func (s *Server) allowPage(w http.ResponseWriter, r *http.Request, client string
 	if len(origins) != 1 || !authenticated(err) {
 		return
 	}
-	if ok, err := s.cfg.Issuer.AllowsOrigin(r.Context(), client, origins[0]); err == nil && ok {
+	if listed, err := s.cfg.Issuer.Origins(r.Context(), client); err == nil && slices.Contains(listed, origins[0]) {
 		w.Header()["Access-Control-Allow-Origin"] = origins
 		w.Header()["Access-Control-Expose-Headers"] = readableByPage
 	}

@@ -44,7 +44,7 @@ func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 		if !e.cookies && r.Header["Origin"] == nil && r.Header["Sec-Fetch-Site"] == nil {
 			return h(w, r)
 		}
-		listed, err := s.listedOrigins(r.Context(), e.client)
+		listed, err := s.cfg.Issuer.Origins(r.Context(), e.client)
 		if err != nil {
 			return err
 		}
@@ -58,27 +58,23 @@ func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 				header["Access-Control-Allow-Credentials"] = withCookies
 			}
 		}
+		if e.cookies {
+			if err := checkApp(r); err != nil {
+				return err
+			}
+		}
 		return h(w, r)
 	}
 }
 
-// listedOrigins returns the origins of a client at this moment; none if the client is
-// absent or disabled.
-func (s *Server) listedOrigins(ctx context.Context, id string) ([]string, error) {
-	client, err := s.cfg.Issuer.Client(ctx, id)
-	if refusedAs(err, "not_found") || client.Disabled {
-		return nil, nil
-	}
-	return client.Origins, err
-}
-
+// loginPreflight also allows the origins that checkApp refuses, so that they can read why.
 func (s *Server) loginPreflight(e *loginEndpoint) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		origin, err := requestedOrigin(w, r)
 		if err != nil {
 			return err
 		}
-		listed, err := s.listedOrigins(r.Context(), e.client)
+		listed, err := s.cfg.Issuer.Origins(r.Context(), e.client)
 		if err != nil {
 			return err
 		}

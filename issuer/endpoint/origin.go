@@ -1,9 +1,13 @@
 package endpoint
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
+
+	"keymill/issuer/origin"
 )
 
 // An originCheck refuses requests that pages of other origins send: they could use the
@@ -24,14 +28,14 @@ type builtCheck struct {
 func (c *originCheck) check(r *http.Request, own string, listed []string) error {
 	sent := r.Header["Origin"]
 	if len(sent) > 1 || len(sent) == 1 && sent[0] != own && !slices.Contains(listed, sent[0]) {
-		return errOrigin
+		return originError(notListed, sent...)
 	}
 	protection, err := c.protection(own, listed)
 	if err != nil {
 		return err
 	}
 	if err := protection.Check(r); err != nil {
-		return errOrigin
+		return originError(notListed, sent...)
 	}
 	return nil
 }
@@ -42,8 +46,8 @@ func (c *originCheck) protection(own string, listed []string) (*http.CrossOrigin
 		return b.protection, nil
 	}
 	b := &builtCheck{slices.Clone(listed), http.NewCrossOriginProtection()}
-	for _, origin := range append([]string{own}, listed...) {
-		if err := b.protection.AddTrustedOrigin(origin); err != nil {
+	for _, trusted := range append([]string{own}, listed...) {
+		if err := b.protection.AddTrustedOrigin(trusted); err != nil {
 			return nil, err
 		}
 	}
@@ -51,4 +55,22 @@ func (c *originCheck) protection(own string, listed []string) (*http.CrossOrigin
 	return b.protection, nil
 }
 
-var errOrigin = newStatusError(http.StatusForbidden, "access_denied", "pages of this origin may not use this path")
+const notListed = "pages of this origin may not use this path"
+
+// originError names the origins only for the log: they are not checked.
+func originError(description string, origins ...string) error {
+	refused := newStatusError(http.StatusForbidden, "access_denied", description)
+	refused.Cause = fmt.Errorf("origin %q", short(strings.Join(origins, ", ")))
+	return refused
+}
+
+// checkApp refuses an app at the browser endpoint. An app is never on the issuer's site, so the browser
+// keeps no cookie for it (RFC 6265bis, section 5.2), and it would lose its session at once.
+func checkApp(r *http.Request) error {
+	sent := r.Header.Get("Origin")
+	if !origin.IsApp(sent) {
+		return nil
+	}
+	return newStatusError(http.StatusForbidden, "access_denied",
+		sent+" is the origin of an app or an extension, for which browsers keep no session cookie: log in at the simplejwt endpoint")
+}

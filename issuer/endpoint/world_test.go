@@ -48,7 +48,10 @@ type world struct {
 	path      string
 }
 
-const testIssuer = "https://auth.example.com"
+const (
+	testIssuer    = "https://auth.example.com"
+	privateIssuer = "http://10.0.0.5:8420" // opened with insecure: true
+)
 
 // A countedStore counts transactions, and fails when a test says so.
 type countedStore struct {
@@ -159,7 +162,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
 		t.Fatal(err)
 	}
-	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: w.url, Store: &w.counted, Keys: w.keys}); err != nil {
+	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: w.url, Insecure: w.url == privateIssuer, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
 	c := Config{
