@@ -28,6 +28,7 @@ const (
 // run serves until ctx ends, and then returns nil, or until the store, a listener or a
 // background loop fails.
 func (s *server) run(ctx context.Context) error {
+	s.recordStart()
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	ended := s.startLoops(background, &loops)
@@ -50,6 +51,7 @@ func (s *server) run(ctx context.Context) error {
 	if err == nil {
 		err = s.store.Status().Failed // it may have failed during the last requests
 	}
+	s.recordStop(ctx, err)
 	s.close()
 	s.log.Info("stopped")
 	return err

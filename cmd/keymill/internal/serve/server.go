@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync/atomic"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/issuer"
@@ -42,6 +43,8 @@ type server struct {
 
 	watch      watch  // what is wrong and does not end the server
 	unverified uint64 // the first records of the audit log, which are verified while the server serves
+
+	recording atomic.Bool // the start is recorded and the stop is not
 
 	storeFailed chan error // gets one error if the store can no longer tell what is durable
 	opened      bool       // open has succeeded, so close keeps what it created

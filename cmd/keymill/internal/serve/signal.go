@@ -28,7 +28,7 @@ import (
 // With --dev a SIGHUP says that the terminal was closed. If the process began with SIGHUP
 // ignored, as under nohup, a trial server goes on ignoring it.
 func (s *server) catchSignals(ctx context.Context, reload func() (*config.Config, error)) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, stop := context.WithCancelCause(ctx)
 	ends, hangups := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM)
 	switch {
@@ -37,19 +37,20 @@ func (s *server) catchSignals(ctx context.Context, reload func() (*config.Config
 	case !signal.Ignored(syscall.SIGHUP):
 		signal.Notify(ends, syscall.SIGHUP)
 	}
-	go s.stopAt(ends, cancel)
+	go s.stopAt(ends, stop)
 	go func() {
 		// Not in the goroutine that stops the server, because reading the file may block.
 		for range hangups {
 			s.reload(reload)
 		}
 	}()
-	return ctx, cancel
+	return ctx, func() { stop(nil) }
 }
 
-func (s *server) stopAt(ends <-chan os.Signal, stop func()) {
-	s.log.Info("stopping", "signal", signalName(<-ends))
-	stop()
+func (s *server) stopAt(ends <-chan os.Signal, stop context.CancelCauseFunc) {
+	name := signalName(<-ends)
+	s.log.Info("stopping", "signal", name)
+	stop(errors.New(name)) // the cause, which recordStop reads
 	for sig := range ends {
 		if sig == syscall.SIGHUP {
 			continue // a terminal and its shell both send one
@@ -93,4 +94,5 @@ func (s *server) reload(read func() (*config.Config, error)) {
 	if len(changed) > 0 {
 		log.Warn("changed settings need a restart", "settings", strings.Join(changed, " "))
 	}
+	s.recordReload(strings.ToLower(next.LogLevel.String()), changed)
 }

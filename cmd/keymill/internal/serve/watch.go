@@ -38,12 +38,17 @@ func (w *watch) changed(now []loginFault) []loginFault {
 // warnings returns what is wrong now.
 func (s *server) warnings(ctx context.Context) []api.Warning {
 	list := LoginWarnings(s.config, s.findClient(ctx))
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	if s.watch.audit != "" {
-		list = append(list, api.Warning{Check: "audit", Detail: s.watch.audit})
+	if damage := s.watch.damage(); damage != "" {
+		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}
 	return list
+}
+
+// damage returns what is known to be wrong with the audit log.
+func (w *watch) damage() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.audit
 }
 
 // checkLogins reports the login endpoints that have a fault at the start.
