@@ -86,6 +86,15 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) (api.User, e
 	})
 }
 
+// checkName returns the normalized form of a name that a user can have.
+func checkName(name string) (string, error) {
+	normal, ok := normalName(name)
+	if !ok {
+		return "", refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, idPrefix)
+	}
+	return normal, nil
+}
+
 // checkNameUnused refuses the name of a user that exists.
 func checkNameUnused(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
@@ -103,9 +112,9 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 	if isAmbiguousNumber(u.ID) {
 		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
 	}
-	name, ok := normalName(u.Name)
-	if !ok {
-		return nil, refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, idPrefix)
+	name, err := checkName(u.Name)
+	if err != nil {
+		return nil, err
 	}
 	claims, err := checkUserClaims(u.Claims)
 	if err != nil {
@@ -177,16 +186,27 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 }
 
 // SetUser changes a user. Disabling a user ends all sessions of the user. Enabling the user does
-// not restore them.
+// not restore them. Under a new name the sessions go on, because they hold the id.
 func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
 	var claims json.RawMessage
+	var name string
+	var err error
+	if c.Name != nil {
+		if name, err = checkName(*c.Name); err != nil {
+			return api.User{}, err
+		}
+	}
 	if c.Claims != nil {
-		var err error
 		if claims, err = checkUserClaims(*c.Claims); err != nil {
 			return api.User{}, err
 		}
 	}
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
+		if c.Name != nil && name != rec.Name {
+			if err := i.decision(tx, by).rename(id, rec, name); err != nil {
+				return err
+			}
+		}
 		if c.Claims != nil && !bytes.Equal(claims, rec.Claims) {
 			rec.Claims = claims
 			if err := i.decision(tx, by).audit("user.set", id, rec.detail()); err != nil {
@@ -203,6 +223,20 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 		rec.Disabled = false
 		return i.decision(tx, by).audit("user.enable", id, nil)
 	})
+}
+
+// rename gives a user a normalized name that no other user has. The old name is free again. The
+// caller stores rec.
+func (d decision) rename(id string, rec *userRecord, name string) error {
+	if err := checkNameUnused(d.tx, name); err != nil {
+		return err
+	}
+	old := rec.Name
+	rec.Name = name
+	return errors.Join(
+		d.tx.Delete(loginKey(old)), d.tx.Put(loginKey(name), []byte(id)),
+		d.audit("user.rename", id, map[string]string{"name": name, "old_name": old}),
+	)
 }
 
 // SetPassword gives a user a new password and ends every session of the user.

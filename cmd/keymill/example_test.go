@@ -139,7 +139,7 @@ func exampleOrder() []string {
 		"version", "serve",
 		"audience add", "audience set", "audience show", "audience list",
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
-		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable",
+		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke",
 		"session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "doctor",

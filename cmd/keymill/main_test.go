@@ -56,6 +56,7 @@ keymill client remove billing
 keymill user add alice --id 7 --password-stdin
 keymill user add bob --no-password --claim role=admin --claim level=3 --disabled --json
 keymill user set alice --claim role=admin --json
+keymill user rename alice bob --json
 keymill user list --json
 keymill user show alice --json
 keymill user passwd alice --password-stdin --json

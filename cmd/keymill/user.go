@@ -22,7 +22,7 @@ means the id, even if another user has the name 7.`)
 	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
 	addDataFlag(cmd)
 	cmd.AddCommand(
-		userAddCommand(), userSetCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
+		userAddCommand(), userSetCommand(), userRenameCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
 		userSwitchCommand("enable", "Let a disabled user log in again",
 			"Let a disabled user log in again, with the same password as before.", false),
 		userSwitchCommand("disable", "End a user's sessions and refuse logins",
@@ -88,6 +88,25 @@ func userSetCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&claims, "claim", nil, "NAME=VALUE, a claim of the user's access tokens (repeatable)")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userRenameCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "rename NAME NEW-NAME",
+		Short: "Change the name that a user logs in with",
+		Long: `Change the name that a user logs in with. The id, the "sub" of the tokens, stays the same, so
+sessions and tokens stay valid. The password stays the same as well. From then on the old name
+is free: another user can have it. A name that another user has is refused. Names are
+compared in their normalized form (NFKC), and upper and lower case differ.`,
+		Example: "  keymill user rename bob bob.smith\n  keymill user rename carol carol@example.com --json",
+		Args:    arguments("NAME", "NEW-NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askUser(cmd, asJSON, http.MethodPatch, userPath("user", args[0]), api.UserChange{Name: &args[1]})
+		},
+	}
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

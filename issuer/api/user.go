@@ -60,6 +60,7 @@ type ImportedUser struct {
 
 // A UserChange is a request to change a User. Fields that are nil stay as they are.
 type UserChange struct {
+	Name     *string `json:"username"` // sessions go on, and the old name is free again
 	Disabled *bool   `json:"disabled"` // true ends every session of the user
 	Claims   *Claims `json:"claims"`   // replaces all
 }
