@@ -177,7 +177,7 @@ func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
 		if _, err := a.SetClient(t.Context(), "web", api.ClientChange{Idle: new("24h")}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
-		list := must[[]api.Session](t)(a.Sessions(t.Context(), "alice", ""))
+		list := must[[]api.Session](t)(a.sessionsOf("alice", ""))
 		live := 0
 		for _, p := range append(people, newest) {
 			if _, err := a.refresh(p.grant.Refresh); err == nil {

@@ -83,9 +83,18 @@ func (p *person) rotate() refusal.Secret {
 
 func (p *person) session() api.Session {
 	p.w.t.Helper()
-	list, err := p.w.Sessions(p.w.t.Context(), p.user, "")
+	list, err := p.w.sessionsOf(p.user, "")
 	if err != nil || len(list) == 0 {
 		p.w.t.Fatalf("sessions of %s: %v %v", p.user, list, err)
 	}
 	return list[0]
+}
+
+// sessionsOf returns all sessions of a user; client "" means every client.
+func (w *world) sessionsOf(user, client string) ([]api.Session, error) {
+	page, err := w.Sessions(w.t.Context(), SessionQuery{User: user, Client: client, Limit: maxListed})
+	if page.More {
+		w.t.Errorf("%s has more than %d sessions", user, maxListed)
+	}
+	return page.Sessions, err
 }

@@ -2,8 +2,6 @@ package issuer
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,56 +65,11 @@ func (f *family) why(s familyState) string {
 	return "all sessions of the store were ended"
 }
 
-// Sessions returns the sessions of a user, newest first, also those that have ended and are kept to
-// explain them. client "" means every client.
-func (i *Issuer) Sessions(ctx context.Context, nameOrID, client string) ([]api.Session, error) {
-	now := i.keys.Now()
-	var list []api.Session
-	err := i.store.View(ctx, func(r storage.Reader) error {
-		list = []api.Session{}
-		id, _, err := i.lookUp(r, nameOrID)
-		if err != nil {
-			return err
-		}
-		return scanAfter(r, sessionListPrefix(id), "", maxListed, func(of string, raw []byte) error {
-			if client != "" && of != client || len(list) >= maxListed {
-				return nil
-			}
-			more, err := i.listed(r, raw, now)
-			list = append(list, more...)
-			return err
-		})
-	})
-	slices.SortFunc(list, func(a, b api.Session) int { return strings.Compare(b.ID, a.ID) })
-	return list, err
-}
-
-func (i *Issuer) listed(r storage.Reader, raw []byte, now time.Time) ([]api.Session, error) {
-	ids, err := decodeSessionList(raw)
-	if err != nil {
-		return nil, err
-	}
-	var list []api.Session
-	for _, id := range ids {
-		f, err := i.familyWithClient(r, id)
-		if errors.Is(err, errDamaged) {
-			continue // show the others
-		} else if err != nil {
-			return nil, err
-		}
-		if f != nil {
-			list = append(list, i.show(f, now))
-		}
-	}
-	return list, nil
-}
-
 // RevokeSession ends one session.
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
 	family, ok := parseFamilyID(id)
 	if !ok {
-		return api.Session{}, refusal.New("invalid_request",
-			"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", id, familyIDLength)
+		return api.Session{}, refuseSessionID(id)
 	}
 	var shown api.Session
 	err := i.store.Update(ctx, func(tx storage.Tx) error {

@@ -64,7 +64,7 @@ func TestParallelLoginsKeepTheLimit(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	list, err := w.Sessions(t.Context(), "alice", "web")
+	list, err := w.sessionsOf("alice", "web")
 	if err != nil || len(list) != maxSessions {
 		t.Fatalf("%d sessions are listed, %v", len(list), err)
 	}
@@ -92,7 +92,7 @@ func TestSessionListsOfIdsWithSlashesAreKeptApart(t *testing.T) {
 	w.user("slash", "7/web")
 	w.user("alice", "7")
 	w.begin("7/web")
-	if list, err := w.Sessions(t.Context(), "alice", ""); err != nil || len(list) != 0 {
+	if list, err := w.sessionsOf("alice", ""); err != nil || len(list) != 0 {
 		t.Errorf("alice has %v, %v", list, err)
 	}
 }

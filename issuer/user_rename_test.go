@@ -34,7 +34,7 @@ func TestARenamedUserKeepsEverythingButTheName(t *testing.T) {
 	refused(t, err, "invalid_credentials")
 	_, err = w.User(t.Context(), "alice")
 	refused(t, err, "not_found")
-	if list, err := w.Sessions(t.Context(), "alice@example.com", ""); err != nil || len(list) != 2 {
+	if list, err := w.sessionsOf("alice@example.com", ""); err != nil || len(list) != 2 {
 		t.Errorf("sessions: got %+v, %v", list, err)
 	}
 	w.withPassword("alice", "8", "another horse battery", "")

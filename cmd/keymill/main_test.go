@@ -67,6 +67,8 @@ keymill user logout alice --json
 keymill user import FILE --format django-json --claim email --dry-run --skip-existing --without-password --json
 keymill session list --user alice --client web --json
 keymill session list --user alice --json
+keymill session list --client web --after ID --limit 20
+keymill session list
 keymill session revoke ID --json
 keymill session revoke --client web
 keymill session revoke --all
@@ -204,7 +206,10 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"user import -", "keymill: --format is missing\n  hint: add --format django-json or --format django-csv\n"},
 		{"user import - --format xml", "keymill: --format \"xml\" is neither django-json nor django-csv\n"},
 		{"user addd", "keymill: unknown command \"addd\" for \"keymill user\"\n  hint: did you mean \"keymill user add\"?\n"},
-		{"session list", "keymill: --user is missing\n  hint: keymill session list --user alice\n"},
+		{"session list --user=", "keymill: --user is empty; is a variable not set?\n"},
+		{"session list --client= --user alice", "keymill: --client is empty; is a variable not set?\n"},
+		{"session list --after=", "keymill: --after is empty; is a variable not set?\n"},
+		{"session list --limit 0", "keymill: --limit 0 is not 1 or more\n"},
 		{"session revoke", "keymill: session ID, --client or --all is missing\n  hint: run \"keymill session revoke --help\" for the usage\n"},
 		{"session revoke A --all", "keymill: ID, --client and --all cannot be combined; give one of them\n"},
 		{"session revoke --client web --all", "keymill: ID, --client and --all cannot be combined; give one of them\n"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,46 +31,95 @@ grace, the session ends, because someone has a copy of the token.`)
 }
 
 func sessionListCommand() *cobra.Command {
-	var user, client string
+	var limit int
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list --user NAME",
-		Short: "List the sessions of a user, newest first",
-		Long: `List the sessions of a user, newest first. Sessions that have ended are listed too, for as long
-as they are kept to explain why. GENERATION counts refreshes. RETRIES counts how often a
-replaced refresh token was used again within the grace. A retry after a lost answer does that,
-and so do two holders of one token: "shared" means five in a row from different addresses.`,
-		Example: "  keymill session list --user alice\n  keymill session list --user alice --client web --json",
-		Args:    arguments(),
+		Use:   "list",
+		Short: "List sessions, newest first",
+		Long: `List sessions, newest first: all, those of a user, those through a client, or those of a user
+through a client. Sessions that have ended are listed too, for as long as they are kept to
+explain why. If there are more than --limit, the last line, on standard error, has the --after
+for the next ones.
+
+USER is the id of the user. GENERATION counts refreshes. RETRIES counts how often a replaced
+refresh token was used again within the grace. A retry after a lost answer does that, and so do
+two holders of one token: "shared" means five in a row from different addresses.`,
+		Example: `  keymill session list
+  keymill session list --user alice
+  keymill session list --client web --limit 20
+  keymill session list --user alice --client web --json`,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if user == "" {
-				return terminal.WithHint(terminal.Usage("--user is missing"), "keymill session list --user alice")
+			if limit < 1 {
+				return terminal.Usage("--limit %d is not 1 or more", limit)
+			}
+			query, err := givenQuery(cmd, "user", "client", "after")
+			if err != nil {
+				return err
 			}
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			query := url.Values{"user": {user}}
-			if client != "" {
-				query.Set("client", client)
+			list, next, err := listSessions(cmd.Context(), server, query, limit)
+			if err == nil && asJSON {
+				var raw []byte
+				if raw, err = terminal.MarshalJSON(list); err == nil {
+					err = terminal.PrintJSON(cmd.OutOrStdout(), raw)
+				}
+			} else if err == nil {
+				err = printSessions(cmd.OutOrStdout(), list...)
 			}
-			list, raw, err := ask[[]api.Session](cmd.Context(), server, http.MethodGet, "sessions?"+query.Encode(), nil)
-			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+			if err == nil && next != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "there are more sessions: add --after %s\n", next)
 			}
-			return printSessions(cmd.OutOrStdout(), list...)
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&user, "user", "", "the user's name or id (required)")
-	cmd.Flags().StringVar(&client, "client", "", "only sessions through this client")
+	cmd.Flags().String("user", "", "only sessions of the user with this name or id")
+	cmd.Flags().String("client", "", "only sessions through this client")
+	cmd.Flags().String("after", "", "only sessions that began before the one with this id")
+	cmd.Flags().IntVar(&limit, "limit", 100, "list at most this many")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
+// givenQuery returns the flags that were given as a query. An empty value is refused: it usually
+// comes from a variable that is not set, and the command would be about everything.
+func givenQuery(cmd *cobra.Command, names ...string) (url.Values, error) {
+	query := url.Values{}
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f.Changed && f.Value.String() == "" {
+			return nil, terminal.Usage("--%s is empty; is a variable not set?", name)
+		}
+		if f.Changed {
+			query.Set(name, f.Value.String())
+		}
+	}
+	return query, nil
+}
+
+// listSessions asks page by page for up to limit sessions. next is not "" if there can be more.
+func listSessions(ctx context.Context, server *adminClient, query url.Values, limit int) (list []api.Session, next string, err error) {
+	list = []api.Session{}
+	for {
+		query.Set("limit", strconv.Itoa(min(limit-len(list), pageSize)))
+		page, _, err := ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?"+query.Encode(), nil)
+		if err != nil {
+			return nil, "", err
+		}
+		if list = append(list, page.Sessions...); !page.More || len(list) >= limit {
+			return list, page.Next, nil
+		}
+		query.Set("after", page.Next)
+	}
+}
+
 func printSessions(w io.Writer, list ...api.Session) error {
-	t := terminal.NewTable(w, "SESSION", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "RETRIES", "REASON")
+	t := terminal.NewTable(w, "SESSION", "USER", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "RETRIES", "REASON")
 	for _, s := range list {
-		t.Row(s.ID, s.Client, s.Endpoint, s.State, terminal.FormatTime(&s.Created), terminal.FormatTime(&s.LastUsed), terminal.FormatTime(sessionEnd(s)),
+		t.Row(s.ID, s.User, s.Client, s.Endpoint, s.State, terminal.FormatTime(&s.Created), terminal.FormatTime(&s.LastUsed), terminal.FormatTime(sessionEnd(s)),
 			strconv.FormatUint(uint64(s.Generation), 10), retriesText(s), terminal.OrDash(s.Reason))
 	}
 	return t.Flush()

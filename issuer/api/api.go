@@ -33,7 +33,7 @@
 //	                             DELETE  –                      –
 //	/admin/v1/user/password      POST    SetPasswordRequest     User
 //	/admin/v1/user/logout        POST    –                      User
-//	/admin/v1/sessions           GET     –                      []Session
+//	/admin/v1/sessions           GET     –                      SessionPage
 //	/admin/v1/sessions/revoke    POST    RevokeSessionsRequest  –
 //	/admin/v1/session            DELETE  –                      Session
 //	/admin/v1/session/why        POST    ExplainRequest         Explanation

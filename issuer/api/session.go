@@ -27,6 +27,13 @@ type Session struct {
 	Scope       string     `json:"scope"`
 }
 
+// A SessionPage is a part of a list of sessions, newest first.
+type SessionPage struct {
+	Sessions []Session `json:"sessions"`
+	More     bool      `json:"more"` // there can be older ones
+	Next     string    `json:"next"` // the parameter after of the next page; "" if there is none
+}
+
 // A RevokeSessionsRequest ends every session of a client, or of the store. Exactly one of the
 // two is given: an empty body must not log every user out.
 type RevokeSessionsRequest struct {

@@ -9,12 +9,13 @@ import (
 	"keymill/issuer/refusal"
 )
 
-func (w *world) sessions(query string) (list []api.Session) {
+func (w *world) sessions(query string) []api.Session {
 	w.t.Helper()
-	if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/sessions?"+query, "").body), &list); err != nil {
+	var page api.SessionPage
+	if err := json.Unmarshal([]byte(w.expect(200, "GET", "/admin/v1/sessions?"+query, "").body), &page); err != nil {
 		w.t.Fatal(err)
 	}
-	return list
+	return page.Sessions
 }
 
 func (w *world) why(token refusal.Secret) (e api.Explanation) {
@@ -33,7 +34,7 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.expect(201, "POST", "/admin/v1/users", `{"username":"alice","user_id":"7"}`)
-	if body := w.expect(200, "GET", "/admin/v1/sessions?user=alice", "").body; body != "[]" {
+	if body := w.expect(200, "GET", "/admin/v1/sessions?user=alice", "").body; body != `{"sessions":[],"more":false,"next":""}` {
 		t.Errorf("got %s", body)
 	}
 	w.expect(404, "GET", "/admin/v1/sessions?user=unknown", "")
@@ -45,6 +46,16 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	if other := w.sessions("user=7&client=billing"); len(other) != 0 {
 		t.Errorf("got %+v", other)
 	}
+	if all := w.sessions(""); len(all) != 2 || all[0].ID != list[0].ID || all[1].ID != list[1].ID {
+		t.Errorf("got %+v", all)
+	}
+	if next := w.sessions("limit=1&after=" + list[0].ID); len(next) != 1 || next[0].ID != list[1].ID {
+		t.Errorf("got %+v", next)
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "after=x", "user=", "client=", "after=", "user=a&user=b"} {
+		w.expect(400, "GET", "/admin/v1/sessions?"+query, "")
+	}
+	w.expect(404, "GET", "/admin/v1/sessions?client=unknown", "")
 	for token, verdict := range map[refusal.Secret]string{one.Refresh: "current", "kmr_x": "malformed", refusal.Secret(one.AccessToken): "malformed"} {
 		if e := w.why(token); e.State != verdict || e.Why == "" || e.Accepted != (verdict == "current") {
 			t.Errorf("got %+v, want %s", e, verdict)

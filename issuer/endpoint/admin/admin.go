@@ -85,7 +85,7 @@ func (a *API) Routes() []Route {
 		{post, "/admin/v1/user/password", ok, a.logged(namedWithBody("user", a.setPassword))},
 		{post, "/admin/v1/user/logout", ok, a.logged(named("user", a.logoutUser))},
 
-		{get, "/admin/v1/sessions", ok, named("user", a.listSessions)},
+		{get, "/admin/v1/sessions", ok, paged(a.listSessions)},
 		{post, "/admin/v1/sessions/revoke", empty, a.logged(withBody(a.revokeSessions))},
 		{del, "/admin/v1/session", ok, a.logged(named("id", a.revokeSession))},
 		{post, "/admin/v1/session/why", ok, withBody(a.explainToken)},

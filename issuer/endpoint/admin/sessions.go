@@ -3,13 +3,22 @@ package admin
 import (
 	"net/http"
 
+	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
 
-func (a *API) listSessions(r *http.Request, user string) (any, error) {
-	list, err := a.cfg.Issuer.Sessions(r.Context(), user, r.URL.Query().Get("client"))
-	return append([]api.Session{}, list...), err // never null
+func (a *API) listSessions(r *http.Request, after string, limit int) (any, error) {
+	query := r.URL.Query() // paged has checked it
+	for _, name := range []string{"user", "client", "after"} {
+		// Perhaps from a variable that is not set. It must not mean all users.
+		if query.Has(name) && query.Get(name) == "" {
+			return nil, refusal.New("invalid_request", "parameter '%s' is empty", name)
+		}
+	}
+	return a.cfg.Issuer.Sessions(r.Context(), issuer.SessionQuery{
+		User: query.Get("user"), Client: query.Get("client"), After: after, Limit: limit,
+	})
 }
 
 func (a *API) revokeSession(r *http.Request, id string) (any, error) {

@@ -1,0 +1,169 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/issuer/refusal"
+	"keymill/storage"
+)
+
+// A SessionQuery selects sessions.
+type SessionQuery struct {
+	User   string // name or id; "" means every user
+	Client string // id; "" means every client
+	After  string // Next of the page before; "" begins with the newest
+	Limit  int    // at most 1,000
+}
+
+const (
+	maxExamined = 10_000 // sessions that one page reads to find those of a client
+	shownAtOnce = 200    // sessions that one View shows; each needs up to five records
+)
+
+// Sessions returns sessions, newest first, also those that have ended and are kept to explain them.
+func (i *Issuer) Sessions(ctx context.Context, q SessionQuery) (api.SessionPage, error) {
+	before, ok := newFamilyID(i.keys.Now().Add(time.Minute)), true // no login is that new, on any node
+	if q.After != "" {
+		before, ok = parseFamilyID(q.After)
+	}
+	if !ok {
+		return api.SessionPage{}, refuseSessionID(q.After)
+	}
+	find := i.newestSessions
+	if q.User != "" {
+		find = i.sessionsOfUser
+	}
+	q.Limit = min(q.Limit, maxListed)
+	list, last, err := find(ctx, q, before)
+	if err == nil && len(list) == 0 && q.After == "" && q.Client != "" {
+		_, err = i.Client(ctx, q.Client) // its id may be mistyped
+	}
+	page := api.SessionPage{Sessions: append([]api.Session{}, list[:min(len(list), q.Limit)]...)}
+	switch {
+	case len(list) > q.Limit:
+		page.Next = list[q.Limit-1].ID
+	case last != (familyID{}):
+		page.Next = last.String()
+	}
+	page.More = page.Next != ""
+	return page, err
+}
+
+func refuseSessionID(id string) error {
+	return refusal.New("invalid_request",
+		"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", id, familyIDLength)
+}
+
+// sessionsOfUser returns all sessions of a user before an id, from the lists of the user.
+func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before familyID) (list []api.Session, none familyID, err error) {
+	var ids []familyID
+	err = i.store.View(ctx, func(r storage.Reader) error {
+		user, _, err := i.lookUp(r, q.User)
+		if err != nil {
+			return err
+		}
+		return scanAfter(r, sessionListPrefix(user), "", maxListed, func(_ string, raw []byte) error {
+			some, err := decodeSessionList(raw)
+			ids = append(ids, some...)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, none, err
+	}
+	ids = slices.DeleteFunc(ids, func(id familyID) bool { return bytes.Compare(id[:], before[:]) >= 0 })
+	slices.SortFunc(ids, func(a, b familyID) int { return bytes.Compare(b[:], a[:]) })
+	list, err = i.showAll(ctx, ids, q.Client)
+	return list, none, err
+}
+
+// newestSessions returns the newest sessions before an id: more than q.Limit, or all, or those that
+// it finds among about maxExamined. The next page begins before last; if last is zero, there is none.
+//
+// A login writes the record of its session under an id that begins with the time, a rotation keeps
+// the key, and the clean-up deletes it. So these keys are an index of the logins by time. An index of
+// its own, with inverted time, would cost every login another record, and in a B+tree whose new keys
+// all come first most pages stay nearly empty. Stores only scan forwards, so this reads windows of
+// time, each before the last one: narrower ones if a window has too many records, and twice as wide
+// after one with few.
+func (i *Issuer) newestSessions(ctx context.Context, q SessionQuery, before familyID) (list []api.Session, last familyID, err error) {
+	last = before
+	width := uint64(time.Minute/time.Millisecond) << 16 // see minus
+	for read := 0; last != (familyID{}) && len(list) <= q.Limit && (read < maxExamined || last == before); {
+		start := last.minus(width)
+		ids, err := i.window(ctx, start, last)
+		if err != nil {
+			return nil, last, err
+		}
+		if read += len(ids); len(ids) == maxListed && width > 1 { // perhaps these are only the oldest of the window
+			width = max(width/16, 1)
+			continue
+		}
+		if len(ids) < maxListed/4 {
+			width = max(width, 2*width) // unless that overflows
+		}
+		slices.Reverse(ids)
+		shown, err := i.showAll(ctx, ids, q.Client)
+		if err != nil {
+			return nil, last, err
+		}
+		list, last = append(list, shown...), start
+	}
+	return list, last, nil
+}
+
+// window returns the ids of sessions from start to before end, oldest first, at most maxListed.
+func (i *Issuer) window(ctx context.Context, start, end familyID) (ids []familyID, err error) {
+	err = i.store.View(ctx, func(r storage.Reader) error {
+		for e, err := range r.Scan(familyKey(start), familyKey(end)) {
+			if err != nil {
+				return err
+			}
+			if id, ok := parseFamilyID(strings.TrimPrefix(e.Key, "family/")); ok {
+				ids = append(ids, id)
+			}
+			if len(ids) == maxListed {
+				break
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// showAll describes those of the sessions that are of the client, or all if it is "". It leaves out
+// sessions whose records are damaged or were deleted in the meantime.
+func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (list []api.Session, err error) {
+	now := i.keys.Now()
+	for part := range slices.Chunk(ids, shownAtOnce) {
+		err = errors.Join(err, i.store.View(ctx, func(r storage.Reader) error {
+			for _, id := range part {
+				f, err := i.familyWithClient(r, id)
+				if err != nil && !errors.Is(err, errDamaged) {
+					return err
+				}
+				if err == nil && f != nil && (client == "" || client == f.terms.Client) {
+					list = append(list, i.show(f, now))
+				}
+			}
+			return nil
+		}))
+	}
+	return list, err
+}
+
+// minus returns an id that is earlier by d, in units of 1/65536 ms: six bytes of an id are its time in
+// milliseconds, and two of its random bytes divide a millisecond in which many began.
+func (id familyID) minus(d uint64) (earlier familyID) {
+	if at := binary.BigEndian.Uint64(id[:]); at > d {
+		binary.BigEndian.PutUint64(earlier[:], at-d)
+	}
+	return earlier
+}
