@@ -22,10 +22,13 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/terminal": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit",
-		"keystore", "jwks",
+		"issuer/endpoint/site", "keystore", "jwks",
 	},
-	"issuer/endpoint/admin": {"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "keystore", "jwks"},
+	"issuer/endpoint/admin": {
+		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "keystore", "jwks",
+	},
 	"issuer/endpoint/limit": {"issuer", "issuer/refusal", "issuer/api", "keystore", "jwks"},
+	"issuer/endpoint/site":  {"issuer/origin"},
 	"issuer": {
 		"issuer/refusal", "issuer/password", "issuer/outbox", "issuer/api", "issuer/origin", "keystore", "jwks",
 		"storage", "storage/audit",
@@ -65,6 +68,7 @@ var libraryOwners = map[string][]string{
 	"github.com/julienschmidt/httprouter": {"issuer/endpoint"},
 	"github.com/spf13":                    {"cmd/keymill"},
 	"github.com/goccy/go-yaml":            {"cmd/keymill/*"},
+	"golang.org/x/net":                    {"issuer/endpoint/site"},
 	"html/template":                       {"issuer/endpoint/*"},
 	"net/http":                            {"cmd/keymill/*", "issuer/endpoint/*", "issuer/webhook", "jwks", "integration_test/*"},
 }

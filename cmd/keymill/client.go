@@ -40,8 +40,10 @@ func clientAddCommand() *cobra.Command {
 		Long: `Add a client. For a service of your own, allow the grant client_credentials. For a front end
 through which users log in, allow refresh_token and make it --public, because a page or an app
 cannot keep a secret; --origin names where its pages come from, as a browser writes it: scheme,
-host and port. An app or an extension has an origin such as capacitor://localhost. For an API that
-asks /introspect about tokens, give --introspect with the API's audience.`,
+host and port. Pages on another site than the issuer cannot use the login with a cookie
+(/session/login); the command warns about them. An app or an extension has an origin such as
+capacitor://localhost. For an API that asks /introspect about tokens, give --introspect with the
+API's audience.`,
 		Example: `  keymill client add billing --grant client_credentials --audience orders --scope read --json
   keymill client add web --public --grant refresh_token --audience orders --origin https://app.example.com
   keymill client add kiosk --public --grant refresh_token --audience orders --idle 12h --absolute 7d --grace 0s
@@ -67,6 +69,9 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 		return err
 	}
 	c, raw, err := ask[api.Client](cmd.Context(), server, method, path, body)
+	for _, w := range c.Warnings {
+		fmt.Fprintln(cmd.ErrOrStderr(), "keymill: warning: "+w)
+	}
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}

@@ -221,13 +221,64 @@ func TestDevUpgradesATrialStoreOfAnEarlierVersion(t *testing.T) {
 	}
 	var web api.Client
 	p.must(&web, "client", "show", "dev-web", "--json")
-	if !slices.Contains(web.Grants, "refresh_token") || !slices.Contains(web.Origins, "http://localhost:5173") || !slices.Contains(web.Origins, "http://localhost:9999") {
+	if !slices.Contains(web.Grants, "refresh_token") || !slices.Contains(web.Origins, "http://127.0.0.1:5173") || !slices.Contains(web.Origins, "http://localhost:9999") {
 		t.Errorf("dev-web: %+v", web)
 	}
 	p.must(nil, "client", "set", "dev-web", "--origin", "http://localhost:9999")
 	restart(c)
 	if p.must(&web, "client", "show", "dev-web", "--json"); len(web.Origins) != 1 {
 		t.Errorf("what an operator configured is gone: %+v", web)
+	}
+}
+
+// TestDevListsPagesOfItsOwnSite: those of another host could not keep its cookie. A store that has
+// the pages of an earlier version, or of another issuer, gets those of this one.
+func TestDevListsPagesOfItsOwnSite(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	earlier := []string{"http://127.0.0.1:5173", "http://localhost:3000", "http://localhost:5173"}
+	here := []string{"http://127.0.0.1:3000", "http://127.0.0.1:5173"}
+	var c *child
+	restart := func(issuer string) (origins []string) {
+		t.Helper()
+		if c != nil {
+			c.signal(syscall.SIGTERM)
+			c.wait(failsafe)
+		}
+		if c = p.startDev(); issuer != "" {
+			_, port, _ := strings.Cut(c.address, ":")
+			c.signal(syscall.SIGTERM)
+			c.wait(failsafe)
+			c = p.startDev("--listen", c.address, "--issuer", issuer+":"+port)
+		}
+		var web api.Client
+		p.must(&web, "client", "show", "dev-web", "--json")
+		return web.Origins
+	}
+	set := func(origins ...string) {
+		t.Helper()
+		flags := []string{"client", "set", "dev-web"}
+		for _, o := range origins {
+			flags = append(flags, "--origin", o)
+		}
+		p.must(nil, flags...)
+	}
+	if got := restart(""); !slices.Equal(got, here) {
+		t.Errorf("a new store: %q", got)
+	}
+	if !strings.Contains(c.out.String(), `credentials: "include"`) || !strings.Contains(c.out.String(), "a page of "+here[0]+" or "+here[1]+",") {
+		t.Errorf("the pages and the line for them are not printed:\n%s", c.out)
+	}
+	if got, want := restart("http://localhost"), []string{"http://127.0.0.1:3000", "http://127.0.0.1:5173", "http://localhost:3000", "http://localhost:5173"}; !slices.Equal(got, want) {
+		t.Errorf("another issuer: %q", got)
+	}
+	set(earlier...)
+	if got, want := restart(""), append([]string{here[0]}, earlier...); !slices.Equal(got, want) {
+		t.Errorf("the pages of an earlier version: %q, want %q", got, want)
+	}
+	set("http://localhost:5173")
+	if got := restart(""); !slices.Equal(got, []string{"http://localhost:5173"}) {
+		t.Errorf("what an operator configured: %q", got)
 	}
 }
 

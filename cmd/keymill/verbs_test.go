@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,59 @@ func (p *place) startTrial() *child {
 		p.t.Fatal(err)
 	}
 	return p.start("--config", path)
+}
+
+// TestOriginsOnAnotherSiteAreWarnedAbout on standard error, and only when they are given. Standard
+// output stays what a script reads.
+func TestOriginsOnAnotherSiteAreWarnedAbout(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.start()
+	for name, tt := range map[string]struct {
+		origins []string
+		warned  []string
+	}{
+		"none":    {nil, nil},
+		"same":    {[]string{"https://app.example.com", "https://example.com:8443"}, nil},
+		"domain":  {[]string{"https://app.example.org"}, []string{"https://app.example.org"}},
+		"suffix":  {[]string{"https://app.example", "https://app.example.com"}, []string{"https://app.example"}},
+		"local":   {[]string{"http://localhost:5173", "http://127.0.0.1:3000"}, []string{"http://127.0.0.1:3000", "http://localhost:5173"}},
+		"app":     {[]string{"capacitor://localhost"}, []string{"capacitor://localhost"}},
+		"android": {[]string{"https://localhost"}, []string{"https://localhost"}},
+	} {
+		var flags []string
+		for _, o := range tt.origins {
+			flags = append(flags, "--origin", o)
+		}
+		for _, args := range [][]string{{"client", "add", name, "--public"}, {"client", "set", name}} {
+			if args[1] == "set" && flags == nil {
+				flags = []string{"--idle", "2h"}
+			}
+			for _, more := range [][]string{{"--json"}, nil} {
+				if args[1] == "add" && more == nil {
+					p.must(nil, "client", "remove", name)
+				}
+				out, errs, code := p.run(slices.Concat(args, flags, more)...)
+				lines := strings.Split(strings.TrimSuffix(errs, "\n"), "\n")
+				if errs == "" {
+					lines = nil
+				}
+				if code != 0 || len(lines) != len(tt.warned) || strings.Contains(out, "another site") != (more != nil && strings.Contains(errs, "another site")) {
+					t.Errorf("%q: code %d, %q, %s", args, code, lines, out)
+					continue
+				}
+				for n, line := range lines {
+					if !strings.HasPrefix(line, "keymill: warning: ") || !strings.Contains(line, tt.warned[n]) || !strings.Contains(line, "simplejwt endpoint") {
+						t.Errorf("%q: %s", args, line)
+					}
+				}
+				var c api.Client
+				if more != nil && (json.Unmarshal([]byte(out), &c) != nil || len(c.Warnings) != len(tt.warned)) {
+					t.Errorf("%q: %s", args, out)
+				}
+			}
+		}
+	}
 }
 
 // TestTheFormOfAnOriginIsExplained by client add and client set alike.

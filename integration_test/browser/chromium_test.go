@@ -27,7 +27,9 @@ var flags = []string{
 	"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 	"--disable-breakpad", "--disable-crash-reporter",
 	"--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",
-	"--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+	"--host-resolver-rules=MAP *.test 127.0.0.1, MAP *.localhost 127.0.0.1, MAP 127.0.0.2 127.0.0.1, " +
+		"MAP github.io 127.0.0.1, MAP *.github.io 127.0.0.1, MAP *.co.uk 127.0.0.1, " +
+		"MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 	"--remote-debugging-pipe",
 }
 

@@ -41,6 +41,7 @@ func keepPromises(t *testing.T, h hosts) {
 		{"PagesThatTheClientDoesNotListAreRefused", refused},
 		{"AnotherHostOfTheSiteCannotPlantASession", planted},
 		{"AnAddedOriginWorksAtOnce", added},
+		{"APageOfAnotherSiteIsToldWhyItHasNoSession", crossSite},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
 			user := strings.ToLower(promise.name)

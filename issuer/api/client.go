@@ -21,7 +21,8 @@ type Client struct {
 	Idle           string         `json:"idle"`       // as grace
 	Absolute       string         `json:"absolute"`   // as grace
 	Created        time.Time      `json:"created"`
-	OldSecretUntil *time.Time     `json:"old_secret_until"` // null unless two secrets are valid
+	OldSecretUntil *time.Time     `json:"old_secret_until"`   // null unless two secrets are valid
+	Warnings       []string       `json:"warnings,omitempty"` // what of a change will probably not work; only in the answer to it
 }
 
 // A NewClient is a request to add a client. The fields are those of Client.

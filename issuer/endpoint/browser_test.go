@@ -263,22 +263,23 @@ func TestPagesOfOtherOriginsAreRefusedFirst(t *testing.T) {
 		{"", "cross-site", false},
 		{"", "nonsense", false},
 		{testIssuer, "same-origin", true},
-		{testIssuer, "", true}, // an old browser: the Host header is that of the backend
-		{appOrigin, "cross-site", true},
+		{testIssuer, "", true},           // an old browser: the Host header is that of the backend
+		{appOrigin, "same-origin", true}, // a proxy on the page's origin
+		{appOrigin, "cross-site", false},
 		{appOrigin, "same-site", true},
 		{appOrigin, "", true},
 		{"http://auth.example.com", "same-origin", false}, // of the same host, but not https
 		{"http://auth.example.com", "cross-site", false},
-		{"http://app.example", "cross-site", false},
+		{"http://app.example.com", "cross-site", false},
 		{"https://evil.example", "cross-site", false},
 		{"https://evil.example", "same-origin", false}, // no browser says this
 		{"https://evil.example", "", false},
-		{"https://app.example.evil", "", false},
+		{"https://app.example.com.evil", "", false},
 		{"null", "cross-site", false},
 		{"null", "", false},
 		{"*", "", false},
-		{"https://app.example/", "", false},
-		{"HTTPS://APP.EXAMPLE", "", false},
+		{"https://app.example.com/", "", false},
+		{"HTTPS://APP.EXAMPLE.COM", "", false},
 	} {
 		var headers []string
 		if tt.origin != "" {
@@ -309,13 +310,13 @@ func TestPagesOfOtherOriginsAreRefusedFirst(t *testing.T) {
 // R102.
 func TestAChangedListOfOriginsAppliesAtOnce(t *testing.T) {
 	w := newWorld(t).withAlice()
-	fresh := "https://fresh.example"
-	w.cookieOf(w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"))
+	fresh := "https://fresh.example.com"
+	w.cookieOf(w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: same-site"))
 	refusedToken(t, "before", w.loginByCookie("Origin: "+fresh), 403, "access_denied")
 	list := []string{fresh}
 	w.setClient("web", api.ClientChange{Origins: &list})
-	w.cookieOf(w.loginByCookie("Origin: "+fresh, "Sec-Fetch-Site: cross-site"))
-	refusedToken(t, "taken away", w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: cross-site"), 403, "access_denied")
+	w.cookieOf(w.loginByCookie("Origin: "+fresh, "Sec-Fetch-Site: same-site"))
+	refusedToken(t, "taken away", w.loginByCookie("Origin: "+appOrigin, "Sec-Fetch-Site: same-site"), 403, "access_denied")
 }
 
 func TestTheBrowserEndpointAllowsCookiesOnlyForTheClientsOrigins(t *testing.T) {

@@ -59,7 +59,7 @@ func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 			}
 		}
 		if e.cookies {
-			if err := checkApp(r); err != nil {
+			if err := checkSite(r, s.cfg.Issuer.URL()); err != nil {
 				return err
 			}
 		}
@@ -67,7 +67,7 @@ func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 	}
 }
 
-// loginPreflight also allows the origins that checkApp refuses, so that they can read why.
+// loginPreflight also allows the origins that checkSite refuses, so that their pages can read why.
 func (s *Server) loginPreflight(e *loginEndpoint) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		origin, err := requestedOrigin(w, r)

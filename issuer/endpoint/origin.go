@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"keymill/issuer/endpoint/site"
 	"keymill/issuer/origin"
 )
 
@@ -64,13 +65,16 @@ func originError(description string, origins ...string) error {
 	return refused
 }
 
-// checkApp refuses an app at the browser endpoint. An app is never on the issuer's site, so the browser
-// keeps no cookie for it (RFC 6265bis, section 5.2), and it would lose its session at once.
-func checkApp(r *http.Request) error {
+// checkSite refuses requests of pages for which the browser keeps no cookie of the issuer, because
+// they are on another site (RFC 6265bis, section 5.2). Without this check a login would succeed, and
+// the page would lose its session at once. The browser says so in Sec-Fetch-Site (Fetch Metadata
+// Request Headers, section 2.3). It sends that header only to https and loopback; without it nothing
+// is refused, because a proxy on the page's own origin may forward the request. An app is always
+// another site, even if an extension has a permission for the issuer's host.
+func checkSite(r *http.Request, issuerURL string) error {
 	sent := r.Header.Get("Origin")
-	if !origin.IsApp(sent) {
+	if r.Header.Get("Sec-Fetch-Site") != "cross-site" && !origin.IsApp(sent) {
 		return nil
 	}
-	return newStatusError(http.StatusForbidden, "access_denied",
-		sent+" is the origin of an app or an extension, for which browsers keep no session cookie: log in at the simplejwt endpoint")
+	return newStatusError(http.StatusForbidden, "access_denied", site.NoCookie(sent, issuerURL))
 }

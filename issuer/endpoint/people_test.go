@@ -12,7 +12,7 @@ import (
 
 const (
 	alicesPassword = "correct horse battery staple"
-	appOrigin      = "https://app.example"
+	appOrigin      = "https://app.example.com"
 	jsonHeader     = "Content-Type: application/json"
 )
 

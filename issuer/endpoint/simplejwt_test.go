@@ -210,7 +210,7 @@ func TestNoPasswordInAURL(t *testing.T) {
 func TestOnlyTheClientsOriginsMayReadSimpleJWTAnswers(t *testing.T) {
 	w := newWorld(t).withAlice()
 	const allow = "Access-Control-Allow-Origin"
-	for origin, listed := range map[string]bool{appOrigin: true, "https://evil.example": false, "null": false, "http://app.example": false, testIssuer: false} {
+	for origin, listed := range map[string]bool{appOrigin: true, "https://evil.example": false, "null": false, "http://app.example.com": false, testIssuer: false} {
 		for _, path := range []string{"/api/token/", "/api/token/refresh/", "/api/token/verify/", "/api/token/blacklist/"} {
 			a := w.postJSON(path, "{}", "Origin: "+origin)
 			if (a.header.Get(allow) == origin) != listed || a.header.Get("Vary") != "Origin" || a.header.Get("Access-Control-Allow-Credentials") != "" {

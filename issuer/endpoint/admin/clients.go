@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/site"
 	"keymill/issuer/refusal"
 )
 
@@ -14,7 +15,9 @@ func (a *API) listClients(r *http.Request, after string, limit int) (any, error)
 
 // addClient returns the client's secret. It cannot be shown again.
 func (a *API) addClient(r *http.Request, client api.NewClient) (any, error) {
-	return a.cfg.Issuer.AddClient(r.Context(), client, Actor(r))
+	added, err := a.cfg.Issuer.AddClient(r.Context(), client, Actor(r))
+	added.Warnings = site.Warnings(added.Origins, a.cfg.Issuer.URL())
+	return added, err
 }
 
 func (a *API) showClient(r *http.Request, id string) (any, error) {
@@ -22,7 +25,11 @@ func (a *API) showClient(r *http.Request, id string) (any, error) {
 }
 
 func (a *API) setClient(r *http.Request, id string, change api.ClientChange) (any, error) {
-	return a.cfg.Issuer.SetClient(r.Context(), id, change, Actor(r))
+	changed, err := a.cfg.Issuer.SetClient(r.Context(), id, change, Actor(r))
+	if change.Origins != nil {
+		changed.Warnings = site.Warnings(changed.Origins, a.cfg.Issuer.URL())
+	}
+	return changed, err
 }
 
 // rotateSecret returns the new secret. It cannot be shown again.

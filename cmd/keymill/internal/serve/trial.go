@@ -28,7 +28,7 @@ func trialAudiences() []api.Audience {
 	}
 }
 
-func trialClients() []api.NewClient {
+func trialClients(issuerURL string) []api.NewClient {
 	service := func(id, audience string) api.NewClient {
 		return api.NewClient{
 			ID: id, Grants: []string{"client_credentials"},
@@ -38,10 +38,22 @@ func trialClients() []api.NewClient {
 	web := api.NewClient{
 		ID: "dev-web", Public: true, Grants: []string{"refresh_token"},
 		Audiences: []string{"dev-django"}, Scopes: []string{"read", "write"},
-		// The origins of the development servers of Vite and Next.js.
-		Origins: []string{"http://localhost:5173", "http://localhost:3000", "http://127.0.0.1:5173"},
+		Origins: trialOrigins(issuerURL),
 	}
 	return []api.NewClient{service("dev-service", "dev-api"), service("dev-django-service", "dev-django"), web}
+}
+
+// trialOrigins returns the origins of the development servers of Next.js and Vite on the issuer's
+// site. 127.0.0.1 and localhost are two sites, so only pages of the issuer's own host keep its cookie.
+func trialOrigins(issuerURL string) (list []string) {
+	u, err := url.Parse(issuerURL)
+	if err != nil {
+		return nil // config has checked it
+	}
+	for _, port := range []string{"3000", "5173"} {
+		list = append(list, u.Scheme+"://"+net.JoinHostPort(u.Hostname(), port))
+	}
+	return list
 }
 
 // trialMasterKey returns the trial store's own master key, and creates it if there is no
@@ -72,7 +84,7 @@ func seed(ctx context.Context, c *config.Config, iss *issuer.Issuer) error {
 		return err
 	}
 	made := Credentials{Issuer: c.Issuer}
-	for _, want := range trialClients() {
+	for _, want := range trialClients(c.Issuer) {
 		if !slices.Contains(audiences, want.Audiences[0]) {
 			continue
 		}
@@ -135,16 +147,34 @@ func seedClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient, sec
 	return made, nil
 }
 
-// upgradeClient gives the public client of a store that an earlier version created the
-// grant that it did not have. If it has the grant, its origins are the operator's choice.
+// upgradeClient gives the public client of a store that an earlier version created the grant that
+// it did not have, and the origins of this issuer if it has those of another one or of an earlier
+// version. Any other origins are the operator's choice.
 func upgradeClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient) error {
 	have, err := iss.Client(ctx, want.ID)
-	if err != nil || !have.Public || slices.Contains(have.Grants, "refresh_token") {
+	if err != nil || !have.Public {
 		return err
 	}
-	origins := append(have.Origins, want.Origins...)
-	_, err = iss.SetClient(ctx, want.ID, api.ClientChange{Grants: &want.Grants, Origins: &origins}, "system")
+	upgraded := slices.Contains(have.Grants, "refresh_token")
+	if upgraded && !presetOrigins(have.Origins) {
+		return nil
+	}
+	change, origins := api.ClientChange{}, append(have.Origins, want.Origins...)
+	change.Origins = &origins
+	if !upgraded {
+		change.Grants = &want.Grants
+	}
+	_, err = iss.SetClient(ctx, want.ID, change, "system")
 	return err
+}
+
+// presetOrigins reports whether the origins, sorted, are those with which some version created its
+// client.
+func presetOrigins(list []string) bool {
+	earlier := []string{"http://127.0.0.1:5173", "http://localhost:3000", "http://localhost:5173"}
+	return slices.Equal(list, earlier) || slices.ContainsFunc([]string{"127.0.0.1", "localhost", "[::1]"}, func(host string) bool {
+		return slices.Equal(list, trialOrigins("http://"+host))
+	})
 }
 
 // secretIsInvalid asks for a token as the client would. Other refusals say nothing about

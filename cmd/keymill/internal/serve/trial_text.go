@@ -51,6 +51,15 @@ Log in as a web page does, with the refresh token in a cookie that scripts canno
   curl -s -c "$JAR" {issuer}/session/login -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
   curl -s -b "$JAR" -c "$JAR" -X POST {issuer}/session/refresh
   curl -s -b "$JAR" -c "$JAR" -X POST {issuer}/session/logout
+
+In a page of {pages}, the same login is:
+
+  fetch("{issuer}/session/login", {
+    method: "POST", credentials: "include", headers: {"Content-Type": "application/json"},
+    body: JSON.stringify({username: "{user}", password: "{password}"}),
+  })
+
+Browsers keep no cookie of {issuer} for pages of another host, as localhost and 127.0.0.1 are.
 `
 
 // djangoText is printed last, if RS256 is configured.
@@ -132,6 +141,7 @@ func printTrial(w io.Writer, c *config.Config) error {
 		"{issuer}", c.Issuer,
 		"{secret}", d.Secret("dev-service"),
 		"{prefix}", c.SimpleJWTPrefix,
+		"{pages}", strings.Join(trialOrigins(c.Issuer), " or "),
 		"{user}", user.Name,
 		"{password}", user.Password,
 		"{data}", terminal.ShellWord(c.Data),
