@@ -145,6 +145,11 @@ func (i *Issuer) Audience(ctx context.Context, name string) (api.Audience, error
 	return shown, err
 }
 
+// ReadAudience returns an audience of a store that no Issuer has opened, as keymill doctor does.
+func ReadAudience(ctx context.Context, s storage.Store, name string) (api.Audience, error) {
+	return (&Issuer{store: s}).Audience(ctx, name)
+}
+
 // Audiences returns up to limit audiences whose names follow after, in order.
 func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.Audience, error) {
 	if after != "" && !validName(after) {

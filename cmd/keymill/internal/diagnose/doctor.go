@@ -98,8 +98,9 @@ func (d *Doctor) examine(ctx context.Context) error {
 	d.store = store
 	d.checkStore(ctx)
 	sound := d.findings.allOK()
-	d.findings.warn(serve.LoginWarnings(d.Config, func(id string) (api.Client, error) {
-		return issuer.ReadClient(ctx, store, id)
+	d.findings.warn(serve.LoginWarnings(d.Config, serve.Records{
+		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, store, id) },
+		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, store, name) },
 	}))
 	if d.NewMasterKeyFile != "" && sound {
 		return d.changeMasterKey(ctx)

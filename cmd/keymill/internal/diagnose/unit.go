@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -129,6 +131,10 @@ func (s *unitSettings) set(key, value string) {
 	case "EnvironmentFile":
 		if s.files = append(s.files, value); value == "" {
 			s.files = nil
+		}
+	case "ImportCredential": // a pattern of names, which systemd looks for in its own directories
+		if found, err := path.Match(value, config.MasterKeyCredential); found && err == nil {
+			s.credentials = append(s.credentials, unitCredential{text: config.MasterKeyCredential})
 		}
 	case "LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted":
 		c := unitCredential{strings.HasPrefix(key, "Set"), strings.HasSuffix(key, "Encrypted"), value}

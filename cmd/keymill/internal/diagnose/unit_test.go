@@ -95,6 +95,8 @@ func TestAMasterKeyThatOnlySystemdReadsIsExplained(t *testing.T) {
 		"LoadCredential=other:/etc/other": "no unit keymill.service names one",
 		"LoadCredential=keymill-master-key:/none":                     "open /none: no such file or directory (",
 		"LoadCredential=keymill-master-key:%d/x":                      "has a specifier that doctor does not know (",
+		"ImportCredential=keymill-*":                                  "open /etc/credstore/keymill-master-key: no such file",
+		"ImportCredential=other-*":                                    "no unit keymill.service names one",
 		"LoadCredential=keymill-master-key":                           "open /etc/credstore/keymill-master-key: no such file",
 		"LoadCredential=keymill-master-key:{dir}/keymill.service":     "keymill.service does not hold a master key",
 		"LoadCredentialEncrypted=keymill-master-key:/etc/keymill/key": "systemd-creds decrypt --name=keymill-master-key /etc/keymill/key -",

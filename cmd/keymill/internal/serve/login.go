@@ -21,7 +21,13 @@ type loginFault struct {
 	client  string
 	what    string // the log message
 	why     string // "" if nothing is wrong
-	command string // that fixes it
+	command string // that fixes it; "" if none does
+}
+
+// Records reads what a login needs. Both functions refuse with not_found.
+type Records struct {
+	Client   func(id string) (api.Client, error)
+	Audience func(name string) (api.Audience, error)
 }
 
 // Log messages about login endpoints.
@@ -31,11 +37,10 @@ const (
 	loginAgain = "users can log in at a login endpoint again"
 )
 
-// LoginWarnings returns a warning for each login endpoint whose client does not fit. find
-// returns a client, or refuses with not_found.
-func LoginWarnings(c *config.Config, find func(id string) (api.Client, error)) []api.Warning {
+// LoginWarnings returns a warning for each login endpoint whose client does not fit.
+func LoginWarnings(c *config.Config, r Records) []api.Warning {
 	var list []api.Warning
-	for _, f := range loginFaults(c, find) {
+	for _, f := range loginFaults(c, r) {
 		if f.why != "" {
 			list = append(list, api.Warning{Check: "login endpoint", Detail: f.String()})
 		}
@@ -45,11 +50,15 @@ func LoginWarnings(c *config.Config, find func(id string) (api.Client, error)) [
 
 // String returns the fault in one line, with what to type.
 func (f loginFault) String() string {
-	return fmt.Sprintf("%s: %s is %s, and %s; run: %s", f.what, f.setting, terminal.ShellWord(f.client), f.why, f.command)
+	text := fmt.Sprintf("%s: %s is %s, and %s", f.what, f.setting, terminal.ShellWord(f.client), f.why)
+	if f.command != "" {
+		text += "; run: " + f.command
+	}
+	return text
 }
 
 // loginFaults looks at every login endpoint that is on, the healthy ones included.
-func loginFaults(c *config.Config, find func(id string) (api.Client, error)) []loginFault {
+func loginFaults(c *config.Config, r Records) []loginFault {
 	var list []loginFault
 	for _, f := range []loginFault{
 		{setting: "simplejwt.client", client: c.SimpleJWTClient}, {setting: "session.client", client: c.BrowserClient},
@@ -57,11 +66,11 @@ func loginFaults(c *config.Config, find func(id string) (api.Client, error)) []l
 		if f.client == "" {
 			continue
 		}
-		client, err := find(f.client)
+		client, err := r.Client(f.client)
 		if err != nil && !refusedAs(err, "not_found") {
 			f.what, f.why, f.command = noLogin, "the client cannot be read: "+err.Error(), "keymill doctor"
-		} else {
-			f.examine(client, err == nil)
+		} else if f.examine(client, err == nil); f.why == "" || f.what == noSecret {
+			f.examineAlgorithms(c, client, r)
 		}
 		list = append(list, f)
 	}
@@ -92,6 +101,24 @@ func (f *loginFault) examine(client api.Client, exists bool) {
 	}
 }
 
+// examineAlgorithms fills in a fault if no audience of the client has an algorithm that the server
+// signs with.
+func (f *loginFault) examineAlgorithms(c *config.Config, client api.Client, r Records) {
+	why := ""
+	for _, name := range client.Audiences {
+		a, err := r.Audience(name)
+		switch {
+		case err != nil:
+			why = "its audience cannot be read: " + err.Error()
+		case slices.Contains(c.Algorithms, a.Alg):
+			return
+		default:
+			why = fmt.Sprintf("its audience %s needs %s, which is not in keys.algorithms", name, a.Alg)
+		}
+	}
+	f.what, f.why, f.command = noLogin, why, ""
+}
+
 // grantFlags returns flags for the client's grants and refresh_token. All are named,
 // because "client set" replaces the whole list.
 func grantFlags(client api.Client) string {
@@ -119,17 +146,24 @@ func loginAdvice(u endpoint.UnusableClient) string {
 // change made it, and one when the fault has gone.
 func (s *server) watchLogins(ctx context.Context) {
 	// A caller that hung up after its change would look like a fault of the client.
-	faults := loginFaults(s.config, s.findClient(context.WithoutCancel(ctx)))
+	faults := loginFaults(s.config, s.records(context.WithoutCancel(ctx)))
 	for _, f := range s.watch.changed(faults) {
 		attrs := []any{"setting", f.setting, "client", f.client}
 		if f.why == "" {
 			s.log.Info(loginAgain, attrs...)
 			continue
 		}
-		s.log.Warn(f.what, append(attrs, slog.String("reason", f.why), slog.String("type", f.command))...)
+		attrs = append(attrs, slog.String("reason", f.why))
+		if f.command != "" {
+			attrs = append(attrs, slog.String("type", f.command))
+		}
+		s.log.Warn(f.what, attrs...)
 	}
 }
 
-func (s *server) findClient(ctx context.Context) func(string) (api.Client, error) {
-	return func(id string) (api.Client, error) { return s.issuer.Client(ctx, id) }
+func (s *server) records(ctx context.Context) Records {
+	return Records{
+		Client:   func(id string) (api.Client, error) { return s.issuer.Client(ctx, id) },
+		Audience: func(name string) (api.Audience, error) { return s.issuer.Audience(ctx, name) },
+	}
 }

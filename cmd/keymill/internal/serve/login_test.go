@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,15 +38,24 @@ func TestALoginClientThatDoesNotFitIsReported(t *testing.T) {
 			"keymill client set web --grant client_credentials --grant refresh_token"},
 		{"without an audience", with(func(c *api.Client) { c.Audiences = nil }), "no audience", "no audience", "keymill client set web --audience AUDIENCE"},
 		{"with several audiences", with(func(c *api.Client) { c.Audiences = []string{"a", "b"} }), "several audiences", "", "keymill client add NAME --public"},
+		{"with an algorithm that is not served", with(func(c *api.Client) { c.Audiences = []string{"b"} }),
+			"audience b needs RS256, which is not in keys.algorithms", "audience b needs RS256, which is not in keys.algorithms", ""},
+		{"confidential, with such an algorithm", with(func(c *api.Client) { c.Public, c.Audiences = false, []string{"b"} }),
+			"audience b needs RS256", "audience b needs RS256", ""},
 	} {
-		find := func(id string) (api.Client, error) {
-			if tt.client == nil {
-				return api.Client{}, refusal.New("not_found", "client %s does not exist", id)
-			}
-			return *tt.client, nil
+		records := Records{
+			Client: func(id string) (api.Client, error) {
+				if tt.client == nil {
+					return api.Client{}, refusal.New("not_found", "client %s does not exist", id)
+				}
+				return *tt.client, nil
+			},
+			Audience: func(name string) (api.Audience, error) {
+				return api.Audience{Name: name, Alg: map[string]string{"a": "EdDSA", "b": "RS256"}[name]}, nil
+			},
 		}
 		want := map[string]string{"simplejwt.client": tt.simplejwt, "session.client": tt.cookie}
-		warnings := LoginWarnings(&config.Config{SimpleJWTClient: "web", BrowserClient: "web"}, find)
+		warnings := LoginWarnings(&config.Config{SimpleJWTClient: "web", BrowserClient: "web", Algorithms: []string{"EdDSA"}}, records)
 		for setting, why := range want {
 			n := slices.IndexFunc(warnings, func(w api.Warning) bool { return strings.Contains(w.Detail, setting+" is web") })
 			switch {
@@ -56,11 +64,11 @@ func TestALoginClientThatDoesNotFitIsReported(t *testing.T) {
 			case why == "":
 			case n < 0:
 				t.Errorf("%s: no warning for %s in %v", tt.name, setting, warnings)
-			case !strings.Contains(warnings[n].Detail, why) || !strings.Contains(warnings[n].Detail, "run: "+tt.command) || warnings[n].Check != "login endpoint":
+			case !strings.Contains(warnings[n].Detail, why) || !strings.Contains(warnings[n].Detail, tt.command) || warnings[n].Check != "login endpoint":
 				t.Errorf("%s: %+v", tt.name, warnings[n])
 			}
 		}
-		if off := LoginWarnings(&config.Config{}, find); len(off) != 0 {
+		if off := LoginWarnings(&config.Config{}, records); len(off) != 0 {
 			t.Errorf("%s: login endpoints that are off: %v", tt.name, off)
 		}
 	}
@@ -80,8 +88,9 @@ func TestAnUnreadableClientIsReported(t *testing.T) {
 	if err := store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("client/web", []byte("{")) }); err != nil {
 		t.Fatal(err)
 	}
-	warnings := LoginWarnings(&config.Config{BrowserClient: "web", SimpleJWTClient: "app"}, func(id string) (api.Client, error) {
-		return issuer.ReadClient(context.Background(), store, id)
+	warnings := LoginWarnings(&config.Config{BrowserClient: "web", SimpleJWTClient: "app"}, Records{
+		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(t.Context(), store, id) },
+		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(t.Context(), store, name) },
 	})
 	if len(warnings) != 2 || !strings.Contains(warnings[0].Detail, "app, and the client does not exist") ||
 		!strings.Contains(warnings[1].Detail, "web, and the client cannot be read: read client/web") {

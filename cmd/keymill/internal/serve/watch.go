@@ -37,7 +37,7 @@ func (w *watch) changed(now []loginFault) []loginFault {
 
 // warnings returns what is wrong now.
 func (s *server) warnings(ctx context.Context) []api.Warning {
-	list := LoginWarnings(s.config, s.findClient(ctx))
+	list := LoginWarnings(s.config, s.records(ctx))
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}
