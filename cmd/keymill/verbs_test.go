@@ -331,7 +331,6 @@ func TestAuditTailFollows(t *testing.T) {
 func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
-	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "POST" || r.Header.Get("Authorization") != "" {
@@ -349,11 +348,13 @@ func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	}))
 	defer server.Close()
 	for _, want := range []string{"the server's issuer is", "the token endpoint \"http://192.0.2.1/token\" is neither", "answered with status 307"} {
+		t.Setenv("KEYMILL_CLIENT_SECRET", "very secret") // each call removes it
 		_, errs, code := typed("token", "--issuer", server.URL, "--client", "billing")
 		if code != 1 || !strings.Contains(errs, want) || strings.Contains(errs, "very secret") {
 			t.Errorf("code %d, %s; want %s", code, errs, want)
 		}
 	}
+	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
 	if _, errs, code := typed("token", "--issuer", "http://192.0.2.1", "--client", "billing"); code != 1 || !strings.Contains(errs, "neither https nor loopback") {
 		t.Errorf("code %d, %s", code, errs)
 	}
