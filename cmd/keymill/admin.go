@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -66,11 +67,13 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 	dirs := dataDirs(cmd)
 	for _, dir := range dirs {
 		socket := filepath.Join(dir, "admin.sock")
-		conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+		conn, err := serve.DialAdmin(cmd.Context(), socket)
 		switch {
 		case err == nil:
 			conn.Close()
 			return newAdminClient(socket), nil
+		case !errors.As(err, new(*net.OpError)): // another user listens there
+			return nil, err
 		case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
 			return nil, terminal.WithHint(fmt.Errorf("%s: permission denied", socket), "run it as the server's user, or as root")
 		case len(socket) > config.MaxSocketPath:
@@ -85,12 +88,11 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 }
 
 func newAdminClient(socket string) *adminClient {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &adminClient{socket, &http.Client{
 		Timeout: 40 * time.Second, // longer than the server's own limits
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "unix", socket)
+				return serve.DialAdmin(ctx, socket)
 			},
 		},
 	}}

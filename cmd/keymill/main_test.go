@@ -21,6 +21,10 @@ func TestMain(m *testing.M) {
 		os.Unsetenv("RUN_AS_KEYMILL")
 		main()
 	}
+	if socket := os.Getenv("LISTEN_AS_KEYMILL"); socket != "" {
+		listenAs(socket)
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -19,7 +19,7 @@ type actorKey struct{}
 // server's own and root. This does not depend on the permissions of the socket or its
 // directory.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
-	uid, err := peerUID(c)
+	uid, err := PeerUID(c)
 	if err != nil || (uid != 0 && int(uid) != os.Getuid()) {
 		c.Close()
 		return ctx
@@ -27,7 +27,9 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, actorKey{}, fmt.Sprintf("uid:%d", uid))
 }
 
-func peerUID(c net.Conn) (uint32, error) {
+// PeerUID returns the user at the other end of a Unix socket: the one who connected or, asked by a
+// client, the one who listens.
+func PeerUID(c net.Conn) (uint32, error) {
 	socket, ok := c.(*net.UnixConn)
 	if !ok {
 		return 0, fmt.Errorf("no peer credentials on a %T", c)

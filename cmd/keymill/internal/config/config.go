@@ -32,7 +32,7 @@ import (
 // the default, the default with --dev where it differs, and what the setting means.
 type Config struct {
 	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. A proxy in front of it speaks TLS"`
-	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist"`
+	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist; another user's directory must not be world-writable"`
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer and http pages that are not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`

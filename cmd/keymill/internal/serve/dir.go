@@ -22,6 +22,7 @@ type Dir struct {
 	lock        *os.File
 	createdDir  bool // Undo removes what was created
 	createdLock bool
+	oldMode     fs.FileMode // before protect changed it; 0 if it did not
 }
 
 // OpenDir locks the directory. It creates the directory if it is missing, but not its
@@ -107,7 +108,7 @@ func (e *InUseError) Error() string {
 func (d *Dir) Release() { d.lock.Close() }
 
 // Undo unlocks the directory and removes what OpenDir created: the lock file, and the
-// directory if it is still empty.
+// directory if it is still empty. A directory that was there gets its mode back.
 func (d *Dir) Undo() {
 	if d.lock != nil {
 		if d.createdLock {
@@ -117,20 +118,9 @@ func (d *Dir) Undo() {
 	}
 	if d.createdDir {
 		os.Remove(d.path) // the system refuses unless it is empty
+	} else if d.oldMode != 0 {
+		os.Chmod(d.path, d.oldMode)
 	}
-}
-
-// makePrivate makes the directory private to its user. It comes late in a start, because a
-// start that fails must change nothing.
-func (d *Dir) makePrivate() error {
-	info, err := os.Stat(d.path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 == 0 {
-		return nil
-	}
-	return os.Chmod(d.path, 0o700)
 }
 
 // writeSecretFile replaces the file at path with content, durably and in one step: after a

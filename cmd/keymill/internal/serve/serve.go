@@ -3,7 +3,8 @@
 //	public port ── data directory, lock ── store ── keys ── issuer ── endpoints ── admin socket
 //
 // What can fail without changing the disk is opened first, so that a start that fails
-// leaves the data directory as it was. A data directory DIR (mode 0700) holds:
+// leaves the data directory as it was. A data directory DIR (mode 0700, or another user's directory
+// that is not world-writable) holds:
 //
 //	lock             locked while a server or doctor works on DIR
 //	keymill.db       the store

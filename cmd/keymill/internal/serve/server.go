@@ -80,11 +80,17 @@ func (s *server) openPublic(context.Context) error {
 }
 
 func (s *server) openDir(context.Context) error {
+	if err := CheckDir(s.config.Data); err != nil {
+		return err
+	}
 	dir, err := OpenDir(s.config.Data)
 	if err != nil {
 		return err
 	}
 	s.dir = dir
+	if err := dir.protect(s.log); err != nil {
+		return err
+	}
 	// Checked here and not in openAdmin, because the store is written in between.
 	socket := s.config.Path("admin.sock")
 	if info, err := os.Lstat(socket); err == nil && info.Mode().Type() != os.ModeSocket {
@@ -189,7 +195,8 @@ func (s *server) openAdmin(context.Context) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := s.dir.makePrivate(); err != nil {
+	// Late, because a start that fails changes no file.
+	if err := s.dir.protectFiles(); err != nil {
 		return err
 	}
 	l, err := net.Listen("unix", path)

@@ -1,0 +1,99 @@
+package serve
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+const worldWritable = 0o002
+
+// CheckDir refuses a data directory in which every user can replace files, or that cannot be read, and
+// a store of another user. It changes nothing, and a start calls it before it writes. A directory that
+// belongs to this user is accepted, because protect changes its mode, and so is one that is missing.
+func CheckDir(path string) error {
+	d, err := os.Open(path) // to sync a directory, it must be readable
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot read the data directory: %w", err)
+	}
+	defer d.Close()
+	info, err := d.Stat()
+	if err != nil || !info.IsDir() {
+		return err // OpenDir says what is wrong with a file
+	}
+	if uid := ownerOf(info); uid != os.Geteuid() && info.Mode()&worldWritable != 0 {
+		return terminal.WithHint(fmt.Errorf("the data directory %s belongs to uid %d, and every user can write in it (mode %04o)", path, uid, modeBits(info)),
+			"chmod o-w %s", terminal.ShellWord(path))
+	}
+	return checkStoreOwner(filepath.Join(path, "keymill.db"))
+}
+
+// checkStoreOwner refuses a store of another user, unless this process is root. That user could read
+// and change it, and commands trust only the owner of the store as its server (see DialAdmin).
+func checkStoreOwner(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil // there is no store, or opening it says what is wrong
+	}
+	if uid, us := ownerOf(info), os.Geteuid(); us != 0 && uid != us {
+		return terminal.WithHint(fmt.Errorf("%s belongs to uid %d, and the server runs as uid %d", path, uid, us),
+			"chown %d %s, or run the server as its owner", us, terminal.ShellWord(path))
+	}
+	return nil
+}
+
+func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+
+// modeBits returns the mode as chmod takes it, with the bits for set-group-id and sticky.
+func modeBits(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Mode & 0o7777 }
+
+// protect makes the directory private if it belongs to this user. The directory of another user, such as
+// a mounted volume, keeps its mode. Then, and where the file system keeps no modes, one line in the log
+// says who else has access. Undo takes the change back.
+func (d *Dir) protect(log *slog.Logger) error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	if ownerOf(info) == os.Geteuid() && openToOthers(info) {
+		if err := os.Chmod(d.path, 0o700); err == nil {
+			d.oldMode = info.Mode()
+		} else if info.Mode()&worldWritable != 0 {
+			return fmt.Errorf("data directory: every user can write in it (mode %04o), and that cannot be changed: %w", modeBits(info), err)
+		}
+		if info, err = os.Stat(d.path); err != nil {
+			return err
+		}
+	}
+	if ownerOf(info) != os.Geteuid() || openToOthers(info) {
+		log.Warn("other users have access to the data directory, and who can write in it can replace the store",
+			"data", d.path, "mode", fmt.Sprintf("%04o", modeBits(info)), "uid", ownerOf(info), "gid", int(info.Sys().(*syscall.Stat_t).Gid))
+	}
+	return nil
+}
+
+// openToOthers reports whether users other than the owner have any right.
+func openToOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 }
+
+// protectFiles makes this user's files in the directory private. They are created so, but Kubernetes
+// lets the group of a volume (fsGroup) write every file at each mount.
+func (d *Dir) protectFiles() error {
+	var errs []error
+	for _, name := range []string{"lock", "keymill.db", "dev-master-key", "dev-credentials"} {
+		path := filepath.Join(d.path, name)
+		info, err := os.Lstat(path)
+		if err == nil && info.Mode().IsRegular() && ownerOf(info) == os.Geteuid() && openToOthers(info) {
+			errs = append(errs, os.Chmod(path, 0o600))
+		}
+	}
+	return errors.Join(errs...)
+}
