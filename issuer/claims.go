@@ -80,7 +80,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 		Refresh: e.refresh, RefreshFor: e.refreshFor,
 	}
 	if e.user != nil {
-		g.User = e.subject
+		g.User, g.Session = e.subject, e.family
 	}
 	return g, nil
 }

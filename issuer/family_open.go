@@ -2,19 +2,20 @@ package issuer
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"time"
 
+	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
 // Why a refresh token is refused, for the log. Clients never see it.
 var (
-	errNoSession       = errors.New("the session does not exist or belongs to another client")
-	errSessionEnded    = errors.New("the session has ended")
+	errNoSession       = refusal.Because("unknown_session", "the session does not exist or belongs to another client")
 	errTokenReused     = errors.New("the token was used before, and the session ends")
-	errRightsReduced   = errors.New("the client is no longer allowed a scope of the session, or any of its audiences")
-	errGrantNotAllowed = errors.New("the client is no longer allowed the refresh_token grant")
+	errRightsReduced   = refusal.Because("client_not_allowed", "the client is no longer allowed a scope of the session, or any of its audiences")
+	errGrantNotAllowed = refusal.Because("client_not_allowed", "the client is no longer allowed the refresh_token grant")
 )
 
 // A family is a record with everything that decides about it, read in one transaction.
@@ -79,8 +80,8 @@ func (f *family) detail(from netip.Addr) map[string]string {
 	return d
 }
 
-// end ends a family for good, in the transaction that decides it.
-func (i *Issuer) end(d decision, f *family, e ending) error {
+// end ends a family for good, in the transaction that decides it. more is added to the audit record.
+func (i *Issuer) end(d decision, f *family, e ending, more map[string]string) error {
 	f.rec.end, f.rec.endedAt = e, d.now
 	if err := d.tx.Put(familyKey(f.id), f.rec.encode()); err != nil {
 		return err
@@ -91,7 +92,9 @@ func (i *Issuer) end(d decision, f *family, e ending) error {
 			return err
 		}
 	}
-	if err := d.audit("session."+endings[e].name, f.id.String(), f.detail(d.from)); err != nil {
+	detail := f.detail(d.from)
+	maps.Copy(detail, more)
+	if err := d.audit("session."+endings[e].name, f.id.String(), detail); err != nil {
 		return err
 	}
 	return i.notifyEnd(d, f, e)
@@ -103,7 +106,7 @@ func (i *Issuer) endUnlessEnded(d decision, f *family, e ending) error {
 	if f.client == nil || f.state(d.now, i.lifetimes(f.client, f.rec.endpoint)).permanent() {
 		return nil
 	}
-	return i.end(d, f, e)
+	return i.end(d, f, e, nil)
 }
 
 // keepEvicted is how long a session is kept, to explain it, after a newer one has taken its place.

@@ -28,6 +28,7 @@ type Grant struct {
 	Refresh     refusal.Secret `json:"refresh_token,omitempty"`
 
 	User       string        `json:"-"` // sub, if the token is a user's
+	Session    string        `json:"-"` // its session
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
 }
 

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,13 +23,14 @@ type refreshAttempt struct {
 	address     [4]byte          // fingerprint of from
 	at          times            // when it arrived
 	unavailable map[string]error // see unavailableAlgs
+	loginFrom   *string          // see loginAddress; nil until it is looked up, which only a replay needs
 }
 
 // An outcome is what a transaction decided: an entitlement, or a refusal whose transaction wrote
 // something.
 type outcome struct {
 	entitled     entitlement
-	refused      *refusal.Refusal
+	refused      error
 	next         refreshToken // that the client gets
 	rotated      bool         // this transaction made its generation
 	otherAddress bool         // its generation was made for another address
@@ -55,13 +57,17 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	p.unavailable = i.unavailableAlgs()
 	p.at, p.address = i.times(), i.refreshSecrets.fingerprint(p.from)
 	var out outcome
-	err = i.store.Update(ctx, func(tx storage.Tx) error {
-		var err error
+	decide := func(tx storage.Tx) (err error) {
 		out, err = i.decideRefresh(tx, p)
 		return err
-	})
+	}
+	err = i.store.Update(ctx, decide)
+	if errors.Is(err, errTokenReused) { // nothing is written yet
+		p.loginFrom = new(i.loginAddress(ctx, p.token.family))
+		err = i.store.Update(ctx, decide)
+	}
 	if err != nil {
-		return entitlement{}, err
+		return entitlement{}, i.aboutSession(ctx, p.token.family, err)
 	}
 	// From here the successor is durable and the old token is spent. If a crash loses the answer,
 	// the client still has the old token and can try again within the grace.
@@ -124,13 +130,13 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 	}
 	f.client = client
 	limits := i.lifetimes(client, f.rec.endpoint)
-	if f.state(p.at.now, limits) != stateLive {
-		return outcome{}, errInvalidToken(errSessionEnded)
+	if state := f.state(p.at.now, limits); state != stateLive {
+		return outcome{}, f.errEnded(state)
 	}
 	d := decision{tx, p.at.now, "client:" + f.terms.Client, p.from}
 	token := f.rec.classify(p.token.generation, p.at.served-f.rec.rotatedAtServed, limits.Grace)
 	if e := endingOf(token); e != notEnded {
-		return outcome{refused: errInvalidToken(errTokenReused)}, i.end(d, f, e)
+		return i.endReplayed(d, f, e, p)
 	}
 	// A refusal from here on writes nothing.
 	e, err := i.entitleFamily(tx, f, p)

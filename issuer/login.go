@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"keymill/issuer/password"
@@ -34,11 +35,22 @@ func (i *Issuer) LoginCountKey(ctx context.Context, name string) (string, error)
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		id, err := idOfName(r, name)
 		if id != "" {
-			key = "=" + id
+			key = LoginCountKeyOf(id)
 		}
 		return err
 	})
 	return key, err
+}
+
+// LoginCountKeyOf returns what LoginCountKey returns for the names of the user with that id.
+func LoginCountKeyOf(id string) string { return "=" + id }
+
+// UserOfCountKey returns the id in a result of LoginCountKeyOf, and "" for a name that no user has.
+func UserOfCountKey(key string) string {
+	if id, ok := strings.CutPrefix(key, "="); ok {
+		return id
+	}
+	return ""
 }
 
 // Login checks a password and begins a session. Whatever is wrong with the name or the password, it
@@ -57,13 +69,14 @@ func (i *Issuer) Login(ctx context.Context, req LoginRequest) (Grant, error) {
 		// the record as it is now.
 		began = at
 	}
-	return Grant{}, i.refuseLogin(ctx, began)
+	return Grant{}, i.refuseLogin(ctx, began, errUserChanged)
 }
 
 // tryLogin returns errUserChanged and the time hashing began if the user record changed in between.
 func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Time, error) {
 	b := SessionRequest{Client: req.Client, Endpoint: req.Endpoint, Audience: req.Audience, Scope: req.Scope, From: req.From}
 	var stored refusal.Secret
+	var why error
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		// Faults of the configuration come first. They do not depend on the user and are not
 		// secret.
@@ -71,7 +84,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 			return err
 		}
 		var err error
-		b.User, stored, err = i.passwordOf(r, req.Name)
+		b.User, stored, why, err = i.passwordOf(r, req.Name)
 		return err
 	})
 	if err != nil {
@@ -85,7 +98,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	case err != nil:
 		return Grant{}, began, err
 	case !match:
-		return Grant{}, began, i.refuseLogin(ctx, began)
+		return Grant{}, began, i.refuseLogin(ctx, began, why)
 	}
 	b.password = stored
 	if weak {
@@ -95,28 +108,44 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	return grant, began, err
 }
 
-// passwordOf returns the id and the stored hash of a user; both are "" for one who cannot log in.
-func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored refusal.Secret, err error) {
+// Why a login is refused, for the log. Clients never see it.
+var (
+	errUnknownUser   = refusal.Because("unknown_user", "no user has the name")
+	errDisabled      = refusal.Because("disabled", "the user is disabled")
+	errNoPassword    = refusal.Because("no_password", "the user has no password")
+	errWrongPassword = refusal.Because("wrong_password", "the password is wrong")
+)
+
+// passwordOf returns the id of a user, the stored hash, and why a password that is tried does not
+// match it. The hash is "" for a user who cannot log in.
+func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored refusal.Secret, why, err error) {
 	if id, err = idOfName(r, name); id == "" || err != nil {
-		return "", "", err
+		return "", "", errUnknownUser, err
 	}
 	rec, err := i.findUser(r, id)
-	if rec == nil || rec.Disabled || err != nil {
-		return "", "", err
+	switch {
+	case err != nil || rec == nil:
+		return "", "", errUnknownUser, err
+	case rec.Disabled:
+		return id, "", errDisabled, nil
+	case rec.Password == "":
+		return id, "", errNoPassword, nil
 	}
-	return id, rec.Password, nil
+	return id, rec.Password, errWrongPassword, nil
 }
 
 // refuseLogin refuses a login at a fixed time after hashing began. A request whose client
-// disconnects earlier is refused as well, so that its guess is counted.
-func (i *Issuer) refuseLogin(ctx context.Context, began time.Time) error {
+// disconnects earlier is refused as well, so that its guess is counted. why is for the log.
+func (i *Issuer) refuseLogin(ctx context.Context, began time.Time, why error) error {
 	timer := time.NewTimer(time.Until(i.passwords.FailAt(began)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	return refusal.New("invalid_credentials", "the user name or the password is wrong")
+	refused := refusal.New("invalid_credentials", "the user name or the password is wrong")
+	refused.Cause = why
+	return refused
 }
 
 // rehash replaces a weak hash now that the password is known, and returns the hash that is stored

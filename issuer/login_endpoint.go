@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"keymill/issuer/refusal"
 	"keymill/jwks"
@@ -61,7 +62,7 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 		return errInvalidToken(err)
 	}
 	now := i.keys.Now()
-	return i.store.Update(ctx, func(tx storage.Tx) error {
+	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		f, err := i.familyWithClient(tx, token.family)
 		if err != nil {
 			return err
@@ -71,14 +72,16 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 		}
 		return i.endUnlessEnded(decision{tx, now, "user:" + f.rec.user, req.From}, f, endedByLogout)
 	})
+	return i.aboutSession(ctx, token.family, err)
 }
 
 // VerifyToken refuses with invalid_grant a token, access or refresh, that is not valid now for the
 // client of a login endpoint. It changes nothing.
 func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
 	at := i.times()
-	if refresh, err := i.refreshSecrets.decode(token); err == nil {
-		return i.store.View(ctx, func(r storage.Reader) error {
+	refresh, err := i.refreshSecrets.decode(token)
+	if err == nil {
+		err := i.store.View(ctx, func(r storage.Reader) error {
 			f, err := i.familyWithClient(r, refresh.family)
 			if err != nil {
 				return err
@@ -88,6 +91,10 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 			}
 			return i.checkRefreshable(r, f, refresh, at)
 		})
+		return i.aboutSession(ctx, refresh.family, err)
+	}
+	if !strings.Contains(string(token), ".") { // an access token has two dots
+		return errInvalidToken(err)
 	}
 	claims, err := i.verifyOwn(token)
 	if errors.Is(err, errNotAccess) {
@@ -95,7 +102,9 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 	} else if err != nil {
 		return err
 	}
-	return i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, claims, at) })
+	err = i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, claims, at) })
+	id, _ := parseFamilyID(claims.SessionID)
+	return i.aboutSession(ctx, id, err)
 }
 
 func (i *Issuer) verifyAccess(r storage.Reader, client string, claims *jwks.Claims, at times) error {
@@ -104,11 +113,11 @@ func (i *Issuer) verifyAccess(r storage.Reader, client string, claims *jwks.Clai
 		return err
 	}
 	if rec == nil || !slices.Contains(rec.Audiences, claims.Audience[0]) {
-		return errInvalidAccessToken(errNoSession)
+		return errInvalidAccessToken(refusal.Because("client_not_allowed", "the client does not exist or is not allowed the audience"))
 	}
 	active, err := i.active(r, claims, at.now)
 	if err == nil && !active {
-		err = errInvalidAccessToken(errSessionEnded)
+		err = errInvalidAccessToken(refusal.Because("revoked", "the access token or its session was revoked or has expired"))
 	}
 	return err
 }
@@ -119,11 +128,11 @@ func (i *Issuer) checkRefreshable(r storage.Reader, f *family, token refreshToke
 		return errInvalidToken(errNoSession)
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
-	switch {
-	case f.state(at.now, limits) != stateLive:
-		return errInvalidToken(errSessionEnded)
-	case endingOf(f.rec.classify(token.generation, at.served-f.rec.rotatedAtServed, limits.Grace)) != notEnded:
-		return errInvalidToken(errTokenReused)
+	if state := f.state(at.now, limits); state != stateLive {
+		return f.errEnded(state)
+	}
+	if e := endingOf(f.rec.classify(token.generation, at.served-f.rec.rotatedAtServed, limits.Grace)); e != notEnded {
+		return errInvalidToken(refusal.Because(endings[e].name, "a refresh with the token would end the session: "+endings[e].words))
 	}
 	return i.checkEntitlement(r, f)
 }

@@ -91,7 +91,7 @@ func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
 		// advances only while all wait, which makes the pause exact.
 		for _, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 3 * time.Second} {
 			began := time.Now().Add(pause)
-			refused(t, a.refuseLogin(t.Context(), began), "invalid_credentials")
+			refused(t, a.refuseLogin(t.Context(), began, errWrongPassword), "invalid_credentials")
 			if late := time.Since(began); late != 0 {
 				t.Errorf("a failure that is due after %v is answered %v late", pause, late)
 			}

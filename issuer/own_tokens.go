@@ -3,7 +3,6 @@ package issuer
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -42,7 +41,7 @@ func (o *ownKeySet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	return set, err
 }
 
-var errNotAccess = errors.New("not a valid access token of this server")
+var errNotAccess = refusal.Because("invalid_token", "not a valid access token of this server")
 
 // verifyOwn verifies an access token of this server for any audience. errNotAccess means that it is
 // not valid; any other error is a fault. The audience is read before the signature is checked and

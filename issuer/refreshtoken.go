@@ -9,7 +9,6 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"strconv"
@@ -39,8 +38,8 @@ const (
 
 // Why a refresh token is not ours.
 var (
-	errNotRefresh = errors.New("it does not have the form of a refresh token")
-	errForged     = errors.New("the MAC of the refresh token is wrong")
+	errNotRefresh = refusal.Because("malformed", "it does not have the form of a refresh token")
+	errForged     = refusal.Because("forged", "the MAC of the refresh token is wrong")
 )
 
 const familyIDBytes = 16

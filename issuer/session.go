@@ -26,43 +26,47 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	if !f.rec.endedAt.IsZero() {
 		s.Ended = &f.rec.endedAt
 	}
-	switch state := f.state(now, limits); state {
-	case stateLive:
-	case stateIdle, stateAbsolute:
-		s.State, s.Reason = "expired", f.why(state)
-	default:
-		s.State, s.Reason = "revoked", f.why(state)
+	if state := f.state(now, limits); state != stateLive {
+		if s.State, s.Reason = f.why(state); s.State != "expired" {
+			s.State = "revoked"
+		}
 	}
 	return s
 }
 
-// why says in words why f is in a state other than live.
-func (f *family) why(s familyState) string {
+// why says why f is in a state other than live: in a word for the log, and in words.
+func (f *family) why(s familyState) (code, words string) {
 	switch s {
 	case stateEnded:
-		return endings[f.rec.end].words
+		return "revoked", endings[f.rec.end].words
 	case stateIdle:
-		return "it was not used for too long"
+		return "expired", "it was not used for too long"
 	case stateAbsolute:
-		return "it reached its absolute lifetime"
+		return "expired", "it reached its absolute lifetime"
 	case stateExhausted:
-		return "it was refreshed the maximum number of times"
+		return "revoked", "it was refreshed the maximum number of times"
 	}
 	switch {
 	case f.user == nil:
-		return "the user was removed"
+		return "unknown_user", "the user was removed"
 	case f.client == nil:
-		return "the client was removed"
+		return "client_not_allowed", "the client was removed"
 	case f.user.Disabled:
-		return "the user is disabled"
+		return "disabled", "the user is disabled"
 	case f.client.Disabled:
-		return "the client is disabled"
+		return "client_not_allowed", "the client is disabled"
 	case f.rec.epochs.user != f.current.user:
-		return "all sessions of the user were ended by a logout or a new password, or because the user was disabled"
+		return "revoked", "all sessions of the user were ended by a logout or a new password, or because the user was disabled"
 	case f.rec.epochs.client != f.client.Epoch:
-		return "all sessions of the client were ended"
+		return "revoked", "all sessions of the client were ended"
 	}
-	return "all sessions of the store were ended"
+	return "revoked", "all sessions of the store were ended"
+}
+
+// errEnded is the answer to a refresh token of a session that is not live.
+func (f *family) errEnded(s familyState) error {
+	code, words := f.why(s)
+	return errInvalidToken(refusal.Because(code, "the session has ended: "+words))
 }
 
 // RevokeSession ends one session.

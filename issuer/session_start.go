@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"time"
 
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -12,7 +13,7 @@ import (
 
 // errUserChanged means that the user was removed, disabled or given another password between the
 // check of the password and the transaction.
-var errUserChanged = errors.New("the user has changed")
+var errUserChanged = refusal.Because("user_changed", "the user has changed")
 
 // A SessionRequest asks for a session of a user whose identity has been established.
 type SessionRequest struct {
@@ -116,7 +117,8 @@ func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, e
 	return p, nil
 }
 
-// newFamily writes the record of a family and its entry in the index of the clean-up.
+// newFamily writes the record of a family, its entry in the index of the clean-up, and the time of
+// the login.
 func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, id familyID, at times) (*family, error) {
 	user, err := i.findUser(tx, req.User)
 	switch {
@@ -142,5 +144,7 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
 	look := dueKey(rec.expires(i.lifetimes(p.client, req.Endpoint)), dueFamily, id.String())
-	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, presentValue))
+	seen := *user
+	seen.LastLogin = at.now.UTC().Truncate(time.Second)
+	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, presentValue), putJSON(tx, userKey(req.User), &seen))
 }

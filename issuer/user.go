@@ -23,6 +23,7 @@ type userRecord struct {
 	Claims          json.RawMessage `json:"claims,omitempty"` // one object, checked
 	Created         time.Time       `json:"created"`
 	PasswordChanged time.Time       `json:"password_changed,omitzero"`
+	LastLogin       time.Time       `json:"last_login,omitzero"`
 }
 
 func userKey(id string) string { return "user/" + id }
@@ -41,6 +42,9 @@ func (rec *userRecord) show(id string) api.User {
 	}
 	if !rec.PasswordChanged.IsZero() {
 		u.PasswordChanged = new(rec.PasswordChanged)
+	}
+	if !rec.LastLogin.IsZero() {
+		u.LastLogin = new(rec.LastLogin)
 	}
 	if len(rec.Claims) > 0 {
 		json.Unmarshal(rec.Claims, &u.Claims) // written by us

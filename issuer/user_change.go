@@ -267,6 +267,14 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 	return u, nil
 }
 
+// UnblockUser records that an administrator lets a user try to log in again. Failed logins are counted
+// elsewhere, so the caller lifts the block after that.
+func (i *Issuer) UnblockUser(ctx context.Context, nameOrID, by string) (api.User, error) {
+	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
+		return i.decision(tx, by).audit("user.unblock", id, map[string]string{"name": rec.Name})
+	})
+}
+
 // LogoutUser ends every session of a user, with one write.
 func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {

@@ -143,7 +143,7 @@ func exampleOrder() []string {
 		"key list", "key import", "key rotate", "key revoke",
 		"session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "doctor",
-		"user logout", "user remove", "client remove", "audience remove",
+		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }
 

@@ -68,6 +68,7 @@ keymill user enable alice --json
 keymill user disable alice --json
 keymill user remove alice
 keymill user logout alice --json
+keymill user unblock alice --json
 keymill user import FILE --format django-json --claim email --dry-run --skip-existing --without-password --json
 keymill session list --user alice --client web --json
 keymill session list --user alice --json

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,7 @@ means the id, even if another user has the name 7.`)
 			"Let a disabled user log in again, with the same password as before.", false),
 		userSwitchCommand("disable", "End a user's sessions and refuse logins",
 			"End every session of a user, and refuse logins until the user is enabled again. Use it when\nsomeone leaves: the id stays taken. Access tokens that exist stay valid until they expire.", true),
-		userRemoveCommand(), userLogoutCommand(), userImportCommand(),
+		userRemoveCommand(), userLogoutCommand(), userUnblockCommand(), userImportCommand(),
 	)
 	return cmd
 }
@@ -44,9 +45,30 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 	return printUser(cmd.OutOrStdout(), u)
 }
 
+// askUserDetails prints a user with the failed logins.
+func askUserDetails(cmd *cobra.Command, asJSON bool, method, path string) error {
+	server, err := dial(cmd)
+	if err != nil {
+		return err
+	}
+	u, raw, err := ask[api.UserDetails](cmd.Context(), server, method, path, nil)
+	if err != nil || asJSON {
+		return printAnswer(cmd, raw, err)
+	}
+	t := userTable(cmd.OutOrStdout(), u.User)
+	t.Row("recent failures:", strconv.Itoa(u.RecentFailures))
+	t.Row("blocked until:", terminal.FormatTime(u.BlockedUntil))
+	for _, b := range u.Blocked {
+		t.Row("blocked from:", b.From+" until "+terminal.FormatTime(&b.Until))
+	}
+	return t.Flush()
+}
+
 func userPath(path, name string) string { return path + "?user=" + url.QueryEscape(name) }
 
-func printUser(w io.Writer, u api.User) error {
+func printUser(w io.Writer, u api.User) error { return userTable(w, u).Flush() }
+
+func userTable(w io.Writer, u api.User) *terminal.Table {
 	t := terminal.NewTable(w)
 	t.Row("user_id:", u.ID)
 	t.Row("username:", u.Name)
@@ -57,7 +79,8 @@ func printUser(w io.Writer, u api.User) error {
 	}
 	t.Row("created:", terminal.FormatTime(&u.Created))
 	t.Row("password changed:", terminal.FormatTime(u.PasswordChanged))
-	return t.Flush()
+	t.Row("last login:", terminal.FormatTime(u.LastLogin))
+	return t
 }
 
 func userState(u api.User) string {
@@ -142,13 +165,16 @@ func userListCommand() *cobra.Command {
 func userShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "show NAME",
-		Short:   "Show one user",
-		Long:    "Show one user: id, name, state and claims, and how the password is hashed.",
-		Example: "  keymill user show alice\n  keymill user show 7 --json",
+		Use:   "show NAME",
+		Short: "Show one user",
+		Long: `Show one user: id, name, state and claims, how the password is hashed, the last login, the wrong
+passwords of the last 15 minutes, and until when and from which addresses logins are refused
+because of them. The failures are forgotten when the server restarts. The log says why each login
+was refused; search it for "login refused" and the id.`,
+		Example: "  keymill user show alice\n  keymill user show 7 --json | jq .blocked_until",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askUser(cmd, asJSON, http.MethodGet, userPath("user", args[0]), nil)
+			return askUserDetails(cmd, asJSON, http.MethodGet, userPath("user", args[0]))
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -207,6 +233,24 @@ func userLogoutCommand() *cobra.Command {
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return askUser(cmd, asJSON, http.MethodPost, userPath("user/logout", args[0]), nil)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func userUnblockCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "unblock NAME",
+		Short: "Let a user log in again after too many wrong passwords",
+		Long: `Forget the failed logins of a user, so that the user can log in at once from every address, also
+from one where other users have failed too often. The change is audited. Someone may be guessing
+the password: "keymill user show NAME" lists the addresses. A disabled user stays disabled.`,
+		Example: "  keymill user unblock alice\n  keymill user unblock 7 --json",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return askUserDetails(cmd, asJSON, http.MethodPost, userPath("user/unblock", args[0]))
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

@@ -28,11 +28,12 @@
 //	/admin/v1/users              GET     –                      []User
 //	                             POST    NewUser                User
 //	/admin/v1/users/import       POST    ImportUsersRequest     ImportResults
-//	/admin/v1/user               GET     –                      User
+//	/admin/v1/user               GET     –                      UserDetails
 //	                             PATCH   UserChange             User
 //	                             DELETE  –                      –
 //	/admin/v1/user/password      POST    SetPasswordRequest     User
 //	/admin/v1/user/logout        POST    –                      User
+//	/admin/v1/user/unblock       POST    –                      UserDetails
 //	/admin/v1/sessions           GET     –                      SessionPage
 //	/admin/v1/sessions/revoke    POST    RevokeSessionsRequest  –
 //	/admin/v1/session            DELETE  –                      Session

@@ -19,6 +19,22 @@ type User struct {
 	Scheme          string     `json:"password_scheme"` // "argon2id", "pbkdf2_sha256", …, "none"
 	Created         time.Time  `json:"created"`
 	PasswordChanged *time.Time `json:"password_changed"` // null if there is no password
+	LastLogin       *time.Time `json:"last_login"`       // null if the user has not logged in yet
+}
+
+// A UserDetails is a User with what the running server knows about failed logins. It counts them in
+// memory, so a restart forgets them.
+type UserDetails struct {
+	User
+	RecentFailures int            `json:"recent_failures"` // wrong passwords in the last 15 minutes
+	BlockedUntil   *time.Time     `json:"blocked_until"`   // the latest of Blocked; null if there is none
+	Blocked        []BlockedLogin `json:"blocked"`
+}
+
+// A BlockedLogin is an address from which the logins of a user are refused.
+type BlockedLogin struct {
+	From  string    `json:"from"` // an IPv4 address or an IPv6 /64
+	Until time.Time `json:"until"`
 }
 
 // Claims are custom claims of a user, name → value. The server refuses the names of claims that

@@ -50,7 +50,7 @@ func (s *Server) withClientLimit(r *http.Request, client issuer.Credentials, ask
 	}
 	from := s.address(r)
 	if wait := s.clients.Wait(client.ClientID, from, time.Now()); wait > 0 {
-		return &limit.Error{RetryAfter: wait}
+		return tooManyFailures(&limit.Error{RetryAfter: wait, Limit: limit.LimitClient})
 	}
 	err := s.countRefusal(ask())
 	switch {
@@ -65,7 +65,7 @@ func (s *Server) withClientLimit(r *http.Request, client issuer.Credentials, ask
 // countRefusal counts a failed client authentication for the audit log.
 func (s *Server) countRefusal(err error) error {
 	if refusedAs(err, "invalid_client") {
-		s.refused.count("invalid_client")
+		s.refused.Count("invalid_client")
 	}
 	return err
 }

@@ -50,3 +50,58 @@ func TestEveryPublicRouteIsDocumented(t *testing.T) {
 		t.Errorf("%d routes are served: the test reads the wrong list", len(served))
 	}
 }
+
+// TestEveryReasonAndAuditRecordIsDocumented finds the reasons and actions in the code.
+func TestEveryReasonAndAuditRecordIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		what, pattern, section string
+		least                  int
+	}{
+		{"reason", `(?:Because\(|reason\.Code = |reason\.Code, |Reason\{\s*Code: )"([a-z_]+)"|return "([a-z_]+)", (?:"|endings)`, "Failed requests", 14},
+		{"action", `"((?:session|token|login|user|client|audience|key|store|masterkey|webhook|audit)\.[a-z_]+)"()`, "Audit log", 30},
+	} {
+		found := map[string]bool{}
+		for _, dir := range []string{"../../issuer", "../../issuer/outbox", "../../keystore", "../../storage/audit", "."} {
+			for _, text := range sources(t, dir) {
+				for _, m := range regexp.MustCompile(tt.pattern).FindAllStringSubmatch(text, -1) {
+					found[m[1]+m[2]] = true
+				}
+			}
+		}
+		for _, event := range []string{"session.replayed", "client.revoked", "user.revoked", "store.revoked"} { // of the webhook
+			delete(found, event)
+		}
+		for name := range found {
+			if !strings.Contains(string(page), "`"+name+"`") {
+				t.Errorf("docs/operate.md, section %s, does not name the %s %s: add it to the table", tt.section, tt.what, name)
+			}
+		}
+		if len(found) < tt.least {
+			t.Errorf("found only %d: %v", len(found), found)
+		}
+	}
+}
+
+// sources returns the Go files of a directory, tests excepted.
+func sources(t *testing.T, dir string) (texts []string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(dir + "/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(b))
+	}
+	return texts
+}

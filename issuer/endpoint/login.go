@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/refusal"
 )
 
 // A loginEndpoint is where users log in through one client. Pages of the issuer's own
@@ -102,16 +104,14 @@ func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginReques
 	}
 	attempt, err := s.passwords.Enter(ctx, account, req.From)
 	if err != nil {
-		s.countLogin(err)
-		return issuer.Grant{}, err
+		return issuer.Grant{}, s.refuseLogin(ctx, e, account, err)
 	}
 	grant, err := s.checkPassword(ctx, attempt, req)
 	if err != nil {
-		s.countLogin(err)
-		return issuer.Grant{}, s.loginError(ctx, e, err)
+		return issuer.Grant{}, s.refuseLogin(ctx, e, account, err)
 	}
-	s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("client", req.Client),
-		slog.String("user", grant.User), slog.String("path", r.URL.Path), slog.String("from", req.From.String()))
+	s.cfg.Log.LogAttrs(ctx, slog.LevelInfo, "logged in", slog.String("client", req.Client), slog.String("user", grant.User),
+		slog.String("session", grant.Session), slog.String("path", r.URL.Path), slog.String("from", req.From.String()))
 	return grant, nil
 }
 
@@ -129,17 +129,29 @@ func (s *Server) checkPassword(ctx context.Context, a *limit.Attempt, req issuer
 	return grant, err
 }
 
-// countLogin counts a failed login for the audit log.
-func (s *Server) countLogin(err error) {
+// refuseLogin adds to an error what only the operator may know: the account, if it exists,
+// and the reason. It counts refusals for the audit log.
+func (s *Server) refuseLogin(ctx context.Context, e *loginEndpoint, account string, err error) error {
+	reason := &refusal.Reason{Code: refusal.CodeOf(err)}
 	var limited *limit.Error
-	var busy *issuer.BusyError
 	switch {
-	case refusedAs(err, "invalid_credentials"):
-		s.refused.count("invalid_credentials")
 	case errors.As(err, &limited):
-		s.refused.count("too_many_failures")
-	case errors.As(err, &busy):
-		s.refused.count("busy")
+		reason = tooManyFailures(limited)
+	case errors.As(err, new(*issuer.BusyError)):
+		reason.Code = "busy"
+	}
+	if reason.Code != "" {
+		s.refused.Count(reason.Code)
+	}
+	reason.Code = cmp.Or(reason.Code, "failed")
+	reason.Login, reason.User, reason.Err = true, issuer.UserOfCountKey(account), s.loginError(ctx, e, err)
+	return reason
+}
+
+// tooManyFailures adds to an error for the log which limit it is, and when it ends.
+func tooManyFailures(err *limit.Error) *refusal.Reason {
+	return &refusal.Reason{
+		Code: "too_many_failures", Until: time.Now().Add(err.RetryAfter), Facts: map[string]string{"limit": err.Limit}, Err: err,
 	}
 }
 

@@ -1,13 +1,11 @@
 package endpoint
 
 import (
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 
 	"keymill/issuer/api"
-	"keymill/storage/audit"
 )
 
 func TestARefreshAnswersWithTheNextToken(t *testing.T) {
@@ -87,34 +85,6 @@ func TestAReplayEndsTheSessionAndItsAccessTokens(t *testing.T) {
 	refusedToken(t, "the successor", w.rotate(next), 400, "invalid_grant")
 	for _, token := range []string{access, first.Access} {
 		is(t, "access token", w.ask("/introspect", token, basic("server", secret)), 200, `{"active":false}`)
-	}
-}
-
-// R104.
-func TestAReplayIsAuditedWithItsAddress(t *testing.T) {
-	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
-	w.withAlice(func(c *api.NewClient) { c.Grace = "0s" })
-	for path, replay := range map[string]func(token string){
-		"/token": func(token string) {
-			w.post("grant_type=refresh_token&client_id=web&refresh_token="+token, "X-Forwarded-For: 192.0.2.66")
-		},
-		"/api/token/refresh/": func(token string) {
-			w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}, "X-Forwarded-For: 192.0.2.66")
-		},
-		"/session/refresh": func(token string) {
-			w.send("POST", "/session/refresh", "", "Cookie: __Host-keymill-web="+token, "X-Forwarded-For: 192.0.2.66")
-		},
-	} {
-		token := w.obtain().Refresh
-		w.token(w.rotate(token))
-		replay(token)
-		if _, err := audit.Chain(t.Context(), w.store); err != nil {
-			t.Fatal(err)
-		}
-		last, err := w.issuer.AuditLast(t.Context(), 1)
-		if err != nil || len(last) != 1 || last[0].Detail["from"] != "192.0.2.66" {
-			t.Errorf("%s: %v %v", path, last, err)
-		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 
 	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/refusal"
 )
 
 // All answers share these header values, which saves an allocation each. Nothing may
@@ -40,6 +43,7 @@ type router struct {
 	unavailable unavailable
 	address     func(*http.Request) netip.Addr
 	log         *slog.Logger
+	lines       *limit.Log // of failed requests; nil for administrators, whose lines are not bounded
 }
 
 // A route is one method of one path.
@@ -136,19 +140,46 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	if a.status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = challenge
 	}
-	if rt.log.Enabled(r.Context(), a.level) {
-		rt.logError(r, a, err)
-	}
+	rt.logError(r, a, err)
 	writeJSON(w, a.status, a.body)
 }
 
-// logError writes one line. Query, body and Authorization header are not logged: they may
-// hold secrets.
+// logError writes one line, or lets the limit.Log count it. If there is a line because an
+// account exists, the answer must not take longer, so another goroutine writes it.
 func (rt *router) logError(r *http.Request, a reply, err error) {
+	reason := &refusal.Reason{Code: cmp.Or(refusal.CodeOf(err), "other")}
+	errors.As(err, &reason)
 	message := "request refused"
-	if a.status >= http.StatusInternalServerError {
+	switch {
+	case a.status >= http.StatusInternalServerError:
 		message = "request failed"
+	case reason.Login:
+		message = "login refused"
+	case reason.Replay:
+		message, a.level = "refresh token replayed", slog.LevelWarn
 	}
+	if !rt.log.Enabled(r.Context(), a.level) {
+		return
+	}
+	secret := reason.Login && a.level == slog.LevelInfo
+	line := limit.Line{
+		Level: a.level, Message: message, Attrs: rt.attrs(r, a, reason, err), Reason: reason.Code, User: reason.User, From: rt.address(r),
+		CountOnly: secret && reason.User == "",
+	}
+	switch {
+	case rt.lines == nil:
+		rt.log.LogAttrs(r.Context(), line.Level, line.Message, line.Attrs...)
+	case secret:
+		go rt.lines.Write(line)
+	default:
+		rt.lines.Write(line)
+	}
+}
+
+// attrs returns the attributes of a line. Query, body and Authorization header are not
+// logged: they may hold secrets. Nor is the name of a user: people type passwords into the
+// field.
+func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err error) []slog.Attr {
 	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status)}
 	if c := (*clientError)(nil); errors.As(err, &c) {
 		attrs = append(attrs, slog.String("client", short(c.client)))
@@ -158,7 +189,10 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	} else {
 		attrs = append(attrs, slog.String("from", rt.address(r).String()))
 	}
-	rt.log.LogAttrs(r.Context(), a.level, message, append(attrs, slog.String("err", err.Error()))...)
+	if reason.Err != nil { // it was found in err
+		attrs = append(attrs, reason.Attrs()...)
+	}
+	return append(attrs, slog.String("err", err.Error()))
 }
 
 // writeJSON writes v, or returns an error and has written nothing.

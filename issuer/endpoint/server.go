@@ -99,7 +99,8 @@ type Server struct {
 	cfg       Config
 	clients   *limit.ClientLimiter
 	passwords *limit.PasswordLimiter // of both login endpoints
-	refused   refusalCounter
+	refused   limit.Counter          // for the audit log
+	lines     *limit.Log             // of the public API
 	simplejwt loginEndpoint
 	browser   loginEndpoint
 	cookie    string // name of the browser endpoint's cookie
@@ -112,12 +113,15 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Issuer == nil || cfg.Keys == nil || cfg.KeySet == nil || cfg.Log == nil {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
-	s := &Server{cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now())}
+	s := &Server{
+		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log),
+	}
 	documents, err := s.documents()
 	if err != nil {
 		return nil, err
 	}
 	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.checkHost)
+	s.public.lines = s.lines
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
 		s.public.handle(http.MethodOptions, path, documentOptions)
@@ -155,7 +159,8 @@ func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
-		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords,
+		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
 	})
 	for _, route := range handlers.Routes() {

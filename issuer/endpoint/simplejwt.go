@@ -134,7 +134,7 @@ func (s *Server) verifyToken(w http.ResponseWriter, r *http.Request) error {
 	if err := s.cfg.Issuer.VerifyToken(r.Context(), s.simplejwt.client, token); err != nil {
 		err = s.tokenError(r.Context(), token, err)
 		if refusedAs(err, "token_blacklisted") {
-			return fieldErrors{{noField, "Token is blacklisted"}}
+			return fmt.Errorf("%w (%w)", fieldErrors{{noField, "Token is blacklisted"}}, err)
 		}
 		return err
 	}

@@ -14,13 +14,15 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 	"keymill/keystore"
 )
 
-// Config is what an API needs. Issuer, Keys, Issues and Log must be set.
+// Config is what an API needs. Issuer, Keys, Passwords, Issues and Log must be set.
 type Config struct {
-	Issuer *issuer.Issuer
-	Keys   *keystore.Rings
+	Issuer    *issuer.Issuer
+	Keys      *keystore.Rings
+	Passwords *limit.PasswordLimiter // of the login endpoints
 
 	Issues     func() []string                     // why the server is not ready; never nil
 	Warnings   func(context.Context) []api.Warning // what else is wrong; may be nil
@@ -84,6 +86,7 @@ func (a *API) Routes() []Route {
 		{del, "/admin/v1/user", empty, a.logged(named("user", a.removeUser))},
 		{post, "/admin/v1/user/password", ok, a.logged(namedWithBody("user", a.setPassword))},
 		{post, "/admin/v1/user/logout", ok, a.logged(named("user", a.logoutUser))},
+		{post, "/admin/v1/user/unblock", ok, a.logged(named("user", a.unblockUser))},
 
 		{get, "/admin/v1/sessions", ok, paged(a.listSessions)},
 		{post, "/admin/v1/sessions/revoke", empty, a.logged(withBody(a.revokeSessions))},

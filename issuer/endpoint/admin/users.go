@@ -2,7 +2,9 @@ package admin
 
 import (
 	"net/http"
+	"time"
 
+	"keymill/issuer"
 	"keymill/issuer/api"
 )
 
@@ -15,7 +17,34 @@ func (a *API) addUser(r *http.Request, user api.NewUser) (any, error) {
 }
 
 func (a *API) showUser(r *http.Request, name string) (any, error) {
-	return a.cfg.Issuer.User(r.Context(), name)
+	u, err := a.cfg.Issuer.User(r.Context(), name)
+	return a.withFailures(u), err
+}
+
+// unblockUser forgets the failed logins after the audit record is durable.
+func (a *API) unblockUser(r *http.Request, name string) (any, error) {
+	u, err := a.cfg.Issuer.UnblockUser(r.Context(), name, Actor(r))
+	if err == nil {
+		a.cfg.Passwords.Unblock(issuer.LoginCountKeyOf(u.ID))
+	}
+	return a.withFailures(u), err
+}
+
+// withFailures adds what the limits on guessing know about a user.
+func (a *API) withFailures(u api.User) api.UserDetails {
+	account := a.cfg.Passwords.Account(issuer.LoginCountKeyOf(u.ID))
+	shown := api.UserDetails{User: u, RecentFailures: account.Failures, Blocked: []api.BlockedLogin{}}
+	for _, b := range account.Blocked {
+		from, until := b.From.String(), b.Until.UTC().Truncate(time.Second)
+		if b.From.Is6() {
+			from += "/64"
+		}
+		shown.Blocked = append(shown.Blocked, api.BlockedLogin{From: from, Until: until})
+		if shown.BlockedUntil == nil || until.After(*shown.BlockedUntil) {
+			shown.BlockedUntil = &until
+		}
+	}
+	return shown
 }
 
 func (a *API) setUser(r *http.Request, name string, change api.UserChange) (any, error) {

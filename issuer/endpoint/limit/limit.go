@@ -1,6 +1,7 @@
 // Package limit counts failed attempts to authenticate and slows down guessing. A
 // ClientLimiter counts wrong client secrets, a PasswordLimiter wrong passwords. Only
-// failures count: clients and users that authenticate are never limited.
+// failures count: clients and users that authenticate are never limited. A LineLimiter
+// bounds the log lines of failed requests.
 //
 //	counted                         failures in 15 min   then
 //	client at an address            10                   refused
@@ -38,7 +39,16 @@ const (
 // An Error refuses an attempt because of earlier failures.
 type Error struct {
 	RetryAfter time.Duration // more than 0
+	Limit      string        // which of the limits, for the log: see LimitClient and below
 }
+
+// The limits that an Error names.
+const (
+	LimitClient           = "client"             // a client at an address, or the clients of an address
+	LimitAccountAtAddress = "account_at_address" // an account at an address
+	LimitAddress          = "address"            // all accounts of an address
+	LimitWaiting          = "waiting"            // too many attempts wait
+)
 
 // Error implements the error interface.
 func (*Error) Error() string { return "too many failed attempts" }

@@ -3,6 +3,7 @@ package limit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -39,15 +40,17 @@ const (
 // An attempt takes the budgets in the order address, account at address, account, and gives
 // them back together, so that no attempts wait for each other in a circle. Known addresses
 // are stored separately from failures, so that names invented by an attacker cannot evict
-// them.
+// them. Account and Unblock are for operators.
 type PasswordLimiter struct {
 	started           time.Time
 	mu                sync.Mutex
 	accounts          lru[string, budget] // owned by mu, like all below
 	addresses         lru[netip.Addr, budget]
-	accountsAtAddress lru[nameAt, budget]   // accounts at an address
-	known             lru[nameAt, struct{}] // where an account has logged in; only successes add to it
-	queued            int                   // attempts that wait for any reason
+	accountsAtAddress lru[nameAt, budget]        // accounts at an address
+	known             lru[nameAt, struct{}]      // where an account has logged in; only successes add to it
+	turnedAway        lru[string, turnedAway]    // account → its last refusal because of an address; only shown
+	unblocked         lru[string, time.Duration] // account → until when its address does not limit it
+	queued            int                        // attempts that wait for any reason
 }
 
 // NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
@@ -58,6 +61,8 @@ func NewPasswordLimiter(now time.Time) *PasswordLimiter {
 		addresses:         newLRU[netip.Addr, budget](maxRemembered),
 		accountsAtAddress: newLRU[nameAt, budget](maxRemembered),
 		known:             newLRU[nameAt, struct{}](maxRemembered),
+		turnedAway:        newLRU[string, turnedAway](maxRemembered),
+		unblocked:         newLRU[string, time.Duration](maxRemembered),
 	}
 	l.accounts.inUse, l.addresses.inUse, l.accountsAtAddress.inUse = (*budget).isInUse, (*budget).isInUse, (*budget).isInUse
 	return l
@@ -76,12 +81,14 @@ type Attempt struct {
 	account string
 	from    netip.Addr
 	known   bool // only the budget of the account at the address applies
+	exempt  bool // the budget of the address does not apply; true if known is
 	held    []heldBudget
 }
 
 type heldBudget struct {
 	*budget
 	limits
+	name string // in an Error
 }
 
 // Enter returns when the password of an attempt may be checked. The error is an *Error, or
@@ -101,12 +108,14 @@ func (l *PasswordLimiter) Enter(ctx context.Context, account string, from netip.
 // and releases it only to wait.
 func (l *PasswordLimiter) takeAll(ctx context.Context, a *Attempt) error {
 	a.known = l.known.get(a.accountAtAddress()) != nil
-	if !a.known {
-		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), addressLimits()}); err != nil {
+	if a.exempt = a.known || l.isUnblocked(a.account); !a.exempt {
+		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), addressLimits(), LimitAddress}); err != nil {
+			l.remember(a, err)
 			return err
 		}
 	}
-	if err := l.take(ctx, a, heldBudget{l.accountsAtAddress.getOrAdd(a.accountAtAddress()), accountAtAddressLimits()}); err != nil || a.known {
+	here := heldBudget{l.accountsAtAddress.getOrAdd(a.accountAtAddress()), accountAtAddressLimits(), LimitAccountAtAddress}
+	if err := l.take(ctx, a, here); err != nil || a.known {
 		return err
 	}
 	return l.takeAccount(ctx, a)
@@ -120,10 +129,10 @@ func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) er
 		return nil
 	}
 	if wait := b.exhausted(b.limits, l.now()); wait > 0 {
-		return &Error{wait}
+		return &Error{wait, b.name}
 	}
 	if !l.mayWait(a) {
-		return &Error{time.Second}
+		return &Error{time.Second, LimitWaiting}
 	}
 	w := &waiter{outcome: make(chan struct{})}
 	b.waiting = append(b.waiting, w)
@@ -136,13 +145,13 @@ func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) er
 	if err != nil {
 		return err
 	}
-	return &Error{max(b.exhausted(b.limits, l.now()), time.Second)}
+	return &Error{max(b.exhausted(b.limits, l.now()), time.Second), b.name}
 }
 
 // takeAccount waits out the delay of an account whose budget is exhausted. It refuses only
 // when too many attempts wait.
 func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
-	b := heldBudget{l.accounts.getOrAdd(a.account), accountLimits()}
+	b := heldBudget{l.accounts.getOrAdd(a.account), accountLimits(), LimitWaiting}
 	if b.exhausted(b.limits, l.now()) == 0 {
 		err := l.take(ctx, a, b)
 		if err == nil || ctx.Err() != nil || b.exhausted(b.limits, l.now()) == 0 {
@@ -151,13 +160,20 @@ func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
 	}
 	delay, here := delayAfter(b.recent(l.now())), l.accountsAtAddress.getOrAdd(a.accountAtAddress())
 	if b.running >= maxDelayed || here.delayed >= maxDelayedPerAddress || !l.mayWait(a) {
-		return &Error{delay}
+		return &Error{delay, LimitWaiting}
 	}
 	b.running++
 	a.held = append(a.held, b)
 	here.delayed++
 	defer func() { here.delayed-- }()
 	return l.unlocked(a, func() error { return sleep(ctx, delay) })
+}
+
+// remember keeps a refusal because of an address, for Account.
+func (l *PasswordLimiter) remember(a *Attempt, err error) {
+	if limited := (*Error)(nil); errors.As(err, &limited) && limited.Limit == LimitAddress {
+		*l.turnedAway.getOrAdd(a.account) = turnedAway{a.from, l.now() + limited.RetryAfter}
+	}
 }
 
 // mayWait gives each address at most as many places in the queue as it leaves free. So
@@ -207,8 +223,10 @@ func (a *Attempt) Failed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a.giveBack(true)
-	if a.known {
+	if a.exempt {
 		l.addresses.getOrAdd(a.from).fail(addressLimits(), l.now())
+	}
+	if a.known {
 		l.accounts.getOrAdd(a.account).fail(accountLimits(), l.now())
 	}
 }

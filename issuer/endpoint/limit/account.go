@@ -1,0 +1,86 @@
+package limit
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// An Account says what the failures of an account have led to.
+type Account struct {
+	Failures int     // in the last Window, at all addresses
+	Blocked  []Block // in the order of addresses
+}
+
+// A Block is an address from which logins of an account are refused.
+type Block struct {
+	From  netip.Addr // of IPv6 the first address of the /64
+	Until time.Time
+}
+
+// A turnedAway attempt was refused because other accounts have failed at the address too often.
+type turnedAway struct {
+	from  netip.Addr
+	until time.Duration
+}
+
+// Account returns what is known about an account.
+func (l *PasswordLimiter) Account(account string) Account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var shown Account
+	now, blocked := l.now(), map[netip.Addr]time.Duration{} // address → for how long
+	for at, b := range l.atAddresses(account) {
+		shown.Failures += b.recent(now)
+		blocked[at.from] = b.exhausted(accountAtAddressLimits(), now)
+		if a := l.addresses.get(at.from); a != nil && l.known.get(at) == nil {
+			blocked[at.from] = max(blocked[at.from], a.exhausted(addressLimits(), now))
+		}
+	}
+	if t := l.turnedAway.get(accountKey(account)); t != nil {
+		blocked[t.from] = max(blocked[t.from], t.until-now)
+	}
+	for from, wait := range blocked {
+		if wait > 0 {
+			shown.Blocked = append(shown.Blocked, Block{from, l.started.Add(now + wait)})
+		}
+	}
+	slices.SortFunc(shown.Blocked, func(a, b Block) int { return cmp.Or(a.From.Compare(b.From), a.Until.Compare(b.Until)) })
+	return shown
+}
+
+// Unblock forgets the failures of an account, as if they had not happened to it. They stay counted
+// for their addresses, but for one Window the count of an address does not limit the account.
+func (l *PasswordLimiter) Unblock(account string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := accountKey(account)
+	for at, b := range l.atAddresses(account) {
+		b.failures = nil
+		l.accountsAtAddress.dropIf(at, (*budget).empty)
+	}
+	if b := l.accounts.get(key); b != nil {
+		b.failures = nil
+		l.accounts.dropIf(key, (*budget).empty)
+	}
+	l.turnedAway.dropIf(key, func(*turnedAway) bool { return true })
+	*l.unblocked.getOrAdd(key) = l.now() + Window
+}
+
+// isUnblocked reports whether Unblock was called for the account in the last Window.
+func (l *PasswordLimiter) isUnblocked(key string) bool {
+	until := l.unblocked.get(key)
+	return until != nil && l.now() < *until
+}
+
+// atAddresses returns the budgets of an account at the addresses where it has failed.
+func (l *PasswordLimiter) atAddresses(account string) map[nameAt]*budget {
+	found := map[nameAt]*budget{}
+	for at, e := range l.accountsAtAddress.entries {
+		if at.name == accountKey(account) {
+			found[at] = &e.Value.(*lruEntry[nameAt, budget]).value
+		}
+	}
+	return found
+}

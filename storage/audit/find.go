@@ -1,0 +1,73 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"sort"
+	"time"
+
+	"keymill/storage"
+)
+
+const (
+	// disorder is by how much the time of a record can be earlier than that of a record
+	// before it in the chain: a decision whose commit takes long is chained after later ones.
+	disorder = 5 * time.Second
+	// maxSearched records are read at most after that. They take about 2 MiB.
+	maxSearched = 4096
+)
+
+// Find returns the record of an action on a target whose decision was at that time or
+// directly after it, and nil if it is not kept. It searches the chain by time, so the
+// length of the chain hardly matters. The record has no Seq if it is not chained yet.
+func Find(ctx context.Context, s storage.Store, at time.Time, action, target string) (*Record, error) {
+	var found *Record
+	at = at.UTC().Add(-disorder)
+	err := s.View(ctx, func(r storage.Reader) error {
+		h, err := readHead(r)
+		if err != nil {
+			return err
+		}
+		first := 1 + sort.Search(int(h.Seq), func(n int) bool { return err == nil && !timeOf(r, uint64(n)+1, &err).Before(at) })
+		if err != nil {
+			return err
+		}
+		if found, err = search(r, logKey(uint64(first)), logEnd, action, target); found != nil || err != nil {
+			return err
+		}
+		found, err = search(r, newPrefix+at.Format(timeLayout), newEnd, action, target)
+		return err
+	})
+	return found, err
+}
+
+// timeOf returns the time of a record in the chain, zero if it is not kept or unreadable.
+func timeOf(r storage.Reader, seq uint64, failed *error) time.Time {
+	raw, err := r.Get(logKey(seq))
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		*failed = err
+	}
+	var record struct{ Time time.Time }
+	json.Unmarshal(raw, &record)
+	return record.Time
+}
+
+func search(r storage.Reader, start, end, action, target string) (*Record, error) {
+	read := 0
+	for e, err := range r.Scan(start, end) {
+		if err != nil {
+			return nil, err
+		}
+		var record Record
+		if bytes.Contains(e.Value, []byte(target)) && json.Unmarshal(e.Value, &record) == nil &&
+			record.Action == action && record.Target == target {
+			return &record, nil
+		}
+		if read++; read == maxSearched {
+			break
+		}
+	}
+	return nil, nil
+}
