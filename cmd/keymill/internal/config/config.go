@@ -138,6 +138,9 @@ func (c *Config) readEnvironment(environ []string) error {
 			if err := c.assign(s, s.textValue(c, text), name); err != nil {
 				return err
 			}
+		case strings.HasPrefix(name, byteOrderMark+"KEYMILL_"):
+			return fmt.Errorf("the name of the variable %s begins with a byte order mark; save the file that sets it as UTF-8 without one",
+				strings.TrimPrefix(name, byteOrderMark))
 		case !strings.HasPrefix(name, "KEYMILL_"), slices.Contains(otherVariables(), name):
 		case isServiceLink(name, text):
 			c.serviceLinks = append(c.serviceLinks, name)
@@ -147,6 +150,8 @@ func (c *Config) readEnvironment(environ []string) error {
 	}
 	return nil
 }
+
+const byteOrderMark = "\ufeff"
 
 func unknownVariable(name string, names []string) error {
 	err := fmt.Errorf("unknown variable %s in the environment", name)

@@ -59,6 +59,24 @@ func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 	}
 }
 
+// TestAVariableWithAByteOrderMarkIsNotIgnored: the first line of a file with variables may begin with one,
+// and then the name has it. A setting and a secret must not be lost by that.
+func TestAVariableWithAByteOrderMarkIsNotIgnored(t *testing.T) {
+	for _, name := range []string{"KEYMILL_ISSUER", "KEYMILL_MASTER_KEY", "KEYMILL_CONFIG", "KEYMILL_ISSUERR"} {
+		clearEnvironment(t)
+		t.Setenv("\ufeff"+name, "hush")
+		_, err := Load("", nil, false)
+		if err == nil || !strings.HasPrefix(err.Error(), "the name of the variable "+name+" begins with a byte order mark; save the file ") || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v", name, err)
+		}
+		os.Unsetenv("\ufeff" + name)
+	}
+	t.Setenv("\ufeffPATH", "x") // of another program
+	if _, err := Load("", nil, false); err != nil {
+		t.Error(err)
+	}
+}
+
 // checkMasterKey reads text as a file, a credential of systemd and, as far as it can be one, a variable.
 func checkMasterKey(t *testing.T, name, text string, want keystore.MasterKey) {
 	t.Helper()

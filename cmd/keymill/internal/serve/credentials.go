@@ -41,7 +41,11 @@ func ReadCredentials(path string) (Credentials, error) {
 	if err != nil {
 		return c, err
 	}
-	if err := json.Unmarshal(raw, &c); err != nil {
+	// An operator may have opened and saved the file in an editor.
+	if raw, err = terminal.DecodeText(raw); err == nil {
+		err = json.Unmarshal(raw, &c)
+	}
+	if err != nil {
 		return c, terminal.WithHint(fmt.Errorf("%s is not a file that --dev wrote", path), "remove it: the next start creates new secrets")
 	}
 	return c, nil
