@@ -23,8 +23,8 @@ type SessionQuery struct {
 }
 
 const (
-	maxExamined = 10_000 // sessions that one page reads to find those of a client
-	shownAtOnce = 200    // sessions that one View shows; each needs up to five records
+	maxExamined = 5000 // sessions that one page reads to find those of a client
+	shownAtOnce = 200  // sessions that one View shows; each needs up to five records
 )
 
 // Sessions returns sessions, newest first, also those that have ended and are kept to explain them.
@@ -90,52 +90,37 @@ func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before fami
 // A login writes the record of its session under an id that begins with the time, a rotation keeps
 // the key, and the clean-up deletes it. So these keys are an index of the logins by time. An index of
 // its own, with inverted time, would cost every login another record, and in a B+tree whose new keys
-// all come first most pages stay nearly empty. Stores only scan forwards, so this reads windows of
-// time, each before the last one: narrower ones if a window has too many records, and twice as wide
-// after one with few.
+// all come first most pages stay nearly empty.
 func (i *Issuer) newestSessions(ctx context.Context, q SessionQuery, before familyID) (list []api.Session, last familyID, err error) {
-	last = before
-	width := uint64(time.Minute/time.Millisecond) << 16 // see minus
-	for read := 0; last != (familyID{}) && len(list) <= q.Limit && (read < maxExamined || last == before); {
-		start := last.minus(width)
-		ids, err := i.window(ctx, start, last)
+	logins := storage.Backward{
+		Store: i.store, Key: func(at uint64) string { return familyKey(familyAt(at)) },
+		End: familyKey(before), At: binary.BigEndian.Uint64(before[:]), Width: uint64(time.Minute/time.Millisecond) << 16,
+	}
+	for read := 0; logins.At > 0 && len(list) <= q.Limit && read < maxExamined; {
+		keys, err := logins.Next(ctx)
 		if err != nil {
 			return nil, last, err
 		}
-		if read += len(ids); len(ids) == maxListed && width > 1 { // perhaps these are only the oldest of the window
-			width = max(width/16, 1)
-			continue
+		var ids []familyID
+		for _, key := range keys {
+			if id, ok := parseFamilyID(strings.TrimPrefix(key, "family/")); ok {
+				ids = append(ids, id)
+			}
 		}
-		if len(ids) < maxListed/4 {
-			width = max(width, 2*width) // unless that overflows
-		}
-		slices.Reverse(ids)
 		shown, err := i.showAll(ctx, ids, q.Client)
 		if err != nil {
 			return nil, last, err
 		}
-		list, last = append(list, shown...), start
+		list, read = append(list, shown...), read+len(keys)
 	}
-	return list, last, nil
+	return list, familyAt(logins.At), nil
 }
 
-// window returns the ids of sessions from start to before end, oldest first, at most maxListed.
-func (i *Issuer) window(ctx context.Context, start, end familyID) (ids []familyID, err error) {
-	err = i.store.View(ctx, func(r storage.Reader) error {
-		for e, err := range r.Scan(familyKey(start), familyKey(end)) {
-			if err != nil {
-				return err
-			}
-			if id, ok := parseFamilyID(strings.TrimPrefix(e.Key, "family/")); ok {
-				ids = append(ids, id)
-			}
-			if len(ids) == maxListed {
-				break
-			}
-		}
-		return nil
-	})
-	return ids, err
+// familyAt returns the first id of an instant, in 1/65536 ms: six bytes of an id are its time in
+// milliseconds, and two of its random bytes divide a millisecond in which many began.
+func familyAt(at uint64) (id familyID) {
+	binary.BigEndian.PutUint64(id[:], at)
+	return id
 }
 
 // showAll describes those of the sessions that are of the client, or all if it is "". It leaves out
@@ -157,13 +142,4 @@ func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (li
 		}))
 	}
 	return list, err
-}
-
-// minus returns an id that is earlier by d, in units of 1/65536 ms: six bytes of an id are its time in
-// milliseconds, and two of its random bytes divide a millisecond in which many began.
-func (id familyID) minus(d uint64) (earlier familyID) {
-	if at := binary.BigEndian.Uint64(id[:]); at > d {
-		binary.BigEndian.PutUint64(earlier[:], at-d)
-	}
-	return earlier
 }
