@@ -19,6 +19,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/config":   {"*"},
 	"cmd/keymill/internal/serve":    {"*"},
 	"cmd/keymill/internal/diagnose": {"*"},
+	"cmd/keymill/internal/auditlog": {"*"},
 	"cmd/keymill/internal/terminal": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit",

@@ -62,7 +62,6 @@ import (
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
 // Config is what an Issuer needs.
@@ -128,18 +127,6 @@ func (i *Issuer) AuthMethods() []string { return sortedKeys(authMethods) }
 
 // Algorithms returns the algorithms that tokens are signed with. Each has its own ring of keys.
 func (i *Issuer) Algorithms() []string { return i.keys.Algorithms() }
-
-// AuditTail returns up to limit audit records after seq, oldest first.
-func (i *Issuer) AuditTail(ctx context.Context, after uint64, limit int) ([]audit.Record, error) {
-	list, err := audit.Tail(ctx, i.store, after, limit)
-	return append([]audit.Record{}, list...), err // never nil: JSON shows []
-}
-
-// AuditLast returns the newest n audit records, oldest first.
-func (i *Issuer) AuditLast(ctx context.Context, n int) ([]audit.Record, error) {
-	list, err := audit.Last(ctx, i.store, n)
-	return append([]audit.Record{}, list...), err
-}
 
 // CheckURL accepts a URL of scheme and host and nothing else. Verifiers compare the issuer as a
 // string and some join paths to it. So a URL that can be written in two ways is refused here and

@@ -102,7 +102,7 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case rec != nil && (isID || named == "" || named == word):
 		return word, rec, nil
 	case rec != nil:
-		return "", nil, refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, idPrefix, named, idPrefix, word)
+		return "", nil, refuseAmbiguous(word, named)
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", word)
 	}

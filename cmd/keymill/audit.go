@@ -2,26 +2,20 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/auditlog"
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
-
-// auditPage is the answer of GET /admin/v1/audit.
-type auditPage struct {
-	Records []json.RawMessage `json:"records"`
-}
 
 func auditCommand() *cobra.Command {
 	cmd := group("audit", "Read the audit log", `
@@ -35,114 +29,101 @@ hash of the one before it, and "keymill doctor" checks the chain.`)
 }
 
 func auditTailCommand() *cobra.Command {
-	var lines int
-	var follow, asJSON bool
+	t := &auditlog.Tail{}
+	var out auditlog.Printer
+	var file string
 	cmd := &cobra.Command{
 		Use:   "tail",
-		Short: "Print the newest audit records, oldest first",
-		Long: `Print the newest audit records, oldest first. A line shows the number, the time, the action,
-who did it, on what, and details. With --json each record is one line of JSON.`,
-		Example: "  keymill audit tail -n 20\n  keymill audit tail -f\n  keymill audit tail -n 1000 --json | jq -c 'select(.action | startswith(\"key.\"))'",
-		Args:    arguments(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if lines < 0 || lines > 1000 {
-				return terminal.Usage("-n %d is not between 0 and 1000", lines)
-			}
-			server, err := dial(cmd)
-			if err != nil {
-				return err
-			}
-			show := auditTable(cmd.OutOrStdout())
-			if asJSON {
-				show = auditLines(cmd.OutOrStdout())
-			}
-			return auditTail(cmd.Context(), server, lines, follow, show)
-		},
-	}
-	cmd.Flags().IntVarP(&lines, "lines", "n", 20, "how many of the newest records to print, at most 1000")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print new records as they come, until interrupted")
-	addJSONFlag(cmd, &asJSON)
-	return cmd
-}
+		Short: "Print audit records, oldest first",
+		Long: `Print audit records, oldest first. A line shows the number, the time, the action, who did it, on
+what, and details. With --json each record is one line of JSON, as it is stored: the SHA-256 of a
+line without its line break is "previous" of the next one.
 
-// auditTail shows the newest records. With follow it asks for new ones every second.
-func auditTail(ctx context.Context, server *adminClient, lines int, follow bool, show func([]json.RawMessage) error) error {
-	// -n 0 asks for one record too: its number says where to follow from.
-	page, _, err := ask[auditPage](ctx, server, http.MethodGet, "audit?limit="+strconv.Itoa(max(lines, 1)), nil)
-	if err != nil {
-		return err
+Without --since and --all these are the newest records, as many as -n says. With --since TIME or
+--all these are all. TIME is an instant in RFC 3339 or a duration back from now: 2h, 7d. --until
+ends before its TIME. --user takes a name or an id, also of a user who was removed, and --client
+an id: records that were made by them or are about them. --action takes an action or its first
+part: "key" stands for key.rotate, key.revoke and all others of keys.
+
+With --store FILE the command reads the store of a stopped server, or a copy, and changes
+nothing. It needs the master key to verify it, and finds it as doctor does: with --config FILE,
+$KEYMILL_MASTER_KEY_FILE, or in the unit of systemd. Without it, or if the key or the hash chain is wrong, each record is
+marked "unverified". A record without a number was not in the chain yet when the server ended.`,
+		Example: `  keymill audit tail -n 20
+  keymill audit tail -f
+  keymill audit tail --since 2h --user alice
+  keymill audit tail --action session.replay --since 7d --until 2027-01-31T00:00:00Z
+  keymill audit tail --client web --all --json | jq -c 'select(.action | startswith("session."))'
+  keymill audit tail --store /var/lib/keymill/keymill.db --config /etc/keymill/keymill.yaml --all`,
+		Args: arguments(),
 	}
-	last, err := lastSeq(page.Records, 0)
-	if err != nil {
-		return err
-	}
-	if lines > 0 {
-		if err := show(page.Records); err != nil {
-			return err
-		}
-	}
-	for follow {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-		page, _, err := ask[auditPage](ctx, server, http.MethodGet, fmt.Sprintf("audit?after=%d&limit=1000", last), nil)
+	cmd.Flags().IntVarP(&t.Newest, "lines", "n", 20, "how many of the newest records to print, at most 1000")
+	cmd.Flags().BoolVarP(&t.Follow, "follow", "f", false, "print new records as they come, until interrupted")
+	cmd.Flags().BoolVar(&t.All, "all", false, "print all records, not only the newest")
+	cmd.Flags().String("since", "", "only records from this time on (RFC 3339, or a duration back from now)")
+	cmd.Flags().String("until", "", "only records before this time")
+	cmd.Flags().String("user", "", "only records of the user with this name or id")
+	cmd.Flags().String("client", "", "only records of the client with this id")
+	cmd.Flags().String("action", "", "only records with this action, or with this first part of it")
+	cmd.Flags().String("store", "", "read this file, of a stopped server or a copy, not a running server")
+	cmd.Flags().StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "with --store: the server's YAML file, which names the master key (or $KEYMILL_CONFIG)")
+	addJSONFlag(cmd, &out.JSON)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		given, err := givenQuery(cmd, "since", "until", "user", "client", "action", "store")
 		if err != nil {
 			return err
 		}
-		if last, err = lastSeq(page.Records, last); err != nil {
+		t.Bounded = cmd.Flags().Changed("lines")
+		if err := t.Select(given, time.Now()); err != nil {
 			return err
 		}
-		if err := show(page.Records); err != nil {
+		out.Out = cmd.OutOrStdout()
+		if path := given.Get("store"); path != "" {
+			return tailStore(cmd, t, out, path, file)
+		}
+		server, err := dial(cmd)
+		if err != nil {
 			return err
 		}
+		t.Source, t.Print = server.audit, out.Print
+		return t.Run(cmd.Context(), cmd.ErrOrStderr())
 	}
-	return nil
+	return cmd
 }
 
-func lastSeq(records []json.RawMessage, before uint64) (uint64, error) {
-	if len(records) == 0 {
-		return before, nil
+// audit is an auditlog.Source.
+func (a *adminClient) audit(ctx context.Context, q audit.Query) (audit.Page, error) {
+	answer, _, err := ask[api.AuditRecords](ctx, a, http.MethodGet, "audit?"+api.FormatAuditQuery(q).Encode(), nil)
+	if err != nil {
+		return audit.Page{}, err
 	}
-	var r audit.Record
-	if err := json.Unmarshal(records[len(records)-1], &r); err != nil {
-		return 0, fmt.Errorf("cannot read the server's answer: %w", err)
-	}
-	return r.Seq, nil
+	next, err := audit.ParseCursor(answer.Next)
+	return audit.Page{Records: answer.Records, Next: next, More: answer.More, Last: answer.Last}, err
 }
 
-// auditLines prints each record as one line of JSON.
-func auditLines(w io.Writer) func([]json.RawMessage) error {
-	return func(records []json.RawMessage) error {
-		for _, r := range records {
-			if _, err := fmt.Fprintf(w, "%s\n", r); err != nil {
-				return err
-			}
-		}
+// tailStore reads a file. Without a master key it only says that nothing was verified. Any other reason
+// is an error, after the records.
+func tailStore(cmd *cobra.Command, t *auditlog.Tail, out auditlog.Printer, path, file string) error {
+	c, err := config.Load(file, nil, false)
+	if err != nil {
+		return err
+	}
+	store, err := auditlog.OpenStore(cmd.Context(), path, c)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	out.Unverified = store.Unverified != nil
+	t.Source, t.Print = store.Read, out.Print
+	if err := t.Run(cmd.Context(), cmd.ErrOrStderr()); err != nil {
+		return err
+	}
+	if errors.Is(store.Unverified, diagnose.ErrNotInUnit) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "the records are not verified: give the server's --config, or KEYMILL_MASTER_KEY_FILE")
 		return nil
 	}
-}
-
-func auditTable(w io.Writer) func([]json.RawMessage) error {
-	return func(records []json.RawMessage) error {
-		t := terminal.NewTable(w)
-		for _, raw := range records {
-			var r audit.Record
-			if err := json.Unmarshal(raw, &r); err != nil {
-				return fmt.Errorf("cannot read the server's answer: %w", err)
-			}
-			t.Row(strconv.FormatUint(r.Seq, 10), terminal.FormatTime(&r.Time), r.Action, r.By, terminal.OrDash(r.Target), detailText(r.Detail))
-		}
-		return t.Flush()
+	if store.Unverified != nil {
+		return fmt.Errorf("the records are not verified: %w", store.Unverified)
 	}
-}
-
-// detailText writes a record's details into one cell, ordered by name.
-func detailText(detail map[string]string) string {
-	var words []string
-	for _, name := range slices.Sorted(maps.Keys(detail)) {
-		words = append(words, name+"="+terminal.Printable(detail[name]))
-	}
-	return strings.Join(words, " ")
+	return nil
 }

@@ -84,6 +84,8 @@ keymill key rotate --alg EdDSA --force --json
 keymill key revoke KID --json
 keymill key import FILE --alg EdDSA --kid KID --until 2027-01-31T00:00:00Z --sign-now --json
 keymill audit tail -n 10 -f --json
+keymill audit tail --since 2h --until 2027-01-31T00:00:00Z --user alice --client web --action session.login
+keymill audit tail --store FILE --config FILE --all --json
 keymill token --issuer URL --client billing --audience orders --scope read --client-secret-stdin --json
 keymill token --issuer URL --client billing --client-secret-file FILE
 keymill verify TOKEN --issuer URL --jwks URL --audience orders --scope read --alg EdDSA --leeway 30s --json
@@ -221,6 +223,10 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"session why", "keymill: TOKEN is missing\n  hint: run \"keymill session why --help\" for the usage\n"},
 		{"session why kmr_x --token-stdin", "keymill: TOKEN and --token-stdin cannot be combined; give one of them\n"},
 		{"audit tail -n 1001", "keymill: -n 1001 is not between 0 and 1000\n"},
+		{"audit tail -n 10 --all", "keymill: -n and --all cannot be combined\n"},
+		{"audit tail -f --until 1h", "keymill: --follow and --until cannot be combined\n"},
+		{"audit tail -f --store x", "keymill: --follow and --store cannot be combined: no server writes to the file\n"},
+		{"audit tail --user=", "keymill: --user is empty; is a variable not set?\n"},
 		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
 		{"verify", "keymill: TOKEN is missing\n  hint: run \"keymill verify --help\" for the usage\n"},
 		{"serve now", "keymill: unexpected argument \"now\"\n  hint: run \"keymill serve --help\" for the usage\n"},

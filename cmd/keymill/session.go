@@ -88,14 +88,11 @@ two holders of one token: "shared" means five in a row from different addresses.
 // comes from a variable that is not set, and the command would be about everything.
 func givenQuery(cmd *cobra.Command, names ...string) (url.Values, error) {
 	query := url.Values{}
-	for _, name := range names {
-		f := cmd.Flags().Lookup(name)
-		if f.Changed && f.Value.String() == "" {
+	for name, value := range givenFlags(cmd, names...) {
+		if value == "" {
 			return nil, terminal.Usage("--%s is empty; is a variable not set?", name)
 		}
-		if f.Changed {
-			query.Set(name, f.Value.String())
-		}
+		query.Set(name, value)
 	}
 	return query, nil
 }

@@ -40,11 +40,7 @@
 //	/admin/v1/session/why        POST    ExplainRequest         Explanation
 package api
 
-import (
-	"time"
-
-	"keymill/storage/audit"
-)
+import "time"
 
 // A Status says how a server is doing.
 type Status struct {
@@ -63,9 +59,4 @@ type Status struct {
 type Warning struct {
 	Check  string `json:"check"`  // what was checked: "login endpoint", "audit"
 	Detail string `json:"detail"` // what is wrong, and the command that fixes it if there is one
-}
-
-// AuditRecords are records of the audit log, oldest first.
-type AuditRecords struct {
-	Records []audit.Record `json:"records"`
 }

@@ -34,10 +34,12 @@
 //
 // After a crash a record is either in audit/new or in audit/log, because one transaction
 // moves it.
+//
+// Read shows a decision as soon as the call that made it has answered: it chains what waits before
+// it reads.
 package audit
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -127,7 +129,9 @@ func readHead(r storage.Reader) (head, error) {
 	return h, nil
 }
 
-func logKey(seq uint64) string { return fmt.Sprintf("%s%020d", logPrefix, seq) }
+const seqDigits = 20
+
+func logKey(seq uint64) string { return fmt.Sprintf("%s%0*d", logPrefix, seqDigits, seq) }
 
 func hash(stored []byte) string {
 	sum := sha256.Sum256(stored)
@@ -138,50 +142,3 @@ const (
 	maxPage = 1000    // records that one View reads at most
 	maxSeq  = 1 << 62 // no log becomes that long; a higher number is damage
 )
-
-// Tail returns at most limit records with Seq > after, oldest first. One call returns at
-// most 1,000. A decision appears here about a second later, when it is chained.
-func Tail(ctx context.Context, s storage.Store, after uint64, limit int) ([]Record, error) {
-	var records []Record
-	err := s.View(ctx, func(r storage.Reader) (err error) {
-		records, err = readAfter(r, after, limit)
-		return err
-	})
-	return records, err
-}
-
-// Last returns the newest n records, at most 1,000, oldest first.
-func Last(ctx context.Context, s storage.Store, n int) ([]Record, error) {
-	n = min(n, maxPage)
-	var records []Record
-	err := s.View(ctx, func(r storage.Reader) error {
-		h, err := readHead(r)
-		if err != nil || n <= 0 {
-			return err
-		}
-		records, err = readAfter(r, h.Seq-min(h.Seq, uint64(n)), n)
-		return err
-	})
-	return records, err
-}
-
-func readAfter(r storage.Reader, after uint64, limit int) ([]Record, error) {
-	limit = min(limit, maxPage)
-	if limit <= 0 || after+1 == 0 {
-		return nil, nil
-	}
-	var records []Record
-	for e, err := range r.Scan(logKey(after+1), logEnd) {
-		if err != nil {
-			return nil, err
-		}
-		var record Record
-		if err := json.Unmarshal(e.Value, &record); err != nil {
-			return nil, fmt.Errorf("%w: %s is unreadable: %v", ErrDamaged, e.Key, err)
-		}
-		if records = append(records, record); len(records) == limit {
-			break
-		}
-	}
-	return records, nil
-}

@@ -111,13 +111,9 @@ func movePage(tx storage.Tx) (int, error) {
 
 // move moves one new record to the end of the chain and returns the new head.
 func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
-	var r Record
-	if err := json.Unmarshal(e.Value, &r); err != nil {
-		// Append did not write this. The chain records that and continues, because an error
-		// would keep all later records out of the chain.
-		r = bounded(Event{Action: "audit.unreadable", By: "system", Target: e.Key,
-			Detail: map[string]string{"bytes": string(e.Value)}})
-	}
+	// If Append did not write this, the chain says so and continues, because an error would keep
+	// all later records out of the chain.
+	r := decode(e)
 	r.Seq, r.Previous = h.Seq+1, h.Hash
 	b, err := encode(r)
 	if err != nil {

@@ -131,7 +131,7 @@ func TestADamagedHeadIsRecorded(t *testing.T) {
 		decide(t, s, 40, 40)
 		chain(t, s, 40)
 		verify(t, s, 81)
-		records, err := Tail(t.Context(), s, 40, 2)
+		records, err := tail(t, s, 40, 2)
 		if err != nil || len(records) != 2 {
 			t.Fatalf("%s: %v, %v", name, records, err)
 		}

@@ -88,6 +88,10 @@ func runeSize(r rune) int {
 	return 1
 }
 
+// Line returns r as it is stored: one line of JSON in printable ASCII, whose hash is Previous of the
+// next record.
+func (r Record) Line() ([]byte, error) { return encode(r) }
+
 // encode returns the bytes in which r is stored. Equal records have equal bytes, because
 // the chain hashes them: members are in the order of the type, the names in Detail are
 // sorted, and everything is printable ASCII.

@@ -103,6 +103,30 @@ func Open(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := makeStore(path, opts, db, txid)
+	go s.write(nil)
+	return s, nil
+}
+
+// ErrReadOnly is returned by the Update of a store that was opened to be read only.
+var ErrReadOnly = errors.New("the store is open to be read only")
+
+// OpenReadOnly opens a store that no process writes: one whose server is stopped, or a copy. It
+// changes nothing, and needs no permission to write. An Update returns ErrReadOnly. The error of
+// OpenReadOnly matches ErrInUse if a server has the file.
+func OpenReadOnly(path string) (*Store, error) {
+	o := fileOptions()
+	o.ReadOnly = true
+	db, txid, err := open(path, o)
+	if err != nil {
+		return nil, err
+	}
+	s := makeStore(path, Options{}, db, txid)
+	close(s.writerDone) // there is none
+	return s, nil
+}
+
+func makeStore(path string, opts Options, db *bbolt.DB, txid int) *Store {
 	s := &Store{
 		path:       path,
 		opts:       opts,
@@ -113,8 +137,7 @@ func Open(path string, opts Options) (*Store, error) {
 		stopped:    make(chan struct{}),
 	}
 	s.synced.Store(int64(txid))
-	go s.write(nil)
-	return s, nil
+	return s
 }
 
 // View gives fn the newest synced state. fn should return within a second: as long as a
@@ -165,6 +188,9 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	}
 	if err := s.unavailable(); err != nil {
 		return err
+	}
+	if s.db.IsReadOnly() {
+		return ErrReadOnly
 	}
 	c := &call{ctx: ctx, fn: fn, done: make(chan struct{})}
 	select {

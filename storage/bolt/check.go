@@ -21,7 +21,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return err
 	}
 	// Tx.Check is safe beside a writer only from inside a write transaction.
-	tx, err := s.db.Begin(true)
+	tx, err := s.db.Begin(!s.db.IsReadOnly())
 	if err != nil {
 		return storage.ErrClosed
 	}

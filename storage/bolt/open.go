@@ -36,15 +36,23 @@ func openOrCreate(path string) (*bbolt.DB, int, error) {
 			return nil, 0, fmt.Errorf("create store %s: %w", path, withoutPath(err))
 		}
 	}
-	db, txid, err := openExisting(path)
+	return open(path, fileOptions())
+}
+
+// open opens a file that exists, and names it in the error.
+func open(path string, o *bbolt.Options) (*bbolt.DB, int, error) {
+	db, txid, err := openExisting(path, o)
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, 0, fmt.Errorf("store %s is in use by another process", path)
+		return nil, 0, fmt.Errorf("store %s %w", path, ErrInUse)
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("open store %s: %w", path, withoutPath(err))
 	}
 	return db, txid, nil
 }
+
+// ErrInUse means that another process has the file.
+var ErrInUse = errors.New("is in use by another process")
 
 // create builds an empty store beside path and then links it to path, so a file with
 // that name is always complete. A crash can leave a stray FILE.new-…, which is harmless,
@@ -104,7 +112,7 @@ func fileOptions() *bbolt.Options {
 
 // openExisting opens a file that exists. On a damaged file bbolt panics, or reads
 // outside of its mapping; both become errors here.
-func openExisting(path string) (_ *bbolt.DB, txid int, err error) {
+func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err error) {
 	var f *os.File
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -115,7 +123,6 @@ func openExisting(path string) (_ *bbolt.DB, txid int, err error) {
 			err = fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
-	o := fileOptions()
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
 		if f, err = os.OpenFile(path, flag&^os.O_CREATE, mode); err != nil {
 			return nil, err
@@ -141,8 +148,10 @@ func openExisting(path string) (_ *bbolt.DB, txid int, err error) {
 // it is on disk: a process that was killed between commit and sync leaves a transaction
 // that only the page cache holds.
 func syncNewest(db *bbolt.DB) (int, error) {
-	if err := db.Sync(); err != nil {
-		return 0, fmt.Errorf("sync: %w", err)
+	if !db.IsReadOnly() {
+		if err := db.Sync(); err != nil {
+			return 0, fmt.Errorf("sync: %w", err)
+		}
 	}
 	tx, err := db.Begin(false)
 	if err != nil {

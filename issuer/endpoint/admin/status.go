@@ -22,26 +22,14 @@ func (a *API) status(r *http.Request) (any, error) {
 	}, nil
 }
 
-const (
-	defaultAuditRecords = 50
-	maxAuditRecords     = 1000
-)
-
-// audit returns the records after a sequence number, or else the newest.
 func (a *API) audit(r *http.Request) (any, error) {
-	limit, err := queryNumber(r, "limit", numbers{fallback: defaultAuditRecords, lowest: 1, highest: maxAuditRecords})
+	query, err := readQuery(r)
 	if err != nil {
 		return nil, err
 	}
-	var found api.AuditRecords
-	if !r.URL.Query().Has("after") {
-		found.Records, err = a.cfg.Issuer.AuditLast(r.Context(), int(limit))
-		return found, err
-	}
-	after, err := queryNumber(r, "after", numbers{highest: 1 << 62})
+	q, err := api.ParseAuditQuery(query)
 	if err != nil {
 		return nil, err
 	}
-	found.Records, err = a.cfg.Issuer.AuditTail(r.Context(), after, int(limit))
-	return found, err
+	return a.cfg.Issuer.Audit(r.Context(), q)
 }

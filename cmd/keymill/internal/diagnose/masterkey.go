@@ -12,33 +12,36 @@ import (
 	"keymill/keystore"
 )
 
-// readKey finds the master key where the server has it: in the settings, or else where the
-// unit of systemd has it. A wrong or missing key is a finding and not an error, because the
-// other checks do not need it.
-func (d *Doctor) readKey() {
-	if d.Config.Dev {
-		d.master, d.keyFault = d.Config.ReadMasterKeyFile(d.Config.Path("dev-master-key"))
-		return
+// readKey reads the master key. A wrong or missing key is a finding and not an error, because
+// the other checks do not need it.
+func (d *Doctor) readKey() { d.master, d.keySource, d.keyFault = MasterKey(d.Config) }
+
+// MasterKey finds the master key where the server has it: in the settings, or else where the
+// unit of systemd has it, and then source says where that was. The error matches ErrNotInUnit
+// if there is none.
+func MasterKey(c *config.Config) (key keystore.MasterKey, source string, err error) {
+	if c.Dev {
+		key, err = c.ReadMasterKeyFile(c.Path("dev-master-key"))
+		return key, "", err
 	}
-	d.master, d.keyFault = d.Config.MasterKey()
-	if !errors.Is(d.keyFault, config.ErrNoMasterKey) {
-		return
+	if key, err = c.MasterKey(); !errors.Is(err, config.ErrNoMasterKey) {
+		return key, "", err
 	}
 	u, err := readUnit(unitDirs())
 	if err == nil {
-		d.master, d.keySource, err = u.masterKey(d.Config)
+		key, source, err = u.masterKey(c)
 	}
-	if errors.Is(err, errNotInUnit) {
+	if errors.Is(err, ErrNotInUnit) {
 		err = terminal.WithHint(fmt.Errorf("no master key was given: no setting names one, and %w", err),
 			"set KEYMILL_MASTER_KEY_FILE to the file that holds the master key of this store")
 	} else if errors.Is(err, fs.ErrPermission) {
 		err = terminal.WithHint(err, "run it as root, as systemd reads it")
 	}
-	d.keyFault = err
+	return key, source, err
 }
 
-// errNotInUnit means that the unit names no master key.
-var errNotInUnit = errors.New("no unit " + unitName + " names one")
+// ErrNotInUnit means that neither the settings nor the unit name a master key.
+var ErrNotInUnit = errors.New("no unit " + unitName + " names one")
 
 // masterKey reads the master key as the unit gives it to the server, and says where it was.
 // The order is that of the server.
@@ -57,7 +60,7 @@ func (u *unit) masterKey(c *config.Config) (key keystore.MasterKey, source strin
 		source = "KEYMILL_MASTER_KEY"
 		key, err = config.ParseMasterKey(source, []byte(text))
 	default:
-		return key, "", errNotInUnit
+		return key, "", ErrNotInUnit
 	}
 	source += ", as " + u.path + " says"
 	if err != nil {

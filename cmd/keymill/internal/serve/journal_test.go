@@ -50,17 +50,17 @@ func TestSettingsFillAsManyRecordsAsTheyNeed(t *testing.T) {
 		if _, err := audit.Chain(t.Context(), store); err != nil {
 			t.Fatal(err)
 		}
-		records, err := audit.Tail(t.Context(), store, uint64(seen), 1000)
+		page, err := audit.Read(t.Context(), store, audit.Query{Forward: true, From: audit.Cursor{Seq: uint64(seen)}, Limit: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen += len(records)
+		seen += len(page.Records)
 		got := map[string]string{}
-		for _, r := range records {
+		for _, r := range page.Records {
 			maps.Copy(got, r.Detail)
 		}
 		if !maps.Equal(got, want) {
-			t.Errorf("%d settings of %d bytes: got %d in %d records", len(settings), len(settings[0].Value), len(got), len(records))
+			t.Errorf("%d settings of %d bytes: got %d in %d records", len(settings), len(settings[0].Value), len(got), len(page.Records))
 		}
 	}
 }

@@ -1,0 +1,80 @@
+package auditlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/bolt"
+)
+
+// A Store is the store of a server that is stopped, or a copy of one.
+type Store struct {
+	// Unverified says why the records cannot be relied on; nil if the master key opens the store and
+	// the hash chain is complete. It matches diagnose.ErrNotInUnit if there was nothing to check with.
+	Unverified error
+
+	store *bolt.Store
+}
+
+// OpenStore opens the file at path to read it only, checks its pages, and verifies it with the master
+// key of c. It changes nothing.
+func OpenStore(ctx context.Context, path string, c *config.Config) (*Store, error) {
+	store, err := bolt.OpenReadOnly(path)
+	switch {
+	case errors.Is(err, bolt.ErrInUse):
+		return nil, terminal.WithHint(err, "ask its server: keymill audit tail --data %s", terminal.ShellWord(filepath.Dir(path)))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, terminal.WithHint(err, "run it as the server's user, or as root")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, terminal.WithHint(err, "name the file keymill.db of a stopped server, or a copy of it")
+	case err != nil:
+		return nil, err
+	}
+	if err := store.Check(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), store.Close())
+	}
+	return &Store{store: store, Unverified: verify(ctx, store, path, c)}, nil
+}
+
+// Close closes the file.
+func (s *Store) Close() error { return s.store.Close() }
+
+// Read is a Source.
+func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
+	if err := issuer.FindAuditedUser(ctx, s.store, &q.Filter); err != nil {
+		return audit.Page{}, err
+	}
+	return audit.Read(ctx, s.store, q)
+}
+
+// verify checks that the master key belongs to the store and that the chain of records is complete.
+func verify(ctx context.Context, s storage.Store, path string, c *config.Config) error {
+	c.Data = filepath.Dir(path)
+	c.Dev = exists(c.Path("dev-master-key")) // a trial store has its key beside it
+	key, _, err := diagnose.MasterKey(c)
+	if err != nil {
+		return err
+	}
+	// This opens the data key with the old master key first. Nothing is written.
+	if err := keystore.ChangeMasterKey(ctx, storage.DryRun(s), key, key, "nobody"); err != nil {
+		return err
+	}
+	_, err = audit.Verify(ctx, s)
+	return err
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -1,0 +1,116 @@
+// Package auditlog reads and prints the audit log, from a running server or from a store that no
+// server uses.
+//
+//	admin API of a server ──┐
+//	                        ├──▶ Source ──▶ Tail ──▶ Printer
+//	Store: a file, read-only ┘
+package auditlog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"keymill/storage/audit"
+)
+
+const (
+	pageRecords = 1000
+	pollEvery   = time.Second
+)
+
+// A Source returns one page of the log.
+type Source func(context.Context, audit.Query) (audit.Page, error)
+
+// A Tail prints records, oldest first.
+type Tail struct {
+	Source Source
+	Filter audit.Filter
+	Newest int  // how many of those that the filter selects; 0 to 1,000
+	All    bool // all of them, and Newest does not count
+	Follow bool // then new ones, until the context ends
+	Print  func([]audit.Record) error
+
+	Bounded bool // Newest was given
+}
+
+// Run prints the records. If there are none, it says so on notes.
+func (t *Tail) Run(ctx context.Context, notes io.Writer) error {
+	printed, err := t.run(ctx)
+	if err == nil && printed == 0 && t.Filter != (audit.Filter{}) && !t.Follow {
+		fmt.Fprintln(notes, "no audit record matches")
+	}
+	return err
+}
+
+func (t *Tail) run(ctx context.Context) (printed int, err error) {
+	next := audit.Cursor{}
+	if !t.All {
+		if printed, next.Seq, err = t.newest(ctx); err != nil {
+			return printed, err
+		}
+		if !t.Follow {
+			return printed, nil
+		}
+	}
+	for {
+		p, err := t.Source(ctx, audit.Query{Filter: t.Filter, Forward: true, From: next, Limit: pageRecords})
+		if err != nil {
+			return printed, err
+		}
+		next = p.Next
+		if t.Follow {
+			p.Records, next = numbered(p.Records), audit.Cursor{Seq: next.Seq}
+		}
+		if err := t.Print(p.Records); err != nil {
+			return printed, err
+		}
+		printed += len(p.Records)
+		switch {
+		case p.More:
+		case !t.Follow || !sleep(ctx):
+			return printed, nil
+		}
+	}
+}
+
+// newest prints the newest records, and returns the number of the newest one in the log: what is
+// newer follows.
+func (t *Tail) newest(ctx context.Context) (printed int, last uint64, err error) {
+	var records []audit.Record
+	q := audit.Query{Filter: t.Filter, Limit: max(t.Newest, 1)}
+	for more := true; more && len(records) < q.Limit; {
+		rest := q
+		rest.Limit -= len(records)
+		p, err := t.Source(ctx, rest)
+		if err != nil {
+			return 0, 0, err
+		}
+		last = max(last, p.Last)
+		records = append(p.Records, records...)
+		q.From, more = p.Next, p.More && t.Newest > 0
+	}
+	records = records[max(len(records)-t.Newest, 0):]
+	return len(records), last, t.Print(records)
+}
+
+// numbered leaves out the records that are not in the chain yet. They come again with their numbers.
+func numbered(records []audit.Record) []audit.Record {
+	for n, r := range records {
+		if r.Seq == 0 {
+			return records[:n]
+		}
+	}
+	return records
+}
+
+// sleep waits for the next poll, and reports whether ctx still goes on.
+func sleep(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pollEvery):
+		return true
+	}
+}
