@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,10 +151,10 @@ func TestTailPrintsTheNewestOrAll(t *testing.T) {
 func TestFollowingPrintsEachRecordOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := log(t, 50, 50)
-		full := false
+		var full atomic.Bool
 		source := func(ctx context.Context, q audit.Query) (audit.Page, error) {
 			var store storage.Store = s
-			if full {
+			if full.Load() {
 				store = fullStore{s}
 			}
 			return audit.Read(ctx, store, q)
@@ -165,7 +166,7 @@ func TestFollowingPrintsEachRecordOnce(t *testing.T) {
 			{Tail{Newest: 2}, 102}, {Tail{Newest: 0}, 100}, {Tail{Newest: 3, Filter: audit.Filter{Action: "user"}}, 53},
 			{Tail{All: true, Filter: audit.Filter{Action: "user"}}, 75}, {Tail{Newest: 3, Filter: audit.Filter{Action: "absent"}}, 0},
 		} {
-			s, full = log(t, 50, 50), false
+			s = log(t, 50, 50)
 			var got printed
 			tt.tail.Follow, tt.tail.Source, tt.tail.Print = true, source, got.print
 			ctx, cancel := context.WithCancel(t.Context())
@@ -174,10 +175,10 @@ func TestFollowingPrintsEachRecordOnce(t *testing.T) {
 			time.Sleep(1500 * time.Millisecond)
 			add(t, s, 50, 70)
 			time.Sleep(2 * time.Second)
-			full = true
+			full.Store(true)
 			add(t, s, 70, 130)
 			time.Sleep(2 * time.Second)
-			full = false
+			full.Store(false)
 			time.Sleep(2 * time.Second)
 			add(t, s, 130, 150)
 			time.Sleep(2 * time.Second)
