@@ -17,11 +17,20 @@ import (
 type LoginRequest struct {
 	Client   string
 	Endpoint LoginEndpoint
-	Name     string         // as typed; compared after NFKC, case matters
-	Password refusal.Secret // UTF-8, at most 4 KiB
+	Name     string         // without white space at its ends; compared after NFKC, case matters
+	Password refusal.Secret // as typed: UTF-8, at most 4 KiB
+	Trimmed  refusal.Secret // another form of Password, tried after it; "" for none
 	Audience string         // "" if the client has one
 	Scope    string         // "" for all that the client has
 	From     netip.Addr
+}
+
+// forms returns the passwords that the user may have meant.
+func (r LoginRequest) forms() []refusal.Secret {
+	if r.Trimmed == "" || r.Trimmed == r.Password {
+		return []refusal.Secret{r.Password}
+	}
+	return []refusal.Secret{r.Password, r.Trimmed}
 }
 
 // A BusyError says that too many passwords wait to be hashed.
@@ -54,7 +63,8 @@ func UserOfCountKey(key string) string {
 }
 
 // Login checks a password and begins a session. Whatever is wrong with the name or the password, it
-// refuses with the same "invalid_credentials" after the same time. It also refuses with
+// refuses with the same "invalid_credentials" after the same time, which is longer for a request
+// with two forms of the password. It also refuses with
 // "unauthorized_client" if the client of the login endpoint does not exist, is disabled, has no
 // audience or is not allowed the refresh_token grant, and with invalid_target and invalid_scope. A
 // *BusyError means that the queue is full.
@@ -90,19 +100,16 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	if err != nil {
 		return Grant{}, time.Time{}, err
 	}
-	if len(req.Password) > password.MaxBytes {
-		stored = "" // no user has such a password; this takes the same time
-	}
-	match, weak, began, err := i.passwords.Verify(ctx, string(stored), req.Password)
+	match, weak, began, err := i.passwords.Verify(ctx, string(stored), req.forms()...)
 	switch {
 	case err != nil:
 		return Grant{}, began, err
-	case !match:
+	case match == "":
 		return Grant{}, began, i.refuseLogin(ctx, began, why)
 	}
 	b.password = stored
 	if weak {
-		b.password = i.rehash(ctx, b.User, stored, req.Password)
+		b.password = i.rehash(ctx, b.User, stored, match)
 	}
 	grant, err := i.StartSession(ctx, b)
 	return grant, began, err

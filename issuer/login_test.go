@@ -1,6 +1,9 @@
 package issuer
 
 import (
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"sync"
@@ -261,5 +264,32 @@ func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 	}
 	if n := w.records("terms/"); n != 1 {
 		t.Errorf("%d records of terms, want 1", n)
+	}
+}
+
+// TestTheFormThatMatchesIsHashedAgain, and not the other one that was tried.
+func TestTheFormThatMatchesIsHashedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	const typed, trimmed = "\u00a0" + testPassword + "\t", testPassword
+	for n, tt := range []struct{ stored, other string }{{typed, trimmed}, {trimmed, typed}} {
+		digest, err := pbkdf2.Key(sha256.New, tt.stored, []byte("seasalt"), 1000, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("user-%d", n)
+		w.withPassword(name, name, "", refusal.Secret("pbkdf2_sha256$1000$seasalt$"+base64.StdEncoding.EncodeToString(digest)))
+		both := func(r *LoginRequest) { r.Trimmed = trimmed }
+		if _, err := w.login(name, typed, both); err != nil {
+			t.Errorf("%q, tried in both forms: %v", tt.stored, err)
+		}
+		if u, err := w.User(t.Context(), name); err != nil || u.Scheme != "argon2id" {
+			t.Errorf("the user is %+v, %v, want the scheme argon2id", u, err)
+		}
+		if _, err := w.login(name, refusal.Secret(tt.stored)); err != nil {
+			t.Errorf("%q does not match its new hash: %v", tt.stored, err)
+		}
+		_, err = w.login(name, refusal.Secret(tt.other))
+		refused(t, err, "invalid_credentials")
 	}
 }

@@ -29,7 +29,11 @@ func (p *pair) theAPIKnowsTheCaller(t *testing.T) {
 		}
 		want := fmt.Sprintf(`200 {"id":%d,"username":%q}`, i+1, user.Name)
 		// Ours twice: the first login replaces the hash, and the second one uses the new hash.
-		for _, s := range []*side{p.theirs, p.ours, p.ours} {
+		sides := []*side{p.theirs, p.ours, p.ours}
+		if strings.TrimSpace(user.Password) != user.Password {
+			sides = sides[1:] // simplejwt cannot log this user in
+		}
+		for _, s := range sides {
 			if got := ask(t, s.api, s.login(t, user.Name).Access).line(); got != want {
 				t.Errorf("%s: the API answers %s with %s, want %s", s.name, user.Name, got, want)
 			}

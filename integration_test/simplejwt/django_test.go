@@ -46,6 +46,8 @@ var users = []user{
 	{Name: "hedy", Password: "hedy tells no one", Hasher: "pbkdf2_sha256"},
 	{Name: "ines", Password: "ines tells no one", Hasher: "pbkdf2_sha256"},
 	{Name: "jonas", Password: "jonas tells no one", Hasher: "pbkdf2_sha256"},
+	// Django's own forms keep the white space of a password.
+	{Name: "kim", Password: "\u00a0kim tells no one ", Hasher: "pbkdf2_sha256"},
 }
 
 func userNamed(name string) user {

@@ -3,6 +3,7 @@ package simplejwt
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"mime/multipart"
 	"net/url"
 	"strings"
@@ -20,7 +21,7 @@ func valid() call { return credentials("alice", userNamed("alice").Password) }
 
 // obtainRows vary the user name and the password of a login.
 func obtainRows() []row {
-	return []row{
+	return append(spaceRows(), []row{
 		fixed("a password hashed by PBKDF2", valid()),
 		fixed("a password hashed by Argon2", credentials("Zoë", userNamed("Zoë").Password)),
 		fixed("a password hashed by bcrypt", credentials("Carol", userNamed("Carol").Password)),
@@ -88,7 +89,27 @@ func obtainRows() []row {
 			wg.Wait()
 			return wrong
 		}},
+	}...)
+}
+
+// spaceRows surround the name and the password with white space, and with characters that Python does
+// not count as white space.
+func spaceRows() []row {
+	rows := []row{
+		fixed("a password that begins and ends with white space", credentials("kim", userNamed("kim").Password)),
+		fixed("a password without its white space", credentials("kim", strings.TrimSpace(userNamed("kim").Password))),
+		fixed("a password with more white space than its own", credentials("kim", userNamed("kim").Password+" ")),
+		fixed("white space inside a password", credentials("alice", strings.ReplaceAll(userNamed("alice").Password, " ", "\u00a0"))),
+		fixed("a form with white space around the name and the password", postBytes(obtainPath, "application/x-www-form-urlencoded", url.Values{
+			"username": {"\u3000alice\r\n"}, "password": {"\x1f" + userNamed("alice").Password + "\t"}}.Encode())),
 	}
+	for _, space := range []rune("\n\x1c\x1f\u0085\u00a0\u2003\u2028\u3000\u180e\u200b") {
+		around := func(s string) string { return string(space) + s + string(space) }
+		rows = append(rows,
+			fixed(fmt.Sprintf("%U around the name", space), credentials(around("alice"), userNamed("alice").Password)),
+			fixed(fmt.Sprintf("%U around the password", space), credentials("alice", around(userNamed("alice").Password))))
+	}
+	return rows
 }
 
 // envelopeRows vary the media type, the query and the headers of a valid and of a wrong login.

@@ -52,6 +52,7 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 	if err := readBrowserBody(w, r, &body); err != nil {
 		return err
 	}
+	body.Username = trimSpace(body.Username)
 	if body.Username == "" || body.Password == "" {
 		return refusal.New("invalid_request", "members 'username' and 'password' are required")
 	}

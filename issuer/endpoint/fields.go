@@ -27,8 +27,9 @@ const (
 	noField       = "non_field_errors" // for problems of the whole request
 )
 
-// A field is the text of a field, or the problem with it.
-type field struct{ text, problem string }
+// A field is the text of a field, or the problem with it. typed is the text with the white space
+// that was around it.
+type field struct{ text, typed, problem string }
 
 // fieldErrors lists the wrong fields, in the order in which the serializer names them.
 type fieldErrors []fieldError
@@ -61,11 +62,11 @@ func (e fieldErrors) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// readFields returns the texts of the named fields as REST framework does: from JSON, a form
-// or a multipart form, without surrounding white space, numbers as they are written. It is
+// readFields returns the named fields as REST framework reads them: from JSON, a form or a
+// multipart form, without surrounding white space, numbers as they are written. It is
 // stricter where two parsers could read different values: a field that is given twice and
 // invalid UTF-8 are refused.
-func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]string, error) {
+func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]field, error) {
 	if err := checkQuery(r.URL.RawQuery); err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 			return nil, err
 		}
 	}
-	var texts []string
+	var fields []field
 	var wrong fieldErrors
 	for _, name := range names {
 		f, ok := given[name]
@@ -87,7 +88,7 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 			f.problem = fieldRequired
 		}
 		f = f.clean()
-		texts = append(texts, f.text)
+		fields = append(fields, f)
 		if f.problem != "" {
 			wrong = append(wrong, fieldError{name, f.problem})
 		}
@@ -95,7 +96,7 @@ func readFields(w http.ResponseWriter, r *http.Request, names ...string) ([]stri
 	if wrong != nil {
 		return nil, wrong
 	}
-	return texts, nil
+	return fields, nil
 }
 
 func parseFields(h http.Header, body []byte) (map[string]field, error) {
@@ -220,19 +221,24 @@ func multipartFields(body []byte, boundary string) (map[string]field, error) {
 
 var errMultipart = refusal.New("invalid_request", "Multipart form parse error - it is malformed, too long or has a field twice")
 
-// clean does what a CharField does. It removes surrounding white space from passwords too,
-// so that every login that works with simplejwt works here.
+// clean does what a CharField does.
 func (f field) clean() field {
-	f.text = strings.TrimFunc(f.text, func(r rune) bool {
-		return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f // white space in Python, but not in Go
-	})
+	f.typed, f.text = f.text, trimSpace(f.text)
 	switch {
 	case f.problem != "":
-		f.text = ""
+		f.text, f.typed = "", ""
 	case f.text == "":
 		f.problem = fieldBlank
 	case strings.ContainsRune(f.text, 0):
 		f.problem = fieldNUL
 	}
 	return f
+}
+
+// trimSpace removes the white space at both ends of s that Python's str.strip removes. So
+// REST framework does it with every field, and Django's forms with a user name.
+func trimSpace(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f // white space in Python, but not in Go
+	})
 }

@@ -25,18 +25,19 @@ func FuzzFields(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string, n int) {
 		r := httptest.NewRequest("POST", "/api/token/", strings.NewReader(body))
 		r.Header.Set("Content-Type", media[(n%4+4)%4])
-		texts, err := readFields(httptest.NewRecorder(), r, "username", "password")
+		fields, err := readFields(httptest.NewRecorder(), r, "username", "password")
 		if err != nil {
 			a := formatSimpleJWT(r, replyTo(err, unavailable{}), err)
 			b, failed := json.Marshal(a.body)
-			if texts != nil || failed != nil || !json.Valid(b) || a.status < 400 || a.status > 499 {
+			if fields != nil || failed != nil || !json.Valid(b) || a.status < 400 || a.status > 499 {
 				t.Fatalf("%v: %d %s %v", err, a.status, b, failed)
 			}
 			return
 		}
-		for _, text := range texts {
-			if text == "" || !utf8.ValidString(text) || text != strings.TrimSpace(text) || strings.ContainsRune(text, 0) {
-				t.Fatalf("accepted %q", text)
+		for _, f := range fields {
+			text := f.text
+			if text == "" || !utf8.ValidString(f.typed) || text != strings.TrimSpace(text) || strings.ContainsRune(f.typed, 0) || trimSpace(f.typed) != text {
+				t.Fatalf("accepted %q", f)
 			}
 		}
 		if r.Header.Get("Content-Type") == media[0] && !json.Valid([]byte(body)) {

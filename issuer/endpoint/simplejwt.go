@@ -72,7 +72,11 @@ func (s *Server) obtainPair(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	grant, err := s.login(r, &s.simplejwt, issuer.LoginRequest{Name: fields[0], Password: refusal.Secret(fields[1])})
+	// simplejwt removes the white space around a password. Django's forms and the browser
+	// endpoint keep it, so it can belong to the password, and both forms are tried.
+	grant, err := s.login(r, &s.simplejwt, issuer.LoginRequest{
+		Name: fields[0].text, Password: refusal.Secret(fields[1].typed), Trimmed: refusal.Secret(fields[1].text),
+	})
 	if refusedAs(err, "invalid_target") || refusedAs(err, "invalid_scope") {
 		// The request cannot name an audience or a scope, so the client cannot be used here.
 		return s.unusable(r.Context(), &s.simplejwt, err)
@@ -130,7 +134,7 @@ func (s *Server) verifyToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token := refusal.Secret(fields[0])
+	token := refusal.Secret(fields[0].text)
 	if err := s.cfg.Issuer.VerifyToken(r.Context(), s.simplejwt.client, token); err != nil {
 		err = s.tokenError(r.Context(), token, err)
 		if refusedAs(err, "token_blacklisted") {
@@ -146,7 +150,7 @@ func (s *Server) readRefresh(w http.ResponseWriter, r *http.Request) (issuer.Ref
 	if err != nil {
 		return issuer.RefreshRequest{}, err
 	}
-	return issuer.RefreshRequest{Client: s.simplejwt.client, Token: refusal.Secret(fields[0]), From: s.address(r)}, nil
+	return issuer.RefreshRequest{Client: s.simplejwt.client, Token: refusal.Secret(fields[0].text), From: s.address(r)}, nil
 }
 
 // tokenError finds the answer of simplejwt that an invalid_grant stands for. simplejwt

@@ -149,11 +149,17 @@ func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored stri
 	return newHash(password)
 }
 
-// Verify reports whether password is the one of stored. "" means that the user does not exist or
-// has no password. Verify then still computes a hash, with our own policy, and reports no match.
-// weak means that it matched, but Hash makes another kind of hash today, so the caller should hash
-// the password again. It is false if stored says nothing about the end of a long password. began is when hashing began, after the wait in the queue.
-func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Secret) (match, weak bool, began time.Time, err error) {
+// Verify returns the one of passwords that stored is a hash of, or "" if none is. It hashes them in
+// order until one matches, with one place in the queue. An empty password never matches, nor does
+// one longer than MaxBytes. stored is "" if the user does not exist or has no password: Verify then
+// computes as many hashes, with our own policy. weak means that one matched, but Hash makes another
+// kind of hash today, so the caller should hash the password again. It is false if stored says
+// nothing about the end of a long password.
+//
+// began, for FailAt, is when the last hash began, after the wait in the queue. A hash counts as
+// begun no earlier than the hash before it, alone, would have been answered. Otherwise the time of
+// a failure would reveal how long the first hash took, and so whether the user exists.
+func (h *Hasher) Verify(ctx context.Context, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
 	known := policy.decoy()
 	if stored != "" {
 		if known, err = parseHash(stored); err != nil {
@@ -162,19 +168,39 @@ func (h *Hasher) Verify(ctx context.Context, stored string, password refusal.Sec
 	}
 	for _, r := range []params{policy, known.params} {
 		if err := h.AddClass(ctx, r.class()); err != nil {
-			return false, false, began, err
+			return "", false, began, err
 		}
 	}
 	done, err := h.acquire(ctx, known.params)
 	if err != nil {
-		return false, false, began, err
+		return "", false, began, err
 	}
 	defer done()
-	began = time.Now()
-	match, err = known.matches(password)
-	h.observe(known.class(), time.Since(began), time.Now())
-	match = match && stored != ""
-	return match, match && !known.current() && !known.ignores(password), began, err
+	for n, password := range passwords {
+		if n > 0 {
+			h.collect(known.bytes())
+			began = h.FailAt(began)
+		}
+		if now := time.Now(); now.After(began) {
+			began = now
+		}
+		switch matches, err := h.matches(known, password); {
+		case err != nil:
+			return "", false, began, err
+		case matches && stored != "":
+			return password, !known.current() && !known.ignores(password), began, nil
+		}
+	}
+	return "", false, began, nil
+}
+
+// matches hashes password and remembers how long that took.
+func (h *Hasher) matches(known storedHash, password refusal.Secret) (bool, error) {
+	began := time.Now()
+	match, err := known.matches(password)
+	now := time.Now()
+	h.observe(known.class(), now.Sub(began), now)
+	return match && password != "" && len(password) <= MaxBytes, err
 }
 
 // AddClass tells the Hasher that the store has hashes of class. At the first call for a class it
