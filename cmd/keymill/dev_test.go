@@ -282,6 +282,36 @@ func TestDevListsPagesOfItsOwnSite(t *testing.T) {
 	}
 }
 
+// TestDevGivesItsUserAnotherID: in a trial store of an earlier version the user has the id 1, which in
+// Django is usually the superuser. Another id that an operator has chosen stays.
+func TestDevGivesItsUserAnotherID(t *testing.T) {
+	t.Parallel()
+	for old, want := range map[string]string{"1": "2000000000", "2": "2", "01d": "01d"} {
+		p := newPlace(t)
+		c := p.startDev()
+		if id := p.credentials().User("dev").ID; id != "2000000000" {
+			t.Errorf("the id in a new store is %s", id)
+		}
+		p.must(nil, "user", "remove", "dev")
+		p.shell(t, []string{"echo another password of mine | " + program(t) + " user add dev --id " + old + " --password-stdin --data " + p.data})
+		// Without the file the server does not know the password, as after a crash.
+		if err := os.Remove(filepath.Join(p.data, "dev-credentials")); err != nil {
+			t.Fatal(err)
+		}
+		c.signal(syscall.SIGTERM)
+		c.wait(failsafe)
+		c = p.startDev()
+		var u api.User
+		p.must(&u, "user", "show", "dev", "--json")
+		if u.ID != want || p.credentials().User("dev").ID != want {
+			t.Errorf("the user %s has the id %s, and %s in the file; want %s", old, u.ID, p.credentials().User("dev").ID, want)
+		}
+		if status, body := login(t, c, "dev", p.credentials().User("dev").Password); status != http.StatusOK {
+			t.Errorf("the user %s cannot log in: %d %s", old, status, body)
+		}
+	}
+}
+
 // TestDevAnswersOnlyItsOwnHosts, so that a page whose name points to loopback learns nothing.
 func TestDevAnswersOnlyItsOwnHosts(t *testing.T) {
 	t.Parallel()

@@ -62,7 +62,8 @@ In a page of {pages}, the same login is:
 Browsers keep no cookie of {issuer} for pages of another host, as localhost and 127.0.0.1 are.
 `
 
-// djangoText is printed last, if RS256 is configured.
+// djangoText, rowText and serviceText are printed last, if RS256 is configured. rowText needs the
+// user as well.
 const djangoText = `
 Verify the tokens in a Django API with djangorestframework-simplejwt (settings.py):
 
@@ -76,9 +77,17 @@ Verify the tokens in a Django API with djangorestframework-simplejwt (settings.p
       "ISSUER": "{issuer}",
       "AUDIENCE": "dev-django",
       "USER_ID_FIELD": "id",
-      "USER_ID_CLAIM": "user_id",  # Django's table must have a user with this id
+      "USER_ID_CLAIM": "user_id",
   }
+`
 
+const rowText = `
+Django finds the user of a token by its id. Add a row for {user}, whose id is {id}:
+
+  python manage.py shell -c "from django.contrib.auth import get_user_model; U = get_user_model(); U.objects.get_or_create(pk={id}, defaults={U.USERNAME_FIELD: '{user}'})"
+`
+
+const serviceText = `
 A token of a service has no user. Use JWTStatelessUserAuthentication for it, with "sub" as the claim:
 
   {keymill} token --data {data} --client dev-django-service --audience dev-django
@@ -143,6 +152,7 @@ func printTrial(w io.Writer, c *config.Config) error {
 		"{prefix}", c.SimpleJWTPrefix,
 		"{pages}", strings.Join(trialOrigins(c.Issuer), " or "),
 		"{user}", user.Name,
+		"{id}", user.ID,
 		"{password}", user.Password,
 		"{data}", terminal.ShellWord(c.Data),
 		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed
@@ -160,8 +170,13 @@ func trialText(c *config.Config, user TrialUser) string {
 	if c.BrowserClient != "" && user.Name != "" {
 		text += browserText
 	}
-	if slices.Contains(c.Algorithms, "RS256") {
-		text += djangoText
+	if !slices.Contains(c.Algorithms, "RS256") {
+		return text
 	}
+	text += djangoText
+	if user.Name != "" {
+		text += rowText
+	}
+	text += serviceText
 	return text
 }
