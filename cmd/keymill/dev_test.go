@@ -360,6 +360,26 @@ func TestDevWithOneAlgorithmHasItsClientsOnly(t *testing.T) {
 	}
 }
 
+// TestDevPrintsTheConfiguredFieldOfTheUserName in the commands for the simplejwt endpoint only.
+func TestDevPrintsTheConfiguredFieldOfTheUserName(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c := p.startWith(environment("KEYMILL_SIMPLEJWT_USERNAME_FIELD=email"), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
+	if !eventually(failsafe, func() bool { return strings.HasSuffix(c.out.String(), "--audience dev-django\n") }) {
+		t.Fatalf("printed only:\n%s", c.out)
+	}
+	login, cookie := pasted(t, c.out.String(), "Log in as the user"), pasted(t, c.out.String(), "Log in as a web page does")
+	if got := strings.Join(login, "\n"); strings.Count(got, `"email": "dev"`) != 2 || strings.Contains(got, `"username"`) {
+		t.Errorf("printed %s", got)
+	}
+	if got := strings.Join(cookie, "\n"); !strings.Contains(got, `"username": "dev"`) {
+		t.Errorf("printed %s", got)
+	}
+	if _, err := exec.LookPath("curl"); err == nil {
+		p.shell(t, login, `"refresh":`, `"access":`)
+	}
+}
+
 // TestDevCredentialsArePlainJSON for scripts, and readable by their owner only.
 func TestDevCredentialsArePlainJSON(t *testing.T) {
 	t.Parallel()

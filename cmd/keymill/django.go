@@ -26,8 +26,14 @@ type djangoUser struct {
 // ends with an error if the rest of the file cannot be split into entries.
 type djangoUsers = iter.Seq2[djangoUser, error]
 
-// A djangoReader reads one format; claims are the fields to copy.
-type djangoReader func(in io.Reader, claims []string) djangoUsers
+// A djangoModel says which fields of a user model to read.
+type djangoModel struct {
+	name   string   // its USERNAME_FIELD, or "pk" for the primary key
+	claims []string // the fields to copy
+}
+
+// A djangoReader reads one format.
+type djangoReader func(in io.Reader, model djangoModel) djangoUsers
 
 // djangoFormats maps what --format takes to its reader.
 func djangoFormats() map[string]djangoReader {
@@ -79,8 +85,8 @@ func setClaim(u *djangoUser, name string, value json.RawMessage) {
 
 // checkText refuses the character that stands for invalid bytes: two users whose names
 // differ in such bytes only would become one.
-func checkText(u djangoUser) error {
-	for what, text := range map[string]string{"id": u.id, "username": u.name, "password": u.hash} {
+func checkText(u djangoUser, model djangoModel) error {
+	for what, text := range map[string]string{"id": u.id, model.name: u.name, "password": u.hash} {
 		if !utf8.ValidString(text) {
 			return fmt.Errorf("%s is not UTF-8", what)
 		}

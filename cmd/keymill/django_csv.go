@@ -12,18 +12,23 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// djangoColumns are the columns that a table of users must have.
-func djangoColumns() []string { return []string{"id", "username", "password", "is_active"} }
+// columns are those that a table of users must have.
+func (m djangoModel) columns() []string {
+	return append([]string{"id", m.name, "password", "is_active"}, m.claims...)
+}
 
 // readDjangoCSV reads a table with a header line, as a database exports auth_user.
-func readDjangoCSV(in io.Reader, claims []string) djangoUsers {
+func readDjangoCSV(in io.Reader, model djangoModel) djangoUsers {
+	if model.name == "pk" {
+		model.name = "id"
+	}
 	return func(yield func(djangoUser, error) bool) {
 		m := newEntryReader(in)
 		r := csv.NewReader(m)
 		header, err := r.Read()
 		var at map[string]int // column → place
 		if err == nil {
-			at, err = columnsOf(header, append(djangoColumns(), claims...))
+			at, err = columnsOf(header, model.columns())
 		} else if err == io.EOF {
 			err = errors.New("the file is empty")
 		}
@@ -40,7 +45,7 @@ func readDjangoCSV(in io.Reader, claims []string) djangoUsers {
 			u := djangoUser{}
 			switch {
 			case err == nil:
-				u, err = parseDjangoRow(row, at, claims)
+				u, err = parseDjangoRow(row, at, model)
 			case !errors.Is(err, csv.ErrFieldCount):
 				yield(djangoUser{}, err) // after a misplaced quote the rest cannot be split into rows
 				return
@@ -72,10 +77,10 @@ func columnsOf(header, wanted []string) (map[string]int, error) {
 	return at, nil
 }
 
-func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoUser, err error) {
-	u.id, u.name = row[at["id"]], row[at["username"]]
+func parseDjangoRow(row []string, at map[string]int, model djangoModel) (u djangoUser, err error) {
+	u.id, u.name = row[at["id"]], row[at[model.name]]
 	if u.id == "" || u.name == "" {
-		return u, errors.New("id or username is empty")
+		return u, fmt.Errorf("id or %s is empty", model.name)
 	}
 	// Python, PostgreSQL and SQLite write booleans differently.
 	switch active := strings.ToLower(row[at["is_active"]]); {
@@ -85,7 +90,7 @@ func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoU
 		return u, errors.New("is_active is neither true nor false")
 	}
 	u.setPassword(row[at["password"]])
-	for _, name := range claims {
+	for _, name := range model.claims {
 		if !utf8.ValidString(row[at[name]]) {
 			return u, fmt.Errorf("%s is not UTF-8", name)
 		}
@@ -95,5 +100,5 @@ func parseDjangoRow(row []string, at map[string]int, claims []string) (u djangoU
 		}
 		setClaim(&u, name, value)
 	}
-	return u, checkText(u)
+	return u, checkText(u, model)
 }

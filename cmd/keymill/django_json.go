@@ -13,7 +13,7 @@ import (
 
 // readDjangoJSON reads what "manage.py dumpdata auth.user" writes:
 // [{"model": "auth.user", "pk": 1, "fields": {"username": …}}, …].
-func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
+func readDjangoJSON(in io.Reader, model djangoModel) djangoUsers {
 	return func(yield func(djangoUser, error) bool) {
 		m := newEntryReader(in)
 		d := json.NewDecoder(m)
@@ -34,7 +34,7 @@ func readDjangoJSON(in io.Reader, claims []string) djangoUsers {
 				broken(err)
 				return
 			}
-			u, err := parseDjangoObject(raw, claims)
+			u, err := parseDjangoObject(raw, model)
 			u.where, u.refused = fmt.Sprintf("entry %d", n), err
 			if !yield(u, nil) {
 				return
@@ -60,7 +60,7 @@ func unlessUnread(err error, wrong string) error {
 
 // parseDjangoObject reads one object strictly. encoding/json alone would take the last of
 // two members of one name, and replace invalid UTF-8.
-func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
+func parseDjangoObject(raw []byte, model djangoModel) (u djangoUser, err error) {
 	outer, err := readObject("the entry", raw)
 	if err != nil {
 		return u, err
@@ -70,19 +70,27 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 		return u, fmt.Errorf("fields: %w", err)
 	}
 	var hash string
-	var active *bool
+	active := new(true)
 	u.id, err = primaryKey(outer["pk"])
-	err = errors.Join(err,
-		readField(fields, "username", &u.name), readField(fields, "password", &hash), readField(fields, "is_active", &active))
+	if model.name == "pk" {
+		u.name = u.id
+	} else {
+		err = errors.Join(err, readName(fields, model.name, &u.name))
+	}
+	err = errors.Join(err, readField(fields, "password", &hash))
+	// Every user of AbstractBaseUser is active, unless the model has a field that says so.
+	if _, ok := fields["is_active"]; ok || isAuthUser(outer["model"]) {
+		err = errors.Join(err, readField(fields, "is_active", &active))
+	}
 	if err != nil {
 		return u, firstOf(err)
 	}
 	if active == nil || u.name == "" {
-		return u, errors.New("username or is_active is empty")
+		return u, fmt.Errorf("%s or is_active is empty", model.name)
 	}
 	u.disabled = !*active
 	u.setPassword(hash)
-	for _, name := range claims {
+	for _, name := range model.claims {
 		value, ok := fields[name]
 		switch {
 		case !ok:
@@ -91,7 +99,7 @@ func parseDjangoObject(raw []byte, claims []string) (u djangoUser, err error) {
 			setClaim(&u, name, value)
 		}
 	}
-	return u, checkText(u)
+	return u, checkText(u, model)
 }
 
 // firstOf returns the first of joined errors, so that the message is one line.
@@ -127,6 +135,29 @@ func readField(fields map[string]json.RawMessage, name string, into any) error {
 	return nil
 }
 
+// isAuthUser reports whether an entry is of Django's own user model, which has the field is_active,
+// or does not say of which.
+func isAuthUser(model json.RawMessage) bool { return model == nil || string(model) == `"auth.user"` }
+
+// readName accepts a text and, as simplejwt does, a whole number.
+func readName(fields map[string]json.RawMessage, name string, into *string) error {
+	raw, ok := fields[name]
+	switch {
+	case !ok && name == "username":
+		return errors.New("field username is missing; if users log in with another field, name it with --username-field")
+	case !ok:
+		return fmt.Errorf("field %s is missing; if it is the primary key, use --username-field pk", name)
+	case isWhole(raw):
+		*into = string(raw)
+		return nil
+	}
+	return readField(fields, name, into)
+}
+
+func isWhole(raw json.RawMessage) bool {
+	return len(raw) > 0 && strings.Trim(string(raw), "0123456789") == ""
+}
+
 // primaryKey accepts a number, as it is written, and a string such as a UUID.
 func primaryKey(raw json.RawMessage) (string, error) {
 	var id string
@@ -138,7 +169,7 @@ func primaryKey(raw json.RawMessage) (string, error) {
 			return "", errors.New("pk is empty")
 		}
 		return id, nil
-	case strings.Trim(string(raw), "0123456789") != "":
+	case !isWhole(raw):
 		return "", errors.New("pk is neither a whole number nor a string")
 	}
 	return string(raw), nil

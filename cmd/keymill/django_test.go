@@ -19,8 +19,12 @@ type dumpResult struct {
 	broken  error
 }
 
-func readDump(format, text string, claims ...string) (d dumpResult) {
-	for u, err := range djangoFormats()[format](strings.NewReader(text), claims) {
+func readDump(format, text string, claims ...string) dumpResult {
+	return readModel(format, text, djangoModel{"username", claims})
+}
+
+func readModel(format, text string, model djangoModel) (d dumpResult) {
+	for u, err := range djangoFormats()[format](strings.NewReader(text), model) {
 		switch {
 		case err != nil:
 			d.broken = err
@@ -81,7 +85,7 @@ func TestABadEntryIsRefusedAlone(t *testing.T) {
 		field(`"is_active": true`, `"is_active": "true"`):           "field is_active has the wrong type",
 		field(`"is_active": true`, `"is_active": null`):             "is_active is empty",
 		field(`, "is_active": true`, ``):                            "field is_active is missing",
-		field(`"username": "alice"`, `"username": 1`):               "field username has the wrong type",
+		field(`"username": "alice"`, `"username": 1.5`):             "field username has the wrong type",
 		field(`"username": "alice"`, `"username": ""`):              "username or is_active is empty",
 		field(`"username": "alice"`, `"username": "al\ud800ce"`):    "username has an invalid character (U+FFFD)",
 		field(`"username": "alice"`, "\"username\": \"al\xffe\""):   "the entry is not valid UTF-8",
@@ -116,6 +120,58 @@ func TestABadEntryIsRefusedAlone(t *testing.T) {
 		if got.broken != nil || len(got.users) != 1 || got.users[0].where != "line 3" {
 			t.Errorf("%q: the next entry is lost: %+v", row, got)
 		}
+	}
+}
+
+// TestAUserModelOfAProjectIsRead: the name is in any field, and a model need not have is_active.
+func TestAUserModelOfAProjectIsRead(t *testing.T) {
+	entry := func(pk, fields string) string {
+		return `[{"model": "accounts.person", "pk": ` + pk + `, "fields": {"password": "!", ` + fields + `}}]`
+	}
+	const active, header = `"is_active": true`, "id,password,email,is_active\n"
+	for _, tt := range []struct {
+		field, format, text string
+		want                djangoUser // its place is not compared
+	}{
+		{"email", "django-json", entry("7", `"email": "a@b.example", `+active), djangoUser{id: "7", name: "a@b.example"}},
+		{"email", "django-json", entry(`"6fa4"`, `"username": "no", "email": "a@b.example", "is_active": false`), djangoUser{id: "6fa4", name: "a@b.example", disabled: true}},
+		{"email", "django-json", entry("7", `"email": "a@b.example"`), djangoUser{id: "7", name: "a@b.example"}},
+		{"phone", "django-json", entry("7", `"phone": 5550100, `+active), djangoUser{id: "7", name: "5550100"}},
+		{"phone", "django-json", entry("7", `"phone": "0049 30 5550100", `+active), djangoUser{id: "7", name: "0049 30 5550100"}},
+		{"pk", "django-json", entry(`"a@b.example"`, active), djangoUser{id: "a@b.example", name: "a@b.example"}},
+		{"pk", "django-json", entry("7", active), djangoUser{id: "7", name: "7"}},
+		{"email", "django-csv", header + "7,!,a@b.example,t\n", djangoUser{id: "7", name: "a@b.example"}},
+		{"email", "django-csv", "username," + header + "no,7,!,a@b.example,f\n", djangoUser{id: "7", name: "a@b.example", disabled: true}},
+		{"pk", "django-csv", header + "7,!,a@b.example,t\n", djangoUser{id: "7", name: "7"}},
+	} {
+		got := readModel(tt.format, tt.text, djangoModel{name: tt.field})
+		if len(got.users) == 1 {
+			tt.want.where = got.users[0].where
+		}
+		if want := (dumpResult{users: []djangoUser{tt.want}}); !reflect.DeepEqual(got, want) {
+			t.Errorf("--username-field %s of %s:\ngot  %+v\nwant %+v", tt.field, tt.text, got, want)
+		}
+	}
+	for _, tt := range []struct{ field, format, text, want string }{
+		{"username", "django-json", entry("7", `"email": "a@b.example"`), "field username is missing; if users log in with another field, name it with --username-field"},
+		{"email", "django-json", entry(`"a@b.example"`, active), "field email is missing; if it is the primary key, use --username-field pk"},
+		{"email", "django-json", entry("7", `"email": null, `+active), "email or is_active is empty"},
+		{"email", "django-json", entry("7", `"email": "", `+active), "email or is_active is empty"},
+		{"email", "django-json", entry("7", `"email": ["a"], `+active), "field email has the wrong type"},
+		{"email", "django-json", entry("7", `"email": "a\ufffd", `+active), "email has an invalid character (U+FFFD)"},
+		{"email", "django-json", entry("7", `"email": "a", "is_active": null`), "email or is_active is empty"},
+		{"email", "django-json", strings.Replace(entry("7", `"email": "a"`), "accounts.person", "auth.user", 1), "field is_active is missing"},
+		{"email", "django-json", strings.Replace(entry("7", `"email": "a"`), `"model": "accounts.person", `, "", 1), "field is_active is missing"},
+		{"email", "django-csv", header + "7,!,,t\n", "id or email is empty"},
+		{"email", "django-csv", header + "7,!,a\xff,t\n", "email is not UTF-8"},
+	} {
+		got := readModel(tt.format, tt.text, djangoModel{name: tt.field})
+		if len(got.refused) != 1 || !strings.HasSuffix(got.refused[0], ": "+tt.want) || got.users != nil {
+			t.Errorf("--username-field %s of %s: got %+v, want %s", tt.field, tt.text, got, tt.want)
+		}
+	}
+	if got := readModel("django-csv", aHeader, djangoModel{name: "phone"}); got.broken == nil || !strings.Contains(got.broken.Error(), "column phone is missing; the header must have id, phone, password, is_active") {
+		t.Errorf("a column that is missing: %+v", got)
 	}
 }
 
@@ -188,7 +244,7 @@ func TestALongFileIsReadInLittleMemory(t *testing.T) {
 		var before, now runtime.MemStats
 		runtime.ReadMemStats(&before)
 		count := 0
-		for u, err := range djangoFormats()[format](in, nil) {
+		for u, err := range djangoFormats()[format](in, djangoModel{name: "username"}) {
 			if err != nil || u.refused != nil {
 				t.Fatalf("%s: %v, %v", format, err, u.refused)
 			}
@@ -216,7 +272,7 @@ func FuzzDjangoDump(f *testing.F) {
 		for format := range djangoFormats() {
 			got := readDump(format, text, "email")
 			for _, u := range got.users {
-				if u.id == "" || u.name == "" || checkText(u) != nil || strings.HasPrefix(u.hash, "!") {
+				if u.id == "" || u.name == "" || checkText(u, djangoModel{name: "username"}) != nil || strings.HasPrefix(u.hash, "!") {
 					t.Errorf("%s: %+v", format, u)
 				}
 				for name, value := range u.claims {

@@ -30,6 +30,10 @@ input. Ids are kept. Passwords keep working: the server verifies Django's hashes
 bcrypt, Argon2 and scrypt, and replaces each at the user's first login. A user whose password
 is unusable is imported without one.
 
+If the project has a user model of its own, give dumpdata its name, such as accounts.user, and
+name its USERNAME_FIELD with --username-field. The value of that field is what users type to log
+in, and the setting simplejwt.username_field has its name in requests.
+
 A user whose hash the server does not verify is refused: md5, sha1, crypt, hashes without a
 salt, and those that cost too much. --without-password imports such users without a password.
 They can log in once "keymill user passwd" has set one.
@@ -41,6 +45,7 @@ already exist are reported, or skipped silently with --skip-existing.
 --claim FIELD copies a field into the claims of the user's tokens. In CSV it is a string.`,
 		Example: `  keymill user import users.json --format django-json
   python manage.py dumpdata auth.user | keymill user import - --format django-json --skip-existing
+  keymill user import users.csv --username-field email --dry-run
   keymill user import users.csv --claim email --dry-run
   keymill user import users.csv --claim email --skip-existing`,
 		Args: arguments("FILE"),
@@ -48,6 +53,7 @@ already exist are reported, or skipped silently with --skip-existing.
 	}
 	f := cmd.Flags()
 	f.StringVar(&m.format, "format", "", "django-json or django-csv (default: by the extension of FILE)")
+	f.StringVar(&m.usernameField, "username-field", "username", "the field that users log in with, USERNAME_FIELD in Django; pk for the primary key")
 	f.StringArrayVar(&m.claims, "claim", nil, "a field to copy into the claims (repeatable)")
 	f.BoolVar(&m.dry, "dry-run", false, "change nothing; report what an import would do")
 	f.BoolVar(&m.skip, "skip-existing", false, "do not report users that already exist")
@@ -61,6 +67,7 @@ already exist are reported, or skipped silently with --skip-existing.
 // An importRun is one run of the command.
 type importRun struct {
 	format            string
+	usernameField     string
 	claims            []string
 	dry, skip, asJSON bool
 	withoutPassword   bool
@@ -107,13 +114,16 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
+	if m.usernameField == "" || m.usernameField == "password" {
+		return terminal.Usage("--username-field %q is not a field that users log in with; name USERNAME_FIELD of the user model", m.usernameField)
+	}
 	m.errs = cmd.ErrOrStderr()
 	m.sum.Problems = []importProblem{}
 	m.ids, m.names = map[string]bool{}, map[string]bool{}
 	if m.server, err = dial(cmd); err != nil {
 		return err
 	}
-	broken := m.each(cmd.Context(), read(in, nonEmpty(m.claims)))
+	broken := m.each(cmd.Context(), read(in, djangoModel{m.usernameField, nonEmpty(m.claims)}))
 	// Printed after an error too, because the entries before it are imported.
 	if err := m.print(cmd.OutOrStdout()); err != nil || broken != nil {
 		return errors.Join(broken, err)

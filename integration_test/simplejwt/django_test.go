@@ -60,13 +60,21 @@ func userNamed(name string) user {
 }
 
 // A project is django/project.py with a database of its own.
-type project struct{ database string }
+type project struct {
+	database string
+	model    string // of its users
+}
 
 // newProject creates the database and its users.
 func newProject(t *testing.T) *project {
 	t.Helper()
+	return newProjectWith(t, "auth.User", users)
+}
+
+func newProjectWith(t *testing.T, model string, users []user) *project {
+	t.Helper()
 	needs(t, "rest_framework_simplejwt", "cryptography", "argon2", "bcrypt")
-	p := &project{filepath.Join(t.TempDir(), "db.sqlite3")}
+	p := &project{filepath.Join(t.TempDir(), "db.sqlite3"), model}
 	list, err := json.Marshal(users)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +112,7 @@ func version(t *testing.T) string {
 func (p *project) command(environment []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(python, append([]string{"-I", "-B", "project.py"}, args...)...)
 	cmd.Dir = "django"
-	cmd.Env = append(append(server.Environment(), "PROJECT_DATABASE="+p.database), environment...)
+	cmd.Env = append(append(server.Environment(), "PROJECT_DATABASE="+p.database, "PROJECT_MODEL="+p.model), environment...)
 	return cmd
 }
 

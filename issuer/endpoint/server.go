@@ -87,6 +87,10 @@ type Config struct {
 type SimpleJWT struct {
 	Client string // id of the client through which users log in; "" turns the endpoint off
 	Prefix string // of the paths, see CheckPrefix; "" means "/api"
+
+	// UsernameField is the field of a login that has the user name, see CheckUsernameField; ""
+	// means "username". It is USERNAME_FIELD of a Django project's own user model.
+	UsernameField string
 }
 
 // Browser configures the login endpoint with cookies.

@@ -29,6 +29,10 @@ func (s *Server) simpleJWTRoutes(rt *router) error {
 	if err := CheckPrefix(prefix); err != nil {
 		return fmt.Errorf("simplejwt.prefix %q %w", prefix, err)
 	}
+	s.cfg.SimpleJWT.UsernameField = cmp.Or(s.cfg.SimpleJWT.UsernameField, "username")
+	if err := CheckUsernameField(s.cfg.SimpleJWT.UsernameField); err != nil {
+		return fmt.Errorf("simplejwt.username_field %q %w", s.cfg.SimpleJWT.UsernameField, err)
+	}
 	s.loginRoutes(rt, &s.simplejwt, map[string]handler{
 		prefix + "/token/":           s.obtainPair,
 		prefix + "/token/refresh/":   s.refreshPair,
@@ -67,8 +71,23 @@ func notPlain(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 }
 
+// CheckUsernameField returns nil if name can be the field with the user name: it is written
+// as a field of a Django model, in ASCII, and it is not the field with the password. The
+// text of the error follows the name in a message.
+func CheckUsernameField(name string) error {
+	switch {
+	case name == "password":
+		return errors.New("is the field with the password")
+	case name == "" || name[0] >= '0' && name[0] <= '9':
+		return errors.New("does not begin with a letter or '_'")
+	case strings.ContainsAny(name, "-.") || strings.IndexFunc(name, notPlain) >= 0:
+		return errors.New("has other characters than letters, digits and '_'")
+	}
+	return nil
+}
+
 func (s *Server) obtainPair(w http.ResponseWriter, r *http.Request) error {
-	fields, err := readFields(w, r, "username", "password")
+	fields, err := readFields(w, r, s.cfg.SimpleJWT.UsernameField, "password")
 	if err != nil {
 		return err
 	}

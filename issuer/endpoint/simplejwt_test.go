@@ -3,6 +3,7 @@ package endpoint
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -287,6 +288,49 @@ func TestThePrefixIsConfigurableAndChecked(t *testing.T) {
 		cfg.SimpleJWT.Prefix = prefix
 		if _, err := New(cfg); err == nil {
 			t.Errorf("%q was accepted", prefix)
+		}
+	}
+}
+
+// TestTheUserNameFieldIsConfigurable: requests and errors have the field that a Django project with its
+// own user model has. The browser endpoint keeps its own.
+func TestTheUserNameFieldIsConfigurable(t *testing.T) {
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.SimpleJWT.UsernameField = "email" }).withAlice()
+	w.user("a@b.example", "8")
+	for body, want := range map[string]string{
+		`{}`:                                    `{"email":["This field is required."],"password":["This field is required."]}`,
+		`{"username":"alice","password":"x"}`:   `{"email":["This field is required."]}`,
+		`{"email":" ","password":"x"}`:          `{"email":["This field may not be blank."]}`,
+		`{"email":null,"password":""}`:          `{"email":["This field may not be null."],"password":["This field may not be blank."]}`,
+		`{"email":[],"password":"x"}`:           `{"email":["Not a valid string."]}`,
+		`{"email":"a\u0000b","password":"x"}`:   `{"email":["Null characters are not allowed."]}`,
+		`{"email":"a@b.example"}`:               `{"password":["This field is required."]}`,
+		`{"Email":"a@b.example","password":""}`: `{"email":["This field is required."],"password":["This field may not be blank."]}`,
+	} {
+		is(t, body, w.postJSON("/api/token/", body), 400, want)
+	}
+	fields := map[string]string{"email": " a@b.example", "password": alicesPassword, "username": "alice"}
+	p := w.pairOf(w.postJSON("/api/token/", fields))
+	if c := segment(t, p.Access, 1); c["sub"] != "8" {
+		t.Errorf("claims %v, want the user with that address", c)
+	}
+	w.pairOf(w.postForm("/api/token/", "email=alice&password="+url.QueryEscape(alicesPassword)))
+	is(t, "an unknown address", w.postJSON("/api/token/", map[string]string{"email": "x@y", "password": "x"}), 401, noAccount)
+	if a := w.postJSON("/session/login", credentials("a@b.example", alicesPassword)); a.status != 200 {
+		t.Errorf("the browser endpoint: %d %s", a.status, a.body)
+	}
+	for _, name := range []string{"password", "e-mail", "e.mail", "1st", "a b", " email", "a\"b", "a\\b", "é", "a\n"} {
+		cfg := w.server.cfg
+		cfg.SimpleJWT.UsernameField = name
+		if _, err := New(cfg); err == nil {
+			t.Errorf("%q was accepted", name)
+		}
+	}
+	for _, name := range []string{"", "username", "email", "phone_number", "_x", "E2"} {
+		cfg := w.server.cfg
+		cfg.SimpleJWT.UsernameField = name
+		if _, err := New(cfg); err != nil {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

@@ -17,6 +17,7 @@ server, and the project only verifies them with the key set there.
     PROJECT_AUDIENCE  the name of this API there
     PROJECT_USER_ID   the field of the user table that user_id names; unset: id
     PROJECT_PEOPLE    the users that `prepare` creates, a list of objects in JSON
+    PROJECT_MODEL     the user model, such as accounts.Person; unset: Django's own
 """
 
 import json
@@ -30,6 +31,8 @@ import django
 from django.conf import settings
 
 ISSUER = os.environ.get("PROJECT_ISSUER")
+MODEL = os.environ.get("PROJECT_MODEL", "auth.User")
+sys.path.append(os.path.dirname(os.path.realpath(__file__)))  # for accounts
 
 SIMPLE_JWT = {"ROTATE_REFRESH_TOKENS": True, "BLACKLIST_AFTER_ROTATION": True}
 if ISSUER:
@@ -49,6 +52,7 @@ settings.configure(
     ROOT_URLCONF=__name__,
     USE_TZ=True,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    AUTH_USER_MODEL=MODEL,
     DATABASES={
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -62,7 +66,8 @@ settings.configure(
         "rest_framework",
         "rest_framework_simplejwt",
         "rest_framework_simplejwt.token_blacklist",
-    ],
+    ]
+    + (["accounts"] if MODEL.startswith("accounts.") else []),
     # What `startproject` writes, without what only pages with a session need.
     MIDDLEWARE=[
         "django.middleware.security.SecurityMiddleware",
@@ -86,8 +91,8 @@ settings.configure(
 django.setup()
 
 # After setup, because these read the settings when they are imported.
+from django.contrib.auth import get_user_model  # noqa: E402
 from django.contrib.auth.hashers import make_password  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command, execute_from_command_line  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -98,9 +103,12 @@ from rest_framework_simplejwt.tokens import RefreshToken  # noqa: E402
 from rest_framework_simplejwt.utils import aware_utcnow  # noqa: E402
 
 
+User = get_user_model()
+
+
 class WhoAmI(APIView):
     def get(self, request):
-        return Response({"username": request.user.username, "id": request.user.pk})
+        return Response({"username": request.user.get_username(), "id": request.user.pk})
 
 
 urlpatterns = [path("api/whoami/", WhoAmI.as_view())]
@@ -124,11 +132,12 @@ class QuietHandler(simple_server.WSGIRequestHandler):
 
 
 def prepare():
-    call_command("migrate", verbosity=0)
+    call_command("migrate", verbosity=0, run_syncdb=True)  # accounts has no migrations
     for entry in json.loads(os.environ["PROJECT_PEOPLE"]):
-        user = User.objects.create_user(entry["username"])
+        user = User(**{User.USERNAME_FIELD: User.normalize_username(entry["username"])})
+        user.set_unusable_password()
         user.is_active = not entry.get("inactive", False)
-        if entry.get("password"):  # otherwise create_user made it unusable
+        if entry.get("password"):
             user.password = make_password(entry["password"], hasher=entry["hasher"])
         user.save()
 

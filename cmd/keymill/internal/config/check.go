@@ -120,6 +120,9 @@ func (c *Config) checkLoginEndpoints() error {
 	if err := endpoint.CheckPrefix(c.SimpleJWTPrefix); err != nil {
 		return terminal.WithHint(c.SettingError("simplejwt.prefix", "%q %v", c.SimpleJWTPrefix, err), "simplejwt.prefix: /api")
 	}
+	if err := endpoint.CheckUsernameField(c.SimpleJWTUsername); err != nil {
+		return terminal.WithHint(c.SettingError("simplejwt.username_field", "%q %v", c.SimpleJWTUsername, err), "simplejwt.username_field: email")
+	}
 	if c.BrowserClient == "" {
 		return nil
 	}

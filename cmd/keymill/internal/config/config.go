@@ -45,6 +45,7 @@ type Config struct {
 	Absolute          time.Duration  `key:"refresh.absolute" default:"90d" help:"how long a session lives at most; at least refresh.idle"`
 	SimpleJWTClient   string         `key:"simplejwt.client" dev:"dev-web" help:"the client of the simplejwt login endpoint at /api/token/, which answers as djangorestframework-simplejwt does; empty turns the endpoint off"`
 	SimpleJWTPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"the path in front of /token/ there: begins with a slash and does not end with one"`
+	SimpleJWTUsername string         `key:"simplejwt.username_field" default:"username" help:"the field with the user name there, in requests and errors: USERNAME_FIELD of a Django project's own user model, such as email"`
 	BrowserClient     string         `key:"session.client" dev:"dev-web" help:"the client of the browser login endpoint at /session/login, which keeps the refresh token in a cookie that scripts cannot read; empty turns the endpoint off"`
 	WebhookURL        string         `key:"webhook.url" help:"URL that gets a signed event for each replay and revocation; https, or http on loopback. Delivery is retried for at most 3 days"`
 	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs the events (whsec_ and base64), not readable by others. Instead of it: the systemd credential keymill-webhook-secret, or the variable KEYMILL_WEBHOOK_SECRET"`

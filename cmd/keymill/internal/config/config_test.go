@@ -61,6 +61,11 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"prefix with a parameter", ok + "simplejwt: {prefix: \"/:tenant\"}\n", `:2: simplejwt.prefix: "/:tenant" must consist of parts`},
 		{"prefix with a wildcard", ok + "simplejwt: {prefix: \"/*all\"}\n", `:2: simplejwt.prefix: "/*all" must consist of parts`},
 		{"prefix in the way of /token", ok + "simplejwt: {prefix: /token}\n", `:2: simplejwt.prefix: "/token" conflicts with the server's own path /token`},
+		{"empty user name field", ok + "simplejwt: {username_field: \"\"}\n", `:2: simplejwt.username_field: "" does not begin with a letter or '_'`},
+		{"user name field with a digit first", ok + "simplejwt: {username_field: 1st}\n", `:2: simplejwt.username_field: "1st" does not begin with a letter or '_'`},
+		{"user name field with a hyphen", ok + "simplejwt: {username_field: e-mail}\n", `:2: simplejwt.username_field: "e-mail" has other characters than letters, digits and '_'`},
+		{"user name field with a quote", ok + "simplejwt: {username_field: 'a\"b'}\n", `:2: simplejwt.username_field: "a\"b" has other characters than letters, digits and '_'`},
+		{"user name field of the password", ok + "simplejwt: {username_field: password}\n", `:2: simplejwt.username_field: "password" is the field with the password`},
 		{"prefix in the way of /session", ok + "simplejwt: {prefix: /session/v1}\n", `:2: simplejwt.prefix: "/session/v1" conflicts with the server's own path /session`},
 		{"a client that no cookie can be named after", ok + "session: {client: \"my app\"}\n", `:2: session.client: "my app" has the character ' '`},
 		{"webhook in the clear", ok + "webhook: {url: http://hooks.example/secret-path, secret_file: /x}\n", `:2: webhook.url: the webhook's URL (host hooks.example) must use https`},
@@ -143,7 +148,7 @@ keys:
   propagation: 2h
 jwks: {max_age: 10m}
 refresh: {grace: 0s, idle: 1d, absolute: 7d}
-simplejwt: {client: web, prefix: /api/v1}
+simplejwt: {client: web, prefix: /api/v1, username_field: email}
 session: {client: web}
 webhook:
   url: https://hooks.example/keymill
@@ -163,8 +168,9 @@ log: {level: debug, format: json}
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", Issuer: "http://id.example.com", Insecure: true,
 		MasterKeyFile: "/etc/keymill/master.key", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
-		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", BrowserClient: "web",
-		WebhookURL: "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
+		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
+		BrowserClient: "web",
+		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
@@ -289,7 +295,7 @@ func TestDefaultsPassTheChecksWithAndWithoutDev(t *testing.T) {
 	}
 	if c.RotateEvery != 30*24*time.Hour || c.Propagation != time.Hour || c.MaxAge != 5*time.Minute ||
 		c.Grace != 30*time.Second || c.Idle != 14*24*time.Hour || c.Absolute != 90*24*time.Hour ||
-		c.SimpleJWTClient != "" || c.SimpleJWTPrefix != "/api" || c.BrowserClient != "" ||
+		c.SimpleJWTClient != "" || c.SimpleJWTPrefix != "/api" || c.SimpleJWTUsername != "username" || c.BrowserClient != "" ||
 		!reflect.DeepEqual(c.Algorithms, []string{"RS256", "EdDSA"}) {
 		t.Errorf("defaults: %+v", c)
 	}

@@ -157,7 +157,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Issuer:         s.issuer,
 		Keys:           s.rings,
 		KeySet:         s.keySet,
-		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix},
+		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix, UsernameField: c.SimpleJWTUsername},
 		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
 		Advice:         loginAdvice,

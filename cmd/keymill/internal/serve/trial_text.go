@@ -36,9 +36,9 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
 const simpleJWTText = `
 Log in as the user, as the front end of a Django API does, and refresh:
 
-  curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}'
+  curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"{field}": "{user}", "password": "{password}"}'
 
-  REFRESH=$(curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"username": "{user}", "password": "{password}"}' | sed 's/.*"refresh": *"\([^"]*\)".*/\1/')
+  REFRESH=$(curl -s {issuer}{prefix}/token/ -H 'Content-Type: application/json' -d '{"{field}": "{user}", "password": "{password}"}' | sed 's/.*"refresh": *"\([^"]*\)".*/\1/')
   curl -s {issuer}{prefix}/token/refresh/ -H 'Content-Type: application/json' -d "{\"refresh\": \"$REFRESH\"}"
   {keymill} session list --data {data} --user {user}
   echo "$REFRESH" | {keymill} session why --data {data} -
@@ -151,6 +151,7 @@ func printTrial(w io.Writer, c *config.Config) error {
 		"{secret}", d.Secret("dev-service"),
 		"{prefix}", c.SimpleJWTPrefix,
 		"{pages}", strings.Join(trialOrigins(c.Issuer), " or "),
+		"{field}", c.SimpleJWTUsername,
 		"{user}", user.Name,
 		"{id}", user.ID,
 		"{password}", user.Password,
