@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/signal"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -24,6 +26,11 @@ func TestMain(m *testing.M) {
 	if socket := os.Getenv("LISTEN_AS_KEYMILL"); socket != "" {
 		listenAs(socket)
 		os.Exit(1)
+	}
+	// Under nohup SIGHUP is ignored, and the servers of the tests would inherit that. What a handler
+	// receives has its default again in a child.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	os.Exit(m.Run())
 }
