@@ -183,20 +183,20 @@ func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
 }
 
 func noAudience(name string) error {
-	return refusal.New("not_found", "audience %s does not exist", name)
+	return refusal.New("not_found", "audience %s does not exist", refusal.Quoted(name))
 }
 
 // checkAudience returns the record of an audience, or refuses it.
 func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
-		return nil, refusal.New("invalid_request", "audience name '%.100s' must be 1 to %d visible ASCII characters without spaces", a.Name, maxNameBytes)
+		return nil, refusal.New("invalid_request", "audience name '%.100s' must be 1 to %d visible ASCII characters without spaces", refusal.Quoted(a.Name), maxNameBytes)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
-		return nil, refusal.New("invalid_request", "algorithm '%.100s' is not in keys.algorithms; choose from %s", a.Alg, strings.Join(i.Algorithms(), ", "))
+		return nil, refusal.New("invalid_request", "algorithm '%.100s' is not in keys.algorithms; choose from %s", refusal.Quoted(a.Alg), strings.Join(i.Algorithms(), ", "))
 	}
 	ttl, err := time.ParseDuration(a.TTL)
 	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
-		return nil, refusal.New("invalid_request", "ttl '%.100s' is not 1s to 24h in whole seconds; write for example 15m", a.TTL)
+		return nil, refusal.New("invalid_request", "ttl '%.100s' is not 1s to 24h in whole seconds; write for example 15m", refusal.Quoted(a.TTL))
 	}
 	scopes, err := checkScopes(a.Scopes)
 	if err != nil {
@@ -208,7 +208,7 @@ func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	case a.Profile == profileSimpleJWT && a.Alg != "RS256":
 		return nil, refusal.New("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
 	case a.Profile != profileRFC9068 && a.Profile != profileSimpleJWT:
-		return nil, refusal.New("invalid_request", "profile '%.100s' is neither rfc9068 nor simplejwt", a.Profile)
+		return nil, refusal.New("invalid_request", "profile '%.100s' is neither rfc9068 nor simplejwt", refusal.Quoted(a.Profile))
 	}
 	return &audienceRecord{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: a.Profile}, nil
 }

@@ -168,7 +168,7 @@ func (i *Issuer) readClient(r storage.Reader, id string) (*clientRecord, error) 
 		return nil, err
 	}
 	if rec == nil {
-		return nil, refusal.New("not_found", "client %s does not exist", id)
+		return nil, refusal.New("not_found", "client %s does not exist", refusal.Quoted(id))
 	}
 	return new(*rec), nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,11 +23,14 @@ const maxOldFor = 90 * 24 * time.Hour
 func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
 	if !validID(c.ID) {
 		return api.Client{}, refusal.New("invalid_request",
-			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", c.ID, maxIDBytes)
+			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", refusal.Quoted(c.ID), maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
 	rec := &clientRecord{Public: c.Public, Created: now, Epoch: newEpoch(i.keys.WallTime())}
 	if err := i.checkClient(rec, c); err != nil {
+		return api.Client{}, err
+	}
+	if err := i.checkIdle(rec); err != nil {
 		return api.Client{}, err
 	}
 	var secret refusal.Secret
@@ -97,7 +101,23 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	setIfGiven(&want.Idle, c.Idle)
 	setIfGiven(&want.Absolute, c.Absolute)
 	setIfGiven(&after.Disabled, c.Disabled)
-	return &after, i.checkClient(&after, want)
+	err := i.checkClient(&after, want)
+	if err == nil && (c.Idle != nil || c.Absolute != nil) {
+		err = i.checkIdle(&after)
+	}
+	return &after, err
+}
+
+// checkIdle refuses an idle lifetime that the configured absolute one would silently shorten. It is
+// checked only when one of the two changes: the configuration may have changed since, and an
+// administrator must still be able to disable the client.
+func (i *Issuer) checkIdle(rec *clientRecord) error {
+	idle := time.Duration(rec.Idle) * time.Second
+	if rec.Absolute == 0 && idle > i.refresh.Absolute {
+		return refusal.New("invalid_request", "idle is %s and must be at most refresh.absolute (%s); give absolute as well",
+			plainDuration(idle), plainDuration(i.refresh.Absolute))
+	}
+	return nil
 }
 
 // putChanged stores after, and writes the changes into the audit log.
@@ -198,7 +218,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	rec.Introspect = distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
-			return refusal.New("invalid_request", "grant %s is not supported; choose from %s", g, strings.Join(i.Grants(), ", "))
+			return refusal.New("invalid_request", "grant %s is not supported; choose from %s", refusal.Quoted(g), strings.Join(i.Grants(), ", "))
 		}
 	}
 	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
@@ -251,13 +271,16 @@ func wholeSeconds(what, text string, least, most time.Duration) (int64, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil || d < least || d > most || d%time.Second != 0 {
 		return 0, refusal.New("invalid_request", "%s '%.100s' is not %s to %s in whole seconds",
-			what, text, plainDuration(least), plainDuration(most))
+			what, refusal.Quoted(text), plainDuration(least), plainDuration(most))
 	}
 	return int64(d / time.Second), nil
 }
 
-// plainDuration returns "10m" where time.Duration's String returns "10m0s".
+// plainDuration returns "10m" where time.Duration's String returns "10m0s", and "30d" for "720h0m0s".
 func plainDuration(d time.Duration) string {
+	if day := 24 * time.Hour; d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

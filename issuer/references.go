@@ -41,8 +41,8 @@ func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	was, is := before.named(), after.named()
 	for _, name := range distinct(slices.Concat(was, is)) {
 		rec, err := readAudience(tx, name)
-		if r := (*refusal.Refusal)(nil); errors.As(err, &r) {
-			return refusal.New("invalid_request", "%s", r.Description)
+		if r := (*refusal.Refusal)(nil); errors.As(err, &r) { // not_found is about the path of a request
+			return refusal.New("invalid_request", "audience %s does not exist", refusal.Quoted(name))
 		} else if err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	}
 	for _, s := range after.Scopes {
 		if !known[s] {
-			return refusal.New("invalid_request", "scope '%s' is not a scope of the client's audiences", s)
+			return refusal.New("invalid_request", "scope '%s' is not a scope of the client's audiences", refusal.Quoted(s))
 		}
 	}
 	return nil

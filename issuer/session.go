@@ -10,6 +10,9 @@ import (
 	"keymill/storage"
 )
 
+// inSeconds returns t with the precision of all instants that people see.
+func inSeconds(t time.Time) time.Time { return t.Truncate(time.Second) }
+
 // show describes f at now.
 func (i *Issuer) show(f *family, now time.Time) api.Session {
 	client := f.client
@@ -19,12 +22,13 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 	limits := i.lifetimes(client, f.rec.endpoint)
 	s := api.Session{
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
-		Created: f.rec.created, LastUsed: f.rec.lastUsed, Expires: f.rec.expires(limits), AbsoluteEnd: f.rec.absolute(limits),
+		Created: inSeconds(f.rec.created), LastUsed: inSeconds(f.rec.lastUsed),
+		Expires: inSeconds(f.rec.expires(limits)), AbsoluteEnd: inSeconds(f.rec.absolute(limits)),
 		Generation: f.rec.generation, Graced: int(f.rec.retries) + int(i.retryCounts.get(f.id, f.rec.generation).answers),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
 	}
 	if !f.rec.endedAt.IsZero() {
-		s.Ended = &f.rec.endedAt
+		s.Ended = new(inSeconds(f.rec.endedAt))
 	}
 	if state := f.state(now, limits); state != stateLive {
 		if s.State, s.Reason = f.why(state); s.State != "expired" {
@@ -83,7 +87,7 @@ func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session,
 			return err
 		}
 		if f == nil {
-			return refusal.New("not_found", "session %s does not exist", id)
+			return refusal.New("not_found", "session %s does not exist", refusal.Quoted(id))
 		}
 		if err := i.endUnlessEnded(d, f, endedByAdmin); err != nil {
 			return err

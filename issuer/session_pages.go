@@ -58,7 +58,7 @@ func (i *Issuer) Sessions(ctx context.Context, q SessionQuery) (api.SessionPage,
 
 func refuseSessionID(id string) error {
 	return refusal.New("invalid_request",
-		"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", id, familyIDLength)
+		"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", refusal.Quoted(id), familyIDLength)
 }
 
 // sessionsOfUser returns all sessions of a user before an id, from the lists of the user.

@@ -21,7 +21,7 @@ func checkScopes(list []string) ([]string, error) {
 	for _, s := range list {
 		if !validScope(s) {
 			return nil, refusal.New("invalid_request",
-				"scope '%s' must be 1 to %d visible ASCII characters without quote and backslash", s, maxScopeBytes)
+				"scope '%s' must be 1 to %d visible ASCII characters without quote and backslash", refusal.Quoted(s), maxScopeBytes)
 		}
 	}
 	return list, nil

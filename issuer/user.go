@@ -104,7 +104,7 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case rec != nil:
 		return "", nil, refuseAmbiguous(word, named)
 	case isID || named == "":
-		return "", nil, refusal.New("not_found", "user %s does not exist", word)
+		return "", nil, refusal.New("not_found", "user %s does not exist", refusal.Quoted(word))
 	}
 	if rec, err = i.findUser(r, named); err == nil && rec == nil {
 		err = errors.New("the record of a login names a user that does not exist")

@@ -43,18 +43,18 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 	for name, raw := range claims {
 		switch {
 		case !validName(name):
-			return nil, refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", name, maxNameBytes)
+			return nil, refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", refusal.Quoted(name), maxNameBytes)
 		case isReserved(name):
-			return nil, refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", name)
+			return nil, refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", refusal.Quoted(name))
 		case folded[strings.ToLower(name)]:
-			return nil, refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", name)
+			return nil, refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", refusal.Quoted(name))
 		}
 		folded[strings.ToLower(name)] = true
 		var v any
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber()
 		if err := d.Decode(&v); err != nil || d.More() || depth(v) > maxClaimDepth {
-			return nil, refusal.New("invalid_request", "claim '%s' is not JSON or is nested too deeply", name)
+			return nil, refusal.New("invalid_request", "claim '%s' is not JSON or is nested too deeply", refusal.Quoted(name))
 		}
 		canonical[name] = v
 	}

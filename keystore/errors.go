@@ -17,7 +17,7 @@ func (e *NotReadyError) Error() string {
 		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
 	}
 	return fmt.Sprintf("the next %s key can sign at %s; until then some services may not know it",
-		e.Alg, e.At.UTC().Format(time.RFC3339))
+		e.Alg, e.At.Add(time.Second-1).UTC().Format(time.RFC3339)) // rounded up, to be true at that second
 }
 
 // An UnavailableError means that nothing can be signed at the moment. A retry can succeed.

@@ -202,3 +202,18 @@ func askAll[T any](ctx context.Context, a *adminClient, path string, name func(T
 		}
 	}
 }
+
+// say prints what a command did, if the answer of the server does not show it.
+func say(cmd *cobra.Command, format string, args ...any) error {
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), terminal.OneLine(fmt.Sprintf(format, args...)))
+	return err
+}
+
+// sayOrJSON is say, or prints done with --json: the server answers to some changes with nothing.
+func sayOrJSON(cmd *cobra.Command, asJSON bool, done map[string]any, format string, args ...any) error {
+	if !asJSON {
+		return say(cmd, format, args...)
+	}
+	raw, err := terminal.MarshalJSON(done)
+	return printAnswer(cmd, raw, err)
+}

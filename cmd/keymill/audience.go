@@ -45,6 +45,9 @@ choose RS256 and the profile simplejwt.`,
 				return err
 			}
 			a.Name, a.TTL, a.Scopes = args[0], ttl, nonEmpty(a.Scopes)
+			if err := checkScopes(a.Scopes); err != nil {
+				return err
+			}
 			return askAudience(cmd, asJSON, http.MethodPost, "audiences", a)
 		},
 	}
@@ -115,6 +118,9 @@ algorithm cannot change: add another audience for another algorithm.`,
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			scopes = nonEmpty(scopes)
+			if err := checkScopes(scopes); err != nil {
+				return err
+			}
 			change := api.AudienceChange{
 				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
 			}
@@ -180,7 +186,8 @@ func audienceListCommand() *cobra.Command {
 }
 
 func audienceRemoveCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove an audience that no client uses",
 		Long:    "Remove an audience. The server refuses as long as a client uses it. Remove it from those\nclients first, with \"keymill client set\".",
@@ -191,8 +198,12 @@ func audienceRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = server.call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil)
-			return err
+			if _, err = server.call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil); err != nil {
+				return err
+			}
+			return sayOrJSON(cmd, asJSON, map[string]any{"audience": args[0], "removed": true}, "removed audience %s", args[0])
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
 }

@@ -41,7 +41,7 @@ func badStores() []badStart {
 		{"missing master key", false, func(p *place) ([]string, []string) {
 			os.Remove(filepath.Join(p.dir, "master.key"))
 			return nil, nil
-		}, "master key: open "},
+		}, "master key: /"},
 		{"truncated store", true, func(p *place) ([]string, []string) {
 			os.Truncate(p.store(), 12<<10)
 			return nil, nil
@@ -105,7 +105,7 @@ func badSettings() []badStart {
 		}, "address already in use\n  hint: another program has the port"},
 		{"no parent directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
-		}, "cannot create the data directory: mkdir "},
+		}, "cannot create the data directory: /"},
 		{"a file for a directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
 		}, "not a directory"},
@@ -115,7 +115,7 @@ func badSettings() []badStart {
 		}, "webhook.secret may be read by others (mode 0644)\n  hint: chmod 600 "},
 		{"missing webhook secret", false, func(p *place) ([]string, []string) {
 			return p.hookEnv("https://hooks.example"), nil
-		}, "webhook secret: open "},
+		}, "webhook secret: /"},
 		{"malformed webhook secret", false, func(p *place) ([]string, []string) {
 			p.writeKey("webhook.secret", "swordfish")
 			return p.hookEnv("https://hooks.example"), nil

@@ -108,7 +108,18 @@ func (p *place) startBroken(out *os.File, env []string, args ...string) *child {
 		c.cmd.Stdout, c.cmd.Stderr = out, out
 	}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
-	p.launch(c)
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		c.cmd.Wait()
+		close(c.ended)
+	}()
+	p.t.Cleanup(func() {
+		c.cmd.Process.Kill()
+		<-c.ended
+	})
 	if !eventually(failsafe, func() bool {
 		resp, err := http.Get(c.url("/readyz"))
 		if err == nil {
@@ -224,7 +235,7 @@ func TestALogThatIsReadAgainSaysWhatIsMissing(t *testing.T) {
 		}
 		if _, n, ok := strings.Cut(line, `msg="log lines were dropped, because the log could not be written" lines=`); ok {
 			fmt.Sscan(n, &dropped)
-		} else if strings.Contains(line, "no-such-client") {
+		} else if strings.Contains(line, "client=unknown") {
 			lines++
 		}
 	}
@@ -238,7 +249,7 @@ func TestALogThatIsReadAgainSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	rest, err := io.ReadAll(log)
-	if text := string(rest); err != nil || !strings.Contains(text, "no-such-client") || !strings.HasSuffix(text, "msg=stopped\n") {
+	if text := string(rest); err != nil || !strings.Contains(text, "client=unknown") || !strings.HasSuffix(text, "msg=stopped\n") {
 		t.Errorf("the rest of the log, %v:\n%s", err, text)
 	}
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +57,7 @@ API's audience.`,
 				return err
 			}
 			given.client.ID = args[0]
-			return askClient(cmd, asJSON, http.MethodPost, "clients", given.client)
+			return given.explainLists(askClient(cmd, asJSON, http.MethodPost, "clients", given.client))
 		},
 	}
 	cmd.Flags().BoolVar(&given.client.Public, "public", false, "the client cannot keep a secret and gets none")
@@ -70,7 +73,7 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 	}
 	c, raw, err := ask[api.Client](cmd.Context(), server, method, path, body)
 	for _, w := range c.Warnings {
-		fmt.Fprintln(cmd.ErrOrStderr(), "keymill: warning: "+w)
+		terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 	}
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
@@ -140,7 +143,7 @@ func clientSetCommand() *cobra.Command {
 			if change == (api.ClientChange{}) {
 				return terminal.WithHint(terminal.Usage("no change was given"), "keymill client set %s --scope read", terminal.ShellWord(args[0]))
 			}
-			return askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change)
+			return given.explainLists(askClient(cmd, asJSON, http.MethodPatch, clientPath(args[0]), change))
 		},
 	}
 	given.addTo(cmd)
@@ -234,19 +237,56 @@ func clientSwitchCommand(name, short, long string, disabled bool) *cobra.Command
 }
 
 func clientRemoveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "remove ID",
-		Short:   "Remove a client",
-		Long:    "Remove a client and end its sessions. Access tokens that exist stay valid until they expire.",
-		Example: "  keymill client remove billing",
+	var yes, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "remove ID",
+		Short: "Remove a client",
+		Long: `Remove a client and end its sessions. Access tokens that exist stay valid until they expire. If a
+login endpoint uses the client, or if it has live sessions, the command asks first. Without a
+terminal to ask on it refuses, and --yes removes the client.`,
+		Example: "  keymill client remove billing --yes",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			_, err = server.call(cmd.Context(), http.MethodDelete, clientPath(args[0]), nil)
-			return err
+			path := clientPath(args[0])
+			if !yes {
+				_, err = server.call(cmd.Context(), http.MethodDelete, path+"&unused=true", nil)
+				if yes, err = confirmed(cmd, err, "keymill client remove "+terminal.ShellWord(args[0])+" --yes"); err != nil {
+					return err
+				}
+			}
+			if yes {
+				if _, err = server.call(cmd.Context(), http.MethodDelete, path, nil); err != nil {
+					return err
+				}
+			}
+			return sayOrJSON(cmd, asJSON, map[string]any{"client_id": args[0], "removed": true}, "removed client %s", args[0])
 		},
 	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask, also if users log in through the client")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// confirmed asks whether to do what the server refused because of a use, and returns whether it is
+// still to be done. It asks only on a terminal, where the answer comes from a person.
+func confirmed(cmd *cobra.Command, refused error, command string) (yes bool, err error) {
+	var inUse *apiError
+	if !errors.As(refused, &inUse) || inUse.Code != "in_use" {
+		return false, refused
+	}
+	refused = terminal.WithHint(refused, "%s", command)
+	if !isTerminal(cmd.InOrStdin()) {
+		return false, refused
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s. Continue? [y/N] ", terminal.OneLine(inUse.Description))
+	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // an error is an empty answer, which is no
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, errors.New("nothing was removed")
 }

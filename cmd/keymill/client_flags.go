@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -32,6 +35,9 @@ func (l *clientFlags) normalize() (err error) {
 	for _, list := range []*[]string{&c.Grants, &c.Audiences, &c.Scopes, &c.Origins, &c.Introspect} {
 		*list = nonEmpty(*list)
 	}
+	if err := checkScopes(c.Scopes); err != nil {
+		return err
+	}
 	if c.Grace, err = sessionDuration("grace", c.Grace); err != nil {
 		return err
 	}
@@ -55,6 +61,54 @@ func (l *clientFlags) change(cmd *cobra.Command) api.ClientChange {
 		Idle:       ifGiven(cmd, "idle", &c.Idle),
 		Absolute:   ifGiven(cmd, "absolute", &c.Absolute),
 	}
+}
+
+// checkScopes refuses a scope with a comma. It is a valid scope (RFC 6749, section 3.3), but in a
+// command it is nearly always a list that was meant to be several.
+func checkScopes(scopes []string) error {
+	for _, scope := range scopes {
+		if hint := asRepeated("scope", scope); hint != "" {
+			return terminal.WithHint(terminal.Usage("--scope %q is one scope with a comma or a space", scope), "%s", hint)
+		}
+	}
+	return nil
+}
+
+// asRepeated suggests to repeat a flag whose value looks like a list, "" if it does not.
+func asRepeated(flag, value string) string {
+	words := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+	if len(words) == 0 || len(words) == 1 && words[0] == value {
+		return ""
+	}
+	hint := "did you mean more than one?"
+	if len(words) == 1 {
+		hint = "did you mean"
+	}
+	for _, word := range words {
+		hint += " --" + flag + " " + terminal.ShellWord(word)
+	}
+	return hint
+}
+
+// explainLists adds a hint to the server's refusal if a value looks like a list. The name of an
+// audience may have a comma, so only the server knows.
+func (l *clientFlags) explainLists(err error) error {
+	var refused *apiError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	c := &l.client
+	for _, list := range []struct {
+		flag   string
+		values []string
+	}{{"audience", c.Audiences}, {"introspect", c.Introspect}, {"grant", c.Grants}, {"origin", c.Origins}} {
+		for _, value := range list.values {
+			if hint := asRepeated(list.flag, value); hint != "" && strings.Contains(refused.Description, value[:min(len(value), 100)]) {
+				return terminal.WithHint(err, "%s", hint)
+			}
+		}
+	}
+	return err
 }
 
 // ifGiven returns value, or nil if the flag was not given.

@@ -71,12 +71,12 @@ func TestDoctorSaysWhyItCannotExamine(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := p.run("doctor")
-	want := "keymill: stat " + p.store() + ": permission denied\n  hint: run it as the server's user, or as root\n"
+	want := "keymill: cannot read " + p.store() + ": permission denied\n  hint: run it as the server's user, or as root\n"
 	if code != 1 || errs != want {
 		t.Errorf("code %d, %swant %s", code, errs, want)
 	}
 	_, errs, code = p.run("doctor", "--data", "master.key")
-	if code != 1 || errs != "keymill: stat master.key/keymill.db: not a directory\n" {
+	if code != 1 || errs != "keymill: cannot read master.key/keymill.db: not a directory\n" {
 		t.Errorf("a file for a directory: code %d, %s", code, errs)
 	}
 }

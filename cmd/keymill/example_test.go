@@ -293,7 +293,7 @@ func (p *place) beforeExamples(t *testing.T, c *child, command string) {
 		p.writeKey("token.txt", pair.Refresh+"\n")
 	case "audience remove":
 		for _, client := range []string{"web", "kiosk", "orders-api"} {
-			p.must(nil, "client", "remove", client)
+			p.must(nil, "client", "remove", client, "--yes")
 		}
 	}
 }

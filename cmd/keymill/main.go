@@ -10,8 +10,8 @@
 // the admin socket of its data directory, and prints the answer. It decides nothing about
 // keys, clients or tokens. Package serve lists the files of a data directory.
 //
-// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify only) there is no key set to
-// check with. Every error is one line on stderr that begins with "keymill: ", followed by at
+// Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify and session why) the token could not be
+// checked, because there is no key set or no server. Every error is one line on stderr that begins with "keymill: ", followed by at
 // most one line that says what to do.
 package main
 
@@ -61,13 +61,14 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
 			return unknownCommand(cmd, cmd.Flags().Arg(0))
 		}
-		return terminal.WithHint(terminal.Usage("%v", err), "run %q to see the flags", cmd.CommandPath()+" --help")
+		return terminal.WithHint(terminal.Usage("%w", err), "run %q to see the flags", cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
 		serveCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), doctorCommand(),
 	)
+	addCompletion(root)
 	return root
 }
 

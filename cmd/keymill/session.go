@@ -186,15 +186,14 @@ list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
 // revokeMany ends the sessions of a client, or all if client is "". The server answers with
 // nothing, so --json prints what was asked.
 func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON bool) error {
-	body := map[string]any{"all": true}
+	body, done := map[string]any{"all": true}, "ended all sessions of all users"
 	if client != "" {
-		body = map[string]any{"client": client}
+		body, done = map[string]any{"client": client}, "ended all sessions of client "+client
 	}
-	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil || !asJSON {
+	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil {
 		return err
 	}
-	raw, err := terminal.MarshalJSON(body)
-	return printAnswer(cmd, raw, err)
+	return sayOrJSON(cmd, asJSON, body, "%s", done)
 }
 
 func sessionWhyCommand() *cobra.Command {
@@ -207,7 +206,11 @@ user was logged out and you want to know the reason. Nothing changes: looking at
 was used before does not end its session.
 
 A refresh token is a secret, and every user of this machine sees arguments. If the token may
-still be valid, give "-" or --token-stdin and pass the token on standard input.`,
+still be valid, give "-" or --token-stdin and pass the token on standard input.
+
+The exit code is 0 for a token that would be accepted, 1 for one that would be refused, 2 for a
+usage error (an empty token, too), and 3 if the server could not be asked, which says nothing
+about the token.`,
 		Example: "  keymill session why - < token.txt\n  xclip -o | keymill session why --token-stdin --json",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if stdin && len(args) == 0 {
@@ -220,20 +223,36 @@ still be valid, give "-" or --token-stdin and pass the token on standard input.`
 			if err != nil {
 				return err
 			}
-			server, err := dial(cmd)
+			e, raw, err := explain(cmd, token)
 			if err != nil {
+				return &terminal.Error{Err: err, Hint: terminal.HintOf(err), Code: notChecked}
+			}
+			if asJSON {
+				err = terminal.PrintJSON(cmd.OutOrStdout(), raw)
+			} else {
+				err = printExplanation(cmd.OutOrStdout(), e)
+			}
+			switch {
+			case err != nil || e.Accepted:
 				return err
+			case asJSON:
+				return terminal.ErrSilent
 			}
-			e, raw, err := ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
-			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
-			}
-			return printExplanation(cmd.OutOrStdout(), e)
+			return errors.New("the token would be refused: " + e.Why)
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "token-stdin", false, "read the token from standard input")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// explain asks the server about a refresh token.
+func explain(cmd *cobra.Command, token string) (e api.Explanation, raw []byte, err error) {
+	server, err := dial(cmd)
+	if err != nil {
+		return e, nil, err
+	}
+	return ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
 }
 
 // maxTokenBytes is far more than a refresh token has. A pasted access token fits too, so that
@@ -245,6 +264,9 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 		if stdin {
 			return "", terminal.Usage("TOKEN and --token-stdin cannot be combined; give one of them")
 		}
+		if strings.TrimSpace(args[0]) == "" {
+			return "", emptyToken(args)
+		}
 		return args[0], nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(cmd.InOrStdin()), maxTokenBytes+1))
@@ -254,9 +276,9 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 	token := strings.TrimSpace(string(raw))
 	switch {
 	case token == "":
-		return "", errors.New("standard input is empty: no token")
+		return "", emptyToken([]string{"-"})
 	case len(raw) > maxTokenBytes:
-		return "", fmt.Errorf("standard input is too long for a token (over %d bytes)", maxTokenBytes)
+		return "", terminal.Usage("standard input is too long for a token (over %d bytes)", maxTokenBytes)
 	}
 	return token, nil
 }

@@ -70,7 +70,7 @@ func TestSIGHUPAppliesTheLogLevel(t *testing.T) {
 		}
 		c.refusals(1)
 	}
-	c.logged("no-such-client", refused)
+	c.logged("client=unknown", refused)
 	c.signal(syscall.SIGTERM)
 	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
@@ -79,7 +79,7 @@ func TestSIGHUPAppliesTheLogLevel(t *testing.T) {
 	if n := strings.Count(log, `msg="token issued"`); n != issued {
 		t.Errorf("%d debug lines, want %d", n, issued)
 	}
-	if n := strings.Count(log, "no-such-client"); n != refused {
+	if n := strings.Count(log, "client=unknown"); n != refused {
 		t.Errorf("%d lines of refusals, want %d", n, refused)
 	}
 	if strings.Contains(log, "need a restart") {

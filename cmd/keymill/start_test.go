@@ -88,7 +88,7 @@ func TestAStartInAReadOnlyDirectoryChangesNothing(t *testing.T) {
 	}
 	before := snapshot(t, p.dir)
 	out, errs, code := p.run(p.serveArgs()...)
-	if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: open ") || strings.Count(errs, "\n") != 1 {
+	if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: /") || strings.Count(errs, "\n") != 1 {
 		t.Errorf("code %d: %s", code, errs)
 	}
 	if after := snapshot(t, p.dir); after != before {

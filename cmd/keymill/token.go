@@ -86,6 +86,11 @@ func (req *tokenRequest) complete(cmd *cobra.Command, stdin bool) error {
 	if req.client == "" {
 		return terminal.WithHint(terminal.Usage("--client is missing"), "keymill token --issuer URL --client ID")
 	}
+	for _, scope := range req.scopes {
+		if strings.Contains(scope, ",") {
+			return checkScopes([]string{scope})
+		}
+	}
 	dev := localCredentials(cmd)
 	if req.issuer = knownIssuer(req.issuer, dev); req.issuer == "" {
 		return terminal.WithHint(terminal.Usage("--issuer is missing"), "keymill token --issuer https://id.example.com --client %s", terminal.ShellWord(req.client))

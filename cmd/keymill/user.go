@@ -198,7 +198,11 @@ func userPasswdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), api.SetPasswordRequest{Password: refusal.Secret(password)})
+			err = askUser(cmd, asJSON, http.MethodPost, userPath("user/password", args[0]), api.SetPasswordRequest{Password: refusal.Secret(password)})
+			if err != nil || asJSON {
+				return err
+			}
+			return say(cmd, "changed the password and ended every session of %s", args[0])
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
@@ -232,7 +236,11 @@ func userLogoutCommand() *cobra.Command {
 		Example: "  keymill user logout alice",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return askUser(cmd, asJSON, http.MethodPost, userPath("user/logout", args[0]), nil)
+			err := askUser(cmd, asJSON, http.MethodPost, userPath("user/logout", args[0]), nil)
+			if err != nil || asJSON {
+				return err
+			}
+			return say(cmd, "ended every session of %s", args[0])
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -258,7 +266,8 @@ the password: "keymill user show NAME" lists the addresses. A disabled user stay
 }
 
 func userRemoveCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove a user and end the user's sessions",
 		Long:    "Remove a user and end all sessions of the user. The name and the id become free. To keep another\nuser from getting the id, disable the user instead.",
@@ -269,8 +278,12 @@ func userRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = server.call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil)
-			return err
+			if _, err = server.call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil); err != nil {
+				return err
+			}
+			return sayOrJSON(cmd, asJSON, map[string]any{"user": args[0], "removed": true}, "removed user %s and ended the user's sessions", args[0])
 		},
 	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
 }

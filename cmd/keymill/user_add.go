@@ -77,10 +77,8 @@ const passwordHint = `read -rs P; printf %%s "$P" | keymill %s --password-stdin`
 // show the password.
 func readPassword(cmd *cobra.Command, line string) (string, error) {
 	in := cmd.InOrStdin()
-	if f, ok := in.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
-		}
+	if isTerminal(in) {
+		return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
 	}
 	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(in), maxPasswordBytes+3)) // two for the end of the line, one to notice more
 	if err != nil {
@@ -101,6 +99,15 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 		return "", errors.New("the password is not UTF-8")
 	}
 	return text, nil
+}
+
+func isTerminal(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // parseClaims reads NAME=VALUE: role=admin, level=3, teams=["a","b"]. A value that is JSON

@@ -42,6 +42,7 @@ func TestOriginsOnAnotherSiteAreWarnedAbout(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.start()
+	p.must(nil, "audience", "add", "orders")
 	for name, tt := range map[string]struct {
 		origins []string
 		warned  []string
@@ -58,7 +59,7 @@ func TestOriginsOnAnotherSiteAreWarnedAbout(t *testing.T) {
 		for _, o := range tt.origins {
 			flags = append(flags, "--origin", o)
 		}
-		for _, args := range [][]string{{"client", "add", name, "--public"}, {"client", "set", name}} {
+		for _, args := range [][]string{{"client", "add", name, "--grant", "client_credentials", "--audience", "orders"}, {"client", "set", name}} {
 			if args[1] == "set" && flags == nil {
 				flags = []string{"--idle", "2h"}
 			}
@@ -331,6 +332,7 @@ func TestAuditTailFollows(t *testing.T) {
 func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	clearEnvironment(t)
 	t.Chdir(t.TempDir())
+	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
 	asked := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "POST" || r.Header.Get("Authorization") != "" {
@@ -348,7 +350,7 @@ func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
 	}))
 	defer server.Close()
 	for _, want := range []string{"the server's issuer is", "the token endpoint \"http://192.0.2.1/token\" is neither", "answered with status 307"} {
-		t.Setenv("KEYMILL_CLIENT_SECRET", "very secret") // each call removes it
+		t.Setenv("KEYMILL_CLIENT_SECRET", "very secret") // the command removes it from the environment
 		_, errs, code := typed("token", "--issuer", server.URL, "--client", "billing")
 		if code != 1 || !strings.Contains(errs, want) || strings.Contains(errs, "very secret") {
 			t.Errorf("code %d, %s; want %s", code, errs, want)

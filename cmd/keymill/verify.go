@@ -45,8 +45,8 @@ says why.
 The keys come from the issuer's discovery document, or from --jwks URL. No redirect
 is followed, and only https and loopback addresses are used.`
 
-// noKeySet is the exit code if there is no key set to check the token with.
-const noKeySet = 3
+// notChecked is the exit code if there is no key set, or no server, to check a token with.
+const notChecked = 3
 
 func verifyCommand() *cobra.Command {
 	var check diagnose.TokenCheck
@@ -121,6 +121,9 @@ func completeCheck(cmd *cobra.Command, check *diagnose.TokenCheck, args []string
 			return terminal.WithHint(terminal.Usage("--scope %q is not one scope", scope), "repeat the flag for more: --scope read --scope write")
 		}
 	}
+	if err := checkScopes(check.Scopes); err != nil {
+		return err
+	}
 	if check.Leeway, err = config.ParseDuration(leeway); err != nil {
 		return terminal.Usage("--leeway %v", err)
 	}
@@ -183,7 +186,7 @@ func checkError(o diagnose.Outcome) error {
 	case o.Accepted:
 		return nil
 	case o.NoKeySet:
-		return terminal.WithHint(&terminal.Error{Err: errors.New("no key set to check with: " + o.Reason), Code: noKeySet}, "%s", o.Advice)
+		return terminal.WithHint(&terminal.Error{Err: errors.New("no key set to check with: " + o.Reason), Code: notChecked}, "%s", o.Advice)
 	}
 	return terminal.WithHint(errors.New("the token is refused: "+o.Reason), "%s", o.Advice)
 }

@@ -38,6 +38,9 @@
 //	/admin/v1/sessions/revoke    POST    RevokeSessionsRequest  –
 //	/admin/v1/session            DELETE  –                      Session
 //	/admin/v1/session/why        POST    ExplainRequest         Explanation
+//
+// DELETE /admin/v1/client with the parameter unused=true refuses with in_use if users log in through
+// the client or if it has live sessions.
 package api
 
 import "time"

@@ -25,6 +25,19 @@ type Client struct {
 	Warnings       []string       `json:"warnings,omitempty"` // what of a change will probably not work; only in the answer to it
 }
 
+// Useless says why the client can do nothing at all, "" if it can do something or was disabled.
+func (c *Client) Useless() string {
+	switch {
+	case c.Disabled || len(c.Introspect) > 0:
+		return ""
+	case len(c.Grants) == 0:
+		return "it is allowed no grant, and introspects no tokens"
+	case len(c.Audiences) == 0:
+		return "it has no audience to get tokens for"
+	}
+	return ""
+}
+
 // A NewClient is a request to add a client. The fields are those of Client.
 type NewClient struct {
 	ID         string   `json:"client_id"`

@@ -95,7 +95,7 @@ func EachMember(body []byte, each func(name string, raw json.RawMessage) error) 
 var errSyntax = refusal.New("invalid_request", "the body is not well-formed JSON")
 
 // short keeps a name of the request from filling the description.
-func short(name string) string { return name[:min(len(name), 100)] }
+func short(name string) refusal.Quoted { return refusal.Quoted(name[:min(len(name), 100)]) }
 
 // LoneSurrogate returns the first escape in raw, such as \ud800, that is half of a surrogate
 // pair; 0 if there is none. encoding/json replaces it silently. raw must be well-formed JSON,

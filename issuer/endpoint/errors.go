@@ -103,7 +103,7 @@ func replyTo(err error, u unavailable) reply {
 		refused = refusal.New(invalid.Code, "%s", invalid.Description)
 		return reply{statusOf(refused), 0, bodyOf(refused), slog.LevelInfo}
 	case errors.As(err, &notReady):
-		body := api.NotReadyResponse{ErrorResponse: bodyOf(refusal.New("not_ready", "%s", notReady.Error())), At: instant(notReady.At)}
+		body := api.NotReadyResponse{ErrorResponse: bodyOf(refusal.New("not_ready", "%s", notReady.Error())), At: notBefore(notReady.At)}
 		return reply{http.StatusConflict, 0, body, slog.LevelInfo}
 	case errors.As(err, &large):
 		refused = refusal.New("invalid_request", "the body is larger than %d bytes", large.Limit)

@@ -136,7 +136,7 @@ func jsonFields(body []byte) (map[string]field, error) {
 	})
 	var refused *refusal.Refusal
 	if errors.As(err, &refused) {
-		return nil, refusal.New("invalid_request", "JSON parse error - %s", refused.Description)
+		return nil, refusal.New("invalid_request", "JSON parse error - %s", refusal.Quoted(refused.Description))
 	}
 	return given, err
 }

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
+	"keymill/keystore"
 )
 
 // All answers share these header values, which saves an allocation each. Nothing may
@@ -44,6 +46,8 @@ type router struct {
 	address     func(*http.Request) netip.Addr
 	log         *slog.Logger
 	lines       *limit.Log // of failed requests; nil for administrators, whose lines are not bounded
+
+	clientExists func(ctx context.Context, id string) bool
 }
 
 // A route is one method of one path.
@@ -52,7 +56,7 @@ type route struct{ method, path string }
 func (s *Server) newRouter(u unavailable, admit func(*http.Request) error) *router {
 	rt := &router{
 		mux: httprouter.New(), formats: map[string]*errorFormat{}, admit: admit,
-		unavailable: u, address: s.address, log: s.cfg.Log,
+		unavailable: u, address: s.address, log: s.cfg.Log, clientExists: s.clientExists,
 	}
 	// A redirect would send the client's credentials to a path that the client did not name.
 	rt.mux.RedirectTrailingSlash, rt.mux.RedirectFixedPath = false, false
@@ -180,9 +184,9 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 // logged: they may hold secrets. Nor is the name of a user: people type passwords into the
 // field.
 func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err error) []slog.Attr {
-	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", short(r.URL.Path)), slog.Int("status", a.status)}
+	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", logPath(r.URL.Path)), slog.Int("status", a.status)}
 	if c := (*clientError)(nil); errors.As(err, &c) {
-		attrs = append(attrs, slog.String("client", short(c.client)))
+		attrs = append(attrs, slog.String("client", rt.knownClient(r.Context(), c.client)))
 	}
 	if by := admin.Actor(r); by != "" {
 		attrs = append(attrs, slog.String("by", by))
@@ -192,7 +196,41 @@ func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err er
 	if reason.Err != nil { // it was found in err
 		attrs = append(attrs, reason.Attrs()...)
 	}
-	return append(attrs, slog.String("err", err.Error()))
+	return append(attrs, slog.String("err", logText(err)))
+}
+
+// knownClient returns the id of a client that exists. Any other text may be a secret in the wrong
+// place.
+func (rt *router) knownClient(ctx context.Context, id string) string {
+	if rt.clientExists(context.WithoutCancel(ctx), id) {
+		return id
+	}
+	return "unknown"
+}
+
+// logPath returns a path for the log. No path of ours has a part as long as a secret, or a character
+// such as a space, which passwords have.
+func logPath(path string) string {
+	parts := strings.Split(short(path), "/")
+	for n, part := range parts {
+		if len(part) > maxLoggedPart || strings.ContainsFunc(part, func(c rune) bool { return !strings.ContainsRune(pathCharacters, c) }) {
+			parts[n] = "..."
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+const (
+	maxLoggedPart  = 30
+	pathCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+)
+
+// logText returns the text of an error without names that name nothing, see refusal.Quoted.
+func logText(err error) string {
+	if invalid := (*keystore.InvalidError)(nil); errors.As(err, &invalid) && invalid.Code == "not_found" {
+		return "not_found: the key does not exist"
+	}
+	return err.Error()
 }
 
 // writeJSON writes v, or returns an error and has written nothing.
@@ -207,12 +245,13 @@ func writeJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// instant returns t in UTC, or nil, which JSON shows as null, if t is not determined yet.
-func instant(t time.Time) *time.Time {
+// notBefore returns t in UTC and whole seconds, rounded up: a client that came back earlier would be
+// refused again. It returns nil, which JSON shows as null, if t is not determined yet.
+func notBefore(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
+	t = t.Add(time.Second - 1).UTC().Truncate(time.Second)
 	return &t
 }
 

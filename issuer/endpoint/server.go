@@ -166,6 +166,7 @@ func (s *Server) adminRoutes(rt *router) {
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
+		LoginsOf: s.loginsOf,
 	})
 	for _, route := range handlers.Routes() {
 		h := func(w http.ResponseWriter, r *http.Request) error {
@@ -185,6 +186,27 @@ func (s *Server) adminRoutes(rt *router) {
 			rt.handle(route.Method, route.Path, h)
 		}
 	}
+}
+
+// loginsOf returns the login endpoints where users log in through the client.
+func (s *Server) loginsOf(client string) (names []string) {
+	if client == s.cfg.SimpleJWT.Client {
+		names = append(names, issuer.LoginSimpleJWT.String())
+	}
+	if client == s.cfg.Browser.Client {
+		names = append(names, issuer.LoginBrowser.String())
+	}
+	return names
+}
+
+// clientExists reports whether the log may name a client. Those of the login endpoints come from the
+// configuration: a forged token that is refused there must not read the store.
+func (s *Server) clientExists(ctx context.Context, id string) bool {
+	if len(s.loginsOf(id)) > 0 {
+		return true
+	}
+	_, err := s.cfg.Issuer.Client(ctx, id)
+	return err == nil
 }
 
 // checkHost refuses requests whose Host header does not name this trial server.

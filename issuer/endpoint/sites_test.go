@@ -77,7 +77,7 @@ func TestOriginsOnAnotherSiteAreWarnedAbout(t *testing.T) {
 	} {
 		list, idle := []string{origin}, "2h"
 		for what, c := range map[string]api.Client{
-			"add": ask(201, "POST", "clients", api.NewClient{ID: "page", Public: true, Origins: list}),
+			"add": ask(201, "POST", "clients", api.NewClient{ID: "page", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Origins: list}),
 			"set": ask(200, "PATCH", "client?id=page", api.ClientChange{Origins: &list}),
 		} {
 			if (len(c.Warnings) == 1) != warned || warned && (!strings.Contains(c.Warnings[0], origin) || !strings.Contains(c.Warnings[0], testIssuer)) {
@@ -91,7 +91,7 @@ func TestOriginsOnAnotherSiteAreWarnedAbout(t *testing.T) {
 		ask(204, "DELETE", "client?id=page", nil)
 	}
 	list := []string{"https://a.example.org", appOrigin, "tauri://localhost"}
-	if c := ask(201, "POST", "clients", api.NewClient{ID: "page", Public: true, Origins: list}); len(c.Warnings) != 2 {
+	if c := ask(201, "POST", "clients", api.NewClient{ID: "page", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Origins: list}); len(c.Warnings) != 2 {
 		t.Errorf("%q", c.Warnings)
 	}
 	refused := w.expect(409, "POST", "/admin/v1/clients", `{"client_id":"page","origins":["https://a.example.org"]}`)

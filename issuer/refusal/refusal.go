@@ -5,6 +5,7 @@ package refusal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -14,14 +15,21 @@ type Refusal struct {
 	Code        string // "invalid_grant", "invalid_target", …
 	Description string // error_description: printable ASCII without '"' and '\'; no secrets
 	Cause       error  // for the log and the audit record, never for the client
+
+	logged string // Description without the Quoted text
 }
 
-// Error returns all of it, the cause too, for the log. A client gets Code and Hint only.
+// A Quoted is text of a request that Description repeats, and that no log shows: a name of nothing that
+// exists may be a secret in the wrong place, such as a client's secret that was given as its id.
+type Quoted string
+
+// Error returns all of it, the cause too, for the log, without Quoted text. A client gets Code and
+// Description only.
 func (r *Refusal) Error() string {
 	if r.Cause != nil {
-		return fmt.Sprintf("%s: %s (%v)", r.Code, r.Description, r.Cause)
+		return fmt.Sprintf("%s: %s (%v)", r.Code, r.logged, r.Cause)
 	}
-	return r.Code + ": " + r.Description
+	return r.Code + ": " + r.logged
 }
 
 // Unwrap returns the cause, nil if there is none.
@@ -32,7 +40,16 @@ const maxDescriptionBytes = 400
 // New returns a Refusal whose description is safe to send: it filters the description, so a name
 // from a request can be part of it.
 func New(code, format string, args ...any) *Refusal {
-	return &Refusal{Code: code, Description: describe(fmt.Sprintf(format, args...))}
+	shown := describe(fmt.Sprintf(format, args...))
+	logged := shown
+	for n, arg := range args {
+		if _, ok := arg.(Quoted); ok {
+			args = slices.Clone(args)
+			args[n] = Quoted("...")
+			logged = describe(fmt.Sprintf(format, args...))
+		}
+	}
+	return &Refusal{Code: code, Description: shown, logged: logged}
 }
 
 // describe keeps the characters that RFC 6749, section 5.2 allows in error_description: %x20-21, %x23-5B

@@ -95,14 +95,15 @@ var ErrDamaged = errors.New("audit log is damaged")
 // fail because of a string that a client chose.
 func Append(tx storage.Tx, at time.Time, e Event) error {
 	r := bounded(e)
-	r.Time = at.UTC()
+	at = at.UTC()
+	r.Time = at.Truncate(time.Second) // as every instant that people see; the key below has the order
 	b, err := encode(r)
 	if err != nil {
 		return err
 	}
 	random := make([]byte, 8)
 	rand.Read(random)
-	return tx.Put(newPrefix+r.Time.Format(timeLayout)+"-"+hex.EncodeToString(random), b)
+	return tx.Put(newPrefix+at.Format(timeLayout)+"-"+hex.EncodeToString(random), b)
 }
 
 // emptyHead returns the head of an empty chain.

@@ -93,7 +93,7 @@ func TestTheChainKeepsTheOrder(t *testing.T) {
 		t.Fatalf("%d records, %v", len(records), err)
 	}
 	for i, r := range records[:100] {
-		if r.Seq != uint64(i+1) || r.Target != fmt.Sprint(i) || !r.Time.Equal(noon.Add(time.Duration(i))) {
+		if r.Seq != uint64(i+1) || r.Target != fmt.Sprint(i) || !r.Time.Equal(noon) { // in whole seconds; the order is finer
 			t.Errorf("record %d is %+v", i+1, r)
 		}
 	}

@@ -24,11 +24,14 @@ type Config struct {
 	Keys      *keystore.Rings
 	Passwords *limit.PasswordLimiter // of the login endpoints
 
-	Issues     func() []string                     // why the server is not ready; never nil
-	Warnings   func(context.Context) []api.Warning // what else is wrong; may be nil
-	Changed    func(context.Context)               // called after each change; may be nil
-	StoreBytes func() int64                        // size of the store; nil if it is not known
-	Version    string                              // of the program
+	Issues   func() []string                     // why the server is not ready; never nil
+	Warnings func(context.Context) []api.Warning // what else is wrong; may be nil
+	Changed  func(context.Context)               // called after each change; may be nil
+
+	// LoginsOf returns the login endpoints where users log in through a client; nil if there are none.
+	LoginsOf   func(client string) []string
+	StoreBytes func() int64 // size of the store; nil if it is not known
+	Version    string       // of the program
 	Log        *slog.Logger
 }
 

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
+
+	"golang.org/x/text/unicode/norm"
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -34,16 +37,40 @@ func (a *API) importUsers(r *http.Request, req api.ImportUsersRequest) (any, err
 	results := make([]api.ImportResult, len(req.Users))
 	faults := make([]error, len(req.Users))
 	slots := make(chan struct{}, importsAtOnce)
+	done := make([]chan struct{}, len(req.Users))
+	last := map[string]int{} // an id or a name → the user of the request that had it last
 	var all sync.WaitGroup
 	for n, raw := range req.Users {
 		slots <- struct{}{}
+		earlier := follows(raw, n, last)
+		done[n] = make(chan struct{})
 		all.Go(func() {
-			defer func() { <-slots }()
+			defer func() { close(done[n]); <-slots }()
+			for _, before := range earlier {
+				<-done[before] // it has its slot already, so this ends
+			}
 			results[n], faults[n] = a.importUser(r.Context(), raw, add)
 		})
 	}
 	all.Wait()
 	return api.ImportResults{Results: results}, errors.Join(faults...)
+}
+
+// follows returns the earlier users of the request that may have the id or the name of user n. Of
+// two users with one id the first is added, always: they are not added at the same time. Names are
+// compared more coarsely than package issuer does, which costs only time.
+func follows(raw []byte, n int, last map[string]int) (earlier []int) {
+	var u api.ImportedUser
+	if api.Decode(raw, &u) != nil {
+		return nil
+	}
+	for _, key := range []string{"id " + u.ID, "name " + strings.ToLower(norm.NFKC.String(u.Name))} {
+		if before, ok := last[key]; ok && key != "id " {
+			earlier = append(earlier, before)
+		}
+		last[key] = n
+	}
+	return earlier
 }
 
 // An addUser adds a user, or only checks whether that is possible.

@@ -30,7 +30,7 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (any, error) 
 	done, err := a.cfg.Keys.Rotate(r.Context(), req.Alg, req.Force, Actor(r))
 	return api.Rotation{
 		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
-		Spare: done.Spare, UnknownUntil: instant(done.UnknownUntil),
+		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil),
 	}, err
 }
 
@@ -40,8 +40,8 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) 
 	}
 	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
 	return api.Revocation{
-		KID: done.KID, Alg: done.Alg, Was: string(done.Was), CachedUntil: instant(done.CachedUntil),
-		Successor: done.Successor, UnknownUntil: instant(done.UnknownUntil),
+		KID: done.KID, Alg: done.Alg, Was: string(done.Was), CachedUntil: end(done.CachedUntil),
+		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil),
 	}, err
 }
 

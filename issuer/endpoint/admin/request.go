@@ -135,11 +135,20 @@ func missing(member string) error {
 	return refusal.New("invalid_request", "member '%s' is missing", member)
 }
 
-// instant returns t in UTC, or nil, which JSON shows as null, if t is not known.
+// instant returns t in UTC and whole seconds, as every instant of the API, or nil, which JSON shows as
+// null, if t is not known.
 func instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
+	t = t.UTC().Truncate(time.Second)
 	return &t
+}
+
+// end is instant for the end of a risk: it is over at the second that end returns.
+func end(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return instant(t.Add(time.Second - 1))
 }

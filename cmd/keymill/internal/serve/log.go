@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 const (
@@ -116,7 +118,8 @@ func (q *logQueue) run() {
 
 func (q *logQueue) write(line logLine) {
 	q.lost += line.lost
-	if !q.writeLost() || !q.writeText(line.text) {
+	// slog leaves characters in JSON that change the direction of writing. People read logs, too.
+	if !q.writeLost() || !q.writeText(terminal.EscapeJSON(line.text)) {
 		q.lost++
 		return
 	}

@@ -75,7 +75,7 @@ func (s *server) serve(ctx context.Context, o Options) error {
 	defer cancel()
 	if err := s.open(ctx); err != nil {
 		s.close()
-		return err
+		return s.unlessStopped(ctx, err)
 	}
 	if s.config.Dev {
 		if err := s.welcome(o.Out); err != nil {
@@ -83,7 +83,17 @@ func (s *server) serve(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	s.warnOfPlainHTTP()
 	return s.run(ctx)
+}
+
+// unlessStopped returns nil if a signal ended the opening: it was asked to stop, and nothing is wrong.
+func (s *server) unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		s.log.Info("stopped before the server was open")
+		return nil
+	}
+	return err
 }
 
 func (s *server) readSecrets() (err error) {

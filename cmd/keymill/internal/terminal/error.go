@@ -39,6 +39,14 @@ func WithHint(err error, format string, args ...any) error {
 	return e
 }
 
+// HintOf returns the hint of err, or "".
+func HintOf(err error) string {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
 // Report prints err to w and returns the exit code, which is 0 if err is nil.
 func Report(w io.Writer, err error) int {
 	if err == nil {
@@ -47,7 +55,7 @@ func Report(w io.Writer, err error) int {
 	if errors.Is(err, ErrSilent) {
 		return 1
 	}
-	fmt.Fprintf(w, "keymill: %s\n", OneLine(err.Error()))
+	fmt.Fprintf(w, "keymill: %s\n", OneLine(plain(err)))
 	var e *Error
 	if !errors.As(err, &e) {
 		return 1
@@ -56,6 +64,12 @@ func Report(w io.Writer, err error) int {
 		fmt.Fprintf(w, "  hint: %s\n", OneLine(e.Hint))
 	}
 	return max(e.Code, 1)
+}
+
+// Warn prints a line about something that was done and is probably a mistake. Scripts read stdout,
+// so it goes to stderr, also with --json.
+func Warn(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, "keymill: warning: %s\n", OneLine(fmt.Sprintf(format, args...)))
 }
 
 // OneLine joins the lines of s and makes the result printable.

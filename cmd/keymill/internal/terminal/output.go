@@ -10,18 +10,45 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// PrintJSON writes raw with indentation.
+// PrintJSON writes raw with indentation, and with EscapeJSON.
 func PrintJSON(w io.Writer, raw []byte) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
 		return fmt.Errorf("the answer is not JSON: %w", err)
 	}
 	b.WriteByte('\n')
-	_, err := w.Write(b.Bytes())
+	_, err := w.Write(EscapeJSON(b.Bytes()))
 	return err
 }
+
+// EscapeJSON replaces the characters of JSON that a terminal would interpret or that change the
+// direction of writing by escapes such as \u202e. A program reads the same values. Outside of
+// strings JSON has none but line ends and tabs, which stay.
+func EscapeJSON(raw []byte) []byte {
+	if !bytes.ContainsFunc(raw, interpreted) {
+		return raw
+	}
+	var b []byte
+	for _, r := range string(raw) {
+		switch {
+		case !interpreted(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
+}
+
+// interpreted reports whether r is for the terminal and not for its reader.
+func interpreted(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }
 
 // MarshalJSON is json.Marshal without the escaping that only HTML needs.
 func MarshalJSON(v any) ([]byte, error) {
