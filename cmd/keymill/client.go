@@ -279,7 +279,7 @@ func confirmed(cmd *cobra.Command, refused error, command string) (yes bool, err
 		return false, refused
 	}
 	refused = terminal.WithHint(refused, "%s", command)
-	if !isTerminal(cmd.InOrStdin()) {
+	if !terminal.IsTerminal(cmd.InOrStdin()) {
 		return false, refused
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s. Continue? [y/N] ", terminal.OneLine(inUse.Description))

@@ -67,27 +67,11 @@ func (l *clientFlags) change(cmd *cobra.Command) api.ClientChange {
 // command it is nearly always a list that was meant to be several.
 func checkScopes(scopes []string) error {
 	for _, scope := range scopes {
-		if hint := asRepeated("scope", scope); hint != "" {
+		if hint := terminal.AsRepeated("scope", scope); hint != "" {
 			return terminal.WithHint(terminal.Usage("--scope %q is one scope with a comma or a space", scope), "%s", hint)
 		}
 	}
 	return nil
-}
-
-// asRepeated suggests to repeat a flag whose value looks like a list, "" if it does not.
-func asRepeated(flag, value string) string {
-	words := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
-	if len(words) == 0 || len(words) == 1 && words[0] == value {
-		return ""
-	}
-	hint := "did you mean more than one?"
-	if len(words) == 1 {
-		hint = "did you mean"
-	}
-	for _, word := range words {
-		hint += " --" + flag + " " + terminal.ShellWord(word)
-	}
-	return hint
 }
 
 // explainLists adds a hint to the server's refusal if a value looks like a list. The name of an
@@ -103,7 +87,7 @@ func (l *clientFlags) explainLists(err error) error {
 		values []string
 	}{{"audience", c.Audiences}, {"introspect", c.Introspect}, {"grant", c.Grants}, {"origin", c.Origins}} {
 		for _, value := range list.values {
-			if hint := asRepeated(list.flag, value); hint != "" && strings.Contains(refused.Description, value[:min(len(value), 100)]) {
+			if hint := terminal.AsRepeated(list.flag, value); hint != "" && strings.Contains(refused.Description, value[:min(len(value), 100)]) {
 				return terminal.WithHint(err, "%s", hint)
 			}
 		}

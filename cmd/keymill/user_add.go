@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -77,7 +75,7 @@ const passwordHint = `read -rs P; printf %%s "$P" | keymill %s --password-stdin`
 // show the password.
 func readPassword(cmd *cobra.Command, line string) (string, error) {
 	in := cmd.InOrStdin()
-	if isTerminal(in) {
+	if terminal.IsTerminal(in) {
 		return "", terminal.WithHint(errors.New("standard input is a terminal, which would show the password"), passwordHint, line)
 	}
 	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(in), maxPasswordBytes+3)) // two for the end of the line, one to notice more
@@ -99,15 +97,6 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 		return "", errors.New("the password is not UTF-8")
 	}
 	return text, nil
-}
-
-func isTerminal(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 // parseClaims reads NAME=VALUE: role=admin, level=3, teams=["a","b"]. A value that is JSON
