@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -41,6 +42,9 @@ func (a *bubble) start() {
 	keys := testKeys
 	keys.Heartbeat = a.beat
 	keys.Algorithms = []string{"EdDSA"} // RSA keys would take longer than all the rest
+	if _, err := keystore.Create(a.t.Context(), a.store, keys, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+		a.t.Fatal(err)
+	}
 	if a.keys, err = keystore.Open(a.t.Context(), a.store, keys); err != nil {
 		a.t.Fatal(err)
 	}

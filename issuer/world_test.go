@@ -43,6 +43,9 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err = keystore.Create(context.Background(), store, testKeys, "test", "test"); err != nil {
+		return nil, err
+	}
 	if _, err = keystore.Open(context.Background(), store, testKeys); err != nil {
 		return nil, err
 	}

@@ -40,17 +40,25 @@ func openDataKey(master MasterKey, database string, record []byte) (*Vault, erro
 	return v, nil
 }
 
-// openVault opens the data key, or creates the records meta and keyring if the store is
-// empty. A store that has records but no readable meta or keyring is refused as damaged. If
-// it were taken for a new one, a new data key would make all its private keys unreadable.
-func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) (*Vault, error) {
+// ErrNoRecords means that a store is empty. Only Create makes something of it: a server that took
+// every empty store for a new one would become another issuer if it opened the wrong file.
+var ErrNoRecords = errors.New("the store has no records")
+
+// ErrExists means that Create found a store that has been created already.
+var ErrExists = errors.New("the store exists already")
+
+// openVault opens the data key. A store that has records but no readable meta or keyring is
+// refused as damaged.
+func openVault(ctx context.Context, s storage.Store, cfg Config) (*Vault, error) {
 	var v *Vault
-	err := s.Update(ctx, func(tx storage.Tx) error {
-		meta, err := storage.ReadMeta(tx)
+	err := s.View(ctx, func(r storage.Reader) error {
+		meta, err := storage.ReadMeta(r)
 		switch {
 		case errors.Is(err, storage.ErrNotFound):
-			v, err = createStore(tx, cfg, now)
-			return err
+			if err := checkEmpty(r); err != nil {
+				return err
+			}
+			return ErrNoRecords
 		case err != nil:
 			return err
 		case meta.Dev && !cfg.Dev:
@@ -58,7 +66,7 @@ func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) 
 		case !meta.Dev && cfg.Dev:
 			return errors.New("this store was not created by serve --dev; serve it without --dev, or choose another data directory")
 		}
-		record, err := tx.Get(dataKeyRecord)
+		record, err := r.Get(dataKeyRecord)
 		if errors.Is(err, storage.ErrNotFound) {
 			return errors.New("the store has records but no keyring, so it is damaged; restore a backup")
 		}
@@ -71,36 +79,70 @@ func openVault(ctx context.Context, s storage.Store, cfg Config, now time.Time) 
 	return v, err
 }
 
-// createStore is the first transaction of a store. A crash before its commit leaves an
-// empty store, which the next start creates again. After it the store has an identity and
-// a data key; its signing keys are made next, or by the next start.
-func createStore(tx storage.Tx, cfg Config, now time.Time) (*Vault, error) {
-	for e, err := range tx.Scan(" ", "~") {
+// checkEmpty returns an error if a store without meta has other records. If it were taken for a
+// new one, a new data key would make all its private keys unreadable.
+func checkEmpty(r storage.Reader) error {
+	for e, err := range r.Scan(" ", "~") {
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return nil, fmt.Errorf("the store has records (%q) but no meta record, so it is damaged; restore a backup", e.Key)
+		return fmt.Errorf("the store has records (%q) but no meta record, so it is damaged; restore a backup", e.Key)
 	}
-	meta := storage.NewMeta(now, cfg.Dev)
-	v := &Vault{database: meta.DatabaseID}
-	rand.Read(v.key[:])
-	record, err := sealDataKey(cfg.Master, meta.DatabaseID, v.key)
+	return nil
+}
+
+// Create makes a store of s, which must be empty, and returns its database id. by and version say
+// in the audit log who created it and with which version of the program. If s has been created
+// before, Create writes nothing and returns the id that it has, with ErrExists.
+//
+// It is the first transaction of a store. A crash before its commit leaves an empty store, and
+// Create can be called again. After it the store has an identity and a data key; the first Open
+// makes its signing keys.
+func Create(ctx context.Context, s storage.Store, cfg Config, by, version string) (databaseID string, err error) {
+	now := time.Now()
+	exists := false
+	err = s.Update(ctx, func(tx storage.Tx) error {
+		meta, err := storage.ReadMeta(tx)
+		if err == nil {
+			databaseID, exists = meta.DatabaseID, true
+			return nil
+		}
+		if !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if err := checkEmpty(tx); err != nil {
+			return err
+		}
+		meta = storage.NewMeta(now, cfg.Dev)
+		databaseID = meta.DatabaseID
+		return errors.Join(storage.PutMeta(tx, meta), createKeyring(tx, cfg, databaseID), audit.Append(tx, now, audit.Event{
+			Action: "store.create", By: by, Target: databaseID, Detail: map[string]string{"version": version},
+		}))
+	})
+	if err == nil && exists {
+		err = ErrExists
+	}
+	return databaseID, err
+}
+
+// createKeyring writes a new data key and the rings, which have no keys yet.
+func createKeyring(tx storage.Tx, cfg Config, databaseID string) error {
+	var data [keyBytes]byte
+	rand.Read(data[:])
+	defer clear(data[:])
+	record, err := sealDataKey(cfg.Master, databaseID, data)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, alg := range cfg.Algorithms {
 		// The first key of a new store may sign at once, because no verifier has cached a
-		// set without it. This is stored with meta, so that after a crash before the first
-		// key the next start knows it too.
+		// set without it. This is stored with meta, so that the first Open knows it, also
+		// after a crash before the first key.
 		if err := putRing(tx, ring{Alg: alg, MustSignNow: true}); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return v, errors.Join(
-		storage.PutMeta(tx, meta),
-		tx.Put(dataKeyRecord, record),
-		audit.Append(tx, now, audit.Event{Action: "store.create", By: system, Target: meta.DatabaseID}),
-	)
+	return tx.Put(dataKeyRecord, record)
 }
 
 // ChangeMasterKey seals the data key under another master key, in one transaction.

@@ -54,8 +54,8 @@
 //
 // # What a crash leaves behind
 //
-//	before the first transaction   an empty store; the next start creates it again
-//	after it                       an identity and a data key; the next start makes the keys
+//	before Create's transaction    an empty store, which Open refuses; Create can be repeated
+//	after it                       an identity and a data key; the first Open makes the keys
 //	before a change commits        the keys as they were; no token was signed by the new key
 //	after it, before the response  the change; the next start reads it from the store
 //	between two clock records      up to one heartbeat counts as downtime: keys may sign

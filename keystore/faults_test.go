@@ -81,6 +81,7 @@ func newFixture(t *testing.T) *fixture {
 
 func (b *fixture) open() {
 	b.t.Helper()
+	create(b.t, b.store, b.cfg)
 	var err error
 	b.rings, err = open(b.t.Context(), b.store, b.cfg, func() time.Time { return time.Now().Add(time.Duration(b.off.Load())) })
 	if err != nil {

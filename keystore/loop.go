@@ -144,12 +144,13 @@ func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 	})
 }
 
-// stopUnconfigured stops the rings that are no longer configured. Keys that have signed
-// stay published for their tokens, the others are dropped.
+// stopUnconfigured stops the rings that are no longer configured, or were configured only when
+// the store was created. Keys that have signed stay published for their tokens, the others are
+// dropped.
 func (r *Rings) stopUnconfigured(ctx context.Context) error {
 	now := r.Now()
 	for alg, ring := range r.snapshot.Load().rings {
-		if r.queues[alg] != nil || len(ring.Keys) == 0 {
+		if r.queues[alg] != nil || len(ring.Keys) == 0 && !ring.MustSignNow {
 			continue
 		}
 		err := r.store.Update(ctx, func(tx storage.Tx) error {

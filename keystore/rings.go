@@ -24,7 +24,7 @@ type Config struct {
 	MaxAge      time.Duration // how long caches keep the set
 	Heartbeat   time.Duration // how often the clock record is written; 0 means 5 s
 	Master      MasterKey     // seals the data key
-	Dev         bool          // the store is, or becomes, a store of serve --dev
+	Dev         bool          // the store is a store of serve --dev
 
 	// Changed is called with each set that is published, in order and first during Open. It
 	// must return at once, because it runs while the keys are locked. It may be nil.
@@ -71,8 +71,9 @@ type snapshot struct {
 	published []PublicKey        // in the order of publication
 }
 
-// Open reads the keys of s, or creates the first keys if s is empty. When it returns, every
-// ring has a published key. Rotation, erasure and new keys need Run.
+// Open reads the keys of s, which Create has made a store, and makes those that are missing. When
+// it returns, every ring has a published key. Rotation, erasure and new keys need Run. The error
+// is ErrNoRecords if s is empty.
 func Open(ctx context.Context, s storage.Store, cfg Config) (*Rings, error) {
 	return open(ctx, s, cfg, time.Now)
 }
@@ -99,7 +100,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	vault, err := openVault(ctx, s, cfg, wallClock())
+	vault, err := openVault(ctx, s, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -48,12 +48,21 @@ func newRings(t *testing.T) (*Rings, *bolt.Store) {
 	t.Helper()
 	master, _ := NewMasterKey()
 	s := openStore(t, filepath.Join(t.TempDir(), "db"))
+	create(t, s, trial(master))
 	r, err := Open(t.Context(), s, trial(master))
 	if err != nil {
 		t.Fatal(err)
 	}
 	raise(t, r, EdDSA, time.Minute)
 	return r, s
+}
+
+// create makes a store of s, unless it is one.
+func create(t *testing.T, s storage.Store, cfg Config) {
+	t.Helper()
+	if _, err := Create(t.Context(), s, cfg, "uid:7", "1.2.3"); err != nil && !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
 }
 
 func raise(t *testing.T, r *Rings, alg string, lifetime time.Duration) {
@@ -214,6 +223,7 @@ func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	master, _ := NewMasterKey()
 	other, _ := NewMasterKey()
 	s := openStore(t, path)
+	create(t, s, trial(master))
 	if _, err := Open(t.Context(), s, trial(master)); err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +435,7 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 		for _, rec := range records {
 			seen[rec.Action] = rec.By
 		}
-		for action, by := range map[string]string{"store.create": system, "key.mint": system, "key.publish": "", "key.sign": "uid:7",
+		for action, by := range map[string]string{"store.create": "uid:7", "key.mint": system, "key.publish": "", "key.sign": "uid:7",
 			"key.rotate": "uid:7", "key.stop": "uid:7", "key.revoke": "uid:7"} {
 			if got, ok := seen[action]; !ok || by != "" && got != by {
 				t.Errorf("%s by %q, want %q", action, got, by)

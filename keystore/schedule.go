@@ -214,9 +214,11 @@ func (r ring) insert(k Key, now time.Time, p policy, signNow bool) ring {
 }
 
 // stop is for a ring that is no longer configured. It stops the keys that have signed and
-// removes those that have not.
+// removes those that have not. If the ring is configured again, caches do not know its next key,
+// so that key does not sign at once.
 func (r ring) stop(now time.Time) (after ring, unused []Key) {
 	r = r.clone()
+	r.MustSignNow = false
 	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
 		stage := k.Stage(now)
 		if stage != Spare && stage != Reserve {

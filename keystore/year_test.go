@@ -161,11 +161,13 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	handler := jwks.NewHandler(5 * time.Minute)
-	w.rings, err = open(w.t.Context(), w.store, Config{
+	cfg := Config{
 		Algorithms: []string{RS256, EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour,
 		MaxAge: 5 * time.Minute, Heartbeat: 20 * time.Minute, Master: w.master,
 		Changed: func(keys []PublicKey) { w.publish(handler, keys) },
-	}, func() time.Time { return time.Now().Add(w.wrong()) })
+	}
+	create(w.t, w.store, cfg)
+	w.rings, err = open(w.t.Context(), w.store, cfg, func() time.Time { return time.Now().Add(w.wrong()) })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func badSettings() []badStart {
 			return nil, append(p.serveArgs(), "--listen", l.Addr().String())
 		}, "address already in use\n  hint: another program has the port"},
 		{"no parent directory", false, func(p *place) ([]string, []string) {
-			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "no", "where"))
+			return nil, append(p.serveArgs("--init"), "--data", filepath.Join(p.dir, "no", "where"))
 		}, "cannot create the data directory: /"},
 		{"a file for a directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs(), "--data", filepath.Join(p.dir, "master.key"))
@@ -142,7 +142,7 @@ func badSettings() []badStart {
 // the directory stays the same byte for byte.
 func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tt := range slices.Concat(badStores(), badSettings()) {
+	for _, tt := range slices.Concat(badStores(), badSettings(), missingStores(), wrongStores()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)

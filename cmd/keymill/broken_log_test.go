@@ -100,7 +100,7 @@ func address() string {
 func (p *place) startBroken(out *os.File, env []string, args ...string) *child {
 	p.t.Helper()
 	c := &child{t: p.t, address: address(), ended: make(chan struct{}), out: &lockedBuffer{}, errs: &lockedBuffer{}}
-	args = append(args, "--listen", c.address)
+	args = append(p.firstStart(args), "--listen", c.address)
 	if out == nil {
 		c.cmd = exec.Command("/bin/sh", append([]string{"-c", `exec "$@" >&- 2>&-`, "sh", p.binary}, args...)...)
 	} else {

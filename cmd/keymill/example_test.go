@@ -56,7 +56,7 @@ func shellCommands(line string) (commands [][]string) {
 		for len(words) > 0 && strings.Contains(words[0], "=") {
 			words = words[1:]
 		}
-		if i := slices.IndexFunc(words, func(w string) bool { return w == "<" || w == ">" }); i >= 0 {
+		if i := slices.IndexFunc(words, func(w string) bool { return w == "<" || w == ">" || w == ">>" }); i >= 0 {
 			words = words[:i]
 		}
 		commands, words = append(commands, words), nil
@@ -136,7 +136,7 @@ func TestExamplesOfAGroupAreThoseOfItsVerbs(t *testing.T) {
 // exampleOrder lists the commands in an order in which their examples can be run on one server.
 func exampleOrder() []string {
 	return []string{
-		"version", "serve",
+		"version", "init", "serve",
 		"audience add", "audience set", "audience show", "audience list",
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
@@ -154,7 +154,7 @@ func incomplete(line string) string {
 		return "it is a server itself"
 	case strings.Contains(line, "id.example.com"), strings.Contains(line, "127.0.0.1:8420"):
 		return "it names a server elsewhere"
-	case strings.Contains(line, "/var/lib/keymill"):
+	case strings.Contains(line, "/var/lib/keymill"), strings.Contains(line, "/etc/keymill"):
 		return "it names a directory elsewhere"
 	case strings.Contains(line, "dev-service"):
 		return "it needs a trial server"

@@ -64,7 +64,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		return terminal.WithHint(terminal.Usage("%w", err), "run %q to see the flags", cmd.CommandPath()+" --help")
 	})
 	root.AddCommand(
-		serveCommand(), versionCommand(),
+		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), doctorCommand(),
 	)

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,7 +136,7 @@ func needRoot(t *testing.T) {
 	t.Skip("this test must run as root: it runs the program as other users")
 }
 
-// serveArgs returns the arguments of a start that succeeds, with more appended.
+// serveArgs returns the arguments of a start that succeeds if there is a store, with more appended.
 func (p *place) serveArgs(more ...string) []string {
 	return append([]string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", testIssuer}, more...)
 }
@@ -199,9 +200,17 @@ func (p *place) start(more ...string) *child {
 	return p.startWith(p.env(), p.serveArgs(more...)...)
 }
 
+// firstStart adds --init to the arguments of a start on a directory without a store.
+func (p *place) firstStart(args []string) []string {
+	if _, err := os.Stat(p.store()); err == nil || args[0] != "serve" || slices.Contains(args, "--dev") {
+		return args
+	}
+	return append(slices.Clone(args), "--init")
+}
+
 func (p *place) startWith(env []string, args ...string) *child {
 	p.t.Helper()
-	c := &child{t: p.t, cmd: exec.Command(p.binary, args...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &child{t: p.t, cmd: exec.Command(p.binary, p.firstStart(args)...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
 	// No server outlives the tests, even if they are killed.

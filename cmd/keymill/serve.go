@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -15,7 +14,7 @@ import (
 
 func serveCommand() *cobra.Command {
 	var file string
-	var dev bool
+	var dev, init bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the token server",
@@ -23,13 +22,15 @@ func serveCommand() *cobra.Command {
 		Example: `  keymill serve --dev
   keymill serve --config /etc/keymill/keymill.yaml
   keymill serve --data /var/lib/keymill --issuer https://id.example.com
+  keymill serve --init --data /var/lib/keymill --issuer https://id.example.com
   KEYMILL_LOG_FORMAT=json keymill serve --config keymill.yaml`,
 		Args: arguments(),
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
+	addConfigFlag(cmd, &file)
 	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients and commands to paste")
-	f.Var(new(dirName), "data", "directory of the store; created if missing, its parent must exist")
+	f.BoolVar(&init, "init", false, "create the store if there is none, for a first start")
+	f.Var(new(dirName), "data", "directory of the store, which keymill init creates")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,7 +49,8 @@ func serveCommand() *cobra.Command {
 			return err
 		}
 		return serve.Run(cmd.Context(), serve.Options{
-			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(), Reload: load,
+			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(),
+			Init: init, Reload: load,
 		})
 	}
 	return cmd
@@ -70,7 +72,10 @@ func serveManual() string {
 	b.WriteString(`Run the token server until SIGTERM or SIGINT. It finishes the requests in flight first.
 On SIGHUP it reads the configuration again and applies log.level; with --dev it stops.
 
-Without --dev it needs an https issuer and a master key, which encrypts the keys at rest.
+Without --dev it needs an https issuer, a master key, which encrypts the keys at rest, and the
+store that "keymill init" creates. --init creates the store if there is none; use it for a first
+start only. With database_id set, a server refuses every other store and creates none.
+
 With --dev it needs no configuration: it listens on loopback only, keeps its own master key
 in its data directory, creates test clients and a test user, and prints commands to paste. A
 store that --dev created can be served only with --dev, and --dev serves no other store.

@@ -87,9 +87,11 @@ func TestAStartInAReadOnlyDirectoryChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := snapshot(t, p.dir)
-	out, errs, code := p.run(p.serveArgs()...)
-	if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: /") || strings.Count(errs, "\n") != 1 {
-		t.Errorf("code %d: %s", code, errs)
+	for _, args := range [][]string{p.serveArgs("--init"), {"init"}} {
+		out, errs, code := p.run(args...)
+		if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: /") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: code %d: %s", args, code, errs)
+		}
 	}
 	if after := snapshot(t, p.dir); after != before {
 		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func TestEveryYAMLBlockIsAConfiguration(t *testing.T) {
 	dir, blocks := t.TempDir(), 0
 	for _, p := range all {
 		for _, b := range p.Blocks {
-			if b.Language != "yaml" {
+			if b.Language != "yaml" || b.IsManifest() {
 				continue
 			}
 			blocks++
@@ -48,5 +49,64 @@ func TestEveryYAMLBlockIsAConfiguration(t *testing.T) {
 	}
 	if blocks < 4 {
 		t.Errorf("found %d blocks, want at least 4", blocks)
+	}
+}
+
+// variablePattern matches a variable with its value, in a map (NAME: value) or in a list of Kubernetes
+// ({name: NAME, value: value}).
+var variablePattern = regexp.MustCompile(`(KEYMILL_[A-Z_]+)(?:: |, value: )"?([^"}\n]+)"?`)
+
+// TestEveryManifestServesOnlyItsStore starts a server with the variables of each container manifest, on
+// an empty volume. It accepts every variable and creates nothing.
+func TestEveryManifestServesOnlyItsStore(t *testing.T) {
+	t.Parallel()
+	root, err := server.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pages.Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests := 0
+	for _, p := range all {
+		for _, b := range p.Blocks {
+			if b.IsManifest() {
+				manifests++
+				wantNoStore(t, fmt.Sprintf("%s:%d", p.Path, b.Line), b.Text)
+			}
+		}
+	}
+	if manifests < 2 {
+		t.Errorf("found %d manifests, want at least 2", manifests)
+	}
+}
+
+// wantNoStore starts a server with the variables of a manifest and wants it to create no store.
+func wantNoStore(t *testing.T, where, manifest string) {
+	t.Helper()
+	binary, err := server.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	volume := t.TempDir()
+	cmd := exec.Command(binary, "serve")
+	cmd.Env = append(server.Environment(), "KEYMILL_MASTER_KEY="+strings.Repeat("k", 32))
+	for _, v := range variablePattern.FindAllStringSubmatch(manifest, -1) {
+		switch v[1] {
+		case "KEYMILL_MASTER_KEY_FILE", "KEYMILL_LISTEN": // this machine has other files and ports
+		case "KEYMILL_DATA":
+			cmd.Env = append(cmd.Env, "KEYMILL_DATA="+filepath.Join(volume, "data"))
+		default:
+			cmd.Env = append(cmd.Env, v[1]+"="+v[2])
+		}
+	}
+	cmd.Env = append(cmd.Env, "KEYMILL_LISTEN=127.0.0.1:0")
+	out, _ := cmd.CombinedOutput()
+	if !strings.Contains(string(out), "there is no store at "+volume) || !strings.Contains(string(out), "none is created, because database_id names") {
+		t.Errorf("%s: %s", where, out)
+	}
+	if files, err := os.ReadDir(volume); err != nil || len(files) > 0 {
+		t.Errorf("%s: the volume holds %v (%v)", where, files, err)
 	}
 }

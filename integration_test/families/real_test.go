@@ -62,11 +62,14 @@ func (r *real) start() {
 	if r.store, err = bolt.Open(r.path, bolt.Options{}); err != nil {
 		r.t.Fatal(err)
 	}
-	r.keys, err = keystore.Open(context.Background(), r.store, keystore.Config{
+	cfg := keystore.Config{
 		Algorithms: []string{keystore.EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour,
 		MaxAge: 5 * time.Minute, Heartbeat: heartbeat, Master: r.master,
-	})
-	if err != nil {
+	}
+	if _, err := keystore.Create(context.Background(), r.store, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+		r.t.Fatal(err)
+	}
+	if r.keys, err = keystore.Open(context.Background(), r.store, cfg); err != nil {
 		r.t.Fatal(err)
 	}
 	r.Issuer, err = issuer.Open(context.Background(), issuer.Config{

@@ -103,10 +103,14 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	if wrap != nil {
 		store = wrap(db)
 	}
-	keys, err := keystore.Open(t.Context(), db, keystore.Config{
+	cfg := keystore.Config{
 		Algorithms:  []string{keystore.EdDSA},
 		RotateEvery: 30 * 24 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute, Master: p.master,
-	})
+	}
+	if _, err := keystore.Create(t.Context(), db, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+		t.Fatal(err)
+	}
+	keys, err := keystore.Open(t.Context(), db, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

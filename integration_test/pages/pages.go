@@ -36,6 +36,11 @@ func (b Block) File() string {
 	return ""
 }
 
+// IsManifest reports whether the block describes containers, so that it is YAML of another program.
+func (b Block) IsManifest() bool {
+	return b.Language == "yaml" && b.File() != "" && filepath.Base(b.File()) != "keymill.yaml"
+}
+
 // Read returns README.md, CHANGELOG.md and every page below docs, sorted by path.
 func Read(root string) ([]Page, error) {
 	paths := []string{"README.md", "CHANGELOG.md"}

@@ -137,10 +137,14 @@ func (s *Server) configure() error {
 
 func (s *Server) config() string { return filepath.Join(s.Dir, "keymill.yaml") }
 
-// Start runs the server on its directory and returns once it is ready.
+// Start runs the server on its directory and returns once it is ready. Before the first start it
+// creates the store, unless the server is a trial server.
 func (s *Server) Start() error {
 	if s.process != nil {
 		return errors.New("the server is already running")
+	}
+	if err := s.createStore(); err != nil {
+		return err
 	}
 	log, err := os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -163,6 +167,17 @@ func (s *Server) Start() error {
 		p.kill()
 		s.process = nil
 		return fmt.Errorf("%w; its log:\n%s", err, s.Log())
+	}
+	return nil
+}
+
+// createStore runs keymill init if there is no store yet.
+func (s *Server) createStore() error {
+	if _, err := os.Stat(filepath.Join(s.Data, "keymill.db")); s.options.Dev || err == nil {
+		return nil
+	}
+	if _, errs, err := s.Verb(context.Background(), "init"); err != nil {
+		return fmt.Errorf("keymill init: %w: %s", err, errs)
 	}
 	return nil
 }

@@ -113,6 +113,9 @@ var seed = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err = keystore.Create(context.Background(), store, testKeys, "test", "test"); err != nil {
+		return nil, err
+	}
 	if _, err = keystore.Open(context.Background(), store, testKeys); err != nil {
 		return nil, err
 	}
@@ -159,6 +162,9 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	w.counted.Store = w.store
 	keySet := NewKeySet(cfg.MaxAge)
 	cfg.Changed = keySet.Publish
+	if _, err := keystore.Create(t.Context(), w.store, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+		t.Fatal(err)
+	}
 	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -83,9 +83,13 @@ func (w *world) open(url string) {
 	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	keys, err := keystore.Open(w.t.Context(), w.store, keystore.Config{
+	cfg := keystore.Config{
 		Algorithms: []string{"EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
-	})
+	}
+	if _, err := keystore.Create(w.t.Context(), w.store, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+		w.t.Fatal(err)
+	}
+	keys, err := keystore.Open(w.t.Context(), w.store, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -192,7 +192,7 @@ func checkFile(f *os.File) error {
 	case !info.Mode().IsRegular():
 		return errors.New("it is not a regular file")
 	case info.Size() == 0:
-		return errors.New("the file is empty, so it is damaged: restore a backup, or remove the file to create a new store")
+		return errors.New("the file is empty, so it is damaged: restore a backup, or remove the file and create a new store with keymill init")
 	}
 	m, err := newestMeta(f)
 	if err != nil {

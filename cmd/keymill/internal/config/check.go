@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkIssuer, c.CheckKeys, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkData, c.checkLog,
+		c.checkListen, c.checkIssuer, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -153,20 +153,6 @@ func (c *Config) checkWebhook() error {
 	}
 	if err := webhook.CheckURL(c.WebhookURL, jwks.IsLoopback); err != nil {
 		return c.SettingError("webhook.url", "%v", err)
-	}
-	return nil
-}
-
-// MaxSocketPath is the longest path of a Unix socket: sun_path without its closing zero.
-const MaxSocketPath = 107
-
-func (c *Config) checkData() error {
-	if c.Data == "" {
-		return c.SettingError("data", "the value is empty; name a directory")
-	}
-	if path := c.Path("admin.sock"); len(path) > MaxSocketPath {
-		return terminal.WithHint(c.SettingError("data", "the path of the admin socket would have %d bytes, and the system allows %d: %s", len(path), MaxSocketPath, path),
-			"choose a shorter directory, or start the server in a directory nearby")
 	}
 	return nil
 }

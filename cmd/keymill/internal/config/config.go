@@ -32,7 +32,8 @@ import (
 // the default, the default with --dev where it differs, and what the setting means.
 type Config struct {
 	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. A proxy in front of it speaks TLS"`
-	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket; created if missing, its parent must exist; another user's directory must not be world-writable"`
+	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket. keymill init creates it; its parent must exist; another user's directory must not be world-writable"`
+	DatabaseID        string         `key:"database_id" help:"the id of the store, 32 hex digits, as keymill init prints it. The server then refuses every other store, and no store is created"`
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer and http pages that are not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
@@ -55,6 +56,7 @@ type Config struct {
 
 	Dev bool // serve --dev: a trial server on loopback
 
+	file         string            // that Load read, or ""
 	source       map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
 	serviceLinks []string          // variables that readEnvironment ignored, sorted
 }
@@ -63,7 +65,7 @@ type Config struct {
 // text), in this order. Every value is well formed afterwards. Check decides whether they
 // work together.
 func Load(file string, flags map[string]string, dev bool) (*Config, error) {
-	c := &Config{Dev: dev, source: map[string]string{}}
+	c := &Config{Dev: dev, file: file, source: map[string]string{}}
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}

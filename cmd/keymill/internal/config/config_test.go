@@ -138,6 +138,7 @@ func TestAFileCanSetEverySetting(t *testing.T) {
 	path := writeFile(t, "keymill.yaml", `# every setting
 listen: "0.0.0.0:443"
 data: /var/lib/keymill
+database_id: 00112233445566778899001122334455
 issuer: http://id.example.com
 insecure: true
 master_key_file: /etc/keymill/master.key
@@ -165,7 +166,7 @@ log: {level: debug, format: json}
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", Issuer: "http://id.example.com", Insecure: true,
+		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "http://id.example.com", Insecure: true,
 		MasterKeyFile: "/etc/keymill/master.key", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
@@ -174,7 +175,7 @@ log: {level: debug, format: json}
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
-	want.source = c.source
+	want.source, want.file = c.source, path
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}

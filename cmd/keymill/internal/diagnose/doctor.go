@@ -71,7 +71,7 @@ func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
 }
 
 func (d *Doctor) examine(ctx context.Context) error {
-	dir, err := serve.OpenDir(d.Config.Data)
+	dir, err := serve.OpenDir(d.Config.Data, false)
 	var inUse *serve.InUseError
 	if errors.As(err, &inUse) {
 		if d.NewMasterKeyFile != "" {
@@ -119,6 +119,9 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errors.New("the store has no record of its identity")
+	}
+	if err == nil {
+		err = d.Config.CheckDatabase(meta.DatabaseID)
 	}
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
 		d.checkMasterKey(ctx, meta.Dev)

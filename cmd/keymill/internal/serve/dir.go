@@ -25,16 +25,16 @@ type Dir struct {
 	oldMode     fs.FileMode // before protect changed it; 0 if it did not
 }
 
-// OpenDir locks the directory. It creates the directory if it is missing, but not its
-// parent. The error is an *InUseError if another process has the lock.
-func OpenDir(path string) (*Dir, error) {
+// OpenDir locks the directory. With create it creates the directory if it is missing, but not
+// its parent. The error is an *InUseError if another process has the lock.
+func OpenDir(path string, create bool) (*Dir, error) {
 	d := &Dir{path: path}
-	err := os.Mkdir(path, 0o700)
-	switch {
-	case err == nil:
-		d.createdDir = true
-	case !errors.Is(err, fs.ErrExist):
-		return nil, fmt.Errorf("cannot create the data directory: %w", err)
+	if create {
+		err := os.Mkdir(path, 0o700)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("cannot create the data directory: %w", err)
+		}
+		d.createdDir = err == nil
 	}
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return nil, fmt.Errorf("data directory %s: not a directory", path)

@@ -8,7 +8,7 @@ import (
 
 func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
-	d, err := OpenDir(path)
+	d, err := OpenDir(path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if d, err = OpenDir(path); err != nil {
+	if d, err = OpenDir(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Undo()
@@ -31,11 +31,11 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 		t.Errorf("the directory is %v, %v", info.Mode(), err)
 	}
 
-	if d, err = OpenDir(path); err != nil {
+	if d, err = OpenDir(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Release()
-	if d, err = OpenDir(path); err != nil {
+	if d, err = OpenDir(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Undo() // the lock file was there before

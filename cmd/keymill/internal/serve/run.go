@@ -36,7 +36,7 @@ func (s *server) run(ctx context.Context) error {
 	socket.ConnContext = admin.ConnContext
 	go func() { ended <- endedError("public listener", public.Serve(s.public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
-	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data)
+	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
 	var err error
 	select {

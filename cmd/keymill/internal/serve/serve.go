@@ -3,8 +3,9 @@
 //	public port ── data directory, lock ── store ── keys ── issuer ── endpoints ── admin socket
 //
 // What can fail without changing the disk is opened first, so that a start that fails
-// leaves the data directory as it was. A data directory DIR (mode 0700, or another user's directory
-// that is not world-writable) holds:
+// leaves the data directory as it was. Only Init, Options.Init and --dev create a store: another
+// start without one is refused before it creates anything. A data directory DIR (mode 0700, or
+// another user's directory that is not world-writable) holds:
 //
 //	lock             locked while a server or doctor works on DIR
 //	keymill.db       the store
@@ -37,9 +38,11 @@ import (
 // Options say what to serve.
 type Options struct {
 	Config  *config.Config // checked
-	Version string         // of the program, for metrics and the admin API
+	Version string         // of the program, for metrics, the admin API and the audit log
 	Out     io.Writer      // gets what --dev prints
 	Log     io.Writer      // may block or fail, which costs log lines and nothing else
+
+	Init bool // create the store if there is none
 
 	// Reload reads the configuration again and checks it. It is called after SIGHUP.
 	Reload func() (*config.Config, error)
@@ -49,7 +52,10 @@ type Options struct {
 // cannot work without fails. Only the last is an error. Run prints it to o.Log and returns
 // terminal.ErrSilent, because printing it elsewhere could block the end of the process.
 func Run(ctx context.Context, o Options) error {
-	s := &server{config: o.Config, version: o.Version}
+	s := &server{
+		config: o.Config, version: o.Version,
+		create: o.Init || o.Config.Dev, createdBy: "system",
+	}
 	s.level.Set(o.Config.LogLevel)
 	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)
 	defer s.queue.Close()
@@ -98,14 +104,19 @@ func (s *server) unlessStopped(ctx context.Context, err error) error {
 
 func (s *server) readSecrets() (err error) {
 	if !s.config.Dev {
-		if err := Harden(); err != nil {
-			return err
-		}
-		if s.master, err = s.config.MasterKey(); err != nil {
+		if err := s.readMasterKey(); err != nil {
 			return err
 		}
 	}
 	s.secret, err = s.config.WebhookSecret()
+	return err
+}
+
+func (s *server) readMasterKey() (err error) {
+	if err := Harden(); err != nil {
+		return err
+	}
+	s.master, err = s.config.MasterKey()
 	return err
 }
 

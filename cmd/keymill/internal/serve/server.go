@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/outbox"
@@ -30,9 +31,13 @@ type server struct {
 	master  keystore.MasterKey
 	secret  refusal.Secret // signs the webhook's requests
 
+	create    bool   // a store that is missing
+	createdBy string // for the audit log
+
 	public    net.Listener
 	dir       *Dir
 	store     *bolt.Store
+	database  string // id of the store
 	keySet    *endpoint.KeySet
 	rings     *keystore.Rings
 	outbox    *outbox.Outbox // nil without webhook.url
@@ -55,8 +60,8 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.openKeys, s.openOutbox, s.openIssuer, s.openEndpoints, s.openWebhook,
-		s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin,
+		s.openPublic, s.openDir, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -83,7 +88,10 @@ func (s *server) openDir(context.Context) error {
 	if err := CheckDir(s.config.Data); err != nil {
 		return err
 	}
-	dir, err := OpenDir(s.config.Data)
+	if err := s.findStore(); err != nil {
+		return err
+	}
+	dir, err := OpenDir(s.config.Data, s.create)
 	if err != nil {
 		return err
 	}
@@ -115,19 +123,27 @@ func (s *server) openStore(context.Context) error {
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
+	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
+	cfg := s.keyConfig()
+	cfg.Changed, cfg.Log = s.keySet.Publish, s.log
+	s.rings, err = keystore.Open(ctx, s.store, cfg)
+	if errors.Is(err, keystore.ErrNoRecords) {
+		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
+			"as the server's user, run %q again", s.config.InitCommand())
+	}
+	return err
+}
+
+func (s *server) keyConfig() keystore.Config {
 	c := s.config
-	s.keySet = endpoint.NewKeySet(c.MaxAge)
-	s.rings, err = keystore.Open(ctx, s.store, keystore.Config{
+	return keystore.Config{
 		Algorithms:  c.Algorithms,
 		RotateEvery: c.RotateEvery,
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,
 		Master:      s.master,
 		Dev:         c.Dev,
-		Changed:     s.keySet.Publish,
-		Log:         s.log,
-	})
-	return err
+	}
 }
 
 func (s *server) openOutbox(ctx context.Context) (err error) {
