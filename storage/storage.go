@@ -31,6 +31,7 @@
 //	meta                     storage    identity of the database, written once
 //	clock                    keystore   the latest decision time, and other clocks
 //	keyring                  keystore   the data key, sealed under the master key
+//	issuer                   serve      the issuer with which the store was last served
 //	ring/<alg>               keystore   keys that have not stopped signing
 //	retired/<alg>/<kid>      keystore   keys that verifiers still need
 //	private/<kid>            keystore   sealed private halves

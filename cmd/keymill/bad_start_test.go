@@ -142,7 +142,7 @@ func badSettings() []badStart {
 // the directory stays the same byte for byte.
 func TestABadStartIsOneLineAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, tt := range slices.Concat(badStores(), badSettings(), missingStores(), wrongStores()) {
+	for _, tt := range slices.Concat(badStores(), badSettings(), missingStores(), wrongStores(), otherIssuers()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)

@@ -107,6 +107,22 @@ func wrongStores() []badStart {
 	}
 }
 
+// otherIssuers are starts with another issuer than the last one.
+func otherIssuers() []badStart {
+	at := func(issuer string, more ...string) func(*place) ([]string, []string) {
+		return func(p *place) ([]string, []string) {
+			return append(p.env(), more...), []string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", issuer}
+		}
+	}
+	const last = "--issuer: the store was last served with the issuer https://id.example.com, and now it is "
+	return []badStart{
+		{"another host", true, at("https://login.example.com"), last + "https://login.example.com\n  hint: services that expect the old issuer refuse the new tokens"},
+		{"another port", true, at("https://id.example.com:8443"), last + "https://id.example.com:8443"},
+		{"another scheme", true, at("http://id.example.com", "KEYMILL_INSECURE=true"), last + "http://id.example.com"},
+		{"an issuer of a trial", true, at("http://127.0.0.1:8420"), last + "http://127.0.0.1:8420"},
+	}
+}
+
 // emptyStore makes the file of a store without a record, as an interrupted init leaves it.
 func (p *place) emptyStore() {
 	p.t.Helper()
@@ -244,4 +260,39 @@ func TestDoctorReportsTheStoreOfAnotherServer(t *testing.T) {
 			t.Errorf("database_id %s: code %d\n%s", named, code, out)
 		}
 	}
+}
+
+// TestANewIssuerNeedsConsentOnce: with it the new issuer is the one that the store had last, and the
+// audit log has both.
+func TestANewIssuerNeedsConsentOnce(t *testing.T) {
+	t.Parallel()
+	p := made(t)
+	const moved = "https://login.example.com"
+	args := []string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", moved}
+	if _, errs, code := p.run(args...); code != 1 || !strings.Contains(errs, "start once with --accept-new-issuer") {
+		t.Fatalf("without consent: code %d, %s", code, errs)
+	}
+	c := p.startWith(p.env(), append(args, "--accept-new-issuer")...)
+	p.auditNames("issuer.change")
+	out := p.must(nil, "audit", "tail", "-n", "1000", "--json")
+	if !strings.Contains(out, `"target":"`+moved+`","detail":{"from":"`+testIssuer+`"}`) {
+		t.Errorf("the audit log does not name both issuers:\n%s", out)
+	}
+	c.stop()
+	p.startWith(p.env(), args...).stop()
+	if _, errs, code := p.run(p.serveArgs()...); code != 1 || !strings.Contains(errs, "last served with the issuer "+moved) {
+		t.Errorf("the old issuer: code %d, %s", code, errs)
+	}
+}
+
+// TestAFailedStartDoesNotChangeTheIssuer, although it was allowed to.
+func TestAFailedStartDoesNotChangeTheIssuer(t *testing.T) {
+	t.Parallel()
+	p := made(t)
+	env := append(p.env(), "KEYMILL_MASTER_KEY_FILE="+p.writeKey("wrong.key", strings.Repeat("x", 32)))
+	_, errs, code := p.runWith(env, "serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", "https://login.example.com", "--accept-new-issuer")
+	if code != 1 || !strings.Contains(errs, "does not open this store") {
+		t.Fatalf("code %d, %s", code, errs)
+	}
+	p.start()
 }

@@ -45,7 +45,7 @@ func typed(args ...string) (stdout, stderr string, code int) {
 // contract holds the command lines that users may rely on.
 const contract = `
 keymill serve --config FILE --dev --data DIR --listen ADDR --issuer URL
-keymill serve --init
+keymill serve --init --accept-new-issuer
 keymill init --config FILE --data DIR --json
 keymill version --json
 keymill audience add orders --alg EdDSA --ttl 15m --scope read --scope write --profile simplejwt

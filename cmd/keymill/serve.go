@@ -14,7 +14,7 @@ import (
 
 func serveCommand() *cobra.Command {
 	var file string
-	var dev, init bool
+	var dev, init, acceptNewIssuer bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the token server",
@@ -30,6 +30,7 @@ func serveCommand() *cobra.Command {
 	addConfigFlag(cmd, &file)
 	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients and commands to paste")
 	f.BoolVar(&init, "init", false, "create the store if there is none, for a first start")
+	f.BoolVar(&acceptNewIssuer, "accept-new-issuer", false, "serve the store with another issuer than the last time")
 	f.Var(new(dirName), "data", "directory of the store, which keymill init creates")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
@@ -50,7 +51,7 @@ func serveCommand() *cobra.Command {
 		}
 		return serve.Run(cmd.Context(), serve.Options{
 			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(),
-			Init: init, Reload: load,
+			Init: init, AcceptNewIssuer: acceptNewIssuer, Reload: load,
 		})
 	}
 	return cmd
@@ -75,6 +76,9 @@ On SIGHUP it reads the configuration again and applies log.level; with --dev it 
 Without --dev it needs an https issuer, a master key, which encrypts the keys at rest, and the
 store that "keymill init" creates. --init creates the store if there is none; use it for a first
 start only. With database_id set, a server refuses every other store and creates none.
+
+The server also refuses a store that was last served with another issuer, because services that
+expect the old issuer refuse the new tokens. --accept-new-issuer allows the change, once.
 
 With --dev it needs no configuration: it listens on loopback only, keeps its own master key
 in its data directory, creates test clients and a test user, and prints commands to paste. A

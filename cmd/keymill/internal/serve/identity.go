@@ -2,22 +2,50 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
+	"keymill/storage/audit"
 )
+
+// issuerKey is the key of the record of the issuer with which the store was last served. A store
+// that was never served has none.
+const issuerKey = "issuer"
+
+type issuerRecord struct {
+	URL string `json:"url"`
+}
+
+func readIssuer(r storage.Reader) (string, error) {
+	b, err := r.Get(issuerKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var record issuerRecord
+	if err := json.Unmarshal(b, &record); err != nil {
+		return "", fmt.Errorf("the record of the issuer is unreadable: %w", err)
+	}
+	return record.URL, nil
+}
 
 // identify checks that this is the store that the configuration means, before anything is written
 // to it.
 func (s *server) identify(ctx context.Context) error {
+	var last string
 	err := s.store.View(ctx, func(r storage.Reader) error {
 		meta, err := storage.ReadMeta(r)
 		if err != nil {
 			return err
 		}
 		s.database = meta.DatabaseID
-		return nil
+		last, err = readIssuer(r)
+		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil // openKeys says whether the store is empty or damaged
@@ -28,5 +56,33 @@ func (s *server) identify(ctx context.Context) error {
 	if err := s.config.CheckDatabase(s.database); err != nil {
 		return terminal.WithHint(err, "the directory or the mounted volume is the wrong one; or, if this is the right store, correct database_id")
 	}
-	return nil
+	if s.config.Dev || s.acceptNewIssuer || last == "" || last == s.config.Issuer {
+		return nil
+	}
+	return terminal.WithHint(s.config.SettingError("issuer", "the store was last served with the issuer %s, and now it is %s", last, s.config.Issuer),
+		"services that expect the old issuer refuse the new tokens; set issuer back, or start once with --accept-new-issuer")
+}
+
+// rememberIssuer stores the issuer, at the end of a start that has succeeded. The issuer of a trial
+// server follows its port, so it is not stored.
+func (s *server) rememberIssuer(ctx context.Context) error {
+	if s.config.Dev {
+		return nil
+	}
+	return s.store.Update(ctx, func(tx storage.Tx) error {
+		last, err := readIssuer(tx)
+		if err != nil || last == s.config.Issuer {
+			return err
+		}
+		b, err := json.Marshal(issuerRecord{s.config.Issuer})
+		if err != nil {
+			return err
+		}
+		if err := tx.Put(issuerKey, b); err != nil || last == "" {
+			return err
+		}
+		return audit.Append(tx, s.rings.Now(), audit.Event{
+			Action: "issuer.change", By: "system", Target: s.config.Issuer, Detail: map[string]string{"from": last},
+		})
+	})
 }

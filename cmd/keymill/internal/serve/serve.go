@@ -42,7 +42,8 @@ type Options struct {
 	Out     io.Writer      // gets what --dev prints
 	Log     io.Writer      // may block or fail, which costs log lines and nothing else
 
-	Init bool // create the store if there is none
+	Init            bool // create the store if there is none
+	AcceptNewIssuer bool // serve the store even if it was last served with another issuer
 
 	// Reload reads the configuration again and checks it. It is called after SIGHUP.
 	Reload func() (*config.Config, error)
@@ -54,7 +55,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	s := &server{
 		config: o.Config, version: o.Version,
-		create: o.Init || o.Config.Dev, createdBy: "system",
+		create: o.Init || o.Config.Dev, createdBy: "system", acceptNewIssuer: o.AcceptNewIssuer,
 	}
 	s.level.Set(o.Config.LogLevel)
 	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)

@@ -31,8 +31,9 @@ type server struct {
 	master  keystore.MasterKey
 	secret  refusal.Secret // signs the webhook's requests
 
-	create    bool   // a store that is missing
-	createdBy string // for the audit log
+	create          bool // a store that is missing
+	acceptNewIssuer bool
+	createdBy       string // for the audit log
 
 	public    net.Listener
 	dir       *Dir
@@ -61,7 +62,7 @@ type server struct {
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openPublic, s.openDir, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
-		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin,
+		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
