@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"testing"
@@ -38,12 +39,31 @@ func TestCommandLinesKeepTheirPromises(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "stop": stop, "kill9": kill9,
+			"start": start, "sigterm": sigterm, "kill9": kill9,
 			"exits": exits, "await": await, "capture": capture,
 			"fetch": fetch, "post": post, "token": token,
 			"snapshot": snapshot, "unchanged": unchanged, "occupy": occupy,
 		},
 	})
+}
+
+// TestEveryScriptRunsToItsEnd: testscript has a command "stop" of its own. It ends the script at that line,
+// with success.
+func TestEveryScriptRunsToItsEnd(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	stop := regexp.MustCompile(`(?m)^\s*(\[.*\]\s*)*stop\b`)
+	for _, name := range scripts {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := stop.FindIndex(text); at != nil {
+			t.Errorf("%s:%d: stop ends the script with success; use sigterm to stop the server", name, 1+strings.Count(string(text[:at[0]]), "\n"))
+		}
+	}
 }
 
 // exits is exec that wants an exit code.

@@ -5,7 +5,7 @@
 //	start [--dev] [arg…]     run a server on $WORK/data and wait until it is ready.
 //	                         extra.yaml adds lines to its configuration.
 //	                         Sets ISSUER, KEYMILL_DATA and KEYMILL_CONFIG
-//	stop                     SIGTERM; want a clean end within the promised time
+//	sigterm                  SIGTERM; want a clean end within the promised time
 //	kill9                    SIGKILL
 //	exits N program arg…     exec; want exactly this exit code
 //	await program arg…       exec, repeated until it succeeds (awaitLimit)

@@ -29,7 +29,7 @@ func stateOf(ts *testscript.TestScript) *state { return ts.Value(stateKey{}).(*s
 
 func (s *state) close() {
 	if s.server != nil {
-		s.server.Kill() // stop is what checks how a server ends
+		s.server.Kill() // sigterm is what checks how a server ends
 	}
 	for _, l := range s.listeners {
 		l.Close()
@@ -59,7 +59,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(s.server.Start())
 }
 
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 	if err := stateOf(ts).server.Stop(); err != nil {
 		ts.Fatalf("%v; its log:\n%s", err, stateOf(ts).server.Log())
 	}
