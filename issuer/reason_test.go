@@ -186,7 +186,7 @@ func TestAReplaySaysWhoPresentedTheToken(t *testing.T) {
 		}
 		r := reasonOf(t, err)
 		if !r.Replay || r.Code != tt.code || r.User != "7" || r.Session != id.String() || !maps.Equal(r.Facts, want) {
-			t.Errorf("%+v: the reason is %+v", tt, r)
+			t.Errorf("%+v: the reason is %+v", tt, *r)
 		}
 		maps.Copy(want, map[string]string{"user": "7", "client": "web", "from": tt.from.String()})
 		if got := w.lastAudited("session." + tt.code); got.Target != id.String() || !maps.Equal(got.Detail, want) {
