@@ -12,11 +12,6 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// columns are those that a table of users must have.
-func (m djangoModel) columns() []string {
-	return append([]string{"id", m.name, "password", "is_active"}, m.claims...)
-}
-
 // readDjangoCSV reads a table with a header line, as a database exports auth_user.
 func readDjangoCSV(in io.Reader, model djangoModel) djangoUsers {
 	if model.name == "pk" {
@@ -28,7 +23,7 @@ func readDjangoCSV(in io.Reader, model djangoModel) djangoUsers {
 		header, err := r.Read()
 		var at map[string]int // column → place
 		if err == nil {
-			at, err = columnsOf(header, model.columns())
+			at, err = columnsOf(header, append([]string{"id", model.name, "password", "is_active"}, model.claims...))
 		} else if err == io.EOF {
 			err = errors.New("the file is empty")
 		}
