@@ -150,8 +150,8 @@ func TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"with a store":       {0, 2000, 0o777, []int{1001, 2000, 0o600}, everyUser + "0777)"},
 		"root's store":       {0, 2000, fs.ModeSetgid | 0o775, []int{0, 2000, 0o660}, "keymill.db belongs to uid 0, and the server runs as uid 1001\n  hint: chown 1001 "},
 		"store of another":   {1001, 1001, 0o700, []int{1002, 2000, 0o660}, "keymill.db belongs to uid 1002, and the server runs as uid 1001"},
-		"not to read":        {0, 2000, 0o730, nil, "cannot read the data directory: open "},
-		"own, not to read":   {1001, 1001, 0o300, nil, "cannot read the data directory: open "},
+		"not to read":        {0, 2000, 0o730, nil, "cannot read the data directory: /"},
+		"own, not to read":   {1001, 1001, 0o300, nil, "cannot read the data directory: /"},
 		"store for everyone": {1001, 1001, 0o755, []int{0, 0, 0o666}, "keymill.db belongs to uid 0, and the server runs as uid 1001"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/django"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -60,7 +61,7 @@ already exist are reported, or skipped silently with --skip-existing.
 	f.BoolVar(&m.withoutPassword, "without-password", false, "import users whose hash is refused without a password")
 	addJSONFlag(cmd, &m.asJSON)
 	// The only error is a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(slices.Sorted(maps.Keys(djangoFormats())), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(slices.Sorted(maps.Keys(django.Formats())), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -77,7 +78,7 @@ type importRun struct {
 	ids    map[string]bool // in a dry run: those that came before
 	names  map[string]bool // as ids
 	sum    importSum
-	batch  []djangoUser
+	batch  []django.User
 	bodies []api.RawUser // of batch
 	bytes  int           // of bodies
 }
@@ -123,7 +124,7 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 	if m.server, err = dial(cmd); err != nil {
 		return err
 	}
-	broken := m.each(cmd.Context(), read(in, djangoModel{m.usernameField, nonEmpty(m.claims)}))
+	broken := m.each(cmd.Context(), read(in, django.Model{UsernameField: m.usernameField, Claims: nonEmpty(m.claims)}))
 	// Printed after an error too, because the entries before it are imported.
 	if err := m.print(cmd.OutOrStdout()); err != nil || broken != nil {
 		return errors.Join(broken, err)
@@ -134,7 +135,7 @@ func (m *importRun) run(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-func (m *importRun) reader(name string) (djangoReader, error) {
+func (m *importRun) reader(name string) (django.Reader, error) {
 	format := m.format
 	if format == "" {
 		switch strings.ToLower(filepath.Ext(name)) {
@@ -146,7 +147,7 @@ func (m *importRun) reader(name string) (djangoReader, error) {
 			return nil, terminal.WithHint(terminal.Usage("--format is missing"), "add --format django-json or --format django-csv")
 		}
 	}
-	read, ok := djangoFormats()[format]
+	read, ok := django.Formats()[format]
 	if !ok {
 		return nil, terminal.Usage("--format %q is neither django-json nor django-csv", format)
 	}
@@ -159,17 +160,17 @@ const (
 	maxImportBytes = 48 << 10
 )
 
-func (m *importRun) each(ctx context.Context, users djangoUsers) error {
+func (m *importRun) each(ctx context.Context, users django.Users) error {
 	for u, err := range users {
 		if err != nil {
 			return errors.Join(m.send(ctx), err)
 		}
-		if u.refused != nil {
-			m.report(u, "invalid_request", u.refused.Error())
+		if u.Refused != nil {
+			m.report(u, "invalid_request", u.Refused.Error())
 			continue
 		}
 		body, err := terminal.MarshalJSON(api.ImportedUser{
-			ID: u.id, Name: u.name, Hash: refusal.Secret(u.hash), Disabled: u.disabled, Claims: u.claims,
+			ID: u.ID, Name: u.Name, Hash: refusal.Secret(u.Hash), Disabled: u.Disabled, Claims: u.Claims,
 			WithoutPassword: m.withoutPassword,
 		})
 		if err != nil {
@@ -199,7 +200,7 @@ func (m *importRun) send(ctx context.Context) error {
 	request := api.ImportUsersRequest{Users: bodies, DryRun: m.dry}
 	got, _, err := ask[api.ImportResults](ctx, m.server, http.MethodPost, "users/import", request)
 	if err != nil {
-		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].where, batch[len(batch)-1].where, err),
+		return terminal.WithHint(fmt.Errorf("%s to %s: %w", batch[0].Where, batch[len(batch)-1].Where, err),
 			"run the command again with --skip-existing: users that were imported are skipped")
 	}
 	if len(got.Results) != len(batch) {
@@ -211,7 +212,7 @@ func (m *importRun) send(ctx context.Context) error {
 		}
 		if r.Code == "" {
 			m.sum.Imported++
-			if batch[n].hash != "" && r.Scheme == "none" {
+			if batch[n].Hash != "" && r.Scheme == "none" {
 				m.sum.Without++
 			}
 			if m.dry {
@@ -225,7 +226,7 @@ func (m *importRun) send(ctx context.Context) error {
 }
 
 // report counts a user that was not imported, and prints why unless --skip-existing.
-func (m *importRun) report(u djangoUser, code, why string) {
+func (m *importRun) report(u django.User, code, why string) {
 	if code == "already_exists" {
 		m.sum.Existing++
 		if m.skip {
@@ -236,12 +237,12 @@ func (m *importRun) report(u djangoUser, code, why string) {
 		m.sum.Refused++
 	}
 	if m.asJSON {
-		m.sum.Problems = append(m.sum.Problems, importProblem{u.where, u.id, u.name, code, why})
+		m.sum.Problems = append(m.sum.Problems, importProblem{u.Where, u.ID, u.Name, code, why})
 		return
 	}
-	entry := u.where
-	if u.name != "" {
-		entry += " (" + u.name + ")"
+	entry := u.Where
+	if u.Name != "" {
+		entry += " (" + u.Name + ")"
 	}
 	fmt.Fprintf(m.errs, "keymill: %s\n", terminal.OneLine(entry+": "+why))
 }

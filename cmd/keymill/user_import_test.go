@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/django"
+
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -47,7 +49,7 @@ func TestAnImportStaysWithinTheLimitsOfARequest(t *testing.T) {
 			fmt.Fprintf(&file, "%d,user %d,,t,%s\n", n, n, strings.Repeat("x", size))
 		}
 		m := &importRun{errs: &errs, server: newImportServer(t, func(string) (string, string) { return "", "" })}
-		if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file.String()), djangoModel{"username", []string{"bio"}})); err != nil {
+		if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file.String()), django.Model{UsernameField: "username", Claims: []string{"bio"}})); err != nil {
 			t.Fatal(err)
 		}
 		want := importSum{Imported: users}
@@ -84,7 +86,7 @@ func TestAnImportCountsUsersWithoutAPassword(t *testing.T) {
 			json.NewEncoder(w).Encode(map[string]any{"results": results})
 		}))}
 		file := "id,username,password,is_active\n1,a,good,t\n2,b,md5$x$y,t\n3,c,,t\n4,d,!x,t\n5,e,bad,t\n"
-		if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), djangoModel{name: "username"})); err != nil {
+		if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
 			t.Fatal(err)
 		}
 		var out strings.Builder
@@ -110,7 +112,7 @@ func TestAnImportedNameCannotForgeALine(t *testing.T) {
 	for n := range 4 {
 		file += fmt.Sprintf("%d,\"user %d\nkeymill: forged\x1b[31m\",,t\n", n+1, n+1)
 	}
-	if err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), djangoModel{name: "username"})); err != nil {
+	if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
 		t.Fatal(err)
 	}
 	if got := errs.String(); strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 || strings.Count(got, "\nkeymill: forged") != 0 {
@@ -130,7 +132,7 @@ func TestAnImportThatFailsSaysHowToContinue(t *testing.T) {
 		w.Write([]byte(`{"error":"unavailable","error_description":"the disk is full"}`))
 	}))}
 	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
-	err := m.each(t.Context(), readDjangoCSV(strings.NewReader(file), djangoModel{name: "username"}))
+	err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"}))
 	var shown strings.Builder
 	if code := terminal.Report(&shown, err); code != 1 || calls != 1 {
 		t.Errorf("code %d after %d calls", code, calls)

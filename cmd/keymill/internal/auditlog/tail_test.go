@@ -222,10 +222,14 @@ func TestAStoreIsVerifiedWithItsMasterKeyAndItsChain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rings, err := keystore.Open(t.Context(), s, keystore.Config{
+			keys := keystore.Config{
 				Algorithms: []string{"EdDSA"}, RotateEvery: time.Hour, Propagation: time.Minute, MaxAge: time.Second,
 				Master: right, Changed: func([]keystore.PublicKey) {},
-			})
+			}
+			if _, err := keystore.Create(t.Context(), s, keys, "uid:0", "0.1.0"); err != nil {
+				t.Fatal(err)
+			}
+			rings, err := keystore.Open(t.Context(), s, keys)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,26 +7,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf16"
+
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 
 	"keymill/keystore"
 )
-
-// saved returns text as editors save it, by the name of the encoding.
-func saved(text string) map[string]string {
-	var little, big strings.Builder
-	for _, unit := range utf16.Encode([]rune("\ufeff" + text)) {
-		little.Write([]byte{byte(unit), byte(unit >> 8)})
-		big.Write([]byte{byte(unit >> 8), byte(unit)})
-	}
-	return map[string]string{"UTF-8": text, "UTF-8 with a mark": "\ufeff" + text, "UTF-16 LE": little.String(), "UTF-16 BE": big.String()}
-}
 
 // TestEveryFileMayHaveAByteOrderMark: the configuration, the master key in each of its places, and
 // the webhook's secret.
 func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 	clearEnvironment(t)
-	for name, text := range saved("issuer: https://id.example.com\r\nkeys:\r\n  algorithms: [EdDSA] # für Zoë 😀\r\n") {
+	for name, text := range terminaltest.Encodings("issuer: https://id.example.com\r\nkeys:\r\n  algorithms: [EdDSA] # für Zoë 😀\r\n") {
 		c, err := Load(writeFile(t, "keymill.yaml", text), nil, false)
 		if err != nil || c.Issuer != "https://id.example.com" || len(c.Algorithms) != 1 {
 			t.Errorf("configuration in %s: %+v, %v", name, c, err)
@@ -38,7 +29,7 @@ func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(raw), err)
 	}
 	for _, text := range []string{hex.EncodeToString(raw) + "\r\n", base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw) + "\n"} {
-		for name, text := range saved(text) {
+		for name, text := range terminaltest.Encodings(text) {
 			checkMasterKey(t, name, text, want)
 		}
 	}
@@ -51,7 +42,7 @@ func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 		checkMasterKey(t, "raw", key, want)
 	}
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
-	for name, text := range saved(secret + "\r\n") {
+	for name, text := range terminaltest.Encodings(secret + "\r\n") {
 		c := Config{WebhookURL: "https://hooks.example", WebhookSecretFile: writeFile(t, "secret", text)}
 		if got, err := c.WebhookSecret(); string(got) != secret || err != nil {
 			t.Errorf("webhook secret in %s: %q, %v", name, string(got), err)
@@ -102,7 +93,7 @@ func checkMasterKey(t *testing.T, name, text string, want keystore.MasterKey) {
 // TestAnEncodingThatCannotBeReadIsNamed, and nothing of the text is.
 func TestAnEncodingThatCannotBeReadIsNamed(t *testing.T) {
 	clearEnvironment(t)
-	utf16LE := saved("issuer: https://id.example.com\n")["UTF-16 LE"]
+	utf16LE := terminaltest.Encodings("issuer: https://id.example.com\n")["UTF-16 LE"]
 	for text, want := range map[string]string{
 		utf16LE[2:]:                  ":1: the text is in UTF-16 without a byte order mark; save it as UTF-8",
 		utf16LE + "x":                ":1: the text is not UTF-16: byte ",
@@ -114,7 +105,7 @@ func TestAnEncodingThatCannotBeReadIsNamed(t *testing.T) {
 			t.Errorf("configuration %q: %v, want %s", text, err, want)
 		}
 	}
-	key := saved(strings.Repeat("0123456789abcdef", 4) + "\n")["UTF-16 LE"]
+	key := terminaltest.Encodings(strings.Repeat("0123456789abcdef", 4) + "\n")["UTF-16 LE"]
 	for text, want := range map[string]string{
 		key[2:]: ": the text is in UTF-16 without", key + "x": ": the text is not UTF-16", "\xff\xfe\x00\x000\x00": ": the text is in UTF-32",
 		"\ufeff" + strings.Repeat("0123456789abcdef", 3): " does not hold a master key",

@@ -45,7 +45,7 @@ func TestAStopWhileOpeningIsNotAFailure(t *testing.T) {
 	for n := int64(1); ; n *= 4 {
 		var log bytes.Buffer
 		s := &server{
-			config: devConfig(t, filepath.Join(t.TempDir(), "data")), log: slog.New(slog.NewTextHandler(&log, nil)),
+			create: true, config: devConfig(t, filepath.Join(t.TempDir(), "data")), log: slog.New(slog.NewTextHandler(&log, nil)),
 		}
 		s.queue = newLogQueue(io.Discard, func(int64) []byte { return nil })
 		inner, end := context.WithCancel(context.Background())
@@ -57,6 +57,9 @@ func TestAStopWhileOpeningIsNotAFailure(t *testing.T) {
 		end()
 		if err == nil {
 			break
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("stopped at %d: %v", n, err)
 		}
 		stopped++
 		if got := s.unlessStopped(ctx, err); got != nil || !strings.Contains(log.String(), "stopped before") {

@@ -1,4 +1,4 @@
-package main
+package django
 
 import (
 	"encoding/json"
@@ -14,22 +14,22 @@ import (
 
 // A dumpResult is the result of reading a file.
 type dumpResult struct {
-	users   []djangoUser
+	users   []User
 	refused []string
 	broken  error
 }
 
 func readDump(format, text string, claims ...string) dumpResult {
-	return readModel(format, text, djangoModel{"username", claims})
+	return readModel(format, text, Model{"username", claims})
 }
 
-func readModel(format, text string, model djangoModel) (d dumpResult) {
-	for u, err := range djangoFormats()[format](strings.NewReader(text), model) {
+func readModel(format, text string, model Model) (d dumpResult) {
+	for u, err := range Formats()[format](strings.NewReader(text), model) {
 		switch {
 		case err != nil:
 			d.broken = err
-		case u.refused != nil:
-			d.refused = append(d.refused, u.where+": "+u.refused.Error())
+		case u.Refused != nil:
+			d.refused = append(d.refused, u.Where+": "+u.Refused.Error())
 		default:
 			d.users = append(d.users, u)
 		}
@@ -43,20 +43,20 @@ const (
 )
 
 func TestADjangoDumpIsReadInBothFormats(t *testing.T) {
-	alice := djangoUser{where: "entry 1", id: "7", name: "alice", hash: "pbkdf2_sha256$600000$salt$hash=",
-		claims: map[string]json.RawMessage{"email": []byte(`"alice@example.com"`), "is_staff": []byte("true")}}
+	alice := User{Where: "entry 1", ID: "7", Name: "alice", Hash: "pbkdf2_sha256$600000$salt$hash=",
+		Claims: map[string]json.RawMessage{"email": []byte(`"alice@example.com"`), "is_staff": []byte("true")}}
 	got := readDump("django-json", "\ufeff[\n"+anObject+",\n"+
 		`{"pk": "6fa4", "fields": {"password": "!x", "username": "böb", "email": null, "is_staff": false, "is_active": false}}]`+"\n", "email", "is_staff")
-	bob := djangoUser{where: "entry 2", id: "6fa4", name: "böb", disabled: true, claims: map[string]json.RawMessage{"is_staff": []byte("false")}}
-	if want := (dumpResult{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
+	bob := User{Where: "entry 2", ID: "6fa4", Name: "böb", Disabled: true, Claims: map[string]json.RawMessage{"is_staff": []byte("false")}}
+	if want := (dumpResult{users: []User{alice, bob}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("JSON: got  %+v\nwant %+v", got, want)
 	}
 	got = readDump("django-csv", "\ufeff"+aHeader+
 		"7,pbkdf2_sha256$600000$salt$hash=,,f,alice,alice@example.com,t\r\n"+
 		"8,!,,False,\"o'brien, \"\"bob\"\"\",,0\n", "email")
-	alice.where, alice.claims = "line 2", map[string]json.RawMessage{"email": []byte(`"alice@example.com"`)}
-	bob = djangoUser{where: "line 3", id: "8", name: `o'brien, "bob"`, disabled: true, claims: map[string]json.RawMessage{"email": []byte(`""`)}}
-	if want := (dumpResult{users: []djangoUser{alice, bob}}); !reflect.DeepEqual(got, want) {
+	alice.Where, alice.Claims = "line 2", map[string]json.RawMessage{"email": []byte(`"alice@example.com"`)}
+	bob = User{Where: "line 3", ID: "8", Name: `o'brien, "bob"`, Disabled: true, Claims: map[string]json.RawMessage{"email": []byte(`""`)}}
+	if want := (dumpResult{users: []User{alice, bob}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("CSV: got  %+v\nwant %+v", got, want)
 	}
 	if got := readDump("django-json", "[]"); got.broken != nil || got.users != nil {
@@ -98,7 +98,7 @@ func TestABadEntryIsRefusedAlone(t *testing.T) {
 		if len(got.refused) != 1 || !strings.HasPrefix(got.refused[0], "entry 1: ") || !strings.Contains(got.refused[0], want) {
 			t.Errorf("%s: refused %q, want %s", entry, got.refused, want)
 		}
-		if got.broken != nil || len(got.users) != 1 || got.users[0].where != "entry 2" {
+		if got.broken != nil || len(got.users) != 1 || got.users[0].Where != "entry 2" {
 			t.Errorf("%s: the next entry is lost: %+v", entry, got)
 		}
 	}
@@ -117,7 +117,7 @@ func TestABadEntryIsRefusedAlone(t *testing.T) {
 		if len(got.refused) != 1 || got.refused[0] != "line 2: "+want {
 			t.Errorf("%q: refused %q, want %s", row, got.refused, want)
 		}
-		if got.broken != nil || len(got.users) != 1 || got.users[0].where != "line 3" {
+		if got.broken != nil || len(got.users) != 1 || got.users[0].Where != "line 3" {
 			t.Errorf("%q: the next entry is lost: %+v", row, got)
 		}
 	}
@@ -131,24 +131,24 @@ func TestAUserModelOfAProjectIsRead(t *testing.T) {
 	const active, header = `"is_active": true`, "id,password,email,is_active\n"
 	for _, tt := range []struct {
 		field, format, text string
-		want                djangoUser // its place is not compared
+		want                User // its place is not compared
 	}{
-		{"email", "django-json", entry("7", `"email": "a@b.example", `+active), djangoUser{id: "7", name: "a@b.example"}},
-		{"email", "django-json", entry(`"6fa4"`, `"username": "no", "email": "a@b.example", "is_active": false`), djangoUser{id: "6fa4", name: "a@b.example", disabled: true}},
-		{"email", "django-json", entry("7", `"email": "a@b.example"`), djangoUser{id: "7", name: "a@b.example"}},
-		{"phone", "django-json", entry("7", `"phone": 5550100, `+active), djangoUser{id: "7", name: "5550100"}},
-		{"phone", "django-json", entry("7", `"phone": "0049 30 5550100", `+active), djangoUser{id: "7", name: "0049 30 5550100"}},
-		{"pk", "django-json", entry(`"a@b.example"`, active), djangoUser{id: "a@b.example", name: "a@b.example"}},
-		{"pk", "django-json", entry("7", active), djangoUser{id: "7", name: "7"}},
-		{"email", "django-csv", header + "7,!,a@b.example,t\n", djangoUser{id: "7", name: "a@b.example"}},
-		{"email", "django-csv", "username," + header + "no,7,!,a@b.example,f\n", djangoUser{id: "7", name: "a@b.example", disabled: true}},
-		{"pk", "django-csv", header + "7,!,a@b.example,t\n", djangoUser{id: "7", name: "7"}},
+		{"email", "django-json", entry("7", `"email": "a@b.example", `+active), User{ID: "7", Name: "a@b.example"}},
+		{"email", "django-json", entry(`"6fa4"`, `"username": "no", "email": "a@b.example", "is_active": false`), User{ID: "6fa4", Name: "a@b.example", Disabled: true}},
+		{"email", "django-json", entry("7", `"email": "a@b.example"`), User{ID: "7", Name: "a@b.example"}},
+		{"phone", "django-json", entry("7", `"phone": 5550100, `+active), User{ID: "7", Name: "5550100"}},
+		{"phone", "django-json", entry("7", `"phone": "0049 30 5550100", `+active), User{ID: "7", Name: "0049 30 5550100"}},
+		{"pk", "django-json", entry(`"a@b.example"`, active), User{ID: "a@b.example", Name: "a@b.example"}},
+		{"pk", "django-json", entry("7", active), User{ID: "7", Name: "7"}},
+		{"email", "django-csv", header + "7,!,a@b.example,t\n", User{ID: "7", Name: "a@b.example"}},
+		{"email", "django-csv", "username," + header + "no,7,!,a@b.example,f\n", User{ID: "7", Name: "a@b.example", Disabled: true}},
+		{"pk", "django-csv", header + "7,!,a@b.example,t\n", User{ID: "7", Name: "7"}},
 	} {
-		got := readModel(tt.format, tt.text, djangoModel{name: tt.field})
+		got := readModel(tt.format, tt.text, Model{UsernameField: tt.field})
 		if len(got.users) == 1 {
-			tt.want.where = got.users[0].where
+			tt.want.Where = got.users[0].Where
 		}
-		if want := (dumpResult{users: []djangoUser{tt.want}}); !reflect.DeepEqual(got, want) {
+		if want := (dumpResult{users: []User{tt.want}}); !reflect.DeepEqual(got, want) {
 			t.Errorf("--username-field %s of %s:\ngot  %+v\nwant %+v", tt.field, tt.text, got, want)
 		}
 	}
@@ -165,12 +165,12 @@ func TestAUserModelOfAProjectIsRead(t *testing.T) {
 		{"email", "django-csv", header + "7,!,,t\n", "id or email is empty"},
 		{"email", "django-csv", header + "7,!,a\xff,t\n", "email is not UTF-8"},
 	} {
-		got := readModel(tt.format, tt.text, djangoModel{name: tt.field})
+		got := readModel(tt.format, tt.text, Model{UsernameField: tt.field})
 		if len(got.refused) != 1 || !strings.HasSuffix(got.refused[0], ": "+tt.want) || got.users != nil {
 			t.Errorf("--username-field %s of %s: got %+v, want %s", tt.field, tt.text, got, tt.want)
 		}
 	}
-	if got := readModel("django-csv", aHeader, djangoModel{name: "phone"}); got.broken == nil || !strings.Contains(got.broken.Error(), "column phone is missing; the header must have id, phone, password, is_active") {
+	if got := readModel("django-csv", aHeader, Model{UsernameField: "phone"}); got.broken == nil || !strings.Contains(got.broken.Error(), "column phone is missing; the header must have id, phone, password, is_active") {
 		t.Errorf("a column that is missing: %+v", got)
 	}
 }
@@ -244,9 +244,9 @@ func TestALongFileIsReadInLittleMemory(t *testing.T) {
 		var before, now runtime.MemStats
 		runtime.ReadMemStats(&before)
 		count := 0
-		for u, err := range djangoFormats()[format](in, djangoModel{name: "username"}) {
-			if err != nil || u.refused != nil {
-				t.Fatalf("%s: %v, %v", format, err, u.refused)
+		for u, err := range Formats()[format](in, Model{UsernameField: "username"}) {
+			if err != nil || u.Refused != nil {
+				t.Fatalf("%s: %v, %v", format, err, u.Refused)
 			}
 			if count++; count%5000 == 0 {
 				runtime.GC() // only what stays in memory counts
@@ -269,13 +269,13 @@ func FuzzDjangoDump(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for format := range djangoFormats() {
+		for format := range Formats() {
 			got := readDump(format, text, "email")
 			for _, u := range got.users {
-				if u.id == "" || u.name == "" || checkText(u, djangoModel{name: "username"}) != nil || strings.HasPrefix(u.hash, "!") {
+				if u.ID == "" || u.Name == "" || checkText(u, Model{UsernameField: "username"}) != nil || strings.HasPrefix(u.Hash, "!") {
 					t.Errorf("%s: %+v", format, u)
 				}
-				for name, value := range u.claims {
+				for name, value := range u.Claims {
 					if name != "email" || !json.Valid(value) {
 						t.Errorf("%s: claim %s is %q", format, name, value)
 					}

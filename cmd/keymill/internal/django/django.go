@@ -1,4 +1,5 @@
-package main
+// Package django reads files of Django users: what "manage.py dumpdata" prints, and tables in CSV.
+package django
 
 import (
 	"encoding/json"
@@ -11,33 +12,33 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// A djangoUser is one entry of a dump: a row of CSV or an object of "dumpdata".
-type djangoUser struct {
-	where    string // "line 7" or "entry 7"
-	id       string
-	name     string
-	hash     string // "" if its password is unusable
-	disabled bool
-	claims   map[string]json.RawMessage
-	refused  error // why this entry cannot be imported; the others can
+// A User is one entry of a dump: a row of CSV or an object of "dumpdata".
+type User struct {
+	Where    string // "line 7" or "entry 7"
+	ID       string // the primary key
+	Name     string // the value of the model's UsernameField
+	Hash     string // "" if its password is unusable
+	Disabled bool   // is_active is false
+	Claims   map[string]json.RawMessage
+	Refused  error // why this entry cannot be imported; the others can
 }
 
-// djangoUsers yields entries as they are read, so that a long file needs little memory. It
+// Users yields entries as they are read, so that a long file needs little memory. It
 // ends with an error if the rest of the file cannot be split into entries.
-type djangoUsers = iter.Seq2[djangoUser, error]
+type Users = iter.Seq2[User, error]
 
-// A djangoModel says which fields of a user model to read.
-type djangoModel struct {
-	name   string   // its USERNAME_FIELD, or "pk" for the primary key
-	claims []string // the fields to copy
+// A Model says which fields of a user model to read.
+type Model struct {
+	UsernameField string   // its USERNAME_FIELD, or "pk" for the primary key
+	Claims        []string // the fields to copy into User.Claims
 }
 
-// A djangoReader reads one format.
-type djangoReader func(in io.Reader, model djangoModel) djangoUsers
+// A Reader reads one format.
+type Reader func(in io.Reader, model Model) Users
 
-// djangoFormats maps what --format takes to its reader.
-func djangoFormats() map[string]djangoReader {
-	return map[string]djangoReader{"django-csv": readDjangoCSV, "django-json": readDjangoJSON}
+// Formats maps what --format takes to its reader.
+func Formats() map[string]Reader {
+	return map[string]Reader{"django-csv": readCSV, "django-json": readJSON}
 }
 
 // maxEntryBytes is how long one entry may be, so that a file of another kind is not read
@@ -70,23 +71,23 @@ func newEntryReader(in io.Reader) *entryReader {
 }
 
 // setPassword leaves the hash empty if Django marks the password as unusable.
-func (u *djangoUser) setPassword(hash string) {
+func (u *User) setPassword(hash string) {
 	if !strings.HasPrefix(hash, "!") {
-		u.hash = hash
+		u.Hash = hash
 	}
 }
 
-func setClaim(u *djangoUser, name string, value json.RawMessage) {
-	if u.claims == nil {
-		u.claims = map[string]json.RawMessage{}
+func setClaim(u *User, name string, value json.RawMessage) {
+	if u.Claims == nil {
+		u.Claims = map[string]json.RawMessage{}
 	}
-	u.claims[name] = value
+	u.Claims[name] = value
 }
 
 // checkText refuses the character that stands for invalid bytes: two users whose names
 // differ in such bytes only would become one.
-func checkText(u djangoUser, model djangoModel) error {
-	for what, text := range map[string]string{"id": u.id, model.name: u.name, "password": u.hash} {
+func checkText(u User, model Model) error {
+	for what, text := range map[string]string{"id": u.ID, model.UsernameField: u.Name, "password": u.Hash} {
 		if !utf8.ValidString(text) {
 			return fmt.Errorf("%s is not UTF-8", what)
 		}

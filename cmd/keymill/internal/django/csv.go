@@ -1,4 +1,4 @@
-package main
+package django
 
 import (
 	"encoding/csv"
@@ -12,23 +12,23 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// readDjangoCSV reads a table with a header line, as a database exports auth_user.
-func readDjangoCSV(in io.Reader, model djangoModel) djangoUsers {
-	if model.name == "pk" {
-		model.name = "id"
+// readCSV reads a table with a header line, as a database exports auth_user.
+func readCSV(in io.Reader, model Model) Users {
+	if model.UsernameField == "pk" {
+		model.UsernameField = "id"
 	}
-	return func(yield func(djangoUser, error) bool) {
+	return func(yield func(User, error) bool) {
 		m := newEntryReader(in)
 		r := csv.NewReader(m)
 		header, err := r.Read()
 		var at map[string]int // column → place
 		if err == nil {
-			at, err = columnsOf(header, append([]string{"id", model.name, "password", "is_active"}, model.claims...))
+			at, err = columnsOf(header, append([]string{"id", model.UsernameField, "password", "is_active"}, model.Claims...))
 		} else if err == io.EOF {
 			err = errors.New("the file is empty")
 		}
 		if err != nil {
-			yield(djangoUser{}, err)
+			yield(User{}, err)
 			return
 		}
 		for {
@@ -37,18 +37,18 @@ func readDjangoCSV(in io.Reader, model djangoModel) djangoUsers {
 			if err == io.EOF {
 				return
 			}
-			u := djangoUser{}
+			u := User{}
 			switch {
 			case err == nil:
-				u, err = parseDjangoRow(row, at, model)
+				u, err = parseRow(row, at, model)
 			case !errors.Is(err, csv.ErrFieldCount):
-				yield(djangoUser{}, err) // after a misplaced quote the rest cannot be split into rows
+				yield(User{}, err) // after a misplaced quote the rest cannot be split into rows
 				return
 			default:
 				err = fmt.Errorf("%d values, and the header has %d", len(row), len(header))
 			}
 			line, _ := r.FieldPos(0)
-			u.where, u.refused = fmt.Sprintf("line %d", line), err
+			u.Where, u.Refused = fmt.Sprintf("line %d", line), err
 			if !yield(u, nil) {
 				return
 			}
@@ -72,20 +72,20 @@ func columnsOf(header, wanted []string) (map[string]int, error) {
 	return at, nil
 }
 
-func parseDjangoRow(row []string, at map[string]int, model djangoModel) (u djangoUser, err error) {
-	u.id, u.name = row[at["id"]], row[at[model.name]]
-	if u.id == "" || u.name == "" {
-		return u, fmt.Errorf("id or %s is empty", model.name)
+func parseRow(row []string, at map[string]int, model Model) (u User, err error) {
+	u.ID, u.Name = row[at["id"]], row[at[model.UsernameField]]
+	if u.ID == "" || u.Name == "" {
+		return u, fmt.Errorf("id or %s is empty", model.UsernameField)
 	}
 	// Python, PostgreSQL and SQLite write booleans differently.
 	switch active := strings.ToLower(row[at["is_active"]]); {
 	case slices.Contains([]string{"0", "f", "false"}, active):
-		u.disabled = true
+		u.Disabled = true
 	case !slices.Contains([]string{"1", "t", "true"}, active):
 		return u, errors.New("is_active is neither true nor false")
 	}
 	u.setPassword(row[at["password"]])
-	for _, name := range model.claims {
+	for _, name := range model.Claims {
 		if !utf8.ValidString(row[at[name]]) {
 			return u, fmt.Errorf("%s is not UTF-8", name)
 		}

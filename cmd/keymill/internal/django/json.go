@@ -1,4 +1,4 @@
-package main
+package django
 
 import (
 	"encoding/json"
@@ -11,17 +11,17 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// readDjangoJSON reads what "manage.py dumpdata auth.user" writes:
+// readJSON reads what "manage.py dumpdata auth.user" writes:
 // [{"model": "auth.user", "pk": 1, "fields": {"username": …}}, …].
-func readDjangoJSON(in io.Reader, model djangoModel) djangoUsers {
-	return func(yield func(djangoUser, error) bool) {
+func readJSON(in io.Reader, model Model) Users {
+	return func(yield func(User, error) bool) {
 		m := newEntryReader(in)
 		d := json.NewDecoder(m)
 		broken := func(err error) {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			yield(djangoUser{}, fmt.Errorf("byte %d: %w", d.InputOffset(), err))
+			yield(User{}, fmt.Errorf("byte %d: %w", d.InputOffset(), err))
 		}
 		if t, err := d.Token(); err != nil || t != json.Delim('[') {
 			broken(unlessUnread(err, `not a JSON array, as "manage.py dumpdata auth.user" writes it`))
@@ -34,8 +34,8 @@ func readDjangoJSON(in io.Reader, model djangoModel) djangoUsers {
 				broken(err)
 				return
 			}
-			u, err := parseDjangoObject(raw, model)
-			u.where, u.refused = fmt.Sprintf("entry %d", n), err
+			u, err := parseObject(raw, model)
+			u.Where, u.Refused = fmt.Sprintf("entry %d", n), err
 			if !yield(u, nil) {
 				return
 			}
@@ -58,9 +58,9 @@ func unlessUnread(err error, wrong string) error {
 	return err
 }
 
-// parseDjangoObject reads one object strictly. encoding/json alone would take the last of
+// parseObject reads one object strictly. encoding/json alone would take the last of
 // two members of one name, and replace invalid UTF-8.
-func parseDjangoObject(raw []byte, model djangoModel) (u djangoUser, err error) {
+func parseObject(raw []byte, model Model) (u User, err error) {
 	outer, err := readObject("the entry", raw)
 	if err != nil {
 		return u, err
@@ -71,11 +71,11 @@ func parseDjangoObject(raw []byte, model djangoModel) (u djangoUser, err error) 
 	}
 	var hash string
 	active := new(true)
-	u.id, err = primaryKey(outer["pk"])
-	if model.name == "pk" {
-		u.name = u.id
+	u.ID, err = primaryKey(outer["pk"])
+	if model.UsernameField == "pk" {
+		u.Name = u.ID
 	} else {
-		err = errors.Join(err, readName(fields, model.name, &u.name))
+		err = errors.Join(err, readName(fields, model.UsernameField, &u.Name))
 	}
 	err = errors.Join(err, readField(fields, "password", &hash))
 	// Every user of AbstractBaseUser is active, unless the model has a field that says so.
@@ -85,12 +85,12 @@ func parseDjangoObject(raw []byte, model djangoModel) (u djangoUser, err error) 
 	if err != nil {
 		return u, firstOf(err)
 	}
-	if active == nil || u.name == "" {
-		return u, fmt.Errorf("%s or is_active is empty", model.name)
+	if active == nil || u.Name == "" {
+		return u, fmt.Errorf("%s or is_active is empty", model.UsernameField)
 	}
-	u.disabled = !*active
+	u.Disabled = !*active
 	u.setPassword(hash)
-	for _, name := range model.claims {
+	for _, name := range model.Claims {
 		value, ok := fields[name]
 		switch {
 		case !ok:
