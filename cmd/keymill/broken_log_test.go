@@ -266,7 +266,7 @@ func TestALogThatIsReadAgainSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	rest, err := io.ReadAll(log)
-	if text := string(rest); err != nil || !strings.Contains(text, "client=unknown") || !strings.HasSuffix(text, "msg=stopped\n") {
+	if text := string(rest); err != nil || !strings.Contains(text, "path=/no-such-path") || !strings.HasSuffix(text, "msg=stopped\n") {
 		t.Errorf("the rest of the log, %v:\n%s", err, text)
 	}
 }
