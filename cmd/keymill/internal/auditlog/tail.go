@@ -75,8 +75,8 @@ func (t *Tail) run(ctx context.Context) (printed int, err error) {
 	}
 }
 
-// newest prints the newest records, and returns the number of the newest one in the log: what is
-// newer follows.
+// newest prints the newest records, and returns the number of the newest one in the log when the first
+// page was read: what is newer follows, also what is added before the last page is read.
 func (t *Tail) newest(ctx context.Context) (printed int, last uint64, err error) {
 	var records []audit.Record
 	q := audit.Query{Filter: t.Filter, Limit: max(t.Newest, 1)}
@@ -87,7 +87,12 @@ func (t *Tail) newest(ctx context.Context) (printed int, last uint64, err error)
 		if err != nil {
 			return 0, 0, err
 		}
-		last = max(last, p.Last)
+		if q.From == (audit.Cursor{}) {
+			last = p.Last
+		}
+		if t.Follow {
+			p.Records = numbered(p.Records)
+		}
 		records = append(p.Records, records...)
 		q.From, more = p.Next, p.More && t.Newest > 0
 	}

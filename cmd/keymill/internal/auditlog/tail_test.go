@@ -193,6 +193,44 @@ func TestFollowingPrintsEachRecordOnce(t *testing.T) {
 	})
 }
 
+// TestFollowingMissesNothingBetweenTwoPages of the newest records: what is added after the first page
+// follows, and so does what had no number yet.
+func TestFollowingMissesNothingBetweenTwoPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			newest, n int // of 20 old, 3 waiting and 60 new records, of which the filter selects each second one
+			action    string
+		}{
+			{7, 38, "user"}, {6, 69, ""}, {100, 41, "user"}, {0, 31, "user"}, {5, 0, "absent"},
+		} {
+			s := log(t, 23, 20)
+			calls := 0
+			source := func(ctx context.Context, q audit.Query) (audit.Page, error) {
+				var store storage.Store = s
+				if calls++; calls == 1 {
+					store = fullStore{s}
+				}
+				q.Limit = min(q.Limit, 2)
+				p, err := audit.Read(ctx, store, q)
+				if calls <= 3 {
+					add(t, s, 23+20*(calls-1), 23+20*calls)
+				}
+				return p, err
+			}
+			var got printed
+			tail := Tail{Newest: tt.newest, Follow: true, Filter: audit.Filter{Action: tt.action}, Source: source, Print: got.print}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if err := tail.Run(ctx, &bytes.Buffer{}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			cancel()
+			if len(got) != tt.n || len(slices.Compact(slices.Sorted(slices.Values(got)))) != tt.n {
+				t.Errorf("-n %d --action %q: %d records, want %d: %s", tt.newest, tt.action, len(got), tt.n, got)
+			}
+		}
+	})
+}
+
 // A fullStore cannot be written.
 type fullStore struct{ storage.Store }
 
