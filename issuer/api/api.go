@@ -40,7 +40,8 @@
 //	/admin/v1/session/why        POST    ExplainRequest         Explanation
 //
 // DELETE /admin/v1/client with the parameter unused=true refuses with in_use if users log in through
-// the client or if it has live sessions.
+// the client or if it has live sessions. A parameter that a path does not have is refused, and so is
+// any other value of unused.
 package api
 
 import "time"

@@ -23,6 +23,11 @@ const (
 	maxAuditRecords     = 1000
 )
 
+// AuditParameters returns the names of the parameters that ParseAuditQuery reads.
+func AuditParameters() []string {
+	return []string{"limit", "after", "before", "since", "until", "user", "client", "action"}
+}
+
 // ParseAuditQuery reads the query of GET /admin/v1/audit. Without after the records are the newest, or
 // those before before; with after, which is 0 or a Next, they are the oldest ones after it. since,
 // until, user, client, action and limit select.

@@ -53,6 +53,7 @@ func TestASecretInTheWrongPlaceIsNotLogged(t *testing.T) {
 			"a name given twice":           ask("POST", "/admin/v1/clients", `{`+quoted+`:1,`+quoted+`:1}`),
 			"a client's id":                ask("GET", "/admin/v1/client?id="+escaped, ""),
 			"a client's bad id":            ask("POST", "/admin/v1/clients", `{"client_id":" `+secret+`"}`),
+			"a parameter of the admin API": ask("DELETE", "/admin/v1/client?id=web&"+escaped+"=1", ""),
 			"a session's id":               ask("DELETE", "/admin/v1/session?id="+escaped, ""),
 			"a user's name":                ask("GET", "/admin/v1/user?user="+escaped, ""),
 			"an audience's name":           ask("GET", "/admin/v1/audience?name="+escaped, ""),

@@ -60,10 +60,10 @@ func (a *API) Routes() []Route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
-		{get, "/admin/v1/status", ok, a.status},
+		{get, "/admin/v1/status", ok, bare(a.status)},
 		{get, "/admin/v1/audit", ok, a.audit},
 
-		{get, "/admin/v1/keys", ok, a.listKeys},
+		{get, "/admin/v1/keys", ok, bare(a.listKeys)},
 		{post, "/admin/v1/keys/rotate", ok, a.logged(withBody(a.rotateKey))},
 		{post, "/admin/v1/keys/revoke", ok, a.logged(withBody(a.revokeKey))},
 		{post, "/admin/v1/keys/import", ok, a.logged(withBody(a.importKey))},
@@ -78,7 +78,7 @@ func (a *API) Routes() []Route {
 		{post, "/admin/v1/clients", created, a.logged(withBody(a.addClient))},
 		{get, "/admin/v1/client", ok, named("id", a.showClient)},
 		{patch, "/admin/v1/client", ok, a.logged(namedWithBody("id", a.setClient))},
-		{del, "/admin/v1/client", empty, a.logged(named("id", a.removeClient))},
+		{del, "/admin/v1/client", empty, a.logged(named("id", a.removeClient, "unused"))},
 		{post, "/admin/v1/client/secret", ok, a.logged(namedWithBody("id", a.rotateSecret))},
 
 		{get, "/admin/v1/users", ok, paged(a.listUsers)},
@@ -91,7 +91,7 @@ func (a *API) Routes() []Route {
 		{post, "/admin/v1/user/logout", ok, a.logged(named("user", a.logoutUser))},
 		{post, "/admin/v1/user/unblock", ok, a.logged(named("user", a.unblockUser))},
 
-		{get, "/admin/v1/sessions", ok, paged(a.listSessions)},
+		{get, "/admin/v1/sessions", ok, paged(a.listSessions, "user", "client")},
 		{post, "/admin/v1/sessions/revoke", empty, a.logged(withBody(a.revokeSessions))},
 		{del, "/admin/v1/session", ok, a.logged(named("id", a.revokeSession))},
 		{post, "/admin/v1/session/why", ok, withBody(a.explainToken)},

@@ -3,10 +3,12 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 )
 
 // TestTheTableOfPackageAPIListsAllRoutes compares in both directions.
@@ -45,6 +48,41 @@ func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
 	for _, d := range documented {
 		if !slices.Contains(served, d) {
 			t.Errorf("%s is documented in package api and not served", d)
+		}
+	}
+}
+
+// TestAnUnknownParameterIsRefused by every route, before anything is done: an API that has nothing to
+// call would panic.
+func TestAnUnknownParameterIsRefused(t *testing.T) {
+	ask := func(r Route, query string) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		_, err = r.Handler(httptest.NewRequest(r.Method, r.Path+"?"+query, strings.NewReader("{}")))
+		return err
+	}
+	for _, r := range New(Config{}).Routes() {
+		for _, query := range []string{"unsed=true", "Unused=true", "dry_run=1", "id=a&name=b&user=c&limit=5&x", "%00"} {
+			err := ask(r, query)
+			if code := refusal.CodeOf(err); code != "invalid_request" {
+				t.Errorf("%s %s?%s: %v", r.Method, r.Path, query, err)
+			}
+		}
+		if !strings.HasPrefix(r.Path, "/admin/v1/client") || r.Method != http.MethodDelete {
+			continue
+		}
+		for _, value := range []string{"", "1", "TRUE", "True", "yes", "false", "true ", "true&unused=true"} {
+			query := "id=web&unused=" + url.PathEscape(value)
+			if strings.Contains(value, "&") {
+				query = "id=web&unused=" + value
+			}
+			err := ask(r, query)
+			if code := refusal.CodeOf(err); code != "invalid_request" {
+				t.Errorf("%s %s?%s: %v", r.Method, r.Path, query, err)
+			}
 		}
 	}
 }
@@ -117,7 +155,11 @@ func FuzzQueryNumber(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.RawQuery = query
-		n, err := queryNumber(r, "limit", numbers{fallback: 7, lowest: 1, highest: 10})
+		values, err := readQuery(r, "limit")
+		if err != nil {
+			return
+		}
+		n, err := queryNumber(values, "limit", numbers{fallback: 7, lowest: 1, highest: 10})
 		if err == nil && (n < 1 || n > 10) {
 			t.Fatalf("%q: %d", query, n)
 		}

@@ -63,7 +63,11 @@ func (a *API) rotateSecret(r *http.Request, id string, req api.RotateSecretReque
 // removeClient removes a client. With unused=true it refuses to remove one that a login endpoint uses
 // or that has live sessions.
 func (a *API) removeClient(r *http.Request, id string) (any, error) {
-	if r.URL.Query().Get("unused") == "true" { // named has checked the query
+	query := r.URL.Query() // named has checked it
+	if query.Has("unused") {
+		if query.Get("unused") != "true" {
+			return nil, refusal.New("invalid_request", "parameter 'unused' must be true, or be left out")
+		}
 		if err := a.checkUnused(r.Context(), id); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,41 +31,28 @@ func decode[T any](r *http.Request) (v T, err error) {
 	return v, api.Decode(body, &v)
 }
 
-// readQuery parses the query. A parameter that is given twice is refused.
-func readQuery(r *http.Request) (url.Values, error) {
+// readQuery parses the query. It refuses a parameter that is not one of known, and one that is given
+// twice: a name that was mistyped must not do more than was meant.
+func readQuery(r *http.Request, known ...string) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, refusal.New("invalid_request", "the query is malformed")
 	}
 	for name, values := range query {
+		if !slices.Contains(known, name) {
+			return nil, refusal.New("invalid_request", "the query has an unknown parameter '%.100s'", refusal.Quoted(name))
+		}
 		if len(values) > 1 {
-			return nil, refusal.New("invalid_request", "the query has parameter '%s' twice", name[:min(len(name), 100)])
+			return nil, refusal.New("invalid_request", "the query has parameter '%s' twice", name)
 		}
 	}
 	return query, nil
 }
 
-// queryName returns a required parameter of the query.
-func queryName(r *http.Request, parameter string) (string, error) {
-	query, err := readQuery(r)
-	if err != nil {
-		return "", err
-	}
-	value := query.Get(parameter)
-	if value == "" {
-		return "", refusal.New("invalid_request", "the query needs parameter '%s'", parameter)
-	}
-	return value, nil
-}
-
 // numbers are the values that a parameter may have; fallback if it is absent.
 type numbers struct{ fallback, lowest, highest uint64 }
 
-func queryNumber(r *http.Request, parameter string, valid numbers) (uint64, error) {
-	query, err := readQuery(r)
-	if err != nil {
-		return 0, err
-	}
+func queryNumber(query url.Values, parameter string, valid numbers) (uint64, error) {
 	s := query.Get(parameter)
 	if s == "" {
 		return valid.fallback, nil
@@ -81,14 +69,25 @@ const (
 	maxListed     = 1000
 )
 
-// paged returns a Handler for a list. after is the entry after which the list continues.
-func paged(h func(r *http.Request, after string, limit int) (any, error)) Handler {
+// bare returns a Handler for a request without parameters and without a body.
+func bare(h Handler) Handler {
 	return func(r *http.Request) (any, error) {
-		limit, err := queryNumber(r, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
+		if _, err := readQuery(r); err != nil {
+			return nil, err
+		}
+		return h(r)
+	}
+}
+
+// paged returns a Handler for a list. after is the entry after which the list continues. others are
+// the parameters that h reads itself.
+func paged(h func(r *http.Request, after string, limit int) (any, error), others ...string) Handler {
+	return func(r *http.Request) (any, error) {
+		query, err := readQuery(r, append(slices.Clone(others), "after", "limit")...)
 		if err != nil {
 			return nil, err
 		}
-		query, err := readQuery(r)
+		limit, err := queryNumber(query, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
 		if err != nil {
 			return nil, err
 		}
@@ -97,26 +96,30 @@ func paged(h func(r *http.Request, after string, limit int) (any, error)) Handle
 }
 
 // named returns a Handler for a request whose query has a required parameter: the name of
-// the audience, client, user or session.
-func named(parameter string, h func(r *http.Request, name string) (any, error)) Handler {
+// the audience, client, user or session. others are the parameters that h reads itself.
+func named(parameter string, h func(r *http.Request, name string) (any, error), others ...string) Handler {
 	return func(r *http.Request) (any, error) {
-		name, err := queryName(r, parameter)
+		query, err := readQuery(r, append(slices.Clone(others), parameter)...)
 		if err != nil {
 			return nil, err
+		}
+		name := query.Get(parameter)
+		if name == "" {
+			return nil, refusal.New("invalid_request", "the query needs parameter '%s'", parameter)
 		}
 		return h(r, name)
 	}
 }
 
-// withBody returns a Handler for a request with a body.
+// withBody returns a Handler for a request with a body and without parameters.
 func withBody[T any](h func(r *http.Request, body T) (any, error)) Handler {
-	return func(r *http.Request) (any, error) {
+	return bare(func(r *http.Request) (any, error) {
 		body, err := decode[T](r)
 		if err != nil {
 			return nil, err
 		}
 		return h(r, body)
-	}
+	})
 }
 
 // namedWithBody returns a Handler for a request with a required parameter and a body.

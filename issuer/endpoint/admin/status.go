@@ -23,7 +23,7 @@ func (a *API) status(r *http.Request) (any, error) {
 }
 
 func (a *API) audit(r *http.Request) (any, error) {
-	query, err := readQuery(r)
+	query, err := readQuery(r, api.AuditParameters()...)
 	if err != nil {
 		return nil, err
 	}
