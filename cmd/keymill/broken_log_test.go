@@ -108,18 +108,7 @@ func (p *place) startBroken(out *os.File, env []string, args ...string) *child {
 		c.cmd.Stdout, c.cmd.Stderr = out, out
 	}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	go func() {
-		c.cmd.Wait()
-		close(c.ended)
-	}()
-	p.t.Cleanup(func() {
-		c.cmd.Process.Kill()
-		<-c.ended
-	})
+	p.launch(c)
 	if !eventually(failsafe, func() bool {
 		resp, err := http.Get(c.url("/readyz"))
 		if err == nil {

@@ -213,22 +213,7 @@ func (p *place) startWith(env []string, args ...string) *child {
 	c := &child{t: p.t, cmd: exec.Command(p.binary, p.firstStart(args)...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
-	// No server outlives the tests, even if they are killed.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.as}
-	if err := c.cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	go func() {
-		c.cmd.Wait()
-		close(c.ended)
-	}()
-	p.t.Cleanup(func() {
-		c.cmd.Process.Kill()
-		<-c.ended
-		if p.t.Failed() {
-			p.t.Logf("the server's log:\n%s", c.errs)
-		}
-	})
+	p.launch(c)
 	if !eventually(failsafe, func() bool {
 		_, rest, ok := strings.Cut(c.errs.String(), "msg=serving listen=")
 		c.address, _, _ = strings.Cut(rest, " ")
@@ -265,6 +250,27 @@ func (c *child) wait(limit time.Duration) int {
 		c.t.Fatalf("still running after %v:\n%.200s", limit, status)
 		return 0
 	}
+}
+
+// launch starts the process of c and ends it after the test.
+func (p *place) launch(c *child) {
+	p.t.Helper()
+	// No server outlives the tests, even if they are killed.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.as}
+	if err := c.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go func() {
+		c.cmd.Wait()
+		close(c.ended)
+	}()
+	p.t.Cleanup(func() {
+		c.cmd.Process.Kill()
+		<-c.ended
+		if p.t.Failed() {
+			p.t.Logf("the server's log:\n%s", c.errs)
+		}
+	})
 }
 
 func isClosed(c chan struct{}) bool {

@@ -1,11 +1,13 @@
 package docs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,38 +19,27 @@ import (
 // block and then reports that there is no store.
 func TestEveryYAMLBlockIsAConfiguration(t *testing.T) {
 	t.Parallel()
-	binary, err := server.Binary()
-	if err != nil {
+	binary, err1 := server.Binary()
+	root, err2 := server.Root()
+	blocks, err3 := pages.BlocksOf(root, "yaml")
+	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
-	root, err := server.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := pages.Read(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, blocks := t.TempDir(), 0
-	for _, p := range all {
-		for _, b := range p.Blocks {
-			if b.Language != "yaml" || b.IsManifest() {
-				continue
-			}
-			blocks++
-			file := filepath.Join(dir, fmt.Sprintf("%d.yaml", blocks))
-			if err := os.WriteFile(file, []byte(b.Text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(binary, "doctor", "--config", file, "--data", dir)
-			cmd.Env = server.Environment()
-			if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "no store in "+dir) {
-				t.Errorf("%s:%d: %s", p.Path, b.Line, out)
-			}
+	blocks = slices.DeleteFunc(blocks, pages.Block.IsManifest)
+	dir := t.TempDir()
+	for n, b := range blocks {
+		file := filepath.Join(dir, fmt.Sprintf("%d.yaml", n))
+		if err := os.WriteFile(file, []byte(b.Text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(binary, "doctor", "--config", file, "--data", dir)
+		cmd.Env = server.Environment()
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "no store in "+dir) {
+			t.Errorf("%s:%d: %s", b.Page, b.Line, out)
 		}
 	}
-	if blocks < 4 {
-		t.Errorf("found %d blocks, want at least 4", blocks)
+	if len(blocks) < 4 {
+		t.Errorf("found %d blocks, want at least 4", len(blocks))
 	}
 }
 
@@ -64,17 +55,15 @@ func TestEveryManifestServesOnlyItsStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := pages.Read(root)
+	blocks, err := pages.BlocksOf(root, "yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	manifests := 0
-	for _, p := range all {
-		for _, b := range p.Blocks {
-			if b.IsManifest() {
-				manifests++
-				wantNoStore(t, fmt.Sprintf("%s:%d", p.Path, b.Line), b.Text)
-			}
+	for _, b := range blocks {
+		if b.IsManifest() {
+			manifests++
+			wantNoStore(t, fmt.Sprintf("%s:%d", b.Page, b.Line), b.Text)
 		}
 	}
 	if manifests < 2 {

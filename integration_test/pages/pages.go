@@ -20,6 +20,7 @@ type Page struct {
 
 // A Block is a fenced block of a page.
 type Block struct {
+	Page     string // path of its page
 	Language string // the word after the opening fence; may be empty
 	Text     string
 	Line     int    // line number of the opening fence, from 1
@@ -77,7 +78,24 @@ func ReadOne(root, path string) (Page, error) {
 	if err != nil {
 		return Page{}, fmt.Errorf("%s:%w", path, err)
 	}
+	for n := range p.Blocks {
+		p.Blocks[n].Page = path
+	}
 	return p, nil
+}
+
+// BlocksOf returns the blocks of a language on all pages that Read returns.
+func BlocksOf(root, language string) ([]Block, error) {
+	all, err := Read(root)
+	var list []Block
+	for _, p := range all {
+		for _, b := range p.Blocks {
+			if b.Language == language {
+				list = append(list, b)
+			}
+		}
+	}
+	return list, err
 }
 
 // Find returns the first block of a language that contains text.

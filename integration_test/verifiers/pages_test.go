@@ -20,27 +20,17 @@ func TestGoProgramsOfThePagesCompile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := pages.Read(root)
-	if err != nil {
-		t.Fatal(err)
+	programs, err := pages.BlocksOf(root, "go")
+	if err != nil || len(programs) < 6 {
+		t.Fatalf("found %d programs, want at least 6; %v", len(programs), err)
 	}
 	dir := t.TempDir()
-	programs := 0
-	for _, p := range all {
-		for _, b := range p.Blocks {
-			if b.Language != "go" {
-				continue
-			}
-			programs++
-			name := fmt.Sprintf("%s_line_%d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(p.Path), b.Line)
-			if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			put(t, filepath.Join(dir, name, "page.go"), b.Text)
+	for _, b := range programs {
+		name := fmt.Sprintf("%s_line_%d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(b.Page), b.Line)
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if programs < 6 {
-		t.Errorf("found %d programs, want at least 6", programs)
+		put(t, filepath.Join(dir, name, "page.go"), b.Text)
 	}
 	mod, err := os.ReadFile("go.mod")
 	if err != nil {
