@@ -103,7 +103,7 @@ func spaceRows() []row {
 		fixed("a form with white space around the name and the password", postBytes(obtainPath, "application/x-www-form-urlencoded", url.Values{
 			"username": {"\u3000alice\r\n"}, "password": {"\x1f" + userNamed("alice").Password + "\t"}}.Encode())),
 	}
-	for _, space := range []rune("\n\x1c\x1f\u0085\u00a0\u2003\u2028\u3000\u180e\u200b") {
+	for _, space := range "\n\x1c\x1f\u0085\u00a0\u2003\u2028\u3000\u180e\u200b" {
 		around := func(s string) string { return string(space) + s + string(space) }
 		rows = append(rows,
 			fixed(fmt.Sprintf("%U around the name", space), credentials(around("alice"), userNamed("alice").Password)),

@@ -80,10 +80,9 @@ func TestBcryptIgnoresTheEndOfALongPassword(t *testing.T) {
 	const (
 		ofC     = "bcrypt$$2b$04$M0L3cpgUGjyu/9hGbf9dde1eRs1o/k01sHN.C1Ar3wUwTtYyzdZqC"
 		ofC72   = "bcrypt$$2a$04$aRZYWwIXAxufsxMVJMIng.x/6SYSNnZFRT69NeFEL8x20eMMqkgSm"
-		ofPlain = "bcrypt$$2b$12$Zyf6wW2hrkL304E8348rmuVGuQyVIFxxYyJ1a03dXT48srKXPxt2a"
+		ofPlain = "bcrypt$$2b$04$yKZfiDiPPfK7RFQ5MEnGp.nVU.tdeM7o7MiV3q7L6lLtcOh66IQWO"
 	)
 	h := newHasher(1, hashBudget)
-	h.durations["bcrypt-12"] = time.Millisecond // so that it is not measured
 	for _, tt := range []struct {
 		stored, shown string
 		match, weak   bool
