@@ -124,7 +124,8 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 		}
 	}()
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
-		if f, err = os.OpenFile(path, flag&^os.O_CREATE, mode); err != nil {
+		// A FIFO would block here, and checkFile refuses it.
+		if f, err = os.OpenFile(path, flag&^os.O_CREATE|syscall.O_NONBLOCK, mode); err != nil {
 			return nil, err
 		}
 		if err := checkFile(f); err != nil {

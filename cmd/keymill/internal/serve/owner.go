@@ -18,7 +18,8 @@ const worldWritable = 0o002
 // a store of another user. It changes nothing, and a start calls it before it writes. A directory that
 // belongs to this user is accepted, because protect changes its mode, and so is one that is missing.
 func CheckDir(path string) error {
-	d, err := os.Open(path) // to sync a directory, it must be readable
+	// To sync a directory, it must be readable. A FIFO in its place must not block the start.
+	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -5,7 +5,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -87,5 +89,16 @@ func TestACheckLeavesOtherErrorsToTheStart(t *testing.T) {
 		if err := CheckDir(dir + "/" + name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestAFIFOInPlaceOfTheDirectoryDoesNotBlock: OpenDir then says that it is no directory.
+func TestAFIFOInPlaceOfTheDirectoryDoesNotBlock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckDir(path); err != nil {
+		t.Error(err)
 	}
 }

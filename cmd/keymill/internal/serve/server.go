@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
@@ -216,10 +217,15 @@ func (s *server) openAdmin(context.Context) error {
 	if err := s.dir.protectFiles(); err != nil {
 		return err
 	}
+	// The umask gives the socket its mode, 0600. A chmod would follow a link that a member of the
+	// directory's group can put in its place. No other goroutine makes a directory
+	// at this time.
+	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
 	if err != nil {
 		return fmt.Errorf("admin socket: %w", err)
 	}
 	s.admin = l
-	return os.Chmod(path, 0o600)
+	return nil
 }
