@@ -16,7 +16,7 @@ const (
 // normalName returns the spelling under which a user name is compared: NFKC, as in Django, with case.
 // ok is false unless it is 1 to 150 characters, without control characters, without a space at either
 // end, and without "id:" before it, which stands before an id in commands. Characters that are
-// invisible or change the direction of writing are controls too: they make one name look like another
+// invisible or change the direction of text are controls too: they make one name look like another
 // in a log or a terminal.
 func normalName(name string) (normal string, ok bool) {
 	if len(name) > maxUsernameBytes || !utf8.ValidString(name) {

@@ -63,7 +63,7 @@ func TestNoOneIsToldToMakeANewKeyForAStore(t *testing.T) {
 		"nothing names a key":   {environment(nothing...), "no unit keymill.service names one; set KEYMILL_MASTER_KEY_FILE to the file that holds the master key of this store"},
 		"not a key":             {environment(append(nothing, "KEYMILL_MASTER_KEY_FILE="+bad)...), "does not hold a master key"},
 		"a variable":            {environment(append(nothing, "KEYMILL_MASTER_KEY=short")...), "KEYMILL_MASTER_KEY does not hold a master key"},
-		"a missing file":        {environment(append(nothing, "KEYMILL_MASTER_KEY_FILE=none")...), "open none: no such file"},
+		"a missing file":        {environment(append(nothing, "KEYMILL_MASTER_KEY_FILE=none")...), "master key: none: no such file"},
 		"an empty credential":   {environment(append(nothing, "CREDENTIALS_DIRECTORY="+p.dir+"/none")...), "set KEYMILL_MASTER_KEY_FILE"},
 		"a key for another one": {environment(append(nothing, "KEYMILL_MASTER_KEY="+strings.Repeat("x", 32))...), "does not open this store"},
 	} {

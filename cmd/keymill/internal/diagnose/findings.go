@@ -25,9 +25,9 @@ type Finding struct {
 // add records one check and reports whether it passed.
 func (f *Findings) add(check, detail string, err error) bool {
 	if err != nil {
-		detail = err.Error()
-		if e := (*terminal.Error)(nil); errors.As(err, &e) && e.Hint != "" {
-			detail += "; " + e.Hint
+		detail = terminal.Plain(err)
+		if hint := terminal.HintOf(err); hint != "" {
+			detail += "; " + hint
 		}
 		detail = terminal.OneLine(detail)
 	}

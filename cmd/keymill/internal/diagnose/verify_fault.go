@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // An answer is how the issuer answered one request. Package jwks says what it refused in an
@@ -105,7 +107,7 @@ func (c *TokenCheck) fault() string {
 	if c.keys.Err != nil {
 		return c.keys.Err.Error()
 	}
-	return err.Error()
+	return terminal.Plain(err)
 }
 
 // faultAdvice says what to do about fault.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -42,7 +43,7 @@ func (s *server) record(events ...audit.Event) {
 		return nil
 	})
 	if err != nil {
-		s.log.Warn("cannot write an audit record", "action", events[0].Action, "error", err)
+		s.log.Warn("cannot write an audit record", "action", events[0].Action, "error", terminal.Plain(err))
 	}
 }
 

@@ -118,7 +118,7 @@ func (q *logQueue) run() {
 
 func (q *logQueue) write(line logLine) {
 	q.lost += line.lost
-	// slog leaves characters in JSON that change the direction of writing. People read logs, too.
+	// slog leaves characters in JSON that change the direction of text. People read logs, too.
 	if !q.writeLost() || !q.writeText(terminal.EscapeJSON(line.text)) {
 		q.lost++
 		return

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/endpoint/admin"
 	"keymill/storage/audit"
 )
@@ -116,7 +117,7 @@ func (s *server) limitStop() *time.Timer {
 func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	limit := DrainTime
 	if err := s.store.Status().Failed; err != nil {
-		s.log.Error("the store failed; stopping, so that a restart reads what is durable", "error", err)
+		s.log.Error("the store failed; stopping, so that a restart reads what is durable", "error", terminal.Plain(err))
 		limit = failedDrainTime
 		select {
 		case <-time.After(failedServeTime):
@@ -146,7 +147,7 @@ func (s *server) close() {
 	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
-			s.log.Error("cannot close the store", "error", err)
+			s.log.Error("cannot close the store", "error", terminal.Plain(err))
 		}
 	}
 	if s.dir != nil {

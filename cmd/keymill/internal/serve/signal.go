@@ -77,10 +77,9 @@ func signalName(sig os.Signal) string { return unix.SignalName(sig.(syscall.Sign
 func (s *server) reload(read func() (*config.Config, error)) {
 	next, err := read()
 	if err != nil {
-		attrs := []any{"error", err}
-		var e *terminal.Error
-		if errors.As(err, &e) && e.Hint != "" {
-			attrs = append(attrs, "hint", e.Hint)
+		attrs := []any{"error", terminal.Plain(err)}
+		if hint := terminal.HintOf(err); hint != "" {
+			attrs = append(attrs, "hint", hint)
 		}
 		s.log.Error("cannot read the configuration again; no setting changes", attrs...)
 		return

@@ -116,7 +116,7 @@ func (s *server) welcome(w io.Writer) error {
 		if err == nil {
 			return nil
 		}
-		reason = err.Error()
+		reason = terminal.Plain(err)
 	case <-late.C:
 	}
 	s.log.Warn("cannot print the credentials and commands of the trial server", "reason", reason, "file", s.config.Path("dev-credentials"))

@@ -55,7 +55,7 @@ func Report(w io.Writer, err error) int {
 	if errors.Is(err, ErrSilent) {
 		return 1
 	}
-	fmt.Fprintf(w, "keymill: %s\n", OneLine(plain(err)))
+	fmt.Fprintf(w, "keymill: %s\n", OneLine(Plain(err)))
 	var e *Error
 	if !errors.As(err, &e) {
 		return 1

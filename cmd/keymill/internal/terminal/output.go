@@ -26,7 +26,7 @@ func PrintJSON(w io.Writer, raw []byte) error {
 }
 
 // EscapeJSON replaces the characters of JSON that a terminal would interpret or that change the
-// direction of writing by escapes such as \u202e. A program reads the same values. Outside of
+// direction of text by escapes such as \u202e. A program reads the same values. Outside of
 // strings JSON has none but line ends and tabs, which stay.
 func EscapeJSON(raw []byte) []byte {
 	if !bytes.ContainsFunc(raw, interpreted) {

@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// plain returns the text of err. The errors of Go's libraries are written for programmers: their texts
+// Plain returns the text of err. The errors of Go's libraries are written for programmers: their texts
 // begin with the name of a system call or of a function of Go. Inside of err they are replaced by
 // what they mean.
-func plain(err error) string {
+func Plain(err error) string {
 	text := err.Error()
 	text = plainPath(text, err)
-	text = meaning(text, err, func(e *os.LinkError) string { return verb(e.Op) + " " + e.Old + " to " + e.New + ": " + plain(e.Err) })
-	text = meaning(text, err, func(e *net.OpError) string { return plain(e.Err) })
-	text = meaning(text, err, func(e *os.SyscallError) string { return plain(e.Err) })
+	text = meaning(text, err, func(e *os.LinkError) string { return verb(e.Op) + " " + e.Old + " to " + e.New + ": " + Plain(e.Err) })
+	text = meaning(text, err, func(e *net.OpError) string { return Plain(e.Err) })
+	text = meaning(text, err, func(e *os.SyscallError) string { return Plain(e.Err) })
 	text = meaning(text, err, func(e *net.DNSError) string { return "the name " + e.Name + " cannot be resolved: " + e.Err })
 	text = meaning(text, err, numberFault)
 	text = meaning(text, err, func(*json.SyntaxError) string { return "the JSON is not well-formed" })
@@ -58,7 +58,7 @@ func plainPath(text string, err error) string {
 	if !errors.As(err, &inner) {
 		return text
 	}
-	reason := inner.Path + ": " + plain(inner.Err)
+	reason := inner.Path + ": " + Plain(inner.Err)
 	before, after, found := strings.Cut(text, inner.Error())
 	switch {
 	case !found:
@@ -66,7 +66,7 @@ func plainPath(text string, err error) string {
 	case before == "":
 		reason = verb(inner.Op) + " " + reason
 	case strings.HasSuffix(before, inner.Path+": "):
-		reason = plain(inner.Err)
+		reason = Plain(inner.Err)
 	}
 	return before + reason + after
 }
