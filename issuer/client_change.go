@@ -235,7 +235,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	}
 	for _, o := range rec.Origins {
 		if err := origin.Check(o, i.insecure); err != nil && !slices.Contains(listed, o) {
-			return refusal.New("invalid_request", "origin '%.100s' %v", o, err)
+			return refusal.New("invalid_request", "origin '%.100s' %s", refusal.Quoted(o), refusal.Quoted(err.Error()))
 		}
 	}
 	return nil

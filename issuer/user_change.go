@@ -110,7 +110,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, idPrefix)
 	}
 	if isAmbiguousNumber(u.ID) {
-		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", u.ID)
+		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", refusal.Quoted(u.ID))
 	}
 	name, err := checkName(u.Name)
 	if err != nil {

@@ -33,11 +33,23 @@ func (e *UnavailableError) Error() string { return e.Reason }
 type InvalidError struct {
 	Code        string // "not_found", "already_exists" or "invalid_request"
 	Description string // what is wrong and what to do
+
+	logged string // Description without quoted text
 }
 
-// Error returns the description.
-func (e *InvalidError) Error() string { return e.Description }
+// Error returns the description for the log: without text of the request, which may be a secret in
+// the wrong place.
+func (e *InvalidError) Error() string { return e.logged }
+
+// quoted is text of a request that a description repeats, and that no log shows.
+type quoted string
 
 func invalid(code, format string, args ...any) error {
-	return &InvalidError{Code: code, Description: fmt.Sprintf(format, args...)}
+	shown := fmt.Sprintf(format, args...)
+	for n, arg := range args {
+		if _, ok := arg.(quoted); ok {
+			args[n] = quoted("...")
+		}
+	}
+	return &InvalidError{code, shown, fmt.Sprintf(format, args...)}
 }

@@ -107,7 +107,7 @@ func checkUnused(tx storage.Reader, in importedKey) error {
 	}
 	for _, b := range found[1:] {
 		if b != nil {
-			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", in.kid)
+			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", quoted(in.kid))
 		}
 	}
 	return nil
@@ -147,7 +147,7 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 			declared = EdDSA
 		}
 		if declared != "" && declared != alg {
-			return refuse("the key is for %s, not for %s", alg, declared)
+			return refuse("the key is for %s, not for %s", alg, quoted(declared))
 		}
 	}
 	if r.queues[alg] == nil {
@@ -186,7 +186,7 @@ func checkKID(kid string) error {
 	}
 	for _, c := range []byte(kid) {
 		if c <= ' ' || c > '~' {
-			return invalid("invalid_request", "the kid %+q must be visible ASCII without spaces", kid)
+			return invalid("invalid_request", "the kid %+q must be visible ASCII without spaces", quoted(kid))
 		}
 	}
 	return nil

@@ -36,7 +36,7 @@ type Revocation struct {
 // not know the spare, unless force is set. by names the operator in the audit log.
 func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (Rotation, error) {
 	if r.queues[alg] == nil {
-		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", alg, strings.Join(r.cfg.Algorithms, ", "))
+		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", quoted(alg), strings.Join(r.cfg.Algorithms, ", "))
 	}
 	var out Rotation
 	err := r.operate(ctx, by, func(d decision) error {
@@ -119,7 +119,7 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 }
 
 func unknownKID(kid string) error {
-	return invalid("not_found", "key %q does not exist; list the keys to see their kids", kid)
+	return invalid("not_found", "key %q does not exist; list the keys to see their kids", quoted(kid))
 }
 
 // revokeIn revokes the key out.KID if it belongs to alg, and completes out.

@@ -34,7 +34,7 @@ func AuditParameters() []string {
 func ParseAuditQuery(v url.Values) (q audit.Query, err error) {
 	for name := range v {
 		if v.Get(name) == "" {
-			return q, refusal.New("invalid_request", "parameter '%.100s' is empty", name)
+			return q, refusal.New("invalid_request", "parameter '%.100s' is empty", refusal.Quoted(name))
 		}
 	}
 	q.User, q.Client, q.Action, q.Limit = v.Get("user"), v.Get("client"), v.Get("action"), defaultAuditRecords
@@ -52,7 +52,7 @@ func ParseAuditQuery(v url.Values) (q audit.Query, err error) {
 	}
 	if place != "" {
 		if q.From, err = audit.ParseCursor(place); err != nil {
-			return q, refusal.New("invalid_request", "%v", err)
+			return q, refusal.New("invalid_request", "%s", refusal.Quoted(err.Error()))
 		}
 	}
 	for name, at := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {

@@ -19,7 +19,6 @@ import (
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
-	"keymill/keystore"
 )
 
 // All answers share these header values, which saves an allocation each. Nothing may
@@ -196,7 +195,7 @@ func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err er
 	if reason.Err != nil { // it was found in err
 		attrs = append(attrs, reason.Attrs()...)
 	}
-	return append(attrs, slog.String("err", logText(err)))
+	return append(attrs, slog.String("err", err.Error()))
 }
 
 // knownClient returns the id of a client that exists. Any other text may be a secret in the wrong
@@ -224,14 +223,6 @@ const (
 	maxLoggedPart  = 30
 	pathCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 )
-
-// logText returns the text of an error without names that name nothing, see refusal.Quoted.
-func logText(err error) string {
-	if invalid := (*keystore.InvalidError)(nil); errors.As(err, &invalid) && invalid.Code == "not_found" {
-		return "not_found: the key does not exist"
-	}
-	return err.Error()
-}
 
 // writeJSON writes v, or returns an error and has written nothing.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
