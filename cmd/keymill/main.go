@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
+	strictHelp(root)
 	strictCompletion(root)
 	return terminal.Report(errs, root.ExecuteContext(ctx))
 }
@@ -56,13 +57,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
   keymill user import users.json --format django-json
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		// A flag of a mistyped command is unknown to the group, but the command is the mistake.
-		if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
-			return unknownCommand(cmd, cmd.Flags().Arg(0))
-		}
-		return terminal.WithHint(terminal.Usage("%w", err), "run %q to see the flags", cmd.CommandPath()+" --help")
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
@@ -89,14 +84,6 @@ func group(use, short, long string) *cobra.Command {
 	}
 }
 
-func unknownCommand(group *cobra.Command, name string) error {
-	err := terminal.Usage("unknown command %q for %q", name, group.CommandPath())
-	if near := terminal.Nearest(name, commandsOf(group)); near != "" {
-		return terminal.WithHint(err, "did you mean %q?", group.CommandPath()+" "+near)
-	}
-	return terminal.WithHint(err, "run %q to list the commands", group.CommandPath()+" --help")
-}
-
 // strictCompletion adds cobra's own group "completion" and makes it strict: for an unknown
 // shell, cobra would print the help, and a script would take that for success. Cobra reads
 // the output of root here, so it must be set before.
@@ -112,16 +99,6 @@ func strictCompletion(root *cobra.Command) {
 			shell.Args = arguments()
 		}
 	}
-}
-
-func commandsOf(cmd *cobra.Command) []string {
-	var names []string
-	for _, c := range cmd.Commands() {
-		if !c.Hidden {
-			names = append(names, c.Name())
-		}
-	}
-	return names
 }
 
 // arguments returns a check for exactly the named positional arguments.
