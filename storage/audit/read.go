@@ -32,7 +32,8 @@ type Query struct {
 }
 
 // A Cursor is a place in the log. Forward, a page begins with the record after the number Seq, and
-// with the waiting record after the key Key. Backward, it ends before the number Seq.
+// with the waiting record after the key Key. Backward, it ends before the number Seq, or with
+// the newest record if Seq is above all numbers.
 type Cursor struct {
 	Seq uint64
 	Key string // the part after audit/new/; "" if no record that waits was read
@@ -139,6 +140,9 @@ func (d *reading) begin(r storage.Reader) (err error) {
 	switch {
 	case d.q.From != (Cursor{}):
 		d.waiting = d.waiting && d.q.Forward // backward, they are on the first page
+		if !d.q.Forward {
+			d.Next.Seq = min(d.Next.Seq, d.Last+1)
+		}
 	case d.q.Forward && !d.q.Since.IsZero():
 		d.Next.Seq, err = bisect(r, d.Last, func(s timeSpan) bool { return !s.newest.Before(d.q.Since.Add(-maxDelay)) })
 		d.Next.Seq--

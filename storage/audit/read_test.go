@@ -2,8 +2,10 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -368,6 +370,41 @@ func TestADamagedLogIsRead(t *testing.T) {
 		}
 		if p, err := Read(t.Context(), s, Query{Limit: 5}); err != nil || p.Records[len(p.Records)-1].Target != "39" && name != "no number at all" {
 			t.Errorf("%s: the newest are %+v, %v", name, p.Records, err)
+		}
+	}
+}
+
+// A store that fails after a few Views.
+type limitedStore struct {
+	storage.Store
+	views int
+}
+
+func (l *limitedStore) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if l.views--; l.views < 0 {
+		return errors.New("too many Views")
+	}
+	return l.Store.View(ctx, fn)
+}
+
+// TestACursorAboveTheEndIsTheEnd: backward, the newest records are found at once.
+func TestACursorAboveTheEndIsTheEnd(t *testing.T) {
+	s := openStore(t)
+	decide(t, s, 0, 30)
+	chain(t, s, 30)
+	for _, seq := range []uint64{31, 32, 1_000, 1e12, math.MaxInt64 - 1, math.MaxInt64} {
+		for _, f := range []Filter{{}, {Action: "test"}, {Action: "absent"}, {Since: noon}, {Until: noon.Add(time.Hour)}} {
+			for _, key := range []string{"", "20260301T120000.000000000Z-0123456789abcdef"} {
+				q := Query{Filter: f, From: Cursor{seq, key}, Limit: 10}
+				p, err := Read(t.Context(), &limitedStore{s, 10}, q)
+				want := 10
+				if f.Action == "absent" {
+					want = 0
+				}
+				if err != nil || len(p.Records) != want || want > 0 && p.Records[9].Seq != 30 || p.Next.Seq > 21 {
+					t.Errorf("%+v: got %+v, %v", q, p, err)
+				}
+			}
 		}
 	}
 }
