@@ -11,11 +11,21 @@ import (
 // and its target is the user, or if a fact of its detail is: "user", "sub". The same holds for
 // clients, with "client".
 type Filter struct {
-	Since, Until time.Time // Since <= time < Until
+	Since, Until time.Time // Since <= time < Until; a part of a second selects the whole second
 	User         string    // id
 	Name         string    // of a user who may have been removed, in the records that have it
 	Client       string    // id
 	Action       string    // the whole, as "key.rotate", or its first part, as "key"
+}
+
+// wholeSeconds returns f with Since rounded down and Until rounded up, because the time of a record is
+// that of its decision rounded down to a second.
+func (f Filter) wholeSeconds() Filter {
+	f.Since = f.Since.Truncate(time.Second)
+	if whole := f.Until.Truncate(time.Second); whole.Before(f.Until) {
+		f.Until = whole.Add(time.Second)
+	}
+	return f
 }
 
 func (f Filter) matches(r Record) bool {

@@ -81,6 +81,7 @@ func Read(ctx context.Context, s storage.Store, q Query) (Page, error) {
 	if q.Limit = min(q.Limit, maxPage); q.Limit <= 0 {
 		return Page{}, nil
 	}
+	q.Filter = q.wholeSeconds()
 	d := reading{q: q, Page: Page{Next: q.From, More: true}, waiting: err != nil, begins: true}
 	for d.More && !d.full() {
 		if err := s.View(ctx, d.view); err != nil {

@@ -374,6 +374,38 @@ func TestADamagedLogIsRead(t *testing.T) {
 	}
 }
 
+// TestPartsOfASecondSelectTheWholeSecond, because the time of a record is a whole second.
+func TestPartsOfASecondSelectTheWholeSecond(t *testing.T) {
+	s := openStore(t)
+	if err := s.Update(t.Context(), func(tx storage.Tx) error {
+		return Append(tx, noon.Add(900*time.Millisecond), Event{Action: "test"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	second := time.Second
+	for _, tt := range []struct {
+		since, until time.Duration // after noon; 0 is none
+		want         int
+	}{
+		{since: 1, want: 1}, {since: 899 * time.Millisecond, want: 1}, {since: second - 1, want: 1}, {since: second, want: 0}, {since: -1, want: 1},
+		{until: 1, want: 1}, {until: 901 * time.Millisecond, want: 1}, {until: second, want: 1}, {until: -1, want: 0}, {until: -second, want: 0},
+		{since: 1, until: 2, want: 1}, {since: second, until: 2 * second, want: 0}, {since: second + 1, until: second + 2, want: 0},
+	} {
+		var f Filter
+		if tt.since != 0 {
+			f.Since = noon.Add(tt.since)
+		}
+		if tt.until != 0 {
+			f.Until = noon.Add(tt.until)
+		}
+		for _, forward := range []bool{true, false} {
+			if got := readAll(t, s, Query{Filter: f, Forward: forward, Limit: 10}); len(got) != tt.want {
+				t.Errorf("since %v, until %v, forward %v: %d records, want %d", tt.since, tt.until, forward, len(got), tt.want)
+			}
+		}
+	}
+}
+
 // A store that fails after a few Views.
 type limitedStore struct {
 	storage.Store
