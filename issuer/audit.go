@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"keymill/issuer/api"
@@ -21,21 +22,23 @@ func (i *Issuer) Audit(ctx context.Context, q audit.Query) (api.AuditRecords, er
 	}, err
 }
 
-// FindAuditedUser replaces f.User, the name or the id of a user, by the id. If no user has that name,
-// it can be the id or the name of a user who was removed.
+// FindAuditedUser replaces f.User, the name or the id of a user, by the id. If no user has that name or
+// id now, the newest 10,000 records say which user had it. If they name several, it is refused; if
+// they name none, f.Name selects the older records that have the name.
 func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) error {
 	word, isID := strings.CutPrefix(f.User, idPrefix)
 	f.User = word
 	if isID || word == "" {
 		return nil
 	}
-	return s.View(ctx, func(r storage.Reader) error {
+	unknown := false
+	if err := s.View(ctx, func(r storage.Reader) error {
 		named, err := idOfName(r, word)
 		switch {
 		case err != nil:
 			return err
 		case named == "":
-			f.Name, _ = normalName(word)
+			unknown = true
 			return nil
 		case named != word && validUserID(word):
 			if others, err := r.GetAll(userKey(word)); err != nil {
@@ -46,7 +49,32 @@ func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) erro
 		}
 		f.User = named
 		return nil
-	})
+	}); err != nil || !unknown {
+		return err
+	}
+	f.Name, _ = normalName(word)
+	return findFormerUser(ctx, s, f)
+}
+
+// findFormerUser replaces f.User by the id of the user who had the name f.Name or the id f.User.
+func findFormerUser(ctx context.Context, s storage.Store, f *audit.Filter) error {
+	p, err := audit.Read(ctx, s, audit.Query{Filter: audit.Filter{User: f.User, Name: f.Name, Action: "user"}, Limit: 1000})
+	if err != nil {
+		return err
+	}
+	var ids []string
+	for _, r := range p.Records {
+		ids = append(ids, idPrefix+r.Target)
+	}
+	slices.Sort(ids)
+	switch ids = slices.Compact(ids); len(ids) {
+	case 0:
+	case 1:
+		f.User = strings.TrimPrefix(ids[0], idPrefix)
+	default:
+		return refusal.New("invalid_request", "%s is a name that several users had: write one of %s", refusal.Quoted(f.User), strings.Join(ids, ", "))
+	}
+	return nil
 }
 
 func refuseAmbiguous(word, named string) error {

@@ -41,8 +41,9 @@ line without its line break is "previous" of the next one.
 
 Without --since and --all these are the newest records, as many as -n says. With --since TIME or
 --all these are all. TIME is an instant in RFC 3339 or a duration back from now: 2h, 7d. --until
-ends before its TIME. --user takes a name or an id, also of a user who was removed, and --client
-an id: records that were made by them or are about them. --action takes an action or its first
+ends before its TIME. --user takes a name or an id, also a former name or that of a user who was
+removed, if one of the newest 10,000 records says whose it was. --client takes an id. They select
+records that were made by the user or client or are about it. --action takes an action or its first
 part: "key" stands for key.rotate, key.revoke and all others of keys.
 
 With --store FILE the command reads the store of a stopped server, or a copy, and changes
