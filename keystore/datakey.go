@@ -145,29 +145,45 @@ func createKeyring(tx storage.Tx, cfg Config, databaseID string) error {
 	return tx.Put(dataKeyRecord, record)
 }
 
+// CheckMasterKey returns nil if the master key opens the store, and ErrMasterKey if it does not. It
+// only reads.
+func CheckMasterKey(ctx context.Context, s storage.Store, key MasterKey) error {
+	return s.View(ctx, func(r storage.Reader) error {
+		_, _, err := readDataKey(r, key)
+		return err
+	})
+}
+
+// readDataKey opens the data key of a store, and returns the database id too.
+func readDataKey(r storage.Reader, key MasterKey) (v *Vault, databaseID string, err error) {
+	meta, err := storage.ReadMeta(r)
+	if err != nil {
+		return nil, "", fmt.Errorf("read meta: %w", err)
+	}
+	record, err := r.Get(dataKeyRecord)
+	if err != nil {
+		return nil, "", fmt.Errorf("read keyring: %w", err)
+	}
+	v, err = openDataKey(key, meta.DatabaseID, record)
+	return v, meta.DatabaseID, err
+}
+
 // ChangeMasterKey seals the data key under another master key, in one transaction.
 // Afterwards only next opens the store. No server may use the store at that time. by names
 // the operator in the audit log.
 func ChangeMasterKey(ctx context.Context, s storage.Store, old, next MasterKey, by string) error {
 	return s.Update(ctx, func(tx storage.Tx) error {
-		meta, err := storage.ReadMeta(tx)
-		if err != nil {
-			return fmt.Errorf("read meta: %w", err)
-		}
-		record, err := tx.Get(dataKeyRecord)
-		if err != nil {
-			return fmt.Errorf("read keyring: %w", err)
-		}
-		v, err := openDataKey(old, meta.DatabaseID, record)
+		v, databaseID, err := readDataKey(tx, old)
 		if err != nil {
 			return err
 		}
-		if record, err = sealDataKey(next, meta.DatabaseID, v.key); err != nil {
+		record, err := sealDataKey(next, databaseID, v.key)
+		if err != nil {
 			return err
 		}
 		return errors.Join(
 			tx.Put(dataKeyRecord, record),
-			audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: by, Target: meta.DatabaseID}),
+			audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: by, Target: databaseID}),
 		)
 	})
 }

@@ -256,6 +256,43 @@ func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	}
 }
 
+// A readOnlyStore fails at each Update.
+type readOnlyStore struct{ storage.Store }
+
+func (readOnlyStore) Update(context.Context, func(storage.Tx) error) error {
+	return errors.New("a check must not write")
+}
+
+func TestAMasterKeyIsCheckedWithoutAWrite(t *testing.T) {
+	s := openStore(t, filepath.Join(t.TempDir(), "keymill.db"))
+	right, _ := NewMasterKey()
+	wrong, _ := NewMasterKey()
+	if err := CheckMasterKey(t.Context(), readOnlyStore{s}, right); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("an empty store: %v", err)
+	}
+	if _, err := Create(t.Context(), s, trial(right), "test", "0"); err != nil {
+		t.Fatal(err)
+	}
+	check := func(what string, key MasterKey, want error) {
+		t.Helper()
+		if err := CheckMasterKey(t.Context(), readOnlyStore{s}, key); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", what, err, want)
+		}
+	}
+	check("its key", right, nil)
+	check("another key", wrong, ErrMasterKey)
+	check("no key", MasterKey{}, ErrMasterKey)
+	if err := ChangeMasterKey(t.Context(), s, right, wrong, "test"); err != nil {
+		t.Fatal(err)
+	}
+	check("the new key", wrong, nil)
+	check("the old key", right, ErrMasterKey)
+	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(dataKeyRecord) }); err != nil {
+		t.Fatal(err)
+	}
+	check("without a keyring", wrong, storage.ErrNotFound)
+}
+
 func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
 	for _, lost := range []string{dataKeyRecord, "meta"} {
 		r, s := newRings(t)

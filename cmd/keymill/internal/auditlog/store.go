@@ -66,8 +66,7 @@ func verify(ctx context.Context, s storage.Store, path string, c *config.Config)
 	if err != nil {
 		return err
 	}
-	// This opens the data key with the old master key first. Nothing is written.
-	if err := keystore.ChangeMasterKey(ctx, storage.DryRun(s), key, key, "nobody"); err != nil {
+	if err := keystore.CheckMasterKey(ctx, s, key); err != nil {
 		return err
 	}
 	_, err = audit.Verify(ctx, s)
