@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/hex"
+	"path/filepath"
 	"strings"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -72,4 +73,15 @@ func (c *Config) InitCommand() string {
 		command += " --data " + terminal.ShellWord(c.Data)
 	}
 	return command
+}
+
+// NamesFile reports whether path is the configuration file or a file with a secret that a setting names.
+func (c *Config) NamesFile(path string) bool {
+	path, err := filepath.Abs(path)
+	for _, named := range []string{c.file, c.MasterKeyFile, c.WebhookSecretFile} {
+		if abs, absErr := filepath.Abs(named); named != "" && err == nil && absErr == nil && abs == path {
+			return true
+		}
+	}
+	return false
 }

@@ -93,6 +93,9 @@ func (s *server) openDir(context.Context) error {
 	if err := s.findStore(); err != nil {
 		return err
 	}
+	if err := checkOwn(s.config); err != nil {
+		return err
+	}
 	dir, err := OpenDir(s.config.Data, s.create)
 	if err != nil {
 		return err

@@ -1,0 +1,42 @@
+package serve
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// checkOwn refuses to create a store in a directory that holds anything else: a start makes its directory
+// private, and a mistyped one, such as /etc, would be closed to every other user. It changes nothing. A
+// directory that holds a store is not looked at.
+func checkOwn(c *config.Config) error {
+	if _, err := os.Lstat(c.Path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	entries, err := os.ReadDir(c.Data)
+	if err != nil {
+		return nil // it is missing, or OpenDir says what is wrong
+	}
+	for _, e := range entries {
+		if isOurs(e.Name()) || c.NamesFile(filepath.Join(c.Data, e.Name())) {
+			continue
+		}
+		return terminal.WithHint(c.SettingError("data", "%s holds other files, such as %s, and no store", terminal.Printable(c.Data), terminal.ShellWord(e.Name())),
+			"no store is created there, because its directory becomes private; name a directory of its own, such as %s",
+			terminal.ShellWord(filepath.Join(c.Data, "keymill")))
+	}
+	return nil
+}
+
+// isOurs reports whether a file of this name may be in a directory in which a store is created: the
+// files of a store, what an interrupted write left, and what mkfs makes in a new volume.
+func isOurs(name string) bool {
+	names := []string{"lock", "keymill.db", "admin.sock", "dev-master-key", "dev-credentials", "lost+found"}
+	return slices.Contains(names, name) || strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, "keymill.db.new-")
+}
