@@ -60,10 +60,11 @@ func addConfigFlag(cmd *cobra.Command, file *string) {
 	cmd.Flags().StringVar(file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
 }
 
-// printCreated prints YAML, so that the output can be appended to the configuration.
+// printCreated prints YAML, so that the output can be appended to the configuration. It begins with a newline,
+// because the last line of the configuration may have none.
 func printCreated(w io.Writer, c created, asJSON bool) error {
 	if !asJSON {
-		_, err := fmt.Fprintf(w, "# created a store in %s\ndatabase_id: %s\n", terminal.Printable(c.Data), c.DatabaseID)
+		_, err := fmt.Fprintf(w, "\n# created a store in %s\ndatabase_id: %s\n", terminal.Printable(c.Data), c.DatabaseID)
 		return err
 	}
 	raw, err := terminal.MarshalJSON(c)

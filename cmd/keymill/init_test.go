@@ -142,7 +142,7 @@ func (p *place) emptyStore() {
 func (p *place) databaseID() string {
 	p.t.Helper()
 	out := p.must(nil, "init")
-	m := regexp.MustCompile(`^# created a store in \S+\ndatabase_id: ([0-9a-f]{32})\n$`).FindStringSubmatch(out)
+	m := regexp.MustCompile(`^\n# created a store in \S+\ndatabase_id: ([0-9a-f]{32})\n$`).FindStringSubmatch(out)
 	if m == nil {
 		p.t.Fatalf("init printed %q", out)
 	}
@@ -162,7 +162,7 @@ func (c *child) stop() {
 func TestInitPrintsTheIDThatTheConfigurationNames(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	path := p.configure("keys:\n  rotate_every: 2d\n")
+	path := p.configure("keys:\n  rotate_every: 2d") // without a newline, as some editors leave it
 	out := p.must(nil, "init", "--config", path)
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
