@@ -52,9 +52,12 @@ func OpenDir(path string, create bool) (*Dir, error) {
 func (d *Dir) acquire() error {
 	name := filepath.Join(d.path, "lock")
 	for range 10 {
-		_, err := os.Stat(name)
+		_, err := os.Lstat(name)
 		missing := errors.Is(err, fs.ErrNotExist)
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if errors.Is(err, unix.ELOOP) {
+			return fmt.Errorf("%s is a symbolic link; remove it", name)
+		}
 		if err != nil {
 			return fmt.Errorf("cannot write in the data directory: %w", err)
 		}
@@ -64,7 +67,7 @@ func (d *Dir) acquire() error {
 		}
 		opened, err := f.Stat()
 		if err == nil {
-			if now, err := os.Stat(name); err == nil && os.SameFile(opened, now) {
+			if now, err := os.Lstat(name); err == nil && os.SameFile(opened, now) {
 				d.lock, d.createdLock = f, missing
 				return nil
 			}

@@ -3,6 +3,7 @@ package serve
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -60,5 +61,41 @@ func TestASecretFileIsWholeAndPrivate(t *testing.T) {
 	}
 	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".new-*")); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
+	}
+}
+
+// TestLinksInTheDirectoryAreNotFollowed: another user who can write in it may have put them there.
+func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	if err := os.WriteFile(outside, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{outside, outside + "-missing"} {
+		dir := t.TempDir()
+		if err := os.Symlink(to, filepath.Join(dir, "lock")); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := OpenDir(dir, true); err == nil || !strings.Contains(err.Error(), "lock is a symbolic link; remove it") {
+			t.Errorf("%s: %v, %v", to, d, err)
+		}
+	}
+	if _, err := os.Lstat(outside + "-missing"); !os.IsNotExist(err) {
+		t.Errorf("the target of a link was created: %v", err)
+	}
+	d, err := OpenDir(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Release()
+	for _, name := range []string{"keymill.db", "dev-master-key", "dev-credentials"} {
+		if err := os.Symlink(outside, filepath.Join(d.path, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.protectFiles(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(outside); err != nil || info.Mode() != 0o644 {
+		t.Errorf("the target of a link is %v, %v", info.Mode(), err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -86,15 +88,24 @@ func (d *Dir) protect(log *slog.Logger) error {
 func openToOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 }
 
 // protectFiles makes this user's files in the directory private. They are created so, but Kubernetes
-// lets the group of a volume (fsGroup) write every file at each mount.
+// lets the group of a volume (fsGroup) write every file at each mount. Links are not followed, because
+// another user who can write in the directory may have put them there.
 func (d *Dir) protectFiles() error {
-	var errs []error
-	for _, name := range []string{"lock", "keymill.db", "dev-master-key", "dev-credentials"} {
-		path := filepath.Join(d.path, name)
-		info, err := os.Lstat(path)
-		if err == nil && info.Mode().IsRegular() && ownerOf(info) == os.Geteuid() && openToOthers(info) {
-			errs = append(errs, os.Chmod(path, 0o600))
+	errs := []error{makePrivate(d.lock)} // to close another descriptor of it would end the lock
+	for _, name := range []string{"keymill.db", "dev-master-key", "dev-credentials"} {
+		f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue // it is missing, a link or another user's
 		}
+		errs = append(errs, makePrivate(f), f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func makePrivate(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || ownerOf(info) != os.Geteuid() || !openToOthers(info) {
+		return err
+	}
+	return f.Chmod(0o600)
 }
