@@ -68,7 +68,7 @@ func loginFaults(c *config.Config, r Records) []loginFault {
 		}
 		client, err := r.Client(f.client)
 		if err != nil && !refusedAs(err, "not_found") {
-			f.what, f.why, f.command = noLogin, "the client cannot be read: "+terminal.Plain(err), "keymill doctor"
+			f.what, f.why, f.command = noLogin, "the client cannot be read: "+err.Error(), "keymill doctor"
 		} else if f.examine(client, err == nil); f.why == "" || f.what == noSecret {
 			f.examineAlgorithms(c, client, r)
 		}
@@ -109,7 +109,7 @@ func (f *loginFault) examineAlgorithms(c *config.Config, client api.Client, r Re
 		a, err := r.Audience(name)
 		switch {
 		case err != nil:
-			why = "its audience cannot be read: " + terminal.Plain(err)
+			why = "its audience cannot be read: " + err.Error()
 		case slices.Contains(c.Algorithms, a.Alg):
 			return
 		default:
@@ -146,19 +146,21 @@ func loginAdvice(u endpoint.UnusableClient) string {
 // change made it, and one when the fault has gone.
 func (s *server) watchLogins(ctx context.Context) {
 	// A caller that hung up after its change would look like a fault of the client.
-	faults := loginFaults(s.config, s.records(context.WithoutCancel(ctx)))
-	for _, f := range s.watch.changed(faults) {
-		attrs := []any{"setting", f.setting, "client", f.client}
-		if f.why == "" {
-			s.log.Info(loginAgain, attrs...)
-			continue
-		}
-		attrs = append(attrs, slog.String("reason", f.why))
-		if f.command != "" {
-			attrs = append(attrs, slog.String("type", f.command))
-		}
-		s.log.Warn(f.what, attrs...)
+	r := s.records(context.WithoutCancel(ctx))
+	s.watch.update(func() []loginFault { return loginFaults(s.config, r) }, s.logLogin)
+}
+
+func (s *server) logLogin(f loginFault) {
+	attrs := []any{"setting", f.setting, "client", f.client}
+	if f.why == "" {
+		s.log.Info(loginAgain, attrs...)
+		return
 	}
+	attrs = append(attrs, slog.String("reason", f.why))
+	if f.command != "" {
+		attrs = append(attrs, slog.String("type", f.command))
+	}
+	s.log.Warn(f.what, attrs...)
 }
 
 func (s *server) records(ctx context.Context) Records {

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"sync"
 
-	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
@@ -14,9 +13,19 @@ import (
 // A watch remembers what is wrong although the server serves. Each fault is logged once, and
 // the admin API shows it for as long as it lasts. None of them makes the server unready.
 type watch struct {
+	order  sync.Mutex // held over reading and comparing faults, so that the newest are remembered
 	mu     sync.Mutex
 	logins map[string]loginFault // setting → the fault that was logged last
 	audit  string                // damage of the audit log; "" if none was found
+}
+
+// update reads the faults, and reports those that changed.
+func (w *watch) update(read func() []loginFault, report func(loginFault)) {
+	w.order.Lock()
+	defer w.order.Unlock()
+	for _, f := range w.changed(read()) {
+		report(f)
+	}
 }
 
 // changed returns the faults that differ from those that it got last, also those that have
@@ -77,7 +86,7 @@ func (s *server) verifyRest(ctx context.Context) error {
 	case errors.Is(err, audit.ErrDamaged):
 		s.reportDamage(err)
 	case err != nil && ctx.Err() == nil:
-		s.log.Warn("cannot verify the audit log", "error", terminal.Plain(err))
+		s.log.Warn("cannot verify the audit log", "error", err)
 	}
 	<-ctx.Done()
 	return nil
@@ -87,11 +96,11 @@ func (s *server) reportDamage(err error) {
 	if err == nil {
 		return
 	}
-	s.log.Error("the audit log is damaged; the server keeps serving", "error", terminal.Plain(err))
+	s.log.Error("the audit log is damaged; the server keeps serving", "error", err)
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	if s.watch.audit != "" {
 		s.watch.audit += "; "
 	}
-	s.watch.audit += terminal.Plain(err)
+	s.watch.audit += err.Error()
 }

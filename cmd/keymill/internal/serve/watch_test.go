@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +43,25 @@ func TestAFaultIsLoggedOnce(t *testing.T) {
 		if !maps.Equal(got, step.want) {
 			t.Errorf("step %d: %v, want %v", i, got, step.want)
 		}
+	}
+}
+
+// TestTheNewestFaultsAreRemembered although an older request may read them first and compare them last.
+func TestTheNewestFaultsAreRemembered(t *testing.T) {
+	var w watch
+	var newer sync.WaitGroup
+	w.update(func() []loginFault {
+		newer.Go(func() {
+			w.update(func() []loginFault { return []loginFault{{setting: "a"}} }, func(loginFault) {})
+		})
+		for range 10_000 {
+			runtime.Gosched()
+		}
+		return []loginFault{{setting: "a", why: "older"}}
+	}, func(loginFault) {})
+	newer.Wait()
+	if got := w.logins["a"].why; got != "" {
+		t.Errorf("the fault %q is remembered", got)
 	}
 }
 
