@@ -31,8 +31,9 @@ const (
 )
 
 // Import adds a key that only verifies, is the next spare or signs now. The key keeps the
-// kid that its tokens carry. Import refuses weak keys, revoked keys, and kids that are used
-// or were used before. by names the operator in the audit log.
+// kid that its tokens carry. Import refuses weak keys, revoked keys, keys that are stored
+// under another kid, and kids that are used or were used before. by names the operator in
+// the audit log.
 func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyInfo, error) {
 	in, err := r.readImport(req)
 	if err != nil {
@@ -42,7 +43,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	now := r.Now()
 	err = r.operate(ctx, by, func(d decision) error {
 		now = d.now
-		if err := checkUnused(d.tx, in); err != nil {
+		if err := r.checkUnused(d.tx, in); err != nil {
 			return err
 		}
 		if len(r.snapshot.Load().published) >= maxPublished {
@@ -91,9 +92,9 @@ func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Si
 	return advanced.Keys[advanced.index(k.KID)], nil
 }
 
-// checkUnused refuses a kid that is used or was used before, and a key that was revoked
-// under any kid.
-func checkUnused(tx storage.Reader, in importedKey) error {
+// checkUnused refuses a kid that is used or was used before, and a key that is stored or was
+// revoked under any kid.
+func (r *Rings) checkUnused(tx storage.Reader, in importedKey) error {
 	keys := []string{tombstoneKey(in.thumbprint), privateKey(in.kid), tombstoneKey(in.kid)}
 	for _, alg := range SupportedAlgorithms() {
 		keys = append(keys, retiredKey(alg, in.kid))
@@ -110,7 +111,21 @@ func checkUnused(tx storage.Reader, in importedKey) error {
 			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", quoted(in.kid))
 		}
 	}
-	return nil
+	return r.checkOneKID(tx, in)
+}
+
+// checkOneKID refuses a key that is stored under another kid, either half of it. With two kids,
+// a key that has become known would need two revocations.
+func (r *Rings) checkOneKID(tx storage.Reader, in importedKey) error {
+	same, err := r.storedKeys(tx, in.alg, in.public)
+	if err != nil || len(same) == 0 {
+		return err
+	}
+	until := ""
+	if drop := same[0].Drop; !drop.Equal(never) {
+		until = " until " + drop.UTC().Format(time.RFC3339)
+	}
+	return invalid("already_exists", "this key is already stored under the kid %q%s; a key has only one kid, so that one revocation is enough", same[0].KID, until)
 }
 
 // An importedKey has been parsed and checked.

@@ -27,6 +27,7 @@ type Revocation struct {
 	KID          string
 	Alg          string
 	Was          Stage
+	Also         []string  // other kids of the same key, revoked with it; Import accepts none, earlier builds did
 	CachedUntil  time.Time // until when caches may still have the key
 	Successor    string    // the kid that signs instead, if the key signed; "" while it is being made
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
@@ -86,34 +87,32 @@ func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Revoke removes a key from the set and erases its private half, in one transaction. The
-// key and its kid can never be imported again. If the key signed, the spare signs from that
-// moment on. by names the operator in the audit log.
+// Revoke removes a key from the set and erases its private half, in one transaction, under every
+// kid that it has. The key and its kids can never be imported again. If the key signed, the spare
+// signs from that moment on. by names the operator in the audit log.
 func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) {
 	if checkKID(kid) != nil {
 		return Revocation{}, unknownKID(kid)
 	}
 	var out Revocation
 	err := r.operate(ctx, by, func(d decision) error {
-		out = Revocation{KID: kid, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
-		found := false
-		for _, alg := range SupportedAlgorithms() {
-			var err error
-			if found, err = r.revokeIn(d, alg, &out); err != nil {
-				return err
-			}
-			if found {
-				break
-			}
+		k, err := findKey(d.tx, kid)
+		if err != nil {
+			return err
 		}
-		if !found {
-			return unknownKID(kid)
+		same, err := r.storedKeys(d.tx, k.Alg, k.Public)
+		if err != nil {
+			return err
 		}
-		return errors.Join(
-			d.tx.Delete(privateKey(kid)),
-			d.audit(audit.Event{Action: "key.revoke", Target: kid,
-				Detail: map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor}}),
-		)
+		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
+		if err := r.revokeKeys(d, same, &out); err != nil {
+			return err
+		}
+		detail := map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor}
+		if len(out.Also) > 0 {
+			detail["also"] = strings.Join(out.Also, " ")
+		}
+		return d.audit(audit.Event{Action: "key.revoke", Target: kid, Detail: detail})
 	})
 	return out, err
 }
@@ -122,37 +121,61 @@ func unknownKID(kid string) error {
 	return invalid("not_found", "key %q does not exist; list the keys to see their kids", quoted(kid))
 }
 
-// revokeIn revokes the key out.KID if it belongs to alg, and completes out.
-func (r *Rings) revokeIn(d decision, alg string, out *Revocation) (found bool, err error) {
-	before, err := getRing(d.tx, alg)
-	if err != nil {
-		return false, err
+// findKey returns the key with that kid.
+func findKey(tx storage.Reader, kid string) (Key, error) {
+	for _, alg := range SupportedAlgorithms() {
+		ring, err := getRing(tx, alg)
+		if err != nil {
+			return Key{}, err
+		}
+		if i := ring.index(kid); i >= 0 {
+			return ring.Keys[i], nil
+		}
+		var k Key
+		if found, err := getJSON(tx, retiredKey(alg, kid), &k); err != nil || found {
+			return k, err
+		}
 	}
-	i := before.index(out.KID)
-	if i < 0 {
-		return revokeRetired(d, alg, out)
-	}
-	out.Alg, out.Was = alg, before.Keys[i].Stage(d.now)
-	after := before.revoke(out.KID, d.now)
-	advanced, _ := after.advance(d.now, r.policy)
-	if a := advanced.indexAt(d.now, Active); a >= 0 && out.Was == Active {
-		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
-	}
-	return true, errors.Join(r.putChange(d, before, after), blockRevoked(d, before.Keys[i]))
+	return Key{}, unknownKID(kid)
 }
 
-func revokeRetired(d decision, alg string, out *Revocation) (found bool, err error) {
-	var k Key
-	if found, err = getJSON(d.tx, retiredKey(alg, out.KID), &k); err != nil || !found {
-		return false, err
+// revokeKeys revokes all kids of one key, and completes out.
+func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
+	before, err := getRing(d.tx, out.Alg)
+	if err != nil {
+		return err
 	}
-	out.Alg, out.Was = alg, Retiring
-	return true, errors.Join(d.tx.Delete(retiredKey(alg, out.KID)), blockRevoked(d, k))
+	after, signed := before, false
+	var errs []error
+	for _, k := range keys {
+		was := Retiring
+		if before.index(k.KID) < 0 {
+			errs = append(errs, d.tx.Delete(retiredKey(k.Alg, k.KID)))
+		} else {
+			was, after = k.Stage(d.now), after.revoke(k.KID, d.now)
+			signed = signed || was == Active
+		}
+		if k.KID == out.KID {
+			out.Was = was
+		} else {
+			out.Also = append(out.Also, k.KID)
+		}
+		errs = append(errs, d.tx.Delete(privateKey(k.KID)), blockRevoked(d, k))
+	}
+	if len(after.Keys) == len(before.Keys) {
+		return errors.Join(errs...)
+	}
+	advanced, _ := after.advance(d.now, r.policy)
+	if a := advanced.indexAt(d.now, Active); a >= 0 && signed {
+		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
+	}
+	return errors.Join(append(errs, r.putChange(d, before, after))...)
 }
 
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate
 // blocks signing before it reads the time, until the new keys are in the snapshot: no token
-// is signed after the Stop time of its key.
+// is signed after the Stop time of its key. A decision finds the retired keys in the snapshot, so
+// operate brings it up to date first.
 //
 // Lock order: mu, then signing, then the store. Code inside a transaction must take neither
 // lock.
@@ -164,6 +187,11 @@ func (r *Rings) operate(ctx context.Context, by string, decide func(decision) er
 	defer r.mu.Unlock()
 	r.signing.Lock()
 	defer r.signing.Unlock()
+	if r.stale {
+		if err := r.reload(ctx); err != nil {
+			return err
+		}
+	}
 	err := r.store.Update(ctx, func(tx storage.Tx) error { return decide(decision{tx, r.Now(), by}) })
 	if err != nil {
 		return err

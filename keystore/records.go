@@ -1,10 +1,12 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"keymill/storage"
@@ -138,6 +140,14 @@ func blockKID(tx storage.Tx, k Key) error {
 		return err
 	}
 	return putJSON(tx, tombstoneKey(k.KID), map[string]string{"alg": k.Alg})
+}
+
+// storedKeys returns the keys of alg with that public half, first those of the ring. It finds the
+// retired ones in the snapshot, because a transaction must not touch more than 64 records.
+func (r *Rings) storedKeys(tx storage.Reader, alg string, public []byte) ([]Key, error) {
+	ring, err := getRing(tx, alg)
+	keys := append(ring.Keys, r.snapshot.Load().retired...)
+	return slices.DeleteFunc(keys, func(k Key) bool { return !bytes.Equal(k.Public, public) }), err
 }
 
 const pageEntries = 1000 // of one View

@@ -189,10 +189,13 @@ last cache expires. A revoked kid is never used again. "keymill key list" shows 
 func printRevocation(w io.Writer, r api.Revocation) error {
 	t := terminal.NewTable(w)
 	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
+	for _, kid := range r.Also {
+		t.Row("", kid, "the same key under another kid")
+	}
 	if r.CachedUntil != nil {
 		t.Row("", "", "services with a cached key set may accept its tokens until "+terminal.FormatTime(r.CachedUntil))
 	}
-	if r.Was == "active" {
+	if r.Was == "active" || r.Successor != "" {
 		t.Row("signs now:", terminal.OrDash(r.Successor), "")
 	}
 	if r.UnknownUntil != nil {

@@ -69,7 +69,7 @@ type keyFormat struct {
 }
 
 // TestEveryFormatOfAKeyIsTakenOrNamed imports each file. It runs the command line of the hint as it is
-// printed, and imports what that makes, until the key is in the list.
+// printed, and imports what that makes, until the key is in the store.
 func TestEveryFormatOfAKeyIsTakenOrNamed(t *testing.T) {
 	s := server.Start(t, server.Options{})
 	dir := t.TempDir()
@@ -116,6 +116,9 @@ func importKey(t *testing.T, s *server.Server, dir string, f keyFormat) {
 	file, first := f.file, true
 	for range 5 {
 		code, errs := tryImport(t, s, dir, "key", "import", file, "--kid", f.file, "--until", "2199-01-01T00:00:00Z")
+		if strings.Contains(errs, "this key is already stored under the kid") {
+			code, errs = 0, "" // most files hold the same key, and this one was read
+		}
 		said, hint, hinted := strings.Cut(errs, "\n  hint: to convert it: ")
 		if first && !strings.Contains(said, f.says) || strings.Count(errs, "\n") > 2 {
 			t.Fatalf("import says %q, want %q", errs, f.says)

@@ -43,6 +43,7 @@ type Revocation struct {
 	KID          string     `json:"kid"`
 	Alg          string     `json:"alg"`
 	Was          string     `json:"was"`           // the stage of the key before
+	Also         []string   `json:"also"`          // other kids of the same key, revoked with it; only stores of earlier builds have such
 	CachedUntil  *time.Time `json:"cached_until"`  // until then caches may still hold the key
 	Successor    string     `json:"successor"`     // the kid that signs now; "" if the key did not sign, or while it is being made
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do

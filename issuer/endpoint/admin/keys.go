@@ -40,7 +40,7 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) 
 	}
 	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
 	return api.Revocation{
-		KID: done.KID, Alg: done.Alg, Was: string(done.Was), CachedUntil: end(done.CachedUntil),
+		KID: done.KID, Alg: done.Alg, Was: string(done.Was), Also: append([]string{}, done.Also...), CachedUntil: end(done.CachedUntil),
 		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil),
 	}, err
 }

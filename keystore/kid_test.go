@@ -1,0 +1,122 @@
+package keystore
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/storage"
+)
+
+// One revocation is enough only if a key has one kid.
+//
+// I6.
+func TestAKeyIsStoredUnderOneKid(t *testing.T) {
+	key := edKey(t)
+	until := time.Now().Add(time.Hour)
+	requests := map[string]ImportRequest{
+		"spare":       {Key: pemOf(t, "PRIVATE KEY", key), KID: "spare"},
+		"signer":      {Key: jwkOf(key, "signer"), SignNow: true},
+		"verifier":    {Key: pemOf(t, "PRIVATE KEY", key), KID: "verifier", Until: until},
+		"public half": {Key: pemOf(t, "PUBLIC KEY", key.Public()), KID: "public", Until: until},
+		"no kid":      {Key: pemOf(t, "PRIVATE KEY", key)},
+	}
+	for first, a := range requests {
+		r, _ := newRings(t)
+		stored, err := r.Import(t.Context(), a, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for second, b := range requests {
+			var bad *InvalidError
+			_, err := r.Import(t.Context(), b, "test")
+			if !errors.As(err, &bad) || bad.Code != "already_exists" || !strings.Contains(bad.Description, stored.KID) {
+				t.Errorf("%s, then %s: %v", first, second, err)
+			}
+		}
+		if got, err := r.Revoke(t.Context(), stored.KID, "test"); err != nil || got.Also != nil {
+			t.Errorf("%s: %+v, %v", first, got, err)
+		}
+		if isPublished(r, key) {
+			t.Errorf("%s: the revoked key is published", first)
+		}
+	}
+}
+
+func isPublished(r *Rings, key ed25519.PrivateKey) bool {
+	return slices.ContainsFunc(r.Published(), func(k PublicKey) bool { return key.Public().(ed25519.PublicKey).Equal(k.Public) })
+}
+
+// TestARevocationReachesEveryKidOfAKey in a store of an earlier build.
+//
+// I6.
+func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
+	kids := []string{"public", "retired", "signer", "spare"}
+	for _, revoked := range kids {
+		r, s := newRings(t)
+		key := edKey(t)
+		other, err := r.Import(t.Context(), ImportRequest{Key: pemOf(t, "PUBLIC KEY", edKey(t).Public()), KID: "other", Until: time.Now().Add(time.Hour)}, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Import(t.Context(), ImportRequest{Key: jwkOf(key, "signer"), SignNow: true}, "test"); err != nil {
+			t.Fatal(err)
+		}
+		storeAgain(t, r, s, key)
+		if err := r.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.Revoke(t.Context(), revoked, "test")
+		all := slices.Sorted(slices.Values(append(got.Also, got.KID)))
+		if err != nil || got.KID != revoked || !slices.Equal(all, kids) || got.Successor == "" {
+			t.Errorf("%s: %+v, %v", revoked, got, err)
+		}
+		if isPublished(r, key) || stage(t, r, Active) != got.Successor {
+			t.Errorf("%s: published %v, active %s, want %s", revoked, r.Published(), stage(t, r, Active), got.Successor)
+		}
+		if !slices.ContainsFunc(r.Published(), func(k PublicKey) bool { return k.KID == other.KID }) {
+			t.Errorf("%s: another key was revoked", revoked)
+		}
+		for _, kid := range kids {
+			_ = s.View(t.Context(), func(tx storage.Reader) error {
+				if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
+					t.Errorf("%s: the private half of %s: %v", revoked, kid, err)
+				}
+				return nil
+			})
+			var bad *InvalidError
+			if _, err := r.Import(t.Context(), ImportRequest{Key: jwkOf(edKey(t), kid)}, "test"); !errors.As(err, &bad) || bad.Code != "already_exists" {
+				t.Errorf("%s: another key got the kid %s: %v", revoked, kid, err)
+			}
+		}
+	}
+}
+
+// storeAgain stores a key under three more kids, as earlier builds did.
+func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey) {
+	t.Helper()
+	public, err := marshalPublic(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(t.Context(), func(tx storage.Tx) error {
+		now := r.Now()
+		before, err := getRing(tx, EdDSA)
+		if err != nil {
+			return err
+		}
+		after := before.insert(newKey("spare", EdDSA, public, time.Minute), now, r.policy, false)
+		old := newKey("retired", EdDSA, public, time.Minute)
+		old.Publish, old.Stop, old.Drop, old.Erase = now, now, now.Add(time.Hour), now.Add(time.Minute)
+		verifier := old
+		verifier.KID = "public"
+		return errors.Join(putRing(tx, after), r.putPrivate(tx, "spare", key), r.putPrivate(tx, "retired", key),
+			putJSON(tx, retiredKey(EdDSA, "retired"), old), putJSON(tx, retiredKey(EdDSA, "public"), verifier))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
