@@ -30,15 +30,15 @@ func (l *PasswordLimiter) Account(account string) Account {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var shown Account
-	now, blocked := l.now(), map[netip.Addr]time.Duration{} // address → for how long
+	now, unblocked, blocked := l.now(), l.isUnblocked(accountKey(account)), map[netip.Addr]time.Duration{} // address → for how long
 	for at, b := range l.atAddresses(account) {
 		shown.Failures += b.recent(now)
 		blocked[at.from] = b.exhausted(accountAtAddressLimits(), now)
-		if a := l.addresses.get(at.from); a != nil && l.known.get(at) == nil {
+		if a := l.addresses.get(at.from); a != nil && !unblocked && l.known.get(at) == nil {
 			blocked[at.from] = max(blocked[at.from], a.exhausted(addressLimits(), now))
 		}
 	}
-	if t := l.turnedAway.get(accountKey(account)); t != nil {
+	if t := l.turnedAway.get(accountKey(account)); t != nil && !unblocked {
 		blocked[t.from] = max(blocked[t.from], t.until-now)
 	}
 	for from, wait := range blocked {

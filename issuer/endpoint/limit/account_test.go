@@ -74,9 +74,12 @@ func TestAnAccountShowsTheBlockOfItsAddress(t *testing.T) {
 			t.Error("Unblock let another account in")
 		}
 		// Guesses at the account are still limited.
-		for range AccountFailures {
+		for n := range AccountFailures {
 			if _, retry := l.try(t, "=7", atHome, false); retry != 0 {
 				t.Fatalf("after Unblock: RetryAfter %v", retry)
+			}
+			if got := l.blocks("=7"); n < AccountFailures-1 && got != nil {
+				t.Errorf("after Unblock and %d failures the user is let in, but shown: %v", n+1, got)
 			}
 		}
 		if _, retry := l.try(t, "=7", atHome, true); retry == 0 {
