@@ -155,8 +155,11 @@ func TestTheLogSaysUntilWhenLoginsAreRefused(t *testing.T) {
 		for _, name := range []string{"alice", "unknown"} {
 			a := do(t, w.from("198.51.100.7"), request(t, "/session/login", credentials(name, alicesPassword)))
 			refusedToken(t, name, a, 503, "temporarily_unavailable")
-			user := map[string]string{"alice": "7"}[name]
-			want(t, "disabled client", w.logged(), "msg=request_of_failed level=WARN client=web reason=client_not_allowed user="+user)
+			if lines := w.logged(); name == "alice" {
+				want(t, "disabled client", lines, "msg=request_of_failed level=WARN client=web reason=client_not_allowed user=7")
+			} else if len(lines) != 0 {
+				t.Errorf("disabled client, a name that no user has: %v", lines)
+			}
 		}
 	})
 }

@@ -164,10 +164,10 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	if !rt.log.Enabled(r.Context(), a.level) {
 		return
 	}
-	secret := reason.Login && a.level == slog.LevelInfo
+	secret := reason.Login && a.level < slog.LevelError
 	line := limit.Line{
 		Level: a.level, Message: message, Attrs: rt.attrs(r, a, reason, err), Reason: reason.Code, User: reason.User, From: rt.address(r),
-		CountOnly: secret && reason.User == "",
+		Replay: reason.Replay, CountOnly: secret && reason.User == "",
 	}
 	switch {
 	case rt.lines == nil:

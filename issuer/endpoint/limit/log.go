@@ -16,7 +16,8 @@ import (
 // hide the others.
 type Log struct {
 	log     *slog.Logger
-	alarms  *LineLimiter // replays and faults
+	replays *LineLimiter // a flood of anything else must not hide a stolen token
+	faults  *LineLimiter
 	users   *LineLimiter // refusals of a known user's requests
 	others  *LineLimiter
 	leftOut Counter
@@ -24,7 +25,7 @@ type Log struct {
 
 // NewLog returns a Log that writes to log.
 func NewLog(log *slog.Logger) *Log {
-	return &Log{log: log, alarms: NewLineLimiter(), users: NewLineLimiter(), others: NewLineLimiter()}
+	return &Log{log: log, replays: NewLineLimiter(), faults: NewLineLimiter(), users: NewLineLimiter(), others: NewLineLimiter()}
 }
 
 // A Line is the log line of one request.
@@ -35,6 +36,7 @@ type Line struct {
 	Reason    string     // under which the line is counted if it is left out
 	User      string     // "" if no user is known
 	From      netip.Addr // of the request
+	Replay    bool       // it says that a refresh token was replayed
 	CountOnly bool       // leave it out in any case
 }
 
@@ -43,8 +45,10 @@ type Line struct {
 func (l *Log) Write(line Line) {
 	bound := l.others
 	switch {
+	case line.Replay:
+		bound = l.replays
 	case line.Level > slog.LevelInfo:
-		bound = l.alarms
+		bound = l.faults
 	case line.User != "":
 		bound = l.users
 	}
