@@ -282,11 +282,29 @@ func confirmed(cmd *cobra.Command, refused error, command string) (yes bool, err
 	if !terminal.IsTerminal(cmd.InOrStdin()) {
 		return false, refused
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s. Continue? [y/N] ", terminal.OneLine(inUse.Description))
+	return true, agreed(cmd, inUse.Description)
+}
+
+// agreed asks the person at the terminal, and returns an error unless the answer is yes.
+func agreed(cmd *cobra.Command, question string) error {
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s. Continue? [y/N] ", terminal.OneLine(question))
 	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n') // an error is an empty answer, which is no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
 	case "y", "yes":
-		return true, nil
+		return nil
 	}
-	return false, errors.New("nothing was removed")
+	return errors.New("nothing was changed")
+}
+
+// addYesFlag adds --yes to a command that calls askFirst.
+func addYesFlag(cmd *cobra.Command) {
+	cmd.Flags().Bool("yes", false, "do not ask, also on a terminal")
+}
+
+// askFirst asks on a terminal, unless --yes was given. Scripts are not asked.
+func askFirst(cmd *cobra.Command, question string) error {
+	if yes, _ := cmd.Flags().GetBool("yes"); yes || !terminal.IsTerminal(cmd.InOrStdin()) {
+		return nil
+	}
+	return agreed(cmd, question)
 }

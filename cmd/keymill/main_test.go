@@ -76,6 +76,7 @@ keymill user passwd alice --password-stdin --json
 keymill user enable alice --json
 keymill user disable alice --json
 keymill user remove alice
+keymill user remove alice --yes
 keymill user logout alice --json
 keymill user unblock alice --json
 keymill user import FILE --format django-json --claim email --dry-run --skip-existing --without-password --json
@@ -86,6 +87,7 @@ keymill session list
 keymill session revoke ID --json
 keymill session revoke --client web
 keymill session revoke --all
+keymill session revoke --all --yes
 keymill session why TOKEN --json
 keymill session why --token-stdin --json
 keymill key list --json

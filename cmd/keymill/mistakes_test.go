@@ -213,6 +213,33 @@ func TestARemovalThatEndsLoginsAsks(t *testing.T) {
 	}
 }
 
+// TestRemovingAUserAndEndingAllSessionsAsk, on a terminal. Without one they do not ask.
+func TestRemovingAUserAndEndingAllSessionsAsk(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.loggedIn(t)
+	live := func() bool { return strings.Contains(p.must(nil, "session", "list"), "live") }
+	for _, command := range [][]string{{"session", "revoke", "--all"}, {"user", "remove", "alice"}} {
+		for _, answer := range []string{"\n", "n\n", "x\n", "\x04"} {
+			out, code := p.onTerminal(answer, command...)
+			if code != 1 || !strings.Contains(out, "Continue? [y/N]") || !strings.HasSuffix(out, "keymill: nothing was changed\n") || !live() {
+				t.Errorf("%s, answer %q: code %d, %q", command, answer, code, out)
+			}
+		}
+	}
+	if out, code := p.onTerminal("y\n", "session", "revoke", "--all"); code != 0 || !strings.Contains(out, "every user has to log in again") || live() {
+		t.Errorf("yes: code %d, %q", code, out)
+	}
+	for _, command := range [][]string{{"session", "revoke", "--all", "--yes"}, {"user", "remove", "alice", "--yes"}, {"session", "revoke", "--client", "web"}} {
+		if out, code := p.onTerminal("", command...); code != 0 || strings.Contains(out, "Continue?") {
+			t.Errorf("%s: code %d, %q", command, code, out)
+		}
+	}
+	p.must(nil, "user", "add", "bob", "--no-password")
+	p.must(nil, "user", "remove", "bob") // without a terminal
+	p.must(nil, "session", "revoke", "--all")
+}
+
 // onTerminal runs a command on a terminal where someone types.
 func (p *place) onTerminal(typed string, args ...string) (out string, code int) {
 	p.t.Helper()

@@ -146,10 +146,11 @@ func sessionRevokeCommand() *cobra.Command {
 		Short: "End one session, all sessions of a client, or all sessions",
 		Long: `End one session, all sessions of a client, or all sessions of all users. Use it when a refresh
 token may have leaked. Access tokens that exist stay valid until they expire. "keymill session
-list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
+list" shows the ids; "keymill user logout NAME" ends all sessions of one user. On a terminal --all
+asks first, and --yes does not ask.`,
 		Example: `  keymill session revoke $(keymill session list --user alice | awk 'NR == 2 {print $1}')
   keymill session revoke --client web
-  keymill session revoke --all`,
+  keymill session revoke --all --yes`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 && (client != "" || all) {
 				return nil
@@ -179,6 +180,7 @@ list" shows the ids; "keymill user logout NAME" ends all sessions of one user.`,
 	}
 	cmd.Flags().StringVar(&client, "client", "", "end all sessions of this client")
 	cmd.Flags().BoolVar(&all, "all", false, "end all sessions of all users")
+	addYesFlag(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -189,6 +191,8 @@ func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON b
 	body, done := map[string]any{"all": true}, "ended all sessions of all users"
 	if client != "" {
 		body, done = map[string]any{"client": client}, "ended all sessions of client "+client
+	} else if err := askFirst(cmd, "every user has to log in again, at every client"); err != nil {
+		return err
 	}
 	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil {
 		return err

@@ -270,12 +270,15 @@ func userRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "remove NAME",
 		Short:   "Remove a user and end the user's sessions",
-		Long:    "Remove a user and end all sessions of the user. The name and the id become free. To keep another\nuser from getting the id, disable the user instead.",
-		Example: "  keymill user remove alice",
+		Long:    "Remove a user and end all sessions of the user. The name and the id become free. To keep another\nuser from getting the id, disable the user instead. On a terminal the command asks first; --yes does\nnot ask.",
+		Example: "  keymill user remove alice --yes",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)
 			if err != nil {
+				return err
+			}
+			if err := askFirst(cmd, "user "+args[0]+" is removed, and the user's sessions end"); err != nil {
 				return err
 			}
 			if _, err = server.call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil); err != nil {
@@ -284,6 +287,7 @@ func userRemoveCommand() *cobra.Command {
 			return sayOrJSON(cmd, asJSON, map[string]any{"user": args[0], "removed": true}, "removed user %s and ended the user's sessions", args[0])
 		},
 	}
+	addYesFlag(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
