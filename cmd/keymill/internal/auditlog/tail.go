@@ -12,6 +12,7 @@ import (
 	"io"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/audit"
 )
 
@@ -39,7 +40,11 @@ type Tail struct {
 func (t *Tail) Run(ctx context.Context, notes io.Writer) error {
 	printed, err := t.run(ctx)
 	if err == nil && printed == 0 && t.Filter != (audit.Filter{}) && !t.Follow {
-		fmt.Fprintln(notes, "no audit record matches")
+		line := "no audit record matches"
+		if near := suggestAction(t.Filter.Action); near != "" {
+			line = fmt.Sprintf("%s, and no action is called %s; did you mean %s?", line, terminal.Printable(t.Filter.Action), near)
+		}
+		fmt.Fprintln(notes, line)
 	}
 	return err
 }
