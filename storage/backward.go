@@ -18,7 +18,7 @@ type Backward struct {
 
 const windowKeys = 1000 // that one View reads at most
 
-// Next returns the keys of the next window, newest first: less than 1,000, perhaps none. End and At
+// Next returns the keys of the next window, newest first: fewer than 1,000, perhaps none. End and At
 // are its beginning afterwards.
 func (b *Backward) Next(ctx context.Context) (keys []string, err error) {
 	for {

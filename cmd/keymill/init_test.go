@@ -175,7 +175,7 @@ func TestInitPrintsTheIDThatTheConfigurationNames(t *testing.T) {
 	id := strings.TrimSpace(out[strings.LastIndex(out, ":")+1:])
 	c := p.startWith(p.env(), "serve", "--config", path)
 	if !strings.Contains(c.errs.String(), " database_id="+id) || strings.Contains(c.errs.String(), "created the store") {
-		t.Errorf("the log has not the id %s of a store that existed:\n%s", id, c.errs)
+		t.Errorf("the log does not have the id %s of a store that existed:\n%s", id, c.errs)
 	}
 	var second struct {
 		Data string

@@ -78,7 +78,7 @@ func (d *Dir) protect(log *slog.Logger) error {
 		}
 	}
 	if ownerOf(info) != os.Geteuid() || openToOthers(info) {
-		log.Warn("other users have access to the data directory, and who can write in it can replace the store",
+		log.Warn("other users have access to the data directory, and any user who can write in it can replace the store",
 			"data", d.path, "mode", fmt.Sprintf("%04o", modeBits(info)), "uid", ownerOf(info), "gid", int(info.Sys().(*syscall.Stat_t).Gid))
 	}
 	return nil
