@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,7 +66,8 @@ marked "unverified". A record without a number was not in the chain yet when the
 	cmd.Flags().String("client", "", "only records of the client with this id")
 	cmd.Flags().String("action", "", "only records with this action, or with this first part of it")
 	cmd.Flags().String("store", "", "read this file, of a stopped server or a copy, not a running server")
-	cmd.Flags().StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "with --store: the server's YAML file, which names the master key (or $KEYMILL_CONFIG)")
+	addConfigFlag(cmd, &file)
+	cmd.Flags().Lookup("config").Usage = "with --store: the server's YAML file, which names the master key (or $KEYMILL_CONFIG)"
 	addJSONFlag(cmd, &out.JSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given, err := givenQuery(cmd, "since", "until", "user", "client", "action", "store")

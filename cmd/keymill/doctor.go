@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +34,7 @@ only the new key opens the store.`,
 		Args: arguments(),
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", os.Getenv("KEYMILL_CONFIG"), "the server's YAML file (or $KEYMILL_CONFIG)")
+	addConfigFlag(cmd, &file)
 	f.StringVar(&newKey, "new-master-key-file", "", "seal the store under the key in this file")
 	addDataFlag(cmd)
 	addJSONFlag(cmd, &asJSON)

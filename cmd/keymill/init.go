@@ -57,7 +57,7 @@ refuses every other store and creates none. A store that exists is never changed
 }
 
 func addConfigFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", os.Getenv("KEYMILL_CONFIG"), "YAML file with settings (or $KEYMILL_CONFIG)")
+	cmd.Flags().StringVar(file, "config", os.Getenv("KEYMILL_CONFIG"), "the server's YAML file with settings (or $KEYMILL_CONFIG)")
 }
 
 // printCreated prints YAML, so that the output can be appended to the configuration. It begins with a newline,

@@ -24,14 +24,15 @@ func trustedOn(data string) trusted {
 	}
 	if os.Geteuid() == 0 && data != "" {
 		if info, err := os.Stat(data); err == nil {
-			uid, gid := ownerOf(info)
+			uid, gid := OwnerOf(info)
 			t.users, t.groups = append(t.users, uid), append(t.groups, gid)
 		}
 	}
 	return t
 }
 
-func ownerOf(info fs.FileInfo) (uid, gid int) {
+// OwnerOf returns the user and the group of a file.
+func OwnerOf(info fs.FileInfo) (uid, gid int) {
 	s := info.Sys().(*syscall.Stat_t)
 	return int(s.Uid), int(s.Gid)
 }
@@ -80,7 +81,7 @@ func (t trusted) check(path string, info fs.FileInfo) error {
 	if err := checkOthers(path, info); err != nil {
 		return err
 	}
-	uid, gid := ownerOf(info)
+	uid, gid := OwnerOf(info)
 	if mode := info.Mode().Perm(); mode&0o070 != 0 && !slices.Contains(t.groups, gid) {
 		return terminal.WithHint(fmt.Errorf("%s may be read by group %d, which is not a group of this process (mode %04o)", path, gid, mode),
 			"chmod 600 %s; %s", terminal.ShellWord(path), mountHint)

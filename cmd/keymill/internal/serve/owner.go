@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -54,7 +55,10 @@ func checkStoreOwner(path string) error {
 	return nil
 }
 
-func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
+func ownerOf(info fs.FileInfo) int {
+	uid, _ := config.OwnerOf(info)
+	return uid
+}
 
 // modeBits returns the mode as chmod takes it, with the bits for set-group-id and sticky.
 func modeBits(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Mode & 0o7777 }
