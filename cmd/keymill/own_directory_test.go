@@ -21,14 +21,15 @@ func TestAStoreIsNotCreatedAmongOtherFiles(t *testing.T) {
 	dev := []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
 	for _, name := range []string{"passwd", ".profile", "keymill", "my file", "lib/"} {
 		path := filepath.Join(p.data, name)
-		var err error
+		create := func() error { return os.WriteFile(path, nil, 0o644) }
 		if strings.HasSuffix(name, "/") {
-			err = os.Mkdir(path, 0o755)
-		} else {
-			err = os.WriteFile(path, nil, 0o644)
+			create = func() error { return os.Mkdir(path, 0o755) }
+		}
+		if err := create(); err != nil {
+			t.Fatal(err)
 		}
 		for _, mode := range []fs.FileMode{0o755, fs.ModeSticky | 0o777} {
-			if err = os.Chmod(p.data, mode); err != nil {
+			if err := os.Chmod(p.data, mode); err != nil {
 				t.Fatal(err)
 			}
 			before := snapshot(t, p.dir)
