@@ -8,6 +8,7 @@ import (
 // TestEffectiveSettingsCanBeReadBack: there is every setting, wherever its value came from, and as
 // a variable each value means the same.
 func TestEffectiveSettingsCanBeReadBack(t *testing.T) {
+	clearEnvironment(t)
 	path := writeFile(t, "keymill.yaml", `
 issuer: https://id.example.com
 keys: {rotate_every: 240h, algorithms: [EdDSA]}

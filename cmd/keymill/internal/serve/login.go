@@ -68,7 +68,7 @@ func loginFaults(c *config.Config, r Records) []loginFault {
 		}
 		client, err := r.Client(f.client)
 		if err != nil && !refusedAs(err, "not_found") {
-			f.what, f.why, f.command = noLogin, "the client cannot be read: "+err.Error(), "keymill doctor"
+			f.what, f.why, f.command = noLogin, "the client cannot be read: "+terminal.Plain(err), "keymill doctor"
 		} else if f.examine(client, err == nil); f.why == "" || f.what == noSecret {
 			f.examineAlgorithms(c, client, r)
 		}
@@ -109,7 +109,7 @@ func (f *loginFault) examineAlgorithms(c *config.Config, client api.Client, r Re
 		a, err := r.Audience(name)
 		switch {
 		case err != nil:
-			why = "its audience cannot be read: " + err.Error()
+			why = "its audience cannot be read: " + terminal.Plain(err)
 		case slices.Contains(c.Algorithms, a.Alg):
 			return
 		default:

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"sync"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
@@ -86,7 +87,7 @@ func (s *server) verifyRest(ctx context.Context) error {
 	case errors.Is(err, audit.ErrDamaged):
 		s.reportDamage(err)
 	case err != nil && ctx.Err() == nil:
-		s.log.Warn("cannot verify the audit log", "error", err)
+		s.log.Warn("cannot verify the audit log", "error", terminal.Plain(err))
 	}
 	<-ctx.Done()
 	return nil
@@ -96,11 +97,11 @@ func (s *server) reportDamage(err error) {
 	if err == nil {
 		return
 	}
-	s.log.Error("the audit log is damaged; the server keeps serving", "error", err)
+	s.log.Error("the audit log is damaged; the server keeps serving", "error", terminal.Plain(err))
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	if s.watch.audit != "" {
 		s.watch.audit += "; "
 	}
-	s.watch.audit += err.Error()
+	s.watch.audit += terminal.Plain(err)
 }
