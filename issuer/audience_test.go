@@ -137,7 +137,7 @@ func (w *world) events() []string {
 		w.t.Fatal(err)
 	}
 	var list []string
-	for _, r := range must[[]audit.Record](w.t)(w.AuditLast(w.t.Context(), 1000)) {
+	for _, r := range w.audited() {
 		if strings.HasPrefix(r.Action, "audience.") || strings.HasPrefix(r.Action, "client.") {
 			list = append(list, r.Action+" "+r.By+" "+r.Target)
 		}

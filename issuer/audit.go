@@ -80,8 +80,3 @@ func findFormerUser(ctx context.Context, s storage.Store, f *audit.Filter) error
 func refuseAmbiguous(word, named string) error {
 	return refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, idPrefix, named, idPrefix, word)
 }
-
-// AuditLast returns the newest n audit records, oldest first.
-func (i *Issuer) AuditLast(ctx context.Context, n int) ([]audit.Record, error) {
-	return audit.Last(ctx, i.store, n)
-}

@@ -63,6 +63,7 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	}
 	err = i.store.Update(ctx, decide)
 	if errors.Is(err, errTokenReused) { // nothing is written yet
+		ctx = context.WithoutCancel(ctx) // a thief who hangs up must not escape
 		p.loginFrom = new(i.loginAddress(ctx, p.token.family))
 		err = i.store.Update(ctx, decide)
 	}

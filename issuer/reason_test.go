@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -200,13 +201,46 @@ func TestAReplaySaysWhoPresentedTheToken(t *testing.T) {
 }
 
 // lastAudited returns the newest record of an action.
+// A hangingUp store lets the client hang up at the first View, which is the look for the login's address.
+type hangingUp struct {
+	storage.Store
+	hangUp func()
+}
+
+func (s hangingUp) View(ctx context.Context, fn func(storage.Reader) error) error {
+	s.hangUp()
+	return s.Store.View(ctx, fn)
+}
+
+// A thief may hang up before the decision is written.
+//
+// R104.
+func TestAReplayEndsTheSessionIfItsClientHangsUp(t *testing.T) {
+	w := newWorld(t)
+	w.web(func(c *api.NewClient) { c.Grace = "0s" })
+	w.user("alice", "7")
+	p := w.begin("7")
+	old := p.rotate()
+	p.rotate()
+	ctx, hangUp := context.WithCancel(t.Context())
+	usual := w.Issuer.store
+	w.Issuer.store = hangingUp{usual, hangUp}
+	_, err := w.Token(ctx, TokenRequest{GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: old})
+	w.Issuer.store = usual
+	refused(t, err, "invalid_grant")
+	if ctx.Err() == nil {
+		t.Fatal("the client did not hang up")
+	}
+	if s := p.session(); s.State != "revoked" {
+		t.Errorf("the session is %s", s.State)
+	}
+	w.wantAudited("session.replay", 1)
+}
+
 func (w *world) lastAudited(action string) audit.Record {
 	w.t.Helper()
-	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
-		w.t.Fatal(err)
-	}
 	var last audit.Record
-	for _, r := range must[[]audit.Record](w.t)(w.AuditLast(w.t.Context(), 1000)) {
+	for _, r := range w.audited() {
 		if r.Action == action {
 			last = r
 		}

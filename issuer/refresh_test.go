@@ -309,18 +309,17 @@ func TestARetryFromTheSameAddressIsNotShared(t *testing.T) {
 	w.wantAudited("session.shared", 0)
 }
 
+// audited returns the newest 1,000 audit records, oldest first.
+func (w *world) audited() []audit.Record {
+	w.t.Helper()
+	return must[api.AuditRecords](w.t)(w.Audit(w.t.Context(), audit.Query{Limit: 1000})).Records
+}
+
 // wantAudited fails the test unless the audit log has n records of an action.
 func (w *world) wantAudited(action string, want int) {
 	w.t.Helper()
-	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
-		w.t.Fatal(err)
-	}
-	list, err := w.AuditLast(w.t.Context(), 1000)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	n := 0
-	for _, r := range list {
+	for _, r := range w.audited() {
 		if r.Action == action {
 			n++
 		}

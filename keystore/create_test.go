@@ -68,18 +68,18 @@ func TestTheAuditLogSaysWhoCreatedAStoreAndHow(t *testing.T) {
 		if _, err := audit.Chain(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		records, err := audit.Last(t.Context(), s, 100)
+		page, err := audit.Read(t.Context(), s, audit.Query{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var found []audit.Record
-		for _, r := range records {
+		for _, r := range page.Records {
 			if r.Action == "store.create" {
 				found = append(found, r)
 			}
 		}
 		if len(found) != 1 {
-			t.Fatalf("%d records of the creation, want 1: %v", len(found), records)
+			t.Fatalf("%d records of the creation, want 1: %v", len(found), page.Records)
 		}
 		if r := found[0]; r.By != "uid:7" || r.Detail["version"] != "1.2.3" || r.Target != meta.DatabaseID || !r.Time.Equal(meta.Created) {
 			t.Errorf("the record is %+v, the store %+v", r, meta)

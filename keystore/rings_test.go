@@ -464,12 +464,12 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 		if _, err := audit.Chain(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		records, err := audit.Last(t.Context(), s, 100)
+		page, err := audit.Read(t.Context(), s, audit.Query{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen := make(map[string]string) // action → by
-		for _, rec := range records {
+		for _, rec := range page.Records {
 			seen[rec.Action] = rec.By
 		}
 		for action, by := range map[string]string{"store.create": "uid:7", "key.mint": system, "key.publish": "", "key.sign": "uid:7",

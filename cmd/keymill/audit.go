@@ -47,8 +47,9 @@ part: "key" stands for key.rotate, key.revoke and all others of keys.
 
 With --store FILE the command reads the store of a stopped server, or a copy, and changes
 nothing. It needs the master key to verify it, and finds it as doctor does: with --config FILE,
-$KEYMILL_MASTER_KEY_FILE, or in the unit of systemd. Without it, or if the key or the hash chain is wrong, each record is
-marked "unverified". A record without a number was not in the chain yet when the server ended.`,
+$KEYMILL_MASTER_KEY_FILE, or in the unit of systemd. Without it, or if the key or the hash chain is
+wrong, each record is marked "unverified". A record without a number was not in the chain yet when
+the server ended.`,
 		Example: `  keymill audit tail -n 20
   keymill audit tail -f
   keymill audit tail --since 2h --user alice

@@ -233,12 +233,12 @@ func TestRefusedLoginsLeaveOneRecordAMinute(t *testing.T) {
 	if _, err := audit.Chain(t.Context(), w.store); err != nil {
 		t.Fatal(err)
 	}
-	records, err := w.issuer.AuditLast(t.Context(), 100)
+	page, err := w.issuer.Audit(t.Context(), audit.Query{Limit: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, rec := range records {
+	for _, rec := range page.Records {
 		if rec.Action == "login.refused" {
 			found = append(found, fmt.Sprint(rec.Detail))
 		}

@@ -326,8 +326,8 @@ func TestAReplayIsAWarningWithItsFacts(t *testing.T) {
 			if _, err := audit.Chain(t.Context(), w.store); err != nil {
 				t.Fatal(err)
 			}
-			last, err := w.issuer.AuditLast(t.Context(), 100)
-			last = slices.DeleteFunc(last, func(r audit.Record) bool { return r.Target != sid || r.Action != "session.late_retry" })
+			page, err := w.issuer.Audit(t.Context(), audit.Query{Limit: 100})
+			last := slices.DeleteFunc(page.Records, func(r audit.Record) bool { return r.Target != sid || r.Action != "session.late_retry" })
 			if err != nil || len(last) != 1 {
 				t.Fatalf("%s: %v %v", path, last, err)
 			}
@@ -448,8 +448,8 @@ func TestOperatorsSeeAndLiftTheBlockOfAUser(t *testing.T) {
 	if _, err := audit.Chain(t.Context(), w.store); err != nil {
 		t.Fatal(err)
 	}
-	records, err := w.issuer.AuditLast(t.Context(), 100)
-	records = slices.DeleteFunc(records, func(r audit.Record) bool { return r.Action != "user.unblock" })
+	page, err := w.issuer.Audit(t.Context(), audit.Query{Limit: 100})
+	records := slices.DeleteFunc(page.Records, func(r audit.Record) bool { return r.Action != "user.unblock" })
 	if err != nil || len(records) != 1 || records[0].Target != "7" || !strings.HasPrefix(records[0].By, "uid:") || records[0].Detail["name"] != "alice" {
 		t.Errorf("audited %v, %v", records, err)
 	}

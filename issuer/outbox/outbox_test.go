@@ -109,11 +109,11 @@ func (w *world) recordsOf(action string) []audit.Record {
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
 		w.t.Fatal(err)
 	}
-	all, err := audit.Last(w.t.Context(), w.store, 1000)
+	all, err := audit.Read(w.t.Context(), w.store, audit.Query{Limit: 1000})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return slices.DeleteFunc(slices.Clone(all), func(r audit.Record) bool { return r.Action != action })
+	return slices.DeleteFunc(all.Records, func(r audit.Record) bool { return r.Action != action })
 }
 
 // Both are written in one transaction.

@@ -211,12 +211,12 @@ func (w *world) drops() map[string]string {
 	if _, err := audit.Chain(w.t.Context(), w.store); err != nil {
 		w.t.Fatal(err)
 	}
-	records, err := w.issuer.AuditLast(w.t.Context(), 1000)
+	records, err := w.issuer.Audit(w.t.Context(), audit.Query{Limit: 1000})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	why := map[string]string{}
-	for _, r := range records {
+	for _, r := range records.Records {
 		if r.Action != "webhook.drop" {
 			continue
 		}

@@ -109,7 +109,7 @@ func TestTheChainKeepsTheOrder(t *testing.T) {
 
 func TestTailAndLast(t *testing.T) {
 	s := openStore(t)
-	if r, err := Last(t.Context(), s, 5); len(r) != 0 || err != nil {
+	if r, err := last(t.Context(), s, 5); len(r) != 0 || err != nil {
 		t.Errorf("Last of an empty chain: %v, %v", r, err)
 	}
 	decide(t, s, 0, 40)
@@ -124,9 +124,9 @@ func TestTailAndLast(t *testing.T) {
 		{"at the end", func() ([]Record, error) { return tail(t, s, 40, 100) }, 0, 0},
 		{"far after the end", func() ([]Record, error) { return tail(t, s, 1<<62, 100) }, 0, 0},
 		{"none", func() ([]Record, error) { return tail(t, s, 0, 0) }, 0, 0},
-		{"newest", func() ([]Record, error) { return Last(t.Context(), s, 3) }, 38, 40},
-		{"more than there are", func() ([]Record, error) { return Last(t.Context(), s, 5000) }, 1, 40},
-		{"newest none", func() ([]Record, error) { return Last(t.Context(), s, -1) }, 0, 0},
+		{"newest", func() ([]Record, error) { return last(t.Context(), s, 3) }, 38, 40},
+		{"more than there are", func() ([]Record, error) { return last(t.Context(), s, 5000) }, 1, 40},
+		{"newest none", func() ([]Record, error) { return last(t.Context(), s, -1) }, 0, 0},
 	} {
 		records, err := tt.read()
 		if err != nil {

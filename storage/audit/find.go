@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"sort"
 	"time"
 
 	"keymill/storage"
@@ -26,32 +24,21 @@ func Find(ctx context.Context, s storage.Store, at time.Time, action, target str
 	var found *Record
 	at = at.UTC().Add(-disorder)
 	err := s.View(ctx, func(r storage.Reader) error {
-		h, err := readHead(r)
+		last, err := lastSeq(r)
 		if err != nil {
 			return err
 		}
-		first := 1 + sort.Search(int(h.Seq), func(n int) bool { return err == nil && !timeOf(r, uint64(n)+1, &err).Before(at) })
+		first, err := bisect(r, last, func(s timeSpan) bool { return !s.newest.Before(at) })
 		if err != nil {
 			return err
 		}
-		if found, err = search(r, logKey(uint64(first)), logEnd, action, target); found != nil || err != nil {
+		if found, err = search(r, logKey(first), logEnd, action, target); found != nil || err != nil {
 			return err
 		}
 		found, err = search(r, newPrefix+at.Format(timeLayout), newEnd, action, target)
 		return err
 	})
 	return found, err
-}
-
-// timeOf returns the time of a record in the chain, zero if it is not kept or unreadable.
-func timeOf(r storage.Reader, seq uint64, failed *error) time.Time {
-	raw, err := r.Get(logKey(seq))
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		*failed = err
-	}
-	var record struct{ Time time.Time }
-	json.Unmarshal(raw, &record)
-	return record.Time
 }
 
 func search(r storage.Reader, start, end, action, target string) (*Record, error) {

@@ -91,12 +91,6 @@ func Read(ctx context.Context, s storage.Store, q Query) (Page, error) {
 	return d.Page, nil
 }
 
-// Last returns the newest n records, at most 1,000, oldest first.
-func Last(ctx context.Context, s storage.Store, n int) ([]Record, error) {
-	p, err := Read(ctx, s, Query{Limit: n})
-	return p.Records, err
-}
-
 // A reading is a Read under way.
 type reading struct {
 	Page

@@ -58,7 +58,7 @@ func TestADecisionIsVisibleAtOnce(t *testing.T) {
 		}
 	}
 	decide(t, s, 5, 200) // more than one transaction moves
-	if r, err := Last(t.Context(), s, 1); err != nil || len(r) != 1 || r[0].Target != "204" {
+	if r, err := last(t.Context(), s, 1); err != nil || len(r) != 1 || r[0].Target != "204" {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	verify(t, s, 205)
@@ -455,4 +455,10 @@ func FuzzCursor(f *testing.F) {
 			t.Fatalf("%q is %v, and then %v, %v", s, c, again, err)
 		}
 	})
+}
+
+// last returns the newest n records, oldest first.
+func last(ctx context.Context, s storage.Store, n int) ([]Record, error) {
+	p, err := Read(ctx, s, Query{Limit: n})
+	return p.Records, err
 }

@@ -27,7 +27,7 @@ func TestTextOfClientsIsEscaped(t *testing.T) {
 		wantPrintable(t, s)
 		chain(t, s, 1)
 		wantPrintable(t, s)
-		r, err := Last(t.Context(), s, 1)
+		r, err := last(t.Context(), s, 1)
 		if err != nil || len(r) != 1 {
 			t.Fatalf("%q: %v", text, err)
 		}

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
-	"unicode"
-	"unicode/utf16"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
@@ -56,7 +54,7 @@ type KeyReport struct {
 // command.
 func (c *TokenCheck) Report() ([]byte, error) {
 	raw, err := terminal.MarshalJSON(c.report())
-	return escaped(raw), err
+	return terminal.EscapeJSON(raw), err
 }
 
 func (c *TokenCheck) report() TokenReport {
@@ -127,22 +125,4 @@ func bounded(members map[string]json.RawMessage, names []string) map[string]json
 		kept[name] = raw
 	}
 	return kept
-}
-
-// escaped writes characters that a terminal may interpret as \u escapes. In JSON such a character
-// can only stand in a string, where the escape means the same.
-func escaped(raw []byte) []byte {
-	var b []byte
-	for _, r := range string(raw) {
-		switch {
-		case unicode.IsPrint(r):
-			b = append(b, string(r)...)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
-		default:
-			b = fmt.Appendf(b, `\u%04x`, r)
-		}
-	}
-	return b
 }
