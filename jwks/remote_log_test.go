@@ -138,16 +138,16 @@ func TestAnIssuerThatFailsNowAndThenDoesNotFillTheLog(t *testing.T) {
 // TestWithoutALoggerTheDefaultOneIsUsed, the one that is the default when there is something to say.
 func TestWithoutALoggerTheDefaultOneIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		before := slog.Default()
+		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil))) // before NewRemote, which starts to fetch
+		defer slog.SetDefault(before)
 		var o origin
 		r, err := NewRemote(RemoteConfig{Issuer: "https://id.example", Client: &http.Client{Transport: &o}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		var log bytes.Buffer
-		before := slog.Default()
-		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
-		defer slog.SetDefault(before)
 		pass(time.Minute)
 		if lines, _ := logged(&log); len(lines) != 1 || !strings.Contains(lines[0], "issuer=https://id.example ") {
 			t.Errorf("the default logger got %q", lines)

@@ -26,6 +26,7 @@ func (s *Server) Run(ctx context.Context) error {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAuditTime)
 			defer cancel()
 			s.auditRefusals(last)
+			s.lines.Flush()
 			s.lines.Report()
 			return nil
 		}

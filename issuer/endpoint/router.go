@@ -173,7 +173,7 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	case rt.lines == nil:
 		rt.log.LogAttrs(r.Context(), line.Level, line.Message, line.Attrs...)
 	case secret:
-		go rt.lines.Write(line)
+		rt.lines.WriteLater(line)
 	default:
 		rt.lines.Write(line)
 	}

@@ -80,8 +80,9 @@ func (s *countedStore) Update(ctx context.Context, fn func(storage.Tx) error) er
 
 // logBuffer collects what the server logs, at every level.
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	flush func() // waits for lines that another goroutine writes after the answer
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
@@ -90,7 +91,11 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
+// String returns the lines of all requests that were answered.
 func (l *logBuffer) String() string {
+	if l.flush != nil {
+		l.flush()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
@@ -183,6 +188,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	if w.server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
+	w.log.flush = func() { w.server.lines.Flush() }
 }
 
 func (w *world) seedRecords(t testing.TB, shopAlg string) string {

@@ -21,6 +21,7 @@ type Log struct {
 	users   *LineLimiter // refusals of a known user's requests
 	others  *LineLimiter
 	leftOut Counter
+	later   sync.WaitGroup // calls of WriteLater whose line is not written yet
 }
 
 // NewLog returns a Log that writes to log.
@@ -58,6 +59,13 @@ func (l *Log) Write(line Line) {
 	}
 	l.log.LogAttrs(context.Background(), line.Level, line.Message, line.Attrs...)
 }
+
+// WriteLater writes a line in another goroutine, so that the answer to the request does not
+// take longer because of it.
+func (l *Log) WriteLater(line Line) { l.later.Go(func() { l.Write(line) }) }
+
+// Flush waits until the lines of all calls of WriteLater are written.
+func (l *Log) Flush() { l.later.Wait() }
 
 // Report logs how many lines were left out since the last report, if any.
 func (l *Log) Report() {
