@@ -44,6 +44,7 @@ type fetcher struct {
 	issuer   string    // "" where location was given
 	location string    // of the key set; "" before discovery
 	learned  time.Time // when discovery named location; if zero, the next fetch reads discovery
+	needKey  bool      // a set without a usable key is an error
 
 	// The headers of the last set from location. etag is "" if there is no such set.
 	etag         string
@@ -111,14 +112,36 @@ func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 			cacheControl = f.cacheControl
 		}
 	} else {
-		if result.set, err = Parse(response.body); err != nil {
+		if result.set, err = f.parse(response.body); err != nil {
 			return fetchResult{}, fmt.Errorf("%s: %w", f.location, err)
 		}
+		// After an error the tag stays that of the last good set. With the tag of a refused set
+		// the next answer could be a 304, which would count as a success.
 		f.etag = entityTag(response.header)
 	}
 	f.cacheControl = cacheControl
 	result.lifetime = freshFor(cacheControl, result.age)
 	return result, nil
+}
+
+// parse reads a set. With needKey it refuses one that cannot verify any token.
+func (f *fetcher) parse(body []byte) (*Set, error) {
+	set, err := Parse(body)
+	if err == nil && f.needKey && len(set.keys) == 0 {
+		return nil, &noKeyError{set.skipped}
+	}
+	return set, err
+}
+
+// A noKeyError is the error for a set that was fetched and has no usable key.
+type noKeyError struct{ skipped Skipped }
+
+// Error names the first key that was left out.
+func (e *noKeyError) Error() string {
+	if len(e.skipped.Keys) == 0 {
+		return "the key set is empty"
+	}
+	return fmt.Sprintf("the key set has no usable key; %d left out, the first: %v", e.skipped.Count, e.skipped.Keys[0])
 }
 
 // parseIssuer reads the name of an issuer (RFC 8414, section 2): a host and perhaps a path. A

@@ -47,7 +47,7 @@ type RemoteConfig struct {
 	// Close.
 	Fetched func(error)
 
-	// Log gets one line when the Remote can no longer fetch, when it has no set to use, and when
+	// Log gets one line when the Remote can no longer fetch a usable set, when it has no set to use, and when
 	// it works again, but none for a request or a single attempt. nil means slog.Default().
 	// Use slog.New(slog.DiscardHandler) for no lines.
 	Log *slog.Logger
@@ -61,6 +61,11 @@ type RemoteConfig struct {
 // While no newer set can be fetched, the last one is used for MaxStale longer. After that
 // there is no set to use. During an outage the attempts become less frequent, up to a minute
 // apart. So a key that was revoked during an outage can stay valid for a minute after it.
+//
+// A set without a usable key, such as {"keys":[]}, never replaces one: most often it is a mistake
+// of a deployment, and with it every token would be refused. The attempt counts as failed and is
+// repeated after the cooldown. If that confirms it, it is an outage like any other, which is
+// logged. So if an issuer withdraws its last key, that key stays valid until MaxStale is over.
 //
 // A Remote is safe for concurrent use.
 type Remote struct {
@@ -99,7 +104,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	}
 	var client *http.Client
 	client, r.release = safeClient(c.Client)
-	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL}
+	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL, needKey: true}
 	r.record.Store(&record{location: c.URL})
 	go r.follow(ctx)
 	return r, nil

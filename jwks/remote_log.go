@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -19,10 +20,19 @@ func (r *record) state(now time.Time, maxStale time.Duration) remoteState {
 	switch {
 	case r.err == nil:
 		return remoteWorks
-	case r.usable(now, maxStale):
-		return remoteAges
+	case !r.usable(now, maxStale):
+		return remoteEmpty
+	case r.unconfirmed():
+		return remoteWorks
 	}
-	return remoteEmpty
+	return remoteAges
+}
+
+// unconfirmed reports whether the last attempt, and none before it, got a set without a usable
+// key. The next attempt, after the cooldown, confirms that this is an outage.
+func (r *record) unconfirmed() bool {
+	var noKey *noKeyError
+	return r.failures == 1 && errors.As(r.err, &noKey)
 }
 
 // logPause is the least time between two lines about the same bad state, so that an issuer that

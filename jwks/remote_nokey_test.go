@@ -1,0 +1,147 @@
+package jwks
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// uselessSets are key sets whose keys verify no token.
+func uselessSets() map[string]string {
+	sets := map[string]string{
+		"empty":           `{"keys":[]}`,
+		"same kid twice":  `{"keys":[{` + goodMembers + `},{` + goodMembers + `}]}`,
+		"1,000 of a kind": `{"keys":[` + strings.TrimSuffix(strings.Repeat(`{"kty":"AKP","kid":"k"},`, 1000), ",") + `]}`,
+	}
+	for _, bad := range badKeys() {
+		sets[bad.name] = `{"keys":[` + bad.member + `]}`
+	}
+	return sets
+}
+
+// serving answers with a document and its ETag, also if the client names that tag.
+func serving(document string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tag := fmt.Sprintf(`"%d"`, len(document))
+		w.Header().Set("ETag", tag)
+		w.Header().Set("Cache-Control", "max-age=300")
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Write([]byte(document))
+	})
+}
+
+// TestASetWithoutAUsableKeyDoesNotReplaceAGoodOne, also if it is confirmed for as long as the good
+// set may be used. Then it is an outage, until the issuer publishes a key again.
+func TestASetWithoutAUsableKeyDoesNotReplaceAGoodOne(t *testing.T) {
+	for name, document := range uselessSets() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var o origin
+				o.publish(t, 5*time.Minute, edKey("ed"))
+				good := o.answer
+				r := follows(t, &o, RemoteConfig{})
+				v := newVerifier(t, r, 10)
+				wantSet(t, r, "ed")
+				bound := time.Until(r.Status().UsableUntil)
+				o.become(serving(document), false)
+				for start := time.Now(); time.Since(start) < bound; pass(40 * time.Second) {
+					if _, err := v.Verify(t.Context(), tokenOf("ed")); err != nil {
+						t.Fatalf("after %v: %v", time.Since(start), err)
+					}
+				}
+				if s := r.Status(); s.Err == nil || !strings.Contains(s.Err.Error(), "https://id.example/keys: the key set ") {
+					t.Errorf("status %v", s.Err)
+				}
+				if _, err := v.Verify(t.Context(), tokenOf("ed")); !errors.Is(err, ErrUnavailable) {
+					t.Errorf("after MaxStale: %v", err)
+				}
+				o.become(good, false)
+				pass(2 * time.Minute)
+				wantSet(t, r, "ed")
+			})
+		})
+	}
+}
+
+// TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed: one such answer is not logged, and the
+// attempt that decides about it comes after the cooldown.
+func TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		stale  time.Duration
+		wrong  int    // answers without a usable key
+		levels string // of the lines by then
+	}{
+		{"one", 0, 1, ""},
+		{"two", 0, 2, "WARN"},
+		{"nine", 0, 9, "WARN"},
+		{"until the set is too old", time.Minute, 9, "WARN ERROR"},
+		{"a set that is never stale", -1, 1, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				var o origin
+				o.publish(t, 5*time.Minute, edKey("ed"))
+				good, wrong, last := o.answer, 0, time.Time{}
+				r := follows(t, &o, RemoteConfig{MaxStale: tt.stale, Log: slog.New(slog.NewTextHandler(&log, nil))})
+				wantSet(t, r, "ed")
+				o.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if wrong == tt.wrong {
+						good.ServeHTTP(w, r)
+						return
+					}
+					if wrong > 0 && time.Since(last) < DefaultCooldown {
+						t.Errorf("asked again after %v", time.Since(last))
+					}
+					wrong, last = wrong+1, time.Now()
+					serving(`{"keys":[]}`).ServeHTTP(w, r)
+				}), false)
+				for wrong < tt.wrong {
+					pass(time.Second)
+				}
+				_, levels := logged(&log)
+				if got := strings.Join(levels, " "); got != tt.levels {
+					t.Errorf("%q is logged, want %q: %s", got, tt.levels, log.String())
+				}
+				pass(2 * time.Minute)
+				wantSet(t, r, "ed")
+				want := strings.TrimSpace(tt.levels + map[bool]string{true: " INFO"}[tt.levels != ""])
+				if _, levels := logged(&log); strings.Join(levels, " ") != want {
+					t.Errorf("after it: %s", log.String())
+				}
+			})
+		})
+	}
+}
+
+// TestAServiceThatHasNoUsableKeyIsUnavailable: with 401, clients would throw their tokens away.
+func TestAServiceThatHasNoUsableKeyIsUnavailable(t *testing.T) {
+	for name, document := range map[string]string{
+		"empty": `{"keys":[]}`, "weak": `{"keys":[` + rsaMember("AQAB", "AQ") + `]}`, "unknown": `{"keys":[{"kty":"AKP","kid":"k"}]}`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			var o origin
+			o.become(serving(document), false)
+			r := follows(t, &o, RemoteConfig{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			wantUnavailable(t, r)
+			pass(time.Second)
+			if _, levels := logged(&log); strings.Join(levels, " ") != "ERROR" {
+				t.Errorf("%s: %s", name, log.String())
+			}
+			o.publish(t, time.Minute, edKey("ed"))
+			pass(time.Minute)
+			wantSet(t, r, "ed")
+		})
+	}
+}
