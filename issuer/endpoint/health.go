@@ -3,6 +3,8 @@ package endpoint
 import (
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // healthz says that the process answers, and nothing about its state. A supervisor should
@@ -13,17 +15,30 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// readyz says whether a load balancer should send requests here.
+// readyz says whether a load balancer should send requests here. It does not say why: anyone can ask,
+// and the reasons help an attacker to choose a moment. The admin API and the log have them.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
-	issues := s.issues()
-	status := http.StatusOK
-	if len(issues) > 0 {
+	ready, status := len(s.issues()) == 0, http.StatusOK
+	if !ready {
 		status = http.StatusServiceUnavailable
 	}
 	return writeJSON(w, status, struct {
-		Ready  bool     `json:"ready"`
-		Issues []string `json:"issues"`
-	}{len(issues) == 0, issues})
+		Ready bool `json:"ready"`
+	}{ready})
+}
+
+// logReadiness writes a line when the reasons why the server is not ready are others than those of
+// before, and returns them.
+func (s *Server) logReadiness(before []string) []string {
+	issues := s.issues()
+	switch {
+	case slices.Equal(issues, before):
+	case len(issues) == 0:
+		s.cfg.Log.Info("ready again")
+	default:
+		s.cfg.Log.Warn("not ready", "issues", strings.Join(issues, "; "))
+	}
+	return issues
 }
 
 // issues returns the reasons why the server is not ready; never nil, so that JSON shows a list.

@@ -8,17 +8,24 @@ import (
 
 const (
 	auditEvery    = time.Minute
+	readyEvery    = time.Second
 	lastAuditTime = 5 * time.Second
 )
 
 // Run writes an audit record every minute in which logins or clients were refused, and a
 // log line if some of them had none. It does so a last time when ctx ends, and returns nil.
+// It also logs within a second when the server is no longer ready, why, and when it is again.
 // The store must stay open until Run returns.
 func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(auditEvery)
 	defer tick.Stop()
+	readyTick := time.NewTicker(readyEvery)
+	defer readyTick.Stop()
+	var issues []string
 	for {
 		select {
+		case <-readyTick.C:
+			issues = s.logReadiness(issues)
 		case <-tick.C:
 			s.auditRefusals(ctx)
 			s.lines.Report()

@@ -2,12 +2,15 @@ package endpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keymill/issuer/api"
@@ -143,13 +146,101 @@ func TestHealthAndReadinessReportIssues(t *testing.T) {
 			t.Errorf("HEAD %s: %d", path, a.status)
 		}
 	}
-	before := w.send("GET", "/readyz", "").json(t)
-	w.storeFail = errors.New("fdatasync: /private/path")
-	a := w.send("GET", "/readyz", "")
-	issues, _ := a.json(t)["issues"].([]any)
-	if a.status != 503 || a.json(t)["ready"] != false || len(issues) != len(before["issues"].([]any))+1 || strings.Contains(a.body, "private") {
-		t.Errorf("%d %s", a.status, a.body)
+}
+
+// TestReadyzDoesNotSayWhy: a client learns whether the server is ready, the administrator also why.
+func TestReadyzDoesNotSayWhy(t *testing.T) {
+	w := newWorld(t)
+	good := w.keys.Published()
+	bad := keystore.PublicKey{KID: "odd", Alg: "HS256", Public: []byte("x")}
+	failed := func() error { return errors.New("fdatasync: /private/path") }
+	for what, spoil := range map[string]func(){
+		"": func() {},
+		"the store has failed and accepts no more requests": func() { w.server.cfg.StoreFailed = failed },
+		"key odd is not published: ":                        func() { w.server.cfg.KeySet.Publish(append(good, bad)) },
+		"requests key odd is not published":                 func() { w.server.cfg.StoreFailed = failed; w.server.cfg.KeySet.Publish(append(good, bad)) },
+	} {
+		w.server.cfg.StoreFailed = nil
+		w.server.cfg.KeySet.Publish(good)
+		spoil()
+		status, body := 503, `{"ready":false}`
+		if what == "" {
+			status, body = 200, `{"ready":true}`
+		}
+		for _, method := range []string{"GET", "HEAD"} {
+			a := w.send(method, "/readyz", "")
+			if method == "HEAD" {
+				body = ""
+			}
+			if a.status != status || a.body != body || a.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%q, %s: %d %s", what, method, a.status, a.body)
+			}
+		}
+		told := w.expect(200, "GET", "/admin/v1/status", "")
+		issues := fmt.Sprint(told.json(t)["issues"])
+		if told.json(t)["ready"] != (what == "") || !strings.Contains(issues, what) || strings.Contains(issues, "private") {
+			t.Errorf("%q: the admin API says %s", what, told.body)
+		}
 	}
+}
+
+// TestTheLogSaysWhyTheServerIsNotReady once for each change, however often /readyz is asked.
+func TestTheLogSaysWhyTheServerIsNotReady(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var failed atomic.Pointer[error]
+		good := w.keys.Published()
+		w.server.cfg.StoreFailed = func() error {
+			if err := failed.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.server.Run(ctx)
+		second := func() {
+			time.Sleep(readyEvery)
+			synctest.Wait()
+			for range 3 {
+				w.send("GET", "/readyz", "")
+			}
+		}
+		lines := func() (list []string) {
+			for line := range strings.Lines(w.log.String()) {
+				var m struct{ Level, Msg, Issues string }
+				if json.Unmarshal([]byte(line), &m) == nil && strings.Contains(m.Msg, "ready") {
+					list = append(list, strings.TrimSpace(m.Level+" "+m.Msg+" "+m.Issues))
+				}
+			}
+			return list
+		}
+		storeFault := errors.New("fdatasync: input/output error")
+		for range 2 {
+			second()
+			failed.Store(&storeFault)
+			second()
+			second()
+			w.server.cfg.KeySet.Publish([]keystore.PublicKey{{KID: "odd", Alg: "HS256", Public: []byte("x")}})
+			second()
+			failed.Store(nil)
+			w.server.cfg.KeySet.Publish(good)
+			second()
+			second()
+		}
+		got := lines()
+		if len(got) != 6 {
+			t.Fatalf("%d lines: %q", len(got), got)
+		}
+		for n, want := range []string{
+			"WARN not ready the store has failed and accepts no more requests",
+			"WARN not ready the store has failed and accepts no more requests; key odd is not published: ",
+			"INFO ready again",
+		} {
+			if !strings.HasPrefix(got[n], want) || !strings.HasPrefix(got[n+3], want) {
+				t.Errorf("%q and %q, want %q", got[n], got[n+3], want)
+			}
+		}
+	})
 }
 
 func TestADevelopmentServerAnswersToItsOwnNamesOnly(t *testing.T) {
