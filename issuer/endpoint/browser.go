@@ -151,7 +151,7 @@ func readBrowserBody(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	types := r.Header["Content-Type"]
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || len(types) > 1 || media != "application/json" || r.Header.Get("Content-Encoding") != "" {
+	if err != nil || len(types) > 1 || media != "application/json" || isCoded(r.Header) {
 		return errMediaType("the body must be application/json")
 	}
 	return api.Decode(body, v)

@@ -304,7 +304,7 @@ func TestPagesOfOtherOriginsAreRefusedFirst(t *testing.T) {
 			}
 		}
 	}
-	refusedToken(t, "two origins", w.loginByCookie("Origin: "+appOrigin, "Origin: "+testIssuer), 403, "access_denied")
+	refusedToken(t, "two origins", w.loginByCookie("Origin: "+appOrigin, "Origin: "+testIssuer), 400, "invalid_request")
 }
 
 // R102.

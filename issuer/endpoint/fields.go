@@ -103,7 +103,7 @@ func parseFields(h http.Header, body []byte) (map[string]field, error) {
 	if len(h["Content-Type"]) > 1 {
 		return nil, errMediaType("the request has more than one Content-Type")
 	}
-	if h.Get("Content-Encoding") != "" {
+	if isCoded(h) {
 		return nil, errMediaType("the body must have no Content-Encoding")
 	}
 	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))

@@ -118,7 +118,7 @@ func checkFormHeader(h http.Header) error {
 	if len(types) == 1 && types[0] == formType && h["Content-Encoding"] == nil {
 		return nil // the usual case
 	}
-	if len(types) == 1 && h.Get("Content-Encoding") == "" {
+	if len(types) == 1 && !isCoded(h) {
 		media, params, err := mime.ParseMediaType(types[0])
 		charset := params["charset"]
 		if err == nil && media == formType && (charset == "" || strings.EqualFold(charset, "utf-8")) {

@@ -137,7 +137,7 @@ func TestAPageOfAnotherOriginCannotUseUpItsVisitorsFailures(t *testing.T) {
 	form := "username=alice&password=wrong"
 	for n, headers := range [][]string{
 		{"Origin: https://evil.example"}, {"Origin: null"}, {"Sec-Fetch-Site: cross-site"}, {"Sec-Fetch-Site: same-site"},
-		{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, {"Origin: " + appOrigin, "Origin: https://evil.example"},
+		{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"},
 	} {
 		for range limit.AccountFailures {
 			a := w.postForm("/api/token/", form, headers...)

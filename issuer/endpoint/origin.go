@@ -28,7 +28,7 @@ type builtCheck struct {
 
 func (c *originCheck) check(r *http.Request, own string, listed []string) error {
 	sent := r.Header["Origin"]
-	if len(sent) > 1 || len(sent) == 1 && sent[0] != own && !slices.Contains(listed, sent[0]) {
+	if len(sent) == 1 && sent[0] != own && !slices.Contains(listed, sent[0]) {
 		return originError(notListed, sent...)
 	}
 	protection, err := c.protection(own, listed)

@@ -124,7 +124,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.checkHost)
+	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admit)
 	s.public.lines = s.lines
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
@@ -207,6 +207,14 @@ func (s *Server) clientExists(ctx context.Context, id string) bool {
 	}
 	_, err := s.cfg.Issuer.Client(ctx, id)
 	return err == nil
+}
+
+// admit refuses requests that no handler may see.
+func (s *Server) admit(r *http.Request) error {
+	if err := s.checkHost(r); err != nil {
+		return err
+	}
+	return checkHeaders(r)
 }
 
 // checkHost refuses requests whose Host header does not name this trial server.

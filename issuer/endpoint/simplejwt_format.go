@@ -49,7 +49,7 @@ func detailOf(r *http.Request, a reply) string {
 	case http.StatusMethodNotAllowed:
 		return fmt.Sprintf(`Method "%s" not allowed.`, short(r.Method))
 	case http.StatusUnsupportedMediaType:
-		if len(r.Header["Content-Type"]) > 1 || r.Header.Get("Content-Encoding") != "" {
+		if len(r.Header["Content-Type"]) > 1 || isCoded(r.Header) {
 			return ours.Description // the media type itself may be supported
 		}
 		return fmt.Sprintf(`Unsupported media type "%s" in request.`, short(r.Header.Get("Content-Type")))
