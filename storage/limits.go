@@ -11,6 +11,11 @@ const (
 	MaxUpdateBytes = 512 << 10 // keys and values that one Update touches
 )
 
+// MaxTagBytes is how much longer a stored value may be than that of the caller. It is left to
+// package sealed, which adds a tag to each value. A store allows values of MaxValueBytes +
+// MaxTagBytes, and the first MaxTagBytes of a value do not count in MaxUpdateBytes.
+const MaxTagBytes = 32
+
 // CheckKey returns ErrLimit unless key is 1 to MaxKeyBytes bytes of printable ASCII.
 // A store calls it for the keys of a View; an Overlay calls it for those of an Update.
 func CheckKey(key string) error {

@@ -165,8 +165,8 @@ func (k *keyState) yield(yield func(Entry, error) bool) bool {
 
 // Put keeps a copy of value until the Update commits.
 func (o *Overlay) Put(key string, value []byte) error {
-	if len(value) > MaxValueBytes {
-		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxValueBytes))
+	if len(value) > MaxValueBytes+MaxTagBytes {
+		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxValueBytes+MaxTagBytes))
 	}
 	return o.write(key, clone(value), false)
 }
@@ -184,7 +184,7 @@ func (o *Overlay) write(key string, value []byte, deleted bool) error {
 	if err != nil {
 		return err
 	}
-	if err := o.addBytes(len(value)); err != nil {
+	if err := o.addBytes(countedBytes(value)); err != nil {
 		return err
 	}
 	k.written, k.deleted, k.value = true, deleted, value
@@ -268,8 +268,11 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 		return nil
 	}
 	k.read = true
-	return o.addBytes(len(value))
+	return o.addBytes(countedBytes(value))
 }
+
+// countedBytes leaves out what sealed may have added.
+func countedBytes(value []byte) int { return max(0, len(value)-MaxTagBytes) }
 
 func (o *Overlay) scanned(e Entry) error {
 	k, err := o.stateOf(e.Key)

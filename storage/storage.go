@@ -29,8 +29,9 @@
 // # Record layout
 //
 //	meta                     storage    identity of the database, written once
+//	keyring                  keystore   the data key and the hash of meta, sealed under the master key
+//	manifest manifest/<page> sealed     which records administrators have written
 //	clock                    keystore   the latest decision time, and other clocks
-//	keyring                  keystore   the data key, sealed under the master key
 //	issuer                   serve      the issuer with which the store was last served
 //	ring/<alg>               keystore   keys that have not stopped signing
 //	retired/<alg>/<kid>      keystore   keys that verifiers still need
@@ -51,12 +52,19 @@
 //	audit/new/… audit/log/…  audit      records before and after they are chained
 //	audit/head               audit      the end of the chain
 //
+// # Tags
+//
+// Package sealed adds a tag to every record except meta and keyring, and checks it on every
+// read. It stands between a store and the packages that use it, so neither knows about tags.
+// The limits below are those of its callers; a store allows MaxTagBytes more for each value.
+//
 // Sizes are in bytes.
 package storage
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -77,6 +85,12 @@ var (
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrDamaged means that this program cannot have written a record as it is now. Nothing
+	// is decided by such a record, and nothing is written over it.
+	ErrDamaged = errors.New("damaged")
+	// ErrForged is an ErrDamaged of a record whose tag does not fit: it was changed, moved,
+	// or written by someone without the master key.
+	ErrForged = fmt.Errorf("%w: its tag does not fit, so it was changed, moved or written without the master key", ErrDamaged)
 )
 
 // A Store is an ordered map of string keys to bytes that changes only in serializable
@@ -105,7 +119,9 @@ type Reader interface {
 	// takes one round trip.
 	GetAll(keys ...string) ([][]byte, error)
 	// Scan iterates over start <= key < end in key order. The bounds need not be valid
-	// keys: ["p/", "p0") is everything below "p/", because '0' follows '/' in ASCII.
+	// keys: ["p/", "p0") is everything below "p/", because '0' follows '/' in ASCII. A
+	// damaged record is an Entry with only a key and an error that matches ErrDamaged.
+	// The Scan continues behind it if the loop does. It ends after any other error.
 	Scan(start, end string) iter.Seq2[Entry, error]
 }
 

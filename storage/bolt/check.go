@@ -52,7 +52,7 @@ func readAll(ctx context.Context, tx *bbolt.Tx) (err error) {
 		if err := storage.CheckKey(key); err != nil {
 			return fmt.Errorf("store is damaged: %w", err)
 		}
-		if key <= last || len(v) > storage.MaxValueBytes {
+		if key <= last || len(v) > storage.MaxValueBytes+storage.MaxTagBytes {
 			return fmt.Errorf("store is damaged at the record %q", key)
 		}
 		last = key

@@ -44,7 +44,7 @@ func keysAndValuesHaveLimits(t *testing.T, s storage.Store) {
 		wantErr(t, "get in an update", s.Update(t.Context(), func(tx storage.Tx) error { return get(tx) }), storage.ErrLimit)
 	}
 	wantErr(t, "a value too large", s.Update(t.Context(), func(tx storage.Tx) error {
-		return tx.Put("a", append(largest, 0))
+		return tx.Put("a", make([]byte, storage.MaxValueBytes+storage.MaxTagBytes+1))
 	}), storage.ErrLimit)
 }
 
@@ -93,8 +93,10 @@ func key(i int) string { return fmt.Sprintf("%03d", i) }
 
 func anIgnoredLimitWritesNothing(t *testing.T, s storage.Store) {
 	for name, overstep := range map[string]func(tx storage.Tx) error{
-		"key":   func(tx storage.Tx) error { return tx.Put("bad\n", nil) },
-		"value": func(tx storage.Tx) error { return tx.Put("a", make([]byte, storage.MaxValueBytes+1)) },
+		"key": func(tx storage.Tx) error { return tx.Put("bad\n", nil) },
+		"value": func(tx storage.Tx) error {
+			return tx.Put("a", make([]byte, storage.MaxValueBytes+storage.MaxTagBytes+1))
+		},
 		"update": func(tx storage.Tx) error {
 			var err error
 			for i := range storage.MaxUpdateKeys {

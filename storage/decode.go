@@ -1,0 +1,43 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+)
+
+// A DamageError names a damaged record.
+type DamageError struct {
+	Key string
+	Err error // matches ErrDamaged
+}
+
+// Error names the record.
+func (e *DamageError) Error() string { return fmt.Sprintf("record %s is %v", e.Key, e.Err) }
+
+// Unwrap returns Err.
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// Damaged returns a *DamageError. The format says what is wrong with the record under key. It
+// must not quote the value, which may be secret.
+func Damaged(key, format string, args ...any) error {
+	return &DamageError{key, fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))}
+}
+
+// DecodeJSON reads value, the record under key, into v. The record must be exactly what
+// json.Marshal writes for v. So an unknown member, a member that is given twice or in another case,
+// a trailing byte and a number in another form are a *DamageError: encoding/json accepts all of
+// them, and a changed name of a member would silently become an absent one.
+func DecodeJSON(key string, value []byte, v any) error {
+	if err := json.Unmarshal(value, v); err != nil {
+		return Damaged(key, "it is not the JSON of such a record")
+	}
+	again, err := json.Marshal(v)
+	if err != nil {
+		return Damaged(key, "a value is out of range")
+	}
+	if !bytes.Equal(again, value) {
+		return Damaged(key, "it has members or bytes that this program does not write")
+	}
+	return nil
+}

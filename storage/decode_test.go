@@ -1,0 +1,58 @@
+package storage
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestARecordIsExactlyWhatWasWritten: everything that encoding/json lets pass is damage.
+//
+// I23.
+func TestARecordIsExactlyWhatWasWritten(t *testing.T) {
+	type record struct {
+		Name     string            `json:"name"`
+		Disabled bool              `json:"disabled,omitempty"`
+		At       time.Time         `json:"at"`
+		Count    int               `json:"count"`
+		Detail   map[string]string `json:"detail,omitempty"`
+	}
+	const whole = `{"name":"alice","disabled":true,"at":"2026-01-02T03:04:05.5Z","count":7,"detail":{"a":"1","b":"2"}}`
+	var v record
+	if err := DecodeJSON("user/7", []byte(whole), &v); err != nil || !v.Disabled {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	for what, value := range map[string]string{
+		"unknown member":    strings.Replace(whole, "disabled", "disablee", 1),
+		"another case":      strings.Replace(whole, "disabled", "Disabled", 1),
+		"member twice":      strings.Replace(whole, `"count":7`, `"count":7,"count":7`, 1),
+		"member in detail":  strings.Replace(whole, `"a":"1"`, `"a":"1","a":"2"`, 1),
+		"another order":     strings.Replace(whole, `"a":"1","b":"2"`, `"b":"2","a":"1"`, 1),
+		"no member":         strings.Replace(whole, `"count":7,`, "", 1),
+		"trailing byte":     whole + "\n",
+		"leading byte":      " " + whole,
+		"a space within":    strings.Replace(whole, ":7", ": 7", 1),
+		"a second value":    whole + whole,
+		"empty":             "",
+		"null":              "null",
+		"an array":          "[]",
+		"cut":               whole[:len(whole)-1],
+		"impossible day":    strings.Replace(whole, "01-02", "02-30", 1),
+		"number as text":    strings.Replace(whole, ":7", `:"7"`, 1),
+		"number with point": strings.Replace(whole, ":7", ":7.0", 1),
+		"number too large":  strings.Replace(whole, ":7", ":99999999999999999999", 1),
+		"false as absent":   strings.Replace(whole, "true", "false", 1),
+		"escape":            strings.Replace(whole, "alice", `\u0061lice`, 1),
+		"broken UTF-8":      strings.Replace(whole, "alice", "\xff", 1),
+	} {
+		var v record
+		var damage *DamageError
+		err := DecodeJSON("user/7", []byte(value), &v)
+		if !errors.As(err, &damage) || damage.Key != "user/7" || !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		} else if strings.Contains(err.Error(), "alice") {
+			t.Errorf("%s: the error quotes the record: %v", what, err)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package sealed
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"keymill/storage"
+)
+
+// The manifest lists the records that it covers, with their tags. It is a tree of two levels, so
+// that a change writes two small records and a difference can be named:
+//
+//	manifest        version, and the tags of the pages
+//	manifest/<xx>   the covered records whose keys have a SHA-256 that begins with xx, and their tags
+//
+// The version grows with every change. The clock record holds it, so that an older manifest that
+// was put back together with all its records is noticed too.
+const rootKey = "manifest"
+
+// A root is the record manifest.
+type root struct {
+	Version  uint64            `json:"version"`
+	Records  int               `json:"records"`
+	Pages    map[string][]byte `json:"pages"`              // name of a page → its tag
+	Retagged string            `json:"retagged,omitempty"` // the cursor of Retag
+}
+
+// A page is a record manifest/<xx>.
+type page struct {
+	Records map[string][]byte `json:"records"` // key → tag
+}
+
+// coveredPrefixes and coveredKeys say which records are in the manifest.
+var (
+	coveredPrefixes = [...]string{"ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/"}
+	coveredKeys     = [...]string{"epoch", "issuer"}
+)
+
+func covered(key string) bool {
+	for _, k := range coveredKeys {
+		if key == k {
+			return true
+		}
+	}
+	for _, p := range coveredPrefixes {
+		if strings.HasPrefix(key, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func inManifest(key string) bool { return key == rootKey || strings.HasPrefix(key, rootKey+"/") }
+
+func pageName(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:1])
+}
+
+func pageKey(name string) string { return rootKey + "/" + name }
+
+// readRoot returns the record manifest. r is a reader of this package.
+func readRoot(r storage.Reader) (*root, error) {
+	m := new(root)
+	return m, readPart(r, rootKey, m)
+}
+
+// readPart reads a record of the manifest. A store without it is damaged.
+func readPart(r storage.Reader, key string, v any) error {
+	b, err := r.Get(key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return storage.Damaged(key, "it is missing")
+	}
+	if err != nil {
+		return err
+	}
+	return storage.DecodeJSON(key, b, v)
+}
+
+// ManifestVersion returns the version of the manifest. r is a reader of a Store.
+func ManifestVersion(r storage.Reader) (uint64, error) {
+	m, err := readRoot(r)
+	return m.Version, err
+}
+
+// note changes the entry of one record. A nil sum removes it.
+func (t *transaction) note(key string, sum []byte) error {
+	p, err := t.page(pageName(key))
+	if err != nil {
+		return t.fail(err)
+	}
+	before, known := p.Records[key]
+	switch {
+	case sum == nil && !known, known && bytes.Equal(before, sum):
+		return nil
+	case sum == nil:
+		delete(p.Records, key)
+		t.root.Records--
+	case !known:
+		t.root.Records++
+		fallthrough
+	default:
+		p.Records[key] = sum
+	}
+	t.written = true
+	return nil
+}
+
+// page returns a page of the manifest as this transaction has changed it.
+func (t *transaction) page(name string) (*page, error) {
+	if err := t.loadRoot(); err != nil {
+		return nil, err
+	}
+	if p := t.pages[name]; p != nil {
+		return p, nil
+	}
+	p := &page{Records: map[string][]byte{}}
+	if t.root.Pages[name] != nil {
+		var err error
+		if p, err = t.root.page(&t.reader, name); err != nil {
+			return nil, err
+		}
+	}
+	if t.pages == nil {
+		t.pages = map[string]*page{}
+	}
+	t.pages[name] = p
+	return p, nil
+}
+
+func (t *transaction) loadRoot() error {
+	if t.root != nil {
+		return nil
+	}
+	m, err := readRoot(&t.reader)
+	if err == nil {
+		t.root = m
+	}
+	return err
+}
+
+// page reads a page that the root names, and compares its tag with the root.
+func (m *root) page(r *reader, name string) (*page, error) {
+	key := pageKey(name)
+	stored, err := r.base.Get(key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, storage.Damaged(key, "it is missing")
+	}
+	if err != nil {
+		return nil, err
+	}
+	value, sum, ok := r.state.check(key, stored)
+	if !ok {
+		r.damage.add(key)
+		return nil, &storage.DamageError{Key: key, Err: storage.ErrForged}
+	}
+	if !bytes.Equal(sum[:], m.Pages[name]) {
+		return nil, storage.Damaged(key, "it is older than the manifest")
+	}
+	p := new(page)
+	return p, storage.DecodeJSON(key, value, p)
+}
+
+// putManifest writes the pages that changed, and the root.
+func (t *transaction) putManifest() error {
+	for name, p := range t.pages {
+		if len(p.Records) == 0 {
+			delete(t.root.Pages, name)
+			if err := t.tx.Delete(pageKey(name)); err != nil {
+				return err
+			}
+			continue
+		}
+		sum, err := t.putPart(pageKey(name), p)
+		if err != nil {
+			return err
+		}
+		t.root.Pages[name] = sum[:]
+	}
+	t.root.Version++
+	if t.state.previous == nil {
+		t.root.Retagged = ""
+	}
+	_, err := t.putPart(rootKey, t.root)
+	return err
+}
+
+func (t *transaction) putPart(key string, v any) (tag, error) {
+	b, err := marshal(key, v)
+	if err != nil {
+		return tag{}, err
+	}
+	if len(b) > storage.MaxValueBytes {
+		return tag{}, fmt.Errorf("%w: %s has %d bytes; remove clients or audiences that are not used", storage.ErrLimit, key, len(b))
+	}
+	return t.put(key, b)
+}

@@ -1,0 +1,141 @@
+package sealed
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// A Mark is a file outside the store that remembers the served time of the store (keystore's clock
+// record), so that an older copy of the whole store is noticed. The file has two slots of 4,096
+// bytes, which are written in turn: a crash while one is written leaves the other. A slot is
+//
+//	magic (16) ‖ served time in nanoseconds (8) ‖ HMAC-SHA256 under the mark key (32)
+//
+// and zeros. The mark key is derived from the data key and the database id. Who can write the mark
+// can remove it, or put back an older one together with an older store; who can only read it
+// learns how long the store has been served.
+type Mark struct {
+	path string
+	file *os.File
+	slot int64 // that is written next
+}
+
+const (
+	markMagic     = "keymill mark v1\n"
+	markSlotBytes = 4096
+	markPayload   = len(markMagic) + 8
+	markSlotUsed  = markPayload + sha256.Size
+)
+
+// ErrNoMark means that a mark has no slot that fits the store: the file is new, was removed,
+// damaged, or belongs to another store.
+var ErrNoMark = errors.New("the mark has no time of this store")
+
+// OpenMark opens the file of a mark, and makes it if it is missing. Its directory must exist. It is
+// opened without following links.
+func OpenMark(path string) (*Mark, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open mark: %w", err)
+	}
+	if err := prepareMark(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("open mark %s: %w", path, err), f.Close())
+	}
+	return &Mark{path: path, file: f}, nil
+}
+
+// prepareMark gives the file its size, so that a full disk cannot stop a later write.
+func prepareMark(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	case info.Size() == 2*markSlotBytes:
+		return nil
+	case info.Size() != 0:
+		return fmt.Errorf("it has %d bytes, a mark has %d; choose another file", info.Size(), 2*markSlotBytes)
+	}
+	if _, err := f.WriteAt(make([]byte, 2*markSlotBytes), 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(f.Name()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// ReadMark returns the served time of the store that the mark remembers, or ErrNoMark.
+func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
+	served, found := time.Duration(0), false
+	for slot := range int64(2) {
+		b := make([]byte, markSlotUsed)
+		if _, err := m.file.ReadAt(b, slot*markSlotBytes); err != nil && !errors.Is(err, io.EOF) {
+			return 0, fmt.Errorf("read mark: %w", withoutPath(err))
+		}
+		at, ok := s.state.Load().checkMark(b)
+		if ok && (!found || at > served) {
+			served, found, m.slot = at, true, 1-slot
+		}
+	}
+	if !found {
+		return 0, ErrNoMark
+	}
+	return served, nil
+}
+
+// WriteMark writes the served time of the store, which must be durable in the store already.
+func (s *Store) WriteMark(m *Mark, served time.Duration) error {
+	b := binary.BigEndian.AppendUint64([]byte(markMagic), uint64(served))
+	b = append(b, s.state.Load().current.markTag(b)...)
+	if _, err := m.file.WriteAt(b, m.slot*markSlotBytes); err != nil {
+		return fmt.Errorf("write mark %s: %w", m.path, withoutPath(err))
+	}
+	if err := syscall.Fdatasync(int(m.file.Fd())); err != nil {
+		return fmt.Errorf("write mark %s: %w", m.path, err)
+	}
+	m.slot = 1 - m.slot
+	return nil
+}
+
+// Close closes the file.
+func (m *Mark) Close() error { return m.file.Close() }
+
+// checkMark reads one slot.
+func (s *state) checkMark(b []byte) (time.Duration, bool) {
+	if !bytes.HasPrefix(b, []byte(markMagic)) {
+		return 0, false
+	}
+	fits := hmac.Equal(b[markPayload:], s.current.markTag(b[:markPayload])) ||
+		s.previous != nil && hmac.Equal(b[markPayload:], s.previous.markTag(b[:markPayload]))
+	return time.Duration(binary.BigEndian.Uint64(b[len(markMagic):])), fits
+}
+
+func (t *tagger) markTag(payload []byte) []byte {
+	m := hmac.New(sha256.New, t.markKey)
+	m.Write(payload)
+	return m.Sum(nil)
+}
+
+// withoutPath removes the path from an error of the operating system.
+func withoutPath(err error) error {
+	if e := new(fs.PathError); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package sealed
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func openMark(t *testing.T, path string) *Mark {
+	t.Helper()
+	m, err := OpenMark(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// TestAMarkRemembersTheLatestTime, whichever slot was written last, and survives a torn write of one.
+func TestAMarkRemembersTheLatestTime(t *testing.T) {
+	_, s := create(t)
+	path := filepath.Join(t.TempDir(), "mark")
+	m := openMark(t, path)
+	if _, err := s.ReadMark(m); !errors.Is(err, ErrNoMark) {
+		t.Errorf("new mark: %v", err)
+	}
+	for n := time.Duration(1); n <= 5; n++ {
+		if err := s.WriteMark(m, n*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		m = openMark(t, path)
+		if at, err := s.ReadMark(m); at != n*time.Second || err != nil {
+			t.Errorf("after %d: %v, %v", n, at, err)
+		}
+	}
+	whole, err := os.ReadFile(path)
+	if err != nil || len(whole) != 2*markSlotBytes {
+		t.Fatalf("%d bytes, %v", len(whole), err)
+	}
+	for slot, want := range []time.Duration{4 * time.Second, 5 * time.Second} {
+		for _, at := range []int{0, len(markMagic), markPayload, markSlotUsed - 1} {
+			torn := append([]byte{}, whole...)
+			torn[slot*markSlotBytes+at] ^= 1
+			if err := os.WriteFile(path, torn, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.ReadMark(m); got != want || err != nil {
+				t.Errorf("slot %d torn at byte %d: %v, %v", slot, at, got, err)
+			}
+		}
+	}
+}
+
+// TestAMarkFitsOneStore: the mark of another database or data key is no mark, and one of the
+// previous data key is one while there is a previous one.
+func TestAMarkFitsOneStore(t *testing.T) {
+	base, s := create(t)
+	m := openMark(t, filepath.Join(t.TempDir(), "mark"))
+	if err := s.WriteMark(m, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for what, keys := range map[string]Keys{
+		"another database": {Database: "other", Current: testKeys.Current},
+		"another data key": {Database: "db", Current: Generation{1, [32]byte{9}}},
+	} {
+		if _, err := open(t, base, keys).ReadMark(m); !errors.Is(err, ErrNoMark) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	next, err := newStore(base, nextKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, err := next.ReadMark(m); at != time.Hour || err != nil {
+		t.Errorf("the previous data key: %v, %v", at, err)
+	}
+}
+
+// TestAMarkIsNeverAnotherFile: a link, a directory, a FIFO or a file of another size is refused and
+// stays as it is.
+func TestAMarkIsNeverAnotherFile(t *testing.T) {
+	dir := t.TempDir()
+	file, link, dangling := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "dangling")
+	if err := errors.Join(os.WriteFile(file, []byte("precious"), 0o600), os.Symlink(file, link), os.Symlink(filepath.Join(dir, "new"), dangling)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, link, dangling, dir, filepath.Join(dir, "absent", "mark")} {
+		if m, err := OpenMark(path); err == nil {
+			m.Close()
+			t.Errorf("%s was opened", path)
+		}
+	}
+	if b, _ := os.ReadFile(file); string(b) != "precious" {
+		t.Errorf("the file holds %q", b)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "new")); err == nil {
+		t.Error("the target of a dangling link was made")
+	}
+}

@@ -1,0 +1,145 @@
+package sealed
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"keymill/storage"
+)
+
+// Bounds of one transaction of Retag, below those of an Update: it reads and writes each record, and
+// perhaps a page of the manifest for it.
+const (
+	retagKeys  = storage.MaxUpdateKeys - 8
+	retagBytes = storage.MaxUpdateBytes / 4
+)
+
+// Retagging reports whether records of the previous generation are left.
+func (s *Store) Retagging() bool { return s.state.Load().previous != nil }
+
+// Retag tags every record of the previous generation again, in key order. The manifest holds its
+// cursor, so it continues where it was after a crash. Other transactions can run beside it. A
+// damaged record stays as it is. progress is called after each transaction with the number of
+// records so far and the last key; it may be nil.
+//
+// When Retag returns nil, no record needs the previous data key. The caller removes it from the
+// keyring and then calls Retagged.
+func (s *Store) Retag(ctx context.Context, progress func(records int, key string)) error {
+	done := 0
+	for s.Retagging() {
+		keys, last, err := s.olderKeys(ctx)
+		if err != nil {
+			return err
+		}
+		for len(keys) > 0 || last != "" {
+			n, cursor, err := s.retag(ctx, keys, last)
+			if err != nil {
+				return err
+			}
+			keys = keys[n:]
+			done += n
+			next := *s.state.Load()
+			next.cursor = cursor
+			s.state.Store(&next)
+			if progress != nil {
+				progress(done, strings.TrimSuffix(cursor, " "))
+			}
+			if len(keys) == 0 {
+				break
+			}
+		}
+		if last == "" {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Retagged ends the time of two generations. From here on only records of the current one fit.
+func (s *Store) Retagged() {
+	next := *s.state.Load()
+	next.previous, next.cursor = nil, ""
+	s.state.Store(&next)
+}
+
+// olderKeys returns the keys of the previous generation among the next 1,000 records behind the
+// cursor, and the last of the 1,000. last is "" if there were none.
+func (s *Store) olderKeys(ctx context.Context) (keys []string, last string, err error) {
+	st := s.state.Load()
+	err = s.base.View(ctx, func(r storage.Reader) error {
+		n := 0
+		for e, err := range r.Scan(st.cursor, "\x7f") {
+			if err != nil {
+				return err
+			}
+			if last = e.Key; !untagged(e.Key) && e.Key != rootKey {
+				if _, _, ok := st.previous.check(e.Key, e.Value); ok {
+					keys = append(keys, e.Key)
+				}
+			}
+			if n++; n == entriesPerView {
+				break
+			}
+		}
+		return nil
+	})
+	return keys, last, err
+}
+
+// retag writes the first of the keys again, and the cursor: behind the last one of them, or behind
+// last if these were all. It returns how many keys are done.
+//
+// A crash before the commit leaves the cursor where it was; after it, Retag continues from there.
+func (s *Store) retag(ctx context.Context, keys []string, last string) (done int, cursor string, err error) {
+	err = s.base.Update(ctx, func(base storage.Tx) error {
+		t := s.transaction(base, *s.state.Load())
+		return t.run(func(storage.Tx) error {
+			if err := t.loadRoot(); err != nil {
+				return err
+			}
+			done, cursor = 0, last+" " // the first key that can follow
+			touched, bytes := 0, 0
+			for _, key := range keys {
+				if touched >= retagKeys-1 || bytes > retagBytes {
+					cursor = keys[done-1] + " "
+					break
+				}
+				n, err := t.retag(key)
+				if err != nil {
+					return err
+				}
+				done, bytes = done+1, bytes+n
+				touched = done + len(t.pages)
+			}
+			t.root.Retagged, t.written = cursor, true
+			return nil
+		})
+	})
+	return done, cursor, err
+}
+
+// retag writes one record again, unless it has been written or removed in between. It returns the
+// size of its value.
+func (t *transaction) retag(key string) (int, error) {
+	stored, err := t.base.Get(key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	value, _, ok := t.state.previous.check(key, stored)
+	if !ok {
+		return len(stored), nil
+	}
+	if inManifest(key) {
+		_, err := t.page(strings.TrimPrefix(key, rootKey+"/"))
+		return len(value), err
+	}
+	sum, err := t.put(key, value)
+	if err == nil && covered(key) {
+		err = t.note(key, sum[:])
+	}
+	return len(value), err
+}
