@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/issuer/username"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -26,7 +27,7 @@ func (i *Issuer) Audit(ctx context.Context, q audit.Query) (api.AuditRecords, er
 // id now, the newest 10,000 records say which user had it. If they name several, it is refused; if
 // they name none, f.Name selects the older records that have the name.
 func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) error {
-	word, isID := strings.CutPrefix(f.User, idPrefix)
+	word, isID := strings.CutPrefix(f.User, username.IDPrefix)
 	f.User = word
 	if isID || word == "" {
 		return nil
@@ -52,7 +53,7 @@ func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) erro
 	}); err != nil || !unknown {
 		return err
 	}
-	f.Name, _ = normalName(word)
+	f.Name, _ = username.Normal(word)
 	return findFormerUser(ctx, s, f)
 }
 
@@ -64,13 +65,13 @@ func findFormerUser(ctx context.Context, s storage.Store, f *audit.Filter) error
 	}
 	var ids []string
 	for _, r := range p.Records {
-		ids = append(ids, idPrefix+r.Target)
+		ids = append(ids, username.IDPrefix+r.Target)
 	}
 	slices.Sort(ids)
 	switch ids = slices.Compact(ids); len(ids) {
 	case 0:
 	case 1:
-		f.User = strings.TrimPrefix(ids[0], idPrefix)
+		f.User = strings.TrimPrefix(ids[0], username.IDPrefix)
 	default:
 		return refusal.New("invalid_request", "%s is a name that several users had: write one of %s", refusal.Quoted(f.User), strings.Join(ids, ", "))
 	}
@@ -78,5 +79,5 @@ func findFormerUser(ctx context.Context, s storage.Store, f *audit.Filter) error
 }
 
 func refuseAmbiguous(word, named string) error {
-	return refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, idPrefix, named, idPrefix, word)
+	return refusal.New("invalid_request", "%s is the name of user %s and the id of another user: write %s%s or %s%s", word, named, username.IDPrefix, named, username.IDPrefix, word)
 }

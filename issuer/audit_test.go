@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/username"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -22,13 +23,13 @@ func TestAFormerNameSelectsAllRecordsOfItsUser(t *testing.T) {
 	w.begin("8")
 	rename := func(id, name string) {
 		t.Helper()
-		if _, err := w.SetUser(t.Context(), idPrefix+id, api.UserChange{Name: &name}, "uid:0"); err != nil {
+		if _, err := w.SetUser(t.Context(), username.IDPrefix+id, api.UserChange{Name: &name}, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	remove := func(id string) {
 		t.Helper()
-		if err := w.RemoveUser(t.Context(), idPrefix+id, "uid:0"); err != nil {
+		if err := w.RemoveUser(t.Context(), username.IDPrefix+id, "uid:0"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -52,7 +53,7 @@ func TestAFormerNameSelectsAllRecordsOfItsUser(t *testing.T) {
 			}
 			continue
 		}
-		want, wantErr := w.Audit(t.Context(), audit.Query{Filter: audit.Filter{User: idPrefix + tt.id}, Limit: 100})
+		want, wantErr := w.Audit(t.Context(), audit.Query{Filter: audit.Filter{User: username.IDPrefix + tt.id}, Limit: 100})
 		if err != nil || wantErr != nil {
 			t.Fatal(err, wantErr)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
+	"keymill/issuer/username"
 	"keymill/storage"
 )
 
@@ -39,7 +40,7 @@ type BusyError = password.BusyError
 // LoginCountKey returns the key under which failed logins with a name are counted: the id of the
 // user with that name, or else the normalized name, so that all spellings share one count.
 func (i *Issuer) LoginCountKey(ctx context.Context, name string) (string, error) {
-	normal, _ := normalName(name)
+	normal, _ := username.Normal(name)
 	key := "?" + normal
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		id, err := idOfName(r, name)

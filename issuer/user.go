@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
+	"keymill/issuer/username"
 	"keymill/storage"
 )
 
@@ -85,12 +86,9 @@ func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User
 	return list, err
 }
 
-// idPrefix marks a word as an id and not a name.
-const idPrefix = "id:"
-
 // lookUp finds a user for an administrator.
 func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord, error) {
-	word, isID := strings.CutPrefix(nameOrID, idPrefix)
+	word, isID := strings.CutPrefix(nameOrID, username.IDPrefix)
 	rec, err := i.findUser(r, word)
 	if err != nil {
 		return "", nil, err
@@ -114,7 +112,7 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 
 // idOfName returns the id of the user with that name, "" if there is none.
 func idOfName(r storage.Reader, name string) (string, error) {
-	normal, ok := normalName(name)
+	normal, ok := username.Normal(name)
 	if !ok {
 		return "", nil
 	}

@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
+	"keymill/issuer/username"
 	"keymill/storage"
 )
 
@@ -86,15 +87,6 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) (api.User, e
 	})
 }
 
-// checkName returns the normalized form of a name that a user can have.
-func checkName(name string) (string, error) {
-	normal, ok := normalName(name)
-	if !ok {
-		return "", refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, without a space at either end and not beginning with %s", maxUsername, idPrefix)
-	}
-	return normal, nil
-}
-
 // checkNameUnused refuses the name of a user that exists.
 func checkNameUnused(r storage.Reader, name string) error {
 	taken, err := idOfName(r, name)
@@ -105,14 +97,14 @@ func checkNameUnused(r storage.Reader, name string) error {
 }
 
 func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, error) {
-	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, idPrefix)) {
+	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, username.IDPrefix)) {
 		return nil, refusal.New("invalid_request",
-			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, idPrefix)
+			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, username.IDPrefix)
 	}
 	if isAmbiguousNumber(u.ID) {
 		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", refusal.Quoted(u.ID))
 	}
-	name, err := checkName(u.Name)
+	name, err := username.Check(u.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +184,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 	var name string
 	var err error
 	if c.Name != nil {
-		if name, err = checkName(*c.Name); err != nil {
+		if name, err = username.Check(*c.Name); err != nil {
 			return api.User{}, err
 		}
 	}
@@ -253,7 +245,7 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 		return api.User{}, err
 	}
 	class := password.Class(stored)
-	u, err = i.changeUser(ctx, idPrefix+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
+	u, err = i.changeUser(ctx, username.IDPrefix+u.ID, func(tx storage.Tx, id string, rec *userRecord) error {
 		if err := password.Count(tx, password.Class(rec.Password), class); err != nil {
 			return err
 		}
