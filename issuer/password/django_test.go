@@ -242,3 +242,55 @@ func TestDjangoAndKeymillVerifyEachOthersHashes(t *testing.T) {
 		t.Errorf("%q: %v", said.Unusable, err)
 	}
 }
+
+// lengthsScript says which of the hashes of one password Django verifies. All are right but for the
+// length of their digest. Django has scrypt since 4.0.
+const lengthsScript = `
+import base64, hashlib, json, sys
+from django.conf import settings
+settings.configure(PASSWORD_HASHERS=["django.contrib.auth.hashers.PBKDF2PasswordHasher"])
+from django.contrib.auth import hashers
+names = ("PBKDF2PasswordHasher", "PBKDF2SHA1PasswordHasher", "ScryptPasswordHasher")
+known = {c.algorithm: c() for c in (getattr(hashers, n, None) for n in names) if c}
+p, out = "correct horse", {}
+for size in (16, 19, 20, 21, 31, 32, 33, 40, 63, 64):
+    for form, digest in (
+        ("pbkdf2_sha256$7$salt$", hashlib.pbkdf2_hmac("sha256", p.encode(), b"salt", 7, size)),
+        ("pbkdf2_sha1$7$salt$", hashlib.pbkdf2_hmac("sha1", p.encode(), b"salt", 7, size)),
+        ("scrypt$16$salt$8$1$", hashlib.scrypt(p.encode(), salt=b"salt", n=16, r=8, p=1, dklen=size)),
+    ):
+        stored = form + base64.b64encode(digest).decode("ascii")
+        if form.split("$")[0] in known:
+            out[stored] = known[form.split("$")[0]].verify(p, stored)
+json.dump(out, sys.stdout)
+`
+
+// TestDjangoVerifiesNoOtherLength: what is refused at the import for its length lets no user in at
+// Django either.
+func TestDjangoVerifiesNoOtherLength(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "/usr/bin/python3", "-I", "-c", lengthsScript).Output()
+	if err != nil {
+		needDjango(t, err)
+	}
+	var verifies map[string]bool
+	if err := json.Unmarshal(out, &verifies); err != nil {
+		t.Fatal(err)
+	}
+	matched := 0
+	for stored, want := range verifies {
+		h, err := parseHash(stored)
+		match := false
+		if err == nil {
+			match, err = h.matches("correct horse")
+		}
+		if match != want || match != (err == nil) {
+			t.Errorf("%s: Django says %v, we say %v, %v", stored, want, match, err)
+		}
+		if match {
+			matched++
+		}
+	}
+	if matched*10 != len(verifies) || matched < 2 {
+		t.Errorf("Django verified %d of %d hashes", matched, len(verifies))
+	}
+}

@@ -48,8 +48,8 @@ const (
 	maxScryptLanes    = 16        // p
 	maxScryptWork     = 512 << 10 // KiB of memory times p
 	minDigest         = 16
-	maxDigest         = 64
-	minArgon2Salt     = 8 // RFC 9106, section 3.1
+	maxDigest         = 64 // what scrypt has in Django, and the longest that BLAKE2b makes
+	minArgon2Salt     = 8  // RFC 9106, section 3.1
 	maxHashSalt       = 64
 	maxHashBytes      = 300 // as stored; nothing within the other limits is longer
 )
@@ -142,6 +142,9 @@ func (r params) checkScrypt() error {
 
 // within refuses n if it is not between least and most. form says what n counts.
 func within(form string, n, least, most int) error {
+	if least == most && n != least {
+		return refusal.New("invalid_request", "the hash has %s; only %d is allowed", fmt.Sprintf(form, n), least)
+	}
 	if n < least || n > most {
 		return refusal.New("invalid_request", "the hash has %s; allowed are %d to %d", fmt.Sprintf(form, n), least, most)
 	}
@@ -227,10 +230,27 @@ func (h storedHash) checkLengths() error {
 	case schemeArgon2id, schemeArgon2i:
 		least = minArgon2Salt
 	}
+	shortest, longest := h.digestBytes()
 	return cmp.Or(
 		within("%d bytes of salt", len(h.salt), least, maxHashSalt),
-		within("%d bytes of digest", len(h.digest), minDigest, maxDigest),
+		within("%d bytes of digest", len(h.digest), shortest, longest),
 	)
+}
+
+// digestBytes returns how many bytes a digest has. The length of one of PBKDF2 and scrypt is fixed:
+// Django computes that many and compares all of them, so a password never matches another length. It
+// would also need another time than its class, since PBKDF2 works again for each further block
+// (RFC 8018, section 5.2). Argon2 fills a digest of any of its lengths with one call of BLAKE2b.
+func (r params) digestBytes() (shortest, longest int) {
+	switch r.scheme {
+	case schemePBKDF2:
+		return sha256.Size, sha256.Size
+	case schemePBKDF2SHA1:
+		return sha1.Size, sha1.Size
+	case schemeScrypt:
+		return maxDigest, maxDigest
+	}
+	return minDigest, maxDigest
 }
 
 // current reports whether Hash makes such hashes today.
@@ -299,9 +319,11 @@ func newHash(password refusal.Secret) (string, error) {
 }
 
 // decoy returns a hash with these params that no known password matches. It is verified if the user
-// does not exist, and to measure a class.
+// does not exist, and to measure a class. Its salt and its digest are the longest of the class, so no
+// hash of the class takes more work.
 func (r params) decoy() storedHash {
-	h := storedHash{params: r, salt: make([]byte, policySalt), digest: make([]byte, policyDigest)}
+	_, longest := r.digestBytes()
+	h := storedHash{params: r, salt: make([]byte, maxHashSalt), digest: make([]byte, longest)}
 	if r.scheme == schemeBcryptSHA256 || r.scheme == schemeBcrypt {
 		h.version = "2b"
 		h.salt, h.digest = bytes.Repeat([]byte("."), bcryptSalt), bytes.Repeat([]byte("."), bcryptDigest)

@@ -1,17 +1,22 @@
 package password
 
 import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
 	"strings"
 	"testing"
 
 	"keymill/issuer/refusal"
 
+	"golang.org/x/crypto/blake2b"
 	"golang.org/x/text/unicode/norm"
 )
 
 const (
 	testSalt   = "c2FsdHNhbHRzYWx0c2FsdA" // 16 bytes
 	testDigest = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+	sha1Digest = "AAECAwQFBgcICQoLDA0ODxAREhM=" // 20 bytes
 )
 
 // R97.
@@ -23,8 +28,9 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		return "pbkdf2_sha256$1000$" + strings.Repeat("s", n) + "$" + testDigest + "="
 	}
 	bcrypted := func(s string) string { return "bcrypt_sha256$" + s + strings.Repeat("a", 53) }
+	scryptDigest := base64.StdEncoding.EncodeToString(make([]byte, 64))
 	scrypted := func(n, r, p string) string {
-		return "scrypt$" + n + "$seasalt$" + r + "$" + p + "$" + testDigest + "="
+		return "scrypt$" + n + "$seasalt$" + r + "$" + p + "$" + scryptDigest
 	}
 	for _, tt := range []struct{ stored, class string }{ // class "": refused
 		{phc("m=19456,t=2,p=1"), "argon2id-19456-2-1"},
@@ -75,10 +81,10 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		{"pbkdf2_sha256$1000$s$" + testDigest, ""},
 		{"pbkdf2_sha256$1000$s$", ""},
 		{"pbkdf2_sha256$1000$s$" + strings.Repeat("AAAA", 22), ""},
-		{"pbkdf2_sha1$1000$s$" + testDigest + "=", "pbkdf2_sha1-1000"},
-		{"pbkdf2_sha1$5000000$s$" + testDigest + "=", "pbkdf2_sha1-5000000"},
-		{"pbkdf2_sha1$5000001$s$" + testDigest + "=", ""},
-		{"pbkdf2_sha1$1000$s s$" + testDigest + "=", ""},
+		{"pbkdf2_sha1$1000$s$" + sha1Digest, "pbkdf2_sha1-1000"},
+		{"pbkdf2_sha1$5000000$s$" + sha1Digest, "pbkdf2_sha1-5000000"},
+		{"pbkdf2_sha1$5000001$s$" + sha1Digest, ""},
+		{"pbkdf2_sha1$1000$s s$" + sha1Digest, ""},
 		{"pbkdf2_sha512$1000$s$" + testDigest + "=", ""},
 
 		{scrypted("16384", "8", "5"), "scrypt-16384-8-5"},
@@ -106,10 +112,10 @@ func TestHashesThatCostTooMuchAreRefused(t *testing.T) {
 		{scrypted("016384", "8", "1"), ""},
 		{scrypted("16384", "8", "1") + "$", ""},
 		{strings.TrimSuffix(scrypted("16384", "8", "1"), "="), ""},
-		{"scrypt$16384$$8$1$" + testDigest + "=", ""},
-		{"scrypt$16384$s s$8$1$" + testDigest + "=", ""},
-		{"scrypt$16384$8$1$" + testSalt + "$" + testDigest + "=", ""}, // not Django's order
-		{"scrypt$16384$" + strings.Repeat("s", 65) + "$8$1$" + testDigest + "=", ""},
+		{"scrypt$16384$$8$1$" + scryptDigest, ""},
+		{"scrypt$16384$s s$8$1$" + scryptDigest, ""},
+		{"scrypt$16384$8$1$" + testSalt + "$" + scryptDigest, ""}, // not Django's order
+		{"scrypt$16384$" + strings.Repeat("s", 65) + "$8$1$" + scryptDigest, ""},
 		{"scrypt$16384$s$8$1$" + strings.Repeat("AAAA", 22), ""},
 		{"scrypt$16384$s$8$1$AAAA", ""},
 
@@ -255,6 +261,49 @@ func TestHashesOtherThanThePolicyAreWeak(t *testing.T) {
 	}
 }
 
+// TestHashesOfOneClassTakeTheSameWork: the class of a hash says how long a failed login takes. So all hashes
+// of a class have the same parameters, and a length that changes the work is refused at the import.
+//
+// R98.
+func TestHashesOfOneClassTakeTheSameWork(t *testing.T) {
+	fixed := map[string]int{schemePBKDF2: 32, schemePBKDF2SHA1: 20, schemeScrypt: 64}
+	for _, class := range []string{"pbkdf2_sha256-3", "pbkdf2_sha1-3", "scrypt-2-1-1", "scrypt-16-8-5", "argon2id-64-1-1", "argon2i-512-2-2"} {
+		r, err := parseClass(class)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for size := 1; size <= 80; size++ {
+			accepted := 16 <= size && size <= 64
+			if fixed[r.scheme] > 0 {
+				accepted = size == fixed[r.scheme]
+			}
+			h := storedHash{params: r, django: true, salt: []byte("saltsaltsalt"), digest: make([]byte, size)}
+			got, err := CheckHash(h.String())
+			if accepted != (err == nil) || accepted && got != class {
+				t.Errorf("%s with a digest of %d bytes: class %q, %v", class, size, got, err)
+			}
+			if !accepted && (err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the hash has %d bytes of digest", size))) {
+				t.Errorf("%s with a digest of %d bytes: the message is %v", class, size, err)
+			}
+		}
+		decoy := r.decoy()
+		if _, err := CheckHash(storedHash{params: r, django: true, salt: bytes.Repeat([]byte("s"), len(decoy.salt)), digest: decoy.digest}.String()); err != nil {
+			t.Errorf("%s: the decoy is not a hash of the class: %v", class, err)
+		}
+		if _, longest := r.digestBytes(); len(decoy.salt) != maxHashSalt || len(decoy.digest) != longest {
+			t.Errorf("%s is measured with %d bytes of salt and %d of digest", class, len(decoy.salt), len(decoy.digest))
+		}
+	}
+}
+
+// TestAnArgon2DigestIsOneBlock: one call of BLAKE2b makes it (RFC 9106, section 3.3), so the length does
+// not change the work.
+func TestAnArgon2DigestIsOneBlock(t *testing.T) {
+	if _, longest := policy.digestBytes(); longest > blake2b.Size {
+		t.Errorf("a digest of %d bytes needs several calls of BLAKE2b", longest)
+	}
+}
+
 func TestNoPasswordMatchesAMissingHash(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, password := range []refusal.Secret{"", "!", refusal.Secret(plainPassword), "how long does this take?"} {
@@ -285,11 +334,11 @@ func FuzzCheckHash(f *testing.F) {
 		dear := h.memory > 128<<10 || h.lanes > 16 || len(h.salt) > 64 || len(h.digest) > 64 || len(h.salt) == 0
 		switch h.scheme {
 		case schemeScrypt:
-			dear = dear || 128*h.rounds*h.block > 128<<20 || 128*h.rounds*h.block*h.lanes > 512<<20 || len(h.digest) < 16
+			dear = dear || 128*h.rounds*h.block > 128<<20 || 128*h.rounds*h.block*h.lanes > 512<<20 || len(h.digest) != 64
 		case schemeBcryptSHA256, schemeBcrypt:
 			dear = dear || h.rounds > 15 || len(h.salt) != 22 || len(h.digest) != 31
 		case schemePBKDF2, schemePBKDF2SHA1:
-			dear = dear || h.rounds > 5_000_000 || len(h.digest) < 16
+			dear = dear || h.rounds > 5_000_000 || len(h.digest) != map[string]int{schemePBKDF2: 32, schemePBKDF2SHA1: 20}[h.scheme]
 		default:
 			dear = dear || h.rounds > 10 || len(h.digest) < 16
 		}
