@@ -62,7 +62,7 @@ type RemoteConfig struct {
 // there is no set to use. During an outage the attempts become less frequent, up to a minute
 // apart. So a key that was revoked during an outage can stay valid for a minute after it.
 //
-// A set without a usable key, such as {"keys":[]}, never replaces one: most often it is a mistake
+// A set without a usable key, such as {"keys":[]}, never replaces a good one: most often it is a mistake
 // of a deployment, and with it every token would be refused. The attempt counts as failed and is
 // repeated after the cooldown. If that confirms it, it is an outage like any other, which is
 // logged. So if an issuer withdraws its last key, that key stays valid until MaxStale is over.
@@ -104,7 +104,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	}
 	var client *http.Client
 	client, r.release = safeClient(c.Client)
-	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL, needKey: true}
+	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL}
 	r.record.Store(&record{location: c.URL})
 	go r.follow(ctx)
 	return r, nil

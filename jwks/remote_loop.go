@@ -69,6 +69,7 @@ func (r *Remote) try(ctx context.Context) record {
 		// that moment the failed request still uses it and it is not idle.
 		r.fetcher.client.CloseIdleConnections()
 	}
+	r.fetcher.needKey = last.set != nil && len(last.set.keys) > 0
 	result, err := r.fetcher.fetch(limited)
 	last.location = r.fetcher.location
 	if err != nil {

@@ -124,24 +124,27 @@ func TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestAServiceThatHasNoUsableKeyIsUnavailable: with 401, clients would throw their tokens away.
-func TestAServiceThatHasNoUsableKeyIsUnavailable(t *testing.T) {
-	for name, document := range map[string]string{
-		"empty": `{"keys":[]}`, "weak": `{"keys":[` + rsaMember("AQAB", "AQ") + `]}`, "unknown": `{"keys":[{"kty":"AKP","kid":"k"}]}`,
-	} {
+// TestAFirstSetWithoutAUsableKeyIsReplacedByTheNext: it replaces nothing, its skipped keys can be
+// looked at, and the first token after the cooldown gets the key that it names.
+func TestAFirstSetWithoutAUsableKeyIsReplacedByTheNext(t *testing.T) {
+	for name, document := range uselessSets() {
 		synctest.Test(t, func(t *testing.T) {
-			var log bytes.Buffer
 			var o origin
 			o.become(serving(document), false)
-			r := follows(t, &o, RemoteConfig{Log: slog.New(slog.NewTextHandler(&log, nil))})
-			wantUnavailable(t, r)
-			pass(time.Second)
-			if _, levels := logged(&log); strings.Join(levels, " ") != "ERROR" {
-				t.Errorf("%s: %s", name, log.String())
+			r := follows(t, &o, RemoteConfig{})
+			v := newVerifier(t, r, 0)
+			wantSet(t, r)
+			if s := r.Status(); s.Err != nil || s.Skipped.Count == 0 && name != "empty" {
+				t.Errorf("%s: %+v", name, s)
+			}
+			if _, err := v.Verify(t.Context(), tokenOf("ed")); !errors.Is(err, ErrUnknownKey) {
+				t.Errorf("%s: %v", name, err)
 			}
 			o.publish(t, time.Minute, edKey("ed"))
-			pass(time.Minute)
-			wantSet(t, r, "ed")
+			pass(DefaultCooldown)
+			if _, err := v.Verify(t.Context(), tokenOf("ed")); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		})
 	}
 }
