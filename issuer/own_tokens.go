@@ -34,7 +34,7 @@ func (o *ownKeySet) get(keys []keystore.PublicKey) (*jwks.Set, error) {
 	for _, k := range keys {
 		all, kids = append(all, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public}), append(kids, k.KID)
 	}
-	set, err := jwks.NewSet(all...)
+	set, err := o.set.Replace(all...)
 	if err == nil {
 		o.set, o.kids = set, kids
 	}

@@ -44,11 +44,13 @@ type fetcher struct {
 	issuer   string    // "" where location was given
 	location string    // of the key set; "" before discovery
 	learned  time.Time // when discovery named location; if zero, the next fetch reads discovery
-	needKey  bool      // a set without a usable key is an error
+	needKey  bool      // a set without a usable key is an error, because there is a good one
 
 	// The headers of the last set from location. etag is "" if there is no such set.
 	etag         string
 	cacheControl []string
+
+	moduli map[modulusHash]error // of the set that was parsed last, so that none is checked again
 }
 
 // A fetchResult is the result of one fetch.
@@ -126,11 +128,15 @@ func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 
 // parse reads a set. With needKey it refuses one that cannot verify any token.
 func (f *fetcher) parse(body []byte) (*Set, error) {
-	set, err := Parse(body)
-	if err == nil && f.needKey && len(set.keys) == 0 {
+	set, err := parseSet(body, f.moduli)
+	if err != nil {
+		return nil, err
+	}
+	f.moduli = set.moduli
+	if f.needKey && len(set.keys) == 0 {
 		return nil, &noKeyError{set.skipped}
 	}
-	return set, err
+	return set, nil
 }
 
 // A noKeyError is the error for a set that was fetched and has no usable key.

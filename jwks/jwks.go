@@ -27,7 +27,7 @@
 // an unknown type would make every login fail. Set.Skipped says what was left out.
 //
 // One key has one algorithm. RS256 needs an RSA key of 2048 to 8192 bits (RFC 7518, section
-// 3.3) with an odd exponent from 65537 to 2^31-1. EdDSA needs an Ed25519 key (RFC 8037) whose
+// 3.3) with an odd exponent from 65537 to 2^31-1, and a modulus that CheckRSA accepts. EdDSA needs an Ed25519 key (RFC 8037) whose
 // point has the canonical encoding and not a small order. RFC 9864 calls that algorithm
 // "Ed25519". That name is read as EdDSA, since no other curve is supported.
 //
@@ -61,16 +61,7 @@ const (
 	EdDSA = "EdDSA"
 )
 
-// Limits of a key. Above 8192 bits one verification takes milliseconds, and an attacker can
-// cause many.
-const (
-	minRSABits  = 2048
-	maxRSABits  = 8192
-	maxKIDBytes = 256
-
-	minRSAExponent = 65537
-	maxRSAExponent = 1<<31 - 1
-)
+const maxKIDBytes = 256
 
 // A Key is a public key that verifies tokens of one algorithm.
 type Key struct {
@@ -79,7 +70,8 @@ type Key struct {
 	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
 }
 
-// check returns an error if a key must not be in a Set, wherever it comes from.
+// check returns an error if a key must not be in a Set, wherever it comes from. It does not look
+// at the modulus of an RSA key, see moduli.
 func (k Key) check() error {
 	if k.KID == "" || len(k.KID) > maxKIDBytes || !utf8.ValidString(k.KID) {
 		return fmt.Errorf("kid must be 1 to %d bytes of UTF-8", maxKIDBytes)
@@ -97,35 +89,17 @@ func (k Key) check() error {
 	return checkPublic(k.Public)
 }
 
-// checkPublic checks the key itself, without its name and algorithm.
+// checkPublic checks the key itself, without its name, algorithm and modulus.
 func checkPublic(public crypto.PublicKey) error {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
-		return checkRSA(public)
+		return checkRSAForm(public)
 	case ed25519.PublicKey:
 		return checkEd25519(public)
 	case crypto.Signer:
 		return errors.New("it is a private key")
 	}
 	return fmt.Errorf("a %T is neither *rsa.PublicKey nor ed25519.PublicKey", public)
-}
-
-func checkRSA(public *rsa.PublicKey) error {
-	if public == nil || public.N == nil || public.N.Sign() <= 0 {
-		return errors.New("the RSA key is empty")
-	}
-	if bits := public.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-		return fmt.Errorf("an RSA key must have %d to %d bits, not %d", minRSABits, maxRSABits, bits)
-	}
-	if public.N.Bit(0) == 0 {
-		return errors.New("the RSA key has an even modulus")
-	}
-	// With e = 1 every message is its own signature. Known forgeries of PKCS #1 v1.5
-	// signatures need a small exponent such as 3. An exponent over 31 bits only costs time.
-	if public.E < minRSAExponent || public.E > maxRSAExponent || public.E%2 == 0 {
-		return fmt.Errorf("an RSA key must have an odd exponent of %d to 2^31-1, not %d", minRSAExponent, public.E)
-	}
-	return nil
 }
 
 // clone returns a copy, so that a Set stays immutable if the caller changes its key. It

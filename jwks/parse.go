@@ -23,11 +23,18 @@ var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // Parse reads a key set of at most 256 KiB. It decides about each key on its own: a key that
 // it does not understand (another kty, curve, algorithm or use), that is weak, or that has a
 // private member is left out, and the other keys are used. If two keys have the same kid,
-// both are left out, since a token with that kid may be from either. Set.Skipped lists what
-// was left out. Only a document that is not a key set at all is an error.
+// both are left out, since a token with that kid may be from either, and if two RSA keys have a
+// prime in common, both are left out too. Set.Skipped lists what was left out. Only a document
+// that is not a key set at all is an error.
 //
 // A key without alg gets the one algorithm of its type: RS256 or EdDSA.
-func Parse(b []byte) (*Set, error) {
+//
+// Each RSA key costs the time that CheckRSA says. Parse checks as many as take the time of 256 keys
+// of 2048 bits, about a second, and leaves out the RSA keys after them.
+func Parse(b []byte) (*Set, error) { return parseSet(b, nil) }
+
+// parseSet is Parse with what is known about RSA moduli already.
+func parseSet(b []byte, known map[modulusHash]error) (*Set, error) {
 	if len(b) > maxDocumentBytes {
 		return nil, fmt.Errorf("parse key set: over %d bytes", maxDocumentBytes)
 	}
@@ -39,8 +46,9 @@ func Parse(b []byte) (*Set, error) {
 	if list == "" || list[0] != '[' {
 		return nil, errors.New(`parse key set: no array "keys"`)
 	}
-	keys, skipped := readKeys(list)
-	set, err := NewSet(keys...)
+	checked := newModuli(known, maxModuliWork)
+	keys, skipped := readKeys(list, checked)
+	set, err := newSet(keys, checked.results)
 	if err != nil {
 		return nil, fmt.Errorf("parse key set: %w", err)
 	}
@@ -49,7 +57,7 @@ func Parse(b []byte) (*Set, error) {
 }
 
 // readKeys reads the elements of the array "keys". Its JSON syntax has been checked.
-func readKeys(list string) ([]Key, Skipped) {
+func readKeys(list string, checked *moduli) ([]Key, Skipped) {
 	var keys []Key
 	var indexes []int // of keys in list
 	var skipped Skipped
@@ -61,6 +69,9 @@ func readKeys(list string) ([]Key, Skipped) {
 		if key.KID != "" {
 			count[key.KID]++
 		}
+		if err == nil {
+			err = checked.check(key)
+		}
 		if err != nil {
 			skipped.add(i, key.KID, err.Error())
 			return nil
@@ -68,13 +79,17 @@ func readKeys(list string) ([]Key, Skipped) {
 		keys, indexes = append(keys, key), append(indexes, i)
 		return nil
 	})
-	ambiguous := func(k Key) bool { return count[k.KID] > 1 }
+	shared := sharedPrimes(keys)
+	refused := func(k Key) bool { return count[k.KID] > 1 || k.sharesPrime(shared) }
 	for n, k := range keys {
-		if ambiguous(k) {
+		switch {
+		case count[k.KID] > 1:
 			skipped.add(indexes[n], k.KID, "another key has the same kid")
+		case refused(k):
+			skipped.add(indexes[n], k.KID, errSharedPrime.Error())
 		}
 	}
-	return slices.DeleteFunc(keys, ambiguous), skipped
+	return slices.DeleteFunc(keys, refused), skipped
 }
 
 // readKey reads one element of "keys". Together with an error it returns the kid, if it could

@@ -19,6 +19,8 @@ type Set struct {
 	json    []byte
 	etag    string
 	skipped Skipped
+
+	moduli map[modulusHash]error // what was found about the RSA moduli of the document
 }
 
 // A jwk is the JSON of a key. Its fields are in the order in which they are written.
@@ -34,15 +36,40 @@ type jwk struct {
 }
 
 // NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an algorithm
-// that does not fit its key, an RSA key outside 2048 to 8192 bits or with an exponent below
-// 65537, an Ed25519 key of small order or without canonical encoding, and anything that is
-// not a public key.
-func NewSet(keys ...Key) (*Set, error) {
-	sorted := make([]Key, 0, len(keys))
+// that does not fit its key, an RSA key that CheckRSA refuses, an Ed25519 key of small order or
+// without canonical encoding, and anything that is not a public key. An RSA key costs the time
+// that CheckRSA says; use Replace if the keys of a set change.
+func NewSet(keys ...Key) (*Set, error) { return (*Set)(nil).Replace(keys...) }
+
+// Replace returns a new set of these keys, as NewSet does. It does not check RSA moduli again that
+// s has. s may be nil and does not change.
+func (s *Set) Replace(keys ...Key) (*Set, error) {
+	var before map[modulusHash]error
+	if s != nil {
+		before = s.moduli
+	}
+	checked := newModuli(before, noLimit)
 	for _, k := range keys {
 		if err := k.check(); err != nil {
 			return nil, fmt.Errorf("key %q: %w", clip(k.KID), err)
 		}
+		if err := checked.check(k); err != nil {
+			return nil, fmt.Errorf("key %q: %w", clip(k.KID), err)
+		}
+	}
+	shared := sharedPrimes(keys)
+	for _, k := range keys {
+		if k.sharesPrime(shared) {
+			return nil, fmt.Errorf("key %q: %w", clip(k.KID), errSharedPrime)
+		}
+	}
+	return newSet(keys, checked.results)
+}
+
+// newSet makes a set of keys that were checked.
+func newSet(keys []Key, moduli map[modulusHash]error) (*Set, error) {
+	sorted := make([]Key, 0, len(keys))
+	for _, k := range keys {
 		sorted = append(sorted, k.clone())
 	}
 	slices.SortFunc(sorted, func(a, b Key) int { return cmp.Compare(a.KID, b.KID) })
@@ -51,7 +78,12 @@ func NewSet(keys ...Key) (*Set, error) {
 			return nil, fmt.Errorf("key %q: two keys have that kid", clip(sorted[i].KID))
 		}
 	}
-	return seal(sorted)
+	set, err := seal(sorted)
+	if err != nil {
+		return nil, err
+	}
+	set.moduli = moduli
+	return set, nil
 }
 
 // seal writes the JSON of the set once, so that serving it costs nothing.

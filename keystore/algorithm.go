@@ -8,7 +8,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 )
@@ -29,13 +28,9 @@ func checkAlgorithm(alg string) error {
 	return nil
 }
 
-const (
-	// rsaBits is the size of the RSA keys that we make. 3072 bits would double the time to
-	// verify and multiply the time to sign by five, for keys that sign for a month.
-	rsaBits    = 2048
-	rsaMinBits = 2048 // of imported keys
-	rsaMaxBits = 8192
-)
+// rsaBits is the size of the RSA keys that we make. 3072 bits would double the time to verify and
+// multiply the time to sign by five, for keys that sign for a month.
+const rsaBits = 2048
 
 // generate makes a key pair.
 func generate(alg string) (crypto.Signer, error) {
@@ -50,27 +45,28 @@ func generate(alg string) (crypto.Signer, error) {
 }
 
 // algorithmOf returns the algorithm of a public key. It refuses weak keys.
-func algorithmOf(public crypto.PublicKey) (string, error) {
+func (r *Rings) algorithmOf(public crypto.PublicKey) (string, error) {
 	switch k := public.(type) {
 	case ed25519.PublicKey:
 		return EdDSA, checkEd25519(k)
 	case *rsa.PublicKey:
-		return RS256, checkRSA(k)
+		return RS256, r.checkRSA(k)
 	}
 	return "", errors.New("the key type is not supported; only RSA and Ed25519 keys can sign")
 }
 
-func checkRSA(k *rsa.PublicKey) error {
-	if bits := k.N.BitLen(); bits < rsaMinBits || bits > rsaMaxBits {
-		return fmt.Errorf("the RSA key has %d bits; %d to %d are allowed", bits, rsaMinBits, rsaMaxBits)
+// checkRSA refuses a weak key, also one that shares a prime with a published key.
+func (r *Rings) checkRSA(k *rsa.PublicKey) error {
+	if r.cfg.CheckRSA == nil {
+		return errors.New("RSA keys cannot be imported, because keystore.Config has no CheckRSA")
 	}
-	if k.E < 65537 || k.E%2 == 0 || k.E > math.MaxInt32 {
-		return fmt.Errorf("the RSA exponent is %d; an odd number from 65537 to %d is allowed", k.E, math.MaxInt32)
+	var others []*rsa.PublicKey
+	for _, published := range r.Published() {
+		if other, ok := published.Public.(*rsa.PublicKey); ok {
+			others = append(others, other)
+		}
 	}
-	if k.N.Bit(0) == 0 {
-		return errors.New("the RSA modulus is even")
-	}
-	return nil
+	return r.cfg.CheckRSA(k, others...)
 }
 
 // checkEd25519 refuses keys that a verifier must not accept. Package jwks leaves the same

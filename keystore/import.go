@@ -153,7 +153,7 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 	if err != nil {
 		return refuse("%s", err)
 	}
-	alg, err := algorithmOf(key.public)
+	alg, err := r.algorithmOf(key.public)
 	if err != nil {
 		return refuse("%s", err)
 	}

@@ -107,6 +107,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	r, s := newRings(t)
 	key := edKey(t)
 	good := pemOf(t, "PRIVATE KEY", key)
+	strong, _ := rsa.GenerateKey(rand.Reader, 2048)
 	weak := &rsa.PublicKey{N: rsaModulus(1024), E: 65537}
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	active := stage(t, r, Active)
@@ -126,7 +127,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		"a huge exponent":                     {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 1<<31 + 1}), Until: later}, "exponent"},
 		"an EC key":                           {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA and Ed25519"},
 		"another algorithm":                   {ImportRequest{Key: good, Alg: RS256}, "is for EdDSA"},
-		"an algorithm that is not configured": {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 65537}), Until: later}, "keys.algorithms"},
+		"an algorithm that is not configured": {ImportRequest{Key: pemOf(t, "PUBLIC KEY", strong.Public()), Until: later}, "keys.algorithms"},
 		"only the public half":                {ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public())}, "public half"},
 		"until and sign now":                  {ImportRequest{Key: good, Until: later, SignNow: true}, "not both"},
 		"until in the past":                   {ImportRequest{Key: good, Until: time.Now().Add(-time.Hour)}, "past"},

@@ -3,6 +3,7 @@ package keystore
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +26,10 @@ type Config struct {
 	Heartbeat   time.Duration // how often the clock record is written; 0 means 5 s
 	Master      MasterKey     // seals the data key
 	Dev         bool          // the store is a store of serve --dev
+
+	// CheckRSA refuses weak RSA keys, which Import would store. It is jwks.CheckRSA: this package
+	// cannot import jwks, because that links net/http. Without it RSA keys cannot be imported.
+	CheckRSA func(key *rsa.PublicKey, others ...*rsa.PublicKey) error
 
 	// Changed is called with each set that is published, in order and first during Open. It
 	// must return at once, because it runs while the keys are locked. It may be nil.

@@ -20,6 +20,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"keymill/jwks"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
@@ -29,7 +30,7 @@ import (
 func trial(master MasterKey) Config {
 	return Config{
 		Algorithms: []string{EdDSA}, RotateEvery: 12 * time.Second, Propagation: 4 * time.Second,
-		MaxAge: 2 * time.Second, Master: master,
+		MaxAge: 2 * time.Second, Master: master, CheckRSA: jwks.CheckRSA,
 	}
 }
 

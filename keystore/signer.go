@@ -74,10 +74,13 @@ func (s *signer) sign(input []byte) ([]byte, error) {
 	return nil, errors.New("the private key is neither RSA nor Ed25519")
 }
 
+// maxSignature is the size of a signature with 8192 bits, the largest RSA key that is imported.
+const maxSignature = 8192 / 8
+
 // token returns the compact JWS (RFC 7515, section 7.1) of payload under header.
 func (s *signer) token(header, payload []byte) (string, error) {
 	enc := base64.RawURLEncoding
-	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(rsaMaxBits/8))
+	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(maxSignature))
 	out = append(out, header...)
 	out = enc.AppendEncode(out, payload)
 	signature, err := s.sign(out)

@@ -78,16 +78,19 @@ type world struct {
 	ended   chan struct{}
 	handler *jwks.Handler
 
-	lifetime map[string]time.Duration // alg → token lifetime of its audience
-	tokens   []liveToken
-	services []*service
-	revoked  map[string]bool      // kid
-	excused  map[string]time.Time // kid → until when an answer said that caches may not know it
-	stopped  map[string]time.Time // kid → correct time at which it was first seen retiring
-	booted   time.Time
-	upset    time.Time // until when erasures may be late: an hour after a restart or a wrong clock
-	turn     int
-	tally    tally
+	published *jwks.Set                // by the server last
+	document  []byte                   // that a service fetched last
+	fetched   *jwks.Set                // what it read there
+	lifetime  map[string]time.Duration // alg → token lifetime of its audience
+	tokens    []liveToken
+	services  []*service
+	revoked   map[string]bool      // kid
+	excused   map[string]time.Time // kid → until when an answer said that caches may not know it
+	stopped   map[string]time.Time // kid → correct time at which it was first seen retiring
+	booted    time.Time
+	upset     time.Time // until when erasures may be late: an hour after a restart or a wrong clock
+	turn      int
+	tally     tally
 }
 
 type liveToken struct {
@@ -190,10 +193,11 @@ func (w *world) publish(h *jwks.Handler, keys []PublicKey) {
 	for _, k := range keys {
 		out = append(out, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
 	}
-	set, err := jwks.NewSet(out...)
+	set, err := w.published.Replace(out...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.published = set
 	h.Publish(set)
 }
 

@@ -16,6 +16,7 @@ import (
 type KeySet struct {
 	maxAge      time.Duration
 	handler     *jwks.Handler
+	set         *jwks.Set              // the last one without fault; only Publish uses it
 	unpublished atomic.Pointer[string] // which keys could not be published and why; nil if all were
 }
 
@@ -31,13 +32,14 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 	for _, key := range keys {
 		all = append(all, jwks.Key{KID: key.KID, Alg: key.Alg, Public: key.Public})
 	}
-	set, err := jwks.NewSet(all...)
+	set, err := k.set.Replace(all...)
 	if err == nil {
+		k.set = set
 		k.handler.Publish(set)
 		k.unpublished.Store(nil)
 		return
 	}
-	set, err = validKeys(all)
+	set, err = validKeys(k.set, all)
 	if set != nil {
 		k.handler.Publish(set)
 	}
@@ -46,18 +48,18 @@ func (k *KeySet) Publish(keys []keystore.PublicKey) {
 }
 
 // validKeys adds one key after the other to find those that make a set. This is slow with
-// many keys, so it is called only for a set that was refused.
-func validKeys(all []jwks.Key) (*jwks.Set, error) {
+// many keys, so it is called only for a set that was refused. The keys of known were checked before.
+func validKeys(known *jwks.Set, all []jwks.Key) (*jwks.Set, error) {
 	var valid []jwks.Key
 	var set *jwks.Set
 	var unpublished error
 	for _, key := range all {
-		more, err := jwks.NewSet(append(valid[:len(valid):len(valid)], key)...)
+		more, err := known.Replace(append(valid[:len(valid):len(valid)], key)...)
 		if err != nil {
 			unpublished = errors.Join(unpublished, fmt.Errorf("key %s is not published: %w", key.KID, err))
 			continue
 		}
-		valid, set = append(valid, key), more
+		valid, set, known = append(valid, key), more, more
 	}
 	return set, unpublished
 }

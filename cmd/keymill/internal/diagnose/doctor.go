@@ -18,6 +18,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -143,7 +144,7 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	c := d.Config
 	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
-		Master: d.master, Dev: dev, Changed: func([]keystore.PublicKey) {},
+		Master: d.master, Dev: dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
 	})
 	opens := "opens the data key and the private keys"
 	if d.keySource != "" {

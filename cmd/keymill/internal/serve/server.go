@@ -147,6 +147,7 @@ func (s *server) keyConfig() keystore.Config {
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,
 		Master:      s.master,
+		CheckRSA:    jwks.CheckRSA,
 		Dev:         c.Dev,
 	}
 }
