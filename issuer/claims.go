@@ -24,6 +24,7 @@ type entitlement struct {
 	audience string
 	record   *audienceRecord // of the audience
 	scope    string
+	decided  time.Time // the wall time of the decision, which is iat; zero for that of the signature
 
 	// Only of a user's token.
 	family     string // sid
@@ -53,9 +54,13 @@ type claims struct {
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	now := i.keys.WallTime()
 	expires := now.Add(e.record.ttl())
+	issued := now
+	if !e.decided.IsZero() {
+		issued = e.decided
+	}
 	c := claims{
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client,
-		Expires: expires.Unix(), Issued: now.Add(-backdate).Unix(), ID: newTokenID(), Scope: e.scope,
+		Expires: expires.Unix(), Issued: issued.Add(-backdate).Unix(), ID: newTokenID(), Scope: e.scope,
 	}
 	if e.record.Profile == profileSimpleJWT {
 		c.Type = "access"

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
@@ -26,7 +27,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", refusal.Quoted(c.ID), maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Created: now, Epoch: newEpoch(i.keys.WallTime())}
+	rec := &clientRecord{Public: c.Public, Created: now}
 	if err := i.checkClient(rec, c); err != nil {
 		return api.Client{}, err
 	}
@@ -39,7 +40,8 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		rec.Secrets = []secretRecord{recordSecret(secret)}
 	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		if err := reserveID(tx, c.ID, "client"); err != nil {
+		var err error
+		if rec.Epoch, err = i.reserveID(tx, c.ID, "client"); err != nil {
 			return err
 		}
 		if err := linkAudiences(tx, &clientRecord{}, rec); err != nil {
@@ -180,7 +182,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 	return shown, nil
 }
 
-// RemoveClient removes a client. Its id can be used again.
+// RemoveClient removes a client. Its id can be used again, with a later epoch.
 func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readClient(tx, id)
@@ -193,12 +195,11 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 		if err := countOrigins(tx, rec.Origins, nil); err != nil {
 			return err
 		}
-		for _, key := range []string{clientKey(id), idKey(id)} {
-			if err := tx.Delete(key); err != nil {
-				return err
-			}
+		d := i.decision(tx, by)
+		if err := i.endClient(d, "client.remove", id, rec); err != nil {
+			return err
 		}
-		return i.endClient(i.decision(tx, by), "client.remove", id, rec)
+		return errors.Join(tx.Delete(clientKey(id)), d.leave(id, rec.Epoch))
 	})
 }
 

@@ -17,11 +17,18 @@ import (
 
 const epochKey = "epoch"
 
+// maxClockStep is how far the wall clock may be set back without being distrusted, see package keystore.
+const maxClockStep = 2 * time.Minute
+
 func newEpoch(now time.Time) uint64 { return uint64(now.UnixNano()) }
 
-// nextEpoch returns an epoch in the second after now. iat has no fractions, so this also revokes the
-// tokens of the current second. The fraction is that of now, so that two instants give two epochs.
-func nextEpoch(epoch uint64, now time.Time) uint64 {
+// nextEpoch returns an epoch that is later than every iat of a token so far, also if the wall clock
+// was set back by up to maxClockStep since. iat has no fractions, so the epoch lies in the next second.
+// The fraction is that of now, so that two instants give two epochs. The price: after such a step
+// /introspect finds new tokens without a session inactive until the wall clock has caught up. The
+// time of decisions alone would make that hours after a wall clock that was hours ahead.
+func (i *Issuer) nextEpoch(epoch uint64) uint64 {
+	now := earliest(i.keys.Now(), i.keys.WallTime().Add(maxClockStep))
 	return max(epoch+1, newEpoch(now.Add(time.Second)))
 }
 

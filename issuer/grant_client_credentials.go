@@ -13,12 +13,15 @@ import (
 // refresh token, because it can ask again.
 func clientCredentials(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error) {
 	var e entitlement
-	now := i.keys.Now()
+	now, decided := i.keys.Now(), i.keys.WallTime()
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		var err error
 		e, err = i.entitleClient(r, req, now)
 		return err
 	})
+	// The token may wait for its signature while its client is removed and added again. It belongs to
+	// the client of this decision, see issuedBefore.
+	e.decided = decided
 	return e, err
 }
 

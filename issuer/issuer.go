@@ -32,13 +32,14 @@
 //	login/<hash>      which user has the name (SHA-256 of the name, base32hex)
 //	id/<id>           what has the id: clients and users share this index, so that no user
 //	                  can have the id of a client (RFC 9700, section 4.15)
+//	gone/<id>         the last epoch of an id whose client or user was removed, for 24 h and 2 min
 //	origin/<origin>   how many clients list the web origin
 //	scheme/<class>    how many passwords are hashed in that way, see package password
 //	refresh/secret/…  the keys of the MACs of refresh tokens, sealed (keystore.Vault)
 //	family/<id>       one session, binary, see family_record.go
 //	terms/<hash>      client, audiences and scopes that many families share, see login_terms.go
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
-//	due/<time>/…      when to look at a family or a denied token next, see sweep.go
+//	due/<time>/…      when to look at a family, a denied token or a removed id next, see sweep.go
 //	denied/<jti>      an access token that was revoked before it expired
 //	epoch             a counter; raising it ends every session of the store, binary
 //	webhook/<time>-<random>   an event that the webhook has not delivered yet, see package outbox

@@ -14,14 +14,6 @@ import (
 func idKey(id string) string       { return "id/" + id }
 func originKey(name string) string { return "origin/" + name }
 
-// reserveID enters an id into the index that clients and users share, or refuses it.
-func reserveID(tx storage.Tx, id, kind string) error {
-	if err := checkIDUnused(tx, id); err != nil {
-		return err
-	}
-	return tx.Put(idKey(id), []byte(kind))
-}
-
 // checkIDUnused refuses the id of a client or user that exists.
 func checkIDUnused(r storage.Reader, id string) error {
 	taken, err := r.Get(idKey(id))

@@ -114,7 +114,7 @@ func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) er
 
 // endClient ends every session of a client: it moves the epoch of rec, which the caller stores.
 func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) error {
-	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
+	rec.Epoch = i.nextEpoch(rec.Epoch)
 	if err := d.audit(action, id, nil); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 		if err != nil {
 			return err
 		}
-		if err := putStoreEpoch(tx, nextEpoch(epoch, i.keys.WallTime())); err != nil {
+		if err := putStoreEpoch(tx, i.nextEpoch(epoch)); err != nil {
 			return err
 		}
 		d := i.decision(tx, by)

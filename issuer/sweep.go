@@ -12,10 +12,12 @@ import (
 	"keymill/storage"
 )
 
-// An index says when to check a family next, and when the record of a denied token can be deleted:
+// An index says when to check a family next, and when the record of a denied token or of a
+// removed id can be deleted:
 //
 //	due/<Unix seconds, 8 hex digits>/f/<family>
 //	due/<Unix seconds, 8 hex digits>/j/<jti>
+//	due/<Unix seconds, 8 hex digits>/g/<id>
 //
 // A rotation does not write it. If the family was used after the entry was written, the clean-up
 // replaces the entry by one at the new end of the family. Time is Rings.ErasureTime, so that a wall
@@ -24,6 +26,7 @@ const (
 	duePrefix = "due/"
 	dueFamily = "f"
 	dueToken  = "j"
+	dueGone   = "g"
 )
 
 var presentValue = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
@@ -40,7 +43,7 @@ const (
 	sweepBatch = 9
 )
 
-// Run deletes sessions and denied tokens that have expired, and measures new password schemes, until
+// Run deletes sessions, denied tokens and records of removed ids that have expired, and measures new password schemes, until
 // ctx ends. Then it returns nil.
 func (i *Issuer) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
@@ -86,7 +89,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		for _, key := range damaged {
-			i.log.Error("a record of a session is damaged; trying again in a day", "entry", key)
+			i.log.Error("a record of a session or of a removed id is damaged; trying again in a day", "entry", key)
 		}
 	}
 	return nil
@@ -118,8 +121,11 @@ func (i *Issuer) processDue(tx storage.Tx, key string, now time.Time) error {
 	if len(parts) != 4 {
 		return nil // not written by this program; it must not block the others
 	}
-	if parts[2] == dueToken {
+	switch parts[2] {
+	case dueToken:
 		return tx.Delete(deniedKey(parts[3]))
+	case dueGone:
+		return processDueGone(tx, parts[3], now)
 	}
 	at, err := strconv.ParseInt(parts[1], 16, 64)
 	id, ok := parseFamilyID(parts[3])

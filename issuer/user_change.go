@@ -52,7 +52,8 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	}
 	class := password.Class(rec.Password)
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
-		if err := reserveID(tx, id, "user"); err != nil {
+		var err error
+		if rec.Epoch, err = i.reserveID(tx, id, "user"); err != nil {
 			return err
 		}
 		if err := checkNameUnused(tx, rec.Name); err != nil {
@@ -114,7 +115,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 	}
 	rec := &userRecord{
 		Name: name, Disabled: u.Disabled, Claims: claims,
-		Epoch: newEpoch(i.keys.WallTime()), Created: i.keys.Now().UTC().Truncate(time.Second),
+		Created: i.keys.Now().UTC().Truncate(time.Second),
 	}
 	if rec.Password, err = i.newPassword(ctx, u.Password, u.hash, name); err != nil {
 		return nil, err
@@ -276,29 +277,28 @@ func (i *Issuer) LogoutUser(ctx context.Context, nameOrID, by string) (api.User,
 
 // endUser ends every session of a user: it moves the epoch of rec, which the caller stores.
 func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
-	rec.Epoch = nextEpoch(rec.Epoch, i.keys.WallTime())
+	rec.Epoch = i.nextEpoch(rec.Epoch)
 	if err := d.audit(action, id, map[string]string{"name": rec.Name}); err != nil {
 		return err
 	}
 	return i.notify(d, "user.revoked", map[string]string{"user_id": id, "reason": strings.TrimPrefix(action, "user.")})
 }
 
-// RemoveUser removes a user and ends every session of the user. Name and id can be used again.
+// RemoveUser removes a user and ends every session of the user. Name and id can be used
+// again, the id with a later epoch.
 func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)
 		if err != nil {
 			return err
 		}
-		gone := *rec
-		for _, key := range []string{userKey(id), idKey(id), loginKey(rec.Name)} {
-			if err := tx.Delete(key); err != nil {
-				return err
-			}
-		}
-		if err := password.Count(tx, password.Class(rec.Password), ""); err != nil {
+		d, gone := i.decision(tx, by), *rec
+		if err := i.endUser(d, "user.remove", id, &gone); err != nil {
 			return err
 		}
-		return i.endUser(i.decision(tx, by), "user.remove", id, &gone)
+		return errors.Join(
+			tx.Delete(userKey(id)), tx.Delete(loginKey(rec.Name)), d.leave(id, gone.Epoch),
+			password.Count(tx, password.Class(rec.Password), ""),
+		)
 	})
 }

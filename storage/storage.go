@@ -40,6 +40,7 @@
 //	audience/<name>          issuer
 //	client/<id>              issuer
 //	id/<id>                  issuer     whether the id is a client's or a user's
+//	gone/<id>                issuer     the last epoch of a removed client or user
 //	origin/<origin>          issuer     how many clients list the web origin
 //	user/<id> login/<hash>   issuer     users, and the index from login names to them
 //	scheme/<class>           issuer     how many passwords have a hash of this class
