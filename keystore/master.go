@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+
+	"keymill/keystore/randomness"
 )
 
 const keyBytes = 32
@@ -21,8 +23,17 @@ func NewMasterKey() (MasterKey, []byte) {
 	return k, append(base64.StdEncoding.AppendEncode(nil, k.secret[:]), '\n')
 }
 
+// A WeakKeyError refuses a master key that was not drawn at random.
+type WeakKeyError struct{ Reason string }
+
+// Error says why, without quoting the key.
+func (e *WeakKeyError) Error() string {
+	return "the master key was not drawn at random: " + e.Reason
+}
+
 // ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Its error
-// never quotes the input.
+// never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
+// nothing but to give a store that is sealed under it another key.
 func ParseMasterKey(b []byte) (MasterKey, error) {
 	var k MasterKey
 	text := string(bytes.TrimSpace(b))
@@ -35,20 +46,19 @@ func ParseMasterKey(b []byte) (MasterKey, error) {
 	} {
 		if raw, err := decode(text); err == nil && len(raw) == keyBytes {
 			copy(k.secret[:], raw)
-			return k, k.check()
+			return k, k.check(false)
 		}
 	}
 	if len(b) != keyBytes {
 		return k, errors.New("a master key is 32 random bytes: raw, or as hex or base64")
 	}
 	copy(k.secret[:], b)
-	return k, k.check()
+	return k, k.check(true)
 }
 
-// check refuses a key of zeros. It is the result of a forgotten variable or a zeroed file.
-func (k MasterKey) check() error {
-	if k.secret == [keyBytes]byte{} {
-		return errors.New("the master key is all zeros; make a random one")
+func (k MasterKey) check(raw bool) error {
+	if fault := randomness.Fault(k.secret, raw); fault != "" {
+		return &WeakKeyError{fault}
 	}
 	return nil
 }

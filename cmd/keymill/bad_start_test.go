@@ -21,7 +21,7 @@ type badStart struct {
 func badStores() []badStart {
 	return []badStart{
 		{"wrong master key", true, func(p *place) ([]string, []string) {
-			p.writeKey("master.key", strings.Repeat("x", 32))
+			p.writeKey("master.key", testKey("x"))
 			return nil, nil
 		}, "the master key does not open this store"},
 		{"no master key", true, func(p *place) ([]string, []string) {

@@ -34,7 +34,7 @@ func TestDoctorFindsTheMasterKeyWhereTheUnitHasIt(t *testing.T) {
 	if found := checks["master key"]; code != 0 || !strings.HasSuffix(found.Detail, from) {
 		t.Errorf("code %d, %+v", code, found)
 	}
-	p.writeKey("new.key", strings.Repeat("n", 32))
+	p.writeKey("new.key", testKey("n"))
 	if checks, code = p.diagnosisWith(env, "--new-master-key-file", "new.key"); code != 0 || !checks["new master key"].OK {
 		t.Errorf("a new master key: code %d, %+v", code, checks)
 	}
@@ -65,7 +65,7 @@ func TestNoOneIsToldToMakeANewKeyForAStore(t *testing.T) {
 		"a variable":            {environment(append(nothing, "KEYMILL_MASTER_KEY=short")...), "KEYMILL_MASTER_KEY does not hold a master key"},
 		"a missing file":        {environment(append(nothing, "KEYMILL_MASTER_KEY_FILE=none")...), "master key: none: no such file"},
 		"an empty credential":   {environment(append(nothing, "CREDENTIALS_DIRECTORY="+p.dir+"/none")...), "set KEYMILL_MASTER_KEY_FILE"},
-		"a key for another one": {environment(append(nothing, "KEYMILL_MASTER_KEY="+strings.Repeat("x", 32))...), "does not open this store"},
+		"a key for another one": {environment(append(nothing, "KEYMILL_MASTER_KEY="+testKey("x"))...), "does not open this store"},
 	} {
 		checks, code := p.diagnosisWith(tt.env)
 		if found := checks["master key"]; code != 1 || found.OK || !strings.Contains(found.Detail, tt.want) {

@@ -91,7 +91,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{"store", func(p *place) { p.overwrite("hello") }},
 		{"identity", func(p *place) { p.deleteRecord("meta") }},
 		{"master key", func(p *place) { p.deleteRecord("keyring") }},
-		{"master key", func(p *place) { p.writeKey("master.key", strings.Repeat("x", 32)) }},
+		{"master key", func(p *place) { p.writeKey("master.key", testKey("x")) }},
 		{"master key", func(p *place) { p.deletePrivate("active") }},
 		{"master key", func(p *place) { p.deletePrivate("spare") }},
 		{"keys", func(p *place) { p.deletePrivate("reserve") }},
@@ -163,7 +163,7 @@ func TestDoctorAsksARunningServer(t *testing.T) {
 	if code != 0 || !checks["server"].OK || !checks["ready"].OK || !strings.Contains(checks["server"].Detail, testIssuer) {
 		t.Errorf("code %d, %+v", code, checks)
 	}
-	p.writeKey("new.key", strings.Repeat("n", 32))
+	p.writeKey("new.key", testKey("n"))
 	if _, errs, code := p.run("doctor", "--new-master-key-file", "new.key"); code != 1 || !strings.Contains(errs, "stop the server first") {
 		t.Errorf("code %d, %s", code, errs)
 	}
@@ -180,7 +180,7 @@ func TestTheMasterKeyCanBeChanged(t *testing.T) {
 	c.signal(syscall.SIGTERM)
 	c.wait(failsafe)
 
-	p.writeKey("new.key", strings.Repeat("n", 32))
+	p.writeKey("new.key", testKey("n"))
 	out := p.must(nil, "doctor", "--new-master-key-file", "new.key")
 	if !strings.Contains(out, "new master key") {
 		t.Errorf("doctor:\n%s", out)

@@ -83,7 +83,7 @@ func wrongStores() []badStart {
 		{"init on a store", true, func(p *place) ([]string, []string) { return nil, []string{"init"} },
 			" holds a store already, with the database id "},
 		{"init on a store with another master key", true, func(p *place) ([]string, []string) {
-			p.writeKey("master.key", strings.Repeat("x", 32))
+			p.writeKey("master.key", testKey("x"))
 			return nil, []string{"init"}
 		}, " holds a store already, with the database id "},
 		{"init on a damaged store", true, func(p *place) ([]string, []string) {
@@ -289,7 +289,7 @@ func TestANewIssuerNeedsConsentOnce(t *testing.T) {
 func TestAFailedStartDoesNotChangeTheIssuer(t *testing.T) {
 	t.Parallel()
 	p := made(t)
-	env := append(p.env(), "KEYMILL_MASTER_KEY_FILE="+p.writeKey("wrong.key", strings.Repeat("x", 32)))
+	env := append(p.env(), "KEYMILL_MASTER_KEY_FILE="+p.writeKey("wrong.key", testKey("x")))
 	_, errs, code := p.runWith(env, "serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", "https://login.example.com", "--accept-new-issuer")
 	if code != 1 || !strings.Contains(errs, "does not open this store") {
 		t.Fatalf("code %d, %s", code, errs)

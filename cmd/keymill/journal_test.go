@@ -107,7 +107,7 @@ func TestEffectiveSettingsAreAudited(t *testing.T) {
 			t.Errorf("%s is %q, want %q", key, settings[key], want)
 		}
 	}
-	for _, secret := range []string{strings.Repeat("k", 32), strings.TrimSpace(goodHookSecret), "secret-path", "secret-query"} {
+	for _, secret := range []string{testKey("k"), strings.TrimSpace(goodHookSecret), "secret-path", "secret-query"} {
 		if strings.Contains(all, secret) {
 			t.Errorf("the audit log holds %s", secret)
 		}

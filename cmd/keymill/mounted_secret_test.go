@@ -75,7 +75,7 @@ func (p *place) mountSecrets(t *testing.T, m mount) (env []string, dir string) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m(t, dir, "keymill-master-key", "\ufeff"+strings.Repeat("0123456789abcdef", 4)+"\r\n")
+	m(t, dir, "keymill-master-key", "\ufeff"+testKey("mounted")+"\r\n")
 	m(t, dir, "keymill-webhook-secret", "\ufeff"+strings.TrimSpace(goodHookSecret)+"\r\n")
 	m(t, dir, "keymill-client-secret", "\ufeffkms_x\r\n")
 	return environment("KEYMILL_DATA="+p.data, "KEYMILL_KEYS_ALGORITHMS=EdDSA", "KEYMILL_WEBHOOK_URL=https://hooks.example"), dir

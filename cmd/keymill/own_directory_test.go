@@ -66,7 +66,7 @@ func TestAStoreIsCreatedInADirectoryOfItsOwn(t *testing.T) {
 		for _, name := range names {
 			content := ""
 			if name == "own.key" {
-				key, content = filepath.Join(p.data, name), strings.Repeat("k", 32)
+				key, content = filepath.Join(p.data, name), testKey("k")
 			}
 			if err := os.WriteFile(filepath.Join(p.data, name), []byte(content), 0o600); err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -78,8 +79,14 @@ func newPlace(t testing.TB) *place {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	p := &place{t: t, dir: dir, data: filepath.Join(dir, "data"), binary: program(t)}
-	p.writeKey("master.key", strings.Repeat("k", 32))
+	p.writeKey("master.key", testKey("k"))
 	return p
+}
+
+// testKey returns a master key in base64, the same for the same name.
+func testKey(name string) string {
+	sum := sha256.Sum256([]byte("a master key of the tests: " + name))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func (p *place) writeKey(name, key string) string {

@@ -163,7 +163,7 @@ func hasKey(keys []api.Key, kid string) bool {
 func TestTheMasterKeyIsReadFromFileCredentialOrEnvironment(t *testing.T) {
 	t.Parallel()
 	p := made(t) // sealed under the file's key
-	good, bad := strings.Repeat("k", 32), strings.Repeat("x", 32)
+	good, bad := testKey("k"), testKey("x")
 	credentials := filepath.Join(p.dir, "credentials")
 	if err := os.Mkdir(credentials, 0o700); err != nil {
 		t.Fatal(err)

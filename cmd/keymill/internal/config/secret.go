@@ -31,11 +31,20 @@ func (c *Config) MasterKey() (keystore.MasterKey, error) {
 		return keystore.MasterKey{}, terminal.WithHint(ErrNoMasterKey, "%s", c.masterKeyHint(ErrNoMasterKey))
 	}
 	key, err := ParseMasterKey(where, text)
-	if errors.Is(err, ErrNotAMasterKey) {
+	if errors.Is(err, ErrNotAMasterKey) || IsWeakKey(err) {
 		err = terminal.WithHint(err, "%s", c.masterKeyHint(err))
 	}
 	return key, err
 }
+
+// IsWeakKey reports whether err refuses a master key because it was not drawn at random.
+func IsWeakKey(err error) bool {
+	var weak *keystore.WeakKeyError
+	return errors.As(err, &weak)
+}
+
+// MakeMasterKey is the command that prints a master key.
+const MakeMasterKey = "head -c 32 /dev/urandom | base64"
 
 // Errors about master keys, for errors.Is.
 var (
@@ -46,14 +55,16 @@ var (
 )
 
 // masterKeyHint says how to make a master key, but only if there is no store yet: a new key
-// opens no store that exists.
+// opens no store that exists. A store with a weak key can get a better one.
 func (c *Config) masterKeyHint(fault error) string {
-	const makeOne = "make one: head -c 32 /dev/urandom | base64"
+	const makeOne = "make one: " + MakeMasterKey
 	_, err := os.Lstat(c.Path("keymill.db"))
 	switch {
+	case !errors.Is(err, os.ErrNotExist) && IsWeakKey(fault):
+		return fmt.Sprintf("change it: (umask 077; %s > new.key); keymill doctor --data %s --new-master-key-file new.key", MakeMasterKey, terminal.ShellWord(c.Data))
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Sprintf("the store in %s needs its own master key: set KEYMILL_MASTER_KEY_FILE to the file that holds it", c.Data)
-	case errors.Is(fault, ErrNotAMasterKey):
+	case errors.Is(fault, ErrNotAMasterKey), IsWeakKey(fault):
 		return makeOne
 	}
 	return makeOne + " > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key"
@@ -79,6 +90,7 @@ func ReadMasterKeyCredential(path string) (keystore.MasterKey, error) {
 }
 
 // ParseMasterKey parses a master key that was read from where. It never puts the text into its error.
+// With an error for which IsWeakKey is true it returns the key as well.
 func ParseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
 	defer clear(raw)
 	text := raw
@@ -94,7 +106,10 @@ func ParseMasterKey(where string, raw []byte) (keystore.MasterKey, error) {
 		defer clear(text)
 	}
 	key, err := keystore.ParseMasterKey(text)
-	if err != nil {
+	switch {
+	case IsWeakKey(err):
+		return key, fmt.Errorf("%s: %w", where, err) // with the key, see keystore.ParseMasterKey
+	case err != nil:
 		return key, fmt.Errorf("%s %w", where, ErrNotAMasterKey)
 	}
 	return key, nil

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ type someSecret struct {
 // someSecrets returns every secret that the program reads.
 func someSecrets(t *testing.T) map[string]someSecret {
 	t.Helper()
-	key := strings.Repeat("0123456789abcdef", 4)
+	key := "9d2f6b18e04c7735a1c95be8027f3dd64ab810e37c5962f4d80b91ae563fc27d"
 	parsed, err := keystore.ParseMasterKey([]byte(key))
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +270,7 @@ func TestASecretIsReadThroughLinks(t *testing.T) {
 func TestRootReadsTheSecretsOfAServerThatIsAnotherUser(t *testing.T) {
 	needRoot(t)
 	clearEnvironment(t)
-	key := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("k"), rawMasterKeyBytes))
+	key := "9d2f6b18e04c7735a1c95be8027f3dd64ab810e37c5962f4d80b91ae563fc27d"
 	path, data := writeFile(t, "master.key", key), t.TempDir()
 	own := func(uid, gid int, mode fs.FileMode) {
 		t.Helper()

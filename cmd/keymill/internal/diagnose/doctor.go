@@ -186,8 +186,8 @@ func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) 
 // changeMasterKey seals the data key under the new master key.
 func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	next, err := d.Config.ReadMasterKeyFile(d.NewMasterKeyFile)
-	if errors.Is(err, config.ErrNotAMasterKey) {
-		return terminal.WithHint(err, "make one: head -c 32 /dev/urandom | base64")
+	if errors.Is(err, config.ErrNotAMasterKey) || config.IsWeakKey(err) {
+		return terminal.WithHint(err, "make one: %s", config.MakeMasterKey)
 	} else if err != nil {
 		return err
 	}

@@ -14,7 +14,14 @@ import (
 
 // readKey reads the master key. A wrong or missing key is a finding and not an error, because
 // the other checks do not need it.
-func (d *Doctor) readKey() { d.master, d.keySource, d.keyFault = MasterKey(d.Config) }
+//
+// A weak key is no fault if it is to be changed: the store opens with no other one.
+func (d *Doctor) readKey() {
+	d.master, d.keySource, d.keyFault = MasterKey(d.Config)
+	if d.NewMasterKeyFile != "" && config.IsWeakKey(d.keyFault) {
+		d.keyFault = nil
+	}
+}
 
 // MasterKey finds the master key where the server has it: in the settings, or else where the
 // unit of systemd has it, and then source says where that was. The error matches ErrNotInUnit

@@ -1,7 +1,6 @@
 package diagnose
 
 import (
-	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,8 +28,8 @@ func write(t *testing.T, files map[string]string) string {
 }
 
 const (
-	goodKey  = "gggggggggggggggggggggggggggggggg"
-	wrongKey = "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww"
+	goodKey  = "9d2f6b18e04c7735a1c95be8027f3dd64ab810e37c5962f4d80b91ae563fc27d"
+	wrongKey = "51e8a73c0fd2964bb7306ec81d95fa24c3706b1892ed4f5508ac7be1d3469f0a"
 )
 
 // TestTheUnitsMasterKeyIsFound wherever the unit can have it, as systemd reads unit files.
@@ -71,7 +70,7 @@ func TestTheUnitsMasterKeyIsFound(t *testing.T) {
 		"the variable before the credential": {"etc/keymill.service": service +
 			"LoadCredential=keymill-master-key:{dir}/wrong\nEnvironment=KEYMILL_MASTER_KEY_FILE={dir}/good\n"},
 	} {
-		files["good"], files["wrong"] = hex.EncodeToString([]byte(goodKey))+"\n", wrongKey
+		files["good"], files["wrong"] = goodKey+"\n", wrongKey
 		dir := write(t, files)
 		want, err := config.ParseMasterKey("test", []byte(goodKey))
 		if err != nil {
