@@ -43,6 +43,8 @@ var table = map[string]row{
 	"rotations-of-many":  {10_000, 200_000},   // rotations of those families, while the server's memory is measured
 	"parallel-logins":    {500, 500},          // logins at once, while a service fetches tokens
 
+	"flipped-bits": {2_000, 40_000}, // of a store, each in a copy that is opened, read and written
+
 	"fuzz-seconds": {30, 300}, // seconds for each fuzz test in scripts/test
 }
 

@@ -28,7 +28,7 @@ func Run(ctx context.Context, s storage.Store) error {
 		case <-tick.C:
 		}
 		_, err := Chain(ctx, s)
-		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrClosed) {
+		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
 			return err
 		}
 	}

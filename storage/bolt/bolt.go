@@ -60,8 +60,9 @@ const bucketName = "keymill"
 
 // Options configures a Store.
 type Options struct {
-	// Failed is called once, in its own goroutine, when the outcome of a commit is
-	// unknown. The process should end within seconds. It may be nil.
+	// Failed is called once, in its own goroutine, when the outcome of a commit is unknown or
+	// the store is damaged. The error matches storage.ErrUnknownOutcome or storage.ErrBroken.
+	// The process should end within seconds. It may be nil.
 	Failed func(error)
 }
 
@@ -77,10 +78,10 @@ type Store struct {
 
 	synced  atomic.Int64                  // newest transaction id that is known to be on disk
 	pending atomic.Pointer[pendingCommit] // the commit under way, or the last one
-	failed  atomic.Pointer[error]         // the unknown outcome, if there was one
+	failed  atomic.Pointer[error]         // an unknown outcome or damage, if there was one
 
 	stop       sync.Once     // closes stopped
-	stopped    chan struct{} // closed by Close and by an unknown outcome
+	stopped    chan struct{} // closed by Close and by a failure
 	unclosable atomic.Bool   // bbolt panicked and kept its lock, so closing it would hang
 }
 
@@ -91,7 +92,7 @@ type pendingCommit struct {
 
 // Status describes a Store at one moment.
 type Status struct {
-	Failed error // the unknown outcome, nil if there was none
+	Failed error // the unknown outcome or the damage, nil if there was none
 	Bytes  int64 // size of the file, holes included
 }
 
@@ -149,7 +150,14 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := s.unavailable(); err != nil {
 		return err
 	}
-	tx, err := s.db.Begin(false)
+	var tx *bbolt.Tx
+	err := s.guard(func() (err error) {
+		tx, err = s.begin(false)
+		return err
+	})
+	if errors.Is(err, storage.ErrBroken) {
+		return err
+	}
 	if err != nil {
 		return storage.ErrClosed // a mapped file refuses readers for no other reason
 	}
@@ -157,9 +165,32 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := s.waitSynced(ctx, tx.ID()); err != nil {
 		return err
 	}
-	r := viewReader{bucket: tx.Bucket([]byte(bucketName))}
-	defer func() { r.bucket = nil }()
+	r := viewReader{store: s}
+	if err := s.guard(func() (err error) { r.tree, err = treeOf(tx); return err }); err != nil {
+		return err
+	}
+	defer func() { r.store = nil }()
 	return fn(&r)
+}
+
+// begin begins a transaction of bbolt. It runs within guard. bbolt reads the meta pages again:
+// if neither is valid, it panics and keeps its locks, and if the newer one is not, it shows an
+// older state.
+func (s *Store) begin(write bool) (*bbolt.Tx, error) {
+	newest := s.synced.Load()
+	panicked := true
+	defer func() {
+		if panicked {
+			s.unclosable.Store(true)
+		}
+	}()
+	tx, err := s.db.Begin(write)
+	panicked = false
+	if err == nil && int64(tx.ID()) < newest {
+		s.unlock(tx)
+		return nil, damaged("a meta page shows transaction %d, and %d is durable", tx.ID(), newest)
+	}
+	return tx, err
 }
 
 // waitSynced returns when transaction txid, which bbolt already shows, is on disk.
@@ -217,7 +248,7 @@ func (s *Store) unavailable() error {
 	}
 }
 
-// fail stops the store for good. err is an unknown outcome.
+// fail stops the store for good. err is an unknown outcome or damage.
 func (s *Store) fail(err error) {
 	if !s.failed.CompareAndSwap(nil, &err) {
 		return
@@ -234,7 +265,7 @@ func (s *Store) Close() error {
 	s.stop.Do(func() { close(s.stopped) })
 	<-s.writerDone
 	if s.unclosable.Load() {
-		return errors.New("store cannot be closed: bbolt panicked in a commit and kept its lock")
+		return errors.New("store cannot be closed: bbolt panicked and kept its lock")
 	}
 	return s.db.Close()
 }

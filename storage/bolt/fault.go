@@ -3,9 +3,35 @@ package bolt
 import (
 	"errors"
 	"io/fs"
+	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"keymill/storage"
 )
+
+// guard runs a step that reads pages. If it finds damage, the store has failed. fn is never the
+// code of a caller, whose panics are its own.
+func (s *Store) guard(fn func() error) error {
+	err := contain(fn)
+	if err != nil && err != storage.ErrNotFound && errors.Is(err, storage.ErrBroken) {
+		s.fail(err)
+	}
+	return err
+}
+
+// contain turns a panic of fn into an error that matches storage.ErrBroken: an assertion of
+// bbolt, and a read of the mapping that the kernel cannot serve, because the disk has a fault or
+// the file became shorter.
+func contain(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // of this goroutine
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged("%v", p)
+		}
+	}()
+	return fn()
+}
 
 // A commit of bbolt has three steps of two system calls each. A failure is clean if it is
 // certain that no reader can see the commit, now or after a restart:
@@ -41,10 +67,15 @@ func isNoSpace(err error) bool {
 // the meta page can fail after its important bytes are written, and then bbolt's readers
 // use that page.
 func (s *Store) showsUnsynced() bool {
-	tx, err := s.db.Begin(false)
-	if err != nil {
-		return true // unknown, so assume the worse case
-	}
-	defer tx.Rollback()
-	return int64(tx.ID()) > s.synced.Load()
+	shows := true // unknown, so assume the worse case
+	contain(func() error {
+		tx, err := s.db.Begin(false)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		shows = int64(tx.ID()) > s.synced.Load()
+		return nil
+	})
+	return shows
 }

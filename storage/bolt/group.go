@@ -107,13 +107,22 @@ func (s *Store) nextCall(g *group) *call {
 }
 
 func (s *Store) beginGroup() *group {
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return &group{broken: fmt.Errorf("begin transaction: %w", err)}
-	}
-	bucket := tx.Bucket([]byte(bucketName))
-	bucket.FillPercent = pageFill // bbolt keeps this for one transaction only
-	return &group{tx: tx, base: groupReader{bucket, bucket.Cursor()}}
+	g := &group{}
+	g.broken = s.guard(func() (err error) {
+		if g.tx, err = s.begin(true); err != nil {
+			return fmt.Errorf("begin transaction: %w", err)
+		}
+		t, err := treeOf(g.tx)
+		if err != nil {
+			return err
+		}
+		bucket := g.tx.Bucket([]byte(bucketName))
+		bucket.FillPercent = pageFill // bbolt keeps this for one transaction only
+		t.sound = map[uint64]struct{}{}
+		g.base = groupReader{s, t, bucket, bucket.Cursor(), map[string]struct{}{}}
+		return nil
+	})
+	return g
 }
 
 // run runs one function on its own Overlay, and applies its writes if it succeeds.
@@ -132,25 +141,35 @@ func (g *group) run(c *call) {
 	g.broken = g.apply(tx)
 }
 
-// apply copies the writes into the group's transaction. After an error or a panic of bbolt
-// that transaction holds only some of them and must not be committed.
-func (g *group) apply(tx *storage.Overlay) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("apply writes: %v", p)
+// apply copies the writes into the group's transaction. After an error that transaction holds
+// only some of them and must not be committed.
+func (g *group) apply(tx *storage.Overlay) error {
+	return g.base.store.guard(func() error {
+		for w := range tx.Writes() {
+			if err := g.write(w); err != nil {
+				return fmt.Errorf("apply writes: %w", err)
+			}
 		}
-	}()
-	for w := range tx.Writes() {
-		if w.Deleted {
-			err = g.base.bucket.Delete([]byte(w.Key))
-		} else {
-			err = g.base.bucket.Put([]byte(w.Key), w.Value)
-		}
-		if err != nil {
-			return fmt.Errorf("apply writes: %w", err)
-		}
+		return nil
+	})
+}
+
+// write writes one record, after a check of the pages that bbolt reads for it now and in the
+// commit.
+func (g *group) write(w storage.Write) error {
+	r := &g.base
+	l, err := r.tree.verify(w.Key, w.Deleted)
+	if err == nil && l.next != nil {
+		_, err = r.tree.verify(string(l.next), w.Deleted) // a cursor moves there from the end of l
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	r.written[w.Key] = struct{}{}
+	if w.Deleted {
+		return r.bucket.Delete([]byte(w.Key))
+	}
+	return r.bucket.Put([]byte(w.Key), w.Value)
 }
 
 // finish commits the group and ends its calls. Calls that failed or only read wait for the
@@ -169,10 +188,13 @@ func (s *Store) finish(g *group) {
 // commitGroup ends the group's transaction. An error is the result of every call of the
 // group; after nil each call has its own result.
 func (s *Store) commitGroup(g *group) error {
+	if failed := s.failed.Load(); failed != nil && g.broken == nil {
+		g.broken = *failed // a function met damage, and perhaps returned nil
+	}
 	if g.broken != nil || !g.wrote {
 		// Nothing is written, and everything that the functions read was synced before.
 		if g.tx != nil {
-			g.tx.Rollback()
+			s.unlock(g.tx)
 		}
 		return g.broken
 	}
@@ -199,22 +221,24 @@ func (s *Store) commitGroup(g *group) error {
 
 // commitTx commits and syncs tx. bbolt checks its invariants with panics; a panic in the
 // middle of a commit is an unknown outcome like any other failure.
-func (s *Store) commitTx(tx *bbolt.Tx) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("commit panicked: %v", p)
-			s.unlock(tx)
-		}
-	}()
-	return s.commit(tx)
+func (s *Store) commitTx(tx *bbolt.Tx) error {
+	committed := false
+	err := contain(func() error {
+		err := s.commit(tx)
+		committed = true
+		return err
+	})
+	if !committed {
+		s.unlock(tx)
+		return fmt.Errorf("commit panicked: %w", err)
+	}
+	return err
 }
 
-// unlock releases bbolt's writer lock after a panic, so that Close can return.
+// unlock ends tx without a commit, and releases bbolt's writer lock. After a panic of bbolt that
+// may be impossible, and then Close cannot wait for the lock.
 func (s *Store) unlock(tx *bbolt.Tx) {
-	defer func() {
-		if recover() != nil {
-			s.unclosable.Store(true)
-		}
-	}()
-	tx.Rollback()
+	if contain(tx.Rollback) != nil {
+		s.unclosable.Store(true)
+	}
 }

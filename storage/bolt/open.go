@@ -1,13 +1,9 @@
 package bolt
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -110,8 +106,7 @@ func fileOptions() *bbolt.Options {
 	return o
 }
 
-// openExisting opens a file that exists. On a damaged file bbolt panics, or reads
-// outside of its mapping; both become errors here.
+// openExisting opens a file that exists. The file is locked and checked before bbolt reads it.
 func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err error) {
 	var f *os.File
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -120,7 +115,7 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 			// After a panic bbolt leaves the file mapped, which would keep its lock.
 			syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 			f.Close()
-			err = fmt.Errorf("the file is damaged: %v", p)
+			err = damaged("%v", p)
 		}
 	}()
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
@@ -128,7 +123,11 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 		if f, err = os.OpenFile(path, flag&^os.O_CREATE|syscall.O_NONBLOCK, mode); err != nil {
 			return nil, err
 		}
-		if err := checkFile(f); err != nil {
+		err := lockFile(f, !o.ReadOnly, o.Timeout)
+		if err == nil {
+			err = checkFile(f)
+		}
+		if err != nil {
 			f.Close()
 			return nil, err
 		}
@@ -145,6 +144,32 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 	return db, txid, nil
 }
 
+// lockFile takes the lock that bbolt takes later, and which it then has already. Before it the
+// pages may change.
+func lockFile(f *os.File, exclusive bool, timeout time.Duration) error {
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	how := syscall.LOCK_SH | syscall.LOCK_NB
+	if exclusive {
+		how = syscall.LOCK_EX | syscall.LOCK_NB
+	}
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), how)
+		switch {
+		case err == nil:
+			return nil
+		case err == syscall.EINTR:
+		case err != syscall.EWOULDBLOCK:
+			return fmt.Errorf("lock: %w", err)
+		case time.Since(begun) > timeout:
+			return bolterrors.ErrTimeout
+		}
+	}
+}
+
 // syncNewest returns the id of the transaction that readers see, after making sure that
 // it is on disk: a process that was killed between commit and sync leaves a transaction
 // that only the page cache holds.
@@ -159,105 +184,10 @@ func syncNewest(db *bbolt.DB) (int, error) {
 		return 0, err
 	}
 	defer tx.Rollback()
-	if tx.Bucket([]byte(bucketName)) == nil {
-		return 0, errors.New("the file is a bbolt database of another program; choose another data directory")
+	if _, err := treeOf(tx); err != nil {
+		return 0, err
 	}
 	return tx.ID(), nil
-}
-
-// A fileMeta is one of bbolt's two meta pages. They are the first two pages of the file,
-// and commits write them in turn. After a page header of 16 bytes a meta page holds, in
-// the byte order of the machine:
-//
-//	magic, version, page size, flags                    4 bytes each
-//	root page, sequence of the root, free list page,
-//	number of pages, transaction id, FNV-1a checksum    8 bytes each
-type fileMeta struct {
-	pageSize, root, freelist, pages, txid uint64
-}
-
-const (
-	pageHeaderBytes = 16
-	metaBytes       = 64
-	boltMagic       = 0xED0CDAED
-	boltVersion     = 2
-)
-
-// checkFile checks what bbolt does not. bbolt maps the file into memory, and a read of
-// the mapping past the end of a truncated file crashes the process.
-func checkFile(f *os.File) error {
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return errors.New("it is not a regular file")
-	case info.Size() == 0:
-		return errors.New("the file is empty, so it is damaged: restore a backup, or remove the file and create a new store with keymill init")
-	}
-	m, err := newestMeta(f)
-	if err != nil {
-		return err
-	}
-	// The size is read after the meta page. A file grows before a meta page refers to
-	// its new pages, so the other order could refuse a store that is in use.
-	if info, err = f.Stat(); err != nil {
-		return err
-	}
-	return m.check(info.Size())
-}
-
-// check returns an error if a file of size bytes cannot hold the pages that m refers to.
-func (m fileMeta) check(size int64) error {
-	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
-		return fmt.Errorf("the file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
-	}
-	// This package always writes a free list. A file without one comes from another
-	// program, and bbolt would change it when it opens it.
-	if m.root < 2 || m.root >= m.pages || m.freelist < 2 || m.freelist >= m.pages {
-		return errors.New("the file is damaged or belongs to another program")
-	}
-	return nil
-}
-
-// newestMeta returns the meta page that bbolt will use.
-func newestMeta(f io.ReaderAt) (fileMeta, error) {
-	first, ok := readMeta(f, 0)
-	if ok {
-		if second, ok := readMeta(f, int64(first.pageSize)); ok && second.txid > first.txid {
-			return second, nil
-		}
-		return first, nil
-	}
-	// Only a meta page tells the page size. Without the first one, try every size for
-	// the second one, as bbolt does.
-	for size := int64(1 << 10); size <= 1<<24; size <<= 1 {
-		if second, ok := readMeta(f, size); ok {
-			return second, nil
-		}
-	}
-	return fileMeta{}, errors.New("the file is not a Keymill store")
-}
-
-func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
-	page := make([]byte, pageHeaderBytes+metaBytes)
-	if _, err := f.ReadAt(page, at); err != nil {
-		return fileMeta{}, false
-	}
-	b, order := page[pageHeaderBytes:], binary.NativeEndian
-	sum := fnv.New64a()
-	sum.Write(b[:metaBytes-8])
-	if order.Uint32(b) != boltMagic || order.Uint32(b[4:]) != boltVersion || order.Uint64(b[56:]) != sum.Sum64() {
-		return fileMeta{}, false
-	}
-	m := fileMeta{
-		pageSize: uint64(order.Uint32(b[8:])),
-		root:     order.Uint64(b[16:]),
-		freelist: order.Uint64(b[32:]),
-		pages:    order.Uint64(b[40:]),
-		txid:     order.Uint64(b[48:]),
-	}
-	return m, m.pageSize > 0
 }
 
 // withoutPath removes the path from an error of the operating system: the caller's

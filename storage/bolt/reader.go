@@ -1,9 +1,9 @@
 package bolt
 
 import (
-	"bytes"
 	"errors"
 	"iter"
+	"unsafe"
 
 	"go.etcd.io/bbolt"
 
@@ -13,23 +13,40 @@ import (
 // errEnded is returned to callers that use a Reader after its View has ended.
 var errEnded = errors.New("transaction has ended")
 
-// A viewReader is the Reader of one View.
-type viewReader struct {
-	bucket *bbolt.Bucket // nil once the View has ended
+// errForeign means that the file has no bucket of this program.
+var errForeign = errors.New("the file is a bbolt database of another program; choose another data directory")
+
+// treeOf returns the records that tx began with. They stay mapped until tx ends.
+func treeOf(tx *bbolt.Tx) (tree, error) {
+	info := tx.DB().Info()
+	// The address is bbolt's mapping, which no garbage collector moves. Info gives it as a
+	// number, and a conversion of a number is what go vet warns of.
+	first := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data))
+	p := pages{bytes: unsafe.Slice((*byte)(first), tx.Size()), size: info.PageSize}
+	return openBucket(p, uint64(tx.Cursor().Bucket().Root()))
 }
 
-func (r *viewReader) Get(key string) ([]byte, error) {
-	if r.bucket == nil {
+// A viewReader is the Reader of one View. It does not use bbolt, which trusts its pages.
+type viewReader struct {
+	store *Store // nil once the View has ended
+	tree  tree
+}
+
+func (r *viewReader) Get(key string) (value []byte, err error) {
+	if r.store == nil {
 		return nil, errEnded
 	}
 	if err := storage.CheckKey(key); err != nil {
 		return nil, err
 	}
-	v := r.bucket.Get([]byte(key))
-	if v == nil {
-		return nil, storage.ErrNotFound
-	}
-	return clone(v), nil
+	err = r.store.guard(func() error {
+		v, err := r.tree.get(key)
+		if err == nil {
+			value = clone(v)
+		}
+		return err
+	})
+	return value, err
 }
 
 func (r *viewReader) GetAll(keys ...string) ([][]byte, error) {
@@ -38,27 +55,103 @@ func (r *viewReader) GetAll(keys ...string) ([][]byte, error) {
 
 func (r *viewReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
-		if r.bucket == nil {
+		if r.store == nil {
 			yield(storage.Entry{}, errEnded)
 			return
 		}
-		scan(r.bucket, start, end, yield)
+		scan(r.store, r.tree.scanner(start), end, yield)
+	}
+}
+
+// A scanner returns the next record, or a key of "" at the end of the tree. It is called only
+// within guard.
+type scanner func() (key string, value []byte, err error)
+
+// scan yields the records that s returns until end. Only s is guarded, and the loop of the
+// caller is not: its panic is its own.
+func scan(store *Store, s scanner, end string, yield func(storage.Entry, error) bool) {
+	last := ""
+	for {
+		var e storage.Entry
+		err := store.guard(func() error {
+			key, value, err := s()
+			if err != nil || key == "" || key >= end {
+				return err
+			}
+			if key <= last {
+				return damaged("the record %q follows the record %q", key, last)
+			}
+			e = storage.Entry{Key: key, Value: clone(value)}
+			return nil
+		})
+		if err != nil {
+			yield(storage.Entry{}, err)
+			return
+		}
+		if last = e.Key; last == "" || !yield(e, nil) {
+			return
+		}
+	}
+}
+
+// scanner returns the records from start on.
+func (t tree) scanner(start string) scanner {
+	var l leaf
+	i, begun := 0, false
+	return func() (string, []byte, error) {
+		var err error
+		if !begun {
+			if l, err = t.verify(start, false); err != nil {
+				return "", nil, err
+			}
+			if i = l.search(start); i > 0 && string(l.key(i-1)) == start {
+				i--
+			}
+			begun = true
+		}
+		if i == l.count && l.next != nil {
+			// No leaf but the root is empty, so there is at least one record.
+			if l, err = t.verify(string(l.next), false); err != nil {
+				return "", nil, err
+			}
+			i = 0
+		}
+		if i == l.count {
+			return "", nil, nil
+		}
+		i++
+		return string(l.key(i - 1)), l.value(i - 1), nil
 	}
 }
 
 // A groupReader reads what the functions of a group before this one applied. It is
-// the base of an Overlay, which checks the keys and ends the transaction.
+// the base of an Overlay, which checks the keys and ends the transaction. bbolt reads what the
+// group has written; the pages on the way there were checked before.
 type groupReader struct {
-	bucket *bbolt.Bucket
-	cursor *bbolt.Cursor // for single reads; a new cursor for each would double their cost
+	store   *Store
+	tree    tree // before the group
+	bucket  *bbolt.Bucket
+	cursor  *bbolt.Cursor       // for single reads; a new cursor for each would double their cost
+	written map[string]struct{} // keys that the group has put or deleted
 }
 
-func (r *groupReader) Get(key string) ([]byte, error) {
-	k, v := r.cursor.Seek([]byte(key)) // or the record after it
-	if string(k) != key {
-		return nil, storage.ErrNotFound
-	}
-	return clone(v), nil
+func (r *groupReader) Get(key string) (value []byte, err error) {
+	err = r.store.guard(func() error {
+		if _, changed := r.written[key]; !changed {
+			v, err := r.tree.get(key)
+			if err == nil {
+				value = clone(v)
+			}
+			return err
+		}
+		k, v := r.cursor.Seek([]byte(key)) // or the record after it
+		if string(k) != key {
+			return storage.ErrNotFound
+		}
+		value = clone(v)
+		return nil
+	})
+	return value, err
 }
 
 func (r *groupReader) GetAll(keys ...string) ([][]byte, error) {
@@ -66,16 +159,48 @@ func (r *groupReader) GetAll(keys ...string) ([][]byte, error) {
 }
 
 func (r *groupReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
-	return func(yield func(storage.Entry, error) bool) { scan(r.bucket, start, end, yield) }
+	return func(yield func(storage.Entry, error) bool) { scan(r.store, r.scanner(start), end, yield) }
 }
 
-func scan(bucket *bbolt.Bucket, start, end string, yield func(storage.Entry, error) bool) {
-	c, bound := bucket.Cursor(), []byte(end)
-	for k, v := c.Seek([]byte(start)); k != nil && bytes.Compare(k, bound) < 0; k, v = c.Next() {
-		if !yield(storage.Entry{Key: string(k), Value: clone(v)}, nil) {
-			return
-		}
+// scanner returns the records from start on. It checks a leaf before bbolt's cursor moves
+// into it.
+func (r *groupReader) scanner(start string) scanner {
+	if len(r.written) == 0 {
+		return r.tree.scanner(start)
 	}
+	c := r.bucket.Cursor()
+	begun := false
+	var edge []byte // first key of the leaf that was checked last; nil if there is none after it
+	return func() (string, []byte, error) {
+		var k, v []byte
+		var err error
+		if !begun {
+			begun = true
+			if edge, err = r.tree.ahead(start); err != nil {
+				return "", nil, err
+			}
+			k, v = c.Seek([]byte(start))
+		} else {
+			k, v = c.Next()
+		}
+		for edge != nil && string(k) >= string(edge) {
+			if edge, err = r.tree.ahead(string(edge)); err != nil {
+				return "", nil, err
+			}
+		}
+		return string(k), v, nil
+	}
+}
+
+// ahead checks the leaf of the key and the leaf after it, into which a cursor moves from the
+// last record. It returns the first key of the second one, or nil.
+func (t tree) ahead(key string) ([]byte, error) {
+	l, err := t.verify(key, false)
+	if err != nil || l.next == nil {
+		return nil, err
+	}
+	_, err = t.verify(string(l.next), false)
+	return l.next, err
 }
 
 func getAll(r storage.Reader, keys []string) ([][]byte, error) {

@@ -1,0 +1,112 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math"
+	"os"
+)
+
+// A fileMeta is one of bbolt's two meta pages. They are the first two pages of the file,
+// and commits write them in turn. After a page header of 16 bytes a meta page holds, in
+// the byte order of the machine:
+//
+//	magic, version, page size, flags                    4 bytes each
+//	root page, sequence of the root, free list page,
+//	number of pages, transaction id, FNV-1a checksum    8 bytes each
+type fileMeta struct {
+	pageSize, root, freelist, pages, txid uint64
+}
+
+const (
+	pageHeaderBytes = 16
+	metaBytes       = 64
+	boltMagic       = 0xED0CDAED
+	boltVersion     = 2
+)
+
+// checkFile checks a locked file before bbolt maps it into memory.
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case info.Size() == 0:
+		return errors.New("the file is empty, so it is damaged: restore a backup, or remove the file and create a new store with keymill init")
+	}
+	m, err := newestMeta(f)
+	if err != nil {
+		return err
+	}
+	if err := m.check(info.Size()); err != nil {
+		return err
+	}
+	return inspectFile(f, m)
+}
+
+// check returns an error if a file of size bytes cannot hold the pages that m refers to.
+func (m fileMeta) check(size int64) error {
+	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
+		return fmt.Errorf("the file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
+	}
+	// This package always writes a free list. A file without one comes from another
+	// program, and bbolt would change it when it opens it.
+	if m.root < firstPage || m.root >= m.pages || m.freelist < firstPage || m.freelist >= m.pages {
+		return errors.New("the file is damaged or belongs to another program")
+	}
+	return nil
+}
+
+// newestMeta returns the newer meta page. If one page is damaged and could be the newer one, that
+// is an error: bbolt would show the older state, in which the last change is undone. A crash
+// does not leave such a page, because the disk writes the part that is used as one sector.
+func newestMeta(f io.ReaderAt) (fileMeta, error) {
+	first, ok := readMeta(f, 0)
+	if ok {
+		second, ok := readMeta(f, int64(first.pageSize))
+		if ok && second.txid > first.txid {
+			return second, nil
+		}
+		if !ok && second.txid != first.txid-1 {
+			return fileMeta{}, errMeta
+		}
+		return first, nil
+	}
+	// Only a meta page tells the page size. Without the first one, try every size for
+	// the second one, as bbolt does.
+	for size := int64(1 << 10); size <= 1<<24; size <<= 1 {
+		if second, ok := readMeta(f, size); ok {
+			if first.txid != second.txid-1 {
+				return fileMeta{}, errMeta
+			}
+			return second, nil
+		}
+	}
+	return fileMeta{}, errors.New("the file is not a Keymill store")
+}
+
+// errMeta refuses a file whose last transaction may be lost.
+var errMeta = damaged("one of the two meta pages cannot be read, and the last change may be lost with it; restore a backup")
+
+// readMeta reads a meta page, and reports whether it is valid.
+func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
+	page := make([]byte, pageHeaderBytes+metaBytes)
+	if _, err := f.ReadAt(page, at); err != nil {
+		return fileMeta{}, false
+	}
+	b, order := page[pageHeaderBytes:], binary.NativeEndian
+	sum := fnv.New64a()
+	sum.Write(b[:metaBytes-8])
+	m := fileMeta{
+		pageSize: uint64(order.Uint32(b[8:])),
+		root:     order.Uint64(b[16:]),
+		freelist: order.Uint64(b[32:]),
+		pages:    order.Uint64(b[40:]),
+		txid:     order.Uint64(b[48:]),
+	}
+	valid := order.Uint32(b) == boltMagic && order.Uint32(b[4:]) == boltVersion && order.Uint64(b[56:]) == sum.Sum64()
+	return m, valid && m.pageSize > 0
+}
