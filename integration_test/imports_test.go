@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/limit": {"issuer", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/site":  {"issuer/origin"},
 	"issuer": {
-		"issuer/refusal", "issuer/password", "issuer/outbox", "issuer/api", "issuer/origin", "issuer/username", "keystore",
+		"issuer/refusal", "issuer/password", "issuer/outbox", "issuer/api", "issuer/origin", "issuer/tally", "issuer/username", "keystore",
 		"jwks", "storage", "storage/audit",
 	},
 	"issuer/refusal":      {},
@@ -41,6 +41,7 @@ var allowedImports = map[string][]string{
 	"issuer/outbox":       {"issuer/refusal", "storage", "storage/audit"},
 	"issuer/api":          {"issuer/refusal", "storage/audit"},
 	"issuer/origin":       {},
+	"issuer/tally":        {"storage", "storage/audit"},
 	"issuer/username":     {"issuer/refusal"},
 	"issuer/webhook":      {"issuer/refusal", "issuer/outbox"},
 	"keystore":            {"keystore/randomness", "storage", "storage/audit", "storage/sealed"},

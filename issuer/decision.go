@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/tally"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -32,6 +33,17 @@ func (i *Issuer) decision(tx storage.Tx, by string) decision {
 // audit records a change in the transaction that makes it.
 func (d decision) audit(action, target string, detail map[string]string) error {
 	return audit.Append(d.tx, d.now, audit.Event{Action: action, By: d.by, Target: target, Detail: detail})
+}
+
+// auditOften records an event that a user or a client can cause again and again. Beyond a bound the event
+// is counted and has no record of its own, see package tally; own reports which.
+func (i *Issuer) auditOften(d decision, of tally.Of, e audit.Event) (own bool, err error) {
+	e.By = d.by
+	own, check, err := tally.Append(d.tx, tally.Times{Decision: d.now, Cleanup: i.keys.ErasureTime()}, of, e)
+	if err == nil && !check.IsZero() {
+		err = d.tx.Put(dueKey(check, dueTally, of.Name()), presentValue)
+	}
+	return own, err
 }
 
 // notify leaves an event for the webhook, if there is one, in the transaction that decides it.

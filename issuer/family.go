@@ -40,14 +40,17 @@ const (
 )
 
 // endings have a name, for events and audit records, and words for the admin API.
-var endings = map[ending]struct{ name, words string }{
-	endedLateRetry:  {"late_retry", "a replaced refresh token was used after its grace"},
-	endedReplay:     {"replay", "an old refresh token was used that had been replaced more than once"},
-	endedRolledBack: {"rolled_back", "a refresh token was used that is newer than the store: the store was restored from an old copy"},
-	endedByClient:   {"revoked", "the client revoked it"},
-	endedByLogout:   {"logout", "the user logged out"},
-	endedByAdmin:    {"revoked", "an administrator revoked it"},
-	endedByLimit:    {"limit", "the user reached the limit of sessions, and this session was unused for the longest time"},
+var endings = map[ending]struct {
+	name, words string
+	replay      bool // a token was used again: it may have two holders
+}{
+	endedLateRetry:  {"late_retry", "a replaced refresh token was used after its grace", true},
+	endedReplay:     {"replay", "an old refresh token was used that had been replaced more than once", true},
+	endedRolledBack: {"rolled_back", "a refresh token was used that is newer than the store: the store was restored from an old copy", true},
+	endedByClient:   {"revoked", "the client revoked it", false},
+	endedByLogout:   {"logout", "the user logged out", false},
+	endedByAdmin:    {"revoked", "an administrator revoked it", false},
+	endedByLimit:    {"limit", "the user reached the limit of sessions, and this session was unused for the longest time", false},
 }
 
 // A tokenState says what a refresh token of a live family is. The life of a family, seen from its

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/tally"
 	"keymill/storage"
+	"keymill/storage/audit"
 )
 
 // Why a refresh token is refused, for the log. Clients never see it.
@@ -83,21 +85,24 @@ func (f *family) detail(from netip.Addr) map[string]string {
 // end ends a family for good, in the transaction that decides it. more is added to the audit record.
 func (i *Issuer) end(d decision, f *family, e ending, more map[string]string) error {
 	f.rec.end, f.rec.endedAt = e, d.now
-	if err := d.tx.Put(familyKey(f.id), f.rec.encode()); err != nil {
+	if err := d.tx.Delete(dueKey(f.rec.due, dueFamily, f.id.String())); err != nil {
 		return err
 	}
 	if e == endedByLimit {
-		// Otherwise a user who logs in again and again could fill the disk with such records.
-		if err := d.tx.Put(dueKey(d.now.Add(keepEvicted), dueFamily, f.id.String()), presentValue); err != nil {
-			return err
-		}
+		f.rec.due = d.now.Add(keepEvicted)
+	}
+	if err := putFamily(d.tx, f); err != nil {
+		return err
 	}
 	detail := f.detail(d.from)
 	maps.Copy(detail, more)
-	if err := d.audit("session."+endings[e].name, f.id.String(), detail); err != nil {
-		return err
+	var err error
+	if action := "session." + endings[e].name; e == endedByAdmin {
+		err = d.audit(action, f.id.String(), detail)
+	} else {
+		_, err = i.auditOften(d, f.tally(), audit.Event{Action: action, Target: f.id.String(), Detail: detail})
 	}
-	return i.notifyEnd(d, f, e)
+	return errors.Join(err, i.notifyEnd(d, f, e))
 }
 
 // endUnlessEnded ends a family that is not in a permanent state. A family that has expired must be
@@ -109,6 +114,9 @@ func (i *Issuer) endUnlessEnded(d decision, f *family, e ending) error {
 	return i.end(d, f, e, nil)
 }
 
+// tally says with whose events those of the family are counted.
+func (f *family) tally() tally.Of { return tally.Of{User: f.rec.user, Client: f.terms.Client} }
+
 // keepEvicted is how long a session is kept, to explain it, after a newer one has taken its place.
 const keepEvicted = 24 * time.Hour
 
@@ -116,10 +124,10 @@ const keepEvicted = 24 * time.Hour
 // for a session that was ended because of the session limit.
 func (i *Issuer) notifyEnd(d decision, f *family, e ending) error {
 	kind := "session.revoked"
-	switch e {
-	case endedByLimit:
+	switch {
+	case e == endedByLimit:
 		return nil
-	case endedLateRetry, endedReplay, endedRolledBack:
+	case endings[e].replay:
 		kind = "session.replayed"
 	}
 	return i.notify(d, kind, map[string]string{

@@ -13,10 +13,11 @@ import (
 // A familyRecord is all that the store has of one login, however often it rotates. A rotation
 // overwrites it and keeps its length:
 //
-//	version 1 (the second) ‖ end 1 ‖ login endpoint 1 ‖ secret number 1 ‖ terms 16
+//	version 1 (the third) ‖ end 1 ‖ login endpoint 1 ‖ secret number 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
 //	created 6 ‖ last used 6 (Unix ms) ‖ rotated at 6 (ms of Rings.ServedTime)
-//	generation 4 ‖ retries 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7 ‖ user
+//	generation 4 ‖ retries 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7
+//	due 4 ‖ denied until 4 (Unix seconds) ‖ user
 type familyRecord struct {
 	end             ending        // the decision that ended it; epochs and time end it without a write
 	endpoint        LoginEndpoint // where the user logged in
@@ -31,7 +32,9 @@ type familyRecord struct {
 	shared          uint8         // generations in a row that were answered to two addresses within the grace
 	address         [4]byte       // fingerprint of the address that got the current token first
 	endedAt         time.Time
-	scopes          scopeSet // that the login asked for, of the terms'
+	scopes          scopeSet  // that the login asked for, of the terms'
+	due             time.Time // of its entry in the index of the clean-up
+	deniedUntil     time.Time // access tokens with this iat or an earlier one are denied; zero if none are
 	user            string
 }
 
@@ -39,8 +42,8 @@ type familyRecord struct {
 type epochs struct{ store, user, client uint64 }
 
 const (
-	familyVersion    = 2
-	familyFixedBytes = 86
+	familyVersion    = 3
+	familyFixedBytes = 94
 	maxUserIDBytes   = 64 // so that a record stays within 160 bytes
 )
 
@@ -65,6 +68,8 @@ func (rec *familyRecord) encode() []byte {
 	}
 	b[79] = byte(rec.scopes >> 48)
 	putUint48(b[80:], uint64(rec.scopes))
+	binary.BigEndian.PutUint32(b[86:], uint32(max(rec.due.Unix(), 0)))
+	binary.BigEndian.PutUint32(b[90:], uint32(max(rec.deniedUntil.Unix(), 0)))
 	return append(b, rec.user...)
 }
 
@@ -89,6 +94,10 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 	}
 	if getUint48(b[73:]) > 0 {
 		rec.endedAt = milliseconds(b[73:])
+	}
+	rec.due = time.Unix(int64(binary.BigEndian.Uint32(b[86:])), 0).UTC()
+	if until := binary.BigEndian.Uint32(b[90:]); until > 0 {
+		rec.deniedUntil = time.Unix(int64(until), 0).UTC()
 	}
 	return rec, nil
 }

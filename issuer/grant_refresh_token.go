@@ -10,6 +10,7 @@ import (
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/audit"
 )
 
 // A refreshAttempt is a refresh token with a correct MAC and the parameters of its request.
@@ -190,7 +191,8 @@ func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	if !shared {
 		return nil // an ordinary rotation leaves no audit record
 	}
-	return d.audit("session.shared", f.id.String(), f.detail(d.from))
+	_, err := i.auditOften(d, f.tally(), audit.Event{Action: "session.shared", Target: f.id.String(), Detail: f.detail(d.from)})
+	return err
 }
 
 func endingOf(s tokenState) ending {

@@ -105,7 +105,7 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 			return false, nil
 		}
 		f, err := i.familyWithClient(r, id)
-		if f == nil || f.client == nil || err != nil {
+		if f == nil || f.client == nil || err != nil || f.denies(claims) {
 			return false, err
 		}
 		return f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive, nil

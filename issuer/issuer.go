@@ -39,7 +39,8 @@
 //	family/<id>       one session, binary, see family_record.go
 //	terms/<hash>      client, audiences and scopes that many families share, see login_terms.go
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
-//	due/<time>/…      when to look at a family, a denied token or a removed id next, see sweep.go
+//	tally/<length>/<user>/<client>      how many of their events have an audit record, see package tally
+//	due/<time>/…      when to look at a family, a denied token, a removed id or a tally next, see sweep.go
 //	denied/<jti>      an access token that was revoked before it expired
 //	epoch             a counter; raising it ends every session of the store, binary
 //	webhook/<time>-<random>   an event that the webhook has not delivered yet, see package outbox

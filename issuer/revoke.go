@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/tally"
 	"keymill/jwks"
 	"keymill/storage"
+	"keymill/storage/audit"
 )
 
 // Revoke serves POST /revoke (RFC 7009). A refresh token of the client, also a replaced one, ends
@@ -51,23 +53,44 @@ func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) err
 }
 
 // deny records that an access token is revoked. Services that verify tokens by themselves do not
-// learn of it; /introspect does. The claim exp is a wall time. The clean-up uses the erasure time,
-// which is never ahead of the decision time. So the record is kept until after the token has
-// expired.
+// learn of it; /introspect does. A session whose events are only counted at that moment stores no
+// record per token: its tokens up to that one are denied, and a refresh gets another.
 func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
-	key := deniedKey(claims.ID)
-	if _, err := d.tx.Get(key); err == nil || !errors.Is(err, storage.ErrNotFound) {
+	if _, err := d.tx.Get(deniedKey(claims.ID)); err == nil || !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
-	err := errors.Join(d.tx.Put(key, presentValue), d.tx.Put(dueKey(expires, dueToken, claims.ID), presentValue))
-	if err != nil {
-		return err
+	var f *family
+	of := tally.Of{Client: claims.ClientID}
+	if id, ok := parseFamilyID(claims.SessionID); ok {
+		var err error
+		if f, err = i.family(d.tx, id); err != nil || f == nil || f.denies(claims) {
+			return err // a token without its session is inactive
+		}
+		of = f.tally()
 	}
 	detail := map[string]string{"sub": claims.Subject}
 	if d.from.IsValid() {
 		detail["from"] = d.from.String()
 	}
 	d.now = i.keys.Now()
-	return d.audit("token.revoke", claims.ID, detail)
+	own, err := i.auditOften(d, of, audit.Event{Action: "token.revoke", Target: claims.ID, Detail: detail})
+	switch {
+	case err != nil:
+		return err
+	case own || f == nil:
+		return i.putDenied(d, claims)
+	}
+	f.rec.deniedUntil = latest(f.rec.deniedUntil, claims.IssuedAt)
+	return d.tx.Put(familyKey(f.id), f.rec.encode())
 }
+
+// putDenied writes the record of a denied token. The claim exp is a wall time. The clean-up uses the
+// erasure time, which is never ahead of the decision time. So the record is kept until after the token
+// has expired.
+func (i *Issuer) putDenied(d decision, claims *jwks.Claims) error {
+	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
+	return errors.Join(d.tx.Put(deniedKey(claims.ID), presentValue), d.tx.Put(dueKey(expires, dueToken, claims.ID), presentValue))
+}
+
+// denies reports whether the session has denied the access token with those before it.
+func (f *family) denies(claims *jwks.Claims) bool { return !claims.IssuedAt.After(f.rec.deniedUntil) }

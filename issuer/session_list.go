@@ -9,12 +9,33 @@ import (
 	"keymill/storage"
 )
 
-// A sessionList holds the families of one user and one client, oldest first. It is one small
-// record that logins write and rotations do not.
-type sessionList []familyID
+// A sessionList holds the families of one user and one client. It is one small record that logins
+// write and rotations do not:
+//
+//	how many have ended 1 ‖ their ids, 16 each ‖ the ids of the others, 16 each
+type sessionList struct {
+	ended []familyID // in a permanent state and kept to explain them, the first to be deleted first
+	open  []familyID // of all other families, and of some that have ended since, oldest first
+}
 
-// maxSessions is the limit for one user and client. Sessions in a permanent state do not count.
-const maxSessions = 100
+const (
+	// maxSessions is the limit for one user and client. Sessions in a permanent state do not count.
+	maxSessions = 100
+	// maxEnded is how many sessions that have ended are kept. A user who logs in and out without an end
+	// would fill the disk otherwise.
+	maxEnded = 100
+	// endedAtOnce is how many of them a login deletes if there are more. At most maxSessions of the open
+	// families join them at once, so there are never more than 200.
+	endedAtOnce = 4
+)
+
+// remove removes a family and reports whether it was in the list.
+func (l *sessionList) remove(id familyID) bool {
+	before := len(l.ended) + len(l.open)
+	other := func(o familyID) bool { return o == id }
+	l.ended, l.open = slices.DeleteFunc(l.ended, other), slices.DeleteFunc(l.open, other)
+	return len(l.ended)+len(l.open) < before
+}
 
 // errTooManySessions means that the list is full, and the eviction is missing or out of date.
 var errTooManySessions = errors.New("the user has the maximum number of sessions through this client")
@@ -30,30 +51,32 @@ func sessionListKey(user, client string) string { return sessionListPrefix(user)
 func readSessionList(r storage.Reader, user, client string) (sessionList, error) {
 	raw, err := r.Get(sessionListKey(user, client))
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil
+		return sessionList{}, nil
 	} else if err != nil {
-		return nil, err
+		return sessionList{}, err
 	}
 	return decodeSessionList(raw)
 }
 
-func decodeSessionList(raw []byte) (sessionList, error) {
-	if len(raw)%familyIDBytes != 0 {
-		return nil, fmt.Errorf("%w: a list of sessions has %d bytes", errDamaged, len(raw))
+func decodeSessionList(raw []byte) (list sessionList, err error) {
+	if len(raw)%familyIDBytes != 1 || int(raw[0]) > len(raw)/familyIDBytes {
+		return list, fmt.Errorf("%w: a list of sessions has %d bytes", errDamaged, len(raw))
 	}
-	var list sessionList
-	for ids := range slices.Chunk(raw, familyIDBytes) {
-		list = append(list, familyID(ids))
+	for ids := range slices.Chunk(raw[1:], familyIDBytes) {
+		list.open = append(list.open, familyID(ids))
 	}
+	ended := int(raw[0])
+	list.ended, list.open = list.open[:ended:ended], list.open[ended:]
 	return list, nil
 }
 
 func putSessionList(tx storage.Tx, user, client string, list sessionList) error {
-	if len(list) == 0 {
+	ids := slices.Concat(list.ended, list.open)
+	if len(ids) == 0 {
 		return tx.Delete(sessionListKey(user, client))
 	}
-	raw := make([]byte, 0, len(list)*familyIDBytes)
-	for _, id := range list {
+	raw := append(make([]byte, 0, 1+len(ids)*familyIDBytes), byte(len(list.ended)))
+	for _, id := range ids {
 		raw = append(raw, id[:]...)
 	}
 	return tx.Put(sessionListKey(user, client), raw)
@@ -61,9 +84,10 @@ func putSessionList(tx storage.Tx, user, client string, list sessionList) error 
 
 // An eviction says which session ends to make space in a full list.
 type eviction struct {
-	seen   sessionList // the list when the victim was chosen
-	keep   sessionList // the part that remains
-	victim *family     // the session that has to end; nil if enough others are in a permanent state
+	seen   []familyID // the open families when the victim was chosen
+	keep   []familyID // those of them that stay open
+	ended  []familyID // those that are in a permanent state, and the victim
+	victim *family    // the session that has to end; nil if enough others are in a permanent state
 }
 
 // addSession adds f to the list of its user and client. It returns errTooManySessions if the list
@@ -73,16 +97,35 @@ func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 	if err != nil {
 		return err
 	}
-	if len(list) >= maxSessions {
-		if !slices.Equal(list, v.seen) {
+	if len(list.open) >= maxSessions {
+		if !slices.Equal(list.open, v.seen) {
 			return errTooManySessions
 		}
-		list = v.keep
+		list.open, list.ended = v.keep, append(list.ended, v.ended...)
 		if err := i.evict(d, v.victim); err != nil {
 			return err
 		}
 	}
-	return putSessionList(d.tx, f.rec.user, f.terms.Client, append(slices.Clip(list), f.id))
+	for n := 0; n < endedAtOnce && len(list.ended) > maxEnded; n++ {
+		if err := deleteEnded(d.tx, list.ended[0]); err != nil {
+			return err
+		}
+		list.ended = list.ended[1:]
+	}
+	list.open = append(slices.Clip(list.open), f.id)
+	return putSessionList(d.tx, f.rec.user, f.terms.Client, list)
+}
+
+// deleteEnded deletes a family that has ended. Its tokens stay refused, as those of an unknown family. A
+// damaged record stays as it is, and must not keep the user from logging in.
+func deleteEnded(tx storage.Tx, id familyID) error {
+	rec, err := readFamily(tx, id)
+	if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrDamaged) {
+		return nil
+	} else if rec == nil || err != nil {
+		return err
+	}
+	return deleteFamily(tx, id, rec)
 }
 
 // evict ends the victim. It returns errTooManySessions if the victim was used after it was chosen.
@@ -107,10 +150,11 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 	var found eviction
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		found = eviction{}
-		var err error
-		if found.seen, err = readSessionList(r, req.User, req.Client); err != nil {
+		list, err := readSessionList(r, req.User, req.Client)
+		if err != nil {
 			return err
 		}
+		found.seen = list.open
 		var staying []*family // also those that expired by idle time: a longer idle lifetime makes them live again
 		for _, id := range found.seen {
 			f, err := i.familyWithClient(r, id)
@@ -119,7 +163,11 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 			} else if err != nil {
 				return err
 			}
-			if f == nil || f.client == nil || f.state(now, i.lifetimes(f.client, f.rec.endpoint)).permanent() {
+			if f == nil {
+				continue
+			}
+			if f.client == nil || f.state(now, i.lifetimes(f.client, f.rec.endpoint)).permanent() {
+				found.ended = append(found.ended, id)
 				continue
 			}
 			staying = append(staying, f)
@@ -130,6 +178,7 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 		}
 		found.victim = slices.MinFunc(staying, func(a, b *family) int { return a.rec.lastUsed.Compare(b.rec.lastUsed) })
 		found.keep = slices.DeleteFunc(found.keep, func(id familyID) bool { return id == found.victim.id })
+		found.ended = append(found.ended, found.victim.id)
 		return nil
 	})
 	return found, err

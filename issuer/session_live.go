@@ -25,7 +25,7 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 				if err != nil || live || clientOfList(name) != client {
 					return err
 				}
-				live, err = i.anyLive(r, ids)
+				live, err = i.anyLive(r, ids.open)
 				return err
 			})
 		})
@@ -45,7 +45,7 @@ func clientOfList(name string) string {
 	return ""
 }
 
-func (i *Issuer) anyLive(r storage.Reader, ids sessionList) (bool, error) {
+func (i *Issuer) anyLive(r storage.Reader, ids []familyID) (bool, error) {
 	now := i.keys.Now()
 	for _, id := range slices.Backward(ids) { // the newest first
 		f, err := i.familyWithClient(r, id)

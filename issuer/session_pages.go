@@ -71,7 +71,7 @@ func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before fami
 		}
 		return scanAfter(r, sessionListPrefix(user), "", maxListed, func(_ string, raw []byte) error {
 			some, err := decodeSessionList(raw)
-			ids = append(ids, some...)
+			ids = append(ids, some.open...)
 			return err
 		})
 	})

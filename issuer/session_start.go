@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer/refusal"
 	"keymill/storage"
+	"keymill/storage/audit"
 )
 
 // errUserChanged means that the user was removed, disabled or given another password between the
@@ -72,7 +73,9 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
 		e.refresh = i.refreshSecrets.encode(refreshToken{f.rec.secret, id, 0})
 		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(at.now)
-		return i.decision(tx, "user:"+f.rec.user).audit("session.login", id.String(), f.loginDetail(req.From))
+		_, err = i.auditOften(i.decision(tx, "user:"+f.rec.user), f.tally(),
+			audit.Event{Action: "session.login", Target: id.String(), Detail: f.loginDetail(req.From)})
+		return err
 	})
 	return e, err
 }
@@ -143,8 +146,8 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 		created: at.now, lastUsed: at.now, rotatedAtServed: at.served, address: i.refreshSecrets.fingerprint(req.From),
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
-	look := dueKey(rec.expires(i.lifetimes(p.client, req.Endpoint)), dueFamily, id.String())
+	rec.due = rec.expires(i.lifetimes(p.client, req.Endpoint))
 	seen := *user
 	seen.LastLogin = at.now.UTC().Truncate(time.Second)
-	return f, errors.Join(tx.Put(familyKey(id), rec.encode()), tx.Put(look, presentValue), putJSON(tx, userKey(req.User), &seen))
+	return f, errors.Join(putFamily(tx, f), putJSON(tx, userKey(req.User), &seen))
 }

@@ -4,20 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"keymill/issuer/tally"
 	"keymill/storage"
 )
 
 // An index says when to check a family next, and when the record of a denied token or of a
-// removed id can be deleted:
+// removed id can be deleted, and when the counts of a tally are written:
 //
 //	due/<Unix seconds, 8 hex digits>/f/<family>
 //	due/<Unix seconds, 8 hex digits>/j/<jti>
 //	due/<Unix seconds, 8 hex digits>/g/<id>
+//	due/<Unix seconds, 8 hex digits>/t/<name of a tally>
 //
 // A rotation does not write it. If the family was used after the entry was written, the clean-up
 // replaces the entry by one at the new end of the family. Time is Rings.ErasureTime, so that a wall
@@ -27,6 +28,7 @@ const (
 	dueFamily = "f"
 	dueToken  = "j"
 	dueGone   = "g"
+	dueTally  = "t"
 )
 
 var presentValue = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
@@ -39,8 +41,8 @@ func deniedKey(jti string) string { return "denied/" + jti }
 
 const (
 	sweepEvery = 10 * time.Second
-	// sweepBatch entries fit into one transaction: each writes at most six keys.
-	sweepBatch = 9
+	// sweepBatch entries fit into one transaction: each needs at most nine keys.
+	sweepBatch = 7
 )
 
 // Run deletes sessions, denied tokens and records of removed ids that have expired, and measures new password schemes, until
@@ -76,7 +78,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			damaged = nil
 			for _, key := range due {
 				err := i.processDue(tx, key, now)
-				if errors.Is(err, errDamaged) { // it must not block the others
+				if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrDamaged) { // it must not block the others
 					damaged, err = append(damaged, key), postpone(tx, key, now)
 				}
 				if err != nil {
@@ -89,7 +91,7 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		for _, key := range damaged {
-			i.log.Error("a record of a session or of a removed id is damaged; trying again in a day", "entry", key)
+			i.log.Error("a record of a session, of a removed id or of a tally is damaged; trying again in a day", "entry", key)
 		}
 	}
 	return nil
@@ -126,19 +128,31 @@ func (i *Issuer) processDue(tx storage.Tx, key string, now time.Time) error {
 		return tx.Delete(deniedKey(parts[3]))
 	case dueGone:
 		return processDueGone(tx, parts[3], now)
+	case dueTally:
+		return i.processDueTally(tx, parts[3], now)
 	}
 	at, err := strconv.ParseInt(parts[1], 16, 64)
 	id, ok := parseFamilyID(parts[3])
 	if err != nil || !ok {
 		return nil
 	}
-	next, err := i.processDueFamily(tx, id, now)
+	next, f, err := i.processDueFamily(tx, id, now)
 	if err != nil || next.IsZero() {
 		return err
 	}
 	// The next entry must be at least a second later, or the loop would not end.
-	next = latest(next, time.Unix(at+1, 0))
-	return tx.Put(dueKey(next, dueFamily, id.String()), presentValue)
+	f.rec.due = latest(next, time.Unix(at+1, 0))
+	return putFamily(tx, f)
+}
+
+// putFamily writes the record of a family and its entry in the index of the clean-up.
+func putFamily(tx storage.Tx, f *family) error {
+	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(dueKey(f.rec.due, dueFamily, f.id.String()), presentValue))
+}
+
+// deleteFamily deletes the same.
+func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
+	return errors.Join(tx.Delete(familyKey(id)), tx.Delete(dueKey(rec.due, dueFamily, id.String())))
 }
 
 // postpone puts an entry back, a day later.
@@ -154,12 +168,12 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// processDueFamily deletes a family that is over and returns zero, or returns when to check again.
+// processDueFamily deletes a family that is over and returns zero, or returns when to check it again.
 // One in a permanent state stays until its absolute end, so that it can be explained.
-func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (time.Time, error) {
-	f, err := i.familyWithClient(tx, id)
+func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (next time.Time, f *family, err error) {
+	f, err = i.familyWithClient(tx, id)
 	if f == nil || err != nil {
-		return time.Time{}, err
+		return next, nil, err
 	}
 	client := f.client
 	if client == nil {
@@ -168,23 +182,31 @@ func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (ti
 	limits := i.lifetimes(client, f.rec.endpoint)
 	switch f.state(now, limits) {
 	case stateLive:
-		return f.rec.expires(limits), nil
+		return f.rec.expires(limits), f, nil
 	case stateEnded, stateOutdated, stateExhausted:
 		end := f.rec.absolute(limits)
 		if f.rec.end == endedByLimit {
 			end = earliest(end, f.rec.endedAt.Add(keepEvicted))
 		}
 		if now.Before(end) {
-			return end, nil
+			return end, f, nil
 		}
 	}
 	list, err := readSessionList(tx, f.rec.user, f.terms.Client)
 	if err != nil {
-		return time.Time{}, err
+		return next, nil, err
 	}
-	kept := slices.DeleteFunc(slices.Clone(list), func(other familyID) bool { return other == id })
-	if err := tx.Delete(familyKey(id)); err != nil || len(kept) == len(list) {
-		return time.Time{}, err
+	if err := deleteFamily(tx, id, f.rec); err != nil || !list.remove(id) {
+		return next, nil, err
 	}
-	return time.Time{}, putSessionList(tx, f.rec.user, f.terms.Client, kept)
+	return next, nil, putSessionList(tx, f.rec.user, f.terms.Client, list)
+}
+
+// processDueTally writes the record of events that have none of their own.
+func (i *Issuer) processDueTally(tx storage.Tx, name string, now time.Time) error {
+	next, err := tally.Check(tx, tally.Times{Decision: i.keys.Now(), Cleanup: now}, name)
+	if err != nil || next.IsZero() {
+		return err
+	}
+	return tx.Put(dueKey(next, dueTally, name), presentValue)
 }

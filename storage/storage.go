@@ -46,6 +46,7 @@
 //	scheme/<class>           issuer     how many passwords have a hash of this class
 //	family/<id> terms/<hash> issuer     sessions, and the terms that they share
 //	sessions/…               issuer     index: the sessions of one user and client
+//	tally/…                  issuer     how many events of one user and client are in the audit log
 //	due/<time>/… denied/…    issuer     work that is due at a time; revoked access tokens
 //	refresh/secret/…         issuer     the sealed secrets of refresh tokens
 //	epoch                    issuer     a counter; raising it ends every session
