@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
 
@@ -43,7 +46,10 @@ only the new key opens the store.`,
 		if err != nil {
 			return err
 		}
-		d := &diagnose.Doctor{Config: c, NewMasterKeyFile: newKey, AskServer: askStatus(c)}
+		d := &diagnose.Doctor{Config: c, NewMasterKeyFile: newKey, AskServer: askStatus(c), Program: "/proc/self/exe"}
+		if f, ok := cmd.ErrOrStderr().(*os.File); ok && terminal.IsTerminal(f) {
+			d.Progress = f
+		}
 		findings, err := d.Examine(cmd.Context())
 		if err != nil {
 			return err
@@ -68,6 +74,23 @@ func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 		dirs = dataDirs(cmd)
 	}
 	return c, diagnose.FindStore(c, dirs)
+}
+
+// pagesCommand is the process that doctor runs to check the pages.
+func pagesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     diagnose.PagesVerb,
+		Short:   "Check the pages of a store, for doctor",
+		Example: "  keymill " + diagnose.PagesVerb + " /var/lib/keymill/keymill.db",
+		Hidden:  true,
+		Args:    arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := serve.Harden(); err != nil {
+				return err
+			}
+			return diagnose.CheckPages(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
 }
 
 func askStatus(c *config.Config) func(context.Context) (api.Status, error) {

@@ -4,61 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 
 	"keymill/storage"
 )
 
-// maxFindings bounds what Check reports of a file with damage everywhere.
+// maxFindings bounds what CheckFile reports of a file with damage everywhere.
 const maxFindings = 10
 
-// Check reads every record and then lets bbolt check its pages. Updates wait until it
-// returns, so it is for a store without other users.
+// Check reads every record, and with it every page of the tree.
 func (s *Store) Check(ctx context.Context) error {
 	if err := s.unavailable(); err != nil {
 		return err
 	}
-	// Tx.Check is safe beside a writer only from inside a write transaction.
-	tx, err := s.db.Begin(!s.db.IsReadOnly())
+	var tx *bbolt.Tx
+	err := s.guard(func() (err error) {
+		tx, err = s.begin(false)
+		return err
+	})
+	if errors.Is(err, storage.ErrBroken) {
+		return err
+	}
 	if err != nil {
 		return storage.ErrClosed
 	}
 	defer tx.Rollback()
-	// readAll comes first: bbolt checks in a goroutine of its own, where a page number
-	// outside of the file would crash the process.
-	if err := readAll(ctx, tx); err != nil {
+	return s.guard(func() error { return readAll(ctx, tx, func(int) {}) })
+}
+
+// CheckFile checks the file of a store that no process writes: it reads every record, and then
+// lets bbolt check its pages. bbolt does that in goroutines of its own, where a panic ends the
+// process, so CheckFile is for a process that does nothing else. It calls report with the share
+// of the pages that it has read, in percent.
+func CheckFile(ctx context.Context, path string, report func(percent int)) error {
+	s, err := OpenReadOnly(path)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	tx, err := s.begin(false)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	// readAll comes first: a number of pages of 2^32 would make bbolt fill the memory.
+	if err := contain(func() error { return readAll(ctx, tx, report) }); err != nil {
 		return err
 	}
 	return checkPages(ctx, tx)
 }
 
-// readAll reads every record through the tree and turns bbolt's panics into errors.
-func readAll(ctx context.Context, tx *bbolt.Tx) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("store is damaged: %v", p)
-		}
-	}()
-	c := tx.Bucket([]byte(bucketName)).Cursor()
-	last := ""
-	for k, v := c.First(); k != nil; k, v = c.Next() {
-		key := string(k)
+// readAll reads every record.
+func readAll(ctx context.Context, tx *bbolt.Tx, report func(percent int)) error {
+	t, err := treeOf(tx)
+	if err != nil {
+		return err
+	}
+	done, last := 0, ""
+	for start := []byte{}; start != nil; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := storage.CheckKey(key); err != nil {
-			return fmt.Errorf("store is damaged: %w", err)
+		l, err := t.verify(string(start), false)
+		if err != nil {
+			return err
 		}
-		if key <= last || len(v) > storage.MaxValueBytes+storage.MaxTagBytes {
-			return fmt.Errorf("store is damaged at the record %q", key)
+		for i := range l.count {
+			key := string(l.key(i))
+			if err := storage.CheckKey(key); err != nil {
+				return damaged("%w", err)
+			}
+			if key <= last || len(l.value(i)) > maxStoredBytes {
+				return damaged("the record %q is not where it belongs or too long", key)
+			}
+			last = key
 		}
-		last = key
+		start = l.next
+		done += len(l.page)
+		report(min(100, 100*done/max(1, len(t.bytes))))
 	}
 	return nil
 }
+
+// maxStoredBytes is the longest value. A wrapper of the store may add a little to what its
+// callers put.
+const maxStoredBytes = storage.MaxValueBytes + storage.MaxTagBytes
 
 // checkPages reads bbolt's findings to the end, even those that it does not keep:
 // otherwise bbolt's goroutine would block forever.
@@ -66,7 +97,7 @@ func checkPages(ctx context.Context, tx *bbolt.Tx) error {
 	var found []error
 	for err := range tx.Check() {
 		if len(found) < maxFindings {
-			found = append(found, fmt.Errorf("store is damaged: %w", err))
+			found = append(found, fmt.Errorf("%w: %w", storage.ErrBroken, err))
 		}
 	}
 	if len(found) > 0 {

@@ -8,10 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
@@ -30,6 +32,8 @@ import (
 type Doctor struct {
 	Config           *config.Config // Data holds a store, see FindStore
 	NewMasterKeyFile string         // seal the store under the key in this file; "" keeps the key
+	Program          string         // this program, which is run again to check the pages
+	Progress         io.Writer      // a terminal that shows how far a long check is; may be nil
 
 	// AskServer asks the server that works on the directory for its status. The error
 	// matches fs.ErrNotExist if the server has no socket.
@@ -72,7 +76,7 @@ func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
 }
 
 func (d *Doctor) examine(ctx context.Context) error {
-	dir, err := serve.OpenDir(d.Config.Data, false)
+	dir, err := d.lock()
 	var inUse *serve.InUseError
 	if errors.As(err, &inUse) {
 		if d.NewMasterKeyFile != "" {
@@ -83,7 +87,9 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Undo() // and with it the lock file, if there was none
+	if dir != nil {
+		defer dir.Undo() // and with it the lock file, if there was none
+	}
 	if d.NewMasterKeyFile != "" && d.Config.Dev {
 		return errors.New("the master key of a trial store cannot be changed")
 	}
@@ -91,11 +97,11 @@ func (d *Doctor) examine(ctx context.Context) error {
 		return err
 	}
 	d.readKey()
-	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
+	store, err := bolt.OpenReadOnly(d.Config.Path("keymill.db"))
 	if !d.findings.add("store", "opens", err) {
 		return nil
 	}
-	defer store.Close()
+	defer func() { store.Close() }()
 	d.store = store
 	d.checkStore(ctx)
 	sound := d.findings.allOK()
@@ -104,13 +110,28 @@ func (d *Doctor) examine(ctx context.Context) error {
 		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, store, name) },
 	}))
 	if d.NewMasterKeyFile != "" && sound {
+		store.Close() // twice does no harm
 		return d.changeMasterKey(ctx)
 	}
 	return nil
 }
 
+// lock locks the directory. On a file system that is mounted read-only no server can run and no
+// lock can be taken, and a copy can be examined there: the result is then nil.
+func (d *Doctor) lock() (*serve.Dir, error) {
+	dir, err := serve.OpenDir(d.Config.Data, false)
+	switch {
+	case errors.Is(err, syscall.EROFS) && d.NewMasterKeyFile == "":
+		return nil, nil
+	case errors.Is(err, fs.ErrPermission):
+		return nil, terminal.WithHint(err, "run it as the server's user, or as root")
+	}
+	return dir, err
+}
+
 func (d *Doctor) checkStore(ctx context.Context) {
-	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", d.store.Status().Bytes), d.store.Check(ctx)) {
+	size := d.store.Status().Bytes
+	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", size), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
 	}
 	var meta storage.Meta
@@ -191,7 +212,12 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	err = keystore.ChangeMasterKey(ctx, d.store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()))
+	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	err = keystore.ChangeMasterKey(ctx, store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()))
 	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
 	return nil
 }
