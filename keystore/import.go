@@ -25,9 +25,7 @@ const (
 	maxKIDBytes    = 200
 	maxSpares      = 8 // per ring, imported or not; a ring is one record
 
-	// maxPublished keeps the set far below the size that verifiers read (ours: 256 KiB).
-	// The settings bound the keys of rotation, but not those of imports.
-	maxPublished = 64
+	maxPublished = 64 // with imports; checkRoom bounds the size as well
 )
 
 // Import adds a key that only verifies, is the next spare or signs now. The key keeps the
@@ -58,6 +56,9 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 		if !req.Until.IsZero() {
 			out.Publish, out.Stop, out.Drop = d.now, d.now, req.Until.UTC()
 			detail["as"] = "verify only until " + req.Until.UTC().Format(time.RFC3339)
+			if err := r.checkRoom(d.now, before, out); err != nil {
+				return err
+			}
 			err = putJSON(d.tx, retiredKey(in.alg, in.kid), out)
 		} else {
 			if req.SignNow {
@@ -85,10 +86,13 @@ func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Si
 		return k, invalid("invalid_request", "the ring has %d spares already; revoke one first", spares)
 	}
 	after := before.insert(k, d.now, r.policy, signNow)
+	advanced, stopped := after.advance(d.now, r.policy)
+	if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
+		return k, err
+	}
 	if err := errors.Join(r.putPrivate(d.tx, k.KID, private), r.putChange(d, before, after)); err != nil {
 		return k, err
 	}
-	advanced, _ := after.advance(d.now, r.policy)
 	return advanced.Keys[advanced.index(k.KID)], nil
 }
 

@@ -34,7 +34,8 @@ type Revocation struct {
 }
 
 // Rotate makes the spare of alg sign now. It refuses with a *NotReadyError while caches may
-// not know the spare, unless force is set. by names the operator in the audit log.
+// not know the spare, unless force is set. It refuses to make the published set larger than
+// verifiers read, also with force. by names the operator in the audit log.
 func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (Rotation, error) {
 	if r.queues[alg] == nil {
 		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", quoted(alg), strings.Join(r.cfg.Algorithms, ", "))
@@ -49,10 +50,13 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 		if notReady != nil {
 			return notReady
 		}
+		advanced, stopped := after.advance(d.now, r.policy)
+		if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
+			return err
+		}
 		if err := r.putChange(d, before, after); err != nil {
 			return err
 		}
-		advanced, _ := after.advance(d.now, r.policy)
 		out = r.rotation(before, advanced, d.now)
 		return d.audit(audit.Event{Action: "key.rotate", Target: out.KID,
 			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(force)}})

@@ -128,6 +128,9 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.reload(ctx); err != nil {
 		return fmt.Errorf("read keys: %w", err)
 	}
+	if err := r.checkLifetimes(func(alg string) time.Duration { return r.snapshot.Load().rings[alg].MaxLifetime }); err != nil {
+		return err
+	}
 	if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
 		return fmt.Errorf("reschedule after downtime: %w", err)
 	}
@@ -312,7 +315,8 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 }
 
 // RaiseMaxLifetime raises the maximum token lifetime of alg in the caller's transaction, so
-// that keys stay published until such tokens have expired. A lower lifetime changes nothing.
+// that keys stay published until such tokens have expired. A lower lifetime changes nothing. With one
+// that is too long for keys.rotate_every the published set would become too large: it is refused.
 // The caller must call Reload after the commit; until then Sign refuses tokens with the
 // longer lifetime.
 func (r *Rings) RaiseMaxLifetime(tx storage.Tx, alg string, lifetime time.Duration) error {
@@ -322,6 +326,15 @@ func (r *Rings) RaiseMaxLifetime(tx storage.Tx, alg string, lifetime time.Durati
 	}
 	if lifetime <= ring.MaxLifetime {
 		return nil
+	}
+	err = r.checkLifetimes(func(other string) time.Duration {
+		if other == alg {
+			return lifetime
+		}
+		return r.snapshot.Load().rings[other].MaxLifetime
+	})
+	if err != nil {
+		return err
 	}
 	ring.MaxLifetime = lifetime
 	for i := range ring.Keys {

@@ -1,0 +1,124 @@
+package keystore
+
+import (
+	"crypto/rsa"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+)
+
+// maxSetBytes bounds the JSON of the published set, now and after every scheduled rotation. It is a
+// little less than the least that a widespread verifier reads: 51,200 bytes, which is
+// JWKSourceBuilder.DEFAULT_HTTP_SIZE_LIMIT of Nimbus JOSE+JWT. Package jwks reads 256 KiB.
+const maxSetBytes = 51_000
+
+// maxRSAWork bounds the time in which a verifier checks the RSA keys of the set: 256 keys of 2048
+// bits, four of 8192 bits. Package jwks uses no more, see jwks.Parse.
+const maxRSAWork = 256
+
+// setBytes returns the size of a set of keys as JSON, or a little more.
+func setBytes(keys ...Key) int {
+	const members = 80 // names, punctuation, kty, use, alg, crv or e
+	total := len(`{"keys":[]}`)
+	for _, k := range keys {
+		kid, _ := json.Marshal(k.KID) // escapes can be six times as long
+		n := 32
+		if public, err := parsePublic(k.Public); err == nil {
+			if key, ok := public.(*rsa.PublicKey); ok {
+				n = (key.N.BitLen() + 7) / 8
+			}
+		}
+		total += members + len(kid) + (4*n+2)/3
+	}
+	return total
+}
+
+// ownKeyBytes is what a scheduled rotation adds to the set: a key that we make, with its thumbprint.
+func ownKeyBytes(alg string) int {
+	if alg == RS256 {
+		return 80 + 45 + (4*rsaBits/8+2)/3
+	}
+	return 80 + 45 + 43
+}
+
+// rotationsUntilDrop returns how often a ring rotates while a key that has stopped is published.
+func (p policy) rotationsUntilDrop(lifetime time.Duration) int {
+	return int((lifetime + p.skew() + p.rotateEvery - 1) / p.rotateEvery)
+}
+
+// largestSet returns the size that the published set will have at most, if nothing but scheduled
+// rotation changes it. Each rotation adds a key and drops those whose time is over by then.
+// Unconfigured rings do not rotate.
+func (p policy) largestSet(rings map[string]ring, retired []Key, configured []string, now time.Time) int {
+	total := 0
+	for _, alg := range SupportedAlgorithms() {
+		r, rotations := rings[alg], 0
+		published := slices.DeleteFunc(slices.Clone(r.Keys), func(k Key) bool { return k.Stage(now) == Reserve })
+		base := setBytes(published...)
+		if slices.Contains(configured, alg) {
+			rotations = p.rotationsUntilDrop(r.MaxLifetime)
+			base += max(0, 2-len(published)) * ownKeyBytes(alg)
+		}
+		sizes := make([]int, rotations+1) // after so many rotations
+		for n := range sizes {
+			sizes[n] = base + n*ownKeyBytes(alg)
+		}
+		for _, k := range retired {
+			if k.Alg != alg {
+				continue
+			}
+			size := setBytes(k)
+			for n := range sizes {
+				if n == 0 || now.Add(time.Duration(n)*p.rotateEvery).Before(k.Drop) {
+					sizes[n] += size
+				}
+			}
+		}
+		total += slices.Max(sizes)
+	}
+	return total
+}
+
+// checkRoom refuses a decision of an operator after which the set would become too large. changed is
+// the ring as it would be, and stopped the keys that the decision adds to the retired ones. Only
+// decisions that add a key ask it: a scheduled rotation is in the calculation, and a revocation
+// never makes the set larger.
+func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
+	snap := r.snapshot.Load()
+	rings := maps.Clone(snap.rings)
+	rings[changed.Alg] = changed
+	retired := slices.Concat(snap.retired, stopped)
+	work := 0
+	for _, k := range slices.Concat(retired, rings[RS256].Keys) {
+		if public, err := parsePublic(k.Public); err == nil && k.Alg == RS256 {
+			words := (public.(*rsa.PublicKey).N.BitLen() + rsaBits - 1) / rsaBits
+			work += words * words * words
+		}
+	}
+	size := r.policy.largestSet(rings, retired, r.cfg.Algorithms, now)
+	if size <= maxSetBytes && work <= maxRSAWork {
+		return nil
+	}
+	until := ""
+	if len(snap.retired) > 0 {
+		next := slices.MinFunc(snap.retired, func(a, b Key) int { return a.Drop.Compare(b.Drop) })
+		until = "; the next key is dropped at " + next.Drop.UTC().Format(time.RFC3339)
+	}
+	return invalid("invalid_request", "with one more key the key set would be larger than all verifiers read (%d bytes of %d, RSA work %d of %d); "+
+		"revoke keys whose tokens have expired, or wait%s", size, maxSetBytes, work, maxRSAWork, until)
+}
+
+// checkLifetimes refuses settings and token lifetimes with which scheduled rotation alone would make
+// the set too large: each key stays published until its last token has expired.
+func (r *Rings) checkLifetimes(lifetime func(alg string) time.Duration) error {
+	size := 0
+	for _, alg := range r.cfg.Algorithms {
+		size += (3 + r.policy.rotationsUntilDrop(lifetime(alg))) * ownKeyBytes(alg)
+	}
+	if size <= maxSetBytes {
+		return nil
+	}
+	return invalid("invalid_request", "with keys.rotate_every %s and tokens that live so long, the key set would grow to %d bytes, and verifiers read at least %d; "+
+		"raise keys.rotate_every, or choose a shorter lifetime", r.policy.rotateEvery, size, maxSetBytes)
+}
