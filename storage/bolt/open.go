@@ -119,8 +119,15 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 		}
 	}()
 	o.OpenFile = func(path string, flag int, mode os.FileMode) (*os.File, error) {
-		// A FIFO would block here, and checkFile refuses it.
-		if f, err = os.OpenFile(path, flag&^os.O_CREATE|syscall.O_NONBLOCK, mode); err != nil {
+		// A FIFO would block here, and lockFile refuses it. A link is followed only to read: what
+		// another user put at the name must not be written.
+		flag = flag&^os.O_CREATE | syscall.O_NONBLOCK
+		if !o.ReadOnly {
+			flag |= syscall.O_NOFOLLOW
+		}
+		if f, err = os.OpenFile(path, flag, mode); errors.Is(err, syscall.ELOOP) {
+			return nil, errors.New("it is a symbolic link; remove it")
+		} else if err != nil {
 			return nil, err
 		}
 		err := lockFile(f, !o.ReadOnly, o.Timeout)

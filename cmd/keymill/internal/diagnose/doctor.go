@@ -96,6 +96,9 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if err := serve.Harden(); err != nil {
 		return err
 	}
+	if err := serve.CheckDir(d.Config.Data); !d.findings.check("directory", err) {
+		return nil
+	}
 	d.readKey()
 	store, err := bolt.OpenReadOnly(d.Config.Path("keymill.db"))
 	if !d.findings.add("store", "opens", err) {

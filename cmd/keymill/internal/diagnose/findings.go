@@ -35,6 +35,9 @@ func (f *Findings) add(check, detail string, err error) bool {
 	return err == nil
 }
 
+// check records a check that has nothing to say if it passed.
+func (f *Findings) check(check string, err error) bool { return err == nil || f.add(check, "", err) }
+
 // warn records what does not keep the server from being ready.
 func (f *Findings) warn(list []api.Warning) {
 	for _, w := range list {

@@ -54,12 +54,9 @@ func (d *Dir) acquire() error {
 	for range 10 {
 		_, err := os.Lstat(name)
 		missing := errors.Is(err, fs.ErrNotExist)
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if errors.Is(err, unix.ELOOP) {
-			return fmt.Errorf("%s is a symbolic link; remove it", name)
-		}
+		f, err := openLock(name)
 		if err != nil {
-			return fmt.Errorf("cannot write in the data directory: %w", err)
+			return err
 		}
 		if err := lockFile(f, d.path); err != nil {
 			f.Close()

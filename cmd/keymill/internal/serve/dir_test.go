@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,7 +93,7 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.protectFiles(); err != nil {
+	if err := d.protectFiles(slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(outside); err != nil || info.Mode() != 0o644 {

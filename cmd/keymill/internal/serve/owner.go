@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,9 @@ func CheckDir(path string) error {
 	if uid := ownerOf(info); uid != os.Geteuid() && info.Mode()&worldWritable != 0 {
 		return terminal.WithHint(fmt.Errorf("the data directory %s belongs to uid %d, and every user can write in it (mode %04o)", path, uid, modeBits(info)),
 			"chmod o-w %s", terminal.ShellWord(path))
+	}
+	if err := checkNames(path); err != nil {
+		return err
 	}
 	return checkStoreOwner(filepath.Join(path, "keymill.db"))
 }
@@ -91,25 +95,57 @@ func (d *Dir) protect(log *slog.Logger) error {
 // openToOthers reports whether users other than the owner have any right.
 func openToOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 }
 
-// protectFiles makes this user's files in the directory private. They are created so, but Kubernetes
-// lets the group of a volume (fsGroup) write every file at each mount. Links are not followed, because
+// protectFiles makes the files in the directory private, and says who had access to which. They are
+// created so, but Kubernetes lets the group of a volume (fsGroup) write every file at each mount. The
+// file of another user keeps its mode, which the log then says. Links are not followed, because
 // another user who can write in the directory may have put them there.
-func (d *Dir) protectFiles() error {
-	errs := []error{makePrivate(d.lock)} // to close another descriptor of it would end the lock
+func (d *Dir) protectFiles(log *slog.Logger) error {
+	errs := []error{makePrivate(d.lock, log)} // to close another descriptor of it would end the lock
 	for _, name := range []string{"keymill.db", "dev-master-key", "dev-credentials"} {
 		f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
-			continue // it is missing, a link or another user's
+			continue // it is missing or a link
 		}
-		errs = append(errs, makePrivate(f), f.Close())
+		errs = append(errs, makePrivate(f, log), f.Close())
 	}
 	return errors.Join(errs...)
 }
 
-func makePrivate(f *os.File) error {
+func makePrivate(f *os.File, log *slog.Logger) error {
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || ownerOf(info) != os.Geteuid() || !openToOthers(info) {
+	if err != nil || !info.Mode().IsRegular() || !openToOthers(info) {
 		return err
 	}
-	return f.Chmod(0o600)
+	attrs := []any{"file", f.Name(), "mode", fmt.Sprintf("%04o", modeBits(info)), "access", accessOfOthers(info)}
+	hardLink := info.Sys().(*syscall.Stat_t).Nlink > 1 && filepath.Base(f.Name()) != "keymill.db"
+	if ownerOf(info) != os.Geteuid() || hardLink {
+		log.Warn("other users have access to a file in the data directory, and its mode is not changed: it belongs to another user or has another name",
+			append(attrs, "uid", ownerOf(info))...)
+		return nil
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return err
+	}
+	log.Warn("made a file in the data directory private (mode 0600): other users had access to it", attrs...)
+	return nil
+}
+
+// accessOfOthers says who but the owner can do what, such as "group 2000: read; every user: read".
+func accessOfOthers(info fs.FileInfo) string {
+	var list []string
+	for _, who := range []struct {
+		name  string
+		shift int
+	}{{fmt.Sprintf("group %d", info.Sys().(*syscall.Stat_t).Gid), 3}, {"every user", 0}} {
+		var rights []string
+		for i, right := range []string{"read", "write", "execute"} {
+			if info.Mode().Perm()>>who.shift&(4>>i) != 0 {
+				rights = append(rights, right)
+			}
+		}
+		if len(rights) > 0 {
+			list = append(list, who.name+": "+strings.Join(rights, ", "))
+		}
+	}
+	return strings.Join(list, "; ")
 }

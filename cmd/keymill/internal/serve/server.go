@@ -104,11 +104,6 @@ func (s *server) openDir(context.Context) error {
 	if err := dir.protect(s.log); err != nil {
 		return err
 	}
-	// Checked here and not in openAdmin, because the store is written in between.
-	socket := s.config.Path("admin.sock")
-	if info, err := os.Lstat(socket); err == nil && info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is not a socket; remove it", socket)
-	}
 	if s.config.Dev {
 		s.master, err = trialMasterKey(s.config)
 	}
@@ -218,7 +213,7 @@ func (s *server) openAdmin(context.Context) error {
 		return err
 	}
 	// Late, because a start that fails changes no file.
-	if err := s.dir.protectFiles(); err != nil {
+	if err := s.dir.protectFiles(s.log); err != nil {
 		return err
 	}
 	// The umask gives the socket its mode, 0600. A chmod would follow a link that a member of the
