@@ -17,12 +17,12 @@ package password
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"runtime"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"keymill/issuer/refusal"
@@ -30,10 +30,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-const (
-	hashBudget     = 128 << 20 // bytes in use by all hashing at once
-	maxHashWaiting = 256
-)
+const hashBudget = 128 << 20 // bytes in use by all hashing at once
 
 // hashWorkers leaves one processor to everything that is not hashing.
 func hashWorkers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
@@ -44,8 +41,8 @@ type BusyError struct{ RetryAfter time.Duration }
 // Error says why the login was refused.
 func (e *BusyError) Error() string { return "too many logins are waiting" }
 
-// A Hasher hashes passwords, a few at a time and in the order of their arrival. One semaphore
-// covers the budget. Each hash takes the larger of its memory and its share of the processors (a
+// A Hasher hashes passwords, a few at a time and in the order of their arrival, see turns. One budget
+// covers all. Each hash takes the larger of its memory and its share of the processors (a
 // lane is a goroutine), so neither memory nor processors run out. A hash whose weight would exceed
 // the budget runs alone.
 //
@@ -55,10 +52,9 @@ func (e *BusyError) Error() string { return "too many logins are waiting" }
 // the budget plus the hashes that run: with our own hashes 147 MiB for one worker and 242 MiB for
 // six or more, with any hashes twice the budget.
 type Hasher struct {
-	budget  int64
-	share   int64 // of one processor
-	slots   *semaphore.Weighted
-	waiting atomic.Int64
+	budget int64
+	share  int64 // of one processor
+	turns  *turns
 
 	measuring *semaphore.Weighted // of 1, so that a class is measured once
 
@@ -93,25 +89,27 @@ func NewHasher() *Hasher { return newHasher(hashWorkers(), hashBudget) }
 func newHasher(workers int, budgetBytes int64) *Hasher {
 	return &Hasher{
 		budget: budgetBytes, share: budgetBytes / int64(workers),
-		slots: semaphore.NewWeighted(budgetBytes), measuring: semaphore.NewWeighted(1),
+		turns: &turns{free: budgetBytes}, measuring: semaphore.NewWeighted(1),
 		durations: map[string]time.Duration{}, slowdowns: map[string]slowdown{},
 	}
 }
 
 // acquire waits until a hash of r may run. The caller calls done after the hash.
 func (h *Hasher) acquire(ctx context.Context, r params) (done func(), err error) {
+	return h.acquireFor(ctx, "", r)
+}
+
+// acquireFor waits in the place of an account, if it is not "".
+func (h *Hasher) acquireFor(ctx context.Context, account string, r params) (done func(), err error) {
 	weight := min(h.budget, max(r.bytes(), h.share*int64(r.threads())))
-	if !h.slots.TryAcquire(weight) {
-		defer h.waiting.Add(-1)
-		if h.waiting.Add(1) > maxHashWaiting {
-			return nil, &BusyError{RetryAfter: h.queueTime()}
-		}
-		if err := h.slots.Acquire(ctx, weight); err != nil {
-			return nil, err
-		}
+	switch err := h.turns.acquire(ctx, account, weight); {
+	case errors.Is(err, errQueueFull):
+		return nil, &BusyError{RetryAfter: h.queueTime()}
+	case err != nil:
+		return nil, err
 	}
 	h.collect(r.bytes())
-	return func() { h.slots.Release(weight) }, nil
+	return func() { h.turns.release(weight) }, nil
 }
 
 // collect runs the garbage collector if a hash of that size would exceed the budget. Other hashes
@@ -160,6 +158,12 @@ func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored stri
 // begun no earlier than the hash before it, alone, would have been answered. Otherwise the time of
 // a failure would reveal how long the first hash took, and so whether the user exists.
 func (h *Hasher) Verify(ctx context.Context, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
+	return h.VerifyFor(ctx, "", stored, passwords...)
+}
+
+// VerifyFor is Verify for a login that has a place of its account in the queue, which other logins
+// cannot take. account is any name that all logins of the account share; "" means no such place.
+func (h *Hasher) VerifyFor(ctx context.Context, account, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
 	known := policy.decoy()
 	if stored != "" {
 		if known, err = parseHash(stored); err != nil {
@@ -167,11 +171,11 @@ func (h *Hasher) Verify(ctx context.Context, stored string, passwords ...refusal
 		}
 	}
 	for _, r := range []params{policy, known.params} {
-		if err := h.AddClass(ctx, r.class()); err != nil {
+		if err := h.addClass(ctx, account, r.class()); err != nil {
 			return "", false, began, err
 		}
 	}
-	done, err := h.acquire(ctx, known.params)
+	done, err := h.acquireFor(ctx, account, known.params)
 	if err != nil {
 		return "", false, began, err
 	}
@@ -205,7 +209,9 @@ func (h *Hasher) matches(known storedHash, password refusal.Secret) (bool, error
 
 // AddClass tells the Hasher that the store has hashes of class. At the first call for a class it
 // measures how long one hash takes.
-func (h *Hasher) AddClass(ctx context.Context, class string) error {
+func (h *Hasher) AddClass(ctx context.Context, class string) error { return h.addClass(ctx, "", class) }
+
+func (h *Hasher) addClass(ctx context.Context, account, class string) error {
 	if h.hasClass(class) {
 		return nil
 	}
@@ -220,7 +226,7 @@ func (h *Hasher) AddClass(ctx context.Context, class string) error {
 	if h.hasClass(class) {
 		return nil
 	}
-	return h.measure(ctx, r)
+	return h.measure(ctx, account, r)
 }
 
 func (h *Hasher) hasClass(class string) bool {
@@ -230,8 +236,8 @@ func (h *Hasher) hasClass(class string) bool {
 	return ok
 }
 
-func (h *Hasher) measure(ctx context.Context, r params) error {
-	done, err := h.acquire(ctx, r)
+func (h *Hasher) measure(ctx context.Context, account string, r params) error {
+	done, err := h.acquireFor(ctx, account, r)
 	if err != nil {
 		return err
 	}

@@ -130,8 +130,8 @@ func TestAFullQueueIsBusy(t *testing.T) {
 
 		giveUp()
 		synctest.Wait()
-		if gaveUp.Load() != maxHashWaiting || h.waiting.Load() != 0 {
-			t.Errorf("%d gave up, %d still wait", gaveUp.Load(), h.waiting.Load())
+		if gaveUp.Load() != maxHashWaiting || h.turns.waiting() != 0 {
+			t.Errorf("%d gave up, %d still wait", gaveUp.Load(), h.turns.waiting())
 		}
 		release()
 		if _, err := h.Hash(ctx, "x"); err != nil {

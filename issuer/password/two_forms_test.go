@@ -109,7 +109,7 @@ func TestTwoFormsTakeOnePlaceInTheQueue(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if n := h.waiting.Load(); n != 1 {
+		if n := h.turns.waiting(); n != 1 {
 			t.Errorf("two forms take %d places", n)
 		}
 		var before int64
@@ -132,7 +132,9 @@ func TestTwoFormsTakeOnePlaceInTheQueue(t *testing.T) {
 		if _, _, _, err := h.Verify(ctx, "", "wrong"); !errors.As(err, &busy) {
 			t.Errorf("the queue is not full: %v", err)
 		}
-		h.waiting.Add(1) // as if another waited since: a second place would be refused
+		h.turns.mu.Lock() // another waits since: a second place would be refused
+		h.turns.others = append(h.turns.others, &turn{come: make(chan struct{})})
+		h.turns.mu.Unlock()
 		release()
 		giveUp()
 		synctest.Wait()
