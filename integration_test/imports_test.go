@@ -30,12 +30,13 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/admin": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "keystore", "jwks",
 	},
-	"issuer/endpoint/limit": {"issuer", "issuer/refusal", "issuer/api", "keystore", "jwks"},
+	"issuer/endpoint/limit": {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/site":  {"issuer/origin"},
 	"issuer": {
-		"issuer/refusal", "issuer/password", "issuer/outbox", "issuer/api", "issuer/origin", "issuer/tally", "issuer/username", "keystore",
-		"jwks", "storage", "storage/audit",
+		"issuer/address", "issuer/refusal", "issuer/password", "issuer/outbox", "issuer/api", "issuer/origin", "issuer/tally",
+		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
+	"issuer/address":      {},
 	"issuer/refusal":      {},
 	"issuer/password":     {"issuer/refusal", "storage"},
 	"issuer/outbox":       {"issuer/refusal", "storage", "storage/audit"},

@@ -28,7 +28,7 @@
 //
 //	audience/<name>   algorithm, lifetime, scopes, profile, how many clients name it
 //	client/<id>       grants, audiences, scopes, origins, lifetimes, epoch, hashes of its secrets
-//	user/<id>         name, hash of the password, claims, epoch, last login
+//	user/<id>         name, hash of the password, claims, epoch, last login, hashes of addresses
 //	login/<hash>      which user has the name (SHA-256 of the name, base32hex)
 //	id/<id>           what has the id: clients and users share this index, so that no user
 //	                  can have the id of a client (RFC 9700, section 4.15)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/address"
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
@@ -24,6 +25,7 @@ type LoginRequest struct {
 	Audience string         // "" if the client has one
 	Scope    string         // "" for all that the client has
 	From     netip.Addr
+	Place    string // in the queue of hashing, which no other account can take; "" for none, see password.Hasher
 }
 
 // forms returns the passwords that the user may have meant.
@@ -37,22 +39,34 @@ func (r LoginRequest) forms() []refusal.Secret {
 // A BusyError says that too many passwords wait to be hashed.
 type BusyError = password.BusyError
 
-// LoginCountKey returns the key under which failed logins with a name are counted: the id of the
-// user with that name, or else the normalized name, so that all spellings share one count.
-func (i *Issuer) LoginCountKey(ctx context.Context, name string) (string, error) {
-	normal, _ := username.Normal(name)
-	key := "?" + normal
-	err := i.store.View(ctx, func(r storage.Reader) error {
-		id, err := idOfName(r, name)
-		if id != "" {
-			key = LoginCountKeyOf(id)
-		}
-		return err
-	})
-	return key, err
+// A LoginCount says how failed logins with a name are counted.
+type LoginCount struct {
+	Key   string // the id of the user with that name, or else the normalized name, so that all spellings share one count
+	Known bool   // the user has logged in from the address before
 }
 
-// LoginCountKeyOf returns what LoginCountKey returns for the names of the user with that id.
+// LoginCount returns how failed logins with a name from an address are counted.
+func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (LoginCount, error) {
+	normal, _ := username.Normal(name)
+	count := LoginCount{Key: "?" + normal}
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		id, err := idOfName(r, name)
+		if id == "" || err != nil {
+			return err
+		}
+		count.Key = LoginCountKeyOf(id)
+		rec, err := i.findUser(r, id)
+		count.Known = rec != nil && rec.Addresses.Has(i.addressHash(id, from))
+		return err
+	})
+	return count, err
+}
+
+func (i *Issuer) addressHash(user string, from netip.Addr) []byte {
+	return address.Hash(i.refreshSecrets.addresses(), user, from)
+}
+
+// LoginCountKeyOf returns the Key of a LoginCount for the names of the user with that id.
 func LoginCountKeyOf(id string) string { return "=" + id }
 
 // UserOfCountKey returns the id in a result of LoginCountKeyOf, and "" for a name that no user has.
@@ -101,7 +115,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	if err != nil {
 		return Grant{}, time.Time{}, err
 	}
-	match, weak, began, err := i.passwords.Verify(ctx, string(stored), req.forms()...)
+	match, weak, began, err := i.passwords.VerifyFor(ctx, req.Place, string(stored), req.forms()...)
 	switch {
 	case err != nil:
 		return Grant{}, began, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -216,12 +217,12 @@ func TestEverySpellingOfANameIsOneAccount(t *testing.T) {
 	w := newWorld(t)
 	w.user("ﬁona", "7") // a ligature, which NFKC takes apart
 	for _, spelling := range []string{"ﬁona", "fiona"} {
-		if got := must[string](t)(w.LoginCountKey(t.Context(), spelling)); got != must[string](t)(w.LoginCountKey(t.Context(), "fiona")) {
-			t.Errorf("%q counts against %q", spelling, got)
+		if got := must[LoginCount](t)(w.LoginCount(t.Context(), spelling, netip.Addr{})); got != must[LoginCount](t)(w.LoginCount(t.Context(), "fiona", netip.Addr{})) {
+			t.Errorf("%q counts against %v", spelling, got)
 		}
 	}
-	if a, b := must[string](t)(w.LoginCountKey(t.Context(), "7")), must[string](t)(w.LoginCountKey(t.Context(), "fiona")); a == b {
-		t.Errorf("an id counts as a name: %q", a)
+	if a, b := must[LoginCount](t)(w.LoginCount(t.Context(), "7", netip.Addr{})), must[LoginCount](t)(w.LoginCount(t.Context(), "fiona", netip.Addr{})); a == b {
+		t.Errorf("an id counts as a name: %v", a)
 	}
 }
 

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"strconv"
@@ -81,9 +83,10 @@ type refreshToken struct {
 // refreshSecrets are the keys of the MACs. The newest makes MACs, all of them check. They do not change
 // while the server runs.
 type refreshSecrets struct {
-	database string
-	newest   byte
-	keys     map[byte]macFunc
+	database  string
+	newest    byte
+	keys      map[byte]macFunc
+	addresses macFunc // of the addresses where users have logged in; from the newest secret
 }
 
 // A macFunc returns the MAC of one secret. It is a function, because fmt would print any other
@@ -180,9 +183,19 @@ func (s *refreshSecrets) add(e storage.Entry, open func(string, []byte) ([]byte,
 	if err != nil {
 		return err
 	}
-	s.keys[byte(number)] = newMAC(key)
-	s.newest = max(s.newest, byte(number))
-	return nil
+	return s.use(byte(number), key)
+}
+
+// use adds a secret. If it is the newest, the key of addresses comes from it, with a label of its own:
+// these hashes and the MACs of tokens tell nothing about each other.
+func (s *refreshSecrets) use(number byte, key []byte) error {
+	s.keys[number] = newMAC(key)
+	if number < s.newest {
+		return nil
+	}
+	addresses, err := hkdf.Key(sha256.New, key, []byte(s.database), "keymill login address v1", sha256.Size)
+	s.newest, s.addresses = number, newMAC(addresses)
+	return err
 }
 
 // makeRefreshSecret makes number 1, of 256 random bits.
@@ -193,8 +206,7 @@ func (i *Issuer) makeRefreshSecret(tx storage.Tx, s *refreshSecrets) error {
 	if err != nil {
 		return err
 	}
-	s.newest, s.keys[1] = 1, newMAC(key)
-	return tx.Put(secretKey(1), sealed)
+	return errors.Join(s.use(1, key), tx.Put(secretKey(1), sealed))
 }
 
 func putUint48(b []byte, n uint64) {

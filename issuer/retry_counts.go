@@ -4,6 +4,8 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+
+	"keymill/issuer/address"
 )
 
 // retryCounts counts answers within a grace in memory, because they write nothing. The next
@@ -87,12 +89,8 @@ func (rec *familyRecord) addRetries(n retryCount) (shared bool) {
 // fingerprint returns a short keyed hash of an address. It shows whether two addresses differ, but
 // not what they are. An IPv6 subscriber has a /64, so only that part counts.
 func (s *refreshSecrets) fingerprint(from netip.Addr) [4]byte {
-	if from = from.Unmap(); from.Is6() {
-		p, _ := from.Prefix(64)
-		from = p.Addr()
-	}
 	h := s.keys[s.newest]()
 	h.Write([]byte("keymill address v1"))
-	h.Write(from.AsSlice())
+	h.Write(address.Subscriber(from).AsSlice())
 	return [4]byte(h.Sum(nil))
 }

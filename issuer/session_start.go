@@ -120,8 +120,8 @@ func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, e
 	return p, nil
 }
 
-// newFamily writes the record of a family, its entry in the index of the clean-up, and the time of
-// the login.
+// newFamily writes the record of a family, its entry in the index of the clean-up, and the time and
+// the address of the login. The address is part of a record that is written anyway.
 func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, id familyID, at times) (*family, error) {
 	user, err := i.findUser(tx, req.User)
 	switch {
@@ -149,5 +149,8 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 	rec.due = rec.expires(i.lifetimes(p.client, req.Endpoint))
 	seen := *user
 	seen.LastLogin = at.now.UTC().Truncate(time.Second)
+	if req.From.IsValid() {
+		seen.Addresses = user.Addresses.With(i.addressHash(req.User, req.From))
+	}
 	return f, errors.Join(putFamily(tx, f), putJSON(tx, userKey(req.User), &seen))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/address"
 	"keymill/issuer/api"
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
@@ -25,6 +26,7 @@ type userRecord struct {
 	Created         time.Time       `json:"created"`
 	PasswordChanged time.Time       `json:"password_changed,omitzero"`
 	LastLogin       time.Time       `json:"last_login,omitzero"`
+	Addresses       address.Known   `json:"addresses,omitempty"` // where the user has logged in, as keyed hashes
 }
 
 func userKey(id string) string { return "user/" + id }

@@ -58,6 +58,9 @@ func askUserDetails(cmd *cobra.Command, asJSON bool, method, path string) error 
 	t := userTable(cmd.OutOrStdout(), u.User)
 	t.Row("recent failures:", strconv.Itoa(u.RecentFailures))
 	t.Row("blocked until:", terminal.FormatTime(u.BlockedUntil))
+	if u.DrawnUntil != nil {
+		t.Row("drawn until:", terminal.FormatTime(u.DrawnUntil))
+	}
 	for _, b := range u.Blocked {
 		t.Row("blocked from:", b.From+" until "+terminal.FormatTime(&b.Until))
 	}

@@ -28,6 +28,7 @@ type UserDetails struct {
 	User
 	RecentFailures int            `json:"recent_failures"` // wrong passwords in the last 15 minutes
 	BlockedUntil   *time.Time     `json:"blocked_until"`   // the latest of Blocked; null if there is none
+	DrawnUntil     *time.Time     `json:"drawn_until"`     // until when one login from all new addresses is checked every 36 s; null if all are
 	Blocked        []BlockedLogin `json:"blocked"`
 }
 

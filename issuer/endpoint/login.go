@@ -98,14 +98,19 @@ func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginReques
 	ctx, cancel := context.WithTimeout(r.Context(), loginTime)
 	defer cancel()
 	req.Client, req.Endpoint, req.From = e.client, e.name, s.address(r)
-	account, err := s.cfg.Issuer.LoginCountKey(ctx, req.Name)
+	count, err := s.cfg.Issuer.LoginCount(ctx, req.Name, req.From)
 	if err != nil {
 		return issuer.Grant{}, err
+	}
+	account := count.Key
+	if count.Known {
+		s.passwords.Remember(account, req.From)
 	}
 	attempt, err := s.passwords.Enter(ctx, account, req.From)
 	if err != nil {
 		return issuer.Grant{}, s.refuseLogin(ctx, e, account, err)
 	}
+	req.Place = attempt.Place()
 	grant, err := s.checkPassword(ctx, attempt, req)
 	if err != nil {
 		return issuer.Grant{}, s.refuseLogin(ctx, e, account, err)

@@ -33,7 +33,7 @@ func (a *API) unblockUser(r *http.Request, name string) (any, error) {
 // withFailures adds what the limits on guessing know about a user.
 func (a *API) withFailures(u api.User) api.UserDetails {
 	account := a.cfg.Passwords.Account(issuer.LoginCountKeyOf(u.ID))
-	shown := api.UserDetails{User: u, RecentFailures: account.Failures, Blocked: []api.BlockedLogin{}}
+	shown := api.UserDetails{User: u, RecentFailures: account.Failures, DrawnUntil: end(account.Drawn), Blocked: []api.BlockedLogin{}}
 	for _, b := range account.Blocked {
 		from, until := b.From.String(), b.Until.UTC().Truncate(time.Second)
 		if b.From.Is6() {
@@ -60,5 +60,13 @@ func (a *API) logoutUser(r *http.Request, name string) (any, error) {
 }
 
 func (a *API) removeUser(r *http.Request, name string) (any, error) {
-	return nil, a.cfg.Issuer.RemoveUser(r.Context(), name, Actor(r))
+	u, err := a.cfg.Issuer.User(r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.cfg.Issuer.RemoveUser(r.Context(), "id:"+u.ID, Actor(r)); err != nil {
+		return nil, err
+	}
+	a.cfg.Passwords.Forget(issuer.LoginCountKeyOf(u.ID)) // another user may get the id
+	return nil, nil
 }

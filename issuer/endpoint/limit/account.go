@@ -9,8 +9,9 @@ import (
 
 // An Account says what the failures of an account have led to.
 type Account struct {
-	Failures int     // in the last Window, at all addresses
-	Blocked  []Block // in the order of addresses
+	Failures int       // in the last Window, at all addresses
+	Blocked  []Block   // in the order of addresses
+	Drawn    time.Time // until when attempts from unknown addresses are drawn; zero if they are not
 }
 
 // A Block is an address from which logins of an account are refused.
@@ -46,8 +47,36 @@ func (l *PasswordLimiter) Account(account string) Account {
 			shown.Blocked = append(shown.Blocked, Block{from, l.started.Add(now + wait)})
 		}
 	}
+	shown.Drawn = l.drawnUntil(accountKey(account))
 	slices.SortFunc(shown.Blocked, func(a, b Block) int { return cmp.Or(a.From.Compare(b.From), a.Until.Compare(b.Until)) })
 	return shown
+}
+
+// drawnUntil returns when an account has fewer than MaxGuesses failures if none follows.
+func (l *PasswordLimiter) drawnUntil(account string) time.Time {
+	var newest []time.Duration
+	if b := l.accounts.get(account); b != nil {
+		newest = b.failures
+	}
+	if g := l.guessed.get(account); g != nil && len(g.failures) > len(newest) {
+		newest = g.failures
+	}
+	if len(newest) < MaxGuesses || newest[len(newest)-MaxGuesses]+GuessWindow <= l.now() {
+		return time.Time{}
+	}
+	return l.started.Add(newest[len(newest)-MaxGuesses] + GuessWindow)
+}
+
+// Forget forgets where an account has logged in. Call it when the account was removed, because another
+// one may get its name.
+func (l *PasswordLimiter) Forget(account string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for at := range l.known.entries {
+		if at.name == accountKey(account) {
+			l.known.dropIf(at, func(*struct{}) bool { return true })
+		}
+	}
 }
 
 // Unblock forgets the failures of an account, as if they had not happened to it. They stay counted
@@ -63,6 +92,9 @@ func (l *PasswordLimiter) Unblock(account string) {
 	if b := l.accounts.get(key); b != nil {
 		b.failures = nil
 		l.accounts.dropIf(key, (*budget).empty)
+	}
+	if g := l.guessed.get(key); g != nil {
+		g.failures, g.opens = nil, 0
 	}
 	l.turnedAway.dropIf(key, func(*turnedAway) bool { return true })
 	*l.unblocked.getOrAdd(key) = l.now() + Window

@@ -131,7 +131,7 @@ func TestUnblockLiftsEveryLimitOfAnAccount(t *testing.T) {
 		if got := l.Account("=7"); !reflect.DeepEqual(got, Account{}) {
 			t.Errorf("after: %+v", got)
 		}
-		for _, from := range []netip.Addr{atHome, atCafe, v6, address(1)} {
+		for _, from := range []netip.Addr{atHome, atCafe, v6, host(1)} {
 			if waited, retry := l.try(t, "=7", from, true); waited != 0 || retry != 0 {
 				t.Errorf("at %v: waited %v, RetryAfter %v", from, waited, retry)
 			}
@@ -191,7 +191,7 @@ func TestLinesAreBoundedForEachCallerAndForAll(t *testing.T) {
 	now = now.Add(time.Hour)
 	total := 0
 	for n := range 1000 {
-		total += allowed("", address(n), 30)
+		total += allowed("", host(n), 30)
 	}
 	if total != Lines {
 		t.Errorf("all callers wrote %d lines, want %d", total, Lines)
@@ -199,7 +199,7 @@ func TestLinesAreBoundedForEachCallerAndForAll(t *testing.T) {
 	now = now.Add(10 * LineEvery)
 	total = 0
 	for n := range 1000 {
-		total += allowed("", address(2000+n), 1)
+		total += allowed("", host(2000+n), 1)
 	}
 	if total != 10 {
 		t.Errorf("then %d lines, want 10", total)

@@ -18,7 +18,7 @@ type budget struct {
 	failures []time.Duration // the newest, oldest first, at most limits.maxKept
 	running  int             // attempts that hold a failure
 	waiting  []*waiter       // in order of arrival
-	queued   int             // attempts that wait for any reason; counted for addresses only
+	queued   int             // attempts that wait for any reason; counted for addresses, and for accounts at known ones
 	delayed  int             // those of queued that wait out a delay; counted for accounts at an address only
 }
 
@@ -35,11 +35,14 @@ type waiter struct {
 	outcome chan struct{}
 }
 
-// recent counts the failures in the window.
-func (b *budget) recent(now time.Duration) int {
+// recent counts the failures in the Window.
+func (b *budget) recent(now time.Duration) int { return b.within(Window, now) }
+
+// within counts the failures in a window.
+func (b *budget) within(window, now time.Duration) int {
 	n := 0
 	for _, at := range b.failures {
-		if now < at+Window {
+		if now < at+window {
 			n++
 		}
 	}

@@ -9,9 +9,11 @@
 //	account at an address           10                   refused
 //	all accounts of an address      100                  refused
 //	account from all addresses      10                   delayed: 1 s, 2 s, 4 s, 8 s, 10 s, 10 s …
+//	the same, in one hour           100                  one attempt every 36 s, drawn over networks
 //
-// An address is an IPv4 address or an IPv6 /64, which is what one subscriber has. Where a
-// client or an account has succeeded before, the failures of others do not limit it.
+// An address is an IPv4 address or an IPv6 /64, which is what one subscriber has, and a network
+// an IPv4 /24 or an IPv6 /48. Where a client or an account has succeeded before, the failures of
+// others do not limit it.
 //
 // The counts are in memory and bounded: the newest 10,000 of each kind are kept. An
 // attacker with more addresses than that can make the limiters forget, but cannot make
@@ -21,6 +23,8 @@ package limit
 import (
 	"net/netip"
 	"time"
+
+	"keymill/issuer/address"
 )
 
 // Limits within a Window.
@@ -47,6 +51,7 @@ const (
 	LimitClient           = "client"             // a client at an address, or the clients of an address
 	LimitAccountAtAddress = "account_at_address" // an account at an address
 	LimitAddress          = "address"            // all accounts of an address
+	LimitGuesses          = "guesses"            // the account from all addresses where it has not logged in
 	LimitWaiting          = "waiting"            // too many attempts wait
 )
 
@@ -60,10 +65,4 @@ type nameAt struct {
 }
 
 // network returns the addresses that one subscriber has: an IPv4 address, or an IPv6 /64.
-func network(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return a
-	}
-	p, _ := a.Prefix(64)
-	return p.Addr()
-}
+func network(a netip.Addr) netip.Addr { return address.Subscriber(a) }

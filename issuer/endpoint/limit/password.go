@@ -18,11 +18,11 @@ const (
 
 const (
 	failuresBeforeDelay  = 10                      // of an account from all addresses, until attempts are delayed
-	countedFailures      = failuresBeforeDelay + 4 // more do not lengthen the delay
+	slowFailures         = failuresBeforeDelay + 4 // more do not lengthen the delay
 	maxRunningPerAddress = 20                      // attempts that are checked or delayed
 	maxDelayed           = 50                      // attempts of one account that wait out a delay
 	maxDelayedPerAddress = 2                       // those of them from one address
-	maxQueued            = 1000                    // attempts that wait for any reason
+	maxQueued            = 1000                    // attempts that wait for any reason, at known addresses, and at others
 )
 
 // A PasswordLimiter limits wrong passwords. Unlike a ClientLimiter it is exact: an attempt
@@ -30,27 +30,32 @@ const (
 // documentation for the limits.
 //
 // The caller passes one account name for all spellings of a user name, and both login
-// endpoints share the limiter. A few addresses cannot lock a user out. They can only delay
-// logins from addresses where the user has not logged in before: of one address, 20
-// attempts run at a time and two wait out the delay of one account, and its waiting
-// attempts always leave as many places to other addresses as they take. At a known
-// address, where the account has logged in before, only the budget of the account at this
-// address applies.
+// endpoints share the limiter. At a known address, where the account has logged in before,
+// only the budget of the account at this address applies, and the attempt waits in a queue of
+// its own: no attempt from elsewhere limits it. A few addresses can only delay logins from
+// other addresses: of one address, 20 attempts run at a time and two wait out the delay of one
+// account, and its waiting attempts always leave as many places to other addresses as they
+// take. After MaxGuesses failures of an account in an hour, attempts from other addresses are
+// drawn, see guessedAccount.
 //
 // An attempt takes the budgets in the order address, account at address, account, and gives
 // them back together, so that no attempts wait for each other in a circle. Known addresses
 // are stored separately from failures, so that names invented by an attacker cannot evict
-// them. Account and Unblock are for operators.
+// them. The caller keeps some of them over a restart, see Remember. Account, Unblock and Forget
+// are for operators.
 type PasswordLimiter struct {
 	started           time.Time
 	mu                sync.Mutex
 	accounts          lru[string, budget] // owned by mu, like all below
 	addresses         lru[netip.Addr, budget]
-	accountsAtAddress lru[nameAt, budget]        // accounts at an address
+	accountsAtAddress lru[nameAt, budget] // accounts at an address
+	guessed           lru[string, guessedAccount]
 	known             lru[nameAt, struct{}]      // where an account has logged in; only successes add to it
 	turnedAway        lru[string, turnedAway]    // account → its last refusal because of an address; only shown
 	unblocked         lru[string, time.Duration] // account → until when its address does not limit it
-	queued            int                        // attempts that wait for any reason
+	queued            int                        // attempts that wait for any reason, not at known addresses
+	knownQueued       int                        // those at known addresses
+	drawing           int                        // attempts that wait in a draw
 }
 
 // NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
@@ -60,15 +65,17 @@ func NewPasswordLimiter(now time.Time) *PasswordLimiter {
 		accounts:          newLRU[string, budget](maxRemembered),
 		addresses:         newLRU[netip.Addr, budget](maxRemembered),
 		accountsAtAddress: newLRU[nameAt, budget](maxRemembered),
+		guessed:           newLRU[string, guessedAccount](maxRemembered),
 		known:             newLRU[nameAt, struct{}](maxRemembered),
 		turnedAway:        newLRU[string, turnedAway](maxRemembered),
 		unblocked:         newLRU[string, time.Duration](maxRemembered),
 	}
+	l.guessed.inUse = func(g *guessedAccount) bool { return g.draw != nil }
 	l.accounts.inUse, l.addresses.inUse, l.accountsAtAddress.inUse = (*budget).isInUse, (*budget).isInUse, (*budget).isInUse
 	return l
 }
 
-func accountLimits() limits { return limits{failuresBeforeDelay, failuresBeforeDelay, countedFailures} }
+func accountLimits() limits { return limits{failuresBeforeDelay, failuresBeforeDelay, MaxGuesses} }
 func addressLimits() limits { return limits{AddressFailures, maxRunningPerAddress, AddressFailures} }
 func accountAtAddressLimits() limits {
 	return limits{AccountFailures, AccountFailures, AccountFailures}
@@ -83,6 +90,7 @@ type Attempt struct {
 	known   bool // only the budget of the account at the address applies
 	exempt  bool // the budget of the address does not apply; true if known is
 	held    []heldBudget
+	drawn   *guessedAccount // whose one look this is; nil if it is not drawn
 }
 
 type heldBudget struct {
@@ -102,6 +110,22 @@ func (l *PasswordLimiter) Enter(ctx context.Context, account string, from netip.
 		return nil, err
 	}
 	return a, nil
+}
+
+// Remember makes an address known for an account, after a login in an earlier life of the server.
+func (l *PasswordLimiter) Remember(account string, from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known.getOrAdd(nameAt{accountKey(account), network(from)})
+}
+
+// Place returns the name under which the attempt has a place of its own in queues, "" if it has none:
+// the account's at a known address, and if it is the only one that is looked at for a time.
+func (a *Attempt) Place() string {
+	if a.known || a.drawn != nil {
+		return a.account
+	}
+	return ""
 }
 
 // takeAll takes a part of each budget that applies. It holds mu, like everything it calls,
@@ -152,10 +176,16 @@ func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) er
 // when too many attempts wait.
 func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
 	b := heldBudget{l.accounts.getOrAdd(a.account), accountLimits(), LimitWaiting}
+	if l.isGuessed(a.account, b.budget) {
+		return l.takeDrawn(ctx, a, b)
+	}
 	if b.exhausted(b.limits, l.now()) == 0 {
 		err := l.take(ctx, a, b)
 		if err == nil || ctx.Err() != nil || b.exhausted(b.limits, l.now()) == 0 {
 			return err
+		}
+		if l.isGuessed(a.account, b.budget) {
+			return l.takeDrawn(ctx, a, b)
 		}
 	}
 	delay, here := delayAfter(b.recent(l.now())), l.accountsAtAddress.getOrAdd(a.accountAtAddress())
@@ -177,9 +207,19 @@ func (l *PasswordLimiter) remember(a *Attempt, err error) {
 }
 
 // mayWait gives each address at most as many places in the queue as it leaves free. So
-// some places are always free for other addresses.
+// some places are always free for other addresses. At known addresses each account is
+// bounded in the same way, because it may have many.
 func (l *PasswordLimiter) mayWait(a *Attempt) bool {
-	return l.addresses.getOrAdd(a.from).queued < maxQueued-l.queued
+	all, own := l.queueOf(a)
+	return own.queued < maxQueued-*all
+}
+
+// queueOf returns the number of attempts in the queue of an attempt, and who of them is bounded.
+func (l *PasswordLimiter) queueOf(a *Attempt) (all *int, own *budget) {
+	if a.known {
+		return &l.knownQueued, l.accounts.getOrAdd(a.account)
+	}
+	return &l.queued, l.addresses.getOrAdd(a.from)
 }
 
 // delayAfter returns how long an attempt waits after that many failures of its account.
@@ -187,19 +227,19 @@ func delayAfter(failures int) time.Duration {
 	if failures < failuresBeforeDelay {
 		return 0
 	}
-	return min(FirstDelay<<min(failures-failuresBeforeDelay, 10), LongestDelay)
+	return min(FirstDelay<<(min(failures, slowFailures)-failuresBeforeDelay), LongestDelay)
 }
 
 // unlocked runs fn without mu and counts a as waiting.
 func (l *PasswordLimiter) unlocked(a *Attempt, fn func() error) error {
-	from := l.addresses.getOrAdd(a.from)
-	l.queued++
-	from.queued++
+	all, own := l.queueOf(a)
+	*all++
+	own.queued++
 	l.mu.Unlock()
 	err := fn()
 	l.mu.Lock()
-	from.queued--
-	l.queued--
+	own.queued--
+	*all--
 	return err
 }
 
@@ -229,6 +269,7 @@ func (a *Attempt) Failed() {
 	if a.known {
 		l.accounts.getOrAdd(a.account).fail(accountLimits(), l.now())
 	}
+	l.countGuess(a.account)
 }
 
 // Succeeded makes the address known for the account.
@@ -239,11 +280,15 @@ func (a *Attempt) Succeeded() {
 	a.giveBack(false)
 }
 
-// Abandoned counts nothing: the password was not checked, or the result is unknown.
+// Abandoned counts nothing: the password was not checked, or the result is unknown. The next draw need
+// not wait.
 func (a *Attempt) Abandoned() {
 	a.limiter.mu.Lock()
 	defer a.limiter.mu.Unlock()
 	a.giveBack(false)
+	if a.drawn != nil {
+		a.drawn.opens = a.limiter.now()
+	}
 }
 
 // giveBack drops budgets that are empty afterwards. Otherwise attempts that were abandoned

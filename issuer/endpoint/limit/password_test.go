@@ -43,7 +43,7 @@ func (l *PasswordLimiter) try(t *testing.T, account string, from netip.Addr, rig
 	return waited, 0
 }
 
-func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(n >> 8), byte(n)}) }
+func host(n int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, byte(n >> 8), byte(n)}) }
 
 // R99.
 func TestAnAccountHasTenFailuresAtAnAddress(t *testing.T) {
@@ -150,8 +150,8 @@ func (l *PasswordLimiter) idle(t *testing.T) {
 			t.Errorf("an account is in use: %d running, %d waiting", b.running, len(b.waiting))
 		}
 	}
-	if l.queued != 0 {
-		t.Errorf("%d attempts are counted as waiting", l.queued)
+	if l.queued != 0 || l.knownQueued != 0 || l.drawing != 0 {
+		t.Errorf("%d, %d and %d attempts are counted as waiting", l.queued, l.knownQueued, l.drawing)
 	}
 }
 
@@ -160,16 +160,16 @@ func TestFailuresFromAllAddressesDelayAnAccountAndNeverLockIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
 		for n, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 8, 10, 10, 10, 10, 10, 10} {
-			waited, retry := l.try(t, "alice", address(n), false)
+			waited, retry := l.try(t, "alice", host(n), false)
 			if waited != want*time.Second || retry != 0 {
 				t.Errorf("after %d failures: waited %v, RetryAfter %v", n, waited, retry)
 			}
 		}
-		if waited, _ := l.try(t, "bob", address(1), true); waited != 0 {
+		if waited, _ := l.try(t, "bob", host(1), true); waited != 0 {
 			t.Errorf("another account waited %v", waited)
 		}
 		time.Sleep(Window)
-		if waited, _ := l.try(t, "alice", address(1), true); waited != 0 {
+		if waited, _ := l.try(t, "alice", host(1), true); waited != 0 {
 			t.Errorf("after the window: waited %v", waited)
 		}
 	})
@@ -183,7 +183,7 @@ func TestParallelAttemptsFromManyAddressesAreDelayed(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range 300 {
 			all.Go(func() {
-				waited, retry := l.try(t, "alice", address(n), false)
+				waited, retry := l.try(t, "alice", host(n), false)
 				switch {
 				case retry > 0:
 					refused.Add(1)
@@ -208,7 +208,7 @@ func TestFailuresElsewhereDoNotLimitAKnownAddress(t *testing.T) {
 		l := NewPasswordLimiter(time.Now())
 		l.try(t, "alice", atHome, true)
 		for n := range 40 {
-			l.try(t, "alice", address(n), false) // her account, from many addresses
+			l.try(t, "alice", host(n), false) // her account, from many addresses
 		}
 		for n := range AddressFailures {
 			l.try(t, fmt.Sprint("user", n), atHome, false) // other accounts, at her address
@@ -232,7 +232,7 @@ func TestFailuresElsewhereDoNotLimitAKnownAddress(t *testing.T) {
 		for range AccountFailures {
 			l.try(t, "alice", atHome, false)
 		}
-		if waited, _ := l.try(t, "alice", address(1000), false); waited != FirstDelay {
+		if waited, _ := l.try(t, "alice", host(1000), false); waited != FirstDelay {
 			t.Errorf("at a new address: waited %v, so failures at the known address were not counted", waited)
 		}
 	})
@@ -287,7 +287,7 @@ func TestAnAbandonedAttemptCountsNothing(t *testing.T) {
 			t.Errorf("waited %v, RetryAfter %v: abandoned attempts were counted", waited, retry)
 		}
 		for n := range failuresBeforeDelay {
-			l.try(t, "alice", address(n), false)
+			l.try(t, "alice", host(n), false)
 		}
 		ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -353,7 +353,7 @@ func TestThePasswordLimiterIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range maxRemembered + 500 {
-			a, err := l.Enter(t.Context(), strings.Repeat("n", 200)+fmt.Sprint(n), address(n))
+			a, err := l.Enter(t.Context(), strings.Repeat("n", 200)+fmt.Sprint(n), host(n))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -418,14 +418,14 @@ func TestAFewAddressesCannotLockOutAnAccount(t *testing.T) {
 	for what, attacked := range map[string]string{"another account": "mallory", "the same account": "alice"} {
 		synctest.Test(t, func(t *testing.T) {
 			l := NewPasswordLimiter(time.Now())
-			for n := range countedFailures {
-				l.try(t, "alice", address(n), false)
-				l.try(t, attacked, address(n), false)
+			for n := range slowFailures {
+				l.try(t, "alice", host(n), false)
+				l.try(t, attacked, host(n), false)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			for n := range 2 * maxQueued {
 				go func() {
-					if a, err := l.Enter(ctx, attacked, address(500+n%5)); err == nil {
+					if a, err := l.Enter(ctx, attacked, host(500+n%5)); err == nil {
 						a.Abandoned()
 					}
 				}()
@@ -462,7 +462,7 @@ func TestAFewAddressesCannotFillTheHashingQueue(t *testing.T) {
 		}
 		for n := range 2 * maxQueued {
 			go func() {
-				if a, err := l.Enter(ctx, fmt.Sprint("user", n), address(n%3)); err == nil {
+				if a, err := l.Enter(ctx, fmt.Sprint("user", n), host(n%3)); err == nil {
 					<-ctx.Done()
 					a.Abandoned()
 				}
