@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
 
@@ -65,7 +66,10 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 	// The new login replaces the session of the old cookie. If that session cannot be ended,
 	// the page still gets the new one: no page can reach the old one, and it expires when idle.
 	if err := s.endSessions(r); err != nil {
-		s.cfg.Log.LogAttrs(r.Context(), slog.LevelWarn, "the session before this login was not ended", slog.String("err", err.Error()))
+		s.lines.Write(limit.Line{
+			Level: slog.LevelWarn, Message: "the session before this login was not ended", Attrs: []slog.Attr{slog.String("err", err.Error())},
+			Reason: "session_not_ended", User: grant.User, From: s.address(r),
+		})
 	}
 	return s.answerBrowser(w, grant)
 }

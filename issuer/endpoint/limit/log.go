@@ -15,18 +15,22 @@ import (
 // counts. Each LineLimiter bounds one kind of line, so that a flood of one kind does not
 // hide the others.
 type Log struct {
-	log     *slog.Logger
-	replays *LineLimiter // a flood of anything else must not hide a stolen token
-	faults  *LineLimiter
-	users   *LineLimiter // refusals of a known user's requests
-	others  *LineLimiter
-	leftOut Counter
-	later   sync.WaitGroup // calls of WriteLater whose line is not written yet
+	log      *slog.Logger
+	replays  *LineLimiter // a flood of anything else must not hide a stolen token
+	faults   *LineLimiter
+	overload *LineLimiter // warnings, such as that a queue is full: a flood of requests causes them
+	users    *LineLimiter // refusals of a known user's requests
+	others   *LineLimiter
+	leftOut  Counter
+	later    sync.WaitGroup // calls of WriteLater whose line is not written yet
 }
 
 // NewLog returns a Log that writes to log.
 func NewLog(log *slog.Logger) *Log {
-	return &Log{log: log, replays: NewLineLimiter(), faults: NewLineLimiter(), users: NewLineLimiter(), others: NewLineLimiter()}
+	return &Log{
+		log: log, replays: NewLineLimiter(), faults: NewLineLimiter(), overload: NewLineLimiter(),
+		users: NewLineLimiter(), others: NewLineLimiter(),
+	}
 }
 
 // A Line is the log line of one request.
@@ -48,8 +52,10 @@ func (l *Log) Write(line Line) {
 	switch {
 	case line.Replay:
 		bound = l.replays
-	case line.Level > slog.LevelInfo:
+	case line.Level > slog.LevelWarn:
 		bound = l.faults
+	case line.Level > slog.LevelInfo:
+		bound = l.overload
 	case line.User != "":
 		bound = l.users
 	}
