@@ -52,11 +52,8 @@ package issuer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
@@ -133,23 +130,4 @@ func (i *Issuer) Algorithms() []string { return i.keys.Algorithms() }
 // CheckURL accepts a URL of scheme and host and nothing else. Verifiers compare the issuer as a
 // string and some join paths to it. So a URL that can be written in two ways is refused here and
 // does not fail later in a verifier.
-func CheckURL(s string, insecure bool) error {
-	u, err := url.Parse(s)
-	switch {
-	case s == "":
-		return errors.New("the issuer is not set: set it to this server's public URL, such as https://auth.example.com")
-	case err != nil || u.Host == "" || !isVisible(s):
-		return fmt.Errorf("issuer %q is not a URL such as https://auth.example.com", s)
-	case u.Scheme != "https" && u.Scheme != "http":
-		return fmt.Errorf("issuer %q: the scheme must be https", s)
-	case u.User != nil:
-		return errors.New("the issuer must not hold a user or a password")
-	case s != u.Scheme+"://"+strings.ToLower(u.Host):
-		return fmt.Errorf("issuer %q must be scheme and host in lower case, without path, query, fragment or trailing slash", s)
-	case !origin.CanonicalHost(u):
-		return fmt.Errorf("issuer %q: the host must be a name or an address; a port must be 1 to 65535, and the default port must be left out", s)
-	case u.Scheme == "http" && !insecure && !jwks.IsLoopback(u.Hostname()):
-		return fmt.Errorf("issuer %q must use https; set insecure: true to allow http, which sends tokens unencrypted", s)
-	}
-	return nil
-}
+func CheckURL(s string, insecure bool) error { return origin.CheckIssuer(s, insecure, jwks.IsLoopback) }
