@@ -114,21 +114,33 @@ func TestADeniedTokenStaysDeniedWhenTheWallClockStepsBack(t *testing.T) {
 // aheadOfWall writes a clock record according to which the wall clock has stepped back by d.
 func (a *bubble) aheadOfWall(d time.Duration) {
 	a.t.Helper()
-	store, err := bolt.Open(a.path, bolt.Options{})
+	file, err := bolt.Open(a.path, bolt.Options{})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	defer store.Close()
+	defer file.Close()
+	store, err := keystore.Unlock(a.t.Context(), file, testKeys.Master)
+	if err != nil {
+		a.t.Fatal(err)
+	}
 	err = store.Update(a.t.Context(), func(tx storage.Tx) error {
 		raw, err := tx.Get("clock")
 		if err != nil {
 			return err
 		}
-		var clock map[string]any
+		var clock struct { // as keystore writes it
+			Highest  time.Time       `json:"highest"`
+			Lag      time.Duration   `json:"lag"`
+			Erasing  time.Time       `json:"erasing"`
+			MaxAge   json.RawMessage `json:"max_age"`
+			Hold     json.RawMessage `json:"hold"`
+			Served   json.RawMessage `json:"served"`
+			Manifest json.RawMessage `json:"manifest"`
+		}
 		if err := json.Unmarshal(raw, &clock); err != nil {
 			return err
 		}
-		clock["highest"], clock["erasing"], clock["lag"] = time.Now().Add(d), time.Now().Add(d), int64(d)
+		clock.Highest, clock.Erasing, clock.Lag = time.Now().Add(d), time.Now().Add(d), d
 		return putJSON(tx, "clock", clock)
 	})
 	if err != nil {

@@ -52,6 +52,16 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 	return binary.BigEndian.Uint64(raw), nil
 }
 
+// EndAllSessions ends every session of the store in the caller's transaction, with one write. now is
+// the decision time. It is for a start; RevokeAllSessions is for a running Issuer.
+func EndAllSessions(tx storage.Tx, now time.Time) error {
+	epoch, err := readStoreEpoch(tx)
+	if err != nil {
+		return err
+	}
+	return putStoreEpoch(tx, max(epoch+1, newEpoch(now.Add(time.Second))))
+}
+
 func putStoreEpoch(tx storage.Tx, epoch uint64) error {
 	return tx.Put(epochKey, binary.BigEndian.AppendUint64(nil, epoch))
 }

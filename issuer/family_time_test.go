@@ -36,18 +36,19 @@ func inBubble(t *testing.T, beat time.Duration, f func(t *testing.T, a *bubble))
 func (a *bubble) start() {
 	a.t.Helper()
 	var err error
-	if a.store, err = bolt.Open(a.path, bolt.Options{}); err != nil {
+	if a.file, err = bolt.Open(a.path, bolt.Options{}); err != nil {
 		a.t.Fatal(err)
 	}
 	keys := testKeys
 	keys.Heartbeat = a.beat
 	keys.Algorithms = []string{"EdDSA"} // RSA keys would take longer than all the rest
-	if _, err := keystore.Create(a.t.Context(), a.store, keys, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+	if _, err := keystore.Create(a.t.Context(), a.file, keys, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		a.t.Fatal(err)
 	}
-	if a.keys, err = keystore.Open(a.t.Context(), a.store, keys); err != nil {
+	if a.keys, err = keystore.Open(a.t.Context(), a.file, keys); err != nil {
 		a.t.Fatal(err)
 	}
+	a.store = a.keys.Store()
 	if a.Issuer, err = Open(a.t.Context(), Config{URL: testURL, Store: a.store, Keys: a.keys}); err != nil {
 		a.t.Fatal(err)
 	}

@@ -152,11 +152,7 @@ func secretKey(number byte) string { return fmt.Sprintf("%s%03d", secretPrefix, 
 func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
 	var s refreshSecrets
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		meta, err := storage.ReadMeta(tx)
-		if err != nil {
-			return err
-		}
-		s = refreshSecrets{database: meta.DatabaseID, keys: map[byte]macFunc{}}
+		s = refreshSecrets{database: i.keys.DatabaseID(), keys: map[byte]macFunc{}}
 		for e, err := range tx.Scan(secretPrefix, secretEnd) {
 			if err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
+	"keymill/storage"
 	"keymill/storage/bolt"
 )
 
@@ -19,7 +20,8 @@ import (
 type world struct {
 	*Issuer
 	t     testing.TB
-	store *bolt.Store
+	file  *bolt.Store   // the store below the tags
+	store storage.Store // keys.Store()
 	path  string
 	keys  *keystore.Rings
 }
@@ -66,7 +68,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.open()
-	t.Cleanup(func() { w.store.Close() })
+	t.Cleanup(func() { w.file.Close() })
 	return w
 }
 
@@ -75,12 +77,13 @@ func (w *world) open() { w.t.Helper(); w.openWith(testKeys) }
 func (w *world) openWith(keys keystore.Config) {
 	w.t.Helper()
 	var err error
-	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
+	if w.file, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		w.t.Fatal(err)
 	}
-	if w.keys, err = keystore.Open(w.t.Context(), w.store, keys); err != nil {
+	if w.keys, err = keystore.Open(w.t.Context(), w.file, keys); err != nil {
 		w.t.Fatal(err)
 	}
+	w.store = w.keys.Store()
 	if w.Issuer, err = Open(w.t.Context(), Config{URL: testURL, Store: w.store, Keys: w.keys}); err != nil {
 		w.t.Fatal(err)
 	}

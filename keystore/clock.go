@@ -18,12 +18,13 @@ const (
 
 // A clockRecord is what the next process needs to know about the clocks.
 type clockRecord struct {
-	Highest        time.Time     `json:"highest"` // latest decision time
-	WallLag        time.Duration `json:"lag"`     // decision time − wall time
-	ErasureTime    time.Time     `json:"erasing"` // latest erasure time
-	MaxAge         time.Duration `json:"max_age"` // with which the set was last served
-	OldCachesUntil time.Time     `json:"hold"`    // until when caches may hold a set served with an earlier, longer max-age
-	ServedTime     time.Duration `json:"served"`  // uptime of all processes on this store together
+	Highest        time.Time     `json:"highest"`  // latest decision time
+	WallLag        time.Duration `json:"lag"`      // decision time − wall time
+	ErasureTime    time.Time     `json:"erasing"`  // latest erasure time
+	MaxAge         time.Duration `json:"max_age"`  // with which the set was last served
+	OldCachesUntil time.Time     `json:"hold"`     // until when caches may hold a set served with an earlier, longer max-age
+	ServedTime     time.Duration `json:"served"`   // uptime of all processes on this store together
+	Manifest       uint64        `json:"manifest"` // version of the manifest at that time
 }
 
 // A reading is one look at the clocks of the machine.

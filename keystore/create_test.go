@@ -55,7 +55,7 @@ func TestOnlyCreateMakesAStore(t *testing.T) {
 // TestTheAuditLogSaysWhoCreatedAStoreAndHow: when, by whom and with which version.
 func TestTheAuditLogSaysWhoCreatedAStoreAndHow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, s := newRings(t)
+		r, s := newRings(t)
 		var meta storage.Meta
 		err := s.View(t.Context(), func(r storage.Reader) (err error) {
 			meta, err = storage.ReadMeta(r)
@@ -65,10 +65,10 @@ func TestTheAuditLogSaysWhoCreatedAStoreAndHow(t *testing.T) {
 			t.Fatal(err)
 		}
 		create(t, s, trial(MasterKey{})) // it exists, so this adds no record
-		if _, err := audit.Chain(t.Context(), s); err != nil {
+		if _, err := audit.Chain(t.Context(), r.Store()); err != nil {
 			t.Fatal(err)
 		}
-		page, err := audit.Read(t.Context(), s, audit.Query{Limit: 100})
+		page, err := audit.Read(t.Context(), r.Store(), audit.Query{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -129,7 +129,8 @@ func inBubble(t *testing.T, test func(b *fixture)) {
 }
 
 func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
-	r, s := newRings(t)
+	f := &faultyStore{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}
+	r := ringsOf(t, f)
 	old := stage(t, r, Active)
 	signed := make(chan string, 1)
 	sign := func() {
@@ -140,12 +141,12 @@ func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 		signed <- token
 	}
 	var once sync.Once
-	r.store = &faultyStore{Store: s, afterUpdate: func() {
+	f.afterUpdate = func() {
 		once.Do(func() { // the rotation is durable and has not returned
 			go sign()
 			time.Sleep(100 * time.Millisecond) // enough time to sign, if no lock prevents it
 		})
-	}}
+	}
 	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
 	if err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 			return err
 		}
 		out = newKey(in.kid, in.alg, in.public, before.MaxLifetime)
+		out.Imported = true
 		detail := map[string]string{"alg": in.alg, "as": "spare"}
 		if !req.Until.IsZero() {
 			out.Publish, out.Stop, out.Drop = d.now, d.now, req.Until.UTC()

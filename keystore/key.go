@@ -1,7 +1,9 @@
 package keystore
 
 import (
+	"bytes"
 	"crypto"
+	"fmt"
 	"time"
 )
 
@@ -27,6 +29,9 @@ type Key struct {
 	KID    string `json:"kid"`
 	Alg    string `json:"alg"`
 	Public []byte `json:"public"` // SubjectPublicKeyInfo, DER
+	// Imported keys keep the kid that their tokens carry. The kid of any other key is its
+	// thumbprint (RFC 7638).
+	Imported bool `json:"imported,omitempty"`
 
 	Publish time.Time `json:"publish"` // from here on it is in the set
 	Ready   time.Time `json:"ready"`   // when caches know the key; Sign is not earlier
@@ -45,6 +50,40 @@ func newKey(kid, alg string, public []byte, lifetime time.Duration) Key {
 		KID: kid, Alg: alg, Public: public, MaxLifetime: lifetime,
 		Publish: never, Ready: never, Sign: never, Stop: never, Drop: never, Erase: never,
 	}
+}
+
+// check returns an error for a key that this program does not write.
+func (k Key) check(alg string) error {
+	if k.Alg != alg || checkKID(k.KID) != nil || k.MaxLifetime < 0 {
+		return fmt.Errorf("a key of %s has another algorithm, an impossible kid or a negative lifetime", alg)
+	}
+	for _, t := range []time.Time{k.Publish, k.Ready, k.Sign, k.Stop, k.Drop, k.Erase} {
+		if t.Year() < 1980 || t.After(never) {
+			return fmt.Errorf("an instant of the key %s is impossible", k.KID)
+		}
+	}
+	if k.Sign.Before(k.Publish) || k.Drop.Before(k.Stop) {
+		return fmt.Errorf("the instants of the key %s contradict each other", k.KID)
+	}
+	return nil
+}
+
+// belongs checks that the kid and the public half belong together, and so does the private half,
+// which may be nil.
+func (k Key) belongs(public crypto.PublicKey, private crypto.Signer) error {
+	if !k.Imported {
+		if thumb, err := thumbprint(public); err != nil || thumb != k.KID {
+			return fmt.Errorf("the public half of the key %s has another thumbprint", k.KID)
+		}
+	}
+	if private == nil {
+		return nil
+	}
+	own, err := marshalPublic(private.Public())
+	if err != nil || !bytes.Equal(own, k.Public) {
+		return fmt.Errorf("the halves of the key %s do not belong together", k.KID)
+	}
+	return nil
 }
 
 // Stage returns the stage at the decision time now. It reads no clock and no storage, so

@@ -56,7 +56,7 @@ func isPublished(r *Rings, key ed25519.PrivateKey) bool {
 func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
 	kids := []string{"public", "retired", "signer", "spare"}
 	for _, revoked := range kids {
-		r, s := newRings(t)
+		r, _ := newRings(t)
 		key := edKey(t)
 		other, err := r.Import(t.Context(), ImportRequest{Key: pemOf(t, "PUBLIC KEY", edKey(t).Public()), KID: "other", Until: time.Now().Add(time.Hour)}, "test")
 		if err != nil {
@@ -65,7 +65,7 @@ func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
 		if _, err := r.Import(t.Context(), ImportRequest{Key: jwkOf(key, "signer"), SignNow: true}, "test"); err != nil {
 			t.Fatal(err)
 		}
-		storeAgain(t, r, s, key)
+		storeAgain(t, r, r.Store(), key)
 		if err := r.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
 			t.Errorf("%s: another key was revoked", revoked)
 		}
 		for _, kid := range kids {
-			_ = s.View(t.Context(), func(tx storage.Reader) error {
+			_ = r.Store().View(t.Context(), func(tx storage.Reader) error {
 				if _, err := tx.Get(privateKey(kid)); !errors.Is(err, storage.ErrNotFound) {
 					t.Errorf("%s: the private half of %s: %v", revoked, kid, err)
 				}
@@ -108,8 +108,9 @@ func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey)
 		if err != nil {
 			return err
 		}
-		after := before.insert(newKey("spare", EdDSA, public, time.Minute), now, r.policy, false)
-		old := newKey("retired", EdDSA, public, time.Minute)
+		spare, old := newKey("spare", EdDSA, public, time.Minute), newKey("retired", EdDSA, public, time.Minute)
+		spare.Imported, old.Imported = true, true
+		after := before.insert(spare, now, r.policy, false)
 		old.Publish, old.Stop, old.Drop, old.Erase = now, now, now.Add(time.Hour), now.Add(time.Minute)
 		verifier := old
 		verifier.KID = "public"

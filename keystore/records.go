@@ -68,19 +68,33 @@ func getJSON(r storage.Reader, key string, v any) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return false, fmt.Errorf("the record %s is unreadable: %w", key, err)
-	}
-	return true, nil
+	return true, storage.DecodeJSON(key, b, v)
 }
 
 func putRing(tx storage.Tx, r ring) error { return putJSON(tx, ringKey(r.Alg), r) }
 
-// getRing returns the ring of alg. It is empty if there is no record.
+// getRing returns the ring of alg. It is empty if there is no record. In an Update the sealed store
+// refuses to read a record as absent that it knows to be there.
 func getRing(r storage.Reader, alg string) (ring, error) {
 	out := ring{Alg: alg}
-	_, err := getJSON(r, ringKey(alg), &out)
+	found, err := getJSON(r, ringKey(alg), &out)
+	if err == nil && found {
+		err = out.check(alg)
+	}
 	return out, err
+}
+
+// check returns an error for a ring that this program does not write.
+func (r ring) check(alg string) error {
+	if r.Alg != alg || r.MaxLifetime < 0 {
+		return storage.Damaged(ringKey(alg), "it is the ring of another algorithm, or its lifetime is negative")
+	}
+	for _, k := range r.Keys {
+		if err := k.check(alg); err != nil {
+			return storage.Damaged(ringKey(alg), "%s", err)
+		}
+	}
+	return nil
 }
 
 // putChange writes the ring that a decision has changed, after advancing it: keys that
@@ -167,8 +181,11 @@ func readRetired(ctx context.Context, s storage.Store, alg string) ([]Key, error
 					return err
 				}
 				var k Key
-				if err := json.Unmarshal(e.Value, &k); err != nil {
-					return fmt.Errorf("the record %s is unreadable: %w", e.Key, err)
+				if err := storage.DecodeJSON(e.Key, e.Value, &k); err != nil {
+					return err
+				}
+				if err := k.check(alg); err != nil || retiredKey(alg, k.KID) != e.Key {
+					return storage.Damaged(e.Key, "it is not the key of that name (%v)", err)
 				}
 				page, last = append(page, k), e.Key
 				if len(page) == pageEntries {

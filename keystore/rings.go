@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/sealed"
 )
 
 // Config configures Rings. The caller has checked that MaxAge is at least a second,
@@ -31,6 +32,17 @@ type Config struct {
 	// cannot import jwks, because that links net/http. Without it RSA keys cannot be imported.
 	CheckRSA func(key *rsa.PublicKey, others ...*rsa.PublicKey) error
 
+	// Mark shows that the store is an older copy, see package sealed. It may be nil.
+	Mark *sealed.Mark
+	// AcceptOlder is the Token of an *OlderStoreError. Open then accepts the older store, and
+	// calls Accepted in the transaction that does so, which ends all sessions.
+	AcceptOlder string
+	Accepted    func(tx storage.Tx, now time.Time) error // now is the decision time
+	// Check is called with the store as Store returns it, before anything is written. It may be nil.
+	Check func(ctx context.Context, s storage.Store) error
+	// Progress is called while Open ends a change of the master key.
+	Progress Progress
+
 	// Changed is called with each set that is published, in order and first during Open. It
 	// must return at once, because it runs while the keys are locked. It may be nil.
 	Changed func([]PublicKey)
@@ -41,13 +53,15 @@ type Config struct {
 type Rings struct {
 	cfg          Config
 	policy       policy
-	store        storage.Store
+	store        *sealed.Store
 	vault        *Vault
+	database     string // id of the store
 	log          *slog.Logger
 	queues       map[string]*queue // alg → its signing queue, for configured algorithms; never changes
 	wallClock    func() time.Time  // time.Now, except in simulations of a wrong wall clock
 	began        time.Time         // start of the process, with its monotonic reading
 	servedBefore time.Duration     // served time of earlier processes
+	age          age               // what Open found out
 
 	snapshot    atomic.Pointer[snapshot]
 	clock       atomic.Pointer[clock]
@@ -60,6 +74,7 @@ type Rings struct {
 	clockRecord  clockRecord
 	stale        bool          // the snapshot may not have everything that is committed
 	clockWritten time.Duration // uptime at which the clock record was last written
+	markFailed   bool          // the last write of the mark failed
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
 	// signing is held by a change that sets a Stop time to now, until the new snapshot is in
@@ -94,7 +109,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		cfg.Heartbeat = 5 * time.Second
 	}
 	r := &Rings{
-		cfg: cfg, store: s, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: suspended(),
+		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: suspended(),
 		queues: make(map[string]*queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
 	}
 	if r.log == nil {
@@ -105,24 +120,48 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	vault, err := openVault(ctx, s, cfg)
+	u, err := unlockFor(ctx, s, cfg)
 	if err != nil {
 		return nil, err
 	}
-	r.vault = vault
+	r.store, r.database, r.vault = u.store, u.meta.DatabaseID, u.keyring.vault(u.meta.DatabaseID)
+	if err := r.check(ctx); err != nil {
+		return nil, err
+	}
+	if err := u.retag(ctx, s, cfg.Master, cfg.Progress); err != nil {
+		return nil, fmt.Errorf("end the change of the master key: %w", err)
+	}
 	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// start brings the keys of the store up to date. The order matters: the clock comes first,
-// then the downtime since its record is accounted for, and only then can a key be due or
+// check finds out, before anything is written, whether this is the store that was served last and
+// whether it is whole.
+func (r *Rings) check(ctx context.Context) error {
+	if err := r.store.CheckManifest(ctx); err != nil {
+		return err
+	}
+	if err := r.startClock(ctx); err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	if err := r.checkAge(ctx); err != nil {
+		return err
+	}
+	if r.cfg.Check == nil {
+		return nil
+	}
+	return r.cfg.Check(ctx, r.store)
+}
+
+// start brings the keys of the store up to date. The order matters: the clock was read first,
+// now the downtime since its record is accounted for, and only then can a key be due or
 // missing. A crash between two steps is safe, because each is one transaction or repeats
 // itself at the next start.
 func (r *Rings) start(ctx context.Context) error {
-	if err := r.startClock(ctx); err != nil {
-		return fmt.Errorf("read clock: %w", err)
+	if err := r.acceptAge(ctx); err != nil {
+		return fmt.Errorf("accept the store: %w", err)
 	}
 	r.snapshot.Store(&snapshot{})
 	if err := r.reload(ctx); err != nil {
@@ -130,6 +169,9 @@ func (r *Rings) start(ctx context.Context) error {
 	}
 	if err := r.checkLifetimes(func(alg string) time.Duration { return r.snapshot.Load().rings[alg].MaxLifetime }); err != nil {
 		return err
+	}
+	if err := r.checkRetired(ctx); err != nil {
+		return fmt.Errorf("read keys: %w", err)
 	}
 	if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
 		return fmt.Errorf("reschedule after downtime: %w", err)
@@ -146,12 +188,43 @@ func (r *Rings) start(ctx context.Context) error {
 	return r.writeClock(ctx, *r.clock.Load())
 }
 
+// checkRetired opens the private halves of retired keys that are not erased yet. reload opens those
+// of spare and active keys only.
+func (r *Rings) checkRetired(ctx context.Context) error {
+	for _, k := range r.snapshot.Load().retired {
+		if k.Erase.Equal(never) {
+			continue
+		}
+		var box []byte
+		err := r.store.View(ctx, func(tx storage.Reader) (err error) {
+			box, err = tx.Get(privateKey(k.KID))
+			return err
+		})
+		if errors.Is(err, storage.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			_, err = r.openPrivate(k, box)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // startClock reads the clock record, and continues the clock and the policy from it.
 func (r *Rings) startClock(ctx context.Context) error {
 	err := r.store.View(ctx, func(tx storage.Reader) error {
-		_, err := getJSON(tx, clockKey, &r.clockRecord)
-		return err
+		found, err := getJSON(tx, clockKey, &r.clockRecord)
+		if err != nil {
+			return err
+		}
+		return r.checkClock(tx, found)
 	})
+	if err != nil {
+		return err
+	}
 	r.servedBefore = r.clockRecord.ServedTime
 	c := newClock(r.clockRecord, r.readClocks())
 	r.clock.Store(&c)
@@ -171,7 +244,7 @@ func (r *Rings) startClock(ctx context.Context) error {
 		rotateEvery: r.cfg.RotateEvery, propagation: r.cfg.Propagation,
 		maxAge: r.cfg.MaxAge, oldCachesUntil: r.clockRecord.OldCachesUntil,
 	}
-	return err
+	return nil
 }
 
 // Reload reads the keys again. It is for callers of RaiseMaxLifetime, after the commit.
@@ -182,9 +255,13 @@ func (r *Rings) Reload(ctx context.Context) error {
 }
 
 // reload replaces the snapshot with the committed keys. It keeps the private halves that
-// are in memory, except those of keys that have stopped.
+// are in memory, except those of keys that have stopped. After an error the keys in memory stay in
+// use: a record that was lost must not remove a key from the published set.
 func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
+	if err := r.store.CheckManifest(ctx, "ring/", "retired/"); err != nil {
+		return err
+	}
 	old, now := r.snapshot.Load(), r.Now()
 	next := &snapshot{rings: make(map[string]ring), signers: make(map[string]*signer)}
 	for _, alg := range SupportedAlgorithms() {
@@ -252,6 +329,13 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	public, err := parsePublic(k.Public)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.belongs(public, key); err != nil {
+		return nil, storage.Damaged(privateKey(k.KID), "%s", err)
+	}
 	return newSigner(key, k.Alg, k.KID)
 }
 
@@ -269,6 +353,9 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 	slices.SortStableFunc(keys, byPublish)
 	for _, k := range keys {
 		public, err := parsePublic(k.Public)
+		if err == nil {
+			err = k.belongs(public, nil)
+		}
 		if err != nil {
 			return fmt.Errorf("read the public half of %s: %w", k.KID, err)
 		}
@@ -291,6 +378,17 @@ func (r *Rings) Published() []PublicKey { return slices.Clone(r.snapshot.Load().
 
 // Algorithms returns the configured algorithms.
 func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }
+
+// Store returns the store that Open was given. It checks and adds the tags of records, so every
+// package uses this one.
+func (r *Rings) Store() storage.Store { return r.store }
+
+// Damaged returns the keys of records that were found damaged and have not been found whole since,
+// at most 1,000, and how often one was found.
+func (r *Rings) Damaged() (keys []string, found uint64) { return r.store.Damaged() }
+
+// DatabaseID returns the id of the store: 16 bytes in hex.
+func (r *Rings) DatabaseID() string { return r.database }
 
 // Vault returns the vault of the store, which also seals secrets of other packages.
 func (r *Rings) Vault() *Vault { return r.vault }

@@ -47,15 +47,21 @@ func openStore(t *testing.T, path string) *bolt.Store {
 // newRings opens a new store with one EdDSA ring, whose tokens live for a minute.
 func newRings(t *testing.T) (*Rings, *bolt.Store) {
 	t.Helper()
-	master, _ := NewMasterKey()
 	s := openStore(t, filepath.Join(t.TempDir(), "db"))
+	return ringsOf(t, s), s
+}
+
+// ringsOf makes a store of s and opens it.
+func ringsOf(t *testing.T, s storage.Store) *Rings {
+	t.Helper()
+	master, _ := NewMasterKey()
 	create(t, s, trial(master))
 	r, err := Open(t.Context(), s, trial(master))
 	if err != nil {
 		t.Fatal(err)
 	}
 	raise(t, r, EdDSA, time.Minute)
-	return r, s
+	return r
 }
 
 // create makes a store of s, unless it is one.
@@ -244,7 +250,7 @@ func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 		t.Error("a refused start changed the file")
 	}
 	s = openStore(t, path)
-	if err := ChangeMasterKey(t.Context(), s, master, other, "test"); err != nil {
+	if err := ChangeMasterKey(t.Context(), s, master, other, "test", nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), s, trial(master)); !errors.Is(err, ErrMasterKey) {
@@ -268,7 +274,7 @@ func TestAMasterKeyIsCheckedWithoutAWrite(t *testing.T) {
 	s := openStore(t, filepath.Join(t.TempDir(), "keymill.db"))
 	right, _ := NewMasterKey()
 	wrong, _ := NewMasterKey()
-	if err := CheckMasterKey(t.Context(), readOnlyStore{s}, right); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := Unlock(t.Context(), readOnlyStore{s}, right); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("an empty store: %v", err)
 	}
 	if _, err := Create(t.Context(), s, trial(right), "test", "0"); err != nil {
@@ -276,26 +282,26 @@ func TestAMasterKeyIsCheckedWithoutAWrite(t *testing.T) {
 	}
 	check := func(what string, key MasterKey, want error) {
 		t.Helper()
-		if err := CheckMasterKey(t.Context(), readOnlyStore{s}, key); !errors.Is(err, want) {
+		if _, err := Unlock(t.Context(), readOnlyStore{s}, key); !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %v", what, err, want)
 		}
 	}
 	check("its key", right, nil)
 	check("another key", wrong, ErrMasterKey)
 	check("no key", MasterKey{}, ErrMasterKey)
-	if err := ChangeMasterKey(t.Context(), s, right, wrong, "test"); err != nil {
+	if err := ChangeMasterKey(t.Context(), s, right, wrong, "test", nil); err != nil {
 		t.Fatal(err)
 	}
 	check("the new key", wrong, nil)
 	check("the old key", right, ErrMasterKey)
-	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(dataKeyRecord) }); err != nil {
+	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(keyringRecord) }); err != nil {
 		t.Fatal(err)
 	}
-	check("without a keyring", wrong, storage.ErrNotFound)
+	check("without a keyring", wrong, storage.ErrDamaged)
 }
 
 func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
-	for _, lost := range []string{dataKeyRecord, "meta"} {
+	for _, lost := range []string{keyringRecord, "meta"} {
 		r, s := newRings(t)
 		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
 		if err != nil {
@@ -338,7 +344,7 @@ func TestARotationSurvivesACrash(t *testing.T) {
 		for _, lost := range []bool{false, true} {
 			if lost { // the clock record is older than the rotation
 				old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
-				if err := s.Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
+				if err := r.Store().Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -452,7 +458,7 @@ func TestARingThatIsNoLongerConfiguredStaysPublishedForItsTokens(t *testing.T) {
 // I19.
 func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, s := newRings(t)
+		r, _ := newRings(t)
 		run(t, r)
 		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
 		first := stage(t, r, Active)
@@ -462,10 +468,10 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 		if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := audit.Chain(t.Context(), s); err != nil {
+		if _, err := audit.Chain(t.Context(), r.Store()); err != nil {
 			t.Fatal(err)
 		}
-		page, err := audit.Read(t.Context(), s, audit.Query{Limit: 100})
+		page, err := audit.Read(t.Context(), r.Store(), audit.Query{Limit: 100})
 		if err != nil {
 			t.Fatal(err)
 		}

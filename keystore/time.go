@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keymill/storage"
+	"keymill/storage/sealed"
 )
 
 // Now returns the decision time: the highest time seen. It never goes back.
@@ -65,10 +66,17 @@ func (r *Rings) writeClock(ctx context.Context, c clock) error {
 	up := r.up()
 	rec := r.clockRecord
 	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.decisionAt(up), c.wallLag, c.erasureAt(up), r.servedBefore+up
-	if err := r.store.Update(ctx, func(tx storage.Tx) error { return putJSON(tx, clockKey, rec) }); err != nil {
+	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
+		if rec.Manifest, err = sealed.ManifestVersion(tx); err != nil {
+			return err
+		}
+		return putJSON(tx, clockKey, rec)
+	})
+	if err != nil {
 		return err
 	}
 	r.clockRecord, r.clockWritten = rec, up
+	r.writeMark(rec.ServedTime)
 	return nil
 }
 

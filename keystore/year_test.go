@@ -343,7 +343,7 @@ func (w *world) changeLifetime() {
 }
 
 func (w *world) raise(alg string) {
-	err := w.store.Update(w.t.Context(), func(tx storage.Tx) error {
+	err := w.rings.Store().Update(w.t.Context(), func(tx storage.Tx) error {
 		return w.rings.RaiseMaxLifetime(tx, alg, w.lifetime[alg])
 	})
 	if err := errors.Join(err, w.rings.Reload(w.t.Context())); err != nil {

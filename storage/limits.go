@@ -1,6 +1,9 @@
 package storage
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Limits of one key, one value and one Update. Everything that an Update reads, scans or
 // writes counts, so that every store can send it in one request of its own protocol.
@@ -15,6 +18,16 @@ const (
 // package sealed, which adds a tag to each value. A store allows values of MaxValueBytes +
 // MaxTagBytes, and the first MaxTagBytes of a value do not count in MaxUpdateBytes.
 const MaxTagBytes = 32
+
+// MaxManifestKeys is how many keys of the manifest of package sealed an Update may touch besides
+// MaxUpdateKeys. Neither they nor their values count in the limits of the caller.
+const MaxManifestKeys = 48
+
+const manifestKey = "manifest" // and those that begin with "manifest/"
+
+func inManifest(key string) bool {
+	return key == manifestKey || strings.HasPrefix(key, manifestKey+"/")
+}
 
 // CheckKey returns ErrLimit unless key is 1 to MaxKeyBytes bytes of printable ASCII.
 // A store calls it for the keys of a View; an Overlay calls it for those of an Update.

@@ -9,7 +9,7 @@ import (
 )
 
 // Schema is the version of the record layout that this program reads and writes.
-const Schema = 1
+const Schema = 2
 
 const metaKey = "meta"
 
@@ -45,12 +45,19 @@ func ReadMeta(r Reader) (Meta, error) {
 	if err != nil {
 		return Meta{}, err
 	}
+	// The schema comes first: only a record of this schema can be read strictly.
+	var any struct {
+		Schema int `json:"schema"`
+	}
+	switch err := json.Unmarshal(b, &any); {
+	case err != nil:
+		return Meta{}, Damaged(metaKey, "it is not the JSON of such a record")
+	case any.Schema == Schema:
+	case any.Schema == 1:
+		return Meta{}, fmt.Errorf("the store has schema 1, which no release of Keymill wrote; create a new store with \"keymill init\"")
+	default:
+		return Meta{}, fmt.Errorf("the store has schema %d, but this program reads schema %d; use the version of Keymill that wrote it", any.Schema, Schema)
+	}
 	var m Meta
-	if err := json.Unmarshal(b, &m); err != nil {
-		return Meta{}, fmt.Errorf("the meta record is unreadable: %w", err)
-	}
-	if m.Schema != Schema {
-		return Meta{}, fmt.Errorf("the store has schema %d, but this program reads schema %d; use the version of Keymill that wrote it", m.Schema, Schema)
-	}
-	return m, nil
+	return m, DecodeJSON(metaKey, b, &m)
 }

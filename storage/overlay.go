@@ -26,6 +26,7 @@ type Overlay struct {
 	base      Reader     // nil once the Overlay has ended
 	states    []keyState // in the order in which keys were first touched; a linear search of so few beats a map
 	bytes     int        // touched so far
+	manifest  int        // how many of states are of the manifest
 	wrote     bool
 	unlimited bool                // set by DryRun, which holds the writes of many Updates
 	err       error               // the limit that was exceeded
@@ -184,7 +185,7 @@ func (o *Overlay) write(key string, value []byte, deleted bool) error {
 	if err != nil {
 		return err
 	}
-	if err := o.addBytes(countedBytes(value)); err != nil {
+	if err := o.addBytes(countedBytes(key, value)); err != nil {
 		return err
 	}
 	k.written, k.deleted, k.value = true, deleted, value
@@ -242,11 +243,18 @@ func (o *Overlay) stateOf(key string) (*keyState, error) {
 	if k := o.find(key); k != nil {
 		return k, nil
 	}
-	if len(o.states) == MaxUpdateKeys && !o.unlimited {
+	switch {
+	case o.unlimited:
+	case inManifest(key):
+		if o.manifest++; o.manifest > MaxManifestKeys {
+			return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys of the manifest", ErrLimit, MaxManifestKeys))
+		}
+	case len(o.states)-o.manifest == MaxUpdateKeys:
 		return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys", ErrLimit, MaxUpdateKeys))
-	}
-	if err := o.addBytes(len(key)); err != nil {
-		return nil, err
+	default:
+		if err := o.addBytes(len(key)); err != nil {
+			return nil, err
+		}
 	}
 	o.states = append(o.states, keyState{key: key})
 	return &o.states[len(o.states)-1], nil
@@ -268,11 +276,16 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 		return nil
 	}
 	k.read = true
-	return o.addBytes(countedBytes(value))
+	return o.addBytes(countedBytes(k.key, value))
 }
 
-// countedBytes leaves out what sealed may have added.
-func countedBytes(value []byte) int { return max(0, len(value)-MaxTagBytes) }
+// countedBytes leaves out what package sealed may have added.
+func countedBytes(key string, value []byte) int {
+	if inManifest(key) {
+		return 0
+	}
+	return max(0, len(value)-MaxTagBytes)
+}
 
 func (o *Overlay) scanned(e Entry) error {
 	k, err := o.stateOf(e.Key)

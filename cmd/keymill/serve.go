@@ -15,6 +15,7 @@ import (
 func serveCommand() *cobra.Command {
 	var file string
 	var dev, init, acceptNewIssuer bool
+	var acceptOlder string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the token server",
@@ -31,6 +32,7 @@ func serveCommand() *cobra.Command {
 	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients and commands to paste")
 	f.BoolVar(&init, "init", false, "create the store if there is none, for a first start")
 	f.BoolVar(&acceptNewIssuer, "accept-new-issuer", false, "serve the store with another issuer than the last time")
+	f.StringVar(&acceptOlder, "accept-older-store", "", "serve an older copy of the store and end all sessions; the refusal prints the `TOKEN`, which works once")
 	f.Var(new(dirName), "data", "directory of the store, which keymill init creates")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
@@ -51,7 +53,7 @@ func serveCommand() *cobra.Command {
 		}
 		return serve.Run(cmd.Context(), serve.Options{
 			Config: c, Version: release, Out: cmd.OutOrStdout(), Log: cmd.ErrOrStderr(),
-			Init: init, AcceptNewIssuer: acceptNewIssuer, Reload: load,
+			Init: init, AcceptNewIssuer: acceptNewIssuer, AcceptOlder: acceptOlder, Reload: load,
 		})
 	}
 	return cmd

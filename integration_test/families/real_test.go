@@ -73,7 +73,7 @@ func (r *real) start() {
 		r.t.Fatal(err)
 	}
 	r.Issuer, err = issuer.Open(context.Background(), issuer.Config{
-		URL: "https://auth.example.com", Store: r.store, Keys: r.keys,
+		URL: "https://auth.example.com", Store: r.keys.Store(), Keys: r.keys,
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -99,10 +99,6 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	var store storage.Store = db
-	if wrap != nil {
-		store = wrap(db)
-	}
 	cfg := keystore.Config{
 		Algorithms:  []string{keystore.EdDSA},
 		RotateEvery: 30 * 24 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute, Master: p.master,
@@ -114,6 +110,10 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := keys.Store()
+	if wrap != nil {
+		store = wrap(store)
+	}
 	r := &openedIssuer{}
 	if r.Issuer, err = issuer.Open(t.Context(), issuer.Config{URL: p.issuer, Store: store, Keys: keys}); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { keys.Run(ctx) })
-	loops.Go(func() { audit.Run(ctx, db) })
+	loops.Go(func() { audit.Run(ctx, store) })
 	loops.Go(func() { r.Run(ctx) })
 	r.stop = func() {
 		cancel()

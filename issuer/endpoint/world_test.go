@@ -32,9 +32,10 @@ import (
 // A world is a Server with a real store, real keys and both listeners.
 type world struct {
 	t         *testing.T
-	url       string // the issuer
-	store     *bolt.Store
-	counted   countedStore // the same, which the issuer uses
+	url       string        // the issuer
+	file      *bolt.Store   // the store below the tags
+	store     storage.Store // keys.Store()
+	counted   countedStore  // the same, which the issuer uses
 	keys      *keystore.Rings
 	issuer    *issuer.Issuer
 	server    *Server
@@ -160,25 +161,26 @@ func newWorldAt(t testing.TB, url string, change ...func(*Config)) *world {
 func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config)) {
 	t.Helper()
 	var err error
-	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
+	if w.file, err = bolt.Open(w.path, bolt.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.store.Close() })
-	w.counted.Store = w.store
+	t.Cleanup(func() { w.file.Close() })
 	keySet := NewKeySet(cfg.MaxAge)
 	cfg.Changed = keySet.Publish
-	if _, err := keystore.Create(t.Context(), w.store, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+	if _, err := keystore.Create(t.Context(), w.file, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		t.Fatal(err)
 	}
-	if w.keys, err = keystore.Open(t.Context(), w.store, cfg); err != nil {
+	if w.keys, err = keystore.Open(t.Context(), w.file, cfg); err != nil {
 		t.Fatal(err)
 	}
+	w.store = w.keys.Store()
+	w.counted.Store = w.store
 	if w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: w.url, Insecure: w.url == privateIssuer, Store: &w.counted, Keys: w.keys}); err != nil {
 		t.Fatal(err)
 	}
 	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
-		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.store.Status().Bytes },
+		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.file.Status().Bytes },
 		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

@@ -36,7 +36,7 @@ import (
 type world struct {
 	t        *testing.T
 	path     string
-	store    *bolt.Store
+	store    storage.Store
 	issuer   *issuer.Issuer
 	outbox   *outbox.Outbox
 	sender   *Sender
@@ -79,20 +79,21 @@ func storeDir() string {
 // open does what a start of the server does.
 func (w *world) open(url string) {
 	w.t.Helper()
-	var err error
-	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
+	file, err := bolt.Open(w.path, bolt.Options{})
+	if err != nil {
 		w.t.Fatal(err)
 	}
 	cfg := keystore.Config{
 		Algorithms: []string{"EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
 	}
-	if _, err := keystore.Create(w.t.Context(), w.store, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
+	if _, err := keystore.Create(w.t.Context(), file, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		w.t.Fatal(err)
 	}
-	keys, err := keystore.Open(w.t.Context(), w.store, cfg)
+	keys, err := keystore.Open(w.t.Context(), file, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.store = keys.Store()
 	w.outbox, err = outbox.Open(w.t.Context(), outbox.Config{Store: w.store, Now: keys.Now, WallTime: keys.WallTime})
 	if err != nil {
 		w.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"keymill/storage"
 )
@@ -20,29 +21,37 @@ const (
 	maxFindings    = 10
 )
 
-// CheckManifest compares the manifest with the records that it covers. Its error names the first
-// ten that are missing, were added, are older or are damaged; it matches storage.ErrDamaged.
-func (s *Store) CheckManifest(ctx context.Context) error {
+// CheckManifest compares the manifest with the records that it covers, or with those below
+// prefixes only. Its error names the first ten that are missing, were added, are older or are
+// damaged; it matches storage.ErrDamaged.
+func (s *Store) CheckManifest(ctx context.Context, prefixes ...string) error {
+	keys := []string{}
+	if len(prefixes) == 0 {
+		prefixes, keys = coveredPrefixes[:], coveredKeys[:]
+	}
 	for {
-		err := s.checkManifest(ctx)
+		err := s.checkManifest(ctx, prefixes, keys)
 		if !errors.Is(err, errChanged) {
 			return err
 		}
 	}
 }
 
-func (s *Store) checkManifest(ctx context.Context) error {
+func (s *Store) checkManifest(ctx context.Context, prefixes, keys []string) error {
 	m, expected, err := s.readManifest(ctx)
 	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(expected, func(key string, _ []byte) bool {
+		return !slices.Contains(keys, key) && !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
+	})
 	c := comparison{expected: expected}
-	for _, key := range coveredKeys {
+	for _, key := range keys {
 		if err := s.compare(ctx, m.Version, key, key+" ", &c); err != nil {
 			return err
 		}
 	}
-	for _, prefix := range coveredPrefixes {
+	for _, prefix := range prefixes {
 		if err := s.compare(ctx, m.Version, prefix, prefix+"\x7f", &c); err != nil {
 			return err
 		}

@@ -125,9 +125,9 @@ func TestAnOlderManifestWithItsRecordsHasAnOlderVersion(t *testing.T) {
 func TestTheManifestOfManyClientsIsChecked(t *testing.T) {
 	base, s := create(t)
 	const clients = 2500
-	for n := 0; n < clients; n += 20 {
+	for n := 0; n < clients; n += 10 {
 		var records []string
-		for i := n; i < n+20; i++ {
+		for i := n; i < n+10; i++ {
 			records = append(records, fmt.Sprintf("client/%04d", i), "1")
 		}
 		put(t, s, records...)

@@ -28,6 +28,8 @@ type Mark struct {
 	path string
 	file *os.File
 	slot int64 // that is written next
+
+	readOnly bool
 }
 
 const (
@@ -52,6 +54,19 @@ func OpenMark(path string) (*Mark, error) {
 		return nil, errors.Join(fmt.Errorf("open mark %s: %w", path, err), f.Close())
 	}
 	return &Mark{path: path, file: f}, nil
+}
+
+// OpenMarkReadOnly opens the file of a mark for a program that serves nothing. WriteMark does
+// nothing then. The error matches fs.ErrNotExist if there is no mark.
+func OpenMarkReadOnly(path string) (*Mark, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open mark: %w", err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("open mark %s: it is not a regular file", path), err, f.Close())
+	}
+	return &Mark{path: path, file: f, readOnly: true}, nil
 }
 
 // prepareMark gives the file its size, so that a full disk cannot stop a later write.
@@ -101,6 +116,9 @@ func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
 
 // WriteMark writes the served time of the store, which must be durable in the store already.
 func (s *Store) WriteMark(m *Mark, served time.Duration) error {
+	if m.readOnly {
+		return nil
+	}
 	b := binary.BigEndian.AppendUint64([]byte(markMagic), uint64(served))
 	b = append(b, s.state.Load().current.markTag(b)...)
 	if _, err := m.file.WriteAt(b, m.slot*markSlotBytes); err != nil {

@@ -11,7 +11,8 @@ import (
 // Bounds of one transaction of Retag, below those of an Update: it reads and writes each record, and
 // perhaps a page of the manifest for it.
 const (
-	retagKeys  = storage.MaxUpdateKeys - 8
+	retagKeys  = storage.MaxUpdateKeys
+	retagPages = storage.MaxManifestKeys - 2 // one record can add one page, and the root is one more
 	retagBytes = storage.MaxUpdateBytes / 4
 )
 
@@ -99,9 +100,9 @@ func (s *Store) retag(ctx context.Context, keys []string, last string) (done int
 				return err
 			}
 			done, cursor = 0, last+" " // the first key that can follow
-			touched, bytes := 0, 0
+			bytes := 0
 			for _, key := range keys {
-				if touched >= retagKeys-1 || bytes > retagBytes {
+				if done == retagKeys || len(t.pages) >= retagPages || bytes > retagBytes {
 					cursor = keys[done-1] + " "
 					break
 				}
@@ -110,7 +111,6 @@ func (s *Store) retag(ctx context.Context, keys []string, last string) (done int
 					return err
 				}
 				done, bytes = done+1, bytes+n
-				touched = done + len(t.pages)
 			}
 			t.root.Retagged, t.written = cursor, true
 			return nil

@@ -16,6 +16,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/sealed"
 )
 
 // A Store is the store of a server that is stopped, or a copy of one.
@@ -24,7 +25,8 @@ type Store struct {
 	// the hash chain is complete. It matches diagnose.ErrNotInUnit if there was nothing to check with.
 	Unverified error
 
-	store *bolt.Store
+	file  *bolt.Store
+	store storage.Store // file without tags
 }
 
 // OpenStore opens the file at path to read it only, checks its pages, and verifies it with the master
@@ -44,11 +46,13 @@ func OpenStore(ctx context.Context, path string, c *config.Config) (*Store, erro
 	if err := store.Check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), store.Close())
 	}
-	return &Store{store: store, Unverified: verify(ctx, store, path, c)}, nil
+	s := &Store{file: store, store: sealed.Unverified(store)}
+	s.Unverified = s.verify(ctx, path, c)
+	return s, nil
 }
 
 // Close closes the file.
-func (s *Store) Close() error { return s.store.Close() }
+func (s *Store) Close() error { return s.file.Close() }
 
 // Read is a Source.
 func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
@@ -59,18 +63,22 @@ func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
 }
 
 // verify checks that the master key belongs to the store and that the chain of records is complete.
-func verify(ctx context.Context, s storage.Store, path string, c *config.Config) error {
+func (s *Store) verify(ctx context.Context, path string, c *config.Config) error {
 	c.Data = filepath.Dir(path)
 	c.Dev = exists(c.Path("dev-master-key")) // a trial store has its key beside it
 	key, _, err := diagnose.MasterKey(c)
 	if err != nil {
 		return err
 	}
-	if err := keystore.CheckMasterKey(ctx, s, key); err != nil {
+	store, err := keystore.Unlock(ctx, s.file, key)
+	if err != nil {
 		return err
 	}
-	_, err = audit.Verify(ctx, s)
-	return err
+	if _, err = audit.Verify(ctx, store); err != nil {
+		return err // the records are printed as unverified ones
+	}
+	s.store = store
+	return nil
 }
 
 func exists(path string) bool {

@@ -249,7 +249,7 @@ func TestAStoreIsVerifiedWithItsMasterKeyAndItsChain(t *testing.T) {
 		{"without a key", "", "no master key was given", nil},
 		{"with another key", other, keystore.ErrMasterKey.Error(), nil},
 		{"not a key", "x", config.ErrNotAMasterKey.Error(), nil},
-		{"an edited record", line, "record 20", func(tx storage.Tx) error {
+		{"an edited record", line, "audit/log/00000000000000000020 is damaged", func(tx storage.Tx) error {
 			return tx.Put("audit/log/00000000000000000020", []byte(`{"seq":20,"action":"forged"}`))
 		}},
 		{"a removed record", line, "record 20", func(tx storage.Tx) error { return tx.Delete("audit/log/00000000000000000020") }},
@@ -272,11 +272,11 @@ func TestAStoreIsVerifiedWithItsMasterKeyAndItsChain(t *testing.T) {
 				t.Fatal(err)
 			}
 			rings.Close()
-			add(t, s, 0, 40)
-			if _, err := audit.Chain(t.Context(), s); err != nil {
+			add(t, rings.Store(), 0, 40)
+			if _, err := audit.Chain(t.Context(), rings.Store()); err != nil {
 				t.Fatal(err)
 			}
-			add(t, s, 40, 43) // the server was stopped before it moved these
+			add(t, rings.Store(), 40, 43) // the server was stopped before it moved these
 			if tt.change != nil {
 				if err := s.Update(t.Context(), tt.change); err != nil {
 					t.Fatal(err)

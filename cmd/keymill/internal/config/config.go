@@ -16,6 +16,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -37,6 +38,7 @@ type Config struct {
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer and http pages that are not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
+	MarkFile          string         `key:"store.mark_file" help:"file that remembers how long the store has been served, so that an older copy of the store is refused; by default keymill.mark in the data directory. On another volume it also notices that the whole volume was put back"`
 	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA"`
 	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
 	Propagation       time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
@@ -188,6 +190,9 @@ func (c *Config) IsSet(key string) bool { return c.source[key] != "" }
 // ServiceLinks returns the names of the variables that Load ignored because Kubernetes sets
 // them for its Services. Package serve logs them.
 func (c *Config) ServiceLinks() []string { return c.serviceLinks }
+
+// MarkPath returns the path of the mark of the store.
+func (c *Config) MarkPath() string { return cmp.Or(c.MarkFile, c.Path("keymill.mark")) }
 
 // Path returns the path of a file in the data directory.
 func (c *Config) Path(name string) string { return filepath.Join(c.Data, name) }

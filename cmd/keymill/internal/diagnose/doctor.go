@@ -25,6 +25,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/sealed"
 )
 
 // A Doctor examines one data directory. It changes nothing there, unless it is told to
@@ -40,6 +41,7 @@ type Doctor struct {
 	AskServer func(context.Context) (api.Status, error)
 
 	store     *bolt.Store
+	records   storage.Store // store without tags, which are checked if the master key opens it
 	master    keystore.MasterKey
 	keySource string // where the unit has the master key; "" if a setting names it
 	keyFault  error  // why there is no master key
@@ -105,12 +107,12 @@ func (d *Doctor) examine(ctx context.Context) error {
 		return nil
 	}
 	defer func() { store.Close() }()
-	d.store = store
+	d.store, d.records = store, sealed.Unverified(store)
 	d.checkStore(ctx)
 	sound := d.findings.allOK()
 	d.findings.warn(serve.LoginWarnings(d.Config, serve.Records{
-		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, store, id) },
-		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, store, name) },
+		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, d.records, id) },
+		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, d.records, name) },
 	}))
 	if d.NewMasterKeyFile != "" && sound {
 		store.Close() // twice does no harm
@@ -151,7 +153,7 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
 		d.checkMasterKey(ctx, meta.Dev)
 	}
-	records, err := audit.Verify(ctx, d.store)
+	records, err := audit.Verify(ctx, d.records)
 	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
 }
 
@@ -166,10 +168,23 @@ func (d *Doctor) checkMasterKey(ctx context.Context, dev bool) {
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
 func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	c := d.Config
+	mark, err := sealed.OpenMarkReadOnly(c.MarkPath())
+	switch {
+	case err == nil:
+		defer mark.Close()
+	case !errors.Is(err, fs.ErrNotExist):
+		d.findings.add("mark", "", err)
+		return
+	}
 	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
+		Mark:       mark,
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
 	})
+	if older := new(keystore.OlderStoreError); errors.As(err, &older) {
+		d.findings.add("mark", "", err)
+		return
+	}
 	opens := "opens the data key and the private keys"
 	if d.keySource != "" {
 		opens += "; it is from " + d.keySource
@@ -181,6 +196,12 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 		return
 	}
 	defer rings.Close()
+	if mark != nil {
+		d.findings.add("mark", "the store is as old as when it was served last", nil)
+	}
+	if d.records, err = keystore.Unlock(ctx, d.store, d.master); err != nil {
+		return
+	}
 	if status := rings.Status(); !status.Ready {
 		err = errors.New(strings.Join(status.Issues, "; "))
 	}
@@ -221,7 +242,7 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	err = keystore.ChangeMasterKey(ctx, store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()))
+	err = keystore.ChangeMasterKey(ctx, store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()), nil)
 	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
@@ -28,23 +27,15 @@ func readIssuer(r storage.Reader) (string, error) {
 		return "", err
 	}
 	var record issuerRecord
-	if err := json.Unmarshal(b, &record); err != nil {
-		return "", fmt.Errorf("the record of the issuer is unreadable: %w", err)
-	}
-	return record.URL, nil
+	return record.URL, storage.DecodeJSON(issuerKey, b, &record)
 }
 
-// identify checks that this is the store that the configuration means, before anything is written
-// to it.
+// identify checks that this is the store that the configuration means, before the master key is
+// used.
 func (s *server) identify(ctx context.Context) error {
-	var last string
-	err := s.store.View(ctx, func(r storage.Reader) error {
+	err := s.file.View(ctx, func(r storage.Reader) error {
 		meta, err := storage.ReadMeta(r)
-		if err != nil {
-			return err
-		}
 		s.database = meta.DatabaseID
-		last, err = readIssuer(r)
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {
@@ -55,6 +46,19 @@ func (s *server) identify(ctx context.Context) error {
 	}
 	if err := s.config.CheckDatabase(s.database); err != nil {
 		return terminal.WithHint(err, "the directory or the mounted volume is the wrong one; or, if this is the right store, correct database_id")
+	}
+	return nil
+}
+
+// checkIssuer checks the issuer with which the store was last served, before anything is written to
+// the store.
+func (s *server) checkIssuer(ctx context.Context, store storage.Store) error {
+	var last string
+	if err := store.View(ctx, func(r storage.Reader) (err error) {
+		last, err = readIssuer(r)
+		return err
+	}); err != nil {
+		return err
 	}
 	if s.config.Dev || s.acceptNewIssuer || last == "" || last == s.config.Issuer {
 		return nil

@@ -33,7 +33,7 @@ func Init(ctx context.Context, o Options) (databaseID string, err error) {
 			return "", err
 		}
 	}
-	id, err := keystore.Create(ctx, s.store, s.keyConfig(), s.createdBy, s.version)
+	id, err := keystore.Create(ctx, s.file, s.keyConfig(), s.createdBy, s.version)
 	if errors.Is(err, keystore.ErrExists) {
 		return "", terminal.WithHint(fmt.Errorf("%s holds a store already, with the database id %s", s.config.Data, id),
 			"serve it with \"keymill serve\", or name another directory with --data DIR")
@@ -75,7 +75,7 @@ func (s *server) createStore(ctx context.Context) error {
 	if !s.mayCreate() {
 		return nil
 	}
-	id, err := keystore.Create(ctx, s.store, s.keyConfig(), s.createdBy, s.version)
+	id, err := keystore.Create(ctx, s.file, s.keyConfig(), s.createdBy, s.version)
 	if errors.Is(err, keystore.ErrExists) {
 		return nil
 	}

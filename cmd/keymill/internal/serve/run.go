@@ -50,7 +50,7 @@ func (s *server) run(ctx context.Context) error {
 	cancel()
 	loops.Wait()
 	if err == nil {
-		err = s.store.Status().Failed // it may have failed during the last requests
+		err = s.file.Status().Failed // it may have failed during the last requests
 	}
 	s.recordStop(ctx, err)
 	s.close()
@@ -101,7 +101,7 @@ func (s *server) httpServer(h http.Handler) *http.Server {
 // nothing is left to save, and the supervisor should start the next process soon.
 func (s *server) limitStop() *time.Timer {
 	limit := stopLimit
-	if s.store.Status().Failed != nil {
+	if s.file.Status().Failed != nil {
 		limit = failedStopLimit
 	}
 	return time.AfterFunc(limit, func() {
@@ -116,7 +116,7 @@ func (s *server) limitStop() *time.Timer {
 // and a load balancer sees readyz fail before it sees refused connections.
 func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	limit := DrainTime
-	if err := s.store.Status().Failed; err != nil {
+	if err := s.file.Status().Failed; err != nil {
 		s.log.Error("the store failed; stopping, so that a restart reads what is durable", "error", terminal.Plain(err))
 		limit = failedDrainTime
 		select {
@@ -145,10 +145,13 @@ func (s *server) close() {
 	if s.rings != nil {
 		s.rings.Close()
 	}
-	if s.store != nil {
-		if err := s.store.Close(); err != nil {
+	if s.file != nil {
+		if err := s.file.Close(); err != nil {
 			s.log.Error("cannot close the store", "error", terminal.Plain(err))
 		}
+	}
+	if s.mark != nil {
+		s.mark.Close()
 	}
 	if s.dir != nil {
 		if s.opened {

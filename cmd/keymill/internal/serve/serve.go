@@ -42,8 +42,9 @@ type Options struct {
 	Out     io.Writer      // gets what --dev prints
 	Log     io.Writer      // may block or fail, which costs log lines and nothing else
 
-	Init            bool // create the store if there is none
-	AcceptNewIssuer bool // serve the store even if it was last served with another issuer
+	Init            bool   // create the store if there is none
+	AcceptNewIssuer bool   // serve the store even if it was last served with another issuer
+	AcceptOlder     string // the token that accepts an older copy of the store; "" accepts none
 
 	// Reload reads the configuration again and checks it. It is called after SIGHUP.
 	Reload func() (*config.Config, error)
@@ -55,7 +56,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	s := &server{
 		config: o.Config, version: o.Version,
-		create: o.Init || o.Config.Dev, createdBy: "system", acceptNewIssuer: o.AcceptNewIssuer,
+		create: o.Init || o.Config.Dev, createdBy: "system", acceptNewIssuer: o.AcceptNewIssuer, acceptOlder: o.AcceptOlder,
 	}
 	s.level.Set(o.Config.LogLevel)
 	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
@@ -19,7 +20,9 @@ import (
 	"keymill/issuer/webhook"
 	"keymill/jwks"
 	"keymill/keystore"
+	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/sealed"
 )
 
 // A server holds what Run opened, in the order of opening.
@@ -34,12 +37,15 @@ type server struct {
 
 	create          bool // a store that is missing
 	acceptNewIssuer bool
+	acceptOlder     string // token of an older store
 	createdBy       string // for the audit log
 
 	public    net.Listener
 	dir       *Dir
-	store     *bolt.Store
-	database  string // id of the store
+	file      *bolt.Store   // the store below the tags
+	mark      *sealed.Mark  // of the store
+	store     storage.Store // of rings
+	database  string        // id of the store
 	keySet    *endpoint.KeySet
 	rings     *keystore.Rings
 	outbox    *outbox.Outbox // nil without webhook.url
@@ -62,7 +68,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openPublic, s.openDir, s.openStore, s.createStore, s.identify, s.openMark, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -118,21 +124,48 @@ func (s *server) openStore(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.store = store
+	s.file = store
 	return nil
+}
+
+// openMark opens the file that remembers the age of the store.
+func (s *server) openMark(context.Context) (err error) {
+	s.mark, err = sealed.OpenMark(s.config.MarkPath())
+	return err
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
 	cfg := s.keyConfig()
-	cfg.Changed, cfg.Log = s.keySet.Publish, s.log
-	s.rings, err = keystore.Open(ctx, s.store, cfg)
-	if errors.Is(err, keystore.ErrNoRecords) {
+	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
+	cfg.Check, cfg.Progress = s.checkIssuer, logProgress(s.log)
+	cfg.Accepted = func(tx storage.Tx) error { return issuer.EndAllSessions(tx, time.Now()) }
+	s.rings, err = keystore.Open(ctx, s.file, cfg)
+	var older *keystore.OlderStoreError
+	switch {
+	case err == nil:
+		s.store = s.rings.Store()
+	case errors.Is(err, keystore.ErrNoRecords):
 		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
 			"as the server's user, run %q again", s.config.InitCommand())
+	case errors.As(err, &older):
+		err = terminal.WithHint(err, "put the newest store back; or, to serve this one and end all sessions, start once with --accept-older-store %s", older.Token)
 	}
 	return err
 }
+
+// logProgress logs how far the end of a change of the master key is, every few seconds.
+func logProgress(log *slog.Logger) keystore.Progress {
+	next := time.Now().Add(progressEvery)
+	return func(records int, key string) {
+		if now := time.Now(); now.After(next) {
+			log.Info("ending the change of the master key", "records", records, "at", key)
+			next = now.Add(progressEvery)
+		}
+	}
+}
+
+const progressEvery = 3 * time.Second
 
 func (s *server) keyConfig() keystore.Config {
 	c := s.config
@@ -181,8 +214,8 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Warnings:       s.warnings,
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
-		StoreFailed:    func() error { return s.store.Status().Failed },
-		StoreBytes:     func() int64 { return s.store.Status().Bytes },
+		StoreFailed:    s.storeFault,
+		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Version:        s.version,
 		Log:            s.log,
 	})

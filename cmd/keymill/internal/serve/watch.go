@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/storage"
 	"keymill/storage/audit"
 )
 
@@ -90,6 +92,26 @@ func (s *server) verifyRest(ctx context.Context) error {
 		s.log.Warn("cannot verify the audit log", "error", terminal.Plain(err))
 	}
 	<-ctx.Done()
+	return nil
+}
+
+// vital are the records without which the server cannot decide anything. Their damage makes it
+// not ready; any other damaged record fails only the requests that need it.
+var vital = []string{"manifest", "ring/", "refresh/secret/", "clock", "epoch"}
+
+// storeFault returns why the store cannot be relied on, or nil.
+func (s *server) storeFault() error {
+	if err := s.file.Status().Failed; err != nil {
+		return err
+	}
+	keys, _ := s.rings.Damaged()
+	for _, key := range keys {
+		for _, prefix := range vital {
+			if strings.HasPrefix(key, prefix) {
+				return &storage.DamageError{Key: key, Err: storage.ErrForged}
+			}
+		}
+	}
 	return nil
 }
 

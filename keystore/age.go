@@ -1,0 +1,148 @@
+package keystore
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/sealed"
+)
+
+// An OlderStoreError refuses a store that was served for less time than its mark remembers: it is an
+// older copy. Keys that were revoked since then, and sessions that have ended, would live again.
+type OlderStoreError struct {
+	By    time.Duration // how much served time is missing
+	Token string        // accepts this copy, once
+}
+
+// Error says by how much the store is older.
+func (e *OlderStoreError) Error() string {
+	return fmt.Sprintf("the store is older than the one that was served last: its last %s of service are missing", e.By.Round(time.Second))
+}
+
+// An age is what Open found out about the age of the store.
+type age struct {
+	noMark   bool          // there is a store that was served, and no mark of it
+	accepted bool          // AcceptOlder names this older store
+	marked   time.Duration // what the mark remembers
+}
+
+// checkClock finds a manifest that is older than the clock record. found says whether there is one.
+func (r *Rings) checkClock(tx storage.Reader, found bool) error {
+	version, err := sealed.ManifestVersion(tx)
+	switch {
+	case err != nil:
+		return err
+	case version < r.clockRecord.Manifest:
+		return storage.Damaged("manifest", "it is an older one that was put back, with the records of its time")
+	case !found && version > 1:
+		// The first Open writes the clock. It can have been interrupted, but no operator has
+		// changed anything by then.
+		return r.checkUnserved(tx)
+	}
+	return nil
+}
+
+// checkUnserved returns an error if a store without a clock record has keys.
+func (r *Rings) checkUnserved(tx storage.Reader) error {
+	for _, alg := range SupportedAlgorithms() {
+		ring, err := getRing(tx, alg)
+		if err != nil {
+			return err
+		}
+		if len(ring.Keys) > 0 {
+			return storage.Damaged(clockKey, "it is missing; restore a backup")
+		}
+	}
+	return nil
+}
+
+// checkAge compares the store with its mark.
+func (r *Rings) checkAge(context.Context) error {
+	if r.cfg.Mark == nil {
+		return nil
+	}
+	marked, err := r.store.ReadMark(r.cfg.Mark)
+	switch {
+	case errors.Is(err, sealed.ErrNoMark):
+		r.age.noMark = r.servedBefore > 0
+		return nil
+	case err != nil:
+		return err
+	case r.servedBefore >= marked:
+		return nil
+	}
+	token, err := r.olderToken(marked)
+	if err != nil {
+		return err
+	}
+	if !hmac.Equal([]byte(token), []byte(r.cfg.AcceptOlder)) {
+		return &OlderStoreError{marked - r.servedBefore, token}
+	}
+	r.age.accepted, r.age.marked = true, marked
+	return nil
+}
+
+// olderToken returns the value that accepts this copy of the store beside this mark. After the start
+// that uses it both are others, so it works once.
+func (r *Rings) olderToken(marked time.Duration) (string, error) {
+	key, err := hkdf.Key(sha256.New, r.vault.key[:], []byte(r.database), "keymill accept older store v1", keyBytes)
+	if err != nil {
+		return "", err
+	}
+	m := hmac.New(sha256.New, key)
+	fmt.Fprintf(m, "%d %d %s", marked, r.servedBefore, r.clockRecord.Highest.UTC().Format(time.RFC3339Nano))
+	return hex.EncodeToString(m.Sum(nil)[:8]), nil
+}
+
+// acceptAge records in the store what checkAge has found. A crash before its commit changes nothing:
+// the next start finds the same. After it the store is as old as its mark.
+func (r *Rings) acceptAge(ctx context.Context) error {
+	switch {
+	case r.age.noMark:
+		r.log.Warn("the mark of the store is missing; an older copy of the store would not have been noticed")
+		return r.store.Update(ctx, func(tx storage.Tx) error {
+			return audit.Append(tx, r.Now(), audit.Event{Action: "store.mark_missing", By: system, Target: r.database})
+		})
+	case !r.age.accepted:
+		return nil
+	}
+	rec := r.clockRecord
+	rec.ServedTime = r.age.marked
+	err := r.store.Update(ctx, func(tx storage.Tx) error {
+		missing := (r.age.marked - r.servedBefore).Round(time.Second)
+		errs := []error{putJSON(tx, clockKey, rec), audit.Append(tx, r.Now(), audit.Event{
+			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing.String()},
+		})}
+		if r.cfg.Accepted != nil {
+			errs = append(errs, r.cfg.Accepted(tx))
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		return err
+	}
+	r.log.Warn("an older store was accepted; all sessions have ended")
+	r.clockRecord, r.servedBefore = rec, r.age.marked
+	return nil
+}
+
+// writeMark writes the served time, which is durable in the store. A mark that cannot be written does
+// not end the server: it protects the next start only.
+func (r *Rings) writeMark(served time.Duration) {
+	if r.cfg.Mark == nil {
+		return
+	}
+	err := r.store.WriteMark(r.cfg.Mark, served)
+	if err != nil && !r.markFailed {
+		r.log.Error("the mark of the store cannot be written; an older copy of the store may not be noticed", "error", err)
+	}
+	r.markFailed = err != nil
+}

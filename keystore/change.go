@@ -1,0 +1,108 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/sealed"
+)
+
+// A Progress says how far a long work is: how many records are done, and the key of the last one.
+// It may be nil.
+type Progress func(records int, key string)
+
+// ChangeMasterKey seals the store under another master key, with a new data key. Afterwards only
+// next opens it. No server may use the store at that time. by names the operator in the audit log.
+//
+// One transaction writes the keyring, the sealed secrets, the rings and the manifest under the new
+// keys. A crash before its commit leaves a store that only old opens, after it only next does. The
+// other records have tags of the old data key for some time: the next Open, or another
+// ChangeMasterKey, tags them again.
+func ChangeMasterKey(ctx context.Context, s storage.Store, old, next MasterKey, by string, progress Progress) error {
+	u, err := unlock(ctx, s, old)
+	if err != nil {
+		return err
+	}
+	// A keyring holds two data keys at most, so the last change has to end first.
+	if err := u.retag(ctx, s, old, progress); err != nil {
+		return fmt.Errorf("end the last change of the master key: %w", err)
+	}
+	if err := u.store.CheckManifest(ctx); err != nil {
+		return err
+	}
+	database := u.meta.DatabaseID
+	changed := u.keyring
+	changed.Keys = []dataKey{newDataKey(u.keyring.Keys[0].Generation + 1), u.keyring.Keys[0]}
+	return s.Update(ctx, func(tx storage.Tx) error {
+		if err := putKeyring(tx, changed, next, database); err != nil {
+			return err
+		}
+		return sealed.Change(tx, changed.tagKeys(database), func(tx storage.Tx) error {
+			return errors.Join(
+				sealAgain(tx, u.keyring.vault(database), changed.vault(database)),
+				putAgain(tx, "ring/"),
+				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: by, Target: database}),
+			)
+		})
+	})
+}
+
+// sealAgain seals every sealed secret under the new data key.
+func sealAgain(tx storage.Tx, old, next *Vault) error {
+	for _, prefix := range []string{"private/", "refresh/secret/"} {
+		for e, err := range tx.Scan(prefix, prefix+"\x7f") {
+			if err != nil {
+				return err
+			}
+			plain, err := old.Open(e.Key, e.Value)
+			if err != nil {
+				return err
+			}
+			box, err := next.Seal(e.Key, plain)
+			clear(plain)
+			if err != nil {
+				return err
+			}
+			if err := tx.Put(e.Key, box); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// putAgain writes the records below prefix as they are, so that they get new tags.
+func putAgain(tx storage.Tx, prefix string) error {
+	for e, err := range tx.Scan(prefix, prefix+"\x7f") {
+		if err != nil {
+			return err
+		}
+		if err := tx.Put(e.Key, e.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retag ends a change of the master key: it tags the remaining records again and then removes the
+// old data key from the keyring. A crash in between continues at the next call.
+func (u *unlocked) retag(ctx context.Context, s storage.Store, master MasterKey, progress Progress) error {
+	if !u.store.Retagging() {
+		return nil
+	}
+	if err := u.store.Retag(ctx, progress); err != nil {
+		return err
+	}
+	one := u.keyring
+	one.Keys = one.Keys[:1]
+	if err := s.Update(ctx, func(tx storage.Tx) error { return putKeyring(tx, one, master, u.meta.DatabaseID) }); err != nil {
+		return err
+	}
+	u.store.Retagged()
+	u.keyring = one
+	return nil
+}

@@ -1,0 +1,172 @@
+package keystore
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"keymill/storage"
+	"keymill/storage/sealed"
+)
+
+// The record keyring is the identifier of a master key (16 bytes) and a keyring, sealed under that
+// master key. The identifier tells a wrong master key from a damaged record.
+const (
+	keyringRecord = "keyring"
+	metaRecord    = "meta"
+	masterIDBytes = 16
+)
+
+// ErrMasterKey means that the store was sealed under another master key.
+var ErrMasterKey = errors.New("the master key does not open this store; give the key that the store was last sealed under")
+
+// A keyring holds what the master key protects. It binds the record meta, which has no tag.
+type keyring struct {
+	Schema int       `json:"schema"`
+	Meta   []byte    `json:"meta"`      // SHA-256 of the record meta
+	Keys   []dataKey `json:"data_keys"` // the newest first; a second one while records have its tags
+}
+
+// A dataKey is one generation of the data key.
+type dataKey struct {
+	Generation uint32 `json:"generation"`
+	Key        []byte `json:"key"`
+}
+
+func newDataKey(generation uint32) dataKey {
+	key := make([]byte, keyBytes)
+	rand.Read(key)
+	return dataKey{generation, key}
+}
+
+// seal returns the record keyring.
+func (k keyring) seal(master MasterKey, database string) ([]byte, error) {
+	plain, err := json.Marshal(k)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	v := &Vault{key: master.secret, database: database}
+	box, err := v.Seal(keyringRecord, plain)
+	return append(master.id(), box...), err
+}
+
+// tagKeys returns the keys of the records' tags.
+func (k keyring) tagKeys(database string) sealed.Keys {
+	out := sealed.Keys{Database: database, Current: k.Keys[0].sealed()}
+	if len(k.Keys) > 1 {
+		previous := k.Keys[1].sealed()
+		out.Previous = &previous
+	}
+	return out
+}
+
+func (k dataKey) sealed() sealed.Generation {
+	return sealed.Generation{Number: k.Generation, DataKey: [keyBytes]byte(k.Key)}
+}
+
+// vault returns the vault of the newest data key. Every sealed record is sealed under it.
+func (k keyring) vault(database string) *Vault {
+	return &Vault{key: [keyBytes]byte(k.Keys[0].Key), database: database}
+}
+
+// id identifies a master key. It says nothing about the key.
+func (k MasterKey) id() []byte {
+	m := hmac.New(sha256.New, k.secret[:])
+	m.Write([]byte("keymill master key id v1"))
+	return m.Sum(nil)[:masterIDBytes]
+}
+
+// An unlocked store is open under its master key.
+type unlocked struct {
+	meta    storage.Meta
+	keyring keyring
+	store   *sealed.Store
+}
+
+// unlock opens the keyring, and checks meta against it. It never makes a new data key, because
+// every record of the store would be lost. The error matches storage.ErrNotFound if the store has
+// neither record, and ErrMasterKey if master is another key.
+func unlock(ctx context.Context, s storage.Store, master MasterKey) (*unlocked, error) {
+	u := new(unlocked)
+	err := s.View(ctx, func(r storage.Reader) error {
+		var err error
+		if u.meta, err = storage.ReadMeta(r); err != nil {
+			return err
+		}
+		u.keyring, err = readKeyring(r, master, u.meta.DatabaseID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	u.store, err = sealed.New(ctx, s, u.keyring.tagKeys(u.meta.DatabaseID))
+	return u, err
+}
+
+// readKeyring reads the records keyring and meta from the store below the tags.
+func readKeyring(r storage.Reader, master MasterKey, database string) (k keyring, err error) {
+	record, err := r.Get(keyringRecord)
+	if errors.Is(err, storage.ErrNotFound) {
+		return k, storage.Damaged(keyringRecord, "it is missing; restore a backup")
+	}
+	if err != nil {
+		return k, err
+	}
+	if len(record) < masterIDBytes || subtle.ConstantTimeCompare(record[:masterIDBytes], master.id()) != 1 {
+		return k, ErrMasterKey
+	}
+	v := &Vault{key: master.secret, database: database}
+	plain, err := v.Open(keyringRecord, record[masterIDBytes:])
+	if err != nil {
+		return k, storage.Damaged(keyringRecord, "it does not open, so it or the record meta was changed; restore a backup")
+	}
+	defer clear(plain)
+	if err := storage.DecodeJSON(keyringRecord, plain, &k); err != nil {
+		return k, err
+	}
+	meta, err := r.Get(metaRecord)
+	if err != nil {
+		return k, err
+	}
+	return k, k.check(meta)
+}
+
+func (k keyring) check(meta []byte) error {
+	if k.Schema != storage.Schema || len(k.Keys) < 1 || len(k.Keys) > 2 {
+		return storage.Damaged(keyringRecord, "it is of another schema")
+	}
+	for n, key := range k.Keys {
+		if len(key.Key) != keyBytes || key.Generation != k.Keys[0].Generation-uint32(n) {
+			return storage.Damaged(keyringRecord, "a data key is impossible")
+		}
+	}
+	if sum := sha256.Sum256(meta); subtle.ConstantTimeCompare(sum[:], k.Meta) != 1 {
+		return storage.Damaged(metaRecord, "it was changed")
+	}
+	return nil
+}
+
+// Unlock opens a store for a program that does not need its signing keys. The store checks the tag
+// of each record. Unlock only reads. The error matches ErrMasterKey if master is another key.
+func Unlock(ctx context.Context, s storage.Store, master MasterKey) (storage.Store, error) {
+	u, err := unlock(ctx, s, master)
+	if err != nil {
+		return nil, err
+	}
+	return u.store, nil
+}
+
+// putKeyring writes the record keyring into the store below the tags.
+func putKeyring(tx storage.Tx, k keyring, master MasterKey, database string) error {
+	record, err := k.seal(master, database)
+	if err != nil {
+		return fmt.Errorf("seal the keyring: %w", err)
+	}
+	return tx.Put(keyringRecord, record)
+}
