@@ -170,9 +170,6 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.checkLifetimes(func(alg string) time.Duration { return r.snapshot.Load().rings[alg].MaxLifetime }); err != nil {
 		return err
 	}
-	if err := r.checkRetired(ctx); err != nil {
-		return fmt.Errorf("read keys: %w", err)
-	}
 	if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
 		return fmt.Errorf("reschedule after downtime: %w", err)
 	}
@@ -190,8 +187,8 @@ func (r *Rings) start(ctx context.Context) error {
 
 // checkRetired opens the private halves of retired keys that are not erased yet. reload opens those
 // of spare and active keys only.
-func (r *Rings) checkRetired(ctx context.Context) error {
-	for _, k := range r.snapshot.Load().retired {
+func (r *Rings) checkRetired(ctx context.Context, retired []Key) error {
+	for _, k := range retired {
 		if k.Erase.Equal(never) {
 			continue
 		}
@@ -295,7 +292,16 @@ func (r *Rings) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.openSigners(next, sealed), r.publish(old, next, now)); err != nil {
+	// Nothing is published before every private half is known to belong to its public half.
+	if err := r.openSigners(next, sealed); err != nil {
+		return err
+	}
+	if len(old.published) == 0 {
+		if err := r.checkRetired(ctx, next.retired); err != nil {
+			return err
+		}
+	}
+	if err := r.publish(old, next, now); err != nil {
 		return err
 	}
 	r.stale = false
@@ -357,7 +363,7 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 			err = k.belongs(public, nil)
 		}
 		if err != nil {
-			return fmt.Errorf("read the public half of %s: %w", k.KID, err)
+			return storage.Damaged("ring/"+k.Alg, "%s", err)
 		}
 		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public})
 	}

@@ -62,7 +62,7 @@ func badStores() []badStart {
 		{"missing keyring", true, func(p *place) ([]string, []string) {
 			p.deleteRecord("keyring")
 			return nil, nil
-		}, "the store has records but no keyring"},
+		}, "record keyring is damaged: it is missing; restore a backup"},
 		{"missing meta", true, func(p *place) ([]string, []string) {
 			p.deleteRecord("meta")
 			return nil, nil

@@ -110,6 +110,7 @@ func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {
 		{"a removed head", "the head says that 0 is the last record", func() { p.deleteRecord("audit/head") }},
 	} {
 		p.overwrite(string(good))
+		os.Remove(filepath.Join(p.data, "keymill.mark")) // it would notice the older store
 		tt.spoil()
 		c := p.start()
 		if log := c.errs.String(); strings.Count(log, "the audit log is damaged; the server keeps serving") != 1 {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
@@ -41,9 +42,29 @@ func (p *place) deleteRecord(key string) {
 	p.change(func(tx storage.Tx) error { return tx.Delete(key) })
 }
 
+// putRecord writes a record with the tag that the master key makes.
 func (p *place) putRecord(key, value string) {
 	p.t.Helper()
-	p.change(func(tx storage.Tx) error { return tx.Put(key, []byte(value)) })
+	b, err := os.ReadFile(filepath.Join(p.dir, "master.key"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	master, err := keystore.ParseMasterKey(b)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	file, err := bolt.Open(p.store(), bolt.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer file.Close()
+	s, err := keystore.Unlock(context.Background(), file, master)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := s.Update(context.Background(), func(tx storage.Tx) error { return tx.Put(key, []byte(value)) }); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // change changes the store of a server that does not run.

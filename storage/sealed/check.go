@@ -1,7 +1,6 @@
 package sealed
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,7 +56,7 @@ func (s *Store) checkManifest(ctx context.Context, prefixes, keys []string) erro
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(c.expected)) {
-		c.add(storage.Damaged(key, "it is missing, although no administrator removed it"))
+		c.add(differs(key, c.expected[key], nil))
 	}
 	return errors.Join(c.found...)
 }
@@ -128,17 +127,14 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 }
 
 func (c *comparison) compare(r *reader, e storage.Entry) {
-	expected, known := c.expected[e.Key]
+	expected := c.expected[e.Key]
 	delete(c.expected, e.Key)
 	_, sum, ok := r.state.check(e.Key, e.Value)
-	switch {
-	case !ok:
+	if !ok {
 		r.damage.add(e.Key)
 		c.add(&storage.DamageError{Key: e.Key, Err: storage.ErrForged})
-	case !known:
-		c.add(storage.Damaged(e.Key, "an administrator removed it, and it is back"))
-	case !bytes.Equal(expected, sum[:]):
-		c.add(storage.Damaged(e.Key, "it is an older one that was put back"))
+	} else if err := differs(e.Key, expected, sum[:]); err != nil {
+		c.add(err)
 	}
 }
 

@@ -87,27 +87,68 @@ func ManifestVersion(r storage.Reader) (uint64, error) {
 	return m.Version, err
 }
 
-// note changes the entry of one record. A nil sum removes it.
-func (t *transaction) note(key string, sum []byte) error {
+// checkEntry compares a record with its entry, once in a transaction and before it is written: nothing
+// is written over a record that is missing, was added or is older.
+func (t *transaction) checkEntry(key string) error {
+	if t.known[key] {
+		return nil
+	}
 	p, err := t.page(pageName(key))
 	if err != nil {
-		return t.fail(err)
+		return err
 	}
-	before, known := p.Records[key]
+	stored, err := t.base.Get(key)
 	switch {
-	case sum == nil && !known, known && bytes.Equal(before, sum):
+	case errors.Is(err, storage.ErrNotFound):
+		err = differs(key, p.Records[key], nil)
+	case err == nil:
+		_, sum, ok := t.state.check(key, stored)
+		if !ok {
+			return &storage.DamageError{Key: key, Err: storage.ErrForged}
+		}
+		err = differs(key, p.Records[key], sum[:])
+	}
+	if err != nil {
+		return err
+	}
+	if t.known == nil {
+		t.known = map[string]bool{}
+	}
+	t.known[key] = true
+	return nil
+}
+
+// differs says how the tag of a record differs from its entry. nil stands for no record, and for no
+// entry.
+func differs(key string, entry, sum []byte) error {
+	switch {
+	case bytes.Equal(entry, sum):
 		return nil
+	case sum == nil:
+		return storage.Damaged(key, "it is missing, although no administrator removed it")
+	case entry == nil:
+		return storage.Damaged(key, "an administrator removed it, and it is back")
+	}
+	return storage.Damaged(key, "it is an older one that was put back")
+}
+
+// note changes the entry of one record, which checkEntry has checked. A nil sum removes it.
+func (t *transaction) note(key string, sum []byte) {
+	p := t.pages[pageName(key)]
+	before := p.Records[key]
+	switch {
+	case bytes.Equal(before, sum):
+		return
 	case sum == nil:
 		delete(p.Records, key)
 		t.root.Records--
-	case !known:
+	case before == nil:
 		t.root.Records++
 		fallthrough
 	default:
 		p.Records[key] = sum
 	}
 	t.written = true
-	return nil
 }
 
 // page returns a page of the manifest as this transaction has changed it.

@@ -26,8 +26,8 @@ import (
 // learns how long the store has been served.
 type Mark struct {
 	path string
-	file *os.File
-	slot int64 // that is written next
+	file *os.File // nil until the first WriteMark makes it
+	slot int64    // that is written next
 
 	readOnly bool
 }
@@ -43,17 +43,32 @@ const (
 // damaged, or belongs to another store.
 var ErrNoMark = errors.New("the mark has no time of this store")
 
-// OpenMark opens the file of a mark, and makes it if it is missing. Its directory must exist. It is
-// opened without following links.
+// OpenMark opens the file of a mark, without following links. If it is missing, the first WriteMark
+// makes it, so that a start that is refused leaves nothing behind. Its directory must exist.
 func OpenMark(path string) (*Mark, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	m := &Mark{path: path}
+	err := m.open(0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Stat(filepath.Dir(path)); err == nil {
+			return m, nil
+		}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("open mark: %w", err)
+		return nil, fmt.Errorf("open mark %s: %w", path, withoutPath(err))
+	}
+	return m, nil
+}
+
+func (m *Mark) open(flag int) error {
+	f, err := os.OpenFile(m.path, os.O_RDWR|flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
 	}
 	if err := prepareMark(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("open mark %s: %w", path, err), f.Close())
+		return errors.Join(err, f.Close())
 	}
-	return &Mark{path: path, file: f}, nil
+	m.file = f
+	return nil
 }
 
 // OpenMarkReadOnly opens the file of a mark for a program that serves nothing. WriteMark does
@@ -97,6 +112,9 @@ func prepareMark(f *os.File) error {
 
 // ReadMark returns the served time of the store that the mark remembers, or ErrNoMark.
 func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
+	if m.file == nil {
+		return 0, ErrNoMark
+	}
 	served, found := time.Duration(0), false
 	for slot := range int64(2) {
 		b := make([]byte, markSlotUsed)
@@ -119,6 +137,11 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 	if m.readOnly {
 		return nil
 	}
+	if m.file == nil {
+		if err := m.open(os.O_CREATE | os.O_EXCL); err != nil {
+			return fmt.Errorf("make mark %s: %w", m.path, withoutPath(err))
+		}
+	}
 	b := binary.BigEndian.AppendUint64([]byte(markMagic), uint64(served))
 	b = append(b, s.state.Load().current.markTag(b)...)
 	if _, err := m.file.WriteAt(b, m.slot*markSlotBytes); err != nil {
@@ -132,7 +155,12 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 }
 
 // Close closes the file.
-func (m *Mark) Close() error { return m.file.Close() }
+func (m *Mark) Close() error {
+	if m.file == nil {
+		return nil
+	}
+	return m.file.Close()
+}
 
 // checkMark reads one slot.
 func (s *state) checkMark(b []byte) (time.Duration, bool) {

@@ -93,6 +93,14 @@ func TestAMarkIsNeverAnotherFile(t *testing.T) {
 			t.Errorf("%s was opened", path)
 		}
 	}
+	_, s := create(t)
+	m := openMark(t, filepath.Join(dir, "later"))
+	if err := os.Symlink(filepath.Join(dir, "new"), filepath.Join(dir, "later")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WriteMark(m, time.Hour); err == nil {
+		t.Error("a link that came later was followed")
+	}
 	if b, _ := os.ReadFile(file); string(b) != "precious" {
 		t.Errorf("the file holds %q", b)
 	}

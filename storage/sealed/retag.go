@@ -137,9 +137,19 @@ func (t *transaction) retag(key string) (int, error) {
 		_, err := t.page(strings.TrimPrefix(key, rootKey+"/"))
 		return len(value), err
 	}
+	if !covered(key) {
+		_, err := t.put(key, value)
+		return len(value), err
+	}
+	if err := t.checkEntry(key); err != nil {
+		if errors.Is(err, storage.ErrDamaged) {
+			return len(value), nil // it stays as it is
+		}
+		return 0, err
+	}
 	sum, err := t.put(key, value)
-	if err == nil && covered(key) {
-		err = t.note(key, sum[:])
+	if err == nil {
+		t.note(key, sum[:])
 	}
 	return len(value), err
 }

@@ -13,6 +13,7 @@ type transaction struct {
 	tx      storage.Tx
 	root    *root            // nil until the manifest is needed
 	pages   map[string]*page // name of a page → the page as this transaction changes it
+	known   map[string]bool  // covered keys whose stored record is what the manifest says, or was written here
 	err     error            // the first limit that was exceeded; it fails the Update
 	written bool             // the manifest must be written
 }
@@ -41,9 +42,16 @@ func (t *transaction) Put(key string, value []byte) error {
 	if untagged(key) || inManifest(key) {
 		return t.fail(fmt.Errorf("put %s: %w", key, errOwnRecord))
 	}
+	if !covered(key) {
+		_, err := t.put(key, value)
+		return err
+	}
+	if err := t.checkEntry(key); err != nil {
+		return t.fail(err)
+	}
 	sum, err := t.put(key, value)
-	if err == nil && covered(key) {
-		err = t.note(key, sum[:])
+	if err == nil {
+		t.note(key, sum[:])
 	}
 	return err
 }
@@ -57,10 +65,42 @@ func (t *transaction) Delete(key string) error {
 	if untagged(key) || inManifest(key) {
 		return t.fail(fmt.Errorf("delete %s: %w", key, errOwnRecord))
 	}
-	if err := t.tx.Delete(key); err != nil || !covered(key) {
-		return err
+	if !covered(key) {
+		return t.tx.Delete(key)
 	}
-	return t.note(key, nil)
+	if err := t.checkEntry(key); err != nil {
+		return t.fail(err)
+	}
+	err := t.tx.Delete(key)
+	if err == nil {
+		t.note(key, nil)
+	}
+	return err
+}
+
+// Get does not take a record for absent that the manifest lists: a decision that finds nothing may
+// write something new in its place.
+func (t *transaction) Get(key string) ([]byte, error) {
+	v, err := t.reader.Get(key)
+	if errors.Is(err, storage.ErrNotFound) && covered(key) {
+		if err := t.checkEntry(key); err != nil {
+			return nil, err
+		}
+	}
+	return v, err
+}
+
+func (t *transaction) GetAll(keys ...string) ([][]byte, error) {
+	values, err := t.reader.GetAll(keys...)
+	for n, v := range values {
+		if v == nil && covered(keys[n]) && err == nil {
+			err = t.checkEntry(keys[n])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return values, nil
 }
 
 func (t *transaction) fail(err error) error {
