@@ -29,10 +29,10 @@ func serveCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	addConfigFlag(cmd, &file)
-	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients and commands to paste")
+	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients")
 	f.BoolVar(&init, "init", false, "create the store if there is none, for a first start")
 	f.BoolVar(&acceptNewIssuer, "accept-new-issuer", false, "serve the store with another issuer than the last time")
-	f.StringVar(&acceptOlder, "accept-older-store", "", "serve an older copy of the store, once, and end all sessions; the refusal prints `TOKEN`")
+	f.StringVar(&acceptOlder, "accept-older-store", "", "serve an older store and end all sessions; its refusal has `TOKEN`")
 	f.Var(new(dirName), "data", "directory of the store, which keymill init creates")
 	f.String("listen", "", "public address, host:port")
 	f.String("issuer", "", "the URL that tokens name")
