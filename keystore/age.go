@@ -122,7 +122,7 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing.String()},
 		})}
 		if r.cfg.Accepted != nil {
-			errs = append(errs, r.cfg.Accepted(tx))
+			errs = append(errs, r.cfg.Accepted(tx, r.Now()))
 		}
 		return errors.Join(errs...)
 	})

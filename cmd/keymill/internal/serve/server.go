@@ -138,8 +138,8 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
+	cfg.Accepted = issuer.EndAllSessions
 	cfg.Check, cfg.Progress = s.checkIssuer, logProgress(s.log)
-	cfg.Accepted = func(tx storage.Tx) error { return issuer.EndAllSessions(tx, time.Now()) }
 	s.rings, err = keystore.Open(ctx, s.file, cfg)
 	var older *keystore.OlderStoreError
 	switch {
