@@ -15,20 +15,27 @@ import (
 // It may be nil.
 type Progress func(records int, key string)
 
+// A MasterKeyChange says how ChangeMasterKey changes a store.
+type MasterKeyChange struct {
+	Old, Next MasterKey
+	By        string   // who requested it, for the audit log
+	Progress  Progress // of the end of the last change, if that has not ended
+}
+
 // ChangeMasterKey seals the store under another master key, with a new data key. Afterwards only
-// next opens it. No server may use the store at that time. by names the operator in the audit log.
+// c.Next opens it. No server may use the store at that time.
 //
 // One transaction writes the keyring, the sealed secrets, the rings and the manifest under the new
-// keys. A crash before its commit leaves a store that only old opens, after it only next does. The
+// keys. A crash before its commit leaves a store that only c.Old opens, after it only c.Next does. The
 // other records have tags of the old data key for some time: the next Open, or another
 // ChangeMasterKey, tags them again.
-func ChangeMasterKey(ctx context.Context, s storage.Store, old, next MasterKey, by string, progress Progress) error {
-	u, err := unlock(ctx, s, old)
+func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) error {
+	u, err := unlock(ctx, s, c.Old)
 	if err != nil {
 		return err
 	}
 	// A keyring holds two data keys at most, so the last change has to end first.
-	if err := u.retag(ctx, s, old, progress); err != nil {
+	if err := u.retag(ctx, s, c.Old, c.Progress); err != nil {
 		return fmt.Errorf("end the last change of the master key: %w", err)
 	}
 	if err := u.store.CheckManifest(ctx); err != nil {
@@ -38,14 +45,14 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, old, next MasterKey, 
 	changed := u.keyring
 	changed.Keys = []dataKey{newDataKey(u.keyring.Keys[0].Generation + 1), u.keyring.Keys[0]}
 	return s.Update(ctx, func(tx storage.Tx) error {
-		if err := putKeyring(tx, changed, next, database); err != nil {
+		if err := putKeyring(tx, changed, c.Next, database); err != nil {
 			return err
 		}
 		return sealed.Change(tx, changed.tagKeys(database), func(tx storage.Tx) error {
 			return errors.Join(
 				sealAgain(tx, u.keyring.vault(database), changed.vault(database)),
 				putAgain(tx, "ring/"),
-				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: by, Target: database}),
+				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: database}),
 			)
 		})
 	})

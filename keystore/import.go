@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"keymill/keystore/internal/keyfile"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -19,6 +20,13 @@ type ImportRequest struct {
 	Until   time.Time // if not zero, the key only verifies, until this decision time
 	SignNow bool      // the key signs at once, because verifiers already know it
 }
+
+// A FormatError names the format of a key file that Import does not take.
+type FormatError = keyfile.FormatError
+
+// CheckFormat reports whether the key that Import would read from b has a private half. It returns a
+// *FormatError if it recognises a format that Import does not take.
+func CheckFormat(b []byte) (private bool, err error) { return keyfile.CheckFormat(b) }
 
 const (
 	maxImportBytes = 32 << 10
@@ -154,15 +162,15 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 	if !req.Until.IsZero() && !req.Until.After(r.Now()) {
 		return refuse("until %s is in the past", req.Until.UTC().Format(time.RFC3339))
 	}
-	key, err := parseKey(req.Key)
+	key, err := keyfile.Parse(req.Key)
 	if err != nil {
 		return refuse("%s", err)
 	}
-	alg, err := r.algorithmOf(key.public)
+	alg, err := r.algorithmOf(key.Public)
 	if err != nil {
 		return refuse("%s", err)
 	}
-	for _, declared := range []string{key.alg, req.Alg} {
+	for _, declared := range []string{key.Alg, req.Alg} {
 		if declared == "Ed25519" { // the name in RFC 9864
 			declared = EdDSA
 		}
@@ -173,17 +181,17 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 	if r.queues[alg] == nil {
 		return refuse("%s is not in keys.algorithms; add it there first", alg)
 	}
-	if key.private == nil && req.Until.IsZero() {
+	if key.Private == nil && req.Until.IsZero() {
 		return refuse("the key has only a public half, which cannot sign; give until for a key that only verifies")
 	}
-	return checkImport(key, alg, cmp.Or(req.KID, key.kid))
+	return checkImport(key, alg, cmp.Or(req.KID, key.KID))
 }
 
 // checkImport completes a key of alg. Without a kid it takes the thumbprint.
-func checkImport(key parsedKey, alg, kid string) (importedKey, error) {
-	in := importedKey{kid: kid, alg: alg, private: key.private}
+func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
+	in := importedKey{kid: kid, alg: alg, private: key.Private}
 	var err error
-	if in.thumbprint, err = thumbprint(key.public); err != nil {
+	if in.thumbprint, err = thumbprint(key.Public); err != nil {
 		return in, err
 	}
 	in.kid = cmp.Or(in.kid, in.thumbprint)
@@ -195,7 +203,7 @@ func checkImport(key parsedKey, alg, kid string) (importedKey, error) {
 			return in, invalid("invalid_request", "the private half does not belong to the public half")
 		}
 	}
-	in.public, err = marshalPublic(key.public)
+	in.public, err = marshalPublic(key.Public)
 	return in, err
 }
 

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/keystore/internal/keyfile"
 	"keymill/storage"
 )
 
@@ -96,8 +97,8 @@ func TestRSAKeysAreImportedFromEitherEncoding(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"PRIVATE KEY", "RSA PRIVATE KEY"} {
-		got, err := parseKey(pemOf(t, kind, key))
-		if err != nil || got.private == nil || !key.PublicKey.Equal(got.public) {
+		got, err := keyfile.Parse(pemOf(t, kind, key))
+		if err != nil || got.Private == nil || !key.PublicKey.Equal(got.Public) {
 			t.Errorf("%s: %v", kind, err)
 		}
 	}

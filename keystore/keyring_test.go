@@ -174,7 +174,7 @@ func TestAChangeOfTheMasterKeyLeavesOneKeyThatOpens(t *testing.T) {
 		if fail == 0 {
 			f.failUpdates.Store(1)
 		}
-		err := ChangeMasterKey(t.Context(), f, old, next, "test", nil)
+		err := ChangeMasterKey(t.Context(), f, MasterKeyChange{Old: old, Next: next, By: "test"})
 		opens := []MasterKey{}
 		for _, master := range []MasterKey{old, next} {
 			cfg.Master = master

@@ -42,6 +42,9 @@ type Config struct {
 	Check func(ctx context.Context, s storage.Store) error
 	// Progress is called while Open ends a change of the master key.
 	Progress Progress
+	// KeepOldTags leaves the end of such a change to the next Open. It is for a program that does
+	// not serve.
+	KeepOldTags bool
 
 	// Changed is called with each set that is published, in order and first during Open. It
 	// must return at once, because it runs while the keys are locked. It may be nil.
@@ -128,8 +131,10 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
-	if err := u.retag(ctx, s, cfg.Master, cfg.Progress); err != nil {
-		return nil, fmt.Errorf("end the change of the master key: %w", err)
+	if !cfg.KeepOldTags {
+		if err := u.retag(ctx, s, cfg.Master, cfg.Progress); err != nil {
+			return nil, fmt.Errorf("end the change of the master key: %w", err)
+		}
 	}
 	if err := r.start(ctx); err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func TestAStoreUnderAWeakMasterKeyCanOnlyGetABetterOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := keystore.ChangeMasterKey(t.Context(), store, strong, weak, "test"); err != nil {
+	if err := keystore.ChangeMasterKey(t.Context(), store, keystore.MasterKeyChange{Old: strong, Next: weak, By: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {

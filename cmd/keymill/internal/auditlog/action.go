@@ -19,7 +19,7 @@ func actions() map[string]string {
 		"client":    "add set enable disable rotate_secret revoke_sessions remove",
 		"audience":  "add set remove",
 		"key":       "mint publish sign stop drop erase rotate revoke import",
-		"store":     "create",
+		"store":     "accept_older create mark_missing",
 		"issuer":    "change",
 		"masterkey": "change",
 		"webhook":   "drop lost",

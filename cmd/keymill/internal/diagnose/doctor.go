@@ -177,7 +177,7 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 		return
 	}
 	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
-		Mark:       mark,
+		Mark: mark, KeepOldTags: true,
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: d.master, Dev: dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
 	})
@@ -199,8 +199,8 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	if mark != nil {
 		d.findings.add("mark", "the store is as old as when it was served last", nil)
 	}
-	if d.records, err = keystore.Unlock(ctx, d.store, d.master); err != nil {
-		return
+	if records, err := keystore.Unlock(ctx, d.store, d.master); err == nil {
+		d.records = records
 	}
 	if status := rings.Status(); !status.Ready {
 		err = errors.New(strings.Join(status.Issues, "; "))
@@ -242,7 +242,7 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	err = keystore.ChangeMasterKey(ctx, store, d.master, next, fmt.Sprintf("uid:%d", os.Getuid()), nil)
+	err = keystore.ChangeMasterKey(ctx, store, keystore.MasterKeyChange{Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid())})
 	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
 	return nil
 }

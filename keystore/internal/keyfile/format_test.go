@@ -1,4 +1,4 @@
-package keystore
+package keyfile
 
 import (
 	"crypto/ecdsa"
@@ -51,7 +51,7 @@ func TestFormatsThatAreNotTakenAreNamed(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "garbage", "{}", "[]", `{"kty":"RSA"}`, "secret-key"} {
-		if _, err := CheckFormat([]byte(text)); err != errKeyFormat {
+		if _, err := CheckFormat([]byte(text)); err != ErrFormat {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -66,15 +66,15 @@ func TestAFileWithKeyAndCertificateTakesTheKey(t *testing.T) {
 	for _, text := range []string{
 		private, private + certificate, certificate + certificate + private, public + private, certificate + private + public + other,
 	} {
-		if got, err := parseKey([]byte(text)); err != nil || !key.Equal(got.private) {
+		if got, err := Parse([]byte(text)); err != nil || !key.Equal(got.Private) {
 			t.Errorf("%v from\n%s", err, text)
 		}
 	}
-	if got, err := parseKey([]byte(certificate + public)); err != nil || got.private != nil || !key.Public().(ed25519.PublicKey).Equal(got.public) {
+	if got, err := Parse([]byte(certificate + public)); err != nil || got.Private != nil || !key.Public().(ed25519.PublicKey).Equal(got.Public) {
 		t.Errorf("certificate and public key: %v", err)
 	}
 	for _, text := range []string{private + private, certificate + private + private, public + other} {
-		if _, err := parseKey([]byte(text)); err == nil || !strings.Contains(err.Error(), "one key at a time") {
+		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), "one key at a time") {
 			t.Errorf("two keys: %v", err)
 		}
 	}

@@ -1,4 +1,7 @@
-package keystore
+// Package keyfile reads the files in which other systems keep a signing key: PEM and JWK. A file in
+// another format, such as that of OpenSSH or PuTTY, is an error that names the format and a command
+// that converts it. No error quotes the file.
+package keyfile
 
 import (
 	"bytes"
@@ -13,33 +16,34 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-var errKeyFormat = errors.New("the key is neither PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) nor a JWK")
+// ErrFormat means that the file is in no format that this package knows.
+var ErrFormat = errors.New("the key is neither PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) nor a JWK")
 
-// A parsedKey is a key as it was given.
-type parsedKey struct {
-	public  crypto.PublicKey
-	private crypto.Signer // nil if only the public half was given
-	kid     string        // of a JWK; "" if it has none
-	alg     string        // of a JWK; "" if it has none
+// A Key is a key as it was given.
+type Key struct {
+	Public  crypto.PublicKey
+	Private crypto.Signer // nil if only the public half was given
+	KID     string        // of a JWK; "" if it has none
+	Alg     string        // of a JWK; "" if it has none
 }
 
 // CheckFormat reports whether the key that Import would read from b has a private half. It returns a
 // *FormatError if it recognises a format that Import does not take.
 func CheckFormat(b []byte) (private bool, err error) {
-	key, err := parseKey(b)
-	return key.private != nil, err
+	key, err := Parse(b)
+	return key.Private != nil, err
 }
 
 // parseKey parses the key in a PEM file, or a JWK.
-func parseKey(b []byte) (parsedKey, error) {
+func Parse(b []byte) (Key, error) {
 	if block, err := choosePEM(b); err != nil {
-		return parsedKey{}, err
+		return Key{}, err
 	} else if block != nil {
 		key, err := parsePEM(block)
 		if err != nil {
-			return parsedKey{}, err
+			return Key{}, err
 		}
-		return newParsedKey(key), nil
+		return fromParsed(key), nil
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
 		return parseJWK(b)
@@ -49,9 +53,9 @@ func parseKey(b []byte) (parsedKey, error) {
 		format = unsupportedText(b)
 	}
 	if format == nil {
-		return parsedKey{}, errKeyFormat
+		return Key{}, ErrFormat
 	}
-	return parsedKey{}, format
+	return Key{}, format
 }
 
 // choosePEM returns the one key of a file. A private key may stand between certificates, its own
@@ -113,7 +117,7 @@ func parsePEM(block *pem.Block) (any, error) {
 		if format := unsupportedPEM[block.Type]; format != nil {
 			return nil, format
 		}
-		return nil, errKeyFormat
+		return nil, ErrFormat
 	}
 	if err == nil {
 		if other := typeOr(key, nil); other != nil {
@@ -127,25 +131,25 @@ func parsePEM(block *pem.Block) (any, error) {
 	return nil, damagedPEM
 }
 
-func parseJWK(b []byte) (parsedKey, error) {
+func parseJWK(b []byte) (Key, error) {
 	if format := unsupportedJSON(b); format != nil {
-		return parsedKey{}, format
+		return Key{}, format
 	}
 	var jwk jose.JSONWebKey
 	if json.Unmarshal(b, &jwk) != nil || !jwk.Valid() {
-		return parsedKey{}, errKeyFormat
+		return Key{}, ErrFormat
 	}
 	if jwk.Use != "" && jwk.Use != "sig" {
-		return parsedKey{}, errors.New("the JWK is not for signatures: its use must be sig")
+		return Key{}, errors.New("the JWK is not for signatures: its use must be sig")
 	}
-	out := newParsedKey(jwk.Key)
-	out.kid, out.alg = jwk.KeyID, jwk.Algorithm
+	out := fromParsed(jwk.Key)
+	out.KID, out.Alg = jwk.KeyID, jwk.Algorithm
 	return out, nil
 }
 
-func newParsedKey(key any) parsedKey {
+func fromParsed(key any) Key {
 	if s, ok := key.(crypto.Signer); ok {
-		return parsedKey{public: s.Public(), private: s}
+		return Key{Public: s.Public(), Private: s}
 	}
-	return parsedKey{public: key}
+	return Key{Public: key}
 }
