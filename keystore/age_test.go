@@ -244,7 +244,7 @@ func TestAnOlderManifestIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raise(t, r, EdDSA, time.Hour)
+	raise(t, r, EdDSA, 2*time.Minute)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
