@@ -154,6 +154,31 @@ func TestALostRingIsNeverMadeAgain(t *testing.T) {
 	}
 }
 
+// TestTheMasterKeyCanBeChangedAgain, with and without a start in between.
+func TestTheMasterKeyCanBeChangedAgain(t *testing.T) {
+	for _, start := range []bool{true, false} {
+		r, s := newRings(t)
+		cfg, published := r.cfg, r.Published()
+		for n := range 3 {
+			next, _ := NewMasterKey()
+			if err := ChangeMasterKey(t.Context(), s, MasterKeyChange{Old: cfg.Master, Next: next, By: "test"}); err != nil {
+				t.Fatalf("change %d: %v", n, err)
+			}
+			cfg.Master = next
+			if !start && n < 2 {
+				continue
+			}
+			again, err := Open(t.Context(), s, cfg)
+			if err != nil {
+				t.Fatalf("start after change %d: %v", n, err)
+			}
+			if now := again.Published(); now[0].KID != published[0].KID {
+				t.Errorf("change %d: %v are published, before %v", n, now, published)
+			}
+		}
+	}
+}
+
 // TestAChangeOfTheMasterKeyLeavesOneKeyThatOpens, whichever Update of it fails, and the old key and
 // its keyring open nothing afterwards.
 //

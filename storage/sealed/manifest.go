@@ -223,8 +223,8 @@ func (t *transaction) putManifest() error {
 		t.root.Pages[name] = sum[:]
 	}
 	t.root.Version++
-	if t.state.previous == nil {
-		t.root.Retagged = ""
+	if t.state.previous == nil || t.state.changing {
+		t.root.Retagged = "" // of the change before
 	}
 	_, err := t.putPart(rootKey, t.root)
 	return err
