@@ -20,6 +20,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/outbox"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -139,34 +140,27 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", size), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
 	}
-	var meta storage.Meta
-	err := d.store.View(ctx, func(r storage.Reader) (err error) {
-		meta, err = storage.ReadMeta(r)
-		return err
-	})
+	meta, err := serve.Identify(ctx, d.store, d.Config)
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errors.New("the store has no record of its identity")
 	}
-	if err == nil {
-		err = d.Config.CheckDatabase(meta.DatabaseID)
-	}
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
-		d.checkMasterKey(ctx, meta.Dev)
+		d.checkMasterKey(ctx)
 	}
 	records, err := audit.Verify(ctx, d.records)
 	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
 }
 
-func (d *Doctor) checkMasterKey(ctx context.Context, dev bool) {
+func (d *Doctor) checkMasterKey(ctx context.Context) {
 	if d.keyFault != nil {
 		d.findings.add("master key", "", d.keyFault)
 		return
 	}
-	d.checkKeys(ctx, dev)
+	d.checkKeys(ctx)
 }
 
 // checkKeys opens the keys as a server would, on a store that forgets what is written.
-func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
+func (d *Doctor) checkKeys(ctx context.Context) {
 	c := d.Config
 	mark, err := sealed.OpenMarkReadOnly(c.MarkPath())
 	switch {
@@ -179,7 +173,7 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
 		Mark: mark, KeepOldTags: true,
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
-		Master: d.master, Dev: dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
+		Master: d.master, Dev: c.Dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
 	})
 	if older := new(keystore.OlderStoreError); errors.As(err, &older) {
 		d.findings.add("mark", "", err)
@@ -202,6 +196,9 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	if records, err := keystore.Unlock(ctx, d.store, d.master); err == nil {
 		d.records = records
 	}
+	if err := serve.CheckIssuer(ctx, rings.Store(), c); err != nil {
+		d.findings.add("issuer", "", err)
+	}
 	if status := rings.Status(); !status.Ready {
 		err = errors.New(strings.Join(status.Issues, "; "))
 	}
@@ -213,6 +210,25 @@ func (d *Doctor) checkKeys(ctx context.Context, dev bool) {
 	d.findings.add("keys", fmt.Sprintf("%d active, %d spare, %d reserve, %d retiring",
 		stages["active"], stages["spare"], stages["reserve"], stages["retiring"]),
 		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
+	d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", openIssuer(ctx, c, rings))
+}
+
+// openIssuer opens what a start opens after the keys, in the same way.
+func openIssuer(ctx context.Context, c *config.Config, rings *keystore.Rings) error {
+	store := rings.Store()
+	events, err := outbox.Open(ctx, outbox.Config{Store: store, Now: rings.Now, WallTime: rings.WallTime})
+	if err != nil {
+		return err
+	}
+	url := c.Issuer
+	if url == "" {
+		url = "https://issuer.invalid" // no record depends on it
+	}
+	_, err = issuer.Open(ctx, issuer.Config{
+		URL: url, Insecure: c.Insecure || c.Dev, Store: store, Keys: rings, Outbox: events,
+		Refresh: issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
+	})
+	return err
 }
 
 // rotateAll rotates each ring, in a store that forgets it. So a reserve that cannot be opened

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -33,26 +34,41 @@ func readIssuer(r storage.Reader) (string, error) {
 // identify checks that this is the store that the configuration means, before the master key is
 // used.
 func (s *server) identify(ctx context.Context) error {
-	err := s.file.View(ctx, func(r storage.Reader) error {
-		meta, err := storage.ReadMeta(r)
-		s.database = meta.DatabaseID
-		return err
-	})
+	meta, err := Identify(ctx, s.file, s.config)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil // openKeys says whether the store is empty or damaged
 	}
-	if err != nil {
-		return err
-	}
-	if err := s.config.CheckDatabase(s.database); err != nil {
-		return terminal.WithHint(err, "the directory or the mounted volume is the wrong one; or, if this is the right store, correct database_id")
-	}
-	return nil
+	s.database = meta.DatabaseID
+	return err
 }
 
-// checkIssuer checks the issuer with which the store was last served, before anything is written to
-// the store.
+// Identify returns the identity of the store below the tags, and an error if the configuration means
+// another store. It returns storage.ErrNotFound if the store has no identity.
+func Identify(ctx context.Context, file storage.Store, c *config.Config) (meta storage.Meta, err error) {
+	err = file.View(ctx, func(r storage.Reader) (err error) {
+		meta, err = storage.ReadMeta(r)
+		return err
+	})
+	if err != nil {
+		return meta, err
+	}
+	if err := c.CheckDatabase(meta.DatabaseID); err != nil {
+		return meta, terminal.WithHint(err, "the directory or the mounted volume is the wrong one; or, if this is the right store, correct database_id")
+	}
+	return meta, nil
+}
+
+// checkIssuer checks the issuer before anything is written to the store.
 func (s *server) checkIssuer(ctx context.Context, store storage.Store) error {
+	if s.acceptNewIssuer {
+		return nil
+	}
+	return CheckIssuer(ctx, store, s.config)
+}
+
+// CheckIssuer returns an error if the configuration has another issuer than the one with which the
+// store was last served. A configuration without an issuer fits every store.
+func CheckIssuer(ctx context.Context, store storage.Store, c *config.Config) error {
 	var last string
 	if err := store.View(ctx, func(r storage.Reader) (err error) {
 		last, err = readIssuer(r)
@@ -60,10 +76,10 @@ func (s *server) checkIssuer(ctx context.Context, store storage.Store) error {
 	}); err != nil {
 		return err
 	}
-	if s.config.Dev || s.acceptNewIssuer || last == "" || last == s.config.Issuer {
+	if c.Dev || c.Issuer == "" || last == "" || last == c.Issuer {
 		return nil
 	}
-	return terminal.WithHint(s.config.SettingError("issuer", "the store was last served with the issuer %s, and now it is %s", last, s.config.Issuer),
+	return terminal.WithHint(c.SettingError("issuer", "the store was last served with the issuer %s, and now it is %s", last, c.Issuer),
 		"services that expect the old issuer refuse the new tokens; set issuer back, or start once with --accept-new-issuer")
 }
 

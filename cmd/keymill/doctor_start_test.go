@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"keymill/storage"
+	"keymill/storage/bolt"
+)
+
+// A spoiled store is one that a start refuses, or serves with a warning.
+type spoiled struct {
+	name  string
+	spoil func(p *place)
+}
+
+// spoils lists what a start looks at, in its order. What a start learns to look at gets a row here.
+func spoils() []spoiled {
+	list := []spoiled{
+		{"a link at lock", func(p *place) { os.Remove(p.at("lock")); os.Symlink(p.store(), p.at("lock")) }},
+		{"a file at admin.sock", func(p *place) { os.WriteFile(p.at("admin.sock"), nil, 0o600) }},
+		{"a FIFO at dev-credentials", func(p *place) { syscall.Mkfifo(p.at("dev-credentials"), 0o600) }},
+		{"another file", func(p *place) { p.overwrite("hello") }},
+		{"an empty file", func(p *place) { p.overwrite("") }},
+		{"a truncated file", func(p *place) { os.Truncate(p.store(), 12<<10) }},
+		{"another master key", func(p *place) { p.writeKey("master.key", otherKey) }},
+		{"another issuer", func(p *place) { p.replaceIn("issuer", "id.example.com", "id.example.org") }},
+		{"a store of --dev", func(p *place) { p.replaceIn("meta", `{`, `{"dev":true,`) }},
+		{"no meta", func(p *place) { p.deleteRecord("meta") }},
+		{"no keyring", func(p *place) { p.deleteRecord("keyring") }},
+		{"no private half", func(p *place) { p.deleteFirst("private/") }},
+		{"no first audit record", func(p *place) { p.deleteFirst("audit/log/") }},
+	}
+	// The text of each record that a start reads is cut off.
+	for _, prefix := range []string{"meta", "issuer", "keyring", "clock", "ring/", "private/", "refresh/secret/", "audit/head", "audit/log/"} {
+		list = append(list, spoiled{"a truncated record: " + prefix, func(p *place) { p.truncateFirst(prefix) }})
+	}
+	return list
+}
+
+const otherKey = "q8Zr1mT5vX0kLw3bNs7dFy2hJc6gUa9e"
+
+func (p *place) at(name string) string { return filepath.Join(p.data, name) }
+
+// keysBelow returns the keys that begin with prefix.
+func (p *place) keysBelow(prefix string) (keys []string) {
+	p.t.Helper()
+	s, err := bolt.OpenReadOnly(p.store())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.View(context.Background(), func(r storage.Reader) error {
+		for e, err := range r.Scan(prefix, prefix+"~") {
+			if err != nil {
+				return err
+			}
+			keys = append(keys, e.Key)
+		}
+		return nil
+	}); err != nil || len(keys) == 0 {
+		p.t.Fatalf("nothing below %s: %v", prefix, err)
+	}
+	return keys
+}
+
+func (p *place) truncateFirst(prefix string) {
+	p.t.Helper()
+	key := p.keysBelow(prefix)[0]
+	p.change(func(tx storage.Tx) error {
+		v, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		return tx.Put(key, v[:len(v)/2])
+	})
+}
+
+func (p *place) replaceIn(key, old, with string) {
+	p.t.Helper()
+	p.change(func(tx storage.Tx) error {
+		v, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(v, []byte(old)) {
+			p.t.Fatalf("%s holds %s", key, v)
+		}
+		return tx.Put(key, bytes.Replace(v, []byte(old), []byte(with), 1))
+	})
+}
+
+// TestDoctorFindsWhatTheStartFinds: a start that is refused, or that warns, is a finding of doctor.
+func TestDoctorFindsWhatTheStartFinds(t *testing.T) {
+	t.Parallel()
+	whole := made(t)
+	if _, code := whole.diagnosisWith(append(whole.env(), "KEYMILL_ISSUER="+testIssuer)); code != 0 {
+		t.Fatal("doctor finds something wrong with a whole store")
+	}
+	for _, tt := range spoils() {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlace(t)
+			if err := os.CopyFS(p.data, os.DirFS(whole.data)); err != nil {
+				t.Fatal(err)
+			}
+			tt.spoil(p)
+			out, errs, code := p.runWith(append(p.env(), "KEYMILL_ISSUER="+testIssuer), "doctor")
+			if code != 1 || strings.Contains(errs+out, "goroutine ") || !strings.Contains(out, "FAILED") && !strings.HasPrefix(errs, "keymill: ") {
+				t.Errorf("doctor: code %d\n%s%s", code, out, errs)
+			}
+			if slices.Contains([]string{"a truncated record: audit/log/", "no first audit record", "a truncated record: audit/head"}, tt.name) {
+				return // the start warns and serves
+			}
+			if _, errs, code := p.run(p.serveArgs()...); code != 1 {
+				t.Errorf("the start: code %d\n%s", code, errs)
+			}
+		})
+	}
+}
