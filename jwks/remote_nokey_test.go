@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,7 +80,7 @@ func TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		stale  time.Duration
-		wrong  int    // answers without a usable key
+		wrong  int64  // answers without a usable key
 		levels string // of the lines by then
 	}{
 		{"one", 0, 1, ""},
@@ -89,35 +91,37 @@ func TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log bytes.Buffer
+				var log lockedBuffer
 				var o origin
 				o.publish(t, 5*time.Minute, edKey("ed"))
-				good, wrong, last := o.answer, 0, time.Time{}
+				good, last := o.answer, time.Time{}
+				var wrong atomic.Int64
 				r := follows(t, &o, RemoteConfig{MaxStale: tt.stale, Log: slog.New(slog.NewTextHandler(&log, nil))})
 				wantSet(t, r, "ed")
 				o.become(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if wrong == tt.wrong {
+					if wrong.Load() == tt.wrong {
 						good.ServeHTTP(w, r)
 						return
 					}
-					if wrong > 0 && time.Since(last) < DefaultCooldown {
+					if wrong.Load() > 0 && time.Since(last) < DefaultCooldown {
 						t.Errorf("asked again after %v", time.Since(last))
 					}
-					wrong, last = wrong+1, time.Now()
+					wrong.Add(1)
+					last = time.Now()
 					serving(`{"keys":[]}`).ServeHTTP(w, r)
 				}), false)
-				for wrong < tt.wrong {
+				for wrong.Load() < tt.wrong {
 					pass(time.Second)
 				}
-				_, levels := logged(&log)
+				_, levels := logged(log.copy())
 				if got := strings.Join(levels, " "); got != tt.levels {
-					t.Errorf("%q is logged, want %q: %s", got, tt.levels, log.String())
+					t.Errorf("%q is logged, want %q", got, tt.levels)
 				}
 				pass(2 * time.Minute)
 				wantSet(t, r, "ed")
 				want := strings.TrimSpace(tt.levels + map[bool]string{true: " INFO"}[tt.levels != ""])
-				if _, levels := logged(&log); strings.Join(levels, " ") != want {
-					t.Errorf("after it: %s", log.String())
+				if _, levels := logged(log.copy()); strings.Join(levels, " ") != want {
+					t.Errorf("after it %q is logged, want %q", levels, want)
 				}
 			})
 		})
@@ -147,4 +151,22 @@ func TestAFirstSetWithoutAUsableKeyIsReplacedByTheNext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A lockedBuffer is a log that a test reads while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) copy() *bytes.Buffer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.NewBuffer(bytes.Clone(b.text.Bytes()))
 }
