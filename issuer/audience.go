@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 	"keymill/storage"
 )
 
@@ -158,8 +160,8 @@ func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.
 	var list []api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		list = []api.Audience{}
-		return scanAfter(r, "audience/", after, min(limit, maxListed), func(name string, raw []byte) error {
-			rec, err := decode[audienceRecord](audienceKey(name), raw)
+		return record.Span{Prefix: "audience/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(name string, raw []byte) error {
+			rec, err := record.Decode(audienceKey(name), raw, (*audienceRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(name))
 			}
@@ -179,7 +181,7 @@ func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return decode[audienceRecord](audienceKey(name), raw)
+	return record.Decode(audienceKey(name), raw, (*audienceRecord).possible)
 }
 
 func noAudience(name string) error {
@@ -198,7 +200,7 @@ func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if err != nil || ttl < minTTL || ttl > maxTTL || ttl%time.Second != 0 {
 		return nil, refusal.New("invalid_request", "ttl '%.100s' is not 1s to 24h in whole seconds; write for example 15m", refusal.Quoted(a.TTL))
 	}
-	scopes, err := checkScopes(a.Scopes)
+	scopes, err := scope.Check(a.Scopes)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/scope"
 	"keymill/storage/audit"
 )
 
@@ -31,7 +32,7 @@ func TestAnAudienceIsStoredAsItWasGiven(t *testing.T) {
 func TestBadAudiencesAreRefusedWithAHint(t *testing.T) {
 	w := newWorld(t)
 	w.audience("there")
-	many := make([]string, maxScopes+1)
+	many := make([]string, scope.Max+1)
 	for n := range many {
 		many[n] = fmt.Sprint("s", n)
 	}

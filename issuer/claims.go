@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
 )
 
@@ -101,7 +102,7 @@ func withClaims(payload []byte, claims json.RawMessage) []byte {
 		return payload // cannot happen: it was checked before it was stored
 	}
 	for name := range own {
-		if isReserved(name) {
+		if claim.IsReserved(name) {
 			delete(own, name)
 		}
 	}

@@ -9,7 +9,9 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/origin"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/secret"
 	"keymill/storage"
 )
 
@@ -28,7 +30,7 @@ type clientRecord struct {
 	Idle       int64    `json:"idle,omitempty"`
 	Absolute   int64    `json:"absolute,omitempty"`
 
-	Secrets []secretRecord `json:"secrets,omitempty"` // newest first; none if public
+	Secrets []secret.Record `json:"secrets,omitempty"` // newest first; none if public
 }
 
 func clientKey(id string) string { return "client/" + id }
@@ -39,7 +41,7 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
 		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
-	if len(rec.Secrets) == maxSecrets && now.Before(rec.Secrets[1].Until) {
+	if len(rec.Secrets) == secret.Max && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}
 	return c
@@ -119,8 +121,8 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Cl
 	var list []api.Client
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		list = []api.Client{}
-		return scanAfter(r, "client/", after, min(limit, maxListed), func(id string, raw []byte) error {
-			rec, err := decode[clientRecord](clientKey(id), raw)
+		return record.Span{Prefix: "client/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(id string, raw []byte) error {
+			rec, err := record.Decode(clientKey(id), raw, (*clientRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(id, i.keys.Now()))
 			}
@@ -152,7 +154,10 @@ func (i *Issuer) KnowsOrigin(ctx context.Context, sent string) (bool, error) {
 		return false, nil
 	}
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		_, err := r.Get(originKey(sent))
+		raw, err := r.Get(originKey(sent))
+		if err == nil {
+			_, err = record.Decode(originKey(sent), raw, record.PossibleCount)
+		}
 		return err
 	})
 	if errors.Is(err, storage.ErrNotFound) {

@@ -13,6 +13,8 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
+	"keymill/issuer/secret"
 	"keymill/storage"
 )
 
@@ -34,10 +36,10 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	if err := i.checkIdle(rec); err != nil {
 		return api.Client{}, err
 	}
-	var secret refusal.Secret
+	var made refusal.Secret
 	if !rec.Public {
-		secret = newSecret()
-		rec.Secrets = []secretRecord{recordSecret(secret)}
+		made = secret.New()
+		rec.Secrets = []secret.Record{secret.RecordOf(made)}
 	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		var err error
@@ -59,7 +61,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		return api.Client{}, err
 	}
 	shown := rec.show(c.ID, now)
-	shown.Secret = secret
+	shown.Secret = made
 	return shown, nil
 }
 
@@ -151,7 +153,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 	if oldFor < 0 || oldFor > maxOldFor {
 		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", plainDuration(maxOldFor))
 	}
-	secret := newSecret()
+	made := secret.New()
 	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readClient(tx, id)
@@ -162,7 +164,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 			return refusal.New("invalid_request", "client %s is public and has no secret", id)
 		}
 		now := i.keys.Now()
-		list, until := []secretRecord{recordSecret(secret)}, "now"
+		list, until := []secret.Record{secret.RecordOf(made)}, "now"
 		if oldFor > 0 {
 			old := rec.Secrets[0]
 			old.Until = now.Add(oldFor).UTC().Truncate(time.Second)
@@ -178,7 +180,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 	if err != nil {
 		return api.Client{}, err
 	}
-	shown.Secret = secret
+	shown.Secret = made
 	return shown, nil
 }
 
@@ -209,7 +211,7 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	listed := rec.Origins
-	if rec.Scopes, err = checkScopes(want.Scopes); err != nil {
+	if rec.Scopes, err = scope.Check(want.Scopes); err != nil {
 		return err
 	}
 	if err := rec.setLifetimes(want); err != nil {

@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 	"keymill/storage"
 )
 
@@ -79,7 +80,7 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 		{"foreign scope", api.NewClient{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
 		{"scope without audience", api.NewClient{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
 		{"too many audiences", api.NewClient{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
-		{"too many scopes", api.NewClient{ID: "a", Scopes: numbered(maxScopes+1, "s%d")}, "invalid_request", "at most 50"},
+		{"too many scopes", api.NewClient{ID: "a", Scopes: numbered(scope.Max+1, "s%d")}, "invalid_request", "at most 50"},
 		{"too many origins", api.NewClient{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
 		{"wildcard origin", api.NewClient{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
 		{"any origin", api.NewClient{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
@@ -112,8 +113,8 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 		for n := range maxOrigins {
 			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", origin.MaxBytes-12)))
 		}
-		for n := range maxScopes {
-			scopes = append(scopes, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("s", maxScopeBytes-4)))
+		for n := range scope.Max {
+			scopes = append(scopes, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("s", 64-4)))
 		}
 		for _, a := range audiences {
 			w.audience(a, scopes...)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/secret"
 	"keymill/storage"
 )
 
@@ -27,7 +28,7 @@ var authMethods = map[string]authMethod{
 }
 
 func bySecret(rec *clientRecord, shown Credentials, now time.Time) bool {
-	return matchSecret(rec.Secrets, shown.Secret, now)
+	return secret.Match(rec.Secrets, shown.Secret, now)
 }
 
 // authenticate returns the client whose credentials were presented, or refuses with
@@ -88,5 +89,5 @@ func (i *Issuer) findClient(r storage.Reader, id string) (*clientRecord, error) 
 	} else if err != nil {
 		return nil, err
 	}
-	return i.clients.read(key, raw)
+	return i.clients.Read(key, raw, (*clientRecord).possible)
 }

@@ -3,7 +3,6 @@ package issuer
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"keymill/storage"
@@ -43,13 +42,10 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return 0, nil
 	}
-	if err == nil && len(raw) != 8 {
-		err = fmt.Errorf("read %s: %w", epochKey, errDamaged)
-	}
 	if err != nil {
 		return 0, err
 	}
-	return binary.BigEndian.Uint64(raw), nil
+	return decodeEpoch(raw)
 }
 
 // EndAllSessions ends every session of the store in the caller's transaction, with one write. now is

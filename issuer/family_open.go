@@ -33,7 +33,7 @@ type family struct {
 // family reads a family without its client, which the caller has. It returns nil if there is no
 // record.
 func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
-	rec, err := readFamily(r, id)
+	rec, err := i.readFamily(r, id)
 	if rec == nil || err != nil {
 		return nil, err
 	}

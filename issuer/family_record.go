@@ -3,10 +3,10 @@ package issuer
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -73,15 +73,15 @@ func (rec *familyRecord) encode() []byte {
 	return append(b, rec.user...)
 }
 
-func decodeFamily(b []byte) (*familyRecord, error) {
-	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes {
-		return nil, fmt.Errorf("%w: a family has %d bytes", errDamaged, len(b))
-	}
-	if b[0] != familyVersion {
-		return nil, fmt.Errorf("%w: version %d", errDamaged, b[0])
-	}
-	if getUint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
-		return nil, fmt.Errorf("%w: the time of the last rotation is out of range", errDamaged)
+// knownFamilies are the versions that this program reads. It writes the newest.
+var knownFamilies = record.Versions[familyRecord]{familyVersion: decodeNewestFamily}
+
+func decodeFamily(key string, b []byte) (*familyRecord, error) { return knownFamilies.Decode(key, b) }
+
+// decodeNewestFamily returns nil for a record that is impossible.
+func decodeNewestFamily(b []byte) *familyRecord {
+	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes || getUint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
+		return nil
 	}
 	rec := &familyRecord{
 		end: ending(b[1]), endpoint: LoginEndpoint(b[2]), secret: b[3], terms: termsID(b[4:20]),
@@ -99,22 +99,21 @@ func decodeFamily(b []byte) (*familyRecord, error) {
 	if until := binary.BigEndian.Uint32(b[90:]); until > 0 {
 		rec.deniedUntil = time.Unix(int64(until), 0).UTC()
 	}
-	return rec, nil
+	if !rec.possible() {
+		return nil
+	}
+	return rec
 }
 
 func milliseconds(b []byte) time.Time { return time.UnixMilli(int64(getUint48(b))).UTC() }
 
 // readFamily returns nil without an error if the family does not exist.
-func readFamily(r storage.Reader, id familyID) (*familyRecord, error) {
+func (i *Issuer) readFamily(r storage.Reader, id familyID) (*familyRecord, error) {
 	raw, err := r.Get(familyKey(id))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	rec, err := decodeFamily(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", familyKey(id), err)
-	}
-	return rec, nil
+	return i.families.Decode(familyKey(id), raw)
 }

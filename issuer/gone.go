@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -51,7 +52,7 @@ func readGone(r storage.Reader, id string) (*goneRecord, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return decode[goneRecord](goneKey(id), raw)
+	return record.Decode(goneKey(id), raw, (*goneRecord).possible)
 }
 
 // processDueGone deletes the record of a removed id that is no longer needed. A record that is needed

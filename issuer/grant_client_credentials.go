@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 	"keymill/storage"
 )
 
@@ -37,7 +38,7 @@ func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time
 	if err != nil {
 		return entitlement{}, err
 	}
-	scope, err := chooseScopes(req.Scope, client.Scopes, record.Scopes)
+	scope, err := scope.Choose(req.Scope, client.Scopes, record.Scopes)
 	if err != nil {
 		return entitlement{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -222,7 +223,7 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (e
 	if len(intersect(granted, f.client.Scopes)) < len(granted) {
 		return entitlement{}, errInvalidToken(errRightsReduced) // the client has lost a scope since the login
 	}
-	scope, err := chooseScopes(p.scope, granted, record.Scopes)
+	scope, err := scope.Choose(p.scope, granted, record.Scopes)
 	if err != nil {
 		return entitlement{}, err
 	}

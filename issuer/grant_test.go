@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 )
 
 func TestATokenIsForTheRequestedAudienceOrTheOnlyOne(t *testing.T) {
@@ -77,7 +77,7 @@ func TestScopesAreTokensSeparatedBySingleSpaces(t *testing.T) {
 		{"A", "invalid_scope"},
 		{strings.Repeat("a ", 60) + "a", "invalid_scope"},
 	} {
-		got, err := chooseScopes(tt.asked, client, audience)
+		got, err := scope.Choose(tt.asked, client, audience)
 		if tt.want == "invalid_scope" {
 			refused(t, err, tt.want)
 		} else if err != nil || got != tt.want {
@@ -116,19 +116,6 @@ func TestCachedRecordsAreNeverStale(t *testing.T) {
 				t.Fatalf("scope %q, want %q", g.Scope, scope)
 			}
 		}
-	}
-}
-
-func TestTheCacheIsBounded(t *testing.T) {
-	var d recordCache[int]
-	for n := range maxCachedRecords + 100 {
-		key := strings.Repeat("k", n%7) + time.Duration(n).String()
-		if v, err := d.read(key, []byte("7")); err != nil || *v != 7 {
-			t.Fatal(v, err)
-		}
-	}
-	if len(d.records) > maxCachedRecords {
-		t.Fatalf("%d records", len(d.records))
 	}
 }
 

@@ -96,7 +96,7 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 // active checks every way to revoke an access token whose signature is right: the token itself, its
 // session, its user, its client and the whole store.
 func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (bool, error) {
-	if _, err := r.Get(deniedKey(claims.ID)); !errors.Is(err, storage.ErrNotFound) {
+	if denied, err := isDenied(r, claims.ID); denied || err != nil {
 		return false, err
 	}
 	if claims.SessionID != "" {

@@ -58,6 +58,7 @@ import (
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
+	"keymill/issuer/record"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -72,6 +73,7 @@ type Config struct {
 	Refresh  Lifetimes      // of sessions, unless their client has its own; the zero value means the defaults
 	Outbox   *outbox.Outbox // decisions leave events here for a webhook; nil if there is none
 	Log      *slog.Logger   // of the clean-up; nil discards
+	Damaged  func(error)    // gets the error of each damaged record that a list or the clean-up sets aside, again and again; may be nil
 }
 
 // An Issuer decides about tokens. It is safe for concurrent use.
@@ -82,13 +84,15 @@ type Issuer struct {
 	keys        *keystore.Rings
 	log         *slog.Logger
 	refresh     Lifetimes // of sessions, unless their client has its own
-	clients     recordCache[clientRecord]
-	audiences   recordCache[audienceRecord]
-	users       recordCache[userRecord]
+	clients     record.Cache[clientRecord]
+	audiences   record.Cache[audienceRecord]
+	users       record.Cache[userRecord]
 	terms       termsCache
 	ownKeys     ownKeySet
 	retryCounts retryCounts
 	passwords   *password.Hasher
+	damaged     func(error)
+	families    record.Versions[familyRecord]
 	outbox      *outbox.Outbox // nil if there is no webhook
 
 	refreshSecrets refreshSecrets
@@ -101,7 +105,10 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
-		passwords: password.NewHasher(),
+		passwords: password.NewHasher(), damaged: cfg.Damaged, families: knownFamilies,
+	}
+	if i.damaged == nil {
+		i.damaged = func(error) {}
 	}
 	if i.log == nil {
 		i.log = slog.New(slog.DiscardHandler)

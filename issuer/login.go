@@ -144,10 +144,10 @@ func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored re
 	if id, err = idOfName(r, name); id == "" || err != nil {
 		return "", "", errUnknownUser, err
 	}
-	rec, err := i.findUser(r, id)
+	rec, err := i.namedUser(r, id)
 	switch {
-	case err != nil || rec == nil:
-		return "", "", errUnknownUser, err
+	case err != nil:
+		return "", "", nil, err
 	case rec.Disabled:
 		return id, "", errDisabled, nil
 	case rec.Password == "":

@@ -3,10 +3,10 @@ package issuer
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"sync"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -47,6 +47,11 @@ func (t *loginTerms) names(set scopeSet) []string {
 // A termsID is the first half of the SHA-256 of the terms' JSON.
 type termsID [16]byte
 
+func termsIDOf(raw []byte) termsID {
+	sum := sha256.Sum256(raw)
+	return termsID(sum[:16])
+}
+
 func termsKey(id termsID) string { return "terms/" + familyIDEncoding.EncodeToString(id[:]) }
 
 // putTerms stores t unless it is stored already.
@@ -55,8 +60,7 @@ func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {
 	if err != nil {
 		return termsID{}, err
 	}
-	sum := sha256.Sum256(b)
-	id := termsID(sum[:16])
+	id := termsIDOf(b)
 	if known, err := tx.GetAll(termsKey(id)); err != nil || known[0] != nil {
 		return id, err
 	}
@@ -81,9 +85,9 @@ func (c *termsCache) read(r storage.Reader, id termsID) (*loginTerms, error) {
 	}
 	raw, err := r.Get(termsKey(id))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", termsKey(id), err)
+		return nil, record.Missing(err, termsKey(id), "a session needs it")
 	}
-	if t, err = decode[loginTerms](termsKey(id), raw); err != nil {
+	if t, err = decodeTerms(termsKey(id), raw); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()

@@ -12,13 +12,11 @@ import (
 // Limits of one record. A change of a client writes the records of its old and new audiences and
 // origins, and an Update can write 64 keys.
 const (
-	maxNameBytes  = 200 // of an audience
-	maxIDBytes    = 100 // of a client
-	maxScopeBytes = 64  // of one scope
-	maxScopes     = 50
-	maxAudiences  = 16
-	maxOrigins    = 10
-	maxListed     = 1000 // records of one list
+	maxNameBytes = 200 // of an audience
+	maxIDBytes   = 100 // of a client
+	maxAudiences = 16
+	maxOrigins   = 10
+	maxListed    = 1000 // records of one list
 )
 
 // validName reports whether s is 1 to 200 visible ASCII characters.
@@ -57,26 +55,4 @@ func putJSON(tx storage.Tx, key string, record any) error {
 		return err
 	}
 	return tx.Put(key, b)
-}
-
-// scanAfter yields the records whose names follow after. Space is the lowest byte of a key, so no key
-// lies between one and the same with a space behind it.
-func scanAfter(r storage.Reader, prefix, after string, limit int, each func(name string, raw []byte) error) error {
-	start := prefix
-	if after != "" {
-		start += after + " "
-	}
-	end := prefix[:len(prefix)-1] + "0" // '0' follows '/'
-	for e, err := range r.Scan(start, end) {
-		if err != nil {
-			return err
-		}
-		if limit--; limit < 0 {
-			return nil
-		}
-		if err := each(e.Key[len(prefix):], e.Value); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -19,6 +20,9 @@ func checkIDUnused(r storage.Reader, id string) error {
 	taken, err := r.Get(idKey(id))
 	switch {
 	case err == nil:
+		if err := checkKind(idKey(id), taken); err != nil {
+			return err
+		}
 		return refusal.New("already_exists", "%s %s already exists", taken, id)
 	case !errors.Is(err, storage.ErrNotFound):
 		return err
@@ -96,7 +100,7 @@ func addCount(tx storage.Tx, key string, change int) error {
 	n := new(int)
 	raw, err := tx.Get(key)
 	if err == nil {
-		n, err = decode[int](key, raw)
+		n, err = record.Decode(key, raw, record.PossibleCount)
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err

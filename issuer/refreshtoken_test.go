@@ -31,7 +31,7 @@ func FuzzFamilyRecord(f *testing.F) {
 	f.Add(rec.encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		rec, err := decodeFamily(raw)
+		rec, err := decodeFamily("family/x", raw)
 		if err == nil && !bytes.Equal(rec.encode(), raw) {
 			t.Errorf("%x was read as %+v", raw, rec)
 		}

@@ -56,7 +56,7 @@ func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) err
 // learn of it; /introspect does. A session whose events are only counted at that moment stores no
 // record per token: its tokens up to that one are denied, and a refresh gets another.
 func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
-	if _, err := d.tx.Get(deniedKey(claims.ID)); err == nil || !errors.Is(err, storage.ErrNotFound) {
+	if denied, err := isDenied(d.tx, claims.ID); denied || err != nil {
 		return err
 	}
 	var f *family

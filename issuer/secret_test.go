@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/secret"
 )
 
 func TestASecretCannotPrint(t *testing.T) {
-	s := newSecret()
+	s := secret.New()
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "secret", s, "group", Credentials{Secret: s})
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "secret", s)
@@ -30,7 +31,7 @@ func TestASecretCannotPrint(t *testing.T) {
 func TestSecretsAreDistinctAndLong(t *testing.T) {
 	seen := map[refusal.Secret]bool{}
 	for range 1000 {
-		s := newSecret()
+		s := secret.New()
 		if seen[s] || len(s) != len("kms_")+43 || !strings.HasPrefix(string(s), "kms_") {
 			t.Fatalf("secret %q", string(s))
 		}
@@ -41,25 +42,25 @@ func TestSecretsAreDistinctAndLong(t *testing.T) {
 func TestTwoSecretsAreValidAndTheOldOneExpires(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	young, old := refusal.Secret("young"), refusal.Secret("old")
-	ended := recordSecret(old)
+	ended := secret.RecordOf(old)
 	ended.Until = now
-	valid := recordSecret(old)
+	valid := secret.RecordOf(old)
 	valid.Until = now.Add(time.Second)
 	for _, tt := range []struct {
 		name  string
-		list  []secretRecord
+		list  []secret.Record
 		shown refusal.Secret
 		want  bool
 	}{
-		{"newest", []secretRecord{recordSecret(young), valid}, young, true},
-		{"old one, still valid", []secretRecord{recordSecret(young), valid}, old, true},
-		{"old one, at its end", []secretRecord{recordSecret(young), ended}, old, false},
-		{"wrong", []secretRecord{recordSecret(young), valid}, "wrong", false},
-		{"none shown", []secretRecord{recordSecret(young)}, "", false},
+		{"newest", []secret.Record{secret.RecordOf(young), valid}, young, true},
+		{"old one, still valid", []secret.Record{secret.RecordOf(young), valid}, old, true},
+		{"old one, at its end", []secret.Record{secret.RecordOf(young), ended}, old, false},
+		{"wrong", []secret.Record{secret.RecordOf(young), valid}, "wrong", false},
+		{"none shown", []secret.Record{secret.RecordOf(young)}, "", false},
 		{"the client has none", nil, "young", false},
 		{"the client has none, none presented", nil, "", false},
 	} {
-		if got := matchSecret(tt.list, tt.shown, now); got != tt.want {
+		if got := secret.Match(tt.list, tt.shown, now); got != tt.want {
 			t.Errorf("%s: got %v", tt.name, got)
 		}
 	}

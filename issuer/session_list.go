@@ -3,9 +3,9 @@ package issuer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -55,12 +55,12 @@ func readSessionList(r storage.Reader, user, client string) (sessionList, error)
 	} else if err != nil {
 		return sessionList{}, err
 	}
-	return decodeSessionList(raw)
+	return decodeSessionList(sessionListKey(user, client), raw)
 }
 
-func decodeSessionList(raw []byte) (list sessionList, err error) {
-	if len(raw)%familyIDBytes != 1 || int(raw[0]) > len(raw)/familyIDBytes {
-		return list, fmt.Errorf("%w: a list of sessions has %d bytes", errDamaged, len(raw))
+func decodeSessionList(key string, raw []byte) (list sessionList, err error) {
+	if len(raw) <= familyIDBytes || len(raw)%familyIDBytes != 1 || int(raw[0]) > len(raw)/familyIDBytes {
+		return list, storage.Damaged(key, "a list of sessions cannot have %d bytes, or so many that have ended", len(raw))
 	}
 	for ids := range slices.Chunk(raw[1:], familyIDBytes) {
 		list.open = append(list.open, familyID(ids))
@@ -107,7 +107,7 @@ func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 		}
 	}
 	for n := 0; n < endedAtOnce && len(list.ended) > maxEnded; n++ {
-		if err := deleteEnded(d.tx, list.ended[0]); err != nil {
+		if err := i.deleteEnded(d.tx, list.ended[0]); err != nil {
 			return err
 		}
 		list.ended = list.ended[1:]
@@ -118,9 +118,10 @@ func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 
 // deleteEnded deletes a family that has ended. Its tokens stay refused, as those of an unknown family. A
 // damaged record stays as it is, and must not keep the user from logging in.
-func deleteEnded(tx storage.Tx, id familyID) error {
-	rec, err := readFamily(tx, id)
-	if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrDamaged) {
+func (i *Issuer) deleteEnded(tx storage.Tx, id familyID) error {
+	rec, err := i.readFamily(tx, id)
+	if record.Unreadable(err) {
+		i.damaged(err)
 		return nil
 	} else if rec == nil || err != nil {
 		return err
@@ -158,7 +159,8 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 		var staying []*family // also those that expired by idle time: a longer idle lifetime makes them live again
 		for _, id := range found.seen {
 			f, err := i.familyWithClient(r, id)
-			if errors.Is(err, errDamaged) {
+			if record.Unreadable(err) {
+				i.damaged(err)
 				continue
 			} else if err != nil {
 				return err

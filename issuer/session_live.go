@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -16,16 +17,19 @@ const listsAtOnce = 100
 // page by page, because an operator asks this rarely and a login should not write an index for it.
 func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error) {
 	after, live := "", false
-	for lists := listsAtOnce; lists == listsAtOnce && !live; {
+	var damage error // no answer but true can be given over a damaged record
+	damaged := func(err error) { damage = errors.Join(damage, err) }
+	for lists := listsAtOnce; lists >= listsAtOnce && !live; {
 		lists = 0
 		err := i.store.View(ctx, func(r storage.Reader) error {
-			return scanAfter(r, "sessions/", after, listsAtOnce, func(name string, raw []byte) error {
+			return record.Span{Prefix: "sessions/", After: after, Limit: listsAtOnce}.Each(r, damaged, func(name string, raw []byte) error {
 				lists, after = lists+1, name
-				ids, err := decodeSessionList(raw)
+				ids, err := decodeSessionList("sessions/"+name, raw)
 				if err != nil || live || clientOfList(name) != client {
 					return err
 				}
-				live, err = i.anyLive(r, ids.open)
+				some, err := i.anyLive(r, ids.open)
+				live = live || some
 				return err
 			})
 		})
@@ -33,7 +37,10 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 			return false, err
 		}
 	}
-	return live, nil
+	if live {
+		damage = nil
+	}
+	return live, damage
 }
 
 // clientOfList returns the client in a key of a list, without its prefix: see sessionListPrefix.
@@ -47,14 +54,17 @@ func clientOfList(name string) string {
 
 func (i *Issuer) anyLive(r storage.Reader, ids []familyID) (bool, error) {
 	now := i.keys.Now()
+	var damage error
 	for _, id := range slices.Backward(ids) { // the newest first
 		f, err := i.familyWithClient(r, id)
 		switch {
-		case err != nil && !errors.Is(err, errDamaged):
+		case record.Unreadable(err):
+			damage = err
+		case err != nil:
 			return false, err
-		case err == nil && f != nil && f.client != nil && f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive:
+		case f != nil && f.client != nil && f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive:
 			return true, nil
 		}
 	}
-	return false, nil
+	return false, damage
 }

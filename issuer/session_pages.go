@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -69,8 +70,8 @@ func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before fami
 		if err != nil {
 			return err
 		}
-		return scanAfter(r, sessionListPrefix(user), "", maxListed, func(_ string, raw []byte) error {
-			some, err := decodeSessionList(raw)
+		return record.Span{Prefix: sessionListPrefix(user), After: "", Limit: maxListed}.Each(r, i.damaged, func(client string, raw []byte) error {
+			some, err := decodeSessionList(sessionListKey(user, client), raw)
 			ids = append(ids, some.open...)
 			return err
 		})
@@ -131,10 +132,13 @@ func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (li
 		err = errors.Join(err, i.store.View(ctx, func(r storage.Reader) error {
 			for _, id := range part {
 				f, err := i.familyWithClient(r, id)
-				if err != nil && !errors.Is(err, errDamaged) {
+				if record.Unreadable(err) {
+					i.damaged(err)
+					continue
+				} else if err != nil {
 					return err
 				}
-				if err == nil && f != nil && (client == "" || client == f.terms.Client) {
+				if f != nil && (client == "" || client == f.terms.Client) {
 					list = append(list, i.show(f, now))
 				}
 			}

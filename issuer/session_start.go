@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/scope"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -106,7 +107,7 @@ func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, e
 	if err != nil {
 		return preparedLogin{}, err
 	}
-	scope, err := chooseScopes(req.Scope, client.Scopes, audience.Scopes)
+	scope, err := scope.Choose(req.Scope, client.Scopes, audience.Scopes)
 	if err != nil {
 		return preparedLogin{}, err
 	}

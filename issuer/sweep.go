@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/tally"
 	"keymill/storage"
 )
@@ -67,19 +68,20 @@ func (i *Issuer) Run(ctx context.Context) error {
 
 // sweep handles every entry that is due. After a crash the next sweep handles the rest.
 func (i *Issuer) sweep(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for start := duePrefix; ctx.Err() == nil; {
 		now := i.keys.ErasureTime()
-		due, err := i.due(ctx, now)
+		due, err := i.due(ctx, start, now)
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		var damaged []string
+		start = due[len(due)-1].key + " " // damaged entries before it are read once
+		var damaged []error
 		err = i.store.Update(ctx, func(tx storage.Tx) error {
 			damaged = nil
-			for _, key := range due {
-				err := i.processDue(tx, key, now)
-				if errors.Is(err, errDamaged) || errors.Is(err, storage.ErrDamaged) { // it must not block the others
-					damaged, err = append(damaged, key), postpone(tx, key, now)
+			for _, e := range due {
+				err := i.processDue(tx, e, now)
+				if record.Unreadable(err) { // it must not block the others
+					damaged, err = append(damaged, err), postpone(tx, e, now)
 				}
 				if err != nil {
 					return err
@@ -90,58 +92,89 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, key := range damaged {
-			i.log.Error("a record of a session, of a removed id or of a tally is damaged; trying again in a day", "entry", key)
+		for _, err := range damaged {
+			i.damaged(err)
 		}
 	}
 	return nil
 }
 
-// due returns some keys of the index whose time has come, oldest first.
-func (i *Issuer) due(ctx context.Context, now time.Time) ([]string, error) {
-	var keys []string
-	err := i.store.View(ctx, func(r storage.Reader) error {
-		keys = nil
-		for e, err := range r.Scan(duePrefix, dueKey(now.Add(time.Second), "", "")) {
-			if err != nil {
+// A dueEntry is a key of the index.
+type dueEntry struct {
+	key  string
+	at   time.Time
+	kind string
+	id   string
+}
+
+func parseDue(key string) (e dueEntry, err error) {
+	parts := strings.SplitN(key, "/", 4)
+	if len(parts) == 4 {
+		seconds, _ := strconv.ParseInt(parts[1], 16, 64)
+		e = dueEntry{key, time.Unix(seconds, 0), parts[2], parts[3]}
+	}
+	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key {
+		return e, storage.Damaged(key, "it is not an entry that this program writes")
+	}
+	return e, nil
+}
+
+// due returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.
+func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []dueEntry, err error) {
+	var damaged []error
+	err = i.store.View(ctx, func(r storage.Reader) error {
+		due, damaged = nil, nil
+		for e, err := range r.Scan(start, dueKey(now.Add(time.Second), "", "")) {
+			var entry dueEntry
+			if err == nil {
+				err = checkPresent(e.Key, e.Value)
+			}
+			if err == nil {
+				entry, err = parseDue(e.Key)
+			}
+			if record.Unreadable(err) {
+				damaged = append(damaged, err)
+				continue
+			} else if err != nil {
 				return err
 			}
-			if keys = append(keys, e.Key); len(keys) == sweepBatch {
+			if due = append(due, entry); len(due) == sweepBatch {
 				break
 			}
 		}
 		return nil
 	})
-	return keys, err
+	for _, err := range damaged {
+		i.damaged(err)
+	}
+	return due, err
 }
 
-func (i *Issuer) processDue(tx storage.Tx, key string, now time.Time) error {
-	if err := tx.Delete(key); err != nil {
+func (i *Issuer) processDue(tx storage.Tx, e dueEntry, now time.Time) error {
+	if err := tx.Delete(e.key); err != nil {
 		return err
 	}
-	parts := strings.SplitN(key, "/", 4)
-	if len(parts) != 4 {
-		return nil // not written by this program; it must not block the others
-	}
-	switch parts[2] {
+	switch e.kind {
 	case dueToken:
-		return tx.Delete(deniedKey(parts[3]))
+		if denied, err := isDenied(tx, e.id); !denied || err != nil {
+			return err
+		}
+		return tx.Delete(deniedKey(e.id))
 	case dueGone:
-		return processDueGone(tx, parts[3], now)
+		return processDueGone(tx, e.id, now)
 	case dueTally:
-		return i.processDueTally(tx, parts[3], now)
+		return i.processDueTally(tx, e.id, now)
 	}
-	at, err := strconv.ParseInt(parts[1], 16, 64)
-	id, ok := parseFamilyID(parts[3])
-	if err != nil || !ok {
-		return nil
+	id, ok := parseFamilyID(e.id)
+	if !ok {
+		return storage.Damaged(e.key, "it does not name a session")
 	}
 	next, f, err := i.processDueFamily(tx, id, now)
 	if err != nil || next.IsZero() {
 		return err
 	}
 	// The next entry must be at least a second later, or the loop would not end.
-	f.rec.due = latest(next, time.Unix(at+1, 0))
+	f.rec.due = latest(next, e.at.Add(time.Second))
 	return putFamily(tx, f)
 }
 
@@ -156,9 +189,8 @@ func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
 }
 
 // postpone puts an entry back, a day later.
-func postpone(tx storage.Tx, key string, now time.Time) error {
-	parts := strings.SplitN(key, "/", 4) // processDue has checked it
-	return tx.Put(dueKey(now.Add(24*time.Hour), parts[2], parts[3]), presentValue)
+func postpone(tx storage.Tx, e dueEntry, now time.Time) error {
+	return tx.Put(dueKey(now.Add(24*time.Hour), e.kind, e.id), presentValue)
 }
 
 func latest(a, b time.Time) time.Time {

@@ -5,18 +5,23 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/keystore"
 	"keymill/storage"
 )
 
 // Unavailable reports whether err is temporary: no key can sign yet, the store is full or has
-// failed, or the request took too long. The same request can succeed after retryAfter. The reason
+// failed, a record that the request needs is damaged, or the request took too long. The same request can succeed after retryAfter. The reason
 // is for operators only.
 func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
 	var keys *keystore.UnavailableError
 	switch {
 	case errors.As(err, &keys):
 		return keys.Reason, keys.RetryAfter, true
+	case errors.Is(err, record.ErrNewer):
+		return err.Error(), storeWait, true
+	case errors.Is(err, storage.ErrDamaged):
+		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome), errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):

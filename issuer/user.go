@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/address"
 	"keymill/issuer/api"
 	"keymill/issuer/password"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
 	"keymill/storage"
@@ -77,8 +78,8 @@ func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User
 	var list []api.User
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		list = []api.User{}
-		return scanAfter(r, "user/", after, min(limit, maxListed), func(id string, raw []byte) error {
-			rec, err := decode[userRecord](userKey(id), raw)
+		return record.Span{Prefix: "user/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(id string, raw []byte) error {
+			rec, err := record.Decode(userKey(id), raw, (*userRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(id))
 			}
@@ -106,10 +107,17 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", refusal.Quoted(word))
 	}
-	if rec, err = i.findUser(r, named); err == nil && rec == nil {
-		err = errors.New("the record of a login names a user that does not exist")
-	}
+	rec, err = i.namedUser(r, named)
 	return named, rec, err
+}
+
+// namedUser returns the user to whom a login name leads. A user is removed together with the name.
+func (i *Issuer) namedUser(r storage.Reader, id string) (*userRecord, error) {
+	rec, err := i.findUser(r, id)
+	if err == nil && rec == nil {
+		err = record.Missing(storage.ErrNotFound, userKey(id), "a login name leads to it")
+	}
+	return rec, err
 }
 
 // idOfName returns the id of the user with that name, "" if there is none.
@@ -121,8 +129,10 @@ func idOfName(r storage.Reader, name string) (string, error) {
 	id, err := r.Get(loginKey(normal))
 	if errors.Is(err, storage.ErrNotFound) {
 		return "", nil
+	} else if err != nil {
+		return "", err
 	}
-	return string(id), err
+	return string(id), checkLogin(loginKey(normal), id)
 }
 
 // findUser returns nil without an error if the user does not exist. The record is shared: the caller
@@ -137,7 +147,7 @@ func (i *Issuer) findUser(r storage.Reader, id string) (*userRecord, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return i.users.read(userKey(id), raw)
+	return i.users.Read(userKey(id), raw, (*userRecord).possible)
 }
 
 // isAmbiguousNumber reports whether Django would read the id as another id: it parses the id of a

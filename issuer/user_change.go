@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/password"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
@@ -109,7 +110,7 @@ func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, err
 	if err != nil {
 		return nil, err
 	}
-	claims, err := checkUserClaims(u.Claims)
+	claims, err := claim.Check(u.Claims)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +149,7 @@ func (i *Issuer) newPassword(ctx context.Context, typed, hash refusal.Secret, na
 // detail is for the audit log. It has no values of claims, which are personal data.
 func (rec *userRecord) detail() map[string]string {
 	d := map[string]string{"name": rec.Name, "password": password.Scheme(string(rec.Password))}
-	if names := claimNames(rec.Claims); len(names) > 0 {
+	if names := claim.Names(rec.Claims); len(names) > 0 {
 		d["claims"] = strings.Join(names, " ")
 	}
 	if rec.Disabled {
@@ -190,7 +191,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 		}
 	}
 	if c.Claims != nil {
-		if claims, err = checkUserClaims(*c.Claims); err != nil {
+		if claims, err = claim.Check(*c.Claims); err != nil {
 			return api.User{}, err
 		}
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -42,7 +43,7 @@ func (b *Backward) Next(ctx context.Context) (keys []string, err error) {
 func (b *Backward) window(ctx context.Context, start string) (keys []string, err error) {
 	err = b.Store.View(ctx, func(r Reader) error {
 		for e, err := range r.Scan(start, b.End) {
-			if err != nil {
+			if err != nil && !errors.Is(err, ErrDamaged) { // the keys are read, and no value
 				return err
 			}
 			if keys = append(keys, e.Key); len(keys) == windowKeys {

@@ -105,7 +105,7 @@ func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {
 		spoil      func()
 	}{
 		{"a removed record", "record 1 is missing", func() { p.deleteRecord("audit/log/00000000000000000001") }},
-		{"an edited record", "record 2 does not follow", func() { p.putRecord("audit/log/00000000000000000002", "{}") }},
+		{"an edited record", "record 2 is unreadable", func() { p.putRecord("audit/log/00000000000000000002", "{}") }},
 		{"an unreadable head", "the head is unreadable", func() { p.putRecord("audit/head", "{") }},
 		{"a removed head", "the head says that 0 is the last record", func() { p.deleteRecord("audit/head") }},
 	} {

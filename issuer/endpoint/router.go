@@ -37,6 +37,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // A router finds the handler of a request and turns errors and panics into answers.
 type router struct {
+	damaged     func(error) // may be nil, see Config
 	mux         *httprouter.Router
 	routes      []route
 	formats     map[string]*errorFormat   // path → format of its errors; that of RFC 6749 if absent
@@ -142,6 +143,9 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	if a.status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = challenge
+	}
+	if a.status >= http.StatusInternalServerError && rt.damaged != nil {
+		rt.damaged(err)
 	}
 	rt.logError(r, a, err)
 	writeJSON(w, a.status, a.body)

@@ -77,6 +77,10 @@ type Config struct {
 	// a port. A page that rebinds its DNS name to a loopback address gets 421.
 	TrialHosts []string
 
+	// Damaged gets the error of each request that could not be answered. If a damaged record is the
+	// reason, the error names it. It may be nil.
+	Damaged func(error)
+
 	StoreFailed func() error // nil while the store works
 	StoreBytes  func() int64 // size of the store
 	Version     string
@@ -139,6 +143,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admin.CheckPeer)
 	s.adminRoutes(s.admin)
+	s.public.damaged, s.admin.damaged = cfg.Damaged, cfg.Damaged
 	return s, nil
 }
 

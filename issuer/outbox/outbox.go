@@ -11,6 +11,8 @@
 //
 // At most 10,000 events wait. An event that finds the outbox full is lost and counted; no
 // decision fails because of it.
+//
+// A damaged record is not an event: it is left as it is, is not sent and takes no slot.
 package outbox
 
 import (
@@ -46,6 +48,7 @@ type Config struct {
 	Store    storage.Store
 	Now      func() time.Time // the clock of decisions, which never goes back
 	WallTime func() time.Time // for instants that others compare with their own clocks
+	Damaged  func(error)      // gets the error of each damaged event, again and again; it may be nil
 }
 
 // An Outbox holds the events that wait for delivery. It is safe for concurrent use.
@@ -57,6 +60,9 @@ type Outbox struct {
 // Open returns the Outbox of a store. It counts the events that an earlier process left.
 func Open(ctx context.Context, cfg Config) (*Outbox, error) {
 	o := &Outbox{cfg: cfg}
+	if o.cfg.Damaged == nil {
+		o.cfg.Damaged = func(error) {}
+	}
 	if err := o.recount(ctx); err != nil {
 		return nil, fmt.Errorf("count webhook events: %w", err)
 	}
@@ -88,16 +94,15 @@ func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]s
 	}
 	random := make([]byte, randomBytes)
 	rand.Read(random)
-	stamp := strings.Replace(p.Timestamp.Format(idTime), ".", "", 1)
-	return tx.Put(key(stamp+"-"+hex.EncodeToString(random)), raw)
+	return tx.Put(key(stampOf(p.Timestamp)+"-"+hex.EncodeToString(random)), raw)
 }
 
 // An Event is a decision that the receiver must be told about.
 type Event struct {
 	ID      string    // the same in every try; letters, digits and a dash
 	Time    time.Time // of the decision
-	Kind    string    // "" if the record is damaged
-	Payload []byte    // JSON: {"type", "timestamp", "data": {…}}
+	Kind    string
+	Payload []byte // JSON: {"type", "timestamp", "data": {…}}
 }
 
 // Events returns up to limit of the events whose ids follow after, oldest first, and at most
@@ -106,49 +111,66 @@ func (o *Outbox) Events(ctx context.Context, after string, limit int) ([]Event, 
 	var list []Event
 	err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
 		list = nil
-		return scan(r, after, min(limit, maxPage), func(id string, raw []byte) {
-			list = append(list, readEvent(id, raw))
-		})
+		return o.scan(r, after, min(limit, maxPage), func(e Event) { list = append(list, e) })
 	})
 	return list, err
 }
 
-// scan yields up to limit records whose ids follow after. Space is the lowest byte of a key, so
-// no key lies between one and the same with a space behind it.
-func scan(r storage.Reader, after string, limit int, each func(id string, raw []byte)) error {
+// scan yields up to limit events whose ids follow after, and reports the damaged ones. Space is the
+// lowest byte of a key, so no key lies between one and the same with a space behind it.
+func (o *Outbox) scan(r storage.Reader, after string, limit int, each func(Event)) error {
 	start := prefix
 	if after != "" {
 		start = key(after) + " "
 	}
 	for e, err := range r.Scan(start, strings.TrimSuffix(prefix, "/")+"0") { // '0' follows '/'
-		if err != nil {
+		var event Event
+		if err == nil {
+			event, err = readEvent(e.Key, e.Value)
+		}
+		if errors.Is(err, storage.ErrDamaged) { // it must not block the events behind it
+			o.cfg.Damaged(err)
+			continue
+		} else if err != nil {
 			return err
 		}
 		if limit--; limit < 0 {
 			return nil
 		}
-		each(e.Key[len(prefix):], e.Value)
+		each(event)
 	}
 	return nil
 }
 
-// readEvent returns an Event of a damaged record too: an error would block all events behind it.
-func readEvent(id string, raw []byte) Event {
-	var p struct { // without the data, which the sender does not read
-		Type      string    `json:"type"`
-		Timestamp time.Time `json:"timestamp"`
-	}
-	if json.Unmarshal(raw, &p) != nil {
-		return Event{ID: id, Payload: raw}
-	}
-	return Event{ID: id, Time: p.Timestamp, Kind: p.Type, Payload: raw}
+// CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
+// record under key.
+func CheckRecord(key string, value []byte) error {
+	_, err := readEvent(key, value)
+	return err
 }
+
+func readEvent(key string, raw []byte) (Event, error) {
+	var p payload
+	if err := storage.DecodeJSON(key, raw, &p); err != nil {
+		return Event{}, err
+	}
+	id := strings.TrimPrefix(key, prefix)
+	stamp, random, _ := strings.Cut(id, "-")
+	b, err := hex.DecodeString(random)
+	if err != nil || len(b) != randomBytes || stamp != stampOf(p.Timestamp) || p.Type == "" || p.Timestamp.Year() < 1980 || p.Timestamp.Year() > 9999 {
+		return Event{}, storage.Damaged(key, "its id, its type or its time is impossible")
+	}
+	return Event{ID: id, Time: p.Timestamp, Kind: p.Type, Payload: raw}, nil
+}
+
+// stampOf returns the time of an event as its id has it.
+func stampOf(at time.Time) string { return strings.Replace(at.Format(idTime), ".", "", 1) }
 
 // Age returns how long ago e was decided.
 func (o *Outbox) Age(e Event) time.Duration { return o.cfg.Now().Sub(e.Time) }
 
 // MarkSent deletes an event that the receiver has accepted. It returns nil if the event was
-// already deleted.
+// already deleted or was damaged in the meantime.
 func (o *Outbox) MarkSent(ctx context.Context, id string) error {
 	return o.delete(ctx, id, func(storage.Tx, Event) error { return nil })
 }
@@ -166,16 +188,20 @@ func (o *Outbox) delete(ctx context.Context, id string, also func(storage.Tx, Ev
 	found := false
 	err := o.cfg.Store.Update(ctx, func(tx storage.Tx) error {
 		raw, err := tx.Get(key(id))
+		var e Event
+		if err == nil {
+			e, err = readEvent(key(id), raw)
+		}
 		if found = err == nil; !found {
-			if errors.Is(err, storage.ErrNotFound) {
-				return nil
+			if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrDamaged) {
+				return nil // a damaged record is left as it is
 			}
 			return err
 		}
 		if err := tx.Delete(key(id)); err != nil {
 			return err
 		}
-		return also(tx, readEvent(id, raw))
+		return also(tx, e)
 	})
 	if err == nil && found {
 		o.slots.release()

@@ -398,21 +398,46 @@ func (w *world) stored() int64 {
 	return n
 }
 
-// A damaged event is read without a kind, and the sender drops it.
+// TestADamagedEventBlocksNoOther: it is reported and left as it is, is not sent, and takes no slot.
+//
+// I23.
 func TestADamagedEventBlocksNoOther(t *testing.T) {
-	w := newWorld(t)
-	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
-		return tx.Put("webhook/20200101T000000000000000Z-0", []byte("{"))
-	}); err != nil {
+	const id = "20200101T000000000000000Z-0000000000000000"
+	good := `{"type":"session.revoked","timestamp":"2020-01-01T00:00:00Z","data":{}}`
+	if err := CheckRecord(prefix+id, []byte(good)); err != nil {
 		t.Fatal(err)
 	}
-	w.decide(1)
-	got := w.waiting()
-	if len(got) != 2 || got[0].Kind != "" || got[1].Kind != "session.revoked" {
-		t.Errorf("read %+v", got)
-	}
-	if err := w.Drop(t.Context(), got[0].ID, "damaged"); err != nil {
-		t.Error(err)
+	for _, bad := range []string{
+		"{", good + " ", `{"type":"session.revoked","timestamp":"2020-01-01T00:00:00Z","data":{},"more":1}`,
+		`{"type":"","timestamp":"2020-01-01T00:00:00Z","data":{}}`, `{"type":"a","type":"b","timestamp":"2020-01-01T00:00:00Z","data":{}}`,
+		`{"type":"session.revoked","timestamp":"2021-01-01T00:00:00Z","data":{}}`,
+	} {
+		w := newWorld(t)
+		var damaged []error
+		w.cfg.Damaged = func(err error) { damaged = append(damaged, err) }
+		if err := w.store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(prefix+id, []byte(bad)) }); err != nil {
+			t.Fatal(err)
+		}
+		w.decide(1)
+		got := w.waiting()
+		if len(got) != 1 || got[0].Kind != "session.revoked" || got[0].ID == id || len(damaged) != 1 || !errors.Is(damaged[0], storage.ErrDamaged) {
+			t.Errorf("%s: read %+v, reported %v", bad, got, damaged)
+		}
+		if err := errors.Join(w.MarkSent(t.Context(), id), w.Drop(t.Context(), id, "test")); err != nil {
+			t.Error(err)
+		}
+		if n, err := w.count(t.Context()); n != 1 || err != nil {
+			t.Errorf("%s: %d events are counted, %v", bad, n, err)
+		}
+		if err := w.store.View(t.Context(), func(r storage.Reader) error {
+			raw, err := r.Get(prefix + id)
+			if string(raw) != bad {
+				t.Errorf("%s became %s", bad, raw)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

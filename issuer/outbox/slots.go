@@ -83,14 +83,14 @@ func (o *Outbox) recount(ctx context.Context) error {
 	return nil
 }
 
-// count returns how many events are stored. It reads them page by page.
+// count returns how many events are stored, without the damaged ones. It reads them page by page.
 func (o *Outbox) count(ctx context.Context) (int64, error) {
 	stored, last := int64(0), ""
 	for {
 		page, after := int64(0), last
 		err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
 			page = 0
-			return scan(r, after, maxPage, func(id string, _ []byte) { page, last = page+1, id })
+			return o.scan(r, after, maxPage, func(e Event) { page, last = page+1, e.ID })
 		})
 		if stored += page; err != nil || page < maxPage {
 			return stored, err

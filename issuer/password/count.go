@@ -50,7 +50,9 @@ func addCount(tx storage.Tx, key string, change int) error {
 	n := 0
 	raw, err := tx.Get(key)
 	if err == nil {
-		n, err = strconv.Atoi(string(raw))
+		if n, err = strconv.Atoi(string(raw)); err != nil || n <= 0 || strconv.Itoa(n) != string(raw) {
+			return storage.Damaged(key, "it is not a number of passwords")
+		}
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
@@ -68,10 +70,17 @@ func (h *Hasher) SyncClasses(ctx context.Context, s storage.Store) error {
 	err := s.View(ctx, func(r storage.Reader) error {
 		classes = nil
 		for e, err := range r.Scan(countPrefix, countEnd) {
-			if err != nil {
+			class := e.Key[len(countPrefix):]
+			if errors.Is(err, storage.ErrDamaged) {
+				// Only the number cannot be trusted. The class counts: without it the time of a
+				// failed login could reveal who has it.
+				if _, impossible := parseClass(class); impossible != nil {
+					continue
+				}
+			} else if err != nil {
 				return err
 			}
-			classes = append(classes, e.Key[len(countPrefix):])
+			classes = append(classes, class)
 		}
 		return nil
 	})

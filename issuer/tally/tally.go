@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"keymill/storage"
@@ -106,7 +107,7 @@ func Check(tx storage.Tx, now Times, name string) (check time.Time, err error) {
 	}
 	of, ok := parse(name)
 	if !ok {
-		return check, fmt.Errorf("%s%s: %w", prefix, name, storage.ErrDamaged)
+		return check, storage.Damaged(prefix+name, "its name is of no user and client")
 	}
 	if err := rec.flush(tx, now.Decision, of); err != nil {
 		return check, err
@@ -142,10 +143,16 @@ func read(r storage.Reader, name string) (*record, error) {
 		return nil, err
 	}
 	rec := new(record)
-	if err := json.Unmarshal(raw, rec); err != nil {
-		return nil, fmt.Errorf("read %s%s: %w: %w", prefix, name, storage.ErrDamaged, err)
+	return rec, storage.DecodeJSON(prefix+name, raw, rec)
+}
+
+// CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
+// record under key.
+func CheckRecord(key string, value []byte) error {
+	if _, ok := parse(strings.TrimPrefix(key, prefix)); !ok {
+		return storage.Damaged(key, "its name is of no user and client")
 	}
-	return rec, nil
+	return storage.DecodeJSON(key, value, new(record))
 }
 
 func put(tx storage.Tx, name string, rec *record) error {

@@ -37,9 +37,6 @@ type outcome struct {
 // try makes one try, and deletes the event if it was the last one. A crash after the
 // receiver's answer and before the commit sends the event again.
 func (s *Sender) try(ctx context.Context, d *delivery) outcome {
-	if d.Kind == "" {
-		return s.drop(ctx, d, "the record is damaged")
-	}
 	var o outcome
 	status := 0
 	if !d.accepted {

@@ -25,9 +25,12 @@
 // cannot show that the owner of the store has rewritten all of it. To detect that, keep
 // the hash of the head somewhere else.
 //
-// Damage never stops the log. If the head is missing, unreadable or not the end of the
+// Damage never stops the log. If the head is missing, damaged or not the end of the
 // records, the chain continues after its last record with a record "audit.damaged", and no
-// record is overwritten. Other damage concerns old records only.
+// record is overwritten: only the head, which follows from the records, is written again. A
+// damaged record in audit/new stays where it is and is not chained, because it proves nothing.
+// A damaged record in audit/log keeps its number: Verify names it, and Read shows it as
+// "audit.unreadable".
 //
 // The time of a record is the decision time that the caller gives. Records are ordered by
 // it; records of the same time have no order among them.
@@ -43,7 +46,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -81,6 +83,9 @@ type Record struct {
 	Previous string            `json:"previous"` // SHA-256 in hex of the previous record's stored bytes
 }
 
+// system decides what no operator requested.
+const system = "system"
+
 // A head is the end of the chain.
 type head struct {
 	Seq  uint64 `json:"seq"`
@@ -101,7 +106,7 @@ func Append(tx storage.Tx, at time.Time, e Event) error {
 	if err != nil {
 		return err
 	}
-	random := make([]byte, 8)
+	random := make([]byte, randomDigits/2)
 	rand.Read(random)
 	return tx.Put(newPrefix+at.Format(timeLayout)+"-"+hex.EncodeToString(random), b)
 }
@@ -117,20 +122,20 @@ func readHead(r storage.Reader) (head, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return emptyHead(), nil
 	}
-	if err != nil {
-		return head{}, err
-	}
 	var h head
-	if err := json.Unmarshal(b, &h); err != nil {
-		return head{}, fmt.Errorf("%w: the head is unreadable: %v", ErrDamaged, err)
+	if err == nil {
+		h, err = decodeHead(b)
 	}
-	if h.Seq > maxSeq {
-		return head{}, fmt.Errorf("%w: the head says that %d is the last record", ErrDamaged, h.Seq)
+	if errors.Is(err, storage.ErrDamaged) {
+		return head{}, fmt.Errorf("%w: the head is unreadable: %w", ErrDamaged, err)
 	}
-	return h, nil
+	return h, err
 }
 
-const seqDigits = 20
+const (
+	seqDigits    = 20
+	randomDigits = 16
+)
 
 func logKey(seq uint64) string { return fmt.Sprintf("%s%0*d", logPrefix, seqDigits, seq) }
 

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,12 @@ const pageRecords = (storage.MaxUpdateKeys - 1) / 2
 
 // Run moves new records into the chain once a second. It returns nil when ctx ends, and
 // an error when the store has failed. After any other error, for example of a full disk, it
-// tries again a second later.
-func Run(ctx context.Context, s storage.Store) error {
+// tries again a second later. damaged gets the error of each damaged record that waits, again and
+// again; it may be nil.
+func Run(ctx context.Context, s storage.Store, damaged func(error)) error {
+	if damaged == nil {
+		damaged = func(error) {}
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -27,7 +32,7 @@ func Run(ctx context.Context, s storage.Store) error {
 			return nil
 		case <-tick.C:
 		}
-		_, err := Chain(ctx, s)
+		_, err := moveAll(ctx, s, damaged)
 		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
 			return err
 		}
@@ -39,22 +44,26 @@ func Run(ctx context.Context, s storage.Store) error {
 //
 // A crash between two pages leaves the remaining records in audit/new for the next call.
 // No record is lost or chained twice, because the transaction that adds it to the chain
-// also deletes it from audit/new.
+// also deletes it from audit/new. A damaged record is left where it is.
 func Chain(ctx context.Context, s storage.Store) (int, error) {
-	moved := 0
+	return moveAll(ctx, s, func(error) {})
+}
+
+func moveAll(ctx context.Context, s storage.Store, damaged func(error)) (int, error) {
+	moved, after := 0, newPrefix
 	for {
-		waiting, err := hasNew(ctx, s)
-		if err != nil || !waiting {
+		page, err := readPage(ctx, s, after, damaged)
+		if err != nil || len(page) == 0 {
 			return moved, err
 		}
 		n := 0
 		err = s.Update(ctx, func(tx storage.Tx) (err error) {
-			n, err = movePage(tx)
+			n, err = movePage(tx, page)
 			return err
 		})
 		if errors.Is(err, ErrDamaged) {
 			// Only the end of the chain can be the reason, and after mend it is right.
-			if err = mend(ctx, s); err == nil {
+			if err = mend(ctx, s, page[0].record.Time); err == nil {
 				continue
 			}
 		}
@@ -62,45 +71,72 @@ func Chain(ctx context.Context, s storage.Store) (int, error) {
 			return moved, fmt.Errorf("chain audit records: %w", err)
 		}
 		moved += n
-		if n < pageRecords {
+		if after = page[len(page)-1].key + " "; len(page) < pageRecords {
 			return moved, nil // newer records wait for the next call
 		}
 	}
 }
 
-// hasNew reports whether there is anything to chain. It saves an idle server one Update a
-// second.
-func hasNew(ctx context.Context, s storage.Store) (waiting bool, err error) {
+// A waiting is a record that waits for the chain.
+type waiting struct {
+	key    string
+	value  []byte
+	record Record
+}
+
+// readPage finds the records of one Update in a View, which may read more than an Update: damaged
+// records must not use up its limits. It also saves an idle server one Update a second.
+func readPage(ctx context.Context, s storage.Store, start string, damaged func(error)) (page []waiting, err error) {
+	var found []error
 	err = s.View(ctx, func(r storage.Reader) error {
-		waiting = false
-		for _, err := range r.Scan(newPrefix, newEnd) {
-			waiting = err == nil
-			return err
+		page, found = nil, nil
+		for e, err := range r.Scan(start, newEnd) {
+			if isFault(err) {
+				return err
+			}
+			w := waiting{key: e.Key, value: e.Value}
+			if err == nil {
+				w.record, err = decodeNew(e.Key, e.Value)
+			}
+			if err != nil {
+				found = append(found, err)
+				continue
+			}
+			if page = append(page, w); len(page) == pageRecords {
+				break
+			}
 		}
 		return nil
 	})
-	return waiting, err
+	for _, err := range found {
+		damaged(err)
+	}
+	return page, err
 }
 
-func movePage(tx storage.Tx) (int, error) {
+// movePage moves records to the end of the chain, except those that another process has moved or
+// that were damaged since.
+func movePage(tx storage.Tx, page []waiting) (int, error) {
 	h, err := endOfChain(tx)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
-	for e, err := range tx.Scan(newPrefix, newEnd) {
-		if err != nil {
+	for _, w := range page {
+		value, err := tx.Get(w.key)
+		switch {
+		case isFault(err) && !errors.Is(err, storage.ErrNotFound):
+			return 0, err
+		case err != nil || !bytes.Equal(value, w.value):
+			continue
+		}
+		if h, err = move(tx, h, w); err != nil {
 			return 0, err
 		}
-		if h, err = move(tx, h, e); err != nil {
-			return 0, err
-		}
-		if n++; n == pageRecords {
-			break
-		}
+		n++
 	}
 	if n == 0 {
-		return 0, nil // another process has moved them
+		return 0, nil
 	}
 	b, err := json.Marshal(h)
 	if err != nil {
@@ -109,11 +145,9 @@ func movePage(tx storage.Tx) (int, error) {
 	return n, tx.Put(headKey, b)
 }
 
-// move moves one new record to the end of the chain and returns the new head.
-func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
-	// If Append did not write this, the chain says so and continues, because an error would keep
-	// all later records out of the chain.
-	r := decode(e)
+// move moves one record to the end of the chain and returns the new head.
+func move(tx storage.Tx, h head, w waiting) (head, error) {
+	r := w.record
 	r.Seq, r.Previous = h.Seq+1, h.Hash
 	b, err := encode(r)
 	if err != nil {
@@ -122,5 +156,5 @@ func move(tx storage.Tx, h head, e storage.Entry) (head, error) {
 	if err := tx.Put(logKey(r.Seq), b); err != nil {
 		return head{}, err
 	}
-	return head{Seq: r.Seq, Hash: hash(b)}, tx.Delete(e.Key)
+	return head{Seq: r.Seq, Hash: hash(b)}, tx.Delete(w.key)
 }

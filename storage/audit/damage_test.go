@@ -84,7 +84,7 @@ func TestNoDamageEndsTheLog(t *testing.T) {
 				before := logged(t, s)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
-				go func() { ended <- Run(ctx, s) }()
+				go func() { ended <- Run(ctx, s, nil) }()
 				for i := range 3 {
 					decide(t, s, 40+i, 1)
 					time.Sleep(time.Second)
@@ -163,12 +163,12 @@ func TestTheEndAndTheRestAreVerified(t *testing.T) {
 		newest, rest string // in the error; "" if there is none
 	}{
 		{"nothing", func(storage.Tx) error { return nil }, "", ""},
-		{"the first record", at(1), "", "record 1 does not follow"},
-		{"an old record", at(700), "", "record 700 does not follow"},
-		{"the last of the rest", at(1500), "", "record 1500 does not follow"},
-		{"the oldest of the newest", at(1501), "record 1501 does not follow", "record 1501 does not follow"},
-		{"a new record", at(2000), "record 2000 does not follow", ""},
-		{"the last record", at(n), "record 2500 does not follow", ""},
+		{"the first record", at(1), "", "record 1 is unreadable"},
+		{"an old record", at(700), "", "record 700 is unreadable"},
+		{"the last of the rest", at(1500), "", "record 1500 is unreadable"},
+		{"the oldest of the newest", at(1501), "record 1501 is unreadable", "record 1501 is unreadable"},
+		{"a new record", at(2000), "record 2000 is unreadable", ""},
+		{"the last record", at(n), "record 2500 is unreadable", ""},
 		{"no last record", func(tx storage.Tx) error { return tx.Delete(logKey(n)) }, "record 2500 is missing", ""},
 		{"no record 1501", func(tx storage.Tx) error { return tx.Delete(logKey(1501)) }, "record 1501 is missing", "record 1501 is missing"},
 		{"no head", func(tx storage.Tx) error { return tx.Delete(headKey) }, "there is record", ""},

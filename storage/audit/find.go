@@ -3,7 +3,6 @@ package audit
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"time"
 
 	"keymill/storage"
@@ -44,13 +43,13 @@ func Find(ctx context.Context, s storage.Store, at time.Time, action, target str
 func search(r storage.Reader, start, end, action, target string) (*Record, error) {
 	read := 0
 	for e, err := range r.Scan(start, end) {
-		if err != nil {
+		if isFault(err) {
 			return nil, err
 		}
-		var record Record
-		if bytes.Contains(e.Value, []byte(target)) && json.Unmarshal(e.Value, &record) == nil &&
-			record.Action == action && record.Target == target {
-			return &record, nil
+		if bytes.Contains(e.Value, []byte(target)) {
+			if record := decode(e, err); record.Action == action && record.Target == target {
+				return &record, nil
+			}
 		}
 		if read++; read == maxSearched {
 			break

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"keymill/storage"
 )
@@ -27,8 +28,8 @@ func endOfChain(r storage.Reader) (head, error) {
 }
 
 // mend writes a new head for the records that are there, and adds a record that says why and
-// holds what was left of the old head. It changes no other record.
-func mend(ctx context.Context, s storage.Store) error {
+// holds what was left of the old head. It changes no other record. at is the time of that record.
+func mend(ctx context.Context, s storage.Store, at time.Time) error {
 	var last head
 	// The search reads more than an Update may.
 	err := s.View(ctx, func(r storage.Reader) (err error) {
@@ -44,27 +45,17 @@ func mend(ctx context.Context, s storage.Store) error {
 			return damage // nil if another process has mended it
 		}
 		old, err := tx.Get(headKey)
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		if isFault(err) && !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		return addDamaged(tx, last, map[string]string{"error": damage.Error(), "head": string(old)})
+		return addDamaged(tx, last, at, map[string]string{"error": damage.Error(), "head": string(old)})
 	})
 }
 
-// addDamaged adds a record of damage after last, at the time of the oldest record that waits.
-func addDamaged(tx storage.Tx, last head, detail map[string]string) error {
-	r := bounded(Event{Action: "audit.damaged", By: "system", Detail: detail})
-	for e, err := range tx.Scan(newPrefix, newEnd) {
-		if err != nil {
-			return err
-		}
-		var waiting Record
-		if json.Unmarshal(e.Value, &waiting) == nil {
-			r.Time = waiting.Time
-		}
-		break
-	}
-	r.Seq, r.Previous = last.Seq+1, last.Hash
+// addDamaged adds a record of damage after last.
+func addDamaged(tx storage.Tx, last head, at time.Time, detail map[string]string) error {
+	r := bounded(Event{Action: "audit.damaged", By: system, Detail: detail})
+	r.Time, r.Seq, r.Previous = at, last.Seq+1, last.Hash
 	b, err := encode(r)
 	if err != nil {
 		return err
@@ -86,22 +77,30 @@ func lastRecord(r storage.Reader) (head, error) {
 		if err != nil {
 			return head{}, err
 		}
-		if seq != 0 {
+		switch {
+		case seq == 0:
+		case stored == nil: // it is damaged and counts, so that it is not overwritten
+			last = head{Seq: seq, Hash: emptyHead().Hash}
+		default:
 			last = head{Seq: seq, Hash: hash(stored)}
 		}
 	}
 	return last, nil
 }
 
-// firstFrom returns the first record whose number is at least seq; 0 if there is none. It
-// skips keys that this package does not write.
+// maxForged is the highest number at which a record whose tag does not fit counts. Otherwise one with
+// the highest number of all would leave the chain no number.
+const maxForged = maxSeq / 2
+
+// firstFrom returns the first record whose number is at least seq; 0 if there is none. Its bytes are
+// nil if its tag does not fit. It skips keys that this package does not write.
 func firstFrom(r storage.Reader, seq uint64) (uint64, []byte, error) {
-	for e, err := range r.Scan(logKey(seq), logEnd) {
-		if err != nil {
-			return 0, nil, err
+	for e, damage := range r.Scan(logKey(seq), logEnd) {
+		if isFault(damage) {
+			return 0, nil, damage
 		}
 		n, err := strconv.ParseUint(strings.TrimPrefix(e.Key, logPrefix), 10, 64)
-		if err == nil && n <= maxSeq && e.Key == logKey(n) {
+		if err == nil && n <= maxSeq && e.Key == logKey(n) && (damage == nil || n <= maxForged) {
 			return n, e.Value, nil
 		}
 	}

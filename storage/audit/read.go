@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -154,14 +153,14 @@ func (d *reading) begin(r storage.Reader) (err error) {
 func (d *reading) forward(r storage.Reader) error {
 	var span timeSpan
 	for e, err := range r.Scan(logKey(d.Next.Seq+1), logEnd) {
-		if err != nil {
+		if isFault(err) {
 			return err
 		}
 		if d.left == 0 || len(d.Records) == d.q.Limit {
 			d.More = d.q.Until.IsZero() || !span.oldest.After(d.q.Until.Add(maxDelay))
 			return nil
 		}
-		record := d.read(e)
+		record := d.read(e, err)
 		span.add(record.Time)
 		d.Next.Seq = max(d.Next.Seq, record.Seq)
 		d.Last = max(d.Last, record.Seq)
@@ -189,10 +188,10 @@ func (d *reading) backward(r storage.Reader) error {
 	var span timeSpan
 	d.Records = nil
 	for e, err := range r.Scan(logKey(start), logKey(end)) {
-		if err != nil {
+		if isFault(err) {
 			return err
 		}
-		span.add(d.read(e).Time)
+		span.add(d.read(e, err).Time)
 		d.examined++
 	}
 	tooOld := span.n > 0 && !d.q.Since.IsZero() && span.newest.Before(d.q.Since.Add(-maxDelay))
@@ -213,14 +212,14 @@ func (d *reading) readWaiting(r storage.Reader) error {
 		start += d.Next.Key + " " // the lowest byte of a key, so only d.Next.Key is left out
 	}
 	for e, err := range r.Scan(start, newEnd) {
-		if err != nil {
+		if isFault(err) {
 			return err
 		}
 		if d.left == 0 || d.q.Forward && len(d.Records) == d.q.Limit {
 			d.More = true
 			return nil
 		}
-		d.read(e)
+		d.read(e, err)
 		d.Next.Key = strings.TrimPrefix(e.Key, newPrefix)
 		if !d.q.Forward && len(d.Records) > d.q.Limit {
 			d.Records = d.Records[1:]
@@ -234,8 +233,8 @@ func (d *reading) readWaiting(r storage.Reader) error {
 }
 
 // read adds the record of e if the query selects it.
-func (d *reading) read(e storage.Entry) Record {
-	record := decode(e)
+func (d *reading) read(e storage.Entry, damage error) Record {
+	record := decode(e, damage)
 	d.left--
 	if d.q.matches(record) {
 		d.Records = append(d.Records, record)
@@ -249,7 +248,11 @@ type timeSpan struct {
 	oldest, newest time.Time
 }
 
+// add leaves out the zero time, which a damaged record has.
 func (s *timeSpan) add(t time.Time) {
+	if t.IsZero() {
+		return
+	}
 	if s.n == 0 || t.Before(s.oldest) {
 		s.oldest = t
 	}
@@ -270,9 +273,14 @@ func bisect(r storage.Reader, last uint64, found func(timeSpan) bool) (uint64, e
 	var failed error
 	n := sort.Search(int(last), func(n int) bool {
 		var span timeSpan
+		read := 0
 		for e, err := range r.Scan(logKey(uint64(n)+1), logEnd) {
-			failed = errors.Join(failed, err)
-			if span.add(decode(e).Time); err != nil || span.n == searched {
+			if isFault(err) {
+				failed = errors.Join(failed, err)
+				break
+			}
+			span.add(decode(e, err).Time)
+			if read++; span.n == searched || read == maxPage {
 				break
 			}
 		}
@@ -288,16 +296,4 @@ func lastSeq(r storage.Reader) (uint64, error) {
 		end, err = lastRecord(r)
 	}
 	return end.Seq, err
-}
-
-// decode returns the record of e, or for one that this package has not written a record that says so.
-// The number is that of the key, 0 for a record that waits.
-func decode(e storage.Entry) Record {
-	var r Record
-	if json.Unmarshal(e.Value, &r) != nil {
-		r = bounded(Event{Action: "audit.unreadable", By: "system", Target: e.Key, Detail: map[string]string{"bytes": string(e.Value)}})
-	}
-	number := strings.TrimPrefix(e.Key, logPrefix)
-	r.Seq, _ = strconv.ParseUint(number[:min(len(number), seqDigits)], 10, 63)
-	return r
 }

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -75,12 +74,11 @@ func beforeNewest(r storage.Reader) (head, error) {
 	}
 	before := head{Seq: end.Seq - maxPage}
 	stored, err := r.Get(logKey(before.Seq + 1))
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if isFault(err) && !errors.Is(err, storage.ErrNotFound) {
 		return head{}, err
 	}
-	var oldest Record
-	if json.Unmarshal(stored, &oldest) == nil {
-		before.Hash = oldest.Previous // else the walk finds that the record is missing or unreadable
+	if oldest, err := decodeChained(logKey(before.Seq+1), stored); err == nil {
+		before.Hash = oldest.Previous // else the walk finds that the record is missing or damaged
 	}
 	return before, damage
 }
@@ -118,10 +116,10 @@ func (w *walk) read(r storage.Reader) (next head, ended bool, err error) {
 	}
 	n := 0
 	for e, err := range r.Scan(start, logEnd) {
-		if err != nil {
+		if isFault(err) {
 			return next, false, err
 		}
-		if next, err = checkNext(next, e); err != nil {
+		if next, err = checkNext(next, e, err); err != nil {
 			return next, false, err
 		}
 		if next.Seq == w.last {
@@ -146,16 +144,20 @@ func (w *walk) read(r storage.Reader) (next head, ended bool, err error) {
 }
 
 // checkNext checks that e is the record after h. It returns the head after that record
-// also with an error.
-func checkNext(h head, e storage.Entry) (head, error) {
+// also with an error. damage is the error of the Scan about e.
+func checkNext(h head, e storage.Entry, damage error) (head, error) {
 	next := head{Seq: h.Seq + 1, Hash: hash(e.Value)}
-	var r Record
-	switch err := json.Unmarshal(e.Value, &r); {
-	case e.Key != logKey(next.Seq):
+	if damage == nil && e.Key != logKey(next.Seq) {
 		return next, fmt.Errorf("%w: record %d is missing", ErrDamaged, next.Seq)
-	case err != nil:
-		return next, fmt.Errorf("%w: record %d is unreadable: %v", ErrDamaged, next.Seq, err)
-	case r.Seq != next.Seq || r.Previous != h.Hash:
+	}
+	var r Record
+	if damage == nil {
+		r, damage = decodeChained(e.Key, e.Value)
+	}
+	switch {
+	case damage != nil:
+		return next, fmt.Errorf("%w: record %d is unreadable: %w", ErrDamaged, next.Seq, damage)
+	case r.Previous != h.Hash:
 		return next, fmt.Errorf("%w: record %d does not follow record %d", ErrDamaged, next.Seq, h.Seq)
 	}
 	return next, nil

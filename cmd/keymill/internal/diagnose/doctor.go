@@ -195,6 +195,7 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 	}
 	if records, err := keystore.Unlock(ctx, d.store, d.master); err == nil {
 		d.records = records
+		d.checkRecords(ctx)
 	}
 	if err := serve.CheckIssuer(ctx, rings.Store(), c); err != nil {
 		d.findings.add("issuer", "", err)

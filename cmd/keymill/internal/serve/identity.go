@@ -27,8 +27,19 @@ func readIssuer(r storage.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return decodeIssuer(issuerKey, b)
+}
+
+func decodeIssuer(key string, b []byte) (string, error) {
 	var record issuerRecord
-	return record.URL, storage.DecodeJSON(issuerKey, b, &record)
+	return record.URL, storage.DecodeJSON(key, b, &record)
+}
+
+// CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
+// record under key.
+func CheckRecord(key string, value []byte) error {
+	_, err := decodeIssuer(key, value)
+	return err
 }
 
 // identify checks that this is the store that the configuration means, before the master key is

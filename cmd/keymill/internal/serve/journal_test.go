@@ -38,7 +38,7 @@ func TestSettingsFillAsManyRecordsAsTheyNeed(t *testing.T) {
 		}
 		err := store.Update(t.Context(), func(tx storage.Tx) error {
 			for i, part := range settingParts(settings) {
-				if err := audit.Append(tx, time.Unix(int64(i), 0), audit.Event{Action: "server.settings", Detail: part}); err != nil {
+				if err := audit.Append(tx, time.Date(2026, 1, 1, 0, 0, i, 0, time.UTC), audit.Event{Action: "server.settings", Detail: part}); err != nil {
 					return err
 				}
 			}

@@ -93,7 +93,7 @@ func TestAnUnreadableClientIsReported(t *testing.T) {
 		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(t.Context(), store, name) },
 	})
 	if len(warnings) != 2 || !strings.Contains(warnings[0].Detail, "app, and the client does not exist") ||
-		!strings.Contains(warnings[1].Detail, "web, and the client cannot be read: read client/web") {
+		!strings.Contains(warnings[1].Detail, "web, and the client cannot be read: record client/web") {
 		t.Errorf("%v", warnings)
 	}
 }

@@ -54,6 +54,7 @@ type server struct {
 	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
 
+	damage     damageReport
 	watch      watch  // what is wrong and does not end the server
 	unverified uint64 // the first records of the audit log, which are verified while the server serves
 
@@ -145,6 +146,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	switch {
 	case err == nil:
 		s.store = s.rings.Store()
+		s.damage.log, s.damage.forged = s.log, s.rings.Damaged
 	case errors.Is(err, keystore.ErrNoRecords):
 		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
 			"as the server's user, run %q again", s.config.InitCommand())
@@ -182,7 +184,7 @@ func (s *server) keyConfig() keystore.Config {
 
 func (s *server) openOutbox(ctx context.Context) (err error) {
 	if s.config.WebhookURL != "" {
-		s.outbox, err = outbox.Open(ctx, outbox.Config{Store: s.store, Now: s.rings.Now, WallTime: s.rings.WallTime})
+		s.outbox, err = outbox.Open(ctx, outbox.Config{Store: s.store, Now: s.rings.Now, WallTime: s.rings.WallTime, Damaged: s.damage.add})
 	}
 	return err
 }
@@ -197,6 +199,7 @@ func (s *server) openIssuer(ctx context.Context) (err error) {
 		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
 		Outbox:   s.outbox,
 		Log:      s.log,
+		Damaged:  s.damage.add,
 	})
 	return err
 }
@@ -214,6 +217,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Warnings:       s.warnings,
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
+		Damaged:        s.damage.add,
 		StoreFailed:    s.storeFault,
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Version:        s.version,

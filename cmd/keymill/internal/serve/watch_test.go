@@ -102,9 +102,9 @@ func TestOldDamageIsFoundWhileServing(t *testing.T) {
 			start, later string
 		}{
 			{0, "", ""}, // no damage; first, because damage stays
-			{1200, "record 1200 does not follow", ""},
-			{201, "record 201 does not follow", "record 201 does not follow"}, // the oldest of the newest
-			{7, "record 201 does not follow", "record 7 does not follow"},
+			{1200, "record 1200 is unreadable", ""},
+			{201, "record 201 is unreadable", "record 201 is unreadable"}, // the oldest of the newest
+			{7, "record 201 is unreadable", "record 7 is unreadable"},
 		} {
 			if tt.seq != 0 {
 				key := fmt.Sprintf("audit/log/%020d", tt.seq)

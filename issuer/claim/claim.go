@@ -1,4 +1,5 @@
-package issuer
+// Package claim decides which claims a user can have in tokens, besides those that the server sets.
+package claim
 
 import (
 	"bytes"
@@ -21,17 +22,19 @@ var reserved = map[string]bool{
 	"authorization_details": true, "events": true, "typ": true, "scp": true, "active": true, "username": true,
 }
 
-func isReserved(name string) bool { return reserved[strings.ToLower(name)] }
+// IsReserved reports whether users cannot have a claim of that name, in any case.
+func IsReserved(name string) bool { return reserved[strings.ToLower(name)] }
 
 const (
+	maxNameBytes  = 200
 	maxClaims     = 20
 	maxClaimBytes = 2 << 10 // of all together
 	maxClaimDepth = 8
 )
 
-// checkUserClaims returns claims as one JSON object in canonical form, nil if there are none. In that
+// Check returns claims as one JSON object in canonical form, nil if there are none. In that
 // form no object has a member twice: verifiers differ about which of two they read.
-func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error) {
+func Check(claims map[string]json.RawMessage) (json.RawMessage, error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
@@ -42,9 +45,9 @@ func checkUserClaims(claims map[string]json.RawMessage) (json.RawMessage, error)
 	folded := make(map[string]bool, len(claims))
 	for name, raw := range claims {
 		switch {
-		case !validName(name):
+		case name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, invisible):
 			return nil, refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", refusal.Quoted(name), maxNameBytes)
-		case isReserved(name):
+		case IsReserved(name):
 			return nil, refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", refusal.Quoted(name))
 		case folded[strings.ToLower(name)]:
 			return nil, refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", refusal.Quoted(name))
@@ -85,10 +88,13 @@ func depth(v any) int {
 	return 1 + deepest
 }
 
-func claimNames(raw json.RawMessage) []string {
+// Names returns the names of the claims in an object that Check has returned, sorted.
+func Names(raw json.RawMessage) []string {
 	var claims map[string]json.RawMessage
 	if len(raw) > 0 {
 		json.Unmarshal(raw, &claims) // it was checked before it was stored
 	}
 	return slices.Sorted(maps.Keys(claims))
 }
+
+func invisible(c rune) bool { return c < 0x21 || c > 0x7e }

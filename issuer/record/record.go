@@ -1,0 +1,79 @@
+// Package record reads stored records: strictly, in two versions while a store is upgraded, from memory
+// if their bytes have not changed, and in lists that no damaged record ends.
+package record
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"keymill/storage"
+)
+
+// ErrNewer is for a record that is not damaged: it has a later version than this program knows.
+var ErrNewer = errors.New("written by a newer version of Keymill; use that version")
+
+// Unreadable reports whether err is about a record that cannot be read, and not about the store.
+func Unreadable(err error) bool {
+	return errors.Is(err, storage.ErrDamaged) || errors.Is(err, ErrNewer)
+}
+
+// Decode reads a record strictly: it is exactly what this program writes, and possible accepts its
+// values.
+func Decode[T any](key string, raw []byte, possible func(*T) bool) (*T, error) {
+	value := new(T)
+	if err := storage.DecodeJSON(key, raw, value); err != nil {
+		return nil, err
+	}
+	if !possible(value) {
+		return nil, storage.Damaged(key, "a value in it is impossible")
+	}
+	return value, nil
+}
+
+// PossibleTime reports whether this program can have written the instant.
+func PossibleTime(t time.Time) bool { return t.Year() >= 1980 && t.Year() <= 9999 }
+
+// PossibleEpoch reports the same of an epoch: Unix nanoseconds, or 0 for one that was never raised.
+func PossibleEpoch(epoch uint64) bool {
+	return epoch == 0 || epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
+}
+
+// PossibleCount reports the same of a counter, which is deleted at 0.
+func PossibleCount(n *int) bool { return *n > 0 }
+
+// Missing turns storage.ErrNotFound into damage, for a record that another one needs: something other
+// than this program has deleted it. It returns any other error unchanged.
+func Missing(err error, key, why string) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return storage.Damaged(key, "it is missing, although %s", why)
+	}
+	return err
+}
+
+// Versions read the layouts of a binary record that begins with its version: version → decoder, which
+// returns nil for an impossible record. A new layout raises storage.Schema and the version, and its
+// program keeps the decoder of the version before: while it upgrades a store, records of both are there.
+// It writes the newest only.
+type Versions[T any] map[byte]func([]byte) *T
+
+// Decode reads a record of any of the versions.
+func (v Versions[T]) Decode(key string, b []byte) (*T, error) {
+	if len(b) == 0 {
+		return nil, storage.Damaged(key, "it is empty")
+	}
+	read, newest := v[b[0]], byte(0)
+	for version := range v {
+		newest = max(newest, version)
+	}
+	if b[0] > newest {
+		return nil, fmt.Errorf("record %s has version %d, and this program knows %d: %w", key, b[0], newest, ErrNewer)
+	} else if read == nil {
+		return nil, storage.Damaged(key, "no version of such a record has the number %d", b[0])
+	}
+	if rec := read(b); rec != nil {
+		return rec, nil
+	}
+	return nil, storage.Damaged(key, "its length or a value in it is impossible")
+}
