@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -325,6 +326,8 @@ func TestShellsOfferTheNamesThatExist(t *testing.T) {
 	p.must(nil, "user", "add", "Zoë", "--no-password")
 	var keys []api.Key
 	p.must(&keys, "key", "list", "--json")
+	// Shells complete a word that begins with "-" as a flag, and one thumbprint in 64 begins so.
+	keys = slices.DeleteFunc(keys, func(k api.Key) bool { return strings.HasPrefix(k.KID, "-") })
 	var sessions []api.Session
 	p.must(&sessions, "session", "list", "--json")
 	for _, tt := range []struct {
