@@ -42,16 +42,15 @@ func (r *Rings) checkClock(tx storage.Reader, found bool) error {
 		return err
 	case version < r.clockRecord.Manifest:
 		return storage.Damaged("manifest", "it is an older one that was put back, with the records of its time")
-	case !found && version > 1:
-		// The first Open writes the clock. It can have been interrupted, but no operator has
-		// changed anything by then.
-		return r.checkUnserved(tx)
+	case !found:
+		return checkUnserved(tx)
 	}
 	return nil
 }
 
-// checkUnserved returns an error if a store without a clock record has keys.
-func (r *Rings) checkUnserved(tx storage.Reader) error {
+// checkUnserved returns an error if a store without a clock record has keys. The first Open writes both
+// in one transaction.
+func checkUnserved(tx storage.Reader) error {
 	for _, alg := range SupportedAlgorithms() {
 		ring, err := getRing(tx, alg)
 		if err != nil {
@@ -65,7 +64,7 @@ func (r *Rings) checkUnserved(tx storage.Reader) error {
 }
 
 // checkAge compares the store with its mark.
-func (r *Rings) checkAge(context.Context) error {
+func (r *Rings) checkAge() error {
 	if r.cfg.Mark == nil {
 		return nil
 	}

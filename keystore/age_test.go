@@ -173,28 +173,7 @@ func TestACrashWhileAnOlderStoreIsAcceptedChangesNothing(t *testing.T) {
 // TestAMissingMarkIsSaidOnce, in the log and in the audit log, and only of a store that was served.
 func TestAMissingMarkIsSaidOnce(t *testing.T) {
 	inAge(t, func(t *testing.T, a *aged) {
-		missing := func() int {
-			t.Helper()
-			r, file, err := a.open("")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
-			if _, err := audit.Chain(t.Context(), r.Store()); err != nil {
-				t.Fatal(err)
-			}
-			page, err := audit.Read(t.Context(), r.Store(), audit.Query{Limit: 100})
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for _, rec := range page.Records {
-				if rec.Action == "store.mark_missing" {
-					n++
-				}
-			}
-			return n
-		}
+		missing := func() int { return a.audited("store.mark_missing") }
 		if n := missing(); n != 0 {
 			t.Errorf("a new store: %d records", n)
 		}
@@ -273,4 +252,91 @@ func TestAnOlderManifestIsRefused(t *testing.T) {
 	if _, err := Open(t.Context(), s, cfg); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "record manifest is damaged") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestTheMarkFitsAfterAChangeOfTheMasterKey, or after two, whichever write of the next start fails: no
+// start says that it is missing, and an older store is refused.
+func TestTheMarkFitsAfterAChangeOfTheMasterKey(t *testing.T) {
+	for _, changes := range []int{1, 2} {
+		for fail := range int64(8) {
+			inAge(t, func(t *testing.T, a *aged) {
+				a.serve(5 * time.Minute)
+				for range changes {
+					a.changeMasterKey()
+				}
+				old := a.copy()
+				a.crashAt(fail)
+				if n := a.audited("store.mark_missing"); n != 0 {
+					t.Fatalf("%d changes, crash at write %d: the mark was missing %d times", changes, fail, n)
+				}
+				a.serve(5 * time.Minute)
+				a.putBack(old)
+				if a.refused("") == nil {
+					t.Errorf("%d changes, crash at write %d: the older store was served", changes, fail)
+				}
+			})
+		}
+	}
+}
+
+// changeMasterKey does what doctor does.
+func (a *aged) changeMasterKey() {
+	a.t.Helper()
+	file := openStore(a.t, a.path())
+	defer file.Close()
+	mark, err := sealed.OpenMark(a.mark())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer mark.Close()
+	next, _ := NewMasterKey()
+	if err := ChangeMasterKey(a.t.Context(), file, MasterKeyChange{Old: a.cfg.Master, Next: next, Mark: mark}); err != nil {
+		a.t.Fatal(err)
+	}
+	a.cfg.Master = next
+}
+
+// crashAt starts, and ends as kill -9 does when one of the start's Updates fails.
+func (a *aged) crashAt(update int64) {
+	a.t.Helper()
+	file := openStore(a.t, a.path())
+	defer file.Close()
+	mark, err := sealed.OpenMark(a.mark())
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer mark.Close()
+	f := &faultyStore{Store: file}
+	n := int64(0)
+	f.afterUpdate = func() {
+		if n++; n == update {
+			f.failUpdates.Store(1)
+		}
+	}
+	if update == 0 {
+		f.failUpdates.Store(1)
+	}
+	cfg := a.cfg
+	cfg.Mark = mark
+	if _, err := Open(a.t.Context(), f, cfg); err != nil && !errors.Is(err, errInjected) {
+		a.t.Fatal(err)
+	}
+}
+
+// audited starts and returns how many records of an action there are.
+func (a *aged) audited(action string) (n int) {
+	a.t.Helper()
+	r, file, err := a.open("")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := audit.Chain(a.t.Context(), r.Store()); err != nil {
+		a.t.Fatal(err)
+	}
+	page, err := audit.Read(a.t.Context(), r.Store(), audit.Query{Filter: audit.Filter{Action: action}, Limit: 100})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return len(page.Records)
 }

@@ -18,8 +18,9 @@ type Progress func(records int, key string)
 // A MasterKeyChange says how ChangeMasterKey changes a store.
 type MasterKeyChange struct {
 	Old, Next MasterKey
-	By        string   // who requested it, for the audit log
-	Progress  Progress // of the end of the last change, if that has not ended
+	By        string       // who requested it, for the audit log
+	Mark      *sealed.Mark // of the store; nil if it has none
+	Progress  Progress     // of the end of the last change, if that has not ended
 }
 
 // ChangeMasterKey seals the store under another master key, with a new data key. Afterwards only
@@ -35,60 +36,49 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 		return err
 	}
 	// A keyring holds two data keys at most, so the last change has to end first.
-	if err := u.retag(ctx, s, c.Old, c.Progress); err != nil {
+	if err := u.retag(ctx, c.Old, c.Mark, c.Progress); err != nil {
 		return fmt.Errorf("end the last change of the master key: %w", err)
 	}
 	if err := u.store.CheckManifest(ctx); err != nil {
 		return err
 	}
-	database := u.meta.DatabaseID
 	changed := u.keyring
 	changed.Keys = []dataKey{newDataKey(u.keyring.Keys[0].Generation + 1), u.keyring.Keys[0]}
+	old, next := u.keyring.vault(u.database), changed.vault(u.database)
+	sealAgain := func(key string, box []byte) ([]byte, error) {
+		plain, err := old.Open(key, box)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(plain)
+		return next.Seal(key, plain)
+	}
 	return s.Update(ctx, func(tx storage.Tx) error {
-		if err := putKeyring(tx, changed, c.Next, database); err != nil {
+		if err := putKeyring(tx, changed, c.Next, u.database); err != nil {
 			return err
 		}
-		return sealed.Change(tx, changed.tagKeys(database), func(tx storage.Tx) error {
+		return sealed.Change(tx, changed.tagKeys(u.database), func(tx storage.Tx) error {
 			return errors.Join(
-				sealAgain(tx, u.keyring.vault(database), changed.vault(database)),
-				putAgain(tx, "ring/"),
-				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: database}),
+				putAgain(tx, "private/", sealAgain),
+				putAgain(tx, "refresh/secret/", sealAgain),
+				putAgain(tx, "ring/", func(_ string, value []byte) ([]byte, error) { return value, nil }),
+				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.database}),
 			)
 		})
 	})
 }
 
-// sealAgain seals every sealed secret under the new data key.
-func sealAgain(tx storage.Tx, old, next *Vault) error {
-	for _, prefix := range []string{"private/", "refresh/secret/"} {
-		for e, err := range tx.Scan(prefix, prefix+"\x7f") {
-			if err != nil {
-				return err
-			}
-			plain, err := old.Open(e.Key, e.Value)
-			if err != nil {
-				return err
-			}
-			box, err := next.Seal(e.Key, plain)
-			clear(plain)
-			if err != nil {
-				return err
-			}
-			if err := tx.Put(e.Key, box); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// putAgain writes the records below prefix as they are, so that they get new tags.
-func putAgain(tx storage.Tx, prefix string) error {
+// putAgain writes what change makes of each record below prefix.
+func putAgain(tx storage.Tx, prefix string, change func(key string, value []byte) ([]byte, error)) error {
 	for e, err := range tx.Scan(prefix, prefix+"\x7f") {
 		if err != nil {
 			return err
 		}
-		if err := tx.Put(e.Key, e.Value); err != nil {
+		value, err := change(e.Key, e.Value)
+		if err != nil {
+			return err
+		}
+		if err := tx.Put(e.Key, value); err != nil {
 			return err
 		}
 	}
@@ -96,17 +86,23 @@ func putAgain(tx storage.Tx, prefix string) error {
 }
 
 // retag ends a change of the master key: it tags the remaining records again and then removes the
-// old data key from the keyring. A crash in between continues at the next call.
-func (u *unlocked) retag(ctx context.Context, s storage.Store, master MasterKey, progress Progress) error {
+// old data key from the keyring. A crash in between continues at the next call. The mark, which may be
+// nil, is renewed first, so that it fits at each moment.
+func (u *unlocked) retag(ctx context.Context, master MasterKey, mark *sealed.Mark, progress Progress) error {
 	if !u.store.Retagging() {
 		return nil
+	}
+	if mark != nil {
+		if err := u.store.RenewMark(mark); err != nil {
+			return err
+		}
 	}
 	if err := u.store.Retag(ctx, progress); err != nil {
 		return err
 	}
 	one := u.keyring
 	one.Keys = one.Keys[:1]
-	if err := s.Update(ctx, func(tx storage.Tx) error { return putKeyring(tx, one, master, u.meta.DatabaseID) }); err != nil {
+	if err := u.file.Update(ctx, func(tx storage.Tx) error { return putKeyring(tx, one, master, u.database) }); err != nil {
 		return err
 	}
 	u.store.Retagged()

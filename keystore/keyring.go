@@ -84,28 +84,30 @@ func (k MasterKey) id() []byte {
 
 // An unlocked store is open under its master key.
 type unlocked struct {
-	meta    storage.Meta
-	keyring keyring
-	store   *sealed.Store
+	file     storage.Store // below the tags
+	store    *sealed.Store
+	database string
+	keyring  keyring
 }
 
 // unlock opens the keyring, and checks meta against it. It never makes a new data key, because
 // every record of the store would be lost. The error matches storage.ErrNotFound if the store has
 // neither record, and ErrMasterKey if master is another key.
 func unlock(ctx context.Context, s storage.Store, master MasterKey) (*unlocked, error) {
-	u := new(unlocked)
+	u := &unlocked{file: s}
 	err := s.View(ctx, func(r storage.Reader) error {
-		var err error
-		if u.meta, err = storage.ReadMeta(r); err != nil {
+		meta, err := storage.ReadMeta(r)
+		if err != nil {
 			return err
 		}
-		u.keyring, err = readKeyring(r, master, u.meta.DatabaseID)
+		u.database = meta.DatabaseID
+		u.keyring, err = readKeyring(r, master, u.database)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	u.store, err = sealed.New(ctx, s, u.keyring.tagKeys(u.meta.DatabaseID))
+	u.store, err = sealed.New(ctx, s, u.keyring.tagKeys(u.database))
 	return u, err
 }
 

@@ -124,7 +124,7 @@ func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) e
 		if before.MustSignNow {
 			err = r.putChange(d, before, after)
 		} else {
-			err = putRing(tx, after)
+			err = errors.Join(putRing(tx, after), putJSON(tx, clockKey, r.clockRecordAt(d.now)))
 		}
 		return errors.Join(err, r.putPrivate(tx, kid, key), d.audit(keyEvent("key.mint", k)))
 	})

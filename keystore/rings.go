@@ -127,12 +127,12 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if err != nil {
 		return nil, err
 	}
-	r.store, r.database, r.vault = u.store, u.meta.DatabaseID, u.keyring.vault(u.meta.DatabaseID)
+	r.store, r.database, r.vault = u.store, u.database, u.keyring.vault(u.database)
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
 	if !cfg.KeepOldTags {
-		if err := u.retag(ctx, s, cfg.Master, cfg.Progress); err != nil {
+		if err := u.retag(ctx, cfg.Master, cfg.Mark, cfg.Progress); err != nil {
 			return nil, fmt.Errorf("end the change of the master key: %w", err)
 		}
 	}
@@ -151,7 +151,7 @@ func (r *Rings) check(ctx context.Context) error {
 	if err := r.startClock(ctx); err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	if err := r.checkAge(ctx); err != nil {
+	if err := r.checkAge(); err != nil {
 		return err
 	}
 	if r.cfg.Check == nil {
@@ -368,7 +368,11 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 			err = k.belongs(public, nil)
 		}
 		if err != nil {
-			return storage.Damaged("ring/"+k.Alg, "%s", err)
+			record := ringKey(k.Alg)
+			if next.rings[k.Alg].index(k.KID) < 0 {
+				record = retiredKey(k.Alg, k.KID)
+			}
+			return storage.Damaged(record, "%s", err)
 		}
 		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public})
 	}

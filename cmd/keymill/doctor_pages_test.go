@@ -75,6 +75,9 @@ func TestDoctorExaminesAReadOnlyFileSystem(t *testing.T) {
 	needRoot(t)
 	p := made(t)
 	if err := syscall.Mount(p.data, p.data, "", syscall.MS_BIND, ""); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("with CI set this test must run: cannot mount here: ", err)
+		}
 		t.Skip("cannot mount here: ", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(p.data, syscall.MNT_DETACH) })

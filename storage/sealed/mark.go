@@ -154,6 +154,19 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 	return nil
 }
 
+// RenewMark writes what the mark remembers again, under the current data key. A caller of Retag does so
+// first: Retagged ends the time in which the mark of the previous data key fits.
+func (s *Store) RenewMark(m *Mark) error {
+	served, err := s.ReadMark(m)
+	if errors.Is(err, ErrNoMark) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.WriteMark(m, served)
+}
+
 // Close closes the file.
 func (m *Mark) Close() error {
 	if m.file == nil {

@@ -94,7 +94,7 @@ func (s *Store) olderKeys(ctx context.Context) (keys []string, last string, err 
 // A crash before the commit leaves the cursor where it was; after it, Retag continues from there.
 func (s *Store) retag(ctx context.Context, keys []string, last string) (done int, cursor string, err error) {
 	err = s.base.Update(ctx, func(base storage.Tx) error {
-		t := s.transaction(base, *s.state.Load())
+		t := s.transaction(base)
 		return t.run(func(storage.Tx) error {
 			if err := t.loadRoot(); err != nil {
 				return err

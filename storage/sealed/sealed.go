@@ -123,16 +123,7 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 
 // Update implements storage.Store.
 func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
-	return s.base.Update(ctx, func(tx storage.Tx) error {
-		t := transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
-		return t.run(fn)
-	})
-}
-
-// In runs fn in a transaction of the store below. It is for a transaction that writes meta or
-// keyring too.
-func (s *Store) In(tx storage.Tx, fn func(storage.Tx) error) error {
-	return s.run(tx, *s.state.Load(), fn)
+	return s.base.Update(ctx, func(tx storage.Tx) error { return s.transaction(tx).run(fn) })
 }
 
 // Create runs fn as the first transaction of a store.
@@ -141,7 +132,7 @@ func Create(tx storage.Tx, keys Keys, fn func(storage.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	t := s.transaction(tx, *s.state.Load())
+	t := s.transaction(tx)
 	t.root, t.written = &root{Pages: map[string][]byte{}}, true
 	return t.run(fn)
 }
@@ -153,17 +144,12 @@ func Change(tx storage.Tx, keys Keys, fn func(storage.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	st := *s.state.Load()
-	st.changing = true
-	return s.run(tx, st, fn)
+	s.state.Load().changing = true // no one else has s
+	return s.transaction(tx).run(fn)
 }
 
-func (s *Store) run(tx storage.Tx, st state, fn func(storage.Tx) error) error {
-	return s.transaction(tx, st).run(fn)
-}
-
-func (s *Store) transaction(tx storage.Tx, st state) *transaction {
-	return &transaction{reader: reader{base: tx, state: &st, damage: &s.damage}, tx: tx}
+func (s *Store) transaction(tx storage.Tx) *transaction {
+	return &transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
 }
 
 // Close closes the store below.

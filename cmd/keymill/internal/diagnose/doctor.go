@@ -259,9 +259,26 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	err = keystore.ChangeMasterKey(ctx, store, keystore.MasterKeyChange{Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid())})
+	mark, err := sealed.OpenMark(d.Config.MarkPath())
+	if err != nil {
+		return err
+	}
+	defer mark.Close()
+	err = keystore.ChangeMasterKey(ctx, store, keystore.MasterKeyChange{
+		Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid()), Mark: mark, Progress: d.showRetag(),
+	})
 	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
 	return nil
+}
+
+// showRetag shows how far the end of the last change of the master key is.
+func (d *Doctor) showRetag() keystore.Progress {
+	if d.Progress == nil {
+		return nil
+	}
+	return func(records int, _ string) {
+		fmt.Fprintf(d.Progress, "\rending the last change of the master key: %d records", records)
+	}
 }
 
 // askServer asks the server that has the directory.
