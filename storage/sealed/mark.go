@@ -92,6 +92,8 @@ func prepareMark(f *os.File) error {
 		return err
 	case !info.Mode().IsRegular():
 		return errors.New("it is not a regular file")
+	case info.Sys().(*syscall.Stat_t).Nlink > 1:
+		return errors.New("it has another name too; remove it")
 	case info.Size() == 2*markSlotBytes:
 		return nil
 	case info.Size() != 0:

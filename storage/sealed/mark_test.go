@@ -84,10 +84,11 @@ func TestAMarkFitsOneStore(t *testing.T) {
 func TestAMarkIsNeverAnotherFile(t *testing.T) {
 	dir := t.TempDir()
 	file, link, dangling := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "dangling")
-	if err := errors.Join(os.WriteFile(file, []byte("precious"), 0o600), os.Symlink(file, link), os.Symlink(filepath.Join(dir, "new"), dangling)); err != nil {
+	if err := errors.Join(os.WriteFile(file, []byte("precious"), 0o600), os.Symlink(file, link), os.Symlink(filepath.Join(dir, "new"), dangling),
+		os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600), os.Link(filepath.Join(dir, "empty"), filepath.Join(dir, "second"))); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, link, dangling, dir, filepath.Join(dir, "absent", "mark")} {
+	for _, path := range []string{file, link, dangling, dir, filepath.Join(dir, "absent", "mark"), filepath.Join(dir, "second")} {
 		if m, err := OpenMark(path); err == nil {
 			m.Close()
 			t.Errorf("%s was opened", path)

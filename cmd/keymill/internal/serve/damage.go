@@ -56,7 +56,8 @@ func (d *damageReport) note(e *storage.DamageError) {
 		d.keys = map[string]bool{}
 	}
 	d.keys[e.Key] = true
-	if d.log.Error("a record of the store is damaged; requests that need it get 503", "record", e.Key, "why", e.Err.Error()); len(d.keys) == maxDamaged {
+	d.log.Error("a record of the store is damaged; requests that need it get 503", "record", e.Key, "why", e.Err.Error())
+	if len(d.keys) == maxDamaged {
 		d.log.Error("further damaged records are not logged; stop the server and run keymill doctor", "records", maxDamaged)
 	}
 }

@@ -13,11 +13,14 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
+// dataFiles are the files that a server keeps in its data directory, besides its lock and its socket.
+var dataFiles = [...]string{"keymill.db", "keymill.mark", "dev-master-key", "dev-credentials"}
+
 // checkNames refuses a data directory in which something else stands at the name of a file that a
 // start opens. Another user who can write in the directory may have put it there: a link would lead
 // to another file of this user, and a FIFO would block the start. It changes nothing.
 func checkNames(dir string) error {
-	for _, name := range []string{"lock", "keymill.db", "dev-master-key", "dev-credentials"} {
+	for _, name := range append(dataFiles[:], "lock") {
 		path := filepath.Join(dir, name)
 		info, err := os.Lstat(path)
 		if errors.Is(err, fs.ErrNotExist) {

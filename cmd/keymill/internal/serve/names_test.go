@@ -15,7 +15,7 @@ import (
 // follows a link, nor waits, nor changes what is behind the name.
 func TestOnlyFilesOfItsOwnAreOpened(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"lock", "keymill.db", "dev-master-key", "dev-credentials", "admin.sock"} {
+	for _, name := range []string{"lock", "keymill.db", "keymill.mark", "dev-master-key", "dev-credentials", "admin.sock"} {
 		for what, put := range map[string]func(path, target string) error{
 			"a symbolic link": func(path, target string) error { return os.Symlink(target, path) },
 			"a dangling link": func(path, target string) error { return os.Symlink(target+"-missing", path) },
@@ -75,6 +75,7 @@ func TestFilesThatOthersCanReadBecomePrivateAndAreNamed(t *testing.T) {
 		{"keymill.db", 0o604, "every user: read"},
 		{"keymill.db", 0o620, "group 0: write"},
 		{"lock", 0o666, "group 0: read, write; every user: read, write"},
+		{"keymill.mark", 0o606, "every user: read, write"},
 		{"dev-credentials", 0o644, "group 0: read; every user: read"},
 		{"dev-master-key", 0o602, "every user: write"},
 		{"dev-master-key", 0o700, ""},

@@ -37,6 +37,6 @@ func checkOwn(c *config.Config) error {
 // isOurs reports whether a file of this name may be in a directory in which a store is created: the
 // files of a store, what an interrupted write left, and what mkfs makes in a new volume.
 func isOurs(name string) bool {
-	names := []string{"lock", "keymill.db", "admin.sock", "dev-master-key", "dev-credentials", "lost+found"}
+	names := append(dataFiles[:], "lock", "admin.sock", "lost+found")
 	return slices.Contains(names, name) || strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, "keymill.db.new-")
 }

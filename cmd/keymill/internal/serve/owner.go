@@ -101,7 +101,7 @@ func openToOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 
 // another user who can write in the directory may have put them there.
 func (d *Dir) protectFiles(log *slog.Logger) error {
 	errs := []error{makePrivate(d.lock, log)} // to close another descriptor of it would end the lock
-	for _, name := range []string{"keymill.db", "dev-master-key", "dev-credentials"} {
+	for _, name := range dataFiles {
 		f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue // it is missing or a link

@@ -9,6 +9,7 @@
 //
 //	lock             locked while a server or doctor works on DIR
 //	keymill.db       the store
+//	keymill.mark     how long the store has been served, unless store.mark_file names another file
 //	admin.sock       the admin API; the peer must be the server's user or root
 //	dev-master-key   only with --dev: the master key, created at the first start
 //	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
