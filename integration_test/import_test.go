@@ -3,7 +3,6 @@ package integration_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"keymill/integration_test/pages"
+	"keymill/integration_test/server"
 )
 
 // TestAnotherModuleCanImportJWKS uses a require line and a replace line, because no host can serve
@@ -72,7 +72,10 @@ func TestTheProgramInREADMERefusesARequestWithoutAToken(t *testing.T) {
 	if !ok || !strings.Contains(program.Text, `"127.0.0.1:8000"`) {
 		t.Fatal("README has no program that listens on 127.0.0.1:8000")
 	}
-	address := freeAddress(t)
+	address, err := server.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "go.mod"), fmt.Sprintf(
 		"module service\n\ngo 1.26\n\nrequire keymill v0.0.0\n\nreplace keymill => %s\n", root))
@@ -100,17 +103,6 @@ func TestTheProgramInREADMERefusesARequestWithoutAToken(t *testing.T) {
 		}
 		return
 	}
-}
-
-// freeAddress returns a loopback address with a port that was free when it looked.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func goCommand(t *testing.T, dir string, args ...string) string {

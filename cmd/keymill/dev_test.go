@@ -245,11 +245,13 @@ func TestDevListsPagesOfItsOwnSite(t *testing.T) {
 			c.signal(syscall.SIGTERM)
 			c.wait(failsafe)
 		}
-		if c = p.startDev(); issuer != "" {
-			_, port, _ := strings.Cut(c.address, ":")
-			c.signal(syscall.SIGTERM)
-			c.wait(failsafe)
-			c = p.startDev("--listen", c.address, "--issuer", issuer+":"+port)
+		if issuer == "" {
+			c = p.startDev()
+		} else {
+			// The address of the server before could belong to another program now.
+			listen := address()
+			_, port, _ := strings.Cut(listen, ":")
+			c = p.startDev("--listen", listen, "--issuer", issuer+":"+port)
 		}
 		var web api.Client
 		p.must(&web, "client", "show", "dev-web", "--json")

@@ -54,7 +54,7 @@ func realStore(t *testing.T) string {
 	check(err)
 	rings, err := keystore.Open(ctx, store, cfg)
 	check(err)
-	iss, err := issuer.Open(ctx, issuer.Config{URL: "https://auth.example.com", Store: store, Keys: rings})
+	iss, err := issuer.Open(ctx, issuer.Config{URL: "https://auth.example.com", Store: rings.Store(), Keys: rings})
 	check(err)
 	for i := range 12 {
 		_, err = iss.AddAudience(ctx, api.Audience{Name: fmt.Sprintf("audience-%d", i), Alg: "EdDSA", Scopes: []string{"read", "write"}}, "uid:0")
