@@ -89,6 +89,9 @@ func (r *Rings) checkAge() error {
 	return nil
 }
 
+// MarkMissing reports whether Open found a store that was served before and no mark of it.
+func (r *Rings) MarkMissing() bool { return r.age.noMark }
+
 // olderToken returns the value that accepts this copy of the store beside this mark. After the start
 // that uses it both are others, so it works once.
 func (r *Rings) olderToken(marked time.Duration) (string, error) {
@@ -106,7 +109,7 @@ func (r *Rings) olderToken(marked time.Duration) (string, error) {
 func (r *Rings) acceptAge(ctx context.Context) error {
 	switch {
 	case r.age.noMark:
-		r.log.Warn("the mark of the store is missing; an older copy of the store would not have been noticed")
+		r.log.Warn("the mark of the store is missing, or it is that of another store; an older copy of the store would not have been noticed")
 		return r.store.Update(ctx, func(tx storage.Tx) error {
 			return audit.Append(tx, r.Now(), audit.Event{Action: "store.mark_missing", By: system, Target: r.database})
 		})

@@ -398,9 +398,9 @@ func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }
 // package uses this one.
 func (r *Rings) Store() storage.Store { return r.store }
 
-// Damaged returns the keys of records that were found damaged and have not been found whole since,
-// at most 1,000, and how often one was found.
-func (r *Rings) Damaged() (keys []string, found uint64) { return r.store.Damaged() }
+// Damaged returns the records that were found damaged and have not been found whole since, in key
+// order and at most 1,000 of a kind.
+func (r *Rings) Damaged() []*storage.DamageError { return r.store.Damaged() }
 
 // DatabaseID returns the id of the store: 16 bytes in hex.
 func (r *Rings) DatabaseID() string { return r.database }

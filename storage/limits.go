@@ -15,18 +15,23 @@ const (
 )
 
 // MaxTagBytes is how much longer a stored value may be than that of the caller. It is left to
-// package sealed, which adds a tag to each value. A store allows values of MaxValueBytes +
-// MaxTagBytes, and the first MaxTagBytes of a value do not count in MaxUpdateBytes.
-const MaxTagBytes = 32
+// package sealed, which adds a tag to each value. A store allows values of MaxStoredBytes, and the
+// first MaxTagBytes of a value do not count in MaxUpdateBytes.
+const (
+	MaxTagBytes    = 32
+	MaxStoredBytes = MaxValueBytes + MaxTagBytes
+)
 
 // MaxManifestKeys is how many keys of the manifest of package sealed an Update may touch besides
 // MaxUpdateKeys. Neither they nor their values count in the limits of the caller.
 const MaxManifestKeys = 48
 
-const manifestKey = "manifest" // and those that begin with "manifest/"
+// ManifestKey is the key of the manifest. Its other records have keys that begin with "manifest/".
+const ManifestKey = "manifest"
 
-func inManifest(key string) bool {
-	return key == manifestKey || strings.HasPrefix(key, manifestKey+"/")
+// InManifest reports whether the record belongs to the manifest of package sealed.
+func InManifest(key string) bool {
+	return key == ManifestKey || strings.HasPrefix(key, ManifestKey+"/")
 }
 
 // CheckKey returns ErrLimit unless key is 1 to MaxKeyBytes bytes of printable ASCII.

@@ -166,8 +166,8 @@ func (k *keyState) yield(yield func(Entry, error) bool) bool {
 
 // Put keeps a copy of value until the Update commits.
 func (o *Overlay) Put(key string, value []byte) error {
-	if len(value) > MaxValueBytes+MaxTagBytes {
-		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxValueBytes+MaxTagBytes))
+	if len(value) > MaxStoredBytes {
+		return o.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", ErrLimit, len(value), MaxStoredBytes))
 	}
 	return o.write(key, clone(value), false)
 }
@@ -245,7 +245,7 @@ func (o *Overlay) stateOf(key string) (*keyState, error) {
 	}
 	switch {
 	case o.unlimited:
-	case inManifest(key):
+	case InManifest(key):
 		if o.manifest++; o.manifest > MaxManifestKeys {
 			return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys of the manifest", ErrLimit, MaxManifestKeys))
 		}
@@ -281,7 +281,7 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 
 // countedBytes leaves out what package sealed may have added.
 func countedBytes(key string, value []byte) int {
-	if inManifest(key) {
+	if InManifest(key) {
 		return 0
 	}
 	return max(0, len(value)-MaxTagBytes)

@@ -130,6 +130,17 @@ func badSettings() []badStart {
 		{"client that no cookie is named after", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_SESSION_CLIENT=my app"), nil
 		}, "KEYMILL_SESSION_CLIENT: \"my app\" has the character ' '"},
+		{"mark in a missing directory, new store", false, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_STORE_MARK_FILE="+filepath.Join(p.dir, "marks", "keymill.mark")), p.serveArgs("--init")
+		}, "/marks: no such file or directory"},
+		{"mark that is another file, new store", false, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_STORE_MARK_FILE="+p.writeKey("precious", "precious")), p.serveArgs("--init")
+		}, "precious: it has 8 bytes, a mark has 8192; choose another file"},
+		{"mark that is a link", true, func(p *place) ([]string, []string) {
+			os.Remove(p.at("keymill.mark"))
+			os.Symlink(filepath.Join(p.dir, "precious"), p.at("keymill.mark"))
+			return nil, nil
+		}, "keymill.mark"},
 		{"bad configuration", false, func(p *place) ([]string, []string) {
 			path := filepath.Join(p.dir, "keymill.yaml")
 			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)

@@ -14,18 +14,24 @@ import (
 	"keymill/storage/bolt"
 )
 
-// A spoiled store is one that a start refuses, or serves with a warning.
-type spoiled struct {
-	name  string
-	spoil func(p *place)
+// A damagedStore is one that a start refuses, or serves with a warning.
+type damagedStore struct {
+	name   string
+	damage func(p *place)
 }
 
-// spoils lists what a start looks at, in its order. What a start learns to look at gets a row here.
-func spoils() []spoiled {
-	list := []spoiled{
+// damagedStores lists what a start looks at, in its order. What a start learns to look at gets a row
+// here.
+func damagedStores() []damagedStore {
+	list := []damagedStore{
 		{"a link at lock", func(p *place) { os.Remove(p.at("lock")); os.Symlink(p.store(), p.at("lock")) }},
 		{"a file at admin.sock", func(p *place) { os.WriteFile(p.at("admin.sock"), nil, 0o600) }},
 		{"a FIFO at dev-credentials", func(p *place) { syscall.Mkfifo(p.at("dev-credentials"), 0o600) }},
+		{"no mark", func(p *place) { os.Remove(p.at("keymill.mark")) }},
+		{"a link at the mark", func(p *place) { os.Remove(p.at("keymill.mark")); os.Symlink(p.store(), p.at("keymill.mark")) }},
+		{"a second name of the mark", func(p *place) { os.Link(p.at("keymill.mark"), p.at("second")) }},
+		{"a mark that is another file", func(p *place) { os.WriteFile(p.at("keymill.mark"), []byte("precious"), 0o600) }},
+		{"the mark of another store", func(p *place) { os.WriteFile(p.at("keymill.mark"), make([]byte, 8192), 0o600) }},
 		{"another file", func(p *place) { p.overwrite("hello") }},
 		{"an empty file", func(p *place) { p.overwrite("") }},
 		{"a truncated file", func(p *place) { os.Truncate(p.store(), 12<<10) }},
@@ -35,11 +41,15 @@ func spoils() []spoiled {
 		{"no meta", func(p *place) { p.deleteRecord("meta") }},
 		{"no keyring", func(p *place) { p.deleteRecord("keyring") }},
 		{"no private half", func(p *place) { p.deleteFirst("private/") }},
+		{"no manifest", func(p *place) { p.deleteRecord("manifest") }},
+		{"no page of the manifest", func(p *place) { p.deleteFirst("manifest/") }},
 		{"no first audit record", func(p *place) { p.deleteFirst("audit/log/") }},
 	}
 	// The text of each record that a start reads is cut off.
-	for _, prefix := range []string{"meta", "issuer", "keyring", "clock", "ring/", "private/", "refresh/secret/", "audit/head", "audit/log/"} {
-		list = append(list, spoiled{"a truncated record: " + prefix, func(p *place) { p.truncateFirst(prefix) }})
+	for _, prefix := range []string{
+		"meta", "issuer", "keyring", "clock", "ring/", "private/", "refresh/secret/", "audit/head", "audit/log/", "manifest", "manifest/",
+	} {
+		list = append(list, damagedStore{"a truncated record: " + prefix, func(p *place) { p.truncateFirst(prefix) }})
 	}
 	return list
 }
@@ -103,18 +113,20 @@ func TestDoctorFindsWhatTheStartFinds(t *testing.T) {
 	if _, code := whole.diagnosisWith(append(whole.env(), "KEYMILL_ISSUER="+testIssuer)); code != 0 {
 		t.Fatal("doctor finds something wrong with a whole store")
 	}
-	for _, tt := range spoils() {
+	for _, tt := range damagedStores() {
 		t.Run(tt.name, func(t *testing.T) {
 			p := newPlace(t)
 			if err := os.CopyFS(p.data, os.DirFS(whole.data)); err != nil {
 				t.Fatal(err)
 			}
-			tt.spoil(p)
+			tt.damage(p)
 			out, errs, code := p.runWith(append(p.env(), "KEYMILL_ISSUER="+testIssuer), "doctor")
 			if code != 1 || strings.Contains(errs+out, "goroutine ") || !strings.Contains(out, "FAILED") && !strings.HasPrefix(errs, "keymill: ") {
 				t.Errorf("doctor: code %d\n%s%s", code, out, errs)
 			}
-			if slices.Contains([]string{"a truncated record: audit/log/", "no first audit record", "a truncated record: audit/head"}, tt.name) {
+			if slices.Contains([]string{
+				"a truncated record: audit/log/", "no first audit record", "a truncated record: audit/head", "no mark", "the mark of another store",
+			}, tt.name) {
 				return // the start warns and serves
 			}
 			if _, errs, code := p.run(p.serveArgs()...); code != 1 {

@@ -75,7 +75,7 @@ func readAll(ctx context.Context, tx *bbolt.Tx, report func(percent int)) error 
 			if err := storage.CheckKey(key); err != nil {
 				return damaged("%w", err)
 			}
-			if key <= last || len(l.value(i)) > maxStoredBytes {
+			if key <= last || len(l.value(i)) > storage.MaxStoredBytes {
 				return damaged("the record %q is not where it belongs or too long", key)
 			}
 			last = key
@@ -86,10 +86,6 @@ func readAll(ctx context.Context, tx *bbolt.Tx, report func(percent int)) error 
 	}
 	return nil
 }
-
-// maxStoredBytes is the longest value. A wrapper of the store may add a little to what its
-// callers put.
-const maxStoredBytes = storage.MaxValueBytes + storage.MaxTagBytes
 
 // checkPages reads bbolt's findings to the end, even those that it does not keep:
 // otherwise bbolt's goroutine would block forever.

@@ -65,7 +65,7 @@ func (s *Store) checkManifest(ctx context.Context, prefixes, keys []string) erro
 func (s *Store) readManifest(ctx context.Context) (m *root, expected map[string][]byte, err error) {
 	err = s.View(ctx, func(r storage.Reader) error {
 		expected = map[string][]byte{}
-		if m, err = readRoot(r); err != nil {
+		if m, err = r.(*reader).readRoot(); err != nil {
 			return err
 		}
 		for name := range m.Pages {
@@ -129,11 +129,11 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 func (c *comparison) compare(r *reader, e storage.Entry) {
 	expected := c.expected[e.Key]
 	delete(c.expected, e.Key)
-	_, sum, ok := r.state.check(e.Key, e.Value)
-	if !ok {
-		r.damage.add(e.Key)
-		c.add(&storage.DamageError{Key: e.Key, Err: storage.ErrForged})
-	} else if err := differs(e.Key, expected, sum[:]); err != nil {
+	_, sum, err := r.verify(e.Key, e.Value)
+	if err == nil {
+		err = differs(e.Key, expected, sum[:])
+	}
+	if err != nil {
 		c.add(err)
 	}
 }

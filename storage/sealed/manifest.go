@@ -19,7 +19,7 @@ import (
 //
 // The version grows with every change. The clock record holds it, so that an older manifest that
 // was put back together with all its records is noticed too.
-const rootKey = "manifest"
+const rootKey = storage.ManifestKey
 
 // A root is the record manifest.
 type root struct {
@@ -54,8 +54,6 @@ func covered(key string) bool {
 	return false
 }
 
-func inManifest(key string) bool { return key == rootKey || strings.HasPrefix(key, rootKey+"/") }
-
 func pageName(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:1])
@@ -63,28 +61,26 @@ func pageName(key string) string {
 
 func pageKey(name string) string { return rootKey + "/" + name }
 
-// readRoot returns the record manifest. r is a reader of this package.
-func readRoot(r storage.Reader) (*root, error) {
+// readRoot returns the record manifest. A store without it is damaged.
+func (r *reader) readRoot() (*root, error) {
 	m := new(root)
-	return m, readPart(r, rootKey, m)
-}
-
-// readPart reads a record of the manifest. A store without it is damaged.
-func readPart(r storage.Reader, key string, v any) error {
-	b, err := r.Get(key)
+	b, err := r.Get(rootKey)
 	if errors.Is(err, storage.ErrNotFound) {
-		return storage.Damaged(key, "it is missing")
+		err = r.damaged(rootKey, "it is missing")
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return storage.DecodeJSON(key, b, v)
+	return m, storage.DecodeJSON(rootKey, b, m)
 }
 
 // ManifestVersion returns the version of the manifest. r is a reader of a Store.
 func ManifestVersion(r storage.Reader) (uint64, error) {
-	m, err := readRoot(r)
-	return m.Version, err
+	m, err := r.(interface{ readRoot() (*root, error) }).readRoot()
+	if err != nil {
+		return 0, err
+	}
+	return m.Version, nil
 }
 
 // checkEntry compares a record with its entry, once in a transaction and before it is written: nothing
@@ -102,11 +98,10 @@ func (t *transaction) checkEntry(key string) error {
 	case errors.Is(err, storage.ErrNotFound):
 		err = differs(key, p.Records[key], nil)
 	case err == nil:
-		_, sum, ok := t.state.check(key, stored)
-		if !ok {
-			return &storage.DamageError{Key: key, Err: storage.ErrForged}
+		var sum tag
+		if _, sum, err = t.verify(key, stored); err == nil {
+			err = differs(key, p.Records[key], sum[:])
 		}
-		err = differs(key, p.Records[key], sum[:])
 	}
 	if err != nil {
 		return err
@@ -127,7 +122,7 @@ func differs(key string, entry, sum []byte) error {
 	case sum == nil:
 		return storage.Damaged(key, "it is missing, although no administrator removed it")
 	case entry == nil:
-		return storage.Damaged(key, "an administrator removed it, and it is back")
+		return storage.Damaged(key, "it was put back after an administrator removed it")
 	}
 	return storage.Damaged(key, "it is an older one that was put back")
 }
@@ -177,7 +172,7 @@ func (t *transaction) loadRoot() error {
 	if t.root != nil {
 		return nil
 	}
-	m, err := readRoot(&t.reader)
+	m, err := t.readRoot()
 	if err == nil {
 		t.root = m
 	}
@@ -189,18 +184,17 @@ func (m *root) page(r *reader, name string) (*page, error) {
 	key := pageKey(name)
 	stored, err := r.base.Get(key)
 	if errors.Is(err, storage.ErrNotFound) {
-		return nil, storage.Damaged(key, "it is missing")
+		return nil, r.damaged(key, "it is missing")
 	}
 	if err != nil {
 		return nil, err
 	}
-	value, sum, ok := r.state.check(key, stored)
-	if !ok {
-		r.damage.add(key)
-		return nil, &storage.DamageError{Key: key, Err: storage.ErrForged}
+	value, sum, err := r.verify(key, stored)
+	if err != nil {
+		return nil, err
 	}
 	if !bytes.Equal(sum[:], m.Pages[name]) {
-		return nil, storage.Damaged(key, "it is older than the manifest")
+		return nil, r.damaged(key, "it is older than the manifest")
 	}
 	p := new(page)
 	return p, storage.DecodeJSON(key, value, p)

@@ -49,7 +49,7 @@ func TestTheManifestNamesWhatIsMissingAddedOrOlder(t *testing.T) {
 		remove(t, s, key)
 		want("removed by us", "")
 		put(t, base, key, newest)
-		want("added", "it is back")
+		want("added", "it was put back")
 	}
 }
 
@@ -80,6 +80,9 @@ func TestTheManifestItselfCannotBeReplaced(t *testing.T) {
 		}
 		if what == "older together" {
 			continue // the next change cannot see it; the start does
+		}
+		if damaged := s.Damaged(); len(damaged) != 1 || !strings.HasPrefix(damaged[0].Key, rootKey) {
+			t.Errorf("%s: it remembers %v", what, damaged)
 		}
 		err := s.Update(t.Context(), func(tx storage.Tx) error {
 			tx.Put("client/web", []byte("3")) // nothing is written over damage, also if the error is ignored

@@ -21,8 +21,8 @@ import (
 //
 //	magic (16) ‖ served time in nanoseconds (8) ‖ HMAC-SHA256 under the mark key (32)
 //
-// and zeros. The mark key is derived from the data key and the database id. Who can write the mark
-// can remove it, or put back an older one together with an older store; who can only read it
+// and zeros. The mark key is derived from the data key and the database id. Anyone who can write the
+// mark can remove it, or put back an older one together with an older store. Anyone who can read it
 // learns how long the store has been served.
 type Mark struct {
 	path string
@@ -37,6 +37,7 @@ const (
 	markSlotBytes = 4096
 	markPayload   = len(markMagic) + 8
 	markSlotUsed  = markPayload + sha256.Size
+	markBytes     = 2 * markSlotBytes
 )
 
 // ErrNoMark means that a mark has no slot that fits the store: the file is new, was removed,
@@ -46,60 +47,75 @@ var ErrNoMark = errors.New("the mark has no time of this store")
 // OpenMark opens the file of a mark, without following links. If it is missing, the first WriteMark
 // makes it, so that a start that is refused leaves nothing behind. Its directory must exist.
 func OpenMark(path string) (*Mark, error) {
-	m := &Mark{path: path}
+	return openMark(&Mark{path: path})
+}
+
+// OpenMarkReadOnly is OpenMark for a program that serves nothing: WriteMark does nothing then.
+func OpenMarkReadOnly(path string) (*Mark, error) {
+	return openMark(&Mark{path: path, readOnly: true})
+}
+
+func openMark(m *Mark) (*Mark, error) {
 	err := m.open(0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err = os.Stat(filepath.Dir(path)); err == nil {
-			return m, nil
+		dir := filepath.Dir(m.path)
+		if _, err = os.Stat(dir); err != nil {
+			err = fmt.Errorf("directory %s: %w", dir, withoutPath(err))
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open mark %s: %w", path, withoutPath(err))
+		return nil, fmt.Errorf("open mark %s: %w", m.path, withoutPath(err))
 	}
 	return m, nil
 }
 
 func (m *Mark) open(flag int) error {
-	f, err := os.OpenFile(m.path, os.O_RDWR|flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	mode := os.O_RDWR
+	if m.readOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(m.path, mode|flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := prepareMark(f); err != nil {
+	prepared, err := isMark(f)
+	if err == nil && !prepared && !m.readOnly {
+		err = prepareMark(f)
+	}
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	m.file = f
 	return nil
 }
 
-// OpenMarkReadOnly opens the file of a mark for a program that serves nothing. WriteMark does
-// nothing then. The error matches fs.ErrNotExist if there is no mark.
-func OpenMarkReadOnly(path string) (*Mark, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+// isMark returns an error if the file cannot be a mark, and false if it does not have its size yet: a
+// full disk or a crash can end prepareMark anywhere.
+func isMark(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return false, err
+	case !info.Mode().IsRegular():
+		return false, errors.New("it is not a regular file")
+	case info.Sys().(*syscall.Stat_t).Nlink > 1:
+		return false, errors.New("it has another name too; remove it")
+	case info.Size() == markBytes:
+		return true, nil
+	}
+	begun, err := io.ReadAll(io.LimitReader(f, markBytes))
 	if err != nil {
-		return nil, fmt.Errorf("open mark: %w", err)
+		return false, err
 	}
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("open mark %s: it is not a regular file", path), err, f.Close())
+	if info.Size() > markBytes || len(bytes.Trim(begun, "\x00")) > 0 {
+		return false, fmt.Errorf("it has %d bytes, a mark has %d; choose another file", info.Size(), markBytes)
 	}
-	return &Mark{path: path, file: f, readOnly: true}, nil
+	return false, nil
 }
 
 // prepareMark gives the file its size, so that a full disk cannot stop a later write.
 func prepareMark(f *os.File) error {
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return errors.New("it is not a regular file")
-	case info.Sys().(*syscall.Stat_t).Nlink > 1:
-		return errors.New("it has another name too; remove it")
-	case info.Size() == 2*markSlotBytes:
-		return nil
-	case info.Size() != 0:
-		return fmt.Errorf("it has %d bytes, a mark has %d; choose another file", info.Size(), 2*markSlotBytes)
-	}
-	if _, err := f.WriteAt(make([]byte, 2*markSlotBytes), 0); err != nil {
+	if _, err := f.WriteAt(make([]byte, markBytes), 0); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {

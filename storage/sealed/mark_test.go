@@ -4,11 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
 
-func openMark(t *testing.T, path string) *Mark {
+func mustOpenMark(t *testing.T, path string) *Mark {
 	t.Helper()
 	m, err := OpenMark(path)
 	if err != nil {
@@ -22,7 +23,7 @@ func openMark(t *testing.T, path string) *Mark {
 func TestAMarkRemembersTheLatestTime(t *testing.T) {
 	_, s := create(t)
 	path := filepath.Join(t.TempDir(), "mark")
-	m := openMark(t, path)
+	m := mustOpenMark(t, path)
 	if _, err := s.ReadMark(m); !errors.Is(err, ErrNoMark) {
 		t.Errorf("new mark: %v", err)
 	}
@@ -31,7 +32,7 @@ func TestAMarkRemembersTheLatestTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.Close()
-		m = openMark(t, path)
+		m = mustOpenMark(t, path)
 		if at, err := s.ReadMark(m); at != n*time.Second || err != nil {
 			t.Errorf("after %d: %v, %v", n, at, err)
 		}
@@ -58,7 +59,7 @@ func TestAMarkRemembersTheLatestTime(t *testing.T) {
 // previous data key is one while there is a previous one.
 func TestAMarkFitsOneStore(t *testing.T) {
 	base, s := create(t)
-	m := openMark(t, filepath.Join(t.TempDir(), "mark"))
+	m := mustOpenMark(t, filepath.Join(t.TempDir(), "mark"))
 	if err := s.WriteMark(m, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +80,50 @@ func TestAMarkFitsOneStore(t *testing.T) {
 	}
 }
 
+// TestAMarkThatWasBegunIsCompleted: a full disk or a crash can leave any part of the zeros that a new
+// mark has. Anything else is another file.
+func TestAMarkThatWasBegunIsCompleted(t *testing.T) {
+	_, s := create(t)
+	for _, begun := range []int{0, 1, markSlotBytes, markBytes - 1} {
+		path := filepath.Join(t.TempDir(), "mark")
+		if err := os.WriteFile(path, make([]byte, begun), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := OpenMarkReadOnly(path)
+		if err != nil {
+			t.Fatalf("%d bytes, read-only: %v", begun, err)
+		}
+		if _, err := s.ReadMark(m); !errors.Is(err, ErrNoMark) {
+			t.Errorf("%d bytes, read-only: %v", begun, err)
+		}
+		m.Close()
+		if err := s.WriteMark(mustOpenMark(t, path), time.Hour); err != nil {
+			t.Errorf("%d bytes: %v", begun, err)
+		}
+		if at, err := s.ReadMark(mustOpenMark(t, path)); at != time.Hour || err != nil {
+			t.Errorf("%d bytes: %v, %v", begun, at, err)
+		}
+	}
+	for what, content := range map[string][]byte{
+		"text behind zeros": append(make([]byte, 100), 'x'), "a slot alone": append([]byte(markMagic), make([]byte, markSlotBytes-len(markMagic))...),
+		"too long": make([]byte, markBytes+1),
+	} {
+		path := filepath.Join(t.TempDir(), "mark")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, open := range []func(string) (*Mark, error){OpenMark, OpenMarkReadOnly} {
+			if m, err := open(path); err == nil {
+				m.Close()
+				t.Errorf("%s was opened", what)
+			}
+		}
+		if b, _ := os.ReadFile(path); string(b) != string(content) {
+			t.Errorf("%s was changed", what)
+		}
+	}
+}
+
 // TestAMarkIsNeverAnotherFile: a link, a directory, a FIFO or a file of another size is refused and
 // stays as it is.
 func TestAMarkIsNeverAnotherFile(t *testing.T) {
@@ -88,14 +133,19 @@ func TestAMarkIsNeverAnotherFile(t *testing.T) {
 		os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600), os.Link(filepath.Join(dir, "empty"), filepath.Join(dir, "second"))); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, link, dangling, dir, filepath.Join(dir, "absent", "mark"), filepath.Join(dir, "second")} {
+	for path, want := range map[string]string{
+		file: "choose another file", link: "too many levels", dangling: "too many levels", dir: "directory",
+		filepath.Join(dir, "absent", "mark"): "directory " + filepath.Join(dir, "absent") + ": no such file", filepath.Join(dir, "second"): "another name",
+	} {
 		if m, err := OpenMark(path); err == nil {
 			m.Close()
 			t.Errorf("%s was opened", path)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
 	_, s := create(t)
-	m := openMark(t, filepath.Join(dir, "later"))
+	m := mustOpenMark(t, filepath.Join(dir, "later"))
 	if err := os.Symlink(filepath.Join(dir, "new"), filepath.Join(dir, "later")); err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,10 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 		if err != nil {
 			return err
 		}
-		for len(keys) > 0 || last != "" {
+		if last == "" {
+			return nil
+		}
+		for more := true; more; more = len(keys) > 0 {
 			n, cursor, err := s.retag(ctx, keys, last)
 			if err != nil {
 				return err
@@ -46,12 +49,6 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 			if progress != nil {
 				progress(done, strings.TrimSuffix(cursor, " "))
 			}
-			if len(keys) == 0 {
-				break
-			}
-		}
-		if last == "" {
-			return nil
 		}
 	}
 	return nil
@@ -133,7 +130,7 @@ func (t *transaction) retag(key string) (int, error) {
 	if !ok {
 		return len(stored), nil
 	}
-	if inManifest(key) {
+	if storage.InManifest(key) {
 		_, err := t.page(strings.TrimPrefix(key, rootKey+"/"))
 		return len(value), err
 	}

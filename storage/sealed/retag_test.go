@@ -110,7 +110,7 @@ func TestRetagTagsEveryRecordAgain(t *testing.T) {
 	}
 	put(t, last, "client/web", "2")
 	if err := last.View(t.Context(), func(r storage.Reader) error {
-		m, err := readRoot(r)
+		m, err := r.(*reader).readRoot()
 		if m.Retagged != "" {
 			t.Errorf("the cursor is still %q", m.Retagged)
 		}

@@ -1,6 +1,7 @@
 // Package sealed wraps a store so that every record carries a tag. A writer of the store who does
-// not have its data key cannot forge, change or move a record without being noticed. If he removes
-// a record that administrators write, or puts an older one back, the next start refuses the store.
+// not have its data key cannot forge, change or move a record without being noticed. If such a writer
+// removes a record that administrators write, or puts an older one back, the next start refuses the
+// store.
 //
 //	issuer  keystore  audit     values of callers
 //	   └───────┼────────┘
@@ -84,7 +85,7 @@ func New(ctx context.Context, base storage.Store, keys Keys) (*Store, error) {
 		return s, err
 	}
 	err = s.View(ctx, func(r storage.Reader) error {
-		m, err := readRoot(r)
+		m, err := r.(*reader).readRoot()
 		if err != nil {
 			return err
 		}
@@ -155,9 +156,9 @@ func (s *Store) transaction(tx storage.Tx) *transaction {
 // Close closes the store below.
 func (s *Store) Close() error { return s.base.Close() }
 
-// Damaged returns the keys of records that were found damaged and have not been found whole since,
-// at most 1,000 in key order, and how often one was found.
-func (s *Store) Damaged() (keys []string, found uint64) { return s.damage.list() }
+// Damaged returns the records that were found damaged and have not been found whole since, in key
+// order and at most 1,000 of a kind. The kind of a record is its key up to the first slash.
+func (s *Store) Damaged() []*storage.DamageError { return s.damage.list() }
 
 // untagged reports whether a record has no tag because keystore binds it in another way.
 func untagged(key string) bool { return key == "meta" || key == "keyring" }
@@ -213,11 +214,6 @@ func (r *reader) open(key string, stored []byte) ([]byte, error) {
 	if untagged(key) {
 		return stored, nil
 	}
-	value, _, ok := r.state.check(key, stored)
-	if !ok {
-		r.damage.add(key)
-		return nil, &storage.DamageError{Key: key, Err: storage.ErrForged}
-	}
-	r.damage.remove(key)
-	return value, nil
+	value, _, err := r.verify(key, stored)
+	return value, err
 }

@@ -168,14 +168,28 @@ func TestEveryWayOfReadingChecks(t *testing.T) {
 	if err := errors.Join(s.View(t.Context(), check), s.Update(t.Context(), func(tx storage.Tx) error { return check(tx) })); err != nil {
 		t.Fatal(err)
 	}
-	keys, found := s.Damaged()
-	if fmt.Sprint(keys) != "[b]" || found != 6 {
-		t.Errorf("damaged: %v, found %d times", keys, found)
+	if damaged := s.Damaged(); len(damaged) != 1 || damaged[0].Key != "b" || !errors.Is(damaged[0], storage.ErrForged) {
+		t.Errorf("damaged: %v", damaged)
 	}
 	put(t, s, "b", "2")
 	get(t, s, "b")
-	if keys, _ := s.Damaged(); len(keys) != 0 {
-		t.Errorf("damaged after it was written again: %v", keys)
+	if damaged := s.Damaged(); len(damaged) != 0 {
+		t.Errorf("damaged after it was written again: %v", damaged)
+	}
+}
+
+// TestDamageOfOneKindDoesNotHideAnother, however much of it there is, and takes a bounded memory.
+func TestDamageOfOneKindDoesNotHideAnother(t *testing.T) {
+	_, s := create(t)
+	for n := range 2 * maxDamagedKeys {
+		s.damage.add(&storage.DamageError{Key: fmt.Sprintf("audit/log/%d", n), Err: storage.ErrForged})
+	}
+	for _, key := range []string{"clock", "ring/EdDSA", "epoch"} {
+		s.damage.add(&storage.DamageError{Key: key, Err: storage.ErrForged})
+	}
+	damaged := s.Damaged()
+	if len(damaged) != maxDamagedKeys+3 || damaged[maxDamagedKeys].Key != "clock" || damaged[maxDamagedKeys+2].Key != "ring/EdDSA" {
+		t.Errorf("%d are remembered, the last is %v", len(damaged), damaged[len(damaged)-1])
 	}
 }
 

@@ -39,7 +39,7 @@ func (t *transaction) Put(key string, value []byte) error {
 	if len(value) > storage.MaxValueBytes {
 		return t.fail(fmt.Errorf("%w: the value has %d bytes, at most %d are allowed", storage.ErrLimit, len(value), storage.MaxValueBytes))
 	}
-	if untagged(key) || inManifest(key) {
+	if untagged(key) || storage.InManifest(key) {
 		return t.fail(fmt.Errorf("put %s: %w", key, errOwnRecord))
 	}
 	if !covered(key) {
@@ -62,7 +62,7 @@ func (t *transaction) put(key string, value []byte) (tag, error) {
 }
 
 func (t *transaction) Delete(key string) error {
-	if untagged(key) || inManifest(key) {
+	if untagged(key) || storage.InManifest(key) {
 		return t.fail(fmt.Errorf("delete %s: %w", key, errOwnRecord))
 	}
 	if !covered(key) {

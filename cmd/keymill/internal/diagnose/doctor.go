@@ -163,13 +163,11 @@ func (d *Doctor) checkMasterKey(ctx context.Context) {
 func (d *Doctor) checkKeys(ctx context.Context) {
 	c := d.Config
 	mark, err := sealed.OpenMarkReadOnly(c.MarkPath())
-	switch {
-	case err == nil:
-		defer mark.Close()
-	case !errors.Is(err, fs.ErrNotExist):
+	if err != nil {
 		d.findings.add("mark", "", err)
 		return
 	}
+	defer mark.Close()
 	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
 		Mark: mark, KeepOldTags: true,
 		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
@@ -190,9 +188,11 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		return
 	}
 	defer rings.Close()
-	if mark != nil {
-		d.findings.add("mark", "the store is as old as when it was served last", nil)
+	err = nil
+	if rings.MarkMissing() {
+		err = fmt.Errorf("%s is missing, or it is that of another store; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
 	}
+	d.findings.add("mark", "the store is as old as when it was served last", err)
 	if records, err := keystore.Unlock(ctx, d.store, d.master); err == nil {
 		d.records = records
 		d.checkRecords(ctx)

@@ -23,8 +23,8 @@ const (
 
 // A damageReport remembers which records were found damaged. It logs each of them once.
 type damageReport struct {
-	log    *slog.Logger
-	forged func() (keys []string, found uint64) // records whose tag does not fit at present; nil before the keys are open
+	log *slog.Logger
+	now func() []*storage.DamageError // those that the sealed store knows of
 
 	mu   sync.Mutex
 	keys map[string]bool // those that were logged; owned by mu
@@ -62,8 +62,7 @@ func (d *damageReport) note(e *storage.DamageError) {
 	}
 }
 
-// run notes records whose tag does not fit and that only background work has read. It returns nil when
-// ctx ends.
+// run notes damaged records that only background work has read. It returns nil when ctx ends.
 func (d *damageReport) run(ctx context.Context) error {
 	tick := time.NewTicker(damageEvery)
 	defer tick.Stop()
@@ -78,12 +77,8 @@ func (d *damageReport) run(ctx context.Context) error {
 }
 
 func (d *damageReport) look() {
-	if d.forged == nil {
-		return // the keys are not open
-	}
-	keys, _ := d.forged()
-	for _, key := range keys {
-		d.note(&storage.DamageError{Key: key, Err: storage.ErrForged})
+	for _, e := range d.now() {
+		d.note(e)
 	}
 }
 

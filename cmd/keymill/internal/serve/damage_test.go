@@ -11,17 +11,18 @@ import (
 	"keymill/storage"
 )
 
-// TestEachDamagedRecordIsLoggedOnce, whether an error names it or a read found it forged, and the warning
+// TestEachDamagedRecordIsLoggedOnce, whether an error names it or a read found it, and the warning
 // has the number and ten names.
 //
 // I23.
 func TestEachDamagedRecordIsLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
-	d := damageReport{log: slog.New(slog.NewTextHandler(&log, nil))}
+	var found []*storage.DamageError
+	d := damageReport{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() []*storage.DamageError { return found }}
 	if w := d.warnings(); len(w) != 0 {
 		t.Errorf("without damage: %v", w)
 	}
-	d.forged = func() ([]string, uint64) { return []string{"user/7", "user/8"}, 9 }
+	found = []*storage.DamageError{{Key: "user/7", Err: storage.ErrForged}, {Key: "user/8", Err: storage.ErrForged}}
 	for range 3 {
 		d.add(nil)
 		d.add(errors.New("something else"))

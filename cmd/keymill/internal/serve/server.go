@@ -69,7 +69,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openStore, s.createStore, s.identify, s.openMark, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openPublic, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -117,6 +117,12 @@ func (s *server) openDir(context.Context) error {
 	return err
 }
 
+// openMark opens the file that remembers the age of the store.
+func (s *server) openMark(context.Context) (err error) {
+	s.mark, err = sealed.OpenMark(s.config.MarkPath())
+	return err
+}
+
 func (s *server) openStore(context.Context) error {
 	s.storeFailed = make(chan error, 1)
 	store, err := bolt.Open(s.config.Path("keymill.db"), bolt.Options{
@@ -127,12 +133,6 @@ func (s *server) openStore(context.Context) error {
 	}
 	s.file = store
 	return nil
-}
-
-// openMark opens the file that remembers the age of the store.
-func (s *server) openMark(context.Context) (err error) {
-	s.mark, err = sealed.OpenMark(s.config.MarkPath())
-	return err
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
@@ -146,7 +146,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	switch {
 	case err == nil:
 		s.store = s.rings.Store()
-		s.damage.log, s.damage.forged = s.log, s.rings.Damaged
+		s.damage.log, s.damage.now = s.log, s.rings.Damaged
 	case errors.Is(err, keystore.ErrNoRecords):
 		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
 			"as the server's user, run %q again", s.config.InitCommand())

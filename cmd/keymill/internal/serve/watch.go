@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
-	"keymill/storage"
 	"keymill/storage/audit"
 )
 
@@ -104,12 +104,9 @@ func (s *server) storeFault() error {
 	if err := s.file.Status().Failed; err != nil {
 		return err
 	}
-	keys, _ := s.rings.Damaged()
-	for _, key := range keys {
-		for _, prefix := range vital {
-			if strings.HasPrefix(key, prefix) {
-				return &storage.DamageError{Key: key, Err: storage.ErrForged}
-			}
+	for _, e := range s.rings.Damaged() {
+		if slices.ContainsFunc(vital, func(prefix string) bool { return strings.HasPrefix(e.Key, prefix) }) {
+			return e
 		}
 	}
 	return nil
