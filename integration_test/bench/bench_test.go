@@ -50,7 +50,7 @@ func TestTheFloorIssuesValidTokens(t *testing.T) {
 		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.ed.Public().(ed25519.PublicKey)},
 		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.rsa.PublicKey},
 	} {
-		l, err := dial(address, 1, func() caller { return tokenCaller(testAccounts().service, audience)(address) })
+		l, err := dial(address, 1, func() caller { return tokenCaller(audience)(target{address: address, accounts: testAccounts()}) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,7 +73,9 @@ func TestTheFloorIssuesValidTokens(t *testing.T) {
 		}
 	}
 	for _, c := range []server.Client{{ID: "bench", Secret: "wrong"}, {ID: "web", Secret: "secret"}, {ID: "unknown"}} {
-		l, err := dial(address, 1, func() caller { return tokenCaller(c, audienceEd)(address) })
+		l, err := dial(address, 1, func() caller {
+			return tokenCaller(audienceEd)(target{address: address, accounts: accounts{service: c}})
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +89,7 @@ func TestTheFloorIssuesValidTokens(t *testing.T) {
 // TestTheFloorRefreshesDurably: each session's record on disk counts its refreshes.
 func TestTheFloorRefreshesDurably(t *testing.T) {
 	f, address := testFloor(t)
-	l, err := dial(address, 8, func() caller { return refreshCaller(testAccounts())(address) })
+	l, err := dial(address, 8, func() caller { return refreshCaller(target{address: address, accounts: testAccounts()}) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,14 +153,14 @@ func TestTheFloorStaysSmall(t *testing.T) {
 func TestAComparisonCountsBothServers(t *testing.T) {
 	_, a := testFloor(t)
 	_, b := testFloor(t)
-	for _, sc := range scenarios(testAccounts()) {
+	for _, sc := range scenarios() {
 		pid := os.Getpid()
-		r, err := compare(sc, 2, target{a, pid}, target{b, pid}, plan{slices: 2, slice: 20 * time.Millisecond})
+		r, err := compare(sc, 2, target{a, pid, testAccounts()}, target{b, pid, testAccounts()}, plan{slices: 2, slice: 20 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, got := range []totals{r.server, r.floor} {
-			if len(got.perSecond) != 2 || median(got.perSecond) <= 0 || len(got.latencies) == 0 {
+			if len(got.perSecond) != 2 || len(got.perCPU) != 2 || median(got.perSecond) <= 0 || len(got.latencies) == 0 {
 				t.Errorf("%s: %d slices, %d latencies", sc.name, len(got.perSecond), len(got.latencies))
 			}
 		}
@@ -258,6 +260,14 @@ func TestArgumentsAreChecked(t *testing.T) {
 	o, err := parseOptions([]string{"token", "--quick", "--assert"})
 	if err != nil || !o.quick || !o.assert || len(o.groups) != 1 {
 		t.Errorf("%+v, %v", o, err)
+	}
+	if o, err := parseOptions([]string{"--against", "/bin/keymill", "jwks"}); err != nil || o.against != "/bin/keymill" || len(o.groups) != 1 {
+		t.Errorf("--against: %+v, %v", o, err)
+	}
+	for _, wrong := range [][]string{{"--against"}, {"--against", "/bin/keymill", "--assert"}} {
+		if o, err := parseOptions(wrong); err == nil {
+			t.Errorf("%v gives %+v", wrong, o)
+		}
 	}
 	if _, err := parseOptions([]string{"--fast"}); err == nil {
 		t.Error("an unknown flag was accepted")

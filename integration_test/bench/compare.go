@@ -13,13 +13,15 @@ type plan struct {
 
 // A target is one of the two servers that are compared.
 type target struct {
-	address string
-	pid     int
+	address  string
+	pid      int
+	accounts accounts
 }
 
 // The totals are what one server did in a comparison.
 type totals struct {
 	perSecond []float64 // one number per slice
+	perCPU    []float64 // requests per second of CPU time, one number per slice
 	latencies []time.Duration
 	cpu       time.Duration // of the server's process
 }
@@ -45,7 +47,7 @@ func compare(sc scenario, connections int, server, floor target, p plan) (result
 	for i := range runs {
 		t := &runs[i]
 		var err error
-		if t.load, err = dial(t.target.address, connections, func() caller { return sc.caller(t.target.address) }); err != nil {
+		if t.load, err = dial(t.target.address, connections, func() caller { return sc.caller(t.target) }); err != nil {
 			return out, err
 		}
 		defer t.load.close()
@@ -78,6 +80,7 @@ func (t *totals) add(l *load, pid int, d time.Duration) error {
 	}
 	t.cpu += after - before
 	t.perSecond = append(t.perSecond, seen.perSecond())
+	t.perCPU = append(t.perCPU, float64(len(seen.latencies))/max(after-before, tick).Seconds())
 	t.latencies = append(t.latencies, seen.latencies...)
 	return nil
 }
@@ -87,6 +90,15 @@ func (r result) ratios() []float64 {
 	out := make([]float64, len(r.server.perSecond))
 	for i := range out {
 		out[i] = r.server.perSecond[i] / r.floor.perSecond[i]
+	}
+	return out
+}
+
+// cpuRatios divides the server's CPU time per request by the floor's, pair by pair.
+func (r result) cpuRatios() []float64 {
+	out := make([]float64, len(r.server.perCPU))
+	for i := range out {
+		out[i] = r.floor.perCPU[i] / r.server.perCPU[i]
 	}
 	return out
 }

@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"net/url"
 	"time"
-
-	"keymill/integration_test/server"
 )
 
 // A scenario is one kind of request, sent to Keymill and to the floor.
 type scenario struct {
 	name  string
 	group string // what the command line calls it
-	// caller makes the requests of one connection to address.
-	caller func(address string) caller
+	// caller makes the requests of one connection to a server.
+	caller func(target) caller
 
 	// The bounds of --assert. Without an entry there is no bound.
 	ratio  map[int]float64 // connections → lowest ratio to the floor
@@ -26,25 +24,25 @@ func concurrencies() []int { return []int{1, 16, 64} }
 
 // scenarios is the table. A new scenario is a line here and, if the floor does not answer it
 // yet, a route of the floor.
-func scenarios(a accounts) []scenario {
+func scenarios() []scenario {
 	return []scenario{
 		{
 			name: "jwks", group: "jwks",
-			caller: func(address string) caller {
-				return always("GET /.well-known/jwks.json HTTP/1.1\r\nHost: " + address + "\r\n\r\n")
+			caller: func(t target) caller {
+				return always("GET /.well-known/jwks.json HTTP/1.1\r\nHost: " + t.address + "\r\n\r\n")
 			},
 			ratio: map[int]float64{1: 0.9, 16: 0.9, 64: 0.9},
 		},
 		{
-			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(a.service, audienceEd),
+			name: "client_credentials EdDSA", group: "token", caller: tokenCaller(audienceEd),
 			ratio: map[int]float64{16: 0.75, 64: 0.75},
 		},
 		{
-			name: "client_credentials RS256", group: "token", caller: tokenCaller(a.service, audienceRSA),
+			name: "client_credentials RS256", group: "token", caller: tokenCaller(audienceRSA),
 			ratio: map[int]float64{16: 0.95, 64: 0.95}, spread: map[int]float64{16: 3},
 		},
 		{
-			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller(a),
+			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller,
 			ratio: map[int]float64{64: 0.75},
 		},
 	}
@@ -52,36 +50,36 @@ func scenarios(a accounts) []scenario {
 
 // tokenCaller sends the secret in the form (client_secret_post), since the floor parses the form
 // anyway.
-func tokenCaller(c server.Client, audience string) func(string) caller {
-	form := url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {c.ID}, "client_secret": {c.Secret},
-		"audience": {audience}, "scope": {"read"},
+func tokenCaller(audience string) func(target) caller {
+	return func(t target) caller {
+		form := url.Values{
+			"grant_type": {"client_credentials"}, "client_id": {t.accounts.service.ID}, "client_secret": {t.accounts.service.Secret},
+			"audience": {audience}, "scope": {"read"},
+		}
+		return always(post(t.address, "/token", formType, form.Encode()))
 	}
-	return func(address string) caller { return always(post(address, "/token", formType, form.Encode())) }
 }
 
 // refreshCaller logs in once, and each later request presents the refresh token of the answer
 // before it. So each connection has its own session, the logins are part of the warm-up, and
 // no request is a retry.
-func refreshCaller(a accounts) func(string) caller {
+func refreshCaller(t target) caller {
 	const blank = "kmr_000000000000000000000000000000000000000000000000000000000000"
 	form := url.Values{
-		"grant_type": {"refresh_token"}, "client_id": {a.web.ID}, "client_secret": {a.web.Secret},
+		"grant_type": {"refresh_token"}, "client_id": {t.accounts.web.ID}, "client_secret": {t.accounts.web.Secret},
 		"audience": {audienceEd}, "scope": {"read"}, "refresh_token": {blank},
 	}
-	login := fmt.Sprintf(`{"username":%q,"password":%q}`, a.user, a.password)
-	return func(address string) caller {
-		request := []byte(post(address, "/token", formType, form.Encode()))
-		place := request[bytes.Index(request, []byte(blank)):][:len(blank)]
-		return func(answer []byte) []byte {
-			// With its quote, because a signature may contain kmr_.
-			_, token, found := bytes.Cut(answer, []byte(`"kmr_`))
-			if !found {
-				return []byte(post(address, "/api/token/", jsonType[0], login))
-			}
-			copy(place[len("kmr_"):], token)
-			return request
+	login := fmt.Sprintf(`{"username":%q,"password":%q}`, t.accounts.user, t.accounts.password)
+	request := []byte(post(t.address, "/token", formType, form.Encode()))
+	place := request[bytes.Index(request, []byte(blank)):][:len(blank)]
+	return func(answer []byte) []byte {
+		// With its quote, because a signature may contain kmr_.
+		_, token, found := bytes.Cut(answer, []byte(`"kmr_`))
+		if !found {
+			return []byte(post(t.address, "/api/token/", jsonType[0], login))
 		}
+		copy(place[len("kmr_"):], token)
+		return request
 	}
 }
 

@@ -16,12 +16,12 @@ import (
 	"keymill/integration_test/server"
 )
 
-// The servers are one Keymill and one floor with the same clients, so that both answer the
-// same requests.
+// The servers are one Keymill, and either a floor with the same clients, so that both answer the same
+// requests, or another build of Keymill.
 type servers struct {
-	keymill  *server.Server
-	floor    *server.Companion
-	accounts accounts
+	keymill *server.Server
+	floor   *server.Companion
+	other   *server.Server
 
 	keymillTarget, floorTarget target
 }
@@ -33,26 +33,21 @@ type accounts struct {
 	password     string
 }
 
-// startServers starts both. Keymill runs as in production, with a configuration file, a master
-// key and records that the operator's verbs add.
-func startServers() (*servers, error) {
-	keymill, err := server.New(server.Options{Config: "simplejwt:\n  client: bench-web\n"})
-	if err != nil {
-		return nil, err
-	}
-	s := &servers{keymill: keymill}
-	if err := s.open(); err != nil {
+// startServers starts both. against is the binary of the other build, or "" for the floor.
+func startServers(against string) (*servers, error) {
+	s := new(servers)
+	if err := s.open(against); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-func (s *servers) open() error {
-	if err := s.keymill.Start(); err != nil {
+func (s *servers) open(against string) (err error) {
+	if s.keymill, s.keymillTarget, err = startKeymill(""); err != nil {
 		return err
 	}
-	s.keymillTarget = target{strings.TrimPrefix(s.keymill.Issuer, "http://"), s.keymill.PID()}
-	if err := s.addAccounts(); err != nil {
+	if against != "" {
+		s.other, s.floorTarget, err = startKeymill(against)
 		return err
 	}
 	status, set, err := s.keymill.Get(context.Background(), "/.well-known/jwks.json")
@@ -62,10 +57,24 @@ func (s *servers) open() error {
 	return s.startFloor(len(set))
 }
 
+// startKeymill starts one as in production, with a configuration file, a master key and records that
+// the operator's verbs add.
+func startKeymill(binary string) (*server.Server, target, error) {
+	s, err := server.New(server.Options{Config: "simplejwt:\n  client: bench-web\n", Binary: binary})
+	if err != nil {
+		return nil, target{}, err
+	}
+	if err := s.Start(); err != nil {
+		return s, target{}, err
+	}
+	a, err := addAccounts(s)
+	return s, target{strings.TrimPrefix(s.Issuer, "http://"), s.PID(), a}, err
+}
+
 // addAccounts adds an audience for each algorithm, a client of both, a client for logins and a
 // user.
-func (s *servers) addAccounts() error {
-	s.accounts.user, s.accounts.password = "bench-user", rand.Text()
+func addAccounts(s *server.Server) (a accounts, err error) {
+	a.user, a.password = "bench-user", rand.Text()
 	for _, step := range []struct {
 		line string
 		in   string
@@ -74,23 +83,23 @@ func (s *servers) addAccounts() error {
 		{line: "audience add " + audienceEd + " --alg EdDSA --ttl 15m --scope read"},
 		{line: "audience add " + audienceRSA + " --alg RS256 --ttl 15m --scope read"},
 		{line: "client add bench --grant client_credentials --audience " + audienceEd +
-			" --audience " + audienceRSA + " --scope read --json", out: &s.accounts.service},
+			" --audience " + audienceRSA + " --scope read --json", out: &a.service},
 		{line: "client add bench-web --grant refresh_token --audience " + audienceEd +
-			" --scope read --json", out: &s.accounts.web},
-		{line: "user add " + s.accounts.user + " --password-stdin", in: s.accounts.password},
+			" --scope read --json", out: &a.web},
+		{line: "user add " + a.user + " --password-stdin", in: a.password},
 	} {
-		out, errs, err := s.keymill.VerbWith(context.Background(), step.in, strings.Fields(step.line)...)
+		out, errs, err := s.VerbWith(context.Background(), step.in, strings.Fields(step.line)...)
 		if err != nil {
-			return fmt.Errorf("keymill %s: %w: %s", step.line, err, errs)
+			return a, fmt.Errorf("keymill %s: %w: %s", step.line, err, errs)
 		}
 		if step.out == nil {
 			continue
 		}
 		if err := json.Unmarshal([]byte(out), step.out); err != nil {
-			return fmt.Errorf("answer of %s: %w", step.line, err)
+			return a, fmt.Errorf("answer of %s: %w", step.line, err)
 		}
 	}
-	return nil
+	return a, nil
 }
 
 // startFloor starts this program a second time, as the floor.
@@ -103,15 +112,16 @@ func (s *servers) startFloor(bytes int) error {
 	if err != nil {
 		return err
 	}
+	a := s.keymillTarget.accounts
 	// Its records are beside Keymill's, so that both use one file system.
 	cmd := exec.Command(self, "floor", "-listen", address, "-bytes", strconv.Itoa(bytes), "-dir", s.keymill.Dir,
-		"-client", s.accounts.service.ID+":"+s.accounts.service.Secret, "-client", s.accounts.web.ID+":"+s.accounts.web.Secret)
+		"-client", a.service.ID+":"+a.service.Secret, "-client", a.web.ID+":"+a.web.Secret)
 	cmd.Env, cmd.Stderr = server.Environment(), os.Stderr
 	if s.floor, err = server.Launch(cmd); err != nil {
 		s.floor = nil
 		return err
 	}
-	s.floorTarget = target{address, cmd.Process.Pid}
+	s.floorTarget = target{address, cmd.Process.Pid, a}
 	return awaitListener(address)
 }
 
@@ -128,9 +138,14 @@ func awaitListener(address string) error {
 }
 
 func (s *servers) close() error {
-	var err error
+	var errs []error
 	if s.floor != nil {
-		err = s.floor.Close()
+		errs = append(errs, s.floor.Close())
 	}
-	return errors.Join(err, s.keymill.Close())
+	for _, k := range []*server.Server{s.other, s.keymill} {
+		if k != nil {
+			errs = append(errs, k.Close())
+		}
+	}
+	return errors.Join(errs...)
 }

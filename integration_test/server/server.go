@@ -50,6 +50,7 @@ type Options struct {
 	Issuer string   // URL of the issuer, if a proxy is in front of the server; "" means its own address
 	Args   []string // more arguments of serve
 	Dir    string   // an existing directory; "" means a new one, which Close removes
+	Binary string   // another build of keymill; "" means the binary under test
 }
 
 // A Server is a keymill process with its directory. Only Token, Verb, VerbWith, Get, Login, Refresh
@@ -90,7 +91,10 @@ func Start(t testing.TB, o Options) *Server {
 
 // New prepares a server without starting it. Close removes its files.
 func New(o Options) (*Server, error) {
-	binary, err := Binary()
+	binary, err := o.Binary, error(nil)
+	if binary == "" {
+		binary, err = Binary()
+	}
 	if err != nil {
 		return nil, err
 	}
