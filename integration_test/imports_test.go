@@ -43,7 +43,7 @@ var allowedImports = map[string][]string{
 	"issuer/scope":              {"issuer/refusal", "jwks"},
 	"issuer/secret":             {"issuer/refusal"},
 	"issuer/refusal":            {},
-	"issuer/password":           {"issuer/refusal", "storage"},
+	"issuer/password":           {"issuer/record", "issuer/refusal", "storage"},
 	"issuer/outbox":             {"issuer/refusal", "storage", "storage/audit"},
 	"issuer/api":                {"issuer/refusal", "storage/audit"},
 	"issuer/origin":             {},

@@ -1,20 +1,22 @@
 package issuer
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"keymill/issuer/api"
+	"keymill/issuer/claim"
+	"keymill/issuer/origin"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/scope"
 	"keymill/issuer/secret"
 	"keymill/issuer/tally"
+	"keymill/issuer/username"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -22,80 +24,108 @@ import (
 // CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
 // record under key. The values of refresh secrets are sealed and are checked when they are opened.
 func CheckRecord(key string, raw []byte) (err error) {
-	switch kind, name, _ := strings.Cut(key, "/"); kind {
+	kind, name, _ := strings.Cut(key, "/")
+	named := true
+	switch kind {
 	case "audience":
+		named = validName(name)
 		_, err = record.Decode(key, raw, (*audienceRecord).possible)
 	case "client":
+		named = validID(name)
 		_, err = record.Decode(key, raw, (*clientRecord).possible)
 	case "user":
+		named = validUserID(name)
 		_, err = record.Decode(key, raw, (*userRecord).possible)
 	case "gone":
+		named = validID(name)
 		_, err = record.Decode(key, raw, (*goneRecord).possible)
 	case "terms":
 		_, err = decodeTerms(key, raw)
-	case "origin", "scheme":
+	case "origin":
+		named = isOrigin(name)
 		_, err = record.Decode(key, raw, record.PossibleCount)
+	case "scheme":
+		err = password.CheckCount(key, raw)
 	case "id":
-		err = checkKind(key, raw)
+		named, err = validID(name), checkKind(key, raw)
 	case "login":
-		err = checkLogin(key, raw)
+		sum, bad := record.Encoding.DecodeString(name)
+		named, err = bad == nil && len(sum) == sha256.Size && record.Encoding.EncodeToString(sum) == name, checkLogin(key, raw)
 	case "family":
 		_, err = decodeFamily(key, raw)
 	case "sessions":
+		of, ok := tally.Parse(name)
+		named = ok && validUserID(of.User) && validID(of.Client)
 		_, err = decodeSessionList(key, raw)
 	case "denied":
-		err = checkPresent(key, raw)
+		named, err = isTokenID(name), checkPresent(key, raw)
 	case "due":
 		if err = checkPresent(key, raw); err == nil {
 			_, err = parseDue(key)
 		}
 	case "tally":
-		err = tally.CheckRecord(key, raw)
+		named, err = validTally(name), tally.CheckRecord(key, raw)
 	case "epoch":
+		named = key == epochKey
 		_, err = decodeEpoch(raw)
 	case "refresh":
-		if n, bad := strconv.ParseUint(strings.TrimPrefix(name, "secret/"), 10, 8); bad != nil || n == 0 {
-			err = storage.Damaged(key, "it is not the number of a secret")
-		}
+		_, named = parseSecretKey(key)
+	default:
+		named = false
+	}
+	if err == nil && !named {
+		err = storage.Damaged(key, "no such record has this name")
 	}
 	return err
 }
 
 func (rec *audienceRecord) possible() bool {
 	return slices.Contains(keystore.SupportedAlgorithms(), rec.Alg) && rec.ttl() >= minTTL && rec.ttl() <= maxTTL &&
-		(rec.Profile == profileRFC9068 || rec.Profile == profileSimpleJWT) && rec.Clients >= 0 && slices.IsSorted(rec.Scopes)
+		(rec.Profile == profileRFC9068 || rec.Profile == profileSimpleJWT && rec.Alg == jwks.RS256) && rec.Clients >= 0 &&
+		record.PossibleList(rec.Scopes, scope.Max, scope.Valid)
 }
 
 func (rec *clientRecord) possible() bool {
 	most := int64(MaxAbsolute / time.Second)
-	return record.PossibleTime(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
-		(rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
-		rec.Public == (len(rec.Secrets) == 0) && len(rec.Secrets) <= secret.Max && !slices.ContainsFunc(rec.Secrets, func(s secret.Record) bool { return !s.Possible() }) &&
-		slices.IsSorted(rec.Scopes) && slices.IsSorted(rec.Audiences)
+	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
+		(rec.Absolute == 0 || rec.Idle <= rec.Absolute) && (rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
+		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets, record.PossibleSecond) && rec.possibleLists()
 }
 
+func (rec *clientRecord) possibleLists() bool {
+	return record.PossibleList(rec.Grants, len(grantNames), isGrant) && record.PossibleList(rec.Audiences, maxAudiences, validName) &&
+		record.PossibleList(rec.Scopes, scope.Max, scope.Valid) && record.PossibleList(rec.Origins, maxOrigins, isOrigin) &&
+		record.PossibleList(append([]string{}, rec.Introspect...), maxAudiences, validName) && len(rec.named()) <= maxAudiences &&
+		(!rec.Public || len(rec.Introspect) == 0 && !slices.Contains(rec.Grants, "client_credentials"))
+}
+
+// grantNames are those of grants, which the functions in it cannot read.
+var grantNames = []string{"client_credentials", "refresh_token"}
+
+func isGrant(name string) bool { return slices.Contains(grantNames, name) }
+
+// isOrigin allows http, which insecure may have allowed when the client was stored.
+func isOrigin(s string) bool { return origin.Check(s, true) == nil }
+
 func (rec *userRecord) possible() bool {
-	for _, t := range []time.Time{rec.PasswordChanged, rec.LastLogin} {
-		if !t.IsZero() && !record.PossibleTime(t) {
-			return false
-		}
-	}
 	if rec.Password != "" {
 		if _, err := password.CheckHash(string(rec.Password)); err != nil {
 			return false
 		}
 	}
-	// The claims are read by the type that refuses a member that is given twice.
-	return rec.Name != "" && record.PossibleTime(rec.Created) && record.PossibleEpoch(rec.Epoch) &&
-		(len(rec.Claims) == 0 || json.Unmarshal(rec.Claims, new(api.Claims)) == nil)
+	changed := !rec.PasswordChanged.IsZero()
+	return username.Possible(rec.Name) && record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) &&
+		changed == (rec.Password != "") && (!changed || record.PossibleSecond(rec.PasswordChanged)) &&
+		(rec.LastLogin.IsZero() || record.PossibleSecond(rec.LastLogin)) &&
+		(len(rec.Claims) == 0 || claim.Possible(rec.Claims)) && rec.Addresses.Possible()
 }
 
 func (rec *goneRecord) possible() bool {
-	return record.PossibleTime(rec.Until) && record.PossibleEpoch(rec.Epoch)
+	return record.PossibleSecond(rec.Until) && record.PossibleEpoch(rec.Epoch)
 }
 
 func (t *loginTerms) possible() bool {
-	return t.Client != "" && len(t.Scopes) <= scope.Max && slices.IsSorted(t.Scopes) && slices.IsSorted(t.Audiences)
+	return validID(t.Client) && record.PossibleList(t.Scopes, scope.Max, scope.Valid) && record.PossibleList(t.Audiences, maxAudiences, validName) && len(t.Audiences) > 0
 }
 
 func decodeTerms(key string, raw []byte) (*loginTerms, error) {
@@ -106,11 +136,13 @@ func decodeTerms(key string, raw []byte) (*loginTerms, error) {
 	return t, err
 }
 
-// possible reports whether the instants and enumerations of a family can be.
+// possible reports whether this program can have written the values of a family. Only a rotation counts
+// retries and generations that look shared.
 func (rec *familyRecord) possible() bool {
-	return rec.end <= endedByLimit && rec.endpoint <= LoginBrowser && rec.secret > 0 && rec.endedAt.IsZero() == (rec.end == notEnded) &&
+	return rec.end <= endedByLimit && rec.endpoint >= LoginSimpleJWT && rec.endpoint <= LoginBrowser && rec.secret > 0 && rec.endedAt.IsZero() == (rec.end == notEnded) &&
 		record.PossibleTime(rec.created) && record.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || record.PossibleTime(rec.endedAt)) &&
-		record.PossibleEpoch(rec.epochs.store) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
+		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0) && uint32(rec.shared) <= rec.generation &&
+		(rec.epochs.store == 0 || record.PossibleEpoch(rec.epochs.store)) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
 		rec.scopes>>scope.Max == 0 && record.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || record.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
 }
 

@@ -125,6 +125,12 @@ func djangoUserID(id string) any {
 	return n
 }
 
+// isTokenID reports whether newTokenID can have returned the id.
+func isTokenID(id string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
+	return err == nil && len(b) == 16
+}
+
 // newTokenID returns 128 random bits.
 func newTokenID() string {
 	var b [16]byte

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -119,7 +118,7 @@ func (i *Issuer) checkIdle(rec *clientRecord) error {
 	idle := time.Duration(rec.Idle) * time.Second
 	if rec.Absolute == 0 && idle > i.refresh.Absolute {
 		return refusal.New("invalid_request", "idle is %s and must be at most refresh.absolute (%s); give absolute as well",
-			plainDuration(idle), plainDuration(i.refresh.Absolute))
+			api.ShowDuration(idle), api.ShowDuration(i.refresh.Absolute))
 	}
 	return nil
 }
@@ -151,7 +150,7 @@ func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) 
 // secrets are removed. Two valid secrets are enough to replace one without an outage.
 func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Duration, by string) (api.Client, error) {
 	if oldFor < 0 || oldFor > maxOldFor {
-		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", plainDuration(maxOldFor))
+		return api.Client{}, refusal.New("invalid_request", "old_for must be 0s to %s", api.ShowDuration(maxOldFor))
 	}
 	made := secret.New()
 	var shown api.Client
@@ -248,48 +247,21 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 func (rec *clientRecord) setLifetimes(want api.NewClient) error {
 	rec.Grace = nil
 	if want.Grace != "" {
-		grace, err := wholeSeconds("grace", want.Grace, 0, MaxGrace)
+		grace, err := api.ParseSeconds("grace", want.Grace, 0, MaxGrace)
 		if err != nil {
 			return err
 		}
 		rec.Grace = &grace
 	}
 	var err error
-	if rec.Idle, err = wholeSeconds("idle", want.Idle, MinIdle, MaxAbsolute); err != nil {
+	if rec.Idle, err = api.ParseSeconds("idle", want.Idle, MinIdle, MaxAbsolute); err != nil {
 		return err
 	}
-	if rec.Absolute, err = wholeSeconds("absolute", want.Absolute, MinIdle, MaxAbsolute); err != nil {
+	if rec.Absolute, err = api.ParseSeconds("absolute", want.Absolute, MinIdle, MaxAbsolute); err != nil {
 		return err
 	}
 	if rec.Absolute != 0 && rec.Idle > rec.Absolute {
 		return refusal.New("invalid_request", "idle is %s and must be at most absolute (%s)", want.Idle, want.Absolute)
 	}
 	return nil
-}
-
-func wholeSeconds(what, text string, least, most time.Duration) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < least || d > most || d%time.Second != 0 {
-		return 0, refusal.New("invalid_request", "%s '%.100s' is not %s to %s in whole seconds",
-			what, refusal.Quoted(text), plainDuration(least), plainDuration(most))
-	}
-	return int64(d / time.Second), nil
-}
-
-// plainDuration returns "10m" where time.Duration's String returns "10m0s", and "30d" for "720h0m0s".
-func plainDuration(d time.Duration) string {
-	if day := 24 * time.Hour; d > day && d%day == 0 {
-		return strconv.FormatInt(int64(d/day), 10) + "d"
-	}
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }

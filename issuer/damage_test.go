@@ -288,14 +288,14 @@ func TestEveryRecordPassesItsCheck(t *testing.T) {
 
 // oldFamily reads version 1 of a family record, which had neither a count of retries nor fingerprints
 // of addresses. Only this test has ever written it.
-func oldFamily(b []byte) *familyRecord {
+func oldFamily(key string, b []byte) *familyRecord {
 	const cut = 2 + 1 + 4
 	if len(b) <= familyFixedBytes-cut {
 		return nil
 	}
 	whole := slices.Concat(b[:66], make([]byte, cut), b[66:])
 	whole[0] = familyVersion
-	return decodeNewestFamily(whole)
+	return decodeNewestFamily(key, whole)
 }
 
 // TestTwoVersionsOfARecordAreReadDuringAnUpgrade: the version before is read and written as the newest;
@@ -353,10 +353,11 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 	w.web()
 	w.user("alice", "7")
 	now := w.keys.ErasureTime()
-	var due []string
+	var due, denied []string
 	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
-		for n := range 20 {
-			jti := string(rune('a' + n))
+		for range 20 {
+			jti := newTokenID()
+			denied = append(denied, deniedKey(jti))
 			key := dueKey(now.Add(-time.Hour), dueToken, jti)
 			due = append(due, key)
 			if err := errors.Join(tx.Put(key, presentValue), tx.Put(deniedKey(jti), presentValue)); err != nil {
@@ -367,7 +368,7 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	forged := []string{due[0], due[3], deniedKey("b")}
+	forged := []string{due[0], due[3], denied[1]}
 	for _, key := range forged {
 		stored := w.all()[key]
 		stored[len(stored)-1] ^= 1

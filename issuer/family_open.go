@@ -41,6 +41,9 @@ func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 	if f.terms, err = i.terms.read(r, rec.terms); err != nil {
 		return nil, err
 	}
+	if rec.scopes>>len(f.terms.Scopes) != 0 {
+		return nil, storage.Damaged(familyKey(id), "it has scopes that its login did not have")
+	}
 	if f.user, err = i.findUser(r, rec.user); err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"keymill/issuer/record"
@@ -56,18 +57,18 @@ func (rec *familyRecord) encode() []byte {
 	binary.BigEndian.PutUint64(b[20:], rec.epochs.store)
 	binary.BigEndian.PutUint64(b[28:], rec.epochs.user)
 	binary.BigEndian.PutUint64(b[36:], rec.epochs.client)
-	putUint48(b[44:], uint64(rec.created.UnixMilli()))
-	putUint48(b[50:], uint64(rec.lastUsed.UnixMilli()))
-	putUint48(b[56:], uint64(rec.rotatedAtServed.Milliseconds()))
+	record.PutUint48(b[44:], uint64(rec.created.UnixMilli()))
+	record.PutUint48(b[50:], uint64(rec.lastUsed.UnixMilli()))
+	record.PutUint48(b[56:], uint64(rec.rotatedAtServed.Milliseconds()))
 	binary.BigEndian.PutUint32(b[62:], rec.generation)
 	binary.BigEndian.PutUint16(b[66:], rec.retries)
 	b[68] = rec.shared
 	copy(b[69:73], rec.address[:])
 	if !rec.endedAt.IsZero() {
-		putUint48(b[73:], uint64(rec.endedAt.UnixMilli()))
+		record.PutUint48(b[73:], uint64(rec.endedAt.UnixMilli()))
 	}
 	b[79] = byte(rec.scopes >> 48)
-	putUint48(b[80:], uint64(rec.scopes))
+	record.PutUint48(b[80:], uint64(rec.scopes))
 	binary.BigEndian.PutUint32(b[86:], uint32(max(rec.due.Unix(), 0)))
 	binary.BigEndian.PutUint32(b[90:], uint32(max(rec.deniedUntil.Unix(), 0)))
 	return append(b, rec.user...)
@@ -78,9 +79,9 @@ var knownFamilies = record.Versions[familyRecord]{familyVersion: decodeNewestFam
 
 func decodeFamily(key string, b []byte) (*familyRecord, error) { return knownFamilies.Decode(key, b) }
 
-// decodeNewestFamily returns nil for a record that is impossible.
-func decodeNewestFamily(b []byte) *familyRecord {
-	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes || getUint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
+// decodeNewestFamily returns nil for a record that is impossible under its key.
+func decodeNewestFamily(key string, b []byte) *familyRecord {
+	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes || record.Uint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
 		return nil
 	}
 	rec := &familyRecord{
@@ -88,24 +89,25 @@ func decodeNewestFamily(b []byte) *familyRecord {
 		epochs: epochs{
 			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
 		},
-		created: milliseconds(b[44:]), lastUsed: milliseconds(b[50:]), rotatedAtServed: time.Duration(getUint48(b[56:])) * time.Millisecond,
+		created: milliseconds(b[44:]), lastUsed: milliseconds(b[50:]), rotatedAtServed: time.Duration(record.Uint48(b[56:])) * time.Millisecond,
 		generation: binary.BigEndian.Uint32(b[62:]), retries: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
-		scopes: scopeSet(b[79])<<48 | scopeSet(getUint48(b[80:])), user: string(b[familyFixedBytes:]),
+		scopes: scopeSet(b[79])<<48 | scopeSet(record.Uint48(b[80:])), user: string(b[familyFixedBytes:]),
 	}
-	if getUint48(b[73:]) > 0 {
+	if record.Uint48(b[73:]) > 0 {
 		rec.endedAt = milliseconds(b[73:])
 	}
 	rec.due = time.Unix(int64(binary.BigEndian.Uint32(b[86:])), 0).UTC()
 	if until := binary.BigEndian.Uint32(b[90:]); until > 0 {
 		rec.deniedUntil = time.Unix(int64(until), 0).UTC()
 	}
-	if !rec.possible() {
+	// A session begins at the time in its id.
+	if id, ok := record.ParseID(strings.TrimPrefix(key, "family/")); !ok || !id.Time().Equal(rec.created) || !rec.possible() {
 		return nil
 	}
 	return rec
 }
 
-func milliseconds(b []byte) time.Time { return time.UnixMilli(int64(getUint48(b))).UTC() }
+func milliseconds(b []byte) time.Time { return time.UnixMilli(int64(record.Uint48(b))).UTC() }
 
 // readFamily returns nil without an error if the family does not exist.
 func (i *Issuer) readFamily(r storage.Reader, id familyID) (*familyRecord, error) {

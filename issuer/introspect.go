@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/storage"
@@ -100,7 +101,7 @@ func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (b
 		return false, err
 	}
 	if claims.SessionID != "" {
-		id, ok := parseFamilyID(claims.SessionID)
+		id, ok := record.ParseID(claims.SessionID)
 		if !ok {
 			return false, nil
 		}

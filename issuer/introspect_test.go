@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 )
 
@@ -203,7 +204,7 @@ func TestExplainSaysWhatARefreshWouldDo(t *testing.T) {
 		{second, "grace", true, "still gets the current token"},
 		{first, "replay", false, "replaced more than once"},
 		{w.refreshSecrets.encode(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "newer than the store"},
-		{w.refreshSecrets.encode(refreshToken{1, newFamilyID(w.keys.Now()), 0}), "gone", false, "was deleted"},
+		{w.refreshSecrets.encode(refreshToken{1, record.NewID(w.keys.Now()), 0}), "gone", false, "was deleted"},
 		{refusal.Secret(changed), "forged", false, "MAC is wrong"},
 		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},
@@ -229,7 +230,7 @@ func TestExplainSaysWhatARefreshWouldDo(t *testing.T) {
 
 func familyIDOf(t *testing.T, text string) familyID {
 	t.Helper()
-	id, ok := parseFamilyID(text)
+	id, ok := record.ParseID(text)
 	if !ok {
 		t.Fatalf("%q is not a session id", text)
 	}

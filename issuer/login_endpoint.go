@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/storage"
@@ -103,7 +104,7 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 		return err
 	}
 	err = i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, claims, at) })
-	id, _ := parseFamilyID(claims.SessionID)
+	id, _ := record.ParseID(claims.SessionID)
 	return i.aboutSession(ctx, id, err)
 }
 

@@ -52,7 +52,7 @@ func termsIDOf(raw []byte) termsID {
 	return termsID(sum[:16])
 }
 
-func termsKey(id termsID) string { return "terms/" + familyIDEncoding.EncodeToString(id[:]) }
+func termsKey(id termsID) string { return "terms/" + record.Encoding.EncodeToString(id[:]) }
 
 // putTerms stores t unless it is stored already.
 func putTerms(tx storage.Tx, t loginTerms) (termsID, error) {

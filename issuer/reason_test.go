@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -112,7 +113,7 @@ func TestTheReasonOfATokenWithoutASessionSaysSo(t *testing.T) {
 	w.web()
 	w.user("alice", "7")
 	p := w.begin("7")
-	gone := newFamilyID(w.keys.Now())
+	gone := record.NewID(w.keys.Now())
 	for _, tt := range []struct {
 		token         refusal.Secret
 		code, session string

@@ -76,7 +76,7 @@ func countOrigins(tx storage.Tx, before, after []string) error {
 		if change == 0 {
 			continue
 		}
-		if err := addCount(tx, originKey(o), change); err != nil {
+		if err := record.AddCount(tx, originKey(o), change); err != nil {
 			return err
 		}
 	}
@@ -93,20 +93,4 @@ func difference(before, after []string, name string) int {
 		n--
 	}
 	return n
-}
-
-// addCount changes a record that is a number, and deletes it at 0.
-func addCount(tx storage.Tx, key string, change int) error {
-	n := new(int)
-	raw, err := tx.Get(key)
-	if err == nil {
-		n, err = record.Decode(key, raw, record.PossibleCount)
-	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
-	}
-	if *n += change; *n > 0 {
-		return putJSON(tx, key, *n)
-	}
-	return tx.Delete(key)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -203,7 +204,7 @@ func TestRefreshTokensAreLongAndRandomAndHaveOneSpelling(t *testing.T) {
 	seen := map[familyID]bool{}
 	now := w.keys.Now() // all in one millisecond
 	for range 1_000_000 {
-		id := newFamilyID(now)
+		id := record.NewID(now)
 		if seen[id] {
 			t.Fatal("two families got the same id, and so the same tokens")
 		}

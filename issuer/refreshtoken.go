@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base32"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -15,8 +14,8 @@ import (
 	"hash"
 	"strconv"
 	"strings"
-	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -31,7 +30,7 @@ import (
 const (
 	refreshPrefix  = "kmr_"
 	refreshVersion = 1
-	refreshHeader  = 1 + 1 + familyIDBytes + 4
+	refreshHeader  = 1 + 1 + record.IDBytes + 4
 	macBytes       = 23
 	refreshBytes   = refreshHeader + macBytes
 	refreshChars   = len(refreshPrefix) + refreshBytes/3*4
@@ -44,34 +43,8 @@ var (
 	errForged     = refusal.Because("forged", "the MAC of the refresh token is wrong")
 )
 
-const familyIDBytes = 16
-
-// A familyID is ordered by time, so that records of the same time are adjacent in the store: six
-// bytes of Unix milliseconds, then ten random bytes.
-type familyID [familyIDBytes]byte
-
-func newFamilyID(now time.Time) familyID {
-	var id familyID
-	putUint48(id[:6], uint64(now.UnixMilli()))
-	rand.Read(id[6:])
-	return id
-}
-
-// familyIDEncoding is base32hex, which keeps the order of the bytes.
-var familyIDEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
-
-const familyIDLength = 26
-
-func (id familyID) String() string { return familyIDEncoding.EncodeToString(id[:]) }
-
-func parseFamilyID(s string) (familyID, bool) {
-	var id familyID
-	if len(s) != familyIDLength {
-		return id, false
-	}
-	_, err := familyIDEncoding.Decode(id[:], []byte(s))
-	return id, err == nil && id.String() == s
-}
+// A familyID names a session.
+type familyID = record.ID
 
 // A refreshToken is the content of a refresh token.
 type refreshToken struct {
@@ -103,7 +76,7 @@ func (s *refreshSecrets) encode(t refreshToken) refusal.Secret {
 	b := make([]byte, refreshHeader, refreshHeader+sha256.Size)
 	b[0], b[1] = refreshVersion, t.secret
 	copy(b[2:], t.family[:])
-	binary.BigEndian.PutUint32(b[2+familyIDBytes:], t.generation)
+	binary.BigEndian.PutUint32(b[2+record.IDBytes:], t.generation)
 	b = s.mac(t.secret, b)[:refreshBytes]
 	return refusal.Secret(refreshPrefix + base64.RawURLEncoding.EncodeToString(b))
 }
@@ -137,7 +110,7 @@ func (s *refreshSecrets) decode(text refusal.Secret) (refreshToken, error) {
 		return t, errForged
 	}
 	copy(t.family[:], header[2:])
-	t.generation = binary.BigEndian.Uint32(header[2+familyIDBytes:])
+	t.generation = binary.BigEndian.Uint32(header[2+record.IDBytes:])
 	return t, nil
 }
 
@@ -145,6 +118,11 @@ const (
 	secretPrefix = "refresh/secret/"
 	secretEnd    = "refresh/secret0" // '0' follows '/'
 )
+
+func parseSecretKey(key string) (number byte, ok bool) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(key, secretPrefix), 10, 8)
+	return byte(n), err == nil && n > 0 && secretKey(byte(n)) == key
+}
 
 func secretKey(number byte) string { return fmt.Sprintf("%s%03d", secretPrefix, number) }
 
@@ -171,15 +149,15 @@ func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
 }
 
 func (s *refreshSecrets) add(e storage.Entry, open func(string, []byte) ([]byte, error)) error {
-	number, err := strconv.ParseUint(e.Key[len(secretPrefix):], 10, 8)
-	if err != nil || number == 0 {
-		return fmt.Errorf("%s: not the number of a secret", e.Key)
+	number, ok := parseSecretKey(e.Key)
+	if !ok {
+		return storage.Damaged(e.Key, "it is not the number of a secret")
 	}
 	key, err := open(e.Key, e.Value)
 	if err != nil {
 		return err
 	}
-	return s.use(byte(number), key)
+	return s.use(number, key)
 }
 
 // use adds a secret. If it is the newest, the key of addresses comes from it, with a label of its own:
@@ -203,13 +181,4 @@ func (i *Issuer) makeRefreshSecret(tx storage.Tx, s *refreshSecrets) error {
 		return err
 	}
 	return errors.Join(s.use(1, key), tx.Put(secretKey(1), sealed))
-}
-
-func putUint48(b []byte, n uint64) {
-	binary.BigEndian.PutUint16(b, uint16(n>>32))
-	binary.BigEndian.PutUint32(b[2:], uint32(n))
-}
-
-func getUint48(b []byte) uint64 {
-	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
 }

@@ -3,7 +3,9 @@ package issuer
 import (
 	"bytes"
 	"testing"
+	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 )
 
@@ -27,11 +29,18 @@ func FuzzRefreshToken(f *testing.F) {
 
 // FuzzFamilyRecord checks that a record that can be read is encoded to the same bytes.
 func FuzzFamilyRecord(f *testing.F) {
-	rec := familyRecord{endpoint: LoginBrowser, secret: 1, generation: 9, user: "7"}
+	id := record.NewID(time.Now())
+	rec := familyRecord{
+		endpoint: LoginBrowser, secret: 1, generation: 9, user: "7", created: id.Time(), lastUsed: id.Time(), due: id.Time(),
+		epochs: epochs{user: newEpoch(id.Time()), client: newEpoch(id.Time())},
+	}
+	if _, err := decodeFamily(familyKey(id), rec.encode()); err != nil {
+		f.Fatal(err)
+	}
 	f.Add(rec.encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		rec, err := decodeFamily("family/x", raw)
+		rec, err := decodeFamily(familyKey(id), raw)
 		if err == nil && !bytes.Equal(rec.encode(), raw) {
 			t.Errorf("%x was read as %+v", raw, rec)
 		}
@@ -43,7 +52,7 @@ func FuzzFamilyID(f *testing.F) {
 	f.Add(familyID{1, 2, 3}.String())
 	f.Add("vvvvvvvvvvvvvvvvvvvvvvvvvv")
 	f.Fuzz(func(t *testing.T, text string) {
-		if id, ok := parseFamilyID(text); ok && id.String() != text {
+		if id, ok := record.ParseID(text); ok && id.String() != text {
 			t.Errorf("%q is another spelling of %s", text, id)
 		}
 	})

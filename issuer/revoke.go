@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
 	"keymill/jwks"
@@ -61,7 +62,7 @@ func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
 	}
 	var f *family
 	of := tally.Of{Client: claims.ClientID}
-	if id, ok := parseFamilyID(claims.SessionID); ok {
+	if id, ok := record.ParseID(claims.SessionID); ok {
 		var err error
 		if f, err = i.family(d.tx, id); err != nil || f == nil || f.denies(claims) {
 			return err // a token without its session is inactive

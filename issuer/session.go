@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -75,7 +76,7 @@ func (f *family) errEnded(s familyState) error {
 
 // RevokeSession ends one session.
 func (i *Issuer) RevokeSession(ctx context.Context, id, by string) (api.Session, error) {
-	family, ok := parseFamilyID(id)
+	family, ok := record.ParseID(id)
 	if !ok {
 		return api.Session{}, refuseSessionID(id)
 	}

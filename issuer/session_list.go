@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"keymill/issuer/record"
+	"keymill/issuer/tally"
 	"keymill/storage"
 )
 
@@ -42,11 +43,11 @@ var errTooManySessions = errors.New("the user has the maximum number of sessions
 
 // sessionListPrefix leads to the lists of one user. It holds the length of the user id, so that an
 // id with a slash cannot be read as the id of another user.
-func sessionListPrefix(user string) string { return "sessions/" + twoDigits(len(user)) + user + "/" }
+func sessionListPrefix(user string) string { return sessionListKey(user, "") }
 
-func twoDigits(n int) string { return string([]byte{'0' + byte(n/10), '0' + byte(n%10), '/'}) }
-
-func sessionListKey(user, client string) string { return sessionListPrefix(user) + client }
+func sessionListKey(user, client string) string {
+	return "sessions/" + tally.Of{User: user, Client: client}.Name() // which has the same form
+}
 
 func readSessionList(r storage.Reader, user, client string) (sessionList, error) {
 	raw, err := r.Get(sessionListKey(user, client))
@@ -59,15 +60,12 @@ func readSessionList(r storage.Reader, user, client string) (sessionList, error)
 }
 
 func decodeSessionList(key string, raw []byte) (list sessionList, err error) {
-	if len(raw) <= familyIDBytes || len(raw)%familyIDBytes != 1 || int(raw[0]) > len(raw)/familyIDBytes {
-		return list, storage.Damaged(key, "a list of sessions cannot have %d bytes, or so many that have ended", len(raw))
-	}
-	for ids := range slices.Chunk(raw[1:], familyIDBytes) {
-		list.open = append(list.open, familyID(ids))
+	ids, ok := record.DecodeIDs(raw)
+	if !ok || int(raw[0]) > min(len(ids), maxEnded+maxSessions) || len(ids)-int(raw[0]) > maxSessions {
+		return list, storage.Damaged(key, "a list of sessions cannot have these %d bytes, or so many that have ended", len(raw))
 	}
 	ended := int(raw[0])
-	list.ended, list.open = list.open[:ended:ended], list.open[ended:]
-	return list, nil
+	return sessionList{ended: ids[:ended:ended], open: ids[ended:]}, nil
 }
 
 func putSessionList(tx storage.Tx, user, client string, list sessionList) error {
@@ -75,7 +73,7 @@ func putSessionList(tx storage.Tx, user, client string, list sessionList) error 
 	if len(ids) == 0 {
 		return tx.Delete(sessionListKey(user, client))
 	}
-	raw := append(make([]byte, 0, 1+len(ids)*familyIDBytes), byte(len(list.ended)))
+	raw := append(make([]byte, 0, 1+len(ids)*record.IDBytes), byte(len(list.ended)))
 	for _, id := range ids {
 		raw = append(raw, id[:]...)
 	}

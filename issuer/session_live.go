@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 
 	"keymill/issuer/record"
+	"keymill/issuer/tally"
 	"keymill/storage"
 )
 
@@ -25,7 +25,7 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 			return record.Span{Prefix: "sessions/", After: after, Limit: listsAtOnce}.Each(r, damaged, func(name string, raw []byte) error {
 				lists, after = lists+1, name
 				ids, err := decodeSessionList("sessions/"+name, raw)
-				if err != nil || live || clientOfList(name) != client {
+				if of, _ := tally.Parse(name); err != nil || live || of.Client != client {
 					return err
 				}
 				some, err := i.anyLive(r, ids.open)
@@ -41,15 +41,6 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 		damage = nil
 	}
 	return live, damage
-}
-
-// clientOfList returns the client in a key of a list, without its prefix: see sessionListPrefix.
-func clientOfList(name string) string {
-	length, err := strconv.Atoi(name[:min(2, len(name))])
-	if start := len("07/") + length + len("/"); err == nil && start <= len(name) {
-		return name[start:]
-	}
-	return ""
 }
 
 func (i *Issuer) anyLive(r storage.Reader, ids []familyID) (bool, error) {

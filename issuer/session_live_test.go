@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/tally"
 )
 
 // TestALiveSessionOfAClientIsFound among those of more users than one page has, and no session that
@@ -47,13 +48,13 @@ func TestALiveSessionOfAClientIsFound(t *testing.T) {
 func TestTheClientOfAListIsRead(t *testing.T) {
 	for _, user := range []string{"7", "a/b", "05/x", strings.Repeat("u", 64)} {
 		for _, client := range []string{"web", "a/b", "a b"} {
-			if got := clientOfList(strings.TrimPrefix(sessionListKey(user, client), "sessions/")); got != client {
+			if got, ok := tally.Parse(strings.TrimPrefix(sessionListKey(user, client), "sessions/")); !ok || got.Client != client || got.User != user {
 				t.Errorf("user %q, client %q: %q", user, client, got)
 			}
 		}
 	}
 	for _, broken := range []string{"", "x", "01", "99/a/web"} {
-		if got := clientOfList(broken); got != "" {
+		if got, ok := tally.Parse(broken); ok {
 			t.Errorf("%q: %q", broken, got)
 		}
 	}

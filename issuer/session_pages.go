@@ -30,9 +30,9 @@ const (
 
 // Sessions returns sessions, newest first, also those that have ended and are kept to explain them.
 func (i *Issuer) Sessions(ctx context.Context, q SessionQuery) (api.SessionPage, error) {
-	before, ok := newFamilyID(i.keys.Now().Add(time.Minute)), true // no login is that new, on any node
+	before, ok := record.NewID(i.keys.Now().Add(time.Minute)), true // no login is that new, on any node
 	if q.After != "" {
-		before, ok = parseFamilyID(q.After)
+		before, ok = record.ParseID(q.After)
 	}
 	if !ok {
 		return api.SessionPage{}, refuseSessionID(q.After)
@@ -59,7 +59,7 @@ func (i *Issuer) Sessions(ctx context.Context, q SessionQuery) (api.SessionPage,
 
 func refuseSessionID(id string) error {
 	return refusal.New("invalid_request",
-		"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", refusal.Quoted(id), familyIDLength)
+		"'%.100s' is not a session id: a session id has %d characters, 0 to 9 and a to v", refusal.Quoted(id), record.IDLength)
 }
 
 // sessionsOfUser returns all sessions of a user before an id, from the lists of the user.
@@ -104,7 +104,7 @@ func (i *Issuer) newestSessions(ctx context.Context, q SessionQuery, before fami
 		}
 		var ids []familyID
 		for _, key := range keys {
-			if id, ok := parseFamilyID(strings.TrimPrefix(key, "family/")); ok {
+			if id, ok := record.ParseID(strings.TrimPrefix(key, "family/")); ok {
 				ids = append(ids, id)
 			}
 		}

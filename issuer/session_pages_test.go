@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -139,9 +140,13 @@ func TestAPageOfSessionsReadsFewRecords(t *testing.T) {
 	w.user("alice", "7")
 	w.service("billing", "orders", "read")
 	first := w.begin("7").session().ID
-	id, _ := parseFamilyID(first)
+	id, _ := record.ParseID(first)
 	var raw []byte
 	if err := w.store.View(t.Context(), func(r storage.Reader) (err error) { raw, err = r.Get(familyKey(id)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := decodeFamily(familyKey(id), raw)
+	if err != nil {
 		t.Fatal(err)
 	}
 	const each, instants = 1250, 5
@@ -150,7 +155,9 @@ func TestAPageOfSessionsReadsFewRecords(t *testing.T) {
 		for range each / 50 {
 			if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
 				for range 50 {
-					if err := tx.Put(familyKey(newFamilyID(at)), raw); err != nil {
+					id := record.NewID(at)
+					rec.created, rec.lastUsed = id.Time(), id.Time()
+					if err := tx.Put(familyKey(id), rec.encode()); err != nil {
 						return err
 					}
 				}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
 	"keymill/storage"
@@ -53,7 +54,7 @@ func (i *Issuer) StartSession(ctx context.Context, req SessionRequest) (Grant, e
 
 func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v eviction) (entitlement, error) {
 	at, unavailable := i.times(), i.unavailableAlgs()
-	id := newFamilyID(at.now)
+	id := record.NewID(at.now)
 	var e entitlement
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		p, err := i.prepare(tx, req)

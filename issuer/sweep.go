@@ -113,10 +113,32 @@ func parseDue(key string) (e dueEntry, err error) {
 		seconds, _ := strconv.ParseInt(parts[1], 16, 64)
 		e = dueEntry{key, time.Unix(seconds, 0), parts[2], parts[3]}
 	}
-	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key {
+	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key || !record.PossibleTime(e.at.UTC()) || !e.named() {
 		return e, storage.Damaged(key, "it is not an entry that this program writes")
 	}
 	return e, nil
+}
+
+// named reports whether the id is one of its kind.
+func (e dueEntry) named() bool {
+	switch e.kind {
+	case dueFamily:
+		_, ok := record.ParseID(e.id)
+		return ok
+	case dueToken:
+		return isTokenID(e.id)
+	case dueGone:
+		return validID(e.id)
+	case dueTally:
+		return validTally(e.id)
+	}
+	return false
+}
+
+// validTally reports whether a tally has the name.
+func validTally(name string) bool {
+	of, ok := tally.Parse(name)
+	return ok && (of.User == "" || validUserID(of.User)) && validID(of.Client)
 }
 
 // due returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.
@@ -165,10 +187,7 @@ func (i *Issuer) processDue(tx storage.Tx, e dueEntry, now time.Time) error {
 	case dueTally:
 		return i.processDueTally(tx, e.id, now)
 	}
-	id, ok := parseFamilyID(e.id)
-	if !ok {
-		return storage.Damaged(e.key, "it does not name a session")
-	}
+	id, _ := record.ParseID(e.id)
 	next, f, err := i.processDueFamily(tx, id, now)
 	if err != nil || next.IsZero() {
 		return err

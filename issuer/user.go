@@ -36,7 +36,7 @@ func userKey(id string) string { return "user/" + id }
 // any script.
 func loginKey(normal string) string {
 	sum := sha256.Sum256([]byte(normal))
-	return "login/" + familyIDEncoding.EncodeToString(sum[:])
+	return "login/" + record.Encoding.EncodeToString(sum[:])
 }
 
 func (rec *userRecord) show(id string) api.User {

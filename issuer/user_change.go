@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/password"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
 	"keymill/storage"
@@ -49,7 +50,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 	}
 	id := u.ID
 	if id == "" {
-		id = newFamilyID(i.keys.Now()).String()
+		id = record.NewID(i.keys.Now()).String()
 	}
 	class := password.Class(rec.Password)
 	err = i.store.Update(ctx, func(tx storage.Tx) error {

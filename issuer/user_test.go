@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 )
 
@@ -26,7 +27,7 @@ func TestUsersAreAddedShownChangedAndRemoved(t *testing.T) {
 		t.Fatalf("the new user with a password: got %+v, %v", u, err)
 	}
 	made, err := w.AddUser(t.Context(), api.NewUser{Name: "bob"}, "uid:0")
-	if err != nil || len(made.ID) != familyIDLength || made.Scheme != "none" {
+	if err != nil || len(made.ID) != record.IDLength || made.Scheme != "none" {
 		t.Fatalf("the new user without a password: got %+v, %v", made, err)
 	}
 	for _, word := range []string{"alice", "7"} {

@@ -61,6 +61,16 @@ func (k Known) Has(hash []byte) bool {
 	return slices.ContainsFunc(k, func(one []byte) bool { return bytes.Equal(one, hash) })
 }
 
+// Possible reports whether With can have returned the list.
+func (k Known) Possible() bool {
+	for n, one := range k {
+		if len(one) != hashBytes || k[:n].Has(one) {
+			return false
+		}
+	}
+	return len(k) <= maxKnown
+}
+
 // With returns the list with a hash, without the ones that were added first if it would be too long.
 // It returns k itself if k has the hash.
 func (k Known) With(hash []byte) Known {

@@ -71,6 +71,24 @@ func Check(claims map[string]json.RawMessage) (json.RawMessage, error) {
 	return b, nil
 }
 
+// Possible reports whether Check can have returned raw: it is in canonical form and within the limits. A
+// reserved name is possible, because an earlier version may have reserved fewer.
+func Possible(raw json.RawMessage) bool {
+	var claims map[string]any
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	if d.Decode(&claims) != nil || len(claims) == 0 || len(claims) > maxClaims || len(raw) > maxClaimBytes || depth(claims) > 1+maxClaimDepth {
+		return false
+	}
+	for name := range claims {
+		if name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, invisible) {
+			return false
+		}
+	}
+	b, err := json.Marshal(claims)
+	return err == nil && bytes.Equal(b, raw)
+}
+
 func depth(v any) int {
 	deepest := 0
 	switch v := v.(type) {

@@ -37,6 +37,8 @@ const (
 	maxValue    = 256    // bytes of one value of an event's data; ids are shorter
 	randomBytes = 8      // of an id
 
+	typeCharacters = "abcdefghijklmnopqrstuvwxyz._"
+
 	// The time within an id has no dot: the signature puts dots around the id.
 	idTime = "20060102T150405.000000000Z"
 )
@@ -157,10 +159,21 @@ func readEvent(key string, raw []byte) (Event, error) {
 	id := strings.TrimPrefix(key, prefix)
 	stamp, random, _ := strings.Cut(id, "-")
 	b, err := hex.DecodeString(random)
-	if err != nil || len(b) != randomBytes || stamp != stampOf(p.Timestamp) || p.Type == "" || p.Timestamp.Year() < 1980 || p.Timestamp.Year() > 9999 {
-		return Event{}, storage.Damaged(key, "its id, its type or its time is impossible")
+	if err != nil || len(b) != randomBytes || hex.EncodeToString(b) != random || stamp != stampOf(p.Timestamp) || !p.possible() {
+		return Event{}, storage.Damaged(key, "its id, or a value in it, is impossible")
 	}
 	return Event{ID: id, Time: p.Timestamp, Kind: p.Type, Payload: raw}, nil
+}
+
+// possible reports whether Add can have written the payload. A byte that is not UTF-8 became three.
+func (p payload) possible() bool {
+	for _, value := range p.Data {
+		if len(value) > 3*maxValue {
+			return false
+		}
+	}
+	return p.Type != "" && strings.Trim(p.Type, typeCharacters) == "" && p.Data != nil &&
+		p.Timestamp.Location() == time.UTC && p.Timestamp.Year() >= 1980 && p.Timestamp.Year() <= 2261
 }
 
 // stampOf returns the time of an event as its id has it.

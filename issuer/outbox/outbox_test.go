@@ -407,10 +407,19 @@ func TestADamagedEventBlocksNoOther(t *testing.T) {
 	if err := CheckRecord(prefix+id, []byte(good)); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"", "x", id + "0", strings.Replace(id, "Z-", "Z-A", 1)[:len(id)], strings.ToUpper("20200101T000000000000000Z-00000000000000ab")} {
+		if err := CheckRecord(prefix+name, []byte(good)); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("the id %q: %v", name, err)
+		}
+	}
 	for _, bad := range []string{
 		"{", good + " ", `{"type":"session.revoked","timestamp":"2020-01-01T00:00:00Z","data":{},"more":1}`,
 		`{"type":"","timestamp":"2020-01-01T00:00:00Z","data":{}}`, `{"type":"a","type":"b","timestamp":"2020-01-01T00:00:00Z","data":{}}`,
 		`{"type":"session.revoked","timestamp":"2021-01-01T00:00:00Z","data":{}}`,
+		`{"type":"session revoked","timestamp":"2020-01-01T00:00:00Z","data":{}}`,
+		`{"type":"session.revoked","timestamp":"2020-01-01T00:00:00Z","data":null}`,
+		`{"type":"session.revoked","timestamp":"2020-01-01T00:00:00+01:00","data":{}}`,
+		`{"type":"session.revoked","timestamp":"2020-01-01T00:00:00Z","data":{"user_id":"` + strings.Repeat("x", 3*maxValue+1) + `"}}`,
 	} {
 		w := newWorld(t)
 		var damaged []error

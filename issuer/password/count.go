@@ -3,8 +3,9 @@ package password
 import (
 	"context"
 	"errors"
-	"strconv"
+	"strings"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -39,28 +40,21 @@ func Count(tx storage.Tx, before, after string) error {
 		if class == "" {
 			continue
 		}
-		if err := addCount(tx, countPrefix+class, change); err != nil {
+		if err := record.AddCount(tx, countPrefix+class, change); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func addCount(tx storage.Tx, key string, change int) error {
-	n := 0
-	raw, err := tx.Get(key)
-	if err == nil {
-		if n, err = strconv.Atoi(string(raw)); err != nil || n <= 0 || strconv.Itoa(n) != string(raw) {
-			return storage.Damaged(key, "it is not a number of passwords")
-		}
+// CheckCount returns an error that matches storage.ErrDamaged unless this package writes such a record
+// under key.
+func CheckCount(key string, raw []byte) error {
+	if _, err := parseClass(strings.TrimPrefix(key, countPrefix)); err != nil {
+		return storage.Damaged(key, "its name is not a class of password hashes")
 	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
-	}
-	if n += change; n > 0 {
-		return tx.Put(key, strconv.AppendInt(nil, int64(n), 10))
-	}
-	return tx.Delete(key)
+	_, err := record.Decode(key, raw, record.PossibleCount)
+	return err
 }
 
 // SyncClasses measures the classes that the store has and h does not know, and forgets those that

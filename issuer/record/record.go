@@ -32,16 +32,29 @@ func Decode[T any](key string, raw []byte, possible func(*T) bool) (*T, error) {
 	return value, nil
 }
 
-// PossibleTime reports whether this program can have written the instant.
-func PossibleTime(t time.Time) bool { return t.Year() >= 1980 && t.Year() <= 9999 }
-
-// PossibleEpoch reports the same of an epoch: Unix nanoseconds, or 0 for one that was never raised.
-func PossibleEpoch(epoch uint64) bool {
-	return epoch == 0 || epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
+// PossibleTime reports whether this program can have written the instant. Epochs are Unix nanoseconds in
+// 63 bits, which end in 2262.
+func PossibleTime(t time.Time) bool {
+	return t.Location() == time.UTC && t.Year() >= 1980 && t.Year() <= 2261
 }
 
-// PossibleCount reports the same of a counter, which is deleted at 0.
-func PossibleCount(n *int) bool { return *n > 0 }
+// PossibleSecond reports the same of an instant that is stored in whole seconds.
+func PossibleSecond(t time.Time) bool { return PossibleTime(t) && t.Nanosecond() == 0 }
+
+// PossibleEpoch reports the same of an epoch: Unix nanoseconds.
+func PossibleEpoch(epoch uint64) bool {
+	return epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
+}
+
+// PossibleList reports the same of a list that is stored sorted, without repetitions, and never as null.
+func PossibleList(list []string, most int, valid func(string) bool) bool {
+	for n, s := range list {
+		if !valid(s) || n > 0 && s <= list[n-1] {
+			return false
+		}
+	}
+	return list != nil && len(list) <= most
+}
 
 // Missing turns storage.ErrNotFound into damage, for a record that another one needs: something other
 // than this program has deleted it. It returns any other error unchanged.
@@ -56,7 +69,7 @@ func Missing(err error, key, why string) error {
 // returns nil for an impossible record. A new layout raises storage.Schema and the version, and its
 // program keeps the decoder of the version before: while it upgrades a store, records of both are there.
 // It writes the newest only.
-type Versions[T any] map[byte]func([]byte) *T
+type Versions[T any] map[byte]func(key string, b []byte) *T
 
 // Decode reads a record of any of the versions.
 func (v Versions[T]) Decode(key string, b []byte) (*T, error) {
@@ -72,7 +85,7 @@ func (v Versions[T]) Decode(key string, b []byte) (*T, error) {
 	} else if read == nil {
 		return nil, storage.Damaged(key, "no version of such a record has the number %d", b[0])
 	}
-	if rec := read(b); rec != nil {
+	if rec := read(key, b); rec != nil {
 		return rec, nil
 	}
 	return nil, storage.Damaged(key, "its length or a value in it is impossible")

@@ -15,8 +15,8 @@ const Max = 50
 
 const maxBytes = 64 // of one scope
 
-// valid reports whether s is a scope that package jwks accepts and is not too long.
-func valid(s string) bool { return len(s) <= maxBytes && jwks.IsScope(s) }
+// Valid reports whether s is a scope that package jwks accepts and is not too long.
+func Valid(s string) bool { return len(s) <= maxBytes && jwks.IsScope(s) }
 
 // Check returns list sorted and without repetitions.
 func Check(list []string) ([]string, error) {
@@ -25,7 +25,7 @@ func Check(list []string) ([]string, error) {
 		return nil, refusal.New("invalid_request", "%d scopes are too many: at most %d are allowed", len(list), Max)
 	}
 	for _, s := range list {
-		if !valid(s) {
+		if !Valid(s) {
 			return nil, refusal.New("invalid_request",
 				"scope '%s' must be 1 to %d visible ASCII characters without quote and backslash", refusal.Quoted(s), maxBytes)
 		}

@@ -51,7 +51,13 @@ func Match(list []Record, shown refusal.Secret, now time.Time) bool {
 	return found == 1
 }
 
-// Possible reports whether this program can have written the record.
-func (r Record) Possible() bool {
-	return len(r.Hash) == sha256.Size && (r.Until.IsZero() || r.Until.Year() >= 1980 && r.Until.Year() <= 9999)
+// Possible reports whether this program can have written the list: the newest secret, which does not
+// expire, and perhaps the one before, which does.
+func Possible(list []Record, possibleSecond func(time.Time) bool) bool {
+	for n, r := range list {
+		if len(r.Hash) != sha256.Size || n == 0 && !r.Until.IsZero() || n > 0 && !possibleSecond(r.Until) {
+			return false
+		}
+	}
+	return len(list) <= Max
 }

@@ -45,8 +45,8 @@ type Of struct {
 // Name returns the name of the record: its key without "tally/".
 func (o Of) Name() string { return fmt.Sprintf("%02d/%s/%s", len(o.User), o.User, o.Client) }
 
-// parse returns whose record has the name.
-func parse(name string) (o Of, ok bool) {
+// Parse returns whose record has the name.
+func Parse(name string) (o Of, ok bool) {
 	length, err := strconv.Atoi(name[:min(2, len(name))])
 	if at := len("07/") + length; err == nil && length >= 0 && at < len(name) {
 		o = Of{User: name[len("07/"):at], Client: name[at+1:]}
@@ -105,7 +105,7 @@ func Check(tx storage.Tx, now Times, name string) (check time.Time, err error) {
 	if rec == nil || err != nil || now.Cleanup.Before(rec.Check.Truncate(time.Second)) {
 		return check, err // another entry leads to it
 	}
-	of, ok := parse(name)
+	of, ok := Parse(name)
 	if !ok {
 		return check, storage.Damaged(prefix+name, "its name is of no user and client")
 	}
@@ -142,17 +142,52 @@ func read(r storage.Reader, name string) (*record, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	rec := new(record)
-	return rec, storage.DecodeJSON(prefix+name, raw, rec)
+	return decode(prefix+name, raw)
 }
+
+func decode(key string, raw []byte) (*record, error) {
+	rec := new(record)
+	if err := storage.DecodeJSON(key, raw, rec); err != nil {
+		return nil, err
+	}
+	if !rec.possible() {
+		return nil, storage.Damaged(key, "a value in it is impossible")
+	}
+	return rec, nil
+}
+
+// possible reports whether this program can have written the record: it exists because of an event that
+// has its own audit record, and an event is counted only after Kept of them. Check can be before Began:
+// the clock of the clean-up loses some seconds in a crash.
+func (rec *record) possible() bool {
+	counted := len(rec.More) > 0
+	if !possibleTime(rec.Began) || rec.Check.Before(rec.Began.Add(-window)) || rec.Check.After(rec.Began.Add(window)) ||
+		counted == rec.Since.IsZero() || counted && !possibleTime(rec.Since) || len(rec.Kept) == 0 {
+		return false
+	}
+	for action, n := range rec.Kept {
+		if action == "" || n < 1 || n > Kept {
+			return false
+		}
+	}
+	for action, n := range rec.More {
+		if n < 1 || rec.Kept[action] != Kept {
+			return false
+		}
+	}
+	return true
+}
+
+func possibleTime(t time.Time) bool { return t.Year() >= 1980 && t.Year() <= 2261 }
 
 // CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
 // record under key.
 func CheckRecord(key string, value []byte) error {
-	if _, ok := parse(strings.TrimPrefix(key, prefix)); !ok {
+	if _, ok := Parse(strings.TrimPrefix(key, prefix)); !ok {
 		return storage.Damaged(key, "its name is of no user and client")
 	}
-	return storage.DecodeJSON(key, value, new(record))
+	_, err := decode(key, value)
+	return err
 }
 
 func put(tx storage.Tx, name string, rec *record) error {

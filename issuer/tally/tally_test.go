@@ -1,6 +1,7 @@
 package tally
 
 import (
+	"encoding/json"
 	"errors"
 	"path/filepath"
 	"strconv"
@@ -233,7 +234,7 @@ func TestANameLeadsToOneUserAndClient(t *testing.T) {
 	for _, user := range []string{"", "7", "7/web", "a b", "01/a", "00//"} {
 		for _, client := range []string{"web", "b/web", "a b/c", "/c"} {
 			of := Of{user, client}
-			got, ok := parse(of.Name())
+			got, ok := Parse(of.Name())
 			if !ok || got != of {
 				t.Errorf("%q is read as %+v, %v", of.Name(), got, ok)
 			}
@@ -244,8 +245,75 @@ func TestANameLeadsToOneUserAndClient(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "0", "x7/7/web", "01/", "99/7/web", "1/7/web", "-1/7/web", "01/7web", "01-7/web"} {
-		if of, ok := parse(name); ok {
+		if of, ok := Parse(name); ok {
 			t.Errorf("%q is read as %+v", name, of)
 		}
 	}
+}
+
+// TestATallyThatNoCodeWritesIsDamage, for its check and for an event that needs it, which writes nothing.
+//
+// I23.
+func TestATallyThatNoCodeWritesIsDamage(t *testing.T) {
+	w := newWorld(t)
+	w.append(alice, "session.login", Kept+1, 0)
+	whole := w.record(alice)
+	key := prefix + alice.Name()
+	if err := CheckRecord(key, marshal(t, whole)); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*record){
+		"no beginning":         func(r *record) { r.Began = time.Time{} },
+		"a far beginning":      func(r *record) { r.Began, r.Check = r.Began.AddDate(7000, 0, 0), r.Check.AddDate(7000, 0, 0) },
+		"no check":             func(r *record) { r.Check = time.Time{} },
+		"a check after it all": func(r *record) { r.Check = r.Began.Add(window + 1) },
+		"no event":             func(r *record) { r.Kept, r.More, r.Since = map[string]int{}, nil, time.Time{} },
+		"null":                 func(r *record) { r.Kept, r.More, r.Since = nil, nil, time.Time{} },
+		"an unnamed event":     func(r *record) { r.Kept[""] = 1 },
+		"zero events":          func(r *record) { r.Kept["x"] = 0 },
+		"too many events":      func(r *record) { r.Kept["x"] = Kept + 1 },
+		"a negative count":     func(r *record) { r.More["session.login"] = -1 },
+		"a zero count":         func(r *record) { r.More["session.login"] = 0 },
+		"counted too early":    func(r *record) { r.Kept["x"], r.More["x"] = Kept-1, 1 },
+		"counted from nothing": func(r *record) { r.More["x"] = 1 },
+		"counted since never":  func(r *record) { r.Since = time.Time{} },
+		"a far count":          func(r *record) { r.Since = r.Since.AddDate(7000, 0, 0) },
+		"since without counts": func(r *record) { r.More = nil },
+	} {
+		rec := w.record(alice)
+		change(rec)
+		raw := marshal(t, rec)
+		if err := CheckRecord(key, raw); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("%s: it is accepted: %v", name, err)
+		}
+		if err := w.store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(key, raw) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
+			_, _, err := Append(tx, w.times(), alice, audit.Event{Action: "session.login"})
+			return err
+		}); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("%s: an event: %v", name, err)
+		}
+		if err := w.store.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(key, marshal(t, whole)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) record(of Of) (rec *record) {
+	w.t.Helper()
+	if err := w.store.View(w.t.Context(), func(r storage.Reader) (err error) { rec, err = read(r, of.Name()); return err }); err != nil {
+		w.t.Fatal(err)
+	}
+	return rec
+}
+
+func marshal(t *testing.T, rec *record) []byte {
+	t.Helper()
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }

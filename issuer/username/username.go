@@ -49,6 +49,14 @@ func Check(name string) (string, error) {
 	return normal, nil
 }
 
+// Possible reports whether a stored name is in the normal spelling and within the limits. It does not
+// check characters: an earlier version may have refused fewer.
+func Possible(name string) bool {
+	length := utf8.RuneCountInString(name)
+	return utf8.ValidString(name) && length > 0 && length <= Max && norm.NFKC.IsNormalString(name) &&
+		!strings.HasPrefix(name, IDPrefix) && name == strings.TrimSpace(name)
+}
+
 // normalize returns the normal spelling, or "" and what is wrong with the name.
 func normalize(name string) (normal, wrong string) {
 	switch {

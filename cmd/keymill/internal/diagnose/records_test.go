@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -33,7 +34,7 @@ func TestDoctorNamesEveryDamagedRecord(t *testing.T) {
 		}
 	}
 	for n := range 1200 {
-		put(fmt.Sprintf("denied/%d", n), "1")
+		put("denied/"+base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%016d", n)), "1")
 	}
 	if got := check(); !got.OK || !strings.HasPrefix(got.Detail, "1200 records") {
 		t.Errorf("without damage: %+v", got)

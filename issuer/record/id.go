@@ -1,0 +1,75 @@
+package record
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// IDBytes and IDLength are the lengths of an ID, in bytes and as text.
+const (
+	IDBytes  = 16
+	IDLength = 26
+)
+
+// An ID of a session is ordered by time, so that records of the same time are adjacent in the store: six
+// bytes of Unix milliseconds, then ten random bytes.
+type ID [IDBytes]byte
+
+// NewID returns an ID of that time.
+func NewID(now time.Time) ID {
+	var id ID
+	PutUint48(id[:6], uint64(now.UnixMilli()))
+	rand.Read(id[6:])
+	return id
+}
+
+// Encoding is base32hex, which keeps the order of the bytes.
+var Encoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+// String returns the ID as text.
+func (id ID) String() string { return Encoding.EncodeToString(id[:]) }
+
+// Time returns the time in an ID.
+func (id ID) Time() time.Time { return time.UnixMilli(int64(Uint48(id[:6]))).UTC() }
+
+// ParseID returns the ID with that text. Each has only one.
+func ParseID(s string) (ID, bool) {
+	var id ID
+	if len(s) != IDLength {
+		return id, false
+	}
+	_, err := Encoding.Decode(id[:], []byte(s))
+	return id, err == nil && id.String() == s
+}
+
+// DecodeIDs returns the IDs in a list, which follow one byte. ok is false for a list that is empty, has an
+// ID twice, or one of an impossible time.
+func DecodeIDs(raw []byte) (ids []ID, ok bool) {
+	if len(raw) <= IDBytes || len(raw)%IDBytes != 1 {
+		return nil, false
+	}
+	seen := make(map[ID]bool, len(raw)/IDBytes)
+	for b := range slices.Chunk(raw[1:], IDBytes) {
+		id := ID(b)
+		if seen[id] || !PossibleTime(id.Time()) {
+			return nil, false
+		}
+		seen[id] = true
+		ids = append(ids, id)
+	}
+	return ids, true
+}
+
+// PutUint48 writes the lower 48 bits of n into six bytes.
+func PutUint48(b []byte, n uint64) {
+	binary.BigEndian.PutUint16(b, uint16(n>>32))
+	binary.BigEndian.PutUint32(b[2:], uint32(n))
+}
+
+// Uint48 reads them.
+func Uint48(b []byte) uint64 {
+	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
+}
