@@ -95,7 +95,9 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 			}
 			return err
 		},
-		"login":    func() error { _, err := w.LoginCount(ctx, "alice", home); return err },
+		"login": func() error {
+			return w.store.View(ctx, func(r storage.Reader) error { _, _, _, err := w.passwordOf(r, "alice"); return err })
+		},
 		"origin":   func() error { _, err := w.KnowsOrigin(ctx, "https://app.example.com"); return err },
 		"new user": func() error { _, err := w.CheckUser(ctx, api.ImportedUser{ID: "7", Name: "x"}); return notRefused(err) },
 		"sessions": func() error { _, err := w.Sessions(ctx, SessionQuery{Limit: 10}); return err },
@@ -120,7 +122,7 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 		"client/web":                     {"refresh token", "access token", "other session", "denied token", "alice"},
 		"id/7":                           {"new user"},
 		"origin/https://app.example.com": {"origin"},
-		"user/7":                         {"refresh token", "access token", "alice"},
+		"user/7":                         {"refresh token", "access token", "alice", "login"},
 		loginKey("alice"):                {"login"},
 		session(mine):                    {"refresh token", "access token"},
 		session(other):                   {"other session"},

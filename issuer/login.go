@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer/address"
 	"keymill/issuer/password"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
 	"keymill/storage"
@@ -45,7 +46,8 @@ type LoginCount struct {
 	Known bool   // the user has logged in from the address before
 }
 
-// LoginCount returns how failed logins with a name from an address are counted.
+// LoginCount returns how failed logins with a name from an address are counted. It does not fail because
+// of a damaged record: Login does, after the time of a wrong password.
 func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (LoginCount, error) {
 	normal, _ := username.Normal(name)
 	count := LoginCount{Key: "?" + normal}
@@ -59,6 +61,9 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 		count.Known = rec != nil && rec.Addresses.Has(i.addressHash(id, from))
 		return err
 	})
+	if record.Unreadable(err) {
+		err = nil
+	}
 	return count, err
 }
 
@@ -79,7 +84,9 @@ func UserOfCountKey(key string) string {
 
 // Login checks a password and begins a session. Whatever is wrong with the name or the password, it
 // refuses with the same "invalid_credentials" after the same time, which is longer for a request
-// with two forms of the password. It also refuses with
+// with two forms of the password. If the record of the user or of the name is damaged, Login fails after
+// the same time, with a Reason of the code DamagedLogin: an immediate failure would tell that the user
+// exists. It also refuses with
 // "unauthorized_client" if the client of the login endpoint does not exist, is disabled, has no
 // audience or is not allowed the refresh_token grant, and with invalid_target and invalid_scope. A
 // *BusyError means that the queue is full.
@@ -110,6 +117,9 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 		}
 		var err error
 		b.User, stored, why, err = i.passwordOf(r, req.Name)
+		if record.Unreadable(err) {
+			why, err = &refusal.Reason{Code: DamagedLogin, Err: err}, nil // no password matches the hash ""
+		}
 		return err
 	})
 	if err != nil {
@@ -130,6 +140,9 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	return grant, began, err
 }
 
+// DamagedLogin is the code of the Reason for a login whose user cannot be read. It counts as a failed one.
+const DamagedLogin = "damaged"
+
 // Why a login is refused, for the log. Clients never see it.
 var (
 	errUnknownUser   = refusal.Because("unknown_user", "no user has the name")
@@ -144,7 +157,7 @@ func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored re
 	if id, err = idOfName(r, name); id == "" || err != nil {
 		return "", "", errUnknownUser, err
 	}
-	rec, err := i.namedUser(r, id)
+	rec, err := i.namedUser(r, name, id)
 	switch {
 	case err != nil:
 		return "", "", nil, err
@@ -164,6 +177,9 @@ func (i *Issuer) refuseLogin(ctx context.Context, began time.Time, why error) er
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+	if record.Unreadable(why) {
+		return why
 	}
 	refused := refusal.New("invalid_credentials", "the user name or the password is wrong")
 	refused.Cause = why

@@ -4,8 +4,10 @@ import (
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/storage"
 )
 
 func (w *world) login(name string, password refusal.Secret, change ...func(*LoginRequest)) (Grant, error) {
@@ -88,14 +91,68 @@ func TestEveryFailedLoginLooksTheSame(t *testing.T) {
 	}
 }
 
+// TestADamagedUserTakesTheTimeOfAWrongPassword, whatever is damaged and whichever password is tried: an
+// immediate failure would tell that the user exists. No detail of the damage is in the count for the limits.
+//
+// R98, I23.
+func TestADamagedUserTakesTheTimeOfAWrongPassword(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	for n, name := range []string{"alice", "bit", "name", "gone", "value", "other"} {
+		w.withPassword(name, strconv.Itoa(n+1), testPassword, "")
+	}
+	flip := func(key string) {
+		stored := w.all()[key]
+		stored[len(stored)/2] ^= 4
+		w.putBelow(key, stored)
+	}
+	flip(userKey("2"))
+	flip(loginKey("name"))
+	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
+		rec, err := w.findUser(tx, "5")
+		if err != nil {
+			return err
+		}
+		impossible := *rec
+		impossible.Epoch = 0
+		return errors.Join(tx.Delete(userKey("4")), putJSON(tx, userKey("5"), &impossible), tx.Put(loginKey("other"), []byte("1")))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]string{"bit": "=2", "name": "?name", "gone": "=4", "value": "=5", "other": "=1"} {
+		if count, err := w.LoginCount(t.Context(), name, home); err != nil || count != (LoginCount{Key: key}) {
+			t.Errorf("%s is counted as %+v, %v", name, count, err)
+		}
+		for _, typed := range []refusal.Secret{testPassword, "a wrong pass phrase"} {
+			began := time.Now()
+			_, err := w.login(name, typed)
+			took, now := time.Since(began), time.Now()
+			if !errors.Is(err, storage.ErrDamaged) || refusal.CodeOf(err) != DamagedLogin {
+				t.Errorf("%s: got %v", name, err)
+			}
+			if least := w.passwords.FailAt(now).Sub(now); took < least {
+				t.Errorf("%s was refused after %v, want no sooner than after %v", name, took, least)
+			}
+		}
+	}
+	if _, err := w.login("alice", testPassword); err != nil {
+		t.Errorf("another user: %v", err)
+	}
+}
+
 // R98.
 func TestAFailedLoginIsAnsweredExactlyAtItsTime(t *testing.T) {
 	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
 		// No class is measured yet, so the answer is due when hashing began. Time in a bubble
 		// advances only while all wait, which makes the pause exact.
-		for _, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 3 * time.Second} {
+		for n, pause := range []time.Duration{0, time.Millisecond, 240 * time.Millisecond, 240 * time.Millisecond, 3 * time.Second, 3 * time.Second} {
 			began := time.Now().Add(pause)
-			refused(t, a.refuseLogin(t.Context(), began, errWrongPassword), "invalid_credentials")
+			why := map[bool]error{true: errWrongPassword, false: storage.Damaged("user/7", "x")}[n%2 == 0]
+			if err := a.refuseLogin(t.Context(), began, why); n%2 == 1 && err != why {
+				t.Errorf("damage became %v", err)
+			} else if n%2 == 0 {
+				refused(t, err, "invalid_credentials")
+			}
 			if late := time.Since(began); late != 0 {
 				t.Errorf("a failure that is due after %v is answered %v late", pause, late)
 			}

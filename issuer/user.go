@@ -107,15 +107,19 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", refusal.Quoted(word))
 	}
-	rec, err = i.namedUser(r, named)
+	rec, err = i.namedUser(r, word, named)
 	return named, rec, err
 }
 
-// namedUser returns the user to whom a login name leads. A user is removed together with the name.
-func (i *Issuer) namedUser(r storage.Reader, id string) (*userRecord, error) {
+// namedUser returns the user to whom a login name leads. A user is renamed and removed together with the name.
+func (i *Issuer) namedUser(r storage.Reader, name, id string) (*userRecord, error) {
 	rec, err := i.findUser(r, id)
-	if err == nil && rec == nil {
+	normal, _ := username.Normal(name)
+	switch {
+	case err == nil && rec == nil:
 		err = record.Missing(storage.ErrNotFound, userKey(id), "a login name leads to it")
+	case err == nil && rec.Name != normal:
+		err = storage.Damaged(loginKey(normal), "it leads to a user of another name")
 	}
 	return rec, err
 }

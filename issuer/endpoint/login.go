@@ -128,7 +128,7 @@ func (s *Server) checkPassword(ctx context.Context, a *limit.Attempt, req issuer
 	switch {
 	case err == nil:
 		end = a.Succeeded
-	case refusedAs(err, "invalid_credentials"):
+	case refusedAs(err, "invalid_credentials"), refusal.CodeOf(err) == issuer.DamagedLogin:
 		end = a.Failed
 	}
 	return grant, err
