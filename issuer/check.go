@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -58,16 +57,16 @@ func CheckRecord(key string, raw []byte) (err error) {
 		named = ok && validUserID(of.User) && validID(of.Client)
 		_, err = decodeSessionList(key, raw)
 	case "denied":
-		named, err = isTokenID(name), checkPresent(key, raw)
+		named, err = isTokenID(name), record.CheckPresent(key, raw)
 	case "due":
-		if err = checkPresent(key, raw); err == nil {
+		if err = record.CheckPresent(key, raw); err == nil {
 			_, err = parseDue(key)
 		}
 	case "tally":
 		named, err = validTally(name), tally.CheckRecord(key, raw)
 	case "epoch":
 		named = key == epochKey
-		_, err = decodeEpoch(raw)
+		_, err = record.DecodeEpoch(key, raw)
 	case "refresh":
 		_, named = parseSecretKey(key)
 	default:
@@ -146,13 +145,6 @@ func (rec *familyRecord) possible() bool {
 		rec.scopes>>scope.Max == 0 && record.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || record.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
 }
 
-func checkPresent(key string, raw []byte) error {
-	if string(raw) != string(presentValue) {
-		return storage.Damaged(key, "it has another value than such a record")
-	}
-	return nil
-}
-
 func checkKind(key string, raw []byte) error {
 	if kind := string(raw); kind != "client" && kind != "user" {
 		return storage.Damaged(key, "it is neither of a client nor of a user")
@@ -167,15 +159,6 @@ func checkLogin(key string, raw []byte) error {
 	return nil
 }
 
-func decodeEpoch(raw []byte) (uint64, error) {
-	if len(raw) == 8 {
-		if epoch := binary.BigEndian.Uint64(raw); record.PossibleEpoch(epoch) {
-			return epoch, nil
-		}
-	}
-	return 0, storage.Damaged(epochKey, "its length or its value is impossible")
-}
-
 // isDenied reports whether an access token was revoked.
 func isDenied(r storage.Reader, jti string) (bool, error) {
 	raw, err := r.Get(deniedKey(jti))
@@ -184,5 +167,5 @@ func isDenied(r storage.Reader, jti string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	return true, checkPresent(deniedKey(jti), raw)
+	return true, record.CheckPresent(deniedKey(jti), raw)
 }

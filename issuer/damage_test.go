@@ -362,11 +362,11 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 			denied = append(denied, deniedKey(jti))
 			key := dueKey(now.Add(-time.Hour), dueToken, jti)
 			due = append(due, key)
-			if err := errors.Join(tx.Put(key, presentValue), tx.Put(deniedKey(jti), presentValue)); err != nil {
+			if err := errors.Join(tx.Put(key, record.Present()), tx.Put(deniedKey(jti), record.Present())); err != nil {
 				return err
 			}
 		}
-		return tx.Put("due/zz", presentValue)
+		return tx.Put("due/zz", record.Present())
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/tally"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -41,9 +42,19 @@ func (i *Issuer) auditOften(d decision, of tally.Of, e audit.Event) (own bool, e
 	e.By = d.by
 	own, check, err := tally.Append(d.tx, tally.Times{Decision: d.now, Cleanup: i.keys.ErasureTime()}, of, e)
 	if err == nil && !check.IsZero() {
-		err = d.tx.Put(dueKey(check, dueTally, of.Name()), presentValue)
+		err = d.tx.Put(dueKey(check, dueTally, of.Name()), record.Present())
 	}
 	return own, err
+}
+
+// auditOnce is auditOften for an event that a session has at most once. A damaged tally must not keep the
+// session from ending, so the event has a record of its own then.
+func (i *Issuer) auditOnce(d decision, of tally.Of, e audit.Event) error {
+	_, err := i.auditOften(d, of, e)
+	if record.Unreadable(err) {
+		err = d.audit(e.Action, e.Target, e.Detail)
+	}
+	return err
 }
 
 // notify leaves an event for the webhook, if there is one, in the transaction that decides it.

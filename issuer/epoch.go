@@ -1,10 +1,12 @@
 package issuer
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 )
 
@@ -45,7 +47,12 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return decodeEpoch(raw)
+	return record.DecodeEpoch(epochKey, raw)
+}
+
+// CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.
+func (i *Issuer) CheckEpoch(ctx context.Context) error {
+	return i.store.View(ctx, func(r storage.Reader) error { _, err := readStoreEpoch(r); return err })
 }
 
 // EndAllSessions ends every session of the store in the caller's transaction, with one write. now is

@@ -103,7 +103,7 @@ func (i *Issuer) end(d decision, f *family, e ending, more map[string]string) er
 	if action := "session." + endings[e].name; e == endedByAdmin {
 		err = d.audit(action, f.id.String(), detail)
 	} else {
-		_, err = i.auditOften(d, f.tally(), audit.Event{Action: action, Target: f.id.String(), Detail: detail})
+		err = i.auditOnce(d, f.tally(), audit.Event{Action: action, Target: f.id.String(), Detail: detail})
 	}
 	return errors.Join(err, i.notifyEnd(d, f, e))
 }

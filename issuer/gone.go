@@ -22,7 +22,7 @@ func goneKey(id string) string { return "gone/" + id }
 func (d decision) leave(id string, epoch uint64) error {
 	rec := goneRecord{Epoch: epoch, Until: d.now.Add(maxTTL + maxClockStep + time.Second).UTC().Truncate(time.Second)}
 	return errors.Join(
-		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(dueKey(rec.Until, dueGone, id), presentValue),
+		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(dueKey(rec.Until, dueGone, id), record.Present()),
 	)
 }
 

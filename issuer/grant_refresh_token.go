@@ -192,8 +192,7 @@ func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	if !shared {
 		return nil // an ordinary rotation leaves no audit record
 	}
-	_, err := i.auditOften(d, f.tally(), audit.Event{Action: "session.shared", Target: f.id.String(), Detail: f.detail(d.from)})
-	return err
+	return i.auditOnce(d, f.tally(), audit.Event{Action: "session.shared", Target: f.id.String(), Detail: f.detail(d.from)})
 }
 
 func endingOf(s tokenState) ending {

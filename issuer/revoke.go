@@ -90,7 +90,7 @@ func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
 // has expired.
 func (i *Issuer) putDenied(d decision, claims *jwks.Claims) error {
 	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
-	return errors.Join(d.tx.Put(deniedKey(claims.ID), presentValue), d.tx.Put(dueKey(expires, dueToken, claims.ID), presentValue))
+	return errors.Join(d.tx.Put(deniedKey(claims.ID), record.Present()), d.tx.Put(dueKey(expires, dueToken, claims.ID), record.Present()))
 }
 
 // denies reports whether the session has denied the access token with those before it.

@@ -130,6 +130,9 @@ func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (li
 	now := i.keys.Now()
 	for part := range slices.Chunk(ids, shownAtOnce) {
 		err = errors.Join(err, i.store.View(ctx, func(r storage.Reader) error {
+			if _, err := readStoreEpoch(r); err != nil {
+				return err // without it no session can be shown
+			}
 			for _, id := range part {
 				f, err := i.familyWithClient(r, id)
 				if record.Unreadable(err) {

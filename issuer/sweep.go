@@ -32,8 +32,6 @@ const (
 	dueTally  = "t"
 )
 
-var presentValue = []byte{'1'} // not empty, because a store need not tell an empty value from a missing one
-
 func dueKey(at time.Time, kind, id string) string {
 	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, max(at.Unix(), 0), kind, id)
 }
@@ -149,7 +147,7 @@ func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []du
 		for e, err := range r.Scan(start, dueKey(now.Add(time.Second), "", "")) {
 			var entry dueEntry
 			if err == nil {
-				err = checkPresent(e.Key, e.Value)
+				err = record.CheckPresent(e.Key, e.Value)
 			}
 			if err == nil {
 				entry, err = parseDue(e.Key)
@@ -199,7 +197,7 @@ func (i *Issuer) processDue(tx storage.Tx, e dueEntry, now time.Time) error {
 
 // putFamily writes the record of a family and its entry in the index of the clean-up.
 func putFamily(tx storage.Tx, f *family) error {
-	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(dueKey(f.rec.due, dueFamily, f.id.String()), presentValue))
+	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(dueKey(f.rec.due, dueFamily, f.id.String()), record.Present()))
 }
 
 // deleteFamily deletes the same.
@@ -209,7 +207,7 @@ func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
 
 // postpone puts an entry back, a day later.
 func postpone(tx storage.Tx, e dueEntry, now time.Time) error {
-	return tx.Put(dueKey(now.Add(24*time.Hour), e.kind, e.id), presentValue)
+	return tx.Put(dueKey(now.Add(24*time.Hour), e.kind, e.id), record.Present())
 }
 
 func latest(a, b time.Time) time.Time {
@@ -259,5 +257,5 @@ func (i *Issuer) processDueTally(tx storage.Tx, name string, now time.Time) erro
 	if err != nil || next.IsZero() {
 		return err
 	}
-	return tx.Put(dueKey(next, dueTally, name), presentValue)
+	return tx.Put(dueKey(next, dueTally, name), record.Present())
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -41,6 +42,20 @@ func (s *Server) logReadiness(before []string) []string {
 	return issues
 }
 
+// damage returns which records that every token needs are damaged.
+func (s *Server) damage() (issues []string) {
+	for _, damaged := range s.cfg.Keys.Damaged() {
+		switch kind, _, _ := strings.Cut(damaged.Key, "/"); kind {
+		case "manifest", "ring", "retired", "refresh", "clock":
+			issues = append(issues, damaged.Error()+": stop the server and run keymill doctor")
+		}
+	}
+	if err := s.cfg.Issuer.CheckEpoch(context.Background()); err != nil {
+		issues = append(issues, "no session can be checked: "+err.Error())
+	}
+	return issues
+}
+
 // issues returns the reasons why the server is not ready; never nil, so that JSON shows a list.
 func (s *Server) issues() []string {
 	issues := []string{}
@@ -50,6 +65,7 @@ func (s *Server) issues() []string {
 	if words := s.cfg.KeySet.issue(); words != "" {
 		issues = append(issues, words)
 	}
+	issues = append(issues, s.damage()...)
 	keys := s.cfg.Keys.Status()
 	issues = append(issues, keys.Issues...)
 	if !keys.Ready && len(issues) == 0 {

@@ -125,7 +125,8 @@ func (s *Server) refreshPair(w http.ResponseWriter, r *http.Request) error {
 
 // blacklistToken ends the session of any of its refresh tokens. It answers as simplejwt
 // does: 200 for a valid token, and an error for one that was expired, used or revoked
-// before. The error is determined before Logout, which revokes a valid token.
+// before. The error is determined before Logout, which revokes a valid token. If that needed a record
+// which is damaged and Logout did not, the session has ended.
 func (s *Server) blacklistToken(w http.ResponseWriter, r *http.Request) error {
 	req, err := s.readRefresh(w, r)
 	if err != nil {
@@ -139,7 +140,7 @@ func (s *Server) blacklistToken(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil && !refusedAs(err, "invalid_grant"):
 		return s.loginError(r.Context(), &s.simplejwt, err)
-	case before != nil:
+	case before != nil && (err != nil || refusal.CodeOf(before) != ""):
 		return before
 	case err != nil: // a valid access token, which ends no session
 		return s.tokenError(r.Context(), req.Token, err)
