@@ -401,3 +401,94 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 		t.Errorf("%d denied tokens are left, want 3", left)
 	}
 }
+
+// TestTheCleanUpOfOtherSessionsGoesOn if one of the user is damaged, and so do logins that end the session
+// that was unused for the longest time. The damaged one is deleted once it was restored.
+//
+// I23.
+func TestTheCleanUpOfOtherSessionsGoesOn(t *testing.T) {
+	inBubble(t, 6*time.Hour, func(t *testing.T, a *bubble) {
+		a.web()
+		a.user("alice", "7")
+		damaged := a.begin("7")
+		for range maxSessions - 1 {
+			time.Sleep(time.Millisecond)
+			a.begin("7")
+		}
+		key := "family/" + damaged.grant.Session
+		whole := a.all()[key]
+		broken := bytes.Clone(whole)
+		broken[70] ^= 1
+		a.putBelow(key, broken)
+		families := func() (keys []string) {
+			for k := range a.all() {
+				if strings.HasPrefix(k, "family/") {
+					keys = append(keys, k)
+				}
+			}
+			return keys
+		}
+		for range 2 { // the list is full
+			time.Sleep(time.Millisecond)
+			a.begin("7")
+		}
+		if n := len(families()); n != maxSessions+2 {
+			t.Errorf("%d sessions after two more logins", n)
+		}
+		time.Sleep(DefaultIdle + 25*time.Hour)
+		if left := families(); len(left) != 1 || left[0] != key || !bytes.Equal(a.all()[key], broken) {
+			t.Errorf("the clean-up left %d sessions", len(left))
+		}
+		a.begin("7")
+		a.putBelow(key, whole)
+		time.Sleep(25 * time.Hour)
+		if a.all()[key] != nil {
+			t.Error("the session that was restored is not deleted")
+		}
+		a.begin("7")
+	})
+}
+
+// TestAReplayOverADamagedTallyEndsTheSession, and has an audit record. The tally stays as it is.
+//
+// I23.
+func TestAReplayOverADamagedTallyEndsTheSession(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	const key = "tally/01/7/web"
+	for name, end := range map[string]func(p *person, old refusal.Secret) error{
+		"replay": func(p *person, old refusal.Secret) error { _, err := w.refresh(old); return notRefused(err) },
+		"logout": func(p *person, _ refusal.Secret) error {
+			return w.Logout(t.Context(), RefreshRequest{Client: "web", Token: p.grant.Refresh, From: home})
+		},
+		"revoked": func(p *person, _ refusal.Secret) error {
+			return w.Revoke(t.Context(), noSecret, p.grant.Refresh, home)
+		},
+	} {
+		p := w.begin("7")
+		old := p.grant.Refresh
+		for range 2 {
+			g, err := w.refresh(p.grant.Refresh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.grant.Refresh = g.Refresh
+		}
+		whole := w.all()[key]
+		broken := bytes.Clone(whole)
+		broken[len(broken)/2] ^= 1
+		w.putBelow(key, broken)
+		if err := end(p, old); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := w.refresh(p.grant.Refresh); notRefused(err) != nil || err == nil {
+			t.Errorf("%s: the session goes on: %v", name, err)
+		}
+		if !bytes.Equal(w.all()[key], broken) {
+			t.Errorf("%s: the tally was changed", name)
+		}
+		w.wantAudited("session."+name, 1)
+		w.putBelow(key, whole)
+	}
+}
