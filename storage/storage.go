@@ -87,6 +87,10 @@ var (
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")
+	// ErrBroken means that the store's own structure is damaged, below the records: a page of its
+	// file contradicts another one, or cannot be read. What a damaged structure shows cannot be
+	// trusted, so the store refuses all work from then on, as after ErrUnknownOutcome.
+	ErrBroken = errors.New("the store is damaged")
 	// ErrDamaged means that this program cannot have written a record as it is now. Nothing
 	// is decided by such a record, and nothing is written over it.
 	ErrDamaged = errors.New("damaged")
