@@ -119,12 +119,22 @@ func (o *Overlay) GetAll(keys ...string) ([][]byte, error) {
 }
 
 // Scan merges the function's own writes into the records of base. It fixes both when
-// it begins, so the loop may put and delete.
+// it begins, so the loop may put and delete. iter.Pull can keep the iterator longer than the
+// Update, so each step looks whether that has ended.
 func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if o.base == nil {
 			yield(Entry{}, errEnded)
 			return
+		}
+		pass := func(e Entry, err error) bool {
+			if !yield(e, err) {
+				return false
+			}
+			if o.base == nil {
+				yield(Entry{}, errEnded)
+			}
+			return o.base != nil
 		}
 		own := o.writesWithin(start, end)
 		for e, err := range o.base.Scan(start, end) {
@@ -135,7 +145,7 @@ func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 			replaced := false
 			for len(own) > 0 && own[0].key <= e.Key {
 				replaced = own[0].key == e.Key
-				if !own[0].yield(yield) {
+				if !own[0].yield(pass) {
 					return
 				}
 				own = own[1:]
@@ -147,12 +157,12 @@ func (o *Overlay) Scan(start, end string) iter.Seq2[Entry, error] {
 				yield(Entry{}, err)
 				return
 			}
-			if !yield(e, nil) {
+			if !pass(e, nil) {
 				return
 			}
 		}
 		for _, k := range own {
-			if !k.yield(yield) {
+			if !k.yield(pass) {
 				return
 			}
 		}

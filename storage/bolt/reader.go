@@ -59,7 +59,13 @@ func (r *viewReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 			yield(storage.Entry{}, errEnded)
 			return
 		}
-		scan(r.store, r.tree.scanner(start), end, yield)
+		next := r.tree.scanner(start)
+		scan(r.store, func() (string, []byte, error) {
+			if r.store == nil { // iter.Pull can keep the iterator longer than the View
+				return "", nil, errEnded
+			}
+			return next()
+		}, end, yield)
 	}
 }
 
@@ -67,8 +73,8 @@ func (r *viewReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 // within guard.
 type scanner func() (key string, value []byte, err error)
 
-// scan yields the records that s returns until end. Only s is guarded, and the loop of the
-// caller is not: its panic is its own.
+// scan yields the records that s returns until end. Only s is guarded: a panic in the loop of the
+// caller is no damage, and the caller gets it.
 func scan(store *Store, s scanner, end string, yield func(storage.Entry, error) bool) {
 	last := ""
 	for {
@@ -126,7 +132,7 @@ func (t tree) scanner(start string) scanner {
 
 // A groupReader reads what the functions of a group before this one applied. It is
 // the base of an Overlay, which checks the keys and ends the transaction. bbolt reads what the
-// group has written; the pages on the way there were checked before.
+// group has written; the pages on the path there were checked before.
 type groupReader struct {
 	store   *Store
 	tree    tree // before the group

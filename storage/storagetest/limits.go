@@ -89,6 +89,38 @@ func anUpdateHasLimits(t *testing.T, s storage.Store) {
 	}
 }
 
+// aScanEndsAfterAnError that is not of one record, also if the loop would continue.
+func aScanEndsAfterAnError(t *testing.T, s storage.Store) {
+	for half := range 2 { // one Update cannot write more records than one may scan
+		update(t, s, func(tx storage.Tx) error {
+			var err error
+			for i := range storage.MaxUpdateKeys/2 + 5 {
+				err = errors.Join(err, tx.Put(key(half*storage.MaxUpdateKeys+i), nil))
+			}
+			return err
+		})
+	}
+	err := s.Update(t.Context(), func(tx storage.Tx) error {
+		records, failures := 0, 0
+		for e, err := range tx.Scan("", "~") {
+			switch {
+			case err == nil && failures == 0:
+				records++
+			case failures > 0 || !errors.Is(err, storage.ErrLimit) || e.Value != nil:
+				t.Errorf("after %d records the scan yields %q, %v", records, e.Key, err)
+				failures++
+			default:
+				failures++
+			}
+		}
+		if records != storage.MaxUpdateKeys || failures != 1 {
+			t.Errorf("%d records and %d errors", records, failures)
+		}
+		return nil
+	})
+	wantErr(t, "update", err, storage.ErrLimit)
+}
+
 func key(i int) string { return fmt.Sprintf("%03d", i) }
 
 func anIgnoredLimitWritesNothing(t *testing.T, s storage.Store) {

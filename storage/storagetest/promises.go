@@ -3,6 +3,7 @@ package storagetest
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"testing"
 
 	"keymill/storage"
@@ -227,6 +228,47 @@ func anEndedTransactionRefusesUse(t *testing.T, s storage.Store) {
 		t.Error("a write after the end returned no error")
 	}
 	want(t, s, "")
+}
+
+// anEndedScanRefusesUse keeps an iterator longer than its transaction, as iter.Pull can.
+func anEndedScanRefusesUse(t *testing.T, s storage.Store) {
+	put(t, s, "a", "1", "b", "2", "c", "3")
+	for name, run := range map[string]func(fn func(storage.Reader) error) error{
+		"View": func(fn func(storage.Reader) error) error { return s.View(t.Context(), fn) },
+		"Update": func(fn func(storage.Reader) error) error {
+			return s.Update(t.Context(), func(tx storage.Tx) error { return fn(tx) })
+		},
+		"Update that wrote": func(fn func(storage.Reader) error) error {
+			return s.Update(t.Context(), func(tx storage.Tx) error { return errors.Join(tx.Put("b", []byte("2")), fn(tx)) })
+		},
+	} {
+		for steps := range 4 { // before the first record, and after each of them
+			var next func() (storage.Entry, error, bool)
+			stop := func() {}
+			if err := run(func(r storage.Reader) error {
+				stop() // of a run before this one
+				next, stop = iter.Pull2(r.Scan("a", "z"))
+				for range steps {
+					if _, err, ok := next(); err != nil || !ok {
+						t.Errorf("%s: a record is missing: %v", name, err)
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			put(t, s, "d", "4") // what the scan would read belongs to another state
+			if e, err, ok := next(); err == nil || !ok || errors.Is(err, storage.ErrBroken) {
+				t.Errorf("%s, %d steps: a step after the end returned %q, %v, %v", name, steps, e.Key, err, ok)
+			}
+			if e, err, ok := next(); ok {
+				t.Errorf("%s, %d steps: the scan goes on after its error: %q, %v", name, steps, e.Key, err)
+			}
+			stop()
+			update(t, s, func(tx storage.Tx) error { return tx.Delete("d") })
+		}
+	}
+	want(t, s, "a=1 b=2 c=3")
 }
 
 func aClosedStoreRefuses(t *testing.T, s storage.Store) {

@@ -40,7 +40,9 @@ func Run(t *testing.T, open func(t *testing.T, dir string) storage.Store) {
 		{"KeysAndValuesHaveLimits", keysAndValuesHaveLimits},
 		{"AnUpdateHasLimits", anUpdateHasLimits},
 		{"AnIgnoredLimitWritesNothing", anIgnoredLimitWritesNothing},
+		{"AScanEndsAfterAnError", aScanEndsAfterAnError},
 		{"AnEndedTransactionRefusesUse", anEndedTransactionRefusesUse},
+		{"AnEndedScanRefusesUse", anEndedScanRefusesUse},
 		{"AClosedStoreRefuses", aClosedStoreRefuses},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
