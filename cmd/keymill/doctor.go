@@ -88,7 +88,8 @@ func pagesCommand() *cobra.Command {
 			if err := serve.Harden(); err != nil {
 				return err
 			}
-			return diagnose.CheckPages(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout())
+			diagnose.CheckPages(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout())
+			return nil
 		},
 	}
 }

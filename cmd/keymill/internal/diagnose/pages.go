@@ -33,8 +33,8 @@ const (
 	linePercent = "percent "
 )
 
-// CheckPages is that process. An error means that the check could not be run.
-func CheckPages(ctx context.Context, path string, in io.Reader, out io.Writer) error {
+// CheckPages is that process. An error of the check is a finding too.
+func CheckPages(ctx context.Context, path string, in io.Reader, out io.Writer) {
 	go endWith(in, func() { os.Exit(1) }) // bbolt's check does not end with ctx
 	last := -1
 	err := bolt.CheckFile(ctx, path, func(percent int) {
@@ -44,14 +44,13 @@ func CheckPages(ctx context.Context, path string, in io.Reader, out io.Writer) e
 		last = percent
 	})
 	if err == nil {
-		return nil
+		return
 	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
 			fmt.Fprintln(out, lineDamaged+line)
 		}
 	}
-	return nil
 }
 
 // endWith calls exit when in ends: the process at its other end has closed it or is gone.
