@@ -147,24 +147,11 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.unavailable(); err != nil {
-		return err
-	}
-	var tx *bbolt.Tx
-	err := s.guard(func() (err error) {
-		tx, err = s.begin(false)
-		return err
-	})
-	if errors.Is(err, storage.ErrBroken) {
-		return err
-	}
+	tx, err := s.beginRead(ctx)
 	if err != nil {
-		return storage.ErrClosed // a mapped file refuses readers for no other reason
+		return err
 	}
 	defer tx.Rollback()
-	if err := s.waitSynced(ctx, tx.ID()); err != nil {
-		return err
-	}
 	r := viewReader{store: s}
 	if err := s.guard(func() (err error) { r.tree, err = treeOf(tx); return err }); err != nil {
 		return err
@@ -173,9 +160,32 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	return fn(&r)
 }
 
-// begin begins a transaction of bbolt. It runs within guard. bbolt reads the meta pages again:
-// if neither is valid, it panics and keeps its locks, and if the newer one is not, it shows an
-// older state.
+// beginRead begins a transaction that reads the newest synced state.
+func (s *Store) beginRead(ctx context.Context) (tx *bbolt.Tx, err error) {
+	if err := s.unavailable(); err != nil {
+		return nil, err
+	}
+	err = s.guard(func() (err error) {
+		tx, err = s.begin(false)
+		return err
+	})
+	if errors.Is(err, storage.ErrBroken) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, storage.ErrClosed // a mapped file refuses readers for no other reason
+	}
+	if err := s.guard(func() error { return s.waitSynced(ctx, int64(tx.ID())) }); err != nil {
+		tx.Rollback()
+		return nil, err
+	}
+	return tx, nil
+}
+
+// begin begins a transaction of bbolt. It runs within guard or contain. bbolt reads the meta
+// pages again: if neither is valid, it panics and keeps its locks, and if the newer one is not,
+// it shows an older state. A newer state than this store has written comes from another program.
+// waitSynced notices that for a reader, which may see a commit under way.
 func (s *Store) begin(write bool) (*bbolt.Tx, error) {
 	newest := s.synced.Load()
 	panicked := true
@@ -186,26 +196,47 @@ func (s *Store) begin(write bool) (*bbolt.Tx, error) {
 	}()
 	tx, err := s.db.Begin(write)
 	panicked = false
-	if err == nil && int64(tx.ID()) < newest {
-		s.unlock(tx)
-		return nil, damaged("a meta page shows transaction %d, and %d is durable", tx.ID(), newest)
+	if err != nil {
+		return nil, err
 	}
-	return tx, err
+	shown := int64(tx.ID())
+	if write {
+		shown-- // the transaction has the next id already
+	}
+	if shown < newest || write && shown > newest {
+		s.unlock(tx)
+		return nil, notNewest(shown, newest)
+	}
+	return tx, nil
+}
+
+// notNewest is the error for a state that this store has not written last.
+func notNewest(shown, newest int64) error {
+	return damaged("the meta pages show transaction %d, and the last one is %d", shown, newest)
 }
 
 // waitSynced returns when transaction txid, which bbolt already shows, is on disk.
-func (s *Store) waitSynced(ctx context.Context, txid int) error {
-	for int64(txid) > s.synced.Load() {
-		// commitGroup stores pending before it commits, so a reader that sees txid also
-		// sees the pendingCommit that belongs to it.
-		select {
-		case <-s.pending.Load().done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := s.failed.Load(); err != nil {
-			return *err
-		}
+func (s *Store) waitSynced(ctx context.Context, txid int64) error {
+	newest := s.synced.Load()
+	if txid <= newest {
+		return nil
+	}
+	// commitGroup stores pending before it commits, so a reader that sees txid also
+	// sees the pendingCommit that belongs to it.
+	p := s.pending.Load()
+	if p == nil {
+		return notNewest(txid, newest)
+	}
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	if newest = s.synced.Load(); txid > newest {
+		return notNewest(txid, newest) // no reader sees a commit that failed without an effect
 	}
 	return nil
 }

@@ -13,21 +13,12 @@ import (
 // maxFindings bounds what CheckFile reports of a file with damage everywhere.
 const maxFindings = 10
 
-// Check reads every record, and with it every page of the tree.
+// Check reads every record, and with it every page of the tree. It is for a caller that prints
+// what it reads, and must find damage before it prints the first record.
 func (s *Store) Check(ctx context.Context) error {
-	if err := s.unavailable(); err != nil {
-		return err
-	}
-	var tx *bbolt.Tx
-	err := s.guard(func() (err error) {
-		tx, err = s.begin(false)
-		return err
-	})
-	if errors.Is(err, storage.ErrBroken) {
-		return err
-	}
+	tx, err := s.beginRead(ctx)
 	if err != nil {
-		return storage.ErrClosed
+		return err
 	}
 	defer tx.Rollback()
 	return s.guard(func() error { return readAll(ctx, tx, func(int) {}) })
@@ -43,13 +34,13 @@ func CheckFile(ctx context.Context, path string, report func(percent int)) error
 		return err
 	}
 	defer s.Close()
-	tx, err := s.begin(false)
+	tx, err := s.beginRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
 	// readAll comes first: a number of pages of 2^32 would make bbolt fill the memory.
-	if err := contain(func() error { return readAll(ctx, tx, report) }); err != nil {
+	if err := s.guard(func() error { return readAll(ctx, tx, report) }); err != nil {
 		return err
 	}
 	return checkPages(ctx, tx)

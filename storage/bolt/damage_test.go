@@ -60,6 +60,20 @@ func trim(t *testing.T, path string) {
 	}
 }
 
+// readStore returns the bytes of a file and its newest meta page.
+func readStore(t *testing.T, path string) ([]byte, fileMeta) {
+	t.Helper()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newestMeta(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole, m
+}
+
 // branches returns the branches of the tree of records, the root first.
 func branches(t *testing.T, whole []byte) []node {
 	t.Helper()
@@ -98,12 +112,12 @@ func branches(t *testing.T, whole []byte) []node {
 	return list
 }
 
-// A wound changes one page, which branches refer to.
-type wound struct {
-	name string
-	hit  func(root, branch node) // both may be changed
+// A pageDamage changes one page, to which branches refer.
+type pageDamage struct {
+	name   string
+	change func(root, branch node) // it may change both
 
-	beside bool // it is beside the way to a record, which can be found all the same
+	harmless bool // for the search of a record, which reads other bytes
 }
 
 func setChild(n node, i int, to uint64) {
@@ -112,8 +126,8 @@ func setChild(n node, i int, to uint64) {
 
 func (n node) id() uint64 { return binary.NativeEndian.Uint64(n.page) }
 
-func wounds() []wound {
-	return []wound{
+func pageDamages() []pageDamage {
+	return []pageDamage{
 		{"a branch is its own child", func(root, b node) { setChild(b, 0, b.id()) }, false},
 		{"a branch has the root as its child", func(root, b node) { setChild(b, 0, root.id()) }, false},
 		{"the root is its own child", func(root, b node) { setChild(root, 0, root.id()) }, false},
@@ -151,15 +165,12 @@ func wounds() []wound {
 // I28.
 func TestADamagedBranchIsNotOpened(t *testing.T) {
 	path := deepStore(t)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, w := range wounds() {
+	whole, _ := readStore(t, path)
+	for _, d := range pageDamages() {
 		for i := range 2 {
 			b := bytes.Clone(whole)
 			list := branches(t, b)
-			w.hit(list[0], list[i]) // the root itself, and one below it
+			d.change(list[0], list[i]) // the root itself, and one below it
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +183,7 @@ func TestADamagedBranchIsNotOpened(t *testing.T) {
 					s.Close()
 				}
 				if !errors.Is(err, storage.ErrBroken) || strings.Contains(err.Error(), "\n") {
-					t.Errorf("%s, %s, branch %d: %v", name, w.name, i, err)
+					t.Errorf("%s, %s, branch %d: %v", name, d.name, i, err)
 				}
 			}
 		}
@@ -185,10 +196,7 @@ func TestADamagedBranchIsNotOpened(t *testing.T) {
 // I28.
 func TestDamageWhileServingEndsTheStore(t *testing.T) {
 	path := deepStore(t)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole, _ := readStore(t, path)
 	first := strings.Repeat("k", 180)
 	uses := map[string]func(s *Store) error{
 		"Get": func(s *Store) error {
@@ -219,7 +227,7 @@ func TestDamageWhileServingEndsTheStore(t *testing.T) {
 			return s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete("0001" + first) })
 		},
 	}
-	for _, w := range wounds() {
+	for _, d := range pageDamages() {
 		for _, name := range slices.Sorted(maps.Keys(uses)) {
 			if err := os.WriteFile(path, whole, 0o600); err != nil {
 				t.Fatal(err)
@@ -231,30 +239,30 @@ func TestDamageWhileServingEndsTheStore(t *testing.T) {
 			}
 			b := bytes.Clone(whole)
 			list := branches(t, b)
-			w.hit(list[0], list[1])
+			d.change(list[0], list[1])
 			write(t, path, whole, b)
 			err = uses[name](s)
-			if w.beside && err == nil && (strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "an Update")) {
+			if d.harmless && err == nil && (strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "an Update")) {
 				s.Close()
 				continue
 			}
 			if !errors.Is(err, storage.ErrBroken) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%s, %s: %v", w.name, name, err)
+				t.Errorf("%s, %s: %v", d.name, name, err)
 				s.Close()
 				continue
 			}
 			if err := <-failures; !errors.Is(err, storage.ErrBroken) {
-				t.Errorf("%s, %s: Failed was called with %v", w.name, name, err)
+				t.Errorf("%s, %s: Failed was called with %v", d.name, name, err)
 			}
 			for what, err := range map[string]error{
 				"View": s.View(t.Context(), func(storage.Reader) error { return nil }), "Update": s.Update(t.Context(), putOne("x")), "Status": s.Status().Failed,
 			} {
 				if !errors.Is(err, storage.ErrBroken) {
-					t.Errorf("%s, %s: %s afterwards: %v", w.name, name, what, err)
+					t.Errorf("%s, %s: %s afterwards: %v", d.name, name, what, err)
 				}
 			}
 			if err := s.Close(); err != nil {
-				t.Errorf("%s, %s: close: %v", w.name, name, err)
+				t.Errorf("%s, %s: close: %v", d.name, name, err)
 			}
 		}
 	}
@@ -286,77 +294,7 @@ func write(t *testing.T, path string, before, after []byte) {
 	}
 }
 
-// TestAFaultOfTheMappingIsDamage: the file becomes shorter, as it does if the disk cannot read a
-// page. The kernel sends a signal, which ends a process that does not expect it.
-//
-// I28.
-func TestAFaultOfTheMappingIsDamage(t *testing.T) {
-	for name, use := range map[string]func(s *Store) error{
-		"View": func(s *Store) error {
-			return s.View(t.Context(), func(r storage.Reader) error { return readTo(r, "~") })
-		},
-		"Update": func(s *Store) error { return s.Update(t.Context(), putOne("0001")) },
-	} {
-		path := deepStore(t)
-		s, err := Open(path, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(path, 2*int64(os.Getpagesize())); err != nil {
-			t.Fatal(err)
-		}
-		if err := use(s); !errors.Is(err, storage.ErrBroken) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("%s: close: %v", name, err)
-		}
-	}
-}
-
-// TestLostMetaPagesWhileServingAreDamage: bbolt would panic without both, and show an older state
-// without the newer.
-//
-// I28.
-func TestLostMetaPagesWhileServingAreDamage(t *testing.T) {
-	for name, use := range map[string]func(s *Store) error{
-		"View":   func(s *Store) error { return s.View(t.Context(), func(storage.Reader) error { return nil }) },
-		"Update": func(s *Store) error { return s.Update(t.Context(), putOne("0001")) },
-	} {
-		for _, both := range []bool{true, false} {
-			path := deepStore(t)
-			s, err := Open(path, Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			before, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			after := bytes.Clone(before)
-			m, _ := newestMeta(bytes.NewReader(before))
-			page := os.Getpagesize()
-			clear(after[int(m.txid%2)*page:][:page])
-			if both {
-				clear(after[:2*page])
-			}
-			write(t, path, before, after)
-			if err := use(s); !errors.Is(err, storage.ErrBroken) {
-				t.Errorf("%s, both %v: %v", name, both, err)
-			}
-			if err := s.Close(); both != (err != nil) {
-				t.Errorf("%s, both %v: close: %v", name, both, err)
-			}
-			if !both {
-				if _, err := Open(path, Options{}); !errors.Is(err, storage.ErrBroken) {
-					t.Errorf("%s: the older state is opened: %v", name, err)
-				}
-			}
-		}
-	}
-}
-
-// TestThePanicOfACallerIsItsOwn, also one within the loop of a Scan, and the store goes on.
+// TestThePanicOfACallerIsItsOwn: it is raised in the caller and is no damage, also one within the loop of a Scan, and the store goes on.
 func TestThePanicOfACallerIsItsOwn(t *testing.T) {
 	s := openTest(t)
 	put(t, s, "a", "1")
@@ -393,14 +331,7 @@ func TestThePanicOfACallerIsItsOwn(t *testing.T) {
 // TestTheFreeListNamesNoPageInUse: a commit would overwrite the page.
 func TestTheFreeListNamesNoPageInUse(t *testing.T) {
 	path := deepStore(t)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := newestMeta(bytes.NewReader(whole))
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole, m := readStore(t, path)
 	list := branches(t, whole)
 	at := int(m.freelist*m.pageSize) + pageHeaderBytes
 	if binary.NativeEndian.Uint16(whole[at-6:]) == 0 {
@@ -424,14 +355,7 @@ func TestTheFreeListNamesNoPageInUse(t *testing.T) {
 // TestOneDamagedMetaPage is refused if it may be the newer one.
 func TestOneDamagedMetaPage(t *testing.T) {
 	path := deepStore(t)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := newestMeta(bytes.NewReader(whole))
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole, m := readStore(t, path)
 	page := os.Getpagesize()
 	newer, older := int(m.txid%2)*page, int((m.txid+1)%2)*page
 	for _, tt := range []struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // guard runs a step that reads pages. If it finds damage, the store has failed. fn is never the
-// code of a caller, whose panics are its own.
+// code of a caller: a panic there is no damage.
 func (s *Store) guard(fn func() error) error {
 	err := contain(fn)
 	if err != nil && err != storage.ErrNotFound && errors.Is(err, storage.ErrBroken) {
@@ -69,7 +69,7 @@ func isNoSpace(err error) bool {
 func (s *Store) showsUnsynced() bool {
 	shows := true // unknown, so assume the worse case
 	contain(func() error {
-		tx, err := s.db.Begin(false)
+		tx, err := s.begin(false)
 		if err != nil {
 			return err
 		}

@@ -169,18 +169,18 @@ func differences(want, got map[string]string) (missing, other, added int) {
 	return missing, other, len(got) - len(want) + missing
 }
 
-// A flipped is what became of a store with one wrong bit.
-type flipped string
+// A bitOutcome says what one wrong bit did to a store.
+type bitOutcome string
 
 const (
-	refused   flipped = "the store is not opened"
-	failed    flipped = "reading or writing fails"
-	oneRecord flipped = "one record has another key or value, which its tag tells"
-	harmless  flipped = "nothing is different"
+	refused   bitOutcome = "the store is not opened"
+	failed    bitOutcome = "reading or writing fails"
+	oneRecord bitOutcome = "one record has another key or value, which its tag shows"
+	harmless  bitOutcome = "nothing is different"
 )
 
 // useFlipped opens a store with a wrong bit, reads all of it, writes, and reads all of it again.
-func useFlipped(t *testing.T, path string, want map[string]string) (flipped, error) {
+func useFlipped(t *testing.T, path string, want map[string]string) (bitOutcome, error) {
 	t.Helper()
 	keys := slices.Sorted(maps.Keys(want))
 	s, err := Open(path, Options{})
@@ -266,7 +266,7 @@ func TestOneWrongBitIsNoticedOrChangesOneRecord(t *testing.T) {
 	}
 	hang := time.AfterFunc(20*time.Minute, func() { panic("a flipped bit made the store hang") })
 	defer hang.Stop()
-	outcomes := map[flipped]int{}
+	outcomes := map[bitOutcome]int{}
 	for _, bit := range usedBits(t, whole, counts.Of("flipped-bits")) {
 		damaged := bytes.Clone(whole)
 		damaged[bit/8] ^= 1 << (bit % 8)
@@ -280,7 +280,7 @@ func TestOneWrongBitIsNoticedOrChangesOneRecord(t *testing.T) {
 		outcomes[outcome]++
 	}
 	t.Log(len(want), "records,", len(whole), "bytes:", outcomes)
-	for _, o := range []flipped{refused, failed, oneRecord, harmless} {
+	for _, o := range []bitOutcome{refused, failed, oneRecord, harmless} {
 		if outcomes[o] == 0 {
 			t.Errorf("no bit led to %q, so the test misses a kind of damage", o)
 		}

@@ -118,7 +118,7 @@ func (s *Store) beginGroup() *group {
 		}
 		bucket := g.tx.Bucket([]byte(bucketName))
 		bucket.FillPercent = pageFill // bbolt keeps this for one transaction only
-		t.sound = map[uint64]struct{}{}
+		t.checked = map[uint64]struct{}{}
 		g.base = groupReader{s, t, bucket, bucket.Cursor(), map[string]struct{}{}}
 		return nil
 	})

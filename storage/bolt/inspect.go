@@ -10,8 +10,9 @@ import (
 
 // inspectFile checks which page belongs to what before bbolt uses the file: every page belongs
 // to one branch, one leaf or the free list. If the free list named a page that is in use, the
-// next commit would overwrite records. Branches are read; of the leaves only those are looked at
-// that need several pages, so it takes milliseconds for a gigabyte.
+// next commit would overwrite records. It reads the branches, and of the leaves only those that may
+// need several pages. That takes milliseconds for a gigabyte in the page cache, and else as long as
+// the disk takes to read these pages.
 func inspectFile(f *os.File, m fileMeta) error {
 	length := m.pages * m.pageSize
 	if uint64(int(length)) != length || int(length) < 0 {
@@ -136,7 +137,7 @@ func (i *inspection) tree(t tree) error {
 			break
 		}
 		if levels++; levels > maxDepth {
-			return damaged("the way to the first record does not end")
+			return damaged("the path to the first record has more than %d branches", maxDepth)
 		}
 	}
 	root, err := t.top()

@@ -151,8 +151,9 @@ func openExisting(path string, o *bbolt.Options) (_ *bbolt.DB, txid int, err err
 	return db, txid, nil
 }
 
-// lockFile takes the lock that bbolt takes later, and which it then has already. Before it the
-// pages may change.
+// lockFile takes the lock that bbolt takes later, because the check of the file must come before
+// bbolt reads it, and another process may change the pages until the lock is taken. To take a lock
+// again that this process already has is no error.
 func lockFile(f *os.File, exclusive bool, timeout time.Duration) error {
 	if info, err := f.Stat(); err != nil {
 		return err

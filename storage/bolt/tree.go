@@ -6,21 +6,21 @@ import (
 	"keymill/storage"
 )
 
-// maxDepth bounds the way from the root to a leaf. A page has two children or more, nearly
+// maxDepth bounds the path from the root to a leaf. A page has two children or more, nearly
 // always dozens, so this is more than a file can have.
 const maxDepth = 64
 
-// A tree is one bbolt bucket as a transaction sees it. It reads the pages itself: what it
-// returns is checked, and it ends on every file.
+// A tree is one bbolt bucket as a transaction sees it. It reads the pages itself and checks what
+// it returns. No method loops forever, whatever the file holds.
 type tree struct {
 	pages
 	root    uint64 // page of the root
 	inline  node   // the root, if the bucket is so small that its parent holds it; root is then 0
 	buckets bool   // the elements are buckets and no records
 
-	// sound holds the pages that verify has checked. It is nil for a View, which seldom reads a
+	// checked holds the pages whose keys verify has found in order. It is nil for a View, which seldom reads a
 	// page twice.
-	sound map[uint64]struct{}
+	checked map[uint64]struct{}
 }
 
 // openBucket returns the bucket that holds the records. root is the page of the bucket of buckets.
@@ -68,8 +68,7 @@ type leaf struct {
 	next []byte // nil after the last leaf
 }
 
-// A visit is called with each branch on the way to a leaf, and the index of the child to which
-// the way goes on.
+// A visit is called with each branch on the path to a leaf, and the index of the next child on it.
 type visit func(branch node, i int) error
 
 // leafOf returns the leaf in which the key is, if it is in the tree.
@@ -83,7 +82,7 @@ func (t tree) walk(key string, v visit) (leaf, error) {
 	var next []byte
 	for depth := 0; !n.leaf; depth++ {
 		if depth == maxDepth {
-			return leaf{}, damaged("the way to the record %q does not end", key)
+			return leaf{}, damaged("the path to the record %q has more than %d branches", key, maxDepth)
 		}
 		i := max(n.search(key)-1, 0)
 		if i+1 < n.count {
@@ -138,7 +137,7 @@ func (t tree) get(key string) ([]byte, error) {
 	return nil, storage.ErrNotFound
 }
 
-// find is the short way of get. It checks only what it reads, and returns nil if anything is
+// find is the fast path of get. It checks only what it reads, and returns nil if anything is
 // wrong, if there is no record, and if the tree is one page within another.
 func (t tree) find(key string) []byte {
 	id := t.root
@@ -178,7 +177,7 @@ func (t tree) find(key string) []byte {
 	return nil
 }
 
-// verify checks the pages that bbolt reads and changes to write the record: those on the way to
+// verify checks the pages that bbolt reads and changes to write the record: those on the path to
 // it and, if the record is removed, their neighbours, with which bbolt may merge them. It returns
 // the leaf.
 func (t tree) verify(key string, removed bool) (leaf, error) {
@@ -205,16 +204,16 @@ func (t tree) verify(key string, removed bool) (leaf, error) {
 
 // sorted checks the order of the keys, once for each page.
 func (t tree) sorted(n node) error {
-	if t.sound == nil {
+	if t.checked == nil {
 		return n.sorted()
 	}
 	id := binary.NativeEndian.Uint64(n.page)
-	if _, known := t.sound[id]; known {
+	if _, known := t.checked[id]; known {
 		return nil
 	}
 	err := n.sorted()
 	if err == nil {
-		t.sound[id] = struct{}{}
+		t.checked[id] = struct{}{}
 	}
 	return err
 }
