@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // A DamageError names a damaged record.
@@ -22,6 +23,12 @@ func (e *DamageError) Unwrap() error { return e.Err }
 // must not quote the value, which may be secret.
 func Damaged(key, format string, args ...any) error {
 	return &DamageError{key, fmt.Errorf("%w: %s", ErrDamaged, fmt.Sprintf(format, args...))}
+}
+
+// PossibleTime reports whether a record can hold the instant. Epochs are Unix nanoseconds in 63 bits,
+// which end in 2262.
+func PossibleTime(t time.Time) bool {
+	return t.Location() == time.UTC && t.Year() >= 1980 && t.Year() <= 2261
 }
 
 // DecodeJSON reads value, the record under key, into v. The record must be exactly what

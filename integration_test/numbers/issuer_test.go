@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -121,7 +122,7 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { keys.Run(ctx) })
-	loops.Go(func() { audit.Run(ctx, store, nil) })
+	loops.Go(func() { audit.Run(ctx, store, slog.New(slog.DiscardHandler), nil) })
 	loops.Go(func() { r.Run(ctx) })
 	r.stop = func() {
 		cancel()

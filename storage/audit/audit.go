@@ -21,16 +21,20 @@
 // are cut, so a record stays below 4 KiB. The hash is the hexadecimal SHA-256 of the
 // stored bytes. In the first record the hash of the record before it is 64 zeros.
 //
-// The chain shows that a record was edited, removed from the middle or cut off the end. It
-// cannot show that the owner of the store has rewritten all of it. To detect that, keep
-// the hash of the head somewhere else.
+// The chain shows that a record was edited or inserted, and that one is missing between two others or
+// before the head. It cannot show that an older head was put back and the records after it were
+// removed, because the rest is a complete chain; a writer of the store can do so. To write other
+// records takes the master key as well, see package sealed. To detect both, keep the number and the hash
+// of the newest record somewhere else.
 //
 // Damage never stops the log. If the head is missing, damaged or not the end of the
 // records, the chain continues after its last record with a record "audit.damaged", and no
 // record is overwritten: only the head, which follows from the records, is written again. A
 // damaged record in audit/new stays where it is and is not chained, because it proves nothing.
 // A damaged record in audit/log keeps its number: Verify names it, and Read shows it as
-// "audit.unreadable".
+// "audit.unreadable". One that was inserted behind the end is not part of the chain until the chain has
+// passed its number. A key in audit/log that is not a number is never part of it: Verify names
+// it, and Read leaves it out.
 //
 // The time of a record is the decision time that the caller gives. Records are ordered by
 // it; records of the same time have no order among them.
@@ -132,19 +136,11 @@ func readHead(r storage.Reader) (head, error) {
 	return h, err
 }
 
-const (
-	seqDigits    = 20
-	randomDigits = 16
-)
-
-func logKey(seq uint64) string { return fmt.Sprintf("%s%0*d", logPrefix, seqDigits, seq) }
+const randomDigits = 16
 
 func hash(stored []byte) string {
 	sum := sha256.Sum256(stored)
 	return hex.EncodeToString(sum[:])
 }
 
-const (
-	maxPage = 1000    // records that one View reads at most
-	maxSeq  = 1 << 62 // no log becomes that long; a higher number is damage
-)
+const maxPage = 1000 // records that one View reads at most

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -362,7 +363,7 @@ func TestRunChainsOnceASecond(t *testing.T) {
 		f.passes.Store(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, f, nil) }()
+		go func() { ended <- Run(ctx, f, slog.New(slog.DiscardHandler), nil) }()
 		length := func() uint64 {
 			n, err := Verify(t.Context(), s)
 			if err != nil {
@@ -388,7 +389,7 @@ func TestRunChainsOnceASecond(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("Run after its context ended: %v", err)
 		}
-		go func() { ended <- Run(t.Context(), s, nil) }()
+		go func() { ended <- Run(t.Context(), s, slog.New(slog.DiscardHandler), nil) }()
 		s.Close()
 		if err := <-ended; !errors.Is(err, storage.ErrClosed) {
 			t.Errorf("Run after its store closed: %v", err)

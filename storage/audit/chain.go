@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"keymill/storage"
@@ -18,12 +19,13 @@ const pageRecords = (storage.MaxUpdateKeys - 1) / 2
 
 // Run moves new records into the chain once a second. It returns nil when ctx ends, and
 // an error when the store has failed. After any other error, for example of a full disk, it
-// tries again a second later. damaged gets the error of each damaged record that waits, again and
-// again; it may be nil.
-func Run(ctx context.Context, s storage.Store, damaged func(error)) error {
+// tries again a second later, and logs the error once. damaged gets the error of each damaged record
+// that waits, again and again; it may be nil.
+func Run(ctx context.Context, s storage.Store, log *slog.Logger, damaged func(error)) error {
 	if damaged == nil {
 		damaged = func(error) {}
 	}
+	fault := ""
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -36,7 +38,25 @@ func Run(ctx context.Context, s storage.Store, damaged func(error)) error {
 		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
 			return err
 		}
+		if ctx.Err() == nil {
+			fault = report(log, fault, err)
+		}
 	}
+}
+
+// report logs err if it is not the fault that was logged last, and that a fault has ended. It returns
+// the fault of now.
+func report(log *slog.Logger, last string, err error) string {
+	if err == nil {
+		if last != "" {
+			log.Info("audit records are added to the chain again")
+		}
+		return ""
+	}
+	if err.Error() != last {
+		log.Error("audit records cannot be added to the chain; they stay in the store and are tried again every second", "error", err)
+	}
+	return err.Error()
 }
 
 // Chain moves all new records into the chain and returns how many it moved. Several
@@ -52,9 +72,15 @@ func Chain(ctx context.Context, s storage.Store) (int, error) {
 func moveAll(ctx context.Context, s storage.Store, damaged func(error)) (int, error) {
 	moved, after := 0, newPrefix
 	for {
-		page, err := readPage(ctx, s, after, damaged)
+		page, end, err := readPage(ctx, s, after, damaged)
 		if err != nil || len(page) == 0 {
 			return moved, err
+		}
+		if end != nil {
+			if err := mend(ctx, s, end, page[0].record.Time); err != nil {
+				return moved, fmt.Errorf("continue a damaged audit log: %w", err)
+			}
+			continue
 		}
 		n := 0
 		err = s.Update(ctx, func(tx storage.Tx) (err error) {
@@ -62,10 +88,7 @@ func moveAll(ctx context.Context, s storage.Store, damaged func(error)) (int, er
 			return err
 		})
 		if errors.Is(err, ErrDamaged) {
-			// Only the end of the chain can be the reason, and after mend it is right.
-			if err = mend(ctx, s, page[0].record.Time); err == nil {
-				continue
-			}
+			continue // the end was damaged after the View, and the next View sees it
 		}
 		if err != nil {
 			return moved, fmt.Errorf("chain audit records: %w", err)
@@ -85,11 +108,12 @@ type waiting struct {
 }
 
 // readPage finds the records of one Update in a View, which may read more than an Update: damaged
-// records must not use up its limits. It also saves an idle server one Update a second.
-func readPage(ctx context.Context, s storage.Store, start string, damaged func(error)) (page []waiting, err error) {
+// records and other keys must not use up its limits. So end, what is wrong with the end of the chain, is
+// found there too. It also saves an idle server one Update a second.
+func readPage(ctx context.Context, s storage.Store, start string, damaged func(error)) (page []waiting, end, err error) {
 	var found []error
 	err = s.View(ctx, func(r storage.Reader) error {
-		page, found = nil, nil
+		page, found, end = nil, nil, nil
 		for e, err := range r.Scan(start, newEnd) {
 			if isFault(err) {
 				return err
@@ -106,21 +130,31 @@ func readPage(ctx context.Context, s storage.Store, start string, damaged func(e
 				break
 			}
 		}
+		if len(page) == 0 {
+			return nil
+		}
+		if end = checkEnd(r); !errors.Is(end, ErrDamaged) {
+			return end
+		}
 		return nil
 	})
 	for _, err := range found {
 		damaged(err)
 	}
-	return page, err
+	return page, end, err
 }
 
 // movePage moves records to the end of the chain, except those that another process has moved or
-// that were damaged since.
+// that were damaged since. It returns ErrDamaged instead of writing over any record.
 func movePage(tx storage.Tx, page []waiting) (int, error) {
-	h, err := endOfChain(tx)
+	h, err := readHead(tx)
 	if err != nil {
 		return 0, err
 	}
+	if err := checkFree(tx, h, len(page)); err != nil {
+		return 0, err
+	}
+
 	n := 0
 	for _, w := range page {
 		value, err := tx.Get(w.key)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,7 +85,7 @@ func TestNoDamageEndsTheLog(t *testing.T) {
 				before := logged(t, s)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
-				go func() { ended <- Run(ctx, s, nil) }()
+				go func() { ended <- Run(ctx, s, slog.New(slog.DiscardHandler), nil) }()
 				for i := range 3 {
 					decide(t, s, 40+i, 1)
 					time.Sleep(time.Second)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ func decodeStrictly(key string, value []byte) (r Record, err error) {
 	if again, err := encode(r); err != nil || !bytes.Equal(again, value) {
 		return r, storage.Damaged(key, "it has members or bytes that this program does not write")
 	}
-	if r.Action == "" || r.Time.Year() < 1980 || r.Time.Year() > 9999 {
+	if r.Action == "" || !storage.PossibleTime(r.Time) {
 		return r, storage.Damaged(key, "its action or its time is impossible")
 	}
 	return r, nil
@@ -84,7 +83,7 @@ func isHash(s string) bool {
 func isFault(err error) bool { return err != nil && !errors.Is(err, storage.ErrDamaged) }
 
 // decode returns the record of an entry of a Scan and its error, or for a damaged one a record that
-// says so. The number is that of the key, 0 for a record that waits.
+// says so. The number is that of the key; 0 for a record that waits and for a key that is not a number.
 func decode(e storage.Entry, damage error) Record {
 	var r Record
 	switch {
@@ -97,7 +96,8 @@ func decode(e storage.Entry, damage error) Record {
 	if damage != nil {
 		r = bounded(Event{Action: "audit.unreadable", By: system, Target: e.Key, Detail: map[string]string{"error": damage.Error()}})
 	}
-	number := strings.TrimPrefix(e.Key, logPrefix)
-	r.Seq, _ = strconv.ParseUint(number[:min(len(number), seqDigits)], 10, 63)
+	if seq, isNumber := place(e.Key); isNumber {
+		r.Seq = seq
+	}
 	return r
 }

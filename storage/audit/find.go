@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"iter"
 	"time"
 
 	"keymill/storage"
@@ -27,22 +28,22 @@ func Find(ctx context.Context, s storage.Store, at time.Time, action, target str
 		if err != nil {
 			return err
 		}
-		first, err := bisect(r, last, func(s timeSpan) bool { return !s.newest.Before(at) })
+		first, err := bisect(r, last, func(s timeSpan) bool { return s.n == 0 || !s.newest.Before(at) })
 		if err != nil {
 			return err
 		}
-		if found, err = search(r, logKey(first), logEnd, action, target); found != nil || err != nil {
+		if found, err = search(scanLog(r, first, last), action, target); found != nil || err != nil {
 			return err
 		}
-		found, err = search(r, newPrefix+at.Format(timeLayout), newEnd, action, target)
+		found, err = search(r.Scan(newPrefix+at.Format(timeLayout), newEnd), action, target)
 		return err
 	})
 	return found, err
 }
 
-func search(r storage.Reader, start, end, action, target string) (*Record, error) {
+func search(entries iter.Seq2[storage.Entry, error], action, target string) (*Record, error) {
 	read := 0
-	for e, err := range r.Scan(start, end) {
+	for e, err := range entries {
 		if isFault(err) {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"keymill/storage"
 	"keymill/storage/bolt"
@@ -173,55 +174,6 @@ func TestADamagedRecordOfTheChainHasANumber(t *testing.T) {
 	}
 }
 
-// TestAForgedEndNeverStopsTheLog: neither a forged head nor records that were inserted behind the end.
-//
-// I19, I23.
-func TestAForgedEndNeverStopsTheLog(t *testing.T) {
-	for name, keys := range map[string][]string{
-		"a forged head":          {headKey},
-		"head and last record":   {headKey, logKey(40)},
-		"an inserted record":     {logKey(41)},
-		"inserted far behind":    {logKey(1000), logKey(1001)},
-		"inserted at the limit":  {logKey(maxSeq), logKey(maxForged + 1)},
-		"inserted with any name": {logPrefix + "9", logPrefix + "x"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, base := sealedStore(t)
-			decide(t, s, 0, 40)
-			chain(t, s, 40)
-			forge(t, base, keys...)
-			before := stored(t, base, logPrefix, logEnd)
-			for n := range 3 {
-				decide(t, s, 40+n, 1)
-				if moved, err := Chain(t.Context(), s); err != nil || moved != 1 {
-					t.Fatalf("moved %d, %v", moved, err)
-				}
-			}
-			after, all := stored(t, base, logPrefix, logEnd), ""
-			for key, value := range before {
-				if after[key] != value {
-					t.Errorf("%s was changed", key)
-				}
-				delete(after, key)
-			}
-			for _, value := range after {
-				all += value
-			}
-			for n := range 3 {
-				if strings.Count(all, fmt.Sprintf(`"target":"%d"`, 40+n)) != 1 {
-					t.Errorf("record %d is not in the log once", 40+n)
-				}
-			}
-			if n := strings.Count(all, "audit.damaged"); n > 1 {
-				t.Errorf("the damage was recorded %d times", n)
-			}
-			if _, err := VerifyNewest(t.Context(), s); err != nil && !errors.Is(err, ErrDamaged) {
-				t.Errorf("VerifyNewest: %v", err)
-			}
-		})
-	}
-}
-
 // TestCheckRecordIsStrict, record by record.
 func TestCheckRecordIsStrict(t *testing.T) {
 	s := openStore(t)
@@ -243,6 +195,25 @@ func TestCheckRecordIsStrict(t *testing.T) {
 		}
 		if n == 0 {
 			chain(t, s, 3)
+		}
+	}
+}
+
+// TestAnImpossibleTimeIsDamage in a record of the log as in every other one.
+func TestAnImpossibleTimeIsDamage(t *testing.T) {
+	for year, want := range map[int]bool{1: false, 1979: false, 1980: true, 2026: true, 2261: true, 2262: false, 9999: false} {
+		r := bounded(Event{Action: "test"})
+		r.Time, r.Seq, r.Previous = time.Date(year, 6, 1, 0, 0, 0, 0, time.UTC), 1, emptyHead().Hash
+		local := r
+		local.Time = r.Time.In(time.FixedZone("", 3600))
+		for r, want := range map[*Record]bool{&r: want, &local: false} {
+			b, err := encode(*r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := CheckRecord(logKey(1), b); (err == nil) != want {
+				t.Errorf("%v: %v", r.Time, err)
+			}
 		}
 	}
 }

@@ -109,6 +109,11 @@ func (d *reading) full() bool {
 // view reads up to maxPage records in one View.
 func (d *reading) view(r storage.Reader) (err error) {
 	d.left = min(maxPage, maxExamined-d.examined)
+	if d.begins || d.q.Forward { // backward, a reader of newer records begins after the first Last
+		if d.Last, err = lastSeq(r); err != nil {
+			return err
+		}
+	}
 	if d.begins {
 		d.begins = false
 		if err := d.begin(r); err != nil {
@@ -128,9 +133,6 @@ func (d *reading) view(r storage.Reader) (err error) {
 
 // begin finds the place of the first record.
 func (d *reading) begin(r storage.Reader) (err error) {
-	if d.Last, err = lastSeq(r); err != nil {
-		return err
-	}
 	switch {
 	case d.q.From != (Cursor{}):
 		d.waiting = d.waiting && d.q.Forward // backward, they are on the first page
@@ -138,7 +140,7 @@ func (d *reading) begin(r storage.Reader) (err error) {
 			d.Next.Seq = min(d.Next.Seq, d.Last+1)
 		}
 	case d.q.Forward && !d.q.Since.IsZero():
-		d.Next.Seq, err = bisect(r, d.Last, func(s timeSpan) bool { return !s.newest.Before(d.q.Since.Add(-maxDelay)) })
+		d.Next.Seq, err = bisect(r, d.Last, func(s timeSpan) bool { return s.n == 0 || !s.newest.Before(d.q.Since.Add(-maxDelay)) })
 		d.Next.Seq--
 	case !d.q.Forward && !d.q.Until.IsZero():
 		d.Next.Seq, err = bisect(r, d.Last, func(s timeSpan) bool { return s.oldest.After(d.q.Until.Add(maxDelay)) })
@@ -149,10 +151,11 @@ func (d *reading) begin(r storage.Reader) (err error) {
 	return err
 }
 
-// forward reads the records after d.Next, and at the end of the chain those that wait.
+// forward reads the records after d.Next, and at the end of the chain those that wait. It does not
+// read what is behind the end, so an inserted record never moves the cursor over later ones.
 func (d *reading) forward(r storage.Reader) error {
 	var span timeSpan
-	for e, err := range r.Scan(logKey(d.Next.Seq+1), logEnd) {
+	for e, err := range scanLog(r, d.Next.Seq+1, d.Last) {
 		if isFault(err) {
 			return err
 		}
@@ -160,11 +163,12 @@ func (d *reading) forward(r storage.Reader) error {
 			d.More = d.q.Until.IsZero() || !span.oldest.After(d.q.Until.Add(maxDelay))
 			return nil
 		}
-		record := d.read(e, err)
-		span.add(record.Time)
-		d.Next.Seq = max(d.Next.Seq, record.Seq)
-		d.Last = max(d.Last, record.Seq)
+		var isNumber bool
 		d.examined++
+		d.left--
+		if d.Next.Seq, isNumber = place(e.Key); isNumber {
+			span.add(d.read(e, err).Time)
+		}
 	}
 	d.More = false
 	if d.waiting {
@@ -173,7 +177,8 @@ func (d *reading) forward(r storage.Reader) error {
 	return nil
 }
 
-// backward reads the records before d.Next.
+// backward reads the records before d.Next: those of up to 1,000 numbers. If none of them is there, the
+// next ones begin with the newest record below.
 func (d *reading) backward(r storage.Reader) error {
 	newer := d.Records
 	if len(newer) == d.q.Limit {
@@ -186,13 +191,24 @@ func (d *reading) backward(r storage.Reader) error {
 	end := max(d.Next.Seq, 1)
 	start := max(end, uint64(most)+1) - uint64(most)
 	var span timeSpan
+	empty := true
 	d.Records = nil
-	for e, err := range r.Scan(logKey(start), logKey(end)) {
+	for e, err := range scanLog(r, start, end-1) {
 		if isFault(err) {
 			return err
 		}
-		span.add(d.read(e, err).Time)
 		d.examined++
+		empty = false
+		if _, isNumber := place(e.Key); isNumber {
+			span.add(d.read(e, err).Time)
+		}
+	}
+	if empty {
+		below, err := lastPlace(r, start)
+		if err != nil {
+			return err
+		}
+		start = below + 1
 	}
 	tooOld := span.n > 0 && !d.q.Since.IsZero() && span.newest.Before(d.q.Since.Add(-maxDelay))
 	d.Next.Seq, d.More = start, start > 1 && !tooOld
@@ -219,6 +235,7 @@ func (d *reading) readWaiting(r storage.Reader) error {
 			d.More = true
 			return nil
 		}
+		d.left--
 		d.read(e, err)
 		d.Next.Key = strings.TrimPrefix(e.Key, newPrefix)
 		if !d.q.Forward && len(d.Records) > d.q.Limit {
@@ -235,7 +252,6 @@ func (d *reading) readWaiting(r storage.Reader) error {
 // read adds the record of e if the query selects it.
 func (d *reading) read(e storage.Entry, damage error) Record {
 	record := decode(e, damage)
-	d.left--
 	if d.q.matches(record) {
 		d.Records = append(d.Records, record)
 	}
@@ -268,18 +284,20 @@ func (s *timeSpan) add(t time.Time) {
 const searched = 3
 
 // bisect returns the number of the first record from which on found is true, by halving. found gets
-// the times of a few records.
+// the times of a few records; none if there is damage only.
 func bisect(r storage.Reader, last uint64, found func(timeSpan) bool) (uint64, error) {
 	var failed error
 	n := sort.Search(int(last), func(n int) bool {
 		var span timeSpan
 		read := 0
-		for e, err := range r.Scan(logKey(uint64(n)+1), logEnd) {
+		for e, err := range scanLog(r, uint64(n)+1, last) {
 			if isFault(err) {
 				failed = errors.Join(failed, err)
 				break
 			}
-			span.add(decode(e, err).Time)
+			if _, isNumber := place(e.Key); isNumber {
+				span.add(decode(e, err).Time)
+			}
 			if read++; span.n == searched || read == maxPage {
 				break
 			}
@@ -287,13 +305,4 @@ func bisect(r storage.Reader, last uint64, found func(timeSpan) bool) (uint64, e
 		return found(span)
 	})
 	return uint64(n) + 1, failed
-}
-
-// lastSeq returns the number of the newest record in the chain.
-func lastSeq(r storage.Reader) (uint64, error) {
-	end, err := endOfChain(r)
-	if errors.Is(err, ErrDamaged) {
-		end, err = lastRecord(r)
-	}
-	return end.Seq, err
 }

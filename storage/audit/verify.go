@@ -60,14 +60,13 @@ func VerifyUntil(ctx context.Context, s storage.Store, last uint64) error {
 // beforeNewest returns the record before the newest 1,000, as the oldest of them names it.
 // With ErrDamaged it says where they would begin.
 func beforeNewest(r storage.Reader) (head, error) {
-	end, damage := endOfChain(r)
-	if errors.Is(damage, ErrDamaged) {
-		var err error
-		if end, err = lastRecord(r); err != nil {
-			return head{}, err
-		}
-	} else if damage != nil {
+	damage := checkEnd(r)
+	if damage != nil && !errors.Is(damage, ErrDamaged) {
 		return head{}, damage
+	}
+	end, err := lastRecord(r)
+	if err != nil {
+		return head{}, err
 	}
 	if end.Seq <= maxPage {
 		return head{}, damage

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -107,12 +108,7 @@ func (t *Tail) newest(ctx context.Context) (printed int, last uint64, err error)
 
 // numbered leaves out the records that are not in the chain yet. They come again with their numbers.
 func numbered(records []audit.Record) []audit.Record {
-	for n, r := range records {
-		if r.Seq == 0 {
-			return records[:n]
-		}
-	}
-	return records
+	return slices.DeleteFunc(records, func(r audit.Record) bool { return r.Seq == 0 })
 }
 
 // sleep waits for the next poll, and reports whether ctx still goes on.

@@ -313,3 +313,26 @@ func TestAStoreIsVerifiedWithItsMasterKeyAndItsChain(t *testing.T) {
 		t.Error("a missing file was opened")
 	}
 }
+
+// TestOneRecordWithoutANumberHidesNoOther, wherever it is in a page.
+func TestOneRecordWithoutANumberHidesNoOther(t *testing.T) {
+	for _, page := range [][]uint64{{0, 1, 2, 3}, {1, 0, 2, 3}, {1, 2, 3, 0}, {0, 1, 0, 2, 0, 0, 3}} {
+		var records []audit.Record
+		for _, seq := range page {
+			records = append(records, audit.Record{Seq: seq, Target: fmt.Sprint(seq)})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		source := func(_ context.Context, q audit.Query) (audit.Page, error) {
+			if !q.Forward {
+				return audit.Page{}, nil
+			}
+			cancel()
+			return audit.Page{Records: slices.Clone(records), Next: audit.Cursor{Seq: 3}}, nil
+		}
+		var got printed
+		if err := (&Tail{Follow: true, Source: source, Print: got.print}).Run(ctx, &bytes.Buffer{}); err != nil || !slices.Equal(got, printed{"1", "2", "3"}) {
+			t.Errorf("of %v, %v are printed, %v", page, got, err)
+		}
+		cancel()
+	}
+}

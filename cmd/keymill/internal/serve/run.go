@@ -63,7 +63,7 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan error {
 	work := map[string]func(context.Context) error{
 		"keys":     s.rings.Run,
-		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store, s.damage.add) },
+		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store, s.log, s.damage.add) },
 		"damage":   s.damage.run,
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
