@@ -139,6 +139,12 @@ func (s *Server) configure() error {
 	return os.WriteFile(s.config(), []byte(yaml), 0o600)
 }
 
+// Config returns the path of its configuration.
+func (s *Server) Config() string { return s.config() }
+
+// Binary returns the path of the binary that it runs.
+func (s *Server) Binary() string { return s.binary }
+
 func (s *Server) config() string { return filepath.Join(s.Dir, "keymill.yaml") }
 
 // Start runs the server on its directory and returns once it is ready. Before the first start it
