@@ -11,4 +11,5 @@
 //	judge_test.go      starts the server on a changed store and judges what it does
 //	mutants_test.go    many changes, and the table
 //	planted_test.go    programs with a check removed, which the changes must find
+//	masterkey_test.go  a kill at each write of a master key change
 package crash

@@ -1,0 +1,203 @@
+package crash
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/integration_test/counts"
+	"keymill/integration_test/server"
+)
+
+// importedUsers makes the end of a master key change take several transactions.
+const importedUsers = 300
+
+// TestAKillAtAnyWriteOfAMasterKeyChangeLosesNothing: strace records every write of doctor, which
+// changes the master key, and of the next start, which ends the change. A kill -9 leaves what the writes
+// before it wrote, so the store of each kill is made of the first writes. It opens with exactly one of
+// the two keys, serves all that was acknowledged, and the other key is refused in one line.
+//
+// I26.
+func TestAKillAtAnyWriteOfAMasterKeyChangeLosesNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		inOwnNamespace(t) // only root may trace the server, which is not dumpable
+		return
+	}
+	strace := needStrace(t)
+	w := live(t, importedUsers)
+	c := &keyChange{lived: w, strace: strace, keys: [2]string{filepath.Join(w.srv.Dir, "master.key"), filepath.Join(t.TempDir(), "new.key")}}
+	random := make([]byte, 32)
+	rand.Read(random)
+	if err := os.WriteFile(c.keys[1], []byte(base64.StdEncoding.EncodeToString(random)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.judge = newJudge(t, w, w.srv.Binary())
+	writes := c.record(t)
+	kills := min(counts.Of("master-key-kills"), len(writes)+1)
+	opened := [2]int{}
+	for n := range kills {
+		after := n * len(writes) / max(1, kills-1)
+		opened[c.check(t, after, c.after(writes[:after]))]++
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	t.Logf("counted: %d writes, %d kills; the old key opened %d stores, the new one %d; 0 with both or neither, 0 lost",
+		len(writes), kills, opened[0], opened[1])
+	if opened[0] == 0 || opened[1] == 0 {
+		t.Error("the test must see kills before and after the change")
+	}
+}
+
+// A keyChange is a change of the master key of a store.
+type keyChange struct {
+	*lived
+	judge  *judge
+	strace string
+	keys   [2]string // files of the old and the new master key
+}
+
+// A fileWrite is one call that changed the store.
+type fileWrite struct {
+	offset int64
+	data   []byte
+	size   int64 // of a truncate; data is nil then
+}
+
+// record changes the master key and starts the server once, and returns every write to the store.
+func (c *keyChange) record(t *testing.T) []fileWrite {
+	t.Helper()
+	if err := c.judge.place(&mutant{store: c.final.store, mark: c.final.mark}); err != nil {
+		t.Fatal(err)
+	}
+	writes := c.trace(t, c.keys[0], nil, "doctor", "--new-master-key-file", c.keys[1])
+	changing := len(writes)
+	writes = append(writes, c.trace(t, c.keys[1], func() {
+		await(t, "the server", func() bool {
+			resp, err := http.Get("http://" + c.judge.address + "/healthz")
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err == nil
+		})
+	}, "serve", "--listen", c.judge.address)...)
+	t.Logf("doctor wrote %d times, the next start and its stop %d times", changing, len(writes)-changing)
+	return writes
+}
+
+// trace runs a command on the store under strace. If ready is given, the command is stopped once it returns.
+func (c *keyChange) trace(t *testing.T, key string, ready func(), args ...string) []fileWrite {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "strace")
+	store := filepath.Join(c.judge.dir, "data", storeName)
+	command := append([]string{"-f", "-qq", "-o", log, "-xx", "-s", "10000000", "-e", "trace=pwrite64,ftruncate,fallocate", "-P", store, c.judge.binary}, args...)
+	cmd := exec.Command(c.strace, append(command, "--config", c.srv.Config(), "--data", filepath.Join(c.judge.dir, "data"))...)
+	out := new(output)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(server.Environment(), "KEYMILL_MASTER_KEY_FILE="+key), out, out
+	process, err := server.Launch(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer process.Close()
+	if ready != nil {
+		ready()
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := exec.Command("kill", strings.Fields(string(children))...)
+		if text, err := stop.CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, text)
+		}
+	}
+	select {
+	case <-process.Done():
+	case <-time.After(hangLimit):
+		t.Fatalf("%v hangs: %s", args, out)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 0 {
+		t.Fatalf("%v: exit code %d: %s", args, code, out)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parseWrites(t, string(text))
+}
+
+var (
+	pwriteLine   = regexp.MustCompile(`pwrite64\(\d+, "((?:\\x[0-9a-f]{2})*)", (\d+), (\d+)`)
+	truncateLine = regexp.MustCompile(`ftruncate\(\d+, (\d+)`)
+)
+
+// parseWrites reads the output of strace.
+func parseWrites(t *testing.T, text string) (writes []fileWrite) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if m := pwriteLine.FindStringSubmatch(line); m != nil {
+			data, err := hex.DecodeString(strings.ReplaceAll(m[1], `\x`, ""))
+			offset, _ := strconv.ParseInt(m[3], 10, 64)
+			if err != nil || fmt.Sprint(len(data)) != m[2] {
+				t.Fatalf("strace printed %d bytes of %s (%v)", len(data), m[2], err)
+			}
+			writes = append(writes, fileWrite{offset: offset, data: data})
+		} else if m := truncateLine.FindStringSubmatch(line); m != nil {
+			size, _ := strconv.ParseInt(m[1], 10, 64)
+			writes = append(writes, fileWrite{size: size})
+		} else if strings.Contains(line, "fallocate(") || strings.Contains(line, "pwrite64(") {
+			t.Fatalf("a write that the test does not read: %.200s", line)
+		}
+	}
+	return writes
+}
+
+// after returns the store after the first writes.
+func (c *keyChange) after(writes []fileWrite) []byte {
+	file := slices.Clone(c.final.store)
+	for _, w := range writes {
+		end := w.size
+		if w.data != nil {
+			end = max(int64(len(file)), w.offset+int64(len(w.data)))
+		}
+		if grow := end - int64(len(file)); grow > 0 {
+			file = append(file, make([]byte, grow)...)
+		}
+		file = file[:end]
+		copy(file[min(w.offset, end):], w.data)
+	}
+	return file
+}
+
+// check starts a server with each key and returns which one opened the store.
+func (c *keyChange) check(t *testing.T, after int, store []byte) (opened int) {
+	t.Helper()
+	opened = -1
+	for n, key := range c.keys {
+		c.judge.key = key
+		m := &mutant{store: store, mark: c.final.mark, change: true}
+		v := c.judge.judge(m)
+		switch {
+		case v.outcome == whole && opened < 0:
+			opened = n
+		case v.outcome == refused && strings.Contains(v.why, "the master key does not open this store"):
+		default:
+			t.Errorf("killed after write %d, key %d: %s", after, n, v.why)
+		}
+	}
+	if opened < 0 {
+		t.Errorf("killed after write %d: no key opens the store", after)
+		return 0
+	}
+	return opened
+}
