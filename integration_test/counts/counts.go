@@ -43,10 +43,10 @@ var table = map[string]row{
 	"rotations-of-many":  {10_000, 200_000},   // rotations of those families, while the server's memory is measured
 	"parallel-logins":    {500, 500},          // logins at once, while a service fetches tokens
 
-	"flipped-bits":     {2_000, 40_000}, // of a store, each in a copy that is opened, read and written
-	"store-mutations":  {500, 10_000},   // changes of a closed store, each started once
-	"planted-checks":   {1, 7},          // programs with a check removed, which these changes must show
-	"master-key-kills": {20, 400},       // states of a store whose master key is changed, one after each write
+	"flipped-bits":    {2_000, 40_000}, // of a store, each in a copy that is opened, read and written
+	"store-mutations": {500, 10_000},   // changes of a closed store, each started once
+	"planted-checks":  {1, 7},          // programs with a check removed, which these changes must show
+	"master-key-cuts": {20, 400},       // writes after which a change of the master key is cut
 
 	"fuzz-seconds": {30, 300}, // seconds for each fuzz test in scripts/test
 }

@@ -11,5 +11,9 @@
 //	judge_test.go      starts the server on a changed store and judges what it does
 //	mutants_test.go    many changes, and the table
 //	planted_test.go    programs with a check removed, which the changes must find
-//	masterkey_test.go  a kill at each write of a master key change
+//	masterkey_test.go  a master key change that is cut after each write
+//	case_test.go       a change that the server failed, kept to be judged alone
+//
+// The harness exempts one damaged record, audit/head, from the rule that damage is not written over: it
+// follows from the records of the log, and the server writes it again.
 package crash

@@ -101,7 +101,7 @@ func (j *judge) judge(m *mutant) verdict {
 		return verdict{violation, err.Error()}
 	}
 	log := new(output)
-	cmd := exec.Command(j.binary, "serve", "--config", j.world.srv.Config(),
+	cmd := exec.Command(j.binary, "serve", "--config", j.world.files[0],
 		"--data", filepath.Join(j.dir, "data"), "--listen", j.address)
 	cmd.Env, cmd.Stdout, cmd.Stderr = server.Environment(), log, log
 	if j.key != "" {

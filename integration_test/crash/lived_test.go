@@ -23,7 +23,8 @@ import (
 
 // A lived is a closed store that has records of every kind, and what its server acknowledged.
 type lived struct {
-	srv   *server.Server // stopped; it has the issuer, the settings and the master key
+	srv   *server.Server // stopped; nil in a case that was kept
+	files []string       // its configuration, its master key and the secret of its webhook
 	final stage
 	older []stage // copies of the same store from earlier in its life
 
@@ -66,7 +67,8 @@ func live(t *testing.T, more int) *lived {
 		Config: server.WebConfig + "\nwebhook:\n  url: http://" + closed + "/\n  secret_file: " + secret,
 	})
 	w := &lived{
-		srv: srv, clients: map[string]server.Client{}, tokens: map[string]string{}, refreshes: map[string]string{},
+		srv: srv, files: []string{srv.Config(), filepath.Join(srv.Dir, "master.key"), secret},
+		clients: map[string]server.Client{}, tokens: map[string]string{}, refreshes: map[string]string{},
 		active: map[string]bool{}, live: map[string]bool{}, users: map[string]bool{}, keys: map[string]string{}, signers: map[string]string{},
 	}
 	if more > 0 {
@@ -102,15 +104,20 @@ func (w *lived) stage(t *testing.T) stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s, err := newStage(store, mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newStage(store, mark []byte) (stage, error) {
 	f, err := readStoreFile(store)
 	if err != nil {
-		t.Fatal(err)
+		return stage{}, err
 	}
 	records, pages, err := f.all()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stage{store, mark, records, pages}
+	return stage{store, mark, records, pages}, err
 }
 
 // begin adds audiences, clients, users, sessions and an imported key.

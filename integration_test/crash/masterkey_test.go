@@ -23,13 +23,18 @@ import (
 // importedUsers makes the end of a master key change take several transactions.
 const importedUsers = 300
 
-// TestAKillAtAnyWriteOfAMasterKeyChangeLosesNothing: strace records every write of doctor, which
-// changes the master key, and of the next start, which ends the change. A kill -9 leaves what the writes
-// before it wrote, so the store of each kill is made of the first writes. It opens with exactly one of
-// the two keys, serves all that was acknowledged, and the other key is refused in one line.
+// TestAMasterKeyChangeCutAtAnyWriteLosesNothing cuts a master key change after each write. The store then
+// opens with exactly one of the two keys and serves all that was acknowledged. The other key is refused
+// in one line.
+//
+// No process is killed. strace records every write of doctor, which changes the master key, and of the
+// next start, which ends the change. The test rebuilds the file from the first writes, in their order, as
+// a kill -9 between two writes leaves it. A kill inside one write and a loss of power, which can reorder
+// writes that were not synced, are not covered. The ci tier cuts at each write of doctor and at some of
+// the next start.
 //
 // I26.
-func TestAKillAtAnyWriteOfAMasterKeyChangeLosesNothing(t *testing.T) {
+func TestAMasterKeyChangeCutAtAnyWriteLosesNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		inOwnNamespace(t) // only root may trace the server, which is not dumpable
 		return
@@ -43,21 +48,34 @@ func TestAKillAtAnyWriteOfAMasterKeyChangeLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.judge = newJudge(t, w, w.srv.Binary())
-	writes := c.record(t)
-	kills := min(counts.Of("master-key-kills"), len(writes)+1)
+	writes, changing := c.record(t)
+	cuts := cutsOf(counts.Of("master-key-cuts"), changing, len(writes))
 	opened := [2]int{}
-	for n := range kills {
-		after := n * len(writes) / max(1, kills-1)
+	for _, after := range cuts {
 		opened[c.check(t, after, c.after(writes[:after]))]++
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
-	t.Logf("counted: %d writes, %d kills; the old key opened %d stores, the new one %d; 0 with both or neither, 0 lost",
-		len(writes), kills, opened[0], opened[1])
+	t.Logf("counted: %d writes, cut after %d of them; the old key opened %d stores, the new one %d; 0 with both or neither, 0 lost",
+		len(writes), len(cuts), opened[0], opened[1])
 	if opened[0] == 0 || opened[1] == 0 {
-		t.Error("the test must see kills before and after the change")
+		t.Error("the test must see cuts before and after the change")
 	}
+}
+
+// cutsOf returns after how many writes to cut, at most n: after each of those that change the key, then
+// evenly over the rest.
+func cutsOf(n, changing, all int) (cuts []int) {
+	for after := 0; after <= changing && len(cuts) < n; after++ {
+		cuts = append(cuts, after)
+	}
+	rest := all - changing
+	more := min(n-len(cuts), rest)
+	for i := 1; i <= more; i++ {
+		cuts = append(cuts, changing+i*rest/more)
+	}
+	return cuts
 }
 
 // A keyChange is a change of the master key of a store.
@@ -75,14 +93,15 @@ type fileWrite struct {
 	size   int64 // of a truncate; data is nil then
 }
 
-// record changes the master key and starts the server once, and returns every write to the store.
-func (c *keyChange) record(t *testing.T) []fileWrite {
+// record changes the master key and starts the server once. It returns every write to the store, and how
+// many of them changed the master key.
+func (c *keyChange) record(t *testing.T) (writes []fileWrite, changing int) {
 	t.Helper()
 	if err := c.judge.place(&mutant{store: c.final.store, mark: c.final.mark}); err != nil {
 		t.Fatal(err)
 	}
-	writes := c.trace(t, c.keys[0], nil, "doctor", "--new-master-key-file", c.keys[1])
-	changing := len(writes)
+	writes = c.trace(t, c.keys[0], nil, "doctor", "--new-master-key-file", c.keys[1])
+	changing = len(writes)
 	writes = append(writes, c.trace(t, c.keys[1], func() {
 		await(t, "the server", func() bool {
 			resp, err := http.Get("http://" + c.judge.address + "/healthz")
@@ -93,7 +112,7 @@ func (c *keyChange) record(t *testing.T) []fileWrite {
 		})
 	}, "serve", "--listen", c.judge.address)...)
 	t.Logf("doctor wrote %d times, the next start and its stop %d times", changing, len(writes)-changing)
-	return writes
+	return writes, changing
 }
 
 // trace runs a command on the store under strace. If ready is given, the command is stopped once it returns.
@@ -192,11 +211,11 @@ func (c *keyChange) check(t *testing.T, after int, store []byte) (opened int) {
 			opened = n
 		case v.outcome == refused && strings.Contains(v.why, "the master key does not open this store"):
 		default:
-			t.Errorf("killed after write %d, key %d: %s", after, n, v.why)
+			t.Errorf("cut after write %d, key %d: %s", after, n, v.why)
 		}
 	}
 	if opened < 0 {
-		t.Errorf("killed after write %d: no key opens the store", after)
+		t.Errorf("cut after write %d: no key opens the store", after)
 		return 0
 	}
 	return opened

@@ -3,6 +3,7 @@ package crash
 import (
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -27,11 +28,15 @@ func TestNoChangeOfAClosedStoreOpensADoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if path := os.Getenv(caseVariable); path != "" {
+		judgeAgain(t, path, binary)
+		return
+	}
 	w := live(t, 0)
 	n := counts.Of("store-mutations")
 	began := time.Now()
 	table := breedAndJudge(t, w, binary, uint64(time.Now().UnixNano()), n)
-	t.Logf("counted: %d changed stores, each started once, in %v\n%s", n, time.Since(began).Round(time.Second), table)
+	t.Logf("counted: %d changed stores, each started once, in %v\n%s", table.judged, time.Since(began).Round(time.Second), table)
 	for _, v := range table.violations {
 		t.Error(v)
 	}
@@ -41,19 +46,24 @@ func TestNoChangeOfAClosedStoreOpensADoor(t *testing.T) {
 type results struct {
 	mu         sync.Mutex
 	counts     map[string]*[outcomes]int
-	reasons    map[string]int
 	violations []string
+	judged     int
 }
 
-func (r *results) add(m *mutant, v verdict) {
+func (r *results) add(w *lived, m *mutant, v verdict) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.counts[m.kind] == nil {
 		r.counts[m.kind] = new([outcomes]int)
 	}
 	r.counts[m.kind][v.outcome]++
+	r.judged++
 	if v.outcome == violation {
-		r.violations = append(r.violations, m.what+": "+v.why)
+		where := ""
+		if len(r.violations) < maxKept {
+			where = keepCase(w, m)
+		}
+		r.violations = append(r.violations, m.what+": "+v.why+"\n"+where)
 	}
 }
 
@@ -86,7 +96,6 @@ func newBreeder(t *testing.T, w *lived, seed uint64) *breeder {
 // breedAndJudge makes n mutants of one seed and judges each.
 func breedAndJudge(t *testing.T, w *lived, binary string, seed uint64, n int) *results {
 	t.Helper()
-	t.Logf("seed %d", seed)
 	b := newBreeder(t, w, seed)
 	table := &results{counts: map[string]*[outcomes]int{}}
 	mutants := make(chan *mutant, judges)
@@ -95,12 +104,17 @@ func breedAndJudge(t *testing.T, w *lived, binary string, seed uint64, n int) *r
 		j := newJudge(t, w, binary)
 		wg.Go(func() {
 			for m := range mutants {
-				table.add(m, j.judge(m))
+				table.add(w, m, j.judge(m))
 			}
 		})
 	}
+	end, limited := t.Deadline()
 	turns := schedule()
 	for i := range n {
+		if limited && time.Until(end) < time.Minute {
+			t.Errorf("-timeout ends the test after %d of %d changes", i, n)
+			break
+		}
 		m, err := b.breed(turns[i%len(turns)])
 		if err != nil {
 			t.Errorf("turn %d: %v", i, err)

@@ -1,6 +1,9 @@
 package crash
 
 import (
+	"cmp"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +15,7 @@ import (
 	"keymill/integration_test/server"
 )
 
-// A planted bug is a copy of the program with checks removed. The harness must find it.
+// A planted bug is a build of the program with checks removed. The harness must find it.
 type planted struct {
 	name  string
 	edits []sourceEdit
@@ -52,23 +55,17 @@ var plantedBugs = []planted{
 }
 
 // TestTheHarnessFindsEachRemovedCheck: what TestNoChangeOfAClosedStoreOpensADoor does not find would
-// prove nothing. Each copy of the program lacks one check, and a change of the store must show it.
+// prove nothing. Each build of the program lacks one check, and a change of the store must show it.
 func TestTheHarnessFindsEachRemovedCheck(t *testing.T) {
 	root, err := server.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	for _, name := range []string{"go.mod", "go.sum", "cmd", "issuer", "jwks", "keystore", "storage"} {
-		if out, err := exec.Command("cp", "-r", filepath.Join(root, name), dir).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
 	w := live(t, 0)
 	n := counts.Of("planted-checks")
 	for _, bug := range plantedBugs[:n] {
 		t.Run(strings.ReplaceAll(bug.name, " ", "-"), func(t *testing.T) {
-			binary, world := bug.build(t, dir), w
+			binary, world := bug.build(t, root), w
 			if bug.ownTags {
 				t.Setenv("KEYMILL_BINARY", binary)
 				world = live(t, 0)
@@ -79,37 +76,36 @@ func TestTheHarnessFindsEachRemovedCheck(t *testing.T) {
 	t.Logf("counted: %d programs with a check removed, each found", n)
 }
 
-// build builds the program with the bug from the copy of the module in dir.
-func (bug planted) build(t *testing.T, dir string) string {
+// build builds the program with the bug. An overlay replaces the changed files, so that only the packages
+// that depend on them are compiled.
+func (bug planted) build(t *testing.T, root string) string {
 	t.Helper()
-	originals := map[string][]byte{}
-	for _, e := range bug.edits {
-		path := filepath.Join(dir, e.file)
-		source, err := os.ReadFile(path)
+	dir, replaced := t.TempDir(), map[string]string{} // source file → its changed copy
+	for n, e := range bug.edits {
+		path := filepath.Join(root, e.file)
+		source, err := os.ReadFile(cmp.Or(replaced[path], path))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if originals[path] == nil {
-			originals[path] = source
-		}
 		changed := strings.Replace(string(source), e.old, e.new, 1)
 		if changed == string(source) {
-			t.Fatalf("%s has no %q any longer: plant the bug where the check is now", e.file, e.old)
+			t.Fatalf("%s has no %q: plant the bug where the check is now", e.file, e.old)
 		}
-		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		replaced[path] = filepath.Join(dir, fmt.Sprintf("%d.go", n))
+		if err := os.WriteFile(replaced[path], []byte(changed), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	defer func() {
-		for path, source := range originals {
-			if err := os.WriteFile(path, source, 0o600); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	binary := filepath.Join(t.TempDir(), "keymill")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "./cmd/keymill")
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOWORK=off")
+	overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "keymill")
+	if err := os.WriteFile(list, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-overlay", list, "-o", binary, "./cmd/keymill")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
@@ -123,7 +119,7 @@ func (bug planted) find(t *testing.T, w *lived, binary string) {
 	b, j := newBreeder(t, w, seed), newJudge(t, w, binary)
 	turns, last := schedule(), verdict{}
 	for tried, turn := 0, 0; tried < mutants && turn < 100*mutants*len(turns); turn++ {
-		if !strings.HasPrefix(bug.turns.String(), "^"+turns[turn%len(turns)].name+"") {
+		if !strings.HasPrefix(bug.turns.String(), "^"+turns[turn%len(turns)].name) {
 			continue
 		}
 		m, err := b.breed(turns[turn%len(turns)])
@@ -138,8 +134,25 @@ func (bug planted) find(t *testing.T, w *lived, binary string) {
 		last = j.judge(m)
 		if last.outcome == violation && bug.want.MatchString(last.why) {
 			t.Logf("found by mutant %d: %.300s: %.300s", tried, m.what, last.why)
+			bug.findAgain(t, w, m, binary)
 			return
 		}
 	}
 	t.Errorf("%s, and no change of the store shows it; the last one: %v", bug.name, last)
+}
+
+// findAgain keeps the mutant as a case. Alone, in another directory, the case must show the bug too.
+func (bug planted) findAgain(t *testing.T, w *lived, m *mutant, binary string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "case.json")
+	if err := newCase(w, m).write(path); err != nil {
+		t.Fatal(err)
+	}
+	world, again, err := readCase(path, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := newJudge(t, world, binary).judge(again); v.outcome != violation || !bug.want.MatchString(v.why) {
+		t.Errorf("the kept case does not show the bug again: %v", v)
+	}
 }
