@@ -288,14 +288,14 @@ func TestEveryRecordPassesItsCheck(t *testing.T) {
 	}
 }
 
-// oldFamily reads version 1 of a family record, which had neither a count of retries nor fingerprints
-// of addresses. Only this test has ever written it.
+// oldFamily reads an earlier version of a family record, which had no fingerprint of an address. Only this
+// test has ever written it.
 func oldFamily(key string, b []byte) *familyRecord {
-	const cut = 2 + 1 + 4
-	if len(b) <= familyFixedBytes-cut {
+	const at, cut = 60, 4
+	if len(b) <= at {
 		return nil
 	}
-	whole := slices.Concat(b[:66], make([]byte, cut), b[66:])
+	whole := slices.Concat(b[:at], make([]byte, cut), b[at:])
 	whole[0] = familyVersion
 	return decodeNewestFamily(key, whole)
 }
@@ -320,7 +320,7 @@ func TestTwoVersionsOfARecordAreReadDuringAnUpgrade(t *testing.T) {
 		}
 	}
 	newest := read()
-	old := slices.Concat(newest[:66], newest[73:])
+	old := slices.Concat(newest[:60], newest[64:])
 	old[0] = familyVersion - 1
 	write(old)
 	if _, err := w.refresh(p.grant.Refresh); !errors.Is(err, storage.ErrDamaged) {
@@ -331,7 +331,7 @@ func TestTwoVersionsOfARecordAreReadDuringAnUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now := read(); now[0] != familyVersion || len(now) != len(newest) || binary.BigEndian.Uint32(now[62:]) != 1 {
+	if now := read(); now[0] != familyVersion || len(now) != len(newest) || binary.BigEndian.Uint32(now[56:]) != 1 {
 		t.Errorf("after a refresh it is %x", now)
 	}
 	later := read()

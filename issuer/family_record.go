@@ -1,9 +1,9 @@
 package issuer
 
 import (
-	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"strings"
 	"time"
 
@@ -12,13 +12,18 @@ import (
 )
 
 // A familyRecord is all that the store has of one login, however often it rotates. A rotation
-// overwrites it and keeps its length:
+// overwrites it and keeps its length, unless there were retries:
 //
-//	version 1 (the third) ‖ end 1 ‖ login endpoint 1 ‖ secret number 1 ‖ terms 16
+//	version 1 (the fourth) ‖ end 1 and flags ‖ login endpoint 1 ‖ secret number 1 ‖ terms 16
 //	epochs of store, user and client, 8 each
-//	created 6 ‖ last used 6 (Unix ms) ‖ rotated at 6 (ms of Rings.ServedTime)
-//	generation 4 ‖ retries 2 ‖ shared 1 ‖ address 4 ‖ ended 6 (Unix ms, 0 if not) ‖ scopes 7
-//	due 4 ‖ denied until 4 (Unix seconds) ‖ user
+//	last used 6 (Unix ms) ‖ rotated at 6 (ms of Rings.ServedTime)
+//	generation 4 ‖ address 4 ‖ due 4 (Unix seconds) ‖ scopes 1 to 8 (how many bytes 1, a number of so many)
+//	if flagged: retries 2 ‖ shared 1
+//	if it has ended: ended 6 (Unix ms)
+//	if flagged: denied until 4 (Unix seconds)
+//	user
+//
+// It was created at the time in its id.
 type familyRecord struct {
 	end             ending        // the decision that ended it; epochs and time end it without a write
 	endpoint        LoginEndpoint // where the user logged in
@@ -43,34 +48,45 @@ type familyRecord struct {
 type epochs struct{ store, user, client uint64 }
 
 const (
-	familyVersion    = 3
-	familyFixedBytes = 94
-	maxUserIDBytes   = 64 // so that a record stays within 160 bytes
+	familyVersion  = 4
+	maxUserIDBytes = 64 // so that a record stays within 160 bytes
+
+	// Flags beside the ending.
+	flagRetries = 1 << 7
+	flagDenied  = 1 << 6
 )
 
 func familyKey(id familyID) string { return "family/" + id.String() }
 
 func (rec *familyRecord) encode() []byte {
-	b := make([]byte, familyFixedBytes, familyFixedBytes+len(rec.user))
-	b[0], b[1], b[2], b[3] = familyVersion, byte(rec.end), byte(rec.endpoint), rec.secret
-	copy(b[4:20], rec.terms[:])
-	binary.BigEndian.PutUint64(b[20:], rec.epochs.store)
-	binary.BigEndian.PutUint64(b[28:], rec.epochs.user)
-	binary.BigEndian.PutUint64(b[36:], rec.epochs.client)
-	record.PutUint48(b[44:], uint64(rec.created.UnixMilli()))
-	record.PutUint48(b[50:], uint64(rec.lastUsed.UnixMilli()))
-	record.PutUint48(b[56:], uint64(rec.rotatedAtServed.Milliseconds()))
-	binary.BigEndian.PutUint32(b[62:], rec.generation)
-	binary.BigEndian.PutUint16(b[66:], rec.retries)
-	b[68] = rec.shared
-	copy(b[69:73], rec.address[:])
-	if !rec.endedAt.IsZero() {
-		record.PutUint48(b[73:], uint64(rec.endedAt.UnixMilli()))
+	end := byte(rec.end)
+	if rec.retries > 0 || rec.shared > 0 {
+		end |= flagRetries
 	}
-	b[79] = byte(rec.scopes >> 48)
-	record.PutUint48(b[80:], uint64(rec.scopes))
-	binary.BigEndian.PutUint32(b[86:], uint32(max(rec.due.Unix(), 0)))
-	binary.BigEndian.PutUint32(b[90:], uint32(max(rec.deniedUntil.Unix(), 0)))
+	if !rec.deniedUntil.IsZero() {
+		end |= flagDenied
+	}
+	b := append(make([]byte, 0, 160), familyVersion, end, byte(rec.endpoint), rec.secret)
+	b = append(b, rec.terms[:]...)
+	b = record.AppendUint(b, rec.epochs.store, 8)
+	b = record.AppendUint(b, rec.epochs.user, 8)
+	b = record.AppendUint(b, rec.epochs.client, 8)
+	b = record.AppendUint(b, uint64(rec.lastUsed.UnixMilli()), 6)
+	b = record.AppendUint(b, uint64(rec.rotatedAtServed.Milliseconds()), 6)
+	b = record.AppendUint(b, uint64(rec.generation), 4)
+	b = append(b, rec.address[:]...)
+	b = record.AppendUint(b, uint64(max(rec.due.Unix(), 0)), 4)
+	scopes := (bits.Len64(uint64(rec.scopes)) + 7) / 8
+	b = record.AppendUint(append(b, byte(scopes)), uint64(rec.scopes), scopes)
+	if end&flagRetries != 0 {
+		b = append(record.AppendUint(b, uint64(rec.retries), 2), rec.shared)
+	}
+	if rec.end != notEnded {
+		b = record.AppendUint(b, uint64(rec.endedAt.UnixMilli()), 6)
+	}
+	if end&flagDenied != 0 {
+		b = record.AppendUint(b, uint64(rec.deniedUntil.Unix()), 4)
+	}
 	return append(b, rec.user...)
 }
 
@@ -81,33 +97,43 @@ func decodeFamily(key string, b []byte) (*familyRecord, error) { return knownFam
 
 // decodeNewestFamily returns nil for a record that is impossible under its key.
 func decodeNewestFamily(key string, b []byte) *familyRecord {
-	if len(b) <= familyFixedBytes || len(b) > familyFixedBytes+maxUserIDBytes || record.Uint48(b[56:]) > uint64(math.MaxInt64/time.Millisecond) {
+	id, ok := record.ParseID(strings.TrimPrefix(key, "family/"))
+	if !ok {
 		return nil
 	}
+	f := record.NewFields(b[1:])
+	end := byte(f.Uint(1))
 	rec := &familyRecord{
-		end: ending(b[1]), endpoint: LoginEndpoint(b[2]), secret: b[3], terms: termsID(b[4:20]),
-		epochs: epochs{
-			store: binary.BigEndian.Uint64(b[20:]), user: binary.BigEndian.Uint64(b[28:]), client: binary.BigEndian.Uint64(b[36:]),
-		},
-		created: milliseconds(b[44:]), lastUsed: milliseconds(b[50:]), rotatedAtServed: time.Duration(record.Uint48(b[56:])) * time.Millisecond,
-		generation: binary.BigEndian.Uint32(b[62:]), retries: binary.BigEndian.Uint16(b[66:]), shared: b[68], address: [4]byte(b[69:73]),
-		scopes: scopeSet(b[79])<<48 | scopeSet(record.Uint48(b[80:])), user: string(b[familyFixedBytes:]),
+		end: ending(end &^ (flagRetries | flagDenied)), created: id.Time(),
+		endpoint: LoginEndpoint(f.Uint(1)), secret: byte(f.Uint(1)), terms: termsID(f.Bytes(16)),
+		epochs: epochs{store: f.Uint(8), user: f.Uint(8), client: f.Uint(8)}, lastUsed: milliseconds(f),
 	}
-	if record.Uint48(b[73:]) > 0 {
-		rec.endedAt = milliseconds(b[73:])
+	served := f.Uint(6)
+	rec.rotatedAtServed = time.Duration(served) * time.Millisecond
+	rec.generation, rec.address, rec.due = uint32(f.Uint(4)), [4]byte(f.Bytes(4)), seconds(f)
+	scopes := int(f.Uint(1))
+	rec.scopes = scopeSet(f.Uint(min(scopes, 8)))
+	possible := served <= uint64(math.MaxInt64/time.Millisecond) && scopes == (bits.Len64(uint64(rec.scopes))+7)/8
+	if end&flagRetries != 0 {
+		rec.retries, rec.shared = uint16(f.Uint(2)), uint8(f.Uint(1))
+		possible = possible && (rec.retries > 0 || rec.shared > 0)
 	}
-	rec.due = time.Unix(int64(binary.BigEndian.Uint32(b[86:])), 0).UTC()
-	if until := binary.BigEndian.Uint32(b[90:]); until > 0 {
-		rec.deniedUntil = time.Unix(int64(until), 0).UTC()
+	if rec.end != notEnded {
+		rec.endedAt = milliseconds(f)
 	}
-	// A session begins at the time in its id.
-	if id, ok := record.ParseID(strings.TrimPrefix(key, "family/")); !ok || !id.Time().Equal(rec.created) || !rec.possible() {
+	if end&flagDenied != 0 {
+		rec.deniedUntil = seconds(f)
+	}
+	user, whole := f.Rest()
+	if rec.user = string(user); !whole || len(user) > maxUserIDBytes || !possible || !rec.possible() {
 		return nil
 	}
 	return rec
 }
 
-func milliseconds(b []byte) time.Time { return time.UnixMilli(int64(record.Uint48(b))).UTC() }
+func milliseconds(f *record.Fields) time.Time { return time.UnixMilli(int64(f.Uint(6))).UTC() }
+
+func seconds(f *record.Fields) time.Time { return time.Unix(int64(f.Uint(4)), 0).UTC() }
 
 // readFamily returns nil without an error if the family does not exist.
 func (i *Issuer) readFamily(r storage.Reader, id familyID) (*familyRecord, error) {

@@ -38,6 +38,8 @@ func FuzzFamilyRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(rec.encode())
+	rec.retries, rec.shared, rec.end, rec.endedAt, rec.deniedUntil = 1, 1, endedByLimit, id.Time(), id.Time()
+	f.Add(rec.encode())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		rec, err := decodeFamily(familyKey(id), raw)

@@ -3,9 +3,7 @@ package issuer
 import (
 	"context"
 	"strconv"
-	"time"
 
-	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -37,8 +35,7 @@ func (i *Issuer) endReplayed(d decision, f *family, e ending, p refreshAttempt) 
 // loginAddress returns the address from which the session of a family began, as its audit record has
 // it; "" if the record is not kept or cannot be read. A replay must end the session in any case.
 func (i *Issuer) loginAddress(ctx context.Context, id familyID) string {
-	began := time.UnixMilli(int64(record.Uint48(id[:6])))
-	rec, err := audit.Find(ctx, i.store, began, "session.login", id.String())
+	rec, err := audit.Find(ctx, i.store, id.Time(), "session.login", id.String())
 	if err != nil || rec == nil {
 		return ""
 	}

@@ -16,7 +16,7 @@ import (
 // proportion, those of start and memory are the same. The start is compared with one on a store
 // without families, in turns.
 const (
-	maxMillionBytes = 490_000_000 // the goal is 450 MB; tags, known addresses and the time of the index entry are above it
+	maxMillionBytes = 450_000_000
 	maxStartRatio   = 4
 	maxAnonymous    = 200_000_000
 	familiesEach    = 10 // of one user

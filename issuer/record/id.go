@@ -3,7 +3,6 @@ package record
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/binary"
 	"slices"
 	"time"
 )
@@ -21,7 +20,7 @@ type ID [IDBytes]byte
 // NewID returns an ID of that time.
 func NewID(now time.Time) ID {
 	var id ID
-	PutUint48(id[:6], uint64(now.UnixMilli()))
+	AppendUint(id[:0], uint64(now.UnixMilli()), 6)
 	rand.Read(id[6:])
 	return id
 }
@@ -33,7 +32,7 @@ var Encoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPaddin
 func (id ID) String() string { return Encoding.EncodeToString(id[:]) }
 
 // Time returns the time in an ID.
-func (id ID) Time() time.Time { return time.UnixMilli(int64(Uint48(id[:6]))).UTC() }
+func (id ID) Time() time.Time { return time.UnixMilli(int64(NewFields(id[:]).Uint(6))).UTC() }
 
 // ParseID returns the ID with that text. Each has only one.
 func ParseID(s string) (ID, bool) {
@@ -61,15 +60,4 @@ func DecodeIDs(raw []byte) (ids []ID, ok bool) {
 		ids = append(ids, id)
 	}
 	return ids, true
-}
-
-// PutUint48 writes the lower 48 bits of n into six bytes.
-func PutUint48(b []byte, n uint64) {
-	binary.BigEndian.PutUint16(b, uint16(n>>32))
-	binary.BigEndian.PutUint32(b[2:], uint32(n))
-}
-
-// Uint48 reads them.
-func Uint48(b []byte) uint64 {
-	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
 }
