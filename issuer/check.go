@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/record"
 	"keymill/issuer/scope"
 	"keymill/issuer/secret"
+	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/issuer/username"
 	"keymill/jwks"
@@ -55,7 +56,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 	case "sessions":
 		of, ok := tally.Parse(name)
 		named = ok && validUserID(of.User) && validID(of.Client)
-		_, err = decodeSessionList(key, raw)
+		_, err = sessionlist.Decode(key, raw)
 	case "denied":
 		named, err = isTokenID(name), record.CheckPresent(key, raw)
 	case "due":
@@ -141,7 +142,7 @@ func (rec *familyRecord) possible() bool {
 	return rec.end <= endedByLimit && rec.endpoint >= LoginSimpleJWT && rec.endpoint <= LoginBrowser && rec.secret > 0 && rec.endedAt.IsZero() == (rec.end == notEnded) &&
 		record.PossibleTime(rec.created) && record.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || record.PossibleTime(rec.endedAt)) &&
 		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0) && uint32(rec.shared) <= rec.generation &&
-		(rec.epochs.store == 0 || record.PossibleEpoch(rec.epochs.store)) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
+		record.PossibleEpoch(rec.epochs.store) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
 		rec.scopes>>scope.Max == 0 && record.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || record.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
 }
 

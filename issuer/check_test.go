@@ -16,6 +16,7 @@ import (
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
+	"keymill/issuer/sessionlist"
 	"keymill/storage"
 )
 
@@ -352,7 +353,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 	early[1] = 0
 	early[2] = 0
 	const key = "sessions/01/7/web"
-	for _, good := range [][]byte{list(0, 1), list(1, 1), list(0, maxSessions), list(maxEnded+maxSessions, maxEnded+2*maxSessions)} {
+	for _, good := range [][]byte{list(0, 1), list(1, 1), list(0, sessionlist.Max), list(sessionlist.MaxEnded+sessionlist.Max, sessionlist.MaxEnded+2*sessionlist.Max)} {
 		if err := CheckRecord(key, good); err != nil {
 			t.Error(err)
 		}
@@ -360,7 +361,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"nothing": {}, "no id": {0}, "half an id": one[:9], "an id and a half": append(slices.Clone(one), one[:8]...),
 		"more have ended than there are": list(2, 1), "one twice": append(slices.Clone(one), one[1:]...), "a time in 1970": early,
-		"too many": list(0, maxSessions+1), "too many that have ended": list(maxEnded+maxSessions+1, maxEnded+maxSessions+1),
+		"too many": list(0, sessionlist.Max+1), "too many that have ended": list(sessionlist.MaxEnded+sessionlist.Max+1, sessionlist.MaxEnded+sessionlist.Max+1),
 	} {
 		if err := CheckRecord(key, bad); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)

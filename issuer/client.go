@@ -52,7 +52,7 @@ func (rec *clientRecord) settings() api.NewClient {
 	s := api.NewClient{
 		Public: rec.Public, Grants: slices.Clone(rec.Grants), Audiences: slices.Clone(rec.Audiences),
 		Scopes: slices.Clone(rec.Scopes), Origins: slices.Clone(rec.Origins),
-		Introspect: distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
+		Introspect: record.Distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
 	}
 	if rec.Grace != nil {
 		s.Grace = (time.Duration(*rec.Grace) * time.Second).String()

@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/origin"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
 	"keymill/issuer/secret"
@@ -216,8 +217,8 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	if err := rec.setLifetimes(want); err != nil {
 		return err
 	}
-	rec.Grants, rec.Audiences, rec.Origins = distinct(want.Grants), distinct(want.Audiences), distinct(want.Origins)
-	rec.Introspect = distinct(want.Introspect)
+	rec.Grants, rec.Audiences, rec.Origins = record.Distinct(want.Grants), record.Distinct(want.Audiences), record.Distinct(want.Origins)
+	rec.Introspect = record.Distinct(want.Introspect)
 	for _, g := range rec.Grants {
 		if grants[g] == nil {
 			return refusal.New("invalid_request", "grant %s is not supported; choose from %s", refusal.Quoted(g), strings.Join(i.Grants(), ", "))

@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/issuer/sessionlist"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
@@ -181,7 +182,7 @@ func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
 		a.web(func(c *api.NewClient) { c.Idle = "1s" })
 		a.user("alice", "7")
 		var people []*person
-		for range maxSessions + 1 {
+		for range sessionlist.Max + 1 {
 			people = append(people, a.begin("7"))
 		}
 		time.Sleep(2 * time.Second)
@@ -196,7 +197,7 @@ func TestALongerIdleLifetimeRevivesNoUnlistedSession(t *testing.T) {
 				live++
 			}
 		}
-		if live > maxSessions || live > len(list) {
+		if live > sessionlist.Max || live > len(list) {
 			t.Errorf("%d sessions are live, %d are listed", live, len(list))
 		}
 	})
@@ -208,12 +209,12 @@ func TestSessionsEndedByTheLimitAreDeletedAfterADay(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		a.user("alice", "7")
-		for range 2*maxSessions + 5 {
+		for range 2*sessionlist.Max + 5 {
 			a.begin("7")
 		}
 		time.Sleep(keepEvicted + time.Minute)
-		if n := a.records("family/"); n != maxSessions {
-			t.Errorf("%d records of families are left, want %d", n, maxSessions)
+		if n := a.records("family/"); n != sessionlist.Max {
+			t.Errorf("%d records of families are left, want %d", n, sessionlist.Max)
 		}
 	})
 }
@@ -233,7 +234,7 @@ func TestDamagedRecordsDoNotStopTheCleanUp(t *testing.T) {
 		a.begin("9")
 		err := a.store.Update(t.Context(), func(tx storage.Tx) error {
 			return errors.Join(
-				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(sessionListKey("9", "web"), []byte("odd")),
+				tx.Put("family/"+broken, []byte("broken")), tx.Put(userKey("8"), []byte("{")), tx.Put(sessionlist.Key("9", "web"), []byte("odd")),
 			)
 		})
 		if err != nil {

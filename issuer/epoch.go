@@ -18,6 +18,9 @@ import (
 
 const epochKey = "epoch"
 
+// firstEpoch is that of a store until it is raised. No token is older.
+var firstEpoch = newEpoch(time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC))
+
 // maxClockStep is how far the wall clock may be set back without being distrusted, see package keystore.
 const maxClockStep = 2 * time.Minute
 
@@ -38,14 +41,12 @@ func issuedBefore(iat time.Time, epoch uint64) bool {
 	return iat.Add(backdate).Unix() < int64(epoch/uint64(time.Second))
 }
 
-// readStoreEpoch returns the epoch of the store, 0 if it was never raised.
+// readStoreEpoch returns the epoch of the store. The first Open writes it, so a missing one is damage and
+// not one that was never raised.
 func readStoreEpoch(r storage.Reader) (uint64, error) {
 	raw, err := r.Get(epochKey)
-	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil
-	}
 	if err != nil {
-		return 0, err
+		return 0, record.Missing(err, epochKey, "every store that was served has one")
 	}
 	return record.DecodeEpoch(epochKey, raw)
 }
@@ -58,11 +59,24 @@ func (i *Issuer) CheckEpoch(ctx context.Context) error {
 // EndAllSessions ends every session of the store in the caller's transaction, with one write. now is
 // the decision time. It is for a start; RevokeAllSessions is for a running Issuer.
 func EndAllSessions(tx storage.Tx, now time.Time) error {
-	epoch, err := readStoreEpoch(tx)
-	if err != nil {
+	epoch := firstEpoch
+	raw, err := tx.Get(epochKey)
+	if err == nil {
+		epoch, err = record.DecodeEpoch(epochKey, raw)
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) { // not in a store that was never served
 		return err
 	}
 	return putStoreEpoch(tx, max(epoch+1, newEpoch(now.Add(time.Second))))
+}
+
+// makeStoreEpoch writes the first epoch, unless EndAllSessions has written one.
+func makeStoreEpoch(tx storage.Tx) error {
+	_, err := tx.Get(epochKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return putStoreEpoch(tx, firstEpoch)
+	}
+	return err
 }
 
 func putStoreEpoch(tx storage.Tx, epoch uint64) error {

@@ -32,6 +32,12 @@ func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (epoch uint64, err er
 	if err := checkIDUnused(tx, id); err != nil {
 		return 0, err
 	}
+	// The index alone does not decide: a lost entry must not let a new record replace another.
+	if had, err := tx.GetAll(userKey(id), clientKey(id)); err != nil {
+		return 0, err
+	} else if had[0] != nil || had[1] != nil {
+		return 0, storage.Damaged(idKey(id), "it is missing, although a client or a user has the id")
+	}
 	gone, err := readGone(tx, id)
 	if err != nil {
 		return 0, err

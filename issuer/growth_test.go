@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/refusal"
+	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -74,7 +75,7 @@ func TestWhatAUserCanMakeTheStoreKeepIsBounded(t *testing.T) {
 		return n
 	}
 	t.Logf("%d logins, refreshes and revocations leave %d records, twice as many %d: %v", rounds, sum(half), sum(after), after)
-	const sessions = 2*maxSessions + maxEnded
+	const sessions = 2*sessionlist.Max + sessionlist.MaxEnded
 	for kind, most := range map[string]int{
 		"family/": sessions, "denied/": tally.Kept, "due/": sessions + tally.Kept + 3, "tally/": 1, "sessions/": 1, "terms/": 1,
 		"audit/": 5*tally.Kept + 3, // login, logout, revoked, limit and token.revoke
@@ -292,7 +293,7 @@ func TestASessionThatIsNoLongerKeptStaysEnded(t *testing.T) {
 			t.Error("its access token is active")
 		}
 	}
-	if n, due := w.records("family/"), w.dueOf(dueFamily); n != due || n > 2*maxSessions+maxEnded {
+	if n, due := w.records("family/"), w.dueOf(dueFamily); n != due || n > 2*sessionlist.Max+sessionlist.MaxEnded {
 		t.Errorf("%d sessions and %d entries of the index", n, due)
 	}
 }

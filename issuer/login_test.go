@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -312,7 +313,7 @@ func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := strings.Join(distinct(words(scope)), " ")
+		want := strings.Join(record.Distinct(words(scope)), " ")
 		if scope == "" {
 			want = "read write"
 		}

@@ -38,15 +38,6 @@ func isVisible(s string) bool {
 	return true
 }
 
-// distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].
-func distinct(list []string) []string {
-	list = slices.Compact(slices.Sorted(slices.Values(list)))
-	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func putJSON(tx storage.Tx, key string, record any) error {

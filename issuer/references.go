@@ -35,7 +35,7 @@ func checkIDUnused(r storage.Reader, id string) error {
 func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → an audience of the client has it
 	was, is := before.named(), after.named()
-	for _, name := range distinct(slices.Concat(was, is)) {
+	for _, name := range record.Distinct(slices.Concat(was, is)) {
 		rec, err := readAudience(tx, name)
 		if r := (*refusal.Refusal)(nil); errors.As(err, &r) { // not_found is about the path of a request
 			return refusal.New("invalid_request", "audience %s does not exist", refusal.Quoted(name))
@@ -66,12 +66,12 @@ func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 
 // named returns the audiences that the client gets tokens for or introspects.
 func (rec *clientRecord) named() []string {
-	return distinct(slices.Concat(rec.Audiences, rec.Introspect))
+	return record.Distinct(slices.Concat(rec.Audiences, rec.Introspect))
 }
 
 // countOrigins counts the clients of each origin.
 func countOrigins(tx storage.Tx, before, after []string) error {
-	for _, o := range distinct(slices.Concat(before, after)) {
+	for _, o := range record.Distinct(slices.Concat(before, after)) {
 		change := difference(before, after, o)
 		if change == 0 {
 			continue

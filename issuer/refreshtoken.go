@@ -142,7 +142,7 @@ func (i *Issuer) loadRefreshSecrets(ctx context.Context) error {
 		if s.newest > 0 {
 			return nil
 		}
-		return i.makeRefreshSecret(tx, &s)
+		return errors.Join(i.makeRefreshSecret(tx, &s), makeStoreEpoch(tx))
 	})
 	i.refreshSecrets = s
 	return err

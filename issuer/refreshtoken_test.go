@@ -32,7 +32,7 @@ func FuzzFamilyRecord(f *testing.F) {
 	id := record.NewID(time.Now())
 	rec := familyRecord{
 		endpoint: LoginBrowser, secret: 1, generation: 9, user: "7", created: id.Time(), lastUsed: id.Time(), due: id.Time(),
-		epochs: epochs{user: newEpoch(id.Time()), client: newEpoch(id.Time())},
+		epochs: epochs{firstEpoch, newEpoch(id.Time()), newEpoch(id.Time())},
 	}
 	if _, err := decodeFamily(familyKey(id), rec.encode()); err != nil {
 		f.Fatal(err)

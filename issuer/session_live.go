@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"keymill/issuer/record"
+	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/storage"
 )
 
-// listsAtOnce bounds one View: each list has up to maxSessions sessions.
+// listsAtOnce bounds one View: each list has up to sessionlist.Max sessions.
 const listsAtOnce = 100
 
 // HasLiveSession reports whether a session through the client is live. It reads the lists of all users,
@@ -22,13 +23,13 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 	for lists := listsAtOnce; lists >= listsAtOnce && !live; {
 		lists = 0
 		err := i.store.View(ctx, func(r storage.Reader) error {
-			return record.Span{Prefix: "sessions/", After: after, Limit: listsAtOnce}.Each(r, damaged, func(name string, raw []byte) error {
+			return record.Span{Prefix: sessionlist.Prefix, After: after, Limit: listsAtOnce}.Each(r, damaged, func(name string, raw []byte) error {
 				lists, after = lists+1, name
-				ids, err := decodeSessionList("sessions/"+name, raw)
+				ids, err := sessionlist.Decode(sessionlist.Prefix+name, raw)
 				if of, _ := tally.Parse(name); err != nil || live || of.Client != client {
 					return err
 				}
-				some, err := i.anyLive(r, ids.open)
+				some, err := i.anyLive(r, ids.Open)
 				live = live || some
 				return err
 			})

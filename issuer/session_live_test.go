@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 )
 
@@ -48,7 +49,7 @@ func TestALiveSessionOfAClientIsFound(t *testing.T) {
 func TestTheClientOfAListIsRead(t *testing.T) {
 	for _, user := range []string{"7", "a/b", "05/x", strings.Repeat("u", 64)} {
 		for _, client := range []string{"web", "a/b", "a b"} {
-			if got, ok := tally.Parse(strings.TrimPrefix(sessionListKey(user, client), "sessions/")); !ok || got.Client != client || got.User != user {
+			if got, ok := tally.Parse(strings.TrimPrefix(sessionlist.Key(user, client), "sessions/")); !ok || got.Client != client || got.User != user {
 				t.Errorf("user %q, client %q: %q", user, client, got)
 			}
 		}

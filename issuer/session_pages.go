@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/sessionlist"
 	"keymill/storage"
 )
 
@@ -70,9 +71,9 @@ func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before fami
 		if err != nil {
 			return err
 		}
-		return record.Span{Prefix: sessionListPrefix(user), After: "", Limit: maxListed}.Each(r, i.damaged, func(client string, raw []byte) error {
-			some, err := decodeSessionList(sessionListKey(user, client), raw)
-			ids = append(ids, some.open...)
+		return record.Span{Prefix: sessionlist.PrefixOf(user), After: "", Limit: maxListed}.Each(r, i.damaged, func(client string, raw []byte) error {
+			some, err := sessionlist.Decode(sessionlist.Key(user, client), raw)
+			ids = append(ids, slices.Concat(some.Ended, some.Open)...)
 			return err
 		})
 	})

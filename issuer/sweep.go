@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/record"
+	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/storage"
 )
@@ -241,14 +242,14 @@ func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (ne
 			return end, f, nil
 		}
 	}
-	list, err := readSessionList(tx, f.rec.user, f.terms.Client)
+	list, err := sessionlist.Read(tx, f.rec.user, f.terms.Client)
 	if err != nil {
 		return next, nil, err
 	}
-	if err := deleteFamily(tx, id, f.rec); err != nil || !list.remove(id) {
+	if err := deleteFamily(tx, id, f.rec); err != nil || !list.Remove(id) {
 		return next, nil, err
 	}
-	return next, nil, putSessionList(tx, f.rec.user, f.terms.Client, list)
+	return next, nil, list.Put(tx, f.rec.user, f.terms.Client)
 }
 
 // processDueTally writes the record of events that have none of their own.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"keymill/storage"
@@ -44,6 +45,11 @@ func PossibleSecond(t time.Time) bool { return PossibleTime(t) && t.Nanosecond()
 // PossibleEpoch reports the same of an epoch: Unix nanoseconds.
 func PossibleEpoch(epoch uint64) bool {
 	return epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
+}
+
+// Distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].
+func Distinct(list []string) []string {
+	return slices.Compact(append([]string{}, slices.Sorted(slices.Values(list))...))
 }
 
 // PossibleList reports the same of a list that is stored sorted, without repetitions, and never as null.

@@ -1,8 +1,6 @@
 package record
 
 import (
-	"errors"
-
 	"keymill/storage"
 )
 
@@ -12,8 +10,8 @@ type Span struct {
 	Limit         int
 }
 
-// Each yields the records of a span. A damaged one is passed to damaged, does not count, and does
-// not hide the others. Space is the lowest byte of a key, so no key lies between one and the same with
+// Each yields the records of a span. One that cannot be read is passed to damaged, does not count, and
+// does not hide the others. Space is the lowest byte of a key, so no key lies between one and the same with
 // a space behind it.
 func (s Span) Each(r storage.Reader, damaged func(error), each func(name string, raw []byte) error) error {
 	start := s.Prefix
@@ -31,7 +29,7 @@ func (s Span) Each(r storage.Reader, damaged func(error), each func(name string,
 		switch {
 		case err == nil:
 			s.Limit--
-		case errors.Is(err, storage.ErrDamaged):
+		case Unreadable(err):
 			damaged(err)
 		default:
 			return err

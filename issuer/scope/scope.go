@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
 )
@@ -20,7 +21,7 @@ func Valid(s string) bool { return len(s) <= maxBytes && jwks.IsScope(s) }
 
 // Check returns list sorted and without repetitions.
 func Check(list []string) ([]string, error) {
-	list = distinct(list)
+	list = record.Distinct(list)
 	if len(list) > Max {
 		return nil, refusal.New("invalid_request", "%d scopes are too many: at most %d are allowed", len(list), Max)
 	}
@@ -57,10 +58,5 @@ func Choose(asked string, client, audience []string) (string, error) {
 	if len(list) == 1 {
 		return asked, nil
 	}
-	return strings.Join(distinct(list), " "), nil
-}
-
-// distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].
-func distinct(list []string) []string {
-	return slices.Compact(append([]string{}, slices.Sorted(slices.Values(list))...))
+	return strings.Join(record.Distinct(list), " "), nil
 }
