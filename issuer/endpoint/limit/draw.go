@@ -164,11 +164,14 @@ func (l *PasswordLimiter) join(d *draw, network netip.Prefix) *waiter {
 	return w
 }
 
-// makeRoom reports whether one more network may wait. If there is no room, a network that is new in
-// the draw takes the place of another with such a chance that all have the same.
+// makeRoom reports whether one more network may wait. The first of a draw always may: otherwise the draws
+// of other accounts, which an attacker can fill, would keep all networks out of this one. If there is no
+// room, a network that is new in the draw takes the place of another with such a chance that all have the
+// same. Memory stays bounded: beyond maxQueued only one attempt of each draw waits, and each account that has
+// a draw has cost its attackers MaxGuesses hashes within an hour.
 func (l *PasswordLimiter) makeRoom(d *draw, isNew bool) bool {
-	room := len(d.waiting) < min(maxDrawn, maxQueued-l.drawing)
-	if room || !isNew || len(d.waiting) == 0 || rand.IntN(len(d.seen)) >= len(d.waiting) {
+	room := len(d.waiting) == 0 || len(d.waiting) < min(maxDrawn, maxQueued-l.drawing)
+	if room || !isNew || rand.IntN(len(d.seen)) >= len(d.waiting) {
 		return room
 	}
 	at := rand.IntN(len(d.waiting))

@@ -55,7 +55,7 @@ type PasswordLimiter struct {
 	unblocked         lru[string, time.Duration] // account → until when its address does not limit it
 	queued            int                        // attempts that wait for any reason, not at known addresses
 	knownQueued       int                        // those at known addresses
-	drawing           int                        // attempts that wait in a draw
+	drawing           int                        // attempts that wait in a draw: at most maxQueued, and then one of each draw
 }
 
 // NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
