@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"keymill/issuer/address"
 	"keymill/issuer/api"
@@ -63,7 +62,7 @@ func TestAUserKeepsTheAddressesOfLogins(t *testing.T) {
 	}
 	for n := range 8 {
 		w.beginAt("7", at(n))
-		w.beginAt("7", at(0)) // it is known: nothing is added
+		w.beginAt("7", at(0)) // it is known: nothing is added, and it stays the newest
 	}
 	w.beginAt("8", netip.MustParseAddr("2001:db8:1:2::3"))
 	for _, when := range []string{"before a restart", "after a restart"} {
@@ -105,15 +104,13 @@ func TestTheAddressesBelongToTheUser(t *testing.T) {
 	}
 }
 
-// TestAKnownAddressIsNotWrittenAgain: a login from there changes nothing of the list.
-func TestAKnownAddressIsNotWrittenAgain(t *testing.T) {
+// TestAKnownAddressIsStoredOnce: a login from there changes only the order of the list.
+func TestAKnownAddressIsStoredOnce(t *testing.T) {
 	w := newWorld(t)
 	w.web()
 	w.user("alice", "7")
 	list := func() address.Known {
-		rec := must[*userRecord](t)(record.Decode(userKey("7"), w.userRecord("7"), (*userRecord).possible))
-		rec.LastLogin = time.Time{}
-		return rec.Addresses
+		return must[*userRecord](t)(record.Decode(userKey("7"), w.userRecord("7"), (*userRecord).possible)).Addresses
 	}
 	w.beginAt("7", home)
 	w.beginAt("7", cafe)
@@ -125,9 +122,43 @@ func TestAKnownAddressIsNotWrittenAgain(t *testing.T) {
 	if after := list(); fmt.Sprint(after) != fmt.Sprint(before) || len(after) != 2 || w.records("user/") != records {
 		t.Errorf("%x became %x", before, after)
 	}
+	w.beginAt("7", home)
+	if after := list(); fmt.Sprint(after) != fmt.Sprint(address.Known{before[1], before[0]}) {
+		t.Errorf("%x became %x", before, after)
+	}
 	w.beginAt("7", netip.Addr{}) // a request over a Unix socket has no address
 	if after := list(); len(after) != 2 {
 		t.Errorf("no address was added: %x", after)
+	}
+}
+
+// TestADailyAddressStaysKnown, however many other addresses the user logs in from, also after a restart. An
+// address that is not used again does not stay.
+//
+// I29.
+func TestADailyAddressStaysKnown(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	at := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, byte(n)}) }
+	w.beginAt("7", cafe)
+	for n := range 12 {
+		w.beginAt("7", at(n))
+		w.beginAt("7", home)
+		if n%5 == 0 {
+			w.restart()
+		}
+	}
+	for n := range 7 {
+		w.beginAt("7", at(n))
+	}
+	w.restart()
+	if !w.knows("alice", home) || w.knows("alice", cafe) {
+		t.Errorf("known are home: %v, the first address: %v", w.knows("alice", home), w.knows("alice", cafe))
+	}
+	w.beginAt("7", cafe)
+	if w.knows("alice", home) {
+		t.Error("an address is known after logins from eight others")
 	}
 }
 

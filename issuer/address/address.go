@@ -37,8 +37,8 @@ func Network(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// A Known list has a hash of each of the addresses where a user has logged in, the one that was added
-// first at the beginning.
+// A Known list has a hash of each of the addresses where a user has logged in, the one of the newest
+// login at the end.
 type Known [][]byte
 
 const (
@@ -71,11 +71,10 @@ func (k Known) Possible() bool {
 	return len(k) <= maxKnown
 }
 
-// With returns the list with a hash, without the ones that were added first if it would be too long.
-// It returns k itself if k has the hash.
+// With returns the list after a login from the address with the hash, which is then the last one. A list
+// that would be too long loses the address that was not used for the longest time. So eight logins from
+// elsewhere do not push out the address of a daily login.
 func (k Known) With(hash []byte) Known {
-	if k.Has(hash) {
-		return k
-	}
-	return append(slices.Clone(k[max(0, len(k)-maxKnown+1):]), hash)
+	others := slices.DeleteFunc(slices.Clone(k), func(one []byte) bool { return bytes.Equal(one, hash) })
+	return append(others[max(0, len(others)-maxKnown+1):], hash)
 }

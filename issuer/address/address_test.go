@@ -1,6 +1,7 @@
 package address
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"net/netip"
@@ -53,22 +54,31 @@ func TestAHashNeedsItsKey(t *testing.T) {
 	}
 }
 
-func TestAKnownListForgetsTheAddressThatWasAddedFirst(t *testing.T) {
-	var list Known
-	for n := range byte(maxKnown) {
-		list = list.With([]byte{n})
-		list = list.With([]byte{0}) // it is there: nothing moves
-	}
-	before := list
-	longer := list.With([]byte{100})
-	switch {
-	case len(list) != maxKnown || len(longer) != maxKnown:
-		t.Errorf("%d and %d hashes", len(list), len(longer))
-	case longer.Has([]byte{0}) || !longer.Has([]byte{1}) || !longer.Has([]byte{100}):
-		t.Errorf("%v", longer)
-	case !before.Has([]byte{0}) || before.Has([]byte{100}):
-		t.Error("the list itself was changed")
-	case &list.With([]byte{3})[0] != &list[0]:
-		t.Error("a list that has the hash was copied")
+// TestAKnownListForgetsTheAddressThatWasNotUsedForTheLongestTime, and no other.
+func TestAKnownListForgetsTheAddressThatWasNotUsedForTheLongestTime(t *testing.T) {
+	for _, tt := range []struct{ what, logins, want string }{
+		{"few", "abc", "abc"},
+		{"the newest again", "abcc", "abc"},
+		{"the oldest again", "abca", "bca"},
+		{"one in the middle again", "abcb", "acb"},
+		{"a full list", "abcdefgh", "abcdefgh"},
+		{"a ninth", "abcdefghi", "bcdefghi"},
+		{"the first again in a full list", "abcdefgha", "bcdefgha"},
+		{"the first again, and a ninth", "abcdefghai", "cdefghai"},
+		{"home each time between others", "hahbhchdhehfhghihjhk", "defgijhk"},
+		{"one login at home, then others only", "habcdefgij", "bcdefgij"},
+	} {
+		var list Known
+		for _, login := range []byte(tt.logins) {
+			before := list
+			shown := string(bytes.Join(list, nil))
+			list = list.With([]byte{login})
+			if string(bytes.Join(before, nil)) != shown {
+				t.Errorf("%s: the list itself was changed", tt.what)
+			}
+		}
+		if got := string(bytes.Join(list, nil)); got != tt.want {
+			t.Errorf("%s: %s became %s, want %s", tt.what, tt.logins, got, tt.want)
+		}
 	}
 }
