@@ -32,18 +32,26 @@ type age struct {
 	noMark   bool          // there is a store that was served, and no mark of it
 	accepted bool          // AcceptOlder names this older store
 	marked   time.Duration // what the mark remembers
+	highest  time.Time     // of the clock record as it was read; zero if there was none
 }
 
 // checkClock finds a manifest that is older than the clock record. found says whether there is one.
 func (r *Rings) checkClock(tx storage.Reader, found bool) error {
 	version, err := sealed.ManifestVersion(tx)
-	switch {
-	case err != nil:
-		return err
-	case version < r.clockRecord.Manifest:
-		return storage.Damaged("manifest", "it is an older one that was put back, with the records of its time")
-	case !found:
-		return checkUnserved(tx)
+	if err == nil {
+		err = r.checkManifestVersion(version)
+	}
+	if err == nil && !found {
+		err = checkUnserved(tx)
+	}
+	return err
+}
+
+// checkManifestVersion finds a manifest that is older than the last one that was seen. It is called at
+// each heartbeat too: otherwise the clock record would take an older one for the newest.
+func (r *Rings) checkManifestVersion(version uint64) error {
+	if version < r.clockRecord.Manifest {
+		return storage.Damaged(storage.ManifestKey, "it is an older one that was put back, with the records of its time")
 	}
 	return nil
 }
@@ -100,20 +108,14 @@ func (r *Rings) olderToken(marked time.Duration) (string, error) {
 		return "", err
 	}
 	m := hmac.New(sha256.New, key)
-	fmt.Fprintf(m, "%d %d %s", marked, r.servedBefore, r.clockRecord.Highest.UTC().Format(time.RFC3339Nano))
+	fmt.Fprintf(m, "%d %d %s", marked, r.servedBefore, r.age.highest.UTC().Format(time.RFC3339Nano))
 	return hex.EncodeToString(m.Sum(nil)[:8]), nil
 }
 
 // acceptAge records in the store what checkAge has found. A crash before its commit changes nothing:
 // the next start finds the same. After it the store is as old as its mark.
 func (r *Rings) acceptAge(ctx context.Context) error {
-	switch {
-	case r.age.noMark:
-		r.log.Warn("the mark of the store is missing, or it is that of another store; an older copy of the store would not have been noticed")
-		return r.store.Update(ctx, func(tx storage.Tx) error {
-			return audit.Append(tx, r.Now(), audit.Event{Action: "store.mark_missing", By: system, Target: r.database})
-		})
-	case !r.age.accepted:
+	if !r.age.accepted {
 		return nil
 	}
 	rec := r.clockRecord
@@ -134,6 +136,18 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 	r.log.Warn("an older store was accepted; all sessions have ended")
 	r.clockRecord, r.servedBefore = rec, r.age.marked
 	return nil
+}
+
+// reportNoMark records that the store has no mark. It is the last step before the first mark is written,
+// so that a start that fails earlier again and again does not report it each time.
+func (r *Rings) reportNoMark(ctx context.Context) error {
+	if !r.age.noMark {
+		return nil
+	}
+	r.log.Warn("the mark of the store is missing, or it is that of another store; an older copy of the store would not have been noticed")
+	return r.store.Update(ctx, func(tx storage.Tx) error {
+		return audit.Append(tx, r.Now(), audit.Event{Action: "store.mark_missing", By: system, Target: r.database})
+	})
 }
 
 // writeMark writes the served time, which is durable in the store. A mark that cannot be written does

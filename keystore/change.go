@@ -31,6 +31,9 @@ type MasterKeyChange struct {
 // other records have tags of the old data key for some time: the next Open, or another
 // ChangeMasterKey, tags them again.
 func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) error {
+	if err := checkWallClock(time.Now()); err != nil {
+		return err
+	}
 	u, err := unlock(ctx, s, c.Old)
 	if err != nil {
 		return err

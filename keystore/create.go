@@ -28,6 +28,9 @@ var ErrExists = errors.New("the store exists already")
 // makes its signing keys.
 func Create(ctx context.Context, s storage.Store, cfg Config, by, version string) (databaseID string, err error) {
 	now := time.Now()
+	if err := checkWallClock(now); err != nil {
+		return "", err
+	}
 	exists := false
 	err = s.Update(ctx, func(tx storage.Tx) error {
 		meta, err := storage.ReadMeta(tx)

@@ -47,7 +47,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	}
 	var out Key
 	now := r.Now()
-	err = r.operate(ctx, by, func(d decision) error {
+	err = r.operate(ctx, by, false, func(d decision) error {
 		now = d.now
 		if err := r.checkUnused(d.tx, in); err != nil {
 			return err
@@ -68,7 +68,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 			if err := r.checkRoom(d.now, before, out); err != nil {
 				return err
 			}
-			err = putJSON(d.tx, retiredKey(in.alg, in.kid), out)
+			err = putRetired(d.tx, out)
 		} else {
 			if req.SignNow {
 				detail["as"] = "signer"
@@ -149,6 +149,9 @@ type importedKey struct {
 	private    crypto.Signer // nil if only the public half was given
 }
 
+// latestUntil leaves room for what is added to the end of a key before its private half is erased.
+var latestUntil = time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 	refuse := func(format string, args ...any) (importedKey, error) {
 		return importedKey{}, invalid("invalid_request", format, args...)
@@ -161,6 +164,9 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 	}
 	if !req.Until.IsZero() && !req.Until.After(r.Now()) {
 		return refuse("until %s is in the past", req.Until.UTC().Format(time.RFC3339))
+	}
+	if req.Until.After(latestUntil) {
+		return refuse("until %s is too late; at most %s is allowed", req.Until.UTC().Format(time.RFC3339), latestUntil.Format(time.RFC3339))
 	}
 	key, err := keyfile.Parse(req.Key)
 	if err != nil {

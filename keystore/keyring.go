@@ -120,12 +120,18 @@ func readKeyring(r storage.Reader, master MasterKey, database string) (k keyring
 	if err != nil {
 		return k, err
 	}
-	if len(record) < masterIDBytes || subtle.ConstantTimeCompare(record[:masterIDBytes], master.id()) != 1 {
-		return k, ErrMasterKey
+	if len(record) <= masterIDBytes {
+		return k, storage.Damaged(keyringRecord, "it is cut off; restore a backup")
 	}
 	v := &Vault{key: master.secret, database: database}
 	plain, err := v.Open(keyringRecord, record[masterIDBytes:])
-	if err != nil {
+	switch known := subtle.ConstantTimeCompare(record[:masterIDBytes], master.id()) == 1; {
+	case err != nil && !known:
+		return k, ErrMasterKey
+	case !known:
+		clear(plain)
+		return k, storage.Damaged(keyringRecord, "the identifier of the master key in it was changed; restore a backup")
+	case err != nil:
 		return k, storage.Damaged(keyringRecord, "it does not open, so it or the record meta was changed; restore a backup")
 	}
 	defer clear(plain)

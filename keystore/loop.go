@@ -62,6 +62,26 @@ func (r *Rings) untilNextTick() time.Duration {
 func (r *Rings) tick(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	err := r.maintain(ctx)
+	// The clock record and the mark go on while keys cannot be read: what they count is served time.
+	if r.up()-r.clockWritten >= r.cfg.Heartbeat {
+		if clockErr := r.writeClock(ctx, *r.clock.Load()); clockErr != nil {
+			err = errors.Join(err, fmt.Errorf("write clock: %w", clockErr))
+		}
+	}
+	r.noteDamage(err)
+	return err
+}
+
+// noteDamage remembers damage until maintenance succeeds again.
+func (r *Rings) noteDamage(err error) {
+	if errors.Is(err, storage.ErrDamaged) || err == nil {
+		r.fault.Store(&err)
+	}
+}
+
+// maintain does what is due.
+func (r *Rings) maintain(ctx context.Context) error {
 	if err := r.observeClocks(ctx); err != nil {
 		return fmt.Errorf("observe clocks: %w", err)
 	}
@@ -71,20 +91,14 @@ func (r *Rings) tick(ctx context.Context) error {
 		}
 	}
 	signal(r.needReserve)
-	c := r.clock.Load()
-	if !c.frozen {
-		if err := r.advanceRings(ctx); err != nil {
-			return fmt.Errorf("advance rings: %w", err)
-		}
-		if err := r.eraseDue(ctx); err != nil {
-			return fmt.Errorf("erase retired keys: %w", err)
-		}
-	}
-	if r.up()-r.clockWritten < r.cfg.Heartbeat {
+	if r.clock.Load().frozen {
 		return nil
 	}
-	if err := r.writeClock(ctx, *c); err != nil {
-		return fmt.Errorf("write clock: %w", err)
+	if err := r.advanceRings(ctx); err != nil {
+		return fmt.Errorf("advance rings: %w", err)
+	}
+	if err := r.eraseDue(ctx); err != nil {
+		return fmt.Errorf("erase retired keys: %w", err)
 	}
 	return nil
 }
@@ -236,7 +250,7 @@ func (r *Rings) erase(tx storage.Tx, k Key, drop bool) error {
 		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)), blockKID(tx, k))
 	} else {
 		k.Erase = never // erased, so it is not due again
-		errs = append(errs, putJSON(tx, retiredKey(k.Alg, k.KID), k))
+		errs = append(errs, putRetired(tx, k))
 	}
 	d := decision{tx, r.Now(), system}
 	return errors.Join(append(errs, d.auditSteps([]audit.Event{event}))...)

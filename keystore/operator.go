@@ -1,9 +1,12 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +44,7 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", quoted(alg), strings.Join(r.cfg.Algorithms, ", "))
 	}
 	var out Rotation
-	err := r.operate(ctx, by, func(d decision) error {
+	err := r.operate(ctx, by, false, func(d decision) error {
 		before, err := getRing(d.tx, alg)
 		if err != nil {
 			return err
@@ -99,7 +102,7 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 		return Revocation{}, unknownKID(kid)
 	}
 	var out Revocation
-	err := r.operate(ctx, by, func(d decision) error {
+	err := r.operate(ctx, by, true, func(d decision) error {
 		k, err := findKey(d.tx, kid)
 		if err != nil {
 			return err
@@ -127,20 +130,20 @@ func unknownKID(kid string) error {
 
 // findKey returns the key with that kid.
 func findKey(tx storage.Reader, kid string) (Key, error) {
+	var damage error // of a ring that may not have the key
 	for _, alg := range SupportedAlgorithms() {
 		ring, err := getRing(tx, alg)
-		if err != nil {
-			return Key{}, err
-		}
-		if i := ring.index(kid); i >= 0 {
+		if i := ring.index(kid); err == nil && i >= 0 {
 			return ring.Keys[i], nil
 		}
 		var k Key
-		if found, err := getJSON(tx, retiredKey(alg, kid), &k); err != nil || found {
-			return k, err
+		found, retiredErr := getJSON(tx, retiredKey(alg, kid), &k)
+		if retiredErr == nil && found {
+			return k, nil
 		}
+		damage = errors.Join(damage, err, retiredErr)
 	}
-	return Key{}, unknownKID(kid)
+	return Key{}, cmp.Or(damage, unknownKID(kid))
 }
 
 // revokeKeys revokes all kids of one key, and completes out.
@@ -179,20 +182,21 @@ func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate
 // blocks signing before it reads the time, until the new keys are in the snapshot: no token
 // is signed after the Stop time of its key. A decision finds the retired keys in the snapshot, so
-// operate brings it up to date first.
+// operate brings it up to date first. If that fails, revokes says that the decision is made all the same.
 //
 // Lock order: mu, then signing, then the store. Code inside a transaction must take neither
 // lock.
 //
 // A crash before the commit changes nothing. After the commit the next start reads the
 // change from the store, also if the caller got no result.
-func (r *Rings) operate(ctx context.Context, by string, decide func(decision) error) error {
+func (r *Rings) operate(ctx context.Context, by string, revokes bool, decide func(decision) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.signing.Lock()
 	defer r.signing.Unlock()
 	if r.stale {
-		if err := r.reload(ctx); err != nil {
+		// With the keys in memory as they are, a key can still be revoked, and only that.
+		if err := r.reload(ctx); err != nil && !revokes {
 			return err
 		}
 	}
@@ -202,10 +206,46 @@ func (r *Rings) operate(ctx context.Context, by string, decide func(decision) er
 	}
 	signal(r.wake) // the ring may need a reserve, and the next Sign time may be sooner
 	// The change is durable. Even if ctx has ended, signing must use it.
-	if err := r.reload(context.WithoutCancel(ctx)); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	if err := r.reload(ctx); err != nil {
+		if revokes {
+			err = errors.Join(err, r.dropRevoked(ctx))
+		}
+		r.noteDamage(err)
+		if revokes {
+			return fmt.Errorf("the key is revoked and out of use, but the other keys cannot be read: %w", err)
+		}
 		return fmt.Errorf("the change is stored but could not be read back: %w", err)
 	}
 	return nil
+}
+
+// dropRevoked removes the keys that have a tombstone from those in memory, so that damage of another
+// record does not keep a revoked key in use. A ring whose key signed does not sign until a reload.
+func (r *Rings) dropRevoked(ctx context.Context) error {
+	old := r.snapshot.Load()
+	revoked := map[string]bool{}
+	err := r.store.View(ctx, func(tx storage.Reader) error {
+		for _, k := range old.published {
+			_, err := tx.Get(tombstoneKey(k.KID))
+			if err == nil {
+				revoked[k.KID] = true
+			} else if !errors.Is(err, storage.ErrNotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+	gone := func(k Key) bool { return revoked[k.KID] }
+	next := &snapshot{rings: maps.Clone(old.rings), signers: maps.Clone(old.signers), retired: slices.DeleteFunc(slices.Clone(old.retired), gone)}
+	for alg, ring := range next.rings {
+		ring.Keys = slices.DeleteFunc(slices.Clone(ring.Keys), gone)
+		next.rings[alg] = ring
+	}
+	for kid := range revoked {
+		delete(next.signers, kid)
+	}
+	return errors.Join(err, r.publish(old, next, r.Now()))
 }
 
 // A Status describes the keys at one moment.
@@ -232,6 +272,9 @@ func (r *Rings) Status() Status {
 		case !ring.has(now, Active) && ring.MustSignNow:
 			st.Issues = append(st.Issues, alg+": no key can sign")
 		}
+	}
+	if fault := r.fault.Load(); fault != nil && *fault != nil {
+		st.Issues = append(st.Issues, (*fault).Error())
 	}
 	st.Ready = len(st.Issues) == 0
 	return st

@@ -71,7 +71,20 @@ func getJSON(r storage.Reader, key string, v any) (bool, error) {
 	return true, storage.DecodeJSON(key, b, v)
 }
 
-func putRing(tx storage.Tx, r ring) error { return putJSON(tx, ringKey(r.Alg), r) }
+// putRing and putRetired write nothing that the next read would call damaged.
+func putRing(tx storage.Tx, r ring) error {
+	if err := r.check(r.Alg); err != nil {
+		return fmt.Errorf("write %s: %w", ringKey(r.Alg), err)
+	}
+	return putJSON(tx, ringKey(r.Alg), r)
+}
+
+func putRetired(tx storage.Tx, k Key) error {
+	if err := k.check(k.Alg); err != nil {
+		return fmt.Errorf("write %s: %w", retiredKey(k.Alg, k.KID), err)
+	}
+	return putJSON(tx, retiredKey(k.Alg, k.KID), k)
+}
 
 // getRing returns the ring of alg. It is empty if there is no record. In an Update the sealed store
 // refuses to read a record as absent that it knows to be there.
@@ -105,7 +118,7 @@ func (r *Rings) putChange(d decision, before, after ring) error {
 	advanced, stopped := after.advance(d.now, r.policy)
 	errs := []error{putRing(d.tx, advanced), putJSON(d.tx, clockKey, r.clockRecordAt(d.now))}
 	for _, k := range stopped {
-		errs = append(errs, putJSON(d.tx, retiredKey(k.Alg, k.KID), k))
+		errs = append(errs, putRetired(d.tx, k))
 	}
 	errs = append(errs, d.auditSteps(stepEvents(before, advanced, stopped)))
 	return errors.Join(errs...)

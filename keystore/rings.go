@@ -66,6 +66,8 @@ type Rings struct {
 	servedBefore time.Duration     // served time of earlier processes
 	age          age               // what Open found out
 
+	fault atomic.Pointer[error] // damage that stopped the last maintenance, or nil
+
 	snapshot    atomic.Pointer[snapshot]
 	clock       atomic.Pointer[clock]
 	wake        chan struct{} // to Run's loop: something may be due
@@ -107,6 +109,9 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		if err := checkAlgorithm(alg); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkWallClock(wallClock()); err != nil {
+		return nil, err
 	}
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 5 * time.Second
@@ -187,16 +192,24 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.makeMissing(ctx); err != nil {
 		return fmt.Errorf("make keys: %w", err)
 	}
+	if err := r.reportNoMark(ctx); err != nil {
+		return err
+	}
 	return r.writeClock(ctx, *r.clock.Load())
 }
 
-// checkRetired opens the private halves of retired keys that are not erased yet. reload opens those
-// of spare and active keys only.
-func (r *Rings) checkRetired(ctx context.Context, retired []Key) error {
-	for _, k := range retired {
-		if k.Erase.Equal(never) {
-			continue
+// checkPrivate opens the private halves of reserves, and of retired keys that are not erased yet. reload
+// opens those of spare and active keys only, and a reserve that does not open must not become a spare.
+func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
+	keys := slices.DeleteFunc(slices.Clone(snap.retired), func(k Key) bool { return k.Erase.Equal(never) })
+	for _, alg := range SupportedAlgorithms() {
+		for _, k := range snap.rings[alg].Keys {
+			if snap.signers[k.KID] == nil {
+				keys = append(keys, k)
+			}
 		}
+	}
+	for _, k := range keys {
 		var box []byte
 		err := r.store.View(ctx, func(tx storage.Reader) (err error) {
 			box, err = tx.Get(privateKey(k.KID))
@@ -227,7 +240,7 @@ func (r *Rings) startClock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.servedBefore = r.clockRecord.ServedTime
+	r.servedBefore, r.age.highest = r.clockRecord.ServedTime, r.clockRecord.Highest
 	c := newClock(r.clockRecord, r.readClocks())
 	r.clock.Store(&c)
 	if r.clockRecord.Highest.IsZero() {
@@ -261,7 +274,7 @@ func (r *Rings) Reload(ctx context.Context) error {
 // use: a record that was lost must not remove a key from the published set.
 func (r *Rings) reload(ctx context.Context) error {
 	r.stale = true
-	if err := r.store.CheckManifest(ctx, "ring/", "retired/"); err != nil {
+	if err := r.store.CheckManifestBelow(ctx, "ring/", "retired/"); err != nil {
 		return err
 	}
 	old, now := r.snapshot.Load(), r.Now()
@@ -302,7 +315,7 @@ func (r *Rings) reload(ctx context.Context) error {
 		return err
 	}
 	if len(old.published) == 0 {
-		if err := r.checkRetired(ctx, next.retired); err != nil {
+		if err := r.checkPrivate(ctx, next); err != nil {
 			return err
 		}
 	}
@@ -394,8 +407,7 @@ func (r *Rings) Published() []PublicKey { return slices.Clone(r.snapshot.Load().
 // Algorithms returns the configured algorithms.
 func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }
 
-// Store returns the store that Open was given. It checks and adds the tags of records, so every
-// package uses this one.
+// Store returns the store with its tags checked. Every package uses this one.
 func (r *Rings) Store() storage.Store { return r.store }
 
 // Damaged returns the records that were found damaged and have not been found whole since, in key

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,14 @@ func (r *Rings) Now() time.Time {
 func (r *Rings) WallTime() time.Time {
 	c := r.clock.Load()
 	return c.wallAt(r.up())
+}
+
+// checkWallClock refuses a clock that was never set: records with its times would be damage.
+func checkWallClock(now time.Time) error {
+	if storage.PossibleTime(now.UTC()) {
+		return nil
+	}
+	return fmt.Errorf("the clock of this machine says %s; set it first", now.UTC().Format(time.RFC3339))
 }
 
 // ErasureTime returns the time for steps that cannot be undone. It counts observed uptime
@@ -68,6 +77,9 @@ func (r *Rings) writeClock(ctx context.Context, c clock) error {
 	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.decisionAt(up), c.wallLag, c.erasureAt(up), r.servedBefore+up
 	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
 		if rec.Manifest, err = sealed.ManifestVersion(tx); err != nil {
+			return err
+		}
+		if err := r.checkManifestVersion(rec.Manifest); err != nil {
 			return err
 		}
 		return putJSON(tx, clockKey, rec)

@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,67 +21,83 @@ const (
 	maxFindings    = 10
 )
 
-// CheckManifest compares the manifest with the records that it covers, or with those below
-// prefixes only. Its error names the first ten that are missing, were added, are older or are
-// damaged; it matches storage.ErrDamaged.
-func (s *Store) CheckManifest(ctx context.Context, prefixes ...string) error {
-	keys := []string{}
-	if len(prefixes) == 0 {
-		prefixes, keys = coveredPrefixes[:], coveredKeys[:]
-	}
+// CheckManifest compares the manifest with the records that it covers. Its error names the first ten
+// that are missing, were added, are older or are damaged; it matches storage.ErrDamaged. It reads 1,000
+// records in one View, and begins again if the manifest changes in between.
+func (s *Store) CheckManifest(ctx context.Context) error {
 	for {
-		err := s.checkManifest(ctx, prefixes, keys)
+		err := s.checkManifest(ctx)
 		if !errors.Is(err, errChanged) {
 			return err
 		}
 	}
 }
 
-func (s *Store) checkManifest(ctx context.Context, prefixes, keys []string) error {
-	m, expected, err := s.readManifest(ctx)
+func (s *Store) checkManifest(ctx context.Context) (err error) {
+	var m *root
+	var c comparison
+	err = s.View(ctx, func(r storage.Reader) error {
+		m, c.expected, err = r.(*reader).readManifest()
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(expected, func(key string, _ []byte) bool {
-		return !slices.Contains(keys, key) && !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
-	})
-	c := comparison{expected: expected}
-	for _, key := range keys {
+	for _, key := range coveredKeys {
 		if err := s.compare(ctx, m.Version, key, key+" ", &c); err != nil {
 			return err
 		}
 	}
-	for _, prefix := range prefixes {
+	for _, prefix := range coveredPrefixes {
 		if err := s.compare(ctx, m.Version, prefix, prefix+"\x7f", &c); err != nil {
 			return err
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(c.expected)) {
-		c.add(differs(key, c.expected[key], nil))
-	}
-	return errors.Join(c.found...)
+	return c.result()
 }
 
-// readManifest returns the root and the tags of all covered records.
-func (s *Store) readManifest(ctx context.Context) (m *root, expected map[string][]byte, err error) {
-	err = s.View(ctx, func(r storage.Reader) error {
-		expected = map[string][]byte{}
-		if m, err = r.(*reader).readRoot(); err != nil {
+// CheckManifestBelow compares the manifest with the records below prefixes only, of which there must be
+// few: it reads them in one View.
+func (s *Store) CheckManifestBelow(ctx context.Context, prefixes ...string) error {
+	var c comparison
+	err := s.View(ctx, func(r storage.Reader) (err error) {
+		if _, c.expected, err = r.(*reader).readManifest(); err != nil {
 			return err
 		}
-		for name := range m.Pages {
-			p, err := m.page(r.(*reader), name)
-			if err != nil {
-				return err
+		c.found = nil
+		maps.DeleteFunc(c.expected, func(key string, _ []byte) bool {
+			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
+		})
+		for _, prefix := range prefixes {
+			for e, err := range r.(*reader).base.Scan(prefix, prefix+"\x7f") {
+				if err != nil {
+					return err
+				}
+				c.compare(r.(*reader), e)
 			}
-			maps.Copy(expected, p.Records)
-		}
-		if len(expected) != m.Records {
-			return storage.Damaged(rootKey, "it counts %d records and lists %d", m.Records, len(expected))
 		}
 		return nil
 	})
-	return m, expected, err
+	return cmp.Or(err, c.result())
+}
+
+// readManifest returns the root and the tags of all covered records.
+func (r *reader) readManifest() (m *root, expected map[string][]byte, err error) {
+	if m, err = r.readRoot(); err != nil {
+		return nil, nil, err
+	}
+	expected = map[string][]byte{}
+	for name := range m.Pages {
+		p, err := m.page(r, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		maps.Copy(expected, p.Records)
+	}
+	if len(expected) != m.Records {
+		return nil, nil, storage.Damaged(rootKey, "it counts %d records and lists %d", m.Records, len(expected))
+	}
+	return m, expected, nil
 }
 
 // A comparison collects what differs.
@@ -93,6 +110,14 @@ func (c *comparison) add(err error) {
 	if len(c.found) < maxFindings {
 		c.found = append(c.found, err)
 	}
+}
+
+// result returns what differs, also the records that were not seen.
+func (c *comparison) result() error {
+	for _, key := range slices.Sorted(maps.Keys(c.expected)) {
+		c.add(differs(key, c.expected[key], nil))
+	}
+	return errors.Join(c.found...)
 }
 
 // compare compares the records of one range, in Views of 1,000 records.

@@ -26,7 +26,7 @@ type root struct {
 	Version  uint64            `json:"version"`
 	Records  int               `json:"records"`
 	Pages    map[string][]byte `json:"pages"`              // name of a page → its tag
-	Retagged string            `json:"retagged,omitempty"` // the cursor of Retag
+	Retagged string            `json:"retagged,omitempty"` // the cursor of Retag; it stays at the end until the next change
 }
 
 // A page is a record manifest/<xx>.
@@ -76,7 +76,11 @@ func (r *reader) readRoot() (*root, error) {
 
 // ManifestVersion returns the version of the manifest. r is a reader of a Store.
 func ManifestVersion(r storage.Reader) (uint64, error) {
-	m, err := r.(interface{ readRoot() (*root, error) }).readRoot()
+	own, ok := r.(interface{ readRoot() (*root, error) })
+	if !ok {
+		return 0, fmt.Errorf("%T does not read a sealed store", r)
+	}
+	m, err := own.readRoot()
 	if err != nil {
 		return 0, err
 	}
@@ -217,7 +221,7 @@ func (t *transaction) putManifest() error {
 		t.root.Pages[name] = sum[:]
 	}
 	t.root.Version++
-	if t.state.previous == nil || t.state.changing {
+	if t.state.changing {
 		t.root.Retagged = "" // of the change before
 	}
 	_, err := t.putPart(rootKey, t.root)

@@ -156,7 +156,7 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 		return nil
 	}
 	if m.file == nil {
-		if err := m.open(os.O_CREATE | os.O_EXCL); err != nil {
+		if err := m.open(os.O_CREATE); err != nil {
 			return fmt.Errorf("make mark %s: %w", m.path, withoutPath(err))
 		}
 	}

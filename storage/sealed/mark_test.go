@@ -97,7 +97,13 @@ func TestAMarkThatWasBegunIsCompleted(t *testing.T) {
 			t.Errorf("%d bytes, read-only: %v", begun, err)
 		}
 		m.Close()
-		if err := s.WriteMark(mustOpenMark(t, path), time.Hour); err != nil {
+		// By a start, and by a heartbeat after one that failed.
+		later := filepath.Join(t.TempDir(), "mark")
+		opened := mustOpenMark(t, later)
+		if err := os.WriteFile(later, make([]byte, begun), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.WriteMark(mustOpenMark(t, path), time.Hour), s.WriteMark(opened, time.Hour)); err != nil {
 			t.Errorf("%d bytes: %v", begun, err)
 		}
 		if at, err := s.ReadMark(mustOpenMark(t, path)); at != time.Hour || err != nil {

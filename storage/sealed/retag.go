@@ -16,6 +16,10 @@ const (
 	retagBytes = storage.MaxUpdateBytes / 4
 )
 
+// retagEnd is the cursor behind all keys. It stays in the manifest after the end: a keyring with both data
+// keys that is put back later opens no record of the previous one.
+const retagEnd = "\x7f"
+
 // Retagging reports whether records of the previous generation are left.
 func (s *Store) Retagging() bool { return s.state.Load().previous != nil }
 
@@ -28,16 +32,17 @@ func (s *Store) Retagging() bool { return s.state.Load().previous != nil }
 // keyring and then calls Retagged.
 func (s *Store) Retag(ctx context.Context, progress func(records int, key string)) error {
 	done := 0
-	for s.Retagging() {
+	for s.Retagging() && s.state.Load().cursor != retagEnd {
 		keys, last, err := s.olderKeys(ctx)
 		if err != nil {
 			return err
 		}
+		end := last + " " // the first key that can follow
 		if last == "" {
-			return nil
+			end = retagEnd
 		}
 		for more := true; more; more = len(keys) > 0 {
-			n, cursor, err := s.retag(ctx, keys, last)
+			n, cursor, err := s.retag(ctx, keys, end)
 			if err != nil {
 				return err
 			}
@@ -46,7 +51,7 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 			next := *s.state.Load()
 			next.cursor = cursor
 			s.state.Store(&next)
-			if progress != nil {
+			if progress != nil && last != "" {
 				progress(done, strings.TrimSuffix(cursor, " "))
 			}
 		}
@@ -85,18 +90,18 @@ func (s *Store) olderKeys(ctx context.Context) (keys []string, last string, err 
 	return keys, last, err
 }
 
-// retag writes the first of the keys again, and the cursor: behind the last one of them, or behind
-// last if these were all. It returns how many keys are done.
+// retag writes the first of the keys again, and the cursor: behind the last one of them, or
+// end if these were all. It returns how many keys are done.
 //
 // A crash before the commit leaves the cursor where it was; after it, Retag continues from there.
-func (s *Store) retag(ctx context.Context, keys []string, last string) (done int, cursor string, err error) {
+func (s *Store) retag(ctx context.Context, keys []string, end string) (done int, cursor string, err error) {
 	err = s.base.Update(ctx, func(base storage.Tx) error {
 		t := s.transaction(base)
 		return t.run(func(storage.Tx) error {
 			if err := t.loadRoot(); err != nil {
 				return err
 			}
-			done, cursor = 0, last+" " // the first key that can follow
+			done, cursor = 0, end
 			bytes := 0
 			for _, key := range keys {
 				if done == retagKeys || len(t.pages) >= retagPages || bytes > retagBytes {

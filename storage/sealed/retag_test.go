@@ -111,8 +111,8 @@ func TestRetagTagsEveryRecordAgain(t *testing.T) {
 	put(t, last, "client/web", "2")
 	if err := last.View(t.Context(), func(r storage.Reader) error {
 		m, err := r.(*reader).readRoot()
-		if m.Retagged != "" {
-			t.Errorf("the cursor is still %q", m.Retagged)
+		if m.Retagged != retagEnd {
+			t.Errorf("the cursor is %q", m.Retagged)
 		}
 		return err
 	}); err != nil {
