@@ -306,9 +306,9 @@ func (p *probe) judgeAnswer(what string, a server.Answer, got, want bool) {
 	case a.Status == http.StatusServiceUnavailable:
 		p.note(&p.unavailable, "%s", what)
 	case got && !want:
-		p.note(&p.wrong, "%s: %s", what, a)
+		p.note(&p.wrong, "%s: %d %s", what, a.Status, a.Field("error"))
 	case !got && want:
-		p.note(&p.missing, "%s: %s", what, a)
+		p.note(&p.missing, "%s: %d %s", what, a.Status, a.Field("error"))
 	}
 }
 
@@ -380,9 +380,12 @@ func (p *probe) verdict(log string) verdict {
 		_, known := p.world.final.records[key]
 		return !isCovered(key) || !known && strings.HasPrefix(key, "manifest/")
 	})
-	soft := len(p.change.lost)+len(p.change.older) > 0 || !p.mutant.change && strings.Contains(log, "the mark of the store is missing")
-	bounded := p.mutant.outside && strings.Contains(log, "the mark of the store is missing") || p.mutant.together
+	markMissing := strings.Contains(log, "the mark of the store is missing")
+	soft := len(p.change.lost)+len(p.change.older) > 0 || markMissing
+	bounded := p.mutant.outside && markMissing || p.mutant.together
 	switch {
+	case p.mutant.change && markMissing:
+		return verdict{violation, "the mark does not fit the store: " + log}
 	case crashWords.MatchString(log):
 		return verdict{violation, "a panic: " + log}
 	case bounded:

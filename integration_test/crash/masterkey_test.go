@@ -24,11 +24,11 @@ import (
 const importedUsers = 300
 
 // TestAMasterKeyChangeCutAtAnyWriteLosesNothing cuts a master key change after each write. The store then
-// opens with exactly one of the two keys and serves all that was acknowledged. The other key is refused
-// in one line.
+// opens with exactly one of the two keys and serves all that was acknowledged, and its mark fits. The
+// other key is refused in one line.
 //
 // No process is killed. strace records every write of doctor, which changes the master key, and of the
-// next start, which ends the change. The test rebuilds the file from the first writes, in their order, as
+// next start, which ends the change. The test rebuilds store and mark from the first writes, in their order, as
 // a kill -9 between two writes leaves it. A kill inside one write and a loss of power, which can reorder
 // writes that were not synced, are not covered. The ci tier cuts at each write of doctor and at some of
 // the next start.
@@ -52,7 +52,8 @@ func TestAMasterKeyChangeCutAtAnyWriteLosesNothing(t *testing.T) {
 	cuts := cutsOf(counts.Of("master-key-cuts"), changing, len(writes))
 	opened := [2]int{}
 	for _, after := range cuts {
-		opened[c.check(t, after, c.after(writes[:after]))]++
+		store, mark := c.after(c.final.store, storeName, writes[:after]), c.after(c.final.mark, markName, writes[:after])
+		opened[c.check(t, after, store, mark)]++
 		if t.Failed() {
 			t.FailNow()
 		}
@@ -86,8 +87,9 @@ type keyChange struct {
 	keys   [2]string // files of the old and the new master key
 }
 
-// A fileWrite is one call that changed the store.
+// A fileWrite is one call that changed the store or its mark.
 type fileWrite struct {
+	file   string // its name
 	offset int64
 	data   []byte
 	size   int64 // of a truncate; data is nil then
@@ -119,9 +121,12 @@ func (c *keyChange) record(t *testing.T) (writes []fileWrite, changing int) {
 func (c *keyChange) trace(t *testing.T, key string, ready func(), args ...string) []fileWrite {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "strace")
-	store := filepath.Join(c.judge.dir, "data", storeName)
-	command := append([]string{"-f", "-qq", "-o", log, "-xx", "-s", "10000000", "-e", "trace=pwrite64,ftruncate,fallocate", "-P", store, c.judge.binary}, args...)
-	cmd := exec.Command(c.strace, append(command, "--config", c.srv.Config(), "--data", filepath.Join(c.judge.dir, "data"))...)
+	data := filepath.Join(c.judge.dir, "data")
+	command := append([]string{
+		"-f", "-qq", "-y", "-o", log, "-xx", "-s", "10000000", "-e", "trace=pwrite64,ftruncate,fallocate",
+		"-P", filepath.Join(data, storeName), "-P", filepath.Join(data, markName), c.judge.binary,
+	}, args...)
+	cmd := exec.Command(c.strace, append(command, "--config", c.srv.Config(), "--data", data)...)
 	out := new(output)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(server.Environment(), "KEYMILL_MASTER_KEY_FILE="+key), out, out
 	process, err := server.Launch(cmd)
@@ -156,8 +161,8 @@ func (c *keyChange) trace(t *testing.T, key string, ready func(), args ...string
 }
 
 var (
-	pwriteLine   = regexp.MustCompile(`pwrite64\(\d+, "((?:\\x[0-9a-f]{2})*)", (\d+), (\d+)`)
-	truncateLine = regexp.MustCompile(`ftruncate\(\d+, (\d+)`)
+	pwriteLine   = regexp.MustCompile(`pwrite64\(\d+<([^>]*)>, "((?:\\x[0-9a-f]{2})*)", (\d+), (\d+)`)
+	truncateLine = regexp.MustCompile(`ftruncate\(\d+<([^>]*)>, (\d+)`)
 )
 
 // parseWrites reads the output of strace.
@@ -165,15 +170,15 @@ func parseWrites(t *testing.T, text string) (writes []fileWrite) {
 	t.Helper()
 	for line := range strings.Lines(text) {
 		if m := pwriteLine.FindStringSubmatch(line); m != nil {
-			data, err := hex.DecodeString(strings.ReplaceAll(m[1], `\x`, ""))
-			offset, _ := strconv.ParseInt(m[3], 10, 64)
-			if err != nil || fmt.Sprint(len(data)) != m[2] {
-				t.Fatalf("strace printed %d bytes of %s (%v)", len(data), m[2], err)
+			data, err := hex.DecodeString(strings.ReplaceAll(m[2], `\x`, ""))
+			offset, _ := strconv.ParseInt(m[4], 10, 64)
+			if err != nil || fmt.Sprint(len(data)) != m[3] {
+				t.Fatalf("strace printed %d bytes of %s (%v)", len(data), m[3], err)
 			}
-			writes = append(writes, fileWrite{offset: offset, data: data})
+			writes = append(writes, fileWrite{file: tracedName(m[1]), offset: offset, data: data})
 		} else if m := truncateLine.FindStringSubmatch(line); m != nil {
-			size, _ := strconv.ParseInt(m[1], 10, 64)
-			writes = append(writes, fileWrite{size: size})
+			size, _ := strconv.ParseInt(m[2], 10, 64)
+			writes = append(writes, fileWrite{file: tracedName(m[1]), size: size})
 		} else if strings.Contains(line, "fallocate(") || strings.Contains(line, "pwrite64(") {
 			t.Fatalf("a write that the test does not read: %.200s", line)
 		}
@@ -181,10 +186,21 @@ func parseWrites(t *testing.T, text string) (writes []fileWrite) {
 	return writes
 }
 
-// after returns the store after the first writes.
-func (c *keyChange) after(writes []fileWrite) []byte {
-	file := slices.Clone(c.final.store)
+// tracedName returns the name of a file in the output of strace, which writes paths in hex too.
+func tracedName(path string) string {
+	if b, err := hex.DecodeString(strings.ReplaceAll(path, `\x`, "")); err == nil {
+		path = string(b)
+	}
+	return filepath.Base(path)
+}
+
+// after returns the file of that name after the first writes.
+func (c *keyChange) after(before []byte, name string, writes []fileWrite) []byte {
+	file := slices.Clone(before)
 	for _, w := range writes {
+		if w.file != name {
+			continue
+		}
 		end := w.size
 		if w.data != nil {
 			end = max(int64(len(file)), w.offset+int64(len(w.data)))
@@ -199,12 +215,12 @@ func (c *keyChange) after(writes []fileWrite) []byte {
 }
 
 // check starts a server with each key and returns which one opened the store.
-func (c *keyChange) check(t *testing.T, after int, store []byte) (opened int) {
+func (c *keyChange) check(t *testing.T, after int, store, mark []byte) (opened int) {
 	t.Helper()
 	opened = -1
 	for n, key := range c.keys {
 		c.judge.key = key
-		m := &mutant{store: store, mark: c.final.mark, change: true}
+		m := &mutant{store: store, mark: mark, change: true}
 		v := c.judge.judge(m)
 		switch {
 		case v.outcome == whole && opened < 0:
