@@ -2,12 +2,17 @@ package issuer
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
 )
@@ -63,5 +68,48 @@ func TestTwoSecretsAreValidAndTheOldOneExpires(t *testing.T) {
 		if got := secret.Match(tt.list, tt.shown, now); got != tt.want {
 			t.Errorf("%s: got %v", tt.name, got)
 		}
+	}
+}
+
+// TestTheStoreHoldsNoSecretInTheOpen: who reads the file finds neither a credential nor what makes one, in
+// any usual encoding.
+func TestTheStoreHoldsNoSecretInTheOpen(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.withPassword("alice", "7", testPassword, "")
+	grant := must[Grant](t)(w.login("alice", testPassword))
+	next := must[Grant](t)(w.Token(t.Context(), TokenRequest{GrantType: "refresh_token", Client: noSecret, Refresh: grant.Refresh}))
+	service := w.service("billing", "orders")
+	secrets := map[string][]byte{
+		"the password": []byte(testPassword), "a client secret": []byte(service)[len("kms_"):],
+		"an access token": []byte(grant.AccessToken), "a refresh token": []byte(grant.Refresh)[len(refreshPrefix):],
+	}
+	for what, token := range map[string]refusal.Secret{"the first refresh token": grant.Refresh, "the second refresh token": next.Refresh} {
+		sum := sha256.Sum256([]byte(token))
+		raw := must[[]byte](t)(base64.RawURLEncoding.DecodeString(string(token)[len(refreshPrefix):]))
+		secrets["a hash of "+what], secrets["the MAC of "+what] = sum[:], raw[refreshHeader:]
+	}
+	for n, raw := range w.rawSecrets() {
+		secrets[fmt.Sprint("the key of refresh tokens ", n)] = raw
+	}
+	file := must[[]byte](t)(os.ReadFile(w.path))
+	inFile := func(b []byte) bool {
+		for _, form := range []string{
+			string(b), hex.EncodeToString(b), base64.StdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b),
+			record.Encoding.EncodeToString(b),
+		} {
+			if bytes.Contains(file, []byte(strings.TrimRight(form, "="))) {
+				return true
+			}
+		}
+		return false
+	}
+	for what, b := range secrets {
+		if len(b) < macBytes || inFile(b) {
+			t.Errorf("the store holds %s: %d bytes", what, len(b))
+		}
+	}
+	if !inFile(secret.RecordOf(service).Hash) {
+		t.Error("the hash of a client secret is not found either: the test shows nothing")
 	}
 }

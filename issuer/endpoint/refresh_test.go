@@ -50,6 +50,26 @@ func TestAForgedRefreshTokenDoesNotReadTheStore(t *testing.T) {
 	}
 }
 
+// TestAnAccessTokenRefreshesNothing, of whatever subject it is and wherever it is presented.
+func TestAnAccessTokenRefreshesNothing(t *testing.T) {
+	w := newWorld(t).withAlice()
+	secret := w.confidential("server")
+	cookie, _, _ := strings.Cut(w.cookieOf(w.loginByCookie()), "=")
+	pair := w.obtain()
+	for what, token := range map[string]string{
+		"of a login": pair.Access, "of a refresh": w.token(w.rotate(pair.Refresh)), "of a service": w.token(w.post(w.good())),
+		"of a confidential client": string(w.familyAt("server").AccessToken),
+	} {
+		refusedToken(t, what, w.rotate(token), 400, "invalid_grant")
+		refusedToken(t, what, w.post("grant_type=refresh_token&refresh_token="+token, basic("server", secret)), 400, "invalid_grant")
+		is(t, what, w.postJSON("/api/token/refresh/", map[string]string{"refresh": token}), 401,
+			`{"detail":"Token has wrong type","code":"token_not_valid"}`)
+		if a := w.send("POST", "/session/refresh", "", "Cookie: "+cookie+"="+token); a.status != 401 {
+			t.Errorf("%s in the cookie: %d %s", what, a.status, a.body)
+		}
+	}
+}
+
 // R37.
 func TestRefreshByAnotherClientIsRefused(t *testing.T) {
 	w := newWorld(t).withAlice()
