@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"errors"
+	"math/big"
 	"time"
 
 	"keymill/keystore/internal/keyfile"
@@ -124,7 +126,27 @@ func (r *Rings) checkUnused(tx storage.Reader, in importedKey) error {
 			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", quoted(in.kid))
 		}
 	}
+	if err := r.checkPrimes(in); err != nil {
+		return err
+	}
 	return r.checkOneKID(tx, in)
+}
+
+// checkPrimes compares an RSA key with the published ones once more. checkRSA did so before the lock was
+// taken, and another import may have come in between. Keys with small factors never come so far.
+func (r *Rings) checkPrimes(in importedKey) error {
+	public, err := parsePublic(in.public)
+	if err != nil {
+		return err
+	}
+	k, ok := public.(*rsa.PublicKey)
+	for _, other := range r.snapshot.Load().published {
+		o, also := other.Public.(*rsa.PublicKey)
+		if ok && also && k.N.Cmp(o.N) != 0 && new(big.Int).GCD(nil, nil, k.N, o.N).BitLen() > 128 {
+			return invalid("invalid_request", "the RSA key shares a prime with the published key %q", other.KID)
+		}
+	}
+	return nil
 }
 
 // checkOneKID refuses a key that is stored under another kid, either half of it. With two kids,

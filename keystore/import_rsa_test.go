@@ -86,3 +86,20 @@ func TestWithoutItsCheckNoRSAKeyIsImported(t *testing.T) {
 		t.Errorf("with it: %v", err)
 	}
 }
+
+// TestTwoImportsAtOnceShareNoPrime: what is checked before the lock is taken is checked again behind it.
+func TestTwoImportsAtOnceShareNoPrime(t *testing.T) {
+	inBubble(t, func(b *fixture) {
+		b.cfg.Algorithms, b.cfg.Changed = []string{EdDSA, RS256}, nil
+		b.cfg.CheckRSA = func(*rsa.PublicKey, ...*rsa.PublicKey) error { return nil } // as if neither saw the other
+		b.open()
+		shared := primeOf(b.t, 1024)
+		for n, want := range []string{"", "shares a prime with the published key"} {
+			public := &rsa.PublicKey{N: new(big.Int).Mul(shared, primeOf(b.t, 1024)), E: 65537}
+			_, err := b.rings.Import(b.t.Context(), ImportRequest{Key: pemOf(b.t, "PUBLIC KEY", public), Until: time.Now().Add(time.Hour)}, "test")
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				b.t.Errorf("import %d: %v", n, err)
+			}
+		}
+	})
+}

@@ -462,6 +462,9 @@ func (r *Rings) RaiseMaxLifetime(tx storage.Tx, alg string, lifetime time.Durati
 		return err
 	}
 	ring.MaxLifetime = lifetime
+	if err := r.checkRoom(r.Now(), ring); err != nil {
+		return err
+	}
 	for i := range ring.Keys {
 		ring.Keys[i].MaxLifetime = max(ring.Keys[i].MaxLifetime, lifetime)
 	}

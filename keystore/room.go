@@ -82,8 +82,8 @@ func (p policy) largestSet(rings map[string]ring, retired []Key, configured []st
 
 // checkRoom refuses a decision of an operator after which the set would become too large. changed is
 // the ring as it would be, and stopped the keys that the decision adds to the retired ones. Only
-// decisions that add a key ask it: a scheduled rotation is in the calculation, and a revocation
-// never makes the set larger.
+// decisions that add a key or make keys stay for longer ask it: a scheduled rotation is in the
+// calculation, and a revocation never makes the set larger.
 func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 	snap := r.snapshot.Load()
 	rings := maps.Clone(snap.rings)
@@ -105,8 +105,8 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 		next := slices.MinFunc(snap.retired, func(a, b Key) int { return a.Drop.Compare(b.Drop) })
 		until = "; the next key is dropped at " + next.Drop.UTC().Format(time.RFC3339)
 	}
-	return invalid("invalid_request", "with one more key the key set would be larger than all verifiers read (%d bytes of %d, RSA work %d of %d); "+
-		"revoke keys whose tokens have expired, or wait%s", size, maxSetBytes, work, maxRSAWork, until)
+	return invalid("invalid_request", "the key set would grow to %d bytes and RSA work %d; some verifiers read at most %d bytes and check RSA work %d; "+
+		"revoke keys whose tokens have expired, or wait%s", size, work, maxSetBytes, maxRSAWork, until)
 }
 
 // checkLifetimes refuses settings and token lifetimes with which scheduled rotation alone would make

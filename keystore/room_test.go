@@ -32,7 +32,7 @@ func (b *fixture) importWide(life time.Duration) error {
 func (b *fixture) wantFull(what string, err error) {
 	b.t.Helper()
 	var bad *InvalidError
-	if !errors.As(err, &bad) || bad.Code != "invalid_request" || !strings.Contains(bad.Description, "larger than all verifiers read") ||
+	if !errors.As(err, &bad) || bad.Code != "invalid_request" || !strings.Contains(bad.Description, "the key set would grow to") ||
 		!strings.Contains(bad.Description, "the next key is dropped at 2000-01-01T") {
 		b.t.Errorf("%s: %v", what, err)
 	}
@@ -64,6 +64,8 @@ func TestNoOperatorMakesTheSetLargerThanVerifiersRead(t *testing.T) {
 		b.wantFull("a spare", err)
 		_, err = b.rings.Import(b.t.Context(), ImportRequest{Key: pemOf(b.t, "PRIVATE KEY", edKey(b.t)), KID: wideKID(201), SignNow: true}, "test")
 		b.wantFull("a key that signs now", err)
+		err = b.rings.store.Update(b.t.Context(), func(tx storage.Tx) error { return b.rings.RaiseMaxLifetime(tx, EdDSA, 30*time.Minute) })
+		b.wantFull("tokens that live longer", err)
 
 		active := b.stage(Active)
 		b.run(time.Minute)
