@@ -158,9 +158,9 @@ func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.
 		return nil, refusal.New("invalid_request", "after must be an audience name")
 	}
 	var list []api.Audience
-	err := i.store.View(ctx, func(r storage.Reader) error {
+	err := record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 		list = []api.Audience{}
-		return record.Span{Prefix: "audience/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(name string, raw []byte) error {
+		return record.Span{Prefix: "audience/", After: after, Limit: min(limit, maxListed)}.Each(r, setAside, func(name string, raw []byte) error {
 			rec, err := record.Decode(audienceKey(name), raw, (*audienceRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(name))

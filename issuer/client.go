@@ -119,9 +119,9 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Cl
 		return nil, refusal.New("invalid_request", "after must be a client id")
 	}
 	var list []api.Client
-	err := i.store.View(ctx, func(r storage.Reader) error {
+	err := record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 		list = []api.Client{}
-		return record.Span{Prefix: "client/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(id string, raw []byte) error {
+		return record.Span{Prefix: "client/", After: after, Limit: min(limit, maxListed)}.Each(r, setAside, func(id string, raw []byte) error {
 			rec, err := record.Decode(clientKey(id), raw, (*clientRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(id, i.keys.Now()))

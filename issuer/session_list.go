@@ -27,7 +27,7 @@ type eviction struct {
 
 // addSession adds f to the list of its user and client. It returns errTooManySessions if the list
 // is full and is no longer the one that v was chosen from.
-func (i *Issuer) addSession(d decision, f *family, v eviction) error {
+func (i *Issuer) addSession(d decision, f *family, v eviction, setAside func(error)) error {
 	list, err := sessionlist.Read(d.tx, f.rec.user, f.terms.Client)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 		}
 	}
 	for n := 0; n < endedAtOnce && len(list.Ended) > sessionlist.MaxEnded; n++ {
-		if err := i.deleteEnded(d.tx, list.Ended[0]); err != nil {
+		if err := i.deleteEnded(d.tx, list.Ended[0], setAside); err != nil {
 			return err
 		}
 		list.Ended = list.Ended[1:]
@@ -53,10 +53,10 @@ func (i *Issuer) addSession(d decision, f *family, v eviction) error {
 
 // deleteEnded deletes a family that has ended. Its tokens stay refused, as those of an unknown family. A
 // damaged record stays as it is, and must not keep the user from logging in.
-func (i *Issuer) deleteEnded(tx storage.Tx, id familyID) error {
+func (i *Issuer) deleteEnded(tx storage.Tx, id familyID, setAside func(error)) error {
 	rec, err := i.readFamily(tx, id)
 	if record.Unreadable(err) {
-		i.damaged(err)
+		setAside(err)
 		return nil
 	} else if rec == nil || err != nil {
 		return err

@@ -66,12 +66,13 @@ func refuseSessionID(id string) error {
 // sessionsOfUser returns all sessions of a user before an id, from the lists of the user.
 func (i *Issuer) sessionsOfUser(ctx context.Context, q SessionQuery, before familyID) (list []api.Session, none familyID, err error) {
 	var ids []familyID
-	err = i.store.View(ctx, func(r storage.Reader) error {
+	err = record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
+		ids = nil
 		user, _, err := i.lookUp(r, q.User)
 		if err != nil {
 			return err
 		}
-		return record.Span{Prefix: sessionlist.PrefixOf(user), After: "", Limit: maxListed}.Each(r, i.damaged, func(client string, raw []byte) error {
+		return record.Span{Prefix: sessionlist.PrefixOf(user), After: "", Limit: maxListed}.Each(r, setAside, func(client string, raw []byte) error {
 			some, err := sessionlist.Decode(sessionlist.Key(user, client), raw)
 			ids = append(ids, slices.Concat(some.Ended, some.Open)...)
 			return err
@@ -130,24 +131,27 @@ func familyAt(at uint64) (id familyID) {
 func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (list []api.Session, err error) {
 	now := i.keys.Now()
 	for part := range slices.Chunk(ids, shownAtOnce) {
-		err = errors.Join(err, i.store.View(ctx, func(r storage.Reader) error {
+		var some []api.Session
+		err = errors.Join(err, record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
+			some = nil
 			if _, err := readStoreEpoch(r); err != nil {
 				return err // without it no session can be shown
 			}
 			for _, id := range part {
 				f, err := i.familyWithClient(r, id)
 				if record.Unreadable(err) {
-					i.damaged(err)
+					setAside(err)
 					continue
 				} else if err != nil {
 					return err
 				}
 				if f != nil && (client == "" || client == f.terms.Client) {
-					list = append(list, i.show(f, now))
+					some = append(some, i.show(f, now))
 				}
 			}
 			return nil
 		}))
+		list = append(list, some...)
 	}
 	return list, err
 }

@@ -56,7 +56,7 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 	at, unavailable := i.times(), i.unavailableAlgs()
 	id := record.NewID(at.now)
 	var e entitlement
-	err := i.store.Update(ctx, func(tx storage.Tx) error {
+	err := record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
 		p, err := i.prepare(tx, req)
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 		if err != nil {
 			return err
 		}
-		if err := i.addSession(decision{tx: tx, now: at.now, by: "system"}, f, v); err != nil {
+		if err := i.addSession(decision{tx: tx, now: at.now, by: "system"}, f, v, setAside); err != nil {
 			return err
 		}
 		e = p.entitlement

@@ -74,13 +74,12 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		start = due[len(due)-1].key + " " // damaged entries before it are read once
-		var damaged []error
-		err = i.store.Update(ctx, func(tx storage.Tx) error {
-			damaged = nil
+		err = record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
 			for _, e := range due {
 				err := i.processDue(tx, e, now)
 				if record.Unreadable(err) { // it must not block the others
-					damaged, err = append(damaged, err), postpone(tx, e, now)
+					setAside(err)
+					err = postpone(tx, e, now)
 				}
 				if err != nil {
 					return err
@@ -90,9 +89,6 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		})
 		if err != nil {
 			return err
-		}
-		for _, err := range damaged {
-			i.damaged(err)
 		}
 	}
 	return nil
@@ -142,9 +138,8 @@ func validTally(name string) bool {
 
 // due returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.
 func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []dueEntry, err error) {
-	var damaged []error
-	err = i.store.View(ctx, func(r storage.Reader) error {
-		due, damaged = nil, nil
+	err = record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
+		due = nil
 		for e, err := range r.Scan(start, dueKey(now.Add(time.Second), "", "")) {
 			var entry dueEntry
 			if err == nil {
@@ -154,7 +149,7 @@ func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []du
 				entry, err = parseDue(e.Key)
 			}
 			if record.Unreadable(err) {
-				damaged = append(damaged, err)
+				setAside(err)
 				continue
 			} else if err != nil {
 				return err
@@ -165,9 +160,6 @@ func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []du
 		}
 		return nil
 	})
-	for _, err := range damaged {
-		i.damaged(err)
-	}
 	return due, err
 }
 

@@ -76,9 +76,9 @@ func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User
 		return nil, refusal.New("invalid_request", "after must be a user id")
 	}
 	var list []api.User
-	err := i.store.View(ctx, func(r storage.Reader) error {
+	err := record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 		list = []api.User{}
-		return record.Span{Prefix: "user/", After: after, Limit: min(limit, maxListed)}.Each(r, i.damaged, func(id string, raw []byte) error {
+		return record.Span{Prefix: "user/", After: after, Limit: min(limit, maxListed)}.Each(r, setAside, func(id string, raw []byte) error {
 			rec, err := record.Decode(userKey(id), raw, (*userRecord).possible)
 			if err == nil {
 				list = append(list, rec.show(id))

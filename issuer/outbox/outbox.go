@@ -111,16 +111,26 @@ type Event struct {
 // 1,000.
 func (o *Outbox) Events(ctx context.Context, after string, limit int) ([]Event, error) {
 	var list []Event
+	var damaged []error
 	err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
-		list = nil
-		return o.scan(r, after, min(limit, maxPage), func(e Event) { list = append(list, e) })
+		list, damaged = nil, nil
+		return scan(r, after, min(limit, maxPage), func(e Event, err error) {
+			if err != nil {
+				damaged = append(damaged, err)
+				return
+			}
+			list = append(list, e)
+		})
 	})
+	for _, err := range damaged { // after the View: a log line takes time
+		o.cfg.Damaged(err)
+	}
 	return list, err
 }
 
-// scan yields up to limit events whose ids follow after, and reports the damaged ones. Space is the
-// lowest byte of a key, so no key lies between one and the same with a space behind it.
-func (o *Outbox) scan(r storage.Reader, after string, limit int, each func(Event)) error {
+// scan yields up to limit events whose ids follow after, and an error for each damaged one between them. Space
+// is the lowest byte of a key, so no key lies between one and the same with a space behind it.
+func scan(r storage.Reader, after string, limit int, each func(Event, error)) error {
 	start := prefix
 	if after != "" {
 		start = key(after) + " "
@@ -131,7 +141,7 @@ func (o *Outbox) scan(r storage.Reader, after string, limit int, each func(Event
 			event, err = readEvent(e.Key, e.Value)
 		}
 		if errors.Is(err, storage.ErrDamaged) { // it must not block the events behind it
-			o.cfg.Damaged(err)
+			each(Event{}, err)
 			continue
 		} else if err != nil {
 			return err
@@ -139,7 +149,7 @@ func (o *Outbox) scan(r storage.Reader, after string, limit int, each func(Event
 		if limit--; limit < 0 {
 			return nil
 		}
-		each(event)
+		each(event, nil)
 	}
 	return nil
 }

@@ -87,13 +87,10 @@ func (o *Outbox) recount(ctx context.Context) error {
 func (o *Outbox) count(ctx context.Context) (int64, error) {
 	stored, last := int64(0), ""
 	for {
-		page, after := int64(0), last
-		err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
-			page = 0
-			return o.scan(r, after, maxPage, func(e Event) { page, last = page+1, e.ID })
-		})
-		if stored += page; err != nil || page < maxPage {
+		page, err := o.Events(ctx, last, maxPage)
+		if stored += int64(len(page)); err != nil || len(page) < maxPage {
 			return stored, err
 		}
+		last = page[len(page)-1].ID
 	}
 }
