@@ -34,7 +34,8 @@ func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) erro
 	}
 	unknown := false
 	if err := s.View(ctx, func(r storage.Reader) error {
-		named, err := idOfName(r, word)
+		normal, _ := username.Normal(word)
+		named, err := idOfName(r, normal)
 		switch {
 		case err != nil:
 			return err

@@ -52,7 +52,7 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 	normal, _ := username.Normal(name)
 	count := LoginCount{Key: "?" + normal}
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		id, err := idOfName(r, name)
+		id, err := idOfName(r, normal)
 		if id == "" || err != nil {
 			return err
 		}
@@ -109,6 +109,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	b := SessionRequest{Client: req.Client, Endpoint: req.Endpoint, Audience: req.Audience, Scope: req.Scope, From: req.From}
 	var stored refusal.Secret
 	var why error
+	normal, _ := username.Normal(req.Name)
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		// Faults of the configuration come first. They do not depend on the user and are not
 		// secret.
@@ -116,7 +117,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 			return err
 		}
 		var err error
-		b.User, stored, why, err = i.passwordOf(r, req.Name)
+		b.User, stored, why, err = i.passwordOf(r, normal)
 		if record.Unreadable(err) {
 			why, err = &refusal.Reason{Code: DamagedLogin, Err: err}, nil // no password matches the hash ""
 		}
@@ -151,13 +152,13 @@ var (
 	errWrongPassword = refusal.Because("wrong_password", "the password is wrong")
 )
 
-// passwordOf returns the id of a user, the stored hash, and why a password that is tried does not
+// passwordOf returns the id of the user with a normal name, the stored hash, and why a password that is tried does not
 // match it. The hash is "" for a user who cannot log in.
-func (i *Issuer) passwordOf(r storage.Reader, name string) (id string, stored refusal.Secret, why, err error) {
-	if id, err = idOfName(r, name); id == "" || err != nil {
+func (i *Issuer) passwordOf(r storage.Reader, normal string) (id string, stored refusal.Secret, why, err error) {
+	if id, err = idOfName(r, normal); id == "" || err != nil {
 		return "", "", errUnknownUser, err
 	}
-	rec, err := i.namedUser(r, name, id)
+	rec, err := i.namedUser(r, normal, id)
 	switch {
 	case err != nil:
 		return "", "", nil, err

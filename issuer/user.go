@@ -96,7 +96,8 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	if err != nil {
 		return "", nil, err
 	}
-	named, err := idOfName(r, word)
+	normal, _ := username.Normal(word)
+	named, err := idOfName(r, normal)
 	switch {
 	case err != nil:
 		return "", nil, err
@@ -107,14 +108,13 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", refusal.Quoted(word))
 	}
-	rec, err = i.namedUser(r, word, named)
+	rec, err = i.namedUser(r, normal, named)
 	return named, rec, err
 }
 
-// namedUser returns the user to whom a login name leads. A user is renamed and removed together with the name.
-func (i *Issuer) namedUser(r storage.Reader, name, id string) (*userRecord, error) {
+// namedUser returns the user to whom a normal name leads. A user is renamed and removed together with the name.
+func (i *Issuer) namedUser(r storage.Reader, normal, id string) (*userRecord, error) {
 	rec, err := i.findUser(r, id)
-	normal, _ := username.Normal(name)
 	switch {
 	case err == nil && rec == nil:
 		err = record.Missing(storage.ErrNotFound, userKey(id), "a login name leads to it")
@@ -124,10 +124,10 @@ func (i *Issuer) namedUser(r storage.Reader, name, id string) (*userRecord, erro
 	return rec, err
 }
 
-// idOfName returns the id of the user with that name, "" if there is none.
-func idOfName(r storage.Reader, name string) (string, error) {
-	normal, ok := username.Normal(name)
-	if !ok {
+// idOfName returns the id of the user with that normal name, "" if there is none. The normal name is ""
+// for a name that no user can have.
+func idOfName(r storage.Reader, normal string) (string, error) {
+	if normal == "" {
 		return "", nil
 	}
 	id, err := r.Get(loginKey(normal))

@@ -30,12 +30,15 @@ var blank = []rune{
 
 // misleading returns what lets a name in NFKC look like another one, "" if nothing does.
 func misleading(name []rune) string {
+	// The check of the whole name is one of each character too. Those of single characters cost as much
+	// each, and only tell which one is refused.
+	freeform := isFreeform(string(name))
 	for n, r := range name {
 		switch {
 		case '!' <= r && r <= '~':
 		case slices.Contains(blank, r) || r != ' ' && unicode.Is(unicode.Z, r):
 			return fmt.Sprintf("holds %U, which shows as blank", r)
-		case !unicode.Is(contextual, r) && !isFreeform(string(r)):
+		case !freeform && !unicode.Is(contextual, r) && !isFreeform(string(r)):
 			return fmt.Sprintf("holds %U, which is invisible, a control, unassigned or not for names (RFC 8264)", r)
 		case r == ' ' && name[n-1] == ' ': // the name does not begin with a space
 			return "has two spaces in a row"
@@ -47,7 +50,7 @@ func misleading(name []rune) string {
 			return fmt.Sprintf("holds %U, which is invisible, where no letters of one script need it", r)
 		}
 	}
-	if !isFreeform(string(name)) {
+	if !freeform {
 		return "holds a character that is allowed only beside certain others (RFC 5892, appendix A)"
 	}
 	return ""

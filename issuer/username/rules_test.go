@@ -152,3 +152,29 @@ func TestARefusedNameIsToldWhy(t *testing.T) {
 		}
 	}
 }
+
+// TestTheWholeCheckIsOneOfEachCharacter: a name that passes it has no character that is refused alone, for
+// every character of Unicode. So a name is checked once, which costs the same work for any script.
+func TestTheWholeCheckIsOneOfEachCharacter(t *testing.T) {
+	accepted := 0
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		name := norm.NFKC.String("a" + string(r) + "b")
+		if !isFreeform(name) {
+			continue
+		}
+		accepted++
+		for _, one := range name {
+			if !unicode.Is(contextual, one) && !isFreeform(string(one)) {
+				t.Errorf("%+q is accepted, and %U alone is not", name, one)
+			}
+		}
+	}
+	if accepted < 100_000 {
+		t.Errorf("%d names were accepted: nothing was tested", accepted)
+	}
+	few, many := strings.Repeat("é", 2), strings.Repeat("é", maxCharacters)
+	grown := testing.AllocsPerRun(10, func() { Normal(many) }) - testing.AllocsPerRun(10, func() { Normal(few) })
+	if grown > 20 {
+		t.Errorf("a name of %d characters takes %v allocations more than one of two", maxCharacters, grown)
+	}
+}

@@ -24,27 +24,26 @@ import (
 )
 
 const (
-	// Max is how many characters a name has at most, as in Django's column.
-	Max = 150
 	// IDPrefix marks a word as an id and not a name, in commands and in the admin API.
 	IDPrefix = "id:"
 
-	maxBytes = 4 << 10 // before normalization, which takes time
+	maxCharacters = 150     // as in Django's column
+	maxBytes      = 4 << 10 // before normalization, which takes time
 )
 
 // Normal returns the spelling under which a name is compared. ok is false for a name that no user
-// can have.
+// can have, and normal is "".
 func Normal(name string) (normal string, ok bool) {
 	normal, wrong := normalize(name)
 	return normal, wrong == ""
 }
 
-// Check returns the same spelling, or refuses the name with invalid_request and says what is wrong.
+// Check returns the normal spelling, or refuses the name with invalid_request and says what is wrong.
 func Check(name string) (string, error) {
 	normal, wrong := normalize(name)
 	if wrong != "" {
 		return "", refusal.New("invalid_request", "a user name must be 1 to %d characters, none of them invisible, "+
-			"without a space at either end and not beginning with %s; this name %s", Max, IDPrefix, wrong)
+			"without a space at either end and not beginning with %s; this name %s", maxCharacters, IDPrefix, wrong)
 	}
 	return normal, nil
 }
@@ -53,7 +52,7 @@ func Check(name string) (string, error) {
 // check characters: an earlier version may have refused fewer.
 func Possible(name string) bool {
 	length := utf8.RuneCountInString(name)
-	return utf8.ValidString(name) && length > 0 && length <= Max && norm.NFKC.IsNormalString(name) &&
+	return utf8.ValidString(name) && length > 0 && length <= maxCharacters && norm.NFKC.IsNormalString(name) &&
 		!strings.HasPrefix(name, IDPrefix) && name == strings.TrimSpace(name)
 }
 
@@ -69,7 +68,7 @@ func normalize(name string) (normal, wrong string) {
 	switch length := utf8.RuneCountInString(normal); {
 	case length == 0:
 		return "", "is empty"
-	case length > Max:
+	case length > maxCharacters:
 		return "", "is too long"
 	case strings.HasPrefix(normal, IDPrefix):
 		return "", "begins with " + IDPrefix

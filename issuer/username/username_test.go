@@ -11,7 +11,7 @@ import (
 )
 
 func TestAUserNameHasOneSpelling(t *testing.T) {
-	long := strings.Repeat("é", Max)
+	long := strings.Repeat("é", maxCharacters)
 	for _, tt := range []struct {
 		name, want string
 		ok         bool
@@ -30,7 +30,7 @@ func TestAUserNameHasOneSpelling(t *testing.T) {
 		{"क्\u200dष", "क्\u200dष", true}, // some languages need joiners
 		{"1", "1", true},
 		{long, long, true},
-		{strings.Repeat("e\u0301", Max), long, true}, // counted after normalization
+		{strings.Repeat("e\u0301", maxCharacters), long, true}, // counted after normalization
 		{long + "x", "", false},
 		{strings.Repeat("ﬃ", 51), "", false},
 		{"", "", false},
