@@ -310,9 +310,9 @@ func TestARecordUnderAnotherNameIsDamage(t *testing.T) {
 		"terms":    {"", "x", id},
 		"sessions": {"", "7/web", "02/7/web", "01/7/", "00//web", "1/7/web"},
 		"tally":    {"", "7/web", "02/7/web", "01/7/", "01/ /web", "1/7/web"},
-		"denied":   {"", "x", id, strings.Repeat("A", 21) + "B"},
+		"denied":   {"", "\n", strings.Repeat("A", 250)},
 		"due": {
-			"", "x", "00000001/f/" + id, "6955b900/f/x", "6955B900/f/" + id, "6955b900/x/" + id, "6955b900//" + id, "6955b900/j/x", "6955b900/j/",
+			"", "x", "00000001/f/" + id, "6955b900/f/x", "6955B900/f/" + id, "6955b900/x/" + id, "6955b900//" + id, "6955b900/j/",
 			"6955b900/g/", "6955b900/t/x", "6955b900/t/01/7/", "-955b900/g/7", "106955b900/g/7",
 		},
 		"refresh": {"", "secret", "secret/", "secret/1", "secret/000", "secret/256", "secret/+01", "001"},

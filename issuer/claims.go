@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
+	"keymill/storage"
 )
 
 // backdate is subtracted from iat: clocks differ, and PyJWT 2.6 and later refuse an iat in the future.
@@ -125,11 +126,9 @@ func djangoUserID(id string) any {
 	return n
 }
 
-// isTokenID reports whether newTokenID can have returned the id.
-func isTokenID(id string) bool {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
-	return err == nil && len(b) == 16
-}
+// isTokenID reports whether the id can be that of a token, also of one that an imported key has signed and
+// another program has made.
+func isTokenID(id string) bool { return id != "" && storage.CheckKey(deniedKey(id)) == nil }
 
 // newTokenID returns 128 random bits.
 func newTokenID() string {

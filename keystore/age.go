@@ -16,14 +16,18 @@ import (
 )
 
 // An OlderStoreError refuses a store that was served for less time than its mark remembers: it is an
-// older copy. Keys that were revoked since then, and sessions that have ended, would live again.
+// older copy. Keys that were revoked since then, and sessions that have ended, would live again. It also
+// refuses a store whose mark was written with another data key.
 type OlderStoreError struct {
-	By    time.Duration // how much served time is missing
+	By    time.Duration // how much served time is missing; 0 if the mark does not fit
 	Token string        // accepts this copy, once
 }
 
 // Error says by how much the store is older.
 func (e *OlderStoreError) Error() string {
+	if e.By == 0 {
+		return "the mark of the store does not fit: the store is a copy from before a change of the master key, or the mark is damaged or that of another store"
+	}
 	return fmt.Sprintf("the store is older than the one that was served last: its last %s of service are missing", e.By.Round(time.Second))
 }
 
@@ -81,12 +85,14 @@ func (r *Rings) checkAge() error {
 	case errors.Is(err, sealed.ErrNoMark):
 		r.age.noMark = r.servedBefore > 0
 		return nil
+	case errors.Is(err, sealed.ErrOtherMark):
+		marked = r.servedBefore
 	case err != nil:
 		return err
 	case r.servedBefore >= marked:
 		return nil
 	}
-	token, err := r.olderToken(marked)
+	token, err := r.olderToken()
 	if err != nil {
 		return err
 	}
@@ -102,13 +108,17 @@ func (r *Rings) MarkMissing() bool { return r.age.noMark }
 
 // olderToken returns the value that accepts this copy of the store beside this mark. After the start
 // that uses it both are others, so it works once.
-func (r *Rings) olderToken(marked time.Duration) (string, error) {
+func (r *Rings) olderToken() (string, error) {
+	mark, err := r.cfg.Mark.Sum()
+	if err != nil {
+		return "", err
+	}
 	key, err := hkdf.Key(sha256.New, r.vault.key[:], []byte(r.database), "keymill accept older store v1", keyBytes)
 	if err != nil {
 		return "", err
 	}
 	m := hmac.New(sha256.New, key)
-	fmt.Fprintf(m, "%d %d %s", marked, r.servedBefore, r.age.highest.UTC().Format(time.RFC3339Nano))
+	fmt.Fprintf(m, "%x %d %s", mark, r.servedBefore, r.age.highest.UTC().Format(time.RFC3339Nano))
 	return hex.EncodeToString(m.Sum(nil)[:8]), nil
 }
 
@@ -121,9 +131,12 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 	rec := r.clockRecord
 	rec.ServedTime = r.age.marked
 	err := r.store.Update(ctx, func(tx storage.Tx) error {
-		missing := (r.age.marked - r.servedBefore).Round(time.Second)
+		missing := "unknown"
+		if by := r.age.marked - r.servedBefore; by > 0 {
+			missing = by.Round(time.Second).String()
+		}
 		errs := []error{putJSON(tx, clockKey, rec), audit.Append(tx, r.Now(), audit.Event{
-			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing.String()},
+			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing},
 		})}
 		if r.cfg.Accepted != nil {
 			errs = append(errs, r.cfg.Accepted(tx, r.Now()))
@@ -144,7 +157,7 @@ func (r *Rings) reportNoMark(ctx context.Context) error {
 	if !r.age.noMark {
 		return nil
 	}
-	r.log.Warn("the mark of the store is missing, or it is that of another store; an older copy of the store would not have been noticed")
+	r.log.Warn("the mark of the store is missing; an older copy of the store would not have been noticed")
 	return r.store.Update(ctx, func(tx storage.Tx) error {
 		return audit.Append(tx, r.Now(), audit.Event{Action: "store.mark_missing", By: system, Target: r.database})
 	})

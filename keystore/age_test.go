@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -252,6 +253,52 @@ func TestAnOlderManifestIsRefused(t *testing.T) {
 	if _, err := Open(t.Context(), s, cfg); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "record manifest is damaged") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestACopyFromBeforeAChangeOfTheMasterKeyIsRefused beside the mark of a later start, with the old key, until
+// its token accepts it. The mark of another store is refused in the same way, and stays as it is.
+//
+// I25.
+func TestACopyFromBeforeAChangeOfTheMasterKeyIsRefused(t *testing.T) {
+	inAge(t, func(t *testing.T, a *aged) {
+		a.serve(10 * time.Minute)
+		old, oldKey := a.copy(), a.cfg.Master
+		next, _ := NewMasterKey()
+		file := openStore(t, a.path())
+		mark, err := sealed.OpenMark(a.mark())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, same := range []MasterKey{oldKey, next} {
+			err := ChangeMasterKey(t.Context(), file, MasterKeyChange{Old: oldKey, Next: same, By: "test", Mark: mark})
+			if (err == nil) != (same == next) {
+				t.Fatalf("to another key %t: %v", same == next, err)
+			}
+		}
+		mark.Close()
+		file.Close()
+		a.cfg.Master = next
+		a.serve(5 * time.Minute)
+		newestMark, err := os.ReadFile(a.mark())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.putBack(old)
+		a.cfg.Master = oldKey
+		older := a.refused("")
+		if older == nil || older.By != 0 || !strings.Contains(older.Error(), "before a change of the master key") {
+			t.Fatalf("got %+v", older)
+		}
+		if b, err := os.ReadFile(a.mark()); err != nil || !bytes.Equal(b, newestMark) {
+			t.Error("the refused start changed the mark")
+		}
+		if again := a.refused(older.Token); again != nil || a.accepted != 1 {
+			t.Errorf("the token gives %v, sessions ended %d times", again, a.accepted)
+		}
+		if again := a.refused(""); again != nil {
+			t.Errorf("after it was accepted: %v", again)
+		}
+	})
 }
 
 // TestTheMarkFitsAfterAChangeOfTheMasterKey, or after two, whichever write of the next start fails: no

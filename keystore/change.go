@@ -34,6 +34,9 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 	if err := checkWallClock(time.Now()); err != nil {
 		return err
 	}
+	if c.Next == c.Old {
+		return errors.New("the new master key is the old one; nothing was changed")
+	}
 	u, err := unlock(ctx, s, c.Old)
 	if err != nil {
 		return err

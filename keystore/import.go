@@ -49,7 +49,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	}
 	var out Key
 	now := r.Now()
-	err = r.operate(ctx, by, false, func(d decision) error {
+	err = r.operate(ctx, by, nil, func(d decision) error {
 		now = d.now
 		if err := r.checkUnused(d.tx, in); err != nil {
 			return err

@@ -44,7 +44,7 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", quoted(alg), strings.Join(r.cfg.Algorithms, ", "))
 	}
 	var out Rotation
-	err := r.operate(ctx, by, false, func(d decision) error {
+	err := r.operate(ctx, by, nil, func(d decision) error {
 		before, err := getRing(d.tx, alg)
 		if err != nil {
 			return err
@@ -102,7 +102,9 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 		return Revocation{}, unknownKID(kid)
 	}
 	var out Revocation
-	err := r.operate(ctx, by, true, func(d decision) error {
+	var revoked []string
+	err := r.operate(ctx, by, &revoked, func(d decision) error {
+		revoked = nil
 		k, err := findKey(d.tx, kid)
 		if err != nil {
 			return err
@@ -110,6 +112,12 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 		same, err := r.storedKeys(d.tx, k.Alg, k.Public)
 		if err != nil {
 			return err
+		}
+		if !slices.ContainsFunc(same, func(s Key) bool { return s.KID == k.KID }) {
+			same = append(same, k) // it has stopped since the keys in memory were read
+		}
+		for _, s := range same {
+			revoked = append(revoked, s.KID)
 		}
 		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
 		if err := r.revokeKeys(d, same, &out); err != nil {
@@ -182,21 +190,22 @@ func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate
 // blocks signing before it reads the time, until the new keys are in the snapshot: no token
 // is signed after the Stop time of its key. A decision finds the retired keys in the snapshot, so
-// operate brings it up to date first. If that fails, revokes says that the decision is made all the same.
+// operate brings it up to date first. If that fails, only a revocation is decided: revoked is
+// then not nil, and holds the kids that decide has revoked.
 //
 // Lock order: mu, then signing, then the store. Code inside a transaction must take neither
 // lock.
 //
 // A crash before the commit changes nothing. After the commit the next start reads the
 // change from the store, also if the caller got no result.
-func (r *Rings) operate(ctx context.Context, by string, revokes bool, decide func(decision) error) error {
+func (r *Rings) operate(ctx context.Context, by string, revoked *[]string, decide func(decision) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.signing.Lock()
 	defer r.signing.Unlock()
 	if r.stale {
 		// With the keys in memory as they are, a key can still be revoked, and only that.
-		if err := r.reload(ctx); err != nil && !revokes {
+		if err := r.reload(ctx); err != nil && revoked == nil {
 			return err
 		}
 	}
@@ -208,11 +217,9 @@ func (r *Rings) operate(ctx context.Context, by string, revokes bool, decide fun
 	// The change is durable. Even if ctx has ended, signing must use it.
 	ctx = context.WithoutCancel(ctx)
 	if err := r.reload(ctx); err != nil {
-		if revokes {
-			err = errors.Join(err, r.dropRevoked(ctx))
-		}
 		r.noteDamage(err)
-		if revokes {
+		if revoked != nil {
+			r.drop(*revoked)
 			return fmt.Errorf("the key is revoked and out of use, but the other keys cannot be read: %w", err)
 		}
 		return fmt.Errorf("the change is stored but could not be read back: %w", err)
@@ -220,32 +227,20 @@ func (r *Rings) operate(ctx context.Context, by string, revokes bool, decide fun
 	return nil
 }
 
-// dropRevoked removes the keys that have a tombstone from those in memory, so that damage of another
-// record does not keep a revoked key in use. A ring whose key signed does not sign until a reload.
-func (r *Rings) dropRevoked(ctx context.Context) error {
+// drop removes keys from those in memory, so that damage of another record does not keep a revoked key in
+// use. A ring whose key signed does not sign until a reload.
+func (r *Rings) drop(kids []string) {
 	old := r.snapshot.Load()
-	revoked := map[string]bool{}
-	err := r.store.View(ctx, func(tx storage.Reader) error {
-		for _, k := range old.published {
-			_, err := tx.Get(tombstoneKey(k.KID))
-			if err == nil {
-				revoked[k.KID] = true
-			} else if !errors.Is(err, storage.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
-	})
-	gone := func(k Key) bool { return revoked[k.KID] }
+	revoked := func(kid string) bool { return slices.Contains(kids, kid) }
+	gone := func(k Key) bool { return revoked(k.KID) }
 	next := &snapshot{rings: maps.Clone(old.rings), signers: maps.Clone(old.signers), retired: slices.DeleteFunc(slices.Clone(old.retired), gone)}
 	for alg, ring := range next.rings {
 		ring.Keys = slices.DeleteFunc(slices.Clone(ring.Keys), gone)
 		next.rings[alg] = ring
 	}
-	for kid := range revoked {
-		delete(next.signers, kid)
-	}
-	return errors.Join(err, r.publish(old, next, r.Now()))
+	maps.DeleteFunc(next.signers, func(kid string, _ *signer) bool { return revoked(kid) })
+	next.published = slices.DeleteFunc(slices.Clone(old.published), func(k PublicKey) bool { return revoked(k.KID) })
+	r.replace(old, next)
 }
 
 // A Status describes the keys at one moment.

@@ -215,10 +215,10 @@ func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
 			box, err = tx.Get(privateKey(k.KID))
 			return err
 		})
-		if errors.Is(err, storage.ErrNotFound) {
-			continue
+		if errors.Is(err, storage.ErrNotFound) && snap.rings[k.Alg].index(k.KID) < 0 {
+			continue // a retired key, which is erased in two steps
 		}
-		if err == nil {
+		if err = missingPrivate(k, err); err == nil {
 			_, err = r.openPrivate(k, box)
 		}
 		if err != nil {
@@ -301,7 +301,7 @@ func (r *Rings) reload(ctx context.Context) error {
 				if s := old.signers[k.KID]; s != nil {
 					next.signers[k.KID] = s
 				} else if sealed[k.KID], err = tx.Get(privateKey(k.KID)); err != nil {
-					return fmt.Errorf("read the private half of %s: %w", k.KID, err)
+					return fmt.Errorf("read the private half of %s: %w", k.KID, missingPrivate(k, err))
 				}
 			}
 		}
@@ -324,6 +324,14 @@ func (r *Rings) reload(ctx context.Context) error {
 	}
 	r.stale = false
 	return nil
+}
+
+// missingPrivate turns storage.ErrNotFound into damage.
+func missingPrivate(k Key, err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return storage.Damaged(privateKey(k.KID), "it is missing, although a ring has the key")
+	}
+	return err
 }
 
 // openSigners opens the private halves that next does not have yet.
@@ -363,7 +371,7 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signer, error) {
 	return newSigner(key, k.Alg, k.KID)
 }
 
-// publish makes next the snapshot, and calls Changed if its set differs from the old one.
+// publish completes next and makes it the snapshot.
 func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 	slices.SortFunc(next.retired, byPublish)
 	keys := slices.Clone(next.retired)
@@ -389,12 +397,17 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 		}
 		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public})
 	}
+	r.replace(old, next)
+	return nil
+}
+
+// replace makes next the snapshot, and calls Changed if its set differs from the old one.
+func (r *Rings) replace(old, next *snapshot) {
 	r.snapshot.Store(next)
 	same := slices.EqualFunc(old.published, next.published, func(a, b PublicKey) bool { return a.KID == b.KID })
 	if r.cfg.Changed != nil && !same {
 		r.cfg.Changed(slices.Clone(next.published))
 	}
-	return nil
 }
 
 func byPublish(a, b Key) int {

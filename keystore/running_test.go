@@ -68,6 +68,46 @@ func TestDamageOfAnotherRecordKeepsNoRevokedKeyInUse(t *testing.T) {
 	}
 }
 
+// TestAKeyThatStoppedUnseenCanBeRevoked: the store has it among the retired keys, and memory in the ring,
+// because damage has kept the keys from being read again.
+//
+// I5.
+func TestAKeyThatStoppedUnseenCanBeRevoked(t *testing.T) {
+	r, s := newRings(t)
+	req := ImportRequest{Key: pemOf(t, "PUBLIC KEY", edKey(t).Public()), KID: "old", Until: time.Now().Add(time.Hour)}
+	if _, err := r.Import(t.Context(), req, "test"); err != nil {
+		t.Fatal(err)
+	}
+	stopped := r.snapshot.Load().rings[EdDSA].Keys[0]
+	damageBelow(t, s, retiredKey(EdDSA, "old"))
+	// What a rotation would write, before its reload fails.
+	if err := r.store.Update(t.Context(), func(tx storage.Tx) error {
+		ring, err := getRing(tx, EdDSA)
+		ring.Keys = ring.Keys[1:]
+		k := stopped
+		k.Stop, k.Drop, k.Erase = r.Now(), r.Now().Add(time.Hour), r.Now().Add(time.Hour)
+		return errors.Join(err, putRing(tx, ring), putRetired(tx, k))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	rawPut(t, s, tombstoneKey("old"), []byte("junk")) // of a writer of the store
+	if _, err := r.Revoke(t.Context(), stopped.KID, "test"); !errors.Is(err, storage.ErrDamaged) {
+		t.Errorf("revoke: %v", err)
+	}
+	if slices.ContainsFunc(r.Published(), func(k PublicKey) bool { return k.KID == stopped.KID }) || r.snapshot.Load().signers[stopped.KID] != nil {
+		t.Error("the revoked key is still in use")
+	}
+	if err := s.View(t.Context(), func(tx storage.Reader) error {
+		if _, err := tx.Get(retiredKey(EdDSA, stopped.KID)); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("its record: %v", err)
+		}
+		_, err := tx.Get(tombstoneKey(stopped.KID))
+		return err
+	}); err != nil {
+		t.Errorf("its tombstone: %v", err)
+	}
+}
+
 // TestARunningServerNoticesAnOlderManifest that was put back with its records: it never takes its version
 // for the newest, so the next start refuses the store.
 //
@@ -175,8 +215,11 @@ func TestADamagedReserveIsFoundAtTheStart(t *testing.T) {
 	for _, k := range r.snapshot.Load().rings[EdDSA].Keys {
 		if r.snapshot.Load().signers[k.KID] == nil {
 			damageBelow(t, s, privateKey(k.KID))
-			if _, err := Open(t.Context(), s, r.cfg); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), k.KID) {
-				t.Errorf("a start: %v", err)
+			for _, what := range []string{"damaged", "missing"} {
+				if _, err := Open(t.Context(), s, r.cfg); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), k.KID) {
+					t.Errorf("a start with a %s private half: %v", what, err)
+				}
+				replaceBelow(t, s, map[string][]byte{privateKey(k.KID): nil}, nil)
 			}
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -14,7 +15,18 @@ type DamageError struct {
 }
 
 // Error names the record.
-func (e *DamageError) Error() string { return fmt.Sprintf("record %s is %v", e.Key, e.Err) }
+func (e *DamageError) Error() string { return fmt.Sprintf("record %s is %v", plainKey(e.Key), e.Err) }
+
+// plainKey returns a key as it is, or quoted if it could be taken for other text: a writer of the store
+// chooses it.
+func plainKey(key string) string {
+	for n := range len(key) {
+		if key[n] <= ' ' || key[n] > '~' || key[n] == '"' {
+			return strconv.QuoteToASCII(key)
+		}
+	}
+	return key
+}
 
 // Unwrap returns Err.
 func (e *DamageError) Unwrap() error { return e.Err }

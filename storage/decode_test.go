@@ -56,3 +56,15 @@ func TestARecordIsExactlyWhatWasWritten(t *testing.T) {
 		}
 	}
 }
+
+// TestANameOfARecordIsNoOtherText: a writer of the store chooses it, and terminals and logs show it.
+func TestANameOfARecordIsNoOtherText(t *testing.T) {
+	for key, want := range map[string]string{
+		"client/web": `record client/web is`, "client/\nkeymill: ok": `record "client/\nkeymill: ok" is`,
+		"client/\x9b3J": `record "client/\x9b3J" is`, "client/a b": `record "client/a b" is`, "client/é": `record "client/\u00e9" is`,
+	} {
+		if got := Damaged(key, "it is empty").Error(); !strings.HasPrefix(got, want) {
+			t.Errorf("%q: %s", key, got)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func badSettings() []badStart {
 		}, "/marks: no such file or directory"},
 		{"mark that is another file, new store", false, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_STORE_MARK_FILE="+p.writeKey("precious", "precious")), p.serveArgs("--init")
-		}, "precious: it has 8 bytes, a mark has 8192; choose another file"},
+		}, "precious: it has 8 bytes, a mark has 8192; if it is a damaged mark, move it away"},
 		{"mark that is a link", true, func(p *place) ([]string, []string) {
 			os.Remove(p.at("keymill.mark"))
 			os.Symlink(filepath.Join(p.dir, "precious"), p.at("keymill.mark"))

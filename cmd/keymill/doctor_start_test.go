@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +132,48 @@ func TestDoctorFindsWhatTheStartFinds(t *testing.T) {
 			}
 			if _, errs, code := p.run(p.serveArgs()...); code != 1 {
 				t.Errorf("the start: code %d\n%s", code, errs)
+			}
+		})
+	}
+}
+
+// TestDoctorBlamesWhatIsDamaged: a damaged record is no fault of the master key, and a missing mark is none
+// of the keys. All damaged records are named.
+func TestDoctorBlamesWhatIsDamaged(t *testing.T) {
+	t.Parallel()
+	whole := made(t)
+	for _, tt := range []struct {
+		name   string
+		damage func(p *place)
+		ok     []string
+		failed map[string]string // check → part of what it says
+	}{
+		{"two records", func(p *place) { p.truncateFirst("ring/"); p.truncateFirst("issuer") },
+			[]string{"master key", "audit", "identity"}, map[string]string{"keys": "restore a backup", "damage": "damaged records: 2 (issuer, ring/"}},
+		{"no mark", func(p *place) { os.Remove(p.at("keymill.mark")) },
+			[]string{"master key", "keys", "damage"}, map[string]string{"mark": "is missing"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newPlace(t)
+			key, err := os.ReadFile(filepath.Join(whole.dir, "master.key"))
+			if err = errors.Join(err, os.CopyFS(p.data, os.DirFS(whole.data))); err != nil {
+				t.Fatal(err)
+			}
+			p.writeKey("master.key", string(key))
+			tt.damage(p)
+			checks, code := p.diagnosisWith(append(p.env(), "KEYMILL_ISSUER="+testIssuer))
+			if code != 1 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, name := range tt.ok {
+				if !checks[name].OK {
+					t.Errorf("%s: %+v", name, checks[name])
+				}
+			}
+			for name, want := range tt.failed {
+				if c := checks[name]; c.OK || !strings.Contains(c.Detail, want) {
+					t.Errorf("%s: %+v, want %q", name, c, want)
+				}
 			}
 		})
 	}

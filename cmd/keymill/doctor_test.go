@@ -92,8 +92,8 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		{"identity", func(p *place) { p.deleteRecord("meta") }},
 		{"master key", func(p *place) { p.deleteRecord("keyring") }},
 		{"master key", func(p *place) { p.writeKey("master.key", testKey("x")) }},
-		{"master key", func(p *place) { p.deletePrivate("active") }},
-		{"master key", func(p *place) { p.deletePrivate("spare") }},
+		{"keys", func(p *place) { p.deletePrivate("active") }},
+		{"keys", func(p *place) { p.deletePrivate("spare") }},
 		{"keys", func(p *place) { p.deletePrivate("reserve") }},
 		{"audit", func(p *place) { p.deleteFirst("audit/log/") }},
 	} {

@@ -31,7 +31,7 @@ type sourceEdit struct{ file, old, new string }
 var (
 	noTags     = sourceEdit{"storage/sealed/tag.go", "if subtle.ConstantTimeCompare(sum[:], stored[n+1:]) != 1 {", "if subtle.ConstantTimeCompare(sum[:], stored[n+1:]) > 1 {"}
 	noEntries  = sourceEdit{"storage/sealed/manifest.go", "case bytes.Equal(entry, sum):", "case bytes.Equal(entry, sum) || len(entry) <= tagBytes:"}
-	noManifest = sourceEdit{"storage/sealed/check.go", "	c := comparison{expected: expected}", "	if expected != nil {\n\t\treturn nil\n\t}\n	c := comparison{expected: expected}"}
+	noManifest = sourceEdit{"storage/sealed/check.go", "	if len(c.found) < maxFindings {", "	if len(c.found) < 0 {"}
 )
 
 var plantedBugs = []planted{
@@ -43,7 +43,7 @@ var plantedBugs = []planted{
 		regexp.MustCompile(`^values of one kind swapped: (user|family)/`), regexp.MustCompile(`opened|refused without`), true},
 	{"a mark is not compared", []sourceEdit{{"keystore/age.go", "case r.servedBefore >= marked:", "case r.servedBefore >= 0:"}},
 		regexp.MustCompile(`^older store, newer mark`), regexp.MustCompile(`not noticed`), false},
-	{"the clock does not hold the version of the manifest", []sourceEdit{{"keystore/age.go", "case version < r.clockRecord.Manifest:", "case version < 0:"}},
+	{"the clock does not hold the version of the manifest", []sourceEdit{{"keystore/age.go", "	if version < r.clockRecord.Manifest {", "	if version < 0 {"}},
 		regexp.MustCompile(`^older record with its manifest: all`), regexp.MustCompile(`not noticed`), false},
 	{"the keyring does not bind meta", []sourceEdit{{"keystore/keyring.go", "subtle.ConstantTimeCompare(sum[:], k.Meta) != 1 {", "subtle.ConstantTimeCompare(sum[:], k.Meta) > 1 {"}},
 		regexp.MustCompile(`^bit of a value: meta,`), regexp.MustCompile(`not noticed: \[meta`), false},

@@ -156,6 +156,12 @@ func TestKeysThroughTheAdminAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, _ := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	// A key that only verifies must never become one that signs.
+	for _, until := range []string{"0001-01-01T00:00:00Z", "0001-01-01T02:00:00+02:00", "1970-01-01T00:00:00Z"} {
+		if got := w.expect(400, "POST", "/admin/v1/keys/import", fmt.Sprintf(`{"key":%s,"until":%q}`, text, until)).code(t); got != "invalid_request" {
+			t.Errorf("until %s: %s", until, got)
+		}
+	}
 	body := fmt.Sprintf(`{"key":%s,"alg":"EdDSA","kid":"mine","until":null,"sign_now":true}`, text)
 	if m := w.expect(200, "POST", "/admin/v1/keys/import", body).json(t); m["kid"] != "mine" || m["stage"] != "active" {
 		t.Errorf("got %v", m)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // healthz says that the process answers, and nothing about its state. A supervisor should
@@ -42,6 +43,9 @@ func (s *Server) logReadiness(before []string) []string {
 	return issues
 }
 
+// storeAnswers is how long a readiness check waits for the store.
+const storeAnswers = 2 * time.Second
+
 // damage returns which records that every token needs are damaged.
 func (s *Server) damage() (issues []string) {
 	for _, damaged := range s.cfg.Keys.Damaged() {
@@ -50,7 +54,9 @@ func (s *Server) damage() (issues []string) {
 			issues = append(issues, damaged.Error()+": stop the server and run keymill doctor")
 		}
 	}
-	if err := s.cfg.Issuer.CheckEpoch(context.Background()); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), storeAnswers) // a disk can hang
+	defer cancel()
+	if err := s.cfg.Issuer.CheckEpoch(ctx); err != nil {
 		issues = append(issues, "no session can be checked: "+err.Error())
 	}
 	return issues

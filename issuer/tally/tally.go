@@ -161,8 +161,8 @@ func decode(key string, raw []byte) (*record, error) {
 // the clock of the clean-up loses some seconds in a crash.
 func (rec *record) possible() bool {
 	counted := len(rec.More) > 0
-	if !possibleTime(rec.Began) || rec.Check.Before(rec.Began.Add(-window)) || rec.Check.After(rec.Began.Add(window)) ||
-		counted == rec.Since.IsZero() || counted && !possibleTime(rec.Since) || len(rec.Kept) == 0 {
+	if !storage.PossibleTime(rec.Began) || rec.Check.Before(rec.Began.Add(-window)) || rec.Check.After(rec.Began.Add(window)) ||
+		counted == rec.Since.IsZero() || counted && !storage.PossibleTime(rec.Since) || len(rec.Kept) == 0 {
 		return false
 	}
 	for action, n := range rec.Kept {
@@ -177,8 +177,6 @@ func (rec *record) possible() bool {
 	}
 	return true
 }
-
-func possibleTime(t time.Time) bool { return t.Year() >= 1980 && t.Year() <= 2261 }
 
 // CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
 // record under key.

@@ -117,7 +117,14 @@ func (c *comparison) result() error {
 	for _, key := range slices.Sorted(maps.Keys(c.expected)) {
 		c.add(differs(key, c.expected[key], nil))
 	}
-	return errors.Join(c.found...)
+	var all error
+	for _, err := range c.found {
+		if all != nil {
+			err = fmt.Errorf("%w; %w", all, err)
+		}
+		all = err
+	}
+	return all
 }
 
 // compare compares the records of one range, in Views of 1,000 records.

@@ -146,3 +146,19 @@ func TestTheManifestOfManyClientsIsChecked(t *testing.T) {
 		t.Errorf("%d findings: %v", n, err)
 	}
 }
+
+// TestDifferencesAreOneLine: each names its record, and all are damage.
+func TestDifferencesAreOneLine(t *testing.T) {
+	base, s := create(t, "client/a", "1", "client/b", "1", "ring/EdDSA", "1")
+	put(t, base, "client/a", "forged", "client/b", "forged")
+	remove(t, base, "ring/EdDSA")
+	for what, err := range map[string]error{"all": s.CheckManifest(t.Context()), "some": s.CheckManifestBelow(t.Context(), "client/", "ring/")} {
+		text := fmt.Sprint(err)
+		if !errors.Is(err, storage.ErrDamaged) || strings.Contains(text, "\n") || strings.Count(text, "; record ") != 2 {
+			t.Errorf("%s: %s", what, text)
+		}
+	}
+	if err := s.CheckManifestBelow(t.Context(), "audience/"); err != nil {
+		t.Errorf("below another prefix: %v", err)
+	}
+}

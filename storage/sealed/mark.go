@@ -40,9 +40,12 @@ const (
 	markBytes     = 2 * markSlotBytes
 )
 
-// ErrNoMark means that a mark has no slot that fits the store: the file is new, was removed,
-// damaged, or belongs to another store.
-var ErrNoMark = errors.New("the mark has no time of this store")
+// ErrNoMark means that a mark is missing or was never written.
+var ErrNoMark = errors.New("the mark was never written")
+
+// ErrOtherMark means that a mark was written, and not with a data key of the store: it belongs to another
+// store or is damaged, or the store is a copy from before a change of the data key.
+var ErrOtherMark = errors.New("the mark does not fit the store")
 
 // OpenMark opens the file of a mark, without following links. If it is missing, the first WriteMark
 // makes it, so that a start that is refused leaves nothing behind. Its directory must exist.
@@ -100,17 +103,19 @@ func isMark(f *os.File) (bool, error) {
 		return false, errors.New("it is not a regular file")
 	case info.Sys().(*syscall.Stat_t).Nlink > 1:
 		return false, errors.New("it has another name too; remove it")
-	case info.Size() == markBytes:
-		return true, nil
 	}
-	begun, err := io.ReadAll(io.LimitReader(f, markBytes))
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, markBytes))
 	if err != nil {
 		return false, err
 	}
-	if info.Size() > markBytes || len(bytes.Trim(begun, "\x00")) > 0 {
-		return false, fmt.Errorf("it has %d bytes, a mark has %d; choose another file", info.Size(), markBytes)
+	written := len(bytes.Trim(b, "\x00")) > 0
+	switch {
+	case info.Size() > markBytes || info.Size() < markBytes && written:
+		return false, fmt.Errorf("it has %d bytes, a mark has %d; if it is a damaged mark, move it away", info.Size(), markBytes)
+	case written && !bytes.HasPrefix(b, []byte(markMagic)) && !bytes.HasPrefix(b[markSlotBytes:], []byte(markMagic)):
+		return false, errors.New("it is no mark; if it is a damaged one, move it away")
 	}
-	return false, nil
+	return info.Size() == markBytes, nil
 }
 
 // prepareMark gives the file its size, so that a full disk cannot stop a later write.
@@ -128,26 +133,36 @@ func prepareMark(f *os.File) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// ReadMark returns the served time of the store that the mark remembers, or ErrNoMark.
+// ReadMark returns the served time of the store that the mark remembers, ErrNoMark, or ErrOtherMark.
 func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
 	if m.file == nil {
 		return 0, ErrNoMark
 	}
-	served, found := time.Duration(0), false
+	served, found, written := time.Duration(0), false, false
 	for slot := range int64(2) {
 		b := make([]byte, markSlotUsed)
 		if _, err := m.file.ReadAt(b, slot*markSlotBytes); err != nil && !errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("read mark: %w", withoutPath(err))
 		}
+		written = written || len(bytes.Trim(b, "\x00")) > 0
 		at, ok := s.state.Load().checkMark(b)
 		if ok && (!found || at > served) {
 			served, found, m.slot = at, true, 1-slot
 		}
 	}
-	if !found {
-		return 0, ErrNoMark
+	switch {
+	case found:
+		return served, nil
+	case written:
+		return 0, ErrOtherMark
 	}
-	return served, nil
+	return 0, ErrNoMark
+}
+
+// Sum returns the SHA-256 of what a mark holds.
+func (m *Mark) Sum() ([sha256.Size]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(m.file, 0, markBytes))
+	return sha256.Sum256(b), err
 }
 
 // WriteMark writes the served time of the store, which must be durable in the store already.
@@ -176,7 +191,7 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 // first: Retagged ends the time in which the mark of the previous data key fits.
 func (s *Store) RenewMark(m *Mark) error {
 	served, err := s.ReadMark(m)
-	if errors.Is(err, ErrNoMark) {
+	if errors.Is(err, ErrNoMark) || errors.Is(err, ErrOtherMark) {
 		return nil
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package sealed
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -55,7 +56,7 @@ func TestAMarkRemembersTheLatestTime(t *testing.T) {
 	}
 }
 
-// TestAMarkFitsOneStore: the mark of another database or data key is no mark, and one of the
+// TestAMarkFitsOneStore: the mark of another database or data key does not fit, and one of the
 // previous data key is one while there is a previous one.
 func TestAMarkFitsOneStore(t *testing.T) {
 	base, s := create(t)
@@ -67,7 +68,7 @@ func TestAMarkFitsOneStore(t *testing.T) {
 		"another database": {Database: "other", Current: testKeys.Current},
 		"another data key": {Database: "db", Current: Generation{1, [32]byte{9}}},
 	} {
-		if _, err := open(t, base, keys).ReadMark(m); !errors.Is(err, ErrNoMark) {
+		if _, err := open(t, base, keys).ReadMark(m); !errors.Is(err, ErrOtherMark) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -112,7 +113,7 @@ func TestAMarkThatWasBegunIsCompleted(t *testing.T) {
 	}
 	for what, content := range map[string][]byte{
 		"text behind zeros": append(make([]byte, 100), 'x'), "a slot alone": append([]byte(markMagic), make([]byte, markSlotBytes-len(markMagic))...),
-		"too long": make([]byte, markBytes+1),
+		"too long": make([]byte, markBytes+1), "of the right length": bytes.Repeat([]byte("precious"), markBytes/8),
 	} {
 		path := filepath.Join(t.TempDir(), "mark")
 		if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -140,7 +141,7 @@ func TestAMarkIsNeverAnotherFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		file: "choose another file", link: "too many levels", dangling: "too many levels", dir: "directory",
+		file: "move it away", link: "too many levels", dangling: "too many levels", dir: "directory",
 		filepath.Join(dir, "absent", "mark"): "directory " + filepath.Join(dir, "absent") + ": no such file", filepath.Join(dir, "second"): "another name",
 	} {
 		if m, err := OpenMark(path); err == nil {

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"net/http"
+	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
 
@@ -51,7 +53,10 @@ func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (any, error) 
 	}
 	imported := keystore.ImportRequest{Key: []byte(req.Key), Alg: req.Alg, KID: req.KID, SignNow: req.SignNow}
 	if req.Until != nil {
-		imported.Until = *req.Until
+		if imported.Until = *req.Until; imported.Until.IsZero() {
+			// Without until the key would sign.
+			return nil, refusal.New("invalid_request", "until %s is in the past", imported.Until.UTC().Format(time.RFC3339))
+		}
 	}
 	defer clear(imported.Key) // best effort: copies of the key stay in memory until the garbage collector frees them
 	info, err := a.cfg.Keys.Import(r.Context(), imported, Actor(r))

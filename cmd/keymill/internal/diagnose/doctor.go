@@ -180,23 +180,29 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 	opens := "opens the data key and the private keys"
 	if d.keySource != "" {
 		opens += "; it is from " + d.keySource
-		if err != nil {
-			err = fmt.Errorf("%w; the key is from %s", err, d.keySource)
+	}
+	if records, unlockErr := keystore.Unlock(ctx, d.store, d.master); unlockErr == nil {
+		d.records = records
+		if errors.Is(err, storage.ErrDamaged) { // which is no fault of the key
+			d.findings.add("master key", opens, nil)
+			d.findings.add("keys", "", terminal.WithHint(err, "restore a backup"))
+			d.checkRecords(ctx)
+			return
 		}
+	}
+	if err != nil && d.keySource != "" {
+		err = fmt.Errorf("%w; the key is from %s", err, d.keySource)
 	}
 	if !d.findings.add("master key", opens, err) {
 		return
 	}
 	defer rings.Close()
-	err = nil
+	var markErr error
 	if rings.MarkMissing() {
-		err = fmt.Errorf("%s is missing, or it is that of another store; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
+		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
 	}
-	d.findings.add("mark", "the store is as old as when it was served last", err)
-	if records, err := keystore.Unlock(ctx, d.store, d.master); err == nil {
-		d.records = records
-		d.checkRecords(ctx)
-	}
+	d.findings.add("mark", "the store is not older than its mark", markErr)
+	d.checkRecords(ctx)
 	if err := serve.CheckIssuer(ctx, rings.Store(), c); err != nil {
 		d.findings.add("issuer", "", err)
 	}

@@ -150,6 +150,8 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	case errors.Is(err, keystore.ErrNoRecords):
 		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
 			"as the server's user, run %q again", s.config.InitCommand())
+	case errors.Is(err, storage.ErrDamaged):
+		err = terminal.WithHint(err, "restore a backup; keymill doctor lists all damaged records")
 	case errors.As(err, &older):
 		err = terminal.WithHint(err, "put the newest store back; or, to serve this one and end all sessions, start once with --accept-older-store %s", older.Token)
 	}
@@ -218,7 +220,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
 		Damaged:        s.damage.add,
-		StoreFailed:    s.storeFault,
+		StoreFailed:    func() error { return s.file.Status().Failed },
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Version:        s.version,
 		Log:            s.log,

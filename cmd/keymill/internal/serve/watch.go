@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
-	"strings"
 	"sync"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -92,23 +90,6 @@ func (s *server) verifyRest(ctx context.Context) error {
 		s.log.Warn("cannot verify the audit log", "error", terminal.Plain(err))
 	}
 	<-ctx.Done()
-	return nil
-}
-
-// vital are the records without which the server cannot decide anything. Their damage makes it
-// not ready; any other damaged record fails only the requests that need it.
-var vital = []string{"manifest", "ring/", "refresh/secret/", "clock", "epoch"}
-
-// storeFault returns why the store cannot be relied on, or nil.
-func (s *server) storeFault() error {
-	if err := s.file.Status().Failed; err != nil {
-		return err
-	}
-	for _, e := range s.rings.Damaged() {
-		if slices.ContainsFunc(vital, func(prefix string) bool { return strings.HasPrefix(e.Key, prefix) }) {
-			return e
-		}
-	}
 	return nil
 }
 
