@@ -85,6 +85,8 @@ func (r *Rings) checkAge() error {
 	case errors.Is(err, sealed.ErrNoMark):
 		r.age.noMark = r.servedBefore > 0
 		return nil
+	case errors.Is(err, sealed.ErrOtherMark) && r.servedBefore == 0:
+		return nil // a new store where there was another; it has neither keys nor sessions
 	case errors.Is(err, sealed.ErrOtherMark):
 		marked = r.servedBefore
 	case err != nil:

@@ -301,6 +301,27 @@ func TestACopyFromBeforeAChangeOfTheMasterKeyIsRefused(t *testing.T) {
 	})
 }
 
+// TestANewStoreTakesThePlaceOfAnother: the mark of a store that was removed is no reason to refuse the one
+// that is made in its place.
+func TestANewStoreTakesThePlaceOfAnother(t *testing.T) {
+	inAge(t, func(t *testing.T, a *aged) {
+		a.serve(10 * time.Minute)
+		if err := os.Remove(a.path()); err != nil {
+			t.Fatal(err)
+		}
+		file := openStore(t, a.path())
+		create(t, file, a.cfg)
+		file.Close()
+		a.serve(2 * time.Minute)
+		old := a.copy()
+		a.serve(2 * time.Minute)
+		a.putBack(old)
+		if older := a.refused(""); older == nil || older.By < time.Minute {
+			t.Errorf("an older copy of the new store: %+v", older)
+		}
+	})
+}
+
 // TestTheMarkFitsAfterAChangeOfTheMasterKey, or after two, whichever write of the next start fails: no
 // start says that it is missing, and an older store is refused.
 func TestTheMarkFitsAfterAChangeOfTheMasterKey(t *testing.T) {
