@@ -126,7 +126,7 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	if err != nil {
 		return Grant{}, time.Time{}, err
 	}
-	match, weak, began, err := i.passwords.VerifyFor(ctx, req.Place, string(stored), req.forms()...)
+	match, weak, began, err := i.passwords.Verify(ctx, req.Place, string(stored), req.forms()...)
 	switch {
 	case err != nil:
 		return Grant{}, began, err

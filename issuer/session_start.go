@@ -108,15 +108,15 @@ func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, e
 	if err != nil {
 		return preparedLogin{}, err
 	}
-	scope, err := scope.Choose(req.Scope, client.Scopes, audience.Scopes)
+	granted, err := scope.Choose(req.Scope, client.Scopes, audience.Scopes)
 	if err != nil {
 		return preparedLogin{}, err
 	}
 	p := preparedLogin{
 		client: client, terms: loginTerms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
-		entitlement: entitlement{client: req.Client, audience: name, record: audience, scope: scope},
+		entitlement: entitlement{client: req.Client, audience: name, record: audience, scope: granted},
 	}
-	if p.scopes = p.terms.pick(scope); req.Scope == "" {
+	if p.scopes = p.terms.pick(granted); req.Scope == "" {
 		p.scopes = p.terms.pick(strings.Join(client.Scopes, " ")) // also those of the other audiences
 	}
 	return p, nil

@@ -45,8 +45,8 @@ const (
 	sweepBatch = 7
 )
 
-// Run deletes sessions, denied tokens and records of removed ids that have expired, and measures new password schemes, until
-// ctx ends. Then it returns nil.
+// Run deletes sessions, denied tokens and records of removed ids that have expired, writes the counts of
+// tallies, and measures new password schemes, until ctx ends. Then it returns nil.
 func (i *Issuer) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -193,7 +193,7 @@ func putFamily(tx storage.Tx, f *family) error {
 	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(dueKey(f.rec.due, dueFamily, f.id.String()), record.Present()))
 }
 
-// deleteFamily deletes the same.
+// deleteFamily deletes the record of a family and its entry in the index of the clean-up.
 func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
 	return errors.Join(tx.Delete(familyKey(id)), tx.Delete(dueKey(rec.due, dueFamily, id.String())))
 }

@@ -24,6 +24,6 @@ func (i *Issuer) chooseAudience(r storage.Reader, asked string, allowed []string
 	if err != nil {
 		return "", nil, record.Missing(err, key, "a client names the audience")
 	}
-	record, err := i.audiences.Read(key, raw, (*audienceRecord).possible)
-	return asked, record, err
+	rec, err := i.audiences.Read(key, raw, (*audienceRecord).possible)
+	return asked, rec, err
 }

@@ -66,7 +66,7 @@ func TestHashesOfDjangoVerify(t *testing.T) {
 			if password == "" {
 				continue
 			}
-			match, weak, _, err := h.Verify(t.Context(), tt.stored, refusal.Secret(password))
+			match, weak, _, err := h.Verify(t.Context(), "", tt.stored, refusal.Secret(password))
 			if want := password == tt.password; (match != "") != want || weak != want || err != nil {
 				t.Errorf("%s, %q: match %v, weak %v, %v", tt.stored, password, match != "", weak, err)
 			}
@@ -96,7 +96,7 @@ func TestBcryptIgnoresTheEndOfALongPassword(t *testing.T) {
 		{ofC72, longPasswordC[:72], true, true},
 		{ofPlain, plainPassword + "\x00" + plainPassword, false, false}, // the same 72 bytes for bcrypt
 	} {
-		match, weak, _, err := h.Verify(t.Context(), tt.stored, refusal.Secret(tt.shown))
+		match, weak, _, err := h.Verify(t.Context(), "", tt.stored, refusal.Secret(tt.shown))
 		if (match != "") != tt.match || weak != tt.weak || err != nil {
 			t.Errorf("%q against %s: match %v, weak %v, %v", tt.shown, tt.stored, match != "", weak, err)
 		}
@@ -225,7 +225,7 @@ func TestDjangoAndKeymillVerifyEachOthersHashes(t *testing.T) {
 			shown = shown[:1]
 		}
 		for _, password := range shown {
-			match, weak, _, err := h.Verify(t.Context(), made[1], refusal.Secret(password))
+			match, weak, _, err := h.Verify(t.Context(), "", made[1], refusal.Secret(password))
 			if want := password == made[0]; (match != "") != want || weak != want || err != nil {
 				t.Errorf("%s of %q, %q: match %v, weak %v, %v", made[1], made[0], password, match != "", weak, err)
 			}

@@ -196,7 +196,7 @@ func TestOurHashesAreOfThePasswordInNFC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		match, weak, _, err := h.Verify(t.Context(), stored, refusal.Secret(tt.shown))
+		match, weak, _, err := h.Verify(t.Context(), "", stored, refusal.Secret(tt.shown))
 		if (match != "") != tt.want || weak || err != nil {
 			t.Errorf("%.40q, %.40q: match %v, weak %v, %v", tt.password, tt.shown, match != "", weak, err)
 		}
@@ -251,11 +251,11 @@ func TestHashesOtherThanThePolicyAreWeak(t *testing.T) {
 			t.Fatal(err)
 		}
 		stored := storedHash{params: tt.params, django: tt.django, salt: salt, digest: digest}.String()
-		match, weak, _, err := h.Verify(t.Context(), stored, refusal.Secret(plainPassword))
+		match, weak, _, err := h.Verify(t.Context(), "", stored, refusal.Secret(plainPassword))
 		if match != refusal.Secret(plainPassword) || weak != tt.weak || err != nil {
 			t.Errorf("%s: match %v, weak %v, %v", tt.name, match != "", weak, err)
 		}
-		if match, weak, _, _ = h.Verify(t.Context(), stored, "wrong"); match != "" || weak {
+		if match, weak, _, _ = h.Verify(t.Context(), "", stored, "wrong"); match != "" || weak {
 			t.Errorf("%s, wrong password: match %v, weak %v", tt.name, match != "", weak)
 		}
 	}
@@ -307,11 +307,11 @@ func TestAnArgon2DigestIsOneBlock(t *testing.T) {
 func TestNoPasswordMatchesAMissingHash(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	for _, password := range []refusal.Secret{"", "!", refusal.Secret(plainPassword), "how long does this take?"} {
-		if match, weak, began, err := h.Verify(t.Context(), "", password); match != "" || weak || err != nil || began.IsZero() {
+		if match, weak, began, err := h.Verify(t.Context(), "", "", password); match != "" || weak || err != nil || began.IsZero() {
 			t.Errorf("match %v, weak %v, began %v, %v", match != "", weak, began, err)
 		}
 	}
-	if match, _, began, err := h.Verify(t.Context(), "!unusable", ""); match != "" || err != nil || began.IsZero() {
+	if match, _, began, err := h.Verify(t.Context(), "", "!unusable", ""); match != "" || err != nil || began.IsZero() {
 		t.Errorf("a hash that cannot be stored: match %v, %v", match != "", err)
 	}
 }

@@ -157,13 +157,10 @@ func (h *Hasher) Hash(ctx context.Context, password refusal.Secret) (stored stri
 // began, for FailAt, is when the last hash began, after the wait in the queue. A hash counts as
 // begun no earlier than the hash before it, alone, would have been answered. Otherwise the time of
 // a failure would reveal how long the first hash took, and so whether the user exists.
-func (h *Hasher) Verify(ctx context.Context, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
-	return h.VerifyFor(ctx, "", stored, passwords...)
-}
-
-// VerifyFor is Verify for a login that has a place of its account in the queue, which other logins
-// cannot take. account is any name that all logins of the account share; "" means no such place.
-func (h *Hasher) VerifyFor(ctx context.Context, account, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
+//
+// account is a name that all logins of one account share, for a place in the queue that other logins cannot
+// take; "" means no such place.
+func (h *Hasher) Verify(ctx context.Context, account, stored string, passwords ...refusal.Secret) (match refusal.Secret, weak bool, began time.Time, err error) {
 	known := policy.decoy()
 	if stored != "" {
 		if known, err = parseHash(stored); err != nil {

@@ -113,13 +113,13 @@ func TestAFullQueueIsBusy(t *testing.T) {
 		var gaveUp atomic.Int64
 		for range maxHashWaiting {
 			go func() {
-				if _, _, _, err := h.Verify(waiting, "", "x"); errors.Is(err, context.Canceled) {
+				if _, _, _, err := h.Verify(waiting, "", "", "x"); errors.Is(err, context.Canceled) {
 					gaveUp.Add(1)
 				}
 			}()
 		}
 		synctest.Wait()
-		_, _, began, err := h.Verify(ctx, "", "x")
+		_, _, began, err := h.Verify(ctx, "", "", "x")
 		var busy *BusyError
 		if !errors.As(err, &busy) || busy.RetryAfter != 5*time.Second || !began.IsZero() {
 			t.Errorf("began %v, %v; RetryAfter must be the queue's time in whole seconds", began, err)
@@ -194,7 +194,7 @@ func TestAnUnknownUserIsHashedLikeAKnownOne(t *testing.T) {
 	}
 	for kind, stored := range map[string]string{"wrong password": own, "unknown user": "", "damaged hash": "argon2"} {
 		before := h.taken
-		if match, _, _, err := h.Verify(t.Context(), stored, "wrong"); match != "" || err != nil {
+		if match, _, _, err := h.Verify(t.Context(), "", stored, "wrong"); match != "" || err != nil {
 			t.Errorf("%s: match %v, %v", kind, match != "", err)
 		}
 		if took := h.taken - before; took != policy.bytes() {
@@ -273,7 +273,7 @@ func TestAHashThatTakesLongerIsNoticed(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	const measured = time.Nanosecond // no machine is that fast
 	h.durations[policy.class()] = measured
-	if _, _, _, err := h.Verify(t.Context(), "", "wrong"); err != nil {
+	if _, _, _, err := h.Verify(t.Context(), "", "", "wrong"); err != nil {
 		t.Fatal(err)
 	}
 	if got := h.slowdowns[policy.class()].extra; got != (maxSlowdown-1)*measured {

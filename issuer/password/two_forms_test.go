@@ -40,7 +40,7 @@ func TestTwoFormsOfAPasswordAreTwoHashes(t *testing.T) {
 		{"one form", own, []refusal.Secret{other}, "", 1},
 	} {
 		before := h.taken
-		match, weak, began, err := h.Verify(t.Context(), tt.stored, tt.forms...)
+		match, weak, began, err := h.Verify(t.Context(), "", tt.stored, tt.forms...)
 		if match != tt.match || weak || began.IsZero() || err != nil {
 			t.Errorf("%s: the right form %v, weak %v, began %v, %v", tt.kind, match == tt.match, weak, began, err)
 		}
@@ -64,7 +64,7 @@ func TestTheTimeOfTheFirstHashDoesNotShow(t *testing.T) {
 	} {
 		for forms, due := range map[int]time.Duration{1: 72 * time.Minute, 2: 144 * time.Minute} {
 			earliest := time.Now()
-			_, _, began, err := h.Verify(t.Context(), stored, []refusal.Secret{" wrong", "wrong"}[:forms]...)
+			_, _, began, err := h.Verify(t.Context(), "", stored, []refusal.Secret{" wrong", "wrong"}[:forms]...)
 			latest := time.Now()
 			if at := h.FailAt(began); err != nil || at.Before(earliest.Add(due)) || at.After(latest.Add(due)) {
 				t.Errorf("%s, %d forms: answered after %v to %v, want %v; %v", kind, forms, at.Sub(latest), at.Sub(earliest), due, err)
@@ -80,7 +80,7 @@ func TestTheTimeOfAFailureRunsFromTheSecondHash(t *testing.T) {
 	h := newHasher(1, hashBudget)
 	h.durations[policy.class()] = time.Nanosecond // no machine is that fast
 	earliest := time.Now()
-	_, _, began, err := h.Verify(t.Context(), "", " wrong", "wrong")
+	_, _, began, err := h.Verify(t.Context(), "", "", " wrong", "wrong")
 	if first := began.Sub(earliest); err != nil || first < 100*time.Microsecond {
 		t.Errorf("the second hash began %v after the request, before the first can have ended; %v", first, err)
 	}
@@ -104,7 +104,7 @@ func TestTwoFormsTakeOnePlaceInTheQueue(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			if _, _, _, err := h.Verify(ctx, "", " wrong ", "wrong"); err != nil {
+			if _, _, _, err := h.Verify(ctx, "", "", " wrong ", "wrong"); err != nil {
 				t.Errorf("two forms: %v", err)
 			}
 		}()
@@ -125,11 +125,11 @@ func TestTwoFormsTakeOnePlaceInTheQueue(t *testing.T) {
 		synctest.Wait()
 		full, giveUp := context.WithCancel(ctx)
 		for range maxHashWaiting - 2 {
-			go h.Verify(full, "", "wrong")
+			go h.Verify(full, "", "", "wrong")
 		}
 		synctest.Wait()
 		var busy *BusyError
-		if _, _, _, err := h.Verify(ctx, "", "wrong"); !errors.As(err, &busy) {
+		if _, _, _, err := h.Verify(ctx, "", "", "wrong"); !errors.As(err, &busy) {
 			t.Errorf("the queue is not full: %v", err)
 		}
 		h.turns.mu.Lock() // another waits since: a second place would be refused

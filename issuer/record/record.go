@@ -39,10 +39,10 @@ func PossibleTime(t time.Time) bool {
 	return t.Location() == time.UTC && t.Year() >= 1980 && t.Year() <= 2261
 }
 
-// PossibleSecond reports the same of an instant that is stored in whole seconds.
+// PossibleSecond reports whether this program can have written an instant that is stored in whole seconds.
 func PossibleSecond(t time.Time) bool { return PossibleTime(t) && t.Nanosecond() == 0 }
 
-// PossibleEpoch reports the same of an epoch: Unix nanoseconds.
+// PossibleEpoch reports whether this program can have written an epoch, in Unix nanoseconds.
 func PossibleEpoch(epoch uint64) bool {
 	return epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
 }
@@ -52,7 +52,7 @@ func Distinct(list []string) []string {
 	return slices.Compact(append([]string{}, slices.Sorted(slices.Values(list))...))
 }
 
-// PossibleList reports the same of a list that is stored sorted, without repetitions, and never as null.
+// PossibleList reports whether this program can have written a list that is stored sorted, without repetitions, and never as null.
 func PossibleList(list []string, most int, valid func(string) bool) bool {
 	for n, s := range list {
 		if !valid(s) || n > 0 && s <= list[n-1] {

@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +127,7 @@ func (rec *record) flush(tx storage.Tx, now time.Time, of Of) error {
 	if of.User != "" {
 		detail["user"] = of.User
 	}
-	for action, n := range maps.All(rec.More) {
+	for action, n := range rec.More {
 		detail[action] = strconv.Itoa(n)
 	}
 	rec.More, rec.Since = nil, time.Time{}

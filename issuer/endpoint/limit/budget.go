@@ -58,12 +58,12 @@ func (b *budget) exhausted(l limits, now time.Duration) time.Duration {
 	return b.failures[len(b.failures)-l.maxFailures] + Window - now
 }
 
-// free returns how many more attempts may run.
+// available returns how many more attempts may run.
 func (b *budget) available(l limits, now time.Duration) int {
 	return min(l.maxFailures-b.recent(now), l.maxRunning) - b.running
 }
 
-// settle ends an attempt. It lets waiting attempts run in order, or tells all of them that
+// finish ends an attempt. It lets waiting attempts run in order, or tells all of them that
 // the budget is exhausted.
 func (b *budget) finish(failed bool, l limits, now time.Duration) {
 	b.running--
@@ -97,7 +97,7 @@ func (b *budget) isInUse() bool { return b.running > 0 || len(b.waiting) > 0 || 
 // empty reports whether forgetting b changes nothing.
 func (b *budget) empty() bool { return !b.isInUse() && len(b.failures) == 0 }
 
-// leave removes a waiter whose context has ended.
+// removeWaiter removes a waiter whose context has ended.
 func (b *budget) removeWaiter(w *waiter) {
 	if n := slices.Index(b.waiting, w); n >= 0 {
 		b.waiting = slices.Delete(b.waiting, n, n+1)
