@@ -89,7 +89,7 @@ func (rec *clientRecord) possible() bool {
 	most := int64(MaxAbsolute / time.Second)
 	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
 		(rec.Absolute == 0 || rec.Idle <= rec.Absolute) && (rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
-		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets, record.PossibleSecond) && rec.possibleLists()
+		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && rec.possibleLists()
 }
 
 func (rec *clientRecord) possibleLists() bool {
@@ -140,10 +140,10 @@ func decodeTerms(key string, raw []byte) (*loginTerms, error) {
 // retries and generations that look shared.
 func (rec *familyRecord) possible() bool {
 	return rec.end <= endedByLimit && rec.endpoint >= LoginSimpleJWT && rec.endpoint <= LoginBrowser && rec.secret > 0 && rec.endedAt.IsZero() == (rec.end == notEnded) &&
-		record.PossibleTime(rec.created) && record.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || record.PossibleTime(rec.endedAt)) &&
+		storage.PossibleTime(rec.created) && storage.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || storage.PossibleTime(rec.endedAt)) &&
 		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0) && uint32(rec.shared) <= rec.generation &&
 		record.PossibleEpoch(rec.epochs.store) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
-		rec.scopes>>scope.Max == 0 && record.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || record.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
+		rec.scopes>>scope.Max == 0 && storage.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || storage.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
 }
 
 func checkKind(key string, raw []byte) error {

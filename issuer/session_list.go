@@ -84,9 +84,9 @@ func (i *Issuer) evict(d decision, victim *family) error {
 func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction, error) {
 	now := i.keys.Now()
 	var found eviction
-	var unreadable []error
-	err := i.store.View(ctx, func(r storage.Reader) error {
-		found, unreadable = eviction{}, nil
+	err := record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
+		found = eviction{}
+		var damage error
 		list, err := sessionlist.Read(r, req.User, req.Client)
 		if err != nil {
 			return err
@@ -96,7 +96,8 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 		for _, id := range found.seen {
 			f, err := i.familyWithClient(r, id)
 			if record.Unreadable(err) {
-				unreadable = append(unreadable, err)
+				setAside(err)
+				damage = err
 				found.keep = append(found.keep, id) // it is a session again once its record is restored
 				continue
 			} else if err != nil {
@@ -116,15 +117,12 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 			return nil
 		}
 		if len(staying) == 0 {
-			return unreadable[0]
+			return damage
 		}
 		found.victim = slices.MinFunc(staying, func(a, b *family) int { return a.rec.lastUsed.Compare(b.rec.lastUsed) })
 		found.keep = slices.DeleteFunc(found.keep, func(id familyID) bool { return id == found.victim.id })
 		found.ended = append(found.ended, found.victim.id)
 		return nil
 	})
-	for _, damage := range unreadable {
-		i.damaged(damage)
-	}
 	return found, err
 }

@@ -108,7 +108,7 @@ func parseDue(key string) (e dueEntry, err error) {
 		seconds, _ := strconv.ParseInt(parts[1], 16, 64)
 		e = dueEntry{key, time.Unix(seconds, 0), parts[2], parts[3]}
 	}
-	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key || !record.PossibleTime(e.at.UTC()) || !e.named() {
+	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key || !storage.PossibleTime(e.at.UTC()) || !e.named() {
 		return e, storage.Damaged(key, "it is not an entry that this program writes")
 	}
 	return e, nil

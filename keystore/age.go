@@ -69,7 +69,7 @@ func checkUnserved(tx storage.Reader) error {
 			return err
 		}
 		if len(ring.Keys) > 0 {
-			return storage.Damaged(clockKey, "it is missing; restore a backup")
+			return storage.Damaged(clockKey, "it is missing")
 		}
 	}
 	return nil

@@ -44,17 +44,23 @@ func inAge(t *testing.T, f func(t *testing.T, a *aged)) {
 func (a *aged) path() string { return filepath.Join(a.dir, "keymill.db") }
 func (a *aged) mark() string { return filepath.Join(a.dir, "keymill.mark") }
 
-// open opens the store and its mark. The caller closes the file.
-func (a *aged) open(token string) (*Rings, *bolt.Store, error) {
+// openMark opens the mark until the test ends.
+func (a *aged) openMark() *sealed.Mark {
 	a.t.Helper()
-	file := openStore(a.t, a.path())
 	mark, err := sealed.OpenMark(a.mark())
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	a.t.Cleanup(func() { mark.Close() })
+	return mark
+}
+
+// open opens the store and its mark. The caller closes the file.
+func (a *aged) open(token string) (*Rings, *bolt.Store, error) {
+	a.t.Helper()
+	file := openStore(a.t, a.path())
 	cfg := a.cfg
-	cfg.Mark, cfg.AcceptOlder = mark, token
+	cfg.Mark, cfg.AcceptOlder = a.openMark(), token
 	r, err := Open(a.t.Context(), file, cfg)
 	return r, file, err
 }
@@ -263,21 +269,7 @@ func TestACopyFromBeforeAChangeOfTheMasterKeyIsRefused(t *testing.T) {
 	inAge(t, func(t *testing.T, a *aged) {
 		a.serve(10 * time.Minute)
 		old, oldKey := a.copy(), a.cfg.Master
-		next, _ := NewMasterKey()
-		file := openStore(t, a.path())
-		mark, err := sealed.OpenMark(a.mark())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, same := range []MasterKey{oldKey, next} {
-			err := ChangeMasterKey(t.Context(), file, MasterKeyChange{Old: oldKey, Next: same, By: "test", Mark: mark})
-			if (err == nil) != (same == next) {
-				t.Fatalf("to another key %t: %v", same == next, err)
-			}
-		}
-		mark.Close()
-		file.Close()
-		a.cfg.Master = next
+		a.changeMasterKey()
 		a.serve(5 * time.Minute)
 		newestMark, err := os.ReadFile(a.mark())
 		if err != nil {
@@ -352,13 +344,13 @@ func (a *aged) changeMasterKey() {
 	a.t.Helper()
 	file := openStore(a.t, a.path())
 	defer file.Close()
-	mark, err := sealed.OpenMark(a.mark())
-	if err != nil {
-		a.t.Fatal(err)
+	change := MasterKeyChange{Old: a.cfg.Master, Next: a.cfg.Master, By: "test", Mark: a.openMark()}
+	if err := ChangeMasterKey(a.t.Context(), file, change); err == nil {
+		a.t.Error("the key was changed to itself")
 	}
-	defer mark.Close()
 	next, _ := NewMasterKey()
-	if err := ChangeMasterKey(a.t.Context(), file, MasterKeyChange{Old: a.cfg.Master, Next: next, Mark: mark}); err != nil {
+	change.Next = next
+	if err := ChangeMasterKey(a.t.Context(), file, change); err != nil {
 		a.t.Fatal(err)
 	}
 	a.cfg.Master = next
@@ -369,11 +361,6 @@ func (a *aged) crashAt(update int64) {
 	a.t.Helper()
 	file := openStore(a.t, a.path())
 	defer file.Close()
-	mark, err := sealed.OpenMark(a.mark())
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer mark.Close()
 	f := &faultyStore{Store: file}
 	n := int64(0)
 	f.afterUpdate = func() {
@@ -385,7 +372,7 @@ func (a *aged) crashAt(update int64) {
 		f.failUpdates.Store(1)
 	}
 	cfg := a.cfg
-	cfg.Mark = mark
+	cfg.Mark = a.openMark()
 	if _, err := Open(a.t.Context(), f, cfg); err != nil && !errors.Is(err, errInjected) {
 		a.t.Fatal(err)
 	}

@@ -115,13 +115,13 @@ func unlock(ctx context.Context, s storage.Store, master MasterKey) (*unlocked, 
 func readKeyring(r storage.Reader, master MasterKey, database string) (k keyring, err error) {
 	record, err := r.Get(keyringRecord)
 	if errors.Is(err, storage.ErrNotFound) {
-		return k, storage.Damaged(keyringRecord, "it is missing; restore a backup")
+		return k, storage.Damaged(keyringRecord, "it is missing")
 	}
 	if err != nil {
 		return k, err
 	}
 	if len(record) <= masterIDBytes {
-		return k, storage.Damaged(keyringRecord, "it is cut off; restore a backup")
+		return k, storage.Damaged(keyringRecord, "it is cut off")
 	}
 	v := &Vault{key: master.secret, database: database}
 	plain, err := v.Open(keyringRecord, record[masterIDBytes:])
@@ -130,9 +130,9 @@ func readKeyring(r storage.Reader, master MasterKey, database string) (k keyring
 		return k, ErrMasterKey
 	case !known:
 		clear(plain)
-		return k, storage.Damaged(keyringRecord, "the identifier of the master key in it was changed; restore a backup")
+		return k, storage.Damaged(keyringRecord, "the identifier of the master key in it was changed")
 	case err != nil:
-		return k, storage.Damaged(keyringRecord, "it does not open, so it or the record meta was changed; restore a backup")
+		return k, storage.Damaged(keyringRecord, "it does not open, so it or the record meta was changed")
 	}
 	defer clear(plain)
 	if err := storage.DecodeJSON(keyringRecord, plain, &k); err != nil {

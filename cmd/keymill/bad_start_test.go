@@ -62,7 +62,7 @@ func badStores() []badStart {
 		{"missing keyring", true, func(p *place) ([]string, []string) {
 			p.deleteRecord("keyring")
 			return nil, nil
-		}, "record keyring is damaged: it is missing; restore a backup"},
+		}, "record keyring is damaged: it is missing\n  hint: restore a backup"},
 		{"missing meta", true, func(p *place) ([]string, []string) {
 			p.deleteRecord("meta")
 			return nil, nil

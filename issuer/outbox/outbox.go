@@ -26,6 +26,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -111,47 +112,18 @@ type Event struct {
 // 1,000.
 func (o *Outbox) Events(ctx context.Context, after string, limit int) ([]Event, error) {
 	var list []Event
-	var damaged []error
-	err := o.cfg.Store.View(ctx, func(r storage.Reader) error {
-		list, damaged = nil, nil
-		return scan(r, after, min(limit, maxPage), func(e Event, err error) {
-			if err != nil {
-				damaged = append(damaged, err)
-				return
+	err := record.View(ctx, o.cfg.Store, o.cfg.Damaged, func(r storage.Reader, setAside func(error)) error {
+		list = nil
+		span := record.Span{Prefix: prefix, After: after, Limit: min(limit, maxPage)}
+		return span.Each(r, setAside, func(id string, raw []byte) error {
+			e, err := readEvent(key(id), raw)
+			if err == nil {
+				list = append(list, e)
 			}
-			list = append(list, e)
+			return err
 		})
 	})
-	for _, err := range damaged { // after the View: a log line takes time
-		o.cfg.Damaged(err)
-	}
 	return list, err
-}
-
-// scan yields up to limit events whose ids follow after, and an error for each damaged one between them. Space
-// is the lowest byte of a key, so no key lies between one and the same with a space behind it.
-func scan(r storage.Reader, after string, limit int, each func(Event, error)) error {
-	start := prefix
-	if after != "" {
-		start = key(after) + " "
-	}
-	for e, err := range r.Scan(start, strings.TrimSuffix(prefix, "/")+"0") { // '0' follows '/'
-		var event Event
-		if err == nil {
-			event, err = readEvent(e.Key, e.Value)
-		}
-		if errors.Is(err, storage.ErrDamaged) { // it must not block the events behind it
-			each(Event{}, err)
-			continue
-		} else if err != nil {
-			return err
-		}
-		if limit--; limit < 0 {
-			return nil
-		}
-		each(event, nil)
-	}
-	return nil
 }
 
 // CheckRecord returns an error that matches storage.ErrDamaged unless this package writes such a
@@ -183,7 +155,7 @@ func (p payload) possible() bool {
 		}
 	}
 	return p.Type != "" && strings.Trim(p.Type, typeCharacters) == "" && p.Data != nil &&
-		p.Timestamp.Location() == time.UTC && p.Timestamp.Year() >= 1980 && p.Timestamp.Year() <= 2261
+		storage.PossibleTime(p.Timestamp)
 }
 
 // stampOf returns the time of an event as its id has it.

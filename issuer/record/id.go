@@ -3,6 +3,7 @@ package record
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"keymill/storage"
 	"slices"
 	"time"
 )
@@ -53,7 +54,7 @@ func DecodeIDs(raw []byte) (ids []ID, ok bool) {
 	seen := make(map[ID]bool, len(raw)/IDBytes)
 	for b := range slices.Chunk(raw[1:], IDBytes) {
 		id := ID(b)
-		if seen[id] || !PossibleTime(id.Time()) {
+		if seen[id] || !storage.PossibleTime(id.Time()) {
 			return nil, false
 		}
 		seen[id] = true

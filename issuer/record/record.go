@@ -33,18 +33,12 @@ func Decode[T any](key string, raw []byte, possible func(*T) bool) (*T, error) {
 	return value, nil
 }
 
-// PossibleTime reports whether this program can have written the instant. Epochs are Unix nanoseconds in
-// 63 bits, which end in 2262.
-func PossibleTime(t time.Time) bool {
-	return t.Location() == time.UTC && t.Year() >= 1980 && t.Year() <= 2261
-}
-
 // PossibleSecond reports whether this program can have written an instant that is stored in whole seconds.
-func PossibleSecond(t time.Time) bool { return PossibleTime(t) && t.Nanosecond() == 0 }
+func PossibleSecond(t time.Time) bool { return storage.PossibleTime(t) && t.Nanosecond() == 0 }
 
 // PossibleEpoch reports whether this program can have written an epoch, in Unix nanoseconds.
 func PossibleEpoch(epoch uint64) bool {
-	return epoch <= math.MaxInt64 && PossibleTime(time.Unix(0, int64(epoch)).UTC())
+	return epoch <= math.MaxInt64 && storage.PossibleTime(time.Unix(0, int64(epoch)).UTC())
 }
 
 // Distinct returns list sorted and without repetitions. It is never nil, so that JSON shows [].

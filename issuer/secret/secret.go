@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"time"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 )
 
@@ -53,9 +54,9 @@ func Match(list []Record, shown refusal.Secret, now time.Time) bool {
 
 // Possible reports whether this program can have written the list: the newest secret, which does not
 // expire, and perhaps the one before, which does.
-func Possible(list []Record, possibleSecond func(time.Time) bool) bool {
+func Possible(list []Record) bool {
 	for n, r := range list {
-		if len(r.Hash) != sha256.Size || n == 0 && !r.Until.IsZero() || n > 0 && !possibleSecond(r.Until) {
+		if len(r.Hash) != sha256.Size || n == 0 && !r.Until.IsZero() || n > 0 && !record.PossibleSecond(r.Until) {
 			return false
 		}
 	}

@@ -154,7 +154,6 @@ func movePage(tx storage.Tx, page []waiting) (int, error) {
 	if err := checkFree(tx, h, len(page)); err != nil {
 		return 0, err
 	}
-
 	n := 0
 	for _, w := range page {
 		value, err := tx.Get(w.key)

@@ -181,11 +181,14 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 	if d.keySource != "" {
 		opens += "; it is from " + d.keySource
 	}
+	if errors.Is(err, storage.ErrDamaged) {
+		err = terminal.WithHint(err, "restore a backup")
+	}
 	if records, unlockErr := keystore.Unlock(ctx, d.store, d.master); unlockErr == nil {
 		d.records = records
 		if errors.Is(err, storage.ErrDamaged) { // which is no fault of the key
 			d.findings.add("master key", opens, nil)
-			d.findings.add("keys", "", terminal.WithHint(err, "restore a backup"))
+			d.findings.add("keys", "", err)
 			d.checkRecords(ctx)
 			return
 		}
@@ -273,9 +276,15 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	err = keystore.ChangeMasterKey(ctx, store, keystore.MasterKeyChange{
 		Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid()), Mark: mark, Progress: d.showRetag(),
 	})
+	if d.Progress != nil {
+		d.clearProgress()
+	}
 	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
 	return nil
 }
+
+// clearProgress removes a line of progress, which has at most 70 characters.
+func (d *Doctor) clearProgress() { fmt.Fprintf(d.Progress, "\r%70s\r", "") }
 
 // showRetag shows how far the end of the last change of the master key is.
 func (d *Doctor) showRetag() keystore.Progress {

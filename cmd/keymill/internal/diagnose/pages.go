@@ -114,7 +114,7 @@ func (d *Doctor) readPages(r io.Reader) (found []string) {
 	}
 	io.Copy(io.Discard, r) // after a line that is too long
 	if shown {
-		fmt.Fprintf(d.Progress, "\r%40s\r", "")
+		d.clearProgress()
 	}
 	return found
 }
