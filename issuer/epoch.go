@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/outbox"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -18,6 +19,8 @@ import (
 
 const epochKey = "epoch"
 
+const storeRevoked = "store.revoked" // the event of the webhook
+
 // firstEpoch is that of a store until it is raised. No token is older.
 var firstEpoch = newEpoch(time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC))
 
@@ -26,14 +29,19 @@ const maxClockStep = 2 * time.Minute
 
 func newEpoch(now time.Time) uint64 { return uint64(now.UnixNano()) }
 
-// nextEpoch returns an epoch that is later than every iat of a token so far, also if the wall clock
-// was set back by up to maxClockStep since. iat has no fractions, so the epoch lies in the next second.
-// The fraction is that of now, so that two instants give two epochs. The price: after such a step
-// /introspect finds new tokens without a session inactive until the wall clock has caught up. The
-// time of decisions alone would make that hours after a wall clock that was hours ahead.
-func (i *Issuer) nextEpoch(epoch uint64) uint64 {
-	now := earliest(i.keys.Now(), i.keys.WallTime().Add(maxClockStep))
+// epochAfter returns an epoch that is later than every iat of a token so far, also if the wall clock
+// was set back by up to maxClockStep since. decision is the time of decisions, wall the wall time. iat
+// has no fractions, so the epoch lies in the next second. The fraction is that of now, so that two
+// instants give two epochs. The price: after such a step /introspect finds new tokens without a session
+// inactive until the wall clock has caught up. The time of decisions alone would make that hours after a
+// wall clock that was hours ahead.
+func epochAfter(epoch uint64, decision, wall time.Time) uint64 {
+	now := earliest(decision, wall.Add(maxClockStep))
 	return max(epoch+1, newEpoch(now.Add(time.Second)))
+}
+
+func (i *Issuer) nextEpoch(epoch uint64) uint64 {
+	return epochAfter(epoch, i.keys.Now(), i.keys.WallTime())
 }
 
 // issuedBefore reports whether a token with that iat is older than the epoch.
@@ -56,9 +64,10 @@ func (i *Issuer) CheckEpoch(ctx context.Context) error {
 	return i.store.View(ctx, func(r storage.Reader) error { _, err := readStoreEpoch(r); return err })
 }
 
-// EndAllSessions ends every session of the store in the caller's transaction, with one write. now is
-// the decision time. It is for a start; RevokeAllSessions is for a running Issuer.
-func EndAllSessions(tx storage.Tx, now time.Time) error {
+// EndAllSessions ends every session of the store in the caller's transaction, with one write, and
+// leaves the event "store.revoked" if there is a webhook. decision is the time of decisions, wall the wall
+// time. It is for a start; RevokeAllSessions is for a running Issuer.
+func EndAllSessions(tx storage.Tx, decision, wall time.Time, webhook bool) error {
 	epoch := firstEpoch
 	raw, err := tx.Get(epochKey)
 	if err == nil {
@@ -67,7 +76,10 @@ func EndAllSessions(tx storage.Tx, now time.Time) error {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) { // not in a store that was never served
 		return err
 	}
-	return putStoreEpoch(tx, max(epoch+1, newEpoch(now.Add(time.Second))))
+	if err := putStoreEpoch(tx, epochAfter(epoch, decision, wall)); err != nil || !webhook {
+		return err
+	}
+	return outbox.Write(tx, decision, storeRevoked, nil)
 }
 
 // makeStoreEpoch writes the first epoch, unless EndAllSessions has written one.

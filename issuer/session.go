@@ -138,6 +138,6 @@ func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 		if err := d.audit("session.revoke_all", "", nil); err != nil {
 			return err
 		}
-		return i.notify(d, "store.revoked", nil)
+		return i.notify(d, storeRevoked, nil)
 	})
 }

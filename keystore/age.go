@@ -141,7 +141,7 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing},
 		})}
 		if r.cfg.Accepted != nil {
-			errs = append(errs, r.cfg.Accepted(tx, r.Now()))
+			errs = append(errs, r.cfg.Accepted(tx, r.Now(), r.WallTime()))
 		}
 		return errors.Join(errs...)
 	})

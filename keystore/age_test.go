@@ -30,7 +30,7 @@ func inAge(t *testing.T, f func(t *testing.T, a *aged)) {
 		master, _ := NewMasterKey()
 		a := &aged{t: t, dir: t.TempDir(), cfg: trial(master)}
 		a.cfg.Heartbeat = time.Minute
-		a.cfg.Accepted = func(tx storage.Tx, _ time.Time) error {
+		a.cfg.Accepted = func(tx storage.Tx, _, _ time.Time) error {
 			a.accepted++
 			return tx.Put("accepted", nil)
 		}
@@ -161,7 +161,7 @@ func TestACrashWhileAnOlderStoreIsAcceptedChangesNothing(t *testing.T) {
 		a.putBack(old)
 		token := a.refused("").Token
 		accept := a.cfg.Accepted
-		a.cfg.Accepted = func(storage.Tx, time.Time) error { return errInjected }
+		a.cfg.Accepted = func(storage.Tx, time.Time, time.Time) error { return errInjected }
 		if _, file, err := a.open(token); !errors.Is(err, errInjected) {
 			t.Fatal(err)
 		} else {

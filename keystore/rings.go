@@ -37,7 +37,7 @@ type Config struct {
 	// AcceptOlder is the Token of an *OlderStoreError. Open then accepts the older store, and
 	// calls Accepted in the transaction that does so, which ends all sessions.
 	AcceptOlder string
-	Accepted    func(tx storage.Tx, now time.Time) error // now is the decision time
+	Accepted    func(tx storage.Tx, decision, wall time.Time) error // decision is Rings.Now, wall is Rings.WallTime
 	// Check is called with the store as Store returns it, before anything is written. It may be nil.
 	Check func(ctx context.Context, s storage.Store) error
 	// Progress is called while Open ends a change of the master key.

@@ -87,6 +87,11 @@ func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]s
 	if !o.slots.acquire() {
 		return nil
 	}
+	return Write(tx, at, kind, data)
+}
+
+// Write does what Add does, without a look at how many events wait. It is for a start, before Open.
+func Write(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
 	p := payload{Type: kind, Timestamp: at.UTC(), Data: make(map[string]string, len(data))}
 	for name, value := range data {
 		p.Data[name] = strings.ToValidUTF8(value[:min(len(value), maxValue)], "\ufffd")

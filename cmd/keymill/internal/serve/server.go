@@ -139,7 +139,9 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
-	cfg.Accepted = issuer.EndAllSessions
+	cfg.Accepted = func(tx storage.Tx, decision, wall time.Time) error {
+		return issuer.EndAllSessions(tx, decision, wall, s.config.WebhookURL != "")
+	}
 	cfg.Check, cfg.Progress = s.checkIssuer, logProgress(s.log)
 	s.rings, err = keystore.Open(ctx, s.file, cfg)
 	var older *keystore.OlderStoreError

@@ -1,0 +1,27 @@
+package issuer
+
+import (
+	"testing"
+	"time"
+)
+
+// TestAnEpochIsLaterThanEveryToken so far, also after the wall clock was set back a little, and is not
+// hours ahead because the wall clock once was.
+func TestAnEpochIsLaterThanEveryToken(t *testing.T) {
+	wall := time.Date(2026, 3, 1, 12, 0, 0, 5e8, time.UTC)
+	for name, tt := range map[string]struct {
+		epoch    uint64
+		decision time.Time
+		want     time.Time
+	}{
+		"both clocks agree":              {0, wall, wall.Add(time.Second)},
+		"the wall clock was set back":    {0, wall.Add(90 * time.Second), wall.Add(91 * time.Second)},
+		"by just less than two minutes":  {0, wall.Add(2*time.Minute - 1), wall.Add(2*time.Minute - 1 + time.Second)},
+		"the wall clock was hours ahead": {0, wall.Add(5 * time.Hour), wall.Add(2*time.Minute + time.Second)},
+		"the epoch is later":             {newEpoch(wall.Add(time.Hour)), wall, wall.Add(time.Hour + 1)},
+	} {
+		if got := epochAfter(tt.epoch, tt.decision, wall); got != newEpoch(tt.want) {
+			t.Errorf("%s: got %s, want %s", name, time.Unix(0, int64(got)).UTC(), tt.want)
+		}
+	}
+}
