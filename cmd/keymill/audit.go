@@ -12,6 +12,7 @@ import (
 	"keymill/cmd/keymill/internal/auditlog"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
@@ -87,10 +88,25 @@ the server ended.`,
 		if err != nil {
 			return err
 		}
+		if err := warnOfLog(cmd, server); err != nil {
+			return err
+		}
 		t.Source, t.Print = server.audit, out.Print
 		return t.Run(cmd.Context(), cmd.ErrOrStderr())
 	}
 	return cmd
+}
+
+// warnOfLog says what the server knows to be wrong with the log: records that are missing from its
+// beginning, for example, are not among those that are printed.
+func warnOfLog(cmd *cobra.Command, server *adminClient) error {
+	status, _, err := ask[api.Status](cmd.Context(), server, http.MethodGet, "status", nil)
+	for _, w := range status.Warnings {
+		if w.Check == "audit" {
+			terminal.Warn(cmd.ErrOrStderr(), "%s", w.Detail)
+		}
+	}
+	return err
 }
 
 // audit is an auditlog.Source.

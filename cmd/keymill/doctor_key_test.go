@@ -104,7 +104,14 @@ func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {
 		name, want string
 		spoil      func()
 	}{
-		{"a removed record", "record 1 is missing", func() { p.deleteRecord("audit/log/00000000000000000001") }},
+		{"a removed record", "record 1 is missing from the beginning; the first one that is left is number 2", func() { p.deleteRecord("audit/log/00000000000000000001") }},
+		{"no first three", "records 1 to 3 are missing from the beginning; the first one that is left is number 4", func() {
+			for range 3 {
+				p.deleteFirst("audit/log/")
+			}
+		}},
+		{"no records, a head", "none is left, and the head says that ", func() { p.deleteAll("audit/log/") }},
+		{"nothing", "all records are missing: store.create, the first record of every store, ", func() { p.deleteAll("audit/") }},
 		{"an edited record", "record 2 is unreadable", func() { p.putRecord("audit/log/00000000000000000002", "{}") }},
 		{"an unreadable head", "the head is unreadable", func() { p.putRecord("audit/head", "{") }},
 		{"a removed head", "the head says that 0 is the last record", func() { p.deleteRecord("audit/head") }},
@@ -112,6 +119,9 @@ func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {
 		p.overwrite(string(good))
 		os.Remove(filepath.Join(p.data, "keymill.mark")) // it would notice the older store
 		tt.spoil()
+		if checks, code := p.diagnosis(); code != 1 || !strings.Contains(checks["audit"].Detail, tt.want) {
+			t.Errorf("%s: before the start, doctor found %+v, code %d", tt.name, checks["audit"], code)
+		}
 		c := p.start()
 		if log := c.errs.String(); strings.Count(log, "the audit log is damaged; the server keeps serving") != 1 {
 			t.Errorf("%s: the log:\n%s", tt.name, log)
@@ -125,6 +135,9 @@ func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {
 			return strings.Contains(out, "afterwards")
 		}) {
 			t.Errorf("%s: the record of a change is missing", tt.name)
+		}
+		if _, errs, code := p.run("audit", "tail", "-n", "1"); code != 0 || !strings.HasPrefix(errs, "keymill: warning: audit log is damaged: ") || !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: audit tail: code %d, %s", tt.name, code, errs)
 		}
 		checks, code := p.diagnosis()
 		if found := checks["audit"]; code != 1 || found.OK || !strings.Contains(found.Detail, tt.want) {

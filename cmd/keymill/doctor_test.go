@@ -154,6 +154,26 @@ func (p *place) deleteFirst(prefix string) {
 	}
 }
 
+// deleteAll deletes all records below prefix.
+func (p *place) deleteAll(prefix string) {
+	p.t.Helper()
+	s, err := bolt.Open(p.store(), bolt.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Update(context.Background(), func(tx storage.Tx) error {
+		for e, err := range tx.Scan(prefix, prefix+"~") {
+			if err := errors.Join(err, tx.Delete(e.Key)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // TestDoctorAsksARunningServer instead of opening its store.
 func TestDoctorAsksARunningServer(t *testing.T) {
 	t.Parallel()

@@ -21,11 +21,12 @@
 // are cut, so a record stays below 4 KiB. The hash is the hexadecimal SHA-256 of the
 // stored bytes. In the first record the hash of the record before it is 64 zeros.
 //
-// The chain shows that a record was edited or inserted, and that one is missing between two others or
-// before the head. It cannot show that an older head was put back and the records after it were
-// removed, because the rest is a complete chain; a writer of the store can do so. To write other
-// records takes the master key as well, see package sealed. To detect both, keep the number and the hash
-// of the newest record somewhere else.
+// The chain shows that a record was edited or inserted, that one is missing between two others or before
+// the head, and that the first ones or all are missing: the first record of every store is
+// "store.create". It cannot show that an older head was put back and the records after it were
+// removed, because the rest is a complete chain; nor that a record was removed that waited. A writer of
+// the store can do so. To write other records takes the master key as well, see package sealed. To detect
+// all this, keep the number and the hash of the newest record somewhere else.
 //
 // Damage never stops the log. If the head is missing, damaged or not the end of the
 // records, the chain continues after its last record with a record "audit.damaged", and no

@@ -112,7 +112,7 @@ type waiting struct {
 // found there too. It also saves an idle server one Update a second.
 func readPage(ctx context.Context, s storage.Store, start string, damaged func(error)) (page []waiting, end, err error) {
 	var found []error
-	err = s.View(ctx, func(r storage.Reader) error {
+	err = s.View(ctx, func(r storage.Reader) (err error) {
 		page, found, end = nil, nil, nil
 		for e, err := range r.Scan(start, newEnd) {
 			if isFault(err) {
@@ -133,10 +133,11 @@ func readPage(ctx context.Context, s storage.Store, start string, damaged func(e
 		if len(page) == 0 {
 			return nil
 		}
-		if end = checkEnd(r); !errors.Is(end, ErrDamaged) {
+		if end = checkEnd(r); end != nil && !errors.Is(end, ErrDamaged) {
 			return end
 		}
-		return nil
+		page, err = createdFirst(r, page)
+		return err
 	})
 	for _, err := range found {
 		damaged(err)

@@ -12,38 +12,56 @@ import (
 // Verify reads the whole chain, 1,000 records per View, and returns its length. With an
 // error it returns the number of the first record that is wrong.
 func Verify(ctx context.Context, s storage.Store) (uint64, error) {
-	w := walk{}
-	for {
-		if ended, err := w.page(ctx, s); ended || err != nil {
-			return w.at.Seq, err
-		}
+	first, missing := beginning(ctx, s)
+	if isFatal(missing) {
+		return 0, missing
 	}
+	w := walk{at: first}
+	err := w.all(ctx, s)
+	if missing != nil {
+		return 1, both(missing, err)
+	}
+	return w.at.Seq, err
 }
 
-// VerifyNewest verifies the end of the chain: the newest 1,000 records and the head. It
-// returns the number of the oldest record that it read, also with ErrDamaged; 1 if the log is
-// empty. VerifyUntil verifies the records before it.
+// VerifyNewest verifies the end of the chain: the newest 1,000 records and the head, and that no record
+// is missing from the beginning. It returns the number of the oldest record that it read, also with
+// ErrDamaged; 1 if the log is empty. VerifyUntil verifies the records before it.
 func VerifyNewest(ctx context.Context, s storage.Store) (oldest uint64, err error) {
+	first, missing := beginning(ctx, s)
+	if isFatal(missing) {
+		return 0, missing
+	}
 	var before head
 	err = s.View(ctx, func(r storage.Reader) (err error) {
 		before, err = beforeNewest(r)
 		return err
 	})
-	w := walk{at: before}
-	for ended := false; !ended && err == nil; {
-		ended, err = w.page(ctx, s)
+	if before.Seq < first.Seq {
+		before = first
 	}
-	return before.Seq + 1, err
+	w := walk{at: before}
+	if err == nil {
+		err = w.all(ctx, s)
+	}
+	return before.Seq + 1, both(missing, err)
 }
 
-// VerifyUntil verifies the records from the first to number last, and that the next one
+// VerifyUntil verifies the records from the first that is left to number last, and that the next one
 // follows; last is 0 if there is nothing to verify. After each 1,000 records it pauses for as long as they took, so that it uses at
 // most half of a processor beside a running server.
 func VerifyUntil(ctx context.Context, s storage.Store, last uint64) error {
 	if last == 0 {
 		return nil
 	}
-	w := walk{last: last + 1}
+	first, missing := beginning(ctx, s)
+	if isFatal(missing) {
+		return missing
+	}
+	if last <= first.Seq {
+		return nil
+	}
+	w := walk{at: first, last: last + 1}
 	for {
 		began := time.Now()
 		if ended, err := w.page(ctx, s); ended || err != nil {
@@ -55,6 +73,20 @@ func VerifyUntil(ctx context.Context, s storage.Store, last uint64) error {
 		case <-time.After(time.Since(began)):
 		}
 	}
+}
+
+// isFatal reports whether an error is about the store and not about the log.
+func isFatal(err error) bool { return err != nil && !errors.Is(err, ErrDamaged) }
+
+// both returns the errors of the beginning and of the rest as one.
+func both(missing, err error) error {
+	switch {
+	case missing == nil, isFatal(err):
+		return err
+	case err == nil:
+		return missing
+	}
+	return fmt.Errorf("%w; %w", missing, err)
 }
 
 // beforeNewest returns the record before the newest 1,000, as the oldest of them names it.
@@ -86,6 +118,15 @@ func beforeNewest(r storage.Reader) (head, error) {
 type walk struct {
 	at   head   // the last record that was verified; the zero value begins with the first key of the log
 	last uint64 // where the walk ends; 0: at the head
+}
+
+// all verifies pages until the walk ends.
+func (w *walk) all(ctx context.Context, s storage.Store) error {
+	for {
+		if ended, err := w.page(ctx, s); ended || err != nil {
+			return err
+		}
+	}
 }
 
 // page verifies at most 1,000 records. With an error, w.at has the number of the record that

@@ -68,6 +68,9 @@ func (s *Store) verify(ctx context.Context, path string, c *config.Config) error
 	c.Dev = exists(c.Path("dev-master-key")) // a trial store has its key beside it
 	key, _, err := diagnose.MasterKey(c)
 	if err != nil {
+		if _, damage := audit.Verify(ctx, s.store); damage != nil {
+			return damage // which is seen without the key too
+		}
 		return err
 	}
 	store, err := keystore.Unlock(ctx, s.file, key)

@@ -89,8 +89,8 @@ func TestOldDamageIsFoundWhileServing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer store.Close()
-		for range 20 { // 1,200 records
-			if err := store.Update(t.Context(), appendSixty); err != nil {
+		for n := range 20 { // 1,200 records
+			if err := store.Update(t.Context(), appendSixty(n == 0)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -143,11 +143,18 @@ func TestOldDamageIsFoundWhileServing(t *testing.T) {
 	})
 }
 
-func appendSixty(tx storage.Tx) error {
-	for range 60 {
-		if err := audit.Append(tx, time.Now(), audit.Event{Action: "test"}); err != nil {
-			return err
+// appendSixty appends 60 records, of which the first one makes the store.
+func appendSixty(creates bool) func(storage.Tx) error {
+	return func(tx storage.Tx) error {
+		for n := range 60 {
+			action := "test"
+			if creates && n == 0 {
+				action = "store.create"
+			}
+			if err := audit.Append(tx, time.Now(), audit.Event{Action: action}); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
 }
