@@ -28,9 +28,10 @@ import (
 const testIssuer = "https://id.example.com"
 
 // environment returns the environment of this process without the variables that keymill
-// reads, and with extra. It makes this test binary run as keymill.
+// reads, and with extra. It makes this test binary run as keymill. A program built with the race
+// detector sleeps for a second before it exits, unless GORACE says otherwise.
 func environment(extra ...string) []string {
-	env := []string{"RUN_AS_KEYMILL=1"}
+	env := []string{"RUN_AS_KEYMILL=1", "GORACE=atexit_sleep_ms=0"}
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "KEYMILL_") && !strings.HasPrefix(e, "CREDENTIALS_DIRECTORY=") {
 			env = append(env, e)
