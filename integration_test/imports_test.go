@@ -33,10 +33,11 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/limit": {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/site":  {"issuer/origin"},
 	"issuer": {
-		"issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
+	"issuer/accesstoken":        {"issuer/record", "issuer/refusal", "jwks", "keystore", "storage"},
 	"issuer/address":            {},
 	"issuer/claim":              {"issuer/refusal"},
 	"issuer/record":             {"storage"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/claim"
 	"keymill/issuer/origin"
 	"keymill/issuer/password"
@@ -58,7 +59,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		named = ok && validUserID(of.User) && validID(of.Client)
 		_, err = sessionlist.Decode(key, raw)
 	case "denied":
-		named, err = isTokenID(name), record.CheckPresent(key, raw)
+		named, err = accesstoken.IsName(name), record.CheckPresent(key, raw)
 	case "due":
 		if err = record.CheckPresent(key, raw); err == nil {
 			_, err = parseDue(key)
@@ -160,8 +161,11 @@ func checkLogin(key string, raw []byte) error {
 	return nil
 }
 
-// isDenied reports whether an access token was revoked.
+// isDenied reports whether an access token was revoked alone. One without a name never was.
 func isDenied(r storage.Reader, jti string) (bool, error) {
+	if jti == "" {
+		return false, nil
+	}
 	raw, err := r.Get(deniedKey(jti))
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil

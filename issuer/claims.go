@@ -10,7 +10,6 @@ import (
 
 	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
-	"keymill/storage"
 )
 
 // backdate is subtracted from iat: clocks differ, and PyJWT 2.6 and later refuse an iat in the future.
@@ -125,10 +124,6 @@ func djangoUserID(id string) any {
 	}
 	return n
 }
-
-// isTokenID reports whether the id can be that of a token, also of one that an imported key has signed and
-// another program has made.
-func isTokenID(id string) bool { return id != "" && storage.CheckKey(deniedKey(id)) == nil }
 
 // newTokenID returns 128 random bits.
 func newTokenID() string {

@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/api"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
-	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -129,7 +129,7 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 		terms[0]:                         {"refresh token", "access token", "other session"},
 		"epoch":                          {"refresh token", "access token", "other session", "alice"},
 		"sessions/01/7/web":              {"alice"},
-		"denied/" + must[*jwks.Claims](t)(w.verifyOwn(refusal.Secret(denied.grant.AccessToken))).ID: {"denied token"},
+		"denied/" + must[*accesstoken.Token](t)(w.verifyOwn(refusal.Secret(denied.grant.AccessToken))).ID: {"denied token"},
 	}
 	for key, who := range needs {
 		for name, damage := range damages {

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"keymill/issuer/record"
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/refusal"
-	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -35,8 +34,8 @@ type Introspection struct {
 func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
 	at := i.times()
 	refresh, notRefresh := i.refreshSecrets.decode(token)
-	claims, notAccess := i.verifyOwn(token)
-	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
+	access, notAccess := i.verifyOwn(token)
+	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return Introspection{}, notAccess
 	}
 	var out Introspection
@@ -50,8 +49,8 @@ func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refus
 			return refusal.New("invalid_client", "a public client cannot introspect tokens")
 		case notRefresh == nil:
 			out, err = i.introspectRefresh(r, client.ClientID, refresh, at)
-		case notAccess == nil && slices.Contains(asker.Introspect, claims.Audience[0]):
-			out, err = i.introspectAccess(r, claims, at.now)
+		case notAccess == nil && slices.Contains(asker.Introspect, access.Audience):
+			out, err = i.introspectAccess(r, access, at.now)
 		}
 		return err
 	})
@@ -74,18 +73,18 @@ func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refresh
 	}, nil
 }
 
-func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now time.Time) (Introspection, error) {
-	active, err := i.active(r, claims, now)
+func (i *Issuer) introspectAccess(r storage.Reader, t *accesstoken.Token, now time.Time) (Introspection, error) {
+	active, err := i.active(r, t, now)
 	if err != nil || !active {
 		return Introspection{}, err
 	}
 	out := Introspection{
-		Active: true, Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience[0], Client: claims.ClientID,
-		Scope: claims.Scope, TokenType: "Bearer", Expires: claims.Expires.Unix(), Issued: claims.IssuedAt.Unix(),
-		ID: claims.ID, SessionID: claims.SessionID,
+		Active: true, Issuer: t.Issuer, Subject: t.Subject, Audience: t.Audience, Client: t.Client,
+		Scope: t.Scope, TokenType: "Bearer", Expires: t.Expires.Unix(), Issued: t.Issued.Unix(), ID: t.ID,
 	}
-	if claims.SessionID != "" {
-		user, err := i.findUser(r, claims.Subject)
+	if t.HasSession() {
+		out.SessionID = t.Session.String()
+		user, err := i.findUser(r, t.Subject)
 		if err != nil || user == nil {
 			return Introspection{}, err
 		}
@@ -96,30 +95,44 @@ func (i *Issuer) introspectAccess(r storage.Reader, claims *jwks.Claims, now tim
 
 // active checks every way to revoke an access token whose signature is right: the token itself, its
 // session, its user, its client and the whole store.
-func (i *Issuer) active(r storage.Reader, claims *jwks.Claims, now time.Time) (bool, error) {
-	if denied, err := isDenied(r, claims.ID); denied || err != nil {
+func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (bool, error) {
+	if denied, err := isDenied(r, t.ID); denied || err != nil {
 		return false, err
 	}
-	if claims.SessionID != "" {
-		id, ok := record.ParseID(claims.SessionID)
-		if !ok {
-			return false, nil
-		}
-		f, err := i.familyWithClient(r, id)
-		if f == nil || f.client == nil || err != nil || f.denies(claims) {
+	if t.HasSession() {
+		f, err := i.familyWithClient(r, t.Session)
+		if f == nil || f.client == nil || err != nil || !f.owns(t) || f.denies(t) {
 			return false, err
 		}
 		return f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive, nil
 	}
 	store, err := readStoreEpoch(r)
-	if err != nil || issuedBefore(claims.IssuedAt, store) {
+	if err != nil || issuedBefore(t.Issued, store) {
 		return false, err
 	}
-	client, err := i.findClient(r, claims.ClientID)
-	if client == nil || err != nil {
+	client, err := i.findClient(r, t.Client)
+	if client == nil || err != nil || client.Disabled || issuedBefore(t.Issued, client.Epoch) {
 		return false, err
 	}
-	return !client.Disabled && !issuedBefore(claims.IssuedAt, client.Epoch), nil
+	if t.Subject == t.Client {
+		return true, nil
+	}
+	return i.subjectActive(r, t)
+}
+
+// subjectActive decides by the subject of a token that has no session and is not of its client. This program
+// makes no such token; another program does, with a key that was imported here. A subject that was never
+// a user here decides nothing.
+func (i *Issuer) subjectActive(r storage.Reader, t *accesstoken.Token) (bool, error) {
+	user, err := i.findUser(r, t.Subject)
+	if err != nil || user != nil {
+		return err == nil && !user.Disabled && !issuedBefore(t.Issued, user.Epoch), err
+	}
+	if !validUserID(t.Subject) {
+		return true, nil
+	}
+	gone, err := readGone(r, t.Subject)
+	return err == nil && gone == nil, err
 }
 
 // ignoreRefusal returns nil for a refusal: the client that asks learns only "inactive".

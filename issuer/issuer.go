@@ -55,6 +55,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
@@ -88,12 +89,13 @@ type Issuer struct {
 	audiences   record.Cache[audienceRecord]
 	users       record.Cache[userRecord]
 	terms       termsCache
-	ownKeys     ownKeySet
 	retryCounts retryCounts
 	passwords   *password.Hasher
 	damaged     func(error)
 	families    record.Versions[familyRecord]
 	outbox      *outbox.Outbox // nil if there is no webhook
+
+	accessTokens *accesstoken.Verifier
 
 	refreshSecrets refreshSecrets
 }
@@ -106,6 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	i := &Issuer{
 		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
 		passwords: password.NewHasher(), damaged: cfg.Damaged, families: knownFamilies,
+		accessTokens: accesstoken.NewVerifier(cfg.URL),
 	}
 	if i.damaged == nil {
 		i.damaged = func(error) {}

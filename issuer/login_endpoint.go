@@ -7,9 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"keymill/issuer/record"
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/refusal"
-	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -97,26 +96,25 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 	if !strings.Contains(string(token), ".") { // an access token has two dots
 		return errInvalidToken(err)
 	}
-	claims, err := i.verifyOwn(token)
-	if errors.Is(err, errNotAccess) {
+	access, err := i.verifyOwn(token)
+	if errors.Is(err, accesstoken.ErrInvalid) {
 		return errInvalidAccessToken(err)
 	} else if err != nil {
 		return err
 	}
-	err = i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, claims, at) })
-	id, _ := record.ParseID(claims.SessionID)
-	return i.aboutSession(ctx, id, err)
+	err = i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, access, at) })
+	return i.aboutSession(ctx, access.Session, err)
 }
 
-func (i *Issuer) verifyAccess(r storage.Reader, client string, claims *jwks.Claims, at times) error {
+func (i *Issuer) verifyAccess(r storage.Reader, client string, t *accesstoken.Token, at times) error {
 	rec, err := i.findClient(r, client)
 	if err != nil {
 		return err
 	}
-	if rec == nil || !slices.Contains(rec.Audiences, claims.Audience[0]) {
-		return errInvalidAccessToken(refusal.Because("client_not_allowed", "the client does not exist or is not allowed the audience"))
+	if rec == nil || t.Client != client || !slices.Contains(rec.Audiences, t.Audience) {
+		return errInvalidAccessToken(refusal.Because("client_not_allowed", "the client does not exist, is another one or is not allowed the audience"))
 	}
-	active, err := i.active(r, claims, at.now)
+	active, err := i.active(r, t, at.now)
 	if err == nil && !active {
 		err = errInvalidAccessToken(refusal.Because("revoked", "the access token or its session was revoked or has expired"))
 	}

@@ -6,22 +6,23 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
-	"keymill/jwks"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
 
 // Revoke serves POST /revoke (RFC 7009). A refresh token of the client, also a replaced one, ends
-// its session. An access token of the client is denied until it expires. Any other token is
-// ignored. Revoke refuses with invalid_client.
+// its session. An access token of the client is denied until it expires; it is refused with
+// unsupported_token_type if it cannot be denied alone. Any other token is ignored. Revoke refuses with
+// invalid_client.
 func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
 	refresh, notRefresh := i.refreshSecrets.decode(token)
-	claims, notAccess := i.verifyOwn(token)
-	if notAccess != nil && !errors.Is(notAccess, errNotAccess) {
+	access, notAccess := i.verifyOwn(token)
+	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return notAccess
 	}
 	if notRefresh != nil && notAccess != nil { // nothing to write
@@ -38,11 +39,20 @@ func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.S
 		if notRefresh == nil {
 			return i.revokeFamily(d, client.ClientID, refresh)
 		}
-		if claims.ClientID != client.ClientID {
+		if access.Client != client.ClientID {
 			return nil
 		}
-		return i.deny(d, claims)
+		return i.deny(d, access)
 	})
+}
+
+// errNotAlone is for a valid access token that no record can name (RFC 7009, section 2.2.1).
+var errNotAlone = refusal.New("unsupported_token_type",
+	"the access token cannot be revoked alone: its jti is missing, has over %d characters or is not printable ASCII", accesstoken.MaxIDBytes)
+
+// verifyOwn verifies an access token of this server for any audience.
+func (i *Issuer) verifyOwn(token refusal.Secret) (*accesstoken.Token, error) {
+	return i.accessTokens.Verify(string(token), i.keys.Published(), i.keys.WallTime())
 }
 
 func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) error {
@@ -56,42 +66,51 @@ func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) err
 // deny records that an access token is revoked. Services that verify tokens by themselves do not
 // learn of it; /introspect does. A session whose events are only counted at that moment stores no
 // record per token: its tokens up to that one are denied, and a refresh gets another.
-func (i *Issuer) deny(d decision, claims *jwks.Claims) error {
-	if denied, err := isDenied(d.tx, claims.ID); denied || err != nil {
+func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
+	if denied, err := isDenied(d.tx, t.ID); denied || err != nil {
 		return err
 	}
 	var f *family
-	of := tally.Of{Client: claims.ClientID}
-	if id, ok := record.ParseID(claims.SessionID); ok {
+	of := tally.Of{Client: t.Client}
+	if t.HasSession() {
 		var err error
-		if f, err = i.family(d.tx, id); err != nil || f == nil || f.denies(claims) {
+		if f, err = i.family(d.tx, t.Session); err != nil || f == nil || !f.owns(t) || f.denies(t) {
 			return err // a token without its session is inactive
 		}
 		of = f.tally()
 	}
-	detail := map[string]string{"sub": claims.Subject}
+	if t.ID == "" {
+		return errNotAlone
+	}
+	detail := map[string]string{"sub": t.Subject}
 	if d.from.IsValid() {
 		detail["from"] = d.from.String()
 	}
 	d.now = i.keys.Now()
-	own, err := i.auditOften(d, of, audit.Event{Action: "token.revoke", Target: claims.ID, Detail: detail})
+	own, err := i.auditOften(d, of, audit.Event{Action: "token.revoke", Target: t.ID, Detail: detail})
 	switch {
 	case err != nil:
 		return err
 	case own || f == nil:
-		return i.putDenied(d, claims)
+		return i.putDenied(d, t)
 	}
-	f.rec.deniedUntil = latest(f.rec.deniedUntil, claims.IssuedAt)
+	f.rec.deniedUntil = latest(f.rec.deniedUntil, t.Issued)
 	return d.tx.Put(familyKey(f.id), f.rec.encode())
 }
 
 // putDenied writes the record of a denied token. The claim exp is a wall time. The clean-up uses the
 // erasure time, which is never ahead of the decision time. So the record is kept until after the token
 // has expired.
-func (i *Issuer) putDenied(d decision, claims *jwks.Claims) error {
-	expires := d.now.Add(claims.Expires.Sub(i.keys.WallTime()) + time.Second)
-	return errors.Join(d.tx.Put(deniedKey(claims.ID), record.Present()), d.tx.Put(dueKey(expires, dueToken, claims.ID), record.Present()))
+func (i *Issuer) putDenied(d decision, t *accesstoken.Token) error {
+	expires := d.now.Add(time.Second).Add(t.Expires.Sub(i.keys.WallTime())) // Sub can return the longest Duration
+	return errors.Join(d.tx.Put(deniedKey(t.ID), record.Present()), d.tx.Put(dueKey(expires, dueToken, t.ID), record.Present()))
 }
 
 // denies reports whether the session has denied the access token with those before it.
-func (f *family) denies(claims *jwks.Claims) bool { return !claims.IssuedAt.After(f.rec.deniedUntil) }
+func (f *family) denies(t *accesstoken.Token) bool { return !t.Issued.After(f.rec.deniedUntil) }
+
+// owns reports whether the session can be that of the access token. Of a token that this program has made
+// it always is.
+func (f *family) owns(t *accesstoken.Token) bool {
+	return f.rec.user == t.Subject && f.terms.Client == t.Client
+}

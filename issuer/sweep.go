@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
@@ -33,8 +35,10 @@ const (
 	dueTally  = "t"
 )
 
+// dueKey bounds the time: the token of another program can expire in the year 9999, and with nine digits it
+// would be the first of the index.
 func dueKey(at time.Time, kind, id string) string {
-	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, max(at.Unix(), 0), kind, id)
+	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, min(max(at.Unix(), 0), math.MaxUint32), kind, id)
 }
 
 func deniedKey(jti string) string { return "denied/" + jti }
@@ -121,7 +125,7 @@ func (e dueEntry) named() bool {
 		_, ok := record.ParseID(e.id)
 		return ok
 	case dueToken:
-		return isTokenID(e.id)
+		return accesstoken.IsName(e.id)
 	case dueGone:
 		return validID(e.id)
 	case dueTally:

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -159,6 +160,16 @@ func TestACustomClaimCannotReplaceOneOfTheServer(t *testing.T) {
 	}
 }
 
+// payloadOf returns the payload of an access token.
+func payloadOf(t testing.TB, token string) string {
+	t.Helper()
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(payload)
+}
+
 func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 	w := newWorld(t)
 	w.web()
@@ -168,19 +179,16 @@ func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 	}
 	p := w.begin("7")
 	for range 2 {
-		claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
-		if err != nil {
-			t.Fatal(err)
-		}
+		payload := payloadOf(t, p.grant.AccessToken)
 		var all map[string]any
-		if err := json.Unmarshal(claims.Raw, &all); err != nil {
+		if err := json.Unmarshal([]byte(payload), &all); err != nil {
 			t.Fatal(err)
 		}
-		if all["role"] != "admin" || all["sub"] != "7" || all["sid"] != p.session().ID || claims.ClientID != "web" {
-			t.Errorf("the claims are %s, want the role and the claims of the server", claims.Raw)
+		if all["role"] != "admin" || all["sub"] != "7" || all["sid"] != p.session().ID || all["client_id"] != "web" {
+			t.Errorf("the claims are %s, want the role and the claims of the server", payload)
 		}
 		if all["token_type"] != nil || all["user_id"] != nil {
-			t.Errorf("claims of simplejwt for another audience: %s", claims.Raw)
+			t.Errorf("claims of simplejwt for another audience: %s", payload)
 		}
 		p.rotate()
 	}
@@ -189,9 +197,8 @@ func TestClaimsOfAUserAreOnlyInTheTokensOfThatUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.rotate() // claims live with the user, so a change counts from the next token on
-	claims, err := w.verifyOwn(refusal.Secret(p.grant.AccessToken))
-	if err != nil || strings.Contains(string(claims.Raw), "role") {
-		t.Errorf("after the claims were removed: got %s, %v", claims.Raw, err)
+	if payload := payloadOf(t, p.grant.AccessToken); strings.Contains(payload, "role") {
+		t.Errorf("after the claims were removed: got %s", payload)
 	}
 }
 
@@ -211,9 +218,8 @@ func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 	}
 	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
 	w.user("alice", "7")
-	claims, err := w.verifyOwn(refusal.Secret(w.begin("7").grant.AccessToken))
-	if err != nil || !strings.Contains(string(claims.Raw), `"token_type":"access","user_id":7`) {
-		t.Errorf("the claims of simplejwt: got %s, %v", claims.Raw, err)
+	if payload := payloadOf(t, w.begin("7").grant.AccessToken); !strings.Contains(payload, `"token_type":"access","user_id":7`) {
+		t.Errorf("the claims of simplejwt: got %s", payload)
 	}
 }
 
