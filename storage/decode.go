@@ -15,17 +15,31 @@ type DamageError struct {
 }
 
 // Error names the record.
-func (e *DamageError) Error() string { return fmt.Sprintf("record %s is %v", plainKey(e.Key), e.Err) }
+func (e *DamageError) Error() string { return fmt.Sprintf("record %s is %v", KeyText(e.Key), e.Err) }
 
-// plainKey returns a key as it is, or quoted if it could be taken for other text: a writer of the store
-// chooses it.
-func plainKey(key string) string {
+// KeyText returns a key for a message: as it is, or quoted if it could be taken for other text or is
+// longer than a key of this program. A writer of the store chooses it.
+func KeyText(key string) string {
+	if len(key) == 0 || len(key) > MaxKeyBytes {
+		return QuoteKey(key)
+	}
 	for n := range len(key) {
 		if key[n] <= ' ' || key[n] > '~' || key[n] == '"' {
-			return strconv.QuoteToASCII(key)
+			return QuoteKey(key)
 		}
 	}
 	return key
+}
+
+// quotedBytes is how much of a long key is shown.
+const quotedBytes = 64
+
+// QuoteKey returns a key in quotes, as ASCII. Of a long one it shows the beginning and the length.
+func QuoteKey(key string) string {
+	if len(key) <= quotedBytes {
+		return strconv.QuoteToASCII(key)
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strconv.QuoteToASCII(key[:quotedBytes]), len(key))
 }
 
 // Unwrap returns Err.

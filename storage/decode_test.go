@@ -68,3 +68,22 @@ func TestANameOfARecordIsNoOtherText(t *testing.T) {
 		}
 	}
 }
+
+// TestAKeyInAMessageIsOneShortText, whatever bytes a writer of the store has put into it.
+func TestAKeyInAMessageIsOneShortText(t *testing.T) {
+	for key, want := range map[string]string{
+		"user/7": "user/7", "ring/": "ring/", "": `""`, "\x00": `"\x00"`, "\xff\xff": `"\xff\xff"`, "\x7f": `"\x7f"`, "a b": `"a b"`,
+		`a"`: `"a\""`, "a\n": `"a\n"`, "é": `"\u00e9"`, "\u202e": `"\u202e"`,
+		strings.Repeat("k", MaxKeyBytes):     strings.Repeat("k", MaxKeyBytes),
+		strings.Repeat("k", MaxKeyBytes+1):   `"` + strings.Repeat("k", 64) + `"… (257 bytes)`,
+		strings.Repeat("\x00", 256):          `"` + strings.Repeat(`\x00`, 64) + `"… (256 bytes)`,
+		"user/" + strings.Repeat("x", 1<<20): `"user/` + strings.Repeat("x", 59) + `"… (1048581 bytes)`,
+	} {
+		if got := KeyText(key); got != want {
+			t.Errorf("%.40q: %s", key, got)
+		}
+		if text := Damaged(key, "it is not").Error(); text != "record "+want+" is damaged: it is not" {
+			t.Errorf("%.40q: %s", key, text)
+		}
+	}
+}

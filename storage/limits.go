@@ -48,6 +48,9 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// Before reports whether a key is before the end of a Scan.
+func Before(key, end string) bool { return end == "" || key < end }
+
 // clone never returns nil, because GetAll returns nil for an absent record.
 func clone(b []byte) []byte {
 	return append([]byte{}, b...)

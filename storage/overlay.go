@@ -234,7 +234,7 @@ func (o *Overlay) End() { o.base = nil }
 func (o *Overlay) writesWithin(start, end string) []keyState {
 	var own []keyState
 	for _, k := range o.states {
-		if k.written && start <= k.key && k.key < end {
+		if k.written && start <= k.key && Before(k.key, end) {
 			own = append(own, k)
 		}
 	}
@@ -289,12 +289,13 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 	return o.addBytes(countedBytes(k.key, value))
 }
 
-// countedBytes leaves out what package sealed may have added.
+// countedBytes leaves out what package sealed may have added. A value that no Put accepts was put below
+// the store. It is passed on, so that package sealed can name it.
 func countedBytes(key string, value []byte) int {
 	if InManifest(key) {
 		return 0
 	}
-	return max(0, len(value)-MaxTagBytes)
+	return max(0, min(len(value), MaxStoredBytes)-MaxTagBytes)
 }
 
 func (o *Overlay) scanned(e Entry) error {

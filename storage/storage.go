@@ -125,7 +125,9 @@ type Reader interface {
 	// takes one round trip.
 	GetAll(keys ...string) ([][]byte, error)
 	// Scan iterates over start <= key < end in key order. The bounds need not be valid
-	// keys: ["p/", "p0") is everything below "p/", because '0' follows '/' in ASCII. A
+	// keys: ["p/", "p0") is everything below "p/", because '0' follows '/' in ASCII. An empty
+	// end is behind every key. A key that was put below the Store can hold any bytes: the first
+	// one that can follow a key is that key with a zero byte behind it. A
 	// damaged record is an Entry with only a key and an error that matches ErrDamaged.
 	// The Scan continues behind it if the loop does. It ends after any other error.
 	Scan(start, end string) iter.Seq2[Entry, error]

@@ -157,7 +157,7 @@ func (i *inspection) branch(t tree, n node, next []byte, levels int) error {
 		return err
 	}
 	if next != nil && string(n.key(n.count-1)) >= string(next) {
-		return damaged("a branch holds the key %q of the next page", n.key(n.count-1))
+		return damaged("a branch holds the key %s of the next page", quote(n.key(n.count-1)))
 	}
 	if n.leaf {
 		return nil

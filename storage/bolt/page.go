@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"go.etcd.io/bbolt"
+
 	"keymill/storage"
 )
 
@@ -50,6 +52,10 @@ type node struct {
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", storage.ErrBroken, fmt.Errorf(format, args...))
 }
+
+// quote returns a key for a message. It can have any bytes, and more of them than a Store writes: the
+// layout of a page is what bbolt allows, and package sealed names the record.
+func quote(key []byte) string { return storage.QuoteKey(string(key)) }
 
 // extent returns the bytes of page id and of those that belong to it, and its flags.
 func (p pages) extent(id uint64) ([]byte, uint16, error) {
@@ -100,7 +106,7 @@ func parseNode(b []byte) (n node, used int, err error) {
 	}
 	for i := range n.count {
 		at, key, value := n.place(i)
-		if at != used || key < 1 || key > storage.MaxKeyBytes || value < 0 || value > len(b)-used-key {
+		if at != used || key < 1 || key > bbolt.MaxKeySize || value < 0 || value > len(b)-used-key {
 			return n, 0, fmt.Errorf("element %d is not where it belongs", i)
 		}
 		if n.leaf {
@@ -115,6 +121,16 @@ func parseNode(b []byte) (n node, used int, err error) {
 		used += key + value
 	}
 	return n, used, nil
+}
+
+// firstBucket returns the key of the first element that is a bucket.
+func (n node) firstBucket() []byte {
+	for i := range n.count {
+		if binary.NativeEndian.Uint32(n.page[pageHeaderBytes+i*elementBytes:]) != 0 {
+			return n.key(i)
+		}
+	}
+	return nil
 }
 
 // place returns where the key of element i is, and the sizes of its key and value.
@@ -147,7 +163,7 @@ func (n node) child(i int) uint64 {
 // within the page.
 func (n node) inside(i int) []byte {
 	at, size, _ := n.place(i)
-	if first := pageHeaderBytes + n.count*elementBytes; at < first || size < 1 || size > storage.MaxKeyBytes || at > len(n.page)-size {
+	if first := pageHeaderBytes + n.count*elementBytes; at < first || size < 1 || size > bbolt.MaxKeySize || at > len(n.page)-size {
 		return nil
 	}
 	return n.page[at : at+size]
@@ -190,7 +206,7 @@ func (n node) search(key string) int {
 func (n node) sorted() error {
 	for i := 1; i < n.count; i++ {
 		if string(n.key(i-1)) >= string(n.key(i)) {
-			return damaged("the key %q follows the key %q", n.key(i), n.key(i-1))
+			return damaged("the key %s follows the key %s", quote(n.key(i)), quote(n.key(i-1)))
 		}
 	}
 	return nil

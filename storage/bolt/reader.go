@@ -17,13 +17,17 @@ var errEnded = errors.New("transaction has ended")
 var errForeign = errors.New("the file is a bbolt database of another program; choose another data directory")
 
 // treeOf returns the records that tx began with. They stay mapped until tx ends.
-func treeOf(tx *bbolt.Tx) (tree, error) {
+func treeOf(tx *bbolt.Tx) (tree, error) { return openBucket(pagesOf(tx), rootOf(tx)) }
+
+// rootOf returns the page of the bucket of buckets.
+func rootOf(tx *bbolt.Tx) uint64 { return uint64(tx.Cursor().Bucket().Root()) }
+
+func pagesOf(tx *bbolt.Tx) pages {
 	info := tx.DB().Info()
 	// The address is bbolt's mapping, which no garbage collector moves. Info gives it as a
 	// number, and a conversion of a number is what go vet warns of.
 	first := *(*unsafe.Pointer)(unsafe.Pointer(&info.Data))
-	p := pages{bytes: unsafe.Slice((*byte)(first), tx.Size()), size: info.PageSize}
-	return openBucket(p, uint64(tx.Cursor().Bucket().Root()))
+	return pages{bytes: unsafe.Slice((*byte)(first), tx.Size()), size: info.PageSize}
 }
 
 // A viewReader is the Reader of one View. It does not use bbolt, which trusts its pages.
@@ -81,11 +85,11 @@ func scan(store *Store, s scanner, end string, yield func(storage.Entry, error) 
 		var e storage.Entry
 		err := store.guard(func() error {
 			key, value, err := s()
-			if err != nil || key == "" || key >= end {
+			if err != nil || key == "" || !storage.Before(key, end) {
 				return err
 			}
 			if key <= last {
-				return damaged("the record %q follows the record %q", key, last)
+				return damaged("the record %s follows the record %s", storage.QuoteKey(key), storage.QuoteKey(last))
 			}
 			e = storage.Entry{Key: key, Value: clone(value)}
 			return nil

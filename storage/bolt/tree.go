@@ -82,7 +82,7 @@ func (t tree) walk(key string, v visit) (leaf, error) {
 	var next []byte
 	for depth := 0; !n.leaf; depth++ {
 		if depth == maxDepth {
-			return leaf{}, damaged("the path to the record %q has more than %d branches", key, maxDepth)
+			return leaf{}, damaged("the path to the record %s has more than %d branches", storage.QuoteKey(key), maxDepth)
 		}
 		i := max(n.search(key)-1, 0)
 		if i+1 < n.count {
@@ -102,8 +102,11 @@ func (t tree) walk(key string, v visit) (leaf, error) {
 		}
 		n = child
 	}
-	if n.buckets > 0 != t.buckets {
-		return leaf{}, damaged("the page of the record %q holds records and buckets", key)
+	switch {
+	case t.buckets && n.buckets == 0:
+		return leaf{}, damaged("the page of the bucket %s holds no buckets", storage.QuoteKey(key))
+	case !t.buckets && n.buckets > 0:
+		return leaf{}, damaged("the bucket %s is among the records", quote(n.firstBucket()))
 	}
 	return leaf{n, next}, nil
 }

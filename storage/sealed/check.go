@@ -44,20 +44,26 @@ func (s *Store) checkManifest(ctx context.Context) (err error) {
 		return err
 	}
 	for _, key := range coveredKeys {
-		if err := s.compare(ctx, m.Version, key, key+" ", &c); err != nil {
+		if err := s.compare(ctx, m.Version, key, after(key), &c); err != nil {
 			return err
 		}
 	}
 	for _, prefix := range coveredPrefixes {
-		if err := s.compare(ctx, m.Version, prefix, prefix+"\x7f", &c); err != nil {
+		if err := s.compare(ctx, m.Version, prefix, endOf(prefix), &c); err != nil {
 			return err
 		}
 	}
 	return c.result()
 }
 
-// CheckManifestBelow compares the manifest with the records below prefixes only, of which there must be
-// few: it reads them in one View.
+// after returns the first key that can follow. A writer of the store can put keys of any bytes.
+func after(key string) string { return key + "\x00" }
+
+// endOf returns the end of the keys below a prefix that ends in a slash: '0' follows '/'.
+func endOf(prefix string) string { return prefix[:len(prefix)-1] + "0" }
+
+// CheckManifestBelow compares the manifest with the records below prefixes only, which end in a slash. There
+// must be few of them: it reads them in one View.
 func (s *Store) CheckManifestBelow(ctx context.Context, prefixes ...string) error {
 	var c comparison
 	err := s.View(ctx, func(r storage.Reader) (err error) {
@@ -69,7 +75,7 @@ func (s *Store) CheckManifestBelow(ctx context.Context, prefixes ...string) erro
 			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
 		})
 		for _, prefix := range prefixes {
-			for e, err := range r.(*reader).base.Scan(prefix, prefix+"\x7f") {
+			for e, err := range r.(*reader).base.Scan(prefix, endOf(prefix)) {
 				if err != nil {
 					return err
 				}
@@ -144,7 +150,7 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 				}
 				c.compare(r.(*reader), e)
 				if n++; n == entriesPerView {
-					next = e.Key + " "
+					next = after(e.Key)
 					break
 				}
 			}

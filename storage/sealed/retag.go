@@ -31,15 +31,22 @@ func (s *Store) Retagging() bool { return s.state.Load().previous != nil }
 // When Retag returns nil, no record needs the previous data key. The caller removes it from the
 // keyring and then calls Retagged.
 func (s *Store) Retag(ctx context.Context, progress func(records int, key string)) error {
-	done := 0
+	if progress == nil {
+		progress = func(int, string) {}
+	}
+	done, next := 0, s.state.Load().cursor
 	for s.Retagging() && s.state.Load().cursor != retagEnd {
-		keys, last, err := s.olderKeys(ctx)
+		keys, last, following, err := s.olderKeys(ctx, next)
 		if err != nil {
 			return err
 		}
-		end := last + " " // the first key that can follow
-		if last == "" {
+		next = following
+		end := last + " " // the first key of this program that can follow
+		switch {
+		case next == "":
 			end = retagEnd
+		case last == "":
+			continue
 		}
 		for more := true; more; more = len(keys) > 0 {
 			n, cursor, err := s.retag(ctx, keys, end)
@@ -48,11 +55,13 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 			}
 			keys = keys[n:]
 			done += n
-			next := *s.state.Load()
-			next.cursor = cursor
-			s.state.Store(&next)
-			if progress != nil && last != "" {
+			st := *s.state.Load()
+			st.cursor = cursor
+			s.state.Store(&st)
+			if cursor != end {
 				progress(done, strings.TrimSuffix(cursor, " "))
+			} else if last != "" {
+				progress(done, last)
 			}
 		}
 	}
@@ -66,28 +75,35 @@ func (s *Store) Retagged() {
 	s.state.Store(&next)
 }
 
-// olderKeys returns the keys of the previous generation among the next 1,000 records behind the
-// cursor, and the last of the 1,000. last is "" if there were none.
-func (s *Store) olderKeys(ctx context.Context) (keys []string, last string, err error) {
+// olderKeys returns the keys of the previous generation among 1,000 records from start on, the last key of
+// the 1,000 that a cursor can follow, "" if there is none, and where the next 1,000 begin, "" at the end.
+//
+// The cursor is text in the manifest, so it follows no key that was put below the store and is not ASCII.
+func (s *Store) olderKeys(ctx context.Context, start string) (keys []string, last, next string, err error) {
 	st := s.state.Load()
 	err = s.base.View(ctx, func(r storage.Reader) error {
+		keys, last, next = nil, "", ""
 		n := 0
-		for e, err := range r.Scan(st.cursor, "\x7f") {
+		for e, err := range r.Scan(start, retagEnd) {
 			if err != nil {
 				return err
+			}
+			if n++; n > entriesPerView {
+				next = e.Key
+				break
+			}
+			if storage.CheckKey(e.Key) != nil {
+				continue
 			}
 			if last = e.Key; !untagged(e.Key) && e.Key != rootKey {
 				if _, _, ok := st.previous.check(e.Key, e.Value); ok {
 					keys = append(keys, e.Key)
 				}
 			}
-			if n++; n == entriesPerView {
-				break
-			}
 		}
 		return nil
 	})
-	return keys, last, err
+	return keys, last, next, err
 }
 
 // retag writes the first of the keys again, and the cursor: behind the last one of them, or

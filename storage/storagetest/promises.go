@@ -120,7 +120,8 @@ func scansInKeyOrder(t *testing.T, s storage.Store) {
 		{"", "b", "B= a="},
 		{"b/2", "b/2", ""},
 		{"b", "a", ""},
-		{"a", "", ""},
+		{"a", "", "a= b= b/1= b/10= b/2= b/~= b0="}, // to the last key
+		{"", "", "B= a= b= b/1= b/10= b/2= b/~= b0="},
 		{"c", "\x7f", ""},
 	} {
 		check := func(r storage.Reader) error {
@@ -148,6 +149,9 @@ func scansSeeOwnWrites(t *testing.T, s storage.Store) {
 		got, err := list(tx, "a", "z")
 		if got != "a=new d=new e=new f=again" {
 			t.Errorf("scan in the transaction is %q", got)
+		}
+		if all, err := list(tx, "", ""); err != nil || all != got+" z=" {
+			t.Errorf("scan of all in the transaction is %q, %v", all, err)
 		}
 		return err
 	})

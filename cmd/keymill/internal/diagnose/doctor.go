@@ -140,6 +140,7 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", size), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
 	}
+	d.findings.check("file", d.store.CheckUnused(ctx))
 	meta, err := serve.Identify(ctx, d.store, d.Config)
 	if errors.Is(err, storage.ErrNotFound) {
 		err = errors.New("the store has no record of its identity")

@@ -23,11 +23,11 @@ const (
 func (d *Doctor) checkRecords(ctx context.Context) {
 	var damaged []string
 	read, count := 0, 0
-	for start := " "; start != ""; {
-		next := ""
+	for start, more := "", true; more; {
+		more = false
 		err := d.records.View(ctx, func(r storage.Reader) error {
 			n := 0
-			for e, err := range r.Scan(start, "\x7f") {
+			for e, err := range r.Scan(start, "") {
 				if err == nil {
 					err = checkRecord(e.Key, e.Value)
 				}
@@ -42,7 +42,7 @@ func (d *Doctor) checkRecords(ctx context.Context) {
 				}
 				read++
 				if n++; n == recordsPerView {
-					next = e.Key + " "
+					start, more = e.Key+"\x00", true
 					break
 				}
 			}
@@ -52,7 +52,6 @@ func (d *Doctor) checkRecords(ctx context.Context) {
 			d.findings.add("damage", "", err)
 			return
 		}
-		start = next
 	}
 	var err error
 	if count > 0 {

@@ -56,7 +56,7 @@ func (d *damageReport) note(e *storage.DamageError) {
 		d.keys = map[string]bool{}
 	}
 	d.keys[e.Key] = true
-	d.log.Error("a record of the store is damaged; requests that need it get 503", "record", e.Key, "why", e.Err.Error())
+	d.log.Error("a record of the store is damaged; requests that need it get 503", "record", storage.KeyText(e.Key), "why", e.Err.Error())
 	if len(d.keys) == maxDamaged {
 		d.log.Error("further damaged records are not logged; stop the server and run keymill doctor", "records", maxDamaged)
 	}
@@ -95,7 +95,11 @@ func (d *damageReport) warnings() []api.Warning {
 
 // DamageWords says how many records are damaged, with the names of the first ten.
 func DamageWords(keys []string, count int) string {
-	names := strings.Join(keys[:min(len(keys), maxNamedDamaged)], ", ")
+	var texts []string
+	for _, key := range keys[:min(len(keys), maxNamedDamaged)] {
+		texts = append(texts, storage.KeyText(key))
+	}
+	names := strings.Join(texts, ", ")
 	if count > maxNamedDamaged {
 		names += ", …"
 	}
