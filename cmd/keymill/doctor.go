@@ -30,8 +30,9 @@ The master key is looked for where the server does, and then in the systemd unit
 keymill.service: LoadCredential, Environment or EnvironmentFile. Run doctor as root for that.
 
 With --new-master-key-file, and only if every check passes, doctor seals the store under
-another master key. It writes one record in one transaction. Stop the server first; afterwards
-only the new key opens the store.`,
+another master key. It writes all that in one transaction. Stop the server first; afterwards
+only the new key opens the store. If a check fails, the last line says that the key was not
+changed, and the exit code is 1.`,
 		Example: `  keymill doctor --data /var/lib/keymill --config /etc/keymill/keymill.yaml
   KEYMILL_MASTER_KEY_FILE=master.key keymill doctor --data /var/lib/keymill --new-master-key-file new.key`,
 		Args: arguments(),

@@ -87,6 +87,50 @@ func TestNoOneIsToldToMakeANewKeyForAStore(t *testing.T) {
 	}
 }
 
+// TestAMasterKeyThatWasNotChangedIsSaid in the last line, with the checks that prevented it, and with the
+// exit code 1. The store is as it was.
+func TestAMasterKeyThatWasNotChangedIsSaid(t *testing.T) {
+	t.Parallel()
+	p := made(t)
+	p.writeKey("new.key", testKey("n"))
+	good, err := os.ReadFile(p.store())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, want string // the checks
+		spoil      func()
+		env        []string
+	}{
+		{"no store", "store", func() { p.overwrite("hello") }, nil},
+		{"another key", "master key", func() {}, environment("KEYMILL_MASTER_KEY="+testKey("x"), "KEYMILL_DATA="+p.data)},
+		{"no key", "master key", func() {}, environment("SYSTEMD_UNIT_PATH="+p.dir, "KEYMILL_DATA="+p.data)},
+		{"a damaged log", "audit", func() { p.deleteFirst("audit/log/") }, nil},
+		{"a damaged record", "damage", func() { p.putRecord("denied/x", "2") }, nil},
+		{"damaged keys", "keys", func() { p.deleteFirst("private/") }, nil},
+		{"two faults", "damage, audit", func() { p.putRecord("denied/x", "2"); p.deleteFirst("audit/log/") }, nil},
+		{"a login without its client", "login endpoint", func() {}, append(p.env(), "KEYMILL_SIMPLEJWT_CLIENT=none")},
+		{"no mark", "mark", func() { os.Remove(filepath.Join(p.data, "keymill.mark")) }, nil},
+	} {
+		p.overwrite(string(good))
+		tt.spoil()
+		before := snapshot(t, p.dir)
+		env := tt.env
+		if env == nil {
+			env = p.env()
+		}
+		out, errs, code := p.runWith(env, "doctor", "--new-master-key-file", "new.key")
+		lines := strings.Split(strings.TrimSpace(out), "\n")
+		want := "the master key was not changed, because not every check passed: " + tt.want + "; mend what they name, and run doctor again"
+		if last := lines[len(lines)-1]; code != 1 || !strings.HasPrefix(last, "FAILED") || !strings.HasSuffix(last, want) {
+			t.Errorf("%s: code %d\n%s%s", tt.name, code, out, errs)
+		}
+		if after := snapshot(t, p.dir); after != before {
+			t.Errorf("%s: the disk changed", tt.name)
+		}
+	}
+}
+
 // TestDamageOfTheAuditLogNeverEndsServing: it is said at the start and by doctor, changes work,
 // and their records are kept.
 func TestDamageOfTheAuditLogNeverEndsServing(t *testing.T) {

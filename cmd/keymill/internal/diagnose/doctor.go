@@ -74,7 +74,7 @@ func FindStore(c *config.Config, dirs []string) error {
 func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
 	d.findings = Findings{Data: d.Config.Data}
 	err := d.examine(ctx)
-	d.findings.OK = d.findings.allOK()
+	d.findings.OK = len(d.findings.failed()) == 0
 	return d.findings, err
 }
 
@@ -99,27 +99,36 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if err := serve.Harden(); err != nil {
 		return err
 	}
-	if err := serve.CheckDir(d.Config.Data); !d.findings.check("directory", err) {
+	d.checkAll(ctx)
+	if d.NewMasterKeyFile == "" {
 		return nil
+	}
+	if failed := d.findings.failed(); len(failed) > 0 {
+		d.findings.add("new master key", "", terminal.WithHint(
+			fmt.Errorf("the master key was not changed, because not every check passed: %s", strings.Join(failed, ", ")),
+			"mend what they name, and run doctor again"))
+		return nil
+	}
+	return d.changeMasterKey(ctx)
+}
+
+// checkAll makes all checks that can be made, and closes the store.
+func (d *Doctor) checkAll(ctx context.Context) {
+	if err := serve.CheckDir(d.Config.Data); !d.findings.check("directory", err) {
+		return
 	}
 	d.readKey()
 	store, err := bolt.OpenReadOnly(d.Config.Path("keymill.db"))
 	if !d.findings.add("store", "opens", err) {
-		return nil
+		return
 	}
-	defer func() { store.Close() }()
+	defer store.Close()
 	d.store, d.records = store, sealed.Unverified(store)
 	d.checkStore(ctx)
-	sound := d.findings.allOK()
 	d.findings.warn(serve.LoginWarnings(d.Config, serve.Records{
 		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, d.records, id) },
 		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, d.records, name) },
 	}))
-	if d.NewMasterKeyFile != "" && sound {
-		store.Close() // twice does no harm
-		return d.changeMasterKey(ctx)
-	}
-	return nil
 }
 
 // lock locks the directory. On a file system that is mounted read-only no server can run and no

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -45,13 +46,14 @@ func (f *Findings) warn(list []api.Warning) {
 	}
 }
 
-func (f *Findings) allOK() bool {
+// failed returns the names of the checks that failed, each once.
+func (f *Findings) failed() (names []string) {
 	for _, c := range f.Checks {
-		if !c.OK {
-			return false
+		if !c.OK && !slices.Contains(names, c.Check) {
+			names = append(names, c.Check)
 		}
 	}
-	return true
+	return names
 }
 
 // Print writes the findings as a table or as JSON. It returns terminal.ErrSilent if a check
