@@ -21,6 +21,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/diagnose":              {"*"},
 	"cmd/keymill/internal/auditlog":              {"*"},
 	"cmd/keymill/internal/django":                {"cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal"},
+	"cmd/keymill/internal/namedfile":             {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/terminal":              {},
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {

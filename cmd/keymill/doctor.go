@@ -22,8 +22,9 @@ func doctorCommand() *cobra.Command {
 		Short: "Check the store, the keys and the audit chain",
 		Long: `Check a data directory: every page and record of the store, whether the master key opens
 it, whether the keys can be used, the hash chain of the audit records, and the clients of the login
-endpoints. Use it after a crash, after restoring a copy, or when a server does not start. It
-changes nothing. If a server runs on the directory, doctor prints the status of that server
+endpoints. As root it also checks whether the server's user, who owns the data directory, can open
+the server's files. Use it after a crash, after restoring a copy, or when a server does not start.
+It changes nothing. If a server runs on the directory, doctor prints the status of that server
 instead.
 
 The master key is looked for where the server does, and then in the systemd unit
@@ -91,6 +92,20 @@ func pagesCommand() *cobra.Command {
 			}
 			diagnose.CheckPages(cmd.Context(), args[0], cmd.InOrStdin(), cmd.OutOrStdout())
 			return nil
+		},
+	}
+}
+
+// accessCommand is the process that doctor runs as the server's user to try its files.
+func accessCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     diagnose.AccessVerb,
+		Short:   "Try to open files, for doctor",
+		Example: `  echo '[{"path": "/var/lib/keymill/keymill.db", "use": "write"}]' | keymill ` + diagnose.AccessVerb,
+		Hidden:  true,
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return diagnose.CheckAccess(cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

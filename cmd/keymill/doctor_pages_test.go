@@ -64,7 +64,7 @@ func TestDoctorNeedsNoPermissionToWriteTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, errs, code := p.run("doctor")
-	if code != 1 || !strings.Contains(errs, "lock: permission denied\n  hint: run it as the server's user, or as root\n") {
+	if code != 1 || !strings.Contains(errs, "lock: permission denied; it belongs to uid ") || !strings.Contains(errs, "hint: chmod u+rw ") {
 		t.Errorf("code %d, %s", code, errs)
 	}
 }

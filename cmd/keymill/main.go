@@ -61,7 +61,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
-		tokenCommand(), verifyCommand(), doctorCommand(), pagesCommand(),
+		tokenCommand(), verifyCommand(), doctorCommand(), pagesCommand(), accessCommand(),
 	)
 	addCompletion(root)
 	return root

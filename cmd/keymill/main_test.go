@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,7 @@ import (
 // real program.
 func TestMain(m *testing.M) {
 	// doctor runs itself again. RUN_AS_KEYMILL is gone then.
-	if os.Getenv("RUN_AS_KEYMILL") != "" || len(os.Args) == 3 && os.Args[1] == diagnose.PagesVerb {
+	if os.Getenv("RUN_AS_KEYMILL") != "" || len(os.Args) > 1 && slices.Contains([]string{diagnose.PagesVerb, diagnose.AccessVerb}, os.Args[1]) {
 		os.Unsetenv("RUN_AS_KEYMILL")
 		main()
 	}

@@ -151,11 +151,11 @@ func TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		"root's, as /tmp":    {0, 0, fs.ModeSticky | 0o777, nil, " belongs to uid 0, " + everyUser + "1777)\n  hint: chmod o-w "},
 		"another user's":     {1002, 1002, 0o777, nil, " belongs to uid 1002, " + everyUser + "0777)\n  hint: chmod o-w "},
 		"with a store":       {0, 2000, 0o777, []int{1001, 2000, 0o600}, everyUser + "0777)"},
-		"root's store":       {0, 2000, fs.ModeSetgid | 0o775, []int{0, 2000, 0o660}, "keymill.db belongs to uid 0, and the server runs as uid 1001\n  hint: chown 1001 "},
-		"store of another":   {1001, 1001, 0o700, []int{1002, 2000, 0o660}, "keymill.db belongs to uid 1002, and the server runs as uid 1001"},
+		"root's store":       {0, 2000, fs.ModeSetgid | 0o775, []int{0, 2000, 0o660}, "keymill.db belongs to uid 0, gid 2000 (mode 0660), and the server runs as uid 1001\n  hint: chown 1001 "},
+		"store of another":   {1001, 1001, 0o700, []int{1002, 2000, 0o660}, "keymill.db belongs to uid 1002, gid 2000 (mode 0660), and the server runs as uid 1001"},
 		"not to read":        {0, 2000, 0o730, nil, "cannot read the data directory: /"},
 		"own, not to read":   {1001, 1001, 0o300, nil, "cannot read the data directory: /"},
-		"store for everyone": {1001, 1001, 0o755, []int{0, 0, 0o666}, "keymill.db belongs to uid 0, and the server runs as uid 1001"},
+		"store for everyone": {1001, 1001, 0o755, []int{0, 0, 0o666}, "keymill.db belongs to uid 0, gid 0 (mode 0666), and the server runs as uid 1001"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

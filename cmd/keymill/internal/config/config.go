@@ -187,6 +187,14 @@ func (c *Config) SettingError(key, format string, args ...any) error {
 // IsSet reports whether the setting was given, so that its value is not the default.
 func (c *Config) IsSet(key string) bool { return c.source[key] != "" }
 
+// InFile reports whether the setting was given in the file.
+func (c *Config) InFile(key string) bool {
+	return c.file != "" && strings.HasPrefix(c.source[key], c.file+":")
+}
+
+// File returns the path of the file that Load read, or "".
+func (c *Config) File() string { return c.file }
+
 // ServiceLinks returns the names of the variables that Load ignored because Kubernetes sets
 // them for its Services. Package serve logs them.
 func (c *Config) ServiceLinks() []string { return c.serviceLinks }

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -26,7 +27,7 @@ type fileEntry struct {
 func readFile(name string) ([]fileEntry, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, namedfile.Denied(namedfile.Need{Path: name, Use: namedfile.Share}, fmt.Errorf("configuration: %w", err))
 	}
 	entries, err := parseConfig(text)
 	var bad *lineError

@@ -1,13 +1,12 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -24,17 +23,11 @@ func trustedOn(data string) trusted {
 	}
 	if os.Geteuid() == 0 && data != "" {
 		if info, err := os.Stat(data); err == nil {
-			uid, gid := OwnerOf(info)
+			uid, gid := namedfile.Owner(info)
 			t.users, t.groups = append(t.users, uid), append(t.groups, gid)
 		}
 	}
 	return t
-}
-
-// OwnerOf returns the user and the group of a file.
-func OwnerOf(info fs.FileInfo) (uid, gid int) {
-	s := info.Sys().(*syscall.Stat_t)
-	return int(s.Uid), int(s.Gid)
 }
 
 // mountHint says how an orchestrator gives a secret to this process and to no other.
@@ -55,9 +48,9 @@ func readCredential(what, path string) ([]byte, error) {
 func readChecked(what, path string, check func(string, fs.FileInfo) error) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", what, err)
-		if errors.Is(err, fs.ErrPermission) {
-			err = terminal.WithHint(err, "chown %d %s; %s", os.Geteuid(), terminal.ShellWord(path), mountHint)
+		err = namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Read}, fmt.Errorf("%s: %w", what, err))
+		if hint := terminal.HintOf(err); hint != "" {
+			err = terminal.WithHint(err, "%s; %s", hint, mountHint)
 		}
 		return nil, err
 	}
@@ -81,7 +74,7 @@ func (t trusted) check(path string, info fs.FileInfo) error {
 	if err := checkOthers(path, info); err != nil {
 		return err
 	}
-	uid, gid := OwnerOf(info)
+	uid, gid := namedfile.Owner(info)
 	if mode := info.Mode().Perm(); mode&0o070 != 0 && !slices.Contains(t.groups, gid) {
 		return terminal.WithHint(fmt.Errorf("%s may be read by group %d, which is not a group of this process (mode %04o)", path, gid, mode),
 			"chmod 600 %s; %s", terminal.ShellWord(path), mountHint)

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
@@ -100,6 +101,9 @@ func (d *Doctor) examine(ctx context.Context) error {
 		return err
 	}
 	d.checkAll(ctx)
+	if dir != nil { // else nothing can be written there, and no server can run
+		d.checkAccess(ctx)
+	}
 	if d.NewMasterKeyFile == "" {
 		return nil
 	}
@@ -138,10 +142,20 @@ func (d *Doctor) lock() (*serve.Dir, error) {
 	switch {
 	case errors.Is(err, syscall.EROFS) && d.NewMasterKeyFile == "":
 		return nil, nil
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission) && !ownsDirectory(d.Config.Data):
 		return nil, terminal.WithHint(err, "run it as the server's user, or as root")
 	}
 	return dir, err
+}
+
+// ownsDirectory reports whether this process runs as the owner of the directory.
+func ownsDirectory(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	uid, _ := namedfile.Owner(info)
+	return uid == os.Geteuid()
 }
 
 func (d *Doctor) checkStore(ctx context.Context) {

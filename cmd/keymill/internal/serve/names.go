@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -60,7 +61,7 @@ func openLock(path string) (*os.File, error) {
 				return nil, err
 			}
 		}
-		return nil, fmt.Errorf("cannot write in the data directory: %w", err)
+		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, fmt.Errorf("cannot write in the data directory: %w", err))
 	}
 	info, err := f.Stat()
 	if err == nil {
@@ -81,8 +82,8 @@ func checkLock(path string, info fs.FileInfo) error {
 		return fmt.Errorf("%s is a hard link to a file that has %d names; remove it", path, names)
 	}
 	if uid, us := ownerOf(info), os.Geteuid(); us != 0 && uid != us {
-		return terminal.WithHint(fmt.Errorf("%s belongs to uid %d, and this program runs as uid %d", path, uid, us),
-			"rm %s, or run as that user", terminal.ShellWord(path))
+		return terminal.WithHint(fmt.Errorf("%s %s, and this process runs as uid %d", path, namedfile.Described(info), us),
+			"%s; or run the server as its owner", namedfile.Chown(path, info, us))
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -28,7 +28,7 @@ func CheckDir(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot read the data directory: %w", err)
+		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Create}, fmt.Errorf("cannot read the data directory: %w", err))
 	}
 	defer d.Close()
 	info, err := d.Stat()
@@ -53,14 +53,14 @@ func checkStoreOwner(path string) error {
 		return nil // there is no store, or opening it says what is wrong
 	}
 	if uid, us := ownerOf(info), os.Geteuid(); us != 0 && uid != us {
-		return terminal.WithHint(fmt.Errorf("%s belongs to uid %d, and the server runs as uid %d", path, uid, us),
-			"chown %d %s, or run the server as its owner", us, terminal.ShellWord(path))
+		return terminal.WithHint(fmt.Errorf("%s %s, and the server runs as uid %d", path, namedfile.Described(info), us),
+			"%s; or run the server as its owner", namedfile.Chown(path, info, us))
 	}
 	return nil
 }
 
 func ownerOf(info fs.FileInfo) int {
-	uid, _ := config.OwnerOf(info)
+	uid, _ := namedfile.Owner(info)
 	return uid
 }
 

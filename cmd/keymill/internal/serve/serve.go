@@ -33,6 +33,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -63,7 +64,7 @@ func Run(ctx context.Context, o Options) error {
 	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)
 	defer s.queue.Close()
 	if err := s.serve(ctx, o); err != nil {
-		terminal.Report(s.queue, err)
+		terminal.Report(s.queue, namedfile.DeniedAnywhere(err))
 		return terminal.ErrSilent
 	}
 	return nil

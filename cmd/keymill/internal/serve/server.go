@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
@@ -119,17 +120,19 @@ func (s *server) openDir(context.Context) error {
 
 // openMark opens the file that remembers the age of the store.
 func (s *server) openMark(context.Context) (err error) {
-	s.mark, err = sealed.OpenMark(s.config.MarkPath())
-	return err
+	path := s.config.MarkPath()
+	s.mark, err = sealed.OpenMark(path)
+	return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, err)
 }
 
 func (s *server) openStore(context.Context) error {
 	s.storeFailed = make(chan error, 1)
-	store, err := bolt.Open(s.config.Path("keymill.db"), bolt.Options{
+	path := s.config.Path("keymill.db")
+	store, err := bolt.Open(path, bolt.Options{
 		Failed: func(err error) { s.storeFailed <- err },
 	})
 	if err != nil {
-		return err
+		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, err)
 	}
 	s.file = store
 	return nil
@@ -249,9 +252,9 @@ func (s *server) seedTrial(ctx context.Context) error {
 // openAdmin listens on the socket. This process holds the lock, so a socket that exists
 // belongs to a process that has ended.
 func (s *server) openAdmin(context.Context) error {
-	path := s.config.Path("admin.sock")
+	path, inDir := s.config.Path("admin.sock"), namedfile.Need{Path: s.config.Data, Use: namedfile.Create}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return namedfile.Denied(inDir, err)
 	}
 	// Late, because a start that fails changes no file.
 	if err := s.dir.protectFiles(s.log); err != nil {
@@ -264,7 +267,7 @@ func (s *server) openAdmin(context.Context) error {
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
 	if err != nil {
-		return fmt.Errorf("admin socket: %w", err)
+		return namedfile.Denied(inDir, fmt.Errorf("admin socket: %w", err))
 	}
 	s.admin = l
 	return nil
