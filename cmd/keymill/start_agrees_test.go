@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -140,5 +142,60 @@ func (p *place) checkStart(refused bool, want string) {
 	_, errs, code := p.run(p.serveArgs()...)
 	if code != 1 || !strings.HasPrefix(errs, "keymill: ") || !strings.Contains(errs, want) || strings.Count(errs, "\n") > 2 || len(errs) > 600 {
 		p.t.Errorf("the start: code %d, %s", code, fmt.Sprintf("%.1000s", errs))
+	}
+}
+
+// TestStartAndDoctorAgreeOnDamagedMetaPages: one line, and nothing of bbolt's panics. The start serves if the newest state
+// is certain.
+//
+// I28.
+func TestStartAndDoctorAgreeOnDamagedMetaPages(t *testing.T) {
+	t.Parallel()
+	whole := made(t)
+	file, err := os.ReadFile(whole.store())
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := os.Getpagesize()
+	transaction := func(page int) uint64 { return binary.NativeEndian.Uint64(file[page*size+64:]) }
+	newest := 0
+	if transaction(1) > transaction(0) {
+		newest = 1
+	}
+	for _, tt := range []struct {
+		name     string
+		page, at int
+		refused  bool
+	}{
+		{"the number in the header of the newer", newest, 0, false},
+		{"the type in the header of the newer", newest, 8, false},
+		{"the number in the header of the older", 1 - newest, 0, false},
+		{"the type in the header of the older", 1 - newest, 8, false},
+		{"the root of the older", 1 - newest, 32, false},
+		{"the transaction of the older", 1 - newest, 64, true},
+		{"the root of the newer", newest, 32, true},
+		{"the checksum of the newer", newest, 72, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := copyOf(t, whole)
+			b := bytes.Clone(file)
+			b[tt.page*size+tt.at] ^= 0x42
+			p.overwrite(string(b))
+			checks, code := p.diagnosis()
+			for _, c := range checks {
+				if strings.Contains(c.Detail, "assert") || strings.Contains(c.Detail, "panic") || strings.Contains(c.Detail, "\n") || len(c.Detail) > 600 {
+					t.Errorf("%+v", c)
+				}
+			}
+			if !tt.refused {
+				checkAgreed(t, checks, code, map[string]string{"file": fmt.Sprintf("meta page %d", tt.page)}, false)
+			} else if c := checks["store"]; code != 1 || c.OK || !strings.Contains(c.Detail, "one of the two meta pages cannot be read") {
+				t.Errorf("code %d, %+v", code, checks)
+			}
+			p.checkStart(tt.refused, "one of the two meta pages cannot be read")
+			if checks, code = p.diagnosis(); (code == 0) == tt.refused {
+				t.Errorf("after the start: code %d, %+v", code, checks)
+			}
+		})
 	}
 }

@@ -43,6 +43,9 @@ func CheckFile(ctx context.Context, path string, report func(percent int)) error
 	if err := s.guard(func() error { return readAll(ctx, tx, report) }); err != nil {
 		return err
 	}
+	if !pagesOf(tx).metaHeaders() {
+		return nil // CheckUnused says so
+	}
 	return checkPages(ctx, tx)
 }
 

@@ -19,6 +19,8 @@ import (
 //	number of pages, transaction id, FNV-1a checksum    8 bytes each
 type fileMeta struct {
 	pageSize, root, freelist, pages, txid uint64
+
+	used [metaBytes]byte // with the checksum at the end
 }
 
 const (
@@ -67,11 +69,13 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 	first, ok := readMeta(f, 0)
 	if ok {
 		second, ok := readMeta(f, int64(first.pageSize))
-		if ok && second.txid > first.txid {
-			return second, nil
-		}
-		if !ok && second.txid != first.txid-1 {
+		switch {
+		case !ok && second.mayFollow(first):
 			return fileMeta{}, errMeta
+		case ok && second.txid == first.txid:
+			return fileMeta{}, errSameMeta // bbolt never writes one transaction into both
+		case ok && second.txid > first.txid:
+			return second, nil
 		}
 		return first, nil
 	}
@@ -79,7 +83,7 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 	// the second one, as bbolt does.
 	for size := int64(1 << 10); size <= 1<<24; size <<= 1 {
 		if second, ok := readMeta(f, size); ok {
-			if first.txid != second.txid-1 {
+			if first.mayFollow(second) {
 				return fileMeta{}, errMeta
 			}
 			return second, nil
@@ -88,8 +92,28 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 	return fileMeta{}, errors.New("the file is not a Keymill store")
 }
 
-// errMeta refuses a file whose last transaction may be lost.
-var errMeta = damaged("one of the two meta pages cannot be read, and the last change may be lost with it; restore a backup")
+// mayFollow reports whether m, whose checksum does not fit, can be the transaction after valid. It is the one
+// before if it says so, unless that is the damage: with the other transaction the checksum fits.
+func (m fileMeta) mayFollow(valid fileMeta) bool {
+	if m.txid != valid.txid-1 {
+		return true
+	}
+	binary.NativeEndian.PutUint64(m.used[48:], valid.txid+1)
+	return m.fits()
+}
+
+// fits reports whether the checksum does.
+func (m fileMeta) fits() bool {
+	sum := fnv.New64a()
+	sum.Write(m.used[:metaBytes-8])
+	return binary.NativeEndian.Uint64(m.used[metaBytes-8:]) == sum.Sum64()
+}
+
+// These refuse a file whose last transaction may be lost.
+var (
+	errMeta     = damaged("one of the two meta pages cannot be read, and the last change may be lost with it; restore a backup")
+	errSameMeta = damaged("one of the two meta pages is a copy of the other, and the last change may be lost; restore a backup")
+)
 
 // readMeta reads a meta page, and reports whether it is valid.
 func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
@@ -97,16 +121,20 @@ func readMeta(f io.ReaderAt, at int64) (fileMeta, bool) {
 	if _, err := f.ReadAt(page, at); err != nil {
 		return fileMeta{}, false
 	}
+	return parseMeta(page)
+}
+
+// parseMeta reads a meta page from its bytes.
+func parseMeta(page []byte) (fileMeta, bool) {
 	b, order := page[pageHeaderBytes:], binary.NativeEndian
-	sum := fnv.New64a()
-	sum.Write(b[:metaBytes-8])
 	m := fileMeta{
+		used:     [metaBytes]byte(b[:metaBytes]),
 		pageSize: uint64(order.Uint32(b[8:])),
 		root:     order.Uint64(b[16:]),
 		freelist: order.Uint64(b[32:]),
 		pages:    order.Uint64(b[40:]),
 		txid:     order.Uint64(b[48:]),
 	}
-	valid := order.Uint32(b) == boltMagic && order.Uint32(b[4:]) == boltVersion && order.Uint64(b[56:]) == sum.Sum64()
+	valid := order.Uint32(b) == boltMagic && order.Uint32(b[4:]) == boltVersion && m.fits()
 	return m, valid && m.pageSize > 0
 }

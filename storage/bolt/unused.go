@@ -2,6 +2,8 @@ package bolt
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"strings"
 
 	"keymill/storage"
@@ -10,8 +12,9 @@ import (
 // maxNames bounds how many buckets of other programs are named.
 const maxNames = 10
 
-// CheckUnused returns what is wrong in the parts of the file that no record depends on: buckets of other
-// programs. The store works without them, so Open does not refuse them. The error matches storage.ErrBroken.
+// CheckUnused returns what is wrong in the parts of the file that no record depends on: the meta page that
+// is not in use, the headers of both, and buckets of other programs. The store works without them, so Open
+// does not refuse them. The error matches storage.ErrBroken.
 func (s *Store) CheckUnused(ctx context.Context) error {
 	tx, err := s.beginRead(ctx)
 	if err != nil {
@@ -20,7 +23,9 @@ func (s *Store) CheckUnused(ctx context.Context) error {
 	defer tx.Rollback()
 	var found []string
 	err = s.guard(func() error {
-		names, err := otherBuckets(pagesOf(tx), rootOf(tx))
+		p := pagesOf(tx)
+		found = p.metaFaults()
+		names, err := otherBuckets(p, rootOf(tx))
 		if len(names) > 0 {
 			found = append(found, "the file has buckets that Keymill does not write and does not read: "+strings.Join(names, ", "))
 		}
@@ -30,6 +35,35 @@ func (s *Store) CheckUnused(ctx context.Context) error {
 		err = damaged("%s", strings.Join(found, "; "))
 	}
 	return err
+}
+
+// metaFaults says what is wrong with the two meta pages. The one in use has a checksum that fits. bbolt
+// writes each of them as a whole, and reads their headers only when it checks the file.
+func (p pages) metaFaults() (faults []string) {
+	for n := range firstPage {
+		b := p.bytes[n*p.size:][:p.size]
+		const then = "nothing is lost, and the server writes it again with one of its next two changes"
+		if _, valid := parseMeta(b); !valid {
+			faults = append(faults, fmt.Sprintf("meta page %d is damaged, and the other one is in use: %s", n, then))
+		} else if !isMetaHeader(b, n) {
+			faults = append(faults, fmt.Sprintf("the header of meta page %d is damaged: %s", n, then))
+		}
+	}
+	if !p.metaHeaders() {
+		faults = append(faults, "bbolt's own check of the pages, which needs both headers, was left out")
+	}
+	return faults
+}
+
+// isMetaHeader reports whether a page begins with the header of meta page n.
+func isMetaHeader(b []byte, n int) bool {
+	order := binary.NativeEndian
+	return order.Uint64(b) == uint64(n) && order.Uint16(b[8:]) == flagMeta && order.Uint16(b[10:]) == 0 && order.Uint32(b[12:]) == 0
+}
+
+// metaHeaders reports whether both meta pages have their headers, without which bbolt's check panics.
+func (p pages) metaHeaders() bool {
+	return isMetaHeader(p.bytes, 0) && isMetaHeader(p.bytes[p.size:], 1)
 }
 
 // otherBuckets names the buckets beside that of the records.
