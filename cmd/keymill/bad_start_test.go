@@ -132,7 +132,7 @@ func badSettings() []badStart {
 		}, "KEYMILL_SESSION_CLIENT: \"my app\" has the character ' '"},
 		{"mark in a missing directory, new store", false, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_STORE_MARK_FILE="+filepath.Join(p.dir, "marks", "keymill.mark")), p.serveArgs("--init")
-		}, "/marks: no such file or directory"},
+		}, "/marks/keymill.mark cannot be made: its directory "},
 		{"mark that is another file, new store", false, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_STORE_MARK_FILE="+p.writeKey("precious", "precious")), p.serveArgs("--init")
 		}, "precious: it has 8 bytes, a mark has 8192; if it is a damaged mark, move it away"},

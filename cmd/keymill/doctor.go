@@ -75,7 +75,10 @@ func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 	if !c.IsSet("data") {
 		dirs = dataDirs(cmd)
 	}
-	return c, diagnose.FindStore(c, dirs)
+	if err := diagnose.FindStore(c, dirs); err != nil {
+		return nil, err
+	}
+	return c, c.CheckMark()
 }
 
 // pagesCommand is the process that doctor runs to check the pages.

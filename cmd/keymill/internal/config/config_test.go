@@ -143,7 +143,7 @@ issuer: http://id.example.com
 insecure: true
 master_key_file: /etc/keymill/master.key
 store:
-  mark_file: /var/lib/marks/keymill.mark
+  mark_file: /tmp/keymill.mark
 keys:
   algorithms:
     - EdDSA
@@ -169,7 +169,7 @@ log: {level: debug, format: json}
 	}
 	want := &Config{
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "http://id.example.com", Insecure: true,
-		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/var/lib/marks/keymill.mark", Algorithms: []string{"EdDSA"},
+		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
 		BrowserClient: "web",

@@ -24,7 +24,7 @@ func (c *Config) checkData() error {
 
 // CheckStore checks the settings that a store is created with and found by. Init needs no others.
 func (c *Config) CheckStore() error {
-	for _, check := range []func() error{c.CheckKeys, c.checkData, c.checkDatabaseID} {
+	for _, check := range []func() error{c.CheckKeys, c.checkData, c.checkDatabaseID, c.CheckMark} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -75,10 +75,10 @@ func (c *Config) InitCommand() string {
 	return command
 }
 
-// NamesFile reports whether path is the configuration file or a file with a secret that a setting names.
+// NamesFile reports whether path is the configuration file, or the mark or a file with a secret that a setting names.
 func (c *Config) NamesFile(path string) bool {
 	path, err := filepath.Abs(path)
-	for _, named := range []string{c.file, c.MasterKeyFile, c.WebhookSecretFile} {
+	for _, named := range []string{c.file, c.MarkFile, c.MasterKeyFile, c.WebhookSecretFile} {
 		if abs, absErr := filepath.Abs(named); named != "" && err == nil && absErr == nil && abs == path {
 			return true
 		}
