@@ -37,7 +37,7 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 	if c.Next == c.Old {
 		return errors.New("the new master key is the old one; nothing was changed")
 	}
-	u, err := unlock(ctx, s, c.Old)
+	u, err := unlock(ctx, s, c.Old, nil)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,7 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 
 // putAgain writes what change makes of each record below prefix.
 func putAgain(tx storage.Tx, prefix string, change func(key string, value []byte) ([]byte, error)) error {
-	for e, err := range tx.Scan(prefix, prefix+"\x7f") {
+	for e, err := range tx.Scan(prefix, prefix[:len(prefix)-1]+"0") {
 		if err != nil {
 			return err
 		}

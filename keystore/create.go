@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -84,11 +85,11 @@ func createStore(tx storage.Tx, meta storage.Meta, cfg Config, now time.Time, ev
 // checkEmpty returns an error if a store without meta has other records. If it were taken for a
 // new one, a new data key would make all its private keys unreadable.
 func checkEmpty(r storage.Reader) error {
-	for e, err := range r.Scan(" ", "~") {
+	for e, err := range r.Scan("", "") {
 		if err != nil {
 			return err
 		}
-		return fmt.Errorf("the store has records (%q) but no meta record, so it is damaged; restore a backup", e.Key)
+		return fmt.Errorf("the store has records (%s) but no meta record, so it is damaged; restore a backup", storage.QuoteKey(e.Key))
 	}
 	return nil
 }
@@ -96,24 +97,23 @@ func checkEmpty(r storage.Reader) error {
 // unlockFor unlocks the store of a server. A store that has records but no readable meta or keyring
 // is refused as damaged.
 func unlockFor(ctx context.Context, s storage.Store, cfg Config) (*unlocked, error) {
-	if err := s.View(ctx, func(r storage.Reader) error {
-		meta, err := storage.ReadMeta(r)
-		switch {
-		case errors.Is(err, storage.ErrNotFound):
-			if err := checkEmpty(r); err != nil {
-				return err
-			}
-			return ErrNoRecords
-		case err != nil:
-			return err
-		case meta.Dev && !cfg.Dev:
-			return errors.New("this store was created by serve --dev, so its secrets are not protected; serve it with --dev, or choose another data directory")
-		case !meta.Dev && cfg.Dev:
-			return errors.New("this store was not created by serve --dev; serve it without --dev, or choose another data directory")
-		}
-		return nil
-	}); err != nil {
+	u, err := unlock(ctx, s, cfg.Master, func(meta storage.Meta) error { return checkDev(meta, cfg) })
+	if errors.Is(err, storage.ErrNotFound) {
+		err = s.View(ctx, func(r storage.Reader) error { return cmp.Or(checkEmpty(r), ErrNoRecords) })
+	}
+	if err != nil {
 		return nil, err
 	}
-	return unlock(ctx, s, cfg.Master)
+	return u, nil
+}
+
+// checkDev returns an error if only one of the store and its server is for trials.
+func checkDev(meta storage.Meta, cfg Config) error {
+	switch {
+	case meta.Dev && !cfg.Dev:
+		return errors.New("this store was created by serve --dev, so its secrets are not protected; serve it with --dev, or choose another data directory")
+	case !meta.Dev && cfg.Dev:
+		return errors.New("this store was not created by serve --dev; serve it without --dev, or choose another data directory")
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -92,16 +93,20 @@ type unlocked struct {
 
 // unlock opens the keyring, and checks meta against it. It never makes a new data key, because
 // every record of the store would be lost. The error matches storage.ErrNotFound if the store has
-// neither record, and ErrMasterKey if master is another key.
-func unlock(ctx context.Context, s storage.Store, master MasterKey) (*unlocked, error) {
+// neither record, and ErrMasterKey if master is another key. check, which may be nil, looks at meta once
+// it is known to be whole, or that master cannot tell.
+func unlock(ctx context.Context, s storage.Store, master MasterKey, check func(storage.Meta) error) (*unlocked, error) {
 	u := &unlocked{file: s}
 	err := s.View(ctx, func(r storage.Reader) error {
 		meta, err := storage.ReadMeta(r)
 		if err != nil {
-			return err
+			return explainSchema(r, master, err)
 		}
 		u.database = meta.DatabaseID
 		u.keyring, err = readKeyring(r, master, u.database)
+		if check != nil && (err == nil || errors.Is(err, ErrMasterKey)) {
+			err = cmp.Or(check(meta), err)
+		}
 		return err
 	})
 	if err != nil {
@@ -109,6 +114,27 @@ func unlock(ctx context.Context, s storage.Store, master MasterKey) (*unlocked, 
 	}
 	u.store, err = sealed.New(ctx, s, u.keyring.tagKeys(u.database))
 	return u, err
+}
+
+// explainSchema returns err, unless that is a *storage.SchemaError and meta was changed: the keyring of another
+// schema does not open here, because the schema is part of what it is sealed for. It reads no other record,
+// and of the keyring no more than its seal.
+func explainSchema(r storage.Reader, master MasterKey, err error) error {
+	other := new(storage.SchemaError)
+	if !errors.As(err, &other) {
+		return err
+	}
+	record, getErr := r.Get(keyringRecord)
+	if getErr != nil || len(record) <= masterIDBytes {
+		return err
+	}
+	v := &Vault{key: master.secret, database: other.Database}
+	plain, openErr := v.Open(keyringRecord, record[masterIDBytes:])
+	if openErr != nil {
+		return err
+	}
+	clear(plain)
+	return storage.Damaged(metaRecord, "it names schema %d, and the store was written with schema %d", other.Schema, storage.Schema)
 }
 
 // readKeyring reads the records keyring and meta from the store below the tags.
@@ -163,7 +189,7 @@ func (k keyring) check(meta []byte) error {
 // Unlock opens a store for a program that does not need its signing keys. The store checks the tag
 // of each record. Unlock only reads. The error matches ErrMasterKey if master is another key.
 func Unlock(ctx context.Context, s storage.Store, master MasterKey) (storage.Store, error) {
-	u, err := unlock(ctx, s, master)
+	u, err := unlock(ctx, s, master, nil)
 	if err != nil {
 		return nil, err
 	}

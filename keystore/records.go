@@ -214,6 +214,6 @@ func readRetired(ctx context.Context, s storage.Store, alg string) ([]Key, error
 		if len(page) < pageEntries {
 			return out, nil
 		}
-		start = last + "!" // the first key that can follow, because '!' is the lowest character of a kid
+		start = last + "\x00" // the first key that can follow
 	}
 }

@@ -38,8 +38,23 @@ func PutMeta(tx Tx, m Meta) error {
 	return tx.Put(metaKey, b)
 }
 
+// A SchemaError means that the record meta names another schema than this program reads. The record is not
+// bound to anything below the master key, so a writer of the store can have changed it.
+type SchemaError struct {
+	Schema   int
+	Database string // the database id as the record has it; "" if it has none
+}
+
+// Error says which version of the program the store needs.
+func (e *SchemaError) Error() string {
+	if e.Schema == 1 {
+		return "the store has schema 1, which no release of Keymill wrote; create a new store with \"keymill init\""
+	}
+	return fmt.Sprintf("the store has schema %d, but this program reads schema %d; use the version of Keymill that wrote it", e.Schema, Schema)
+}
+
 // ReadMeta returns the identity of the store. It returns ErrNotFound if the store has
-// none, and another error if the record is unreadable or has another schema.
+// none, a *SchemaError if it has another schema, and a *DamageError if the record is unreadable.
 func ReadMeta(r Reader) (Meta, error) {
 	b, err := r.Get(metaKey)
 	if err != nil {
@@ -49,14 +64,15 @@ func ReadMeta(r Reader) (Meta, error) {
 	var any struct {
 		Schema int `json:"schema"`
 	}
-	switch err := json.Unmarshal(b, &any); {
-	case err != nil:
+	if err := json.Unmarshal(b, &any); err != nil {
 		return Meta{}, Damaged(metaKey, "it is not the JSON of such a record")
-	case any.Schema == Schema:
-	case any.Schema == 1:
-		return Meta{}, fmt.Errorf("the store has schema 1, which no release of Keymill wrote; create a new store with \"keymill init\"")
-	default:
-		return Meta{}, fmt.Errorf("the store has schema %d, but this program reads schema %d; use the version of Keymill that wrote it", any.Schema, Schema)
+	}
+	if any.Schema != Schema {
+		var id struct {
+			Database string `json:"database_id"`
+		}
+		json.Unmarshal(b, &id) // another schema may have no such member
+		return Meta{}, &SchemaError{any.Schema, id.Database}
 	}
 	var m Meta
 	return m, DecodeJSON(metaKey, b, &m)

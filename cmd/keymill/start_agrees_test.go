@@ -199,3 +199,46 @@ func TestStartAndDoctorAgreeOnDamagedMetaPages(t *testing.T) {
 		})
 	}
 }
+
+// TestStartAndDoctorAgreeOnChangedMeta: the keyring shows that meta was changed, also in its schema. If it does not
+// open, another schema is a store of another version.
+//
+// I23.
+func TestStartAndDoctorAgreeOnChangedMeta(t *testing.T) {
+	t.Parallel()
+	whole := made(t)
+	for _, tt := range []struct {
+		name, old, with, want string
+		keyring               bool // is cut off too
+	}{
+		{"a later schema", `"schema":2`, `"schema":3`, "record meta is damaged: it names schema 3, and the store was written with schema 2; restore a backup", false},
+		{"the first schema", `"schema":2`, `"schema":1`, "record meta is damaged: it names schema 1,", false},
+		{"no schema", `"schema":2,`, ``, "record meta is damaged: it names schema 0,", false},
+		{"another time", `"created":"20`, `"created":"21`, "record meta is damaged: it was changed", false},
+		{"another id", `"database_id":"`, `"database_id":"0`, "record meta was changed", false},
+		{"for trials", `}`, `,"dev":true}`, "record meta is damaged: it was changed", false},
+		{"an unknown member", `}`, `,"later":1}`, "record meta is damaged: it has members or bytes", false},
+		{"a later version", `"schema":2`, `"schema":3`, "the store has schema 3, but this program reads schema 2; use the version of Keymill that wrote it", true},
+		{"an early version", `"schema":2`, `"schema":1`, "the store has schema 1, which no release of Keymill wrote", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := copyOf(t, whole)
+			p.replaceIn("meta", tt.old, tt.with)
+			if tt.keyring {
+				p.truncateFirst("keyring")
+			}
+			checks, code := p.diagnosis()
+			var failed []string
+			for _, name := range []string{"identity", "master key", "keys"} {
+				if c, made := checks[name]; made && !c.OK {
+					failed = append(failed, c.Detail)
+				}
+			}
+			if code != 1 || len(failed) != 1 || !strings.Contains(failed[0], tt.want) {
+				t.Errorf("code %d, %+v", code, checks)
+			}
+			text, _, _ := strings.Cut(tt.want, "; restore")
+			p.checkStart(true, text)
+		})
+	}
+}

@@ -165,14 +165,26 @@ func (d *Doctor) checkStore(ctx context.Context) {
 	}
 	d.findings.check("file", d.store.CheckUnused(ctx))
 	meta, err := serve.Identify(ctx, d.store, d.Config)
-	if errors.Is(err, storage.ErrNotFound) {
-		err = errors.New("the store has no record of its identity")
-	}
-	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), err) {
+	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), d.explainIdentity(ctx, err)) {
 		d.checkMasterKey(ctx)
 	}
 	records, err := audit.Verify(ctx, d.records)
 	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
+}
+
+// explainIdentity says more about why the store has no identity. With the master key another schema can be told
+// from a changed record.
+func (d *Doctor) explainIdentity(ctx context.Context, err error) error {
+	if schema := new(storage.SchemaError); errors.As(err, &schema) && d.keyFault == nil {
+		_, err = keystore.Unlock(ctx, d.store, d.master)
+	}
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return errors.New("the store has no record of its identity")
+	case errors.Is(err, storage.ErrDamaged):
+		return terminal.WithHint(err, "restore a backup")
+	}
+	return err
 }
 
 func (d *Doctor) checkMasterKey(ctx context.Context) {

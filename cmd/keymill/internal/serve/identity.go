@@ -46,8 +46,8 @@ func CheckRecord(key string, value []byte) error {
 // used.
 func (s *server) identify(ctx context.Context) error {
 	meta, err := Identify(ctx, s.file, s.config)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil // openKeys says whether the store is empty or damaged
+	if schema := new(storage.SchemaError); errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrDamaged) || errors.As(err, &schema) {
+		return nil // openKeys has the master key, and says whether the store is empty, damaged or of another schema
 	}
 	s.database = meta.DatabaseID
 	return err
