@@ -9,7 +9,7 @@ import (
 )
 
 // maxModuliWork bounds the checks of moduli in one document: their work is that of 256 keys of 2048
-// bits or 4 keys of 8192 bits, about a second. Documents with more RSA keys are not used in
+// bits or 4 keys of 8192 bits, one to two seconds. Documents with more RSA keys are not used in
 // practice.
 const maxModuliWork = 256 * work2048
 

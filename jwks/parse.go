@@ -30,7 +30,7 @@ var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // A key without alg gets the one algorithm of its type: RS256 or EdDSA.
 //
 // Each RSA key costs the time that CheckRSA says. Parse checks as many as take the time of 256 keys
-// of 2048 bits, about a second, and leaves out the RSA keys after them.
+// of 2048 bits, one to two seconds, and leaves out the RSA keys after them.
 func Parse(b []byte) (*Set, error) { return parseSet(b, nil) }
 
 // parseSet is Parse with what is known about RSA moduli already.

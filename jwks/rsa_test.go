@@ -99,7 +99,10 @@ func weakModuli(t testing.TB) map[string]weakModulus {
 	return map[string]weakModulus{
 		"divisible by 3":               {product(p, q, number(3)), "small factor 3"},
 		"divisible by 752 and more":    {product(p, q, number(757)), "small factor 757"},
-		"the largest small factor":     {product(p, q, number(65521)), "small factor 65521"},
+		"a factor of 17 bits":          {product(p, q, number(65537)), "small factor 65537"},
+		"the largest small factor":     {product(p, q, number(262139)), "small factor 262139"},
+		"the largest, twice":           {product(p, q, number(262139), number(262139)), "small factor 262139"},
+		"only small factors":           {multiply(oddPrimes(2000)), "small factor 3"},
 		"small, to the third":          {product(p, q, number(251), number(251), number(251)), "small factor 251"},
 		"many small factors":           {product(p, number(3), number(5), randomPrime(t, 1030)), "small factor 3"},
 		"repeated bytes":               {hexNumber(t, strings.Repeat("ab", 256)), "small factor"},
@@ -119,6 +122,36 @@ func weakModuli(t testing.TB) map[string]weakModulus {
 		"a prime":                      {hexNumber(t, modp2048), "a prime or a power"},
 		"a cube":                       {product(third, third, third), "a prime or a power"},
 		"a fifth power":                {product(small, small, small, small, small), "a prime or a power"},
+	}
+}
+
+// nearRatio returns the product of two odd numbers, one of which is about u/v of the other. They are in that
+// ratio but for the lower bits.
+func nearRatio(t testing.TB, u, v int64, lower uint) *big.Int {
+	t.Helper()
+	p, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 1100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.SetBit(p.SetBit(p, 1099, 1), 0, 1)
+	q := new(big.Int).Mul(p, big.NewInt(u))
+	q.Div(q, big.NewInt(v)).Add(q, new(big.Int).Lsh(big.NewInt(1), lower))
+	return q.Mul(q.SetBit(q, 0, 1), p)
+}
+
+// TestPrimesNearASmallRatioAreRefused, up to the bound that docs/security.md states.
+//
+// R87.
+func TestPrimesNearASmallRatioAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		u, v  int64
+		close bool
+	}{{1, 1, true}, {2, 3, true}, {3, 2, true}, {5, 12, true}, {7, 9, true}, {1, 64, true}, {8, 8, true}, {63, 1, true}, {16, 31, false}} {
+		for _, lower := range []uint{1, 300, 500} {
+			if n := nearRatio(t, tt.u, tt.v, lower); closePrimes(n) != tt.close {
+				t.Errorf("a prime near %d/%d of the other, but for %d bits: close is %v", tt.u, tt.v, lower, !tt.close)
+			}
+		}
 	}
 }
 
@@ -186,7 +219,7 @@ func TestKeysThatWereDrawnAtRandomAreAccepted(t *testing.T) {
 // TestTheCheapChecksAcceptRandomNumbers of which few are divisible by no small prime. Each chance of an
 // error is far below one in a million, so none may occur.
 func TestTheCheapChecksAcceptRandomNumbers(t *testing.T) {
-	for range 1000 {
+	for range 300 {
 		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 2048))
 		if err != nil {
 			t.Fatal(err)

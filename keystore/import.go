@@ -227,6 +227,9 @@ func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
 		return in, err
 	}
 	if in.private != nil {
+		if err := checkPrivate(in.private); err != nil {
+			return in, invalid("invalid_request", "%s", err)
+		}
 		if _, err := newSigner(in.private, in.alg, in.kid); err != nil {
 			return in, invalid("invalid_request", "the private half does not belong to the public half")
 		}

@@ -1,0 +1,42 @@
+package keystore
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+)
+
+// checkPrivate looks at what only the private half of an imported key shows: the factors of an RSA modulus.
+// CheckRSA has accepted the public half. Validate checks that the factors make the modulus, that d and the
+// values of the Chinese remainder theorem fit them, that d is larger than the root of the modulus, and that
+// two primes are as distant as FIPS 186-5 requires.
+//
+// Section A.1.1 of it also requires primes of half the length of the modulus, each of at least √2 times
+// the power of two below. Well-known programs make others: Java 8 does not look at √2, and python-rsa
+// makes one prime longer and one shorter by a thirty-second part of the modulus. None of this helps to
+// factor the modulus, so both are accepted.
+func checkPrivate(private crypto.Signer) error {
+	key, ok := private.(*rsa.PrivateKey)
+	if !ok {
+		return nil
+	}
+	if len(key.Primes) != 2 {
+		return fmt.Errorf("the RSA modulus has %d prime factors; only keys with two are imported", len(key.Primes))
+	}
+	bits := key.N.BitLen()
+	least := bits * 7 / 16
+	for _, prime := range key.Primes {
+		if prime.BitLen() < least {
+			return fmt.Errorf("the RSA modulus of %d bits has a factor of %d bits; both must have at least %d", bits, prime.BitLen(), least)
+		}
+		if !prime.ProbablyPrime(primeRounds) {
+			return errors.New("a factor of the RSA modulus is not a prime, so the modulus has more than two")
+		}
+	}
+	return key.Validate()
+}
+
+// primeRounds are those of Miller and Rabin, after the test of Baillie, PSW and no known composite passes
+// the latter.
+const primeRounds = 4
