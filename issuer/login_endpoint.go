@@ -75,8 +75,9 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 	return i.aboutSession(ctx, token.family, err)
 }
 
-// VerifyToken refuses with invalid_grant a token, access or refresh, that is not valid now for the
-// client of a login endpoint. It changes nothing.
+// VerifyToken refuses with invalid_grant a token that is not valid now for the client of a login endpoint: a
+// refresh token of the client, or an access token for one of its audiences, of any client. It changes
+// nothing.
 func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
 	at := i.times()
 	refresh, err := i.refreshSecrets.decode(token)
@@ -111,8 +112,8 @@ func (i *Issuer) verifyAccess(r storage.Reader, client string, t *accesstoken.To
 	if err != nil {
 		return err
 	}
-	if rec == nil || t.Client != client || !slices.Contains(rec.Audiences, t.Audience) {
-		return errInvalidAccessToken(refusal.Because("client_not_allowed", "the client does not exist, is another one or is not allowed the audience"))
+	if rec == nil || !slices.Contains(rec.Audiences, t.Audience) {
+		return errInvalidAccessToken(refusal.Because("client_not_allowed", "the client does not exist or is not allowed the audience"))
 	}
 	active, err := i.active(r, t, at.now)
 	if err == nil && !active {

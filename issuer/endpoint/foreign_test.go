@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/keystore"
 )
 
@@ -74,16 +75,29 @@ func TestTokensOfAnImportedKeyAreRevokedByName(t *testing.T) {
 	}
 }
 
-// TestVerifyTakesTokensOfItsClientOnly, as docs/http.md says of /api/token/verify/.
-func TestVerifyTakesTokensOfItsClientOnly(t *testing.T) {
+// TestVerifyTakesAccessTokensOfItsAudiences, and refresh tokens of its client only, as docs/http.md says of
+// /api/token/verify/.
+func TestVerifyTakesAccessTokensOfItsAudiences(t *testing.T) {
 	w := newWorld(t).withAlice()
 	w.confidential("server")
-	p, other := w.obtain(), w.familyAt("server")
+	if _, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "private", Alg: "EdDSA"}, "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := w.issuer.AddClient(t.Context(), api.NewClient{ID: "other", Grants: []string{"client_credentials"}, Audiences: []string{"private"}}, "uid:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, family := w.obtain(), w.familyAt("server")
 	verify := func(token string) answer { return w.postJSON("/api/token/verify/", map[string]string{"token": token}) }
-	is(t, "its own access token", verify(p.Access), 200, "{}")
 	for what, token := range map[string]string{
-		"another client's access token": other.AccessToken, "another client's refresh token": string(other.Refresh),
-		"a service's token": w.token(w.post(w.good())),
+		"its own access token": p.Access, "its own refresh token": p.Refresh,
+		"another client's access token": family.AccessToken, "a service's token": w.token(w.post(w.good())),
+	} {
+		is(t, what, verify(token), 200, "{}")
+	}
+	for what, token := range map[string]string{
+		"another client's refresh token": string(family.Refresh),
+		"a token for another audience":   w.token(w.post("grant_type=client_credentials", basic("other", string(other.Secret)))),
 	} {
 		if a := verify(token); a.status != 401 {
 			t.Errorf("%s: %d %s", what, a.status, a.body)
