@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,12 +66,31 @@ func (r *Rings) tick(ctx context.Context) error {
 	err := r.maintain(ctx)
 	// The clock record and the mark go on while keys cannot be read: what they count is served time.
 	if r.up()-r.clockWritten >= r.cfg.Heartbeat {
+		r.looked = r.look(ctx)
 		if clockErr := r.writeClock(ctx, *r.clock.Load()); clockErr != nil {
-			err = errors.Join(err, fmt.Errorf("write clock: %w", clockErr))
+			err = both(err, fmt.Errorf("write clock: %w", clockErr))
 		}
 	}
+	err = both(err, r.looked)
 	r.noteDamage(err)
 	return err
+}
+
+// look compares the records of the keys and the secrets of refresh tokens with the manifest, once in a heartbeat. The server
+// works with what it has in memory, so it would read them only at the next change, or not before the next start.
+func (r *Rings) look(ctx context.Context) error {
+	if err := r.store.CheckManifestBelow(ctx, "ring/", "retired/", "refresh/secret/"); err != nil {
+		return fmt.Errorf("look at the keys: %w", err)
+	}
+	return nil
+}
+
+// both returns an error of one line.
+func both(one, other error) error {
+	if one == nil || other == nil {
+		return cmp.Or(one, other)
+	}
+	return fmt.Errorf("%w; %w", one, other)
 }
 
 // noteDamage remembers damage until maintenance succeeds again.

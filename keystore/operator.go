@@ -184,7 +184,7 @@ func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
 	if a := advanced.indexAt(d.now, Active); a >= 0 && signed {
 		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
 	}
-	return errors.Join(append(errs, r.putChange(d, before, after))...)
+	return errors.Join(append(errs, r.putRevocation(d, before, after))...)
 }
 
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate

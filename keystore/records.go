@@ -115,8 +115,22 @@ func (r ring) check(alg string) error {
 // record in the same transaction. Otherwise, after a crash, the last clock record could be
 // older than the Sign time of a key that has already signed.
 func (r *Rings) putChange(d decision, before, after ring) error {
+	return errors.Join(r.putAdvanced(d, before, after), r.putClock(d.tx, r.clockRecordAt(d.now)))
+}
+
+// putRevocation is putChange for a revocation, which a damaged clock record does not keep away: no start
+// accepts that record, so its time does not matter.
+func (r *Rings) putRevocation(d decision, before, after ring) error {
+	err := r.putClock(d.tx, r.clockRecordAt(d.now))
+	if errors.Is(err, storage.ErrDamaged) {
+		err = nil
+	}
+	return errors.Join(r.putAdvanced(d, before, after), err)
+}
+
+func (r *Rings) putAdvanced(d decision, before, after ring) error {
 	advanced, stopped := after.advance(d.now, r.policy)
-	errs := []error{putRing(d.tx, advanced), putJSON(d.tx, clockKey, r.clockRecordAt(d.now))}
+	errs := []error{putRing(d.tx, advanced)}
 	for _, k := range stopped {
 		errs = append(errs, putRetired(d.tx, k))
 	}

@@ -77,6 +77,8 @@ type Rings struct {
 	// in place. It guards the fields below.
 	mu           sync.Mutex
 	clockRecord  clockRecord
+	clockStored  bool          // the store has a clock record, unless that was lost since
+	looked       error         // what the last look at the records of the keys has found
 	stale        bool          // the snapshot may not have everything that is committed
 	clockWritten time.Duration // uptime at which the clock record was last written
 	markFailed   bool          // the last write of the mark failed
@@ -235,6 +237,7 @@ func (r *Rings) startClock(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		r.clockStored = found
 		return r.checkClock(tx, found)
 	})
 	if err != nil {

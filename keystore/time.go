@@ -82,14 +82,30 @@ func (r *Rings) writeClock(ctx context.Context, c clock) error {
 		if err := r.checkManifestVersion(rec.Manifest); err != nil {
 			return err
 		}
-		return putJSON(tx, clockKey, rec)
+		return r.putClock(tx, rec)
 	})
 	if err != nil {
 		return err
 	}
-	r.clockRecord, r.clockWritten = rec, up
+	r.clockRecord, r.clockStored, r.clockWritten = rec, true, up
 	r.writeMark(rec.ServedTime)
 	return nil
+}
+
+// putClock writes the clock record, and nothing over a damaged one or in place of one that is lost or older: the
+// next start must see what became of it.
+func (r *Rings) putClock(tx storage.Tx, rec clockRecord) error {
+	var last clockRecord
+	found, err := getJSON(tx, clockKey, &last)
+	switch {
+	case err != nil:
+		return err
+	case !found && r.clockStored:
+		return storage.Damaged(clockKey, "it is missing")
+	case found && last.ServedTime < r.clockRecord.ServedTime:
+		return storage.Damaged(clockKey, "it is an older one that was put back")
+	}
+	return putJSON(tx, clockKey, rec)
 }
 
 // clockRecordAt returns the clock record of a decision at now.
