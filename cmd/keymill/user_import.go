@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/django"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -65,6 +65,9 @@ already exist are reported, or skipped silently with --skip-existing.
 	return cmd
 }
 
+// maxImportFileBytes has room for some ten million users. It ends the import of a file without an end.
+const maxImportFileBytes = 4 << 30
+
 // An importRun is one run of the command.
 type importRun struct {
 	format            string
@@ -102,15 +105,16 @@ type importProblem struct {
 }
 
 func (m *importRun) run(cmd *cobra.Command, name string) error {
-	in := cmd.InOrStdin()
+	in, what := cmd.InOrStdin(), "standard input"
 	if name != "-" {
-		f, err := os.Open(name)
+		f, err := namedfile.Open(name)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		in = f
+		in, what = f, name
 	}
+	in = namedfile.Bounded(in, what, maxImportFileBytes)
 	read, err := m.reader(name)
 	if err != nil {
 		return err

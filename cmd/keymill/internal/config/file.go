@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -22,12 +21,15 @@ type fileEntry struct {
 	value value
 }
 
+// maxConfigBytes is far more than all settings need.
+const maxConfigBytes = 256 << 10
+
 // readFile reads the file strictly: plain values only, every key known, no key twice. Its
 // errors begin with the name of the file and the line.
 func readFile(name string) ([]fileEntry, error) {
-	text, err := os.ReadFile(name)
+	text, err := namedfile.Read(name, maxConfigBytes)
 	if err != nil {
-		return nil, namedfile.Denied(namedfile.Need{Path: name, Use: namedfile.Share}, fmt.Errorf("configuration: %w", err))
+		return nil, namedfile.Denied(namedfile.Need{Path: name, Use: namedfile.ToShare}, fmt.Errorf("configuration: %w", err))
 	}
 	entries, err := parseConfig(text)
 	var bad *lineError

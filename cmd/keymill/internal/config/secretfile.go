@@ -46,9 +46,9 @@ func readCredential(what, path string) ([]byte, error) {
 }
 
 func readChecked(what, path string, check func(string, fs.FileInfo) error) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := namedfile.Open(path)
 	if err != nil {
-		err = namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Read}, fmt.Errorf("%s: %w", what, err))
+		err = namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToRead}, fmt.Errorf("%s: %w", what, err))
 		if hint := terminal.HintOf(err); hint != "" {
 			err = terminal.WithHint(err, "%s; %s", hint, mountHint)
 		}

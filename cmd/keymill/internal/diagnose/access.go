@@ -134,24 +134,24 @@ func (d *Doctor) foreignFiles(server account) (faults []*namedfile.Fault) {
 func (d *Doctor) needs() []namedfile.Need {
 	c := d.Config
 	needs := []namedfile.Need{
-		{Path: c.Data, Use: namedfile.Create},
-		{Path: c.Path("keymill.db"), Use: namedfile.Write},
-		{Path: c.Path("lock"), Use: namedfile.Write},
-		{Path: c.MarkPath(), Use: namedfile.Write},
+		{Path: c.Data, Use: namedfile.ToCreate},
+		{Path: c.Path("keymill.db"), Use: namedfile.ToWrite},
+		{Path: c.Path("lock"), Use: namedfile.ToWrite},
+		{Path: c.MarkPath(), Use: namedfile.ToWrite},
 	}
 	if dir := filepath.Dir(c.MarkPath()); missing(c.MarkPath()) && dir != filepath.Clean(c.Data) {
-		needs = append(needs, namedfile.Need{Path: dir, Use: namedfile.Create})
+		needs = append(needs, namedfile.Need{Path: dir, Use: namedfile.ToCreate})
 	}
 	if c.Dev {
 		for _, name := range []string{"dev-master-key", "dev-credentials"} {
-			needs = append(needs, namedfile.Need{Path: c.Path(name), Use: namedfile.Read})
+			needs = append(needs, namedfile.Need{Path: c.Path(name), Use: namedfile.ToRead})
 		}
 	}
 	if c.File() != "" {
-		needs = append(needs, namedfile.Need{Path: c.File(), Use: namedfile.Share})
+		needs = append(needs, namedfile.Need{Path: c.File(), Use: namedfile.ToShare})
 	}
 	for _, path := range d.secretFiles() {
-		needs = append(needs, namedfile.Need{Path: path, Use: namedfile.Read})
+		needs = append(needs, namedfile.Need{Path: path, Use: namedfile.ToRead})
 	}
 	for i, n := range needs {
 		if abs, err := filepath.Abs(n.Path); err == nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -24,6 +25,9 @@ type unit struct {
 	environment map[string]string     // Environment= and EnvironmentFile=
 	credentials map[string]credential // id → where it comes from
 }
+
+// maxUnitBytes is what systemd itself reads of one file at most.
+const maxUnitBytes = 1 << 20
 
 // unitDirs returns where units are, the most important directory first, as systemd.unit(5)
 // lists them.
@@ -58,7 +62,7 @@ func readUnit(dirs []string) (*unit, error) {
 	}
 	s := &unitSettings{}
 	for _, path := range files {
-		raw, err := os.ReadFile(path)
+		raw, err := namedfile.Read(path, maxUnitBytes)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +158,7 @@ func (u *unit) apply(s *unitSettings) error {
 		u.environment[name] = expand(value)
 	}
 	for _, path := range s.files {
-		raw, err := os.ReadFile(expand(strings.TrimPrefix(path, "-")))
+		raw, err := namedfile.Read(expand(strings.TrimPrefix(path, "-")), maxUnitBytes)
 		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(path, "-") {
 			continue
 		} else if err != nil {

@@ -1,6 +1,8 @@
-// Package namedfile opens files whose paths an operator gives, and says why one cannot be opened: who
-// owns it, with which mode, and the line to type.
+// Package namedfile opens files whose paths an operator gives: the configuration, secrets, keys and imports.
+// What is at such a path may be anything. So a file is opened without blocking and read with a bound, and a
+// FIFO that no program writes, an endless device, a socket and a directory are one line each.
 //
+// The package also says why a file cannot be opened: who owns it, with which mode, and the line to type.
 // An error "permission denied" alone sends an operator to look for the owner, the mode and the user of
 // the process. After a copy was put back by root, that is the whole fault.
 package namedfile
@@ -26,12 +28,12 @@ type Use string
 
 // The uses. They decide what is checked, and how a file that is not accessible is given to the user.
 const (
-	Write  Use = "write"  // reads and writes it
-	Read   Use = "read"   // reads it, and no other user should
-	Share  Use = "share"  // reads it, as other users may
-	Create Use = "create" // makes, replaces and removes files in this directory
+	ToWrite  Use = "write"  // reads and writes it
+	ToRead   Use = "read"   // reads it, and no other user should
+	ToShare  Use = "share"  // reads it, as other users may
+	ToCreate Use = "create" // makes, replaces and removes files in this directory
 
-	enter Use = "enter" // finds a file below this directory
+	toEnter Use = "enter" // finds a file below this directory
 )
 
 // A Need is a file that a process must be able to open.
@@ -73,7 +75,7 @@ func Denied(n Need, err error) error {
 // DeniedAnywhere is Denied for the file that err names.
 func DeniedAnywhere(err error) error {
 	if named := (*fs.PathError)(nil); errors.As(err, &named) {
-		return Denied(Need{named.Path, Write}, err)
+		return Denied(Need{named.Path, ToWrite}, err)
 	}
 	return err
 }
@@ -97,9 +99,9 @@ func Check(n Need) *Fault {
 func try(n Need) error {
 	flag, right := os.O_RDONLY, uint32(unix.R_OK)
 	switch n.Use {
-	case Write:
+	case ToWrite:
 		flag, right = os.O_RDWR, unix.R_OK|unix.W_OK
-	case Create:
+	case ToCreate:
 		right = unix.R_OK | unix.W_OK | unix.X_OK
 	}
 	info, err := os.Stat(n.Path)
@@ -150,7 +152,7 @@ func obstacle(n Need) Need {
 	for range maxLinks {
 		for dir := range above(path) {
 			if unix.Access(dir, unix.X_OK) != nil {
-				return Need{dir, enter}
+				return Need{dir, toEnter}
 			}
 		}
 		target, err := os.Readlink(path)
@@ -163,7 +165,7 @@ func obstacle(n Need) Need {
 		path = filepath.Clean(target)
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return Need{filepath.Dir(path), Create}
+		return Need{filepath.Dir(path), ToCreate}
 	}
 	return Need{path, n.Use}
 }
@@ -202,11 +204,11 @@ func give(use Use, word string, info fs.FileInfo) string {
 	class := classOf(info)
 	us := class == 'u'
 	switch {
-	case use == enter, use == Create && class == 'g', us && !has(info, use):
+	case use == toEnter, use == ToCreate && class == 'g', us && !has(info, use):
 		return fmt.Sprintf("chmod %c+%s %s", class, rights(use), word)
 	case us:
 		return ""
-	case use == Share:
+	case use == ToShare:
 		return fmt.Sprintf("chgrp %d %s; chmod g+r %s", os.Getegid(), word, word)
 	}
 	return chown(os.Geteuid(), use, word, info)
@@ -214,7 +216,7 @@ func give(use Use, word string, info fs.FileInfo) string {
 
 // Chown returns the line that gives a file to a user who reads and writes it.
 func Chown(path string, info fs.FileInfo, uid int) string {
-	return chown(uid, Write, terminal.ShellWord(path), info)
+	return chown(uid, ToWrite, terminal.ShellWord(path), info)
 }
 
 func chown(uid int, use Use, word string, info fs.FileInfo) string {
@@ -226,12 +228,12 @@ func chown(uid int, use Use, word string, info fs.FileInfo) string {
 }
 
 func rights(use Use) string {
-	return map[Use]string{Write: "rw", Read: "r", Share: "r", Create: "rwx", enter: "x"}[use]
+	return map[Use]string{ToWrite: "rw", ToRead: "r", ToShare: "r", ToCreate: "rwx", toEnter: "x"}[use]
 }
 
 // has reports whether the owner has the rights that the use needs.
 func has(info fs.FileInfo, use Use) bool {
-	need := map[Use]fs.FileMode{Write: 0o600, Read: 0o400, Share: 0o400, Create: 0o700}[use]
+	need := map[Use]fs.FileMode{ToWrite: 0o600, ToRead: 0o400, ToShare: 0o400, ToCreate: 0o700}[use]
 	return info.Mode()&need == need
 }
 

@@ -3,10 +3,10 @@ package serve
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -33,11 +33,14 @@ type TrialUser struct {
 	Changed  *time.Time `json:"password_changed"` // when Password was set
 }
 
+// maxCredentialsBytes is far more than --dev writes.
+const maxCredentialsBytes = 64 << 10
+
 // ReadCredentials reads the file dev-credentials. An error that it is missing matches
 // fs.ErrNotExist.
 func ReadCredentials(path string) (Credentials, error) {
 	var c Credentials
-	raw, err := os.ReadFile(path)
+	raw, err := namedfile.ReadRegular(path, maxCredentialsBytes)
 	if err != nil {
 		return c, err
 	}

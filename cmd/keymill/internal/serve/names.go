@@ -61,7 +61,7 @@ func openLock(path string) (*os.File, error) {
 				return nil, err
 			}
 		}
-		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, fmt.Errorf("cannot write in the data directory: %w", err))
+		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, fmt.Errorf("cannot write in the data directory: %w", err))
 	}
 	info, err := f.Stat()
 	if err == nil {

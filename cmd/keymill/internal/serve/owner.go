@@ -28,7 +28,7 @@ func CheckDir(path string) error {
 		return nil
 	}
 	if err != nil {
-		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Create}, fmt.Errorf("cannot read the data directory: %w", err))
+		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToCreate}, fmt.Errorf("cannot read the data directory: %w", err))
 	}
 	defer d.Close()
 	info, err := d.Stat()

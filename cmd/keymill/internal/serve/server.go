@@ -122,7 +122,7 @@ func (s *server) openDir(context.Context) error {
 func (s *server) openMark(context.Context) (err error) {
 	path := s.config.MarkPath()
 	s.mark, err = sealed.OpenMark(path)
-	return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, err)
+	return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 }
 
 func (s *server) openStore(context.Context) error {
@@ -132,7 +132,7 @@ func (s *server) openStore(context.Context) error {
 		Failed: func(err error) { s.storeFailed <- err },
 	})
 	if err != nil {
-		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.Write}, err)
+		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 	}
 	s.file = store
 	return nil
@@ -252,7 +252,7 @@ func (s *server) seedTrial(ctx context.Context) error {
 // openAdmin listens on the socket. This process holds the lock, so a socket that exists
 // belongs to a process that has ended.
 func (s *server) openAdmin(context.Context) error {
-	path, inDir := s.config.Path("admin.sock"), namedfile.Need{Path: s.config.Data, Use: namedfile.Create}
+	path, inDir := s.config.Path("admin.sock"), namedfile.Need{Path: s.config.Data, Use: namedfile.ToCreate}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return namedfile.Denied(inDir, err)
 	}
