@@ -10,18 +10,19 @@ import (
 	"keymill/storage"
 )
 
-// Unavailable reports whether err is temporary: no key can sign yet, the store is full or has
-// failed, a record that the request needs is damaged, or the request took too long. The same request can succeed after retryAfter. The reason
-// is for operators only.
+// Unavailable reports whether the server, and not the request, is why the request failed: no key can sign yet,
+// the store is full or has failed, the request took too long, or a record that it needs cannot be read. The same
+// request can succeed after retryAfter, which is 0 if only the operator can help: a damaged record stays so.
+// The reason is for operators only.
 func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
 	var keys *keystore.UnavailableError
 	switch {
 	case errors.As(err, &keys):
-		return keys.Reason, keys.RetryAfter, true
+		return keys.Reason, max(keys.RetryAfter, time.Second), true
 	case errors.Is(err, record.ErrNewer):
-		return err.Error(), storeWait, true
+		return err.Error(), 0, true
 	case errors.Is(err, storage.ErrDamaged):
-		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), storeWait, true
+		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), 0, true
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome), errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):

@@ -227,7 +227,7 @@ func (d *damagedWorld) check(what, name string, a, before answer, needed bool) {
 	case needed && name == "readyz":
 		is(t, what, a, 503, `{"ready":false}`)
 	case needed && admin:
-		if a.code(t) != "unavailable" {
+		if a.code(t) != "unavailable" || strings.Contains(a.body, "again") || a.header.Get("Retry-After") != "" {
 			t.Errorf("%s: %s got %s", what, name, a.body)
 		}
 	case needed:
@@ -236,7 +236,7 @@ func (d *damagedWorld) check(what, name string, a, before answer, needed bool) {
 }
 
 // TestDamageFailsOnlyRequestsThatNeedTheRecord: over the whole API, for a record of every kind and every kind
-// of damage. A request that needs the record gets 503 without any detail, never a token and never
+// of damage. A request that needs the record gets 503 without any detail and without advice to try again, never a token and never
 // "active": true. Every other request gets what it got before, and the record stays as it is.
 //
 // I23.

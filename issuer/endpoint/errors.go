@@ -52,17 +52,30 @@ func refusedAs(err error, code string) bool {
 // that the secret was checked.
 const temporarilyUnavailable = "temporarily_unavailable"
 
-// unavailable says how a router answers when a retry may succeed.
+// serverError is a code of the same section, for what a retry does not change.
+const serverError = "server_error"
+
+// unavailable says how a router answers when the server cannot do what was asked.
 type unavailable struct {
 	code       string
 	withReason bool // the answer says why: for administrators only
 }
 
+// body is for a request that can succeed later.
 func (u unavailable) body(reason string) api.ErrorResponse {
 	if u.withReason {
 		return bodyOf(refusal.New(u.code, "%s; try again later", reason))
 	}
 	return api.ErrorResponse{Code: u.code, Description: "the server is temporarily unavailable, try again later"}
+}
+
+// untilRepaired is for a request that fails until the operator has repaired something. Only administrators learn
+// what: the name of a record would tell which accounts exist.
+func (u unavailable) untilRepaired(reason string) api.ErrorResponse {
+	if u.withReason {
+		return bodyOf(refusal.New(u.code, "%s", reason))
+	}
+	return api.ErrorResponse{Code: serverError, Description: "the server cannot do this until its operator has repaired it, see the server's log"}
 }
 
 // A reply is the answer to an error, and the level of its log line.
@@ -114,10 +127,13 @@ func replyTo(err error, u unavailable) reply {
 	case errors.As(err, &hashers):
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), u.body(hashers.Error()), slog.LevelWarn}
 	}
-	if reason, wait, ok := issuer.Unavailable(err); ok {
-		return reply{http.StatusServiceUnavailable, max(wait, time.Second), u.body(reason), slog.LevelWarn}
+	switch reason, wait, ok := issuer.Unavailable(err); {
+	case ok && wait > 0:
+		return reply{http.StatusServiceUnavailable, wait, u.body(reason), slog.LevelWarn}
+	case ok:
+		return reply{http.StatusServiceUnavailable, 0, u.untilRepaired(reason), slog.LevelWarn}
 	}
-	return reply{http.StatusInternalServerError, 0, api.ErrorResponse{Code: "server_error", Description: "internal error, see the server's log"}, slog.LevelError}
+	return reply{http.StatusInternalServerError, 0, api.ErrorResponse{Code: serverError, Description: "internal error, see the server's log"}, slog.LevelError}
 }
 
 // levelOf keeps the thousands of 404 and 405 of scanners out of the log. A 503 is a

@@ -185,7 +185,7 @@ func (s *Server) unusable(ctx context.Context, e *loginEndpoint, cause error) er
 			cause = fmt.Errorf("%w; %s", cause, advice)
 		}
 	}
-	refused := newStatusError(http.StatusServiceUnavailable, temporarilyUnavailable, "login is temporarily unavailable, try again later")
+	refused := newStatusError(http.StatusServiceUnavailable, serverError, "logins are not possible until the operator has repaired the server, see its log")
 	refused.Cause = cause
 	return &clientError{e.client, refused}
 }

@@ -154,7 +154,7 @@ func TestTheLogSaysUntilWhenLoginsAreRefused(t *testing.T) {
 		w.setClient("web", api.ClientChange{Disabled: &off})
 		for _, name := range []string{"alice", "unknown"} {
 			a := do(t, w.from("198.51.100.7"), request(t, "/session/login", credentials(name, alicesPassword)))
-			refusedToken(t, name, a, 503, "temporarily_unavailable")
+			refusedToken(t, name, a, 503, "server_error")
 			if lines := w.logged(); name == "alice" {
 				want(t, "disabled client", lines, "msg=request_of_failed level=WARN client=web reason=client_not_allowed user=7")
 			} else if len(lines) != 0 {

@@ -56,6 +56,9 @@ func detailOf(r *http.Request, a reply) string {
 	case http.StatusTooManyRequests:
 		return throttled(seconds(a.retryAfter))
 	case http.StatusServiceUnavailable:
+		if a.retryAfter == 0 {
+			return ours.Description
+		}
 		return "Service temporarily unavailable, try again later."
 	case http.StatusInternalServerError:
 		return "A server error occurred."

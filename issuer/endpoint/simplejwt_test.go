@@ -252,12 +252,12 @@ func TestOnlyTheLogSaysWhyALoginEndpointIsUnusable(t *testing.T) {
 		})
 		tt.make(w)
 		a := w.postJSON("/api/token/", credentials("alice", alicesPassword))
-		is(t, what, a, 503, `{"detail":"Service temporarily unavailable, try again later."}`)
+		is(t, what, a, 503, `{"detail":"logins are not possible until the operator has repaired the server, see its log"}`)
 		if log := w.log.String(); !strings.Contains(log, tt.advice) || !strings.Contains(log, `"level":"WARN"`) {
 			t.Errorf("%s: the log says %s", what, log)
 		}
 		a = w.postJSON("/session/login", credentials("alice", alicesPassword))
-		want, code := 503, "temporarily_unavailable"
+		want, code := 503, "server_error"
 		if what == "two audiences" {
 			want, code = 400, "invalid_target" // the page can name an audience
 		}
