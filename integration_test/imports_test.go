@@ -35,7 +35,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/site":  {"issuer/origin"},
 	"issuer": {
 		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
-		"issuer/origin", "issuer/sessionlist", "issuer/tally",
+		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
 	"issuer/accesstoken":        {"issuer/record", "issuer/refusal", "jwks", "keystore", "storage"},
@@ -46,6 +46,7 @@ var allowedImports = map[string][]string{
 	"issuer/sessionlist":        {"issuer/record", "issuer/tally", "storage"},
 	"issuer/secret":             {"issuer/record", "issuer/refusal"},
 	"issuer/refusal":            {},
+	"issuer/retry":              {"issuer/record"},
 	"issuer/password":           {"issuer/record", "issuer/refusal", "storage"},
 	"issuer/outbox":             {"issuer/record", "issuer/refusal", "storage", "storage/audit"},
 	"issuer/api":                {"issuer/refusal", "storage/audit"},

@@ -295,14 +295,7 @@ func TestATokenThatWouldBeRefusedIsInactive(t *testing.T) {
 	}
 }
 
-func TestALateGraceNoteReplacesNoNewerOne(t *testing.T) {
-	var g retryCounts
-	id := familyID{1}
-	g.add(id, 5, true)
-	g.add(id, 4, false)
-	if n := g.get(id, 5); n.answers != 1 || !n.otherAddress {
-		t.Errorf("the note is %+v, want one answer to another address", n)
-	}
+func TestAFingerprintTellsAddressesApart(t *testing.T) {
 	addresses := []string{"::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"}
 	w := newWorld(t)
 	var seen [][4]byte

@@ -78,9 +78,9 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 		return entitlement{}, out.refused
 	}
 	if out.rotated {
-		i.retryCounts.forget(p.token.family, p.token.generation)
+		i.retries.Forget(p.token.family, p.token.generation)
 	} else {
-		i.retryCounts.add(p.token.family, out.next.generation, out.otherAddress)
+		i.retries.Add(p.token.family, out.next.generation, out.otherAddress)
 	}
 	out.entitled.refresh = i.refreshSecrets.encode(out.next)
 	return out.entitled, nil
@@ -180,7 +180,7 @@ func (i *Issuer) refreshClient(r storage.Reader, p refreshAttempt) (*clientRecor
 // after it leaves a successor that the old one can fetch within the grace.
 func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	rec := f.rec
-	shared := rec.addRetries(i.retryCounts.get(f.id, rec.generation))
+	shared := rec.addRetries(i.retries.Get(f.id, rec.generation))
 	rec.generation++
 	// The grace begins now and not when the request arrived: while the request waited for its
 	// transaction, another request with the same token may have waited behind it.

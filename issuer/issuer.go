@@ -60,6 +60,7 @@ import (
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
+	"keymill/issuer/retry"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -79,21 +80,21 @@ type Config struct {
 
 // An Issuer decides about tokens. It is safe for concurrent use.
 type Issuer struct {
-	url         string
-	insecure    bool
-	store       storage.Store
-	keys        *keystore.Rings
-	log         *slog.Logger
-	refresh     Lifetimes // of sessions, unless their client has its own
-	clients     record.Cache[clientRecord]
-	audiences   record.Cache[audienceRecord]
-	users       record.Cache[userRecord]
-	terms       termsCache
-	retryCounts retryCounts
-	passwords   *password.Hasher
-	damaged     func(error)
-	families    record.Versions[familyRecord]
-	outbox      *outbox.Outbox // nil if there is no webhook
+	url       string
+	insecure  bool
+	store     storage.Store
+	keys      *keystore.Rings
+	log       *slog.Logger
+	refresh   Lifetimes // of sessions, unless their client has its own
+	clients   record.Cache[clientRecord]
+	audiences record.Cache[audienceRecord]
+	users     record.Cache[userRecord]
+	terms     termsCache
+	retries   retry.Counts
+	passwords *password.Hasher
+	damaged   func(error)
+	families  record.Versions[familyRecord]
+	outbox    *outbox.Outbox // nil if there is no webhook
 
 	accessTokens *accesstoken.Verifier
 
