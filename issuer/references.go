@@ -3,9 +3,14 @@ package issuer
 import (
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
+	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/sessionlist"
 	"keymill/storage"
 )
 
@@ -93,4 +98,96 @@ func difference(before, after []string, name string) int {
 		n--
 	}
 	return n
+}
+
+// Links are the references between one record and others, which the transactions keep. They are for
+// keymill doctor, which compares them.
+type Links struct {
+	Needs   []string // keys of records that are there as long as this one is
+	Unlike  string   // key of a record that should lead to this one and does not
+	User    string   // id of the user of a session, who may have been removed
+	Counted []string // keys of the counters that count this one
+	Count   int      // of a counter
+
+	Swept bool      // an entry in the index of the clean-up leads to it
+	Due   string    // that entry of a session, unless damage has postponed it
+	Leads string    // of an entry of that index: the key of the record that it leads to
+	Or    string    // key of the record that may be there instead
+	At    time.Time // when the clean-up looks at it
+}
+
+// References returns the links of a record; a damaged one has none.
+func References(r storage.Reader, key string, raw []byte) (l Links) {
+	if CheckRecord(key, raw) != nil {
+		return l
+	}
+	kind, name, _ := strings.Cut(key, "/")
+	switch kind {
+	case "audience":
+		rec, _ := record.Decode(key, raw, (*audienceRecord).possible)
+		l.Count = rec.Clients
+	case "origin", "scheme":
+		l.Count, _ = strconv.Atoi(string(raw))
+	case "client":
+		rec, _ := record.Decode(key, raw, (*clientRecord).possible)
+		l.Needs = []string{idKey(name)}
+		l.count("audience/", rec.named())
+		l.count("origin/", rec.Origins)
+	case "user":
+		rec, _ := record.Decode(key, raw, (*userRecord).possible)
+		l.Needs = []string{idKey(name), loginKey(rec.Name)}
+		if class := password.Class(rec.Password); class != "" {
+			l.count("scheme/", []string{class})
+		}
+		if named, err := idOfName(r, rec.Name); err == nil && named != "" && named != name {
+			l.Unlike = loginKey(rec.Name)
+		}
+	case "id":
+		l.Needs = []string{string(raw) + "/" + name}
+	case "login":
+		l.Needs = []string{userKey(string(raw))}
+	case "family":
+		l.ofSession(r, key, raw)
+	case "sessions":
+		list, _ := sessionlist.Decode(key, raw)
+		for _, id := range slices.Concat(list.Ended, list.Open) {
+			l.Needs = append(l.Needs, familyKey(id))
+		}
+	case "denied", "gone", "tally":
+		l.Swept = true
+	case "due":
+		l.ofEntry(key)
+	}
+	return l
+}
+
+func (l *Links) count(prefix string, names []string) {
+	for _, name := range names {
+		l.Counted = append(l.Counted, prefix+name)
+	}
+}
+
+// ofSession sets the links of a session. The list in which it has to be follows from its terms.
+func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
+	rec, _ := decodeFamily(key, raw)
+	id, _ := record.ParseID(strings.TrimPrefix(key, "family/"))
+	l.Needs, l.User = []string{termsKey(rec.terms), secretKey(rec.secret)}, rec.user
+	l.Swept, l.Due = true, dueKey(rec.due, dueFamily, id.String())
+	terms, err := new(termsCache).read(r, rec.terms)
+	if err != nil {
+		return
+	}
+	if list, err := sessionlist.Read(r, rec.user, terms.Client); err == nil && !list.Remove(id) {
+		l.Unlike = sessionlist.Key(rec.user, terms.Client)
+	}
+}
+
+// ofEntry sets the links of an entry of the index of the clean-up. That of a removed id stays if the id is
+// used again.
+func (l *Links) ofEntry(key string) {
+	e, _ := parseDue(key)
+	l.At, l.Leads = e.at, map[string]string{dueFamily: "family/", dueToken: "denied/", dueGone: "gone/", dueTally: "tally/"}[e.kind]+e.id
+	if e.kind == dueGone {
+		l.Or = idKey(e.id)
+	}
 }

@@ -20,12 +20,12 @@ func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the store, the keys and the audit chain",
-		Long: `Check a data directory: every page and record of the store, whether the master key opens
-it, whether the keys can be used, the hash chain of the audit records, and the clients of the login
-endpoints. As root it also checks whether the server's user, who owns the data directory, can open
-the server's files. Use it after a crash, after restoring a copy, or when a server does not start.
-It changes nothing. If a server runs on the directory, doctor prints the status of that server
-instead.
+		Long: `Check a data directory: every page and record of the store, whether a record is missing that
+another one needs, whether the master key opens the store, whether the keys can be used, the hash
+chain of the audit records, and the clients of the login endpoints. As root it also checks whether
+the server's user, who owns the data directory, can open the server's files. Use it after a crash,
+after restoring a copy, or when a server does not start. It changes nothing. If a server runs on
+the directory, doctor prints the status of that server instead.
 
 The master key is looked for where the server does, and then in the systemd unit
 keymill.service: LoadCredential, Environment or EnvironmentFile. Run doctor as root for that.

@@ -42,7 +42,7 @@ type Doctor struct {
 	// matches fs.ErrNotExist if the server has no socket.
 	AskServer func(context.Context) (api.Status, error)
 
-	store     *bolt.Store
+	store     storage.Store
 	records   storage.Store // store without tags, which are checked if the master key opens it
 	master    keystore.MasterKey
 	keySource string // where the unit has the master key; "" if a setting names it
@@ -128,7 +128,7 @@ func (d *Doctor) checkAll(ctx context.Context) {
 	}
 	defer store.Close()
 	d.store, d.records = store, sealed.Unverified(store)
-	d.checkStore(ctx)
+	d.checkStore(ctx, store)
 	d.findings.warn(serve.LoginWarnings(d.Config, serve.Records{
 		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, d.records, id) },
 		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, d.records, name) },
@@ -158,12 +158,17 @@ func ownsDirectory(path string) bool {
 	return uid == os.Geteuid()
 }
 
-func (d *Doctor) checkStore(ctx context.Context) {
-	size := d.store.Status().Bytes
+func (d *Doctor) checkStore(ctx context.Context, file *bolt.Store) {
+	size := file.Status().Bytes
 	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", size), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
 	}
-	d.findings.check("file", d.store.CheckUnused(ctx))
+	d.findings.check("file", file.CheckUnused(ctx))
+	d.checkContent(ctx)
+}
+
+// checkContent checks the records of a store whose pages are whole.
+func (d *Doctor) checkContent(ctx context.Context) {
 	meta, err := serve.Identify(ctx, d.store, d.Config)
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), d.explainIdentity(ctx, err)) {
 		d.checkMasterKey(ctx)
@@ -241,7 +246,7 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
 	}
 	d.findings.add("mark", "the store is not older than its mark", markErr)
-	d.checkRecords(ctx)
+	d.checkReferences(ctx, rings.ErasureTime(), !d.checkRecords(ctx))
 	if err := serve.CheckIssuer(ctx, rings.Store(), c); err != nil {
 		d.findings.add("issuer", "", err)
 	}

@@ -19,28 +19,44 @@ const (
 )
 
 // checkRecords reads every record: its tag, and its content as the package that writes it would. The
-// records of keystore are checked by their tags here, and as a whole when the keys are opened.
-func (d *Doctor) checkRecords(ctx context.Context) {
+// records of keystore are checked by their tags here, and as a whole when the keys are opened. It reports
+// whether all are whole.
+func (d *Doctor) checkRecords(ctx context.Context) bool {
 	var damaged []string
 	read, count := 0, 0
-	for start, more := "", true; more; {
+	err := eachRecord(ctx, d.records, "", "", func(_ storage.Reader, e storage.Entry, err error) error {
+		read++
+		if err == nil {
+			err = checkRecord(e.Key, e.Value)
+		}
+		if !errors.Is(err, storage.ErrDamaged) {
+			return err
+		}
+		if count++; len(damaged) < maxDamaged {
+			damaged = append(damaged, e.Key)
+		}
+		return nil
+	})
+	if err == nil && count > 0 {
+		err = errors.New(serve.DamageWords(damaged, count))
+	}
+	return d.findings.add("damage", fmt.Sprintf("%d records, each as it was written", read), err)
+}
+
+// eachRecord calls fn for the records from start on and before end, or all if both are "", 1,000 in one
+// View. damage is the error of a record that cannot be read.
+func eachRecord(ctx context.Context, s storage.Store, start, end string, fn func(r storage.Reader, e storage.Entry, damage error) error) error {
+	for more := true; more; {
 		more = false
-		err := d.records.View(ctx, func(r storage.Reader) error {
+		err := s.View(ctx, func(r storage.Reader) error {
 			n := 0
-			for e, err := range r.Scan(start, "") {
-				if err == nil {
-					err = checkRecord(e.Key, e.Value)
-				}
-				switch {
-				case err == nil:
-				case !errors.Is(err, storage.ErrDamaged):
+			for e, err := range r.Scan(start, end) {
+				if err != nil && !errors.Is(err, storage.ErrDamaged) {
 					return err
-				default:
-					if count++; len(damaged) < maxDamaged {
-						damaged = append(damaged, e.Key)
-					}
 				}
-				read++
+				if err := fn(r, e, err); err != nil {
+					return err
+				}
 				if n++; n == recordsPerView {
 					start, more = e.Key+"\x00", true
 					break
@@ -49,15 +65,10 @@ func (d *Doctor) checkRecords(ctx context.Context) {
 			return nil
 		})
 		if err != nil {
-			d.findings.add("damage", "", err)
-			return
+			return err
 		}
 	}
-	var err error
-	if count > 0 {
-		err = errors.New(serve.DamageWords(damaged, count))
-	}
-	d.findings.add("damage", fmt.Sprintf("%d records, each as it was written", read), err)
+	return nil
 }
 
 // checkRecord lets the package that writes a record check it.
