@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -15,11 +16,18 @@ import (
 )
 
 // uselessSets are key sets whose keys verify no token.
-func uselessSets() map[string]string {
+func uselessSets(t *testing.T) map[string]string {
+	of := func(kid string, prime *big.Int) string {
+		n := new(big.Int).Mul(prime, hexNumber(t, modp2048))
+		return strings.Replace(rsaMember("AQAB", number(n)), `"k"`, `"`+kid+`"`, 1)
+	}
+	primes := testKeys().rsa.Primes
 	sets := map[string]string{
-		"empty":           `{"keys":[]}`,
-		"same kid twice":  `{"keys":[{` + goodMembers + `},{` + goodMembers + `}]}`,
-		"1,000 of a kind": `{"keys":[` + strings.TrimSuffix(strings.Repeat(`{"kty":"AKP","kid":"k"},`, 1000), ",") + `]}`,
+		"a small factor":    `{"keys":[` + of("a", big.NewInt(262139)) + `]}`,
+		"a prime in common": `{"keys":[` + of("a", primes[0]) + `,` + of("b", primes[1]) + `]}`,
+		"empty":             `{"keys":[]}`,
+		"same kid twice":    `{"keys":[{` + goodMembers + `},{` + goodMembers + `}]}`,
+		"1,000 of a kind":   `{"keys":[` + strings.TrimSuffix(strings.Repeat(`{"kty":"AKP","kid":"k"},`, 1000), ",") + `]}`,
 	}
 	for _, bad := range badKeys() {
 		sets[bad.name] = `{"keys":[` + bad.member + `]}`
@@ -44,7 +52,7 @@ func serving(document string) http.Handler {
 // TestASetWithoutAUsableKeyDoesNotReplaceAGoodOne, also if it is confirmed for as long as the good
 // set may be used. Then it is an outage, until the issuer publishes a key again.
 func TestASetWithoutAUsableKeyDoesNotReplaceAGoodOne(t *testing.T) {
-	for name, document := range uselessSets() {
+	for name, document := range uselessSets(t) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var o origin
@@ -131,7 +139,7 @@ func TestASetWithoutAUsableKeyIsAnOutageOnceItIsConfirmed(t *testing.T) {
 // TestAFirstSetWithoutAUsableKeyIsReplacedByTheNext: it replaces nothing, its skipped keys can be
 // looked at, and the first token after the cooldown gets the key that it names.
 func TestAFirstSetWithoutAUsableKeyIsReplacedByTheNext(t *testing.T) {
-	for name, document := range uselessSets() {
+	for name, document := range uselessSets(t) {
 		synctest.Test(t, func(t *testing.T) {
 			var o origin
 			o.become(serving(document), false)
