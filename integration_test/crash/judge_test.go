@@ -196,7 +196,7 @@ func (o *output) String() string {
 
 var (
 	crashWords = regexp.MustCompile(`panic|goroutine \d|runtime error|fatal error|SIG[A-Z]{3,}|unexpected fault`)
-	namesPlace = regexp.MustCompile(`record "?[a-z]+|page \d+|meta page|the key "|keymill\.db|keymill\.mark|older than the one|master key does not open|has records|schema \d`)
+	namesPlace = regexp.MustCompile(`record ("|[a-z]+)|page \d+|meta page|the key "|keymill\.db|keymill\.mark|older than the one|master key does not open|has records|schema \d`)
 )
 
 // checkRefusal requires one line that names a record, a page or a file, and at most one more that says

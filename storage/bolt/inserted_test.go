@@ -174,7 +174,7 @@ func TestBucketsThatNoStoreWritesAreNamed(t *testing.T) {
 				return err
 			})
 			err := CheckFile(t.Context(), path, func(int) {})
-			if text := fmt.Sprint(err); !errors.Is(err, storage.ErrBroken) || !strings.Contains(text, "the bucket "+storage.QuoteKey(name)) || len(text) > 300 {
+			if text := fmt.Sprint(err); !errors.Is(err, storage.ErrBroken) || !strings.Contains(text, "the record "+storage.QuoteKey(name)+" is a bucket") || len(text) > 300 {
 				t.Errorf("%.20q among the records, %d entries: %v", name, entries, err)
 			}
 		}

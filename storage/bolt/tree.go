@@ -104,9 +104,9 @@ func (t tree) walk(key string, v visit) (leaf, error) {
 	}
 	switch {
 	case t.buckets && n.buckets == 0:
-		return leaf{}, damaged("the page of the bucket %s holds no buckets", storage.QuoteKey(key))
+		return leaf{}, damaged("the record %s is no bucket", storage.QuoteKey(key))
 	case !t.buckets && n.buckets > 0:
-		return leaf{}, damaged("the bucket %s is among the records", quote(n.firstBucket()))
+		return leaf{}, damaged("the record %s is a bucket", quote(n.firstBucket()))
 	}
 	return leaf{n, next}, nil
 }
