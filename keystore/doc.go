@@ -64,7 +64,7 @@
 // # Files
 //
 // schedule.go decides, in pure functions of ring, policy and decision time. clock.go and
-// time.go compute the clocks. seal.go and datakey.go keep secrets at rest. rings.go holds
-// what signing needs in memory. loop.go and reserve.go do what is due. operator.go and
+// time.go compute the clocks. seal.go and keyring.go keep secrets at rest. rings.go holds
+// what signing needs in memory, and reload.go reads it. loop.go and reserve.go do what is due. operator.go and
 // import.go do what operators ask for.
 package keystore

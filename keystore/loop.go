@@ -79,7 +79,7 @@ func (r *Rings) tick(ctx context.Context) error {
 // look compares the records of the keys and the secrets of refresh tokens with the manifest, once in a heartbeat. The server
 // works with what it has in memory, so it would read them only at the next change, or not before the next start.
 func (r *Rings) look(ctx context.Context) error {
-	if err := r.store.CheckManifestBelow(ctx, "ring/", "retired/", "refresh/secret/"); err != nil {
+	if _, err := r.store.ReadBelow(ctx, "ring/", "retired/", "refresh/secret/"); err != nil {
 		return fmt.Errorf("look at the keys: %w", err)
 	}
 	return nil

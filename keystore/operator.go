@@ -269,7 +269,7 @@ func (r *Rings) Status() Status {
 		}
 	}
 	if fault := r.fault.Load(); fault != nil && *fault != nil {
-		st.Issues = append(st.Issues, (*fault).Error())
+		st.Issues = append(st.Issues, (*fault).Error()+": stop the server and run keymill doctor")
 	}
 	st.Ready = len(st.Issues) == 0
 	return st

@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,9 +88,19 @@ func putRetired(tx storage.Tx, k Key) error {
 // getRing returns the ring of alg. It is empty if there is no record. In an Update the sealed store
 // refuses to read a record as absent that it knows to be there.
 func getRing(r storage.Reader, alg string) (ring, error) {
-	out := ring{Alg: alg}
-	found, err := getJSON(r, ringKey(alg), &out)
-	if err == nil && found {
+	b, err := r.Get(ringKey(alg))
+	if errors.Is(err, storage.ErrNotFound) {
+		return ring{Alg: alg}, nil
+	}
+	if err != nil {
+		return ring{Alg: alg}, err
+	}
+	return decodeRing(alg, b)
+}
+
+// decodeRing reads the record of the ring of alg.
+func decodeRing(alg string, value []byte) (out ring, err error) {
+	if err = storage.DecodeJSON(ringKey(alg), value, &out); err == nil {
 		err = out.check(alg)
 	}
 	return out, err
@@ -191,43 +200,14 @@ func (r *Rings) storedKeys(tx storage.Reader, alg string, public []byte) ([]Key,
 	return slices.DeleteFunc(keys, func(k Key) bool { return !bytes.Equal(k.Public, public) }), err
 }
 
-const pageEntries = 1000 // of one View
-
-// readRetired returns every retired key of alg. It reads in pages, so that no View stays
-// open for long.
-func readRetired(ctx context.Context, s storage.Store, alg string) ([]Key, error) {
-	var out []Key
-	start, end := retiredKey(alg, ""), "retired/"+alg+"0" // '0' follows '/'
-	for {
-		var page []Key
-		var last string
-		err := s.View(ctx, func(r storage.Reader) error {
-			page, last = nil, ""
-			for e, err := range r.Scan(start, end) {
-				if err != nil {
-					return err
-				}
-				var k Key
-				if err := storage.DecodeJSON(e.Key, e.Value, &k); err != nil {
-					return err
-				}
-				if err := k.check(alg); err != nil || retiredKey(alg, k.KID) != e.Key {
-					return storage.Damaged(e.Key, "it is not the key of that name (%v)", err)
-				}
-				page, last = append(page, k), e.Key
-				if len(page) == pageEntries {
-					break
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, page...)
-		if len(page) < pageEntries {
-			return out, nil
-		}
-		start = last + "\x00" // the first key that can follow
+// decodeRetired reads the record of a retired key of alg.
+func decodeRetired(alg string, e storage.Entry) (Key, error) {
+	var k Key
+	if err := storage.DecodeJSON(e.Key, e.Value, &k); err != nil {
+		return k, err
 	}
+	if err := k.check(alg); err != nil || retiredKey(alg, k.KID) != e.Key {
+		return k, storage.Damaged(e.Key, "it is not the key of that name (%v)", err)
+	}
+	return k, nil
 }

@@ -46,14 +46,20 @@ func (s *Server) logReadiness(before []string) []string {
 // storeAnswers is how long a readiness check waits for the store.
 const storeAnswers = 2 * time.Second
 
-// damage returns which records that every token needs are damaged.
-func (s *Server) damage() (issues []string) {
-	for _, damaged := range s.cfg.Keys.Damaged() {
-		switch kind, _, _ := strings.Cut(damaged.Key, "/"); kind {
-		case "manifest", "ring", "retired", "refresh", "clock":
-			issues = append(issues, damaged.Error()+": stop the server and run keymill doctor")
+// damageIssue returns the issue of a damaged record. It is "" if not every token needs the record, and if the issues of
+// the keys name it already.
+func damageIssue(key, text string, keys []string) string {
+	switch kind, _, _ := strings.Cut(key, "/"); kind {
+	case "manifest", "ring", "retired", "refresh", "clock":
+		if !slices.ContainsFunc(keys, func(issue string) bool { return strings.Contains(issue, text) }) {
+			return text + ": stop the server and run keymill doctor"
 		}
 	}
+	return ""
+}
+
+// checkEpoch returns why no session can be checked, or nothing.
+func (s *Server) checkEpoch() (issues []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeAnswers) // a disk can hang
 	defer cancel()
 	if err := s.cfg.Issuer.CheckEpoch(ctx); err != nil {
@@ -71,8 +77,13 @@ func (s *Server) issues() []string {
 	if words := s.cfg.KeySet.issue(); words != "" {
 		issues = append(issues, words)
 	}
-	issues = append(issues, s.damage()...)
 	keys := s.cfg.Keys.Status()
+	for _, damaged := range s.cfg.Keys.Damaged() {
+		if issue := damageIssue(damaged.Key, damaged.Error(), keys.Issues); issue != "" {
+			issues = append(issues, issue)
+		}
+	}
+	issues = append(issues, s.checkEpoch()...)
 	issues = append(issues, keys.Issues...)
 	if !keys.Ready && len(issues) == 0 {
 		issues = append(issues, "the keys are not ready")

@@ -62,15 +62,15 @@ func after(key string) string { return key + "\x00" }
 // endOf returns the end of the keys below a prefix that ends in a slash: '0' follows '/'.
 func endOf(prefix string) string { return prefix[:len(prefix)-1] + "0" }
 
-// CheckManifestBelow compares the manifest with the records below prefixes only, which end in a slash. There
-// must be few of them: it reads them in one View.
-func (s *Store) CheckManifestBelow(ctx context.Context, prefixes ...string) error {
+// ReadBelow compares the manifest with the records below prefixes only, which end in a slash, and returns
+// these records. There must be few of them: it reads them in one View.
+func (s *Store) ReadBelow(ctx context.Context, prefixes ...string) (records []storage.Entry, err error) {
 	var c comparison
-	err := s.View(ctx, func(r storage.Reader) (err error) {
+	err = s.View(ctx, func(r storage.Reader) (err error) {
 		if _, c.expected, err = r.(*reader).readManifest(); err != nil {
 			return err
 		}
-		c.found = nil
+		c.found, records = nil, nil
 		maps.DeleteFunc(c.expected, func(key string, _ []byte) bool {
 			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
 		})
@@ -79,12 +79,15 @@ func (s *Store) CheckManifestBelow(ctx context.Context, prefixes ...string) erro
 				if err != nil {
 					return err
 				}
-				c.compare(r.(*reader), e)
+				records = append(records, storage.Entry{Key: e.Key, Value: c.compare(r.(*reader), e)})
 			}
 		}
 		return nil
 	})
-	return cmp.Or(err, c.result())
+	if err = cmp.Or(err, c.result()); err != nil {
+		return nil, err
+	}
+	return records, nil
 }
 
 // readManifest returns the root and the tags of all covered records.
@@ -164,16 +167,18 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 	return nil
 }
 
-func (c *comparison) compare(r *reader, e storage.Entry) {
+// compare compares one record with its entry, and returns its value.
+func (c *comparison) compare(r *reader, e storage.Entry) []byte {
 	expected := c.expected[e.Key]
 	delete(c.expected, e.Key)
-	_, sum, err := r.verify(e.Key, e.Value)
+	value, sum, err := r.verify(e.Key, e.Value)
 	if err == nil {
 		err = differs(e.Key, expected, sum[:])
 	}
 	if err != nil {
 		c.add(err)
 	}
+	return value
 }
 
 func marshal(key string, v any) ([]byte, error) {

@@ -152,13 +152,32 @@ func TestDifferencesAreOneLine(t *testing.T) {
 	base, s := create(t, "client/a", "1", "client/b", "1", "ring/EdDSA", "1")
 	put(t, base, "client/a", "forged", "client/b", "forged")
 	remove(t, base, "ring/EdDSA")
-	for what, err := range map[string]error{"all": s.CheckManifest(t.Context()), "some": s.CheckManifestBelow(t.Context(), "client/", "ring/")} {
+	_, some := s.ReadBelow(t.Context(), "client/", "ring/")
+	for what, err := range map[string]error{"all": s.CheckManifest(t.Context()), "some": some} {
 		text := fmt.Sprint(err)
 		if !errors.Is(err, storage.ErrDamaged) || strings.Contains(text, "\n") || strings.Count(text, "; record ") != 2 {
 			t.Errorf("%s: %s", what, text)
 		}
 	}
-	if err := s.CheckManifestBelow(t.Context(), "audience/"); err != nil {
+	if _, err := s.ReadBelow(t.Context(), "audience/"); err != nil {
 		t.Errorf("below another prefix: %v", err)
+	}
+}
+
+// TestReadBelowReturnsWhatItHasCompared: the records below the prefixes without their tags, and none if one differs.
+func TestReadBelowReturnsWhatItHasCompared(t *testing.T) {
+	base, s := create(t, append(administrators, others...)...)
+	put(t, s, "client/web", "2")
+	records, err := s.ReadBelow(t.Context(), "ring/", "client/")
+	text := ""
+	for _, e := range records {
+		text += fmt.Sprintf("%s=%s ", e.Key, e.Value)
+	}
+	if err != nil || text != "ring/EdDSA=1 client/billing=1 client/web=2 " {
+		t.Errorf("%s, %v", text, err)
+	}
+	remove(t, base, "client/billing")
+	if records, err := s.ReadBelow(t.Context(), "ring/", "client/"); !errors.Is(err, storage.ErrDamaged) || records != nil {
+		t.Errorf("%v, %v", records, err)
 	}
 }
