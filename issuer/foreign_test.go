@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -207,7 +208,11 @@ func TestClaimsThatWeNeverWriteDecideNothing(t *testing.T) {
 				}
 			}
 		})
-		refused(t, w.VerifyToken(t.Context(), "web", token), "invalid_grant")
+		err := w.VerifyToken(t.Context(), "web", token)
+		refused(t, err, "invalid_grant")
+		if reason := (*refusal.Reason)(nil); errors.As(err, &reason) && reason.User != "" && what != "sid of another client's session" { // that is the subject's own
+			t.Errorf("%s: the log would name user %s", what, reason.User)
+		}
 	}
 	if !w.introspect("api", asker, w.foreign(nil)).Active {
 		t.Error("a token without a fault is inactive, so the test proves nothing")

@@ -104,7 +104,11 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 		return err
 	}
 	err = i.store.View(ctx, func(r storage.Reader) error { return i.verifyAccess(r, client, access, at) })
-	return i.aboutSession(ctx, access.Session, err)
+	about := i.aboutSession(ctx, access.Session, err)
+	if reason := (*refusal.Reason)(nil); errors.As(about, &reason) && reason.User != access.Subject {
+		return err // the log must not name another user because of the claim sid
+	}
+	return about
 }
 
 func (i *Issuer) verifyAccess(r storage.Reader, client string, t *accesstoken.Token, at times) error {
