@@ -121,15 +121,15 @@ func (r *Rings) checkUnused(tx storage.Reader, in importedKey) error {
 	if found[0] != nil {
 		return invalid("already_exists", "this key was revoked here; a revoked key cannot be imported")
 	}
+	if err := r.checkOneKID(tx, in); err != nil {
+		return err
+	}
 	for _, b := range found[1:] {
 		if b != nil {
 			return invalid("already_exists", "the kid %q is already used, or was; choose another one, because a kid is never used for two keys", quoted(in.kid))
 		}
 	}
-	if err := r.checkPrimes(in); err != nil {
-		return err
-	}
-	return r.checkOneKID(tx, in)
+	return r.checkPrimes(in)
 }
 
 // checkPrimes compares an RSA key with the published ones once more. checkRSA did so before the lock was
@@ -149,8 +149,8 @@ func (r *Rings) checkPrimes(in importedKey) error {
 	return nil
 }
 
-// checkOneKID refuses a key that is stored under another kid, either half of it. With two kids,
-// a key that has become known would need two revocations.
+// checkOneKID refuses a key that is stored, either half of it. With two kids, a key that has become known would
+// need two revocations.
 func (r *Rings) checkOneKID(tx storage.Reader, in importedKey) error {
 	same, err := r.storedKeys(tx, in.alg, in.public)
 	if err != nil || len(same) == 0 {
@@ -159,6 +159,9 @@ func (r *Rings) checkOneKID(tx storage.Reader, in importedKey) error {
 	until := ""
 	if drop := same[0].Drop; !drop.Equal(never) {
 		until = " until " + drop.UTC().Format(time.RFC3339)
+	}
+	if same[0].KID == in.kid {
+		return invalid("already_exists", "this key is already stored under the kid %q%s; nothing was changed", same[0].KID, until)
 	}
 	return invalid("already_exists", "this key is already stored under the kid %q%s; a key has only one kid, so that one revocation is enough", same[0].KID, until)
 }

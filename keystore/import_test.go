@@ -146,6 +146,12 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: "once"}, "test"); err != nil {
 		t.Fatal(err)
 	}
+	for kid, reason := range map[string]string{"once": `under the kid "once"; nothing was changed`, "twice": `under the kid "once"; a key has only one kid`} {
+		var bad *InvalidError
+		if _, err := r.Import(t.Context(), ImportRequest{Key: good, KID: kid}, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Description, reason) {
+			t.Errorf("importing the key again as %s: %v", kid, err)
+		}
+	}
 	if _, err := r.Revoke(t.Context(), "once", "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +20,8 @@ import (
 type created struct {
 	Data       string `json:"data"`
 	DatabaseID string `json:"database_id"`
+
+	lines string // more lines of the configuration
 }
 
 func initCommand() *cobra.Command {
@@ -29,29 +35,38 @@ without a store, so that a mistyped directory or a volume that is not mounted do
 a new issuer. Run init as the server's own user and with the server's configuration: the store
 is sealed under its master key. init needs no issuer.
 
-init prints the id of the store as a line of the configuration. With database_id set, a server
+init prints the id of the store as a line of the configuration, and a line for each of --data,
+--listen and --issuer that was given and is not in the configuration. With database_id set, a server
 refuses every other store and creates none. A store that exists is never changed.`,
 		Example: `  keymill init --data first-store
   keymill init --data second-store --json
+  keymill init --data third-store --issuer https://id.example.com > keymill.yaml
   keymill init --config /etc/keymill/keymill.yaml >> /etc/keymill/keymill.yaml`,
 		Args: arguments(),
 	}
 	addConfigFlag(cmd, &file)
 	cmd.Flags().Var(new(dirName), "data", "directory of the store; created if missing, its parent must exist")
+	cmd.Flags().String("listen", "", "public address, host:port, as a line of the configuration")
+	cmd.Flags().String("issuer", "", "the URL that tokens name, as a line of the configuration")
 	addJSONFlag(cmd, &asJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := config.Load(file, givenFlags(cmd, "data"), false)
+		given := givenFlags(cmd, "data", "listen", "issuer")
+		c, err := config.Load(file, given, false)
 		if err != nil {
 			return err
 		}
-		if err := c.CheckStore(); err != nil {
+		if err := c.CheckInit(); err != nil {
+			return err
+		}
+		lines, err := newLines(file, given)
+		if err != nil {
 			return err
 		}
 		id, err := serve.Init(cmd.Context(), serve.Options{Config: c, Version: release})
 		if err != nil {
 			return err
 		}
-		return printCreated(cmd.OutOrStdout(), created{c.Data, id}, asJSON)
+		return printCreated(cmd.OutOrStdout(), created{c.Data, id, lines}, asJSON)
 	}
 	return cmd
 }
@@ -64,7 +79,7 @@ func addConfigFlag(cmd *cobra.Command, file *string) {
 // because the last line of the configuration may have none.
 func printCreated(w io.Writer, c created, asJSON bool) error {
 	if !asJSON {
-		_, err := fmt.Fprintf(w, "\n# created a store in %s\ndatabase_id: %s\n", terminal.Printable(c.Data), c.DatabaseID)
+		_, err := fmt.Fprintf(w, "\n# created a store in %s\ndatabase_id: %s\n%s", terminal.Printable(c.Data), c.DatabaseID, c.lines)
 		return err
 	}
 	raw, err := terminal.MarshalJSON(c)
@@ -72,4 +87,36 @@ func printCreated(w io.Writer, c created, asJSON bool) error {
 		return err
 	}
 	return terminal.PrintJSON(w, raw)
+}
+
+// newLines returns the flags as lines of the configuration, without those that the file has already. A server
+// reads the file, so another value there is an error, except of the directory, as before.
+func newLines(file string, given map[string]string) (string, error) {
+	before, err := config.Load(file, nil, false)
+	if err != nil {
+		return "", err
+	}
+	lines := ""
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		value := given[key]
+		switch old := before.Text(key); {
+		case !before.InFile(key):
+			lines += key + ": " + yamlText(value) + "\n"
+		case old != value && key != "data":
+			return "", terminal.WithHint(terminal.Usage("--%s is %q, and %s has %q", key, value, file, old), "change it in the file, and leave out the flag")
+		}
+	}
+	return lines, nil
+}
+
+// yamlText quotes a value unless it can stand as it is.
+func yamlText(value string) string {
+	if regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9/._:-]*[A-Za-z0-9/]$`).MatchString(value) {
+		return value
+	}
+	raw, err := terminal.MarshalJSON(value) // a JSON text is a YAML text
+	if err != nil {
+		return value
+	}
+	return strings.TrimSpace(string(raw))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/refusal"
@@ -60,6 +61,8 @@ func (c *Config) masterKeyHint(fault error) string {
 	const makeOne = "make one: " + MakeMasterKey
 	_, err := os.Lstat(c.Path("keymill.db"))
 	switch {
+	case err == nil && IsTrial(c.Data) && !IsWeakKey(fault):
+		return fmt.Sprintf("the store in %s is a trial store: keymill serve --dev --data %s", c.Data, terminal.ShellWord(c.Data))
 	case !errors.Is(err, os.ErrNotExist) && IsWeakKey(fault):
 		return fmt.Sprintf("change it: (umask 077; %s > new.key); keymill doctor --data %s --new-master-key-file new.key", MakeMasterKey, terminal.ShellWord(c.Data))
 	case !errors.Is(err, os.ErrNotExist):
@@ -68,6 +71,12 @@ func (c *Config) masterKeyHint(fault error) string {
 		return makeOne
 	}
 	return makeOne + " > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key"
+}
+
+// IsTrial reports whether --dev created the store in dir: it keeps the master key beside it.
+func IsTrial(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "dev-master-key"))
+	return err == nil
 }
 
 // ReadMasterKeyFile reads a master key from a file, under the rules for master_key_file.

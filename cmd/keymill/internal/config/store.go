@@ -32,6 +32,21 @@ func (c *Config) CheckStore() error {
 	return nil
 }
 
+// CheckInit checks what CheckStore does, and the other settings that init was given as flags.
+func (c *Config) CheckInit() error {
+	if err := c.CheckStore(); err != nil {
+		return err
+	}
+	for key, check := range map[string]func() error{"listen": c.checkListen, "issuer": c.checkIssuer} {
+		if c.source[key] == "--"+key {
+			if err := check(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // checkDatabaseID refuses an empty value that is written somewhere. It usually comes from a variable
 // that is not set, and without the setting every store would be accepted.
 func (c *Config) checkDatabaseID() error {

@@ -58,9 +58,7 @@ func FindStore(c *config.Config, dirs []string) error {
 		switch {
 		case err == nil:
 			c.Data = dir
-			// --dev keeps the master key beside the store.
-			_, err := os.Stat(c.Path("dev-master-key"))
-			c.Dev = err == nil
+			c.Dev = config.IsTrial(dir)
 			return nil
 		case errors.Is(err, fs.ErrPermission):
 			return terminal.WithHint(err, "run it as the server's user, or as root")
@@ -193,6 +191,9 @@ func (d *Doctor) explainIdentity(ctx context.Context, err error) error {
 }
 
 func (d *Doctor) checkMasterKey(ctx context.Context) {
+	if config.IsWeakKey(d.keyFault) {
+		d.keyFault = serve.WeakKeyFault(ctx, d.store, d.master, d.keyFault)
+	}
 	if d.keyFault != nil {
 		d.findings.add("master key", "", d.keyFault)
 		return

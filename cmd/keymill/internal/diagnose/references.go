@@ -171,7 +171,7 @@ func (c *linkCheck) result() error {
 	if len(wrong) > maxDamaged {
 		words += "; …"
 	}
-	return fmt.Errorf("records that do not fit together: %d (%s); something other than Keymill has removed records or put older ones back: restore a backup, or these records from one", len(wrong), words)
+	return fmt.Errorf("records that do not fit together: %d (%s); something other than Keymill has removed records or put older ones back: restore a backup as a whole", len(wrong), words)
 }
 
 // miscounted returns the counters that count other records than there are.

@@ -103,5 +103,5 @@ func DamageWords(keys []string, count int) string {
 	if count > maxNamedDamaged {
 		names += ", …"
 	}
-	return fmt.Sprintf("damaged records: %d (%s); requests that need one get 503; restore a backup, or the records from one", count, names)
+	return fmt.Sprintf("damaged records: %d (%s); requests that need one get 503; stop the server and restore a backup as a whole", count, names)
 }

@@ -35,6 +35,9 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // Options say what to serve.
@@ -120,8 +123,29 @@ func (s *server) readMasterKey() (err error) {
 	if err := Harden(); err != nil {
 		return err
 	}
-	s.master, err = s.config.MasterKey()
+	if s.master, err = s.config.MasterKey(); config.IsWeakKey(err) {
+		return s.weakKeyFault(err)
+	}
 	return err
+}
+
+// weakKeyFault returns what is wrong first with a weak master key: that it does not open the store, if it
+// does not. Only the key of the store can be changed.
+func (s *server) weakKeyFault(weak error) error {
+	file, err := bolt.OpenReadOnly(s.config.Path("keymill.db"))
+	if err != nil {
+		return weak // there is no store, or a server has it
+	}
+	defer file.Close()
+	return WeakKeyFault(context.Background(), file, s.master, weak)
+}
+
+// WeakKeyFault returns weak, or an error that the weak master key does not open the store.
+func WeakKeyFault(ctx context.Context, file storage.Store, key keystore.MasterKey, weak error) error {
+	if _, err := keystore.Unlock(ctx, file, key); errors.Is(err, keystore.ErrMasterKey) {
+		return fmt.Errorf("%w; besides, %s", err, terminal.Plain(weak))
+	}
+	return weak
 }
 
 // collectLess lets the heap grow to three times its live size instead of twice. The live
@@ -158,7 +182,17 @@ func listen(c *config.Config) (net.Listener, error) {
 	}
 	err = c.SettingError("listen", "cannot listen on %s: %v", c.Listen, err)
 	if errors.Is(errno, syscall.EADDRINUSE) {
-		return nil, terminal.WithHint(err, "another program has the port; stop it, or choose another with --listen HOST:PORT")
+		return nil, terminal.WithHint(err, "%s", portHint(c))
 	}
 	return nil, err
+}
+
+// portHint says who has the port. The server of the same data directory answers on its admin socket.
+func portHint(c *config.Config) string {
+	socket := c.Path("admin.sock")
+	if conn, err := DialAdmin(context.Background(), socket); err == nil {
+		conn.Close()
+		return fmt.Sprintf("a Keymill server of the same data directory is running, because %s answers; stop it first", socket)
+	}
+	return "another program has the port; stop it, or choose another with --listen HOST:PORT"
 }
