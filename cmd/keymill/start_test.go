@@ -110,7 +110,7 @@ func TestAStartInAReadOnlyDirectoryChangesNothing(t *testing.T) {
 	before := snapshot(t, p.dir)
 	for _, args := range [][]string{p.serveArgs("--init"), {"init"}} {
 		out, errs, code := p.run(args...)
-		if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: /") || strings.Count(errs, "\n") != 1 {
+		if code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: cannot write in the data directory: /") || !strings.Contains(errs, "\n  hint: ch") || strings.Count(errs, "\n") != 2 {
 			t.Errorf("%v: code %d: %s", args, code, errs)
 		}
 	}
