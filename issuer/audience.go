@@ -130,7 +130,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 		if err := tx.Delete(audienceKey(name)); err != nil {
 			return err
 		}
-		return i.decision(tx, by).audit("audience.remove", name, nil)
+		return i.decision(tx, by).audit("audience.remove", name, rec.detail())
 	})
 }
 

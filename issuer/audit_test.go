@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,5 +77,42 @@ func TestAFormerNameSelectsAllRecordsOfItsUser(t *testing.T) {
 	}
 	if got, err = w.Audit(t.Context(), audit.Query{Filter: audit.Filter{User: "bob"}, Limit: 100}); err != nil || len(got.Records) < 2 {
 		t.Errorf("with a damaged head: %+v, %v", got, err)
+	}
+}
+
+// TestEveryRecordOfAChangeSaysWhatWasChanged: the id of a user and the name of an audience can be used again, so
+// a record without the name of the user, or the settings of the audience, cannot be understood later.
+func TestEveryRecordOfAChangeSaysWhatWasChanged(t *testing.T) {
+	w := newWorld(t)
+	ctx, yes, no, name, five := t.Context(), true, false, "alice@example.com", "5m"
+	w.audience("orders", "read")
+	must[api.Audience](t)(w.SetAudience(ctx, "orders", api.AudienceChange{TTL: &five}, "uid:0"))
+	if err := w.RemoveAudience(ctx, "orders", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	w.withPassword("bob", "8", "", "pbkdf2_sha1$1000$seasalt$9iRYj0as1r5j+cCBxB+HMlxkyr4=")
+	w.user("alice", "7")
+	must[api.User](t)(w.SetUser(ctx, "7", api.UserChange{Claims: &api.Claims{"role": []byte(`"admin"`)}}, "uid:0"))
+	must[api.User](t)(w.SetUser(ctx, "7", api.UserChange{Disabled: &yes}, "uid:0"))
+	must[api.User](t)(w.SetUser(ctx, "7", api.UserChange{Disabled: &no}, "uid:0"))
+	must[api.User](t)(w.SetPassword(ctx, "7", testPassword, "uid:0"))
+	must[api.User](t)(w.LogoutUser(ctx, "7", "uid:0"))
+	must[api.User](t)(w.UnblockUser(ctx, "7", "uid:0"))
+	must[api.User](t)(w.SetUser(ctx, "7", api.UserChange{Name: &name}, "uid:0"))
+	if err := w.RemoveUser(ctx, "7", "uid:0"); err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, r := range must[api.AuditRecords](t)(w.Audit(ctx, audit.Query{Limit: 100})).Records {
+		said[r.Action] = cmp.Or(r.Detail["name"], r.Detail["alg"])
+	}
+	for action, want := range map[string]string{
+		"audience.add": "EdDSA", "audience.set": "EdDSA", "audience.remove": "EdDSA",
+		"user.add": "alice", "user.import": "bob", "user.set": "alice", "user.disable": "alice", "user.enable": "alice", "user.passwd": "alice",
+		"user.logout": "alice", "user.unblock": "alice", "user.rename": name, "user.remove": name,
+	} {
+		if said[action] != want {
+			t.Errorf("%s says %q, want %q", action, said[action], want)
+		}
 	}
 }

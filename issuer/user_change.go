@@ -216,7 +216,7 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 			return i.endUser(i.decision(tx, by), "user.disable", id, rec)
 		}
 		rec.Disabled = false
-		return i.decision(tx, by).audit("user.enable", id, nil)
+		return i.decision(tx, by).audit("user.enable", id, map[string]string{"name": rec.Name})
 	})
 }
 
