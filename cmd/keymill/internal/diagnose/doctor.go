@@ -201,24 +201,9 @@ func (d *Doctor) checkMasterKey(ctx context.Context) {
 	d.checkKeys(ctx)
 }
 
-// checkKeys opens the keys as a server would, on a store that forgets what is written.
+// checkKeys opens the keys as a server would, and checks all that they open.
 func (d *Doctor) checkKeys(ctx context.Context) {
-	c := d.Config
-	mark, err := sealed.OpenMarkReadOnly(c.MarkPath())
-	if err != nil {
-		d.findings.add("mark", "", err)
-		return
-	}
-	defer mark.Close()
-	rings, err := keystore.Open(ctx, storage.DryRun(d.store), keystore.Config{
-		Mark: mark, KeepOldTags: true,
-		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
-		Master: d.master, Dev: c.Dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
-	})
-	if older := new(keystore.OlderStoreError); errors.As(err, &older) {
-		d.findings.add("mark", "", err)
-		return
-	}
+	rings, markErr, err := d.openKeys(ctx)
 	opens := "opens the data key and the private keys"
 	if d.keySource != "" {
 		opens += "; it is from " + d.keySource
@@ -230,6 +215,7 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		d.records = records
 		if errors.Is(err, storage.ErrDamaged) { // which is no fault of the key
 			d.findings.add("master key", opens, nil)
+			d.findings.check("mark", markErr)
 			d.findings.add("keys", "", err)
 			d.checkRecords(ctx)
 			return
@@ -239,18 +225,47 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		err = fmt.Errorf("%w; the key is from %s", err, d.keySource)
 	}
 	if !d.findings.add("master key", opens, err) {
+		d.findings.check("mark", markErr)
 		return
 	}
 	defer rings.Close()
-	var markErr error
-	if rings.MarkMissing() {
-		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
-	}
 	d.findings.add("mark", "the store is not older than its mark", markErr)
 	d.checkReferences(ctx, rings.ErasureTime(), !d.checkRecords(ctx))
-	if err := serve.CheckIssuer(ctx, rings.Store(), c); err != nil {
-		d.findings.add("issuer", "", err)
+	d.findings.check("issuer", serve.CheckIssuer(ctx, rings.Store(), d.Config))
+	d.checkRings(ctx, rings)
+	d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", openIssuer(ctx, d.Config, rings))
+}
+
+// openKeys opens the keys on a store that forgets what is written. markErr is what is wrong with the mark.
+// It ends no check: before an administrator accepts an older copy, doctor must have found what is damaged in it.
+func (d *Doctor) openKeys(ctx context.Context) (rings *keystore.Rings, markErr, err error) {
+	c := d.Config
+	mark, markErr := sealed.OpenMarkReadOnly(c.MarkPath())
+	if markErr != nil {
+		mark, markErr = nil, namedfile.Denied(namedfile.Need{Path: c.MarkPath(), Use: namedfile.ToWrite}, markErr)
+	} else {
+		defer mark.Close()
 	}
+	cfg := keystore.Config{
+		Mark: mark, KeepOldTags: true,
+		Algorithms: c.Algorithms, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
+		Master: d.master, Dev: c.Dev, CheckRSA: jwks.CheckRSA, Changed: func([]keystore.PublicKey) {},
+	}
+	rings, err = keystore.Open(ctx, storage.DryRun(d.store), cfg)
+	if older := new(keystore.OlderStoreError); errors.As(err, &older) {
+		markErr = terminal.WithHint(err, "put the newest store back; or start the server: the refusal says how to serve this one")
+		cfg.AcceptOlder = older.Token
+		rings, err = keystore.Open(ctx, storage.DryRun(d.store), cfg)
+	}
+	if err == nil && rings.MarkMissing() {
+		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
+	}
+	return rings, markErr, err
+}
+
+// checkRings checks that the keys sign, now and after a rotation.
+func (d *Doctor) checkRings(ctx context.Context, rings *keystore.Rings) {
+	var err error
 	if status := rings.Status(); !status.Ready {
 		err = errors.New(strings.Join(status.Issues, "; "))
 	}
@@ -261,8 +276,7 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 	}
 	d.findings.add("keys", fmt.Sprintf("%d active, %d spare, %d reserve, %d retiring",
 		stages["active"], stages["spare"], stages["reserve"], stages["retiring"]),
-		errors.Join(err, listErr, rotateAll(ctx, rings, c.Algorithms)))
-	d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", openIssuer(ctx, c, rings))
+		errors.Join(err, listErr, rotateAll(ctx, rings, d.Config.Algorithms)))
 }
 
 // openIssuer opens what a start opens after the keys, in the same way.
