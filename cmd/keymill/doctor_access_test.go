@@ -230,3 +230,55 @@ func TestDoctorKnowsTheServersUserOnAVolume(t *testing.T) {
 		}
 	}
 }
+
+// TestAVariableOfRootsShellNamesAFileForDoctorAlone: the master key may be readable for root only. Doctor finds
+// no fault in that, and changes the key. A file that the configuration or the unit names is the server's.
+func TestAVariableOfRootsShellNamesAFileForDoctorAlone(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		server string // where the server has the file with the key
+		ok     bool
+	}{
+		"nowhere":                     {"", true},
+		"the configuration":           {"file", false},
+		"the unit":                    {"Environment=KEYMILL_MASTER_KEY_FILE=", false},
+		"a credential of the unit":    {"LoadCredential=keymill-master-key:", true},
+		"another setting of the unit": {"Environment=A=", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := serversPlace(t)
+			key, config := filepath.Join(p.dir, "master.key"), filepath.Join(p.dir, "keymill.yaml")
+			env := environment()
+			if tt.server != "file" {
+				p.replaceInFile(config, "master_key_file: "+key+"\n", "")
+				env = append(env, "KEYMILL_MASTER_KEY_FILE="+key)
+			}
+			if strings.Contains(tt.server, "=") {
+				env = append(p.unit(tt.server+key), "KEYMILL_MASTER_KEY_FILE="+key)
+			}
+			p.give(key, 0, 0, 0o600)
+			p.as = nil
+			out, errs, code := p.runWith(env, "doctor", "--config", config)
+			if (code == 0) != tt.ok || !tt.ok && !strings.Contains(out, "type: chown 1001 "+key) {
+				t.Errorf("code %d\n%s%s", code, out, errs)
+			}
+			out, errs, code = p.runWith(env, "doctor", "--config", config, "--new-master-key-file", p.writeKey("new.key", testKey("n")))
+			if (code == 0) != tt.ok {
+				t.Errorf("a new key: code %d\n%s%s", code, out, errs)
+			}
+		})
+	}
+}
+
+func (p *place) replaceInFile(path, old, with string) {
+	p.t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(b), old) {
+		p.t.Fatalf("%s: %v", b, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(b), old, with, 1)), 0o640); err != nil {
+		p.t.Fatal(err)
+	}
+}

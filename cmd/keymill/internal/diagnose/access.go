@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 )
@@ -166,27 +165,22 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// secretFiles lists the files with secrets that the server reads itself. A credential is read by systemd,
-// as root. If the unit has one, a variable of root's shell names the file for doctor alone.
+// secretFiles lists the files with secrets that the server reads itself: those that its configuration or its
+// unit names. A credential is read by systemd, as root. A variable of root's shell names a file for doctor
+// alone, which only root may have to read.
 func (d *Doctor) secretFiles() (paths []string) {
 	c := d.Config
-	if c.WebhookURL != "" && c.WebhookSecretFile != "" {
+	if c.WebhookURL != "" && c.InFile("webhook.secret_file") {
 		paths = append(paths, c.WebhookSecretFile)
 	}
 	if c.Dev {
 		return paths
 	}
-	u, err := readUnit(unitDirs())
-	if err != nil {
-		u = &unit{}
+	if c.InFile("master_key_file") {
+		return append(paths, c.MasterKeyFile)
 	}
-	_, loaded := u.credentials[config.MasterKeyCredential]
-	named := u.environment["KEYMILL_MASTER_KEY_FILE"]
-	switch {
-	case c.MasterKeyFile != "" && (!loaded || c.InFile("master_key_file")):
-		paths = append(paths, c.MasterKeyFile)
-	case c.MasterKeyFile == "" && named != "":
-		paths = append(paths, filepath.Join("/", named))
+	if u, err := readUnit(unitDirs()); err == nil && u.environment["KEYMILL_MASTER_KEY_FILE"] != "" {
+		paths = append(paths, filepath.Join("/", u.environment["KEYMILL_MASTER_KEY_FILE"]))
 	}
 	return paths
 }
