@@ -32,6 +32,7 @@ const (
 	ToRead   Use = "read"   // reads it, and no other user should
 	ToShare  Use = "share"  // reads it, as other users may
 	ToCreate Use = "create" // makes, replaces and removes files in this directory
+	ToMake   Use = "make"   // makes this directory, and owns it
 
 	toEnter Use = "enter" // finds a file below this directory
 )
@@ -142,7 +143,11 @@ func reason(n Need, err error) (what, hint string) {
 	case isProtected(at.Path):
 		return what + "is protected from changes (chattr +i or +a)", "chattr -i -a " + word
 	}
-	return what + Described(info), give(at.Use, word, info)
+	what += Described(info)
+	if n.Use == ToMake && at.Use == ToCreate && classOf(info) != 'u' {
+		return what, fmt.Sprintf("install -d -m 700 -o %d -g %d %s", os.Geteuid(), os.Getegid(), terminal.ShellWord(absolute(n.Path)))
+	}
+	return what, give(at.Use, word, info)
 }
 
 // obstacle returns what this process lacks: to enter a directory above the file, to make a file in its

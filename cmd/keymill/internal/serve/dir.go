@@ -34,7 +34,7 @@ func OpenDir(path string, create bool) (*Dir, error) {
 	if create {
 		err := os.Mkdir(path, 0o700)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToCreate}, fmt.Errorf("cannot create the data directory: %w", err))
+			return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToMake}, fmt.Errorf("cannot create the data directory: %w", err))
 		}
 		d.createdDir = err == nil
 	}
