@@ -57,7 +57,7 @@ func (m fileMeta) check(size int64) error {
 	// This package always writes a free list. A file without one comes from another
 	// program, and bbolt would change it when it opens it.
 	if m.root < firstPage || m.root >= m.pages || m.freelist < firstPage || m.freelist >= m.pages {
-		return errors.New("the file is damaged or belongs to another program")
+		return errors.New("the file is damaged or belongs to another program; restore a backup, or choose another data directory")
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func newestMeta(f io.ReaderAt) (fileMeta, error) {
 			return second, nil
 		}
 	}
-	return fileMeta{}, errors.New("the file is not a Keymill store")
+	return fileMeta{}, errors.New("the file is not a Keymill store; if it was one, restore a copy of it")
 }
 
 // mayFollow reports whether m, whose checksum does not fit, can be the transaction after valid. It is the one

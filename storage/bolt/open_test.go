@@ -63,7 +63,7 @@ func overwrite(b []byte, at int, with []byte) []byte {
 	return b
 }
 
-// TestADamagedFileIsRefusedAndNotChanged: the error is one clear line.
+// TestADamagedFileIsRefusedAndNotChanged: the error is one clear line, which says what to do.
 //
 // I28.
 func TestADamagedFileIsRefusedAndNotChanged(t *testing.T) {
@@ -103,6 +103,9 @@ func TestADamagedFileIsRefusedAndNotChanged(t *testing.T) {
 			}
 			if s := err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, path) || strings.Contains(s, "in use") || len(s) > 300 {
 				t.Errorf("%s: the error is not one line that names the file: %q", name, s)
+			}
+			if s := err.Error(); !strings.Contains(s, "restore a ") && !strings.Contains(s, "choose another data directory") {
+				t.Errorf("%s: the error does not say what to do: %q", name, s)
 			}
 		}
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, content) {
