@@ -94,7 +94,7 @@ func badSettings() []badStart {
 		}, `--issuer: issuer "http://id.example.com" must use https`},
 		{"no issuer", false, func(p *place) ([]string, []string) {
 			return nil, []string{"serve", "--data", p.data}
-		}, "issuer: the setting is required\n  hint: set it: --issuer https://id.example.com; or try everything with --dev"},
+		}, "issuer: the setting is required\n  hint: name the configuration: --config FILE; or set it: --issuer https://id.example.com; or try everything with --dev"},
 		{"port in use", false, func(p *place) ([]string, []string) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

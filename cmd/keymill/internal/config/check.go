@@ -47,8 +47,12 @@ func (c *Config) checkIssuer() error {
 		if c.Dev {
 			return nil
 		}
+		var file string
+		if c.file == "" {
+			file = "name the configuration: --config FILE; or "
+		}
 		return terminal.WithHint(c.SettingError("issuer", "the setting is required"),
-			"set it: --issuer https://id.example.com; or try everything with --dev")
+			"%sset it: --issuer https://id.example.com; or try everything with --dev", file)
 	}
 	if err := issuer.CheckURL(c.Issuer, c.Insecure); err != nil {
 		return terminal.WithHint(c.SettingError("issuer", "%v", err),
