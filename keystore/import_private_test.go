@@ -1,9 +1,12 @@
 package keystore
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -149,6 +152,50 @@ func TestPrivateRSAKeysAreImportedOnlyWithTwoLargePrimes(t *testing.T) {
 		if len(r.Published()) != before {
 			t.Errorf("%s: it is published", name)
 		}
+	}
+}
+
+// TestEd25519KeysThatCanBeGuessedAreNotImported, in any form and for any use. What they signed elsewhere is not
+// accepted here.
+//
+// R87.
+func TestEd25519KeysThatCanBeGuessedAreNotImported(t *testing.T) {
+	r, _ := newRings(t)
+	seed := func(s string) ed25519.PrivateKey { return ed25519.NewKeyFromSeed([]byte(s)) }
+	var sequence, fromSeven []byte
+	for n := range byte(32) {
+		sequence, fromSeven = append(sequence, n), append(fromSeven, 7+3*n)
+	}
+	published, err := hex.DecodeString("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256([]byte("changeme"))
+	for name, key := range map[string]ed25519.PrivateKey{
+		"zeros":                   seed(strings.Repeat("\x00", 32)),
+		"ones":                    seed(strings.Repeat("\xff", 32)),
+		"a sequence":              seed(string(sequence)),
+		"a sequence of steps":     seed(string(fromSeven)),
+		"a pattern":               seed(strings.Repeat("\x9d\x61\xb1\x9d", 8)),
+		"text":                    seed("this is a secret of 32 letters  "),
+		"test 2 of RFC 8032":      seed(string(published)),
+		"the hash of a word":      seed(string(hash[:])),
+		"filled up with zeros":    seed("\x9d\x61\xb1\x9d\xef\xfd\x5a\x60\xba\x84\x4a\xf4\x92\xec\x2c\xc4\x44\x49\xc5\x69" + strings.Repeat("\x00", 12)),
+		"the same in both halves": seed(strings.Repeat("\x9d\x61\xb1\x9d\xef\xfd\x5a\x60\xba\x84\x4a\xf4\x92\xec\x2c\xc4", 2)),
+	} {
+		for form, file := range map[string][]byte{"PEM": pemOf(t, "PRIVATE KEY", key), "JWK": jwkOf(key, "theirs")} {
+			for use, req := range map[string]ImportRequest{
+				"spare": {Key: file}, "signer": {Key: file, SignNow: true}, "verify only": {Key: file, Until: r.Now().Add(time.Hour)},
+			} {
+				var bad *InvalidError
+				if _, err := r.Import(t.Context(), req, "test"); !errors.As(err, &bad) || !strings.Contains(bad.Description, "not drawn at random") {
+					t.Errorf("%s, %s, %s: %v", name, form, use, err)
+				}
+			}
+		}
+	}
+	if _, err := r.Import(t.Context(), ImportRequest{Key: pemOf(t, "PRIVATE KEY", edKey(t))}, "test"); err != nil {
+		t.Errorf("a random key: %v", err)
 	}
 }
 

@@ -2,12 +2,16 @@ package keystore
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
 	"fmt"
+
+	"keymill/keystore/randomness"
 )
 
-// checkPrivate looks at what only the private half of an imported key shows: the factors of an RSA modulus.
+// checkPrivate looks at what only the private half of an imported key shows: the secret of an Ed25519 key, and the
+// factors of an RSA modulus.
 // CheckRSA has accepted the public half. Validate checks that the factors make the modulus, that d and the
 // values of the Chinese remainder theorem fit them, that d is larger than the root of the modulus, and that
 // two primes are as distant as FIPS 186-5 requires.
@@ -19,7 +23,7 @@ import (
 func checkPrivate(private crypto.Signer) error {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok {
-		return nil
+		return checkSeed(private.(ed25519.PrivateKey)) // algorithmOf accepts no other type
 	}
 	if len(key.Primes) != 2 {
 		return fmt.Errorf("the RSA modulus has %d prime factors; only keys with two are imported", len(key.Primes))
@@ -40,3 +44,12 @@ func checkPrivate(private crypto.Signer) error {
 // primeRounds are those of Miller and Rabin, after the test of Baillie, PSW and no known composite passes
 // the latter.
 const primeRounds = 4
+
+// checkSeed refuses an Ed25519 key whose secret can be guessed: it is 32 bytes that any program takes, also
+// zeros, a text, or those of RFC 8032. Anyone who guesses it signs in the name of the key.
+func checkSeed(key ed25519.PrivateKey) error {
+	if fault := randomness.Fault([randomness.Size]byte(key.Seed()), false); fault != "" {
+		return fmt.Errorf("the secret of the Ed25519 key was not drawn at random: %s; make a new key", fault)
+	}
+	return nil
+}
