@@ -28,6 +28,10 @@ const (
 	metaBytes       = 64
 	boltMagic       = 0xED0CDAED
 	boltVersion     = 2
+
+	// maxTransaction is out of reach: a store with a million changes a second gets there in 146,000 years. bbolt
+	// counts on from the newest transaction, and over the largest number begins with 0 again.
+	maxTransaction = 1 << 62
 )
 
 // checkFile checks a locked file before bbolt maps it into memory.
@@ -53,6 +57,9 @@ func checkFile(f *os.File) error {
 func (m fileMeta) check(size int64) error {
 	if m.pages > math.MaxInt64/m.pageSize || size < int64(m.pages*m.pageSize) {
 		return fmt.Errorf("the file is truncated: %d bytes, expected at least %d pages of %d bytes; restore a backup", size, m.pages, m.pageSize)
+	}
+	if m.txid > maxTransaction {
+		return damaged("the newest meta page says that it is of transaction %d, and no store has had so many; restore a backup", m.txid)
 	}
 	// This package always writes a free list. A file without one comes from another
 	// program, and bbolt would change it when it opens it.

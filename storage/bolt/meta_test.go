@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"strings"
 	"testing"
@@ -97,6 +98,48 @@ func TestADamagedMetaPageIsOneLine(t *testing.T) {
 			if err := os.WriteFile(path, whole, 0o600); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// TestAnImpossibleTransactionIsRefused by each way to open the file: bbolt would count over the largest number, and
+// the older meta page would be the newest.
+//
+// I28.
+func TestAnImpossibleTransactionIsRefused(t *testing.T) {
+	path := storeOf(t)
+	whole, newest := readStore(t, path)
+	size := os.Getpagesize()
+	at := int(newest.txid%2) * size
+	for txid, refused := range map[uint64]bool{
+		newest.txid + 2: false, maxTransaction: false, maxTransaction + 1: true, 1<<63 - 1: true, 1 << 63: true, 1<<64 - 2: true, 1<<64 - 1: true,
+	} {
+		b := bytes.Clone(whole)
+		binary.NativeEndian.PutUint64(b[at+64:], txid)
+		sum := fnv.New64a()
+		sum.Write(b[at+pageHeaderBytes : at+72])
+		binary.NativeEndian.PutUint64(b[at+72:], sum.Sum64())
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		readOnly, readErr := OpenReadOnly(path)
+		if readErr == nil {
+			readOnly.Close()
+		}
+		s, err := Open(path, Options{})
+		if !refused {
+			if err := errors.Join(readErr, err); err != nil {
+				t.Fatalf("transaction %d: %v", txid, err)
+			}
+			put(t, s, "one", "")
+			put(t, s, "two", "")
+			if err := errors.Join(s.Check(t.Context()), s.Close()); err != nil {
+				t.Errorf("transaction %d, after two changes: %v", txid, err)
+			}
+			continue
+		}
+		for _, err := range []error{readErr, err, CheckFile(t.Context(), path, func(int) {})} {
+			wantLine(t, fmt.Sprint(txid), err, fmt.Sprintf("transaction %d, and no store", txid))
 		}
 	}
 }
