@@ -58,7 +58,7 @@ refuses every other store and creates none. A store that exists is never changed
 		if err := c.CheckInit(); err != nil {
 			return err
 		}
-		lines, err := newLines(file, given)
+		lines, err := newLines(c, given)
 		if err != nil {
 			return err
 		}
@@ -90,28 +90,27 @@ func printCreated(w io.Writer, c created, asJSON bool) error {
 }
 
 // newLines returns the flags as lines of the configuration, without those that the file has already. A server
-// reads the file, so another value there is an error, except of the directory, as before.
-func newLines(file string, given map[string]string) (string, error) {
-	before, err := config.Load(file, nil, false)
-	if err != nil {
-		return "", err
-	}
+// reads the file, so another value there is an error, except of the directory: that of the flag is used.
+func newLines(c *config.Config, given map[string]string) (string, error) {
 	lines := ""
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		value := given[key]
-		switch old := before.Text(key); {
-		case !before.InFile(key):
+		switch old, found := c.Written(key); {
+		case !found:
 			lines += key + ": " + yamlText(value) + "\n"
 		case old != value && key != "data":
-			return "", terminal.WithHint(terminal.Usage("--%s is %q, and %s has %q", key, value, file, old), "change it in the file, and leave out the flag")
+			return "", terminal.WithHint(terminal.Usage("--%s is %q, and %s has %q", key, value, c.File(), old), "change it in the file, and leave out the flag")
 		}
 	}
 	return lines, nil
 }
 
+// plainYAML is text that YAML takes for text, or for a number: a path, a URL or an address.
+var plainYAML = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9/._:-]*[A-Za-z0-9/]$`)
+
 // yamlText quotes a value unless it can stand as it is.
 func yamlText(value string) string {
-	if regexp.MustCompile(`^[A-Za-z0-9/.][A-Za-z0-9/._:-]*[A-Za-z0-9/]$`).MatchString(value) {
+	if plainYAML.MatchString(value) && !strings.EqualFold(value, "null") {
 		return value
 	}
 	raw, err := terminal.MarshalJSON(value) // a JSON text is a YAML text

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/keystore"
 	"keymill/storage/bolt"
 )
@@ -136,6 +138,59 @@ func TestInitWritesTheConfiguration(t *testing.T) {
 	}
 	if after := snapshot(t, p.dir); after != before {
 		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
+	}
+}
+
+// TestInitComparesFlagsWithTheFile, which it reads once: also if the file is a pipe, or a variable has a setting as well.
+func TestInitComparesFlagsWithTheFile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	const other, text = "https://other.example", "issuer: " + testIssuer + "\n"
+	file := filepath.Join(p.dir, "keymill.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, path := range []string{"/dev/stdin", "/dev/fd/3", file} {
+		for i, tt := range []struct {
+			variable, flag, want string
+			code                 int
+		}{
+			{"", testIssuer, "", 0},
+			{other, testIssuer, "", 0}, // the flag replaces the variable
+			{"", other, "--issuer is \"" + other + "\", and " + path + " has \"" + testIssuer + "\"", 2},
+			{other, other, "--issuer is \"" + other + "\", and " + path + " has \"" + testIssuer + "\"", 2},
+		} {
+			env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.dir, "master.key"))
+			if tt.variable != "" {
+				env = append(env, "KEYMILL_ISSUER="+tt.variable)
+			}
+			data := filepath.Join(p.dir, fmt.Sprintf("init%d-%d", n, i))
+			out, errs, code := p.runPiped(env, path, text, "init", "--config", path, "--data", data, "--issuer", tt.flag)
+			if code != tt.code || !strings.Contains(errs, tt.want) || strings.Contains(out, "issuer:") || tt.code == 0 != strings.Contains(out, "\ndata: "+data+"\n") {
+				t.Errorf("%s, %+v: code %d, %s%s", path, tt, code, out, errs)
+			}
+		}
+	}
+}
+
+// TestInitQuotesWhatYAMLTakesForNoText: the line of a directory names that directory.
+func TestInitQuotesWhatYAMLTakesForNoText(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.dir, "master.key"))
+	for _, name := range []string{"null", "Null", ".nan", ".inf", ".hidden", "true", "007", "1.5", "2026-01-01", "a b", "a: b", "-", "x", "a#b", "ü", "\"", "'"} {
+		out, errs, code := p.runWith(env, "init", "--data", name)
+		if code != 0 {
+			t.Errorf("%s: code %d, %s", name, code, errs)
+			continue
+		}
+		file := filepath.Join(p.dir, "keymill.yaml")
+		if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := config.Load(file, nil, false); err != nil || c.Data != name {
+			t.Errorf("%s: %v with\n%s", name, err, out)
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ type Config struct {
 
 	file         string            // that Load read, or ""
 	source       map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+	written      map[string]string // key → its value in the file, as a variable has it
 	serviceLinks []string          // variables that readEnvironment ignored, sorted
 }
 
@@ -67,7 +68,7 @@ type Config struct {
 // text), in this order. Every value is well formed afterwards. Check decides whether they
 // work together.
 func Load(file string, flags map[string]string, dev bool) (*Config, error) {
-	c := &Config{Dev: dev, file: file, source: map[string]string{}}
+	c := &Config{Dev: dev, file: file, source: map[string]string{}, written: map[string]string{}}
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}
@@ -84,6 +85,7 @@ func Load(file string, flags map[string]string, dev bool) (*Config, error) {
 			if err := c.assign(byKey[e.key], e.value, fmt.Sprintf("%s:%d", file, e.line)); err != nil {
 				return nil, err
 			}
+			c.written[e.key] = byKey[e.key].text(c)
 		}
 	}
 	if err := c.readEnvironment(os.Environ()); err != nil {
@@ -187,9 +189,15 @@ func (c *Config) SettingError(key, format string, args ...any) error {
 // IsSet reports whether the setting was given, so that its value is not the default.
 func (c *Config) IsSet(key string) bool { return c.source[key] != "" }
 
-// InFile reports whether the setting was given in the file.
+// InFile reports whether the value of the setting is that of the file.
 func (c *Config) InFile(key string) bool {
 	return c.file != "" && strings.HasPrefix(c.source[key], c.file+":")
+}
+
+// Written returns the value that the file has for a setting, also if a variable or a flag replaces it.
+func (c *Config) Written(key string) (text string, found bool) {
+	text, found = c.written[key]
+	return text, found
 }
 
 // File returns the path of the file that Load read, or "".

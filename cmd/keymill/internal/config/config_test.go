@@ -177,7 +177,7 @@ log: {level: debug, format: json}
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		LogLevel:       -4, LogFormat: "json",
 	}
-	want.source, want.file = c.source, path
+	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}

@@ -27,16 +27,6 @@ func (c *Config) Effective() []EffectiveSetting {
 	return list
 }
 
-// Text returns the value of a setting as a variable has it.
-func (c *Config) Text(key string) string {
-	for _, s := range Settings() {
-		if s.Key == key {
-			return s.text(c)
-		}
-	}
-	return ""
-}
-
 // notShown stands for a value whose type may hold a secret.
 const notShown = "[not shown]"
 
