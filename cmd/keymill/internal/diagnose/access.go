@@ -64,7 +64,11 @@ func (d *Doctor) reportAccess(server account, faults []*namedfile.Fault) {
 	for _, f := range faults {
 		line := cmp.Or(f.Hint, f.Path)
 		if !seen[line] {
-			d.findings.add("access", "", terminal.WithHint(fmt.Errorf("the server's user, %s: %s", server, f.What), "type: %s", f.Hint))
+			err := fmt.Errorf("the server's user, %s: %s", server, f.What)
+			if f.Hint != "" {
+				err = terminal.WithHint(err, "type: %s", f.Hint)
+			}
+			d.findings.add("access", "", err)
 		}
 		seen[line] = true
 	}
