@@ -127,7 +127,7 @@ func (r *Rings) putChange(d decision, before, after ring) error {
 	return errors.Join(r.putAdvanced(d, before, after), r.putClock(d.tx, r.clockRecordAt(d.now)))
 }
 
-// putRevocation is putChange for a revocation, which a damaged clock record does not keep away: no start
+// putRevocation is putChange for a revocation, which a damaged clock record does not prevent: no start
 // accepts that record, so its time does not matter.
 func (r *Rings) putRevocation(d decision, before, after ring) error {
 	err := r.putClock(d.tx, r.clockRecordAt(d.now))

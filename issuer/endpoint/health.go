@@ -46,8 +46,8 @@ func (s *Server) logReadiness(before []string) []string {
 // storeAnswers is how long a readiness check waits for the store.
 const storeAnswers = 2 * time.Second
 
-// damageIssue returns the issue of a damaged record. It is "" if not every token needs the record, and if the issues of
-// the keys name it already.
+// damageIssue returns the issue of a damaged record with the key. text is its error, and keys are the issues of the keys.
+// It returns "" if some tokens do not need the record, or if keys names it already.
 func damageIssue(key, text string, keys []string) string {
 	switch kind, _, _ := strings.Cut(key, "/"); kind {
 	case "manifest", "ring", "retired", "refresh", "clock":

@@ -104,7 +104,7 @@ func (t tree) walk(key string, v visit) (leaf, error) {
 	}
 	switch {
 	case t.buckets && n.buckets == 0:
-		return leaf{}, damaged("the record %s is no bucket", storage.QuoteKey(key))
+		return leaf{}, damaged("the record %s is not a bucket", storage.QuoteKey(key))
 	case !t.buckets && n.buckets > 0:
 		return leaf{}, damaged("the record %s is a bucket", quote(n.firstBucket()))
 	}
