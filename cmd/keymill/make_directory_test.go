@@ -51,3 +51,40 @@ func TestADirectoryThatTheServersUserCannotMakeIsMadeByRoot(t *testing.T) {
 		}
 	}
 }
+
+// TestADirectoryOfOthersIsNeverGivenToTheServer: doctor as root must not advise to give it /etc because the
+// mark is to lie there.
+func TestADirectoryOfOthersIsNeverGivenToTheServer(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		holds    []string // directories in it
+		uid, gid int
+		mode     fs.FileMode
+		want     string // D is the directory
+	}{
+		"root's, with others":        {[]string{"other"}, 0, 0, 0o755, "install -d -m 700 -o 1001 -g 1001 D/keymill-files"},
+		"the group's, with others":   {[]string{"other"}, 0, 1001, 0o750, "install -d -m 700 -o 1001 -g 1001 D/keymill-files"},
+		"one that is not to be read": {[]string{"other"}, 0, 0, 0o711, "install -d -m 700 -o 1001 -g 1001 D/keymill-files"},
+		"the root of a volume":       {[]string{"lost+found"}, 0, 0, 0o755, "chown 1001 D"},
+		"root's, for the mark alone": {nil, 0, 0, 0o755, "chown 1001 D"},
+	} {
+		p := newPlace(t)
+		p.runAs(syscall.Credential{Uid: 1001, Gid: 1001})
+		if _, errs, code := p.run("init"); code != 0 {
+			t.Fatal(errs)
+		}
+		dir := filepath.Join(p.dir, "marks")
+		for _, path := range append([]string{""}, tt.holds...) {
+			if err := os.Mkdir(filepath.Join(dir, path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.give(dir, tt.uid, tt.gid, tt.mode)
+		p.as = nil
+		checks, _ := p.diagnosisWith(append(p.env(), "KEYMILL_STORE_MARK_FILE="+filepath.Join(dir, "k.mark")))
+		if got := checks["access"]; got.OK || !strings.Contains(got.Detail, strings.ReplaceAll(tt.want, "D", dir)) || tt.holds != nil && tt.holds[0] == "other" && strings.Contains(got.Detail, "chown") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

@@ -144,10 +144,27 @@ func reason(n Need, err error) (what, hint string) {
 		return what + "is protected from changes (chattr +i or +a)", "chattr -i -a " + word
 	}
 	what += Described(info)
-	if n.Use == ToMake && at.Use == ToCreate && classOf(info) != 'u' {
-		return what, fmt.Sprintf("install -d -m 700 -o %d -g %d %s", os.Geteuid(), os.Getegid(), terminal.ShellWord(absolute(n.Path)))
+	if at.Use == ToCreate && classOf(info) != 'u' {
+		if n.Use == ToMake {
+			return what, ownDirectory(absolute(n.Path))
+		}
+		if isShared(at.Path) {
+			return what + " and holds directories of others; name one of the server's own in the configuration", ownDirectory(filepath.Join(at.Path, "keymill-files"))
+		}
 	}
 	return what, give(at.Use, word, info)
+}
+
+// ownDirectory returns the line that makes a directory of the user of this process.
+func ownDirectory(path string) string {
+	return fmt.Sprintf("install -d -m 700 -o %d -g %d %s", os.Geteuid(), os.Getegid(), terminal.ShellWord(path))
+}
+
+// isShared reports whether a directory holds other directories, as /etc and /var/lib do. A server keeps
+// only files in a directory, so this one must not be given to it. It is so too if that cannot be seen.
+func isShared(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err != nil || slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.IsDir() && e.Name() != "lost+found" })
 }
 
 // obstacle returns what this process lacks: to enter a directory above the file, to make a file in its
