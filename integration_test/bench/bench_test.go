@@ -251,7 +251,15 @@ func TestAssertNamesTheBoundsThatAreMissed(t *testing.T) {
 	if missed := slow.missed(); len(missed) != 0 {
 		t.Errorf("missed = %q", missed)
 	}
-	if missed := (startCost{time.Second, 3 * time.Second, 50 * time.Millisecond, 100 * time.Millisecond, 40e6}).missed(); len(missed) != 3 {
+	costly := startCost{
+		startCPU: time.Second, launchCPU: 50 * time.Millisecond,
+		fresh: 3 * time.Second, launch: 50 * time.Millisecond, key: 100 * time.Millisecond, resident: 40e6,
+	}
+	if missed := costly.missed(); len(missed) != 3 {
+		t.Errorf("missed = %q", missed)
+	}
+	late := startCost{firstKeys: time.Second, startCPU: 4, launch: 1, launchCPU: 1} // the machine was busy
+	if missed := late.missed(); len(missed) != 0 {
 		t.Errorf("missed = %q", missed)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +21,40 @@ func cpuTime(pid int) (time.Duration, error) {
 		return 0, err
 	}
 	return parseCPUTime(text)
+}
+
+// threadTime is cpuTime in nanoseconds, which the kernel counts for each thread. That of threads that have
+// ended is not in it.
+func threadTime(pid int) (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0, err
+	}
+	var sum time.Duration
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		var ns int64
+		if _, err := fmt.Sscan(string(b), &ns); err != nil {
+			return 0, fmt.Errorf("%s: %w", path, err)
+		}
+		sum += time.Duration(ns)
+	}
+	if sum == 0 {
+		return 0, fmt.Errorf("the kernel does not count the processor time of process %d", pid)
+	}
+	return sum, nil
+}
+
+// childrenTime returns the processor time of all processes that this one has started and waited for.
+func childrenTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
+		panic(err) // only a wrong argument fails
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // parseCPUTime reads fields 14 and 15 of proc_pid_stat(5). The second field is a
