@@ -15,6 +15,7 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer/api"
 )
 
@@ -187,7 +188,7 @@ func TestTheManualOfServeListsEverySetting(t *testing.T) {
 
 // TestAUsageErrorSaysWhatToType on at most two lines, with exit code 2 and an empty stdout.
 func TestAUsageErrorSaysWhatToType(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for _, tt := range []struct {
 		line, want string
 	}{
@@ -283,7 +284,7 @@ func noDirectory(command string) string {
 
 // TestAnEmptyKeyFileIsAnError: the command before a pipe may have failed.
 func TestAnEmptyKeyFileIsAnError(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("empty.pem", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -297,7 +298,7 @@ func TestAnEmptyKeyFileIsAnError(t *testing.T) {
 
 // TestNoServerSaysHowToStartOne, with and without --data.
 func TestNoServerSaysHowToStartOne(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	_, errs, code := typed("key", "list")
 	want := "keymill: no server is running on keymill-data or keymill-dev\n" +
@@ -314,7 +315,7 @@ func TestNoServerSaysHowToStartOne(t *testing.T) {
 
 // TestAKidThatBeginsWithADashIsNoFlag. One in 64 does.
 func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	for _, kid := range []string{
 		"-mwbKzHynPqoJjt1phuXRzKk9Nr-DNjWQZ_ZamUESdw",
@@ -336,7 +337,7 @@ func TestAKidThatBeginsWithADashIsNoFlag(t *testing.T) {
 
 // TestAnEmptyOrTooLongSecretIsAnError on standard input.
 func TestAnEmptyOrTooLongSecretIsAnError(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	const passwd, why = "user passwd alice --password-stdin", "session why -"
 	for _, tt := range []struct{ line, in, want string }{

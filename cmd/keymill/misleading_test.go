@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/keystore"
 	"keymill/storage/bolt"
 )
@@ -175,7 +176,7 @@ func TestInitComparesFlagsWithTheFile(t *testing.T) {
 
 // TestInitQuotesWhatYAMLTakesForNoText: the line of a directory names that directory.
 func TestInitQuotesWhatYAMLTakesForNoText(t *testing.T) {
-	t.Parallel()
+	terminaltest.ClearEnvironment(t) // config.Load reads it, so this test is not parallel
 	p := newPlace(t)
 	env := environment("KEYMILL_MASTER_KEY_FILE=" + filepath.Join(p.dir, "master.key"))
 	for _, name := range []string{"null", "Null", ".nan", ".inf", ".hidden", "true", "007", "1.5", "2026-01-01", "a b", "a: b", "-", "x", "a#b", "ü", "\"", "'"} {

@@ -40,18 +40,6 @@ func environment(extra ...string) []string {
 	return append(env, extra...)
 }
 
-// clearEnvironment removes the variables that keymill reads until the test ends.
-func clearEnvironment(t *testing.T) {
-	t.Helper()
-	for _, e := range os.Environ() {
-		name, value, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "KEYMILL_") || name == "CREDENTIALS_DIRECTORY" {
-			os.Unsetenv(name)
-			t.Cleanup(func() { os.Setenv(name, value) })
-		}
-	}
-}
-
 func program(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()

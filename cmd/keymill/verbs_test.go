@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
@@ -330,7 +331,7 @@ func TestAuditTailFollows(t *testing.T) {
 
 // TestASecretIsSentToItsIssuerOnly, and not over plain http.
 func TestASecretIsSentToItsIssuerOnly(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Chdir(t.TempDir())
 	t.Setenv("KEYMILL_CLIENT_SECRET", "very secret")
 	asked := 0

@@ -12,19 +12,8 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
-
-// clearEnvironment removes the variables that keymill reads until the test ends.
-func clearEnvironment(t *testing.T) {
-	t.Helper()
-	for _, e := range os.Environ() {
-		name, value, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, "KEYMILL_") || name == "CREDENTIALS_DIRECTORY" {
-			os.Unsetenv(name)
-			t.Cleanup(func() { os.Setenv(name, value) })
-		}
-	}
-}
 
 func writeFile(t *testing.T, name, content string) string {
 	t.Helper()
@@ -38,7 +27,7 @@ func writeFile(t *testing.T, name, content string) string {
 // TestABadSettingIsReportedWithItsLine also checks that the error is one line, and that it
 // says what the setting accepts.
 func TestABadSettingIsReportedWithItsLine(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	const ok = "issuer: https://id.example.com\n"
 	for _, tt := range []struct{ name, file, want string }{
 		{"unknown", ok + "listne: 127.0.0.1:1\n", `:2: unknown setting "listne"; did you mean "listen"?`},
@@ -134,7 +123,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 
 // TestAFileCanSetEverySetting fails if a setting is added and not added here.
 func TestAFileCanSetEverySetting(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	path := writeFile(t, "keymill.yaml", `# every setting
 listen: "0.0.0.0:443"
 data: /var/lib/keymill
@@ -189,7 +178,7 @@ log: {level: debug, format: json}
 }
 
 func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	samples := map[string]string{
 		"*string": "sample", "*bool": "true", "*time.Duration": "77h", "*[]string": "EdDSA",
 		"*[]netip.Prefix": "192.0.2.0/24,198.51.100.7", "*slog.Level": "warn",
@@ -228,7 +217,7 @@ func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 }
 
 func TestAFlagOverridesTheEnvironmentTheFileAndTheDefault(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	listen := func(file string, flags map[string]string) string {
 		t.Helper()
 		c, err := Load(file, flags, false)
@@ -254,7 +243,7 @@ func TestAFlagOverridesTheEnvironmentTheFileAndTheDefault(t *testing.T) {
 }
 
 func TestAnUnknownVariableIsAnErrorWithASuggestion(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for _, name := range []string{"KEYMILL_CONFIG", "KEYMILL_MASTER_KEY", "KEYMILL_WEBHOOK_SECRET", "KEYMILL_CLIENT_SECRET"} {
 		t.Setenv(name, "x")
 	}
@@ -273,7 +262,7 @@ func TestAnUnknownVariableIsAnErrorWithASuggestion(t *testing.T) {
 
 // TestABadVariableOrFlagIsReportedByItsName: the operator should not search the file.
 func TestABadVariableOrFlagIsReportedByItsName(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	c, err := Load("", map[string]string{"issuer": "https://id.example.com", "listen": "nowhere"}, false)
 	if err == nil {
 		err = c.Check()
@@ -288,7 +277,7 @@ func TestABadVariableOrFlagIsReportedByItsName(t *testing.T) {
 }
 
 func TestDefaultsPassTheChecksWithAndWithoutDev(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	c, err := Load("", map[string]string{"issuer": "https://id.example.com"}, false)
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +305,7 @@ func TestDefaultsPassTheChecksWithAndWithoutDev(t *testing.T) {
 
 // TestDevWithoutRS256TurnsOffItsLoginEndpoints, except one that was configured.
 func TestDevWithoutRS256TurnsOffItsLoginEndpoints(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	t.Setenv("KEYMILL_KEYS_ALGORITHMS", "EdDSA")
 	t.Setenv("KEYMILL_SESSION_CLIENT", "my-web")
 	c, err := Load("", nil, true)
@@ -329,7 +318,7 @@ func TestDevWithoutRS256TurnsOffItsLoginEndpoints(t *testing.T) {
 }
 
 func TestDevStaysOnLoopback(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for _, tt := range []struct {
 		key, value string
 		good       bool
@@ -356,7 +345,7 @@ func TestDevStaysOnLoopback(t *testing.T) {
 
 // TestShortKeyLivesAreAllowedForTrials: 12 s, 4 s, 2 s is the documented example.
 func TestShortKeyLivesAreAllowedForTrials(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	file := writeFile(t, "keymill.yaml", "issuer: https://id.example.com\nkeys: {rotate_every: 12s, propagation: 4s}\njwks: {max_age: 2s}\n")
 	c, err := Load(file, nil, false)
 	if err == nil {

@@ -3,12 +3,14 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
 
 // TestEffectiveSettingsCanBeReadBack: there is every setting, wherever its value came from, and as
 // a variable each value means the same.
 func TestEffectiveSettingsCanBeReadBack(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	path := writeFile(t, "keymill.yaml", `
 issuer: https://id.example.com
 keys: {rotate_every: 240h, algorithms: [EdDSA]}

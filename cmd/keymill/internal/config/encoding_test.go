@@ -16,7 +16,7 @@ import (
 // TestEveryFileMayHaveAByteOrderMark: the configuration, the master key in each of its places, and
 // the webhook's secret.
 func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, text := range terminaltest.Encodings("issuer: https://id.example.com\r\nkeys:\r\n  algorithms: [EdDSA] # für Zoë 😀\r\n") {
 		c, err := Load(writeFile(t, "keymill.yaml", text), nil, false)
 		if err != nil || c.Issuer != "https://id.example.com" || len(c.Algorithms) != 1 {
@@ -54,7 +54,7 @@ func TestEveryFileMayHaveAByteOrderMark(t *testing.T) {
 // and then the name has it. A setting and a secret must not be lost by that.
 func TestAVariableWithAByteOrderMarkIsNotIgnored(t *testing.T) {
 	for _, name := range []string{"KEYMILL_ISSUER", "KEYMILL_MASTER_KEY", "KEYMILL_CONFIG", "KEYMILL_ISSUERR"} {
-		clearEnvironment(t)
+		terminaltest.ClearEnvironment(t)
 		t.Setenv("\ufeff"+name, "hush")
 		_, err := Load("", nil, false)
 		if err == nil || !strings.HasPrefix(err.Error(), "the name of the variable "+name+" begins with a byte order mark; save the file ") || strings.Contains(err.Error(), "hush") {
@@ -92,7 +92,7 @@ func checkMasterKey(t *testing.T, name, text string, want keystore.MasterKey) {
 
 // TestAnEncodingThatCannotBeReadIsNamed, and nothing of the text is.
 func TestAnEncodingThatCannotBeReadIsNamed(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	utf16LE := terminaltest.Encodings("issuer: https://id.example.com\n")["UTF-16 LE"]
 	for text, want := range map[string]string{
 		utf16LE[2:]:                  ":1: the text is in UTF-16 without a byte order mark; save it as UTF-8",

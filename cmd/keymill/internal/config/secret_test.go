@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/keystore"
 )
 
@@ -51,7 +52,7 @@ func someSecrets(t *testing.T) map[string]someSecret {
 // TestEverySecretHasTheSamePlacesAndEndings: a file, a credential of systemd and a variable. Editors,
 // shells and "echo" add a newline, and editors of Windows a byte order mark.
 func TestEverySecretHasTheSamePlacesAndEndings(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, s := range someSecrets(t) {
 		for _, text := range []string{s.text, s.text + "\n", s.text + "\r\n", s.text + "\r", "\ufeff" + s.text, "\ufeff" + s.text + "\r\n"} {
 			p := s.places(writeFile(t, s.places("").credential, text))
@@ -77,7 +78,7 @@ func TestEverySecretHasTheSamePlacesAndEndings(t *testing.T) {
 // TestThePlacesOfASecretHaveAnOrder: a file before a credential before a variable. A credential of
 // another name is none.
 func TestThePlacesOfASecretHaveAnOrder(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, s := range someSecrets(t) {
 		p := s.places("")
 		good, bad := writeFile(t, p.credential, s.text), writeFile(t, p.credential, "wrong")
@@ -119,7 +120,7 @@ func TestOneNewlineIsRemovedAndNoMore(t *testing.T) {
 
 // TestASecretThatIsNoneIsNamedByItsPlace, and never shown.
 func TestASecretThatIsNoneIsNamedByItsPlace(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, s := range someSecrets(t) {
 		for text, want := range map[string]string{
 			"":                                     "",
@@ -144,7 +145,7 @@ func TestASecretThatIsNoneIsNamedByItsPlace(t *testing.T) {
 
 // TestAWebhookNeedsASecretAndASecretAWebhook.
 func TestAWebhookNeedsASecretAndASecretAWebhook(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	c := &Config{WebhookURL: "https://hooks.example", source: map[string]string{"webhook.url": "keymill.yaml:2"}}
 	if _, err := c.WebhookSecret(); err == nil || !strings.HasPrefix(err.Error(), "keymill.yaml:2: webhook.url: webhook.secret_file is missing") {
 		t.Errorf("no secret: %v", err)
@@ -210,7 +211,7 @@ func TestWhoMayOwnAndReadASecret(t *testing.T) {
 
 // TestTheRefusalOfAMountedSecretSaysWhatMendsIt for each of the secrets.
 func TestTheRefusalOfAMountedSecretSaysWhatMendsIt(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, s := range someSecrets(t) {
 		path := writeFile(t, s.places("").credential, s.text)
 		if err := os.Chmod(path, 0o444); err != nil {
@@ -238,7 +239,7 @@ func TestTheRefusalOfAMountedSecretSaysWhatMendsIt(t *testing.T) {
 // TestASecretIsReadThroughLinks, as Kubernetes mounts it: the file's name is a link into "..data",
 // which is a link to a directory that is replaced as a whole.
 func TestASecretIsReadThroughLinks(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for name, s := range someSecrets(t) {
 		dir := t.TempDir()
 		if err := os.Mkdir(filepath.Join(dir, "..2026_11_27"), 0o755); err != nil {
@@ -269,7 +270,7 @@ func TestASecretIsReadThroughLinks(t *testing.T) {
 // TestRootReadsTheSecretsOfAServerThatIsAnotherUser: root runs doctor on its data directory.
 func TestRootReadsTheSecretsOfAServerThatIsAnotherUser(t *testing.T) {
 	needRoot(t)
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	key := "9d2f6b18e04c7735a1c95be8027f3dd64ab810e37c5962f4d80b91ae563fc27d"
 	path, data := writeFile(t, "master.key", key), t.TempDir()
 	own := func(uid, gid int, mode fs.FileMode) {

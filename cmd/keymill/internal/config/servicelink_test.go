@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
 
 // TestVariablesOfKubernetesServicesAreIgnored: an operator did not write them and cannot
 // change their names. They are what Kubernetes 1.31 sets for four Services.
 func TestVariablesOfKubernetesServicesAreIgnored(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	plain, err := Load("", nil, false)
 	if err != nil || plain.ServiceLinks() != nil {
 		t.Fatalf("%v, %v", err, plain.ServiceLinks())
@@ -59,7 +60,7 @@ func TestVariablesOfKubernetesServicesAreIgnored(t *testing.T) {
 
 // TestOtherUnknownVariablesStayErrors, also if they are nearly those of Kubernetes.
 func TestOtherUnknownVariablesStayErrors(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for _, tt := range []struct{ name, value, hint string }{
 		{"KEYMILL_LISTN", "127.0.0.1:1", "did you mean KEYMILL_LISTEN?"},
 		{"KEYMILL_LOG_LEVL", "debug", "did you mean KEYMILL_LOG_LEVEL?"},

@@ -3,12 +3,14 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
 
 // TestADatabaseIDIsReadAsItIsWritten: YAML takes an id of digits for a number, and one with an e among
 // the digits for a number as well.
 func TestADatabaseIDIsReadAsItIsWritten(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	for text, want := range map[string]string{
 		"2f8a6c0de1b94f75a3c8d2e6b7094a1c":        "2f8a6c0de1b94f75a3c8d2e6b7094a1c",
 		"\"2f8a6c0de1b94f75a3c8d2e6b7094a1c\"":    "2f8a6c0de1b94f75a3c8d2e6b7094a1c",
@@ -39,7 +41,7 @@ func TestADatabaseIDIsReadAsItIsWritten(t *testing.T) {
 
 // TestTheInitCommandNamesWhereTheStoreComesFrom, so that it can be pasted.
 func TestTheInitCommandNamesWhereTheStoreComesFrom(t *testing.T) {
-	clearEnvironment(t)
+	terminaltest.ClearEnvironment(t)
 	file := writeFile(t, "my keymill.yaml", "data: /var/lib/keymill\n")
 	for _, tt := range []struct {
 		file  string

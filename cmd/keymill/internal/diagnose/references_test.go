@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
@@ -35,6 +36,7 @@ type lived struct {
 // live makes a store, and does with it what leaves records of every kind.
 func live(t *testing.T) *lived {
 	t.Helper()
+	terminaltest.ClearEnvironment(t)
 	c, err := config.Load("", map[string]string{"data": t.TempDir()}, false)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,5 @@
-// Package terminaltest makes the text that people feed to commands, for tests.
+// Package terminaltest has what tests of commands share: the text that people feed to them, and an
+// environment without variables of Keymill.
 package terminaltest
 
 import (
