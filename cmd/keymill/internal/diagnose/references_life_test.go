@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"keymill/integration_test/counts"
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
@@ -129,7 +130,7 @@ func (l *life) addClient(id, audience string) {
 // doctor finds nothing. What a removal leaves behind is as it should be.
 func TestNoLifeLeavesAFinding(t *testing.T) {
 	seen := map[string]int{}
-	for seed := range uint64(2) {
+	for seed := range uint64(counts.Of("reference-lives")) {
 		synctest.Test(t, func(t *testing.T) {
 			file := must(bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{}))
 			defer file.Close()
