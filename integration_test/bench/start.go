@@ -29,7 +29,7 @@ type startCost struct {
 // existing store the processor time is compared: it takes some milliseconds, and on a busy machine it
 // waits for the processor and the disk more often than a launch does.
 const (
-	maxFirstKeys = 15 // launches
+	maxFirstKeys = 10 // launches
 	maxFresh     = 20 // RSA keys, beside a start: it generates a few, and the time of each is random
 	maxResident  = 30_000_000
 )
