@@ -76,7 +76,7 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 
 // putAgain writes what change makes of each record below prefix.
 func putAgain(tx storage.Tx, prefix string, change func(key string, value []byte) ([]byte, error)) error {
-	for e, err := range tx.Scan(prefix, prefix[:len(prefix)-1]+"0") {
+	for e, err := range tx.Scan(prefix, storage.EndOf(prefix)) {
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"math/big"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,15 +27,7 @@ func primeOf(t *testing.T, bits int) *big.Int {
 //
 // R87.
 func TestARSAKeyThatCanBeFactoredIsNotImported(t *testing.T) {
-	master, _ := NewMasterKey()
-	s := openStore(t, filepath.Join(t.TempDir(), "db"))
-	cfg := trial(master)
-	cfg.Algorithms = []string{EdDSA, RS256}
-	create(t, s, cfg)
-	r, err := Open(t.Context(), s, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := importRings(t)
 	product := func(a, b *big.Int) *big.Int { return new(big.Int).Mul(a, b) }
 	p, later := primeOf(t, 1024), time.Now().Add(time.Hour)
 	imported := product(p, primeOf(t, 1024))

@@ -48,6 +48,9 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// EndOf returns the end of a Scan of all keys below a prefix that ends in a slash: '0' follows '/'.
+func EndOf(prefix string) string { return prefix[:len(prefix)-1] + "0" }
+
 // Before reports whether a key is before the end of a Scan.
 func Before(key, end string) bool { return end == "" || key < end }
 

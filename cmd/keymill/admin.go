@@ -84,7 +84,7 @@ func dial(cmd *cobra.Command) (*adminClient, error) {
 		return nil, terminal.WithHint(fmt.Errorf("no server is running on %s or %s", dirs[0], dirs[1]),
 			"start one with \"keymill serve --dev\", or name the data directory of a running server with --data DIR")
 	}
-	return nil, terminal.WithHint(fmt.Errorf("no server is running on the data directory %s", dirs[0]), "start one with %q", serve.CommandFor(dirs[0]))
+	return nil, terminal.WithHint(fmt.Errorf("no server is running on the data directory %s", dirs[0]), "start one with %q", config.ServeCommand(dirs[0]))
 }
 
 func newAdminClient(socket string) *adminClient {

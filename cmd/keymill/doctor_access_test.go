@@ -77,6 +77,9 @@ func chattr(t *testing.T, path string, set uint32) {
 		err = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags&^(unix.STATX_ATTR_IMMUTABLE|unix.STATX_ATTR_APPEND)|set))
 	}
 	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("with CI set this test must run: the file system has no attributes: ", err)
+		}
 		t.Skip("this file system has no attributes: ", err)
 	}
 }

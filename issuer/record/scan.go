@@ -20,7 +20,7 @@ func (s Span) Each(r storage.Reader, setAside func(error), each func(name string
 	if s.After != "" {
 		start += s.After + " "
 	}
-	end := s.Prefix[:len(s.Prefix)-1] + "0" // '0' follows '/'
+	end := storage.EndOf(s.Prefix)
 	for e, err := range r.Scan(start, end) {
 		if s.Limit <= 0 {
 			return nil

@@ -49,7 +49,7 @@ func (s *Store) checkManifest(ctx context.Context) (err error) {
 		}
 	}
 	for _, prefix := range coveredPrefixes {
-		if err := s.compare(ctx, m.Version, prefix, endOf(prefix), &c); err != nil {
+		if err := s.compare(ctx, m.Version, prefix, storage.EndOf(prefix), &c); err != nil {
 			return err
 		}
 	}
@@ -58,9 +58,6 @@ func (s *Store) checkManifest(ctx context.Context) (err error) {
 
 // after returns the first key that can follow. A writer of the store can put keys of any bytes.
 func after(key string) string { return key + "\x00" }
-
-// endOf returns the end of the keys below a prefix that ends in a slash: '0' follows '/'.
-func endOf(prefix string) string { return prefix[:len(prefix)-1] + "0" }
 
 // ReadBelow compares the manifest with the records below prefixes only, which end in a slash, and returns
 // these records. There must be few of them: it reads them in one View.
@@ -75,7 +72,7 @@ func (s *Store) ReadBelow(ctx context.Context, prefixes ...string) (records []st
 			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
 		})
 		for _, prefix := range prefixes {
-			for e, err := range r.(*reader).base.Scan(prefix, endOf(prefix)) {
+			for e, err := range r.(*reader).base.Scan(prefix, storage.EndOf(prefix)) {
 				if err != nil {
 					return err
 				}

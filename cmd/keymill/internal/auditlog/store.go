@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"keymill/cmd/keymill/internal/config"
@@ -65,7 +64,7 @@ func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
 // verify checks that the master key belongs to the store and that the chain of records is complete.
 func (s *Store) verify(ctx context.Context, path string, c *config.Config) error {
 	c.Data = filepath.Dir(path)
-	c.Dev = exists(c.Path("dev-master-key")) // a trial store has its key beside it
+	c.Dev = config.IsTrial(c.Data)
 	key, _, err := diagnose.MasterKey(c)
 	if err != nil {
 		if _, damage := audit.Verify(ctx, s.store); damage != nil {
@@ -82,9 +81,4 @@ func (s *Store) verify(ctx context.Context, path string, c *config.Config) error
 	}
 	s.store = store
 	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

@@ -62,7 +62,7 @@ func (c *Config) masterKeyHint(fault error) string {
 	_, err := os.Lstat(c.Path("keymill.db"))
 	switch {
 	case err == nil && IsTrial(c.Data) && !IsWeakKey(fault):
-		return fmt.Sprintf("the store in %s is a trial store: keymill serve --dev --data %s", c.Data, terminal.ShellWord(c.Data))
+		return fmt.Sprintf("the store in %s is a trial store: %s", c.Data, ServeCommand(c.Data))
 	case !errors.Is(err, os.ErrNotExist) && IsWeakKey(fault):
 		return fmt.Sprintf("change it: (umask 077; %s > new.key); keymill doctor --data %s --new-master-key-file new.key", MakeMasterKey, terminal.ShellWord(c.Data))
 	case !errors.Is(err, os.ErrNotExist):
@@ -77,6 +77,15 @@ func (c *Config) masterKeyHint(fault error) string {
 func IsTrial(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "dev-master-key"))
 	return err == nil
+}
+
+// ServeCommand returns the command that serves the store in dir. A store of --dev is served only with --dev.
+func ServeCommand(dir string) string {
+	command := "keymill serve "
+	if IsTrial(dir) {
+		command += "--dev "
+	}
+	return command + "--data " + terminal.ShellWord(dir)
 }
 
 // ReadMasterKeyFile reads a master key from a file, under the rules for master_key_file.

@@ -72,15 +72,6 @@ func trialMasterKey(c *config.Config) (keystore.MasterKey, error) {
 	return key, writeSecretFile(path, line)
 }
 
-// CommandFor returns the command that serves the store in dir. A store of --dev is served only with --dev.
-func CommandFor(dir string) string {
-	command := "keymill serve "
-	if config.IsTrial(dir) {
-		command += "--dev "
-	}
-	return command + "--data " + terminal.ShellWord(dir)
-}
-
 // seed creates the audiences, clients and users that are missing, through the calls that
 // an operator's commands use, and writes dev-credentials.
 func seed(ctx context.Context, c *config.Config, iss *issuer.Issuer) error {
