@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -87,7 +88,7 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 	if err != nil {
 		return err
 	}
-	a, raw, err := ask[api.Audience](cmd.Context(), server, method, path, body)
+	a, raw, err := adminapi.Ask[api.Audience](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
@@ -174,7 +175,7 @@ func audienceListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
+			list, raw, err := adminapi.AskAll(cmd.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -198,7 +199,7 @@ func audienceRemoveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err = server.call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil); err != nil {
+			if _, err = server.Call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil); err != nil {
 				return err
 			}
 			return sayOrJSON(cmd, asJSON, map[string]any{"audience": args[0], "removed": true}, "removed audience %s", args[0])

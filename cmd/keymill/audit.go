@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,12 +8,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/auditlog"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
-	"keymill/storage/audit"
 )
 
 func auditCommand() *cobra.Command {
@@ -91,7 +90,7 @@ the server ended.`,
 		if err := warnOfLog(cmd, server); err != nil {
 			return err
 		}
-		t.Source, t.Print = server.audit, out.Print
+		t.Source, t.Print = server.Audit, out.Print
 		return t.Run(cmd.Context(), cmd.ErrOrStderr())
 	}
 	return cmd
@@ -99,24 +98,14 @@ the server ended.`,
 
 // warnOfLog says what the server knows to be wrong with the log: records that are missing from its
 // beginning, for example, are not among those that are printed.
-func warnOfLog(cmd *cobra.Command, server *adminClient) error {
-	status, _, err := ask[api.Status](cmd.Context(), server, http.MethodGet, "status", nil)
+func warnOfLog(cmd *cobra.Command, server *adminapi.Client) error {
+	status, _, err := adminapi.Ask[api.Status](cmd.Context(), server, http.MethodGet, "status", nil)
 	for _, w := range status.Warnings {
 		if w.Check == "audit" {
 			terminal.Warn(cmd.ErrOrStderr(), "%s", w.Detail)
 		}
 	}
 	return err
-}
-
-// audit is an auditlog.Source.
-func (a *adminClient) audit(ctx context.Context, q audit.Query) (audit.Page, error) {
-	answer, _, err := ask[api.AuditRecords](ctx, a, http.MethodGet, "audit?"+api.FormatAuditQuery(q).Encode(), nil)
-	if err != nil {
-		return audit.Page{}, err
-	}
-	next, err := audit.ParseCursor(answer.Next)
-	return audit.Page{Records: answer.Records, Next: next, More: answer.More, Last: answer.Last}, err
 }
 
 // tailStore reads a file. Without a master key it only says that nothing was verified. Any other reason

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -71,7 +72,7 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 	if err != nil {
 		return err
 	}
-	c, raw, err := ask[api.Client](cmd.Context(), server, method, path, body)
+	c, raw, err := adminapi.Ask[api.Client](cmd.Context(), server, method, path, body)
 	for _, w := range c.Warnings {
 		terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 	}
@@ -164,7 +165,7 @@ func clientListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "clients", func(c api.Client) string { return c.ID })
+			list, raw, err := adminapi.AskAll(cmd.Context(), server, "clients", func(c api.Client) string { return c.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -253,13 +254,13 @@ terminal to ask on it refuses, and --yes removes the client.`,
 			}
 			path := clientPath(args[0])
 			if !yes {
-				_, err = server.call(cmd.Context(), http.MethodDelete, path+"&unused=true", nil)
+				_, err = server.Call(cmd.Context(), http.MethodDelete, path+"&unused=true", nil)
 				if yes, err = confirmed(cmd, err, "keymill client remove "+terminal.ShellWord(args[0])+" --yes"); err != nil {
 					return err
 				}
 			}
 			if yes {
-				if _, err = server.call(cmd.Context(), http.MethodDelete, path, nil); err != nil {
+				if _, err = server.Call(cmd.Context(), http.MethodDelete, path, nil); err != nil {
 					return err
 				}
 			}
@@ -274,7 +275,7 @@ terminal to ask on it refuses, and --yes removes the client.`,
 // confirmed asks whether to do what the server refused because of a use, and returns whether it is
 // still to be done. It asks only on a terminal, where the answer comes from a person.
 func confirmed(cmd *cobra.Command, refused error, command string) (yes bool, err error) {
-	var inUse *apiError
+	var inUse *adminapi.Error
 	if !errors.As(refused, &inUse) || inUse.Code != "in_use" {
 		return false, refused
 	}

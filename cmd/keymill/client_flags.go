@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -77,7 +78,7 @@ func checkScopes(scopes []string) error {
 // explainLists adds a hint to the server's refusal if a value looks like a list. The name of an
 // audience may have a comma, so only the server knows.
 func (l *clientFlags) explainLists(err error) error {
-	var refused *apiError
+	var refused *adminapi.Error
 	if !errors.As(err, &refused) {
 		return err
 	}

@@ -11,12 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
 
 // A nameList asks the server for names that a shell offers. from is the beginning of the name.
-type nameList func(ctx context.Context, server *adminClient, from string) ([]string, error)
+type nameList func(ctx context.Context, server *adminapi.Client, from string) ([]string, error)
 
 // How long a shell waits, and how many names it gets to see. A list of users is longer only at
 // sites where a shell is of no use to find one.
@@ -86,10 +87,10 @@ func offer(list nameList, once bool) cobra.CompletionFunc {
 
 // listNames asks for the first entries of a list, and if there are more than a shell gets, for those
 // that follow what was typed.
-func listNames[T any](ctx context.Context, server *adminClient, list, from string, name func(T) string) (names []string, err error) {
+func listNames[T any](ctx context.Context, server *adminapi.Client, list, from string, name func(T) string) (names []string, err error) {
 	for _, after := range []string{"", from} {
 		query := url.Values{"limit": {strconv.Itoa(maxCompletions)}, "after": {after}}
-		page, _, err := ask[[]T](ctx, server, http.MethodGet, list+"?"+query.Encode(), nil)
+		page, _, err := adminapi.Ask[[]T](ctx, server, http.MethodGet, list+"?"+query.Encode(), nil)
 		for _, entry := range page {
 			names = append(names, name(entry))
 		}
@@ -100,21 +101,21 @@ func listNames[T any](ctx context.Context, server *adminClient, list, from strin
 	return names, nil
 }
 
-func audienceNames(ctx context.Context, server *adminClient, from string) ([]string, error) {
+func audienceNames(ctx context.Context, server *adminapi.Client, from string) ([]string, error) {
 	return listNames(ctx, server, "audiences", from, func(a api.Audience) string { return a.Name })
 }
 
-func clientNames(ctx context.Context, server *adminClient, from string) ([]string, error) {
+func clientNames(ctx context.Context, server *adminapi.Client, from string) ([]string, error) {
 	return listNames(ctx, server, "clients", from, func(c api.Client) string { return c.ID })
 }
 
 // userNames offers only some names if there are very many users: they are listed by id.
-func userNames(ctx context.Context, server *adminClient, _ string) ([]string, error) {
+func userNames(ctx context.Context, server *adminapi.Client, _ string) ([]string, error) {
 	return listNames(ctx, server, "users", "", func(u api.User) string { return u.Name })
 }
 
-func keyNames(ctx context.Context, server *adminClient, _ string) ([]string, error) {
-	keys, _, err := ask[[]api.Key](ctx, server, http.MethodGet, "keys", nil)
+func keyNames(ctx context.Context, server *adminapi.Client, _ string) ([]string, error) {
+	keys, _, err := adminapi.Ask[[]api.Key](ctx, server, http.MethodGet, "keys", nil)
 	var names []string
 	for _, k := range keys {
 		names = append(names, k.KID)
@@ -123,8 +124,8 @@ func keyNames(ctx context.Context, server *adminClient, _ string) ([]string, err
 }
 
 // sessionNames offers the live ones among the newest sessions.
-func sessionNames(ctx context.Context, server *adminClient, _ string) ([]string, error) {
-	page, _, err := ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?limit="+strconv.Itoa(maxCompletions), nil)
+func sessionNames(ctx context.Context, server *adminapi.Client, _ string) ([]string, error) {
+	page, _, err := adminapi.Ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?limit="+strconv.Itoa(maxCompletions), nil)
 	var names []string
 	for _, s := range page.Sessions {
 		if s.State == "live" {

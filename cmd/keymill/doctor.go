@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/serve"
@@ -64,21 +65,26 @@ changed, and the exit code is 1.`,
 // doctorConfig reads the settings and finds the directory: the configured one, or the
 // default that holds a store.
 func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
-	c, err := config.Load(file, givenFlags(cmd, "data"), false)
+	c, dirs, err := checkedKeys(cmd, file)
+	if err == nil {
+		err = diagnose.FindStore(c, dirs)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := c.CheckKeys(); err != nil {
-		return nil, err
+	return c, c.CheckMark()
+}
+
+// checkedKeys reads the settings. It also returns where the data directory may be.
+func checkedKeys(cmd *cobra.Command, file string) (c *config.Config, dirs []string, err error) {
+	if c, err = config.Load(file, givenFlags(cmd, "data"), false); err != nil {
+		return nil, nil, err
 	}
-	dirs := []string{c.Data}
+	dirs = []string{c.Data}
 	if !c.IsSet("data") {
 		dirs = dataDirs(cmd)
 	}
-	if err := diagnose.FindStore(c, dirs); err != nil {
-		return nil, err
-	}
-	return c, c.CheckMark()
+	return c, dirs, c.CheckKeys()
 }
 
 // pagesCommand is the process that doctor runs to check the pages.
@@ -115,8 +121,8 @@ func accessCommand() *cobra.Command {
 
 func askStatus(c *config.Config) func(context.Context) (api.Status, error) {
 	return func(ctx context.Context) (api.Status, error) {
-		server := newAdminClient(c.Path("admin.sock"))
-		status, _, err := ask[api.Status](ctx, server, http.MethodGet, "status", nil)
+		server := adminapi.New(c.Path("admin.sock"))
+		status, _, err := adminapi.Ask[api.Status](ctx, server, http.MethodGet, "status", nil)
 		return status, err
 	}
 }

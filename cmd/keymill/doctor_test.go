@@ -26,6 +26,12 @@ func (p *place) diagnosis(args ...string) (checks map[string]diagnose.Finding, c
 func (p *place) diagnosisWith(env []string, args ...string) (checks map[string]diagnose.Finding, code int) {
 	p.t.Helper()
 	out, errs, code := p.runWith(env, append([]string{"doctor", "--json"}, args...)...)
+	return p.findings(out, errs, code), code
+}
+
+// findings reads what doctor or backup --check prints, by check.
+func (p *place) findings(out, errs string, code int) (checks map[string]diagnose.Finding) {
+	p.t.Helper()
 	var f diagnose.Findings
 	if err := json.Unmarshal([]byte(out), &f); err != nil {
 		p.t.Fatalf("%v: %s%s", err, out, errs)
@@ -37,7 +43,7 @@ func (p *place) diagnosisWith(env []string, args ...string) (checks map[string]d
 	for _, c := range f.Checks {
 		checks[c.Check] = c
 	}
-	return checks, code
+	return checks
 }
 
 // TestDoctorChangesNothing, and finds nothing wrong with a healthy store.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -66,7 +67,7 @@ begins to sign, stops signing and leaves the published set. "-" means that it is
 			if err != nil {
 				return err
 			}
-			keys, raw, err := ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
+			keys, raw, err := adminapi.Ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -114,7 +115,7 @@ new key refuse its tokens until they do. The output says how long that can take.
 				return err
 			}
 			body := api.RotateKeyRequest{Alg: alg, Force: force}
-			r, raw, err := ask[api.Rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
+			r, raw, err := adminapi.Ask[api.Rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, notReady(err))
 			}
@@ -135,7 +136,7 @@ func completeAlg(cmd *cobra.Command) {
 
 // notReady adds a hint to the server's refusal.
 func notReady(err error) error {
-	var refused *apiError
+	var refused *adminapi.Error
 	if !errors.As(err, &refused) || refused.Code != "not_ready" {
 		return err
 	}
@@ -175,7 +176,7 @@ last cache expires. A revoked kid is never used again. "keymill key list" shows 
 			if err != nil {
 				return err
 			}
-			r, raw, err := ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
+			r, raw, err := adminapi.Ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -244,7 +245,7 @@ and the command that converts it.`,
 			if err != nil {
 				return err
 			}
-			k, raw, err := ask[api.Key](cmd.Context(), server, http.MethodPost, "keys/import", req)
+			k, raw, err := adminapi.Ask[api.Key](cmd.Context(), server, http.MethodPost, "keys/import", req)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}

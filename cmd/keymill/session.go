@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -98,11 +99,11 @@ func givenQuery(cmd *cobra.Command, names ...string) (url.Values, error) {
 }
 
 // listSessions asks page by page for up to limit sessions. next is not "" if there can be more.
-func listSessions(ctx context.Context, server *adminClient, query url.Values, limit int) (list []api.Session, next string, err error) {
+func listSessions(ctx context.Context, server *adminapi.Client, query url.Values, limit int) (list []api.Session, next string, err error) {
 	list = []api.Session{}
 	for {
-		query.Set("limit", strconv.Itoa(min(limit-len(list), pageSize)))
-		page, _, err := ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?"+query.Encode(), nil)
+		query.Set("limit", strconv.Itoa(min(limit-len(list), adminapi.PageSize)))
+		page, _, err := adminapi.Ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?"+query.Encode(), nil)
 		if err != nil {
 			return nil, "", err
 		}
@@ -171,7 +172,7 @@ asks first, and --yes does not ask.`,
 			if len(args) == 0 {
 				return revokeMany(cmd, server, client, asJSON)
 			}
-			s, raw, err := ask[api.Session](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
+			s, raw, err := adminapi.Ask[api.Session](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -187,14 +188,14 @@ asks first, and --yes does not ask.`,
 
 // revokeMany ends the sessions of a client, or all if client is "". The server answers with
 // nothing, so --json prints what was asked.
-func revokeMany(cmd *cobra.Command, server *adminClient, client string, asJSON bool) error {
+func revokeMany(cmd *cobra.Command, server *adminapi.Client, client string, asJSON bool) error {
 	body, done := map[string]any{"all": true}, "ended all sessions of all users"
 	if client != "" {
 		body, done = map[string]any{"client": client}, "ended all sessions of client "+client
 	} else if err := askFirst(cmd, "every user has to log in again, at every client"); err != nil {
 		return err
 	}
-	if _, err := server.call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil {
+	if _, err := server.Call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil {
 		return err
 	}
 	return sayOrJSON(cmd, asJSON, body, "%s", done)
@@ -256,7 +257,7 @@ func explain(cmd *cobra.Command, token string) (e api.Explanation, raw []byte, e
 	if err != nil {
 		return e, nil, err
 	}
-	return ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
+	return adminapi.Ask[api.Explanation](cmd.Context(), server, http.MethodPost, "session/why", api.ExplainRequest{Token: refusal.Secret(token)})
 }
 
 // maxTokenBytes is far more than a refresh token has. A pasted access token fits too, so that

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
@@ -176,7 +177,7 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 	if err != nil || status == http.StatusOK {
 		return raw, err
 	}
-	refused := &apiError{}
+	refused := &adminapi.Error{}
 	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
 		return nil, fmt.Errorf("%s answered with status %d", endpoint, status)
 	}

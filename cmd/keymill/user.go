@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -38,7 +39,7 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 	if err != nil {
 		return err
 	}
-	u, raw, err := ask[api.User](cmd.Context(), server, method, path, body)
+	u, raw, err := adminapi.Ask[api.User](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
@@ -51,7 +52,7 @@ func askUserDetails(cmd *cobra.Command, asJSON bool, method, path string) error 
 	if err != nil {
 		return err
 	}
-	u, raw, err := ask[api.UserDetails](cmd.Context(), server, method, path, nil)
+	u, raw, err := adminapi.Ask[api.UserDetails](cmd.Context(), server, method, path, nil)
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
@@ -150,7 +151,7 @@ func userListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, raw, err := askAll(cmd.Context(), server, "users", func(u api.User) string { return u.ID })
+			list, raw, err := adminapi.AskAll(cmd.Context(), server, "users", func(u api.User) string { return u.ID })
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
@@ -284,7 +285,7 @@ func userRemoveCommand() *cobra.Command {
 			if err := askFirst(cmd, "user "+args[0]+" is removed, and the user's sessions end"); err != nil {
 				return err
 			}
-			if _, err = server.call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil); err != nil {
+			if _, err = server.Call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil); err != nil {
 				return err
 			}
 			return sayOrJSON(cmd, asJSON, map[string]any{"user": args[0], "removed": true}, "removed user %s and ended the user's sessions", args[0])

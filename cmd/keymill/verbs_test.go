@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer/api"
@@ -284,10 +285,10 @@ func (p *place) importKeys() {
 // TestLongListsAreComplete, although the command asks page by page.
 func TestLongListsAreComplete(t *testing.T) {
 	t.Parallel()
-	const total = 2*pageSize + 3
+	const total = 2*adminapi.PageSize + 3
 	names := make([]string, total)
 	server := newPagedServer(t, names)
-	all, raw, err := askAll(t.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
+	all, raw, err := adminapi.AskAll(t.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 	if err != nil || len(all) != total || strings.Count(string(raw), `"audience"`) != total {
 		t.Errorf("%d of %d, %v", len(all), total, err)
 	}

@@ -1,4 +1,4 @@
-package main
+package userimport
 
 import (
 	"encoding/json"
@@ -8,15 +8,16 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/adminapi/adminapitest"
 	"keymill/cmd/keymill/internal/django"
-
 	"keymill/cmd/keymill/internal/terminal"
 )
 
 // newImportServer answers about each user what answer returns. It fails the test if a request
 // exceeds the limits of the server.
-func newImportServer(t *testing.T, answer func(id string) (code, why string)) *adminClient {
-	return serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func newImportServer(t *testing.T, answer func(id string) (code, why string)) *adminapi.Client {
+	return adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		var body struct {
 			Users []struct {
@@ -48,16 +49,16 @@ func TestAnImportStaysWithinTheLimitsOfARequest(t *testing.T) {
 		for n := range users {
 			fmt.Fprintf(&file, "%d,user %d,,t,%s\n", n, n, strings.Repeat("x", size))
 		}
-		m := &importRun{errs: &errs, server: newImportServer(t, func(string) (string, string) { return "", "" })}
-		if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file.String()), django.Model{UsernameField: "username", Claims: []string{"bio"}})); err != nil {
+		r := &Run{Errs: &errs, server: newImportServer(t, func(string) (string, string) { return "", "" })}
+		if err := r.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file.String()), django.Model{UsernameField: "username", Claims: []string{"bio"}})); err != nil {
 			t.Fatal(err)
 		}
-		want := importSum{Imported: users}
+		want := sum{Imported: users}
 		if size == 50_000 {
-			want = importSum{Refused: users}
+			want = sum{Refused: users}
 		}
-		if m.sum.Imported != want.Imported || m.sum.Refused != want.Refused || strings.Count(errs.String(), "\n") != want.Refused {
-			t.Errorf("%s: %+v\n%.300s", name, m.sum, errs.String())
+		if r.sum.Imported != want.Imported || r.sum.Refused != want.Refused || strings.Count(errs.String(), "\n") != want.Refused {
+			t.Errorf("%s: %+v\n%.300s", name, r.sum, errs.String())
 		}
 	}
 }
@@ -65,7 +66,7 @@ func TestAnImportStaysWithinTheLimitsOfARequest(t *testing.T) {
 // TestAnImportCountsUsersWithoutAPassword: those whose hash was left out, not those who had none.
 func TestAnImportCountsUsersWithoutAPassword(t *testing.T) {
 	for _, flag := range []bool{false, true} {
-		m := &importRun{errs: io.Discard, withoutPassword: flag, server: serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r := &Run{Errs: io.Discard, WithoutPassword: flag, server: adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			var body struct {
 				Users []map[string]any `json:"users"`
 			}
@@ -86,16 +87,16 @@ func TestAnImportCountsUsersWithoutAPassword(t *testing.T) {
 			json.NewEncoder(w).Encode(map[string]any{"results": results})
 		}))}
 		file := "id,username,password,is_active\n1,a,good,t\n2,b,md5$x$y,t\n3,c,,t\n4,d,!x,t\n5,e,bad,t\n"
-		if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
+		if err := r.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
 			t.Fatal(err)
 		}
 		var out strings.Builder
-		if err := m.print(&out); err != nil {
+		if err := r.print(&out); err != nil {
 			t.Fatal(err)
 		}
 		const want = "5 imported, 0 already existed, 0 refused\n2 of those imported without a password, because their hashes are refused\n"
-		if out.String() != want || m.sum.Without != 2 {
-			t.Errorf("%+v, printed %q", m.sum, out.String())
+		if out.String() != want || r.sum.Without != 2 {
+			t.Errorf("%+v, printed %q", r.sum, out.String())
 		}
 	}
 }
@@ -105,34 +106,34 @@ func TestAnImportCountsUsersWithoutAPassword(t *testing.T) {
 // R104.
 func TestAnImportedNameCannotForgeALine(t *testing.T) {
 	var errs strings.Builder
-	m := &importRun{errs: &errs, server: newImportServer(t, func(id string) (string, string) {
+	r := &Run{Errs: &errs, server: newImportServer(t, func(id string) (string, string) {
 		return map[string]string{"1": "already_exists", "2": "conflict", "3": "invalid_request"}[id], "why\nkeymill: forged \x1b[2J"
 	})}
 	file := "id,username,password,is_active\n"
 	for n := range 4 {
 		file += fmt.Sprintf("%d,\"user %d\nkeymill: forged\x1b[31m\",,t\n", n+1, n+1)
 	}
-	if err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
+	if err := r.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"})); err != nil {
 		t.Fatal(err)
 	}
 	if got := errs.String(); strings.Contains(got, "\x1b") || strings.Count(got, "\n") != 3 || strings.Count(got, "\nkeymill: forged") != 0 {
 		t.Errorf("printed %q", got)
 	}
-	if m.sum.Existing != 1 || m.sum.Refused != 2 || m.sum.Imported != 1 {
-		t.Errorf("%+v", m.sum)
+	if r.sum.Existing != 1 || r.sum.Refused != 2 || r.sum.Imported != 1 {
+		t.Errorf("%+v", r.sum)
 	}
 }
 
 // TestAnImportThatFailsSaysHowToContinue: a part of the batch may be imported.
 func TestAnImportThatFailsSaysHowToContinue(t *testing.T) {
 	calls := 0
-	m := &importRun{errs: io.Discard, server: serveSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	r := &Run{Errs: io.Discard, server: adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
 		w.WriteHeader(503)
 		w.Write([]byte(`{"error":"unavailable","error_description":"the disk is full"}`))
 	}))}
 	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
-	err := m.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"}))
+	err := r.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"}))
 	var shown strings.Builder
 	if code := terminal.Report(&shown, err); code != 1 || calls != 1 {
 		t.Errorf("code %d after %d calls", code, calls)
