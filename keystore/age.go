@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"context"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -115,7 +114,7 @@ func (r *Rings) olderToken() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := hkdf.Key(sha256.New, r.vault.key[:], []byte(r.database), "keymill accept older store v1", keyBytes)
+	key, err := r.vault.Derive("keymill accept older store v1")
 	if err != nil {
 		return "", err
 	}

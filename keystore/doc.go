@@ -25,7 +25,7 @@
 //
 // # Clocks
 //
-// Every instant belongs to one of four clocks (clock.go, time.go):
+// Every instant belongs to one of four clocks (internal/clock, time.go):
 //
 //	decision time  Now          orders all decisions; the highest time seen, never goes back
 //	wall time      WallTime     iat and exp of tokens; the wall clock while it can be trusted
@@ -63,8 +63,8 @@
 //
 // # Files
 //
-// schedule.go decides, in pure functions of ring, policy and decision time. clock.go and
-// time.go compute the clocks. seal.go and keyring.go keep secrets at rest. rings.go holds
-// what signing needs in memory, and reload.go reads it. loop.go and reserve.go do what is due. operator.go and
-// import.go do what operators ask for.
+// schedule.go decides, in pure functions of ring, policy and decision time. internal/clock and
+// time.go compute the clocks. internal/vault and keyring.go keep secrets at rest. rings.go holds
+// what signing needs in memory, reload.go reads it, and internal/signing signs. loop.go and
+// reserve.go do what is due. operator.go and import.go do what operators ask for.
 package keystore

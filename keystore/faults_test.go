@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"keymill/jwks"
+	"keymill/keystore/internal/clock"
 	"keymill/storage"
 )
 
@@ -29,6 +30,8 @@ type faultyStore struct {
 }
 
 var errInjected = errors.New("injected")
+
+const year = 365 * 24 * time.Hour
 
 func (f *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if f.failUpdates.Add(-1) >= 0 {
@@ -221,9 +224,9 @@ func TestAJumpAheadReschedulesTheSpareFirst(t *testing.T) {
 func TestTheWallTimeSurvivesARestart(t *testing.T) {
 	inBubble(t, func(b *fixture) {
 		b.off.Store(int64(10 * time.Minute))
-		b.run(trustAfter + time.Minute) // trusted again
+		b.run(clock.TrustAfter + time.Minute) // trusted again
 		b.off.Store(0)
-		b.run(trustAfter + time.Minute) // and trusted again
+		b.run(clock.TrustAfter + time.Minute) // and trusted again
 		if err := b.rings.Close(); err != nil {
 			b.t.Fatal(err)
 		}

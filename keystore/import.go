@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keyfile"
+	"keymill/keystore/internal/signing"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -230,10 +231,10 @@ func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
 		return in, err
 	}
 	if in.private != nil {
-		if err := checkPrivate(in.private); err != nil {
+		if err := keyfile.CheckPrivate(in.private); err != nil {
 			return in, invalid("invalid_request", "%s", err)
 		}
-		if _, err := newSigner(in.private, in.alg, in.kid); err != nil {
+		if _, err := signing.New(in.private, in.alg, in.kid); err != nil {
 			return in, invalid("invalid_request", "the private half does not belong to the public half")
 		}
 	}

@@ -247,7 +247,7 @@ func TestRSAKeysOfWellKnownProgramsAreImported(t *testing.T) {
 			t.Errorf("%s: no private RSA key", name)
 			continue
 		}
-		if err := errors.Join(jwks.CheckRSA(public), checkPrivate(key.Private)); err != nil {
+		if err := errors.Join(jwks.CheckRSA(public), keyfile.CheckPrivate(key.Private)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

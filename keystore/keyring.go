@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"keymill/keystore/internal/vault"
 	"keymill/storage"
 	"keymill/storage/sealed"
 )
@@ -52,7 +53,7 @@ func (k keyring) seal(master MasterKey, database string) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(plain)
-	v := &Vault{key: master.secret, database: database}
+	v := vault.New(master.secret, database)
 	box, err := v.Seal(keyringRecord, plain)
 	return append(master.id(), box...), err
 }
@@ -72,8 +73,8 @@ func (k dataKey) sealed() sealed.Generation {
 }
 
 // vault returns the vault of the newest data key. Every sealed record is sealed under it.
-func (k keyring) vault(database string) *Vault {
-	return &Vault{key: [keyBytes]byte(k.Keys[0].Key), database: database}
+func (k keyring) vault(database string) *vault.Vault {
+	return vault.New([keyBytes]byte(k.Keys[0].Key), database)
 }
 
 // id identifies a master key. It says nothing about the key.
@@ -128,7 +129,7 @@ func explainSchema(r storage.Reader, master MasterKey, err error) error {
 	if getErr != nil || len(record) <= masterIDBytes {
 		return err
 	}
-	v := &Vault{key: master.secret, database: other.Database}
+	v := vault.New(master.secret, other.Database)
 	plain, openErr := v.Open(keyringRecord, record[masterIDBytes:])
 	if openErr != nil {
 		return err
@@ -149,7 +150,7 @@ func readKeyring(r storage.Reader, master MasterKey, database string) (k keyring
 	if len(record) <= masterIDBytes {
 		return k, storage.Damaged(keyringRecord, "it is cut off")
 	}
-	v := &Vault{key: master.secret, database: database}
+	v := vault.New(master.secret, database)
 	plain, err := v.Open(keyringRecord, record[masterIDBytes:])
 	switch known := subtle.ConstantTimeCompare(record[:masterIDBytes], master.id()) == 1; {
 	case err != nil && !known:

@@ -87,9 +87,11 @@ func TestAForgedKeyIsNeverPublished(t *testing.T) {
 		},
 		"another kid": func(r *Rings, tx storage.Tx) error {
 			return changeRing(tx, func(k *Key) {
-				private := r.snapshot.Load().signers[k.KID].key
+				box, err := tx.Get(privateKey(k.KID))
+				der, openErr := r.vault.Open(privateKey(k.KID), box)
 				k.KID = "another"
-				if err := r.putPrivate(tx, k.KID, private); err != nil {
+				box, sealErr := r.vault.Seal(privateKey(k.KID), der)
+				if err := errors.Join(err, openErr, sealErr, tx.Put(privateKey(k.KID), box)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"keymill/keystore/internal/clock"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -111,7 +112,7 @@ func (r *Rings) maintain(ctx context.Context) error {
 		}
 	}
 	signal(r.needReserve)
-	if r.clock.Load().frozen {
+	if r.clock.Load().Frozen {
 		return nil
 	}
 	if err := r.advanceRings(ctx); err != nil {
@@ -133,26 +134,26 @@ const clockJumped = "the wall clock jumped; rotation and erasure stop until it i
 // written the clock record, and the next start continues from it.
 func (r *Rings) observeClocks(ctx context.Context) error {
 	old, seen := r.clock.Load(), r.readClocks()
-	next, jump := old.observe(seen)
-	if next.frozen && !old.frozen {
-		r.log.Error(clockJumped, "offset", next.offset.Round(time.Second))
+	next, jump := old.Observe(seen)
+	if next.Frozen && !old.Frozen {
+		r.log.Error(clockJumped, "offset", next.Offset.Round(time.Second))
 	}
-	if !next.frozen && old.frozen {
-		r.log.Info("the wall clock is trusted again", "now", next.decision)
+	if !next.Frozen && old.Frozen {
+		r.log.Info("the wall clock is trusted again", "now", next.DecisionAt(next.Up))
 	}
-	last := old.decisionAt(next.up)
-	if jump <= maxWallDrift {
+	last := old.DecisionAt(next.Up)
+	if jump <= clock.MaxWallDrift {
 		r.clock.Store(&next)
-		r.slept += seen.slept
+		r.slept += seen.Slept
 		return nil
 	}
 	r.signing.Lock()
 	defer r.signing.Unlock()
-	if err := r.reschedule(ctx, last, next.decision); err != nil {
+	if err := r.reschedule(ctx, last, next.DecisionAt(next.Up)); err != nil {
 		return err
 	}
 	r.clock.Store(&next)
-	r.slept += seen.slept
+	r.slept += seen.Slept
 	return r.reload(ctx)
 }
 

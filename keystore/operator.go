@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/keystore/internal/signing"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -238,7 +239,7 @@ func (r *Rings) drop(kids []string) {
 		ring.Keys = slices.DeleteFunc(slices.Clone(ring.Keys), gone)
 		next.rings[alg] = ring
 	}
-	maps.DeleteFunc(next.signers, func(kid string, _ *signer) bool { return revoked(kid) })
+	maps.DeleteFunc(next.signers, func(kid string, _ *signing.Signer) bool { return revoked(kid) })
 	next.published = slices.DeleteFunc(slices.Clone(old.published), func(k PublicKey) bool { return revoked(k.KID) })
 	r.replace(old, next)
 }
@@ -255,7 +256,7 @@ type Status struct {
 // clock can be trusted. A new ring whose first key waits for its Sign time is not an issue.
 func (r *Rings) Status() Status {
 	now, snap := r.Now(), r.snapshot.Load()
-	st := Status{Now: now, Frozen: r.clock.Load().frozen}
+	st := Status{Now: now, Frozen: r.clock.Load().Frozen}
 	if st.Frozen {
 		st.Issues = append(st.Issues, clockJumped)
 	}

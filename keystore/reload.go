@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/keystore/internal/signing"
 	"keymill/storage"
 )
 
@@ -48,7 +49,7 @@ func (r *Rings) reload(ctx context.Context) error {
 
 // readKeys reads the rings and the retired keys, in the comparison with the manifest.
 func (r *Rings) readKeys(ctx context.Context) (*snapshot, error) {
-	next := &snapshot{rings: make(map[string]ring), signers: make(map[string]*signer)}
+	next := &snapshot{rings: make(map[string]ring), signers: make(map[string]*signing.Signer)}
 	for _, alg := range SupportedAlgorithms() {
 		next.rings[alg] = ring{Alg: alg}
 	}

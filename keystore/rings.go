@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/signing"
+	"keymill/keystore/internal/vault"
 	"keymill/storage"
 	"keymill/storage/sealed"
 )
@@ -57,26 +60,26 @@ type Rings struct {
 	cfg          Config
 	policy       policy
 	store        *sealed.Store
-	vault        *Vault
+	vault        *vault.Vault
 	database     string // id of the store
 	log          *slog.Logger
-	queues       map[string]*queue // alg → its signing queue, for configured algorithms; never changes
-	wallClock    func() time.Time  // time.Now, except in simulations of a wrong wall clock
-	began        time.Time         // start of the process, with its monotonic reading
-	servedBefore time.Duration     // served time of earlier processes
-	age          age               // what Open found out
+	queues       map[string]*signing.Queue // alg → its signing queue, for configured algorithms; never changes
+	wallClock    func() time.Time          // time.Now, except in simulations of a wrong wall clock
+	began        time.Time                 // start of the process, with its monotonic reading
+	servedBefore time.Duration             // served time of earlier processes
+	age          age                       // what Open found out
 
 	fault atomic.Pointer[error] // damage that stopped the last maintenance, or nil
 
 	snapshot    atomic.Pointer[snapshot]
-	clock       atomic.Pointer[clock]
+	clock       atomic.Pointer[clock.Clock]
 	wake        chan struct{} // to Run's loop: something may be due
 	needReserve chan struct{} // to reserveLoop: a ring may have no reserve
 
 	// mu is held by every change of the rings, from reading them until the new snapshot is
 	// in place. It guards the fields below.
 	mu           sync.Mutex
-	clockRecord  clockRecord
+	clockRecord  clock.Record
 	clockStored  bool          // the store has a clock record, unless that was lost since
 	looked       error         // what the last look at the records of the keys has found
 	stale        bool          // the snapshot may not have everything that is committed
@@ -92,10 +95,10 @@ type Rings struct {
 // A snapshot is the committed keys, prepared for use. It is never changed, only replaced, so
 // readers need no lock.
 type snapshot struct {
-	rings     map[string]ring    // alg → ring
-	retired   []Key              // of every ring, configured or not
-	signers   map[string]*signer // kid → private half of spare and active keys
-	published []PublicKey        // in the order of publication
+	rings     map[string]ring            // alg → ring
+	retired   []Key                      // of every ring, configured or not
+	signers   map[string]*signing.Signer // kid → private half of spare and active keys
+	published []PublicKey                // in the order of publication
 }
 
 // Open reads the keys of s, which Create has made a store, and makes those that are missing. When
@@ -119,14 +122,14 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		cfg.Heartbeat = 5 * time.Second
 	}
 	r := &Rings{
-		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: suspended(),
-		queues: make(map[string]*queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: clock.Suspended(),
+		queues: make(map[string]*signing.Queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	for _, alg := range cfg.Algorithms {
-		r.queues[alg] = newQueue(runtime.GOMAXPROCS(0))
+		r.queues[alg] = signing.NewQueue(runtime.GOMAXPROCS(0))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -244,13 +247,13 @@ func (r *Rings) startClock(ctx context.Context) error {
 		return err
 	}
 	r.servedBefore, r.age.highest = r.clockRecord.ServedTime, r.clockRecord.Highest
-	c := newClock(r.clockRecord, r.readClocks())
+	c := clock.New(r.clockRecord, r.readClocks())
 	r.clock.Store(&c)
 	if r.clockRecord.Highest.IsZero() {
-		r.clockRecord.Highest = c.decision
+		r.clockRecord.Highest = c.DecisionAt(c.Up)
 	}
-	if c.frozen {
-		r.log.Error(clockJumped, "offset", c.offset.Round(time.Second))
+	if c.Frozen {
+		r.log.Error(clockJumped, "offset", c.Offset.Round(time.Second))
 	}
 	if r.clockRecord.MaxAge > r.cfg.MaxAge {
 		// Before a crash the set may have been served with the longer max-age until one
@@ -290,7 +293,7 @@ func (r *Rings) openSigners(next *snapshot, sealed map[string][]byte) error {
 	return nil
 }
 
-func (r *Rings) openPrivate(k Key, sealed []byte) (*signer, error) {
+func (r *Rings) openPrivate(k Key, sealed []byte) (*signing.Signer, error) {
 	der, err := r.vault.Open(privateKey(k.KID), sealed)
 	if err != nil {
 		return nil, err
@@ -307,7 +310,7 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signer, error) {
 	if err := k.belongs(public, key); err != nil {
 		return nil, storage.Damaged(privateKey(k.KID), "%s", err)
 	}
-	return newSigner(key, k.Alg, k.KID)
+	return signing.New(key, k.Alg, k.KID)
 }
 
 // publish completes next and makes it the snapshot.
@@ -368,6 +371,9 @@ func (r *Rings) Damaged() []*storage.DamageError { return r.store.Damaged() }
 
 // DatabaseID returns the id of the store: 16 bytes in hex.
 func (r *Rings) DatabaseID() string { return r.database }
+
+// A Vault seals small secrets under the data key of the store.
+type Vault = vault.Vault
 
 // Vault returns the vault of the store, which also seals secrets of other packages.
 func (r *Rings) Vault() *Vault { return r.vault }

@@ -9,15 +9,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"keymill/jwks"
+	"keymill/keystore/internal/clock"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
@@ -162,66 +160,6 @@ func TestATokenThatOutlivesItsKeyIsRefused(t *testing.T) {
 	})
 }
 
-func TestJobsRunInOrderOfArrival(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(1)
-		held := make(chan struct{})
-		go q.do(t.Context(), func() { <-held })
-		synctest.Wait()
-		ctx, cancel := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() { left <- q.do(ctx, func() { t.Error("a cancelled job ran") }) }()
-		synctest.Wait()
-		var order []int
-		for i := range maxWaiting - 1 {
-			go q.do(t.Context(), func() { order = append(order, i) })
-			synctest.Wait()
-		}
-		var unavailable *UnavailableError
-		if err := q.do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.As(err, &unavailable) || unavailable.RetryAfter <= 0 {
-			t.Errorf("a job for a full queue: %v", err)
-		}
-		cancel()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("the cancelled job: %v", err)
-		}
-		close(held)
-		synctest.Wait()
-		if len(order) != maxWaiting-1 || !slices.IsSorted(order) {
-			t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
-		}
-		if q.free != 1 || len(q.jobs) != 0 {
-			t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
-		}
-	})
-}
-
-func TestJobsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(3)
-		var now, most atomic.Int64
-		var all sync.WaitGroup
-		for range 200 {
-			all.Go(func() {
-				err := q.do(t.Context(), func() {
-					n := now.Add(1)
-					for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
-					}
-					time.Sleep(100 * time.Microsecond)
-					now.Add(-1)
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		all.Wait()
-		if most.Load() != 3 {
-			t.Errorf("%d jobs ran at once, want 3", most.Load())
-		}
-	})
-}
-
 func TestAStoreOpensOnlyWithItsOwnMasterKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	master, _ := NewMasterKey()
@@ -340,7 +278,7 @@ func TestARotationSurvivesACrash(t *testing.T) {
 		}
 		for _, lost := range []bool{false, true} {
 			if lost { // the clock record is older than the rotation
-				old := clockRecord{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
+				old := clock.Record{Highest: got.Sign.Add(-4 * time.Second), ErasureTime: got.Sign, MaxAge: r.cfg.MaxAge}
 				if err := r.Store().Update(t.Context(), func(tx storage.Tx) error { return putJSON(tx, clockKey, old) }); err != nil {
 					t.Fatal(err)
 				}

@@ -2,8 +2,11 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"keymill/keystore/internal/signing"
 )
 
 // Sign returns payload as a compact JWS (RFC 7515, section 7.1), signed by the active key of
@@ -17,8 +20,8 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 	}
 	var token string
 	var err error
-	if full := q.do(ctx, func() { token, err = r.signNow(alg, typ, payload, exp) }); full != nil {
-		return "", full
+	if notRun := q.Do(ctx, func() { token, err = r.signNow(alg, typ, payload, exp) }); notRun != nil {
+		return "", unavailableIfFull(notRun)
 	}
 	return token, err
 }
@@ -31,10 +34,18 @@ func (r *Rings) Ready(alg string) error {
 	if q == nil {
 		return notConfigured(alg)
 	}
-	if q.full() {
-		return queueFull()
+	if q.Full() {
+		return unavailableIfFull(signing.ErrFull)
 	}
 	_, _, err := r.activeSigner(alg, time.Time{})
+	return err
+}
+
+// unavailableIfFull returns an *UnavailableError for a full queue.
+func unavailableIfFull(err error) error {
+	if errors.Is(err, signing.ErrFull) {
+		return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
+	}
 	return err
 }
 
@@ -47,19 +58,13 @@ func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string,
 	if err != nil {
 		return "", err
 	}
-	header := s.header
-	if typ != typeAccessToken {
-		if header, err = encodeHeader(alg, kid, typ); err != nil {
-			return "", err
-		}
-	}
-	return s.token(header, payload)
+	return s.Token(alg, kid, typ, payload)
 }
 
 // activeSigner chooses the key that signs now. An operator's change that sets a Stop time to
 // now holds signing until the change is durable and in the snapshot. So no key is chosen
 // after its Stop time, and a key is not dropped before its last token has expired.
-func (r *Rings) activeSigner(alg string, exp time.Time) (*signer, string, error) {
+func (r *Rings) activeSigner(alg string, exp time.Time) (*signing.Signer, string, error) {
 	r.signing.RLock()
 	defer r.signing.RUnlock()
 	snap, now := r.snapshot.Load(), r.Now()

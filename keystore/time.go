@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"keymill/keystore/internal/clock"
 	"keymill/storage"
 	"keymill/storage/sealed"
 )
@@ -14,14 +13,14 @@ import (
 // Now returns the decision time: the highest time seen. It never goes back.
 func (r *Rings) Now() time.Time {
 	c := r.clock.Load()
-	return c.decisionAt(r.up())
+	return c.DecisionAt(r.up())
 }
 
 // WallTime returns the time for claims that others compare with their own clocks (iat, exp).
 // It is the wall clock, unless that jumped and cannot be trusted.
 func (r *Rings) WallTime() time.Time {
 	c := r.clock.Load()
-	return c.wallAt(r.up())
+	return c.WallAt(r.up())
 }
 
 // checkWallClock refuses a clock that was never set: records with its times would be damage.
@@ -36,7 +35,7 @@ func checkWallClock(now time.Time) error {
 // only, and follows the wall clock after both agreed for an hour.
 func (r *Rings) ErasureTime() time.Time {
 	c := r.clock.Load()
-	return c.erasureAt(r.up())
+	return c.ErasureAt(r.up())
 }
 
 // ServedTime returns how long all processes together have served this store. It does not
@@ -47,34 +46,24 @@ func (r *Rings) ServedTime() time.Duration { return r.servedBefore + r.up() }
 // suspended.
 func (r *Rings) up() time.Duration { return time.Since(r.began) }
 
-// suspended returns how long this machine has been suspended since it booted.
-func suspended() time.Duration {
-	var boot, monotonic unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic) != nil ||
-		unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
-		return 0
-	}
-	return time.Duration(boot.Nano() - monotonic.Nano())
-}
-
 // readClocks reads the clocks of the machine. After a laptop wakes up, its wall clock is
 // right and its monotonic clock has stood still; without slept that would look like a jump.
 // Less than a second is not a suspension, because the two clocks in suspended are not read
 // at the same instant.
-func (r *Rings) readClocks() reading {
-	out := reading{wall: r.wallClock().Round(0).UTC(), up: r.up()}
-	if more := suspended() - r.slept; more >= time.Second {
-		out.slept = more
+func (r *Rings) readClocks() clock.Reading {
+	out := clock.Reading{Wall: r.wallClock().Round(0).UTC(), Up: r.up()}
+	if more := clock.Suspended() - r.slept; more >= time.Second {
+		out.Slept = more
 	}
 	return out
 }
 
 // writeClock writes the clock record, so that the next start knows how long this process
 // was up. A crash loses at most one heartbeat of it.
-func (r *Rings) writeClock(ctx context.Context, c clock) error {
+func (r *Rings) writeClock(ctx context.Context, c clock.Clock) error {
 	up := r.up()
 	rec := r.clockRecord
-	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.decisionAt(up), c.wallLag, c.erasureAt(up), r.servedBefore+up
+	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.DecisionAt(up), c.WallLag, c.ErasureAt(up), r.servedBefore+up
 	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
 		if rec.Manifest, err = sealed.ManifestVersion(tx); err != nil {
 			return err
@@ -94,8 +83,8 @@ func (r *Rings) writeClock(ctx context.Context, c clock) error {
 
 // putClock writes the clock record, and nothing over a damaged one or in place of one that is lost or older: the
 // next start must see what became of it.
-func (r *Rings) putClock(tx storage.Tx, rec clockRecord) error {
-	var last clockRecord
+func (r *Rings) putClock(tx storage.Tx, rec clock.Record) error {
+	var last clock.Record
 	found, err := getJSON(tx, clockKey, &last)
 	switch {
 	case err != nil:
@@ -109,9 +98,9 @@ func (r *Rings) putClock(tx storage.Tx, rec clockRecord) error {
 }
 
 // clockRecordAt returns the clock record of a decision at now.
-func (r *Rings) clockRecordAt(now time.Time) clockRecord {
+func (r *Rings) clockRecordAt(now time.Time) clock.Record {
 	rec := r.clockRecord
 	c, up := r.clock.Load(), r.up()
-	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = latest(rec.Highest, now), c.wallLag, c.erasureAt(up), r.servedBefore+up
+	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = latest(rec.Highest, now), c.WallLag, c.ErasureAt(up), r.servedBefore+up
 	return rec
 }

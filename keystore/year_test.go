@@ -13,6 +13,7 @@ import (
 
 	"keymill/integration_test/counts"
 	"keymill/jwks"
+	"keymill/keystore/internal/clock"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
@@ -215,7 +216,7 @@ func (w *world) stop(clean bool) {
 
 // disturbed allows erasures to be late by the hour that the erasure time needs to follow the
 // wall clock again, and by some minutes to catch up.
-func (w *world) disturbed() { w.upset = time.Now().Add(trustAfter + 10*time.Minute) }
+func (w *world) disturbed() { w.upset = time.Now().Add(clock.TrustAfter + 10*time.Minute) }
 
 func (w *world) restart(down time.Duration, clean bool) {
 	w.tally.restarts++

@@ -1,4 +1,5 @@
-package keystore
+// Package vault seals small secrets under the data key of a store, or under its master key.
+package vault
 
 import (
 	"crypto/aes"
@@ -30,15 +31,25 @@ const (
 	maxPlainBytes = 32 << 10
 )
 
-// errSealed does not say what failed, because a wrong key and a changed record cannot be
+// ErrSealed means that a record does not open. It does not say what failed, because a wrong key and a changed record cannot be
 // told apart.
-var errSealed = errors.New("the sealed record does not open: the key is wrong, or the record was changed, moved or copied from another store")
+var ErrSealed = errors.New("the sealed record does not open: the key is wrong, or the record was changed, moved or copied from another store")
+
+const keyBytes = 32
 
 // A Vault seals small secrets under the data key of one store. A record opens only in the
 // database and under the storage key that it was sealed for.
 type Vault struct {
 	key      [keyBytes]byte
 	database string
+}
+
+// New returns the Vault of a key in one database.
+func New(key [keyBytes]byte, database string) *Vault { return &Vault{key, database} }
+
+// Derive returns a key for one purpose in the database (HKDF-SHA256, RFC 5869).
+func (v *Vault) Derive(purpose string) ([]byte, error) {
+	return hkdf.Key(sha256.New, v.key[:], []byte(v.database), purpose, keyBytes)
 }
 
 // String keeps the key out of logs and errors.
@@ -68,18 +79,18 @@ func (v *Vault) Seal(storageKey string, plain []byte) ([]byte, error) {
 // returns only an error.
 func (v *Vault) Open(storageKey string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
-		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
+		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
 	}
 	aead, commitment, err := v.derive(sealed[1 : 1+saltBytes])
 	if err != nil {
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(commitment, sealed[1+saltBytes:sealHeader]) != 1 {
-		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
+		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
 	}
 	plain, err := aead.Open(nil, nil, sealed[sealHeader:], v.additionalData(storageKey))
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", storageKey, errSealed)
+		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
 	}
 	return plain, nil
 }

@@ -1,4 +1,4 @@
-package keystore
+package keyfile
 
 import (
 	"crypto"
@@ -10,7 +10,7 @@ import (
 	"keymill/keystore/randomness"
 )
 
-// checkPrivate looks at what only the private half of an imported key shows: the secret of an Ed25519 key, and the
+// CheckPrivate looks at what only the private half of an imported key shows: the secret of an Ed25519 key, and the
 // factors of an RSA modulus.
 // CheckRSA has accepted the public half. Validate checks that the factors make the modulus, that d and the
 // values of the Chinese remainder theorem fit them, that d is larger than the root of the modulus, and that
@@ -20,7 +20,7 @@ import (
 // the power of two below. Well-known programs make others: Java 8 does not look at √2, and python-rsa
 // makes one prime longer and one shorter by a thirty-second part of the modulus. None of this helps to
 // factor the modulus, so both are accepted.
-func checkPrivate(private crypto.Signer) error {
+func CheckPrivate(private crypto.Signer) error {
 	key, ok := private.(*rsa.PrivateKey)
 	if !ok {
 		return checkSeed(private.(ed25519.PrivateKey)) // algorithmOf accepts no other type

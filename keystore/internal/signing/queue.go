@@ -1,19 +1,22 @@
-package keystore
+package signing
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 )
 
-// maxWaiting is how many signatures may wait for one ring. An RSA signature takes about
+// ErrFull means that MaxWaiting jobs wait already.
+var ErrFull = errors.New("the queue is full")
+
+// MaxWaiting is how many signatures may wait for one ring. An RSA signature takes about
 // 1 ms, so on two cores the last one waits half a second. A longer queue would only delay
 // the refusal.
-const maxWaiting = 1000
+const MaxWaiting = 1000
 
-// A queue runs a bounded number of jobs at once, in order of arrival. Without it the Go
+// A Queue runs a bounded number of jobs at once, in order of arrival. Without it the Go
 // scheduler chooses the order: of 16 RSA signatures on two cores, some wait twenty times as
 // long as the others.
 //
@@ -22,7 +25,7 @@ const maxWaiting = 1000
 // job. Measured with RSA, 16 connections and two cores, the ratio of p99 to p50 is 2.5
 // at full speed. Waking the next caller for every signature gave 5. One slot fewer than
 // processors gave 2, but a tenth fewer requests.
-type queue struct {
+type Queue struct {
 	mu   sync.Mutex
 	free int    // slots without a job; guarded by mu
 	jobs []*job // waiting, the oldest first; guarded by mu
@@ -33,10 +36,11 @@ type job struct {
 	done chan struct{} // closed after run
 }
 
-func newQueue(slots int) *queue { return &queue{free: slots} }
+// NewQueue returns a Queue that runs slots jobs at once.
+func NewQueue(slots int) *Queue { return &Queue{free: slots} }
 
-// do runs a job in its turn. After an error the job has not run and will not.
-func (q *queue) do(ctx context.Context, run func()) error {
+// Do runs a job in its turn. After an error the job has not run and will not.
+func (q *Queue) Do(ctx context.Context, run func()) error {
 	q.mu.Lock()
 	if q.free > 0 {
 		q.free--
@@ -45,9 +49,9 @@ func (q *queue) do(ctx context.Context, run func()) error {
 		run()
 		return nil
 	}
-	if len(q.jobs) >= maxWaiting {
+	if len(q.jobs) >= MaxWaiting {
 		q.mu.Unlock()
-		return queueFull()
+		return ErrFull
 	}
 	j := &job{run: run, done: make(chan struct{})}
 	q.jobs = append(q.jobs, j)
@@ -60,20 +64,16 @@ func (q *queue) do(ctx context.Context, run func()) error {
 	}
 }
 
-// full reports whether do would refuse a job.
-func (q *queue) full() bool {
+// Full reports whether Do would refuse a job.
+func (q *Queue) Full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.free == 0 && len(q.jobs) >= maxWaiting
-}
-
-func queueFull() error {
-	return &UnavailableError{Reason: "too many tokens are waiting for a signature", RetryAfter: time.Second}
+	return q.free == 0 && len(q.jobs) >= MaxWaiting
 }
 
 // leave removes a job whose context has ended. If the job is no longer in the queue, it is
 // running, and leave waits for it.
-func (q *queue) leave(ctx context.Context, j *job) error {
+func (q *Queue) leave(ctx context.Context, j *job) error {
 	q.mu.Lock()
 	i := slices.Index(q.jobs, j)
 	if i >= 0 {
@@ -88,13 +88,13 @@ func (q *queue) leave(ctx context.Context, j *job) error {
 }
 
 // handOver passes the caller's slot to the jobs that wait, or frees it.
-func (q *queue) handOver() {
+func (q *Queue) handOver() {
 	if j := q.next(); j != nil {
 		go q.drain(j)
 	}
 }
 
-func (q *queue) drain(j *job) {
+func (q *Queue) drain(j *job) {
 	for ; j != nil; j = q.next() {
 		j.run()
 		close(j.done)
@@ -103,7 +103,7 @@ func (q *queue) drain(j *job) {
 }
 
 // next removes and returns the oldest job. If there is none it frees the slot.
-func (q *queue) next() *job {
+func (q *Queue) next() *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.jobs) == 0 {

@@ -1,4 +1,4 @@
-package keystore
+package clock
 
 import (
 	"testing"
@@ -7,10 +7,14 @@ import (
 
 const year = 365 * 24 * time.Hour
 
+var day0 = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(hours float64) time.Time { return day0.Add(time.Duration(hours * float64(time.Hour))) }
+
 // A ticker advances a clock second by second, with a wall clock that is wrong by off.
 type ticker struct {
 	t    *testing.T
-	c    clock
+	c    Clock
 	true time.Time     // the correct time
 	off  time.Duration // wall clock − correct time
 	up   time.Duration
@@ -18,17 +22,17 @@ type ticker struct {
 }
 
 func newTicker(t *testing.T) *ticker {
-	return &ticker{t: t, c: newClock(clockRecord{}, reading{wall: day0}), true: day0}
+	return &ticker{t: t, c: New(Record{}, Reading{Wall: day0}), true: day0}
 }
 
 func (k *ticker) run(d time.Duration) {
 	for end := k.up + d; k.up < end; {
-		before := k.c.decisionAt(k.up)
+		before := k.c.DecisionAt(k.up)
 		k.up += time.Second
 		k.true = k.true.Add(time.Second)
-		next, jump := k.c.observe(reading{wall: k.true.Add(k.off), up: k.up})
+		next, jump := k.c.Observe(Reading{Wall: k.true.Add(k.off), Up: k.up})
 		k.c, k.jump = next, k.jump+jump
-		if k.c.decisionAt(k.up).Before(before) {
+		if k.c.DecisionAt(k.up).Before(before) {
 			k.t.Fatal("the decision time went back")
 		}
 	}
@@ -43,7 +47,7 @@ type offsets struct {
 func (k *ticker) expect(what string, want offsets) {
 	k.t.Helper()
 	got := offsets{
-		k.c.decisionAt(k.up).Sub(k.true), k.c.wallAt(k.up).Sub(k.true), k.c.erasureAt(k.up).Sub(k.true), k.c.frozen,
+		k.c.DecisionAt(k.up).Sub(k.true), k.c.WallAt(k.up).Sub(k.true), k.c.ErasureAt(k.up).Sub(k.true), k.c.Frozen,
 	}
 	near := func(a, b time.Duration) bool { return (a - b).Abs() <= time.Second }
 	if !near(got.decision, want.decision) || !near(got.wall, want.wall) || !near(got.erasure, want.erasure) || got.frozen != want.frozen {
@@ -103,8 +107,8 @@ func TestAWallClockThatKeepsJumpingStaysFrozen(t *testing.T) {
 }
 
 func TestDowntimeCountsForDecisionsButNotForErasures(t *testing.T) {
-	rec := clockRecord{Highest: day0, ErasureTime: day0}
-	k := &ticker{t: t, c: newClock(rec, reading{wall: at(3)}), true: at(3)}
+	rec := Record{Highest: day0, ErasureTime: day0}
+	k := &ticker{t: t, c: New(rec, Reading{Wall: at(3)}), true: at(3)}
 	k.expect("after three hours", offsets{0, 0, -3 * time.Hour, false})
 	k.run(59 * time.Minute)
 	k.expect("within the hour", offsets{0, 0, -3 * time.Hour, false})
@@ -113,9 +117,9 @@ func TestDowntimeCountsForDecisionsButNotForErasures(t *testing.T) {
 }
 
 func TestAStartFarFromTheRecordIsFrozen(t *testing.T) {
-	rec := clockRecord{Highest: day0, ErasureTime: day0}
+	rec := Record{Highest: day0, ErasureTime: day0}
 	for _, off := range []time.Duration{10 * year, -10 * year} {
-		k := &ticker{t: t, c: newClock(rec, reading{wall: day0.Add(off)}), true: day0, off: off}
+		k := &ticker{t: t, c: New(rec, Reading{Wall: day0.Add(off)}), true: day0, off: off}
 		k.run(10 * time.Minute)
 		k.expect("far off", offsets{0, 0, 0, true})
 		k.off = 0
@@ -123,7 +127,7 @@ func TestAStartFarFromTheRecordIsFrozen(t *testing.T) {
 		k.expect("correct again", offsets{0, 0, 0, false})
 	}
 	// A machine that boots in 1970 is trusted once its clock is set.
-	k := &ticker{t: t, c: newClock(rec, reading{wall: time.Unix(0, 0)}), true: at(5), off: -at(5).Sub(time.Unix(0, 0))}
+	k := &ticker{t: t, c: New(rec, Reading{Wall: time.Unix(0, 0)}), true: at(5), off: -at(5).Sub(time.Unix(0, 0))}
 	k.run(time.Minute)
 	k.expect("booting", offsets{-5 * time.Hour, -5 * time.Hour, -5 * time.Hour, true})
 	k.off = 0
@@ -132,12 +136,12 @@ func TestAStartFarFromTheRecordIsFrozen(t *testing.T) {
 }
 
 func TestASuspendedMachineIsDowntimeAndNotAJump(t *testing.T) {
-	c := newClock(clockRecord{}, reading{wall: day0})
-	next, jump := c.observe(reading{wall: day0.Add(3*time.Hour + time.Second), up: time.Second, slept: 3 * time.Hour})
-	if next.frozen || jump != 3*time.Hour || !next.wallAt(time.Second).Equal(day0.Add(3*time.Hour+time.Second)) {
+	c := New(Record{}, Reading{Wall: day0})
+	next, jump := c.Observe(Reading{Wall: day0.Add(3*time.Hour + time.Second), Up: time.Second, Slept: 3 * time.Hour})
+	if next.Frozen || jump != 3*time.Hour || !next.WallAt(time.Second).Equal(day0.Add(3*time.Hour+time.Second)) {
 		t.Errorf("after the suspension: %+v, jump %v", next, jump)
 	}
-	if !next.erasureAt(time.Second).Equal(day0.Add(time.Second)) {
+	if !next.ErasureAt(time.Second).Equal(day0.Add(time.Second)) {
 		t.Error("the erasure time counted the suspension as uptime")
 	}
 }

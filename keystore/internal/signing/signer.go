@@ -1,4 +1,5 @@
-package keystore
+// Package signing makes signatures, and bounds how many are made at once.
+package signing
 
 import (
 	"crypto"
@@ -10,24 +11,24 @@ import (
 	"errors"
 )
 
-// A signer signs with one private key.
-type signer struct {
+// A Signer signs with one private key.
+type Signer struct {
 	key    crypto.Signer
 	header []byte // of access tokens: base64url of {"alg","kid","typ"} and a dot
 }
 
-// typeAccessToken is the media type of nearly all tokens (RFC 9068, section 2.1). Its
+// TypeAccessToken is the media type of nearly all tokens (RFC 9068, section 2.1). Its
 // header is encoded once.
-const typeAccessToken = "at+jwt"
+const TypeAccessToken = "at+jwt"
 
-// newSigner checks key with one signature: a private half that does not fit the public one
+// New checks key with one signature: a private half that does not fit the public one
 // would otherwise be noticed by verifiers only.
-func newSigner(key crypto.Signer, alg, kid string) (*signer, error) {
-	header, err := encodeHeader(alg, kid, typeAccessToken)
+func New(key crypto.Signer, alg, kid string) (*Signer, error) {
+	header, err := encodeHeader(alg, kid, TypeAccessToken)
 	if err != nil {
 		return nil, err
 	}
-	s := &signer{key: key, header: header}
+	s := &Signer{key: key, header: header}
 	return s, s.selfTest()
 }
 
@@ -44,7 +45,7 @@ func encodeHeader(alg, kid, typ string) ([]byte, error) {
 }
 
 // selfTest signs and verifies one message.
-func (s *signer) selfTest() error {
+func (s *Signer) selfTest() error {
 	message := []byte("keymill: self-test of a key")
 	signature, err := s.sign(message)
 	if err != nil {
@@ -63,7 +64,7 @@ func (s *signer) selfTest() error {
 }
 
 // sign returns the signature of a JWS signing input (RFC 7515, section 5.1).
-func (s *signer) sign(input []byte) ([]byte, error) {
+func (s *Signer) sign(input []byte) ([]byte, error) {
 	switch key := s.key.(type) {
 	case ed25519.PrivateKey:
 		return ed25519.Sign(key, input), nil
@@ -77,8 +78,16 @@ func (s *signer) sign(input []byte) ([]byte, error) {
 // maxSignature is the size of a signature with 8192 bits, the largest RSA key that is imported.
 const maxSignature = 8192 / 8
 
-// token returns the compact JWS (RFC 7515, section 7.1) of payload under header.
-func (s *signer) token(header, payload []byte) (string, error) {
+// Token returns the compact JWS (RFC 7515, section 7.1) of payload, with a header of alg, kid and typ. typ
+// is not encoded again if it is TypeAccessToken.
+func (s *Signer) Token(alg, kid, typ string, payload []byte) (string, error) {
+	header := s.header
+	if typ != TypeAccessToken {
+		var err error
+		if header, err = encodeHeader(alg, kid, typ); err != nil {
+			return "", err
+		}
+	}
 	enc := base64.RawURLEncoding
 	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(maxSignature))
 	out = append(out, header...)

@@ -1,0 +1,71 @@
+package signing
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestJobsRunInOrderOfArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQueue(1)
+		held := make(chan struct{})
+		go q.Do(t.Context(), func() { <-held })
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { left <- q.Do(ctx, func() { t.Error("a cancelled job ran") }) }()
+		synctest.Wait()
+		var order []int
+		for i := range MaxWaiting - 1 {
+			go q.Do(t.Context(), func() { order = append(order, i) })
+			synctest.Wait()
+		}
+		if err := q.Do(t.Context(), func() { t.Error("a job ran although the queue was full") }); !errors.Is(err, ErrFull) || !q.Full() {
+			t.Errorf("a job for a full queue: %v", err)
+		}
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("the cancelled job: %v", err)
+		}
+		close(held)
+		synctest.Wait()
+		if len(order) != MaxWaiting-1 || !slices.IsSorted(order) {
+			t.Errorf("%d jobs ran, in order: %v", len(order), slices.IsSorted(order))
+		}
+		if q.free != 1 || len(q.jobs) != 0 {
+			t.Errorf("%d places are free, %d jobs are left", q.free, len(q.jobs))
+		}
+	})
+}
+
+func TestJobsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := NewQueue(3)
+		var now, most atomic.Int64
+		var all sync.WaitGroup
+		for range 200 {
+			all.Go(func() {
+				err := q.Do(t.Context(), func() {
+					n := now.Add(1)
+					for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+					}
+					time.Sleep(100 * time.Microsecond)
+					now.Add(-1)
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if most.Load() != 3 {
+			t.Errorf("%d jobs ran at once, want 3", most.Load())
+		}
+	})
+}
