@@ -29,13 +29,14 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit",
-		"issuer/endpoint/site", "keystore", "jwks",
+		"issuer/endpoint/requestid", "issuer/endpoint/site", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "keystore", "jwks",
 	},
-	"issuer/endpoint/limit": {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
-	"issuer/endpoint/site":  {"issuer/origin"},
+	"issuer/endpoint/limit":     {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
+	"issuer/endpoint/requestid": {},
+	"issuer/endpoint/site":      {"issuer/origin"},
 	"issuer": {
 		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",

@@ -66,7 +66,7 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 	// The new login replaces the session of the old cookie. If that session cannot be ended,
 	// the page still gets the new one: no page can reach the old one, and it expires when idle.
 	if err := s.endSessions(r); err != nil {
-		s.lines.Write(limit.Line{
+		s.lines.Write(r.Context(), limit.Line{
 			Level: slog.LevelWarn, Message: "the session before this login was not ended", Attrs: []slog.Attr{slog.String("err", err.Error())},
 			Reason: "session_not_ended", User: grant.User, From: s.address(r),
 		})

@@ -18,6 +18,7 @@ import (
 
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/endpoint/requestid"
 	"keymill/issuer/refusal"
 )
 
@@ -37,7 +38,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 
 // A router finds the handler of a request and turns errors and panics into answers.
 type router struct {
-	damaged     func(error) // may be nil, see Config
+	damaged     func(context.Context, error) // may be nil, see Config
 	mux         *httprouter.Router
 	routes      []route
 	formats     map[string]*errorFormat   // path → format of its errors; that of RFC 6749 if absent
@@ -99,6 +100,7 @@ func (rt *router) httpHandler(h handler) http.Handler {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = requestid.Add(r)
 	defer rt.recoverPanic(w, r)
 	header := w.Header()
 	header["X-Content-Type-Options"] = noSniff
@@ -145,7 +147,7 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		header["Www-Authenticate"] = challenge
 	}
 	if a.status >= http.StatusInternalServerError && rt.damaged != nil {
-		rt.damaged(err)
+		rt.damaged(r.Context(), err)
 	}
 	rt.logError(r, a, err)
 	writeJSON(w, a.status, a.body)
@@ -177,9 +179,9 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 	case rt.lines == nil:
 		rt.log.LogAttrs(r.Context(), line.Level, line.Message, line.Attrs...)
 	case secret:
-		rt.lines.WriteLater(line)
+		rt.lines.WriteLater(r.Context(), line)
 	default:
-		rt.lines.Write(line)
+		rt.lines.Write(r.Context(), line)
 	}
 }
 

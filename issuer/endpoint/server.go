@@ -78,14 +78,16 @@ type Config struct {
 	// a port. A page that rebinds its DNS name to a loopback address gets 421.
 	TrialHosts []string
 
-	// Damaged gets the error of each request that could not be answered. If a damaged record is the
+	// Damaged gets the context and the error of each request that could not be answered. If a damaged record is the
 	// reason, the error names it. It may be nil.
-	Damaged func(error)
+	Damaged func(context.Context, error)
 
 	StoreFailed func() error // nil while the store works
 	StoreBytes  func() int64 // size of the store
 	Version     string
-	Log         *slog.Logger
+
+	// Log gets the lines of requests with their contexts, so that a requestid.Handler adds their ids.
+	Log *slog.Logger
 }
 
 // SimpleJWT configures the login endpoint with the API of djangorestframework-simplejwt.

@@ -45,9 +45,9 @@ type Line struct {
 	CountOnly bool       // leave it out in any case
 }
 
-// Write writes a line or counts it. Debug lines are not bounded: the operator who asks for
+// Write writes a line or counts it. ctx is that of the request. Debug lines are not bounded: the operator who asks for
 // them wants to see every request.
-func (l *Log) Write(line Line) {
+func (l *Log) Write(ctx context.Context, line Line) {
 	bound := l.others
 	switch {
 	case line.Replay:
@@ -63,12 +63,14 @@ func (l *Log) Write(line Line) {
 		l.leftOut.Count(line.Reason)
 		return
 	}
-	l.log.LogAttrs(context.Background(), line.Level, line.Message, line.Attrs...)
+	l.log.LogAttrs(ctx, line.Level, line.Message, line.Attrs...)
 }
 
 // WriteLater writes a line in another goroutine, so that the answer to the request does not
 // take longer because of it.
-func (l *Log) WriteLater(line Line) { l.later.Go(func() { l.Write(line) }) }
+func (l *Log) WriteLater(ctx context.Context, line Line) {
+	l.later.Go(func() { l.Write(ctx, line) })
+}
 
 // Flush waits until the lines of all calls of WriteLater are written.
 func (l *Log) Flush() { l.later.Wait() }

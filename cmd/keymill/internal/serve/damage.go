@@ -31,22 +31,25 @@ type damageReport struct {
 }
 
 // add notes the damaged records that err names.
-func (d *damageReport) add(err error) {
+func (d *damageReport) add(err error) { d.addOf(context.Background(), err) }
+
+// addOf notes the damaged records that err names, the error of the request with the context ctx.
+func (d *damageReport) addOf(ctx context.Context, err error) {
 	if err == nil || !errors.Is(err, storage.ErrDamaged) {
 		return
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
-			d.add(err)
+			d.addOf(ctx, err)
 		}
 		return
 	}
 	if named := (*storage.DamageError)(nil); errors.As(err, &named) {
-		d.note(named)
+		d.note(ctx, named)
 	}
 }
 
-func (d *damageReport) note(e *storage.DamageError) {
+func (d *damageReport) note(ctx context.Context, e *storage.DamageError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.keys[e.Key] || len(d.keys) >= maxDamaged {
@@ -56,9 +59,9 @@ func (d *damageReport) note(e *storage.DamageError) {
 		d.keys = map[string]bool{}
 	}
 	d.keys[e.Key] = true
-	d.log.Error("a record of the store is damaged; requests that need it get 503", "record", storage.KeyText(e.Key), "why", e.Err.Error())
+	d.log.ErrorContext(ctx, "a record of the store is damaged; requests that need it get 503", "record", storage.KeyText(e.Key), "why", e.Err.Error())
 	if len(d.keys) == maxDamaged {
-		d.log.Error("further damaged records are not logged; stop the server and run keymill doctor", "records", maxDamaged)
+		d.log.ErrorContext(ctx, "further damaged records are not logged; stop the server and run keymill doctor", "records", maxDamaged)
 	}
 }
 
@@ -78,7 +81,7 @@ func (d *damageReport) run(ctx context.Context) error {
 
 func (d *damageReport) look() {
 	for _, e := range d.now() {
-		d.note(e)
+		d.note(context.Background(), e)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/endpoint/requestid"
 )
 
 const (
@@ -33,9 +34,9 @@ func newLog(format string, level slog.Leveler, w io.Writer) (*slog.Logger, *logQ
 func newHandler(format string, level slog.Leveler, w io.Writer) slog.Handler {
 	opts := &slog.HandlerOptions{Level: level}
 	if format == "json" {
-		return slog.NewJSONHandler(w, opts)
+		return requestid.NewHandler(slog.NewJSONHandler(w, opts))
 	}
-	return slog.NewTextHandler(w, opts)
+	return requestid.NewHandler(slog.NewTextHandler(w, opts))
 }
 
 // A logQueue is an io.Writer of complete lines that never blocks and never fails. A goroutine

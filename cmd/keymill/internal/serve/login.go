@@ -147,20 +147,20 @@ func loginAdvice(u endpoint.UnusableClient) string {
 func (s *server) watchLogins(ctx context.Context) {
 	// A caller that hung up after its change would look like a fault of the client.
 	r := s.records(context.WithoutCancel(ctx))
-	s.watch.update(func() []loginFault { return loginFaults(s.config, r) }, s.logLogin)
+	s.watch.update(func() []loginFault { return loginFaults(s.config, r) }, func(f loginFault) { s.logLogin(ctx, f) })
 }
 
-func (s *server) logLogin(f loginFault) {
+func (s *server) logLogin(ctx context.Context, f loginFault) {
 	attrs := []any{"setting", f.setting, "client", f.client}
 	if f.why == "" {
-		s.log.Info(loginAgain, attrs...)
+		s.log.InfoContext(ctx, loginAgain, attrs...)
 		return
 	}
 	attrs = append(attrs, slog.String("reason", f.why))
 	if f.command != "" {
 		attrs = append(attrs, slog.String("type", f.command))
 	}
-	s.log.Warn(f.what, attrs...)
+	s.log.WarnContext(ctx, f.what, attrs...)
 }
 
 func (s *server) records(ctx context.Context) Records {

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -66,11 +67,26 @@ func Run(ctx context.Context, o Options) error {
 	s.level.Set(o.Config.LogLevel)
 	s.log, s.queue = newLog(o.Config.LogFormat, &s.level, o.Log)
 	defer s.queue.Close()
+	slog.SetDefault(s.log) // for what libraries print with package log, so that it has the format too
 	if err := s.serve(ctx, o); err != nil {
-		terminal.Report(s.queue, namedfile.DeniedAnywhere(err))
+		s.reportEnd(namedfile.DeniedAnywhere(err))
 		return terminal.ErrSilent
 	}
 	return nil
+}
+
+// reportEnd writes the error that ends the server. In a log of JSON it is a line of JSON, because a
+// collector may drop any other line.
+func (s *server) reportEnd(err error) {
+	if s.config.LogFormat != "json" {
+		terminal.Report(s.queue, err)
+		return
+	}
+	attrs := []any{"error", terminal.OneLine(terminal.Plain(err))}
+	if hint := terminal.HintOf(err); hint != "" {
+		attrs = append(attrs, "hint", terminal.OneLine(hint))
+	}
+	s.log.Error("the server cannot start or go on", attrs...)
 }
 
 func (s *server) serve(ctx context.Context, o Options) error {

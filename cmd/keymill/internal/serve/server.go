@@ -224,7 +224,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Warnings:       s.warnings,
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
-		Damaged:        s.damage.add,
+		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Version:        s.version,
