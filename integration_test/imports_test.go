@@ -26,6 +26,8 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/django":                {"cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal"},
 	"cmd/keymill/internal/namedfile":             {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/terminal":              {},
+	"cmd/keymill/internal/tlsfiles":              {"cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},
+	"cmd/keymill/internal/tlsfiles/tlstest":      {},
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit",

@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkIssuer, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog,
+		c.checkListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -56,7 +56,7 @@ func (c *Config) checkIssuer() error {
 	}
 	if err := issuer.CheckURL(c.Issuer, c.Insecure); err != nil {
 		return terminal.WithHint(c.SettingError("issuer", "%v", err),
-			"a proxy in front speaks TLS, and its public URL is the issuer: --issuer https://id.example.com")
+			"the issuer is the public URL, whether a proxy in front or this server speaks TLS: --issuer https://id.example.com")
 	}
 	if u, err := url.Parse(c.Issuer); c.Dev && (err != nil || !jwks.IsLoopback(u.Hostname())) {
 		return c.SettingError("issuer", "--dev serves a loopback issuer only, and %q is not loopback", c.Issuer)

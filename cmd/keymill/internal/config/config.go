@@ -32,7 +32,9 @@ import (
 // A Config holds the settings of one server. The tags are the manual: the key in the file,
 // the default, the default with --dev where it differs, and what the setting means.
 type Config struct {
-	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. A proxy in front of it speaks TLS"`
+	Listen            string         `key:"listen" default:"127.0.0.1:8420" help:"public address, host:port. It speaks plain http for a proxy in front of it, or TLS if tls.cert_file and tls.key_file are set"`
+	TLSCertFile       string         `key:"tls.cert_file" help:"file with the server's certificate and then its issuers, in PEM. With tls.key_file, the public address speaks TLS. A changed file is read again while the server runs"`
+	TLSKeyFile        string         `key:"tls.key_file" help:"file with the private key of that certificate, in PEM without a passphrase, not readable by others"`
 	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket. keymill init creates it; its parent must exist; another user's directory must not be world-writable"`
 	DatabaseID        string         `key:"database_id" help:"the id of the store, 32 hex digits, as keymill init prints it. The server then refuses every other store, and no store is created"`
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`

@@ -34,7 +34,10 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"unknown in a group", ok + "keys:\n  algorithms: [EdDSA]\n  rotate-every: 1h\n", `:4: unknown setting "keys.rotate-every"; did you mean "keys.rotate_every"?`},
 		{"group forgotten", ok + "max_age: 5m\n", `:2: unknown setting "max_age"; did you mean "jwks.max_age"?`},
 		{"nothing near", ok + "colour: red\n", `:2: unknown setting "colour"; run "keymill serve --help" to list the settings`},
-		{"not there yet", ok + "tls:\n  cert: x\n", `:2: unknown setting "tls"`},
+		{"TLS key forgotten", ok + "tls:\n  cert_file: x\n", `:3: tls.cert_file: tls.key_file is missing`},
+		{"TLS certificate forgotten", ok + "tls:\n  key_file: x\n", `:3: tls.key_file: tls.cert_file is missing`},
+		{"TLS with an http issuer", "issuer: http://id.example.com\ninsecure: true\ntls: {key_file: x, cert_file: y}\n", `:1: issuer: the server speaks TLS, and "http://id.example.com" is not an https URL`},
+		{"not there yet", ok + "dpop:\n  nonce: x\n", `:2: unknown setting "dpop"`},
 		{"grace over ten minutes", ok + "refresh: {grace: 601s}\n", `:2: refresh.grace: 10m1s is not between 0s and 10m`},
 		{"no idle time", ok + "refresh: {idle: 0s}\n", `:2: refresh.idle: 0s is less than 1s`},
 		{"idle over absolute", ok + "refresh:\n  absolute: 7d\n  idle: 8d\n", `:3: refresh.absolute: refresh.absolute (7d) must be at least refresh.idle (8d)`},
@@ -128,9 +131,10 @@ func TestAFileCanSetEverySetting(t *testing.T) {
 listen: "0.0.0.0:443"
 data: /var/lib/keymill
 database_id: 00112233445566778899001122334455
-issuer: http://id.example.com
+issuer: https://id.example.com
 insecure: true
 master_key_file: /etc/keymill/master.key
+tls: {cert_file: /etc/keymill/tls.pem, key_file: /etc/keymill/tls.key}
 store:
   mark_file: /tmp/keymill.mark
 keys:
@@ -157,7 +161,8 @@ log: {level: debug, format: json}
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "http://id.example.com", Insecure: true,
+		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "https://id.example.com", Insecure: true,
+		TLSCertFile: "/etc/keymill/tls.pem", TLSKeyFile: "/etc/keymill/tls.key",
 		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",

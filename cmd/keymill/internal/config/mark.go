@@ -89,6 +89,7 @@ func (c *Config) usedFiles() (list []usedFile) {
 	}
 	for _, named := range []usedFile{
 		{c.file, "the configuration"}, {c.MasterKeyFile, "the file of master_key_file"}, {c.WebhookSecretFile, "the file of webhook.secret_file"},
+		{c.TLSCertFile, "the file of tls.cert_file"}, {c.TLSKeyFile, "the file of tls.key_file"},
 	} {
 		if named.path != "" {
 			list = append(list, named)

@@ -90,10 +90,10 @@ func (c *Config) InitCommand() string {
 	return command
 }
 
-// NamesFile reports whether path is the configuration file, or the mark or a file with a secret that a setting names.
+// NamesFile reports whether path is the configuration file, or the mark, a certificate or a file with a secret that a setting names.
 func (c *Config) NamesFile(path string) bool {
 	path, err := filepath.Abs(path)
-	for _, named := range []string{c.file, c.MarkFile, c.MasterKeyFile, c.WebhookSecretFile} {
+	for _, named := range []string{c.file, c.MarkFile, c.MasterKeyFile, c.WebhookSecretFile, c.TLSCertFile, c.TLSKeyFile} {
 		if abs, absErr := filepath.Abs(named); named != "" && err == nil && absErr == nil && abs == path {
 			return true
 		}

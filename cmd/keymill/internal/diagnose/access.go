@@ -153,6 +153,9 @@ func (d *Doctor) needs() []namedfile.Need {
 	if c.File() != "" {
 		needs = append(needs, namedfile.Need{Path: c.File(), Use: namedfile.ToShare})
 	}
+	if c.InFile("tls.cert_file") {
+		needs = append(needs, namedfile.Need{Path: c.TLSCertFile, Use: namedfile.ToShare})
+	}
 	for _, path := range d.secretFiles() {
 		needs = append(needs, namedfile.Need{Path: path, Use: namedfile.ToRead})
 	}
@@ -176,6 +179,9 @@ func (d *Doctor) secretFiles() (paths []string) {
 	c := d.Config
 	if c.WebhookURL != "" && c.InFile("webhook.secret_file") {
 		paths = append(paths, c.WebhookSecretFile)
+	}
+	if c.InFile("tls.key_file") {
+		paths = append(paths, c.TLSKeyFile)
 	}
 	if c.Dev {
 		return paths

@@ -35,7 +35,7 @@ func (s *server) run(ctx context.Context) error {
 	ended := s.startLoops(background, &loops)
 	public, socket := s.httpServer(s.endpoints.Public()), s.httpServer(s.endpoints.Admin())
 	socket.ConnContext = admin.ConnContext
-	go func() { ended <- endedError("public listener", public.Serve(s.public)) }()
+	go func() { ended <- endedError("public listener", s.servePublic(public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
@@ -72,6 +72,9 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 	if s.webhook != nil {
 		work["webhook"] = s.webhook.Run
 	}
+	if s.tls != nil {
+		work["TLS files"] = s.tls.Run
+	}
 	ended := make(chan error, len(work)+2)
 	for what, run := range work {
 		loops.Go(func() { ended <- endedError(what, run(ctx)) })
@@ -96,6 +99,15 @@ func (s *server) httpServer(h http.Handler) *http.Server {
 		// Most of these are clients that hang up in a handshake. An operator cannot act on them.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// servePublic serves until the listener is closed: TLS with HTTP/2 if there is a certificate, or else plain http.
+func (s *server) servePublic(h *http.Server) error {
+	if s.tls == nil {
+		return h.Serve(s.public)
+	}
+	h.TLSConfig = s.tls.TLSConfig()
+	return h.ServeTLS(s.public, "", "") // the files are in TLSConfig
 }
 
 // limitStop ends the process if stopping takes too long. After the store has failed

@@ -14,6 +14,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/outbox"
@@ -41,6 +42,7 @@ type server struct {
 	acceptOlder     string // token of an older store
 	createdBy       string // for the audit log
 
+	tls       *tlsfiles.Keeper // nil without tls.cert_file
 	public    net.Listener
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
@@ -70,7 +72,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openPublic, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openTLS, s.openPublic, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -79,6 +81,13 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.opened = true
 	return nil
+}
+
+func (s *server) openTLS(context.Context) (err error) {
+	if s.config.UsesTLS() {
+		s.tls, err = tlsfiles.Open(s.config, s.log)
+	}
+	return err
 }
 
 func (s *server) openPublic(context.Context) error {

@@ -52,7 +52,7 @@ func (s *server) warnings(ctx context.Context) []api.Warning {
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}
-	return list
+	return append(list, s.tls.Warnings()...)
 }
 
 // damage returns what is known to be wrong with the audit log.

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// maxTLSBytes is far more than a private key and a chain of certificates have.
+const maxTLSBytes = 256 << 10
+
+// UsesTLS reports whether the public listener speaks TLS.
+func (c *Config) UsesTLS() bool { return c.TLSCertFile != "" && c.TLSKeyFile != "" }
+
+func (c *Config) checkTLS() error {
+	switch {
+	case c.TLSCertFile == "" && c.TLSKeyFile == "":
+		return nil
+	case c.TLSCertFile == "":
+		return terminal.WithHint(c.SettingError("tls.key_file", "tls.cert_file is missing"), "set both, or neither to serve plain http behind a proxy")
+	case c.TLSKeyFile == "":
+		return terminal.WithHint(c.SettingError("tls.cert_file", "tls.key_file is missing"), "set both, or neither to serve plain http behind a proxy")
+	case c.Dev:
+		return terminal.WithHint(c.SettingError("tls.cert_file", "a trial server speaks plain http on loopback"), "remove tls.cert_file and tls.key_file, or start without --dev")
+	case !strings.HasPrefix(c.Issuer, "https://"):
+		return terminal.WithHint(c.SettingError("issuer", "the server speaks TLS, and %q is not an https URL", c.Issuer),
+			"set issuer to the https URL that clients use, or remove tls.cert_file and tls.key_file")
+	}
+	return nil
+}
+
+// ReadTLSCert reads the file with the certificates. They are public, so any user may own and read it.
+func (c *Config) ReadTLSCert() ([]byte, error) {
+	raw, err := readTLSFile(c.TLSCertFile, namedfile.ToShare, func(string, fs.FileInfo) error { return nil })
+	return raw, c.tlsError("tls.cert_file", err)
+}
+
+// ReadTLSKey reads the file with the private key, under the rules for secrets.
+func (c *Config) ReadTLSKey() ([]byte, error) {
+	check := trustedOn(c.Data).check
+	if isCredential(c.TLSKeyFile) {
+		check = checkOthers // as readCredential
+	}
+	raw, err := readTLSFile(c.TLSKeyFile, namedfile.ToRead, check)
+	return raw, c.tlsError("tls.key_file", err)
+}
+
+// isCredential reports whether the file is a credential that systemd gave to this process.
+func isCredential(path string) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	return dir != "" && filepath.Dir(filepath.Clean(path)) == filepath.Clean(dir)
+}
+
+// tlsError names the setting, and keeps the hint.
+func (c *Config) tlsError(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	named := c.SettingError(key, "%s", terminal.Plain(err))
+	if hint := terminal.HintOf(err); hint != "" {
+		return terminal.WithHint(named, "%s", hint)
+	}
+	return named
+}
+
+// readTLSFile reads a regular file. The server reads it again and again, so it cannot be a FIFO or a device.
+func readTLSFile(path string, use namedfile.Use, check func(string, fs.FileInfo) error) ([]byte, error) {
+	f, err := namedfile.Open(path)
+	if err != nil {
+		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: use}, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, terminal.WithHint(fmt.Errorf("%s is not a regular file", path), "the server reads it again while it runs; name a file")
+	}
+	if err := check(path, info); err != nil {
+		return nil, err
+	}
+	raw, err := io.ReadAll(namedfile.Bounded(f, path, maxTLSBytes))
+	if err == nil && len(raw) == 0 {
+		err = errors.New(path + " is empty")
+	}
+	return raw, err
+}
