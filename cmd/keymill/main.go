@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/manual"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -57,11 +58,14 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
   keymill user import users.json --format django-json
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.Version = readBuild().String()
+	root.SetVersionTemplate("{{.Version}}")
+	root.Flags().BoolP("version", "v", false, "print the version of this program")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
-		tokenCommand(), verifyCommand(), doctorCommand(), pagesCommand(), accessCommand(),
+		tokenCommand(), verifyCommand(), doctorCommand(), pagesCommand(), accessCommand(), manual.Command(release, readBuild().Time),
 	)
 	addCompletion(root)
 	return root

@@ -385,8 +385,37 @@ func TestVersionIsOneLineOrJSON(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "keymill "+release+" (go") || strings.Count(out, "\n") != 1 {
 		t.Errorf("code %d: %q", code, out)
 	}
+	for _, flag := range []string{"--version", "-v"} {
+		if same, errs, code := typed(flag); same != out || errs != "" || code != 0 {
+			t.Errorf("%s: code %d: %q, %q", flag, code, same, errs)
+		}
+	}
 	out, _, _ = typed("version", "--json")
 	if !strings.Contains(out, `"version": "`+release+`"`) {
 		t.Errorf("JSON: %s", out)
+	}
+}
+
+// TestABuildNamesItsSource as far as the build recorded it.
+func TestABuildNamesItsSource(t *testing.T) {
+	b := build{Version: "1.2.3", Go: "go1.26.8", Platform: "linux/arm64"}
+	if got, want := b.String(), "keymill 1.2.3 (go1.26.8, linux/arm64)\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	b.Revision, b.Time, b.Modified = "0c51e7a", "2026-11-28T09:14:02Z", true
+	if got, want := b.String(), "keymill 1.2.3 (go1.26.8, linux/arm64, commit 0c51e7a of 2026-11-28T09:14:02Z, modified)\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestTheVersionIsTheNewestOfTheChangelog, so that a build from source and scripts/release agree.
+func TestTheVersionIsTheNewestOfTheChangelog(t *testing.T) {
+	text, err := os.ReadFile("../../CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, newest, _ := strings.Cut(string(text), "\n## ")
+	if newest, _, _ = strings.Cut(newest, "\n"); newest != release && !strings.HasPrefix(newest, release+" (") {
+		t.Errorf("the newest section of CHANGELOG.md is %q, and the program is %s", newest, release)
 	}
 }
