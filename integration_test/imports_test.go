@@ -19,6 +19,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/config":                {"*"},
 	"cmd/keymill/internal/serve":                 {"*"},
 	"cmd/keymill/internal/diagnose":              {"*"},
+	"cmd/keymill/internal/auditlines":            {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/api", "storage", "storage/audit"},
 	"cmd/keymill/internal/auditlog":              {"*"},
 	"cmd/keymill/internal/adminapi":              {"*"},
 	"cmd/keymill/internal/adminapi/adminapitest": {"cmd/keymill/internal/adminapi"},

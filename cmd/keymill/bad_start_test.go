@@ -141,6 +141,12 @@ func badSettings() []badStart {
 			os.Symlink(filepath.Join(p.dir, "precious"), p.at("keymill.mark"))
 			return nil, nil
 		}, "keymill.mark"},
+		{"audit log in a missing directory", true, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_AUDIT_LOG="+filepath.Join(p.dir, "logs", "audit.log")), nil
+		}, "/logs/audit.log cannot be made: its directory "},
+		{"audit log that is the store", true, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_AUDIT_LOG="+p.store()), nil
+		}, "is the file keymill.db of the data directory\n  hint: write stderr, or name a file of its own"},
 		{"bad configuration", false, func(p *place) ([]string, []string) {
 			path := filepath.Join(p.dir, "keymill.yaml")
 			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)

@@ -11,6 +11,7 @@
 //	                        ▼
 //	             audit/log/<seq>   …  n−1 ◀── n ◀── n+1   each with the hash of the one before
 //	             audit/head        seq and hash of the last record
+//	             audit/written     seq of the last record that was written outside of the store
 //
 //	<time>    time of the decision, 20060102T150405.000000000Z
 //	<random>  16 hex digits
@@ -30,7 +31,7 @@
 //
 // Damage never stops the log. If the head is missing, damaged or not the end of the
 // records, the chain continues after its last record with a record "audit.damaged", and no
-// record is overwritten: only the head, which follows from the records, is written again. A
+// record is overwritten: only the head, which follows from the records, and audit/written are written again. A
 // damaged record in audit/new stays where it is and is not chained, because it proves nothing.
 // A damaged record in audit/log keeps its number: Verify names it, and Read shows it as
 // "audit.unreadable". One that was inserted behind the end is not part of the chain until the chain has

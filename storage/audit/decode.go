@@ -18,6 +18,8 @@ func CheckRecord(key string, value []byte) (err error) {
 	switch {
 	case key == headKey:
 		_, err = decodeHead(value)
+	case key == writtenKey:
+		_, err = decodeWritten(value)
 	case strings.HasPrefix(key, newPrefix):
 		_, err = decodeNew(key, value)
 	default:

@@ -86,6 +86,8 @@ func TestAnIDIsShortAndHarmless(t *testing.T) {
 }
 
 // TestNoHeaderForgesALine or any part of one, in both formats: a line has its ids or is as without the headers.
+//
+// R104.
 func TestNoHeaderForgesALine(t *testing.T) {
 	for _, json := range []bool{false, true} {
 		bare := line(t, json, http.Header{})

@@ -57,6 +57,7 @@ type Config struct {
 	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`
 	LogLevel          slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`
 	LogFormat         string         `key:"log.format" default:"text" help:"text or json, on stderr"`
+	AuditLog          string         `key:"audit.log" help:"where each audit record is written as a line of JSON, besides the store: stderr, or a file, which is created with mode 0600 and whose directory must exist; empty writes none"`
 
 	Dev bool // serve --dev: a trial server on loopback
 

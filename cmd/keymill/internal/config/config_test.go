@@ -152,6 +152,7 @@ webhook:
 http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
 log: {level: debug, format: json}
+audit: {log: stderr}
 `)
 	c, err := Load(path, nil, false)
 	if err != nil {
@@ -169,7 +170,7 @@ log: {level: debug, format: json}
 		BrowserClient: "web",
 		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		LogLevel:       -4, LogFormat: "json",
+		LogLevel:       -4, LogFormat: "json", AuditLog: "stderr",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {

@@ -17,15 +17,7 @@ func (c *Config) CheckMark() error {
 	if path == "" {
 		return nil
 	}
-	fault := markFault(path)
-	if fault == "" && !c.willMake(path) {
-		fault = directoryFault(path)
-	}
-	for _, other := range c.usedFiles() {
-		if fault == "" && sameFile(path, other.path) {
-			fault = "is " + other.what
-		}
-	}
+	fault := c.ownFileFault(path, c.usedFiles())
 	if fault == "" {
 		return nil
 	}
@@ -33,8 +25,22 @@ func (c *Config) CheckMark() error {
 		"name a file of its own in a directory that exists, such as /var/lib/keymill-mark/keymill.mark")
 }
 
-// markFault says why what is at path cannot be a mark: "" if it can, or if package sealed says what is wrong.
-func markFault(path string) string {
+// ownFileFault says why path cannot be a file of its own that the server writes, beside the used ones: "" if it can.
+func (c *Config) ownFileFault(path string, used []usedFile) string {
+	fault := kindFault(path)
+	if fault == "" && !c.willMake(path) {
+		fault = directoryFault(path)
+	}
+	for _, other := range used {
+		if fault == "" && sameFile(path, other.path) {
+			fault = "is " + other.what
+		}
+	}
+	return fault
+}
+
+// kindFault says why what is at path cannot be such a file: "" if it can, or if opening it says what is wrong.
+func kindFault(path string) string {
 	info, err := os.Lstat(path)
 	switch name := filepath.Base(path); {
 	case err == nil && info.IsDir(), os.IsPathSeparator(path[len(path)-1]), name == ".", name == "..":
@@ -47,13 +53,13 @@ func markFault(path string) string {
 	return ""
 }
 
-// directoryFault says why a mark cannot be made in the directory of path.
+// directoryFault says why a file cannot be made in the directory of path.
 func directoryFault(path string) string {
 	dir := dirOf(path)
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "" // opening the mark says who may
+		return "" // opening the file says who may
 	case errors.Is(err, fs.ErrNotExist):
 		return "cannot be made: its directory " + terminal.Printable(dir) + " does not exist"
 	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.IsDir():

@@ -85,6 +85,18 @@ func TestTheMarkIsAFileOfItsOwn(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
+		"data/keymill.db": store, "link/keymill.db": store, "master.key": "is the file of master_key_file", "./keymill.yaml": "is the configuration",
+		"data/keymill.mark": "is the mark of the store", "data/../data/keymill.mark": "is the mark of the store",
+		"fifo": "is not a regular file", "dangling": "is a symbolic link", "data": "is a directory", "missing/audit.log": "cannot be made: its directory missing/ does not exist",
+		"elsewhere/audit.log": "", "audit.log": "", "": "", "stderr": "", "./stderr": "",
+	} {
+		c.MarkFile, c.AuditLog = "", path
+		err := c.checkAuditLog()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), "audit.log: "+path+" "+want)) {
+			t.Errorf("audit.log %s: %v, want %q", path, err, want)
+		}
+	}
+	for path, want := range map[string]string{
 		"first/keymill.db":   store,
 		"first/lock":         "is the file lock of the data directory",
 		"./first/admin.sock": "is the file admin.sock of the data directory",

@@ -145,6 +145,12 @@ func (d *Doctor) needs() []namedfile.Need {
 	if dir := filepath.Dir(c.MarkPath()); missing(c.MarkPath()) && dir != filepath.Clean(c.Data) {
 		needs = append(needs, namedfile.Need{Path: dir, Use: namedfile.ToCreate})
 	}
+	if c.AuditLog != "" && c.AuditLog != "stderr" {
+		needs = append(needs, namedfile.Need{Path: c.AuditLog, Use: namedfile.ToWrite})
+		if missing(c.AuditLog) {
+			needs = append(needs, namedfile.Need{Path: filepath.Dir(c.AuditLog), Use: namedfile.ToCreate})
+		}
+	}
 	if c.Dev {
 		for _, name := range []string{"dev-master-key", "dev-credentials"} {
 			needs = append(needs, namedfile.Need{Path: c.Path(name), Use: namedfile.ToRead})

@@ -63,8 +63,9 @@ type logQueue struct {
 }
 
 type logLine struct {
-	text []byte
-	lost int64 // lines that were dropped directly before this one
+	text    []byte
+	lost    int64      // lines that were dropped directly before this one
+	written chan error // gets the result of writing it; nil if no goroutine waits for that
 }
 
 func newLogQueue(w io.Writer, report func(lost int64) []byte) *logQueue {
@@ -79,7 +80,7 @@ func newLogQueue(w io.Writer, report func(lost int64) []byte) *logQueue {
 
 // Write queues p, which is a complete line, and returns at once.
 func (q *logQueue) Write(p []byte) (int, error) {
-	line := logLine{bytes.Clone(p), q.full.Swap(0)}
+	line := logLine{text: bytes.Clone(p), lost: q.full.Swap(0)}
 	select {
 	case q.lines <- line:
 	default:
@@ -119,9 +120,18 @@ func (q *logQueue) run() {
 
 func (q *logQueue) write(line logLine) {
 	q.lost += line.lost
-	// slog leaves characters in JSON that change the direction of text. People read logs, too.
-	if !q.writeLost() || !q.writeText(terminal.EscapeJSON(line.text)) {
+	err := q.writeLost()
+	if err == nil {
+		// slog leaves characters in JSON that change the direction of text. People read logs, too.
+		err = q.writeText(terminal.EscapeJSON(line.text))
+	}
+	switch {
+	case line.written != nil:
+		line.written <- err
+	case err != nil:
 		q.lost++
+	}
+	if err != nil {
 		return
 	}
 	// The next line may not come for hours, so what was dropped after this one is reported now.
@@ -131,22 +141,22 @@ func (q *logQueue) write(line logLine) {
 	}
 }
 
-// writeLost reports lost lines. It returns false if there are some and the report cannot be
+// writeLost reports lost lines. It returns an error if there are some and the report cannot be
 // written.
-func (q *logQueue) writeLost() bool {
+func (q *logQueue) writeLost() error {
 	if q.lost == 0 {
-		return true
+		return nil
 	}
-	if !q.writeText(q.report(q.lost)) {
-		return false
+	if err := q.writeText(q.report(q.lost)); err != nil {
+		return err
 	}
 	q.lost = 0
-	return true
+	return nil
 }
 
-// writeText reports whether text was written completely. On a full disk a part of it can be
+// writeText returns an error unless text was written completely. On a full disk a part of it can be
 // written. The next text then begins on a line of its own.
-func (q *logQueue) writeText(text []byte) bool {
+func (q *logQueue) writeText(text []byte) error {
 	if q.torn {
 		text = append([]byte{'\n'}, text...)
 	}
@@ -154,5 +164,5 @@ func (q *logQueue) writeText(text []byte) bool {
 	if n > 0 {
 		q.torn = text[n-1] != '\n'
 	}
-	return err == nil
+	return err
 }

@@ -224,3 +224,44 @@ func TestTheReportHasTheFormOfTheLog(t *testing.T) {
 		})
 	}
 }
+
+// TestASureLineIsWrittenOrGivenBack: between the lines of the log, it is never dropped or counted as lost, and its
+// writer learns of each fault.
+func TestASureLineIsWrittenOrGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w faultyWriter
+		q := testQueue(&w)
+		to := sureLines{q}
+		writeLines(t, q, 1, 1)
+		if n, err := to.Write([][]byte{[]byte("a"), []byte("b")}); n != 2 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		w.fail(syscall.ENOSPC, 1)
+		if n, err := to.Write([][]byte{[]byte("c")}); n != 0 || !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("on a full disk: %d, %v", n, err)
+		}
+		w.fail(nil, 0)
+		if n, err := to.Write([][]byte{[]byte("c")}); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		w.stuck = make(chan struct{})
+		done := make(chan error, 1)
+		writeLines(t, q, 2, maxLogLines+2) // the queue is full
+		go func() {
+			_, err := to.Write([][]byte{[]byte("d")})
+			done <- err
+		}()
+		synctest.Wait()
+		close(w.stuck)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		q.Close()
+		if n, err := to.Write([][]byte{[]byte("e")}); n != 0 || err == nil {
+			t.Errorf("after the end: %d, %v", n, err)
+		}
+		if got, want := w.String(), "line 1\na\nb\nc\nc\n"+numbered(2, maxLogLines+2)+"d\n"; got != want {
+			t.Errorf("written: %.40q …%s", got, got[max(0, len(got)-60):])
+		}
+	})
+}

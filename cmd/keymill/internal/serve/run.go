@@ -53,6 +53,7 @@ func (s *server) run(ctx context.Context) error {
 		err = s.file.Status().Failed // it may have failed during the last requests
 	}
 	s.recordStop(ctx, err)
+	s.flushAuditLines()
 	s.close()
 	s.log.Info("stopped")
 	return err
@@ -68,6 +69,9 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
 		"verify":   s.verifyRest,
+	}
+	if s.auditLines != nil {
+		work["audit.log"] = s.auditLines.Run
 	}
 	if s.webhook != nil {
 		work["webhook"] = s.webhook.Run

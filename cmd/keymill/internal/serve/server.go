@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"keymill/cmd/keymill/internal/auditlines"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
@@ -61,6 +62,8 @@ type server struct {
 	watch      watch  // what is wrong and does not end the server
 	unverified uint64 // the first records of the audit log, which are verified while the server serves
 
+	auditLines *auditlines.Copy // nil without audit.log
+
 	recording atomic.Bool // the start is recorded and the stop is not
 
 	storeFailed chan error // gets one error if the store can no longer tell what is durable
@@ -73,7 +76,7 @@ type server struct {
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openTLS, s.openPublic, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
-		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAdmin, s.rememberIssuer,
+		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err

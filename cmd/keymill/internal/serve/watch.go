@@ -49,6 +49,7 @@ func (w *watch) changed(now []loginFault) []loginFault {
 // warnings returns what is wrong now.
 func (s *server) warnings(ctx context.Context) []api.Warning {
 	list := append(LoginWarnings(s.config, s.records(ctx)), s.damage.warnings()...)
+	list = append(list, s.auditLinesWarnings()...)
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}

@@ -1,0 +1,236 @@
+package auditlines
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// records returns lines as those of records, from first to last.
+func records(first, last int) (lines [][]byte) {
+	for n := first; n <= last; n++ {
+		lines = append(lines, fmt.Appendf(nil, `{"seq":%d,"target":"%s"}`, n, strings.Repeat("x", n%50)))
+	}
+	return lines
+}
+
+func text(first, last int) string {
+	return string(bytes.Join(records(first, last), []byte("\n"))) + "\n"
+}
+
+func write(t *testing.T, d *File, first, last int) {
+	t.Helper()
+	if n, err := d.Write(records(first, last)); err != nil || n != last-first+1 {
+		t.Fatalf("Write of %d to %d: %d, %v", first, last, n, err)
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestAFileIsCreatedForItsOwnerAndAppendedTo. The mode of a file that exists is the operator's choice.
+func TestAFileIsCreatedForItsOwnerAndAppendedTo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	write(t, NewFile(path), 1, 3)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	os.Chmod(path, 0o640)
+	write(t, NewFile(path), 4, 4)
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 || content(t, path) != text(1, 4) {
+		t.Errorf("mode %v, %q", info.Mode(), content(t, path))
+	}
+}
+
+// TestARestartRepeatsNoLine: at every byte where a crash can have ended the file, the same lines complete it.
+func TestARestartRepeatsNoLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	whole := text(1, 4)
+	for cut := len(text(1, 1)); cut <= len(whole); cut++ {
+		if err := os.WriteFile(path, []byte(whole[:cut]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		write(t, NewFile(path), 2, 4) // the store remembers record 1
+		if got := content(t, path); got != whole {
+			t.Fatalf("cut at %d: %q", cut, got)
+		}
+	}
+}
+
+// TestTheBeginningOfAnotherLineIsEnded, and the lines after it are whole.
+func TestTheBeginningOfAnotherLineIsEnded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(path, []byte(text(1, 2)+`{"seq":9`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := NewFile(path)
+	write(t, d, 3, 4)
+	write(t, d, 5, 5)
+	if got, want := content(t, path), text(1, 2)+"{\"seq\":9\n"+text(3, 5); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestAMovedFileIsFollowed: logrotate renames it, and the next lines go to a new file, or to one that
+// logrotate has created. So do they after it was removed.
+func TestAMovedFileIsFollowed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	d := NewFile(path)
+	write(t, d, 1, 2)
+	for n, make := range []func() error{
+		func() error { return nil },
+		func() error { return os.WriteFile(path, nil, 0o640) },
+		func() error { return os.Remove(path + ".3") },
+	} {
+		if err := os.Rename(path, fmt.Sprint(path, ".", n+1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, d, 3+n, 3+n)
+		if got := content(t, path); got != text(3+n, 3+n) {
+			t.Errorf("move %d: %q", n+1, got)
+		}
+	}
+	if got := content(t, path+".1"); got != text(1, 2) {
+		t.Errorf("the moved file has %q", got)
+	}
+	if err := os.Truncate(path, 0); err != nil { // copytruncate, which is not advised
+		t.Fatal(err)
+	}
+	write(t, d, 6, 6)
+	if got := content(t, path); got != text(6, 6) {
+		t.Errorf("after it was truncated: %q", got)
+	}
+}
+
+// TestNothingElseIsWrittenTo: what is at the path is left as it is, and works again once the path is free.
+func TestNothingElseIsWrittenTo(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	os.Mkdir("directory", 0o700)
+	os.WriteFile("target", nil, 0o600)
+	os.Symlink("target", "link")
+	syscall.Mkfifo("fifo", 0o600)
+	os.WriteFile("key", []byte("c2VjcmV0IGtleQ=="), 0o600)
+	os.WriteFile("other.json", []byte(`{"level":"INFO"}`), 0o600)
+	for path, want := range map[string]string{
+		"directory": "is a directory", "link": "is a symbolic link, which is not followed", "fifo": "is not a regular file",
+		"/dev/null": "is not a regular file", "key": "holds something else than audit records", "other.json": "holds something else", "missing/audit.log": "no such file or directory",
+	} {
+		before, _ := os.ReadFile("key")
+		d := NewFile(path)
+		if n, err := d.Write(records(1, 2)); n != 0 || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %d, %v", path, n, err)
+		}
+		if now, _ := os.ReadFile("key"); !bytes.Equal(before, now) || content(t, "target") != "" {
+			t.Errorf("%s: a file was changed", path)
+		}
+		if strings.HasPrefix(path, "/") {
+			continue
+		}
+		if path == "missing/audit.log" {
+			os.Mkdir("missing", 0o700)
+		} else if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		write(t, d, 1, 2)
+	}
+}
+
+// TestAFullDiskBreaksNoLine: what fits is written, and the rest follows when there is space.
+func TestAFullDiskBreaksNoLine(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("keymill-test", dir, "tmpfs", 0, "size=32k"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("cannot mount a small disk: ", err)
+	}
+	defer syscall.Unmount(dir, syscall.MNT_DETACH)
+	filler, path := filepath.Join(dir, "filler"), filepath.Join(dir, "audit.log")
+	if err := os.WriteFile(filler, make([]byte, 24<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := NewFile(path)
+	const all = 400
+	done := 0
+	for tries := 0; done < all; tries++ {
+		n, err := d.Write(records(done+1, all))
+		done += n
+		if got := content(t, path); !strings.HasPrefix(text(1, all), got) {
+			t.Fatalf("after %d lines the file is no beginning of the log", done)
+		}
+		switch {
+		case err == nil && done < all, tries > 2, tries == 0 && err == nil:
+			t.Fatalf("try %d: %d lines, %v", tries, done, err)
+		case tries == 1: // it was full twice
+			os.Remove(filler)
+		}
+	}
+	if got := content(t, path); got != text(1, all) {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// TestLogrotateLosesNoLine with the configuration in docs/operate.md.
+func TestLogrotateLosesNoLine(t *testing.T) {
+	program, err := exec.LookPath("logrotate")
+	if err != nil || os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("logrotate cannot be run as root: ", err)
+		}
+		t.Skip("logrotate cannot be run as root: ", err)
+	}
+	page, err := os.ReadFile("../../../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, conf, _ := strings.Cut(string(page), "# /etc/logrotate.d/keymill\n")
+	conf, _, _ = strings.Cut(conf, "```")
+	dir := t.TempDir()
+	path, file := filepath.Join(dir, "audit.log"), filepath.Join(dir, "logrotate.conf")
+	conf = strings.NewReplacer("/var/log/keymill/audit.log", path, "su keymill keymill", "su root root").Replace(conf)
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil || !strings.Contains(conf, "rotate 24") {
+		t.Fatalf("%v; the configuration is %q", err, conf)
+	}
+	d := NewFile(path)
+	for n := range 4 {
+		write(t, d, 5*n+1, 5*n+5)
+		if out, err := exec.Command(program, "-f", "-s", filepath.Join(dir, "state"), file).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	write(t, d, 21, 21)
+	got := ""
+	for _, suffix := range []string{".4.gz", ".3.gz", ".2.gz", ".1", ""} {
+		b := []byte(content(t, path+suffix))
+		if strings.HasSuffix(suffix, ".gz") {
+			z, err := gzip.NewReader(bytes.NewReader(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err = io.ReadAll(z); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got += string(b)
+	}
+	if got != text(1, 21) {
+		t.Errorf("the files together have %q", got)
+	}
+}
