@@ -8,9 +8,12 @@
 //
 // A machine is a set of Linux namespaces. /etc, /var and /usr/local are overlays, so that
 // useradd and nginx change nothing outside. Port 443 and id.example.com are its own too.
-// systemctl is a script (machine/systemctl) that starts the page's unit as systemd does: as its
+// apt-get does nothing there, since scripts/install-deps has installed the packages. systemctl is a script (machine/systemctl) that starts the page's unit as systemd does: as its
 // user, with its credential. All pages except README begin on a machine that docs/operate.md
 // has installed.
 //
-// The tests need root. scripts/install-deps installs nginx, caddy and systemd-analyze.
+// docs/operate.md also runs on a Debian with nothing but its required packages (machine/bare), which mmdebstrap
+// makes. There apt-get installs what the page says, from its cache.
+//
+// The tests need root. scripts/install-deps installs nginx, caddy, systemd-analyze and mmdebstrap.
 package docs

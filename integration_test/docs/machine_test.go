@@ -41,10 +41,8 @@ func (s *script) page(p pages.Page, wanted func(pages.Block) bool) {
 		switch b.Language {
 		case "sh":
 			s.add(where, background(b.Text))
-		case "nginx":
-			s.add(where, "nginx -t -q\nnginx\nfor i in {1..100}; do curl -s -o /dev/null https://id.example.com/ && break; sleep 0.05; done")
-		case "caddy":
-			s.add(where, writeFile("/etc/caddy/Caddyfile", b.Text)+"caddy adapt --config /etc/caddy/Caddyfile --validate >/dev/null")
+		case "caddy": // a bare Debian has nginx alone
+			s.add(where, writeFile("/etc/caddy/Caddyfile", b.Text)+"! command -v caddy || caddy adapt --config /etc/caddy/Caddyfile --validate >/dev/null")
 		}
 	}
 }
