@@ -32,6 +32,7 @@ type entitlement struct {
 	user       *userRecord
 	refresh    refusal.Secret
 	refreshFor time.Duration
+	graced     bool // see Grant
 }
 
 // claims are those of RFC 9068, section 2.2. The custom claims of a user follow them and cannot have
@@ -83,7 +84,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	}
 	g := Grant{
 		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.record.TTL, Scope: e.scope,
-		Refresh: e.refresh, RefreshFor: e.refreshFor,
+		Refresh: e.refresh, RefreshFor: e.refreshFor, Alg: e.record.Alg, Graced: e.graced,
 	}
 	if e.user != nil {
 		g.User, g.Session = e.subject, e.family

@@ -30,6 +30,8 @@ type Grant struct {
 	User       string        `json:"-"` // sub, if the token is a user's
 	Session    string        `json:"-"` // its session
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
+	Alg        string        `json:"-"` // that the access token is signed with
+	Graced     bool          `json:"-"` // the refresh token was replaced before, and its successor is given out again
 }
 
 // A grantFunc runs one grant. It decides about a request in one transaction of its own, and returns

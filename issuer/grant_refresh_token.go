@@ -82,7 +82,7 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	} else {
 		i.retries.Add(p.token.family, out.next.generation, out.otherAddress)
 	}
-	out.entitled.refresh = i.refreshSecrets.encode(out.next)
+	out.entitled.refresh, out.entitled.graced = i.refreshSecrets.encode(out.next), !out.rotated
 	return out.entitled, nil
 }
 

@@ -40,6 +40,9 @@ func (r LoginRequest) forms() []refusal.Secret {
 // A BusyError says that too many passwords wait to be hashed.
 type BusyError = password.BusyError
 
+// LoginQueue returns how many passwords wait to be hashed: of logins, and new ones.
+func (i *Issuer) LoginQueue() int { return i.passwords.Waiting() }
+
 // A LoginCount says how failed logins with a name are counted.
 type LoginCount struct {
 	Key   string // the id of the user with that name, or else the normalized name, so that all spellings share one count

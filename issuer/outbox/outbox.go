@@ -214,6 +214,13 @@ func (o *Outbox) audit(tx storage.Tx, e audit.Event) error {
 	return audit.Append(tx, o.cfg.Now(), e)
 }
 
+// Waiting returns how many events wait, without reading the store. Until the next recount it may be
+// too high, see slotCounter.
+func (o *Outbox) Waiting() int64 {
+	_, used := o.slots.inUse()
+	return used
+}
+
 // ReportLost recounts the stored events and returns how many events were lost since the
 // last call because the outbox was full. It writes that number into the audit log, so a
 // caller that asks once a minute leaves at most one record a minute. A crash loses the

@@ -238,8 +238,8 @@ func TestAtMostTenThousandEventsWait(t *testing.T) {
 		t.Errorf("%d lost before the queue is full", lost)
 	}
 	w.storm(8, 50) // at the same time, so that a check before the write would be too early
-	if n := len(w.waiting()); n != maxEvents {
-		t.Fatalf("%d wait, want %d", n, maxEvents)
+	if n := len(w.waiting()); n != maxEvents || w.Waiting() != maxEvents {
+		t.Fatalf("%d wait and %d are counted, want %d", n, w.Waiting(), maxEvents)
 	}
 	for _, want := range []int64{8*50 - 5, 0} {
 		if lost := w.lost(); lost != want {

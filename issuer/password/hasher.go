@@ -94,6 +94,9 @@ func newHasher(workers int, budgetBytes int64) *Hasher {
 	}
 }
 
+// Waiting returns how many hashes wait for their turn.
+func (h *Hasher) Waiting() int { return h.turns.waiting() }
+
 // acquire waits until a hash of r may run. The caller calls done after the hash.
 func (h *Hasher) acquire(ctx context.Context, r params) (done func(), err error) {
 	return h.acquireFor(ctx, "", r)

@@ -80,6 +80,9 @@ func (q *queue) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if after == "" {
+			q.noteOldest(page)
+		}
 		for _, e := range page {
 			after = e.ID
 			if q.known[e.ID] == nil {
@@ -92,6 +95,15 @@ func (q *queue) read(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// noteOldest keeps the first event of the first page for Oldest, without its payload.
+func (q *queue) noteOldest(page []outbox.Event) {
+	if len(page) == 0 {
+		q.oldest.Store(nil)
+		return
+	}
+	q.oldest.Store(&outbox.Event{ID: page[0].ID, Time: page[0].Time})
 }
 
 // start sends due events, as many as may be sent at a time.

@@ -36,6 +36,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"keymill/issuer/outbox"
@@ -65,6 +66,7 @@ type Sender struct {
 	outbox *outbox.Outbox
 	client *http.Client
 	log    *slog.Logger
+	oldest atomic.Pointer[outbox.Event] // that waited at the last look; nil if none did
 }
 
 // New checks the configuration and returns a Sender. Its errors contain no secrets.
@@ -143,6 +145,16 @@ func newClient() *http.Client {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// Oldest returns the age of the oldest event that waits, 0 if none does, as Run saw it when it last
+// looked: at most eleven seconds ago. It does not read the store.
+func (s *Sender) Oldest() time.Duration {
+	e := s.oldest.Load()
+	if e == nil {
+		return 0
+	}
+	return max(0, s.outbox.Age(*e))
 }
 
 // Run delivers events until ctx ends, and then returns nil. It looks for events once a

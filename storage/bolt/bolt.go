@@ -48,6 +48,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -64,6 +65,11 @@ type Options struct {
 	// the store is damaged. The error matches storage.ErrUnknownOutcome or storage.ErrBroken.
 	// The process should end within seconds. It may be nil.
 	Failed func(error)
+
+	// Committed is called after each commit, also a failed one, by the goroutine that all
+	// writers wait for: how long writing and syncing took, and how many calls shared the
+	// commit. It returns at once. It may be nil.
+	Committed func(took time.Duration, calls int)
 }
 
 // A Store is a storage.Store in one bbolt file.
@@ -79,6 +85,7 @@ type Store struct {
 	synced  atomic.Int64                  // newest transaction id that is known to be on disk
 	pending atomic.Pointer[pendingCommit] // the commit under way, or the last one
 	failed  atomic.Pointer[error]         // an unknown outcome or damage, if there was one
+	used    atomic.Int64                  // bytes of pages that hold something, see noteUsed
 
 	stop       sync.Once     // closes stopped
 	stopped    chan struct{} // closed by Close and by a failure
@@ -92,8 +99,9 @@ type pendingCommit struct {
 
 // Status describes a Store at one moment.
 type Status struct {
-	Failed error // the unknown outcome or the damage, nil if there was none
-	Bytes  int64 // size of the file, holes included
+	Failed    error // the unknown outcome or the damage, nil if there was none
+	Bytes     int64 // size of the file, holes included
+	FreeBytes int64 // of it that hold nothing and are used before it grows, before the last commit; 0 without Options.Committed
 }
 
 // Open opens the store in the file at path. The file is created if missing; its
@@ -309,6 +317,9 @@ func (s *Store) Status() Status {
 	}
 	if info, err := os.Stat(s.path); err == nil {
 		st.Bytes = info.Size()
+	}
+	if used := s.used.Load(); used > 0 {
+		st.FreeBytes = max(0, st.Bytes-used)
 	}
 	return st
 }

@@ -206,7 +206,7 @@ func (s *Store) commitGroup(g *group) error {
 	txid := int64(g.tx.ID())
 	// A crash from here until commitTx returns leaves all writes of the group or none.
 	// No caller has its result yet, so each outcome is correct.
-	err := s.commitTx(g.tx)
+	err := s.reportCommit(g)
 	switch {
 	case err == nil:
 		s.synced.Store(txid)

@@ -274,3 +274,60 @@ func TestCloseAnswersEveryCaller(t *testing.T) {
 		}
 	})
 }
+
+// TestEachCommitIsReported with its time and its calls, whatever its outcome, and nothing else is: a group
+// that only reads has no commit.
+func TestEachCommitIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		var sizes []int
+		var took time.Duration
+		b.opts.Committed = func(d time.Duration, calls int) { sizes, took = append(sizes, calls), took+d }
+		commit := b.commit
+		b.commit = func(tx *bbolt.Tx) error { time.Sleep(time.Second); return commit(tx) }
+		together(b, putOne("first"),
+			func() { b.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("second", nil) }) },
+			func() { b.Update(t.Context(), func(storage.Tx) error { return errors.New("refused") }) },
+		)
+		if err := b.Update(t.Context(), func(tx storage.Tx) error { _, err := tx.Get("first"); return err }); err != nil {
+			t.Error(err)
+		}
+		b.commit = func(tx *bbolt.Tx) error { tx.Rollback(); return errors.New("the disk") }
+		b.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("third", nil) })
+		calls := 0
+		for _, n := range sizes {
+			calls += n
+		}
+		if calls != 4 || len(sizes) > 4 || took != time.Duration(len(sizes)-1)*time.Second {
+			t.Errorf("groups of %v in %v", sizes, took)
+		}
+	})
+}
+
+// TestFreePagesAreReported: what a deletion leaves is free, and the file keeps its size.
+func TestFreePagesAreReported(t *testing.T) {
+	b := openTest(t)
+	b.opts.Committed = func(time.Duration, int) {}
+	write := func(fn func(storage.Tx) error) {
+		t.Helper()
+		if err := b.Update(t.Context(), fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const size = 60 << 10
+	for n := range 20 {
+		write(func(tx storage.Tx) error { return tx.Put(fmt.Sprint("large/", n), make([]byte, size)) })
+	}
+	last := func() Status { // the numbers are those before the last commit
+		write(func(tx storage.Tx) error { return tx.Put("small", nil) })
+		return b.Status()
+	}
+	before := last()
+	for n := range 20 {
+		write(func(tx storage.Tx) error { return tx.Delete(fmt.Sprint("large/", n)) })
+	}
+	after := last()
+	if freed := after.FreeBytes - before.FreeBytes; freed < 15*size || freed > 25*size || after.Bytes != before.Bytes {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}

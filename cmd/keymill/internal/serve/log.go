@@ -53,6 +53,7 @@ type logQueue struct {
 	report func(lost int64) []byte // returns that line
 	lines  chan logLine
 	full   atomic.Int64 // lines that found the queue full, not taken over by a later line
+	all    atomic.Int64 // lines that were dropped since the start, for metrics
 	close  func()
 	closed chan struct{} // closed by close: the goroutine ends once no line waits
 	ended  chan struct{} // closed by the goroutine
@@ -85,6 +86,7 @@ func (q *logQueue) Write(p []byte) (int, error) {
 	case q.lines <- line:
 	default:
 		q.full.Add(line.lost + 1)
+		q.all.Add(1)
 	}
 	return len(p), nil
 }
@@ -130,6 +132,7 @@ func (q *logQueue) write(line logLine) {
 		line.written <- err
 	case err != nil:
 		q.lost++
+		q.all.Add(1)
 	}
 	if err != nil {
 		return

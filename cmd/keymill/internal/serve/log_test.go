@@ -123,6 +123,9 @@ func TestAStuckLogBlocksNoOneAndIsReported(t *testing.T) {
 		if got := w.String(); got != want+numbered(9004, 9004) {
 			t.Errorf("later: …%s", got[max(0, len(got)-200):])
 		}
+		if n := q.all.Load(); n != 499+2 {
+			t.Errorf("%d lines are counted as dropped since the start", n)
+		}
 	})
 }
 
@@ -161,6 +164,9 @@ func TestAFailingLogIsReportedWhenItWorksAgain(t *testing.T) {
 				}
 				if got, want := w.String(), numbered(1, 2)+torn+"5 lost\n"+numbered(8, 9); got != want {
 					t.Errorf("written:\n%s\nwant:\n%s", got, want)
+				}
+				if n := q.all.Load(); n != 5 {
+					t.Errorf("%d lines are counted as dropped since the start", n)
 				}
 			})
 		})
