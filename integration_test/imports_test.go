@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/tlsfiles/tlstest":      {},
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
-		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit",
+		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit", "issuer/endpoint/metrics",
 		"issuer/endpoint/requestid", "issuer/endpoint/site", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
@@ -40,6 +40,7 @@ var allowedImports = map[string][]string{
 	},
 	"issuer/endpoint/limit":     {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/requestid": {},
+	"issuer/endpoint/metrics":   {},
 	"issuer/endpoint/site":      {"issuer/origin"},
 	"issuer": {
 		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
@@ -93,7 +94,7 @@ var libraryOwners = map[string][]string{
 	"github.com/jackc":                    {"storage/*"},
 	"database/sql":                        {"storage/*"},
 	"github.com/go-jose":                  {"keystore", "keystore/internal/keyfile", "jwks"},
-	"github.com/prometheus":               {"issuer/endpoint/*"},
+	"github.com/prometheus":               {"issuer/endpoint/metrics"},
 	"github.com/julienschmidt/httprouter": {"issuer/endpoint"},
 	"github.com/spf13":                    {"cmd/keymill", "cmd/keymill/internal/manual"},
 	"github.com/goccy/go-yaml":            {"cmd/keymill/*"},

@@ -103,6 +103,20 @@ func badSettings() []badStart {
 			p.t.Cleanup(func() { l.Close() })
 			return nil, append(p.serveArgs(), "--listen", l.Addr().String())
 		}, "address already in use\n  hint: another program has the port"},
+		{"port of the metrics in use", false, func(p *place) ([]string, []string) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			p.t.Cleanup(func() { l.Close() })
+			return append(p.env(), "KEYMILL_METRICS_LISTEN="+l.Addr().String()), nil
+		}, "KEYMILL_METRICS_LISTEN: cannot listen on 127.0.0.1:"},
+		{"metrics at the public port", false, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_METRICS_LISTEN=127.0.0.1:8421"), append(p.serveArgs(), "--listen", "127.0.0.1:8421")
+		}, "KEYMILL_METRICS_LISTEN: \"127.0.0.1:8421\" has the port of listen (127.0.0.1:8421)\n  hint: metrics have a port of their own"},
+		{"metrics of a trial on a network", false, func(p *place) ([]string, []string) {
+			return environment("KEYMILL_METRICS_LISTEN=0.0.0.0:0"), []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", p.data}
+		}, "KEYMILL_METRICS_LISTEN: --dev listens on loopback only, and \"0.0.0.0:0\" is not loopback"},
 		{"no parent directory", false, func(p *place) ([]string, []string) {
 			return nil, append(p.serveArgs("--init"), "--data", filepath.Join(p.dir, "no", "where"))
 		}, "cannot create the data directory: /"},

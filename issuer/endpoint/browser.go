@@ -101,7 +101,9 @@ func (s *Server) refreshCookie(r *http.Request, req issuer.RefreshRequest) (issu
 		return issuer.Grant{}, refusal.New("invalid_grant", "no session cookie was sent: log in")
 	case 1:
 		req.Token = tokens[0]
-		return s.cfg.Issuer.Refresh(r.Context(), req)
+		grant, err := s.cfg.Issuer.Refresh(r.Context(), req)
+		s.refreshed(grant, err)
+		return grant, err
 	}
 	return issuer.Grant{}, refusal.New("invalid_grant", "different session cookies were sent: log in again")
 }

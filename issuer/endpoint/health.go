@@ -33,6 +33,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) error {
 // before, and returns them.
 func (s *Server) logReadiness(before []string) []string {
 	issues := s.issues()
+	s.noteReady(len(issues) == 0)
 	switch {
 	case slices.Equal(issues, before):
 	case len(issues) == 0:

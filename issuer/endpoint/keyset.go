@@ -11,6 +11,8 @@ import (
 	"keymill/keystore"
 )
 
+const keySetPath = "/.well-known/jwks.json"
+
 // A KeySet serves the published keys. It is made before the Server, because keystore
 // publishes when it opens.
 type KeySet struct {

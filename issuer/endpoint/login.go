@@ -112,6 +112,7 @@ func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginReques
 	}
 	req.Place = attempt.Place()
 	grant, err := s.checkPassword(ctx, attempt, req)
+	s.issued(e.name.String(), grant, err)
 	if err != nil {
 		return issuer.Grant{}, s.refuseLogin(ctx, e, account, err)
 	}

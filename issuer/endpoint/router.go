@@ -16,8 +16,10 @@ import (
 
 	"github.com/julienschmidt/httprouter"
 
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/endpoint/requestid"
 	"keymill/issuer/refusal"
 )
@@ -46,7 +48,8 @@ type router struct {
 	unavailable unavailable
 	address     func(*http.Request) netip.Addr
 	log         *slog.Logger
-	lines       *limit.Log // of failed requests; nil for administrators, whose lines are not bounded
+	lines       *limit.Log       // of failed requests; nil for administrators, whose lines are not bounded
+	metrics     *metrics.Metrics // nil if requests are not counted
 
 	clientExists func(ctx context.Context, id string) bool
 }
@@ -100,6 +103,11 @@ func (rt *router) httpHandler(h handler) http.Handler {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rt.metrics != nil {
+		counted := rt.metrics.Begin(w, r.URL.Path)
+		defer counted.End()
+		w = counted
+	}
 	r = requestid.Add(r)
 	defer rt.recoverPanic(w, r)
 	header := w.Header()
@@ -128,9 +136,13 @@ func (rt *router) recoverPanic(w http.ResponseWriter, r *http.Request) {
 // writeError writes the answer and the log line of an error.
 func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	a, challenge := replyTo(err, rt.unavailable), basicAuth
-	if gone := r.Context().Err(); gone != nil && errors.Is(err, gone) {
+	cancelled := r.Context().Err()
+	gone := cancelled != nil && errors.Is(err, cancelled)
+	if gone {
 		a.level = slog.LevelDebug // the client closed the connection: no fault of ours
 	}
+	body, _ := a.body.(api.ErrorResponse)
+	metrics.Failed(w, body.Code, gone)
 	if f := rt.formats[r.URL.Path]; f != nil {
 		a, challenge = f.apply(r, a, err), f.challenge
 	}

@@ -14,8 +14,8 @@
 //	login endpoint's client unusable   503              –
 //	any other error, and panics        500              500
 //
-// There are two listeners. Admin serves /admin/v1/… on a Unix socket (package admin).
-// Public serves
+// There are up to three listeners. Admin serves /admin/v1/… on a Unix socket (package admin). Monitor
+// serves GET /metrics (package metrics), and /healthz and /readyz as Public does. Public serves
 //
 //	GET  /.well-known/jwks.json                     RFC 7517          any origin
 //	GET  /.well-known/oauth-authorization-server    RFC 8414          any origin
@@ -44,12 +44,14 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/endpoint/metrics"
 	"keymill/keystore"
 )
 
@@ -81,6 +83,9 @@ type Config struct {
 	// Damaged gets the context and the error of each request that could not be answered. If a damaged record is the
 	// reason, the error names it. It may be nil.
 	Damaged func(context.Context, error)
+
+	// Metrics counts what the public API does; nil counts nothing.
+	Metrics *metrics.Metrics
 
 	StoreFailed func() error // nil while the store works
 	StoreBytes  func() int64 // size of the store
@@ -117,6 +122,8 @@ type Server struct {
 	cookie    string // name of the browser endpoint's cookie
 	public    *router
 	admin     *router
+	monitor   *router
+	ready     atomic.Pointer[time.Time] // when it was last found ready, see Ready
 }
 
 // New prepares the routes and the discovery documents.
@@ -147,12 +154,13 @@ func New(cfg Config) (*Server, error) {
 	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admin.CheckPeer)
 	s.adminRoutes(s.admin)
 	s.public.damaged, s.admin.damaged = cfg.Damaged, cfg.Damaged
+	s.measure()
 	return s, nil
 }
 
 func (s *Server) publicRoutes(r *router) {
-	r.get("/.well-known/jwks.json", s.cfg.KeySet.serve)
-	r.handle(http.MethodOptions, "/.well-known/jwks.json", documentOptions)
+	r.get(keySetPath, s.cfg.KeySet.serve)
+	r.handle(http.MethodOptions, keySetPath, documentOptions)
 	r.get("/healthz", s.healthz)
 	r.get("/readyz", s.readyz)
 	r.handle(http.MethodPost, "/token", s.token)

@@ -114,6 +114,7 @@ func (s *Server) refreshPair(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	grant, err := s.cfg.Issuer.Refresh(r.Context(), req)
+	s.refreshed(grant, err)
 	if err != nil {
 		return s.tokenError(r.Context(), req.Token, err)
 	}

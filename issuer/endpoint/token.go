@@ -34,6 +34,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
 	err = s.withClientLimit(r, req.Client, func() error {
 		grant, err = s.cfg.Issuer.Token(r.Context(), req)
+		if req.GrantType == refreshGrant {
+			s.refreshed(grant, err)
+		} else {
+			s.issued(req.GrantType, grant, err)
+		}
 		return err
 	})
 	return grant, err

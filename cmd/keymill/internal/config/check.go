@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog, c.checkAuditLog,
+		c.checkListen, c.checkMetrics, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog, c.checkAuditLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -29,17 +29,42 @@ func (c *Config) Check() error {
 }
 
 func (c *Config) checkListen() error {
-	host, port, err := net.SplitHostPort(c.Listen)
+	_, err := c.checkAddress("listen", c.Listen, "127.0.0.1:8420")
+	return err
+}
+
+func (c *Config) checkMetrics() error {
+	if c.MetricsListen == "" {
+		return nil
+	}
+	port, err := c.checkAddress("metrics.listen", c.MetricsListen, "127.0.0.1:9420")
 	if err != nil {
-		return c.SettingError("listen", "%q is not an address like 127.0.0.1:8420", c.Listen)
+		return err
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return c.SettingError("listen", "%q is not a port", port)
+	public, err := c.checkAddress("listen", c.Listen, "127.0.0.1:8420")
+	if err != nil {
+		return err
 	}
-	if c.Dev && !jwks.IsLoopback(host) {
-		return c.SettingError("listen", "--dev listens on loopback only, and %q is not loopback", c.Listen)
+	if public == port && port != 0 { // 0 is any free port
+		return terminal.WithHint(c.SettingError("metrics.listen", "%q has the port of listen (%s)", c.MetricsListen, c.Listen),
+			"metrics have a port of their own, so that a proxy cannot pass them on: metrics.listen: 127.0.0.1:9420")
 	}
 	return nil
+}
+
+// checkAddress checks the address of a listener and returns its port.
+func (c *Config) checkAddress(key, address, example string) (port uint64, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return 0, c.SettingError(key, "%q is not an address like %s", address, example)
+	}
+	if port, err = strconv.ParseUint(text, 10, 16); err != nil {
+		return 0, c.SettingError(key, "%q is not a port", text)
+	}
+	if c.Dev && !jwks.IsLoopback(host) {
+		return 0, c.SettingError(key, "--dev listens on loopback only, and %q is not loopback", address)
+	}
+	return port, nil
 }
 
 func (c *Config) checkIssuer() error {

@@ -86,6 +86,10 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"algorithm twice", ok + "keys: {algorithms: [EdDSA, EdDSA]}\n", `:2: keys.algorithms: EdDSA is listed twice`},
 		{"no port", ok + "listen: localhost\n", `:2: listen: "localhost" is not an address like 127.0.0.1:8420`},
 		{"port too large", ok + "listen: 127.0.0.1:65536\n", `:2: listen: "65536" is not a port`},
+		{"metrics without a port", ok + "metrics: {listen: localhost}\n", `:2: metrics.listen: "localhost" is not an address like 127.0.0.1:9420`},
+		{"metrics at a bad port", ok + "metrics: {listen: \"127.0.0.1:http\"}\n", `:2: metrics.listen: "http" is not a port`},
+		{"metrics at the public port", ok + "metrics: {listen: \"127.0.0.1:8420\"}\n", `:2: metrics.listen: "127.0.0.1:8420" has the port of listen (127.0.0.1:8420)`},
+		{"metrics at the public port, written otherwise", ok + "listen: 10.0.0.1:9420\nmetrics: {listen: \":09420\"}\n", `:3: metrics.listen: ":09420" has the port of listen (10.0.0.1:9420)`},
 		{"proxy", ok + "http:\n  trusted_proxies: [10.0.0.0/8, ten]\n", `:3: http.trusted_proxies: "ten" is neither a network like 10.0.0.0/8 nor an address`},
 		{"IPv4 network in IPv6", ok + "http:\n  trusted_proxies: [\"::ffff:10.0.0.0/104\"]\n", `:3: http.trusted_proxies: "::ffff:10.0.0.0/104" is IPv4 written as IPv6, which matches no peer; write it like 10.0.0.0/8 or 10.0.0.1`},
 		{"IPv4 address in IPv6", ok + "http:\n  trusted_proxies: [\"::ffff:10.0.0.1\"]\n", `:3: http.trusted_proxies: "::ffff:10.0.0.1" is IPv4 written as IPv6`},
@@ -151,6 +155,7 @@ webhook:
   secret_file: /etc/keymill/webhook.secret
 http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
+metrics: {listen: "127.0.0.1:9420"}
 log: {level: debug, format: json}
 audit: {log: stderr}
 `)
@@ -170,7 +175,7 @@ audit: {log: stderr}
 		BrowserClient: "web",
 		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		LogLevel:       -4, LogFormat: "json", AuditLog: "stderr",
+		MetricsListen:  "127.0.0.1:9420", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {

@@ -131,6 +131,20 @@ func TestPlainHTTPOnANetworkIsWarnedAbout(t *testing.T) {
 	}
 }
 
+// TestMetricsOnANetworkAreWarnedAbout: anyone who reaches them can read them.
+func TestMetricsOnANetworkAreWarnedAbout(t *testing.T) {
+	for listen, warned := range map[string]bool{
+		"127.0.0.1:9420": false, "127.1.2.3:9420": false, "[::1]:9420": false, "0.0.0.0:9420": true, "[::]:9420": true, "192.0.2.1:9420": true,
+	} {
+		var log bytes.Buffer
+		s := &server{log: slog.New(slog.NewTextHandler(&log, nil)), monitor: boundTo(listen)}
+		s.warnOfMetrics()
+		if got := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), listen); got != warned {
+			t.Errorf("%s: %s", listen, log.String())
+		}
+	}
+}
+
 // boundTo is a listener that says where it listens, because a test cannot bind every address.
 type boundTo string
 

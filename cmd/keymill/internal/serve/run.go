@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -37,6 +38,7 @@ func (s *server) run(ctx context.Context) error {
 	socket.ConnContext = admin.ConnContext
 	go func() { ended <- endedError("public listener", s.servePublic(public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
+	servers := append([]*http.Server{public, socket}, s.serveMetrics(ended)...)
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
 	var err error
@@ -46,7 +48,7 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-ended:
 	}
 	defer s.limitStop().Stop()
-	s.drain(ctx, public, socket)
+	s.drain(ctx, servers...)
 	cancel()
 	loops.Wait()
 	if err == nil {
@@ -60,7 +62,7 @@ func (s *server) run(ctx context.Context) error {
 }
 
 // startLoops runs the background work until ctx ends. The channel has capacity for the
-// result of each loop and of both listeners, so that none of them blocks.
+// result of each loop and of all listeners, so that none of them blocks.
 func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan error {
 	work := map[string]func(context.Context) error{
 		"keys":     s.rings.Run,
@@ -79,7 +81,10 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 	if s.tls != nil {
 		work["TLS files"] = s.tls.Run
 	}
-	ended := make(chan error, len(work)+2)
+	if s.metrics != nil {
+		work["sessions"] = func(ctx context.Context) error { return s.metrics.CountSessions(ctx, s.liveSessions) }
+	}
+	ended := make(chan error, len(work)+3)
 	for what, run := range work {
 		loops.Go(func() { ended <- endedError(what, run(ctx)) })
 	}
@@ -177,7 +182,9 @@ func (s *server) close() {
 			s.dir.Undo()
 		}
 	}
-	if s.public != nil {
-		s.public.Close()
+	for _, l := range []net.Listener{s.monitor, s.public} {
+		if l != nil {
+			l.Close()
+		}
 	}
 }

@@ -1,6 +1,6 @@
 // Package serve opens a server in order, runs it, and closes it in the opposite order.
 //
-//	public port ── data directory, lock ── store ── keys ── issuer ── endpoints ── admin socket
+//	public port, metrics port ── data directory, lock ── store ── keys ── issuer ── endpoints ── admin socket
 //
 // What can fail without changing the disk is opened first, so that a start that fails
 // leaves the data directory as it was. Only Init, Options.Init and --dev create a store: another
@@ -113,6 +113,7 @@ func (s *server) serve(ctx context.Context, o Options) error {
 		}
 	}
 	s.warnOfPlainHTTP()
+	s.warnOfMetrics()
 	return s.run(ctx)
 }
 
@@ -188,7 +189,12 @@ func Harden() error {
 // listen takes the public port before the store is opened, so that a port in use is found
 // while nothing has changed on disk. Early connections wait in the backlog.
 func listen(c *config.Config) (net.Listener, error) {
-	l, err := net.Listen("tcp", c.Listen)
+	return listenAt(c, "listen", c.Listen)
+}
+
+// listenAt takes the port of an address that a setting has.
+func listenAt(c *config.Config, key, address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l, nil
 	}
@@ -196,19 +202,23 @@ func listen(c *config.Config) (net.Listener, error) {
 	if errors.As(err, &errno) {
 		err = errno
 	}
-	err = c.SettingError("listen", "cannot listen on %s: %v", c.Listen, err)
+	err = c.SettingError(key, "cannot listen on %s: %v", address, err)
 	if errors.Is(errno, syscall.EADDRINUSE) {
-		return nil, terminal.WithHint(err, "%s", portHint(c))
+		return nil, terminal.WithHint(err, "%s", portHint(c, key))
 	}
 	return nil, err
 }
 
 // portHint says who has the port. The server of the same data directory answers on its admin socket.
-func portHint(c *config.Config) string {
+func portHint(c *config.Config, key string) string {
 	socket := c.Path("admin.sock")
 	if conn, err := DialAdmin(context.Background(), socket); err == nil {
 		conn.Close()
 		return fmt.Sprintf("a Keymill server of the same data directory is running, because %s answers; stop it first", socket)
 	}
-	return "another program has the port; stop it, or choose another with --listen HOST:PORT"
+	choose := "--listen HOST:PORT"
+	if key != "listen" {
+		choose = key
+	}
+	return "another program has the port; stop it, or choose another with " + choose
 }

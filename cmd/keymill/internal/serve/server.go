@@ -18,6 +18,7 @@ import (
 	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 	"keymill/issuer/webhook"
@@ -45,6 +46,8 @@ type server struct {
 
 	tls       *tlsfiles.Keeper // nil without tls.cert_file
 	public    net.Listener
+	monitor   net.Listener     // of metrics and health; nil without metrics.listen
+	metrics   *metrics.Metrics // nil without metrics.listen
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
 	mark      *sealed.Mark  // of the store
@@ -75,8 +78,8 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openTLS, s.openPublic, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
-		s.openEndpoints, s.openWebhook, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
+		s.openTLS, s.openPublic, s.openMetrics, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -140,9 +143,11 @@ func (s *server) openMark(context.Context) (err error) {
 func (s *server) openStore(context.Context) error {
 	s.storeFailed = make(chan error, 1)
 	path := s.config.Path("keymill.db")
-	store, err := bolt.Open(path, bolt.Options{
-		Failed: func(err error) { s.storeFailed <- err },
-	})
+	o := bolt.Options{Failed: func(err error) { s.storeFailed <- err }}
+	if s.metrics != nil {
+		o.Committed = s.metrics.Committed
+	}
+	store, err := bolt.Open(path, o)
 	if err != nil {
 		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 	}
@@ -236,6 +241,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Warnings:       s.warnings,
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
+		Metrics:        s.metrics,
 		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },

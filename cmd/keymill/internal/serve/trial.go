@@ -207,10 +207,16 @@ func (s *server) trialHosts() []string {
 	if !s.config.Dev {
 		return nil
 	}
-	_, port, _ := net.SplitHostPort(s.public.Addr().String())
-	hosts := []string{s.public.Addr().String()}
-	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
-		hosts = append(hosts, net.JoinHostPort(name, port))
+	var hosts []string
+	for _, l := range []net.Listener{s.public, s.monitor} {
+		if l == nil {
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		hosts = append(hosts, l.Addr().String())
+		for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
+			hosts = append(hosts, net.JoinHostPort(name, port))
+		}
 	}
 	if u, err := url.Parse(s.config.Issuer); err == nil {
 		hosts = append(hosts, u.Host)

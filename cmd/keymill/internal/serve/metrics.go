@@ -1,0 +1,112 @@
+package serve
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"keymill/issuer"
+	"keymill/issuer/endpoint/metrics"
+	"keymill/jwks"
+	"keymill/keystore"
+)
+
+// openMetrics takes the port of metrics.listen, and makes the counters for what is opened after it.
+// Without the setting there are none, and nothing is counted.
+func (s *server) openMetrics(context.Context) (err error) {
+	if s.config.MetricsListen == "" {
+		return nil
+	}
+	s.monitor, err = listenAt(s.config, "metrics.listen", s.config.MetricsListen)
+	if err == nil {
+		s.metrics = metrics.New(s.version)
+	}
+	return err
+}
+
+// warnOfMetrics logs that metrics.listen is not loopback. Metrics have no names and no secrets, but they tell how many
+// users log in, and when the server is in trouble.
+func (s *server) warnOfMetrics() {
+	if s.monitor == nil {
+		return
+	}
+	address := s.monitor.Addr().String()
+	if host, _, err := net.SplitHostPort(address); err == nil && !jwks.IsLoopback(host) {
+		s.log.Warn("metrics.listen is not loopback: anyone who reaches it can read numbers about the server",
+			"metrics", address, "type", "listen on 127.0.0.1, or let a firewall admit only your Prometheus")
+	}
+}
+
+// watchMetrics tells the metrics where to read numbers. None of these functions reads a record.
+func (s *server) watchMetrics(context.Context) error {
+	if s.metrics == nil {
+		return nil
+	}
+	sources := metrics.Sources{
+		Algorithms:      s.config.Algorithms,
+		Keys:            s.signingKeys,
+		Frozen:          func() bool { return s.rings.Status().Frozen },
+		Ready:           s.endpoints.Ready,
+		StoreBytes:      func() int64 { return s.file.Status().Bytes },
+		StoreFreeBytes:  func() int64 { return s.file.Status().FreeBytes },
+		DiskFreeBytes:   func() int64 { return diskFree(s.config.Data) },
+		LoginQueue:      s.issuer.LoginQueue,
+		WebhookWaiting:  func() int64 { return 0 },
+		WebhookOldest:   func() time.Duration { return 0 },
+		LogLinesDropped: s.queue.all.Load,
+	}
+	if s.webhook != nil {
+		sources.WebhookWaiting, sources.WebhookOldest = s.outbox.Waiting, s.webhook.Oldest
+	}
+	s.metrics.Watch(sources)
+	return nil
+}
+
+// diskFree returns how many bytes the file system of a path has left for users other than root; 0 if that is not
+// known, so that it looks full and not empty.
+func diskFree(path string) int64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) != nil {
+		return 0
+	}
+	return int64(fs.Bavail) * fs.Bsize
+}
+
+// signingKeys returns the keys that sign, and those that sign next.
+func (s *server) signingKeys() (list []metrics.Key) {
+	keys, err := s.rings.List(context.Background())
+	if err != nil {
+		return nil // so that the metrics show that no key is known
+	}
+	for _, k := range keys {
+		if k.Stage == keystore.Active || k.Stage == keystore.Spare {
+			list = append(list, metrics.Key{Alg: k.Alg, Stage: string(k.Stage), Sign: k.Sign})
+		}
+	}
+	return list
+}
+
+// liveSessions is a metrics.SessionPage.
+func (s *server) liveSessions(ctx context.Context, after string) (live int, next string, err error) {
+	page, err := s.issuer.Sessions(ctx, issuer.SessionQuery{After: after, Limit: 1000})
+	for _, session := range page.Sessions {
+		if session.State == "live" {
+			live++
+		}
+	}
+	return live, page.Next, err
+}
+
+// serveMetrics serves metrics and health, if metrics.listen is set, and returns the server.
+func (s *server) serveMetrics(ended chan<- error) []*http.Server {
+	if s.monitor == nil {
+		return nil
+	}
+	monitor := s.httpServer(s.endpoints.Monitor())
+	go func() { ended <- endedError("metrics listener", monitor.Serve(s.monitor)) }()
+	s.log.Info("serving metrics", "metrics", s.monitor.Addr().String())
+	return []*http.Server{monitor}
+}

@@ -1,0 +1,99 @@
+package endpoint
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"keymill/issuer"
+	"keymill/issuer/endpoint/metrics"
+	"keymill/issuer/refusal"
+)
+
+var errTooManyScrapes = newStatusError(http.StatusTooManyRequests, temporarilyUnavailable, "too many scrapes, try again later")
+
+// measure makes the counters of the public API and the routes of the metrics listener. Requests to that
+// listener are not counted.
+func (s *Server) measure() {
+	s.public.metrics = s.cfg.Metrics
+	var paths, cached []string
+	for _, r := range s.public.routes {
+		if paths = append(paths, r.path); strings.HasPrefix(r.path, "/.well-known/") {
+			cached = append(cached, r.path)
+		}
+	}
+	s.cfg.Metrics.SetRoutes(metrics.Routes{
+		Paths: paths, Cached: cached, KeySet: keySetPath, Algorithms: s.cfg.Issuer.Algorithms(),
+		Grants: append(s.cfg.Issuer.Grants(), issuer.LoginSimpleJWT.String(), issuer.LoginBrowser.String()),
+	})
+	s.monitor = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admit)
+	s.monitor.lines = s.lines
+	s.monitor.get("/healthz", s.healthz)
+	s.monitor.get("/readyz", s.readyz)
+	if s.cfg.Metrics != nil {
+		s.monitor.get("/metrics", s.scrape)
+	}
+}
+
+// Monitor returns the handler of the metrics listener.
+func (s *Server) Monitor() http.Handler { return s.monitor }
+
+func (s *Server) scrape(w http.ResponseWriter, r *http.Request) error {
+	err := s.cfg.Metrics.Serve(w, r)
+	if errors.Is(err, metrics.ErrTooOften) {
+		return errTooManyScrapes
+	}
+	return err
+}
+
+// readyFor is how long the last check of Run counts. A check that takes longer, because the store hangs,
+// is a failed one.
+const readyFor = 5 * time.Second
+
+func (s *Server) noteReady(ready bool) {
+	if !ready {
+		s.ready.Store(nil)
+		return
+	}
+	s.ready.Store(new(time.Now()))
+}
+
+// Ready reports whether Run found the server ready within the last seconds. Unlike /readyz it reads no
+// record, so it answers at once.
+func (s *Server) Ready() bool {
+	last := s.ready.Load()
+	return last != nil && time.Since(*last) < readyFor
+}
+
+// issued counts the tokens of a grant or a login endpoint, if there are any.
+func (s *Server) issued(grant string, g issuer.Grant, err error) {
+	if err == nil {
+		s.cfg.Metrics.Issued(grant, g.Alg)
+	}
+}
+
+// refreshed counts what became of a refresh token, at /token or at a login endpoint.
+func (s *Server) refreshed(g issuer.Grant, err error) {
+	var refused *refusal.Refusal
+	switch {
+	case err == nil && g.Graced:
+		s.cfg.Metrics.Refreshed(metrics.Grace)
+	case err == nil:
+		s.cfg.Metrics.Refreshed(metrics.Rotated)
+	case errors.As(err, &refused):
+		s.cfg.Metrics.Refreshed(metrics.OutcomeOf(replayOf(err)))
+	}
+	s.issued(refreshGrant, g, err)
+}
+
+// replayOf returns why the session ended, if it ended because of the request; "" otherwise.
+func replayOf(err error) string {
+	var reason *refusal.Reason
+	if errors.As(err, &reason) && reason.Replay {
+		return reason.Code
+	}
+	return ""
+}
+
+const refreshGrant = "refresh_token"
