@@ -142,7 +142,7 @@ func exampleOrder() []string {
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke",
 		"session list", "session why", "session revoke",
-		"token", "verify", "audit tail", "doctor",
+		"token", "verify", "audit tail", "doctor", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }

@@ -48,6 +48,8 @@ var table = map[string]row{
 	"planted-checks":  {1, 7},          // programs with a check removed, which these changes must show
 	"master-key-cuts": {20, 400},       // writes after which a change of the master key is cut
 
+	"compact-kills": {15, 200}, // kill -9 at system calls of a compact
+
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 
 	"fuzz-seconds": {30, 300}, // seconds for each fuzz test in scripts/test

@@ -42,6 +42,7 @@ type Doctor struct {
 	// matches fs.ErrNotExist if the server has no socket.
 	AskServer func(context.Context) (api.Status, error)
 
+	report    func(percent int) // of the pages; nil, or in place of Progress
 	store     storage.Store
 	records   storage.Store // store without tags, which are checked if the master key opens it
 	master    keystore.MasterKey
@@ -158,7 +159,7 @@ func ownsDirectory(path string) bool {
 
 func (d *Doctor) checkStore(ctx context.Context, file *bolt.Store) {
 	size := file.Status().Bytes
-	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%d bytes)", size), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
+	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%s)", sizeText(d.Config.Path("keymill.db"), size)), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
 	}
 	d.findings.check("file", file.CheckUnused(ctx))

@@ -107,7 +107,11 @@ func (d *Doctor) readPages(r io.Reader) (found []string) {
 		if text, ok := strings.CutPrefix(lines.Text(), lineDamaged); ok {
 			found = append(found, terminal.OneLine(text))
 		}
-		if percent, ok := strings.CutPrefix(lines.Text(), linePercent); ok && d.Progress != nil && time.Since(begun) > time.Second {
+		percent, ok := strings.CutPrefix(lines.Text(), linePercent)
+		if n, err := strconv.Atoi(percent); ok && err == nil && d.report != nil {
+			d.report(min(max(n, 0), 100))
+		}
+		if ok && d.Progress != nil && time.Since(begun) > time.Second {
 			fmt.Fprintf(d.Progress, "\rchecking the pages of the store: %s %%", terminal.Printable(percent))
 			shown = true
 		}

@@ -7,7 +7,7 @@
 // start without one is refused before it creates anything. A data directory DIR (mode 0700, or
 // another user's directory that is not world-writable) holds:
 //
-//	lock             locked while a server or doctor works on DIR
+//	lock             locked while a server, doctor or compact works on DIR
 //	keymill.db       the store
 //	keymill.mark     how long the store has been served, unless store.mark_file names another file
 //	admin.sock       the admin API; the peer must be the server's user or root
