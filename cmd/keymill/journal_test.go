@@ -113,11 +113,12 @@ func TestEffectiveSettingsAreAudited(t *testing.T) {
 		}
 	}
 
-	p.configure("keys: {rotate_every: 3d}\nlog: {level: debug}\n")
+	p.configure("keys: {rotate_every: 3d}\nlog: {level: debug}\nhttp: {trusted_proxies: [10.0.0.0/8]}\n")
 	c.signal(syscall.SIGHUP)
 	c.logged("need a restart", 1)
 	last := p.journal(2)[1]
-	if last.Action != "server.reload" || last.Detail["log.level"] != "debug" || last.Detail["need_restart"] != "keys.rotate_every" {
+	if last.Action != "server.reload" || last.Detail["log.level"] != "debug" || last.Detail["need_restart"] != "keys.rotate_every" ||
+		last.Detail["changed"] != "http.trusted_proxies log.level" {
 		t.Errorf("after SIGHUP: %+v", last)
 	}
 }

@@ -98,7 +98,9 @@ func TestSIGHUPNamesTheSettingsThatNeedARestart(t *testing.T) {
 		{"keys: {rotate_every: 2d, algorithms: [EdDSA]}\nlog: {format: json, level: debug}\n", `"keys.algorithms log.format"`},
 		{"keys: {rotate_every: 2d}\nrefresh: {idle: 1d}\n", ""}, // the variable wins
 		{"data: /elsewhere\nkeys: {rotate_every: 2d}\n", ""},
-		{"http: {trusted_proxies: [10.0.0.0/8]}\nsimplejwt: {client: web}\n", `"keys.rotate_every simplejwt.client http.trusted_proxies"`},
+		{"http: {trusted_proxies: [10.0.0.0/8]}\nsimplejwt: {client: web}\n", `"keys.rotate_every simplejwt.client"`},
+		{"http: {max_connections: 99}\nkeys: {rotate_every: 2d}\n", "http.max_connections"},
+		{"webhook: {url: https://hooks.example, secret_file: /nowhere}\nkeys: {rotate_every: 2d}\n", `"webhook.url webhook.secret_file"`},
 	} {
 		before := c.errs.String()
 		p.configure(tt.lines)
@@ -116,8 +118,8 @@ func TestSIGHUPNamesTheSettingsThatNeedARestart(t *testing.T) {
 	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if n := strings.Count(c.errs.String(), "need a restart"); n != 3 {
-		t.Errorf("%d lines name settings that need a restart, want 3", n)
+	if n := strings.Count(c.errs.String(), "need a restart"); n != 5 {
+		t.Errorf("%d lines name settings that need a restart, want 5", n)
 	}
 	var keys []api.Key
 	again := p.startWith(append(p.env(), "KEYMILL_REFRESH_IDLE=7d"), "serve", "--config", p.configure(""))

@@ -14,11 +14,16 @@ func (s *Server) address(r *http.Request) netip.Addr {
 		return netip.Addr{} // a Unix socket has no address
 	}
 	addr := peer.Addr().Unmap().WithZone("")
-	if len(s.cfg.TrustedProxies) == 0 {
+	trusted := *s.trusted.Load()
+	if len(trusted) == 0 {
 		return addr
 	}
-	return forwarded(addr, r.Header["X-Forwarded-For"], s.cfg.TrustedProxies)
+	return forwarded(addr, r.Header["X-Forwarded-For"], trusted)
 }
+
+// SetTrustedProxies replaces the proxies whose X-Forwarded-For is believed. A request that is being
+// served may still use those of before.
+func (s *Server) SetTrustedProxies(proxies []netip.Prefix) { s.trusted.Store(&proxies) }
 
 // forwarded reads X-Forwarded-For from the right. Each proxy appends the address of its own
 // peer, so an entry is believed as long as a trusted proxy has written it. Entries further

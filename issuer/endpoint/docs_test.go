@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"regexp"
@@ -104,4 +105,21 @@ func sources(t *testing.T, dir string) (texts []string) {
 		texts = append(texts, string(b))
 	}
 	return texts
+}
+
+// TestTheDocumentHasTheLimitsOfRequests. Package serve compares those of the listeners.
+func TestTheDocumentHasTheLimitsOfRequests(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{
+		fmt.Sprintf("| header, lines | %d | 431 |", maxHeaderLines),
+		fmt.Sprintf("| body of a request | %d KiB | 413 |", maxFormBytes>>10),
+		fmt.Sprintf("| parameters of a form or a query | %d | 400 |", maxParameters),
+	} {
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/operate.md has no row %q", row)
+		}
+	}
 }

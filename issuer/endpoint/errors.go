@@ -28,6 +28,7 @@ func newStatusError(status int, code, description string) *statusError {
 var (
 	errNotFound    = newStatusError(http.StatusNotFound, "not_found", "this path does not exist")
 	errMethod      = newStatusError(http.StatusMethodNotAllowed, "invalid_request", "this path does not accept this method")
+	errHeaders     = newStatusError(http.StatusRequestHeaderFieldsTooLarge, "invalid_request", "the request has too many headers")
 	errMisdirected = newStatusError(http.StatusMisdirectedRequest, "invalid_request",
 		"a trial server answers only requests for its own host name")
 )

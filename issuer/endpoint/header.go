@@ -8,6 +8,21 @@ import (
 	"keymill/issuer/refusal"
 )
 
+// maxHeaderLines is several times what browsers and proxies send together. http.Server bounds their bytes.
+const maxHeaderLines = 100
+
+// checkHeaderCount refuses a request with more lines in its header than any honest client sends.
+func checkHeaderCount(h http.Header) error {
+	lines := 0
+	for _, values := range h {
+		lines += len(values)
+	}
+	if lines > maxHeaderLines {
+		return errHeaders
+	}
+	return nil
+}
+
 // checkHeaders refuses a request that repeats a header of which one value decides about it. Two
 // values would let two programs, such as a proxy and this server, decide about different requests.
 // A proxy may join repeated lines with a comma (RFC 9110, section 5.3), which no value of Sec-Fetch-*

@@ -123,3 +123,27 @@ func TestARepeatedHeaderDoesNotMatterForPublicDocuments(t *testing.T) {
 		}
 	}
 }
+
+// TestMoreThanAHundredHeadersAreRefused, whether names repeat or not, with every method, and exactly a hundred are not.
+func TestMoreThanAHundredHeadersAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct {
+		method, path string
+		repeat       bool
+	}{{"GET", "/healthz", false}, {"GET", "/healthz", true}, {"POST", "/token", false}, {"OPTIONS", "/token", true}, {"GET", "/nowhere", false}} {
+		for n, refused := range map[int]bool{maxHeaderLines - 10: false, maxHeaderLines + 1: true} {
+			var headers []string
+			for i := range n {
+				name := "X-Same"
+				if !tt.repeat {
+					name = fmt.Sprintf("X-%d", i)
+				}
+				headers = append(headers, name+": 1")
+			}
+			a := w.send(tt.method, tt.path, "", headers...)
+			if (a.status == 431) != refused || refused && !strings.Contains(a.body, "too many headers") {
+				t.Errorf("%s %s, %d headers, repeated %v: %d %s", tt.method, tt.path, n, tt.repeat, a.status, a.body)
+			}
+		}
+	}
+}

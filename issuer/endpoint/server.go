@@ -73,7 +73,7 @@ type Config struct {
 	Warnings func(context.Context) []api.Warning
 	Changed  func(context.Context)
 
-	// TrustedProxies are proxies whose X-Forwarded-For is believed.
+	// TrustedProxies are proxies whose X-Forwarded-For is believed, until SetTrustedProxies.
 	TrustedProxies []netip.Prefix
 
 	// TrialHosts, if not empty, are the only Host headers that are answered, with or without
@@ -123,7 +123,8 @@ type Server struct {
 	public    *router
 	admin     *router
 	monitor   *router
-	ready     atomic.Pointer[time.Time] // when it was last found ready, see Ready
+	ready     atomic.Pointer[time.Time]      // when it was last found ready, see Ready
+	trusted   atomic.Pointer[[]netip.Prefix] // proxies
 }
 
 // New prepares the routes and the discovery documents.
@@ -134,6 +135,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log),
 	}
+	s.SetTrustedProxies(cfg.TrustedProxies)
 	documents, err := s.documents()
 	if err != nil {
 		return nil, err
@@ -227,6 +229,9 @@ func (s *Server) clientExists(ctx context.Context, id string) bool {
 
 // admit refuses requests that no handler may see.
 func (s *Server) admit(r *http.Request) error {
+	if err := checkHeaderCount(r.Header); err != nil {
+		return err
+	}
 	if err := s.checkHost(r); err != nil {
 		return err
 	}

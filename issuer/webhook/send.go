@@ -93,7 +93,7 @@ func (s *Sender) post(ctx context.Context, e outbox.Event) (status int, o outcom
 
 func (s *Sender) sign(h http.Header, e outbox.Event, now time.Time) {
 	seconds := strconv.FormatInt(now.Unix(), 10)
-	mac := hmac.New(sha256.New, s.key)
+	mac := hmac.New(sha256.New, *s.key.Load())
 	fmt.Fprintf(mac, "%s.%s.%s", e.ID, seconds, e.Payload)
 	h.Set("webhook-id", e.ID)
 	h.Set("webhook-timestamp", seconds)

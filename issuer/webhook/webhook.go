@@ -62,7 +62,7 @@ type Config struct {
 type Sender struct {
 	url    string
 	host   string
-	key    []byte
+	key    atomic.Pointer[[]byte]
 	outbox *outbox.Outbox
 	client *http.Client
 	log    *slog.Logger
@@ -78,15 +78,24 @@ func New(cfg Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := parseSecret(cfg.Secret)
-	if err != nil {
-		return nil, err
-	}
-	s := &Sender{url: u.String(), host: u.Host, key: key, outbox: cfg.Outbox, client: newClient(), log: cfg.Log}
+	s := &Sender{url: u.String(), host: u.Host, outbox: cfg.Outbox, client: newClient(), log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if err := s.SetSecret(cfg.Secret); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// SetSecret replaces the secret that signs the requests, see CheckSecret. A request that is being sent
+// may still have the signature of the secret before.
+func (s *Sender) SetSecret(secret refusal.Secret) error {
+	key, err := parseSecret(secret)
+	if err == nil {
+		s.key.Store(&key)
+	}
+	return err
 }
 
 // CheckURL returns nil if events can be posted to url: https, or http to a host that loopback

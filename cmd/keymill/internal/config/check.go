@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkMetrics, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkLog, c.checkAuditLog,
+		c.checkListen, c.checkMetrics, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -182,6 +182,13 @@ func (c *Config) checkWebhook() error {
 	}
 	if err := webhook.CheckURL(c.WebhookURL, jwks.IsLoopback); err != nil {
 		return c.SettingError("webhook.url", "%v", err)
+	}
+	return nil
+}
+
+func (c *Config) checkConnections() error {
+	if c.MaxConnections < 10 || c.MaxConnections > 1_000_000 {
+		return c.SettingError("http.max_connections", "%d is not between 10 and 1000000", c.MaxConnections)
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"TLS key forgotten", ok + "tls:\n  cert_file: x\n", `:3: tls.cert_file: tls.key_file is missing`},
 		{"TLS certificate forgotten", ok + "tls:\n  key_file: x\n", `:3: tls.key_file: tls.cert_file is missing`},
 		{"TLS with an http issuer", "issuer: http://id.example.com\ninsecure: true\ntls: {key_file: x, cert_file: y}\n", `:1: issuer: the server speaks TLS, and "http://id.example.com" is not an https URL`},
+		{"no number", ok + "http: {max_connections: many}\n", `:2: http.max_connections: "many" is not a number`},
+		{"negative number", ok + "http: {max_connections: -1}\n", `:2: http.max_connections: "-1" is not a number`},
+		{"no connection", ok + "http: {max_connections: 0}\n", `:2: http.max_connections: 0 is not between 10 and 1000000`},
 		{"not there yet", ok + "dpop:\n  nonce: x\n", `:2: unknown setting "dpop"`},
 		{"grace over ten minutes", ok + "refresh: {grace: 601s}\n", `:2: refresh.grace: 10m1s is not between 0s and 10m`},
 		{"no idle time", ok + "refresh: {idle: 0s}\n", `:2: refresh.idle: 0s is less than 1s`},
@@ -155,6 +158,7 @@ webhook:
   secret_file: /etc/keymill/webhook.secret
 http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
+  max_connections: 500
 metrics: {listen: "127.0.0.1:9420"}
 log: {level: debug, format: json}
 audit: {log: stderr}
@@ -175,7 +179,7 @@ audit: {log: stderr}
 		BrowserClient: "web",
 		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		MetricsListen:  "127.0.0.1:9420", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
+		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {
@@ -191,7 +195,7 @@ audit: {log: stderr}
 func TestEverySettingHasAVariableThatSetsIt(t *testing.T) {
 	terminaltest.ClearEnvironment(t)
 	samples := map[string]string{
-		"*string": "sample", "*bool": "true", "*time.Duration": "77h", "*[]string": "EdDSA",
+		"*string": "sample", "*bool": "true", "*time.Duration": "77h", "*int": "77", "*[]string": "EdDSA",
 		"*[]netip.Prefix": "192.0.2.0/24,198.51.100.7", "*slog.Level": "warn",
 	}
 	seen := map[string]bool{}

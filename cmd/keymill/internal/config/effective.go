@@ -46,6 +46,8 @@ func (s Setting) text(c *Config) string {
 		return strconv.FormatBool(*p)
 	case *time.Duration:
 		return durationText(*p)
+	case *int:
+		return strconv.Itoa(*p)
 	case *slog.Level:
 		return strings.ToLower(p.String())
 	}

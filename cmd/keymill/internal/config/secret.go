@@ -162,6 +162,15 @@ func (c *Config) WebhookSecret() (refusal.Secret, error) {
 	return secret, nil
 }
 
+// WebhookSecretAgain reads the secret once more, while the server runs. One that came from a variable or a
+// pipe can be read only once, so before, which was read first, stays.
+func (c *Config) WebhookSecretAgain(before refusal.Secret) (refusal.Secret, error) {
+	if c.WebhookURL == "" || !webhookSecretPlaces(c.WebhookSecretFile).staysReadable() {
+		return before, nil
+	}
+	return c.WebhookSecret()
+}
+
 // ClientSecret reads the secret of the client that asks for a token: from stdin unless it is nil, or
 // else from the first of its places that is there. It is "" if there is none.
 func ClientSecret(file string, stdin io.Reader) (refusal.Secret, error) {

@@ -58,6 +58,17 @@ func (p secretPlaces) read(t trusted) (raw []byte, where string, err error) {
 	return []byte(variable), p.variable, nil
 }
 
+// staysReadable reports whether read can be called again: it then reads a file, or says what is wrong with it.
+func (p secretPlaces) staysReadable() bool {
+	if p.file != "" {
+		info, err := os.Stat(p.file)
+		return err != nil || info.Mode().Type()&(fs.ModeNamedPipe|fs.ModeCharDevice) == 0
+	}
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	_, err := os.Stat(filepath.Join(dir, p.credential))
+	return dir != "" && err == nil
+}
+
 // takeVariable removes the variable, so that child processes and crash reports do not get it. The
 // kernel still shows the first environment to the same user in /proc, until serve makes the process
 // undumpable.

@@ -85,6 +85,8 @@ func (s Setting) set(c *Config, v value) error {
 		return setOne(p, v, parseBool)
 	case *time.Duration:
 		return setOne(p, v, ParseDuration)
+	case *int:
+		return setOne(p, v, parseCount)
 	case *slog.Level:
 		return setOne(p, v, parseLevel)
 	default:
@@ -127,6 +129,14 @@ func parseBool(text string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("%q is neither true nor false", text)
+}
+
+func parseCount(text string) (int, error) {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a number", text)
+	}
+	return int(n), nil
 }
 
 // ParseDuration reads what time.ParseDuration reads, and days in front of it: "90s",

@@ -87,10 +87,10 @@ func settingParts(settings []config.EffectiveSetting) []map[string]string {
 }
 
 // recordReload records the settings that SIGHUP applied, and those that need a restart.
-func (s *server) recordReload(level string, waiting []string) {
+func (s *server) recordReload(level string, changed, waiting []string) {
 	if s.recording.Load() {
 		s.record(audit.Event{Action: "server.reload", By: "system", Detail: map[string]string{
-			"log.level": level, "need_restart": strings.Join(waiting, " "),
+			"log.level": level, "changed": strings.Join(changed, " "), "need_restart": strings.Join(waiting, " "),
 		}})
 	}
 }

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +19,8 @@ const (
 	// DrainTime is how long requests in flight may go on after a signal.
 	DrainTime = 5 * time.Second
 
+	quiesceTime = time.Second // of DrainTime, until no connection is without a request
+
 	failedServeTime = 2 * time.Second // after the store failed: readyz fails, JWKS is still served
 	failedDrainTime = time.Second     // requests in flight, after failedServeTime
 
@@ -33,13 +34,16 @@ func (s *server) run(ctx context.Context) error {
 	s.recordStart()
 	background, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
-	ended := s.startLoops(background, &loops)
-	public, socket := s.httpServer(s.endpoints.Public()), s.httpServer(s.endpoints.Admin())
+	public, socket := s.publicServer(), s.httpServer(s.endpoints.Admin())
 	socket.ConnContext = admin.ConnContext
+	ended := s.startLoops(background, &loops)
 	go func() { ended <- endedError("public listener", s.servePublic(public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
 	servers := append([]*http.Server{public, socket}, s.serveMetrics(ended)...)
+	close(s.serving)
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
+
+	s.tell(s.manager.Ready(s.state()))
 
 	var err error
 	select {
@@ -48,6 +52,7 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-ended:
 	}
 	defer s.limitStop().Stop()
+	s.tell(s.manager.Stopping())
 	s.drain(ctx, servers...)
 	cancel()
 	loops.Wait()
@@ -71,6 +76,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
 		"verify":   s.verifyRest,
+		"watchdog": func(ctx context.Context) error { return s.manager.Watch(ctx, s.works, s.tell) },
 	}
 	if s.auditLines != nil {
 		work["audit.log"] = s.auditLines.Run
@@ -95,28 +101,21 @@ func endedError(what string, err error) error {
 	return fmt.Errorf("%s ended: %w", what, err)
 }
 
-func (s *server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       120 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		// net/http would answer "OPTIONS *" itself and would not check the Host.
-		DisableGeneralOptionsHandler: true,
-		// Most of these are clients that hang up in a handshake. An operator cannot act on them.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+// state is the text that systemctl status shows.
+func (s *server) state() string {
+	protocol := "http"
+	if s.tls != nil {
+		protocol = "https"
 	}
+	return fmt.Sprintf("serving %s on %s", protocol, s.public.Addr())
 }
 
-// servePublic serves until the listener is closed: TLS with HTTP/2 if there is a certificate, or else plain http.
-func (s *server) servePublic(h *http.Server) error {
-	if s.tls == nil {
-		return h.Serve(s.public)
+// tell logs that systemd could not be told something. It never ends the server: systemd itself restarts a
+// service that it does not hear of.
+func (s *server) tell(err error) {
+	if err != nil {
+		s.log.Warn("no message to systemd", "error", terminal.Plain(err))
 	}
-	h.TLSConfig = s.tls.TLSConfig()
-	return h.ServeTLS(s.public, "", "") // the files are in TLSConfig
 }
 
 // limitStop ends the process if stopping takes too long. After the store has failed
@@ -148,6 +147,10 @@ func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	}
 	bounded, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	// What has no request is closed first, and not by Shutdown, see package connections.
+	quiet, end := context.WithTimeout(bounded, quiesceTime)
+	s.conns.Quiesce(quiet)
+	end()
 	var all sync.WaitGroup
 	for _, h := range servers {
 		all.Go(func() {

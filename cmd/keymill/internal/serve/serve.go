@@ -25,16 +25,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/systemd"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -61,6 +60,7 @@ type Options struct {
 // terminal.ErrSilent, because printing it elsewhere could block the end of the process.
 func Run(ctx context.Context, o Options) error {
 	s := &server{
+		serving: make(chan struct{}), manager: systemd.FromEnvironment(),
 		config: o.Config, version: o.Version,
 		create: o.Init || o.Config.Dev, createdBy: "system", acceptNewIssuer: o.AcceptNewIssuer, acceptOlder: o.AcceptOlder,
 	}
@@ -184,41 +184,4 @@ func Harden() error {
 		return fmt.Errorf("cannot disable core files: %w", err)
 	}
 	return nil
-}
-
-// listen takes the public port before the store is opened, so that a port in use is found
-// while nothing has changed on disk. Early connections wait in the backlog.
-func listen(c *config.Config) (net.Listener, error) {
-	return listenAt(c, "listen", c.Listen)
-}
-
-// listenAt takes the port of an address that a setting has.
-func listenAt(c *config.Config, key, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err == nil {
-		return l, nil
-	}
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		err = errno
-	}
-	err = c.SettingError(key, "cannot listen on %s: %v", address, err)
-	if errors.Is(errno, syscall.EADDRINUSE) {
-		return nil, terminal.WithHint(err, "%s", portHint(c, key))
-	}
-	return nil, err
-}
-
-// portHint says who has the port. The server of the same data directory answers on its admin socket.
-func portHint(c *config.Config, key string) string {
-	socket := c.Path("admin.sock")
-	if conn, err := DialAdmin(context.Background(), socket); err == nil {
-		conn.Close()
-		return fmt.Sprintf("a Keymill server of the same data directory is running, because %s answers; stop it first", socket)
-	}
-	choose := "--listen HOST:PORT"
-	if key != "listen" {
-		choose = key
-	}
-	return "another program has the port; stop it, or choose another with " + choose
 }

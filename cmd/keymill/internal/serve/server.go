@@ -13,7 +13,9 @@ import (
 
 	"keymill/cmd/keymill/internal/auditlines"
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/connections"
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/systemd"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/issuer"
@@ -45,9 +47,11 @@ type server struct {
 	createdBy       string // for the audit log
 
 	tls       *tlsfiles.Keeper // nil without tls.cert_file
+	manager   *systemd.Manager
 	public    net.Listener
-	monitor   net.Listener     // of metrics and health; nil without metrics.listen
-	metrics   *metrics.Metrics // nil without metrics.listen
+	monitor   net.Listener          // of metrics and health; nil without metrics.listen
+	metrics   *metrics.Metrics      // nil without metrics.listen
+	conns     *connections.Listener // of public, while it is served
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
 	mark      *sealed.Mark  // of the store
@@ -67,7 +71,9 @@ type server struct {
 
 	auditLines *auditlines.Copy // nil without audit.log
 
-	recording atomic.Bool // the start is recorded and the stop is not
+	serving   chan struct{}  // closed when everything is open
+	last      *config.Config // of the last reload; nil before the first one. Owned by reload
+	recording atomic.Bool    // the start is recorded and the stop is not
 
 	storeFailed chan error // gets one error if the store can no longer tell what is durable
 	opened      bool       // open has succeeded, so close keeps what it created
@@ -97,7 +103,7 @@ func (s *server) openTLS(context.Context) (err error) {
 }
 
 func (s *server) openPublic(context.Context) error {
-	l, err := listen(s.config)
+	l, err := s.listen()
 	if err != nil {
 		return err
 	}

@@ -3,18 +3,14 @@ package serve
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"keymill/cmd/keymill/internal/config"
-	"keymill/cmd/keymill/internal/terminal"
 )
 
 // catchSignals returns a context that ends with ctx or at the first signal that stops the
@@ -41,7 +37,10 @@ func (s *server) catchSignals(ctx context.Context, reload func() (*config.Config
 	go func() {
 		// Not in the goroutine that stops the server, because reading the file may block.
 		for range hangups {
+			<-s.serving // what a reload changes is opened by then
+			s.tell(s.manager.Reloading())
 			s.reload(reload)
+			s.tell(s.manager.Ready(s.state()))
 		}
 	}()
 	return ctx, func() { stop(nil) }
@@ -71,27 +70,3 @@ func die(sig syscall.Signal) {
 }
 
 func signalName(sig os.Signal) string { return unix.SignalName(sig.(syscall.Signal)) }
-
-// reload reads the configuration again and applies log.level, the only setting that can
-// change while the server runs. After an error nothing changes.
-func (s *server) reload(read func() (*config.Config, error)) {
-	next, err := read()
-	if err != nil {
-		attrs := []any{"error", terminal.Plain(err)}
-		if hint := terminal.HintOf(err); hint != "" {
-			attrs = append(attrs, "hint", hint)
-		}
-		s.log.Error("cannot read the configuration again; no setting changes", attrs...)
-		return
-	}
-	before := s.level.Level()
-	s.level.Set(next.LogLevel)
-	// The lines are visible at the old level or at the new one.
-	log := slog.New(newHandler(s.config.LogFormat, min(before, next.LogLevel), s.queue))
-	log.Info("read the configuration again", "log_level", strings.ToLower(next.LogLevel.String()))
-	changed := slices.DeleteFunc(s.config.Changed(next), func(key string) bool { return key == "log.level" })
-	if len(changed) > 0 {
-		log.Warn("changed settings need a restart", "settings", strings.Join(changed, " "))
-	}
-	s.recordReload(strings.ToLower(next.LogLevel.String()), changed)
-}

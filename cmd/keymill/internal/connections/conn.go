@@ -1,0 +1,113 @@
+package connections
+
+import (
+	"container/list"
+	"net"
+	"sync"
+	"time"
+)
+
+// quiet is how long nothing must have come on a connection that is closed although bytes came after its last
+// answer: HTTP/2 has frames that belong to no request, and an attacker can send half of a line.
+const quiet = time.Second
+
+// A conn is a connection of a Listener.
+type conn struct {
+	net.Conn
+	l     *Listener
+	since time.Time // when it was accepted
+
+	// The place of a connection without a request; owned by l.mu, as is forgotten.
+	list      *list.List
+	place     *list.Element
+	forgotten bool // it is no longer counted
+
+	mu    sync.Mutex
+	begun bool // bytes were read
+	http2 bool
+	heard time.Time // when bytes came that no answer followed; zero if none did
+	gone  bool      // ended by the Listener
+}
+
+// move puts c at the end of a list and takes it out of the one where it is. No list means a request.
+func (c *conn) move(to *list.List) {
+	if c.list != nil {
+		c.list.Remove(c.place)
+	}
+	c.list, c.place = to, nil
+	if to != nil {
+		c.place = to.PushBack(c)
+	}
+}
+
+// Read reads from the network. After the Listener has ended the connection it returns no byte, also if
+// some came at that instant: a request is either served or never seen.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return 0, net.ErrClosed
+	}
+	if n > 0 {
+		c.heard = time.Now()
+		if !c.begun {
+			c.begun = true
+			c.look(p[:n])
+		}
+	}
+	return n, err
+}
+
+// look says at the level debug that a client speaks TLS to a server that does not.
+func (c *conn) look(first []byte) {
+	const handshake = 0x16 // RFC 8446, section 5.1
+	if !c.l.cfg.TLS && first[0] == handshake {
+		c.l.cfg.Log.Debug("a client speaks TLS to the port for plain http; set tls.cert_file and tls.key_file, or use a proxy", "from", c.RemoteAddr().String())
+	}
+}
+
+// Write writes an answer. What comes after it belongs to the next request. With HTTP/2 requests and answers
+// overlap, so only a quiet connection is known to have none.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	if !c.http2 {
+		c.heard = time.Time{}
+	}
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+func (c *conn) setHTTP2(is bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.http2 = is
+}
+
+func (c *conn) isHTTP2() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.http2
+}
+
+// retire closes the connection unless a request may have begun.
+func (c *conn) retire(now time.Time) bool {
+	c.mu.Lock()
+	if !c.heard.IsZero() && now.Sub(c.heard) < quiet {
+		c.mu.Unlock()
+		return false
+	}
+	c.gone = true
+	c.mu.Unlock()
+	c.Conn.Close()
+	return true
+}
+
+// CloseWrite sends the end of what is written. net/http does so before it closes a connection whose request it
+// has not read to its end, so that the client gets the answer.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+// Package connections bounds the connections of a listener, and ends idle ones without losing a request.
+//
+//	TCP ─▶ accept ─▶ room? ─▶ fresh ──▶ active ◀──▶ idle
+//	                  │ no      └─── ended by Listener ──┘
+//	                  └─▶ the connection that has been idle longest is closed
+//
+// net/http tells the state of each connection (http.Server.ConnState): fresh until it has read the header of a
+// request, active while one is served, idle until the header of the next. If the limit is reached, a new connection takes
+// the place of the one that has been idle longest, or else of the oldest that has sent no request. So clients that only hold
+// connections keep no other client away, health checks included. If all are active, the new one waits in
+// its place until one ends, which the time limits of http.Server bring about soon.
+//
+// A connection is ended here only if no byte of a request has been read from it, or if its header has stayed
+// incomplete for a second. So a request is served and answered, or its client can send it again.
+// http.Server.Shutdown lacks that check: it may close a connection whose request was read at that instant. At a
+// stop it finds no idle connection of HTTP/1.1. Those of HTTP/2 are left to it, because it tells their clients.
+package connections
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Config says what a Listener bounds.
+type Config struct {
+	Max  int  // connections at a time
+	TLS  bool // the server speaks TLS on them
+	Log  *slog.Logger
+	Hint string // for the line that says that Max is reached
+}
+
+// A Listener is a net.Listener for http.Server. Its method ConnState must be the server's.
+type Listener struct {
+	inner    net.Listener
+	cfg      Config
+	accepted chan accepted
+	probes   chan net.Conn
+	closed   chan struct{}
+	close    func()
+	freed    chan struct{} // gets a value when a connection has ended or has become idle
+
+	mu          sync.Mutex
+	open        int
+	fresh, idle *list.List // of *conn, the oldest first
+	nextLine    time.Time  // of the log, about Max
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// lineEvery is how often the log says that Max is reached, while it is.
+const lineEvery = time.Minute
+
+// New accepts the connections of inner.
+func New(inner net.Listener, cfg Config) *Listener {
+	l := &Listener{
+		inner: inner, cfg: cfg, accepted: make(chan accepted), probes: make(chan net.Conn),
+		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), idle: list.New(),
+	}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	go l.run()
+	return l
+}
+
+// Accept returns the next connection.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case c := <-l.probes:
+		return c, nil
+	case a := <-l.accepted:
+		return a.conn, a.err
+	}
+}
+
+// Addr returns the address.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Close stops accepting.
+func (l *Listener) Close() error {
+	l.close()
+	return l.inner.Close()
+}
+
+// Open returns how many connections are open.
+func (l *Listener) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// run accepts until the listener is closed. An error goes to http.Server, which waits a while after each.
+func (l *Listener) run() {
+	for {
+		c, err := l.inner.Accept()
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+			l.evict()
+		}
+		a := accepted{err: err}
+		if err == nil {
+			if !l.room() {
+				c.Close()
+				return
+			}
+			a.conn = l.add(c)
+		}
+		select {
+		case l.accepted <- a:
+		case <-l.closed:
+			if c != nil {
+				c.Close()
+			}
+			return
+		}
+	}
+}
+
+// room waits until one more connection may be open. It returns false if the listener is closed.
+func (l *Listener) room() bool {
+	for l.Open() >= l.cfg.Max {
+		l.sayFull()
+		if l.evict() {
+			continue
+		}
+		select {
+		case <-l.freed:
+		case <-time.After(quiet): // one that has been quiet for so long may be closed
+		case <-l.closed:
+			return false
+		}
+	}
+	return true
+}
+
+func (l *Listener) sayFull() {
+	l.mu.Lock()
+	now := time.Now()
+	due := !now.Before(l.nextLine)
+	if due {
+		l.nextLine = now.Add(lineEvery)
+	}
+	l.mu.Unlock()
+	if due {
+		l.cfg.Log.Warn("the limit of connections is reached; those that are idle longest are closed for new ones", "connections", l.cfg.Max, "type", l.cfg.Hint)
+	}
+}
+
+func (l *Listener) add(inner net.Conn) *conn {
+	c := &conn{Conn: inner, l: l, since: time.Now()}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open++
+	c.move(l.fresh)
+	return c
+}
+
+// ConnState is for http.Server.
+func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		return // add has put it into its place
+	}
+	http2 := false
+	if t, ok := wrapped.(*tls.Conn); ok {
+		http2 = t.ConnectionState().NegotiatedProtocol == "h2"
+		wrapped = t.NetConn()
+	}
+	c, ok := wrapped.(*conn)
+	if !ok {
+		return // a probe
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch state {
+	case http.StateIdle:
+		c.move(l.idle)
+		c.setHTTP2(http2)
+	case http.StateClosed, http.StateHijacked:
+		l.forget(c)
+	default:
+		c.move(nil)
+		return
+	}
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
+}
+
+// forget takes c out of the count, once.
+func (l *Listener) forget(c *conn) {
+	c.move(nil)
+	if !c.forgotten {
+		c.forgotten = true
+		l.open--
+	}
+}
+
+// evict closes the connection that has been idle longest. It returns false if there is none.
+func (l *Listener) evict() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, resting := range []*list.List{l.idle, l.fresh} {
+		tries := 0
+		for e := resting.Front(); e != nil && tries < maxTries; e = e.Next() {
+			if c := e.Value.(*conn); c.retire(now) {
+				l.forget(c)
+				return true
+			}
+			tries++
+		}
+	}
+	return false
+}
+
+// maxTries bounds the connections that are looked at for one new one.
+const maxTries = 64
+
+// freshTime is how long a new connection may take to send its first byte when the server stops.
+const freshTime = 250 * time.Millisecond
+
+// Quiesce closes the listener and every connection that has no request. It returns when none is left, or
+// when ctx ends.
+func (l *Listener) Quiesce(ctx context.Context) {
+	l.Close()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for l.retireAll() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// retireAll ends what has no request, and returns how many connections may become such.
+func (l *Listener) retireAll() (left int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, resting := range []*list.List{l.idle, l.fresh} {
+		for e := resting.Front(); e != nil; {
+			c, next := e.Value.(*conn), e.Next()
+			young := resting == l.fresh && now.Sub(c.since) < freshTime
+			if c.isHTTP2() {
+				e = next
+				continue
+			}
+			if !young && c.retire(now) {
+				l.forget(c)
+			} else {
+				left++
+			}
+			e = next
+		}
+	}
+	return left
+}
+
+// Probe hands the server a connection that does not come from the network, and returns its other end. It finds
+// out whether the server accepts and answers, whatever the network and the limit do.
+func (l *Listener) Probe(ctx context.Context) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case l.probes <- there:
+		return here, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
