@@ -142,7 +142,7 @@ func exampleOrder() []string {
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke",
 		"session list", "session why", "session revoke",
-		"token", "verify", "audit tail", "doctor", "compact",
+		"token", "verify", "audit tail", "doctor", "healthcheck", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }
@@ -156,6 +156,8 @@ func incomplete(line string) string {
 		return "it names a server elsewhere"
 	case strings.Contains(line, "/var/lib/keymill"), strings.Contains(line, "/etc/keymill"):
 		return "it names a directory elsewhere"
+	case line == "keymill healthcheck":
+		return "it asks the port of the default"
 	case strings.Contains(line, "dev-service"):
 		return "it needs a trial server"
 	case strings.HasPrefix(line, "keymill verify"):
