@@ -150,7 +150,7 @@ func (c *child) refusals(n int) {
 	}
 }
 
-// TestAServerServesWhenItCannotPrint: neither the log nor the text of --dev is worth an outage.
+// TestAServerServesWhenItCannotPrint: neither the log, nor the audit records in it, nor the text of --dev is worth an outage.
 // It also ends as usual.
 func TestAServerServesWhenItCannotPrint(t *testing.T) {
 	t.Parallel()
@@ -158,7 +158,7 @@ func TestAServerServesWhenItCannotPrint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
-			c := p.startBroken(output(t), append(p.env(), "KEYMILL_LOG_LEVEL=debug"), "serve", "--data", p.data, "--issuer", testIssuer)
+			c := p.startBroken(output(t), append(p.env(), "KEYMILL_LOG_LEVEL=debug", "KEYMILL_AUDIT_LOG=stderr"), "serve", "--data", p.data, "--issuer", testIssuer)
 			c.refusals(20)
 			p.must(nil, "audience", "add", "orders", "--alg", "EdDSA")
 			c.signal(syscall.SIGTERM)

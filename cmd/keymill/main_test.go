@@ -212,8 +212,6 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"audience get", "keymill: unknown command \"get\" for \"keymill audience\"\n  hint: did you mean \"keymill audience show\"?\n"},
 		{"start", "keymill: unknown command \"start\" for \"keymill\"\n  hint: did you mean \"keymill serve\"?\n"},
 		{"status", "keymill: unknown command \"status\" for \"keymill\"\n  hint: did you mean \"keymill doctor\"?\n"},
-		{"--version", "keymill: unknown flag: --version\n  hint: did you mean \"keymill version\"?\n"},
-		{"-v", "keymill: unknown shorthand flag: 'v' in -v\n  hint: did you mean \"keymill version\"?\n"},
 		{"-V", "keymill: unknown shorthand flag: 'V' in -V\n  hint: did you mean \"keymill version\"?\n"},
 		{"user add alice --password x", "keymill: unknown flag: --password\n  hint: did you mean \"--password-stdin\"?\n"},
 		{"user passwd alice --password=x", "keymill: unknown flag: --password\n  hint: did you mean \"--password-stdin\"?\n"},

@@ -147,6 +147,42 @@ func TestCompactKeepsEveryRecord(t *testing.T) {
 	}
 }
 
+// TestCompactOfManyRecords: the copy takes several transactions.
+func TestCompactOfManyRecords(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keymill.db")
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for n := range 3 * compactBytes / (8 * 60_000) {
+		if err := s.Update(t.Context(), func(tx storage.Tx) error {
+			for i := range 8 {
+				key, value := fmt.Sprintf("large/%03d-%d", n, i), strings.Repeat(fmt.Sprint(n%10), 60_000)
+				if err := tx.Put(key, []byte(value)); err != nil {
+					return err
+				}
+				want[key] = value
+			}
+			return tx.Put(fmt.Sprintf("small/%03d", n), nil)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		want[fmt.Sprintf("small/%03d", n)] = ""
+	}
+	s.Close()
+	c, err := Compact(t.Context(), path, func(int) {})
+	if err != nil || c.Records != len(want) || c.After > c.Before {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if !maps.Equal(all(t, path), want) {
+		t.Error("the records differ")
+	}
+	if c, err := Compact(t.Context(), path, func(int) {}); err != nil || c.After != c.Before {
+		t.Errorf("again: %+v, %v", c, err)
+	}
+}
+
 // TestAFailedCompactLeavesTheStore as it was, and no other file.
 func TestAFailedCompactLeavesTheStore(t *testing.T) {
 	dir := t.TempDir()

@@ -234,3 +234,16 @@ func TestLogrotateLosesNoLine(t *testing.T) {
 		t.Errorf("the files together have %q", got)
 	}
 }
+
+// TestLinesThatMayNotBeOnDiskAreWrittenAgain: after a sync that failed, the end of the file proves nothing.
+func TestLinesThatMayNotBeOnDiskAreWrittenAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	d := NewFile(path)
+	write(t, d, 1, 3)
+	d.again = true // as after the fault
+	d.close()
+	write(t, d, 2, 3)
+	if got, want := content(t, path), text(1, 3)+text(2, 3); got != want || d.again {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
