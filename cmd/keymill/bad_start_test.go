@@ -49,7 +49,7 @@ func badStores() []badStart {
 		{"empty store file", true, func(p *place) ([]string, []string) {
 			os.Truncate(p.store(), 0)
 			return nil, nil
-		}, "the store in it is lost; restore a copy of it"},
+		}, "the store in it is lost; restore a backup"},
 		{"foreign store file", true, func(p *place) ([]string, []string) {
 			p.overwrite("SQLite format 3\x00" + strings.Repeat("\x01", 32<<10))
 			return nil, nil

@@ -237,7 +237,7 @@ func TestAnEmptyFileIsALostStore(t *testing.T) {
 	p.overwrite("")
 	for _, args := range [][]string{p.serveArgs(), p.serveArgs("--init"), {"init"}, {"doctor"}, {"audit", "tail", "--store", p.store()}} {
 		out, errs, code := p.run(args...)
-		if code != 1 || !strings.Contains(out+errs, "the store in it is lost; restore a copy of it; only if it never held data, remove the file and run keymill init") {
+		if code != 1 || !strings.Contains(out+errs, "the store in it is lost; restore a backup; only if it never held data, remove the file and run keymill init") {
 			t.Errorf("%v: code %d, %s%s", args, code, out, errs)
 		}
 	}

@@ -87,6 +87,8 @@ type Store struct {
 	failed  atomic.Pointer[error]         // an unknown outcome or damage, if there was one
 	used    atomic.Int64                  // bytes of pages that hold something, see noteUsed
 
+	follower atomic.Pointer[follower] // gets what is written; nil if there is none
+
 	stop       sync.Once     // closes stopped
 	stopped    chan struct{} // closed by Close and by a failure
 	unclosable atomic.Bool   // bbolt panicked and kept its lock, so closing it would hang

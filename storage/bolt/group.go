@@ -38,6 +38,9 @@ type group struct {
 	bytes  int   // touched by the functions that wrote
 	wrote  bool  // tx holds writes
 	broken error // tx must not be committed; the result of every call
+
+	follower *follower       // gets writes; nil if there is none
+	writes   []storage.Write // those of tx
 }
 
 func (g *group) full() bool {
@@ -107,7 +110,7 @@ func (s *Store) nextCall(g *group) *call {
 }
 
 func (s *Store) beginGroup() *group {
-	g := &group{}
+	g := &group{follower: s.follower.Load()}
 	g.broken = s.guard(func() (err error) {
 		if g.tx, err = s.begin(true); err != nil {
 			return fmt.Errorf("begin transaction: %w", err)
@@ -148,6 +151,9 @@ func (g *group) apply(tx *storage.Overlay) error {
 		for w := range tx.Writes() {
 			if err := g.write(w); err != nil {
 				return fmt.Errorf("apply writes: %w", err)
+			}
+			if g.follower != nil {
+				g.writes = append(g.writes, w)
 			}
 		}
 		return nil
@@ -209,6 +215,9 @@ func (s *Store) commitGroup(g *group) error {
 	err := s.reportCommit(g)
 	switch {
 	case err == nil:
+		if g.follower != nil {
+			g.follower.add(g.writes) // before a View can see them
+		}
 		s.synced.Store(txid)
 		return nil
 	case isNoSpace(err) && !s.showsUnsynced():

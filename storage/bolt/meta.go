@@ -41,7 +41,7 @@ func checkFile(f *os.File) error {
 	case err != nil:
 		return err
 	case info.Size() == 0:
-		return errors.New("the file is empty: the store in it is lost; restore a copy of it; only if it never held data, remove the file and run keymill init")
+		return errors.New("the file is empty: the store in it is lost; restore a backup; only if it never held data, remove the file and run keymill init")
 	}
 	m, err := newestMeta(f)
 	if err != nil {

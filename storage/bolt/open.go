@@ -3,9 +3,9 @@ package bolt
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"syscall"
@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"keymill/storage"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 // openOrCreate returns the open file and its newest transaction, synced.
 func openOrCreate(path string) (*bbolt.DB, int, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		if err := create(path); err != nil {
+		if err := build(path, func() (storage.Write, error) { return storage.Write{}, io.EOF }); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, 0, fmt.Errorf("create store %s: %w", path, withoutPath(err))
 		}
 	}
@@ -49,40 +51,6 @@ func open(path string, o *bbolt.Options) (*bbolt.DB, int, error) {
 
 // ErrInUse means that another process has the file.
 var ErrInUse = errors.New("is in use by another process")
-
-// create builds an empty store beside path and then links it to path, so a file with
-// that name is always complete. A crash can leave a stray FILE.new-…, which is harmless,
-// but never an empty file: an empty file is damage, and openExisting refuses it.
-func create(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	name := f.Name()
-	f.Close()
-	defer os.Remove(name)
-
-	db, err := bbolt.Open(name, 0o600, fileOptions())
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucket([]byte(bucketName))
-		return err
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	// os.Link fails if another process has created the store in the meantime, and never
-	// replaces it. On a file system without hard links only the lock on the data directory
-	// prevents that.
-	if err := os.Link(name, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		if err := os.Rename(name, path); err != nil {
-			return err
-		}
-	}
-	return syncDir(filepath.Dir(path))
-}
 
 // syncDir makes the names in dir durable.
 func syncDir(dir string) error {
