@@ -81,6 +81,11 @@ func (m *Mark) open(flag int) error {
 	if err != nil {
 		return err
 	}
+	if !m.readOnly {
+		if err := lockMark(f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
 	prepared, err := isMark(f)
 	if err == nil && !prepared && !m.readOnly {
 		err = prepareMark(f)
@@ -89,6 +94,16 @@ func (m *Mark) open(flag int) error {
 		return errors.Join(err, f.Close())
 	}
 	m.file = f
+	return nil
+}
+
+// lockMark keeps other processes from the file: two servers would each take the other's mark for a damaged
+// one, and a restore would replace that of a running server. A file system without locks is no error.
+func lockMark(f *os.File) error {
+	err := syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK})
+	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+		return errors.New("another process uses it: stop that server, or give each directory a mark of its own")
+	}
 	return nil
 }
 
