@@ -75,6 +75,7 @@ var allowedImports = map[string][]string{
 	"keystore/internal/vault":   {"storage"},
 	"jwks":                      {},
 	"storage":                   {},
+	"storage/backup":            {"storage"},
 	"storage/bolt":              {"storage"},
 	"storage/sealed":            {"storage"},
 	"storage/audit":             {"storage"},

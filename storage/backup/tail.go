@@ -1,0 +1,114 @@
+package backup
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"keymill/storage"
+)
+
+const (
+	tailMemory = 1 << 20  // bytes of changes that a tail keeps in memory
+	tailRoom   = 64 << 20 // bytes that its file leaves free on the disk
+)
+
+// A tail keeps the changes that are committed while pages are read: in memory, and beyond tailMemory in
+// a file that has no name, so that a crash leaves none. The file may be on the disk of the store. So it
+// leaves room there for commits: a copy fails before it can make a commit fail.
+type tail struct {
+	dir  string
+	max  int64
+	room uint64 // that the disk keeps
+
+	mu    sync.Mutex // owns what follows
+	buf   []byte
+	file  *os.File // nil until buf was full once
+	bytes int64    // in file and buf
+	count int
+	err   error // the first; nothing is kept after it
+}
+
+// add keeps the writes of one commit. It runs in the goroutine that commits.
+func (t *tail) add(writes []storage.Write) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return
+	}
+	before := len(t.buf)
+	for _, w := range writes {
+		t.buf = appendWrite(t.buf, w)
+	}
+	t.count += len(writes)
+	t.bytes += int64(len(t.buf) - before)
+	if t.bytes > t.max {
+		t.fail(fmt.Errorf("more than %d MB were changed before all records were read: the reader of the copy is too slow", t.max>>20))
+		return
+	}
+	if len(t.buf) >= tailMemory {
+		if err := t.spill(); err != nil {
+			t.fail(fmt.Errorf("keep changes: %w", err))
+		}
+	}
+}
+
+func (t *tail) fail(err error) { t.err, t.buf = err, nil }
+
+// spill appends the memory to the file.
+func (t *tail) spill() error {
+	if t.file == nil {
+		f, err := os.CreateTemp(t.dir, "keymill.backup-*")
+		if err != nil {
+			return err
+		}
+		t.file = f
+		if err := os.Remove(f.Name()); err != nil {
+			return err
+		}
+	}
+	var disk unix.Statfs_t
+	if err := unix.Fstatfs(int(t.file.Fd()), &disk); err == nil && disk.Bavail*uint64(disk.Bsize) < t.room {
+		return fmt.Errorf("the disk of %s has less than %d MB left", t.dir, t.room>>20)
+	}
+	_, err := t.file.Write(t.buf)
+	t.buf = t.buf[:0]
+	return err
+}
+
+// failed returns why the changes are not whole, or nil.
+func (t *tail) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
+
+// copyTo writes all changes, of which no more come.
+func (t *tail) copyTo(e *encoder) (count int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return 0, t.err
+	}
+	if t.file != nil {
+		if _, err := t.file.Seek(0, io.SeekStart); err != nil {
+			return 0, err
+		}
+		if _, err := io.Copy(e.w, t.file); err != nil {
+			return 0, err
+		}
+	}
+	return t.count, e.raw(t.buf)
+}
+
+func (t *tail) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fail(os.ErrClosed)
+	if t.file != nil {
+		t.file.Close()
+	}
+}
