@@ -59,6 +59,18 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 	return record.DecodeEpoch(epochKey, raw)
 }
 
+// StoreEpoch returns the epoch of the store, or 0 before the first Open.
+func StoreEpoch(r storage.Reader) (uint64, error) {
+	raw, err := r.Get(epochKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return record.DecodeEpoch(epochKey, raw)
+}
+
 // CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.
 func (i *Issuer) CheckEpoch(ctx context.Context) error {
 	return i.store.View(ctx, func(r storage.Reader) error { _, err := readStoreEpoch(r); return err })
@@ -66,17 +78,14 @@ func (i *Issuer) CheckEpoch(ctx context.Context) error {
 
 // EndAllSessions ends every session of the store in the caller's transaction, with one write, and
 // leaves the event "store.revoked" if there is a webhook. decision is the time of decisions, wall the wall
-// time. It is for a start; RevokeAllSessions is for a running Issuer.
-func EndAllSessions(tx storage.Tx, decision, wall time.Time, webhook bool) error {
-	epoch := firstEpoch
-	raw, err := tx.Get(epochKey)
-	if err == nil {
-		epoch, err = record.DecodeEpoch(epochKey, raw)
-	}
-	if err != nil && !errors.Is(err, storage.ErrNotFound) { // not in a store that was never served
+// time. The new epoch is later than that of the store and than known, which is 0 if no other is known. It is
+// for a start and a restore; RevokeAllSessions is for a running Issuer.
+func EndAllSessions(tx storage.Tx, decision, wall time.Time, known uint64, webhook bool) error {
+	epoch, err := StoreEpoch(tx)
+	if err != nil {
 		return err
 	}
-	if err := putStoreEpoch(tx, epochAfter(epoch, decision, wall)); err != nil || !webhook {
+	if err := putStoreEpoch(tx, epochAfter(max(epoch, firstEpoch, known), decision, wall)); err != nil || !webhook {
 		return err
 	}
 	return outbox.Write(tx, decision, storeRevoked, nil)

@@ -3,6 +3,8 @@ package issuer
 import (
 	"testing"
 	"time"
+
+	"keymill/storage"
 )
 
 // TestAnEpochIsLaterThanEveryToken so far, also after the wall clock was set back a little, and is not
@@ -22,6 +24,29 @@ func TestAnEpochIsLaterThanEveryToken(t *testing.T) {
 	} {
 		if got := epochAfter(tt.epoch, tt.decision, wall); got != newEpoch(tt.want) {
 			t.Errorf("%s: got %s, want %s", name, time.Unix(0, int64(got)).UTC(), tt.want)
+		}
+	}
+}
+
+// TestTheEndOfAllSessionsIsLaterThanWhatIsKnown: than the epoch of the store, and than one that a copy of it
+// does not have.
+func TestTheEndOfAllSessionsIsLaterThanWhatIsKnown(t *testing.T) {
+	w := newWorld(t)
+	far := newEpoch(time.Now().Add(24 * time.Hour))
+	for _, known := range []uint64{0, far} {
+		var before, after uint64
+		err := w.store.Update(t.Context(), func(tx storage.Tx) (err error) {
+			if before, err = StoreEpoch(tx); err != nil {
+				return err
+			}
+			if err := EndAllSessions(tx, time.Now(), time.Now(), known, false); err != nil {
+				return err
+			}
+			after, err = StoreEpoch(tx)
+			return err
+		})
+		if err != nil || after <= before || after <= known {
+			t.Errorf("known %d: from %d to %d, %v", known, before, after, err)
 		}
 	}
 }

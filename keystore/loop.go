@@ -65,6 +65,9 @@ func (r *Rings) tick(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.maintain(ctx)
+	if r.RevokedFault() != nil {
+		r.writeRevoked(ctx)
+	}
 	// The clock record and the mark go on while keys cannot be read: what they count is served time.
 	if r.up()-r.clockWritten >= r.cfg.Heartbeat {
 		r.looked = r.look(ctx)

@@ -130,6 +130,9 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 		}
 		return d.audit(audit.Event{Action: "key.revoke", Target: kid, Detail: detail})
 	})
+	if len(revoked) > 0 {
+		r.WriteRevoked(context.WithoutCancel(ctx)) // the revocation is durable
+	}
 	return out, err
 }
 

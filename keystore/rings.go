@@ -41,6 +41,10 @@ type Config struct {
 	// calls Accepted in the transaction that does so, which ends all sessions.
 	AcceptOlder string
 	Accepted    func(tx storage.Tx, decision, wall time.Time) error // decision is Rings.Now, wall is Rings.WallTime
+	// RevokedFile is the path of the file that lists revoked keys for a restore; "" for none. Epoch reads
+	// the epoch of all sessions, which is listed too; it may be nil.
+	RevokedFile string
+	Epoch       func(storage.Reader) (uint64, error)
 	// Check is called with the store as Store returns it, before anything is written. It may be nil.
 	Check func(ctx context.Context, s storage.Store) error
 	// Progress is called while Open ends a change of the master key.
@@ -69,7 +73,8 @@ type Rings struct {
 	servedBefore time.Duration             // served time of earlier processes
 	age          age                       // what Open found out
 
-	fault atomic.Pointer[error] // damage that stopped the last maintenance, or nil
+	fault        atomic.Pointer[error] // damage that stopped the last maintenance, or nil
+	revokedFault atomic.Pointer[error] // why the file of revoked keys could not be written, or nil
 
 	snapshot    atomic.Pointer[snapshot]
 	clock       atomic.Pointer[clock.Clock]
@@ -200,6 +205,7 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.reportNoMark(ctx); err != nil {
 		return err
 	}
+	r.writeRevoked(ctx)
 	return r.writeClock(ctx, *r.clock.Load())
 }
 

@@ -166,7 +166,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
 	cfg.Accepted = func(tx storage.Tx, decision, wall time.Time) error {
-		return issuer.EndAllSessions(tx, decision, wall, s.config.WebhookURL != "")
+		return issuer.EndAllSessions(tx, decision, wall, 0, s.config.WebhookURL != "")
 	}
 	cfg.Check, cfg.Progress = s.checkIssuer, logProgress(s.log)
 	s.rings, err = keystore.Open(ctx, s.file, cfg)

@@ -1,0 +1,181 @@
+package keystore
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"keymill/keystore/internal/revoked"
+	"keymill/storage"
+)
+
+const (
+	revokedPurpose      = "keymill revoked keys v1"
+	tombstonesPerView   = 1000
+	tombstonesPerUpdate = 20
+)
+
+// ErrNoRevoked means that there is no file of revoked keys, or that the store cannot have written it.
+var ErrNoRevoked = revoked.ErrNone
+
+// WriteRevoked writes the file of revoked keys. It is for a caller who has ended all sessions.
+func (r *Rings) WriteRevoked(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writeRevoked(ctx)
+}
+
+// writeRevoked writes the file of revoked keys, at the start and after each revocation. A failure does
+// not end the server: tick tries again. The caller holds mu.
+func (r *Rings) writeRevoked(ctx context.Context) {
+	if r.cfg.RevokedFile == "" {
+		return
+	}
+	err := r.tryWriteRevoked(ctx)
+	if err != nil && r.revokedFault.Load() == nil {
+		r.log.Error("the list of revoked keys cannot be written; trying again", "error", err)
+	}
+	if err == nil {
+		r.revokedFault.Store(nil)
+		return
+	}
+	err = fmt.Errorf("the list of revoked keys %s cannot be written, and a restore would trust a key that is not in it: %w", r.cfg.RevokedFile, err)
+	r.revokedFault.Store(&err)
+}
+
+// RevokedFault returns why the file of revoked keys does not have what was revoked, or nil.
+func (r *Rings) RevokedFault() error {
+	if err := r.revokedFault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// CheckRevoked returns an error if the file of revoked keys does not have every key that the store knows
+// as revoked. It matches ErrNoRevoked if the file is missing or does not fit the store.
+func (r *Rings) CheckRevoked(ctx context.Context, path string) error {
+	list, err := r.readRevoked(path)
+	if err != nil {
+		return err
+	}
+	all, err := r.revocations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if !slices.Contains(list.KIDs, t.kid) && list.Complete() {
+			return fmt.Errorf("the list of revoked keys of %s does not have the key %s, which was revoked at %s",
+				list.Written.Format(time.RFC3339), t.kid, t.at.Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// rememberRevoked makes a tombstone for each kid of a list that the store does not know as revoked: the
+// store is a copy, and the next list is made of its tombstones.
+func (r *Rings) rememberRevoked(ctx context.Context, l revoked.List) error {
+	for part := range slices.Chunk(l.KIDs, tombstonesPerUpdate) {
+		err := r.store.Update(ctx, func(tx storage.Tx) error {
+			for _, kid := range part {
+				if checkKID(kid) != nil {
+					continue
+				}
+				var t any
+				if found, err := getJSON(tx, tombstoneKey(kid), &t); found || err != nil {
+					if err != nil {
+						return err
+					}
+					continue
+				}
+				if err := putJSON(tx, tombstoneKey(kid), map[string]any{"alg": "", "revoked": l.Written.UTC()}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A revocation is when a key was revoked.
+type revocation struct {
+	kid string
+	at  time.Time
+}
+
+func (r *Rings) tryWriteRevoked(ctx context.Context) error {
+	all, err := r.revocations(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(all, func(a, b revocation) int { return cmp.Or(b.at.Compare(a.at), strings.Compare(a.kid, b.kid)) })
+	list := revoked.List{Database: r.database, Written: r.Now().UTC(), KIDs: []string{}, Left: max(0, len(all)-revoked.Max)}
+	if r.cfg.Epoch != nil {
+		err := r.store.View(ctx, func(tx storage.Reader) (err error) { list.Epoch, err = r.cfg.Epoch(tx); return err })
+		if err != nil {
+			return err
+		}
+	}
+	for _, t := range all[:min(len(all), revoked.Max)] {
+		list.KIDs = append(list.KIDs, t.kid)
+	}
+	key, err := r.vault.Derive(revokedPurpose)
+	if err != nil {
+		return err
+	}
+	// The store can be an older copy that was accepted: what the file lists stays listed.
+	if before, err := revoked.Read(r.cfg.RevokedFile, key); err == nil {
+		list = list.With(before)
+	}
+	return revoked.Write(r.cfg.RevokedFile, key, list)
+}
+
+// revocations returns what the tombstones say.
+func (r *Rings) revocations(ctx context.Context) ([]revocation, error) {
+	var all []revocation
+	for start := tombstoneKey(""); start != ""; {
+		var page []revocation
+		var next string
+		err := r.store.View(ctx, func(tx storage.Reader) error {
+			page, next = nil, ""
+			n := 0
+			for e, err := range tx.Scan(start, "tombstone0") {
+				if err != nil {
+					return err
+				}
+				var t struct {
+					Revoked time.Time `json:"revoked"`
+				}
+				if json.Unmarshal(e.Value, &t) == nil && !t.Revoked.IsZero() {
+					page = append(page, revocation{strings.TrimPrefix(e.Key, tombstoneKey("")), t.Revoked})
+				}
+				if n++; n == tombstonesPerView {
+					next = e.Key + "\x00"
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		all, start = append(all, page...), next
+	}
+	return all, nil
+}
+
+// readRevoked returns the list in the file at path, or ErrNoRevoked.
+func (r *Rings) readRevoked(path string) (revoked.List, error) {
+	key, err := r.vault.Derive(revokedPurpose)
+	if err != nil {
+		return revoked.List{}, err
+	}
+	return revoked.Read(path, key)
+}
