@@ -142,7 +142,7 @@ func exampleOrder() []string {
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke",
 		"session list", "session why", "session revoke",
-		"token", "verify", "audit tail", "doctor", "healthcheck", "compact",
+		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }
@@ -158,6 +158,10 @@ func incomplete(line string) string {
 		return "it names a directory elsewhere"
 	case line == "keymill healthcheck":
 		return "it asks the port of the default"
+	case strings.Contains(line, "age1"), strings.Contains(line, "age-key"), strings.Contains(line, "ssh "):
+		return "it needs a key or another machine"
+	case strings.HasPrefix(line, "keymill restore"):
+		return "it needs a stopped server"
 	case strings.Contains(line, "dev-service"):
 		return "it needs a trial server"
 	case strings.HasPrefix(line, "keymill verify"):

@@ -177,6 +177,9 @@ last cache expires. A revoked kid is never used again. "keymill key list" shows 
 				return err
 			}
 			r, raw, err := adminapi.Ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
+			for _, w := range r.Warnings {
+				terminal.Warn(cmd.ErrOrStderr(), "%s", w)
+			}
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}

@@ -65,7 +65,8 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
-		tokenCommand(), verifyCommand(), doctorCommand(), healthcheckCommand(), compactCommand(), pagesCommand(), accessCommand(), manual.Command(release, readBuild().Time),
+		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
+		pagesCommand(), accessCommand(), manual.Command(release, readBuild().Time),
 	)
 	addCompletion(root)
 	return root

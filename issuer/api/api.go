@@ -10,6 +10,7 @@
 //	path                         method  request                answer
 //	/admin/v1/status             GET     –                      Status
 //	/admin/v1/audit              GET     –                      AuditRecords
+//	/admin/v1/backup             POST    –                      a copy of the store, see package backup
 //	/admin/v1/keys               GET     –                      []Key
 //	/admin/v1/keys/rotate        POST    RotateKeyRequest       Rotation
 //	/admin/v1/keys/revoke        POST    RevokeKeyRequest       Revocation

@@ -47,6 +47,7 @@ type Revocation struct {
 	CachedUntil  *time.Time `json:"cached_until"`  // until then caches may still hold the key
 	Successor    string     `json:"successor"`     // the kid that signs now; "" if the key did not sign, or while it is being made
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do
+	Warnings     []string   `json:"warnings,omitempty"`
 }
 
 // An ImportKeyRequest imports a key of another system.

@@ -40,6 +40,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -87,8 +88,9 @@ type Config struct {
 	// Metrics counts what the public API does; nil counts nothing.
 	Metrics *metrics.Metrics
 
-	StoreFailed func() error // nil while the store works
-	StoreBytes  func() int64 // size of the store
+	StoreFailed func() error                                            // nil while the store works
+	StoreBytes  func() int64                                            // size of the store
+	Backup      func(ctx context.Context, w io.Writer, by string) error // for the admin API, see admin.Config
 	Version     string
 
 	// Log gets the lines of requests with their contexts, so that a requestid.Handler adds their ids.
@@ -184,13 +186,16 @@ func (s *Server) adminRoutes(rt *router) {
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
-		LoginsOf: s.loginsOf,
+		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
 	})
 	for _, route := range handlers.Routes() {
 		h := func(w http.ResponseWriter, r *http.Request) error {
 			answer, err := route.Handler(r)
 			if err != nil {
 				return err
+			}
+			if stream, ok := answer.(admin.Stream); ok {
+				return rt.writeStream(w, r, stream)
 			}
 			if route.Status == http.StatusNoContent {
 				w.WriteHeader(route.Status)

@@ -181,6 +181,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.file.Status().Bytes },
+		Backup:    func(context.Context, io.Writer, string) error { return nil },
 		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},
 		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

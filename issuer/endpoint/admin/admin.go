@@ -9,6 +9,7 @@ package admin
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -32,7 +33,11 @@ type Config struct {
 	LoginsOf   func(client string) []string
 	StoreBytes func() int64 // size of the store; nil if it is not known
 	Version    string       // of the program
-	Log        *slog.Logger
+
+	// Backup writes a copy of the store to w, for the administrator by. If it returns an error after it
+	// has written something, the copy is not whole.
+	Backup func(ctx context.Context, w io.Writer, by string) error
+	Log    *slog.Logger
 }
 
 // An API has the handlers.
@@ -44,7 +49,7 @@ type API struct {
 func New(cfg Config) *API { return &API{cfg} }
 
 // A Handler returns the answer to a request. It is marshalled as JSON, unless the status
-// is 204.
+// is 204 or the answer is a Stream.
 type Handler func(*http.Request) (answer any, err error)
 
 // A Route says how one method of one path is served.
@@ -62,6 +67,7 @@ func (a *API) Routes() []Route {
 	return []Route{
 		{get, "/admin/v1/status", ok, bare(a.status)},
 		{get, "/admin/v1/audit", ok, a.audit},
+		{post, "/admin/v1/backup", ok, bare(a.backup)},
 
 		{get, "/admin/v1/keys", ok, bare(a.listKeys)},
 		{post, "/admin/v1/keys/rotate", ok, a.logged(withBody(a.rotateKey))},

@@ -41,9 +41,13 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) 
 		return nil, missing("kid")
 	}
 	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
+	var warnings []string
+	if fault := a.cfg.Keys.RevokedFault(); fault != nil {
+		warnings = append(warnings, fault.Error())
+	}
 	return api.Revocation{
 		KID: done.KID, Alg: done.Alg, Was: string(done.Was), Also: append([]string{}, done.Also...), CachedUntil: end(done.CachedUntil),
-		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil),
+		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil), Warnings: warnings,
 	}, err
 }
 

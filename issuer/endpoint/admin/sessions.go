@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 
 	"keymill/issuer"
@@ -32,7 +33,11 @@ func (a *API) revokeSessions(r *http.Request, req api.RevokeSessionsRequest) (an
 	case req.All == (req.Client != ""):
 		return nil, refusal.New("invalid_request", "the body must have either member 'client' or 'all': true")
 	case req.All:
-		return nil, a.cfg.Issuer.RevokeAllSessions(r.Context(), Actor(r))
+		err := a.cfg.Issuer.RevokeAllSessions(r.Context(), Actor(r))
+		if err == nil {
+			a.cfg.Keys.WriteRevoked(context.WithoutCancel(r.Context())) // it lists the new epoch
+		}
+		return nil, err
 	}
 	return nil, a.cfg.Issuer.RevokeClientSessions(r.Context(), req.Client, Actor(r))
 }

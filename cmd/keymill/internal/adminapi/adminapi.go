@@ -64,6 +64,9 @@ func New(socket string) *Client {
 	}}
 }
 
+// Data returns the data directory of the server.
+func (a *Client) Data() string { return filepath.Dir(a.socket) }
+
 // An Error is a refusal of the server.
 type Error struct{ api.NotReadyResponse }
 

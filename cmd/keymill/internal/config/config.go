@@ -215,5 +215,10 @@ func (c *Config) ServiceLinks() []string { return c.serviceLinks }
 // MarkPath returns the path of the mark of the store.
 func (c *Config) MarkPath() string { return cmp.Or(c.MarkFile, c.Path("keymill.mark")) }
 
+// RevokedPath returns the path of the file that lists revoked keys. It is beside the mark.
+func (c *Config) RevokedPath() string {
+	return filepath.Join(filepath.Dir(c.MarkPath()), "keymill.revoked")
+}
+
 // Path returns the path of a file in the data directory.
 func (c *Config) Path(name string) string { return filepath.Join(c.Data, name) }

@@ -43,6 +43,7 @@ type Doctor struct {
 	AskServer func(context.Context) (api.Status, error)
 
 	report    func(percent int) // of the pages; nil, or in place of Progress
+	isCopy    bool              // the directory holds a copy that is checked, see ExamineCopy: it has no mark
 	store     storage.Store
 	records   storage.Store // store without tags, which are checked if the master key opens it
 	master    keystore.MasterKey
@@ -170,7 +171,9 @@ func (d *Doctor) checkStore(ctx context.Context, file *bolt.Store) {
 func (d *Doctor) checkContent(ctx context.Context) {
 	meta, err := serve.Identify(ctx, d.store, d.Config)
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), d.explainIdentity(ctx, err)) {
-		d.checkMasterKey(ctx)
+		if !d.isCopy || !d.noKey() {
+			d.checkMasterKey(ctx)
+		}
 	}
 	records, err := audit.Verify(ctx, d.records)
 	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
@@ -230,9 +233,14 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		return
 	}
 	defer rings.Close()
-	d.findings.add("mark", "the store is not older than its mark", markErr)
+	if !d.isCopy {
+		d.findings.add("mark", "the store is not older than its mark", markErr)
+	}
 	d.checkReferences(ctx, rings.ErasureTime(), !d.checkRecords(ctx))
 	d.findings.check("issuer", serve.CheckIssuer(ctx, rings.Store(), d.Config))
+	if !d.isCopy {
+		d.checkRevoked(ctx, rings)
+	}
 	d.checkRings(ctx, rings)
 	d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", openIssuer(ctx, d.Config, rings))
 }
@@ -241,10 +249,13 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 // It ends no check: before an administrator accepts an older copy, doctor must have found what is damaged in it.
 func (d *Doctor) openKeys(ctx context.Context) (rings *keystore.Rings, markErr, err error) {
 	c := d.Config
-	mark, markErr := sealed.OpenMarkReadOnly(c.MarkPath())
+	var mark *sealed.Mark
+	if !d.isCopy {
+		mark, markErr = sealed.OpenMarkReadOnly(c.MarkPath())
+	}
 	if markErr != nil {
 		mark, markErr = nil, namedfile.Denied(namedfile.Need{Path: c.MarkPath(), Use: namedfile.ToWrite}, markErr)
-	} else {
+	} else if mark != nil {
 		defer mark.Close()
 	}
 	cfg := keystore.Config{
@@ -262,6 +273,16 @@ func (d *Doctor) openKeys(ctx context.Context) (rings *keystore.Rings, markErr, 
 		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
 	}
 	return rings, markErr, err
+}
+
+// checkRevoked compares the list of revoked keys with the store. One that is missing, or was written before
+// a change of the master key, is made by the next start.
+func (d *Doctor) checkRevoked(ctx context.Context, rings *keystore.Rings) {
+	err := rings.CheckRevoked(ctx, d.Config.RevokedPath())
+	if err == nil || errors.Is(err, keystore.ErrNoRevoked) {
+		return
+	}
+	d.findings.add("revoked keys", "", terminal.WithHint(err, "the next start writes it; until then a restore would trust that key"))
 }
 
 // checkRings checks that the keys sign, now and after a rotation.

@@ -21,6 +21,8 @@ type Finding struct {
 	Check  string `json:"check"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"` // what was found, or what is wrong
+
+	NotChecked bool `json:"not_checked,omitempty"` // Detail says why
 }
 
 // add records one check and reports whether it passed.
@@ -32,8 +34,13 @@ func (f *Findings) add(check, detail string, err error) bool {
 		}
 		detail = terminal.OneLine(detail)
 	}
-	f.Checks = append(f.Checks, Finding{check, err == nil, detail})
+	f.Checks = append(f.Checks, Finding{Check: check, OK: err == nil, Detail: detail})
 	return err == nil
+}
+
+// skip records a check that could not be made, and why. It is no fault.
+func (f *Findings) skip(check, why string) {
+	f.Checks = append(f.Checks, Finding{Check: check, OK: true, Detail: why, NotChecked: true})
 }
 
 // check records a check that has nothing to say if it passed.
@@ -83,7 +90,10 @@ func (f Findings) printTable(w io.Writer) error {
 	t := terminal.NewTable(w)
 	for _, c := range f.Checks {
 		word := "ok"
-		if !c.OK {
+		switch {
+		case c.NotChecked:
+			word = "not checked"
+		case !c.OK:
 			word = failed
 		}
 		t.Row(word, c.Check, c.Detail)

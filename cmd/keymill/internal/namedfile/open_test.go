@@ -146,7 +146,6 @@ func TestWhatAProgramWritesIsRead(t *testing.T) {
 func TestNoOtherPackageOpensWhatAnOperatorNames(t *testing.T) {
 	t.Parallel()
 	allowed := map[string]string{
-		"internal/serve/dir.go":   `os.Open(filepath.Dir(path))`,
 		"internal/serve/names.go": `unix.O_NONBLOCK`,
 		"internal/serve/owner.go": `O_NONBLOCK`,
 	}

@@ -68,12 +68,26 @@ func (d *Dir) acquire() error {
 		if err == nil {
 			if now, err := os.Lstat(name); err == nil && os.SameFile(opened, now) {
 				d.lock, d.createdLock = f, missing
+				if missing {
+					return OwnLike(f.Name(), d.path)
+				}
 				return nil
 			}
 		}
 		f.Close()
 	}
 	return fmt.Errorf("%s cannot be locked: other servers start and stop on this directory; try again", name)
+}
+
+// OwnLike gives a file that root made in a directory to the owner of the directory, who runs the server:
+// otherwise its next start could not open it.
+func OwnLike(path, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	uid, gid := namedfile.Owner(info)
+	return os.Lchown(path, uid, gid)
 }
 
 func lockFile(f *os.File, dir string) error {
@@ -143,10 +157,5 @@ func writeSecretFile(path string, content []byte) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return namedfile.SyncDir(filepath.Dir(path))
 }

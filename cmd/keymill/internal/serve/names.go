@@ -15,7 +15,7 @@ import (
 )
 
 // dataFiles are the files that a server keeps in its data directory, besides its lock and its socket.
-var dataFiles = [...]string{"keymill.db", "keymill.mark", "dev-master-key", "dev-credentials"}
+var dataFiles = [...]string{"keymill.db", "keymill.mark", "keymill.revoked", "dev-master-key", "dev-credentials"}
 
 // checkNames refuses a data directory in which something else stands at the name of a file that a
 // start opens. Another user who can write in the directory may have put it there: a link would lead

@@ -12,10 +12,10 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// checkOwn refuses to create a store in a directory that holds anything else: a start makes its directory
+// CheckOwn refuses to create a store in a directory that holds anything else: a start makes its directory
 // private, and a mistyped one, such as /etc, would be closed to every other user. It changes nothing. A
 // directory that holds a store is not looked at.
-func checkOwn(c *config.Config) error {
+func CheckOwn(c *config.Config) error {
 	if _, err := os.Lstat(c.Path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -38,5 +38,6 @@ func checkOwn(c *config.Config) error {
 // files of a store, what an interrupted write left, and what mkfs makes in a new volume.
 func isOurs(name string) bool {
 	names := append(dataFiles[:], "lock", "admin.sock", "lost+found")
-	return slices.Contains(names, name) || strings.HasPrefix(name, ".new-") || strings.HasPrefix(name, "keymill.db.new-")
+	left := []string{".new-", "keymill.db.new-", "keymill.db.restore-", "keymill.db.before-", "keymill.revoked.new-"}
+	return slices.Contains(names, name) || slices.ContainsFunc(left, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }

@@ -10,6 +10,7 @@
 //	lock             locked while a server, doctor or compact works on DIR
 //	keymill.db       the store
 //	keymill.mark     how long the store has been served, unless store.mark_file names another file
+//	keymill.revoked  the keys that were ever revoked, for a restore; beside the mark
 //	admin.sock       the admin API; the peer must be the server's user or root
 //	dev-master-key   only with --dev: the master key, created at the first start
 //	dev-credentials  only with --dev: issuer, client secrets and a password, JSON

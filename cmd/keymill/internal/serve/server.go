@@ -122,7 +122,7 @@ func (s *server) openDir(context.Context) error {
 	if err := s.findStore(); err != nil {
 		return err
 	}
-	if err := checkOwn(s.config); err != nil {
+	if err := CheckOwn(s.config); err != nil {
 		return err
 	}
 	dir, err := OpenDir(s.config.Data, s.create)
@@ -165,6 +165,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
+	cfg.RevokedFile, cfg.Epoch = s.config.RevokedPath(), issuer.StoreEpoch
 	cfg.Accepted = func(tx storage.Tx, decision, wall time.Time) error {
 		return issuer.EndAllSessions(tx, decision, wall, 0, s.config.WebhookURL != "")
 	}
@@ -251,6 +252,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
+		Backup:         s.backup,
 		Version:        s.version,
 		Log:            s.log,
 	})

@@ -53,6 +53,12 @@ func (s *server) warnings(ctx context.Context) []api.Warning {
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}
+	if s.rings == nil { // in tests of the other warnings
+		return append(list, s.tls.Warnings()...)
+	}
+	if err := s.rings.RevokedFault(); err != nil {
+		list = append(list, api.Warning{Check: "revoked keys", Detail: terminal.Plain(err)})
+	}
 	return append(list, s.tls.Warnings()...)
 }
 

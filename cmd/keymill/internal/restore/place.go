@@ -1,0 +1,101 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage/sealed"
+)
+
+// place gives the new store its name, and makes its mark. In between there is no mark, so that no store
+// is refused because of the mark of the other.
+func (b *builder) place() error {
+	c := b.Config
+	store, mark := c.Path("keymill.db"), c.MarkPath()
+	if err := serve.OwnLike(b.path, c.Data); err != nil {
+		return err
+	}
+	if err := b.change("keep", func() error { return b.keep(store) }); err != nil {
+		return err
+	}
+	if err := b.change("unmark", func() error {
+		return errors.Join(removeIfThere(mark), namedfile.SyncDir(filepath.Dir(mark)))
+	}); err != nil {
+		return err
+	}
+	if err := b.change("place", func() error { return os.Rename(b.path, store) }); err != nil {
+		return err
+	}
+	b.placed = true
+	if err := b.step("mark"); err != nil {
+		return err
+	}
+	if err := b.mark(mark); err != nil {
+		return terminal.WithHint(fmt.Errorf("the store is restored, but not its mark: %w", err), "the next start makes the mark, and warns that there was none")
+	}
+	return nil
+}
+
+// keep gives the store that is there a second name. A file system without hard links moves it instead; a
+// crash right after that leaves both stores under other names.
+func (b *builder) keep(store string) error {
+	if _, err := os.Lstat(store); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	kept := b.Config.Path(before + time.Now().UTC().Format("20060102T150405Z"))
+	for n := 2; ; n++ {
+		err := b.link(store, kept)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = renameNew(store, kept)
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			b.report.Before = kept
+			return err
+		}
+		kept = fmt.Sprintf("%s-%d", kept[:len(b.Config.Path(before))+len("20060102T150405Z")], n)
+	}
+}
+
+// renameNew renames a file and replaces none.
+func renameNew(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		return fs.ErrExist
+	}
+	return os.Rename(from, to)
+}
+
+func (b *builder) mark(path string) error {
+	next, err := sealed.OpenMark(path)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(b.rings.WriteMark(next), next.Close()); err != nil {
+		return err
+	}
+	return serve.OwnLike(path, b.Config.Data)
+}
+
+// change makes one durable change of the data directory.
+func (b *builder) change(name string, fn func() error) error {
+	if err := b.step(name); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		return err
+	}
+	return namedfile.SyncDir(b.Config.Data)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

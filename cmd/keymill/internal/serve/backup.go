@@ -1,0 +1,47 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/refusal"
+	"keymill/storage"
+	"keymill/storage/audit"
+	"keymill/storage/backup"
+	"keymill/storage/bolt"
+)
+
+// minBackupChanges is how many bytes may at least change while a copy is made. A larger store may change
+// by its own size.
+const minBackupChanges = 256 << 20
+
+// backup writes a copy of the store to w.
+func (s *server) backup(ctx context.Context, w io.Writer, by string) error {
+	key, err := s.rings.BackupKey()
+	if err != nil {
+		return err
+	}
+	begun, size := time.Now(), s.file.Status().Bytes
+	made, err := backup.Write(ctx, w, s.file, backup.Options{
+		Header: backup.Header{Database: s.database, Program: s.version, Bytes: size},
+		Begun: func(ctx context.Context) error {
+			return s.store.Update(ctx, func(tx storage.Tx) error {
+				return audit.Append(tx, s.rings.Now(), audit.Event{Action: "store.backup", By: by, Target: s.database})
+			})
+		},
+		Key: key, Now: s.rings.WallTime, TempDir: s.config.Data, MaxBytes: max(minBackupChanges, size),
+	})
+	if errors.Is(err, bolt.ErrFollowed) {
+		return refusal.New("in_use", "another backup is being made; wait for its end")
+	}
+	if err != nil {
+		s.log.Warn("a backup ended before it was complete", "by", by, "error", terminal.Plain(err))
+	} else {
+		s.log.Info("backup made", "by", by, "records", made.Records, "changes", made.Changes, slog.Duration("took", time.Since(begun).Round(time.Millisecond)))
+	}
+	return err
+}
