@@ -47,6 +47,7 @@ var table = map[string]row{
 	"store-mutations": {500, 10_000},   // changes of a closed store, each started once
 	"planted-checks":  {1, 7},          // programs with a check removed, which these changes must show
 	"master-key-cuts": {20, 400},       // writes after which a change of the master key is cut
+	"backup-pairs":    {2, 20},         // backups of live families under load, and as long without one
 	"backup-kills":    {6, 60},         // calls at which backup is killed
 	"restore-kills":   {12, 120},       // calls at which restore is killed
 

@@ -78,6 +78,14 @@ func newServer(t *testing.T, config string) *server.Server {
 // placeOf returns the place of the store that srv will open.
 func placeOf(t *testing.T, srv *server.Server) place {
 	t.Helper()
+	if err := os.Mkdir(srv.Data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return place{filepath.Join(srv.Data, "keymill.db"), srv.Issuer, masterKey(t, srv)}
+}
+
+func masterKey(t *testing.T, srv *server.Server) keystore.MasterKey {
+	t.Helper()
 	line, err := os.ReadFile(filepath.Join(srv.Dir, "master.key"))
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +94,7 @@ func placeOf(t *testing.T, srv *server.Server) place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(srv.Data, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return place{filepath.Join(srv.Data, "keymill.db"), srv.Issuer, master}
+	return master
 }
 
 // openIssuer opens the store at p, or creates it, and an issuer on it. If wrap is not nil, the issuer

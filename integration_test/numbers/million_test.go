@@ -53,6 +53,7 @@ func TestAMillionLiveFamiliesNeedNoMemory(t *testing.T) {
 	if m.anonymous > maxAnonymous {
 		t.Errorf("%d bytes of anonymous memory, at most %d are allowed", m.anonymous, maxAnonymous)
 	}
+	checkBackups(t, srv, creds, tokens)
 }
 
 // fill begins families in the data directory of a server that has never run.
