@@ -1,7 +1,7 @@
 // Bench compares Keymill with a minimal server, the floor, and package jwks with other
 // libraries, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|start|verify|all]
+//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
 // verbs; the floor, which does the minimum that the same requests need (see floor); and this
@@ -22,6 +22,10 @@
 //
 // With --against BINARY the second server is that build of Keymill instead of the floor, in 24 pairs of
 // slices. It is set up in the same way, with a store of its own.
+//
+// The group metrics compares two servers of the same build, in 24 pairs of slices at 16 connections: the
+// first has metrics.listen and is scraped once a second, and the columns of the floor are of the second, which
+// has no metrics. Compare the cpu ratio.
 //
 // All three share the machine's cores. On a machine with few cores the requests per second
 // include the clients' own work, which is the same for both servers; cpu does not.
@@ -66,7 +70,7 @@ func main() {
 }
 
 // groups returns the groups that the command line can name.
-func groups() []string { return []string{"jwks", "token", "refresh", "start", "verify"} }
+func groups() []string { return []string{"jwks", "token", "refresh", "metrics", "start", "verify"} }
 
 // options are those of the command line.
 type options struct {
@@ -141,6 +145,13 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 			return missed, err
 		}
 	}
+	if slices.Contains(o.groups, "metrics") {
+		more, err := measureMetrics(o.metricsPlan(), w)
+		missed = append(missed, more...)
+		if err != nil {
+			return missed, err
+		}
+	}
 	if slices.Contains(o.groups, "start") {
 		b, err := measureStart(rounds)
 		if err != nil {
@@ -159,8 +170,8 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 	return missed, nil
 }
 
-// isLoad reports whether a group needs the two servers.
-func isLoad(group string) bool { return group != "start" && group != "verify" }
+// isLoad reports whether a group needs the server and the floor.
+func isLoad(group string) bool { return group != "start" && group != "verify" && group != "metrics" }
 
 func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
 	servers, err := startServers(o.against)

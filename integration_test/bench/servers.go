@@ -43,11 +43,11 @@ func startServers(against string) (*servers, error) {
 }
 
 func (s *servers) open(against string) (err error) {
-	if s.keymill, s.keymillTarget, err = startKeymill(""); err != nil {
+	if s.keymill, s.keymillTarget, err = startKeymill("", ""); err != nil {
 		return err
 	}
 	if against != "" {
-		s.other, s.floorTarget, err = startKeymill(against)
+		s.other, s.floorTarget, err = startKeymill(against, "")
 		return err
 	}
 	status, set, err := s.keymill.Get(context.Background(), "/.well-known/jwks.json")
@@ -58,9 +58,9 @@ func (s *servers) open(against string) (err error) {
 }
 
 // startKeymill starts one as in production, with a configuration file, a master key and records that
-// the operator's verbs add.
-func startKeymill(binary string) (*server.Server, target, error) {
-	s, err := server.New(server.Options{Config: "simplejwt:\n  client: bench-web\n", Binary: binary})
+// the operator's verbs add. more are lines of its configuration.
+func startKeymill(binary, more string) (*server.Server, target, error) {
+	s, err := server.New(server.Options{Config: "simplejwt:\n  client: bench-web\n" + more, Binary: binary})
 	if err != nil {
 		return nil, target{}, err
 	}

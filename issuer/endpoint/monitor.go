@@ -73,27 +73,18 @@ func (s *Server) issued(grant string, g issuer.Grant, err error) {
 	}
 }
 
-// refreshed counts what became of a refresh token, at /token or at a login endpoint.
+// refreshed counts what became of a refresh token, at /token or at a login endpoint. Neither a client that hangs
+// up nor a fault is an outcome.
 func (s *Server) refreshed(g issuer.Grant, err error) {
-	var refused *refusal.Refusal
-	switch {
+	switch code := refusal.CodeOf(err); {
 	case err == nil && g.Graced:
 		s.cfg.Metrics.Refreshed(metrics.Grace)
 	case err == nil:
 		s.cfg.Metrics.Refreshed(metrics.Rotated)
-	case errors.As(err, &refused):
-		s.cfg.Metrics.Refreshed(metrics.OutcomeOf(replayOf(err)))
+	case code != "":
+		s.cfg.Metrics.Refreshed(metrics.OutcomeOf(code))
 	}
 	s.issued(refreshGrant, g, err)
-}
-
-// replayOf returns why the session ended, if it ended because of the request; "" otherwise.
-func replayOf(err error) string {
-	var reason *refusal.Reason
-	if errors.As(err, &reason) && reason.Replay {
-		return reason.Code
-	}
-	return ""
 }
 
 const refreshGrant = "refresh_token"

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,7 +284,7 @@ func TestEveryOutcomeOfARefreshIsCounted(t *testing.T) {
 				t.Log(where, what)
 				w.counts(before, want)
 			}
-			first := w.obtain().Refresh
+			first := string(w.familyAt("web").Refresh)
 			outcome("rotated", func() { refresh(first) })
 			outcome("grace", func() { refresh(first) })
 			outcome("refused", func() { refresh("kmr_forged") })
@@ -294,12 +295,12 @@ func TestEveryOutcomeOfARefreshIsCounted(t *testing.T) {
 			outcome("late_retry", func() { refresh(first) })
 			outcome("refused", func() { refresh(first) }) // the session has ended
 
-			first = w.obtain().Refresh
+			first = string(w.familyAt("web").Refresh)
 			second := w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": first})).Refresh
 			w.postJSON("/api/token/refresh/", map[string]string{"refresh": second})
 			outcome("replay", func() { refresh(first) })
 
-			first = w.obtain().Refresh
+			first = string(w.familyAt("web").Refresh)
 			old := w.stored(func(key string) bool { return strings.HasPrefix(key, "family/") })
 			second = w.pairOf(w.postJSON("/api/token/refresh/", map[string]string{"refresh": first})).Refresh
 			w.putBelow(old)
@@ -378,6 +379,7 @@ func TestTooManyScrapesGet429(t *testing.T) {
 
 // TestReadyIsWhatTheLastCheckFound, and not ready once no check has ended for a while.
 func TestReadyIsWhatTheLastCheckFound(t *testing.T) {
+	var failed atomic.Bool
 	inBubble(t, func(t *testing.T, w *world) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
@@ -391,10 +393,10 @@ func TestReadyIsWhatTheLastCheckFound(t *testing.T) {
 		}
 		time.Sleep(readyEvery)
 		is(true)
-		w.storeFail = errors.New("the disk")
+		failed.Store(true)
 		time.Sleep(readyEvery)
 		is(false)
-		w.storeFail = nil
+		failed.Store(false)
 		time.Sleep(readyEvery)
 		is(true)
 		cancel()
@@ -403,6 +405,13 @@ func TestReadyIsWhatTheLastCheckFound(t *testing.T) {
 		is(true)
 		time.Sleep(time.Nanosecond)
 		is(false)
+	}, func(c *Config) {
+		c.StoreFailed = func() error {
+			if failed.Load() {
+				return errors.New("the disk")
+			}
+			return nil
+		}
 	})
 }
 

@@ -300,3 +300,33 @@ func TestThePauseGrowsAndEndsAtTheLastTry(t *testing.T) {
 		}
 	}
 }
+
+// TestTheAgeOfTheOldestEventIsKnown without a look at the store, and it is 0 once nothing waits.
+func TestTheAgeOfTheOldestEventIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		var accepts atomic.Bool
+		w.receiver.answer = func(receivedTry) (int, http.Header) {
+			if accepts.Load() {
+				return 200, nil
+			}
+			return 500, nil
+		}
+		is := func(least, most time.Duration) {
+			t.Helper()
+			if age := w.sender.Oldest(); age < least || age > most {
+				t.Errorf("the age is %v, want %v to %v", age, least, most)
+			}
+		}
+		is(0, 0)
+		w.leave("session.replayed")
+		w.run()
+		time.Sleep(time.Hour)
+		w.leave("session.replayed")
+		time.Sleep(time.Minute)
+		is(time.Hour+time.Minute-time.Second, time.Hour+time.Minute+time.Second)
+		accepts.Store(true)
+		time.Sleep(2 * time.Hour)
+		is(0, 0)
+	})
+}

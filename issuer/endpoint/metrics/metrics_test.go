@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,15 +161,18 @@ func TestSessionsAreCountedPageByPage(t *testing.T) {
 			live int
 			next string
 		}{"": {1000, "a"}, "a": {0, "b"}, "b": {7, ""}}
-		var fault error
-		var asked []string
+		var fails atomic.Bool
+		var asked atomic.Int64 // pages
 		ended := make(chan error)
 		began := time.Now()
 		go func() {
 			ended <- m.CountSessions(ctx, func(_ context.Context, after string) (int, string, error) {
 				time.Sleep(10 * time.Millisecond) // what a page takes
-				asked = append(asked, after)
-				return pages[after].live, pages[after].next, fault
+				asked.Add(1)
+				if fails.Load() {
+					return 5, "", errors.New("the disk")
+				}
+				return pages[after].live, pages[after].next, nil
 			})
 		}()
 		time.Sleep(3*10*time.Millisecond + 2*500*time.Millisecond - 1)
@@ -177,11 +181,11 @@ func TestSessionsAreCountedPageByPage(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		has(t, m, map[string]string{"keymill_sessions": "1007"})
-		fault = errors.New("the disk")
+		fails.Store(true)
 		time.Sleep(countEvery + time.Second)
 		synctest.Wait()
-		if len(asked) != 4 {
-			t.Errorf("pages %q: a fault must end the count", asked)
+		if n := asked.Load(); n != 4 {
+			t.Errorf("%d pages were asked for: a fault must end the count", n)
 		}
 		if n := m.sessions.newest.Load(); n.live != 1007 || !n.began.Equal(began) {
 			t.Errorf("after a fault the count is %+v", n)
