@@ -30,7 +30,7 @@ func get(url string) (status int, body string) {
 }
 
 // TestTheMetricsListenerBearsBadClients: connections that hang before and within a request, scrapers that
-// do not read, headers and bodies that are too large. Each is answered with 4xx or is closed, and both
+// do not read, headers and bodies that are too large. Each is answered with 4xx or is closed, few are open at a time, and both
 // listeners serve in the meantime.
 func TestTheMetricsListenerBearsBadClients(t *testing.T) {
 	t.Parallel()
@@ -88,13 +88,13 @@ func TestTheMetricsListenerBearsBadClients(t *testing.T) {
 		fmt.Sscan(rest, &open)
 		return status == 200
 	}
-	if !eventually(failsafe, scraped) || open < 100 {
+	if !eventually(failsafe, scraped) || open > 100 { // at most 50 of them are connections to metrics.listen
 		t.Errorf("no scrape beside the others, or %d open files", open)
 	}
 	for _, conn := range hanging {
 		conn.Close()
 	}
-	if !eventually(failsafe, func() bool { return scraped() && open < 100 }) {
+	if !eventually(failsafe, func() bool { return scraped() && open < 40 }) {
 		t.Errorf("%d files are open after the clients have gone", open)
 	}
 }

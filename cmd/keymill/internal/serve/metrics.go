@@ -8,11 +8,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/connections"
 	"keymill/issuer"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/jwks"
 	"keymill/keystore"
 )
+
+// maxMonitorConnections is enough for several Prometheis and health checks. They are among the files that the limit of
+// public connections leaves free.
+const maxMonitorConnections = 50
 
 // openMetrics takes the port of metrics.listen, and makes the counters for what is opened after it.
 // Without the setting there are none, and nothing is counted.
@@ -105,8 +110,12 @@ func (s *server) serveMetrics(ended chan<- error) []*http.Server {
 	if s.monitor == nil {
 		return nil
 	}
+	conns := connections.New(s.monitor, connections.Config{
+		Max: maxMonitorConnections, Log: s.log, Hint: "find out who holds those of metrics.listen, and admit only your Prometheus",
+	})
 	monitor := s.httpServer(s.endpoints.Monitor())
-	go func() { ended <- endedError("metrics listener", monitor.Serve(s.monitor)) }()
+	monitor.ConnState = conns.ConnState
+	go func() { ended <- endedError("metrics listener", monitor.Serve(conns)) }()
 	s.log.Info("serving metrics", "metrics", s.monitor.Addr().String())
 	return []*http.Server{monitor}
 }
