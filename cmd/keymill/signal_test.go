@@ -268,7 +268,7 @@ func TestASecondSignalEndsByThatSignal(t *testing.T) {
 }
 
 // TestTheUnitRestartsAfterEveryEndButAStop, as systemd.service(5) defines on-failure, and it can
-// reload.
+// reload. systemd accepts it, and the socket unit beside it.
 func TestTheUnitRestartsAfterEveryEndButAStop(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operate.md")
 	if err != nil {
@@ -283,12 +283,17 @@ func TestTheUnitRestartsAfterEveryEndButAStop(t *testing.T) {
 		}
 	}
 	if systemd, err := exec.LookPath("systemd-analyze"); err == nil {
-		path := filepath.Join(t.TempDir(), "keymill.service")
+		dir := t.TempDir()
+		path, socket := filepath.Join(dir, "keymill.service"), filepath.Join(dir, "keymill.socket")
+		text, err := os.ReadFile("../../scripts/deploy/keymill.socket")
+		if err := errors.Join(err, os.WriteFile(socket, text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
 		unit = strings.ReplaceAll(unit, "/usr/local/bin/keymill", program(t))
 		if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(systemd, "verify", path).CombinedOutput(); err != nil || len(out) > 0 {
+		if out, err := exec.Command(systemd, "verify", path, socket).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 		}
 	}

@@ -93,6 +93,17 @@ func TestTheServerSpeaksTLSWithTheFilesOfItsSettings(t *testing.T) {
 	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+
+	// doctor looks at the files of a stopped server as a start does.
+	for _, want := range []string{"FAILED tls", "ok tls"} {
+		if want == "ok tls" {
+			p.tlsPair(key, tlstest.Cert{})
+		}
+		out, _, _ := p.runWith(append(p.tlsEnv(), "KEYMILL_ISSUER="+testIssuer), "doctor")
+		if lines := strings.Join(strings.Fields(out), " "); !strings.Contains(lines, want) {
+			t.Errorf("no line %q:\n%s", want, out)
+		}
+	}
 }
 
 // TestPlainHTTPOnTheTLSPortIsAnsweredWithA400 that says why, and floods no log.

@@ -55,6 +55,11 @@ var table = map[string]row{
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 
+	"idle-connections": {250, 5_000}, // held while probes ask for tokens
+	"slow-clients":     {50, 1_000},  // that send half of a header or of a body, at the same time
+	"slow-readers":     {10, 100},    // that never read their answers
+	"large-requests":   {1, 20},      // clients that go on sending bodies of 100 MB and the like
+
 	"fuzz-seconds": {30, 300}, // seconds for each fuzz test in scripts/test
 }
 

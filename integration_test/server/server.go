@@ -22,6 +22,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ const (
 // Options configure a server. The zero value is a server with its own keymill.yaml.
 type Options struct {
 	Dev    bool     // run serve --dev, without a configuration file
+	HTTPS  bool     // Config has a certificate, which no client of the server verifies
 	Config string   // more lines for keymill.yaml
 	Issuer string   // URL of the issuer, if a proxy is in front of the server; "" means its own address
 	Args   []string // more arguments of serve
@@ -57,7 +59,7 @@ type Options struct {
 // and Revoke may be called by several goroutines at once.
 type Server struct {
 	Issuer string // Options.Issuer, or URL if that is empty
-	URL    string // http://127.0.0.1:port, the same in every run
+	URL    string // http://127.0.0.1:port, or https:// with Options.HTTPS; the same in every run
 	Dir    string // directory with all files of the server
 	Data   string // its data directory, below Dir
 
@@ -113,6 +115,10 @@ func New(o Options) (*Server, error) {
 		Issuer: o.Issuer, URL: "http://" + address, Dir: dir, Data: filepath.Join(dir, "data"),
 		options: o, binary: binary, address: address,
 		http: &http.Client{Timeout: 5 * time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+	if o.HTTPS {
+		s.URL = "https://" + address
+		s.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
 	if s.Issuer == "" {
 		s.Issuer = s.URL

@@ -58,6 +58,10 @@ type accepted struct {
 	err  error
 }
 
+// writeBytes of answers wait in the kernel for a client that does not read. By itself the kernel would keep up to
+// 4 MB for each connection. An answer is some kilobytes.
+const writeBytes = 64 << 10
+
 // lineEvery is how often the log says that Max is reached, while it is.
 const lineEvery = time.Minute
 
@@ -157,6 +161,9 @@ func (l *Listener) sayFull() {
 }
 
 func (l *Listener) add(inner net.Conn) *conn {
+	if tcp, ok := inner.(*net.TCPConn); ok {
+		tcp.SetWriteBuffer(writeBytes)
+	}
 	c := &conn{Conn: inner, l: l, since: time.Now()}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -121,6 +121,7 @@ func (d *Doctor) checkAll(ctx context.Context) {
 	if err := serve.CheckDir(d.Config.Data); !d.findings.check("directory", err) {
 		return
 	}
+	d.checkTLS()
 	d.readKey()
 	store, err := bolt.OpenReadOnly(d.Config.Path("keymill.db"))
 	if !d.findings.add("store", "opens", err) {

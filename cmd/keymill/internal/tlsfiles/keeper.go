@@ -146,10 +146,11 @@ func (k *Keeper) Warnings() (list []api.Warning) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.current.Load()
-	for _, text := range []string{k.fault, p.expiry(time.Now()), p.unfit()} {
-		if text != "" {
-			list = append(list, api.Warning{Check: "tls", Detail: text})
-		}
+	if k.fault != "" {
+		list = append(list, api.Warning{Check: "tls", Detail: k.fault})
+	}
+	for _, text := range p.Doubts(time.Now()) {
+		list = append(list, api.Warning{Check: "tls", Detail: text})
 	}
 	return list
 }

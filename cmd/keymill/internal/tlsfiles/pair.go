@@ -250,11 +250,11 @@ func (p *Pair) warnAt() time.Time {
 func (p *Pair) expiry(now time.Time) string {
 	switch {
 	case now.After(p.leaf.NotAfter):
-		return fmt.Sprintf("the certificate that is served expired at %s, and clients refuse it", stamp(p.leaf.NotAfter))
+		return fmt.Sprintf("the certificate expired at %s, and clients refuse it", stamp(p.leaf.NotAfter))
 	case now.Before(p.warnAt()):
 		return ""
 	}
-	return fmt.Sprintf("the certificate that is served expires at %s; renew it", stamp(p.leaf.NotAfter))
+	return fmt.Sprintf("the certificate expires at %s; renew it", stamp(p.leaf.NotAfter))
 }
 
 // unfit says why clients of the issuer refuse the certificate, or returns "".
@@ -267,6 +267,21 @@ func (p *Pair) unfit() string {
 		return "the certificate is not for servers: its extended key usage lacks serverAuth"
 	}
 	return ""
+}
+
+// Doubts returns why clients refuse the certificate now, or will soon.
+func (p *Pair) Doubts(now time.Time) (list []string) {
+	for _, text := range []string{p.expiry(now), p.unfit()} {
+		if text != "" {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// String says whose certificate it is, and until when.
+func (p *Pair) String() string {
+	return fmt.Sprintf("a certificate for %s that expires at %s", p.names(), stamp(p.leaf.NotAfter))
 }
 
 // names returns the names of the certificate, at most five.

@@ -1,0 +1,28 @@
+package diagnose
+
+import (
+	"time"
+
+	"keymill/cmd/keymill/internal/tlsfiles"
+	"keymill/issuer/api"
+)
+
+// checkTLS reads the TLS files as a start does. What clients would refuse is a warning, as of a running server.
+func (d *Doctor) checkTLS() {
+	if !d.Config.UsesTLS() {
+		return
+	}
+	now := time.Now()
+	pair, err := tlsfiles.Load(d.Config, now)
+	if err != nil {
+		d.findings.add("tls", "", err)
+		return
+	}
+	doubts := pair.Doubts(now)
+	if len(doubts) == 0 {
+		d.findings.add("tls", pair.String(), nil)
+	}
+	for _, text := range doubts {
+		d.findings.warn([]api.Warning{{Check: "tls", Detail: text}})
+	}
+}
