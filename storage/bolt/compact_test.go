@@ -155,7 +155,7 @@ func TestCompactOfManyRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{}
-	for n := range 3 * compactBytes / (8 * 60_000) {
+	for n := range 2 * compactBytes / (8 * 60_000) {
 		if err := s.Update(t.Context(), func(tx storage.Tx) error {
 			for i := range 8 {
 				key, value := fmt.Sprintf("large/%03d-%d", n, i), strings.Repeat(fmt.Sprint(n%10), 60_000)
@@ -254,6 +254,35 @@ func TestASignalAtAnyMomentLeavesTheStore(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || !bytes.Equal(content(path), whole) || len(names(t, filepath.Dir(path))) != 1 {
 			t.Fatalf("after %d pages: %v, %v", at, err, names(t, filepath.Dir(path)))
 		}
+	}
+}
+
+// TestCompactComparesWhatItWrote: a disk that returns other bytes than it got is noticed before the rename.
+func TestCompactComparesWhatItWrote(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keymill.db")
+	fillAndDelete(t, path, 3000)
+	whole, changed := content(path), false
+	_, err := Compact(t.Context(), path, func(percent int) {
+		if percent <= 50 || changed { // it is still written
+			return
+		}
+		copied := content(path + compactSuffix)
+		at := bytes.LastIndex(copied, []byte("2990 2990 "))
+		if at < 0 {
+			t.Fatal("the copy does not have the record")
+		}
+		changed = true
+		f, err := os.OpenFile(path+compactSuffix, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt([]byte("X"), int64(at)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !changed || !errors.Is(err, storage.ErrBroken) || !strings.Contains(err.Error(), "or one differs") || !bytes.Equal(content(path), whole) {
+		t.Errorf("changed: %v, %v", changed, err)
 	}
 }
 

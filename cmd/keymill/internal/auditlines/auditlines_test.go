@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,7 +153,7 @@ func TestEachRecordIsWrittenOnceInItsOrder(t *testing.T) {
 		s := openStore(t)
 		var to fakeDestination
 		made := 0
-		for _, n := range []int{1, 0, 2*pageRecords + 7, 3} {
+		for _, n := range []int{1, 0, pageRecords + 7, 3} {
 			decide(t, s, made, n)
 			made += n
 			c := start(t, s, &to, 0)
@@ -230,6 +231,43 @@ func TestAStuckDestinationBlocksNoEnd(t *testing.T) {
 		c.Flush(t.Context())
 		if got := to.got(); !slices.Equal(got, stored(t, s)) {
 			t.Errorf("%d lines", len(got))
+		}
+	})
+}
+
+// A fullStore accepts no write while it is full.
+type fullStore struct {
+	storage.Store
+	full atomic.Bool
+}
+
+func (s *fullStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	if s.full.Load() {
+		return errors.New("no space left")
+	}
+	return s.Store.Update(ctx, fn)
+}
+
+// TestAFullStoreRepeatsNoLine: while neither the chain nor the place can be written, records without a number wait, and those
+// that were written are remembered by the process.
+func TestAFullStoreRepeatsNoLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fullStore{Store: openStore(t)}
+		var to fakeDestination
+		decide(t, s, 0, 5)
+		stored(t, s) // chains them
+		decide(t, s, 5, 3)
+		s.full.Store(true)
+		c := start(t, s, &to, 0)
+		after(20)
+		if got := to.got(); len(got) != 5 || len(c.Warnings()) != 1 {
+			t.Errorf("on a full disk: %d lines, %v", len(got), c.Warnings())
+		}
+		s.full.Store(false)
+		after(2)
+		c.stop()
+		if got := to.got(); !slices.Equal(got, stored(t, s)) || len(got) != 8 || c.Warnings() != nil {
+			t.Errorf("%d lines, %v", len(got), c.Warnings())
 		}
 	})
 }
