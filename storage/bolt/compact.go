@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,14 +16,13 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"keymill/storage"
 )
 
 // compactSuffix names the file that Compact writes. It begins as the files of Open do, so that whatever lists
 // the files of a store knows it.
 const compactSuffix = ".new-compact"
-
-// compactBytes bounds one transaction of the copy. None is synced: the file counts only once it is whole.
-const compactBytes = 16 << 20
 
 // A Compaction is what Compact has done.
 type Compaction struct {
@@ -195,29 +195,24 @@ func asFile(f *os.File, like fs.FileInfo) error {
 
 // copyRecords puts all records into db and their digest into sum.
 func (c *compaction) copyRecords(db *bbolt.DB, from tree, sum hash.Hash) (records int, err error) {
-	for start := []byte{}; start != nil; {
-		if err := db.Update(func(tx *bbolt.Tx) error {
-			bucket, err := tx.CreateBucketIfNotExists([]byte(bucketName))
-			if err != nil {
-				return err
+	var l leaf
+	start, i := []byte{}, 0
+	next := func() (storage.Write, error) {
+		for i == l.count {
+			if start == nil {
+				return storage.Write{}, io.EOF
 			}
-			bucket.FillPercent = pageFill
-			for size := 0; start != nil && size < compactBytes; {
-				l, err := c.next(from, start, sum)
-				if err != nil {
-					return err
-				}
-				for i := range l.count {
-					if err := bucket.Put(l.key(i), l.value(i)); err != nil {
-						return err
-					}
-				}
-				records += l.count
-				size += len(l.page)
-				start = l.next
+			if l, err = c.next(from, start, sum); err != nil {
+				return storage.Write{}, err
 			}
-			return nil
-		}); err != nil {
+			start, i = l.next, 0
+		}
+		i++
+		records++
+		return storage.Write{Key: string(l.key(i - 1)), Value: l.value(i - 1)}, nil
+	}
+	for done := false; !done; {
+		if err := db.Update(func(tx *bbolt.Tx) (err error) { done, err = fill(tx, next); return err }); err != nil {
 			return 0, err
 		}
 	}

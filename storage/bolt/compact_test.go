@@ -155,7 +155,7 @@ func TestCompactOfManyRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{}
-	for n := range 2 * compactBytes / (8 * 60_000) {
+	for n := range 2 * buildBytes / (8 * 60_000) {
 		if err := s.Update(t.Context(), func(tx storage.Tx) error {
 			for i := range 8 {
 				key, value := fmt.Sprintf("large/%03d-%d", n, i), strings.Repeat(fmt.Sprint(n%10), 60_000)

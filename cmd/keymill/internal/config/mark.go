@@ -94,7 +94,7 @@ func (c *Config) usedFiles() (list []usedFile) {
 		list = append(list, usedFile{c.Path(name), "the file " + name + " of the data directory"})
 	}
 	for _, named := range []usedFile{
-		{c.RevokedPath(), "the list of revoked keys beside it"},
+		{c.RevokedPath(), "the list of revoked keys beside the mark"},
 		{c.file, "the configuration"}, {c.MasterKeyFile, "the file of master_key_file"}, {c.WebhookSecretFile, "the file of webhook.secret_file"},
 		{c.TLSCertFile, "the file of tls.cert_file"}, {c.TLSKeyFile, "the file of tls.key_file"},
 	} {
