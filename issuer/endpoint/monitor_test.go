@@ -358,6 +358,10 @@ func TestTheMetricsListenerServesNothingElse(t *testing.T) {
 	if a := w.askAdmin("GET", "/metrics", ""); a.status != 404 {
 		t.Errorf("the admin socket answers %d", a.status)
 	}
+	rebound := newWorldAt(t, testIssuer, withMetrics, func(c *Config) { c.TrialHosts = []string{"127.0.0.1:8420"} })
+	if a := rebound.monitored("GET", "/metrics"); a.status != 421 {
+		t.Errorf("a trial server answers another host with %d", a.status)
+	}
 	if a := newWorld(t).monitored("GET", "/metrics"); a.status != 404 {
 		t.Errorf("without metrics: %d", a.status)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,6 +143,20 @@ func TestMetricsOnANetworkAreWarnedAbout(t *testing.T) {
 		if got := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), listen); got != warned {
 			t.Errorf("%s: %s", listen, log.String())
 		}
+	}
+}
+
+// TestATrialAnswersItsHostsAtBothPorts: a page that rebinds its name to loopback gets 421 at both.
+func TestATrialAnswersItsHostsAtBothPorts(t *testing.T) {
+	s := &server{config: &config.Config{Dev: true, Issuer: "http://127.0.0.1:8420"}, public: boundTo("127.0.0.1:8420"), monitor: boundTo("127.0.0.1:9420")}
+	hosts := s.trialHosts()
+	for _, want := range []string{"localhost:8420", "127.0.0.1:8420", "localhost:9420", "127.0.0.1:9420", "[::1]:9420"} {
+		if !slices.Contains(hosts, want) {
+			t.Errorf("%s is not among %v", want, hosts)
+		}
+	}
+	if s.monitor = nil; slices.Contains(s.trialHosts(), "localhost:9420") {
+		t.Error("a port without metrics.listen")
 	}
 }
 
