@@ -6,7 +6,7 @@
 //	caddy            Debian's caddy parses it
 //	python js        the programs in verify/ check a valid token and one for another audience
 //
-// A machine is a set of Linux namespaces. /etc, /var and /usr/local are overlays, so that
+// A machine is a set of Linux namespaces. /etc, /var, /root and /usr/local are overlays, so that
 // useradd and nginx change nothing outside. Port 443 and id.example.com are its own too.
 // apt-get does nothing there, since scripts/install-deps has installed the packages. systemctl is a script (machine/systemctl) that starts the page's unit as systemd does: as its
 // user, with its credential. All pages except README begin on a machine that docs/operate.md

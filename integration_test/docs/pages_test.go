@@ -42,6 +42,8 @@ func TestOperateInstallsAServer(t *testing.T) {
 	s.page(readPage(t, "docs/operate.md"), everyBlock)
 	s.add("the server runs as its user", `[[ $(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$(</run/keymill.pid)/status") == $(id -u keymill) ]]`)
 	s.add("its user cannot read the master key", `if setpriv --reuid keymill --regid keymill --init-groups cat /etc/keymill/master.key; then exit 1; fi`)
+	s.add("a copy was made, restored and is served", `ls /var/backups/keymill/*.age /var/lib/keymill/keymill.db.before-*
+keymill audit tail --data /var/lib/keymill --all | grep -q store.restore`)
 	s.add("its user owns all of its data", `[[ -z $(find /var/lib/keymill ! -user keymill) ]]`)
 	s.add("a failure is counted by the caller's address", `curl -s --interface 127.0.0.2 https://id.example.com/token -u billing:wrong -d grant_type=client_credentials >/dev/null
 grep -q 'from=127.0.0.2' /run/keymill.log`)
