@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"keymill/integration_test/pages"
 )
 
 // TestTheDocumentsListEveryAuditAction that the source has as a literal.
@@ -42,5 +44,20 @@ func TestTheDocumentsListEveryAuditAction(t *testing.T) {
 	}
 	if row := regexp.MustCompile("(?m)^\\| .issuer\\.change.*`from`"); !row.Match(text) {
 		t.Error("the row of issuer.change lacks its detail from")
+	}
+}
+
+// TestTheUnitInTheDocumentsIsTheOneThatIsShipped, line by line.
+func TestTheUnitInTheDocumentsIsTheOneThatIsShipped(t *testing.T) {
+	page, err := pages.ReadOne("..", "docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := os.ReadFile("../scripts/deploy/keymill.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if block, _ := page.Find("ini", ""); block.Text != "# /etc/systemd/system/keymill.service\n"+string(unit) {
+		t.Errorf("docs/operate.md has another unit than scripts/deploy/keymill.service:\n%s", block.Text)
 	}
 }

@@ -60,6 +60,8 @@ var table = map[string]row{
 	"slow-readers":     {10, 100},    // that never read their answers
 	"large-requests":   {1, 20},      // clients that go on sending bodies of 100 MB and the like
 
+	"released-architectures": {1, 2}, // that scripts/release builds, each twice; compiling one takes a minute of processor time
+
 	"fuzz-seconds": {30, 300}, // seconds for each fuzz test in scripts/test
 }
 

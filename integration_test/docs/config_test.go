@@ -66,8 +66,8 @@ func TestEveryManifestServesOnlyItsStore(t *testing.T) {
 			wantNoStore(t, fmt.Sprintf("%s:%d", b.Page, b.Line), b.Text)
 		}
 	}
-	if manifests < 2 {
-		t.Errorf("found %d manifests, want at least 2", manifests)
+	if manifests < 1 {
+		t.Errorf("found %d manifests, want at least 1", manifests)
 	}
 }
 

@@ -1,0 +1,197 @@
+package install
+
+import (
+	"bytes"
+	"compress/gzip"
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// files returns the files of a directory, by their names.
+func files(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]byte{}
+	for _, e := range entries {
+		if found[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return found
+}
+
+// TestAReleaseIsTheSameBytesTwice: from another directory, with another umask, time zone and variables
+// that change what go builds.
+func TestAReleaseIsTheSameBytesTwice(t *testing.T) {
+	first := files(t, released(t))
+	other := filepath.Join(t.TempDir(), "another directory")
+	if err := repository(other); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(other, nil, "chmod", "-R", "go-rwx", "."); err != nil {
+		t.Fatal(out, err)
+	}
+	env := []string{"TZ=Asia/Tokyo", "GOFLAGS=-tags=other", "GOAMD64=v3", "LC_ALL=C.UTF-8", "SOURCE_DATE_EPOCH=1"}
+	if err := shell(other, append(env, "KEYMILL_ARCHITECTURES="+strings.Join(architectures(), " ")), "umask 077; scripts/release"); err != nil {
+		t.Fatal(err)
+	}
+	second := files(t, filepath.Join(other, "dist"))
+	for name, content := range first {
+		if !bytes.Equal(content, second[name]) {
+			t.Errorf("%s differs", name)
+		}
+	}
+	if len(first) != len(second) || len(first) != 3+2*len(architectures()) {
+		t.Errorf("%d and %d files", len(first), len(second))
+	}
+	t.Logf("counted: %d files of a release were the same bytes twice", len(first))
+}
+
+// TestAReleaseIsWhole: its checksums fit, its notes are those of its version, and each archive has a
+// static binary for its architecture that knows its version and its commit, with a unit and documents.
+func TestAReleaseIsWhole(t *testing.T) {
+	dist := released(t)
+	if out, err := run(dist, nil, "sha256sum", "--check", "--strict", "SHA256SUMS"); err != nil || strings.Count(out, ": OK\n") != 2+2*len(architectures()) {
+		t.Errorf("%v: %s", err, out)
+	}
+	all := files(t, dist)
+	if notes := string(all["RELEASE_NOTES.md"]); !strings.HasPrefix(notes, "## "+version+" (2026-11-28)\n") || strings.Count(notes, "\n## ") > 0 {
+		t.Errorf("the notes: %.200s", notes)
+	}
+	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+	for _, arch := range architectures() {
+		name := fmt.Sprintf("keymill_%s_linux_%s", version, arch)
+		unzipped, err := gzip.NewReader(bytes.NewReader(all[name+".tar.gz"]))
+		if err != nil {
+			t.Fatal(arch, err)
+		}
+		archive := unpacked(t, unzipped)
+		for _, file := range []string{
+			"LICENSE", "LICENSES", "README.md", "CHANGELOG.md", "keymill.service", "keymill.socket", "keymill.yaml", "deploy/kubernetes/statefulset.yaml",
+			"docs/operate.md", "docs/verify/README.md", "man/keymill.1", "man/keymill-serve.1", "completions/keymill.bash",
+		} {
+			if len(archive[name+"/"+file]) == 0 {
+				t.Errorf("%s has no %s", name, file)
+			}
+		}
+		wantStatic(t, name, archive[name+"/keymill"], machines[arch])
+		if arch == runtime.GOARCH {
+			wantVersion(t, archive[name+"/keymill"])
+		}
+		for _, library := range []string{"github.com/spf13/cobra@", "go.etcd.io/bbolt@", "golang.org/x/crypto@", "\n==== Go\n"} {
+			if !bytes.Contains(archive[name+"/LICENSES"], []byte(library)) {
+				t.Errorf("LICENSES lacks %s", library)
+			}
+		}
+	}
+}
+
+// wantStatic wants a program for one machine that needs no interpreter and no library.
+func wantStatic(t *testing.T, name string, binary []byte, machine elf.Machine) {
+	t.Helper()
+	file, err := elf.NewFile(bytes.NewReader(binary))
+	if err != nil {
+		t.Fatal(name, err)
+	}
+	if file.Machine != machine {
+		t.Errorf("%s is for %v", name, file.Machine)
+	}
+	for _, p := range file.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("%s has %v", name, p.Type)
+		}
+	}
+}
+
+func wantVersion(t *testing.T, binary []byte) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keymill")
+	if err := os.WriteFile(path, binary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := run("", nil, path, "--version")
+	if want := "of 2026-11-28T12:00:00Z)\n"; err != nil || !strings.HasPrefix(out, "keymill "+version+" (go") || !strings.HasSuffix(out, want) || !strings.Contains(out, ", commit ") {
+		t.Errorf("%v: %q", err, out)
+	}
+}
+
+// TestTheManualHasNoMistakes that groff can find, on any page.
+func TestTheManualHasNoMistakes(t *testing.T) {
+	needs(t, "groff", "tar")
+	dir := filepath.Dir(binary(t))
+	pages, _ := filepath.Glob(filepath.Join(dir, "man", "*.1"))
+	if out, err := run(dir, nil, "groff", append([]string{"-man", "-ww", "-Kutf8", "-Tutf8", "-z"}, pages...)...); err != nil || out != "" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if len(pages) < 40 {
+		t.Errorf("there are %d pages", len(pages))
+	}
+}
+
+// fakeGo is a go command that prints the flags of the linker and builds nothing.
+const fakeGo = `#!/bin/sh
+[ "$1" = build ] || exit 0
+echo "$@"
+exit 1
+`
+
+// TestAReleaseNeedsATagThatFits, and a build of any other commit is called a snapshot. Nothing is built
+// where it is refused.
+func TestAReleaseNeedsATagThatFits(t *testing.T) {
+	needs(t, "git", "jq", "dpkg-deb", "readelf")
+	dir := t.TempDir()
+	source, programs := filepath.Join(dir, "source"), filepath.Join(dir, "bin")
+	if err := repository(source); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(programs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(programs, "go"), []byte(fakeGo), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const again = "git reset -q --hard base; git clean -fdqx; git tag -l 'v*' other | xargs -r git tag -d >/dev/null; git tag v0.1.0; "
+	if err := shell(source, nil, "git branch base"); err != nil {
+		t.Fatal(err)
+	}
+	const commit = "git -c user.name=Test -c user.email=test@example.com commit -qam Another; git tag -d v0.1.0 >/dev/null; "
+	for name, tt := range map[string]struct{ change, args, want string }{
+		"as it is":             {"", "", "-X main.release=0.1.0 "},
+		"a changed file":       {"echo >>README.md", "", "the tree differs from the commit"},
+		"an unknown file":      {"echo >new", "", "?? new"},
+		"no section":           {"sed -i 's/^## 0.1.0.*/## 0.0.9 (2026-11-01)/' CHANGELOG.md;" + commit + "git tag v0.1.0", "", `CHANGELOG.md has no section "## 0.1.0"`},
+		"a similar section":    {"sed -i 's/^## 0.1.0.*/## 0.1.01 (2026-11-01)/' CHANGELOG.md;" + commit + "git tag v0.1.0", "", `CHANGELOG.md has no section "## 0.1.0"`},
+		"not released":         {"sed -i 's/^## 0.1.0.*/## 0.1.0 (not released yet)/' CHANGELOG.md;" + commit + "git tag v0.1.0", "", "CHANGELOG.md says that 0.1.0 is not released yet"},
+		"another version":      {"git tag -d v0.1.0; git tag v0.2.0", "", "the tag is v0.2.0, and cmd/keymill/version.go has the version 0.1.0"},
+		"two tags":             {"git tag v0.1.1", "", "more than one tag: v0.1.0 v0.1.1"},
+		"an incomplete tag":    {"git tag -d v0.1.0; git tag v0.1", "", "the tag v0.1 is not vX.Y.Z"},
+		"no tag":               {"git tag -d v0.1.0", "", "-X main.release=0.1.0-snapshot.20261128."},
+		"a tag of another":     {"git tag other", "", "-X main.release=0.1.0 "},
+		"an argument":          {"", "0.3.0", "-X main.release=0.3.0-snapshot.20261128."},
+		"no version":           {"", "today", `the version "today" is not of the form X.Y.Z`},
+		"a version and more":   {"", "0.3.0 x", "usage: scripts/release"},
+		"a wrong architecture": {"export KEYMILL_ARCHITECTURES=mips", "", "unknown architecture mips"},
+	} {
+		script := fmt.Sprintf("%s%s\nscripts/release %s", again, tt.change, tt.args)
+		err := shell(source, []string{"PATH=" + programs + ":" + os.Getenv("PATH")}, script)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: want %q: %v", name, tt.want, err)
+		}
+		built := slices.Contains(strings.Fields(fmt.Sprint(err)), "-trimpath")
+		if wants := strings.HasPrefix(tt.want, "-X"); built != wants {
+			t.Errorf("%s: it was built: %t", name, built)
+		}
+		if _, err := os.Stat(filepath.Join(source, "dist", "SHA256SUMS")); err == nil {
+			t.Errorf("%s: there is a release", name)
+		}
+	}
+}
