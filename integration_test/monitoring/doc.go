@@ -4,6 +4,6 @@
 //	keymill ──metrics.listen──▶ Prometheus with keymill.rules.yml ──▶ alerts
 //
 // The rules are those of the file, with "for" set to 0s. Prometheus scrapes and evaluates once a second, a
-// replay and the end of the server happen, and the alerts must fire. Every name and label of the rules and of the dashboard must
-// be in the server's own metrics. promtool tests the rules with its own clock.
+// replay, damage and the end of the server happen, and the alerts must fire. Every name and label of the rules and
+// of the dashboard must be in the server's own metrics. promtool tests the rules with its own clock.
 package monitoring

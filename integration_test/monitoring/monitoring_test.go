@@ -1,12 +1,15 @@
 package monitoring
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -54,6 +57,10 @@ func TestAlertsFire(t *testing.T) {
 			t.Errorf("%v", labels)
 		}
 	})
+	t.Run("a damaged record that every refresh needs", func(t *testing.T) {
+		damageEpoch(t, filepath.Join(srv.Data, "keymill.db"))
+		await(t, "alert KeymillNotReady", func() bool { return p.firing("KeymillNotReady") != nil })
+	})
 	t.Run("the end of the server", func(t *testing.T) {
 		if err := srv.Stop(); err != nil {
 			t.Fatal(err)
@@ -84,6 +91,41 @@ func replay(t *testing.T, srv *server.Server) {
 	}
 	if a, err := srv.Refresh(t.Context(), server.Web, first); err != nil || a.Field("error") != "invalid_grant" {
 		t.Fatalf("%v %v", a, err)
+	}
+}
+
+// damageEpoch changes the record epoch in the file of a running server, which maps it: the byte after the key is the
+// first of the value, in the leaves of the tree. In JSON the word has a quote before it.
+func damageEpoch(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	found := 0
+	for at, key := 0, []byte("epoch"); ; {
+		n := bytes.Index(b[at:], key)
+		if n < 0 {
+			break
+		}
+		at += n + len(key)
+		const leaf = 2 // the type of a page, after its number of 8 bytes
+		page := b[at/os.Getpagesize()*os.Getpagesize():]
+		if binary.NativeEndian.Uint16(page[8:]) != leaf || b[at-len(key)-1] == '"' {
+			continue
+		}
+		if _, err := f.WriteAt([]byte{^b[at]}, int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		found++
+	}
+	if found == 0 {
+		t.Fatal("the store has no record epoch")
 	}
 }
 

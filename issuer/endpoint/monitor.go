@@ -66,6 +66,8 @@ func (s *Server) Ready() bool {
 	return last != nil && time.Since(*last) < readyFor
 }
 
+const refreshGrant = "refresh_token"
+
 // issued counts the tokens of a grant or a login endpoint, if there are any.
 func (s *Server) issued(grant string, g issuer.Grant, err error) {
 	if err == nil {
@@ -86,5 +88,3 @@ func (s *Server) refreshed(g issuer.Grant, err error) {
 	}
 	s.issued(refreshGrant, g, err)
 }
-
-const refreshGrant = "refresh_token"

@@ -10,8 +10,8 @@
 // in this package, grants and algorithms from those of the server. So the number of series is fixed
 // at the start, and a series is there with 0 before its first event, which rate() needs.
 //
-// A scrape reads no record of the store. It reads numbers in memory and the size of the file, so it
-// answers at once also while the store hangs or has failed.
+// A scrape reads numbers in memory: no record of the store, and nothing of its file system. So it answers at
+// once also while the disk hangs or the store has failed.
 //
 // The counters are resolved once, at the start: an event costs some atomic additions and no allocation,
 // except for one per request that remembers the status of its answer. A server without metrics has no

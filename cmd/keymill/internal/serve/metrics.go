@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,7 @@ import (
 	"keymill/keystore"
 )
 
-// maxMonitorConnections is enough for several Prometheis and health checks. They are among the files that the limit of
+// maxMonitorConnections is enough for several scrapers and health checks. They are among the files that the limit of
 // public connections leaves free.
 const maxMonitorConnections = 50
 
@@ -45,7 +46,31 @@ func (s *server) warnOfMetrics() {
 	}
 }
 
-// watchMetrics tells the metrics where to read numbers. None of these functions reads a record.
+// diskNumbers are read from the file system every few seconds, in bytes. A scrape must not ask it, because a call can
+// hang as long as the disk does.
+type diskNumbers struct{ file, free, left atomic.Int64 }
+
+const diskEvery = 5 * time.Second
+
+// watchDisk reads the numbers again and again. It returns nil when ctx ends.
+func (s *server) watchDisk(ctx context.Context) error {
+	tick := time.NewTicker(diskEvery)
+	defer tick.Stop()
+	for {
+		status := s.file.Status()
+		s.disk.file.Store(status.Bytes)
+		s.disk.free.Store(status.FreeBytes)
+		s.disk.left.Store(diskFree(s.config.Data))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// watchMetrics tells the metrics where to read numbers. None of these functions reads a record or asks the
+// file system.
 func (s *server) watchMetrics(context.Context) error {
 	if s.metrics == nil {
 		return nil
@@ -55,9 +80,9 @@ func (s *server) watchMetrics(context.Context) error {
 		Keys:            s.signingKeys,
 		Frozen:          func() bool { return s.rings.Status().Frozen },
 		Ready:           s.endpoints.Ready,
-		StoreBytes:      func() int64 { return s.file.Status().Bytes },
-		StoreFreeBytes:  func() int64 { return s.file.Status().FreeBytes },
-		DiskFreeBytes:   func() int64 { return diskFree(s.config.Data) },
+		StoreBytes:      s.disk.file.Load,
+		StoreFreeBytes:  s.disk.free.Load,
+		DiskFreeBytes:   s.disk.left.Load,
 		LoginQueue:      s.issuer.LoginQueue,
 		WebhookWaiting:  func() int64 { return 0 },
 		WebhookOldest:   func() time.Duration { return 0 },

@@ -88,6 +88,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		work["TLS files"] = s.tls.Run
 	}
 	if s.metrics != nil {
+		work["disk"] = s.watchDisk
 		work["sessions"] = func(ctx context.Context) error { return s.metrics.CountSessions(ctx, s.liveSessions) }
 	}
 	ended := make(chan error, len(work)+3)

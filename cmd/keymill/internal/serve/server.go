@@ -51,6 +51,7 @@ type server struct {
 	public    net.Listener
 	monitor   net.Listener          // of metrics and health; nil without metrics.listen
 	metrics   *metrics.Metrics      // nil without metrics.listen
+	disk      diskNumbers           // for metrics
 	conns     *connections.Listener // of public, while it is served
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
