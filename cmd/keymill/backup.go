@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -96,6 +97,9 @@ func (b *backupRun) run(cmd *cobra.Command, name string) error {
 	if err == nil {
 		err = f.Commit()
 	}
+	if err != nil && cmd.Context().Err() != nil {
+		return fmt.Errorf("interrupted; %s was not written", name)
+	}
 	if err != nil {
 		return err
 	}
@@ -163,6 +167,7 @@ func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 // what it has begun. The caller calls stop at the end.
 func untilSignal(cmd *cobra.Command) (stop func()) {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second one ends a command that waits for a pipe
 	cmd.SetContext(ctx)
 	return stop
 }

@@ -209,3 +209,41 @@ func (k *killer) storeState() (isNew bool) {
 	}
 	return isNew
 }
+
+// TestAFullDiskEndsABackupAndARestore in one line: no file is left, the server serves, and the store is as it
+// was.
+func TestAFullDiskEndsABackupAndARestore(t *testing.T) {
+	if os.Getenv(namespaced) == "" {
+		inOwnNamespace(t)
+		return
+	}
+	srv := server.Start(t, server.Options{Config: "keys: {algorithms: [EdDSA]}"})
+	copied := filepath.Join(srv.Dir, "copy")
+	srv.Run(t, "backup", copied)
+	disk := smallDisk(t, filepath.Join(srv.Dir, "disk"))
+	f, err := os.Create(filepath.Join(disk, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	f.Close()
+	data := filepath.Join(disk, "data")
+	for _, args := range [][]string{
+		{"backup", filepath.Join(disk, "backup")},
+		{"restore", copied, "--config", srv.Config(), "--data", data},
+	} {
+		out, errs, err := srv.Verb(t.Context(), args...)
+		if err == nil || out != "" || !strings.Contains(errs, "no space left on device") || strings.Count(errs, "\n") > 2 {
+			t.Errorf("%v: %v\n%s%s", args, err, out, errs)
+		}
+	}
+	if files, err := os.ReadDir(disk); err != nil || len(files) != 1 {
+		t.Errorf("left %v (%v)", files, err)
+	}
+	if status, _, err := srv.Get(t.Context(), "/readyz"); err != nil || status != 200 {
+		t.Errorf("readyz answers %d (%v)", status, err)
+	}
+	srv.Run(t, "audience", "add", "afterwards", "--alg", "EdDSA")
+}

@@ -119,6 +119,10 @@ type File struct {
 func Create(path string, replace bool) (*File, error) {
 	info, err := os.Lstat(path)
 	switch {
+	case path == "":
+		return nil, terminal.Usage("FILE is empty; is a variable not set?")
+	case err == nil && info.Mode().Type() == fs.ModeSymlink:
+		return nil, terminal.WithHint(fmt.Errorf("%s is a symbolic link", path), "name the file that it points to")
 	case err == nil && info.IsDir():
 		return nil, terminal.WithHint(fmt.Errorf("%s is a directory", path), "name a file in it, such as %s", filepath.Join(path, "keymill.backup"))
 	case err == nil && !info.Mode().IsRegular():

@@ -98,6 +98,10 @@ func (b *builder) checkCopy(ctx context.Context, r *backup.Reader) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.Name, err)
 	}
+	if meta.Dev && !b.Config.Dev {
+		return terminal.WithHint(fmt.Errorf("%s: the backup is of a trial store, which serve --dev has made", b.Name),
+			"restore it into the directory of that server, or into one with a copy of its file dev-master-key")
+	}
 	key, err := keystore.BackupKey(ctx, store, b.Master)
 	if errors.Is(err, keystore.ErrMasterKey) {
 		return terminal.WithHint(fmt.Errorf("%s: %w", b.Name, err), "use the master key that the server had when the backup was made")

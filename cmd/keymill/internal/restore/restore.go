@@ -97,7 +97,9 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	}
 	b := &builder{Options: o, path: c.Path(fmt.Sprintf("%s%x", building, time.Now().UnixNano()))}
 	defer os.Remove(b.path) // fails after the rename, as it should
-	if err := b.build(ctx); err != nil {
+	if err := b.build(ctx); err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("interrupted; %s is as it was", c.Data)
+	} else if err != nil {
 		return nil, err
 	}
 	if missing != nil {
