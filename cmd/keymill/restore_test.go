@@ -229,3 +229,35 @@ func TestARestoreNeedsTheMasterKeyOfTheBackup(t *testing.T) {
 		}
 	}
 }
+
+// TestSessionsThatWereAllEndedStayEnded, although the administrator lets those of the copy go on: the list
+// beside the mark says that they were ended after the copy was made.
+//
+// I14.
+func TestSessionsThatWereAllEndedStayEnded(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	c, _ := p.withBackup(t)
+	_, body := login(t, c, "alice", "correct horse battery")
+	var pair struct{ Refresh string }
+	if err := json.Unmarshal([]byte(body), &pair); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(p.dir, "later")
+	p.must(nil, "backup", file)
+	p.must(nil, "session", "revoke", "--all")
+	c.signal(syscall.SIGTERM)
+	c.wait(failsafe)
+	if out := p.must(nil, "restore", "--replace", "--keep-sessions", file); !strings.Contains(out, "all sessions have ended: they were ended after the copy was made\n") {
+		t.Errorf("restore says\n%s", out)
+	}
+	c = p.start("--config", p.configure("simplejwt: {client: web}\n"))
+	resp, err := http.Post(c.url("/api/token/refresh/"), "application/json", strings.NewReader(`{"refresh":"`+pair.Refresh+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 401 {
+		t.Errorf("a refresh answers %d", resp.StatusCode)
+	}
+}

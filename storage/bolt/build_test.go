@@ -99,3 +99,14 @@ func TestABuildThatFailsLeavesNoFile(t *testing.T) {
 		}
 	}
 }
+
+// TestABuildReplacesNoFile that appears while it runs.
+func TestABuildReplacesNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keymill.db")
+	err := Build(path, fromWrites(2, func(int) (storage.Write, error) {
+		return storage.Write{Key: "a"}, os.WriteFile(path, []byte("mine"), 0o600)
+	}))
+	if raw, readErr := os.ReadFile(path); !errors.Is(err, fs.ErrExist) || string(raw) != "mine" || readErr != nil {
+		t.Errorf("%v; the file holds %.20q (%v)", err, raw, readErr)
+	}
+}

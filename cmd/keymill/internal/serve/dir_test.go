@@ -100,3 +100,24 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 		t.Errorf("the target of a link is %v, %v", info.Mode(), err)
 	}
 }
+
+// TestTheLockOfRootIsTheOwners: a command of root that is killed leaves the file, and the next start must be
+// able to open it.
+func TestTheLockOfRootIsTheOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root has files of others")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDir(dir, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Undo()
+	info, err := os.Stat(filepath.Join(dir, "lock"))
+	if err != nil || ownerOf(info) != 65534 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
