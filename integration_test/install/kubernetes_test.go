@@ -133,8 +133,8 @@ func wantMounts(t *testing.T, spec core.PodSpec, configuration, claim string) {
 	}
 }
 
-// TestTheConfigMapIsAConfiguration: the server accepts each setting, and creates no store by itself, with
-// and without the id of the store.
+// TestTheConfigMapIsAConfiguration: with the arguments and variables of the manifest the server accepts each
+// setting, and creates no store by itself, with and without the id of the store.
 func TestTheConfigMapIsAConfiguration(t *testing.T) {
 	text := manifest[core.ConfigMap](t, "configmap").Data["keymill.yaml"]
 	for _, want := range []string{"listen: 0.0.0.0:8420\n", "data: /var/lib/keymill/data\n", "master_key_file: /run/secrets/keymill/master.key\n"} {
@@ -152,8 +152,11 @@ func TestTheConfigMapIsAConfiguration(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(binary(t), "serve", "--config", file)
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+		container := manifest[apps.StatefulSet](t, "statefulset").Spec.Template.Spec.Containers[0]
+		cmd := exec.Command(binary(t), container.Args...)
+		for _, v := range container.Env {
+			cmd.Env = append(cmd.Env, v.Name+"="+strings.NewReplacer("/etc/keymill", dir, "/var/lib/keymill", dir).Replace(v.Value))
+		}
 		out, err := cmd.CombinedOutput()
 		if err == nil || !bytes.Contains(out, []byte("there is no store at "+dir+"/data")) {
 			t.Errorf("%v: %s", err, out)
