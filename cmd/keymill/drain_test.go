@@ -145,3 +145,24 @@ func TestAnIdleClientDoesNotDelayAStop(t *testing.T) {
 		t.Error("a connection is still open")
 	}
 }
+
+// TestAConnectionWithoutARequestEndsBeforeARequestInFlight: neither waits for the other.
+func TestAConnectionWithoutARequestEndsBeforeARequestInFlight(t *testing.T) {
+	t.Parallel()
+	c := newPlace(t).start()
+	finish := slowRequest(t, c)
+	idle := hold(t, c.address, 1)[0]
+	silent := dialTo(t, c.address) // at the last instant, because net/http closes it after five seconds
+	c.signal(syscall.SIGTERM)
+	for _, conn := range []net.Conn{silent, idle} {
+		if _, err := conn.Read(make([]byte, 1)); err == nil {
+			t.Error("a connection without a request got an answer")
+		}
+	}
+	if answer := finish(); !strings.HasPrefix(answer, "401 ") && !strings.HasPrefix(answer, "400 ") {
+		t.Errorf("the answer: %s", answer)
+	}
+	if code := c.wait(failsafe); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

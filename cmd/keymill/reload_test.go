@@ -145,6 +145,12 @@ func TestSIGHUPAppliesTheSecretOfTheWebhook(t *testing.T) {
 			p.configure(file(second))
 			c.reload(reloaded + " log_level=info changed=webhook.secret_file\n")
 			signedWith(a)
+			// The secret of another receiver signs nothing for this one.
+			p.configure("webhook: {url: \"https://hooks.example\", secret_file: " + first + "}\n")
+			c.reload(`msg="changed settings need a restart" settings=webhook.url`)
+			signedWith(a)
+			p.configure(file(second))
+			c.reload(reloaded)
 			write("second", "no secret")
 			c.reload(unchanged)
 			signedWith(a)
@@ -177,7 +183,12 @@ func TestAReloadAppliesEverythingOrNothing(t *testing.T) {
 	}
 	p.configure(files + "log: {level: debug}\nhttp: {trusted_proxies: [127.0.0.1]}\n")
 	c.reload(unchanged + ` error="` + filepath.Join(p.dir, "keymill.yaml") + `:3: tls.key_file: `)
-	get(first)
+	resp, err := trusting(false, first).Get("https://" + c.address + "/nowhere") // a line at debug
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	c.reload(unchanged)
 	if log := c.errs.String(); strings.Contains(log, reloaded) || strings.Contains(log, "level=DEBUG") {
 		t.Errorf("something changed:\n%s", log)
 	}

@@ -312,3 +312,22 @@ func needRoot(t *testing.T) {
 	}
 	t.Skip("this test must run as root: it gives files to other users")
 }
+
+// TestTheWebhookSecretIsReadAgainOnlyWhereItStays: a FIFO and a variable can be read once, so the secret of before stays.
+func TestTheWebhookSecretIsReadAgainOnlyWhereItStays(t *testing.T) {
+	terminaltest.ClearEnvironment(t)
+	const before, now = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", "whsec_AAKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"": before, fifo: before, writeFile(t, "hook", now): now} {
+		c := &Config{WebhookURL: "https://hooks.example", WebhookSecretFile: file}
+		if got, err := c.WebhookSecretAgain(before); err != nil || string(got) != want {
+			t.Errorf("%q: another secret, %v", file, err)
+		}
+	}
+	if _, err := (&Config{WebhookURL: "https://hooks.example", WebhookSecretFile: "/none"}).WebhookSecretAgain(before); err == nil {
+		t.Error("a file that is missing was passed over")
+	}
+}

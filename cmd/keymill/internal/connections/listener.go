@@ -2,12 +2,12 @@
 //
 //	TCP ─▶ accept ─▶ room? ─▶ fresh ──▶ active ◀──▶ idle
 //	                  │ no      └─── ended by Listener ──┘
-//	                  └─▶ the connection that has been idle longest is closed
+//	                  └─▶ one without a request is closed
 //
 // net/http tells the state of each connection (http.Server.ConnState): fresh until it has read the header of a
 // request, active while one is served, idle until the header of the next. If the limit is reached, a new connection takes
-// the place of the one that has been idle longest, or else of the oldest that has sent no request. So clients that only hold
-// connections keep no other client away, health checks included. If all are active, the new one waits in
+// the place of one that has sent no request for a second, or else of the one that has been idle longest. So clients that
+// only hold connections keep no other client away, health checks included. If all are active, the new one waits in
 // its place until one ends, which the time limits of http.Server bring about soon.
 //
 // A connection is ended here only if no byte of a request has been read from it, or if its header has stayed
@@ -213,20 +213,25 @@ func (l *Listener) forget(c *conn) {
 	}
 }
 
-// evict closes the connection that has been idle longest. It returns false if there is none.
+// evict closes a connection without a request: the oldest that has sent none for a second, or else the one that
+// has been idle longest, or else the oldest of all. It returns false if there is none. A connection that is
+// younger is probably that of a client whose request is under way.
 func (l *Listener) evict() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for _, resting := range []*list.List{l.idle, l.fresh} {
-		tries := 0
-		for e := resting.Front(); e != nil && tries < maxTries; e = e.Next() {
-			if c := e.Value.(*conn); c.retire(now) {
-				l.forget(c)
-				return true
-			}
-			tries++
+	return l.evictFrom(l.fresh, now, now.Add(-quiet)) || l.evictFrom(l.idle, now, now) || l.evictFrom(l.fresh, now, now)
+}
+
+// evictFrom closes the first connection of a list that may be closed, if it was accepted before an instant.
+func (l *Listener) evictFrom(resting *list.List, now, before time.Time) bool {
+	tries := 0
+	for e := resting.Front(); e != nil && tries < maxTries; e = e.Next() {
+		if c := e.Value.(*conn); c.since.Before(before) && c.retire(now) {
+			l.forget(c)
+			return true
 		}
+		tries++
 	}
 	return false
 }

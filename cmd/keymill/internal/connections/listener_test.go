@@ -161,30 +161,29 @@ func TestANewConnectionTakesThePlaceOfTheLongestIdleOne(t *testing.T) {
 	}
 }
 
-// TestConnectionsWithoutARequestMakeRoomToo: those that never sent a byte at once, and those that sent half of a request
-// when they have been quiet for a second.
-func TestConnectionsWithoutARequestMakeRoomToo(t *testing.T) {
+// TestConnectionsWithoutARequestMakeRoomFirst: those that have sent nothing, or half of a request, for a second. A younger one
+// is probably that of a client whose request is under way, so an idle one goes before it.
+func TestConnectionsWithoutARequestMakeRoomFirst(t *testing.T) {
 	w := newWorld(t, 4, nil)
-	silent := w.dial()
-	var slow []net.Conn
-	for range 3 {
-		c := w.dial()
-		io.WriteString(c, "GET / HT")
-		slow = append(slow, c)
-	}
-	w.await("heard", func() bool {
+	idle := w.dial()
+	w.must(get(idle, "/"))
+	silent, half := w.dial(), w.dial()
+	io.WriteString(half, "GET / HT")
+	w.await("idle, silent and half", func() bool {
 		w.l.mu.Lock()
 		defer w.l.mu.Unlock()
-		return w.l.fresh.Len() == 4
+		return w.l.idle.Len() == 1 && w.l.fresh.Len() == 2
 	})
-	w.must(get(w.dial(), "/"))
-	if !isOver(silent) {
-		t.Error("the silent connection is still open")
+	time.Sleep(quiet + 10*time.Millisecond)
+	newest := w.dial()
+	w.await("four", func() bool { return w.l.Open() == 4 })
+	for _, victim := range []net.Conn{silent, half, idle} {
+		w.must(get(w.dial(), "/x"))
+		if !isOver(victim) {
+			t.Error("another connection was closed")
+		}
 	}
-	for range 3 { // the one above is idle and goes first, then two of the slow ones
-		w.must(get(w.dial(), "/wait1"))
-	}
-	io.WriteString(slow[2], "TP/1.1\r\nHost: x\r\n\r\n")
+	w.must(get(newest, "/"))
 }
 
 // TestARequestIsNeverEndedForANewConnection, which waits until one ends.
