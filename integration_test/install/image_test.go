@@ -60,6 +60,24 @@ func TestTheImageIsForEveryArchitecture(t *testing.T) {
 	}
 }
 
+// TestTheImageHasAName that programs give it when they load the archive.
+func TestTheImageHasAName(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(layout(t), "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index struct {
+		Manifests []struct{ Annotations map[string]string }
+	}
+	if err := json.Unmarshal(raw, &index); err != nil || len(index.Manifests) != 1 {
+		t.Fatalf("%v: %s", err, raw)
+	}
+	names := index.Manifests[0].Annotations
+	if names["org.opencontainers.image.ref.name"] != version || names["io.containerd.image.name"] != "docker.io/library/keymill:"+version {
+		t.Errorf("the names are %v", names)
+	}
+}
+
 // TestTheImageServes: what umoci unpacks runs as the image's user, on a root directory that is mounted
 // read-only, with a new volume. It creates a store, serves it and stops.
 func TestTheImageServes(t *testing.T) {

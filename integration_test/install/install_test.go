@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -179,6 +180,6 @@ func unpacked(t *testing.T, r io.Reader) map[string][]byte {
 		if _, err := io.Copy(&text, archive); err != nil {
 			t.Fatal(err)
 		}
-		files[h.Name] = text.Bytes()
+		files[path.Clean(h.Name)] = text.Bytes()
 	}
 }

@@ -6,7 +6,10 @@ import (
 	"debug/elf"
 	"fmt"
 	"os"
+	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -76,13 +79,14 @@ func TestAReleaseIsWhole(t *testing.T) {
 		}
 		archive := unpacked(t, unzipped)
 		for _, file := range []string{
-			"LICENSE", "LICENSES", "README.md", "CHANGELOG.md", "keymill.service", "keymill.socket", "keymill.yaml", "deploy/kubernetes/statefulset.yaml",
+			"LICENSE", "LICENSES", "README.md", "CHANGELOG.md", "keymill.service", "keymill.socket", "keymill.yaml", "scripts/deploy/kubernetes/statefulset.yaml",
 			"docs/operate.md", "docs/verify/README.md", "man/keymill.1", "man/keymill-serve.1", "completions/keymill.bash",
 		} {
 			if len(archive[name+"/"+file]) == 0 {
 				t.Errorf("%s has no %s", name, file)
 			}
 		}
+		wantLinks(t, archive, name)
 		wantStatic(t, name, archive[name+"/keymill"], machines[arch])
 		if arch == runtime.GOARCH {
 			wantVersion(t, archive[name+"/keymill"])
@@ -93,6 +97,53 @@ func TestAReleaseIsWhole(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestThePagesOfThePackageLinkToItsFiles.
+func TestThePagesOfThePackageLinkToItsFiles(t *testing.T) {
+	needs(t, "dpkg-deb")
+	out, err := exec.CommandContext(t.Context(), "dpkg-deb", "--fsys-tarfile", filepath.Join(released(t), "keymill_"+version+"_"+runtime.GOARCH+".deb")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLinks(t, unpacked(t, bytes.NewReader(out)), "usr/share/doc/keymill")
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+// wantLinks wants that what the pages below dir link to is among the files. Links to the source code, which no
+// package has, do not count.
+func wantLinks(t *testing.T, files map[string][]byte, dir string) {
+	t.Helper()
+	links := 0
+	for name, content := range files {
+		if below, ok := strings.CutPrefix(name, dir+"/"); !ok || path.Ext(below) != ".md" {
+			continue
+		}
+		for _, found := range link.FindAllSubmatch(content, -1) {
+			target := string(found[1])
+			if path.Ext(target) == ".go" || strings.Contains(target, "integration_test") {
+				continue
+			}
+			links++
+			target = path.Join(path.Dir(name), target)
+			if _, ok := files[target]; !ok && !isDirectory(files, target) {
+				t.Errorf("%s links to %s, which is missing", name, target)
+			}
+		}
+	}
+	if links < 50 {
+		t.Errorf("found %d links below %s", links, dir)
+	}
+}
+
+func isDirectory(files map[string][]byte, dir string) bool {
+	for name := range files {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // wantStatic wants a program for one machine that needs no interpreter and no library.
