@@ -95,6 +95,9 @@ func TestAnEncryptedBackupOpensWithItsIdentityOnly(t *testing.T) {
 			t.Errorf("%s: %+v", name, checks)
 		}
 	}
+	if out := p.must(nil, "restore", "--identity", path("second"), "--data", path("drill"), path("b.age")); !strings.HasPrefix(out, "restored database ") {
+		t.Errorf("restore says\n%s", out)
+	}
 	for _, tt := range []struct {
 		args []string
 		want string
