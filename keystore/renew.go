@@ -17,10 +17,11 @@ import (
 type RenewRequest struct {
 	TrustAll bool     // all keys of the copy
 	Set      [][]byte // also the keys of these JWKs (RFC 7517), which may be later than the copy
-	// RevokedFile is the file that a server of the store has written. If it fits, the keys of the copy
-	// that it does not list are trusted, and those that it lists are revoked in any case.
+	// RevokedFile is the file that a server of the store has written. Keys that it lists are revoked in any
+	// case. If it fits, and is not older than the copy, the other keys of the copy are trusted.
 	RevokedFile string
-	By          string // names the operator in the audit log
+	Listed      time.Time // what WriteRevoked returned when the copy was begun; no file is trusted without it
+	By          string    // names the operator in the audit log
 }
 
 // A Renewal is the result of Renew.
@@ -28,7 +29,7 @@ type Renewal struct {
 	Dropped      []string          `json:"revoked"`       // kids of the copy that are revoked
 	Kept         []string          `json:"verify_only"`   // kids that verify until the last token that they can have signed has expired
 	Added        []string          `json:"added"`         // kids of later keys, which verify only too
-	Listed       bool              `json:"revoked_file"`  // the file of revoked keys was there and fits
+	Listed       bool              `json:"revoked_file"`  // the file of revoked keys was there, fits, and is not older than the copy
 	ListedAt     *time.Time        `json:"revoked_at"`    // when that file was written; nil if there is none that fits
 	Epoch        uint64            `json:"-"`             // in that file
 	Signing      map[string]string `json:"signing"`       // algorithm → the new kid that signs
@@ -54,8 +55,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		return out, err
 	}
 	if err == nil {
-		// A list without a key that the copy knows as revoked is older than the copy.
-		out.Listed = listed.Complete() && r.CheckRevoked(ctx, req.RevokedFile) == nil
+		out.Listed = listed.Covers(req.Listed) && r.CheckRevoked(ctx, req.RevokedFile) == nil
 		out.ListedAt, out.Epoch = &listed.Written, listed.Epoch
 	}
 	trusted := func(k Key) bool {

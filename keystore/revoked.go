@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,11 +21,13 @@ const (
 // ErrNoRevoked means that there is no file of revoked keys, or that the store cannot have written it.
 var ErrNoRevoked = revoked.ErrNone
 
-// WriteRevoked writes the file of revoked keys. It is for a caller who has ended all sessions.
-func (r *Rings) WriteRevoked(ctx context.Context) {
+// WriteRevoked writes the file of revoked keys. It is for a caller who has ended all sessions, or begins a
+// copy of the store. It returns the time of that file. After a failure every file that is there is older.
+func (r *Rings) WriteRevoked(ctx context.Context) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writeRevoked(ctx)
+	return r.listed
 }
 
 // writeRevoked writes the file of revoked keys, at the start and after each revocation. A failure does
@@ -67,9 +68,9 @@ func (r *Rings) CheckRevoked(ctx context.Context, path string) error {
 		return err
 	}
 	for _, t := range all {
-		if !slices.Contains(list.KIDs, t.kid) && list.Complete() {
+		if !slices.Contains(list.KIDs, t.KID) && list.Complete() {
 			return fmt.Errorf("the list of revoked keys of %s does not have the key %s, which was revoked at %s",
-				list.Written.Format(time.RFC3339), t.kid, t.at.Format(time.RFC3339))
+				list.Written.Format(time.RFC3339), t.KID, t.At.Format(time.RFC3339))
 		}
 	}
 	return nil
@@ -104,27 +105,19 @@ func (r *Rings) rememberRevoked(ctx context.Context, l revoked.List) error {
 	return nil
 }
 
-// A revocation is when a key was revoked.
-type revocation struct {
-	kid string
-	at  time.Time
-}
-
 func (r *Rings) tryWriteRevoked(ctx context.Context) error {
+	r.listed = latest(r.Now().UTC(), r.listed.Add(1))
 	all, err := r.revocations(ctx)
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(all, func(a, b revocation) int { return cmp.Or(b.at.Compare(a.at), strings.Compare(a.kid, b.kid)) })
-	list := revoked.List{Database: r.database, Written: r.Now().UTC(), KIDs: []string{}, Left: max(0, len(all)-revoked.Max)}
+	list := revoked.New(r.database, all)
+	list.Written = r.listed
 	if r.cfg.Epoch != nil {
 		err := r.store.View(ctx, func(tx storage.Reader) (err error) { list.Epoch, err = r.cfg.Epoch(tx); return err })
 		if err != nil {
 			return err
 		}
-	}
-	for _, t := range all[:min(len(all), revoked.Max)] {
-		list.KIDs = append(list.KIDs, t.kid)
 	}
 	key, err := r.vault.Derive(revokedPurpose)
 	if err != nil {
@@ -133,15 +126,16 @@ func (r *Rings) tryWriteRevoked(ctx context.Context) error {
 	// The store can be an older copy that was accepted: what the file lists stays listed.
 	if before, err := revoked.Read(r.cfg.RevokedFile, key); err == nil {
 		list = list.With(before)
+		r.listed = list.Written
 	}
 	return revoked.Write(r.cfg.RevokedFile, key, list)
 }
 
 // revocations returns what the tombstones say.
-func (r *Rings) revocations(ctx context.Context) ([]revocation, error) {
-	var all []revocation
+func (r *Rings) revocations(ctx context.Context) ([]revoked.Revocation, error) {
+	var all []revoked.Revocation
 	for start := tombstoneKey(""); start != ""; {
-		var page []revocation
+		var page []revoked.Revocation
 		var next string
 		err := r.store.View(ctx, func(tx storage.Reader) error {
 			page, next = nil, ""
@@ -154,7 +148,7 @@ func (r *Rings) revocations(ctx context.Context) ([]revocation, error) {
 					Revoked time.Time `json:"revoked"`
 				}
 				if json.Unmarshal(e.Value, &t) == nil && !t.Revoked.IsZero() {
-					page = append(page, revocation{strings.TrimPrefix(e.Key, tombstoneKey("")), t.Revoked})
+					page = append(page, revoked.Revocation{KID: strings.TrimPrefix(e.Key, tombstoneKey("")), At: t.Revoked})
 				}
 				if n++; n == tombstonesPerView {
 					next = e.Key + "\x00"

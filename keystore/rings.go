@@ -74,6 +74,7 @@ type Rings struct {
 	age          age                       // what Open found out
 
 	fault        atomic.Pointer[error] // damage that stopped the last maintenance, or nil
+	listed       time.Time             // of the last file of revoked keys; mu owns it
 	revokedFault atomic.Pointer[error] // why the file of revoked keys could not be written, or nil
 
 	snapshot    atomic.Pointer[snapshot]

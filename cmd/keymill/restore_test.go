@@ -27,6 +27,11 @@ func TestARestoreBringsNothingBackThatMayHaveBeenRevoked(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &pair); err != nil {
 		t.Fatal(err)
 	}
+	revokedFile := filepath.Join(p.data, "keymill.revoked")
+	ofStart, err := os.ReadFile(revokedFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(p.dir, "later")
 	p.must(nil, "backup", file)
 	var old []api.Key
@@ -50,20 +55,25 @@ func TestARestoreBringsNothingBackThatMayHaveBeenRevoked(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		args     []string
-		listed   bool // the list of revoked keys is there
-		keys     bool // those of the copy are published
+		list     string // of revoked keys: "now", "start", or "" for none
+		keys     bool   // those of the copy are published
 		sessions bool
 	}{
-		{"with the list of revoked keys", nil, true, true, false},
-		{"without it", nil, false, false, false},
-		{"with trust in the keys", []string{"--trust-keys"}, false, true, false},
-		{"with a later key set", []string{"--jwks", filepath.Join(p.dir, "jwks.json")}, false, true, false},
-		{"with the sessions", []string{"--keep-sessions"}, false, false, true},
+		{"with the list of revoked keys", nil, "now", true, false},
+		{"with the list of the start", nil, "start", false, false},
+		{"without it", nil, "", false, false},
+		{"with trust in the keys", []string{"--trust-keys"}, "", true, false},
+		{"with a later key set", []string{"--jwks", filepath.Join(p.dir, "jwks.json")}, "", true, false},
+		{"with the sessions", []string{"--keep-sessions"}, "", false, true},
 	} {
-		if !tt.listed {
-			if err := os.Remove(filepath.Join(p.data, "keymill.revoked")); err != nil {
-				t.Fatal(err)
-			}
+		switch tt.list {
+		case "":
+			err = os.Remove(revokedFile)
+		case "start":
+			err = os.WriteFile(revokedFile, ofStart, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		p.must(nil, append([]string{"restore", "--replace", file}, tt.args...)...)
 		c := p.start("--config", p.configure("simplejwt: {client: web}\n"))
@@ -74,7 +84,7 @@ func TestARestoreBringsNothingBackThatMayHaveBeenRevoked(t *testing.T) {
 		for _, k := range old {
 			found := slices.ContainsFunc(published.Keys(), func(key jwks.Key) bool { return key.KID == k.KID })
 			want := tt.keys && (k.Stage != "reserve" || len(tt.args) == 0 || tt.args[0] == "--trust-keys")
-			if tt.listed && k.KID == revoked.KID {
+			if tt.list == "now" && k.KID == revoked.KID {
 				want = false
 			}
 			if found != want {

@@ -9,8 +9,8 @@
 //
 // Applied in this order they give the store as it was at one moment: after the last change. A record
 // that was not changed has not been written since its page was read, so its page is right; for any
-// other record the last change wins. The moment is when all pages have been read, and the trailer has its
-// time: every change that was acknowledged before is in the copy.
+// other record the last change wins. The trailer has a time shortly before that moment, when all pages had
+// been read: every change that was acknowledged before that time is in the copy.
 //
 // # Format
 //
@@ -92,7 +92,8 @@ type Header struct {
 	Database string    `json:"database_id"`
 	Program  string    `json:"program"` // the version of Keymill
 	Begun    time.Time `json:"begun"`
-	Bytes    int64     `json:"store_bytes"` // size of the store's file, about that of the copy; 0 if it is not known
+	Listed   time.Time `json:"listed,omitzero"` // of the list of revoked keys that was written at the begin, see package keystore
+	Bytes    int64     `json:"store_bytes"`     // size of the store's file, about that of the copy; 0 if it is not known
 }
 
 // A Trailer ends a copy.

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/bbolt"
 
@@ -262,6 +263,20 @@ func (s stopping) Follow(ctx context.Context, fn func([]storage.Write)) (func(),
 		s.fn()
 		stop()
 	}), err
+}
+
+// TestAReasonIsWholeCharacters, also where it is cut off.
+func TestAReasonIsWholeCharacters(t *testing.T) {
+	var b bytes.Buffer
+	e := newEncoder(&b)
+	if err := e.header(Header{Format: version, Schema: storage.Schema}); err != nil {
+		t.Fatal(err)
+	}
+	e.fail(errors.New("x" + strings.Repeat("ü", maxReason)))
+	var failed *FailedError
+	if _, _, err := restored(&b); !errors.As(err, &failed) || !utf8.ValidString(failed.Reason) || len(failed.Reason) != maxReason-1 {
+		t.Errorf("the reader: %q", err)
+	}
 }
 
 // TestACutOrChangedCopyIsRefused at every byte, and so is what is no copy.

@@ -87,7 +87,7 @@ func (r *Reader) Next() (storage.Write, error) {
 		}
 		return storage.Write{}, &FailedError{string(reason)}
 	}
-	return storage.Write{}, fmt.Errorf("%w: after %d records", ErrDamaged, r.read.Records)
+	return storage.Write{}, fmt.Errorf("%w: after record %d", ErrDamaged, r.read.Records)
 }
 
 func (r *Reader) write(deleted bool) (w storage.Write, err error) {
@@ -97,7 +97,7 @@ func (r *Reader) write(deleted bool) (w storage.Write, err error) {
 	}
 	w = storage.Write{Key: string(key), Deleted: deleted}
 	if storage.CheckKey(w.Key) != nil {
-		return w, fmt.Errorf("%w: after %d records", ErrDamaged, r.read.Records)
+		return w, fmt.Errorf("%w: after record %d", ErrDamaged, r.read.Records)
 	}
 	if !deleted {
 		w.Value, err = r.field(storage.MaxStoredBytes)
@@ -159,7 +159,7 @@ func (r *Reader) field(most uint64) ([]byte, error) {
 	case in.err != nil:
 		return nil, in.err
 	case err != nil || n > most:
-		return nil, fmt.Errorf("%w: after %d records", ErrDamaged, r.read.Records)
+		return nil, fmt.Errorf("%w: after record %d", ErrDamaged, r.read.Records)
 	}
 	return r.bytes(int(n))
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"keymill/storage"
@@ -27,8 +28,9 @@ type Options struct {
 	TempDir  string // for the changes that come in the meantime; a file there has no name
 	MaxBytes int64  // of these changes; Write fails if there are more
 
-	// Begun is called once no other copy is being made. Its writes are in the copy. It may be nil.
-	Begun func(context.Context) error
+	// Begun is called once no other copy is being made. Its writes are in the copy, and it may complete the
+	// header. It may be nil.
+	Begun func(context.Context, *Header) error
 }
 
 // Write copies the store to w. The store stays in use. An error of w ends it. The copy is whole only if
@@ -42,7 +44,7 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 	}
 	defer stop() // also if the copy fails; twice does no harm
 	if o.Begun != nil {
-		if err := o.Begun(ctx); err != nil {
+		if err := o.Begun(ctx, &o.Header); err != nil {
 			return Trailer{}, err
 		}
 	}
@@ -55,8 +57,8 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 	if err := copyRecords(ctx, e, s, t, &trailer); err != nil {
 		return Trailer{}, e.fail(err)
 	}
+	trailer.Ended = o.Now().UTC() // before stop: a change after it may be missing, and none before it
 	stop()
-	trailer.Ended = o.Now().UTC()
 	if trailer.Changes, err = t.copyTo(e); err != nil {
 		return Trailer{}, e.fail(err)
 	}
@@ -158,7 +160,7 @@ func appendWrite(b []byte, w storage.Write) []byte {
 // fail tells the reader why the copy ends, if it can be told, and returns err.
 func (e *encoder) fail(err error) error {
 	reason := err.Error()
-	reason = reason[:min(len(reason), maxReason)]
+	reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "") // not half a character
 	if e.w.WriteByte(opFail) == nil && e.raw(append(binary.AppendUvarint(nil, uint64(len(reason))), reason...)) == nil {
 		e.w.Flush() // err says more than an error of this
 	}

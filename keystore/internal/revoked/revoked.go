@@ -7,6 +7,7 @@ package revoked
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
@@ -16,6 +17,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -26,7 +29,7 @@ const Max = 10_000
 const maxBytes = 4 << 20
 
 // ErrNone means that there is no file, or none that the store has written.
-var ErrNone = errors.New("there is no list of revoked keys that fits the store")
+var ErrNone = errors.New("the list of revoked keys is missing, damaged or of another store")
 
 // A List is the content of a file.
 type List struct {
@@ -37,8 +40,28 @@ type List struct {
 	Left     int       `json:"left_out,omitempty"` // earlier ones beyond Max
 }
 
-// With returns the list with what another one has besides.
+// A Revocation is when a key was revoked.
+type Revocation struct {
+	KID string
+	At  time.Time
+}
+
+// New returns the list of the latest revocations.
+func New(database string, all []Revocation) List {
+	slices.SortFunc(all, func(a, b Revocation) int { return cmp.Or(b.At.Compare(a.At), strings.Compare(a.KID, b.KID)) })
+	l := List{Database: database, KIDs: []string{}, Left: max(0, len(all)-Max)}
+	for _, r := range all[:min(len(all), Max)] {
+		l.KIDs = append(l.KIDs, r.KID)
+	}
+	return l
+}
+
+// With returns the list with what an earlier one has besides. It is later than that one, also if the clock
+// stood still or was set back.
 func (l List) With(other List) List {
+	if !l.Written.After(other.Written) {
+		l.Written = other.Written.Add(1)
+	}
 	known := map[string]bool{}
 	for _, kid := range l.KIDs {
 		known[kid] = true
@@ -71,6 +94,12 @@ func mac(key, text []byte) []byte {
 
 // Complete reports whether no kid was left out.
 func (l List) Complete() bool { return l.Left == 0 }
+
+// Covers reports whether the list has every key that was revoked before a copy: listed is the time of the list
+// that was written when the copy was begun. Without that time no list does.
+func (l List) Covers(listed time.Time) bool {
+	return l.Complete() && !listed.IsZero() && !l.Written.Before(listed)
+}
 
 // Read returns the list in the file at path, or ErrNone.
 func Read(path string, key []byte) (List, error) {

@@ -163,7 +163,7 @@ func (b *builder) renewOpen(ctx context.Context) (err error) {
 		return err
 	}
 	b.report.Renewal, err = rings.Renew(ctx, keystore.RenewRequest{
-		TrustAll: b.TrustKeys, Set: b.Set, RevokedFile: c.RevokedPath(), By: b.By,
+		TrustAll: b.TrustKeys, Set: b.Set, RevokedFile: c.RevokedPath(), Listed: b.report.Header.Listed, By: b.By,
 	})
 	if err != nil {
 		return err

@@ -28,7 +28,8 @@ func (s *server) backup(ctx context.Context, w io.Writer, by string) error {
 	begun, size := time.Now(), s.file.Status().Bytes
 	made, err := backup.Write(ctx, w, s.file, backup.Options{
 		Header: backup.Header{Database: s.database, Program: s.version, Bytes: size},
-		Begun: func(ctx context.Context) error {
+		Begun: func(ctx context.Context, h *backup.Header) error {
+			h.Listed = s.rings.WriteRevoked(context.WithoutCancel(ctx)) // a restore trusts no earlier list
 			return s.store.Update(ctx, func(tx storage.Tx) error {
 				return audit.Append(tx, s.rings.Now(), audit.Event{Action: "store.backup", By: by, Target: s.database})
 			})
