@@ -183,6 +183,33 @@ func TestAStartWithUnusableTLSFilesChangesNothing(t *testing.T) {
 }
 
 // TestACertificateOfAnotherHostIsServedWithAWarning.
+// TestACertificateNeverKeepsAMasterKeyInUse: doctor finds what is wrong with each, and changes the key.
+func TestACertificateNeverKeepsAMasterKeyInUse(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*place){
+		"it ends soon": func(p *place) {
+			p.tlsPair(tlstest.NewKey(t, "ECDSA"), tlstest.Cert{From: time.Now().Add(-85 * 24 * time.Hour), Until: time.Now().Add(5 * 24 * time.Hour)})
+		},
+		"it has ended": func(p *place) {
+			p.tlsPair(tlstest.NewKey(t, "ECDSA"), tlstest.Cert{Until: time.Now().Add(-time.Minute)})
+		},
+		"no file":         func(*place) {},
+		"garbage":         func(p *place) { os.WriteFile(p.tlsFile("cert"), []byte("x"), 0o600) },
+		"nothing, a pair": func(p *place) { p.tlsPair(tlstest.NewKey(t, "ECDSA"), tlstest.Cert{}) },
+	} {
+		p := made(t)
+		spoil(p)
+		env := p.tlsEnv("KEYMILL_ISSUER=https://id.example.com")
+		if out, _, code := p.runWith(env, "doctor"); (code != 0) != (name != "nothing, a pair") || !strings.Contains(out, "tls") {
+			t.Errorf("%s: doctor ends with %d:\n%s", name, code, out)
+		}
+		p.writeKey("new.key", testKey("n"))
+		if out, errs, code := p.runWith(env, "doctor", "--new-master-key-file", "new.key"); code != 0 || !strings.Contains(out, "no longer opens the store") {
+			t.Errorf("%s: code %d\n%s%s", name, code, out, errs)
+		}
+	}
+}
+
 func TestACertificateOfAnotherHostIsServedWithAWarning(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -12,6 +12,11 @@ func (d *Doctor) checkTLS() {
 	if !d.Config.UsesTLS() {
 		return
 	}
+	if d.NewMasterKeyFile != "" {
+		// An old certificate must not keep a stolen master key in use.
+		d.findings.skip("tls", "a change of the master key does not need the certificate")
+		return
+	}
 	now := time.Now()
 	pair, err := tlsfiles.Load(d.Config, now)
 	if err != nil {
