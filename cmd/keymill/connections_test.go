@@ -71,3 +71,23 @@ func TestHealthChecksGetThroughWhenAllConnectionsAreTaken(t *testing.T) {
 		}
 	}
 }
+
+// TestABodyForAPathWithoutOneIsAnsweredAtOnce, on the public address and on that of metrics: the answer says that the
+// connection ends, and the rest of the body is not awaited.
+func TestABodyForAPathWithoutOneIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	c, metrics := newPlace(t).startMonitored()
+	for _, tt := range []struct{ address, request, want string }{
+		{metrics, "POST /metrics", "405 "}, {metrics, "GET /metrics", "200 "}, {metrics, "PUT /healthz", "405 "}, {metrics, "GET /readyz", "200 "},
+		{metrics, "POST /nowhere", "404 "}, {c.address, "POST /healthz", "405 "}, {c.address, "GET /readyz", "200 "},
+		{c.address, "POST /nowhere", "404 "}, {c.address, "POST /.well-known/jwks.json", "405 "}, {c.address, "GET /.well-known/jwks.json", "200 "},
+		{c.address, "PUT /token", "405 "},
+	} {
+		conn := dialTo(t, tt.address)
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n1", tt.request)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || !resp.Close || !strings.HasPrefix(resp.Status, tt.want) {
+			t.Errorf("%s: %v, %v, want %s and the end of the connection", tt.request, resp, err, tt.want)
+		}
+	}
+}

@@ -14,29 +14,33 @@ const quiet = time.Second
 // A conn is a connection of a Listener.
 type conn struct {
 	net.Conn
-	l     *Listener
-	since time.Time // when it was accepted
+	l *Listener
 
-	// The place of a connection without a request; owned by l.mu, as is forgotten.
+	// Its place in one of the lists of l; owned by l.mu, as is forgotten.
 	list      *list.List
 	place     *list.Element
-	forgotten bool // it is no longer counted
+	since     time.Time // when it came into this list
+	forgotten bool      // it is no longer counted
 
-	mu    sync.Mutex
-	begun bool // bytes were read
-	http2 bool
-	heard time.Time // when bytes came that no answer followed; zero if none did
-	gone  bool      // ended by the Listener
+	mu       sync.Mutex
+	begun    bool // bytes were read
+	http2    bool
+	heard    time.Time // when bytes came that no answer followed; zero if none did
+	run      time.Time // when the first of them came without a quiet second since
+	gone     bool      // ended by the Listener
+	working  int       // requests that are whole and not answered
+	answered time.Time // when an answer was last written
+	told     time.Time // from when on answers tell the client to use a new connection; zero if they do not
 }
 
-// move puts c at the end of a list and takes it out of the one where it is. No list means a request.
+// move puts c at the end of a list and takes it out of the one where it is.
 func (c *conn) move(to *list.List) {
 	if c.list != nil {
 		c.list.Remove(c.place)
 	}
 	c.list, c.place = to, nil
 	if to != nil {
-		c.place = to.PushBack(c)
+		c.place, c.since = to.PushBack(c), time.Now()
 	}
 }
 
@@ -50,7 +54,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if n > 0 {
-		c.heard = time.Now()
+		now := time.Now()
+		if now.Sub(c.heard) >= quiet {
+			c.run = now
+		}
+		c.heard = now
 		if !c.begun {
 			c.begun = true
 			c.look(p[:n])
@@ -88,19 +96,6 @@ func (c *conn) isHTTP2() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.http2
-}
-
-// retire closes the connection unless a request may have begun.
-func (c *conn) retire(now time.Time) bool {
-	c.mu.Lock()
-	if !c.heard.IsZero() && now.Sub(c.heard) < quiet {
-		c.mu.Unlock()
-		return false
-	}
-	c.gone = true
-	c.mu.Unlock()
-	c.Conn.Close()
-	return true
 }
 
 // CloseWrite sends the end of what is written. net/http does so before it closes a connection whose request it

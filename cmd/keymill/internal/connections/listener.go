@@ -1,16 +1,27 @@
 // Package connections bounds the connections of a listener, and ends idle ones without losing a request.
 //
 //	TCP ─▶ accept ─▶ room? ─▶ fresh ──▶ active ◀──▶ idle
-//	                  │ no      └─── ended by Listener ──┘
-//	                  └─▶ one without a request is closed
+//	                  │ no      └────── ended ────────┘
+//	                  └─▶ another connection is ended
 //
 // net/http tells the state of each connection (http.Server.ConnState): fresh until it has read the header of a
-// request, active while one is served, idle until the header of the next. If the limit is reached, a new connection takes
-// the place of one that has sent no request for a second, or else of the one that has been idle longest. So clients that
-// only hold connections keep no other client away, health checks included. If all are active, the new one waits in
-// its place until one ends, which the time limits of http.Server bring about soon.
+// request, active while one is served, idle until the header of the next. Of HTTP/2, a connection is active while it
+// has any request.
 //
-// A connection is ended here only if no byte of a request has been read from it, or if its header has stayed
+// If the limit is reached, a new connection takes the place of another one, in this order:
+//
+//   - the oldest that has sent no whole header for a second; a younger one is probably that of a client whose request is
+//     under way
+//   - the one that has been idle longest
+//   - the one that has been active longest without a whole request, for at least a second: the body does not come, or the
+//     answer is not read
+//
+// So clients that hold connections keep no other client away for long, health checks included. A request that is whole is
+// worked on and answered, and its connection is not ended for a new one; see Handler. While all connections have such
+// requests, a new one waits, and the busy ones end behind their next answer: with "Connection: close", or with GOAWAY of
+// HTTP/2. A client of HTTP/2 that sends on after it was told has its connection ended.
+//
+// A connection without a request is ended here only if no byte of one has been read from it, or if its header has stayed
 // incomplete for a second. So a request is served and answered, or its client can send it again.
 // http.Server.Shutdown lacks that check: it may close a connection whose request was read at that instant. At a
 // stop it finds no idle connection of HTTP/1.1. Those of HTTP/2 are left to it, because it tells their clients.
@@ -25,6 +36,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,7 +49,8 @@ type Config struct {
 	Hint string // for the line that says that Max is reached
 }
 
-// A Listener is a net.Listener for http.Server. Its method ConnState must be the server's.
+// A Listener is a net.Listener for http.Server. Its methods ConnState and ConnContext must be the server's, and the
+// server's handler must come from Handler.
 type Listener struct {
 	inner    net.Listener
 	cfg      Config
@@ -47,10 +60,13 @@ type Listener struct {
 	close    func()
 	freed    chan struct{} // gets a value when a connection has ended or has become idle
 
-	mu          sync.Mutex
-	open        int
-	fresh, idle *list.List // of *conn, the oldest first
-	nextLine    time.Time  // of the log, about Max
+	wanted atomic.Bool // the next answer of HTTP/1.1 ends its connection
+
+	mu                  sync.Mutex
+	open                int
+	fresh, active, idle *list.List // of *conn, the oldest first
+	nextLine            time.Time  // of the log, about Max
+	nextScan            time.Time  // of all connections
 }
 
 type accepted struct {
@@ -69,7 +85,7 @@ const lineEvery = time.Minute
 func New(inner net.Listener, cfg Config) *Listener {
 	l := &Listener{
 		inner: inner, cfg: cfg, accepted: make(chan accepted), probes: make(chan net.Conn),
-		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), idle: list.New(),
+		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), active: list.New(), idle: list.New(),
 	}
 	l.close = sync.OnceFunc(func() { close(l.closed) })
 	go l.run()
@@ -137,13 +153,15 @@ func (l *Listener) room() bool {
 		if l.evict() {
 			continue
 		}
+		l.ask()
 		select {
 		case <-l.freed:
-		case <-time.After(quiet): // one that has been quiet for so long may be closed
+		case <-time.After(lookEvery):
 		case <-l.closed:
 			return false
 		}
 	}
+	l.wanted.Store(false)
 	return true
 }
 
@@ -156,7 +174,7 @@ func (l *Listener) sayFull() {
 	}
 	l.mu.Unlock()
 	if due {
-		l.cfg.Log.Warn("the limit of connections is reached; those that are idle longest are closed for new ones", "connections", l.cfg.Max, "type", l.cfg.Hint)
+		l.cfg.Log.Warn("the limit of connections is reached; those that are idle or send no whole request are closed for new ones", "connections", l.cfg.Max, "type", l.cfg.Hint)
 	}
 }
 
@@ -164,7 +182,7 @@ func (l *Listener) add(inner net.Conn) *conn {
 	if tcp, ok := inner.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(writeBytes)
 	}
-	c := &conn{Conn: inner, l: l, since: time.Now()}
+	c := &conn{Conn: inner, l: l}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open++
@@ -177,13 +195,8 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 	if state == http.StateNew {
 		return // add has put it into its place
 	}
-	http2 := false
-	if t, ok := wrapped.(*tls.Conn); ok {
-		http2 = t.ConnectionState().NegotiatedProtocol == "h2"
-		wrapped = t.NetConn()
-	}
-	c, ok := wrapped.(*conn)
-	if !ok {
+	c := unwrap(wrapped)
+	if c == nil {
 		return // a probe
 	}
 	l.mu.Lock()
@@ -191,11 +204,12 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateIdle:
 		c.move(l.idle)
-		c.setHTTP2(http2)
+		t, ok := wrapped.(*tls.Conn)
+		c.setHTTP2(ok && t.ConnectionState().NegotiatedProtocol == "h2")
 	case http.StateClosed, http.StateHijacked:
 		l.forget(c)
 	default:
-		c.move(nil)
+		c.move(l.active)
 		return
 	}
 	select {
@@ -212,32 +226,6 @@ func (l *Listener) forget(c *conn) {
 		l.open--
 	}
 }
-
-// evict closes a connection without a request: the oldest that has sent none for a second, or else the one that
-// has been idle longest, or else the oldest of all. It returns false if there is none. A connection that is
-// younger is probably that of a client whose request is under way.
-func (l *Listener) evict() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	return l.evictFrom(l.fresh, now, now.Add(-quiet)) || l.evictFrom(l.idle, now, now) || l.evictFrom(l.fresh, now, now)
-}
-
-// evictFrom closes the first connection of a list that may be closed, if it was accepted before an instant.
-func (l *Listener) evictFrom(resting *list.List, now, before time.Time) bool {
-	tries := 0
-	for e := resting.Front(); e != nil && tries < maxTries; e = e.Next() {
-		if c := e.Value.(*conn); c.since.Before(before) && c.retire(now) {
-			l.forget(c)
-			return true
-		}
-		tries++
-	}
-	return false
-}
-
-// maxTries bounds the connections that are looked at for one new one.
-const maxTries = 64
 
 // freshTime is how long a new connection may take to send its first byte when the server stops.
 const freshTime = 250 * time.Millisecond
@@ -270,7 +258,7 @@ func (l *Listener) retireAll() (left int) {
 				e = next
 				continue
 			}
-			if !young && c.retire(now) {
+			if !young && c.endIf(now, (*conn).isQuiet) {
 				l.forget(c)
 			} else {
 				left++

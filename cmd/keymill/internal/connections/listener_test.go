@@ -65,8 +65,14 @@ func newWorld(t *testing.T, most int, cert *tls.Certificate) *world {
 		w.served.Add(1)
 		io.WriteString(rw, "ok")
 	})
-	mux.HandleFunc("/wait", func(rw http.ResponseWriter, r *http.Request) { <-w.gate; io.WriteString(rw, "ok") })
-	w.server = &http.Server{Handler: mux, ConnState: w.l.ConnState, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	mux.HandleFunc("/wait", func(rw http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-w.gate
+		io.WriteString(rw, "ok")
+	})
+	mux.HandleFunc("/unread", func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, "ok") })
+	mux.HandleFunc("/large", func(rw http.ResponseWriter, r *http.Request) { rw.Write(make([]byte, 1<<20)) })
+	w.server = &http.Server{Handler: w.l.Handler(mux), ConnState: w.l.ConnState, ConnContext: w.l.ConnContext, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	if cert == nil {
 		go w.server.Serve(w.l)
 	} else {
@@ -192,7 +198,7 @@ func TestARequestIsNeverEndedForANewConnection(t *testing.T) {
 	a, b := w.dial(), w.dial()
 	io.WriteString(a, "GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	io.WriteString(b, "GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	w.await("two requests", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.fresh.Len() == 0 && w.l.open == 2 })
+	w.await("two requests", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.Len() == 2 })
 	third := make(chan error)
 	go func() { third <- get(w.dial(), "/") }()
 	w.await("the third waits", func() bool { return strings.Contains(w.log.String(), "limit of connections") })
@@ -291,7 +297,7 @@ func TestAProbeReachesTheServerWhenTheLimitIsReached(t *testing.T) {
 	w := newWorld(t, 1, nil)
 	busy := w.dial()
 	io.WriteString(busy, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-	w.await("one request", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.fresh.Len() == 0 && w.l.open == 1 })
+	w.await("one request", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.Len() == 1 })
 	conn, err := w.l.Probe(t.Context())
 	w.must(err)
 	defer conn.Close()
@@ -316,5 +322,36 @@ func TestTLSToThePlainPortIsALineAtDebug(t *testing.T) {
 	}
 	if n := strings.Count(w.log.String(), `level=DEBUG msg="a client speaks TLS to the port for plain http`); n != 1 {
 		t.Errorf("%d lines: %s", n, w.log.String())
+	}
+}
+
+// TestABodyThatIsNotReadKeepsNoPlace: the answer comes first, and the connection ends although the rest of the body does not
+// come.
+func TestABodyThatIsNotReadKeepsNoPlace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 10, nil)
+	for _, header := range []string{
+		"Content-Length: 100", "Content-Length: 5", "Content-Length: 100000000", "Transfer-Encoding: chunked",
+		"Expect: 100-continue\r\nContent-Length: 100",
+	} {
+		conn := w.dial()
+		fmt.Fprintf(conn, "POST /unread HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n1", header)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || !resp.Close {
+			t.Errorf("%s: %v, %v", header, resp, err)
+			continue
+		}
+		if text, err := io.ReadAll(resp.Body); string(text) != "ok" || err != nil {
+			t.Errorf("%s: %q, %v", header, text, err)
+		}
+		if !isOver(conn) {
+			t.Errorf("%s: the connection is still open", header)
+		}
+	}
+	w.await("no connection", func() bool { return w.l.Open() == 0 })
+	conn := w.dial()
+	for range 2 { // a body that is read keeps the connection
+		fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345")
+		w.must(answer(conn))
 	}
 }

@@ -115,9 +115,14 @@ func (s *server) publicServer() *http.Server {
 	s.conns = connections.New(s.public, connections.Config{
 		Max: s.permitted(), TLS: s.tls != nil, Log: s.log, Hint: "raise http.max_connections, or find out who holds them",
 	})
-	h := s.httpServer(s.endpoints.Public())
-	h.ConnState = s.conns.ConnState
-	return h
+	return s.watched(s.conns, s.endpoints.Public())
+}
+
+// watched returns a server of h whose connections conns bounds.
+func (s *server) watched(conns *connections.Listener, h http.Handler) *http.Server {
+	out := s.httpServer(conns.Handler(h))
+	out.ConnState, out.ConnContext = conns.ConnState, conns.ConnContext
+	return out
 }
 
 // servePublic serves until the listener is closed: TLS with HTTP/2 if there is a certificate, or else plain http.

@@ -138,8 +138,7 @@ func (s *server) serveMetrics(ended chan<- error) []*http.Server {
 	conns := connections.New(s.monitor, connections.Config{
 		Max: maxMonitorConnections, Log: s.log, Hint: "find out who holds those of metrics.listen, and admit only your Prometheus",
 	})
-	monitor := s.httpServer(s.endpoints.Monitor())
-	monitor.ConnState = conns.ConnState
+	monitor := s.watched(conns, s.endpoints.Monitor())
 	go func() { ended <- endedError("metrics listener", monitor.Serve(conns)) }()
 	s.log.Info("serving metrics", "metrics", s.monitor.Addr().String())
 	return []*http.Server{monitor}
