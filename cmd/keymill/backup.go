@@ -51,10 +51,10 @@ the checksum are checked, and the output says what was not.`,
   keymill backup --check --identity age-key.txt /var/backups/keymill/today.age`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			defer untilSignal(cmd)()
 			if b.check {
 				return b.runCheck(cmd, args[0])
 			}
+			defer untilSignal(cmd)()
 			return b.run(cmd, args[0])
 		},
 	}
@@ -110,7 +110,8 @@ func (b *backupRun) run(cmd *cobra.Command, name string) error {
 
 // dial finds the server whose configuration --config names, or else that of the data directory.
 func (b *backupRun) dial(cmd *cobra.Command) (*adminapi.Client, error) {
-	if !cmd.Flags().Changed("config") {
+	given := cmd.Flags().Changed
+	if b.config == "" || given("data") && !given("config") {
 		return dial(cmd)
 	}
 	c, err := config.Load(b.config, givenFlags(cmd, "data"), false)
@@ -130,11 +131,20 @@ func (b *backupRun) toOutput(cmd *cobra.Command, server *adminapi.Client, recipi
 		return terminal.Usage("--json would be mixed with the copy; name a file instead of \"-\"")
 	}
 	signal.Ignore(syscall.SIGPIPE) // a closed pipe is an error with a line
-	header, trailer, err := backupfile.Make(cmd.Context(), server, out, recipients, cmd.ErrOrStderr())
-	if err == nil {
-		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "copied database %s as it was at %s\n", header.Database, terminal.FormatTime(&trailer.Ended))
+	failed := make(chan error, 1)
+	go func() {
+		header, trailer, err := backupfile.Make(cmd.Context(), server, out, recipients, cmd.ErrOrStderr())
+		if err == nil {
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "copied database %s as it was at %s\n", header.Database, terminal.FormatTime(&trailer.Ended))
+		}
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-cmd.Context().Done(): // the other program may never read
+		return errors.New("interrupted; the backup on standard output is not whole")
 	}
-	return err
 }
 
 func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
@@ -146,8 +156,12 @@ func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 		return err
 	}
 	_ = diagnose.FindStore(c, dirs) // a trial server's has its key; a copy can be checked where there is none
+	defer untilSignal(cmd)()
 	p := backupfile.NewProgress(cmd.ErrOrStderr())
-	in, err := backupfile.OpenInput(name, cmd.InOrStdin(), b.identities, p)
+	in, err := backupfile.OpenInput(cmd.Context(), backupfile.Source{Name: name, Stdin: cmd.InOrStdin(), Identities: b.identities}, p)
+	if cmd.Context().Err() != nil {
+		return errors.New("interrupted")
+	}
 	if err != nil {
 		return err
 	}
@@ -167,7 +181,7 @@ func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 // what it has begun. The caller calls stop at the end.
 func untilSignal(cmd *cobra.Command) (stop func()) {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop) // a second one ends a command that waits for a pipe
+	context.AfterFunc(ctx, stop) // a second one ends a command that waits for something else
 	cmd.SetContext(ctx)
 	return stop
 }

@@ -39,7 +39,6 @@ store are not in a backup.`,
   keymill restore --identity age-key.txt today.age --data restored --jwks jwks.json`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			defer untilSignal(cmd)()
 			if q.Config, err = config.Load(file, givenFlags(cmd, "data"), false); err != nil {
 				return err
 			}
@@ -47,6 +46,7 @@ store are not in a backup.`,
 				return terminal.WithHint(errors.New("store.mark_file names the mark of the configured directory, and --data another directory"),
 					"give that one a mark of its own: KEYMILL_STORE_MARK_FILE=FILE")
 			}
+			defer untilSignal(cmd)()
 			q.File, q.Stdin, q.Errs = args[0], cmd.InOrStdin(), cmd.ErrOrStderr()
 			report, err := restore.Run(cmd.Context(), q)
 			if report == nil {

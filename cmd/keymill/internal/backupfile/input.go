@@ -1,6 +1,7 @@
 package backupfile
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,20 +14,28 @@ import (
 type Input struct {
 	io.Reader
 	progress *Progress
+	ctx      context.Context
 	file     *namedfile.File // nil for standard input
 }
 
-// OpenInput opens the backup in the file with that name, or standard input for "-". The files of
-// identities open it if it is encrypted. progress shows how much was read, until the end of the input.
-func OpenInput(name string, stdin io.Reader, identities []string, progress *Progress) (_ *Input, err error) {
-	ids, err := Identities(identities)
+// A Source names a backup.
+type Source struct {
+	Name       string    // "-" is Stdin
+	Stdin      io.Reader // read if Name says so
+	Identities []string  // files of secret keys, which open an encrypted backup
+}
+
+// OpenInput opens a backup. progress shows how much was read, until the end of the input. A read ends with
+// ctx, also one that waits for the program at the other end of a pipe.
+func OpenInput(ctx context.Context, s Source, progress *Progress) (_ *Input, err error) {
+	ids, err := Identities(s.Identities)
 	if err != nil {
 		return nil, err
 	}
-	in := &Input{progress: progress}
-	progress.In = stdin
-	if name != "-" {
-		if in.file, err = namedfile.Open(name); err != nil {
+	in := &Input{progress: progress, ctx: ctx}
+	progress.In = s.Stdin
+	if s.Name != "-" {
+		if in.file, err = namedfile.Open(s.Name); err != nil {
 			return nil, err
 		}
 		progress.In = in.file
@@ -34,6 +43,7 @@ func OpenInput(name string, stdin io.Reader, identities []string, progress *Prog
 			progress.Total = info.Size()
 		}
 	}
+	progress.In = &interruptible{ctx: ctx, in: progress.In, done: make(chan struct{}, 1)}
 	if in.Reader, err = Open(progress, ids); err != nil {
 		in.Close()
 		return nil, err
@@ -53,8 +63,39 @@ func (in *Input) Read(b []byte) (int, error) {
 // Close closes the file.
 func (in *Input) Close() {
 	in.progress.End()
-	if in.file != nil {
+	if in.file != nil && in.ctx.Err() == nil { // else a read may have it, and Close would wait for that
 		in.file.Close()
+	}
+}
+
+// An interruptible reader ends a read when ctx ends. The read of in goes on in its goroutine, and what it gets
+// is lost.
+type interruptible struct {
+	ctx  context.Context
+	in   io.Reader
+	buf  []byte // of the goroutine until it is done
+	n    int
+	err  error
+	done chan struct{}
+}
+
+// Read implements io.Reader.
+func (r *interruptible) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(r.buf) < len(b) {
+		r.buf = make([]byte, len(b))
+	}
+	go func() {
+		r.n, r.err = r.in.Read(r.buf[:len(b)])
+		r.done <- struct{}{}
+	}()
+	select {
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	case <-r.done:
+		return copy(b, r.buf[:r.n]), r.err
 	}
 }
 

@@ -45,13 +45,16 @@ func (d *Doctor) examineCopy(ctx context.Context, in io.Reader) error {
 			if err := ctx.Err(); err != nil {
 				return w, err
 			}
-			if w, err = r.Next(); err != nil && err != io.EOF {
+			if w, err = r.Next(); err != nil && err != io.EOF && ctx.Err() == nil {
 				broken = err
 			}
 			return w, err
 		})
 	} else {
 		broken = err
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
 	}
 	if err != nil && broken == nil {
 		return err

@@ -14,6 +14,10 @@ import (
 	"keymill/storage/sealed"
 )
 
+// asideSuffix names the mark of the store that was there, until the new store has its name. A kill can leave it, and
+// the next restore removes it.
+const asideSuffix = ".before-restore"
+
 // place gives the new store its name, and makes its mark. In between there is no mark, so that no store
 // is refused because of the mark of the other.
 func (b *builder) place() error {
@@ -25,15 +29,22 @@ func (b *builder) place() error {
 	if err := b.change("keep", func() error { return b.keep(store) }); err != nil {
 		return err
 	}
-	if err := b.change("unmark", func() error {
-		return errors.Join(removeIfThere(mark), namedfile.SyncDir(filepath.Dir(mark)))
-	}); err != nil {
+	aside := mark + asideSuffix
+	if err := b.change("unmark", func() error { return b.moveMark(mark, aside) }); err != nil {
+		return b.markAgain(aside, mark, err)
+	}
+	if err := b.change("place", func() error {
+		err := os.Rename(b.path, store)
+		b.placed = err == nil
+		return err
+	}); err != nil && !b.placed {
+		return b.markAgain(aside, mark, err)
+	} else if err != nil {
 		return err
 	}
-	if err := b.change("place", func() error { return os.Rename(b.path, store) }); err != nil {
+	if err := removeIfThere(aside); err != nil {
 		return err
 	}
-	b.placed = true
 	if err := b.step("mark"); err != nil {
 		return err
 	}
@@ -41,6 +52,22 @@ func (b *builder) place() error {
 		return terminal.WithHint(fmt.Errorf("the store is restored, but not its mark: %w", err), "the next start makes the mark, and warns that there was none")
 	}
 	return nil
+}
+
+// moveMark renames a mark, if there is one. It is not opened: that would end the lock of this process.
+func (b *builder) moveMark(from, to string) error {
+	if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return namedfile.SyncDir(filepath.Dir(to))
+}
+
+// markAgain gives the store that stays after all its mark again, and returns why it stays.
+func (b *builder) markAgain(aside, mark string, why error) error {
+	if err := b.moveMark(aside, mark); err != nil {
+		return terminal.WithHint(fmt.Errorf("%w; and the mark of the store that was there is now %s: %w", why, aside, err), "rename it to %s", mark)
+	}
+	return why
 }
 
 // keep gives the store that is there a second name. A file system without hard links moves it instead; a

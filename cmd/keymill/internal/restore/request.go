@@ -50,7 +50,10 @@ func Run(ctx context.Context, q Request) (*Report, error) {
 			return nil, err
 		}
 	}
-	in, err := backupfile.OpenInput(q.File, q.Stdin, q.Identities, backupfile.NewProgress(q.Errs))
+	in, err := backupfile.OpenInput(ctx, backupfile.Source{Name: q.File, Stdin: q.Stdin, Identities: q.Identities}, backupfile.NewProgress(q.Errs))
+	if ctx.Err() != nil {
+		return nil, interrupted(q.Config)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	b := &builder{Options: o, path: c.Path(fmt.Sprintf("%s%x", building, time.Now().UnixNano()))}
 	defer os.Remove(b.path) // fails after the rename, as it should
 	if err := b.build(ctx); err != nil && ctx.Err() != nil {
-		return nil, fmt.Errorf("interrupted; %s is as it was", c.Data)
+		return nil, interrupted(c)
 	} else if err != nil {
 		return nil, err
 	}
@@ -112,6 +112,8 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	}
 	return &b.report, nil
 }
+
+func interrupted(c *config.Config) error { return fmt.Errorf("interrupted; %s is as it was", c.Data) }
 
 // removeLeft removes what an interrupted restore left.
 func removeLeft(dir string) error {

@@ -28,6 +28,7 @@ type world struct {
 	config *config.Config
 	master keystore.MasterKey
 	copy   []byte
+	listed func(storage.Reader) (uint64, error) // the epoch in the list of revoked keys; nil writes no list
 }
 
 func newWorld(t *testing.T) *world {
@@ -78,7 +79,12 @@ func (w *world) backup(store *bolt.Store, r *keystore.Rings) []byte {
 
 func (w *world) keys(mark *sealed.Mark) keystore.Config {
 	c := w.config
+	list := ""
+	if w.listed != nil {
+		list = c.RevokedPath()
+	}
 	return keystore.Config{
+		RevokedFile: list, Epoch: w.listed,
 		Algorithms: []string{keystore.EdDSA}, RotateEvery: c.RotateEvery, Propagation: c.Propagation, MaxAge: c.MaxAge,
 		Master: w.master, Mark: mark, Changed: func([]keystore.PublicKey) {},
 	}
@@ -318,4 +324,78 @@ func TestAMarkThatCannotBeMadeHidesNoReport(t *testing.T) {
 	if report == nil || err == nil || !strings.Contains(err.Error(), "the store is restored, but not its mark: open mark ") {
 		t.Errorf("%+v, %v", report, err)
 	}
+}
+
+// TestARestoreThatCannotPlaceTheStoreLeavesTheMark of the store that stays, so its next start warns of nothing.
+func TestARestoreThatCannotPlaceTheStoreLeavesTheMark(t *testing.T) {
+	for _, last := range []string{"unmark", "place"} {
+		w := newWorld(t)
+		before, err := os.ReadFile(w.config.MarkPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.restore(func(step string) error {
+			if step != last {
+				return nil
+			}
+			if last == "unmark" {
+				return syscall.EIO
+			}
+			left, _ := filepath.Glob(w.config.Path(building + "*"))
+			return os.Remove(left[0]) // so that the rename fails
+		})
+		if err == nil {
+			t.Fatal("the store has its name")
+		}
+		if after, err := os.ReadFile(w.config.MarkPath()); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("after %s: the mark changed (%v)", last, err)
+		}
+		missing := true
+		if later := w.serve(func(_ *bolt.Store, r *keystore.Rings) { missing = r.MarkMissing() }); !later || missing {
+			t.Errorf("after %s: the old store %v, its mark is missing: %v", last, later, missing)
+		}
+		if left, _ := filepath.Glob(w.config.MarkPath() + "?*"); len(left) > 0 {
+			t.Errorf("after %s: left %v", last, left)
+		}
+	}
+}
+
+// TestARestoreBeginsAboveEveryEpochThatWasUsed: that of the copy, and that of the list of revoked keys. A session of
+// either would go on otherwise.
+//
+// I14.
+func TestARestoreBeginsAboveEveryEpochThatWasUsed(t *testing.T) {
+	for _, far := range []time.Duration{0, 1000 * time.Hour} { // the clock of the server that wrote the list was ahead
+		w := newWorld(t)
+		var copied, listed uint64
+		w.serve(func(_ *bolt.Store, r *keystore.Rings) { copied = w.epoch(r) })
+		w.listed = func(storage.Reader) (uint64, error) {
+			if far == 0 {
+				return 1, nil // a list without the copy's epoch
+			}
+			listed = copied + uint64(far)
+			return listed, nil
+		}
+		w.serve(func(*bolt.Store, *keystore.Rings) {})
+		w.listed = nil
+		o := w.options(nil)
+		o.KeepSessions = far > 0 // they end although
+		if _, err := Restore(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		var now uint64
+		w.serve(func(_ *bolt.Store, r *keystore.Rings) { now = w.epoch(r) })
+		if now <= max(copied, listed) {
+			t.Errorf("the epoch is %d; the copy has %d, the list %d", now, copied, listed)
+		}
+	}
+}
+
+func (w *world) epoch(r *keystore.Rings) (epoch uint64) {
+	w.t.Helper()
+	err := r.Store().View(w.t.Context(), func(tx storage.Reader) (err error) { epoch, err = issuer.StoreEpoch(tx); return err })
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return epoch
 }
