@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -47,6 +48,18 @@ func (s *Server) logReadiness(before []string) []string {
 // storeAnswers is how long a readiness check waits for the store.
 const storeAnswers = 2 * time.Second
 
+// commitTime is how long a commit of the store may take. Only a disk that hangs takes longer.
+const commitTime = 5 * time.Second
+
+// hangs reports whether a commit of the store has taken too long. All changes wait for it.
+func (s *Server) hangs() bool {
+	if s.cfg.CommitSince == nil {
+		return false
+	}
+	since := s.cfg.CommitSince()
+	return !since.IsZero() && time.Since(since) > commitTime
+}
+
 // damageIssue returns the issue of a damaged record with the key. text is its error, and keys are the issues of the keys.
 // It returns "" if some tokens do not need the record, or if keys names it already.
 func damageIssue(key, text string, keys []string) string {
@@ -84,7 +97,12 @@ func (s *Server) issues() []string {
 			issues = append(issues, issue)
 		}
 	}
-	issues = append(issues, s.checkEpoch()...)
+	if s.hangs() {
+		// The session check is left out: it can wait for the same commit.
+		issues = append(issues, fmt.Sprintf("the store hangs: a commit has not ended within %v", commitTime))
+	} else {
+		issues = append(issues, s.checkEpoch()...)
+	}
 	issues = append(issues, keys.Issues...)
 	if !keys.Ready && len(issues) == 0 {
 		issues = append(issues, "the keys are not ready")

@@ -243,6 +243,43 @@ func TestTheLogSaysWhyTheServerIsNotReady(t *testing.T) {
 	})
 }
 
+// TestAStoreThatHangsIsNotReady, and the session check, which can wait for the same commit, delays no answer.
+func TestAStoreThatHangsIsNotReady(t *testing.T) {
+	var since atomic.Pointer[time.Time]
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.server.Run(ctx)
+		is := func(want bool) {
+			t.Helper()
+			time.Sleep(readyEvery)
+			synctest.Wait()
+			if got := w.server.Ready(); got != want || (w.send("GET", "/readyz", "").status == 200) != want {
+				t.Errorf("ready is %v", got)
+			}
+		}
+		is(true)
+		for range 2 { // a commit that hangs, and one that begins again and again
+			since.Store(new(time.Now()))
+			for range commitTime/readyEvery - 1 {
+				is(true)
+			}
+			since.Store(new(time.Now()))
+			time.Sleep(commitTime)
+			is(false)
+			is(false)
+			since.Store(new(time.Time))
+			is(true)
+		}
+		if log := w.log.String(); strings.Count(log, `"not ready","issues":"the store hangs: a commit has not ended within 5s"`) != 2 || strings.Count(log, `"ready again"`) != 2 {
+			t.Error(log)
+		}
+	}, func(c *Config) {
+		since.Store(new(time.Time))
+		c.CommitSince = func() time.Time { return *since.Load() }
+	})
+}
+
 func TestADevelopmentServerAnswersToItsOwnNamesOnly(t *testing.T) {
 	w := newWorld(t)
 	w.server.cfg.TrialHosts = []string{"127.0.0.1", "localhost:8420", "[::1]"}

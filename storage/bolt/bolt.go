@@ -96,7 +96,8 @@ type Store struct {
 
 // A pendingCommit is one commit between its start and the end of its sync.
 type pendingCommit struct {
-	done chan struct{} // closed when the sync has succeeded or failed
+	begun time.Time
+	done  chan struct{} // closed when the sync has succeeded or failed
 }
 
 // Status describes a Store at one moment.
@@ -104,6 +105,10 @@ type Status struct {
 	Failed    error // the unknown outcome or the damage, nil if there was none
 	Bytes     int64 // size of the file, holes included
 	FreeBytes int64 // of it that hold nothing and are used before it grows, before the last commit; 0 without Options.Committed
+
+	// CommitSince is when the commit under way began; zero if there is none. All writers wait for it, and with
+	// a disk that hangs it does not end.
+	CommitSince time.Time
 }
 
 // Open opens the store in the file at path. The file is created if missing; its
@@ -311,7 +316,7 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Status returns the current status. It can be called at any time, also after Close.
+// Status returns the current status. It can be called at any time, also after Close, and waits for no commit.
 func (s *Store) Status() Status {
 	var st Status
 	if err := s.failed.Load(); err != nil {
@@ -322,6 +327,13 @@ func (s *Store) Status() Status {
 	}
 	if used := s.used.Load(); used > 0 {
 		st.FreeBytes = max(0, st.Bytes-used)
+	}
+	if p := s.pending.Load(); p != nil {
+		select {
+		case <-p.done:
+		default:
+			st.CommitSince = p.begun
+		}
 	}
 	return st
 }

@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -204,7 +205,7 @@ func (s *Store) commitGroup(g *group) error {
 		}
 		return g.broken
 	}
-	p := &pendingCommit{done: make(chan struct{})}
+	p := &pendingCommit{begun: time.Now(), done: make(chan struct{})}
 	// The deferred close comes last: a View that it wakes must already see the new
 	// synced or failed.
 	defer close(p.done)

@@ -304,6 +304,36 @@ func TestEachCommitIsReported(t *testing.T) {
 	})
 }
 
+// TestACommitUnderWayIsReported: a disk that hangs shows in Status, which waits for nothing, and so does its end.
+func TestACommitUnderWayIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openTest(t)
+		commit := b.commit
+		for _, outcome := range []func(*bbolt.Tx) error{
+			commit,
+			func(tx *bbolt.Tx) error { tx.Rollback(); return errors.New("the disk") },
+		} {
+			gate := make(chan struct{})
+			b.commit = func(tx *bbolt.Tx) error { <-gate; return outcome(tx) }
+			if since := b.Status().CommitSince; !since.IsZero() {
+				t.Errorf("without a commit: since %v", since)
+			}
+			began, ended := time.Now(), make(chan struct{})
+			go func() { b.Update(context.Background(), putOne("key")); close(ended) }()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if since := b.Status().CommitSince; !since.Equal(began) {
+				t.Errorf("since %v, want %v", since, began)
+			}
+			close(gate)
+			<-ended
+		}
+		if st := b.Status(); !st.CommitSince.IsZero() || st.Failed == nil {
+			t.Errorf("after a fault: %+v", st)
+		}
+	})
+}
+
 // TestFreePagesAreReported: what a deletion leaves is free, and the file keeps its size.
 func TestFreePagesAreReported(t *testing.T) {
 	b := openTest(t)

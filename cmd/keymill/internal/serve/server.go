@@ -252,6 +252,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Metrics:        s.metrics,
 		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },
+		CommitSince:    func() time.Time { return s.file.Status().CommitSince },
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Backup:         s.backup,
 		Version:        s.version,
