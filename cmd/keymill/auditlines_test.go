@@ -91,3 +91,23 @@ func TestTheAuditLogIsCopiedOverKillsAndStops(t *testing.T) {
 		t.Errorf("%d stops in\n%s", n, whole)
 	}
 }
+
+// TestTwoServersShareNoAuditFile: the second one serves, says once why its records wait, and writes them to a file of its own.
+func TestTwoServersShareNoAuditFile(t *testing.T) {
+	t.Parallel()
+	first, second := newPlace(t), newPlace(t)
+	path := filepath.Join(first.dir, "audit.log")
+	setting := "KEYMILL_AUDIT_LOG=" + path
+	first.startWith(append(first.env(), setting), first.serveArgs()...)
+	if !eventually(failsafe, func() bool { b, _ := os.ReadFile(path); return strings.Contains(string(b), `"server.start"`) }) {
+		t.Fatal("no record in the file")
+	}
+	c := second.startWith(append(second.env(), setting), second.serveArgs()...)
+	c.logged("another server writes to "+path, 1)
+	if status := c.ready(); status != 200 {
+		t.Errorf("readyz: %d", status)
+	}
+	if b, _ := os.ReadFile(path); strings.Count(string(b), `"store.create"`) != 1 {
+		t.Errorf("two chains: %s", b)
+	}
+}

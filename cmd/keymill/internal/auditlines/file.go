@@ -2,18 +2,25 @@ package auditlines
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // A File is a Destination that appends to the file at a path. It looks at the path before each write: after
 // logrotate has renamed the file, the lines go to a new one.
+//
+// The file is locked while it is open: lines of two servers would be two chains in one file.
 type File struct {
 	path string
+	log  *slog.Logger
 	file *os.File // nil if it is not open
 
 	last  []byte // the last whole line of the file when it was opened; nil after the first write
@@ -21,8 +28,9 @@ type File struct {
 	again bool   // a sync has failed, so the lines at the end may not be on disk
 }
 
-// NewFile returns a File that is opened by its first Write.
-func NewFile(path string) *File { return &File{path: path} }
+// NewFile returns a File that is opened by its first Write. log gets a line if the file has later records than the
+// store, as after a restore.
+func NewFile(path string, log *slog.Logger) *File { return &File{path: path, log: log} }
 
 const (
 	lineBegin = `{"seq":` // of every record
@@ -74,7 +82,9 @@ func (d *File) open() error {
 	if err != nil {
 		return err
 	}
-	d.last, d.tail, err = readEnd(f, d.path)
+	if err = lock(f, d.path); err == nil {
+		d.last, d.tail, err = readEnd(f, d.path)
+	}
 	if err == nil {
 		err = namedfile.SyncDirectory(filepath.Dir(d.path)) // the file may be new
 	}
@@ -86,6 +96,14 @@ func (d *File) open() error {
 		d.last = nil
 	}
 	d.file = f
+	return nil
+}
+
+// lock takes the file until it is closed. A file system without locks is no fault.
+func lock(f *os.File, path string) error {
+	if errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK) {
+		return terminal.WithHint(fmt.Errorf("another server writes to %s", path), "give each server a file of its own in audit.log")
+	}
 	return nil
 }
 
@@ -127,8 +145,22 @@ func (d *File) endsWith(lines [][]byte) int {
 				return n + 1
 			}
 		}
+		d.compare(last, lines)
 	}
 	return 0
+}
+
+// compare logs if the next line has a number that the file has already. It is written nevertheless: the file then
+// has two records of a number, and loses none.
+func (d *File) compare(last []byte, lines [][]byte) {
+	var inFile, next struct {
+		Seq uint64 `json:"seq"`
+	}
+	if len(lines) == 0 || json.Unmarshal(last, &inFile) != nil || json.Unmarshal(lines[0], &next) != nil || inFile.Seq < next.Seq {
+		return
+	}
+	d.log.Error("audit.log has later records than the store, as after a restore; the next records have numbers that the file has already",
+		"to", d.path, "last_in_file", inFile.Seq, "next", next.Seq)
 }
 
 // text returns what completes the file with the lines.

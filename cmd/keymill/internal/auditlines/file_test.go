@@ -5,13 +5,18 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal"
 )
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // records returns lines as those of records, from first to last.
 func records(first, last int) (lines [][]byte) {
@@ -44,12 +49,14 @@ func content(t *testing.T, path string) string {
 // TestAFileIsCreatedForItsOwnerAndAppendedTo. The mode of a file that exists is the operator's choice.
 func TestAFileIsCreatedForItsOwnerAndAppendedTo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	write(t, NewFile(path), 1, 3)
+	first := NewFile(path, quiet)
+	write(t, first, 1, 3)
+	first.close()
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	os.Chmod(path, 0o640)
-	write(t, NewFile(path), 4, 4)
+	write(t, NewFile(path, quiet), 4, 4)
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 || content(t, path) != text(1, 4) {
 		t.Errorf("mode %v, %q", info.Mode(), content(t, path))
 	}
@@ -63,7 +70,9 @@ func TestARestartRepeatsNoLine(t *testing.T) {
 		if err := os.WriteFile(path, []byte(whole[:cut]), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		write(t, NewFile(path), 2, 4) // the store remembers record 1
+		d := NewFile(path, quiet)
+		write(t, d, 2, 4) // the store remembers record 1
+		d.close()
 		if got := content(t, path); got != whole {
 			t.Fatalf("cut at %d: %q", cut, got)
 		}
@@ -76,7 +85,7 @@ func TestTheBeginningOfAnotherLineIsEnded(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text(1, 2)+`{"seq":9`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := NewFile(path)
+	d := NewFile(path, quiet)
 	write(t, d, 3, 4)
 	write(t, d, 5, 5)
 	if got, want := content(t, path), text(1, 2)+"{\"seq\":9\n"+text(3, 5); got != want {
@@ -88,7 +97,7 @@ func TestTheBeginningOfAnotherLineIsEnded(t *testing.T) {
 // logrotate has created. So do they after it was removed.
 func TestAMovedFileIsFollowed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	d := NewFile(path)
+	d := NewFile(path, quiet)
 	write(t, d, 1, 2)
 	for n, make := range []func() error{
 		func() error { return nil },
@@ -118,6 +127,65 @@ func TestAMovedFileIsFollowed(t *testing.T) {
 	}
 }
 
+// TestTwoServersWriteToNoFileTogether: the second one gets an error and writes nothing, also after logrotate has renamed
+// the file. It writes once the first has ended.
+func TestTwoServersWriteToNoFileTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	first, second := NewFile(path, quiet), NewFile(path, quiet)
+	for round := range 2 {
+		write(t, first, 2*round+1, 2*round+2)
+		want := content(t, path)
+		if n, err := second.Write(records(1, 5)); n != 0 || err == nil || err.Error() != "another server writes to "+path || terminal.HintOf(err) == "" {
+			t.Errorf("round %d: %d, %v", round, n, err)
+		}
+		if got := content(t, path); got != want {
+			t.Errorf("round %d: %q", round, got)
+		}
+		if round == 0 {
+			os.Rename(path, path+".1")
+		}
+	}
+	first.close()
+	write(t, second, 5, 6)
+	if got := content(t, path); got != text(3, 6) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestALaterFileIsNamedOnce: after a restore the file can end with a later record than the store. All records are
+// written, and one line of the log has both numbers.
+func TestALaterFileIsNamedOnce(t *testing.T) {
+	for _, tt := range []struct {
+		inFile string
+		first  int
+		logged string
+	}{
+		{text(1, 9), 5, "last_in_file=9 next=5"},
+		{text(1, 4) + `{"seq":5,"target":"other"}` + "\n", 5, "last_in_file=5 next=5"},
+		{text(1, 9) + `{"seq":10,"tar`, 5, "last_in_file=9 next=5"},
+		{text(1, 4), 5, ""},
+		{text(1, 6), 5, ""}, // a crash before the place was remembered
+		{text(1, 9) + "no record\n", 5, ""},
+		{"", 5, ""},
+	} {
+		path := filepath.Join(t.TempDir(), "audit.log")
+		if err := os.WriteFile(path, []byte(tt.inFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		d := NewFile(path, slog.New(slog.NewTextHandler(&log, nil)))
+		write(t, d, tt.first, 7)
+		write(t, d, 8, 8)
+		if n := strings.Count(log.String(), "\n"); !strings.Contains(log.String(), tt.logged) || (n != 0) != (tt.logged != "") || n > 1 {
+			t.Errorf("%q: log %s", tt.inFile, &log)
+		}
+		if got := content(t, path); !strings.HasPrefix(got, tt.inFile) || !strings.HasSuffix(got, text(7, 8)) {
+			t.Errorf("%q: the file has %q", tt.inFile, got)
+		}
+		d.close()
+	}
+}
+
 // TestNothingElseIsWrittenTo: what is at the path is left as it is, and works again once the path is free.
 func TestNothingElseIsWrittenTo(t *testing.T) {
 	dir := t.TempDir()
@@ -133,7 +201,7 @@ func TestNothingElseIsWrittenTo(t *testing.T) {
 		"/dev/null": "is not a regular file", "key": "holds something else than audit records", "other.json": "holds something else", "missing/audit.log": "no such file or directory",
 	} {
 		before, _ := os.ReadFile("key")
-		d := NewFile(path)
+		d := NewFile(path, quiet)
 		if n, err := d.Write(records(1, 2)); n != 0 || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %d, %v", path, n, err)
 		}
@@ -166,7 +234,7 @@ func TestAFullDiskBreaksNoLine(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 24<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := NewFile(path)
+	d := NewFile(path, quiet)
 	const all = 400
 	done := 0
 	for tries := 0; done < all; tries++ {
@@ -208,7 +276,7 @@ func TestLogrotateLosesNoLine(t *testing.T) {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil || !strings.Contains(conf, "rotate 24") {
 		t.Fatalf("%v; the configuration is %q", err, conf)
 	}
-	d := NewFile(path)
+	d := NewFile(path, quiet)
 	for n := range 4 {
 		write(t, d, 5*n+1, 5*n+5)
 		if out, err := exec.Command(program, "-f", "-s", filepath.Join(dir, "state"), file).CombinedOutput(); err != nil {
@@ -238,7 +306,7 @@ func TestLogrotateLosesNoLine(t *testing.T) {
 // TestLinesThatMayNotBeOnDiskAreWrittenAgain: after a sync that failed, the end of the file proves nothing.
 func TestLinesThatMayNotBeOnDiskAreWrittenAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
-	d := NewFile(path)
+	d := NewFile(path, quiet)
 	write(t, d, 1, 3)
 	d.again = true // as after the fault
 	d.close()

@@ -28,7 +28,7 @@ func (s *server) openAuditLines(context.Context) error {
 	case "stderr":
 		cfg.To, cfg.Name, cfg.PerSecond = sureLines{s.queue}, "standard error", stderrLines
 	default:
-		cfg.To = auditlines.NewFile(s.config.AuditLog)
+		cfg.To = auditlines.NewFile(s.config.AuditLog, s.log)
 	}
 	s.auditLines = auditlines.New(cfg)
 	return nil
