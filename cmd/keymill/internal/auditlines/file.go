@@ -25,6 +25,7 @@ type File struct {
 
 	last  []byte // the last whole line of the file when it was opened; nil after the first write
 	tail  []byte // what follows its last line break: the beginning of a line
+	size  int64  // of the file after the last write
 	again bool   // a sync has failed, so the lines at the end may not be on disk
 }
 
@@ -46,6 +47,7 @@ func (d *File) Write(lines [][]byte) (int, error) {
 	skipped := d.endsWith(lines)
 	text := d.text(lines[skipped:])
 	n, err := d.file.Write(text)
+	d.size += int64(n)
 	written := d.wrote(text[:n], lines[skipped:])
 	if syncErr := d.file.Sync(); syncErr != nil {
 		d.again = true
@@ -56,15 +58,13 @@ func (d *File) Write(lines [][]byte) (int, error) {
 	return skipped + written, err
 }
 
-// follow opens the file that is at the path now.
+// follow opens the file that is at the path now. It reads its end again if another program has shortened it or has written to
+// it.
 func (d *File) follow() error {
 	if d.file != nil {
 		now, err := os.Lstat(d.path)
 		ours, ourErr := d.file.Stat()
-		if err == nil && ourErr == nil && os.SameFile(now, ours) {
-			if ours.Size() == 0 {
-				d.tail = nil
-			}
+		if err == nil && ourErr == nil && os.SameFile(now, ours) && ours.Size() == d.size {
 			return nil
 		}
 		d.close()
@@ -83,7 +83,7 @@ func (d *File) open() error {
 		return err
 	}
 	if err = lock(f, d.path); err == nil {
-		d.last, d.tail, err = readEnd(f, d.path)
+		d.last, d.tail, d.size, err = readEnd(f, d.path)
 	}
 	if err == nil {
 		err = namedfile.SyncDirectory(filepath.Dir(d.path)) // the file may be new
@@ -107,24 +107,24 @@ func lock(f *os.File, path string) error {
 	return nil
 }
 
-// readEnd returns the last whole line of a file and what follows it. A file with other content is an error: the path
+// readEnd returns the last whole line of a file, what follows it, and the size. A file with other content is an error: the path
 // is a mistake, and appending to the file would damage it.
-func readEnd(f *os.File, path string) (last, tail []byte, err error) {
+func readEnd(f *os.File, path string) (last, tail []byte, size int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	size := info.Size()
+	size = info.Size()
 	begin := make([]byte, min(size, int64(len(lineBegin))))
 	end := make([]byte, min(size, tailBytes))
 	if _, err = f.ReadAt(begin, 0); err == nil {
 		_, err = f.ReadAt(end, size-int64(len(end)))
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	if string(begin) != lineBegin[:len(begin)] {
-		return nil, nil, fmt.Errorf("%s holds something else than audit records", path)
+		return nil, nil, 0, fmt.Errorf("%s contains data other than audit records", path)
 	}
 	whole := bytes.LastIndexByte(end, '\n') + 1
 	tail = end[whole:]
@@ -132,7 +132,7 @@ func readEnd(f *os.File, path string) (last, tail []byte, err error) {
 		end = end[:whole-1]
 		last = end[bytes.LastIndexByte(end, '\n')+1:]
 	}
-	return last, tail, nil
+	return last, tail, size, nil
 }
 
 // endsWith returns how many of the lines the file already has at its end.

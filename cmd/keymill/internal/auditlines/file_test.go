@@ -3,6 +3,7 @@ package auditlines
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -186,6 +187,42 @@ func TestALaterFileIsNamedOnce(t *testing.T) {
 	}
 }
 
+// TestALineNeverContinuesWhatAnotherProgramHasLeft: a file that was shortened in the middle of a line, at the end of one, or
+// in the first one, and a file to which another program has written. Each record is a line of its own.
+func TestALineNeverContinuesWhatAnotherProgramHasLeft(t *testing.T) {
+	whole := len(text(1, 2))
+	for name, change := range map[string]func(path string) error{
+		"the middle of a line":       func(path string) error { return os.Truncate(path, int64(whole+10)) },
+		"the end of a line":          func(path string) error { return os.Truncate(path, int64(whole)) },
+		"the last byte":              func(path string) error { return os.Truncate(path, int64(len(text(1, 3))-1)) },
+		"the first line":             func(path string) error { return os.Truncate(path, 10) },
+		"a line of another program":  func(path string) error { return appendTo(path, "other\n") },
+		"the beginning of some line": func(path string) error { return appendTo(path, `{"seq":9`) },
+	} {
+		path := filepath.Join(t.TempDir(), "audit.log")
+		d := NewFile(path, quiet)
+		write(t, d, 1, 3)
+		if err := change(path); err != nil {
+			t.Fatal(err)
+		}
+		before := content(t, path)
+		write(t, d, 4, 5)
+		write(t, d, 6, 6)
+		if got := content(t, path); got != before+text(4, 6) && got != before+"\n"+text(4, 6) || !strings.Contains(got, "\n"+text(4, 6)) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 // TestNothingElseIsWrittenTo: what is at the path is left as it is, and works again once the path is free.
 func TestNothingElseIsWrittenTo(t *testing.T) {
 	dir := t.TempDir()
@@ -198,7 +235,7 @@ func TestNothingElseIsWrittenTo(t *testing.T) {
 	os.WriteFile("other.json", []byte(`{"level":"INFO"}`), 0o600)
 	for path, want := range map[string]string{
 		"directory": "is a directory", "link": "is a symbolic link, which is not followed", "fifo": "is not a regular file",
-		"/dev/null": "is not a regular file", "key": "holds something else than audit records", "other.json": "holds something else", "missing/audit.log": "no such file or directory",
+		"/dev/null": "is not a regular file", "key": "contains data other than audit records", "other.json": "contains data other", "missing/audit.log": "no such file or directory",
 	} {
 		before, _ := os.ReadFile("key")
 		d := NewFile(path, quiet)
