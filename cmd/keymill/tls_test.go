@@ -86,7 +86,7 @@ func TestTheServerSpeaksTLSWithTheFilesOfItsSettings(t *testing.T) {
 	if err := os.WriteFile(p.tlsFile("key"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.logged(`msg="the TLS files cannot be used; the certificate of before is served"`, 1)
+	c.logged(`msg="the TLS files cannot be used; the previous certificate is still served"`, 1)
 	warned("key.pem is empty")
 	get(trusting(false, second), "HTTP/2.0")
 	c.signal(syscall.SIGTERM)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -36,20 +37,41 @@ func (c *Config) checkTLS() error {
 	return nil
 }
 
-// ReadTLSCert reads the file with the certificates. They are public, so any user may own and read it.
+// ReadTLSCert reads the file with the certificates. They are public, so any user may own and read it, unless it holds
+// a private key too.
 func (c *Config) ReadTLSCert() ([]byte, error) {
-	raw, err := readTLSFile(c.TLSCertFile, namedfile.ToShare, func(string, fs.FileInfo) error { return nil })
+	raw, err := readTLSFile(c.TLSCertFile, namedfile.ToShare, func(path string, info fs.FileInfo, raw []byte) error {
+		if !bytes.Contains(raw, []byte("PRIVATE KEY-----")) { // of any kind, also a damaged one
+			return nil
+		}
+		err := c.secretRule(path)(path, info)
+		if err == nil {
+			return nil
+		}
+		return terminal.WithHint(fmt.Errorf("the file holds a private key, and %w", err),
+			"leave only certificates in it, or %s; other users may have read the key, so replace it", terminal.HintOf(err))
+	})
 	return raw, c.tlsError("tls.cert_file", err)
 }
 
 // ReadTLSKey reads the file with the private key, under the rules for secrets.
 func (c *Config) ReadTLSKey() ([]byte, error) {
-	check := trustedOn(c.Data).check
-	if isCredential(c.TLSKeyFile) {
-		check = checkOthers // as readCredential
+	raw, err := readTLSFile(c.TLSKeyFile, namedfile.ToRead, func(path string, info fs.FileInfo, _ []byte) error {
+		return c.secretRule(path)(path, info)
+	})
+	if err != nil {
+		clear(raw)
+		return nil, c.tlsError("tls.key_file", err)
 	}
-	raw, err := readTLSFile(c.TLSKeyFile, namedfile.ToRead, check)
-	return raw, c.tlsError("tls.key_file", err)
+	return raw, nil
+}
+
+// secretRule returns the check of who may read a file with a private key.
+func (c *Config) secretRule(path string) func(string, fs.FileInfo) error {
+	if isCredential(path) {
+		return checkOthers // as readCredential
+	}
+	return trustedOn(c.Data).check
 }
 
 // isCredential reports whether the file is a credential that systemd gave to this process.
@@ -71,7 +93,7 @@ func (c *Config) tlsError(key string, err error) error {
 }
 
 // readTLSFile reads a regular file. The server reads it again and again, so it cannot be a FIFO or a device.
-func readTLSFile(path string, use namedfile.Use, check func(string, fs.FileInfo) error) ([]byte, error) {
+func readTLSFile(path string, use namedfile.Use, check func(string, fs.FileInfo, []byte) error) ([]byte, error) {
 	f, err := namedfile.Open(path)
 	if err != nil {
 		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: use}, err)
@@ -84,12 +106,12 @@ func readTLSFile(path string, use namedfile.Use, check func(string, fs.FileInfo)
 	if !info.Mode().IsRegular() {
 		return nil, terminal.WithHint(fmt.Errorf("%s is not a regular file", path), "the server reads it again while it runs; name a file")
 	}
-	if err := check(path, info); err != nil {
-		return nil, err
-	}
 	raw, err := io.ReadAll(namedfile.Bounded(f, path, maxTLSBytes))
 	if err == nil && len(raw) == 0 {
 		err = errors.New(path + " is empty")
+	}
+	if err == nil {
+		err = check(path, info, raw)
 	}
 	return raw, err
 }

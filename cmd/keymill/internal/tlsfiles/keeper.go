@@ -110,7 +110,7 @@ func (k *Keeper) keep(err error) {
 	if hint := terminal.HintOf(err); hint != "" {
 		attrs = append(attrs, "hint", hint)
 	}
-	k.log.Warn("the TLS files cannot be used; the certificate of before is served", attrs...)
+	k.log.Warn("the TLS files cannot be used; the previous certificate is still served", attrs...)
 }
 
 // take serves p. Nothing is logged if p is served already, unless that ends a fault.

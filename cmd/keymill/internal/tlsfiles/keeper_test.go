@@ -98,7 +98,7 @@ func (k *keeping) warned(what, want string) {
 }
 
 const (
-	unusable = `level=WARN msg="the TLS files cannot be used; the certificate of before is served"`
+	unusable = `level=WARN msg="the TLS files cannot be used; the previous certificate is still served"`
 	serving  = `level=INFO msg="serving a TLS certificate" names=`
 	again    = `level=INFO msg="the TLS files can be used again"`
 )
@@ -109,7 +109,7 @@ func inBubble(t *testing.T, test func(t *testing.T)) {
 	synctest.Test(t, test)
 }
 
-// TestAReplacedPairIsServedAndAnUnusableOneIsNot: what cannot be used keeps the certificate of before, is one line
+// TestAReplacedPairIsServedAndAnUnusableOneIsNot: while the files cannot be used, the previous certificate is still served, is one line
 // and a warning for as long as it lasts, and its end is one line.
 func TestAReplacedPairIsServedAndAnUnusableOneIsNot(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

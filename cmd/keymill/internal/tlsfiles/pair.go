@@ -8,7 +8,7 @@
 // A Keeper looks at both files every few seconds, through links: certbot and Kubernetes replace a link
 // and not a file. It needs no notification of the kernel, which file systems of a network do not send.
 // What cannot be used, such as a certificate whose key is not written yet, replaces nothing: the
-// certificate of before is served on until both files fit. A handshake takes the certificate of
+// previous certificate is still served until both files fit. A handshake takes the certificate of
 // its instant, and connections that exist keep theirs.
 //
 // Files are PEM. The first certificate is the server's own, and its issuers follow it, each one behind
@@ -133,7 +133,7 @@ func checkKeyFile(text []byte) error {
 		encrypted := block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")
 		switch {
 		case encrypted:
-			return terminal.WithHint(errors.New("the private key is encrypted with a passphrase, which the server cannot type"),
+			return terminal.WithHint(errors.New("the private key is encrypted with a passphrase, which the server cannot enter"),
 				"write it without one, readable by the server's user alone: (umask 077; openssl pkey -in encrypted.key -out server.key)")
 		case isKey(block.Type):
 			return checkKey(block.Bytes)

@@ -2,7 +2,9 @@ package tlsfiles
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -206,8 +208,10 @@ func TestEachUsualPairIsAccepted(t *testing.T) {
 		} {
 			p := newPlace(t)
 			p.pair(pair[0], pair[1])
-			if err := os.Chmod(p.cert, 0o666); err != nil {
-				t.Fatal(err)
+			if !bytes.Contains(pair[0], []byte("PRIVATE")) {
+				if err := os.Chmod(p.cert, 0o666); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if pair, err := Load(p.config, time.Now()); err != nil || pair.unfit() != "" || pair.expiry(time.Now()) != "" {
 				t.Errorf("%s, %s: %v", kind, name, err)
@@ -248,6 +252,40 @@ func TestACertificateThatClientsRefuseIsWarnedAbout(t *testing.T) {
 		got := pair.unfit() + pair.expiry(now)
 		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// TestAPrivateKeyInTheCertificateFileIsUnderTheRulesOfTheKeyFile: in each order and form, also damaged, encrypted and of
+// another certificate. A file that other users may not read is served.
+func TestAPrivateKeyInTheCertificateFileIsUnderTheRulesOfTheKeyFile(t *testing.T) {
+	terminaltest.ClearEnvironment(t)
+	ec := tlstest.NewKey(t, "ECDSA")
+	cert, key := (&tlstest.Cert{Name: "id.example", Key: ec}).PEM(t), tlstest.KeyPEM(t, ec)
+	der, err := x509.MarshalECPrivateKey(ec.(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	for name, text := range map[string][]byte{
+		"key last, PKCS #8": join(cert, key), "key first, PKCS #8": join(key, cert), "EC": join(cert, block("EC PRIVATE KEY", der)),
+		"RSA":       join(block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(tlstest.NewKey(t, "RSA").(*rsa.PrivateKey))), cert),
+		"encrypted": join(cert, block("ENCRYPTED PRIVATE KEY", der)), "damaged": join(cert, []byte("-----BEGIN PRIVATE KEY-----\nMC4CAQ")),
+	} {
+		p := newPlace(t)
+		p.pair(text, key)
+		if _, err := Load(p.config, time.Now()); err != nil {
+			t.Errorf("%s: mode 0600: %v", name, err)
+		}
+		for _, mode := range []os.FileMode{0o644, 0o604, 0o602} {
+			if err := os.Chmod(p.cert, mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Load(p.config, time.Now())
+			if err == nil || !strings.Contains(err.Error(), "tls.cert_file: the file holds a private key, and "+p.cert+" may be read by others") ||
+				!strings.Contains(terminal.HintOf(err), "leave only certificates in it, or chmod 600") {
+				t.Errorf("%s: mode %v: %v", name, mode, err)
+			}
 		}
 	}
 }
