@@ -18,7 +18,8 @@ func healthcheckCommand() *cobra.Command {
 		Use:   "healthcheck",
 		Short: "Ask the running server whether it is ready",
 		Long: `Ask the running server for /readyz, and end with code 0 if it is ready and with 1 if it is not, or
-gives no answer. One line says why. It is meant for images without curl:
+gives no answer. One line says why. A usage error ends with code 2, as with every command; Docker takes
+that for unhealthy too. It is meant for images without curl:
 
   HEALTHCHECK CMD ["/keymill", "healthcheck"]
 

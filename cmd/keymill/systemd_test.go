@@ -77,7 +77,7 @@ func TestSystemdHearsOfReadyReloadAndStop(t *testing.T) {
 	}
 	c.signal(syscall.SIGTERM)
 	m.expect("STOPPING=1", "STATUS=stopping")
-	if code := c.wait(failsafe); code != 0 || strings.Contains(c.errs.String(), "no message to systemd") {
+	if code := c.wait(failsafe); code != 0 || strings.Contains(c.errs.String(), "cannot notify systemd") {
 		t.Errorf("exit code %d", code)
 	}
 }

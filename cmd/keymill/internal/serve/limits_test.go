@@ -5,10 +5,12 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // limitRows returns the table of limits in docs/operate.md: the limit → its value.
@@ -78,5 +80,22 @@ func TestTheProcessNeverTakesMoreConnectionsThanFiles(t *testing.T) {
 		if got := permittedBy(tt.files, tt.wanted); got != tt.want {
 			t.Errorf("%d files, %d connections: %d, want %d", tt.files, tt.wanted, got, tt.want)
 		}
+	}
+}
+
+// TestAnAddressThatCannotBeTakenHasANextStep: a port below 1024, an address of another machine, and a port in use.
+func TestAnAddressThatCannotBeTakenHasANextStep(t *testing.T) {
+	c := devConfig(t, t.TempDir())
+	for errno, want := range map[syscall.Errno]string{
+		syscall.EACCES: "CAP_NET_BIND_SERVICE, or keymill.socket", syscall.EPERM: "CAP_NET_BIND_SERVICE", syscall.EADDRNOTAVAIL: `"ip address" lists`,
+		syscall.EADDRINUSE: "another program has the port",
+	} {
+		if hint := listenHint(c, "listen", errno); !strings.Contains(hint, want) {
+			t.Errorf("%v: %q", errno, hint)
+		}
+	}
+	_, err := listenAt(c, "listen", "192.0.2.1:0") // RFC 5737: no machine has it
+	if err == nil || !strings.Contains(terminal.HintOf(err), `"ip address" lists`) || !strings.Contains(err.Error(), "cannot listen on 192.0.2.1:0") {
+		t.Errorf("%v, %q", err, terminal.HintOf(err))
 	}
 }

@@ -42,10 +42,23 @@ func listenAt(c *config.Config, key, address string) (net.Listener, error) {
 		err = errno
 	}
 	err = c.SettingError(key, "cannot listen on %s: %v", address, err)
-	if errors.Is(errno, syscall.EADDRINUSE) {
-		return nil, terminal.WithHint(err, "%s", portHint(c, key))
+	if hint := listenHint(c, key, errno); hint != "" {
+		return nil, terminal.WithHint(err, "%s", hint)
 	}
 	return nil, err
+}
+
+// listenHint says what to do about an error of listening, or returns "".
+func listenHint(c *config.Config, key string, errno syscall.Errno) string {
+	switch errno {
+	case syscall.EADDRINUSE:
+		return portHint(c, key)
+	case syscall.EACCES, syscall.EPERM:
+		return "a port below 1024 needs the capability CAP_NET_BIND_SERVICE, or keymill.socket of systemd (see docs/operate.md); or choose a higher port"
+	case syscall.EADDRNOTAVAIL:
+		return `no interface of this machine has the address; choose one that "ip address" lists, or 0.0.0.0 for all`
+	}
+	return ""
 }
 
 // passed returns the socket that systemd has opened in place of listen, or nil if there is none.

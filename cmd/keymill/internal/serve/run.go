@@ -19,7 +19,7 @@ const (
 	// DrainTime is how long requests in flight may go on after a signal.
 	DrainTime = 5 * time.Second
 
-	quiesceTime = time.Second // of DrainTime, until no connection is without a request
+	quiesceTime = 1500 * time.Millisecond // of DrainTime, until no connection is without a request. It takes up to a second
 
 	failedServeTime = 2 * time.Second // after the store failed: readyz fails, JWKS is still served
 	failedDrainTime = time.Second     // requests in flight, after failedServeTime
@@ -43,7 +43,7 @@ func (s *server) run(ctx context.Context) error {
 	close(s.serving)
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
-	s.tell(s.manager.Ready(s.state()))
+	s.notify(func() error { return s.manager.Ready(s.state()) })
 
 	var err error
 	select {
@@ -52,7 +52,7 @@ func (s *server) run(ctx context.Context) error {
 	case err = <-ended:
 	}
 	defer s.limitStop().Stop()
-	s.tell(s.manager.Stopping())
+	s.notifyStop()
 	s.drain(ctx, servers...)
 	cancel()
 	loops.Wait()
@@ -76,7 +76,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
 		"verify":   s.verifyRest,
-		"watchdog": func(ctx context.Context) error { return s.manager.Watch(ctx, s.works, s.tell) },
+		"watchdog": func(ctx context.Context) error { return s.manager.Watch(ctx, s.works, s.alive, s.tell) },
 	}
 	if s.auditLines != nil {
 		work["audit.log"] = s.auditLines.Run
@@ -109,14 +109,6 @@ func (s *server) state() string {
 		protocol = "https"
 	}
 	return fmt.Sprintf("serving %s on %s", protocol, s.public.Addr())
-}
-
-// tell logs that systemd could not be told something. It never ends the server: systemd itself restarts a
-// service that it does not hear of.
-func (s *server) tell(err error) {
-	if err != nil {
-		s.log.Warn("no message to systemd", "error", terminal.Plain(err))
-	}
 }
 
 // limitStop ends the process if stopping takes too long. After the store has failed
@@ -156,6 +148,7 @@ func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	for _, h := range servers {
 		all.Go(func() {
 			if h.Shutdown(bounded) != nil {
+				s.log.Warn("ending connections whose requests took longer than a stop may take", "limit", limit.String())
 				h.Close()
 			}
 		})

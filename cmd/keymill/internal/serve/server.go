@@ -48,6 +48,7 @@ type server struct {
 
 	tls       *tlsfiles.Keeper // nil without tls.cert_file
 	manager   *systemd.Manager
+	notifier  notifier // of manager
 	public    net.Listener
 	monitor   net.Listener          // of metrics and health; nil without metrics.listen
 	metrics   *metrics.Metrics      // nil without metrics.listen

@@ -38,9 +38,12 @@ func (s *server) catchSignals(ctx context.Context, reload func() (*config.Config
 		// Not in the goroutine that stops the server, because reading the file may block.
 		for range hangups {
 			<-s.serving // what a reload changes is opened by then
-			s.tell(s.manager.Reloading())
+			if !s.notify(s.manager.Reloading) {
+				s.log.Info("the server is stopping, so the configuration is not read again")
+				continue
+			}
 			s.reload(reload)
-			s.tell(s.manager.Ready(s.state()))
+			s.notify(func() error { return s.manager.Ready(s.state()) })
 		}
 	}()
 	return ctx, func() { stop(nil) }

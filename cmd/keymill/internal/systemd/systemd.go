@@ -11,6 +11,7 @@ package systemd
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strconv"
@@ -33,18 +34,24 @@ type Manager struct {
 // firstSocket is SD_LISTEN_FDS_START.
 const firstSocket = 3
 
+// maxSockets bounds the descriptors that are closed for children. More than one is an error of Listener.
+const maxSockets = 64
+
+// maxMicroseconds is what a time.Duration holds.
+const maxMicroseconds = math.MaxInt64 / int64(time.Microsecond)
+
 // FromEnvironment reads the variables and removes them, so that no child takes them for its own.
 func FromEnvironment() *Manager {
 	m := &Manager{socket: take("NOTIFY_SOCKET"), first: firstSocket}
 	usec, pid := take("WATCHDOG_USEC"), take("WATCHDOG_PID")
-	if n, err := strconv.ParseInt(usec, 10, 64); err == nil && n > 0 && (pid == "" || isUs(pid)) {
+	if n, err := strconv.ParseInt(usec, 10, 64); err == nil && n > 0 && n <= maxMicroseconds && (pid == "" || isUs(pid)) {
 		m.watchdog = time.Duration(n) * time.Microsecond
 	}
 	count, pid := take("LISTEN_FDS"), take("LISTEN_PID")
 	take("LISTEN_FDNAMES")
 	if n, err := strconv.Atoi(count); err == nil && n > 0 && isUs(pid) {
 		m.sockets = n
-		for fd := range n {
+		for fd := range min(n, maxSockets) {
 			unix.CloseOnExec(m.first + fd)
 		}
 	}

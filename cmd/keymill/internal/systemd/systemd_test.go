@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -83,6 +84,35 @@ func TestNoChildGetsTheVariables(t *testing.T) {
 	}
 }
 
+// TestAbsurdVariablesAreHarmless: a great number of sockets is an error at once, a watchdog of a microsecond does not take
+// the processor, and one of more years than a time has is none.
+func TestAbsurdVariablesAreHarmless(t *testing.T) {
+	for _, n := range []string{"2147483647", "9223372036854775807"} {
+		t.Setenv("LISTEN_FDS", n)
+		t.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
+		if _, err := FromEnvironment().Listener(); err == nil || !strings.Contains(err.Error(), "passed "+n+" sockets") {
+			t.Errorf("%s sockets: %v", n, err)
+		}
+	}
+	t.Setenv("NOTIFY_SOCKET", "/none")
+	t.Setenv("WATCHDOG_USEC", "9223372036854775807")
+	if d := FromEnvironment().Watchdog(); d != 0 {
+		t.Errorf("a watchdog of %v", d)
+	}
+	t.Setenv("NOTIFY_SOCKET", "/none")
+	t.Setenv("WATCHDOG_USEC", "1")
+	m := FromEnvironment()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		asked := 0
+		m.Watch(ctx, func(context.Context) error { asked++; return nil }, func(error) {}, func(error) {})
+		if asked < 10 || asked > 200 {
+			t.Errorf("asked %d times in a second", asked)
+		}
+	})
+}
+
 // TestWithoutSystemdNothingIsDone, and a socket without a reader is an error, not a hang.
 func TestWithoutSystemdNothingIsDone(t *testing.T) {
 	for _, name := range []string{"NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"} {
@@ -122,7 +152,12 @@ func TestTheWatchdogHearsOnlyOfAServerThatWorks(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- m.Watch(ctx, works, func(err error) { failed <- err }) }()
+	worked := func(err error) {
+		if err != nil {
+			failed <- err
+		}
+	}
+	go func() { ended <- m.Watch(ctx, works, worked, func(error) {}) }()
 	for range 3 {
 		if got := receive(t, conn); got != "WATCHDOG=1" {
 			t.Errorf("%q", got)
