@@ -61,14 +61,10 @@ func readStoreEpoch(r storage.Reader) (uint64, error) {
 
 // StoreEpoch returns the epoch of the store, or 0 before the first Open.
 func StoreEpoch(r storage.Reader) (uint64, error) {
-	raw, err := r.Get(epochKey)
-	if errors.Is(err, storage.ErrNotFound) {
+	if _, err := r.Get(epochKey); errors.Is(err, storage.ErrNotFound) {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	return record.DecodeEpoch(epochKey, raw)
+	return readStoreEpoch(r)
 }
 
 // CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.

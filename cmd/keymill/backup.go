@@ -32,16 +32,17 @@ func backupCommand() *cobra.Command {
 		Use:   "backup FILE",
 		Short: "Copy the store of the running server to a file",
 		Long: `Copy the store of the running server, which goes on serving. The command prints the time of the
-copy: every change that the server answered before that time is in it. FILE appears only once it is
+backup: every change that the server answered before that time is in it. FILE appears only once it is
 complete. "-" writes to standard output.
 
-A copy holds what the store holds: names of users, hashes of passwords, and private keys that are
+A backup holds what the store holds: names of users, hashes of passwords, and private keys that are
 sealed under the master key. Keep it as private as the store, and away from the master key: with
-both, anyone can sign tokens. --recipient encrypts the copy with age to a public key, so that the
-machine that makes copies cannot read them.
+both, anyone can sign tokens. --recipient encrypts the backup with age to a public key, so that the
+machine that makes backups cannot read them.
 
---check reads a copy as a restore does: it makes a store of it in the directory for temporary files,
-checks every record there and removes it. Name the master key as for doctor. Without it the pages and
+--check reads a backup as a restore does: it makes a store of it in the directory for temporary files
+($TMPDIR, or /tmp), decrypted, checks every record there and removes it. Only kill -9 and a crash
+leave it, as keymill-check-*. Name the master key as for doctor. Without it the pages and
 the checksum are checked, and the output says what was not.`,
 		Example: `  keymill backup today.backup
   keymill backup --check today.backup
@@ -59,7 +60,7 @@ the checksum are checked, and the output says what was not.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&b.check, "check", false, "check the copy in FILE instead of making one")
+	f.BoolVar(&b.check, "check", false, "check the backup in FILE instead of making one")
 	f.BoolVar(&b.overwrite, "overwrite", false, "replace FILE")
 	f.StringArrayVar(&b.recipients, "recipient", nil, "encrypt to this public `KEY` of age (repeatable)")
 	f.StringArrayVar(&b.lists, "recipients-file", nil, "encrypt to all public keys in `FILE` (repeatable)")
@@ -72,7 +73,7 @@ the checksum are checked, and the output says what was not.`,
 
 func (b *backupRun) run(cmd *cobra.Command, name string) error {
 	if len(b.identities) > 0 {
-		return terminal.WithHint(terminal.Usage("--identity opens a copy"), "use it with --check; to encrypt, name a --recipient")
+		return terminal.WithHint(terminal.Usage("--identity opens a backup"), "use it with --check; to encrypt, name a --recipient")
 	}
 	recipients, err := backupfile.Recipients(b.recipients, b.lists)
 	if err != nil {
@@ -104,8 +105,8 @@ func (b *backupRun) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	return sayOrJSON(cmd, b.asJSON, map[string]any{"file": name, "header": header, "trailer": trailer},
-		"%s is a copy of database %s as it was at %s: %d records, then %d changes", name, header.Database,
-		terminal.FormatTime(&trailer.Ended), trailer.Records, trailer.Changes)
+		"%s is a backup of database %s as it was at %s: %s, then %s", name, header.Database,
+		terminal.FormatTime(&trailer.Ended), terminal.Count(trailer.Records, "record"), terminal.Count(trailer.Changes, "change"))
 }
 
 // dial finds the server whose configuration --config names, or else that of the data directory.
@@ -125,10 +126,10 @@ func (b *backupRun) dial(cmd *cobra.Command) (*adminapi.Client, error) {
 func (b *backupRun) toOutput(cmd *cobra.Command, server *adminapi.Client, recipients []age.Recipient) error {
 	out := cmd.OutOrStdout()
 	if f, ok := out.(*os.File); ok && terminal.IsTerminal(f) {
-		return terminal.WithHint(errors.New("a copy is not for a terminal"), "name a file, or redirect the output")
+		return terminal.WithHint(errors.New("refusing to write a backup to a terminal"), "name a file, or redirect the output")
 	}
 	if b.asJSON {
-		return terminal.Usage("--json would be mixed with the copy; name a file instead of \"-\"")
+		return terminal.Usage("--json would be mixed with the backup; name a file instead of \"-\"")
 	}
 	signal.Ignore(syscall.SIGPIPE) // a closed pipe is an error with a line
 	failed := make(chan error, 1)
@@ -149,7 +150,7 @@ func (b *backupRun) toOutput(cmd *cobra.Command, server *adminapi.Client, recipi
 
 func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 	if b.overwrite || len(b.recipients) > 0 || len(b.lists) > 0 {
-		return terminal.Usage("--overwrite, --recipient and --recipients-file are for making a copy, not for --check")
+		return terminal.Usage("--overwrite, --recipient and --recipients-file are for making a backup, not for --check")
 	}
 	c, dirs, err := checkedKeys(cmd, b.config)
 	if err != nil {
@@ -157,7 +158,7 @@ func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 	}
 	_ = diagnose.FindStore(c, dirs) // a trial server's has its key; a copy can be checked where there is none
 	defer untilSignal(cmd)()
-	p := backupfile.NewProgress(cmd.ErrOrStderr())
+	p := terminal.NewProgress(cmd.ErrOrStderr())
 	in, err := backupfile.OpenInput(cmd.Context(), backupfile.Source{Name: name, Stdin: cmd.InOrStdin(), Identities: b.identities}, p)
 	if cmd.Context().Err() != nil {
 		return errors.New("interrupted")
@@ -167,8 +168,8 @@ func (b *backupRun) runCheck(cmd *cobra.Command, name string) error {
 	}
 	defer in.Close()
 	d := &diagnose.Doctor{Config: c, Program: "/proc/self/exe"}
-	if p.Terminal {
-		d.Progress = p.Out
+	if p.Bar() {
+		d.Progress = cmd.ErrOrStderr()
 	}
 	findings, err := d.ExamineCopy(cmd.Context(), in)
 	if err != nil {

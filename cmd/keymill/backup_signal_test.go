@@ -154,3 +154,40 @@ func TestABackupFindsTheServerOfItsConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// TestARestoreByAnotherUserNamesTheServersUser: it suggests no other directory, where it would make a new store.
+func TestARestoreByAnotherUserNamesTheServersUser(t *testing.T) {
+	t.Parallel()
+	needRoot(t)
+	p := newPlace(t)
+	p.unprivileged()
+	p.start()
+	file := filepath.Join(p.dir, "backup")
+	p.must(nil, "backup", file)
+	p.as = &syscall.Credential{Uid: 1234, Gid: 1234}
+	for _, path := range []string{p.dir, file, filepath.Join(p.dir, "master.key")} {
+		if err := os.Chown(path, 1234, 1234); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{{"restore", file}, {"restore", "--replace", file}} {
+		_, errs, code := p.run(args...)
+		if code != 1 || !strings.HasPrefix(errs, "keymill: data directory "+p.data+": permission denied for uid 1234; it belongs to uid ") ||
+			!strings.HasSuffix(errs, "\n  hint: run it as the server's user, or as root\n") {
+			t.Errorf("%v: code %d\n%s", args, code, errs)
+		}
+	}
+}
+
+// TestACheckOfABackupNamesNoDirectory: the one where it was checked is gone.
+func TestACheckOfABackupNamesNoDirectory(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	_, file := p.withBackup(t)
+	if out := p.must(nil, "backup", "--check", "--json", file); strings.Contains(out, `"data"`) {
+		t.Errorf("%s", out)
+	}
+	if out := p.must(nil, "backup", "--check", file); strings.Contains(out, " 1 changes") || !strings.Contains(out, " records, then ") {
+		t.Errorf("%s", out)
+	}
+}

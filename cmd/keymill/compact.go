@@ -1,10 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"os/signal"
-	"syscall"
-
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/compact"
@@ -37,18 +33,14 @@ store. No master key is needed, and the server starts on the new file as on the 
 		if err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-		defer stop()
-		r, err := compact.Run(ctx, compact.Options{Data: c.Data, Program: "/proc/self/exe", Notes: cmd.ErrOrStderr()})
+		defer untilSignal(cmd)()
+		r, err := compact.Run(cmd.Context(), compact.Options{Data: c.Data, Program: "/proc/self/exe", Notes: cmd.ErrOrStderr()})
 		if err != nil {
 			return err
 		}
 		if asJSON {
-			raw, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
-			return terminal.PrintJSON(cmd.OutOrStdout(), raw)
+			raw, err := terminal.MarshalJSON(r)
+			return printAnswer(cmd, raw, err)
 		}
 		return r.Print(cmd.OutOrStdout())
 	}

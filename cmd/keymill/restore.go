@@ -25,11 +25,11 @@ backup was made. It checks every record first; if one is damaged, it changes not
 
 A backup does not know what was revoked after it was made. So new keys sign, and all sessions end: all
 users log in again. The file keymill.revoked beside the mark lists the keys that were revoked. With
-it the other keys of the copy stay in the key set, to verify only, until their tokens have expired.
+it the other keys of the backup stay in the key set, to verify only, until their tokens have expired.
 Without it they are revoked, and services refuse every earlier token. If you know that no key was
 revoked since the backup, --trust-keys keeps them. --jwks FILE keeps the keys in FILE, the key set
-that a service fetched last, and adds those that are later than the copy. --keep-sessions lets the
-sessions of the copy go on, also those that were ended since, and those of users who were disabled
+that a service fetched last, and adds those that are later than the backup. --keep-sessions lets the
+sessions of the backup go on, also those that were ended since, and those of users who were disabled
 since.
 
 restore prints what it did and what you have to check. Settings, the master key and files beside the
@@ -63,10 +63,10 @@ store are not in a backup.`,
 	addConfigFlag(cmd, &file)
 	cmd.Flags().Var(new(dirName), "data", "the server's data directory; created if missing, its parent must exist")
 	f.BoolVar(&q.Replace, "replace", false, "replace the store in the data directory")
-	f.BoolVar(&q.TrustKeys, "trust-keys", false, "keep the keys of the copy in the key set, to verify only")
+	f.BoolVar(&q.TrustKeys, "trust-keys", false, "keep the keys of the backup in the key set, to verify only")
 	f.StringVar(&q.Set, "jwks", "", "keep or add the keys in `FILE`, a key set (RFC 7517), to verify only")
-	f.BoolVar(&q.AcceptDamage, "accept-damage", false, "restore although the checks of the copy find damage, which stays")
-	f.BoolVar(&q.KeepSessions, "keep-sessions", false, "let the sessions of the copy go on")
+	f.BoolVar(&q.AcceptDamage, "accept-damage", false, "restore although the checks of the backup find damage, which stays")
+	f.BoolVar(&q.KeepSessions, "keep-sessions", false, "let the sessions of the backup go on")
 	f.StringArrayVar(&q.Identities, "identity", nil, "`FILE` with the secret key of age (repeatable)")
 	addJSONFlag(cmd, &asJSON)
 	return cmd

@@ -258,7 +258,7 @@ func TestSessionsThatWereAllEndedStayEnded(t *testing.T) {
 	p.must(nil, "session", "revoke", "--all")
 	c.signal(syscall.SIGTERM)
 	c.wait(failsafe)
-	if out := p.must(nil, "restore", "--replace", "--keep-sessions", file); !strings.Contains(out, "all sessions have ended: they were ended after the copy was made\n") {
+	if out := p.must(nil, "restore", "--replace", "--keep-sessions", file); !strings.Contains(out, "all sessions have ended: they were ended after the backup was made\n") {
 		t.Errorf("restore says\n%s", out)
 	}
 	c = p.start("--config", p.configure("simplejwt: {client: web}\n"))

@@ -70,7 +70,7 @@ type FailedError struct{ Reason string }
 
 // Error quotes the server.
 func (e *FailedError) Error() string {
-	return "the server ended the copy before it was whole: " + e.Reason
+	return "the server ended the backup before it was whole: " + e.Reason
 }
 
 // A VersionError means that another version of Keymill wrote the copy.

@@ -354,7 +354,7 @@ func TestACopyThatFailsLeavesTheStoreAsItWas(t *testing.T) {
 	}{
 		"a full disk":            {t.Context(), pausing{failing{}, write}, options(t), "no space"},
 		"a caller who went away": {cancelled, io.Discard, options(t), "context canceled"},
-		"too many changes":       {t.Context(), pausing{io.Discard, func() { write(); write() }}, small, "the reader of the copy is too slow"},
+		"too many changes":       {t.Context(), pausing{io.Discard, func() { write(); write() }}, small, "the reader of the backup is too slow"},
 		"no place for the changes": {t.Context(), pausing{io.Discard, func() {
 			for range 30 {
 				write()

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +47,7 @@ func (t *tail) add(writes []storage.Write) {
 	t.count += len(writes)
 	t.bytes += int64(len(t.buf) - before)
 	if t.bytes > t.max {
-		t.fail(fmt.Errorf("more than %d MB were changed before all records were read: the reader of the copy is too slow", t.max>>20))
+		t.fail(fmt.Errorf("more than %d MB were changed before all records were read: the reader of the backup is too slow", t.max>>20))
 		return
 	}
 	if len(t.buf) >= tailMemory {
@@ -61,14 +62,11 @@ func (t *tail) fail(err error) { t.err, t.buf = err, nil }
 // spill appends the memory to the file.
 func (t *tail) spill() error {
 	if t.file == nil {
-		f, err := os.CreateTemp(t.dir, "keymill.backup-*")
+		f, err := unnamed(t.dir)
 		if err != nil {
 			return err
 		}
 		t.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return err
-		}
 	}
 	var disk unix.Statfs_t
 	if err := unix.Fstatfs(int(t.file.Fd()), &disk); err == nil && disk.Bavail*uint64(disk.Bsize) < t.room {
@@ -77,6 +75,22 @@ func (t *tail) spill() error {
 	_, err := t.file.Write(t.buf)
 	t.buf = t.buf[:0]
 	return err
+}
+
+// unnamed opens a new file that has no name. On a file system without such files it has one for a moment.
+func unnamed(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EISDIR) {
+		return f, err
+	}
+	if f, err = os.CreateTemp(dir, "keymill.backup-*"); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // failed returns why the changes are not whole, or nil.

@@ -131,6 +131,17 @@ func (c *compaction) source(tx *bbolt.Tx, dir string) (tree, error) {
 	return from, checkSpace(dir, int64(used))
 }
 
+// A SpaceError means that the new file of Compact does not fit on the disk.
+type SpaceError struct {
+	Dir        string
+	Need, Free int64 // bytes
+}
+
+// Error says how much is missing.
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("the new file needs %d bytes in %s, and %d are free", e.Need, e.Dir, e.Free)
+}
+
 // checkSpace returns an error unless there is space for a copy of used bytes. Full pages split while the copy is
 // written, to pageFill of a page.
 func checkSpace(dir string, used int64) error {
@@ -140,7 +151,7 @@ func checkSpace(dir string, used int64) error {
 		return err
 	}
 	if left := int64(disk.Bavail) * disk.Bsize; left < need {
-		return fmt.Errorf("the copy needs %d bytes in %s, and %d are free", need, dir, left)
+		return &SpaceError{dir, need, left}
 	}
 	return nil
 }
@@ -263,7 +274,7 @@ func (c *compaction) compare(db *bbolt.DB, want []byte) error {
 		start = l.next
 	}
 	if records != c.done.Records || string(sum.Sum(nil)) != string(want) {
-		return damaged("the copy has %d records and the store %d, or one differs; the store was left as it is", records, c.done.Records)
+		return damaged("the new file has %d records and the store %d, or one differs; the store was left as it is", records, c.done.Records)
 	}
 	return nil
 }

@@ -288,7 +288,7 @@ func TestCompactComparesWhatItWrote(t *testing.T) {
 
 // TestCompactOnAFullDisk says how much it needs, or fails while it writes, and leaves the store.
 func TestCompactOnAFullDisk(t *testing.T) {
-	for size, want := range map[string]string{"9m": "the copy needs ", "16m": "no space left on device"} {
+	for size, want := range map[string]string{"9m": "the new file needs ", "16m": "no space left on device"} {
 		dir := t.TempDir()
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 			if os.Getenv("CI") != "" {

@@ -86,7 +86,10 @@ func (d *File) open() error {
 		d.last, d.tail, d.size, err = readEnd(f, d.path)
 	}
 	if err == nil {
-		err = namedfile.SyncDirectory(filepath.Dir(d.path)) // the file may be new
+		err = namedfile.SyncDir(filepath.Dir(d.path)) // the file may be new
+		if errors.Is(err, os.ErrPermission) {
+			err = nil
+		}
 	}
 	if err != nil {
 		f.Close()

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -38,12 +39,11 @@ func Make(ctx context.Context, server *adminapi.Client, w io.Writer, recipients 
 		return h, t, err
 	}
 	defer body.Close()
-	p := NewProgress(errs)
-	p.In, p.Total = body, status.StoreBytes
+	p := terminal.NewProgress(errs)
 	defer p.End()
-	h, t, err = Copy(w, p, recipients)
+	h, t, err = Copy(w, &counter{in: body, shown: p, total: status.StoreBytes}, recipients)
 	if errors.Is(err, backup.ErrTruncated) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = terminal.WithHint(errors.New("the server ended the copy before it was whole"), "it was stopped, or its log says why")
+		err = terminal.WithHint(errors.New("the server ended the backup before it was whole"), "it was stopped, or its log says why")
 	}
 	return h, t, err
 }
@@ -61,7 +61,7 @@ func Copy(w io.Writer, server io.Reader, recipients []age.Recipient) (backup.Hea
 	tee := &tee{in: server, out: out}
 	r, err := readAll(tee)
 	if tee.failed != nil {
-		err = fmt.Errorf("write the backup: %w", tee.failed)
+		err = full(fmt.Errorf("write the backup: %w", tee.failed))
 	}
 	if err == nil {
 		err = out.Close()
@@ -128,7 +128,7 @@ func Create(path string, replace bool) (*File, error) {
 	case err == nil && !info.Mode().IsRegular():
 		return nil, terminal.WithHint(fmt.Errorf("%s is not a regular file", path), "name \"-\" to write to standard output")
 	case err == nil && replace && !isBackup(path):
-		return nil, terminal.WithHint(fmt.Errorf("%s is no backup, so it is not replaced", path), "choose another name")
+		return nil, terminal.WithHint(fmt.Errorf("%s is not a backup and was not replaced", path), "choose another name")
 	case err == nil && !replace:
 		return nil, terminal.WithHint(fmt.Errorf("%s exists", path), "choose another name, or replace it with --overwrite")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -136,9 +136,30 @@ func Create(path string, replace bool) (*File, error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", path, withoutPath(err))
+		return nil, uncreated(path, err)
 	}
 	return &File{f, path, replace}, nil
+}
+
+// uncreated says what to do if there can be no file at path.
+func uncreated(path string, err error) error {
+	dir := filepath.Dir(path)
+	what := fmt.Errorf("create %s: %w", path, withoutPath(err))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return terminal.WithHint(what, "the directory %s does not exist; create it first", terminal.ShellWord(dir))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return terminal.WithHint(namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, what), "name a file in a directory in which uid %d may write", os.Geteuid())
+	}
+	return full(what)
+}
+
+// full says what to do if a disk is full.
+func full(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return terminal.WithHint(err, "free space there, or name a file on another disk; a backup needs about as much as the store")
+	}
+	return err
 }
 
 // isBackup reports whether a file is empty, or begins as a backup or an encrypted file does. Nothing else is
@@ -185,7 +206,7 @@ func (f *File) Commit() error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", f.path, withoutPath(err))
+		return full(fmt.Errorf("write %s: %w", f.path, withoutPath(err)))
 	}
 	return namedfile.SyncDir(filepath.Dir(f.path))
 }
@@ -232,7 +253,8 @@ func Open(in io.Reader, identities []age.Identity) (io.Reader, error) {
 	}
 	plain, err := age.Decrypt(encrypted, identities...)
 	if none := new(age.NoIdentityMatchError); errors.As(err, &none) {
-		return nil, errors.New("the backup is encrypted to other recipients: none of the identities opens it")
+		return nil, terminal.WithHint(errors.New("the backup is encrypted to other recipients: none of the identities opens it"),
+			"name the identity whose public key was the --recipient; age-keygen -y FILE prints the public key of one")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", backup.ErrDamaged, err)

@@ -13,7 +13,7 @@ import (
 // An Input is a backup that an operator named, decrypted.
 type Input struct {
 	io.Reader
-	progress *Progress
+	progress *terminal.Progress
 	ctx      context.Context
 	file     *namedfile.File // nil for standard input
 }
@@ -27,24 +27,24 @@ type Source struct {
 
 // OpenInput opens a backup. progress shows how much was read, until the end of the input. A read ends with
 // ctx, also one that waits for the program at the other end of a pipe.
-func OpenInput(ctx context.Context, s Source, progress *Progress) (_ *Input, err error) {
+func OpenInput(ctx context.Context, s Source, progress *terminal.Progress) (_ *Input, err error) {
 	ids, err := Identities(s.Identities)
 	if err != nil {
 		return nil, err
 	}
 	in := &Input{progress: progress, ctx: ctx}
-	progress.In = s.Stdin
+	from, total := s.Stdin, int64(0)
 	if s.Name != "-" {
 		if in.file, err = namedfile.Open(s.Name); err != nil {
 			return nil, err
 		}
-		progress.In = in.file
+		from = in.file
 		if info, err := in.file.Stat(); err == nil {
-			progress.Total = info.Size()
+			total = info.Size()
 		}
 	}
-	progress.In = &interruptible{ctx: ctx, in: progress.In, done: make(chan struct{}, 1)}
-	if in.Reader, err = Open(progress, ids); err != nil {
+	from = &interruptible{ctx: ctx, in: from, done: make(chan struct{}, 1)}
+	if in.Reader, err = Open(&counter{in: from, shown: progress, total: total}, ids); err != nil {
 		in.Close()
 		return nil, err
 	}

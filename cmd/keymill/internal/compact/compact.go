@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/serve"
@@ -45,12 +43,15 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		return r, lockFault(err)
 	}
 	defer dir.Undo() // and with it the lock file, if there was none
-	p := newProgress(o.Notes)
-	defer p.end()
-	if err := diagnose.CheckStorePages(ctx, o.Program, r.File, p.report("checking")); err != nil {
+	p := terminal.NewProgress(o.Notes)
+	defer p.End()
+	report := func(what string) func(int) {
+		return func(percent int) { p.Show(int64(percent), 100, fmt.Sprintf("%s: %d %%", what, percent)) }
+	}
+	if err := diagnose.CheckStorePages(ctx, o.Program, r.File, report("checking")); err != nil {
 		return r, fault(ctx, terminal.WithHint(fmt.Errorf("%s was not compacted: %w", r.File, err), "keymill doctor --data %s says what is wrong", terminal.ShellWord(o.Data)))
 	}
-	done, err := bolt.Compact(ctx, r.File, p.report("compacting"))
+	done, err := bolt.Compact(ctx, r.File, report("compacting"))
 	r.Records, r.Before, r.After = done.Records, done.Before, done.After
 	return r, fault(ctx, err)
 }
@@ -69,11 +70,15 @@ func lockFault(err error) error {
 
 // fault says what an error of the work means.
 func fault(ctx context.Context, err error) error {
+	space := (*bolt.SpaceError)(nil)
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return errors.New("interrupted; the store is as it was")
+	case errors.As(err, &space):
+		return terminal.WithHint(fmt.Errorf("the new file needs %s in %s, and %s are free", terminal.Size(space.Need), space.Dir, terminal.Size(space.Free)),
+			"the store is as it was; free space on its disk, and run it again")
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return terminal.WithHint(err, "the store is as it was; free space on its disk, and run it again")
 	case errors.Is(err, fs.ErrPermission):
@@ -86,62 +91,9 @@ func fault(ctx context.Context, err error) error {
 func (r Result) Print(w io.Writer) error {
 	name := terminal.Printable(r.File)
 	if r.After == r.Before {
-		_, err := fmt.Fprintf(w, "nothing to gain: %s has %s, and its %d records need as much\n", name, bytesText(r.Before), r.Records)
+		_, err := fmt.Fprintf(w, "nothing to gain: %s has %s, no more than its records need (%s)\n", name, terminal.Size(r.Before), terminal.Count(r.Records, "record"))
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s: %s before, %s now, %d records\n", name, bytesText(r.Before), bytesText(r.After), r.Records)
+	_, err := fmt.Fprintf(w, "%s: %s before, %s now, %s\n", name, terminal.Size(r.Before), terminal.Size(r.After), terminal.Count(r.Records, "record"))
 	return err
-}
-
-// bytesText writes a size with three digits.
-func bytesText(n int64) string {
-	for _, unit := range []struct {
-		bytes int64
-		name  string
-	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
-		if n >= unit.bytes {
-			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.bytes), unit.name)
-		}
-	}
-	return fmt.Sprintf("%d bytes", n)
-}
-
-// A progress shows a bar on a terminal, and elsewhere a line every ten seconds.
-type progress struct {
-	out      io.Writer
-	terminal bool
-	next     time.Time
-	shown    bool // there is a line on the terminal
-}
-
-const lineEvery = 10 * time.Second
-
-func newProgress(out io.Writer) *progress {
-	f, ok := out.(*os.File)
-	return &progress{out: out, terminal: ok && terminal.IsTerminal(f), next: time.Now().Add(time.Second)}
-}
-
-// report returns the function that shows one part of the work.
-func (p *progress) report(what string) func(percent int) {
-	return func(percent int) {
-		now := time.Now()
-		switch {
-		case now.Before(p.next):
-		case p.terminal:
-			const width = 30
-			done := width * percent / 100
-			fmt.Fprintf(p.out, "\r%-10s [%-*s] %3d %%", what, width, "##############################"[:done], percent)
-			p.next, p.shown = now.Add(100*time.Millisecond), true
-		default:
-			fmt.Fprintf(p.out, "%s: %d %%\n", what, percent)
-			p.next = now.Add(lineEvery)
-		}
-	}
-}
-
-// end removes the line from a terminal.
-func (p *progress) end() {
-	if p.shown {
-		fmt.Fprintf(p.out, "\r%60s\r", "")
-	}
 }

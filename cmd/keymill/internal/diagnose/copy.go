@@ -97,15 +97,16 @@ func (d *Doctor) noKey() bool {
 
 func describe(r *backup.Reader) string {
 	h, t := r.Header(), r.Trailer()
-	return fmt.Sprintf("Keymill %s made it of database %s and ended at %s: %d records, then %d changes; its checksum fits",
-		terminal.Printable(h.Program), terminal.Printable(h.Database), terminal.FormatTime(&t.Ended), t.Records, t.Changes)
+	return fmt.Sprintf("Keymill %s made it of database %s and ended at %s: %s, then %s; its checksum fits",
+		terminal.Printable(h.Program), terminal.Printable(h.Database), terminal.FormatTime(&t.Ended),
+		terminal.Count(t.Records, "record"), terminal.Count(t.Changes, "change"))
 }
 
 func leftOut(t *backup.Trailer) error {
 	if t.LeftOut == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d records of the store were left out, because another program put them there; run keymill doctor there", t.LeftOut)
+	return fmt.Errorf("not in the backup, because another program wrote them to the store: %s; run keymill doctor there", terminal.Count(t.LeftOut, "record"))
 }
 
 func genuine(r *backup.Reader, key []byte) error {

@@ -177,7 +177,7 @@ func (d *Doctor) checkContent(ctx context.Context) {
 		}
 	}
 	records, err := audit.Verify(ctx, d.records)
-	d.findings.add("audit", fmt.Sprintf("%d records, the hash chain is complete", records), err)
+	d.findings.add("audit", terminal.Count(records, "record")+", the hash chain is complete", err)
 }
 
 // explainIdentity says more about why the store has no identity. With the master key another schema can be told
@@ -371,7 +371,7 @@ func (d *Doctor) showRetag() keystore.Progress {
 		return nil
 	}
 	return func(records int, _ string) {
-		fmt.Fprintf(d.Progress, "\rending the last change of the master key: %d records", records)
+		fmt.Fprintf(d.Progress, "\rending the last change of the master key: %s", terminal.Count(records, "record"))
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 
 // Findings is what a Doctor prints.
 type Findings struct {
-	Data   string    `json:"data"` // the directory
-	OK     bool      `json:"ok"`   // every check is
+	Data   string    `json:"data,omitempty"` // the directory; "" for a backup
+	OK     bool      `json:"ok"`             // every check is
 	Checks []Finding `json:"checks"`
 }
 

@@ -3,10 +3,10 @@ package diagnose
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/outbox"
 	"keymill/storage"
@@ -40,7 +40,7 @@ func (d *Doctor) checkRecords(ctx context.Context) bool {
 	if err == nil && count > 0 {
 		err = errors.New(serve.DamageWords(damaged, count))
 	}
-	return d.findings.add("damage", fmt.Sprintf("%d records, each as it was written", read), err)
+	return d.findings.add("damage", terminal.Count(read, "record")+", each as it was written", err)
 }
 
 // eachRecord calls fn for the records from start on and before end, or all if both are "", 1,000 in one

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -45,7 +46,7 @@ func (d *Doctor) checkReferences(ctx context.Context, now time.Time, damaged boo
 			return
 		}
 	}
-	d.findings.add("references", fmt.Sprintf("%d records, and what they refer to is there", c.read), c.result())
+	d.findings.add("references", terminal.Count(c.read, "record")+", and what they refer to is there", c.result())
 }
 
 func (c *linkCheck) readAll(ctx context.Context) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/bolt"
 )
 
@@ -32,7 +33,7 @@ func sizeText(path string, size int64) string {
 }
 
 func sizeWords(free, size int64) string {
-	text := fmt.Sprintf("%d bytes", size)
+	text := terminal.Count(size, "byte")
 	if size >= bigStore && free > size/2 {
 		text += fmt.Sprintf(", %d of them in free pages: keymill compact gives them back", free)
 	}

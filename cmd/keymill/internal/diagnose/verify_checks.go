@@ -35,7 +35,7 @@ func (c *TokenCheck) rows() []row {
 	t := c.Token
 	list := []row{
 		{name: "form", step: jwks.StepForm, expected: "3 parts of base64url, at most 16384 bytes",
-			found: fmt.Sprintf("%d parts, %d bytes", t.parts, len(t.text))},
+			found: terminal.Count(t.parts, "part") + ", " + terminal.Count(len(t.text), "byte")},
 		{name: "header", step: jwks.StepHeader, expected: "no crit, b64, zip, enc; no token inside", found: "none of them"},
 		{name: "algorithm", step: jwks.StepAlgorithm, also: jwks.StepKeyAlgorithm, expected: strings.Join(c.Algorithms, ", "), found: t.headerText("alg")},
 		{name: "type", step: jwks.StepType, expected: "at+jwt", found: t.headerText("typ")},

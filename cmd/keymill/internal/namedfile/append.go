@@ -34,17 +34,3 @@ func Append(path string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// SyncDirectory makes the names in a directory durable. A directory that this process may not list is left: it
-// cannot be synced.
-func SyncDirectory(path string) error {
-	dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if errors.Is(err, os.ErrPermission) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
-}

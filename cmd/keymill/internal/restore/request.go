@@ -11,6 +11,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/terminal"
 )
 
 // A Request is what an administrator asks for.
@@ -50,7 +51,7 @@ func Run(ctx context.Context, q Request) (*Report, error) {
 			return nil, err
 		}
 	}
-	in, err := backupfile.OpenInput(ctx, backupfile.Source{Name: q.File, Stdin: q.Stdin, Identities: q.Identities}, backupfile.NewProgress(q.Errs))
+	in, err := backupfile.OpenInput(ctx, backupfile.Source{Name: q.File, Stdin: q.Stdin, Identities: q.Identities}, terminal.NewProgress(q.Errs))
 	if ctx.Err() != nil {
 		return nil, interrupted(q.Config)
 	}

@@ -21,8 +21,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
@@ -71,6 +74,9 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 		o.link = os.Link
 	}
 	c := o.Config
+	if err := mayUse(c.Data); err != nil {
+		return nil, err
+	}
 	if err := cmp.Or(serve.CheckDir(c.Data), serve.CheckOwn(c)); err != nil {
 		return nil, err
 	}
@@ -114,6 +120,19 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 }
 
 func interrupted(c *config.Config) error { return fmt.Errorf("interrupted; %s is as it was", c.Data) }
+
+// mayUse refuses a directory of another user. The errors of a start would name another place for a new store.
+func mayUse(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK) == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	what := fmt.Errorf("data directory %s: permission denied for uid %d", dir, os.Geteuid())
+	if err == nil {
+		what = fmt.Errorf("%w; it %s", what, namedfile.Described(info))
+	}
+	return terminal.WithHint(what, "run it as the server's user, or as root")
+}
 
 // removeLeft removes what an interrupted restore left.
 func removeLeft(dir string) error {

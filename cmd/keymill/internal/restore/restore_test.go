@@ -253,7 +253,7 @@ func TestARestoreChecksEveryRecord(t *testing.T) {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	text.Reset()
-	if err := report.Print(&text); err != nil || !strings.Contains(text.String(), "damaged, and still so: damage: ") {
+	if err := report.Print(&text); err != nil || !strings.Contains(text.String(), "still damaged: damage: ") {
 		t.Errorf("%v, %s", err, text.String())
 	}
 }

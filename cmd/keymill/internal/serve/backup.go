@@ -3,11 +3,11 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
-	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -39,10 +39,12 @@ func (s *server) backup(ctx context.Context, w io.Writer, by string) error {
 	if errors.Is(err, bolt.ErrFollowed) {
 		return refusal.New("in_use", "another backup is being made; wait for its end")
 	}
-	if err != nil {
-		s.log.Warn("a backup ended before it was complete", "by", by, "error", terminal.Plain(err))
-	} else {
-		s.log.Info("backup made", "by", by, "records", made.Records, "changes", made.Changes, slog.Duration("took", time.Since(begun).Round(time.Millisecond)))
+	if err != nil && ctx.Err() != nil {
+		s.log.Warn("a backup ended, because its reader left", "by", by)
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("backup by %s: %w", by, err) // the line of the request has it
+	}
+	s.log.Info("backup made", "by", by, "records", made.Records, "changes", made.Changes, slog.Duration("took", time.Since(begun).Round(time.Millisecond)))
+	return nil
 }

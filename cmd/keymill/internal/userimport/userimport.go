@@ -166,7 +166,7 @@ func (r *Run) send(ctx context.Context) error {
 			"run the command again with --skip-existing: users that were imported are skipped")
 	}
 	if len(got.Results) != len(batch) {
-		return fmt.Errorf("the server answered about %d users of %d", len(got.Results), len(batch))
+		return fmt.Errorf("the server answered about %s of %d", terminal.Count(len(got.Results), "user"), len(batch))
 	}
 	for n, result := range got.Results {
 		if r.DryRun && result.Code == "" && (r.ids[result.ID] || r.names[result.Name]) {
