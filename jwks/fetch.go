@@ -156,7 +156,11 @@ func (e *noKeyError) Error() string {
 func parseIssuer(issuer string) (*url.URL, error) {
 	u, err := url.Parse(issuer)
 	if err != nil || u.Hostname() == "" || issuer != u.Scheme+"://"+u.Host+u.Path || !plainPath(u.Path) {
-		return nil, fmt.Errorf("issuer %q is not of the form https://host or https://host/path", clip(cutUserinfo(issuer)))
+		shown := cutUserinfo(issuer)
+		if at := strings.LastIndex(issuer, "@"); at >= 0 && !strings.Contains(issuer, "://") {
+			shown = "…" + issuer[at:]
+		}
+		return nil, fmt.Errorf("issuer %q is not of the form https://host or https://host/path", clip(shown))
 	}
 	if err := checkTransport(u); err != nil {
 		return nil, fmt.Errorf("issuer %q: %w", clip(issuer), err)

@@ -29,7 +29,7 @@ func badStores() []badStart {
 		}, "a master key is required, and master_key_file is not set\n  hint: the store in "},
 		{"no master key and no store", false, func(p *place) ([]string, []string) {
 			return environment(), nil
-		}, "a master key is required, and master_key_file is not set\n  hint: make one: head -c 32 /dev/urandom | base64 > master.key; chmod 600"},
+		}, "a master key is required, and master_key_file is not set\n  hint: make one: (umask 077; set -C; head -c 32 /dev/urandom | base64 > master.key); then set KEYMILL_MASTER_KEY_FILE=master.key\n"},
 		{"master key that others may read", true, func(p *place) ([]string, []string) {
 			os.Chmod(filepath.Join(p.dir, "master.key"), 0o604)
 			return nil, nil

@@ -95,6 +95,9 @@ func wrongStores() []badStart {
 			return nil, []string{"init"}
 		}, "open store "},
 		{"init with database_id", false, withID(someID, "init"), "KEYMILL_DATABASE_ID: no store is created, because " + someID + " exists already"},
+		{"init on a store with its database_id", true, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_DATABASE_ID="+someID), []string{"init"}
+		}, " holds a store already, and it was not changed\n  hint: start the server: keymill serve"},
 		{"init without a master key", false, func(p *place) ([]string, []string) {
 			return environment("KEYMILL_DATA=" + p.data), []string{"init"}
 		}, "a master key is required"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/healthcheck"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/jwks"
@@ -191,6 +193,9 @@ func (req *tokenRequest) fetch(ctx context.Context, client *http.Client) ([]byte
 // tokenEndpoint reads the issuer's metadata (RFC 8414). It asks only an https or loopback
 // issuer, because the next request carries a secret.
 func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (string, error) {
+	if strings.Contains(issuer, "@") {
+		return "", terminal.Usage("--issuer %q must not have a user or a password", terminal.WithoutUser(issuer))
+	}
 	if !safeURL(issuer) {
 		return "", fmt.Errorf("the issuer %q is neither https nor loopback: the secret would cross the network unencrypted", issuer)
 	}
@@ -207,6 +212,8 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 		TokenEndpoint string `json:"token_endpoint"`
 	}
 	switch {
+	case status == http.StatusBadRequest && healthcheck.WantsTLS(bytes.NewReader(raw)):
+		return "", terminal.WithHint(fmt.Errorf("%s answered with status 400", get.URL), "the server speaks TLS there: begin --issuer with https://")
 	case status != http.StatusOK:
 		return "", fmt.Errorf("%s answered with status %d", get.URL, status)
 	case json.Unmarshal(raw, &metadata) != nil:
@@ -214,14 +221,14 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	case metadata.Issuer != issuer:
 		return "", terminal.WithHint(fmt.Errorf("the server's issuer is %q, not %q", metadata.Issuer, issuer), "give --issuer exactly as the server does")
 	case !safeURL(metadata.TokenEndpoint):
-		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", metadata.TokenEndpoint)
+		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", terminal.WithoutUser(metadata.TokenEndpoint))
 	}
 	return metadata.TokenEndpoint, nil
 }
 
 func safeURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http" && jwks.IsLoopback(u.Hostname()))
+	return err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && jwks.IsLoopback(u.Hostname()))
 }
 
 // maxWebAnswerBytes bounds the answers with metadata and tokens.
@@ -235,7 +242,7 @@ func roundTrip(client *http.Client, req *http.Request) ([]byte, int, error) {
 			err = wrapped.Err
 		}
 		return nil, 0, terminal.WithHint(fmt.Errorf("request to %s://%s failed: %w", req.URL.Scheme, req.URL.Host, err),
-			"is the server running, and is --issuer its address?")
+			"%s", healthcheck.TLSHint(err, "is the server running, and is --issuer its address?"))
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxWebAnswerBytes))

@@ -53,7 +53,8 @@ func TestVerifyWithoutAKeySetDecidesNothing(t *testing.T) {
 		{"forbidden", page(403, "text/plain", ""), "", "403", "readable without authentication"},
 		{"TLS, unknown authority", secure.URL, "", "no authority known to this machine", "SSL_CERT_FILE=ca.pem"},
 		{"TLS expected", strings.Replace(i.url, "http:", "https:", 1), "", "does not speak TLS", "TLS proxy"},
-		{"HTTP for TLS", strings.Replace(secure.URL, "https:", "http:", 1), "", "400", "readable without authentication"},
+		{"HTTP for TLS", strings.Replace(secure.URL, "https:", "http:", 1), "", "400", "the server speaks TLS there: begin the address with https://"},
+		{"HTTP for TLS with --jwks", "https://id.example.com", strings.Replace(secure.URL, "https:", "http:", 1) + "/keys", "400", "the server speaks TLS there"},
 		{"no set", i.url, page(200, "application/json", `{}`), `no array "keys"`, "it must be a key set"},
 		{"HTML set", i.url, page(200, "text/html", html), "not a JSON", "a page for browsers"},
 	} {

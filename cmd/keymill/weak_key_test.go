@@ -81,7 +81,7 @@ func TestAStoreUnderAWeakMasterKeyCanOnlyGetABetterOne(t *testing.T) {
 	}
 	env := append(environment("KEYMILL_DATA="+p.data), "KEYMILL_MASTER_KEY_FILE="+p.writeKey("weak.key", string(text)))
 	before := snapshot(t, p.data)
-	change := "(umask 077; head -c 32 /dev/urandom | base64 > new.key); keymill doctor --data " + p.data + " --new-master-key-file new.key"
+	change := "(umask 077; set -C; head -c 32 /dev/urandom | base64 > new.key); keymill doctor --data " + p.data + " --new-master-key-file new.key"
 	if _, errs, code := p.runWith(env, p.serveArgs()...); code != 1 || !strings.HasSuffix(errs, "hint: change it: "+change+"\n") {
 		t.Errorf("serve: code %d, %s", code, errs)
 	}

@@ -19,7 +19,7 @@ const (
 
 	rawMasterKeyBytes = 32
 
-	makeWebhookSecret = "make one: (umask 077; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
+	makeWebhookSecret = "make one: (umask 077; set -C; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
 )
 
 // MasterKey reads the master key from the first of its places that is there.
@@ -64,13 +64,14 @@ func (c *Config) masterKeyHint(fault error) string {
 	case err == nil && IsTrial(c.Data) && !IsWeakKey(fault):
 		return fmt.Sprintf("the store in %s is a trial store: %s", c.Data, ServeCommand(c.Data))
 	case !errors.Is(err, os.ErrNotExist) && IsWeakKey(fault):
-		return fmt.Sprintf("change it: (umask 077; %s > new.key); keymill doctor --data %s --new-master-key-file new.key", MakeMasterKey, terminal.ShellWord(c.Data))
+		return fmt.Sprintf("change it: (umask 077; set -C; %s > new.key); keymill doctor --data %s --new-master-key-file new.key", MakeMasterKey, terminal.ShellWord(c.Data))
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Sprintf("the store in %s needs its own master key: set KEYMILL_MASTER_KEY_FILE to the file that holds it", c.Data)
 	case errors.Is(fault, ErrNotAMasterKey), IsWeakKey(fault):
 		return makeOne
 	}
-	return makeOne + " > master.key; chmod 600 master.key; then set KEYMILL_MASTER_KEY_FILE=master.key"
+	// "set -C" overwrites no file: it may hold the key of another store.
+	return "make one: (umask 077; set -C; " + MakeMasterKey + " > master.key); then set KEYMILL_MASTER_KEY_FILE=master.key"
 }
 
 // IsTrial reports whether --dev created the store in dir: it keeps the master key beside it.

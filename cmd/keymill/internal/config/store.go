@@ -2,6 +2,8 @@ package config
 
 import (
 	"encoding/hex"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -69,10 +71,14 @@ func (c *Config) CheckDatabase(id string) error {
 	return c.SettingError("database_id", "the store at %s has the id %s, not %s", c.Data, id, c.DatabaseID)
 }
 
-// CheckMayCreate returns an error if database_id names a store: that store exists somewhere.
+// CheckMayCreate returns an error if database_id names a store: that store exists here or somewhere else.
 func (c *Config) CheckMayCreate() error {
 	if c.DatabaseID == "" {
 		return nil
+	}
+	if _, err := os.Lstat(c.Path("keymill.db")); err == nil {
+		return terminal.WithHint(fmt.Errorf("%s holds a store already, and it was not changed", c.Data),
+			"start the server: keymill serve; it checks that the store has the id of database_id")
 	}
 	return terminal.WithHint(c.SettingError("database_id", "no store is created, because %s exists already", c.DatabaseID),
 		"mount the volume with that store, or set data to its directory; to create another store, remove database_id")

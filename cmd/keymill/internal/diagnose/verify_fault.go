@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"keymill/cmd/keymill/internal/healthcheck"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -24,6 +25,7 @@ type answer struct {
 	url       string
 	status    int       // 0 if there was no answer
 	mediaType string    // of Content-Type
+	wantsTLS  bool      // it was asked over plain http, and says that it speaks TLS
 	clock     time.Time // the issuer's clock at that moment; zero if it is not known
 	at        time.Time // the clock of this machine
 }
@@ -49,6 +51,7 @@ func (w *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 		seen.status = response.StatusCode
 		seen.mediaType, _, _ = mime.ParseMediaType(response.Header.Get("Content-Type"))
 		seen.clock = originClock(response.Header)
+		seen.wantsTLS = response.StatusCode == http.StatusBadRequest && healthcheck.WantsTLS(response.Body)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -89,6 +92,8 @@ func (c *TokenCheck) fault() string {
 	switch {
 	case errors.As(err, &unknown):
 		return fmt.Sprintf("%s shows a certificate that no authority known to this machine has signed", host)
+	case errors.As(err, &hostname) && len(hostname.Certificate.DNSNames)+len(hostname.Certificate.IPAddresses) == 0:
+		return fmt.Sprintf("the certificate of %s has no subjectAltName, and its common name does not count", host)
 	case errors.As(err, &hostname):
 		return fmt.Sprintf("the certificate of %s is for another name", host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -117,8 +122,12 @@ func (c *TokenCheck) faultAdvice() string {
 	var plain tls.RecordHeaderError
 	discovery := strings.Contains(c.seen.url, "/.well-known/openid-configuration") && c.KeySetURL == ""
 	switch status := c.seen.status; {
+	case c.seen.wantsTLS:
+		return "the server speaks TLS there: begin the address with https://"
 	case errors.As(c.err, &unknown):
 		return "for an authority of your own, name its certificate: SSL_CERT_FILE=ca.pem keymill verify …"
+	case errors.As(c.err, &hostname) && len(hostname.Certificate.DNSNames)+len(hostname.Certificate.IPAddresses) == 0:
+		return "the server needs a certificate with its name as subjectAltName"
 	case errors.As(c.err, &hostname):
 		return "use a name that is in the certificate; tokens name the issuer by it too"
 	case errors.As(c.err, &plain), errors.Is(c.err, http.ErrSchemeMismatch):

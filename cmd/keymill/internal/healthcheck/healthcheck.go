@@ -3,8 +3,10 @@
 package healthcheck
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,7 +87,8 @@ func (c *Check) find() (place, error) {
 	if c.URL != "" {
 		u, err := url.Parse(c.URL)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			return place{}, terminal.WithHint(terminal.Usage("--url %q is not a URL like https://id.example.com", c.URL), "the path /readyz is added to it")
+			return place{}, terminal.WithHint(terminal.Usage("--url %q is not a URL like https://id.example.com", terminal.WithoutUser(c.URL)),
+				"scheme, host and port only: the path /readyz is added to it")
 		}
 		return place{url: u.Scheme + "://" + u.Host}, nil
 	}
@@ -117,7 +121,11 @@ func dialled(settings *config.Config) (string, error) {
 	if err != nil {
 		return "", settings.SettingError("listen", "%q is not an address like 127.0.0.1:8420", settings.Listen)
 	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", settings.SettingError("listen", "%q is not a port: write it as a number, like 127.0.0.1:8420", port)
+	}
+	if n == 0 {
 		return "", terminal.WithHint(settings.SettingError("listen", "the port of %q is not fixed, so only the server knows it", settings.Listen),
 			"ask over the admin socket: keymill healthcheck --data DIR")
 	}
@@ -148,13 +156,17 @@ func (c *Check) overHTTP(ctx context.Context, at place) (string, error) {
 		return "", unreachable(at.url+path, err)
 	}
 	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBodyBytes)) // within the timeout
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "", c.late(at.url + path)
+	case err != nil:
+		return "", fmt.Errorf("not healthy: the answer of %s ended early: %s", at.url+path, terminal.Plain(err))
 	case resp.StatusCode == http.StatusOK:
 		return healthy, nil
 	case resp.StatusCode == http.StatusServiceUnavailable && !c.Live:
 		return "", terminal.WithHint(fmt.Errorf("not ready: %s answered 503", at.url+path), "keymill doctor says why, and so does keymill healthcheck --data DIR")
-	case strings.Contains(string(body), "HTTP request to an HTTPS server"):
+	case WantsTLS(bytes.NewReader(body)):
 		return "", terminal.WithHint(fmt.Errorf("not healthy: %s speaks TLS", at.url), "give the check the server's settings, with tls.cert_file and tls.key_file")
 	}
 	return "", fmt.Errorf("not healthy: %s answered %s", at.url+path, resp.Status)
@@ -164,13 +176,35 @@ func (c *Check) late(what string) error {
 	return fmt.Errorf("not healthy: %s gave no answer within %s", what, c.Timeout)
 }
 
+const maxBodyBytes = 1 << 10
+
+// WantsTLS reports whether body is the answer of a Go server, such as Keymill, that speaks TLS and was asked over
+// plain http.
+func WantsTLS(body io.Reader) bool {
+	text, err := io.ReadAll(io.LimitReader(body, maxBodyBytes))
+	return err == nil && strings.Contains(string(text), "HTTP request to an HTTPS server")
+}
+
+// TLSHint says what to do about a connection whose TLS failed, and otherwise returns the other hint.
+func TLSHint(err error, otherwise string) string {
+	switch {
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "for a certificate authority of your own, set SSL_CERT_FILE to the file of its certificate"
+	case errors.As(err, new(x509.HostnameError)):
+		return "use a name that the certificate has as subjectAltName"
+	case errors.As(err, new(tls.RecordHeaderError)), errors.Is(err, http.ErrSchemeMismatch):
+		return "the server speaks plain http there"
+	}
+	return otherwise
+}
+
 func unreachable(target string, err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		err = u.Err
 	}
-	hint := "is the server running, and is this its address? Give the check the server's --config, --listen or --data"
-	if errors.As(err, new(tls.RecordHeaderError)) || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
-		hint = "the server speaks plain http there"
+	hint := TLSHint(err, "is the server running, and is this its address? Give the check the server's --config, --listen or --data")
+	if errors.As(err, new(x509.UnknownAuthorityError)) {
+		hint += "; or ask over the admin socket: keymill healthcheck --data DIR"
 	}
 	return terminal.WithHint(fmt.Errorf("not reachable: %s: %s", target, terminal.Plain(err)), "%s", hint)
 }

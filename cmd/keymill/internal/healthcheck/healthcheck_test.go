@@ -28,6 +28,18 @@ func TestEachAnswerIsReadyOrOneLineThatSaysWhy(t *testing.T) {
 		}
 	}
 	hang := func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	drip := func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	cut := func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path
+		w.Header().Set("Content-Length", "14")
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
 	for _, tt := range []struct {
 		handler    http.HandlerFunc
 		tls, live  bool
@@ -42,6 +54,8 @@ func TestEachAnswerIsReadyOrOneLineThatSaysWhy(t *testing.T) {
 		{handler: answer(404), path: "/readyz", want: "not healthy: http://127.0.0.1:PORT/readyz answered 404 Not Found"},
 		{handler: answer(302), path: "/readyz", want: "not healthy: http://127.0.0.1:PORT/readyz answered 302 Found"},
 		{handler: hang, path: "", want: "not healthy: http://127.0.0.1:PORT/readyz gave no answer within 50ms"},
+		{handler: drip, path: "/readyz", want: "not healthy: http://127.0.0.1:PORT/readyz gave no answer within 50ms"},
+		{handler: cut, path: "/readyz", want: "not healthy: the answer of http://127.0.0.1:PORT/readyz ended early: "},
 		{handler: answer(200), tls: true, path: "/readyz", want: "ready"},
 		{handler: answer(200), tls: true, url: true, want: "not reachable: https://127.0.0.1:PORT/readyz: "},
 	} {
@@ -66,6 +80,9 @@ func TestEachAnswerIsReadyOrOneLineThatSaysWhy(t *testing.T) {
 			c.Listen, c.File, c.URL = "", "", s.URL
 		}
 		got, err := c.Run(t.Context())
+		if tt.tls && tt.url && !strings.Contains(terminal.HintOf(err), "set SSL_CERT_FILE to the file of its certificate; or ask over the admin socket: keymill healthcheck --data DIR") {
+			t.Errorf("the hint is %q", terminal.HintOf(err))
+		}
 		if err != nil {
 			got = terminal.Plain(err)
 		}
@@ -90,6 +107,8 @@ func TestTheAddressIsOneThatReachesTheServer(t *testing.T) {
 		"192.0.2.7:8420":     "http://192.0.2.7:8420",
 		"localhost:80":       "http://localhost:80",
 		"127.0.0.1:0":        "error: --listen: the port of \"127.0.0.1:0\" is not fixed",
+		"127.0.0.1:http":     "error: --listen: \"http\" is not a port: write it as a number, like 127.0.0.1:8420",
+		"127.0.0.1:65536":    "error: --listen: \"65536\" is not a port",
 		"127.0.0.1":          "error: --listen: \"127.0.0.1\" is not an address",
 		"[::ffff:0.0.0.0]:1": "http://127.0.0.1:1",
 	} {
@@ -106,8 +125,8 @@ func TestTheAddressIsOneThatReachesTheServer(t *testing.T) {
 	if at, err := (&Check{}).find(); err != nil || at.url != "http://127.0.0.1:9999" {
 		t.Errorf("the variable: %s, %v", at.url, err)
 	}
-	for _, url := range []string{"id.example", "ftp://id.example", "https://id.example/path", "https://u:p@id.example", "https://id.example?x=1", "https://"} {
-		if _, err := (&Check{URL: url, Timeout: time.Minute}).Run(context.Background()); err == nil || !strings.Contains(err.Error(), "is not a URL like") {
+	for _, url := range []string{"id.example", "ftp://id.example", "https://id.example/path", "https://u:p@id.example", "https://id.example?x=1", "https://", "https://u:hunter2@id.example", "https://u:hun@ter2@id.example:x", "u:hunter2@id.example"} {
+		if _, err := (&Check{URL: url, Timeout: time.Minute}).Run(context.Background()); err == nil || !strings.Contains(err.Error(), "is not a URL like") || strings.Contains(err.Error(), "ter2") {
 			t.Errorf("%s: %v", url, err)
 		}
 	}

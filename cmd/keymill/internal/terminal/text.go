@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -118,4 +119,18 @@ func (t *textReader) unit() (rune, error) {
 	}
 	t.place += n
 	return rune(t.order.Uint16(b[:])), err
+}
+
+// WithoutUser replaces user and password of a URL, which may be no valid one, for a message. A password may contain any
+// character, so all before the last "@" counts.
+func WithoutUser(url string) string {
+	at := strings.LastIndexByte(url, '@')
+	if at < 0 {
+		return url
+	}
+	scheme, _, found := strings.Cut(url[:at], "://")
+	if !found {
+		return "…" + url[at:]
+	}
+	return scheme + "://…" + url[at:]
 }

@@ -25,6 +25,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -259,6 +260,14 @@ func (p *Pair) expiry(now time.Time) string {
 
 // unfit says why clients of the issuer refuse the certificate, or returns "".
 func (p *Pair) unfit() string {
+	if len(p.leaf.DNSNames)+len(p.leaf.IPAddresses) == 0 {
+		kind := "DNS"
+		if net.ParseIP(p.issuerHost) != nil {
+			kind = "IP"
+		}
+		return fmt.Sprintf("the certificate has no host in its subjectAltName, and clients ignore its common name: make one with the name %s, with openssl: -addext subjectAltName=%s:%s",
+			p.issuerHost, kind, p.issuerHost)
+	}
 	if p.leaf.VerifyHostname(p.issuerHost) != nil {
 		return fmt.Sprintf("the certificate is for %s and not for the host of issuer, %s", p.names(), p.issuerHost)
 	}

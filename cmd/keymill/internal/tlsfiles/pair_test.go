@@ -235,6 +235,7 @@ func TestACertificateThatClientsRefuseIsWarnedAbout(t *testing.T) {
 		"wildcard":         {tlstest.Cert{Name: "*.example"}, ""},
 		"other name":       {tlstest.Cert{Name: "login.example"}, "the certificate is for login.example and not for the host of issuer, id.example"},
 		"address only":     {tlstest.Cert{IP: net.IPv4(192, 0, 2, 1)}, "is for 192.0.2.1 and not"},
+		"common name only": {tlstest.Cert{Name: "id.example", CA: true}, "clients ignore its common name: make one with the name id.example, with openssl: -addext subjectAltName=DNS:id.example"},
 		"for clients":      {tlstest.Cert{Name: "id.example", Uses: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, "lacks serverAuth"},
 		"15 days left":     {tlstest.Cert{Name: "id.example", From: now.Add(-75 * day), Until: now.Add(15 * day)}, ""},
 		"13 days left":     {tlstest.Cert{Name: "id.example", From: now.Add(-77 * day), Until: now.Add(13 * day)}, "expires at"},
