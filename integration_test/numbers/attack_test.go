@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -174,7 +175,7 @@ func attacks() []attack {
 		{name: "slow headers", clients: counts.Of("slow-clients"), held: true, run: send(post + "X-A: ")},
 		{name: "slow bodies", clients: counts.Of("slow-clients"), held: true, run: send(post + "Content-Length: 100\r\n\r\ngrant_ty")},
 		{name: "slow readers", clients: counts.Of("slow-readers"), held: true, run: readNothing},
-		{name: "bodies of 100 MB", clients: counts.Of("large-requests"), run: send(post + "Content-Length: 104857600\r\n\r\n" + strings.Repeat("a", 32<<10)), wants: "413"},
+		{name: "bodies of 100 MB", clients: counts.Of("large-requests"), run: send100MB, wants: "413"},
 		{name: "endless bodies", clients: counts.Of("large-requests"), run: endless, wants: "413"},
 		{name: "headers of 1 MB", clients: counts.Of("large-requests"), run: send(post + "X-A: " + strings.Repeat("a", 1<<20) + "\r\n\r\n"), wants: "431"},
 		{name: "10,001 headers", clients: counts.Of("large-requests"), run: send(post + strings.Repeat("a:b\r\n", 10_001) + "\r\n"), wants: "431"},
@@ -204,14 +205,24 @@ func readNothing(c net.Conn) error {
 	}
 }
 
+// send100MB sends a body of 100 MB, or as much of it as the server takes.
+func send100MB(c net.Conn) error {
+	return sendLong(c, "Content-Length: 104857600\r\n\r\n", strings.Repeat("a", 64<<10), 1600)
+}
+
 // endless sends a body in chunks until the server ends it.
 func endless(c net.Conn) error {
-	if _, err := io.WriteString(c, post+"Transfer-Encoding: chunked\r\n\r\n"); err != nil {
+	return sendLong(c, "Transfer-Encoding: chunked\r\n\r\n", "10000\r\n"+strings.Repeat("a", 64<<10)+"\r\n", math.MaxInt)
+}
+
+// sendLong sends a request whose body has most parts. It ends early when the server ends the connection.
+func sendLong(c net.Conn, header, part string, most int) error {
+	if _, err := io.WriteString(c, post+header); err != nil {
 		return err
 	}
-	for range 32 {
-		if _, err := io.WriteString(c, "400\r\n"+strings.Repeat("a", 1024)+"\r\n"); err != nil {
-			return nil // the server has ended it
+	for range most {
+		if _, err := io.WriteString(c, part); err != nil {
+			return nil // the answer may have come
 		}
 	}
 	return nil
