@@ -29,7 +29,7 @@ func (l *Listener) evict() bool {
 	}
 	for _, from := range []struct {
 		list   *list.List
-		age    time.Duration // of the least that are ended
+		age    time.Duration // at least, in the list
 		mayEnd func(*conn, time.Time) bool
 	}{
 		{l.fresh, quiet, (*conn).isQuiet},
@@ -56,6 +56,10 @@ func (l *Listener) ask() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now, left := time.Now(), 1+l.cfg.Max/100
+	if now.Before(l.nextAsk) {
+		return
+	}
+	l.nextAsk = now.Add(lookEvery)
 	for _, of := range []*list.List{l.active, l.idle} {
 		for e := of.Front(); e != nil && left > 0; e = e.Next() {
 			c := e.Value.(*conn)

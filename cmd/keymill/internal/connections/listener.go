@@ -1,4 +1,4 @@
-// Package connections bounds the connections of a listener, and ends idle ones without losing a request.
+// Package connections bounds the connections of a listener, and ends those that keep others out without losing a request.
 //
 //	TCP ─▶ accept ─▶ room? ─▶ fresh ──▶ active ◀──▶ idle
 //	                  │ no      └────── ended ────────┘
@@ -66,7 +66,7 @@ type Listener struct {
 	open                int
 	fresh, active, idle *list.List // of *conn, the oldest first
 	nextLine            time.Time  // of the log, about Max
-	nextScan            time.Time  // of all connections
+	nextScan, nextAsk   time.Time  // of all connections
 }
 
 type accepted struct {
