@@ -73,8 +73,8 @@ func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
 func serveManual() string {
 	var b strings.Builder
 	b.WriteString(`Run the token server until SIGTERM or SIGINT. It finishes the requests in flight first.
-On SIGHUP it reads the configuration again and applies log.level, http.trusted_proxies, the webhook's
-secret and the TLS files, all or none of them; with --dev it stops.
+On SIGHUP it reads the configuration again and applies log.level, http.trusted_proxies, the
+webhook's secret and the TLS files, all or none of them; with --dev it stops.
 
 Without --dev it needs an https issuer, a master key, which encrypts the keys at rest, and the
 store that "keymill init" creates. --init creates the store if there is none; use it for a first
