@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -246,4 +248,40 @@ func list(t *testing.T, args ...string) []listedPackage {
 		}
 		packages = append(packages, p)
 	}
+}
+
+// TestTestsReadNoVariablesOfTheRun: a test that loads a configuration in its own process would read KEYMILL_TIER and
+// others of a whole run as settings.
+func TestTestsReadNoVariablesOfTheRun(t *testing.T) {
+	loads := 0
+	for dir, text := range testFiles(t, "../cmd/keymill") {
+		if !strings.Contains(text, "config.Load(") {
+			continue
+		}
+		loads++
+		if !strings.Contains(text, "terminaltest.ClearEnvironment(") && !strings.Contains(text, "os.Unsetenv(") {
+			t.Errorf("the tests of %s call config.Load, and neither terminaltest.ClearEnvironment nor os.Unsetenv", dir)
+		}
+	}
+	if loads < 4 {
+		t.Errorf("found %d packages whose tests load a configuration", loads)
+	}
+}
+
+// testFiles returns the text of all test files of each directory below root.
+func testFiles(t *testing.T, root string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		found[filepath.Dir(path)] += string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

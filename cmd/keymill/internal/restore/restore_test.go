@@ -14,6 +14,7 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer"
 	"keymill/keystore"
 	"keymill/storage"
@@ -33,6 +34,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	terminaltest.ClearEnvironment(t)
 	c, err := config.Load("", map[string]string{"data": filepath.Join(t.TempDir(), "data")}, false)
 	if err != nil {
 		t.Fatal(err)
