@@ -23,19 +23,19 @@ type row struct{ ci, full int }
 
 // table maps the name of a count to its value in each tier.
 var table = map[string]row{
-	"simulated-days": {73, 365}, // keystore: length of the simulated year
+	"simulated-days": {40, 365}, // keystore: length of the simulated year
 
 	"verifier-rotations": {4, 20},         // rotations under load, for every verifier
 	"verifier-tokens":    {1_000, 10_000}, // tokens that every verifier accepts during them, at least
-	"first-key-kills":    {5, 50},         // kill -9 right after the first signature of a new store
-	"browser-rounds":     {20, 200},       // refreshes of two tabs at once, in each of three ways
-	"kill9-rounds":       {8, 120},        // kill -9 at a random instant under load
+	"first-key-kills":    {3, 50},         // kill -9 right after the first signature of a new store
+	"browser-rounds":     {10, 200},       // refreshes of two tabs at once, in each of three ways
+	"kill9-rounds":       {6, 120},        // kill -9 at a random instant under load
 
 	"kill9-storms":       {10, 200},           // kill -9 while many sessions refresh
 	"replay-kills":       {3, 20},             // kill -9 right after the answer to a replay
 	"failed-syncs":       {2, 20},             // refreshes during which fdatasync fails
 	"parallel-refreshes": {50, 1_000},         // rounds of 50 refreshes of one token at once
-	"history-restarts":   {8, 100},            // restarts in each history that is checked for linearizability
+	"history-restarts":   {5, 100},            // restarts in each history that is checked for linearizability
 	"family-models":      {150, 3_000},        // random lives of families, compared with the model
 	"rotations":          {50_000, 1_000_000}, // of refresh tokens, while the growth of the store is measured
 	"rotating-families":  {500, 10_000},       // families that these rotations use
@@ -51,7 +51,7 @@ var table = map[string]row{
 	"backup-kills":    {6, 60},         // calls at which backup is killed
 	"restore-kills":   {12, 120},       // calls at which restore is killed
 
-	"compact-kills": {15, 200}, // kill -9 at system calls of a compact
+	"compact-kills": {10, 200}, // kill -9 at system calls of a compact
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 

@@ -49,8 +49,8 @@ func TestAcknowledgedChangesSurviveKill9(t *testing.T) {
 		cancel()
 		wg.Wait()
 
-		if _, errs, err := srv.Verb(t.Context(), "doctor"); err != nil {
-			t.Fatalf("round %d: doctor: %v\n%s", round, err, errs)
+		if out, errs, err := srv.Verb(t.Context(), "doctor"); err != nil {
+			t.Fatalf("round %d: doctor: %v\n%s%s", round, err, out, errs)
 		}
 		if err := srv.Start(); err != nil {
 			t.Fatalf("round %d: %v", round, err)

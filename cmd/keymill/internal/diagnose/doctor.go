@@ -276,14 +276,15 @@ func (d *Doctor) openKeys(ctx context.Context) (rings *keystore.Rings, markErr, 
 	return rings, markErr, err
 }
 
-// checkRevoked compares the list of revoked keys with the store. One that is missing, or was written before
-// a change of the master key, is made by the next start.
+// checkRevoked compares the list of revoked keys with the store. A kill between a revocation and the write of
+// the list leaves one that lacks the key, so that is no fault: the next start writes it, as one that is missing or was
+// written before a change of the master key.
 func (d *Doctor) checkRevoked(ctx context.Context, rings *keystore.Rings) {
 	err := rings.CheckRevoked(ctx, d.Config.RevokedPath())
 	if err == nil || errors.Is(err, keystore.ErrNoRevoked) {
 		return
 	}
-	d.findings.add("revoked keys", "", terminal.WithHint(err, "the next start writes it; until then a restore would trust that key"))
+	d.findings.add("revoked keys", terminal.OneLine(terminal.Plain(err))+"; start the server before a restore, which would trust that key: a start writes the list", nil)
 }
 
 // checkRings checks that the keys sign, now and after a rotation.
