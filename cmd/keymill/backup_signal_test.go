@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,7 +53,7 @@ func TestOneSignalEndsACommandThatWaitsForAPipe(t *testing.T) {
 		{[]string{"backup", "--check", "-"}, half, writes(temp), "keymill: interrupted\n"},
 		{[]string{"backup", "--check", fifo}, half, writes(temp), "keymill: interrupted\n"},
 	} {
-		c := &child{t: t, cmd: exec.Command(p.binary, tt.args...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+		c := &child{t: t, cmd: exec.Command(p.binary, tt.args...), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}, ended: make(chan struct{})}
 		c.cmd.Env, c.cmd.Dir = append(p.env(), "TMPDIR="+temp), p.dir
 		c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
 		in, write, err := os.Pipe()
@@ -108,7 +109,7 @@ func (p *place) interruptBackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{t: t, cmd: exec.Command(p.binary, "backup", "-"), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &child{t: t, cmd: exec.Command(p.binary, "backup", "-"), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}, ended: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = p.env(), p.dir, in, c.errs
 	p.launch(c)
 	in.Close()

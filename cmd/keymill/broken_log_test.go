@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"net/http"
 	"os"
 	"os/exec"
@@ -99,7 +100,7 @@ func address() string {
 // serves. If out is nil, both are closed.
 func (p *place) startBroken(out *os.File, env []string, args ...string) *child {
 	p.t.Helper()
-	c := &child{t: p.t, address: address(), ended: make(chan struct{}), out: &lockedBuffer{}, errs: &lockedBuffer{}}
+	c := &child{t: p.t, address: address(), ended: make(chan struct{}), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}}
 	args = append(p.firstStart(args), "--listen", c.address)
 	if out == nil {
 		c.cmd = exec.Command("/bin/sh", append([]string{"-c", `exec "$@" >&- 2>&-`, "sh", p.binary}, args...)...)

@@ -149,13 +149,7 @@ const compactCalls = "pwrite64,write,ftruncate,fsync,fdatasync,fchown,fchmod,ren
 func TestAKillOfCompactLeavesAWholeStore(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	strace := needStrace(t)
 	p := newPlace(t)
 	c := p.start()
 	c.signal(syscall.SIGTERM)

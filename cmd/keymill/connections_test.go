@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"net"
 	"net/http"
 	"os/exec"
@@ -45,7 +46,7 @@ func TestHealthChecksGetThroughWhenAllConnectionsAreTaken(t *testing.T) {
 		if tt.most != "" {
 			env = append(env, "KEYMILL_HTTP_MAX_CONNECTIONS="+tt.most)
 		}
-		c := &child{t: t, out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+		c := &child{t: t, out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}, ended: make(chan struct{})}
 		script := "ulimit -n " + tt.files + `; exec "$@"`
 		c.cmd = exec.Command("/bin/bash", append([]string{"-c", script, "sh", p.binary}, p.firstStart(p.serveArgs())...)...)
 		c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.out, c.errs

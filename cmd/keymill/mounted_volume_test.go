@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"net"
 	"os"
 	"os/exec"
@@ -177,10 +178,10 @@ func TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 }
 
 // asMember runs a program as the user 1003 with the group 2000 until the test ends.
-func (p *place) asMember(env []string, name string, args ...string) (out *lockedBuffer, ended chan error) {
+func (p *place) asMember(env []string, name string, args ...string) (out *terminaltest.Buffer, ended chan error) {
 	p.t.Helper()
 	cmd := exec.Command(name, args...)
-	out, ended = &lockedBuffer{}, make(chan error, 1)
+	out, ended = &terminaltest.Buffer{}, make(chan error, 1)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = env, p.dir, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: &syscall.Credential{Uid: 1003, Gid: 2000}}
 	if err := cmd.Start(); err != nil {

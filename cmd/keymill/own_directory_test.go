@@ -57,7 +57,7 @@ func TestAStoreIsNotCreatedAmongOtherFiles(t *testing.T) {
 func TestAStoreIsCreatedInADirectoryOfItsOwn(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	for i, names := range [][]string{nil, {"lost+found"}, {"lock", ".new-123", "keymill.db.new-4"}, {"own.key", "keymill.yaml"}} {
+	for i, names := range [][]string{nil, {"lost+found"}, {"lock", ".new-123", "keymill.db.new-4", "dev-master-key.new-5", "keymill.revoked.new-6"}, {"own.key", "keymill.yaml"}} {
 		p.data = filepath.Join(p.dir, fmt.Sprint("data", i))
 		if err := os.Mkdir(p.data, 0o755); err != nil {
 			t.Fatal(err)

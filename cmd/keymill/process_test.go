@@ -17,11 +17,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer/api"
 )
 
@@ -132,6 +132,20 @@ func needRoot(t *testing.T) {
 	t.Skip("this test must run as root: it runs the program as other users")
 }
 
+// needStrace returns the path of strace, which makes system calls fail, wait or end the program. Without it the test is
+// skipped, and fails if CI is set.
+func needStrace(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("strace")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("with CI set this test must run: ", err)
+		}
+		t.Skip("scripts/install-deps installs strace: ", err)
+	}
+	return path
+}
+
 // serveArgs returns the arguments of a start that succeeds if there is a store, with more appended.
 func (p *place) serveArgs(more ...string) []string {
 	return append([]string{"serve", "--data", p.data, "--listen", "127.0.0.1:0", "--issuer", testIssuer}, more...)
@@ -185,8 +199,8 @@ type child struct {
 	t       testing.TB
 	cmd     *exec.Cmd
 	address string // of the public listener
-	out     *lockedBuffer
-	errs    *lockedBuffer
+	out     *terminaltest.Buffer
+	errs    *terminaltest.Buffer
 	ended   chan struct{}
 }
 
@@ -206,7 +220,7 @@ func (p *place) firstStart(args []string) []string {
 
 func (p *place) startWith(env []string, args ...string) *child {
 	p.t.Helper()
-	c := &child{t: p.t, cmd: exec.Command(p.binary, p.firstStart(args)...), out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &child{t: p.t, cmd: exec.Command(p.binary, p.firstStart(args)...), out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}, ended: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = env, p.dir
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.errs
 	p.launch(c)
@@ -285,23 +299,6 @@ func eventually(limit time.Duration, ok func() bool) bool {
 		}
 	}
 	return false
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // snapshot returns name, mode and a hash of the content of every file below dir.

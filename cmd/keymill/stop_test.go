@@ -217,13 +217,7 @@ func TestAStartThatWaitsForItsKeyCanBeEnded(t *testing.T) {
 // I11.
 func TestAFailedStoreEndsTheProcess(t *testing.T) {
 	t.Parallel()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("strace is needed here")
-		}
-		t.Skip("strace is not installed; it makes the sync fail")
-	}
+	strace := needStrace(t)
 	p := newPlace(t)
 	c := p.start()
 	tracer := exec.Command(strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace=fdatasync,fsync",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"net"
 	"net/http"
 	"os"
@@ -85,13 +86,7 @@ func TestSystemdHearsOfReadyReloadAndStop(t *testing.T) {
 // TestAStoreThatWaitsForItsDiskDoesNotEndTheServer: the watchdog goes on while a commit waits.
 func TestAStoreThatWaitsForItsDiskDoesNotEndTheServer(t *testing.T) {
 	t.Parallel()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("strace is needed here")
-		}
-		t.Skip("strace is not installed; it makes the disk slow")
-	}
+	strace := needStrace(t)
 	p := newPlace(t)
 	m := newManager(p, t)
 	c := p.startWith(append(p.env(), "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=1000000"), p.serveArgs()...)
@@ -125,7 +120,7 @@ func TestAStoreThatWaitsForItsDiskDoesNotEndTheServer(t *testing.T) {
 // passing starts a server through a shell that gives it the files as systemd does.
 func (p *place) passing(t *testing.T, args []string, files ...*os.File) *child {
 	t.Helper()
-	c := &child{t: t, out: &lockedBuffer{}, errs: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &child{t: t, out: &terminaltest.Buffer{}, errs: &terminaltest.Buffer{}, ended: make(chan struct{})}
 	script := fmt.Sprintf(`export LISTEN_PID=$$ LISTEN_FDS=%d LISTEN_FDNAMES=http; exec "$@"`, len(files))
 	c.cmd = exec.Command("/bin/sh", append([]string{"-c", script, "sh", p.binary}, args...)...)
 	c.cmd.Env, c.cmd.Dir, c.cmd.ExtraFiles = p.env(), p.dir, files

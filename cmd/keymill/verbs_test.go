@@ -299,7 +299,7 @@ func TestAuditTailFollows(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.start()
-	out := &lockedBuffer{}
+	out := &terminaltest.Buffer{}
 	p.auditNames("store.create") // and with it all that the start left
 	if out := p.must(nil, "audit", "tail", "-n", "0", "--json"); out != "" {
 		t.Errorf("no record was asked for, printed:\n%s", out)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keymill/storage"
+	"keymill/storage/durable"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 type tail struct {
 	dir  string
 	max  int64
-	room uint64 // that the disk keeps
+	room int64 // that the disk keeps
 
 	mu    sync.Mutex // owns what follows
 	buf   []byte
@@ -68,8 +69,7 @@ func (t *tail) spill() error {
 		}
 		t.file = f
 	}
-	var disk unix.Statfs_t
-	if err := unix.Fstatfs(int(t.file.Fd()), &disk); err == nil && disk.Bavail*uint64(disk.Bsize) < t.room {
+	if left, err := durable.Free(t.dir); err == nil && left < t.room {
 		return fmt.Errorf("the disk of %s has less than %d MB left", t.dir, t.room>>20)
 	}
 	_, err := t.file.Write(t.buf)

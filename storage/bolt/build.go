@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"keymill/storage"
+	"keymill/storage/durable"
 )
 
 // buildWrites and buildBytes bound one transaction of Build. None is synced before the last.
@@ -71,16 +72,11 @@ func build(path string, next func() (storage.Write, error)) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
-	// os.Link returns fs.ErrExist if another process has created the store in the meantime, and never
-	// replaces it. On a file system without hard links only the lock on the data directory prevents that.
-	if err := os.Link(name, path); errors.Is(err, fs.ErrExist) {
+	// fs.ErrExist means that another process has created the store in the meantime.
+	if err := durable.Link(name, path); err != nil {
 		return err
-	} else if err != nil {
-		if err := os.Rename(name, path); err != nil {
-			return err
-		}
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // fill writes what next returns, within the bounds of a transaction. It reports whether that was all.

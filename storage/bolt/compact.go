@@ -18,6 +18,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"keymill/storage"
+	"keymill/storage/durable"
 )
 
 // compactSuffix names the file that Compact writes. It begins as the files of Open do, so that whatever lists
@@ -98,7 +99,7 @@ func (c *compaction) run() error {
 		return err
 	}
 	c.done.After = size
-	return syncDir(filepath.Dir(c.path))
+	return durable.SyncDir(filepath.Dir(c.path))
 }
 
 func inUse(err error) error {
@@ -146,14 +147,11 @@ func (e *SpaceError) Error() string {
 // written, to pageFill of a page.
 func checkSpace(dir string, used int64) error {
 	need := used + used/8 + 1<<20
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(dir, &disk); err != nil {
-		return err
+	left, err := durable.Free(dir)
+	if err == nil && left < need {
+		err = &SpaceError{dir, need, left}
 	}
-	if left := int64(disk.Bavail) * disk.Bsize; left < need {
-		return &SpaceError{dir, need, left}
-	}
-	return nil
+	return err
 }
 
 // copyTo writes all records to f, which it closes, and returns its size once it is durable and was compared.

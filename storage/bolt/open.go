@@ -52,15 +52,6 @@ func open(path string, o *bbolt.Options) (*bbolt.DB, int, error) {
 // ErrInUse means that another process has the file.
 var ErrInUse = errors.New("is in use by another process")
 
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func fileOptions() *bbolt.Options {
 	o := &bbolt.Options{
 		Timeout:         lockTimeout,

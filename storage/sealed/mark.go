@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"keymill/storage/durable"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -63,11 +64,11 @@ func openMark(m *Mark) (*Mark, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		dir := filepath.Dir(m.path)
 		if _, err = os.Stat(dir); err != nil {
-			err = fmt.Errorf("directory %s: %w", dir, withoutPath(err))
+			err = fmt.Errorf("directory %s: %w", dir, durable.WithoutPath(err))
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open mark %s: %w", m.path, withoutPath(err))
+		return nil, fmt.Errorf("open mark %s: %w", m.path, durable.WithoutPath(err))
 	}
 	return m, nil
 }
@@ -157,7 +158,7 @@ func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
 	for slot := range int64(2) {
 		b := make([]byte, markSlotUsed)
 		if _, err := m.file.ReadAt(b, slot*markSlotBytes); err != nil && !errors.Is(err, io.EOF) {
-			return 0, fmt.Errorf("read mark: %w", withoutPath(err))
+			return 0, fmt.Errorf("read mark: %w", durable.WithoutPath(err))
 		}
 		written = written || len(bytes.Trim(b, "\x00")) > 0
 		at, ok := s.state.Load().checkMark(b)
@@ -187,13 +188,13 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 	}
 	if m.file == nil {
 		if err := m.open(os.O_CREATE); err != nil {
-			return fmt.Errorf("make mark %s: %w", m.path, withoutPath(err))
+			return fmt.Errorf("make mark %s: %w", m.path, durable.WithoutPath(err))
 		}
 	}
 	b := binary.BigEndian.AppendUint64([]byte(markMagic), uint64(served))
 	b = append(b, s.state.Load().current.markTag(b)...)
 	if _, err := m.file.WriteAt(b, m.slot*markSlotBytes); err != nil {
-		return fmt.Errorf("write mark %s: %w", m.path, withoutPath(err))
+		return fmt.Errorf("write mark %s: %w", m.path, durable.WithoutPath(err))
 	}
 	if err := syscall.Fdatasync(int(m.file.Fd())); err != nil {
 		return fmt.Errorf("write mark %s: %w", m.path, err)
@@ -237,12 +238,4 @@ func (t *tagger) markTag(payload []byte) []byte {
 	m := hmac.New(sha256.New, t.markKey)
 	m.Write(payload)
 	return m.Sum(nil)
-}
-
-// withoutPath removes the path from an error of the operating system.
-func withoutPath(err error) error {
-	if e := new(fs.PathError); errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }

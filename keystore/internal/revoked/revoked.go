@@ -15,8 +15,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"keymill/storage/durable"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -83,7 +83,7 @@ func Write(path string, key []byte, l List) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, fmt.Appendf(text, "\n%x\n", mac(key, text)))
+	return durable.Replace(path, fmt.Appendf(text, "\n%x\n", mac(key, text)))
 }
 
 func mac(key, text []byte) []byte {
@@ -133,28 +133,4 @@ func read(path string) ([]byte, error) {
 		return nil, err
 	}
 	return io.ReadAll(io.LimitReader(f, maxBytes))
-}
-
-// replaceFile replaces the file at path, durably and in one step.
-func replaceFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -115,8 +115,11 @@ func (c *Copy) Flush(ctx context.Context) {
 	}
 }
 
-// Warnings returns why records wait, or nothing.
+// Warnings returns why records wait, or nothing. A nil Copy has none.
 func (c *Copy) Warnings() []api.Warning {
+	if c == nil {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fault == "" {

@@ -12,6 +12,7 @@ import (
 
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage/durable"
 )
 
 // A File is a Destination that appends to the file at a path. It looks at the path before each write: after
@@ -86,7 +87,7 @@ func (d *File) open() error {
 		d.last, d.tail, d.size, err = readEnd(f, d.path)
 	}
 	if err == nil {
-		err = namedfile.SyncDir(filepath.Dir(d.path)) // the file may be new
+		err = durable.SyncDir(filepath.Dir(d.path)) // the file may be new
 		if errors.Is(err, os.ErrPermission) {
 			err = nil
 		}

@@ -26,6 +26,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/storage/backup"
+	"keymill/storage/durable"
 )
 
 // Make copies the store of a server to w, see Copy. It shows on errs how far it is.
@@ -144,7 +145,7 @@ func Create(path string, replace bool) (*File, error) {
 // uncreated says what to do if there can be no file at path.
 func uncreated(path string, err error) error {
 	dir := filepath.Dir(path)
-	what := fmt.Errorf("create %s: %w", path, withoutPath(err))
+	what := fmt.Errorf("create %s: %w", path, durable.WithoutPath(err))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return terminal.WithHint(what, "the directory %s does not exist; create it first", terminal.ShellWord(dir))
@@ -200,32 +201,18 @@ func (f *File) Commit() error {
 	if err == nil && f.replace {
 		err = os.Rename(f.Name(), f.path)
 	} else if err == nil {
-		// Unlike a rename, a link never replaces a file that was made in the meantime.
-		if err = os.Link(f.Name(), f.path); err != nil && !errors.Is(err, fs.ErrExist) {
-			err = os.Rename(f.Name(), f.path) // a file system without hard links
-		}
+		err = durable.Link(f.Name(), f.path) // a file that was made in the meantime stays
 	}
 	if err != nil {
-		return full(fmt.Errorf("write %s: %w", f.path, withoutPath(err)))
+		return full(fmt.Errorf("write %s: %w", f.path, durable.WithoutPath(err)))
 	}
-	return namedfile.SyncDir(filepath.Dir(f.path))
+	return durable.SyncDir(filepath.Dir(f.path))
 }
 
 // Remove removes what was not committed. After Commit it only removes the second name.
 func (f *File) Remove() {
 	f.Close()
 	os.Remove(f.Name())
-}
-
-// withoutPath removes the path from an error, which names another one.
-func withoutPath(err error) error {
-	if e := new(fs.PathError); errors.As(err, &e) {
-		return e.Err
-	}
-	if e := new(os.LinkError); errors.As(err, &e) {
-		return e.Err
-	}
-	return err
 }
 
 const (

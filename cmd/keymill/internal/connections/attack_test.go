@@ -3,7 +3,6 @@ package connections
 import (
 	"bytes"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -222,14 +221,5 @@ func (w *world) working() (n int) {
 
 // fetch sends a request with a body.
 func fetch(client *http.Client, url string) error {
-	resp, err := client.Post(url, "text/plain", strings.NewReader("a body"))
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && string(text) != "ok" {
-		err = fmt.Errorf("%d %q", resp.StatusCode, text)
-	}
-	return err
+	return wantOK(client.Post(url, "text/plain", strings.NewReader("a body")))
 }

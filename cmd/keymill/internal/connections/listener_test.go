@@ -2,7 +2,6 @@ package connections
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,35 +16,19 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/cmd/keymill/internal/tlsfiles/tlstest"
 )
 
 // failsafe only bounds a hang.
 const failsafe = 2 * time.Minute
 
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // A world is an http.Server on a Listener.
 type world struct {
 	t      *testing.T
 	l      *Listener
 	server *http.Server
-	log    lockedBuffer
+	log    terminaltest.Buffer
 	served atomic.Int64
 	gate   chan struct{} // /wait answers after a value
 }
@@ -103,7 +86,11 @@ func get(conn net.Conn, path string) error {
 }
 
 func answer(conn net.Conn) error {
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	return wantOK(http.ReadResponse(bufio.NewReader(conn), nil))
+}
+
+// wantOK reads an answer, and returns an error if it is not that of the world's handler.
+func wantOK(resp *http.Response, err error) error {
 	if err != nil {
 		return err
 	}

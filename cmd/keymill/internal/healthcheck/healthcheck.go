@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,13 +54,9 @@ func (c *Check) Run(ctx context.Context) (string, error) {
 // overSocket asks the admin API, which says why a server is not ready.
 func (c *Check) overSocket(ctx context.Context) (string, error) {
 	server, err := adminapi.Dial(ctx, []string{c.Data})
-	var raw []byte
 	var status api.Status
 	if err == nil {
-		raw, err = server.Call(ctx, http.MethodGet, "status", nil)
-	}
-	if err == nil {
-		err = json.Unmarshal(raw, &status)
+		status, _, err = adminapi.Ask[api.Status](ctx, server, http.MethodGet, "status", nil)
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

@@ -26,7 +26,12 @@ func Command(version, time string) *cobra.Command {
 		Long:    "Print one page of the manual, in the format of man(1). Without PAGE it is the page of keymill itself.",
 		Example: "  keymill manual keymill-key-list | man -l -\n  keymill manual --list",
 		Hidden:  true,
-		Args:    cobra.MaximumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return terminal.Usage("%s prints one page, and %d are named", cmd.CommandPath(), len(args))
+			}
+			return nil
+		},
 	}
 	cmd.Flags().BoolVar(&list, "list", false, "print the names of all pages")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage/durable"
 	"keymill/storage/sealed"
 )
 
@@ -59,7 +59,7 @@ func (b *builder) moveMark(from, to string) error {
 	if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return namedfile.SyncDir(filepath.Dir(to))
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // markAgain gives the store that stays after all its mark again, and returns why it stays.
@@ -79,23 +79,12 @@ func (b *builder) keep(store string) error {
 	kept := b.Config.Path(before + time.Now().UTC().Format("20060102T150405Z"))
 	for n := 2; ; n++ {
 		err := b.link(store, kept)
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			err = renameNew(store, kept)
-		}
 		if !errors.Is(err, fs.ErrExist) {
 			b.report.Before = kept
 			return err
 		}
 		kept = fmt.Sprintf("%s-%d", kept[:len(b.Config.Path(before))+len("20060102T150405Z")], n)
 	}
-}
-
-// renameNew renames a file and replaces none.
-func renameNew(from, to string) error {
-	if _, err := os.Lstat(to); err == nil {
-		return fs.ErrExist
-	}
-	return os.Rename(from, to)
 }
 
 func (b *builder) mark(path string) error {
@@ -117,7 +106,7 @@ func (b *builder) change(name string, fn func() error) error {
 	if err := fn(); err != nil {
 		return err
 	}
-	return namedfile.SyncDir(b.Config.Data)
+	return durable.SyncDir(b.Config.Data)
 }
 
 func removeIfThere(path string) error {

@@ -30,6 +30,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage/backup"
+	"keymill/storage/durable"
 	"keymill/storage/sealed"
 )
 
@@ -47,7 +48,7 @@ type Options struct {
 	By           string // for the audit log
 
 	step func(name string) error     // called before each change of the directory; nil except in tests
-	link func(from, to string) error // os.Link, except in tests
+	link func(from, to string) error // durable.Link, except in tests
 }
 
 // A Report says what was done.
@@ -71,7 +72,7 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 		o.step = func(string) error { return nil }
 	}
 	if o.link == nil {
-		o.link = os.Link
+		o.link = durable.Link
 	}
 	c := o.Config
 	if err := mayUse(c.Data); err != nil {

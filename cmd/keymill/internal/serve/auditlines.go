@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/auditlines"
-	"keymill/issuer/api"
 )
 
 const (
@@ -32,14 +31,6 @@ func (s *server) openAuditLines(context.Context) error {
 	}
 	s.auditLines = auditlines.New(cfg)
 	return nil
-}
-
-// auditLinesWarnings returns why audit records wait to be written, or nothing.
-func (s *server) auditLinesWarnings() []api.Warning {
-	if s.auditLines == nil {
-		return nil
-	}
-	return s.auditLines.Warnings()
 }
 
 // flushAuditLines writes the last records, after the loops have ended.

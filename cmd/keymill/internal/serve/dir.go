@@ -138,24 +138,3 @@ func (d *Dir) Undo() {
 		os.Chmod(d.path, d.oldMode)
 	}
 }
-
-// writeSecretFile replaces the file at path with content, durably and in one step: after a
-// crash the file is the old one or the new one.
-func writeSecretFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return namedfile.SyncDir(filepath.Dir(path))
-}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"keymill/storage/durable"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ func TestASecretFileIsWholeAndPrivate(t *testing.T) {
 	if err := os.WriteFile(path, []byte("old and longer"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := writeSecretFile(path, []byte("new")); err != nil {
+	if err := durable.Replace(path, []byte("new")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(path)
@@ -60,7 +61,7 @@ func TestASecretFileIsWholeAndPrivate(t *testing.T) {
 	if err != nil || string(got) != "new" || info.Mode().Perm() != 0o600 {
 		t.Errorf("%q, %v, %v", got, info.Mode(), err)
 	}
-	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".new-*")); len(names) > 0 {
+	if names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.new-*")); len(names) > 0 {
 		t.Errorf("left behind: %v", names)
 	}
 }
@@ -104,9 +105,7 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 // TestTheLockOfRootIsTheOwners: a command of root that is killed leaves the file, and the next start must be
 // able to open it.
 func TestTheLockOfRootIsTheOwners(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root has files of others")
-	}
+	needRoot(t)
 	dir := t.TempDir()
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)

@@ -188,8 +188,11 @@ func (s *server) works(ctx context.Context) error {
 		return fmt.Errorf("the public listener does not read: %w", err)
 	}
 	answer := make([]byte, len("HTTP/1.1 200"))
-	if _, err := io.ReadFull(conn, answer); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+	if _, err := io.ReadFull(conn, answer); err != nil {
 		return fmt.Errorf("the public listener gives no answer: %w", err)
+	}
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 ") {
+		return fmt.Errorf("the public listener answers %q", answer)
 	}
 	return nil
 }

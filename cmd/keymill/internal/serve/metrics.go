@@ -7,13 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"keymill/cmd/keymill/internal/connections"
 	"keymill/issuer"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/jwks"
 	"keymill/keystore"
+	"keymill/storage/durable"
 )
 
 // maxMonitorConnections is enough for several scrapers and health checks. They are among the files that the limit of
@@ -60,13 +59,19 @@ func (s *server) watchDisk(ctx context.Context) error {
 		status := s.file.Status()
 		s.disk.file.Store(status.Bytes)
 		s.disk.free.Store(status.FreeBytes)
-		s.disk.left.Store(diskFree(s.config.Data))
+		s.readDiskLeft()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// readDiskLeft reads what the disk has left. If that is not known, it looks full and not empty.
+func (s *server) readDiskLeft() {
+	left, _ := durable.Free(s.config.Data)
+	s.disk.left.Store(left)
 }
 
 // watchMetrics tells the metrics where to read numbers. None of these functions reads a record or asks the
@@ -93,16 +98,6 @@ func (s *server) watchMetrics(context.Context) error {
 	}
 	s.metrics.Watch(sources)
 	return nil
-}
-
-// diskFree returns how many bytes the file system of a path has left for users other than root; 0 if that is not
-// known, so that it looks full and not empty.
-func diskFree(path string) int64 {
-	var fs unix.Statfs_t
-	if unix.Statfs(path, &fs) != nil {
-		return 0
-	}
-	return int64(fs.Bavail) * fs.Bsize
 }
 
 // signingKeys returns the keys that sign, and those that sign next.

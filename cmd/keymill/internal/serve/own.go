@@ -38,6 +38,7 @@ func CheckOwn(c *config.Config) error {
 // files of a store, what an interrupted write left, and what mkfs makes in a new volume.
 func isOurs(name string) bool {
 	names := append(dataFiles[:], "lock", "admin.sock", "lost+found")
-	left := []string{".new-", "keymill.db.new-", "keymill.db.restore-", "keymill.db.before-", "keymill.revoked.new-", "keymill.mark.before-", "keymill.backup-"}
-	return slices.Contains(names, name) || slices.ContainsFunc(left, func(begin string) bool { return strings.HasPrefix(name, begin) })
+	left := []string{".new-", "keymill.db.restore-", "keymill.db.before-", "keymill.mark.before-", "keymill.backup-"}
+	of, _, _ := strings.Cut(name, ".new-") // see durable.Replace
+	return slices.Contains(names, of) || slices.ContainsFunc(left, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }

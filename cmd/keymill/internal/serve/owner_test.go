@@ -24,12 +24,7 @@ func warnings(t *testing.T, d *Dir) string {
 // TestRootKeepsTheModeOfAnotherUsersDirectory although root could change it: a container may run as root
 // on a volume that others use too. The directories are used in the real program by other tests.
 func TestRootKeepsTheModeOfAnotherUsersDirectory(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("this test must run as root: it gives directories to other users")
-		}
-		t.Skip("this test must run as root: it gives directories to other users")
-	}
+	needRoot(t)
 	for _, tt := range []struct {
 		uid, gid   int
 		mode, want fs.FileMode
@@ -101,4 +96,16 @@ func TestAFIFOInPlaceOfTheDirectoryDoesNotBlock(t *testing.T) {
 	if err := CheckDir(path); err != nil {
 		t.Error(err)
 	}
+}
+
+// needRoot skips a test that only root can run, and fails it if CI is set.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("this test must run as root: it gives files to other users")
+	}
+	t.Skip("this test must run as root: it gives files to other users")
 }

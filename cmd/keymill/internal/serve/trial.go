@@ -17,6 +17,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
+	"keymill/storage/durable"
 )
 
 // trialAudiences and trialClients are what every trial server has.
@@ -69,7 +70,7 @@ func trialMasterKey(c *config.Config) (keystore.MasterKey, error) {
 			"serve it without --dev, or choose another directory with --data DIR")
 	}
 	key, line := keystore.NewMasterKey()
-	return key, writeSecretFile(path, line)
+	return key, durable.Replace(path, line)
 }
 
 // seed creates the audiences, clients and users that are missing, through the calls that
@@ -105,7 +106,7 @@ func seed(ctx context.Context, c *config.Config, iss *issuer.Issuer) error {
 	if err != nil {
 		return err
 	}
-	return writeSecretFile(c.Path("dev-credentials"), append(raw, '\n'))
+	return durable.Replace(c.Path("dev-credentials"), append(raw, '\n'))
 }
 
 // seedAudiences returns the names of the audiences whose algorithm is configured. The

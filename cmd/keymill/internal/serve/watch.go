@@ -49,12 +49,9 @@ func (w *watch) changed(now []loginFault) []loginFault {
 // warnings returns what is wrong now.
 func (s *server) warnings(ctx context.Context) []api.Warning {
 	list := append(LoginWarnings(s.config, s.records(ctx)), s.damage.warnings()...)
-	list = append(list, s.auditLinesWarnings()...)
+	list = append(list, s.auditLines.Warnings()...)
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
-	}
-	if s.rings == nil { // in tests of the other warnings
-		return append(list, s.tls.Warnings()...)
 	}
 	if err := s.rings.RevokedFault(); err != nil {
 		list = append(list, api.Warning{Check: "revoked keys", Detail: terminal.Plain(err)})

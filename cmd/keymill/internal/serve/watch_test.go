@@ -15,6 +15,7 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/issuer/api"
+	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
@@ -67,7 +68,7 @@ func TestTheNewestFaultsAreRemembered(t *testing.T) {
 
 // TestDamageIsReportedOnce, the newest and the oldest records each.
 func TestDamageIsReportedOnce(t *testing.T) {
-	s := &server{config: &config.Config{}, damage: damageReport{now: func() []*storage.DamageError { return nil }}}
+	s := &server{rings: new(keystore.Rings), config: &config.Config{}, damage: damageReport{now: func() []*storage.DamageError { return nil }}}
 	s.log, s.queue = newLog("text", &s.level, &strings.Builder{})
 	defer s.queue.Close()
 	for _, err := range []error{nil, errors.New("one"), errors.New("two")} {

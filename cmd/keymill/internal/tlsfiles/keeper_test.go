@@ -1,7 +1,6 @@
 package tlsfiles
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/tls"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,38 +19,18 @@ import (
 	"keymill/cmd/keymill/internal/tlsfiles/tlstest"
 )
 
-// A lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// take returns what was written since the last call.
-func (l *lockedBuffer) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.b.Reset()
-	return l.b.String()
-}
-
 // A keeping is a Keeper that runs in a bubble.
 type keeping struct {
 	*place
 	*Keeper
-	log *lockedBuffer
+	log *terminaltest.Buffer
 }
 
 // keep opens a Keeper on a first pair and runs it until the test ends.
 func (p *place) keep(t *testing.T, cert, key []byte) *keeping {
 	t.Helper()
 	p.pair(cert, key)
-	log := &lockedBuffer{}
+	log := &terminaltest.Buffer{}
 	k, err := Open(p.config, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +39,7 @@ func (p *place) keep(t *testing.T, cert, key []byte) *keeping {
 	done := make(chan struct{})
 	go func() { k.Run(ctx); close(done) }()
 	t.Cleanup(func() { end(); <-done })
-	log.take()
+	log.Take()
 	time.Sleep(Every / 2) // the test changes files between two looks
 	return &keeping{p, k, log}
 }
@@ -74,7 +52,7 @@ func (k *keeping) serves(what, name string, lines ...string) {
 	if err != nil || k.current.Load().names() != name || len(cert.Certificate) == 0 {
 		k.t.Errorf("%s: the certificate of %s is served, want %s", what, k.current.Load().names(), name)
 	}
-	log := k.log.take()
+	log := k.log.Take()
 	if n := strings.Count(log, "\n"); n != len(lines) {
 		k.t.Errorf("%s: %d lines, want %d:\n%s", what, n, len(lines), log)
 	}
