@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,102 +144,173 @@ func TestAServerGoesOnWithACompactedStore(t *testing.T) {
 // compactCalls are the system calls that change a file or make a change durable.
 const compactCalls = "pwrite64,write,ftruncate,fsync,fdatasync,fchown,fchmod,rename,renameat,renameat2"
 
+// A compactor has a stopped server whose store has free pages.
+type compactor struct {
+	*place
+	strace  string
+	whole   []byte // the file of the store
+	records map[string]string
+}
+
+func newCompactor(t *testing.T) *compactor {
+	needRoot(t)
+	c := &compactor{place: newPlace(t), strace: needStrace(t)}
+	serving := c.start()
+	serving.signal(syscall.SIGTERM)
+	serving.wait(failsafe)
+	c.freePages()
+	var err error
+	if c.whole, err = os.ReadFile(c.store()); err != nil {
+		t.Fatal(err)
+	}
+	c.records = c.place.records()
+	return c
+}
+
+// newFile is the file that compact writes.
+func (c *compactor) newFile() string { return c.store() + ".new-compact" }
+
+// command compacts the whole store under strace, which sees the calls for the store, the new file and their directory.
+func (c *compactor) command(log string, options ...string) *exec.Cmd {
+	c.t.Helper()
+	if err := os.WriteFile(c.store(), c.whole, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	args := []string{"-f", "-qq", "-y", "-o", log}
+	for _, path := range []string{c.store(), c.newFile(), c.data} {
+		args = append(args, "-P", path)
+	}
+	// The shell becomes the program: its number is known before.
+	args = append(append(args, options...), "sh", "-c", `echo $$ >pid; exec "$@"`, "sh", c.binary, "compact", "--data", c.data)
+	cmd := exec.Command(c.strace, args...)
+	cmd.Env, cmd.Dir = c.env(), c.dir
+	return cmd
+}
+
+// hasNewFile reports whether a new file was left.
+func (c *compactor) hasNewFile() bool {
+	_, err := os.Stat(c.newFile())
+	return err == nil
+}
+
+// wantStore requires the old file, byte for byte, or a new one with all records. It reports whether it is the old one.
+func (c *compactor) wantStore(after string) (isOld bool) {
+	c.t.Helper()
+	now, err := os.ReadFile(c.store())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	isOld = bytes.Equal(now, c.whole)
+	if !isOld && !maps.Equal(c.place.records(), c.records) {
+		c.t.Fatalf("%s left neither store", after)
+	}
+	return isOld
+}
+
+// A compactCall is the number-th call of one name in a run.
+type compactCall struct {
+	name   string
+	number int
+}
+
+// calls compacts the store and returns the calls in their order, also as letters: W writes to the new file, S syncs
+// it, w and s are for another file, R is the rename.
+func (c *compactor) calls() (all []compactCall, order string) {
+	c.t.Helper()
+	log := filepath.Join(c.t.TempDir(), "strace")
+	if out, err := c.command(log, "-e", "trace="+compactCalls).CombinedOutput(); err != nil {
+		c.t.Fatalf("%v: %s", err, out)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		call := regexp.MustCompile(`^\d+ +(\w+)\(`).FindStringSubmatch(line)
+		if call == nil {
+			continue
+		}
+		letter := "w"
+		switch {
+		case strings.HasPrefix(call[1], "rename"):
+			letter = "R"
+		case strings.HasSuffix(call[1], "sync"):
+			letter = "s"
+		}
+		if strings.Contains(line, "keymill.db.new-compact") {
+			letter = strings.ToUpper(letter)
+		}
+		seen[call[1]]++
+		all = append(all, compactCall{call[1], seen[call[1]]})
+		order += letter
+	}
+	return all, order
+}
+
+// TestASignalEndsCompact: the old store stays, and no other file.
+func TestASignalEndsCompact(t *testing.T) {
+	t.Parallel()
+	c := newCompactor(t)
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		// A run that ends before the program has noticed the signal is as good as one without.
+		if !eventually(failsafe, func() bool {
+			cmd := c.command(os.DevNull, "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=200000")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			begun := eventually(failsafe, c.hasNewFile)
+			pid, err := os.ReadFile(filepath.Join(c.dir, "pid"))
+			if n, _ := strconv.Atoi(strings.TrimSpace(string(pid))); begun && n > 0 {
+				syscall.Kill(n, signal) // strace waits for the program, so no other process has the number
+			} else {
+				t.Errorf("compact did not begin: %q, %v", pid, err)
+			}
+			ended := cmd.Wait() != nil
+			if isOld := c.wantStore(signal.String()); ended && !isOld || c.hasNewFile() {
+				t.Fatalf("%s: ended %v; the store was changed, or a file is left", signal, ended)
+			}
+			return ended
+		}) {
+			t.Errorf("%s does not end it", signal)
+		}
+	}
+}
+
 // TestAKillOfCompactLeavesAWholeStore at system calls all over its work: the old file, byte for byte, or the new one with
 // all records. The next compact succeeds and leaves no other file. The order of the calls shows it for a loss of power
 // too: no call writes to the old file, and the new one is synced before it gets the name.
 func TestAKillOfCompactLeavesAWholeStore(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
-	strace := needStrace(t)
-	p := newPlace(t)
-	c := p.start()
-	c.signal(syscall.SIGTERM)
-	c.wait(failsafe)
-	p.freePages()
-	whole, err := os.ReadFile(p.store())
-	if err != nil {
-		t.Fatal(err)
-	}
-	records := p.records()
-	traced := func(more ...string) (string, error) {
-		log := filepath.Join(t.TempDir(), "strace")
-		args := []string{"-f", "-qq", "-y", "-o", log, "-e", "trace=" + compactCalls}
-		for _, path := range []string{p.store(), p.store() + ".new-compact", p.data} {
-			args = append(args, "-P", path)
-		}
-		cmd := exec.Command(strace, append(append(args, more...), p.binary, "compact", "--data", p.data)...)
-		cmd.Env, cmd.Dir = p.env(), p.dir
-		_, err := cmd.CombinedOutput()
-		text, _ := os.ReadFile(log)
-		return string(text), err
-	}
-
-	log, err := traced()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(p.store(), whole, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	order := ""
-	for line := range strings.Lines(log) {
-		call := regexp.MustCompile(`^\d+ +(\w+)\(`).FindStringSubmatch(line)
-		switch isNew := strings.Contains(line, "keymill.db.new-compact"); {
-		case call == nil:
-		case strings.HasPrefix(call[1], "rename"):
-			order += "R"
-		case strings.HasSuffix(call[1], "sync"):
-			order += map[bool]string{true: "S", false: "s"}[isNew]
-		default:
-			order += map[bool]string{true: "W", false: "w"}[isNew]
-		}
-	}
+	c := newCompactor(t)
+	calls, order := c.calls()
 	if !regexp.MustCompile(`^s*[WS]*S+Rs$`).MatchString(order) || !strings.Contains(order, "WS") {
-		t.Errorf("the calls are %s\n%s", order, log)
+		t.Fatalf("the calls are %s", order)
 	}
-
-	// The signal comes with the first write. A run that ends before the program has noticed is as good as one without.
-	for _, signal := range []string{"SIGINT", "SIGTERM", "SIGHUP"} {
+	kills, kept := min(counts.Of("compact-kills"), len(calls)), 0
+	for n := range kills {
+		at := calls[n*(len(calls)-1)/max(1, kills-1)]
+		after := fmt.Sprintf("a kill at %s %d", at.name, at.number)
+		// strace counts the calls of each thread. A run whose calls were made by several may end without the kill.
 		if !eventually(failsafe, func() bool {
-			if err := os.WriteFile(p.store(), whole, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := traced("-e", "inject=pwrite64:signal="+signal+":when=1", "-e", "inject=fsync:delay_enter=200000")
-			now, _ := os.ReadFile(p.store())
-			if _, left := os.Stat(p.store() + ".new-compact"); left == nil || err != nil && !bytes.Equal(now, whole) || !maps.Equal(p.records(), records) {
-				t.Fatalf("%s: %v; the store was changed, or a file is left", signal, err)
-			}
+			err := c.command(os.DevNull, "-e", "trace="+at.name, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", at.name, at.number)).Run()
 			return err != nil
 		}) {
-			t.Errorf("%s does not end it", signal)
+			t.Errorf("%s never comes", after)
+			continue
 		}
-	}
-
-	kills, kept := counts.Of("compact-kills"), 0
-	for n := range kills {
-		if err := os.WriteFile(p.store(), whole, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		when := 1 + n*(len(order)-1)/max(1, kills-1)
-		traced("-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", compactCalls, when))
-		left, err := os.ReadFile(p.store())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Equal(left, whole) {
+		if c.wantStore(after) {
 			kept++
-		} else if !maps.Equal(p.records(), records) {
-			t.Fatalf("a kill at call %d of %d left neither store", when, len(order))
 		}
-		p.must(nil, "compact")
-		if !maps.Equal(p.records(), records) {
-			t.Fatalf("after a kill at call %d, compact lost records", when)
+		c.must(nil, "compact")
+		if !maps.Equal(c.place.records(), c.records) {
+			t.Fatalf("after %s, compact lost records", after)
 		}
-		if _, err := os.Stat(p.store() + ".new-compact"); err == nil {
-			t.Errorf("after a kill at call %d, a file is left", when)
+		if c.hasNewFile() {
+			t.Errorf("after %s, a file is left", after)
 		}
 	}
-	t.Logf("counted: %d kills at %d calls; %d left the old store, %d the new one", kills, len(order), kept, kills-kept)
+	t.Logf("counted: %d kills at %d calls (%s); %d left the old store, %d the new one", kills, len(calls), order, kept, kills-kept)
 	if kept == 0 || kept == kills {
 		t.Error("the test must see kills before and after the rename")
 	}

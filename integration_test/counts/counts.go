@@ -51,7 +51,7 @@ var table = map[string]row{
 	"backup-kills":    {6, 60},         // calls at which backup is killed
 	"restore-kills":   {12, 120},       // calls at which restore is killed
 
-	"compact-kills": {10, 200}, // kill -9 at system calls of a compact
+	"compact-kills": {10, 30}, // kill -9 at system calls of a compact
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 
