@@ -80,9 +80,17 @@ func (t *totals) add(l *load, pid int, d time.Duration) error {
 	}
 	t.cpu += after - before
 	t.perSecond = append(t.perSecond, seen.perSecond())
-	t.perCPU = append(t.perCPU, float64(len(seen.latencies))/max(after-before, tick).Seconds())
+	t.perCPU = append(t.perCPU, float64(len(seen.latencies))/max(after-before, time.Microsecond).Seconds())
 	t.latencies = append(t.latencies, seen.latencies...)
 	return nil
+}
+
+// join adds the totals of another comparison.
+func (t *totals) join(more totals) {
+	t.perSecond = append(t.perSecond, more.perSecond...)
+	t.perCPU = append(t.perCPU, more.perCPU...)
+	t.latencies = append(t.latencies, more.latencies...)
+	t.cpu += more.cpu
 }
 
 // ratios divides the server's requests per second by the floor's, pair by pair.

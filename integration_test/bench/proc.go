@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,21 +10,9 @@ import (
 	"time"
 )
 
-// tick is the unit of /proc/PID/stat. USER_HZ is 100 on every Linux platform of Go.
-const tick = time.Second / 100
-
-// cpuTime returns the user and system time that a process has used so far.
+// cpuTime returns the user and system time that the threads of a process have used so far. That of threads that have
+// ended is not in it; a Go program ends hardly any. /proc/PID/stat has both, but counts in steps of 10 ms.
 func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseCPUTime(text)
-}
-
-// threadTime is cpuTime in nanoseconds, which the kernel counts for each thread. That of threads that have
-// ended is not in it.
-func threadTime(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
 		return 0, err
@@ -55,24 +42,6 @@ func childrenTime() time.Duration {
 		panic(err) // only a wrong argument fails
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// parseCPUTime reads fields 14 and 15 of proc_pid_stat(5). The second field is a
-// name that may contain blanks and brackets, so fields are counted from its last bracket.
-func parseCPUTime(text []byte) (time.Duration, error) {
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("stat has %d fields after the name", len(fields))
-	}
-	user, err := strconv.ParseInt(fields[11], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	system, err := strconv.ParseInt(fields[12], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	return time.Duration(user+system) * tick, nil
 }
 
 // residentBytes returns the memory of a process that is in RAM (VmRSS).

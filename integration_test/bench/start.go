@@ -76,7 +76,7 @@ func measureStart(rounds int) (startCost, error) {
 			return b, fmt.Errorf("start on an existing store: %w", err)
 		}
 		first = append(first, float64(d))
-		used, err := threadTime(s.PID())
+		used, err := cpuTime(s.PID())
 		if err != nil {
 			return b, err
 		}

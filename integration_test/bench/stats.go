@@ -19,6 +19,16 @@ func median(numbers []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
+// medianWithin returns the 95 % confidence interval of the median that the numbers are a sample of. It supposes nothing
+// of their distribution: of n numbers about n/2 ± √n/2 are below the median (binomial distribution), and two of these
+// standard deviations are 95 %. Of fewer than six numbers it is the lowest and the highest.
+func medianWithin(numbers []float64) (low, high float64) {
+	sorted := slices.Sorted(slices.Values(numbers))
+	n := len(sorted)
+	below := max(0, int((float64(n)-2*math.Sqrt(float64(n)))/2))
+	return sorted[below], sorted[n-1-below]
+}
+
 // percentile returns the lowest latency that the share p of all did not exceed.
 func percentile(latencies []time.Duration, p float64) time.Duration {
 	if len(latencies) == 0 {
