@@ -100,6 +100,13 @@ func (t *tail) failed() error {
 	return t.err
 }
 
+// changes returns how many changes there are.
+func (t *tail) changes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.count
+}
+
 // copyTo writes all changes, of which no more come.
 func (t *tail) copyTo(e *encoder) (count int, err error) {
 	t.mu.Lock()

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keymill/storage"
@@ -113,5 +115,65 @@ func (r countingReader) Scan(start, end string) iter.Seq2[storage.Entry, error] 
 				return
 			}
 		}
+	}
+}
+
+// TestACopyPausesBesideChanges for as long as it works, and does not pause in a store that is not changed.
+func TestACopyPausesBesideChanges(t *testing.T) {
+	const pages, work = 8, 10 * time.Millisecond
+	for name, tt := range map[string]struct {
+		changes int // in each page
+		work    time.Duration
+		want    time.Duration
+	}{
+		"unchanged":   {0, work, pages * work},
+		"changed":     {1, work, 2 * pages * work},
+		"slow reader": {1, time.Second, pages * (time.Second + maxPause)},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openStore(t)
+			records := map[string]string{}
+			for n := range pages*pageRecords - 1 {
+				records[fmt.Sprintf("k/%05d", n)] = ""
+			}
+			put(t, s, records)
+			busy := &working{Store: s, work: tt.work, change: func() {
+				for range tt.changes {
+					put(t, s, map[string]string{"k/00000": "x"})
+				}
+			}}
+			begun := time.Now()
+			if _, err := Write(t.Context(), io.Discard, busy, options(t)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took != tt.want {
+				t.Errorf("%s: %d pages took %v, want %v", name, pages, took, tt.want)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A working store takes time for each View, and is changed during it.
+type working struct {
+	*bolt.Store
+	work   time.Duration
+	change func()
+}
+
+func (s *working) View(ctx context.Context, fn func(storage.Reader) error) error {
+	time.Sleep(s.work)
+	s.change()
+	return s.Store.View(ctx, fn)
+}
+
+// TestACancelledCopyDoesNotPause.
+func TestACancelledCopyDoesNotPause(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := pause(ctx, time.Hour); err != context.Canceled {
+		t.Error(err)
 	}
 }

@@ -68,6 +68,7 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 // copyRecords copies all records, in one View for each page.
 func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trailer *Trailer) error {
 	for start, more := "", true; more; {
+		begun, changes := time.Now(), t.changes()
 		var page []storage.Entry
 		var leftOut int
 		var next string
@@ -105,8 +106,27 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 		trailer.Records += len(page)
 		trailer.LeftOut += leftOut
 		start, more = next, next != ""
+		if t.changes() != changes {
+			if err := pause(ctx, time.Since(begun)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// maxPause bounds a pause. Most of the time of a page that takes longer is its reader's.
+const maxPause = 50 * time.Millisecond
+
+// pause waits as long as a page took, after a page during which the store was changed. So a copy takes at most half of
+// a processor from those who use the store. A store that is not changed is copied without pauses.
+func pause(ctx context.Context, took time.Duration) error {
+	select {
+	case <-time.After(min(took, maxPause)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // An encoder writes a copy.
