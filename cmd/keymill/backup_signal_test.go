@@ -159,7 +159,7 @@ func TestABackupFindsTheServerOfItsConfiguration(t *testing.T) {
 // TestARestoreByAnotherUserNamesTheServersUser: it suggests no other directory, where it would make a new store.
 func TestARestoreByAnotherUserNamesTheServersUser(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	p := newPlace(t)
 	p.unprivileged()
 	p.start()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/integration_test/counts"
 	"keymill/issuer/api"
 	"keymill/storage"
@@ -153,7 +154,7 @@ type compactor struct {
 }
 
 func newCompactor(t *testing.T) *compactor {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	c := &compactor{place: newPlace(t), strace: needStrace(t)}
 	serving := c.start()
 	serving.signal(syscall.SIGTERM)

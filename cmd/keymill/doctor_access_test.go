@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 // user can read. Doctor runs there as root.
 func serversPlace(t *testing.T) *place {
 	t.Helper()
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	p := newPlace(t)
 	p.runAs(syscall.Credential{Uid: 1001, Gid: 1001})
 	p.data = filepath.Join(p.dir, "var", "data")
@@ -126,7 +127,7 @@ func (p *place) protect(name string, attribute uint32) {
 
 // TestDoctorAsRootFindsWhatTheServersUserCannotOpen, changes nothing, and shows the line that mends it.
 func TestDoctorAsRootFindsWhatTheServersUserCannotOpen(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range spoiledAccess() {
 		t.Run(name, func(t *testing.T) {
@@ -158,7 +159,7 @@ func TestDoctorAsRootFindsWhatTheServersUserCannotOpen(t *testing.T) {
 // TestAStartThatMayNotOpenAFileSaysWhoseItIs: the file, its owner and mode, the user of the process, and the line
 // that mends it.
 func TestAStartThatMayNotOpenAFileSaysWhoseItIs(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range spoiledAccess() {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +181,7 @@ func TestAStartThatMayNotOpenAFileSaysWhoseItIs(t *testing.T) {
 // TestDoctorFindsAFileThatIsMountedReadOnly, such as a single file of a volume. A whole directory is a copy that
 // doctor examines, see TestDoctorExaminesAReadOnlyFileSystem.
 func TestDoctorFindsAFileThatIsMountedReadOnly(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for _, name := range []string{"keymill.db", "keymill.mark"} {
 		p := serversPlace(t)
@@ -207,7 +208,7 @@ func TestDoctorFindsAFileThatIsMountedReadOnly(t *testing.T) {
 
 // TestDoctorKnowsTheServersUserOnAVolume that belongs to another user and that a group can write.
 func TestDoctorKnowsTheServersUserOnAVolume(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		uid  int
@@ -237,7 +238,7 @@ func TestDoctorKnowsTheServersUserOnAVolume(t *testing.T) {
 // TestAVariableOfRootsShellNamesAFileForDoctorAlone: the master key may be readable for root only. Doctor finds
 // no fault in that, and changes the key. A file that the configuration or the unit names is the server's.
 func TestAVariableOfRootsShellNamesAFileForDoctorAlone(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		server string // where the server has the file with the key

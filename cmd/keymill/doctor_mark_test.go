@@ -1,6 +1,7 @@
 package main
 
 import (
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"maps"
 	"os"
 	"slices"
@@ -57,7 +58,7 @@ func TestDoctorChecksAStoreWhoseMarkIsWrong(t *testing.T) {
 
 // TestTheServersUserReadsInDoctorWhoseTheMarkIs, with the line that mends it, beside all other checks.
 func TestTheServersUserReadsInDoctorWhoseTheMarkIs(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	p := serversPlace(t)
 	p.give(p.at("keymill.mark"), 0, 0, 0o600)

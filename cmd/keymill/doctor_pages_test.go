@@ -1,6 +1,7 @@
 package main
 
 import (
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,7 +73,7 @@ func TestDoctorNeedsNoPermissionToWriteTheStore(t *testing.T) {
 // TestDoctorExaminesAReadOnlyFileSystem, such as a snapshot: nothing can be locked there, and
 // nothing can be changed.
 func TestDoctorExaminesAReadOnlyFileSystem(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	p := made(t)
 	if err := syscall.Mount(p.data, p.data, "", syscall.MS_BIND, ""); err != nil {
 		if os.Getenv("CI") != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io/fs"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 // TestADirectoryThatTheServersUserCannotMakeIsMadeByRoot: the hint leaves the directory above as it is, which
 // may be /var/lib.
 func TestADirectoryThatTheServersUserCannotMakeIsMadeByRoot(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	above := map[string]struct {
 		uid, gid int
@@ -55,7 +56,7 @@ func TestADirectoryThatTheServersUserCannotMakeIsMadeByRoot(t *testing.T) {
 // TestADirectoryOfOthersIsNeverGivenToTheServer: doctor as root must not advise to give it /etc because the
 // mark is to lie there.
 func TestADirectoryOfOthersIsNeverGivenToTheServer(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		holds    []string // directories in it

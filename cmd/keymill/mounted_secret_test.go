@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,7 +91,7 @@ func inCredentials(dir string) []string { return []string{"CREDENTIALS_DIRECTORY
 // TestMountedSecretsAreReadAsOrchestratorsMountThem: the real program runs as the user 1001 with the
 // group 2000.
 func TestMountedSecretsAreReadAsOrchestratorsMountThem(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		mount mount
@@ -127,7 +128,7 @@ func TestMountedSecretsAreReadAsOrchestratorsMountThem(t *testing.T) {
 
 // TestMountedSecretsThatOthersCanReadAreRefused with the line that mends it, and nothing is created.
 func TestMountedSecretsThatOthersCanReadAreRefused(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	const mend = "in Kubernetes defaultMode: 0440 with fsGroup, in Compose mode: 0400 with uid\n"
 	for name, tt := range map[string]struct {

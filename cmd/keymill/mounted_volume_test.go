@@ -58,7 +58,7 @@ func (p *place) checkMode(name string, uid uint32, want fs.FileMode) {
 // TestAVolumeOfAnotherUserIsUsedAsItIs: the directory keeps its mode, files are private, one line of
 // the log warns, and commands work for the server's user and for root.
 func TestAVolumeOfAnotherUserIsUsedAsItIs(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		uid, gid int
@@ -107,7 +107,7 @@ func TestAVolumeOfAnotherUserIsUsedAsItIs(t *testing.T) {
 
 // TestADirectoryOfOnesOwnIsMadePrivate, and a start that fails gives its mode back.
 func TestADirectoryOfOnesOwnIsMadePrivate(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	for _, mode := range []fs.FileMode{0o777, fs.ModeSetgid | 0o770, fs.ModeSticky | 0o777, 0o755, 0o701} {
 		p := volume(t, 1001, 2000, mode)
@@ -139,7 +139,7 @@ func TestADirectoryOfOnesOwnIsMadePrivate(t *testing.T) {
 
 // TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten, and so is the store of another user.
 func TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	const everyUser = "and every user can write in it (mode "
 	for name, tt := range map[string]struct {
@@ -213,7 +213,7 @@ func listenAs(socket string) {
 // TestCommandsTalkToTheServerOnly: a member of the volume's group replaces the socket, and perhaps the
 // store. Commands of the server's user and of root send nothing there.
 func TestCommandsTalkToTheServerOnly(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	t.Parallel()
 	user := containerUser()
 	for name, tt := range map[string]struct {

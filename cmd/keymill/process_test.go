@@ -120,18 +120,6 @@ func (p *place) runAs(user syscall.Credential) {
 	}
 }
 
-// needRoot skips a test that only root can run, and fails it if CI is set.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("this test must run as root: it runs the program as other users")
-	}
-	t.Skip("this test must run as root: it runs the program as other users")
-}
-
 // needStrace returns the path of strace, which makes system calls fail, wait or end the program. Without it the test is
 // skipped, and fails if CI is set.
 func needStrace(t *testing.T) string {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/issuer/api"
 	"keymill/jwks"
 )
@@ -128,7 +129,7 @@ func TestARestoreBringsNothingBackThatMayHaveBeenRevoked(t *testing.T) {
 // the store.
 func TestARestoreByRootIsTheServersOwn(t *testing.T) {
 	t.Parallel()
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	p := newPlace(t)
 	p.unprivileged()
 	c := p.start()

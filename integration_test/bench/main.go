@@ -23,10 +23,10 @@
 // With --against BINARY the second server is that build of Keymill instead of the floor, in 24 pairs of
 // slices. It is set up in the same way, with a store of its own.
 //
-// The group metrics compares two servers of the same build, in ten rounds of fifty pairs of short slices at 16 connections: the
-// first has metrics.listen and is scraped once a second, and the columns of the floor are of the second, which
-// has no metrics. Compare the cpu ratio. Each round starts servers of its own. The bound is for the median of the
-// rounds, and the 95 % confidence interval of that must not exceed it.
+// The group metrics compares two servers of the same build, in ten rounds of fifty pairs of short slices at
+// 16 connections: the first has metrics.listen and is scraped once a second, and the columns of the floor are of
+// the second, which has no metrics. Compare the cpu ratio. Each round starts servers of its own. The bound is for
+// the median of the rounds, and the 95 % confidence interval of that must not exceed it.
 //
 // All three share the machine's cores. On a machine with few cores the requests per second
 // include the clients' own work, which is the same for both servers; cpu does not.

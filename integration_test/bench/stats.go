@@ -21,7 +21,7 @@ func median(numbers []float64) float64 {
 
 // medianWithin returns the 95 % confidence interval of the median that the numbers are a sample of. It supposes nothing
 // of their distribution: of n numbers about n/2 ± √n/2 are below the median (binomial distribution), and two of these
-// standard deviations are 95 %. Of fewer than six numbers it is the lowest and the highest.
+// standard deviations are 95 %. Of fewer than eight numbers it is the lowest and the highest.
 func medianWithin(numbers []float64) (low, high float64) {
 	sorted := slices.Sorted(slices.Values(numbers))
 	n := len(sorted)

@@ -127,8 +127,8 @@ func TestACopyPausesBesideChanges(t *testing.T) {
 		want    time.Duration
 	}{
 		"unchanged":   {0, work, pages * work},
-		"changed":     {1, work, 2 * pages * work},
-		"slow reader": {1, time.Second, pages * (time.Second + maxPause)},
+		"changed":     {1, work, (2*pages - 1) * work},
+		"slow reader": {1, time.Second, pages*time.Second + (pages-1)*maxPause},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := openStore(t)

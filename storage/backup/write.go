@@ -106,7 +106,7 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 		trailer.Records += len(page)
 		trailer.LeftOut += leftOut
 		start, more = next, next != ""
-		if t.changes() != changes {
+		if more && t.changes() != changes {
 			if err := pause(ctx, time.Since(begun)); err != nil {
 				return err
 			}
@@ -118,8 +118,8 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 // maxPause bounds a pause. Most of the time of a page that takes longer is its reader's.
 const maxPause = 50 * time.Millisecond
 
-// pause waits as long as a page took, after a page during which the store was changed. So a copy takes at most half of
-// a processor from those who use the store. A store that is not changed is copied without pauses.
+// pause waits as long as a page took, after a page during which the store was changed. So while the server has other
+// work it copies at most half of the time. A store that is not changed is copied without pauses.
 func pause(ctx context.Context, took time.Duration) error {
 	select {
 	case <-time.After(min(took, maxPause)):

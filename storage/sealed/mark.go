@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"keymill/storage/durable"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"keymill/storage/durable"
 )
 
 // A Mark is a file outside the store that remembers the served time of the store (keystore's clock

@@ -15,12 +15,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"keymill/storage/durable"
 	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"keymill/storage/durable"
 )
 
 // Max is how many kids a file has at most, the latest ones.

@@ -269,7 +269,7 @@ func TestASecretIsReadThroughLinks(t *testing.T) {
 
 // TestRootReadsTheSecretsOfAServerThatIsAnotherUser: root runs doctor on its data directory.
 func TestRootReadsTheSecretsOfAServerThatIsAnotherUser(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	terminaltest.ClearEnvironment(t)
 	key := "9d2f6b18e04c7735a1c95be8027f3dd64ab810e37c5962f4d80b91ae563fc27d"
 	path, data := writeFile(t, "master.key", key), t.TempDir()
@@ -299,18 +299,6 @@ func TestRootReadsTheSecretsOfAServerThatIsAnotherUser(t *testing.T) {
 	if _, err := (&Config{MasterKeyFile: path}).MasterKey(); err == nil {
 		t.Error("the key of another user was accepted without a data directory of that user")
 	}
-}
-
-// needRoot skips a test that only root can run, and fails it if CI is set.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("this test must run as root: it gives files to other users")
-	}
-	t.Skip("this test must run as root: it gives files to other users")
 }
 
 // TestTheWebhookSecretIsReadAgainOnlyWhereItStays: a FIFO and a variable can be read once, so the secret of before stays.

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"keymill/storage/durable"
 	"log/slog"
 	"os"
@@ -105,7 +106,7 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 // TestTheLockOfRootIsTheOwners: a command of root that is killed leaves the file, and the next start must be
 // able to open it.
 func TestTheLockOfRootIsTheOwners(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	dir := t.TempDir()
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"io/fs"
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ func warnings(t *testing.T, d *Dir) string {
 // TestRootKeepsTheModeOfAnotherUsersDirectory although root could change it: a container may run as root
 // on a volume that others use too. The directories are used in the real program by other tests.
 func TestRootKeepsTheModeOfAnotherUsersDirectory(t *testing.T) {
-	needRoot(t)
+	terminaltest.NeedRoot(t)
 	for _, tt := range []struct {
 		uid, gid   int
 		mode, want fs.FileMode
@@ -96,16 +97,4 @@ func TestAFIFOInPlaceOfTheDirectoryDoesNotBlock(t *testing.T) {
 	if err := CheckDir(path); err != nil {
 		t.Error(err)
 	}
-}
-
-// needRoot skips a test that only root can run, and fails it if CI is set.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("this test must run as root: it gives files to other users")
-	}
-	t.Skip("this test must run as root: it gives files to other users")
 }

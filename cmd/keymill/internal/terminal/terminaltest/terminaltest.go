@@ -1,5 +1,5 @@
 // Package terminaltest has what tests of commands share: the text that people feed to them, and an
-// environment without variables of Keymill.
+// environment without variables of Keymill, and what they need of the machine.
 package terminaltest
 
 import (
