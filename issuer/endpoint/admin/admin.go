@@ -2,8 +2,9 @@
 // socket, to the user of the server and to root only, see ConnContext. The table in package
 // api lists all paths with the types of their requests and answers.
 //
-// A handler reads the request strictly, calls issuer or keystore, and returns the answer or
-// an error. Package endpoint routes the requests, marshals the answers, and turns errors into
+// Routes is the contract: every route with its scope, its parameters, the types of its request and
+// answer, and the codes of its refusals. A handler reads the request strictly, calls issuer or keystore,
+// and returns the answer or an error. Package endpoint routes the requests, marshals the answers, and turns errors into
 // answers and log lines, as it does for the public API.
 package admin
 
@@ -48,66 +49,55 @@ type API struct {
 // New returns an API.
 func New(cfg Config) *API { return &API{cfg} }
 
-// A Handler returns the answer to a request. It is marshalled as JSON, unless the status
-// is 204 or the answer is a Stream.
-type Handler func(*http.Request) (answer any, err error)
-
-// A Route says how one method of one path is served.
-type Route struct {
-	Method  string
-	Path    string
-	Status  int // of the answer, unless Handler returns an error
-	Handler Handler
-}
-
 // Routes returns all routes. GET stands for HEAD as well.
 func (a *API) Routes() []Route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
-		{get, "/admin/v1/status", ok, bare(a.status)},
-		{get, "/admin/v1/audit", ok, a.audit},
-		{post, "/admin/v1/backup", ok, bare(a.backup)},
+		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
+		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},
+		{post, "/admin/v1/backup", ok, backupRead, "Copy the store", bare(a.backup)},
 
-		{get, "/admin/v1/keys", ok, bare(a.listKeys)},
-		{post, "/admin/v1/keys/rotate", ok, a.logged(withBody(a.rotateKey))},
-		{post, "/admin/v1/keys/revoke", ok, a.logged(withBody(a.revokeKey))},
-		{post, "/admin/v1/keys/import", ok, a.logged(withBody(a.importKey))},
+		{get, "/admin/v1/keys", ok, keysRead, "List the signing keys", bare(a.listKeys)},
+		{post, "/admin/v1/keys/rotate", ok, keysRotate, "Let the next key of an algorithm sign", a.logged(withBody(a.rotateKey)).refuses("not_found", "not_ready")},
+		{post, "/admin/v1/keys/revoke", ok, keysRevoke, "Remove a key from the key set at once", a.logged(withBody(a.revokeKey)).refuses("not_found")},
+		{post, "/admin/v1/keys/import", ok, keysImport, "Import a key of another system", a.logged(withBody(a.importKey)).refuses("already_exists", "not_found")},
 
-		{get, "/admin/v1/audiences", ok, paged(a.listAudiences)},
-		{post, "/admin/v1/audiences", created, a.logged(withBody(a.addAudience))},
-		{get, "/admin/v1/audience", ok, named("name", a.showAudience)},
-		{patch, "/admin/v1/audience", ok, a.logged(namedWithBody("name", a.setAudience))},
-		{del, "/admin/v1/audience", empty, a.logged(named("name", a.removeAudience))},
+		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", paged(a.listAudiences)},
+		{post, "/admin/v1/audiences", created, audiencesWrite, "Add an audience", a.logged(withBody(a.addAudience)).refuses("already_exists")},
+		{get, "/admin/v1/audience", ok, audiencesRead, "Show an audience", named(audienceName, a.showAudience)},
+		{patch, "/admin/v1/audience", ok, audiencesWrite, "Change an audience", a.logged(namedWithBody(audienceName, a.setAudience))},
+		{del, "/admin/v1/audience", empty, audiencesWrite, "Remove an audience", a.logged(named(audienceName, a.removeAudience)).refuses("in_use")},
 
-		{get, "/admin/v1/clients", ok, paged(a.listClients)},
-		{post, "/admin/v1/clients", created, a.logged(withBody(a.addClient))},
-		{get, "/admin/v1/client", ok, named("id", a.showClient)},
-		{patch, "/admin/v1/client", ok, a.logged(namedWithBody("id", a.setClient))},
-		{del, "/admin/v1/client", empty, a.logged(named("id", a.removeClient, "unused"))},
-		{post, "/admin/v1/client/secret", ok, a.logged(namedWithBody("id", a.rotateSecret))},
+		{get, "/admin/v1/clients", ok, clientsRead, "List the clients by id", paged(a.listClients)},
+		{post, "/admin/v1/clients", created, clientsWrite, "Add a client", a.logged(withBody(a.addClient)).refuses("already_exists", "not_found")},
+		{get, "/admin/v1/client", ok, clientsRead, "Show a client", named(clientID, a.showClient)},
+		{patch, "/admin/v1/client", ok, clientsWrite, "Change a client", a.logged(namedWithBody(clientID, a.setClient))},
+		{del, "/admin/v1/client", empty, clientsWrite, "Remove a client and end its sessions", a.logged(named(clientID, a.removeClient, unusedOnly)).refuses("in_use")},
+		{post, "/admin/v1/client/secret", ok, clientsWrite, "Give a client a new secret", a.logged(namedWithBody(clientID, a.rotateSecret))},
 
-		{get, "/admin/v1/users", ok, paged(a.listUsers)},
-		{post, "/admin/v1/users", created, a.logged(withBody(a.addUser))},
-		{post, "/admin/v1/users/import", ok, a.logged(withBody(a.importUsers))},
-		{get, "/admin/v1/user", ok, named("user", a.showUser)},
-		{patch, "/admin/v1/user", ok, a.logged(namedWithBody("user", a.setUser))},
-		{del, "/admin/v1/user", empty, a.logged(named("user", a.removeUser))},
-		{post, "/admin/v1/user/password", ok, a.logged(namedWithBody("user", a.setPassword))},
-		{post, "/admin/v1/user/logout", ok, a.logged(named("user", a.logoutUser))},
-		{post, "/admin/v1/user/unblock", ok, a.logged(named("user", a.unblockUser))},
+		{get, "/admin/v1/users", ok, usersRead, "List the users by id", paged(a.listUsers)},
+		{post, "/admin/v1/users", created, usersWrite, "Add a user", a.logged(withBody(a.addUser)).refuses("already_exists")},
+		{post, "/admin/v1/users/import", ok, usersWrite, "Import users of another system", a.logged(withBody(a.importUsers))},
+		{get, "/admin/v1/user", ok, usersRead, "Show a user", named(userName, a.showUser)},
+		{patch, "/admin/v1/user", ok, usersWrite, "Change a user", a.logged(namedWithBody(userName, a.setUser)).refuses("already_exists")},
+		{del, "/admin/v1/user", empty, usersWrite, "Remove a user and end the user's sessions", a.logged(named(userName, a.removeUser))},
+		{post, "/admin/v1/user/password", ok, usersWrite, "Set the password of a user and end the user's sessions", a.logged(namedWithBody(userName, a.setPassword))},
+		{post, "/admin/v1/user/logout", ok, sessionsWrite, "End all sessions of a user", a.logged(named(userName, a.logoutUser))},
+		{post, "/admin/v1/user/unblock", ok, usersWrite, "Forget the failed logins of a user", a.logged(named(userName, a.unblockUser))},
 
-		{get, "/admin/v1/sessions", ok, paged(a.listSessions, "user", "client")},
-		{post, "/admin/v1/sessions/revoke", empty, a.logged(withBody(a.revokeSessions))},
-		{del, "/admin/v1/session", ok, a.logged(named("id", a.revokeSession))},
-		{post, "/admin/v1/session/why", ok, withBody(a.explainToken)},
+		{get, "/admin/v1/sessions", ok, sessionsRead, "List sessions, newest first", paged(a.listSessions, ofUser, ofClient).refuses("not_found")},
+		{post, "/admin/v1/sessions/revoke", empty, sessionsWrite, "End all sessions of a client, or of the store", a.logged(withBody(a.revokeSessions)).refuses("not_found")},
+		{del, "/admin/v1/session", ok, sessionsWrite, "End a session", a.logged(named(sessionID, a.revokeSession))},
+		{post, "/admin/v1/session/why", ok, sessionsRead, "Explain what a refresh token would be answered", withBody(a.explainToken)},
 	}
 }
 
 // logged adds the log line of a change, and calls Changed. The audit log has the details: the
 // transaction that makes a change writes its audit record.
-func (a *API) logged(h Handler) Handler {
-	return func(r *http.Request) (any, error) {
+func (a *API) logged(o Operation) Operation {
+	h := o.Handler
+	o.Handler = func(r *http.Request) (any, error) {
 		answer, err := h(r)
 		if err == nil {
 			a.cfg.Log.LogAttrs(r.Context(), slog.LevelInfo, "administration",
@@ -118,4 +108,5 @@ func (a *API) logged(h Handler) Handler {
 		}
 		return answer, err
 	}
+	return o
 }

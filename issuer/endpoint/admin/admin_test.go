@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,14 +20,15 @@ import (
 	"keymill/issuer/refusal"
 )
 
-// TestTheTableOfPackageAPIListsAllRoutes compares in both directions.
+// TestTheTableOfPackageAPIListsAllRoutes compares in both directions, with the types that the handlers
+// have.
 func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
 	source, err := os.ReadFile("../../api/api.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	doc, _, _ := strings.Cut(string(source), "\npackage api")
-	row := regexp.MustCompile(`^//\t(/admin/v1/\S+)?\s+(GET|POST|PATCH|DELETE)\s`)
+	row := regexp.MustCompile(`^//\t(/admin/v1/\S+)?\s+(GET|POST|PUT|PATCH|DELETE)\s+(\S+)\s+(.+)\n`)
 	var documented, served []string
 	path := ""
 	for line := range strings.Lines(doc) {
@@ -34,11 +36,11 @@ func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
 			if m[1] != "" {
 				path = m[1]
 			}
-			documented = append(documented, m[2]+" "+path)
+			documented = append(documented, strings.Join([]string{m[2], path, m[3], m[4]}, " "))
 		}
 	}
 	for _, r := range New(Config{}).Routes() {
-		served = append(served, r.Method+" "+r.Path)
+		served = append(served, strings.Join([]string{r.Method, r.Path, tableName(r.Body), tableName(r.Answer)}, " "))
 	}
 	for _, s := range served {
 		if !slices.Contains(documented, s) {
@@ -49,6 +51,59 @@ func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
 		if !slices.Contains(served, d) {
 			t.Errorf("%s is documented in package api and not served", d)
 		}
+	}
+}
+
+// tableName is how the table of package api names a type.
+func tableName(t reflect.Type) string {
+	switch {
+	case t == nil, t == reflect.TypeFor[any]():
+		return "–"
+	case t == reflect.TypeFor[Stream]():
+		return "a copy of the store, see package backup"
+	case t.Kind() == reflect.Slice:
+		return "[]" + t.Elem().Name()
+	}
+	return t.Name()
+}
+
+// TestRoutesAreComplete: a route without a scope would be open to every token.
+func TestRoutesAreComplete(t *testing.T) {
+	scopes := regexp.MustCompile(`^(keys:(read|rotate|revoke|import)|(audiences|clients|users|sessions):(read|write)|(audit|status|backup):read)$`)
+	seen := map[string]bool{}
+	for _, r := range New(Config{}).Routes() {
+		name := r.Method + " " + r.Path
+		if seen[name] {
+			t.Errorf("%s is there twice", name)
+		}
+		seen[name] = true
+		if !scopes.MatchString(string(r.Scope)) || r.Scope.SocketOnly() != (r.Path == "/admin/v1/keys/import") {
+			t.Errorf("%s has scope %q, only for the socket: %v", name, r.Scope, r.Scope.SocketOnly())
+		}
+		if reads := strings.HasSuffix(string(r.Scope), ":read"); reads != (r.Method == "GET") && r.Path != "/admin/v1/backup" && r.Path != "/admin/v1/session/why" {
+			t.Errorf("%s has scope %s", name, r.Scope)
+		}
+		if r.Summary == "" || strings.HasSuffix(r.Summary, ".") {
+			t.Errorf("%s has summary %q", name, r.Summary)
+		}
+		if empty := r.Answer == reflect.TypeFor[any](); empty != (r.Status == http.StatusNoContent) {
+			t.Errorf("%s answers %d with %v: its handler must return the type of the answer", name, r.Status, r.Answer)
+		}
+		for _, p := range r.Query {
+			if p.Name == "" || p.Doc == "" {
+				t.Errorf("%s has parameter %+v", name, p)
+			}
+		}
+	}
+}
+
+func TestTheAuditLogHasTheParametersThatAreRead(t *testing.T) {
+	var names []string
+	for _, p := range auditParameters() {
+		names = append(names, p.Name)
+	}
+	if want := api.AuditParameters(); !slices.Equal(names, want) {
+		t.Errorf("got %v, want %v", names, want)
 	}
 }
 
@@ -113,7 +168,7 @@ func TestOnlyASocketHasAnActor(t *testing.T) {
 func TestAPanicInAnImportIsAnError(t *testing.T) {
 	a := New(Config{}) // without an Issuer
 	body := strings.NewReader(`{"users":[{"username":"alice"},{"username":"bob"}]}`)
-	_, err := withBody(a.importUsers)(httptest.NewRequest("POST", "/admin/v1/users/import", body))
+	_, err := withBody(a.importUsers).Handler(httptest.NewRequest("POST", "/admin/v1/users/import", body))
 	if err == nil || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("got error %v", err)
 	}
@@ -155,7 +210,7 @@ func FuzzQueryNumber(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.RawQuery = query
-		values, err := readQuery(r, "limit")
+		values, err := readQuery(r, []Parameter{pageLimit})
 		if err != nil {
 			return
 		}

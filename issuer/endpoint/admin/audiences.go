@@ -6,19 +6,19 @@ import (
 	"keymill/issuer/api"
 )
 
-func (a *API) listAudiences(r *http.Request, after string, limit int) (any, error) {
+func (a *API) listAudiences(r *http.Request, after string, limit int) ([]api.Audience, error) {
 	return a.cfg.Issuer.Audiences(r.Context(), after, limit)
 }
 
-func (a *API) addAudience(r *http.Request, audience api.Audience) (any, error) {
+func (a *API) addAudience(r *http.Request, audience api.Audience) (api.Audience, error) {
 	return a.cfg.Issuer.AddAudience(r.Context(), audience, Actor(r))
 }
 
-func (a *API) showAudience(r *http.Request, name string) (any, error) {
+func (a *API) showAudience(r *http.Request, name string) (api.Audience, error) {
 	return a.cfg.Issuer.Audience(r.Context(), name)
 }
 
-func (a *API) setAudience(r *http.Request, name string, change api.AudienceChange) (any, error) {
+func (a *API) setAudience(r *http.Request, name string, change api.AudienceChange) (api.Audience, error) {
 	return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r))
 }
 

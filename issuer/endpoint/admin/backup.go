@@ -11,7 +11,7 @@ import (
 type Stream func(w io.Writer) error
 
 // backup streams a copy of the store.
-func (a *API) backup(r *http.Request) (any, error) {
+func (a *API) backup(r *http.Request) (Stream, error) {
 	by := Actor(r)
 	return Stream(func(w io.Writer) error { return a.cfg.Backup(r.Context(), w, by) }), nil
 }

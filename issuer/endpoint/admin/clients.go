@@ -12,12 +12,12 @@ import (
 	"keymill/issuer/refusal"
 )
 
-func (a *API) listClients(r *http.Request, after string, limit int) (any, error) {
+func (a *API) listClients(r *http.Request, after string, limit int) ([]api.Client, error) {
 	return a.cfg.Issuer.Clients(r.Context(), after, limit)
 }
 
 // addClient returns the client's secret. It cannot be shown again.
-func (a *API) addClient(r *http.Request, client api.NewClient) (any, error) {
+func (a *API) addClient(r *http.Request, client api.NewClient) (api.Client, error) {
 	added, err := a.cfg.Issuer.AddClient(r.Context(), client, Actor(r))
 	added.Warnings = append(site.Warnings(added.Origins, a.cfg.Issuer.URL()), a.useless(added)...)
 	return added, err
@@ -35,11 +35,11 @@ func (a *API) useless(c api.Client) []string {
 	return []string{"client " + c.ID + " can do nothing yet: users log in only through the clients that session.client and simplejwt.client name"}
 }
 
-func (a *API) showClient(r *http.Request, id string) (any, error) {
+func (a *API) showClient(r *http.Request, id string) (api.Client, error) {
 	return a.cfg.Issuer.Client(r.Context(), id)
 }
 
-func (a *API) setClient(r *http.Request, id string, change api.ClientChange) (any, error) {
+func (a *API) setClient(r *http.Request, id string, change api.ClientChange) (api.Client, error) {
 	changed, err := a.cfg.Issuer.SetClient(r.Context(), id, change, Actor(r))
 	if change.Origins != nil {
 		changed.Warnings = site.Warnings(changed.Origins, a.cfg.Issuer.URL())
@@ -49,12 +49,12 @@ func (a *API) setClient(r *http.Request, id string, change api.ClientChange) (an
 }
 
 // rotateSecret returns the new secret. It cannot be shown again.
-func (a *API) rotateSecret(r *http.Request, id string, req api.RotateSecretRequest) (any, error) {
+func (a *API) rotateSecret(r *http.Request, id string, req api.RotateSecretRequest) (api.Client, error) {
 	var keep time.Duration
 	if req.OldFor != "" {
 		var err error
 		if keep, err = time.ParseDuration(req.OldFor); err != nil {
-			return nil, refusal.New("invalid_request", "member 'old_for' must be a duration such as 24h")
+			return api.Client{}, refusal.New("invalid_request", "member 'old_for' must be a duration such as 24h")
 		}
 	}
 	return a.cfg.Issuer.RotateSecret(r.Context(), id, keep, Actor(r))

@@ -24,9 +24,9 @@ const importsAtOnce = 16 // the store commits parallel transactions together
 // transaction of its own, so one that is refused does not stop the others. After a fault
 // some of them may have been added; the same request then answers "already_exists" for those.
 // With "dry_run" the users are only checked.
-func (a *API) importUsers(r *http.Request, req api.ImportUsersRequest) (any, error) {
+func (a *API) importUsers(r *http.Request, req api.ImportUsersRequest) (api.ImportResults, error) {
 	if len(req.Users) == 0 || len(req.Users) > MaxImported {
-		return nil, refusal.New("invalid_request", "member 'users' must have 1 to %d users", MaxImported)
+		return api.ImportResults{}, refusal.New("invalid_request", "member 'users' must have 1 to %d users", MaxImported)
 	}
 	add := func(ctx context.Context, u api.ImportedUser) (api.User, error) {
 		return a.cfg.Issuer.ImportUser(ctx, u, Actor(r))

@@ -16,7 +16,7 @@ func keyOf(k keystore.KeyInfo) api.Key {
 	}
 }
 
-func (a *API) listKeys(r *http.Request) (any, error) {
+func (a *API) listKeys(r *http.Request) ([]api.Key, error) {
 	list, err := a.cfg.Keys.List(r.Context())
 	keys := make([]api.Key, len(list))
 	for n, k := range list {
@@ -25,9 +25,9 @@ func (a *API) listKeys(r *http.Request) (any, error) {
 	return keys, err
 }
 
-func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (any, error) {
+func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation, error) {
 	if req.Alg == "" {
-		return nil, missing("alg")
+		return api.Rotation{}, missing("alg")
 	}
 	done, err := a.cfg.Keys.Rotate(r.Context(), req.Alg, req.Force, Actor(r))
 	return api.Rotation{
@@ -36,9 +36,9 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (any, error) 
 	}, err
 }
 
-func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) {
+func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocation, error) {
 	if req.KID == "" {
-		return nil, missing("kid")
+		return api.Revocation{}, missing("kid")
 	}
 	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
 	var warnings []string
@@ -51,15 +51,15 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (any, error) 
 	}, err
 }
 
-func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (any, error) {
+func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (api.Key, error) {
 	if req.Key == "" {
-		return nil, missing("key")
+		return api.Key{}, missing("key")
 	}
 	imported := keystore.ImportRequest{Key: []byte(req.Key), Alg: req.Alg, KID: req.KID, SignNow: req.SignNow}
 	if req.Until != nil {
 		if imported.Until = *req.Until; imported.Until.IsZero() {
 			// Without until the key would sign.
-			return nil, refusal.New("invalid_request", "until %s is in the past", imported.Until.UTC().Format(time.RFC3339))
+			return api.Key{}, refusal.New("invalid_request", "until %s is in the past", imported.Until.UTC().Format(time.RFC3339))
 		}
 	}
 	defer clear(imported.Key) // best effort: copies of the key stay in memory until the garbage collector frees them

@@ -33,13 +33,13 @@ func decode[T any](r *http.Request) (v T, err error) {
 
 // readQuery parses the query. It refuses a parameter that is not one of known, and one that is given
 // twice: a name that was mistyped must not do more than was meant.
-func readQuery(r *http.Request, known ...string) (url.Values, error) {
+func readQuery(r *http.Request, known []Parameter) (url.Values, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, refusal.New("invalid_request", "the query is malformed")
 	}
 	for name, values := range query {
-		if !slices.Contains(known, name) {
+		if !slices.ContainsFunc(known, func(p Parameter) bool { return p.Name == name }) {
 			return nil, refusal.New("invalid_request", "the query has an unknown parameter '%.100s'", refusal.Quoted(name))
 		}
 		if len(values) > 1 {
@@ -64,73 +64,9 @@ func queryNumber(query url.Values, parameter string, valid numbers) (uint64, err
 	return n, nil
 }
 
-const (
-	defaultListed = 100
-	maxListed     = 1000
-)
-
-// bare returns a Handler for a request without parameters and without a body.
-func bare(h Handler) Handler {
-	return func(r *http.Request) (any, error) {
-		if _, err := readQuery(r); err != nil {
-			return nil, err
-		}
-		return h(r)
-	}
-}
-
-// paged returns a Handler for a list. after is the entry after which the list continues. others are
-// the parameters that h reads itself.
-func paged(h func(r *http.Request, after string, limit int) (any, error), others ...string) Handler {
-	return func(r *http.Request) (any, error) {
-		query, err := readQuery(r, append(slices.Clone(others), "after", "limit")...)
-		if err != nil {
-			return nil, err
-		}
-		limit, err := queryNumber(query, "limit", numbers{fallback: defaultListed, lowest: 1, highest: maxListed})
-		if err != nil {
-			return nil, err
-		}
-		return h(r, query.Get("after"), int(limit))
-	}
-}
-
-// named returns a Handler for a request whose query has a required parameter: the name of
-// the audience, client, user or session. others are the parameters that h reads itself.
-func named(parameter string, h func(r *http.Request, name string) (any, error), others ...string) Handler {
-	return func(r *http.Request) (any, error) {
-		query, err := readQuery(r, append(slices.Clone(others), parameter)...)
-		if err != nil {
-			return nil, err
-		}
-		name := query.Get(parameter)
-		if name == "" {
-			return nil, refusal.New("invalid_request", "the query needs parameter '%s'", parameter)
-		}
-		return h(r, name)
-	}
-}
-
-// withBody returns a Handler for a request with a body and without parameters.
-func withBody[T any](h func(r *http.Request, body T) (any, error)) Handler {
-	return bare(func(r *http.Request) (any, error) {
-		body, err := decode[T](r)
-		if err != nil {
-			return nil, err
-		}
-		return h(r, body)
-	})
-}
-
-// namedWithBody returns a Handler for a request with a required parameter and a body.
-func namedWithBody[T any](parameter string, h func(r *http.Request, name string, body T) (any, error)) Handler {
-	return named(parameter, func(r *http.Request, name string) (any, error) {
-		body, err := decode[T](r)
-		if err != nil {
-			return nil, err
-		}
-		return h(r, name, body)
-	})
+// missingParameter refuses a query without a required parameter.
+func missingParameter(name string) error {
+	return refusal.New("invalid_request", "the query needs parameter '%s'", name)
 }
 
 // missing refuses a body without a required member.

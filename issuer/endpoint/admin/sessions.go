@@ -9,12 +9,12 @@ import (
 	"keymill/issuer/refusal"
 )
 
-func (a *API) listSessions(r *http.Request, after string, limit int) (any, error) {
+func (a *API) listSessions(r *http.Request, after string, limit int) (page api.SessionPage, err error) {
 	query := r.URL.Query() // paged has checked it
 	for _, name := range []string{"user", "client", "after"} {
 		// Perhaps from a variable that is not set. It must not mean all users.
 		if query.Has(name) && query.Get(name) == "" {
-			return nil, refusal.New("invalid_request", "parameter '%s' is empty", name)
+			return page, refusal.New("invalid_request", "parameter '%s' is empty", name)
 		}
 	}
 	return a.cfg.Issuer.Sessions(r.Context(), issuer.SessionQuery{
@@ -22,7 +22,7 @@ func (a *API) listSessions(r *http.Request, after string, limit int) (any, error
 	})
 }
 
-func (a *API) revokeSession(r *http.Request, id string) (any, error) {
+func (a *API) revokeSession(r *http.Request, id string) (api.Session, error) {
 	return a.cfg.Issuer.RevokeSession(r.Context(), id, Actor(r))
 }
 
@@ -44,9 +44,9 @@ func (a *API) revokeSessions(r *http.Request, req api.RevokeSessionsRequest) (an
 
 // explainToken is a POST although it changes nothing: the query of a GET, and so the token,
 // would be logged by proxies and stay in histories.
-func (a *API) explainToken(r *http.Request, req api.ExplainRequest) (any, error) {
+func (a *API) explainToken(r *http.Request, req api.ExplainRequest) (api.Explanation, error) {
 	if req.Token == "" {
-		return nil, missing("token")
+		return api.Explanation{}, missing("token")
 	}
 	return a.cfg.Issuer.Explain(r.Context(), req.Token)
 }

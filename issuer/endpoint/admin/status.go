@@ -2,11 +2,12 @@ package admin
 
 import (
 	"net/http"
+	"net/url"
 
 	"keymill/issuer/api"
 )
 
-func (a *API) status(r *http.Request) (any, error) {
+func (a *API) status(r *http.Request) (api.Status, error) {
 	issues, keys := a.cfg.Issues(), a.cfg.Keys.Status()
 	var size int64
 	if a.cfg.StoreBytes != nil {
@@ -22,14 +23,10 @@ func (a *API) status(r *http.Request) (any, error) {
 	}, nil
 }
 
-func (a *API) audit(r *http.Request) (any, error) {
-	query, err := readQuery(r, api.AuditParameters()...)
-	if err != nil {
-		return nil, err
-	}
+func (a *API) audit(r *http.Request, query url.Values) (api.AuditRecords, error) {
 	q, err := api.ParseAuditQuery(query)
 	if err != nil {
-		return nil, err
+		return api.AuditRecords{}, err
 	}
 	return a.cfg.Issuer.Audit(r.Context(), q)
 }

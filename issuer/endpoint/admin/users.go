@@ -8,21 +8,21 @@ import (
 	"keymill/issuer/api"
 )
 
-func (a *API) listUsers(r *http.Request, after string, limit int) (any, error) {
+func (a *API) listUsers(r *http.Request, after string, limit int) ([]api.User, error) {
 	return a.cfg.Issuer.Users(r.Context(), after, limit)
 }
 
-func (a *API) addUser(r *http.Request, user api.NewUser) (any, error) {
+func (a *API) addUser(r *http.Request, user api.NewUser) (api.User, error) {
 	return a.cfg.Issuer.AddUser(r.Context(), user, Actor(r))
 }
 
-func (a *API) showUser(r *http.Request, name string) (any, error) {
+func (a *API) showUser(r *http.Request, name string) (api.UserDetails, error) {
 	u, err := a.cfg.Issuer.User(r.Context(), name)
 	return a.withFailures(u), err
 }
 
 // unblockUser forgets the failed logins after the audit record is durable.
-func (a *API) unblockUser(r *http.Request, name string) (any, error) {
+func (a *API) unblockUser(r *http.Request, name string) (api.UserDetails, error) {
 	u, err := a.cfg.Issuer.UnblockUser(r.Context(), name, Actor(r))
 	if err == nil {
 		a.cfg.Passwords.Unblock(issuer.LoginCountKeyOf(u.ID))
@@ -47,15 +47,15 @@ func (a *API) withFailures(u api.User) api.UserDetails {
 	return shown
 }
 
-func (a *API) setUser(r *http.Request, name string, change api.UserChange) (any, error) {
+func (a *API) setUser(r *http.Request, name string, change api.UserChange) (api.User, error) {
 	return a.cfg.Issuer.SetUser(r.Context(), name, change, Actor(r))
 }
 
-func (a *API) setPassword(r *http.Request, name string, req api.SetPasswordRequest) (any, error) {
+func (a *API) setPassword(r *http.Request, name string, req api.SetPasswordRequest) (api.User, error) {
 	return a.cfg.Issuer.SetPassword(r.Context(), name, req.Password, Actor(r))
 }
 
-func (a *API) logoutUser(r *http.Request, name string) (any, error) {
+func (a *API) logoutUser(r *http.Request, name string) (api.User, error) {
 	return a.cfg.Issuer.LogoutUser(r.Context(), name, Actor(r))
 }
 
