@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
@@ -369,7 +370,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 	}
 	for key, bads := range map[string][]string{
 		"epoch":                          {"", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\xff\xff\xff\xff\xff\xff\xff\xff", "1"},
-		"denied/" + newTokenID():         {"", "0", "11", "\x01"},
+		"denied/" + claim.NewTokenID():   {"", "0", "11", "\x01"},
 		dueKey(present, dueGone, "7"):    {"", "0", "11"},
 		"id/7":                           {"", "User", "user ", "group"},
 		loginKey("alice"):                {"", " ", "7 ", "é", strings.Repeat("7", 65)},

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/claim"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/storage"
@@ -88,12 +89,12 @@ func TestDamageIsReportedOnceAfterTheTransaction(t *testing.T) {
 			return err
 		}},
 		{"the clean-up of an entry", func(w *world, _ familyID) string {
-			key := dueKey(w.keys.ErasureTime().Add(-time.Hour), dueToken, newTokenID())
+			key := dueKey(w.keys.ErasureTime().Add(-time.Hour), dueToken, claim.NewTokenID())
 			w.put(func(tx storage.Tx) error { return tx.Put(key, record.Present()) })
 			return key
 		}, func(w *world) error { return w.sweep(ctx) }},
 		{"the clean-up of a record", func(w *world, _ familyID) string {
-			jti := newTokenID()
+			jti := claim.NewTokenID()
 			w.put(func(tx storage.Tx) error {
 				return errors.Join(tx.Put(deniedKey(jti), record.Present()),
 					tx.Put(dueKey(w.keys.ErasureTime().Add(-time.Hour), dueToken, jti), record.Present()))

@@ -12,6 +12,7 @@ import (
 
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
@@ -359,7 +360,7 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 	var due, denied []string
 	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
 		for range 20 {
-			jti := newTokenID()
+			jti := claim.NewTokenID()
 			denied = append(denied, deniedKey(jti))
 			key := dueKey(now.Add(-time.Hour), dueToken, jti)
 			due = append(due, key)

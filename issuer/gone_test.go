@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -33,8 +34,8 @@ func (a *bubble) tokenOf(id string, secret refusal.Secret) refusal.Secret {
 func (a *bubble) earlierToken(id string, step time.Duration) refusal.Secret {
 	a.t.Helper()
 	now := a.keys.WallTime().Add(step)
-	payload, err := json.Marshal(claims{
-		Issuer: testURL, Subject: id, Audience: "orders", Client: id, ID: newTokenID(),
+	payload, err := json.Marshal(claim.Token{
+		Issuer: testURL, Subject: id, Audience: "orders", Client: id, ID: claim.NewTokenID(),
 		Issued: now.Add(-backdate).Unix(), Expires: now.Add(10 * time.Minute).Unix(),
 	})
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package claim decides which claims a user can have in tokens, besides those that the server sets.
+// Package claim decides which claims users can have in tokens, besides those that the server sets, and writes the
+// claims of a token.
 package claim
 
 import (
