@@ -40,7 +40,7 @@ func (c *Client) Useless() string {
 
 // A NewClient is a request to add a client. The fields are those of Client.
 type NewClient struct {
-	ID         string   `json:"client_id"`
+	ID         string   `json:"client_id"` // required
 	Public     bool     `json:"public"`
 	Grants     []string `json:"grants"`
 	Audiences  []string `json:"audiences"`

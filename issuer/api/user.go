@@ -56,8 +56,8 @@ func (c *Claims) UnmarshalJSON(raw []byte) error {
 
 // A NewUser is a request to add a user.
 type NewUser struct {
-	ID       string         `json:"user_id"` // "" for one that the server chooses
-	Name     string         `json:"username"`
+	ID       string         `json:"user_id"`  // "" for one that the server chooses
+	Name     string         `json:"username"` // required
 	Password refusal.Secret `json:"password"` // "" for a user who cannot log in with one
 	Disabled bool           `json:"disabled"`
 	Claims   Claims         `json:"claims"`
@@ -65,9 +65,9 @@ type NewUser struct {
 
 // An ImportedUser is a user of another system, who keeps the password.
 type ImportedUser struct {
-	ID       string         `json:"user_id"` // "" for one that the server chooses
-	Name     string         `json:"username"`
-	Hash     refusal.Secret `json:"hash"` // of the password, as the other system wrote it: a PHC string or Django's form; "" for none
+	ID       string         `json:"user_id"`  // "" for one that the server chooses
+	Name     string         `json:"username"` // required
+	Hash     refusal.Secret `json:"hash"`     // of the password, as the other system wrote it: a PHC string or Django's form; "" for none
 	Disabled bool           `json:"disabled"`
 	Claims   Claims         `json:"claims"`
 
@@ -84,12 +84,12 @@ type UserChange struct {
 
 // A SetPasswordRequest gives a user a new password and ends every session of the user.
 type SetPasswordRequest struct {
-	Password refusal.Secret `json:"password"`
+	Password refusal.Secret `json:"password"` // required
 }
 
 // An ImportUsersRequest imports users of another system. Each user succeeds or fails on its own.
 type ImportUsersRequest struct {
-	Users  []RawUser `json:"users"`
+	Users  []RawUser `json:"users"`   // required, 1 to 50
 	DryRun bool      `json:"dry_run"` // only check
 }
 

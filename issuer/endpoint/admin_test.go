@@ -172,6 +172,9 @@ func TestKeysThroughTheAdminAPI(t *testing.T) {
 	if got := w.expect(409, "POST", "/admin/v1/keys/import", body).code(t); got != "already_exists" {
 		t.Error(got)
 	}
+	if m := w.expect(200, "POST", "/admin/v1/keys/revoke", `{"kid":"mine"}`).json(t); m["kid"] != "mine" || m["was"] != "active" {
+		t.Errorf("got %v", m)
+	}
 }
 
 func TestStatusAndAuditThroughTheAdminAPI(t *testing.T) {

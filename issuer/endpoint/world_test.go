@@ -229,7 +229,7 @@ func serveAdmin(t testing.TB, s *Server) *http.Client {
 		server.Close()
 		os.RemoveAll(dir)
 	})
-	return &http.Client{Transport: transport, Timeout: 5 * time.Minute}
+	return &http.Client{Transport: recorded(transport), Timeout: 5 * time.Minute}
 }
 
 // client adds a confidential client of audience orders and returns its secret.

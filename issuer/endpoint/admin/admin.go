@@ -55,6 +55,7 @@ func (a *API) Routes() []Route {
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
 		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
+		{get, "/admin/v1/openapi.json", ok, statusRead, "Show this document", bare(a.openAPI)},
 		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},
 		{post, "/admin/v1/backup", ok, backupRead, "Copy the store", bare(a.backup)},
 

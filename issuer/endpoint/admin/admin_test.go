@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,6 +62,8 @@ func tableName(t reflect.Type) string {
 		return "–"
 	case t == reflect.TypeFor[Stream]():
 		return "a copy of the store, see package backup"
+	case t == reflect.TypeFor[json.RawMessage]():
+		return "the OpenAPI document"
 	case t.Kind() == reflect.Slice:
 		return "[]" + t.Elem().Name()
 	}

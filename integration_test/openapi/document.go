@@ -1,0 +1,166 @@
+package openapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
+)
+
+const about = `Everything that the command line of Keymill does. The API is served on the Unix socket admin.sock of the
+data directory, to the user of the server and to root. A parameter or a member that a request does not
+have is refused. GET stands for HEAD as well. x-scope names the group of a route, and x-socket-only says that no
+token can ever be allowed it.`
+
+// Generate returns the document, as it is checked in.
+func Generate() ([]byte, error) {
+	read, err := readComments("keymill/issuer/api", "keymill/storage/audit")
+	if err != nil {
+		return nil, err
+	}
+	s := &schemas{comments: read, byName: object{}}
+	paths := object{}
+	for _, r := range admin.New(admin.Config{}).Routes() {
+		if paths[r.Path] == nil {
+			paths[r.Path] = object{}
+		}
+		paths[r.Path].(object)[strings.ToLower(r.Method)] = s.operation(r)
+	}
+	document := object{
+		"openapi":    "3.1.0",
+		"info":       object{"title": "Keymill admin API", "version": "v1", "description": oneText(about)},
+		"servers":    []any{object{"url": "http://localhost", "description": "the Unix socket; the host name is not read"}},
+		"paths":      paths,
+		"components": object{"schemas": s.byName, "responses": s.responsesOfAll()},
+	}
+	b, err := json.MarshalIndent(document, "", " ")
+	return append(b, '\n'), err
+}
+
+func oneText(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func (s *schemas) operation(r admin.Route) object {
+	o := object{
+		"operationId": operationID(r), "summary": r.Summary, "tags": []any{strings.Split(r.Path, "/")[3]},
+		"responses": s.responses(r), "x-scope": string(r.Scope),
+	}
+	if r.Scope.SocketOnly() {
+		o["x-socket-only"] = true
+	}
+	if r.Body != nil {
+		o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": s.of(r.Body, true)}}}
+	}
+	if len(r.Query) > 0 {
+		parameters := []any{}
+		for _, p := range r.Query {
+			parameters = append(parameters, parameter(p))
+		}
+		o["parameters"] = parameters
+	}
+	return o
+}
+
+// operationID returns "getClient" for GET /admin/v1/client.
+func operationID(r admin.Route) string {
+	id := strings.ToLower(r.Method)
+	for _, part := range strings.FieldsFunc(strings.TrimPrefix(r.Path, "/admin/v1/"), func(c rune) bool { return c == '/' || c == '.' }) {
+		id += strings.ToUpper(part[:1]) + part[1:]
+	}
+	return id
+}
+
+func parameter(p admin.Parameter) object {
+	schema := object{"type": "string"}
+	switch {
+	case p.Format == "number":
+		schema = object{"type": "integer", "minimum": p.Lowest, "maximum": p.Highest, "default": p.Default}
+	case p.Format != "":
+		schema["format"] = p.Format
+	case p.Highest > 0:
+		schema["maxLength"] = p.Highest
+	}
+	if p.Values != nil {
+		schema["enum"] = p.Values
+	}
+	described := object{"name": p.Name, "in": "query", "description": p.Doc, "schema": schema}
+	if p.Required {
+		described["required"] = true
+	}
+	return described
+}
+
+// meanings maps the codes of refusals to the statuses that they have.
+var meanings = map[string][]int{
+	"invalid_request": {http.StatusBadRequest, http.StatusRequestEntityTooLarge},
+	"not_found":       {http.StatusNotFound},
+	"already_exists":  {http.StatusConflict},
+	"in_use":          {http.StatusConflict},
+	"not_ready":       {http.StatusConflict},
+	"unavailable":     {http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	"server_error":    {http.StatusInternalServerError},
+}
+
+// responses describes the answer to a success, and one for each status of a refusal.
+func (s *schemas) responses(r admin.Route) object {
+	success := object{"description": "done"}
+	switch r.Answer {
+	case reflect.TypeFor[any]():
+	case reflect.TypeFor[admin.Stream]():
+		success = object{"description": "the copy", "content": object{"application/octet-stream": object{}}}
+	default:
+		success["content"] = object{"application/json": object{"schema": s.of(r.Answer, false)}}
+	}
+	all := object{fmt.Sprint(r.Status): success}
+	codes := map[int][]string{}
+	for _, code := range slices.Concat(admin.Common(), r.Codes) {
+		for _, status := range meanings[code] {
+			if status == http.StatusRequestEntityTooLarge && r.Body == nil || slices.Contains(codes[status], code) {
+				continue
+			}
+			codes[status] = append(codes[status], code)
+		}
+	}
+	for status, list := range codes {
+		if len(list) == 1 && slices.Contains(admin.Common(), list[0]) {
+			all[fmt.Sprint(status)] = object{"$ref": "#/components/responses/" + sharedName(list[0], status)}
+		} else {
+			all[fmt.Sprint(status)] = s.refusal(list)
+		}
+	}
+	return all
+}
+
+// responsesOfAll are the refusals that every route can answer with.
+func (s *schemas) responsesOfAll() object {
+	all := object{}
+	for _, code := range admin.Common() {
+		for _, status := range meanings[code] {
+			all[sharedName(code, status)] = s.refusal([]string{code})
+		}
+	}
+	return all
+}
+
+func sharedName(code string, status int) string { return fmt.Sprintf("%s_%d", code, status) }
+
+func (s *schemas) refusal(codes []string) object {
+	t := reflect.TypeFor[api.ErrorResponse]()
+	if slices.Contains(codes, "not_ready") {
+		t = reflect.TypeFor[api.NotReadyResponse]()
+	}
+	list := []any{}
+	for _, c := range codes {
+		list = append(list, c)
+	}
+	return object{
+		"description": strings.Join(codes, ", "),
+		"content": object{"application/json": object{"schema": object{
+			"allOf": []any{s.of(t, false), object{"properties": object{"error": object{"enum": list}}}},
+		}}},
+	}
+}
