@@ -51,7 +51,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/metrics":   {},
 	"issuer/endpoint/site":      {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -59,6 +59,7 @@ var allowedImports = map[string][]string{
 	"issuer/address":            {},
 	"issuer/claim":              {"issuer/refusal"},
 	"issuer/record":             {"storage"},
+	"issuer/refreshtoken":       {"issuer/address", "issuer/record", "issuer/refusal", "keystore", "storage"},
 	"issuer/scope":              {"issuer/record", "issuer/refusal", "jwks"},
 	"issuer/sessionlist":        {"issuer/record", "issuer/tally", "storage"},
 	"issuer/secret":             {"issuer/record", "issuer/refusal"},

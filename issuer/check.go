@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/origin"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/scope"
 	"keymill/issuer/secret"
 	"keymill/issuer/sessionlist"
@@ -70,7 +71,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		named = key == epochKey
 		_, err = record.DecodeEpoch(key, raw)
 	case "refresh":
-		_, named = parseSecretKey(key)
+		_, named = refreshtoken.ParseSecretKey(key)
 	default:
 		named = false
 	}

@@ -7,23 +7,24 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
 
 // Explain returns what the server would answer to a refresh token now. It changes nothing.
 func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explanation, error) {
-	shown, err := i.refreshSecrets.decode(token)
+	shown, err := i.refreshSecrets.Decode(token)
 	switch {
-	case errors.Is(err, errNotRefresh):
-		return api.Explanation{State: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: they begin with %s and have %d characters", refreshPrefix, refreshChars)}, nil
+	case errors.Is(err, refreshtoken.ErrMalformed):
+		return api.Explanation{State: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: they begin with %s and have %d characters", refreshtoken.Prefix, refreshtoken.Chars)}, nil
 	case err != nil:
 		return api.Explanation{State: "forged", Why: "it looks like a refresh token, but its MAC is wrong: it was changed, or it comes from another Keymill server"}, nil
 	}
 	var e api.Explanation
 	at := i.times()
 	err = i.store.View(ctx, func(r storage.Reader) error {
-		f, err := i.familyWithClient(r, shown.family)
+		f, err := i.familyWithClient(r, shown.Family)
 		if err != nil {
 			return err
 		}
@@ -33,11 +34,11 @@ func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explana
 	return e, err
 }
 
-func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, at times) (api.Explanation, error) {
-	e := api.Explanation{Generation: &shown.generation}
+func (i *Issuer) explain(r storage.Reader, f *family, shown refreshtoken.Token, at times) (api.Explanation, error) {
+	e := api.Explanation{Generation: &shown.Generation}
 	if f == nil {
 		e.State = "gone"
-		e.Why = fmt.Sprintf("the record of its session %s was deleted: the session expired or ended some time ago", shown.family)
+		e.Why = fmt.Sprintf("the record of its session %s was deleted: the session expired or ended some time ago", shown.Family)
 		return e, nil
 	}
 	session := i.show(f, at.now)
@@ -48,14 +49,14 @@ func (i *Issuer) explain(r storage.Reader, f *family, shown refreshToken, at tim
 	}
 	limits := i.lifetimes(f.client, f.rec.endpoint)
 	age := max(at.served-f.rec.rotatedAtServed, 0)
-	switch f.rec.classify(shown.generation, age, limits.Grace) {
+	switch f.rec.classify(shown.Generation, age, limits.Grace) {
 	case tokenRolledBack:
 		e.State = "rolled_back"
-		e.Why = fmt.Sprintf("it is generation %d, and the current one is %d: the token is newer than the store, so the store was restored from an old copy. Using the token would end the session", shown.generation, f.rec.generation)
+		e.Why = fmt.Sprintf("it is generation %d, and the current one is %d: the token is newer than the store, so the store was restored from an old copy. Using the token would end the session", shown.Generation, f.rec.generation)
 		return e, nil
 	case tokenReplayed:
 		e.State = "replay"
-		e.Why = fmt.Sprintf("it is generation %d and was replaced more than once (the current one is %d), so two parties have tokens of the session. Using the token would end the session", shown.generation, f.rec.generation)
+		e.Why = fmt.Sprintf("it is generation %d and was replaced more than once (the current one is %d), so two parties have tokens of the session. Using the token would end the session", shown.Generation, f.rec.generation)
 		return e, nil
 	case tokenLate:
 		e.State = "late_retry"

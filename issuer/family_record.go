@@ -56,6 +56,9 @@ const (
 	flagDenied  = 1 << 6
 )
 
+// A familyID names a session.
+type familyID = record.ID
+
 func familyKey(id familyID) string { return "family/" + id.String() }
 
 func (rec *familyRecord) encode() []byte {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
 	"keymill/keystore"
@@ -16,7 +17,7 @@ import (
 
 // A refreshAttempt is a refresh token with a correct MAC and the parameters of its request.
 type refreshAttempt struct {
-	token       refreshToken
+	token       refreshtoken.Token
 	client      Credentials
 	bound       bool // the configuration binds the client to the login endpoint
 	audience    string
@@ -33,9 +34,9 @@ type refreshAttempt struct {
 type outcome struct {
 	entitled     entitlement
 	refused      error
-	next         refreshToken // that the client gets
-	rotated      bool         // this transaction made its generation
-	otherAddress bool         // its generation was made for another address
+	next         refreshtoken.Token // that the client gets
+	rotated      bool               // this transaction made its generation
+	otherAddress bool               // its generation was made for another address
 }
 
 // refresh serves the grant refresh_token (RFC 6749, section 6).
@@ -53,11 +54,11 @@ func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, err
 // generation; the audience and the scope.
 func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refreshAttempt) (entitlement, error) {
 	var err error
-	if p.token, err = i.refreshSecrets.decode(token); err != nil {
+	if p.token, err = i.refreshSecrets.Decode(token); err != nil {
 		return entitlement{}, errInvalidToken(err)
 	}
 	p.unavailable = i.unavailableAlgs()
-	p.at, p.address = i.times(), i.refreshSecrets.fingerprint(p.from)
+	p.at, p.address = i.times(), i.refreshSecrets.Fingerprint(p.from)
 	var out outcome
 	decide := func(tx storage.Tx) (err error) {
 		out, err = i.decideRefresh(tx, p)
@@ -66,11 +67,11 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	err = i.store.Update(ctx, decide)
 	if errors.Is(err, errTokenReused) { // nothing is written yet
 		ctx = context.WithoutCancel(ctx) // a thief who hangs up must not escape
-		p.loginFrom = new(i.loginAddress(ctx, p.token.family))
+		p.loginFrom = new(i.loginAddress(ctx, p.token.Family))
 		err = i.store.Update(ctx, decide)
 	}
 	if err != nil {
-		return entitlement{}, i.aboutSession(ctx, p.token.family, err)
+		return entitlement{}, i.aboutSession(ctx, p.token.Family, err)
 	}
 	// From here the successor is durable and the old token is spent. If a crash loses the answer,
 	// the client still has the old token and can try again within the grace.
@@ -78,11 +79,11 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 		return entitlement{}, out.refused
 	}
 	if out.rotated {
-		i.retries.Forget(p.token.family, p.token.generation)
+		i.retries.Forget(p.token.Family, p.token.Generation)
 	} else {
-		i.retries.Add(p.token.family, out.next.generation, out.otherAddress)
+		i.retries.Add(p.token.Family, out.next.Generation, out.otherAddress)
 	}
-	out.entitled.refresh, out.entitled.graced = i.refreshSecrets.encode(out.next), !out.rotated
+	out.entitled.refresh, out.entitled.graced = i.refreshSecrets.Encode(out.next), !out.rotated
 	return out.entitled, nil
 }
 
@@ -124,7 +125,7 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 	if err != nil {
 		return outcome{}, err
 	}
-	f, err := i.family(tx, p.token.family)
+	f, err := i.family(tx, p.token.Family)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -137,7 +138,7 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 		return outcome{}, f.errEnded(state)
 	}
 	d := decision{tx, p.at.now, "client:" + f.terms.Client, p.from}
-	token := f.rec.classify(p.token.generation, p.at.served-f.rec.rotatedAtServed, limits.Grace)
+	token := f.rec.classify(p.token.Generation, p.at.served-f.rec.rotatedAtServed, limits.Grace)
 	if e := endingOf(token); e != notEnded {
 		return i.endReplayed(d, f, e, p)
 	}
@@ -156,7 +157,7 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 	}
 	e.refreshFor = f.rec.expires(limits).Sub(p.at.now)
 	return outcome{
-		entitled: e, next: refreshToken{f.rec.secret, f.id, f.rec.generation},
+		entitled: e, next: refreshtoken.Token{Secret: f.rec.secret, Family: f.id, Generation: f.rec.generation},
 		rotated: token == tokenCurrent, otherAddress: f.rec.address != p.address,
 	}, nil
 }
@@ -185,7 +186,7 @@ func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	// The grace begins now and not when the request arrived: while the request waited for its
 	// transaction, another request with the same token may have waited behind it.
 	rec.lastUsed, rec.rotatedAtServed = d.now, i.keys.ServedTime()
-	rec.secret, rec.address = i.refreshSecrets.newest, address
+	rec.secret, rec.address = i.refreshSecrets.Newest(), address
 	if err := d.tx.Put(familyKey(f.id), rec.encode()); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -33,7 +34,7 @@ type Introspection struct {
 // not ask about and a token that is not valid get the same answer.
 func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
 	at := i.times()
-	refresh, notRefresh := i.refreshSecrets.decode(token)
+	refresh, notRefresh := i.refreshSecrets.Decode(token)
 	access, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return Introspection{}, notAccess
@@ -58,8 +59,8 @@ func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refus
 }
 
 // introspectRefresh answers about a refresh token of the asking client.
-func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshToken, at times) (Introspection, error) {
-	f, err := i.familyWithClient(r, token.family)
+func (i *Issuer) introspectRefresh(r storage.Reader, asker string, token refreshtoken.Token, at times) (Introspection, error) {
+	f, err := i.familyWithClient(r, token.Family)
 	if f == nil || err != nil || f.terms.Client != asker {
 		return Introspection{}, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 )
 
@@ -203,8 +204,8 @@ func TestExplainSaysWhatARefreshWouldDo(t *testing.T) {
 		{p.grant.Refresh, "current", true, "the next refresh replaces it"},
 		{second, "grace", true, "still gets the current token"},
 		{first, "replay", false, "replaced more than once"},
-		{w.refreshSecrets.encode(refreshToken{1, familyIDOf(t, p.session().ID), 9}), "rolled_back", false, "newer than the store"},
-		{w.refreshSecrets.encode(refreshToken{1, record.NewID(w.keys.Now()), 0}), "gone", false, "was deleted"},
+		{w.refreshSecrets.Encode(refreshtoken.Token{Secret: 1, Family: familyIDOf(t, p.session().ID), Generation: 9}), "rolled_back", false, "newer than the store"},
+		{w.refreshSecrets.Encode(refreshtoken.Token{Secret: 1, Family: record.NewID(w.keys.Now()), Generation: 0}), "gone", false, "was deleted"},
 		{refusal.Secret(changed), "forged", false, "MAC is wrong"},
 		{refusal.Secret(p.grant.AccessToken), "malformed", false, "kmr_"},
 		{"", "malformed", false, "kmr_"},

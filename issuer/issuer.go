@@ -60,6 +60,7 @@ import (
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/retry"
 	"keymill/jwks"
 	"keymill/keystore"
@@ -98,7 +99,7 @@ type Issuer struct {
 
 	accessTokens *accesstoken.Verifier
 
-	refreshSecrets refreshSecrets
+	refreshSecrets *refreshtoken.Secrets
 }
 
 // Open checks the issuer URL and returns an Issuer over what the store holds.
@@ -120,7 +121,14 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	if i.refresh == (Lifetimes{}) {
 		i.refresh = Lifetimes{DefaultGrace, DefaultIdle, DefaultAbsolute}
 	}
-	if err := i.loadRefreshSecrets(ctx); err != nil {
+	err := i.store.Update(ctx, func(tx storage.Tx) error {
+		secrets, first, err := refreshtoken.Load(tx, i.keys.DatabaseID(), i.keys.Vault())
+		if i.refreshSecrets = secrets; err == nil && first {
+			err = makeStoreEpoch(tx)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read refresh secrets: %w", err)
 	}
 	return i, nil

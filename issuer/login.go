@@ -71,7 +71,7 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 }
 
 func (i *Issuer) addressHash(user string, from netip.Addr) []byte {
-	return address.Hash(i.refreshSecrets.addresses(), user, from)
+	return address.Hash(i.refreshSecrets.HashOfAddresses(), user, from)
 }
 
 // LoginCountKeyOf returns the Key of a LoginCount for the names of the user with that id.

@@ -205,9 +205,9 @@ func TestTheStoreDoesNotTellWhereAUserLogsIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open = append(open, nil, make([]byte, 32), []byte(w.refreshSecrets.database))
+	open = append(open, nil, make([]byte, 32), []byte(w.keys.DatabaseID()))
 	for _, key := range open {
-		derived, err := hkdf.Key(sha256.New, key, []byte(w.refreshSecrets.database), "keymill login address v1", 32)
+		derived, err := hkdf.Key(sha256.New, key, []byte(w.keys.DatabaseID()), "keymill login address v1", 32)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestTheStoreDoesNotTellWhereAUserLogsIn(t *testing.T) {
 	// With the secret, which only the master key opens, the same computation finds it.
 	found := false
 	for _, secret := range w.rawSecrets() {
-		derived := must[[]byte](t)(hkdf.Key(sha256.New, secret, []byte(w.refreshSecrets.database), "keymill login address v1", 32))
+		derived := must[[]byte](t)(hkdf.Key(sha256.New, secret, []byte(w.keys.DatabaseID()), "keymill login address v1", 32))
 		guess := address.Hash(hmac.New(sha256.New, derived), "7", home)
 		found = found || strings.Contains(string(records[0]), base64.StdEncoding.EncodeToString(guess))
 	}
@@ -229,7 +229,7 @@ func TestTheStoreDoesNotTellWhereAUserLogsIn(t *testing.T) {
 		t.Error("the secret does not find it either: the test shows nothing")
 	}
 	// The hash is not a part of what a token or a family shows.
-	four := w.refreshSecrets.fingerprint(home)
+	four := w.refreshSecrets.Fingerprint(home)
 	rec := must[*userRecord](t)(record.Decode(userKey("7"), records[0], (*userRecord).possible))
 	if binary.BigEndian.Uint32(four[:]) == binary.BigEndian.Uint32(rec.Addresses[0]) {
 		t.Error("the hash begins with the fingerprint of sessions")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -57,13 +58,13 @@ func (i *Issuer) Refresh(ctx context.Context, req RefreshRequest) (Grant, error)
 // Logout ends the session of a refresh token of the client, also of a replaced one. It refuses any
 // other token with invalid_grant. If the session has already ended, Logout returns nil.
 func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
-	token, err := i.refreshSecrets.decode(req.Token)
+	token, err := i.refreshSecrets.Decode(req.Token)
 	if err != nil {
 		return errInvalidToken(err)
 	}
 	now := i.keys.Now()
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
-		f, err := i.familyWithClient(tx, token.family)
+		f, err := i.familyWithClient(tx, token.Family)
 		if err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 		}
 		return i.endUnlessEnded(decision{tx, now, "user:" + f.rec.user, req.From}, f, endedByLogout)
 	})
-	return i.aboutSession(ctx, token.family, err)
+	return i.aboutSession(ctx, token.Family, err)
 }
 
 // VerifyToken refuses with invalid_grant a token that is not valid now for the client of a login endpoint: a
@@ -80,10 +81,10 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 // nothing.
 func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
 	at := i.times()
-	refresh, err := i.refreshSecrets.decode(token)
+	refresh, err := i.refreshSecrets.Decode(token)
 	if err == nil {
 		err := i.store.View(ctx, func(r storage.Reader) error {
-			f, err := i.familyWithClient(r, refresh.family)
+			f, err := i.familyWithClient(r, refresh.Family)
 			if err != nil {
 				return err
 			}
@@ -92,7 +93,7 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 			}
 			return i.checkRefreshable(r, f, refresh, at)
 		})
-		return i.aboutSession(ctx, refresh.family, err)
+		return i.aboutSession(ctx, refresh.Family, err)
 	}
 	if !strings.Contains(string(token), ".") { // an access token has two dots
 		return errInvalidToken(err)
@@ -127,7 +128,7 @@ func (i *Issuer) verifyAccess(r storage.Reader, client string, t *accesstoken.To
 }
 
 // checkRefreshable refuses a refresh token with which a refresh would fail now.
-func (i *Issuer) checkRefreshable(r storage.Reader, f *family, token refreshToken, at times) error {
+func (i *Issuer) checkRefreshable(r storage.Reader, f *family, token refreshtoken.Token, at times) error {
 	if f.client == nil {
 		return errInvalidToken(errNoSession)
 	}
@@ -135,7 +136,7 @@ func (i *Issuer) checkRefreshable(r storage.Reader, f *family, token refreshToke
 	if state := f.state(at.now, limits); state != stateLive {
 		return f.errEnded(state)
 	}
-	if e := endingOf(f.rec.classify(token.generation, at.served-f.rec.rotatedAtServed, limits.Grace)); e != notEnded {
+	if e := endingOf(f.rec.classify(token.Generation, at.served-f.rec.rotatedAtServed, limits.Grace)); e != notEnded {
 		return errInvalidToken(refusal.Because(endings[e].name, "a refresh with the token would end the session: "+endings[e].words))
 	}
 	return i.checkEntitlement(r, f)

@@ -84,13 +84,13 @@ func (p *person) rotate() refusal.Secret {
 
 func (p *person) session() api.Session {
 	p.w.t.Helper()
-	token, err := p.w.refreshSecrets.decode(p.grant.Refresh)
+	token, err := p.w.refreshSecrets.Decode(p.grant.Refresh)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
 	list, err := p.w.sessionsOf(p.user, "")
 	// Two sessions of the same millisecond are in any order, so the first one may be another.
-	n := slices.IndexFunc(list, func(s api.Session) bool { return s.ID == token.family.String() })
+	n := slices.IndexFunc(list, func(s api.Session) bool { return s.ID == token.Family.String() })
 	if err != nil || n < 0 {
 		p.w.t.Fatalf("sessions of %s: %v %v", p.user, list, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer/password"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
 	"keymill/storage"
@@ -171,7 +172,7 @@ func (l *Links) count(prefix string, names []string) {
 func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
 	rec, _ := decodeFamily(key, raw)
 	id, _ := record.ParseID(strings.TrimPrefix(key, "family/"))
-	l.Needs, l.User = []string{termsKey(rec.terms), secretKey(rec.secret)}, rec.user
+	l.Needs, l.User = []string{termsKey(rec.terms), refreshtoken.SecretKey(rec.secret)}, rec.user
 	l.Swept, l.Due = true, dueKey(rec.due, dueFamily, id.String())
 	terms, err := new(termsCache).read(r, rec.terms)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -227,7 +228,7 @@ func TestRefreshTokensAreLongAndRandomAndHaveOneSpelling(t *testing.T) {
 		"", "kmr_", "x", text + "=", text + "\n", " " + text, strings.ToUpper(text), text[4:], "kms_" + text[4:],
 		text[:len(text)-1], text + "A", "kmr_" + base64.StdEncoding.EncodeToString(raw) + "=",
 	} {
-		if _, err := w.refreshSecrets.decode(refusal.Secret(other)); err == nil {
+		if _, err := w.refreshSecrets.Decode(refusal.Secret(other)); err == nil {
 			t.Errorf("%q is accepted as a token", other)
 		}
 	}
@@ -350,7 +351,7 @@ func (w *world) rawSecrets() [][]byte {
 	w.t.Helper()
 	var all [][]byte
 	err := w.store.View(w.t.Context(), func(r storage.Reader) error {
-		for e, err := range r.Scan(secretPrefix, secretEnd) {
+		for e, err := range r.Scan(refreshtoken.SecretPrefix, "refresh/secret0") {
 			if err != nil {
 				return err
 			}

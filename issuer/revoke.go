@@ -8,6 +8,7 @@ import (
 
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
 	"keymill/storage"
@@ -20,7 +21,7 @@ import (
 // invalid_client.
 func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
-	refresh, notRefresh := i.refreshSecrets.decode(token)
+	refresh, notRefresh := i.refreshSecrets.Decode(token)
 	access, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return notAccess
@@ -55,8 +56,8 @@ func (i *Issuer) verifyOwn(token refusal.Secret) (*accesstoken.Token, error) {
 	return i.accessTokens.Verify(string(token), i.keys.Published(), i.keys.WallTime())
 }
 
-func (i *Issuer) revokeFamily(d decision, client string, token refreshToken) error {
-	f, err := i.familyWithClient(d.tx, token.family)
+func (i *Issuer) revokeFamily(d decision, client string, token refreshtoken.Token) error {
+	f, err := i.familyWithClient(d.tx, token.Family)
 	if f == nil || err != nil || f.terms.Client != client {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
 )
@@ -82,12 +83,12 @@ func TestTheStoreHoldsNoSecretInTheOpen(t *testing.T) {
 	service := w.service("billing", "orders")
 	secrets := map[string][]byte{
 		"the password": []byte(testPassword), "a client secret": []byte(service)[len("kms_"):],
-		"an access token": []byte(grant.AccessToken), "a refresh token": []byte(grant.Refresh)[len(refreshPrefix):],
+		"an access token": []byte(grant.AccessToken), "a refresh token": []byte(grant.Refresh)[len(refreshtoken.Prefix):],
 	}
 	for what, token := range map[string]refusal.Secret{"the first refresh token": grant.Refresh, "the second refresh token": next.Refresh} {
 		sum := sha256.Sum256([]byte(token))
-		raw := must[[]byte](t)(base64.RawURLEncoding.DecodeString(string(token)[len(refreshPrefix):]))
-		secrets["a hash of "+what], secrets["the MAC of "+what] = sum[:], raw[refreshHeader:]
+		raw := must[[]byte](t)(base64.RawURLEncoding.DecodeString(string(token)[len(refreshtoken.Prefix):]))
+		secrets["a hash of "+what], secrets["the MAC of "+what] = sum[:], raw[22:]
 	}
 	for n, raw := range w.rawSecrets() {
 		secrets[fmt.Sprint("the key of refresh tokens ", n)] = raw
@@ -105,7 +106,7 @@ func TestTheStoreHoldsNoSecretInTheOpen(t *testing.T) {
 		return false
 	}
 	for what, b := range secrets {
-		if len(b) < macBytes || inFile(b) {
+		if len(b) < 23 || inFile(b) {
 			t.Errorf("the store holds %s: %d bytes", what, len(b))
 		}
 	}

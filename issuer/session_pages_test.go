@@ -49,11 +49,11 @@ func TestSessionsAreListedNewestFirst(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			token, err := a.refreshSecrets.decode(g.Refresh)
+			token, err := a.refreshSecrets.Decode(g.Refresh)
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.id = token.family.String()
+			l.id = token.Family.String()
 			logins = append(logins, l)
 			if n%2 == 0 && l.client == "web" { // a rotation moves nothing
 				if _, err := a.refresh(g.Refresh); err != nil {

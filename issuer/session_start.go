@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
 	"keymill/storage"
@@ -73,7 +74,7 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 		}
 		e = p.entitlement
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
-		e.refresh = i.refreshSecrets.encode(refreshToken{f.rec.secret, id, 0})
+		e.refresh = i.refreshSecrets.Encode(refreshtoken.Token{Secret: f.rec.secret, Family: id, Generation: 0})
 		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(at.now)
 		_, err = i.auditOften(i.decision(tx, "user:"+f.rec.user), f.tally(),
 			audit.Event{Action: "session.login", Target: id.String(), Detail: f.loginDetail(req.From)})
@@ -143,9 +144,9 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 		return nil, err
 	}
 	rec := &familyRecord{
-		endpoint: req.Endpoint, secret: i.refreshSecrets.newest, terms: terms, scopes: p.scopes, user: req.User,
+		endpoint: req.Endpoint, secret: i.refreshSecrets.Newest(), terms: terms, scopes: p.scopes, user: req.User,
 		epochs:  epochs{store, user.Epoch, p.client.Epoch},
-		created: at.now, lastUsed: at.now, rotatedAtServed: at.served, address: i.refreshSecrets.fingerprint(req.From),
+		created: at.now, lastUsed: at.now, rotatedAtServed: at.served, address: i.refreshSecrets.Fingerprint(req.From),
 	}
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
 	rec.due = rec.expires(i.lifetimes(p.client, req.Endpoint))

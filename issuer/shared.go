@@ -2,9 +2,7 @@ package issuer
 
 import (
 	"math"
-	"net/netip"
 
-	"keymill/issuer/address"
 	"keymill/issuer/retry"
 )
 
@@ -25,13 +23,4 @@ func (rec *familyRecord) addRetries(n retry.Count) (shared bool) {
 		rec.shared++
 	}
 	return rec.shared == sharedGenerations
-}
-
-// fingerprint returns a short keyed hash of an address. It shows whether two addresses differ, but
-// not what they are. An IPv6 subscriber has a /64, so only that part counts.
-func (s *refreshSecrets) fingerprint(from netip.Addr) [4]byte {
-	h := s.keys[s.newest]()
-	h.Write([]byte("keymill address v1"))
-	h.Write(address.Subscriber(from).AsSlice())
-	return [4]byte(h.Sum(nil))
 }
