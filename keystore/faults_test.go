@@ -115,7 +115,7 @@ func (b *fixture) hasPrivate(kid string) bool {
 
 func (b *fixture) rotate() Rotation {
 	b.t.Helper()
-	got, err := b.rings.Rotate(b.t.Context(), EdDSA, true, "test")
+	got, err := b.rings.Rotate(b.t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestNoTokenIsSignedBetweenARotationAndItsAnswer(t *testing.T) {
 			time.Sleep(100 * time.Millisecond) // enough time to sign, if no lock prevents it
 		})
 	}
-	got, err := r.Rotate(t.Context(), EdDSA, true, "test")
+	got, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +451,7 @@ func TestAKeySignsOnceItIsDurableAndKnown(t *testing.T) {
 		b.run(time.Second)
 		old := b.stage(Active)
 		b.store.failUpdates.Store(1)
-		if _, err := b.rings.Rotate(b.t.Context(), EdDSA, true, "test"); !errors.Is(err, errInjected) {
+		if _, err := b.rings.Rotate(b.t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); !errors.Is(err, errInjected) {
 			b.t.Fatalf("rotate: %v", err)
 		}
 		published := make(map[string]time.Time) // kid → first seen in the set

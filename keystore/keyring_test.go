@@ -138,7 +138,7 @@ func TestALostRingIsNeverMadeAgain(t *testing.T) {
 		if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) }); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Rotate(t.Context(), EdDSA, true, "test"); !errors.Is(err, storage.ErrDamaged) {
+		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: a rotation gave %v", lost, err)
 		}
 		if err := r.Reload(t.Context()); !errors.Is(err, storage.ErrDamaged) {

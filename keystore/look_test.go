@@ -83,7 +83,7 @@ func TestNothingIsWrittenOverADamagedClockRecord(t *testing.T) {
 			unchanged("a heartbeat")
 			wantNotReady(t, tt.name, r, clockKey)
 		}
-		if _, err := r.Rotate(t.Context(), EdDSA, true, "test"); !errors.Is(err, storage.ErrDamaged) {
+		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: a rotation gave %v", tt.name, err)
 		}
 		unchanged("a rotation")

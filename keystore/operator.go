@@ -37,10 +37,21 @@ type Revocation struct {
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
 }
 
-// Rotate makes the spare of alg sign now. It refuses with a *NotReadyError while caches may
-// not know the spare, unless force is set. It refuses to make the published set larger than
-// verifiers read, also with force. by names the operator in the audit log.
-func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (Rotation, error) {
+// A RotateRequest asks for the next key of a ring.
+type RotateRequest struct {
+	Alg   string
+	Force bool // also if verifiers may not know the spare yet
+
+	// Check may refuse the spare that would sign. It is called in the transaction, after the schedule has
+	// allowed the rotation, and not with Force. It must not use the store, and of Rings only Now. It may be nil.
+	Check func(kid string) error
+}
+
+// Rotate makes the spare of a ring sign now. It refuses with a *NotReadyError while caches may
+// not know the spare, and then with the error of Check, unless Force is set. It refuses to make the
+// published set larger than verifiers read, also with Force. by names the operator in the audit log.
+func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotation, error) {
+	alg := req.Alg
 	if r.queues[alg] == nil {
 		return Rotation{}, invalid("invalid_request", "%s is not in keys.algorithms (%s)", quoted(alg), strings.Join(r.cfg.Algorithms, ", "))
 	}
@@ -50,7 +61,7 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 		if err != nil {
 			return err
 		}
-		after, notReady := before.rotate(d.now, r.policy, force)
+		after, notReady := before.rotate(d.now, r.policy, req.Force)
 		if notReady != nil {
 			return notReady
 		}
@@ -62,8 +73,13 @@ func (r *Rings) Rotate(ctx context.Context, alg string, force bool, by string) (
 			return err
 		}
 		out = r.rotation(before, advanced, d.now)
+		if req.Check != nil && !req.Force {
+			if err := req.Check(out.KID); err != nil {
+				return err
+			}
+		}
 		return d.audit(audit.Event{Action: "key.rotate", Target: out.KID,
-			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(force)}})
+			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(req.Force)}})
 	})
 	return out, err
 }

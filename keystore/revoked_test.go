@@ -142,7 +142,7 @@ func TestARevocationIsNeverForgotten(t *testing.T) {
 			if err := r.makeReserve(t.Context(), EdDSA, map[string]crypto.Signer{}); err != nil {
 				t.Fatal(err)
 			}
-			out, err := r.Rotate(t.Context(), EdDSA, true, "test")
+			out, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test")
 			if err != nil {
 				t.Fatal(err)
 			}

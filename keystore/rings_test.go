@@ -272,7 +272,7 @@ func TestKeysSurviveARestart(t *testing.T) {
 func TestARotationSurvivesACrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := newRings(t)
-		got, err := r.Rotate(t.Context(), EdDSA, true, "test")
+		got, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -397,7 +397,7 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 		run(t, r)
 		until(t, "a reserve", func() bool { return stage(t, r, Reserve) != "" })
 		first := stage(t, r, Active)
-		if _, err := r.Rotate(t.Context(), EdDSA, true, "uid:7"); err != nil {
+		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "uid:7"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {

@@ -53,7 +53,7 @@ func TestNoOperatorMakesTheSetLargerThanVerifiersRead(t *testing.T) {
 		var err error
 		forced := 0
 		for ; err == nil && forced < 100; forced++ {
-			_, err = b.rings.Rotate(b.t.Context(), EdDSA, true, "test")
+			_, err = b.rings.Rotate(b.t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test")
 			if notReady := new(NotReadyError); errors.As(err, &notReady) {
 				b.run(10 * time.Millisecond) // the next key is being made
 				err = nil

@@ -59,7 +59,7 @@ func TestDamageOfAnotherRecordKeepsNoRevokedKeyInUse(t *testing.T) {
 		if token, err := r.Sign(t.Context(), EdDSA, "at+jwt", []byte("{}"), r.Now()); err == nil {
 			t.Errorf("%s: a revoked key signed %s", what, token)
 		}
-		if _, err := r.Rotate(t.Context(), EdDSA, true, "test"); !errors.Is(err, storage.ErrDamaged) {
+		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: a rotation gave %v", what, err)
 		}
 		if st := r.Status(); st.Ready {
@@ -297,7 +297,7 @@ func TestWhatIsWrittenIsNoDamage(t *testing.T) {
 			t.Errorf("until %s: %v", tt.until, err)
 		}
 	}
-	if _, err := r.Rotate(t.Context(), EdDSA, true, "test"); err != nil {
+	if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); err != nil {
 		t.Errorf("the next rotation: %v", err)
 	}
 	if _, err := Open(t.Context(), s, r.cfg); err != nil {

@@ -287,7 +287,7 @@ func (w *world) nextSign() time.Time {
 
 func (w *world) rotate(force bool) {
 	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
-	got, err := w.rings.Rotate(w.t.Context(), alg, force, "test")
+	got, err := w.rings.Rotate(w.t.Context(), RotateRequest{Alg: alg, Force: force}, "test")
 	var notReady *NotReadyError
 	if errors.As(err, &notReady) {
 		return

@@ -29,7 +29,7 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation
 	if req.Alg == "" {
 		return api.Rotation{}, missing("alg")
 	}
-	done, err := a.cfg.Keys.Rotate(r.Context(), req.Alg, req.Force, Actor(r))
+	done, err := a.cfg.Keys.Rotate(r.Context(), keystore.RotateRequest{Alg: req.Alg, Force: req.Force}, Actor(r))
 	return api.Rotation{
 		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
 		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil),

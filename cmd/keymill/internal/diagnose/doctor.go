@@ -325,7 +325,7 @@ func openIssuer(ctx context.Context, c *config.Config, rings *keystore.Rings) er
 // is found now, and not when it is to be published.
 func rotateAll(ctx context.Context, rings *keystore.Rings, algorithms []string) error {
 	for _, alg := range algorithms {
-		_, err := rings.Rotate(ctx, alg, true, "doctor")
+		_, err := rings.Rotate(ctx, keystore.RotateRequest{Alg: alg, Force: true}, "doctor")
 		var notReady *keystore.NotReadyError // the store was never served for long enough
 		var full *keystore.InvalidError      // the published set has no room for another key
 		if err != nil && !errors.As(err, &notReady) && !errors.As(err, &full) {
