@@ -72,6 +72,7 @@ var allowedImports = map[string][]string{
 	"issuer/tally":              {"storage", "storage/audit"},
 	"issuer/username":           {"issuer/refusal"},
 	"issuer/webhook":            {"issuer/refusal", "issuer/outbox"},
+	"issuer/verifiers":          {"issuer/api", "issuer/outbox", "issuer/record", "issuer/refusal", "jwks", "keystore", "storage", "storage/audit"},
 	"keystore":                  {"keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/revoked", "keystore/internal/signing", "keystore/internal/vault", "keystore/randomness", "storage", "storage/audit", "storage/sealed"},
 	"keystore/randomness":       {},
 	"keystore/internal/clock":   {},

@@ -67,6 +67,7 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 			return errors.Join(
 				putAgain(tx, "private/", sealAgain),
 				putAgain(tx, "refresh/secret/", sealAgain),
+				putAgain(tx, "verifier/secret/", sealAgain),
 				putAgain(tx, "ring/", func(_ string, value []byte) ([]byte, error) { return value, nil }),
 				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.database}),
 			)

@@ -49,6 +49,10 @@
 //	tally/…                  issuer     how many events of one user and client are in the audit log
 //	due/<time>/… denied/…    issuer     work that is due at a time; revoked access tokens
 //	refresh/secret/…         issuer     the sealed secrets of refresh tokens
+//	verifier/secret/…        verifiers  the sealed secret of the credentials of pinned verifiers
+//	verifier/name/<name>     verifiers  pinned verifiers
+//	served/<name>            verifiers  what a pinned verifier was served last
+//	behind                   verifiers  the spares of which was warned that some lack them
 //	epoch                    issuer     a counter; raising it ends every session
 //	webhook/<time>-<random>  issuer     events that the webhook has not delivered yet
 //	audit/new/… audit/log/…  audit      records before and after they are chained

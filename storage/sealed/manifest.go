@@ -36,7 +36,7 @@ type page struct {
 
 // coveredPrefixes and coveredKeys say which records are in the manifest.
 var (
-	coveredPrefixes = [...]string{"ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/"}
+	coveredPrefixes = [...]string{"ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/", "verifier/secret/", "verifier/name/"}
 	coveredKeys     = [...]string{"epoch", "issuer"}
 )
 
@@ -234,7 +234,7 @@ func (t *transaction) putPart(key string, v any) (tag, error) {
 		return tag{}, err
 	}
 	if len(b) > storage.MaxValueBytes {
-		return tag{}, fmt.Errorf("%w: %s has %d bytes; remove clients or audiences that are not used", storage.ErrLimit, key, len(b))
+		return tag{}, fmt.Errorf("%w: %s has %d bytes; remove clients, audiences or verifiers that are not used", storage.ErrLimit, key, len(b))
 	}
 	return t.put(key, b)
 }

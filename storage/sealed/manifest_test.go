@@ -12,11 +12,11 @@ import (
 // administrators has a record of every kind that the manifest covers.
 var administrators = []string{
 	"ring/EdDSA", "1", "retired/EdDSA/k1", "1", "tombstone/k0", "1", "refresh/secret/1", "1", "audience/orders", "1",
-	"client/billing", "1", "client/web", "1", "epoch", "1", "issuer", "1",
+	"client/billing", "1", "client/web", "1", "epoch", "1", "issuer", "1", "verifier/name/orders", "1", "verifier/secret/1", "1",
 }
 
 // others are records that it does not cover.
-var others = []string{"user/7", "1", "family/f", "1", "clients", "1", "denied/j", "1", "epochs", "1"}
+var others = []string{"user/7", "1", "family/f", "1", "clients", "1", "denied/j", "1", "epochs", "1", "served/orders", "1", "behind", "1"}
 
 // TestTheManifestNamesWhatIsMissingAddedOrOlder for every kind of record that administrators write.
 //

@@ -15,7 +15,7 @@ func change(t *testing.T, base storage.Store) {
 	t.Helper()
 	if err := base.Update(t.Context(), func(tx storage.Tx) error {
 		return Change(tx, nextKeys, func(tx storage.Tx) error {
-			for _, key := range []string{"ring/EdDSA", "refresh/secret/1", "private/k"} {
+			for _, key := range []string{"ring/EdDSA", "refresh/secret/1", "verifier/secret/1", "private/k"} {
 				v, err := tx.Get(key)
 				if err != nil {
 					return err
@@ -137,7 +137,7 @@ func retagOnce(t *testing.T, s *Store, stop error) (err error) {
 func TestTheOlderKeyForgesOnlyAheadOfTheCursor(t *testing.T) {
 	base, older := createMany(t, 300)
 	old := map[string]string{}
-	for _, key := range []string{"ring/EdDSA", "private/k", "refresh/secret/1", rootKey, "audience/orders", "family/00299"} {
+	for _, key := range []string{"ring/EdDSA", "private/k", "refresh/secret/1", "verifier/secret/1", rootKey, "audience/orders", "family/00299"} {
 		old[key], _ = get(t, base, key)
 	}
 	change(t, base)
@@ -149,7 +149,7 @@ func TestTheOlderKeyForgesOnlyAheadOfTheCursor(t *testing.T) {
 		put(t, base, key, now)
 		return err
 	}
-	for _, key := range []string{"ring/EdDSA", "private/k", "refresh/secret/1", rootKey} {
+	for _, key := range []string{"ring/EdDSA", "private/k", "refresh/secret/1", "verifier/secret/1", rootKey} {
 		if err := putBack(key); !errors.Is(err, storage.ErrForged) {
 			t.Errorf("%s of the older key: %v", key, err)
 		}

@@ -114,5 +114,6 @@ func (s *state) acceptsPrevious(key string) bool {
 // rewritten reports whether the transaction that changes the data key writes the record, so that
 // its tag is never of the previous generation.
 func rewritten(key string) bool {
-	return key == rootKey || strings.HasPrefix(key, "ring/") || strings.HasPrefix(key, "private/") || strings.HasPrefix(key, "refresh/secret/")
+	return key == rootKey || strings.HasPrefix(key, "ring/") || strings.HasPrefix(key, "private/") ||
+		strings.HasPrefix(key, "refresh/secret/") || strings.HasPrefix(key, "verifier/secret/")
 }

@@ -22,6 +22,7 @@ func actions() map[string]string {
 		"store":     "accept_older backup create mark_missing restore",
 		"issuer":    "change",
 		"masterkey": "change",
+		"verifier":  "add remove behind",
 		"webhook":   "drop lost",
 		"audit":     "damaged unreadable",
 	}

@@ -9,6 +9,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/outbox"
+	"keymill/issuer/verifiers"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -82,6 +83,8 @@ func checkRecord(key string, value []byte) error {
 		return outbox.CheckRecord(key, value)
 	case "audit":
 		return audit.CheckRecord(key, value)
+	case "verifier", "served", "behind":
+		return verifiers.CheckRecord(key, value)
 	}
 	return issuer.CheckRecord(key, value)
 }

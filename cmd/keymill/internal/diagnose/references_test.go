@@ -120,8 +120,14 @@ func (w *lived) rotate(rings *keystore.Rings) {
 			}
 		}
 	}
-	try(func() error { _, err := rings.Rotate(ctx, keystore.RotateRequest{Alg: "EdDSA", Force: true}, "uid:0"); return err })
-	try(func() error { _, err := rings.Rotate(ctx, keystore.RotateRequest{Alg: "EdDSA", Force: true}, "uid:0"); return err })
+	try(func() error {
+		_, err := rings.Rotate(ctx, keystore.RotateRequest{Alg: "EdDSA", Force: true}, "uid:0")
+		return err
+	})
+	try(func() error {
+		_, err := rings.Rotate(ctx, keystore.RotateRequest{Alg: "EdDSA", Force: true}, "uid:0")
+		return err
+	})
 	active := func(stage keystore.Stage) (kid string) {
 		for _, k := range must(rings.List(ctx)) {
 			if k.Stage == stage {

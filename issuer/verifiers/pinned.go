@@ -1,0 +1,110 @@
+package verifiers
+
+import (
+	"slices"
+	"time"
+
+	"keymill/issuer/api"
+)
+
+const (
+	writeEvery = time.Minute    // of one verifier, at most
+	maxUnsaved = 12 * time.Hour // by which the time of a record is out of date
+)
+
+// A pinned verifier. Only the fields below served change, and Registry.mu owns them.
+type pinned struct {
+	name  string
+	tag   tag
+	added time.Time
+
+	kids  *kidList // that it was served last; nil if it never was
+	last  time.Time
+	habit habit
+
+	changed bool      // the kids are not stored yet
+	stored  time.Time // last as it is stored
+	written time.Time // when that was written
+	damaged bool      // the stored record is damaged: nothing is written over it
+}
+
+// served notes a visit.
+func (p *pinned) served(now time.Time, kids *kidList) {
+	if now.Before(p.last) {
+		now = p.last // another visit was noted first, or the record was written shortly before a crash
+	}
+	if p.kids == nil {
+		p.changed = true
+	} else {
+		p.habit.add(now.Sub(p.last))
+		if p.kids != kids && !slices.Equal(*p.kids, *kids) {
+			p.changed = true
+		}
+	}
+	p.kids, p.last = kids, now
+}
+
+// window is how long after its last visit a rotation waits for it.
+func (p *pinned) window(maxAge time.Duration) time.Duration { return 2 * max(maxAge, p.habit.usual()) }
+
+func (p *pinned) cameLately(now time.Time, maxAge time.Duration) bool {
+	return p.kids != nil && !now.After(p.last.Add(p.window(maxAge)))
+}
+
+// blocks reports whether a rotation to the key waits for it.
+func (p *pinned) blocks(kid string, now time.Time, maxAge time.Duration) bool {
+	return !p.kids.has(kid) && p.cameLately(now, maxAge)
+}
+
+// due reports whether its record is to be written.
+func (p *pinned) due(now time.Time, maxAge time.Duration) bool {
+	switch {
+	case p.kids == nil || p.damaged || !p.written.IsZero() && now.Before(p.written.Add(writeEvery)):
+		return false
+	case p.changed:
+		return true
+	}
+	return p.last.Sub(p.stored) >= min(maxUnsaved, p.window(maxAge)/4)
+}
+
+// unsaved reports whether its record is older than memory.
+func (p *pinned) unsaved() bool {
+	return p.kids != nil && !p.damaged && (p.changed || !p.stored.Equal(p.last.Truncate(time.Second)))
+}
+
+func (p *pinned) lastVisit() *time.Time {
+	if p.kids == nil {
+		return nil
+	}
+	return instant(p.last)
+}
+
+// instant returns t as people see it.
+func instant(t time.Time) *time.Time {
+	t = t.UTC().Truncate(time.Second)
+	return &t
+}
+
+// A published is what is needed of the keys to say who is behind.
+type published struct {
+	now    time.Time
+	kids   []string // of the published set, sorted
+	spares []string // kids of those that do not sign yet
+}
+
+func (p *pinned) show(url string, maxAge time.Duration, keys published) api.Verifier {
+	credential := p.name + "." + string(p.tag[:])
+	v := api.Verifier{
+		Name: p.name, Added: *instant(p.added), Credential: credential, URL: url + "?verifier=" + credential,
+		Last: p.lastVisit(), Served: p.kids.all(), Missing: p.kids.missing(keys.kids),
+	}
+	if usual := p.habit.usual(); usual > 0 {
+		v.Usual = usual.String()
+	}
+	for _, kid := range keys.spares {
+		if p.blocks(kid, keys.now, maxAge) {
+			v.Waited, v.WaitedUntil = true, instant(p.last.Add(p.window(maxAge)))
+		}
+	}
+	return v
+}

@@ -1,0 +1,188 @@
+// Package verifiers remembers which key set each verifier was served last, so that an operator knows
+// before a rotation who does not have the spare yet, and after a revocation who may still hold a dead key.
+//
+//	GET /.well-known/jwks.json ──Identify──▶ name of a pinned verifier, or ""
+//	            │
+//	            └─ written whole ──Served──▶ pinned    named, at most 200 ──Run, once a minute──▶ store
+//	                                         observed  address and program, at most 1,000, in memory only
+//
+// The two kinds are never mixed. A pinned verifier sends a credential that keymill verifier add has
+// printed; a rotation by hand waits for it. Any client can be an observed one, so observations only inform.
+//
+// # Credentials
+//
+// A credential is NAME.TAG. The tag is base32 of the first 10 bytes of
+//
+//	HMAC-SHA256(secret, "keymill verifier v1" ‖ database id ‖ NAME)
+//
+// in lower case. The secret is random and sealed in the store, so a change of the master key keeps the
+// credentials. Tags are computed at the start and at Add: a request costs a look into a map.
+//
+// # Which verifiers a rotation waits for
+//
+// A pinned verifier came lately if its last visit is at most twice max-age ago, or twice its usual
+// interval. A rotation by hand waits for those that came lately and were not served the spare. What the
+// usual interval is, and how soon old habits are forgotten, is told at the type habit.
+//
+// # Records
+//
+//	verifier/secret/001   the secret of the tags, sealed (keystore.Vault)
+//	verifier/name/<name>  a pinned verifier: when it was added, and by whom
+//	served/<name>         when it came last, the kids of the set that it was served, and its intervals
+//	behind                the spare of each algorithm of which Run has warned
+//
+// Memory is the authority while the server runs, and a fetch never waits for the store. A record
+// served/<name> is written when the set that was served has another kid, when its time is out of date by
+// a quarter of the time in which the verifier is waited for, but at least 12 hours, and at the end
+// of the process; otherwise at most once a minute. A crash loses at most that: a rotation then waits for
+// a verifier that has the spare.
+//
+// Times are decision times (keystore.Rings.Now). A record that is damaged counts as missing and is not
+// written again; a verifier without a record served/<name> was never served.
+package verifiers
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"keymill/issuer/outbox"
+	"keymill/jwks"
+	"keymill/keystore"
+	"keymill/storage"
+)
+
+// MaxPinned is the limit for pinned verifiers.
+const MaxPinned = 200
+
+// Config is what a Registry needs.
+type Config struct {
+	URL     string // of the key set
+	Store   storage.Store
+	Keys    *keystore.Rings
+	MaxAge  time.Duration  // of the key set
+	Outbox  *outbox.Outbox // nil if there is no webhook
+	Log     *slog.Logger   // nil discards
+	Damaged func(error)    // gets the error of each damaged record; may be nil
+}
+
+// A Registry has the pinned and the observed verifiers. It is safe for concurrent use.
+type Registry struct {
+	cfg Config
+
+	// changing is held by each change of the store, until memory has it too. So what Run writes is
+	// never of a verifier that was removed in the meantime. It is taken before mu.
+	changing sync.Mutex
+	tags     *tagger           // nil until the first Add; changing owns it
+	warned   map[string]string // alg → kid of the spare that Run has warned of; changing owns it
+	noBehind bool              // the record behind is damaged; changing owns it
+
+	// mu is held while memory is read or changed. No call of the store or of a lock of keystore is made
+	// while it is held, because CheckServed is called in a transaction of keystore.
+	mu       sync.Mutex
+	pinned   map[string]*pinned // by name
+	observed observations
+	set      *jwks.Set // that was served last
+	kids     *kidList  // of set
+}
+
+// A kidList has the kids of one set, sorted. It is shared by the verifiers that were served the set, and
+// never changed.
+type kidList []string
+
+func (l *kidList) has(kid string) bool {
+	if l == nil {
+		return false
+	}
+	_, found := slices.BinarySearch(*l, kid)
+	return found
+}
+
+func (l *kidList) hasAny(kids []string) bool { return slices.ContainsFunc(kids, l.has) }
+
+// missing returns those of kids that are not in the list.
+func (l *kidList) missing(kids []string) []string {
+	out := []string{}
+	for _, kid := range kids {
+		if !l.has(kid) {
+			out = append(out, kid)
+		}
+	}
+	return out
+}
+
+// all returns a copy, which is not nil.
+func (l *kidList) all() []string {
+	if l == nil {
+		return []string{}
+	}
+	return append([]string{}, *l...)
+}
+
+// Open reads the records of the store.
+func Open(ctx context.Context, cfg Config) (*Registry, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Damaged == nil {
+		cfg.Damaged = func(error) {}
+	}
+	r := &Registry{cfg: cfg}
+	return r, r.load(ctx)
+}
+
+// A Fetch is an answer with the key set that a caller got completely, or a 304.
+type Fetch struct {
+	Verifier string     // name of the pinned verifier; "" for an observed one
+	Address  netip.Addr // of the caller
+	Through  netip.Addr // of the proxy that it came through; invalid for none
+	Agent    string     // User-Agent
+	Set      *jwks.Set
+}
+
+// Identify returns the name of the pinned verifier whose credential this is, "" if it is of none. It
+// does not read the store.
+func (r *Registry) Identify(credential string) string {
+	name, tag, ok := splitCredential(credential)
+	if !ok {
+		return ""
+	}
+	r.mu.Lock()
+	p := r.pinned[name]
+	r.mu.Unlock()
+	if p == nil || !p.tag.equal(tag) { // neither field changes
+		return ""
+	}
+	return p.name
+}
+
+// Served notes an answer. It does not wait for the store.
+func (r *Registry) Served(f Fetch) {
+	now := r.cfg.Keys.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	kids := r.kidsOf(f.Set)
+	if f.Verifier != "" {
+		if p := r.pinned[f.Verifier]; p != nil {
+			p.served(now, kids)
+			return
+		}
+	}
+	r.observed.note(now, f, kids)
+}
+
+// kidsOf returns the kids of a set. mu is held.
+func (r *Registry) kidsOf(set *jwks.Set) *kidList {
+	if set == r.set && r.kids != nil {
+		return r.kids
+	}
+	list := kidList{}
+	for _, k := range set.Keys() {
+		list = append(list, k.KID)
+	}
+	r.set, r.kids = set, &list
+	return r.kids
+}
