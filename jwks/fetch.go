@@ -44,6 +44,7 @@ type fetcher struct {
 	issuer   string    // "" where location was given
 	location string    // of the key set; "" before discovery
 	learned  time.Time // when discovery named location; if zero, the next fetch reads discovery
+	verifier string    // credential for requests to location; "" for none
 	needKey  bool      // a set without a usable key is an error, because there is a good one
 
 	// The headers of the last set from location. etag is "" if there is no such set.
@@ -84,7 +85,7 @@ func (f *fetcher) discover(ctx context.Context) error {
 	sent := time.Now()
 	// After the path (OpenID Connect Discovery 1.0, section 4), where nearly every issuer has it.
 	location := strings.TrimSuffix(f.issuer, "/") + "/.well-known/openid-configuration"
-	response, err := get(ctx, f.client, location, "")
+	response, err := get(ctx, f.client, location, nil)
 	if err != nil {
 		return fmt.Errorf("fetch discovery: %w", err)
 	}
@@ -102,7 +103,7 @@ func (f *fetcher) discover(ctx context.Context) error {
 // fetchSet gets the set, or learns that it has not changed.
 func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 	sent := time.Now()
-	response, err := get(ctx, f.client, f.location, f.etag)
+	response, err := get(ctx, f.client, f.location, f.conditions())
 	if err != nil {
 		return fetchResult{}, err
 	}
@@ -115,7 +116,7 @@ func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 		}
 	} else {
 		if result.set, err = f.parse(response.body); err != nil {
-			return fetchResult{}, fmt.Errorf("%s: %w", f.location, err)
+			return fetchResult{}, fmt.Errorf("%s: %w", shown(f.location), err)
 		}
 		// After an error the tag stays that of the last good set. With the tag of a refused set
 		// the next answer could be a 304, which would count as a success.
@@ -124,6 +125,18 @@ func (f *fetcher) fetchSet(ctx context.Context) (fetchResult, error) {
 	f.cacheControl = cacheControl
 	result.lifetime = freshFor(cacheControl, result.age)
 	return result, nil
+}
+
+// conditions returns the headers of a request for the set.
+func (f *fetcher) conditions() http.Header {
+	header := http.Header{}
+	if f.etag != "" {
+		header.Set("If-None-Match", f.etag)
+	}
+	if f.verifier != "" {
+		header.Set(VerifierHeader, f.verifier)
+	}
+	return header
 }
 
 // parse reads a set. With needKey it refuses one that cannot verify any token.
@@ -185,7 +198,7 @@ func parseLocation(location string) (*url.URL, error) {
 		return nil, errors.New("it must not have a user or a fragment")
 	}
 	if err := checkTransport(u); err != nil {
-		return nil, fmt.Errorf("%q: %w", clip(location), err)
+		return nil, fmt.Errorf("%q: %w", clip(shown(location)), err)
 	}
 	return u, nil
 }

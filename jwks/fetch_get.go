@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -48,32 +49,31 @@ type response struct {
 	unchanged bool
 }
 
-// get fetches location. With an etag it requests a document only if that has changed. Its
+// get fetches location with more headers. With If-None-Match it requests a document only if that has changed. Its
 // errors name the location.
-func get(ctx context.Context, client *http.Client, location, etag string) (response, error) {
+func get(ctx context.Context, client *http.Client, location string, more http.Header) (response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, location, nil)
 	if err != nil {
 		return response{}, err
 	}
 	request.Header.Set("Accept", "application/json, application/jwk-set+json")
-	if etag != "" {
-		request.Header.Set("If-None-Match", etag)
-	}
+	maps.Copy(request.Header, more)
+	name := shown(location)
 	r, err := client.Do(request)
 	if err != nil {
-		return response{}, fmt.Errorf("%s: %w", location, sanitize(err))
+		return response{}, fmt.Errorf("%s: %w", name, sanitize(err))
 	}
 	defer r.Body.Close()
 	switch code := r.StatusCode; {
-	case code == http.StatusNotModified && etag != "":
+	case code == http.StatusNotModified && more.Get("If-None-Match") != "":
 		return response{header: r.Header, unchanged: true}, nil
 	case code != http.StatusOK:
 		// The server chooses the reason phrase, and its length. The code says the same.
-		return response{}, fmt.Errorf("%s responded with %d %s", location, code, http.StatusText(code))
+		return response{}, fmt.Errorf("%s responded with %d %s", name, code, http.StatusText(code))
 	}
 	body, err := readBody(r.Body)
 	if err != nil {
-		return response{}, fmt.Errorf("%s: %w", location, err)
+		return response{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return response{header: r.Header, body: body}, nil
 }

@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type Handler struct {
 // A cachedResponse is a Set that is ready to send. Its header fields are assigned to the header map
 // as they are, so a request neither allocates nor formats them.
 type cachedResponse struct {
+	set    *Set
 	etag   string
 	body   []byte
 	always []field // for 200 and for 304 (RFC 9110, section 15.4.5)
@@ -42,6 +44,7 @@ func NewHandler(maxAge time.Duration) *Handler {
 // Publish replaces the set that is served. It is safe for concurrent use.
 func (h *Handler) Publish(s *Set) {
 	h.current.Store(&cachedResponse{
+		set:  s,
 		etag: s.etag,
 		body: s.json,
 		always: []field{
@@ -61,45 +64,84 @@ func (h *Handler) Publish(s *Set) {
 }
 
 // ServeHTTP sends the set. It implements http.Handler.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.send(w, r) }
+
+// ServeSet sends the set, as ServeHTTP does, and returns it if the client has it now: if the body of a GET was
+// written to the connection completely, or if If-None-Match of a GET has the ETag of the set, so that the
+// client had it before. It returns nil for every other response. That includes a 304 for "*", which names no set, and
+// a ResponseWriter that cannot flush, because errors of the connection are not known then.
+//
+// A client that hangs up while the body is written does not have the set. One that hangs up after the
+// operating system took the last byte cannot be told from one that reads it.
+func (h *Handler) ServeSet(w http.ResponseWriter, r *http.Request) *Set {
+	sent, err := h.send(w, r)
+	switch {
+	case sent.set == nil || err != nil:
+		return nil
+	case sent.unchanged:
+		return sent.set
+	}
+	// net/http buffers a small body, and Write returns before anything is sent. The flush takes the place of
+	// the one after the handler, so it costs no system call more. It does not notice that the client
+	// closed the connection before the request was read; the context may.
+	if http.NewResponseController(w).Flush() != nil || r.Context().Err() != nil {
+		return nil
+	}
+	return sent.set
+}
+
+// sentSet is what a response said about the set. set is nil if it said nothing.
+type sentSet struct {
+	set       *Set
+	unchanged bool // the client had it before
+}
+
+// send writes the response. Its error means that the client has gone.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request) (sentSet, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
-		return
+		return sentSet{}, nil
 	}
 	a := h.current.Load()
 	if a == nil {
 		w.Header().Set("Retry-After", "1")
 		w.Header().Set("Cache-Control", "no-store")
 		http.Error(w, "no keys yet", http.StatusServiceUnavailable)
-		return
+		return sentSet{}, nil
 	}
 	header := w.Header()
 	for _, f := range a.always {
 		header[f.name] = f.value
 	}
-	if tags := r.Header["If-None-Match"]; tags != nil && anyMatches(tags, a.etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
+	if tags := r.Header["If-None-Match"]; tags != nil {
+		if named := anyLists(tags, a.etag); named || anyStar(tags) {
+			w.WriteHeader(http.StatusNotModified)
+			if !named || r.Method == http.MethodHead {
+				return sentSet{}, nil
+			}
+			return sentSet{a.set, true}, nil
+		}
 	}
 	for _, f := range a.entity {
 		header[f.name] = f.value
 	}
 	if r.Method == http.MethodHead {
-		return
+		return sentSet{}, nil
 	}
-	w.Write(a.body) // an error means that the client has gone
+	_, err := w.Write(a.body)
+	return sentSet{set: a.set}, err
 }
 
-// anyMatches compares the lines of If-None-Match with etag, by the weak comparison (RFC 9110,
+// anyLists reports whether a line of If-None-Match lists etag, by the weak comparison (RFC 9110,
 // section 13.1.2).
-func anyMatches(lines []string, etag string) bool {
-	for _, line := range lines {
-		if strings.TrimSpace(line) == "*" || listHas(line, etag) {
-			return true
-		}
-	}
-	return false
+func anyLists(lines []string, etag string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool { return listHas(line, etag) })
+}
+
+// anyStar reports whether a line is "*", which any set matches.
+func anyStar(lines []string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool { return strings.TrimSpace(line) == "*" })
 }
 
 // listHas looks for etag in a list of entity tags. A tag may contain commas, so it is read

@@ -31,6 +31,12 @@ type RemoteConfig struct {
 	Issuer string
 	// URL is the address of the key set, for an issuer without discovery.
 	URL string
+	// Verifier is the credential that "keymill verifier add" printed, NAME.TAG; "" for none. The Remote sends it
+	// with each request for the key set, as VerifierHeader, and to no other address. Then Keymill knows by
+	// name that this service has the next key before that key signs, and "keymill key rotate" waits for it. It opens
+	// nothing and changes no response. All processes of a service may use one credential: the
+	// newest fetch of any of them counts. No log line, error or status has it.
+	Verifier string
 
 	// MaxStale is how long a set is used after its max-age while no newer one can be fetched.
 	// It is at most 24 h; 0 means 1 h, and a negative value means no time.
@@ -104,7 +110,7 @@ func NewRemote(c RemoteConfig) (*Remote, error) {
 	}
 	var client *http.Client
 	client, r.release = safeClient(c.Client)
-	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL}
+	r.fetcher = &fetcher{client: client, issuer: c.Issuer, location: c.URL, verifier: c.Verifier}
 	r.record.Store(&record{location: c.URL})
 	go r.follow(ctx)
 	return r, nil
@@ -122,6 +128,9 @@ func (c RemoteConfig) check() error {
 		return fmt.Errorf("timeout %v is negative", c.Timeout)
 	case c.MaxStale > longestStale:
 		return fmt.Errorf("MaxStale %v is over %v; revoked keys stay valid for that time too", c.MaxStale, longestStale)
+	}
+	if err := checkCredential(c.Verifier); err != nil {
+		return err
 	}
 	if c.Issuer != "" {
 		_, err := parseIssuer(c.Issuer)

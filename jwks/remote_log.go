@@ -52,7 +52,7 @@ type remoteLog struct {
 func newRemoteLog(c RemoteConfig) remoteLog {
 	source := slog.String("issuer", c.Issuer)
 	if c.Issuer == "" {
-		source = slog.String("url", c.URL)
+		source = slog.String("url", shown(c.URL))
 	}
 	return remoteLog{logger: c.Log, issuer: source}
 }

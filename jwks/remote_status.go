@@ -4,7 +4,7 @@ import "time"
 
 // A RemoteStatus describes a Remote at one moment, for people, logs and metrics.
 type RemoteStatus struct {
-	Location    string        // address of the key set; "" before discovery
+	Location    string        // address of the key set, without the value of VerifierParameter; "" before discovery
 	Keys        []Key         // the keys that are used now; none if there is no set to use
 	Skipped     Skipped       // keys of the document that were left out
 	Fetched     time.Time     // when the last successful request was sent; zero if there was none
@@ -21,7 +21,7 @@ func (r *Remote) Status() RemoteStatus {
 	fetches := r.fetches
 	r.mu.Unlock()
 	now, last := time.Now(), r.record.Load()
-	out := RemoteStatus{Location: last.location, Fetches: fetches, Err: last.err}
+	out := RemoteStatus{Location: shown(last.location), Fetches: fetches, Err: last.err}
 	if last.set == nil {
 		return out
 	}
