@@ -40,13 +40,14 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/tlsfiles/tlstest":      {},
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
-		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/limit", "issuer/endpoint/metrics",
-		"issuer/endpoint/requestid", "issuer/endpoint/site", "keystore", "jwks",
+		"issuer", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/admin", "issuer/endpoint/keyset", "issuer/endpoint/limit", "issuer/endpoint/metrics",
+		"issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
 		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "keystore", "jwks",
 	},
 	"issuer/endpoint/limit":     {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
+	"issuer/endpoint/keyset":    {"issuer/verifiers", "jwks", "keystore"},
 	"issuer/endpoint/requestid": {},
 	"issuer/endpoint/metrics":   {},
 	"issuer/endpoint/site":      {"issuer/origin"},

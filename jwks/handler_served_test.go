@@ -59,7 +59,7 @@ func (b brokenWriter) Write(p []byte) (int, error) {
 
 func (b brokenWriter) FlushError() error { return b.flush }
 
-// TestASetThatWasNotSentIsNotServed: not after an error of the connection, for a client that has hung up, or where nobody
+// TestASetThatWasNotSentIsNotServed: not after an error of the connection, for a client that has hung up, or where no one
 // can tell.
 func TestASetThatWasNotSentIsNotServed(t *testing.T) {
 	h, set := published(t)

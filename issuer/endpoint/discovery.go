@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"keymill/issuer/endpoint/keyset"
 )
 
 // metadata has the members that RFC 8414, section 2, and OpenID Connect Discovery 1.0,
@@ -44,7 +46,7 @@ func (s *Server) documents() (map[string]*document, error) {
 	secrets := s.cfg.Issuer.AuthMethods()
 	orNone := append(slices.Clone(secrets), "none") // public clients may refresh and revoke, but not introspect
 	m := metadata{
-		Issuer: url, KeySet: url + "/.well-known/jwks.json", Token: url + "/token",
+		Issuer: url, KeySet: url + keyset.Path, Token: url + "/token",
 		Grants: s.cfg.Issuer.Grants(), ResponseTypes: []string{}, AuthMethods: orNone,
 		Revocation: url + "/revoke", RevocationMethods: orNone,
 		Introspection: url + "/introspect", IntrospectionMethods: secrets,
@@ -66,7 +68,7 @@ func (s *Server) newDocument(m metadata) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("marshal discovery document: %w", err)
 	}
-	age := strconv.FormatInt(int64(s.cfg.KeySet.maxAge/time.Second), 10)
+	age := strconv.FormatInt(int64(s.cfg.KeySet.MaxAge()/time.Second), 10)
 	return &document{b, []string{strconv.Itoa(len(b))}, []string{"public, max-age=" + age}}, nil
 }
 

@@ -88,7 +88,7 @@ func (s *Server) issues() []string {
 	if s.cfg.StoreFailed != nil && s.cfg.StoreFailed() != nil {
 		issues = append(issues, "the store has failed and accepts no more requests")
 	}
-	if words := s.cfg.KeySet.issue(); words != "" {
+	if words := s.cfg.KeySet.Issue(); words != "" {
 		issues = append(issues, words)
 	}
 	keys := s.cfg.Keys.Status()

@@ -300,7 +300,7 @@ func TestAnInvalidKeyDoesNotStopThePublicationOfOthers(t *testing.T) {
 		t.Errorf("%q", issues)
 	}
 	w.server.cfg.KeySet.Publish([]keystore.PublicKey{{KID: "good", Alg: "EdDSA", Public: good}})
-	if words := w.server.cfg.KeySet.issue(); words != "" {
+	if words := w.server.cfg.KeySet.Issue(); words != "" {
 		t.Errorf("still %q", words)
 	}
 }

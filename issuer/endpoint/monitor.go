@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/refusal"
 )
@@ -24,7 +25,7 @@ func (s *Server) measure() {
 		}
 	}
 	s.cfg.Metrics.SetRoutes(metrics.Routes{
-		Paths: paths, Cached: cached, KeySet: keySetPath, Algorithms: s.cfg.Issuer.Algorithms(),
+		Paths: paths, Cached: cached, KeySet: keyset.Path, Algorithms: s.cfg.Issuer.Algorithms(),
 		Grants: append(s.cfg.Issuer.Grants(), issuer.LoginSimpleJWT.String(), issuer.LoginBrowser.String()),
 	})
 	s.monitor = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admit)

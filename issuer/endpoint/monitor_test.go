@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/storage"
 )
@@ -32,7 +33,7 @@ func withMetrics(c *Config) {
 	c.Metrics.Watch(metrics.Sources{
 		Algorithms: c.Keys.Algorithms(), Keys: func() []metrics.Key { return nil },
 		Frozen: func() bool { return c.Keys.Status().Frozen }, Ready: func() bool { return false },
-		StoreBytes: c.StoreBytes, StoreFreeBytes: zero, DiskFreeBytes: zero, LoginQueue: c.Issuer.LoginQueue,
+		StoreBytes: c.StoreBytes, StoreFreeBytes: zero, DiskFreeBytes: zero, LoginQueue: c.Issuer.LoginQueue, Verifiers: func() (int, int) { return 3, 2 },
 		WebhookWaiting: zero, WebhookOldest: func() time.Duration { return 0 }, LogLinesDropped: zero,
 	})
 }
@@ -74,9 +75,9 @@ func (w *world) scrape() map[string]string {
 
 // everything uses each endpoint, well and wrongly.
 func (w *world) everything() {
-	w.send("GET", keySetPath, "")
-	w.send("GET", keySetPath, "", "If-None-Match: *")
-	w.send("POST", keySetPath, "")
+	w.send("GET", keyset.Path, "")
+	w.send("GET", keyset.Path, "", "If-None-Match: *")
+	w.send("POST", keyset.Path, "")
 	for _, path := range []string{"/.well-known/openid-configuration", "/healthz", "/readyz", "/nothing"} {
 		w.send("GET", path, "")
 	}
@@ -190,7 +191,7 @@ func TestNoRequestAddsASeries(t *testing.T) {
 	w.send("GET", "/evil/"+url.PathEscape(evil), "")
 	w.send("GET", "/token/"+url.PathEscape(evil), "")
 	w.send("EVIL", "/token", "")
-	w.send("GET", keySetPath+"?"+form, "", "Host: evil.example.com", "X-Request-Id: evil", "If-None-Match: evil", "Origin: https://evil.example.com")
+	w.send("GET", keyset.Path+"?"+form, "", "Host: evil.example.com", "X-Request-Id: evil", "If-None-Match: evil", "Origin: https://evil.example.com")
 	w.send("OPTIONS", "/token", "", "Origin: https://evil.example.com", "Access-Control-Request-Method: EVIL")
 	for _, raw := range []string{"GET /evil\"{} HTTP/1.1\r\nHost: a\"b{}\r\n\r\n", "E\"VIL /evil HTTP/1.1\r\nHost: evil\r\n\r\n", "GET / HTTP/1.1\r\nHost: evil\r\nX-Evil: a\x00b\r\n\r\n"} {
 		w.sendRaw(raw)
@@ -339,7 +340,7 @@ func TestAScrapeReadsNoRecord(t *testing.T) {
 // TestTheMetricsListenerServesNothingElse, and the other listeners do not serve it.
 func TestTheMetricsListenerServesNothingElse(t *testing.T) {
 	w := newWorldAt(t, testIssuer, withMetrics)
-	for _, path := range []string{"/", "/token", keySetPath, "/metrics/", "/metricsx", "//metrics", "/admin/v1/status", "/debug/pprof/", "/healthz/"} {
+	for _, path := range []string{"/", "/token", keyset.Path, "/metrics/", "/metricsx", "//metrics", "/admin/v1/status", "/debug/pprof/", "/healthz/"} {
 		if a := w.monitored("GET", path); a.status != 404 {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}

@@ -51,8 +51,10 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
+	"keymill/issuer/verifiers"
 	"keymill/keystore"
 )
 
@@ -60,7 +62,10 @@ import (
 type Config struct {
 	Issuer *issuer.Issuer
 	Keys   *keystore.Rings
-	KeySet *KeySet // to which Keys publishes
+	KeySet *keyset.KeySet // to which Keys publishes
+
+	// Verifiers remembers which key set each verifier was served. It may be nil.
+	Verifiers *verifiers.Registry
 
 	SimpleJWT SimpleJWT
 	Browser   Browser
@@ -164,8 +169,8 @@ func New(cfg Config) (*Server, error) {
 }
 
 func (s *Server) publicRoutes(r *router) {
-	r.get(keySetPath, s.cfg.KeySet.serve)
-	r.handle(http.MethodOptions, keySetPath, documentOptions)
+	r.get(keyset.Path, s.cfg.KeySet.Handler(s.watch()))
+	r.handle(http.MethodOptions, keyset.Path, documentOptions)
 	r.get("/healthz", s.healthz)
 	r.get("/readyz", s.readyz)
 	r.handle(http.MethodPost, "/token", s.token)
@@ -173,6 +178,14 @@ func (s *Server) publicRoutes(r *router) {
 	r.handle(http.MethodPost, "/revoke", s.revoke)
 	r.handle(http.MethodOptions, "/revoke", s.preflight)
 	r.handle(http.MethodPost, "/introspect", s.introspect)
+}
+
+// watch says who remembers which key set was served.
+func (s *Server) watch() keyset.Watch {
+	if s.cfg.Verifiers == nil {
+		return keyset.Watch{}
+	}
+	return keyset.Watch{Addresses: s.addresses, Identify: s.cfg.Verifiers.Identify, Served: s.cfg.Verifiers.Served}
 }
 
 // Public returns the handler of the public listener.

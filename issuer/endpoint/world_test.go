@@ -23,6 +23,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -165,8 +166,8 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.file.Close() })
-	keySet := NewKeySet(cfg.MaxAge)
-	cfg.Changed = keySet.Publish
+	keys := keyset.New(cfg.MaxAge)
+	cfg.Changed = keys.Publish
 	if _, err := keystore.Create(t.Context(), w.file, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 		t.Fatal(err)
 	}
 	c := Config{
-		Issuer: w.issuer, Keys: w.keys, KeySet: keySet, Version: "test",
+		Issuer: w.issuer, Keys: w.keys, KeySet: keys, Version: "test",
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.file.Status().Bytes },
 		Backup:    func(context.Context, io.Writer, string) error { return nil },
 		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},

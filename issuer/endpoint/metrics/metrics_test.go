@@ -140,13 +140,13 @@ func TestTheKeyThatSignsFirstCounts(t *testing.T) {
 	m.Watch(Sources{
 		Algorithms: []string{"EdDSA", "RS256"}, Keys: func() []Key { return keys },
 		Frozen: func() bool { return true }, Ready: func() bool { return false }, StoreBytes: zero, StoreFreeBytes: func() int64 { return 4096 }, DiskFreeBytes: zero,
-		LoginQueue: func() int { return 3 }, WebhookWaiting: zero, WebhookOldest: func() time.Duration { return time.Minute }, LogLinesDropped: zero,
+		LoginQueue: func() int { return 3 }, Verifiers: func() (int, int) { return 7, 2 }, WebhookWaiting: zero, WebhookOldest: func() time.Duration { return time.Minute }, LogLinesDropped: zero,
 	})
 	has(t, m, map[string]string{
 		`keymill_key_sign_timestamp_seconds{alg="EdDSA",stage="active"}`: "100", `keymill_key_sign_timestamp_seconds{alg="EdDSA",stage="spare"}`: "500",
 		`keymill_key_sign_timestamp_seconds{alg="RS256",stage="active"}`: "0", `keymill_key_sign_timestamp_seconds{alg="RS256",stage="spare"}`: "0",
 		`keymill_key_sign_timestamp_seconds{alg="ES256",stage="spare"}`: "",
-		`keymill_rotation_frozen`: "1", `keymill_ready`: "0", `keymill_store_free_bytes`: "4096", `keymill_login_queue_length`: "3", `keymill_webhook_oldest_seconds`: "60",
+		`keymill_rotation_frozen`: "1", `keymill_ready`: "0", `keymill_store_free_bytes`: "4096", `keymill_login_queue_length`: "3", `keymill_verifiers_pinned`: "7", `keymill_verifiers_behind`: "2", `keymill_webhook_oldest_seconds`: "60",
 		`keymill_sessions`: "", // no count has ended
 	})
 }

@@ -17,6 +17,7 @@ type Sources struct {
 	StoreBytes, StoreFreeBytes, DiskFreeBytes func() int64
 
 	LoginQueue      func() int
+	Verifiers       func() (pinned, behind int) // behind are those of the pinned that came lately and miss a published key
 	WebhookWaiting  func() int64
 	WebhookOldest   func() time.Duration
 	LogLinesDropped func() int64
@@ -49,6 +50,9 @@ func (m *Metrics) Watch(s Sources) {
 		gauge("disk_free_bytes", "Bytes that the file system of the store has left for the server's user.",
 			func() float64 { return float64(s.DiskFreeBytes()) }),
 		gauge("login_queue_length", "Passwords that wait to be hashed.", func() float64 { return float64(s.LoginQueue()) }),
+		gauge("verifiers_pinned", "Verifiers whose fetches of the key set are followed by name.", func() float64 { n, _ := s.Verifiers(); return float64(n) }),
+		gauge("verifiers_behind", "Pinned verifiers that came lately and were served a set without one of the published keys.",
+			func() float64 { _, n := s.Verifiers(); return float64(n) }),
 		gauge("webhook_backlog", "Events that wait for the webhook's receiver.", func() float64 { return float64(s.WebhookWaiting()) }),
 		gauge("webhook_oldest_seconds", "Age of the oldest event that waits; 0 if none does.",
 			func() float64 { return s.WebhookOldest().Seconds() }),

@@ -20,6 +20,7 @@ import (
 	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
@@ -59,7 +60,7 @@ type server struct {
 	mark      *sealed.Mark  // of the store
 	store     storage.Store // of rings
 	database  string        // id of the store
-	keySet    *endpoint.KeySet
+	keySet    *keyset.KeySet
 	rings     *keystore.Rings
 	outbox    *outbox.Outbox // nil without webhook.url
 	issuer    *issuer.Issuer
@@ -164,7 +165,7 @@ func (s *server) openStore(context.Context) error {
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
-	s.keySet = endpoint.NewKeySet(s.config.MaxAge)
+	s.keySet = keyset.New(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
 	cfg.RevokedFile, cfg.Epoch = s.config.RevokedPath(), issuer.StoreEpoch

@@ -1,9 +1,19 @@
-package endpoint
+// Package keyset serves the published keys, and tells who was served which set.
+//
+//	keystore ──Publish──▶ KeySet ──Handler──▶ GET /.well-known/jwks.json
+//	                                  │
+//	                                  └────▶ Watch.Served, for each set that a caller has now
+//
+// A caller can name itself with the credential of a pinned verifier, in a header or in a parameter of the
+// URL. The credential changes no byte of the answer: every caller gets the same set, ETag and Cache-Control,
+// and nothing of it is logged, counted or quoted in an error. So there is no Vary either. A shared cache
+// that keeps one copy for all callers is right to do so. It hides the header of the callers that it answers by
+// itself; the parameter makes a URL, and an entry of the cache, for each verifier.
+package keyset
 
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -11,9 +21,10 @@ import (
 	"keymill/keystore"
 )
 
-const keySetPath = "/.well-known/jwks.json"
+// Path is where the key set is served.
+const Path = "/.well-known/jwks.json"
 
-// A KeySet serves the published keys. It is made before the Server, because keystore
+// A KeySet serves the published keys. It is made before the endpoints, because keystore
 // publishes when it opens.
 type KeySet struct {
 	maxAge      time.Duration
@@ -22,8 +33,8 @@ type KeySet struct {
 	unpublished atomic.Pointer[string] // which keys could not be published and why; nil if all were
 }
 
-// NewKeySet returns a KeySet whose answers may be cached for maxAge.
-func NewKeySet(maxAge time.Duration) *KeySet {
+// New returns a KeySet whose answers may be cached for maxAge.
+func New(maxAge time.Duration) *KeySet {
 	return &KeySet{maxAge: maxAge, handler: jwks.NewHandler(maxAge)}
 }
 
@@ -66,13 +77,11 @@ func validKeys(known *jwks.Set, all []jwks.Key) (*jwks.Set, error) {
 	return set, unpublished
 }
 
-func (k *KeySet) serve(w http.ResponseWriter, r *http.Request) error {
-	k.handler.ServeHTTP(w, r)
-	return nil
-}
+// MaxAge returns how long the answers may be cached.
+func (k *KeySet) MaxAge() time.Duration { return k.maxAge }
 
-// issue returns which keys are not published and why, "" if all are.
-func (k *KeySet) issue() string {
+// Issue returns which keys are not published and why, "" if all are.
+func (k *KeySet) Issue() string {
 	if reason := k.unpublished.Load(); reason != nil {
 		return *reason
 	}
