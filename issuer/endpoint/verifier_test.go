@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/issuer/api"
 	"keymill/issuer/endpoint/keyset"
+	"keymill/issuer/verifiers"
 )
 
 // TestAProxyInFrontOfAVerifierIsSeen: a trusted one that names its client, and one that only says that it is there. The
@@ -51,9 +53,9 @@ func TestAProxyInFrontOfAVerifierIsSeen(t *testing.T) {
 
 // TestACredentialIsInNoLineAndNoRefusal: not in a line of any level, in an answer or in a metric, whatever becomes of the request.
 func TestACredentialIsInNoLineAndNoRefusal(t *testing.T) {
-	const tag = "abcdefghij234567"
-	credential := "orders-api." + tag
-	w := newWorldAt(t, testIssuer, withMetrics)
+	w := newWorldAt(t, testIssuer, withMetrics, withVerifiers(t))
+	credential := w.pin("orders-api")
+	_, tag, _ := strings.Cut(credential, ".")
 	many := make([]string, 0, maxHeaderLines+1)
 	for range maxHeaderLines + 1 {
 		many = append(many, credential)
@@ -92,6 +94,69 @@ func TestACredentialIsInNoLineAndNoRefusal(t *testing.T) {
 	}
 	if text := w.monitored("GET", "/metrics").body; strings.Contains(text, tag) || strings.Contains(text, "orders-api") || !strings.Contains(text, `keymill_jwks_requests_total{code="200"} 4`) {
 		t.Errorf("the metrics are %s", text)
+	}
+}
+
+// withVerifiers makes a world remember which set verifiers were served.
+func withVerifiers(t *testing.T) func(c *Config) {
+	return func(c *Config) {
+		var err error
+		c.Verifiers, err = verifiers.Open(t.Context(), verifiers.Config{
+			URL: testIssuer + keyset.Path, Store: c.Keys.Store(), Keys: c.Keys, MaxAge: c.KeySet.MaxAge(), Log: c.Log,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// pin pins a verifier and returns its credential.
+func (w *world) pin(name string) string {
+	w.t.Helper()
+	v, err := w.server.cfg.Verifiers.Add(w.t.Context(), api.NewVerifier{Name: name}, "uid:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return v.Credential
+}
+
+// TestAPinnedVerifierIsKnownByItsCredential, in the header and in the URL that was printed. With a forged one it is an
+// observed caller, like all others.
+func TestAPinnedVerifierIsKnownByItsCredential(t *testing.T) {
+	w := newWorldAt(t, testIssuer, withVerifiers(t))
+	orders, shop := w.pin("orders-api"), w.pin("shop")
+	_, tag, _ := strings.Cut(shop, ".")
+	registry := w.server.cfg.Verifiers
+	served := func(name string) int {
+		t.Helper()
+		v, err := registry.Verifier(name)
+		if err != nil || (v.Last == nil) != (len(v.Served) == 0) {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		return len(v.Served)
+	}
+	keys := len(rawKeys(t, w)) // an observed fetch
+	w.send("HEAD", keyset.Path, "", "Keymill-Verifier: "+orders)
+	w.send("GET", keyset.Path, "", "Keymill-Verifier: orders-api."+tag)
+	w.send("GET", keyset.Path+"?verifier=orders-api."+tag, "")
+	if served("orders-api") != 0 || served("shop") != 0 {
+		t.Error("a HEAD or a forged credential counts")
+	}
+	w.send("GET", keyset.Path, "", "Keymill-Verifier: "+orders)
+	v, err := registry.Verifier("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.send("GET", strings.TrimPrefix(v.URL, testIssuer), "")
+	if served("orders-api") != keys || served("shop") != keys {
+		t.Errorf("%d and %d keys, want %d", served("orders-api"), served("shop"), keys)
+	}
+	seen := registry.Observed()
+	if len(seen) != 1 || seen[0].Fetches != 3 || seen[0].Address != "127.0.0.1" || seen[0].Agent != "Go-http-client/1.1" || seen[0].Through != "" {
+		t.Errorf("observed: %+v", seen)
+	}
+	if strings.Contains(w.log.String(), tag) {
+		t.Errorf("the log is %s", w.log)
 	}
 }
 

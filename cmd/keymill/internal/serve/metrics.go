@@ -89,7 +89,7 @@ func (s *server) watchMetrics(context.Context) error {
 		StoreFreeBytes:  s.disk.free.Load,
 		DiskFreeBytes:   s.disk.left.Load,
 		LoginQueue:      s.issuer.LoginQueue,
-		Verifiers:       func() (pinned, behind int) { return 0, 0 },
+		Verifiers:       s.verifiers.Count,
 		WebhookWaiting:  func() int64 { return 0 },
 		WebhookOldest:   func() time.Duration { return 0 },
 		LogLinesDropped: s.queue.all.Load,

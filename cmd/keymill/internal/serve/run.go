@@ -71,6 +71,7 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan error {
 	work := map[string]func(context.Context) error{
 		"keys":     s.rings.Run,
+		"served":   s.verifiers.Run,
 		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store, s.log, s.damage.add) },
 		"damage":   s.damage.run,
 		"clean-up": s.issuer.Run,

@@ -24,6 +24,7 @@ import (
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/issuer/verifiers"
 	"keymill/issuer/webhook"
 	"keymill/jwks"
 	"keymill/keystore"
@@ -64,6 +65,7 @@ type server struct {
 	rings     *keystore.Rings
 	outbox    *outbox.Outbox // nil without webhook.url
 	issuer    *issuer.Issuer
+	verifiers *verifiers.Registry
 	endpoints *endpoint.Server
 	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
@@ -88,7 +90,7 @@ type server struct {
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openTLS, s.openPublic, s.openMetrics, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
-		s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
+		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -238,12 +240,26 @@ func (s *server) openIssuer(ctx context.Context) (err error) {
 	return err
 }
 
+func (s *server) openVerifiers(ctx context.Context) (err error) {
+	s.verifiers, err = verifiers.Open(ctx, verifiers.Config{
+		URL:     s.issuer.URL() + keyset.Path,
+		Store:   s.store,
+		Keys:    s.rings,
+		MaxAge:  s.config.MaxAge,
+		Outbox:  s.outbox,
+		Log:     s.log,
+		Damaged: s.damage.add,
+	})
+	return err
+}
+
 func (s *server) openEndpoints(context.Context) (err error) {
 	c := s.config
 	s.endpoints, err = endpoint.New(endpoint.Config{
 		Issuer:         s.issuer,
 		Keys:           s.rings,
 		KeySet:         s.keySet,
+		Verifiers:      s.verifiers,
 		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix, UsernameField: c.SimpleJWTUsername},
 		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
