@@ -72,7 +72,7 @@ func (h *habit) usual() time.Duration {
 	sum := 0.0
 	for _, b := range h.buckets {
 		if sum += b.seconds; b.seconds > 0 && sum >= total/2 {
-			return time.Duration(math.Round(b.seconds/b.visits)) * time.Second
+			return min(time.Duration(math.Round(b.seconds/b.visits))*time.Second, maxInterval)
 		}
 	}
 	return 0

@@ -69,7 +69,8 @@ func (o *observations) note(now time.Time, f Fetch, kids *kidList) {
 // add makes an entry, of the oldest one if there are enough.
 func (o *observations) add(c caller, now time.Time) *observation {
 	if o.ring == nil {
-		o.callers, o.ring = make(map[caller]*observation, maxObserved), new(observation)
+		// With room for deleted entries the map does not grow while others take their places.
+		o.callers, o.ring = make(map[caller]*observation, 4*maxObserved), new(observation)
 		o.ring.newer, o.ring.older = o.ring, o.ring
 	}
 	e := new(observation)

@@ -60,14 +60,14 @@ func (p *pinned) record() servedRecord {
 	return rec
 }
 
-func rounded(x float64) float64 { return math.Round(x*1000) / 1000 }
+func rounded(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 
 func (rec *servedRecord) possible() bool {
 	if !record.PossibleSecond(rec.Last) || rec.Intervals == nil || len(rec.Intervals) > buckets {
 		return false
 	}
 	for _, s := range rec.Intervals {
-		if s.Seconds < negligible || s.Visits < negligible || s.Seconds > math.MaxInt32*1000 || s.Seconds/s.Visits > maxInterval.Seconds()+1 {
+		if s.Seconds < negligible || s.Visits < negligible || s.Seconds > math.MaxInt32 || s.Seconds/s.Visits > 1.01*maxInterval.Seconds() {
 			return false
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ const testURL = "https://id.example.com/.well-known/jwks.json"
 
 var testKeys = keystore.Config{
 	Algorithms: []string{"EdDSA"}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
+	Heartbeat: 20 * time.Minute, // some tests take weeks
 }
 
 // A world is a Registry over a real store and real keys.
@@ -233,4 +235,22 @@ func (s *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) err
 		return err
 	}
 	return s.Store.Update(ctx, fn)
+}
+
+// A logBuffer is a log that a test reads while others write it.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

@@ -1,0 +1,454 @@
+package verifiers
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/issuer/outbox"
+	"keymill/jwks"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/audit"
+)
+
+// run runs the Registry until the function that it returns is called.
+func (w *world) run() (end func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	synctest.Wait()
+	return func() error { cancel(); return <-ended }
+}
+
+func (w *world) stop(end func() error) {
+	w.t.Helper()
+	if err := end(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestAVisitIsWrittenWhenItTellsSomething: a new set within a minute, an old one once in a quarter of the time in
+// which a rotation waits, and the last visit at the end.
+func TestAVisitIsWrittenWhenItTellsSomething(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.add("orders-api")
+		old := w.without(w.spare())
+		end := w.run()
+		writes := func(what string, want int, fetches int, every time.Duration, set *jwks.Set) {
+			t.Helper()
+			before := w.store.count()
+			for range fetches {
+				w.Served(Fetch{Verifier: "orders-api", Set: set})
+				time.Sleep(every)
+			}
+			if got := w.store.count() - before; got != want {
+				t.Errorf("%s: %d writes, want %d", what, got, want)
+			}
+		}
+		time.Sleep(time.Minute + time.Second)
+		writes("the first set", 1, 1, time.Minute, old)
+		writes("no visit", 0, 0, 0, old)
+		writes("an hour of the same set, every five seconds", 20, 720, 5*time.Second, old)
+		writes("another set", 1, 12, 5*time.Second, w.set())
+		for n := range 60 {
+			set := []*jwks.Set{old, w.set()}[n%2]
+			writes("one set and another, all the time", 1, 30, 2*time.Second, set)
+		}
+		writes("four hours, every ten minutes", 23, 24, 10*time.Minute, w.set())
+		w.fetch("orders-api")
+		last := time.Now()
+		before := w.store.count()
+		w.stop(end)
+		if w.store.count() != before+1 {
+			t.Error("the last visit was not written at the end")
+		}
+		want := w.verifier("orders-api")
+		time.Sleep(20 * time.Minute)
+		w.restart()
+		if got := w.verifier("orders-api"); !got.Last.Equal(last.Truncate(time.Second)) || got.Usual != want.Usual || fmt.Sprint(got.Served) != fmt.Sprint(want.Served) {
+			t.Errorf("after a restart: %+v, want %+v", got, want)
+		}
+		end = w.run()
+		before = w.store.count()
+		w.stop(end)
+		if w.store.count() != before {
+			t.Error("a restart without a visit wrote something")
+		}
+	})
+}
+
+// TestARestartBetweenTwoVisitsIsNoVisit: the interval goes on.
+func TestARestartBetweenTwoVisitsIsNoVisit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.add("daily")
+		for range 5 {
+			end := w.run()
+			time.Sleep(12 * time.Hour)
+			w.fetch("daily")
+			time.Sleep(11 * time.Hour)
+			w.stop(end)
+			time.Sleep(time.Hour)
+			w.restart()
+		}
+		if v := w.verifier("daily"); v.Usual != "24h0m0s" {
+			t.Errorf("the usual interval is %s", v.Usual)
+		}
+	})
+}
+
+// TestARemovalIsNotUndoneByAVisit that was not written yet, and nothing of it sticks to a new verifier of that name.
+func TestARemovalIsNotUndoneByAVisit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		credential := w.add("a").Credential
+		end := w.run()
+		w.fetch("a")
+		time.Sleep(2 * time.Minute)
+		if w.record(servedKey("a")) == "" {
+			t.Fatal("a visit was not written")
+		}
+		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		if err := w.Remove(t.Context(), "a", "uid:7"); err != nil {
+			t.Fatal(err)
+		}
+		w.Served(Fetch{Verifier: "a", Set: w.set()}) // identified before the removal
+		time.Sleep(2 * time.Minute)
+		if w.record(servedKey("a"))+w.record(nameKey("a")) != "" || w.Identify(credential) != "" {
+			t.Error("the removal was undone")
+		}
+		w.put(servedKey("a"), `{"last":"2026-01-01T00:00:00Z","kids":["x"],"intervals":[]}`) // as if the deletion had been lost
+		w.add("a")
+		time.Sleep(2 * time.Minute)
+		if v := w.verifier("a"); v.Last != nil || w.record(servedKey("a")) != "" {
+			t.Errorf("an old visit sticks to %+v", v)
+		}
+		w.stop(end)
+		w.restart()
+		if v := w.verifier("a"); v.Last != nil || len(w.damaged) > 0 {
+			t.Errorf("an old visit sticks to %+v; %v", v, w.damaged)
+		}
+	})
+}
+
+// TestChangesAndWritesAtTheSameTime leave no record of a verifier that is not there.
+func TestChangesAndWritesAtTheSameTime(t *testing.T) {
+	w := newWorld(t)
+	var all sync.WaitGroup
+	done := make(chan struct{})
+	all.Go(func() {
+		for ctx := context.Background(); ; {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if err := w.write(ctx, (*pinned).unsaved); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	var changes sync.WaitGroup
+	for n := range 4 {
+		name := fmt.Sprint("v", n)
+		changes.Go(func() {
+			for range 40 {
+				v, err := w.Add(context.Background(), api.NewVerifier{Name: name}, "uid:0")
+				if err != nil || v.Last != nil {
+					t.Error(v, err)
+					return
+				}
+				w.fetch(w.Identify(v.Credential))
+				w.List("", 10)
+				w.CheckServed(w.keys.Published()[0].KID)
+				if err := w.Remove(context.Background(), name, "uid:0"); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	changes.Wait()
+	close(done)
+	all.Wait()
+	for n := range 4 {
+		if w.record(servedKey(fmt.Sprint("v", n))) != "" {
+			t.Errorf("the record of v%d is left", n)
+		}
+	}
+}
+
+// largeSet has keys whose kids fill a record.
+func largeSet(first int) *jwks.Set {
+	var keys []jwks.Key
+	for n := range 190 {
+		public, _, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			panic(err)
+		}
+		keys = append(keys, jwks.Key{KID: fmt.Sprintf("%0250d", first+n), Alg: "EdDSA", Public: public})
+	}
+	return must(jwks.NewSet(keys...))
+}
+
+// TestManyVerifiersOfALargeSetAreWritten, although an Update can touch 64 records and 512 KiB.
+func TestManyVerifiersOfALargeSetAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		for n := range MaxPinned {
+			w.add(fmt.Sprintf("v%03d", n))
+		}
+		end := w.run()
+		for _, set := range []*jwks.Set{w.set(), largeSet(0), largeSet(1), w.set()} {
+			for n := range MaxPinned {
+				w.Served(Fetch{Verifier: fmt.Sprintf("v%03d", n), Set: set})
+			}
+			time.Sleep(61 * time.Second)
+			for n := range MaxPinned {
+				value := w.record(servedKey(fmt.Sprintf("v%03d", n)))
+				if !strings.Contains(value, set.Keys()[0].KID) {
+					t.Fatalf("v%03d: the record is %.100s", n, value)
+				}
+			}
+		}
+		w.stop(end)
+	})
+}
+
+// TestAStoreThatFailsDelaysWritesOnly.
+func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		w := newWorld(t)
+		w.log = slog.NewTextHandler(&log, nil)
+		w.open()
+		w.add("a")
+		end := w.run()
+		w.store.fail(errInjected)
+		for range 30 {
+			w.fetch("a")
+			time.Sleep(time.Minute)
+		}
+		if v := w.verifier("a"); v.Last == nil || w.record(servedKey("a")) != "" {
+			t.Errorf("while the store fails: %+v", v)
+		}
+		if n := strings.Count(log.String(), "cannot be written"); n != 1 {
+			t.Errorf("%d lines in\n%s", n, &log)
+		}
+		w.store.fail(nil)
+		time.Sleep(time.Minute)
+		if w.record(servedKey("a")) == "" || !strings.Contains(log.String(), "is written again") {
+			t.Errorf("nothing was written afterwards; the log is\n%s", &log)
+		}
+		w.stop(end)
+		for _, broken := range []error{storage.ErrUnknownOutcome, storage.ErrBroken, storage.ErrClosed} {
+			end := w.run()
+			w.store.fail(broken)
+			w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+			time.Sleep(2 * time.Minute)
+			w.fetch("a")
+			if err := end(); !errors.Is(err, broken) {
+				t.Errorf("Run returned %v", err)
+			}
+			w.store.fail(nil)
+		}
+	})
+}
+
+// warnings returns the audit records of warnings.
+func (w *world) warnings() []audit.Record {
+	w.t.Helper()
+	p, err := audit.Read(context.Background(), w.keys.Store(), audit.Query{Filter: audit.Filter{Action: "verifier.behind"}, Limit: 100})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p.Records
+}
+
+// TestASpareThatSomeLackIsWarnedOfOnce at Sign − max-age, in the log, in the audit log and to the webhook, also over a
+// restart; and the key signs on time.
+func TestASpareThatSomeLackIsWarnedOfOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log logBuffer
+		w := newWorld(t)
+		w.log = slog.NewTextHandler(&log, nil)
+		w.open()
+		spare := w.spares()[0]
+		for _, name := range []string{"has", "lacks", "lacks-too", "gone", "never"} {
+			w.add(name)
+		}
+		old := w.without(spare.KID)
+		w.Served(Fetch{Verifier: "gone", Set: old})
+		time.Sleep(time.Until(spare.Sign.Add(-5 * day)))
+		for _, name := range []string{"lacks", "lacks-too", "lacks", "lacks-too"} {
+			w.Served(Fetch{Verifier: name, Set: old})
+			time.Sleep(day)
+		}
+		w.fetch("has")
+		events := must(outbox.Open(t.Context(), outbox.Config{Store: w.store, Now: w.keys.Now, WallTime: w.keys.WallTime}))
+		w.cfg.Outbox = events
+		ctx, cancel := context.WithCancel(t.Context())
+		keysEnded := make(chan error, 1)
+		go func() { keysEnded <- w.keys.Run(ctx) }()
+		end := w.run()
+		time.Sleep(time.Until(spare.Sign.Add(-5*time.Minute - time.Second)))
+		synctest.Wait()
+		if len(w.warnings()) > 0 {
+			t.Error("warned too early")
+		}
+		w.store.fail(errInjected)
+		time.Sleep(80 * time.Second)
+		w.store.fail(nil)
+		time.Sleep(61 * time.Second)
+		warned := w.warnings()
+		if len(warned) != 1 || warned[0].Target != spare.KID || warned[0].By != "system" || warned[0].Detail["count"] != "2" ||
+			warned[0].Detail["verifiers"] != "lacks, lacks-too" || warned[0].Detail["alg"] != "EdDSA" || warned[0].Detail["sign"] != spare.Sign.Format(time.RFC3339) {
+			t.Errorf("warned %+v", warned)
+		}
+		list := must(events.Events(t.Context(), "", 10))
+		if len(list) != 1 || list[0].Kind != "verifier.behind" || !strings.Contains(string(list[0].Payload), `"kid":"`+spare.KID+`"`) {
+			t.Errorf("events %s", list)
+		}
+		if want := fmt.Sprintf(`{"EdDSA":"%s"}`, spare.KID); w.record(behindKey) != want {
+			t.Errorf("the record is %s", w.record(behindKey))
+		}
+		w.stop(end)
+		w.open()
+		end = w.run()
+		time.Sleep(90 * time.Second)
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), `verifiers="lacks, lacks-too"`) {
+			t.Errorf("%d warnings in\n%s", n, &log)
+		}
+		w.stop(end)
+		time.Sleep(time.Until(spare.Sign))
+		synctest.Wait()
+		for _, k := range must(w.keys.List(t.Context())) {
+			if k.KID == spare.KID && k.Stage != keystore.Active {
+				t.Errorf("the key is %s at its time", k.Stage)
+			}
+		}
+		cancel()
+		<-keysEnded
+	})
+}
+
+// TestDamagedRecordsCostOnlyThemselves: each is reported, others work, and nothing is written over one.
+func TestDamagedRecordsCostOnlyThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		names := []string{"a", "b", "c", "d"}
+		for _, name := range names {
+			w.add(name)
+			w.fetch(name)
+		}
+		end := w.run()
+		time.Sleep(2 * time.Minute)
+		w.stop(end)
+		credential := w.verifier("b").Credential
+		damaged := map[string]string{
+			nameKey("a"): "{}", servedKey("b"): `{"last":"x"}`, servedKey("x"): w.record(servedKey("c")), behindKey: "[]", servedKey("d"): "",
+		}
+		for key, value := range damaged {
+			w.put(key, value)
+		}
+		w.restart()
+		var found []string
+		for _, err := range w.damaged {
+			var d *storage.DamageError
+			if !errors.As(err, &d) || !errors.Is(err, storage.ErrDamaged) {
+				t.Fatal(err)
+			}
+			found = append(found, d.Key)
+		}
+		// served/a has no verifier, because its name cannot be read.
+		if got := strings.Join(found, " "); got != "verifier/name/a served/a served/b served/x behind" {
+			t.Errorf("reported: %s", got)
+		}
+		if list := w.List("", 10); len(list) != 3 || list[0].Last != nil || list[1].Last == nil || list[2].Last != nil {
+			t.Errorf("listed: %+v", list)
+		}
+		if w.Identify(credential) != "b" {
+			t.Error("a verifier whose visit is damaged has lost its credential")
+		}
+		_, err := w.Add(t.Context(), api.NewVerifier{Name: "a"}, "uid:0")
+		if !errors.Is(err, storage.ErrDamaged) && !strings.Contains(err.Error(), "verifier/name/a") {
+			t.Errorf("added over a damaged record: %v", err)
+		}
+		end = w.run()
+		for _, name := range names[1:] {
+			w.fetch(name)
+		}
+		w.warned = map[string]string{}
+		time.Sleep(2 * time.Minute)
+		w.stop(end)
+		for key, value := range damaged {
+			if key != servedKey("d") && w.record(key) != value {
+				t.Errorf("%s was written again: %s", key, w.record(key))
+			}
+		}
+		if w.record(servedKey("d")) == "" || w.verifier("b").Last == nil {
+			t.Error("other visits were not written or noted")
+		}
+		if err := w.Remove(t.Context(), "b", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		w.add("b")
+		if w.record(servedKey("b")) != "" {
+			t.Error("a removal leaves the damaged record")
+		}
+	})
+}
+
+// TestALostSecretIsDamage, and is not replaced by another one.
+func TestALostSecretIsDamage(t *testing.T) {
+	w := newWorld(t)
+	w.add("a")
+	sealed := w.record(secretKey)
+	for _, value := range []string{"", "x", sealed[:len(sealed)-1]} {
+		w.put(secretKey, value)
+		if _, err := Open(t.Context(), w.config()); err == nil || !strings.Contains(err.Error(), secretKey) {
+			t.Errorf("%q: %v", value, err)
+		}
+		if _, err := w.Add(t.Context(), api.NewVerifier{Name: "b"}, "uid:0"); value == "" && err != nil {
+			t.Error(err) // the secret is in memory
+		}
+	}
+}
+
+// TestTheCheckRunsInTheTransactionOfARotation, which holds the locks of keystore, while visits are noted and written.
+func TestTheCheckRunsInTheTransactionOfARotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		keysEnded := make(chan error, 1)
+		go func() { keysEnded <- w.keys.Run(ctx) }()
+		w.add("a")
+		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		end := w.run()
+		time.Sleep(time.Hour) // the reserve is made, and the spare is known by all caches
+		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		rotate := func() error {
+			_, err := w.keys.Rotate(t.Context(), keystore.RotateRequest{Alg: "EdDSA", Check: w.CheckServed}, "uid:0")
+			return err
+		}
+		refused(t, rotate(), "not_served")
+		w.fetch("a")
+		if err := rotate(); err != nil {
+			t.Error(err)
+		}
+		w.stop(end)
+		cancel()
+		<-keysEnded
+	})
+}
