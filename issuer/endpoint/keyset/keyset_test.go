@@ -4,12 +4,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/verifiers"
+	"keymill/jwks"
 	"keymill/keystore"
+	"keymill/storage/bolt"
 )
 
 // TestAnInvalidKeyIsLeftOutAndNamed, and the others are published.
@@ -35,23 +39,54 @@ func TestAnInvalidKeyIsLeftOutAndNamed(t *testing.T) {
 	}
 }
 
+// pinnedIn opens a registry and pins a verifier in it. The set gets the keys of the same store.
+func pinnedIn(b *testing.B, set *KeySet) (r *verifiers.Registry, credential string) {
+	b.Helper()
+	store, err := bolt.Open(filepath.Join(b.TempDir(), "keymill.db"), bolt.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { store.Close() })
+	cfg := keystore.Config{
+		Algorithms: []string{jwks.EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: set.MaxAge(), Changed: set.Publish,
+	}
+	_, err = keystore.Create(b.Context(), store, cfg, "test", "test")
+	if err != nil {
+		b.Fatal(err)
+	}
+	rings, err := keystore.Open(b.Context(), store, cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err = verifiers.Open(b.Context(), verifiers.Config{URL: "https://id.example" + Path, Store: rings.Store(), Keys: rings, MaxAge: set.MaxAge()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := r.Add(b.Context(), api.NewVerifier{Name: "orders-api"}, "uid:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r, v.Credential
+}
+
 // BenchmarkHandler compares an answer that is not followed with those that are.
 func BenchmarkHandler(b *testing.B) {
 	set := New(time.Minute)
-	set.Publish(keys(b, 4))
-	watch := Watch{
-		Addresses: func(*http.Request) (client, through netip.Addr) { return netip.IPv4Unspecified(), netip.Addr{} },
-		Identify:  func(string) string { return "orders-api" },
-		Served:    func(verifiers.Fetch) {},
+	registry, credential := pinnedIn(b, set)
+	peer := func(r *http.Request) (client, through netip.Addr) {
+		a, _ := netip.ParseAddrPort(r.RemoteAddr)
+		return a.Addr(), netip.Addr{}
 	}
+	watch := Watch{Addresses: peer, Identify: registry.Identify, Served: registry.Served}
 	for _, tt := range []struct {
 		name, target, header string
 		watch                Watch
 	}{
-		{"plain", Path, "", Watch{}}, {"followed", Path, "", watch}, {"header", Path, good, watch}, {"parameter", Path + "?verifier=" + good, "", watch},
+		{"plain", Path, "", Watch{}}, {"observed", Path, "", watch}, {"header", Path, credential, watch}, {"parameter", Path + "?verifier=" + credential, "", watch},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			h, r, w := set.Handler(tt.watch), httptest.NewRequest("GET", tt.target, nil), httptest.NewRecorder()
+			r.Header.Set("User-Agent", "Go-http-client/1.1")
 			if tt.header != "" {
 				r.Header.Set("Keymill-Verifier", tt.header)
 			}
