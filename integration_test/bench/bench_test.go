@@ -155,7 +155,7 @@ func TestAComparisonCountsBothServers(t *testing.T) {
 	_, b := testFloor(t)
 	for _, sc := range scenarios() {
 		pid := os.Getpid()
-		r, err := compare(sc, 2, target{a, pid, testAccounts()}, target{b, pid, testAccounts()}, plan{slices: 2, slice: 20 * time.Millisecond})
+		r, err := compare(sc, 2, target{address: a, pid: pid, accounts: testAccounts()}, target{address: b, pid: pid, accounts: testAccounts()}, plan{slices: 2, slice: 20 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +264,7 @@ func TestAssertNamesTheBoundsThatAreMissed(t *testing.T) {
 		"wanted at most 1.05": {1.06, 1.07, 1.06, 1.06, 1.06, 1.07, 1.06, 1.06, 0.9, 1.1},
 		"a quieter machine":   {0.8, 1.2, 0.9, 1.1, 1, 1.2, 0.8, 1.2, 1, 1},
 	} {
-		missed := metricsResult{rounds: rounds}.missed()
+		missed := repeatedResult{rounds: rounds}.missed("before")
 		if got := strings.Join(missed, ""); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%v: %q", rounds, got)
 		}
@@ -290,7 +290,10 @@ func TestArgumentsAreChecked(t *testing.T) {
 	if o, err := parseOptions([]string{"--against", "/bin/keymill", "jwks"}); err != nil || o.against != "/bin/keymill" || len(o.groups) != 1 {
 		t.Errorf("--against: %+v, %v", o, err)
 	}
-	for _, wrong := range [][]string{{"--against"}, {"--against", "/bin/keymill", "--assert"}} {
+	if o, err := parseOptions([]string{"--against", "/bin/keymill", "--assert", "jwks"}); err != nil || o.isLoad("jwks") || !o.isLoad("token") {
+		t.Errorf("--against with a bound: %+v, %v", o, err)
+	}
+	for _, wrong := range [][]string{{"--against"}, {"--against", "/bin/keymill", "--assert"}, {"--against", "/bin/keymill", "--assert", "jwks", "token"}} {
 		if o, err := parseOptions(wrong); err == nil {
 			t.Errorf("%v gives %+v", wrong, o)
 		}

@@ -16,6 +16,8 @@ type target struct {
 	address  string
 	pid      int
 	accounts accounts
+
+	credential string // of a pinned verifier, in the group jwks with --against
 }
 
 // The totals are what one server did in a comparison.

@@ -92,7 +92,7 @@ func (c *connection) run(start time.Time, d time.Duration) ([]time.Duration, err
 	return latencies, nil
 }
 
-// exchange sends one request and reads the answer, which must be a 200.
+// exchange sends one request and reads the answer, which must be a 200, or a 304 without a body.
 func (c *connection) exchange() error {
 	if _, err := c.conn.Write(c.call(c.answer)); err != nil {
 		return err
@@ -108,13 +108,13 @@ func (c *connection) exchange() error {
 	if _, err := io.ReadFull(c.reader, c.answer); err != nil {
 		return err
 	}
-	if status != "200" {
+	if status != "200" && status != "304" {
 		return fmt.Errorf("status %s: %.300s", status, c.answer)
 	}
 	return nil
 }
 
-// head reads up to the body. Both servers always send Content-Length.
+// head reads up to the body. Both servers always send Content-Length, except with a 304.
 func (c *connection) head() (status string, length int, err error) {
 	length = -1
 	for first := true; ; first = false {
@@ -128,7 +128,9 @@ func (c *connection) head() (status string, length int, err error) {
 			if len(text) < 12 || !bytes.HasPrefix(text, []byte("HTTP/1.1 ")) {
 				return "", 0, fmt.Errorf("the answer is not HTTP/1.1: %.100q", text)
 			}
-			status = string(text[9:12])
+			if status = string(text[9:12]); status == "304" {
+				length = 0
+			}
 		case len(text) == 0:
 			if length < 0 {
 				return "", 0, errors.New("the answer has no Content-Length")

@@ -11,17 +11,9 @@ import (
 	"keymill/integration_test/server"
 )
 
-// The bound of --assert: how much more processor time the server may take for a request when it counts and is
-// scraped.
-const (
-	maxMetricsRatio = 1.05
+const scrapeEvery = time.Second
 
-	metricsConnections = 16
-	scrapeEvery        = time.Second
-)
-
-// metricsPlan has short slices, and many rounds with servers of their own: two servers of one build differ by some
-// percent for as long as they run.
+// metricsPlan has short slices, and many rounds with servers of their own.
 func (o options) metricsPlan() (p plan, rounds int) {
 	if o.quick {
 		return plan{slices: 3, slice: 200 * time.Millisecond}, 1
@@ -31,10 +23,10 @@ func (o options) metricsPlan() (p plan, rounds int) {
 
 // measureMetrics compares servers with metrics, which are scraped, with servers without them.
 func measureMetrics(p plan, rounds int, w io.Writer) (missed []string, err error) {
-	var all []metricsResult
+	var all repeated
 	for _, sc := range scenarios() {
 		if sc.name == "client_credentials EdDSA" || sc.group == "refresh" {
-			all = append(all, metricsResult{result: result{scenario: sc, connections: metricsConnections}})
+			all.add(sc)
 		}
 	}
 	for n := range rounds {
@@ -42,18 +34,12 @@ func measureMetrics(p plan, rounds int, w io.Writer) (missed []string, err error
 			return nil, err
 		}
 	}
-	var results []result
-	for _, r := range all {
-		missed = append(missed, r.missed()...)
-		r.scenario.name += ", metrics"
-		results = append(results, r.result)
-	}
-	return missed, printResults(w, results)
+	return all.print(w, "metrics", "that without metrics")
 }
 
 // measureMetricsOnce does one round and adds it to the results. Of the two servers the one with metrics starts first,
 // or the other.
-func measureMetricsOnce(p plan, offFirst bool, results []metricsResult) (err error) {
+func measureMetricsOnce(p plan, offFirst bool, results repeated) (err error) {
 	address, err := server.FreeAddress()
 	if err != nil {
 		return err
@@ -64,37 +50,20 @@ func measureMetricsOnce(p plan, offFirst bool, results []metricsResult) (err err
 		if offFirst {
 			n = 1 - n
 		}
-		running, t, err := startKeymill("", settings[n])
-		if err != nil {
-			return err
+		running, t, failed := startKeymill("", settings[n])
+		if running != nil {
+			defer func() { err = errors.Join(err, running.Close()) }()
 		}
-		defer func() { err = errors.Join(err, running.Close()) }()
+		if failed != nil {
+			return failed
+		}
 		targets[n] = t
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	scraped := make(chan error, 1)
 	go func() { scraped <- scrape(ctx, address) }()
 	defer func() { cancel(); err = errors.Join(err, <-scraped) }()
-	for n := range results {
-		r, err := compare(results[n].scenario, metricsConnections, targets[0], targets[1], p)
-		if err != nil {
-			return err
-		}
-		results[n].addRound(r)
-	}
-	return nil
-}
-
-// A metricsResult is the sum of several rounds.
-type metricsResult struct {
-	result
-	rounds []float64 // the median of the ratios of processor time in each
-}
-
-func (m *metricsResult) addRound(r result) {
-	m.rounds = append(m.rounds, median(r.cpuRatios()))
-	m.server.join(r.server)
-	m.floor.join(r.floor)
+	return results.round(targets[0], targets[1], p)
 }
 
 // scrape reads the metrics again and again, as Prometheus does, until ctx ends.
@@ -117,18 +86,4 @@ func scrape(ctx context.Context, address string) error {
 			return nil
 		}
 	}
-}
-
-// missed returns whether the ratio of processor time is over its bound, or may be.
-func (m metricsResult) missed() []string {
-	ratio := median(m.rounds)
-	low, high := medianWithin(m.rounds)
-	switch {
-	case ratio > maxMetricsRatio:
-		return []string{fmt.Sprintf("%s: processor time %.3f of that without metrics, wanted at most %.2f", m.scenario.name, ratio, maxMetricsRatio)}
-	case high > maxMetricsRatio:
-		return []string{fmt.Sprintf("%s: the rounds show only that the median is %.3f to %.3f, and the bound is %.2f; use a quieter machine",
-			m.scenario.name, low, high, maxMetricsRatio)}
-	}
-	return nil
 }

@@ -68,7 +68,7 @@ func startKeymill(binary, more string) (*server.Server, target, error) {
 		return s, target{}, err
 	}
 	a, err := addAccounts(s)
-	return s, target{strings.TrimPrefix(s.Issuer, "http://"), s.PID(), a}, err
+	return s, target{address: strings.TrimPrefix(s.Issuer, "http://"), pid: s.PID(), accounts: a}, err
 }
 
 // addAccounts adds an audience for each algorithm, a client of both, a client for logins and a
@@ -121,7 +121,7 @@ func (s *servers) startFloor(bytes int) error {
 		s.floor = nil
 		return err
 	}
-	s.floorTarget = target{address, cmd.Process.Pid, a}
+	s.floorTarget = target{address: address, pid: cmd.Process.Pid, accounts: a}
 	return awaitListener(address)
 }
 
