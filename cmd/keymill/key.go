@@ -12,11 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
-	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/keyimport"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
-	"keymill/keystore"
 )
 
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
@@ -236,11 +235,11 @@ and the command that converts it.`,
 				}
 				req.Until = &t
 			}
-			key, err := readKey(cmd, args[0])
+			key, err := keyimport.Read(cmd.InOrStdin(), args[0])
 			if err != nil {
 				return err
 			}
-			if err := checkKey(key, args[0], req.Until != nil); err != nil {
+			if err := keyimport.Check(key, args[0], req.Until != nil); err != nil {
 				return err
 			}
 			req.Key = refusal.Secret(key)
@@ -263,56 +262,4 @@ and the command that converts it.`,
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
-}
-
-// checkKey refuses a format that the server does not take, and says how to convert it. It knows the
-// name of the file, and not all of the formats can be sent to the server.
-func checkKey(key, name string, verifyOnly bool) error {
-	file, word := name, terminal.ShellWord(name)
-	if name == "-" {
-		file, word = "standard input", "FILE"
-	}
-	private, err := keystore.CheckFormat([]byte(key))
-	var format *keystore.FormatError
-	switch {
-	case errors.As(err, &format) && format.Convert != "":
-		return terminal.WithHint(fmt.Errorf("%s is %s", file, format.Format), "to convert it: %s", strings.ReplaceAll(format.Convert, "FILE", word))
-	case errors.As(err, &format):
-		return fmt.Errorf("%s is %s", file, format.Format)
-	case err != nil:
-		return fmt.Errorf("%s: %w", file, err)
-	case !private && !verifyOnly:
-		return terminal.WithHint(fmt.Errorf("%s has only a public key, which cannot sign", file),
-			"to verify with it until all its tokens have expired: keymill key import %s --until 2027-01-31T00:00:00Z", word)
-	}
-	return nil
-}
-
-// maxKeyBytes is far more than an RSA key of 8,192 bits in PEM needs.
-const maxKeyBytes = 32 << 10
-
-// readKey reads the file, or standard input if name is "-".
-func readKey(cmd *cobra.Command, name string) (string, error) {
-	in := cmd.InOrStdin()
-	if name == "-" {
-		name = "standard input"
-	} else {
-		f, err := namedfile.Open(name)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		in = f
-	}
-	raw, err := io.ReadAll(io.LimitReader(terminal.NewTextReader(in), maxKeyBytes+1))
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
-	}
-	if len(raw) > maxKeyBytes {
-		return "", fmt.Errorf("%s is too long for a key (over %d bytes)", name, maxKeyBytes)
-	}
-	if len(raw) == 0 { // usually because the command before the pipe failed
-		return "", fmt.Errorf("%s is empty", name)
-	}
-	return string(raw), nil
 }

@@ -58,7 +58,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
   keymill user import users.json --format django-json
   keymill key list`
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.Version = readBuild().String()
+	root.Version = build().String()
 	root.SetVersionTemplate("{{.Version}}")
 	root.Flags().BoolP("version", "v", false, "print the version of this program")
 	root.SetFlagErrorFunc(flagError)
@@ -66,7 +66,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
-		pagesCommand(), accessCommand(), manual.Command(release, readBuild().Time),
+		pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	addCompletion(root)
 	return root

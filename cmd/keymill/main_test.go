@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/buildinfo"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
@@ -396,7 +397,7 @@ func TestVersionIsOneLineOrJSON(t *testing.T) {
 
 // TestABuildNamesItsSource as far as the build recorded it.
 func TestABuildNamesItsSource(t *testing.T) {
-	b := build{Version: "1.2.3", Go: "go1.26.8", Platform: "linux/arm64"}
+	b := buildinfo.Build{Version: "1.2.3", Go: "go1.26.8", Platform: "linux/arm64"}
 	if got, want := b.String(), "keymill 1.2.3 (go1.26.8, linux/arm64)\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

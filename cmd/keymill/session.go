@@ -1,20 +1,17 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/sessiontable"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -62,14 +59,14 @@ two holders of one token: "shared" means five in a row from different addresses.
 			if err != nil {
 				return err
 			}
-			list, next, err := listSessions(cmd.Context(), server, query, limit)
+			list, next, err := sessiontable.List(cmd.Context(), server, query, limit)
 			if err == nil && asJSON {
 				var raw []byte
 				if raw, err = terminal.MarshalJSON(list); err == nil {
 					err = terminal.PrintJSON(cmd.OutOrStdout(), raw)
 				}
 			} else if err == nil {
-				err = printSessions(cmd.OutOrStdout(), list...)
+				err = sessiontable.Print(cmd.OutOrStdout(), list...)
 			}
 			if err == nil && next != "" {
 				fmt.Fprintf(cmd.ErrOrStderr(), "there are more sessions: add --after %s\n", next)
@@ -96,47 +93,6 @@ func givenQuery(cmd *cobra.Command, names ...string) (url.Values, error) {
 		query.Set(name, value)
 	}
 	return query, nil
-}
-
-// listSessions asks page by page for up to limit sessions. next is not "" if there can be more.
-func listSessions(ctx context.Context, server *adminapi.Client, query url.Values, limit int) (list []api.Session, next string, err error) {
-	list = []api.Session{}
-	for {
-		query.Set("limit", strconv.Itoa(min(limit-len(list), adminapi.PageSize)))
-		page, _, err := adminapi.Ask[api.SessionPage](ctx, server, http.MethodGet, "sessions?"+query.Encode(), nil)
-		if err != nil {
-			return nil, "", err
-		}
-		if list = append(list, page.Sessions...); !page.More || len(list) >= limit {
-			return list, page.Next, nil
-		}
-		query.Set("after", page.Next)
-	}
-}
-
-func printSessions(w io.Writer, list ...api.Session) error {
-	t := terminal.NewTable(w, "SESSION", "USER", "CLIENT", "LOGIN", "STATE", "CREATED", "LAST USED", "ENDS", "GENERATION", "RETRIES", "REASON")
-	for _, s := range list {
-		t.Row(s.ID, s.User, s.Client, s.Endpoint, s.State, terminal.FormatTime(&s.Created), terminal.FormatTime(&s.LastUsed), terminal.FormatTime(sessionEnd(s)),
-			strconv.FormatUint(uint64(s.Generation), 10), retriesText(s), terminal.OrDash(s.Reason))
-	}
-	return t.Flush()
-}
-
-// sessionEnd returns when the session ends if it is not used, or when it has ended. It is nil if
-// the session ended together with others, because no time of its own is stored then.
-func sessionEnd(s api.Session) *time.Time {
-	if s.State == "revoked" {
-		return s.Ended
-	}
-	return &s.Expires
-}
-
-func retriesText(s api.Session) string {
-	if s.Shared {
-		return strconv.Itoa(s.Graced) + ", shared"
-	}
-	return strconv.Itoa(s.Graced)
 }
 
 func sessionRevokeCommand() *cobra.Command {
@@ -176,7 +132,7 @@ asks first, and --yes does not ask.`,
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return printSessions(cmd.OutOrStdout(), s)
+			return sessiontable.Print(cmd.OutOrStdout(), s)
 		},
 	}
 	cmd.Flags().StringVar(&client, "client", "", "end all sessions of this client")
@@ -235,7 +191,7 @@ about the token.`,
 			if asJSON {
 				err = terminal.PrintJSON(cmd.OutOrStdout(), raw)
 			} else {
-				err = printExplanation(cmd.OutOrStdout(), e)
+				err = sessiontable.PrintExplanation(cmd.OutOrStdout(), e)
 			}
 			switch {
 			case err != nil || e.Accepted:
@@ -286,28 +242,4 @@ func readRefreshToken(cmd *cobra.Command, args []string, stdin bool) (string, er
 		return "", terminal.Usage("standard input is too long for a token (over %d bytes)", maxTokenBytes)
 	}
 	return token, nil
-}
-
-func printExplanation(w io.Writer, e api.Explanation) error {
-	t := terminal.NewTable(w)
-	t.Row("token:", e.State)
-	t.Row("why:", cmp.Or(e.Why, "-"))
-	if e.Generation != nil {
-		t.Row("generation:", strconv.FormatUint(uint64(*e.Generation), 10))
-	}
-	if s := e.Session; s != nil {
-		t.Row("session:", s.ID)
-		t.Row("user:", s.User)
-		t.Row("client:", s.Client)
-		t.Row("state:", s.State)
-		t.Row("current:", "generation "+strconv.FormatUint(uint64(s.Generation), 10)+", since "+terminal.FormatTime(&s.LastUsed))
-		t.Row("created:", terminal.FormatTime(&s.Created))
-		if s.State != "revoked" {
-			t.Row("expires:", terminal.FormatTime(&s.Expires))
-		}
-		if s.Ended != nil {
-			t.Row("ended:", terminal.FormatTime(s.Ended))
-		}
-	}
-	return t.Flush()
 }

@@ -2,11 +2,10 @@ package main
 
 import (
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/buildinfo"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -14,49 +13,8 @@ import (
 // scripts/release replaces it in a snapshot, which is a build of a commit without a tag.
 var release = "0.1.0"
 
-// build is what version prints.
-type build struct {
-	Version  string `json:"version"`
-	Revision string `json:"revision"`           // commit of the source; "" if the build did not record it
-	Time     string `json:"time,omitempty"`     // of the commit, RFC 3339
-	Modified bool   `json:"modified,omitempty"` // the source differed from the commit
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
-
-func readBuild() build {
-	b := build{Version: release, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			b.Revision = s.Value
-		case "vcs.time":
-			b.Time = s.Value
-		case "vcs.modified":
-			b.Modified = s.Value == "true"
-		}
-	}
-	return b
-}
-
-// String returns one line, such as "keymill 0.1.0 (go1.26.8, linux/amd64, commit 0c51… of 2026-11-28T09:14:02Z)".
-func (b build) String() string {
-	line := "keymill " + b.Version + " (" + b.Go + ", " + b.Platform
-	if b.Revision != "" {
-		line += ", commit " + b.Revision
-	}
-	if b.Time != "" {
-		line += " of " + b.Time
-	}
-	if b.Modified {
-		line += ", modified"
-	}
-	return line + ")\n"
-}
+// build says which program this is.
+func build() buildinfo.Build { return buildinfo.Read(release) }
 
 func versionCommand() *cobra.Command {
 	var asJSON bool
@@ -70,10 +28,10 @@ Include it in a bug report.`,
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !asJSON {
-				_, err := fmt.Fprint(cmd.OutOrStdout(), readBuild())
+				_, err := fmt.Fprint(cmd.OutOrStdout(), build())
 				return err
 			}
-			raw, err := terminal.MarshalJSON(readBuild())
+			raw, err := terminal.MarshalJSON(build())
 			if err != nil {
 				return err
 			}
