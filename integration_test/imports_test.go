@@ -31,6 +31,8 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "jwks"},
 	"cmd/keymill/internal/buildinfo":             {},
 	"cmd/keymill/internal/keyimport":             {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "keystore"},
+	"cmd/keymill/internal/keychange":             {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "cmd/keymill/internal/verifierlist", "issuer/api"},
+	"cmd/keymill/internal/verifierlist":          {"cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/backupfile":            {"*"},
 	"cmd/keymill/internal/restore":               {"*"},
 	"cmd/keymill/internal/django":                {"cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal"},
@@ -48,7 +50,7 @@ var allowedImports = map[string][]string{
 		"issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
-		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "keystore", "jwks",
+		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/limit":     {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/keyset":    {"issuer/verifiers", "jwks", "keystore"},

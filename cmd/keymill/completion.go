@@ -29,8 +29,9 @@ const (
 // addCompletion lets every command offer names: of what its group is about, and of what its flags
 // name. A command that takes no file offers none.
 func addCompletion(root *cobra.Command) {
-	groups := map[string]nameList{"audience": audienceNames, "client": clientNames, "user": userNames, "key": keyNames, "session": sessionNames}
-	flags := map[string]nameList{"audience": audienceNames, "introspect": audienceNames, "client": clientNames, "user": userNames}
+	groups := map[string]nameList{"audience": audienceNames, "client": clientNames, "user": userNames, "key": keyNames, "session": sessionNames,
+		"verifier": verifierNames}
+	flags := map[string]nameList{"audience": audienceNames, "introspect": audienceNames, "client": clientNames, "user": userNames, "holding": keyNames}
 	for _, group := range root.Commands() {
 		for _, cmd := range append(group.Commands(), group) {
 			for name, list := range flags {
@@ -103,6 +104,10 @@ func listNames[T any](ctx context.Context, server *adminapi.Client, list, from s
 
 func audienceNames(ctx context.Context, server *adminapi.Client, from string) ([]string, error) {
 	return listNames(ctx, server, "audiences", from, func(a api.Audience) string { return a.Name })
+}
+
+func verifierNames(ctx context.Context, server *adminapi.Client, from string) ([]string, error) {
+	return listNames(ctx, server, "verifiers", from, func(v api.Verifier) string { return v.Name })
 }
 
 func clientNames(ctx context.Context, server *adminapi.Client, from string) ([]string, error) {

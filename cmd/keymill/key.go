@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -12,8 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/keychange"
 	"keymill/cmd/keymill/internal/keyimport"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/verifierlist"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
 )
@@ -58,7 +59,10 @@ func keyListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the keys and when each changes its stage",
 		Long: `List the keys. PUBLISH, SIGN, STOP and DROP are the times at which a key is published,
-begins to sign, stops signing and leaves the published set. "-" means that it is not known yet.`,
+begins to sign, stops signing and leaves the published set. "-" means that it is not known yet.
+
+If verifiers are pinned, a line for each ring says how many of them were served its spare, and
+names those that were not (see "keymill verifier --help").`,
 		Example: "  keymill key list\n  keymill key list --json | jq -r '.[] | select(.stage == \"active\") | .kid'",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,7 +74,10 @@ begins to sign, stops signing and leaves the published set. "-" means that it is
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
-			return printKeys(cmd.OutOrStdout(), keys...)
+			if err := printKeys(cmd.OutOrStdout(), keys...); err != nil {
+				return err
+			}
+			return verifierlist.PrintReach(cmd.OutOrStdout(), keys)
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -94,38 +101,74 @@ func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
 }
 
 func keyRotateCommand() *cobra.Command {
-	var alg string
-	var force, asJSON bool
+	r := keychange.Rotation{}
+	var wait string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "rotate --alg ALG",
 		Short: "Let the published spare sign now",
 		Long: `Let the published spare of one algorithm sign now, before its time. Keys rotate by themselves,
-so this is rarely needed. If the spare was not published long enough, the command prints when
-it can sign and exits with code 1. --force rotates anyway: services that have not fetched the
-new key refuse its tokens until they do. The output says how long that can take.`,
-		Example: "  keymill key rotate --alg EdDSA\n  keymill key rotate --alg RS256 --json",
-		Args:    arguments(),
+so this is rarely needed. The server refuses, with exit code 1, in two cases: the spare was not
+published for long enough, and the error says when it can sign; or a pinned verifier that comes
+regularly was not served the spare yet, and the error names it (see "keymill verifier --help").
+
+--wait TIME waits until the server allows it, at most that long, and shows who is waited for. It
+goes on while the server restarts. When the time is over, the error is the same as without it.
+--force rotates anyway: services that have not fetched the new key refuse its tokens until they do.
+The output says how long that can take.`,
+		Example: `  keymill key rotate --alg EdDSA
+  keymill key rotate --alg EdDSA --wait 1h
+  keymill key rotate --alg RS256 --json`,
+		Args: arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if alg == "" {
+			if r.Alg == "" {
 				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill key rotate --alg EdDSA")
+			}
+			if err := readWait(cmd, &r, wait); err != nil {
+				return err
 			}
 			server, err := dial(cmd)
 			if err != nil {
 				return err
 			}
-			body := api.RotateKeyRequest{Alg: alg, Force: force}
-			r, raw, err := adminapi.Ask[api.Rotation](cmd.Context(), server, http.MethodPost, "keys/rotate", body)
-			if err != nil || asJSON {
-				return printAnswer(cmd, raw, notReady(err))
+			defer untilSignal(cmd)()
+			r.Server, r.Errs = server, cmd.ErrOrStderr()
+			done, err := r.Run(cmd.Context())
+			if err != nil {
+				return err
 			}
-			return printRotation(cmd.OutOrStdout(), r)
+			if asJSON {
+				raw, err := terminal.MarshalJSON(done)
+				return printAnswer(cmd, raw, err)
+			}
+			return keychange.PrintRotation(cmd.OutOrStdout(), done)
 		},
 	}
-	cmd.Flags().StringVar(&alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
-	cmd.Flags().BoolVar(&force, "force", false, "rotate even if services may not have fetched the spare yet")
+	cmd.Flags().StringVar(&r.Alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
+	cmd.Flags().BoolVar(&r.Force, "force", false, "rotate even if services may not have fetched the spare yet")
+	cmd.Flags().StringVar(&wait, "wait", "", "wait until services have fetched the spare, at most this `TIME`, such as 90s or 1h")
 	completeAlg(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// readWait reads --wait, if it was given.
+func readWait(cmd *cobra.Command, r *keychange.Rotation, text string) error {
+	if !cmd.Flags().Changed("wait") {
+		return nil
+	}
+	if r.Force {
+		return terminal.Usage("--wait and --force cannot be combined; give one of them")
+	}
+	wait, err := config.ParseDuration(text)
+	if err != nil {
+		return terminal.Usage("--wait %v", err)
+	}
+	if wait == 0 {
+		return terminal.Usage("--wait %s is not more than 0", text)
+	}
+	r.Wait = wait
+	return nil
 }
 
 func completeAlg(cmd *cobra.Command) {
@@ -133,42 +176,23 @@ func completeAlg(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// notReady adds a hint to the server's refusal.
-func notReady(err error) error {
-	var refused *adminapi.Error
-	if !errors.As(err, &refused) || refused.Code != "not_ready" {
-		return err
-	}
-	if refused.At == nil {
-		return terminal.WithHint(err, "no spare is published yet; try again in a moment")
-	}
-	wait := max(0, time.Until(*refused.At)).Truncate(time.Second) + time.Second
-	return terminal.WithHint(err, "wait %v, or rotate now with --force", wait)
-}
-
-func printRotation(w io.Writer, r api.Rotation) error {
-	t := terminal.NewTable(w)
-	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
-	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
-	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
-	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "services with a cached key set may refuse its tokens until %s\n", terminal.FormatTime(r.UnknownUntil))
-	return err
-}
-
 func keyRevokeCommand() *cobra.Command {
-	var asJSON bool
+	var watch, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
 		Short: "Remove a key at once, so that every token that it signed is refused",
 		Long: `Remove a key from the published set at once, and its private half from the store. Use it if a
 private key may have leaked. If the key was the active one, the spare signs from now on. A
 service refuses the key's tokens once its cached key set has expired. The output says when the
-last cache expires. A revoked kid is never used again. "keymill key list" shows the kids.`,
+last cache expires. A revoked kid is never used again. "keymill key list" shows the kids.
+
+The output also names the pinned verifiers whose last key set has the key, and counts the other
+addresses. --watch goes on until no pinned verifier has it, and prints a line for each that was
+served a set without it. It ends with 0 then; Ctrl-C ends it earlier, and the key stays revoked.
+With --json the answer is printed at once, as the only JSON, and these lines go to standard error.`,
 		Example: `  keymill key list
-  keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')`,
+  keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')
+  keymill key revoke vdM0vVCTEYZ9nMDKuMrXhrLjWo5SWOgQYbOWDIMdUPs --watch`,
 		Args: arguments("KID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)
@@ -179,32 +203,26 @@ last cache expires. A revoked kid is never used again. "keymill key list" shows 
 			for _, w := range r.Warnings {
 				terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 			}
-			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+			if err != nil {
+				return err
 			}
-			return printRevocation(cmd.OutOrStdout(), r)
+			lines := cmd.OutOrStdout()
+			if asJSON {
+				err, lines = printAnswer(cmd, raw, nil), cmd.ErrOrStderr()
+			} else {
+				err = keychange.PrintRevocation(lines, r)
+			}
+			if err != nil || !watch {
+				return err
+			}
+			defer untilSignal(cmd)()
+			follow := keychange.Watch{Server: server, Revoked: r, Out: lines, Errs: cmd.ErrOrStderr()}
+			return follow.Run(cmd.Context())
 		},
 	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on until no pinned verifier holds the key")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
-}
-
-func printRevocation(w io.Writer, r api.Revocation) error {
-	t := terminal.NewTable(w)
-	t.Row("revoked:", r.KID, r.Alg+", was "+r.Was)
-	for _, kid := range r.Also {
-		t.Row("", kid, "the same key under another kid")
-	}
-	if r.CachedUntil != nil {
-		t.Row("", "", "services with a cached key set may accept its tokens until "+terminal.FormatTime(r.CachedUntil))
-	}
-	if r.Was == "active" || r.Successor != "" {
-		t.Row("signs now:", terminal.OrDash(r.Successor), "")
-	}
-	if r.UnknownUntil != nil {
-		t.Row("", "", "services with a cached key set may refuse its tokens until "+terminal.FormatTime(r.UnknownUntil))
-	}
-	return t.Flush()
 }
 
 func keyImportCommand() *cobra.Command {

@@ -64,7 +64,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
-		keyCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
+		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
 		pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)

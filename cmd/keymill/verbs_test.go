@@ -238,7 +238,7 @@ func TestKeysCanBeRotatedRevokedAndImported(t *testing.T) {
 	}
 	active, spare := stage("EdDSA", "active"), stage("EdDSA", "spare")
 	out, errs, code := p.run("key", "rotate", "--alg", "EdDSA", "--json")
-	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, or rotate now with --force\n$`).MatchString(errs) {
+	if code != 1 || out != "" || !regexp.MustCompile(`^keymill: .*20\d\d-\d\d-\d\dT.*\n  hint: wait \d+s, let the command wait with --wait 1m, or rotate now with --force\n$`).MatchString(errs) {
 		t.Errorf("too early: code %d, %q, %q", code, out, errs)
 	}
 	var r api.Rotation

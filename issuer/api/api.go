@@ -16,6 +16,11 @@
 //	/admin/v1/keys/rotate        POST    RotateKeyRequest       Rotation
 //	/admin/v1/keys/revoke        POST    RevokeKeyRequest       Revocation
 //	/admin/v1/keys/import        POST    ImportKeyRequest       Key
+//	/admin/v1/verifiers          GET     –                      []Verifier
+//	                             POST    NewVerifier            Verifier
+//	/admin/v1/verifiers/observed GET     –                      []ObservedVerifier
+//	/admin/v1/verifier           GET     –                      Verifier
+//	                             DELETE  –                      –
 //	/admin/v1/audiences          GET     –                      []Audience
 //	                             POST    Audience               Audience
 //	/admin/v1/audience           GET     –                      Audience

@@ -15,6 +15,7 @@ type Key struct {
 	Sign    *time.Time `json:"sign"`    // the key begins to sign
 	Stop    *time.Time `json:"stop"`    // the key stops signing
 	Drop    *time.Time `json:"drop"`    // the key leaves the key set
+	Reach   *Reach     `json:"reach"`   // who was served the key; null if it is not published, and if no verifier is pinned
 }
 
 // A RotateKeyRequest asks for the next key of a ring.
@@ -47,6 +48,8 @@ type Revocation struct {
 	CachedUntil  *time.Time `json:"cached_until"`  // until then caches may still hold the key
 	Successor    string     `json:"successor"`     // the kid that signs now; "" if the key did not sign, or while it is being made
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do
+	Holders      []Holder   `json:"holders"`       // pinned verifiers that may still hold the key
+	Observed     int        `json:"observed"`      // how many other addresses may, of those that fetched the key set lately
 	Warnings     []string   `json:"warnings,omitempty"`
 }
 

@@ -155,7 +155,7 @@ func statusOf(r *refusal.Refusal) int {
 		return http.StatusUnauthorized
 	case "not_found":
 		return http.StatusNotFound
-	case "already_exists", "in_use":
+	case "already_exists", "in_use", "not_served":
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

@@ -197,7 +197,7 @@ func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
-		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords,
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,

@@ -17,6 +17,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/verifiers"
 	"keymill/keystore"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	Issuer    *issuer.Issuer
 	Keys      *keystore.Rings
 	Passwords *limit.PasswordLimiter // of the login endpoints
+	Verifiers *verifiers.Registry    // nil if no verifier can be pinned
 
 	Issues   func() []string                     // why the server is not ready; never nil
 	Warnings func(context.Context) []api.Warning // what else is wrong; may be nil
@@ -60,9 +62,15 @@ func (a *API) Routes() []Route {
 		{post, "/admin/v1/backup", ok, backupRead, "Copy the store", bare(a.backup)},
 
 		{get, "/admin/v1/keys", ok, keysRead, "List the signing keys", bare(a.listKeys)},
-		{post, "/admin/v1/keys/rotate", ok, keysRotate, "Let the next key of an algorithm sign", a.logged(withBody(a.rotateKey)).refuses("not_found", "not_ready")},
+		{post, "/admin/v1/keys/rotate", ok, keysRotate, "Let the next key of an algorithm sign", a.logged(withBody(a.rotateKey)).refuses("not_found", "not_ready", "not_served")},
 		{post, "/admin/v1/keys/revoke", ok, keysRevoke, "Remove a key from the key set at once", a.logged(withBody(a.revokeKey)).refuses("not_found")},
 		{post, "/admin/v1/keys/import", ok, keysImport, "Import a key of another system", a.logged(withBody(a.importKey)).refuses("already_exists", "not_found")},
+
+		{get, "/admin/v1/verifiers", ok, verifiersRead, "List the pinned verifiers by name", paged(a.listVerifiers).refuses("not_found")},
+		{post, "/admin/v1/verifiers", created, verifiersWrite, "Pin a verifier", a.logged(withBody(a.addVerifier)).refuses("already_exists", "not_found")},
+		{get, "/admin/v1/verifiers/observed", ok, verifiersRead, "List the observed verifiers, latest first", bare(a.observedVerifiers).refuses("not_found")},
+		{get, "/admin/v1/verifier", ok, verifiersRead, "Show a pinned verifier", named(verifierName, a.showVerifier)},
+		{del, "/admin/v1/verifier", empty, verifiersWrite, "Forget a pinned verifier", a.logged(named(verifierName, a.removeVerifier))},
 
 		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", paged(a.listAudiences)},
 		{post, "/admin/v1/audiences", created, audiencesWrite, "Add an audience", a.logged(withBody(a.addAudience)).refuses("already_exists")},

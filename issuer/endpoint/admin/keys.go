@@ -21,6 +21,7 @@ func (a *API) listKeys(r *http.Request) ([]api.Key, error) {
 	keys := make([]api.Key, len(list))
 	for n, k := range list {
 		keys[n] = keyOf(k)
+		keys[n].Reach = a.reach(k)
 	}
 	return keys, err
 }
@@ -29,7 +30,11 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation
 	if req.Alg == "" {
 		return api.Rotation{}, missing("alg")
 	}
-	done, err := a.cfg.Keys.Rotate(r.Context(), keystore.RotateRequest{Alg: req.Alg, Force: req.Force}, Actor(r))
+	rotate := keystore.RotateRequest{Alg: req.Alg, Force: req.Force}
+	if a.cfg.Verifiers != nil {
+		rotate.Check = a.cfg.Verifiers.CheckServed
+	}
+	done, err := a.cfg.Keys.Rotate(r.Context(), rotate, Actor(r))
 	return api.Rotation{
 		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
 		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil),
@@ -41,6 +46,7 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocati
 		return api.Revocation{}, missing("kid")
 	}
 	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
+	holders, observed := a.holders(append([]string{done.KID}, done.Also...)...)
 	var warnings []string
 	if fault := a.cfg.Keys.RevokedFault(); fault != nil {
 		warnings = append(warnings, fault.Error())
@@ -48,6 +54,7 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocati
 	return api.Revocation{
 		KID: done.KID, Alg: done.Alg, Was: string(done.Was), Also: append([]string{}, done.Also...), CachedUntil: end(done.CachedUntil),
 		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil), Warnings: warnings,
+		Holders: holders, Observed: observed,
 	}, err
 }
 

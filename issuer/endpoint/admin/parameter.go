@@ -20,6 +20,7 @@ var (
 // What a route is about.
 var (
 	audienceName = Parameter{Name: "name", Required: true, Highest: 200, Doc: "the audience"}
+	verifierName = Parameter{Name: "name", Required: true, Highest: 63, Doc: "the verifier"}
 	clientID     = Parameter{Name: "id", Required: true, Highest: 100, Doc: "the client"}
 	userName     = Parameter{Name: "user", Required: true, Doc: "the name or the id of the user; id: before it says that it is an id"}
 	sessionID    = Parameter{Name: "id", Required: true, Doc: "the session"}

@@ -18,6 +18,8 @@ const (
 	keysRotate     Scope = "keys:rotate"
 	keysRevoke     Scope = "keys:revoke"
 	keysImport     Scope = "keys:import"
+	verifiersRead  Scope = "verifiers:read"
+	verifiersWrite Scope = "verifiers:write"
 	audiencesRead  Scope = "audiences:read"
 	audiencesWrite Scope = "audiences:write"
 	clientsRead    Scope = "clients:read"

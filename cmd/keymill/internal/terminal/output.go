@@ -84,8 +84,12 @@ func (t *Table) Row(cells ...string) {
 // Flush writes the table. The widths of the columns are known only then.
 func (t *Table) Flush() error { return t.w.Flush() }
 
-// Printable returns s, quoted if it has characters that a terminal would interpret.
+// Printable returns s, quoted if it has characters that a terminal would interpret, or bytes that are no
+// character: some terminals take those for control characters, and a Table would take 0xff for a mark.
 func Printable(s string) string {
+	if !utf8.ValidString(s) {
+		return strconv.QuoteToASCII(s)
+	}
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
 			return strconv.QuoteToASCII(s)

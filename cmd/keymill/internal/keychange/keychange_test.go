@@ -1,0 +1,286 @@
+package keychange
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keymill/cmd/keymill/internal/adminapi/adminapitest"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
+)
+
+// A fake answers as a server does whose state a test changes between two requests.
+type fake struct {
+	mu        sync.Mutex
+	active    string
+	behind    []api.BehindItem
+	verifiers []api.Verifier
+	refuse    []any // answers to the next requests to rotate; nil rotates
+	drop      int   // so many next answers are lost, after the request was decided
+	rotations int
+	requests  []string
+	seen      func(f *fake, n int) // called before the nth request, from 1
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = append(f.requests, r.Method+" "+strings.TrimPrefix(r.URL.Path, "/admin/v1/"))
+	if f.seen != nil {
+		f.seen(f, len(f.requests))
+	}
+	var answer any
+	status := http.StatusOK
+	switch r.URL.Path {
+	case "/admin/v1/keys":
+		reach := &api.Reach{Pinned: 2, Served: 2 - len(f.behind), Behind: f.behind}
+		answer = []api.Key{{KID: f.active, Alg: "EdDSA", Stage: "active"}, {KID: "next-" + f.active, Alg: "EdDSA", Stage: "spare", Reach: reach},
+			{KID: "rsa", Alg: "RS256", Stage: "active"}}
+	case "/admin/v1/verifiers":
+		answer = f.verifiers
+	case "/admin/v1/keys/rotate":
+		if len(f.refuse) > 0 && f.refuse[0] != nil {
+			status, answer = http.StatusConflict, f.refuse[0]
+			f.refuse = f.refuse[1:]
+			break
+		}
+		f.rotations++
+		previous := f.active
+		f.active = "next-" + f.active
+		answer = api.Rotation{Alg: "EdDSA", KID: f.active, Previous: previous, Spare: "next-" + f.active}
+	}
+	if f.drop > 0 && (r.Method == http.MethodPost || f.rotations == 0) {
+		f.drop--
+		panic(http.ErrAbortHandler)
+	}
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(answer)
+}
+
+func (f *fake) asked(request string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.requests {
+		if r == request {
+			n++
+		}
+	}
+	return n
+}
+
+func notServed(names string) any {
+	return api.ErrorResponse{Code: "not_served", Description: names + " was not served the spare"}
+}
+
+// rotate runs a command that waits, and returns what it wrote on standard error.
+func rotate(t *testing.T, f *fake, wait time.Duration) (api.Rotation, string, error) {
+	t.Helper()
+	var errs bytes.Buffer
+	r := Rotation{Server: adminapitest.Serve(t, f), Alg: "EdDSA", Wait: wait, Errs: &errs}
+	done, err := r.Run(t.Context())
+	return done, errs.String(), err
+}
+
+// TestARotationWaitsForAVerifierByName, looks at the keys in the meantime, and does not write a line into the
+// server's log each second by asking again.
+func TestARotationWaitsForAVerifierByName(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k", refuse: []any{notServed("orders-api")}, behind: []api.BehindItem{{Name: "orders-api", Waited: true}, {Name: "gone"}}}
+	f.seen = func(f *fake, n int) {
+		if n == 6 {
+			f.behind = nil
+		}
+	}
+	done, errs, err := rotate(t, f, time.Minute)
+	if err != nil || done.KID != "next-k" || f.rotations != 1 {
+		t.Fatalf("%+v, %v, %d rotations", done, err, f.rotations)
+	}
+	if errs != "waiting: for verifiers that were not served the spare: orders-api\n" {
+		t.Errorf("standard error: %q", errs)
+	}
+	if n := f.asked("POST keys/rotate"); n != 2 {
+		t.Errorf("asked %d times to rotate, want 2: %q", n, f.requests)
+	}
+}
+
+// TestTheRefusalStaysTheSameWhenTheTimeIsOver, with the ways that are left.
+func TestTheRefusalStaysTheSameWhenTheTimeIsOver(t *testing.T) {
+	t.Parallel()
+	at := time.Now().Add(time.Hour)
+	for what, refused := range map[string]any{
+		"not_served": notServed("orders-api"),
+		"not_ready":  api.NotReadyResponse{ErrorResponse: api.ErrorResponse{Code: "not_ready", Description: "too early"}, At: &at},
+	} {
+		f := &fake{active: "k", refuse: slices.Repeat([]any{refused}, 100), behind: []api.BehindItem{{Name: "orders-api", Waited: true}}}
+		begun := time.Now()
+		_, _, err := rotate(t, f, 1500*time.Millisecond)
+		if took := time.Since(begun); took < 1500*time.Millisecond || took > 20*time.Second {
+			t.Errorf("%s: took %v", what, took)
+		}
+		f.refuse = []any{refused}
+		_, _, alone := rotate(t, f, 0)
+		if err == nil || alone == nil || err.Error() != alone.Error() || terminal.HintOf(err) == "" {
+			t.Errorf("%s: %v, without waiting %v", what, err, alone)
+		}
+		for _, way := range []string{"wait with", "--wait 1h", "--force"} {
+			if !strings.Contains(terminal.HintOf(err), way) {
+				t.Errorf("%s: the hint has no %q: %s", what, way, terminal.HintOf(err))
+			}
+		}
+		if f.rotations != 0 {
+			t.Errorf("%s: rotated", what)
+		}
+	}
+}
+
+// TestALostAnswerDoesNotRotateTwice: the server rotated, and the connection ended before its answer.
+func TestALostAnswerDoesNotRotateTwice(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k"}
+	f.seen = func(f *fake, n int) {
+		if f.requests[n-1] == "POST keys/rotate" {
+			f.drop = 1
+		}
+	}
+	done, errs, err := rotate(t, f, time.Minute)
+	if err != nil || f.rotations != 1 || done.KID != "next-k" || done.Previous != "k" || done.Spare != "next-next-k" {
+		t.Errorf("%+v, %v, %d rotations", done, err, f.rotations)
+	}
+	if strings.Contains(errs, "warning") {
+		t.Errorf("standard error: %q", errs)
+	}
+}
+
+// TestAServerThatRestartsIsWaitedFor, but one that is not there at the beginning is an error at once.
+func TestAServerThatRestartsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k"}
+	f.seen = func(f *fake, n int) {
+		if n == 2 {
+			f.drop = 2
+		}
+	}
+	done, errs, err := rotate(t, f, time.Minute)
+	if err != nil || f.rotations != 1 || done.KID != "next-k" || !strings.Contains(errs, "the server does not answer") {
+		t.Errorf("%+v, %v, %d rotations, %q", done, err, f.rotations, errs)
+	}
+	begun := time.Now()
+	if _, _, err := rotate(t, &fake{drop: 1}, time.Hour); err == nil || time.Since(begun) > time.Minute {
+		t.Errorf("no server at the beginning: %v after %v", err, time.Since(begun))
+	}
+}
+
+// TestAKeyThatAnotherRotatedIsNotRotatedAgain: the scheduled rotation, for example.
+func TestAKeyThatAnotherRotatedIsNotRotatedAgain(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k", refuse: []any{notServed("a")}, behind: []api.BehindItem{{Name: "a", Waited: true}}}
+	f.seen = func(f *fake, n int) {
+		if n == 4 {
+			f.active = "scheduled"
+		}
+	}
+	done, errs, err := rotate(t, f, time.Minute)
+	if err != nil || f.rotations != 0 || done.KID != "scheduled" || !strings.Contains(errs, "did not rotate") {
+		t.Errorf("%+v, %v, %d rotations, %q", done, err, f.rotations, errs)
+	}
+}
+
+// TestARefusalThatDoesNotPassEndsTheWait at once.
+func TestARefusalThatDoesNotPassEndsTheWait(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k", refuse: []any{api.ErrorResponse{Code: "invalid_request", Description: "no room"}}}
+	if _, _, err := rotate(t, f, time.Hour); err == nil || err.Error() != "no room" {
+		t.Error(err)
+	}
+}
+
+// TestAnInterruptedWaitRotatesNothing and says so.
+func TestAnInterruptedWaitRotatesNothing(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k", refuse: slices.Repeat([]any{notServed("a")}, 100), behind: []api.BehindItem{{Name: "a", Waited: true}}}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	r := Rotation{Server: adminapitest.Serve(t, f), Alg: "EdDSA", Wait: time.Hour, Errs: io.Discard}
+	if _, err := r.Run(ctx); err == nil || err.Error() != "interrupted; the key was not rotated" || f.rotations != 0 {
+		t.Errorf("%v, %d rotations", err, f.rotations)
+	}
+}
+
+// TestARevokedKeyIsFollowedUntilNoPinnedVerifierHoldsIt, under each of its kids, and over a restart of the server.
+func TestARevokedKeyIsFollowedUntilNoPinnedVerifierHoldsIt(t *testing.T) {
+	t.Parallel()
+	came := time.Date(2026, 11, 28, 20, 0, 0, 0, time.UTC)
+	served := func(name string, kids ...string) api.Verifier {
+		return api.Verifier{Name: name, Last: &came, Served: kids}
+	}
+	f := &fake{verifiers: []api.Verifier{served("a", "dead", "k"), served("b", "twin"), served("c", "k"), served("late", "dead")}}
+	f.seen = func(f *fake, n int) {
+		switch n {
+		case 2:
+			f.verifiers = []api.Verifier{served("a", "k"), served("b", "twin"), served("c", "k"), served("late", "dead")}
+		case 3:
+			f.drop = 2 // the client repeats a request of a connection that was open before
+		case 5:
+			f.verifiers = []api.Verifier{served("a", "k"), served("c", "k"), served("late", "k")}
+		}
+	}
+	var out, errs bytes.Buffer
+	w := Watch{Server: adminapitest.Serve(t, f), Out: &out, Errs: &errs, Revoked: api.Revocation{
+		KID: "dead", Also: []string{"twin"}, Holders: []api.Holder{{Name: "a"}, {Name: "b"}}}}
+	if err := w.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "a was served a set without it, last at 2026-11-28T20:00:00Z\nb was removed\n" +
+		"late was served a set without it, last at 2026-11-28T20:00:00Z\nno pinned verifier holds the key\n"
+	if out.String() != want {
+		t.Errorf("printed:\n%swant:\n%s", out.String(), want)
+	}
+	if !strings.Contains(errs.String(), "waiting: for b, late\n") || !strings.Contains(errs.String(), "does not answer") {
+		t.Errorf("standard error: %q", errs.String())
+	}
+}
+
+// TestAnInterruptedWatchSaysHowToLookAgain, in one line with printable names.
+func TestAnInterruptedWatchSaysHowToLookAgain(t *testing.T) {
+	t.Parallel()
+	f := &fake{verifiers: []api.Verifier{{Name: "a", Served: []string{"dead key"}}}}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	w := Watch{Server: adminapitest.Serve(t, f), Out: io.Discard, Errs: io.Discard, Revoked: api.Revocation{KID: "dead key"}}
+	err := w.Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "the key is revoked, and may still be held by a") ||
+		terminal.HintOf(err) != "to look again: keymill verifier list --holding 'dead key'" {
+		t.Errorf("%v, hint %q", err, terminal.HintOf(err))
+	}
+}
+
+// TestNoNameReachesATerminalRaw, whatever a server sends.
+func TestNoNameReachesATerminalRaw(t *testing.T) {
+	t.Parallel()
+	const hostile = "\x1b[2J<script>\u202e\r\n"
+	f := &fake{active: "k", refuse: slices.Repeat([]any{notServed(hostile)}, 100), behind: []api.BehindItem{{Name: hostile, Waited: true}}}
+	_, errs, err := rotate(t, f, time.Second)
+	var printed bytes.Buffer
+	terminal.Report(&printed, err)
+	came := time.Now()
+	f = &fake{verifiers: []api.Verifier{{Name: hostile, Last: &came, Served: []string{"other"}}}}
+	revoked := api.Revocation{KID: hostile, Holders: []api.Holder{{Name: hostile, Last: came}}, Observed: 2}
+	w := Watch{Server: adminapitest.Serve(t, f), Out: &printed, Errs: &printed, Revoked: revoked}
+	if err := w.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := PrintRevocation(&printed, revoked); err != nil {
+		t.Error(err)
+	}
+	if text := errs + printed.String(); strings.ContainsAny(text, "\x1b\u202e\r") || !strings.Contains(text, `\x1b[2J<script>`) {
+		t.Errorf("%q", text)
+	}
+}

@@ -1,0 +1,236 @@
+// Package keychange rotates and revokes keys through the admin API. A rotation can wait until the server
+// allows it, and a revocation can be watched until no pinned verifier holds the key. Both go on while the
+// server restarts.
+package keychange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/verifierlist"
+	"keymill/issuer/api"
+)
+
+// A Rotation is one run of the command "key rotate".
+type Rotation struct {
+	Server *adminapi.Client
+	Alg    string
+	Force  bool
+	Wait   time.Duration // how long to wait if the server refuses; 0: not at all
+	Errs   io.Writer     // gets what is waited for
+
+	before  string    // the kid that signed at the beginning
+	asked   time.Time // when the server was last asked to rotate
+	refused error     // what it said
+	unknown bool      // it was asked, and the answer was lost
+	spare   api.Key   // as it was listed last
+}
+
+// Run rotates the key. If the server still refuses when the time is over, it returns the refusal.
+func (r *Rotation) Run(ctx context.Context) (api.Rotation, error) {
+	if r.Wait == 0 {
+		done, err := r.ask(ctx)
+		return done, withWays(err)
+	}
+	keys, err := r.list(ctx)
+	if err != nil {
+		return api.Rotation{}, err
+	}
+	r.before = r.staged(keys, "active").KID
+	return r.wait(ctx)
+}
+
+func (r *Rotation) ask(ctx context.Context) (api.Rotation, error) {
+	body := api.RotateKeyRequest{Alg: r.Alg, Force: r.Force}
+	done, _, err := adminapi.Ask[api.Rotation](ctx, r.Server, http.MethodPost, "keys/rotate", body)
+	return done, err
+}
+
+func (r *Rotation) list(ctx context.Context) ([]api.Key, error) {
+	keys, _, err := adminapi.Ask[[]api.Key](ctx, r.Server, http.MethodGet, "keys", nil)
+	return keys, err
+}
+
+// staged returns the key of the ring in that stage; its KID is "" if there is none.
+func (r *Rotation) staged(keys []api.Key, stage string) api.Key {
+	n := slices.IndexFunc(keys, func(k api.Key) bool { return k.Alg == r.Alg && k.Stage == stage })
+	if n < 0 {
+		return api.Key{}
+	}
+	return keys[n]
+}
+
+func (r *Rotation) wait(ctx context.Context) (api.Rotation, error) {
+	begun := time.Now()
+	end := begun.Add(r.Wait)
+	l := newLine(r.Errs)
+	defer l.end()
+	for {
+		last := !time.Now().Before(end)
+		done, err := r.try(ctx, last)
+		switch {
+		case err == nil:
+			l.end()
+			return done, r.explain(done)
+		case ctx.Err() != nil:
+			return done, r.interrupted()
+		case last || !passes(err):
+			return done, withWays(err)
+		}
+		short, long := r.reason(err)
+		left := time.Until(end).Round(time.Second)
+		l.show(share{int64(time.Since(begun)), int64(r.Wait)}, fmt.Sprintf("%v left: %s", left, short), "waiting: "+long)
+		if !sleep(ctx, min(pollEvery, max(time.Until(end), 0))) {
+			return done, r.interrupted()
+		}
+	}
+}
+
+// try looks at the keys, and asks for the rotation if it can succeed, or the last time. A request to rotate whose answer
+// was lost is never simply repeated: if the server has rotated, it would rotate again.
+func (r *Rotation) try(ctx context.Context, last bool) (api.Rotation, error) {
+	keys, err := r.list(ctx)
+	if err != nil {
+		return api.Rotation{}, err
+	}
+	r.spare = r.staged(keys, "spare")
+	if now := r.staged(keys, "active"); now.KID != "" && now.KID != r.before {
+		return api.Rotation{Alg: r.Alg, KID: now.KID, Previous: r.before, Sign: now.Sign, Spare: r.spare.KID}, nil
+	}
+	r.unknown = false
+	if !last && !r.due(time.Now()) {
+		return api.Rotation{}, r.refused
+	}
+	r.asked = time.Now()
+	done, err := r.ask(context.WithoutCancel(ctx)) // an interruption leaves no doubt about what was done
+	if err == nil {
+		r.before = done.KID
+		return done, nil
+	}
+	r.refused = err
+	r.unknown = !errors.As(err, new(*adminapi.Error))
+	return done, err
+}
+
+const (
+	askAgain = 30 * time.Second // whatever the keys look like
+	askSoon  = 2 * time.Second
+)
+
+// due reports whether the server may allow the rotation now. A refused rotation is a line of its log, so the command looks at
+// the keys and does not ask each second.
+func (r *Rotation) due(now time.Time) bool {
+	var refused *adminapi.Error
+	since := now.Sub(r.asked)
+	switch {
+	case since < askSoon:
+		return false
+	case since >= askAgain || !errors.As(r.refused, &refused):
+		return true
+	case refused.Code == "not_ready":
+		return refused.At == nil || !now.Before(*refused.At)
+	case refused.Code == "not_served":
+		return len(r.waitedFor()) == 0
+	}
+	return false
+}
+
+// waitedFor returns the names of the pinned verifiers that were not served the spare yet.
+func (r *Rotation) waitedFor() (names []string) {
+	if r.spare.Reach == nil {
+		return nil
+	}
+	for _, b := range r.spare.Reach.Behind {
+		if b.Waited {
+			names = append(names, b.Name)
+		}
+	}
+	return names
+}
+
+// passes reports whether an error can end by itself: a refusal of the schedule or for a verifier, and a server that restarts.
+func passes(err error) bool {
+	var refused *adminapi.Error
+	if !errors.As(err, &refused) {
+		return true
+	}
+	return slices.Contains([]string{"not_ready", "not_served", "unavailable"}, refused.Code)
+}
+
+// reason says what is waited for, in a few words and in all.
+func (r *Rotation) reason(err error) (short, long string) {
+	var refused *adminapi.Error
+	switch names := r.waitedFor(); {
+	case !errors.As(err, &refused):
+		return "the server does not answer", "the server does not answer: " + terminal.Plain(err)
+	case refused.Code == "not_served" && len(names) > 0:
+		list := verifierlist.Names(names)
+		return list, "for verifiers that were not served the spare: " + list
+	case refused.Code == "not_ready" && refused.At != nil:
+		return "until " + terminal.FormatTime(refused.At), err.Error()
+	}
+	return err.Error(), err.Error()
+}
+
+// explain warns if the ring changed without a request of this command.
+func (r *Rotation) explain(done api.Rotation) error {
+	if done.KID != r.before && !r.unknown {
+		terminal.Warn(r.Errs, "another command or the schedule changed the key that signs with %s; this command did not rotate", r.Alg)
+	}
+	return nil
+}
+
+func (r *Rotation) interrupted() error {
+	if r.unknown {
+		return terminal.WithHint(errors.New("interrupted; the server did not say whether it rotated the key"), "keymill key list")
+	}
+	return errors.New("interrupted; the key was not rotated")
+}
+
+// withWays adds to a refusal of the server what the operator can do.
+func withWays(err error) error {
+	var refused *adminapi.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch {
+	case refused.Code == "not_served":
+		return terminal.WithHint(err, "repeat the command later, let it wait with --wait 1h, or rotate now with --force; "+
+			"to forget one that is gone: keymill verifier remove NAME")
+	case refused.Code == "not_ready" && refused.At == nil:
+		return terminal.WithHint(err, "no spare is published yet; try again in a moment, or let the command wait with --wait 1h")
+	case refused.Code == "not_ready":
+		wait := max(0, time.Until(*refused.At)).Truncate(time.Second) + time.Second
+		return terminal.WithHint(err, "wait %v, let the command wait with --wait %s, or rotate now with --force", wait, minutes(wait))
+	}
+	return err
+}
+
+// minutes writes a duration that is at least as long, as a person types it.
+func minutes(d time.Duration) string {
+	n := int((d + time.Minute - 1) / time.Minute)
+	if n%60 == 0 {
+		return fmt.Sprintf("%dh", n/60)
+	}
+	return fmt.Sprintf("%dm", n)
+}
+
+// PrintRotation writes what a rotation did.
+func PrintRotation(w io.Writer, r api.Rotation) error {
+	t := terminal.NewTable(w)
+	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
+	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
+	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
+	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "services with a cached key set may refuse its tokens until %s\n", terminal.FormatTime(r.UnknownUntil))
+	return err
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/keychange"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/verifierlist"
+	"keymill/issuer/api"
+)
+
+func verifierCommand() *cobra.Command {
+	cmd := group("verifier", "Know which services have which keys", `
+A verifier is a service that fetches the key set to check tokens. Pin it under a name, and let it
+fetch the set with that name, in the URL or in a header. The server then knows which keys the service
+was served last: "key rotate" waits for pinned verifiers, and "key revoke" says which of them may
+still hold the key. All other callers are observed: they are listed, and nothing waits for them.`)
+	cmd.Example = "  keymill verifier add orders-api\n  keymill verifier list\n  keymill verifier list --observed"
+	addDataFlag(cmd)
+	cmd.AddCommand(verifierAddCommand(), verifierListCommand(), verifierShowCommand(), verifierRemoveCommand())
+	return cmd
+}
+
+func verifierAddCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Pin a verifier, and print the URL that it fetches",
+		Long: `Pin a verifier under a name: 1 to 63 of a-z, 0-9, "-" and "_", beginning with a letter or digit.
+At most 200 verifiers can be pinned; give one name to all instances of a service that fetch together.
+
+Configure the service to fetch the printed URL, or the usual one with the printed header. Both name
+the service and nothing else: they are no secret that gives access, and the key set is the same for
+all. From the first fetch on, a rotation by hand waits for the service as long as it comes at its
+usual interval.`,
+		Example: "  keymill verifier add orders-api\n  keymill verifier add orders-api --json | jq -r .url",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkGiven("NAME", args[0]); err != nil {
+				return err
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			v, raw, err := adminapi.Ask[api.Verifier](cmd.Context(), server, http.MethodPost, "verifiers", api.NewVerifier{Name: args[0]})
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			t := terminal.NewTable(cmd.OutOrStdout())
+			t.Row("verifier:", v.Name)
+			t.Row("URL:", v.URL)
+			t.Row("or header:", verifierlist.Header(v))
+			return t.Flush()
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// checkGiven refuses an empty argument.
+func checkGiven(what, value string) error {
+	if value == "" {
+		return terminal.Usage("%s is empty; is a variable not set?", what)
+	}
+	return nil
+}
+
+func verifierListCommand() *cobra.Command {
+	var observed, asJSON bool
+	var holding string
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the verifiers and whether they have the published keys",
+		Long: `List the pinned verifiers by name. LAST is when the verifier was last served the key set, and USUAL
+how often it comes. SERVED is "current" if the set that it was served last has every key that is
+published now, and names the keys otherwise. WAITED UNTIL is not "-" if "key rotate" refuses because
+of this verifier; it ends at that time if the verifier does not come again.
+
+--holding KID lists those whose last set has that key, for example one that was revoked. --observed
+lists the addresses that fetched the set without a name, latest first. They are kept in memory, at
+most 1,000. THROUGH is the proxy that they came through.`,
+		Example: `  keymill verifier list
+  keymill verifier list --observed
+  keymill verifier list --json | jq -r '.[] | select(.waited) | .name'`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query, err := givenQuery(cmd, "holding")
+			if err != nil {
+				return err
+			}
+			if observed && query.Has("holding") {
+				return terminal.Usage("--observed and --holding cannot be combined; give one of them")
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			if observed {
+				return listObserved(cmd, server, asJSON)
+			}
+			list, raw, err := adminapi.AskAll(cmd.Context(), server, "verifiers", func(v api.Verifier) string { return v.Name })
+			if err == nil && query.Has("holding") {
+				list = slices.DeleteFunc(list, func(v api.Verifier) bool { return !keychange.Holds(v, holding) })
+				raw, err = terminal.MarshalJSON(append([]api.Verifier{}, list...))
+			}
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			stages, err := askStages(cmd, server)
+			if err != nil {
+				return err
+			}
+			return stages.Print(cmd.OutOrStdout(), list...)
+		},
+	}
+	cmd.Flags().BoolVar(&observed, "observed", false, "list the addresses that fetched the key set without a name")
+	cmd.Flags().StringVar(&holding, "holding", "", "only verifiers whose last set has the key with this `KID`")
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+// askStages asks for the keys: a verifier is served kids, and their stages say what they are.
+func askStages(cmd *cobra.Command, server *adminapi.Client) (verifierlist.Stages, error) {
+	keys, _, err := adminapi.Ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
+	return verifierlist.StagesOf(keys), err
+}
+
+func listObserved(cmd *cobra.Command, server *adminapi.Client, asJSON bool) error {
+	list, raw, err := adminapi.Ask[[]api.ObservedVerifier](cmd.Context(), server, http.MethodGet, "verifiers/observed", nil)
+	if err != nil || asJSON {
+		return printAnswer(cmd, raw, err)
+	}
+	stages, err := askStages(cmd, server)
+	if err != nil {
+		return err
+	}
+	return stages.PrintObserved(cmd.OutOrStdout(), list...)
+}
+
+func verifierPath(name string) string { return "verifier?name=" + url.QueryEscape(name) }
+
+func verifierShowCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show one pinned verifier",
+		Long: `Show one pinned verifier: its URL and header, when it was last served the key set, which keys that
+set had, and which published keys it misses.`,
+		Example: "  keymill verifier show orders-api\n  keymill verifier show orders-api --json | jq -r '.missing[]'",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkGiven("NAME", args[0]); err != nil {
+				return err
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			v, raw, err := adminapi.Ask[api.Verifier](cmd.Context(), server, http.MethodGet, verifierPath(args[0]), nil)
+			if err != nil || asJSON {
+				return printAnswer(cmd, raw, err)
+			}
+			stages, err := askStages(cmd, server)
+			if err != nil {
+				return err
+			}
+			return stages.PrintOne(cmd.OutOrStdout(), v)
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
+
+func verifierRemoveCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Forget a pinned verifier, so that no rotation waits for it",
+		Long: `Forget a pinned verifier. No rotation waits for it from then on. Its URL and header go on working:
+the caller gets the same key set, and is observed like any other. If the name is added again, they
+name it again.`,
+		Example: "  keymill verifier remove orders-api",
+		Args:    arguments("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkGiven("NAME", args[0]); err != nil {
+				return err
+			}
+			server, err := dial(cmd)
+			if err != nil {
+				return err
+			}
+			if _, err = server.Call(cmd.Context(), http.MethodDelete, verifierPath(args[0]), nil); err != nil {
+				return err
+			}
+			return sayOrJSON(cmd, asJSON, map[string]any{"name": args[0], "removed": true}, "removed verifier %s", args[0])
+		},
+	}
+	addJSONFlag(cmd, &asJSON)
+	return cmd
+}
