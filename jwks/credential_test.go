@@ -86,6 +86,8 @@ func TestAMistypedCredentialIsRefusedAtTheStart(t *testing.T) {
 }
 
 // TestACredentialReachesNoLogAndNoError, neither as the Verifier of the configuration nor as a part of the URL.
+//
+// R104.
 func TestACredentialReachesNoLogAndNoError(t *testing.T) {
 	for _, answer := range []http.Handler{
 		nil, http.NotFoundHandler(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "no set") }),

@@ -71,20 +71,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.send(w, 
 // client had it before. It returns nil for every other response. That includes a 304 for "*", which names no set, and
 // a ResponseWriter that cannot flush, because errors of the connection are not known then.
 //
-// A client that hangs up while the body is written does not have the set. One that hangs up after the
+// A client that hangs up before or while the body is written does not have the set. One that hangs up after the
 // operating system took the last byte cannot be told from one that reads it.
 func (h *Handler) ServeSet(w http.ResponseWriter, r *http.Request) *Set {
+	// The operating system takes a small body also for a client that has hung up; only the context knows. It is
+	// not looked at later: many clients close the connection as soon as they have read the last byte.
+	gone := r.Context().Err() != nil
 	sent, err := h.send(w, r)
 	switch {
-	case sent.set == nil || err != nil:
+	case sent.set == nil || err != nil || gone:
 		return nil
 	case sent.unchanged:
 		return sent.set
 	}
 	// net/http buffers a small body, and Write returns before anything is sent. The flush takes the place of
-	// the one after the handler, so it costs no system call more. It does not notice that the client
-	// closed the connection before the request was read; the context may.
-	if http.NewResponseController(w).Flush() != nil || r.Context().Err() != nil {
+	// the one after the handler, so it costs no system call more.
+	if http.NewResponseController(w).Flush() != nil {
 		return nil
 	}
 	return sent.set

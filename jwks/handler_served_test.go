@@ -59,6 +59,17 @@ func (b brokenWriter) Write(p []byte) (int, error) {
 
 func (b brokenWriter) FlushError() error { return b.flush }
 
+// A promptWriter is that of a client that hangs up when it has read the last byte.
+type promptWriter struct {
+	*httptest.ResponseRecorder
+	hangUp func()
+}
+
+func (p promptWriter) FlushError() error {
+	p.hangUp()
+	return nil
+}
+
 // TestASetThatWasNotSentIsNotServed: not after an error of the connection, for a client that has hung up, or where no one
 // can tell.
 func TestASetThatWasNotSentIsNotServed(t *testing.T) {
@@ -80,5 +91,9 @@ func TestASetThatWasNotSentIsNotServed(t *testing.T) {
 	}
 	if h.ServeSet(brokenWriter{fresh(), nil, nil}, get) != set {
 		t.Error("a complete answer does not count")
+	}
+	reading, hangUp := context.WithCancel(t.Context())
+	if h.ServeSet(promptWriter{fresh(), hangUp}, get.WithContext(reading)) != set || reading.Err() == nil {
+		t.Error("an answer does not count if the client closes the connection after the last byte")
 	}
 }

@@ -52,6 +52,8 @@ func TestAProxyInFrontOfAVerifierIsSeen(t *testing.T) {
 }
 
 // TestACredentialIsInNoLineAndNoRefusal: not in a line of any level, in an answer or in a metric, whatever becomes of the request.
+//
+// R104.
 func TestACredentialIsInNoLineAndNoRefusal(t *testing.T) {
 	w := newWorldAt(t, testIssuer, withMetrics, withVerifiers(t))
 	credential := w.pin("orders-api")

@@ -80,6 +80,8 @@ func ask(h http.Handler, told chan verifiers.Fetch, method, target string, heade
 
 // TestACredentialChangesNoAnswer: whatever a caller sends, in a header and in a parameter, it gets the same bytes and
 // headers. Only the one correct credential in the place that counts names a verifier.
+//
+// R59.
 func TestACredentialChangesNoAnswer(t *testing.T) {
 	h, told := follow(t, 2)
 	plain, name := ask(h, told, "GET", "", http.Header{})
