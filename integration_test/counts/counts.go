@@ -25,6 +25,8 @@ type row struct{ ci, full int }
 var table = map[string]row{
 	"simulated-days": {40, 365}, // keystore: length of the simulated year
 
+	"verifier-days": {40, 365}, // issuer/verifiers: length of the simulated year
+
 	"verifier-rotations": {4, 20},         // rotations under load, for every verifier
 	"verifier-tokens":    {1_000, 10_000}, // tokens that every verifier accepts during them, at least
 	"first-key-kills":    {3, 50},         // kill -9 right after the first signature of a new store

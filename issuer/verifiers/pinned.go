@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/jwks"
 )
 
 const (
@@ -95,7 +96,7 @@ type published struct {
 func (p *pinned) show(url string, maxAge time.Duration, keys published) api.Verifier {
 	credential := p.name + "." + string(p.tag[:])
 	v := api.Verifier{
-		Name: p.name, Added: *instant(p.added), Credential: credential, URL: url + "?verifier=" + credential,
+		Name: p.name, Added: *instant(p.added), Credential: credential, URL: url + "?" + jwks.VerifierParameter + "=" + credential,
 		Last: p.lastVisit(), Served: p.kids.all(), Missing: p.kids.missing(keys.kids),
 	}
 	if usual := p.habit.usual(); usual > 0 {

@@ -35,6 +35,7 @@ type world struct {
 	file    *bolt.Store
 	store   *faultyStore
 	keys    *keystore.Rings
+	keysOf  keystore.Config
 	log     slog.Handler
 	mu      sync.Mutex
 	damaged []error // owned by mu
@@ -42,9 +43,14 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(quickDir(t), "keymill.db"), log: slog.DiscardHandler}
+	return newWorldOf(t, testKeys)
+}
+
+func newWorldOf(t testing.TB, keys keystore.Config) *world {
+	t.Helper()
+	w := &world{t: t, path: filepath.Join(quickDir(t), "keymill.db"), keysOf: keys, log: slog.DiscardHandler}
 	w.file = must(bolt.Open(w.path, bolt.Options{}))
-	must(keystore.Create(t.Context(), w.file, testKeys, "test", "test"))
+	must(keystore.Create(t.Context(), w.file, keys, "test", "test"))
 	w.openKeys()
 	w.open()
 	t.Cleanup(func() { w.file.Close() })
@@ -73,7 +79,7 @@ func must[T any](v T, err error) T {
 
 func (w *world) openKeys() {
 	w.t.Helper()
-	w.keys = must(keystore.Open(context.Background(), w.file, testKeys))
+	w.keys = must(keystore.Open(context.Background(), w.file, w.keysOf))
 	w.store = &faultyStore{Store: w.keys.Store()}
 }
 
@@ -89,7 +95,7 @@ func (w *world) open() {
 
 func (w *world) config() Config {
 	return Config{
-		URL: testURL, Store: w.store, Keys: w.keys, MaxAge: testKeys.MaxAge, Log: slog.New(w.log),
+		URL: testURL, Store: w.store, Keys: w.keys, MaxAge: w.keysOf.MaxAge, Log: slog.New(w.log),
 		Damaged: func(err error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -103,6 +109,11 @@ func (w *world) restart() {
 	w.t.Helper()
 	w.keys.Close()
 	w.file.Close()
+	w.reopen()
+}
+
+func (w *world) reopen() {
+	w.t.Helper()
 	w.file = must(bolt.Open(w.path, bolt.Options{}))
 	w.openKeys()
 	w.open()
