@@ -73,6 +73,29 @@ func TestUsersCanLogIn(t *testing.T) {
 	s.run(t)
 }
 
+// TestVerifiersAreFollowed runs docs/verifiers.md, and then what it says about --watch.
+func TestVerifiersAreFollowed(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	s.page(readPage(t, "docs/verifiers.md"), everyBlock)
+	s.add("the service fetched through nginx", `keymill verifier show orders-api --json | grep '"last": "20'`)
+	s.add("the watch ends when the service fetches", `curl -sf -o /dev/null "$URL"
+KID=$(keymill key list | awk '$2 == "RS256" && $3 == "active" {print $1}')
+keymill key revoke "$KID" --watch >watched &
+until keymill verifier list --holding "$KID" | grep orders-api && [[ -s watched ]]; do sleep 0.1; done
+curl -sf -o /dev/null "$URL"
+wait $!
+cat watched`)
+	out := s.run(t)
+	for _, want := range []string{"\nmay hold it:  orders-api", "\norders-api was served a set without it, last at 20", "\nno pinned verifier holds the key\n", "removed verifier django-1"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("nothing was printed like %q:\n%s", want, out)
+		}
+	}
+}
+
 // TestADjangoProjectMoves runs docs/django.md on a project with one user.
 func TestADjangoProjectMoves(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze", "python3")
