@@ -22,6 +22,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
+	"keymill/issuer/verifiers"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -237,7 +238,9 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 	if !d.isCopy {
 		d.findings.add("mark", "the store is not older than its mark", markErr)
 	}
-	d.checkReferences(ctx, rings.ErasureTime(), !d.checkRecords(ctx))
+	whole := d.checkRecords(ctx)
+	d.checkReferences(ctx, rings.ErasureTime(), !whole)
+	d.findings.check("verifiers", openVerifiers(ctx, rings, whole))
 	d.findings.check("issuer", serve.CheckIssuer(ctx, rings.Store(), d.Config))
 	if !d.isCopy {
 		d.checkRevoked(ctx, rings)
@@ -319,6 +322,19 @@ func openIssuer(ctx context.Context, c *config.Config, rings *keystore.Rings) er
 		Refresh: issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
 	})
 	return err
+}
+
+// openVerifiers opens the pinned verifiers as a start does, which tells of what one was served that does not exist. If
+// records are damaged, these were named before.
+func openVerifiers(ctx context.Context, rings *keystore.Rings, whole bool) error {
+	var found []error
+	_, err := verifiers.Open(ctx, verifiers.Config{
+		Store: rings.Store(), Keys: rings, Damaged: func(err error) { found = append(found, err) },
+	})
+	if !whole {
+		return err
+	}
+	return errors.Join(append(found, err)...)
 }
 
 // rotateAll rotates each ring, in a store that forgets it. So a reserve that cannot be opened

@@ -16,6 +16,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
+	"keymill/issuer/verifiers"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -96,8 +97,29 @@ func (w *lived) decide(rings *keystore.Rings) {
 	must(i.AddUser(ctx, api.NewUser{ID: "9", Name: "carl"}, "uid:0"))
 	must(0, none)
 	w.rotate(rings)
+	w.pin(rings)
 	must(audit.Chain(ctx, store))
 	must(i.AddUser(ctx, api.NewUser{ID: "10", Name: "dave"}, "uid:0")) // its audit record waits
+}
+
+// pin leaves a verifier that was served the key set, one that was not, and a spare of which was warned.
+func (w *lived) pin(rings *keystore.Rings) {
+	w.t.Helper()
+	r := must(verifiers.Open(w.t.Context(), verifiers.Config{Store: rings.Store(), Keys: rings}))
+	for _, name := range []string{"orders-api", "never-came"} {
+		must(r.Add(w.t.Context(), api.NewVerifier{Name: name}, "uid:0"))
+	}
+	var keys []jwks.Key
+	for _, k := range rings.Published() {
+		keys = append(keys, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
+	}
+	r.Served(verifiers.Fetch{Verifier: "orders-api", Set: must(jwks.NewSet(keys...))})
+	ended, cancel := context.WithCancel(w.t.Context())
+	cancel()
+	must(0, r.Run(ended)) // writes what is not written yet
+	must(0, rings.Store().Update(w.t.Context(), func(tx storage.Tx) error {
+		return tx.Put("behind", []byte(`{"EdDSA":"a"}`))
+	}))
 }
 
 // rotate leaves a key that has stopped, one that was revoked, and a reserve.
@@ -227,7 +249,7 @@ func TestDoctorNamesEachMissingRecord(t *testing.T) {
 	for _, kind := range []string{
 		"meta", "keyring", "manifest", "manifest/", "clock", "ring/", "retired/", "private/", "tombstone/", "audience/", "client/", "id/", "gone/", "origin/",
 		"user/", "login/", "scheme/", "family/", "terms/", "tally/", "sessions/", "denied/", "due/f/", "due/j/", "due/g/", "due/t/",
-		"refresh/secret/", "epoch", "webhook/", "audit/head", "audit/log/", "audit/new/",
+		"refresh/secret/", "verifier/secret/", "verifier/name/", "served/", "behind", "epoch", "webhook/", "audit/head", "audit/log/", "audit/new/",
 	} {
 		if kinds[kind] == 0 {
 			t.Errorf("no record is of the kind %s", kind)
@@ -242,7 +264,7 @@ func kindOf(key string) string {
 		return key
 	case parts[0] == "due":
 		return "due/" + parts[2] + "/"
-	case parts[0] == "audit" || parts[0] == "refresh":
+	case parts[0] == "audit" || parts[0] == "refresh" || parts[0] == "verifier":
 		return parts[0] + "/" + parts[1] + "/"
 	}
 	return parts[0] + "/"
@@ -271,6 +293,10 @@ func (w *lived) unseen(key string) string {
 	switch kind := kindOf(key); {
 	case kind == "webhook/":
 		return "an event is deleted when it was delivered"
+	case kind == "served/":
+		return "a verifier that never came has none"
+	case kind == "behind":
+		return "without it a warning is repeated"
 	case kind == "audit/new/":
 		return "a record gets its place in the chain later"
 	case kind == "private/" && retired:
@@ -365,6 +391,7 @@ func TestDoctorNamesRecordsThatDoNotFit(t *testing.T) {
 		{"denied/AAAAAAAAAAAAAAAAAAAAAA", "1", "denied/AAAAAAAAAAAAAAAAAAAAAA has no entry in the index"},
 		{"due/7fffffff/j/AAAAAAAAAAAAAAAAAAAAAA", "1", "denied/AAAAAAAAAAAAAAAAAAAAAA is missing: due/7fffffff/j/"},
 		{"due/7fffffff/g/absent", "1", "gone/absent is missing: due/7fffffff/g/absent leads to it"},
+		{"served/strange", `{"last":"2026-01-01T00:00:00Z","kids":["a"],"intervals":[]}`, "served/strange is damaged: no verifier has this name"},
 		{"due/7fffffff/t/01/7/app", "1", "tally/01/7/app is missing: due/7fffffff/t/01/7/app leads to it"},
 	} {
 		s := storage.DryRun(w.file)
