@@ -140,7 +140,7 @@ func exampleOrder() []string {
 		"audience add", "audience set", "audience show", "audience list",
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
-		"key list", "key import", "key rotate", "key revoke",
+		"key list", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
 		"session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
@@ -166,6 +166,8 @@ func incomplete(line string) string {
 		return "it needs a trial server"
 	case strings.HasPrefix(line, "keymill verify"):
 		return "it needs a token of an issuer elsewhere"
+	case strings.Contains(line, "--wait 1h"):
+		return "it waits until the spare is an hour old"
 	case strings.HasSuffix(line, "tail -f"):
 		return "it runs until interrupted"
 	}

@@ -192,7 +192,7 @@ served a set without it. It ends with 0 then; Ctrl-C ends it earlier, and the ke
 With --json the answer is printed at once, as the only JSON, and these lines go to standard error.`,
 		Example: `  keymill key list
   keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')
-  keymill key revoke vdM0vVCTEYZ9nMDKuMrXhrLjWo5SWOgQYbOWDIMdUPs --watch`,
+  keymill key revoke --watch $(keymill key list | awk '$2 == "RS256" && $3 == "active" {print $1}')`,
 		Args: arguments("KID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			server, err := dial(cmd)

@@ -97,6 +97,14 @@ keymill session why TOKEN --json
 keymill session why --token-stdin --json
 keymill key list --json
 keymill key rotate --alg EdDSA --force --json
+keymill key rotate --alg EdDSA --wait 1h --json
+keymill key revoke KID --watch --json
+keymill verifier add NAME --json
+keymill verifier list --json
+keymill verifier list --holding KID --json
+keymill verifier list --observed --json
+keymill verifier show NAME --json
+keymill verifier remove NAME --json
 keymill key revoke KID --json
 keymill key import FILE --alg EdDSA --kid KID --until 2027-01-31T00:00:00Z --sign-now --json
 keymill audit tail -n 10 -f --json

@@ -38,7 +38,7 @@ Configure the service to fetch the printed URL, or the usual one with the printe
 the service and nothing else: they are no secret that gives access, and the key set is the same for
 all. From the first fetch on, a rotation by hand waits for the service as long as it comes at its
 usual interval.`,
-		Example: "  keymill verifier add orders-api\n  keymill verifier add orders-api --json | jq -r .url",
+		Example: "  keymill verifier add orders-api\n  keymill verifier add shop --json | jq -r .url",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkGiven("NAME", args[0]); err != nil {

@@ -144,7 +144,7 @@ func (w *Watch) waitedFor(err error) (short, long string) {
 		return "the server does not answer", "waiting: the server does not answer: " + terminal.Plain(err)
 	}
 	names := verifierlist.Names(slices.Sorted(maps.Keys(w.holders)))
-	return names, "waiting: for " + names
+	return "waiting for " + names, "waiting: for " + names
 }
 
 func (w *Watch) interrupted() error {
