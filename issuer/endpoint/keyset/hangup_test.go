@@ -25,10 +25,10 @@ func (s smallBuffers) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// serveLarge serves a set of some hundred kilobytes. The channel ended has an entry for each request whose handler has
+// serveLarge serves a set of much more than 100 kB. The channel ended has an entry for each request whose handler has
 // returned.
 func serveLarge(t *testing.T, withTLS bool) (s *httptest.Server, told chan verifiers.Fetch, ended chan bool) {
-	h, told := follow(t, 3000)
+	h, told := follow(t, 1500)
 	ended = make(chan bool, 10)
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r)
