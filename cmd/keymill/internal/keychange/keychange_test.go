@@ -23,7 +23,7 @@ type fake struct {
 	active    string
 	behind    []api.BehindItem
 	verifiers []api.Verifier
-	refuse    []any // answers to the next requests to rotate; nil rotates
+	refuse    []any // answers to the next requests to rotate; after them, only those who are behind refuse
 	drop      int   // so many next answers are lost, after the request was decided
 	rotations int
 	requests  []string
@@ -47,9 +47,13 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/admin/v1/verifiers":
 		answer = f.verifiers
 	case "/admin/v1/keys/rotate":
-		if len(f.refuse) > 0 && f.refuse[0] != nil {
+		if len(f.refuse) > 0 {
 			status, answer = http.StatusConflict, f.refuse[0]
 			f.refuse = f.refuse[1:]
+			break
+		}
+		if len(f.behind) > 0 {
+			status, answer = http.StatusConflict, notServed(f.behind[0].Name)
 			break
 		}
 		f.rotations++
@@ -93,7 +97,7 @@ func rotate(t *testing.T, f *fake, wait time.Duration) (api.Rotation, string, er
 // server's log each second by asking again.
 func TestARotationWaitsForAVerifierByName(t *testing.T) {
 	t.Parallel()
-	f := &fake{active: "k", refuse: []any{notServed("orders-api")}, behind: []api.BehindItem{{Name: "orders-api", Waited: true}, {Name: "gone"}}}
+	f := &fake{active: "k", behind: []api.BehindItem{{Name: "orders-api", Waited: true}, {Name: "gone"}}}
 	f.seen = func(f *fake, n int) {
 		if n == 6 {
 			f.behind = nil
@@ -181,7 +185,7 @@ func TestAServerThatRestartsIsWaitedFor(t *testing.T) {
 // TestAKeyThatAnotherRotatedIsNotRotatedAgain: the scheduled rotation, for example.
 func TestAKeyThatAnotherRotatedIsNotRotatedAgain(t *testing.T) {
 	t.Parallel()
-	f := &fake{active: "k", refuse: []any{notServed("a")}, behind: []api.BehindItem{{Name: "a", Waited: true}}}
+	f := &fake{active: "k", behind: []api.BehindItem{{Name: "a", Waited: true}}}
 	f.seen = func(f *fake, n int) {
 		if n == 4 {
 			f.active = "scheduled"

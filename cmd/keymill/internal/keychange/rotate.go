@@ -28,6 +28,7 @@ type Rotation struct {
 
 	before  string    // the kid that signed at the beginning
 	asked   time.Time // when the server was last asked to rotate
+	about   string    // the spare at that time
 	refused error     // what it said
 	unknown bool      // it was asked, and the answer was lost
 	spare   api.Key   // as it was listed last
@@ -108,7 +109,7 @@ func (r *Rotation) try(ctx context.Context, last bool) (api.Rotation, error) {
 	if !last && !r.due(time.Now()) {
 		return api.Rotation{}, r.refused
 	}
-	r.asked = time.Now()
+	r.asked, r.about = time.Now(), r.spare.KID
 	done, err := r.ask(context.WithoutCancel(ctx)) // an interruption leaves no doubt about what was done
 	if err == nil {
 		r.before = done.KID
@@ -120,7 +121,7 @@ func (r *Rotation) try(ctx context.Context, last bool) (api.Rotation, error) {
 }
 
 const (
-	askAgain = 30 * time.Second // whatever the keys look like
+	askAgain = 2 * time.Minute // whatever the keys look like
 	askSoon  = 2 * time.Second
 )
 
@@ -132,7 +133,7 @@ func (r *Rotation) due(now time.Time) bool {
 	switch {
 	case since < askSoon:
 		return false
-	case since >= askAgain || !errors.As(r.refused, &refused):
+	case since >= askAgain || r.spare.KID != r.about || !errors.As(r.refused, &refused):
 		return true
 	case refused.Code == "not_ready":
 		return refused.At == nil || !now.Before(*refused.At)
