@@ -26,6 +26,9 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/auditlog":              {"*"},
 	"cmd/keymill/internal/adminapi":              {"*"},
 	"cmd/keymill/internal/adminapi/adminapitest": {"cmd/keymill/internal/adminapi"},
+	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/api", "storage/audit"},
+	"cmd/keymill/internal/console/peer":          {},
+	"cmd/keymill/internal/console/timeline":      {"issuer/api"},
 	"cmd/keymill/internal/userimport":            {"*"},
 	"cmd/keymill/internal/sessiontable":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "jwks"},
@@ -116,11 +119,11 @@ var libraryOwners = map[string][]string{
 	"github.com/go-jose":                  {"keystore", "keystore/internal/keyfile", "jwks"},
 	"github.com/prometheus":               {"issuer/endpoint/metrics"},
 	"github.com/julienschmidt/httprouter": {"issuer/endpoint"},
-	"github.com/spf13":                    {"cmd/keymill", "cmd/keymill/internal/manual"},
+	"github.com/spf13":                    {"cmd/keymill", "cmd/keymill/internal/console", "cmd/keymill/internal/manual"},
 	"github.com/goccy/go-yaml":            {"cmd/keymill/*"},
 	"filippo.io/age":                      {"cmd/keymill/*"},
 	"golang.org/x/net":                    {"issuer/endpoint/site"},
-	"html/template":                       {"issuer/endpoint/*"},
+	"html/template":                       {"cmd/keymill/internal/console", "issuer/endpoint/*"},
 	"net/http":                            {"cmd/keymill/*", "issuer/endpoint/*", "issuer/webhook", "jwks", "integration_test/*"},
 }
 

@@ -269,13 +269,18 @@ type Status struct {
 	Issues []string  // why Ready is false, for operators
 	Frozen bool      // the wall clock has jumped
 	Now    time.Time // decision time
+
+	RotateEvery, Propagation, MaxAge time.Duration // as configured
 }
 
 // Status reports whether every ring has an active key and a spare, and whether the wall
 // clock can be trusted. A new ring whose first key waits for its Sign time is not an issue.
 func (r *Rings) Status() Status {
 	now, snap := r.Now(), r.snapshot.Load()
-	st := Status{Now: now, Frozen: r.clock.Load().Frozen}
+	st := Status{
+		Now: now, Frozen: r.clock.Load().Frozen,
+		RotateEvery: r.policy.rotateEvery, Propagation: r.policy.propagation, MaxAge: r.policy.maxAge,
+	}
 	if st.Frozen {
 		st.Issues = append(st.Issues, clockJumped)
 	}

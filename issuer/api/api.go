@@ -63,6 +63,9 @@ type Status struct {
 	ClockFrozen bool       `json:"clock_frozen"` // the wall clock has jumped and is not followed
 	Now         *time.Time `json:"now"`          // the clock of the key rings
 	StoreBytes  int64      `json:"store_bytes"`  // size of the store; 0 if it is not known
+	RotateEvery string     `json:"rotate_every"` // the setting keys.rotate_every, "720h0m0s"
+	Propagation string     `json:"propagation"`  // the setting keys.propagation
+	MaxAge      string     `json:"max_age"`      // the setting jwks.max_age
 }
 
 // A Warning is a fault that does not make the server unready: the key set is served, and tokens are

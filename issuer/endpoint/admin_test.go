@@ -184,6 +184,12 @@ func TestStatusAndAuditThroughTheAdminAPI(t *testing.T) {
 	if m["version"] != "test" || m["issuer"] != testIssuer || m["clock_frozen"] != false || m["store_bytes"].(float64) <= 0 || m["now"] == nil || m["issues"] == nil {
 		t.Errorf("got %s", a.body)
 	}
+	for _, setting := range []string{"rotate_every", "propagation", "max_age"} {
+		text, _ := m[setting].(string)
+		if d, err := time.ParseDuration(text); err != nil || d <= 0 {
+			t.Errorf("%s is %q", setting, text)
+		}
+	}
 	w.expect(201, "POST", "/admin/v1/clients", `{"client_id":"audited"}`)
 	type records struct {
 		Records []struct {

@@ -22,6 +22,7 @@ func (a *API) status(r *http.Request) (api.Status, error) {
 	return api.Status{
 		Version: a.cfg.Version, Issuer: a.cfg.Issuer.URL(), Ready: len(issues) == 0, Issues: issues, Warnings: warnings,
 		ClockFrozen: keys.Frozen, Now: instant(keys.Now), StoreBytes: size,
+		RotateEvery: keys.RotateEvery.String(), Propagation: keys.Propagation.String(), MaxAge: keys.MaxAge.String(),
 	}, nil
 }
 
