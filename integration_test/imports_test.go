@@ -26,7 +26,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/auditlog":              {"*"},
 	"cmd/keymill/internal/adminapi":              {"*"},
 	"cmd/keymill/internal/adminapi/adminapitest": {"cmd/keymill/internal/adminapi"},
-	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/api", "storage/audit"},
+	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal", "storage/audit"},
 	"cmd/keymill/internal/console/peer":          {},
 	"cmd/keymill/internal/console/timeline":      {"issuer/api"},
 	"cmd/keymill/internal/userimport":            {"*"},

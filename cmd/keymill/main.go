@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/console"
 	"keymill/cmd/keymill/internal/manual"
 	"keymill/cmd/keymill/internal/terminal"
 )
@@ -66,7 +67,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
-		pagesCommand(), accessCommand(), manual.Command(release, build().Time),
+		console.Command(addDataFlag, dial), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	addCompletion(root)
 	return root

@@ -89,10 +89,10 @@ func (p *picture) axis() {
 	}
 }
 
-// row draws a key. A kid can have any characters, also those that turn the direction of text.
+// row draws a key: its kid, its stage, and then its bars. A kid can have any characters, also those that turn the direction of text.
 func (p *picture) row(k Key, y int) {
 	stage := k.stage(p.chart.Now)
-	p.add(`<g><title>%s: %s</title><text class="tl-kid" x="16" y="%d">%s</text><text class="tl-stage" x="%d" y="%d">%s</text>`,
+	p.add(`<g><title>%s: %s</title><text x="16" y="%d">%s</text><text x="%d" y="%d">%s</text>`,
 		text(k.KID, titleRunes), text(stage, kidRunes), y+15, text(k.KID, kidRunes), left-10, y+15, text(stage, kidRunes))
 	if k.Stage == reserve && k.Publish != nil && k.Publish.After(p.chart.Now) && !p.chart.Now.IsZero() {
 		p.bar(reserve, p.chart.Now, *k.Publish, y, true)

@@ -1,0 +1,132 @@
+package console
+
+import (
+	"strconv"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/storage/audit"
+)
+
+// overviewBody is the body of the first page.
+type overviewBody struct {
+	Ready    bool
+	Issues   []string
+	Warnings []fact
+	Facts    []fact
+	Rotation table
+	Replays  []fact
+	Newest   table
+}
+
+func (s *site) overview(r *request) (*page, error) {
+	status, err := get[api.Status](r, s, "status", nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := get[[]api.Key](r, s, "keys", nil)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := s.server.Audit(r.Context(), audit.Query{Limit: 8})
+	if err != nil {
+		return nil, err
+	}
+	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: s.facts(r, status), Rotation: rotations(r, keys, clock(r, status))}
+	for i, issue := range b.Issues {
+		b.Issues[i] = whole(issue)
+	}
+	for _, w := range status.Warnings {
+		b.Warnings = append(b.Warnings, fact{short(w.Check), cell{Text: whole(w.Detail)}})
+	}
+	b.Newest = auditTable(r, newest.Records)
+	b.Newest.Caption, b.Newest.MoreIs, b.Newest.More = "Newest audit records", "All audit records", r.to("audit")
+	if b.Replays, err = s.replays(r); err != nil {
+		return nil, err
+	}
+	return &page{Title: "Overview", Template: "overview", Body: b, Command: s.command("healthcheck", "--json"), Live: true}, nil
+}
+
+// clock returns the time of the key rings, which decides about keys, or the own time if there is none.
+func clock(r *request, status api.Status) time.Time {
+	if status.Now != nil {
+		return *status.Now
+	}
+	return r.now
+}
+
+func (s *site) facts(r *request, status api.Status) []fact {
+	followed := cell{Text: "follows the wall clock"}
+	if status.ClockFrozen {
+		followed = state("bad", "frozen: the wall clock has jumped")
+	}
+	return []fact{
+		{"Issuer", id(status.Issuer)},
+		{"Version", words(status.Version)},
+		{"Data directory", id(s.server.Data())},
+		{"Store", cell{Text: size(status.StoreBytes)}},
+		{"Server's time", instant(status.Now, r.now)},
+		{"Clock", followed},
+		{"Rotation", cell{Text: "every " + duration(status.RotateEvery)}},
+		{"Published before signing", cell{Text: duration(status.Propagation)}},
+		{"Caches keep keys for", cell{Text: duration(status.MaxAge)}},
+	}
+}
+
+// duration writes a duration of the API in short.
+func duration(text string) string {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return "an unknown time"
+	}
+	return api.ShowDuration(d)
+}
+
+// rotations shows for each algorithm which key signs and when the next one does.
+func rotations(r *request, keys []api.Key, now time.Time) table {
+	t := table{Caption: "Next rotation", Columns: []string{"Algorithm", "Signs now", "Next key", "It signs from"}, Empty: "There are no keys."}
+	t.More, t.MoreIs = r.to("keys"), "All keys"
+	var order []string
+	rows := map[string][]cell{} // algorithm → its row
+	for _, k := range keys {
+		if rows[k.Alg] == nil {
+			order = append(order, k.Alg)
+			rows[k.Alg] = []cell{words(k.Alg), state("bad", "no key"), state("bad", "no key is published"), instant(nil, now)}
+		}
+		switch row := rows[k.Alg]; {
+		case k.Stage == "active":
+			row[1] = id(k.KID)
+		case k.Stage == "spare" && row[2].Kind == "bad":
+			row[2], row[3] = id(k.KID), instant(k.Sign, now)
+		}
+	}
+	for _, alg := range order {
+		t.Rows = append(t.Rows, rows[alg])
+	}
+	return t
+}
+
+// replayTime is how far back replays are counted.
+const replayTime = 24 * time.Hour
+
+// replays counts how refresh tokens were used again.
+func (s *site) replays(r *request) ([]fact, error) {
+	var list []fact
+	for _, kind := range []struct{ action, name string }{
+		{"session.replay", "Replays"}, {"session.late_retry", "Late retries"}, {"session.rolled_back", "Rolled back"}, {"session.shared", "Shared tokens"},
+	} {
+		p, err := s.server.Audit(r.Context(), audit.Query{Limit: 1000, Filter: audit.Filter{Action: kind.action, Since: r.now.Add(-replayTime)}})
+		if err != nil {
+			return nil, err
+		}
+		c := cell{Text: strconv.Itoa(len(p.Records)), Href: r.to("audit", "action", kind.action, "since", "24h"), Hint: "in 24 hours"}
+		if p.More {
+			c.Text += " or more"
+		}
+		if len(p.Records) > 0 {
+			c.Kind = "bad"
+		}
+		list = append(list, fact{kind.name, c})
+	}
+	return list, nil
+}
