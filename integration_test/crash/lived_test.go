@@ -36,6 +36,7 @@ type lived struct {
 	refreshes map[string]string // name → a refresh token
 	live      map[string]bool   // name of a refresh token → whether it is accepted
 	users     map[string]bool   // name → whether the login works; every password is server.Password
+	pinned    map[string]string // name of a verifier → its credential
 }
 
 // A stage is the store and its mark at one time.
@@ -70,6 +71,7 @@ func live(t *testing.T, more int) *lived {
 		srv: srv, files: []string{srv.Config(), filepath.Join(srv.Dir, "master.key"), secret},
 		clients: map[string]server.Client{}, tokens: map[string]string{}, refreshes: map[string]string{},
 		active: map[string]bool{}, live: map[string]bool{}, users: map[string]bool{}, keys: map[string]string{}, signers: map[string]string{},
+		pinned: map[string]string{},
 	}
 	if more > 0 {
 		w.importUsers(t, more)
@@ -91,6 +93,13 @@ func live(t *testing.T, more int) *lived {
 	}
 	last := len(w.older) - 1
 	w.final, w.older = w.older[last], w.older[:last]
+	for key, want := range map[string]bool{
+		"verifier/secret/001": true, "verifier/name/orders-api": true, "served/orders-api": true, "verifier/name/former": false, "served/former": false,
+	} {
+		if _, found := w.final.records[key]; found != want {
+			t.Errorf("the store has %s: %v", key, found)
+		}
+	}
 	return w
 }
 
@@ -140,6 +149,8 @@ func (w *lived) begin(t *testing.T) {
 			t.Fatal(errs)
 		}
 	}
+	w.pin(t, "orders-api")
+	w.pin(t, "former")
 	w.refreshes["ended with all"] = w.login(t, "alice")
 	run("session", "revoke", "--all", "--yes")
 	for name, user := range map[string]string{"alice": "alice", "revoked by the client": "alice", "mallory": "mallory", "bob": "bob", "revoked": "carol"} {
@@ -150,6 +161,24 @@ func (w *lived) begin(t *testing.T) {
 	}
 	run("key", "import", w.newKey(t, "a"), "--kid", "imported", "--until", time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339))
 	run("key", "import", w.newKey(t, "b"), "--kid", "dropped", "--until", time.Now().Add(240*time.Hour).UTC().Format(time.RFC3339))
+}
+
+// pin adds a verifier and lets it fetch the key set.
+func (w *lived) pin(t *testing.T, name string) {
+	t.Helper()
+	var v struct {
+		Credential string `json:"credential"`
+	}
+	w.srv.RunJSON(t, &v, "verifier", "add", name)
+	w.pinned[name] = v.Credential
+	w.fetchPinned(t, name)
+}
+
+func (w *lived) fetchPinned(t *testing.T, name string) {
+	t.Helper()
+	if status, _, err := w.srv.Get(t.Context(), keySetPath+"?verifier="+w.pinned[name]); err != nil || status != http.StatusOK {
+		t.Fatal(status, err)
+	}
 }
 
 // importUsers adds users with one command.
@@ -183,6 +212,7 @@ func (w *lived) restrict(t *testing.T) {
 	run("client", "disable", "off")
 	run("client", "remove", "removed")
 	run("audience", "remove", "trash")
+	run("verifier", "remove", "former")
 	run("key", "revoke", "dropped")
 	family, _, err := server.ReadToken(w.refreshes["revoked"])
 	if err != nil {
@@ -211,6 +241,7 @@ func (w *lived) moveKeys(t *testing.T) {
 	}
 	w.srv.Run(t, "key", "revoke", kidOf(w.tokens["of the revoked key"]))
 	await(t, "a spare and a reserve", func() bool { return strings.Count(w.srv.Run(t, "key", "list", "--json"), `"reserve"`) == 2 })
+	w.fetchPinned(t, "orders-api")
 	w.refreshes["alice"] = w.refresh(t, w.refreshes["alice"], "of alice again")
 	w.tokens["billing"], w.tokens["reporter"] = w.activeToken(t, "billing"), w.activeToken(t, "reporter")
 }

@@ -141,7 +141,7 @@ func (b *breeder) write(file []byte, before, after map[string]string) ([]byte, e
 
 // kindOf returns the kind of a record: its key up to the last part that names one.
 func kindOf(key string) string {
-	for _, deep := range []string{"refresh/secret/", "audit/new/", "audit/log/"} {
+	for _, deep := range []string{"refresh/secret/", "verifier/secret/", "verifier/name/", "audit/new/", "audit/log/"} {
 		if strings.HasPrefix(key, deep) {
 			return deep
 		}
