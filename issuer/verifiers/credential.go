@@ -30,10 +30,11 @@ type tag [tagChars]byte
 
 // equal compares in constant time.
 func (t tag) equal(text string) bool {
-	var other tag
-	if copy(other[:], text) != tagChars || len(text) != tagChars {
+	if len(text) != tagChars {
 		return false
 	}
+	var other tag
+	copy(other[:], text)
 	return subtle.ConstantTimeCompare(t[:], other[:]) == 1
 }
 

@@ -43,8 +43,7 @@ func callerOf(f Fetch) caller {
 
 // network returns the address without what a client can choose freely.
 func network(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if !a.Is6() {
+	if a = a.Unmap(); !a.Is6() {
 		return a
 	}
 	p, err := a.Prefix(networkBits)

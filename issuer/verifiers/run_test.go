@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"keymill/issuer/api"
-	"keymill/issuer/outbox"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/audit"
 )
 
 // run runs the Registry until the function that it returns is called.
@@ -25,7 +23,7 @@ func (w *world) run() (end func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	synctest.Wait()
+	time.Sleep(time.Second) // so that a sleep of minutes ends behind a tick
 	return func() error { cancel(); return <-ended }
 }
 
@@ -55,7 +53,7 @@ func TestAVisitIsWrittenWhenItTellsSomething(t *testing.T) {
 				t.Errorf("%s: %d writes, want %d", what, got, want)
 			}
 		}
-		time.Sleep(time.Minute + time.Second)
+		time.Sleep(time.Minute)
 		writes("the first set", 1, 1, time.Minute, old)
 		writes("no visit", 0, 0, 0, old)
 		writes("an hour of the same set, every five seconds", 20, 720, 5*time.Second, old)
@@ -87,6 +85,48 @@ func TestAVisitIsWrittenWhenItTellsSomething(t *testing.T) {
 	})
 }
 
+// TestAVerifierIsWrittenOnceAMinute, also if its key set is cached for seconds only.
+func TestAVerifierIsWrittenOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := testKeys
+		keys.MaxAge = 4 * time.Second
+		w := newWorldOf(t, keys)
+		w.add("a")
+		sets := []*jwks.Set{w.set(), w.without(w.spare())}
+		end := w.run()
+		before := w.store.count()
+		for n := range 600 {
+			w.Served(Fetch{Verifier: "a", Set: sets[n%2]})
+			time.Sleep(time.Second)
+		}
+		if got := w.store.count() - before; got < 9 || got > 10 {
+			t.Errorf("%d writes in ten minutes", got)
+		}
+		w.stop(end)
+	})
+}
+
+// TestAVisitDuringAWriteIsWrittenNext: the write did not have it.
+func TestAVisitDuringAWriteIsWrittenNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.add("a")
+		end := w.run()
+		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		w.store.during(func() { w.fetch("a") })
+		time.Sleep(time.Minute)
+		w.store.during(nil)
+		if strings.Contains(w.record(servedKey("a")), w.spare()) {
+			t.Fatal("the write had the visit")
+		}
+		time.Sleep(time.Minute)
+		if !strings.Contains(w.record(servedKey("a")), w.spare()) {
+			t.Error("the visit was not written")
+		}
+		w.stop(end)
+	})
+}
+
 // TestARestartBetweenTwoVisitsIsNoVisit: the interval goes on.
 func TestARestartBetweenTwoVisitsIsNoVisit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -94,7 +134,7 @@ func TestARestartBetweenTwoVisitsIsNoVisit(t *testing.T) {
 		w.add("daily")
 		for range 5 {
 			end := w.run()
-			time.Sleep(12 * time.Hour)
+			time.Sleep(12*time.Hour - time.Second)
 			w.fetch("daily")
 			time.Sleep(11 * time.Hour)
 			w.stop(end)
@@ -264,166 +304,6 @@ func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
 			w.store.fail(nil)
 		}
 	})
-}
-
-// warnings returns the audit records of warnings.
-func (w *world) warnings() []audit.Record {
-	w.t.Helper()
-	p, err := audit.Read(context.Background(), w.keys.Store(), audit.Query{Filter: audit.Filter{Action: "verifier.behind"}, Limit: 100})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return p.Records
-}
-
-// TestASpareThatSomeLackIsWarnedOfOnce at Sign − max-age, in the log, in the audit log and to the webhook, also over a
-// restart; and the key signs on time.
-func TestASpareThatSomeLackIsWarnedOfOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log logBuffer
-		w := newWorld(t)
-		w.log = slog.NewTextHandler(&log, nil)
-		w.open()
-		spare := w.spares()[0]
-		for _, name := range []string{"has", "lacks", "lacks-too", "gone", "never"} {
-			w.add(name)
-		}
-		old := w.without(spare.KID)
-		w.Served(Fetch{Verifier: "gone", Set: old})
-		time.Sleep(time.Until(spare.Sign.Add(-5 * day)))
-		for _, name := range []string{"lacks", "lacks-too", "lacks", "lacks-too"} {
-			w.Served(Fetch{Verifier: name, Set: old})
-			time.Sleep(day)
-		}
-		w.fetch("has")
-		events := must(outbox.Open(t.Context(), outbox.Config{Store: w.store, Now: w.keys.Now, WallTime: w.keys.WallTime}))
-		w.cfg.Outbox = events
-		ctx, cancel := context.WithCancel(t.Context())
-		keysEnded := make(chan error, 1)
-		go func() { keysEnded <- w.keys.Run(ctx) }()
-		end := w.run()
-		time.Sleep(time.Until(spare.Sign.Add(-5*time.Minute - time.Second)))
-		synctest.Wait()
-		if len(w.warnings()) > 0 {
-			t.Error("warned too early")
-		}
-		w.store.fail(errInjected)
-		time.Sleep(80 * time.Second)
-		w.store.fail(nil)
-		time.Sleep(61 * time.Second)
-		warned := w.warnings()
-		if len(warned) != 1 || warned[0].Target != spare.KID || warned[0].By != "system" || warned[0].Detail["count"] != "2" ||
-			warned[0].Detail["verifiers"] != "lacks, lacks-too" || warned[0].Detail["alg"] != "EdDSA" || warned[0].Detail["sign"] != spare.Sign.Format(time.RFC3339) {
-			t.Errorf("warned %+v", warned)
-		}
-		list := must(events.Events(t.Context(), "", 10))
-		if len(list) != 1 || list[0].Kind != "verifier.behind" || !strings.Contains(string(list[0].Payload), `"kid":"`+spare.KID+`"`) {
-			t.Errorf("events %s", list)
-		}
-		if want := fmt.Sprintf(`{"EdDSA":"%s"}`, spare.KID); w.record(behindKey) != want {
-			t.Errorf("the record is %s", w.record(behindKey))
-		}
-		w.stop(end)
-		w.open()
-		end = w.run()
-		time.Sleep(90 * time.Second)
-		if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), `verifiers="lacks, lacks-too"`) {
-			t.Errorf("%d warnings in\n%s", n, &log)
-		}
-		w.stop(end)
-		time.Sleep(time.Until(spare.Sign))
-		synctest.Wait()
-		for _, k := range must(w.keys.List(t.Context())) {
-			if k.KID == spare.KID && k.Stage != keystore.Active {
-				t.Errorf("the key is %s at its time", k.Stage)
-			}
-		}
-		cancel()
-		<-keysEnded
-	})
-}
-
-// TestDamagedRecordsCostOnlyThemselves: each is reported, others work, and nothing is written over one.
-func TestDamagedRecordsCostOnlyThemselves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		names := []string{"a", "b", "c", "d"}
-		for _, name := range names {
-			w.add(name)
-			w.fetch(name)
-		}
-		end := w.run()
-		time.Sleep(2 * time.Minute)
-		w.stop(end)
-		credential := w.verifier("b").Credential
-		damaged := map[string]string{
-			nameKey("a"): "{}", servedKey("b"): `{"last":"x"}`, servedKey("x"): w.record(servedKey("c")), behindKey: "[]", servedKey("d"): "",
-		}
-		for key, value := range damaged {
-			w.put(key, value)
-		}
-		w.restart()
-		var found []string
-		for _, err := range w.damaged {
-			var d *storage.DamageError
-			if !errors.As(err, &d) || !errors.Is(err, storage.ErrDamaged) {
-				t.Fatal(err)
-			}
-			found = append(found, d.Key)
-		}
-		// served/a has no verifier, because its name cannot be read.
-		if got := strings.Join(found, " "); got != "verifier/name/a served/a served/b served/x behind" {
-			t.Errorf("reported: %s", got)
-		}
-		if list := w.List("", 10); len(list) != 3 || list[0].Last != nil || list[1].Last == nil || list[2].Last != nil {
-			t.Errorf("listed: %+v", list)
-		}
-		if w.Identify(credential) != "b" {
-			t.Error("a verifier whose visit is damaged has lost its credential")
-		}
-		_, err := w.Add(t.Context(), api.NewVerifier{Name: "a"}, "uid:0")
-		if !errors.Is(err, storage.ErrDamaged) && !strings.Contains(err.Error(), "verifier/name/a") {
-			t.Errorf("added over a damaged record: %v", err)
-		}
-		end = w.run()
-		for _, name := range names[1:] {
-			w.fetch(name)
-		}
-		w.warned = map[string]string{}
-		time.Sleep(2 * time.Minute)
-		w.stop(end)
-		for key, value := range damaged {
-			if key != servedKey("d") && w.record(key) != value {
-				t.Errorf("%s was written again: %s", key, w.record(key))
-			}
-		}
-		if w.record(servedKey("d")) == "" || w.verifier("b").Last == nil {
-			t.Error("other visits were not written or noted")
-		}
-		if err := w.Remove(t.Context(), "b", "uid:0"); err != nil {
-			t.Fatal(err)
-		}
-		w.add("b")
-		if w.record(servedKey("b")) != "" {
-			t.Error("a removal leaves the damaged record")
-		}
-	})
-}
-
-// TestALostSecretIsDamage, and is not replaced by another one.
-func TestALostSecretIsDamage(t *testing.T) {
-	w := newWorld(t)
-	w.add("a")
-	sealed := w.record(secretKey)
-	for _, value := range []string{"", "x", sealed[:len(sealed)-1]} {
-		w.put(secretKey, value)
-		if _, err := Open(t.Context(), w.config()); err == nil || !strings.Contains(err.Error(), secretKey) {
-			t.Errorf("%q: %v", value, err)
-		}
-		if _, err := w.Add(t.Context(), api.NewVerifier{Name: "b"}, "uid:0"); value == "" && err != nil {
-			t.Error(err) // the secret is in memory
-		}
-	}
 }
 
 // TestTheCheckRunsInTheTransactionOfARotation, which holds the locks of keystore, while visits are noted and written.

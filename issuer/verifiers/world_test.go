@@ -223,6 +223,13 @@ type faultyStore struct {
 	mu      sync.Mutex
 	failing error
 	updates int
+	meet    func() // called in each Update
+}
+
+func (s *faultyStore) during(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.meet = fn
 }
 
 func (s *faultyStore) fail(err error) {
@@ -240,8 +247,11 @@ func (s *faultyStore) count() int {
 func (s *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	s.mu.Lock()
 	s.updates++
-	err := s.failing
+	err, meet := s.failing, s.meet
 	s.mu.Unlock()
+	if meet != nil {
+		meet()
+	}
 	if err != nil {
 		return err
 	}
