@@ -53,7 +53,7 @@ var allowedImports = map[string][]string{
 		"issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
-		"issuer", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
+		"issuer", "issuer/adminscope", "issuer/refusal", "issuer/api", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/limit":     {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/keyset":    {"issuer/verifiers", "jwks", "keystore"},
@@ -61,12 +61,13 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/metrics":   {},
 	"issuer/endpoint/site":      {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/address", "issuer/claim", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/claim", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
 	"issuer/accesstoken":        {"issuer/record", "issuer/refusal", "jwks", "keystore", "storage"},
 	"issuer/address":            {},
+	"issuer/adminscope":         {"issuer/api", "issuer/refusal"},
 	"issuer/claim":              {"issuer/refusal"},
 	"issuer/record":             {"storage"},
 	"issuer/refreshtoken":       {"issuer/address", "issuer/record", "issuer/refusal", "keystore", "storage"},

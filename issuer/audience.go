@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -40,7 +41,7 @@ func audienceKey(name string) string { return "audience/" + name }
 func (rec *audienceRecord) ttl() time.Duration { return time.Duration(rec.TTL) * time.Second }
 
 func (rec *audienceRecord) show(name string) api.Audience {
-	return api.Audience{Name: name, Alg: rec.Alg, TTL: rec.ttl().String(), Scopes: rec.Scopes, Profile: rec.Profile}
+	return api.Audience{Name: name, Alg: rec.Alg, TTL: rec.ttl().String(), Scopes: rec.Scopes, Profile: rec.Profile, BuiltIn: name == adminscope.Audience}
 }
 
 func (rec *audienceRecord) detail() map[string]string {
@@ -86,7 +87,10 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string) (api.Audience, error) {
 	var shown api.Audience
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		before, err := readAudience(tx, name)
+		before, err := i.readAudience(tx, name)
+		if before != nil && before == i.admin {
+			err = errBuiltIn("built_in")
+		}
 		if err != nil {
 			return err
 		}
@@ -120,7 +124,10 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 // RemoveAudience removes an audience that no client names.
 func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		rec, err := readAudience(tx, name)
+		rec, err := i.readAudience(tx, name)
+		if rec != nil && rec == i.admin {
+			err = errBuiltIn("built_in")
+		}
 		if err != nil {
 			return err
 		}
@@ -138,7 +145,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 func (i *Issuer) Audience(ctx context.Context, name string) (api.Audience, error) {
 	var shown api.Audience
 	err := i.store.View(ctx, func(r storage.Reader) error {
-		rec, err := readAudience(r, name)
+		rec, err := i.readAudience(r, name)
 		if err == nil {
 			shown = rec.show(name)
 		}
@@ -168,10 +175,13 @@ func (i *Issuer) Audiences(ctx context.Context, after string, limit int) ([]api.
 			return err
 		})
 	})
-	return list, err
+	return i.insertBuiltIn(list, after, min(limit, maxListed)), err
 }
 
-func readAudience(r storage.Reader, name string) (*audienceRecord, error) {
+func (i *Issuer) readAudience(r storage.Reader, name string) (*audienceRecord, error) {
+	if rec := i.builtIn(name); rec != nil && i.adminAccepted {
+		return rec, nil
+	}
 	if !validName(name) {
 		return nil, noAudience(name)
 	}
@@ -192,6 +202,12 @@ func noAudience(name string) error {
 func (i *Issuer) checkAudience(a api.Audience) (*audienceRecord, error) {
 	if !validName(a.Name) {
 		return nil, refusal.New("invalid_request", "audience name '%.100s' must be 1 to %d visible ASCII characters without spaces", refusal.Quoted(a.Name), maxNameBytes)
+	}
+	if a.Name == adminscope.Audience {
+		return nil, errBuiltIn("already_exists")
+	}
+	if a.BuiltIn {
+		return nil, refusal.New("invalid_request", "only audience %s is built in: leave out member 'built_in'", adminscope.Audience)
 	}
 	if !slices.Contains(i.Algorithms(), a.Alg) {
 		return nil, refusal.New("invalid_request", "algorithm '%.100s' is not in keys.algorithms; choose from %s", refusal.Quoted(a.Alg), strings.Join(i.Algorithms(), ", "))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/adminscope"
 	"keymill/issuer/claim"
 	"keymill/issuer/origin"
 	"keymill/issuer/password"
@@ -91,7 +92,8 @@ func (rec *clientRecord) possible() bool {
 	most := int64(MaxAbsolute / time.Second)
 	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
 		(rec.Absolute == 0 || rec.Idle <= rec.Absolute) && (rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
-		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && rec.possibleLists()
+		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && rec.possibleLists() &&
+		(!slices.Contains(rec.named(), adminscope.Audience) || adminscope.Possible(rec.settings()))
 }
 
 func (rec *clientRecord) possibleLists() bool {

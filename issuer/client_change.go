@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
@@ -36,6 +37,9 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	if err := i.checkIdle(rec); err != nil {
 		return api.Client{}, err
 	}
+	if err := adminscope.CheckActor(by, "client add", c); err != nil {
+		return api.Client{}, err
+	}
 	var made refusal.Secret
 	if !rec.Public {
 		made = secret.New()
@@ -46,7 +50,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if rec.Epoch, err = i.reserveID(tx, c.ID, "client"); err != nil {
 			return err
 		}
-		if err := linkAudiences(tx, &clientRecord{}, rec); err != nil {
+		if err := i.linkAudiences(tx, &clientRecord{}, rec); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, nil, rec.Origins); err != nil {
@@ -77,11 +81,14 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 		if err != nil {
 			return err
 		}
+		if err := adminscope.CheckActor(by, "client set", before.settings(), after.settings()); err != nil {
+			return err
+		}
 		shown = after.show(id, i.keys.Now())
 		// Only what changes is checked. An audience may have lost a scope in the meantime,
 		// and an administrator must still be able to disable the client.
 		if c.Audiences != nil || c.Scopes != nil || c.Introspect != nil {
-			if err := linkAudiences(tx, before, after); err != nil {
+			if err := i.linkAudiences(tx, before, after); err != nil {
 				return err
 			}
 		}
@@ -163,6 +170,9 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		if rec.Public {
 			return refusal.New("invalid_request", "client %s is public and has no secret", id)
 		}
+		if err := adminscope.CheckActor(by, "client rotate-secret", rec.settings()); err != nil {
+			return err
+		}
 		now := i.keys.Now()
 		list, until := []secret.Record{secret.RecordOf(made)}, "now"
 		if oldFor > 0 {
@@ -191,7 +201,10 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 		if err != nil {
 			return err
 		}
-		if err := linkAudiences(tx, rec, &clientRecord{}); err != nil {
+		if err := adminscope.CheckActor(by, "client remove", rec.settings()); err != nil {
+			return err
+		}
+		if err := i.linkAudiences(tx, rec, &clientRecord{}); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, rec.Origins, nil); err != nil {
@@ -229,6 +242,9 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	}
 	if rec.Public && len(rec.Introspect) > 0 {
 		return refusal.New("invalid_request", "a public client cannot introspect tokens: it cannot authenticate")
+	}
+	if err := adminscope.Check(rec.settings()); err != nil {
+		return err
 	}
 	if n := len(rec.named()); n > maxAudiences {
 		return refusal.New("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)

@@ -76,6 +76,7 @@ type Config struct {
 	Refresh  Lifetimes      // of sessions, unless their client has its own; the zero value means the defaults
 	Outbox   *outbox.Outbox // decisions leave events here for a webhook; nil if there is none
 	Log      *slog.Logger   // of the clean-up; nil discards
+	Admin    bool           // tokens for the admin API are issued and accepted, see package adminscope
 	Damaged  func(error)    // gets the error of each damaged record that a list or the clean-up sets aside, again and again; may be nil
 }
 
@@ -98,6 +99,10 @@ type Issuer struct {
 	outbox    *outbox.Outbox // nil if there is no webhook
 
 	accessTokens *accesstoken.Verifier
+
+	admin         *audienceRecord       // the built-in audience
+	adminTokens   *accesstoken.Verifier // for it
+	adminAccepted bool                  // see Config.Admin
 
 	refreshSecrets *refreshtoken.Secrets
 }
@@ -130,6 +135,9 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read refresh secrets: %w", err)
+	}
+	if err := i.openAdmin(ctx, cfg.Admin); err != nil {
+		return nil, err
 	}
 	return i, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/adminscope"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -38,11 +39,17 @@ func checkIDUnused(r storage.Reader, id string) error {
 
 // linkAudiences checks the audiences and scopes of after, and counts the clients of each audience.
 // before is empty for a new client, after for one that is removed.
-func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
+func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → an audience of the client has it
 	was, is := before.named(), after.named()
 	for _, name := range record.Distinct(slices.Concat(was, is)) {
-		rec, err := readAudience(tx, name)
+		if i.builtIn(name) != nil {
+			if !i.adminAccepted && difference(was, is, name) > 0 {
+				return refusal.New("invalid_request", "audience %s needs the setting admin.listen, which is empty", name)
+			}
+			continue // its clients are not counted
+		}
+		rec, err := i.readAudience(tx, name)
 		if r := (*refusal.Refusal)(nil); errors.As(err, &r) { // not_found is about the path of a request
 			return refusal.New("invalid_request", "audience %s does not exist", refusal.Quoted(name))
 		} else if err != nil {
@@ -61,6 +68,9 @@ func linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 		if err := putJSON(tx, audienceKey(name), rec); err != nil {
 			return err
 		}
+	}
+	if slices.Contains(after.Audiences, adminscope.Audience) {
+		return nil // adminscope.Check has checked the scopes
 	}
 	for _, s := range after.Scopes {
 		if !known[s] {
@@ -132,7 +142,7 @@ func References(r storage.Reader, key string, raw []byte) (l Links) {
 	case "client":
 		rec, _ := record.Decode(key, raw, (*clientRecord).possible)
 		l.Needs = []string{idKey(name)}
-		l.count("audience/", rec.named())
+		l.count("audience/", slices.DeleteFunc(rec.named(), func(name string) bool { return name == adminscope.Audience }))
 		l.count("origin/", rec.Origins)
 	case "user":
 		rec, _ := record.Decode(key, raw, (*userRecord).possible)

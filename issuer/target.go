@@ -19,6 +19,12 @@ func (i *Issuer) chooseAudience(r storage.Reader, asked string, allowed []string
 	case !slices.Contains(allowed, asked):
 		return "", nil, refusal.New("invalid_target", "this client is not allowed that audience")
 	}
+	if rec := i.builtIn(asked); rec != nil {
+		if !i.adminAccepted {
+			return "", nil, refusal.New("invalid_target", "this server accepts no tokens for %s: its setting admin.listen is empty", asked)
+		}
+		return asked, rec, nil
+	}
 	key := audienceKey(asked)
 	raw, err := r.Get(key)
 	if err != nil {

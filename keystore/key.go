@@ -108,6 +108,8 @@ type PublicKey struct {
 	KID    string
 	Alg    string           // "RS256" or "EdDSA"
 	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
+
+	Imported bool // another system may have the private half
 }
 
 // A KeyInfo describes a key to operators. Instants that are not determined are zero.

@@ -344,7 +344,7 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 			}
 			return storage.Damaged(record, "%s", err)
 		}
-		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public})
+		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public, Imported: k.Imported})
 	}
 	r.replace(old, next)
 	return nil

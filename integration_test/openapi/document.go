@@ -100,6 +100,8 @@ var meanings = map[string][]int{
 	"not_found":       {http.StatusNotFound},
 	"already_exists":  {http.StatusConflict},
 	"in_use":          {http.StatusConflict},
+	"built_in":        {http.StatusConflict},
+	"socket_only":     {http.StatusForbidden},
 	"not_ready":       {http.StatusConflict},
 	"unavailable":     {http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	"server_error":    {http.StatusInternalServerError},

@@ -7,6 +7,8 @@ type Audience struct {
 	TTL     string   `json:"ttl"`      // lifetime of an access token, "15m0s"; the default in a request is 15m
 	Scopes  []string `json:"scopes"`   // what a token may hold, sorted
 	Profile string   `json:"profile"`  // of the claims: "rfc9068", which is the default, or "simplejwt"
+
+	BuiltIn bool `json:"built_in,omitempty"` // it is the audience of the admin API, which cannot change; not in a request
 }
 
 // An AudienceChange is a request to change an Audience. Fields that are nil stay as they are.

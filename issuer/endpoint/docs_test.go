@@ -66,7 +66,7 @@ func TestEveryReasonAndAuditRecordIsDocumented(t *testing.T) {
 		{"action", `"((?:session|token|login|user|client|audience|key|store|masterkey|webhook|audit)\.[a-z_]+)"()`, "Audit log", 30},
 	} {
 		found := map[string]bool{}
-		for _, dir := range []string{"../../issuer", "../../issuer/outbox", "../../keystore", "../../storage/audit", "."} {
+		for _, dir := range []string{"../../issuer", "../../issuer/accesstoken", "../../issuer/outbox", "../../issuer/refreshtoken", "../../keystore", "../../storage/audit", "."} {
 			for _, text := range sources(t, dir) {
 				for _, m := range regexp.MustCompile(tt.pattern).FindAllStringSubmatch(text, -1) {
 					found[m[1]+m[2]] = true

@@ -155,7 +155,9 @@ func statusOf(r *refusal.Refusal) int {
 		return http.StatusUnauthorized
 	case "not_found":
 		return http.StatusNotFound
-	case "already_exists", "in_use", "not_served":
+	case "socket_only":
+		return http.StatusForbidden
+	case "already_exists", "built_in", "in_use", "not_served":
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

@@ -166,6 +166,7 @@ func (d *Doctor) checkStore(ctx context.Context, file *bolt.Store) {
 		return
 	}
 	d.findings.check("file", file.CheckUnused(ctx))
+	d.findings.check("audiences", serve.CheckAdminAudience(ctx, d.records))
 	d.checkContent(ctx)
 }
 
@@ -246,7 +247,9 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		d.checkRevoked(ctx, rings)
 	}
 	d.checkRings(ctx, rings)
-	d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", openIssuer(ctx, d.Config, rings))
+	if err := openIssuer(ctx, d.Config, rings); !errors.Is(err, issuer.ErrAdminAudience) { // else checkStore has named it
+		d.findings.add("sessions", "the secrets of refresh tokens and the events of the webhook can be read", err)
+	}
 }
 
 // openKeys opens the keys on a store that forgets what is written. markErr is what is wrong with the mark.

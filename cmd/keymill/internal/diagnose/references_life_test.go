@@ -15,6 +15,7 @@ import (
 
 	"keymill/integration_test/counts"
 	"keymill/issuer"
+	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
@@ -44,7 +45,7 @@ func (l *life) start() {
 	store := l.rings.Store()
 	events := must(outbox.Open(ctx, outbox.Config{Store: store, Now: l.rings.Now, WallTime: l.rings.WallTime}))
 	l.issuer = must(issuer.Open(ctx, issuer.Config{
-		URL: "https://id.example.com", Store: store, Keys: l.rings, Outbox: events,
+		URL: "https://id.example.com", Store: store, Keys: l.rings, Outbox: events, Admin: true,
 		Refresh: issuer.Lifetimes{Grace: 30 * time.Second, Idle: 20 * time.Hour, Absolute: 50 * time.Hour},
 	}))
 	ended := make(chan error, 2)
@@ -108,6 +109,12 @@ func (l *life) acts() []func() {
 			i.SetClient(ctx, "app", api.ClientChange{Audiences: &[]string{"a", "b"}, Origins: &[]string{"https://a.example.com", "https://b.example.com"}}, "uid:0")
 		},
 		func() { i.RevokeClientSessions(ctx, "web", "uid:0") },
+		func() {
+			i.AddClient(ctx, api.NewClient{
+				ID: "deployer", Grants: []string{"client_credentials"}, Audiences: []string{adminscope.Audience}, Scopes: []string{"keys:read"},
+			}, "uid:0")
+		},
+		func() { i.RemoveClient(ctx, "deployer", "uid:0") },
 		func() { i.RevokeAllSessions(ctx, "uid:0") },
 		func() { time.Sleep(time.Duration(l.random.IntN(5)) * time.Hour) },
 		func() { time.Sleep(time.Duration(l.random.IntN(90)) * time.Minute) },

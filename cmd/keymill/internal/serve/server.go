@@ -227,6 +227,9 @@ func (s *server) openOutbox(ctx context.Context) (err error) {
 
 func (s *server) openIssuer(ctx context.Context) (err error) {
 	c := s.config
+	if err := CheckAdminAudience(ctx, s.store); err != nil {
+		return err
+	}
 	s.issuer, err = issuer.Open(ctx, issuer.Config{
 		URL:      c.Issuer,
 		Insecure: c.Insecure,
