@@ -163,6 +163,26 @@ func TestALostAnswerDoesNotRotateTwice(t *testing.T) {
 	}
 }
 
+// TestARotationThatIsSeenLateIsNotCalledThatOfAnother: the commit went on after the connection was lost.
+func TestARotationThatIsSeenLateIsNotCalledThatOfAnother(t *testing.T) {
+	t.Parallel()
+	f := &fake{active: "k"}
+	f.seen = func(f *fake, n int) {
+		switch n {
+		case 3: // the request to rotate
+			f.drop = 1
+		case 4:
+			f.active = "k"
+		case 5:
+			f.active = "next-k"
+		}
+	}
+	done, errs, err := rotate(t, f, time.Minute)
+	if err != nil || f.rotations != 1 || done.KID != "next-k" || strings.Contains(errs, "warning") {
+		t.Errorf("%+v, %v, %d rotations, %q", done, err, f.rotations, errs)
+	}
+}
+
 // TestAServerThatRestartsIsWaitedFor, but one that is not there at the beginning is an error at once.
 func TestAServerThatRestartsIsWaitedFor(t *testing.T) {
 	t.Parallel()

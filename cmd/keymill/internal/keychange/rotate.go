@@ -30,7 +30,8 @@ type Rotation struct {
 	asked   time.Time // when the server was last asked to rotate
 	about   string    // the spare at that time
 	refused error     // what it said
-	unknown bool      // it was asked, and the answer was lost
+	unknown bool      // the answer was lost, and the keys were not seen since
+	lost    bool      // an answer was lost, so a rotation that is seen later may be its
 	spare   api.Key   // as it was listed last
 }
 
@@ -117,6 +118,7 @@ func (r *Rotation) try(ctx context.Context, last bool) (api.Rotation, error) {
 	}
 	r.refused = err
 	r.unknown = !errors.As(err, new(*adminapi.Error))
+	r.lost = r.lost || r.unknown
 	return done, err
 }
 
@@ -182,7 +184,7 @@ func (r *Rotation) reason(err error) (short, long string) {
 
 // explain warns if the ring changed without a request of this command.
 func (r *Rotation) explain(done api.Rotation) error {
-	if done.KID != r.before && !r.unknown {
+	if done.KID != r.before && !r.lost {
 		terminal.Warn(r.Errs, "another command or the schedule changed the key that signs with %s; this command did not rotate", r.Alg)
 	}
 	return nil
