@@ -2,12 +2,13 @@ package verifiers
 
 import (
 	"errors"
-	"keymill/issuer/api"
-	"keymill/storage"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"keymill/issuer/api"
+	"keymill/storage"
 )
 
 // TestDamagedRecordsCostOnlyThemselves: each is reported, others work, and nothing is written over one.

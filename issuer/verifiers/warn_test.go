@@ -3,14 +3,15 @@ package verifiers
 import (
 	"context"
 	"fmt"
-	"keymill/issuer/outbox"
-	"keymill/keystore"
-	"keymill/storage/audit"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"keymill/issuer/outbox"
+	"keymill/keystore"
+	"keymill/storage/audit"
 )
 
 // warnings returns the audit records of warnings.
