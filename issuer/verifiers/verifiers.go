@@ -32,10 +32,10 @@
 //	behind                the spare of each algorithm of which Run has warned
 //
 // Memory is the authority while the server runs, and a fetch never waits for the store. A record
-// served/<name> is written when the set that was served has another kid, when its time is out of date by
-// a quarter of the time in which the verifier is waited for, but at least 12 hours, and at the end
-// of the process; otherwise at most once a minute. A crash loses at most that: a rotation then waits for
-// a verifier that has the spare.
+// served/<name> is written when the set that was served has other kids than the one before, when its time
+// is out of date by a quarter of the time in which the verifier is waited for, or by 12 hours, and at the
+// end of the process. While the server runs it is written at most once a minute. A crash loses at most
+// that: a rotation then waits for a verifier that has the spare already, or ends its wait by a quarter earlier.
 //
 // Times are decision times (keystore.Rings.Now). A record that is damaged counts as missing and is not
 // written again; a verifier without a record served/<name> was never served.
