@@ -105,6 +105,17 @@ func TestDamageThatAWriteFindsIsLeftAsItIs(t *testing.T) {
 		if len(w.damaged) != 1 || !errors.Is(w.damaged[0], storage.ErrDamaged) {
 			t.Errorf("reported: %v", w.damaged)
 		}
+		if err := w.Remove(t.Context(), "a", "uid:0"); err != nil {
+			t.Fatal(err)
+		}
+		w.add("a")
+		end = w.run()
+		w.fetch("a")
+		time.Sleep(time.Minute)
+		w.stop(end)
+		if w.record(servedKey("a")) == "" {
+			t.Error("a removal and an addition do not mend the record")
+		}
 	})
 }
 
