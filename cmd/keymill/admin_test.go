@@ -46,7 +46,7 @@ func TestABrokenAnswerIsExplained(t *testing.T) {
 		{"status only", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, "the server answered 502"},
 		{"refusal", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(404)
-			w.Write([]byte(`{"error":"not_found","error_description":"no such key"}`))
+			w.Write([]byte(`{"code":"not_found","detail":"no such key"}`))
 		}, "no such key"},
 	} {
 		server := adminapitest.Serve(t, tt.handler)

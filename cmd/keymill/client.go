@@ -283,7 +283,7 @@ func confirmed(cmd *cobra.Command, refused error, command string) (yes bool, err
 	if !terminal.IsTerminal(cmd.InOrStdin()) {
 		return false, refused
 	}
-	return true, agreed(cmd, inUse.Description)
+	return true, agreed(cmd, inUse.Detail)
 }
 
 // agreed asks the person at the terminal, and returns an error unless the answer is yes.

@@ -88,7 +88,7 @@ func (l *clientFlags) explainLists(err error) error {
 		values []string
 	}{{"audience", c.Audiences}, {"introspect", c.Introspect}, {"grant", c.Grants}, {"origin", c.Origins}} {
 		for _, value := range list.values {
-			if hint := terminal.AsRepeated(list.flag, value); hint != "" && strings.Contains(refused.Description, value[:min(len(value), 100)]) {
+			if hint := terminal.AsRepeated(list.flag, value); hint != "" && strings.Contains(refused.Detail, value[:min(len(value), 100)]) {
 				return terminal.WithHint(err, "%s", hint)
 			}
 		}

@@ -106,7 +106,7 @@ func (c *Contract) Check(e Exchange) error {
 		if e.Status != 404 && e.Status != 405 {
 			return fmt.Errorf("the document does not have %s %s, and the answer is %d", e.Method, e.Path, e.Status)
 		}
-		return nil
+		return c.checkJSON(e.Answer, "components", "schemas", "Problem")
 	}
 	if e.Status < 300 {
 		if err := c.checkRequest(operation, e); err != nil {

@@ -103,6 +103,7 @@ var meanings = map[string][]int{
 	"built_in":        {http.StatusConflict},
 	"socket_only":     {http.StatusForbidden},
 	"not_ready":       {http.StatusConflict},
+	"not_served":      {http.StatusConflict},
 	"unavailable":     {http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	"server_error":    {http.StatusInternalServerError},
 }
@@ -151,18 +152,27 @@ func (s *schemas) responsesOfAll() object {
 func sharedName(code string, status int) string { return fmt.Sprintf("%s_%d", code, status) }
 
 func (s *schemas) refusal(codes []string) object {
-	t := reflect.TypeFor[api.ErrorResponse]()
-	if slices.Contains(codes, "not_ready") {
-		t = reflect.TypeFor[api.NotReadyResponse]()
+	all := codes
+	var forms []any
+	if n := slices.Index(codes, "not_ready"); n >= 0 {
+		forms = append(forms, problem(s.of(reflect.TypeFor[api.NotReadyProblem](), false), codes[n]))
+		codes = slices.Delete(slices.Clone(codes), n, n+1)
 	}
+	if len(codes) > 0 {
+		forms = append(forms, problem(s.of(reflect.TypeFor[api.Problem](), false), codes...))
+	}
+	schema := object{"oneOf": forms}
+	if len(forms) == 1 {
+		schema = forms[0].(object)
+	}
+	return object{"description": strings.Join(all, ", "), "content": object{admin.ProblemType: object{"schema": schema}}}
+}
+
+// problem narrows the codes of a form.
+func problem(form object, codes ...string) object {
 	list := []any{}
 	for _, c := range codes {
 		list = append(list, c)
 	}
-	return object{
-		"description": strings.Join(codes, ", "),
-		"content": object{"application/json": object{"schema": object{
-			"allOf": []any{s.of(t, false), object{"properties": object{"error": object{"enum": list}}}},
-		}}},
-	}
+	return object{"allOf": []any{form, object{"properties": object{"code": object{"enum": list}}}}}
 }

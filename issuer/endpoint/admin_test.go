@@ -311,7 +311,7 @@ func TestTheAdminAPIReadsStrictly(t *testing.T) {
 		"{\"audience\":\"\xff\"}":                      "UTF-8",
 	} {
 		a := w.expect(400, "POST", "/admin/v1/audiences", body)
-		if got := fmt.Sprint(a.json(t)["error_description"]); a.code(t) != "invalid_request" || !strings.Contains(got, hint) {
+		if got := fmt.Sprint(a.json(t)["detail"]); a.code(t) != "invalid_request" || !strings.Contains(got, hint) {
 			t.Errorf("%s: %s does not mention %s", body, a.body, hint)
 		}
 	}

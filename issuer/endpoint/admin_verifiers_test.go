@@ -72,7 +72,7 @@ func TestABadNameOfAVerifierHasOneClearAnswer(t *testing.T) {
 	} {
 		body, _ := json.Marshal(api.NewVerifier{Name: name})
 		a := w.expect(400, "POST", "/admin/v1/verifiers", string(body))
-		text, _ := a.json(t)["error_description"].(string)
+		text, _ := a.json(t)["detail"].(string)
 		if a.code(t) != "invalid_request" || !strings.Contains(text, "1 to 63 of a-z, 0-9, '-' and '_'") || strings.ContainsAny(text, "\x1b\u202e\n\x00\"") || len(text) > 400 {
 			t.Errorf("%s: %s", what, a.body)
 		}
@@ -97,7 +97,7 @@ func TestTheLimitOfPinnedVerifiersIsAClearRefusal(t *testing.T) {
 		w.pin(fmt.Sprintf("v%d", n))
 	}
 	a := w.expect(400, "POST", "/admin/v1/verifiers", `{"name":"one-more"}`)
-	if text := fmt.Sprint(a.json(t)["error_description"]); !strings.Contains(text, "200") || !strings.Contains(text, "remove one") {
+	if text := fmt.Sprint(a.json(t)["detail"]); !strings.Contains(text, "200") || !strings.Contains(text, "remove one") {
 		t.Errorf("got %s", a.body)
 	}
 	w.expect(204, "DELETE", "/admin/v1/verifier?name=v7", "")
@@ -152,7 +152,7 @@ func TestARotationWaitsForPinnedVerifiersAndARevocationNamesThem(t *testing.T) {
 			t.Errorf("late is behind: %+v", r)
 		}
 		a := rotate(409)
-		if text := fmt.Sprint(a.json(t)["error_description"]); a.code(t) != "not_served" || !strings.Contains(text, "late") || strings.Contains(text, "orders-api") {
+		if text := fmt.Sprint(a.json(t)["detail"]); a.code(t) != "not_served" || !strings.Contains(text, "late") || strings.Contains(text, "orders-api") {
 			t.Errorf("got %s", a.body)
 		}
 		if got := w.spare().KID; got != spare.KID {

@@ -8,6 +8,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
@@ -89,9 +90,16 @@ type reply struct {
 
 // An errorFormat gives the errors of a path the format that its clients expect.
 type errorFormat struct {
-	challenge []string // WWW-Authenticate of a 401
-	apply     func(r *http.Request, a reply, err error) reply
+	challenge   []string // WWW-Authenticate of a 401
+	contentType []string // nil for JSON
+	apply       func(r *http.Request, a reply, err error) reply
 }
+
+// problemFormat is that of the admin API.
+var problemFormat = errorFormat{contentType: []string{admin.ProblemType}, apply: func(_ *http.Request, a reply, _ error) reply {
+	a.body = admin.Problem(a.status, a.body)
+	return a
+}}
 
 func bodyOf(r *refusal.Refusal) api.ErrorResponse {
 	return api.ErrorResponse{Code: r.Code, Description: r.Description}

@@ -43,7 +43,8 @@ type router struct {
 	damaged     func(context.Context, error) // may be nil, see Config
 	mux         *httprouter.Router
 	routes      []route
-	formats     map[string]*errorFormat   // path → format of its errors; that of RFC 6749 if absent
+	format      *errorFormat              // of errors; nil for that of RFC 6749
+	formats     map[string]*errorFormat   // path → format of its errors; the router's if absent
 	admit       func(*http.Request) error // called before a route is looked up
 	unavailable unavailable
 	address     func(*http.Request) netip.Addr
@@ -135,7 +136,7 @@ func (rt *router) recoverPanic(w http.ResponseWriter, r *http.Request) {
 
 // writeError writes the answer and the log line of an error.
 func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	a, challenge := replyTo(err, rt.unavailable), basicAuth
+	a, challenge, contentType := replyTo(err, rt.unavailable), basicAuth, jsonType
 	cancelled := r.Context().Err()
 	gone := cancelled != nil && errors.Is(err, cancelled)
 	if gone {
@@ -143,8 +144,11 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	}
 	body, _ := a.body.(api.ErrorResponse)
 	metrics.Failed(w, body.Code, gone)
-	if f := rt.formats[r.URL.Path]; f != nil {
+	if f := cmp.Or(rt.formats[r.URL.Path], rt.format); f != nil {
 		a, challenge = f.apply(r, a, err), f.challenge
+		if f.contentType != nil {
+			contentType = f.contentType
+		}
 	}
 	header := w.Header()
 	header["Cache-Control"] = noStore
@@ -162,7 +166,7 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		rt.damaged(r.Context(), err)
 	}
 	rt.logError(r, a, err)
-	writeJSON(w, a.status, a.body)
+	writeAs(w, contentType, a.status, a.body)
 }
 
 // logError writes one line, or lets the limit.Log count it. If there is a line because an
@@ -244,11 +248,15 @@ const (
 
 // writeJSON writes v, or returns an error and has written nothing.
 func writeJSON(w http.ResponseWriter, status int, v any) error {
+	return writeAs(w, jsonType, status, v)
+}
+
+func writeAs(w http.ResponseWriter, contentType []string, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	w.Header()["Content-Type"] = jsonType
+	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
 	w.Write(b) // fails only if the client has closed the connection
 	return nil

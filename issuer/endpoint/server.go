@@ -14,6 +14,8 @@
 //	login endpoint's client unusable   503              –
 //	any other error, and panics        500              500
 //
+// The admin API describes an error as RFC 9457 says, the public API as RFC 6749.
+//
 // There are up to three listeners. Admin serves /admin/v1/… on a Unix socket (package admin). Monitor
 // serves GET /metrics (package metrics), and /healthz and /readyz as Public does. Public serves
 //
@@ -162,6 +164,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.admin = s.newRouter(unavailable{code: "unavailable", withReason: true}, admin.CheckPeer)
+	s.admin.format = &problemFormat
 	s.adminRoutes(s.admin)
 	s.public.damaged, s.admin.damaged = cfg.Damaged, cfg.Damaged
 	s.measure()
@@ -203,20 +206,7 @@ func (s *Server) adminRoutes(rt *router) {
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
 	})
 	for _, route := range handlers.Routes() {
-		h := func(w http.ResponseWriter, r *http.Request) error {
-			answer, err := route.Handler(r)
-			if err != nil {
-				return err
-			}
-			if stream, ok := answer.(admin.Stream); ok {
-				return rt.writeStream(w, r, stream)
-			}
-			if route.Status == http.StatusNoContent {
-				w.WriteHeader(route.Status)
-				return nil
-			}
-			return writeJSON(w, route.Status, answer)
-		}
+		h := func(w http.ResponseWriter, r *http.Request) error { return handlers.Serve(route, w, r) }
 		if route.Method == http.MethodGet {
 			rt.get(route.Path, h)
 		} else {

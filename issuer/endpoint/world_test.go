@@ -263,7 +263,11 @@ func (a answer) json(t *testing.T) map[string]any {
 
 func (a answer) code(t *testing.T) string {
 	t.Helper()
-	s, _ := a.json(t)["error"].(string)
+	m := a.json(t)
+	if a.header.Get("Content-Type") == admin.ProblemType {
+		m["error"] = m["code"]
+	}
+	s, _ := m["error"].(string)
 	return s
 }
 

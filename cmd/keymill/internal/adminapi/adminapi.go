@@ -3,6 +3,7 @@ package adminapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,15 +69,10 @@ func New(socket string) *Client {
 func (a *Client) Data() string { return filepath.Dir(a.socket) }
 
 // An Error is a refusal of the server.
-type Error struct{ api.NotReadyResponse }
+type Error struct{ api.NotReadyProblem }
 
-// Error returns the description of the refusal, or its code.
-func (e *Error) Error() string {
-	if e.Description == "" {
-		return e.Code
-	}
-	return e.Description
-}
+// Error returns the detail of the refusal, or its code.
+func (e *Error) Error() string { return cmp.Or(e.Detail, e.Code) }
 
 // maxAnswerBytes bounds one answer; the longest is 1,000 audit records.
 const maxAnswerBytes = 16 << 20

@@ -81,7 +81,7 @@ func (f *fake) asked(request string) (n int) {
 }
 
 func notServed(names string) any {
-	return api.ErrorResponse{Code: "not_served", Description: names + " was not served the spare"}
+	return api.Problem{Code: "not_served", Detail: names + " was not served the spare"}
 }
 
 // rotate runs a command that waits, and returns what it wrote on standard error.
@@ -121,7 +121,7 @@ func TestTheRefusalStaysTheSameWhenTheTimeIsOver(t *testing.T) {
 	at := time.Now().Add(time.Hour)
 	for what, refused := range map[string]any{
 		"not_served": notServed("orders-api"),
-		"not_ready":  api.NotReadyResponse{ErrorResponse: api.ErrorResponse{Code: "not_ready", Description: "too early"}, At: &at},
+		"not_ready":  api.NotReadyProblem{Problem: api.Problem{Code: "not_ready", Detail: "too early"}, At: &at},
 	} {
 		f := &fake{active: "k", refuse: slices.Repeat([]any{refused}, 100), behind: []api.BehindItem{{Name: "orders-api", Waited: true}}}
 		begun := time.Now()
@@ -220,7 +220,7 @@ func TestAKeyThatAnotherRotatedIsNotRotatedAgain(t *testing.T) {
 // TestARefusalThatDoesNotPassEndsTheWait at once.
 func TestARefusalThatDoesNotPassEndsTheWait(t *testing.T) {
 	t.Parallel()
-	f := &fake{active: "k", refuse: []any{api.ErrorResponse{Code: "invalid_request", Description: "no room"}}}
+	f := &fake{active: "k", refuse: []any{api.Problem{Code: "invalid_request", Detail: "no room"}}}
 	if _, _, err := rotate(t, f, time.Hour); err == nil || err.Error() != "no room" {
 		t.Error(err)
 	}

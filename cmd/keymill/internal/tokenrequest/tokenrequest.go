@@ -5,6 +5,7 @@ package tokenrequest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/healthcheck"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/issuer/api"
 	"keymill/jwks"
 )
 
@@ -53,11 +54,11 @@ func (req *Request) Fetch(ctx context.Context) ([]byte, error) {
 	if err != nil || status == http.StatusOK {
 		return raw, err
 	}
-	refused := &adminapi.Error{}
-	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
+	var refused api.ErrorResponse
+	if json.Unmarshal(raw, &refused) != nil || refused.Code == "" {
 		return nil, fmt.Errorf("%s answered with status %d", endpoint, status)
 	}
-	err = fmt.Errorf("the server refused: %s: %w", refused.Code, refused)
+	err = fmt.Errorf("the server refused: %s: %s", refused.Code, cmp.Or(refused.Description, refused.Code))
 	if refused.Code == "invalid_client" {
 		return nil, terminal.WithHint(err, "the client ID or the secret is wrong, or the client is disabled; for a new secret: keymill client rotate-secret %s", terminal.ShellWord(req.Client))
 	}

@@ -130,7 +130,7 @@ func TestAnImportThatFailsSaysHowToContinue(t *testing.T) {
 	r := &Run{Errs: io.Discard, server: adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		calls++
 		w.WriteHeader(503)
-		w.Write([]byte(`{"error":"unavailable","error_description":"the disk is full"}`))
+		w.Write([]byte(`{"code":"unavailable","detail":"the disk is full"}`))
 	}))}
 	file := "id,username,password,is_active\n" + strings.Repeat("7,alice,,t\n", 120)
 	err := r.each(t.Context(), django.Formats()["django-csv"](strings.NewReader(file), django.Model{UsernameField: "username"}))
