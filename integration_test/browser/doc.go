@@ -13,6 +13,8 @@
 // twice, over https with a certificate of the test and over loopback http, where the cookie has
 // another name and no Secure attribute.
 //
+// Chromium also walks through the pages of keymill console, where axe-core looks for barriers.
+//
 // The page is served without a bundler, from page/ and its node_modules, so the code that runs
 // is the code in the repository. scripts/install-deps installs Chromium and the packages.
 package browser

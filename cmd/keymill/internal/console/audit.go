@@ -124,7 +124,7 @@ func auditTable(r *request, records []audit.Record) table {
 		if e.Seq > 0 {
 			seq = cell{Text: strconv.FormatUint(e.Seq, 10)}
 		}
-		t.Rows = append(t.Rows, []cell{seq, instant(&e.Time, r.now), words(e.Action), id(e.By), id(e.Target), {Text: details(e.Detail)}})
+		t.Rows = append(t.Rows, []cell{seq, instant(&e.Time, r.now), words(e.Action), id(e.By), id(e.Target), {Text: details(e.Detail), Kind: "long"}})
 	}
 	return t
 }
@@ -152,15 +152,15 @@ func chain(records []audit.Record, filtered bool) cell {
 		line, err := before.Line()
 		hash := sha256.Sum256(line)
 		if err != nil || hex.EncodeToString(hash[:]) != after.Previous {
-			return state("bad", fmt.Sprintf("record %d does not hold the hash of record %d", after.Seq, before.Seq))
+			return cell{Kind: "bad", Text: fmt.Sprintf("record %d does not hold the hash of record %d", after.Seq, before.Seq)}
 		}
 		compared++
 	}
 	switch {
 	case compared > 0 && !filtered:
-		return state("good", fmt.Sprintf("checked: %d records hold the hash of the one before", compared))
+		return cell{Kind: "good", Text: fmt.Sprintf("checked: %d records hold the hash of the one before", compared)}
 	case compared > 0:
-		return state("good", fmt.Sprintf("checked where records are neighbours: %d times", compared))
+		return cell{Kind: "good", Text: fmt.Sprintf("checked where records are neighbours: %d times", compared)}
 	}
-	return state("dull", "not checked: no two neighbours are shown")
+	return cell{Kind: "dull", Text: "not checked: no two neighbours are shown"}
 }

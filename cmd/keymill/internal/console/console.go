@@ -77,6 +77,7 @@ func (c *Console) Run(ctx context.Context) error {
 		l.Close()
 		return err
 	}
+	s.watch(ctx)
 	return c.serve(ctx, l, s)
 }
 

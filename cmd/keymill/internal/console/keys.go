@@ -7,7 +7,6 @@ import (
 
 	"keymill/cmd/keymill/internal/console/timeline"
 	"keymill/issuer/api"
-	"keymill/storage/audit"
 )
 
 // keysBody is the body of the page of keys.
@@ -30,14 +29,18 @@ func (s *site) keys(r *request) (*page, error) {
 	for _, k := range keys {
 		chart.Keys = append(chart.Keys, timeline.Key{Key: k})
 	}
-	revoked, err := s.revoked(r, chart.Now.Add(-2*every))
-	if err != nil {
-		return nil, err
-	}
-	chart.Keys = append(chart.Keys, revoked...)
+	chart.Keys = append(chart.Keys, s.revoked(chart.Now.Add(-2*every))...)
 	t := table{Caption: "Keys", Empty: "There are no keys.", Columns: []string{"Kid", "Algorithm", "Stage", "Published", "Signs from", "Stops", "Leaves"}}
+	pinned := slices.ContainsFunc(keys, func(k api.Key) bool { return k.Reach != nil })
+	if pinned {
+		t.Columns = append(t.Columns, "Served to")
+	}
 	for _, k := range chart.Keys {
-		t.Rows = append(t.Rows, keyRow(k, chart.Now))
+		row := keyRow(k, chart.Now)
+		if pinned {
+			row = append(row, served(k.Reach))
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return &page{Title: "Keys", Template: "keys", Body: keysBody{svg(timeline.SVG(chart)), t}, Command: s.command("key", "list"), Live: true}, nil
 }
@@ -55,32 +58,29 @@ func keyRow(k timeline.Key, now time.Time) []cell {
 const maxRevoked = 10
 
 // revoked returns keys that were revoked since a time. The server forgets their instants; the audit log has them.
-func (s *site) revoked(r *request, since time.Time) ([]timeline.Key, error) {
-	p, err := s.server.Audit(r.Context(), audit.Query{Limit: maxRevoked, Filter: audit.Filter{Action: "key.revoke", Since: since}})
-	if err != nil || len(p.Records) == 0 {
-		return nil, err
-	}
+func (s *site) revoked(since time.Time) []timeline.Key {
 	var keys []timeline.Key
-	for _, record := range p.Records {
-		keys = append(keys, timeline.Key{Key: api.Key{KID: record.Target, Alg: record.Detail["alg"], Stage: "revoked"}, Revoked: &record.Time})
-	}
-	events, err := s.server.Audit(r.Context(), audit.Query{Limit: 1000, Filter: audit.Filter{Action: "key", Since: since.Add(since.Sub(r.now))}})
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range events.Records {
-		i := slices.IndexFunc(keys, func(k timeline.Key) bool { return k.KID == e.Target })
-		if i < 0 {
-			continue
+	seen := map[string]*timeline.Key{} // kid → its instants
+	records, _ := s.watchedKeys.since(time.Time{})
+	for _, e := range records {
+		k := seen[e.Target]
+		if k == nil {
+			k = &timeline.Key{}
+			seen[e.Target] = k
 		}
-		switch k := &keys[i]; e.Action {
+		switch e.Action {
 		case "key.publish":
 			k.Publish = &e.Time
 		case "key.sign":
 			k.Sign = &e.Time
 		case "key.stop":
 			k.Stop = &e.Time
+		case "key.revoke":
+			k.Key.KID, k.Key.Alg, k.Key.Stage, k.Revoked = e.Target, e.Detail["alg"], "revoked", &e.Time
+			if !e.Time.Before(since) {
+				keys = append(keys, *k)
+			}
 		}
 	}
-	return keys, nil
+	return keys[max(len(keys)-maxRevoked, 0):]
 }

@@ -21,7 +21,7 @@ import (
 func paths(text string) []string {
 	r := &request{}
 	return []string{
-		"", "keys", "clients", "audiences", "users", "audit",
+		"", "keys", "verifiers", "clients", "audiences", "users", "audit",
 		r.to("client", "id", text), r.to("user", "user", text), r.to("sessions", "user", text, "client", text),
 		r.to("audit", "user", text, "client", text, "action", text, "since", "2h", "live", "1"),
 		r.to("audit", "since", text), r.to("audit", "before", text), r.to("clients", "after", text),
@@ -40,7 +40,7 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	claim, _ := json.Marshal(text)
 	var keys []api.Key
 	for i, stage := range []string{"active", "spare", "reserve", text} {
-		keys = append(keys, api.Key{KID: text + fmt.Sprint(i), Alg: text, Stage: stage, Publish: &now, Sign: &now})
+		keys = append(keys, api.Key{KID: text + fmt.Sprint(i), Alg: text, Stage: stage, Publish: &now, Sign: &now, Reach: &api.Reach{Pinned: 2, Behind: []api.BehindItem{{Name: text}}}})
 	}
 	records := []audit.Record{
 		{Seq: 1, Time: now, Action: "key.revoke", By: text, Target: text, Detail: map[string]string{text: text, "alg": text}, Previous: text},
@@ -50,11 +50,13 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"status": api.Status{Version: text, Issuer: text, Issues: list, Now: &now, RotateEvery: "720h", Propagation: text, MaxAge: text,
 			Warnings: []api.Warning{{Check: text, Detail: text}, {Check: "audit", Detail: text}}},
 		"keys": keys, "clients": []api.Client{client}, "client": client, "users": []api.User{user},
-		"audiences":   []api.Audience{{Name: text, Alg: text, TTL: text, Scopes: list, Profile: text}},
-		"user":        api.UserDetails{User: user, Blocked: []api.BlockedLogin{{From: text, Until: now}}},
-		"sessions":    api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
-		"session/why": api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
-		"audit":       api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
+		"audiences":          []api.Audience{{Name: text, Alg: text, TTL: text, Scopes: list, Profile: text}},
+		"user":               api.UserDetails{User: user, Blocked: []api.BlockedLogin{{From: text, Until: now}}},
+		"verifiers":          []api.Verifier{{Name: text, Credential: "a-credential", URL: "a-credential", Usual: text, Missing: list, Waited: true, WaitedUntil: &now}},
+		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
+		"sessions":           api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
+		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
+		"audit":              api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
 	}
 	answer := answers[strings.TrimPrefix(r.URL.Path, "/admin/v1/")]
 	if u, is := answer.(api.UserDetails); is {
@@ -74,6 +76,9 @@ func TestHostileNamesAreTextOnEveryPage(t *testing.T) {
 	for i, path := range paths("name") {
 		want, got := plain.send("GET", plainBase+path, ""), attacked.send("GET", attackedBase+paths(hostile)[i], "")
 		compare(t, path, want, got)
+	}
+	if strings.Contains(plain.send("GET", plainBase+"verifiers", "").Body.String(), "a-credential") {
+		t.Error("the page has the credential of a verifier")
 	}
 	body := "token=" + strings.Repeat("kmr_secret", 6)
 	want, got := plain.send("POST", plainBase+"sessions/why", body), attacked.send("POST", attackedBase+"sessions/why", body)
@@ -151,6 +156,7 @@ func TestAPageIsSmall(t *testing.T) {
 					"client_id": fmt.Sprintf("client-%d", i), "grants": []string{"refresh_token", "client_credentials"}, "audiences": []string{"orders", "billing"}, "scopes": []string{"read", "write"}, "created": now,
 					"user_id": fmt.Sprintf("%016d", i), "username": fmt.Sprintf("user-%d@example.com", i), "password_scheme": "argon2id", "last_login": now,
 					"audience": fmt.Sprintf("audience-%d", i), "ttl": "15m0s", "profile": "rfc9068",
+					"name": fmt.Sprintf("verifier-%d", i), "address": "192.0.2.1", "user_agent": "Go-http-client/1.1", "first": now, "missing": []string{},
 				})
 			}
 			answer = list
@@ -162,7 +168,7 @@ func TestAPageIsSmall(t *testing.T) {
 	for _, file := range []string{"console.css", "console.js", "icon.svg"} {
 		files += v.send("GET", "/static/"+file, "").Body.Len()
 	}
-	for _, path := range []string{"", "keys", "clients", "audiences", "users", "sessions", "audit"} {
+	for _, path := range []string{"", "keys", "verifiers", "clients", "audiences", "users", "sessions", "audit"} {
 		w := v.send("GET", base+path, "")
 		if size := w.Body.Len() + files; w.Code != 200 || size >= 60_000 {
 			t.Errorf("%s: %d, %d bytes", path, w.Code, size)

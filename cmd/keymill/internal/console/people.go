@@ -124,7 +124,7 @@ func (s *site) users(r *request) (*page, error) {
 	}
 	for _, u := range users {
 		t.Rows = append(t.Rows, []cell{
-			id(u.ID), {Text: short(u.Name), Href: r.to("user", "user", "id:"+u.ID)}, userState(u), words(u.Scheme),
+			id(u.ID), {Text: short(u.Name), Kind: "long", Href: r.to("user", "user", "id:"+u.ID)}, userState(u), words(u.Scheme),
 			instant(&u.Created, r.now), instant(u.LastLogin, r.now),
 		})
 	}

@@ -28,7 +28,10 @@ type site struct {
 	server *adminapi.Client
 	pages  *template.Template
 	routes map[string]route // below the secret prefix
-	active func()           // is called for each page that someone asked for
+
+	watchedReplays, watchedKeys *watch
+
+	active func() // is called for each page that someone asked for
 }
 
 // A route answers a page.
@@ -39,6 +42,7 @@ type route struct {
 
 func newSite(address string, server *adminapi.Client) *site {
 	s := &site{host: address, origin: "http://" + address, door: newDoor(time.Now()), server: server, active: func() {}}
+	s.watchedReplays, s.watchedKeys = newWatches()
 	s.pages = template.Must(template.New("").Funcs(template.FuncMap{"short": short}).ParseFS(templates, "templates/*.html"))
 	s.routes = map[string]route{
 		"":             {http.MethodGet, s.overview},
@@ -50,6 +54,7 @@ func newSite(address string, server *adminapi.Client) *site {
 		"user":         {http.MethodGet, s.user},
 		"sessions":     {http.MethodGet, s.sessions},
 		"sessions/why": {http.MethodPost, s.why},
+		"verifiers":    {http.MethodGet, s.verifiers},
 		"audit":        {http.MethodGet, s.audit},
 	}
 	return s

@@ -61,6 +61,13 @@ func (v *visitor) login(t *testing.T) string {
 	if w.Code != http.StatusSeeOther || len(v.cookies) != 1 {
 		t.Fatalf("the login answered %d with %d cookies: %s", w.Code, len(v.cookies), w.Body)
 	}
+	if v.site.server != nil {
+		for _, w := range []*watch{v.site.watchedReplays, v.site.watchedKeys} {
+			if _, err := w.read(t.Context(), v.site.server.Audit, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	return w.Header().Get("Location")
 }
 

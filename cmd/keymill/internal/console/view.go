@@ -34,7 +34,7 @@ type link struct{ Path, Text string }
 
 // navigation lists the pages in the order of their links.
 var navigation = []link{
-	{"", "Overview"}, {"keys", "Keys"}, {"clients", "Clients"}, {"audiences", "Audiences"},
+	{"", "Overview"}, {"keys", "Keys"}, {"verifiers", "Verifiers"}, {"clients", "Clients"}, {"audiences", "Audiences"},
 	{"users", "Users"}, {"sessions", "Sessions"}, {"audit", "Audit"},
 }
 
@@ -89,7 +89,7 @@ type cell struct {
 	Text string
 	Href string
 	Hint string // small, after the text
-	Kind string // "": words; "id": a name of a machine; "time"; "good", "bad" or "dull": a state
+	Kind string // "": words; "id", "word": a name of a machine, long or short; "long": words that may be broken anywhere; "time"; "good", "bad" or "dull": a state
 }
 
 // A fact is a named cell.
@@ -119,11 +119,20 @@ func bounded(s string, most int) string {
 // whole makes a text printable. Nothing that the server stores is longer.
 func whole(s string) string { return bounded(s, 1000) }
 
-func words(s string) cell { return cell{Text: terminal.OrDash(short(s))} }
-func id(s string) cell    { return cell{Text: short(s), Kind: "id"} }
-func idLink(s, href string) cell {
-	return cell{Text: short(s), Kind: "id", Href: href}
+func words(s string) cell        { return cell{Text: terminal.OrDash(short(s))} }
+func id(s string) cell           { return idLink(s, "") }
+func idLink(s, href string) cell { return cell{Text: short(s), Kind: idKind(s), Href: href} }
+
+// maxWord is the longest name of a machine that stays in one line of a table.
+const maxWord = 16
+
+func idKind(s string) string {
+	if len(s) <= maxWord {
+		return "word"
+	}
+	return "id"
 }
+
 func state(kind, s string) cell { return cell{Text: short(s), Kind: kind} }
 
 // list shows the first entries of a list, and how many more there are.
@@ -133,7 +142,7 @@ func list(items []string) cell {
 	if rest := len(items) - most; rest > 0 {
 		text += ", and " + strconv.Itoa(rest) + " more"
 	}
-	return cell{Text: terminal.OrDash(text)}
+	return cell{Text: terminal.OrDash(text), Kind: "long"}
 }
 
 // instant shows a time in UTC, and how far from now it is.

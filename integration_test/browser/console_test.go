@@ -1,0 +1,308 @@
+package browser
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/integration_test/server"
+)
+
+// consolePages are the pages of the console in the order of their links.
+var consolePages = []string{"Overview", "Keys", "Verifiers", "Clients", "Audiences", "Users", "Sessions", "Audit"}
+
+// TestTheConsoleInABrowser walks through all pages of keymill console with the keyboard alone, in light and dark, on a
+// narrow screen, and logs in without script. With KEYMILL_SCREENSHOTS=DIR it leaves pictures there.
+func TestTheConsoleInABrowser(t *testing.T) {
+	t.Parallel()
+	axe, err := os.ReadFile(filepath.Join("page", "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		missing(t, "axe-core")
+	}
+	srv := server.Start(t, server.Options{Config: "session.client: " + client})
+	populate(t, srv)
+	b := startBrowser(t, "")
+	t.Run("TheLinkLogsInOnce", func(t *testing.T) {
+		link := startConsole(t, srv)
+		p := b.newProfile(t)
+		first := p.visit(t, link)
+		first.heading(t, "Overview")
+		var hash string
+		first.eval(t, `location.hash + document.referrer + document.cookie`, &hash)
+		if hash != "" {
+			t.Errorf("a script of the page can read %q", hash)
+		}
+		if jar := p.cookies(t); len(jar) != 1 || jar[0].SameSite != "Strict" || !jar[0].HTTPOnly || !jar[0].Session {
+			t.Errorf("the jar holds %+v", jar)
+		}
+		b.newProfile(t).visit(t, link).text(t, "This link was used already")
+	})
+	t.Run("WithoutScript", func(t *testing.T) { withoutScript(t, b, startConsole(t, srv)) })
+	t.Run("EveryPage", func(t *testing.T) {
+		tab := b.newProfile(t).visit(t, startConsole(t, srv))
+		tab.heading(t, "Overview")
+		for i, page := range consolePages {
+			tab.walkTo(t, page)
+			for _, scheme := range []string{"light", "dark"} {
+				tab.media(t, scheme)
+				tab.accessible(t, string(axe), page+" "+scheme)
+				tab.shot(t, fmt.Sprintf("%d-%s-%s", i, strings.ToLower(page), scheme))
+			}
+			tab.media(t, "light")
+			tab.narrow(t, page)
+			tab.shot(t, fmt.Sprintf("%d-%s-narrow", i, strings.ToLower(page)))
+			tab.call(t, "Emulation.clearDeviceMetricsOverride", object{})
+		}
+		explain(t, tab)
+	})
+}
+
+// populate adds what the pages show. One client has a long list of everything.
+func populate(t *testing.T, srv *server.Server) {
+	t.Helper()
+	srv.Run(t, "audience", "add", audience, "--alg", "EdDSA", "--scope", "read", "--scope", "write")
+	srv.Run(t, "verifier", "add", "orders-api")
+	srv.Run(t, "audience", "add", strings.Repeat("very-long-name.", 13))
+	srv.Run(t, "client", "add", client, "--public", "--grant", "refresh_token", "--audience", audience, "--origin", "http://127.0.0.1:1")
+	srv.Run(t, "client", "add", "billing", "--grant", "client_credentials", "--audience", audience, "--scope", "read")
+	srv.Run(t, "client", "disable", "billing")
+	users := "id,username,password,is_active\n"
+	for n := range 120 {
+		users += fmt.Sprintf("%d,person-%d@example.com,!,1\n", n+1, n)
+	}
+	file := filepath.Join(t.TempDir(), "users.csv")
+	if err := os.WriteFile(file, []byte(users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv.Run(t, "user", "import", file)
+	var keys []struct{ KID, Alg, Stage string }
+	srv.RunJSON(t, &keys, "key", "list")
+	for _, k := range keys {
+		if k.Alg == "RS256" && k.Stage == "active" {
+			srv.Run(t, "key", "revoke", k.KID)
+		}
+	}
+}
+
+// startConsole runs keymill console until the test ends, and returns its link.
+func startConsole(t *testing.T, srv *server.Server) string {
+	t.Helper()
+	binary, err := server.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary, "console", "--data", srv.Data)
+	cmd.Env = server.Environment()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the console ended with %v", err)
+		}
+	})
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if link := strings.TrimSpace(lines.Text()); strings.HasPrefix(link, "http://127.0.0.1:") {
+			return link
+		}
+	}
+	t.Fatal("the console printed no link")
+	return ""
+}
+
+// visit opens a tab and does not wait for its page.
+func (p *profile) visit(t *testing.T, url string) *tab {
+	t.Helper()
+	var target struct{ TargetID string }
+	p.browser.must(t, "", "Target.createTarget", object{"url": url, "browserContextId": p.context, "width": 1280, "height": 900}, &target)
+	var attached struct{ SessionID string }
+	p.browser.must(t, "", "Target.attachToTarget", object{"targetId": target.TargetID, "flatten": true}, &attached)
+	return &tab{p.browser, attached.SessionID}
+}
+
+func (tab *tab) call(t *testing.T, method string, params object) {
+	t.Helper()
+	tab.browser.must(t, tab.session, method, params, nil)
+}
+
+// until waits for script to be true. The document can be replaced in the meantime.
+func (tab *tab) until(t *testing.T, script string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		var done bool
+		if err := tab.try(ctx, script, &done); err == nil && done {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			var page string
+			tab.eval(t, `location.href + "\n" + document.documentElement.outerHTML`, &page)
+			t.Fatalf("%s does not become true on\n%s", script, page)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// heading waits for a page, complete with style and script.
+func (tab *tab) heading(t *testing.T, heading string) {
+	t.Helper()
+	tab.until(t, `document.readyState === "complete" && document.querySelector("h1")?.textContent === `+quote(heading))
+}
+
+func (tab *tab) text(t *testing.T, text string) {
+	t.Helper()
+	tab.until(t, `document.body.textContent.includes(`+quote(text)+`)`)
+}
+
+// key presses a key as a keyboard does.
+func (tab *tab) key(t *testing.T, key, text string) {
+	t.Helper()
+	code := map[string]int{"Tab": 9, "Enter": 13}[key]
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		event := object{"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
+		if kind == "keyDown" {
+			event["text"] = text
+		}
+		tab.call(t, "Input.dispatchKeyEvent", event)
+	}
+}
+
+// walkTo goes to a page with Tab and Enter alone, and checks that the focus can be seen on the way.
+func (tab *tab) walkTo(t *testing.T, page string) {
+	t.Helper()
+	tab.do(t, `document.activeElement.blur()`)
+	for range 3 + len(consolePages) {
+		tab.key(t, "Tab", "")
+		var at struct{ Text, Outline, Box string }
+		tab.eval(t, `(() => { const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();
+			return {text: e.textContent, outline: s.outlineStyle, box: b.left >= 0 && b.top >= 0 && b.width > 0 ? "seen" : "hidden"} })()`, &at)
+		if at.Outline == "none" || at.Box != "seen" {
+			t.Errorf("the focus on %q cannot be seen: %+v", at.Text, at)
+		}
+		if at.Text == page {
+			tab.do(t, `document.documentElement.dataset.old = "yes"`)
+			tab.key(t, "Enter", "\r")
+			tab.until(t, `!document.documentElement.dataset.old`)
+			tab.heading(t, page)
+			tab.until(t, `document.querySelector("nav a[aria-current]")?.textContent === `+quote(page))
+			return
+		}
+	}
+	t.Fatalf("the keyboard does not reach %s", page)
+}
+
+func (tab *tab) media(t *testing.T, scheme string) {
+	t.Helper()
+	tab.call(t, "Emulation.setEmulatedMedia", object{"features": []object{{"name": "prefers-color-scheme", "value": scheme}}})
+}
+
+// accessible runs axe-core with the rules of WCAG 2.2 AA and its best practices.
+func (tab *tab) accessible(t *testing.T, axe, what string) {
+	t.Helper()
+	var loaded bool
+	if tab.eval(t, `typeof axe === "object"`, &loaded); !loaded {
+		tab.eval(t, axe+"; null", new(any))
+	}
+	var faults []string
+	tab.eval(t, `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.map(v => v.id + ": " + v.help + "\n" +
+		v.nodes.map(n => "  " + n.html.slice(0, 200) + " " + n.failureSummary).slice(0, 3).join("\n")))`, &faults)
+	for _, fault := range faults {
+		t.Errorf("%s: %s", what, fault)
+	}
+}
+
+// narrow shows the page 320 pixels wide (WCAG 2.2, 1.4.10).
+func (tab *tab) narrow(t *testing.T, what string) {
+	t.Helper()
+	tab.call(t, "Emulation.setDeviceMetricsOverride", object{"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": false})
+	var width int
+	tab.eval(t, `document.documentElement.scrollWidth`, &width)
+	if width > 320 {
+		t.Errorf("%s is %d pixels wide on a screen of 320", what, width)
+	}
+}
+
+// shot takes a picture of the whole page if pictures are wanted.
+func (tab *tab) shot(t *testing.T, name string) {
+	t.Helper()
+	dir := os.Getenv("KEYMILL_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var shot struct{ Data string }
+	tab.browser.must(t, tab.session, "Page.captureScreenshot", object{"format": "png", "captureBeyondViewport": true}, &shot)
+	raw, err := base64.StdEncoding.DecodeString(shot.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), raw, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// explain asks why a token is refused. The token is in no address and not on the page.
+func explain(t *testing.T, tab *tab) {
+	t.Helper()
+	tab.walkTo(t, "Sessions")
+	const token = "kmr_not-a-token"
+	tab.do(t, `document.querySelector("input[name=token]").focus()`)
+	tab.call(t, "Input.insertText", object{"text": token})
+	tab.key(t, "Enter", "\r")
+	tab.heading(t, "Why")
+	tab.text(t, "refused")
+	var page string
+	tab.eval(t, `location.href + document.documentElement.outerHTML`, &page)
+	if strings.Contains(page, token) {
+		t.Errorf("the page has the token:\n%s", page)
+	}
+}
+
+// withoutScript pastes the code of the link into the form.
+func withoutScript(t *testing.T, b *browser, link string) {
+	t.Helper()
+	tab := b.newProfile(t).visit(t, "about:blank")
+	tab.call(t, "Emulation.setScriptExecutionDisabled", object{"value": true})
+	address, code, _ := strings.Cut(link, "#")
+	tab.call(t, "Page.navigate", object{"url": address})
+	tab.snapshot(t, "Log in")
+	tab.key(t, "Tab", "") // the link to the content
+	tab.key(t, "Tab", "")
+	tab.call(t, "Input.insertText", object{"text": code})
+	tab.key(t, "Enter", "\r")
+	tab.snapshot(t, "Overview")
+}
+
+// snapshot waits for a page whose heading is heading, without running a script in it.
+func (tab *tab) snapshot(t *testing.T, heading string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		var got struct{ Strings []string }
+		tab.browser.must(t, tab.session, "DOMSnapshot.captureSnapshot", object{"computedStyles": []string{}}, &got)
+		if slices.Contains(got.Strings, heading+" – Keymill") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no page %s: %q", heading, got.Strings)
+		}
+	}
+}
