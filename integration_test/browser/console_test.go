@@ -27,8 +27,8 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	if err != nil {
 		missing(t, "axe-core")
 	}
-	srv := server.Start(t, server.Options{Config: "session.client: " + client})
-	populate(t, srv)
+	srv := server.Start(t, server.Options{Config: server.WebConfig})
+	token := populate(t, srv)
 	b := startBrowser(t, "")
 	t.Run("TheLinkLogsInOnce", func(t *testing.T) {
 		link := startConsole(t, srv)
@@ -49,6 +49,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 	t.Run("EveryPage", func(t *testing.T) {
 		tab := b.newProfile(t).visit(t, startConsole(t, srv))
 		tab.heading(t, "Overview")
+		tab.until(t, `document.querySelector("a[href*='action=session.replay']").textContent === "1"`)
 		for i, page := range consolePages {
 			tab.walkTo(t, page)
 			for _, scheme := range []string{"light", "dark"} {
@@ -61,22 +62,40 @@ func TestTheConsoleInABrowser(t *testing.T) {
 			tab.shot(t, fmt.Sprintf("%d-%s-narrow", i, strings.ToLower(page)))
 			tab.call(t, "Emulation.clearDeviceMetricsOverride", object{})
 		}
-		explain(t, tab)
+		explain(t, tab, "kmr_not-a-token", "refused")
+		explain(t, tab, token, "accepted")
+		tab.accessible(t, string(axe), "Why")
+		findUser(t, tab)
+		tab.accessible(t, string(axe), "a user")
+		tab.shot(t, "8-user")
+		live(t, tab, srv)
 	})
 }
 
-// populate adds what the pages show. One client has a long list of everything.
-func populate(t *testing.T, srv *server.Server) {
+// populate adds what the pages show, with a session that a replay has ended and one that is live. It returns the
+// refresh token of the second.
+func populate(t *testing.T, srv *server.Server) (token string) {
 	t.Helper()
-	srv.Run(t, "audience", "add", audience, "--alg", "EdDSA", "--scope", "read", "--scope", "write")
+	srv.AddWeb(t)
 	srv.Run(t, "verifier", "add", "orders-api")
 	srv.Run(t, "audience", "add", strings.Repeat("very-long-name.", 13))
-	srv.Run(t, "client", "add", client, "--public", "--grant", "refresh_token", "--audience", audience, "--origin", "http://127.0.0.1:1")
-	srv.Run(t, "client", "add", "billing", "--grant", "client_credentials", "--audience", audience, "--scope", "read")
+	srv.Run(t, "client", "add", "billing", "--grant", "client_credentials", "--audience", audience)
 	srv.Run(t, "client", "disable", "billing")
+	stolen := logIn(t, srv)
+	for _, presented := range []string{stolen, "", stolen} { // the third is a replay
+		if presented == "" {
+			presented = token
+		}
+		a, err := srv.Refresh(t.Context(), server.Web, presented)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token = a.Field("refresh_token")
+	}
+	token = logIn(t, srv)
 	users := "id,username,password,is_active\n"
 	for n := range 120 {
-		users += fmt.Sprintf("%d,person-%d@example.com,!,1\n", n+1, n)
+		users += fmt.Sprintf("%d,person-%d@example.com,!,1\n", n+1000, n)
 	}
 	file := filepath.Join(t.TempDir(), "users.csv")
 	if err := os.WriteFile(file, []byte(users), 0o600); err != nil {
@@ -90,6 +109,16 @@ func populate(t *testing.T, srv *server.Server) {
 			srv.Run(t, "key", "revoke", k.KID)
 		}
 	}
+	return token
+}
+
+func logIn(t *testing.T, srv *server.Server) string {
+	t.Helper()
+	token, err := srv.Login(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }
 
 // startConsole runs keymill console until the test ends, and returns its link.
@@ -260,21 +289,43 @@ func (tab *tab) shot(t *testing.T, name string) {
 	}
 }
 
-// explain asks why a token is refused. The token is in no address and not on the page.
-func explain(t *testing.T, tab *tab) {
+// explain asks what the server would answer to a token. The token is in no address and not on the page.
+func explain(t *testing.T, tab *tab, token, answer string) {
 	t.Helper()
 	tab.walkTo(t, "Sessions")
-	const token = "kmr_not-a-token"
 	tab.do(t, `document.querySelector("input[name=token]").focus()`)
 	tab.call(t, "Input.insertText", object{"text": token})
 	tab.key(t, "Enter", "\r")
 	tab.heading(t, "Why")
-	tab.text(t, "refused")
+	tab.text(t, answer)
 	var page string
 	tab.eval(t, `location.href + document.documentElement.outerHTML`, &page)
 	if strings.Contains(page, token) {
 		t.Errorf("the page has the token:\n%s", page)
 	}
+}
+
+// findUser types the name of a user into the form.
+func findUser(t *testing.T, tab *tab) {
+	t.Helper()
+	tab.walkTo(t, "Users")
+	tab.do(t, `document.querySelector("input[name=user]").focus()`)
+	tab.call(t, "Input.insertText", object{"text": server.Person})
+	tab.key(t, "Enter", "\r")
+	tab.heading(t, "User "+server.Person)
+}
+
+// live shows new records without a reload, and no script breaks the Content-Security-Policy.
+func live(t *testing.T, tab *tab, srv *server.Server) {
+	t.Helper()
+	tab.walkTo(t, "Audit")
+	tab.do(t, `document.querySelector("a[href*='live=1']").click()`)
+	tab.text(t, "Stop showing new records")
+	tab.do(t, `document.documentElement.dataset.old = "yes"; document.activeElement.blur();
+		addEventListener("securitypolicyviolation", (e) => { document.documentElement.dataset.violated = e.violatedDirective })`)
+	srv.Run(t, "audience", "add", "brand-new")
+	tab.until(t, `document.querySelector("main").textContent.includes("brand-new")`)
+	tab.until(t, `document.documentElement.dataset.old === "yes" && !document.documentElement.dataset.violated`)
 }
 
 // withoutScript pastes the code of the link into the form.

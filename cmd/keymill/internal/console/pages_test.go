@@ -69,6 +69,7 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // hostile is markup, control characters, and characters that turn the direction of text.
 const hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'` onload=x \x1b[31m\u202egnp\u2066\u0000\ufeff javascript:alert(1)&lt;{{.}}"
 
+// R120.
 func TestHostileNamesAreTextOnEveryPage(t *testing.T) {
 	plain := newVisitor(adminapitest.Serve(t, admin{"name"}))
 	attacked := newVisitor(adminapitest.Serve(t, admin{hostile + strings.Repeat("A", 200)}))

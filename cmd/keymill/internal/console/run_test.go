@@ -151,6 +151,8 @@ func TestAConsoleListensOnLoopbackOnly(t *testing.T) {
 }
 
 // TestTheLinkIsNoArgument: xdg-open gets the name of a file that only its user can read, and the file is removed after use.
+//
+// R120.
 func TestTheLinkIsNoArgument(t *testing.T) {
 	dir := t.TempDir()
 	script := "#!/bin/sh\nprintf '%s' \"$*\" > " + dir + "/arguments\nstat -c %a \"$1\" > " + dir + "/mode\ncat \"$1\" > " + dir + "/page.new\nenv > " + dir + "/env\nmv " + dir + "/page.new " + dir + "/page\n"

@@ -82,6 +82,7 @@ func refused(t *testing.T, w *httptest.ResponseRecorder, status int, why string)
 	}
 }
 
+// R120.
 func TestALinkWorksOnce(t *testing.T) {
 	v := newVisitor(nil)
 	refused(t, v.enter("FORGED"), http.StatusForbidden, "not the code")
@@ -96,6 +97,7 @@ func TestALinkWorksOnce(t *testing.T) {
 	refused(t, v.enter(v.site.door.code), http.StatusForbidden, "used already")
 }
 
+// R120.
 func TestALinkExpiresAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVisitor(nil)
@@ -116,6 +118,7 @@ func TestALinkExpiresAfterAMinute(t *testing.T) {
 	})
 }
 
+// R120.
 func TestTenWrongCodesEndTheLink(t *testing.T) {
 	v := newVisitor(nil)
 	for range maxAttempts {
@@ -138,6 +141,7 @@ func TestSecretsAreNewAndLong(t *testing.T) {
 	}
 }
 
+// R120.
 func TestAPageNeedsTheCookieAndThePath(t *testing.T) {
 	v := newVisitor(nil)
 	base := v.login(t)
@@ -153,6 +157,7 @@ func TestAPageNeedsTheCookieAndThePath(t *testing.T) {
 	refused(t, v.send("GET", base+"nothing", ""), http.StatusNotFound, "This console has no such page.")
 }
 
+// R120.
 func TestOtherSitesAreNotAnswered(t *testing.T) {
 	v := newVisitor(nil)
 	base := v.login(t)
@@ -227,6 +232,8 @@ func strict(t *testing.T, w *httptest.ResponseRecorder) {
 }
 
 // TestASecondConsoleHasItsOwnSecrets: the link and the cookie of one are nothing to the other.
+//
+// R120.
 func TestASecondConsoleHasItsOwnSecrets(t *testing.T) {
 	one, two := newVisitor(nil), newVisitor(nil)
 	refused(t, two.enter(one.site.door.code), http.StatusForbidden, "not the code")

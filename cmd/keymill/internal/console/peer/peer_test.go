@@ -87,6 +87,8 @@ func TestAUserWhoIsNotListedIsNotLetIn(t *testing.T) {
 }
 
 // TestAProcessOfAnotherUserIsNotLetIn, and none of its bytes is read.
+//
+// R120.
 func TestAProcessOfAnotherUserIsNotLetIn(t *testing.T) {
 	terminaltest.NeedRoot(t)
 	at, refused := serve(t, "tcp", "127.0.0.1:0", 0)
