@@ -84,7 +84,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 
 // SetAudience changes an audience. Its algorithm cannot change, because verifiers are configured
 // with it.
-func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string) (api.Audience, error) {
+func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string, only ...api.Condition) (api.Audience, error) {
 	var shown api.Audience
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := i.readAudience(tx, name)
@@ -103,6 +103,9 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 			return err
 		}
 		after.Clients = before.Clients
+		if err := api.CheckAll(only, before.show(name).ETag()); err != nil {
+			return err
+		}
 		shown = after.show(name)
 		if after.TTL == before.TTL && after.Profile == before.Profile && slices.Equal(after.Scopes, before.Scopes) {
 			return nil
@@ -122,7 +125,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 }
 
 // RemoveAudience removes an audience that no client names.
-func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
+func (i *Issuer) RemoveAudience(ctx context.Context, name, by string, only ...api.Condition) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readAudience(tx, name)
 		if rec != nil && rec == i.admin {
@@ -134,7 +137,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string) error {
 		if rec.Clients > 0 {
 			return refusal.New("in_use", "audience %s is used by %d client(s); remove it from them first", name, rec.Clients)
 		}
-		if err := tx.Delete(audienceKey(name)); err != nil {
+		if err := errors.Join(api.CheckAll(only, rec.show(name).ETag()), tx.Delete(audienceKey(name))); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit("audience.remove", name, rec.detail())

@@ -70,7 +70,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 }
 
 // SetClient changes a client. The change is in force from the next request on.
-func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, by string) (api.Client, error) {
+func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, by string, only ...api.Condition) (api.Client, error) {
 	var shown api.Client
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := i.readClient(tx, id)
@@ -93,6 +93,9 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 			}
 		}
 		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
+			return err
+		}
+		if err := api.CheckAll(only, before.show(id, i.keys.Now()).ETag()); err != nil {
 			return err
 		}
 		return i.putChanged(i.decision(tx, by), id, before, after)
@@ -195,12 +198,13 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 }
 
 // RemoveClient removes a client. Its id can be used again, with a later epoch.
-func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
+func (i *Issuer) RemoveClient(ctx context.Context, id, by string, only ...api.Condition) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		rec, err := i.readClient(tx, id)
 		if err != nil {
 			return err
 		}
+		unchanged := api.CheckAll(only, rec.show(id, i.keys.Now()).ETag())
 		if err := adminscope.CheckActor(by, "client remove", rec.settings()); err != nil {
 			return err
 		}
@@ -214,7 +218,7 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string) error {
 		if err := i.endClient(d, "client.remove", id, rec); err != nil {
 			return err
 		}
-		return errors.Join(tx.Delete(clientKey(id)), d.leave(id, rec.Epoch))
+		return errors.Join(tx.Delete(clientKey(id)), d.leave(id, rec.Epoch), unchanged)
 	})
 }
 

@@ -182,7 +182,7 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 
 // SetUser changes a user. Disabling a user ends all sessions of the user. Enabling the user does
 // not restore them. Under a new name the sessions go on, because they hold the id.
-func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string) (api.User, error) {
+func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange, by string, only ...api.Condition) (api.User, error) {
 	var claims json.RawMessage
 	var name string
 	var err error
@@ -197,6 +197,9 @@ func (i *Issuer) SetUser(ctx context.Context, nameOrID string, c api.UserChange,
 		}
 	}
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
+		if err := api.CheckAll(only, rec.show(id).ETag()); err != nil {
+			return err
+		}
 		if c.Name != nil && name != rec.Name {
 			if err := i.decision(tx, by).rename(id, rec, name); err != nil {
 				return err
@@ -288,10 +291,13 @@ func (i *Issuer) endUser(d decision, action, id string, rec *userRecord) error {
 
 // RemoveUser removes a user and ends every session of the user. Name and id can be used
 // again, the id with a later epoch.
-func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string) error {
+func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string, only ...api.Condition) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		id, rec, err := i.lookUp(tx, nameOrID)
 		if err != nil {
+			return err
+		}
+		if err := api.CheckAll(only, rec.show(id).ETag()); err != nil {
 			return err
 		}
 		d, gone := i.decision(tx, by), *rec

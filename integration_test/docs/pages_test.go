@@ -62,6 +62,18 @@ func TestHTTPExamplesWork(t *testing.T) {
 	}
 }
 
+// TestTheAdminAPICanBeAsked runs docs/admin.md.
+func TestTheAdminAPICanBeAsked(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	s.page(readPage(t, "docs/admin.md"), everyBlock)
+	if out := s.run(t); !strings.Contains(out, `"code":"precondition_failed"`) || !strings.Contains(out, `"ready":true`) {
+		t.Errorf("the output is\n%s", out)
+	}
+}
+
 // TestUsersCanLogIn runs docs/people.md.
 func TestUsersCanLogIn(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")

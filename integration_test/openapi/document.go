@@ -55,11 +55,16 @@ func (s *schemas) operation(r admin.Route) object {
 	if r.Body != nil {
 		o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": s.of(r.Body, true)}}}
 	}
-	if len(r.Query) > 0 {
-		parameters := []any{}
-		for _, p := range r.Query {
-			parameters = append(parameters, parameter(p))
-		}
+	parameters := []any{}
+	for _, p := range r.Query {
+		parameters = append(parameters, parameter(p))
+	}
+	if r.Tagged && r.Method != http.MethodGet {
+		parameters = append(parameters,
+			header("If-Match", "only if the entry has one of these entity tags; * for any entry that exists"),
+			header("If-None-Match", "only if the entry has none of these entity tags; * for one that does not exist"))
+	}
+	if len(parameters) > 0 {
 		o["parameters"] = parameters
 	}
 	return o
@@ -72,6 +77,10 @@ func operationID(r admin.Route) string {
 		id += strings.ToUpper(part[:1]) + part[1:]
 	}
 	return id
+}
+
+func header(name, meaning string) object {
+	return object{"name": name, "in": "header", "description": meaning, "schema": object{"type": "string"}}
 }
 
 func parameter(p admin.Parameter) object {
@@ -96,16 +105,17 @@ func parameter(p admin.Parameter) object {
 
 // meanings maps the codes of refusals to the statuses that they have.
 var meanings = map[string][]int{
-	"invalid_request": {http.StatusBadRequest, http.StatusRequestEntityTooLarge},
-	"not_found":       {http.StatusNotFound},
-	"already_exists":  {http.StatusConflict},
-	"in_use":          {http.StatusConflict},
-	"built_in":        {http.StatusConflict},
-	"socket_only":     {http.StatusForbidden},
-	"not_ready":       {http.StatusConflict},
-	"not_served":      {http.StatusConflict},
-	"unavailable":     {http.StatusTooManyRequests, http.StatusServiceUnavailable},
-	"server_error":    {http.StatusInternalServerError},
+	"invalid_request":     {http.StatusBadRequest, http.StatusRequestEntityTooLarge},
+	"not_found":           {http.StatusNotFound},
+	"already_exists":      {http.StatusConflict},
+	"in_use":              {http.StatusConflict},
+	"built_in":            {http.StatusConflict},
+	"socket_only":         {http.StatusForbidden},
+	"not_ready":           {http.StatusConflict},
+	"not_served":          {http.StatusConflict},
+	"unavailable":         {http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	"precondition_failed": {http.StatusPreconditionFailed},
+	"server_error":        {http.StatusInternalServerError},
 }
 
 // responses describes the answer to a success, and one for each status of a refusal.
@@ -117,6 +127,9 @@ func (s *schemas) responses(r admin.Route) object {
 		success = object{"description": "the copy", "content": object{"application/octet-stream": object{}}}
 	default:
 		success["content"] = object{"application/json": object{"schema": s.of(r.Answer, false)}}
+	}
+	if r.Tagged && success["content"] != nil {
+		success["headers"] = object{"ETag": object{"description": "of what administrators decide", "schema": object{"type": "string"}}}
 	}
 	all := object{fmt.Sprint(r.Status): success}
 	codes := map[int][]string{}

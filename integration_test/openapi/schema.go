@@ -116,6 +116,9 @@ func (s *schemas) members(t reflect.Type, request bool, properties object, requi
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		comment := s.comments.ofField(t, f)
 		if shown := shownAs[t]; comment == "" && shown != nil {
 			if same, ok := shown.FieldByName(f.Name); ok {

@@ -22,6 +22,7 @@ type Client struct {
 	Absolute       string         `json:"absolute"`   // as grace
 	Created        time.Time      `json:"created"`
 	OldSecretUntil *time.Time     `json:"old_secret_until"`   // null unless two secrets are valid
+	Secrets        string         `json:"-"`                  // changes with the secrets, for the ETag
 	Warnings       []string       `json:"warnings,omitempty"` // what of a change will probably not work; only in the answer to it
 }
 

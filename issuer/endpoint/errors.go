@@ -163,6 +163,8 @@ func statusOf(r *refusal.Refusal) int {
 		return http.StatusUnauthorized
 	case "not_found":
 		return http.StatusNotFound
+	case "precondition_failed":
+		return http.StatusPreconditionFailed
 	case "socket_only":
 		return http.StatusForbidden
 	case "already_exists", "built_in", "in_use", "not_served":

@@ -10,9 +10,15 @@ import (
 
 // Serve answers a request of route. If it returns an error, it has written nothing.
 func (a *API) Serve(route Route, w http.ResponseWriter, r *http.Request) error {
+	if err := checkConditional(route, r); err != nil {
+		return err
+	}
 	answer, err := route.Handler(r)
 	if err != nil {
 		return err
+	}
+	if entry, ok := answer.(interface{ ETag() string }); ok && route.Tagged {
+		w.Header().Set("ETag", entry.ETag())
 	}
 	if stream, ok := answer.(Stream); ok {
 		return a.writeStream(stream, w, r)

@@ -19,9 +19,17 @@ func (a *API) showAudience(r *http.Request, name string) (api.Audience, error) {
 }
 
 func (a *API) setAudience(r *http.Request, name string, change api.AudienceChange) (api.Audience, error) {
-	return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r))
+	only, err := condition(r)
+	if err != nil {
+		return api.Audience{}, err
+	}
+	return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r), only)
 }
 
 func (a *API) removeAudience(r *http.Request, name string) (any, error) {
-	return nil, a.cfg.Issuer.RemoveAudience(r.Context(), name, Actor(r))
+	only, err := condition(r)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.cfg.Issuer.RemoveAudience(r.Context(), name, Actor(r), only)
 }

@@ -40,7 +40,11 @@ func (a *API) showClient(r *http.Request, id string) (api.Client, error) {
 }
 
 func (a *API) setClient(r *http.Request, id string, change api.ClientChange) (api.Client, error) {
-	changed, err := a.cfg.Issuer.SetClient(r.Context(), id, change, Actor(r))
+	only, err := condition(r)
+	if err != nil {
+		return api.Client{}, err
+	}
+	changed, err := a.cfg.Issuer.SetClient(r.Context(), id, change, Actor(r), only)
 	if change.Origins != nil {
 		changed.Warnings = site.Warnings(changed.Origins, a.cfg.Issuer.URL())
 	}
@@ -63,6 +67,10 @@ func (a *API) rotateSecret(r *http.Request, id string, req api.RotateSecretReque
 // removeClient removes a client. With unused=true it refuses to remove one that a login endpoint uses
 // or that has live sessions.
 func (a *API) removeClient(r *http.Request, id string) (any, error) {
+	only, err := condition(r)
+	if err != nil {
+		return nil, err
+	}
 	query := r.URL.Query() // named has checked it
 	if query.Has("unused") {
 		if query.Get("unused") != "true" {
@@ -72,7 +80,7 @@ func (a *API) removeClient(r *http.Request, id string) (any, error) {
 			return nil, err
 		}
 	}
-	return nil, a.cfg.Issuer.RemoveClient(r.Context(), id, Actor(r))
+	return nil, a.cfg.Issuer.RemoveClient(r.Context(), id, Actor(r), only)
 }
 
 // checkUnused refuses with in_use if users log in through the client.

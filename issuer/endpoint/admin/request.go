@@ -64,6 +64,25 @@ func queryNumber(query url.Values, parameter string, valid numbers) (uint64, err
 	return n, nil
 }
 
+// condition reads the headers If-Match and If-None-Match of a change.
+func condition(r *http.Request) (api.Condition, error) {
+	return api.ParseCondition(r.Header["If-Match"], r.Header["If-None-Match"])
+}
+
+// checkConditional refuses a change with a condition if the route has none: the change would be made
+// although the condition may not be met.
+func checkConditional(route Route, r *http.Request) error {
+	if route.Tagged || route.Method == http.MethodGet {
+		return nil
+	}
+	for _, header := range []string{"If-Match", "If-None-Match"} {
+		if len(r.Header[header]) > 0 {
+			return refusal.New("invalid_request", "%s %s does not read the header %s", route.Method, route.Path, header)
+		}
+	}
+	return nil
+}
+
 // missingParameter refuses a query without a required parameter.
 func missingParameter(name string) error {
 	return refusal.New("invalid_request", "the query needs parameter '%s'", name)

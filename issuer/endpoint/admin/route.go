@@ -29,6 +29,7 @@ type Operation struct {
 	Body    reflect.Type // of the request; nil if it has none
 	Answer  reflect.Type // that of any if the answer has no body
 	Codes   []string     // of its refusals, beside those of Common
+	Tagged  bool         // the answer has an ETag; a change reads If-Match and If-None-Match, see condition
 }
 
 // Common returns the codes that every route can answer with.
@@ -39,6 +40,15 @@ func (o Operation) refuses(codes ...string) Operation {
 	o.Codes = slices.Concat(o.Codes, codes)
 	return o
 }
+
+// tagged says that the answers have an entity tag.
+func (o Operation) tagged() Operation {
+	o.Tagged = true
+	return o
+}
+
+// conditional says in addition that the operation is only done for the tags that the request names.
+func (o Operation) conditional() Operation { return o.tagged().refuses("precondition_failed") }
 
 // selected returns an Operation without a body whose handler reads the query itself.
 func selected[A any](h func(*http.Request, url.Values) (A, error), query ...Parameter) Operation {

@@ -48,7 +48,11 @@ func (a *API) withFailures(u api.User) api.UserDetails {
 }
 
 func (a *API) setUser(r *http.Request, name string, change api.UserChange) (api.User, error) {
-	return a.cfg.Issuer.SetUser(r.Context(), name, change, Actor(r))
+	only, err := condition(r)
+	if err != nil {
+		return api.User{}, err
+	}
+	return a.cfg.Issuer.SetUser(r.Context(), name, change, Actor(r), only)
 }
 
 func (a *API) setPassword(r *http.Request, name string, req api.SetPasswordRequest) (api.User, error) {
@@ -60,11 +64,15 @@ func (a *API) logoutUser(r *http.Request, name string) (api.User, error) {
 }
 
 func (a *API) removeUser(r *http.Request, name string) (any, error) {
+	only, err := condition(r)
+	if err != nil {
+		return nil, err
+	}
 	u, err := a.cfg.Issuer.User(r.Context(), name)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.cfg.Issuer.RemoveUser(r.Context(), "id:"+u.ID, Actor(r)); err != nil {
+	if err := a.cfg.Issuer.RemoveUser(r.Context(), "id:"+u.ID, Actor(r), only); err != nil {
 		return nil, err
 	}
 	a.cfg.Passwords.Forget(issuer.LoginCountKeyOf(u.ID)) // another user may get the id
