@@ -23,7 +23,7 @@ type input struct {
 func (s *site) clients(r *request) (*page, error) {
 	clients, next, err := getPage(r, s, "clients", func(c api.Client) string { return c.ID })
 	t := table{
-		Caption: "Clients", Empty: "There are no clients.",
+		Caption: "Clients", Titled: true, Empty: "There are no clients.",
 		Columns: []string{"Client", "State", "Kind", "Grants", "Audiences", "Scopes", "Created"},
 	}
 	for _, c := range clients {
@@ -104,7 +104,7 @@ func setting(s string) cell {
 func (s *site) audiences(r *request) (*page, error) {
 	audiences, next, err := getPage(r, s, "audiences", func(a api.Audience) string { return a.Name })
 	t := table{
-		Caption: "Audiences", Empty: "There are no audiences.",
+		Caption: "Audiences", Titled: true, Empty: "There are no audiences.",
 		Columns: []string{"Audience", "Algorithm", "Tokens live", "Claims", "Scopes"},
 	}
 	for _, a := range audiences {

@@ -79,6 +79,7 @@ type table struct {
 	Caption string
 	Columns []string
 	Rows    [][]cell
+	Titled  bool   // the heading of the page says the same as the caption
 	Empty   string // what is said if there are no rows
 	More    string // link to the next rows; "" if there are none
 	MoreIs  string // the words of that link
@@ -137,8 +138,12 @@ func state(kind, s string) cell { return cell{Text: short(s), Kind: kind} }
 
 // list shows the first entries of a list, and how many more there are.
 func list(items []string) cell {
-	const most = 3
-	text := short(strings.Join(items[:min(len(items), most)], ", "))
+	const most, each = 3, 20
+	var names []string
+	for _, item := range items[:min(len(items), most)] {
+		names = append(names, bounded(item, each))
+	}
+	text := strings.Join(names, ", ")
 	if rest := len(items) - most; rest > 0 {
 		text += ", and " + strconv.Itoa(rest) + " more"
 	}
