@@ -31,6 +31,8 @@ var table = map[string]row{
 	"verifier-tokens":    {1_000, 10_000}, // tokens that every verifier accepts during them, at least
 	"first-key-kills":    {3, 50},         // kill -9 right after the first signature of a new store
 	"browser-rounds":     {10, 200},       // refreshes of two tabs at once, in each of three ways
+	"console-users":      {500, 10_000},   // that the console's pages list
+	"console-clients":    {50, 1_000},     // the same
 	"kill9-rounds":       {6, 120},        // kill -9 at a random instant under load
 
 	"kill9-storms":       {10, 200},           // kill -9 while many sessions refresh
