@@ -159,14 +159,16 @@ func levelOf(status int) slog.Level {
 
 func statusOf(r *refusal.Refusal) int {
 	switch r.Code {
-	case "invalid_client", "invalid_credentials":
+	case "invalid_client", "invalid_credentials", "invalid_token", "no_token":
 		return http.StatusUnauthorized
 	case "not_found":
 		return http.StatusNotFound
 	case "precondition_failed":
 		return http.StatusPreconditionFailed
-	case "socket_only":
+	case "socket_only", "insufficient_scope", "origin_refused":
 		return http.StatusForbidden
+	case "wrong_host":
+		return http.StatusMisdirectedRequest
 	case "already_exists", "built_in", "in_use", "not_served":
 		return http.StatusConflict
 	}

@@ -18,6 +18,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/admin/access"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/endpoint/requestid"
@@ -43,9 +44,10 @@ type router struct {
 	damaged     func(context.Context, error) // may be nil, see Config
 	mux         *httprouter.Router
 	routes      []route
-	format      *errorFormat              // of errors; nil for that of RFC 6749
-	formats     map[string]*errorFormat   // path → format of its errors; the router's if absent
-	admit       func(*http.Request) error // called before a route is looked up
+	format      *errorFormat                               // of errors; nil for that of RFC 6749
+	formats     map[string]*errorFormat                    // path → format of its errors; the router's if absent
+	admit       func(*http.Request) error                  // called before a route is looked up
+	identify    func(*http.Request) (*http.Request, error) // called after admit; nil on listeners that need no token
 	unavailable unavailable
 	address     func(*http.Request) netip.Addr
 	log         *slog.Logger
@@ -118,6 +120,16 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.writeError(w, r, err)
 		return
 	}
+	if rt.identify != nil {
+		known, err := rt.identify(r)
+		if err != nil {
+			anyone := *rt // who learns nothing about the store
+			anyone.unavailable.withReason = false
+			anyone.writeError(w, r, err)
+			return
+		}
+		r = known
+	}
 	rt.mux.ServeHTTP(w, r)
 }
 
@@ -159,7 +171,9 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	if a.status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // otherwise net/http would read the body before the next request
 	}
-	if a.status == http.StatusUnauthorized {
+	if denied := (*access.Error)(nil); errors.As(err, &denied) {
+		header["Www-Authenticate"] = []string{denied.Challenge}
+	} else if a.status == http.StatusUnauthorized {
 		header["Www-Authenticate"] = challenge
 	}
 	if a.status >= http.StatusInternalServerError && rt.damaged != nil {
@@ -211,8 +225,9 @@ func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err er
 	}
 	if by := admin.Actor(r); by != "" {
 		attrs = append(attrs, slog.String("by", by))
-	} else {
-		attrs = append(attrs, slog.String("from", rt.address(r).String()))
+	}
+	if from := rt.address(r); from.IsValid() {
+		attrs = append(attrs, slog.String("from", from.String()))
 	}
 	if reason.Err != nil { // it was found in err
 		attrs = append(attrs, reason.Attrs()...)

@@ -16,7 +16,8 @@
 //
 // The admin API describes an error as RFC 9457 says, the public API as RFC 6749.
 //
-// There are up to three listeners. Admin serves /admin/v1/… on a Unix socket (package admin). Monitor
+// There are up to four listeners. Admin serves /admin/v1/… on a Unix socket (package admin), and Remote to holders of
+// tokens (package access). Monitor
 // serves GET /metrics (package metrics), and /healthz and /readyz as Public does. Public serves
 //
 //	GET  /.well-known/jwks.json                     RFC 7517          any origin
@@ -53,6 +54,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
+	"keymill/issuer/endpoint/admin/access"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
@@ -91,6 +93,9 @@ type Config struct {
 	// Damaged gets the context and the error of each request that could not be answered. If a damaged record is the
 	// reason, the error names it. It may be nil.
 	Damaged func(context.Context, error)
+
+	// AdminHosts are those of the listener of Remote; nil if there is none.
+	AdminHosts *access.Hosts
 
 	// Metrics counts what the public API does; nil counts nothing.
 	Metrics *metrics.Metrics
@@ -132,6 +137,7 @@ type Server struct {
 	cookie    string // name of the browser endpoint's cookie
 	public    *router
 	admin     *router
+	remote    *router // nil without Config.AdminHosts
 	monitor   *router
 	ready     atomic.Pointer[time.Time]      // when it was last found ready, see Ready
 	trusted   atomic.Pointer[[]netip.Prefix] // proxies
@@ -167,6 +173,9 @@ func New(cfg Config) (*Server, error) {
 	s.admin.format = &problemFormat
 	s.adminRoutes(s.admin)
 	s.public.damaged, s.admin.damaged = cfg.Damaged, cfg.Damaged
+	if cfg.AdminHosts != nil {
+		s.remoteRoutes(access.NewGuard(*cfg.AdminHosts, cfg.Issuer, s.refused.Count))
+	}
 	s.measure()
 	return s, nil
 }

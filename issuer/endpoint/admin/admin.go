@@ -1,5 +1,6 @@
 // Package admin has the handlers of the admin API, /admin/v1/…. It is served on a Unix
-// socket, to the user of the server and to root only, see ConnContext. The table in package
+// socket, to the user of the server and to root only, see ConnContext, and on admin.listen, to holders of
+// access tokens, see package access. The table in package
 // api lists all paths with the types of their requests and answers.
 //
 // Routes is the contract: every route with its scope, its parameters, the types of its request and
@@ -51,8 +52,16 @@ type API struct {
 // New returns an API.
 func New(cfg Config) *API { return &API{cfg} }
 
-// Routes returns all routes. GET stands for HEAD as well.
+// Routes returns all routes, each for those who may use it. GET stands for HEAD as well.
 func (a *API) Routes() []Route {
+	routes := a.routes()
+	for n := range routes {
+		routes[n].Handler = permit(routes[n].Scope, routes[n].Handler)
+	}
+	return routes
+}
+
+func (a *API) routes() []Route {
 	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{

@@ -40,7 +40,7 @@ func TestTheTableOfPackageAPIListsAllRoutes(t *testing.T) {
 			documented = append(documented, strings.Join([]string{m[2], path, m[3], m[4]}, " "))
 		}
 	}
-	for _, r := range New(Config{}).Routes() {
+	for _, r := range New(Config{}).routes() {
 		served = append(served, strings.Join([]string{r.Method, r.Path, tableName(r.Body), tableName(r.Answer)}, " "))
 	}
 	for _, s := range served {
@@ -74,7 +74,7 @@ func tableName(t reflect.Type) string {
 func TestRoutesAreComplete(t *testing.T) {
 	scopes := regexp.MustCompile(`^(keys:(read|rotate|revoke|import)|(audiences|clients|users|sessions|verifiers):(read|write)|(audit|status|backup):read)$`)
 	seen := map[string]bool{}
-	for _, r := range New(Config{}).Routes() {
+	for _, r := range New(Config{}).routes() {
 		name := r.Method + " " + r.Path
 		if seen[name] {
 			t.Errorf("%s is there twice", name)
@@ -122,7 +122,7 @@ func TestAnUnknownParameterIsRefused(t *testing.T) {
 		_, err = r.Handler(httptest.NewRequest(r.Method, r.Path+"?"+query, strings.NewReader("{}")))
 		return err
 	}
-	for _, r := range New(Config{}).Routes() {
+	for _, r := range New(Config{}).routes() {
 		for _, query := range []string{"unsed=true", "Unused=true", "dry_run=1", "id=a&name=b&user=c&limit=5&x", "%00"} {
 			err := ask(r, query)
 			if code := refusal.CodeOf(err); code != "invalid_request" {

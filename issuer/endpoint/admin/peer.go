@@ -8,10 +8,16 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"keymill/issuer/adminscope"
+	"keymill/issuer/endpoint/admin/access"
 )
 
-// actorKey is the key of the actor in a context.
-type actorKey struct{}
+// Keys of the actor and of the holder of a token in a context.
+type (
+	actorKey  struct{}
+	callerKey struct{}
+)
 
 // ConnContext is the ConnContext of the http.Server of the admin socket. It asks the kernel
 // for the user at the other end (SO_PEERCRED, unix(7)) and puts it into the context as the
@@ -61,8 +67,29 @@ func CheckPeer(r *http.Request) error {
 	return nil
 }
 
-// Actor returns the administrator who sent a request, "uid:1000"; "" for a request that did
-// not come through ConnContext.
+// WithCaller returns a request of the holder of a token, who gets what its scopes allow.
+func WithCaller(r *http.Request, c *access.Caller) *http.Request {
+	ctx := context.WithValue(r.Context(), actorKey{}, adminscope.Actor(c.Client))
+	return r.WithContext(context.WithValue(ctx, callerKey{}, c))
+}
+
+// permit returns the handler of a route, which is served to the socket and to holders of its scope.
+func permit(scope Scope, h Handler) Handler {
+	return func(r *http.Request) (any, error) {
+		if err := CheckPeer(r); err != nil {
+			return nil, err
+		}
+		if c, ok := r.Context().Value(callerKey{}).(*access.Caller); ok {
+			if err := c.Check(scope); err != nil {
+				return nil, err
+			}
+		}
+		return h(r)
+	}
+}
+
+// Actor returns the administrator who sent a request, "uid:1000" or "client:deployer"; "" for a request
+// that came neither through ConnContext nor through WithCaller.
 func Actor(r *http.Request) string {
 	by, _ := r.Context().Value(actorKey{}).(string)
 	return by

@@ -91,3 +91,32 @@ func untilToken(l *rate.Limiter, now time.Time) time.Duration {
 	}
 	return time.Duration(missing / float64(l.Limit()) * float64(time.Second))
 }
+
+// An AddressLimiter limits tokens that are not valid. They cannot be guessed, so it only bounds the work of
+// checking them.
+type AddressLimiter struct {
+	mu        sync.Mutex
+	addresses lru[netip.Addr, clientRecord] // owned by mu
+}
+
+// NewAddressLimiter returns an AddressLimiter that has counted nothing.
+func NewAddressLimiter() *AddressLimiter {
+	return &AddressLimiter{addresses: newLRU[netip.Addr, clientRecord](maxRemembered)}
+}
+
+// Wait returns how long the address has to wait before its next attempt, 0 if it need not wait.
+func (l *AddressLimiter) Wait(from netip.Addr, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.addresses.get(network(from)); a != nil {
+		return untilToken(a.failures, now)
+	}
+	return 0
+}
+
+// Failed counts a token that is not valid.
+func (l *AddressLimiter) Failed(from netip.Addr, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addresses.getOrAdd(network(from)).fail(AddressFailures, now)
+}

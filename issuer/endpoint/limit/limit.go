@@ -1,11 +1,13 @@
 // Package limit counts failed attempts to authenticate and slows down guessing. A
-// ClientLimiter counts wrong client secrets, a PasswordLimiter wrong passwords. Only
+// ClientLimiter counts wrong client secrets, a PasswordLimiter wrong passwords, an AddressLimiter
+// tokens that are not valid. Only
 // failures count: clients and users that authenticate are never limited. A LineLimiter
 // bounds the log lines of failed requests.
 //
 //	counted                         failures in 15 min   then
 //	client at an address            10                   refused
 //	all clients of an address       100                  refused
+//	tokens of an address            100                  refused
 //	account at an address           10                   refused
 //	all accounts of an address      100                  refused
 //	account from all addresses      10                   delayed: 1 s, 2 s, 4 s, 8 s, 10 s, 10 s …

@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkMetrics, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog,
+		c.checkListen, c.checkMetrics, c.checkAdminListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -48,6 +48,28 @@ func (c *Config) checkMetrics() error {
 	if public == port && port != 0 { // 0 is any free port
 		return terminal.WithHint(c.SettingError("metrics.listen", "%q has the port of listen (%s)", c.MetricsListen, c.Listen),
 			"metrics have a port of their own, so that a proxy cannot pass them on: metrics.listen: 127.0.0.1:9420")
+	}
+	return nil
+}
+
+func (c *Config) checkAdminListen() error {
+	if c.AdminListen == "" {
+		return nil
+	}
+	const example = "127.0.0.1:8421"
+	port, err := c.checkAddress("admin.listen", c.AdminListen, example)
+	if err != nil {
+		return err
+	}
+	for key, address := range map[string]string{"listen": c.Listen, "metrics.listen": c.MetricsListen} {
+		if _, other, err := net.SplitHostPort(address); err == nil && port != 0 && other == strconv.FormatUint(port, 10) {
+			return terminal.WithHint(c.SettingError("admin.listen", "%q has the port of %s (%s)", c.AdminListen, key, address),
+				"the admin API has a port of its own, so that a proxy cannot pass it on: admin.listen: %s", example)
+		}
+	}
+	if host, _, _ := net.SplitHostPort(c.AdminListen); !c.UsesTLS() && !jwks.IsLoopback(host) {
+		return terminal.WithHint(c.SettingError("admin.listen", "%q is not loopback, and tokens would cross the network unencrypted", c.AdminListen),
+			"set tls.cert_file and tls.key_file, or listen on loopback: admin.listen: %s", example)
 	}
 	return nil
 }

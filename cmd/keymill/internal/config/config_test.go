@@ -160,6 +160,7 @@ http:
   trusted_proxies: [10.1.2.3/8, 192.0.2.7, "2001:db8::/32"]
   max_connections: 500
 metrics: {listen: "127.0.0.1:9420"}
+admin: {listen: "0.0.0.0:8421"}
 log: {level: debug, format: json}
 audit: {log: stderr}
 `)
@@ -179,7 +180,7 @@ audit: {log: stderr}
 		BrowserClient: "web",
 		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
+		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {

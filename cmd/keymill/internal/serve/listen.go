@@ -139,12 +139,15 @@ func (s *server) watched(conns *connections.Listener, h http.Handler) *http.Serv
 }
 
 // servePublic serves until the listener is closed: TLS with HTTP/2 if there is a certificate, or else plain http.
-func (s *server) servePublic(h *http.Server) error {
+func (s *server) servePublic(h *http.Server) error { return s.serveOn(s.conns, h) }
+
+// serveOn serves connections as servePublic does.
+func (s *server) serveOn(conns *connections.Listener, h *http.Server) error {
 	if s.tls == nil {
-		return h.Serve(s.conns)
+		return h.Serve(conns)
 	}
 	h.TLSConfig = s.tls.TLSConfig()
-	return h.ServeTLS(s.conns, "", "") // the files are in TLSConfig
+	return h.ServeTLS(conns, "", "") // the files are in TLSConfig
 }
 
 // permitted returns http.max_connections, or less if the process may not open as many files.

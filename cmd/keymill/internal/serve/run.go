@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *server) run(ctx context.Context) error {
 	ended := s.startLoops(background, &loops)
 	go func() { ended <- endedError("public listener", s.servePublic(public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
-	servers := append([]*http.Server{public, socket}, s.serveMetrics(ended)...)
+	servers := slices.Concat([]*http.Server{public, socket}, s.serveMetrics(ended), s.serveRemote(ended))
 	close(s.serving)
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
@@ -92,7 +93,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		work["disk"] = s.watchDisk
 		work["sessions"] = func(ctx context.Context) error { return s.metrics.CountSessions(ctx, s.liveSessions) }
 	}
-	ended := make(chan error, len(work)+3)
+	ended := make(chan error, len(work)+4)
 	for what, run := range work {
 		loops.Go(func() { ended <- endedError(what, run(ctx)) })
 	}
@@ -144,6 +145,9 @@ func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	// What has no request is closed first, and not by Shutdown, see package connections.
 	quiet, end := context.WithTimeout(bounded, quiesceTime)
 	s.conns.Quiesce(quiet)
+	if s.callers != nil {
+		s.callers.Quiesce(quiet)
+	}
 	end()
 	var all sync.WaitGroup
 	for _, h := range servers {
@@ -180,7 +184,7 @@ func (s *server) close() {
 			s.dir.Undo()
 		}
 	}
-	for _, l := range []net.Listener{s.monitor, s.public} {
+	for _, l := range []net.Listener{s.remote, s.monitor, s.public} {
 		if l != nil {
 			l.Close()
 		}

@@ -56,6 +56,8 @@ type server struct {
 	metrics   *metrics.Metrics      // nil without metrics.listen
 	disk      diskNumbers           // for metrics
 	conns     *connections.Listener // of public, while it is served
+	remote    net.Listener          // of admin.listen; nil without it
+	callers   *connections.Listener // of remote, while it is served
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
 	mark      *sealed.Mark  // of the store
@@ -89,7 +91,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openTLS, s.openPublic, s.openMetrics, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -237,6 +239,7 @@ func (s *server) openIssuer(ctx context.Context) (err error) {
 		Keys:     s.rings,
 		Refresh:  issuer.Lifetimes{Grace: c.Grace, Idle: c.Idle, Absolute: c.Absolute},
 		Outbox:   s.outbox,
+		Admin:    s.remote != nil,
 		Log:      s.log,
 		Damaged:  s.damage.add,
 	})
@@ -270,6 +273,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Warnings:       s.warnings,
 		Changed:        s.watchLogins,
 		TrialHosts:     s.trialHosts(),
+		AdminHosts:     s.adminHosts(),
 		Metrics:        s.metrics,
 		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },

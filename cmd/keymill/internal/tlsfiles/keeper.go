@@ -3,6 +3,7 @@ package tlsfiles
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -51,6 +52,9 @@ func (k *Keeper) TLSConfig() *tls.Config {
 		},
 	}
 }
+
+// Certificate returns the certificate that is served.
+func (k *Keeper) Certificate() *x509.Certificate { return k.current.Load().leaf }
 
 // Run follows the files until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
