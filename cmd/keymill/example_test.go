@@ -142,7 +142,7 @@ func exampleOrder() []string {
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
 		"session list", "session why", "session revoke",
-		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "compact",
+		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }
@@ -168,7 +168,7 @@ func incomplete(line string) string {
 		return "it needs a token of an issuer elsewhere"
 	case strings.Contains(line, "--wait 1h"):
 		return "it waits until the spare is an hour old"
-	case strings.HasSuffix(line, "tail -f"):
+	case strings.HasSuffix(line, "tail -f"), strings.HasPrefix(line, "keymill console"):
 		return "it runs until interrupted"
 	}
 	return ""

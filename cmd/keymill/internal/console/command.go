@@ -28,11 +28,12 @@ only this user can read; it is removed after use.
 
 The console asks the server through the admin socket, as every other command does, so it runs as the
 server's user or as root. It ends with Ctrl-C, or 30 minutes after the last page was asked for. For a
-server on another machine, forward a port with ssh and run the console there with the same port.`,
+server on another machine, forward a port and run the console there with the same port:
+
+  ssh -t -L 8421:127.0.0.1:8421 HOST sudo keymill console --data DIR --listen 127.0.0.1:8421`,
 		Example: `  keymill console
   keymill console --data /var/lib/keymill --open
-  sudo keymill console --data /var/lib/keymill
-  ssh -t -L 8421:127.0.0.1:8421 host sudo keymill console --data /var/lib/keymill --listen 127.0.0.1:8421`,
+  keymill console --data /var/lib/keymill --listen 127.0.0.1:8421`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return terminal.WithHint(terminal.Usage("unexpected argument %q", args[0]), "run %q for the usage", "keymill console --help")
