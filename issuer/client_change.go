@@ -30,7 +30,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", refusal.Quoted(c.ID), maxIDBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
-	rec := &clientRecord{Public: c.Public, Created: now}
+	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now}
 	if err := i.checkClient(rec, c); err != nil {
 		return api.Client{}, err
 	}
@@ -41,7 +41,10 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		return api.Client{}, err
 	}
 	var made refusal.Secret
-	if !rec.Public {
+	switch {
+	case c.SecretHash != "" && !rec.Public:
+		rec.Secrets = []secret.Record{{Hash: []byte(c.SecretHash)}}
+	case !rec.Public:
 		made = secret.New()
 		rec.Secrets = []secret.Record{secret.RecordOf(made)}
 	}
@@ -59,7 +62,11 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if err := putJSON(tx, clientKey(c.ID), rec); err != nil {
 			return err
 		}
-		return i.decision(tx, by).audit("client.add", c.ID, rec.detail())
+		detail := rec.detail()
+		if rec.Disabled {
+			detail["disabled"] = "true"
+		}
+		return i.decision(tx, by).audit("client.add", c.ID, detail)
 	})
 	if err != nil {
 		return api.Client{}, err
@@ -115,6 +122,10 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	setIfGiven(&want.Idle, c.Idle)
 	setIfGiven(&want.Absolute, c.Absolute)
 	setIfGiven(&after.Disabled, c.Disabled)
+	given := []secret.Record{{Hash: []byte(c.SecretHash)}}
+	if c.SecretHash != "" && !after.Public && secret.Version(given) != secret.Version(after.Secrets) {
+		after.Secrets = given
+	}
 	err := i.checkClient(&after, want)
 	if err == nil && (c.Idle != nil || c.Absolute != nil) {
 		err = i.checkIdle(&after)
@@ -145,7 +156,11 @@ func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) 
 		}
 	}
 	var err error
+	if secret.Version(before.Secrets) != secret.Version(after.Secrets) {
+		err = d.audit("client.rotate_secret", id, map[string]string{"old_until": "now"})
+	}
 	switch {
+	case err != nil:
 	case after.Disabled && !before.Disabled:
 		err = i.endClient(d, "client.disable", id, after)
 	case before.Disabled && !after.Disabled:

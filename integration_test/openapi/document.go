@@ -132,6 +132,9 @@ func (s *schemas) responses(r admin.Route) object {
 		success["headers"] = object{"ETag": object{"description": "of what administrators decide", "schema": object{"type": "string"}}}
 	}
 	all := object{fmt.Sprint(r.Status): success}
+	if r.Method == http.MethodPut {
+		all[fmt.Sprint(http.StatusCreated)] = success
+	}
 	codes := map[int][]string{}
 	for _, code := range slices.Concat(admin.Common(), r.Codes) {
 		for _, status := range meanings[code] {

@@ -88,6 +88,7 @@ var shownAs = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[api.NewClient]():      reflect.TypeFor[api.Client](),
 	reflect.TypeFor[api.ClientChange]():   reflect.TypeFor[api.Client](),
 	reflect.TypeFor[api.AudienceChange](): reflect.TypeFor[api.Audience](),
+	reflect.TypeFor[api.ClientState]():    reflect.TypeFor[api.Client](),
 	reflect.TypeFor[api.UserChange]():     reflect.TypeFor[api.User](),
 }
 

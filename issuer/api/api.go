@@ -24,11 +24,13 @@
 //	/admin/v1/audiences          GET     –                      []Audience
 //	                             POST    Audience               Audience
 //	/admin/v1/audience           GET     –                      Audience
+//	                             PUT     AudienceState          Audience
 //	                             PATCH   AudienceChange         Audience
 //	                             DELETE  –                      –
 //	/admin/v1/clients            GET     –                      []Client
 //	                             POST    NewClient              Client
 //	/admin/v1/client             GET     –                      Client
+//	                             PUT     ClientState            Client
 //	                             PATCH   ClientChange           Client
 //	                             DELETE  –                      –
 //	/admin/v1/client/secret      POST    RotateSecretRequest    Client
@@ -36,6 +38,7 @@
 //	                             POST    NewUser                User
 //	/admin/v1/users/import       POST    ImportUsersRequest     ImportResults
 //	/admin/v1/user               GET     –                      UserDetails
+//	                             PUT     UserState              User
 //	                             PATCH   UserChange             User
 //	                             DELETE  –                      –
 //	/admin/v1/user/password      POST    SetPasswordRequest     User

@@ -51,6 +51,9 @@ type NewClient struct {
 	Grace      string   `json:"grace"`
 	Idle       string   `json:"idle"`
 	Absolute   string   `json:"absolute"`
+
+	Disabled   bool   `json:"-"` // by a PUT
+	SecretHash string `json:"-"` // 32 bytes, of the secret of a PUT; "" for one that the server makes
 }
 
 // A ClientChange is a request to change a Client. Fields that are nil stay as they are.
@@ -64,6 +67,8 @@ type ClientChange struct {
 	Grace      *string   `json:"grace"`
 	Idle       *string   `json:"idle"`
 	Absolute   *string   `json:"absolute"`
+
+	SecretHash string `json:"-"` // 32 bytes, of the secret of a PUT, which replaces all others; "" for no change
 }
 
 // A RotateSecretRequest asks for a new secret of a client.

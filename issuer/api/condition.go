@@ -58,6 +58,9 @@ func ParseCondition(ifMatch, ifNoneMatch []string) (c Condition, err error) {
 	return c, err
 }
 
+// Only returns the Condition for the entry with that tag.
+func Only(tag string) Condition { return Condition{match: &tagList{tags: []string{tag}}} }
+
 // parseTags reads "*" or a list of entity tags (RFC 9110, section 8.8.3). A tag can have commas in its
 // quotes. Lines of a header form one list.
 func parseTags(header string, lines []string) (*tagList, error) {

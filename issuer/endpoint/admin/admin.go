@@ -55,14 +55,14 @@ func New(cfg Config) *API { return &API{cfg} }
 // Routes returns all routes, each for those who may use it. GET stands for HEAD as well.
 func (a *API) Routes() []Route {
 	routes := a.routes()
-	for n := range routes {
-		routes[n].Handler = permit(routes[n].Scope, routes[n].Handler)
+	for n, route := range routes {
+		routes[n].Handler = permit(route.Scope, conditional(route))
 	}
 	return routes
 }
 
 func (a *API) routes() []Route {
-	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
 		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
@@ -84,12 +84,14 @@ func (a *API) routes() []Route {
 		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", paged(a.listAudiences)},
 		{post, "/admin/v1/audiences", created, audiencesWrite, "Add an audience", a.logged(withBody(a.addAudience)).refuses("already_exists")},
 		{get, "/admin/v1/audience", ok, audiencesRead, "Show an audience", named(audienceName, a.showAudience).tagged()},
+		{put, "/admin/v1/audience", ok, audiencesWrite, "Add an audience or replace it", a.logged(replacing(audienceName, a.putAudience)).refuses("built_in")},
 		{patch, "/admin/v1/audience", ok, audiencesWrite, "Change an audience", a.logged(namedWithBody(audienceName, a.setAudience)).refuses("built_in").conditional()},
 		{del, "/admin/v1/audience", empty, audiencesWrite, "Remove an audience", a.logged(named(audienceName, a.removeAudience)).refuses("in_use", "built_in").conditional()},
 
 		{get, "/admin/v1/clients", ok, clientsRead, "List the clients by id", paged(a.listClients)},
 		{post, "/admin/v1/clients", created, clientsWrite, "Add a client", a.logged(withBody(a.addClient)).refuses("already_exists", "not_found", "socket_only")},
 		{get, "/admin/v1/client", ok, clientsRead, "Show a client", named(clientID, a.showClient).tagged()},
+		{put, "/admin/v1/client", ok, clientsWrite, "Add a client or replace it", a.logged(replacing(clientID, a.putClient)).refuses("socket_only")},
 		{patch, "/admin/v1/client", ok, clientsWrite, "Change a client", a.logged(namedWithBody(clientID, a.setClient)).refuses("socket_only").conditional()},
 		{del, "/admin/v1/client", empty, clientsWrite, "Remove a client and end its sessions", a.logged(named(clientID, a.removeClient, unusedOnly)).refuses("in_use", "socket_only").conditional()},
 		{post, "/admin/v1/client/secret", ok, clientsWrite, "Give a client a new secret", a.logged(namedWithBody(clientID, a.rotateSecret)).refuses("socket_only")},
@@ -98,6 +100,7 @@ func (a *API) routes() []Route {
 		{post, "/admin/v1/users", created, usersWrite, "Add a user", a.logged(withBody(a.addUser)).refuses("already_exists")},
 		{post, "/admin/v1/users/import", ok, usersWrite, "Import users of another system", a.logged(withBody(a.importUsers))},
 		{get, "/admin/v1/user", ok, usersRead, "Show a user", named(userName, a.showUser).tagged()},
+		{put, "/admin/v1/user", ok, usersWrite, "Add a user or replace it", a.logged(replacing(userName, a.putUser))},
 		{patch, "/admin/v1/user", ok, usersWrite, "Change a user", a.logged(namedWithBody(userName, a.setUser)).refuses("already_exists").conditional()},
 		{del, "/admin/v1/user", empty, usersWrite, "Remove a user and end the user's sessions", a.logged(named(userName, a.removeUser)).conditional()},
 		{post, "/admin/v1/user/password", ok, usersWrite, "Set the password of a user and end the user's sessions", a.logged(namedWithBody(userName, a.setPassword))},

@@ -10,15 +10,16 @@ import (
 
 // Serve answers a request of route. If it returns an error, it has written nothing.
 func (a *API) Serve(route Route, w http.ResponseWriter, r *http.Request) error {
-	if err := checkConditional(route, r); err != nil {
-		return err
-	}
 	answer, err := route.Handler(r)
 	if err != nil {
 		return err
 	}
-	if entry, ok := answer.(interface{ ETag() string }); ok && route.Tagged {
-		w.Header().Set("ETag", entry.ETag())
+	status := route.Status
+	if s, ok := answer.(stored); ok {
+		answer, status = s.answer, s.status
+	}
+	if e, ok := answer.(interface{ ETag() string }); ok && route.Tagged {
+		w.Header().Set("ETag", e.ETag())
 	}
 	if stream, ok := answer.(Stream); ok {
 		return a.writeStream(stream, w, r)
@@ -32,7 +33,7 @@ func (a *API) Serve(route Route, w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(route.Status)
+	w.WriteHeader(status)
 	w.Write(b) // fails only if the client has closed the connection
 	return nil
 }

@@ -69,18 +69,20 @@ func condition(r *http.Request) (api.Condition, error) {
 	return api.ParseCondition(r.Header["If-Match"], r.Header["If-None-Match"])
 }
 
-// checkConditional refuses a change with a condition if the route has none: the change would be made
-// although the condition may not be met.
-func checkConditional(route Route, r *http.Request) error {
+// conditional returns the handler of a route. It refuses a change with a condition if the route reads none: the
+// change would be made although the condition may not be met.
+func conditional(route Route) Handler {
 	if route.Tagged || route.Method == http.MethodGet {
-		return nil
+		return route.Handler
 	}
-	for _, header := range []string{"If-Match", "If-None-Match"} {
-		if len(r.Header[header]) > 0 {
-			return refusal.New("invalid_request", "%s %s does not read the header %s", route.Method, route.Path, header)
+	return func(r *http.Request) (any, error) {
+		for _, header := range []string{"If-Match", "If-None-Match"} {
+			if len(r.Header[header]) > 0 {
+				return nil, refusal.New("invalid_request", "%s %s does not read the header %s", route.Method, route.Path, header)
+			}
 		}
+		return route.Handler(r)
 	}
-	return nil
 }
 
 // missingParameter refuses a query without a required parameter.
