@@ -30,6 +30,7 @@ func TestObservedVerifiersAreToldApartByNetworkProxyAndProgram(t *testing.T) {
 		fetch("::ffff:192.0.2.1", "", "one")
 		fetch("192.0.2.1", "", "two")
 		fetch("192.0.2.1", "10.0.0.5", "one")
+		fetch("192.0.2.1", "::ffff:10.0.0.5", "one")
 		fetch("2001:db8::1", "", "one")
 		fetch("2001:db8:0:0:ffff::2%eth0", "", "one")
 		fetch("2001:db8:0:1::1", "", "one")
@@ -46,7 +47,7 @@ func TestObservedVerifiersAreToldApartByNetworkProxyAndProgram(t *testing.T) {
 		}
 		want := []string{
 			"192.0.2.1||two|2|0", "192.0.2.9||<b>\x1b[31m\u202e\ufffd|1|1", "192.0.2.9||" + long[:99] + "\ufffd|2|1",
-			"2001:db8:0:1::||one|1|1", "2001:db8::||one|2|1", "192.0.2.1|10.0.0.5|one|1|1", "192.0.2.1||one|2|1",
+			"2001:db8:0:1::||one|1|1", "2001:db8::||one|2|1", "192.0.2.1|10.0.0.5|one|2|1", "192.0.2.1||one|2|1",
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -102,6 +103,23 @@ func TestAStrangerOfManyAddressesCostsNothing(t *testing.T) {
 		w.Served(Fetch{Verifier: "orders-api", Set: set})
 		end()
 	})
+}
+
+// TestAnObservedVerifierKeepsNothingElseOfItsRequest: the name of a program is a part of the request's header, which has
+// up to a megabyte.
+func TestAnObservedVerifierKeepsNothingElseOfItsRequest(t *testing.T) {
+	w := newWorld(t)
+	set, before := w.set(), heap()
+	for n := range maxObserved {
+		header := strings.Repeat(fmt.Sprint(n%10), 64<<10)
+		w.Served(Fetch{Address: netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)}), Agent: header[n:], Set: set})
+	}
+	if after := heap(); after > before+4<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before, after)
+	}
+	if n := len(w.Observed()); n != maxObserved {
+		t.Errorf("%d are observed", n)
+	}
 }
 
 func heap() uint64 {

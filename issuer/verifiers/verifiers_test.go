@@ -60,6 +60,19 @@ func TestOnlyTheCredentialOfAPinnedVerifierIsOne(t *testing.T) {
 	}
 }
 
+// TestATagIsTheSameInEveryVersion: services have the credential in their configuration. The tags were computed by another program:
+//
+//	printf '%s' 'keymill verifier v1' $DATABASE $NAME | openssl dgst -sha256 -mac HMAC -macopt hexkey:$SECRET -binary | head -c 10 | base32
+func TestATagIsTheSameInEveryVersion(t *testing.T) {
+	secret := []byte("0123456789abcdefghijklmnopqrstuv")
+	tags := newTagger(secret, "347c310b1089e6e75eccdd7a7eaea5fc")
+	for name, want := range map[string]string{"orders-api": "avswywxmajqednww", "7": "evlmg6ughzscvf2z"} {
+		if got := (*tags)(name); string(got[:]) != want {
+			t.Errorf("%s has the tag %s, want %s", name, got[:], want)
+		}
+	}
+}
+
 // TestNamesAndNumberOfVerifiersAreBounded.
 func TestNamesAndNumberOfVerifiersAreBounded(t *testing.T) {
 	w := newWorld(t)
