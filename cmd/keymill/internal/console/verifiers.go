@@ -57,7 +57,7 @@ func (s *site) verifiers(r *request) (*page, error) {
 	if len(observed) > maxObserved {
 		b.Observed.Caption += fmt.Sprintf(" (the first %d of %d)", maxObserved, len(observed))
 	}
-	return &page{Title: "Verifiers", Template: "verifiers", Body: b, Command: s.command("verifier", "list")}, nil
+	return &page{Title: "Verifiers", Template: "verifiers", Body: b, Command: s.command("verifier", "list"), Live: true}, nil
 }
 
 // maxObserved bounds the addresses that are shown.
