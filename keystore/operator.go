@@ -43,7 +43,7 @@ type RotateRequest struct {
 	Force bool // also if verifiers may not know the spare yet
 
 	// Check may refuse the spare that would sign. It is called in the transaction, after the schedule has
-	// allowed the rotation, and not with Force. It must not use the store, and of Rings only Now. It may be nil.
+	// allowed the rotation, and not with Force. It must not use the store, and of Rings only Now and ServedTime. It may be nil.
 	Check func(kid string) error
 }
 

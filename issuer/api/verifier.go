@@ -19,7 +19,7 @@ type Verifier struct {
 	Served      []string   `json:"served"`         // the kids of the set that it was served last
 	Missing     []string   `json:"missing"`        // kids that are published now and were not in that set
 	Waited      bool       `json:"waited"`         // a rotation by hand waits for it: it came lately and misses the spare
-	WaitedUntil *time.Time `json:"waited_until"`   // when that ends if it does not come; null unless Waited
+	WaitedUntil *time.Time `json:"waited_until"`   // when that ends if it does not come and the server goes on; null unless Waited
 }
 
 // An ObservedVerifier is an address that fetched the key set without a name. Observations are kept in

@@ -27,6 +27,7 @@ func FuzzCredential(f *testing.F) {
 func FuzzServedRecord(f *testing.F) {
 	for _, s := range []string{
 		"", "{}", "null", `{"last":"2026-01-01T00:00:00Z","kids":["a"],"intervals":[{"seconds":300,"visits":1}]}`,
+		`{"last":"2026-01-01T00:00:00Z","up":3600000000000,"kids":["a"],"intervals":[]}`,
 		`{"last":"2026-01-01T00:00:00Z","kids":[],"intervals":[{"seconds":1e+300,"visits":0.001}]}`,
 		`{"last":"2026-01-01T00:00:00Z","kids":["b","a"],"intervals":null}`,
 	} {

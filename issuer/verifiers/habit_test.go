@@ -111,28 +111,33 @@ func TestAHabitSurvivesItsRecord(t *testing.T) {
 
 // TestAVisitNeverGoesBack: visits that are noted in another order, a record of a time to come, and a jump of ten years.
 func TestAVisitNeverGoesBack(t *testing.T) {
-	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	now := moment{time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), time.Hour}
+	after := func(m moment, d time.Duration) moment { return moment{m.at.Add(d), m.up + d} }
 	kids := &kidList{"a"}
 	p := pinned{}
 	p.served(now, kids)
-	p.served(now.Add(5*time.Minute), kids)
-	p.served(now.Add(time.Minute), kids)
-	if !p.last.Equal(now.Add(5*time.Minute)) || p.habit.usual() != 5*time.Minute {
+	p.served(after(now, 5*time.Minute), kids)
+	p.served(after(now, time.Minute), kids)
+	if !p.last.Equal(now.at.Add(5*time.Minute)) || p.habit.usual() != 5*time.Minute {
 		t.Errorf("last %s, usual %s", p.last, p.habit.usual())
 	}
 	if !p.blocks("b", now, 5*time.Minute) {
 		t.Error("a rotation does not wait for a verifier that came later than now")
 	}
-	later := now.AddDate(10, 0, 0)
+	later := moment{now.at.AddDate(10, 0, 0), now.up}
+	if !p.blocks("b", later, 5*time.Minute) {
+		t.Error("a rotation does not wait for a verifier since the clock was set")
+	}
+	later.up += time.Hour
 	if p.blocks("b", later, 5*time.Minute) {
-		t.Error("a rotation waits for a verifier that came ten years ago")
+		t.Error("a rotation waits for a verifier that came an hour ago")
 	}
 	p.served(later, kids)
 	if p.habit.usual() != maxInterval {
 		t.Errorf("usual %s", p.habit.usual())
 	}
 	for range 2100 {
-		later = later.Add(5 * time.Minute)
+		later = after(later, 5*time.Minute)
 		p.served(later, kids)
 	}
 	if p.habit.usual() != 5*time.Minute {

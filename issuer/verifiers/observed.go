@@ -24,6 +24,7 @@ type caller struct {
 type observation struct {
 	caller
 	first, last time.Time
+	lastUp      time.Duration // last, as served time
 	fetches     uint64
 	kids        *kidList // that it was served last
 
@@ -53,15 +54,15 @@ func network(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (o *observations) note(now time.Time, f Fetch, kids *kidList) {
+func (o *observations) note(now moment, f Fetch, kids *kidList) {
 	c := callerOf(f)
 	e := o.callers[c]
 	if e == nil {
-		e = o.add(c, now)
+		e = o.add(c, now.at)
 	}
 	e.unlink()
 	e.linkBehind(o.ring)
-	e.last, e.kids = now, kids
+	e.last, e.lastUp, e.kids = now.at, now.up, kids
 	e.fetches++
 }
 

@@ -121,7 +121,7 @@ func (r *Registry) sorted() []*pinned {
 
 // published reads the keys, without a lock of keystore.
 func (r *Registry) published() published {
-	keys := published{now: r.cfg.Keys.Now()}
+	keys := published{now: r.now()}
 	for _, k := range r.cfg.Keys.Published() {
 		keys.kids = append(keys.kids, k.KID)
 	}
@@ -181,7 +181,7 @@ func (r *Registry) Observed() []api.ObservedVerifier {
 
 // Reach returns who was served a published key.
 func (r *Registry) Reach(kid string) api.Reach {
-	now := r.cfg.Keys.Now()
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := api.Reach{Pinned: len(r.pinned), Behind: []api.BehindItem{}}
@@ -196,9 +196,9 @@ func (r *Registry) Reach(kid string) api.Reach {
 }
 
 // waitedFor returns the names of the pinned verifiers for which a rotation to the key waits. Of keystore
-// it uses Now only.
+// it uses Now and ServedTime only.
 func (r *Registry) waitedFor(kid string) (names []string) {
-	now := r.cfg.Keys.Now()
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.sorted() {
@@ -239,7 +239,7 @@ func enumerate(names []string, most int) string {
 // Holders returns the pinned verifiers whose last set has one of the keys, and how many observed ones
 // came within max-age and were served one of them.
 func (r *Registry) Holders(kids ...string) (pinned []api.Holder, observed int) {
-	since := r.cfg.Keys.Now().Add(-r.cfg.MaxAge)
+	since := r.cfg.Keys.ServedTime() - r.cfg.MaxAge
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pinned = []api.Holder{}
@@ -249,7 +249,7 @@ func (r *Registry) Holders(kids ...string) (pinned []api.Holder, observed int) {
 		}
 	}
 	r.observed.each(func(e *observation) bool {
-		if e.last.Before(since) {
+		if e.lastUp < since {
 			return false
 		}
 		if e.kids.hasAny(kids) {

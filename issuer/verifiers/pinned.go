@@ -19,9 +19,10 @@ type pinned struct {
 	tag   tag
 	added time.Time
 
-	kids  *kidList // that it was served last; nil if it never was
-	last  time.Time
-	habit habit
+	kids   *kidList // that it was served last; nil if it never was
+	last   time.Time
+	lastUp time.Duration // last, as served time
+	habit  habit
 
 	changed bool      // the kids are not stored yet
 	stored  time.Time // last as it is stored
@@ -29,8 +30,17 @@ type pinned struct {
 	damaged bool      // the stored record is damaged: nothing is written over it
 }
 
+// A moment is a time of two clocks of keystore. The decision time says when something was. It jumps over the time in
+// which no server ran, and with a wall clock that is set. The served time does not, so it says for how long a verifier
+// could have come.
+type moment struct {
+	at time.Time     // keystore.Rings.Now
+	up time.Duration // keystore.Rings.ServedTime
+}
+
 // served notes a visit.
-func (p *pinned) served(now time.Time, kids *kidList) {
+func (p *pinned) served(visit moment, kids *kidList) {
+	now := visit.at
 	if now.Before(p.last) {
 		now = p.last // another visit was noted first, or the record was written shortly before a crash
 	}
@@ -42,18 +52,23 @@ func (p *pinned) served(now time.Time, kids *kidList) {
 			p.changed = true
 		}
 	}
-	p.kids, p.last = kids, now
+	p.kids, p.last, p.lastUp = kids, now, max(p.lastUp, visit.up)
 }
 
 // window is how long after its last visit a rotation waits for it.
 func (p *pinned) window(maxAge time.Duration) time.Duration { return 2 * max(maxAge, p.habit.usual()) }
 
-func (p *pinned) cameLately(now time.Time, maxAge time.Duration) bool {
-	return p.kids != nil && !now.After(p.last.Add(p.window(maxAge)))
+func (p *pinned) cameLately(now moment, maxAge time.Duration) bool {
+	return p.kids != nil && p.left(now, maxAge) >= 0
+}
+
+// left returns for how long a rotation still waits for it, if the server runs on.
+func (p *pinned) left(now moment, maxAge time.Duration) time.Duration {
+	return p.lastUp + p.window(maxAge) - now.up
 }
 
 // blocks reports whether a rotation to the key waits for it.
-func (p *pinned) blocks(kid string, now time.Time, maxAge time.Duration) bool {
+func (p *pinned) blocks(kid string, now moment, maxAge time.Duration) bool {
 	return !p.kids.has(kid) && p.cameLately(now, maxAge)
 }
 
@@ -88,7 +103,7 @@ func instant(t time.Time) *time.Time {
 
 // A published is what is needed of the keys to say who is behind.
 type published struct {
-	now    time.Time
+	now    moment
 	kids   []string // of the published set, sorted
 	spares []string // kids of those that do not sign yet
 }
@@ -104,7 +119,7 @@ func (p *pinned) show(url string, maxAge time.Duration, keys published) api.Veri
 	}
 	for _, kid := range keys.spares {
 		if p.blocks(kid, keys.now, maxAge) {
-			v.Waited, v.WaitedUntil = true, instant(p.last.Add(p.window(maxAge)))
+			v.Waited, v.WaitedUntil = true, instant(keys.now.at.Add(p.left(keys.now, maxAge)))
 		}
 	}
 	return v

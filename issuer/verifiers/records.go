@@ -37,8 +37,9 @@ func (rec *nameRecord) possible() bool { return record.PossibleSecond(rec.Added)
 // A servedRecord is a record served/<name>.
 type servedRecord struct {
 	Last      time.Time        `json:"last"`
-	KIDs      []string         `json:"kids"`      // sorted
-	Intervals []storedInterval `json:"intervals"` // the shorter first
+	Up        time.Duration    `json:"up,omitzero"` // Last, as served time
+	KIDs      []string         `json:"kids"`        // sorted
+	Intervals []storedInterval `json:"intervals"`   // the shorter first
 }
 
 // A storedInterval is a bucket of a habit.
@@ -51,7 +52,7 @@ type storedInterval struct {
 const negligible = 0.001
 
 func (p *pinned) record() servedRecord {
-	rec := servedRecord{Last: p.last.UTC().Truncate(time.Second), KIDs: p.kids.all(), Intervals: []storedInterval{}}
+	rec := servedRecord{Last: p.last.UTC().Truncate(time.Second), Up: p.lastUp.Truncate(time.Second), KIDs: p.kids.all(), Intervals: []storedInterval{}}
 	for _, b := range p.habit.buckets {
 		if s := (storedInterval{rounded(b.seconds), rounded(b.visits)}); s.Seconds >= negligible && s.Visits >= negligible {
 			rec.Intervals = append(rec.Intervals, s)
@@ -63,7 +64,7 @@ func (p *pinned) record() servedRecord {
 func rounded(x float64) float64 { return math.Round(x*1e6) / 1e6 }
 
 func (rec *servedRecord) possible() bool {
-	if !record.PossibleSecond(rec.Last) || rec.Intervals == nil || len(rec.Intervals) > buckets {
+	if !record.PossibleSecond(rec.Last) || rec.Up < 0 || rec.Intervals == nil || len(rec.Intervals) > buckets {
 		return false
 	}
 	for _, s := range rec.Intervals {
@@ -190,7 +191,7 @@ func (r *Registry) loadServed(tx storage.Reader, setAside func(error)) error {
 			return storage.Damaged(servedKey(name), "no verifier has this name")
 		}
 		kids := kidList(slices.Clone(rec.KIDs))
-		p.kids, p.last, p.stored, p.habit = &kids, rec.Last, rec.Last, rec.habit()
+		p.kids, p.last, p.lastUp, p.stored, p.habit = &kids, rec.Last, rec.Up, rec.Last, rec.habit()
 		return nil
 	})
 }

@@ -21,14 +21,15 @@
 // # Which verifiers a rotation waits for
 //
 // A pinned verifier came lately if its last visit is at most twice max-age ago, or twice its usual
-// interval. A rotation by hand waits for those that came lately and were not served the spare. What the
+// interval. A rotation by hand waits for those that came lately and were not served the spare. The time since
+// the last visit is served time: a verifier cannot come while no server runs. What the
 // usual interval is, and how soon old habits are forgotten, is told at the type habit.
 //
 // # Records
 //
 //	verifier/secret/001   the secret of the tags, sealed (keystore.Vault)
 //	verifier/name/<name>  a pinned verifier: when it was added, and by whom
-//	served/<name>         when it came last, the kids of the set that it was served, and its intervals
+//	served/<name>         when it came last, by both clocks, the kids of the set that it was served, and its intervals
 //	behind                the spare of each algorithm of which Run has warned
 //
 // Memory is the authority while the server runs, and a fetch never waits for the store. A record
@@ -37,7 +38,7 @@
 // end of the process. While the server runs it is written at most once a minute. A crash loses at most
 // that: a rotation then waits for a verifier that has the spare already, or ends its wait by a quarter earlier.
 //
-// Times are decision times (keystore.Rings.Now). A record that is damaged counts as missing and is not
+// Other times are decision times (keystore.Rings.Now). A record that is damaged counts as missing and is not
 // written again; a verifier without a record served/<name> was never served.
 package verifiers
 
@@ -161,7 +162,7 @@ func (r *Registry) Identify(credential string) string {
 
 // Served notes an answer. It does not wait for the store.
 func (r *Registry) Served(f Fetch) {
-	now := r.cfg.Keys.Now()
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kids := r.kidsOf(f.Set)
@@ -173,6 +174,8 @@ func (r *Registry) Served(f Fetch) {
 	}
 	r.observed.note(now, f, kids)
 }
+
+func (r *Registry) now() moment { return moment{r.cfg.Keys.Now(), r.cfg.Keys.ServedTime()} }
 
 // kidsOf returns the kids of a set. mu is held.
 func (r *Registry) kidsOf(set *jwks.Set) *kidList {

@@ -156,6 +156,49 @@ func TestARotationWaitsForThoseWhoCameLately(t *testing.T) {
 	})
 }
 
+// TestADowntimeEndsNoWait: no verifier can come while no server runs, so the time of it does not count.
+func TestADowntimeEndsNoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		spare := w.spare()
+		w.add("a")
+		for range 3 {
+			time.Sleep(5 * time.Minute)
+			w.Served(Fetch{Verifier: "a", Set: w.without(spare)})
+		}
+		for _, minutes := range []time.Duration{4, 5} {
+			time.Sleep(minutes * time.Minute)
+			if err := w.write(t.Context(), (*pinned).unsaved); err != nil {
+				t.Fatal(err)
+			}
+			w.keys.Close()
+			w.file.Close()
+			time.Sleep(30 * time.Hour)
+			w.reopen()
+			refused(t, w.CheckServed(spare), "not_served")
+		}
+		v := w.verifier("a")
+		if left := time.Until(*v.WaitedUntil); !v.Waited || v.Usual != "5m0s" || left < 58*time.Second || left > time.Minute {
+			t.Errorf("%s left of %+v", left, v)
+		}
+		if reach := w.Reach(spare); len(reach.Behind) != 1 || !reach.Behind[0].Waited {
+			t.Errorf("reach: %+v", reach)
+		}
+		if _, behind := w.Count(); behind != 1 {
+			t.Errorf("%d are behind", behind)
+		}
+		time.Sleep(time.Minute + time.Second)
+		if err := w.CheckServed(spare); err != nil {
+			t.Error(err)
+		}
+		w.put(servedKey("a"), `{"last":"2026-01-01T00:00:00Z","kids":["x"],"intervals":[]}`) // of an earlier build
+		w.restart()
+		if err := w.CheckServed(spare); err != nil || w.verifier("a").Last == nil {
+			t.Errorf("%+v, %v", w.verifier("a"), err)
+		}
+	})
+}
+
 // TestARefusalNamesWhatFits in its text.
 func TestARefusalNamesWhatFits(t *testing.T) {
 	w := newWorld(t)
