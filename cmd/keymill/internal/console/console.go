@@ -42,7 +42,7 @@ import (
 // Time limits of a console.
 const (
 	idleTime = 30 * time.Minute // without a page that someone asked for
-	stopTime = 1500 * time.Millisecond
+	stopTime = time.Second      // for requests that run
 )
 
 // Limits of a request. The longest is a filter or a token.
@@ -131,7 +131,7 @@ func (c *Console) noteRefused() func(net.Addr, error) {
 	return func(from net.Addr, err error) {
 		if !noted {
 			noted = true
-			fmt.Fprintf(c.Notes, "a connection from %s (%s) was closed: the console answers only the user who runs it\n", from, terminal.OneLine(err.Error()))
+			fmt.Fprintf(c.Notes, "a connection from %s (%s) was closed: it is not of the user who runs the console, or who called sudo\n", from, terminal.OneLine(err.Error()))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode"
@@ -181,19 +182,20 @@ func TestAPageIsSmall(t *testing.T) {
 
 // TestAConsoleWithoutItsServerSaysSoAndGoesOn trying.
 func TestAConsoleWithoutItsServerSaysSoAndGoesOn(t *testing.T) {
-	gone := false
+	var gone atomic.Bool
 	v := newVisitor(adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if gone {
+		if gone.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		admin{"name"}.ServeHTTP(w, r)
 	})))
 	base := v.login(t)
-	for _, gone = range []bool{false, true, false} {
+	for _, ended := range []bool{false, true, false} {
+		gone.Store(ended)
 		for _, path := range []string{"", "keys", "users", "sessions?user=alice"} {
 			w := v.send("GET", base+path, "")
 			text := w.Body.String()
-			if !gone {
+			if !ended {
 				if w.Code != 200 {
 					t.Errorf("%s: %d", path, w.Code)
 				}

@@ -78,8 +78,9 @@ func browse(t *testing.T, link string) (*http.Client, string) {
 	return client, resp.Request.URL.String()
 }
 
-// TestAConsoleEndsWithinTwoSeconds, also if a connection is open and a request is not whole.
-func TestAConsoleEndsWithinTwoSeconds(t *testing.T) {
+// TestAConsoleEndsAtOnce, in a second or two, also if a connection is open and a request is not whole. The bound leaves
+// time to a busy machine: without the limit the console would wait 10 seconds for the rest of the header.
+func TestAConsoleEndsAtOnce(t *testing.T) {
 	link, end := start(t)
 	browse(t, link)
 	origin, _, _ := strings.Cut(link, "/login#")
@@ -93,7 +94,7 @@ func TestAConsoleEndsWithinTwoSeconds(t *testing.T) {
 	if err := end(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the end took %v", took)
 	}
 }
