@@ -25,12 +25,12 @@ const (
 
 // AuditParameters returns the names of the parameters that ParseAuditQuery reads.
 func AuditParameters() []string {
-	return []string{"limit", "after", "before", "since", "until", "user", "client", "action"}
+	return []string{"limit", "after", "before", "since", "until", "user", "client", "target", "by", "action"}
 }
 
 // ParseAuditQuery reads the query of GET /admin/v1/audit. Without after the records are the newest, or
 // those before before; with after, which is 0 or a Next, they are the oldest ones after it. since,
-// until, user, client, action and limit select.
+// until, user, client, target, by, action and limit select.
 func ParseAuditQuery(v url.Values) (q audit.Query, err error) {
 	for name := range v {
 		if v.Get(name) == "" {
@@ -38,6 +38,7 @@ func ParseAuditQuery(v url.Values) (q audit.Query, err error) {
 		}
 	}
 	q.User, q.Client, q.Action, q.Limit = v.Get("user"), v.Get("client"), v.Get("action"), defaultAuditRecords
+	q.Target, q.By = v.Get("target"), v.Get("by")
 	if text := v.Get("limit"); text != "" {
 		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > maxAuditRecords {
 			return q, refusal.New("invalid_request", "parameter 'limit' must be a number from 1 to %d", maxAuditRecords)
@@ -73,7 +74,7 @@ func FormatAuditQuery(q audit.Query) url.Values {
 	} else if q.From != (audit.Cursor{}) {
 		v.Set("before", q.From.String())
 	}
-	for name, value := range map[string]string{"user": q.User, "client": q.Client, "action": q.Action} {
+	for name, value := range map[string]string{"user": q.User, "client": q.Client, "target": q.Target, "by": q.By, "action": q.Action} {
 		if value != "" {
 			v.Set(name, value)
 		}

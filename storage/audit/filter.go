@@ -15,6 +15,8 @@ type Filter struct {
 	User         string    // id
 	Name         string    // of a user who may have been removed, in the records that have it
 	Client       string    // id
+	Target       string    // the whole
+	By           string    // the whole
 	Action       string    // the whole, as "key.rotate", or its first part, as "key"
 }
 
@@ -32,6 +34,8 @@ func (f Filter) matches(r Record) bool {
 	return !(!f.Since.IsZero() && r.Time.Before(f.Since)) &&
 		!(!f.Until.IsZero() && !r.Time.Before(f.Until)) &&
 		(f.Action == "" || r.Action == f.Action || strings.HasPrefix(r.Action, f.Action+".")) &&
+		(f.Target == "" || r.Target == f.Target) &&
+		(f.By == "" || r.By == f.By) &&
 		(f.Client == "" || r.isAbout("client", f.Client)) &&
 		(f.User == "" && f.Name == "" || f.isAboutUser(r))
 }

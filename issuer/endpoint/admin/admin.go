@@ -81,14 +81,14 @@ func (a *API) routes() []Route {
 		{get, "/admin/v1/verifier", ok, verifiersRead, "Show a pinned verifier", named(verifierName, a.showVerifier).tagged()},
 		{del, "/admin/v1/verifier", empty, verifiersWrite, "Forget a pinned verifier", a.logged(named(verifierName, a.removeVerifier))},
 
-		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", paged(a.listAudiences)},
+		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", a.audiences()},
 		{post, "/admin/v1/audiences", created, audiencesWrite, "Add an audience", a.logged(withBody(a.addAudience)).refuses("already_exists")},
 		{get, "/admin/v1/audience", ok, audiencesRead, "Show an audience", named(audienceName, a.showAudience).tagged()},
 		{put, "/admin/v1/audience", ok, audiencesWrite, "Add an audience or replace it", a.logged(replacing(audienceName, a.putAudience)).refuses("built_in")},
 		{patch, "/admin/v1/audience", ok, audiencesWrite, "Change an audience", a.logged(namedWithBody(audienceName, a.setAudience)).refuses("built_in").conditional()},
 		{del, "/admin/v1/audience", empty, audiencesWrite, "Remove an audience", a.logged(named(audienceName, a.removeAudience)).refuses("in_use", "built_in").conditional()},
 
-		{get, "/admin/v1/clients", ok, clientsRead, "List the clients by id", paged(a.listClients)},
+		{get, "/admin/v1/clients", ok, clientsRead, "List the clients by id", a.clients()},
 		{post, "/admin/v1/clients", created, clientsWrite, "Add a client", a.logged(withBody(a.addClient)).refuses("already_exists", "not_found", "socket_only")},
 		{get, "/admin/v1/client", ok, clientsRead, "Show a client", named(clientID, a.showClient).tagged()},
 		{put, "/admin/v1/client", ok, clientsWrite, "Add a client or replace it", a.logged(replacing(clientID, a.putClient)).refuses("socket_only")},
@@ -96,7 +96,7 @@ func (a *API) routes() []Route {
 		{del, "/admin/v1/client", empty, clientsWrite, "Remove a client and end its sessions", a.logged(named(clientID, a.removeClient, unusedOnly)).refuses("in_use", "socket_only").conditional()},
 		{post, "/admin/v1/client/secret", ok, clientsWrite, "Give a client a new secret", a.logged(namedWithBody(clientID, a.rotateSecret)).refuses("socket_only")},
 
-		{get, "/admin/v1/users", ok, usersRead, "List the users by id", paged(a.listUsers)},
+		{get, "/admin/v1/users", ok, usersRead, "List the users by id", a.users()},
 		{post, "/admin/v1/users", created, usersWrite, "Add a user", a.logged(withBody(a.addUser)).refuses("already_exists")},
 		{post, "/admin/v1/users/import", ok, usersWrite, "Import users of another system", a.logged(withBody(a.importUsers))},
 		{get, "/admin/v1/user", ok, usersRead, "Show a user", named(userName, a.showUser).tagged()},

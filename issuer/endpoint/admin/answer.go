@@ -17,6 +17,9 @@ func (a *API) Serve(route Route, w http.ResponseWriter, r *http.Request) error {
 	status := route.Status
 	if s, ok := answer.(stored); ok {
 		answer, status = s.answer, s.status
+		if s.next != "" {
+			w.Header().Set("Link", s.next)
+		}
 	}
 	if e, ok := answer.(interface{ ETag() string }); ok && route.Tagged {
 		w.Header().Set("ETag", e.ETag())

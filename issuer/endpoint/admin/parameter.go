@@ -29,6 +29,10 @@ var (
 // What selects.
 var (
 	unusedOnly = Parameter{Name: "unused", Doc: "refuse if users log in through the client, or if it has live sessions", Values: []string{"true"}}
+	ofAudience = Parameter{Name: "audience", Doc: "only clients that get tokens for this audience or introspect them", Highest: 200}
+	ofGrant    = Parameter{Name: "grant", Doc: "only clients with this grant"}
+	ofDisabled = Parameter{Name: "disabled", Doc: "only those that are disabled, or only those that are not", Values: []string{"true", "false"}}
+	ofName     = Parameter{Name: "name", Doc: "only users whose names begin with this text"}
 	ofUser     = Parameter{Name: "user", Doc: "only sessions of this user: a name or an id"}
 	ofClient   = Parameter{Name: "client", Doc: "only sessions through this client"}
 )
@@ -43,6 +47,8 @@ func auditParameters() []Parameter {
 		{Name: "until", Doc: "only records before this time", Format: "date-time"},
 		{Name: "user", Doc: "only records about this user: a name or an id"},
 		{Name: "client", Doc: "only records about this client"},
+		{Name: "target", Doc: "only records whose target is exactly this: the id or the name of what changed"},
+		{Name: "by", Doc: "only records of this administrator or program, such as uid:0, client:deployer or system"},
 		{Name: "action", Doc: "only this action, such as client.add, or all that begin with this word and a dot, such as client"},
 	}
 }

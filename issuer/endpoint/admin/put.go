@@ -52,10 +52,11 @@ func (p replacement[T]) put(only api.Condition) (answer T, status int, err error
 	return answer, 0, refusal.New("precondition_failed", "the entry changes all the time; try again")
 }
 
-// A stored is an answer with a status of its own.
+// A stored is an answer with a status of its own, or with a Link to the next page.
 type stored struct {
 	answer any
 	status int
+	next   string
 }
 
 // replacing returns an Operation that puts a whole entry.
@@ -70,7 +71,7 @@ func replacing[B, T any](parameter Parameter, h func(r *http.Request, name strin
 			return nil, err
 		}
 		answer, status, err := p.put(only)
-		return stored{answer, status}, err
+		return stored{answer: answer, status: status}, err
 	})
 	o.Answer = reflect.TypeFor[T]()
 	return o.refuses("already_exists").conditional()
