@@ -29,6 +29,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal", "storage/audit"},
 	"cmd/keymill/internal/console/peer":          {},
 	"cmd/keymill/internal/console/timeline":      {"issuer/api"},
+	"cmd/keymill/internal/remote":                {"*"},
 	"cmd/keymill/internal/userimport":            {"*"},
 	"cmd/keymill/internal/sessiontable":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "jwks"},

@@ -8,12 +8,21 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/remote"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
 // addDataFlag adds --data to a command that needs the data directory.
 func addDataFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().Var(new(dirName), "data", "the server's data directory (or $KEYMILL_DATA; else keymill-data, keymill-dev)")
+}
+
+// addServerFlags adds the flags that name a running server, here or on the network.
+func addServerFlags(cmd *cobra.Command) {
+	addDataFlag(cmd)
+	for _, f := range remote.Flags() {
+		cmd.PersistentFlags().String(f.Name, "", f.Help+" (or $"+f.Variable+")")
+	}
 }
 
 // A dirName is the value of --data. An empty name is refused: it usually comes from
@@ -43,9 +52,16 @@ func dataDirs(cmd *cobra.Command) []string {
 	return []string{"keymill-data", "keymill-dev"}
 }
 
-// dial finds the running server of cmd's directory.
+// dial finds the running server that the flags name.
 func dial(cmd *cobra.Command) (*adminapi.Client, error) {
-	return adminapi.Dial(cmd.Context(), dataDirs(cmd))
+	typed := func(flag string) (string, bool) {
+		f := cmd.Flags().Lookup(flag)
+		if f == nil {
+			return "", false
+		}
+		return f.Value.String(), f.Changed
+	}
+	return remote.Dial(cmd.Context(), remote.Request{Dirs: dataDirs(cmd), Typed: typed, In: cmd.InOrStdin()})
 }
 
 // say prints what a command did, if the answer of the server does not show it.

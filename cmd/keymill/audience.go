@@ -18,7 +18,7 @@ func audienceCommand() *cobra.Command {
 An audience is an API that accepts the server's tokens. Its name is their "aud" claim. It
 decides what its verifiers have to understand: the algorithm, the lifetime and the claims.`)
 	cmd.Example = "  keymill audience add orders --ttl 15m --scope read --scope write\n  keymill audience list"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(audienceAddCommand(), audienceSetCommand(), audienceShowCommand(), audienceListCommand(), audienceRemoveCommand())
 	return cmd
 }

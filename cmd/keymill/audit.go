@@ -22,7 +22,7 @@ Every change to keys, audiences, clients, users and sessions writes an audit rec
 same transaction. Read them to find out who changed what, and when. Each record holds the
 hash of the one before it, and "keymill doctor" checks the chain.`)
 	cmd.Example = "  keymill audit tail -n 20"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(auditTailCommand())
 	return cmd
 }

@@ -66,7 +66,7 @@ the checksum are checked, and the output says what was not.`,
 	f.StringArrayVar(&b.lists, "recipients-file", nil, "encrypt to all public keys in `FILE` (repeatable)")
 	f.StringArrayVar(&b.identities, "identity", nil, "with --check: `FILE` with the secret key of age (repeatable)")
 	addConfigFlag(cmd, &b.config)
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	addJSONFlag(cmd, &b.asJSON)
 	return cmd
 }

@@ -23,7 +23,7 @@ func clientCommand() *cobra.Command {
 A client is a program that asks for tokens. A confidential client has a secret, which is shown
 once, when the client is added. A public client (a page in a browser, an app) has none.`)
 	cmd.Example = "  keymill client add billing --grant client_credentials --audience orders --scope read --json\n  keymill client list"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(
 		clientAddCommand(), clientSetCommand(), clientListCommand(), clientShowCommand(), clientRotateSecretCommand(),
 		clientSwitchCommand("enable", "Let a disabled client ask for tokens again",

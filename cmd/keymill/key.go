@@ -48,7 +48,7 @@ Keys rotate by themselves. A key is first published (spare), then it signs (acti
 it stays published (retiring) until the last token that it signed has expired. A reserve is a
 key that exists but is not published yet.`)
 	cmd.Example = "  keymill key list\n  keymill key rotate --alg EdDSA"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand())
 	return cmd
 }

@@ -67,7 +67,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
-		console.Command(addDataFlag, dial), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
+		console.Command(addServerFlags, dial), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	addCompletion(root)
 	return root

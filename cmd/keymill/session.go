@@ -23,7 +23,7 @@ A session is one login of one user through one client, with all the refresh toke
 descend from it. Access tokens name it in "sid". If a refresh token is used again after its
 grace, the session ends, because someone has a copy of the token.`)
 	cmd.Example = "  keymill session list --user alice\n  keymill session why - < token.txt"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(sessionListCommand(), sessionRevokeCommand(), sessionWhyCommand())
 	return cmd
 }

@@ -22,7 +22,7 @@ A user is a person who logs in with a name and a password. The id is the "sub" o
 tokens and never changes. Each command except add takes a name or an id as NAME. "id:7" always
 means the id, even if another user has the name 7.`)
 	cmd.Example = "  keymill user add alice --id 7 --password-stdin < password.txt\n  keymill user import users.json --format django-json\n  keymill user logout alice"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(
 		userAddCommand(), userSetCommand(), userRenameCommand(), userListCommand(), userShowCommand(), userPasswdCommand(),
 		userSwitchCommand("enable", "Let a disabled user log in again",

@@ -21,7 +21,7 @@ fetch the set with that name, in the URL or in a header. The server then knows w
 was served last: "key rotate" waits for pinned verifiers, and "key revoke" says which of them may
 still hold the key. All other callers are observed: they are listed, and nothing waits for them.`)
 	cmd.Example = "  keymill verifier add orders-api\n  keymill verifier list\n  keymill verifier list --observed"
-	addDataFlag(cmd)
+	addServerFlags(cmd)
 	cmd.AddCommand(verifierAddCommand(), verifierListCommand(), verifierShowCommand(), verifierRemoveCommand())
 	return cmd
 }

@@ -1,4 +1,5 @@
-// Package adminapi asks a running server through the admin socket of its data directory.
+// Package adminapi asks a running server through the admin socket of its data directory, or over the network with
+// an access token.
 package adminapi
 
 import (
@@ -23,9 +24,10 @@ import (
 	"keymill/issuer/api"
 )
 
-// A Client talks to the running server of one data directory over its admin socket.
+// A Client talks to a running server, over the admin socket of its data directory or over the network.
 type Client struct {
 	socket string
+	remote *Remote // nil if it is the socket
 	http   *http.Client
 }
 
@@ -55,7 +57,7 @@ func Dial(ctx context.Context, dirs []string) (*Client, error) {
 
 // New returns a client of the server with that socket.
 func New(socket string) *Client {
-	return &Client{socket, &http.Client{
+	return &Client{socket: socket, http: &http.Client{
 		Timeout: 40 * time.Second, // longer than the server's own limits
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -65,11 +67,28 @@ func New(socket string) *Client {
 	}}
 }
 
-// Data returns the data directory of the server.
-func (a *Client) Data() string { return filepath.Dir(a.socket) }
+// Data returns the data directory of the server, "" if it is asked over the network.
+func (a *Client) Data() string {
+	if a.remote != nil {
+		return ""
+	}
+	return filepath.Dir(a.socket)
+}
+
+// Name returns the data directory or the URL of the server.
+func (a *Client) Name() string {
+	if a.remote != nil {
+		return a.remote.URL
+	}
+	return a.Data()
+}
 
 // An Error is a refusal of the server.
-type Error struct{ api.NotReadyProblem }
+type Error struct {
+	api.NotReadyProblem
+
+	Scope string `json:"-"` // that the token lacks; "" if that is not the reason
+}
 
 // Error returns the detail of the refusal, or its code.
 func (e *Error) Error() string { return cmp.Or(e.Detail, e.Code) }
@@ -87,7 +106,7 @@ func (a *Client) Call(ctx context.Context, method, path string, body any) ([]byt
 		}
 		content = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://keymill/admin/v1/"+path, content)
+	req, err := a.request(ctx, method, path, content)
 	if err != nil {
 		return nil, err
 	}
@@ -113,13 +132,17 @@ func (a *Client) read(resp *http.Response) ([]byte, error) {
 	}
 	refused := &Error{}
 	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
-		return nil, fmt.Errorf("the server answered %s", resp.Status)
+		refused = &Error{}
+		refused.Status, refused.Detail = resp.StatusCode, "the server answered "+resp.Status
 	}
-	return nil, refused
+	return nil, a.advise(resp, refused)
 }
 
 // connectionError explains a connection that ended without an answer.
 func (a *Client) connectionError(err error) error {
+	if a.remote != nil {
+		return a.remote.connectionError(err)
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 		return terminal.WithHint(fmt.Errorf("the server on %s closed the connection without an answer", a.socket),
 			"it answers only its own user and root; run this as one of them")

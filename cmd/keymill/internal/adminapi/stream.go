@@ -21,12 +21,12 @@ func (a *Client) Stream(ctx context.Context, path string) (io.ReadCloser, error)
 		stalled.Stop()
 		cancel(nil)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://keymill/admin/v1/"+path, nil)
+	req, err := a.request(ctx, http.MethodPost, path, nil)
 	if err != nil {
 		end()
 		return nil, err
 	}
-	unlimited := &http.Client{Transport: a.http.Transport}
+	unlimited := &http.Client{Transport: a.http.Transport, CheckRedirect: a.http.CheckRedirect}
 	resp, err := unlimited.Do(req)
 	if err != nil {
 		end()

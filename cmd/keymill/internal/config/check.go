@@ -56,7 +56,7 @@ func (c *Config) checkAdminListen() error {
 	if c.AdminListen == "" {
 		return nil
 	}
-	const example = "127.0.0.1:8421"
+	const example = "127.0.0.1:8422"
 	port, err := c.checkAddress("admin.listen", c.AdminListen, example)
 	if err != nil {
 		return err

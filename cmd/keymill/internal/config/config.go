@@ -132,7 +132,7 @@ func (c *Config) assign(s Setting, v value, where string) error {
 
 // otherVariables lists the variables of this program that are not settings.
 func otherVariables() []string {
-	return append(secretVariables(), "KEYMILL_CONFIG")
+	return append(secretVariables(), "KEYMILL_CONFIG", "KEYMILL_SERVER", "KEYMILL_CLIENT_ID", "KEYMILL_CLIENT_SECRET_FILE", "KEYMILL_ADMIN_TOKEN_FILE")
 }
 
 func (c *Config) readEnvironment(environ []string) error {

@@ -175,11 +175,21 @@ func (c *Config) WebhookSecretAgain(before refusal.Secret) (refusal.Secret, erro
 // ClientSecret reads the secret of the client that asks for a token: from stdin unless it is nil, or
 // else from the first of its places that is there. It is "" if there is none.
 func ClientSecret(file string, stdin io.Reader) (refusal.Secret, error) {
+	return clientSecretPlaces(file).text(stdin)
+}
+
+// AdminToken reads an access token for the admin API, from stdin unless it is nil, or else from the file.
+func AdminToken(file string, stdin io.Reader) (refusal.Secret, error) {
+	return secretPlaces{what: "access token", file: file}.text(stdin)
+}
+
+// text reads a secret that is one line of text. It is "" if there is none.
+func (p secretPlaces) text(stdin io.Reader) (refusal.Secret, error) {
 	raw, where, err := []byte(nil), "standard input", error(nil)
 	if stdin != nil {
 		raw, err = readSecret(stdin)
 	} else {
-		raw, where, err = clientSecretPlaces(file).read(trustedOn(""))
+		raw, where, err = p.read(trustedOn(""))
 	}
 	if err != nil || where == "" {
 		return "", err
@@ -189,7 +199,7 @@ func ClientSecret(file string, stdin io.Reader) (refusal.Secret, error) {
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", where, err)
 	case len(text) == 0:
-		return "", fmt.Errorf("%s is empty: no client secret", where)
+		return "", fmt.Errorf("%s is empty: no %s", where, p.what)
 	}
 	return refusal.Secret(text), nil
 }

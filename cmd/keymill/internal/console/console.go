@@ -145,7 +145,7 @@ func (c *Console) announce(ctx context.Context, s *site) error {
 
 It works once, and only for this user. Without script, open %s/login and paste
 what follows "#". Ctrl-C ends the console, and so do %d minutes without a new page.
-`, linkTime/time.Second, terminal.Printable(c.Server.Data()), link, s.origin, idleTime/time.Minute)
+`, linkTime/time.Second, terminal.Printable(c.Server.Name()), link, s.origin, idleTime/time.Minute)
 	if err != nil {
 		return err
 	}

@@ -58,10 +58,14 @@ func (s *site) facts(r *request, status api.Status) []fact {
 	if status.ClockFrozen {
 		followed = cell{Kind: "bad", Text: "frozen: the wall clock has jumped"}
 	}
+	where := "Data directory"
+	if s.server.Data() == "" {
+		where = "Server"
+	}
 	return []fact{
 		{"Issuer", id(status.Issuer)},
 		{"Version", words(status.Version)},
-		{"Data directory", id(s.server.Data())},
+		{where, id(s.server.Name())},
 		{"Store", cell{Text: size(status.StoreBytes)}},
 		{"Server's time", instant(status.Now, r.now)},
 		{"Clock", followed},

@@ -204,7 +204,7 @@ func (s *site) failed(err error) (*page, int) {
 		return &page{Title: "Not possible", Problem: "The server says: " + refused.Error() + "."}, http.StatusBadRequest
 	}
 	return &page{
-		Title: "No answer", Template: "gone", Gone: true, Body: s.server.Data(),
+		Title: "No answer", Template: "gone", Gone: true, Body: s.server.Name(),
 		Problem: "The server does not answer: " + plain(err) + ". This page goes on trying.",
 	}, http.StatusServiceUnavailable
 }

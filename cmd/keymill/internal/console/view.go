@@ -228,13 +228,17 @@ func getPage[T any](r *request, s *site, path string, name func(T) string) (list
 	return list, next, err
 }
 
-// command returns the command line that shows the same, for the data directory of the server.
+// command returns the command line that shows the same, for the same server.
 func (s *site) command(words ...string) string {
 	line := "keymill"
 	for _, w := range words {
 		line += " " + terminal.ShellWord(w)
 	}
-	return whole(line + " --data " + terminal.ShellWord(s.server.Data()))
+	flag := " --data "
+	if s.server.Data() == "" {
+		flag = " --server "
+	}
+	return whole(line + flag + terminal.ShellWord(s.server.Name()))
 }
 
 // svg is an SVG of package timeline, which escapes every text.
