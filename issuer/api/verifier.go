@@ -43,9 +43,10 @@ type Reach struct {
 
 // A BehindItem is a pinned verifier that was not served a key.
 type BehindItem struct {
-	Name   string     `json:"name"`
-	Last   *time.Time `json:"last"`   // when it was last served a set; null if never
-	Waited bool       `json:"waited"` // a rotation by hand waits for it
+	Name        string     `json:"name"`
+	Last        *time.Time `json:"last"`         // when it was last served a set; null if never
+	Waited      bool       `json:"waited"`       // a rotation by hand waits for it
+	WaitedUntil *time.Time `json:"waited_until"` // when that ends if it does not come and the server goes on; null unless Waited
 }
 
 // A Holder is a pinned verifier that may still hold a key: the key was in the set that it was served last.

@@ -190,34 +190,38 @@ func (r *Registry) Reach(kid string) api.Reach {
 			out.Served++
 			continue
 		}
-		out.Behind = append(out.Behind, api.BehindItem{Name: p.name, Last: p.lastVisit(), Waited: p.blocks(kid, now, r.cfg.MaxAge)})
+		until := p.waitedUntil(kid, now, r.cfg.MaxAge)
+		out.Behind = append(out.Behind, api.BehindItem{Name: p.name, Last: p.lastVisit(), Waited: until != nil, WaitedUntil: until})
 	}
 	return out
 }
 
-// waitedFor returns the names of the pinned verifiers for which a rotation to the key waits. Of keystore
+// waitedFor returns the names of the pinned verifiers for which a rotation to the key waits, and until when at most. Of keystore
 // it uses Now and ServedTime only.
-func (r *Registry) waitedFor(kid string) (names []string) {
+func (r *Registry) waitedFor(kid string) (names []string, until time.Time) {
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.sorted() {
-		if p.blocks(kid, now, r.cfg.MaxAge) {
+		if end := p.waitedUntil(kid, now, r.cfg.MaxAge); end != nil {
 			names = append(names, p.name)
+			if end.After(until) {
+				until = *end
+			}
 		}
 	}
-	return names
+	return names, until
 }
 
 // CheckServed refuses with not_served, and names the pinned verifiers that came lately and were not
 // served the key. It does not read the store.
 func (r *Registry) CheckServed(kid string) error {
-	names := r.waitedFor(kid)
+	names, until := r.waitedFor(kid)
 	if len(names) == 0 {
 		return nil
 	}
-	return refusal.New("not_served", "the spare %s was not served to %s yet; wait until they have fetched the key set, remove those that are gone, or use force",
-		cut(kid, 64), enumerate(names, 200))
+	return refusal.New("not_served", "the spare %s was not served to %s yet; wait for them (at most until %s), remove those that are gone, or use force",
+		cut(kid, 64), enumerate(names, 200), until.Format(time.RFC3339))
 }
 
 // enumerate joins names to a text of at most that many bytes, with the number of those that do not fit.

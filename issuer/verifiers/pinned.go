@@ -59,17 +59,23 @@ func (p *pinned) served(visit moment, kids *kidList) {
 func (p *pinned) window(maxAge time.Duration) time.Duration { return 2 * max(maxAge, p.habit.usual()) }
 
 func (p *pinned) cameLately(now moment, maxAge time.Duration) bool {
-	return p.kids != nil && p.left(now, maxAge) >= 0
-}
-
-// left returns for how long a rotation still waits for it, if the server runs on.
-func (p *pinned) left(now moment, maxAge time.Duration) time.Duration {
-	return p.lastUp + p.window(maxAge) - now.up
+	return p.kids != nil && now.up-p.lastUp <= p.window(maxAge)
 }
 
 // blocks reports whether a rotation to the key waits for it.
 func (p *pinned) blocks(kid string, now moment, maxAge time.Duration) bool {
 	return !p.kids.has(kid) && p.cameLately(now, maxAge)
+}
+
+// waitedUntil returns when a rotation to the key no longer waits for it, if it does not come and the server runs on;
+// nil if it does not wait now.
+func (p *pinned) waitedUntil(kid string, now moment, maxAge time.Duration) *time.Time {
+	if !p.blocks(kid, now, maxAge) {
+		return nil
+	}
+	// In whole seconds, because the two clocks of now were not read at the same instant.
+	down := (now.at.Sub(p.last) - (now.up - p.lastUp)).Round(time.Second)
+	return instant(p.last.Add(p.window(maxAge) + down))
 }
 
 // due reports whether its record is to be written.
@@ -118,8 +124,8 @@ func (p *pinned) show(url string, maxAge time.Duration, keys published) api.Veri
 		v.Usual = usual.String()
 	}
 	for _, kid := range keys.spares {
-		if p.blocks(kid, keys.now, maxAge) {
-			v.Waited, v.WaitedUntil = true, instant(keys.now.at.Add(p.left(keys.now, maxAge)))
+		if until := p.waitedUntil(kid, keys.now, maxAge); until != nil {
+			v.Waited, v.WaitedUntil = true, until
 		}
 	}
 	return v

@@ -152,7 +152,7 @@ func (r *Registry) warn(ctx context.Context) error {
 		if k.Sign.IsZero() || now.Before(k.Sign.Add(-r.cfg.MaxAge)) || r.warned[k.Alg] == k.KID {
 			continue
 		}
-		if names := r.waitedFor(k.KID); len(names) > 0 {
+		if names, _ := r.waitedFor(k.KID); len(names) > 0 {
 			errs = append(errs, r.warnOf(ctx, k, names))
 		}
 	}

@@ -178,10 +178,13 @@ func TestADowntimeEndsNoWait(t *testing.T) {
 			refused(t, w.CheckServed(spare), "not_served")
 		}
 		v := w.verifier("a")
+		if r := refused(t, w.CheckServed(spare), "not_served"); !strings.Contains(r.Description, "at most until "+v.WaitedUntil.Format(time.RFC3339)) {
+			t.Errorf("refused with %q", r.Description)
+		}
 		if left := time.Until(*v.WaitedUntil); !v.Waited || v.Usual != "5m0s" || left < 58*time.Second || left > time.Minute {
 			t.Errorf("%s left of %+v", left, v)
 		}
-		if reach := w.Reach(spare); len(reach.Behind) != 1 || !reach.Behind[0].Waited {
+		if reach := w.Reach(spare); len(reach.Behind) != 1 || !reach.Behind[0].Waited || !reach.Behind[0].WaitedUntil.Equal(*v.WaitedUntil) {
 			t.Errorf("reach: %+v", reach)
 		}
 		if _, behind := w.Count(); behind != 1 {
@@ -209,7 +212,7 @@ func TestARefusalNamesWhatFits(t *testing.T) {
 		w.Served(Fetch{Verifier: name, Set: old})
 	}
 	r := refused(t, w.CheckServed(w.spare()), "not_served")
-	if !strings.Contains(r.Description, "-00, a-very") || !strings.Contains(r.Description, " and 37 others yet") || !strings.HasSuffix(r.Description, "or use force") {
+	if !strings.Contains(r.Description, "-00, a-very") || !strings.Contains(r.Description, " and 37 others yet") || !strings.HasSuffix(r.Description, "or use force") || len(r.Description) >= 400 {
 		t.Errorf("refused with %q", r.Description)
 	}
 }

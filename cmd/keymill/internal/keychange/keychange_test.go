@@ -97,7 +97,10 @@ func rotate(t *testing.T, f *fake, wait time.Duration) (api.Rotation, string, er
 // server's log each second by asking again.
 func TestARotationWaitsForAVerifierByName(t *testing.T) {
 	t.Parallel()
-	f := &fake{active: "k", behind: []api.BehindItem{{Name: "orders-api", Waited: true}, {Name: "gone"}}}
+	early, late := time.Date(2026, 11, 28, 8, 0, 0, 0, time.UTC), time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
+	f := &fake{active: "k", behind: []api.BehindItem{
+		{Name: "a", Waited: true, WaitedUntil: &early}, {Name: "orders-api", Waited: true, WaitedUntil: &late}, {Name: "b", Waited: true, WaitedUntil: &early}, {Name: "gone"},
+	}}
 	f.seen = func(f *fake, n int) {
 		if n == 6 {
 			f.behind = nil
@@ -107,7 +110,7 @@ func TestARotationWaitsForAVerifierByName(t *testing.T) {
 	if err != nil || done.KID != "next-k" || f.rotations != 1 {
 		t.Fatalf("%+v, %v, %d rotations", done, err, f.rotations)
 	}
-	if errs != "waiting: for verifiers that were not served the spare: orders-api\n" {
+	if errs != "waiting: for verifiers that were not served the spare (at most until 2026-11-30T08:00:00Z): a, orders-api, b\n" {
 		t.Errorf("standard error: %q", errs)
 	}
 	if n := f.asked("POST keys/rotate"); n != 2 {

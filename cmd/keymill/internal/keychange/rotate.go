@@ -140,22 +140,27 @@ func (r *Rotation) due(now time.Time) bool {
 	case refused.Code == "not_ready":
 		return refused.At == nil || !now.Before(*refused.At)
 	case refused.Code == "not_served":
-		return len(r.waitedFor()) == 0
+		names, _ := r.waitedFor()
+		return len(names) == 0
 	}
 	return false
 }
 
-// waitedFor returns the names of the pinned verifiers that were not served the spare yet.
-func (r *Rotation) waitedFor() (names []string) {
+// waitedFor returns the names of the pinned verifiers that were not served the spare yet, and until when the server waits
+// for them at most.
+func (r *Rotation) waitedFor() (names []string, until *time.Time) {
 	if r.spare.Reach == nil {
-		return nil
+		return nil, nil
 	}
 	for _, b := range r.spare.Reach.Behind {
 		if b.Waited {
 			names = append(names, b.Name)
+			if until == nil || b.WaitedUntil != nil && b.WaitedUntil.After(*until) {
+				until = b.WaitedUntil
+			}
 		}
 	}
-	return names
+	return names, until
 }
 
 // passes reports whether an error can end by itself: a refusal of the schedule or for a verifier, and a server that restarts.
@@ -170,12 +175,12 @@ func passes(err error) bool {
 // reason says what is waited for, in a few words and in all.
 func (r *Rotation) reason(err error) (short, long string) {
 	var refused *adminapi.Error
-	switch names := r.waitedFor(); {
+	switch names, until := r.waitedFor(); {
 	case !errors.As(err, &refused):
 		return "the server does not answer", "the server does not answer: " + terminal.Plain(err)
 	case refused.Code == "not_served" && len(names) > 0:
 		list := verifierlist.Names(names)
-		return list, "for verifiers that were not served the spare: " + list
+		return list, fmt.Sprintf("for verifiers that were not served the spare (at most until %s): %s", terminal.FormatTime(until), list)
 	case refused.Code == "not_ready" && refused.At != nil:
 		return "until " + terminal.FormatTime(refused.At), err.Error()
 	}
