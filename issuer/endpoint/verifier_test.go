@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/keyset"
@@ -150,6 +151,12 @@ func TestAPinnedVerifierIsKnownByItsCredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.send("GET", strings.TrimPrefix(v.URL, testIssuer), "")
+	// A fetch counts after the answer was sent, which can be after it was read.
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if seen := registry.Observed(); served("shop") > 0 && len(seen) == 1 && seen[0].Fetches == 3 {
+			break
+		}
+	}
 	if served("orders-api") != keys || served("shop") != keys {
 		t.Errorf("%d and %d keys, want %d", served("orders-api"), served("shop"), keys)
 	}
