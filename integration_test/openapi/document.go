@@ -131,6 +131,9 @@ func (s *schemas) responses(r admin.Route) object {
 	if r.Tagged && success["content"] != nil {
 		success["headers"] = object{"ETag": object{"description": "of what administrators decide", "schema": object{"type": "string"}}}
 	}
+	if r.Linked {
+		success["headers"] = object{"Link": object{"description": "the next page, with rel=next; absent on the last one", "schema": object{"type": "string"}}}
+	}
 	all := object{fmt.Sprint(r.Status): success}
 	if r.Method == http.MethodPut {
 		all[fmt.Sprint(http.StatusCreated)] = success

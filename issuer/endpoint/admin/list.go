@@ -45,7 +45,7 @@ func (l list[T]) operation() Operation {
 		entries, next, err := l.page(r, query, int(limit))
 		return stored{answer: entries, status: http.StatusOK, next: nextPage(r, query, next)}, err
 	}, append(parameters, pageAfter, pageLimit)...)
-	o.Answer = reflect.TypeFor[[]T]()
+	o.Answer, o.Linked = reflect.TypeFor[[]T](), true
 	return o
 }
 

@@ -29,6 +29,7 @@ type Operation struct {
 	Body    reflect.Type // of the request; nil if it has none
 	Answer  reflect.Type // that of any if the answer has no body
 	Codes   []string     // of its refusals, beside those of Common
+	Linked  bool         // a page of the answer has a Link to the next one
 	Tagged  bool         // the answer has an ETag; a change reads If-Match and If-None-Match, see condition
 }
 
