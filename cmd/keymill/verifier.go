@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,12 +33,13 @@ func verifierAddCommand() *cobra.Command {
 		Use:   "add NAME",
 		Short: "Pin a verifier, and print the URL that it fetches",
 		Long: `Pin a verifier under a name: 1 to 63 of a-z, 0-9, "-" and "_", beginning with a letter or digit.
-At most 200 verifiers can be pinned; give one name to all instances of a service that fetch together.
+At most 200 verifiers can be pinned. Of a name that several instances share, only the newest fetch is
+known; give each a name of its own if none may be missed.
 
 Configure the service to fetch the printed URL, or the usual one with the printed header. Both name
 the service and nothing else: they are no secret that gives access, and the key set is the same for
 all. From the first fetch on, a rotation by hand waits for the service as long as it comes at its
-usual interval.`,
+usual interval. "keymill verifier show NAME" prints the URL and the header again.`,
 		Example: "  keymill verifier add orders-api\n  keymill verifier add shop --json | jq -r .url",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +51,9 @@ usual interval.`,
 				return err
 			}
 			v, raw, err := adminapi.Ask[api.Verifier](cmd.Context(), server, http.MethodPost, "verifiers", api.NewVerifier{Name: args[0]})
+			if known := (*adminapi.Error)(nil); errors.As(err, &known) && known.Code == "already_exists" {
+				return terminal.WithHint(err, "to see its URL: keymill verifier show %s", terminal.ShellWord(args[0]))
+			}
 			if err != nil || asJSON {
 				return printAnswer(cmd, raw, err)
 			}
