@@ -13,7 +13,8 @@ import (
 )
 
 const about = `Everything that the command line of Keymill does. The API is served on the Unix socket admin.sock of the
-data directory, to the user of the server and to root. A parameter or a member that a request does not
+data directory, to the user of the server and to root, who need no token. With the setting admin.listen it is also served
+over the network, to clients with an access token for the audience keymill-admin that has the scope of the route. A parameter or a member that a request does not
 have is refused. GET stands for HEAD as well. x-scope names the group of a route, and x-socket-only says that no
 token can ever be allowed it.`
 
@@ -32,11 +33,16 @@ func Generate() ([]byte, error) {
 		paths[r.Path].(object)[strings.ToLower(r.Method)] = s.operation(r)
 	}
 	document := object{
-		"openapi":    "3.1.0",
-		"info":       object{"title": "Keymill admin API", "version": "v1", "description": oneText(about)},
-		"servers":    []any{object{"url": "http://localhost", "description": "the Unix socket; the host name is not read"}},
-		"paths":      paths,
-		"components": object{"schemas": s.byName, "responses": s.responsesOfAll()},
+		"openapi": "3.1.0",
+		"info":    object{"title": "Keymill admin API", "version": "v1", "description": oneText(about)},
+		"servers": []any{object{"url": "http://localhost", "description": "the Unix socket; the host name is not read"}},
+		"paths":   paths,
+		"components": object{
+			"schemas": s.byName, "responses": s.responsesOfAll(),
+			"securitySchemes": object{"token": object{
+				"type": "http", "scheme": "bearer", "bearerFormat": "at+jwt", "description": "only over the network: an access token of a client with the scope",
+			}},
+		},
 	}
 	b, err := json.MarshalIndent(document, "", " ")
 	return append(b, '\n'), err
@@ -51,6 +57,8 @@ func (s *schemas) operation(r admin.Route) object {
 	}
 	if r.Scope.SocketOnly() {
 		o["x-socket-only"] = true
+	} else {
+		o["security"] = []any{object{}, object{"token": []any{string(r.Scope)}}}
 	}
 	if r.Body != nil {
 		o["requestBody"] = object{"required": true, "content": object{"application/json": object{"schema": s.of(r.Body, true)}}}
@@ -116,6 +124,24 @@ var meanings = map[string][]int{
 	"unavailable":         {http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	"precondition_failed": {http.StatusPreconditionFailed},
 	"server_error":        {http.StatusInternalServerError},
+
+	// Only over the network.
+	"no_token":                {http.StatusUnauthorized},
+	"invalid_token":           {http.StatusUnauthorized},
+	"insufficient_scope":      {http.StatusForbidden},
+	"origin_refused":          {http.StatusForbidden},
+	"wrong_host":              {http.StatusMisdirectedRequest},
+	"temporarily_unavailable": {http.StatusTooManyRequests},
+}
+
+// common returns the codes that every route can answer with a status.
+func common(status int) (codes []string) {
+	for _, code := range slices.Concat(admin.Common(), admin.Remote()) {
+		if slices.Contains(meanings[code], status) {
+			codes = append(codes, code)
+		}
+	}
+	return codes
 }
 
 // responses describes the answer to a success, and one for each status of a refusal.
@@ -139,7 +165,7 @@ func (s *schemas) responses(r admin.Route) object {
 		all[fmt.Sprint(http.StatusCreated)] = success
 	}
 	codes := map[int][]string{}
-	for _, code := range slices.Concat(admin.Common(), r.Codes) {
+	for _, code := range slices.Concat(admin.Common(), admin.Remote(), r.Codes) {
 		for _, status := range meanings[code] {
 			if status == http.StatusRequestEntityTooLarge && r.Body == nil || slices.Contains(codes[status], code) {
 				continue
@@ -148,8 +174,8 @@ func (s *schemas) responses(r admin.Route) object {
 		}
 	}
 	for status, list := range codes {
-		if len(list) == 1 && slices.Contains(admin.Common(), list[0]) {
-			all[fmt.Sprint(status)] = object{"$ref": "#/components/responses/" + sharedName(list[0], status)}
+		if slices.Equal(list, common(status)) {
+			all[fmt.Sprint(status)] = object{"$ref": "#/components/responses/" + sharedName(status)}
 		} else {
 			all[fmt.Sprint(status)] = s.refusal(list)
 		}
@@ -160,15 +186,15 @@ func (s *schemas) responses(r admin.Route) object {
 // responsesOfAll are the refusals that every route can answer with.
 func (s *schemas) responsesOfAll() object {
 	all := object{}
-	for _, code := range admin.Common() {
+	for _, code := range slices.Concat(admin.Common(), admin.Remote()) {
 		for _, status := range meanings[code] {
-			all[sharedName(code, status)] = s.refusal([]string{code})
+			all[sharedName(status)] = s.refusal(common(status))
 		}
 	}
 	return all
 }
 
-func sharedName(code string, status int) string { return fmt.Sprintf("%s_%d", code, status) }
+func sharedName(status int) string { return fmt.Sprintf("refused_%d", status) }
 
 func (s *schemas) refusal(codes []string) object {
 	all := codes

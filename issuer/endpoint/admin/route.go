@@ -36,6 +36,11 @@ type Operation struct {
 // Common returns the codes that every route can answer with.
 func Common() []string { return []string{"invalid_request", "unavailable", "server_error"} }
 
+// Remote returns the codes that every route can also answer with on admin.listen.
+func Remote() []string {
+	return []string{"no_token", "invalid_token", "insufficient_scope", "origin_refused", "wrong_host", "temporarily_unavailable"}
+}
+
 // refuses adds codes to those that the operation can answer with.
 func (o Operation) refuses(codes ...string) Operation {
 	o.Codes = slices.Concat(o.Codes, codes)
