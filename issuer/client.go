@@ -41,7 +41,7 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
 		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
 	}
-	c.Secrets = secret.Version(rec.Secrets)
+	c.SecretVersion = secret.Version(rec.Secrets)
 	if len(rec.Secrets) == secret.Max && now.Before(rec.Secrets[1].Until) {
 		c.OldSecretUntil = &rec.Secrets[1].Until
 	}

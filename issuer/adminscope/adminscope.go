@@ -57,6 +57,8 @@ const (
 	UsersWrite     Scope = "users:write"
 	SessionsRead   Scope = "sessions:read"
 	SessionsWrite  Scope = "sessions:write"
+	AppliedRead    Scope = "applied:read"
+	AppliedWrite   Scope = "applied:write"
 )
 
 // SocketOnly reports whether the routes of a scope are served on the socket only, so that no token can
@@ -67,7 +69,7 @@ func (s Scope) SocketOnly() bool { return s == KeysImport }
 func Names() []string {
 	names := []string{}
 	for _, s := range []Scope{
-		AudiencesRead, AudiencesWrite, AuditRead, BackupRead, ClientsRead, ClientsWrite, KeysRead, KeysRevoke, KeysRotate,
+		AppliedRead, AppliedWrite, AudiencesRead, AudiencesWrite, AuditRead, BackupRead, ClientsRead, ClientsWrite, KeysRead, KeysRevoke, KeysRotate,
 		SessionsRead, SessionsWrite, StatusRead, UsersRead, UsersWrite, VerifiersRead, VerifiersWrite,
 	} {
 		names = append(names, string(s))

@@ -48,6 +48,9 @@
 //	/admin/v1/sessions/revoke    POST    RevokeSessionsRequest  –
 //	/admin/v1/session            DELETE  –                      Session
 //	/admin/v1/session/why        POST    ExplainRequest         Explanation
+//	/admin/v1/applied            GET     –                      []Applied
+//	                             PUT     –                      Applied
+//	                             DELETE  –                      –
 //
 // DELETE /admin/v1/client with the parameter unused=true refuses with in_use if users log in through
 // the client or if it has live sessions. A parameter that a path does not have is refused, and so is

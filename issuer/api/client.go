@@ -21,9 +21,9 @@ type Client struct {
 	Idle           string         `json:"idle"`       // as grace
 	Absolute       string         `json:"absolute"`   // as grace
 	Created        time.Time      `json:"created"`
-	OldSecretUntil *time.Time     `json:"old_secret_until"`   // null unless two secrets are valid
-	Secrets        string         `json:"-"`                  // changes with the secrets, for the ETag
-	Warnings       []string       `json:"warnings,omitempty"` // what of a change will probably not work; only in the answer to it
+	OldSecretUntil *time.Time     `json:"old_secret_until"`         // null unless two secrets are valid
+	SecretVersion  string         `json:"secret_version,omitempty"` // differs for each secret; absent if the client is public
+	Warnings       []string       `json:"warnings,omitempty"`       // what of a change will probably not work; only in the answer to it
 }
 
 // Useless says why the client can do nothing at all, "" if it can do something or was disabled.

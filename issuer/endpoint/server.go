@@ -53,6 +53,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/admin/access"
 	"keymill/issuer/endpoint/keyset"
@@ -70,6 +71,9 @@ type Config struct {
 
 	// Verifiers remembers which key set each verifier was served. It may be nil.
 	Verifiers *verifiers.Registry
+
+	// Applied are the marks of keymill apply, for the admin API. It may be nil.
+	Applied *applied.Marks
 
 	SimpleJWT SimpleJWT
 	Browser   Browser
@@ -209,7 +213,7 @@ func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
-		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers,
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers, Applied: s.cfg.Applied,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,

@@ -36,7 +36,7 @@ type page struct {
 
 // coveredPrefixes and coveredKeys say which records are in the manifest.
 var (
-	coveredPrefixes = [...]string{"ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/", "verifier/secret/", "verifier/name/"}
+	coveredPrefixes = [...]string{"ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/", "verifier/secret/", "verifier/name/", "applied/"}
 	coveredKeys     = [...]string{"epoch", "issuer"}
 )
 

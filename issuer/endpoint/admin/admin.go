@@ -17,6 +17,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/verifiers"
 	"keymill/keystore"
@@ -28,6 +29,7 @@ type Config struct {
 	Keys      *keystore.Rings
 	Passwords *limit.PasswordLimiter // of the login endpoints
 	Verifiers *verifiers.Registry    // nil if no verifier can be pinned
+	Applied   *applied.Marks         // nil if no marks of keymill apply are kept
 
 	Issues   func() []string                     // why the server is not ready; never nil
 	Warnings func(context.Context) []api.Warning // what else is wrong; may be nil
@@ -111,6 +113,10 @@ func (a *API) routes() []Route {
 		{post, "/admin/v1/sessions/revoke", empty, sessionsWrite, "End all sessions of a client, or of the store", a.logged(withBody(a.revokeSessions)).refuses("not_found")},
 		{del, "/admin/v1/session", ok, sessionsWrite, "End a session", a.logged(named(sessionID, a.revokeSession))},
 		{post, "/admin/v1/session/why", ok, sessionsRead, "Explain what a refresh token would be answered", withBody(a.explainToken)},
+
+		{get, "/admin/v1/applied", ok, appliedRead, "List what keymill apply has applied, by kind and name", paged(a.listApplied).refuses("not_found")},
+		{put, "/admin/v1/applied", ok, appliedWrite, "Remember that an entry is applied", a.logged(named(appliedName, a.putApplied, appliedKind))},
+		{del, "/admin/v1/applied", empty, appliedWrite, "Forget that an entry was applied", a.logged(named(appliedName, a.removeApplied, appliedKind))},
 	}
 }
 

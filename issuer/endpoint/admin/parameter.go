@@ -1,5 +1,7 @@
 package admin
 
+import "keymill/issuer/applied"
+
 // A Parameter is a parameter of a query.
 type Parameter struct {
 	Name     string
@@ -24,6 +26,12 @@ var (
 	clientID     = Parameter{Name: "id", Required: true, Highest: 100, Doc: "the client"}
 	userName     = Parameter{Name: "user", Required: true, Doc: "the name or the id of the user; id: before it says that it is an id"}
 	sessionID    = Parameter{Name: "id", Required: true, Doc: "the session"}
+)
+
+// What keymill apply marks.
+var (
+	appliedName = Parameter{Name: "name", Required: true, Highest: 200, Doc: "the name of the audience or verifier, or the id of the client"}
+	appliedKind = Parameter{Name: "kind", Required: true, Doc: "what it is", Values: applied.Kinds()}
 )
 
 // What selects.

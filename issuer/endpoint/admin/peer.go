@@ -33,6 +33,12 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, actorKey{}, fmt.Sprintf("uid:%d", uid))
 }
 
+// WithActor returns a context for requests that this process makes itself. The audit log names by as the
+// one who decided.
+func WithActor(ctx context.Context, by string) context.Context {
+	return context.WithValue(ctx, actorKey{}, by)
+}
+
 // PeerUID returns the user at the other end of a Unix socket: the one who connected or, asked by a
 // client, the one who listens.
 func PeerUID(c net.Conn) (uint32, error) {

@@ -24,4 +24,6 @@ const (
 	usersWrite     = adminscope.UsersWrite
 	sessionsRead   = adminscope.SessionsRead
 	sessionsWrite  = adminscope.SessionsWrite
+	appliedRead    = adminscope.AppliedRead
+	appliedWrite   = adminscope.AppliedWrite
 )

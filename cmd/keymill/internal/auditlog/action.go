@@ -21,6 +21,7 @@ func actions() map[string]string {
 		"key":       "mint publish sign stop drop erase rotate revoke import renew",
 		"store":     "accept_older backup create mark_missing restore",
 		"issuer":    "change",
+		"apply":     "mark forget",
 		"masterkey": "change",
 		"verifier":  "add remove behind",
 		"webhook":   "drop lost",

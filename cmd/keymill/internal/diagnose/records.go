@@ -8,6 +8,7 @@ import (
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
+	"keymill/issuer/applied"
 	"keymill/issuer/outbox"
 	"keymill/issuer/verifiers"
 	"keymill/storage"
@@ -83,6 +84,8 @@ func checkRecord(key string, value []byte) error {
 		return outbox.CheckRecord(key, value)
 	case "audit":
 		return audit.CheckRecord(key, value)
+	case "applied":
+		return applied.CheckRecord(key, value)
 	case "verifier", "served", "behind":
 		return verifiers.CheckRecord(key, value)
 	}

@@ -19,6 +19,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/issuer"
+	"keymill/issuer/applied"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
@@ -266,6 +267,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Keys:           s.rings,
 		KeySet:         s.keySet,
 		Verifiers:      s.verifiers,
+		Applied:        &applied.Marks{Store: s.store, Now: s.rings.Now, Damaged: s.damage.add},
 		SimpleJWT:      endpoint.SimpleJWT{Client: c.SimpleJWTClient, Prefix: c.SimpleJWTPrefix, UsernameField: c.SimpleJWTUsername},
 		Browser:        endpoint.Browser{Client: c.BrowserClient},
 		TrustedProxies: c.TrustedProxies,
