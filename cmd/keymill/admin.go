@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/apply"
 	"keymill/cmd/keymill/internal/remote"
 	"keymill/cmd/keymill/internal/terminal"
 )
@@ -62,6 +63,15 @@ func dial(cmd *cobra.Command) (*adminapi.Client, error) {
 		return f.Value.String(), f.Changed
 	}
 	return remote.Dial(cmd.Context(), remote.Request{Dirs: dataDirs(cmd), Typed: typed, In: cmd.InOrStdin()})
+}
+
+// applyServer is dial for package apply.
+func applyServer(cmd *cobra.Command) (apply.Server, error) {
+	server, err := dial(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return server.Apply, nil
 }
 
 // say prints what a command did, if the answer of the server does not show it.

@@ -141,7 +141,7 @@ func exampleOrder() []string {
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
-		"session list", "session why", "session revoke",
+		"apply", "session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
@@ -248,6 +248,12 @@ func (p *place) prepareExamples(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Join(p.dir, "bin"), 0o755), os.Symlink(p.binary, filepath.Join(p.dir, "bin", "keymill"))); err != nil {
 		t.Fatal(err)
 	}
+	entries := "clients: [{id: kiosk-2, public: true, grants: [refresh_token]}]\n"
+	p.writeKey("clients.yaml", entries)
+	if err := os.Mkdir(filepath.Join(p.dir, "keymill.d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p.writeKey("keymill.d/clients.yaml", entries)
 	for name, script := range map[string]string{
 		"python": "cat users.json", "xclip": "cat token.txt", "jq": "cat", "openssl": "cat fresh.pem",
 	} {

@@ -11,7 +11,7 @@
 // keys, clients or tokens. Package serve lists the files of a data directory.
 //
 // Exit codes: 0 done, 1 failed, 2 usage error, 3 (verify and session why) the token could not be
-// checked, because there is no key set or no server. Every error is one line on stderr that begins with "keymill: ", followed by at
+// checked, because there is no key set or no server, 10 (apply) there is something to change. Every error is one line on stderr that begins with "keymill: ", followed by at
 // most one line that says what to do.
 package main
 
@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/apply"
 	"keymill/cmd/keymill/internal/console"
 	"keymill/cmd/keymill/internal/manual"
 	"keymill/cmd/keymill/internal/terminal"
@@ -67,7 +68,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
-		console.Command(addServerFlags, dial), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
+		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	addCompletion(root)
 	return root

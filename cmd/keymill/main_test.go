@@ -85,6 +85,8 @@ keymill user remove alice --yes
 keymill user logout alice --json
 keymill user unblock alice --json
 keymill user import FILE --format django-json --claim email --dry-run --skip-existing --without-password --json
+keymill apply -f FILE --prune --yes --json --data DIR
+keymill apply -f DIR
 keymill session list --user alice --client web --json
 keymill session list --user alice --json
 keymill session list --client web --after ID --limit 20
@@ -271,6 +273,9 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"audit tail -f --store x", "keymill: --follow and --store cannot be combined: no server writes to the file\n"},
 		{"audit tail --user=", "keymill: --user is empty; is a variable not set?\n"},
 		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
+		{"apply", "keymill: -f is missing or empty\n  hint: keymill apply -f FILE or -f DIR\n"},
+		{"apply --file= --yes", "keymill: -f is missing or empty\n  hint: keymill apply -f FILE or -f DIR\n"},
+		{"apply clients.yaml", "keymill: unexpected argument \"clients.yaml\"\n  hint: run \"keymill apply --help\" for the usage\n"},
 		{"verify", "keymill: TOKEN is missing\n  hint: run \"keymill verify --help\" for the usage\n"},
 		{"serve now", "keymill: unexpected argument \"now\"\n  hint: run \"keymill serve --help\" for the usage\n"},
 	} {

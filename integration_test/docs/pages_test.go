@@ -108,6 +108,26 @@ cat watched`)
 	}
 }
 
+// TestFilesAreApplied runs docs/apply.md.
+func TestFilesAreApplied(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	page := readPage(t, "docs/apply.md")
+	s.page(page, everyBlock)
+	s.add("the secret of the file works", `keymill token --issuer https://id.example.com --client mailer --client-secret-file /etc/keymill/apply/mailer.secret`)
+	out := s.run(t)
+	for _, want := range []string{
+		"+ audience invoices (EdDSA, 10m, rfc9068, read write)\n+ client mailer (confidential, client_credentials, invoices, read)\n",
+		"= 4 unchanged\n", "- verifier invoices-api (applied earlier, no longer in the files)\n= 3 unchanged\napplied\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("nothing was printed like %q:\n%s", want, out)
+		}
+	}
+}
+
 // TestADjangoProjectMoves runs docs/django.md on a project with one user.
 func TestADjangoProjectMoves(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze", "python3")

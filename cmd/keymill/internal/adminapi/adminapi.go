@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -98,6 +99,15 @@ const maxAnswerBytes = 16 << 20
 
 // Call sends a request, with body as JSON unless it is nil, and returns the answer's JSON.
 func (a *Client) Call(ctx context.Context, method, path string, body any) ([]byte, error) {
+	resp, err := a.send(ctx, method, path, nil, body)
+	if err != nil {
+		return nil, err
+	}
+	return a.read(resp)
+}
+
+// send sends a request with more headers.
+func (a *Client) send(ctx context.Context, method, path string, header http.Header, body any) (*http.Response, error) {
 	var content io.Reader
 	if body != nil {
 		raw, err := terminal.MarshalJSON(body)
@@ -110,6 +120,7 @@ func (a *Client) Call(ctx context.Context, method, path string, body any) ([]byt
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -117,7 +128,7 @@ func (a *Client) Call(ctx context.Context, method, path string, body any) ([]byt
 	if err != nil {
 		return nil, a.connectionError(err)
 	}
-	return a.read(resp)
+	return resp, nil
 }
 
 // read reads a whole answer.

@@ -21,8 +21,9 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the error without hint and code.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrSilent ends the program with code 1 and prints nothing: stdout has the answer already.
-var ErrSilent = errors.New("exit with code 1")
+// ErrSilent ends the program and prints nothing: stdout has the answer already. The exit code is 1, or that
+// of an Error around it.
+var ErrSilent = errors.New("exit without a message")
 
 // Usage returns a usage error: the command line is wrong, and the exit code is 2.
 func Usage(format string, args ...any) error {
@@ -52,14 +53,12 @@ func Report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
+	e := &Error{}
+	errors.As(err, &e)
 	if errors.Is(err, ErrSilent) {
-		return 1
+		return max(e.Code, 1)
 	}
 	fmt.Fprintf(w, "keymill: %s\n", OneLine(Plain(err)))
-	var e *Error
-	if !errors.As(err, &e) {
-		return 1
-	}
 	if e.Hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", OneLine(e.Hint))
 	}

@@ -1,0 +1,314 @@
+package apply_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"keymill/issuer/api"
+)
+
+const secretOfBilling = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// sample has every kind of entry.
+const sample = `
+audiences:
+  - {name: orders, ttl: 10m, scopes: [write, read]}
+  - {name: "https://shop.example/api"}
+clients:
+  - {id: billing, grants: [client_credentials], audiences: [orders], scopes: [read], secret_sha256: ` + secretOfBilling + `}
+  - {id: web, public: true, grants: [refresh_token], audiences: [orders, "https://shop.example/api"], origins: [https://app.example.com], idle: 7d, grace: 0s}
+---
+verifiers:
+  - {name: orders-api}
+users:
+  - {user: alice, claims: {role: admin, level: 3, tags: [a, b], deep: {x: null}}}
+`
+
+// TestASecondRunChangesNothing: it sends no request that could, and writes no audit record.
+func TestASecondRunChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	const want = `+ audience orders (EdDSA, 10m, rfc9068, read write)
++ audience https://shop.example/api (EdDSA, 15m, rfc9068)
++ client billing (confidential, client_credentials, orders, read)
++ client web (public, refresh_token, https://shop.example/api orders, https://app.example.com)
++ verifier orders-api
+~ user alice: claim deep added, claim level added, claim role added, claim tags added
+= 0 unchanged
+nothing was changed; --yes applies this plan
+`
+	if got := w.printed(w.mustPlan(sample, true)); got != want {
+		t.Errorf("planned\n%swant\n%s", got, want)
+	}
+	if names := w.names(); len(names) > 0 {
+		t.Errorf("a plan has written %q", names)
+	}
+	w.apply(sample, true)
+	before, names := w.records(), w.names()
+	if got := w.apply(sample, true); got != "= 6 unchanged\n" {
+		t.Errorf("the second run: %s", got)
+	}
+	if after := w.records(); after != before || !slices.Equal(w.names(), names) || len(names) != 10 {
+		t.Errorf("the second run wrote %d audit records; the store had %q and has %q", after-before, names, w.names())
+	}
+}
+
+// TestAChangeIsShownAndMade, each with its line in the plan.
+func TestAChangeIsShownAndMade(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	w.apply(sample, false)
+	for _, tt := range []struct{ old, new, want string }{
+		{"ttl: 10m", "ttl: 5m", "~ audience orders: ttl 10m → 5m"},
+		{"scopes: [read], secret", "scopes: [read, write], secret", "~ client billing: scopes read → read write"},
+		{"idle: 7d, grace: 0s", "absolute: 30d", "~ client web: grace 0s → default, idle 7d → default, absolute default → 30d"},
+		{"origins: [https://app.example.com], ", "", "~ client web: origins https://app.example.com → none"},
+		{"level: 3, tags: [a, b]", "level: 4", "~ user alice: claim tags removed, claim level changed"},
+		{secretOfBilling, strings.Repeat("ab", 32), "~ client billing: secret: would be replaced\n    ! the old secret stops working at once"},
+	} {
+		got := w.apply(strings.Replace(sample, tt.old, tt.new, 1), false)
+		if !strings.HasPrefix(got, tt.want+"\n") || !strings.HasSuffix(got, "\n= 5 unchanged\napplied\n") {
+			t.Errorf("%s:\n%swant\n%s", tt.new, got, tt.want)
+		}
+		if again := w.apply(strings.Replace(sample, tt.old, tt.new, 1), false); again != "= 6 unchanged\n" {
+			t.Errorf("%s again:\n%s", tt.new, again)
+		}
+		w.apply(sample, false)
+	}
+}
+
+// TestWhatIsNotInTheFilesStays: a client that was disabled, and its secret.
+func TestWhatIsNotInTheFilesStays(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	w.apply(sample, false)
+	disabled := true
+	_, err := w.issuer.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &disabled}, "uid:0")
+	w.check(err)
+	var before, after api.Client
+	w.get("client?id=billing", &before)
+	silent := strings.Replace(sample, ", secret_sha256: "+secretOfBilling, "", 1)
+	w.apply(strings.Replace(silent, "scopes: [read]", "scopes: [write]", 1), false)
+	w.get("client?id=billing", &after)
+	if !after.Disabled || after.SecretVersion != before.SecretVersion || !slices.Equal(after.Scopes, []string{"write"}) {
+		t.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+// TestPruneRemovesOnlyWhatWasApplied. What was there before and is named in a file counts as applied from then on.
+func TestPruneRemovesOnlyWhatWasApplied(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"mine", "adopted"} {
+		_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: name, Alg: "EdDSA"}, "uid:0")
+		w.check(err)
+	}
+	const base = "audiences: [{name: kept}, {name: adopted}]\n"
+	got := w.apply(base+"clients: [{id: old, public: true, grants: [refresh_token], audiences: [adopted]}]\nverifiers: [{name: gone}]", true)
+	if !strings.Contains(got, "~ audience adopted: adopted: it was there before\n") {
+		t.Error(got)
+	}
+	const next = "audiences: [{name: kept}]"
+	if got := w.printed(w.mustPlan(next, false)); got != "= 1 unchanged\n= 3 applied earlier and no longer in the files; --prune removes what is left of that\n" {
+		t.Errorf("without prune: %s", got)
+	}
+	want := `- verifier gone (applied earlier, no longer in the files)
+- client old (applied earlier, no longer in the files)
+- audience adopted (applied earlier, no longer in the files)
+= 1 unchanged
+applied
+`
+	if got := w.apply(next, true); got != want {
+		t.Errorf("pruned\n%swant\n%s", got, want)
+	}
+	if names := w.names(); !slices.Equal(names, []string{"audience/kept", "audience/mine", "mark audience/kept"}) {
+		t.Errorf("left: %q", names)
+	}
+	w.check(w.issuer.RemoveAudience(t.Context(), "kept", "uid:0"))
+	if got := w.apply("audiences: [{name: other}]", true); !strings.Contains(got, "- audience kept (applied earlier, and removed since)\n") {
+		t.Error(got)
+	}
+	if names := w.names(); !slices.Equal(names, []string{"audience/mine", "audience/other", "mark audience/other"}) {
+		t.Errorf("left: %q", names)
+	}
+}
+
+// TestAPlanAgainstAStoreThatChangedStops before it overwrites anything, with one clear answer.
+func TestAPlanAgainstAStoreThatChangedStops(t *testing.T) {
+	ttl, scopes, empty := "1h", []string{"write"}, api.Claims{}
+	for name, tt := range map[string]struct {
+		files  string
+		change func(w *world) error
+		want   string
+	}{
+		"audience changed": {strings.Replace(sample, "10m", "5m", 1), func(w *world) error {
+			_, err := w.issuer.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &ttl}, "uid:0")
+			return err
+		}, "audience orders"},
+		"client changed": {strings.Replace(sample, "scopes: [read]", "scopes: []", 1), func(w *world) error {
+			_, err := w.issuer.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &scopes}, "uid:0")
+			return err
+		}, "client billing"},
+		"secret rotated": {strings.Replace(sample, "scopes: [read]", "scopes: []", 1), func(w *world) error {
+			_, err := w.issuer.RotateSecret(t.Context(), "billing", 0, "uid:0")
+			return err
+		}, "client billing"},
+		"client removed": {strings.Replace(sample, "scopes: [read]", "scopes: []", 1), func(w *world) error {
+			return w.issuer.RemoveClient(t.Context(), "billing", "uid:0")
+		}, "client billing"},
+		"user changed": {strings.Replace(sample, "role: admin", "role: none", 1), func(w *world) error {
+			_, err := w.issuer.SetUser(t.Context(), "alice", api.UserChange{Claims: &empty}, "uid:0")
+			return err
+		}, "user alice"},
+		"audience added": {sample + "---\naudiences: [{name: new}]", func(w *world) error {
+			_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "new", Alg: "EdDSA"}, "uid:0")
+			return err
+		}, "audience new"},
+		"client to prune changed": {strings.Replace(sample, "  - {id: billing", "# ", 1), func(w *world) error {
+			_, err := w.issuer.SetClient(t.Context(), "billing", api.ClientChange{Scopes: &scopes}, "uid:0")
+			return err
+		}, "client billing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.alice()
+			w.apply(sample, false)
+			p := w.mustPlan(tt.files, true)
+			w.check(tt.change(w))
+			before := w.records()
+			err := p.Run(t.Context())
+			if err == nil || !strings.Contains(err.Error(), tt.want+" changed since the plan was made; nothing was changed before") {
+				t.Errorf("got %v", err)
+			}
+			if after := w.records(); after > before+1 { // the mark of what was added
+				t.Errorf("%d audit records were written", after-before)
+			}
+			if p, err := w.plan(tt.files, true); err != nil || len(p.Steps) == 0 && name != "audience added" {
+				t.Errorf("another plan: %v, %v", p, err)
+			} else if err := p.Run(t.Context()); err != nil {
+				t.Errorf("another run: %v", err)
+			}
+		})
+	}
+}
+
+// TestAnErrorSaysWhatWasDone before it.
+func TestAnErrorSaysWhatWasDone(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustPlan("audiences: [{name: a}, {name: b}, {name: c}]", false)
+	_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "c", Alg: "EdDSA"}, "uid:0")
+	w.check(err)
+	err = p.Run(t.Context())
+	if err == nil || !strings.HasSuffix(err.Error(), "audience c changed since the plan was made; done before: + audience a, + audience b") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestACrashLosesTrackOfNothing ends a run after each of its requests. What was made has a mark, and the
+// next run brings the store to what the files say.
+func TestACrashLosesTrackOfNothing(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	const last = "audiences: [{name: last}]"
+	for _, files := range []string{sample, last} {
+		for n := 0; ; n++ {
+			p := w.mustPlan(files, true)
+			w.left = n
+			err := p.Run(t.Context())
+			w.left = -1
+			names := w.names()
+			for _, name := range names {
+				mark := "mark " + strings.Replace(name, "verifier/name/", "verifier/", 1)
+				if !strings.HasPrefix(name, "mark ") && !slices.Contains(names, mark) {
+					t.Errorf("after %d requests %s has no mark: %q", n, name, names)
+				}
+			}
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errCrash) || n > 40 {
+				t.Fatalf("after %d requests: %v", n, err)
+			}
+		}
+		if got := w.printed(w.mustPlan(files, true)); !strings.HasPrefix(got, "= ") {
+			t.Errorf("at the end: %s", got)
+		}
+	}
+	if names := w.names(); !slices.Equal(names, []string{"audience/last", "mark audience/last"}) {
+		t.Errorf("at the end: %q", names)
+	}
+}
+
+// TestWhatAClientRefersToIsCheckedBeforeAnythingChanges.
+func TestWhatAClientRefersToIsCheckedBeforeAnythingChanges(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	w.apply(sample, false)
+	for files, want := range map[string]string{
+		"clients: [{id: a, public: true, audiences: [none]}]":                     `entries.yaml:1: client a names audience "none", which does not exist and is in no file`,
+		"clients: [{id: a, public: true, audiences: [orders], scopes: [refund]}]": `client a has scope "refund", which none of its audiences has`,
+		"clients: [{id: a}]":                                             "client a is new and needs secret_sha256 or secret_file, or public: true",
+		"clients: [{id: billing, public: true}]":                         "client billing is confidential, which cannot change",
+		"audiences: [{name: orders, alg: RS256}]":                        "audience orders signs with EdDSA, which cannot change to RS256",
+		"audiences: [{name: keymill-admin}]":                             "audience keymill-admin is built in and cannot change",
+		"users: [{user: bob, claims: {}}]":                               "user bob does not exist",
+		"users: [{user: alice, claims: {}}, {user: 'id:7', claims: {}}]": "user id:7 and user alice in",
+	} {
+		if _, err := w.plan("audiences: [{name: first}]\n---\n"+files, false); err == nil || !strings.Contains(err.Error(), strings.ReplaceAll(want, ":1:", ":3:")) {
+			t.Errorf("%s: %v", files, err)
+		}
+	}
+	if slices.Contains(w.names(), "audience/first") {
+		t.Error("a plan that failed has changed something")
+	}
+}
+
+// TestHostileNamesAreRefusedAndNeverPrintedRaw puts each into every field.
+func TestHostileNamesAreRefusedAndNeverPrintedRaw(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	w.apply(sample, false)
+	before := w.names()
+	for _, name := range []string{
+		"\x1b[2Jx", "a\nb", "a\x00b", "\u202egnp.exe", "../../etc/passwd\n", strings.Repeat("x", 5000), "a&id=b&unused=true", "é", " a", "%2e%2e/", "\u2028", "\\", `"`, "keymill-admin",
+	} {
+		q, err := json.Marshal(name) // JSON is YAML
+		w.check(err)
+		for _, field := range []string{
+			"audiences: [{name: %s}]", "audiences: [{name: a, alg: %s}]", "audiences: [{name: a, ttl: %s}]", "audiences: [{name: a, scopes: [%s]}]",
+			"audiences: [{name: a, profile: %s}]", "audiences: [{name: a, %s: b}]", "%s: []",
+			"clients: [{id: %s, public: true}]", "clients: [{id: a, public: %s}]", "clients: [{id: a, public: true, grants: [%s]}]",
+			"clients: [{id: a, public: true, audiences: [%s]}]", "clients: [{id: a, public: true, scopes: [%s]}]",
+			"clients: [{id: a, public: true, origins: [%s]}]", "clients: [{id: a, public: true, introspect: [%s]}]",
+			"clients: [{id: a, public: true, grace: %s}]", "clients: [{id: a, public: true, idle: %s}]", "clients: [{id: a, public: true, absolute: %s}]",
+			"clients: [{id: a, secret_sha256: %s}]", "clients: [{id: a, secret_file: %s}]",
+			"verifiers: [{name: %s}]", "users: [{user: %s, claims: {}}]", "users: [{user: alice, claims: {exp: %s}}]", "users: [{user: alice, claims: {%s: {a: 1, a: 2}}}]",
+		} {
+			p, err := w.plan(fmt.Sprintf(field, q), false)
+			if err == nil {
+				if text := w.printed(p); strings.ContainsAny(text, "\x1b\x00\u202e\u2028") || strings.Count(text, "\n") > 4 {
+					t.Errorf("%s: the plan is %q", field, text)
+				}
+				err = p.Run(t.Context())
+			}
+			if err == nil {
+				for _, added := range w.names() {
+					isNew := !slices.Contains(before, added) && !strings.HasPrefix(added, "mark ")
+					if isNew && !strings.HasSuffix(added, "/a") && !strings.HasSuffix(added, "/"+name) {
+						t.Errorf("%s with %.100q has made %q", field, name, added)
+					}
+				}
+				w.apply(sample, true)
+			} else if len(err.Error()) > 1000 {
+				t.Errorf("%s: an error of %d bytes", field, len(err.Error()))
+			}
+		}
+	}
+	w.apply(sample, true)
+	if names := w.names(); !slices.Equal(names, before) {
+		t.Errorf("at the end the store has %q, and had %q", names, before)
+	}
+}

@@ -1,0 +1,105 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"keymill/cmd/keymill/internal/terminal"
+)
+
+// Run does what the plan says, step by step. It stops at the first step that fails, and the error says what
+// was done before. A step is done only if its entry is still what the plan has read.
+func (p *Plan) Run(ctx context.Context) error {
+	var done []string
+	for _, s := range p.Steps {
+		if err := s.run(ctx, p.server); err != nil {
+			return s.explain(err, done)
+		}
+		done = append(done, s.label())
+	}
+	p.Applied = true
+	return nil
+}
+
+// label names the step in a message.
+func (s *Step) label() string { return sign(s.Act) + " " + labelOf(s.Kind, s.Name) }
+
+// run does one step. An entry is marked before it is made, and the mark is removed after it: see package
+// applied.
+func (s *Step) run(ctx context.Context, server Server) error {
+	if !s.marked {
+		if _, err := server.ask(ctx, Request{Method: http.MethodPut, Path: markPath(s.Kind, s.Name)}, nil); err != nil {
+			return err
+		}
+	}
+	switch s.Act {
+	case add, change:
+		var answer struct{ Warnings []string }
+		_, err := server.ask(ctx, s.request(), &answer)
+		s.Warnings = append(s.Warnings, answer.Warnings...)
+		return err
+	case remove:
+		r := Request{Method: http.MethodDelete, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag}
+		if s.Kind == verifierKind {
+			r.IfMatch = "" // a verifier is its name, and has nothing that could change
+		}
+		if _, err := server.ask(ctx, r, nil); err != nil {
+			return err
+		}
+		return s.forget(ctx, server)
+	case forget:
+		return s.forget(ctx, server)
+	}
+	return nil
+}
+
+// request returns the request that adds or changes the entry.
+func (s *Step) request() Request {
+	switch s.Kind {
+	case userKind:
+		return Request{Method: http.MethodPatch, Path: pathOf(s.Kind, s.target), IfMatch: s.etag, Body: s.body}
+	case verifierKind:
+		return Request{Method: http.MethodPost, Path: "verifiers", Body: s.body}
+	}
+	return Request{Method: http.MethodPut, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag, IsNew: s.Act == add, Body: s.body}
+}
+
+// forget removes the mark. Another apply may have done so before.
+func (s *Step) forget(ctx context.Context, server Server) error {
+	_, err := server.ask(ctx, Request{Method: http.MethodDelete, Path: markPath(s.Kind, s.Name)}, nil)
+	if no := (*refused)(nil); errors.As(err, &no) && no.Code == "not_found" {
+		return nil
+	}
+	return err
+}
+
+// explain says where the step is written, what is wrong, and what was done before it.
+func (s *Step) explain(err error, done []string) error {
+	before := "nothing was changed before"
+	if len(done) > 0 {
+		before = "done before: " + joined(done)
+	}
+	at := ""
+	if s.Place != "" {
+		at = s.Place + ": "
+	}
+	no := (*refused)(nil)
+	if errors.As(err, &no) && slices.Contains([]string{"precondition_failed", "already_exists", "not_found"}, no.Code) {
+		return terminal.WithHint(fmt.Errorf("%s%s changed since the plan was made; %s", at, labelOf(s.Kind, s.Name), before),
+			"run keymill apply again: it makes a new plan")
+	}
+	return fmt.Errorf("%s%s: %w; %s", at, labelOf(s.Kind, s.Name), err, before)
+}
+
+// joined lists the last steps, and counts the others.
+func joined(done []string) string {
+	const most = 5
+	if n := len(done) - most; n > 0 {
+		return terminal.Count(n, "step") + " and " + strings.Join(done[n:], ", ")
+	}
+	return strings.Join(done, ", ")
+}
