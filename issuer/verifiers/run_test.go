@@ -85,6 +85,19 @@ func TestAVisitIsWrittenWhenItTellsSomething(t *testing.T) {
 	})
 }
 
+// TestAStoredTimeIsHalfADayOldAtMost, also that of a verifier which is waited for two weeks.
+func TestAStoredTimeIsHalfADayOldAtMost(t *testing.T) {
+	stored := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+	p := pinned{kids: &kidList{"a"}, stored: stored}
+	p.habit.add(maxInterval)
+	for after, want := range map[time.Duration]bool{12*time.Hour - time.Second: false, 12 * time.Hour: true} {
+		p.last = stored.Add(after)
+		if got := p.due(p.last, 5*time.Minute); got != want {
+			t.Errorf("a visit %s after the one that is stored: %t", after, got)
+		}
+	}
+}
+
 // TestAVerifierIsWrittenOnceAMinute, also if its key set is cached for seconds only.
 func TestAVerifierIsWrittenOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
