@@ -39,7 +39,11 @@ type observations struct {
 }
 
 func callerOf(f Fetch) caller {
-	return caller{network(f.Address), f.Through.Unmap().WithZone(""), cut(f.Agent, maxAgentBytes)}
+	c := caller{network(f.Address), f.Through.Unmap().WithZone(""), cut(f.Agent, maxAgentBytes)}
+	if network(c.through) == c.address { // a proxy that is not trusted: a client can say that it is one
+		c.through = c.address
+	}
+	return c
 }
 
 // network returns the address without what a client can choose freely.

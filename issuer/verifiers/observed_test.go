@@ -34,6 +34,9 @@ func TestObservedVerifiersAreToldApartByNetworkProxyAndProgram(t *testing.T) {
 		fetch("2001:db8::1", "", "one")
 		fetch("2001:db8:0:0:ffff::2%eth0", "", "one")
 		fetch("2001:db8:0:1::1", "", "one")
+		fetch("2001:db8:0:2::1", "2001:db8:0:2::1", "one")
+		fetch("2001:db8:0:2::2", "2001:db8:0:2::2", "one")
+		fetch("192.0.2.1", "2001:db8:0:2::2", "one")
 		fetch("192.0.2.9", "", long+"x")
 		fetch("192.0.2.9", "", long+"y")
 		fetch("192.0.2.9", "", "<b>\x1b[31m\u202e\xff")
@@ -47,7 +50,7 @@ func TestObservedVerifiersAreToldApartByNetworkProxyAndProgram(t *testing.T) {
 		}
 		want := []string{
 			"192.0.2.1||two|2|0", "192.0.2.9||<b>\x1b[31m\u202e\ufffd|1|1", "192.0.2.9||" + long[:99] + "\ufffd|2|1",
-			"2001:db8:0:1::||one|1|1", "2001:db8::||one|2|1", "192.0.2.1|10.0.0.5|one|2|1", "192.0.2.1||one|2|1",
+			"192.0.2.1|2001:db8:0:2::2|one|1|1", "2001:db8:0:2::|2001:db8:0:2::|one|2|1", "2001:db8:0:1::||one|1|1", "2001:db8::||one|2|1", "192.0.2.1|10.0.0.5|one|2|1", "192.0.2.1||one|2|1",
 		}
 		if strings.Join(got, "\n") != strings.Join(want, "\n") {
 			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
