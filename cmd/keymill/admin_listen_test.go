@@ -68,6 +68,9 @@ func TestTheAdminListenerServesTokensAndStopsWithTheServer(t *testing.T) {
 	if code := c.wait(failsafe); code != 0 {
 		t.Errorf("the stop: exit code %d", code)
 	}
+	if log := c.errs.String(); strings.Contains(log, "ending connections") {
+		t.Errorf("the stop waited:\n%s", log)
+	}
 	if _, err := http.Get("http://" + address + "/admin/v1/keys"); err == nil {
 		t.Error("the listener is still open")
 	}

@@ -57,7 +57,7 @@ type Listener struct {
 	accepted chan accepted
 	probes   chan net.Conn
 	closed   chan struct{}
-	close    func()
+	close    func() error  // once
 	freed    chan struct{} // gets a value when a connection has ended or has become idle
 
 	wanted atomic.Bool // the next answer of HTTP/1.1 ends its connection
@@ -87,7 +87,10 @@ func New(inner net.Listener, cfg Config) *Listener {
 		inner: inner, cfg: cfg, accepted: make(chan accepted), probes: make(chan net.Conn),
 		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), active: list.New(), idle: list.New(),
 	}
-	l.close = sync.OnceFunc(func() { close(l.closed) })
+	l.close = sync.OnceValue(func() error {
+		close(l.closed)
+		return inner.Close()
+	})
 	go l.run()
 	return l
 }
@@ -107,11 +110,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Addr returns the address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
-// Close stops accepting.
-func (l *Listener) Close() error {
-	l.close()
-	return l.inner.Close()
-}
+// Close stops accepting. It can be called again: at a stop Quiesce and http.Server.Shutdown both call it.
+func (l *Listener) Close() error { return l.close() }
 
 // Open returns how many connections are open.
 func (l *Listener) Open() int {

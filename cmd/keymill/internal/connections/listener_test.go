@@ -342,3 +342,16 @@ func TestABodyThatIsNotReadKeepsNoPlace(t *testing.T) {
 		w.must(answer(conn))
 	}
 }
+
+// TestAListenerCanBeClosedAgain: http.Server.Shutdown would return an error, which looks like a request that did not end.
+func TestAListenerCanBeClosedAgain(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(inner, Config{Max: 1, Log: slog.New(slog.DiscardHandler)})
+	l.Quiesce(t.Context())
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -36,7 +36,7 @@ func Flags() []Flag {
 	return []Flag{
 		{"server", "KEYMILL_SERVER", "ask the server at this `URL`, the address of its admin.listen, instead of that of --data"},
 		{"client-id", "KEYMILL_CLIENT_ID", "with --server: the client of audience keymill-admin"},
-		{"client-secret-file", "KEYMILL_CLIENT_SECRET_FILE", "with --server: a `FILE` with its secret (else $KEYMILL_CLIENT_SECRET)"},
+		{"client-secret-file", "KEYMILL_CLIENT_SECRET_FILE", "with --server: a `FILE` with its secret"},
 		{"issuer", "KEYMILL_ISSUER", "with --server: the issuer's `URL`, where a token is fetched"},
 		{"token-file", "KEYMILL_ADMIN_TOKEN_FILE", "with --server: a `FILE` with an access token, in place of a client; - is standard input"},
 	}
