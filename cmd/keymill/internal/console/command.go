@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,9 @@ func checkListen(address string) error {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return terminal.WithHint(terminal.Usage("--listen %q is no address of loopback", address), "%s",
 			fmt.Sprintf("listen on 127.0.0.1, and reach it from another machine with ssh -L (see %q)", "keymill console --help"))
+	}
+	if _, err := netip.ParseAddrPort(address); err != nil {
+		return terminal.Usage("--listen %q needs a port from 0 to 65535", address)
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -65,7 +66,7 @@ type Console struct {
 func (c *Console) Run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	l, err := net.Listen("tcp", c.Listen)
+	l, err := listen(c.Listen)
 	if err != nil {
 		return terminal.WithHint(fmt.Errorf("cannot listen on %s: %w", c.Listen, err), "leave out --listen for a free port")
 	}
@@ -81,6 +82,14 @@ func (c *Console) Run(ctx context.Context) error {
 	return c.serve(ctx, l, s)
 }
 
+func listen(address string) (*net.TCPListener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+}
+
 // endIdle calls end when no page of s was asked for for a while.
 func (c *Console) endIdle(s *site, end func()) *time.Timer {
 	idle := time.AfterFunc(idleTime, func() {
@@ -91,14 +100,14 @@ func (c *Console) endIdle(s *site, end func()) *time.Timer {
 	return idle
 }
 
-func (c *Console) serve(ctx context.Context, l net.Listener, s *site) error {
+func (c *Console) serve(ctx context.Context, l *net.TCPListener, s *site) error {
 	server := &http.Server{
 		Handler: s, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(io.Discard, "", 0),
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- server.Serve(&peer.Listener{Listener: l, UIDs: users(os.Getuid(), os.Getenv("SUDO_UID")), Refused: c.noteRefused()})
+		ended <- server.Serve(&peer.Listener{TCPListener: l, UIDs: users(os.Getuid(), os.Getenv("SUDO_UID")), Refused: c.noteRefused()})
 	}()
 	select {
 	case err := <-ended:
@@ -131,7 +140,7 @@ func (c *Console) noteRefused() func(net.Addr, error) {
 	return func(from net.Addr, err error) {
 		if !noted {
 			noted = true
-			fmt.Fprintf(c.Notes, "a connection from %s (%s) was closed: it is not of the user who runs the console, or who called sudo\n", from, terminal.OneLine(err.Error()))
+			fmt.Fprintf(c.Notes, "a connection from %s was closed (%s): only the user who runs the console, or who called sudo, is answered\n", from, terminal.OneLine(err.Error()))
 		}
 	}
 }

@@ -144,6 +144,7 @@ func TestWhoMayConnect(t *testing.T) {
 func TestAConsoleListensOnLoopbackOnly(t *testing.T) {
 	for address, good := range map[string]bool{
 		"127.0.0.1:0": true, "127.0.0.1:8421": true, "[::1]:0": true, "0.0.0.0:0": false, ":0": false, "localhost:0": false, "192.0.2.1:80": false, "": false, "127.0.0.1": false,
+		"127.0.0.1:65536": false, "127.0.0.1:-1": false, "127.0.0.1:http": false, "127.0.0.1:": false,
 	} {
 		if err := checkListen(address); (err == nil) != good {
 			t.Errorf("%q: %v", address, err)

@@ -8,6 +8,7 @@ package peer
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // established is the state of a socket that a process holds. In later states the kernel may show uid 0 for a
@@ -27,31 +29,39 @@ const established = "01"
 // looks is how often the lists are read: the kernel may leave out a socket if others change while it lists.
 const looks = 3
 
-// UID returns the user at the other end of c. Without an answer it returns an error, also if the socket
-// was closed in the meantime.
-func UID(c net.Conn) (int, error) {
-	local, err := addrPort(c.LocalAddr())
-	if err != nil {
-		return 0, err
-	}
-	remote, err := addrPort(c.RemoteAddr())
-	if err != nil {
-		return 0, err
-	}
-	var faults error
-	for range looks {
-		for _, path := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-			uid, found, err := lookIn(path, remote, local)
-			if found && err == nil {
-				return uid, nil
-			}
-			faults = err
+// A pair is the two addresses of a socket, as the socket itself sees them.
+type pair struct{ local, remote netip.AddrPort }
+
+// users returns the user at the other end of each connection. It leaves out those without an answer, such as
+// connections that the other end has closed. One look at the lists serves all connections: a list of thousands
+// of sockets takes milliseconds, and another user of the machine can open thousands.
+func users(conns []net.Conn) (uids map[net.Conn]int, err error) {
+	uids = map[net.Conn]int{}
+	wanted := map[pair]net.Conn{}
+	for _, c := range conns {
+		local, localErr := addrPort(c.LocalAddr())
+		remote, remoteErr := addrPort(c.RemoteAddr())
+		if err = cmp.Or(localErr, remoteErr); err == nil {
+			wanted[pair{remote, local}] = c
 		}
 	}
-	if faults != nil {
-		return 0, faults
+	answer := func(p pair, uid int) {
+		if c := wanted[p]; c != nil {
+			uids[c] = uid
+			delete(wanted, p)
+		}
 	}
-	return 0, fmt.Errorf("no process of this machine holds the connection from %s", remote)
+	for range looks {
+		for _, path := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+			if len(wanted) == 0 {
+				return uids, err
+			}
+			if fault := lookIn(path, answer); fault != nil {
+				err = fault
+			}
+		}
+	}
+	return uids, err
 }
 
 func addrPort(a net.Addr) (netip.AddrPort, error) {
@@ -63,19 +73,19 @@ func addrPort(a net.Addr) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()), nil
 }
 
-func lookIn(path string, local, remote netip.AddrPort) (uid int, found bool, err error) {
+func lookIn(path string, answer func(pair, int)) error {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) && strings.HasSuffix(path, "6") {
-		return 0, false, nil // a kernel without IPv6
+		return nil // a kernel without IPv6
 	} else if err != nil {
-		return 0, false, err
+		return err
 	}
 	defer f.Close()
-	return find(f, local, remote)
+	return list(f, answer)
 }
 
-// find reads a list and returns the user of the socket from local to remote.
-func find(r io.Reader, local, remote netip.AddrPort) (uid int, found bool, err error) {
+// list reads a list and calls answer for each socket that a process holds.
+func list(r io.Reader, answer func(pair, int)) error {
 	lines := bufio.NewScanner(r)
 	lines.Scan() // the names of the columns
 	for lines.Scan() {
@@ -83,20 +93,21 @@ func find(r io.Reader, local, remote netip.AddrPort) (uid int, found bool, err e
 		if len(f) < 8 || f[3] != established {
 			continue
 		}
-		from, err := parse(f[1])
+		local, err := parse(f[1])
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		to, err := parse(f[2])
+		remote, err := parse(f[2])
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		if from == local && to == remote {
-			uid, err := strconv.Atoi(f[7])
-			return uid, err == nil, err
+		uid, err := strconv.Atoi(f[7])
+		if err != nil {
+			return err
 		}
+		answer(pair{local, remote}, uid)
 	}
-	return 0, false, lines.Err()
+	return lines.Err()
 }
 
 // parse reads an address as the kernel prints it: words of four bytes in the order of the machine, which is
@@ -120,28 +131,70 @@ func parse(s string) (netip.AddrPort, error) {
 
 // A Listener accepts connections of some users only. It closes all others before a byte is read.
 type Listener struct {
-	net.Listener
+	*net.TCPListener
 	UIDs    []int
 	Refused func(from net.Addr, err error) // is told about each connection that was closed; may be nil
+
+	admitted []net.Conn // by the last look, not returned yet
 }
 
-// Accept implements net.Listener.
+// What one look at the lists serves: the connections that are waiting, and those that come while it collects them.
+const (
+	maxBatch    = 512
+	collectTime = time.Millisecond
+)
+
+// Accept implements net.Listener. One goroutine may call it, as http.Server does.
 func (l *Listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
+	for len(l.admitted) == 0 {
+		conns, err := l.collect()
 		if err != nil {
 			return nil, err
 		}
-		uid, err := UID(c)
-		if err == nil && slices.Contains(l.UIDs, uid) {
-			return c, nil
-		}
-		if err == nil {
-			err = fmt.Errorf("uid %d", uid)
+		l.admit(conns)
+	}
+	c := l.admitted[0]
+	l.admitted = l.admitted[1:]
+	return c, nil
+}
+
+// collect waits for a connection and returns it with those behind it.
+func (l *Listener) collect() (conns []net.Conn, err error) {
+	if err := l.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	c, err := l.TCPListener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.SetDeadline(time.Now().Add(collectTime)) // an error comes from Accept as well
+	for err == nil && len(conns) < maxBatch {
+		conns = append(conns, c)
+		c, err = l.TCPListener.Accept()
+	}
+	if err == nil {
+		conns = append(conns, c)
+	}
+	return conns, nil // what ended the loop was the deadline, or the next call meets it again
+}
+
+// admit keeps the connections of the right users and closes the others.
+func (l *Listener) admit(conns []net.Conn) {
+	uids, err := users(conns)
+	for _, c := range conns {
+		uid, known := uids[c]
+		if known && slices.Contains(l.UIDs, uid) {
+			l.admitted = append(l.admitted, c)
+			continue
 		}
 		c.Close()
-		if l.Refused != nil {
-			l.Refused(c.RemoteAddr(), err)
+		if l.Refused == nil {
+			continue
 		}
+		why := cmp.Or(err, fmt.Errorf("no process of this machine holds it any longer"))
+		if known {
+			why = fmt.Errorf("uid %d", uid)
+		}
+		l.Refused(c.RemoteAddr(), why)
 	}
 }

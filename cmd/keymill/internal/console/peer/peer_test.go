@@ -41,7 +41,7 @@ func serve(t *testing.T, network, address string, uids ...int) (string, <-chan s
 		t.Skip(err)
 	}
 	refused := make(chan string, 9)
-	own := &Listener{Listener: l, UIDs: uids, Refused: func(_ net.Addr, err error) { refused <- err.Error() }}
+	own := &Listener{TCPListener: l.(*net.TCPListener), UIDs: uids, Refused: func(_ net.Addr, err error) { refused <- err.Error() }}
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -125,21 +125,71 @@ func TestTheListOfTheKernelIsReadStrictly(t *testing.T) {
 		state, uid string
 		found      bool
 	}{{"01", "1000", true}, {"06", "0", false}, {"05", "0", false}, {"04", "1000", false}, {"01", "x", false}} {
-		uid, found, _ := find(strings.NewReader(header+fmt.Sprintf(line, tt.state, tt.uid)), local, remote)
+		uid, found, _ := find(header+fmt.Sprintf(line, tt.state, tt.uid), local, remote)
 		if found != tt.found || found && uid != 1000 {
 			t.Errorf("state %s, uid %s: %d, %v", tt.state, tt.uid, uid, found)
 		}
-		if _, found, _ := find(strings.NewReader(header+fmt.Sprintf(line, tt.state, tt.uid)), remote, local); found {
+		if _, found, _ := find(header+fmt.Sprintf(line, tt.state, tt.uid), remote, local); found {
 			t.Error("the own end of the connection was found")
 		}
 	}
 	mapped := "   0: 0000000000000000FFFF00000100007F:9C40 0000000000000000FFFF00000100007F:20E4 01 0:0 0:0 0  7 0 1 1\n"
-	if uid, found, err := find(strings.NewReader(header+mapped), local, remote); uid != 7 || !found || err != nil {
+	if uid, found, err := find(header+mapped, local, remote); uid != 7 || !found || err != nil {
 		t.Errorf("a mapped address: %d, %v, %v", uid, found, err)
 	}
 	for _, s := range []string{"", ":", "01:00", "0100007F", "0100007F:10000", "zz00007F:0000"} {
 		if a, err := parse(s); err == nil {
 			t.Errorf("%q was read as %v", s, a)
 		}
+	}
+}
+
+// find returns the user of a socket in a list.
+func find(text string, local, remote netip.AddrPort) (uid int, found bool, err error) {
+	err = list(strings.NewReader(text), func(p pair, of int) {
+		if p == (pair{local, remote}) {
+			uid, found = of, true
+		}
+	})
+	return uid, found, err
+}
+
+// TestConnectionsThatWaitAreLookedUpTogether: another user can open thousands, and the lists are read for all of them
+// at once. Those that were closed in the meantime are not let in.
+func TestConnectionsThatWaitAreLookedUpTogether(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const many = 60
+	for n := range many {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		switch n % 3 {
+		case 1:
+			c.Close()
+		case 2:
+			c.(*net.TCPConn).CloseWrite()
+		}
+	}
+	refused, most := 0, 0
+	own := &Listener{TCPListener: l.(*net.TCPListener), UIDs: []int{os.Getuid()}, Refused: func(net.Addr, error) { refused++ }}
+	for range many / 3 {
+		c, err := own.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		most = max(most, len(own.admitted))
+	}
+	if most == 0 {
+		t.Error("the lists were read for each connection")
+	}
+	if len(own.admitted) > 0 || refused < many-many/3-2 { // the last two may wait still
+		t.Errorf("%d connections were closed, want %d", refused, many-many/3)
 	}
 }
