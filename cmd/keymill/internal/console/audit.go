@@ -113,7 +113,7 @@ func (r *request) past(name string) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return r.now.Add(-d), nil
 	}
-	return time.Time{}, badInput{fmt.Sprintf("%q is no time: write a duration back from now such as 2h or 7d, or a time such as 2027-01-31T00:00:00Z.", bounded(text, 100))}
+	return time.Time{}, badInput{fmt.Sprintf("“%s” is no time: write a duration back from now such as 2h or 7d, or a time such as 2027-01-31T00:00:00Z.", bounded(text, 100))}
 }
 
 // auditTable shows records, newest first.
@@ -146,6 +146,9 @@ func chain(records []audit.Record, filtered bool) cell {
 	compared := 0
 	for i := 1; i < len(records); i++ {
 		before, after := records[i-1], records[i]
+		if !filtered && before.Seq > 0 && after.Seq > before.Seq+1 {
+			return cell{Kind: "bad", Text: fmt.Sprintf("%d records are missing between %d and %d", after.Seq-before.Seq-1, before.Seq, after.Seq)}
+		}
 		if after.Seq == 0 || after.Seq != before.Seq+1 {
 			continue
 		}

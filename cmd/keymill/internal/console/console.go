@@ -32,6 +32,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,9 +47,11 @@ const (
 	stopTime = time.Second      // for requests that run
 )
 
-// Limits of a request. The longest is a filter or a token.
+// Limits of a request. The longest is a filter or a token. The header has room for all cookies that a browser keeps for
+// one host: programs on other ports can set them, and must not lock a browser out.
 const (
-	maxHeaderBytes = 16 << 10
+	maxHeaderBytes = 1 << 20
+	maxURLBytes    = 4 << 10
 	maxBodyBytes   = 16 << 10
 )
 
@@ -70,6 +73,8 @@ func (c *Console) Run(ctx context.Context) error {
 	if err != nil {
 		return terminal.WithHint(fmt.Errorf("cannot listen on %s: %w", c.Listen, err), "leave out --listen for a free port")
 	}
+	var opening sync.WaitGroup // the file of the link is removed before the console ends
+	defer opening.Wait()
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	s := newSite(l.Addr().String(), c.Server)
@@ -77,6 +82,9 @@ func (c *Console) Run(ctx context.Context) error {
 	if err := c.announce(ctx, s); err != nil {
 		l.Close()
 		return err
+	}
+	if c.Open {
+		opening.Go(func() { c.open(ctx, s) })
 	}
 	s.watch(ctx)
 	return c.serve(ctx, l, s)
@@ -102,7 +110,7 @@ func (c *Console) endIdle(s *site, end func()) *time.Timer {
 
 func (c *Console) serve(ctx context.Context, l *net.TCPListener, s *site) error {
 	server := &http.Server{
-		Handler: s, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(io.Discard, "", 0),
+		Handler: s, MaxHeaderBytes: maxHeaderBytes, ErrorLog: log.New(io.Discard, "", 0), DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: time.Minute, IdleTimeout: time.Minute,
 	}
 	ended := make(chan error, 1)
@@ -145,25 +153,17 @@ func (c *Console) noteRefused() func(net.Addr, error) {
 	}
 }
 
-// announce prints the link, and opens it if that is wanted.
+// announce prints the link, and says later if it was not used.
 func (c *Console) announce(ctx context.Context, s *site) error {
-	link := s.door.link(s.origin)
 	_, err := fmt.Fprintf(c.Out, `Open this link within %d seconds. It shows the server of %s:
 
   %s
 
 It works once, and only for this user. Without script, open %s/login and paste
 what follows "#". Ctrl-C ends the console, and so do %d minutes without a new page.
-`, linkTime/time.Second, terminal.Printable(c.Server.Name()), link, s.origin, idleTime/time.Minute)
+`, linkTime/time.Second, terminal.Printable(c.Server.Name()), s.door.link(s.origin), s.origin, idleTime/time.Minute)
 	if err != nil {
 		return err
-	}
-	if c.Open {
-		go func() {
-			if err := openLink(ctx, link, s.door.done); err != nil {
-				fmt.Fprintf(c.Notes, "xdg-open did not open the link: %s\n", terminal.OneLine(terminal.Plain(err)))
-			}
-		}()
 	}
 	go func() {
 		if expired := s.door.wait(ctx); expired {
@@ -171,4 +171,11 @@ what follows "#". Ctrl-C ends the console, and so do %d minutes without a new pa
 		}
 	}()
 	return nil
+}
+
+// open hands the link to xdg-open.
+func (c *Console) open(ctx context.Context, s *site) {
+	if err := openLink(ctx, s.door.link(s.origin), s.door.done); err != nil {
+		fmt.Fprintf(c.Notes, "xdg-open did not open the link: %s\n", terminal.OneLine(terminal.Plain(err)))
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -27,7 +28,9 @@ func openLink(ctx context.Context, link string, used <-chan struct{}) error {
 	if err := os.WriteFile(file, []byte(openPage(link)), 0o600); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, opener, file)
+	// The browser may be a child of xdg-open, so neither Ctrl-C nor the end of the console may reach it.
+	cmd := exec.Command(opener, file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYMILL_") })
 	if err := cmd.Start(); err != nil {
 		return err

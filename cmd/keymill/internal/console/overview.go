@@ -63,9 +63,9 @@ func (s *site) facts(r *request, status api.Status) []fact {
 		where = "Server"
 	}
 	return []fact{
-		{"Issuer", id(status.Issuer)},
+		{"Issuer", cell{Text: whole(status.Issuer), Kind: "id"}},
 		{"Version", words(status.Version)},
-		{where, id(s.server.Name())},
+		{where, cell{Text: whole(s.server.Name()), Kind: "id"}},
 		{"Store", cell{Text: size(status.StoreBytes)}},
 		{"Server's time", instant(status.Now, r.now)},
 		{"Clock", followed},

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/issuer/api"
@@ -70,7 +72,10 @@ func retries(e api.Session) cell {
 // why explains a refresh token. The token comes in the body of a POST, so that no history and no log has it, and
 // it is not part of the answer.
 func (s *site) why(r *request) (*page, error) {
-	token := r.PostFormValue("token")
+	if r.ParseForm() != nil {
+		return nil, badInput{fmt.Sprintf("This is no refresh token: it is longer than %d kB, or no form.", maxBodyBytes>>10)}
+	}
+	token := strings.TrimSpace(r.PostForm.Get("token"))
 	if token == "" {
 		return nil, badInput{"Paste a refresh token."}
 	}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"html/template"
@@ -31,7 +32,8 @@ type site struct {
 
 	watchedReplays, watchedKeys *watch
 
-	active func() // is called for each page that someone asked for
+	active   func()        // is called for each page that someone asked for
+	patience time.Duration // how long the server may take for a page
 }
 
 // A route answers a page.
@@ -41,7 +43,7 @@ type route struct {
 }
 
 func newSite(address string, server *adminapi.Client) *site {
-	s := &site{host: address, origin: "http://" + address, door: newDoor(time.Now()), server: server, active: func() {}}
+	s := &site{host: address, origin: "http://" + address, door: newDoor(time.Now()), server: server, active: func() {}, patience: patience}
 	s.watchedReplays, s.watchedKeys = newWatches()
 	s.pages = template.Must(template.New("").Funcs(template.FuncMap{"short": short}).ParseFS(templates, "templates/*.html"))
 	s.routes = map[string]route{
@@ -75,6 +77,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 	if status, problem := s.check(r); problem != "" {
+		if status == http.StatusMethodNotAllowed {
+			h.Set("Allow", "GET, HEAD, POST")
+		}
 		s.write(w, status, s.plainPage("Not answered", problem))
 		return
 	}
@@ -97,6 +102,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *site) check(r *http.Request) (status int, problem string) {
 	if r.Host != s.host {
 		return http.StatusMisdirectedRequest, "The console answers only at " + s.origin + "."
+	}
+	if len(r.RequestURI) > maxURLBytes {
+		return http.StatusRequestURITooLong, "The address is too long."
 	}
 	from := r.Header.Get("Sec-Fetch-Site")
 	own := from == "" || from == "same-origin"
@@ -157,7 +165,7 @@ func (s *site) loggedIn(r *http.Request) bool {
 
 // file serves a file for all pages, also without a login: it says nothing about the server.
 func (s *site) file(w http.ResponseWriter, name string) {
-	content, err := fs.ReadFile(static, path.Join("static", path.Base(name)))
+	content, err := fs.ReadFile(static, "static/"+name)
 	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 	if err != nil {
 		s.write(w, http.StatusNotFound, s.plainPage("Not found", "This console has no such file."))
@@ -166,6 +174,9 @@ func (s *site) file(w http.ResponseWriter, name string) {
 	w.Header().Set("Content-Type", types[path.Ext(name)])
 	w.Write(content)
 }
+
+// patience is how long the server may take for a page. The script of a page waits longer (static/console.js).
+const patience = 20 * time.Second
 
 // page answers a page below the prefix.
 func (s *site) page(w http.ResponseWriter, r *http.Request, name string) {
@@ -183,29 +194,36 @@ func (s *site) page(w http.ResponseWriter, r *http.Request, name string) {
 		s.write(w, http.StatusNotFound, s.framed(r, &page{Title: "Not found", Problem: "This console has no such page."}))
 		return
 	case route.method != r.Method && (r.Method != http.MethodHead || route.method != http.MethodGet):
+		w.Header().Set("Allow", strings.Replace(route.method, "GET", "GET, HEAD", 1))
 		s.write(w, http.StatusMethodNotAllowed, s.framed(r, &page{Title: "Not answered", Problem: "This page does not answer " + short(r.Method) + "."}))
 		return
 	}
-	p, err := route.page(&request{Request: r, base: s.base(), now: time.Now()})
+	ctx, cancel := context.WithTimeout(r.Context(), s.patience)
+	defer cancel()
+	p, err := route.page(&request{Request: r.WithContext(ctx), base: s.base(), now: time.Now()})
 	status := http.StatusOK
 	if err != nil {
-		p, status = s.failed(err)
+		p, status = s.failed(r, err)
 	}
 	p.Here = name
 	s.write(w, status, s.framed(r, p))
 }
 
 // failed returns the page for an error: a refusal of the server, or a server that does not answer.
-func (s *site) failed(err error) (*page, int) {
+func (s *site) failed(r *http.Request, err error) (*page, int) {
 	if bad := (badInput{}); errors.As(err, &bad) {
 		return &page{Title: "Not possible", Problem: bad.text}, http.StatusBadRequest
 	}
 	if refused := (*adminapi.Error)(nil); errors.As(err, &refused) {
-		return &page{Title: "Not possible", Problem: "The server says: " + refused.Error() + "."}, http.StatusBadRequest
+		return &page{Title: "Not possible", Problem: "The server says: " + whole(refused.Error()) + "."}, http.StatusBadRequest
+	}
+	then := " This page goes on trying."
+	if r.Method == http.MethodPost {
+		then = " Go back, and send the form again."
 	}
 	return &page{
-		Title: "No answer", Template: "gone", Gone: true, Body: s.server.Name(),
-		Problem: "The server does not answer: " + plain(err) + ". This page goes on trying.",
+		Title: "No answer", Template: "gone", Gone: true, Body: whole(s.server.Name()),
+		Problem: "The server does not answer: " + whole(plain(err)) + "." + then,
 	}, http.StatusServiceUnavailable
 }
 
@@ -220,10 +238,20 @@ func (s *site) framed(r *http.Request, p *page) *page {
 	if p.Template == "" {
 		p.Template = "message"
 	}
-	if r.Method == http.MethodGet && (p.Gone || p.Live) {
-		query := r.URL.Query()
+	query := r.URL.Query()
+	query.Del("auto")
+	still := query.Has("still")
+	if r.Method == http.MethodGet && (p.Gone || p.Live && !still) {
 		query.Set("auto", "1")
-		p.Again = r.URL.Path + "?" + query.Encode()
+		p.Again = s.base() + p.Here + "?" + query.Encode()
+		query.Del("auto")
+	}
+	if p.Live && still {
+		query.Del("still")
+		p.Still = link{s.base() + p.Here + "?" + query.Encode(), "Renew this page every five seconds"}
+	} else if p.Live && p.Template != "audit" { // it has a link of its own
+		query.Set("still", "1")
+		p.Still = link{s.base() + p.Here + "?" + query.Encode(), "Stop renewing this page"}
 	}
 	return p
 }

@@ -27,6 +27,7 @@ type page struct {
 	Live     bool   // the page renews itself
 	Gone     bool   // the server does not answer; the page tries again
 	Again    string // what a page that renews itself asks for
+	Still    link   // turns the renewal of a live page off, or on again
 }
 
 // A link is a place of the navigation.
@@ -238,7 +239,7 @@ func (s *site) command(words ...string) string {
 	if s.server.Data() == "" {
 		flag = " --server "
 	}
-	return whole(line + flag + terminal.ShellWord(s.server.Name()))
+	return terminal.Printable(line + flag + terminal.ShellWord(s.server.Name())) // whole: it is copied
 }
 
 // svg is an SVG of package timeline, which escapes every text.

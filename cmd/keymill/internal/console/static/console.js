@@ -22,11 +22,20 @@ function renew() {
 			ended(main);
 		} else if (!busy(main)) {
 			document.title = request.response.title;
-			main.replaceWith(document.adoptNode(next));
+			replace(main, document.adoptNode(next));
 		}
 		setTimeout(renew, every);
 	};
 	request.send();
+}
+
+// replace keeps the focus of the skip link, and the place to which a wide picture was scrolled.
+function replace(main, next) {
+	const focused = document.activeElement === main;
+	const at = main.querySelector(".picture")?.scrollLeft;
+	main.replaceWith(next);
+	if (at) next.querySelector(".picture")?.scrollTo(at, 0);
+	if (focused) next.focus({preventScroll: true});
 }
 
 function ended(main) {
