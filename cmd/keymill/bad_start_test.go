@@ -161,6 +161,13 @@ func badSettings() []badStart {
 		{"audit log that is the store", true, func(p *place) ([]string, []string) {
 			return append(p.env(), "KEYMILL_AUDIT_LOG="+p.store()), nil
 		}, "is the file keymill.db of the data directory\n  hint: write stderr, or name a file of its own"},
+		{"file to apply that is bad", false, func(p *place) ([]string, []string) {
+			path := p.writeKey("apply.yaml", "audiences:\n  - name: orders\n    scope: [read]\n")
+			return append(p.env(), "KEYMILL_APPLY="+path), p.serveArgs("--init")
+		}, "/apply.yaml:3: unknown key \"scope\"; did you mean \"scopes\"?\n"},
+		{"files to apply from standard input", false, func(p *place) ([]string, []string) {
+			return append(p.env(), "KEYMILL_APPLY=-"), p.serveArgs("--init")
+		}, "a server does not read standard input"},
 		{"bad configuration", false, func(p *place) ([]string, []string) {
 			path := filepath.Join(p.dir, "keymill.yaml")
 			os.WriteFile(path, []byte("issuer: https://id.example.com\nkey: {}\n"), 0o600)

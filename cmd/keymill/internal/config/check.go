@@ -19,7 +19,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkMetrics, c.checkAdminListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog,
+		c.checkListen, c.checkMetrics, c.checkAdminListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog, c.checkApply,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -31,6 +31,13 @@ func (c *Config) Check() error {
 func (c *Config) checkListen() error {
 	_, err := c.checkAddress("listen", c.Listen, "127.0.0.1:8420")
 	return err
+}
+
+func (c *Config) checkApply() error {
+	if c.Apply == "-" {
+		return c.SettingError("apply", "%q is not a file or a directory: a server does not read standard input", c.Apply)
+	}
+	return nil
 }
 
 func (c *Config) checkMetrics() error {

@@ -163,6 +163,7 @@ metrics: {listen: "127.0.0.1:9420"}
 admin: {listen: "0.0.0.0:8421"}
 log: {level: debug, format: json}
 audit: {log: stderr}
+apply: /etc/keymill/apply
 `)
 	c, err := Load(path, nil, false)
 	if err != nil {
@@ -180,7 +181,7 @@ audit: {log: stderr}
 		BrowserClient: "web",
 		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", LogLevel: -4, LogFormat: "json", AuditLog: "stderr",
+		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", LogLevel: -4, LogFormat: "json", AuditLog: "stderr", Apply: "/etc/keymill/apply",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {

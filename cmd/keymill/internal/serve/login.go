@@ -143,8 +143,11 @@ func loginAdvice(u endpoint.UnusableClient) string {
 }
 
 // watchLogins logs one line for each login endpoint that has a fault, at the start and when a
-// change made it, and one when the fault has gone.
+// change made it, and one when the fault has gone. It does nothing while files are applied.
 func (s *server) watchLogins(ctx context.Context) {
+	if s.applying.Load() {
+		return
+	}
 	// A caller that hung up after its change would look like a fault of the client.
 	r := s.records(context.WithoutCancel(ctx))
 	s.watch.update(func() []loginFault { return loginFaults(s.config, r) }, func(f loginFault) { s.logLogin(ctx, f) })

@@ -16,6 +16,8 @@ import (
 //	webhook.secret_file           the secret in it, or in the credential; not one in a variable or a pipe
 //	tls.cert_file, tls.key_file   the files, if the server speaks TLS
 //
+// It also applies the files of the setting apply again.
+//
 // Everything is read and checked before anything changes, so a reload applies all of it or nothing. Every
 // other setting needs a restart: the store, the keys and the listener depend on it.
 
@@ -48,6 +50,7 @@ func (s *server) reload(read func() (*config.Config, error)) {
 		applied = append(applied, step.keys...)
 	}
 	s.logReload(next, before, applied)
+	s.applyAgain()
 }
 
 // logReload logs and records what has changed since the last reload, and what waits for a restart.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"keymill/cmd/keymill/internal/apply"
 	"keymill/cmd/keymill/internal/auditlines"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/connections"
@@ -70,6 +71,8 @@ type server struct {
 	issuer    *issuer.Issuer
 	verifiers *verifiers.Registry
 	endpoints *endpoint.Server
+	files     *apply.Files    // of the setting apply; nil without it. Owned by open, and then by reload
+	applying  atomic.Bool     // files; watchLogins waits for the end
 	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
 
@@ -92,8 +95,8 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
-		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
+		s.readFiles, s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.applyFiles, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
