@@ -153,7 +153,7 @@ func TestCommandsAskAServerOverTLS(t *testing.T) {
 	if found == nil {
 		t.Fatal("the log does not say the address of admin.listen")
 	}
-	secret := p.administrator("deployer", "keys:read")
+	secret := p.administrator("deployer", "keys:read", "backup:read", "status:read")
 	for _, tt := range []struct {
 		server, ca string
 		code       int
@@ -164,12 +164,18 @@ func TestCommandsAskAServerOverTLS(t *testing.T) {
 		{"https://127.0.0.1:" + found[1] + "/", "ca", 0, "EdDSA"},
 		{"https://127.0.0.2:" + found[1], "ca", 1, "use a name that the certificate has as subjectAltName"},
 		{"https://localhost:" + found[1], "other", 1, "set SSL_CERT_FILE to the file of its certificate"},
-		{"http://localhost:" + found[1], "ca", 1, "is --server the address of admin.listen"},
+		{"http://localhost:" + found[1], "ca", 1, "if it speaks TLS, begin --server with https://"},
 		{"https://" + forwarded(t, "127.0.0.1:"+found[1]), "ca", 1, "and the port of admin.listen"},
 	} {
 		env := environment("KEYMILL_ISSUER="+issuer, "KEYMILL_CLIENT_ID=deployer", "KEYMILL_CLIENT_SECRET_FILE="+secret, "SSL_CERT_FILE="+p.tlsFile(tt.ca), "SSL_CERT_DIR=/nonexistent")
 		if out, errs, code := p.runWith(env, "key", "list", "--server", tt.server); code != tt.code || !strings.Contains(out+errs, tt.want) {
 			t.Errorf("%s: code %d\n%s%s", tt.server, code, out, errs)
+		}
+		if tt.code != 0 {
+			continue
+		}
+		if out, errs, code := p.runWith(env, "backup", "copy.backup", "--overwrite", "--server", tt.server); code != 0 { // a stream, over HTTP/2
+			t.Errorf("backup of %s: code %d\n%s%s", tt.server, code, out, errs)
 		}
 	}
 }

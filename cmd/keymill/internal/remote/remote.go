@@ -75,6 +75,7 @@ func Dial(ctx context.Context, req Request) (*adminapi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.plain = strings.HasPrefix(at, "http://")
 	return adminapi.NewRemote(adminapi.Remote{URL: at, Token: t.token, Advise: t.advise}), nil
 }
 
@@ -148,6 +149,7 @@ const early = 30 * time.Second
 // tokens keeps the token in memory.
 type tokens struct {
 	request tokenrequest.Request
+	plain   bool // the server is asked over plain http
 
 	mu      sync.Mutex // guards what follows
 	current string
@@ -191,7 +193,7 @@ func (t *tokens) token(ctx context.Context) (string, error) {
 func (t *tokens) advise(err error) error {
 	refused := (*adminapi.Error)(nil)
 	if !errors.As(err, &refused) {
-		return terminal.WithHint(err, "%s", healthcheck.TLSHint(err, "is the server running, and is --server the address of its admin.listen?"))
+		return terminal.WithHint(err, "%s", healthcheck.TLSHint(err, "is the server running, and is --server the address of its admin.listen?"+t.orTLS()))
 	}
 	client := "ID"
 	if t.request.Client != "" {
@@ -207,7 +209,15 @@ func (t *tokens) advise(err error) error {
 	case refused.Code == "wrong_host":
 		return terminal.WithHint(err, "give --server with a name of the server's certificate, or loopback, and the port of admin.listen")
 	case refused.Code == "":
-		return terminal.WithHint(err, "is --server the address of admin.listen? The public address has no admin API")
+		return terminal.WithHint(err, "is --server the address of admin.listen? The public address has no admin API%s", t.orTLS())
 	}
 	return err
+}
+
+// orTLS adds to a hint what a server that speaks TLS does not say: it may close the connection without an answer.
+func (t *tokens) orTLS() string {
+	if t.plain {
+		return "; if it speaks TLS, begin --server with https://"
+	}
+	return ""
 }
