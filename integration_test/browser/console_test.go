@@ -46,6 +46,24 @@ func TestTheConsoleInABrowser(t *testing.T) {
 		}
 		b.newProfile(t).visit(t, link).text(t, "This link was used already")
 	})
+	t.Run("TheFileOfOpen", func(t *testing.T) {
+		link := startConsole(t, srv)
+		file := filepath.Join(t.TempDir(), "open.html") // as --open writes it; root cannot use --open
+		if err := os.WriteFile(file, []byte(`<!doctype html><meta http-equiv="refresh" content="0;url=`+link+`">`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tab := b.newProfile(t).visit(t, "file://"+file)
+		tab.heading(t, "Overview")
+		_, code, _ := strings.Cut(link, "#")
+		var history struct{ Entries []struct{ URL string } }
+		tab.browser.must(t, tab.session, "Page.getNavigationHistory", nil, &history)
+		for _, e := range history.Entries {
+			if strings.Contains(e.URL, code) {
+				t.Errorf("the history has the code: %s", e.URL)
+			}
+		}
+		keeps(t, tab)
+	})
 	t.Run("WithoutScript", func(t *testing.T) { withoutScript(t, b, startConsole(t, srv)) })
 	t.Run("EveryPage", func(t *testing.T) {
 		tab := b.newProfile(t).visit(t, startConsole(t, srv))
@@ -351,6 +369,23 @@ func live(t *testing.T, tab *tab, srv *server.Server) {
 	srv.Run(t, "audience", "add", "brand-new")
 	tab.until(t, `document.querySelector("main").textContent.includes("brand-new")`)
 	tab.until(t, `document.documentElement.dataset.old === "yes" && !document.documentElement.dataset.violated`)
+}
+
+// keeps waits until a page renews itself, and checks that the focus and the place of a wide picture stay.
+func keeps(t *testing.T, tab *tab) {
+	t.Helper()
+	tab.call(t, "Emulation.setDeviceMetricsOverride", object{"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": false})
+	tab.walkTo(t, "Keys")
+	tab.do(t, `document.querySelector(".picture").scrollLeft = 200; document.querySelector("main").focus(); document.querySelector("main").dataset.old = "yes"`)
+	tab.until(t, `!document.querySelector("main").dataset.old`)
+	var at struct {
+		Left  int
+		Focus string
+	}
+	tab.eval(t, `({left: document.querySelector(".picture").scrollLeft, focus: document.activeElement.tagName})`, &at)
+	if at.Left != 200 || at.Focus != "MAIN" {
+		t.Errorf("after it has renewed itself, the page is at %+v", at)
+	}
 }
 
 // withoutScript pastes the code of the link into the form.

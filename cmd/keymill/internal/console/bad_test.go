@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/adminapi/adminapitest"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
@@ -176,4 +178,22 @@ func TestTheEndLeavesNoFileAndNoBrowserBehind(t *testing.T) {
 			t.Errorf("the browser ended with the console: %v", err)
 		}
 	}
+}
+
+// TestARemoteServerIsNamedByItsURL: its command lines can be used.
+func TestARemoteServerIsNamedByItsURL(t *testing.T) {
+	server := httptest.NewServer(admin{"name"})
+	defer server.Close()
+	v := newVisitor(adminapi.NewRemote(adminapi.Remote{
+		URL: server.URL, Token: func(context.Context) (string, error) { return "", nil }, Advise: func(err error) error { return err },
+	}))
+	base := v.login(t)
+	if page := v.send("GET", base, "").Body.String(); strings.Contains(page, "healthcheck") || !strings.Contains(page, server.URL) {
+		t.Errorf("healthcheck asks no server on the network:\n%s", page)
+	}
+	if page := v.send("GET", base+"keys", "").Body.String(); !strings.Contains(page, "keymill key list --server "+server.URL+"<") {
+		t.Errorf("the command line is wrong:\n%s", page)
+	}
+	server.Close()
+	refused(t, v.send("GET", base+"keys", ""), http.StatusServiceUnavailable, "It is the server of <code>"+server.URL)
 }

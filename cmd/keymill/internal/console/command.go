@@ -31,7 +31,10 @@ The console asks the server through the admin socket, as every other command doe
 server's user or as root. It ends with Ctrl-C, or 30 minutes after the last page was asked for. For a
 server on another machine, forward a port and run the console there with the same port:
 
-  ssh -t -L 8421:127.0.0.1:8421 HOST sudo keymill console --data DIR --listen 127.0.0.1:8421`,
+  ssh -t -o ExitOnForwardFailure=yes -L 8421:127.0.0.1:8421 HOST \
+    sudo keymill console --data DIR --listen 127.0.0.1:8421
+
+If that server has an admin.listen, --server asks it from here, as a client.`,
 		Example: `  keymill console
   keymill console --data /var/lib/keymill --open
   keymill console --data /var/lib/keymill --listen 127.0.0.1:8421`,

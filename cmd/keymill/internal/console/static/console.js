@@ -29,8 +29,10 @@ function renew() {
 	request.send();
 }
 
-// replace keeps the focus of the skip link, and the place to which a wide picture was scrolled.
+// replace keeps the focus of the skip link, and the place to which a wide picture was scrolled. A page that says the same
+// stays, so that a screen reader does not read its alert again.
 function replace(main, next) {
+	if (main.isEqualNode(next)) return;
 	const focused = document.activeElement === main;
 	const at = main.querySelector(".picture")?.scrollLeft;
 	main.replaceWith(next);
