@@ -39,7 +39,7 @@ func TestTheAdminListenerServesTokensAndStopsWithTheServer(t *testing.T) {
 	c, address := p.startRemote()
 	secret := p.administrator("deployer", "keys:read")
 	out, errs, code := p.run("audience", "list")
-	if code != 0 || !strings.Contains(out, "keymill-admin") {
+	if code != 0 || !strings.Contains(out, "rfc9068, built in") {
 		t.Errorf("audience list: %d\n%s%s", code, out, errs)
 	}
 	token := strings.TrimSpace(p.must(nil, "token", "--issuer", "http://"+c.address, "--client", "deployer", "--client-secret-file", secret))

@@ -98,7 +98,11 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 func printAudiences(w io.Writer, list ...api.Audience) error {
 	t := terminal.NewTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
 	for _, a := range list {
-		t.Row(a.Name, a.Alg, a.TTL, a.Profile, terminal.List(a.Scopes))
+		profile := a.Profile
+		if a.BuiltIn {
+			profile += ", built in"
+		}
+		t.Row(a.Name, a.Alg, a.TTL, profile, terminal.List(a.Scopes))
 	}
 	return t.Flush()
 }

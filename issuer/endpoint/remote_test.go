@@ -429,6 +429,8 @@ func TestTokensThatAreNotValidAreLimited(t *testing.T) {
 }
 
 // TestTheAuditLogNamesTheClientOfAToken, and so do the lines of the log.
+//
+// R104.
 func TestTheAuditLogNamesTheClientOfAToken(t *testing.T) {
 	w := newRemoteWorld(t)
 	token := bearer(w.tokenOf("deployer", w.administrator("deployer", "audiences:write")))
