@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { server.Main(m) }
 
 // askingTests are the tests of issuer/endpoint that send requests to the admin API. The other ones send the
 // same requests.
-const askingTests = "AdminAPI|Audience|Client|User|Session|Import|ETag|Page|Problem|Put"
+const askingTests = "AdminAPI|Audience|Client|User|Session|Import|ETag|Page|Problem|Put|Applied"
 
 // TestEveryAnswerIsAsTheDocumentSays: of all exchanges that the tests of issuer/endpoint have, and of some with
 // the program itself. Each route must have answered with success at least once.
