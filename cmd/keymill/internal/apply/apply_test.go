@@ -205,6 +205,9 @@ func TestAnErrorSaysWhatWasDone(t *testing.T) {
 	if err == nil || !strings.HasSuffix(err.Error(), "audience c changed since the plan was made; done before: + audience a, + audience b") {
 		t.Errorf("got %v", err)
 	}
+	if got := w.printed(p); !strings.HasSuffix(got, "+ audience c (EdDSA, 15m, rfc9068)\n= 0 unchanged\nstopped: 2 of 3 steps done\n") {
+		t.Error(got)
+	}
 }
 
 // TestACrashLosesTrackOfNothing ends a run after each of its requests. What was made has a mark, and the

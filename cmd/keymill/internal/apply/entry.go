@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -144,7 +143,7 @@ func duration(to *string) func(pair) error {
 		if err != nil {
 			return p.at.wrong("%s: %s", p.key, cut(err.Error()))
 		}
-		*to = d.Round(time.Nanosecond).String()
+		*to = d.String()
 		return nil
 	}
 }

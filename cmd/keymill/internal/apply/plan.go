@@ -44,9 +44,11 @@ type Plan struct {
 	Steps     []*Step `json:"steps"` // in the order in which they are applied
 	Unchanged int     `json:"unchanged"`
 	Leftover  int     `json:"leftover"` // entries that were applied and that only prune removes
-	Applied   bool    `json:"applied"`
+	Applied   bool    `json:"applied"`  // all steps are done
+	Done      int     `json:"done"`     // steps
 
 	server Server
+	began  bool
 }
 
 // A planner reads the store and compares.

@@ -51,6 +51,8 @@ func (p *Plan) Print(w io.Writer) error {
 	switch {
 	case p.Applied && p.Changes():
 		b.WriteString("applied\n")
+	case p.began && p.Changes():
+		fmt.Fprintf(&b, "stopped: %d of %s done\n", p.Done, terminal.Count(len(p.Steps), "step"))
 	case p.Changes():
 		b.WriteString("nothing was changed; --yes applies this plan\n")
 	}

@@ -15,11 +15,13 @@ import (
 // was done before. A step is done only if its entry is still what the plan has read.
 func (p *Plan) Run(ctx context.Context) error {
 	var done []string
+	p.began = true
 	for _, s := range p.Steps {
 		if err := s.run(ctx, p.server); err != nil {
 			return s.explain(err, done)
 		}
 		done = append(done, s.label())
+		p.Done++
 	}
 	p.Applied = true
 	return nil
