@@ -40,7 +40,7 @@ type verdict struct {
 
 // coveredKinds and coveredRecords are those whose loss, older form and damage every start must notice.
 var (
-	coveredKinds   = []string{"manifest/", "ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/", "verifier/"}
+	coveredKinds   = []string{"manifest/", "ring/", "retired/", "tombstone/", "refresh/secret/", "audience/", "client/", "verifier/", "applied/"}
 	coveredRecords = []string{"meta", "keyring", "manifest", "clock", "issuer", "epoch"}
 )
 

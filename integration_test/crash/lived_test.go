@@ -95,6 +95,7 @@ func live(t *testing.T, more int) *lived {
 	w.final, w.older = w.older[last], w.older[:last]
 	for key, want := range map[string]bool{
 		"verifier/secret/001": true, "verifier/name/orders-api": true, "served/orders-api": true, "verifier/name/former": false, "served/former": false,
+		"applied/verifier/applied-kept": true, "applied/verifier/applied-former": false, "verifier/name/applied-former": false,
 	} {
 		if _, found := w.final.records[key]; found != want {
 			t.Errorf("the store has %s: %v", key, found)
@@ -151,6 +152,7 @@ func (w *lived) begin(t *testing.T) {
 	}
 	w.pin(t, "orders-api")
 	w.pin(t, "former")
+	w.apply(t, "verifiers: [{name: applied-kept}, {name: applied-former}]")
 	w.refreshes["ended with all"] = w.login(t, "alice")
 	run("session", "revoke", "--all", "--yes")
 	for name, user := range map[string]string{"alice": "alice", "revoked by the client": "alice", "mallory": "mallory", "bob": "bob", "revoked": "carol"} {
@@ -178,6 +180,14 @@ func (w *lived) fetchPinned(t *testing.T, name string) {
 	t.Helper()
 	if status, _, err := w.srv.Get(t.Context(), keySetPath+"?verifier="+w.pinned[name]); err != nil || status != http.StatusOK {
 		t.Fatal(status, err)
+	}
+}
+
+// apply applies entries, and prunes the others.
+func (w *lived) apply(t *testing.T, entries string) {
+	t.Helper()
+	if _, errs, err := w.srv.VerbWith(t.Context(), entries, "apply", "-f", "-", "--prune", "--yes"); err != nil {
+		t.Fatal(errs)
 	}
 }
 
@@ -213,6 +223,7 @@ func (w *lived) restrict(t *testing.T) {
 	run("client", "remove", "removed")
 	run("audience", "remove", "trash")
 	run("verifier", "remove", "former")
+	w.apply(t, "verifiers: [{name: applied-kept}]")
 	run("key", "revoke", "dropped")
 	family, _, err := server.ReadToken(w.refreshes["revoked"])
 	if err != nil {
