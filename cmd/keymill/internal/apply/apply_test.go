@@ -66,6 +66,7 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 		{"ttl: 10m", "ttl: 5m", "~ audience orders: ttl 10m → 5m"},
 		{"scopes: [read], secret", "scopes: [read, write], secret", "~ client billing: scopes read → read write"},
 		{"idle: 7d, grace: 0s", "absolute: 30d", "~ client web: grace 0s → default, idle 7d → default, absolute default → 30d"},
+		{"idle: 7d", "idle: 1d", "~ client web: idle 7d → 24h\n    ! holds for sessions that exist as well: those that are past the new time end"},
 		{"origins: [https://app.example.com], ", "", "~ client web: origins https://app.example.com → none"},
 		{"level: 3, tags: [a, b]", "level: 4", "~ user alice: claim tags removed, claim level changed"},
 		{secretOfBilling, strings.Repeat("ab", 32), "~ client billing: secret: would be replaced\n    ! the old secret stops working at once"},

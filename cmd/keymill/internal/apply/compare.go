@@ -39,6 +39,9 @@ func (p *planner) client(e *entry, s *Step) error {
 	s.differ("grace", now.Grace, want.Grace)
 	s.differ("idle", now.Idle, want.Idle)
 	s.differ("absolute", now.Absolute, want.Absolute)
+	if mayShorten(now.Idle, want.Idle) || mayShorten(now.Absolute, want.Absolute) {
+		s.Warnings = append(s.Warnings, "holds for sessions that exist as well: those that are past the new time end")
+	}
 	want.Disabled = now.Disabled // who disabled a client does not want a file to enable it
 	if e.secret != nil && secret.Version([]secret.Record{{Hash: e.secret[:]}}) != now.SecretVersion {
 		s.Details = append(s.Details, "secret: would be replaced")
@@ -50,6 +53,13 @@ func (p *planner) client(e *entry, s *Step) error {
 		s.Act, s.body = change, want
 	}
 	return nil
+}
+
+// mayShorten reports whether a lifetime can become shorter. "" is that of the server, which is not known here.
+func mayShorten(now, want string) bool {
+	before, err1 := time.ParseDuration(now)
+	after, err2 := time.ParseDuration(want)
+	return now != want && (err1 != nil || err2 != nil || after < before)
 }
 
 // addClient completes the step of a client that does not exist.
