@@ -39,11 +39,12 @@ func ticks(from, to time.Time) []tick {
 	return nil
 }
 
-// monday is a Monday at midnight, so that ticks of weeks are on Mondays.
-var monday = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+// week shifts the multiples of a step, which Truncate counts from Monday, January 1 of year 1. So ticks of one or two weeks
+// are on Mondays, and those of two weeks on January 1, 2001. A Duration from there could overflow.
+const week = 7 * day
 
 func evenTicks(from, to time.Time, step time.Duration) []tick {
-	at := monday.Add(from.Sub(monday) / step * step)
+	at := from.Add(-week).Truncate(step).Add(week)
 	for at.Before(from) {
 		at = at.Add(step)
 	}
