@@ -89,7 +89,7 @@ func all(items []string) cell {
 		text += whole(item)
 	}
 	if text == "" {
-		return cell{Text: "–", Kind: "dull"}
+		return none()
 	}
 	return cell{Text: text}
 }

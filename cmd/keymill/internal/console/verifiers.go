@@ -39,7 +39,7 @@ func (s *site) verifiers(r *request) (*page, error) {
 				waits.Hint = "ends " + relative(v.WaitedUntil.Sub(r.now))
 			}
 		}
-		usual := cell{Text: "–", Kind: "dull"}
+		usual := none()
 		if v.Usual != "" {
 			usual = cell{Text: duration(v.Usual)}
 		}
@@ -77,7 +77,7 @@ func lacks(kids []string) cell {
 // served shows how many of the pinned verifiers were served a key, and names the others.
 func served(reach *api.Reach) cell {
 	if reach == nil {
-		return cell{Text: "–", Kind: "dull"}
+		return none()
 	}
 	c := cell{Text: fmt.Sprintf("%d of %d", reach.Served, reach.Pinned)}
 	if len(reach.Behind) > 0 {

@@ -121,9 +121,18 @@ func bounded(s string, most int) string {
 // whole makes a text printable. Nothing that the server stores is longer.
 func whole(s string) string { return bounded(s, 1000) }
 
-func words(s string) cell        { return cell{Text: terminal.OrDash(short(s))} }
 func id(s string) cell           { return idLink(s, "") }
 func idLink(s, href string) cell { return cell{Text: short(s), Kind: idKind(s), Href: href} }
+
+// none is a cell without anything to show.
+func none() cell { return cell{Text: "–", Kind: "dull"} }
+
+func words(s string) cell {
+	if s == "" {
+		return none()
+	}
+	return cell{Text: short(s)}
+}
 
 // maxWord is the longest name of a machine that stays in one line of a table.
 const maxWord = 16
@@ -140,6 +149,9 @@ func state(kind, s string) cell { return cell{Text: short(s), Kind: kind} }
 // list shows the first entries of a list, and how many more there are.
 func list(items []string) cell {
 	const most, each = 3, 20
+	if len(items) == 0 {
+		return none()
+	}
 	var names []string
 	for _, item := range items[:min(len(items), most)] {
 		names = append(names, bounded(item, each))
@@ -148,13 +160,13 @@ func list(items []string) cell {
 	if rest := len(items) - most; rest > 0 {
 		text += ", and " + strconv.Itoa(rest) + " more"
 	}
-	return cell{Text: terminal.OrDash(text), Kind: "long"}
+	return cell{Text: text, Kind: "long"}
 }
 
 // instant shows a time in UTC, and how far from now it is.
 func instant(t *time.Time, now time.Time) cell {
 	if t == nil || t.IsZero() {
-		return cell{Text: "–", Kind: "dull"}
+		return none()
 	}
 	return cell{Text: t.UTC().Format("2006-01-02 15:04:05Z"), Hint: relative(t.Sub(now)), Kind: "time"}
 }
