@@ -41,8 +41,12 @@ func Read(name string, in io.Reader) (*Files, error) {
 	if err != nil {
 		return nil, err
 	}
+	read := namedfile.ReadRegular // a FIFO in a directory is there by mistake
+	if len(paths) == 1 && paths[0] == name {
+		read = namedfile.Read // it can be <(command) of a shell
+	}
 	for _, path := range paths {
-		text, err := namedfile.Read(path, maxFileBytes)
+		text, err := read(path, maxFileBytes)
 		if err == nil {
 			err = f.add(path, text)
 		}

@@ -163,15 +163,16 @@ func TestASecretIsReadBesideItsFile(t *testing.T) {
 // TestWhatIsNoFileIsAnError, at once.
 func TestWhatIsNoFileIsAnError(t *testing.T) {
 	dir := t.TempDir()
-	fifo := filepath.Join(dir, "clients.yaml.d")
-	if err := unix.Mkdir(fifo, 0o700); err != nil {
-		t.Fatal(err)
+	for _, sub := range []string{"clients.yaml.d", "clients.yaml.d/a.yaml", "fifo"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := unix.Mkdir(filepath.Join(fifo, "a.yaml"), 0o700); err != nil {
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo", "a.yaml"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"none.yaml": "no such file", "clients.yaml.d": "is a directory", "/dev/zero": "too long",
+		"none.yaml": "no such file", "clients.yaml.d": "is a directory", "fifo": "a.yaml is not a regular file", "/dev/zero": "too long",
 	} {
 		path := name
 		if !filepath.IsAbs(name) {
