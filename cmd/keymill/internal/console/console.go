@@ -176,6 +176,6 @@ what follows "#". Ctrl-C ends the console, and so do %d minutes without a new pa
 // open hands the link to xdg-open.
 func (c *Console) open(ctx context.Context, s *site) {
 	if err := openLink(ctx, s.door.link(s.origin), s.door.done); err != nil {
-		fmt.Fprintf(c.Notes, "xdg-open did not open the link: %s\n", terminal.OneLine(terminal.Plain(err)))
+		fmt.Fprintf(c.Notes, "xdg-open did not open the link: %s; open it yourself\n", terminal.OneLine(terminal.Plain(err)))
 	}
 }

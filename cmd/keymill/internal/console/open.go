@@ -2,6 +2,8 @@ package console
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"html"
 	"os"
 	"os/exec"
@@ -32,7 +34,9 @@ func openLink(ctx context.Context, link string, used <-chan struct{}) error {
 	cmd := exec.Command(opener, file)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "KEYMILL_") })
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
+		return errors.New("it is not installed")
+	} else if err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
@@ -48,7 +52,7 @@ func openLink(ctx context.Context, link string, used <-chan struct{}) error {
 			return nil
 		case err := <-ended:
 			if err != nil {
-				return err
+				return fmt.Errorf("it ended with %w", err)
 			}
 			ended = nil // it has handed the file on
 		}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 
@@ -163,6 +164,9 @@ func (s *site) loggedIn(r *http.Request) bool {
 	return false
 }
 
+// comments are left out of the scripts, to keep a page small.
+var comments = regexp.MustCompile(`(?m)^//.*\n`)
+
 // file serves a file for all pages, also without a login: it says nothing about the server.
 func (s *site) file(w http.ResponseWriter, name string) {
 	content, err := fs.ReadFile(static, "static/"+name)
@@ -172,7 +176,7 @@ func (s *site) file(w http.ResponseWriter, name string) {
 		return
 	}
 	w.Header().Set("Content-Type", types[path.Ext(name)])
-	w.Write(content)
+	w.Write(comments.ReplaceAll(content, nil))
 }
 
 // patience is how long the server may take for a page. The script of a page waits longer (static/console.js).
