@@ -147,7 +147,7 @@ func chain(records []audit.Record, filtered bool) cell {
 	for i := 1; i < len(records); i++ {
 		before, after := records[i-1], records[i]
 		if !filtered && before.Seq > 0 && after.Seq > before.Seq+1 {
-			return cell{Kind: "bad", Text: fmt.Sprintf("%d records are missing between %d and %d", after.Seq-before.Seq-1, before.Seq, after.Seq)}
+			return cell{Kind: "bad", Text: fmt.Sprintf("between %d and %d, records are missing: %d", before.Seq, after.Seq, after.Seq-before.Seq-1)}
 		}
 		if after.Seq == 0 || after.Seq != before.Seq+1 {
 			continue

@@ -220,7 +220,7 @@ func TestAChangedRecordIsSeen(t *testing.T) {
 	if got := chain([]audit.Record{first, third}, true); got.Kind != "dull" {
 		t.Errorf("without neighbours: %+v", got)
 	}
-	if got := chain([]audit.Record{first, third, {Action: "waits"}}, false); got.Kind != "bad" || !strings.Contains(got.Text, "1 records are missing between 1 and 3") {
+	if got := chain([]audit.Record{first, third, {Action: "waits"}}, false); got.Kind != "bad" || !strings.Contains(got.Text, "between 1 and 3, records are missing: 1") {
 		t.Errorf("without the second: %+v", got)
 	}
 	changed := second
