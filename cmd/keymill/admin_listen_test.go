@@ -13,8 +13,13 @@ import (
 // startRemote starts a server with admin.listen and returns its address. The issuer is where the server listens.
 func (p *place) startRemote() (c *child, address string) {
 	p.t.Helper()
-	c = p.startWith(environment("KEYMILL_ADMIN_LISTEN=127.0.0.1:0"), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
-	found := regexp.MustCompile(`admin=(127\.0\.0\.1:\d+)`).FindStringSubmatch(c.errs.String())
+	return p.startRemoteAt("127.0.0.1:0")
+}
+
+func (p *place) startRemoteAt(listen string) (c *child, address string) {
+	p.t.Helper()
+	c = p.startWith(environment("KEYMILL_ADMIN_LISTEN="+listen), "serve", "--dev", "--data", p.data, "--listen", "127.0.0.1:0")
+	found := regexp.MustCompile(`admin=(127\.0\.0\.\d+:\d+)`).FindStringSubmatch(c.errs.String())
 	if found == nil {
 		p.t.Fatal("the log does not say the address of admin.listen")
 	}
@@ -36,7 +41,7 @@ func (p *place) administrator(id string, scopes ...string) (secretFile string) {
 func TestTheAdminListenerServesTokensAndStopsWithTheServer(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	c, address := p.startRemote()
+	c, address := p.startRemoteAt("127.0.0.2:0") // loopback is more than one address
 	secret := p.administrator("deployer", "keys:read")
 	out, errs, code := p.run("audience", "list")
 	if code != 0 || !strings.Contains(out, "rfc9068, built in") {

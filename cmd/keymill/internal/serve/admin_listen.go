@@ -43,7 +43,7 @@ func (s *server) adminHosts() *access.Hosts {
 		return nil
 	}
 	host, port, _ := net.SplitHostPort(s.remote.Addr().String())
-	hosts := &access.Hosts{Port: port, Loopback: jwks.IsLoopback(host)}
+	hosts := &access.Hosts{Port: port, Loopback: jwks.IsLoopback(host), Address: host}
 	if s.tls != nil {
 		hosts.Certificate = s.tls.Certificate
 	}

@@ -10,6 +10,7 @@ import (
 type Hosts struct {
 	Port     string // of the listener
 	Loopback bool   // the listener has a loopback address
+	Address  string // of the listener; only one of loopback is answered as a Host
 
 	// Certificate returns the certificate of the listener at this moment; nil if it speaks plain http.
 	Certificate func() *x509.Certificate
@@ -33,7 +34,7 @@ func (h Hosts) serve(host string) bool {
 	if name == "" || port != h.Port {
 		return false
 	}
-	if h.Loopback && (name == "127.0.0.1" || name == "::1" || strings.EqualFold(name, "localhost")) {
+	if h.Loopback && (name == "127.0.0.1" || name == "::1" || name == h.Address || strings.EqualFold(name, "localhost")) {
 		return true
 	}
 	return h.Certificate != nil && h.Certificate().VerifyHostname(name) == nil

@@ -12,6 +12,7 @@ func TestOnlyTheHostsOfTheListenerAreAnswered(t *testing.T) {
 	}
 	loopback := Hosts{Port: "9421", Loopback: true}
 	tls := Hosts{Port: "9421", Certificate: func() *x509.Certificate { return certificate }}
+	second := Hosts{Port: "9421", Loopback: true, Address: "127.0.0.2"}
 	both := Hosts{Port: "443", Loopback: true, Certificate: tls.Certificate}
 	web := Hosts{Port: "80", Loopback: true}
 	for _, tt := range []struct {
@@ -35,6 +36,10 @@ func TestOnlyTheHostsOfTheListenerAreAnswered(t *testing.T) {
 		{loopback, "", false},
 		{loopback, ":9421", false},
 		{loopback, "localhost:", false},
+		{second, "127.0.0.2:9421", true},
+		{second, "127.0.0.1:9421", true},
+		{second, "127.0.0.3:9421", false},
+		{second, "127.0.0.2", false},
 		{web, "localhost", true},
 		{web, "[::1]", true},
 		{web, "::1", false},
