@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -168,6 +169,29 @@ func TestOnlyTheSocketManagesTheClientsOfTheAdminAPI(t *testing.T) {
 	if err := w.RemoveClient(t.Context(), "billing", by); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestAKnownSecretIsNeverThatOfAnAdministrator: who may change clients may know the secret of an ordinary one, also of one
+// that has the name of a client that is planned.
+func TestAKnownSecretIsNeverThatOfAnAdministrator(t *testing.T) {
+	w := newAdminWorld(t)
+	w.audience("orders", "read")
+	known := must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
+		ID: "deployer", Grants: []string{"client_credentials"}, Audiences: []string{"orders"}, Scopes: []string{},
+	}, "client:mallory")).Secret
+	promote := api.ClientChange{Audiences: &[]string{"keymill-admin"}, Scopes: &[]string{"keys:read"}}
+	for _, by := range []string{"uid:0", "apply"} {
+		_, err := w.SetClient(t.Context(), "deployer", promote, by)
+		if text := refused(t, err, "invalid_request"); !strings.Contains(text, "remove it and add it again") {
+			t.Errorf("the refusal does not say what to do: %s", text)
+		}
+	}
+	hash := sha256.Sum256([]byte("another secret"))
+	promote.SecretHash = string(hash[:])
+	must[api.Client](t)(w.SetClient(t.Context(), "deployer", promote, "uid:0"))
+	_, err := w.token("deployer", known)
+	refused(t, err, "invalid_client")
+	must[Grant](t)(w.token("deployer", "another secret"))
 }
 
 // adminClaims are those of a token that the server issues to deployer at this moment.

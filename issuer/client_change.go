@@ -91,6 +91,10 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 		if err := adminscope.CheckActor(by, "client set", before.settings(), after.settings()); err != nil {
 			return err
 		}
+		newSecret := secret.Version(before.Secrets) != secret.Version(after.Secrets)
+		if err := adminscope.CheckPromotion(id, before.settings(), after.settings(), newSecret); err != nil {
+			return err
+		}
 		shown = after.show(id, i.keys.Now())
 		// Only what changes is checked. An audience may have lost a scope in the meantime,
 		// and an administrator must still be able to disable the client.

@@ -139,3 +139,15 @@ func CheckActor(by, command string, clients ...api.NewClient) error {
 	}
 	return refusal.New("socket_only", "clients with audience %s are managed on the server's machine only: run keymill %s there", Audience, command)
 }
+
+// CheckPromotion refuses to make a client one of the admin API that was none, unless it gets another secret at the
+// same time. Holders of clients:write may know the secret: they can give one to any other client, and can add one with
+// a name that is planned.
+func CheckPromotion(id string, before, after api.NewClient, newSecret bool) error {
+	if newSecret || IsOf(before) || !IsOf(after) {
+		return nil
+	}
+	return refusal.New("invalid_request",
+		"client %s cannot get the audience %s with the secret that it has, because clients with the scope %s may know it: remove it and add it again, or put it with another secret_sha256",
+		refusal.Quoted(id), Audience, ClientsWrite)
+}
