@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 )
 
 const secretOfBilling = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -97,6 +100,33 @@ func TestWhatIsNotInTheFilesStays(t *testing.T) {
 	w.get("client?id=billing", &after)
 	if !after.Disabled || after.SecretVersion != before.SecretVersion || !slices.Equal(after.Scopes, []string{"write"}) {
 		t.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+// TestAMarkOfATokenRemovesNoAdministrator: applied:write gives no power over clients of the admin API.
+func TestAMarkOfATokenRemovesNoAdministrator(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	w.apply(sample, false)
+	marks := &applied.Marks{Store: w.store, Now: time.Now}
+	for id, by := range map[string]string{"deployer": "client:ci", "retired": "uid:0"} {
+		_, err := w.issuer.AddClient(t.Context(), api.NewClient{
+			ID: id, Grants: []string{"client_credentials"}, Audiences: []string{adminscope.Audience}, Scopes: []string{"keys:read"},
+		}, "uid:0")
+		w.check(err)
+		_, err = marks.Put(t.Context(), "client", id, by)
+		w.check(err)
+	}
+	const want = "client deployer (has the audience keymill-admin, and client:ci marked it over the network: it stays, and only the mark is removed)"
+	if got := w.apply(sample, true); !strings.Contains(got, want) || !strings.Contains(got, "- client retired") {
+		t.Errorf("pruned\n%s", got)
+	}
+	var client api.Client
+	if !w.get("client?id=deployer", &client) || w.get("client?id=retired", &client) {
+		t.Errorf("the store has %v", w.names())
+	}
+	if slices.Contains(w.names(), "mark client/deployer") {
+		t.Error("the mark is still there")
 	}
 }
 

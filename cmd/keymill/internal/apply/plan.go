@@ -213,13 +213,19 @@ func (p *planner) leftovers(marks []api.Applied, prune bool) error {
 	}
 	for _, m := range marks {
 		s := &Step{Act: remove, Kind: m.Kind, Name: m.Name, Details: []string{"applied earlier, no longer in the files"}, Warnings: []string{}, marked: true}
-		exists, err := p.read(s, nil)
+		var now struct{ Audiences []string } // of a client
+		exists, err := p.read(s, &now)
 		if err != nil {
 			return err
 		}
-		if !exists {
+		switch {
+		case !exists:
 			s.Act, s.Details = forget, []string{"applied earlier, and removed since"}
-		} else if m.Kind == clientKind {
+		case m.Kind != clientKind:
+		case slices.Contains(now.Audiences, adminscope.Audience) && strings.HasPrefix(m.By, adminscope.Actor("")):
+			// Tokens manage no such client, and so their marks must not lead to its removal.
+			s.Act, s.Details = forget, []string{"has the audience " + adminscope.Audience + ", and " + m.By + " marked it over the network: it stays, and only the mark is removed"}
+		default:
 			err = p.warnOfSessions(s)
 		}
 		if err != nil {

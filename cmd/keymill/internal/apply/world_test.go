@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { keys.Close() })
 	w.store = keys.Store()
 	quiet := slog.New(slog.DiscardHandler)
-	w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: "https://id.example.com", Store: w.store, Keys: keys, Log: quiet})
+	w.issuer, err = issuer.Open(t.Context(), issuer.Config{URL: "https://id.example.com", Store: w.store, Keys: keys, Log: quiet, Admin: true})
 	w.check(err)
 	known, err := verifiers.Open(t.Context(), verifiers.Config{URL: "https://id.example.com/jwks", Store: w.store, Keys: keys, MaxAge: cfg.MaxAge, Log: quiet})
 	w.check(err)
