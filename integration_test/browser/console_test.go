@@ -18,7 +18,7 @@ import (
 )
 
 // consolePages are the pages of the console in the order of their links.
-var consolePages = []string{"Overview", "Keys", "Verifiers", "Clients", "Audiences", "Users", "Sessions", "Audit"}
+var consolePages = []string{"Overview", "Keys", "Verifiers", "Clients", "Audiences", "Users", "Sessions", "Audit", "Settings"}
 
 // TestTheConsoleInABrowser walks through all pages of keymill console with the keyboard alone, in light and dark, on a
 // narrow screen, and logs in without script. With KEYMILL_SCREENSHOTS=DIR it leaves pictures there.
@@ -87,7 +87,7 @@ func TestTheConsoleInABrowser(t *testing.T) {
 		tab.accessible(t, string(axe), "Why")
 		findUser(t, tab)
 		tab.accessible(t, string(axe), "a user")
-		tab.shot(t, "8-user")
+		tab.shot(t, "9-user")
 		live(t, tab, srv)
 	})
 }

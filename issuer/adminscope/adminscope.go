@@ -59,6 +59,7 @@ const (
 	SessionsWrite  Scope = "sessions:write"
 	AppliedRead    Scope = "applied:read"
 	AppliedWrite   Scope = "applied:write"
+	SettingsRead   Scope = "settings:read" // apart from status:read: a program that watches needs no paths and no networks
 )
 
 // SocketOnly reports whether the routes of a scope are served on the socket only, so that no token can
@@ -70,7 +71,7 @@ func Names() []string {
 	names := []string{}
 	for _, s := range []Scope{
 		AppliedRead, AppliedWrite, AudiencesRead, AudiencesWrite, AuditRead, BackupRead, ClientsRead, ClientsWrite, KeysRead, KeysRevoke, KeysRotate,
-		SessionsRead, SessionsWrite, StatusRead, UsersRead, UsersWrite, VerifiersRead, VerifiersWrite,
+		SessionsRead, SessionsWrite, SettingsRead, StatusRead, UsersRead, UsersWrite, VerifiersRead, VerifiersWrite,
 	} {
 		names = append(names, string(s))
 	}

@@ -109,6 +109,7 @@ type Config struct {
 	StoreBytes  func() int64                                            // size of the store
 	Backup      func(ctx context.Context, w io.Writer, by string) error // for the admin API, see admin.Config
 	Version     string
+	Settings    func() []api.Setting // that the server uses, for the admin API; may be nil
 
 	// Log gets the lines of requests with their contexts, so that a requestid.Handler adds their ids.
 	Log *slog.Logger
@@ -215,7 +216,7 @@ func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers, Applied: s.cfg.Applied,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
-		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Log: s.cfg.Log,
+		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
 	})
 	for _, route := range handlers.Routes() {

@@ -37,8 +37,9 @@ type Config struct {
 
 	// LoginsOf returns the login endpoints where users log in through a client; nil if there are none.
 	LoginsOf   func(client string) []string
-	StoreBytes func() int64 // size of the store; nil if it is not known
-	Version    string       // of the program
+	StoreBytes func() int64         // size of the store; nil if it is not known
+	Version    string               // of the program
+	Settings   func() []api.Setting // that the server uses; may be nil
 
 	// Backup writes a copy of the store to w, for the administrator by. If it returns an error after it
 	// has written something, the copy is not whole.
@@ -68,6 +69,7 @@ func (a *API) routes() []Route {
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
 		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
+		{get, "/admin/v1/settings", ok, settingsRead, "List the settings of the server with their sources", bare(a.settings)},
 		{get, "/admin/v1/openapi.json", ok, statusRead, "Show this document", bare(a.openAPI)},
 		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},
 		{post, "/admin/v1/backup", ok, backupRead, "Copy the store", bare(a.backup)},

@@ -26,4 +26,5 @@ const (
 	sessionsWrite  = adminscope.SessionsWrite
 	appliedRead    = adminscope.AppliedRead
 	appliedWrite   = adminscope.AppliedWrite
+	settingsRead   = adminscope.SettingsRead
 )

@@ -34,6 +34,15 @@ func (a *API) audit(r *http.Request, query url.Values) (api.AuditRecords, error)
 	return a.cfg.Issuer.Audit(r.Context(), q)
 }
 
+// settings lists the settings in the order of their manual. There are few, so the list has no pages.
+func (a *API) settings(*http.Request) ([]api.Setting, error) {
+	list := []api.Setting{}
+	if a.cfg.Settings != nil {
+		list = append(list, a.cfg.Settings()...)
+	}
+	return list, nil
+}
+
 // document is written by integration_test/openapi from Routes and the types of package api.
 //
 //go:embed openapi.json

@@ -67,6 +67,7 @@ type Config struct {
 
 	file         string            // that Load read, or ""
 	source       map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …
+	secretsIn    map[string]string // key of the setting that can name its file → where a secret was found
 	written      map[string]string // key → its value in the file, as a variable has it
 	serviceLinks []string          // variables that readEnvironment ignored, sorted
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -65,6 +66,63 @@ func TestEffectiveSettingsShowNoSecretOfTheWebhook(t *testing.T) {
 		for _, e := range (&Config{WebhookURL: url}).Effective() {
 			if e.Key == "webhook.url" && e.Value != want || strings.Contains(e.Value, "s3cret") {
 				t.Errorf("%s: %s is %q", url, e.Key, e.Value)
+			}
+		}
+	}
+}
+
+// TestEffectiveSettingsNameTheirSources, and for a secret the place where it is.
+func TestEffectiveSettingsNameTheirSources(t *testing.T) {
+	terminaltest.ClearEnvironment(t)
+	path := writeFile(t, "keymill.yaml", "keys:\n  rotate_every: 240h\nlisten: 127.0.0.1:2\nwebhook: {url: https://hooks.example}\n")
+	t.Setenv("KEYMILL_REFRESH_IDLE", "1d12h")
+	t.Setenv("KEYMILL_WEBHOOK_SECRET", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	credentials := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	if err := os.WriteFile(credentials+"/keymill-master-key", []byte(strings.Repeat("0123456789abcdef", 4)), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	sources := func(dev bool) (of map[string]string) {
+		t.Helper()
+		c, err := Load(path, map[string]string{"listen": "127.0.0.1:1"}, dev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !dev {
+			if _, err := c.MasterKey(); err != nil && !IsWeakKey(err) {
+				t.Fatal(err)
+			}
+			secret, err := c.WebhookSecret()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.WebhookSecretAgain(secret); err != nil { // a variable can be read once
+				t.Fatal(err)
+			}
+		}
+		of = map[string]string{}
+		for _, e := range c.Effective() {
+			of[e.Key] = e.Source
+			if strings.Contains(e.Value+e.Source, "whsec") || strings.Contains(e.Value+e.Source, "cdef") {
+				t.Errorf("%s shows a secret: %+v", e.Key, e)
+			}
+		}
+		return of
+	}
+	for dev, wants := range map[bool]map[string]string{
+		false: {
+			"listen": "--listen", "keys.rotate_every": path + ":2", "refresh.idle": "KEYMILL_REFRESH_IDLE", "keys.propagation": "default", "issuer": "default",
+			"webhook.url": path + ":4", "webhook.secret_file": "KEYMILL_WEBHOOK_SECRET", "master_key_file": credentials + "/keymill-master-key",
+		},
+		true: {
+			"listen": "--listen", "keys.propagation": "default with --dev", "issuer": "default with --dev", "refresh.absolute": "default",
+			"master_key_file": "keymill-dev/dev-master-key",
+		},
+	} {
+		got := sources(dev)
+		for key, want := range wants {
+			if got[key] != want {
+				t.Errorf("dev %v: %s comes from %q, want %q", dev, key, got[key], want)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +20,21 @@ const (
 
 	rawMasterKeyBytes = 32
 
+	masterKeySetting     = "master_key_file"
+	webhookSecretSetting = "webhook.secret_file"
+
+	trialMasterKey = "dev-master-key" // the file of the master key of a trial store, in the data directory
+
 	makeWebhookSecret = "make one: (umask 077; set -C; echo whsec_$(head -c 32 /dev/urandom | base64) > webhook.secret)"
 )
+
+// found remembers where the secret of a setting is, for Effective.
+func (c *Config) found(key, where string) {
+	if c.secretsIn == nil {
+		c.secretsIn = map[string]string{}
+	}
+	c.secretsIn[key] = where
+}
 
 // MasterKey reads the master key from the first of its places that is there.
 func (c *Config) MasterKey() (keystore.MasterKey, error) {
@@ -31,6 +45,7 @@ func (c *Config) MasterKey() (keystore.MasterKey, error) {
 	if where == "" {
 		return keystore.MasterKey{}, terminal.WithHint(ErrNoMasterKey, "%s", c.masterKeyHint(ErrNoMasterKey))
 	}
+	c.found(masterKeySetting, where)
 	key, err := ParseMasterKey(where, text)
 	if errors.Is(err, ErrNotAMasterKey) || IsWeakKey(err) {
 		err = terminal.WithHint(err, "%s", c.masterKeyHint(err))
@@ -76,7 +91,7 @@ func (c *Config) masterKeyHint(fault error) string {
 
 // IsTrial reports whether --dev created the store in dir: it keeps the master key beside it.
 func IsTrial(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "dev-master-key"))
+	_, err := os.Stat(filepath.Join(dir, trialMasterKey))
 	return err == nil
 }
 
@@ -152,6 +167,7 @@ func (c *Config) WebhookSecret() (refusal.Secret, error) {
 		return "", terminal.WithHint(c.SettingError("webhook.url", "webhook.secret_file is missing; it holds the secret that signs the requests"),
 			makeWebhookSecret)
 	}
+	c.found(webhookSecretSetting, where)
 	text, err := secretText(raw)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", where, err)
@@ -166,7 +182,9 @@ func (c *Config) WebhookSecret() (refusal.Secret, error) {
 // WebhookSecretAgain reads the secret once more, while the server runs. One that came from a variable or a
 // pipe can be read only once, so before, which was read first, stays.
 func (c *Config) WebhookSecretAgain(before refusal.Secret) (refusal.Secret, error) {
-	if c.WebhookURL == "" || !webhookSecretPlaces(c.WebhookSecretFile).staysReadable() {
+	places := webhookSecretPlaces(c.WebhookSecretFile)
+	if c.WebhookURL == "" || !places.staysReadable() {
+		c.found(webhookSecretSetting, cmp.Or(places.file, places.variable))
 		return before, nil
 	}
 	return c.WebhookSecret()

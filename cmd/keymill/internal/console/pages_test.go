@@ -22,7 +22,7 @@ import (
 func paths(text string) []string {
 	r := &request{}
 	return []string{
-		"", "keys", "verifiers", "clients", "audiences", "users", "audit",
+		"", "keys", "verifiers", "clients", "audiences", "users", "audit", "settings",
 		r.to("client", "id", text), r.to("user", "user", text), r.to("sessions", "user", text, "client", text),
 		r.to("audit", "user", text, "client", text, "action", text, "since", "2h", "live", "1"),
 		r.to("audit", "since", text), r.to("audit", "before", text), r.to("clients", "after", text),
@@ -56,6 +56,7 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"verifiers":          []api.Verifier{{Name: text, Credential: "a-credential", URL: "a-credential", Usual: text, Missing: list, Waited: true, WaitedUntil: &now}},
 		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
 		"sessions":           api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
+		"settings":           []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
 		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
 		"audit":              api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
 	}
@@ -170,7 +171,7 @@ func TestAPageIsSmall(t *testing.T) {
 	for _, file := range []string{"console.css", "console.js", "icon.svg"} {
 		files += v.send("GET", "/static/"+file, "").Body.Len()
 	}
-	for _, path := range []string{"", "keys", "verifiers", "clients", "audiences", "users", "sessions", "audit"} {
+	for _, path := range []string{"", "keys", "verifiers", "clients", "audiences", "users", "sessions", "audit", "settings"} {
 		w := v.send("GET", base+path, "")
 		if size := w.Body.Len() + files; w.Code != 200 || size >= 60_000 {
 			t.Errorf("%s: %d, %d bytes", path, w.Code, size)

@@ -59,6 +59,7 @@ func newSite(address string, server *adminapi.Client) *site {
 		"sessions/why": {http.MethodPost, s.why},
 		"verifiers":    {http.MethodGet, s.verifiers},
 		"audit":        {http.MethodGet, s.audit},
+		"settings":     {http.MethodGet, s.settings},
 	}
 	return s
 }

@@ -49,6 +49,7 @@ func (s *server) reload(read func() (*config.Config, error)) {
 		step.use()
 		applied = append(applied, step.keys...)
 	}
+	s.settings.replace(next, applied)
 	s.logReload(next, before, applied)
 	s.applyAgain()
 }

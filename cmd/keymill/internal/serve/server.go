@@ -76,6 +76,7 @@ type server struct {
 	webhook   *webhook.Sender // nil without webhook.url
 	admin     net.Listener
 
+	settings   settingsInUse
 	damage     damageReport
 	watch      watch  // what is wrong and does not end the server
 	unverified uint64 // the first records of the audit log, which are verified while the server serves
@@ -265,6 +266,7 @@ func (s *server) openVerifiers(ctx context.Context) (err error) {
 
 func (s *server) openEndpoints(context.Context) (err error) {
 	c := s.config
+	s.settings.use(c)
 	s.endpoints, err = endpoint.New(endpoint.Config{
 		Issuer:         s.issuer,
 		Keys:           s.rings,
@@ -286,6 +288,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		StoreBytes:     func() int64 { return s.file.Status().Bytes },
 		Backup:         s.backup,
 		Version:        s.version,
+		Settings:       s.settings.shown,
 		Log:            s.log,
 	})
 	return err
