@@ -84,6 +84,9 @@ func (i *Issuer) insertBuiltIn(page []api.Audience, after string, limit int) []a
 // ErrAdminToken is the error for a token that the admin API does not accept.
 var ErrAdminToken = refusal.Because("invalid_token", "not a valid access token for the admin API")
 
+// errOtherKey says in the log why a token of this server is not one for the admin API.
+var errOtherKey = errors.New("it is signed by a key that was imported, or of another algorithm: keymill key list shows which key signs")
+
 // AdminToken returns the client of an access token for the admin API, and the scopes that both the token and
 // the client have at this moment, sorted. ErrAdminToken means that the token is not valid; any other error is a fault.
 //
@@ -93,6 +96,9 @@ func (i *Issuer) AdminToken(ctx context.Context, token refusal.Secret) (client s
 	keys := slices.DeleteFunc(slices.Clone(i.keys.Published()), func(k keystore.PublicKey) bool { return k.Imported || k.Alg != i.admin.Alg })
 	t, err := i.adminTokens.Verify(string(token), keys, i.keys.WallTime())
 	if errors.Is(err, accesstoken.ErrInvalid) {
+		if _, other := i.verifyOwn(token); other == nil {
+			err = errOtherKey
+		}
 		return "", nil, fmt.Errorf("%w: %w", ErrAdminToken, err)
 	} else if err != nil {
 		return "", nil, err

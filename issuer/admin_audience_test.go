@@ -335,6 +335,8 @@ func TestAnImportedKeySignsNoAdminToken(t *testing.T) {
 	token := refusal.Secret(must[Grant](t)(w.token("deployer", secret)).AccessToken)
 	if _, _, err := w.AdminToken(t.Context(), token); !errors.Is(err, ErrAdminToken) {
 		t.Errorf("a token of the imported key %s: %v", info.KID, err)
+	} else if !strings.Contains(err.Error(), "imported") {
+		t.Errorf("the log does not learn why: %v", err)
 	}
 }
 
