@@ -84,6 +84,7 @@ func TestATokenFromElsewhereAsksAServerOnTheNetwork(t *testing.T) {
 		"standard input":  {"", token, []string{"--token-file", "-"}, 0, "EdDSA"},
 		"another token":   {"", "a.b.c", []string{"--token-file", "-"}, 1, "the token of --token-file may have expired: it is valid for 5m"},
 		"no token":        {"", "", []string{"--token-file", "-"}, 1, "is empty: no access token"},
+		"two lines":       {"", "a.b.c\nd.e.f", []string{"--token-file", "-"}, 1, "holds more than an access token"},
 		"a missing file":  {"", "", []string{"--token-file", file + "x"}, 1, "no such file"},
 		"nothing":         {"", "", nil, 2, "--server needs --client-id or --token-file"},
 		"a readable file": {"", "", []string{"--token-file", p.readable(token)}, 1, "read"},

@@ -162,8 +162,13 @@ func (t *tokens) read(file string, in io.Reader) error {
 		in = nil
 	}
 	secret, err := config.AdminToken(file, in)
-	t.current = string(secret)
-	return err
+	if err != nil {
+		return err
+	}
+	if t.current = string(secret); strings.ContainsFunc(t.current, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return errors.New("--token-file holds more than an access token: there is a space, a line break or another character that no token has")
+	}
+	return nil
 }
 
 // token returns the token, and fetches one if there is none or it ends soon.
@@ -217,7 +222,7 @@ func (t *tokens) advise(err error) error {
 // orTLS adds to a hint what a server that speaks TLS does not say: it may close the connection without an answer.
 func (t *tokens) orTLS() string {
 	if t.plain {
-		return "; if it speaks TLS, begin --server with https://"
+		return " If it speaks TLS, begin --server with https://"
 	}
 	return ""
 }
