@@ -165,7 +165,7 @@ func TestCommandsAskAServerOverTLS(t *testing.T) {
 		{"https://127.0.0.1:" + found[1] + "/", "ca", 0, "EdDSA"},
 		{"https://127.0.0.2:" + found[1], "ca", 1, "use a name that the certificate has as subjectAltName"},
 		{"https://localhost:" + found[1], "other", 1, "set SSL_CERT_FILE to the file of its certificate"},
-		{"http://localhost:" + found[1], "ca", 1, "if it speaks TLS, begin --server with https://"},
+		{"http://localhost:" + found[1], "ca", 1, "If it speaks TLS, begin --server with https://"},
 		{"https://" + forwarded(t, "127.0.0.1:"+found[1]), "ca", 1, "and the port of admin.listen"},
 	} {
 		env := environment("KEYMILL_ISSUER="+issuer, "KEYMILL_CLIENT_ID=deployer", "KEYMILL_CLIENT_SECRET_FILE="+secret, "SSL_CERT_FILE="+p.tlsFile(tt.ca), "SSL_CERT_DIR=/nonexistent")
