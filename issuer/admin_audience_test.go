@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
@@ -192,6 +193,29 @@ func TestAKnownSecretIsNeverThatOfAnAdministrator(t *testing.T) {
 	_, err := w.token("deployer", known)
 	refused(t, err, "invalid_client")
 	must[Grant](t)(w.token("deployer", "another secret"))
+}
+
+// TestAnAdministratorOfALaterVersionCanBeDisabled: its scopes may be unknown here, and stay.
+func TestAnAdministratorOfALaterVersionCanBeDisabled(t *testing.T) {
+	w := newAdminWorld(t)
+	must[api.Client](t)(w.AddClient(t.Context(), deployer("keys:read"), "uid:0"))
+	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
+		raw, err := tx.Get("client/deployer")
+		if err != nil {
+			return err
+		}
+		return tx.Put("client/deployer", bytes.Replace(raw, []byte(`"keys:read"`), []byte(`"keys:read","later:read"`), 1))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c := must[api.Client](t)(w.SetClient(t.Context(), "deployer", api.ClientChange{Disabled: new(true)}, "uid:0"))
+	if !c.Disabled || !slices.Equal(c.Scopes, []string{"keys:read", "later:read"}) {
+		t.Errorf("got %+v", c)
+	}
+	_, err := w.SetClient(t.Context(), "deployer", api.ClientChange{Scopes: &[]string{"later:read", "later:write"}}, "uid:0")
+	if text := refused(t, err, "invalid_request"); !strings.Contains(text, "'later:write'") {
+		t.Error(text)
+	}
 }
 
 // adminClaims are those of a token that the server issues to deployer at this moment.

@@ -246,7 +246,7 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string, only ...api.Co
 // administrator must still be able to disable the client. It is without effect, see Origins.
 func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
-	listed := rec.Origins
+	before, listed := rec.settings(), rec.Origins
 	if rec.Scopes, err = scope.Check(want.Scopes); err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	if rec.Public && len(rec.Introspect) > 0 {
 		return refusal.New("invalid_request", "a public client cannot introspect tokens: it cannot authenticate")
 	}
-	if err := adminscope.Check(rec.settings()); err != nil {
+	if err := adminscope.Check(before, rec.settings()); err != nil {
 		return err
 	}
 	if n := len(rec.named()); n > maxAudiences {

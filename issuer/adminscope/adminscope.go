@@ -89,8 +89,9 @@ func Possible(c api.NewClient) bool { return !IsOf(c) || fault(c) == "" }
 
 // Check refuses a client that names the audience and is anything else than a program with a secret that
 // does nothing but administrate. With another audience a request without one would be ambiguous, and with an
-// origin or another grant the token would be in a browser or a user's.
-func Check(c api.NewClient) error {
+// origin or another grant the token would be in a browser or a user's. Scopes that the client had before stay
+// possible: a later version may have given them, and an administrator must still be able to disable the client.
+func Check(before, c api.NewClient) error {
 	if !IsOf(c) {
 		return nil
 	}
@@ -99,6 +100,7 @@ func Check(c api.NewClient) error {
 	}
 	for _, s := range c.Scopes {
 		switch {
+		case IsOf(before) && slices.Contains(before.Scopes, s):
 		case Scope(s).SocketOnly():
 			return refusal.New("invalid_request", "no client can have the scope %s: keys are imported on the server's machine only", s)
 		case !slices.Contains(Names(), s):
