@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer"
+	"keymill/issuer/endpoint/activity"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/refusal"
@@ -69,10 +70,14 @@ func (s *Server) Ready() bool {
 
 const refreshGrant = "refresh_token"
 
-// issued counts the tokens of a grant or a login endpoint, if there are any.
+// issued counts the tokens of a grant or a login endpoint, if there are any, or the refusal.
 func (s *Server) issued(grant string, g issuer.Grant, err error) {
-	if err == nil {
+	switch {
+	case err == nil:
 		s.cfg.Metrics.Issued(grant, g.Alg)
+		s.activity.Add(activity.Token)
+	case refusal.CodeOf(err) != "":
+		s.activity.Add(activity.Refusal)
 	}
 }
 
@@ -85,7 +90,11 @@ func (s *Server) refreshed(g issuer.Grant, err error) {
 	case err == nil:
 		s.cfg.Metrics.Refreshed(metrics.Rotated)
 	case code != "":
-		s.cfg.Metrics.Refreshed(metrics.OutcomeOf(code))
+		outcome := metrics.OutcomeOf(code)
+		s.cfg.Metrics.Refreshed(outcome)
+		if outcome == metrics.Replay || outcome == metrics.LateRetry {
+			s.activity.Add(activity.Reuse)
+		}
 	}
 	s.issued(refreshGrant, g, err)
 }

@@ -54,6 +54,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/applied"
+	"keymill/issuer/endpoint/activity"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/admin/access"
 	"keymill/issuer/endpoint/keyset"
@@ -136,7 +137,8 @@ type Server struct {
 	clients   *limit.ClientLimiter
 	passwords *limit.PasswordLimiter // of both login endpoints
 	refused   limit.Counter          // for the audit log
-	lines     *limit.Log             // of the public API
+	activity  *activity.Recorder
+	lines     *limit.Log // of the public API
 	simplejwt loginEndpoint
 	browser   loginEndpoint
 	cookie    string // name of the browser endpoint's cookie
@@ -154,7 +156,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
 	s := &Server{
-		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log),
+		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log), activity: activity.New(),
 	}
 	s.SetTrustedProxies(cfg.TrustedProxies)
 	documents, err := s.documents()
@@ -216,7 +218,7 @@ func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers, Applied: s.cfg.Applied,
 		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
-		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Log: s.cfg.Log,
+		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Activity: s.activity.Minutes, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
 	})
 	for _, route := range handlers.Routes() {

@@ -37,9 +37,10 @@ type Config struct {
 
 	// LoginsOf returns the login endpoints where users log in through a client; nil if there are none.
 	LoginsOf   func(client string) []string
-	StoreBytes func() int64         // size of the store; nil if it is not known
-	Version    string               // of the program
-	Settings   func() []api.Setting // that the server uses; may be nil
+	StoreBytes func() int64                // size of the store; nil if it is not known
+	Version    string                      // of the program
+	Settings   func() []api.Setting        // that the server uses; may be nil
+	Activity   func() []api.ActivityMinute // of the last hour; may be nil
 
 	// Backup writes a copy of the store to w, for the administrator by. If it returns an error after it
 	// has written something, the copy is not whole.
@@ -69,6 +70,7 @@ func (a *API) routes() []Route {
 	const ok, created, empty = http.StatusOK, http.StatusCreated, http.StatusNoContent
 	return []Route{
 		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
+		{get, "/admin/v1/activity", ok, statusRead, "Count tokens and refusals of each of the last 60 minutes", bare(a.activity)},
 		{get, "/admin/v1/settings", ok, settingsRead, "List the settings of the server with their sources", bare(a.settings)},
 		{get, "/admin/v1/openapi.json", ok, statusRead, "Show this document", bare(a.openAPI)},
 		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},

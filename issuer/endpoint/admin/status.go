@@ -43,6 +43,15 @@ func (a *API) settings(*http.Request) ([]api.Setting, error) {
 	return list, nil
 }
 
+// activity lists the minutes of the last hour, oldest first.
+func (a *API) activity(*http.Request) ([]api.ActivityMinute, error) {
+	list := []api.ActivityMinute{}
+	if a.cfg.Activity != nil {
+		list = append(list, a.cfg.Activity()...)
+	}
+	return list, nil
+}
+
 // document is written by integration_test/openapi from Routes and the types of package api.
 //
 //go:embed openapi.json

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"html/template"
 	"strconv"
 	"time"
 
+	"keymill/cmd/keymill/internal/console/plot"
 	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
@@ -15,6 +17,8 @@ type overviewBody struct {
 	Warnings []fact
 	Facts    []fact
 	Rotation table
+	Plot     template.HTML
+	Activity table
 	Replays  []fact
 	Newest   table
 }
@@ -28,11 +32,16 @@ func (s *site) overview(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
+	activity, err := get[[]api.ActivityMinute](r, s, "activity", nil)
+	if err != nil {
+		return nil, err
+	}
 	newest, err := s.server.Audit(r.Context(), audit.Query{Limit: 8})
 	if err != nil {
 		return nil, err
 	}
 	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: s.facts(r, status), Rotation: rotations(r, keys, clock(r, status))}
+	b.Plot, b.Activity = svg(plot.SVG(activity)), activityTable(activity, r.now)
 	for i, issue := range b.Issues {
 		b.Issues[i] = whole(issue)
 	}
@@ -108,6 +117,30 @@ func rotations(r *request, keys []api.Key, now time.Time) table {
 	}
 	for _, alg := range order {
 		t.Rows = append(t.Rows, rows[alg])
+	}
+	return t
+}
+
+// tableMinutes is how many minutes one row of the table of the activity adds up, and tableRows how many rows it has.
+const tableMinutes, tableRows = 5, 12
+
+// activityTable has the numbers of the plot, newest first.
+func activityTable(list []api.ActivityMinute, now time.Time) table {
+	t := table{Caption: "The same in steps of five minutes", Columns: []string{"From"}, Empty: "No minute was counted."}
+	for _, row := range plot.Rows() {
+		t.Columns = append(t.Columns, row.Name)
+	}
+	for end := len(list); end > 0 && len(t.Rows) < tableRows; end -= tableMinutes {
+		part := list[max(end-tableMinutes, 0):end]
+		cells := []cell{instant(&part[0].Begin, now)}
+		for _, row := range plot.Rows() {
+			var sum uint64
+			for _, m := range part {
+				sum += row.Count(m)
+			}
+			cells = append(cells, cell{Text: strconv.FormatUint(sum, 10)})
+		}
+		t.Rows = append(t.Rows, cells)
 	}
 	return t
 }

@@ -57,6 +57,7 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
 		"sessions":           api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
 		"settings":           []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
+		"activity":           []api.ActivityMinute{{Begin: now, Tokens: 5, Refusals: 1}},
 		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
 		"audit":              api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
 	}
@@ -136,6 +137,12 @@ func TestAPageIsSmall(t *testing.T) {
 		switch path := strings.TrimPrefix(r.URL.Path, "/admin/v1/"); path {
 		case "status":
 			answer = api.Status{RotateEvery: "720h0m0s", Now: &now}
+		case "activity":
+			var list []api.ActivityMinute
+			for i := range 60 {
+				list = append(list, api.ActivityMinute{Begin: now.Add(time.Duration(i-60) * time.Minute), Tokens: uint64(20_000 + i), Refusals: uint64(100 + i), Reuses: uint64(i)})
+			}
+			answer = list
 		case "audit":
 			p := api.AuditRecords{Next: "0"}
 			for i := range 50 {

@@ -254,5 +254,5 @@ func (s *site) command(words ...string) string {
 	return terminal.Printable(line + flag + terminal.ShellWord(s.server.Name())) // whole: it is copied
 }
 
-// svg is an SVG of package timeline, which escapes every text.
+// svg is an SVG of package timeline or plot, which escapes every text.
 func svg(s string) template.HTML { return template.HTML(s) }
