@@ -221,6 +221,8 @@ func (p *planner) leftovers(marks []api.Applied, prune bool) error {
 		switch {
 		case !exists:
 			s.Act, s.Details = forget, []string{"applied earlier, and removed since"}
+		case m.Kind == audienceKind && m.Name == adminscope.Audience:
+			s.Act, s.Details = forget, []string{"is built in: it stays, and only the mark is removed"}
 		case m.Kind != clientKind:
 		case slices.Contains(now.Audiences, adminscope.Audience) && strings.HasPrefix(m.By, adminscope.Actor("")):
 			// Tokens manage no such client, and so their marks must not lead to its removal.
