@@ -20,7 +20,7 @@ func Command(addData func(*cobra.Command), dial func(*cobra.Command) (*adminapi.
 		Use:   "console",
 		Short: "Show a running server in a browser",
 		Long: `Show a running server in a browser of this machine: its health, keys, verifiers, clients, audiences,
-users, sessions and audit log. The pages change nothing.
+users, sessions and audit log. Before a page changes something, it says what will happen and asks.
 
 The command prints a link. It works once, within 60 seconds, and only for the user who runs the
 command: connections of other users of the machine are closed. A console that root runs through sudo

@@ -1,5 +1,5 @@
 // Package console serves pages that show a running server to its operator, in a browser of the same
-// machine. It is a client of the admin API, like every other command, and changes nothing.
+// machine. It is a client of the admin API, like every other command.
 //
 //	terminal ──link──▶ browser ──HTTP──▶ Console ──admin socket──▶ server
 //
@@ -15,6 +15,10 @@
 // A browser gets both secrets for the code in the link, which is printed in the terminal. It is in the fragment,
 // which is sent to no server and stands in no log. A script posts it. A code works once, within a minute, and
 // ten wrong ones end it.
+//
+// A change has a page that asks first (actions.go): it shows the consequence in numbers and the equal command line. Its
+// form carries a token that works once and stands for what was shown (confirm.go). If that has changed since, nothing is
+// done.
 //
 // Pages are rendered by html/template and readable without script. One small module (static/console.js) keeps
 // the live pages up to date. A strict Content-Security-Policy with Trusted Types forbids every other script.

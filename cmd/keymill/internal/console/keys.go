@@ -13,6 +13,7 @@ import (
 type keysBody struct {
 	Picture template.HTML
 	Table   table
+	Links   []cell // to what can be changed
 }
 
 func (s *site) keys(r *request) (*page, error) {
@@ -42,7 +43,7 @@ func (s *site) keys(r *request) (*page, error) {
 		}
 		t.Rows = append(t.Rows, row)
 	}
-	return &page{Title: "Keys", Template: "keys", Body: keysBody{svg(timeline.SVG(chart)), t}, Command: s.command("key", "list"), Live: true}, nil
+	return &page{Title: "Keys", Template: "keys", Body: keysBody{svg(timeline.SVG(chart)), t, keyLinks(r, keys)}, Command: s.command("key", "list"), Live: true}, nil
 }
 
 func keyRow(k timeline.Key, now time.Time) []cell {

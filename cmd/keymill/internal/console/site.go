@@ -32,6 +32,7 @@ type site struct {
 	routes map[string]route // below the secret prefix
 
 	watchedReplays, watchedKeys *watch
+	questions                   questions
 
 	active   func()        // is called for each page that someone asked for
 	patience time.Duration // how long the server may take for a page
@@ -60,6 +61,10 @@ func newSite(address string, server *adminapi.Client) *site {
 		"verifiers":    {http.MethodGet, s.verifiers},
 		"audit":        {http.MethodGet, s.audit},
 		"settings":     {http.MethodGet, s.settings},
+		"do":           {http.MethodPost, s.do},
+	}
+	for _, a := range s.actions() {
+		s.routes[a.path] = route{http.MethodGet, s.asks(a)}
 	}
 	return s
 }
@@ -210,7 +215,16 @@ func (s *site) page(w http.ResponseWriter, r *http.Request, name string) {
 	if err != nil {
 		p, status = s.failed(r, err)
 	}
-	p.Here = name
+	switch {
+	case p.To != "":
+		http.Redirect(w, r, p.To, http.StatusSeeOther)
+		return
+	case p.Status != 0:
+		status = p.Status
+	}
+	if p.Here == "" {
+		p.Here = name
+	}
 	s.write(w, status, s.framed(r, p))
 }
 
@@ -245,6 +259,9 @@ func (s *site) framed(r *http.Request, p *page) *page {
 	}
 	query := r.URL.Query()
 	query.Del("auto")
+	if r.Method == http.MethodGet {
+		p.Done = s.questions.note(query.Get("done"), time.Now())
+	}
 	still := query.Has("still")
 	if r.Method == http.MethodGet && (p.Gone || p.Live && !still) {
 		query.Set("auto", "1")

@@ -21,6 +21,9 @@ type page struct {
 	Base     string // of all links; "" on a page for a browser that is not logged in
 	Nav      []link
 	Problem  string // why there is no content, or less than expected
+	Done     string // what was done just before
+	Status   int    // of the answer; 0 for the usual one
+	To       string // where the browser goes instead; "" for nowhere
 	Notes    []string
 	Body     any
 	Command  string // that shows the same in a terminal

@@ -50,4 +50,12 @@ function ended(main) {
 	main.prepend(note);
 }
 
+// A form that was sent once is not sent again by a double click. The console does not rely on it.
+addEventListener("submit", (e) => {
+	if (e.target.method !== "post") return;
+	if (e.target.dataset.sent) e.preventDefault();
+	e.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((f) => delete f.dataset.sent));
+
 setTimeout(renew, every);

@@ -1,0 +1,194 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/issuer/api"
+)
+
+// actions returns everything that the console can change.
+func (s *site) actions() []action {
+	return []action{
+		{"key/rotate", s.askRotate},
+		{"key/revoke", s.askRevoke},
+	}
+}
+
+// keyLinks returns the links of the page of keys that lead to a change.
+func keyLinks(r *request, keys []api.Key) []cell {
+	var links []cell
+	seen := map[string]bool{}
+	for _, k := range keys {
+		if !seen[k.Alg] && (k.Stage == "active" || k.Stage == "spare") {
+			seen[k.Alg] = true
+			links = append(links, cell{Text: "Rotate " + short(k.Alg) + "…", Href: r.to("key/rotate", "alg", k.Alg)})
+		}
+	}
+	if len(keys) > 0 {
+		links = append(links, cell{Text: "Revoke a key…", Href: r.to("key/revoke")})
+	}
+	return links
+}
+
+// stageOf returns the first key of an algorithm in a stage, nil if there is none.
+func stageOf(keys []api.Key, alg, stage string) *api.Key {
+	for i, k := range keys {
+		if k.Alg == alg && k.Stage == stage {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// keyFact names a key.
+func keyFact(name string, k *api.Key) fact {
+	if k == nil {
+		return fact{name, cell{Text: "none", Kind: "dull"}}
+	}
+	return fact{name, cell{Text: whole(k.KID), Kind: "id"}}
+}
+
+// keysState is what a question about keys depends on.
+func keysState(keys []api.Key, alg string) string {
+	var b strings.Builder
+	for _, k := range keys {
+		if k.Alg == alg {
+			fmt.Fprintf(&b, "%s %s\n", k.KID, k.Stage)
+		}
+	}
+	return b.String()
+}
+
+// readKeys returns the keys and the status of the server.
+func (s *site) readKeys(r *request) ([]api.Key, api.Status, error) {
+	keys, err := get[[]api.Key](r, s, "keys", nil)
+	if err != nil {
+		return nil, api.Status{}, err
+	}
+	status, err := get[api.Status](r, s, "status", nil)
+	return keys, status, err
+}
+
+func (s *site) askRotate(r *request) (*question, error) {
+	alg, force := r.field("alg"), r.field("force") != ""
+	keys, status, err := s.readKeys(r)
+	if err != nil {
+		return nil, err
+	}
+	active, spare, now := stageOf(keys, alg, "active"), stageOf(keys, alg, "spare"), clock(r, status)
+	if active == nil && spare == nil {
+		return nil, badInput{"There is no key of the algorithm " + whole(alg) + "."}
+	}
+	q := &question{
+		Title: "Rotate " + short(alg), Button: "Rotate " + short(alg), back: r.to("keys"), state: keysState(keys, alg),
+		Words: []string{"The spare signs from now on, before its time. The key that signs now stays published until its last token has expired."},
+		Facts: []fact{keyFact("Signs now", active), keyFact("Signs next", spare)},
+	}
+	if spare != nil {
+		q.Facts = append(q.Facts, fact{"Published", instant(spare.Publish, now)})
+		if wait, err := time.ParseDuration(status.Propagation); err == nil && spare.Publish != nil {
+			ready := spare.Publish.Add(wait)
+			q.Facts = append(q.Facts, fact{"Allowed from", instant(&ready, now)})
+		}
+		q.Facts = append(q.Facts, fact{"Served to pinned verifiers", served(spare.Reach)})
+	}
+	words := []string{"key", "rotate", "--alg", alg}
+	if force {
+		q.Type, q.Button = "force", "Force the rotation"
+		words = append(words, "--force")
+		q.Words = append(q.Words, "You force it: the server does not wait. Services that have not fetched the new key refuse its tokens until they do.")
+	} else {
+		q.Words = append(q.Words, "The server refuses if the spare was not published for long enough, or if a pinned verifier that comes regularly was not served it. It may allow it later than shown, for example after it stood still.")
+		q.Links = []cell{{Text: "Force it…", Href: r.to("key/rotate", "alg", alg, "force", "1")}}
+	}
+	q.command = func(string) string { return s.command(words...) }
+	q.do = func(ctx context.Context, _ string) (*done, error) {
+		answer, _, err := adminapi.Ask[api.Rotation](ctx, s.server, http.MethodPost, "keys/rotate", api.RotateKeyRequest{Alg: alg, Force: force})
+		note := "Rotated: " + whole(answer.KID) + " signs now."
+		if answer.UnknownUntil != nil {
+			note += " Caches may not know it until " + instant(answer.UnknownUntil, now).Text + "."
+		}
+		return &done{note: note}, err
+	}
+	return q, nil
+}
+
+func (s *site) askRevoke(r *request) (*question, error) {
+	keys, status, err := s.readKeys(r)
+	if err != nil {
+		return nil, err
+	}
+	kid := r.field("kid")
+	if kid == "" {
+		q := &question{Title: "Revoke a key", Words: []string{"Use it if a private key may have leaked. Choose the key; the next page says what will happen."}, back: r.to("keys")}
+		q.Find.Path, q.Button = r.to("key/revoke"), "Go on"
+		q.Choice.Label = "Key"
+		for _, k := range keys {
+			q.Choice.Options = append(q.Choice.Options, option{whole(k.KID), short(k.KID) + " (" + short(k.Alg) + ", " + short(k.Stage) + ")"})
+		}
+		q.command = func(string) string { return s.command("key", "list") }
+		return q, nil
+	}
+	var key *api.Key
+	for i := range keys {
+		if keys[i].KID == kid {
+			key = &keys[i]
+		}
+	}
+	if key == nil {
+		return nil, badInput{"There is no key " + whole(kid) + "."}
+	}
+	now := clock(r, status)
+	q := &question{
+		Title: "Revoke a key", Type: "revoke", Button: "Revoke the key", back: r.to("keys"), state: keysState(keys, key.Alg),
+		Words: []string{"The key leaves the key set at once, and its private half the store. Services refuse every token that it signed as soon as their caches expire. It cannot be undone."},
+		Facts: []fact{keyFact("Key", key), {"Algorithm", words(key.Alg)}, {"Stage", words(key.Stage)}},
+	}
+	holders := none()
+	if key.Reach != nil {
+		holders = cell{Text: fmt.Sprintf("%d of %d", key.Reach.Served, key.Reach.Pinned)}
+	}
+	q.Facts = append(q.Facts, fact{"Pinned verifiers that hold it", holders}, fact{"Caches may hold it until", s.cachedUntil(key, status, now)})
+	if key.Stage == "active" {
+		q.Facts = append(q.Facts, keyFact("Signs next", stageOf(keys, key.Alg, "spare")))
+	} else {
+		q.Facts = append(q.Facts, keyFact("Signs on", stageOf(keys, key.Alg, "active")))
+	}
+	q.command = func(string) string { return s.command("key", "revoke", kid) }
+	q.do = func(ctx context.Context, _ string) (*done, error) {
+		answer, _, err := adminapi.Ask[api.Revocation](ctx, s.server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: kid})
+		return &done{note: revoked(answer, now)}, err
+	}
+	return q, nil
+}
+
+// cachedUntil says how long caches may hold a key that is revoked now.
+func (s *site) cachedUntil(k *api.Key, status api.Status, now time.Time) cell {
+	age, err := time.ParseDuration(status.MaxAge)
+	if err != nil || k.Stage == "reserve" {
+		return none()
+	}
+	until := now.Add(age)
+	return instant(&until, now)
+}
+
+// revoked says what a revocation did.
+func revoked(r api.Revocation, now time.Time) string {
+	note := "Revoked " + whole(r.KID) + "."
+	if r.Successor != "" {
+		note += " " + whole(r.Successor) + " signs now."
+	}
+	if r.CachedUntil != nil {
+		note += " Caches may hold the old key until " + instant(r.CachedUntil, now).Text + ": " + strconv.Itoa(len(r.Holders)) + " pinned verifiers, and " + strconv.Itoa(r.Observed) + " other addresses."
+	}
+	for _, w := range r.Warnings {
+		note += " Warning: " + whole(w) + "."
+	}
+	return note
+}

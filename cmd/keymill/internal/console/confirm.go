@@ -1,0 +1,260 @@
+package console
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"keymill/cmd/keymill/internal/adminapi"
+)
+
+// An action is a change that the console offers. A page asks for it: it says what will happen, in numbers that are
+// read for it, and has a form. The form carries a token, which works once and stands for exactly this question.
+type action struct {
+	path string // of the page that asks
+	ask  func(*request) (*question, error)
+}
+
+// A question is what a page asks before something is done. Without do, it only shows a form or a link.
+type question struct {
+	Title  string
+	Words  []string // the consequence
+	Facts  []fact   // the numbers
+	Choice choice
+	Type   string // must be typed; "" for nothing
+	Button string
+	Links  []cell
+	Find   listBody // a form that selects the thing, if none is named
+	Post   string   // where the form is posted to
+	Token  string
+
+	path    string // of the action
+	query   url.Values
+	state   string // what was read: if it is different when the form comes, nothing is done
+	back    string // the page of the thing
+	command func(choice string) string
+	do      func(ctx context.Context, choice string) (*done, error)
+}
+
+// A choice is a list from which one value is chosen. The first is chosen at first.
+type choice struct {
+	Label   string
+	Options []option
+}
+
+// An option is one value of a choice.
+type option struct{ Value, Text string }
+
+// done is what has happened: a note for the page of the thing, or facts that are shown once.
+type done struct {
+	note  string
+	facts []fact
+	to    string // in place of the page of the thing
+}
+
+// Limits of the questions that wait for an answer.
+const (
+	askTime      = 10 * time.Minute
+	maxQuestions = 100
+)
+
+// questions remembers the questions that were asked, and the notes of what was done.
+type questions struct {
+	mu    sync.Mutex // guards the field below
+	asked []*asked   // oldest first
+}
+
+// asked is a question, or a note for the page that follows.
+type asked struct {
+	token    string
+	at       time.Time
+	question *question // nil if it is a note
+	used     bool
+	note     string
+}
+
+// add remembers a question or a note and returns its token. The oldest are forgotten.
+func (q *questions) add(a asked, now time.Time) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	a.token, a.at = rand.Text(), now
+	q.asked = slices.DeleteFunc(q.asked, func(a *asked) bool { return now.Sub(a.at) >= askTime })
+	if len(q.asked) >= maxQuestions {
+		q.asked = slices.Delete(q.asked, 0, len(q.asked)-maxQuestions+1)
+	}
+	q.asked = append(q.asked, &a)
+	return a.token
+}
+
+// find returns what a token stands for, nil if that is not known any longer.
+func (q *questions) find(token string, now time.Time) *asked {
+	for _, a := range q.asked {
+		if equal(a.token, token) && now.Sub(a.at) < askTime {
+			return a
+		}
+	}
+	return nil
+}
+
+// note returns the note of a token, or "".
+func (q *questions) note(token string, now time.Time) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if a := q.find(token, now); a != nil {
+		return a.note
+	}
+	return ""
+}
+
+// What is wrong with a form. All of them say that nothing was done.
+const (
+	noToken      = "This form has no token of this console. Nothing was done. Open the page that asks again."
+	unknownToken = "This form is older than 10 minutes, or not of this console. Nothing was done. Open the page that asks again."
+	usedToken    = "This form was sent already, and what it asks is done once at most. Look at the page for the result."
+	changed      = "This has changed since you looked, so nothing was done. Look again."
+)
+
+// take uses a token. typed is what was typed; if it is wrong, the token can be used again. A question is returned with
+// every problem of one that is known.
+func (q *questions) take(token, typed string, now time.Time) (*question, string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if token == "" {
+		return nil, noToken
+	}
+	a := q.find(token, now)
+	switch {
+	case a == nil || a.question == nil:
+		return nil, unknownToken
+	case a.used:
+		return a.question, usedToken
+	case a.question.Type != "" && strings.TrimSpace(typed) != strings.TrimSpace(a.question.Type):
+		return a.question, "What was typed is not " + a.question.Type + ". Nothing was done."
+	}
+	a.used = true
+	return a.question, ""
+}
+
+// asks returns the page of an action.
+func (s *site) asks(a action) func(*request) (*page, error) {
+	return func(r *request) (*page, error) {
+		q, err := a.ask(r)
+		if err != nil {
+			return nil, err
+		}
+		p := &page{Title: q.Title, Template: "ask", Body: q}
+		if q.do != nil {
+			q.Post, q.path, q.query = r.to("do"), a.path, r.URL.Query()
+			q.Token = s.questions.add(asked{question: q}, time.Now())
+		}
+		if q.command != nil {
+			p.Command = q.command(q.first())
+		}
+		return p, nil
+	}
+}
+
+// first returns the value that is chosen at first.
+func (q *question) first() string {
+	if len(q.Choice.Options) == 0 {
+		return ""
+	}
+	return q.Choice.Options[0].Value
+}
+
+// chosen returns a value of the choice. Any other value is the first.
+func (q *question) chosen(value string) string {
+	for _, o := range q.Choice.Options {
+		if o.Value == value {
+			return value
+		}
+	}
+	return q.first()
+}
+
+// again returns the link to a new question.
+func (q *question) again(r *request) cell {
+	return cell{Text: "Look again", Href: r.base + q.path + "?" + q.query.Encode()}
+}
+
+// do does what a form asks, once.
+func (s *site) do(r *request) (*page, error) {
+	if r.ParseForm() != nil {
+		return nil, badInput{noToken}
+	}
+	q, problem := s.questions.take(r.PostForm.Get("token"), r.PostForm.Get("typed"), time.Now())
+	switch {
+	case q == nil:
+		return &page{Title: "Not done", Problem: problem, Status: http.StatusBadRequest}, nil
+	case problem == usedToken:
+		return q.refused(r, q.first(), http.StatusConflict, problem), nil
+	case problem != "":
+		return &page{Title: q.Title, Template: "ask", Body: q, Problem: problem, Here: q.path, Status: http.StatusBadRequest, Command: q.command(q.first())}, nil
+	}
+	// A browser that goes away, for example because of a double click, does not stop a change half way.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.patience)
+	defer cancel()
+	value := q.chosen(r.PostForm.Get("choice"))
+	fresh, err := s.reread(ctx, r, q)
+	if err == nil && fresh.state != q.state {
+		return q.refused(r, value, http.StatusConflict, changed), nil
+	}
+	var result *done
+	if err == nil {
+		result, err = q.do(ctx, value)
+	}
+	if err != nil {
+		return s.notDone(r, q, value, err), nil
+	}
+	if result.facts != nil {
+		return &page{Title: q.Title, Template: "thing", Done: result.note, Here: q.path, Command: q.command(value),
+			Body: thing{Facts: result.facts, Links: []cell{{Text: "Go on", Href: q.back}}}}, nil
+	}
+	to := q.back
+	if result.to != "" {
+		to = result.to
+	}
+	sign := "?"
+	if strings.Contains(to, "?") {
+		sign = "&"
+	}
+	return &page{To: to + sign + "done=" + s.questions.add(asked{note: result.note}, time.Now())}, nil
+}
+
+// reread asks the question again, without a token.
+func (s *site) reread(ctx context.Context, r *request, q *question) (*question, error) {
+	again := r.Request.Clone(ctx)
+	again.URL = &url.URL{Path: q.path, RawQuery: q.query.Encode()}
+	for _, a := range s.actions() {
+		if a.path == q.path {
+			return a.ask(&request{Request: again, base: r.base, now: r.now})
+		}
+	}
+	return nil, badInput{unknownToken}
+}
+
+// notDone returns the page for an error of an action.
+func (s *site) notDone(r *request, q *question, value string, err error) *page {
+	refused := (*adminapi.Error)(nil)
+	switch {
+	case errors.As(err, new(badInput)):
+		return q.refused(r, value, http.StatusConflict, changed)
+	case !errors.As(err, &refused):
+		return q.refused(r, value, http.StatusServiceUnavailable,
+			"The server does not answer: "+whole(plain(err))+". It is not known whether it was done. Look before you ask again.")
+	case refused.Code == "precondition_failed" || refused.Code == "not_found":
+		return q.refused(r, value, http.StatusConflict, changed)
+	}
+	return q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(refused.Error())+".")
+}
+
+func (q *question) refused(r *request, value string, status int, problem string) *page {
+	return &page{Title: q.Title, Template: "thing", Problem: problem, Status: status, Here: q.path, Command: q.command(value),
+		Body: thing{Links: append([]cell{q.again(r), {Text: "Back", Href: q.back}}, q.Links...)}}
+}
