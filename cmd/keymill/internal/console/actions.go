@@ -17,6 +17,16 @@ func (s *site) actions() []action {
 	return []action{
 		{"key/rotate", s.askRotate},
 		{"key/revoke", s.askRevoke},
+		{"client/disable", s.askClient(clientChanges["disable"])},
+		{"client/enable", s.askClient(clientChanges["enable"])},
+		{"client/secret", s.askSecret},
+		{"client/logout", s.askClient(clientChanges["logout"])},
+		{"client/remove", s.askClient(clientChanges["remove"])},
+		{"user/disable", s.askUser(userChanges["disable"])},
+		{"user/enable", s.askUser(userChanges["enable"])},
+		{"user/logout", s.askUser(userChanges["logout"])},
+		{"user/unblock", s.askUser(userChanges["unblock"])},
+		{"user/remove", s.askUser(userChanges["remove"])},
 	}
 }
 

@@ -15,6 +15,18 @@ var actionCases = []actionCase{
 		shown: []string{"refuse its tokens until they do"}},
 	{path: "key/revoke?kid=key-0", typed: "revoke", command: "key revoke key-0", request: `POST keys/revoke  {"kid":"key-0"}`,
 		shown: []string{"2 of 3", "active", "Signs next", "key-1", "cannot be undone"}},
+	{path: "client/disable?id=name", command: "client disable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":true,"introspect":null,"grace":null,"idle":null,"absolute":null}`,
+		shown: []string{"Live sessions", "<dd>0", "sessions end"}},
+	{path: "client/enable?id=name", command: "client enable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":false,"introspect":null,"grace":null,"idle":null,"absolute":null}`},
+	{path: "client/secret?id=name", command: "client rotate-secret name --old-for 24h", request: `POST client/secret id=name {"old_for":"24h"}`,
+		shown: []string{"shown once", "7 days more"}, once: "a-new-secret"},
+	{path: "client/logout?id=name", command: "session revoke --client name", request: `POST sessions/revoke  {"client":"name","all":false}`},
+	{path: "client/remove?id=name", typed: "name", command: "client remove name", request: `DELETE client id=name`, shown: []string{"cannot be undone"}},
+	{path: "user/disable?user=name", command: "user disable id:name", request: `PATCH user user=id%3Aname {"username":null,"disabled":true,"claims":null}`, shown: []string{"Live sessions"}},
+	{path: "user/enable?user=name", command: "user enable id:name", request: `PATCH user user=id%3Aname {"username":null,"disabled":false,"claims":null}`},
+	{path: "user/logout?user=name", command: "user logout id:name", request: `POST user/logout user=id%3Aname`},
+	{path: "user/unblock?user=name", command: "user unblock id:name", request: `POST user/unblock user=id%3Aname`, shown: []string{"Refused addresses"}},
+	{path: "user/remove?user=name", typed: "name", command: "user remove id:name", request: `DELETE user user=id%3Aname`},
 }
 
 // asks are the pages that ask, with parameters that have text.
@@ -22,5 +34,8 @@ func asks(text string) []string {
 	r := &request{}
 	return []string{
 		r.to("key/rotate", "alg", text), r.to("key/rotate", "alg", text, "force", "1"), r.to("key/revoke"), r.to("key/revoke", "kid", text+"0"),
+		r.to("client/disable", "id", text), r.to("client/enable", "id", text), r.to("client/secret", "id", text), r.to("client/logout", "id", text),
+		r.to("client/remove", "id", text), r.to("user/disable", "user", text), r.to("user/enable", "user", text), r.to("user/logout", "user", text),
+		r.to("user/unblock", "user", text), r.to("user/remove", "user", text),
 	}
 }

@@ -46,7 +46,7 @@ func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		c.asked = append(c.asked, strings.TrimSpace(r.Method+" "+path+" "+r.URL.RawQuery+" "+string(body)))
 		c.version++
-		json.NewEncoder(w).Encode(map[string]any{})
+		json.NewEncoder(w).Encode(map[string]any{"client_secret": "a-new-secret", "url": "https://id.example/a-credential"})
 		return
 	}
 	w.Header().Set("ETag", tag)

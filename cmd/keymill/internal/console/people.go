@@ -57,9 +57,10 @@ func clientKind(c api.Client) string {
 
 // A thing is the body of the page about one client or one user.
 type thing struct {
-	Facts []fact
-	Links []cell
-	Table table
+	Facts   []fact
+	Links   []cell
+	Changes []cell // links to what can be changed
+	Table   table
 }
 
 func (s *site) client(r *request) (*page, error) {
@@ -76,6 +77,7 @@ func (s *site) client(r *request) (*page, error) {
 		{"Grace", setting(c.Grace)}, {"Idle", setting(c.Idle)}, {"Absolute", setting(c.Absolute)},
 	}}
 	body.Links = []cell{{Text: "Its sessions", Href: r.to("sessions", "client", c.ID)}, {Text: "Its audit records", Href: r.to("audit", "client", c.ID)}}
+	body.Changes = clientLinks(r, c)
 	return &page{Title: "Client " + short(c.ID), Template: "thing", Body: body, Command: s.command("client", "show", c.ID)}, nil
 }
 
@@ -172,5 +174,6 @@ func (s *site) user(r *request) (*page, error) {
 	}
 	exact := "id:" + u.ID
 	body.Links = []cell{{Text: "Sessions", Href: r.to("sessions", "user", exact)}, {Text: "Audit records", Href: r.to("audit", "user", exact)}}
+	body.Changes = userLinks(r, u)
 	return &page{Title: "User " + short(u.Name), Template: "thing", Body: body, Command: s.command("user", "show", exact)}, nil
 }
