@@ -27,6 +27,9 @@ func (s *site) actions() []action {
 		{"user/logout", s.askUser(userChanges["logout"])},
 		{"user/unblock", s.askUser(userChanges["unblock"])},
 		{"user/remove", s.askUser(userChanges["remove"])},
+		{"verifier/add", s.askAddVerifier},
+		{"verifier/remove", s.askRemoveVerifier},
+		{"session/revoke", s.askSession},
 	}
 }
 

@@ -16,7 +16,7 @@ var actionCases = []actionCase{
 	{path: "key/revoke?kid=key-0", typed: "revoke", command: "key revoke key-0", request: `POST keys/revoke  {"kid":"key-0"}`,
 		shown: []string{"2 of 3", "active", "Signs next", "key-1", "cannot be undone"}},
 	{path: "client/disable?id=name", command: "client disable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":true,"introspect":null,"grace":null,"idle":null,"absolute":null}`,
-		shown: []string{"Live sessions", "<dd>0", "sessions end"}},
+		shown: []string{"Live sessions", "<dd>1", "sessions end"}},
 	{path: "client/enable?id=name", command: "client enable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":false,"introspect":null,"grace":null,"idle":null,"absolute":null}`},
 	{path: "client/secret?id=name", command: "client rotate-secret name --old-for 24h", request: `POST client/secret id=name {"old_for":"24h"}`,
 		shown: []string{"shown once", "7 days more"}, once: "a-new-secret"},
@@ -27,6 +27,10 @@ var actionCases = []actionCase{
 	{path: "user/logout?user=name", command: "user logout id:name", request: `POST user/logout user=id%3Aname`},
 	{path: "user/unblock?user=name", command: "user unblock id:name", request: `POST user/unblock user=id%3Aname`, shown: []string{"Refused addresses"}},
 	{path: "user/remove?user=name", typed: "name", command: "user remove id:name", request: `DELETE user user=id%3Aname`},
+	{path: "verifier/add?name=fresh", command: "verifier add fresh", request: `POST verifiers  {"name":"fresh"}`, shown: []string{"Pinned now", "<dd>1"},
+		once: "https://id.example/a-credential", blind: true},
+	{path: "verifier/remove?name=name", typed: "name", command: "verifier remove name", request: `DELETE verifier name=name`, shown: []string{"Last served"}},
+	{path: "session/revoke?id=name", command: "session revoke name", request: `DELETE session id=name`, shown: []string{"Refreshes", "log in again"}},
 }
 
 // asks are the pages that ask, with parameters that have text.
@@ -36,6 +40,7 @@ func asks(text string) []string {
 		r.to("key/rotate", "alg", text), r.to("key/rotate", "alg", text, "force", "1"), r.to("key/revoke"), r.to("key/revoke", "kid", text+"0"),
 		r.to("client/disable", "id", text), r.to("client/enable", "id", text), r.to("client/secret", "id", text), r.to("client/logout", "id", text),
 		r.to("client/remove", "id", text), r.to("user/disable", "user", text), r.to("user/enable", "user", text), r.to("user/logout", "user", text),
-		r.to("user/unblock", "user", text), r.to("user/remove", "user", text),
+		r.to("user/unblock", "user", text), r.to("user/remove", "user", text), r.to("verifier/add", "name", "fresh"),
+		r.to("verifier/remove", "name", text), r.to("session/revoke", "id", text, "user", text, "client", text),
 	}
 }

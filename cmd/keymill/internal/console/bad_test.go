@@ -38,8 +38,9 @@ func TestErrorsAreTextOnEveryPage(t *testing.T) {
 	}
 	plain, attacked := refusing("name"), refusing(hostile+strings.Repeat("A", 20_000))
 	plainBase, attackedBase := plain.login(t), attacked.login(t)
-	for i, path := range paths("name") {
-		got := attacked.send("GET", attackedBase+paths(hostile)[i], "")
+	pages, attacks := append(paths("name"), asks("name")...), append(paths(hostile), asks(hostile)...)
+	for i, path := range pages {
+		got := attacked.send("GET", attackedBase+attacks[i], "")
 		compare(t, path, plain.send("GET", plainBase+path, ""), got)
 		if got.Code != http.StatusBadRequest || got.Body.Len() > 5000 {
 			t.Errorf("%s: %d, %d bytes", path, got.Code, got.Body.Len())

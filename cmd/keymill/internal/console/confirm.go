@@ -160,6 +160,12 @@ func (s *site) asks(a action) func(*request) (*page, error) {
 	}
 }
 
+// refusedWith reports whether the server refused with a code.
+func refusedWith(err error, code string) bool {
+	refused := (*adminapi.Error)(nil)
+	return errors.As(err, &refused) && refused.Code == code
+}
+
 // first returns the value that is chosen at first.
 func (q *question) first() string {
 	if len(q.Choice.Options) == 0 {
@@ -248,7 +254,7 @@ func (s *site) notDone(r *request, q *question, value string, err error) *page {
 	case !errors.As(err, &refused):
 		return q.refused(r, value, http.StatusServiceUnavailable,
 			"The server does not answer: "+whole(plain(err))+". It is not known whether it was done. Look before you ask again.")
-	case refused.Code == "precondition_failed" || refused.Code == "not_found":
+	case refusedWith(err, "precondition_failed"), refusedWith(err, "not_found"):
 		return q.refused(r, value, http.StatusConflict, changed)
 	}
 	return q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(refused.Error())+".")

@@ -50,8 +50,13 @@ func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("ETag", tag)
+	now := time.Now()
+	if path == "sessions" {
+		states := map[bool]string{true: "live", false: "revoked"}
+		json.NewEncoder(w).Encode(api.SessionPage{Sessions: []api.Session{{ID: "name", User: "name", Client: "name", State: states[c.version == 0], Created: now, LastUsed: now, Expires: now}}})
+		return
+	}
 	if path == "keys" {
-		now := time.Now()
 		json.NewEncoder(w).Encode([]api.Key{
 			{KID: fmt.Sprintf("key-%d", c.version), Alg: "EdDSA", Stage: "active", Publish: &now, Reach: &api.Reach{Pinned: 3, Served: 2}},
 			{KID: fmt.Sprintf("key-%d", c.version+1), Alg: "EdDSA", Stage: "spare", Publish: &now, Reach: &api.Reach{Pinned: 3, Served: 1, Behind: []api.BehindItem{{Name: "orders"}}}},

@@ -54,12 +54,18 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"audiences":          []api.Audience{{Name: text, Alg: text, TTL: text, Scopes: list, Profile: text}},
 		"user":               api.UserDetails{User: user, Blocked: []api.BlockedLogin{{From: text, Until: now}}},
 		"verifiers":          []api.Verifier{{Name: text, Credential: "a-credential", URL: "a-credential", Usual: text, Missing: list, Waited: true, WaitedUntil: &now}},
+		"verifier":           api.Verifier{Name: text, Last: &now, Missing: list},
 		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
 		"sessions":           api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
 		"settings":           []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
 		"activity":           []api.ActivityMinute{{Begin: now, Tokens: 5, Refusals: 1}},
 		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
 		"audit":              api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
+	}
+	if r.URL.Path == "/admin/v1/verifier" && r.URL.Query().Get("name") == "fresh" {
+		w.WriteHeader(http.StatusNotFound)
+		json.NewEncoder(w).Encode(map[string]string{"code": "not_found", "detail": "verifier fresh does not exist"})
+		return
 	}
 	answer := answers[strings.TrimPrefix(r.URL.Path, "/admin/v1/")]
 	if u, is := answer.(api.UserDetails); is {

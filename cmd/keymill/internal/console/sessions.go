@@ -33,13 +33,17 @@ func (s *site) sessions(r *request) (*page, error) {
 	}
 	t := table{
 		Caption: "Sessions, newest first", Empty: "There are no such sessions.",
-		Columns: []string{"Session", "User", "Client", "State", "Began", "Last used", "Ends", "Refreshes", "Retries"},
+		Columns: []string{"Session", "User", "Client", "State", "Began", "Last used", "Ends", "Refreshes", "Retries", "Change"},
 	}
 	for _, e := range answer.Sessions {
+		end := none()
+		if e.State == "live" {
+			end = cell{Text: "End…", Href: r.to("session/revoke", "id", e.ID, "user", "id:"+e.User, "client", e.Client)}
+		}
 		t.Rows = append(t.Rows, []cell{
 			id(e.ID), idLink(e.User, r.to("user", "user", "id:"+e.User)), idLink(e.Client, r.to("client", "id", e.Client)), sessionState(e),
 			instant(&e.Created, r.now), instant(&e.LastUsed, r.now), instant(&e.Expires, r.now),
-			{Text: strconv.FormatUint(uint64(e.Generation), 10)}, retries(e),
+			{Text: strconv.FormatUint(uint64(e.Generation), 10)}, retries(e), end,
 		})
 	}
 	if answer.Next != "" {

@@ -9,7 +9,10 @@ import (
 )
 
 // verifiersBody is the body of the page of verifiers.
-type verifiersBody struct{ Pinned, Observed table }
+type verifiersBody struct {
+	Add              string // where the form leads
+	Pinned, Observed table
+}
 
 // verifiers shows who fetches the key set. It leaves out the credentials of pinned verifiers.
 func (s *site) verifiers(r *request) (*page, error) {
@@ -22,9 +25,10 @@ func (s *site) verifiers(r *request) (*page, error) {
 		return nil, err
 	}
 	b := verifiersBody{
+		Add: r.to("verifier/add"),
 		Pinned: table{
 			Caption: "Pinned verifiers", Empty: "No verifier is pinned.",
-			Columns: []string{"Name", "Last served", "Usual interval", "Keys that it lacks", "A rotation waits for it"},
+			Columns: []string{"Name", "Last served", "Usual interval", "Keys that it lacks", "A rotation waits for it", "Change"},
 		},
 		Observed: table{
 			Caption: "Seen without a name, since the server's start", Empty: "No one else has fetched the key set.",
@@ -43,7 +47,7 @@ func (s *site) verifiers(r *request) (*page, error) {
 		if v.Usual != "" {
 			usual = cell{Text: duration(v.Usual)}
 		}
-		b.Pinned.Rows = append(b.Pinned.Rows, []cell{id(v.Name), instant(v.Last, r.now), usual, lacks(v.Missing), waits})
+		b.Pinned.Rows = append(b.Pinned.Rows, []cell{id(v.Name), instant(v.Last, r.now), usual, lacks(v.Missing), waits, {Text: "Remove…", Href: r.to("verifier/remove", "name", v.Name)}})
 	}
 	if next != "" {
 		b.Pinned.More, b.Pinned.MoreIs = r.to("verifiers", "after", next), "Next verifiers"
