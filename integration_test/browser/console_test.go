@@ -90,6 +90,11 @@ func TestTheConsoleInABrowser(t *testing.T) {
 		tab.shot(t, "9-user")
 		live(t, tab, srv)
 	})
+	t.Run("EveryButton", func(t *testing.T) {
+		tab := b.newProfile(t).visit(t, startConsole(t, srv))
+		tab.heading(t, "Overview")
+		everyButton(t, tab, string(axe), srv)
+	})
 }
 
 // populate adds what the pages show, with a session that a replay has ended and one that is live. It returns the
