@@ -28,6 +28,7 @@ type changing struct {
 	version int
 	asked   []string // the requests that change something
 	refuse  string   // the code of a refusal
+	racing  bool     // another administrator changes everything just before
 }
 
 func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +38,10 @@ func (c *changing) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tag := fmt.Sprintf(`"%d"`, c.version)
 	if r.Method != http.MethodGet {
 		body, _ := io.ReadAll(r.Body)
+		if c.racing {
+			c.version++
+			tag = fmt.Sprintf(`"%d"`, c.version)
+		}
 		switch sent := r.Header.Get("If-Match"); {
 		case c.refuse != "":
 			w.WriteHeader(http.StatusConflict)
@@ -162,6 +167,22 @@ func TestAChangeInBetweenIsSaid(t *testing.T) {
 			}
 			wantRequests(t, c)
 		})
+	}
+}
+
+// TestTheServerDecidesBetweenTwoAdministrators: where the API takes If-Match, a change in the last moment is noticed too.
+//
+// R120.
+func TestTheServerDecidesBetweenTwoAdministrators(t *testing.T) {
+	for _, tt := range actionCases {
+		if !strings.HasPrefix(tt.request, "PATCH ") && !strings.HasPrefix(tt.request, "DELETE client") && !strings.HasPrefix(tt.request, "DELETE user") {
+			continue
+		}
+		c, v, base := newChanging(t)
+		form := answer(t, v, base+tt.path, tt.typed)
+		c.racing = true
+		refused(t, v.send("POST", base+"do", form), http.StatusConflict, "changed since you looked")
+		wantRequests(t, c)
 	}
 }
 
