@@ -121,7 +121,7 @@ func (s *site) askClient(c change) func(*request) (*question, error) {
 }
 
 // oldTimes are how long an old secret can go on.
-var oldTimes = choice{"The old secret works for", []option{{"24h", "24 hours more"}, {"1h", "1 hour more"}, {"168h", "7 days more"}, {"0s", "no longer: it has leaked"}}}
+var oldTimes = choice{"The old secret works for", []option{{"24h", "24 hours more"}, {"1h", "1 hour more"}, {"168h", "7 days more"}, {"0s", "0 seconds: it has leaked"}}}
 
 func (s *site) askSecret(r *request) (*question, error) {
 	x, tag, err := adminapi.Tagged[api.Client](r.Context(), s.server, "client?"+url.Values{"id": {r.field("id")}}.Encode())

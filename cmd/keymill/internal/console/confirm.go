@@ -115,7 +115,7 @@ func (q *questions) note(token string, now time.Time) string {
 // What is wrong with a form. All of them say that nothing was done.
 const (
 	noToken      = "This form has no token of this console. Nothing was done. Open the page that asks again."
-	unknownToken = "This form is older than 10 minutes, or not of this console. Nothing was done. Open the page that asks again."
+	unknownToken = "This form is older than 10 minutes, or from another console. Nothing was done. Open the page that asks again."
 	usedToken    = "This form was sent already, and what it asks is done once at most. Look at the page for the result."
 	changed      = "This has changed since you looked, so nothing was done. Look again."
 )
