@@ -10,6 +10,10 @@ const (
 	// bytes may come on it without one. A body that comes in time is never cut.
 	stall = time.Second
 
+	// flushTime is how long a connection of HTTP/2 stays after it has become idle: net/http says so before it has flushed
+	// the last frame of the answer.
+	flushTime = 50 * time.Millisecond
+
 	// lookEvery is how often all connections are looked at while a new one waits.
 	lookEvery = 100 * time.Millisecond
 
@@ -71,9 +75,12 @@ func (l *Listener) ask() {
 }
 
 // isQuiet reports whether a connection without a request has none that begins. HTTP/2 has frames that belong to no
-// request, and an attacker can send a header byte by byte, so bytes alone do not save it for long. c.mu is held.
+// request, and an attacker can send a header byte by byte, so bytes alone do not save it for long. c.mu and the mutex of
+// the Listener are held.
 func (c *conn) isQuiet(now time.Time) bool {
 	switch {
+	case c.http2 && now.Sub(c.since) < flushTime:
+		return false
 	case c.heard.IsZero(), now.Sub(c.heard) >= quiet:
 		return true
 	case c.http2:
