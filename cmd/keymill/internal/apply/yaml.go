@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -92,7 +93,7 @@ func pairs(file string, n ast.Node, what string) ([]pair, error) {
 	first := map[string]int{}
 	for _, v := range values {
 		at := placeOf(file, v.Key)
-		key, ok := scalar(v.Key)
+		key, ok := config.Scalar(v.Key)
 		if !ok {
 			return nil, at.wrong("%s has a key that is not plain text", what)
 		}
@@ -115,7 +116,7 @@ func items(p pair) ([]ast.Node, error) {
 
 // text reads a plain value.
 func (p pair) text() (string, error) {
-	text, ok := scalar(p.value)
+	text, ok := config.Scalar(p.value)
 	if !ok {
 		return "", p.at.wrong("%s must be one plain value", p.key)
 	}
@@ -130,7 +131,7 @@ func (p pair) texts() ([]string, error) {
 	}
 	list := []string{}
 	for _, n := range nodes {
-		text, ok := scalar(n)
+		text, ok := config.Scalar(n)
 		if !ok {
 			return nil, placeOf(p.at.File, n).wrong("%s must be a list of plain values", p.key)
 		}
@@ -152,18 +153,6 @@ func distinct(list []string) []string {
 	list = slices.Clone(list)
 	slices.Sort(list)
 	return slices.Compact(list)
-}
-
-func scalar(n ast.Node) (string, bool) {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.LiteralNode:
-		return n.Value.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value, true
-	}
-	return "", false
 }
 
 // maxDepth is how deep claims may be nested.
@@ -193,7 +182,7 @@ func toJSON(file string, n ast.Node, depth int) (json.RawMessage, error) {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		return objectJSON(file, n, depth)
 	}
-	text, ok := scalar(n)
+	text, ok := config.Scalar(n)
 	if !ok {
 		return nil, placeOf(file, n).wrong("a claim must be text, a number, true, false, null, a list or a mapping")
 	}

@@ -168,7 +168,7 @@ func plainValue(key string, p *ast.MappingValueNode) (value, error) {
 	if seq, ok := n.(*ast.SequenceNode); ok {
 		v := value{list: true}
 		for _, item := range seq.Values {
-			text, ok := scalar(item)
+			text, ok := Scalar(item)
 			if !ok {
 				return v, wrongAt(item, "%s takes a list of plain values", key)
 			}
@@ -176,14 +176,15 @@ func plainValue(key string, p *ast.MappingValueNode) (value, error) {
 		}
 		return v, nil
 	}
-	text, ok := scalar(n)
+	text, ok := Scalar(n)
 	if !ok {
 		return value{}, wrongAt(n, "%s takes a plain value", key)
 	}
 	return value{texts: []string{text}}, nil
 }
 
-func scalar(n ast.Node) (string, bool) {
+// Scalar returns the text of a plain value as it is written; ok is false for any other node.
+func Scalar(n ast.Node) (text string, ok bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value, true
