@@ -75,7 +75,7 @@ func TestIDsOfAdministratorsAreLogged(t *testing.T) {
 	if log := w.log.String(); res.StatusCode != http.StatusCreated || strings.Count(log, `"request_id":"change-4711"`) != 1 {
 		t.Errorf("status %d, and the log is %s", res.StatusCode, log)
 	}
-	if records := w.askAdmin("GET", "/admin/v1/audit", ""); strings.Contains(records.body, "4711") {
+	if records := w.askAdmin("GET", "/admin/v1/audit", ""); strings.Contains(records.body, "change-4711") {
 		t.Errorf("the audit log has the id: %s", records.body)
 	}
 }

@@ -112,11 +112,11 @@ func TestAnEncodingThatCannotBeReadIsNamed(t *testing.T) {
 	} {
 		path := writeFile(t, "master.key", text)
 		_, err := (&Config{MasterKeyFile: path}).MasterKey()
-		if err == nil || !strings.HasPrefix(err.Error(), path+want) || strings.Contains(err.Error(), "0123") {
+		if err == nil || !strings.HasPrefix(err.Error(), path+want) || strings.Contains(err.Error()[len(path):], "0123") {
 			t.Errorf("master key %q: %v, want %s", text, err, want)
 		}
 		c := Config{WebhookURL: "https://hooks.example", WebhookSecretFile: path}
-		if _, err := c.WebhookSecret(); err == nil || strings.Contains(err.Error(), "0123") {
+		if _, err := c.WebhookSecret(); err == nil || strings.Contains(strings.ReplaceAll(err.Error(), path, ""), "0123") {
 			t.Errorf("webhook secret %q: %v", text, err)
 		}
 	}
