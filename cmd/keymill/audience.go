@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -57,7 +58,7 @@ choose RS256 and the profile simplejwt.`,
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of the tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
 	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims the tokens have: rfc9068, or simplejwt for Django")
-	completeAlg(cmd)
+	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

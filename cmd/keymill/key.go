@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/keychange"
 	"keymill/cmd/keymill/internal/keyimport"
@@ -147,7 +148,7 @@ The output says how long that can take.`,
 	cmd.Flags().StringVar(&r.Alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "rotate even if services may not have fetched the spare yet")
 	cmd.Flags().StringVar(&wait, "wait", "", "wait until services have fetched the spare, at most this `TIME`, such as 90s or 1h")
-	completeAlg(cmd)
+	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -169,11 +170,6 @@ func readWait(cmd *cobra.Command, r *keychange.Rotation, text string) error {
 	}
 	r.Wait = wait
 	return nil
-}
-
-func completeAlg(cmd *cobra.Command) {
-	// The only error is a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func keyRevokeCommand() *cobra.Command {
@@ -277,7 +273,7 @@ and the command that converts it.`,
 	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's, or else the RFC 7638 thumbprint)")
 	f.StringVar(&until, "until", "", "use the key only to verify, until this time (RFC 3339)")
 	f.BoolVar(&req.SignNow, "sign-now", false, "sign with the key at once; for a key that services already know")
-	completeAlg(cmd)
+	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

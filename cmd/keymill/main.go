@@ -19,12 +19,13 @@ import (
 	"context"
 	"io"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/apply"
+	"keymill/cmd/keymill/internal/commandline"
+	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/console"
 	"keymill/cmd/keymill/internal/manual"
 	"keymill/cmd/keymill/internal/terminal"
@@ -43,8 +44,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	strictHelp(root)
-	strictCompletion(root)
+	commandline.StrictHelp(root)
+	commandline.StrictCompletion(root)
 	return terminal.Report(errs, root.ExecuteContext(ctx))
 }
 
@@ -63,63 +64,18 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.Version = build().String()
 	root.SetVersionTemplate("{{.Version}}")
 	root.Flags().BoolP("version", "v", false, "print the version of this program")
-	root.SetFlagErrorFunc(flagError)
+	root.SetFlagErrorFunc(commandline.FlagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
 		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
-	addCompletion(root)
+	completion.Add(root, dial)
 	return root
 }
 
-// group returns a command that only holds others. For a mistyped command of a group, cobra
-// would print the help and exit with 0. Here it is an error with a suggestion.
-func group(use, short, long string) *cobra.Command {
-	return &cobra.Command{
-		Use:   use,
-		Short: short,
-		Long:  strings.TrimSpace(long),
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return cmd.Help()
-			}
-			return unknownCommand(cmd, args[0])
-		},
-	}
-}
+// group and arguments are those of package commandline.
+func group(use, short, long string) *cobra.Command { return commandline.Group(use, short, long) }
 
-// strictCompletion adds cobra's own group "completion" and makes it strict: for an unknown
-// shell, cobra would print the help, and a script would take that for success. Cobra reads
-// the output of root here, so it must be set before.
-func strictCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() != "completion" {
-			continue
-		}
-		strict := group("", "", "")
-		cmd.Args, cmd.RunE = strict.Args, strict.RunE
-		for _, shell := range cmd.Commands() {
-			shell.Args = arguments()
-		}
-	}
-}
-
-// arguments returns a check for exactly the named positional arguments.
-func arguments(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		var err error
-		switch {
-		case len(args) < len(names):
-			err = terminal.Usage("%s is missing", names[len(args)])
-		case len(args) > len(names):
-			err = terminal.Usage("unexpected argument %q", args[len(names)])
-		default:
-			return nil
-		}
-		return terminal.WithHint(err, "run %q for the usage", cmd.CommandPath()+" --help")
-	}
-}
+func arguments(names ...string) cobra.PositionalArgs { return commandline.Arguments(names...) }

@@ -1,4 +1,6 @@
-package main
+// Package completion offers a shell the names of what a running server has: audiences, clients, users, keys,
+// sessions and verifiers.
+package completion
 
 import (
 	"context"
@@ -26,9 +28,12 @@ const (
 	maxCompletions = 1000
 )
 
-// addCompletion lets every command offer names: of what its group is about, and of what its flags
+// A Dial finds the running server that the flags of a command name.
+type Dial func(cmd *cobra.Command) (*adminapi.Client, error)
+
+// Add lets every command offer names: of what its group is about, and of what its flags
 // name. A command that takes no file offers none.
-func addCompletion(root *cobra.Command) {
+func Add(root *cobra.Command, dial Dial) {
 	groups := map[string]nameList{"audience": audienceNames, "client": clientNames, "user": userNames, "key": keyNames, "session": sessionNames,
 		"verifier": verifierNames}
 	flags := map[string]nameList{"audience": audienceNames, "introspect": audienceNames, "client": clientNames, "user": userNames, "holding": keyNames}
@@ -36,7 +41,7 @@ func addCompletion(root *cobra.Command) {
 		for _, cmd := range append(group.Commands(), group) {
 			for name, list := range flags {
 				if cmd.Flags().Lookup(name) != nil {
-					_ = cmd.RegisterFlagCompletionFunc(name, offer(list, false)) // fails only if it is registered already
+					_ = cmd.RegisterFlagCompletionFunc(name, offer(dial, list, false)) // fails only if it is registered already
 				}
 			}
 			_, argument, _ := strings.Cut(cmd.Use, " ")
@@ -45,10 +50,16 @@ func addCompletion(root *cobra.Command) {
 			case strings.HasPrefix(cmd.Use, "add "), !beginsWithName(argument):
 				cmd.ValidArgsFunction = cobra.NoFileCompletions
 			case groups[group.Name()] != nil:
-				cmd.ValidArgsFunction = offer(groups[group.Name()], true)
+				cmd.ValidArgsFunction = offer(dial, groups[group.Name()], true)
 			}
 		}
 	}
+}
+
+// Algorithm offers the algorithms to the flag --alg of a command.
+func Algorithm(cmd *cobra.Command) {
+	// The only error is a flag that does not exist.
+	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // beginsWithName reports whether the first argument of a command is the name of something that exists.
@@ -59,7 +70,7 @@ func beginsWithName(usage string) bool {
 
 // offer returns a completion that asks the running server. Without one it offers nothing: an error
 // would end up in the command line that is being typed.
-func offer(list nameList, once bool) cobra.CompletionFunc {
+func offer(dial Dial, list nameList, once bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, from string) ([]string, cobra.ShellCompDirective) {
 		const done = cobra.ShellCompDirectiveNoFileComp
 		if once && len(args) > 0 {

@@ -1,4 +1,4 @@
-package main
+package commandline
 
 import (
 	"slices"
@@ -9,7 +9,9 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-func unknownCommand(group *cobra.Command, name string) error {
+// UnknownCommand returns the error for a command that the group does not have, with the one that was probably
+// meant.
+func UnknownCommand(group *cobra.Command, name string) error {
 	err := terminal.Usage("unknown command %q for %q", name, group.CommandPath())
 	near := sameMeaning(name, commandsOf(group))
 	if near == "" {
@@ -53,11 +55,11 @@ func sameMeaning(word string, commands []string) string {
 	return ""
 }
 
-// flagError says what is wrong with a flag, and what was probably meant.
-func flagError(cmd *cobra.Command, err error) error {
+// FlagError says what is wrong with a flag, and what was probably meant.
+func FlagError(cmd *cobra.Command, err error) error {
 	// A flag of a mistyped command is unknown to the group, but the command is the mistake.
 	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
-		return unknownCommand(cmd, cmd.Flags().Arg(0))
+		return UnknownCommand(cmd, cmd.Flags().Arg(0))
 	}
 	usage := terminal.Usage("%w", err)
 	name, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
@@ -78,24 +80,4 @@ func flagsOf(cmd *cobra.Command) (names []string) {
 		}
 	}
 	return names
-}
-
-// strictHelp makes "help" fail for a command that does not exist: cobra would print the help of the
-// program and exit with 0.
-func strictHelp(root *cobra.Command) {
-	root.InitDefaultHelpCmd()
-	help, _, _ := root.Find([]string{"help"})
-	help.Run, help.RunE = nil, func(_ *cobra.Command, args []string) error {
-		target, rest, err := root.Find(args)
-		switch {
-		case err != nil:
-			return terminal.Usage("%w", err)
-		case len(rest) > 0 && target.HasSubCommands():
-			return unknownCommand(target, rest[0])
-		case len(rest) > 0:
-			return arguments()(target, rest)
-		}
-		target.InitDefaultHelpFlag()
-		return target.Help()
-	}
 }
