@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/outage"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
@@ -153,7 +154,7 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 			failed := map[string]bool{}
 			for probe, run := range probes {
 				err := run()
-				switch _, _, unavailable := Unavailable(err); {
+				switch _, _, unavailable := outage.Of(err); {
 				case err == nil:
 				case errors.Is(err, storage.ErrDamaged) && unavailable:
 					failed[probe] = true
@@ -340,7 +341,7 @@ func TestTwoVersionsOfARecordAreReadDuringAnUpgrade(t *testing.T) {
 	later[0] = familyVersion + 1
 	write(later)
 	_, err = w.refresh(g.Refresh)
-	if _, _, unavailable := Unavailable(err); !unavailable || errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "newer version of Keymill") {
+	if _, _, unavailable := outage.Of(err); !unavailable || errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), "newer version of Keymill") {
 		t.Errorf("a later version: %v", err)
 	}
 	if !bytes.Equal(read(), later) {

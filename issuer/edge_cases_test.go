@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/outage"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
 	"keymill/keystore"
@@ -34,12 +35,12 @@ func TestRemovingAnAlgorithmEndsNoSession(t *testing.T) {
 	w.restartWith(only)
 	for range 2 {
 		_, err := w.refresh(p.grant.Refresh)
-		if _, _, ok := Unavailable(err); !ok {
+		if _, _, ok := outage.Of(err); !ok {
 			t.Fatalf("got %v", err)
 		}
 	}
 	_, err := w.StartSession(t.Context(), SessionRequest{User: "7", Client: "web", Endpoint: LoginBrowser})
-	if _, _, ok := Unavailable(err); !ok {
+	if _, _, ok := outage.Of(err); !ok {
 		t.Errorf("a login for the removed algorithm: got %v", err)
 	}
 	if s := p.session(); s.Generation != 0 || s.State != "live" {

@@ -10,6 +10,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
 	"keymill/issuer/endpoint/limit"
+	"keymill/issuer/outage"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 )
@@ -136,7 +137,7 @@ func replyTo(err error, u unavailable) reply {
 	case errors.As(err, &hashers):
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), u.body(hashers.Error()), slog.LevelWarn}
 	}
-	switch reason, wait, ok := issuer.Unavailable(err); {
+	switch reason, wait, ok := outage.Of(err); {
 	case ok && wait > 0:
 		return reply{http.StatusServiceUnavailable, wait, u.body(reason), slog.LevelWarn}
 	case ok:

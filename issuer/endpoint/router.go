@@ -18,7 +18,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/admin"
-	"keymill/issuer/endpoint/admin/access"
+	"keymill/issuer/endpoint/challenge"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/endpoint/requestid"
@@ -148,7 +148,7 @@ func (rt *router) recoverPanic(w http.ResponseWriter, r *http.Request) {
 
 // writeError writes the answer and the log line of an error.
 func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	a, challenge, contentType := replyTo(err, rt.unavailable), basicAuth, jsonType
+	a, scheme, contentType := replyTo(err, rt.unavailable), basicAuth, jsonType
 	cancelled := r.Context().Err()
 	gone := cancelled != nil && errors.Is(err, cancelled)
 	if gone {
@@ -157,7 +157,7 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	body, _ := a.body.(api.ErrorResponse)
 	metrics.Failed(w, body.Code, gone)
 	if f := cmp.Or(rt.formats[r.URL.Path], rt.format); f != nil {
-		a, challenge = f.apply(r, a, err), f.challenge
+		a, scheme = f.apply(r, a, err), f.challenge
 		if f.contentType != nil {
 			contentType = f.contentType
 		}
@@ -171,10 +171,10 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	if a.status == http.StatusRequestEntityTooLarge {
 		header.Set("Connection", "close") // otherwise net/http would read the body before the next request
 	}
-	if denied := (*access.Error)(nil); errors.As(err, &denied) {
+	if denied := (*challenge.Error)(nil); errors.As(err, &denied) {
 		header["Www-Authenticate"] = []string{denied.Challenge}
 	} else if a.status == http.StatusUnauthorized {
-		header["Www-Authenticate"] = challenge
+		header["Www-Authenticate"] = scheme
 	}
 	if a.status >= http.StatusInternalServerError && rt.damaged != nil {
 		rt.damaged(r.Context(), err)

@@ -6,8 +6,8 @@
 //	*refusal.Refusal                   400, 401         400, 404, 409
 //	*keystore.InvalidError             –                400, 404, 409
 //	*keystore.NotReadyError            –                409 with "at"
-//	issuer.Unavailable, temporary      503 Retry-After  503 Retry-After
-//	issuer.Unavailable, permanent      503              503
+//	outage.Of, temporary               503 Retry-After  503 Retry-After
+//	outage.Of, permanent               503              503
 //	*limit.Error                       429 Retry-After  –
 //	*issuer.BusyError                  429 Retry-After  429 Retry-After
 //	*http.MaxBytesError                413              413

@@ -20,6 +20,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/adminscope"
+	"keymill/issuer/endpoint/challenge"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/refusal"
 )
@@ -71,7 +72,7 @@ func (g *Guard) Identify(ctx context.Context, header http.Header, from netip.Add
 		g.count("invalid_admin_token")
 		refused := refusal.New("invalid_token", "the access token is invalid, expired, revoked or not for the admin API")
 		refused.Cause = err
-		return nil, &Error{Refusal: refused, Challenge: challenge(`error="invalid_token"`)}
+		return nil, challenge.New(refused, adminscope.Audience, `error="invalid_token"`)
 	} else if err != nil {
 		return nil, err
 	}
@@ -82,10 +83,7 @@ func (g *Guard) Identify(ctx context.Context, header http.Header, from netip.Add
 func bearer(header http.Header) (refusal.Secret, error) {
 	values := header["Authorization"]
 	if len(values) > 1 {
-		return "", &Error{
-			Refusal:   refusal.New("invalid_request", "the request has more than one header Authorization"),
-			Challenge: challenge(`error="invalid_request"`),
-		}
+		return "", challenge.New(refusal.New("invalid_request", "the request has more than one header Authorization"), adminscope.Audience, `error="invalid_request"`)
 	}
 	if len(values) == 1 {
 		scheme, token, _ := strings.Cut(values[0], " ")
@@ -93,10 +91,7 @@ func bearer(header http.Header) (refusal.Secret, error) {
 			return refusal.Secret(token), nil
 		}
 	}
-	return "", &Error{
-		Refusal:   refusal.New("no_token", "the admin API needs an access token for audience %s in the header Authorization: Bearer", adminscope.Audience),
-		Challenge: challenge(""),
-	}
+	return "", challenge.New(refusal.New("no_token", "the admin API needs an access token for audience %s in the header Authorization: Bearer", adminscope.Audience), adminscope.Audience)
 }
 
 // Check refuses a caller without the scope. Some routes are served on the socket only.
@@ -107,25 +102,6 @@ func (c *Caller) Check(needed adminscope.Scope) error {
 	if slices.Contains(c.Scopes, string(needed)) {
 		return nil
 	}
-	return &Error{
-		Refusal:   refusal.New("insufficient_scope", "this needs the scope %s, which the token or its client %s lacks", needed, c.Client),
-		Challenge: challenge(`error="insufficient_scope", scope="` + string(needed) + `"`),
-	}
-}
-
-// An Error is a refusal that says which token is needed (RFC 6750, section 3).
-type Error struct {
-	*refusal.Refusal
-	Challenge string // of the header WWW-Authenticate
-}
-
-// Unwrap returns the refusal.
-func (e *Error) Unwrap() error { return e.Refusal }
-
-func challenge(parameters string) string {
-	c := `Bearer realm="` + adminscope.Audience + `"`
-	if parameters != "" {
-		c += ", " + parameters
-	}
-	return c
+	refused := refusal.New("insufficient_scope", "this needs the scope %s, which the token or its client %s lacks", needed, c.Client)
+	return challenge.New(refused, adminscope.Audience, `error="insufficient_scope"`, `scope="`+string(needed)+`"`)
 }

@@ -1,4 +1,8 @@
-package issuer
+// Package outage tells whose fault a failed request is.
+//
+//	a key, the store, the disk or a record ──▶ the server's: 503, with or without a time to wait
+//	everything else                        ──▶ a refusal, or a fault of the program
+package outage
 
 import (
 	"context"
@@ -10,11 +14,11 @@ import (
 	"keymill/storage"
 )
 
-// Unavailable reports whether the server, and not the request, is why the request failed: no key can sign yet,
+// Of reports whether the server, and not the request, is why the request failed: no key can sign yet,
 // the store is full or has failed, the request took too long, or a record that it needs cannot be read. The same
 // request can succeed after retryAfter, which is 0 if only the operator can help: a damaged record stays so.
 // The reason is for operators only.
-func Unavailable(err error) (reason string, retryAfter time.Duration, ok bool) {
+func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 	var keys *keystore.UnavailableError
 	switch {
 	case errors.As(err, &keys):
