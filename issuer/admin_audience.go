@@ -11,6 +11,7 @@ import (
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/audience"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
@@ -25,7 +26,7 @@ var ErrAdminAudience = errors.New("the store has an audience " + adminscope.Audi
 // CheckAdminAudience returns ErrAdminAudience if the store has such an audience.
 func CheckAdminAudience(ctx context.Context, s storage.Store) error {
 	return s.View(ctx, func(r storage.Reader) error {
-		switch _, err := r.Get(audienceKey(adminscope.Audience)); {
+		switch _, err := r.Get(audience.Key(adminscope.Audience)); {
 		case err == nil:
 			return ErrAdminAudience
 		case !errors.Is(err, storage.ErrNotFound):
@@ -45,12 +46,12 @@ func (i *Issuer) openAdmin(ctx context.Context, accepted bool) error {
 	if slices.Contains(i.Algorithms(), jwks.EdDSA) {
 		alg = jwks.EdDSA
 	}
-	i.admin = &audienceRecord{Alg: alg, TTL: int64(adminscope.Lifetime / time.Second), Scopes: adminscope.Names(), Profile: profileRFC9068}
+	i.admin = &audienceRecord{Alg: alg, TTL: int64(adminscope.Lifetime / time.Second), Scopes: adminscope.Names(), Profile: audience.RFC9068}
 	i.adminTokens = accesstoken.NewVerifier(i.url)
 	if i.adminAccepted = accepted; !accepted {
 		return nil
 	}
-	err := i.store.Update(ctx, func(tx storage.Tx) error { return i.keys.RaiseMaxLifetime(tx, alg, i.admin.ttl()) })
+	err := i.store.Update(ctx, func(tx storage.Tx) error { return i.keys.RaiseMaxLifetime(tx, alg, i.admin.Lifetime()) })
 	if err != nil {
 		return fmt.Errorf("keep keys for tokens of audience %s: %w", adminscope.Audience, err)
 	}
@@ -77,7 +78,7 @@ func (i *Issuer) insertBuiltIn(page []api.Audience, after string, limit int) []a
 		return page
 	}
 	n, _ := slices.BinarySearchFunc(page, adminscope.Audience, func(a api.Audience, name string) int { return strings.Compare(a.Name, name) })
-	page = slices.Insert(page, n, i.admin.show(adminscope.Audience))
+	page = slices.Insert(page, n, i.admin.Show(adminscope.Audience))
 	return page[:min(len(page), limit)]
 }
 

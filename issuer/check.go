@@ -9,7 +9,10 @@ import (
 
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/adminscope"
+	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/loginterms"
+	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
@@ -19,8 +22,6 @@ import (
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/issuer/username"
-	"keymill/jwks"
-	"keymill/keystore"
 	"keymill/storage"
 )
 
@@ -31,26 +32,26 @@ func CheckRecord(key string, raw []byte) (err error) {
 	named := true
 	switch kind {
 	case "audience":
-		named = validName(name)
-		_, err = record.Decode(key, raw, (*audienceRecord).possible)
+		named = names.IsAudience(name)
+		_, err = audience.Decode(key, raw)
 	case "client":
-		named = validID(name)
+		named = names.IsClient(name)
 		_, err = record.Decode(key, raw, (*clientRecord).possible)
 	case "user":
 		named = validUserID(name)
 		_, err = record.Decode(key, raw, (*userRecord).possible)
 	case "gone":
-		named = validID(name)
+		named = names.IsClient(name)
 		_, err = record.Decode(key, raw, (*goneRecord).possible)
 	case "terms":
-		_, err = decodeTerms(key, raw)
+		_, err = loginterms.Decode(key, raw)
 	case "origin":
 		named = isOrigin(name)
 		_, err = record.Decode(key, raw, record.PossibleCount)
 	case "scheme":
 		err = password.CheckCount(key, raw)
 	case "id":
-		named, err = validID(name), checkKind(key, raw)
+		named, err = names.IsClient(name), checkKind(key, raw)
 	case "login":
 		sum, bad := record.Encoding.DecodeString(name)
 		named, err = bad == nil && len(sum) == sha256.Size && record.Encoding.EncodeToString(sum) == name, checkLogin(key, raw)
@@ -58,7 +59,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		_, err = decodeFamily(key, raw)
 	case "sessions":
 		of, ok := tally.Parse(name)
-		named = ok && validUserID(of.User) && validID(of.Client)
+		named = ok && validUserID(of.User) && names.IsClient(of.Client)
 		_, err = sessionlist.Decode(key, raw)
 	case "denied":
 		named, err = accesstoken.IsName(name), record.CheckPresent(key, raw)
@@ -82,12 +83,6 @@ func CheckRecord(key string, raw []byte) (err error) {
 	return err
 }
 
-func (rec *audienceRecord) possible() bool {
-	return slices.Contains(keystore.SupportedAlgorithms(), rec.Alg) && rec.ttl() >= minTTL && rec.ttl() <= maxTTL &&
-		(rec.Profile == profileRFC9068 || rec.Profile == profileSimpleJWT && rec.Alg == jwks.RS256) && rec.Clients >= 0 &&
-		record.PossibleList(rec.Scopes, scope.Max, scope.Valid)
-}
-
 func (rec *clientRecord) possible() bool {
 	most := int64(MaxAbsolute / time.Second)
 	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
@@ -97,9 +92,9 @@ func (rec *clientRecord) possible() bool {
 }
 
 func (rec *clientRecord) possibleLists() bool {
-	return record.PossibleList(rec.Grants, len(grantNames), isGrant) && record.PossibleList(rec.Audiences, maxAudiences, validName) &&
+	return record.PossibleList(rec.Grants, len(grantNames), isGrant) && record.PossibleList(rec.Audiences, maxAudiences, names.IsAudience) &&
 		record.PossibleList(rec.Scopes, scope.Max, scope.Valid) && record.PossibleList(rec.Origins, maxOrigins, isOrigin) &&
-		record.PossibleList(append([]string{}, rec.Introspect...), maxAudiences, validName) && len(rec.named()) <= maxAudiences &&
+		record.PossibleList(append([]string{}, rec.Introspect...), maxAudiences, names.IsAudience) && len(rec.named()) <= maxAudiences &&
 		(!rec.Public || len(rec.Introspect) == 0 && !slices.Contains(rec.Grants, "client_credentials"))
 }
 
@@ -126,18 +121,6 @@ func (rec *userRecord) possible() bool {
 
 func (rec *goneRecord) possible() bool {
 	return record.PossibleSecond(rec.Until) && record.PossibleEpoch(rec.Epoch)
-}
-
-func (t *loginTerms) possible() bool {
-	return validID(t.Client) && record.PossibleList(t.Scopes, scope.Max, scope.Valid) && record.PossibleList(t.Audiences, maxAudiences, validName) && len(t.Audiences) > 0
-}
-
-func decodeTerms(key string, raw []byte) (*loginTerms, error) {
-	t, err := record.Decode(key, raw, (*loginTerms).possible)
-	if err == nil && key != termsKey(termsIDOf(raw)) {
-		err = storage.Damaged(key, "it has the content of another record")
-	}
-	return t, err
 }
 
 // possible reports whether this program can have written the values of a family. Only a rotation counts

@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/loginterms"
+	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
@@ -100,7 +103,7 @@ var impossibles = map[string]func(t *testing.T, key string, raw []byte) map[stri
 		"no lifetime":        func(r *audienceRecord) { r.TTL = 0 },
 		"long lifetime":      func(r *audienceRecord) { r.TTL = 86401 },
 		"unknown profile":    func(r *audienceRecord) { r.Profile = "RFC9068" },
-		"simplejwt by EdDSA": func(r *audienceRecord) { r.Profile = profileSimpleJWT },
+		"simplejwt by EdDSA": func(r *audienceRecord) { r.Profile = audience.SimpleJWT },
 		"negative count":     func(r *audienceRecord) { r.Clients = -1 },
 		"scopes are null":    func(r *audienceRecord) { r.Scopes = nil },
 		"a scope twice":      func(r *audienceRecord) { r.Scopes = []string{"a", "a"} },
@@ -299,8 +302,8 @@ func TestARecordUnderAnotherNameIsDamage(t *testing.T) {
 	all := everyRecord(newWorld(t))
 	id := record.NewID(present).String()
 	names := map[string][]string{
-		"audience": {"", "a b", "é", strings.Repeat("a", maxNameBytes+1)},
-		"client":   {"", " web", "web ", "é", strings.Repeat("a", maxIDBytes+1)},
+		"audience": {"", "a b", "é", strings.Repeat("a", names.MaxAudienceBytes+1)},
+		"client":   {"", " web", "web ", "é", strings.Repeat("a", names.MaxClientBytes+1)},
 		"user":     {"", " 7", "7\n", strings.Repeat("7", maxUserIDBytes+1)},
 		"id":       {"", " 7", "é"},
 		"gone":     {"", "7 ", "é"},
@@ -388,7 +391,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 
 // TestTermsThatNoCodeWritesAreDamage, although their hash is right.
 func TestTermsThatNoCodeWritesAreDamage(t *testing.T) {
-	for _, terms := range []loginTerms{
+	for _, terms := range []loginterms.Terms{
 		{Client: "", Audiences: []string{"a"}, Scopes: []string{}},
 		{Client: " web", Audiences: []string{"a"}, Scopes: []string{}},
 		{Client: "web", Audiences: []string{}, Scopes: []string{}},
@@ -400,7 +403,7 @@ func TestTermsThatNoCodeWritesAreDamage(t *testing.T) {
 		{Client: "web", Audiences: numbered(17), Scopes: []string{}},
 	} {
 		raw, _ := json.Marshal(terms)
-		if err := CheckRecord(termsKey(termsIDOf(raw)), raw); !errors.Is(err, storage.ErrDamaged) {
+		if err := CheckRecord(loginterms.Key(loginterms.IDOf(raw)), raw); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: %v", raw, err)
 		}
 	}

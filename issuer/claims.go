@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"keymill/issuer/audience"
 	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
 )
@@ -36,7 +37,7 @@ type entitlement struct {
 // longer than everything else.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	now := i.keys.WallTime()
-	expires := now.Add(e.record.ttl())
+	expires := now.Add(e.record.Lifetime())
 	issued := now
 	if !e.decided.IsZero() {
 		issued = e.decided
@@ -49,7 +50,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.user != nil {
 		own = e.user.Claims
 	}
-	if e.record.Profile == profileSimpleJWT {
+	if e.record.Profile == audience.SimpleJWT {
 		c.Type = "access"
 		if e.user != nil {
 			c.User = claim.DjangoUserID(e.subject)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -116,7 +117,7 @@ func ReadClient(ctx context.Context, s storage.Store, id string) (api.Client, er
 
 // Clients returns up to limit clients whose ids follow after, in order.
 func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Client, error) {
-	if after != "" && !validID(after) {
+	if after != "" && !names.IsClient(after) {
 		return nil, refusal.New("invalid_request", "after must be a client id")
 	}
 	var list []api.Client

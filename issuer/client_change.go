@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -25,9 +26,9 @@ const maxOldFor = 90 * 24 * time.Hour
 // AddClient adds a client. The answer holds the secret of a confidential client. It is not shown
 // again, since the store has only its hash.
 func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api.Client, error) {
-	if !validID(c.ID) {
+	if !names.IsClient(c.ID) {
 		return api.Client{}, refusal.New("invalid_request",
-			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", refusal.Quoted(c.ID), maxIDBytes)
+			"client id '%.100s' must be 1 to %d printable ASCII characters without a space at either end", refusal.Quoted(c.ID), names.MaxClientBytes)
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
 	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now}

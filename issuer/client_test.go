@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
@@ -108,7 +109,7 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	side := func(s string) (c api.ClientChange) {
 		audiences, origins, scopes := []string{}, []string{}, []string{}
 		for n := range maxAudiences {
-			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", maxNameBytes-4)))
+			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", names.MaxAudienceBytes-4)))
 		}
 		for n := range maxOrigins {
 			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", origin.MaxBytes-12)))
@@ -123,7 +124,7 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 		return api.ClientChange{Audiences: &audiences, Origins: &origins, Scopes: &scopes, Disabled: &disabled}
 	}
 	a, b := side("a"), side("b")
-	id := strings.Repeat("c", maxIDBytes)
+	id := strings.Repeat("c", names.MaxClientBytes)
 	must[api.Client](t)(w.AddClient(t.Context(), api.NewClient{
 		ID: id, Grants: []string{"client_credentials"}, Audiences: *a.Audiences, Origins: *a.Origins, Scopes: *a.Scopes,
 	}, "uid:0"))

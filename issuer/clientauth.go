@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"keymill/issuer/names"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
 	"keymill/storage"
@@ -79,7 +80,7 @@ func (i *Issuer) boundClient(r storage.Reader, id string) (*clientRecord, error)
 // have takes the same time as one that no client has. The record is shared: the caller must not
 // change it.
 func (i *Issuer) findClient(r storage.Reader, id string) (*clientRecord, error) {
-	key, possible := clientKey(id), validID(id)
+	key, possible := clientKey(id), names.IsClient(id)
 	if !possible {
 		key = clientKey("-")
 	}

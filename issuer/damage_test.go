@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/loginterms"
 	"keymill/issuer/outage"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -150,7 +151,7 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 				}
 				broken = w.all()[key]
 			}
-			w.terms.known = nil
+			w.terms = loginterms.Cache{}
 			failed := map[string]bool{}
 			for probe, run := range probes {
 				err := run()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/loginterms"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
 	"keymill/storage"
@@ -24,10 +25,10 @@ var (
 type family struct {
 	id      familyID
 	rec     *familyRecord
-	terms   *loginTerms   // that the login agreed on
-	user    *userRecord   // nil if the user was removed
-	client  *clientRecord // nil if the client was removed
-	current epochs        // as they are now
+	terms   *loginterms.Terms // that the login agreed on
+	user    *userRecord       // nil if the user was removed
+	client  *clientRecord     // nil if the client was removed
+	current epochs            // as they are now
 }
 
 // family reads a family without its client, which the caller has. It returns nil if there is no
@@ -38,7 +39,7 @@ func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 		return nil, err
 	}
 	f := &family{id: id, rec: rec}
-	if f.terms, err = i.terms.read(r, rec.terms); err != nil {
+	if f.terms, err = i.terms.Read(r, rec.terms); err != nil {
 		return nil, err
 	}
 	if rec.scopes>>len(f.terms.Scopes) != 0 {
@@ -75,7 +76,7 @@ func (f *family) state(now time.Time, l Lifetimes) familyState {
 }
 
 // granted returns the scopes that the login agreed on, sorted.
-func (f *family) granted() []string { return f.terms.names(f.rec.scopes) }
+func (f *family) granted() []string { return f.terms.Names(f.rec.scopes) }
 
 func (f *family) detail(from netip.Addr) map[string]string {
 	d := map[string]string{"user": f.rec.user, "client": f.terms.Client}

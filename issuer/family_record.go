@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/loginterms"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -28,7 +29,7 @@ type familyRecord struct {
 	end             ending        // the decision that ended it; epochs and time end it without a write
 	endpoint        LoginEndpoint // where the user logged in
 	secret          byte          // number of the one in the MAC of the current token
-	terms           termsID       // client, audiences, scopes
+	terms           loginterms.ID // client, audiences, scopes
 	epochs          epochs        // at the login
 	created         time.Time
 	lastUsed        time.Time     // the time of the login or of the last rotation
@@ -38,9 +39,9 @@ type familyRecord struct {
 	shared          uint8         // generations in a row that were answered to two addresses within the grace
 	address         [4]byte       // fingerprint of the address that got the current token first
 	endedAt         time.Time
-	scopes          scopeSet  // that the login asked for, of the terms'
-	due             time.Time // of its entry in the index of the clean-up
-	deniedUntil     time.Time // access tokens with this iat or an earlier one are denied; zero if none are
+	scopes          loginterms.Set // that the login asked for, of the terms'
+	due             time.Time      // of its entry in the index of the clean-up
+	deniedUntil     time.Time      // access tokens with this iat or an earlier one are denied; zero if none are
 	user            string
 }
 
@@ -108,14 +109,14 @@ func decodeNewestFamily(key string, b []byte) *familyRecord {
 	end := byte(f.Uint(1))
 	rec := &familyRecord{
 		end: ending(end &^ (flagRetries | flagDenied)), created: id.Time(),
-		endpoint: LoginEndpoint(f.Uint(1)), secret: byte(f.Uint(1)), terms: termsID(f.Bytes(16)),
+		endpoint: LoginEndpoint(f.Uint(1)), secret: byte(f.Uint(1)), terms: loginterms.ID(f.Bytes(16)),
 		epochs: epochs{store: f.Uint(8), user: f.Uint(8), client: f.Uint(8)}, lastUsed: milliseconds(f),
 	}
 	served := f.Uint(6)
 	rec.rotatedAtServed = time.Duration(served) * time.Millisecond
 	rec.generation, rec.address, rec.due = uint32(f.Uint(4)), [4]byte(f.Bytes(4)), seconds(f)
 	scopes := int(f.Uint(1))
-	rec.scopes = scopeSet(f.Uint(min(scopes, 8)))
+	rec.scopes = loginterms.Set(f.Uint(min(scopes, 8)))
 	possible := served <= uint64(math.MaxInt64/time.Millisecond) && scopes == (bits.Len64(uint64(rec.scopes))+7)/8
 	if end&flagRetries != 0 {
 		rec.retries, rec.shared = uint16(f.Uint(2)), uint8(f.Uint(1))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/audience"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -20,7 +21,7 @@ func goneKey(id string) string { return "gone/" + id }
 
 // leave removes an id from the index and notes the epoch that its client or user had at the end.
 func (d decision) leave(id string, epoch uint64) error {
-	rec := goneRecord{Epoch: epoch, Until: d.now.Add(maxTTL + maxClockStep + time.Second).UTC().Truncate(time.Second)}
+	rec := goneRecord{Epoch: epoch, Until: d.now.Add(audience.MaxTTL + maxClockStep + time.Second).UTC().Truncate(time.Second)}
 	return errors.Join(
 		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(dueKey(rec.Until, dueGone, id), record.Present()),
 	)

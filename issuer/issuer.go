@@ -37,7 +37,7 @@
 //	scheme/<class>    how many passwords are hashed in that way, see package password
 //	refresh/secret/…  the keys of the MACs of refresh tokens, sealed (keystore.Vault)
 //	family/<id>       one session, binary, see family_record.go
-//	terms/<hash>      client, audiences and scopes that many families share, see login_terms.go
+//	terms/<hash>      client, audiences and scopes that many families share, see package loginterms
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
 //	tally/<length>/<user>/<client>      how many of their events have an audit record, see package tally
 //	due/<time>/…      when to look at a family, a denied token, a removed id or a tally next, see sweep.go
@@ -56,6 +56,7 @@ import (
 	"log/slog"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/loginterms"
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
@@ -91,7 +92,7 @@ type Issuer struct {
 	clients   record.Cache[clientRecord]
 	audiences record.Cache[audienceRecord]
 	users     record.Cache[userRecord]
-	terms     termsCache
+	terms     loginterms.Cache
 	retries   retry.Counts
 	passwords *password.Hasher
 	damaged   func(error)

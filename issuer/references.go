@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"keymill/issuer/adminscope"
+	"keymill/issuer/audience"
+	"keymill/issuer/loginterms"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -65,7 +67,7 @@ func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error
 			continue
 		}
 		rec.Clients += change
-		if err := putJSON(tx, audienceKey(name), rec); err != nil {
+		if err := putJSON(tx, audience.Key(name), rec); err != nil {
 			return err
 		}
 	}
@@ -135,7 +137,7 @@ func References(r storage.Reader, key string, raw []byte) (l Links) {
 	kind, name, _ := strings.Cut(key, "/")
 	switch kind {
 	case "audience":
-		rec, _ := record.Decode(key, raw, (*audienceRecord).possible)
+		rec, _ := audience.Decode(key, raw)
 		l.Count = rec.Clients
 	case "origin", "scheme":
 		l.Count, _ = strconv.Atoi(string(raw))
@@ -182,9 +184,9 @@ func (l *Links) count(prefix string, names []string) {
 func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
 	rec, _ := decodeFamily(key, raw)
 	id, _ := record.ParseID(strings.TrimPrefix(key, "family/"))
-	l.Needs, l.User = []string{termsKey(rec.terms), refreshtoken.SecretKey(rec.secret)}, rec.user
+	l.Needs, l.User = []string{loginterms.Key(rec.terms), refreshtoken.SecretKey(rec.secret)}, rec.user
 	l.Swept, l.Due = true, dueKey(rec.due, dueFamily, id.String())
-	terms, err := new(termsCache).read(r, rec.terms)
+	terms, err := new(loginterms.Cache).Read(r, rec.terms)
 	if err != nil {
 		return
 	}

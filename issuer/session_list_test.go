@@ -2,10 +2,11 @@ package issuer
 
 import (
 	"fmt"
-	"keymill/issuer/sessionlist"
 	"sync"
 	"testing"
 	"time"
+
+	"keymill/issuer/sessionlist"
 )
 
 // The limit is a hundred live sessions of one user at one client. Ended sessions do not count.

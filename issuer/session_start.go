@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/loginterms"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
@@ -92,8 +93,8 @@ func (f *family) loginDetail(from netip.Addr) map[string]string {
 // A preparedLogin is what the client and the request allow, before the user is known.
 type preparedLogin struct {
 	client      *clientRecord
-	terms       loginTerms
-	scopes      scopeSet
+	terms       loginterms.Terms
+	scopes      loginterms.Set
 	entitlement entitlement // of the first access token
 }
 
@@ -114,11 +115,11 @@ func (i *Issuer) prepare(r storage.Reader, req SessionRequest) (preparedLogin, e
 		return preparedLogin{}, err
 	}
 	p := preparedLogin{
-		client: client, terms: loginTerms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
+		client: client, terms: loginterms.Terms{Client: req.Client, Audiences: client.Audiences, Scopes: client.Scopes},
 		entitlement: entitlement{client: req.Client, audience: name, record: audience, scope: granted},
 	}
-	if p.scopes = p.terms.pick(granted); req.Scope == "" {
-		p.scopes = p.terms.pick(strings.Join(client.Scopes, " ")) // also those of the other audiences
+	if p.scopes = p.terms.Pick(granted); req.Scope == "" {
+		p.scopes = p.terms.Pick(strings.Join(client.Scopes, " ")) // also those of the other audiences
 	}
 	return p, nil
 }
@@ -139,7 +140,7 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 	if err != nil {
 		return nil, err
 	}
-	terms, err := putTerms(tx, p.terms)
+	terms, err := loginterms.Put(tx, p.terms)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
@@ -127,7 +128,7 @@ func (e dueEntry) named() bool {
 	case dueToken:
 		return accesstoken.IsName(e.id)
 	case dueGone:
-		return validID(e.id)
+		return names.IsClient(e.id)
 	case dueTally:
 		return validTally(e.id)
 	}
@@ -137,7 +138,7 @@ func (e dueEntry) named() bool {
 // validTally reports whether a tally has the name.
 func validTally(name string) bool {
 	of, ok := tally.Parse(name)
-	return ok && (of.User == "" || validUserID(of.User)) && validID(of.Client)
+	return ok && (of.User == "" || validUserID(of.User)) && names.IsClient(of.Client)
 }
 
 // due returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.

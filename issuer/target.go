@@ -3,6 +3,7 @@ package issuer
 import (
 	"slices"
 
+	"keymill/issuer/audience"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -25,11 +26,11 @@ func (i *Issuer) chooseAudience(r storage.Reader, asked string, allowed []string
 		}
 		return asked, rec, nil
 	}
-	key := audienceKey(asked)
+	key := audience.Key(asked)
 	raw, err := r.Get(key)
 	if err != nil {
 		return "", nil, record.Missing(err, key, "a client names the audience")
 	}
-	rec, err := i.audiences.Read(key, raw, (*audienceRecord).possible)
+	rec, err := i.audiences.Read(key, raw, (*audienceRecord).Possible)
 	return asked, rec, err
 }

@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/address"
 	"keymill/issuer/api"
+	"keymill/issuer/names"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -165,4 +166,4 @@ var (
 	canonicalInt = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 )
 
-func validUserID(id string) bool { return validID(id) && len(id) <= maxUserIDBytes }
+func validUserID(id string) bool { return names.IsClient(id) && len(id) <= maxUserIDBytes }

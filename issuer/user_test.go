@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/audience"
 	"keymill/issuer/claim"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -207,7 +208,7 @@ func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: profileSimpleJWT}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: audience.SimpleJWT}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })
