@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"keymill/jwks/internal/strictjson"
 )
 
 // Claims are the claims of a verified token (RFC 9068, section 2.2).
@@ -71,22 +73,22 @@ func (c *Claims) clone() *Claims {
 func readClaims(payload []byte) (*Claims, error) {
 	c := &Claims{Raw: payload}
 	// The payload is copied once. Every string of the claims is a part of that copy.
-	err := scanObject(string(payload), strictRules, func(name, raw string) (err error) {
+	err := strictjson.Scan(string(payload), strictRules, func(name, raw string) (err error) {
 		switch name {
 		case "iss":
-			c.Issuer, err = asText(raw)
+			c.Issuer, err = strictjson.Text(raw)
 		case "sub":
-			c.Subject, err = asText(raw)
+			c.Subject, err = strictjson.Text(raw)
 		case "aud":
-			c.Audience, err = asTexts(raw)
+			c.Audience, err = strictjson.Texts(raw)
 		case "client_id":
-			c.ClientID, err = asText(raw)
+			c.ClientID, err = strictjson.Text(raw)
 		case "jti":
-			c.ID, err = asText(raw)
+			c.ID, err = strictjson.Text(raw)
 		case "scope":
-			c.Scope, err = asText(raw)
+			c.Scope, err = strictjson.Text(raw)
 		case "sid":
-			c.SessionID, err = asText(raw)
+			c.SessionID, err = strictjson.Text(raw)
 		case "exp":
 			c.Expires, err = asInstant(raw)
 		case "iat":

@@ -3,6 +3,8 @@ package jwks
 import (
 	"errors"
 	"fmt"
+
+	"keymill/jwks/internal/strictjson"
 )
 
 // The errors that tell why a token is refused, for errors.Is. Each is wrapped in a Failure.
@@ -23,7 +25,7 @@ var (
 
 	// ErrDuplicateMember is wrapped as well if a JSON object in the token has two members
 	// of the same name. Damage in transit does not cause that: the token was made that way.
-	ErrDuplicateMember = errors.New("duplicate member")
+	ErrDuplicateMember = strictjson.ErrDuplicateMember
 )
 
 // A Step is one step of the verification of a token. Steps are numbered in the order in

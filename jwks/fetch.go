@@ -210,14 +210,14 @@ func readDiscovery(document []byte, issuer string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	claimed, err := members.text("issuer")
+	claimed, err := members.Text("issuer")
 	if err != nil {
 		return "", err
 	}
 	if claimed != issuer {
 		return "", fmt.Errorf("the discovery document names issuer %q, not %q", clip(claimed), clip(issuer))
 	}
-	location, err := members.text("jwks_uri")
+	location, err := members.Text("jwks_uri")
 	if err != nil {
 		return "", err
 	}

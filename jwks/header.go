@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"keymill/jwks/internal/strictjson"
 )
 
 // A header is the JOSE header of a token. Nothing in it is trusted: alg and kid only choose
@@ -22,7 +24,7 @@ func readHeader(text string) (header, error) {
 	var h header
 	var unsupported string // a parameter that changes the meaning of the token
 	var mistyped error     // a known parameter that is not a string
-	err := scanObject(text, headerRules, func(name, raw string) error {
+	err := strictjson.Scan(text, headerRules, func(name, raw string) error {
 		var into *string
 		switch name {
 		case "typ":
@@ -43,7 +45,7 @@ func readHeader(text string) (header, error) {
 			return nil
 		}
 		var err error
-		if *into, err = asText(raw); err != nil {
+		if *into, err = strictjson.Text(raw); err != nil {
 			mistyped = fmt.Errorf("%s is %w", name, err)
 		}
 		return nil

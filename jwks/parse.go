@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"keymill/jwks/internal/strictjson"
 )
 
 // maxDocumentBytes bounds a key set and a discovery document. It is checked before parsing.
@@ -42,7 +44,7 @@ func parseSet(b []byte, known map[modulusHash]error) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse key set: %w", err)
 	}
-	list, _ := document.get("keys")
+	list, _ := document.Get("keys")
 	if list == "" || list[0] != '[' {
 		return nil, errors.New(`parse key set: no array "keys"`)
 	}
@@ -63,7 +65,7 @@ func readKeys(list string, checked *moduli) ([]Key, Skipped) {
 	var skipped Skipped
 	count := map[string]int{} // kid → how many elements have it, skipped ones included
 	i := -1
-	scanArray(list, func(raw string) error {
+	strictjson.ScanArray(list, func(raw string) error {
 		i++
 		key, err := readKey(raw)
 		if key.KID != "" {
@@ -95,11 +97,11 @@ func readKeys(list string, checked *moduli) ([]Key, Skipped) {
 // readKey reads one element of "keys". Together with an error it returns the kid, if it could
 // be read.
 func readKey(raw string) (Key, error) {
-	member, err := readObject(raw, strictRules)
+	member, err := strictjson.Read(raw, strictRules)
 	if err != nil {
 		return Key{}, err
 	}
-	kid, err := member.text("kid")
+	kid, err := member.Text("kid")
 	if err != nil {
 		return Key{}, err
 	}
@@ -107,7 +109,7 @@ func readKey(raw string) (Key, error) {
 	if err := checkPurpose(member); err != nil {
 		return key, err
 	}
-	kty, err := member.text("kty")
+	kty, err := member.Text("kty")
 	if err != nil {
 		return key, err
 	}
@@ -124,11 +126,11 @@ func readKey(raw string) (Key, error) {
 	if err != nil {
 		return key, err
 	}
-	alg, err := member.text("alg")
+	alg, err := member.Text("alg")
 	if err != nil {
 		return key, err
 	}
-	if _, given := member.get("alg"); given {
+	if _, given := member.Get("alg"); given {
 		key.Alg = canonicalAlg(alg)
 	}
 	return key, key.check()
@@ -136,21 +138,21 @@ func readKey(raw string) (Key, error) {
 
 // checkPurpose refuses a key that was not published to verify signatures (RFC 7517, sections
 // 4.2 and 4.3), and a key that must not be published at all.
-func checkPurpose(member object) error {
+func checkPurpose(member strictjson.Object) error {
 	for _, name := range secretMembers {
-		if _, given := member.get(name); given {
+		if _, given := member.Get(name); given {
 			return fmt.Errorf("it holds the secret member %q", name)
 		}
 	}
-	use, err := member.text("use")
+	use, err := member.Text("use")
 	if err != nil {
 		return err
 	}
-	if _, given := member.get("use"); given && use != "sig" {
+	if _, given := member.Get("use"); given && use != "sig" {
 		return fmt.Errorf("use is %q, not sig", clip(use))
 	}
-	if operations, given := member.get("key_ops"); given {
-		names, err := asTexts(operations)
+	if operations, given := member.Get("key_ops"); given {
+		names, err := strictjson.Texts(operations)
 		if err != nil || operations[0] != '[' || !slices.Contains(names, "verify") {
 			return errors.New("key_ops does not list verify")
 		}
@@ -160,7 +162,7 @@ func checkPurpose(member object) error {
 
 // readRSA reads n and e (RFC 7518, section 6.3.1). It checks their lengths before it builds
 // the numbers.
-func readRSA(member object) (*rsa.PublicKey, error) {
+func readRSA(member strictjson.Object) (*rsa.PublicKey, error) {
 	n, err := readBytes(member, "n", maxRSABits/8)
 	if err != nil {
 		return nil, err
@@ -177,23 +179,23 @@ func readRSA(member object) (*rsa.PublicKey, error) {
 }
 
 // readEd25519 reads crv and x (RFC 8037, section 2).
-func readEd25519(member object) (ed25519.PublicKey, error) {
-	curve, err := member.text("crv")
+func readEd25519(member strictjson.Object) (ed25519.PublicKey, error) {
+	curve, err := member.Text("crv")
 	if err != nil {
 		return nil, err
 	}
 	if curve != "Ed25519" {
 		return nil, fmt.Errorf("crv %q is not supported", clip(curve))
 	}
-	if _, given := member.get("y"); given {
+	if _, given := member.Get("y"); given {
 		return nil, errors.New("an Ed25519 key has no y")
 	}
 	return readBytes(member, "x", ed25519.PublicKeySize)
 }
 
 // readBytes reads a base64url member of 1 to most octets.
-func readBytes(member object, name string, most int) ([]byte, error) {
-	s, err := member.text(name)
+func readBytes(member strictjson.Object, name string, most int) ([]byte, error) {
+	s, err := member.Text(name)
 	if err != nil {
 		return nil, err
 	}

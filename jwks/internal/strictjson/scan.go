@@ -1,4 +1,7 @@
-package jwks
+// Package strictjson reads JSON (RFC 8259) so that two readers cannot understand one text differently:
+// it refuses repeated names, broken UTF-8 and lone surrogates, and it bounds nesting and members. It
+// returns values as they were written, and decodes only the strings that are asked for.
+package strictjson
 
 import (
 	"errors"
@@ -8,35 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// How many levels deep a JSON text may nest. The claims of Keymill need 3. A document of keys
-// may contain members that are never read, and its length bounds it already.
-const (
-	maxDepth         = 16
-	maxDocumentDepth = 10_000 // the limit of encoding/json
-)
-
 // fewNames is the number of names up to which names are compared one by one. Nearly every
 // object has fewer, and a map would cost more than the rest of the scan.
 const fewNames = 32
 
 var errNotJSON = errors.New("not JSON")
 
-// rules are what a scanner requires beyond the grammar.
-type rules struct {
-	depth   int  // most levels, including the outermost object
-	members int  // most members of all objects together
-	strict  bool // refuse repeated names and lone surrogates at every level
+// Rules are what a text must keep beyond the grammar. Names at the top level are always unique.
+type Rules struct {
+	Depth   int  // most levels, including the outermost object
+	Members int  // most members of all objects together
+	Strict  bool // refuse repeated names and lone surrogates at every level
 }
 
-// Parse decides about each key on its own, so documentRules allow anything below the top level
-// of a document: a fault in one key must not cost the others. A token is accepted or refused
-// as a whole, so strictRules apply to all of it. A header is read before the signature is
-// verified, so headerRules also bound its cost.
-var (
-	documentRules = rules{depth: maxDocumentDepth, members: math.MaxInt}
-	strictRules   = rules{depth: maxDepth, members: math.MaxInt, strict: true}
-	headerRules   = rules{depth: maxDepth, members: 64, strict: true}
-)
+// ErrDuplicateMember is the error for an object with two members of one name.
+var ErrDuplicateMember = errors.New("duplicate member")
 
 // A scanner reads a JSON text (RFC 8259) once, from its first byte to its last. encoding/json
 // would use the last of two members with one name, ignore the case of names, and replace
@@ -45,7 +34,7 @@ var (
 type scanner struct {
 	text  string
 	at    int
-	rules rules
+	rules Rules
 	read  int // members so far
 
 	// The names of the objects that are open now, the innermost object last, up to fewNames. It
@@ -54,9 +43,9 @@ type scanner struct {
 	named int
 }
 
-// scanObject reads text as one object and calls each with every member: the name without
+// Scan reads text as one object and calls each with every member: the name without
 // escapes, and the value as it was written.
-func scanObject(text string, r rules, each func(name, raw string) error) error {
+func Scan(text string, r Rules, each func(name, raw string) error) error {
 	if !utf8.ValidString(text) {
 		return errNotJSON
 	}
@@ -75,23 +64,23 @@ func scanObject(text string, r rules, each func(name, raw string) error) error {
 	return nil
 }
 
-// scanArray calls each with every element of an array. scanObject has read the array before,
-// so its grammar is correct.
-func scanArray(raw string, each func(raw string) error) error {
-	s := scanner{text: raw, rules: documentRules}
+// ScanArray calls each with every element of an array. Scan has read the array before, so its grammar
+// is correct and its depth is bounded.
+func ScanArray(raw string, each func(raw string) error) error {
+	s := scanner{text: raw, rules: Rules{Depth: math.MaxInt, Members: math.MaxInt}}
 	return s.array(1, each)
 }
 
 // object reads from { to }.
 func (s *scanner) object(depth int, each func(name, raw string) error) error {
-	if depth > s.rules.depth {
-		return fmt.Errorf("nested deeper than %d levels", s.rules.depth)
+	if depth > s.rules.Depth {
+		return fmt.Errorf("nested deeper than %d levels", s.rules.Depth)
 	}
 	s.at++
 	if s.next('}') {
 		return nil
 	}
-	unique := s.rules.strict || depth == 1
+	unique := s.rules.Strict || depth == 1
 	open := s.named
 	var many map[string]bool // the names, if there are more than fewNames
 	for {
@@ -127,8 +116,8 @@ func (s *scanner) object(depth int, each func(name, raw string) error) error {
 // name reads a name and its colon. If the name is wanted, it is returned with its escapes
 // resolved, since two names that differ only in their escapes are the same name.
 func (s *scanner) name(wanted bool) (string, error) {
-	if s.read++; s.read > s.rules.members {
-		return "", fmt.Errorf("over %d members", s.rules.members)
+	if s.read++; s.read > s.rules.Members {
+		return "", fmt.Errorf("over %d members", s.rules.Members)
 	}
 	s.space()
 	if s.peek() != '"' {
@@ -174,7 +163,7 @@ type duplicateMember string
 
 // Error names the member.
 func (name duplicateMember) Error() string {
-	return fmt.Sprintf("member %q occurs twice", clip(string(name)))
+	return fmt.Sprintf("member %.100q occurs twice", string(name))
 }
 
 // Is lets errors.Is find ErrDuplicateMember.
@@ -182,8 +171,8 @@ func (name duplicateMember) Is(target error) bool { return target == ErrDuplicat
 
 // array reads from [ to ].
 func (s *scanner) array(depth int, each func(raw string) error) error {
-	if depth > s.rules.depth {
-		return fmt.Errorf("nested deeper than %d levels", s.rules.depth)
+	if depth > s.rules.Depth {
+		return fmt.Errorf("nested deeper than %d levels", s.rules.Depth)
 	}
 	s.at++
 	if s.next(']') {
@@ -276,7 +265,7 @@ func (s *scanner) quoted() (inner string, escaped bool, err error) {
 		case c == '"':
 			s.at = i + 1
 			inner = s.text[start:i]
-			if escaped && s.rules.strict {
+			if escaped && s.rules.Strict {
 				_, err = unescape(inner)
 			}
 			return inner, escaped, err

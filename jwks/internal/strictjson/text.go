@@ -1,7 +1,6 @@
-package jwks
+package strictjson
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,19 +8,16 @@ import (
 	"unicode/utf8"
 )
 
-// An object holds the members of one JSON object, in their order.
-type object []member
+// An Object holds the members of one JSON object, in their order.
+type Object []member
 
 // A member is a name without escapes, and its value as it was written.
 type member struct{ name, raw string }
 
-// parseObject reads b as one object without repeated names at its top level. Below that it
-// checks only the grammar, so that Parse can decide about each key on its own.
-func parseObject(b []byte) (object, error) { return readObject(string(b), documentRules) }
-
-func readObject(text string, r rules) (object, error) {
-	var found object
-	err := scanObject(text, r, func(name, raw string) error {
+// Read reads text as one object.
+func Read(text string, r Rules) (Object, error) {
+	var found Object
+	err := Scan(text, r, func(name, raw string) error {
 		found = append(found, member{name, raw})
 		return nil
 	})
@@ -31,8 +27,8 @@ func readObject(text string, r rules) (object, error) {
 	return found, nil
 }
 
-// get returns the value of a member as it was written.
-func (o object) get(name string) (raw string, given bool) {
+// Get returns the value of a member as it was written.
+func (o Object) Get(name string) (raw string, given bool) {
 	for _, m := range o {
 		if m.name == name {
 			return m.raw, true
@@ -41,21 +37,22 @@ func (o object) get(name string) (raw string, given bool) {
 	return "", false
 }
 
-// text returns a member that is a string, and "" if the member is absent. Any other value,
+// Text returns a member that is a string, and "" if the member is absent. Any other value,
 // also null, is an error.
-func (o object) text(name string) (string, error) {
-	raw, given := o.get(name)
+func (o Object) Text(name string) (string, error) {
+	raw, given := o.Get(name)
 	if !given {
 		return "", nil
 	}
-	s, err := asText(raw)
+	s, err := Text(raw)
 	if err != nil {
 		return "", fmt.Errorf("%s is %w", name, err)
 	}
 	return s, nil
 }
 
-func asText(raw string) (string, error) {
+// Text returns the string that raw is, with its escapes resolved. Any other value, also null, is an error.
+func Text(raw string) (string, error) {
 	if raw == "" || raw[0] != '"' {
 		return "", errors.New("not a string")
 	}
@@ -66,18 +63,18 @@ func asText(raw string) (string, error) {
 	return unescape(inner)
 }
 
-// asTexts returns the strings of an array of strings, or one string alone.
-func asTexts(raw string) ([]string, error) {
+// Texts returns the strings of an array of strings, or one string alone.
+func Texts(raw string) ([]string, error) {
 	if raw != "" && raw[0] == '"' {
-		s, err := asText(raw)
+		s, err := Text(raw)
 		return []string{s}, err
 	}
 	if raw == "" || raw[0] != '[' {
 		return nil, errors.New("neither a string nor an array")
 	}
 	all := []string{}
-	err := scanArray(raw, func(element string) error {
-		s, err := asText(element)
+	err := ScanArray(raw, func(element string) error {
+		s, err := Text(element)
 		all = append(all, s)
 		return err
 	})
@@ -179,39 +176,4 @@ func hexDigit(c byte) rune {
 		return rune(c - 'A' + 10)
 	}
 	return -1
-}
-
-// canonical refuses unused bits that are not zero. They would give a second encoding.
-var canonical = base64.RawURLEncoding.Strict()
-
-// decodeSegment decodes unpadded base64url (RFC 7515, section 2), into buffer if that is large
-// enough. It accepts only the canonical encoding: a revoked token in a second encoding would
-// not be found in a list of revoked tokens.
-func decodeSegment(s string, buffer []byte) ([]byte, error) {
-	// Go's decoder skips line breaks even in strict mode.
-	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 {
-		return nil, errors.New("not base64url")
-	}
-	if n := canonical.DecodedLen(len(s)); n > len(buffer) {
-		buffer = make([]byte, n)
-	}
-	n, err := canonical.Decode(buffer, []byte(s))
-	if err != nil {
-		return nil, notBase64(s)
-	}
-	return buffer[:n:n], nil
-}
-
-// notBase64 returns the error for a text that could not be decoded.
-func notBase64(s string) error {
-	for i := range len(s) {
-		if !isBase64URL(s[i]) {
-			return errors.New("not base64url")
-		}
-	}
-	return errors.New("not canonical base64url")
-}
-
-func isBase64URL(c byte) bool {
-	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
