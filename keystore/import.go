@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keyfile"
+	"keymill/keystore/internal/keytype"
 	"keymill/keystore/internal/signing"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -136,7 +137,7 @@ func (r *Rings) checkUnused(tx storage.Reader, in importedKey) error {
 // checkPrimes compares an RSA key with the published ones once more. checkRSA did so before the lock was
 // taken, and another import may have come in between. Keys with small factors never come so far.
 func (r *Rings) checkPrimes(in importedKey) error {
-	public, err := parsePublic(in.public)
+	public, err := keytype.ParsePublic(in.public)
 	if err != nil {
 		return err
 	}
@@ -223,7 +224,7 @@ func (r *Rings) readImport(req ImportRequest) (importedKey, error) {
 func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
 	in := importedKey{kid: kid, alg: alg, private: key.Private}
 	var err error
-	if in.thumbprint, err = thumbprint(key.Public); err != nil {
+	if in.thumbprint, err = keytype.Thumbprint(key.Public); err != nil {
 		return in, err
 	}
 	in.kid = cmp.Or(in.kid, in.thumbprint)
@@ -238,7 +239,7 @@ func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
 			return in, invalid("invalid_request", "the private half does not belong to the public half")
 		}
 	}
-	in.public, err = marshalPublic(key.Public)
+	in.public, err = keytype.MarshalPublic(key.Public)
 	return in, err
 }
 

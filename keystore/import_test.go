@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keyfile"
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -55,7 +56,7 @@ func jwkOf(key ed25519.PrivateKey, kid string) []byte {
 
 func TestAnImportedKeyKeepsItsKid(t *testing.T) {
 	key := edKey(t)
-	thumb, _ := thumbprint(key.Public())
+	thumb, _ := keytype.Thumbprint(key.Public())
 	for _, tt := range []struct {
 		name  string
 		req   ImportRequest

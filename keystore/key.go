@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"fmt"
 	"time"
+
+	"keymill/keystore/internal/keytype"
 )
 
 // A Stage is a phase of a key's life.
@@ -72,14 +74,14 @@ func (k Key) check(alg string) error {
 // which may be nil.
 func (k Key) belongs(public crypto.PublicKey, private crypto.Signer) error {
 	if !k.Imported {
-		if thumb, err := thumbprint(public); err != nil || thumb != k.KID {
+		if thumb, err := keytype.Thumbprint(public); err != nil || thumb != k.KID {
 			return fmt.Errorf("the public half of the key %s has another thumbprint", k.KID)
 		}
 	}
 	if private == nil {
 		return nil
 	}
-	own, err := marshalPublic(private.Public())
+	own, err := keytype.MarshalPublic(private.Public())
 	if err != nil || !bytes.Equal(own, k.Public) {
 		return fmt.Errorf("the halves of the key %s do not belong together", k.KID)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -83,7 +84,7 @@ func TestAnotherSchemaIsRefusedInOneLine(t *testing.T) {
 func TestAForgedKeyIsNeverPublished(t *testing.T) {
 	for what, forge := range map[string]func(r *Rings, tx storage.Tx) error{
 		"another public half": func(r *Rings, tx storage.Tx) error {
-			return changeRing(tx, func(k *Key) { k.Public, _ = marshalPublic(edKey(t).Public()) })
+			return changeRing(tx, func(k *Key) { k.Public, _ = keytype.MarshalPublic(edKey(t).Public()) })
 		},
 		"another kid": func(r *Rings, tx storage.Tx) error {
 			return changeRing(tx, func(k *Key) {

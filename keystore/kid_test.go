@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -102,7 +103,7 @@ func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
 // storeAgain stores a key under three more kids, as earlier builds did.
 func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey) {
 	t.Helper()
-	public, err := marshalPublic(key.Public())
+	public, err := keytype.MarshalPublic(key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestOurKidsAreThumbprints(t *testing.T) {
 		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, // RFC 7638, section 3.1
 		"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k": ed25519.PublicKey(x),                                        // RFC 8037, appendix A.3
 	} {
-		if got, err := thumbprint(public); err != nil || got != want {
+		if got, err := keytype.Thumbprint(public); err != nil || got != want {
 			t.Errorf("thumbprint %s, want %s (%v)", got, want, err)
 		}
 	}

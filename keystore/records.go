@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -170,11 +171,11 @@ func stepEvents(before, after ring, stopped []Key) []audit.Event {
 
 // blockRevoked makes sure that a revoked key is never imported, under any kid.
 func blockRevoked(d decision, k Key) error {
-	public, err := parsePublic(k.Public)
+	public, err := keytype.ParsePublic(k.Public)
 	if err != nil {
 		return err
 	}
-	thumb, err := thumbprint(public)
+	thumb, err := keytype.Thumbprint(public)
 	tombstone := map[string]any{"alg": k.Alg, "revoked": d.now.UTC()}
 	return errors.Join(err, putJSON(d.tx, tombstoneKey(k.KID), tombstone), putJSON(d.tx, tombstoneKey(thumb), tombstone))
 }
@@ -182,11 +183,11 @@ func blockRevoked(d decision, k Key) error {
 // blockKID makes sure that the kid of a key that is gone is never used for another key.
 // Thumbprints need no tombstone, only the kids of imported keys do.
 func blockKID(tx storage.Tx, k Key) error {
-	public, err := parsePublic(k.Public)
+	public, err := keytype.ParsePublic(k.Public)
 	if err != nil {
 		return err
 	}
-	if thumb, err := thumbprint(public); err != nil || thumb == k.KID {
+	if thumb, err := keytype.Thumbprint(public); err != nil || thumb == k.KID {
 		return err
 	}
 	return putJSON(tx, tombstoneKey(k.KID), map[string]string{"alg": k.Alg})

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -186,7 +187,7 @@ func TestABadSetChangesNothing(t *testing.T) {
 
 func publicJWK(t *testing.T, kid string, public []byte) []byte {
 	t.Helper()
-	key, err := parsePublic(public)
+	key, err := keytype.ParsePublic(public)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +202,7 @@ func publicJWK(t *testing.T, kid string, public []byte) []byte {
 
 func mustMarshalPublic(t *testing.T, key crypto.PublicKey) []byte {
 	t.Helper()
-	b, err := marshalPublic(key)
+	b, err := keytype.MarshalPublic(key)
 	if err != nil {
 		t.Fatal(err)
 	}

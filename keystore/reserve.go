@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -41,7 +42,7 @@ func (r *Rings) hasReserve(alg string) bool {
 
 func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string]crypto.Signer) error {
 	if unstored[alg] == nil {
-		key, err := generate(alg)
+		key, err := keytype.Generate(alg)
 		if err != nil {
 			return err
 		}
@@ -77,7 +78,7 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 	for _, alg := range r.cfg.Algorithms {
 		for range max(0, 2-len(r.snapshot.Load().rings[alg].Keys)) {
 			wg.Go(func() {
-				key, err := generate(alg)
+				key, err := keytype.Generate(alg)
 				out <- generated{alg, key, err}
 			})
 		}
@@ -104,11 +105,11 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 //
 // A crash after the commit leaves a reserve, which the next start finds.
 func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) error {
-	kid, err := thumbprint(key.Public())
+	kid, err := keytype.Thumbprint(key.Public())
 	if err != nil {
 		return err
 	}
-	public, err := marshalPublic(key.Public())
+	public, err := keytype.MarshalPublic(key.Public())
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) e
 }
 
 func (r *Rings) putPrivate(tx storage.Tx, kid string, key crypto.Signer) error {
-	der, err := marshalPrivate(key)
+	der, err := keytype.MarshalPrivate(key)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/keytype"
 	"keymill/keystore/internal/signing"
 	"keymill/keystore/internal/vault"
 	"keymill/storage"
@@ -117,7 +118,7 @@ func Open(ctx context.Context, s storage.Store, cfg Config) (*Rings, error) {
 // open is Open with another wall clock.
 func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() time.Time) (*Rings, error) {
 	for _, alg := range cfg.Algorithms {
-		if err := checkAlgorithm(alg); err != nil {
+		if err := keytype.Check(alg); err != nil {
 			return nil, err
 		}
 	}
@@ -306,11 +307,11 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signing.Signer, error) {
 		return nil, err
 	}
 	defer clear(der)
-	key, err := parsePrivate(der)
+	key, err := keytype.ParsePrivate(der)
 	if err != nil {
 		return nil, err
 	}
-	public, err := parsePublic(k.Public)
+	public, err := keytype.ParsePublic(k.Public)
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +334,7 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 	}
 	slices.SortStableFunc(keys, byPublish)
 	for _, k := range keys {
-		public, err := parsePublic(k.Public)
+		public, err := keytype.ParsePublic(k.Public)
 		if err == nil {
 			err = k.belongs(public, nil)
 		}

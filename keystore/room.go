@@ -2,10 +2,11 @@ package keystore
 
 import (
 	"crypto/rsa"
-	"encoding/json"
 	"maps"
 	"slices"
 	"time"
+
+	"keymill/keystore/internal/keytype"
 )
 
 // maxSetBytes bounds the JSON of the published set, now and after every scheduled rotation. It is a
@@ -19,27 +20,12 @@ const maxRSAWork = 256
 
 // setBytes returns the size of a set of keys as JSON, or a little more.
 func setBytes(keys ...Key) int {
-	const members = 80 // names, punctuation, kty, use, alg, crv or e
 	total := len(`{"keys":[]}`)
 	for _, k := range keys {
-		kid, _ := json.Marshal(k.KID) // escapes can be six times as long
-		n := 32
-		if public, err := parsePublic(k.Public); err == nil {
-			if key, ok := public.(*rsa.PublicKey); ok {
-				n = (key.N.BitLen() + 7) / 8
-			}
-		}
-		total += members + len(kid) + (4*n+2)/3
+		public, _ := keytype.ParsePublic(k.Public)
+		total += keytype.JWKBytes(k.KID, public)
 	}
 	return total
-}
-
-// ownKeyBytes is what a scheduled rotation adds to the set: a key that we make, with its thumbprint.
-func ownKeyBytes(alg string) int {
-	if alg == RS256 {
-		return 80 + 45 + (4*rsaBits/8+2)/3
-	}
-	return 80 + 45 + 43
 }
 
 // rotationsUntilDrop returns how often a ring rotates while a key that has stopped is published.
@@ -58,11 +44,11 @@ func (p policy) largestSet(rings map[string]ring, retired []Key, configured []st
 		base := setBytes(published...)
 		if slices.Contains(configured, alg) {
 			rotations = p.rotationsUntilDrop(r.MaxLifetime)
-			base += max(0, 2-len(published)) * ownKeyBytes(alg)
+			base += max(0, 2-len(published)) * keytype.OwnJWKBytes(alg)
 		}
 		sizes := make([]int, rotations+1) // after so many rotations
 		for n := range sizes {
-			sizes[n] = base + n*ownKeyBytes(alg)
+			sizes[n] = base + n*keytype.OwnJWKBytes(alg)
 		}
 		for _, k := range retired {
 			if k.Alg != alg {
@@ -91,8 +77,8 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 	retired := slices.Concat(snap.retired, stopped)
 	work := 0
 	for _, k := range slices.Concat(retired, rings[RS256].Keys) {
-		if public, err := parsePublic(k.Public); err == nil && k.Alg == RS256 {
-			words := (public.(*rsa.PublicKey).N.BitLen() + rsaBits - 1) / rsaBits
+		if public, err := keytype.ParsePublic(k.Public); err == nil && k.Alg == RS256 {
+			words := (public.(*rsa.PublicKey).N.BitLen() + keytype.RSABits - 1) / keytype.RSABits
 			work += words * words * words
 		}
 	}
@@ -114,7 +100,7 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 func (r *Rings) checkLifetimes(lifetime func(alg string) time.Duration) error {
 	size := 0
 	for _, alg := range r.cfg.Algorithms {
-		size += (3 + r.policy.rotationsUntilDrop(lifetime(alg))) * ownKeyBytes(alg)
+		size += (3 + r.policy.rotationsUntilDrop(lifetime(alg))) * keytype.OwnJWKBytes(alg)
 	}
 	if size <= maxSetBytes {
 		return nil

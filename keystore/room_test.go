@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/jwks"
+	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
 
@@ -120,7 +121,7 @@ func TestTheSizeOfASetIsEstimatedFromAbove(t *testing.T) {
 	var keys []Key
 	var published []jwks.Key
 	add := func(kid string, public any) {
-		der, err := marshalPublic(public)
+		der, err := keytype.MarshalPublic(public)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +172,7 @@ func TestTheLargestSetCountsScheduledRotations(t *testing.T) {
 	now := time.Now()
 	p := policy{rotateEvery: 12 * time.Second, propagation: 4 * time.Second, maxAge: 2 * time.Second}
 	rings := map[string]ring{EdDSA: {Alg: EdDSA, MaxLifetime: time.Minute}} // 6 keys that have stopped, one that signs, one spare
-	der, err := marshalPublic(edKey(t).Public())
+	der, err := keytype.MarshalPublic(edKey(t).Public())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ func TestTheLargestSetCountsScheduledRotations(t *testing.T) {
 		k.Publish, k.Stop, k.Drop = now, now, now.Add(d)
 		return k
 	}
-	empty, own, wide := setBytes(), ownKeyBytes(EdDSA), setBytes(until(0))-setBytes()
+	empty, own, wide := setBytes(), keytype.OwnJWKBytes(EdDSA), setBytes(until(0))-setBytes()
 	for _, tt := range []struct {
 		name       string
 		retired    []Key
