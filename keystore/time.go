@@ -12,8 +12,14 @@ import (
 
 // Now returns the decision time: the highest time seen. It never goes back.
 func (r *Rings) Now() time.Time {
-	c := r.clock.Load()
-	return c.DecisionAt(r.up())
+	now, _ := r.Times()
+	return now
+}
+
+// Times returns the decision time and the served time of the same instant.
+func (r *Rings) Times() (decision time.Time, served time.Duration) {
+	c, up := r.clock.Load(), r.up()
+	return c.DecisionAt(up), r.servedBefore + up
 }
 
 // WallTime returns the time for claims that others compare with their own clocks (iat, exp).

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"keymill/issuer/endpoint/keyset"
 )
 
 // address returns the address of the client: the peer's, or, if the peer is a trusted proxy,
@@ -26,10 +28,7 @@ func (s *Server) address(r *http.Request) netip.Addr {
 // believed. The second address is invalid if there is no proxy that we know of.
 func (s *Server) addresses(r *http.Request) (client, through netip.Addr) {
 	client = s.address(r)
-	_, via := r.Header["Via"]
-	_, list := r.Header["X-Forwarded-For"]
-	_, standard := r.Header["Forwarded"] // RFC 7239
-	if !via && !list && !standard {
+	if !keyset.Proxied(r) {
 		return client, netip.Addr{} // also of a trusted proxy, which then names no client
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)

@@ -204,7 +204,8 @@ func (s *Server) watch() keyset.Watch {
 	if s.cfg.Verifiers == nil {
 		return keyset.Watch{}
 	}
-	return keyset.Watch{Addresses: s.addresses, Identify: s.cfg.Verifiers.Identify, Served: s.cfg.Verifiers.Served}
+	v := s.cfg.Verifiers
+	return keyset.Watch{Pinned: v.ServedPinned, Observed: v.Served, Again: v.ServedAgain, Addresses: s.addresses}
 }
 
 // Public returns the handler of the public listener.

@@ -46,7 +46,7 @@ func TestDamagedRecordsCostOnlyThemselves(t *testing.T) {
 		if list := w.List("", 10); len(list) != 3 || list[0].Last != nil || list[1].Last == nil || list[2].Last != nil {
 			t.Errorf("listed: %+v", list)
 		}
-		if w.Identify(credential) != "b" {
+		if w.identify(credential) != "b" {
 			t.Error("a verifier whose visit is damaged has lost its credential")
 		}
 		_, err := w.Add(t.Context(), api.NewVerifier{Name: "a"}, "uid:0")

@@ -17,7 +17,7 @@ func FuzzCredential(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if got := w.Identify(s); (got == "orders-api") != (s == credential) || got != "" && got != "orders-api" {
+		if got := w.identify(s); (got == "orders-api") != (s == credential) || got != "" && got != "orders-api" {
 			t.Errorf("%q is taken for %q", s, got)
 		}
 	})

@@ -23,7 +23,7 @@ func TestAChangeOfTheMasterKeyKeepsTheCredentials(t *testing.T) {
 		w.keysOf.Master = next
 		w.file.Close()
 		w.reopen()
-		if after := w.verifier("orders-api"); after.URL != before.URL || after.Last == nil || w.Identify(before.Credential) != "orders-api" {
+		if after := w.verifier("orders-api"); after.URL != before.URL || after.Last == nil || w.identify(before.Credential) != "orders-api" {
 			t.Errorf("after the change: %+v, before: %+v", after, before)
 		}
 	}

@@ -20,22 +20,23 @@ type caller struct {
 	agent            string
 }
 
-// An observation is an entry of a ring, in the order of the last visits.
-type observation struct {
+// A Visitor is an observed verifier, an entry of a ring in the order of the last visits.
+type Visitor struct {
 	caller
 	first, last time.Time
 	lastUp      time.Duration // last, as served time
 	fetches     uint64
 	kids        *kidList // that it was served last
+	gone        bool     // another one has its place
 
-	newer, older *observation
+	newer, older *Visitor
 }
 
 // observations are the latest 1,000 callers. A new one takes the place of the one that did not come for the
 // longest time, in constant time: a client that comes from many addresses costs no more than others.
 type observations struct {
-	callers map[caller]*observation
-	ring    *observation // its older is the latest visit, its newer the oldest; nil before the first visit
+	callers map[caller]*Visitor
+	ring    *Visitor // its older is the latest visit, its newer the oldest; nil before the first visit
 }
 
 func callerOf(f Fetch) caller {
@@ -58,65 +59,73 @@ func network(a netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-func (o *observations) note(now moment, f Fetch, kids *kidList) {
+func (o *observations) note(now moment, f Fetch, kids *kidList) *Visitor {
 	c := callerOf(f)
-	e := o.callers[c]
-	if e == nil {
-		e = o.add(c, now.at)
+	v := o.callers[c]
+	if v == nil {
+		v = o.add(c, now.at)
 	}
-	e.unlink()
-	e.linkBehind(o.ring)
-	e.last, e.lastUp, e.kids = now.at, now.up, kids
-	e.fetches++
+	o.again(v, now, kids)
+	return v
 }
 
-// add makes an entry, of the oldest one if there are enough.
-func (o *observations) add(c caller, now time.Time) *observation {
+// again notes a visit of one that has its place.
+func (o *observations) again(v *Visitor, now moment, kids *kidList) {
+	if o.ring.older != v {
+		v.unlink()
+		v.linkBehind(o.ring)
+	}
+	v.last, v.lastUp, v.kids = now.at, now.up, kids
+	v.fetches++
+}
+
+// add makes an entry, in the place of the oldest one if there are enough.
+func (o *observations) add(c caller, now time.Time) *Visitor {
 	if o.ring == nil {
 		// With room for deleted entries the map does not grow while others take their places.
-		o.callers, o.ring = make(map[caller]*observation, 4*maxObserved), new(observation)
+		o.callers, o.ring = make(map[caller]*Visitor, 4*maxObserved), new(Visitor)
 		o.ring.newer, o.ring.older = o.ring, o.ring
 	}
-	e := new(observation)
 	if len(o.callers) >= maxObserved {
-		e = o.ring.newer
-		e.unlink()
-		delete(o.callers, e.caller)
+		oldest := o.ring.newer
+		oldest.unlink()
+		oldest.gone = true
+		delete(o.callers, oldest.caller)
 	}
 	c.agent = strings.Clone(c.agent) // it is a part of the request's header
-	*e = observation{caller: c, first: now}
-	e.newer, e.older = e, e
-	o.callers[c] = e
-	return e
+	v := &Visitor{caller: c, first: now}
+	v.newer, v.older = v, v
+	o.callers[c] = v
+	return v
 }
 
-func (e *observation) unlink() {
-	e.newer.older, e.older.newer = e.older, e.newer
-	e.newer, e.older = e, e
+func (v *Visitor) unlink() {
+	v.newer.older, v.older.newer = v.older, v.newer
+	v.newer, v.older = v, v
 }
 
-// linkBehind makes e the latest.
-func (e *observation) linkBehind(ring *observation) {
-	e.newer, e.older = ring, ring.older
-	e.older.newer, ring.older = e, e
+// linkBehind makes v the latest.
+func (v *Visitor) linkBehind(ring *Visitor) {
+	v.newer, v.older = ring, ring.older
+	v.older.newer, ring.older = v, v
 }
 
 // each calls fn for all, the latest first, until it returns false.
-func (o *observations) each(fn func(e *observation) bool) {
+func (o *observations) each(fn func(v *Visitor) bool) {
 	if o.ring == nil {
 		return
 	}
-	for e := o.ring.older; e != o.ring && fn(e); e = e.older {
+	for v := o.ring.older; v != o.ring && fn(v); v = v.older {
 	}
 }
 
-func (e *observation) show(keys published) api.ObservedVerifier {
-	v := api.ObservedVerifier{
-		Address: e.address.String(), Agent: strings.ToValidUTF8(e.agent, "\ufffd"),
-		First: *instant(e.first), Last: *instant(e.last), Fetches: e.fetches, Missing: e.kids.missing(keys.kids),
+func (v *Visitor) show(keys published) api.ObservedVerifier {
+	out := api.ObservedVerifier{
+		Address: v.address.String(), Agent: strings.ToValidUTF8(v.agent, "\ufffd"),
+		First: *instant(v.first), Last: *instant(v.last), Fetches: v.fetches, Missing: v.kids.missing(keys.kids),
 	}
-	if e.through.IsValid() {
-		v.Through = e.through.String()
+	if v.through.IsValid() {
+		out.Through = v.through.String()
 	}
-	return v
+	return out
 }

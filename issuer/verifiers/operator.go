@@ -172,8 +172,8 @@ func (r *Registry) Observed() []api.ObservedVerifier {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	list := make([]api.ObservedVerifier, 0, len(r.observed.callers))
-	r.observed.each(func(e *observation) bool {
-		list = append(list, e.show(keys))
+	r.observed.each(func(v *Visitor) bool {
+		list = append(list, v.show(keys))
 		return true
 	})
 	return list
@@ -197,7 +197,7 @@ func (r *Registry) Reach(kid string) api.Reach {
 }
 
 // waitedFor returns the names of the pinned verifiers for which a rotation to the key waits, and until when at most. Of keystore
-// it uses Now and ServedTime only.
+// it uses Times only.
 func (r *Registry) waitedFor(kid string) (names []string, until time.Time) {
 	now := r.now()
 	r.mu.Lock()
@@ -252,11 +252,11 @@ func (r *Registry) Holders(kids ...string) (pinned []api.Holder, observed int) {
 			pinned = append(pinned, api.Holder{Name: p.name, Last: *instant(p.last)})
 		}
 	}
-	r.observed.each(func(e *observation) bool {
-		if e.lastUp < since {
+	r.observed.each(func(v *Visitor) bool {
+		if v.lastUp < since {
 			return false
 		}
-		if e.kids.hasAny(kids) {
+		if v.kids.hasAny(kids) {
 			observed++
 		}
 		return true

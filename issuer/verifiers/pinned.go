@@ -34,8 +34,8 @@ type pinned struct {
 // which no server ran, and with a wall clock that is set. The served time does not, so it says for how long a verifier
 // could have come.
 type moment struct {
-	at time.Time     // keystore.Rings.Now
-	up time.Duration // keystore.Rings.ServedTime
+	at time.Time     // decision time, see keystore.Rings.Times
+	up time.Duration // served time
 }
 
 // served notes a visit.
@@ -73,7 +73,7 @@ func (p *pinned) waitedUntil(kid string, now moment, maxAge time.Duration) *time
 	if !p.blocks(kid, now, maxAge) {
 		return nil
 	}
-	// In whole seconds, because the two clocks of now were not read at the same instant.
+	// In whole seconds, as the times of records are.
 	down := (now.at.Sub(p.last) - (now.up - p.lastUp)).Round(time.Second)
 	return instant(p.last.Add(p.window(maxAge) + down))
 }

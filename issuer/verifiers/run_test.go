@@ -46,7 +46,7 @@ func TestAVisitIsWrittenWhenItTellsSomething(t *testing.T) {
 			t.Helper()
 			before := w.store.count()
 			for range fetches {
-				w.Served(Fetch{Verifier: "orders-api", Set: set})
+				w.servedTo("orders-api", set)
 				time.Sleep(every)
 			}
 			if got := w.store.count() - before; got != want {
@@ -109,7 +109,7 @@ func TestAVerifierIsWrittenOnceAMinute(t *testing.T) {
 		end := w.run()
 		before := w.store.count()
 		for n := range 600 {
-			w.Served(Fetch{Verifier: "a", Set: sets[n%2]})
+			w.servedTo("a", sets[n%2])
 			time.Sleep(time.Second)
 		}
 		if got := w.store.count() - before; got < 9 || got > 10 {
@@ -125,7 +125,7 @@ func TestAVisitDuringAWriteIsWrittenNext(t *testing.T) {
 		w := newWorld(t)
 		w.add("a")
 		end := w.run()
-		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		w.servedTo("a", w.without(w.spare()))
 		w.store.during(func() { w.fetch("a") })
 		time.Sleep(time.Minute)
 		w.store.during(nil)
@@ -171,13 +171,13 @@ func TestARemovalIsNotUndoneByAVisit(t *testing.T) {
 		if w.record(servedKey("a")) == "" {
 			t.Fatal("a visit was not written")
 		}
-		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		w.servedTo("a", w.without(w.spare()))
 		if err := w.Remove(t.Context(), "a", "uid:7"); err != nil {
 			t.Fatal(err)
 		}
-		w.Served(Fetch{Verifier: "a", Set: w.set()}) // identified before the removal
+		w.servedTo("a", w.set()) // served before the removal
 		time.Sleep(2 * time.Minute)
-		if w.record(servedKey("a"))+w.record(nameKey("a")) != "" || w.Identify(credential) != "" {
+		if w.record(servedKey("a"))+w.record(nameKey("a")) != "" || w.identify(credential) != "" {
 			t.Error("the removal was undone")
 		}
 		w.put(servedKey("a"), `{"last":"2026-01-01T00:00:00Z","kids":["x"],"intervals":[]}`) // as if the deletion had been lost
@@ -222,7 +222,9 @@ func TestChangesAndWritesAtTheSameTime(t *testing.T) {
 					t.Error(v, err)
 					return
 				}
-				w.fetch(w.Identify(v.Credential))
+				if !w.ServedPinned(v.Credential, w.set()) {
+					t.Error("a new verifier has no credential")
+				}
 				w.List("", 10)
 				w.CheckServed(w.keys.Published()[0].KID)
 				if err := w.Remove(context.Background(), name, "uid:0"); err != nil {
@@ -265,7 +267,7 @@ func TestManyVerifiersOfALargeSetAreWritten(t *testing.T) {
 		end := w.run()
 		for _, set := range []*jwks.Set{w.set(), largeSet(0), largeSet(1), w.set()} {
 			for n := range MaxPinned {
-				w.Served(Fetch{Verifier: fmt.Sprintf("v%03d", n), Set: set})
+				w.servedTo(fmt.Sprintf("v%03d", n), set)
 			}
 			time.Sleep(61 * time.Second)
 			for n := range MaxPinned {
@@ -308,7 +310,7 @@ func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
 		for _, broken := range []error{storage.ErrUnknownOutcome, storage.ErrBroken, storage.ErrClosed} {
 			end := w.run()
 			w.store.fail(broken)
-			w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+			w.servedTo("a", w.without(w.spare()))
 			time.Sleep(2 * time.Minute)
 			w.fetch("a")
 			if err := end(); !errors.Is(err, broken) {
@@ -327,10 +329,10 @@ func TestTheCheckRunsInTheTransactionOfARotation(t *testing.T) {
 		keysEnded := make(chan error, 1)
 		go func() { keysEnded <- w.keys.Run(ctx) }()
 		w.add("a")
-		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		w.servedTo("a", w.without(w.spare()))
 		end := w.run()
 		time.Sleep(time.Hour) // the reserve is made, and the spare is known by all caches
-		w.Served(Fetch{Verifier: "a", Set: w.without(w.spare())})
+		w.servedTo("a", w.without(w.spare()))
 		rotate := func() error {
 			_, err := w.keys.Rotate(t.Context(), keystore.RotateRequest{Alg: "EdDSA", Check: w.CheckServed}, "uid:0")
 			return err

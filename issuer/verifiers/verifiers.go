@@ -1,10 +1,10 @@
 // Package verifiers remembers which key set each verifier was served last, so that an operator knows
 // before a rotation who does not have the spare yet, and after a revocation who may still hold a dead key.
 //
-//	GET /.well-known/jwks.json ──Identify──▶ name of a pinned verifier, or ""
-//	            │
-//	            └─ written whole ──Served──▶ pinned    named, at most 200 ──Run, once a minute──▶ store
-//	                                         observed  address and program, at most 1,000, in memory only
+//	GET /.well-known/jwks.json, written whole
+//	  │
+//	  ├─ ServedPinned ─▶ pinned    named, at most 200 ──Run, once a minute──▶ store
+//	  └─ Served ───────▶ observed  address and program, at most 1,000, in memory only
 //
 // The two kinds are never mixed. A pinned verifier sends a credential that keymill verifier add has
 // printed; a rotation by hand waits for it. Any client can be an observed one, so observations only inform.
@@ -135,47 +135,67 @@ func Open(ctx context.Context, cfg Config) (*Registry, error) {
 	return r, r.load(ctx)
 }
 
-// A Fetch is an answer with the key set that a caller got completely, or a 304.
-type Fetch struct {
-	Verifier string     // name of the pinned verifier; "" for an observed one
-	Address  netip.Addr // of the caller
-	Through  netip.Addr // of the proxy that it came through; invalid for none
-	Agent    string     // User-Agent
-	Set      *jwks.Set
-}
-
-// Identify returns the name of the pinned verifier whose credential this is, "" if it is of none. It
-// does not read the store.
-func (r *Registry) Identify(credential string) string {
-	name, tag, ok := splitCredential(credential)
-	if !ok {
-		return ""
-	}
-	r.mu.Lock()
-	p := r.pinned[name]
-	r.mu.Unlock()
-	if p == nil || !p.tag.equal(tag) { // neither field changes
-		return ""
-	}
-	return p.name
-}
-
-// Served notes an answer. It does not wait for the store.
-func (r *Registry) Served(f Fetch) {
+// ServedPinned notes an answer with the set, or a 304 for it, that the pinned verifier with that credential got
+// completely. It returns false, and notes nothing, if the credential is of none. Like Served and ServedAgain, it does not
+// read the store.
+func (r *Registry) ServedPinned(credential string, set *jwks.Set) bool {
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	kids := r.kidsOf(f.Set)
-	if f.Verifier != "" {
-		if p := r.pinned[f.Verifier]; p != nil {
-			p.served(now, kids)
-			return
-		}
+	p := r.holder(credential)
+	if p == nil {
+		return false
 	}
-	r.observed.note(now, f, kids)
+	p.served(now, r.kidsOf(set))
+	return true
 }
 
-func (r *Registry) now() moment { return moment{r.cfg.Keys.Now(), r.cfg.Keys.ServedTime()} }
+// holder returns the pinned verifier with that credential, or nil. mu is held.
+func (r *Registry) holder(credential string) *pinned {
+	name, tag, ok := splitCredential(credential)
+	if !ok {
+		return nil
+	}
+	p := r.pinned[name]
+	if p == nil || !p.tag.equal(tag) {
+		return nil
+	}
+	return p
+}
+
+// A Fetch is an answer with the key set that an observed verifier got completely, or a 304.
+type Fetch struct {
+	Address netip.Addr // of the caller
+	Through netip.Addr // of the proxy that it came through; invalid for none
+	Agent   string     // User-Agent
+	Set     *jwks.Set
+}
+
+// Served notes an answer to an observed verifier.
+func (r *Registry) Served(f Fetch) *Visitor {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.observed.note(now, f, r.kidsOf(f.Set))
+}
+
+// ServedAgain notes an answer to a caller that has the address, the proxy and the program of an earlier Served. It
+// returns false, and notes nothing, if so many others have come since that the visitor is forgotten.
+func (r *Registry) ServedAgain(v *Visitor, set *jwks.Set) bool {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.gone {
+		return false
+	}
+	r.observed.again(v, now, r.kidsOf(set))
+	return true
+}
+
+func (r *Registry) now() (now moment) {
+	now.at, now.up = r.cfg.Keys.Times()
+	return now
+}
 
 // kidsOf returns the kids of a set. mu is held.
 func (r *Registry) kidsOf(set *jwks.Set) *kidList {

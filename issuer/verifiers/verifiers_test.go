@@ -34,25 +34,25 @@ func TestOnlyTheCredentialOfAPinnedVerifierIsOne(t *testing.T) {
 		a.Credential[:len(a.Credential)-1]: "", a.Credential + "." + tagA: "", "orders-api.." + tagA: "",
 		"orders-api." + tagA[:15] + "\xff": "", strings.Repeat("a", 1<<16) + "." + tagA: "", "orders-api." + strings.Repeat("a", 1<<16): "",
 	} {
-		if got := w.Identify(credential); got != want {
-			t.Errorf("Identify(%.40q) = %q, want %q", credential, got, want)
+		if got := w.identify(credential); got != want {
+			t.Errorf("identify(%.40q) = %q, want %q", credential, got, want)
 		}
 	}
 	for n := range tagA { // each character counts
 		other := []byte(tagA)
 		other[n] = 'a' + (other[n]-'a'+1)%26
-		if got := w.Identify("orders-api." + string(other)); got != "" {
+		if got := w.identify("orders-api." + string(other)); got != "" {
 			t.Errorf("%s is taken for %s", other, tagA)
 		}
 	}
 	w.restart()
-	if got := w.Identify(a.Credential); got != "orders-api" {
+	if got := w.identify(a.Credential); got != "orders-api" {
 		t.Errorf("after a restart: %q", got)
 	}
 	if err := w.Remove(t.Context(), "orders-api", "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.Identify(a.Credential); got != "" || w.Identify(b.Credential) != "7_x" {
+	if got := w.identify(a.Credential); got != "" || w.identify(b.Credential) != "7_x" {
 		t.Errorf("after the removal: %q", got)
 	}
 	if again := w.add("orders-api"); again.Credential != a.Credential {
@@ -112,14 +112,14 @@ func TestARotationWaitsForThoseWhoCameLately(t *testing.T) {
 			w.add(name)
 		}
 		for range 3 {
-			w.Served(Fetch{Verifier: "daily", Set: old})
+			w.servedTo("daily", old)
 			time.Sleep(24 * time.Hour)
 		}
-		w.Served(Fetch{Verifier: "daily", Set: old})
-		w.Served(Fetch{Verifier: "gone", Set: old})
+		w.servedTo("daily", old)
+		w.servedTo("gone", old)
 		time.Sleep(10*time.Minute + time.Second)
 		w.fetch("has")
-		w.Served(Fetch{Verifier: "lacks", Set: old})
+		w.servedTo("lacks", old)
 		r := refused(t, w.CheckServed(spare), "not_served")
 		if !strings.Contains(r.Description, "to daily, lacks yet") {
 			t.Errorf("refused with %q", r.Description)
@@ -164,7 +164,7 @@ func TestADowntimeEndsNoWait(t *testing.T) {
 		w.add("a")
 		for range 3 {
 			time.Sleep(5 * time.Minute)
-			w.Served(Fetch{Verifier: "a", Set: w.without(spare)})
+			w.servedTo("a", w.without(spare))
 		}
 		for _, minutes := range []time.Duration{4, 5} {
 			time.Sleep(minutes * time.Minute)
@@ -209,7 +209,7 @@ func TestARefusalNamesWhatFits(t *testing.T) {
 	for n := range 40 {
 		name := fmt.Sprintf("a-very-long-name-of-a-verifier-that-fills-the-text-of-it-%02d", n)
 		w.add(name)
-		w.Served(Fetch{Verifier: name, Set: old})
+		w.servedTo(name, old)
 	}
 	r := refused(t, w.CheckServed(w.spare()), "not_served")
 	if !strings.Contains(r.Description, "-00, a-very") || !strings.Contains(r.Description, " and 37 others yet") || !strings.HasSuffix(r.Description, "or use force") || len(r.Description) >= 400 {
@@ -231,7 +231,7 @@ func TestHoldersAreThoseWhoseLastSetHasTheKey(t *testing.T) {
 		time.Sleep(5*time.Minute + time.Second)
 		w.observe("192.0.2.1", "now")
 		w.observe("192.0.2.2", "now")
-		w.Served(Fetch{Verifier: "b", Set: w.without(spare)})
+		w.servedTo("b", w.without(spare))
 		pinned, observed := w.Holders("other", spare)
 		if len(pinned) != 1 || pinned[0].Name != "a" || observed != 2 {
 			t.Errorf("%+v, %d", pinned, observed)
@@ -250,7 +250,7 @@ func BenchmarkServed(b *testing.B) {
 	b.Run("pinned", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			w.Served(Fetch{Verifier: w.Identify(credential), Set: set})
+			w.ServedPinned(credential, set)
 		}
 	})
 	f := Fetch{Address: netip.MustParseAddr("2001:db8::7"), Set: set, Agent: strings.Repeat("Mozilla/5.0 ", 20)}

@@ -37,10 +37,10 @@ func TestASpareThatSomeLackIsWarnedOfOnce(t *testing.T) {
 			w.add(name)
 		}
 		old := w.without(spare.KID)
-		w.Served(Fetch{Verifier: "gone", Set: old})
+		w.servedTo("gone", old)
 		time.Sleep(time.Until(spare.Sign.Add(-5 * day)))
 		for _, name := range []string{"lacks", "lacks-too", "lacks", "lacks-too"} {
-			w.Served(Fetch{Verifier: name, Set: old})
+			w.servedTo(name, old)
 			time.Sleep(day)
 		}
 		w.fetch("has")

@@ -159,7 +159,23 @@ func (w *world) without(kid string) *jwks.Set {
 	return setOf(keys)
 }
 
-func (w *world) fetch(name string) { w.Served(Fetch{Verifier: name, Set: w.set()}) }
+// servedTo notes that a pinned verifier was served a set. Nothing is noted for a name that is not pinned.
+func (w *world) servedTo(name string, set *jwks.Set) {
+	t := (*w.tags)(name)
+	w.ServedPinned(name+"."+string(t[:]), set)
+}
+
+// identify returns the name of the pinned verifier with that credential, "" if there is none.
+func (w *world) identify(credential string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p := w.holder(credential); p != nil {
+		return p.name
+	}
+	return ""
+}
+
+func (w *world) fetch(name string) { w.servedTo(name, w.set()) }
 
 func (w *world) observe(address, agent string) {
 	w.Served(Fetch{Address: netip.MustParseAddr(address), Agent: agent, Set: w.set()})

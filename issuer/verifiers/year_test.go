@@ -249,11 +249,9 @@ func (y *year) verify() {
 }
 
 func (y *year) pinnedFetch(s *service) *held {
-	name := y.Identify(s.credential)
-	if name != s.name {
+	if name := y.identify(s.credential); name != s.name || !y.ServedPinned(s.credential, y.current) {
 		y.t.Fatalf("%s is taken for %q", s.name, name)
 	}
-	y.Served(Fetch{Verifier: name, Address: netip.MustParseAddr("192.0.2.1"), Set: y.current})
 	return &held{y.current, time.Now()}
 }
 
@@ -280,8 +278,8 @@ func (y *year) cachedFetch(*service) *held {
 // forge sends a name of another with a tag of its own.
 func (y *year) forge(s *service) *held {
 	forged := "daily" + s.credential[len(s.name):]
-	if name := y.Identify(forged); name != "" {
-		y.t.Fatalf("%s is taken for %s", forged, name)
+	if y.ServedPinned(forged, y.current) {
+		y.t.Fatalf("%s is taken for a credential", forged)
 	}
 	y.Served(Fetch{Address: netip.MustParseAddr("192.0.2.66"), Agent: "forger", Set: y.current})
 	return &held{y.current, time.Now()}
@@ -292,8 +290,10 @@ func (y *year) strangers() {
 	for range 5 {
 		y.stranger = (y.stranger + 1) % 1500
 		address := netip.AddrFrom4([4]byte{198, 51, byte(y.stranger >> 8), byte(y.stranger)})
-		name := y.Identify(fmt.Sprintf("v%03d.aaaaaaaaaaaaaaaa", y.stranger%1000))
-		y.Served(Fetch{Verifier: name, Address: address, Agent: "stranger", Set: y.current})
+		if forged := fmt.Sprintf("v%03d.aaaaaaaaaaaaaaaa", y.stranger%1000); y.ServedPinned(forged, y.current) {
+			y.t.Fatalf("%s is taken for a credential", forged)
+		}
+		y.Served(Fetch{Address: address, Agent: "stranger", Set: y.current})
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"net/http/httptest"
 	"syscall"
 	"testing"
-
-	"keymill/issuer/verifiers"
 )
 
 // smallBuffers accepts connections whose send buffer is much smaller than the set of this test.
@@ -27,7 +25,7 @@ func (s smallBuffers) Accept() (net.Conn, error) {
 
 // serveLarge serves a set of much more than 100 kB. The channel ended has an entry for each request whose handler has
 // returned.
-func serveLarge(t *testing.T, withTLS bool) (s *httptest.Server, told chan verifiers.Fetch, ended chan bool) {
+func serveLarge(t *testing.T, withTLS bool) (s *httptest.Server, told chan told, ended chan bool) {
 	h, told := follow(t, 1500)
 	ended = make(chan bool, 10)
 	s = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -62,13 +60,13 @@ func dialSmall(t *testing.T, address string) net.Conn {
 }
 
 // wantTold fails unless the request that has ended was told of, or was not.
-func wantTold(t *testing.T, told chan verifiers.Fetch, ended chan bool, want bool) {
+func wantTold(t *testing.T, told chan told, ended chan bool, want bool) {
 	t.Helper()
 	<-ended
 	select {
 	case f := <-told:
-		if !want || f.Verifier != "orders-api" {
-			t.Errorf("told of %q", f.Verifier)
+		if !want || f.name != "orders-api" {
+			t.Errorf("told of %q", f.name)
 		}
 	default:
 		if want {

@@ -40,7 +40,7 @@ func TestAnInvalidKeyIsLeftOutAndNamed(t *testing.T) {
 }
 
 // pinnedIn opens a registry and pins a verifier in it. The set gets the keys of the same store.
-func pinnedIn(b *testing.B, set *KeySet) (r *verifiers.Registry, credential string) {
+func pinnedIn(b testing.TB, set *KeySet) (r *verifiers.Registry, credential string) {
 	b.Helper()
 	store, err := bolt.Open(filepath.Join(b.TempDir(), "keymill.db"), bolt.Options{})
 	if err != nil {
@@ -77,7 +77,7 @@ func BenchmarkHandler(b *testing.B) {
 		a, _ := netip.ParseAddrPort(r.RemoteAddr)
 		return a.Addr(), netip.Addr{}
 	}
-	watch := Watch{Addresses: peer, Identify: registry.Identify, Served: registry.Served}
+	watch := Watch{Pinned: registry.ServedPinned, Observed: registry.Served, Again: registry.ServedAgain, Addresses: peer}
 	for _, tt := range []struct {
 		name, target, header string
 		watch                Watch

@@ -10,41 +10,56 @@ import (
 )
 
 // A Watch follows which set each caller was served. Its functions are called on the path of each request, so they
-// return at once and do not read the store.
+// return at once and do not read the store. Only answers that left a caller with a set are told of.
 type Watch struct {
+	// Pinned notes an answer to the pinned verifier with that credential. It returns false if there is none, and then
+	// the answer is one to an observed verifier.
+	Pinned func(credential string, set *jwks.Set) bool
+	// Observed notes an answer to an observed verifier. If it is nil, nothing is followed.
+	Observed func(verifiers.Fetch) *verifiers.Visitor
+	// Again notes an answer to a visitor that Observed has returned, or returns false if that is forgotten.
+	Again func(*verifiers.Visitor, *jwks.Set) bool
 	// Addresses returns the address of the client, and that of the proxy in front of it if there is one.
 	Addresses func(*http.Request) (client, through netip.Addr)
-	// Identify returns the name of the pinned verifier with that credential, "" if there is none.
-	Identify func(credential string) string
-	// Served gets each answer that left a caller with a set. If it is nil, nothing is followed.
-	Served func(verifiers.Fetch)
 }
 
-// Handler returns a handler of GET and HEAD that never returns an error. Served is called after the answer was sent, so no
-// caller waits for it.
+// Handler returns a handler of GET and HEAD that never returns an error. What it tells the Watch, it tells after the answer
+// was sent, so no caller waits for it.
 func (k *KeySet) Handler(watch Watch) func(http.ResponseWriter, *http.Request) error {
-	if watch.Served == nil {
+	if watch.Observed == nil {
 		return func(w http.ResponseWriter, r *http.Request) error {
 			k.handler.ServeHTTP(w, r)
 			return nil
 		}
 	}
+	known := new(visitors)
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if set := k.handler.ServeSet(w, r); set != nil {
-			watch.Served(watch.fetch(r, set))
+			watch.note(known, r, set)
 		}
 		return nil
 	}
 }
 
-// fetch describes who was served the set.
-func (w Watch) fetch(r *http.Request, set *jwks.Set) verifiers.Fetch {
-	client, through := w.Addresses(r)
-	f := verifiers.Fetch{Address: client, Through: through, Agent: r.UserAgent(), Set: set}
-	if c := credential(r); c != "" {
-		f.Verifier = w.Identify(c)
+func (w *Watch) note(known *visitors, r *http.Request, set *jwks.Set) {
+	if c := credential(r); c != "" && w.Pinned(c, set) {
+		return
 	}
-	return f
+	agent := r.UserAgent()
+	if Proxied(r) {
+		client, through := w.Addresses(r)
+		w.Observed(verifiers.Fetch{Address: client, Through: through, Agent: agent, Set: set})
+		return
+	}
+	place := known.place(r.RemoteAddr)
+	if v := place.Load(); v != nil && v.peer == r.RemoteAddr && v.agent == agent && w.Again(v.Visitor, set) {
+		return
+	}
+	client, through := w.Addresses(r)
+	v := w.Observed(verifiers.Fetch{Address: client, Through: through, Agent: agent, Set: set})
+	if len(agent) <= maxKnownAgent {
+		place.Store(&visitor{v, r.RemoteAddr, strings.Clone(agent)})
+	}
 }
 
 // credential returns what the caller says about its name: the value of the header, or else of the parameter. It

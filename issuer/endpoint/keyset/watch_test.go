@@ -35,44 +35,54 @@ func keys(t testing.TB, n int) (list []keystore.PublicKey) {
 	return list
 }
 
+// told is what a handler tells of an answer. name is that of a pinned verifier.
+type told struct {
+	verifiers.Fetch
+	name string
+}
+
 // follow returns the handler of a set of n keys, and what it tells. The credential good is that of orders-api.
-func follow(t testing.TB, n int) (http.Handler, chan verifiers.Fetch) {
+func follow(t testing.TB, n int) (http.Handler, chan told) {
 	set := New(5 * time.Minute)
 	set.Publish(keys(t, n))
 	if issue := set.Issue(); issue != "" {
 		t.Fatal(issue)
 	}
-	told := make(chan verifiers.Fetch, 100)
+	out := make(chan told, 100)
 	h := set.Handler(Watch{
 		Addresses: func(r *http.Request) (netip.Addr, netip.Addr) {
 			peer := netip.MustParseAddrPort(r.RemoteAddr).Addr()
-			through, _ := netip.ParseAddr(r.Header.Get("Through"))
+			through, _ := netip.ParseAddr(r.Header.Get("Via"))
 			return peer, through
 		},
-		Identify: func(credential string) string {
+		Pinned: func(credential string, set *jwks.Set) bool {
 			if credential == good {
-				return "orders-api"
+				out <- told{verifiers.Fetch{Set: set}, "orders-api"}
 			}
-			return ""
+			return credential == good
 		},
-		Served: func(f verifiers.Fetch) { told <- f },
+		Observed: func(f verifiers.Fetch) *verifiers.Visitor {
+			out <- told{f, ""}
+			return nil
+		},
+		Again: func(*verifiers.Visitor, *jwks.Set) bool { return false },
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
 			t.Errorf("%s: %v", r.Method, err)
 		}
-	}), told
+	}), out
 }
 
 // ask sends a request without a network, and returns the answer and the name that was told. "none" means that
 // nothing was told.
-func ask(h http.Handler, told chan verifiers.Fetch, method, target string, header http.Header) (*httptest.ResponseRecorder, string) {
+func ask(h http.Handler, told chan told, method, target string, header http.Header) (*httptest.ResponseRecorder, string) {
 	r := &http.Request{Method: method, URL: &url.URL{Path: Path, RawQuery: target}, Header: header, RemoteAddr: "192.0.2.7:1234"}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	select {
 	case f := <-told:
-		return w, f.Verifier
+		return w, f.name
 	default:
 		return w, "none"
 	}
@@ -160,7 +170,10 @@ func TestOtherAnswersAreNotTold(t *testing.T) {
 			t.Errorf("%s with %q: %d, name %q", tt.method, tt.etag, w.Code, name)
 		}
 	}
-	empty := New(time.Minute).Handler(Watch{Served: func(f verifiers.Fetch) { t.Errorf("told of %v", f) }})
+	empty := New(time.Minute).Handler(Watch{Observed: func(f verifiers.Fetch) *verifiers.Visitor {
+		t.Errorf("told of %v", f)
+		return nil
+	}})
 	none := httptest.NewRecorder()
 	if err := empty(none, httptest.NewRequest("GET", Path, nil)); err != nil || none.Code != 503 {
 		t.Errorf("without keys: %d, %v", none.Code, err)
@@ -173,12 +186,12 @@ func TestAFetchSaysWhoCame(t *testing.T) {
 	r := httptest.NewRequest("GET", Path, nil)
 	r.RemoteAddr = "[2001:db8:1:2:aaaa::5]:443"
 	r.Header.Set("User-Agent", "PyJWT/2.8")
-	r.Header.Set("Through", "10.0.0.5")
+	r.Header.Set("Via", "10.0.0.5")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	f := <-told
 	if f.Address != netip.MustParseAddr("2001:db8:1:2:aaaa::5") || f.Through != netip.MustParseAddr("10.0.0.5") || f.Agent != "PyJWT/2.8" ||
-		f.Verifier != "" || f.Set.ETag() != w.Header().Get("Etag") || len(f.Set.Keys()) != 3 {
+		f.name != "" || f.Set.ETag() != w.Header().Get("Etag") || len(f.Set.Keys()) != 3 {
 		t.Errorf("%+v", f)
 	}
 }

@@ -106,14 +106,15 @@ func (w *lived) decide(rings *keystore.Rings) {
 func (w *lived) pin(rings *keystore.Rings) {
 	w.t.Helper()
 	r := must(verifiers.Open(w.t.Context(), verifiers.Config{Store: rings.Store(), Keys: rings}))
-	for _, name := range []string{"orders-api", "never-came"} {
-		must(r.Add(w.t.Context(), api.NewVerifier{Name: name}, "uid:0"))
-	}
+	must(r.Add(w.t.Context(), api.NewVerifier{Name: "never-came"}, "uid:0"))
+	v := must(r.Add(w.t.Context(), api.NewVerifier{Name: "orders-api"}, "uid:0"))
 	var keys []jwks.Key
 	for _, k := range rings.Published() {
 		keys = append(keys, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
 	}
-	r.Served(verifiers.Fetch{Verifier: "orders-api", Set: must(jwks.NewSet(keys...))})
+	if !r.ServedPinned(v.Credential, must(jwks.NewSet(keys...))) {
+		w.t.Fatal("the credential of a new verifier is of none")
+	}
 	ended, cancel := context.WithCancel(w.t.Context())
 	cancel()
 	must(0, r.Run(ended)) // writes what is not written yet
