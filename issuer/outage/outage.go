@@ -30,7 +30,7 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome), errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):
-		return "the store has failed, and the server is about to exit", storeWait, true
+		return "the store has failed, so a change may have been made or not, and the server is about to exit", storeWait, true
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return "the request took too long or was cancelled", storeWait, true
 	}

@@ -59,7 +59,8 @@ func Dial(ctx context.Context, dirs []string) (*Client, error) {
 // New returns a client of the server with that socket.
 func New(socket string) *Client {
 	return &Client{socket: socket, http: &http.Client{
-		Timeout: 40 * time.Second, // longer than the server's own limits
+		Timeout:       40 * time.Second, // longer than the server's own limits
+		CheckRedirect: noRedirect,
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return serve.DialAdmin(ctx, socket)
@@ -67,6 +68,9 @@ func New(socket string) *Client {
 		},
 	}}
 }
+
+// noRedirect follows no redirect. It could send a token to another server, and it turns a change into a GET.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Data returns the data directory of the server, "" if it is asked over the network.
 func (a *Client) Data() string {
@@ -93,6 +97,10 @@ type Error struct {
 
 // Error returns the detail of the refusal, or its code.
 func (e *Error) Error() string { return cmp.Or(e.Detail, e.Code) }
+
+// Unclear reports whether a change may have been made in spite of the error: the server failed, or the answer is not its
+// own, as that of a proxy.
+func (e *Error) Unclear() bool { return e.Status >= 500 || e.Code == "" }
 
 // maxAnswerBytes bounds one answer; the longest is 1,000 audit records.
 const maxAnswerBytes = 16 << 20
@@ -139,14 +147,28 @@ func (a *Client) read(resp *http.Response) ([]byte, error) {
 		return nil, a.connectionError(err)
 	}
 	if resp.StatusCode < 300 {
-		return raw, nil
+		return raw, a.check(resp, raw)
 	}
 	refused := &Error{}
 	if json.Unmarshal(raw, refused) != nil || refused.Code == "" {
 		refused = &Error{}
-		refused.Status, refused.Detail = resp.StatusCode, "the server answered "+resp.Status
+		refused.Detail = "the server answered " + resp.Status
 	}
+	refused.Status = resp.StatusCode
 	return nil, a.advise(resp, refused)
+}
+
+// check refuses an answer that is not of the admin API, such as a page of a proxy. A caller that reads nothing of an answer
+// would take it for a change that was made.
+func (a *Client) check(resp *http.Response, raw []byte) error {
+	if resp.StatusCode == http.StatusNoContent || json.Valid(raw) {
+		return nil
+	}
+	err := errors.New("cannot read the server's answer: it is not JSON")
+	if a.remote != nil {
+		return a.remote.Advise(err)
+	}
+	return err
 }
 
 // connectionError explains a connection that ended without an answer.
@@ -169,7 +191,7 @@ func (a *Client) connectionError(err error) error {
 // --json.
 func Ask[T any](ctx context.Context, a *Client, method, path string, body any) (answer T, raw []byte, err error) {
 	raw, err = a.Call(ctx, method, path, body)
-	if err == nil && len(raw) > 0 {
+	if err == nil {
 		if err = json.Unmarshal(raw, &answer); err != nil {
 			err = fmt.Errorf("cannot read the server's answer: %w", err)
 		}

@@ -22,13 +22,12 @@ type Remote struct {
 	Advise func(error) error
 }
 
-// NewRemote returns a client of the server. It follows no redirect, because a redirect could send the token to another
-// server.
+// NewRemote returns a client of the server.
 func NewRemote(remote Remote) *Client {
 	return &Client{remote: &remote, http: &http.Client{
 		Timeout:       40 * time.Second, // longer than the server's own limits
 		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: noRedirect,
 	}}
 }
 
