@@ -53,38 +53,38 @@ func everyButton(t *testing.T, tab *tab, axe string, srv *server.Server) {
 	answer("", "Add verifier new-api", "Add verifier new-api", "URL of its key set")
 	tab.walkTo(t, "Verifiers")
 	question("Remove…", "Remove verifier new-api")
-	answer("new-api", "Remove verifier new-api", "Verifiers", "Removed the verifier.")
+	answer("new-api", "Remove verifier new-api", "Verifiers", "Removed verifier new-api.")
 
 	tab.walkTo(t, "Clients")
 	tab.activate(t, "billing")
 	tab.heading(t, "Client billing")
 	question("Enable…", "Enable client billing")
-	answer("", "Enable client billing", "Client billing", "Enabled.")
+	answer("", "Enable client billing", "Client billing", "Enabled client billing.")
 	question("Disable…", "Disable client billing")
-	answer("", "Disable client billing", "Client billing", "Disabled.")
+	answer("", "Disable client billing", "Client billing", "Disabled client billing.")
 	question("Rotate secret…", "Rotate the secret of billing")
 	answer("", "Make a new secret", "Rotate the secret of billing", "it is not shown again")
 	tab.activate(t, "Go on")
 	tab.heading(t, "Client billing")
 	question("End its sessions…", "End the sessions of client billing")
-	answer("", "End the sessions of client billing", "Client billing", "Its sessions have ended.")
+	answer("", "End the sessions of client billing", "Client billing", "Ended the sessions of client billing.")
 	question("Remove…", "Remove client billing")
-	answer("billing", "Remove client billing", "Clients", "Removed the client.")
+	answer("billing", "Remove client billing", "Clients", "Removed client billing.")
 
 	tab.walkTo(t, "Sessions")
 	tab.activate(t, "End…")
 	tab.text(t, "The session ends")
 	tab.accessible(t, axe, "end a session")
-	answer("", "End session", "Sessions", "The session has ended.")
+	answer("", "End session", "Sessions", "Ended session ")
 
 	findUser(t, tab)
 	person := server.Person
-	for _, s := range []step{{"Disable…", "Disable user ", "Disabled."}, {"Enable…", "Enable user ", "Enabled."}, {"Log out…", "Log out user ", "sessions have ended."}, {"Unblock…", "Unblock user ", "Unblocked."}} {
+	for _, s := range []step{{"Disable…", "Disable user ", "Disabled user "}, {"Enable…", "Enable user ", "Enabled user "}, {"Log out…", "Log out user ", "Ended the sessions of user "}, {"Unblock…", "Unblock user ", "Unblocked user "}} {
 		question(s.press, s.heading+person)
 		answer("", s.heading+person, "User "+person, s.text)
 	}
 	question("Remove…", "Remove user "+person)
-	answer(person, "Remove user "+person, "Users", "Removed the user.")
+	answer(person, "Remove user "+person, "Users", "Removed user "+person+".")
 	if out := srv.Run(t, "user", "list"); out == "" {
 		t.Error("no user is left")
 	}

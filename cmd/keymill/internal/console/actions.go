@@ -123,6 +123,9 @@ func (s *site) askRotate(r *request) (*question, error) {
 	q.command = func(string) string { return s.command(words...) }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
 		answer, _, err := adminapi.Ask[api.Rotation](ctx, s.server, http.MethodPost, "keys/rotate", api.RotateKeyRequest{Alg: alg, Force: force})
+		if err == nil && answer.KID == "" {
+			err = errUnclear
+		}
 		note := "Rotated: " + whole(answer.KID) + " signs now."
 		if answer.UnknownUntil != nil {
 			note += " Caches may not know it until " + instant(answer.UnknownUntil, now).Text + "."
@@ -176,6 +179,9 @@ func (s *site) askRevoke(r *request) (*question, error) {
 	q.command = func(string) string { return s.command("key", "revoke", kid) }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
 		answer, _, err := adminapi.Ask[api.Revocation](ctx, s.server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: kid})
+		if err == nil && answer.KID != kid {
+			err = errUnclear
+		}
 		return &done{note: revoked(answer, now)}, err
 	}
 	return q, nil

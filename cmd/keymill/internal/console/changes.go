@@ -22,9 +22,11 @@ type change struct {
 	path        string // of the request, without the parameter
 	body        any
 	tagged      bool     // the request takes If-Match
+	member      string   // of the answer, which has the id of the entry; "" if the answer is empty
+	id          string   // of the entry
 	command     []string // without the name
-	note        string
-	to          string // the page afterwards, if the entry has none
+	note        string   // without the name of the entry
+	to          string   // the page afterwards, if the entry has none
 }
 
 const tokensStay = " Access tokens that exist stay valid until they expire."
@@ -32,27 +34,27 @@ const tokensStay = " Access tokens that exist stay valid until they expire."
 // clientChanges are the changes of one client, by their name in the path.
 var clientChanges = map[string]change{
 	"disable": {verb: "Disable", consequence: "The client gets no tokens any longer, and its sessions end. It can be enabled again; the sessions do not come back." + tokensStay,
-		method: http.MethodPatch, path: "client", body: api.ClientChange{Disabled: new(true)}, tagged: true, command: []string{"client", "disable"}, note: "Disabled."},
+		method: http.MethodPatch, path: "client", member: "client_id", body: api.ClientChange{Disabled: new(true)}, tagged: true, command: []string{"client", "disable"}, note: "Disabled client"},
 	"enable": {verb: "Enable", consequence: "The client gets tokens again. Sessions that ended do not come back.",
-		method: http.MethodPatch, path: "client", body: api.ClientChange{Disabled: new(false)}, tagged: true, command: []string{"client", "enable"}, note: "Enabled."},
+		method: http.MethodPatch, path: "client", member: "client_id", body: api.ClientChange{Disabled: new(false)}, tagged: true, command: []string{"client", "enable"}, note: "Enabled client"},
 	"logout": {verb: "End the sessions of", consequence: "All sessions of the client end, and its users must log in again." + tokensStay,
-		method: http.MethodPost, path: "sessions/revoke", command: []string{"session", "revoke", "--client"}, note: "Its sessions have ended."},
+		method: http.MethodPost, path: "sessions/revoke", command: []string{"session", "revoke", "--client"}, note: "Ended the sessions of client"},
 	"remove": {verb: "Remove", consequence: "The client is removed, and its sessions end. Its id becomes free. It cannot be undone." + tokensStay, typed: true,
-		method: http.MethodDelete, path: "client", tagged: true, command: []string{"client", "remove"}, note: "Removed the client."},
+		method: http.MethodDelete, path: "client", tagged: true, command: []string{"client", "remove"}, note: "Removed client"},
 }
 
 // userChanges are the changes of one user.
 var userChanges = map[string]change{
 	"disable": {verb: "Disable", consequence: "The user cannot log in any longer, and the user's sessions end. The user can be enabled again; the sessions do not come back." + tokensStay,
-		method: http.MethodPatch, path: "user", body: api.UserChange{Disabled: new(true)}, tagged: true, command: []string{"user", "disable"}, note: "Disabled."},
+		method: http.MethodPatch, path: "user", member: "user_id", body: api.UserChange{Disabled: new(true)}, tagged: true, command: []string{"user", "disable"}, note: "Disabled user"},
 	"enable": {verb: "Enable", consequence: "The user can log in again. Sessions that ended do not come back.",
-		method: http.MethodPatch, path: "user", body: api.UserChange{Disabled: new(false)}, tagged: true, command: []string{"user", "enable"}, note: "Enabled."},
+		method: http.MethodPatch, path: "user", member: "user_id", body: api.UserChange{Disabled: new(false)}, tagged: true, command: []string{"user", "enable"}, note: "Enabled user"},
 	"logout": {verb: "Log out", consequence: "All sessions of the user end, at all clients. The user may log in again at once." + tokensStay,
-		method: http.MethodPost, path: "user/logout", command: []string{"user", "logout"}, note: "The user's sessions have ended."},
+		method: http.MethodPost, path: "user/logout", member: "user_id", command: []string{"user", "logout"}, note: "Ended the sessions of user"},
 	"unblock": {verb: "Unblock", consequence: "The failed logins of the user are forgotten, so the user can log in from every address at once. Someone may be guessing the password.",
-		method: http.MethodPost, path: "user/unblock", command: []string{"user", "unblock"}, note: "Unblocked."},
+		method: http.MethodPost, path: "user/unblock", member: "user_id", command: []string{"user", "unblock"}, note: "Unblocked user"},
 	"remove": {verb: "Remove", consequence: "The user is removed, and the user's sessions end. The name and the id become free. To keep another user from getting the id, disable the user instead. It cannot be undone." + tokensStay, typed: true,
-		method: http.MethodDelete, path: "user", tagged: true, command: []string{"user", "remove"}, note: "Removed the user."},
+		method: http.MethodDelete, path: "user", tagged: true, command: []string{"user", "remove"}, note: "Removed user"},
 }
 
 // maxCounted is how many sessions are read to count those that are live.
@@ -89,7 +91,10 @@ func (s *site) fill(q *question, c change, parameter, name, tag string) {
 		only = tag
 	}
 	q.do = func(ctx context.Context, _ string) (*done, error) {
-		_, err := s.server.Change(ctx, c.method, path, only, c.body)
+		raw, err := s.server.Change(ctx, c.method, path, only, c.body)
+		if err == nil && c.member != "" {
+			err = says(raw, c.member, c.id)
+		}
 		return &done{note: c.note, to: c.to}, err
 	}
 }
@@ -109,6 +114,7 @@ func (s *site) askClient(c change) func(*request) (*question, error) {
 			{"Client", cell{Text: whole(x.ID), Kind: "id"}}, {"State", clientState(x)}, {"Live sessions", live}, {"Audiences", all(x.Audiences)},
 		}}
 		c, parameter := c, "id"
+		c.id, c.note = x.ID, c.note+" "+whole(x.ID)+"."
 		if c.path == "sessions/revoke" {
 			c.body, parameter = api.RevokeSessionsRequest{Client: x.ID}, ""
 		}
@@ -140,6 +146,9 @@ func (s *site) askSecret(r *request) (*question, error) {
 	q.do = func(ctx context.Context, old string) (*done, error) {
 		path := "client/secret?" + url.Values{"id": {x.ID}}.Encode()
 		answer, _, err := adminapi.Ask[api.Client](ctx, s.server, http.MethodPost, path, api.RotateSecretRequest{OldFor: old})
+		if err == nil && answer.Secret == "" {
+			err = errUnclear
+		}
 		return &done{note: "The client has a new secret. Copy it now: it is not shown again.", facts: []fact{
 			{"Secret", cell{Text: whole(string(answer.Secret)), Kind: "id"}}, {"Old secret works until", instant(answer.OldSecretUntil, time.Now())},
 		}}, err
@@ -165,6 +174,7 @@ func (s *site) askUser(c change) func(*request) (*question, error) {
 			{"Refused addresses", cell{Text: strconv.Itoa(len(u.Blocked))}},
 		}}
 		c := c
+		c.id, c.note = u.ID, c.note+" "+whole(u.Name)+"."
 		if c.typed {
 			q.Type, c.to = whole(u.Name), r.to("users")
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -112,12 +111,11 @@ func (q *questions) note(token string, now time.Time) string {
 	return ""
 }
 
-// What is wrong with a form. All of them say that nothing was done.
+// What is wrong with a token. The first two say that nothing was done.
 const (
 	noToken      = "This form has no token of this console. Nothing was done. Open the page that asks again."
 	unknownToken = "This form is older than 10 minutes, or from another console. Nothing was done. Open the page that asks again."
 	usedToken    = "This form was sent already, and what it asks is done once at most. Look at the page for the result."
-	changed      = "This has changed since you looked, so nothing was done. Look again."
 )
 
 // take uses a token. typed is what was typed; if it is wrong, the token can be used again. A question is returned with
@@ -187,80 +185,4 @@ func (q *question) chosen(value string) string {
 // again returns the link to a new question.
 func (q *question) again(r *request) cell {
 	return cell{Text: "Look again", Href: r.base + q.path + "?" + q.query.Encode()}
-}
-
-// do does what a form asks, once.
-func (s *site) do(r *request) (*page, error) {
-	if r.ParseForm() != nil {
-		return nil, badInput{noToken}
-	}
-	q, problem := s.questions.take(r.PostForm.Get("token"), r.PostForm.Get("typed"), time.Now())
-	switch {
-	case q == nil:
-		return &page{Title: "Not done", Problem: problem, Status: http.StatusBadRequest}, nil
-	case problem == usedToken:
-		return q.refused(r, q.first(), http.StatusConflict, problem), nil
-	case problem != "":
-		return &page{Title: q.Title, Template: "ask", Body: q, Problem: problem, Here: q.path, Status: http.StatusBadRequest, Command: q.command(q.first())}, nil
-	}
-	// A browser that goes away, for example because of a double click, does not stop a change half way.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.patience)
-	defer cancel()
-	value := q.chosen(r.PostForm.Get("choice"))
-	fresh, err := s.reread(ctx, r, q)
-	if err == nil && fresh.state != q.state {
-		return q.refused(r, value, http.StatusConflict, changed), nil
-	}
-	var result *done
-	if err == nil {
-		result, err = q.do(ctx, value)
-	}
-	if err != nil {
-		return s.notDone(r, q, value, err), nil
-	}
-	if result.facts != nil {
-		return &page{Title: q.Title, Template: "thing", Done: result.note, Here: q.path, Command: q.command(value),
-			Body: thing{Facts: result.facts, Links: []cell{{Text: "Go on", Href: q.back}}}}, nil
-	}
-	to := q.back
-	if result.to != "" {
-		to = result.to
-	}
-	sign := "?"
-	if strings.Contains(to, "?") {
-		sign = "&"
-	}
-	return &page{To: to + sign + "done=" + s.questions.add(asked{note: result.note}, time.Now())}, nil
-}
-
-// reread asks the question again, without a token.
-func (s *site) reread(ctx context.Context, r *request, q *question) (*question, error) {
-	again := r.Request.Clone(ctx)
-	again.URL = &url.URL{Path: q.path, RawQuery: q.query.Encode()}
-	for _, a := range s.actions() {
-		if a.path == q.path {
-			return a.ask(&request{Request: again, base: r.base, now: r.now})
-		}
-	}
-	return nil, badInput{unknownToken}
-}
-
-// notDone returns the page for an error of an action.
-func (s *site) notDone(r *request, q *question, value string, err error) *page {
-	refused := (*adminapi.Error)(nil)
-	switch {
-	case errors.As(err, new(badInput)):
-		return q.refused(r, value, http.StatusConflict, changed)
-	case !errors.As(err, &refused):
-		return q.refused(r, value, http.StatusServiceUnavailable,
-			"The server does not answer: "+whole(plain(err))+". It is not known whether it was done. Look before you ask again.")
-	case refusedWith(err, "precondition_failed"), refusedWith(err, "not_found"):
-		return q.refused(r, value, http.StatusConflict, changed)
-	}
-	return q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(refused.Error())+".")
-}
-
-func (q *question) refused(r *request, value string, status int, problem string) *page {
-	return &page{Title: q.Title, Template: "thing", Problem: problem, Status: status, Here: q.path, Command: q.command(value),
-		Body: thing{Links: append([]cell{q.again(r), {Text: "Back", Href: q.back}}, q.Links...)}}
 }

@@ -36,6 +36,9 @@ func (s *site) askAddVerifier(r *request) (*question, error) {
 	q.command = func(string) string { return s.command("verifier", "add", name) }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
 		v, _, err := adminapi.Ask[api.Verifier](ctx, s.server, http.MethodPost, "verifiers", api.NewVerifier{Name: name})
+		if err == nil && v.URL == "" {
+			err = errUnclear
+		}
 		return &done{note: "The verifier is pinned. Give this URL to the service. It can be shown again: " + s.command("verifier", "show", name), facts: []fact{
 			{"URL of its key set", cell{Text: whole(v.URL), Kind: "id"}},
 		}}, err
@@ -57,8 +60,8 @@ func (s *site) askRemoveVerifier(r *request) (*question, error) {
 		},
 	}
 	s.fill(q, change{
-		consequence: "The verifier is forgotten. The service still gets the key set, but rotations no longer wait for it, and its URL no longer names it. It cannot be undone: a verifier of the same name gets another URL.",
-		method:      http.MethodDelete, path: "verifier", command: []string{"verifier", "remove"}, note: "Removed the verifier.",
+		consequence: "The verifier is forgotten: no rotation waits for it from now on. Its URL goes on working: the service gets the same key set, and is observed like any other. When it was served which keys is forgotten. If the name is added again, the URL names it again.",
+		method:      http.MethodDelete, path: "verifier", command: []string{"verifier", "remove"}, note: "Removed verifier " + whole(v.Name) + ".",
 	}, "name", v.Name, tag)
 	return q, nil
 }
@@ -96,7 +99,7 @@ func (s *site) endSession(r *request, e api.Session) *question {
 	}
 	s.fill(q, change{
 		consequence: "The session ends: its refresh token is refused from now on, and the user must log in again there." + tokensStay,
-		method:      http.MethodDelete, path: "session", command: []string{"session", "revoke"}, note: "The session has ended.",
+		method:      http.MethodDelete, path: "session", member: "session_id", command: []string{"session", "revoke"}, id: e.ID, note: "Ended session " + whole(e.ID) + ".",
 	}, "id", e.ID, e.State)
 	return q
 }
