@@ -69,7 +69,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/metrics":      {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/audience", "issuer/claim", "issuer/loginterms", "issuer/names", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/loginterms", "issuer/names", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -96,7 +96,7 @@ var allowedImports = map[string][]string{
 	"issuer/tally":              {"storage", "storage/audit"},
 	"issuer/username":           {"issuer/refusal"},
 	"issuer/webhook":            {"issuer/refusal", "issuer/outbox"},
-	"issuer/verifiers":          {"issuer/api", "issuer/outbox", "issuer/record", "issuer/refusal", "jwks", "keystore", "storage", "storage/audit"},
+	"issuer/verifiers":          {"issuer/api", "issuer/applied", "issuer/outbox", "issuer/record", "issuer/refusal", "jwks", "keystore", "storage", "storage/audit"},
 	"keystore":                  {"keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/keytype", "keystore/internal/revoked", "keystore/internal/signing", "keystore/internal/vault", "keystore/randomness", "storage", "storage/audit", "storage/sealed"},
 	"keystore/randomness":       {},
 	"keystore/internal/clock":   {},

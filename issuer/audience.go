@@ -7,6 +7,7 @@ import (
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 	"keymill/issuer/audience"
 	"keymill/issuer/names"
 	"keymill/issuer/record"
@@ -104,7 +105,7 @@ func (i *Issuer) RemoveAudience(ctx context.Context, name, by string, only ...ap
 		if rec.Clients > 0 {
 			return refusal.New("in_use", "audience %s is used by %d client(s); remove it from them first", name, rec.Clients)
 		}
-		if err := errors.Join(api.CheckAll(only, rec.Show(name).ETag()), tx.Delete(audience.Key(name))); err != nil {
+		if err := errors.Join(api.CheckAll(only, rec.Show(name).ETag()), tx.Delete(audience.Key(name)), applied.Forget(tx, "audience", name)); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit("audience.remove", name, rec.Detail())

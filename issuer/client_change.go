@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
@@ -238,7 +239,7 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string, only ...api.Co
 		if err := i.endClient(d, "client.remove", id, rec); err != nil {
 			return err
 		}
-		return errors.Join(tx.Delete(clientKey(id)), d.leave(id, rec.Epoch), unchanged)
+		return errors.Join(tx.Delete(clientKey(id)), applied.Forget(tx, "client", id), d.leave(id, rec.Epoch), unchanged)
 	})
 }
 

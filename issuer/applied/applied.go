@@ -3,9 +3,10 @@
 //
 //	applied/<kind>/<name>   {"at": …, "by": …}      kind: audience, client or verifier
 //
-// The mark is written before the entry that it is about, and removed after it. So a crash leaves a mark
-// without an entry, which is harmless, and never an entry that apply made and does not remember. An entry
-// that has no mark is never removed by apply.
+// The mark is written before the entry that it is about. So a crash leaves a mark without an entry, and never an
+// entry that apply made and does not remember. The transaction that removes an entry removes its mark, see
+// Forget, because an entry that is later added by other means must have none: an entry without a mark is
+// never removed by apply.
 package applied
 
 import (
@@ -142,6 +143,10 @@ func (m *Marks) Remove(ctx context.Context, kind, name, by string) error {
 		return errors.Join(tx.Delete(key(kind, name)), audit.Append(tx, m.Now(), event("apply.forget", kind, name, by)))
 	})
 }
+
+// Forget removes the mark of an entry, if there is one, in the transaction that removes the entry. It writes no
+// audit record: that of the entry says as much.
+func Forget(tx storage.Tx, kind, name string) error { return tx.Delete(key(kind, name)) }
 
 func event(action, kind, name, by string) audit.Event {
 	return audit.Event{Action: action, By: by, Target: name, Detail: map[string]string{"kind": kind}}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/applied"
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -87,6 +88,7 @@ func (r *Registry) Remove(ctx context.Context, name, by string) error {
 		return errors.Join(
 			tx.Delete(nameKey(name)),
 			tx.Delete(servedKey(name)), // also if it is damaged
+			applied.Forget(tx, "verifier", name),
 			audit.Append(tx, r.cfg.Keys.Now(), audit.Event{Action: "verifier.remove", By: by, Target: name}),
 		)
 	})

@@ -1,6 +1,7 @@
 package apply_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/apply"
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/applied"
@@ -163,11 +165,81 @@ applied
 		t.Errorf("left: %q", names)
 	}
 	w.check(w.issuer.RemoveAudience(t.Context(), "kept", "uid:0"))
-	if got := w.apply("audiences: [{name: other}]", true); !strings.Contains(got, "- audience kept (applied earlier, and removed since)\n") {
+	w.request("PUT", "applied?kind=audience&name=kept", nil) // as a crash before the entry was made leaves it
+	if got := w.apply("audiences: [{name: other}]", true); !strings.Contains(got, "- audience kept (applied earlier, and there is none now)\n") {
 		t.Error(got)
 	}
 	if names := w.names(); !slices.Equal(names, []string{"audience/mine", "audience/other", "mark audience/other"}) {
 		t.Errorf("left: %q", names)
+	}
+}
+
+// TestWhatIsAddedByOtherMeansIsNeverPruned: an entry whose name was applied, and then removed, or was in a file that
+// could not be applied.
+func TestWhatIsAddedByOtherMeansIsNeverPruned(t *testing.T) {
+	w := newWorld(t)
+	const kept = "audiences: [{name: kept}]\n"
+	const entries = "audiences: [{name: a}]\nclients: [{id: c, public: true}]\nverifiers: [{name: v}]"
+	byHand := func() {
+		t.Helper()
+		_, err := w.issuer.AddAudience(t.Context(), api.Audience{Name: "a", Alg: "EdDSA"}, "uid:0")
+		w.check(err)
+		_, err = w.issuer.AddClient(t.Context(), api.NewClient{ID: "c", Public: true}, "uid:0")
+		w.check(err)
+		w.request("POST", "verifiers", api.NewVerifier{Name: "v"})
+	}
+	w.apply(entries, false)
+	w.check(w.issuer.RemoveClient(t.Context(), "c", "uid:0"))
+	w.check(w.issuer.RemoveAudience(t.Context(), "a", "uid:0"))
+	w.request("DELETE", "verifier?name=v", nil)
+	byHand()
+	if got := w.apply(kept, true); !strings.HasPrefix(got, "+ audience kept (EdDSA, 15m, rfc9068)\n= 0 unchanged\n") {
+		t.Errorf("removed by hand, and added again: %s", got)
+	}
+	for _, name := range []string{"audience?name=a", "client?id=c", "verifier?name=v"} {
+		w.request("DELETE", name, nil)
+	}
+	w.refuse = true
+	for _, list := range strings.Split(entries, "\n") {
+		if err := w.mustPlan(list, false).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "the test refuses; nothing was changed before") {
+			t.Errorf("%s: %v", list, err)
+		}
+	}
+	w.refuse = false
+	byHand()
+	if got := w.apply(kept, true); got != "= 1 unchanged\n" {
+		t.Errorf("after steps that failed: %s", got)
+	}
+}
+
+// TestAnInterruptedPlanStopsBetweenTwoSteps, and says what was done.
+func TestAnInterruptedPlanStopsBetweenTwoSteps(t *testing.T) {
+	w := newWorld(t)
+	p := w.mustPlan("audiences: [{name: a}, {name: b}, {name: c}]", false)
+	ctx, stop := context.WithCancel(t.Context())
+	w.asked = func(r apply.Request) {
+		if strings.Contains(r.Path, "name=b") {
+			stop()
+		}
+	}
+	if err := p.Run(ctx); err == nil || err.Error() != "interrupted; done before: + audience a, + audience b" {
+		t.Errorf("got %v", err)
+	}
+	if got := w.printed(p); !strings.HasSuffix(got, "stopped: 2 of 3 steps done\n") {
+		t.Error(got)
+	}
+	if names := w.names(); !slices.Equal(names, []string{"audience/a", "audience/b", "mark audience/a", "mark audience/b"}) {
+		t.Errorf("the store has %q", names)
+	}
+}
+
+// TestTheIDOfAUserIsNoClient, and the error says so: another plan would be no help.
+func TestTheIDOfAUserIsNoClient(t *testing.T) {
+	w := newWorld(t)
+	w.alice()
+	err := w.mustPlan("clients: [{id: '7', public: true}]", false).Run(t.Context())
+	if err == nil || !strings.HasSuffix(err.Error(), "entries.yaml:1: client 7: user 7 already exists; nothing was changed before") {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,10 @@
 package apply
 
 import (
+	"context"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/terminal"
@@ -41,7 +45,11 @@ Exit codes: 0 nothing to change, or all is applied; 10 without --yes, if there i
 			}
 			plan, err := makePlan(cmd, dial, file, prune)
 			if err == nil && yes {
-				err = plan.Run(cmd.Context())
+				// A second signal ends the command at once.
+				ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+				context.AfterFunc(ctx, stop)
+				err = plan.Run(ctx)
+				stop()
 			}
 			if plan != nil {
 				err = printPlan(cmd, plan, asJSON, err)

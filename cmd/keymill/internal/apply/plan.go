@@ -19,7 +19,7 @@ const (
 	change = "change"
 	adopt  = "adopt"  // only remember that the files name it
 	remove = "remove" // it was applied, and the files no longer name it
-	forget = "forget" // it was applied, and was removed by other means
+	forget = "forget" // it has a mark, and is not there
 	keep   = "keep"
 )
 
@@ -220,7 +220,7 @@ func (p *planner) leftovers(marks []api.Applied, prune bool) error {
 		}
 		switch {
 		case !exists:
-			s.Act, s.Details = forget, []string{"applied earlier, and removed since"}
+			s.Act, s.Details = forget, []string{"applied earlier, and there is none now"}
 		case m.Kind == audienceKind && m.Name == adminscope.Audience:
 			s.Act, s.Details = forget, []string{"is built in: it stays, and only the mark is removed"}
 		case m.Kind != clientKind:

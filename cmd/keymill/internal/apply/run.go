@@ -12,12 +12,16 @@ import (
 )
 
 // Run does what the plan says, step by step. It stops at the first step that fails, and the error says what
-// was done before. A step is done only if its entry is still what the plan has read.
+// was done before. A step is done only if its entry is still what the plan has read. If ctx ends, Run stops
+// after the step that it is at: the outcome of a request that is given up is not known.
 func (p *Plan) Run(ctx context.Context) error {
 	var done []string
 	p.began = true
 	for _, s := range p.Steps {
-		if err := s.run(ctx, p.server); err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted; " + listed(done))
+		}
+		if err := s.run(context.WithoutCancel(ctx), p.server); err != nil {
 			return s.explain(err, done)
 		}
 		done = append(done, s.label())
@@ -30,8 +34,8 @@ func (p *Plan) Run(ctx context.Context) error {
 // label names the step in a message.
 func (s *Step) label() string { return sign(s.Act) + " " + labelOf(s.Kind, s.Name) }
 
-// run does one step. An entry is marked before it is made, and the mark is removed after it: see package
-// applied.
+// run does one step. An entry is marked before it is made: see package applied. If it cannot be made, the mark is
+// removed, because someone else can add an entry of that name later.
 func (s *Step) run(ctx context.Context, server Server) error {
 	if !s.marked {
 		if _, err := server.ask(ctx, Request{Method: http.MethodPut, Path: markPath(s.Kind, s.Name)}, nil); err != nil {
@@ -43,6 +47,9 @@ func (s *Step) run(ctx context.Context, server Server) error {
 		var answer struct{ Warnings []string }
 		_, err := server.ask(ctx, s.request(), &answer)
 		s.Warnings = append(s.Warnings, answer.Warnings...)
+		if err != nil && s.Act == add && !s.marked && s.isMissing(ctx, server) {
+			_ = s.forget(ctx, server) // the error of the request is the one to report
+		}
 		return err
 	case remove:
 		r := Request{Method: http.MethodDelete, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag}
@@ -70,7 +77,14 @@ func (s *Step) request() Request {
 	return Request{Method: http.MethodPut, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag, IsNew: s.Act == add, Body: s.body}
 }
 
-// forget removes the mark. Another apply may have done so before.
+// isMissing reports whether the server answers that there is no such entry.
+func (s *Step) isMissing(ctx context.Context, server Server) bool {
+	_, err := server.ask(ctx, Request{Method: http.MethodGet, Path: pathOf(s.Kind, s.Name)}, nil)
+	no := (*refused)(nil)
+	return errors.As(err, &no) && no.Code == "not_found"
+}
+
+// forget removes the mark. The server has done so if it has removed the entry.
 func (s *Step) forget(ctx context.Context, server Server) error {
 	_, err := server.ask(ctx, Request{Method: http.MethodDelete, Path: markPath(s.Kind, s.Name)}, nil)
 	if no := (*refused)(nil); errors.As(err, &no) && no.Code == "not_found" {
@@ -81,27 +95,27 @@ func (s *Step) forget(ctx context.Context, server Server) error {
 
 // explain says where the step is written, what is wrong, and what was done before it.
 func (s *Step) explain(err error, done []string) error {
-	before := "nothing was changed before"
-	if len(done) > 0 {
-		before = "done before: " + joined(done)
-	}
-	at := ""
+	before, at := listed(done), ""
 	if s.Place != "" {
 		at = s.Place + ": "
 	}
 	no := (*refused)(nil)
-	if errors.As(err, &no) && slices.Contains([]string{"precondition_failed", "already_exists", "not_found"}, no.Code) {
+	idTaken := errors.As(err, &no) && no.Code == "already_exists" && s.Kind == clientKind // by a user: another plan is no help
+	if no != nil && !idTaken && slices.Contains([]string{"precondition_failed", "already_exists", "not_found"}, no.Code) {
 		return terminal.WithHint(fmt.Errorf("%s%s changed since the plan was made; %s", at, labelOf(s.Kind, s.Name), before),
 			"run keymill apply again: it makes a new plan")
 	}
 	return fmt.Errorf("%s%s: %w; %s", at, labelOf(s.Kind, s.Name), err, before)
 }
 
-// joined lists the last steps, and counts the others.
-func joined(done []string) string {
+// listed says which steps were done: it names the last ones, and counts the others.
+func listed(done []string) string {
 	const most = 5
-	if n := len(done) - most; n > 0 {
-		return terminal.Count(n, "step") + " and " + strings.Join(done[n:], ", ")
+	switch n := len(done) - most; {
+	case len(done) == 0:
+		return "nothing was changed before"
+	case n > 0:
+		return "done before: " + terminal.Count(n, "step") + " and " + strings.Join(done[n:], ", ")
 	}
-	return strings.Join(done, ", ")
+	return "done before: " + strings.Join(done, ", ")
 }

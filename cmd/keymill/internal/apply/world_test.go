@@ -34,7 +34,9 @@ type world struct {
 	issuer *issuer.Issuer
 	store  storage.Store
 	server apply.Server
-	left   int // requests that are answered before errCrash; -1 for all
+	left   int                 // requests that are answered before errCrash; -1 for all
+	refuse bool                // whatever adds an entry
+	asked  func(apply.Request) // sees each request; may be nil
 }
 
 var errCrash = errors.New("crash")
@@ -72,6 +74,12 @@ func newWorld(t *testing.T) *world {
 			return apply.Answer{}, errCrash
 		}
 		w.left--
+		if w.asked != nil {
+			w.asked(r)
+		}
+		if w.refuse && r.Body != nil {
+			return apply.Answer{Status: 400, Body: []byte(`{"code": "invalid_request", "detail": "the test refuses"}`)}, nil
+		}
 		return handler(admin.WithActor(ctx, "apply"), r)
 	}
 	return w
@@ -124,6 +132,16 @@ func (w *world) printed(p *apply.Plan) string {
 	var b strings.Builder
 	w.check(p.Print(&b))
 	return b.String()
+}
+
+// request sends a request that must succeed.
+func (w *world) request(method, path string, body any) {
+	w.t.Helper()
+	answer, err := w.server(w.t.Context(), apply.Request{Method: method, Path: path, Body: body})
+	w.check(err)
+	if answer.Status >= 300 {
+		w.t.Fatalf("%s %s: %s", method, path, answer.Body)
+	}
 }
 
 // get decodes what the admin API answers, and reports whether it was found.
