@@ -102,7 +102,7 @@ var allowedImports = map[string][]string{
 	"keystore/internal/clock":   {},
 	"keystore/internal/keyfile": {"keystore/randomness"},
 	"keystore/internal/keytype": {},
-	"keystore/internal/revoked": {"storage/durable"},
+	"keystore/internal/revoked": {"storage", "storage/durable"},
 	"keystore/internal/signing": {},
 	"keystore/internal/vault":   {"storage"},
 	"jwks":                      {"jwks/internal/strictjson"},

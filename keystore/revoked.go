@@ -2,10 +2,8 @@ package keystore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"keymill/keystore/internal/revoked"
@@ -14,7 +12,6 @@ import (
 
 const (
 	revokedPurpose      = "keymill revoked keys v1"
-	tombstonesPerView   = 1000
 	tombstonesPerUpdate = 20
 )
 
@@ -63,7 +60,7 @@ func (r *Rings) CheckRevoked(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	all, err := r.revocations(ctx)
+	all, err := revoked.All(ctx, r.store, tombstoneKey(""))
 	if err != nil {
 		return err
 	}
@@ -107,7 +104,7 @@ func (r *Rings) rememberRevoked(ctx context.Context, l revoked.List) error {
 
 func (r *Rings) tryWriteRevoked(ctx context.Context) error {
 	r.listed = latest(r.Now().UTC(), r.listed.Add(1))
-	all, err := r.revocations(ctx)
+	all, err := revoked.All(ctx, r.store, tombstoneKey(""))
 	if err != nil {
 		return err
 	}
@@ -129,40 +126,6 @@ func (r *Rings) tryWriteRevoked(ctx context.Context) error {
 		r.listed = list.Written
 	}
 	return revoked.Write(r.cfg.RevokedFile, key, list)
-}
-
-// revocations returns what the tombstones say.
-func (r *Rings) revocations(ctx context.Context) ([]revoked.Revocation, error) {
-	var all []revoked.Revocation
-	for start := tombstoneKey(""); start != ""; {
-		var page []revoked.Revocation
-		var next string
-		err := r.store.View(ctx, func(tx storage.Reader) error {
-			page, next = nil, ""
-			n := 0
-			for e, err := range tx.Scan(start, "tombstone0") {
-				if err != nil {
-					return err
-				}
-				var t struct {
-					Revoked time.Time `json:"revoked"`
-				}
-				if json.Unmarshal(e.Value, &t) == nil && !t.Revoked.IsZero() {
-					page = append(page, revoked.Revocation{KID: strings.TrimPrefix(e.Key, tombstoneKey("")), At: t.Revoked})
-				}
-				if n++; n == tombstonesPerView {
-					next = e.Key + "\x00"
-					break
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		all, start = append(all, page...), next
-	}
-	return all, nil
 }
 
 // readRevoked returns the list in the file at path, or ErrNoRevoked.
