@@ -3,6 +3,8 @@ package jwks
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -62,8 +64,8 @@ func (want Expectation) check() error {
 		return fmt.Errorf("%w: leeway %v is not within 0 to %v", ErrConfig, want.Leeway, maxLeeway)
 	}
 	for _, alg := range want.Algorithms {
-		if alg = canonicalAlg(alg); alg != RS256 && alg != EdDSA {
-			return fmt.Errorf("%w: algorithm %q is neither RS256 nor EdDSA", ErrConfig, clip(alg))
+		if alg = canonicalAlg(alg); !slices.Contains(algorithms[:], alg) {
+			return fmt.Errorf("%w: algorithm %q is not one of %s", ErrConfig, clip(alg), strings.Join(algorithms[:], ", "))
 		}
 	}
 	return nil

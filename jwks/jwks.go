@@ -51,6 +51,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -60,6 +61,12 @@ const (
 	RS256 = "RS256"
 	EdDSA = "EdDSA"
 )
+
+// algorithms lists every algorithm that a Key can have.
+var algorithms = [...]string{RS256, EdDSA}
+
+// Algorithms returns every algorithm that this package verifies.
+func Algorithms() []string { return slices.Clone(algorithms[:]) }
 
 const maxKIDBytes = 256
 

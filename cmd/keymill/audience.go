@@ -54,7 +54,7 @@ choose RS256 and the profile simplejwt.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.Alg, "alg", "EdDSA", "signing algorithm of the tokens: EdDSA or RS256")
+	f.StringVar(&a.Alg, "alg", "EdDSA", "signing algorithm of the tokens: "+algorithms())
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of the tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
 	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims the tokens have: rfc9068, or simplejwt for Django")

@@ -18,6 +18,7 @@ import (
 	"keymill/cmd/keymill/internal/verifierlist"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/keystore"
 )
 
 // thumbprintLength is the length of the kids that keystore creates: 32 bytes in base64url.
@@ -145,13 +146,16 @@ The output says how long that can take.`,
 			return keychange.PrintRotation(cmd.OutOrStdout(), done)
 		},
 	}
-	cmd.Flags().StringVar(&r.Alg, "alg", "", "the algorithm whose key rotates: RS256 or EdDSA (required)")
+	cmd.Flags().StringVar(&r.Alg, "alg", "", "the algorithm whose key rotates: "+algorithms()+" (required)")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "rotate even if services may not have fetched the spare yet")
 	cmd.Flags().StringVar(&wait, "wait", "", "wait until services have fetched the spare, at most this `TIME`, such as 90s or 1h")
 	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
+
+// algorithms names every algorithm, for the help of flags.
+func algorithms() string { return strings.Join(keystore.SupportedAlgorithms(), ", ") }
 
 // readWait reads --wait, if it was given.
 func readWait(cmd *cobra.Command, r *keychange.Rotation, text string) error {
@@ -269,7 +273,7 @@ and the command that converts it.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Alg, "alg", "", "RS256 or EdDSA, if the key does not say which")
+	f.StringVar(&req.Alg, "alg", "", algorithms()+", if the key does not say which")
 	f.StringVar(&req.KID, "kid", "", "the kid that tokens carry (default: the JWK's, or else the RFC 7638 thumbprint)")
 	f.StringVar(&until, "until", "", "use the key only to verify, until this time (RFC 3339)")
 	f.BoolVar(&req.SignNow, "sign-now", false, "sign with the key at once; for a key that services already know")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal"
@@ -77,10 +78,10 @@ func verifyCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&check.Audience, "audience", "", "the audience that the token must have: the name of the service")
 	f.StringVar(&check.KeySetURL, "jwks", "", "the address of the key set (default: from the issuer's discovery document)")
-	f.StringArrayVar(&check.Algorithms, "alg", []string{jwks.RS256, jwks.EdDSA}, "an algorithm that the service allows (repeatable)")
+	f.StringArrayVar(&check.Algorithms, "alg", jwks.Algorithms(), "an algorithm that the service allows (repeatable)")
 	f.StringArrayVar(&check.Scopes, "scope", nil, "a scope that the token must grant (repeatable)")
 	f.StringVar(&leeway, "leeway", "0s", "allowed clock difference, 0s to 1m")
-	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{jwks.RS256, jwks.EdDSA}, cobra.ShellCompDirectiveNoFileComp))
+	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

@@ -41,7 +41,7 @@ func (v *Verifier) Verify(token string, keys []keystore.PublicKey, now time.Time
 		return nil, err
 	}
 	claims, err := jwks.Check(token, set, jwks.Expectation{
-		Issuer: v.issuer, Audience: audience, Algorithms: []string{jwks.RS256, jwks.EdDSA},
+		Issuer: v.issuer, Audience: audience, Algorithms: jwks.Algorithms(),
 	}, now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)

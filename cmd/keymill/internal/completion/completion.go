@@ -16,6 +16,7 @@ import (
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/keystore"
 )
 
 // A nameList asks the server for names that a shell offers. from is the beginning of the name.
@@ -59,7 +60,7 @@ func Add(root *cobra.Command, dial Dial) {
 // Algorithm offers the algorithms to the flag --alg of a command.
 func Algorithm(cmd *cobra.Command) {
 	// The only error is a flag that does not exist.
-	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions([]string{"EdDSA", "RS256"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("alg", cobra.FixedCompletions(keystore.SupportedAlgorithms(), cobra.ShellCompDirectiveNoFileComp))
 }
 
 // beginsWithName reports whether the first argument of a command is the name of something that exists.

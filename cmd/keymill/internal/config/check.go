@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/webhook"
 	"keymill/jwks"
+	"keymill/keystore"
 )
 
 // Check refuses settings that cannot work together. The packages that use the settings
@@ -121,11 +122,11 @@ func (c *Config) checkIssuer() error {
 // CheckKeys checks the settings of the keys alone. Doctor needs no others.
 func (c *Config) CheckKeys() error {
 	if len(c.Algorithms) == 0 {
-		return c.SettingError("keys.algorithms", "the list is empty; give RS256, EdDSA or both")
+		return c.SettingError("keys.algorithms", "the list is empty; give at least one of %s", strings.Join(keystore.SupportedAlgorithms(), ", "))
 	}
 	for i, alg := range c.Algorithms {
-		if alg != "RS256" && alg != "EdDSA" {
-			return c.SettingError("keys.algorithms", "%q is neither RS256 nor EdDSA", alg)
+		if !slices.Contains(keystore.SupportedAlgorithms(), alg) {
+			return c.SettingError("keys.algorithms", "%q is not supported; choose from %s", alg, strings.Join(keystore.SupportedAlgorithms(), ", "))
 		}
 		if slices.Contains(c.Algorithms[:i], alg) {
 			return c.SettingError("keys.algorithms", "%s is listed twice", alg)

@@ -85,17 +85,21 @@ func (c *TokenCheck) typeAdvice() string {
 }
 
 func (c *TokenCheck) algorithmAdvice() string {
-	alg := c.Token.headerText("alg")
+	alg, known := c.Token.headerText("alg"), strings.Join(jwks.Algorithms(), ", ")
 	switch {
 	case strings.EqualFold(alg, "none"):
 		return "it is unsigned, so anyone can have written it: find out who sends it"
 	case strings.HasPrefix(alg, "HS"):
-		return "it is signed with a shared secret, or forged with a public key as the secret: Keymill signs with RS256 and EdDSA only"
-	case alg == jwks.RS256 || alg == jwks.EdDSA || alg == "Ed25519":
-		return fmt.Sprintf("if the service should allow it: --alg RS256 --alg EdDSA; if not, the client needs an audience with %s: \"keymill audience add NAME --alg %s\"",
-			c.Algorithms[0], c.Algorithms[0])
+		return "it is signed with a shared secret, or forged with a public key as the secret: Keymill signs only with " + known
+	case alg == "Ed25519" || slices.Contains(jwks.Algorithms(), alg):
+		allowed := c.Algorithms
+		if !slices.Contains(allowed, alg) {
+			allowed = append(slices.Clone(allowed), alg)
+		}
+		return fmt.Sprintf("if the service should allow it: --alg %s; if not, the client needs an audience with %s: \"keymill audience add NAME --alg %s\"",
+			strings.Join(allowed, " --alg "), c.Algorithms[0], c.Algorithms[0])
 	}
-	return "Keymill signs with RS256 and EdDSA only: the token comes from another issuer"
+	return "Keymill signs only with " + known + ": the token comes from another issuer"
 }
 
 func (c *TokenCheck) keyAdvice() string {
