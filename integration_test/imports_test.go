@@ -28,7 +28,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/adminapi/adminapitest": {"cmd/keymill/internal/adminapi"},
 	"cmd/keymill/internal/commandline":           {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/completion":            {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api", "keystore"},
-	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/plot", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal", "storage/audit"},
+	"cmd/keymill/internal/console":               {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/console/peer", "cmd/keymill/internal/console/plot", "cmd/keymill/internal/console/timeline", "cmd/keymill/internal/terminal", "issuer/adminscope", "issuer/api", "issuer/refusal", "storage/audit"},
 	"cmd/keymill/internal/console/peer":          {},
 	"cmd/keymill/internal/console/plot":          {"issuer/api"},
 	"cmd/keymill/internal/console/timeline":      {"issuer/api"},

@@ -128,7 +128,7 @@ func (s *site) askRotate(r *request) (*question, error) {
 		}
 		note := "Rotated: " + whole(answer.KID) + " signs now."
 		if answer.UnknownUntil != nil {
-			note += " Caches may not know it until " + instant(answer.UnknownUntil, now).Text + "."
+			note += " " + refusedUntil(answer.UnknownUntil)
 		}
 		return &done{note: note}, err
 	}
@@ -172,17 +172,22 @@ func (s *site) askRevoke(r *request) (*question, error) {
 	}
 	q.Facts = append(q.Facts, fact{"Pinned verifiers that hold it", holders}, fact{"Caches may hold it until", s.cachedUntil(key, status, now)})
 	if key.Stage == "active" {
-		q.Facts = append(q.Facts, keyFact("Signs next", stageOf(keys, key.Alg, "spare")))
+		spare := stageOf(keys, key.Alg, "spare")
+		q.Facts = append(q.Facts, keyFact("Signs next", spare))
+		if spare != nil {
+			q.Facts = append(q.Facts, fact{"It was served to pinned verifiers", served(spare.Reach)})
+		}
+		q.Words = append(q.Words, "The next key signs at once. Services that have not fetched it refuse its tokens until they do.")
 	} else {
 		q.Facts = append(q.Facts, keyFact("Signs on", stageOf(keys, key.Alg, "active")))
 	}
-	q.command = func(string) string { return s.command("key", "revoke", kid) }
+	q.command = func(string) string { return s.commandAbout(kid, "key", "revoke") }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
 		answer, _, err := adminapi.Ask[api.Revocation](ctx, s.server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: kid})
 		if err == nil && answer.KID != kid {
 			err = errUnclear
 		}
-		return &done{note: revoked(answer, now)}, err
+		return &done{note: revoked(answer)}, err
 	}
 	return q, nil
 }
@@ -197,17 +202,54 @@ func (s *site) cachedUntil(k *api.Key, status api.Status, now time.Time) cell {
 	return instant(&until, now)
 }
 
-// revoked says what a revocation did.
-func revoked(r api.Revocation, now time.Time) string {
-	note := "Revoked " + whole(r.KID) + "."
-	if r.Successor != "" {
-		note += " " + whole(r.Successor) + " signs now."
+// revoked says what a revocation did, as the command does.
+func revoked(r api.Revocation) string {
+	note := "Revoked " + whole(r.KID) + ", which was " + short(r.Was) + "."
+	if len(r.Also) > 0 {
+		note += " The same key was revoked under other kids: " + some(r.Also) + "."
 	}
 	if r.CachedUntil != nil {
-		note += " Caches may hold the old key until " + instant(r.CachedUntil, now).Text + ": " + strconv.Itoa(len(r.Holders)) + " pinned verifiers, and " + strconv.Itoa(r.Observed) + " other addresses."
+		note += " Services with a cached key set may accept its tokens until " + stamp(r.CachedUntil) + "."
 	}
-	for _, w := range r.Warnings {
-		note += " Warning: " + whole(w) + "."
+	switch {
+	case r.Successor != "":
+		note += " " + whole(r.Successor) + " signs now."
+	case r.Was == "active":
+		note += " No key signs until the next one is made."
 	}
-	return note
+	if r.UnknownUntil != nil {
+		note += " " + refusedUntil(r.UnknownUntil)
+	}
+	var holders []string
+	for _, h := range r.Holders {
+		holders = append(holders, h.Name)
+	}
+	if len(holders) > 0 {
+		note += " Pinned verifiers that may hold the old key: " + some(holders) + "."
+	}
+	if r.Observed > 0 {
+		note += " Other addresses that may hold it: " + strconv.Itoa(r.Observed) + "."
+	}
+	return warn(note, r.Warnings)
+}
+
+// refusedUntil says how long services may not know a key that signs.
+func refusedUntil(t *time.Time) string {
+	return "Services with a cached key set may refuse its tokens until " + stamp(t) + "."
+}
+
+func stamp(t *time.Time) string { return instant(t, *t).Text }
+
+// some names the first entries of a list, and says how many more there are.
+func some(items []string) string {
+	const most = 20
+	var names []string
+	for _, item := range items[:min(len(items), most)] {
+		names = append(names, whole(item))
+	}
+	text := strings.Join(names, ", ")
+	if rest := len(items) - most; rest > 0 {
+		text += ", and " + strconv.Itoa(rest) + " more"
+	}
+	return text
 }

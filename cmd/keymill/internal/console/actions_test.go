@@ -18,7 +18,7 @@ var actionCases = []actionCase{
 	{path: "client/disable?id=name", command: "client disable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":true,"introspect":null,"grace":null,"idle":null,"absolute":null}`,
 		shown: []string{"Live sessions", "<dd>1", "sessions end"}},
 	{path: "client/enable?id=name", command: "client enable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":false,"introspect":null,"grace":null,"idle":null,"absolute":null}`},
-	{path: "client/secret?id=name", command: "client rotate-secret name --old-for 24h", request: `POST client/secret id=name {"old_for":"24h"}`,
+	{path: "client/secret?id=name", command: "client rotate-secret --old-for 24h name", request: `POST client/secret id=name {"old_for":"24h"}`,
 		shown: []string{"shown once", "7 days more"}, once: "a-new-secret"},
 	{path: "client/logout?id=name", command: "session revoke --client name", request: `POST sessions/revoke  {"client":"name","all":false}`},
 	{path: "client/remove?id=name", typed: "name", command: "client remove name", request: `DELETE client id=name`, shown: []string{"cannot be undone"}},

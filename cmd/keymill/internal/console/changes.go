@@ -2,14 +2,17 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 )
 
@@ -18,6 +21,7 @@ type change struct {
 	verb        string // of the title and the button
 	consequence string
 	typed       bool // the name must be typed
+	shuts       bool // no one can log in through the client any longer
 	method      string
 	path        string // of the request, without the parameter
 	body        any
@@ -33,13 +37,13 @@ const tokensStay = " Access tokens that exist stay valid until they expire."
 
 // clientChanges are the changes of one client, by their name in the path.
 var clientChanges = map[string]change{
-	"disable": {verb: "Disable", consequence: "The client gets no tokens any longer, and its sessions end. It can be enabled again; the sessions do not come back." + tokensStay,
+	"disable": {verb: "Disable", shuts: true, consequence: "The client gets no tokens any longer, and its sessions end. It can be enabled again; the sessions do not come back." + tokensStay,
 		method: http.MethodPatch, path: "client", member: "client_id", body: api.ClientChange{Disabled: new(true)}, tagged: true, command: []string{"client", "disable"}, note: "Disabled client"},
 	"enable": {verb: "Enable", consequence: "The client gets tokens again. Sessions that ended do not come back.",
 		method: http.MethodPatch, path: "client", member: "client_id", body: api.ClientChange{Disabled: new(false)}, tagged: true, command: []string{"client", "enable"}, note: "Enabled client"},
 	"logout": {verb: "End the sessions of", consequence: "All sessions of the client end, and its users must log in again." + tokensStay,
 		method: http.MethodPost, path: "sessions/revoke", command: []string{"session", "revoke", "--client"}, note: "Ended the sessions of client"},
-	"remove": {verb: "Remove", consequence: "The client is removed, and its sessions end. Its id becomes free. It cannot be undone." + tokensStay, typed: true,
+	"remove": {verb: "Remove", consequence: "The client is removed, and its sessions end. Its id becomes free. It cannot be undone." + tokensStay, typed: true, shuts: true,
 		method: http.MethodDelete, path: "client", tagged: true, command: []string{"client", "remove"}, note: "Removed client"},
 }
 
@@ -64,7 +68,7 @@ const maxCounted = 1000
 func (s *site) liveSessions(r *request, of, value string) (cell, error) {
 	list, err := get[api.SessionPage](r, s, "sessions", url.Values{of: {value}, "limit": {strconv.Itoa(maxCounted)}})
 	if err != nil {
-		return cell{}, err
+		return lacking(err)
 	}
 	n := 0
 	for _, e := range list.Sessions {
@@ -78,11 +82,37 @@ func (s *site) liveSessions(r *request, of, value string) (cell, error) {
 	return cell{Text: strconv.Itoa(n)}, nil
 }
 
+// lacking returns what stands for a number that the token of --server may not read: the change itself needs no such scope.
+func lacking(err error) (cell, error) {
+	if refused := (*adminapi.Error)(nil); errors.As(err, &refused) && refused.Code == "insufficient_scope" {
+		return cell{Text: "not known", Kind: "dull", Hint: "it needs the scope " + short(refused.Scope)}, nil
+	}
+	return cell{}, err
+}
+
+// logins says whether users log in through a client.
+func (s *site) logins(r *request, id string) (cell, error) {
+	list, err := get[[]api.Setting](r, s, "settings", nil)
+	if err != nil {
+		return lacking(err)
+	}
+	var by []string
+	for _, e := range list {
+		if e.Value == id && (e.Name == "session.client" || e.Name == "simplejwt.client") {
+			by = append(by, e.Name)
+		}
+	}
+	if by == nil {
+		return cell{Text: "no"}, nil
+	}
+	return cell{Text: "yes", Kind: "bad", Hint: "setting " + strings.Join(by, " and ")}, nil
+}
+
 // fill completes the question of a change. name is in the command line and in the request. For a request that takes no
 // If-Match, the tag is compared before.
 func (s *site) fill(q *question, c change, parameter, name, tag string) {
 	q.Words, q.Button, q.state = []string{c.consequence}, q.Title, tag
-	q.command = func(string) string { return s.command(append(slices.Clone(c.command), name)...) }
+	q.command = func(string) string { return s.commandAbout(name, c.command...) }
 	path, only := c.path, ""
 	if parameter != "" {
 		path += "?" + url.Values{parameter: {name}}.Encode()
@@ -92,10 +122,11 @@ func (s *site) fill(q *question, c change, parameter, name, tag string) {
 	}
 	q.do = func(ctx context.Context, _ string) (*done, error) {
 		raw, err := s.server.Change(ctx, c.method, path, only, c.body)
+		var warnings []string
 		if err == nil && c.member != "" {
-			err = says(raw, c.member, c.id)
+			warnings, err = says(raw, c.member, c.id)
 		}
-		return &done{note: c.note, to: c.to}, err
+		return &done{note: warn(c.note, warnings), to: c.to}, err
 	}
 }
 
@@ -110,10 +141,20 @@ func (s *site) askClient(c change) func(*request) (*question, error) {
 		if err != nil {
 			return nil, err
 		}
+		logins, err := s.logins(r, x.ID)
+		if err != nil {
+			return nil, err
+		}
 		q := &question{Title: c.verb + " client " + short(x.ID), back: r.to("client", "id", x.ID), Facts: []fact{
-			{"Client", cell{Text: whole(x.ID), Kind: "id"}}, {"State", clientState(x)}, {"Live sessions", live}, {"Audiences", all(x.Audiences)},
+			{"Client", cell{Text: whole(x.ID), Kind: "id"}}, {"State", clientState(x)}, {"Live sessions", live}, {"Users log in through it", logins}, {"Audiences", all(x.Audiences)},
 		}}
 		c, parameter := c, "id"
+		if slices.Contains(x.Audiences, adminscope.Audience) {
+			c.consequence = strings.Replace(c.consequence, tokensStay, " Its access tokens for the admin API end at once.", 1)
+		}
+		if logins.Text == "yes" && c.shuts {
+			c.consequence += " Users log in through this client: from then on no one can log in there."
+		}
 		c.id, c.note = x.ID, c.note+" "+whole(x.ID)+"."
 		if c.path == "sessions/revoke" {
 			c.body, parameter = api.RevokeSessionsRequest{Client: x.ID}, ""
@@ -142,7 +183,7 @@ func (s *site) askSecret(r *request) (*question, error) {
 		Words: []string{"The client gets a new secret. It is shown once, on the next page. The old one works as long as you choose; one that is older ends at once."},
 		Facts: []fact{{"Client", cell{Text: whole(x.ID), Kind: "id"}}, {"State", clientState(x)}, {"Older secret works until", instant(x.OldSecretUntil, r.now)}},
 	}
-	q.command = func(old string) string { return s.command("client", "rotate-secret", x.ID, "--old-for", old) }
+	q.command = func(old string) string { return s.commandAbout(x.ID, "client", "rotate-secret", "--old-for", old) }
 	q.do = func(ctx context.Context, old string) (*done, error) {
 		path := "client/secret?" + url.Values{"id": {x.ID}}.Encode()
 		answer, _, err := adminapi.Ask[api.Client](ctx, s.server, http.MethodPost, path, api.RotateSecretRequest{OldFor: old})

@@ -114,11 +114,23 @@ func (q *question) refused(r *request, value string, status int, problem string)
 		Body: thing{Links: append([]cell{q.again(r), {Text: "Back", Href: q.back}}, q.Links...)}}
 }
 
-// says refuses an answer that does not name the entry which was changed.
-func says(raw []byte, member, name string) error {
-	answer := map[string]any{}
-	if err := json.Unmarshal(raw, &answer); err != nil || answer[member] != name {
-		return errUnclear
+// says returns the warnings of an answer. It refuses one that does not name the entry which was changed.
+func says(raw []byte, member, id string) (warnings []string, err error) {
+	answer := map[string]json.RawMessage{}
+	name := ""
+	if json.Unmarshal(raw, &answer) != nil || json.Unmarshal(answer[member], &name) != nil || name != id {
+		return nil, errUnclear
 	}
-	return nil
+	if known := answer["warnings"]; known != nil && json.Unmarshal(known, &warnings) != nil {
+		return nil, errUnclear
+	}
+	return warnings, nil
+}
+
+// warn adds warnings of the server to a note.
+func warn(note string, warnings []string) string {
+	for _, w := range warnings {
+		note += " Warning: " + whole(w) + "."
+	}
+	return note
 }

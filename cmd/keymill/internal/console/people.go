@@ -78,7 +78,7 @@ func (s *site) client(r *request) (*page, error) {
 	}}
 	body.Links = []cell{{Text: "Its sessions", Href: r.to("sessions", "client", c.ID)}, {Text: "Its audit records", Href: r.to("audit", "client", c.ID)}}
 	body.Changes = clientLinks(r, c)
-	return &page{Title: "Client " + short(c.ID), Template: "thing", Body: body, Command: s.command("client", "show", c.ID)}, nil
+	return &page{Title: "Client " + short(c.ID), Template: "thing", Body: body, Command: s.commandAbout(c.ID, "client", "show")}, nil
 }
 
 // all shows a whole list.

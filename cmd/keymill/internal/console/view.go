@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -246,15 +247,23 @@ func getPage[T any](r *request, s *site, path string, name func(T) string) (list
 
 // command returns the command line that shows the same, for the same server.
 func (s *site) command(words ...string) string {
+	flag := "--data"
+	if s.server.Data() == "" {
+		flag = "--server"
+	}
 	line := "keymill"
-	for _, w := range words {
+	for _, w := range append(slices.Clone(words), flag, s.server.Name()) {
 		line += " " + terminal.ShellWord(w)
 	}
-	flag := " --data "
-	if s.server.Data() == "" {
-		flag = " --server "
+	return terminal.Printable(line) // whole: it is copied
+}
+
+// commandAbout returns the command line about an entry. A name that begins with "-" is no flag behind "--".
+func (s *site) commandAbout(name string, words ...string) string {
+	if strings.HasPrefix(name, "-") && !strings.HasPrefix(words[len(words)-1], "--") {
+		return s.command(words...) + terminal.Printable(" -- "+terminal.ShellWord(name))
 	}
-	return terminal.Printable(line + flag + terminal.ShellWord(s.server.Name())) // whole: it is copied
+	return s.command(append(slices.Clone(words), name)...)
 }
 
 // svg is an SVG of package timeline or plot, which escapes every text.
