@@ -15,6 +15,7 @@
 //	/admin/v1/audit              GET     –                      AuditRecords
 //	/admin/v1/backup             POST    –                      a copy of the store, see package backup
 //	/admin/v1/keys               GET     –                      []Key
+//	/admin/v1/keys/published     GET     –                      []PublishedKey
 //	/admin/v1/keys/rotate        POST    RotateKeyRequest       Rotation
 //	/admin/v1/keys/revoke        POST    RevokeKeyRequest       Revocation
 //	/admin/v1/keys/import        POST    ImportKeyRequest       Key

@@ -18,6 +18,13 @@ type Key struct {
 	Reach   *Reach     `json:"reach"`   // who was served the key; null if it is not published, and if no verifier is pinned
 }
 
+// A PublishedKey is the public half of a key that is in the key set.
+type PublishedKey struct {
+	KID       string `json:"kid"`
+	Alg       string `json:"alg"`
+	PublicKey string `json:"public_key"` // SubjectPublicKeyInfo in PEM
+}
+
 // A RotateKeyRequest asks for the next key of a ring.
 type RotateKeyRequest struct {
 	Alg   string `json:"alg"`   // required

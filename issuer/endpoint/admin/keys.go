@@ -1,6 +1,9 @@
 package admin
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -24,6 +27,20 @@ func (a *API) listKeys(r *http.Request) ([]api.Key, error) {
 		keys[n].Reach = a.reach(k)
 	}
 	return keys, err
+}
+
+// publishedKeys reads no store, so it answers while the store does not.
+func (a *API) publishedKeys(*http.Request) ([]api.PublishedKey, error) {
+	published := a.cfg.Keys.Published()
+	keys := make([]api.PublishedKey, len(published))
+	for n, k := range published {
+		der, err := x509.MarshalPKIXPublicKey(k.Public)
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", k.KID, err)
+		}
+		keys[n] = api.PublishedKey{KID: k.KID, Alg: k.Alg, PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
+	}
+	return keys, nil
 }
 
 func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation, error) {
