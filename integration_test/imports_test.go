@@ -39,6 +39,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "jwks"},
 	"cmd/keymill/internal/buildinfo":             {},
 	"cmd/keymill/internal/keyimport":             {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "keystore"},
+	"cmd/keymill/internal/keyexport":             {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/healthcheck", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/api", "jwks", "storage/durable"},
 	"cmd/keymill/internal/keychange":             {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "cmd/keymill/internal/verifierlist", "issuer/api"},
 	"cmd/keymill/internal/verifierlist":          {"cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/backupfile":            {"*"},

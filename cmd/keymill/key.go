@@ -45,13 +45,13 @@ func kidsLast(args []string) []string {
 }
 
 func keyCommand() *cobra.Command {
-	cmd := group("key", "List, rotate, revoke and import signing keys", `
+	cmd := group("key", "List, rotate, revoke, import and export signing keys", `
 Keys rotate by themselves. A key is first published (spare), then it signs (active), and then
 it stays published (retiring) until the last token that it signed has expired. A reserve is a
 key that exists but is not published yet.`)
 	cmd.Example = "  keymill key list\n  keymill key rotate --alg EdDSA"
 	addServerFlags(cmd)
-	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand())
+	cmd.AddCommand(keyListCommand(), keyRotateCommand(), keyRevokeCommand(), keyImportCommand(), keyExportCommand())
 	return cmd
 }
 
