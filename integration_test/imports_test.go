@@ -36,7 +36,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/apply":                 {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/adminscope", "issuer/api", "issuer/refusal", "issuer/secret"},
 	"cmd/keymill/internal/userimport":            {"*"},
 	"cmd/keymill/internal/sessiontable":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api"},
-	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "jwks"},
+	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "issuer/origin", "jwks"},
 	"cmd/keymill/internal/buildinfo":             {},
 	"cmd/keymill/internal/keyimport":             {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "keystore"},
 	"cmd/keymill/internal/keyexport":             {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/healthcheck", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/api", "jwks", "storage/durable"},
@@ -56,7 +56,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/applied", "issuer/outage", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/activity", "issuer/endpoint/admin", "issuer/endpoint/admin/access", "issuer/endpoint/challenge", "issuer/endpoint/keyset", "issuer/endpoint/limit", "issuer/endpoint/metrics",
-		"issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
+		"issuer/endpoint/mount", "issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
 		"issuer", "issuer/adminscope", "issuer/applied", "issuer/refusal", "issuer/api", "issuer/endpoint/admin/access", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
@@ -68,6 +68,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/keyset":       {"issuer/verifiers", "jwks", "keystore"},
 	"issuer/endpoint/requestid":    {},
 	"issuer/endpoint/metrics":      {},
+	"issuer/endpoint/mount":        {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
 		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/loginterms", "issuer/names", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",

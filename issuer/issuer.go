@@ -155,7 +155,7 @@ func (i *Issuer) AuthMethods() []string { return sortedKeys(authMethods) }
 // Algorithms returns the algorithms that tokens are signed with. Each has its own ring of keys.
 func (i *Issuer) Algorithms() []string { return i.keys.Algorithms() }
 
-// CheckURL accepts a URL of scheme and host and nothing else. Verifiers compare the issuer as a
+// CheckURL accepts a URL of scheme, host and perhaps a path, and nothing else. Verifiers compare the issuer as a
 // string and some join paths to it. So a URL that can be written in two ways is refused here and
 // does not fail later in a verifier.
 func CheckURL(s string, insecure bool) error { return origin.CheckIssuer(s, insecure, jwks.IsLoopback) }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAnIssuerURLHasOnlySchemeAndHost(t *testing.T) {
+func TestAnIssuerIsOneURL(t *testing.T) {
 	for _, tt := range []struct {
 		url      string
 		insecure bool
@@ -23,8 +23,26 @@ func TestAnIssuerURLHasOnlySchemeAndHost(t *testing.T) {
 		{"auth.example.com", false, "not a URL"},
 		{"https://", false, "not a URL"},
 		{"ftp://auth.example.com", false, "scheme"},
-		{"https://auth.example.com/", false, "trailing slash"},
-		{"https://auth.example.com/tenant", false, "path"},
+		{"https://auth.example.com/", false, "must not end with a slash"},
+		{"https://example.com/auth", false, ""},
+		{"https://example.com/Team-1/auth_v1.0", false, ""},
+		{"http://127.0.0.1:8420/auth", false, ""},
+		{"https://example.com/auth/", false, "must not end with a slash"},
+		{"https://Example.com/auth/", false, "must not end with a slash"},
+		{"https://example.com//", false, "must not end with a slash"},
+		{"https://example.com//auth", false, "the path must consist of parts"},
+		{"https://example.com/a//b", false, "the path must consist of parts"},
+		{"https://example.com/.", false, "the path must consist of parts"},
+		{"https://example.com/../auth", false, "the path must consist of parts"},
+		{"https://example.com/.well-known", false, "the path must consist of parts"},
+		{"https://example.com/a:b", false, "the path must consist of parts"},
+		{"https://example.com/{auth}", false, "the path must consist of parts"},
+		{"https://example.com/%61uth", false, "without escapes"},
+		{"https://example.com/a%2fb", false, "without escapes"},
+		{"https://example.com/auth;v=1", false, "the path must consist of parts"},
+		{"https://example.com/auth?x=1", false, "query"},
+		{"https://example.com/auth#f", false, "fragment"},
+		{"https://me:pw@example.com/auth", false, "user"},
 		{"https://auth.example.com?x=1", false, "query"},
 		{"https://auth.example.com?", false, "query"},
 		{"https://auth.example.com#f", false, "fragment"},

@@ -33,6 +33,12 @@ type metadata struct {
 	IDTokenAlgs  []string `json:"id_token_signing_alg_values_supported,omitempty"`
 }
 
+// Paths of the discovery documents of an issuer without a path.
+const (
+	oauthDocument  = "/.well-known/oauth-authorization-server" // RFC 8414, section 3
+	openIDDocument = "/.well-known/openid-configuration"       // OpenID Connect Discovery 1.0, section 4
+)
+
 // A document is a public answer that does not change while the server runs.
 type document struct {
 	body   []byte
@@ -57,10 +63,7 @@ func (s *Server) documents() (map[string]*document, error) {
 	}
 	m.SubjectTypes, m.IDTokenAlgs = []string{"public"}, s.cfg.Issuer.Algorithms()
 	openid, err := s.newDocument(m)
-	return map[string]*document{
-		"/.well-known/oauth-authorization-server": oauth,
-		"/.well-known/openid-configuration":       openid,
-	}, err
+	return map[string]*document{oauthDocument: oauth, openIDDocument: openid}, err
 }
 
 func (s *Server) newDocument(m metadata) (*document, error) {

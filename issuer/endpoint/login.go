@@ -50,7 +50,7 @@ func (s *Server) fromOrigins(e *loginEndpoint, h handler) handler {
 		if err != nil {
 			return err
 		}
-		if err := e.origins.check(r, s.cfg.Issuer.URL(), listed); err != nil {
+		if err := e.origins.check(r, s.origin, listed); err != nil {
 			return err
 		}
 		if origin := r.Header["Origin"]; len(origin) == 1 && slices.Contains(listed, origin[0]) {

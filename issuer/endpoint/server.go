@@ -60,6 +60,8 @@ import (
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
+	"keymill/issuer/endpoint/mount"
+	"keymill/issuer/origin"
 	"keymill/issuer/verifiers"
 	"keymill/keystore"
 )
@@ -142,6 +144,8 @@ type Server struct {
 	simplejwt loginEndpoint
 	browser   loginEndpoint
 	cookie    string // name of the browser endpoint's cookie
+	origin    string // of the issuer
+	path      string // of the issuer, "" or like "/auth"
 	public    *router
 	admin     *router
 	remote    *router // nil without Config.AdminHosts
@@ -158,6 +162,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log), activity: activity.New(),
 	}
+	s.origin, s.path = origin.OfIssuer(cfg.Issuer.URL())
 	s.SetTrustedProxies(cfg.TrustedProxies)
 	documents, err := s.documents()
 	if err != nil {
@@ -208,8 +213,10 @@ func (s *Server) watch() keyset.Watch {
 	return keyset.Watch{Pinned: v.ServedPinned, Observed: v.Served, Again: v.ServedAgain, Addresses: s.addresses}
 }
 
-// Public returns the handler of the public listener.
-func (s *Server) Public() http.Handler { return s.public }
+// Public returns the handler of the public listener. It serves below the path of the issuer.
+func (s *Server) Public() http.Handler {
+	return mount.Below(s.path, s.public, []string{oauthDocument, openIDDocument}, []string{"/healthz", "/readyz"})
+}
 
 // Admin returns the handler of the admin socket. Its http.Server must have
 // admin.ConnContext.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"keymill/issuer"
+	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
 )
 
@@ -42,33 +43,18 @@ func (s *Server) simpleJWTRoutes(rt *router) error {
 	return nil
 }
 
-// CheckPrefix returns nil if prefix can stand before the simplejwt paths, such as "/api" or
-// "/auth/v1". Its parts have letters, digits, '-', '_' and '.', which neither the router
-// nor URLs treat specially, and it must not begin with a path of this server. The text of
-// the error follows the prefix in a message.
+// CheckPrefix returns nil if prefix can stand before the simplejwt paths: it is a path, see
+// origin.CheckPath, and does not begin with a path of this server. The text of the error follows the prefix
+// in a message.
 func CheckPrefix(prefix string) error {
-	rest, ok := strings.CutPrefix(prefix, "/")
-	if !ok {
-		return errors.New("does not begin with a slash")
+	if err := origin.CheckPath(prefix); err != nil {
+		return err
 	}
-	if strings.HasSuffix(prefix, "/") {
-		return errors.New("ends with a slash")
-	}
-	parts := strings.Split(rest, "/")
-	for _, part := range parts {
-		if part == "" || part[0] == '.' || strings.IndexFunc(part, notPlain) >= 0 {
-			return errors.New("must consist of parts of letters, digits, '-', '_' and '.', none of them empty or beginning with a dot")
-		}
-	}
-	switch parts[0] {
+	switch first, _, _ := strings.Cut(prefix[1:], "/"); first {
 	case "admin", "healthz", "introspect", "readyz", "revoke", "session", "token":
-		return fmt.Errorf("conflicts with the server's own path /%s", parts[0])
+		return fmt.Errorf("conflicts with the server's own path /%s", first)
 	}
 	return nil
-}
-
-func notPlain(r rune) bool {
-	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
 }
 
 // CheckUsernameField returns nil if name can be the field with the user name: it is written
@@ -80,7 +66,7 @@ func CheckUsernameField(name string) error {
 		return errors.New("is the field with the password")
 	case name == "" || name[0] >= '0' && name[0] <= '9':
 		return errors.New("does not begin with a letter or '_'")
-	case strings.ContainsAny(name, "-.") || strings.IndexFunc(name, notPlain) >= 0:
+	case strings.ContainsAny(name, "-./") || origin.CheckPath("/"+name) != nil:
 		return errors.New("has other characters than letters, digits and '_'")
 	}
 	return nil

@@ -345,7 +345,7 @@ func (w *world) keySet() *jwks.Set {
 func (w *world) verify(token, audience string) *jwks.Claims {
 	w.t.Helper()
 	c, err := jwks.Check(token, w.keySet(), jwks.Expectation{
-		Issuer: testIssuer, Audience: audience, Algorithms: []string{"EdDSA", "RS256"},
+		Issuer: w.url, Audience: audience, Algorithms: []string{"EdDSA", "RS256"},
 	}, time.Now())
 	if err != nil {
 		w.t.Fatalf("token does not verify: %v", err)

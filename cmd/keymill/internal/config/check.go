@@ -11,6 +11,7 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
 	"keymill/issuer/endpoint"
+	"keymill/issuer/origin"
 	"keymill/issuer/webhook"
 	"keymill/jwks"
 	"keymill/keystore"
@@ -188,6 +189,10 @@ func (c *Config) checkLoginEndpoints() error {
 	if _, err := endpoint.CookieName(c.BrowserClient, c.Issuer); err != nil {
 		return terminal.WithHint(c.SettingError("session.client", "%s", strings.TrimPrefix(err.Error(), "session.client ")),
 			"choose a client whose id has only letters, digits, '-', '_' and '.'")
+	}
+	if host, path := origin.OfIssuer(c.Issuer); path != "" && !c.SharedHost {
+		return terminal.WithHint(c.SettingError("session.client", "the issuer %s has a path, so every page of %s could use the sessions of its visitors", c.Issuer, host),
+			"give the issuer a host of its own; or set session.shared_host: true if you trust all software of this host with the sessions")
 	}
 	return nil
 }

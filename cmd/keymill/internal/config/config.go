@@ -37,7 +37,7 @@ type Config struct {
 	TLSKeyFile        string         `key:"tls.key_file" help:"file with the private key of that certificate, in PEM without a passphrase, not readable by others"`
 	Data              string         `key:"data" default:"keymill-data" dev:"keymill-dev" help:"directory of the store, the lock and the admin socket. keymill init creates it; its parent must exist; another user's directory must not be world-writable"`
 	DatabaseID        string         `key:"database_id" help:"the id of the store, 32 hex digits, as keymill init prints it. The server then refuses every other store, and no store is created"`
-	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com: no path, no slash at its end. Required; with --dev it follows listen"`
+	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com, or https://example.com/auth behind a proxy that serves other software too: no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer and http pages that are not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
 	MarkFile          string         `key:"store.mark_file" help:"file that remembers how long the store has been served, so that an older copy of the store is refused; by default keymill.mark in the data directory. On another volume it also notices that the whole volume was put back"`
@@ -52,6 +52,7 @@ type Config struct {
 	SimpleJWTPrefix   string         `key:"simplejwt.prefix" default:"/api" help:"the path in front of /token/ there: begins with a slash and does not end with one"`
 	SimpleJWTUsername string         `key:"simplejwt.username_field" default:"username" help:"the field with the user name there, in requests and errors: USERNAME_FIELD of a Django project's own user model, such as email"`
 	BrowserClient     string         `key:"session.client" dev:"dev-web" help:"the client of the browser login endpoint at /session/login, which keeps the refresh token in a cookie that scripts cannot read; empty turns the endpoint off"`
+	SharedHost        bool           `key:"session.shared_host" default:"false" dev:"true" help:"allow session.client with an issuer that has a path: every page of the host, of other software too, can then use the sessions of its visitors"`
 	WebhookURL        string         `key:"webhook.url" help:"URL that gets a signed event for each replay and revocation; https, or http on loopback. Delivery is retried for at most 3 days"`
 	WebhookSecretFile string         `key:"webhook.secret_file" help:"file with the secret that signs the events (whsec_ and base64), not readable by others. Instead of it: the systemd credential keymill-webhook-secret, or the variable KEYMILL_WEBHOOK_SECRET"`
 	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`

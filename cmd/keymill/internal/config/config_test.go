@@ -100,8 +100,10 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"log format", ok + "log: {format: xml}\n", `:2: log.format: "xml" is neither text nor json`},
 		{"no issuer", "listen: 127.0.0.1:1\n", `issuer: the setting is required`},
 		{"issuer without TLS", "issuer: http://id.example.com\n", `:1: issuer: issuer "http://id.example.com" must use https`},
-		{"issuer with a path", "issuer: https://id.example.com/auth\n", `:1: issuer: issuer "https://id.example.com/auth" must be scheme and host`},
-		{"issuer with a slash", "issuer: https://id.example.com/\n", `:1: issuer: issuer "https://id.example.com/" must be scheme and host`},
+		{"issuer with a slash", "issuer: https://id.example.com/\n", `:1: issuer: issuer "https://id.example.com/" must not end with a slash`},
+		{"issuer with a path and a slash", "issuer: https://example.com/auth/\n", `:1: issuer: issuer "https://example.com/auth/" must not end with a slash`},
+		{"issuer with a path that climbs", "issuer: https://example.com/a/..\n", `:1: issuer: issuer "https://example.com/a/..": the path must consist of parts`},
+		{"sessions on a shared host", "issuer: https://example.com/auth\nsession: {client: web}\n", `:2: session.client: the issuer https://example.com/auth has a path, so every page of https://example.com could use`},
 		{"socket path too long", ok + "data: /" + strings.Repeat("d", 100) + "\n", `:2: data: the path of the admin socket would have 112 bytes, and the system allows 107`},
 		{"empty directory name", ok + "data: \"\"\n", `:2: data: the value is empty; name a directory`},
 		{"tab", ok + "keys:\n\talgorithms: [EdDSA]\n", `:3: not YAML: `},
@@ -152,7 +154,7 @@ keys:
 jwks: {max_age: 10m}
 refresh: {grace: 0s, idle: 1d, absolute: 7d}
 simplejwt: {client: web, prefix: /api/v1, username_field: email}
-session: {client: web}
+session: {client: web, shared_host: true}
 webhook:
   url: https://hooks.example/keymill
   secret_file: /etc/keymill/webhook.secret
@@ -178,8 +180,8 @@ apply: /etc/keymill/apply
 		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
-		BrowserClient: "web",
-		WebhookURL:    "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
+		BrowserClient: "web", SharedHost: true,
+		WebhookURL: "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
 		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", LogLevel: -4, LogFormat: "json", AuditLog: "stderr", Apply: "/etc/keymill/apply",
 	}

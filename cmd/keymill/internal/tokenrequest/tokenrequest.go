@@ -19,6 +19,7 @@ import (
 	"keymill/cmd/keymill/internal/healthcheck"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/issuer/origin"
 	"keymill/jwks"
 )
 
@@ -74,7 +75,7 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	if !safeURL(issuer) {
 		return "", fmt.Errorf("the issuer %q is neither https nor loopback: the secret would cross the network unencrypted", issuer)
 	}
-	get, err := http.NewRequestWithContext(ctx, http.MethodGet, issuer+"/.well-known/oauth-authorization-server", nil)
+	get, err := http.NewRequestWithContext(ctx, http.MethodGet, metadataURL(issuer), nil)
 	if err != nil {
 		return "", err
 	}
@@ -99,6 +100,12 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 		return "", fmt.Errorf("the token endpoint %q is neither https nor loopback", terminal.WithoutUser(metadata.TokenEndpoint))
 	}
 	return metadata.TokenEndpoint, nil
+}
+
+// metadataURL puts the well-known path between the host and the path of the issuer (RFC 8414, section 3.1).
+func metadataURL(issuer string) string {
+	host, path := origin.OfIssuer(strings.TrimSuffix(issuer, "/"))
+	return host + "/.well-known/oauth-authorization-server" + path
 }
 
 func safeURL(text string) bool {
