@@ -80,6 +80,14 @@ func (a *Client) Data() string {
 	return filepath.Dir(a.socket)
 }
 
+// Flags returns what names the server on a command line.
+func (a *Client) Flags() []string {
+	if a.remote == nil {
+		return []string{"--data", a.Data()}
+	}
+	return append([]string{"--server", a.remote.URL}, a.remote.Flags...)
+}
+
 // Name returns the data directory or the URL of the server.
 func (a *Client) Name() string {
 	if a.remote != nil {

@@ -13,7 +13,8 @@ import (
 
 // A Remote is a server that is asked over the network.
 type Remote struct {
-	URL string // of the listener, without a path
+	URL   string   // of the listener, without a path
+	Flags []string // that a command line needs beside --server
 
 	// Token returns the access token of each request.
 	Token func(context.Context) (string, error)

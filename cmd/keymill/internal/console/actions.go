@@ -80,11 +80,11 @@ func keysState(keys []api.Key, alg string) string {
 
 // readKeys returns the keys and the status of the server.
 func (s *site) readKeys(r *request) ([]api.Key, api.Status, error) {
-	keys, err := get[[]api.Key](r, s, "keys", nil)
+	status, err := s.status(r)
 	if err != nil {
 		return nil, api.Status{}, err
 	}
-	status, err := get[api.Status](r, s, "status", nil)
+	keys, err := get[[]api.Key](r, s, "keys", nil)
 	return keys, status, err
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"keymill/issuer/api"
 	"keymill/storage/audit"
 )
 
@@ -40,7 +39,7 @@ func (s *site) audit(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	status, err := get[api.Status](r, s, "status", nil)
+	status, err := s.status(r)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -68,7 +67,7 @@ const maxCounted = 1000
 func (s *site) liveSessions(r *request, of, value string) (cell, error) {
 	list, err := get[api.SessionPage](r, s, "sessions", url.Values{of: {value}, "limit": {strconv.Itoa(maxCounted)}})
 	if err != nil {
-		return lacking(err)
+		return notKnown(err)
 	}
 	n := 0
 	for _, e := range list.Sessions {
@@ -82,19 +81,11 @@ func (s *site) liveSessions(r *request, of, value string) (cell, error) {
 	return cell{Text: strconv.Itoa(n)}, nil
 }
 
-// lacking returns what stands for a number that the token of --server may not read: the change itself needs no such scope.
-func lacking(err error) (cell, error) {
-	if refused := (*adminapi.Error)(nil); errors.As(err, &refused) && refused.Code == "insufficient_scope" {
-		return cell{Text: "not known", Kind: "dull", Hint: "it needs the scope " + short(refused.Scope)}, nil
-	}
-	return cell{}, err
-}
-
 // logins says whether users log in through a client.
 func (s *site) logins(r *request, id string) (cell, error) {
 	list, err := get[[]api.Setting](r, s, "settings", nil)
 	if err != nil {
-		return lacking(err)
+		return notKnown(err)
 	}
 	var by []string
 	for _, e := range list {

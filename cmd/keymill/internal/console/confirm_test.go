@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,9 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/adminapi/adminapitest"
-	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
 
@@ -294,30 +291,5 @@ func TestHostileNamesAreTextOnEveryQuestion(t *testing.T) {
 		if size := got.Body.Len(); size > 20_000 {
 			t.Errorf("%s has %d bytes", path, size)
 		}
-	}
-}
-
-// TestAMissingScopeIsShownInTheServersWords.
-func TestAMissingScopeIsShownInTheServersWords(t *testing.T) {
-	c := &changing{admin: admin{"name"}}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
-			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="keys:rotate"`)
-			w.WriteHeader(http.StatusForbidden)
-			json.NewEncoder(w).Encode(map[string]string{"code": "insufficient_scope", "detail": "the token lacks the scope keys:rotate"})
-			return
-		}
-		c.ServeHTTP(w, r)
-	}))
-	defer server.Close()
-	v := newVisitor(adminapi.NewRemote(adminapi.Remote{
-		URL: server.URL, Token: func(context.Context) (string, error) { return "", nil },
-		Advise: func(err error) error { return terminal.WithHint(err, "grant it") },
-	}))
-	base := v.login(t)
-	w := v.send("POST", base+"do", answer(t, v, base+"key/rotate?alg=EdDSA", ""))
-	refused(t, w, http.StatusBadRequest, "The server says: the token lacks the scope keys:rotate.")
-	if !strings.Contains(w.Body.String(), "keymill key rotate --alg EdDSA --server "+server.URL) {
-		t.Errorf("the command line is missing:\n%s", w.Body)
 	}
 }

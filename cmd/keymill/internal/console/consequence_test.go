@@ -1,17 +1,14 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/adminapi/adminapitest"
-	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
 
@@ -102,35 +99,5 @@ func TestANameThatBeginsWithADashIsNoFlag(t *testing.T) {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
-	}
-}
-
-// TestAChangeNeedsNoScopeOfItsNumbers: with --server, a number that the token may not read is not known, and the change can be
-// made.
-func TestAChangeNeedsNoScopeOfItsNumbers(t *testing.T) {
-	c := &changing{admin: admin{"name"}}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if path := strings.TrimPrefix(r.URL.Path, "/admin/v1/"); r.Method == http.MethodGet && (path == "sessions" || path == "settings") {
-			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="`+path+`:read"`)
-			w.WriteHeader(http.StatusForbidden)
-			json.NewEncoder(w).Encode(map[string]string{"code": "insufficient_scope", "detail": "this needs another scope"})
-			return
-		}
-		c.ServeHTTP(w, r)
-	}))
-	defer server.Close()
-	v := newVisitor(adminapi.NewRemote(adminapi.Remote{
-		URL: server.URL, Token: func(context.Context) (string, error) { return "", nil },
-		Advise: func(err error) error { return terminal.WithHint(err, "grant it") },
-	}))
-	base := v.login(t)
-	page := v.send("GET", base+"client/disable?id=name", "").Body.String()
-	for _, want := range []string{"not known", "it needs the scope sessions:read", "it needs the scope settings:read"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page does not say %q:\n%s", want, page)
-		}
-	}
-	if w := v.send("POST", base+"do", answer(t, v, base+"client/disable?id=name", "")); w.Code != http.StatusSeeOther || len(c.requests()) != 1 {
-		t.Errorf("answered %d, asked %q", w.Code, c.requests())
 	}
 }

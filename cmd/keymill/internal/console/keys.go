@@ -17,11 +17,7 @@ type keysBody struct {
 }
 
 func (s *site) keys(r *request) (*page, error) {
-	status, err := get[api.Status](r, s, "status", nil)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := get[[]api.Key](r, s, "keys", nil)
+	keys, status, err := s.readKeys(r)
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func (q *question) notAsked(r *request, value string, err error) *page {
 	case errors.As(err, new(badInput)), refusedWith(err, "not_found"):
 		return q.refused(r, value, http.StatusConflict, changed)
 	case errors.As(err, &refused):
-		return q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(plain(refused))+".")
+		return q.refusedBy(r, value, err)
 	}
 	return q.refused(r, value, http.StatusServiceUnavailable, "Nothing was done. The server does not answer: "+whole(plain(err))+".")
 }
@@ -106,7 +106,14 @@ func (q *question) notDone(r *request, value string, err error) *page {
 	case refused.Unclear():
 		return q.refused(r, value, http.StatusServiceUnavailable, "The server says: "+whole(plain(refused))+". Look whether it was done before you ask again.")
 	}
-	return q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(plain(refused))+".")
+	return q.refusedBy(r, value, err)
+}
+
+// refusedBy returns the page for a refusal of the server.
+func (q *question) refusedBy(r *request, value string, err error) *page {
+	p := q.refused(r, value, http.StatusBadRequest, "Nothing was done. The server says: "+whole(plain(err))+".")
+	p.Notes = hints(err)
+	return p
 }
 
 func (q *question) refused(r *request, value string, status int, problem string) *page {

@@ -28,19 +28,20 @@ func (s *site) overview(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := &page{Title: "Overview", Template: "overview", Live: true}
 	keys, err := get[[]api.Key](r, s, "keys", nil)
+	rotation := rotations(r, keys, clock(r, status))
 	if err != nil {
-		return nil, err
+		rotation = table{}
+		if err := p.without("The next rotation", err); err != nil {
+			return nil, err
+		}
 	}
 	activity, err := get[[]api.ActivityMinute](r, s, "activity", nil)
 	if err != nil {
 		return nil, err
 	}
-	newest, err := s.server.Audit(r.Context(), audit.Query{Limit: 8})
-	if err != nil {
-		return nil, err
-	}
-	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: s.facts(r, status), Rotation: rotations(r, keys, clock(r, status))}
+	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: s.facts(r, status), Rotation: rotation}
 	b.Plot, b.Activity = svg(plot.SVG(activity)), activityTable(activity, r.now)
 	for i, issue := range b.Issues {
 		b.Issues[i] = whole(issue)
@@ -48,10 +49,15 @@ func (s *site) overview(r *request) (*page, error) {
 	for _, w := range status.Warnings {
 		b.Warnings = append(b.Warnings, fact{short(w.Check), cell{Text: whole(w.Detail)}})
 	}
-	b.Newest = auditTable(r, newest.Records)
-	b.Newest.Caption, b.Newest.MoreIs, b.Newest.More = "Newest audit records", "All audit records", r.to("audit")
-	b.Replays = s.replays(r)
-	p := &page{Title: "Overview", Template: "overview", Body: b, Live: true}
+	newest, err := s.server.Audit(r.Context(), audit.Query{Limit: 8})
+	if err == nil {
+		b.Newest = auditTable(r, newest.Records)
+		b.Newest.Caption, b.Newest.MoreIs, b.Newest.More = "Newest audit records", "All audit records", r.to("audit")
+		b.Replays = s.replays(r)
+	} else if err := p.without("The audit log", err); err != nil {
+		return nil, err
+	}
+	p.Body = b
 	if s.server.Data() != "" { // healthcheck asks no server on the network
 		p.Command = s.command("healthcheck", "--json")
 	}

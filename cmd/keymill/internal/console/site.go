@@ -234,7 +234,7 @@ func (s *site) failed(r *http.Request, err error) (*page, int) {
 		return &page{Title: "Not possible", Problem: bad.text}, http.StatusBadRequest
 	}
 	if refused := (*adminapi.Error)(nil); errors.As(err, &refused) {
-		return &page{Title: "Not possible", Problem: "The server says: " + whole(refused.Error()) + "."}, http.StatusBadRequest
+		return &page{Title: "Not possible", Problem: "The server says: " + whole(plain(refused)) + ".", Notes: hints(err)}, http.StatusBadRequest
 	}
 	then := " This page goes on trying."
 	if r.Method == http.MethodPost {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"keymill/cmd/keymill/internal/adminapi"
@@ -16,21 +17,21 @@ func (s *site) askAddVerifier(r *request) (*question, error) {
 	if name == "" {
 		return nil, badInput{"Write the name of the verifier: 1 to 63 of a-z, 0-9, - and _."}
 	}
-	_, err := get[api.Verifier](r, s, "verifier", url.Values{"name": {name}})
-	if err == nil {
-		return nil, badInput{"The verifier " + whole(name) + " is pinned already."}
-	}
-	if !refusedWith(err, "not_found") {
-		return nil, err
-	}
 	pinned, _, err := adminapi.AskAll(r.Context(), s.server, "verifiers", func(v api.Verifier) string { return v.Name })
+	number := cell{Text: strconv.Itoa(len(pinned))}
 	if err != nil {
+		number, err = notKnown(err)
+	}
+	switch {
+	case err != nil:
 		return nil, err
+	case slices.ContainsFunc(pinned, func(v api.Verifier) bool { return v.Name == name }):
+		return nil, badInput{"The verifier " + whole(name) + " is pinned already."}
 	}
 	q := &question{
 		Title: "Add verifier " + short(name), back: r.to("verifiers"),
 		Words: []string{"The service gets a URL of the key set of its own, on the next page. The server then follows which keys it was served. Once it comes regularly, a rotation by hand waits for it."},
-		Facts: []fact{{"Verifier", cell{Text: whole(name), Kind: "id"}}, {"Pinned now", cell{Text: strconv.Itoa(len(pinned))}}},
+		Facts: []fact{{"Verifier", cell{Text: whole(name), Kind: "id"}}, {"Pinned now", number}},
 	}
 	q.Button = q.Title
 	q.command = func(string) string { return s.command("verifier", "add", name) }

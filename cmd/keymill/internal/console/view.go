@@ -247,12 +247,8 @@ func getPage[T any](r *request, s *site, path string, name func(T) string) (list
 
 // command returns the command line that shows the same, for the same server.
 func (s *site) command(words ...string) string {
-	flag := "--data"
-	if s.server.Data() == "" {
-		flag = "--server"
-	}
 	line := "keymill"
-	for _, w := range append(slices.Clone(words), flag, s.server.Name()) {
+	for _, w := range append(slices.Clone(words), s.server.Flags()...) {
 		line += " " + terminal.ShellWord(w)
 	}
 	return terminal.Printable(line) // whole: it is copied

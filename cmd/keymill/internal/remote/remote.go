@@ -76,7 +76,7 @@ func Dial(ctx context.Context, req Request) (*adminapi.Client, error) {
 		return nil, err
 	}
 	t.plain = strings.HasPrefix(at, "http://")
-	return adminapi.NewRemote(adminapi.Remote{URL: at, Token: t.token, Advise: t.advise}), nil
+	return adminapi.NewRemote(adminapi.Remote{URL: at, Flags: req.given(), Token: t.token, Advise: t.advise}), nil
 }
 
 // needsServer returns a flag that was given and means nothing without a server.
@@ -100,6 +100,16 @@ func (req *Request) value(name string) string {
 		}
 	}
 	return ""
+}
+
+// given returns the flags that were typed beside --server, each with its value.
+func (req *Request) given() (flags []string) {
+	for _, f := range Flags()[1:] {
+		if text, given := req.Typed(f.Name); given {
+			flags = append(flags, "--"+f.Name, text)
+		}
+	}
+	return flags
 }
 
 // checkURL returns the URL of a listener. The token must not cross a network unencrypted.

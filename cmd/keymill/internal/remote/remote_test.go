@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
+
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
 
 // TestATokenIsFetchedAgainBeforeItEnds, and not before each request.
@@ -57,5 +60,20 @@ func TestOnlyAddressesOfListenersAreServers(t *testing.T) {
 		if got, err := checkURL(text); (err == nil) != want {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
+	}
+}
+
+// TestTheTypedFlagsNameTheServerAgain on a command line that is shown, so that it can be pasted; variables stay as they are.
+func TestTheTypedFlagsNameTheServerAgain(t *testing.T) {
+	terminaltest.ClearEnvironment(t)
+	t.Setenv("KEYMILL_CLIENT_SECRET", "hush")
+	t.Setenv("KEYMILL_ISSUER", "https://id.example.com")
+	typed := map[string]string{"server": "https://id.example.com:8422/", "client-id": "deployer"}
+	server, err := Dial(t.Context(), Request{Typed: func(flag string) (string, bool) { text, is := typed[flag]; return text, is }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := server.Flags(), []string{"--server", "https://id.example.com:8422", "--client-id", "deployer"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
