@@ -14,14 +14,13 @@ import (
 	"keymill/keystore"
 )
 
-// TestKeystoreAndJWKSKnowTheSameAlgorithms: each has a table of its own, because keystore must not link net/http,
-// and jwks needs only the standard library.
-func TestKeystoreAndJWKSKnowTheSameAlgorithms(t *testing.T) {
-	ring, verified := keystore.SupportedAlgorithms(), jwks.Algorithms()
-	slices.Sort(ring)
-	slices.Sort(verified)
-	if !slices.Equal(ring, verified) || len(slices.Compact(ring)) != len(verified) {
-		t.Errorf("rings are of %v, tokens are verified of %v", ring, verified)
+// TestEveryRingCanBeVerified: keystore and jwks have a table each, because keystore must not link net/http, and jwks
+// needs only the standard library.
+func TestEveryRingCanBeVerified(t *testing.T) {
+	for _, alg := range keystore.SupportedAlgorithms() {
+		if !slices.Contains(jwks.Algorithms(), alg) {
+			t.Errorf("rings can be of %s, which jwks does not verify", alg)
+		}
 	}
 }
 

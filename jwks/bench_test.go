@@ -6,10 +6,11 @@ import (
 
 // BenchmarkVerify compares a verification with the bare check of its signature.
 func BenchmarkVerify(b *testing.B) {
-	set := mustSet(b, edKey("ed"), rsaKey("rsa"))
+	set := mustSet(b, edKey("ed"), rsaKey("rsa"), ecKey("ec"))
 	for _, alg := range []struct{ name, kid, header string }{
 		{EdDSA, "ed", edHeader("")},
-		{RS256, "rsa", `{"alg":"RS256","kid":"rsa","typ":"at+jwt"}`},
+		{RS256, "rsa", rsaHeader},
+		{ES256, "ec", ecHeader},
 	} {
 		token := sign(alg.header, livePayload())
 		_, parts, err := split(token)

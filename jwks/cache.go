@@ -1,6 +1,7 @@
 package jwks
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -17,7 +18,9 @@ const (
 )
 
 // A cache holds tokens that were verified. It holds no others, so only a client that has
-// valid tokens can fill it. It holds hashes instead of the tokens themselves.
+// valid tokens can fill it. It holds hashes instead of the tokens themselves. A token of ES256 has a
+// second valid form, see signedES256: it is an entry of its own, verified like any other. A list of
+// refused tokens must not be kept this way.
 //
 // It has two generations. A new entry goes into the young one. When that is full it becomes
 // the old one, and the entries of the former old one are dropped unless they were used in
@@ -92,6 +95,8 @@ func (k Key) same(other Key) bool {
 		return ok && public.E == theirs.E && public.N.Cmp(theirs.N) == 0
 	case ed25519.PublicKey:
 		return public.Equal(other.Public)
+	case *ecdsa.PublicKey:
+		return other.Public == k.Public || public.Equal(other.Public) // of one set it is the same pointer
 	}
 	return false
 }

@@ -23,7 +23,7 @@ var ErrConfig = errors.New("invalid configuration")
 type Expectation struct {
 	Issuer     string        // exactly as the issuer writes it
 	Audience   string        // the one name of this service
-	Algorithms []string      // of "RS256" and "EdDSA", which is also called "Ed25519"
+	Algorithms []string      // of Algorithms; EdDSA is also called "Ed25519"
 	Leeway     time.Duration // allowed clock difference for exp, nbf and iat; 0 to 1 min
 }
 

@@ -11,7 +11,7 @@ import (
 var now = time.Unix(1_800_000_000, 0)
 
 func wanted() Expectation {
-	return Expectation{Issuer: "https://id.example", Audience: "orders", Algorithms: []string{EdDSA, RS256}}
+	return Expectation{Issuer: "https://id.example", Audience: "orders", Algorithms: Algorithms()}
 }
 
 // payload returns a valid payload. Pairs of name and value replace claims; "" removes one.
@@ -39,7 +39,7 @@ func payload(pairs ...string) string {
 
 func refused(t *testing.T, name, token string, want error) {
 	t.Helper()
-	claims, err := Check(token, mustSet(t, edKey("ed"), rsaKey("rsa")), wanted(), now)
+	claims, err := Check(token, mustSet(t, edKey("ed"), rsaKey("rsa"), ecKey("ec")), wanted(), now)
 	if !errors.Is(err, want) || claims != nil {
 		t.Errorf("%s: %v, %v; want %v", name, claims, err, want)
 	}
@@ -49,8 +49,8 @@ func refused(t *testing.T, name, token string, want error) {
 }
 
 func TestCheckReturnsTheClaims(t *testing.T) {
-	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
-	for _, header := range []string{edHeader(""), `{"alg":"RS256","kid":"rsa","typ":"application/AT+JWT"}`} {
+	set := mustSet(t, edKey("ed"), rsaKey("rsa"), ecKey("ec"))
+	for _, header := range []string{edHeader(""), ecHeader, `{"alg":"RS256","kid":"rsa","typ":"application/AT+JWT"}`} {
 		c, err := Check(sign(header, payload("user_id", "7")), set, wanted(), now)
 		if err != nil {
 			t.Fatal(err)
@@ -135,6 +135,8 @@ func TestTheAlgorithmMustBeAllowedAndTheKeys(t *testing.T) {
 	refused(t, "none, unsigned", encode(`{"alg":"none","kid":"ed","typ":"at+jwt"}`)+"."+encode(payload())+".", ErrAlgorithm)
 	refused(t, "alg missing", sign(`{"kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
 	refused(t, "the other key's", sign(`{"alg":"RS256","kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+	refused(t, "the key of ES256", sign(`{"alg":"ES256","kid":"ed","typ":"at+jwt"}`, payload()), ErrAlgorithm)
+	refused(t, "the key for ES256", sign(`{"alg":"EdDSA","kid":"ec","typ":"at+jwt"}`, payload()), ErrAlgorithm)
 	refused(t, "and back", sign(`{"alg":"EdDSA","kid":"rsa","typ":"at+jwt"}`, payload()), ErrAlgorithm)
 
 	want := wanted()

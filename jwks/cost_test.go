@@ -10,13 +10,13 @@ import (
 // TestAVerificationAllocatesLittle: most allocations are for the caller's claims, or are made
 // by RSA itself.
 func TestAVerificationAllocatesLittle(t *testing.T) {
-	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
+	set := mustSet(t, edKey("ed"), rsaKey("rsa"), ecKey("ec"))
 	first, hit := newVerifier(t, set, 0), newVerifier(t, set, 10)
 	for _, tt := range []struct {
 		header string
 		key    Key
 		first  float64 // more than the bare signature check
-	}{{edHeader(""), edKey("ed"), 7}, {rsaHeader, rsaKey("rsa"), 7}} {
+	}{{edHeader(""), edKey("ed"), 7}, {rsaHeader, rsaKey("rsa"), 7}, {ecHeader, ecKey("ec"), 7}} {
 		token := sign(tt.header, livePayload())
 		_, parts, err := split(token)
 		if err != nil {

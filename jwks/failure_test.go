@@ -19,7 +19,7 @@ func faults() map[Step]faultyToken {
 	return map[Step]faultyToken{
 		StepForm:         {token: func(s string) string { return "!" + s }, expected: "3 parts", found: "header is not base64url"},
 		StepHeader:       {header: []string{"crit", `["exp"]`}, expected: "no crit", found: "crit"},
-		StepAlgorithm:    {header: []string{"alg", `"HS256"`}, expected: "EdDSA, RS256", found: "HS256"},
+		StepAlgorithm:    {header: []string{"alg", `"HS256"`}, expected: "RS256, EdDSA, ES256", found: "HS256"},
 		StepType:         {header: []string{"typ", `"JWT"`}, expected: "at+jwt", found: "JWT"},
 		StepKeyID:        {header: []string{"kid", `""`}, expected: "a kid"},
 		StepKey:          {header: []string{"kid", `"gone"`}, expected: "one of the 2 in the set", found: "gone"},

@@ -13,7 +13,7 @@ import (
 
 // FuzzToken checks that only a token that was signed is accepted, byte for byte. Signatures of
 // Ed25519 and RSASSA-PKCS1-v1_5 are unique, and so is the encoding of a token, so no second
-// form of a token exists that could be accepted too.
+// form of a token exists that could be accepted too. A token of ES256 has two forms.
 func FuzzToken(f *testing.F) {
 	ours := ourTokens()
 	for _, token := range slices.Sorted(maps.Keys(ours)) {
@@ -25,8 +25,8 @@ func FuzzToken(f *testing.F) {
 	for _, token := range []string{"", "..", rfc7515A1, rfc7515A3, rfc7515A5, rfc7515A6, rfc7515JWS, rfc8037JWS} {
 		f.Add(token)
 	}
-	set := mustSet(f, edKey("ed"), rsaKey("rsa"))
-	other := mustSet(f, rsaKey("ed"))
+	set := mustSet(f, edKey("ed"), rsaKey("rsa"), ecKey("ec"))
+	other := mustSet(f, rsaKey("ed"), edKey("ec"))
 	plain, caching := newVerifier(f, set, 0), newVerifier(f, set, 64)
 	f.Fuzz(func(t *testing.T, token string) {
 		_, err := Check(token, set, wanted(), now)
@@ -56,6 +56,7 @@ func ourTokens() map[string]bool {
 	} {
 		ours[sign(edHeader(""), p)] = true
 		ours[sign(rsaHeader, p)] = true
+		ours[sign(ecHeader, p)], ours[mirrored(sign(ecHeader, p))] = true, true
 	}
 	ours[sign(`{"typ":"application/AT+JWT","alg":"Ed25519","kid":"ed","jwk":{}}`, livePayload())] = true
 	return ours
@@ -179,7 +180,10 @@ func FuzzSet(f *testing.F) {
 	f.Add([]byte(`{"keys":[` + rfc8037Key + `,` + rfc8037Key + `]}`))
 	f.Add([]byte(`{"keys":[],"keys":[]}`))
 	f.Add([]byte(`{"k\ud800":1,"keys":[]}`))
-	f.Add(mustSet(f, edKey("ed"), rsaKey("rsa")).JSON())
+	f.Add(mustSet(f, edKey("ed"), rsaKey("rsa"), ecKey("ec")).JSON())
+	for _, k := range badP256Keys() {
+		f.Add([]byte(`{"keys":[` + k.member + `]}`))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		set, err := Parse(b)
 		if (err == nil) != referenceDocument(b) {

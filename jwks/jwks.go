@@ -27,9 +27,9 @@
 // an unknown type would make every login fail. Set.Skipped says what was left out.
 //
 // One key has one algorithm. RS256 needs an RSA key of 2048 to 8192 bits (RFC 7518, section
-// 3.3) with an odd exponent from 65537 to 2^31-1, and a modulus that CheckRSA accepts. EdDSA needs an Ed25519 key (RFC 8037) whose
-// point has the canonical encoding and not a small order. RFC 9864 calls that algorithm
-// "Ed25519". That name is read as EdDSA, since no other curve is supported.
+// 3.3) with an odd exponent from 65537 to 2^31-1, and a modulus that CheckRSA accepts. ES256 needs a point of P-256 (RFC
+// 7518, section 3.4). EdDSA needs an Ed25519 key (RFC 8037) whose point has the canonical encoding and not a small order.
+// RFC 9864 calls that algorithm "Ed25519". That name is read as EdDSA, since no other curve is supported.
 //
 // Documents are at most 256 KiB and tokens at most 16 KiB long. Both are measured before they
 // are parsed. JSON is read strictly (RFC 8259): two readers could understand a repeated
@@ -46,6 +46,7 @@ package jwks
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
@@ -56,14 +57,15 @@ import (
 	"unicode/utf8"
 )
 
-// The algorithms of a Key (RFC 7518, section 3.1 and RFC 8037, section 3.1).
+// The algorithms of a Key (RFC 7518, section 3.1, and RFC 8037, section 3.1).
 const (
 	RS256 = "RS256"
 	EdDSA = "EdDSA"
+	ES256 = "ES256"
 )
 
 // algorithms lists every algorithm that a Key can have.
-var algorithms = [...]string{RS256, EdDSA}
+var algorithms = [...]string{RS256, EdDSA, ES256}
 
 // Algorithms returns every algorithm that this package verifies.
 func Algorithms() []string { return slices.Clone(algorithms[:]) }
@@ -73,8 +75,8 @@ const maxKIDBytes = 256
 // A Key is a public key that verifies tokens of one algorithm.
 type Key struct {
 	KID    string           // 1 to 256 bytes, unique in its set
-	Alg    string           // "RS256" or "EdDSA"
-	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
+	Alg    string           // one of Algorithms
+	Public crypto.PublicKey // *rsa.PublicKey, ed25519.PublicKey or *ecdsa.PublicKey
 }
 
 // check returns an error if a key must not be in a Set, wherever it comes from. It does not look
@@ -92,6 +94,10 @@ func (k Key) check() error {
 		if k.Alg != EdDSA {
 			return fmt.Errorf("an Ed25519 key verifies EdDSA, not %q", clip(k.Alg))
 		}
+	case *ecdsa.PublicKey:
+		if k.Alg != ES256 {
+			return fmt.Errorf("an EC key verifies ES256, not %q", clip(k.Alg))
+		}
 	}
 	return checkPublic(k.Public)
 }
@@ -103,10 +109,12 @@ func checkPublic(public crypto.PublicKey) error {
 		return checkRSAForm(public)
 	case ed25519.PublicKey:
 		return checkEd25519(public)
+	case *ecdsa.PublicKey:
+		return checkP256(public)
 	case crypto.Signer:
 		return errors.New("it is a private key")
 	}
-	return fmt.Errorf("a %T is neither *rsa.PublicKey nor ed25519.PublicKey", public)
+	return fmt.Errorf("a %T is not *rsa.PublicKey, ed25519.PublicKey or *ecdsa.PublicKey", public)
 }
 
 // clone returns a copy, so that a Set stays immutable if the caller changes its key. It
@@ -119,6 +127,8 @@ func (k Key) clone() Key {
 		k.Public = &rsa.PublicKey{N: new(big.Int).Set(public.N), E: public.E}
 	case ed25519.PublicKey:
 		k.Public = append(ed25519.PublicKey(nil), public...)
+	case *ecdsa.PublicKey:
+		k.Public = clonedP256(public)
 	}
 	return k
 }

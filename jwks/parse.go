@@ -29,7 +29,7 @@ var secretMembers = [...]string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 // prime in common, both are left out too. Set.Skipped lists what was left out. Only a document
 // that is not a key set at all is an error.
 //
-// A key without alg gets the one algorithm of its type: RS256 or EdDSA.
+// A key without alg gets the one algorithm of its type: RS256, EdDSA or ES256.
 //
 // Each RSA key costs the time that CheckRSA says. Parse checks as many as take the time of 256 keys
 // of 2048 bits, one to two seconds, and leaves out the RSA keys after them.
@@ -120,6 +120,9 @@ func readKey(raw string) (Key, error) {
 	case "OKP":
 		key.Alg = EdDSA
 		key.Public, err = readEd25519(member)
+	case "EC":
+		key.Alg = ES256
+		key.Public, err = readP256(member)
 	default:
 		return key, fmt.Errorf("kty %q is not supported", clip(kty))
 	}

@@ -203,7 +203,7 @@ func headerChanges() []change {
 		header("R93 long kid", `{"alg":"EdDSA","kid":"`+strings.Repeat("k", 257)+`","typ":"at+jwt"}`, ErrMalformed, "257 bytes"),
 		header("R93 kid with its own key", `{"alg":"EdDSA","kid":"x","typ":"at+jwt","jwk":`+rfc8037Key+`}`, ErrUnknownKey, `"x"`),
 	}
-	for _, name := range []string{"none", "None", "HS256", "eddsa", "EDDSA", "ed25519", "ED25519", "Ed448", "rs256", "RS384", "PS256", "ES256", "RS256 "} {
+	for _, name := range []string{"none", "None", "HS256", "eddsa", "EDDSA", "ed25519", "ED25519", "Ed448", "rs256", "RS384", "PS256", "ES384", "es256", "RS256 "} {
 		all = append(all, header("R87 alg "+name, alg(name), ErrAlgorithm, fmt.Sprintf("%q, allowed", name)))
 	}
 	for _, value := range []string{`"JWT"`, `""`, `"refresh+jwt"`, `"at+jwt "`, `"application/jwt"`, `"id_token"`, `"application/application/at+jwt"`, `"at+jwt; v=1"`, `"text/at+jwt"`} {

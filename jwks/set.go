@@ -3,6 +3,7 @@ package jwks
 import (
 	"bytes"
 	"cmp"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -31,13 +32,14 @@ type jwk struct {
 	Alg      string `json:"alg"`
 	Curve    string `json:"crv,omitempty"`
 	X        string `json:"x,omitempty"`
+	Y        string `json:"y,omitempty"`
 	Modulus  string `json:"n,omitempty"`
 	Exponent string `json:"e,omitempty"`
 }
 
 // NewSet copies keys into a Set. It refuses a kid that is empty or used twice, an algorithm
 // that does not fit its key, an RSA key that CheckRSA refuses, an Ed25519 key of small order or
-// without canonical encoding, and anything that is not a public key. An RSA key costs the time
+// without canonical encoding, an EC key that is not a point of P-256, and anything that is not a public key. An RSA key costs the time
 // that CheckRSA says; use Replace if the keys of a set change.
 func NewSet(keys ...Key) (*Set, error) { return (*Set)(nil).Replace(keys...) }
 
@@ -113,6 +115,9 @@ func (k Key) jwk() jwk {
 	case ed25519.PublicKey:
 		out.KeyType, out.Curve = "OKP", "Ed25519"
 		out.X = base64.RawURLEncoding.EncodeToString(public)
+	case *ecdsa.PublicKey:
+		out.KeyType, out.Curve = "EC", "P-256"
+		out.X, out.Y = p256Members(public)
 	}
 	return out
 }

@@ -21,6 +21,8 @@ func Thumbprint(public crypto.PublicKey) (string, error) {
 		required = `{"e":"` + key.Exponent + `","kty":"RSA","n":"` + key.Modulus + `"}`
 	case "OKP":
 		required = `{"crv":"Ed25519","kty":"OKP","x":"` + key.X + `"}`
+	case "EC":
+		required = `{"crv":"P-256","kty":"EC","x":"` + key.X + `","y":"` + key.Y + `"}`
 	}
 	sum := sha256.Sum256([]byte(required))
 	return base64.RawURLEncoding.EncodeToString(sum[:]), nil

@@ -2,6 +2,7 @@ package jwks
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -76,6 +77,10 @@ func tooLong(bytes int) error {
 // verify checks that key signed the token, and then that its claims meet want at the time
 // now.
 func (t *jws) verify(key Key, want Expectation, now time.Time) (*Claims, error) {
+	if bytes := len(t.signature); key.Alg == ES256 && bytes != 2*p256Bytes {
+		return nil, fail(StepSignature, "64 bytes, r and s", fmt.Sprintf("%d bytes", bytes),
+			"a signature of ES256 has 64 bytes, not %d; one in DER is another form, which JWS does not use", bytes)
+	}
 	if !key.signed(t.signed, t.signature) {
 		return nil, fail(StepSignature, "by that key", "not by that key, or the token was changed",
 			"it was not made with key %q", clip(key.KID))
@@ -99,6 +104,8 @@ func (k Key) signed(text string, signature []byte) bool {
 	case *rsa.PublicKey:
 		sum := sha256.Sum256([]byte(text))
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
+	case *ecdsa.PublicKey:
+		return signedES256(public, text, signature)
 	}
 	return false
 }

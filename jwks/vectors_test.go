@@ -2,7 +2,9 @@ package jwks
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -31,11 +33,18 @@ const (
 	// RFC 7515, appendix A.2: one of the primes of the key, so that tests can sign too.
 	rfc7515Prime = "4BzEEOtIpmVdVEZNCqS7baC4crd0pqnRH_5IB3jw3bcxGn6QLvnEtfdUdiYrqBdss1l58BQ3KhooKeQTa9AB0Hw_Py5PJdTJNPY8cQn7ouZ2KKDcmnPGBY5t7yLc1QlQ5xHdwW1VhvKn-nXqhJTBgIPgtldC-KDV5z-y2XDwGUc"
 
-	// Appendices A.1, A.3 and A.5: algorithms that must be refused. The key of A.1 shows that
+	// RFC 7515, appendix A.3.
+	rfc7515ECKey = `{"kty":"EC","kid":"c","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`
+	rfc7515A3    = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+
+	// RFC 9449, section 4.1, and the jkt of section 6.1.
+	rfc9449Key = `{"kty":"EC","kid":"d","crv":"P-256","x":"l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs","y":"9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA"}`
+	rfc9449    = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+
+	// Appendices A.1 and A.5: algorithms that must be refused. The key of A.1 shows that
 	// the vector is right, so that it is refused only for its alg.
 	rfc7515A1    = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 	rfc7515A1Key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"
-	rfc7515A3    = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
 	rfc7515A5    = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ."
 
 	// Appendix A.6: the JSON serialization, with the signature of A.2.
@@ -44,7 +53,7 @@ const (
 
 // R53.
 func TestThumbprintsAreThoseOfTheRFCs(t *testing.T) {
-	for _, tt := range []struct{ key, want string }{{rfc7638Key, rfc7638}, {rfc8037Key, rfc8037}} {
+	for _, tt := range []struct{ key, want string }{{rfc7638Key, rfc7638}, {rfc8037Key, rfc8037}, {rfc9449Key, rfc9449}} {
 		key := onlyKey(t, tt.key)
 		got, err := Thumbprint(key.Public)
 		if err != nil || got != tt.want {
@@ -55,7 +64,7 @@ func TestThumbprintsAreThoseOfTheRFCs(t *testing.T) {
 
 // R51.
 func TestPublishedSignaturesVerify(t *testing.T) {
-	for _, tt := range []struct{ key, jws string }{{rfc8037Key, rfc8037JWS}, {rfc7515Key, rfc7515JWS}} {
+	for _, tt := range []struct{ key, jws string }{{rfc8037Key, rfc8037JWS}, {rfc7515Key, rfc7515JWS}, {rfc7515ECKey, rfc7515A3}} {
 		key := onlyKey(t, tt.key)
 		_, parts, err := split(tt.jws)
 		if err != nil {
@@ -89,10 +98,10 @@ func TestPublishedTokensOfOtherAlgorithmsAreRefused(t *testing.T) {
 		word  string
 	}{
 		{rfc7515A1, ErrAlgorithm, "HS256"},
-		{rfc7515A3, ErrAlgorithm, "ES256"},
 		{rfc7515A5, ErrAlgorithm, "none"},
 		{rfc7515A6, ErrMalformed, "parts"},
 		{rfc7515JWS, ErrType, "at+jwt"}, // A.2 verifies above, but it is not an access token
+		{rfc7515A3, ErrType, "at+jwt"},  // and so does A.3
 		{rfc8037JWS, ErrType, "at+jwt"},
 	} {
 		_, err := Check(tt.token, mustSet(t, edKey("ed"), rsaKey("rsa")), wanted(), now)
@@ -115,6 +124,7 @@ func TestThumbprintRefusesWhatIsNoPublicKey(t *testing.T) {
 type keyring struct {
 	rsa, rsa1024 *rsa.PrivateKey
 	ed           ed25519.PrivateKey
+	ec           *ecdsa.PrivateKey
 }
 
 // testKeys returns the same keys in every run, so that fuzz failures can be repeated.
@@ -123,7 +133,11 @@ var testKeys = sync.OnceValue(func() keyring {
 	// Go does not generate a weak key. Only its public half is needed.
 	small := &rsa.PrivateKey{PublicKey: rsa.PublicKey{E: 65537}}
 	small.N = new(big.Int).SetBit(new(big.Int).SetInt64(1), 1023, 1)
-	return keyring{rsa: strong, rsa1024: small, ed: ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32)))}
+	ec, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), []byte(strings.Repeat("e", 32)))
+	if err != nil {
+		panic(err)
+	}
+	return keyring{rsa: strong, rsa1024: small, ed: ed25519.NewKeyFromSeed([]byte(strings.Repeat("s", 32))), ec: ec}
 })
 
 // rfc7515Private returns the private half of rfc7515Key, from one of its published primes.
@@ -189,6 +203,9 @@ func sign(header, payload string) string {
 			panic(err)
 		}
 		return signed + "." + encode(string(signature))
+	}
+	if named.Alg == ES256 {
+		return signed + "." + encode(string(signES256(testKeys().ec, signed)))
 	}
 	return signed + "." + encode(string(ed25519.Sign(testKeys().ed, []byte(signed))))
 }
