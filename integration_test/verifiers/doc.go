@@ -5,6 +5,7 @@
 //	python/  PyJWT, Authlib and python-jose, as Debian packages them
 //	node/    jose, express-oauth2-jwt-bearer, fast-jwt and @fastify/jwt
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
+//	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	(here)   coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
 //	         and this project's own jwks and jwks/grpc
 //

@@ -53,6 +53,9 @@ func programLibraries() []library {
 		{name: "apache", algs: rsOnly, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
 			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
 			settled: []gap{acceptsNoExp, anyIssuer, anyAudience}},
+		{name: "haproxy", algs: rsOnly, lacks: edOnly, start: haproxy().start, reloads: true,
+			gaps:    []gap{takesSpareBits, slowToNewKeys, keepsRevokedKey},
+			settled: []gap{acceptsNoExp, acceptsExpired, ignoresNbf, anyIssuer, anyAudience, ignoresType, ignoresCrit, ignoresAlg, takesOneClaim}},
 	}
 }
 
@@ -85,6 +88,19 @@ func apache() program {
 	return program{"apache", needs, []string{python, "-I", "-B", "service.py"}}
 }
 
+// haproxy is a Python program that starts HAProxy and brings its keys up to date.
+func haproxy() program {
+	needs := func() error {
+		for _, file := range []string{"/usr/sbin/haproxy", python} {
+			if _, err := os.Stat(file); err != nil {
+				return missing{file}
+			}
+		}
+		return nil
+	}
+	return program{"haproxy", needs, []string{python, "-I", "-B", "service.py"}}
+}
+
 // pythonModules finds modules without importing them, because an import takes a second.
 func pythonModules(names ...string) func() error {
 	const find = "import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, sys.argv[1:])))"
@@ -113,10 +129,17 @@ func (p program) start(t *testing.T, s settings) (url string, err error) {
 	if err := p.needs(); err != nil {
 		return "", err
 	}
+	keymill, err := server.Binary()
+	if err == nil {
+		keymill, err = filepath.Abs(keymill)
+	}
+	if err != nil {
+		return "", err
+	}
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Dir = p.dir
 	cmd.Env = append(server.Environment(),
-		"SERVICE_ISSUER="+s.issuer, "SERVICE_AUDIENCE="+s.audience, "SERVICE_ALG="+s.alg)
+		"SERVICE_ISSUER="+s.issuer, "SERVICE_AUDIENCE="+s.audience, "SERVICE_ALG="+s.alg, "SERVICE_KEYMILL="+keymill)
 	if s.lifespan > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("SERVICE_LIFESPAN=%d", s.lifespan/time.Second))
 	}

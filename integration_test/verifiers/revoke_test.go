@@ -62,8 +62,21 @@ func TestARevokedKeyIsRefusedAfterCachedUntil(t *testing.T) {
 	for _, s := range running {
 		// A service that cannot be configured to obey max-age still accepts the key.
 		status := map[bool]int{true: 200, false: 401}[s.least > maxAge]
+		if s.reloads {
+			s.awaitRefusal(t, before[s.alg])
+		}
 		s.want(t, status, before[s.alg], "the revoked key after cached_until")
 		s.want(t, 200, after[s.alg], "the successor after cached_until")
+	}
+}
+
+// awaitRefusal waits until the service refuses the token, for at most ten seconds.
+func (s service) awaitRefusal(t *testing.T, token string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if status, _, err := s.ask(t.Context(), token); err == nil && status == 401 {
+			return
+		}
 	}
 }
 

@@ -27,6 +27,8 @@ var (
 	takesAnyAlgorithm = gap{"the other algorithm"}          // if a key of the set has it
 	ignoresAlg        = gap{"alg none with a signature"}    // the key decides the algorithm (RFC 7515, section 10.7)
 	readsLoosely      = gap{"a claim twice", "spare bits"}  // the last claim wins; one token has several encodings
+	takesSpareBits    = gap{"spare bits"}                   // one token has several encodings
+	takesOneClaim     = gap{"a claim twice"}                // and ignores the other
 	breaksOnOKP       = gap{"a key of the other algorithm"} // refused, but with 500
 	takesJSON         = gap{"as JSON"}                      // which a JWT must not be
 	keepsRevokedKey   = gap{"a revoked key"}                // past max-age
