@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/console/plot":          {"issuer/api"},
 	"cmd/keymill/internal/console/timeline":      {"issuer/api"},
 	"cmd/keymill/internal/remote":                {"*"},
-	"cmd/keymill/internal/apply":                 {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/adminscope", "issuer/api", "issuer/refusal", "issuer/secret"},
+	"cmd/keymill/internal/apply":                 {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/adminscope", "issuer/api", "issuer/refusal", "issuer/secret", "issuer/verifiers"},
 	"cmd/keymill/internal/userimport":            {"*"},
 	"cmd/keymill/internal/sessiontable":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "issuer/origin", "jwks"},
@@ -59,7 +59,7 @@ var allowedImports = map[string][]string{
 		"issuer/endpoint/mount", "issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
-		"issuer", "issuer/adminscope", "issuer/applied", "issuer/refusal", "issuer/api", "issuer/endpoint/admin/access", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
+		"issuer", "issuer/adminscope", "issuer/applied", "issuer/refusal", "issuer/api", "issuer/endpoint/admin/access", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks", "storage",
 	},
 	"issuer/endpoint/activity":     {"issuer/api"},
 	"issuer/endpoint/admin/access": {"issuer", "issuer/adminscope", "issuer/endpoint/challenge", "issuer/endpoint/limit", "issuer/refusal"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -26,24 +27,43 @@ func TestAPrunedClientSaysWhichSessionsEnd(t *testing.T) {
 	}
 }
 
+func without(list []string, s string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(x string) bool { return x == s })
+}
+
+func setScopes(scopes []string) []string {
+	args := []string{"client", "set", "deployer"}
+	for _, s := range scopes {
+		args = append(args, "--scope", s)
+	}
+	return args
+}
+
 // TestFilesAreAppliedOverTheNetwork with the scopes that the documents name. Without one of them the error
-// says which.
+// says which, before anything is changed.
 func TestFilesAreAppliedOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	c, address := p.startRemote()
 	issuer, server := "http://"+c.address, "http://"+address
-	scopes := []string{"applied:read", "audiences:read", "audiences:write", "clients:read", "clients:write", "verifiers:read", "verifiers:write", "users:read", "users:write", "sessions:read"}
+	scopes := []string{"applied:read", "applied:write", "audiences:read", "audiences:write", "clients:read", "clients:write", "verifiers:read", "verifiers:write", "users:read", "users:write", "sessions:read"}
 	secret := p.administrator("deployer", scopes...)
 	file := p.writeKey("entries.yaml", "audiences: [{name: stock}]\nclients: [{id: page, public: true, grants: [refresh_token], audiences: [stock]}]\nverifiers: [{name: stock-api}]\nusers: [{user: dev, claims: {a: b}}]\n")
-	if out, errs, code := p.remotely(issuer, server, secret, "apply", "-f", file, "--yes"); code != 1 || !strings.Contains(errs, "applied:write") || !strings.Contains(errs, "nothing was changed before") {
-		t.Errorf("without applied:write: code %d, %s%s", code, out, errs)
+	for _, lacking := range []string{"applied:write", "users:write"} { // of the first step, and of the last one
+		p.must(nil, setScopes(without(scopes, lacking))...)
+		out, errs, code := p.remotely(issuer, server, secret, "apply", "-f", file, "--yes")
+		if code != 1 || !strings.Contains(errs, "this needs the scope "+lacking) || !strings.Contains(errs, "; nothing was changed\n  hint: ") || strings.Contains(out, "stopped") {
+			t.Errorf("without %s: code %d, %s%s", lacking, code, out, errs)
+		}
+		out, errs, code = p.remotely(issuer, server, secret, "apply", "-f", file)
+		if code != 10 || errs != "" || !strings.Contains(out, "+ client page") || !strings.Contains(out, "\nnothing was changed, and --yes cannot apply this plan: ") || !strings.Contains(out, lacking) {
+			t.Errorf("the plan without %s: code %d, %s%s", lacking, code, out, errs)
+		}
 	}
-	more := []string{"client", "set", "deployer"}
-	for _, s := range append(scopes, "applied:write") {
-		more = append(more, "--scope", s)
+	if list := p.must(nil, "audience", "list"); strings.Contains(list, "stock") {
+		t.Errorf("a plan that the token may not apply has added something:\n%s", list)
 	}
-	p.must(nil, more...)
+	p.must(nil, setScopes(scopes)...)
 	if out, errs, code := p.remotely(issuer, server, secret, "apply", "-f", file, "--yes"); code != 0 || !strings.Contains(out, "applied\n") {
 		t.Errorf("code %d, %s%s", code, out, errs)
 	}

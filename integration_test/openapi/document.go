@@ -164,6 +164,9 @@ func (s *schemas) responses(r admin.Route) object {
 	if r.Method == http.MethodPut {
 		all[fmt.Sprint(http.StatusCreated)] = success
 	}
+	if tried := fmt.Sprint(http.StatusNoContent); all[tried] == nil && slices.ContainsFunc(r.Query, func(p admin.Parameter) bool { return p.Name == "dry_run" }) {
+		all[tried] = object{"description": "with dry_run: the request would have succeeded"}
+	}
 	codes := map[int][]string{}
 	for _, code := range slices.Concat(admin.Common(), admin.Remote(), r.Codes) {
 		for _, status := range meanings[code] {

@@ -124,7 +124,12 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 
 // Update implements storage.Store.
 func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
-	return s.base.Update(ctx, func(tx storage.Tx) error { return s.transaction(tx).run(fn) })
+	return s.base.Update(ctx, func(tx storage.Tx) error {
+		if err := s.transaction(tx).run(fn); err != nil || !storage.IsRehearsal(ctx) {
+			return err
+		}
+		return storage.ErrRehearsed
+	})
 }
 
 // Create runs fn as the first transaction of a store.

@@ -83,24 +83,24 @@ func (a *API) routes() []Route {
 		{post, "/admin/v1/keys/import", ok, keysImport, "Import a key of another system", a.logged(withBody(a.importKey)).refuses("already_exists", "not_found", "socket_only")},
 
 		{get, "/admin/v1/verifiers", ok, verifiersRead, "List the pinned verifiers by name", paged(a.listVerifiers).refuses("not_found")},
-		{post, "/admin/v1/verifiers", created, verifiersWrite, "Pin a verifier", a.logged(withBody(a.addVerifier)).refuses("already_exists", "not_found")},
+		{post, "/admin/v1/verifiers", created, verifiersWrite, "Pin a verifier", triable(a.logged(withBody(a.addVerifier)).refuses("already_exists", "not_found"))},
 		{get, "/admin/v1/verifiers/observed", ok, verifiersRead, "List the observed verifiers, latest first", bare(a.observedVerifiers).refuses("not_found")},
 		{get, "/admin/v1/verifier", ok, verifiersRead, "Show a pinned verifier", named(verifierName, a.showVerifier).tagged()},
-		{del, "/admin/v1/verifier", empty, verifiersWrite, "Forget a pinned verifier", a.logged(named(verifierName, a.removeVerifier))},
+		{del, "/admin/v1/verifier", empty, verifiersWrite, "Forget a pinned verifier", triable(a.logged(named(verifierName, a.removeVerifier)))},
 
 		{get, "/admin/v1/audiences", ok, audiencesRead, "List the audiences by name", a.audiences()},
 		{post, "/admin/v1/audiences", created, audiencesWrite, "Add an audience", a.logged(withBody(a.addAudience)).refuses("already_exists")},
 		{get, "/admin/v1/audience", ok, audiencesRead, "Show an audience", named(audienceName, a.showAudience).tagged()},
-		{put, "/admin/v1/audience", ok, audiencesWrite, "Add an audience or replace it", a.logged(replacing(audienceName, a.putAudience)).refuses("built_in")},
+		{put, "/admin/v1/audience", ok, audiencesWrite, "Add an audience or replace it", triable(a.logged(replacing(audienceName, a.putAudience)).refuses("built_in"))},
 		{patch, "/admin/v1/audience", ok, audiencesWrite, "Change an audience", a.logged(namedWithBody(audienceName, a.setAudience)).refuses("built_in").conditional()},
-		{del, "/admin/v1/audience", empty, audiencesWrite, "Remove an audience", a.logged(named(audienceName, a.removeAudience)).refuses("in_use", "built_in").conditional()},
+		{del, "/admin/v1/audience", empty, audiencesWrite, "Remove an audience", triable(a.logged(named(audienceName, a.removeAudience)).refuses("in_use", "built_in").conditional())},
 
 		{get, "/admin/v1/clients", ok, clientsRead, "List the clients by id", a.clients()},
 		{post, "/admin/v1/clients", created, clientsWrite, "Add a client", a.logged(withBody(a.addClient)).refuses("already_exists", "not_found", "socket_only")},
 		{get, "/admin/v1/client", ok, clientsRead, "Show a client", named(clientID, a.showClient).tagged()},
-		{put, "/admin/v1/client", ok, clientsWrite, "Add a client or replace it", a.logged(replacing(clientID, a.putClient)).refuses("socket_only")},
+		{put, "/admin/v1/client", ok, clientsWrite, "Add a client or replace it", triable(a.logged(replacing(clientID, a.putClient)).refuses("socket_only"))},
 		{patch, "/admin/v1/client", ok, clientsWrite, "Change a client", a.logged(namedWithBody(clientID, a.setClient)).refuses("socket_only").conditional()},
-		{del, "/admin/v1/client", empty, clientsWrite, "Remove a client and end its sessions", a.logged(named(clientID, a.removeClient, unusedOnly)).refuses("in_use", "socket_only").conditional()},
+		{del, "/admin/v1/client", empty, clientsWrite, "Remove a client and end its sessions", triable(a.logged(named(clientID, a.removeClient, unusedOnly)).refuses("in_use", "socket_only").conditional())},
 		{post, "/admin/v1/client/secret", ok, clientsWrite, "Give a client a new secret", a.logged(namedWithBody(clientID, a.rotateSecret)).refuses("socket_only")},
 
 		{get, "/admin/v1/users", ok, usersRead, "List the users by id", a.users()},
@@ -108,7 +108,7 @@ func (a *API) routes() []Route {
 		{post, "/admin/v1/users/import", ok, usersWrite, "Import users of another system", a.logged(withBody(a.importUsers))},
 		{get, "/admin/v1/user", ok, usersRead, "Show a user", named(userName, a.showUser).tagged()},
 		{put, "/admin/v1/user", ok, usersWrite, "Add a user or replace it", a.logged(replacing(userName, a.putUser))},
-		{patch, "/admin/v1/user", ok, usersWrite, "Change a user", a.logged(namedWithBody(userName, a.setUser)).refuses("already_exists").conditional()},
+		{patch, "/admin/v1/user", ok, usersWrite, "Change a user", triable(a.logged(namedWithBody(userName, a.setUser)).refuses("already_exists").conditional())},
 		{del, "/admin/v1/user", empty, usersWrite, "Remove a user and end the user's sessions", a.logged(named(userName, a.removeUser)).conditional()},
 		{post, "/admin/v1/user/password", ok, usersWrite, "Set the password of a user and end the user's sessions", a.logged(namedWithBody(userName, a.setPassword))},
 		{post, "/admin/v1/user/logout", ok, sessionsWrite, "End all sessions of a user", a.logged(named(userName, a.logoutUser))},
@@ -120,8 +120,8 @@ func (a *API) routes() []Route {
 		{post, "/admin/v1/session/why", ok, sessionsRead, "Explain what a refresh token would be answered", withBody(a.explainToken)},
 
 		{get, "/admin/v1/applied", ok, appliedRead, "List what keymill apply has applied, by kind and name", paged(a.listApplied).refuses("not_found")},
-		{put, "/admin/v1/applied", ok, appliedWrite, "Remember that an entry is applied", a.logged(named(appliedName, a.putApplied, appliedKind))},
-		{del, "/admin/v1/applied", empty, appliedWrite, "Forget that an entry was applied", a.logged(named(appliedName, a.removeApplied, appliedKind))},
+		{put, "/admin/v1/applied", ok, appliedWrite, "Remember that an entry is applied", triable(a.logged(named(appliedName, a.putApplied, appliedKind)))},
+		{del, "/admin/v1/applied", empty, appliedWrite, "Forget that an entry was applied", triable(a.logged(named(appliedName, a.removeApplied, appliedKind)))},
 	}
 }
 

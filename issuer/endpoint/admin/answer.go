@@ -27,8 +27,8 @@ func (a *API) Serve(route Route, w http.ResponseWriter, r *http.Request) error {
 	if stream, ok := answer.(Stream); ok {
 		return a.writeStream(stream, w, r)
 	}
-	if route.Status == http.StatusNoContent {
-		w.WriteHeader(route.Status)
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
 		return nil
 	}
 	b, err := json.Marshal(answer)

@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
@@ -17,6 +18,9 @@ func (a *Client) Apply(ctx context.Context, r apply.Request) (apply.Answer, erro
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusTooManyRequests:
 		_, err := a.read(resp) // it is about the caller, and says what to do
+		if no := (*Error)(nil); errors.As(err, &no) && no.Scope != "" {
+			err = &apply.LackError{Scope: no.Scope, Err: err}
+		}
 		return apply.Answer{}, err
 	}
 	defer resp.Body.Close()

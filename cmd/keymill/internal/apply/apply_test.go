@@ -237,8 +237,14 @@ func TestAnInterruptedPlanStopsBetweenTwoSteps(t *testing.T) {
 func TestTheIDOfAUserIsNoClient(t *testing.T) {
 	w := newWorld(t)
 	w.alice()
-	err := w.mustPlan("clients: [{id: '7', public: true}]", false).Run(t.Context())
-	if err == nil || !strings.HasSuffix(err.Error(), "entries.yaml:1: client 7: user 7 already exists; nothing was changed before") {
+	const client = "clients: [{id: '8', public: true}]"
+	if _, err := w.plan(strings.Replace(client, "8", "7", 1), false); err == nil || !strings.HasSuffix(err.Error(), "entries.yaml:1: client 7: user 7 already exists") {
+		t.Error(err)
+	}
+	p := w.mustPlan(client, false)
+	_, err := w.issuer.AddUser(t.Context(), api.NewUser{ID: "8", Name: "bob"}, "uid:0")
+	w.check(err)
+	if err := p.Run(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "entries.yaml:1: client 8: user 8 already exists; nothing was changed before") {
 		t.Error(err)
 	}
 }

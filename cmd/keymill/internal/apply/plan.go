@@ -47,8 +47,13 @@ type Plan struct {
 	Applied   bool    `json:"applied"`  // all steps are done
 	Done      int     `json:"done"`     // steps
 
-	server Server
-	began  bool
+	// Unchecked is why the server has not checked the plan: the token lacks a scope. It cannot be applied then.
+	// "" if it has.
+	Unchecked string `json:"unchecked"`
+
+	server    Server
+	began     bool
+	unchecked error
 }
 
 // A planner reads the store and compares.
@@ -59,11 +64,12 @@ type planner struct {
 	marked map[[2]string]bool
 	users  map[string]*entry          // id → the entry that names the user
 	scopes map[string]map[string]bool // audience → its scopes, as they will be
+	pinned int                        // verifiers before the plan; set if the plan adds one
 	plan   *Plan
 }
 
-// New compares the files with the store of the server. With prune the plan removes what was applied before
-// and is no longer named.
+// New compares the files with the store of the server, and lets the server check the plan. With prune the plan
+// removes what was applied before and is no longer named.
 func New(ctx context.Context, server Server, files *Files, prune bool) (*Plan, error) {
 	p := &planner{
 		ctx: ctx, server: server, files: files, marked: map[[2]string]bool{},
@@ -81,8 +87,10 @@ func New(ctx context.Context, server Server, files *Files, prune bool) (*Plan, e
 			return nil, err
 		}
 	}
-	if err := p.leftovers(marks, prune); err != nil {
-		return nil, err
+	for _, check := range []func() error{func() error { return p.leftovers(marks, prune) }, p.countVerifiers, p.rehearse} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	return p.plan, nil
 }
@@ -223,6 +231,8 @@ func (p *planner) leftovers(marks []api.Applied, prune bool) error {
 			s.Act, s.Details = forget, []string{"applied earlier, and there is none now"}
 		case m.Kind == audienceKind && m.Name == adminscope.Audience:
 			s.Act, s.Details = forget, []string{"is built in: it stays, and only the mark is removed"}
+		case m.Kind == audienceKind:
+			err = p.checkUnused(s)
 		case m.Kind != clientKind:
 		case slices.Contains(now.Audiences, adminscope.Audience) && strings.HasPrefix(m.By, adminscope.Actor("")):
 			// Tokens manage no such client, and so their marks must not lead to its removal.

@@ -53,6 +53,8 @@ func (p *Plan) Print(w io.Writer) error {
 		b.WriteString("applied\n")
 	case p.began && p.Changes():
 		fmt.Fprintf(&b, "stopped: %d of %s done\n", p.Done, terminal.Count(len(p.Steps), "step"))
+	case p.Unchecked != "":
+		fmt.Fprintf(&b, "nothing was changed, and --yes cannot apply this plan: %s\n", terminal.OneLine(p.Unchecked))
 	case p.Changes():
 		b.WriteString("nothing was changed; --yes applies this plan\n")
 	}

@@ -15,6 +15,9 @@ import (
 // was done before. A step is done only if its entry is still what the plan has read. If ctx ends, Run stops
 // after the step that it is at: the outcome of a request that is given up is not known.
 func (p *Plan) Run(ctx context.Context) error {
+	if p.unchecked != nil {
+		return fmt.Errorf("%w; nothing was changed", p.unchecked)
+	}
 	var done []string
 	p.began = true
 	for _, s := range p.Steps {
@@ -22,7 +25,11 @@ func (p *Plan) Run(ctx context.Context) error {
 			return errors.New("interrupted; " + listed(done))
 		}
 		if err := s.run(context.WithoutCancel(ctx), p.server); err != nil {
-			return s.explain(err, done)
+			err = s.explain(err)
+			if hint := terminal.HintOf(err); hint != "" {
+				return terminal.WithHint(fmt.Errorf("%w; %s", err, listed(done)), "%s", hint)
+			}
+			return fmt.Errorf("%w; %s", err, listed(done))
 		}
 		done = append(done, s.label())
 		p.Done++
@@ -38,7 +45,7 @@ func (s *Step) label() string { return sign(s.Act) + " " + labelOf(s.Kind, s.Nam
 // removed, because someone else can add an entry of that name later.
 func (s *Step) run(ctx context.Context, server Server) error {
 	if !s.marked {
-		if _, err := server.ask(ctx, Request{Method: http.MethodPut, Path: markPath(s.Kind, s.Name)}, nil); err != nil {
+		if _, err := server.ask(ctx, s.mark(), nil); err != nil {
 			return err
 		}
 	}
@@ -52,11 +59,7 @@ func (s *Step) run(ctx context.Context, server Server) error {
 		}
 		return err
 	case remove:
-		r := Request{Method: http.MethodDelete, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag}
-		if s.Kind == verifierKind {
-			r.IfMatch = "" // a verifier is its name, and has nothing that could change
-		}
-		if _, err := server.ask(ctx, r, nil); err != nil {
+		if _, err := server.ask(ctx, s.removal(), nil); err != nil {
 			return err
 		}
 		return s.forget(ctx, server)
@@ -77,6 +80,23 @@ func (s *Step) request() Request {
 	return Request{Method: http.MethodPut, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag, IsNew: s.Act == add, Body: s.body}
 }
 
+// removal returns the request that removes the entry.
+func (s *Step) removal() Request {
+	r := Request{Method: http.MethodDelete, Path: pathOf(s.Kind, s.Name), IfMatch: s.etag}
+	if s.Kind == verifierKind {
+		r.IfMatch = "" // a verifier is its name, and has nothing that could change
+	}
+	return r
+}
+
+func (s *Step) mark() Request {
+	return Request{Method: http.MethodPut, Path: markPath(s.Kind, s.Name)}
+}
+
+func (s *Step) unmark() Request {
+	return Request{Method: http.MethodDelete, Path: markPath(s.Kind, s.Name)}
+}
+
 // isMissing reports whether the server answers that there is no such entry.
 func (s *Step) isMissing(ctx context.Context, server Server) bool {
 	_, err := server.ask(ctx, Request{Method: http.MethodGet, Path: pathOf(s.Kind, s.Name)}, nil)
@@ -86,26 +106,25 @@ func (s *Step) isMissing(ctx context.Context, server Server) bool {
 
 // forget removes the mark. The server has done so if it has removed the entry.
 func (s *Step) forget(ctx context.Context, server Server) error {
-	_, err := server.ask(ctx, Request{Method: http.MethodDelete, Path: markPath(s.Kind, s.Name)}, nil)
+	_, err := server.ask(ctx, s.unmark(), nil)
 	if no := (*refused)(nil); errors.As(err, &no) && no.Code == "not_found" {
 		return nil
 	}
 	return err
 }
 
-// explain says where the step is written, what is wrong, and what was done before it.
-func (s *Step) explain(err error, done []string) error {
-	before, at := listed(done), ""
+// explain says where the step is written and what is wrong.
+func (s *Step) explain(err error) error {
+	at := ""
 	if s.Place != "" {
 		at = s.Place + ": "
 	}
 	no := (*refused)(nil)
 	idTaken := errors.As(err, &no) && no.Code == "already_exists" && s.Kind == clientKind // by a user: another plan is no help
 	if no != nil && !idTaken && slices.Contains([]string{"precondition_failed", "already_exists", "not_found"}, no.Code) {
-		return terminal.WithHint(fmt.Errorf("%s%s changed since the plan was made; %s", at, labelOf(s.Kind, s.Name), before),
-			"run keymill apply again: it makes a new plan")
+		return terminal.WithHint(fmt.Errorf("%s%s changed since the plan was made", at, labelOf(s.Kind, s.Name)), "run keymill apply again: it makes a new plan")
 	}
-	return fmt.Errorf("%s%s: %w; %s", at, labelOf(s.Kind, s.Name), err, before)
+	return fmt.Errorf("%s%s: %w", at, labelOf(s.Kind, s.Name), err)
 }
 
 // listed says which steps were done: it names the last ones, and counts the others.
