@@ -36,6 +36,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/apply":                 {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/adminscope", "issuer/api", "issuer/refusal", "issuer/secret", "issuer/verifiers"},
 	"cmd/keymill/internal/userimport":            {"*"},
 	"cmd/keymill/internal/sessiontable":          {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/terminal", "issuer/api"},
+	"cmd/keymill/internal/trialca":               {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "storage/durable"},
 	"cmd/keymill/internal/tokenrequest":          {"cmd/keymill/internal/healthcheck", "cmd/keymill/internal/terminal", "issuer/api", "issuer/origin", "jwks"},
 	"cmd/keymill/internal/buildinfo":             {},
 	"cmd/keymill/internal/keyimport":             {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "keystore"},

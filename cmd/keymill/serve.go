@@ -14,13 +14,14 @@ import (
 
 func serveCommand() *cobra.Command {
 	var file string
-	var dev, init, acceptNewIssuer bool
+	var dev, trialTLS, init, acceptNewIssuer bool
 	var acceptOlder string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the token server",
 		Long:  serveManual(),
 		Example: `  keymill serve --dev
+  keymill serve --dev --tls
   keymill serve --config /etc/keymill/keymill.yaml
   keymill serve --data /var/lib/keymill --issuer https://id.example.com
   keymill serve --init --data /var/lib/keymill --issuer https://id.example.com
@@ -30,6 +31,7 @@ func serveCommand() *cobra.Command {
 	f := cmd.Flags()
 	addConfigFlag(cmd, &file)
 	f.BoolVar(&dev, "dev", false, "run a trial server on loopback, with test clients")
+	f.BoolVar(&trialTLS, "tls", false, "with --dev: speak TLS with a certificate of a CA of its own")
 	f.BoolVar(&init, "init", false, "create the store if there is none, for a first start")
 	f.BoolVar(&acceptNewIssuer, "accept-new-issuer", false, "serve the store with another issuer than the last time")
 	f.StringVar(&acceptOlder, "accept-older-store", "", "serve an older store and end all sessions; its refusal has `TOKEN`")
@@ -45,6 +47,7 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
+			c.TrialTLS = trialTLS
 			return c, c.Check()
 		}
 		c, err := load()
@@ -85,7 +88,9 @@ expect the old issuer refuse the new tokens. --accept-new-issuer allows the chan
 
 With --dev it needs no configuration: it listens on loopback only, keeps its own master key
 in its data directory, creates test clients and a test user, and prints commands to paste. A
-store that --dev created can be served only with --dev, and --dev serves no other store.
+store that --dev created can be served only with --dev, and --dev serves no other store. With
+--tls it speaks https, for software that refuses http. Its certificate is of a CA in the data
+directory, and it prints the lines that let other programs trust that CA.
 
 Each setting is a key in the YAML file ("keys: {rotate_every: 30d}") and an environment
 variable. A flag overrides the environment, and the environment overrides the file. Write

@@ -64,7 +64,8 @@ type Config struct {
 	LogFormat         string         `key:"log.format" default:"text" help:"text or json, on stderr"`
 	AuditLog          string         `key:"audit.log" help:"where each audit record is written as a line of JSON, besides the store: stderr, or a file, which is created with mode 0600 and whose directory must exist; empty writes none"`
 
-	Dev bool // serve --dev: a trial server on loopback
+	Dev      bool // serve --dev: a trial server on loopback
+	TrialTLS bool // serve --dev --tls
 
 	file         string            // that Load read, or ""
 	source       map[string]string // key → where its value comes from: "keymill.yaml:3", "--listen", …

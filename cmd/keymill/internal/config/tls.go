@@ -22,6 +22,10 @@ func (c *Config) UsesTLS() bool { return c.TLSCertFile != "" && c.TLSKeyFile != 
 
 func (c *Config) checkTLS() error {
 	switch {
+	case c.TrialTLS && !c.Dev:
+		return terminal.WithHint(terminal.Usage("--tls is for trial servers and needs --dev"), "set tls.cert_file and tls.key_file to serve TLS with a certificate of your own")
+	case c.TrialTLS && c.Issuer != "" && !strings.HasPrefix(c.Issuer, "https://"):
+		return c.SettingError("issuer", "the server speaks TLS, and %q is not an https URL", c.Issuer)
 	case c.TLSCertFile == "" && c.TLSKeyFile == "":
 		return nil
 	case c.TLSCertFile == "":
@@ -29,7 +33,7 @@ func (c *Config) checkTLS() error {
 	case c.TLSKeyFile == "":
 		return terminal.WithHint(c.SettingError("tls.cert_file", "tls.key_file is missing"), "set both, or neither to serve plain http behind a proxy")
 	case c.Dev:
-		return terminal.WithHint(c.SettingError("tls.cert_file", "a trial server speaks plain http on loopback"), "remove tls.cert_file and tls.key_file, or start without --dev")
+		return terminal.WithHint(c.SettingError("tls.cert_file", "a trial server speaks plain http on loopback"), "remove tls.cert_file and tls.key_file, or start without --dev; for TLS with a certificate of a trial CA: --dev --tls")
 	case !strings.HasPrefix(c.Issuer, "https://"):
 		return terminal.WithHint(c.SettingError("issuer", "the server speaks TLS, and %q is not an https URL", c.Issuer),
 			"set issuer to the https URL that clients use, or remove tls.cert_file and tls.key_file")

@@ -12,10 +12,11 @@ import (
 
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/trialca"
 )
 
 // dataFiles are the files that a server keeps in its data directory, besides its lock and its socket.
-var dataFiles = [...]string{"keymill.db", "keymill.mark", "keymill.revoked", "dev-master-key", "dev-credentials"}
+var dataFiles = [...]string{"keymill.db", "keymill.mark", "keymill.revoked", "dev-master-key", "dev-credentials", trialca.CAFile, trialca.CAKey, trialca.CertFile, trialca.KeyFile}
 
 // checkNames refuses a data directory in which something else stands at the name of a file that a
 // start opens. Another user who can write in the directory may have put it there: a link would lead

@@ -13,6 +13,7 @@
 //	keymill.revoked  the keys that were ever revoked, for a restore; beside the mark
 //	admin.sock       the admin API; the peer must be the server's user or root
 //	dev-master-key   only with --dev: the master key, created at the first start
+//	dev-ca.pem and three more, see trialca: only with --dev --tls
 //	dev-credentials  only with --dev: issuer, client secrets and a password, JSON
 //
 // With --dev the server is a trial server: package serve creates audiences, clients and a

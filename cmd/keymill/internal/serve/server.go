@@ -122,7 +122,7 @@ func (s *server) openPublic(context.Context) error {
 	s.public = l
 	if s.config.Dev && s.config.Issuer == "" {
 		// With --listen 127.0.0.1:0 the port is known only now.
-		s.config.Issuer = "http://" + l.Addr().String()
+		s.config.Issuer = map[bool]string{false: "http://", true: "https://"}[s.config.TrialTLS] + l.Addr().String()
 	}
 	return nil
 }
@@ -147,6 +147,9 @@ func (s *server) openDir(context.Context) error {
 	}
 	if s.config.Dev {
 		s.master, err = trialMasterKey(s.config)
+	}
+	if err == nil && s.config.TrialTLS {
+		s.tls, err = trialTLS(s.config, s.log)
 	}
 	return err
 }

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"slices"
+	"time"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/tlsfiles"
+	"keymill/cmd/keymill/internal/trialca"
 	"keymill/issuer"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -71,6 +75,20 @@ func trialMasterKey(c *config.Config) (keystore.MasterKey, error) {
 	}
 	key, line := keystore.NewMasterKey()
 	return key, durable.Replace(path, line)
+}
+
+// trialTLS makes the certificate of a trial server, and returns what presents it.
+func trialTLS(c *config.Config, log *slog.Logger) (*tlsfiles.Keeper, error) {
+	u, err := url.Parse(c.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	if err := trialca.Make(c.Data, u.Hostname(), time.Now()); err != nil {
+		return nil, err
+	}
+	with := *c
+	with.TLSCertFile, with.TLSKeyFile = c.Path(trialca.CertFile), c.Path(trialca.KeyFile)
+	return tlsfiles.Open(&with, log)
 }
 
 // seed creates the audiences, clients and users that are missing, through the calls that
@@ -174,7 +192,7 @@ func upgradeClient(ctx context.Context, iss *issuer.Issuer, want api.NewClient) 
 func presetOrigins(list []string) bool {
 	earlier := []string{"http://127.0.0.1:5173", "http://localhost:3000", "http://localhost:5173"}
 	return slices.Equal(list, earlier) || slices.ContainsFunc([]string{"127.0.0.1", "localhost", "[::1]"}, func(host string) bool {
-		return slices.Equal(list, trialOrigins("http://"+host))
+		return slices.Equal(list, trialOrigins("http://"+host)) || slices.Equal(list, trialOrigins("https://"+host))
 	})
 }
 

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/trialca"
 )
 
 // tokenText is printed at every start of a trial server. Every command can be pasted.
@@ -30,6 +32,16 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
   {keymill} key rotate --data {data} --alg EdDSA
   {keymill} verify "$TOKEN" --issuer {issuer} --audience dev-api
   {keymill} key list --data {data}
+`
+
+// trustText is printed if the server speaks TLS.
+const trustText = `
+Other programs must trust the CA of this server, which can certify loopback addresses alone. For those of one shell
+(curl, Go, Python, Node), or for all of this machine:
+
+  CA={ca}; export SSL_CERT_FILE="$CA" NODE_EXTRA_CA_CERTS="$CA" REQUESTS_CA_BUNDLE="$CA"
+
+  sudo install -m 644 {ca} /usr/local/share/ca-certificates/keymill-dev.crt && sudo update-ca-certificates
 `
 
 // simpleJWTText and browserText are printed if their login endpoint is on.
@@ -145,6 +157,10 @@ func printTrial(w io.Writer, c *config.Config) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	ca, err := filepath.Abs(c.Path(trialca.CAFile))
+	if err != nil {
+		return err
+	}
 	user := d.User(trialUserName)
 	_, err = strings.NewReplacer(
 		"{issuer}", c.Issuer,
@@ -155,6 +171,7 @@ func printTrial(w io.Writer, c *config.Config) error {
 		"{user}", user.Name,
 		"{id}", user.ID,
 		"{password}", user.Password,
+		"{ca}", terminal.ShellWord(ca),
 		"{data}", terminal.ShellWord(c.Data),
 		"{keymill}", terminal.ShellWord(os.Args[0]), // as it was typed
 		"{propagation}", c.Propagation.String(),
@@ -165,6 +182,9 @@ func printTrial(w io.Writer, c *config.Config) error {
 // trialText leaves out what this server does not have.
 func trialText(c *config.Config, user TrialUser) string {
 	text := tokenText
+	if c.TrialTLS {
+		text = trustText + tokenText
+	}
 	if c.SimpleJWTClient != "" && user.Name != "" {
 		text += simpleJWTText
 	}
