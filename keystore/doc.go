@@ -14,7 +14,7 @@
 // keys are made in the background, never in a request. The rules:
 //
 //   - A key is published for at least the propagation time before it signs. Only time in
-//     which the set was served counts.
+//     which the set was served counts. A flush breaks this rule on purpose, for the reserve.
 //   - A key stops when the next one begins to sign: its Stop time is the Sign time of that
 //     key. A key without a durable successor does not stop.
 //   - Drop = Stop + maximum token lifetime + skew. The maximum is the longest lifetime that

@@ -31,7 +31,7 @@ func (e *UnavailableError) Error() string { return e.Reason }
 
 // An InvalidError refuses a request of an operator.
 type InvalidError struct {
-	Code        string // "not_found", "already_exists" or "invalid_request"
+	Code        string // "not_found", "already_exists", "no_reserve" or "invalid_request"
 	Description string // what is wrong and what to do
 
 	logged string // Description without quoted text

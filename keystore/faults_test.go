@@ -287,7 +287,7 @@ func TestErasureWaitsForObservedTimeAndForASuccessor(t *testing.T) {
 			b.t.Error("a downtime counted towards an erasure")
 		}
 		for b.stage(Active) != "" { // no reserve is made, because Run is not running
-			if _, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test"); err != nil {
+			if _, err := b.rings.Revoke(b.t.Context(), RevokeRequest{KID: b.stage(Active)}, "test"); err != nil {
 				b.t.Fatal(err)
 			}
 		}
@@ -327,7 +327,7 @@ func TestRevokingTheLastKeyEmptiesTheSet(t *testing.T) {
 				b.t.Fatal(err)
 			}
 			for _, stage := range []Stage{Spare, Active} {
-				if _, err := b.rings.Revoke(b.t.Context(), b.stage(stage), "test"); err != nil {
+				if _, err := b.rings.Revoke(b.t.Context(), RevokeRequest{KID: b.stage(stage)}, "test"); err != nil {
 					b.t.Fatal(err)
 				}
 			}
@@ -347,7 +347,7 @@ func TestAChangeThatCouldNotBeReadBackIsReadLater(t *testing.T) {
 		b.run(time.Second)
 		kid := b.stage(Active)
 		b.store.failViews.Store(1)
-		if _, err := b.rings.Revoke(b.t.Context(), kid, "test"); !errors.Is(err, errInjected) {
+		if _, err := b.rings.Revoke(b.t.Context(), RevokeRequest{KID: kid}, "test"); !errors.Is(err, errInjected) {
 			b.t.Fatalf("revoke: %v", err)
 		}
 		b.run(2 * time.Second)
@@ -384,7 +384,7 @@ func TestALowerMaxAgeWaitsForOldCaches(t *testing.T) {
 		b.cfg = low
 		time.Sleep(4 * time.Second)
 		b.open()
-		got, err := b.rings.Revoke(b.t.Context(), b.stage(Active), "test")
+		got, err := b.rings.Revoke(b.t.Context(), RevokeRequest{KID: b.stage(Active)}, "test")
 		if err != nil || got.CachedUntil.Before(served.Add(time.Hour)) {
 			b.t.Errorf("caches may keep the key until %s, but the answer says %s (%v)", served.Add(time.Hour), got.CachedUntil, err)
 		}

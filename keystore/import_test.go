@@ -153,7 +153,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 			t.Errorf("importing the key again as %s: %v", kid, err)
 		}
 	}
-	if _, err := r.Revoke(t.Context(), "once", "test"); err != nil {
+	if _, err := r.Revoke(t.Context(), RevokeRequest{KID: "once"}, "test"); err != nil {
 		t.Fatal(err)
 	}
 	var bad *InvalidError

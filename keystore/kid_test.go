@@ -42,7 +42,7 @@ func TestAKeyIsStoredUnderOneKid(t *testing.T) {
 				t.Errorf("%s, then %s: %v", first, second, err)
 			}
 		}
-		if got, err := r.Revoke(t.Context(), stored.KID, "test"); err != nil || got.Also != nil {
+		if got, err := r.Revoke(t.Context(), RevokeRequest{KID: stored.KID}, "test"); err != nil || got.Also != nil {
 			t.Errorf("%s: %+v, %v", first, got, err)
 		}
 		if isPublished(r, key) {
@@ -74,7 +74,7 @@ func TestARevocationReachesEveryKidOfAKey(t *testing.T) {
 		if err := r.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		got, err := r.Revoke(t.Context(), revoked, "test")
+		got, err := r.Revoke(t.Context(), RevokeRequest{KID: revoked}, "test")
 		all := slices.Sorted(slices.Values(append(got.Also, got.KID)))
 		if err != nil || got.KID != revoked || !slices.Equal(all, kids) || got.Successor == "" {
 			t.Errorf("%s: %+v, %v", revoked, got, err)

@@ -88,7 +88,7 @@ func TestNothingIsWrittenOverADamagedClockRecord(t *testing.T) {
 		}
 		unchanged("a rotation")
 		signer := r.Published()[0].KID
-		if _, err := r.Revoke(t.Context(), signer, "test"); err != nil {
+		if _, err := r.Revoke(t.Context(), RevokeRequest{KID: signer}, "test"); err != nil {
 			t.Errorf("%s: a revocation gave %v", tt.name, err)
 		}
 		if now := r.Published(); len(now) > 0 && now[0].KID == signer {

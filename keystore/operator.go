@@ -33,7 +33,7 @@ type Revocation struct {
 	Was          Stage
 	Also         []string  // other kids of the same key, revoked with it; Import accepts none, earlier builds did
 	CachedUntil  time.Time // until when caches may still have the key
-	Successor    string    // the kid that signs instead, if the key signed; "" while it is being made
+	Successor    string    // the kid that signs instead, if the key signed, or the flushed reserve; "" while it is being made
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
 }
 
@@ -41,15 +41,23 @@ type Revocation struct {
 type RotateRequest struct {
 	Alg   string
 	Force bool // also if verifiers may not know the spare yet
+	Flush bool // the reserve signs, not the spare; excludes Force
 
 	// Check may refuse the spare that would sign. It is called in the transaction, after the schedule has
-	// allowed the rotation, and not with Force. It must not use the store, and of Rings only Now and ServedTime. It may be nil.
+	// allowed the rotation, and not with Force or Flush. It must not use the store, and of Rings only Now and ServedTime. It may be nil.
 	Check func(kid string) error
 }
 
+// A RevokeRequest asks that a key leaves the published set and never signs again.
+type RevokeRequest struct {
+	KID   string
+	Flush bool // the reserve of its ring signs from now on, so that verifiers fetch the set
+}
+
 // Rotate makes the spare of a ring sign now. It refuses with a *NotReadyError while caches may
-// not know the spare, and then with the error of Check, unless Force is set. It refuses to make the
-// published set larger than verifiers read, also with Force. by names the operator in the audit log.
+// not know the spare, and then with the error of Check, unless Force is set. With Flush the reserve signs
+// now, and neither of them refuses: the code is "no_reserve" while the reserve is being made. It refuses to
+// make the published set larger than verifiers read, also with Force. by names the operator in the audit log.
 func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotation, error) {
 	alg := req.Alg
 	if r.queues[alg] == nil {
@@ -61,9 +69,9 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		if err != nil {
 			return err
 		}
-		after, notReady := before.rotate(d.now, r.policy, req.Force)
-		if notReady != nil {
-			return notReady
+		after, err := r.next(d, before, req)
+		if err != nil {
+			return err
 		}
 		advanced, stopped := after.advance(d.now, r.policy)
 		if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
@@ -73,15 +81,42 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 			return err
 		}
 		out = r.rotation(before, advanced, d.now)
-		if req.Check != nil && !req.Force {
+		if req.Check != nil && !req.Force && !req.Flush {
 			if err := req.Check(out.KID); err != nil {
 				return err
 			}
 		}
 		return d.audit(audit.Event{Action: "key.rotate", Target: out.KID,
-			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(req.Force)}})
+			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(req.Force), "flush": strconv.FormatBool(req.Flush)}})
 	})
 	return out, err
+}
+
+// next returns the ring with the key that a rotation asks for as the one that signs.
+func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, error) {
+	if req.Flush {
+		return r.flush(d, before)
+	}
+	after, notReady := before.rotate(d.now, r.policy, req.Force)
+	if notReady != nil {
+		return ring{}, notReady
+	}
+	return after, nil
+}
+
+// flush returns the ring with the reserve as the key that signs. It opens the private half first: a reserve that
+// cannot sign must not take the place of a key that can.
+func (r *Rings) flush(d decision, before ring) (ring, error) {
+	i := before.indexAt(d.now, Reserve)
+	if i < 0 {
+		return ring{}, invalid("no_reserve", "%s has no reserve: it is being made, which takes some seconds; try again then", before.Alg)
+	}
+	k := before.Keys[i]
+	box, err := d.tx.Get(privateKey(k.KID))
+	if err == nil {
+		_, err = r.openPrivate(k, box)
+	}
+	return before.flush(i, d.now), missingPrivate(k, err)
 }
 
 func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
@@ -113,10 +148,18 @@ func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
 
 // Revoke removes a key from the set and erases its private half, in one transaction, under every
 // kid that it has. The key and its kids can never be imported again. If the key signed, the spare
-// signs from that moment on. by names the operator in the audit log.
-func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) {
+// signs from that moment on. With Flush the reserve of its ring does, whether the key signed or not. A flush that is
+// not possible revokes nothing. by names the operator in the audit log.
+func (r *Rings) Revoke(ctx context.Context, req RevokeRequest, by string) (Revocation, error) {
+	kid := req.KID
 	if checkKID(kid) != nil {
 		return Revocation{}, unknownKID(kid)
+	}
+	if req.Flush {
+		// Damage keeps no key from being revoked, but the reserve has to be read to sign.
+		if err := r.Reload(ctx); err != nil {
+			return Revocation{}, fmt.Errorf("the keys cannot be read, so none was flushed or revoked: %w", err)
+		}
 	}
 	var out Revocation
 	var revoked []string
@@ -137,10 +180,10 @@ func (r *Rings) Revoke(ctx context.Context, kid, by string) (Revocation, error) 
 			revoked = append(revoked, s.KID)
 		}
 		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
-		if err := r.revokeKeys(d, same, &out); err != nil {
+		if err := r.revokeKeys(d, same, req.Flush, &out); err != nil {
 			return err
 		}
-		detail := map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor}
+		detail := map[string]string{"alg": out.Alg, "was": string(out.Was), "successor": out.Successor, "flush": strconv.FormatBool(req.Flush)}
 		if len(out.Also) > 0 {
 			detail["also"] = strings.Join(out.Also, " ")
 		}
@@ -175,7 +218,7 @@ func findKey(tx storage.Reader, kid string) (Key, error) {
 }
 
 // revokeKeys revokes all kids of one key, and completes out.
-func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
+func (r *Rings) revokeKeys(d decision, keys []Key, flush bool, out *Revocation) error {
 	before, err := getRing(d.tx, out.Alg)
 	if err != nil {
 		return err
@@ -197,14 +240,34 @@ func (r *Rings) revokeKeys(d decision, keys []Key, out *Revocation) error {
 		}
 		errs = append(errs, d.tx.Delete(privateKey(k.KID)), blockRevoked(d, k))
 	}
-	if len(after.Keys) == len(before.Keys) {
+	if flush {
+		if after, err = r.flushAfter(d, before, after); err != nil {
+			return err
+		}
+	} else if len(after.Keys) == len(before.Keys) {
 		return errors.Join(errs...)
 	}
 	advanced, _ := after.advance(d.now, r.policy)
-	if a := advanced.indexAt(d.now, Active); a >= 0 && signed {
+	if a := advanced.indexAt(d.now, Active); a >= 0 && (signed || flush) {
 		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
 	}
 	return errors.Join(append(errs, r.putRevocation(d, before, after))...)
+}
+
+// flushAfter is flush after a revocation, which has changed the ring from before to after.
+func (r *Rings) flushAfter(d decision, before, after ring) (ring, error) {
+	switch {
+	case r.queues[after.Alg] == nil:
+		return ring{}, invalid("invalid_request", "%s is not in keys.algorithms, so no other key of it can sign; revoke the key without flush", after.Alg)
+	case before.has(d.now, Reserve) && !after.has(d.now, Reserve):
+		return ring{}, invalid("invalid_request", "the key is the reserve, which no verifier has; revoke it without flush")
+	}
+	flushed, err := r.flush(d, after)
+	if err != nil {
+		return ring{}, err
+	}
+	advanced, stopped := flushed.advance(d.now, r.policy)
+	return flushed, r.checkRoom(d.now, advanced, stopped...)
 }
 
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate

@@ -139,7 +139,7 @@ func (r *Rings) revokeAll(ctx context.Context, keys []Key, by string) error {
 	})
 	for _, k := range keys {
 		var gone *InvalidError // it was another kid of a key that is revoked by now
-		if _, err := r.Revoke(ctx, k.KID, by); err != nil && !(errors.As(err, &gone) && gone.Code == "not_found") {
+		if _, err := r.Revoke(ctx, RevokeRequest{KID: k.KID}, by); err != nil && !(errors.As(err, &gone) && gone.Code == "not_found") {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func TestAListedKeyOfACopyStaysRevoked(t *testing.T) {
 			listed := r.WriteRevoked(t.Context())
 			ring := r.snapshot.Load().rings[EdDSA].Keys
 			for _, kid := range []string{ring[0].KID, "imported"} {
-				if _, err := r.Revoke(t.Context(), kid, "test"); err != nil {
+				if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -61,7 +61,7 @@ func TestTheListOfRevokedKeysFitsOneStore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "revoked")
 	for _, rings := range []*Rings{other, r} {
 		rings.cfg.RevokedFile = path
-		if _, err := rings.Revoke(t.Context(), rings.snapshot.Load().rings[EdDSA].Keys[0].KID, "test"); err != nil {
+		if _, err := rings.Revoke(t.Context(), RevokeRequest{KID: rings.snapshot.Load().rings[EdDSA].Keys[0].KID}, "test"); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := rings.readRevoked(path); err != nil || len(got.KIDs) != 1 {
@@ -100,7 +100,7 @@ func TestTheListOfRevokedKeysIsWrittenAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "volume")
 	r.cfg.RevokedFile = filepath.Join(dir, "revoked")
 	kid := r.snapshot.Load().rings[EdDSA].Keys[0].KID
-	if _, err := r.Revoke(t.Context(), kid, "test"); err != nil {
+	if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.readRevoked(r.cfg.RevokedFile); !errors.Is(err, ErrNoRevoked) {
@@ -150,7 +150,7 @@ func TestARevocationIsNeverForgotten(t *testing.T) {
 		}
 		all := r.allKeys()
 		set := [][]byte{publicJWK(t, later, all[slices.Index(kidsOf(all), later)].Public)}
-		if _, err := r.Revoke(t.Context(), later, "test"); err != nil {
+		if _, err := r.Revoke(t.Context(), RevokeRequest{KID: later}, "test"); err != nil {
 			t.Fatal(err)
 		}
 		r.store.Close()
@@ -191,7 +191,7 @@ func TestAnAcceptedOlderStoreForgetsNoRevocation(t *testing.T) {
 		c.cfg.RevokedFile, c.cfg.Epoch = list, func(storage.Reader) (uint64, error) { return 7, nil }
 		r := c.open()
 		kid := r.snapshot.Load().rings[EdDSA].Keys[0].KID
-		if _, err := r.Revoke(t.Context(), kid, "test"); err != nil {
+		if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); err != nil {
 			t.Fatal(err)
 		}
 		r.store.Close()
@@ -222,7 +222,7 @@ func TestAListThatIsOlderThanTheCopyIsNotTrusted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Revoke(t.Context(), "imported", "test"); err != nil {
+		if _, err := r.Revoke(t.Context(), RevokeRequest{KID: "imported"}, "test"); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(list, older, 0o600); err != nil {

@@ -303,7 +303,7 @@ func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
 		for _, which := range []Stage{Active, Spare, Active} {
 			until(t, "a key to revoke", func() bool { return stage(t, r, which) != "" && r.Status().Ready })
 			kid, spare := stage(t, r, which), stage(t, r, Spare)
-			got, err := r.Revoke(t.Context(), kid, "test")
+			got, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test")
 			if err != nil || got.Was != which || !got.CachedUntil.After(r.Now()) {
 				t.Fatalf("revoke %s: %+v, %v", which, got, err)
 			}
@@ -329,7 +329,7 @@ func TestARevokedKeyLeavesOnlyATombstone(t *testing.T) {
 				t.Errorf("signing after revoking %s: %v", which, err)
 			}
 			var bad *InvalidError
-			if _, err := r.Revoke(t.Context(), kid, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
+			if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); !errors.As(err, &bad) || bad.Code != "not_found" {
 				t.Errorf("a second revocation: %v", err)
 			}
 		}
@@ -341,7 +341,7 @@ func TestRevokingFasterThanKeysAreMadeRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRings(t) // Run is not running yet, so no reserve is made
 		for range 2 {
-			if _, err := r.Revoke(t.Context(), stage(t, r, Active), "test"); err != nil {
+			if _, err := r.Revoke(t.Context(), RevokeRequest{KID: stage(t, r, Active)}, "test"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -400,7 +400,7 @@ func TestEveryStepOfAKeyIsInTheAuditLog(t *testing.T) {
 		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "uid:7"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Revoke(t.Context(), first, "uid:7"); err != nil {
+		if _, err := r.Revoke(t.Context(), RevokeRequest{KID: first}, "uid:7"); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := audit.Chain(t.Context(), r.Store()); err != nil {

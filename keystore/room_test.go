@@ -68,6 +68,12 @@ func TestNoOperatorMakesTheSetLargerThanVerifiersRead(t *testing.T) {
 		err = b.rings.store.Update(b.t.Context(), func(tx storage.Tx) error { return b.rings.RaiseMaxLifetime(tx, EdDSA, 30*time.Minute) })
 		b.wantFull("tokens that live longer", err)
 
+		b.run(100 * time.Millisecond) // makes a reserve
+		_, err = b.rings.Rotate(b.t.Context(), RotateRequest{Alg: EdDSA, Flush: true}, "test")
+		b.wantFull("a flush", err)
+		_, err = b.rings.Revoke(b.t.Context(), RevokeRequest{KID: b.stage(Spare), Flush: true}, "test")
+		b.wantFull("a revocation with a flush", err)
+
 		active := b.stage(Active)
 		b.run(time.Minute)
 		if b.stage(Active) == active {
@@ -75,7 +81,7 @@ func TestNoOperatorMakesTheSetLargerThanVerifiersRead(t *testing.T) {
 		}
 		for range 3 {
 			active = b.stage(Active)
-			if _, err := b.rings.Revoke(b.t.Context(), active, "test"); err != nil || b.stage(Active) == active {
+			if _, err := b.rings.Revoke(b.t.Context(), RevokeRequest{KID: active}, "test"); err != nil || b.stage(Active) == active {
 				b.t.Errorf("a revocation: %v", err)
 			}
 			b.run(10 * time.Second)

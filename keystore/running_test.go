@@ -48,7 +48,11 @@ func TestDamageOfAnotherRecordKeepsNoRevokedKeyInUse(t *testing.T) {
 		damageBelow(t, s, damaged)
 		signer := r.snapshot.Load().rings[EdDSA].Keys[0].KID
 		for _, kid := range []string{signer, "older"} {
-			if _, err := r.Revoke(t.Context(), kid, "test"); !errors.Is(err, storage.ErrDamaged) {
+			before := r.Published()
+			if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid, Flush: true}, "test"); !errors.Is(err, storage.ErrDamaged) || len(r.Published()) != len(before) {
+				t.Errorf("%s, revoke %s with a flush: %v", what, kid, err)
+			}
+			if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); !errors.Is(err, storage.ErrDamaged) {
 				t.Errorf("%s, revoke %s: %v", what, kid, err)
 			}
 			isIt := func(k PublicKey) bool { return k.KID == kid }
@@ -91,7 +95,7 @@ func TestAKeyThatStoppedUnseenCanBeRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	rawPut(t, s, tombstoneKey("old"), []byte("junk")) // of a writer of the store
-	if _, err := r.Revoke(t.Context(), stopped.KID, "test"); !errors.Is(err, storage.ErrDamaged) {
+	if _, err := r.Revoke(t.Context(), RevokeRequest{KID: stopped.KID}, "test"); !errors.Is(err, storage.ErrDamaged) {
 		t.Errorf("revoke: %v", err)
 	}
 	if slices.ContainsFunc(r.Published(), func(k PublicKey) bool { return k.KID == stopped.KID }) || r.snapshot.Load().signers[stopped.KID] != nil {

@@ -178,6 +178,22 @@ func (r ring) rotate(now time.Time, p policy, force bool) (ring, *NotReadyError)
 	return r, nil
 }
 
+// flush makes key i, the reserve, sign now, although no verifier has it. A verifier that fetches the set only for an
+// unknown kid fetches at its first token, and so learns which keys were revoked. Such a verifier may know the spare
+// already, which stays next and keeps its Publish and Ready times.
+//
+// Nothing else breaks the rule that a key is published long before it signs. The reserve is published and signs in
+// one instant, because one process serves a store. If several did, the others would have to publish it first.
+func (r ring) flush(i int, now time.Time) ring {
+	r = r.clone()
+	k := r.Keys[i]
+	k.Publish = now
+	at := slices.IndexFunc(r.Keys, func(k Key) bool { return now.Before(k.Sign) }) // the first that does not sign yet; at most i
+	r.Keys = slices.Insert(slices.Delete(r.Keys, i, i+1), at, k)
+	r.activate(at, now)
+	return r
+}
+
 // activate makes key i sign from now on.
 func (r *ring) activate(i int, now time.Time) {
 	if a := r.indexAt(now, Active); a >= 0 {

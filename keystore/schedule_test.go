@@ -241,7 +241,11 @@ func TestRandomRingsKeepTheirOrder(t *testing.T) {
 func randomStep(rnd *rand.Rand, r ring, now time.Time, next *int) ring {
 	fresh := func() Key { *next++; return newKey(fmt.Sprint("k", *next), EdDSA, nil, time.Hour) }
 	r, _ = r.advance(now, days)
-	switch rnd.IntN(6) {
+	switch rnd.IntN(7) {
+	case 6:
+		if i := r.indexAt(now, Reserve); i >= 0 {
+			r = r.flush(i, now)
+		}
 	case 0:
 		r, _ = r.rotate(now, days, rnd.IntN(2) == 0)
 	case 1:

@@ -20,7 +20,9 @@ import (
 
 // TestNoTokenOutlivesItsKey: with any sequence of rotations, crashes, clock steps and cache
 // refreshes, a verifier that obeys max-age accepts every live token, except where the answer
-// to a revocation or a forced rotation said that it may not.
+// to a revocation, a forced rotation or a flush said that it may not. A flush says so of its own key,
+// and for max-age. A verifier that fetches only for an unknown kid has no key that was revoked before a
+// flush once it has met the flushed key.
 //
 // I1, I2.
 func TestNoTokenOutlivesItsKey(t *testing.T) {
@@ -44,7 +46,8 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 			"tokens": c.signed, "restarts": c.restarts, "clock steps": c.steps, "rotations": c.forced,
 			"kids announced as unknown": c.unknownExcused, "keys that stopped": c.scheduled,
 			"revocations": c.revoked, "revocations of retiring keys": c.retiring,
-			"times down across a Sign": c.across, "erasures": c.erased,
+			"times down across a Sign": c.across, "erasures": c.erased, "flushes": c.flushes,
+			"revoked keys kept by verifiers that fetch for unknown kids only": c.kept,
 		} {
 			if n == 0 {
 				t.Errorf("the simulation saw no %s", what)
@@ -57,13 +60,13 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 type tally struct {
 	signed, refused, checks, unknownExcused, restarts, steps, forced, revoked, scheduled, erased int
 
-	retiring, across int
+	retiring, across, flushes, kept int
 }
 
 func (c tally) String() string {
 	return fmt.Sprintf("%d tokens signed, %d refused, %d checks, %d unknown kids that an answer had announced; "+
-		"%d restarts, %d clock steps, %d forced rotations, %d scheduled, %d revocations, %d private halves erased",
-		c.signed, c.refused, c.checks, c.unknownExcused, c.restarts, c.steps, c.forced, c.scheduled, c.revoked, c.erased)
+		"%d restarts, %d clock steps, %d forced rotations, %d scheduled, %d revocations, %d flushes, %d private halves erased",
+		c.signed, c.refused, c.checks, c.unknownExcused, c.restarts, c.steps, c.forced, c.scheduled, c.revoked, c.flushes, c.erased)
 }
 
 // A world is one server, whose wall clock can be wrong, and services that verify its tokens.
@@ -85,7 +88,9 @@ type world struct {
 	lifetime  map[string]time.Duration // alg → token lifetime of its audience
 	tokens    []liveToken
 	services  []*service
+	lazy      []*lazy
 	revoked   map[string]bool      // kid
+	flushed   map[string][]string  // kid of a flushed key → kids that were revoked before
 	excused   map[string]time.Time // kid → until when an answer said that caches may not know it
 	stopped   map[string]time.Time // kid → correct time at which it was first seen retiring
 	booted    time.Time
@@ -112,11 +117,12 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(2030, 1)), master: master, path: quickDir(t) + "/keys.db",
 		lifetime: map[string]time.Duration{RS256: 15 * time.Minute, EdDSA: time.Hour},
-		revoked:  make(map[string]bool), excused: make(map[string]time.Time), stopped: make(map[string]time.Time),
+		revoked:  make(map[string]bool), flushed: make(map[string][]string), excused: make(map[string]time.Time), stopped: make(map[string]time.Time),
 	}
 	for range 7 {
 		w.services = append(w.services, &service{})
 	}
+	w.lazy = []*lazy{{}, {}}
 	return w
 }
 
@@ -152,6 +158,9 @@ func (w *world) plan(days int) map[int][]func() {
 	some(12, func() { w.rotate(false) })
 	some(6, w.revokeTwice)
 	some(6, w.revokeRetiring)
+	for _, stage := range []Stage{Active, Spare, Retiring, ""} {
+		some(10, func() { w.flush(stage) })
+	}
 	some(20, w.changeLifetime)
 	plan[hours/3] = append(plan[hours/3], w.tenYearsAndBack)
 	some(4, w.downAcrossASign)
@@ -317,7 +326,7 @@ func (w *world) revoke(stage Stage) int {
 		if k.Stage != stage {
 			continue
 		}
-		got, err := w.rings.Revoke(w.t.Context(), k.KID, "test")
+		got, err := w.rings.Revoke(w.t.Context(), RevokeRequest{KID: k.KID}, "test")
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -399,6 +408,7 @@ func (w *world) sign(alg string, lifetime time.Duration) {
 	if err != nil {
 		w.t.Fatalf("a new token does not verify with the current set: %v", err)
 	}
+	w.meet(claims.KID)
 	w.tokens = append(w.tokens, liveToken{kid: claims.KID, text: text, alg: alg, exp: exp})
 }
 

@@ -117,14 +117,23 @@ regularly was not served the spare yet, and the error names it (see "keymill ver
 --wait TIME waits until the server allows it, at most that long, and shows who is waited for. It
 goes on while the server restarts. When the time is over, the error is the same as without it.
 --force rotates anyway: services that have not fetched the new key refuse its tokens until they do.
-The output says how long that can take.`,
+The output says how long that can take.
+
+--flush lets the reserve sign instead of the spare, so that verifiers that fetch the key set only for
+an unknown kid fetch it, and forget keys that were revoked: they may know the spare already. It waits
+for no verifier, so it is not combined with --force. The server refuses it while the reserve is being
+made, which takes some seconds; with --wait the command waits for that. The output says what it costs.`,
 		Example: `  keymill key rotate --alg EdDSA
   keymill key rotate --alg EdDSA --wait 1h
+  keymill key rotate --alg EdDSA --flush
   keymill key rotate --alg RS256 --json`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.Alg == "" {
 				return terminal.WithHint(terminal.Usage("--alg is missing"), "keymill key rotate --alg EdDSA")
+			}
+			if r.Force && r.Flush {
+				return terminal.Usage("--flush and --force cannot be combined; give one of them")
 			}
 			if err := readWait(cmd, &r, wait); err != nil {
 				return err
@@ -148,6 +157,7 @@ The output says how long that can take.`,
 	}
 	cmd.Flags().StringVar(&r.Alg, "alg", "", "the algorithm whose key rotates: "+algorithms()+" (required)")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "rotate even if services may not have fetched the spare yet")
+	cmd.Flags().BoolVar(&r.Flush, "flush", false, "let the reserve sign, so that verifiers fetch the key set")
 	cmd.Flags().StringVar(&wait, "wait", "", "wait until services have fetched the spare, at most this `TIME`, such as 90s or 1h")
 	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
@@ -177,7 +187,7 @@ func readWait(cmd *cobra.Command, r *keychange.Rotation, text string) error {
 }
 
 func keyRevokeCommand() *cobra.Command {
-	var watch, asJSON bool
+	var watch, flush, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "revoke KID",
 		Short: "Remove a key at once, so that every token that it signed is refused",
@@ -189,7 +199,12 @@ last cache expires. A revoked kid is never used again. "keymill key list" shows 
 The output also names the pinned verifiers whose last key set has the key, and counts the other
 addresses. --watch goes on until no pinned verifier has it, and prints a line for each that was
 served a set without it. It ends with 0 then; Ctrl-C ends it earlier, and the key stays revoked.
-With --json the answer is printed at once, as the only JSON, and these lines go to standard error.`,
+With --json the answer is printed at once, as the only JSON, and these lines go to standard error.
+
+Some verifiers fetch the key set only for an unknown kid. They know the spare, so they keep the revoked
+key. With --flush the reserve signs from now on, whatever the key was: these verifiers fetch at its first
+token. The spare stays next. The output says what that costs. If it is not possible, nothing is revoked
+and the error says why; without --flush a key can always be revoked.`,
 		Example: `  keymill key list
   keymill key revoke $(keymill key list | awk '$2 == "EdDSA" && $3 == "active" {print $1}')
   keymill key revoke --watch $(keymill key list | awk '$2 == "RS256" && $3 == "active" {print $1}')`,
@@ -199,7 +214,7 @@ With --json the answer is printed at once, as the only JSON, and these lines go 
 			if err != nil {
 				return err
 			}
-			r, raw, err := adminapi.Ask[api.Revocation](cmd.Context(), server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: args[0]})
+			r, raw, err := keychange.Revoke(cmd.Context(), server, api.RevokeKeyRequest{KID: args[0], Flush: flush})
 			for _, w := range r.Warnings {
 				terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 			}
@@ -220,6 +235,7 @@ With --json the answer is printed at once, as the only JSON, and these lines go 
 			return follow.Run(cmd.Context())
 		},
 	}
+	cmd.Flags().BoolVar(&flush, "flush", false, "let the reserve sign, so that verifiers fetch the key set")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on until no pinned verifier holds the key")
 	addJSONFlag(cmd, &asJSON)
 	return cmd

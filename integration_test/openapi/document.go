@@ -121,6 +121,7 @@ var meanings = map[string][]int{
 	"socket_only":         {http.StatusForbidden},
 	"not_ready":           {http.StatusConflict},
 	"not_served":          {http.StatusConflict},
+	"no_reserve":          {http.StatusConflict},
 	"unavailable":         {http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	"precondition_failed": {http.StatusPreconditionFailed},
 	"server_error":        {http.StatusInternalServerError},

@@ -27,8 +27,9 @@ type PublishedKey struct {
 
 // A RotateKeyRequest asks for the next key of a ring.
 type RotateKeyRequest struct {
-	Alg   string `json:"alg"`   // required
-	Force bool   `json:"force"` // also if verifiers may not know the next key yet
+	Alg   string `json:"alg"`             // required
+	Force bool   `json:"force"`           // also if verifiers may not know the next key yet
+	Flush bool   `json:"flush,omitempty"` // the reserve signs, not the next key, so that verifiers that fetch only for an unknown kid fetch; not with force
 }
 
 // A Rotation says what a rotation did.
@@ -39,11 +40,13 @@ type Rotation struct {
 	Sign         *time.Time `json:"sign"`          // when KID began to sign
 	Spare        string     `json:"spare"`         // the kid that is published next; "" while it is being made
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know KID; null if all do
+	Note         string     `json:"note"`          // what a flush costs; "" without one
 }
 
 // A RevokeKeyRequest asks that a key leaves the key set and never signs again.
 type RevokeKeyRequest struct {
-	KID string `json:"kid"` // required
+	KID   string `json:"kid"`             // required
+	Flush bool   `json:"flush,omitempty"` // the reserve signs from now on, so that verifiers that fetch only for an unknown kid fetch
 }
 
 // A Revocation says what the revocation of a key did.
@@ -53,11 +56,12 @@ type Revocation struct {
 	Was          string     `json:"was"`           // the stage of the key before
 	Also         []string   `json:"also"`          // other kids of the same key, revoked with it; only stores of earlier builds have such
 	CachedUntil  *time.Time `json:"cached_until"`  // until then caches may still hold the key
-	Successor    string     `json:"successor"`     // the kid that signs now; "" if the key did not sign, or while it is being made
+	Successor    string     `json:"successor"`     // the kid that signs now; "" if that did not change, or while it is being made
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know Successor; null if all do
 	Holders      []Holder   `json:"holders"`       // pinned verifiers that may still hold the key
 	Observed     int        `json:"observed"`      // how many other addresses may, of those that fetched the key set lately
 	Warnings     []string   `json:"warnings,omitempty"`
+	Note         string     `json:"note"` // what a flush costs; "" without one
 }
 
 // An ImportKeyRequest imports a key of another system.

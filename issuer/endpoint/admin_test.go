@@ -138,8 +138,20 @@ func TestKeysThroughTheAdminAPI(t *testing.T) {
 	if at, err := time.Parse(time.RFC3339, fmt.Sprint(a.json(t)["at"])); a.code(t) != "not_ready" || err != nil || time.Until(at) < time.Minute {
 		t.Errorf("got %s", a.body)
 	}
+	for _, flush := range []struct{ route, body string }{
+		{"rotate", `{"alg":"EdDSA","flush":true}`}, {"revoke", fmt.Sprintf(`{"kid":%q,"flush":true}`, keys[0].KID)},
+	} {
+		// No reserve was made yet.
+		a := w.expect(409, "POST", "/admin/v1/keys/"+flush.route, flush.body)
+		if a.code(t) != "no_reserve" || !strings.Contains(a.body, "some seconds") || w.expect(200, "GET", "/admin/v1/keys", "").body != list {
+			t.Errorf("%s: got %s", flush.route, a.body)
+		}
+	}
+	w.expect(400, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","flush":true,"force":true}`)
+	w.expect(400, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","flush":"yes"}`)
+	w.expect(404, "POST", "/admin/v1/keys/revoke", `{"kid":"unknown","flush":true}`)
 	m := w.expect(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","force":true}`).json(t)
-	if m["alg"] != "EdDSA" || m["kid"] == m["previous"] || m["kid"] == "" || m["sign"] == nil || m["unknown_until"] == nil {
+	if m["note"] != "" || m["alg"] != "EdDSA" || m["kid"] == m["previous"] || m["kid"] == "" || m["sign"] == nil || m["unknown_until"] == nil {
 		t.Errorf("got %v", m)
 	}
 	w.expect(400, "POST", "/admin/v1/keys/rotate", `{}`)

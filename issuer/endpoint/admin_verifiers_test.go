@@ -168,7 +168,20 @@ func TestARotationWaitsForPinnedVerifiersAndARevocationNamesThem(t *testing.T) {
 		rotate(200)
 		time.Sleep(time.Hour + time.Second)
 		rotate(409)
-		m := w.expect(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","force":true}`).json(t)
+		// A flush waits for no one: the reserve signs, and the spare that late does not have stays next.
+		spare, reserve := w.spare(), w.staged("reserve")
+		m := w.expect(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","flush":true}`).json(t)
+		if m["kid"] != reserve.KID || m["spare"] != spare.KID || m["unknown_until"] == nil || !strings.Contains(fmt.Sprint(m["note"]), "max-age is over (5m0s)") {
+			t.Errorf("a flush: %v, want that %s signs and %s is next", m, reserve.KID, spare.KID)
+		}
+		w.mint(t)
+		reserve = w.staged("reserve")
+		m = w.expect(200, "POST", "/admin/v1/keys/revoke", fmt.Sprintf(`{"kid":%q,"flush":true}`, m["kid"])).json(t)
+		if m["successor"] != reserve.KID || m["was"] != "active" || m["note"] == "" || w.spare().KID != spare.KID {
+			t.Errorf("a revocation with a flush: %v, want that %s signs and %s is next", m, reserve.KID, spare.KID)
+		}
+		w.mint(t)
+		m = w.expect(200, "POST", "/admin/v1/keys/rotate", `{"alg":"EdDSA","force":true}`).json(t)
 		fetch(orders)
 		fetch(late)
 		rawKeys(t, w) // a caller without a name

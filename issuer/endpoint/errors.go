@@ -170,7 +170,7 @@ func statusOf(r *refusal.Refusal) int {
 		return http.StatusForbidden
 	case "wrong_host":
 		return http.StatusMisdirectedRequest
-	case "already_exists", "built_in", "in_use", "not_served":
+	case "already_exists", "built_in", "in_use", "no_reserve", "not_served":
 		return http.StatusConflict
 	}
 	return http.StatusBadRequest

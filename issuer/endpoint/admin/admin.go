@@ -78,8 +78,8 @@ func (a *API) routes() []Route {
 
 		{get, "/admin/v1/keys", ok, keysRead, "List the signing keys", bare(a.listKeys)},
 		{get, "/admin/v1/keys/published", ok, keysRead, "List the public keys of the key set", bare(a.publishedKeys)},
-		{post, "/admin/v1/keys/rotate", ok, keysRotate, "Let the next key of an algorithm sign", a.logged(withBody(a.rotateKey)).refuses("not_found", "not_ready", "not_served")},
-		{post, "/admin/v1/keys/revoke", ok, keysRevoke, "Remove a key from the key set at once", a.logged(withBody(a.revokeKey)).refuses("not_found")},
+		{post, "/admin/v1/keys/rotate", ok, keysRotate, "Let the next key of an algorithm sign", a.logged(withBody(a.rotateKey)).refuses("no_reserve", "not_found", "not_ready", "not_served")},
+		{post, "/admin/v1/keys/revoke", ok, keysRevoke, "Remove a key from the key set at once", a.logged(withBody(a.revokeKey)).refuses("no_reserve", "not_found")},
 		{post, "/admin/v1/keys/import", ok, keysImport, "Import a key of another system", a.logged(withBody(a.importKey)).refuses("already_exists", "not_found", "socket_only")},
 
 		{get, "/admin/v1/verifiers", ok, verifiersRead, "List the pinned verifiers by name", paged(a.listVerifiers).refuses("not_found")},

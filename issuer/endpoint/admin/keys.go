@@ -47,14 +47,17 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation
 	if req.Alg == "" {
 		return api.Rotation{}, missing("alg")
 	}
-	rotate := keystore.RotateRequest{Alg: req.Alg, Force: req.Force}
+	if req.Force && req.Flush {
+		return api.Rotation{}, refusal.New("invalid_request", "force and flush cannot be combined: with force the spare signs, with flush the reserve")
+	}
+	rotate := keystore.RotateRequest{Alg: req.Alg, Force: req.Force, Flush: req.Flush}
 	if a.cfg.Verifiers != nil {
 		rotate.Check = a.cfg.Verifiers.CheckServed
 	}
 	done, err := a.cfg.Keys.Rotate(r.Context(), rotate, Actor(r))
 	return api.Rotation{
 		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
-		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil),
+		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil), Note: a.costOf(req.Flush),
 	}, err
 }
 
@@ -62,7 +65,7 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocati
 	if req.KID == "" {
 		return api.Revocation{}, missing("kid")
 	}
-	done, err := a.cfg.Keys.Revoke(r.Context(), req.KID, Actor(r))
+	done, err := a.cfg.Keys.Revoke(r.Context(), keystore.RevokeRequest{KID: req.KID, Flush: req.Flush}, Actor(r))
 	holders, observed := a.holders(append([]string{done.KID}, done.Also...)...)
 	var warnings []string
 	if fault := a.cfg.Keys.RevokedFault(); fault != nil {
@@ -71,8 +74,18 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocati
 	return api.Revocation{
 		KID: done.KID, Alg: done.Alg, Was: string(done.Was), Also: append([]string{}, done.Also...), CachedUntil: end(done.CachedUntil),
 		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil), Warnings: warnings,
-		Holders: holders, Observed: observed,
+		Holders: holders, Observed: observed, Note: a.costOf(req.Flush),
 	}, err
+}
+
+// costOf says what a flush costs.
+func (a *API) costOf(flush bool) string {
+	if !flush {
+		return ""
+	}
+	return fmt.Sprintf("a verifier that fetches for an unknown kid learns the new key set at the first token that it gets from now on; "+
+		"one without traffic learns nothing. It refuses new tokens until it may fetch again (its cooldown or interval), "+
+		"and behind a shared cache until max-age is over (%v)", a.cfg.Keys.Status().MaxAge)
 }
 
 func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (api.Key, error) {

@@ -159,7 +159,10 @@ func (w *lived) rotate(rings *keystore.Rings) {
 		}
 		return kid
 	}
-	try(func() error { _, err := rings.Revoke(ctx, active(keystore.Active), "uid:0"); return err })
+	try(func() error {
+		_, err := rings.Revoke(ctx, keystore.RevokeRequest{KID: active(keystore.Active)}, "uid:0")
+		return err
+	})
 	try(func() error {
 		if active(keystore.Reserve) == "" || active(keystore.Active) == "" || active(keystore.Retiring) == "" {
 			return errors.New("no key of every stage")

@@ -21,6 +21,7 @@ import (
 type fake struct {
 	mu        sync.Mutex
 	active    string
+	reserve   string // its kid; it signs after a flush
 	behind    []api.BehindItem
 	verifiers []api.Verifier
 	refuse    []any // answers to the next requests to rotate; after them, only those who are behind refuse
@@ -44,6 +45,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reach := &api.Reach{Pinned: 2, Served: 2 - len(f.behind), Behind: f.behind}
 		answer = []api.Key{{KID: f.active, Alg: "EdDSA", Stage: "active"}, {KID: "next-" + f.active, Alg: "EdDSA", Stage: "spare", Reach: reach},
 			{KID: "rsa", Alg: "RS256", Stage: "active"}}
+		if f.reserve != "" {
+			answer = append(answer.([]api.Key), api.Key{KID: f.reserve, Alg: "EdDSA", Stage: "reserve"})
+		}
 	case "/admin/v1/verifiers":
 		answer = f.verifiers
 	case "/admin/v1/keys/rotate":
@@ -59,6 +63,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.rotations++
 		previous := f.active
 		f.active = "next-" + f.active
+		if f.reserve != "" {
+			f.active, f.reserve = f.reserve, ""
+		}
 		answer = api.Rotation{Alg: "EdDSA", KID: f.active, Previous: previous, Spare: "next-" + f.active}
 	}
 	if f.drop > 0 && (r.Method == http.MethodPost || f.rotations == 0) {
@@ -226,6 +233,43 @@ func TestARefusalThatDoesNotPassEndsTheWait(t *testing.T) {
 	f := &fake{active: "k", refuse: []any{api.Problem{Code: "invalid_request", Detail: "no room"}}}
 	if _, _, err := rotate(t, f, time.Hour); err == nil || err.Error() != "no room" {
 		t.Error(err)
+	}
+}
+
+// TestAFlushWaitsForAReserve, and goes on if the schedule rotates in the meantime: that flushes nothing. It flushes once,
+// also if the answer is lost.
+func TestAFlushWaitsForAReserve(t *testing.T) {
+	t.Parallel()
+	none := api.Problem{Code: "no_reserve", Detail: "EdDSA has no reserve"}
+	for what, seen := range map[string]func(f *fake, n int){
+		"the schedule rotates": func(f *fake, n int) {
+			if n == 4 {
+				f.active = "scheduled"
+			}
+		},
+		"a lost answer": func(f *fake, n int) {
+			if f.requests[n-1] == "POST keys/rotate" && f.reserve != "" {
+				f.drop = 1
+			}
+		},
+	} {
+		f := &fake{active: "k", refuse: []any{none}}
+		f.seen = func(f *fake, n int) {
+			if seen(f, n); n == 6 {
+				f.reserve = "reserve"
+			}
+		}
+		var errs bytes.Buffer
+		r := Rotation{Server: adminapitest.Serve(t, f), Alg: "EdDSA", Flush: true, Wait: time.Minute, Errs: &errs}
+		done, err := r.Run(t.Context())
+		if err != nil || done.KID != "reserve" || f.rotations != 1 || strings.Contains(errs.String(), "warning") {
+			t.Errorf("%s: %+v, %v, %d rotations, %q", what, done, err, f.rotations, errs.String())
+		}
+	}
+	f := &fake{active: "k", refuse: []any{none}}
+	r := Rotation{Server: adminapitest.Serve(t, f), Alg: "EdDSA", Flush: true, Errs: io.Discard}
+	if _, err := r.Run(t.Context()); err == nil || !strings.Contains(terminal.HintOf(err), "--wait 1m") {
+		t.Errorf("without waiting: %v, hint %q", err, terminal.HintOf(err))
 	}
 }
 

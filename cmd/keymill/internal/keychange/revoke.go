@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 
 	"keymill/cmd/keymill/internal/adminapi"
@@ -13,6 +14,25 @@ import (
 	"keymill/cmd/keymill/internal/verifierlist"
 	"keymill/issuer/api"
 )
+
+// Revoke revokes a key. It returns the answer as it was sent too. A flush that the server refuses revokes nothing, so the
+// error says how to do that.
+func Revoke(ctx context.Context, server *adminapi.Client, req api.RevokeKeyRequest) (api.Revocation, []byte, error) {
+	r, raw, err := adminapi.Ask[api.Revocation](ctx, server, http.MethodPost, "keys/revoke", req)
+	var refused *adminapi.Error
+	if !req.Flush || !errors.As(err, &refused) {
+		return r, raw, err
+	}
+	kid := terminal.ShellWord(req.KID)
+	switch refused.Code {
+	case "no_reserve":
+		err = terminal.WithHint(err, "the key is not revoked; to revoke it now and flush as soon as possible: "+
+			"keymill key revoke %s; keymill key rotate --flush --wait 1m --alg ALG", kid)
+	case "invalid_request":
+		err = terminal.WithHint(err, "the key is not revoked; keymill key revoke %s", kid)
+	}
+	return r, raw, err
+}
 
 // PrintRevocation writes what a revocation did, and who may still hold the key.
 func PrintRevocation(w io.Writer, r api.Revocation) error {
@@ -33,15 +53,19 @@ func PrintRevocation(w io.Writer, r api.Revocation) error {
 	for n, h := range r.Holders {
 		t.Row([]string{"may hold it:", ""}[min(n, 1)], h.Name, "last came "+terminal.FormatTime(&h.Last))
 	}
-	if err := t.Flush(); err != nil || r.Observed == 0 {
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	and := "may hold it: "
-	if len(r.Holders) > 0 {
-		and = "and "
+	if r.Observed > 0 {
+		and := "may hold it: "
+		if len(r.Holders) > 0 {
+			and = "and "
+		}
+		if _, err := fmt.Fprintf(w, "%s%s; see \"keymill verifier list --observed\"\n", and, plural(r.Observed, "observed address")); err != nil {
+			return err
+		}
 	}
-	_, err := fmt.Fprintf(w, "%s%s; see \"keymill verifier list --observed\"\n", and, plural(r.Observed, "observed address"))
-	return err
+	return printNote(w, r.Note)
 }
 
 // plural is terminal.Count for a noun whose plural ends in "es".

@@ -23,6 +23,7 @@ type Rotation struct {
 	Server *adminapi.Client
 	Alg    string
 	Force  bool
+	Flush  bool          // the reserve signs
 	Wait   time.Duration // how long to wait if the server refuses; 0: not at all
 	Errs   io.Writer     // gets what is waited for
 
@@ -33,6 +34,7 @@ type Rotation struct {
 	unknown bool      // the answer was lost, and the keys were not seen since
 	lost    bool      // an answer was lost, so a rotation that is seen later may be its
 	spare   api.Key   // as it was listed last
+	reserve string    // the kid that was the reserve then; "" without one
 }
 
 // Run rotates the key. If the server still refuses when the time is over, it returns the refusal.
@@ -50,7 +52,7 @@ func (r *Rotation) Run(ctx context.Context) (api.Rotation, error) {
 }
 
 func (r *Rotation) ask(ctx context.Context) (api.Rotation, error) {
-	body := api.RotateKeyRequest{Alg: r.Alg, Force: r.Force}
+	body := api.RotateKeyRequest{Alg: r.Alg, Force: r.Force, Flush: r.Flush}
 	done, _, err := adminapi.Ask[api.Rotation](ctx, r.Server, http.MethodPost, "keys/rotate", body)
 	return done, err
 }
@@ -102,8 +104,13 @@ func (r *Rotation) try(ctx context.Context, last bool) (api.Rotation, error) {
 	if err != nil {
 		return api.Rotation{}, err
 	}
-	r.spare = r.staged(keys, "spare")
-	if now := r.staged(keys, "active"); now.KID != "" && now.KID != r.before {
+	flushed := r.reserve
+	r.spare, r.reserve = r.staged(keys, "spare"), r.staged(keys, "reserve").KID
+	now := r.staged(keys, "active")
+	if r.Flush && now.KID != flushed {
+		r.before = now.KID // a rotation to the spare flushes nothing, so the command goes on
+	}
+	if now.KID != "" && now.KID != r.before {
 		return api.Rotation{Alg: r.Alg, KID: now.KID, Previous: r.before, Sign: now.Sign, Spare: r.spare.KID}, nil
 	}
 	r.unknown = false
@@ -142,6 +149,8 @@ func (r *Rotation) due(now time.Time) bool {
 	case refused.Code == "not_served":
 		names, _ := r.waitedFor()
 		return len(names) == 0
+	case refused.Code == "no_reserve":
+		return r.reserve != ""
 	}
 	return false
 }
@@ -163,13 +172,14 @@ func (r *Rotation) waitedFor() (names []string, until *time.Time) {
 	return names, until
 }
 
-// passes reports whether an error can end by itself: a refusal of the schedule or for a verifier, and a server that restarts.
+// passes reports whether an error can end by itself: a refusal of the schedule, for a verifier or without a reserve, and a server that
+// restarts.
 func passes(err error) bool {
 	var refused *adminapi.Error
 	if !errors.As(err, &refused) {
 		return true
 	}
-	return slices.Contains([]string{"not_ready", "not_served", "unavailable"}, refused.Code)
+	return slices.Contains([]string{"not_ready", "not_served", "no_reserve", "unavailable"}, refused.Code)
 }
 
 // reason says what is waited for, in a few words and in all.
@@ -209,6 +219,8 @@ func withWays(err error) error {
 		return err
 	}
 	switch {
+	case refused.Code == "no_reserve":
+		return terminal.WithHint(err, "repeat the command in some seconds, or let it wait with --wait 1m")
 	case refused.Code == "not_served":
 		return terminal.WithHint(err, "repeat the command later, let it wait with --wait 1h, or rotate now with --force; "+
 			"to forget one that is gone: keymill verifier remove NAME")
@@ -236,9 +248,22 @@ func PrintRotation(w io.Writer, r api.Rotation) error {
 	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
 	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
 	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
-	if err := t.Flush(); err != nil || r.UnknownUntil == nil {
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "services with a cached key set may refuse its tokens until %s\n", terminal.FormatTime(r.UnknownUntil))
+	if r.UnknownUntil != nil {
+		if _, err := fmt.Fprintf(w, "services with a cached key set may refuse its tokens until %s\n", terminal.FormatTime(r.UnknownUntil)); err != nil {
+			return err
+		}
+	}
+	return printNote(w, r.Note)
+}
+
+// printNote writes what a flush costs, if there was one.
+func printNote(w io.Writer, note string) error {
+	if note == "" {
+		return nil
+	}
+	_, err := fmt.Fprintln(w, "note: "+terminal.OneLine(note))
 	return err
 }
