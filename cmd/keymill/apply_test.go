@@ -21,6 +21,14 @@ func TestAPrunedClientSaysWhichSessionsEnd(t *testing.T) {
 	if want := "- client web (applied earlier, no longer in the files)\n    ! ends 1 live session\n= 1 unchanged\n"; code != 10 || errs != "" || !strings.HasPrefix(out, want) {
 		t.Errorf("code %d, %s%swant %s", code, out, errs, want)
 	}
+	if out := p.must(nil, "apply", "-f", adopted, "-f", p.writeKey("other.yaml", "clients: [{id: web, public: true, grants: [refresh_token], audiences: [shop], origins: [https://app.example]}]\n"), "--prune"); out != "= 2 unchanged\n" {
+		t.Errorf("two files: %s", out)
+	}
+	for _, args := range [][]string{{"-f", "-", "-f", "-"}, {"-f", adopted, "other.yaml"}, {"-f", ""}} {
+		if out, errs, code := p.run(append([]string{"apply"}, args...)...); code != 2 || out != "" || !strings.HasPrefix(errs, "keymill: ") {
+			t.Errorf("%q: code %d, %s%s", args, code, out, errs)
+		}
+	}
 	p.must(nil, "apply", "-f", adopted, "--prune", "--yes")
 	if out := p.must(nil, "session", "list", "--user", "alice", "--json"); !strings.Contains(out, `"state": "revoked"`) {
 		t.Error(out)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -12,7 +13,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"keymill/cmd/keymill/internal/config"
-	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -70,8 +70,14 @@ func readEntries(file string, body ast.Node) ([]*entry, error) {
 	return all, nil
 }
 
+// maxKeyBytes is longer than every key, and shorter than a secret.
+const maxKeyBytes = 30
+
 // unknown refuses a key, and says which was meant or which there are.
 func unknown(p pair, known []string) error {
+	if len(p.key) > maxKeyBytes { // perhaps a secret, or a file of something else
+		return p.at.wrong("unknown key of %d bytes; known keys: %s", len(p.key), strings.Join(known, ", "))
+	}
 	if near := terminal.Nearest(p.key, known); near != "" {
 		return p.at.wrong("unknown key %q; did you mean %q?", cut(p.key), near)
 	}
@@ -198,6 +204,9 @@ func (e *entry) readHash(p pair) error {
 	if err != nil || len(hash) != sha256.Size {
 		return terminal.WithHint(p.at.wrong("secret_sha256 must be 64 hex digits, the SHA-256 of the secret"), makeSecret)
 	}
+	if [sha256.Size]byte(hash) == sha256.Sum256(nil) {
+		return terminal.WithHint(p.at.wrong("secret_sha256 is the SHA-256 of nothing: the command that made it read an empty file"), makeSecret)
+	}
 	return e.setSecret(p, [sha256.Size]byte(hash))
 }
 
@@ -221,14 +230,18 @@ func (e *entry) readSecretFile(p pair) error {
 	if !filepath.IsAbs(path) && p.at.File != stdinName {
 		path = filepath.Join(filepath.Dir(p.at.File), path)
 	}
-	raw, err := namedfile.Read(path, maxSecretBytes)
+	read, err := config.SecretFile("secret_file", path)
 	if err != nil {
-		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToRead}, p.at.because("secret_file", err))
+		place := fmt.Errorf("%s: %w", p.at, err)
+		if hint := terminal.HintOf(err); hint != "" {
+			return terminal.WithHint(place, "%s", hint)
+		}
+		return place
 	}
-	secret := strings.TrimRight(string(raw), "\r\n")
+	secret := string(read)
 	outside := func(c rune) bool { return c <= ' ' || c > '~' }
-	if len(secret) < minSecretBytes || strings.ContainsFunc(secret, outside) {
-		return terminal.WithHint(p.at.wrong("the secret in %s must be one line of at least %d visible ASCII characters, from 32 random bytes", path, minSecretBytes), makeSecret)
+	if len(secret) < minSecretBytes || len(secret) > maxSecretBytes || strings.ContainsFunc(secret, outside) {
+		return terminal.WithHint(p.at.wrong("the secret in %s must be one line of %d to %d visible ASCII characters, from 32 random bytes", path, minSecretBytes, maxSecretBytes), makeSecret)
 	}
 	return e.setSecret(p, sha256.Sum256([]byte(secret)))
 }

@@ -26,20 +26,29 @@ const stdinName = "standard input"
 // Files are the entries that the files name.
 type Files struct{ entries []*entry }
 
-// Read reads name: a file, a directory whose files *.yaml and *.yml are read in the order of their names, or
-// "-" for in. Its errors begin with the file and the line.
-func Read(name string, in io.Reader) (*Files, error) {
+// Read reads all names together. Each is a file, a directory whose files *.yaml and *.yml are read in the order of
+// their names, or "-" for in. The errors begin with the file and the line.
+func Read(in io.Reader, names ...string) (*Files, error) {
 	f := &Files{}
+	for _, name := range names {
+		if err := f.read(in, name); err != nil {
+			return nil, err
+		}
+	}
+	return f.finish()
+}
+
+func (f *Files) read(in io.Reader, name string) error {
 	if name == "-" {
 		text, err := io.ReadAll(namedfile.Bounded(in, stdinName, maxFileBytes))
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return f.finish(f.add(stdinName, text))
+		return f.add(stdinName, text)
 	}
 	paths, err := filesOf(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	read := namedfile.ReadRegular // a FIFO in a directory is there by mistake
 	if len(paths) == 1 && paths[0] == name {
@@ -51,10 +60,10 @@ func Read(name string, in io.Reader) (*Files, error) {
 			err = f.add(path, text)
 		}
 		if err != nil {
-			return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToShare}, err)
+			return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToShare}, err)
 		}
 	}
-	return f.finish(nil)
+	return nil
 }
 
 // filesOf returns the files to read: name itself unless it is a directory.
@@ -99,7 +108,7 @@ func checkLink(dir, path string, e fs.DirEntry) error {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s is a link that leads to no file: %w", path, err)
 	}
 	within, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -132,10 +141,7 @@ func (f *Files) add(file string, text []byte) error {
 
 // finish refuses an entry that is there twice, and brings the entries into the order in which they are
 // applied.
-func (f *Files) finish(err error) (*Files, error) {
-	if err != nil {
-		return nil, err
-	}
+func (f *Files) finish() (*Files, error) {
 	seen := map[[2]string]Place{}
 	for _, e := range f.entries {
 		key := [2]string{e.kind, e.name}

@@ -104,7 +104,7 @@ func (w *world) write(name, text string) string {
 // plan makes a plan for one file of that text.
 func (w *world) plan(text string, prune bool) (*apply.Plan, error) {
 	w.t.Helper()
-	files, err := apply.Read(w.write("entries.yaml", text), nil)
+	files, err := apply.Read(nil, w.write("entries.yaml", text))
 	if err != nil {
 		return nil, err
 	}

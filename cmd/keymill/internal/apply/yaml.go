@@ -2,17 +2,14 @@ package apply
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
 	"keymill/cmd/keymill/internal/config"
-	"keymill/cmd/keymill/internal/terminal"
 )
 
 // A Place is where something is written.
@@ -36,31 +33,22 @@ func (p Place) wrong(format string, args ...any) error {
 
 // documents parses a file and returns the bodies of its documents.
 func documents(file string, text []byte) ([]ast.Node, error) {
-	text, err := terminal.DecodeText(text)
+	text, line, err := config.YAMLText(text)
 	if err != nil {
-		return nil, Place{file, 1}.wrong("%s", err)
+		return nil, Place{file, line}.wrong("%s", err)
 	}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return nil, syntaxError(file, err)
+		line, reason := config.YAMLFault(err)
+		return nil, Place{file, line}.wrong("%s", reason)
 	}
 	var bodies []ast.Node
 	for _, d := range parsed.Docs {
-		if d.Body != nil {
+		if d.Body != nil && d.Body.Type() != ast.DirectiveType { // "%YAML 1.2"
 			bodies = append(bodies, d.Body)
 		}
 	}
 	return bodies, nil
-}
-
-// syntaxError keeps the line and the reason, without the excerpt of the file that the library draws: it
-// could have a secret, and an error is one line.
-func syntaxError(file string, err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
-		return Place{file, y.GetToken().Position.Line}.wrong("not YAML: %s", y.GetMessage())
-	}
-	return Place{file, 1}.wrong("not YAML")
 }
 
 func placeOf(file string, n ast.Node) Place {
@@ -133,7 +121,7 @@ func (p pair) texts() ([]string, error) {
 	for _, n := range nodes {
 		text, ok := config.Scalar(n)
 		if !ok {
-			return nil, placeOf(p.at.File, n).wrong("%s must be a list of plain values", p.key)
+			return nil, placeOf(p.at.File, n).wrong("%s must be a list of plain values; put a value with a colon in quotes", p.key)
 		}
 		list = append(list, text)
 	}
@@ -174,7 +162,7 @@ func toJSON(file string, n ast.Node, depth int) (json.RawMessage, error) {
 	case *ast.IntegerNode, *ast.FloatNode:
 		number := n.GetToken().Value
 		if !json.Valid([]byte(number)) {
-			return nil, placeOf(file, n).wrong("a claim has a number that is not written as JSON does; put it in quotes if it is text")
+			return nil, placeOf(file, n).wrong("a claim has a number that is not written as JSON does, such as 0x10, 012 or .5; put it in quotes if it is text")
 		}
 		return json.RawMessage(number), nil
 	case *ast.SequenceNode:

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
@@ -55,13 +54,14 @@ func wrongAt(n ast.Node, format string, args ...any) error {
 }
 
 func parseConfig(text []byte) ([]fileEntry, error) {
-	text, err := terminal.DecodeText(text)
+	text, line, err := YAMLText(text)
 	if err != nil {
-		return nil, &lineError{1, err.Error()}
+		return nil, &lineError{line, err.Error()}
 	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return nil, syntaxError(err)
+		line, reason := YAMLFault(err)
+		return nil, &lineError{line, reason}
 	}
 	r := &fileReader{line: map[string]int{}}
 	for _, s := range Settings() {
@@ -72,7 +72,7 @@ func parseConfig(text []byte) ([]fileEntry, error) {
 	}
 	bodies := 0
 	for _, doc := range file.Docs {
-		if doc.Body == nil {
+		if doc.Body == nil || doc.Body.Type() == ast.DirectiveType { // "%YAML 1.2"
 			continue
 		}
 		if bodies++; bodies > 1 {
@@ -83,16 +83,6 @@ func parseConfig(text []byte) ([]fileEntry, error) {
 		}
 	}
 	return r.entries, nil
-}
-
-// syntaxError keeps the line and the reason. It leaves out the excerpt of the file that the
-// library draws, because an error is one line.
-func syntaxError(err error) error {
-	var y yaml.Error
-	if errors.As(err, &y) && y.GetToken() != nil && y.GetToken().Position != nil {
-		return &lineError{y.GetToken().Position.Line, "not YAML: " + y.GetMessage()}
-	}
-	return &lineError{1, "not YAML: " + err.Error()}
 }
 
 type fileReader struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -199,6 +200,22 @@ func ClientSecret(file string, stdin io.Reader) (refusal.Secret, error) {
 // AdminToken reads an access token for the admin API, from stdin unless it is nil, or else from the file.
 func AdminToken(file string, stdin io.Reader) (refusal.Secret, error) {
 	return secretPlaces{what: "access token", file: file}.text(stdin)
+}
+
+// SecretFile reads the secret in a file that another file names, which is one line of text. what is the name of the
+// file in errors. The owner does not matter: the file may be in a directory of the user who runs sudo.
+func SecretFile(what, path string) (refusal.Secret, error) {
+	raw, err := readChecked(what, path, func(path string, info fs.FileInfo) error {
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s: %s is not a regular file", what, path)
+		}
+		return checkOthers(path, info)
+	})
+	if err != nil {
+		return "", err
+	}
+	text, err := secretText(raw)
+	return refusal.Secret(text), err
 }
 
 // text reads a secret that is one line of text. It is "" if there is none.

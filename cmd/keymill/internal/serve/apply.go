@@ -18,7 +18,7 @@ func (s *server) readFiles(context.Context) (err error) {
 	if s.config.Apply == "" {
 		return nil
 	}
-	if s.files, err = apply.Read(s.config.Apply, nil); err != nil {
+	if s.files, err = apply.Read(nil, s.config.Apply); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	return nil
