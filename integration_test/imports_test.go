@@ -54,9 +54,10 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/healthcheck":           {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tlsfiles":              {"cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tlsfiles/tlstest":      {},
+	"cmd/keymill/internal/unixsocket":            {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
-		"issuer", "issuer/applied", "issuer/outage", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/activity", "issuer/endpoint/admin", "issuer/endpoint/admin/access", "issuer/endpoint/challenge", "issuer/endpoint/keyset", "issuer/endpoint/limit", "issuer/endpoint/metrics",
+		"issuer", "issuer/address", "issuer/applied", "issuer/outage", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/activity", "issuer/endpoint/admin", "issuer/endpoint/admin/access", "issuer/endpoint/challenge", "issuer/endpoint/forwardauth", "issuer/endpoint/keyset", "issuer/endpoint/limit", "issuer/endpoint/metrics",
 		"issuer/endpoint/mount", "issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
@@ -65,6 +66,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/activity":     {"issuer/api"},
 	"issuer/endpoint/admin/access": {"issuer", "issuer/adminscope", "issuer/endpoint/challenge", "issuer/endpoint/limit", "issuer/refusal"},
 	"issuer/endpoint/challenge":    {"issuer/refusal"},
+	"issuer/endpoint/forwardauth":  {"issuer", "issuer/accesstoken", "issuer/adminscope", "issuer/endpoint/challenge", "issuer/refusal", "jwks"},
 	"issuer/endpoint/limit":        {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/keyset":       {"issuer/verifiers", "jwks", "keystore"},
 	"issuer/endpoint/requestid":    {},

@@ -1,8 +1,10 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +94,31 @@ func (i *Issuer) introspectAccess(r storage.Reader, t *accesstoken.Token, now ti
 		out.Username = user.Name
 	}
 	return out, nil
+}
+
+// VerifyFor returns what an access token for the audience says, if it is valid at this moment as Introspect sees it.
+// accesstoken.ErrInvalid means that it is not. An audience that does not exist is refused with not_found, whatever
+// the token is.
+func (i *Issuer) VerifyFor(ctx context.Context, audience string, token refusal.Secret) (*accesstoken.Token, error) {
+	t, invalid := i.verifyOwn(token)
+	if invalid == nil && t.Audience != audience {
+		invalid = fmt.Errorf("%w: it is for another audience", accesstoken.ErrInvalid)
+	}
+	err := i.store.View(ctx, func(r storage.Reader) error {
+		_, err := i.readAudience(r, audience)
+		if err = cmp.Or(err, invalid); err != nil {
+			return err
+		}
+		active, err := i.active(r, t, i.keys.Now())
+		if err == nil && !active {
+			err = fmt.Errorf("%w: it was revoked, or its session, user or client has ended", accesstoken.ErrInvalid)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // active checks every way to revoke an access token whose signature is right: the token itself, its

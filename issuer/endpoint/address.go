@@ -3,8 +3,8 @@ package endpoint
 import (
 	"net/http"
 	"net/netip"
-	"strings"
 
+	"keymill/issuer/address"
 	"keymill/issuer/endpoint/keyset"
 )
 
@@ -20,7 +20,7 @@ func (s *Server) address(r *http.Request) netip.Addr {
 	if len(trusted) == 0 {
 		return addr
 	}
-	return forwarded(addr, r.Header["X-Forwarded-For"], trusted)
+	return address.Forwarded(addr, r.Header["X-Forwarded-For"], trusted)
 }
 
 // addresses returns the address of the client, and that of the peer if it is a proxy: one that is trusted and
@@ -41,52 +41,3 @@ func (s *Server) addresses(r *http.Request) (client, through netip.Addr) {
 // SetTrustedProxies replaces the proxies whose X-Forwarded-For is believed. A request that is being
 // served may still use those of before.
 func (s *Server) SetTrustedProxies(proxies []netip.Prefix) { s.trusted.Store(&proxies) }
-
-// forwarded reads X-Forwarded-For from the right. Each proxy appends the address of its own
-// peer, so an entry is believed as long as a trusted proxy has written it. Entries further
-// to the left were written by the client and prove nothing. An entry that is not an address
-// ends the search.
-func forwarded(addr netip.Addr, lines []string, trusted []netip.Prefix) netip.Addr {
-	for n := len(lines) - 1; n >= 0; n-- {
-		rest, more := lines[n], true
-		for more {
-			if !isTrusted(addr, trusted) {
-				return addr
-			}
-			entry := rest
-			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {
-				rest, entry = rest[:comma], rest[comma+1:]
-			} else {
-				more = false
-			}
-			next, ok := parseHop(strings.TrimSpace(entry))
-			if !ok {
-				return addr
-			}
-			addr = next
-		}
-	}
-	return addr
-}
-
-// parseHop parses an entry. Some proxies append a port.
-func parseHop(s string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
-	if err != nil {
-		ap, err := netip.ParseAddrPort(s)
-		if err != nil {
-			return netip.Addr{}, false
-		}
-		a = ap.Addr()
-	}
-	return a.Unmap().WithZone(""), true
-}
-
-func isTrusted(a netip.Addr, trusted []netip.Prefix) bool {
-	for _, p := range trusted {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}

@@ -8,6 +8,7 @@ import (
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint/activity"
+	"keymill/issuer/endpoint/forwardauth"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/refusal"
@@ -15,10 +16,12 @@ import (
 
 var errTooManyScrapes = newStatusError(http.StatusTooManyRequests, temporarilyUnavailable, "too many scrapes, try again later")
 
-// measure makes the counters of the public API and the routes of the metrics listener. Requests to that
+// measure makes the counters of the public API and of proxies, and the routes of the metrics listener. Requests to that
 // listener are not counted.
 func (s *Server) measure() {
-	s.public.metrics = s.cfg.Metrics
+	if m := s.cfg.Metrics; m != nil {
+		s.public.begin, s.verify.begin = m.Begin, m.BeginVerify
+	}
 	var paths, cached []string
 	for _, r := range s.public.routes {
 		if paths = append(paths, r.path); strings.HasPrefix(r.path, "/.well-known/") {
@@ -26,7 +29,7 @@ func (s *Server) measure() {
 		}
 	}
 	s.cfg.Metrics.SetRoutes(metrics.Routes{
-		Paths: paths, Cached: cached, KeySet: keyset.Path, Algorithms: s.cfg.Issuer.Algorithms(),
+		Paths: paths, Cached: cached, KeySet: keyset.Path, Verify: forwardauth.Path, Algorithms: s.cfg.Issuer.Algorithms(),
 		Grants: append(s.cfg.Issuer.Grants(), issuer.LoginSimpleJWT.String(), issuer.LoginBrowser.String()),
 	})
 	s.monitor = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admit)

@@ -51,8 +51,8 @@ type router struct {
 	unavailable unavailable
 	address     func(*http.Request) netip.Addr
 	log         *slog.Logger
-	lines       *limit.Log       // of failed requests; nil for administrators, whose lines are not bounded
-	metrics     *metrics.Metrics // nil if requests are not counted
+	lines       *limit.Log                                         // of failed requests; nil for administrators, whose lines are not bounded
+	begin       func(http.ResponseWriter, string) *metrics.Request // counts a request for a path; nil if none is counted
 
 	clientExists func(ctx context.Context, id string) bool
 }
@@ -106,8 +106,8 @@ func (rt *router) httpHandler(h handler) http.Handler {
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if rt.metrics != nil {
-		counted := rt.metrics.Begin(w, r.URL.Path)
+	if rt.begin != nil {
+		counted := rt.begin(w, r.URL.Path)
 		defer counted.End()
 		w = counted
 	}

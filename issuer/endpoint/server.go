@@ -16,8 +16,8 @@
 //
 // The admin API describes an error as RFC 9457 says, the public API as RFC 6749.
 //
-// There are up to four listeners. Admin serves /admin/v1/… on a Unix socket (package admin), and Remote to holders of
-// tokens (package access). Monitor
+// There are up to five listeners. Admin serves /admin/v1/… on a Unix socket (package admin), and Remote to holders of
+// tokens (package access). Verify answers proxies (package forwardauth). Monitor
 // serves GET /metrics (package metrics), and /healthz and /readyz as Public does. Public serves
 //
 //	GET  /.well-known/jwks.json                     RFC 7517          any origin
@@ -150,6 +150,7 @@ type Server struct {
 	admin     *router
 	remote    *router // nil without Config.AdminHosts
 	monitor   *router
+	verify    *router
 	ready     atomic.Pointer[time.Time]      // when it was last found ready, see Ready
 	trusted   atomic.Pointer[[]netip.Prefix] // proxies
 }
@@ -188,6 +189,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.AdminHosts != nil {
 		s.remoteRoutes(access.NewGuard(*cfg.AdminHosts, cfg.Issuer, s.refused.Count))
 	}
+	s.verifyRoutes()
 	s.measure()
 	return s, nil
 }

@@ -30,6 +30,11 @@ func errorCodes() []string {
 	}
 }
 
+// verifyCodes lists them for the answers to proxies: those of RFC 6750, section 3.1, and no_token, which is ours.
+func verifyCodes() []string {
+	return []string{"insufficient_scope", "invalid_request", "invalid_token", "no_token", "server_error", "temporarily_unavailable", other}
+}
+
 // ownCodes maps codes that only this server has to the one that RFC 6749 has for them: a wrong user name or
 // password, and tokens that the simplejwt endpoints tell apart.
 var ownCodes = map[string]string{
@@ -46,6 +51,7 @@ type Routes struct {
 	Paths  []string // of the public listener
 	Cached []string // those of Paths that answer 304 to a client that has the document
 	KeySet string   // the path of the key set
+	Verify string   // the path of the listener for proxies
 
 	Grants     []string // and the names of login endpoints
 	Algorithms []string
@@ -54,6 +60,7 @@ type Routes struct {
 // requests has the counters of requests by endpoint.
 type requests struct {
 	endpoints map[string]*endpoint // path → its counters; only SetRoutes writes it
+	verify    *endpoint
 	unknown   *endpoint
 }
 
@@ -80,24 +87,24 @@ func (m *Metrics) SetRoutes(r Routes) {
 		Namespace: namespace, Name: "jwks_requests_total", Help: "Requests for the key set, by status.",
 	}, []string{"code"})
 	m.registry.MustRegister(seconds, refused, keySet)
-	add := func(path string) *endpoint {
+	add := func(path string, codes []string) *endpoint {
 		e := &endpoint{refused: map[string]prometheus.Counter{}}
 		for n := range e.seconds {
 			if n+2 != 3 || slices.Contains(r.Cached, path) {
 				e.seconds[n] = seconds.WithLabelValues(path, strconv.Itoa(n+2)+"xx")
 			}
 		}
-		for _, code := range errorCodes() {
+		for _, code := range codes {
 			e.refused[code] = refused.WithLabelValues(path, code)
 		}
 		for own, code := range ownCodes {
-			e.refused[own] = e.refused[code]
+			e.refused[own] = e.refused[code] // nil if the endpoint has no such code
 		}
 		return e
 	}
-	m.requests = requests{endpoints: map[string]*endpoint{}, unknown: add(unknown)}
+	m.requests = requests{endpoints: map[string]*endpoint{}, verify: add(r.Verify, verifyCodes()), unknown: add(unknown, errorCodes())}
 	for _, path := range r.Paths {
-		m.endpoints[path] = add(path)
+		m.endpoints[path] = add(path, errorCodes())
 	}
 	if e := m.endpoints[r.KeySet]; e != nil {
 		e.keySet = map[int]prometheus.Counter{0: keySet.WithLabelValues(other)}
@@ -116,9 +123,17 @@ type Request struct {
 	status   int
 }
 
-// Begin returns the writer for the answer to a request with that path.
+// Begin returns the writer for the answer to a request with that path to the public listener.
 func (m *Metrics) Begin(w http.ResponseWriter, path string) *Request {
-	e := m.endpoints[path]
+	return m.begin(w, m.endpoints[path])
+}
+
+// BeginVerify is Begin for every request to the listener for proxies, whatever its path.
+func (m *Metrics) BeginVerify(w http.ResponseWriter, _ string) *Request {
+	return m.begin(w, m.verify)
+}
+
+func (m *Metrics) begin(w http.ResponseWriter, e *endpoint) *Request {
 	if e == nil {
 		e = m.unknown
 	}

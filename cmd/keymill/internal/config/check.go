@@ -21,7 +21,7 @@ import (
 // check them again; asked here, nothing has been opened or created yet.
 func (c *Config) Check() error {
 	for _, check := range []func() error{
-		c.checkListen, c.checkMetrics, c.checkAdminListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog, c.checkApply,
+		c.checkListen, c.checkMetrics, c.checkAdminListen, c.checkVerifyListen, c.checkIssuer, c.checkTLS, c.CheckStore, c.checkRefresh, c.checkLoginEndpoints, c.checkWebhook, c.checkConnections, c.checkLog, c.checkAuditLog, c.checkApply,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -70,15 +70,22 @@ func (c *Config) checkAdminListen() error {
 	if err != nil {
 		return err
 	}
-	for key, address := range map[string]string{"listen": c.Listen, "metrics.listen": c.MetricsListen} {
-		if _, other, err := net.SplitHostPort(address); err == nil && port != 0 && other == strconv.FormatUint(port, 10) {
-			return terminal.WithHint(c.SettingError("admin.listen", "%q has the port of %s (%s)", c.AdminListen, key, address),
-				"the admin API has a port of its own, so that a proxy cannot pass it on: admin.listen: %s", example)
-		}
+	if err := c.checkOwnPort("admin.listen", c.AdminListen, port, map[string]string{"listen": c.Listen, "metrics.listen": c.MetricsListen}); err != nil {
+		return terminal.WithHint(err, "the admin API has a port of its own, so that a proxy cannot pass it on: admin.listen: %s", example)
 	}
 	if host, _, _ := net.SplitHostPort(c.AdminListen); !c.UsesTLS() && !jwks.IsLoopback(host) {
 		return terminal.WithHint(c.SettingError("admin.listen", "%q is not loopback, and tokens would cross the network unencrypted", c.AdminListen),
 			"set tls.cert_file and tls.key_file, or listen on loopback: admin.listen: %s", example)
+	}
+	return nil
+}
+
+// checkOwnPort returns an error if another listener has the port. others maps a setting to its address.
+func (c *Config) checkOwnPort(key, address string, port uint64, others map[string]string) error {
+	for other, taken := range others {
+		if _, text, err := net.SplitHostPort(taken); err == nil && port != 0 && text == strconv.FormatUint(port, 10) { // 0 is any free port
+			return c.SettingError(key, "%q has the port of %s (%s)", address, other, taken)
+		}
 	}
 	return nil
 }

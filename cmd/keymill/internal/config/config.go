@@ -58,6 +58,7 @@ type Config struct {
 	TrustedProxies    []netip.Prefix `key:"http.trusted_proxies" help:"networks of proxies whose X-Forwarded-For is believed"`
 	MetricsListen     string         `key:"metrics.listen" help:"address for Prometheus, host:port: serves /metrics, /healthz and /readyz over http and nothing else. Anyone who reaches it can read numbers about the server; empty turns it off"`
 	AdminListen       string         `key:"admin.listen" help:"address of the admin API for clients with tokens for the audience keymill-admin, host:port. It speaks TLS with tls.cert_file and tls.key_file; without them it must be loopback. Empty turns it off; the admin socket is always there"`
+	VerifyListen      string         `key:"verify.listen" help:"where proxies on this machine ask whether a request may pass (GET /verify, forward auth): a loopback address, host:port, or unix: and the absolute path of a socket, which gets mode 0660 and whose directory must exist. Empty turns it off"`
 	Apply             string         `key:"apply" help:"file or directory with audiences, clients, verifiers and claims, which are applied at the start and after SIGHUP, as keymill apply does; nothing is removed. Empty applies none"`
 	MaxConnections    int            `key:"http.max_connections" default:"10000" help:"how many connections the public address has at a time; 10 to 1000000. If there are more, those that are idle longest are closed"`
 	LogLevel          slog.Level     `key:"log.level" default:"info" help:"debug, info, warn or error"`

@@ -163,6 +163,7 @@ http:
   max_connections: 500
 metrics: {listen: "127.0.0.1:9420"}
 admin: {listen: "0.0.0.0:8421"}
+verify: {listen: "unix:/run/keymill-verify/sock"}
 log: {level: debug, format: json}
 audit: {log: stderr}
 apply: /etc/keymill/apply
@@ -183,7 +184,7 @@ apply: /etc/keymill/apply
 		BrowserClient: "web", SharedHost: true,
 		WebhookURL: "https://hooks.example/keymill", WebhookSecretFile: "/etc/keymill/webhook.secret",
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::/32")},
-		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", LogLevel: -4, LogFormat: "json", AuditLog: "stderr", Apply: "/etc/keymill/apply",
+		MaxConnections: 500, MetricsListen: "127.0.0.1:9420", AdminListen: "0.0.0.0:8421", VerifyListen: "unix:/run/keymill-verify/sock", LogLevel: -4, LogFormat: "json", AuditLog: "stderr", Apply: "/etc/keymill/apply",
 	}
 	want.source, want.written, want.file = c.source, c.written, path
 	if !reflect.DeepEqual(c, want) {

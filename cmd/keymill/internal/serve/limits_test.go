@@ -77,7 +77,7 @@ func TestTheProcessNeverTakesMoreConnectionsThanFiles(t *testing.T) {
 		{65536, 10000, 10000}, {10200, 10000, 10000}, {10199, 10000, 9999}, {1024, 10000, 824}, {210, 10000, 10}, {100, 10000, 10},
 		{^uint64(0), 1_000_000, 1_000_000}, {1024, 100, 100},
 	} {
-		if got := permittedBy(tt.files, tt.wanted); got != tt.want {
+		if got := permittedBy(tt.files, reservedFiles, tt.wanted); got != tt.want {
 			t.Errorf("%d files, %d connections: %d, want %d", tt.files, tt.wanted, got, tt.want)
 		}
 	}

@@ -157,7 +157,11 @@ func (s *server) permitted() int {
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
 		return wanted
 	}
-	fits := permittedBy(limit.Cur, wanted)
+	reserved := uint64(reservedFiles)
+	if s.verify != nil {
+		reserved += maxVerifyConnections
+	}
+	fits := permittedBy(limit.Cur, reserved, wanted)
 	if fits < wanted && s.config.IsSet("http.max_connections") {
 		s.log.Warn("the system allows fewer connections than http.max_connections", "connections", fits, "open_files", limit.Cur,
 			"type", "raise LimitNOFILE= in the unit, or lower http.max_connections")
@@ -165,11 +169,11 @@ func (s *server) permitted() int {
 	return fits
 }
 
-func permittedBy(files uint64, wanted int) int {
-	if files >= uint64(wanted)+reservedFiles {
+func permittedBy(files, reserved uint64, wanted int) int {
+	if files >= uint64(wanted)+reserved {
 		return wanted
 	}
-	return max(int(files)-reservedFiles, leastPermitted)
+	return max(int(files)-int(reserved), leastPermitted)
 }
 
 // works sends a request for /healthz to the public server itself. It does not go through the network, so neither

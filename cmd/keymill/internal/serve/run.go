@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"keymill/cmd/keymill/internal/connections"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/endpoint/admin"
 	"keymill/storage/audit"
@@ -40,7 +41,7 @@ func (s *server) run(ctx context.Context) error {
 	ended := s.startLoops(background, &loops)
 	go func() { ended <- endedError("public listener", s.servePublic(public)) }()
 	go func() { ended <- endedError("admin listener", socket.Serve(s.admin)) }()
-	servers := slices.Concat([]*http.Server{public, socket}, s.serveMetrics(ended), s.serveRemote(ended))
+	servers := slices.Concat([]*http.Server{public, socket}, s.serveMetrics(ended), s.serveRemote(ended), s.serveVerify(ended))
 	close(s.serving)
 	s.log.Info("serving", "listen", s.public.Addr().String(), "issuer", s.issuer.URL(), "data", s.config.Data, "database_id", s.database)
 
@@ -93,7 +94,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		work["disk"] = s.watchDisk
 		work["sessions"] = func(ctx context.Context) error { return s.metrics.CountSessions(ctx, s.liveSessions) }
 	}
-	ended := make(chan error, len(work)+4)
+	ended := make(chan error, len(work)+5)
 	for what, run := range work {
 		loops.Go(func() { ended <- endedError(what, run(ctx)) })
 	}
@@ -144,9 +145,10 @@ func (s *server) drain(ctx context.Context, servers ...*http.Server) {
 	defer cancel()
 	// What has no request is closed first, and not by Shutdown, see package connections.
 	quiet, end := context.WithTimeout(bounded, quiesceTime)
-	s.conns.Quiesce(quiet)
-	if s.callers != nil {
-		s.callers.Quiesce(quiet)
+	for _, conns := range []*connections.Listener{s.conns, s.callers, s.askers} {
+		if conns != nil {
+			conns.Quiesce(quiet)
+		}
 	}
 	end()
 	var all sync.WaitGroup
@@ -184,7 +186,7 @@ func (s *server) close() {
 			s.dir.Undo()
 		}
 	}
-	for _, l := range []net.Listener{s.remote, s.monitor, s.public} {
+	for _, l := range []net.Listener{s.verify, s.remote, s.monitor, s.public} {
 		if l != nil {
 			l.Close()
 		}

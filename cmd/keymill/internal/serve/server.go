@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"keymill/cmd/keymill/internal/apply"
@@ -19,6 +18,7 @@ import (
 	"keymill/cmd/keymill/internal/systemd"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/tlsfiles"
+	"keymill/cmd/keymill/internal/unixsocket"
 	"keymill/issuer"
 	"keymill/issuer/applied"
 	"keymill/issuer/endpoint"
@@ -60,6 +60,8 @@ type server struct {
 	conns     *connections.Listener // of public, while it is served
 	remote    net.Listener          // of admin.listen; nil without it
 	callers   *connections.Listener // of remote, while it is served
+	verify    net.Listener          // of verify.listen; nil without it
+	askers    *connections.Listener // of verify, while it is served
 	dir       *Dir
 	file      *bolt.Store   // the store below the tags
 	mark      *sealed.Mark  // of the store
@@ -96,7 +98,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.readFiles, s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.readFiles, s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openVerify, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.applyFiles, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -324,12 +326,7 @@ func (s *server) openAdmin(context.Context) error {
 	if err := s.dir.protectFiles(s.log); err != nil {
 		return err
 	}
-	// The umask gives the socket its mode, 0600. A chmod would follow a link that a member of the
-	// directory's group can put in its place. No other goroutine makes a directory
-	// at this time.
-	old := syscall.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	syscall.Umask(old)
+	l, err := unixsocket.Create(path, 0o600)
 	if err != nil {
 		return namedfile.Denied(inDir, fmt.Errorf("admin socket: %w", err))
 	}
