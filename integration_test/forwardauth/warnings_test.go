@@ -1,0 +1,71 @@
+package forwardauth
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestIntrospectionIsNoForwardAuth: auth_request to /introspect lets every request in, because the answer about an
+// inactive token is a 200. docs/verify/nginx.md warns of it.
+func TestIntrospectionIsNoForwardAuth(t *testing.T) {
+	w := newWorld(t, true)
+	w.Run(t, "client", "set", "billing", "--introspect", "orders")
+	address := w.free()
+	p := w.nginx("introspect", address, fmt.Sprintf(`
+server {
+	listen %s;
+	location / {
+		auth_request /introspect;
+		proxy_pass http://%s;
+	}
+	location = /introspect {
+		internal;
+		proxy_method POST;
+		proxy_set_header Authorization "Basic %s";
+		proxy_set_header Content-Type application/x-www-form-urlencoded;
+		proxy_set_body token=$http_x_token;
+		proxy_pass %s/introspect;
+	}
+}
+`, address, w.service, base64.StdEncoding.EncodeToString([]byte(w.billing.ID+":"+w.billing.Secret)), w.URL))
+	for _, token := range []string{"forged", w.sign(nil, map[string]any{"exp": 1}), w.token(w.billing, "orders")} {
+		if a := p.ask("/", "X-Token: "+token); a.status != 200 || a.received == nil {
+			t.Errorf("%.20s: %d: the page warns of what does not happen", token, a.status)
+		}
+	}
+}
+
+// TestTheLinesForCaddyAreNeeded: without them a client adds headers that a service can take for ours, and takes ours away.
+func TestTheLinesForCaddyAreNeeded(t *testing.T) {
+	w := newWorld(t, true)
+	good := w.token(w.billing, "orders")
+	address := w.free()
+	var site strings.Builder
+	for line := range strings.Lines(w.caddyfile(address)) {
+		if !strings.Contains(line, "request_header") && !strings.Contains(line, "header_up X-Auth") {
+			site.WriteString(line)
+		}
+	}
+	p := w.caddy("bare", address, site.String())
+	p.letsIn("nothing odd", p.ask("/", bearer(good)), ofBilling)
+	if a := p.ask("/", bearer(good), "X_Auth_Session: 1"); a.received.Get("X_auth_session") != "1" {
+		t.Errorf("an underscore: the service got %v", a.received)
+	}
+	p.letsIn("taken away", p.ask("/", bearer(good), "Connection: X-Auth-Scope, X-Auth-Session"), "billing|billing||")
+}
+
+// TestTheSocketIsForItsGroup: the user of the proxy can ask, and another one cannot.
+func TestTheSocketIsForItsGroup(t *testing.T) {
+	w := newWorld(t, true)
+	const other = "65534" // no account of a proxy
+	for user, want := range map[string]string{wwwData: "401", other: "000"} {
+		out, _ := exec.Command("setpriv", "--reuid", user, "--regid", user, "--clear-groups",
+			"curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--unix-socket", w.socket, "http://x/verify?audience=orders").CombinedOutput()
+		if string(out) != want {
+			t.Errorf("user %s: %q, want %s", user, out, want)
+		}
+	}
+}
