@@ -262,7 +262,7 @@ func TestTheLogSaysWhyATokenIsRefused(t *testing.T) {
 				e.ask(w, p.Refresh)
 				lines := w.logged()
 				want(t, e.path, lines, "msg=request_of_refused level=INFO path="+e.path+" client=web user="+user+" session="+session+" reason="+reason)
-				if text := fmt.Sprint(lines); strings.Contains(text, "kmr_") || strings.Contains(text, "pw_") {
+				if text := fmt.Sprint(lines); strings.Contains(text, "kmr_") || strings.Contains(text, "pw_typed") {
 					t.Errorf("the log has the token: %s", text)
 				}
 			}
