@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"strings"
 	"testing"
 
 	"keymill/integration_test/server"
@@ -64,8 +65,15 @@ func everyButton(t *testing.T, tab *tab, axe string, srv *server.Server) {
 	answer("", "Disable client billing", "Client billing", "Disabled client billing.")
 	question("Rotate secret…", "Rotate the secret of billing")
 	answer("", "Make a new secret", "Rotate the secret of billing", "it is not shown again")
+	var secret, shown string
+	tab.eval(t, `[...document.querySelectorAll("dd")].find(e => e.textContent.startsWith("kms_")).textContent`, &secret)
 	tab.activate(t, "Go on")
 	tab.heading(t, "Client billing")
+	tab.step(t, "back")
+	if tab.eval(t, `document.documentElement.outerHTML`, &shown); secret == "" || strings.Contains(shown, secret) {
+		t.Errorf("going back shows the secret %q again: %s", secret, shown)
+	}
+	tab.step(t, "forward")
 	question("End its sessions…", "End the sessions of client billing")
 	answer("", "End the sessions of client billing", "Client billing", "Ended the sessions of client billing.")
 	question("Remove…", "Remove client billing")
@@ -110,6 +118,13 @@ func (tab *tab) activate(t *testing.T, text string) {
 	tab.reach(t, `["A", "BUTTON"].includes(e.tagName) && e.textContent.startsWith(`+quote(text)+`)`)
 	tab.do(t, `document.documentElement.dataset.old = "yes"`)
 	tab.key(t, "Enter", "\r")
+	tab.until(t, `!document.documentElement.dataset.old && document.readyState === "complete"`)
+}
+
+// step goes back or forward in the history.
+func (tab *tab) step(t *testing.T, way string) {
+	t.Helper()
+	tab.do(t, `document.documentElement.dataset.old = "yes"; setTimeout(() => history.`+way+`())`)
 	tab.until(t, `!document.documentElement.dataset.old && document.readyState === "complete"`)
 }
 

@@ -109,7 +109,7 @@ func (s *site) askRotate(r *request) (*question, error) {
 			ready := spare.Publish.Add(wait)
 			q.Facts = append(q.Facts, fact{"Allowed from", instant(&ready, now)})
 		}
-		q.Facts = append(q.Facts, fact{"Served to pinned verifiers", served(spare.Reach)})
+		q.Facts = append(q.Facts, fact{"Served to pinned verifiers", served(spare.Reach)}, fact{"The server waits for", waitedFor(spare.Reach, now)})
 	}
 	words := []string{"key", "rotate", "--alg", alg}
 	if force {

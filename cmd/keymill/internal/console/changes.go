@@ -182,10 +182,18 @@ func (s *site) askSecret(r *request) (*question, error) {
 			err = errUnclear
 		}
 		return &done{note: "The client has a new secret. Copy it now: it is not shown again.", facts: []fact{
-			{"Secret", cell{Text: whole(string(answer.Secret)), Kind: "id"}}, {"Old secret works until", instant(answer.OldSecretUntil, time.Now())},
+			{"Secret", cell{Text: whole(string(answer.Secret)), Kind: "id"}}, {"Old secret works until", oldUntil(answer.OldSecretUntil)},
 		}}, err
 	}
 	return q, nil
+}
+
+// oldUntil says when an old secret ends.
+func oldUntil(t *time.Time) cell {
+	if t == nil {
+		return cell{Text: "it has ended"}
+	}
+	return instant(t, time.Now())
 }
 
 // askUser returns the question of a change of one user.

@@ -114,7 +114,7 @@ func (q *questions) note(token string, now time.Time) string {
 // What is wrong with a token. The first two say that nothing was done.
 const (
 	noToken      = "This form has no token of this console. Nothing was done. Open the page that asks again."
-	unknownToken = "This form is older than 10 minutes, or from another console. Nothing was done. Open the page that asks again."
+	unknownToken = "This form is older than 10 minutes, or than 100 other forms, or from another console. Nothing was done. Open the page that asks again."
 	usedToken    = "This form was sent already, and what it asks is done once at most. Look at the page for the result."
 )
 
@@ -149,6 +149,7 @@ func (s *site) asks(a action) func(*request) (*page, error) {
 		p := &page{Title: q.Title, Template: "ask", Body: q}
 		if q.do != nil {
 			q.Post, q.path, q.query = r.to("do"), a.path, r.URL.Query()
+			q.query.Del("auto") // of a page that has waited for the server
 			q.Token = s.questions.add(asked{question: q}, time.Now())
 		}
 		if q.command != nil {

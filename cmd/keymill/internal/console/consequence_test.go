@@ -101,3 +101,20 @@ func TestANameThatBeginsWithADashIsNoFlag(t *testing.T) {
 		}
 	}
 }
+
+// TestARotationNamesWhomTheServerWaitsFor, and not those who are only behind.
+func TestARotationNamesWhomTheServerWaitsFor(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	early, late := now.Add(time.Minute), now.Add(time.Hour)
+	reach := &api.Reach{Pinned: 4, Behind: []api.BehindItem{
+		{Name: "orders", Waited: true, WaitedUntil: &late}, {Name: "gone"}, {Name: "stock", Waited: true, WaitedUntil: &early}, {Name: "web", Waited: true},
+	}}
+	if got, want := waitedFor(reach, now), (cell{Text: "orders, stock, web", Hint: "at most until 2026-11-28 13:00:00Z, in 1 h 0 min"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for _, reach := range []*api.Reach{nil, {Pinned: 1, Behind: []api.BehindItem{{Name: "gone"}}}} {
+		if got := waitedFor(reach, now); got != (cell{Text: "no verifier"}) {
+			t.Errorf("got %+v", got)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -20,8 +21,8 @@ var errUnclear = errors.New("its answer does not say what was done")
 
 // do does what a form asks, once.
 func (s *site) do(r *request) (*page, error) {
-	if r.ParseForm() != nil {
-		return nil, badInput{noToken}
+	if err := r.ParseForm(); err != nil {
+		return unreadable(err), nil
 	}
 	q, problem := s.questions.take(r.PostForm.Get("token"), r.PostForm.Get("typed"), time.Now())
 	switch {
@@ -48,6 +49,14 @@ func (s *site) do(r *request) (*page, error) {
 		return q.notDone(r, value, err), nil
 	}
 	return s.done(q, value, result), nil
+}
+
+// unreadable returns the page for a form that is too large, that did not arrive whole, or that is malformed.
+func unreadable(err error) *page {
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return &page{Title: "Not done", Status: http.StatusRequestEntityTooLarge, Problem: fmt.Sprintf("This form is larger than %d kB. Nothing was done.", maxBodyBytes>>10)}
+	}
+	return &page{Title: "Not done", Status: http.StatusBadRequest, Problem: "This form did not arrive whole, or is malformed. Nothing was done. Send it again."}
 }
 
 // reread asks the question again, without a token.

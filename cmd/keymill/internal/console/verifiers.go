@@ -78,6 +78,31 @@ func lacks(kids []string) cell {
 	return c
 }
 
+// waitedFor names the pinned verifiers that make the server refuse a rotation, and says when that ends.
+func waitedFor(reach *api.Reach, now time.Time) cell {
+	var names []string
+	var until *time.Time // when the last of them is no longer waited for
+	if reach != nil {
+		for _, b := range reach.Behind {
+			if !b.Waited {
+				continue
+			}
+			names = append(names, b.Name)
+			if b.WaitedUntil != nil && (until == nil || b.WaitedUntil.After(*until)) {
+				until = b.WaitedUntil
+			}
+		}
+	}
+	if names == nil {
+		return cell{Text: "no verifier"}
+	}
+	c := cell{Text: some(names)}
+	if until != nil {
+		c.Hint = "at most until " + stamp(until) + ", " + relative(until.Sub(now))
+	}
+	return c
+}
+
 // served shows how many of the pinned verifiers were served a key, and names the others.
 func served(reach *api.Reach) cell {
 	if reach == nil {
