@@ -160,10 +160,11 @@ const early = 30 * time.Second
 type tokens struct {
 	request tokenrequest.Request
 	plain   bool // the server is asked over plain http
+	fixed   bool // the token is from a file, and no other can be fetched
 
 	mu      sync.Mutex // guards what follows
 	current string
-	ends    time.Time // zero for a token from a file
+	ends    time.Time
 }
 
 // read takes the token from a file, or from standard input.
@@ -171,6 +172,7 @@ func (t *tokens) read(file string, in io.Reader) error {
 	if file != "-" {
 		in = nil
 	}
+	t.fixed = true
 	secret, err := config.AdminToken(file, in)
 	if err != nil {
 		return err
@@ -185,7 +187,7 @@ func (t *tokens) read(file string, in io.Reader) error {
 func (t *tokens) token(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current != "" && (t.ends.IsZero() || time.Now().Before(t.ends)) {
+	if t.current != "" && (t.fixed || time.Now().Before(t.ends)) {
 		return t.current, nil
 	}
 	asked := time.Now()
@@ -204,6 +206,13 @@ func (t *tokens) token(ctx context.Context) (string, error) {
 	return t.current, nil
 }
 
+// forget lets the next request fetch a token. The server ends tokens early, for example with the sessions of their client.
+func (t *tokens) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.current = ""
+}
+
 // advise is the Advise of an adminapi.Remote.
 func (t *tokens) advise(err error) error {
 	refused := (*adminapi.Error)(nil)
@@ -217,9 +226,10 @@ func (t *tokens) advise(err error) error {
 	switch {
 	case refused.Scope != "":
 		return terminal.WithHint(err, "on the server's machine: \"keymill client show %s\" lists its scopes, and \"keymill client set %s\" with all of them and --scope %s grants it", client, client, refused.Scope)
-	case refused.Code == "invalid_token" && t.ends.IsZero():
+	case refused.Code == "invalid_token" && t.fixed:
 		return terminal.WithHint(err, "the token of --token-file may have expired: it is valid for %s; fetch another", adminscope.Lifetime)
 	case refused.Code == "invalid_token":
+		t.forget()
 		return terminal.WithHint(err, "the server's log says why; it is the server of another issuer, or client %s was changed in the meantime", client)
 	case refused.Code == "wrong_host":
 		return terminal.WithHint(err, "give --server with a name of the server's certificate, or loopback, and the port of admin.listen")

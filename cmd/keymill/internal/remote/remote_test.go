@@ -9,10 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
 )
 
-// TestATokenIsFetchedAgainBeforeItEnds, and not before each request.
+// TestATokenIsFetchedAgainBeforeItEnds and after the server has refused it, and not before each request.
 func TestATokenIsFetchedAgainBeforeItEnds(t *testing.T) {
 	fetched, lifetime := 0, 300
 	var server *httptest.Server
@@ -44,6 +45,17 @@ func TestATokenIsFetchedAgainBeforeItEnds(t *testing.T) {
 	source.ends = source.ends.Add(-5 * time.Minute) // as after a long command
 	if a, b := next(), next(); a != "token2" || b != "token2" {
 		t.Errorf("after its end: %s and %s", a, b)
+	}
+	refused := &adminapi.Error{}
+	refused.Code = "insufficient_scope"
+	source.advise(refused)
+	if a := next(); a != "token2" {
+		t.Errorf("after a refusal for another reason: %s", a)
+	}
+	refused.Code = "invalid_token" // as after the end of the client's sessions
+	source.advise(refused)
+	if a, b := next(), next(); a != "token3" || b != "token3" {
+		t.Errorf("after the server has refused it: %s and %s", a, b)
 	}
 	if left := time.Until(source.ends); left > 300*time.Second-early || left < 200*time.Second {
 		t.Errorf("it is kept for %v", left)
