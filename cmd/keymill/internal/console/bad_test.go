@@ -74,6 +74,34 @@ func TestAServerThatHangsIsNotWaitedForLong(t *testing.T) {
 	}
 }
 
+// TestAPageGoesOnTryingAfterAFailureOfTheServer, such as one of its store, which ends it, and the answer of a proxy whose server
+// restarts. After a refusal it does not.
+func TestAPageGoesOnTryingAfterAFailureOfTheServer(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		body   string
+		goesOn bool
+	}{
+		{503, `{"code":"unavailable","detail":"the store has failed"}`, true}, {502, "<h1>Bad Gateway</h1>", true}, {500, `{"code":"server_error"}`, true},
+		{401, `{"code":"invalid_token"}`, false}, {403, `{"code":"insufficient_scope"}`, false}, {429, `{"code":"temporarily_unavailable"}`, false},
+	} {
+		v := newVisitor(adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(tt.status)
+			io.WriteString(w, tt.body)
+		})))
+		base := enter(t, v)
+		for _, path := range []string{"", "keys", "client?id=name"} {
+			page := v.send("GET", base+path, "").Body.String()
+			if strings.Contains(page, "This page goes on trying.") != tt.goesOn || strings.Contains(page, "data-again") != tt.goesOn {
+				t.Errorf("%q after %d %s:\n%s", path, tt.status, tt.body, page)
+			}
+		}
+		if page := v.send("POST", base+"sessions/why", "token=x").Body.String(); strings.Contains(page, "goes on trying") {
+			t.Errorf("a page that cannot try again says that it does:\n%s", page)
+		}
+	}
+}
+
 // TestAPageThatRenewsItselfCanBeStopped (WCAG 2.2, 2.2.2), and the link that stops it keeps the other parameters.
 func TestAPageThatRenewsItselfCanBeStopped(t *testing.T) {
 	v := newVisitor(adminapitest.Serve(t, admin{"name"}))

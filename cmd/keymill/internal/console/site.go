@@ -234,7 +234,12 @@ func (s *site) failed(r *http.Request, err error) (*page, int) {
 		return &page{Title: "Not possible", Problem: bad.text}, http.StatusBadRequest
 	}
 	if refused := (*adminapi.Error)(nil); errors.As(err, &refused) {
-		return &page{Title: "Not possible", Problem: "The server says: " + whole(plain(refused)) + ".", Notes: hints(err)}, http.StatusBadRequest
+		p := &page{Title: "Not possible", Problem: "The server says: " + whole(plain(refused)) + ".", Notes: hints(err)}
+		if !refused.Unclear() || r.Method == http.MethodPost {
+			return p, http.StatusBadRequest
+		}
+		p.Gone, p.Problem = true, p.Problem+" This page goes on trying."
+		return p, http.StatusServiceUnavailable
 	}
 	then := " This page goes on trying."
 	if r.Method == http.MethodPost {

@@ -2,10 +2,12 @@ package console
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
+	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/storage/audit"
 )
 
@@ -24,6 +26,10 @@ type watch struct {
 const (
 	watchEvery = 5 * time.Second
 	maxKept    = 5000 // records of one watch; the oldest are forgotten
+
+	// refusedRest is how long a watch rests after the server has refused it. The server counts tokens that are not valid, and
+	// refuses all programs of an address after 100 within 15 minutes.
+	refusedRest = time.Minute
 )
 
 // replayTime is how far back the overview counts, and revokedTime how far back revoked keys are shown.
@@ -44,7 +50,11 @@ func (w *watch) follow(ctx context.Context, source func(context.Context, audit.Q
 	for ctx.Err() == nil {
 		began := time.Now()
 		rest := watchEvery
-		if more, err := w.read(ctx, source, began.Add(-back)); err == nil && more {
+		more, err := w.read(ctx, source, began.Add(-back))
+		switch {
+		case errors.As(err, new(*adminapi.Error)):
+			rest = refusedRest
+		case err == nil && more:
 			rest = 4 * time.Since(began)
 		}
 		select {

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/audit"
 )
 
@@ -48,5 +50,27 @@ func TestAWatchReadsEachRecordOnce(t *testing.T) {
 		}
 		stop()
 		<-done
+	})
+}
+
+// TestAWatchThatIsRefusedAsksSeldom: with a token that is no longer valid, two watches that ask every five seconds would make
+// the server refuse all programs of the address. They go on: the token may be replaced.
+func TestAWatchThatIsRefusedAsksSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute-time.Second)
+		defer cancel()
+		refused, good := 0, 0
+		w, _ := newWatches()
+		w.follow(ctx, func(context.Context, audit.Query) (audit.Page, error) {
+			if refused < 10 {
+				refused++
+				return audit.Page{}, terminal.WithHint(&adminapi.Error{}, "fetch another")
+			}
+			good++
+			return audit.Page{}, nil
+		}, time.Hour)
+		if good != 5*12 { // each minute one that is refused, then every five seconds
+			t.Errorf("%d were refused, and %d answered", refused, good)
+		}
 	})
 }
