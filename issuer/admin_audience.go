@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/audience"
+	"keymill/issuer/profile"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
@@ -46,7 +47,7 @@ func (i *Issuer) openAdmin(ctx context.Context, accepted bool) error {
 	if slices.Contains(i.Algorithms(), jwks.EdDSA) {
 		alg = jwks.EdDSA
 	}
-	i.admin = &audienceRecord{Alg: alg, TTL: int64(adminscope.Lifetime / time.Second), Scopes: adminscope.Names(), Profile: audience.RFC9068}
+	i.admin = &audienceRecord{Alg: alg, TTL: int64(adminscope.Lifetime / time.Second), Scopes: adminscope.Names(), Profile: profile.RFC9068}
 	i.adminTokens = accesstoken.NewVerifier(i.url)
 	if i.adminAccepted = accepted; !accepted {
 		return nil

@@ -19,6 +19,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
+	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
 )
@@ -45,7 +46,7 @@ func TestTheAudienceOfTheAdminAPIIsBuiltIn(t *testing.T) {
 	w.audience("a")
 	w.audience("z")
 	want := api.Audience{
-		Name: "keymill-admin", Alg: "EdDSA", TTL: "5m0s", Scopes: adminscope.Names(), Profile: "rfc9068", BuiltIn: true,
+		Name: "keymill-admin", Alg: "EdDSA", TTL: "5m0s", Scopes: adminscope.Names(), Profile: "rfc9068", Type: "at+jwt", BuiltIn: true,
 	}
 	if got := must[api.Audience](t)(w.Audience(t.Context(), "keymill-admin")); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -264,15 +265,15 @@ func TestTheAdminAPIAcceptsNoOtherToken(t *testing.T) {
 	}
 	service := w.service("billing", "orders", "read")
 	must[api.Client](t)(w.AddClient(t.Context(), deployer("keys:read"), "uid:0"))
-	if _, _, err := w.AdminToken(t.Context(), w.signed("EdDSA", tokenType, w.adminClaims())); err != nil {
+	if _, _, err := w.AdminToken(t.Context(), w.signed("EdDSA", jwks.TypeAccessToken, w.adminClaims())); err != nil {
 		t.Fatalf("the token that the others differ from: %v", err)
 	}
 	changed := func(change func(*claim.Token)) refusal.Secret {
 		c := w.adminClaims()
 		change(&c)
-		return w.signed("EdDSA", tokenType, c)
+		return w.signed("EdDSA", jwks.TypeAccessToken, c)
 	}
-	good := string(w.signed("EdDSA", tokenType, w.adminClaims()))
+	good := string(w.signed("EdDSA", jwks.TypeAccessToken, w.adminClaims()))
 	for what, token := range map[string]refusal.Secret{
 		"none":                   "",
 		"garbage":                "a.b.c",
@@ -286,7 +287,7 @@ func TestTheAdminAPIAcceptsNoOtherToken(t *testing.T) {
 		"a client of an API":     changed(func(c *claim.Token) { c.Subject, c.Client = "billing", "billing" }),
 		"another issuer":         changed(func(c *claim.Token) { c.Issuer = "https://other.example" }),
 		"expired":                changed(func(c *claim.Token) { c.Expires = w.keys.WallTime().Add(-time.Second).Unix() }),
-		"of the algorithm RS256": w.signed("RS256", tokenType, w.adminClaims()),
+		"of the algorithm RS256": w.signed("RS256", jwks.TypeAccessToken, w.adminClaims()),
 		"of another type":        w.signed("EdDSA", "JWT", w.adminClaims()),
 	} {
 		if _, _, err := w.AdminToken(t.Context(), token); !errors.Is(err, ErrAdminToken) {

@@ -3,7 +3,6 @@ package issuer
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
@@ -47,7 +46,9 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 	}
 	// The audience is durable. A crash here loses nothing: the rings read the lifetime at the
 	// next start.
-	return rec.Show(a.Name), i.keys.Reload(context.WithoutCancel(ctx))
+	added := rec.Show(a.Name)
+	added.Warnings = rec.Warnings(a.Name, nil)
+	return added, i.keys.Reload(context.WithoutCancel(ctx))
 }
 
 // SetAudience changes an audience. Its algorithm cannot change, because verifiers are configured
@@ -62,22 +63,18 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 		if err != nil {
 			return err
 		}
-		a := before.Show(name)
-		setIfGiven(&a.TTL, c.TTL)
-		setIfGiven(&a.Scopes, c.Scopes)
-		setIfGiven(&a.Profile, c.Profile)
-		after, err := i.checkAudience(a)
+		after, err := before.Change(name, c, i.keys.Now(), i.Algorithms())
 		if err != nil {
 			return err
 		}
-		after.Clients = before.Clients
 		if err := api.CheckAll(only, before.Show(name).ETag()); err != nil {
 			return err
 		}
 		shown = after.Show(name)
-		if after.TTL == before.TTL && after.Profile == before.Profile && slices.Equal(after.Scopes, before.Scopes) {
+		if after.Same(before) {
 			return nil
 		}
+		shown.Warnings = after.Warnings(name, before)
 		if err := i.keys.RaiseMaxLifetime(tx, after.Alg, after.Lifetime()); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ func TestAnAudienceIsStoredAsItWasGiven(t *testing.T) {
 	got := must[api.Audience](t)(w.AddAudience(t.Context(), api.Audience{
 		Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "90s", Scopes: []string{"write", "read", "read"},
 	}, "uid:7"))
-	want := api.Audience{Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "1m30s", Scopes: []string{"read", "write"}, Profile: "rfc9068"}
+	want := api.Audience{Name: "https://api.example/orders?v=1", Alg: "EdDSA", TTL: "1m30s", Scopes: []string{"read", "write"}, Profile: "rfc9068", Type: "at+jwt"}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("the answer is %+v, want %+v", got, want)
 	}

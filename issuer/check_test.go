@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"keymill/issuer/api"
-	"keymill/issuer/audience"
 	"keymill/issuer/claim"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
+	"keymill/issuer/profile"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/secret"
@@ -103,7 +103,15 @@ var impossibles = map[string]func(t *testing.T, key string, raw []byte) map[stri
 		"no lifetime":        func(r *audienceRecord) { r.TTL = 0 },
 		"long lifetime":      func(r *audienceRecord) { r.TTL = 86401 },
 		"unknown profile":    func(r *audienceRecord) { r.Profile = "RFC9068" },
-		"simplejwt by EdDSA": func(r *audienceRecord) { r.Profile = audience.SimpleJWT },
+		"simplejwt by EdDSA": func(r *audienceRecord) { r.Profile = profile.SimpleJWT },
+		"the type at+jwt":    func(r *audienceRecord) { r.Typ = "at+jwt" }, // it is written as nothing
+		"unknown type":       func(r *audienceRecord) { r.Typ = "jwt" },
+		"spring of at+jwt":   func(r *audienceRecord) { r.Alg, r.Profile = "RS256", profile.Spring },
+		"spring by EdDSA":    func(r *audienceRecord) { r.Typ, r.Profile = "JWT", profile.Spring },
+		"a type until part":  func(r *audienceRecord) { r.Former = inParts },
+		"a type until 9999":  func(r *audienceRecord) { r.Former = farAway },
+		"longer until part":  func(r *audienceRecord) { r.Longer = inParts },
+		"longer not in UTC":  func(r *audienceRecord) { r.Longer = abroad },
 		"negative count":     func(r *audienceRecord) { r.Clients = -1 },
 		"scopes are null":    func(r *audienceRecord) { r.Scopes = nil },
 		"a scope twice":      func(r *audienceRecord) { r.Scopes = []string{"a", "a"} },

@@ -5,16 +5,13 @@ import (
 	"encoding/json"
 	"time"
 
-	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/profile"
 	"keymill/issuer/refusal"
 )
 
 // backdate is subtracted from iat: clocks differ, and PyJWT 2.6 and later refuse an iat in the future.
 const backdate = 5 * time.Second
-
-// tokenType is the header's typ of every access token (RFC 9068, section 2.1).
-const tokenType = "at+jwt"
 
 // An entitlement is what a grant decides: which token the client gets.
 type entitlement struct {
@@ -50,7 +47,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.user != nil {
 		own = e.user.Claims
 	}
-	if e.record.Profile == audience.SimpleJWT {
+	if p, _ := profile.Find(e.record.Profile); p.Django {
 		c.Type = "access"
 		if e.user != nil {
 			c.User = claim.DjangoUserID(e.subject)
@@ -60,7 +57,7 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	token, err := i.keys.Sign(ctx, e.record.Alg, tokenType, payload, expires)
+	token, err := i.mint(ctx, mintable{use: accessToken, audience: e.audience, record: e.record, alg: e.record.Alg, payload: payload, expires: expires})
 	if err != nil {
 		return Grant{}, err
 	}

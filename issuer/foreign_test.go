@@ -14,6 +14,7 @@ import (
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
+	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -35,7 +36,7 @@ func (w *world) foreign(change map[string]string, more ...string) refusal.Secret
 		}
 	}
 	payload := "{" + strings.Join(append(members, more...), ",") + "}"
-	return refusal.Secret(must[string](w.t)(w.keys.Sign(w.t.Context(), "EdDSA", tokenType, []byte(payload), now.Add(10*time.Minute))))
+	return refusal.Secret(must[string](w.t)(w.keys.Sign(w.t.Context(), "EdDSA", jwks.TypeAccessToken, []byte(payload), now.Add(10*time.Minute))))
 }
 
 // jti returns a change of foreign.

@@ -11,6 +11,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/refusal"
+	"keymill/jwks"
 	"keymill/storage"
 )
 
@@ -41,7 +42,7 @@ func (a *bubble) earlierToken(id string, step time.Duration) refusal.Secret {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return refusal.Secret(must[string](a.t)(a.keys.Sign(a.t.Context(), "EdDSA", tokenType, payload, now.Add(10*time.Minute))))
+	return refusal.Secret(must[string](a.t)(a.keys.Sign(a.t.Context(), "EdDSA", jwks.TypeAccessToken, payload, now.Add(10*time.Minute))))
 }
 
 // setBack stops the server, sets its wall clock back by step and starts it again.

@@ -121,9 +121,12 @@ func (i *Issuer) VerifyFor(ctx context.Context, audience string, token refusal.S
 	return t, nil
 }
 
-// active checks every way to revoke an access token whose signature is right: the token itself, its
-// session, its user, its client and the whole store.
+// active checks the type of an access token whose signature is right, and every way to revoke it: the token
+// itself, its session, its user, its client and the whole store.
 func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (bool, error) {
+	if typed, err := i.typed(r, t); !typed || err != nil {
+		return false, err
+	}
 	if denied, err := isDenied(r, t.ID); denied || err != nil {
 		return false, err
 	}
@@ -146,6 +149,13 @@ func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (
 		return true, nil
 	}
 	return i.subjectActive(r, t)
+}
+
+// typed reports whether the token has the type of its audience, or the one that the audience had when the
+// token was made. An audience that is gone decides nothing.
+func (i *Issuer) typed(r storage.Reader, t *accesstoken.Token) (bool, error) {
+	rec, err := i.audienceOf(r, t.Audience)
+	return err == nil && (rec == nil || rec.Accepts(t.Type, t.Expires)), err
 }
 
 // subjectActive decides by the subject of a token that has no session and is not of its client. This program

@@ -68,6 +68,9 @@ func (i *Issuer) revokeFamily(d decision, client string, token refreshtoken.Toke
 // learn of it; /introspect does. A session whose events are only counted at that moment stores no
 // record per token: its tokens up to that one are denied, and a refresh gets another.
 func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
+	if typed, err := i.typed(d.tx, t); !typed || err != nil {
+		return err
+	}
 	if denied, err := isDenied(d.tx, t.ID); denied || err != nil {
 		return err
 	}

@@ -26,11 +26,10 @@ func (i *Issuer) chooseAudience(r storage.Reader, asked string, allowed []string
 		}
 		return asked, rec, nil
 	}
-	key := audience.Key(asked)
-	raw, err := r.Get(key)
-	if err != nil {
-		return "", nil, record.Missing(err, key, "a client names the audience")
+	rec, err := i.audienceOf(r, asked)
+	if err == nil && rec == nil {
+		key := audience.Key(asked)
+		err = record.Missing(storage.ErrNotFound, key, "a client names the audience")
 	}
-	rec, err := i.audiences.Read(key, raw, (*audienceRecord).Possible)
 	return asked, rec, err
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
-	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/profile"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 )
@@ -208,7 +208,7 @@ func TestTheUserIDOfSimpleJWTIsANumberIfTheIDIsOne(t *testing.T) {
 		}
 	}
 	w := newWorld(t)
-	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: audience.SimpleJWT}, "uid:0"); err != nil {
+	if _, err := w.AddAudience(t.Context(), api.Audience{Name: "shop", Alg: "RS256", Profile: profile.SimpleJWT}, "uid:0"); err != nil {
 		t.Fatal(err)
 	}
 	w.web(func(c *api.NewClient) { c.Audiences, c.Scopes = []string{"shop"}, nil })

@@ -165,6 +165,66 @@ func TestOnlyAccessTokensAreAccepted(t *testing.T) {
 	refused(t, "no typ", sign(`{"alg":"EdDSA","kid":"ed"}`, payload()), ErrType)
 }
 
+// TestTheServiceSaysWhichTypeItExpects: a service whose audience has the type JWT accepts that type and no
+// other, and while the type changes both. An ID token has the type JWT, but no client_id.
+// R88.
+func TestTheServiceSaysWhichTypeItExpects(t *testing.T) {
+	set := mustSet(t, edKey("ed"), rsaKey("rsa"))
+	at, jwt := TypeAccessToken, TypeJWT
+	for _, tt := range []struct{ want, old, typ, found string }{
+		{"", "", "at+jwt", at}, {"", "", "Application/At+JWT", at}, {"", "", "JWT", ""}, {at, "", "at+jwt", at}, {at, "", "JWT", ""},
+		{jwt, "", "JWT", jwt}, {jwt, "", "jwt", jwt}, {jwt, "", "application/jwt", jwt}, {jwt, "", "APPLICATION/JWT", jwt},
+		{jwt, "", "at+jwt", ""}, {jwt, "", "application/at+jwt", ""}, {jwt, "", "", ""}, {jwt, "", " JWT", ""}, {jwt, "", "JWT ", ""},
+		{jwt, "", "application/application/JWT", ""}, {jwt, "", "text/JWT", ""}, {jwt, "", "+jwt", ""},
+		{jwt, at, "JWT", jwt}, {jwt, at, "at+jwt", at}, {jwt, at, "refresh+jwt", ""}, {at, jwt, "JWT", jwt}, {"", jwt, "jwt", jwt}, {"", jwt, "", ""},
+	} {
+		want := wanted()
+		want.Type, want.OldType = tt.want, tt.old
+		token := sign(fmt.Sprintf(`{"alg":"EdDSA","kid":"ed","typ":%q}`, tt.typ), payload())
+		c, err := Check(token, set, want, now)
+		switch {
+		case tt.found == "" && (!errors.Is(err, ErrType) || c != nil):
+			t.Errorf("type %q, old type %q: a token of type %q: %+v, %v", tt.want, tt.old, tt.typ, c, err)
+		case tt.found != "" && (err != nil || c.Type != tt.found):
+			t.Errorf("type %q, old type %q: a token of type %q: %+v, %v, want type %q", tt.want, tt.old, tt.typ, c, err, tt.found)
+		}
+		cfg := VerifierConfig{Issuer: want.Issuer, Audience: want.Audience, Algorithms: want.Algorithms, Type: tt.want, OldType: tt.old, Keys: set}
+		v, err := NewVerifier(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh := sign(fmt.Sprintf(`{"alg":"EdDSA","kid":"ed","typ":%q}`, tt.typ), freshPayload())
+		if c, err := v.Verify(t.Context(), fresh); (err == nil) != (tt.found != "") || err == nil && c.Type != tt.found {
+			t.Errorf("a Verifier of type %q, old type %q: a token of type %q: %+v, %v", tt.want, tt.old, tt.typ, c, err)
+		}
+	}
+	want := wanted()
+	want.Type = TypeJWT
+	idToken := sign(`{"alg":"EdDSA","kid":"ed","typ":"JWT"}`, payload("client_id", "", "azp", `"web"`, "nonce", `"n"`))
+	if _, err := Check(idToken, set, want, now); !errors.Is(err, ErrClaims) {
+		t.Errorf("an ID token: %v, want %v", err, ErrClaims)
+	}
+	want.OldType = TypeAccessToken
+	var failure *Failure
+	if _, err := Check(sign(`{"alg":"EdDSA","kid":"ed"}`, payload()), set, want, now); !errors.As(err, &failure) || failure.Expected != "JWT or at+jwt" {
+		t.Errorf("no typ: %v", err)
+	}
+}
+
+// TestOnlyTheTwoTypesCanBeExpected: a mistyped type would refuse every token.
+func TestOnlyTheTwoTypesCanBeExpected(t *testing.T) {
+	for _, typ := range []string{"jwt", "at+JWT", "AT+JWT", "application/at+jwt", "ID", " ", "JWT ", strings.Repeat("J", 10_000)} {
+		for _, change := range []func(*Expectation){func(w *Expectation) { w.Type = typ }, func(w *Expectation) { w.OldType = typ }} {
+			want := wanted()
+			change(&want)
+			_, err := Check(sign(edHeader(""), payload()), mustSet(t, edKey("ed")), want, now)
+			if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "is neither at+jwt nor JWT") || len(err.Error()) > 300 {
+				t.Errorf("type %.20q: %.400v", typ, err)
+			}
+		}
+	}
+}
+
 // R89.
 func TestATokenIsValidFromNbfAndIatUntilExp(t *testing.T) {
 	for name, value := range map[string]string{

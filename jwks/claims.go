@@ -27,8 +27,9 @@ type Claims struct {
 	IssuedAt  time.Time // iat; zero if absent
 	NotBefore time.Time // nbf; zero if absent
 
-	KID string // the key that signed the token
-	Alg string // the algorithm of that key
+	KID  string // the key that signed the token
+	Alg  string // the algorithm of that key
+	Type string // TypeAccessToken or TypeJWT
 
 	Raw json.RawMessage // the payload as it was signed, with every other claim
 }

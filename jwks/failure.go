@@ -12,7 +12,7 @@ import (
 var (
 	ErrMalformed  = errors.New("not a well-formed token")
 	ErrHeader     = errors.New("unsupported header")
-	ErrType       = errors.New("not an access token")
+	ErrType       = errors.New("wrong type")
 	ErrAlgorithm  = errors.New("wrong algorithm")
 	ErrUnknownKey = errors.New("unknown key")
 	ErrSignature  = errors.New("wrong signature")
@@ -38,7 +38,7 @@ const (
 	StepForm         Step = iota + 1 // the compact form of a JWS, within the size limit
 	StepHeader                       // no header parameter that changes what the token means
 	StepAlgorithm                    // alg is an algorithm that the service allows
-	StepType                         // typ is at+jwt
+	StepType                         // typ is the type that the service expects
 	StepKeyID                        // the header has a kid
 	StepKey                          // the key set has a key with that kid
 	StepKeyAlgorithm                 // alg is the algorithm of that key

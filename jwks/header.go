@@ -62,20 +62,22 @@ func readHeader(text string) (header, error) {
 	return h, nil
 }
 
-// check refuses a header that is wrong with every key, before any key is looked up.
-func (h header) check(algorithms []string) error {
+// check refuses a header that is wrong with every key, before any key is looked up. After it, typ is
+// TypeAccessToken or TypeJWT.
+func (h *header) check(want *Expectation) error {
 	// A nested token (RFC 7519, section 5.2).
 	if strings.EqualFold(h.cty, "jwt") || strings.EqualFold(h.cty, "application/jwt") {
 		return fail(StepHeader, expectHeader, "cty "+h.cty, "cty is %q, a token inside a token", h.cty)
 	}
-	if alg := canonicalAlg(h.alg); !slices.ContainsFunc(algorithms, func(a string) bool { return canonicalAlg(a) == alg }) {
-		allowed := strings.Join(algorithms, ", ")
+	if alg := canonicalAlg(h.alg); !slices.ContainsFunc(want.Algorithms, func(a string) bool { return canonicalAlg(a) == alg }) {
+		allowed := strings.Join(want.Algorithms, ", ")
 		return fail(StepAlgorithm, allowed, h.alg, "%q, allowed: %s", clip(h.alg), allowed)
 	}
-	// Media types are not case-sensitive (RFC 2045, section 5.1).
-	if !strings.EqualFold(h.typ, "at+jwt") && !strings.EqualFold(h.typ, "application/at+jwt") {
-		return fail(StepType, "at+jwt", h.typ, "typ is %q, not at+jwt", clip(h.typ))
+	typ := want.accepted(h.typ)
+	if typ == "" {
+		return fail(StepType, want.types(), h.typ, "typ is %q, not %s", clip(h.typ), want.types())
 	}
+	h.typ = typ
 	if h.kid == "" {
 		return fail(StepKeyID, "a kid", "", "the header has no kid")
 	}

@@ -41,7 +41,8 @@
 // correct form and header has an unknown kid, and only valid tokens are cached.
 //
 // Tokens are those of RFC 9068: their typ is at+jwt, and they have client_id and exp. Tokens
-// of other kinds, ID tokens among them, are refused whatever key signed them.
+// of other kinds, ID tokens among them, are refused whatever key signed them. A service whose
+// audience has the type JWT, as some software needs, says so with VerifierConfig.Type.
 package jwks
 
 import (

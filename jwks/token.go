@@ -22,7 +22,7 @@ type jws struct {
 
 // parseToken splits token and checks its header. It does no public-key operation, so a token
 // that fails here costs no more than being read once.
-func parseToken(token string, algorithms []string) (jws, error) {
+func parseToken(token string, want *Expectation) (jws, error) {
 	head, out, err := split(token)
 	if err != nil {
 		return jws{}, err
@@ -30,7 +30,7 @@ func parseToken(token string, algorithms []string) (jws, error) {
 	if out.header, err = readHeader(head); err != nil {
 		return jws{}, err
 	}
-	if err := out.check(algorithms); err != nil {
+	if err := out.check(want); err != nil {
 		return jws{}, err
 	}
 	return out, nil
@@ -89,7 +89,7 @@ func (t *jws) verify(key Key, want Expectation, now time.Time) (*Claims, error) 
 	if err != nil {
 		return nil, unreadable(StepClaimTypes, expectClaims, err)
 	}
-	claims.KID, claims.Alg = key.KID, key.Alg
+	claims.KID, claims.Alg, claims.Type = key.KID, key.Alg, t.typ
 	if err := claims.check(want, now); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,11 @@ type VerifierConfig struct {
 	Algorithms []string      // of Algorithms; EdDSA is also called "Ed25519"
 	Leeway     time.Duration // allowed clock difference for exp, nbf and iat; 0 to 1 min
 
+	// Type is the typ of the tokens: TypeAccessToken, which "" means, or TypeJWT, if the audience has that
+	// type. OldType is accepted as well: give the earlier type while the issuer changes it, until the last
+	// token of that type has expired.
+	Type, OldType string
+
 	Keys Source // a *Remote or a *Set
 
 	// Cache is how many verified tokens are cached, so that their signatures are not verified
@@ -50,7 +55,7 @@ type Verifier struct {
 // NewVerifier returns a Verifier. Its error is ErrConfig for a configuration that would skip a
 // check.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
-	v := &Verifier{want: Expectation{c.Issuer, c.Audience, slices.Clone(c.Algorithms), c.Leeway}, keys: c.Keys}
+	v := &Verifier{want: Expectation{c.Issuer, c.Audience, slices.Clone(c.Algorithms), c.Leeway, c.Type, c.OldType}, keys: c.Keys}
 	if err := v.want.check(); err != nil {
 		return nil, err
 	}
@@ -110,7 +115,7 @@ func (v *Verifier) recheck(ctx context.Context, known *entry) (*Claims, error) {
 
 // verify verifies a token without the cache. It also returns the key that signed it.
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, Key, error) {
-	t, err := parseToken(token, v.want.Algorithms)
+	t, err := parseToken(token, &v.want)
 	if err != nil {
 		return nil, Key{}, err
 	}

@@ -117,7 +117,7 @@ func publishedKey(r *Rings, kid string) ed25519.PublicKey {
 // R45.
 func TestAHeaderHoldsOnlyAlgKidAndTyp(t *testing.T) {
 	r, _ := newRings(t)
-	for _, typ := range []string{"at+jwt", "logout+jwt"} {
+	for _, typ := range []string{"at+jwt", "JWT", "logout+jwt"} {
 		token, err := r.Sign(t.Context(), EdDSA, typ, []byte(`{"a":1}`), r.WallTime().Add(time.Minute))
 		if err != nil {
 			t.Fatal(err)

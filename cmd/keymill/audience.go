@@ -4,6 +4,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +14,8 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/issuer/profile"
+	"keymill/jwks"
 )
 
 func audienceCommand() *cobra.Command {
@@ -33,9 +37,12 @@ func audienceAddCommand() *cobra.Command {
 		Long: `Add an audience: one for each API that should accept tokens of its own. The name is 1 to 200
 visible ASCII characters and need not be a URI. EdDSA, the default, is faster and shorter;
 RS256 is what every library verifies. For a Django API that uses djangorestframework-simplejwt,
-choose RS256 and the profile simplejwt.`,
+choose RS256 and the profile simplejwt. For an API with Spring Security, choose RS256 and the
+profile spring. Some software accepts only tokens of the type JWT: --type JWT. Then nothing but
+the claims tells an access token from an ID token.`,
 		Example: `  keymill audience add orders --ttl 15m --scope read --scope write
-  keymill audience add https://shop.example/api --alg RS256 --profile simplejwt`,
+  keymill audience add https://shop.example/api --alg RS256 --profile simplejwt
+  keymill audience add stock --alg RS256 --profile spring`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// Probably an unset variable. The algorithm of an audience cannot be changed later.
@@ -44,6 +51,9 @@ choose RS256 and the profile simplejwt.`,
 			}
 			ttl, err := toAPIDuration("ttl", a.TTL)
 			if err != nil {
+				return err
+			}
+			if err := checkType(cmd, a.Type); err != nil {
 				return err
 			}
 			a.Name, a.TTL, a.Scopes = args[0], ttl, nonEmpty(a.Scopes)
@@ -57,7 +67,9 @@ choose RS256 and the profile simplejwt.`,
 	f.StringVar(&a.Alg, "alg", "EdDSA", "signing algorithm of the tokens: "+algorithms())
 	f.StringVar(&a.TTL, "ttl", "15m", "lifetime of the tokens, 1s to 24h")
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
-	f.StringVar(&a.Profile, "profile", "rfc9068", "which claims the tokens have: rfc9068, or simplejwt for Django")
+	f.StringVar(&a.Profile, "profile", "rfc9068", "what verifies the tokens: rfc9068, simplejwt for Django, or spring for Spring Security")
+	f.StringVar(&a.Type, "type", "", "typ of the tokens: at+jwt or JWT (default: JWT with the profile spring, else at+jwt)")
+	completeTypes(cmd)
 	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
@@ -84,12 +96,30 @@ func nonEmpty(words []string) []string {
 	return kept
 }
 
+// checkType refuses an empty type: it usually comes from a variable that is not set.
+func checkType(cmd *cobra.Command, typ string) error {
+	if typ == "" && cmd.Flags().Changed("type") {
+		return terminal.WithHint(terminal.Usage("--type is empty"), "give --type %s, or --type %s for software that knows no other type", jwks.TypeAccessToken, jwks.TypeJWT)
+	}
+	return nil
+}
+
+// completeTypes offers the types and the profiles to the flags of a command.
+func completeTypes(cmd *cobra.Command) {
+	for flag, values := range map[string][]string{"type": {jwks.TypeAccessToken, jwks.TypeJWT}, "profile": profile.Names()} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // fails only if there is no such flag
+	}
+}
+
 func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any) error {
 	server, err := dial(cmd)
 	if err != nil {
 		return err
 	}
 	a, raw, err := adminapi.Ask[api.Audience](cmd.Context(), server, method, path, body)
+	for _, w := range a.Warnings {
+		terminal.Warn(cmd.ErrOrStderr(), "%s", w)
+	}
 	if err != nil || asJSON {
 		return printAnswer(cmd, raw, err)
 	}
@@ -99,36 +129,54 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 func printAudiences(w io.Writer, list ...api.Audience) error {
 	t := terminal.NewTable(w, "AUDIENCE", "ALG", "TTL", "PROFILE", "SCOPES")
 	for _, a := range list {
-		profile := a.Profile
-		if a.BuiltIn {
-			profile += ", built in"
-		}
-		t.Row(a.Name, a.Alg, a.TTL, profile, terminal.List(a.Scopes))
+		t.Row(a.Name, a.Alg, a.TTL, profileOf(a), terminal.List(a.Scopes))
 	}
 	return t.Flush()
+}
+
+// profileOf returns the profile of an audience, and the type if it is not the usual one.
+func profileOf(a api.Audience) string {
+	words := []string{a.Profile}
+	if a.Type != jwks.TypeAccessToken {
+		words = append(words, "type "+a.Type)
+	}
+	if until := a.FormerTypeUntil; until != nil && until.After(time.Now()) {
+		words = append(words, "both types until "+terminal.FormatTime(until))
+	}
+	if a.BuiltIn {
+		words = append(words, "built in")
+	}
+	return strings.Join(words, ", ")
 }
 
 func audiencePath(name string) string { return "audience?name=" + url.QueryEscape(name) }
 
 func audienceSetCommand() *cobra.Command {
-	var ttl, profile string
+	var ttl, profile, typ string
 	var scopes []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "set NAME",
-		Short: "Change an audience's lifetime, scopes or profile",
+		Short: "Change an audience's lifetime, scopes, profile or type",
 		Long: `Change only what the flags name. New tokens follow the change at once. The list of scopes is
 replaced as a whole: --scope read removes all other scopes, and --scope "" removes all. The
-algorithm cannot change: add another audience for another algorithm.`,
-		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund",
+algorithm cannot change: add another audience for another algorithm.
+
+A change of the type is one that services notice, if they check the type: they have to accept
+both types until the tokens of the former type have expired. The answer says when that is.`,
+		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund\n  keymill audience set orders --type JWT",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			scopes = nonEmpty(scopes)
 			if err := checkScopes(scopes); err != nil {
 				return err
 			}
+			if err := checkType(cmd, typ); err != nil {
+				return err
+			}
 			change := api.AudienceChange{
 				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
+				Type: ifGiven(cmd, "type", &typ),
 			}
 			if change.TTL != nil {
 				d, err := toAPIDuration("ttl", ttl)
@@ -146,7 +194,9 @@ algorithm cannot change: add another audience for another algorithm.`,
 	f := cmd.Flags()
 	f.StringVar(&ttl, "ttl", "", "lifetime of the tokens, 1s to 24h")
 	f.StringArrayVar(&scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
-	f.StringVar(&profile, "profile", "", "which claims the tokens have: rfc9068 or simplejwt")
+	f.StringVar(&profile, "profile", "", "what verifies the tokens: rfc9068, simplejwt or spring")
+	f.StringVar(&typ, "type", "", "typ of the tokens: at+jwt or JWT")
+	completeTypes(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }
@@ -156,7 +206,7 @@ func audienceShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show NAME",
 		Short:   "Show one audience",
-		Long:    "Show one audience: its algorithm, the lifetime of its tokens, its profile and its scopes.",
+		Long:    "Show one audience: its algorithm, the type and the lifetime of its tokens, its\nprofile and its scopes. With --json also until when tokens of a former type are accepted.",
 		Example: "  keymill audience show orders --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -21,7 +21,7 @@ Go services use, package jwks. The checks, in this order; the first that fails e
   form       three parts of base64url with dots between; not encrypted, not over 16 KiB
   header     nothing that changes what a token means: crit, b64, zip, enc
   algorithm  one that the service allows (--alg); after the key is found, also the key's own
-  type       "typ" is at+jwt; an ID token has another type
+  type       "typ" is at+jwt, or JWT with --type JWT; an ID token has not at+jwt
   key        the header's kid is in the key set: not revoked, not another issuer's
   signature  it was made with that key, so the token was not changed
   issuer     "iss" is --issuer, letter for letter
@@ -63,6 +63,12 @@ func verifyCommand() *cobra.Command {
   keymill verify - --issuer https://id.example.com --jwks http://127.0.0.1:8420/.well-known/jwks.json --audience orders < token.txt`,
 		Args: verifyArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkType(cmd, check.Type); err != nil {
+				return err
+			}
+			if check.Type != jwks.TypeAccessToken && check.Type != jwks.TypeJWT {
+				return terminal.Usage("--type %.100q is neither %s nor %s", check.Type, jwks.TypeAccessToken, jwks.TypeJWT)
+			}
 			if err := completeCheck(cmd, &check, args, leeway); err != nil {
 				return err
 			}
@@ -79,9 +85,11 @@ func verifyCommand() *cobra.Command {
 	f.StringVar(&check.Audience, "audience", "", "the audience that the token must have: the name of the service")
 	f.StringVar(&check.KeySetURL, "jwks", "", "the address of the key set (default: from the issuer's discovery document)")
 	f.StringArrayVar(&check.Algorithms, "alg", jwks.Algorithms(), "an algorithm that the service allows (repeatable)")
+	f.StringVar(&check.Type, "type", jwks.TypeAccessToken, "the type of the audience's tokens: at+jwt or JWT")
 	f.StringArrayVar(&check.Scopes, "scope", nil, "a scope that the token must grant (repeatable)")
 	f.StringVar(&leeway, "leeway", "0s", "allowed clock difference, 0s to 1m")
 	completion.Algorithm(cmd)
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{jwks.TypeAccessToken, jwks.TypeJWT}, cobra.ShellCompDirectiveNoFileComp))
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

@@ -78,8 +78,8 @@ func (c comments) ofField(t reflect.Type, f reflect.StructField) string {
 
 var (
 	requiredWord = regexp.MustCompile(`\brequired\b`)
-	valueList    = regexp.MustCompile(`"\w+"(?:, (?:which is the default, )?(?:or )?"\w+")* or "\w+"|"\w+", which is the default, or "\w+"`)
-	quotedValue  = regexp.MustCompile(`"(\w+)"`)
+	valueList    = regexp.MustCompile(`"[\w+]+"(?:, (?:which is the default, )?(?:or )?"[\w+]+")* or "[\w+]+"|"[\w+]+", which is the default, or "[\w+]+"`)
+	quotedValue  = regexp.MustCompile(`"([\w+]+)"`)
 )
 
 // values returns the values that a comment lists, nil if it lists none or not all.

@@ -105,7 +105,8 @@ func TestSchemasFollowTheCode(t *testing.T) {
 		{"Key", "publish", `{"description":"the key joins the key set","format":"date-time","type":["string","null"]}`},
 		{"Key", "stage", `{"description":"\"reserve\", \"spare\", \"active\", \"retiring\" or \"gone\"","enum":["reserve","spare","active","retiring","gone"],"type":"string"}`},
 		{"Audience", "alg", `{"description":"signs its tokens; cannot change; required in a request","type":"string"}`},
-		{"AudienceRequest", "profile", `{"description":"of the claims: \"rfc9068\", which is the default, or \"simplejwt\"","enum":["rfc9068","simplejwt",null],"type":["string","null"]}`},
+		{"AudienceRequest", "profile", `{"description":"what verifies the tokens: \"rfc9068\", which is the default, \"simplejwt\" or \"spring\"","enum":["rfc9068","simplejwt","spring",null],"type":["string","null"]}`},
+		{"AudienceChange", "type", `{"description":"typ in the header of the tokens: \"at+jwt\" or \"JWT\"","enum":["at+jwt","JWT",null],"type":["string","null"]}`},
 		{"SetPasswordRequest", "password", `{"description":"required","format":"password","type":"string","writeOnly":true}`},
 		{"Client", "client_secret", `{"description":"only in the answers that make one; it is not shown again","format":"password","readOnly":true,"type":"string"}`},
 	} {

@@ -13,6 +13,7 @@
 //	iat        missing, ahead, before 1980              compared with epochs, in whole seconds
 //	sid        neither missing, empty nor a session id  the key of a session
 //	jti        of another type than a string            the key of a record, if it IsName
+//	typ        neither at+jwt nor JWT                   compared with the type of the audience
 //
 // Any of them is ErrInvalid if it occurs twice or has another type than RFC 9068 says. What is only
 // compared may have any length and any character.
@@ -38,6 +39,7 @@ type Token struct {
 	Audience string
 	Client   string // of any length, as Scope is
 	Scope    string
+	Type     string    // jwks.TypeAccessToken or jwks.TypeJWT: the caller compares it with that of the audience
 	ID       string    // a name, see IsName; "" if the token cannot be revoked alone
 	Session  record.ID // the zero ID if the token has none
 	Issued   time.Time // whole seconds
@@ -56,7 +58,7 @@ func (t *Token) HasSession() bool { return t.Session != record.ID{} }
 // read applies the rules of this package to claims that jwks.Check has accepted.
 func read(c *jwks.Claims, audience string) (*Token, error) {
 	t := &Token{
-		Issuer: c.Issuer, Subject: c.Subject, Audience: audience, Client: c.ClientID, Scope: c.Scope,
+		Issuer: c.Issuer, Subject: c.Subject, Audience: audience, Client: c.ClientID, Scope: c.Scope, Type: c.Type,
 		Issued: c.IssuedAt.Truncate(time.Second), Expires: c.Expires,
 	}
 	if !IsName(audience) {

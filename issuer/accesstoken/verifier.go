@@ -42,6 +42,7 @@ func (v *Verifier) Verify(token string, keys []keystore.PublicKey, now time.Time
 	}
 	claims, err := jwks.Check(token, set, jwks.Expectation{
 		Issuer: v.issuer, Audience: audience, Algorithms: jwks.Algorithms(),
+		Type: jwks.TypeAccessToken, OldType: jwks.TypeJWT,
 	}, now)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)

@@ -21,7 +21,10 @@ func etagOf(v any) string {
 }
 
 // ETag returns the entity tag of an audience.
-func (a Audience) ETag() string { return etagOf(a) }
+func (a Audience) ETag() string {
+	a.Warnings = nil
+	return etagOf(a)
+}
 
 // ETag returns the entity tag of a client. A new secret changes it, and the end of an old one does not.
 func (c Client) ETag() string {

@@ -7,7 +7,8 @@ type AudienceState struct {
 	Alg     string   `json:"alg"`     // required; cannot change
 	TTL     string   `json:"ttl"`     // lifetime of an access token; the default is 15m
 	Scopes  []string `json:"scopes"`  // what a token may hold
-	Profile string   `json:"profile"` // of the claims: "rfc9068", which is the default, or "simplejwt"
+	Profile string   `json:"profile"` // what verifies the tokens: "rfc9068", which is the default, "simplejwt" or "spring"
+	Type    string   `json:"type"`    // typ in the header of the tokens: "at+jwt" or "JWT"; the default is that of the profile
 }
 
 // A ClientState is all that a PUT makes of a client. What is absent becomes empty or false. The secrets stay as

@@ -1,10 +1,11 @@
 // Package audience holds the record of an audience: an API that accepts the server's tokens. An audience
-// decides what its verifiers have to understand: the algorithm, the lifetime and the claims.
+// decides what its verifiers have to understand: the algorithm, the type, the lifetime and the claims.
 //
 //	audience/<name>   an audience, in JSON
 package audience
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/names"
+	"keymill/issuer/profile"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
@@ -26,12 +28,6 @@ const (
 	DefaultTTL = 15 * time.Minute
 )
 
-// Profiles of the claims.
-const (
-	RFC9068   = "rfc9068"
-	SimpleJWT = "simplejwt" // with the claims that djangorestframework-simplejwt needs
-)
-
 // A Record is what the store has of an audience.
 type Record struct {
 	Alg     string   `json:"alg"`
@@ -39,6 +35,10 @@ type Record struct {
 	Scopes  []string `json:"scopes"` // sorted
 	Profile string   `json:"profile"`
 	Clients int      `json:"clients"` // how many name it; kept in their transactions
+
+	Typ    string    `json:"type,omitempty"`        // of the tokens: "JWT", or "" for at+jwt
+	Longer time.Time `json:"longer_until,omitzero"` // tokens of an earlier, longer lifetime have expired then
+	Former time.Time `json:"former_until,omitzero"` // tokens of the other type, from before a change, have expired then
 }
 
 // Key returns the key of the record of an audience.
@@ -52,23 +52,43 @@ func Decode(key string, raw []byte) (*Record, error) {
 // Lifetime returns how long the tokens are valid.
 func (rec *Record) Lifetime() time.Duration { return time.Duration(rec.TTL) * time.Second }
 
+// Type returns the type of the tokens.
+func (rec *Record) Type() string {
+	return cmp.Or(rec.Typ, jwks.TypeAccessToken)
+}
+
+// Accepts reports whether the audience can have a token of that type with that exp. A token of the other type
+// must be from before a change: then it has expired at Former, and so this type is refused from then on.
+func (rec *Record) Accepts(typ string, expires time.Time) bool {
+	return typ == rec.Type() || !rec.Former.IsZero() && !expires.After(rec.Former)
+}
+
 // Show returns what the admin API shows of the audience.
 func (rec *Record) Show(name string) api.Audience {
-	return api.Audience{Name: name, Alg: rec.Alg, TTL: rec.Lifetime().String(), Scopes: rec.Scopes, Profile: rec.Profile, BuiltIn: name == adminscope.Audience}
+	a := api.Audience{
+		Name: name, Alg: rec.Alg, Type: rec.Type(), TTL: rec.Lifetime().String(), Scopes: rec.Scopes, Profile: rec.Profile,
+		BuiltIn: name == adminscope.Audience,
+	}
+	if !rec.Former.IsZero() {
+		a.FormerTypeUntil = &rec.Former
+	}
+	return a
 }
 
 // Detail returns what an audit record says of the audience.
 func (rec *Record) Detail() map[string]string {
 	return map[string]string{
-		"alg": rec.Alg, "ttl": rec.Lifetime().String(), "scopes": strings.Join(rec.Scopes, " "), "profile": rec.Profile,
+		"alg": rec.Alg, "ttl": rec.Lifetime().String(), "scopes": strings.Join(rec.Scopes, " "), "profile": rec.Profile, "type": rec.Type(),
 	}
 }
 
 // Possible reports whether this program can have written the record.
 func (rec *Record) Possible() bool {
+	p, known := profile.Find(rec.Profile)
 	return slices.Contains(keystore.SupportedAlgorithms(), rec.Alg) && rec.Lifetime() >= minTTL && rec.Lifetime() <= MaxTTL &&
-		(rec.Profile == RFC9068 || rec.Profile == SimpleJWT && rec.Alg == jwks.RS256) && rec.Clients >= 0 &&
-		record.PossibleList(rec.Scopes, scope.Max, scope.Valid)
+		(rec.Typ == "" || rec.Typ == jwks.TypeJWT) && known && rec.Profile == p.Name && p.Verifies(rec.Alg) && slices.Contains(p.Types, rec.Type()) && rec.Clients >= 0 &&
+		record.PossibleList(rec.Scopes, scope.Max, scope.Valid) &&
+		(rec.Longer.IsZero() || record.PossibleSecond(rec.Longer)) && (rec.Former.IsZero() || record.PossibleSecond(rec.Former))
 }
 
 // Check returns the record of an audience whose tokens are signed with one of the algorithms, or refuses it.
@@ -78,6 +98,9 @@ func Check(a api.Audience, algorithms []string) (*Record, error) {
 	}
 	if a.BuiltIn {
 		return nil, refusal.New("invalid_request", "only audience %s is built in: leave out member 'built_in'", adminscope.Audience)
+	}
+	if a.FormerTypeUntil != nil || a.Warnings != nil {
+		return nil, refusal.New("invalid_request", "the members 'former_type_until' and 'warnings' are only in answers: leave them out")
 	}
 	if !slices.Contains(algorithms, a.Alg) {
 		return nil, refusal.New("invalid_request", "algorithm '%.100s' is not in keys.algorithms; choose from %s", refusal.Quoted(a.Alg), strings.Join(algorithms, ", "))
@@ -90,15 +113,18 @@ func Check(a api.Audience, algorithms []string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case a.Profile == "":
-		a.Profile = RFC9068
-	case a.Profile == SimpleJWT && a.Alg != "RS256":
-		return nil, refusal.New("invalid_request", "djangorestframework-simplejwt cannot verify %s: give this audience alg RS256", a.Alg)
-	case a.Profile != RFC9068 && a.Profile != SimpleJWT:
-		return nil, refusal.New("invalid_request", "profile '%.100s' is neither rfc9068 nor simplejwt", refusal.Quoted(a.Profile))
+	if p, known := profile.Find(a.Profile); known && a.Type == "" {
+		a.Type = p.Types[0]
 	}
-	return &Record{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: a.Profile}, nil
+	p, err := profile.Check(a.Profile, a.Alg, a.Type, algorithms)
+	if err != nil {
+		return nil, err
+	}
+	rec := &Record{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: p.Name}
+	if a.Type != jwks.TypeAccessToken {
+		rec.Typ = a.Type
+	}
+	return rec, nil
 }
 
 func lifetime(text string) (time.Duration, error) {

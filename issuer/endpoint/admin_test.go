@@ -41,7 +41,7 @@ func (w *world) expect(status int, method, path, body string) answer {
 func TestAnAudiencesLifeThroughTheAdminAPI(t *testing.T) {
 	w := newWorld(t)
 	created := w.expect(201, "POST", "/admin/v1/audiences", `{"audience":"https://a.example/?x=1&y","alg":"RS256","ttl":"5m","scopes":["b","a"],"profile":"simplejwt"}`)
-	if want := `{"audience":"https://a.example/?x=1\u0026y","alg":"RS256","ttl":"5m0s","scopes":["a","b"],"profile":"simplejwt"}`; created.body != want {
+	if want := `{"audience":"https://a.example/?x=1\u0026y","alg":"RS256","ttl":"5m0s","scopes":["a","b"],"profile":"simplejwt","type":"at+jwt"}`; created.body != want {
 		t.Errorf("got %s", created.body)
 	}
 	const one = "/admin/v1/audience?name=https%3A%2F%2Fa.example%2F%3Fx%3D1%26y"

@@ -37,8 +37,8 @@ func TestAPutMakesTheWholeState(t *testing.T) {
 		shown               string // a part of the answer to the second
 	}{
 		{
-			"/admin/v1/audience?name=stock", `{"alg":"EdDSA","ttl":"5m","scopes":["b","a","a"],"profile":"rfc9068"}`, `{"alg":"EdDSA"}`,
-			"audience.set", `"ttl":"15m0s","scopes":[],"profile":"rfc9068"`,
+			"/admin/v1/audience?name=stock", `{"alg":"EdDSA","ttl":"5m","scopes":["b","a","a"],"profile":"rfc9068","type":"JWT"}`, `{"alg":"EdDSA"}`,
+			"audience.set", `"ttl":"15m0s","scopes":[],"profile":"rfc9068","type":"at+jwt"`,
 		},
 		{
 			"/admin/v1/client?id=app", `{"grants":["client_credentials"],"audiences":["orders"],"scopes":["read"],"idle":"1h","disabled":true}`,

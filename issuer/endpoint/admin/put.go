@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/endpoint/site"
+	"keymill/issuer/profile"
 	"keymill/issuer/refusal"
 )
 
@@ -83,13 +84,16 @@ func (a *API) putAudience(r *http.Request, name string, want api.AudienceState) 
 		tag:  api.Audience.ETag,
 		show: func() (api.Audience, error) { return a.cfg.Issuer.Audience(r.Context(), name) },
 		add: func() (api.Audience, error) {
-			return a.addAudience(r, api.Audience{Name: name, Alg: want.Alg, TTL: want.TTL, Scopes: want.Scopes, Profile: want.Profile})
+			return a.addAudience(r, api.Audience{Name: name, Alg: want.Alg, TTL: want.TTL, Scopes: want.Scopes, Profile: want.Profile, Type: want.Type})
 		},
 		set: func(current api.Audience, only ...api.Condition) (api.Audience, error) {
 			if want.Alg != current.Alg {
 				return current, refusal.New("invalid_request", "member 'alg' is '%.100s': the algorithm of audience %s is %s and cannot change", refusal.Quoted(want.Alg), name, current.Alg)
 			}
-			change := api.AudienceChange{TTL: &want.TTL, Scopes: &want.Scopes, Profile: &want.Profile}
+			if p, known := profile.Find(want.Profile); known && want.Type == "" {
+				want.Type = p.Types[0]
+			}
+			change := api.AudienceChange{TTL: &want.TTL, Scopes: &want.Scopes, Profile: &want.Profile, Type: &want.Type}
 			return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r), only...)
 		},
 	}, nil

@@ -13,22 +13,25 @@ import (
 
 // A Signer signs with one private key.
 type Signer struct {
-	key    crypto.Signer
-	header []byte // of access tokens: base64url of {"alg","kid","typ"} and a dot
+	key     crypto.Signer
+	headers map[string][]byte // typ of access tokens → base64url of {"alg","kid","typ"} and a dot
 }
 
-// TypeAccessToken is the media type of nearly all tokens (RFC 9068, section 2.1). Its
-// header is encoded once.
-const TypeAccessToken = "at+jwt"
+// usual are the types of nearly all tokens: at+jwt (RFC 9068, section 2.1), and JWT for audiences whose
+// software knows no other. Their headers are encoded once.
+var usual = [...]string{"at+jwt", "JWT"}
 
 // New checks key with one signature: a private half that does not fit the public one
 // would otherwise be noticed by verifiers only.
 func New(key crypto.Signer, alg, kid string) (*Signer, error) {
-	header, err := encodeHeader(alg, kid, TypeAccessToken)
-	if err != nil {
-		return nil, err
+	s := &Signer{key: key, headers: make(map[string][]byte, len(usual))}
+	for _, typ := range usual {
+		header, err := encodeHeader(alg, kid, typ)
+		if err != nil {
+			return nil, err
+		}
+		s.headers[typ] = header
 	}
-	s := &Signer{key: key, header: header}
 	return s, s.selfTest()
 }
 
@@ -78,11 +81,10 @@ func (s *Signer) sign(input []byte) ([]byte, error) {
 // maxSignature is the size of a signature with 8192 bits, the largest RSA key that is imported.
 const maxSignature = 8192 / 8
 
-// Token returns the compact JWS (RFC 7515, section 7.1) of payload, with a header of alg, kid and typ. typ
-// is not encoded again if it is TypeAccessToken.
+// Token returns the compact JWS (RFC 7515, section 7.1) of payload, with a header of alg, kid and typ.
 func (s *Signer) Token(alg, kid, typ string, payload []byte) (string, error) {
-	header := s.header
-	if typ != TypeAccessToken {
+	header := s.headers[typ]
+	if header == nil {
 		var err error
 		if header, err = encodeHeader(alg, kid, typ); err != nil {
 			return "", err

@@ -69,6 +69,8 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 	w.apply(sample, false)
 	for _, tt := range []struct{ old, new, want string }{
 		{"ttl: 10m", "ttl: 5m", "~ audience orders: ttl 10m → 5m"},
+		{"ttl: 10m", "ttl: 10m, type: JWT", "~ audience orders: type at+jwt → JWT\n    ! the type JWT does not tell access tokens from ID tokens, so no ID token may ever have the audience orders: " +
+			"this server makes none; its services must trust no other issuer for it"},
 		{"scopes: [read], secret", "scopes: [read, write], secret", "~ client billing: scopes read → read write"},
 		{"idle: 7d, grace: 0s", "absolute: 30d", "~ client web: grace 0s → default, idle 7d → default, absolute default → 30d"},
 		{"idle: 7d", "idle: 1d", "~ client web: idle 7d → 24h\n    ! holds for sessions that exist as well: those that are past the new time end"},
@@ -84,6 +86,21 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 			t.Errorf("%s again:\n%s", tt.new, again)
 		}
 		w.apply(sample, false)
+	}
+}
+
+// TestATypeThatAFileDoesNotNameIsThatOfItsProfile, so that the server and the file never differ in it.
+func TestATypeThatAFileDoesNotNameIsThatOfItsProfile(t *testing.T) {
+	w := newWorld(t)
+	const typed = "audiences: [{name: a, type: JWT}]"
+	if got := w.apply(typed, false); !strings.HasPrefix(got, "+ audience a (EdDSA, 15m, rfc9068, type JWT)\n    ! the type JWT does not") || strings.Count(got, "!") != 1 {
+		t.Errorf("new:\n%s", got)
+	}
+	if got := w.apply(typed, false); got != "= 1 unchanged\n" {
+		t.Errorf("again:\n%s", got)
+	}
+	if got := w.apply("audiences: [{name: a}]", false); !strings.HasPrefix(got, "~ audience a: type JWT → at+jwt\n    ! tokens of type JWT can be valid until ") {
+		t.Errorf("without a type:\n%s", got)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/issuer/profile"
 )
 
 // The kinds of entries, in the order in which they are applied: a client names audiences.
@@ -114,6 +115,7 @@ func (e *entry) members() map[string]func(pair) error {
 		a := &e.audience
 		return map[string]func(pair) error{
 			"name": into(&e.name), "alg": into(&a.Alg), "ttl": duration(&a.TTL), "scopes": list(&a.Scopes), "profile": into(&a.Profile),
+			"type": into(&a.Type),
 		}
 	case clientKind:
 		c := &e.client
@@ -167,7 +169,10 @@ func (e *entry) complete() error {
 	case audienceKind:
 		a := &e.audience
 		a.Name, a.Scopes = e.name, distinct(append([]string{}, a.Scopes...))
-		a.Alg, a.TTL, a.Profile = or(a.Alg, "EdDSA"), or(a.TTL, "15m0s"), or(a.Profile, "rfc9068")
+		a.Alg, a.TTL, a.Profile = or(a.Alg, "EdDSA"), or(a.TTL, "15m0s"), or(a.Profile, profile.RFC9068)
+		if p, known := profile.Find(a.Profile); known { // the server refuses any other
+			a.Type = or(a.Type, p.Types[0])
+		}
 	case clientKind:
 		c := &e.client
 		for _, l := range []*[]string{&c.Grants, &c.Audiences, &c.Scopes, &c.Origins, &c.Introspect} {

@@ -11,6 +11,8 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/profile"
+	"keymill/jwks"
 )
 
 // What a step does.
@@ -154,8 +156,11 @@ func (p *planner) audience(e *entry, s *Step) error {
 	want := e.audience
 	switch {
 	case !exists:
-		s.Act, s.body = add, stateOf(want)
+		s.Act, s.body, s.Warnings = add, stateOf(want), append(s.Warnings, profile.Warnings(e.name, want.Type)...)
 		s.Details = []string{want.Alg, showDuration(want.TTL), want.Profile}
+		if want.Type != jwks.TypeAccessToken {
+			s.Details = append(s.Details, "type "+want.Type)
+		}
 		if len(want.Scopes) > 0 {
 			s.Details = append(s.Details, strings.Join(want.Scopes, " "))
 		}
@@ -166,6 +171,9 @@ func (p *planner) audience(e *entry, s *Step) error {
 	s.differ("ttl", now.TTL, want.TTL)
 	s.differs("scopes", now.Scopes, want.Scopes)
 	s.differ("profile", now.Profile, want.Profile)
+	if s.differ("type", now.Type, want.Type); now.Type != want.Type {
+		s.Warnings = append(s.Warnings, profile.Warnings(e.name, want.Type)...)
+	}
 	if len(s.Details) > 0 {
 		s.Act, s.body = change, stateOf(want)
 	}
@@ -173,7 +181,7 @@ func (p *planner) audience(e *entry, s *Step) error {
 }
 
 func stateOf(a api.Audience) api.AudienceState {
-	return api.AudienceState{Alg: a.Alg, TTL: a.TTL, Scopes: a.Scopes, Profile: a.Profile}
+	return api.AudienceState{Alg: a.Alg, TTL: a.TTL, Scopes: a.Scopes, Profile: a.Profile, Type: a.Type}
 }
 
 func (p *planner) verifier(s *Step) error {

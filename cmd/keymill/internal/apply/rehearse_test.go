@@ -19,7 +19,7 @@ func TestWhatTheServerRefusesIsNoPlan(t *testing.T) {
 	for entry, want := range map[string]string{
 		"audiences: [{name: x, ttl: 400d}]":                                                                         "audience x: ttl '9600h0m0s' is not 1s to 24h",
 		"audiences: [{name: x, alg: RS256}]":                                                                        "audience x: algorithm 'RS256' is not in keys.algorithms; choose from EdDSA",
-		"audiences: [{name: x, profile: y}]":                                                                        "audience x: profile 'y' is neither",
+		"audiences: [{name: x, profile: y}]":                                                                        "audience x: profile 'y' is none of",
 		"audiences: [{name: x, scopes: ['a b']}]":                                                                   "audience x: scope 'a b' must be",
 		"clients: [{id: x, public: true, grants: [all]}]":                                                           "client x: grant all is not supported",
 		"clients: [{id: x, public: true, grants: [all], audiences: [first]}]":                                       "client x: grant all is not supported",

@@ -53,7 +53,11 @@ func (s *Step) run(ctx context.Context, server Server) error {
 	case add, change:
 		var answer struct{ Warnings []string }
 		_, err := server.ask(ctx, s.request(), &answer)
-		s.Warnings = append(s.Warnings, answer.Warnings...)
+		for _, w := range answer.Warnings {
+			if !slices.Contains(s.Warnings, w) { // the plan has it
+				s.Warnings = append(s.Warnings, w)
+			}
+		}
 		if err != nil && s.Act == add && !s.marked && s.isMissing(ctx, server) {
 			_ = s.forget(ctx, server) // the error of the request is the one to report
 		}

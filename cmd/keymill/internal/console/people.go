@@ -107,10 +107,10 @@ func (s *site) audiences(r *request) (*page, error) {
 	audiences, next, err := getPage(r, s, "audiences", func(a api.Audience) string { return a.Name })
 	t := table{
 		Caption: "Audiences", Titled: true, Empty: "There are no audiences.",
-		Columns: []string{"Audience", "Algorithm", "Tokens live", "Claims", "Scopes"},
+		Columns: []string{"Audience", "Algorithm", "Type", "Tokens live", "Profile", "Scopes"},
 	}
 	for _, a := range audiences {
-		t.Rows = append(t.Rows, []cell{id(a.Name), words(a.Alg), {Text: duration(a.TTL)}, words(a.Profile), list(a.Scopes)})
+		t.Rows = append(t.Rows, []cell{id(a.Name), words(a.Alg), words(a.Type), {Text: duration(a.TTL)}, words(a.Profile), list(a.Scopes)})
 	}
 	if next != "" {
 		t.More, t.MoreIs = r.to("audiences", "after", next), "Next audiences"

@@ -19,6 +19,7 @@ type TokenCheck struct {
 	KeySetURL  string        // address of the key set; "" asks the issuer's discovery document
 	Audience   string        // the name of the service
 	Algorithms []string      // that the service allows
+	Type       string        // that the audience has: jwks.TypeAccessToken or jwks.TypeJWT
 	Scopes     []string      // that the token must grant
 	Leeway     time.Duration // allowed clock difference
 
@@ -60,7 +61,7 @@ func (c *TokenCheck) Run(ctx context.Context) error {
 	}
 	defer remote.Close()
 	verifier, err := jwks.NewVerifier(jwks.VerifierConfig{
-		Issuer: c.Issuer, Audience: c.Audience, Algorithms: c.Algorithms, Leeway: c.Leeway, Keys: remote,
+		Issuer: c.Issuer, Audience: c.Audience, Algorithms: c.Algorithms, Leeway: c.Leeway, Type: c.Type, Keys: remote,
 	})
 	if err != nil {
 		return &ConfigError{err, "run \"keymill verify --help\" to see the flags"}

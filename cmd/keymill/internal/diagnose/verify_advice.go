@@ -72,13 +72,17 @@ func (c *TokenCheck) typeAdvice() string {
 	has := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(name string) bool { return c.Token.claims[name] != nil })
 	}
-	typ := c.Token.headerText("typ")
+	typ := strings.TrimPrefix(strings.ToLower(c.Token.headerText("typ")), "application/")
 	switch {
+	case typ == jwks.TypeAccessToken:
+		return "it is an access token, and its audience has not the type JWT: leave out --type JWT, or change the audience with \"keymill audience set NAME --type JWT\""
 	case has("nonce", "at_hash", "c_hash", "auth_time"):
 		return "it looks like an ID token, which tells a client who logged in: send the access token to services"
 	case has("token_type"):
 		return "it looks like a token that djangorestframework-simplejwt signed itself: fetch one from Keymill"
-	case strings.EqualFold(typ, "JWT") || typ == "":
+	case typ == "jwt" && has("client_id"):
+		return "if its audience has the type JWT (\"keymill audience show NAME\" tells), the service has to expect that type: --type JWT; otherwise the issuer does not follow RFC 9068, section 2.1"
+	case typ == "jwt" || typ == "":
 		return "it is an ID token, or the issuer does not follow RFC 9068, section 2.1: send an access token from Keymill"
 	}
 	return "it is a JWT for another purpose: send the access token"

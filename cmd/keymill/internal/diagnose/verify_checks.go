@@ -38,7 +38,7 @@ func (c *TokenCheck) rows() []row {
 			found: terminal.Count(t.parts, "part") + ", " + terminal.Count(len(t.text), "byte")},
 		{name: "header", step: jwks.StepHeader, expected: "no crit, b64, zip, enc; no token inside", found: "none of them"},
 		{name: "algorithm", step: jwks.StepAlgorithm, also: jwks.StepKeyAlgorithm, expected: strings.Join(c.Algorithms, ", "), found: t.headerText("alg")},
-		{name: "type", step: jwks.StepType, expected: "at+jwt", found: t.headerText("typ")},
+		{name: "type", step: jwks.StepType, expected: c.Type, found: t.headerText("typ")},
 		{name: "key", step: jwks.StepKey, also: jwks.StepKeyID, expected: fmt.Sprintf("one of the %d in the set", len(c.keys.Keys)), found: t.headerText("kid")},
 		{name: "signature", step: jwks.StepSignature, expected: "by that key", found: "by that key"},
 		{name: "issuer", step: jwks.StepIssuer, expected: c.Issuer, found: t.claimText("iss")},
