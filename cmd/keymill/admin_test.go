@@ -10,6 +10,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/adminapi/adminapitest"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
 
@@ -53,6 +54,24 @@ func TestABrokenAnswerIsExplained(t *testing.T) {
 		_, _, err := adminapi.Ask[[]api.Key](t.Context(), server, http.MethodGet, "keys", nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestAServerThatEndsInTheMiddleIsNoQuestionOfTheUser: it has answered before, so what is not known is whether the last
+// change was made.
+func TestAServerThatEndsInTheMiddleIsNoQuestionOfTheUser(t *testing.T) {
+	requests := 0
+	server := adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests > 1 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Write([]byte("{}"))
+	}))
+	for _, want := range []string{"", "ended in the middle of a request"} {
+		_, _, err := adminapi.Ask[api.Key](t.Context(), server, http.MethodPost, "keys/rotate", []int{})
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(terminal.HintOf(err), "may be done or not")) {
+			t.Errorf("%v, hint %q", err, terminal.HintOf(err))
 		}
 	}
 }

@@ -119,7 +119,7 @@ func TestFilesAreApplied(t *testing.T) {
 	s.add("the secret of the file works", `keymill token --issuer https://id.example.com --client mailer --client-secret-file /etc/keymill/apply/mailer.secret`)
 	out := s.run(t)
 	for _, want := range []string{
-		"+ audience invoices (EdDSA, 10m, rfc9068, read write)\n+ client mailer (confidential, client_credentials, invoices, read)\n",
+		"+ audience invoices (alg EdDSA, ttl 10m, profile rfc9068, scopes read write)\n+ client mailer (confidential, grants client_credentials, audiences invoices, scopes read)\n",
 		"= 4 unchanged\n", "- verifier invoices-api (applied earlier, no longer in the files)\n= 3 unchanged\napplied\n",
 	} {
 		if !strings.Contains(out, want) {

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,8 @@ type Client struct {
 	socket string
 	remote *Remote // nil if it is the socket
 	http   *http.Client
+
+	answered atomic.Bool // at least one request
 }
 
 // Dial finds the running server of the first of dirs that has one.
@@ -144,6 +147,7 @@ func (a *Client) send(ctx context.Context, method, path string, header http.Head
 	if err != nil {
 		return nil, a.connectionError(err)
 	}
+	a.answered.Store(true)
 	return resp, nil
 }
 
@@ -184,7 +188,12 @@ func (a *Client) connectionError(err error) error {
 	if a.remote != nil {
 		return a.remote.connectionError(err)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+	lost := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case lost && a.answered.Load():
+		return terminal.WithHint(fmt.Errorf("the server on %s ended in the middle of a request", a.socket),
+			"what it was asked last may be done or not; see when it serves again")
+	case lost:
 		return terminal.WithHint(fmt.Errorf("the server on %s closed the connection without an answer", a.socket),
 			"it answers only its own user and root; run this as one of them")
 	}

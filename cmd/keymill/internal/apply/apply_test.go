@@ -37,10 +37,10 @@ users:
 func TestASecondRunChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.alice()
-	const want = `+ audience orders (EdDSA, 10m, rfc9068, read write)
-+ audience https://shop.example/api (EdDSA, 15m, rfc9068)
-+ client billing (confidential, client_credentials, orders, read)
-+ client web (public, refresh_token, https://shop.example/api orders, https://app.example.com)
+	const want = `+ audience orders (alg EdDSA, ttl 10m, profile rfc9068, scopes read write)
++ audience https://shop.example/api (alg EdDSA, ttl 15m, profile rfc9068)
++ client billing (confidential, grants client_credentials, audiences orders, scopes read)
++ client web (public, grants refresh_token, audiences https://shop.example/api orders, origins https://app.example.com, grace 0s, idle 7d)
 + verifier orders-api
 ~ user alice: claim deep added, claim level added, claim role added, claim tags added
 = 0 unchanged
@@ -76,7 +76,7 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 		{"idle: 7d", "idle: 1d", "~ client web: idle 7d → 24h\n    ! holds for sessions that exist as well: those that are past the new time end"},
 		{"origins: [https://app.example.com], ", "", "~ client web: origins https://app.example.com → none"},
 		{"level: 3, tags: [a, b]", "level: 4", "~ user alice: claim tags removed, claim level changed"},
-		{secretOfBilling, strings.Repeat("ab", 32), "~ client billing: secret: would be replaced\n    ! the old secret stops working at once"},
+		{secretOfBilling, strings.Repeat("ab", 32), "~ client billing: another secret\n    ! the old secret stops working at once"},
 	} {
 		got := w.apply(strings.Replace(sample, tt.old, tt.new, 1), false)
 		if !strings.HasPrefix(got, tt.want+"\n") || !strings.HasSuffix(got, "\n= 5 unchanged\napplied\n") {
@@ -93,7 +93,7 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 func TestATypeThatAFileDoesNotNameIsThatOfItsProfile(t *testing.T) {
 	w := newWorld(t)
 	const typed = "audiences: [{name: a, type: JWT}]"
-	if got := w.apply(typed, false); !strings.HasPrefix(got, "+ audience a (EdDSA, 15m, rfc9068, type JWT)\n    ! the type JWT does not") || strings.Count(got, "!") != 1 {
+	if got := w.apply(typed, false); !strings.HasPrefix(got, "+ audience a (alg EdDSA, ttl 15m, profile rfc9068, type JWT)\n    ! the type JWT does not") || strings.Count(got, "!") != 1 {
 		t.Errorf("new:\n%s", got)
 	}
 	if got := w.apply(typed, false); got != "= 1 unchanged\n" {
@@ -210,7 +210,7 @@ func TestWhatIsAddedByOtherMeansIsNeverPruned(t *testing.T) {
 	w.check(w.issuer.RemoveAudience(t.Context(), "a", "uid:0"))
 	w.request("DELETE", "verifier?name=v", nil)
 	byHand()
-	if got := w.apply(kept, true); !strings.HasPrefix(got, "+ audience kept (EdDSA, 15m, rfc9068)\n= 0 unchanged\n") {
+	if got := w.apply(kept, true); !strings.HasPrefix(got, "+ audience kept (alg EdDSA, ttl 15m, profile rfc9068)\n= 0 unchanged\n") {
 		t.Errorf("removed by hand, and added again: %s", got)
 	}
 	for _, name := range []string{"audience?name=a", "client?id=c", "verifier?name=v"} {
@@ -335,7 +335,7 @@ func TestAnErrorSaysWhatWasDone(t *testing.T) {
 	if err == nil || !strings.HasSuffix(err.Error(), "audience c changed since the plan was made; done before: + audience a, + audience b") {
 		t.Errorf("got %v", err)
 	}
-	if got := w.printed(p); !strings.HasSuffix(got, "+ audience c (EdDSA, 15m, rfc9068)\n= 0 unchanged\nstopped: 2 of 3 steps done\n") {
+	if got := w.printed(p); !strings.HasSuffix(got, "+ audience c (alg EdDSA, ttl 15m, profile rfc9068)\n= 0 unchanged\nstopped: 2 of 3 steps done\n") {
 		t.Error(got)
 	}
 }

@@ -44,7 +44,7 @@ func (p *planner) client(e *entry, s *Step) error {
 	}
 	want.Disabled = now.Disabled // who disabled a client does not want a file to enable it
 	if e.secret != nil && secret.Version([]secret.Record{{Hash: e.secret[:]}}) != now.SecretVersion {
-		s.Details = append(s.Details, "secret: would be replaced")
+		s.Details = append(s.Details, "another secret")
 		s.Warnings = append(s.Warnings, "the old secret stops working at once")
 	} else {
 		want.SecretSHA256 = ""
@@ -70,11 +70,14 @@ func addClient(e *entry, s *Step) error {
 	}
 	s.Act, s.body = add, want
 	s.Details = []string{kindOf(want.Public)}
-	for _, l := range [][]string{want.Grants, want.Audiences, want.Scopes, want.Origins, want.Introspect} {
-		if len(l) > 0 {
-			s.Details = append(s.Details, strings.Join(l, " "))
-		}
-	}
+	s.shows("grants", want.Grants)
+	s.shows("audiences", want.Audiences)
+	s.shows("scopes", want.Scopes)
+	s.shows("origins", want.Origins)
+	s.shows("introspect", want.Introspect)
+	s.show("grace", want.Grace)
+	s.show("idle", want.Idle)
+	s.show("absolute", want.Absolute)
 	return nil
 }
 
@@ -129,6 +132,20 @@ func setOf(list []string) map[string]bool {
 		set[s] = true
 	}
 	return set
+}
+
+// show says what is added, unless it is the default.
+func (s *Step) show(key, want string) {
+	if want != "" {
+		s.Details = append(s.Details, key+" "+showDuration(want))
+	}
+}
+
+// shows is show for lists.
+func (s *Step) shows(key string, want []string) {
+	if len(want) > 0 {
+		s.Details = append(s.Details, key+" "+showList(want))
+	}
 }
 
 // differ says what changes if the two values differ.

@@ -157,13 +157,13 @@ func (p *planner) audience(e *entry, s *Step) error {
 	switch {
 	case !exists:
 		s.Act, s.body, s.Warnings = add, stateOf(want), append(s.Warnings, profile.Warnings(e.name, want.Type)...)
-		s.Details = []string{want.Alg, showDuration(want.TTL), want.Profile}
+		s.show("alg", want.Alg)
+		s.show("ttl", want.TTL)
+		s.show("profile", want.Profile)
 		if want.Type != jwks.TypeAccessToken {
-			s.Details = append(s.Details, "type "+want.Type)
+			s.show("type", want.Type)
 		}
-		if len(want.Scopes) > 0 {
-			s.Details = append(s.Details, strings.Join(want.Scopes, " "))
-		}
+		s.shows("scopes", want.Scopes)
 		return nil
 	case now.Alg != want.Alg:
 		return e.at.wrong("%s signs with %s, which cannot change to %s; use another name for the new algorithm", e.label(), now.Alg, want.Alg)
