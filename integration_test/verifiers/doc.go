@@ -6,6 +6,7 @@
 //	node/    jose, express-oauth2-jwt-bearer, fast-jwt and @fastify/jwt
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
+//	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it
 //	(here)   coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
 //	         and this project's own jwks and jwks/grpc
 //
@@ -18,6 +19,7 @@
 //	TestAMissingAlgorithm…     a library refuses the algorithms that it does not support
 //	TestRotationNeverFails…    under load, with caches as old as max-age allows
 //	TestARevokedKeyIsRefused…  with such caches, when cached_until has passed
+//	TestWhatSeesARevocation    with the library's own caches: after a revocation alone, and after a flush
 //
 // No other library passes all of the matrix. Each case that a library fails is listed beside it
 // as a gap. A gap that is listed and does not exist fails the test, as an unlisted one does. So

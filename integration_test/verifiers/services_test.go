@@ -29,6 +29,7 @@ type library struct {
 	least time.Duration // shortest lifespan of a key set that can be set; 0: any
 	// reloads is true for a program that reads its keys from files. It knows them a moment after they were fetched.
 	reloads bool
+	sight   sight
 	// settled are the gaps that the settings of docs/verify close. Without the settings they
 	// exist. If it is nil, TestTheSettingsAreNeeded skips the library.
 	settled []gap
