@@ -41,6 +41,6 @@ func asks(text string) []string {
 		r.to("client/disable", "id", text), r.to("client/enable", "id", text), r.to("client/secret", "id", text), r.to("client/logout", "id", text),
 		r.to("client/remove", "id", text), r.to("user/disable", "user", text), r.to("user/enable", "user", text), r.to("user/logout", "user", text),
 		r.to("user/unblock", "user", text), r.to("user/remove", "user", text), r.to("verifier/add", "name", "fresh"),
-		r.to("verifier/remove", "name", text), r.to("session/revoke", "id", text, "user", text, "client", text),
+		r.to("verifier/remove", "name", text), r.to("session/revoke", "id", text+"0", "user", text, "client", text),
 	}
 }

@@ -173,14 +173,10 @@ func (q *question) first() string {
 	return q.Choice.Options[0].Value
 }
 
-// chosen returns a value of the choice. Any other value is the first.
-func (q *question) chosen(value string) string {
-	for _, o := range q.Choice.Options {
-		if o.Value == value {
-			return value
-		}
-	}
-	return q.first()
+// offers reports whether the choice has a value, or whether there is no choice. How long a secret that has leaked goes on must
+// not depend on a form that was changed on its way.
+func (q *question) offers(value string) bool {
+	return len(q.Choice.Options) == 0 || slices.ContainsFunc(q.Choice.Options, func(o option) bool { return o.Value == value })
 }
 
 // again returns the link to a new question.

@@ -96,6 +96,8 @@ func newChanging(t *testing.T) (*changing, *visitor, string) {
 	return c, v, v.login(t)
 }
 
+var optionValue = regexp.MustCompile(`<option value="([^"]*)"`)
+
 var tokenField = regexp.MustCompile(`name="token" value="(\w{26})"`)
 
 // answer opens the page of an action and returns the form that it would send.
@@ -106,7 +108,11 @@ func answer(t *testing.T, v *visitor, path, typed string) string {
 	if w.Code != 200 || token == nil {
 		t.Fatalf("%s asks nothing: %d\n%s", path, w.Code, w.Body)
 	}
-	return url.Values{"token": {token[1]}, "typed": {typed}}.Encode()
+	form := url.Values{"token": {token[1]}, "typed": {typed}}
+	if first := optionValue.FindStringSubmatch(w.Body.String()); first != nil {
+		form.Set("choice", first[1])
+	}
+	return form.Encode()
 }
 
 func wantRequests(t *testing.T, c *changing, want ...string) {
@@ -214,6 +220,34 @@ func TestAFormNeedsItsTokenAndOrigin(t *testing.T) {
 	if w := v.send("POST", base+"do", form); w.Code != http.StatusSeeOther {
 		t.Errorf("after a mistake the form does not work: %d", w.Code)
 	}
+}
+
+// TestAChoiceIsOneThatWasOffered: a secret that has leaked does not go on for a day because of a form that was changed.
+//
+// R120.
+func TestAChoiceIsOneThatWasOffered(t *testing.T) {
+	c, v, base := newChanging(t)
+	for choice, want := range map[string]string{"0s": `"old_for":"0s"`, "168h": `"old_for":"168h"`, "99999h": "", "": "", "0": ""} {
+		form, _ := url.ParseQuery(answer(t, v, base+"client/secret?id=name", ""))
+		form.Set("choice", choice)
+		before := len(c.requests())
+		w := v.send("POST", base+"do", form.Encode())
+		asked := strings.Join(c.requests()[before:], "")
+		if want == "" {
+			refused(t, w, http.StatusBadRequest, "a choice that was not offered. Nothing was done.")
+		}
+		if (want == "") != (asked == "") || !strings.Contains(asked, want) {
+			t.Errorf("with %q the server was asked %q", choice, asked)
+		}
+	}
+}
+
+// TestASessionThatHasEndedIsNotEnded again, and not said to be.
+func TestASessionThatHasEndedIsNotEnded(t *testing.T) {
+	c, v, base := newChanging(t)
+	c.change()
+	refused(t, v.send("GET", base+"session/revoke?id=name", ""), http.StatusBadRequest, "The session name has ended already: it is revoked.")
+	refused(t, v.send("GET", base+"session/revoke?id=other", ""), http.StatusBadRequest, "End it in a terminal: keymill session revoke other --data ")
 }
 
 // R120.

@@ -36,7 +36,10 @@ func (s *site) do(r *request) (*page, error) {
 	// A browser that goes away, for example because of a double click, does not stop a change half way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.patience)
 	defer cancel()
-	value := q.chosen(r.PostForm.Get("choice"))
+	value := r.PostForm.Get("choice")
+	if !q.offers(value) {
+		return q.refused(r, q.first(), http.StatusBadRequest, "This form has a choice that was not offered. Nothing was done."), nil
+	}
 	fresh, err := s.reread(ctx, r, q)
 	switch {
 	case err != nil:

@@ -36,6 +36,8 @@ type admin struct{ text string }
 func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now, text, list := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), a.text, []string{a.text, a.text, a.text, a.text, a.text}
 	session := api.Session{ID: text, User: text, Client: text, State: "revoked", Reason: text, Created: now, LastUsed: now, Expires: now, Ended: &now, Shared: true}
+	live := session
+	live.ID, live.State = text+"0", "live"
 	client := api.Client{ID: text, Grants: list, Audiences: list, Scopes: list, Origins: list, Introspect: list, Grace: text, Idle: text, Absolute: text, Created: now}
 	user := api.User{ID: text, Name: text, Scheme: text, Created: now, LastLogin: &now}
 	claim, _ := json.Marshal(text)
@@ -56,7 +58,7 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"verifiers":          []api.Verifier{{Name: text, Credential: "a-credential", URL: "a-credential", Usual: text, Missing: list, Waited: true, WaitedUntil: &now}},
 		"verifier":           api.Verifier{Name: text, Last: &now, Missing: list},
 		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
-		"sessions":           api.SessionPage{Sessions: []api.Session{session}, More: true, Next: text},
+		"sessions":           api.SessionPage{Sessions: []api.Session{session, live}, More: true, Next: text},
 		"settings":           []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
 		"activity":           []api.ActivityMinute{{Begin: now, Tokens: 5, Refusals: 1}},
 		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},

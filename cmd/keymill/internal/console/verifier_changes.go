@@ -82,11 +82,14 @@ func (s *site) askSession(r *request) (*question, error) {
 		return nil, err
 	}
 	for _, e := range list.Sessions {
-		if e.ID == name {
+		switch {
+		case e.ID == name && e.State == "live":
 			return s.endSession(r, e), nil
+		case e.ID == name:
+			return nil, badInput{"The session " + whole(name) + " has ended already: it is " + short(e.State) + "."}
 		}
 	}
-	return nil, badInput{"The session " + whole(name) + " is not among the newest " + strconv.Itoa(maxCounted) + " of its user. End it in a terminal."}
+	return nil, badInput{"The session " + whole(name) + " is not among the newest " + strconv.Itoa(maxCounted) + " that match. End it in a terminal: " + s.command("session", "revoke", name)}
 }
 
 func (s *site) endSession(r *request, e api.Session) *question {
