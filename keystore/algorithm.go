@@ -14,6 +14,7 @@ import (
 const (
 	RS256 = keytype.RS256
 	EdDSA = keytype.EdDSA
+	ES256 = keytype.ES256
 )
 
 // SupportedAlgorithms returns every algorithm that a ring can have, configured or not.

@@ -265,7 +265,7 @@ func (w *world) meet(kid string) {
 // flush revokes a key in that stage, or rotates, with a flush. The rule: its answer announces tokens of unknown kid for
 // max-age, of the flushed key only. The spare stays what it is.
 func (w *world) flush(stage Stage) {
-	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
+	alg := w.anyRing()
 	of := func(stage Stage) (out KeyInfo) {
 		for _, k := range w.list() {
 			if k.Alg == alg && k.Stage == stage {

@@ -18,7 +18,7 @@ import (
 
 // An ImportRequest is a key of another system, imported so that its tokens stay valid.
 type ImportRequest struct {
-	Key     []byte    // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK (RFC 7517)
+	Key     []byte    // PEM (PKCS #8, PKCS #1, SEC 1, SubjectPublicKeyInfo) or a JWK (RFC 7517)
 	Alg     string    // must match the key; "" takes the key's own
 	KID     string    // "" takes the JWK's own, else the RFC 7638 thumbprint
 	Until   time.Time // if not zero, the key only verifies, until this decision time

@@ -40,6 +40,15 @@ func pemOf(t *testing.T, kind string, key any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
+func ecKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func edKey(t *testing.T) ed25519.PrivateKey {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -111,7 +120,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 	good := pemOf(t, "PRIVATE KEY", key)
 	strong, _ := rsa.GenerateKey(rand.Reader, 2048)
 	weak := &rsa.PublicKey{N: rsaModulus(1024), E: 65537}
-	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ec, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	active := stage(t, r, Active)
 	later := time.Now().Add(time.Hour)
 	for name, tt := range map[string]struct {
@@ -127,7 +136,7 @@ func TestBadImportsAreRefusedWithAReason(t *testing.T) {
 		"the neutral Ed25519":                 {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{1}, make([]byte, 31)...))), Until: later}, "anyone"},
 		"a y above the prime":                 {ImportRequest{Key: pemOf(t, "PUBLIC KEY", ed25519.PublicKey(append([]byte{0xf0}, bytes.Repeat([]byte{0xff}, 31)...))), Until: later}, "canonical"},
 		"a huge exponent":                     {ImportRequest{Key: pemOf(t, "PUBLIC KEY", &rsa.PublicKey{N: rsaModulus(2048), E: 1<<31 + 1}), Until: later}, "exponent"},
-		"an EC key":                           {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA and Ed25519"},
+		"an EC key on P-384":                  {ImportRequest{Key: pemOf(t, "PRIVATE KEY", ec)}, "only RSA, Ed25519 and P-256"},
 		"another algorithm":                   {ImportRequest{Key: good, Alg: RS256}, "is for EdDSA"},
 		"an algorithm that is not configured": {ImportRequest{Key: pemOf(t, "PUBLIC KEY", strong.Public()), Until: later}, "keys.algorithms"},
 		"only the public half":                {ImportRequest{Key: pemOf(t, "PUBLIC KEY", key.Public())}, "public half"},

@@ -108,8 +108,8 @@ func (k Key) Stage(now time.Time) Stage {
 // A PublicKey is the only part of a key that this package exports.
 type PublicKey struct {
 	KID    string
-	Alg    string           // "RS256" or "EdDSA"
-	Public crypto.PublicKey // *rsa.PublicKey or ed25519.PublicKey
+	Alg    string           // one of SupportedAlgorithms
+	Public crypto.PublicKey // *rsa.PublicKey, ed25519.PublicKey or *ecdsa.PublicKey
 
 	Imported bool // another system may have the private half
 }

@@ -2,7 +2,9 @@ package keystore
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/base64"
 	"errors"
@@ -131,9 +133,25 @@ func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey)
 func TestOurKidsAreThumbprints(t *testing.T) {
 	modulus, _ := base64.RawURLEncoding.DecodeString("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")
 	x, _ := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
+	point := func(x, y string) crypto.PublicKey {
+		octets := []byte{4}
+		for _, coordinate := range []string{x, y} {
+			octets, _ = base64.RawURLEncoding.AppendDecode(octets, []byte(coordinate))
+		}
+		public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), octets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return public
+	}
 	for want, public := range map[string]crypto.PublicKey{
 		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, // RFC 7638, section 3.1
 		"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k": ed25519.PublicKey(x),                                        // RFC 8037, appendix A.3
+		// The jkt of RFC 9449, section 6.1, and points whose x, y or both begin with a zero octet.
+		"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I": point("l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs", "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA"),
+		"7Yxe6c_3bAa6kiaK1G-BZmi9EeNsUmlcbdnrtLeuK4E": point("AFVDiUrz0A7X10Cr29dclrBod7eH219w7qeLkKjXwAo", "u0yFo9jqKe-q-iRAaRLdhNWxTcMr9lbvbGvVil2UP5I"),
+		"WZsjbh58q8kl1WsGShqtiycImZtCgGbukDn4RAacMig": point("mGriUG8f8QTQQjCGHY9LSY9LxMbQCbMPdUTcEpuC0o0", "ADzMwKZGDgrjKKTZfTx7YdhvxiicGJ8lJREMRBuwfpc"),
+		"kAORMhlgziJZIHgXEMPBV0UiV4FORQftLpCrZ8oCbzI": point("ACBiT32ylIIMMaIbEKJujhkFPYFHR6b3oOiRa-IpmbU", "AOon8vj6IRHZ23OPzZzn6Se6US8g_p8MWqQJnBvYUAI"),
 	} {
 		if got, err := keytype.Thumbprint(public); err != nil || got != want {
 			t.Errorf("thumbprint %s, want %s (%v)", got, want, err)

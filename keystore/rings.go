@@ -24,7 +24,7 @@ import (
 // Config configures Rings. The caller has checked that MaxAge is at least a second,
 // Propagation at least twice MaxAge and RotateEvery at least twice Propagation.
 type Config struct {
-	Algorithms  []string      // one ring for each: "RS256", "EdDSA"
+	Algorithms  []string      // one ring for each, of SupportedAlgorithms
 	RotateEvery time.Duration // how long a key signs
 	Propagation time.Duration // how long a key is published before it signs
 	MaxAge      time.Duration // how long caches keep the set

@@ -131,9 +131,9 @@ func TestTheSizeOfASetIsEstimatedFromAbove(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		alg := EdDSA
-		if _, ok := public.(*rsa.PublicKey); ok {
-			alg = RS256
+		alg, err := keytype.Of(public)
+		if err != nil {
+			t.Fatal(err)
 		}
 		keys, published = append(keys, newKey(kid, alg, der, 0)), append(published, jwks.Key{KID: kid, Alg: alg, Public: public})
 	}
@@ -141,6 +141,7 @@ func TestTheSizeOfASetIsEstimatedFromAbove(t *testing.T) {
 	add("rsa", &rsa.PublicKey{N: product, E: 1<<31 - 1})
 	for n := range 20 {
 		add(wideKID(n), edKey(t).Public())
+		add(fmt.Sprintf("thumbprint-of-P-256-and-43-characters-%05d", n), ecKey(t).Public())
 		add(fmt.Sprintf("thumbprint-of-43-characters-0000000000000-%d", n), edKey(t).Public())
 	}
 	set, err := jwks.NewSet(published...)

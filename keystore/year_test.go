@@ -116,7 +116,7 @@ func newWorld(t *testing.T) *world {
 	master, _ := NewMasterKey()
 	w := &world{
 		t: t, rnd: rand.New(rand.NewPCG(2030, 1)), master: master, path: quickDir(t) + "/keys.db",
-		lifetime: map[string]time.Duration{RS256: 15 * time.Minute, EdDSA: time.Hour},
+		lifetime: map[string]time.Duration{RS256: 15 * time.Minute, EdDSA: time.Hour, ES256: 30 * time.Minute},
 		revoked:  make(map[string]bool), flushed: make(map[string][]string), excused: make(map[string]time.Time), stopped: make(map[string]time.Time),
 	}
 	for range 7 {
@@ -175,7 +175,7 @@ func (w *world) start() {
 	}
 	handler := jwks.NewHandler(5 * time.Minute)
 	cfg := Config{
-		Algorithms: []string{RS256, EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour,
+		Algorithms: SupportedAlgorithms(), RotateEvery: 720 * time.Hour, Propagation: time.Hour,
 		MaxAge: 5 * time.Minute, Heartbeat: 20 * time.Minute, Master: w.master,
 		Changed: func(keys []PublicKey) { w.publish(handler, keys) },
 	}
@@ -294,8 +294,13 @@ func (w *world) nextSign() time.Time {
 	return next
 }
 
+func (w *world) anyRing() string {
+	algorithms := SupportedAlgorithms()
+	return algorithms[w.rnd.IntN(len(algorithms))]
+}
+
 func (w *world) rotate(force bool) {
-	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
+	alg := w.anyRing()
 	got, err := w.rings.Rotate(w.t.Context(), RotateRequest{Alg: alg, Force: force}, "test")
 	var notReady *NotReadyError
 	if errors.As(err, &notReady) {
@@ -347,7 +352,7 @@ func (w *world) excuse(kid string, until time.Time) {
 }
 
 func (w *world) changeLifetime() {
-	alg := []string{RS256, EdDSA}[w.rnd.IntN(2)]
+	alg := w.anyRing()
 	w.lifetime[alg] = time.Duration(1+w.rnd.IntN(24*60)) * time.Minute
 	w.raise(alg)
 }
@@ -385,8 +390,10 @@ func (w *world) pass(d time.Duration) {
 	time.Sleep(first)
 	synctest.Wait()
 	w.sign(EdDSA, w.lifetime[EdDSA])
-	if w.rnd.IntN(8) == 0 {
-		w.sign(RS256, w.lifetime[RS256])
+	for _, alg := range []string{RS256, ES256} { // their signatures cost more
+		if w.rnd.IntN(8) == 0 {
+			w.sign(alg, w.lifetime[alg])
+		}
 	}
 	w.check()
 	time.Sleep(d - first)

@@ -36,8 +36,9 @@ func audienceAddCommand() *cobra.Command {
 		Short: "Add an audience",
 		Long: `Add an audience: one for each API that should accept tokens of its own. The name is 1 to 200
 visible ASCII characters and need not be a URI. EdDSA, the default, is faster and shorter;
-RS256 is what every library verifies. For a Django API that uses djangorestframework-simplejwt,
-choose RS256 and the profile simplejwt. For an API with Spring Security, choose RS256 and the
+RS256 is what every library verifies. ES256, if it is in keys.algorithms, is for software without
+EdDSA and costs less than RS256. For a Django API that uses djangorestframework-simplejwt, choose
+RS256 and the profile simplejwt. For an API with Spring Security, choose RS256 or ES256 and the
 profile spring. Some software accepts only tokens of the type JWT: --type JWT. Then nothing but
 the claims tells an access token from an ID token.`,
 		Example: `  keymill audience add orders --ttl 15m --scope read --scope write

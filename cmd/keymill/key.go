@@ -254,6 +254,7 @@ tokens carry it. Without flags the key becomes the spare and signs when its turn
 --until TIME it only verifies until then, and a public key is enough. Use --sign-now if
 services already know the key.
 
+An RSA, Ed25519 or P-256 key is taken if its algorithm (RS256, EdDSA, ES256) is in keys.algorithms.
 A PEM file may have certificates too: the key is taken. The error for another format names it
 and the command that converts it.`,
 		Example: `  keymill key import old.pem --kid 2024-01 --until 2027-01-31T00:00:00Z

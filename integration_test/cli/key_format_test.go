@@ -19,6 +19,13 @@ openssl genpkey -algorithm ed25519 -out ed.pem
 openssl ecparam -name prime256v1 -genkey -out ec-sec1.pem
 openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out ec-pkcs8.pem
 openssl pkey -in ec-pkcs8.pem -pubout -out ec-public.pem
+openssl pkey -in ec-pkcs8.pem -ec_conv_form compressed -out ec-compressed.pem
+openssl ec -in ec-pkcs8.pem -conv_form compressed -out ec-sec1-compressed.pem
+openssl pkey -in ec-pkcs8.pem -pubout -ec_conv_form compressed -out ec-public-compressed.pem
+openssl ecparam -name prime256v1 -param_enc explicit -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out ec-explicit.pem
+openssl ecparam -name secp256k1 -genkey -noout -out ec-secp256k1-sec1.pem
+openssl pkcs8 -topk8 -nocrypt -in ec-secp256k1-sec1.pem -out ec-secp256k1.pem
+openssl ecparam -name secp384r1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out ec-p384.pem
 openssl genpkey -algorithm ed448 -out ed448.pem
 openssl genpkey -algorithm x25519 -out x25519.pem
 openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out pss.pem
@@ -55,7 +62,8 @@ base64 < rsa.pem > twice.txt
 grep -v -e ----- rsa.pem > bare.txt
 ssh-keygen -q -t rsa -b 2048 -N '' -f ssh-rsa
 ssh-keygen -q -t ed25519 -N '' -f ssh-ed25519
-ssh-keygen -q -t ecdsa -N '' -f ssh-ecdsa
+ssh-keygen -q -t ecdsa -b 256 -N '' -f ssh-ecdsa
+ssh-keygen -q -t ecdsa -b 384 -N '' -f ssh-ecdsa-384
 cp ssh-rsa ssh-rsa-encrypted && ssh-keygen -q -p -P '' -N secret -f ssh-rsa-encrypted
 cp ssh-ed25519 ssh-ed25519-encrypted && ssh-keygen -q -p -P '' -N secret -f ssh-ed25519-encrypted
 ssh-keygen -e -f ssh-rsa.pub > ssh-rsa-4716.pub
@@ -71,7 +79,7 @@ type keyFormat struct {
 // TestEveryFormatOfAKeyIsTakenOrNamed imports each file. It runs the command line of the hint as it is
 // printed, and imports what that makes, until the key is in the store.
 func TestEveryFormatOfAKeyIsTakenOrNamed(t *testing.T) {
-	s := server.Start(t, server.Options{})
+	s := server.Start(t, server.Options{Config: "keys: {algorithms: [RS256, EdDSA, ES256]}"})
 	dir := t.TempDir()
 	makeFiles := exec.Command("bash", "-c", keyFiles)
 	makeFiles.Dir = dir
@@ -86,9 +94,13 @@ func TestEveryFormatOfAKeyIsTakenOrNamed(t *testing.T) {
 		{"ed-pkcs8-encrypted.pem", "an encrypted private key (PKCS #8)", password},
 		{"cert-and-encrypted.pem", "an encrypted private key (PKCS #8)", password},
 		{"rsa-pkcs1-encrypted.pem", "an encrypted private key (PKCS #1)", password},
-		{"ec-sec1.pem", "an EC private key (SEC 1)", none}, {"ec-sec1-encrypted.pem", "an EC private key (SEC 1)", none},
-		{"ec-pkcs8.pem", "an EC private key (PKCS #8)", none}, {"ec-public.pem", "an EC public key", none},
-		{"ec.der", "an EC private key (PKCS #8)", none}, {"ec-sec1.der", "an EC private key in DER (SEC 1)", none}, {"ec-parameters.pem", "parameters of an EC key", none},
+		{"ec-sec1.pem", "", ""}, {"ec-sec1-encrypted.pem", "an encrypted EC private key (SEC 1)", password},
+		{"ec-pkcs8.pem", "", ""}, {"ec-public.pem", "", ""},
+		{"ec-compressed.pem", "an EC key whose point is compressed", ""}, {"ec-sec1-compressed.pem", "an EC key whose point is compressed", ""},
+		{"ec-public-compressed.pem", "an EC key whose point is compressed", ""},
+		{"ec-explicit.pem", "an EC key on an unusual curve", none}, {"ec-secp256k1.pem", "an EC key on the curve secp256k1", none},
+		{"ec-secp256k1-sec1.pem", "an EC key on the curve secp256k1", none}, {"ec-p384.pem", "an EC key on the curve P-384", none},
+		{"ec.der", "a private key in DER (PKCS #8)", ""}, {"ec-sec1.der", "an EC private key in DER (SEC 1)", ""}, {"ec-parameters.pem", "parameters of an EC key", none},
 		{"ed448.pem", "an Ed448 key", none}, {"x25519.pem", "an X25519 key", none}, {"pss.pem", "an RSA-PSS key", none},
 		{"rsa-pkcs8.der", "a private key in DER (PKCS #8)", ""}, {"rsa-pkcs1.der", "a private key in DER (PKCS #1)", ""},
 		{"ed.der", "a private key in DER", ""}, {"rsa-encrypted.der", "an encrypted private key in DER", password},
@@ -102,7 +114,8 @@ func TestEveryFormatOfAKeyIsTakenOrNamed(t *testing.T) {
 		{"ssh-rsa", "an OpenSSH private key", ""}, {"ssh-ed25519", "an OpenSSH private key", ""},
 		{"ssh-rsa-encrypted", "an encrypted OpenSSH private key", " -P secret"},
 		{"ssh-ed25519-encrypted", "an encrypted OpenSSH private key", " -P secret"},
-		{"ssh-ecdsa", "an OpenSSH private key of another type", none}, {"ssh-ecdsa.pub", "an SSH public key of another type", none},
+		{"ssh-ecdsa", "an OpenSSH private key", ""}, {"ssh-ecdsa.pub", "an SSH public key", ""},
+		{"ssh-ecdsa-384", "an OpenSSH private key of another type", none}, {"ssh-ecdsa-384.pub", "an SSH public key of another type", none},
 		{"ssh-rsa.pub", "an SSH public key", ""}, {"ssh-ed25519.pub", "an SSH public key", ""},
 		{"ssh-rsa-4716.pub", "an SSH public key (RFC 4716)", ""}, {"ssh-ed25519-cert.pub", "an SSH certificate", none},
 	} {

@@ -66,7 +66,7 @@ type Revocation struct {
 
 // An ImportKeyRequest imports a key of another system.
 type ImportKeyRequest struct {
-	Key     refusal.Secret `json:"key"`      // PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) or a JWK; required
+	Key     refusal.Secret `json:"key"`      // PEM (PKCS #8, PKCS #1, SEC 1, SubjectPublicKeyInfo) or a JWK; required
 	Alg     string         `json:"alg"`      // "" where the key names it
 	KID     string         `json:"kid"`      // "" for the JWK's own, else the RFC 7638 thumbprint
 	Until   *time.Time     `json:"until"`    // not null: the key only verifies, until then

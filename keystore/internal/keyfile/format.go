@@ -27,25 +27,27 @@ func (e *FormatError) Error() string {
 // Command lines that convert the file FILE. Those that write a private key make a file of mode 0600.
 // None writes to a name that the file is likely to have.
 const (
-	opensslKey      = "openssl pkey -in FILE -out keymill-key.pem"
-	opensslDER      = "openssl pkey -inform DER -in FILE -out keymill-key.pem"
-	opensslPublic   = "openssl pkey -pubin -inform DER -in FILE -out keymill-public.pem"
-	opensslPublic1  = "openssl rsa -RSAPublicKey_in -inform DER -in FILE -pubout -out keymill-public.pem"
-	opensslCert     = "openssl x509 -in FILE -noout -pubkey > keymill-public.pem"
-	opensslCertDER  = "openssl x509 -inform DER -in FILE -noout -pubkey > keymill-public.pem"
-	opensslRequest  = "openssl req -in FILE -noout -pubkey > keymill-public.pem"
-	opensslPKCS7    = "openssl pkcs7 -in FILE -print_certs -out keymill-certificates.pem"
-	opensslPKCS12   = "openssl pkcs12 -in FILE -nocerts -nodes -out keymill-key.pem"
-	keytoolPKCS12   = "keytool -importkeystore -srckeystore FILE -destkeystore keymill-key.p12 -deststoretype PKCS12"
-	sshDecrypt      = "cp FILE keymill-key && ssh-keygen -p -N '' -f keymill-key"
-	sshRSA          = "cp FILE keymill-key.pem && ssh-keygen -p -N '' -m PKCS8 -f keymill-key.pem"
-	sshRSAPublic    = "ssh-keygen -e -m PKCS8 -f FILE > keymill-public.pem"
-	sshUnpackPublic = "ssh-keygen -i -f FILE > keymill-key.pub"
-	puttyKey        = "puttygen FILE -O private-openssh -o keymill-key"
-	firstOfJWKS     = "(umask 077; jq '.keys[%d]' FILE > keymill-key.jwk)"
-	memberOfJSON    = "(umask 077; jq -r .private_key FILE > keymill-key.pem)"
-	unescape        = `(umask 077; sed 's/\\n/\n/g; s/"//g' FILE > keymill-key.pem)`
-	decodeBase64    = "(umask 077; base64 -d FILE > keymill-key)"
+	opensslKey                = "openssl pkey -in FILE -out keymill-key.pem"
+	opensslDER                = "openssl pkey -inform DER -in FILE -out keymill-key.pem"
+	opensslUncompressed       = "openssl pkey -in FILE -ec_conv_form uncompressed -out keymill-key.pem"
+	opensslUncompressedPublic = "openssl pkey -pubin -in FILE -ec_conv_form uncompressed -pubout -out keymill-public.pem"
+	opensslPublic             = "openssl pkey -pubin -inform DER -in FILE -out keymill-public.pem"
+	opensslPublic1            = "openssl rsa -RSAPublicKey_in -inform DER -in FILE -pubout -out keymill-public.pem"
+	opensslCert               = "openssl x509 -in FILE -noout -pubkey > keymill-public.pem"
+	opensslCertDER            = "openssl x509 -inform DER -in FILE -noout -pubkey > keymill-public.pem"
+	opensslRequest            = "openssl req -in FILE -noout -pubkey > keymill-public.pem"
+	opensslPKCS7              = "openssl pkcs7 -in FILE -print_certs -out keymill-certificates.pem"
+	opensslPKCS12             = "openssl pkcs12 -in FILE -nocerts -nodes -out keymill-key.pem"
+	keytoolPKCS12             = "keytool -importkeystore -srckeystore FILE -destkeystore keymill-key.p12 -deststoretype PKCS12"
+	sshDecrypt                = "cp FILE keymill-key && ssh-keygen -p -N '' -f keymill-key"
+	sshPEM                    = "cp FILE keymill-key.pem && ssh-keygen -p -N '' -m PKCS8 -f keymill-key.pem"
+	sshPEMPublic              = "ssh-keygen -e -m PKCS8 -f FILE > keymill-public.pem"
+	sshUnpackPublic           = "ssh-keygen -i -f FILE > keymill-key.pub"
+	puttyKey                  = "puttygen FILE -O private-openssh -o keymill-key"
+	firstOfJWKS               = "(umask 077; jq '.keys[%d]' FILE > keymill-key.jwk)"
+	memberOfJSON              = "(umask 077; jq -r .private_key FILE > keymill-key.pem)"
+	unescape                  = `(umask 077; sed 's/\\n/\n/g; s/"//g' FILE > keymill-key.pem)`
+	decodeBase64              = "(umask 077; base64 -d FILE > keymill-key)"
 
 	// ssh-keygen writes no Ed25519 key in PEM.
 	pythonSSH = "(umask 077; python3 -c 'import sys; from cryptography.hazmat.primitives.serialization import *; " +
@@ -56,15 +58,17 @@ const (
 		".public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))' < FILE > keymill-public.pem"
 )
 
+// sshP256 is the type of keys on P-256 (RFC 5656, section 6.2).
+const sshP256 = "ecdsa-sha2-nistp256"
+
 // notConvertible names a key of a type that has no ring.
 func notConvertible(kind string) *FormatError {
-	return &FormatError{Format: kind + "; only RSA and Ed25519 keys are taken, and a key cannot be converted into one of another type"}
+	return &FormatError{Format: kind + "; only RSA, Ed25519 and P-256 keys are taken, and a key cannot be converted into one of another type"}
 }
 
 // unsupportedPEM maps the types of PEM blocks that are named and not taken.
 var unsupportedPEM = map[string]*FormatError{
 	"ENCRYPTED PRIVATE KEY":   {"an encrypted private key (PKCS #8)", opensslKey},
-	"EC PRIVATE KEY":          notConvertible("an EC private key (SEC 1)"),
 	"EC PARAMETERS":           {"parameters of an EC key, without the key", ""},
 	"DSA PRIVATE KEY":         notConvertible("a DSA private key"),
 	"DSA PARAMETERS":          {"parameters of a DSA key, without the key", ""},
@@ -131,8 +135,8 @@ func base64Format(text string) *FormatError {
 
 func puttyFormat(text string) *FormatError {
 	line, _, _ := strings.Cut(text, "\n")
-	if strings.Contains(line, "ecdsa-") || strings.Contains(line, "ssh-dss") {
-		return notConvertible("an EC or DSA private key of PuTTY")
+	if strings.Contains(line, "ssh-dss") || strings.Contains(line, "ecdsa-") && !strings.Contains(line, sshP256) {
+		return notConvertible("a DSA private key of PuTTY, or one on another curve than P-256")
 	}
 	return &FormatError{"a private key of PuTTY", puttyKey}
 }
@@ -141,8 +145,8 @@ func sshPublicFormat(kind string) *FormatError {
 	switch {
 	case strings.Contains(kind, "-cert-v01@"):
 		return &FormatError{Format: "an SSH certificate; give the public key that it was made for"}
-	case kind == "ssh-rsa":
-		return &FormatError{"an SSH public key", sshRSAPublic}
+	case kind == "ssh-rsa", kind == sshP256:
+		return &FormatError{"an SSH public key", sshPEMPublic}
 	case kind == "ssh-ed25519":
 		return &FormatError{"an SSH public key", pythonSSHPublic}
 	}
@@ -175,17 +179,17 @@ func opensshFormat(der []byte) *FormatError {
 	switch {
 	case !ok:
 		return damagedPEM
-	case kind != "ssh-rsa" && kind != "ssh-ed25519":
+	case kind != "ssh-rsa" && kind != "ssh-ed25519" && kind != sshP256:
 		return notConvertible("an OpenSSH private key of another type")
 	case string(cipher) != "none":
 		return &FormatError{"an encrypted OpenSSH private key", sshDecrypt}
-	case kind == "ssh-rsa":
-		return &FormatError{"an OpenSSH private key", sshRSA}
+	case kind != "ssh-ed25519":
+		return &FormatError{"an OpenSSH private key", sshPEM}
 	}
 	return &FormatError{"an OpenSSH private key", pythonSSH}
 }
 
-// unsupportedJSON returns the format of a JSON document that is not a JWK for RSA or Ed25519, or nil.
+// unsupportedJSON returns the format of a JSON document that is not a JWK of a type that is taken, or nil.
 func unsupportedJSON(b []byte) *FormatError {
 	var document struct {
 		Keys       []struct{ Kty, Crv string } `json:"keys"`
@@ -201,16 +205,14 @@ func unsupportedJSON(b []byte) *FormatError {
 	case len(document.Keys) > 0:
 		first := 0
 		for n := len(document.Keys) - 1; n >= 0; n-- {
-			if k := document.Keys[n]; k.Kty == "RSA" || k.Crv == "Ed25519" {
+			if k := document.Keys[n]; k.Kty == "RSA" || k.Crv == "Ed25519" || k.Crv == "P-256" {
 				first = n
 			}
 		}
 		return &FormatError{"a set of keys (JWKS); give one key at a time", fmt.Sprintf(firstOfJWKS, first)}
-	case document.Kty == "EC":
-		return notConvertible("an EC key (JWK)")
 	case document.Kty == "oct":
-		return &FormatError{Format: "a shared secret (JWK oct); only RSA and Ed25519 keys are taken, because services verify with the public half"}
-	case document.Kty != "" && document.Kty != "RSA" && document.Crv != "Ed25519":
+		return &FormatError{Format: "a shared secret (JWK oct); only RSA, Ed25519 and P-256 keys are taken, because services verify with the public half"}
+	case document.Kty != "" && document.Kty != "RSA" && document.Kty != "EC" && document.Crv != "Ed25519":
 		return notConvertible("a JWK of another type")
 	case strings.Contains(document.PrivateKey, "-----BEGIN "):
 		return &FormatError{"a JSON document with a key in the member private_key", memberOfJSON}

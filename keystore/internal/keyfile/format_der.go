@@ -2,9 +2,11 @@ package keyfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -26,8 +28,8 @@ func unsupportedDER(der []byte) *FormatError {
 	if _, err := x509.ParsePKCS1PrivateKey(der); err == nil {
 		return &FormatError{"a private key in DER (PKCS #1)", opensslDER}
 	}
-	if _, err := x509.ParseECPrivateKey(der); err == nil {
-		return notConvertible("an EC private key in DER (SEC 1)")
+	if key, err := x509.ParseECPrivateKey(der); err == nil {
+		return typeOr(key, &FormatError{"an EC private key in DER (SEC 1)", opensslDER})
 	}
 	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
 		return typeOr(key, &FormatError{"a public key in DER", opensslPublic})
@@ -38,7 +40,7 @@ func unsupportedDER(der []byte) *FormatError {
 	if _, err := x509.ParseCertificate(der); err == nil {
 		return &FormatError{"an X.509 certificate in DER, which has only a public key", opensslCertDER}
 	}
-	if kind := unsupportedPKCS8(der); kind != nil {
+	if kind := cmp.Or(unsupportedPKCS8(der), sec1Fault(der)); kind != nil {
 		return kind
 	}
 	var envelope struct { // EncryptedPrivateKeyInfo (RFC 5958, section 3)
@@ -59,15 +61,18 @@ func unsupportedDER(der []byte) *FormatError {
 	return nil
 }
 
-// typeOr returns otherwise for an RSA or Ed25519 key, and for any other the error that names its type.
+// typeOr returns otherwise for an RSA, Ed25519 or P-256 key, and for any other the error that names its type.
 func typeOr(key any, otherwise *FormatError) *FormatError {
-	switch key.(type) {
+	switch key := key.(type) {
 	case *rsa.PrivateKey, *rsa.PublicKey, ed25519.PrivateKey, ed25519.PublicKey:
 		return otherwise
 	case *ecdsa.PrivateKey:
-		return notConvertible("an EC private key (PKCS #8)")
+		return typeOr(&key.PublicKey, otherwise)
 	case *ecdsa.PublicKey:
-		return notConvertible("an EC public key")
+		if key.Curve == elliptic.P256() {
+			return otherwise
+		}
+		return notConvertible("an EC key on the curve " + key.Curve.Params().Name)
 	case *ecdh.PrivateKey, *ecdh.PublicKey:
 		return notConvertible("an X25519 key, which cannot sign")
 	}
@@ -75,7 +80,7 @@ func typeOr(key any, otherwise *FormatError) *FormatError {
 }
 
 // unsupportedPKCS8 names a private key (RFC 5958) or public key whose type crypto/x509 does not know,
-// by its object identifier; nil if der is neither.
+// by its object identifier, or says why an EC key is not read; nil if der is neither.
 func unsupportedPKCS8(der []byte) *FormatError {
 	var private struct {
 		Version   int
@@ -87,21 +92,21 @@ func unsupportedPKCS8(der []byte) *FormatError {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}
-	var id asn1.ObjectIdentifier
+	var algorithm pkix.AlgorithmIdentifier
 	if _, err := asn1.Unmarshal(der, &private); err == nil {
-		id = private.Algorithm.Algorithm
+		algorithm = private.Algorithm
 	} else if _, err := asn1.Unmarshal(der, &public); err == nil {
-		id = public.Algorithm.Algorithm
+		algorithm = public.Algorithm
 	} else {
 		return nil
 	}
-	switch id.String() {
+	switch algorithm.Algorithm.String() {
 	case "1.2.840.113549.1.1.1", "1.3.101.112":
 		return damagedPEM
 	case "1.2.840.113549.1.1.10":
 		return notConvertible("an RSA-PSS key, which cannot sign RS256")
-	case "1.2.840.10045.2.1":
-		return notConvertible("an EC key on an unusual curve")
+	case oidEC:
+		return ecFault(algorithm.Parameters.FullBytes, public.Key.Bytes)
 	case "1.2.840.10040.4.1":
 		return notConvertible("a DSA key")
 	case "1.3.101.113":

@@ -5,7 +5,9 @@ package keyfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -17,7 +19,7 @@ import (
 )
 
 // ErrFormat means that the file is in no format that this package knows.
-var ErrFormat = errors.New("the key is neither PEM (PKCS #8, PKCS #1, SubjectPublicKeyInfo) nor a JWK")
+var ErrFormat = errors.New("the key is neither PEM (PKCS #8, PKCS #1, SEC 1, SubjectPublicKeyInfo) nor a JWK")
 
 // A Key is a key as it was given.
 type Key struct {
@@ -107,6 +109,11 @@ func parsePEM(block *pem.Block) (any, error) {
 			return nil, &FormatError{"an encrypted private key (PKCS #1)", opensslKey}
 		}
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		if block.Headers["DEK-Info"] != "" {
+			return nil, &FormatError{"an encrypted EC private key (SEC 1)", opensslKey}
+		}
+		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "PUBLIC KEY":
 		key, err = x509.ParsePKIXPublicKey(block.Bytes)
 	case "RSA PUBLIC KEY":
@@ -123,17 +130,25 @@ func parsePEM(block *pem.Block) (any, error) {
 		if other := typeOr(key, nil); other != nil {
 			return nil, other
 		}
+		if private, ok := key.(*ecdsa.PrivateKey); ok {
+			if fault := checkEmbedded(block.Bytes, private); fault != nil {
+				return nil, fault
+			}
+		}
 		return key, nil
 	}
-	if format := unsupportedPKCS8(block.Bytes); format != nil {
-		return nil, format
-	}
-	return nil, damagedPEM
+	return nil, cmp.Or(unsupportedPKCS8(block.Bytes), sec1Fault(block.Bytes), damagedPEM)
 }
 
 func parseJWK(b []byte) (Key, error) {
 	if format := unsupportedJSON(b); format != nil {
 		return Key{}, format
+	}
+	var member map[string]json.RawMessage // a struct would also match names in another case
+	if json.Unmarshal(b, &member) == nil && string(member["kty"]) == `"EC"` {
+		if err := checkJWK(member); err != nil {
+			return Key{}, err
+		}
 	}
 	var jwk jose.JSONWebKey
 	if json.Unmarshal(b, &jwk) != nil || !jwk.Valid() {

@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"errors"
@@ -10,8 +11,8 @@ import (
 	"keymill/keystore/randomness"
 )
 
-// CheckPrivate looks at what only the private half of an imported key shows: the secret of an Ed25519 key, and the
-// factors of an RSA modulus.
+// CheckPrivate looks at what only the private half of an imported key shows: the secret of an Ed25519 or EC key, and
+// the factors of an RSA modulus.
 // CheckRSA has accepted the public half. Validate checks that the factors make the modulus, that d and the
 // values of the Chinese remainder theorem fit them, that d is larger than the root of the modulus, and that
 // two primes are as distant as FIPS 186-5 requires.
@@ -21,10 +22,18 @@ import (
 // makes one prime longer and one shorter by a thirty-second part of the modulus. None of this helps to
 // factor the modulus, so both are accepted.
 func CheckPrivate(private crypto.Signer) error {
-	key, ok := private.(*rsa.PrivateKey)
-	if !ok {
-		return checkSeed(private.(ed25519.PrivateKey)) // algorithmOf accepts no other type
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		return checkPrimes(key)
+	case ed25519.PrivateKey:
+		return checkSeed(key)
+	case *ecdsa.PrivateKey:
+		return checkScalar(key)
 	}
+	return fmt.Errorf("a private key of the type %T is not supported", private)
+}
+
+func checkPrimes(key *rsa.PrivateKey) error {
 	if len(key.Primes) != 2 {
 		return fmt.Errorf("the RSA modulus has %d prime factors; only keys with two are imported", len(key.Primes))
 	}

@@ -4,7 +4,9 @@ package keytype
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
@@ -17,6 +19,7 @@ import (
 const (
 	RS256 = "RS256"
 	EdDSA = "EdDSA"
+	ES256 = "ES256"
 )
 
 // algorithms lists every algorithm that a ring can have. What depends on the algorithm is a column here, so that
@@ -28,6 +31,7 @@ var algorithms = []struct {
 }{
 	{EdDSA, generateEd25519, ed25519.PublicKeySize},
 	{RS256, generateRSA, RSABits / 8},
+	{ES256, generateP256, 2 * 32},
 }
 
 // RSABits is the size of the RSA keys that we make. 3072 bits would double the time to verify and
@@ -40,6 +44,8 @@ func generateEd25519() (crypto.Signer, error) {
 	_, k, err := ed25519.GenerateKey(rand.Reader)
 	return k, err
 }
+
+func generateP256() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
 
 // Algorithms returns every algorithm that a ring can have, configured or not.
 func Algorithms() []string {
@@ -70,11 +76,15 @@ func Generate(alg string) (crypto.Signer, error) {
 
 // Of returns the algorithm of a public key.
 func Of(public crypto.PublicKey) (string, error) {
-	switch public.(type) {
+	switch k := public.(type) {
 	case ed25519.PublicKey:
 		return EdDSA, nil
 	case *rsa.PublicKey:
 		return RS256, nil
+	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P256() {
+			return ES256, nil
+		}
 	}
-	return "", errors.New("the key type is not supported; only RSA and Ed25519 keys can sign")
+	return "", errors.New("the key type is not supported; only RSA, Ed25519 and P-256 keys can sign")
 }

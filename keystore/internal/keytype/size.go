@@ -2,6 +2,7 @@ package keytype
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/json"
 )
@@ -15,8 +16,11 @@ const (
 func JWKBytes(kid string, public crypto.PublicKey) int {
 	quoted, _ := json.Marshal(kid) // escapes can be six times as long
 	n := 32
-	if key, ok := public.(*rsa.PublicKey); ok {
+	switch key := public.(type) {
+	case *rsa.PublicKey:
 		n = (key.N.BitLen() + 7) / 8
+	case *ecdsa.PublicKey:
+		n = 2 * 32 // x and y
 	}
 	return jwkNames + len(quoted) + base64Bytes(n)
 }

@@ -3,6 +3,7 @@ package signing
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -62,6 +63,10 @@ func (s *Signer) selfTest() error {
 	case *rsa.PublicKey:
 		sum := sha256.Sum256(message)
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature)
+	case *ecdsa.PublicKey:
+		if !verifyES256(public, message, signature) {
+			return errors.New("the public half does not verify a signature of the private half")
+		}
 	}
 	return nil
 }
@@ -74,8 +79,10 @@ func (s *Signer) sign(input []byte) ([]byte, error) {
 	case *rsa.PrivateKey:
 		sum := sha256.Sum256(input)
 		return rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
+	case *ecdsa.PrivateKey:
+		return signES256(key, input)
 	}
-	return nil, errors.New("the private key is neither RSA nor Ed25519")
+	return nil, errors.New("the private key is not of RSA, Ed25519 or P-256")
 }
 
 // maxSignature is the size of a signature with 8192 bits, the largest RSA key that is imported.

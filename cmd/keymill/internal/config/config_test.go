@@ -85,7 +85,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"list for one value", ok + "listen: [127.0.0.1:1]\n", `:2: listen: one value is expected, not a list`},
 		{"one value for a list", ok + "keys: {algorithms: EdDSA}\n", `:2: keys.algorithms: a list is expected: [EdDSA]`},
 		{"empty list", ok + "keys: {algorithms: []}\n", `:2: keys.algorithms: the list is empty`},
-		{"unknown algorithm", ok + "keys: {algorithms: [HS256]}\n", `:2: keys.algorithms: "HS256" is not supported; choose from EdDSA, RS256`},
+		{"unknown algorithm", ok + "keys: {algorithms: [HS256]}\n", `:2: keys.algorithms: "HS256" is not supported; choose from EdDSA, RS256, ES256`},
 		{"algorithm twice", ok + "keys: {algorithms: [EdDSA, EdDSA]}\n", `:2: keys.algorithms: EdDSA is listed twice`},
 		{"no port", ok + "listen: localhost\n", `:2: listen: "localhost" is not an address like 127.0.0.1:8420`},
 		{"port too large", ok + "listen: 127.0.0.1:65536\n", `:2: listen: "65536" is not a port`},
