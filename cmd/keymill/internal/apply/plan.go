@@ -256,7 +256,7 @@ func (p *planner) leftovers(marks []api.Applied, prune bool) error {
 	return nil
 }
 
-// warnOfSessions says how many sessions end with a client.
+// warnOfSessions says how many sessions end with a client, and whether users log in through it.
 func (p *planner) warnOfSessions(s *Step) error {
 	var page api.SessionPage
 	query := url.Values{"client": {s.Name}, "limit": {"1000"}}
@@ -274,6 +274,11 @@ func (p *planner) warnOfSessions(s *Step) error {
 		s.Warnings = append(s.Warnings, "ends all its sessions, "+terminal.Count(live, "live session")+" or more")
 	case live > 0:
 		s.Warnings = append(s.Warnings, "ends "+terminal.Count(live, "live session"))
+	}
+	unused := s.removal()
+	unused.Path += "&unused=true"
+	if no := (*refused)(nil); errors.As(p.dry(unused), &no) && strings.Contains(no.Detail, "users log in through") {
+		s.Warnings = append(s.Warnings, no.Detail)
 	}
 	return nil
 }

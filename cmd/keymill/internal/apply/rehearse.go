@@ -53,18 +53,26 @@ func (p *planner) rehearse() error {
 	return nil
 }
 
-// try sends a request with dry_run.
-func (p *planner) try(s *Step, r Request) error {
+// dry sends a request that is only tried.
+func (p *planner) dry(r Request) error {
 	separator := "?"
 	if strings.Contains(r.Path, "?") {
 		separator = "&"
 	}
 	r.Path += separator + "dry_run=true"
 	_, err := p.server.ask(p.ctx, r, nil)
+	return err
+}
+
+// try tries a request of a step.
+func (p *planner) try(s *Step, r Request) error {
+	err := p.dry(r)
 	no := (*refused)(nil)
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &no) && strings.Contains(no.Detail, "unknown parameter 'dry_run'"):
+		return errors.New("the server has an earlier version and cannot check a plan; use the keymill of its version, or update it")
 	case s.Act == remove && errors.As(err, &no) && no.Code == "in_use":
 		return nil // until the steps before it are done: see checkUnused
 	case s.Act == forget && errors.As(err, &no) && no.Code == "not_found":

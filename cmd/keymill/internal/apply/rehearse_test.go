@@ -1,11 +1,14 @@
 package apply_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"keymill/cmd/keymill/internal/apply"
 	"keymill/issuer/api"
 	"keymill/issuer/verifiers"
 )
@@ -89,5 +92,20 @@ func TestPrunedVerifiersMakeRoom(t *testing.T) {
 	}
 	if got := w.names(); len(got) != 2*verifiers.MaxPinned || !slices.Contains(got, "verifier/name/w199") {
 		t.Errorf("the store has %d records: %q", len(got), got)
+	}
+}
+
+// TestAnEarlierServerIsNamed: it refuses the parameter, and nothing is changed.
+func TestAnEarlierServerIsNamed(t *testing.T) {
+	w := newWorld(t)
+	served := w.server
+	w.server = func(ctx context.Context, r apply.Request) (apply.Answer, error) {
+		r.Path = strings.Replace(r.Path, "dry_run", "dry_run_", 1)
+		answer, err := served(ctx, r)
+		answer.Body = bytes.ReplaceAll(answer.Body, []byte("dry_run_"), []byte("dry_run"))
+		return answer, err
+	}
+	if _, err := w.plan("verifiers: [{name: a}]", false); err == nil || !strings.HasPrefix(err.Error(), "the server has an earlier version") {
+		t.Error(err)
 	}
 }
