@@ -107,6 +107,13 @@ func spoiledAccess() map[string]struct {
 		"root's lock":                        {own("var/data/lock", 0, 0o600), "chown 1001 D/lock"},
 		"a store that cannot be written":     {own("var/data/keymill.db", 1001, 0o400), "chmod u+rw D/keymill.db"},
 		"a directory that cannot be written": {own("var/data", 1001, 0o500), "chmod u+rwx D"},
+		"root's directory of the socket": {func(p *place) {
+			dir := filepath.Join(p.dir, "socket")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				p.t.Fatal(err)
+			}
+			p.configureFile("verify: {listen: 'unix:" + dir + "/s'}\n")
+		}, "chown 1001 P/socket"},
 		"root's master key":                  {own("master.key", 0, 0o600), "chown 1001 P/master.key"},
 		"a master key that cannot be read":   {own("master.key", 1001, 0o200), "chmod u+r P/master.key"},
 		"root's configuration":               {own("keymill.yaml", 0, 0o600), "chgrp 1001 P/keymill.yaml; chmod g+r P/keymill.yaml"},

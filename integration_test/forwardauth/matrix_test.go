@@ -79,6 +79,13 @@ func TestTheProxiesOfTheDocuments(t *testing.T) {
 		if got := none.header.Get("WWW-Authenticate"); got != `Bearer realm="orders"` {
 			t.Errorf("%s, no token: challenge %q", p.name, got)
 		}
+		large := "X-Large: " + strings.Repeat("x", 7500)
+		p.letsIn("20 KB of cookies", p.ask("/", bearer(good), "Cookie: "+large, "Cookie: "+large, "Cookie: "+large), ofBilling)
+		if p.name == "caddy" { // it sends them to Keymill
+			p.keepsOut("40 KB of other headers", p.ask("/", bearer(good), large, large, large, large, large), 431)
+		} else {
+			p.letsIn("20 KB of other headers", p.ask("/", bearer(good), large, large, large), ofBilling)
+		}
 		p.oddRequests(good, narrow)
 	}
 }

@@ -38,6 +38,27 @@ server {
 	}
 }
 
+// TestAMistypedQueryLetsNoRequestIn: an audience that does not exist, a mistyped parameter, and a query of the client.
+func TestAMistypedQueryLetsNoRequestIn(t *testing.T) {
+	w := newWorld(t, true)
+	good := w.token(w.billing, "orders")
+	for _, p := range w.proxiesWith(func(site string) string { return strings.Replace(site, "audience=orders", "audience=ordres", 1) }) {
+		p.keepsOut("another audience", p.ask("/", bearer(good)), 400, 500)
+		p.keepsOut("without a token", p.ask("/"), 400, 500)
+	}
+	if log := w.Log(); !strings.Contains(log, `level=WARN msg="request refused" method=GET path=/verify status=400 err="invalid_request: audience 'ordres' does not exist`) {
+		t.Errorf("the log does not warn:\n%s", log)
+	}
+	w = newWorld(t, true)
+	good = w.token(w.billing, "orders")
+	address := w.free()
+	site := strings.Replace(w.nginxSite(address), "scope=read;", "scope=read&$http_x_query;", 1)
+	p := w.nginx("query", address, site)
+	for _, query := range []string{"scope=none", "audience=shop", "audience=orders", "access_token=" + good, "x=1", ";scope=read", "scope="} {
+		p.keepsOut(query, p.ask("/", bearer(good), "X-Query: "+query), 403, 500)
+	}
+}
+
 // TestTheLinesForCaddyAreNeeded: without them a client adds headers that a service can take for ours, and takes ours away.
 func TestTheLinesForCaddyAreNeeded(t *testing.T) {
 	w := newWorld(t, true)

@@ -280,14 +280,23 @@ func (w *world) nginx(name, address, site string) *proxy {
 // proxies starts both programs with the configurations of the pages.
 func (w *world) proxies() []*proxy {
 	w.t.Helper()
-	first, second := w.free(), w.free()
-	site := w.block("nginx.md", "nginx", "auth_request",
-		"443 ssl http2", first, "\tssl_certificate /etc/ssl/orders.example.com.pem;\n", "", "\tssl_certificate_key /etc/ssl/orders.example.com.key;\n", "",
-		"unix:/run/keymill-verify/sock", w.verify, "127.0.0.1:9000", w.service)
-	return []*proxy{w.nginx("nginx", first, site), w.caddy("caddy", second, w.caddyfile(second))}
+	return w.proxiesWith(func(site string) string { return site })
 }
 
-// caddyfile returns the site of the page at an address.
+// proxiesWith changes the configurations.
+func (w *world) proxiesWith(change func(site string) string) []*proxy {
+	w.t.Helper()
+	first, second := w.free(), w.free()
+	return []*proxy{w.nginx("nginx", first, change(w.nginxSite(first))), w.caddy("caddy", second, change(w.caddyfile(second)))}
+}
+
+// nginxSite returns the site of the page at an address, and caddyfile that of Caddy's page.
+func (w *world) nginxSite(address string) string {
+	return w.block("nginx.md", "nginx", "auth_request",
+		"443 ssl http2", address, "\tssl_certificate /etc/ssl/orders.example.com.pem;\n", "", "\tssl_certificate_key /etc/ssl/orders.example.com.key;\n", "",
+		"unix:/run/keymill-verify/sock", w.verify, "127.0.0.1:9000", w.service)
+}
+
 func (w *world) caddyfile(address string) string {
 	return w.block("caddy.md", "caddy", "forward_auth", "orders.example.com {", "http://"+address+" {",
 		"unix//run/keymill-verify/sock", strings.Replace(w.verify, "unix:", "unix/", 1), "127.0.0.1:9000", w.service)

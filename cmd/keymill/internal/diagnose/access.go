@@ -151,6 +151,9 @@ func (d *Doctor) needs() []namedfile.Need {
 			needs = append(needs, namedfile.Need{Path: filepath.Dir(c.AuditLog), Use: namedfile.ToCreate})
 		}
 	}
+	if path := c.VerifySocket(); path != "" {
+		needs = append(needs, namedfile.Need{Path: filepath.Dir(path), Use: namedfile.ToCreate})
+	}
 	if c.Dev {
 		for _, name := range []string{"dev-master-key", "dev-credentials"} {
 			needs = append(needs, namedfile.Need{Path: c.Path(name), Use: namedfile.ToRead})
