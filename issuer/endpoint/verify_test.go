@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -89,7 +90,7 @@ func TestAProxyLearnsWhoHoldsAValidToken(t *testing.T) {
 //
 // R126.
 func TestAProxyKeepsOutAllOthers(t *testing.T) {
-	w := newWorld(t).withAlice()
+	w := newWorldAt(t, testIssuer, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }).withAlice()
 	good := w.token(w.post(w.good()))
 	tampered := good[:len(good)-8] + "AAAAAAAA"
 	sign := w.importedKey()
@@ -129,13 +130,19 @@ func TestAProxyKeepsOutAllOthers(t *testing.T) {
 		"claims of 5,000 B":   {[]string{bearer(of(`"sub":"`+strings.Repeat("x", 5000)+`","client_id":"billing"`, 60))}, invalidToken},
 		"claims of 3,000 NUL": {[]string{bearer(of(`"sub":"`+strings.Repeat(`\u0000`, 1500)+`","client_id":"billing"`, 60))}, invalidToken},
 	} {
-		keptOut(t, what, w.proxied("GET", asked, tt.headers...), 401, tt.challenge)
+		keptOut(t, what, w.proxied("GET", asked, append(tt.headers, "X-Forwarded-For: 192.0.2.9")...), 401, tt.challenge)
 	}
 	keptOut(t, "another scope", w.proxied("GET", "/verify?audience=orders&scope=refund&scope=read", bearer(good)), 403,
 		noToken+`, error="insufficient_scope", scope="refund read"`)
 	keptOut(t, "a part of a scope", w.proxied("GET", "/verify?audience=orders&scope=rea", bearer(good)), 403, `scope="rea"`)
-	if text := w.log.String(); strings.Contains(text, good[:40]) || strings.Contains(text, w.secret) || strings.Contains(text, `"ERROR"`) {
+	text := w.log.String()
+	if strings.Contains(text, good[:40]) || strings.Contains(text, w.secret) || strings.Contains(text, `"ERROR"`) {
 		t.Errorf("the log:\n%s", text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, `"path":"/verify"`) && strings.Contains(line, `"from"`) {
+			t.Errorf("X-Forwarded-For of a trusted proxy was read: %s", line)
+		}
 	}
 }
 
