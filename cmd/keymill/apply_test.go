@@ -84,6 +84,10 @@ func TestFilesAreAppliedOverTheNetwork(t *testing.T) {
 		t.Errorf("a client of the admin API: code %d, %s", code, errs)
 	}
 	p.must(nil, "apply", "-f", file, "--yes")
+	p.writeKey("entries.yaml", "audiences: [{name: stock}]\n")
+	if out, errs, code := p.remotely(issuer, server, secret, "apply", "-f", file, "--prune", "--yes"); code != 1 || out != "" || !strings.HasPrefix(errs, "keymill: client admin-2: ") || !strings.Contains(errs, "\n  hint: put it back into the files, or ") {
+		t.Errorf("a client of the admin API to prune: code %d, %s%s", code, out, errs)
+	}
 	if _, errs, code := p.remotely(issuer, server, secret, "key", "list"); code != 1 || !strings.Contains(errs, "keys:read") {
 		t.Errorf("code %d, %s", code, errs)
 	}

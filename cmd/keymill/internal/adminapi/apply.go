@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -18,8 +19,13 @@ func (a *Client) Apply(ctx context.Context, r apply.Request) (apply.Answer, erro
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusMisdirectedRequest, http.StatusTooManyRequests:
 		_, err := a.read(resp) // it is about the caller, and says what to do
-		if no := (*Error)(nil); errors.As(err, &no) && no.Scope != "" {
+		no := (*Error)(nil)
+		switch {
+		case errors.As(err, &no) && no.Scope != "":
 			err = &apply.LackError{Scope: no.Scope, Err: err}
+		case no != nil && no.Code == "socket_only": // it is about the entry
+			raw, err := json.Marshal(no)
+			return apply.Answer{Status: no.Status, Body: raw}, err
 		}
 		return apply.Answer{}, err
 	}

@@ -75,6 +75,8 @@ func (p *planner) try(s *Step, r Request) error {
 		return errors.New("the server has an earlier version and cannot check a plan; use the keymill of its version, or update it")
 	case s.Act == remove && errors.As(err, &no) && no.Code == "in_use":
 		return nil // until the steps before it are done: see checkUnused
+	case s.Act == remove && errors.As(err, &no) && no.Code == "socket_only":
+		return terminal.WithHint(s.explain(err), "put it back into the files, or run keymill apply --prune on the server's machine")
 	case s.Act == forget && errors.As(err, &no) && no.Code == "not_found":
 		return nil
 	}
