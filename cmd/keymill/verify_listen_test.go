@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,7 +51,13 @@ func clientAt(t testing.TB, clients []serve.TrialClient, id string) int {
 // dial connects as a proxy does and sends text.
 func (g *gate) dial(text string) net.Conn {
 	g.t.Helper()
-	conn, err := net.Dial("unix", g.socket)
+	var conn net.Conn
+	var err error
+	// EAGAIN: more connections wait to be accepted than net.core.somaxconn, which some machines have at 128.
+	eventually(failsafe, func() bool {
+		conn, err = net.Dial("unix", g.socket)
+		return !errors.Is(err, syscall.EAGAIN)
+	})
 	if err != nil {
 		g.t.Fatal(err)
 	}
