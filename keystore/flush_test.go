@@ -238,17 +238,30 @@ func TestAFlushChangesOneRing(t *testing.T) {
 	})
 }
 
-// A lazy service of the simulated year fetches the set only for an unknown kid, as go-oidc does.
-type lazy struct{ kids map[string]bool }
+// A lazy service of the simulated year fetches the set only for an unknown kid, as go-oidc does, and not again before
+// its cooldown is over, as jose does.
+type lazy struct {
+	service
+	cooldown time.Duration
+	fetched  time.Time
+}
 
-// meet shows a new token to the services that fetch for an unknown kid. The rule of a flush: such a service has no
-// key that was revoked before it, as soon as it has met the flushed key. Without a flush it may have one.
+// meet shows a new token to the services that fetch for an unknown kid. The rules of a flush: such a service has no
+// key that was revoked before it, as soon as it has met the flushed key. Without a flush it may have one. It may
+// refuse tokens of the flushed key, and of others that an answer announced, for its cooldown, and no other token ever.
 func (w *world) meet(kid string) {
+	now := time.Now()
 	for _, l := range w.lazy {
+		if !l.kids[kid] && now.Before(l.fetched.Add(l.cooldown)) {
+			if _, announced := w.excused[kid]; !announced {
+				w.t.Fatalf("%s after its fetch a verifier with a cooldown does not know %s, which no answer announced", now.Sub(l.fetched), kid)
+			}
+			w.tally.cooled++
+			continue
+		}
 		if !l.kids[kid] {
-			fetched := &service{}
-			fetched.fetch(w, time.Now())
-			l.kids = fetched.kids
+			l.fetch(w, now)
+			l.fetched = now
 		}
 		for revoked := range w.revoked {
 			switch {
@@ -275,6 +288,9 @@ func (w *world) flush(stage Stage) {
 		return out
 	}
 	spare, reserve, signer, unknown := of(Spare), of(Reserve), "", time.Time{}
+	if reserve.KID == "" {
+		return // some minutes after the last flush
+	}
 	if k := of(stage); k.KID == "" {
 		got, err := w.rings.Rotate(w.t.Context(), RotateRequest{Alg: alg, Flush: true}, "test")
 		if err != nil {
@@ -299,8 +315,12 @@ func (w *world) flush(stage Stage) {
 	w.tally.flushes++
 	w.excuse(signer, unknown)
 	w.flushed[signer] = slices.Collect(maps.Keys(w.revoked))
-	if w.rnd.IntN(3) == 0 {
+	switch w.rnd.IntN(3) {
+	case 0:
 		w.restart(0, false) // killed after its answer
+	case 1:
+		w.minutes(2)
+		w.flush(stage) // twice in a row
 	}
 	synctest.Wait()
 }

@@ -46,7 +46,7 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 			"tokens": c.signed, "restarts": c.restarts, "clock steps": c.steps, "rotations": c.forced,
 			"kids announced as unknown": c.unknownExcused, "keys that stopped": c.scheduled,
 			"revocations": c.revoked, "revocations of retiring keys": c.retiring,
-			"times down across a Sign": c.across, "erasures": c.erased, "flushes": c.flushes,
+			"times down across a Sign": c.across, "erasures": c.erased, "flushes": c.flushes, "tokens refused in a cooldown": c.cooled,
 			"revoked keys kept by verifiers that fetch for unknown kids only": c.kept,
 		} {
 			if n == 0 {
@@ -60,7 +60,7 @@ func TestNoTokenOutlivesItsKey(t *testing.T) {
 type tally struct {
 	signed, refused, checks, unknownExcused, restarts, steps, forced, revoked, scheduled, erased int
 
-	retiring, across, flushes, kept int
+	retiring, across, flushes, kept, cooled int
 }
 
 func (c tally) String() string {
@@ -122,7 +122,7 @@ func newWorld(t *testing.T) *world {
 	for range 7 {
 		w.services = append(w.services, &service{})
 	}
-	w.lazy = []*lazy{{}, {}}
+	w.lazy = []*lazy{{}, {cooldown: 5 * time.Minute}}
 	return w
 }
 

@@ -84,8 +84,8 @@ func (a *API) costOf(flush bool) string {
 		return ""
 	}
 	return fmt.Sprintf("a verifier that fetches for an unknown kid learns the new key set at the first token that it gets from now on; "+
-		"one without traffic learns nothing. It refuses new tokens until it may fetch again (its cooldown or interval), "+
-		"and behind a shared cache until max-age is over (%v)", a.cfg.Keys.Status().MaxAge)
+		"a verifier without traffic learns nothing. A verifier that may not fetch yet (cooldown, interval) refuses new tokens until it may, "+
+		"and one behind a shared cache until max-age is over (%v)", a.cfg.Keys.Status().MaxAge)
 }
 
 func (a *API) importKey(r *http.Request, req api.ImportKeyRequest) (api.Key, error) {
