@@ -2,17 +2,21 @@ package verifiers
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,9 +37,12 @@ func newSigner(t *testing.T, alg, kid string) signer {
 	t.Helper()
 	var private crypto.Signer
 	var err error
-	if alg == "EdDSA" {
+	switch alg {
+	case "EdDSA":
 		_, private, err = ed25519.GenerateKey(rand.Reader)
-	} else {
+	case "ES256":
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	default:
 		private, err = rsa.GenerateKey(rand.Reader, 2048)
 	}
 	if err != nil {
@@ -63,7 +70,7 @@ func (k signer) importTo(t *testing.T, srv *server.Server, more ...string) {
 func (k signer) sign(header, payload string) string {
 	input := encode(header) + "." + encode(payload)
 	message, hash := []byte(input), crypto.Hash(0) // Ed25519 hashes by itself
-	if k.alg == "RS256" {
+	if k.alg != "EdDSA" {
 		sum := sha256.Sum256(message)
 		message, hash = sum[:], crypto.SHA256
 	}
@@ -71,7 +78,27 @@ func (k signer) sign(header, payload string) string {
 	if err != nil {
 		panic(err) // a fresh key can sign
 	}
+	if k.alg == "ES256" {
+		signature = fromDER(signature)
+	}
 	return input + "." + encode(string(signature))
+}
+
+// fromDER returns r and s of a signature in 32 octets each (RFC 7518, section 3.4), and toDER the reverse.
+func fromDER(der []byte) []byte {
+	var parts struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &parts); err != nil {
+		panic(err)
+	}
+	return append(parts.R.FillBytes(make([]byte, 32)), parts.S.FillBytes(make([]byte, 32))...)
+}
+
+func toDER(signature []byte) []byte {
+	der, err := asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])})
+	if err != nil {
+		panic(err)
+	}
+	return der
 }
 
 // secrets returns the public key in the encodings that careless code would use as an HMAC key (RFC
@@ -88,6 +115,10 @@ func (k signer) secrets(t *testing.T, srv *server.Server) map[string][]byte {
 		out["bytes"] = public
 	case *rsa.PublicKey:
 		out["bytes"] = public.N.Bytes()
+	case *ecdsa.PublicKey:
+		if out["bytes"], err = public.Bytes(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, body, err := srv.Get(t.Context(), "/.well-known/jwks.json")
 	var set struct{ Keys []json.RawMessage }
@@ -108,7 +139,7 @@ func (k signer) secrets(t *testing.T, srv *server.Server) map[string][]byte {
 
 // A mint makes variants of one of the issuer's tokens, for one audience.
 type mint struct {
-	key, other signer            // other: the issuer's key of the other algorithm
+	key, other signer            // other: the issuer's key of another algorithm
 	secrets    map[string][]byte // encoding of the public key → its bytes
 	genuine    string            // issued by the server and signed with key
 	header     object
@@ -140,14 +171,16 @@ func (o object) String() string {
 func newMints(t *testing.T, srv *server.Server, clients map[string]server.Client) map[string]mint {
 	t.Helper()
 	keys := map[string]signer{} // algorithm → key
-	for _, alg := range both {
+	for alg := range clients {
 		keys[alg] = newSigner(t, alg, "known-"+alg)
 		keys[alg].importTo(t, srv, "--sign-now")
 	}
-	return map[string]mint{
-		"EdDSA": newMint(t, srv, keys["EdDSA"], keys["RS256"], clients["EdDSA"]),
-		"RS256": newMint(t, srv, keys["RS256"], keys["EdDSA"], clients["RS256"]),
+	others := map[string]string{"EdDSA": "RS256", "RS256": "EdDSA", "ES256": "RS256"}
+	mints := map[string]mint{}
+	for alg, c := range clients {
+		mints[alg] = newMint(t, srv, keys[alg], keys[others[alg]], c)
 	}
+	return mints
 }
 
 func newMint(t *testing.T, srv *server.Server, key, other signer, c server.Client) mint {
@@ -201,6 +234,25 @@ func (m mint) swap(part int, text string) string {
 	parts := strings.Split(m.genuine, ".")
 	parts[part] = encode(text)
 	return strings.Join(parts, ".")
+}
+
+// resign changes the signature of the issuer's own token.
+func (m mint) resign(change func(signature []byte) []byte) string {
+	at := strings.LastIndex(m.genuine, ".")
+	b, err := base64.RawURLEncoding.DecodeString(m.genuine[at+1:])
+	if err != nil {
+		panic(err)
+	}
+	return m.genuine[:at+1] + encode(string(change(b)))
+}
+
+// mirrored returns the other valid form of a token of ES256: (r, n-s) is a signature too.
+func (m mint) mirrored() string {
+	return m.resign(func(b []byte) []byte {
+		s := new(big.Int).SetBytes(b[32:])
+		s.Sub(elliptic.P256().Params().N, s).FillBytes(b[32:])
+		return b
+	})
 }
 
 // flip changes one bit of the signature. respell changes no bit of it, and sets the unused bits of

@@ -22,8 +22,8 @@ import (
 // need no lifespan.
 func ownLibraries() []library {
 	return []library{
-		{name: "keymill", algs: both, sight: seesAlone, start: startOwn},
-		{name: "keymill-grpc", algs: both, sight: seesAlone, start: startOwnGRPC},
+		{name: "keymill", algs: all, sight: seesAlone, start: startOwn},
+		{name: "keymill-grpc", algs: all, sight: seesAlone, start: startOwnGRPC},
 	}
 }
 

@@ -8,7 +8,12 @@ import (
 )
 
 // With slow settings no key rotates by itself during a test.
-const slow = "keys:\n  rotate_every: 1h\n  propagation: 2s\njwks:\n  max_age: 1s"
+const (
+	slow      = "keys:\n" + slowly
+	slowOfAll = "keys:\n  algorithms: [RS256, EdDSA, ES256]\n" + slowly
+
+	slowly = "  rotate_every: 1h\n  propagation: 2s\njwks:\n  max_age: 1s"
+)
 
 // A key is a row of `key list --json`, with the fields that are needed here.
 type key struct {

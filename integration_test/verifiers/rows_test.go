@@ -3,6 +3,7 @@ package verifiers
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,8 @@ var (
 	breaksOnOKP       = gap{"a key of the other algorithm"} // refused, but with 500
 	takesJSON         = gap{"as JSON"}                      // which a JWT must not be
 	keepsRevokedKey   = gap{"a revoked key"}                // past max-age
+	takesPadding      = gap{"both halves a zero longer"}    // one token of ES256 has several encodings, against RFC 7518, section 3.4
+	takesLength       = gap{"a signature of 65 bytes"}      // the same
 	slowToNewKeys     = gap{"a key that it does not know"}  // it fetches the set at intervals only
 )
 
@@ -85,6 +88,28 @@ var rows = []row{
 	{"strict", "spare bits", jwks.ErrMalformed, mint.respell},
 }
 
+// rowsOfES256 are signatures that are not 64 bytes.
+var rowsOfES256 = []row{
+	{"tampered", "a signature in DER", jwks.ErrSignature, func(m mint) string { return m.resign(toDER) }},
+	{"tampered", "a signature of 65 bytes", jwks.ErrSignature, func(m mint) string {
+		return m.resign(func(b []byte) []byte { return append(b, 0) })
+	}},
+	{"tampered", "both halves a zero longer", jwks.ErrSignature, func(m mint) string {
+		return m.resign(func(b []byte) []byte { return slices.Concat([]byte{0}, b[:32], []byte{0}, b[32:]) })
+	}},
+	{"tampered", "r and s are zero", jwks.ErrSignature, func(m mint) string {
+		return m.resign(func(b []byte) []byte { return make([]byte, 64) })
+	}},
+}
+
+// rowsOf returns the rows for tokens of an algorithm.
+func rowsOf(alg string) []row {
+	if alg == "ES256" {
+		return slices.Concat(rows, rowsOfES256)
+	}
+	return rows
+}
+
 // checkRows checks that each row's token has its fault and no other. Every verifier would refuse a
 // token with another fault, so the row would test nothing.
 func (m mint) checkRows(t *testing.T, srv *server.Server) {
@@ -98,7 +123,7 @@ func (m mint) checkRows(t *testing.T, srv *server.Server) {
 			t.Errorf("a valid token: %v", err)
 		}
 	}
-	for _, r := range rows {
+	for _, r := range rowsOf(m.key.alg) {
 		if _, err := jwks.Check(r.token(m), set, want, time.Now()); !errors.Is(err, r.why) {
 			t.Errorf("%s: %v, want %v", r.name, err, r.why)
 		}

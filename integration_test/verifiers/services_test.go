@@ -26,6 +26,8 @@ type library struct {
 	algs  []string // that it verifies
 	lacks []string // that it cannot verify
 	gaps  []gap
+	// es256 are the gaps that it has beside them with ES256.
+	es256 []gap
 	least time.Duration // shortest lifespan of a key set that can be set; 0: any
 	// reloads is true for a program that reads its keys from files. It knows them a moment after they were fetched.
 	reloads bool
@@ -43,7 +45,15 @@ type settings struct {
 	bare                  bool          // only the location of the keys is set
 }
 
-var both, rsOnly, edOnly = []string{"EdDSA", "RS256"}, []string{"RS256"}, []string{"EdDSA"}
+// Lists of algorithms. both are those that a server has by default.
+var (
+	both        = []string{"EdDSA", "RS256"}
+	all         = []string{"EdDSA", "RS256", "ES256"}
+	rsOnly      = []string{"RS256"}
+	edOnly      = []string{"EdDSA"}
+	noEd        = []string{"RS256", "ES256"}
+	rsOnlyLacks = []string{"EdDSA", "ES256"}
+)
 
 func libraries() []library { return slices.Concat(ownLibraries(), goLibraries(), programLibraries()) }
 
@@ -68,18 +78,25 @@ type service struct {
 }
 
 // audienceOf returns the audience whose tokens have the algorithm.
-func audienceOf(alg string) string { return map[string]string{"EdDSA": "orders", "RS256": "shop"}[alg] }
+func audienceOf(alg string) string {
+	return map[string]string{"EdDSA": "orders", "RS256": "shop", "ES256": "stock"}[alg]
+}
 
 // profiles maps an algorithm to the claim profile of its tokens. simplejwt needs its own claims, so
 // that it does not refuse a token of the matrix because of them.
-var profiles = map[string]string{"EdDSA": "rfc9068", "RS256": "simplejwt"}
+var profiles = map[string]string{"EdDSA": "rfc9068", "RS256": "simplejwt", "ES256": "rfc9068"}
 
-// issuer runs a server with an audience and a client for each algorithm.
+// issuer runs a server with an audience and a client for each algorithm that it has by default.
 func issuer(t *testing.T, config, ttl string) (*server.Server, map[string]server.Client) {
+	t.Helper()
+	return issuerOf(t, both, config, ttl)
+}
+
+func issuerOf(t *testing.T, algs []string, config, ttl string) (*server.Server, map[string]server.Client) {
 	t.Helper()
 	srv := server.Start(t, server.Options{Config: config})
 	clients := map[string]server.Client{} // algorithm → its client
-	for _, alg := range both {
+	for _, alg := range algs {
 		srv.Run(t, "audience", "add", audienceOf(alg), "--alg", alg, "--ttl", ttl, "--profile", profiles[alg])
 		clients[alg] = srv.AddClient(t, "billing-"+strings.ToLower(alg), audienceOf(alg))
 	}
@@ -95,30 +112,37 @@ func token(t *testing.T, srv *server.Server, c server.Client, audience string) s
 	return tok
 }
 
-// services starts a service for every library and each of its algorithms. It starts several at once,
-// because most take a second to load.
+// services starts a service for every library and each of its algorithms that a server has by default.
 func services(t *testing.T, srv *server.Server, lifespan time.Duration) []service {
 	t.Helper()
-	var all []service
+	return servicesOf(t, both, srv, lifespan)
+}
+
+// servicesOf starts several services at once, because most take a second to load.
+func servicesOf(t *testing.T, algs []string, srv *server.Server, lifespan time.Duration) []service {
+	t.Helper()
+	var found []service
 	for _, l := range libraries() {
 		for _, alg := range l.algs {
-			all = append(all, l.prepare(t, alg))
+			if slices.Contains(algs, alg) {
+				found = append(found, l.prepare(t, alg))
+			}
 		}
 	}
-	broken := make([]error, len(all))
+	broken := make([]error, len(found))
 	var wg sync.WaitGroup
 	turns := make(chan struct{}, 4)
-	for i := range all {
+	for i := range found {
 		wg.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			s := &all[i]
+			s := &found[i]
 			s.url, broken[i] = s.start(t, settings{issuer: srv.Issuer, audience: s.audience, alg: s.alg, lifespan: lifespan})
 		})
 	}
 	wg.Wait()
 	var running []service
-	for i, s := range all {
+	for i, s := range found {
 		if broken[i] == nil {
 			running = append(running, s)
 			continue
@@ -140,6 +164,9 @@ func (l library) service(t *testing.T, srv *server.Server, alg string, lifespan 
 }
 
 func (l library) prepare(t *testing.T, alg string) service {
+	if alg == "ES256" {
+		l.gaps = slices.Concat(l.gaps, l.es256)
+	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	t.Cleanup(transport.CloseIdleConnections)
 	return service{

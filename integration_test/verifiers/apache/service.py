@@ -6,7 +6,7 @@ caller's token, or 401.
 
     SERVICE_ISSUER    the token server
     SERVICE_AUDIENCE  the name of this API there
-    SERVICE_ALG       RS256: the module's JOSE library does not support EdDSA
+    SERVICE_ALG       RS256 or ES256: the module's JOSE library does not support EdDSA
     SERVICE_LIFESPAN  seconds that the key set is cached, at least 300, the module's
                       minimum; unset: its default of 3600
     SERVICE_BARE      set: only the checks that the module does by default

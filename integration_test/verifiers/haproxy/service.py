@@ -6,6 +6,7 @@ HAProxy listens on, which answers GET with the subject of the caller's token, or
 
     SERVICE_ISSUER    the token server
     SERVICE_AUDIENCE  the name of this API there
+    SERVICE_ALG       RS256 or ES256; the page has RS256
     SERVICE_KEYMILL   the program keymill
     SERVICE_LIFESPAN  seconds: a key export follows the key set, whose max-age is as long; unset: a timer of a minute
     SERVICE_BARE      set: only the signature is checked
@@ -27,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/verify/haproxy.md")
 ISSUER, AUDIENCE = os.environ["SERVICE_ISSUER"], os.environ["SERVICE_AUDIENCE"]
-KEYMILL = os.environ["SERVICE_KEYMILL"]
+KEYMILL, ALG = os.environ["SERVICE_KEYMILL"], os.environ["SERVICE_ALG"]
 
 BACKEND = """
 defaults
@@ -84,7 +85,7 @@ def follow(directory, update, environment):
             update()
     subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", KEYMILL, "key", "export", "--watch", "--issuer", ISSUER, "--format", "pem",
-         "--alg", "RS256", "--dir", directory + "/keys"], env=environment, stdout=subprocess.DEVNULL,
+         "--alg", ALG, "--dir", directory + "/keys"], env=environment, stdout=subprocess.DEVNULL,
     )
     manifest, seen = directory + "/keys/.keymill-export.json", None
     while True:
@@ -107,7 +108,7 @@ def blocks(port, directory):
 
 
 def replace(text, directory):
-    for old, new in (("https://id.example.com", ISSUER), ("/etc/haproxy", directory)):
+    for old, new in (("https://id.example.com", ISSUER), ("/etc/haproxy", directory), ("RS256", ALG)):
         if old not in text and old != "/etc/haproxy":
             sys.exit(f"{PAGE} has no {old}")
         text = text.replace(old, new)
