@@ -46,6 +46,7 @@
 //	ring/<alg>           maximum token lifetime, and the keys that have not stopped, in signing order
 //	retired/<alg>/<kid>  public halves that verifiers still need, until Drop
 //	private/<kid>        the private half (PKCS #8), sealed under the data key
+//	certificate/<kid>    the self-signed certificate of a published key, DER
 //	tombstone/<kid>      kids that must not be used again: of revoked keys, also their
 //	                     thumbprints, and of dropped keys that were imported
 //

@@ -111,6 +111,10 @@ type PublicKey struct {
 	Alg    string           // one of SupportedAlgorithms
 	Public crypto.PublicKey // *rsa.PublicKey, ed25519.PublicKey or *ecdsa.PublicKey
 
+	// Certificate is self-signed and without an end, in DER. It is nil if the private half was never here, or was
+	// erased before this version of the program.
+	Certificate []byte
+
 	Imported bool // another system may have the private half
 }
 

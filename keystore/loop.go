@@ -124,6 +124,9 @@ func (r *Rings) maintain(ctx context.Context) error {
 	if err := r.eraseDue(ctx); err != nil {
 		return fmt.Errorf("erase retired keys: %w", err)
 	}
+	if err := r.certificates.Keep(ctx, r.store, r.isPublished); err != nil {
+		return fmt.Errorf("store certificates: %w", err)
+	}
 	return nil
 }
 

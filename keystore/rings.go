@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keymill/keystore/internal/cert"
 	"keymill/keystore/internal/clock"
 	"keymill/keystore/internal/keytype"
 	"keymill/keystore/internal/signing"
@@ -74,6 +75,7 @@ type Rings struct {
 	servedBefore time.Duration             // served time of earlier processes
 	age          age                       // what Open found out
 
+	certificates *cert.Book            // of published keys; mu guards it
 	fault        atomic.Pointer[error] // damage that stopped the last maintenance, or nil
 	listed       time.Time             // of the last file of revoked keys; mu owns it
 	revokedFault atomic.Pointer[error] // why the file of revoked keys could not be written, or nil
@@ -186,6 +188,10 @@ func (r *Rings) start(ctx context.Context) error {
 		return fmt.Errorf("accept the store: %w", err)
 	}
 	r.snapshot.Store(&snapshot{})
+	var err error
+	if r.certificates, err = cert.Load(ctx, r.store); err != nil {
+		return fmt.Errorf("read certificates: %w", err)
+	}
 	if err := r.reload(ctx); err != nil {
 		return fmt.Errorf("read keys: %w", err)
 	}
@@ -345,7 +351,8 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 			}
 			return storage.Damaged(record, "%s", err)
 		}
-		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public, Imported: k.Imported})
+		der := r.certificates.Of(cert.Key{KID: k.KID, Public: k.Public, Published: k.Publish, Private: next.signers[k.KID].Private()})
+		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public, Certificate: der, Imported: k.Imported})
 	}
 	r.replace(old, next)
 	return nil
@@ -366,6 +373,10 @@ func byPublish(a, b Key) int {
 
 // Published returns the published set, in the order of publication.
 func (r *Rings) Published() []PublicKey { return slices.Clone(r.snapshot.Load().published) }
+
+func (r *Rings) isPublished(kid string) bool {
+	return slices.ContainsFunc(r.snapshot.Load().published, func(k PublicKey) bool { return k.KID == kid })
+}
 
 // Algorithms returns the configured algorithms.
 func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }

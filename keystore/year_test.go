@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,7 @@ type world struct {
 	revoked   map[string]bool      // kid
 	flushed   map[string][]string  // kid of a flushed key → kids that were revoked before
 	excused   map[string]time.Time // kid → until when an answer said that caches may not know it
+	certified map[string][]byte    // kid → its certificate, which never changes
 	stopped   map[string]time.Time // kid → correct time at which it was first seen retiring
 	booted    time.Time
 	upset     time.Time // until when erasures may be late: an hour after a restart or a wrong clock
@@ -118,6 +120,7 @@ func newWorld(t *testing.T) *world {
 		t: t, rnd: rand.New(rand.NewPCG(2030, 1)), master: master, path: quickDir(t) + "/keys.db",
 		lifetime: map[string]time.Duration{RS256: 15 * time.Minute, EdDSA: time.Hour, ES256: 30 * time.Minute},
 		revoked:  make(map[string]bool), flushed: make(map[string][]string), excused: make(map[string]time.Time), stopped: make(map[string]time.Time),
+		certified: make(map[string][]byte),
 	}
 	for range 7 {
 		w.services = append(w.services, &service{})
@@ -202,6 +205,10 @@ func (w *world) publish(h *jwks.Handler, keys []PublicKey) {
 	var out []jwks.Key
 	for _, k := range keys {
 		out = append(out, jwks.Key{KID: k.KID, Alg: k.Alg, Public: k.Public})
+		if before, seen := w.certified[k.KID]; k.Certificate == nil || seen && !bytes.Equal(k.Certificate, before) {
+			w.t.Fatalf("the certificate of %s is missing or another one", k.KID)
+		}
+		w.certified[k.KID] = k.Certificate
 	}
 	set, err := w.published.Replace(out...)
 	if err != nil {

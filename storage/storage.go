@@ -36,6 +36,7 @@
 //	ring/<alg>               keystore   keys that have not stopped signing
 //	retired/<alg>/<kid>      keystore   keys that verifiers still need
 //	private/<kid>            keystore   sealed private halves
+//	certificate/<kid>        keystore   certificates of published keys
 //	tombstone/<kid>          keystore   kids that must never be used again
 //	audience/<name>          issuer
 //	client/<id>              issuer

@@ -14,7 +14,7 @@ func keyExportCommand() *cobra.Command {
 	var format, issuer string
 	var watch bool
 	cmd := &cobra.Command{
-		Use:   "export [--format jwks|pem] [--alg ALG] [--dir DIR]",
+		Use:   "export [--format jwks|pem|cert] [--alg ALG] [--dir DIR]",
 		Short: "Write the published keys to files, for software that reads keys from files",
 		Long: `Write the public keys of the key set, the spare included, for software that reads its keys from
 files. The keys are those of a running server, or with --issuer URL (and without --server) those of any issuer:
@@ -22,6 +22,8 @@ they are fetched through its discovery document, over https or from a loopback a
 
   --format jwks   one key set: jwks.json
   --format pem    each key in a file of its own: KID.pem, "BEGIN PUBLIC KEY"
+  --format cert   each key as a self-signed certificate without an end: KID.crt. A key that only
+                  verifies has none and becomes KID.pem. Only a running server has certificates
 
 Without --dir the keys go to standard output. --dir DIR brings a directory up to date: a file is replaced as a
 whole and only if its content differs, new keys are written before old ones are removed, and a set without
@@ -54,7 +56,7 @@ at the beginning, is written as % and two hexadecimal digits.`,
 			if err := e.Check(); err != nil {
 				return err
 			}
-			if e.Source, err = exportSource(cmd, issuer); err != nil {
+			if e.Source, err = exportSource(cmd, e.Format, issuer); err != nil {
 				return err
 			}
 			defer e.Source.Close()
@@ -66,18 +68,18 @@ at the beginning, is written as % and two hexadecimal digits.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&format, "format", string(keyexport.JWKS), "how keys are written: jwks or pem")
+	f.StringVar(&format, "format", string(keyexport.JWKS), "how keys are written: jwks, pem or cert")
 	f.StringVar(&e.Alg, "alg", "", "only keys of this algorithm (default: all)")
 	f.Var(&dir, "dir", "the directory that is brought up to date (default: standard output)")
 	f.BoolVar(&watch, "watch", false, "go on, and keep the directory up to date")
 	f.StringVar(&issuer, "issuer", "", "the issuer's `URL`, whose key set is fetched; with --server: where a token is fetched")
 	completion.Algorithm(cmd)
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"jwks", "pem"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"jwks", "pem", "cert"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 // exportSource finds the running server that the flags name, or the issuer of --issuer.
-func exportSource(cmd *cobra.Command, issuer string) (keyexport.Source, error) {
+func exportSource(cmd *cobra.Command, format keyexport.Format, issuer string) (keyexport.Source, error) {
 	given := cmd.Flags().Changed
 	if !given("issuer") || given("server") {
 		server, err := dial(cmd)
@@ -85,6 +87,10 @@ func exportSource(cmd *cobra.Command, issuer string) (keyexport.Source, error) {
 			return keyexport.Source{}, err
 		}
 		return keyexport.FromServer(server), nil
+	}
+	if format == keyexport.Cert {
+		return keyexport.Source{}, terminal.WithHint(terminal.Usage("--format cert and --issuer cannot be combined: a key set has no certificates"),
+			"use --format pem, or ask the server itself, with --data or --server")
 	}
 	for _, name := range []string{"data", "client-id", "client-secret-file", "token-file"} {
 		if given(name) {

@@ -23,6 +23,9 @@ type PublishedKey struct {
 	KID       string `json:"kid"`
 	Alg       string `json:"alg"`
 	PublicKey string `json:"public_key"` // SubjectPublicKeyInfo in PEM
+	// Certificate is a self-signed certificate in PEM; "" if the private half was never here, or was erased by an
+	// earlier version of the program.
+	Certificate string `json:"certificate"`
 }
 
 // A RotateKeyRequest asks for the next key of a ring.

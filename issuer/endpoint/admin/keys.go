@@ -38,9 +38,16 @@ func (a *API) publishedKeys(*http.Request) ([]api.PublishedKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key %s: %w", k.KID, err)
 		}
-		keys[n] = api.PublishedKey{KID: k.KID, Alg: k.Alg, PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
+		keys[n] = api.PublishedKey{KID: k.KID, Alg: k.Alg, PublicKey: inPEM("PUBLIC KEY", der)}
+		if k.Certificate != nil {
+			keys[n].Certificate = inPEM("CERTIFICATE", k.Certificate)
+		}
 	}
 	return keys, nil
+}
+
+func inPEM(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
 func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation, error) {

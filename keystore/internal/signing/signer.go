@@ -22,6 +22,14 @@ type Signer struct {
 // software knows no other. Their headers are encoded once.
 var usual = [...]string{"at+jwt", "JWT"}
 
+// Private returns the key that signs; nil for a nil Signer.
+func (s *Signer) Private() crypto.Signer {
+	if s == nil {
+		return nil
+	}
+	return s.key
+}
+
 // New checks key with one signature: a private half that does not fit the public one
 // would otherwise be noticed by verifiers only.
 func New(key crypto.Signer, alg, kid string) (*Signer, error) {

@@ -251,7 +251,7 @@ func TestDoctorNamesEachMissingRecord(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{
-		"meta", "keyring", "manifest", "manifest/", "clock", "ring/", "retired/", "private/", "tombstone/", "audience/", "client/", "id/", "gone/", "origin/",
+		"meta", "keyring", "manifest", "manifest/", "clock", "ring/", "retired/", "private/", "certificate/", "tombstone/", "audience/", "client/", "id/", "gone/", "origin/",
 		"user/", "login/", "scheme/", "family/", "terms/", "tally/", "sessions/", "denied/", "due/f/", "due/j/", "due/g/", "due/t/",
 		"refresh/secret/", "verifier/secret/", "verifier/name/", "served/", "behind", "epoch", "webhook/", "audit/head", "audit/log/", "audit/new/",
 	} {
@@ -299,6 +299,8 @@ func (w *lived) unseen(key string) string {
 		return "an event is deleted when it was delivered"
 	case kind == "served/":
 		return "a verifier that never came has none"
+	case kind == "certificate/":
+		return "it is made again while the private half exists, and a key can be used without it"
 	case kind == "behind":
 		return "without it a warning is repeated"
 	case kind == "audit/new/":

@@ -18,40 +18,43 @@ type Format string
 const (
 	JWKS Format = "jwks" // one key set in JSON (RFC 7517)
 	PEM  Format = "pem"  // SubjectPublicKeyInfo of each key (RFC 7468, section 13)
+	Cert Format = "cert" // a self-signed certificate of each key (RFC 7468, section 5)
 )
 
 // Formats lists all of them.
-var Formats = []Format{JWKS, PEM}
+var Formats = []Format{JWKS, PEM, Cert}
 
 // setName is the file of the whole set.
 const setName = "jwks.json"
 
 // files returns the files of a set: name → content.
-func (f Format) files(set *jwks.Set) (map[string][]byte, error) {
+func (f Format) files(p Published) (map[string][]byte, error) {
 	if f == JWKS {
-		return map[string][]byte{setName: document(set)}, nil
+		return map[string][]byte{setName: document(p.Set)}, nil
 	}
 	files := map[string][]byte{}
-	for _, k := range set.Keys() {
-		name, err := fileName(k.KID, ".pem")
+	for _, k := range p.Set.Keys() {
+		content, extension, err := f.block(p, k)
 		if err != nil {
 			return nil, err
 		}
-		if files[name], err = publicPEM(k); err != nil {
+		name, err := fileName(k.KID, extension)
+		if err != nil {
 			return nil, err
 		}
+		files[name] = content
 	}
 	return files, nil
 }
 
 // text returns the set for standard output.
-func (f Format) text(set *jwks.Set) ([]byte, error) {
+func (f Format) text(p Published) ([]byte, error) {
 	if f == JWKS {
-		return document(set), nil
+		return document(p.Set), nil
 	}
 	var out bytes.Buffer
-	for _, k := range set.Keys() {
-		block, err := publicPEM(k)
+	for _, k := range p.Set.Keys() {
+		block, _, err := f.block(p, k)
 		if err != nil {
 			return nil, err
 		}
@@ -59,6 +62,15 @@ func (f Format) text(set *jwks.Set) ([]byte, error) {
 		fmt.Fprintf(&out, "# kid %s, %s\n%s", terminal.OneLine(k.KID), k.Alg, block)
 	}
 	return out.Bytes(), nil
+}
+
+// block returns one key in PEM, with the extension of its file. A key without a certificate is written as it is.
+func (f Format) block(p Published, k jwks.Key) (content []byte, extension string, err error) {
+	if text := p.Certificates[k.KID]; f == Cert && text != "" {
+		return []byte(text), ".crt", nil
+	}
+	content, err = publicPEM(k)
+	return content, ".pem", err
 }
 
 func document(set *jwks.Set) []byte { return append(set.JSON(), '\n') }

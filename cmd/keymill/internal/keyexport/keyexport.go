@@ -57,24 +57,24 @@ func (e *Export) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set, err := e.choose(published)
+	chosen, err := e.choose(published)
 	if err != nil {
 		return err
 	}
-	e.warn(published.warnings())
+	e.warn(append(published.warnings(), e.plain(chosen)...))
 	if e.Dir == "" {
-		text, err := e.Format.text(set)
+		text, err := e.Format.text(chosen)
 		if err == nil {
 			_, err = e.Out.Write(text)
 		}
 		return err
 	}
-	done, err := e.update(ctx, set)
+	done, err := e.update(ctx, chosen)
 	if err != nil {
 		return err
 	}
 	e.warn(done.warnings())
-	if err := e.print(done, len(set.Keys())); err != nil || !done.any() {
+	if err := e.print(done, len(chosen.Set.Keys())); err != nil || !done.any() {
 		return err
 	}
 	return Changed
@@ -109,27 +109,27 @@ func (e *Export) follow(ctx context.Context, published Published, failed error) 
 	if failed != nil {
 		return nil, failed
 	}
-	set, err := e.choose(published)
+	chosen, err := e.choose(published)
 	if err != nil {
 		return nil, err
 	}
-	done, err := e.update(ctx, set)
-	warnings = append(published.warnings(), done.warnings()...)
+	done, err := e.update(ctx, chosen)
+	warnings = slices.Concat(published.warnings(), e.plain(chosen), done.warnings())
 	if err != nil || !done.any() {
 		return warnings, err
 	}
-	return warnings, e.print(done, len(set.Keys()))
+	return warnings, e.print(done, len(chosen.Set.Keys()))
 }
 
 // choose returns the keys that are to be written. Without a key it is an error: with an empty set the programs that
 // read the files would refuse every token, and most often it is a mistake.
-func (e *Export) choose(p Published) (*jwks.Set, error) {
+func (e *Export) choose(p Published) (Published, error) {
 	all := p.Set.Keys()
 	if len(all) == 0 {
-		return nil, errors.New("the key set has no key that can be used" + p.first())
+		return p, errors.New("the key set has no key that can be used" + p.first())
 	}
 	if e.Alg == "" {
-		return p.Set, nil
+		return p, nil
 	}
 	var algs []string
 	chosen := slices.DeleteFunc(slices.Clone(all), func(k jwks.Key) bool {
@@ -138,14 +138,25 @@ func (e *Export) choose(p Published) (*jwks.Set, error) {
 	})
 	if len(chosen) == 0 {
 		slices.Sort(algs)
-		return nil, terminal.WithHint(fmt.Errorf("the key set has no %s key", terminal.Printable(e.Alg)), "it has keys of %s", list(slices.Compact(algs)))
+		return p, terminal.WithHint(fmt.Errorf("the key set has no %s key", terminal.Printable(e.Alg)), "it has keys of %s", list(slices.Compact(algs)))
 	}
-	return p.Set.Replace(chosen...)
+	set, err := p.Set.Replace(chosen...)
+	return Published{set, p.Certificates}, err
+}
+
+// plain names the keys that are written in PEM because they have no certificate.
+func (e *Export) plain(p Published) (lines []string) {
+	for _, k := range p.Set.Keys() {
+		if e.Format == Cert && p.Certificates[k.KID] == "" {
+			lines = append(lines, fmt.Sprintf("key %s has no certificate, because the server never had its private half or has erased it; it is written as with --format pem", terminal.Printable(k.KID)))
+		}
+	}
+	return lines
 }
 
 // update brings the directory to what the set says.
-func (e *Export) update(ctx context.Context, set *jwks.Set) (changes, error) {
-	files, err := e.Format.files(set)
+func (e *Export) update(ctx context.Context, p Published) (changes, error) {
+	files, err := e.Format.files(p)
 	if err != nil {
 		return changes{}, err
 	}

@@ -135,6 +135,34 @@ func TestKeysThatAreLeftOutAreNamed(t *testing.T) {
 	}
 }
 
+// TestAKeyWithoutACertificateIsWrittenInPEM, with a warning, and the others as certificates.
+func TestAKeyWithoutACertificateIsWrittenInPEM(t *testing.T) {
+	w := newWorld(t)
+	published := func(certificates ...string) Source {
+		p := Published{setOf(t, "a", "b"), map[string]string{}}
+		for _, kid := range certificates {
+			p.Certificates[kid] = certificateOf(t, kid)
+		}
+		return Source{Next: func(context.Context) (Published, error) { return p, nil }}
+	}
+	e := Export{Source: published("a"), Format: Cert, Dir: w.dir, Out: &w.out, Errs: &w.errs}
+	if err := e.Run(t.Context()); !errors.Is(err, Changed) {
+		t.Fatal(err)
+	}
+	w.has("a.crt", "b.pem")
+	if w.read("a.crt") != certificateOf(t, "a") || w.read("b.pem") != pemOf(t, "b") {
+		t.Error("a file has another content")
+	}
+	if got := w.errs.String(); !strings.HasPrefix(got, "keymill: warning: key b has no certificate, ") || strings.Count(got, "\n") != 1 {
+		t.Errorf("standard error: %q", got)
+	}
+	e.Source = published("a", "b")
+	if err := e.Run(t.Context()); !errors.Is(err, Changed) {
+		t.Fatal(err)
+	}
+	w.has("a.crt", "b.crt")
+}
+
 // TestAnAlgorithmIsChosen: only its keys are written.
 func TestAnAlgorithmIsChosen(t *testing.T) {
 	var out bytes.Buffer
@@ -142,7 +170,7 @@ func TestAnAlgorithmIsChosen(t *testing.T) {
 	if err := e.Run(t.Context()); err != nil || out.String() != string(setOf(t, "a").JSON())+"\n" {
 		t.Errorf("%v, %q", err, out.String())
 	}
-	if err := (&Export{Format: "der"}).Check(); err == nil || err.Error() != `--format "der" is not a format` || terminal.HintOf(err) != "the formats are jwks, pem" {
+	if err := (&Export{Format: "der"}).Check(); err == nil || err.Error() != `--format "der" is not a format` || terminal.HintOf(err) != "the formats are jwks, pem, cert" {
 		t.Error(err)
 	}
 }

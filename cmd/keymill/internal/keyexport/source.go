@@ -1,9 +1,12 @@
 package keyexport
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -27,7 +30,8 @@ type Source struct {
 
 // Published is a set that was fetched.
 type Published struct {
-	Set *jwks.Set
+	Set          *jwks.Set
+	Certificates map[string]string // kid → certificate in PEM, of the keys that have one
 }
 
 // warnings says which keys were left out.
@@ -79,24 +83,45 @@ func (s *serverSource) next(ctx context.Context) (Published, error) {
 	if err != nil {
 		return Published{}, err
 	}
+	p := Published{Certificates: map[string]string{}}
 	var keys []jwks.Key
 	for _, k := range list {
-		block, _ := pem.Decode([]byte(k.PublicKey))
-		if block == nil {
-			return Published{}, fmt.Errorf("the server's answer has no public key for %s", k.KID)
-		}
-		public, err := x509.ParsePKIXPublicKey(block.Bytes)
+		public, err := readKey(k)
 		if err != nil {
 			return Published{}, fmt.Errorf("the server's answer for key %s: %w", k.KID, err)
 		}
 		keys = append(keys, jwks.Key{KID: k.KID, Alg: k.Alg, Public: public})
+		if k.Certificate != "" {
+			p.Certificates[k.KID] = k.Certificate
+		}
 	}
 	set, err := s.last.Replace(keys...)
 	if err != nil {
 		return Published{}, err
 	}
-	s.last = set
-	return Published{set}, nil
+	s.last, p.Set = set, set
+	return p, nil
+}
+
+// readKey returns the public half of a key, and checks that its certificate is of that key.
+func readKey(k api.PublishedKey) (crypto.PublicKey, error) {
+	block, _ := pem.Decode([]byte(k.PublicKey))
+	if block == nil {
+		return nil, errors.New("it has no public key in PEM")
+	}
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil || k.Certificate == "" {
+		return public, err
+	}
+	signed, _ := pem.Decode([]byte(k.Certificate))
+	if signed == nil {
+		return nil, errors.New("its certificate is not in PEM")
+	}
+	c, err := x509.ParseCertificate(signed.Bytes)
+	if err == nil && !bytes.Equal(c.RawSubjectPublicKeyInfo, block.Bytes) {
+		err = errors.New("its certificate is of another key")
+	}
+	return public, err
 }
 
 // An issuerSource fetches the set as a verifier does.
@@ -145,5 +170,5 @@ func (s *issuerSource) next(ctx context.Context) (Published, error) {
 		err = fmt.Errorf("the keys of %s cannot be fetched: %w", terminal.WithoutUser(s.issuer), err)
 		return Published{}, terminal.WithHint(err, "%s", healthcheck.TLSHint(err, "is it the issuer exactly as in the claim iss, and does it answer from here?"))
 	}
-	return Published{set}, nil
+	return Published{Set: set}, nil
 }

@@ -93,7 +93,7 @@ func TestAnIssuerMustBeTrustworthy(t *testing.T) {
 
 // TestTheKeysOfAServerAreExported through its admin API.
 func TestTheKeysOfAServerAreExported(t *testing.T) {
-	answer := []api.PublishedKey{{KID: "a", Alg: "EdDSA", PublicKey: pemOf(t, "a")}}
+	answer := []api.PublishedKey{{KID: "a", Alg: "EdDSA", PublicKey: pemOf(t, "a"), Certificate: certificateOf(t, "a")}}
 	server := adminapitest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/admin/v1/keys/published" {
 			w.WriteHeader(http.StatusNotFound)
@@ -102,9 +102,16 @@ func TestTheKeysOfAServerAreExported(t *testing.T) {
 		json.NewEncoder(w).Encode(answer)
 	}))
 	p, err := FromServer(server).Next(t.Context())
-	if err != nil || string(p.Set.JSON()) != string(setOf(t, "a").JSON()) {
+	if err != nil || string(p.Set.JSON()) != string(setOf(t, "a").JSON()) || p.Certificates["a"] != certificateOf(t, "a") {
 		t.Errorf("%v", err)
 	}
+	for what, text := range map[string]string{"no PEM": "x", "no certificate": pemOf(t, "a"), "another key's": certificateOf(t, "b")} {
+		answer[0].Certificate = text
+		if _, err := FromServer(server).Next(t.Context()); err == nil {
+			t.Errorf("a certificate that is %s: no error", what)
+		}
+	}
+	answer[0].Certificate = ""
 	for what, text := range map[string]string{
 		"no PEM":        "MCowBQYDK2VwAyEA",
 		"no key":        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",

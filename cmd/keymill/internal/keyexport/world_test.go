@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,7 +41,7 @@ type fixed struct {
 	err error
 }
 
-func (f fixed) next(context.Context) (Published, error) { return Published{f.set}, f.err }
+func (f fixed) next(context.Context) (Published, error) { return Published{Set: f.set}, f.err }
 
 func (f fixed) source() Source { return Source{Next: f.next} }
 
@@ -112,6 +115,19 @@ func (w *world) has(names ...string) {
 			w.t.Fatalf("files %q, want %q", got, want)
 		}
 	}
+}
+
+// certificateOf returns a certificate of the key in PEM.
+func certificateOf(t testing.TB, kid string) string {
+	t.Helper()
+	seed := sha256.Sum256([]byte(kid))
+	private := ed25519.NewKeyFromSeed(seed[:])
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(nil, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // pemOf is what the file of a key must have.
