@@ -50,6 +50,9 @@ func programLibraries() []library {
 		{name: "fastify-jwt", algs: all, sight: keepsItsKey, start: node("with_fastify.mjs", "fastify", "@fastify/jwt", "get-jwks").start,
 			gaps:    []gap{readsLoosely, keepsRevokedKey},
 			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType}},
+		{name: "ruby-jwt", algs: all, sight: seesAlone, start: ruby("jwt", "rbnacl", "webrick").start,
+			gaps:    []gap{readsLoosely},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, ignoresCrit}},
 		{name: "apache", algs: noEd, sight: seesAFlush, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
 			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
 			es256:   []gap{takesAnyAlgorithm, takesPadding, takesLength},
@@ -125,6 +128,16 @@ func node(file string, packages ...string) program {
 	}
 	// Debian 12 has Node 18, where jose needs the flag.
 	return program{"node", needs, []string{"node", "--experimental-global-webcrypto", file}}
+}
+
+func ruby(gems ...string) program {
+	needs := func() error {
+		if exec.Command("/usr/bin/ruby", append([]string{"-e", "ARGV.each { |name| gem name }"}, gems...)...).Run() != nil {
+			return missing{"Debian's ruby or one of its packages of " + strings.Join(gems, ", ")}
+		}
+		return nil
+	}
+	return program{"ruby", needs, []string{"/usr/bin/ruby", "service.rb"}}
 }
 
 func (p program) start(t *testing.T, s settings) (url string, err error) {
