@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -152,9 +153,14 @@ func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (
 }
 
 // typed reports whether the token has the type of its audience, or the one that the audience had when the
-// token was made. An audience that is gone decides nothing.
+// token was made. An audience that is gone decides nothing, and neither does one whose record is damaged: both
+// types are of this server, and whether a token is revoked must be told, and changed, without the record.
 func (i *Issuer) typed(r storage.Reader, t *accesstoken.Token) (bool, error) {
 	rec, err := i.audienceOf(r, t.Audience)
+	if record.Unreadable(err) {
+		i.damaged(err)
+		return true, nil
+	}
 	return err == nil && (rec == nil || rec.Accepts(t.Type, t.Expires)), err
 }
 
