@@ -277,8 +277,7 @@ func (w *world) meet(kid string) {
 
 // flush revokes a key in that stage, or rotates, with a flush. The rule: its answer announces tokens of unknown kid for
 // max-age, of the flushed key only. The spare stays what it is.
-func (w *world) flush(stage Stage) {
-	alg := w.anyRing()
+func (w *world) flush(alg string, stage Stage) {
 	of := func(stage Stage) (out KeyInfo) {
 		for _, k := range w.list() {
 			if k.Alg == alg && k.Stage == stage {
@@ -315,12 +314,19 @@ func (w *world) flush(stage Stage) {
 	w.tally.flushes++
 	w.excuse(signer, unknown)
 	w.flushed[signer] = slices.Collect(maps.Keys(w.revoked))
-	switch w.rnd.IntN(3) {
-	case 0:
-		w.restart(0, false) // killed after its answer
-	case 1:
-		w.minutes(2)
-		w.flush(stage) // twice in a row
-	}
 	synctest.Wait()
+}
+
+// flushAndDie flushes, and the server is killed after its answer.
+func (w *world) flushAndDie() {
+	w.flush(w.anyRing(), Active)
+	w.restart(0, false)
+}
+
+// flushTwice flushes again while a verifier that has fetched for the first key may not fetch.
+func (w *world) flushTwice() {
+	for range 2 {
+		w.flush(EdDSA, "")
+		w.minutes(1)
+	}
 }

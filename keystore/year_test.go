@@ -162,8 +162,10 @@ func (w *world) plan(days int) map[int][]func() {
 	some(6, w.revokeTwice)
 	some(6, w.revokeRetiring)
 	for _, stage := range []Stage{Active, Spare, Retiring, ""} {
-		some(10, func() { w.flush(stage) })
+		some(10, func() { w.flush(w.anyRing(), stage) })
 	}
+	some(10, w.flushTwice)
+	some(10, w.flushAndDie)
 	some(20, w.changeLifetime)
 	plan[hours/3] = append(plan[hours/3], w.tenYearsAndBack)
 	some(4, w.downAcrossASign)
