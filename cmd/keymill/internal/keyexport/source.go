@@ -86,13 +86,13 @@ func (s *serverSource) next(ctx context.Context) (Published, error) {
 	p := Published{Certificates: map[string]string{}}
 	var keys []jwks.Key
 	for _, k := range list {
-		public, err := readKey(k)
+		public, certificate, err := readKey(k)
 		if err != nil {
 			return Published{}, fmt.Errorf("the server's answer for key %s: %w", k.KID, err)
 		}
 		keys = append(keys, jwks.Key{KID: k.KID, Alg: k.Alg, Public: public})
-		if k.Certificate != "" {
-			p.Certificates[k.KID] = k.Certificate
+		if certificate != "" {
+			p.Certificates[k.KID] = certificate
 		}
 	}
 	set, err := s.last.Replace(keys...)
@@ -103,25 +103,25 @@ func (s *serverSource) next(ctx context.Context) (Published, error) {
 	return p, nil
 }
 
-// readKey returns the public half of a key, and checks that its certificate is of that key.
-func readKey(k api.PublishedKey) (crypto.PublicKey, error) {
+// readKey returns the public half of a key, and its certificate in PEM: "" if it has none.
+func readKey(k api.PublishedKey) (public crypto.PublicKey, certificate string, err error) {
 	block, _ := pem.Decode([]byte(k.PublicKey))
 	if block == nil {
-		return nil, errors.New("it has no public key in PEM")
+		return nil, "", errors.New("it has no public key in PEM")
 	}
-	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	public, err = x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil || k.Certificate == "" {
-		return public, err
+		return public, "", err
 	}
 	signed, _ := pem.Decode([]byte(k.Certificate))
 	if signed == nil {
-		return nil, errors.New("its certificate is not in PEM")
+		return nil, "", errors.New("its certificate is not in PEM")
 	}
 	c, err := x509.ParseCertificate(signed.Bytes)
 	if err == nil && !bytes.Equal(c.RawSubjectPublicKeyInfo, block.Bytes) {
 		err = errors.New("its certificate is of another key")
 	}
-	return public, err
+	return public, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed.Bytes})), err
 }
 
 // An issuerSource fetches the set as a verifier does.
