@@ -48,7 +48,7 @@ func (s sight) forgets() bool { return s.flush != keepsItsKey.flush && s.flush !
 func TestWhatSeesARevocation(t *testing.T) {
 	t.Parallel() // it waits for cooldowns
 	srv, clients := issuer(t, slow, "10m")
-	withScope(t, srv)
+	withScope(t, srv, both)
 	timer := time.Now().Add(time.Minute) // of a program that reads files; not before
 	running := append(oneOfEach(services(t, srv, 0)), rabbitmq().service(t, srv, "EdDSA", 0))
 	for alg := range clients {
@@ -150,21 +150,7 @@ func awaitStage(t *testing.T, srv *server.Server, alg, stage string) {
 
 // TestTheTableSaysWhatSeesARevocation: the column has the words that the test above proves.
 func TestTheTableSaysWhatSeesARevocation(t *testing.T) {
-	root, err := server.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(root, "docs/verify/README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := map[string][]string{} // page → cells
-	for _, line := range strings.Split(string(page), "\n") {
-		cells := strings.Split(strings.Trim(line, "| "), " | ")
-		if link := regexp.MustCompile(`\]\(([a-z0-9_-]+)\.md\)`).FindStringSubmatch(cells[0]); len(cells) > 5 && link != nil {
-			rows[link[1]] = cells
-		}
-	}
+	rows := tableOfVerifiers(t)
 	told := map[string]bool{}
 	for _, l := range append(libraries(), rabbitmq()) {
 		cells := rows[l.page()]
@@ -178,6 +164,44 @@ func TestTheTableSaysWhatSeesARevocation(t *testing.T) {
 			t.Errorf("no service runs the verifier of %s.md", name)
 		}
 	}
+}
+
+// TestTheTableSaysWhichAlgorithmsAreKnown: its columns have what TestTheMatrix and TestAMissingAlgorithmIsRefused prove.
+func TestTheTableSaysWhichAlgorithmsAreKnown(t *testing.T) {
+	rows := tableOfVerifiers(t)
+	for _, l := range append(libraries(), rabbitmq()) {
+		cells := rows[l.page()]
+		for i, alg := range []string{"RS256", "EdDSA", "ES256"} {
+			want := map[bool]string{true: "yes", false: "no"}[slices.Contains(l.algs, alg)]
+			if len(cells) < 5 || cells[1+i] != want {
+				t.Errorf("%s, %s: the row of %s.md has %q, want %s", l.name, alg, l.page(), cells, want)
+			}
+		}
+	}
+}
+
+// tableOfVerifiers returns the rows of docs/verify/README.md by their page.
+func tableOfVerifiers(t *testing.T) map[string][]string {
+	t.Helper()
+	root, err := server.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs/verify/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), "| verifier | RS256 | EdDSA | ES256 |") {
+		t.Error("the columns of the table are others")
+	}
+	rows := map[string][]string{} // page → cells
+	for _, line := range strings.Split(string(page), "\n") {
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if link := regexp.MustCompile(`\]\(([a-z0-9_-]+)\.md\)`).FindStringSubmatch(cells[0]); len(cells) > 5 && link != nil {
+			rows[link[1]] = cells
+		}
+	}
+	return rows
 }
 
 // page returns the name of the page in docs/verify.
