@@ -47,8 +47,9 @@ func TestTheFloorIssuesValidTokens(t *testing.T) {
 	f, address := testFloor(t)
 	kid := strings.Repeat("k", 43)
 	for audience, key := range map[string]jwks.Key{
-		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.ed.Public().(ed25519.PublicKey)},
-		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.rsa.PublicKey},
+		audienceEd:  {KID: kid, Alg: jwks.EdDSA, Public: f.keys.ed.Public().(ed25519.PublicKey)},
+		audienceRSA: {KID: kid, Alg: jwks.RS256, Public: &f.keys.rsa.PublicKey},
+		audienceEC:  {KID: kid, Alg: jwks.ES256, Public: &f.keys.ec.PublicKey},
 	} {
 		l, err := dial(address, 1, func() caller { return tokenCaller(audience)(target{address: address, accounts: testAccounts()}) })
 		if err != nil {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"crypto"
-	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -27,13 +24,9 @@ type floor struct {
 	length  []string                     // of body, as a header value
 	secrets map[string][sha256.Size]byte // client → hash of its secret
 	issuer  string
-	ed      ed25519.PrivateKey
-	rsa     *rsa.PrivateKey
+	keys    floorKeys
 	records *committer
 }
-
-// The audience decides the algorithm, as in Keymill.
-const audienceEd, audienceRSA = "bench-eddsa", "bench-rs256"
 
 // claims are the claims of RFC 9068, section 2.2, with scope.
 type claims struct {
@@ -59,17 +52,15 @@ type grant struct {
 // newFloor returns a floor for clients, a map from id to secret. Its key set has so many bytes,
 // and its records are in dir.
 func newFloor(issuer string, clients map[string]string, bytes int, dir string) (*floor, error) {
-	var seed [ed25519.SeedSize]byte
-	rand.Read(seed[:]) // never fails
 	f := &floor{
 		body: []byte(strings.Repeat("k", bytes)), length: []string{strconv.Itoa(bytes)},
-		issuer: issuer, secrets: map[string][sha256.Size]byte{}, ed: ed25519.NewKeyFromSeed(seed[:]),
+		issuer: issuer, secrets: map[string][sha256.Size]byte{},
 	}
 	for id, secret := range clients {
 		f.secrets[id] = sha256.Sum256([]byte(secret))
 	}
 	var err error
-	if f.rsa, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+	if f.keys, err = newFloorKeys(); err != nil {
 		return nil, err
 	}
 	f.records, err = openCommitter(dir)
@@ -122,27 +113,13 @@ func (f *floor) grant(form url.Values) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var signed string
-	var signature []byte
-	if audience == audienceRSA {
-		signed = headerRSA + "." + encode(payload)
-		sum := sha256.Sum256([]byte(signed))
-		signature, err = rsa.SignPKCS1v15(nil, f.rsa, crypto.SHA256, sum[:])
-	} else {
-		signed = headerEd + "." + encode(payload)
-		signature = ed25519.Sign(f.ed, []byte(signed))
-	}
+	signed, err := f.keys.sign(audience, payload)
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(grant{signed + "." + encode(signature), "Bearer", 900, scope, next})
+	return json.Marshal(grant{signed, "Bearer", 900, scope, next})
 }
 
-var (
-	jsonType, noStore = []string{"application/json"}, []string{"no-store"}
-	// A kid is a thumbprint of 43 characters.
-	headerEd  = encode([]byte(`{"alg":"EdDSA","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
-	headerRSA = encode([]byte(`{"alg":"RS256","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
-)
+var jsonType, noStore = []string{"application/json"}, []string{"no-store"}
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }

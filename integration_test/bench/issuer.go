@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -16,7 +18,7 @@ import (
 	"keymill/jwks"
 )
 
-// A testIssuer publishes four keys on the loopback interface. Of each algorithm one signs and
+// A testIssuer publishes two keys of each algorithm on the loopback interface. Of each algorithm one signs and
 // one is a spare, as in Keymill's key sets.
 type testIssuer struct {
 	issuer string
@@ -52,7 +54,7 @@ func (s *testIssuer) close() error { return s.server.Close() }
 func (s *testIssuer) handler() (http.Handler, error) {
 	var public []jwks.Key
 	for range 2 {
-		for _, alg := range []string{jwks.EdDSA, jwks.RS256} {
+		for _, alg := range jwks.Algorithms() {
 			signer, err := newSigner(alg)
 			if err != nil {
 				return nil, err
@@ -81,8 +83,11 @@ func (s *testIssuer) handler() (http.Handler, error) {
 }
 
 func newSigner(alg string) (crypto.Signer, error) {
-	if alg == jwks.RS256 {
+	switch alg {
+	case jwks.RS256:
 		return rsa.GenerateKey(rand.Reader, 2048)
+	case jwks.ES256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	return key, err
@@ -142,11 +147,14 @@ func (s *testIssuer) sign(alg string, c userClaims) (signed, error) {
 	}
 	covered := tokenHeader(alg, kid) + "." + encode(payload)
 	digest, hash := []byte(covered), crypto.Hash(0) // Ed25519 hashes by itself
-	if alg == jwks.RS256 {
+	if alg != jwks.EdDSA {
 		sum := sha256.Sum256(digest)
 		digest, hash = sum[:], crypto.SHA256
 	}
 	signature, err := key.Sign(rand.Reader, digest, hash)
+	if err == nil && alg == jwks.ES256 {
+		signature = fromDER(signature)
+	}
 	if err != nil {
 		return signed{}, err
 	}

@@ -21,7 +21,7 @@
 //	cpu ratio          median of the ratios of adjacent slices, and the middle half of them
 //
 // With --against BINARY the second server is that build of Keymill instead of the floor, in 24 pairs of
-// slices. It is set up in the same way, with a store of its own.
+// slices. It is set up in the same way, with a store of its own. ES256 is left out, which an older build does not know.
 //
 // Two groups are measured in ten rounds, at 16 connections, with short slices. Each round starts servers of its
 // own, because two servers of one build differ by some percent for as long as they run. Compare the cpu ratio: the
@@ -198,7 +198,7 @@ func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
 	defer func() { err = errors.Join(err, servers.close()) }()
 	var results []result
 	for _, sc := range scenarios() {
-		if !slices.Contains(o.groups, sc.group) || !o.isLoad(sc.group) {
+		if !slices.Contains(o.groups, sc.group) || !o.isLoad(sc.group) || sc.only && o.against != "" {
 			continue
 		}
 		for _, connections := range concurrencies() {

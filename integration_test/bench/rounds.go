@@ -24,6 +24,7 @@ func workloads() []workload {
 	return []workload{
 		{alg: jwks.EdDSA, goroutines: 1, asserted: true},
 		{alg: jwks.RS256, goroutines: 1, asserted: true},
+		{alg: jwks.ES256, goroutines: 1, asserted: true},
 		{alg: jwks.EdDSA, goroutines: 16},
 	}
 }

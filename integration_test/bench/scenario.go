@@ -13,6 +13,8 @@ type scenario struct {
 	group string // what the command line calls it
 	// caller makes the requests of one connection to a server.
 	caller func(target) caller
+	// only is true if it is for this build and the floor: an older build may not know it.
+	only bool
 
 	// The bounds of --assert. Without an entry there is no bound.
 	ratio  map[int]float64 // connections → lowest ratio to the floor
@@ -40,6 +42,10 @@ func scenarios() []scenario {
 		{
 			name: "client_credentials RS256", group: "token", caller: tokenCaller(audienceRSA),
 			ratio: map[int]float64{16: 0.95, 64: 0.95}, spread: map[int]float64{16: 3},
+		},
+		{
+			name: "client_credentials ES256", group: "token", caller: tokenCaller(audienceEC),
+			ratio: map[int]float64{16: 0.75, 64: 0.75}, only: true,
 		},
 		{
 			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller,

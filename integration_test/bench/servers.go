@@ -43,7 +43,11 @@ func startServers(against string) (*servers, error) {
 }
 
 func (s *servers) open(against string) (err error) {
-	if s.keymill, s.keymillTarget, err = startKeymill("", ""); err != nil {
+	more := ""
+	if against == "" {
+		more = "keys:\n  algorithms: [RS256, EdDSA, ES256]\n"
+	}
+	if s.keymill, s.keymillTarget, err = startKeymill("", more); err != nil {
 		return err
 	}
 	if against != "" {
@@ -67,23 +71,28 @@ func startKeymill(binary, more string) (*server.Server, target, error) {
 	if err := s.Start(); err != nil {
 		return s, target{}, err
 	}
-	a, err := addAccounts(s)
+	a, err := addAccounts(s, strings.Contains(more, "ES256"))
 	return s, target{address: strings.TrimPrefix(s.Issuer, "http://"), pid: s.PID(), accounts: a}, err
 }
 
-// addAccounts adds an audience for each algorithm, a client of both, a client for logins and a
+// addAccounts adds an audience for each algorithm, a client of all, a client for logins and a
 // user.
-func addAccounts(s *server.Server) (a accounts, err error) {
+func addAccounts(s *server.Server, ec bool) (a accounts, err error) {
 	a.user, a.password = "bench-user", rand.Text()
+	first, more := "version", ""
+	if ec {
+		first, more = "audience add "+audienceEC+" --alg ES256 --ttl 15m --scope read", " --audience "+audienceEC
+	}
 	for _, step := range []struct {
 		line string
 		in   string
 		out  *server.Client
 	}{
+		{line: first},
 		{line: "audience add " + audienceEd + " --alg EdDSA --ttl 15m --scope read"},
 		{line: "audience add " + audienceRSA + " --alg RS256 --ttl 15m --scope read"},
 		{line: "client add bench --grant client_credentials --audience " + audienceEd +
-			" --audience " + audienceRSA + " --scope read --json", out: &a.service},
+			" --audience " + audienceRSA + more + " --scope read --json", out: &a.service},
 		{line: "client add bench-web --grant refresh_token --audience " + audienceEd +
 			" --scope read --json", out: &a.web},
 		{line: "user add " + a.user + " --password-stdin", in: a.password},

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/MicahParks/keyfunc/v3"
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -73,6 +75,10 @@ func verifyBare(_ context.Context, t *signed) (string, error) {
 	case *rsa.PublicKey:
 		sum := sha256.Sum256(t.covered)
 		ok = rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], t.signature) == nil
+	case *ecdsa.PublicKey:
+		sum := sha256.Sum256(t.covered)
+		r, s := new(big.Int).SetBytes(t.signature[:32]), new(big.Int).SetBytes(t.signature[32:])
+		ok = ecdsa.Verify(key, sum[:], r, s)
 	}
 	if !ok {
 		return "", errSignature

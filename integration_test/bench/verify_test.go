@@ -26,7 +26,7 @@ func newTestIssuer(t *testing.T) *testIssuer {
 // refuses forgeries.
 func TestEveryVerifierRefusesForgeries(t *testing.T) {
 	s := newTestIssuer(t)
-	for _, alg := range []string{jwks.EdDSA, jwks.RS256} {
+	for _, alg := range jwks.Algorithms() {
 		verifiers, err := s.verifiers(t.Context(), alg)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestALaxVerifierIsDetected(t *testing.T) {
 
 func TestTokensHaveRealSizesAndAllDiffer(t *testing.T) {
 	s := newTestIssuer(t)
-	for alg, size := range map[string][2]int{jwks.EdDSA: {500, 650}, jwks.RS256: {750, 900}} {
+	for alg, size := range map[string][2]int{jwks.EdDSA: {500, 650}, jwks.RS256: {750, 900}, jwks.ES256: {500, 650}} {
 		pool, err := s.tokens(alg, 20)
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +108,7 @@ func TestAComparisonMeasuresEveryVerifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{bare, first, cached, "go-oidc", "keyfunc", "jwx"} {
-		for _, workload := range []string{"EdDSA ", "RS256 ", "EdDSA ×16 "} {
+		for _, workload := range []string{"EdDSA ", "RS256 ", "ES256 ", "EdDSA ×16 "} {
 			if !strings.Contains(out.String(), workload+name) {
 				t.Errorf("no line of %s%s", workload, name)
 			}

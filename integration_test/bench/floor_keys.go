@@ -1,0 +1,77 @@
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"strings"
+)
+
+// The audience decides the algorithm, as in Keymill.
+const audienceEd, audienceRSA, audienceEC = "bench-eddsa", "bench-rs256", "bench-es256"
+
+// floorKeys are the keys of the floor, which signs as Keymill does.
+type floorKeys struct {
+	ed  ed25519.PrivateKey
+	rsa *rsa.PrivateKey
+	ec  *ecdsa.PrivateKey
+}
+
+func newFloorKeys() (k floorKeys, err error) {
+	if _, k.ed, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return k, err
+	}
+	if k.rsa, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+		return k, err
+	}
+	k.ec, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	return k, err
+}
+
+var (
+	// A kid is a thumbprint of 43 characters.
+	headerEd  = encode([]byte(`{"alg":"EdDSA","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
+	headerRSA = encode([]byte(`{"alg":"RS256","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
+	headerEC  = encode([]byte(`{"alg":"ES256","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
+)
+
+// sign returns the token with that payload.
+func (k floorKeys) sign(audience string, payload []byte) (string, error) {
+	var signed string
+	var signature []byte
+	var err error
+	switch audience {
+	case audienceRSA:
+		signed = headerRSA + "." + encode(payload)
+		sum := sha256.Sum256([]byte(signed))
+		signature, err = rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, sum[:])
+	case audienceEC:
+		signed = headerEC + "." + encode(payload)
+		sum := sha256.Sum256([]byte(signed))
+		if signature, err = ecdsa.SignASN1(rand.Reader, k.ec, sum[:]); err == nil {
+			signature = fromDER(signature)
+		}
+	default:
+		signed = headerEd + "." + encode(payload)
+		signature = ed25519.Sign(k.ed, []byte(signed))
+	}
+	return signed + "." + encode(signature), err
+}
+
+// fromDER returns r and s of a signature of crypto/ecdsa in 32 octets each (RFC 7518, section 3.4). Both are shorter than 128
+// octets, so a length is one octet.
+func fromDER(der []byte) []byte {
+	out, rest := make([]byte, 64), der[2:]
+	for end := 32; end <= 64; end += 32 {
+		n := 2 + int(rest[1])
+		number := bytes.TrimLeft(rest[2:n], "\x00")
+		copy(out[end-len(number):], number)
+		rest = rest[n:]
+	}
+	return out
+}
