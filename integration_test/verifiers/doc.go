@@ -5,6 +5,7 @@
 //	python/  PyJWT, Authlib and python-jose, as Debian packages them
 //	node/    jose, express-oauth2-jwt-bearer, fast-jwt and @fastify/jwt
 //	ruby/    ruby-jwt with the program of docs/verify/ruby-jwt.md, as Debian packages it
+//	perl/    Crypt::JWT with the program of docs/verify/crypt-jwt.md, as Debian packages it
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it

@@ -53,6 +53,9 @@ func programLibraries() []library {
 		{name: "ruby-jwt", algs: all, sight: seesAlone, start: ruby("jwt", "rbnacl", "webrick").start,
 			gaps:    []gap{readsLoosely},
 			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, ignoresCrit}},
+		{name: "crypt-jwt", algs: all, sight: seesAlone, start: perl("Crypt::JWT").start,
+			gaps:    []gap{readsLoosely},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, ignoresCrit, takesJSON}},
 		{name: "apache", algs: noEd, sight: seesAFlush, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
 			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
 			es256:   []gap{takesAnyAlgorithm, takesPadding, takesLength},
@@ -138,6 +141,16 @@ func ruby(gems ...string) program {
 		return nil
 	}
 	return program{"ruby", needs, []string{"/usr/bin/ruby", "service.rb"}}
+}
+
+func perl(modules ...string) program {
+	needs := func() error {
+		if exec.Command("/usr/bin/perl", append([]string{"-e", "eval qq(require $_) or exit 1 for @ARGV"}, modules...)...).Run() != nil {
+			return missing{"one of the Perl modules " + strings.Join(modules, ", ")}
+		}
+		return nil
+	}
+	return program{"perl", needs, []string{"/usr/bin/perl", "service.pl"}}
 }
 
 func (p program) start(t *testing.T, s settings) (url string, err error) {
