@@ -47,6 +47,9 @@ func everyButton(t *testing.T, tab *tab, axe string, srv *server.Server) {
 	tab.text(t, "To confirm, type revoke")
 	tab.accessible(t, axe, "revoke one key")
 	answer("revoke", "Revoke the key", "Keys", "Revoked ")
+	question("Rotate EdDSA…", "Rotate EdDSA")
+	question("Flush verifiers…", "Rotate EdDSA")
+	answer("flush", "Let the reserve sign", "Keys", "signs now.")
 
 	tab.walkTo(t, "Verifiers")
 	tab.field(t, "name", "new-api")

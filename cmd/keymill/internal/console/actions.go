@@ -89,7 +89,7 @@ func (s *site) readKeys(r *request) ([]api.Key, api.Status, error) {
 }
 
 func (s *site) askRotate(r *request) (*question, error) {
-	alg, force := r.field("alg"), r.field("force") != ""
+	alg, force, flush := r.field("alg"), r.field("force") != "", r.field("flush") != ""
 	keys, status, err := s.readKeys(r)
 	if err != nil {
 		return nil, err
@@ -112,17 +112,24 @@ func (s *site) askRotate(r *request) (*question, error) {
 		q.Facts = append(q.Facts, fact{"Served to pinned verifiers", served(spare.Reach)}, fact{"The server waits for", waitedFor(spare.Reach, now)})
 	}
 	words := []string{"key", "rotate", "--alg", alg}
-	if force {
+	switch {
+	case flush:
+		q.Type, q.Button = "flush", "Let the reserve sign"
+		words, force = append(words, "--flush"), false
+		q.Words = []string{flushWords + " The key that signs now stays published until its last token has expired. The server waits for no one."}
+		q.Facts = []fact{keyFact("Signs now", active), keyFact("Signs instead", stageOf(keys, alg, "reserve")), keyFact("Signs next", spare)}
+	case force:
 		q.Type, q.Button = "force", "Force the rotation"
 		words = append(words, "--force")
 		q.Words = append(q.Words, "You force it: the server does not wait. Services that have not fetched the new key refuse its tokens until they do.")
-	} else {
+	default:
 		q.Words = append(q.Words, "The server refuses if the spare was not published for long enough, or if a pinned verifier that comes regularly was not served it. It may allow it later than shown, for example after it stood still.")
-		q.Links = []cell{{Text: "Force it…", Href: r.to("key/rotate", "alg", alg, "force", "1")}}
+		q.Links = []cell{{Text: "Force it…", Href: r.to("key/rotate", "alg", alg, "force", "1")},
+			{Text: "Flush verifiers…", Href: r.to("key/rotate", "alg", alg, "flush", "1")}}
 	}
 	q.command = func(string) string { return s.command(words...) }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
-		answer, _, err := adminapi.Ask[api.Rotation](ctx, s.server, http.MethodPost, "keys/rotate", api.RotateKeyRequest{Alg: alg, Force: force})
+		answer, _, err := adminapi.Ask[api.Rotation](ctx, s.server, http.MethodPost, "keys/rotate", api.RotateKeyRequest{Alg: alg, Force: force, Flush: flush})
 		if err == nil && answer.KID == "" {
 			err = errUnclear
 		}
@@ -134,6 +141,10 @@ func (s *site) askRotate(r *request) (*question, error) {
 	}
 	return q, nil
 }
+
+// flushWords says what a flush does and costs.
+const flushWords = "The reserve signs from now on, and the spare stays next. No service has the reserve, so those that fetch the key set only for an unknown kid " +
+	"fetch it and forget keys that were revoked. A service that may not fetch yet refuses new tokens until it may."
 
 func (s *site) askRevoke(r *request) (*question, error) {
 	keys, status, err := s.readKeys(r)
@@ -171,7 +182,12 @@ func (s *site) askRevoke(r *request) (*question, error) {
 		holders = cell{Text: fmt.Sprintf("%d of %d", key.Reach.Served, key.Reach.Pinned)}
 	}
 	q.Facts = append(q.Facts, fact{"Pinned verifiers that hold it", holders}, fact{"Caches may hold it until", s.cachedUntil(key, status, now)})
-	if key.Stage == "active" {
+	flush, words := r.field("flush") != "", []string{"key", "revoke"}
+	if flush {
+		q.Button, words = "Revoke and flush", append(words, "--flush")
+		q.Facts = append(q.Facts, keyFact("Signs from now on", stageOf(keys, key.Alg, "reserve")))
+		q.Words = append(q.Words, flushWords+" If that is not possible, the key is not revoked.")
+	} else if key.Stage == "active" {
 		spare := stageOf(keys, key.Alg, "spare")
 		q.Facts = append(q.Facts, keyFact("Signs next", spare))
 		if spare != nil {
@@ -181,9 +197,12 @@ func (s *site) askRevoke(r *request) (*question, error) {
 	} else {
 		q.Facts = append(q.Facts, keyFact("Signs on", stageOf(keys, key.Alg, "active")))
 	}
-	q.command = func(string) string { return s.commandAbout(kid, "key", "revoke") }
+	if !flush {
+		q.Links = []cell{{Text: "Flush verifiers too…", Href: r.to("key/revoke", "kid", kid, "flush", "1")}}
+	}
+	q.command = func(string) string { return s.commandAbout(kid, words...) }
 	q.do = func(ctx context.Context, _ string) (*done, error) {
-		answer, _, err := adminapi.Ask[api.Revocation](ctx, s.server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: kid})
+		answer, _, err := adminapi.Ask[api.Revocation](ctx, s.server, http.MethodPost, "keys/revoke", api.RevokeKeyRequest{KID: kid, Flush: flush})
 		if err == nil && answer.KID != kid {
 			err = errUnclear
 		}

@@ -13,8 +13,12 @@ var actionCases = []actionCase{
 		shown: []string{"key-0", "key-1", "1 of 3", "not orders", "force=1"}},
 	{path: "key/rotate?alg=EdDSA&force=1", typed: "force", command: "key rotate --alg EdDSA --force", request: `POST keys/rotate  {"alg":"EdDSA","force":true}`,
 		shown: []string{"refuse its tokens until they do"}},
+	{path: "key/rotate?alg=EdDSA&flush=1", typed: "flush", command: "key rotate --alg EdDSA --flush", request: `POST keys/rotate  {"alg":"EdDSA","force":false,"flush":true}`,
+		shown: []string{"Signs instead", "the spare stays next", "waits for no one"}},
+	{path: "key/revoke?kid=key-0&flush=1", typed: "revoke", command: "key revoke --flush key-0", request: `POST keys/revoke  {"kid":"key-0","flush":true}`,
+		shown: []string{"2 of 3", "Signs from now on", "the spare stays next", "not revoked"}},
 	{path: "key/revoke?kid=key-0", typed: "revoke", command: "key revoke key-0", request: `POST keys/revoke  {"kid":"key-0"}`,
-		shown: []string{"2 of 3", "active", "Signs next", "key-1", "cannot be undone"}},
+		shown: []string{"2 of 3", "active", "Signs next", "key-1", "cannot be undone", "flush=1"}},
 	{path: "client/disable?id=name", command: "client disable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":true,"introspect":null,"grace":null,"idle":null,"absolute":null}`,
 		shown: []string{"Live sessions", "<dd>1", "sessions end"}},
 	{path: "client/enable?id=name", command: "client enable name", request: `PATCH client id=name {"grants":null,"audiences":null,"scopes":null,"origins":null,"disabled":false,"introspect":null,"grace":null,"idle":null,"absolute":null}`},
@@ -38,6 +42,7 @@ func asks(text string) []string {
 	r := &request{}
 	return []string{
 		r.to("key/rotate", "alg", text), r.to("key/rotate", "alg", text, "force", "1"), r.to("key/revoke"), r.to("key/revoke", "kid", text+"0"),
+		r.to("key/rotate", "alg", text, "flush", "1"), r.to("key/revoke", "kid", text+"0", "flush", "1"),
 		r.to("client/disable", "id", text), r.to("client/enable", "id", text), r.to("client/secret", "id", text), r.to("client/logout", "id", text),
 		r.to("client/remove", "id", text), r.to("user/disable", "user", text), r.to("user/enable", "user", text), r.to("user/logout", "user", text),
 		r.to("user/unblock", "user", text), r.to("user/remove", "user", text), r.to("verifier/add", "name", "fresh"),
