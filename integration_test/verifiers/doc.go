@@ -6,6 +6,7 @@
 //	node/    jose, express-oauth2-jwt-bearer, fast-jwt and @fastify/jwt
 //	ruby/    ruby-jwt with the program of docs/verify/ruby-jwt.md, as Debian packages it
 //	perl/    Crypt::JWT with the program of docs/verify/crypt-jwt.md, as Debian packages it
+//	php/     the program of docs/verify/php.md with extensions of Debian's PHP
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it

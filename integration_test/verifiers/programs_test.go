@@ -56,6 +56,8 @@ func programLibraries() []library {
 		{name: "crypt-jwt", algs: all, sight: seesAlone, start: perl("Crypt::JWT").start,
 			gaps:    []gap{readsLoosely},
 			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, ignoresCrit, takesJSON}},
+		{name: "php", algs: all, sight: seesAlone, start: php("openssl", "sodium").start,
+			gaps: []gap{takesOneClaim}},
 		{name: "apache", algs: noEd, sight: seesAFlush, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
 			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
 			es256:   []gap{takesAnyAlgorithm, takesPadding, takesLength},
@@ -153,6 +155,17 @@ func perl(modules ...string) program {
 	return program{"perl", needs, []string{"/usr/bin/perl", "service.pl"}}
 }
 
+func php(extensions ...string) program {
+	needs := func() error {
+		const find = "foreach (array_slice($argv, 1) as $name) extension_loaded($name) or exit(1);"
+		if exec.Command("/usr/bin/php", append([]string{"-r", find, "--"}, extensions...)...).Run() != nil {
+			return missing{"Debian's php-cli"}
+		}
+		return nil
+	}
+	return program{"php", needs, []string{"/usr/bin/php", "service.php"}}
+}
+
 func (p program) start(t *testing.T, s settings) (url string, err error) {
 	if err := p.needs(); err != nil {
 		return "", err
@@ -167,7 +180,7 @@ func (p program) start(t *testing.T, s settings) (url string, err error) {
 	cmd := exec.Command(p.command[0], p.command[1:]...)
 	cmd.Dir = p.dir
 	cmd.Env = append(server.Environment(),
-		"SERVICE_ISSUER="+s.issuer, "SERVICE_AUDIENCE="+s.audience, "SERVICE_ALG="+s.alg, "SERVICE_KEYMILL="+keymill)
+		"SERVICE_ISSUER="+s.issuer, "SERVICE_AUDIENCE="+s.audience, "SERVICE_ALG="+s.alg, "SERVICE_KEYMILL="+keymill, "SERVICE_DIRECTORY="+t.TempDir())
 	if s.lifespan > 0 {
 		cmd.Env = append(cmd.Env, fmt.Sprintf("SERVICE_LIFESPAN=%d", s.lifespan/time.Second))
 	}
