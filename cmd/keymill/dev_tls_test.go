@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -50,9 +52,36 @@ func TestATrialServerSpeaksTLS(t *testing.T) {
 		t.Errorf("a CA that is not trusted: code %d, %s", code, errs)
 	}
 	c.stop()
+	p.refusesAKeyOfOthers(args)
 	p.startWith(environment(), args...).stop()
 	if again, err := os.ReadFile(ca); err != nil || string(again) != string(text) {
 		t.Errorf("the second start made another CA: %v", err)
+	}
+}
+
+// refusesAKeyOfOthers starts the server with a key of the CA that others can read, which can then sign in its place, and with one that
+// another user has put there.
+func (p *place) refusesAKeyOfOthers(args []string) {
+	p.t.Helper()
+	key := filepath.Join(p.data, "dev-ca-key.pem")
+	for _, tt := range []struct {
+		wrong, right func() error
+		want         string
+	}{
+		{func() error { return os.Chmod(key, 0o604) }, func() error { return os.Chmod(key, 0o600) }, " may be read by others (mode 0604)"},
+		{func() error { return os.Chown(key, 65534, -1) }, func() error { return os.Chown(key, os.Geteuid(), -1) }, " belongs to uid 65534, which is neither root nor"},
+	} {
+		if err := tt.wrong(); errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+			continue // only root can give a file away
+		} else if err != nil {
+			p.t.Fatal(err)
+		}
+		if _, errs, code := p.runWith(environment(), args...); code == 0 || !strings.Contains(errs, key+tt.want) {
+			p.t.Errorf("code %d, want %s: %s", code, tt.want, errs)
+		}
+		if err := tt.right(); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 }
 

@@ -114,6 +114,11 @@ func (c *Config) ReadMasterKeyFile(path string) (keystore.MasterKey, error) {
 	return ParseMasterKey(path, text)
 }
 
+// ReadSecretFile reads another secret of this server under the same rules. what names it in errors.
+func (c *Config) ReadSecretFile(what, path string) ([]byte, error) {
+	return trustedOn(c.Data).readFile(what, path)
+}
+
 // ReadMasterKeyCredential reads a master key from a credential of systemd, or from the file that
 // systemd makes one of.
 func ReadMasterKeyCredential(path string) (keystore.MasterKey, error) {

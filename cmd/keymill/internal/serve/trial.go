@@ -83,8 +83,12 @@ func trialTLS(c *config.Config, log *slog.Logger) (*tlsfiles.Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := trialca.Make(c.Data, u.Hostname(), time.Now()); err != nil {
+	replaced, err := trialca.Make(c.Data, u.Hostname(), time.Now(), func(path string) ([]byte, error) { return c.ReadSecretFile("key of the trial CA", path) })
+	if err != nil {
 		return nil, err
+	}
+	if replaced {
+		log.Warn("made a new trial CA, because the earlier one was near its end or had no key: other programs must be told to trust it", "file", c.Path(trialca.CAFile))
 	}
 	with := *c
 	with.TLSCertFile, with.TLSKeyFile = c.Path(trialca.CertFile), c.Path(trialca.KeyFile)

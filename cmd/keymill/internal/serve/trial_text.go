@@ -36,10 +36,12 @@ Rotate the keys, and verify the old token again (a key signs {propagation} after
 
 // trustText is printed if the server speaks TLS.
 const trustText = `
-Other programs must trust the CA of this server, which can certify loopback addresses alone. For those of one shell
-(curl, Go, Python, Node), or for all of this machine:
+Other programs must trust the CA of this server. It can certify localhost and loopback addresses only. The commands below
+need the first line, which is for curl, Go, Python and Node in one shell. They then trust no other CA there (Node does):
 
-  CA={ca}; export SSL_CERT_FILE="$CA" NODE_EXTRA_CA_CERTS="$CA" REQUESTS_CA_BUNDLE="$CA"
+  CA={ca}; export SSL_CERT_FILE="$CA" CURL_CA_BUNDLE="$CA" REQUESTS_CA_BUNDLE="$CA" NODE_EXTRA_CA_CERTS="$CA"
+
+For all programs of this machine, on Debian:
 
   sudo install -m 644 {ca} /usr/local/share/ca-certificates/keymill-dev.crt && sudo update-ca-certificates
 `

@@ -21,6 +21,7 @@ import (
 	"io/fs"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -54,11 +55,13 @@ type authority struct {
 }
 
 // Make writes the certificate of a server for host, a loopback address or a name of localhost, and that of the CA if
-// there is none. dir is the data directory.
-func Make(dir, host string, now time.Time) error {
-	ca, err := openCA(dir, now)
+// there is none. dir is the data directory. readKey reads the key of the CA, and refuses one that another user owns or can
+// read: operators trust the CA on their machines. Make reports whether it has replaced an earlier CA.
+func Make(dir, host string, now time.Time, readKey func(path string) ([]byte, error)) (replaced bool, err error) {
+	_, missing := os.Lstat(filepath.Join(dir, CAFile))
+	ca, made, err := openCA(dir, now, readKey)
 	if err != nil {
-		return err
+		return false, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Keymill trial server"},
@@ -72,17 +75,19 @@ func Make(dir, host string, now time.Time) error {
 	case ip != nil && !slices.ContainsFunc(template.IPAddresses, ip.Equal):
 		template.IPAddresses = append(template.IPAddresses, ip)
 	}
-	return ca.write(template, filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile))
+	return made && missing == nil, ca.write(template, filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile))
 }
 
 // openCA reads the CA, or makes one if there is none or if its end is near.
-func openCA(dir string, now time.Time) (authority, error) {
-	ca, err := readCA(dir)
+func openCA(dir string, now time.Time, readKey func(path string) ([]byte, error)) (ca authority, made bool, err error) {
+	ca, err = readCA(dir, readKey)
 	switch {
+	case err == nil && now.Before(ca.cert.NotBefore):
+		return authority{}, false, early(filepath.Join(dir, CAFile), ca.cert.NotBefore, now)
 	case err == nil && now.Before(ca.cert.NotAfter.Add(-renewCA)):
-		return ca, nil
+		return ca, false, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return authority{}, err
+		return authority{}, false, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Keymill trial CA " + now.UTC().Format("2006-01-02 15:04")},
@@ -94,17 +99,19 @@ func openCA(dir string, now time.Time) (authority, error) {
 		},
 	}
 	if err := (authority{}).write(template, filepath.Join(dir, CAFile), filepath.Join(dir, CAKey)); err != nil {
-		return authority{}, err
+		return authority{}, false, err
 	}
-	return readCA(dir)
+	ca, err = readCA(dir, readKey)
+	return ca, true, err
 }
 
-func readCA(dir string) (authority, error) {
+// readCA accepts only a certificate that is signed with the key beside it.
+func readCA(dir string, readKey func(path string) ([]byte, error)) (authority, error) {
 	certText, err := namedfile.ReadRegular(filepath.Join(dir, CAFile), maxFileBytes)
 	if err != nil {
 		return authority{}, err
 	}
-	keyText, err := namedfile.ReadRegular(filepath.Join(dir, CAKey), maxFileBytes)
+	keyText, err := readKey(filepath.Join(dir, CAKey))
 	if err != nil {
 		return authority{}, err
 	}
@@ -118,11 +125,20 @@ func readCA(dir string) (authority, error) {
 	if err != nil || !ok || !key.PublicKey.Equal(cert.PublicKey) {
 		return authority{}, damaged(filepath.Join(dir, CAKey))
 	}
+	if cert.CheckSignatureFrom(cert) != nil {
+		return authority{}, damaged(filepath.Join(dir, CAFile))
+	}
 	return authority{cert, key}, nil
 }
 
 func damaged(path string) error {
 	return terminal.WithHint(fmt.Errorf("%s is not a file that --dev --tls wrote", path), "remove it: the next start makes a new CA, which other programs must be told to trust again")
+}
+
+// early is for a CA that was made while the clock was wrong, or is read while it is. Programs refuse certificates of it.
+func early(path string, from, now time.Time) error {
+	return terminal.WithHint(fmt.Errorf("the CA in %s is valid from %s only, and the clock says %s", path, from.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)),
+		"correct the clock; if it was wrong when the CA was made, remove the file: the next start makes a new CA, which other programs must be told to trust again")
 }
 
 func decode(text []byte) []byte {

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"os"
@@ -30,10 +31,10 @@ func read(t *testing.T, dir, name string) []byte {
 // its end there is a new one.
 func TestTheCAIsKeptAndItsCertificatesAreAccepted(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
-	accepts := func(now time.Time, host string) {
+	accepts := func(now time.Time, host string, another bool) {
 		t.Helper()
-		if err := Make(dir, host, now); err != nil {
-			t.Fatal(err)
+		if replaced, err := Make(dir, host, now, os.ReadFile); err != nil || replaced != another {
+			t.Fatal(replaced, err)
 		}
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(read(t, dir, CAFile)) {
@@ -49,14 +50,14 @@ func TestTheCAIsKeptAndItsCertificatesAreAccepted(t *testing.T) {
 			}
 		}
 	}
-	accepts(now, "127.0.0.2")
+	accepts(now, "127.0.0.2", false)
 	ca, leaf := read(t, dir, CAFile), read(t, dir, CertFile)
-	accepts(now.Add(time.Hour), "app.localhost")
-	accepts(now.Add(8*365*24*time.Hour), "127.0.0.1")
+	accepts(now.Add(time.Hour), "app.localhost", false)
+	accepts(now.Add(8*365*24*time.Hour), "127.0.0.1", false)
 	if !bytes.Equal(ca, read(t, dir, CAFile)) || bytes.Equal(leaf, read(t, dir, CertFile)) {
 		t.Error("the CA is another one, or the certificate is the same")
 	}
-	accepts(now.Add(9*365*24*time.Hour), "127.0.0.1")
+	accepts(now.Add(9*365*24*time.Hour), "127.0.0.1", true)
 	if bytes.Equal(ca, read(t, dir, CAFile)) {
 		t.Error("the CA ends before its certificate")
 	}
@@ -70,7 +71,7 @@ func TestTheCAIsKeptAndItsCertificatesAreAccepted(t *testing.T) {
 // TestTheCACannotCertifyOthers: who has its key gets no accepted certificate for another name or address.
 func TestTheCACannotCertifyOthers(t *testing.T) {
 	dir := t.TempDir()
-	made, err := openCA(dir, time.Now())
+	made, _, err := openCA(dir, time.Now(), os.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,13 +108,13 @@ func TestAStrangeFileOfTheCAIsNotReplaced(t *testing.T) {
 	for _, name := range []string{CAFile, CAKey} {
 		for _, text := range []string{"", "no PEM", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"} {
 			dir := t.TempDir()
-			if err := Make(dir, "localhost", time.Now()); err != nil {
+			if _, err := Make(dir, "localhost", time.Now(), os.ReadFile); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			err := Make(dir, "localhost", time.Now())
+			_, err := Make(dir, "localhost", time.Now(), os.ReadFile)
 			if err == nil || !strings.HasPrefix(err.Error(), filepath.Join(dir, name)+" is not a file that --dev --tls wrote") || !strings.HasPrefix(terminal.HintOf(err), "remove it") {
 				t.Errorf("%s with %q: %v", name, text, err)
 			}
@@ -121,10 +122,50 @@ func TestAStrangeFileOfTheCAIsNotReplaced(t *testing.T) {
 				t.Errorf("%s was replaced", name)
 			}
 			os.Remove(filepath.Join(dir, name))
-			if err := Make(dir, "localhost", time.Now()); err != nil {
+			if _, err := Make(dir, "localhost", time.Now(), os.ReadFile); err != nil {
 				t.Errorf("without %s: %v", name, err)
 			}
 		}
+	}
+}
+
+// TestACAOfTheFutureIsKept: the clock is wrong now, or was when the CA was made. Nothing is replaced.
+func TestACAOfTheFutureIsKept(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	if _, err := Make(dir, "localhost", now.Add(48*time.Hour), os.ReadFile); err != nil {
+		t.Fatal(err)
+	}
+	ca := read(t, dir, CAFile)
+	_, err := Make(dir, "localhost", now, os.ReadFile)
+	if err == nil || !strings.HasPrefix(err.Error(), "the CA in "+filepath.Join(dir, CAFile)+" is valid from ") || !strings.HasPrefix(terminal.HintOf(err), "correct the clock") {
+		t.Error(err)
+	}
+	if !bytes.Equal(ca, read(t, dir, CAFile)) {
+		t.Error("the CA was replaced")
+	}
+}
+
+// TestACertificateThatTheKeyHasNotSignedIsNoCA: programs that trust it would trust the one who signed it.
+func TestACertificateThatTheKeyHasNotSignedIsNoCA(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	ca, _, err := openCA(dir, now, os.ReadFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now, NotAfter: ca.cert.NotAfter, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{SerialNumber: big.NewInt(2), Subject: ca.cert.Subject}, ca.key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, CAFile), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Make(dir, "localhost", now, os.ReadFile); err == nil || !strings.HasPrefix(err.Error(), filepath.Join(dir, CAFile)+" is not a file") {
+		t.Error(err)
 	}
 }
 
@@ -132,14 +173,14 @@ func TestAStrangeFileOfTheCAIsNotReplaced(t *testing.T) {
 func TestACAWithAnotherKeyIsRefused(t *testing.T) {
 	a, b := t.TempDir(), t.TempDir()
 	for _, dir := range []string{a, b} {
-		if err := Make(dir, "localhost", time.Now()); err != nil {
+		if _, err := Make(dir, "localhost", time.Now(), os.ReadFile); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(a, CAKey), read(t, b, CAKey), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Make(a, "localhost", time.Now()); err == nil {
+	if _, err := Make(a, "localhost", time.Now(), os.ReadFile); err == nil {
 		t.Error("a certificate was made with the key of another CA")
 	}
 }
