@@ -55,6 +55,11 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 // with it.
 func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceChange, by string, only ...api.Condition) (api.Audience, error) {
 	var shown api.Audience
+	if c.Claims != nil {
+		if err := i.checkClaimsFor(ctx, name, *c.Claims); err != nil {
+			return shown, err
+		}
+	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		before, err := i.readAudience(tx, name)
 		if before != nil && before == i.admin {

@@ -87,7 +87,7 @@ func (rec *clientRecord) possible() bool {
 	most := int64(MaxAbsolute / time.Second)
 	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
 		(rec.Absolute == 0 || rec.Idle <= rec.Absolute) && (rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
-		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && rec.possibleLists() &&
+		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && (len(rec.Claims) == 0 || claim.PossibleFlat(rec.Claims)) && rec.possibleLists() &&
 		(!slices.Contains(rec.named(), adminscope.Audience) || adminscope.Possible(rec.settings()))
 }
 

@@ -3,11 +3,14 @@ package issuer
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
+	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/profile"
 	"keymill/issuer/refusal"
+	"keymill/storage"
 )
 
 // backdate is subtracted from iat: clocks differ, and PyJWT 2.6 and later refuse an iat in the future.
@@ -22,12 +25,69 @@ type entitlement struct {
 	scope    string
 	decided  time.Time // the wall time of the decision, which is iat; zero for that of the signature
 
+	claims json.RawMessage // of the client, in a token of its own
+
 	// Only of a user's token.
 	family     string // sid
 	user       *userRecord
 	refresh    refusal.Secret
 	refreshFor time.Duration
 	graced     bool // see Grant
+}
+
+// sayLeftOut logs claims that another one of the same name has kept out of a token, once for each name and audience
+// since the start: nothing else tells why a service does not get a claim, and each token would say it again.
+func (i *Issuer) sayLeftOut(e entitlement, left []claim.LeftOut) {
+	for _, l := range left {
+		if i.leftOut.First(e.audience + "/" + l.Of + "/" + l.Name) {
+			i.log.Warn("a claim was left out of a token, because the audience or the client has one of the same name",
+				"claim", l.Name, "of", l.Of, "subject", e.subject, "client", e.client, "audience", e.audience)
+		}
+	}
+}
+
+// checkClaimsOf refuses a claim of a client that is also one of an audience of the client.
+func (i *Issuer) checkClaimsOf(r storage.Reader, client *clientRecord) error {
+	if len(client.Claims) == 0 {
+		return nil
+	}
+	for _, name := range client.Audiences {
+		rec, err := i.audienceOf(r, name)
+		if err != nil {
+			return err
+		}
+		if rec == nil { // linkAudiences refuses it
+			continue
+		}
+		if same := claim.Common(client.Claims, rec.Claims); same != "" {
+			return refusal.New("invalid_request", "claim '%s' is also one of audience %s, whose claim every token has: leave it out here, or remove it there", refusal.Quoted(same), name)
+		}
+	}
+	return nil
+}
+
+// checkClaimsFor refuses a claim of an audience that is also one of a client of the audience. It reads the clients
+// before the change, page by page: more than one transaction can. What a client gets in the meantime is left out
+// of tokens, see sayLeftOut.
+func (i *Issuer) checkClaimsFor(ctx context.Context, audience string, claims api.Claims) error {
+	raw, err := claim.CheckFlat(claims)
+	for after := ""; err == nil && len(raw) > 0; {
+		var page []api.Client
+		if page, err = i.Clients(ctx, after, maxListed); err != nil || len(page) == 0 {
+			return err
+		}
+		for _, c := range page {
+			if !slices.Contains(c.Audiences, audience) {
+				continue
+			}
+			own, err := claim.CheckFlat(c.Claims)
+			if same := claim.Common(raw, own); err == nil && same != "" {
+				return refusal.New("invalid_request", "claim '%s' is also one of client %s: leave it out here, or remove it there", refusal.Quoted(same), c.ID)
+			}
+		}
+		after = page[len(page)-1].ID
+	}
+	return err
 }
 
 // sign makes the tokens of an entitlement. Call it after the transaction, because a signature takes
@@ -43,9 +103,9 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client, Session: e.family,
 		Expires: expires.Unix(), Issued: issued.Add(-backdate).Unix(), ID: claim.NewTokenID(), Scope: e.scope,
 	}
-	var own json.RawMessage
+	var ofUser json.RawMessage
 	if e.user != nil {
-		own = e.user.Claims
+		ofUser = e.record.Map.Apply(e.user.Claims)
 	}
 	if p, _ := profile.Find(e.record.Profile); p.Django {
 		c.Type = "access"
@@ -53,10 +113,11 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 			c.User = claim.DjangoUserID(e.subject)
 		}
 	}
-	payload, err := c.Payload(own)
+	payload, left, err := c.Payload(claim.Layer{Of: "audience", Claims: e.record.Claims}, claim.Layer{Of: "client", Claims: e.claims}, claim.Layer{Of: "user", Claims: ofUser})
 	if err != nil {
 		return Grant{}, err
 	}
+	i.sayLeftOut(e, left)
 	token, err := i.mint(ctx, mintable{use: accessToken, audience: e.audience, record: e.record, alg: e.record.Alg, payload: payload, expires: expires})
 	if err != nil {
 		return Grant{}, err

@@ -2,12 +2,14 @@ package issuer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
@@ -31,6 +33,8 @@ type clientRecord struct {
 	Idle       int64    `json:"idle,omitempty"`
 	Absolute   int64    `json:"absolute,omitempty"`
 
+	Claims json.RawMessage `json:"claims,omitempty"` // one object, checked
+
 	Secrets []secret.Record `json:"secrets,omitempty"` // newest first; none if public
 }
 
@@ -40,7 +44,7 @@ func (rec *clientRecord) show(id string, now time.Time) api.Client {
 	s := rec.settings()
 	c := api.Client{
 		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
-		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Created: rec.Created,
+		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Claims: s.Claims, Created: rec.Created,
 	}
 	c.SecretVersion = secret.Version(rec.Secrets)
 	if len(rec.Secrets) == secret.Max && now.Before(rec.Secrets[1].Until) {
@@ -58,6 +62,9 @@ func (rec *clientRecord) settings() api.NewClient {
 	}
 	if rec.Grace != nil {
 		s.Grace = (time.Duration(*rec.Grace) * time.Second).String()
+	}
+	if len(rec.Claims) > 0 {
+		json.Unmarshal(rec.Claims, &s.Claims) // written by us
 	}
 	return s
 }
@@ -81,6 +88,7 @@ func (rec *clientRecord) detail() map[string]string {
 	shown := rec.settings()
 	for name, value := range map[string]string{
 		"introspect": strings.Join(rec.Introspect, " "), "grace": shown.Grace, "idle": shown.Idle, "absolute": shown.Absolute,
+		"claims": strings.Join(claim.Names(rec.Claims), " "), // no values
 	} {
 		if value != "" {
 			d[name] = value

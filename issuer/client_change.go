@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
 	"keymill/issuer/applied"
+	"keymill/issuer/claim"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
@@ -56,6 +57,9 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 			return err
 		}
 		if err := i.linkAudiences(tx, &clientRecord{}, rec); err != nil {
+			return err
+		}
+		if err := i.checkClaimsOf(tx, rec); err != nil {
 			return err
 		}
 		if err := countOrigins(tx, nil, rec.Origins); err != nil {
@@ -105,6 +109,11 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 				return err
 			}
 		}
+		if c.Audiences != nil || c.Claims != nil {
+			if err := i.checkClaimsOf(tx, after); err != nil {
+				return err
+			}
+		}
 		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
 			return err
 		}
@@ -127,6 +136,7 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	setIfGiven(&want.Grace, c.Grace)
 	setIfGiven(&want.Idle, c.Idle)
 	setIfGiven(&want.Absolute, c.Absolute)
+	setIfGiven(&want.Claims, c.Claims)
 	setIfGiven(&after.Disabled, c.Disabled)
 	given := []secret.Record{{Hash: []byte(c.SecretHash)}}
 	if c.SecretHash != "" && !after.Public && secret.Version(given) != secret.Version(after.Secrets) {
@@ -250,6 +260,9 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	before, listed := rec.settings(), rec.Origins
 	if rec.Scopes, err = scope.Check(want.Scopes); err != nil {
+		return err
+	}
+	if rec.Claims, err = claim.CheckFlat(want.Claims); err != nil {
 		return err
 	}
 	if err := rec.setLifetimes(want); err != nil {

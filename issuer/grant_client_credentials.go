@@ -44,6 +44,6 @@ func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time
 	}
 	return entitlement{
 		subject: req.Client.ClientID, client: req.Client.ClientID,
-		audience: name, record: record, scope: scope,
+		audience: name, record: record, scope: scope, claims: client.Claims,
 	}, nil
 }

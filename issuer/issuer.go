@@ -56,6 +56,7 @@ import (
 	"log/slog"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/claim"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
@@ -93,6 +94,7 @@ type Issuer struct {
 	audiences record.Cache[audienceRecord]
 	users     record.Cache[userRecord]
 	terms     loginterms.Cache
+	leftOut   claim.Seen // claims that were left out of tokens and were logged
 	retries   retry.Counts
 	passwords *password.Hasher
 	damaged   func(error)

@@ -2,14 +2,17 @@ package main
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/claimflag"
 	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
@@ -30,6 +33,7 @@ decides what its verifiers have to understand: the algorithm, the lifetime and t
 
 func audienceAddCommand() *cobra.Command {
 	var a api.Audience
+	var claims string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME",
@@ -57,6 +61,13 @@ the claims tells an access token from an ID token.`,
 			if err := checkType(cmd, a.Type); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("claims") {
+				file, err := claimflag.Read(claims)
+				if err != nil {
+					return err
+				}
+				a.Claims, a.ClaimMap = file.Claims, file.Map
+			}
 			a.Name, a.TTL, a.Scopes = args[0], ttl, nonEmpty(a.Scopes)
 			if err := checkScopes(a.Scopes); err != nil {
 				return err
@@ -70,6 +81,7 @@ the claims tells an access token from an ID token.`,
 	f.StringArrayVar(&a.Scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
 	f.StringVar(&a.Profile, "profile", "rfc9068", "what verifies the tokens: rfc9068, simplejwt for Django, or spring for Spring Security")
 	f.StringVar(&a.Type, "type", "", "typ of the tokens: at+jwt or JWT (default: JWT with the profile spring, else at+jwt)")
+	f.StringVar(&claims, "claims", "", claimsHelp)
 	completeTypes(cmd)
 	completion.Algorithm(cmd)
 	addJSONFlag(cmd, &asJSON)
@@ -96,6 +108,8 @@ func nonEmpty(words []string) []string {
 	}
 	return kept
 }
+
+const claimsHelp = `a JSON file with {"claims": claims of each token, "map": {name in the tokens: name of the user's claim}}; with a map, users have no other claims in the tokens`
 
 // checkType refuses an empty type: it usually comes from a variable that is not set.
 func checkType(cmd *cobra.Command, typ string) error {
@@ -135,11 +149,17 @@ func printAudiences(w io.Writer, list ...api.Audience) error {
 	return t.Flush()
 }
 
-// profileOf returns the profile of an audience, and the type if it is not the usual one.
+// profileOf returns the profile of an audience, and what else is not as usual in its tokens.
 func profileOf(a api.Audience) string {
 	words := []string{a.Profile}
 	if a.Type != jwks.TypeAccessToken {
 		words = append(words, "type "+a.Type)
+	}
+	if len(a.Claims) > 0 {
+		words = append(words, "claims "+strings.Join(slices.Sorted(maps.Keys(a.Claims)), " "))
+	}
+	if len(a.ClaimMap) > 0 {
+		words = append(words, "mapped claims "+strings.Join(slices.Sorted(maps.Keys(a.ClaimMap)), " "))
 	}
 	if until := a.FormerTypeUntil; until != nil && until.After(time.Now()) {
 		words = append(words, "both types until "+terminal.FormatTime(until))
@@ -153,7 +173,7 @@ func profileOf(a api.Audience) string {
 func audiencePath(name string) string { return "audience?name=" + url.QueryEscape(name) }
 
 func audienceSetCommand() *cobra.Command {
-	var ttl, profile, typ string
+	var ttl, profile, typ, claims string
 	var scopes []string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -179,6 +199,13 @@ both types until the tokens of the former type have expired. The answer says whe
 				TTL: ifGiven(cmd, "ttl", &ttl), Scopes: ifGiven(cmd, "scope", &scopes), Profile: ifGiven(cmd, "profile", &profile),
 				Type: ifGiven(cmd, "type", &typ),
 			}
+			if cmd.Flags().Changed("claims") {
+				file, err := claimflag.Read(claims)
+				if err != nil {
+					return err
+				}
+				change.Claims, change.ClaimMap = &file.Claims, &file.Map
+			}
 			if change.TTL != nil {
 				d, err := toAPIDuration("ttl", ttl)
 				if err != nil {
@@ -197,6 +224,7 @@ both types until the tokens of the former type have expired. The answer says whe
 	f.StringArrayVar(&scopes, "scope", nil, "a scope that the tokens may have (repeatable)")
 	f.StringVar(&profile, "profile", "", "what verifies the tokens: rfc9068, simplejwt or spring")
 	f.StringVar(&typ, "type", "", "typ of the tokens: at+jwt or JWT")
+	f.StringVar(&claims, "claims", "", claimsHelp)
 	completeTypes(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd

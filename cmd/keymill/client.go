@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -105,6 +106,9 @@ func printClient(w io.Writer, c api.Client) error {
 		t.Row("idle:", cmp.Or(c.Idle, "default (refresh.idle)"))
 		t.Row("absolute:", cmp.Or(c.Absolute, "default (refresh.absolute)"))
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Claims)) {
+		t.Row("claim "+name+":", string(c.Claims[name]))
+	}
 	t.Row("created:", terminal.FormatTime(&c.Created))
 	if c.OldSecretUntil != nil {
 		t.Row("old secret until:", terminal.FormatTime(c.OldSecretUntil))
@@ -133,7 +137,7 @@ func clientSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set ID",
 		Short:   "Change what a client is allowed, or how long its sessions live",
-		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all. --grace \"\", --idle \"\" and --absolute \"\" restore the\ndefaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s means no grace.",
+		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all; so it is with --claim. --grace \"\", --idle \"\" and --absolute \"\" restore the\ndefaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s means no grace.",
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example.com --origin https://beta.example.com\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/claimflag"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -15,6 +16,7 @@ import (
 // with commas, because the name of an audience may contain a comma.
 type clientFlags struct {
 	client api.NewClient
+	claims []string
 }
 
 func (l *clientFlags) addTo(cmd *cobra.Command) {
@@ -27,6 +29,7 @@ func (l *clientFlags) addTo(cmd *cobra.Command) {
 	f.StringVar(&c.Grace, "grace", "", "how long a replaced refresh token is still accepted, instead of refresh.grace: 0s to 10m")
 	f.StringVar(&c.Idle, "idle", "", "how long a session lives without a refresh, instead of refresh.idle")
 	f.StringVar(&c.Absolute, "absolute", "", "how long a session lives at most, instead of refresh.absolute")
+	f.StringArrayVar(&l.claims, "claim", nil, "NAME=VALUE, a claim of the tokens that the client gets for itself (repeatable); a VALUE that is a JSON number, true, false, null, list or text in quotes is that, and any other is a text")
 	_ = cmd.RegisterFlagCompletionFunc("grant", cobra.FixedCompletions([]string{"client_credentials", "refresh_token"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -37,6 +40,9 @@ func (l *clientFlags) normalize() (err error) {
 		*list = nonEmpty(*list)
 	}
 	if err := checkScopes(c.Scopes); err != nil {
+		return err
+	}
+	if c.Claims, err = claimflag.ParseFlat(l.claims); err != nil {
 		return err
 	}
 	if c.Grace, err = sessionDuration("grace", c.Grace); err != nil {
@@ -61,6 +67,7 @@ func (l *clientFlags) change(cmd *cobra.Command) api.ClientChange {
 		Grace:      ifGiven(cmd, "grace", &c.Grace),
 		Idle:       ifGiven(cmd, "idle", &c.Idle),
 		Absolute:   ifGiven(cmd, "absolute", &c.Absolute),
+		Claims:     ifGiven(cmd, "claim", &c.Claims),
 	}
 }
 

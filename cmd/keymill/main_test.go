@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,7 +16,6 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
-	"keymill/issuer/api"
 )
 
 // TestMain lets the test binary run as keymill, so that tests can start, stop and kill the
@@ -377,18 +375,6 @@ func TestAnEmptyOrTooLongSecretIsAnError(t *testing.T) {
 		if code != wantCode || !strings.HasPrefix(errs.String(), "keymill: "+tt.want) || out.String() != "" {
 			t.Errorf("%s < %.20q: code %d, %s%s", tt.line, tt.in, code, out.String(), errs.String())
 		}
-	}
-}
-
-// TestAClaimIsJSONOrElseAString.
-func TestAClaimIsJSONOrElseAString(t *testing.T) {
-	got, err := parseClaims([]string{"role=admin", "level=3", "ok=true", `teams=["a","b"]`, "eq=a=b", "empty=", `quoted="3"`, "html=<b>", ""})
-	want := api.Claims{
-		"role": []byte(`"admin"`), "level": []byte("3"), "ok": []byte("true"), "teams": []byte(`["a","b"]`),
-		"eq": []byte(`"a=b"`), "empty": []byte(`""`), "quoted": []byte(`"3"`), "html": []byte(`"<b>"`),
-	}
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("%v: got %s", err, got)
 	}
 }
 

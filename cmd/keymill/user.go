@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/claimflag"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -107,7 +108,7 @@ func userSetCommand() *cobra.Command {
 			if !cmd.Flags().Changed("claim") {
 				return terminal.WithHint(terminal.Usage("no change was given"), "keymill user set %s --claim role=admin", terminal.ShellWord(args[0]))
 			}
-			custom, err := parseClaims(claims)
+			custom, err := claimflag.Parse(claims)
 			if err != nil {
 				return err
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/claimflag"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -35,7 +35,7 @@ true, ["a","b"]) is taken as JSON, and any other as a string.`,
 		Args: arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var err error
-			if u.Claims, err = parseClaims(claims); err != nil {
+			if u.Claims, err = claimflag.Parse(claims); err != nil {
 				return err
 			}
 			u.Name = args[0]
@@ -97,30 +97,4 @@ func readPassword(cmd *cobra.Command, line string) (string, error) {
 		return "", errors.New("the password is not UTF-8")
 	}
 	return text, nil
-}
-
-// parseClaims reads NAME=VALUE: role=admin, level=3, teams=["a","b"]. A value that is JSON
-// is taken as JSON, and any other as a string.
-func parseClaims(words []string) (api.Claims, error) {
-	claims := api.Claims{}
-	for _, word := range nonEmpty(words) {
-		name, text, ok := strings.Cut(word, "=")
-		switch {
-		case !ok || name == "":
-			return nil, terminal.WithHint(terminal.Usage("--claim %q is not NAME=VALUE", word), "--claim role=admin")
-		case !utf8.ValidString(word):
-			return nil, terminal.Usage("--claim %q is not UTF-8", word)
-		case claims[name] != nil:
-			return nil, terminal.Usage("--claim %s is given twice", name)
-		}
-		value := []byte(text)
-		if !json.Valid(value) {
-			var err error
-			if value, err = terminal.MarshalJSON(text); err != nil {
-				return nil, err
-			}
-		}
-		claims[name] = value
-	}
-	return claims, nil
 }

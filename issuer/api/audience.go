@@ -11,6 +11,9 @@ type Audience struct {
 	Profile string   `json:"profile"`  // what verifies the tokens: "rfc9068", which is the default, "simplejwt" or "spring"
 	Type    string   `json:"type"`     // typ in the header of the tokens: "at+jwt" or "JWT"; the default is that of the profile: JWT for spring, else at+jwt
 
+	Claims   Claims   `json:"claims,omitempty"`    // in each of its tokens: texts, numbers, true, false, null and lists of these
+	ClaimMap ClaimMap `json:"claim_map,omitempty"` // name in its tokens → name of a user's claim: users have only these claims; empty for all as they are
+
 	FormerTypeUntil *time.Time `json:"former_type_until,omitempty"` // after a change of the type: until then tokens of the former type are accepted as well; not in a request
 
 	Warnings []string `json:"warnings,omitempty"` // what its verifiers have to do after a change; only in the answer to it
@@ -24,4 +27,7 @@ type AudienceChange struct {
 	Scopes  *[]string `json:"scopes"`
 	Profile *string   `json:"profile"` // what verifies the tokens: "rfc9068", "simplejwt" or "spring"; changes the type as well if its software does not accept it
 	Type    *string   `json:"type"`    // typ in the header of the tokens: "at+jwt" or "JWT"
+
+	Claims   *Claims   `json:"claims"`    // replaces all
+	ClaimMap *ClaimMap `json:"claim_map"` // replaces all; empty for no mapping
 }

@@ -13,13 +13,14 @@ type Client struct {
 	Public         bool           `json:"public"`                  // the client has no secret
 	Disabled       bool           `json:"disabled"`
 	Grants         []string       `json:"grants"`
-	Audiences      []string       `json:"audiences"`  // it may get tokens for
-	Scopes         []string       `json:"scopes"`     // it may request, each of one of its audiences
-	Origins        []string       `json:"origins"`    // of pages and apps that may call on its behalf
-	Introspect     []string       `json:"introspect"` // audiences that it may ask /introspect about
-	Grace          string         `json:"grace"`      // of its sessions, such as "30s"; "" means as configured
-	Idle           string         `json:"idle"`       // as grace
-	Absolute       string         `json:"absolute"`   // as grace
+	Audiences      []string       `json:"audiences"`        // it may get tokens for
+	Scopes         []string       `json:"scopes"`           // it may request, each of one of its audiences
+	Origins        []string       `json:"origins"`          // of pages and apps that may call on its behalf
+	Introspect     []string       `json:"introspect"`       // audiences that it may ask /introspect about
+	Grace          string         `json:"grace"`            // of its sessions, such as "30s"; "" means as configured
+	Idle           string         `json:"idle"`             // as grace
+	Absolute       string         `json:"absolute"`         // as grace
+	Claims         Claims         `json:"claims,omitempty"` // in the tokens of the client itself: texts, numbers, true, false, null and lists of these
 	Created        time.Time      `json:"created"`
 	OldSecretUntil *time.Time     `json:"old_secret_until"`         // null unless two secrets are valid
 	SecretVersion  string         `json:"secret_version,omitempty"` // differs for each secret; absent if the client is public
@@ -51,6 +52,7 @@ type NewClient struct {
 	Grace      string   `json:"grace"`
 	Idle       string   `json:"idle"`
 	Absolute   string   `json:"absolute"`
+	Claims     Claims   `json:"claims"`
 
 	Disabled   bool   `json:"-"` // by a PUT
 	SecretHash string `json:"-"` // 32 bytes, of the secret of a PUT; "" for one that the server makes
@@ -67,6 +69,7 @@ type ClientChange struct {
 	Grace      *string   `json:"grace"`
 	Idle       *string   `json:"idle"`
 	Absolute   *string   `json:"absolute"`
+	Claims     *Claims   `json:"claims"` // replaces all
 
 	SecretHash string `json:"-"` // 32 bytes, of the secret of a PUT, which replaces all others; "" for no change
 }

@@ -9,6 +9,9 @@ type AudienceState struct {
 	Scopes  []string `json:"scopes"`  // what a token may hold
 	Profile string   `json:"profile"` // what verifies the tokens: "rfc9068", which is the default, "simplejwt" or "spring"
 	Type    string   `json:"type"`    // typ in the header of the tokens: "at+jwt" or "JWT"; the default is that of the profile
+
+	Claims   Claims   `json:"claims"`    // in each of its tokens
+	ClaimMap ClaimMap `json:"claim_map"` // name in its tokens → name of a user's claim
 }
 
 // A ClientState is all that a PUT makes of a client. What is absent becomes empty or false. The secrets stay as
@@ -24,6 +27,7 @@ type ClientState struct {
 	Grace      string   `json:"grace"`
 	Idle       string   `json:"idle"`
 	Absolute   string   `json:"absolute"`
+	Claims     Claims   `json:"claims"`
 
 	// SecretSHA256 is the SHA-256 of a secret that the caller has made of at least 32 random bytes, as 64
 	// hexadecimal digits. The secret replaces all others at once. A new confidential client without it gets

@@ -38,7 +38,7 @@ type BlockedLogin struct {
 	Until time.Time `json:"until"`
 }
 
-// Claims are custom claims of a user, name → value. The server refuses the names of claims that
+// Claims are custom claims of a user, a client or an audience, name → value. The server refuses the names of claims that
 // it sets itself. No name occurs twice in one object, at any depth: a verifier and this server
 // could otherwise read two different values.
 type Claims map[string]json.RawMessage
@@ -51,6 +51,20 @@ func (c *Claims) UnmarshalJSON(raw []byte) error {
 	var plain map[string]json.RawMessage
 	err := json.Unmarshal(raw, &plain)
 	*c = plain
+	return err
+}
+
+// A ClaimMap says which claims of a user are in the tokens of an audience: name in the token → name of the user's claim.
+type ClaimMap map[string]string
+
+// UnmarshalJSON implements json.Unmarshaler. It fails if the object names a member twice.
+func (m *ClaimMap) UnmarshalJSON(raw []byte) error {
+	if err := distinctMembers(raw); err != nil {
+		return err
+	}
+	var plain map[string]string
+	err := json.Unmarshal(raw, &plain)
+	*m = plain
 	return err
 }
 

@@ -6,12 +6,15 @@ package audience
 
 import (
 	"cmp"
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/api"
+	"keymill/issuer/claim"
 	"keymill/issuer/names"
 	"keymill/issuer/profile"
 	"keymill/issuer/record"
@@ -35,6 +38,9 @@ type Record struct {
 	Scopes  []string `json:"scopes"` // sorted
 	Profile string   `json:"profile"`
 	Clients int      `json:"clients"` // how many name it; kept in their transactions
+
+	Claims json.RawMessage `json:"claims,omitempty"`    // one object, checked
+	Map    claim.Mapping   `json:"claim_map,omitempty"` // of the claims of users
 
 	Typ    string    `json:"type,omitempty"`        // of the tokens: "JWT", or "" for at+jwt
 	Longer time.Time `json:"longer_until,omitzero"` // tokens of an earlier, longer lifetime have expired then
@@ -72,14 +78,25 @@ func (rec *Record) Show(name string) api.Audience {
 	if !rec.Former.IsZero() {
 		a.FormerTypeUntil = &rec.Former
 	}
+	if len(rec.Claims) > 0 {
+		json.Unmarshal(rec.Claims, &a.Claims) // written by us
+	}
+	a.ClaimMap = api.ClaimMap(maps.Clone(rec.Map))
 	return a
 }
 
-// Detail returns what an audit record says of the audience.
+// Detail returns what an audit record says of the audience. It has no values of claims.
 func (rec *Record) Detail() map[string]string {
-	return map[string]string{
+	d := map[string]string{
 		"alg": rec.Alg, "ttl": rec.Lifetime().String(), "scopes": strings.Join(rec.Scopes, " "), "profile": rec.Profile, "type": rec.Type(),
 	}
+	if names := claim.Names(rec.Claims); len(names) > 0 {
+		d["claims"] = strings.Join(names, " ")
+	}
+	if len(rec.Map) > 0 {
+		d["claim_map"] = strings.Join(slices.Sorted(maps.Keys(rec.Map)), " ")
+	}
+	return d
 }
 
 // Possible reports whether this program can have written the record.
@@ -88,6 +105,7 @@ func (rec *Record) Possible() bool {
 	return slices.Contains(keystore.SupportedAlgorithms(), rec.Alg) && rec.Lifetime() >= minTTL && rec.Lifetime() <= MaxTTL &&
 		(rec.Typ == "" || rec.Typ == jwks.TypeJWT) && known && rec.Profile == p.Name && p.Verifies(rec.Alg) && slices.Contains(p.Types, rec.Type()) && rec.Clients >= 0 &&
 		record.PossibleList(rec.Scopes, scope.Max, scope.Valid) &&
+		(len(rec.Claims) == 0 || claim.PossibleFlat(rec.Claims)) && rec.Map.Possible() &&
 		(rec.Longer.IsZero() || record.PossibleSecond(rec.Longer)) && (rec.Former.IsZero() || record.PossibleSecond(rec.Former))
 }
 
@@ -120,7 +138,14 @@ func Check(a api.Audience, algorithms []string) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := &Record{Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: p.Name}
+	claims, err := claim.CheckFlat(a.Claims)
+	if err != nil {
+		return nil, err
+	}
+	if err := claim.Mapping(a.ClaimMap).Check(a.Claims); err != nil {
+		return nil, err
+	}
+	rec := &Record{Claims: claims, Map: maps.Clone(claim.Mapping(a.ClaimMap)), Alg: a.Alg, TTL: int64(ttl / time.Second), Scopes: scopes, Profile: p.Name}
 	if a.Type != jwks.TypeAccessToken {
 		rec.Typ = a.Type
 	}

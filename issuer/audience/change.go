@@ -1,7 +1,9 @@
 package audience
 
 import (
+	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +25,8 @@ func (rec *Record) Change(name string, c api.AudienceChange, now time.Time, algo
 	}
 	setIfGiven(&a.TTL, c.TTL)
 	setIfGiven(&a.Scopes, c.Scopes)
+	setIfGiven(&a.Claims, c.Claims)
+	setIfGiven(&a.ClaimMap, c.ClaimMap)
 	if c.Type != nil {
 		if err := profile.CheckType(*c.Type); err != nil {
 			return nil, err
@@ -72,7 +76,8 @@ func (rec *Record) follow(before *Record, now time.Time) {
 
 // Same reports whether a change that led from before to rec changed nothing.
 func (rec *Record) Same(before *Record) bool {
-	return rec.TTL == before.TTL && rec.Profile == before.Profile && rec.Typ == before.Typ && slices.Equal(rec.Scopes, before.Scopes)
+	return rec.TTL == before.TTL && rec.Profile == before.Profile && rec.Typ == before.Typ && slices.Equal(rec.Scopes, before.Scopes) &&
+		bytes.Equal(rec.Claims, before.Claims) && maps.Equal(rec.Map, before.Map)
 }
 
 // Warnings says what verifiers have to do after a change from before, which is nil for a new audience.

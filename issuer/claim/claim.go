@@ -1,5 +1,5 @@
-// Package claim decides which claims users can have in tokens, besides those that the server sets, and writes the
-// claims of a token.
+// Package claim decides which claims users, clients and audiences can have in tokens, besides those that the server
+// sets, and writes the claims of a token.
 package claim
 
 import (
@@ -21,21 +21,43 @@ var reserved = map[string]bool{
 	"scope": true, "sid": true, "token_type": true, "user_id": true, "cnf": true, "act": true, "may_act": true,
 	"azp": true, "acr": true, "amr": true, "auth_time": true, "nonce": true, "at_hash": true, "c_hash": true,
 	"authorization_details": true, "events": true, "typ": true, "scp": true, "active": true, "username": true,
+	"_claim_names": true, "_claim_sources": true, // OpenID Connect Core, section 5.6.2: they say where claims are that the token lacks
 }
 
-// IsReserved reports whether users cannot have a claim of that name, in any case.
+// IsReserved reports whether no custom claim can have that name, in any case.
 func IsReserved(name string) bool { return reserved[strings.ToLower(name)] }
 
 const (
 	maxNameBytes  = 200
 	maxClaims     = 20
-	maxClaimBytes = 2 << 10 // of all together
+	maxClaimBytes = 2 << 10 // of all of a user
+	maxFlatBytes  = 1 << 10 // of all of a client, or of an audience. With both a token stays below 8 KiB, which proxies allow for a header
 	maxClaimDepth = 8
 )
 
-// Check returns claims as one JSON object in canonical form, nil if there are none. In that
+// Check returns the claims of a user as one JSON object in canonical form, nil if there are none. In that
 // form no object has a member twice: verifiers differ about which of two they read.
 func Check(claims map[string]json.RawMessage) (json.RawMessage, error) {
+	return check(claims, maxClaimBytes, func(name string, v any) error {
+		if depth(v) > maxClaimDepth {
+			return refusal.New("invalid_request", "claim '%s' is nested too deeply", refusal.Quoted(name))
+		}
+		return nil
+	})
+}
+
+// CheckFlat is Check for the claims of a client or an audience: only texts, numbers, true, false, null and lists of
+// these. An object would have names of its own, which no one compares with those of the server.
+func CheckFlat(claims map[string]json.RawMessage) (json.RawMessage, error) {
+	return check(claims, maxFlatBytes, func(name string, v any) error {
+		if !flat(v) {
+			return refusal.New("invalid_request", "claim '%s' must be a text, a number, true, false, null or a list of these", refusal.Quoted(name))
+		}
+		return nil
+	})
+}
+
+func check(claims map[string]json.RawMessage, most int, value func(name string, v any) error) (json.RawMessage, error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
@@ -43,46 +65,88 @@ func Check(claims map[string]json.RawMessage) (json.RawMessage, error) {
 		return nil, refusal.New("invalid_request", "%d claims are too many: at most %d", len(claims), maxClaims)
 	}
 	canonical := make(map[string]any, len(claims))
-	folded := make(map[string]bool, len(claims))
 	for name, raw := range claims {
-		switch {
-		case name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, invisible):
-			return nil, refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", refusal.Quoted(name), maxNameBytes)
-		case IsReserved(name):
-			return nil, refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", refusal.Quoted(name))
-		case folded[strings.ToLower(name)]:
-			return nil, refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", refusal.Quoted(name))
-		}
-		folded[strings.ToLower(name)] = true
 		var v any
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber()
-		if err := d.Decode(&v); err != nil || d.More() || depth(v) > maxClaimDepth {
-			return nil, refusal.New("invalid_request", "claim '%s' is not JSON or is nested too deeply", refusal.Quoted(name))
+		if err := checkName(name); err != nil {
+			return nil, err
+		} else if err := d.Decode(&v); err != nil || d.More() {
+			return nil, refusal.New("invalid_request", "claim '%s' is not JSON", refusal.Quoted(name))
+		} else if err := value(name, v); err != nil {
+			return nil, err
 		}
 		canonical[name] = v
+	}
+	if err := checkDistinct(slices.Sorted(maps.Keys(claims))); err != nil {
+		return nil, err
 	}
 	b, err := json.Marshal(canonical)
 	if err != nil {
 		return nil, fmt.Errorf("write claims: %w", err)
 	}
-	if len(b) > maxClaimBytes {
-		return nil, refusal.New("invalid_request", "the claims have %d bytes; at most %d are allowed", len(b), maxClaimBytes)
+	if len(b) > most {
+		return nil, refusal.New("invalid_request", "the claims have %d bytes; at most %d are allowed", len(b), most)
 	}
 	return b, nil
+}
+
+// checkName refuses the name of a custom claim that is not possible or that is reserved.
+func checkName(name string) error {
+	switch {
+	case !possibleName(name):
+		return refusal.New("invalid_request", "claim name '%.100s' must be 1 to %d visible ASCII characters", refusal.Quoted(name), maxNameBytes)
+	case IsReserved(name):
+		return refusal.New("invalid_request", "claim '%s' is reserved: the server sets it or verifiers trust it", refusal.Quoted(name))
+	}
+	return nil
+}
+
+// checkDistinct refuses names that are equal or differ only in case.
+func checkDistinct(names []string) error {
+	seen := make(map[string]string, len(names)) // in lower case → name
+	for _, name := range names {
+		folded := strings.ToLower(name)
+		switch other, twice := seen[folded]; {
+		case twice && other == name:
+			return refusal.New("invalid_request", "claim '%s' is there twice: it has a value and is mapped", refusal.Quoted(name))
+		case twice:
+			return refusal.New("invalid_request", "the name of claim '%s' differs from another one only in case", refusal.Quoted(name))
+		}
+		seen[folded] = name
+	}
+	return nil
+}
+
+func possibleName(name string) bool {
+	return name != "" && len(name) <= maxNameBytes && !strings.ContainsFunc(name, invisible)
+}
+
+// flat reports whether v is no object and no list, or a list of such values.
+func flat(v any) bool {
+	_, object := v.(map[string]any)
+	list, _ := v.([]any)
+	return !object && depth(v) <= 1 && !slices.ContainsFunc(list, func(in any) bool { return depth(in) > 0 })
 }
 
 // Possible reports whether Check can have returned raw: it is in canonical form and within the limits. A
 // reserved name is possible, because an earlier version may have reserved fewer.
 func Possible(raw json.RawMessage) bool {
+	return possible(raw, maxClaimBytes, func(v any) bool { return depth(v) <= maxClaimDepth })
+}
+
+// PossibleFlat is Possible for CheckFlat.
+func PossibleFlat(raw json.RawMessage) bool { return possible(raw, maxFlatBytes, flat) }
+
+func possible(raw json.RawMessage, most int, value func(v any) bool) bool {
 	var claims map[string]any
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	if d.Decode(&claims) != nil || len(claims) == 0 || len(claims) > maxClaims || len(raw) > maxClaimBytes || depth(claims) > 1+maxClaimDepth {
+	if d.Decode(&claims) != nil || len(claims) == 0 || len(claims) > maxClaims || len(raw) > most {
 		return false
 	}
-	for name := range claims {
-		if name == "" || len(name) > maxNameBytes || strings.ContainsFunc(name, invisible) {
+	for name, v := range claims {
+		if !possibleName(name) || !value(v) {
 			return false
 		}
 	}

@@ -4,11 +4,14 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// A Token has the claims of an access token that the server sets (RFC 9068, section 2.2). The custom
-// claims of a user follow them and cannot have one of their names.
+// A Token has the claims of an access token that the server sets (RFC 9068, section 2.2). Custom
+// claims follow them and cannot have one of their names.
 type Token struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -23,16 +26,58 @@ type Token struct {
 	User     any    `json:"user_id,omitempty"`    // a number if the id is one, else a string
 }
 
-// Payload returns the claims and then own, the custom claims of a user, as JSON.
-func (t *Token) Payload(own json.RawMessage) ([]byte, error) {
-	payload, err := json.Marshal(t)
-	if err != nil {
-		return nil, err
-	}
-	return withClaims(payload, own), nil
+// A Layer is what one record adds to the claims of a token.
+type Layer struct {
+	Of     string          // "audience", "client" or "user"
+	Claims json.RawMessage // one object that Check or CheckFlat has returned; nil if there are none
 }
 
-// withClaims appends the custom claims of a user. They were checked when they were stored. A name that
+// A LeftOut is a claim of a layer that is not in the token, because a layer before has one of that name.
+type LeftOut struct{ Of, Name string }
+
+// Payload returns the claims and then those of the layers, as one JSON object. No name occurs twice, in any case:
+// the first layer that has it wins.
+func (t *Token) Payload(layers ...Layer) ([]byte, []LeftOut, error) {
+	payload, err := json.Marshal(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	layers = slices.DeleteFunc(layers, func(l Layer) bool { return len(l.Claims) == 0 })
+	if len(layers) == 0 {
+		return payload, nil, nil
+	}
+	if len(layers) == 1 {
+		return withClaims(payload, layers[0].Claims), nil, nil
+	}
+	merged, left := merge(layers)
+	return withClaims(payload, merged), left, nil
+}
+
+// merge returns the claims of the layers as one object.
+func merge(layers []Layer) (merged json.RawMessage, left []LeftOut) {
+	all, seen := map[string]json.RawMessage{}, map[string]bool{}
+	for _, l := range layers {
+		var own map[string]json.RawMessage
+		if json.Unmarshal(l.Claims, &own) != nil {
+			continue // cannot happen: it was checked before it was stored
+		}
+		for _, name := range slices.Sorted(maps.Keys(own)) {
+			folded := strings.ToLower(name)
+			if seen[folded] {
+				left = append(left, LeftOut{l.Of, name})
+				continue
+			}
+			seen[folded], all[name] = true, own[name]
+		}
+	}
+	merged, err := json.Marshal(all)
+	if err != nil {
+		return nil, left // cannot happen either
+	}
+	return merged, left
+}
+
+// withClaims appends custom claims. They were checked when they were stored. A name that
 // a newer version reserves is left out.
 func withClaims(payload []byte, claims json.RawMessage) []byte {
 	if len(claims) == 0 {

@@ -79,7 +79,7 @@ func (w *remoteWorld) signed(change func(*claim.Token)) string {
 		Issued: now.Unix(), Expires: now.Add(adminscope.Lifetime).Unix(), Scope: strings.Join(adminscope.Names(), " "),
 	}
 	change(&c)
-	payload, err := c.Payload(nil)
+	payload, _, err := c.Payload()
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -28,6 +28,9 @@ func (a *API) useless(c api.Client) []string {
 	if why := c.Useless(); why != "" {
 		return []string{"client " + c.ID + " can do nothing: " + why}
 	}
+	if len(c.Claims) > 0 && !slices.Contains(c.Grants, "client_credentials") {
+		return []string{"the claims of client " + c.ID + " are in no token: they are for tokens of the client itself, and it is not allowed the grant client_credentials"}
+	}
 	logins := a.cfg.LoginsOf
 	if c.Disabled || logins == nil || len(logins(c.ID)) > 0 || len(c.Introspect) > 0 || !slices.Equal(c.Grants, []string{"refresh_token"}) {
 		return nil

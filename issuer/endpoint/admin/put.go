@@ -84,7 +84,7 @@ func (a *API) putAudience(r *http.Request, name string, want api.AudienceState) 
 		tag:  api.Audience.ETag,
 		show: func() (api.Audience, error) { return a.cfg.Issuer.Audience(r.Context(), name) },
 		add: func() (api.Audience, error) {
-			return a.addAudience(r, api.Audience{Name: name, Alg: want.Alg, TTL: want.TTL, Scopes: want.Scopes, Profile: want.Profile, Type: want.Type})
+			return a.addAudience(r, api.Audience{Name: name, Alg: want.Alg, TTL: want.TTL, Scopes: want.Scopes, Profile: want.Profile, Type: want.Type, Claims: want.Claims, ClaimMap: want.ClaimMap})
 		},
 		set: func(current api.Audience, only ...api.Condition) (api.Audience, error) {
 			if want.Alg != current.Alg {
@@ -93,7 +93,7 @@ func (a *API) putAudience(r *http.Request, name string, want api.AudienceState) 
 			if p, known := profile.Find(want.Profile); known && want.Type == "" {
 				want.Type = p.Types[0]
 			}
-			change := api.AudienceChange{TTL: &want.TTL, Scopes: &want.Scopes, Profile: &want.Profile, Type: &want.Type}
+			change := api.AudienceChange{TTL: &want.TTL, Scopes: &want.Scopes, Profile: &want.Profile, Type: &want.Type, Claims: &want.Claims, ClaimMap: &want.ClaimMap}
 			return a.cfg.Issuer.SetAudience(r.Context(), name, change, Actor(r), only...)
 		},
 	}, nil
@@ -113,7 +113,7 @@ func (a *API) putClient(r *http.Request, id string, want api.ClientState) (p rep
 		add: func() (api.Client, error) {
 			return a.addClient(r, api.NewClient{
 				ID: id, Public: want.Public, Disabled: want.Disabled, Grants: want.Grants, Audiences: want.Audiences, Scopes: want.Scopes, Origins: want.Origins,
-				Introspect: want.Introspect, Grace: want.Grace, Idle: want.Idle, Absolute: want.Absolute, SecretHash: string(hash),
+				Introspect: want.Introspect, Grace: want.Grace, Idle: want.Idle, Absolute: want.Absolute, Claims: want.Claims, SecretHash: string(hash),
 			})
 		},
 		set: func(current api.Client, only ...api.Condition) (api.Client, error) {
@@ -122,7 +122,7 @@ func (a *API) putClient(r *http.Request, id string, want api.ClientState) (p rep
 			}
 			changed, err := a.cfg.Issuer.SetClient(r.Context(), id, api.ClientChange{
 				Disabled: &want.Disabled, Grants: &want.Grants, Audiences: &want.Audiences, Scopes: &want.Scopes, Origins: &want.Origins,
-				Introspect: &want.Introspect, Grace: &want.Grace, Idle: &want.Idle, Absolute: &want.Absolute, SecretHash: string(hash),
+				Introspect: &want.Introspect, Grace: &want.Grace, Idle: &want.Idle, Absolute: &want.Absolute, Claims: &want.Claims, SecretHash: string(hash),
 			}, Actor(r), only...)
 			changed.Warnings = append(site.Warnings(changed.Origins, a.cfg.Issuer.URL()), a.useless(changed)...)
 			return changed, err

@@ -7,8 +7,8 @@
 // A file is YAML with one or several documents, and each document has lists of entries. The keys of an
 // entry are those of package api:
 //
-//	audiences: [{name, alg, ttl, scopes, profile, type}]
-//	clients:   [{id, public, grants, audiences, scopes, origins, introspect, grace, idle, absolute,
+//	audiences: [{name, alg, ttl, scopes, profile, type, claims, claim_map}]
+//	clients:   [{id, public, grants, audiences, scopes, origins, introspect, grace, idle, absolute, claims,
 //	             secret_sha256 or secret_file}]
 //	verifiers: [{name}]
 //	users:     [{user, claims}]            an existing user

@@ -89,6 +89,42 @@ func TestAChangeIsShownAndMade(t *testing.T) {
 	}
 }
 
+// TestClaimsOfAudiencesAndClientsAreApplied. The plan names them and has no value of one.
+func TestClaimsOfAudiencesAndClientsAreApplied(t *testing.T) {
+	w := newWorld(t)
+	const file = "audiences: [{name: a, claims: {tenant: secret-x, tags: [a, 1, true]}, claim_map: {roles: groups, mail: email}}]\n---\n" +
+		"clients: [{id: c, grants: [client_credentials], audiences: [a], claims: {policy: secret-y}, secret_sha256: " + secretOfBilling + "}]"
+	got := w.apply(file, false)
+	if !strings.Contains(got, "profile rfc9068, claim tags added, claim tenant added, claim_map mail=email roles=groups)") || !strings.Contains(got, "audiences a, claim policy added)") || strings.Contains(got, "secret-") {
+		t.Errorf("new:\n%s", got)
+	}
+	var a api.Audience
+	if w.get("audience?name=a", &a); string(a.Claims["tags"]) != `["a",1,true]` || a.ClaimMap["roles"] != "groups" {
+		t.Errorf("the audience is %+v", a)
+	}
+	if got := w.apply(file, false); got != "= 2 unchanged\n" {
+		t.Errorf("again:\n%s", got)
+	}
+	for old, want := range map[string]string{
+		"secret-x": "~ audience a: claim tenant changed\n", "tenant: secret-x, ": "~ audience a: claim tenant removed\n",
+		"roles: groups, ": "~ audience a: claim_map mail=email roles=groups → mail=email\n", ", claim_map: {roles: groups, mail: email}": "~ audience a: claim_map mail=email roles=groups → none\n",
+		"claims: {policy: secret-y}": "~ client c: claim policy removed\n",
+	} {
+		change := map[string]string{"secret-x": "secret-z", "claims: {policy: secret-y}": "claims: {}"}[old]
+		if got := w.apply(strings.Replace(file, old, change, 1), false); !strings.HasPrefix(got, want) {
+			t.Errorf("without %s:\n%swant\n%s", old, got, want)
+		}
+		w.apply(file, false)
+	}
+	for bad, want := range map[string]string{
+		"claims: {sub: x}": "claim 'sub' is reserved", "claims: {a: {b: c}}": "claim 'a' must be a text", "claim_map: {a: [b]}": "a must be one plain value", "claim_map: {a: x, b: x}": "both mapped from 'x'",
+	} {
+		if _, err := w.plan("audiences: [{name: b, "+bad+"}]", false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", bad, err, want)
+		}
+	}
+}
+
 // TestATypeThatAFileDoesNotNameIsThatOfItsProfile, so that the server and the file never differ in it.
 func TestATypeThatAFileDoesNotNameIsThatOfItsProfile(t *testing.T) {
 	w := newWorld(t)

@@ -39,6 +39,7 @@ func (p *planner) client(e *entry, s *Step) error {
 	s.differ("grace", now.Grace, want.Grace)
 	s.differ("idle", now.Idle, want.Idle)
 	s.differ("absolute", now.Absolute, want.Absolute)
+	s.claimsDiffer(now.Claims, want.Claims)
 	if mayShorten(now.Idle, want.Idle) || mayShorten(now.Absolute, want.Absolute) {
 		s.Warnings = append(s.Warnings, "holds for sessions that exist as well: those that are past the new time end")
 	}
@@ -78,6 +79,7 @@ func addClient(e *entry, s *Step) error {
 	s.show("grace", want.Grace)
 	s.show("idle", want.Idle)
 	s.show("absolute", want.Absolute)
+	s.claimsDiffer(nil, want.Claims)
 	return nil
 }
 
@@ -160,6 +162,20 @@ func (s *Step) differs(key string, now, want []string) {
 	if !slices.Equal(now, want) {
 		s.Details = append(s.Details, key+" "+showList(now)+" → "+showList(want))
 	}
+}
+
+// claimsDiffer is differ for claims.
+func (s *Step) claimsDiffer(now, want api.Claims) {
+	s.Details = append(s.Details, claimDifferences(now, want)...)
+}
+
+// showMap shows a mapping as name=claim of the user.
+func showMap(m api.ClaimMap) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, cut(name+"="+m[name]))
+	}
+	return showList(list)
 }
 
 func showList(list []string) string {

@@ -3,7 +3,6 @@ package apply
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -115,7 +114,7 @@ func (e *entry) members() map[string]func(pair) error {
 		a := &e.audience
 		return map[string]func(pair) error{
 			"name": into(&e.name), "alg": into(&a.Alg), "ttl": duration(&a.TTL), "scopes": list(&a.Scopes), "profile": into(&a.Profile),
-			"type": into(&a.Type),
+			"type": into(&a.Type), "claims": claimsInto(&a.Claims), "claim_map": mapInto(&a.ClaimMap),
 		}
 	case clientKind:
 		c := &e.client
@@ -123,12 +122,12 @@ func (e *entry) members() map[string]func(pair) error {
 			"id": into(&e.name), "public": func(p pair) (err error) { c.Public, err = p.boolean(); return err },
 			"grants": list(&c.Grants), "audiences": list(&c.Audiences), "scopes": list(&c.Scopes), "origins": list(&c.Origins),
 			"introspect": list(&c.Introspect), "grace": duration(&c.Grace), "idle": duration(&c.Idle), "absolute": duration(&c.Absolute),
-			"secret_sha256": e.readHash, "secret_file": e.readSecretFile,
+			"claims": claimsInto(&c.Claims), "secret_sha256": e.readHash, "secret_file": e.readSecretFile,
 		}
 	case verifierKind:
 		return map[string]func(pair) error{"name": into(&e.name)}
 	}
-	return map[string]func(pair) error{"user": into(&e.name), "claims": e.readClaims}
+	return map[string]func(pair) error{"user": into(&e.name), "claims": claimsInto(&e.claims)}
 }
 
 func into(to *string) func(pair) error {
@@ -259,18 +258,34 @@ func (e *entry) setSecret(p pair, hash [sha256.Size]byte) error {
 	return nil
 }
 
-func (e *entry) readClaims(p pair) error {
-	members, err := pairs(p.at.File, p.value, "claims")
-	if err != nil {
-		return err
-	}
-	e.claims = api.Claims{}
-	for _, m := range members {
-		var raw json.RawMessage
-		if raw, err = toJSON(p.at.File, m.value, 1); err != nil {
+func claimsInto(to *api.Claims) func(pair) error {
+	return func(p pair) error {
+		members, err := pairs(p.at.File, p.value, p.key)
+		if err != nil {
 			return err
 		}
-		e.claims[m.key] = raw
+		*to = api.Claims{}
+		for _, m := range members {
+			if (*to)[m.key], err = toJSON(p.at.File, m.value, 1); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	return nil
+}
+
+func mapInto(to *api.ClaimMap) func(pair) error {
+	return func(p pair) error {
+		members, err := pairs(p.at.File, p.value, p.key)
+		if err != nil {
+			return err
+		}
+		*to = api.ClaimMap{}
+		for _, m := range members {
+			if (*to)[m.key], err = m.text(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }

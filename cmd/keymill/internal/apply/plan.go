@@ -164,6 +164,10 @@ func (p *planner) audience(e *entry, s *Step) error {
 			s.show("type", want.Type)
 		}
 		s.shows("scopes", want.Scopes)
+		s.claimsDiffer(nil, want.Claims)
+		if len(want.ClaimMap) > 0 {
+			s.show("claim_map", showMap(want.ClaimMap))
+		}
 		return nil
 	case now.Alg != want.Alg:
 		return e.at.wrong("%s signs with %s, which cannot change to %s; use another name for the new algorithm", e.label(), now.Alg, want.Alg)
@@ -174,6 +178,8 @@ func (p *planner) audience(e *entry, s *Step) error {
 	if s.differ("type", now.Type, want.Type); now.Type != want.Type {
 		s.Warnings = append(s.Warnings, profile.Warnings(e.name, want.Type)...)
 	}
+	s.claimsDiffer(now.Claims, want.Claims)
+	s.differ("claim_map", showMap(now.ClaimMap), showMap(want.ClaimMap))
 	if len(s.Details) > 0 {
 		s.Act, s.body = change, stateOf(want)
 	}
@@ -181,7 +187,7 @@ func (p *planner) audience(e *entry, s *Step) error {
 }
 
 func stateOf(a api.Audience) api.AudienceState {
-	return api.AudienceState{Alg: a.Alg, TTL: a.TTL, Scopes: a.Scopes, Profile: a.Profile, Type: a.Type}
+	return api.AudienceState{Alg: a.Alg, TTL: a.TTL, Scopes: a.Scopes, Profile: a.Profile, Type: a.Type, Claims: a.Claims, ClaimMap: a.ClaimMap}
 }
 
 func (p *planner) verifier(s *Step) error {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -76,6 +77,7 @@ func (s *site) client(r *request) (*page, error) {
 		{"Origins", all(c.Origins)}, {"May introspect", all(c.Introspect)},
 		{"Grace", setting(c.Grace)}, {"Idle", setting(c.Idle)}, {"Absolute", setting(c.Absolute)},
 	}}
+	body.Facts = append(body.Facts, claimFacts(c.Claims)...)
 	body.Links = []cell{{Text: "Its sessions", Href: r.to("sessions", "client", c.ID)}, {Text: "Its audit records", Href: r.to("audit", "client", c.ID)}}
 	body.Changes = clientLinks(r, c)
 	return &page{Title: "Client " + short(c.ID), Template: "thing", Body: body, Command: s.commandAbout(c.ID, "client", "show")}, nil
@@ -103,14 +105,27 @@ func setting(s string) cell {
 	return words(s)
 }
 
+// claimFacts shows claims, each with its value.
+func claimFacts(claims api.Claims) (facts []fact) {
+	for _, name := range slices.Sorted(maps.Keys(claims)) {
+		facts = append(facts, fact{"Claim " + short(name), cell{Text: whole(string(claims[name])), Kind: "id"}})
+	}
+	return facts
+}
+
+// claimNames returns the names of the claims that an audience adds to its tokens, and those that it maps.
+func claimNames(a api.Audience) []string {
+	return slices.Concat(slices.Sorted(maps.Keys(a.Claims)), slices.Sorted(maps.Keys(a.ClaimMap)))
+}
+
 func (s *site) audiences(r *request) (*page, error) {
 	audiences, next, err := getPage(r, s, "audiences", func(a api.Audience) string { return a.Name })
 	t := table{
 		Caption: "Audiences", Titled: true, Empty: "There are no audiences.",
-		Columns: []string{"Audience", "Algorithm", "Type", "Tokens live", "Profile", "Scopes"},
+		Columns: []string{"Audience", "Algorithm", "Type", "Tokens live", "Profile", "Scopes", "Claims"},
 	}
 	for _, a := range audiences {
-		t.Rows = append(t.Rows, []cell{id(a.Name), words(a.Alg), words(a.Type), {Text: duration(a.TTL)}, words(a.Profile), list(a.Scopes)})
+		t.Rows = append(t.Rows, []cell{id(a.Name), words(a.Alg), words(a.Type), {Text: duration(a.TTL)}, words(a.Profile), list(a.Scopes), list(claimNames(a))})
 	}
 	if next != "" {
 		t.More, t.MoreIs = r.to("audiences", "after", next), "Next audiences"
@@ -160,14 +175,7 @@ func (s *site) user(r *request) (*page, error) {
 		{"Wrong passwords", cell{Text: strconv.Itoa(u.RecentFailures), Hint: "in 15 minutes"}},
 		{"Logins are slowed until", instant(u.DrawnUntil, r.now)},
 	}}
-	names := make([]string, 0, len(u.Claims))
-	for claim := range u.Claims {
-		names = append(names, claim)
-	}
-	slices.Sort(names)
-	for _, claim := range names {
-		body.Facts = append(body.Facts, fact{"Claim " + short(claim), cell{Text: whole(string(u.Claims[claim])), Kind: "id"}})
-	}
+	body.Facts = append(body.Facts, claimFacts(u.Claims)...)
 	body.Table = table{Caption: "Addresses whose logins are refused", Columns: []string{"From", "Until"}}
 	for _, b := range u.Blocked {
 		body.Table.Rows = append(body.Table.Rows, []cell{id(b.From), instant(&b.Until, r.now)})
