@@ -12,11 +12,11 @@ import (
 var names = []string{"x-auth-subject", "x-auth-client", "x-auth-scope", "x-auth-session"}
 
 // learned returns what the service learns from the headers of a request. A service may read "-" and "_" alike, as those
-// behind WSGI and CGI do, and it may take any of several values.
+// behind WSGI and CGI do, and "." too, as PHP does. It may take any of several values.
 func learned(h http.Header) string {
 	values := map[string][]string{}
 	for name, list := range h {
-		alike := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		alike := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
 		values[alike] = append(values[alike], list...)
 	}
 	var all []string
@@ -112,6 +112,7 @@ func (p *proxy) oddRequests(good, narrow string) {
 		"another case":         {"x-auth-subject: root", "X-AUTH-SCOPE: admin"},
 		"underscores":          {"X_Auth_Subject: root", "X_AUTH_SCOPE: admin", "x_auth_session: 1"},
 		"mixed":                {"X-Auth_Subject: root", "X_Auth-Scope: admin"},
+		"dots":                 {"X.Auth.Subject: root", "x.AUTH-scope: admin", "X-Auth.Client: root", "X_Auth.Session: 1"},
 		"similar":              {"X-Auth-User: root", "X-Auth-Subject-: root", "X-Authenticated: root"},
 		"taken away":           {"Connection: close, X-Auth-Subject, X-Auth-Scope, X-Auth-Client, X-Auth-Session"},
 		"taken away and back":  {"X-Auth-Subject: root", "Connection: X-Auth-Subject, keep-alive"},

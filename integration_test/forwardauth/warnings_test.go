@@ -72,8 +72,10 @@ func TestTheLinesForCaddyAreNeeded(t *testing.T) {
 	}
 	p := w.caddy("bare", address, site.String())
 	p.letsIn("nothing odd", p.ask("/", bearer(good)), ofBilling)
-	if a := p.ask("/", bearer(good), "X_Auth_Session: 1"); a.received.Get("X_auth_session") != "1" {
-		t.Errorf("an underscore: the service got %v", a.received)
+	for line, name := range map[string]string{"X_Auth_Session: 1": "X_auth_session", "X.Auth.Session: 1": "X.auth.session"} {
+		if a := p.ask("/", bearer(good), line); a.received.Get(name) != "1" {
+			t.Errorf("%s: the service got %v", line, a.received)
+		}
 	}
 	p.letsIn("taken away", p.ask("/", bearer(good), "Connection: X-Auth-Scope, X-Auth-Session"), "billing|billing||")
 }
