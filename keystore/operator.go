@@ -286,8 +286,9 @@ func (r *Rings) operate(ctx context.Context, by string, revoked *[]string, decid
 	defer r.mu.Unlock()
 	r.signing.Lock()
 	defer r.signing.Unlock()
-	if r.stale {
-		// With the keys in memory as they are, a key can still be revoked, and only that.
+	if r.stale || revoked == nil {
+		// With the keys in memory as they are, a key can still be revoked, and only that: after another change that
+		// could not be read back, a key would sign after its Stop time.
 		if err := r.reload(ctx); err != nil && revoked == nil {
 			return err
 		}

@@ -47,6 +47,18 @@ func TestDamageOfAnotherRecordKeepsNoRevokedKeyInUse(t *testing.T) {
 		}
 		damageBelow(t, s, damaged)
 		signer := r.snapshot.Load().rings[EdDSA].Keys[0].KID
+		// A key that is rotated away but cannot be read back would sign after its Stop time.
+		if _, err := r.Rotate(t.Context(), RotateRequest{Alg: EdDSA, Force: true}, "test"); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("%s: a rotation gave %v", what, err)
+		}
+		if err := r.store.View(t.Context(), func(tx storage.Reader) error {
+			if ring, err := getRing(tx, EdDSA); err != nil || ring.Keys[0].KID != signer || !ring.Keys[0].Stop.After(r.Now()) {
+				t.Errorf("%s: the rotation was stored, %+v, %v", what, ring, err)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
 		for _, kid := range []string{signer, "older"} {
 			before := r.Published()
 			if _, err := r.Revoke(t.Context(), RevokeRequest{KID: kid, Flush: true}, "test"); !errors.Is(err, storage.ErrDamaged) || len(r.Published()) != len(before) {
