@@ -337,3 +337,15 @@ func TestParseRefusesWhatIsNoKeySet(t *testing.T) {
 		t.Errorf("an empty set: %v", err)
 	}
 }
+
+// TestASetWithoutES256HasTheBytesThatItAlwaysHad, so that no cache and no client sees a difference.
+//
+// R59.
+func TestASetWithoutES256HasTheBytesThatItAlwaysHad(t *testing.T) {
+	const want = `{"keys":[{"kty":"OKP","kid":"a","use":"sig","alg":"EdDSA","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},` +
+		`{"kty":"RSA","kid":"b","use":"sig","alg":"RS256","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ","e":"AQAB"}]}`
+	set := mustSet(t, onlyKey(t, rfc7515Key), onlyKey(t, rfc8037Key))
+	if got := string(set.JSON()); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

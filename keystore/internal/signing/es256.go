@@ -16,8 +16,9 @@ const p256Bytes = 32
 // signES256 returns r and s in 32 octets each, with their leading zeros (RFC 7518, section 3.4).
 //
 // The nonce is drawn for every signature, mixed with the key and the message. One that followed from those alone, as in
-// RFC 6979, would repeat: a second, faulty signature of the same text would then reveal the key. So no signature has to be
-// verified before it leaves, as those of RSA are in crypto/rsa.
+// RFC 6979, would repeat: a second, faulty signature of the same text would then reveal the key. With a new nonce it reveals
+// nothing, so no signature is verified before it is returned, which would take longer than to sign. Those of RSA need it, and
+// crypto/rsa does it.
 func signES256(key *ecdsa.PrivateKey, input []byte) ([]byte, error) {
 	sum := sha256.Sum256(input)
 	der, err := ecdsa.SignASN1(rand.Reader, key, sum[:])

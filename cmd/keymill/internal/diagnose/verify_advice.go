@@ -30,6 +30,9 @@ func (c *TokenCheck) advice() string {
 	case jwks.StepKeyAlgorithm:
 		return fmt.Sprintf("key %s is for %s only: the token is forged, or the issuer signed it wrongly", quoted(c.Token.headerText("kid")), c.failure.Expected)
 	case jwks.StepSignature:
+		if c.Token.headerText("alg") == jwks.ES256 && strings.HasSuffix(c.failure.Found, " bytes") {
+			return "a program signed it in the form of ASN.1 (DER), and not in that of RFC 7518, section 3.4, or it was changed: Keymill signs with 64 bytes"
+		}
 		return "the token was changed or truncated after it was signed: copy the complete token again; if it was complete, it is forged"
 	case jwks.StepIssuer:
 		return c.issuerAdvice()
