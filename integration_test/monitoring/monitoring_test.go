@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { server.Main(m) }
 // TestAlertsFire starts both servers once, because a start takes longer than what is looked at.
 func TestAlertsFire(t *testing.T) {
 	needs(t, "prometheus", "promtool")
+	t.Parallel()
 	metrics, err := server.FreeAddress()
 	if err != nil {
 		t.Fatal(err)

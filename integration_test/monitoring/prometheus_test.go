@@ -76,6 +76,12 @@ scrape_configs:
   - job_name: keymill
     static_configs: [{targets: [%q]}]
 `, target))
+	return launchPrometheus(t, dir)
+}
+
+// launchPrometheus starts one with dir/prometheus.yml. It ends with the test.
+func launchPrometheus(t *testing.T, dir string) prometheus {
+	t.Helper()
 	address, err := server.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
