@@ -63,12 +63,15 @@ func (w *world) typed(typ string, lifetime time.Duration) refusal.Secret {
 	return refusal.Secret(must[string](w.t)(w.keys.Sign(w.t.Context(), "EdDSA", typ, plainPayload(w.t, c), now.Add(lifetime))))
 }
 
-// accepted fails the test unless introspection and the check of the login endpoint say of a token what want
-// says.
+// accepted fails the test unless introspection, forward auth and the check of the login endpoint say of a token what
+// want says.
 func (w *world) accepted(what string, asker, token refusal.Secret, want bool) {
 	w.t.Helper()
 	if got := w.introspect("api", asker, token); got.Active != want {
 		w.t.Errorf("%s: introspection says active=%v, want %v", what, got.Active, want)
+	}
+	if _, err := w.VerifyFor(w.t.Context(), "orders", token); (err == nil) != want {
+		w.t.Errorf("%s: forward auth says %v, want accepted=%v", what, err, want)
 	}
 	err := w.VerifyToken(w.t.Context(), "web", token)
 	if (err == nil) != want {

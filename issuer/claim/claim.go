@@ -126,7 +126,7 @@ func possibleName(name string) bool {
 func flat(v any) bool {
 	_, object := v.(map[string]any)
 	list, _ := v.([]any)
-	return !object && depth(v) <= 1 && !slices.ContainsFunc(list, func(in any) bool { return depth(in) > 0 })
+	return !object && !slices.ContainsFunc(list, func(in any) bool { return depth(in) > 0 })
 }
 
 // Possible reports whether Check can have returned raw: it is in canonical form and within the limits. A
