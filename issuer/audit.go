@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"keymill/issuer/api"
+	"keymill/issuer/names"
 	"keymill/issuer/refusal"
 	"keymill/issuer/username"
 	"keymill/storage"
@@ -42,7 +43,7 @@ func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) erro
 		case named == "":
 			unknown = true
 			return nil
-		case named != word && validUserID(word):
+		case named != word && names.IsUser(word):
 			if others, err := r.GetAll(userKey(word)); err != nil {
 				return err
 			} else if others[0] != nil {

@@ -11,6 +11,7 @@ import (
 	"keymill/issuer/adminscope"
 	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/due"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
@@ -38,7 +39,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		named = names.IsClient(name)
 		_, err = record.Decode(key, raw, (*clientRecord).possible)
 	case "user":
-		named = validUserID(name)
+		named = names.IsUser(name)
 		_, err = record.Decode(key, raw, (*userRecord).possible)
 	case "gone":
 		named = names.IsClient(name)
@@ -59,16 +60,16 @@ func CheckRecord(key string, raw []byte) (err error) {
 		_, err = decodeFamily(key, raw)
 	case "sessions":
 		of, ok := tally.Parse(name)
-		named = ok && validUserID(of.User) && names.IsClient(of.Client)
+		named = ok && names.IsUser(of.User) && names.IsClient(of.Client)
 		_, err = sessionlist.Decode(key, raw)
 	case "denied":
 		named, err = accesstoken.IsName(name), record.CheckPresent(key, raw)
 	case "due":
 		if err = record.CheckPresent(key, raw); err == nil {
-			_, err = parseDue(key)
+			_, err = due.Parse(key)
 		}
 	case "tally":
-		named, err = validTally(name), tally.CheckRecord(key, raw)
+		named, err = due.IsTally(name), tally.CheckRecord(key, raw)
 	case "epoch":
 		named = key == epochKey
 		_, err = record.DecodeEpoch(key, raw)
@@ -130,7 +131,7 @@ func (rec *familyRecord) possible() bool {
 		storage.PossibleTime(rec.created) && storage.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || storage.PossibleTime(rec.endedAt)) &&
 		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0) && uint32(rec.shared) <= rec.generation &&
 		record.PossibleEpoch(rec.epochs.store) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
-		rec.scopes>>scope.Max == 0 && storage.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || storage.PossibleTime(rec.deniedUntil)) && validUserID(rec.user)
+		rec.scopes>>scope.Max == 0 && storage.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || storage.PossibleTime(rec.deniedUntil)) && names.IsUser(rec.user)
 }
 
 func checkKind(key string, raw []byte) error {
@@ -141,7 +142,7 @@ func checkKind(key string, raw []byte) error {
 }
 
 func checkLogin(key string, raw []byte) error {
-	if !validUserID(string(raw)) {
+	if !names.IsUser(string(raw)) {
 		return storage.Damaged(key, "it does not lead to the id of a user")
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/due"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
 	"keymill/issuer/profile"
@@ -319,7 +320,7 @@ func TestARecordUnderAnotherNameIsDamage(t *testing.T) {
 	names := map[string][]string{
 		"audience": {"", "a b", "é", strings.Repeat("a", names.MaxAudienceBytes+1)},
 		"client":   {"", " web", "web ", "é", strings.Repeat("a", names.MaxClientBytes+1)},
-		"user":     {"", " 7", "7\n", strings.Repeat("7", maxUserIDBytes+1)},
+		"user":     {"", " 7", "7\n", strings.Repeat("7", names.MaxUserBytes+1)},
 		"id":       {"", " 7", "é"},
 		"gone":     {"", "7 ", "é"},
 		"origin":   {"", "null", "*", "https://a.example.com/", "HTTPS://a.example.com"},
@@ -389,7 +390,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 	for key, bads := range map[string][]string{
 		"epoch":                          {"", "\x00\x00\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x00\x00\x01", "\xff\xff\xff\xff\xff\xff\xff\xff", "1"},
 		"denied/" + claim.NewTokenID():   {"", "0", "11", "\x01"},
-		dueKey(present, dueGone, "7"):    {"", "0", "11"},
+		due.Key(present, due.Gone, "7"):  {"", "0", "11"},
 		"id/7":                           {"", "User", "user ", "group"},
 		loginKey("alice"):                {"", " ", "7 ", "é", strings.Repeat("7", 65)},
 		"terms/" + record.ID{}.String():  {`{"client":"","audiences":[],"scopes":[]}`},

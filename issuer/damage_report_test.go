@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/claim"
+	"keymill/issuer/due"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/storage"
@@ -89,7 +90,7 @@ func TestDamageIsReportedOnceAfterTheTransaction(t *testing.T) {
 			return err
 		}},
 		{"the clean-up of an entry", func(w *world, _ familyID) string {
-			key := dueKey(w.keys.ErasureTime().Add(-time.Hour), dueToken, claim.NewTokenID())
+			key := due.Key(w.keys.ErasureTime().Add(-time.Hour), due.Token, claim.NewTokenID())
 			w.put(func(tx storage.Tx) error { return tx.Put(key, record.Present()) })
 			return key
 		}, func(w *world) error { return w.sweep(ctx) }},
@@ -97,7 +98,7 @@ func TestDamageIsReportedOnceAfterTheTransaction(t *testing.T) {
 			jti := claim.NewTokenID()
 			w.put(func(tx storage.Tx) error {
 				return errors.Join(tx.Put(deniedKey(jti), record.Present()),
-					tx.Put(dueKey(w.keys.ErasureTime().Add(-time.Hour), dueToken, jti), record.Present()))
+					tx.Put(due.Key(w.keys.ErasureTime().Add(-time.Hour), due.Token, jti), record.Present()))
 			})
 			return deniedKey(jti)
 		}, func(w *world) error { return w.sweep(ctx) }},

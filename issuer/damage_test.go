@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/due"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/outage"
 	"keymill/issuer/record"
@@ -359,13 +360,13 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 	w.web()
 	w.user("alice", "7")
 	now := w.keys.ErasureTime()
-	var due, denied []string
+	var entries, denied []string
 	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
 		for range 20 {
 			jti := claim.NewTokenID()
 			denied = append(denied, deniedKey(jti))
-			key := dueKey(now.Add(-time.Hour), dueToken, jti)
-			due = append(due, key)
+			key := due.Key(now.Add(-time.Hour), due.Token, jti)
+			entries = append(entries, key)
 			if err := errors.Join(tx.Put(key, record.Present()), tx.Put(deniedKey(jti), record.Present())); err != nil {
 				return err
 			}
@@ -374,7 +375,7 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	forged := []string{due[0], due[3], denied[1]}
+	forged := []string{entries[0], entries[3], denied[1]}
 	for _, key := range forged {
 		stored := w.all()[key]
 		stored[len(stored)-1] ^= 1

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/due"
 	"keymill/issuer/record"
 	"keymill/issuer/tally"
 	"keymill/storage"
@@ -42,7 +43,7 @@ func (i *Issuer) auditOften(d decision, of tally.Of, e audit.Event) (own bool, e
 	e.By = d.by
 	own, check, err := tally.Append(d.tx, tally.Times{Decision: d.now, Cleanup: i.keys.ErasureTime()}, of, e)
 	if err == nil && !check.IsZero() {
-		err = d.tx.Put(dueKey(check, dueTally, of.Name()), record.Present())
+		err = d.tx.Put(due.Key(check, due.Tally, of.Name()), record.Present())
 	}
 	return own, err
 }

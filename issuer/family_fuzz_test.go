@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/names"
 	"keymill/issuer/record"
 )
 
@@ -42,7 +43,7 @@ func FuzzFamilyID(f *testing.F) {
 }
 
 func TestAFamilyRecordHasAtMost160Bytes(t *testing.T) {
-	rec := familyRecord{user: string(bytes.Repeat([]byte{'u'}, maxUserIDBytes))}
+	rec := familyRecord{user: string(bytes.Repeat([]byte{'u'}, names.MaxUserBytes))}
 	if n := len(rec.encode()); n > 160 {
 		t.Errorf("%d bytes", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"keymill/issuer/due"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
@@ -89,7 +90,7 @@ func (f *family) detail(from netip.Addr) map[string]string {
 // end ends a family for good, in the transaction that decides it. more is added to the audit record.
 func (i *Issuer) end(d decision, f *family, e ending, more map[string]string) error {
 	f.rec.end, f.rec.endedAt = e, d.now
-	if err := d.tx.Delete(dueKey(f.rec.due, dueFamily, f.id.String())); err != nil {
+	if err := d.tx.Delete(due.Key(f.rec.due, due.Family, f.id.String())); err != nil {
 		return err
 	}
 	if e == endedByLimit {

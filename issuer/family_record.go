@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keymill/issuer/loginterms"
+	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -49,8 +50,7 @@ type familyRecord struct {
 type epochs struct{ store, user, client uint64 }
 
 const (
-	familyVersion  = 4
-	maxUserIDBytes = 64 // so that a record stays within 160 bytes
+	familyVersion = 4
 
 	// Flags beside the ending.
 	flagRetries = 1 << 7
@@ -129,7 +129,7 @@ func decodeNewestFamily(key string, b []byte) *familyRecord {
 		rec.deniedUntil = seconds(f)
 	}
 	user, whole := f.Rest()
-	if rec.user = string(user); !whole || len(user) > maxUserIDBytes || !possible || !rec.possible() {
+	if rec.user = string(user); !whole || len(user) > names.MaxUserBytes || !possible || !rec.possible() {
 		return nil
 	}
 	return rec

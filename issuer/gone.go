@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keymill/issuer/audience"
+	"keymill/issuer/due"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -23,7 +24,7 @@ func goneKey(id string) string { return "gone/" + id }
 func (d decision) leave(id string, epoch uint64) error {
 	rec := goneRecord{Epoch: epoch, Until: d.now.Add(audience.MaxTTL + maxClockStep + time.Second).UTC().Truncate(time.Second)}
 	return errors.Join(
-		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(dueKey(rec.Until, dueGone, id), record.Present()),
+		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(due.Key(rec.Until, due.Gone, id), record.Present()),
 	)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/due"
 	"keymill/issuer/refusal"
 	"keymill/jwks"
 	"keymill/storage"
@@ -303,7 +304,7 @@ func TestOnlyAnIDThatWasUsedGetsALaterEpoch(t *testing.T) {
 			t.Errorf("%d records of removed ids, want 2", n)
 		}
 		time.Sleep(11*time.Hour + 3*time.Minute)
-		if n, due := a.records("gone/"), a.dueOf(dueGone); n != 0 || due != 0 {
+		if n, due := a.records("gone/"), a.dueOf(due.Gone); n != 0 || due != 0 {
 			t.Errorf("%d records of removed ids and %d entries of the index are left", n, due)
 		}
 	})
@@ -314,7 +315,7 @@ func (w *world) dueOf(kind string) (n int) {
 	w.t.Helper()
 	err := w.store.View(w.t.Context(), func(r storage.Reader) error {
 		n = 0
-		for e, err := range r.Scan(duePrefix, "due0") {
+		for e, err := range r.Scan(due.Prefix, "due0") {
 			if err != nil {
 				return err
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/due"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
@@ -150,7 +151,7 @@ func TestCountedEventsAreInOneRecordAMinute(t *testing.T) {
 		a.wantAudited("session.login", tally.Kept+1)
 		a.wantAudited("session.many", 1)
 		time.Sleep(2 * time.Hour)
-		if n, due := a.records("tally/"), a.dueOf(dueTally); n != 0 || due != 0 {
+		if n, due := a.records("tally/"), a.dueOf(due.Tally); n != 0 || due != 0 {
 			t.Errorf("%d tallies and %d entries of the index are left", n, due)
 		}
 	})
@@ -293,7 +294,7 @@ func TestASessionThatIsNoLongerKeptStaysEnded(t *testing.T) {
 			t.Error("its access token is active")
 		}
 	}
-	if n, due := w.records("family/"), w.dueOf(dueFamily); n != due || n > 2*sessionlist.Max+sessionlist.MaxEnded {
+	if n, due := w.records("family/"), w.dueOf(due.Family); n != due || n > 2*sessionlist.Max+sessionlist.MaxEnded {
 		t.Errorf("%d sessions and %d entries of the index", n, due)
 	}
 }

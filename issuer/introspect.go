@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
@@ -172,7 +173,7 @@ func (i *Issuer) subjectActive(r storage.Reader, t *accesstoken.Token) (bool, er
 	if err != nil || user != nil {
 		return err == nil && !user.Disabled && !issuedBefore(t.Issued, user.Epoch), err
 	}
-	if !validUserID(t.Subject) {
+	if !names.IsUser(t.Subject) {
 		return true, nil
 	}
 	gone, err := readGone(r, t.Subject)

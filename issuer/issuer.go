@@ -40,7 +40,7 @@
 //	terms/<hash>      client, audiences and scopes that many families share, see package loginterms
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary
 //	tally/<length>/<user>/<client>      how many of their events have an audit record, see package tally
-//	due/<time>/…      when to look at a family, a denied token, a removed id or a tally next, see sweep.go
+//	due/<time>/…      when to look at a family, a denied token, a removed id or a tally next, see package due
 //	denied/<jti>      an access token that was revoked before it expired
 //	epoch             a counter; raising it ends every session of the store, binary
 //	webhook/<time>-<random>   an event that the webhook has not delivered yet, see package outbox

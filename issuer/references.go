@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer/adminscope"
 	"keymill/issuer/audience"
+	"keymill/issuer/due"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
@@ -185,7 +186,7 @@ func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
 	rec, _ := decodeFamily(key, raw)
 	id, _ := record.ParseID(strings.TrimPrefix(key, "family/"))
 	l.Needs, l.User = []string{loginterms.Key(rec.terms), refreshtoken.SecretKey(rec.secret)}, rec.user
-	l.Swept, l.Due = true, dueKey(rec.due, dueFamily, id.String())
+	l.Swept, l.Due = true, due.Key(rec.due, due.Family, id.String())
 	terms, err := new(loginterms.Cache).Read(r, rec.terms)
 	if err != nil {
 		return
@@ -198,9 +199,9 @@ func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
 // ofEntry sets the links of an entry of the index of the clean-up. That of a removed id stays if the id is
 // used again.
 func (l *Links) ofEntry(key string) {
-	e, _ := parseDue(key)
-	l.At, l.Leads = e.at, map[string]string{dueFamily: "family/", dueToken: "denied/", dueGone: "gone/", dueTally: "tally/"}[e.kind]+e.id
-	if e.kind == dueGone {
-		l.Or = idKey(e.id)
+	e, _ := due.Parse(key)
+	l.At, l.Leads = e.At, map[string]string{due.Family: "family/", due.Token: "denied/", due.Gone: "gone/", due.Tally: "tally/"}[e.Kind]+e.ID
+	if e.Kind == due.Gone {
+		l.Or = idKey(e.ID)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/due"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
@@ -107,7 +108,7 @@ func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
 // has expired.
 func (i *Issuer) putDenied(d decision, t *accesstoken.Token) error {
 	expires := d.now.Add(time.Second).Add(t.Expires.Sub(i.keys.WallTime())) // Sub can return the longest Duration
-	return errors.Join(d.tx.Put(deniedKey(t.ID), record.Present()), d.tx.Put(dueKey(expires, dueToken, t.ID), record.Present()))
+	return errors.Join(d.tx.Put(deniedKey(t.ID), record.Present()), d.tx.Put(due.Key(expires, due.Token, t.ID), record.Present()))
 }
 
 // denies reports whether the session has denied the access token with those before it.

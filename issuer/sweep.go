@@ -3,44 +3,14 @@ package issuer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
-	"strconv"
-	"strings"
 	"time"
 
-	"keymill/issuer/accesstoken"
-	"keymill/issuer/names"
+	"keymill/issuer/due"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/storage"
 )
-
-// An index says when to check a family next, and when the record of a denied token or of a
-// removed id can be deleted, and when the counts of a tally are written:
-//
-//	due/<Unix seconds, 8 hex digits>/f/<family>
-//	due/<Unix seconds, 8 hex digits>/j/<jti>
-//	due/<Unix seconds, 8 hex digits>/g/<id>
-//	due/<Unix seconds, 8 hex digits>/t/<name of a tally>
-//
-// A rotation does not write it. If the family was used after the entry was written, the clean-up
-// replaces the entry by one at the new end of the family. Time is Rings.ErasureTime, so that a wall
-// clock that jumps deletes nothing.
-const (
-	duePrefix = "due/"
-	dueFamily = "f"
-	dueToken  = "j"
-	dueGone   = "g"
-	dueTally  = "t"
-)
-
-// dueKey bounds the time: the token of another program can expire in the year 9999, and with nine digits it
-// would be the first of the index.
-func dueKey(at time.Time, kind, id string) string {
-	return fmt.Sprintf("%s%08x/%s/%s", duePrefix, min(max(at.Unix(), 0), math.MaxUint32), kind, id)
-}
 
 func deniedKey(jti string) string { return "denied/" + jti }
 
@@ -72,15 +42,15 @@ func (i *Issuer) Run(ctx context.Context) error {
 
 // sweep handles every entry that is due. After a crash the next sweep handles the rest.
 func (i *Issuer) sweep(ctx context.Context) error {
-	for start := duePrefix; ctx.Err() == nil; {
+	for start := due.Prefix; ctx.Err() == nil; {
 		now := i.keys.ErasureTime()
-		due, err := i.due(ctx, start, now)
-		if err != nil || len(due) == 0 {
+		entries, err := i.dueEntries(ctx, start, now)
+		if err != nil || len(entries) == 0 {
 			return err
 		}
-		start = due[len(due)-1].key + " " // damaged entries before it are read once
+		start = entries[len(entries)-1].Key + " " // damaged entries before it are read once
 		err = record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
-			for _, e := range due {
+			for _, e := range entries {
 				err := i.processDue(tx, e, now)
 				if record.Unreadable(err) { // it must not block the others
 					setAside(err)
@@ -99,59 +69,17 @@ func (i *Issuer) sweep(ctx context.Context) error {
 	return nil
 }
 
-// A dueEntry is a key of the index.
-type dueEntry struct {
-	key  string
-	at   time.Time
-	kind string
-	id   string
-}
-
-func parseDue(key string) (e dueEntry, err error) {
-	parts := strings.SplitN(key, "/", 4)
-	if len(parts) == 4 {
-		seconds, _ := strconv.ParseInt(parts[1], 16, 64)
-		e = dueEntry{key, time.Unix(seconds, 0), parts[2], parts[3]}
-	}
-	if len(parts) != 4 || dueKey(e.at, e.kind, e.id) != key || !storage.PossibleTime(e.at.UTC()) || !e.named() {
-		return e, storage.Damaged(key, "it is not an entry that this program writes")
-	}
-	return e, nil
-}
-
-// named reports whether the id is one of its kind.
-func (e dueEntry) named() bool {
-	switch e.kind {
-	case dueFamily:
-		_, ok := record.ParseID(e.id)
-		return ok
-	case dueToken:
-		return accesstoken.IsName(e.id)
-	case dueGone:
-		return names.IsClient(e.id)
-	case dueTally:
-		return validTally(e.id)
-	}
-	return false
-}
-
-// validTally reports whether a tally has the name.
-func validTally(name string) bool {
-	of, ok := tally.Parse(name)
-	return ok && (of.User == "" || validUserID(of.User)) && names.IsClient(of.Client)
-}
-
-// due returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.
-func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []dueEntry, err error) {
+// dueEntries returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.
+func (i *Issuer) dueEntries(ctx context.Context, start string, now time.Time) (entries []due.Entry, err error) {
 	err = record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
-		due = nil
-		for e, err := range r.Scan(start, dueKey(now.Add(time.Second), "", "")) {
-			var entry dueEntry
+		entries = nil
+		for e, err := range r.Scan(start, due.Key(now.Add(time.Second), "", "")) {
+			var entry due.Entry
 			if err == nil {
 				err = record.CheckPresent(e.Key, e.Value)
 			}
 			if err == nil {
-				entry, err = parseDue(e.Key)
+				entry, err = due.Parse(e.Key)
 			}
 			if record.Unreadable(err) {
 				setAside(err)
@@ -159,53 +87,53 @@ func (i *Issuer) due(ctx context.Context, start string, now time.Time) (due []du
 			} else if err != nil {
 				return err
 			}
-			if due = append(due, entry); len(due) == sweepBatch {
+			if entries = append(entries, entry); len(entries) == sweepBatch {
 				break
 			}
 		}
 		return nil
 	})
-	return due, err
+	return entries, err
 }
 
-func (i *Issuer) processDue(tx storage.Tx, e dueEntry, now time.Time) error {
-	if err := tx.Delete(e.key); err != nil {
+func (i *Issuer) processDue(tx storage.Tx, e due.Entry, now time.Time) error {
+	if err := tx.Delete(e.Key); err != nil {
 		return err
 	}
-	switch e.kind {
-	case dueToken:
-		if denied, err := isDenied(tx, e.id); !denied || err != nil {
+	switch e.Kind {
+	case due.Token:
+		if denied, err := isDenied(tx, e.ID); !denied || err != nil {
 			return err
 		}
-		return tx.Delete(deniedKey(e.id))
-	case dueGone:
-		return processDueGone(tx, e.id, now)
-	case dueTally:
-		return i.processDueTally(tx, e.id, now)
+		return tx.Delete(deniedKey(e.ID))
+	case due.Gone:
+		return processDueGone(tx, e.ID, now)
+	case due.Tally:
+		return i.processDueTally(tx, e.ID, now)
 	}
-	id, _ := record.ParseID(e.id)
+	id, _ := record.ParseID(e.ID)
 	next, f, err := i.processDueFamily(tx, id, now)
 	if err != nil || next.IsZero() {
 		return err
 	}
 	// The next entry must be at least a second later, or the loop would not end.
-	f.rec.due = latest(next, e.at.Add(time.Second))
+	f.rec.due = latest(next, e.At.Add(time.Second))
 	return putFamily(tx, f)
 }
 
 // putFamily writes the record of a family and its entry in the index of the clean-up.
 func putFamily(tx storage.Tx, f *family) error {
-	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(dueKey(f.rec.due, dueFamily, f.id.String()), record.Present()))
+	return errors.Join(tx.Put(familyKey(f.id), f.rec.encode()), tx.Put(due.Key(f.rec.due, due.Family, f.id.String()), record.Present()))
 }
 
 // deleteFamily deletes the record of a family and its entry in the index of the clean-up.
 func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
-	return errors.Join(tx.Delete(familyKey(id)), tx.Delete(dueKey(rec.due, dueFamily, id.String())))
+	return errors.Join(tx.Delete(familyKey(id)), tx.Delete(due.Key(rec.due, due.Family, id.String())))
 }
 
 // postpone puts an entry back, a day later.
-func postpone(tx storage.Tx, e dueEntry, now time.Time) error {
-	return tx.Put(dueKey(now.Add(24*time.Hour), e.kind, e.id), record.Present())
+func postpone(tx storage.Tx, e due.Entry, now time.Time) error {
+	return tx.Put(due.Key(now.Add(24*time.Hour), e.Kind, e.ID), record.Present())
 }
 
 func latest(a, b time.Time) time.Time {
@@ -255,5 +183,5 @@ func (i *Issuer) processDueTally(tx storage.Tx, name string, now time.Time) erro
 	if err != nil || next.IsZero() {
 		return err
 	}
-	return tx.Put(dueKey(next, dueTally, name), record.Present())
+	return tx.Put(due.Key(next, due.Tally, name), record.Present())
 }

@@ -73,7 +73,7 @@ func (i *Issuer) User(ctx context.Context, nameOrID string) (api.User, error) {
 
 // Users returns up to limit users whose ids follow after, in order.
 func (i *Issuer) Users(ctx context.Context, after string, limit int) ([]api.User, error) {
-	if after != "" && !validUserID(after) {
+	if after != "" && !names.IsUser(after) {
 		return nil, refusal.New("invalid_request", "after must be a user id")
 	}
 	var list []api.User
@@ -143,7 +143,7 @@ func idOfName(r storage.Reader, normal string) (string, error) {
 // findUser returns nil without an error if the user does not exist. The record is shared: the caller
 // must not change it.
 func (i *Issuer) findUser(r storage.Reader, id string) (*userRecord, error) {
-	if !validUserID(id) {
+	if !names.IsUser(id) {
 		return nil, nil
 	}
 	raw, err := r.Get(userKey(id))
@@ -165,5 +165,3 @@ var (
 	pythonInt    = regexp.MustCompile(`^[+-]?[0-9]+(_[0-9]+)*$`)
 	canonicalInt = regexp.MustCompile(`^(0|[1-9][0-9]*)$`)
 )
-
-func validUserID(id string) bool { return names.IsClient(id) && len(id) <= maxUserIDBytes }

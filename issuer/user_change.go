@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/names"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -100,9 +101,9 @@ func checkNameUnused(r storage.Reader, name string) error {
 }
 
 func (i *Issuer) newUserRecord(ctx context.Context, u newUser) (*userRecord, error) {
-	if u.ID != "" && (!validUserID(u.ID) || strings.HasPrefix(u.ID, username.IDPrefix)) {
+	if u.ID != "" && (!names.IsUser(u.ID) || strings.HasPrefix(u.ID, username.IDPrefix)) {
 		return nil, refusal.New("invalid_request",
-			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", maxUserIDBytes, username.IDPrefix)
+			"a user id must be 1 to %d printable ASCII characters, without a space at either end and not beginning with %s", names.MaxUserBytes, username.IDPrefix)
 	}
 	if isAmbiguousNumber(u.ID) {
 		return nil, refusal.New("invalid_request", "a user id that is a number must be written without sign, leading zeros and underscores: Python reads %s as another id", refusal.Quoted(u.ID))

@@ -1,4 +1,4 @@
-// Package names decides which names audiences and clients can have. A name is the last part of the key of a
+// Package names decides which names audiences, clients and users can have. A name is the last part of the key of a
 // record.
 package names
 
@@ -8,6 +8,7 @@ import "strings"
 const (
 	MaxAudienceBytes = 200
 	MaxClientBytes   = 100
+	MaxUserBytes     = 64 // so that the record of a session stays within 160 bytes
 )
 
 // IsAudience reports whether s is 1 to 200 visible ASCII characters.
@@ -19,6 +20,9 @@ func IsClient(s string) bool {
 	return s != "" && len(s) <= MaxClientBytes && s == strings.Trim(s, " ") &&
 		isVisible(strings.ReplaceAll(s, " ", "_"))
 }
+
+// IsUser reports whether s can be the id of a user: that of a client, and at most 64 characters.
+func IsUser(s string) bool { return IsClient(s) && len(s) <= MaxUserBytes }
 
 func isVisible(s string) bool {
 	for n := range len(s) {
