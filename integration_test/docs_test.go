@@ -16,7 +16,7 @@ import (
 
 // languages lists the languages that a block can have. docs/CONTRIBUTING.md says what a test does
 // with each.
-var languages = []string{"apache", "caddy", "go", "haproxy", "ini", "js", "json", "nginx", "perl", "php", "python", "ruby", "sh", "text", "yaml"}
+var languages = []string{"apache", "caddy", "go", "haproxy", "ini", "java", "js", "json", "nginx", "perl", "php", "python", "ruby", "sh", "text", "yaml"}
 
 const maxReadmeLines = 200
 

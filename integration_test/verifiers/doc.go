@@ -7,6 +7,7 @@
 //	ruby/    ruby-jwt with the program of docs/verify/ruby-jwt.md, as Debian packages it
 //	perl/    Crypt::JWT with the program of docs/verify/crypt-jwt.md, as Debian packages it
 //	php/     the program of docs/verify/php.md with extensions of Debian's PHP
+//	java/    jose4j with the service of docs/verify/jose4j.md, as Debian 13 packages it
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it

@@ -58,6 +58,9 @@ func programLibraries() []library {
 			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, ignoresCrit, takesJSON}},
 		{name: "php", algs: all, sight: seesAlone, start: php("openssl", "sodium").start,
 			gaps: []gap{takesOneClaim}},
+		{name: "jose4j", algs: all, sight: seesAlone, start: jose4j().start,
+			gaps:    []gap{takesSpareBits},
+			settled: []gap{acceptsNoExp, anyIssuer, anyAudience, ignoresType, takesAnyAlgorithm}},
 		{name: "apache", algs: noEd, sight: seesAFlush, lacks: edOnly, start: apache().start, least: 5 * time.Minute,
 			gaps:    []gap{ignoresType, ignoresNbf, ignoresCrit, readsLoosely, keepsRevokedKey},
 			es256:   []gap{takesAnyAlgorithm, takesPadding, takesLength},
@@ -164,6 +167,23 @@ func php(extensions ...string) program {
 		return nil
 	}
 	return program{"php", needs, []string{"/usr/bin/php", "service.php"}}
+}
+
+// jose4j is a Python program that runs the service of its page. The library is where scripts/install-deps unpacks it.
+func jose4j() program {
+	jars := []string{"java/lib/jose4j.jar", "/usr/share/java/slf4j-api.jar", "/usr/share/java/slf4j-nop.jar"}
+	needs := func() error {
+		for _, file := range append(jars, python) {
+			if _, err := os.Stat(file); err != nil {
+				return missing{file}
+			}
+		}
+		if _, err := exec.LookPath("javac"); err != nil {
+			return missing{"a JDK"}
+		}
+		return nil
+	}
+	return program{"java", needs, []string{python, "-I", "-B", "service.py", "lib/jose4j.jar:" + jars[1] + ":" + jars[2]}}
 }
 
 func (p program) start(t *testing.T, s settings) (url string, err error) {

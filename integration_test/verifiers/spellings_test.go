@@ -24,6 +24,7 @@ func TestWhatThePagesSayAboutSpellings(t *testing.T) {
 		{"ruby-jwt", []string{"a dot at the end", "a foreign character", "padding"}},
 		{"crypt-jwt", nil},
 		{"php", nil},
+		{"jose4j", []string{"a foreign character", "padding"}},
 	} {
 		t.Run(tt.library, func(t *testing.T) {
 			s := libraryOf(t, tt.library).service(t, srv, "EdDSA", 0)
