@@ -47,8 +47,35 @@ keymill audit tail --data /var/lib/keymill --all | grep store.restore`)
 	s.add("its user owns all of its data", `[[ -z $(find /var/lib/keymill ! -user keymill) ]]`)
 	s.add("a failure is counted by the caller's address", `curl -s --interface 127.0.0.2 https://id.example.com/token -u billing:wrong -d grant_type=client_credentials >/dev/null
 grep -q 'from=127.0.0.2' /run/keymill.log`)
+	s.add("it shares a host with other programs", shareHost)
 	s.run(t)
 }
+
+// shareHost serves below a path of another host, with the file of the page. Services need nothing but the issuer.
+const shareHost = `systemctl stop keymill
+cat >/etc/nginx/conf.d/shop.conf <<'END'
+server {
+	listen 127.0.0.1:80;
+	include snippets/keymill.conf;
+	location / { return 418; }
+}
+END
+nginx -s reload
+ISSUER=http://127.0.0.1/auth
+keymill serve --dev --data shared --issuer "$ISSUER" --listen 127.0.0.1:8420 >shared.log 2>&1 &
+SHARED=$!
+for _ in {1..600}; do
+	curl -sf "$ISSUER/readyz" && break
+	kill -0 "$SHARED" || { cat shared.log; exit 1; }
+	sleep 0.05
+done
+for path in /.well-known/oauth-authorization-server/auth /auth/.well-known/openid-configuration; do
+	curl -sf "http://127.0.0.1$path" | grep '"issuer":"http://127.0.0.1/auth"'
+done
+[[ $(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/token) == 418 ]]
+TOKEN=$(keymill token --data shared --client dev-service --audience dev-api)
+keymill verify "$TOKEN" --issuer "$ISSUER" --audience dev-api
+kill "$SHARED"`
 
 // TestHTTPExamplesWork runs the requests of docs/http.md.
 func TestHTTPExamplesWork(t *testing.T) {

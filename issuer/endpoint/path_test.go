@@ -35,10 +35,11 @@ func TestAnIssuerWithAPathServesEverythingBelowIt(t *testing.T) {
 		"/token", "//token", "/auth", "/auth/", "/authx/token", "/auth/auth/token", "/auth//token", "/Auth/token", "/token/auth", "/auth/../token",
 		"/", "//", "/.well-known/jwks.json", "/.well-known/jwks.json/auth", "/.well-known/openid-configuration", "/.well-known/openid-configuration/auth/",
 		"/.well-known/openid-configuration/other", "/.well-known/oauth-authorization-server", "/auth/.well-known/openid-configuration/auth",
+		"/*", "/auth/*", "/auth%2ftoken", "/%61uth/token", "/auth/%74oken", "/auth/.well-known%2fjwks.json", "/.well-known/openid-configuration%2fauth", "/auth;/token",
 		"/healthz/auth", "/api/token/", "/session/login", "/auth/admin/v1/keys", "/admin/v1/keys", "/auth%2ftoken/x",
 	} {
 		for _, method := range []string{"GET", "POST"} {
-			if a := w.send(method, path, w.good(), formHeader); a.status != 404 || a.code(t) != "not_found" {
+			if a := w.send(method, path, w.good(), formHeader); a.status != 404 || a.code(t) != "not_found" || !strings.Contains(a.body, "the paths of this server begin with /auth/") {
 				t.Errorf("%s %s: %d %s", method, path, a.status, a.body)
 			}
 		}

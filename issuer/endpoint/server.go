@@ -171,6 +171,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.public = s.newRouter(unavailable{code: temporarilyUnavailable}, s.admit)
 	s.public.lines = s.lines
+	if s.path != "" { // most often the proxy has removed it
+		missing := newStatusError(http.StatusNotFound, "not_found", "this path does not exist: the paths of this server begin with "+s.path+"/")
+		s.public.mux.NotFound = s.public.httpHandler(func(http.ResponseWriter, *http.Request) error { return missing })
+	}
 	for path, doc := range documents {
 		s.public.get(path, doc.serve)
 		s.public.handle(http.MethodOptions, path, documentOptions)

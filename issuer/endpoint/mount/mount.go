@@ -6,7 +6,7 @@
 //	  /auth/.well-known/openid-configuration          ─▶ /.well-known/openid-configuration  (OIDC Discovery, section 4)
 //	  /.well-known/oauth-authorization-server/auth    ─▶ /.well-known/oauth-authorization-server  (RFC 8414, section 3)
 //	  /healthz, /readyz                               ─▶ the same: who asks for them knows the address of the listener
-//	  everything else                                 ─▶ not found
+//	  everything else, also with escapes such as %2f  ─▶ not found
 //
 // Each discovery document is at both places, because clients of either standard read the documents of the
 // other one too.
@@ -30,13 +30,15 @@ func Below(base string, h http.Handler, documents, anywhere []string) http.Handl
 		inside := *r
 		inside.URL = new(url.URL)
 		*inside.URL = *r.URL
-		inside.URL.Path, inside.URL.RawPath = pathBelow(base, r.URL.Path, documents, anywhere), ""
+		inside.URL.Path, inside.URL.RawPath = pathBelow(base, r.URL.EscapedPath(), documents, anywhere), ""
 		h.ServeHTTP(w, &inside)
 	})
 }
 
-// pathBelow returns the path that h knows. For a path that is not served it returns one without a slash in front, which no
-// route has.
+// notServed stands in front of a path that is not served. No route begins so, and the log shows the rest.
+const notServed = "..."
+
+// pathBelow returns the path that h knows, or notServed and the path.
 func pathBelow(base, path string, documents, anywhere []string) string {
 	if rest, ok := strings.CutPrefix(path, base); ok && strings.HasPrefix(rest, "/") {
 		return rest
@@ -47,5 +49,5 @@ func pathBelow(base, path string, documents, anywhere []string) string {
 	if slices.Contains(anywhere, path) {
 		return path
 	}
-	return strings.TrimLeft(path, "/")
+	return notServed + path
 }
