@@ -273,7 +273,7 @@ func TestAUsageErrorSaysWhatToType(t *testing.T) {
 		{"token", "keymill: --client is missing\n  hint: keymill token --issuer URL --client ID\n"},
 		{"apply", "keymill: -f is missing or empty\n  hint: keymill apply -f FILE or -f DIR\n"},
 		{"apply --file= --yes", "keymill: -f is missing or empty\n  hint: keymill apply -f FILE or -f DIR\n"},
-		{"apply clients.yaml", "keymill: unexpected argument \"clients.yaml\"\n  hint: run \"keymill apply --help\" for the usage\n"},
+		{"apply clients.yaml", "keymill: unexpected argument \"clients.yaml\"\n  hint: give each file its own -f, or the directory of all: keymill apply -f DIR\n"},
 		{"verify", "keymill: TOKEN is missing\n  hint: run \"keymill verify --help\" for the usage\n"},
 		{"serve now", "keymill: unexpected argument \"now\"\n  hint: run \"keymill serve --help\" for the usage\n"},
 	} {
