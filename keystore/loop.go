@@ -124,10 +124,7 @@ func (r *Rings) maintain(ctx context.Context) error {
 	if err := r.eraseDue(ctx); err != nil {
 		return fmt.Errorf("erase retired keys: %w", err)
 	}
-	if err := r.certificates.Keep(ctx, r.store, r.isPublished); err != nil {
-		return fmt.Errorf("store certificates: %w", err)
-	}
-	return nil
+	return r.keepCertificates(ctx)
 }
 
 const clockJumped = "the wall clock jumped; rotation and erasure stop until it is right again or has run steadily for an hour"

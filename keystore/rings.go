@@ -210,6 +210,9 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.makeMissing(ctx); err != nil {
 		return fmt.Errorf("make keys: %w", err)
 	}
+	if err := r.keepCertificates(ctx); err != nil {
+		return err
+	}
 	if err := r.reportNoMark(ctx); err != nil {
 		return err
 	}
@@ -374,8 +377,15 @@ func byPublish(a, b Key) int {
 // Published returns the published set, in the order of publication.
 func (r *Rings) Published() []PublicKey { return slices.Clone(r.snapshot.Load().published) }
 
-func (r *Rings) isPublished(kid string) bool {
-	return slices.ContainsFunc(r.snapshot.Load().published, func(k PublicKey) bool { return k.KID == kid })
+// keepCertificates stores what Published returns, for the time after the private halves are erased.
+func (r *Rings) keepCertificates(ctx context.Context) error {
+	err := r.certificates.Keep(ctx, r.store, func(kid string) bool {
+		return slices.ContainsFunc(r.snapshot.Load().published, func(k PublicKey) bool { return k.KID == kid })
+	})
+	if err != nil {
+		return fmt.Errorf("store certificates: %w", err)
+	}
+	return nil
 }
 
 // Algorithms returns the configured algorithms.

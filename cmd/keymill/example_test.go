@@ -140,7 +140,7 @@ func exampleOrder() []string {
 		"audience add", "audience set", "audience show", "audience list",
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
-		"key list", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
+		"key list", "key export", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
 		"apply", "session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
@@ -154,7 +154,7 @@ func incomplete(line string) string {
 		return "it is a server itself"
 	case strings.Contains(line, "id.example.com"), strings.Contains(line, "127.0.0.1:8420"):
 		return "it names a server elsewhere"
-	case strings.Contains(line, "/var/lib/keymill"), strings.Contains(line, "/etc/keymill"):
+	case strings.Contains(line, "/var/lib/keymill"), strings.Contains(line, "/etc/keymill"), strings.Contains(line, "/etc/haproxy"):
 		return "it names a directory elsewhere"
 	case line == "keymill healthcheck":
 		return "it asks the port of the default"

@@ -76,6 +76,7 @@ byte, and a "." at the beginning, is written as % and two hexadecimal digits.`,
 	f.Var(&dir, "dir", "the directory that is brought up to date (default: standard output)")
 	f.BoolVar(&watch, "watch", false, "go on, and keep the directory up to date")
 	f.StringVar(&issuer, "issuer", "", "the issuer's `URL`, whose key set is fetched; with --server: where a token is fetched")
+	addJSONFlag(cmd, &e.JSON)
 	completion.Algorithm(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"jwks", "pem", "cert"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

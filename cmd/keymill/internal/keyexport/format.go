@@ -47,10 +47,13 @@ func (f Format) files(p Published) (map[string][]byte, error) {
 	return files, nil
 }
 
-// text returns the set for standard output.
-func (f Format) text(p Published) ([]byte, error) {
+// text returns the set for standard output, in JSON or as the files have it.
+func (f Format) text(p Published, asJSON bool) ([]byte, error) {
 	if f == JWKS {
 		return document(p.Set), nil
+	}
+	if asJSON {
+		return f.list(p)
 	}
 	var out bytes.Buffer
 	for _, k := range p.Set.Keys() {
@@ -62,6 +65,20 @@ func (f Format) text(p Published) ([]byte, error) {
 		fmt.Fprintf(&out, "# kid %s, %s\n%s", terminal.OneLine(k.KID), k.Alg, block)
 	}
 	return out.Bytes(), nil
+}
+
+// list returns the keys in JSON, each with its PEM.
+func (f Format) list(p Published) ([]byte, error) {
+	list := []map[string]string{}
+	for _, k := range p.Set.Keys() {
+		block, _, err := f.block(p, k)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, map[string]string{"kid": k.KID, "alg": k.Alg, "pem": string(block)})
+	}
+	raw, err := terminal.MarshalJSON(list)
+	return append(raw, '\n'), err
 }
 
 // block returns one key in PEM, with the extension of its file. A key without a certificate is written as it is.

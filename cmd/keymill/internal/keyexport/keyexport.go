@@ -37,6 +37,7 @@ type Export struct {
 	Format Format
 	Alg    string // only keys of this algorithm; "" for all
 	Dir    string // "" for Out
+	JSON   bool   // what it prints is JSON
 	Out    io.Writer
 	Errs   io.Writer // for warnings
 
@@ -63,7 +64,7 @@ func (e *Export) Run(ctx context.Context) error {
 	}
 	e.warn(append(published.warnings(), e.plain(chosen)...))
 	if e.Dir == "" {
-		text, err := e.Format.text(chosen)
+		text, err := e.Format.text(chosen, e.JSON)
 		if err == nil {
 			_, err = e.Out.Write(text)
 		}
@@ -170,6 +171,15 @@ func (e *Export) update(ctx context.Context, p Published) (changes, error) {
 
 // print prints what an export did.
 func (e *Export) print(c changes, keys int) error {
+	if e.JSON {
+		raw, err := terminal.MarshalJSON(map[string]any{
+			"dir": e.Dir, "keys": keys, "changed": c.any(), "written": append([]string{}, c.written...), "removed": append([]string{}, c.removed...),
+		})
+		if err != nil {
+			return err
+		}
+		return terminal.PrintJSON(e.Out, raw)
+	}
 	var text strings.Builder
 	for _, name := range c.written {
 		fmt.Fprintf(&text, "wrote %s\n", name)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,6 +89,33 @@ func TestStandardOutputHasTheSameKeys(t *testing.T) {
 		if err := e.Run(t.Context()); err != nil || out.String() != want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", format, err, out.String(), want)
 		}
+	}
+}
+
+// TestProgramsReadWhatWasDone: --json is JSON in every case.
+func TestProgramsReadWhatWasDone(t *testing.T) {
+	w := newWorld(t)
+	e := Export{Source: fixed{set: setOf(t, "a")}.source(), Format: PEM, Dir: w.dir, JSON: true, Out: &w.out, Errs: &w.errs}
+	for _, want := range []string{"true [a.pem] []", "false [] []"} {
+		w.out.Reset()
+		if err := e.Run(t.Context()); err != nil && !errors.Is(err, Changed) {
+			t.Fatal(err)
+		}
+		var got struct {
+			Dir              string
+			Keys             int
+			Changed          bool
+			Written, Removed []string
+		}
+		if err := json.Unmarshal(w.out.Bytes(), &got); err != nil || got.Dir != w.dir || got.Keys != 1 || fmt.Sprint(got.Changed, got.Written, got.Removed) != want {
+			t.Errorf("%s (%v), want %s", w.out.String(), err, want)
+		}
+	}
+	w.out.Reset()
+	e.Dir = ""
+	var keys []struct{ KID, Alg, PEM string }
+	if err := errors.Join(e.Run(t.Context()), json.Unmarshal(w.out.Bytes(), &keys)); err != nil || len(keys) != 1 || keys[0].PEM != pemOf(t, "a") {
+		t.Errorf("%s (%v)", w.out.String(), err)
 	}
 }
 
