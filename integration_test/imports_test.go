@@ -52,7 +52,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/terminal":              {},
 	"cmd/keymill/internal/systemd":               {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/connections":           {},
-	"cmd/keymill/internal/healthcheck":           {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},
+	"cmd/keymill/internal/healthcheck":           {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api", "issuer/origin"},
 	"cmd/keymill/internal/tlsfiles":              {"cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/tlsfiles/tlstest":      {},
 	"cmd/keymill/internal/unixsocket":            {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal"},

@@ -40,7 +40,7 @@ decide about a restart.`,
 	f := cmd.Flags()
 	addConfigFlag(cmd, &check.File)
 	f.StringVar(&check.Listen, "listen", "", "the server's public address, host:port")
-	f.StringVar(&check.URL, "url", "", "the server's URL, in place of its address")
+	f.StringVar(&check.URL, "url", "", "the server's URL, such as its issuer, in place of its address")
 	f.Var((*dirName)(&check.Data), "data", "the server's data directory: ask over the admin socket")
 	f.BoolVar(&check.Live, "live", false, "ask whether it answers, not whether it is ready")
 	f.StringVar(&timeout, "timeout", "3s", "how long to wait for the answer")

@@ -35,6 +35,7 @@ func TestKeymillSharesAHostWithOtherSoftware(t *testing.T) {
 	secret := p.writeKey("secret", string(client.Secret))
 	token := strings.TrimSpace(p.must(nil, "token", "--issuer", issuer, "--client", "billing", "--client-secret-file", secret))
 	p.must(nil, "verify", token, "--issuer", issuer, "--audience", "orders")
+	p.must(nil, "healthcheck", "--url", issuer)
 	if _, errs, code := p.run("verify", token, "--issuer", front.URL, "--audience", "orders"); code != 3 || !strings.Contains(errs, "418") {
 		t.Errorf("verified with the issuer %s: code %d, %s", front.URL, code, errs)
 	}

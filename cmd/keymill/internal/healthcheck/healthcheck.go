@@ -21,6 +21,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/issuer/origin"
 )
 
 // A Check says which server is asked, and what.
@@ -73,7 +74,7 @@ func (c *Check) overSocket(ctx context.Context) (string, error) {
 
 // A place is where a server is asked over HTTP.
 type place struct {
-	url   string // without a path
+	url   string // in front of /readyz
 	name  string // of the server in TLS; "" means that of url
 	local bool   // an address of this machine, from the server's settings
 }
@@ -81,11 +82,11 @@ type place struct {
 func (c *Check) find() (place, error) {
 	if c.URL != "" {
 		u, err := url.Parse(c.URL)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || !isBase(u.EscapedPath()) || u.RawQuery != "" {
 			return place{}, terminal.WithHint(terminal.Usage("--url %q is not a URL like https://id.example.com", terminal.WithoutUser(c.URL)),
-				"scheme, host and port only: the path /readyz is added to it")
+				"give the issuer: scheme, host, port, and its path if it has one; /readyz is added to it")
 		}
-		return place{url: u.Scheme + "://" + u.Host}, nil
+		return place{url: u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/")}, nil
 	}
 	flags := map[string]string{}
 	if c.Listen != "" {
@@ -107,6 +108,12 @@ func (c *Check) find() (place, error) {
 		at.name = u.Hostname()
 	}
 	return at, nil
+}
+
+// isBase reports whether path can be that of an issuer, perhaps with a slash at its end.
+func isBase(path string) bool {
+	path = strings.TrimRight(path, "/")
+	return path == "" || origin.CheckPath(path) == nil && !strings.HasSuffix(path, "/readyz") && !strings.HasSuffix(path, "/healthz")
 }
 
 // dialled returns the address that reaches a server that listens on this machine: loopback, if it listens on

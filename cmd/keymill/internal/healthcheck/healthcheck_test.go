@@ -125,7 +125,12 @@ func TestTheAddressIsOneThatReachesTheServer(t *testing.T) {
 	if at, err := (&Check{}).find(); err != nil || at.url != "http://127.0.0.1:9999" {
 		t.Errorf("the variable: %s, %v", at.url, err)
 	}
-	for _, url := range []string{"id.example", "ftp://id.example", "https://id.example/path", "https://u:p@id.example", "https://id.example?x=1", "https://", "https://u:hunter2@id.example", "https://u:hun@ter2@id.example:x", "u:hunter2@id.example"} {
+	for url, want := range map[string]string{"https://id.example/": "https://id.example", "https://example.com:8443/auth/v1": "https://example.com:8443/auth/v1", "http://[::1]/auth/": "http://[::1]/auth"} {
+		if at, err := (&Check{URL: url}).find(); err != nil || at.url != want {
+			t.Errorf("--url %s: %s, %v", url, at.url, err)
+		}
+	}
+	for _, url := range []string{"id.example", "ftp://id.example", "https://id.example/readyz", "https://id.example/auth/healthz", "https://id.example/a%2fb", "https://id.example/a/../b", "https://id.example/a//b", "https://u:p@id.example", "https://id.example?x=1", "https://", "https://u:hunter2@id.example", "https://u:hun@ter2@id.example:x", "u:hunter2@id.example"} {
 		if _, err := (&Check{URL: url, Timeout: time.Minute}).Run(context.Background()); err == nil || !strings.Contains(err.Error(), "is not a URL like") || strings.Contains(err.Error(), "ter2") {
 			t.Errorf("%s: %v", url, err)
 		}
