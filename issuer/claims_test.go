@@ -9,6 +9,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/storage"
 )
 
 // custom returns the claims of a token that the server does not set itself.
@@ -104,6 +105,36 @@ func TestAClaimHasOneOrigin(t *testing.T) {
 	}
 	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "claim=TENANT of=user subject=7 client=web audience=orders") || strings.Contains(got, "evil") {
 		t.Errorf("the log is %s", got)
+	}
+}
+
+// TestAClaimThatIsReservedLaterBlocksNoChange of something else, and is in no token.
+func TestAClaimThatIsReservedLaterBlocksNoChange(t *testing.T) {
+	w := newWorld(t)
+	w.audience("orders")
+	secret := w.service("billing", "orders")
+	claims, other := api.Claims(claimsFrom(t, `{"policy":"rw"}`)), api.Claims(claimsFrom(t, `{"tenant":"x"}`))
+	must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Claims: &claims}, "uid:0"))
+	must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{Claims: &other}, "uid:0"))
+	w.put(func(tx storage.Tx) error {
+		for key, was := range map[string][]byte{"client/billing": []byte(`"claims":{"policy":"rw"}`), "audience/orders": []byte(`"claims":{"tenant":"x"}`)} {
+			raw, err := tx.Get(key)
+			if err != nil || !bytes.Contains(raw, was) {
+				t.Fatalf("%s is %s, %v", key, raw, err)
+			}
+			if err := tx.Put(key, bytes.Replace(raw, was, []byte(`"claims":{"sub":"evil"}`), 1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	wantCustom(t, "a service", must[Grant](t)(w.token("billing", secret)).AccessToken, `{}`)
+	ttl, disabled := "5m", true
+	if got := must[api.Audience](t)(w.SetAudience(t.Context(), "orders", api.AudienceChange{TTL: &ttl}, "uid:0")); len(got.Claims) != 1 {
+		t.Errorf("the audience is %+v", got)
+	}
+	if got := must[api.Client](t)(w.SetClient(t.Context(), "billing", api.ClientChange{Disabled: &disabled}, "uid:0")); len(got.Claims) != 1 {
+		t.Errorf("the client is %+v", got)
 	}
 }
 

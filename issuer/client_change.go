@@ -37,6 +37,10 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	if err := i.checkClient(rec, c); err != nil {
 		return api.Client{}, err
 	}
+	var err error
+	if rec.Claims, err = claim.CheckFlat(c.Claims); err != nil {
+		return api.Client{}, err
+	}
 	if err := i.checkIdle(rec); err != nil {
 		return api.Client{}, err
 	}
@@ -51,7 +55,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		made = secret.New()
 		rec.Secrets = []secret.Record{secret.RecordOf(made)}
 	}
-	err := i.store.Update(ctx, func(tx storage.Tx) error {
+	err = i.store.Update(ctx, func(tx storage.Tx) error {
 		var err error
 		if rec.Epoch, err = i.reserveID(tx, c.ID, "client"); err != nil {
 			return err
@@ -136,13 +140,15 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	setIfGiven(&want.Grace, c.Grace)
 	setIfGiven(&want.Idle, c.Idle)
 	setIfGiven(&want.Absolute, c.Absolute)
-	setIfGiven(&want.Claims, c.Claims)
 	setIfGiven(&after.Disabled, c.Disabled)
 	given := []secret.Record{{Hash: []byte(c.SecretHash)}}
 	if c.SecretHash != "" && !after.Public && secret.Version(given) != secret.Version(after.Secrets) {
 		after.Secrets = given
 	}
 	err := i.checkClient(&after, want)
+	if err == nil && c.Claims != nil { // a later version may reserve more names, and the client can be disabled still
+		after.Claims, err = claim.CheckFlat(*c.Claims)
+	}
 	if err == nil && (c.Idle != nil || c.Absolute != nil) {
 		err = i.checkIdle(&after)
 	}
@@ -260,9 +266,6 @@ func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
 	var err error
 	before, listed := rec.settings(), rec.Origins
 	if rec.Scopes, err = scope.Check(want.Scopes); err != nil {
-		return err
-	}
-	if rec.Claims, err = claim.CheckFlat(want.Claims); err != nil {
 		return err
 	}
 	if err := rec.setLifetimes(want); err != nil {

@@ -184,7 +184,9 @@ replaced as a whole: --scope read removes all other scopes, and --scope "" remov
 algorithm cannot change: add another audience for another algorithm.
 
 A change of the type is one that services notice, if they check the type: they have to accept
-both types until the tokens of the former type have expired. The answer says when that is.`,
+both types until the tokens of the former type have expired. The answer says when that is.
+
+--claims replaces the claims and the map as a whole: what the file leaves out is removed.`,
 		Example: "  keymill audience set orders --ttl 5m\n  keymill audience set orders --scope read --scope write --scope refund\n  keymill audience set orders --type JWT",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

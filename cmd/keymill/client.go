@@ -137,7 +137,7 @@ func clientSetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "set ID",
 		Short:   "Change what a client is allowed, or how long its sessions live",
-		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all; so it is with --claim. --grace \"\", --idle \"\" and --absolute \"\" restore the\ndefaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s means no grace.",
+		Long:    "Change only what the flags name. A list is replaced as a whole: --scope read removes all other\nscopes, and --scope \"\" removes all. So it is with --claim. --grace \"\", --idle \"\" and\n--absolute \"\" restore the defaults refresh.grace, refresh.idle and refresh.absolute; --grace 0s\nmeans no grace.",
 		Example: "  keymill client set billing --scope read --scope refund\n  keymill client set web --origin https://app.example.com --origin https://beta.example.com\n  keymill client set web --idle 7d --grace 10s",
 		Args:    arguments("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -25,8 +25,14 @@ func (rec *Record) Change(name string, c api.AudienceChange, now time.Time, algo
 	}
 	setIfGiven(&a.TTL, c.TTL)
 	setIfGiven(&a.Scopes, c.Scopes)
-	setIfGiven(&a.Claims, c.Claims)
-	setIfGiven(&a.ClaimMap, c.ClaimMap)
+	// Claims are checked if they change: a later version may reserve more names, and a lifetime can be set still.
+	newClaims := c.Claims != nil || c.ClaimMap != nil
+	if newClaims {
+		setIfGiven(&a.Claims, c.Claims)
+		setIfGiven(&a.ClaimMap, c.ClaimMap)
+	} else {
+		a.Claims, a.ClaimMap = nil, nil
+	}
 	if c.Type != nil {
 		if err := profile.CheckType(*c.Type); err != nil {
 			return nil, err
@@ -36,6 +42,9 @@ func (rec *Record) Change(name string, c api.AudienceChange, now time.Time, algo
 	after, err := Check(a, algorithms)
 	if err != nil {
 		return nil, err
+	}
+	if !newClaims {
+		after.Claims, after.Map = rec.Claims, rec.Map
 	}
 	after.Clients = rec.Clients
 	after.follow(rec, now)
