@@ -23,6 +23,7 @@
 //	TestAMissingAlgorithm…     a library refuses the algorithms that it does not support
 //	TestRotationNeverFails…    under load, with caches as old as max-age allows
 //	TestARevokedKeyIsRefused…  with such caches, when cached_until has passed
+//	TestThePagesFetchSeldom…   for invented kids; and without the issuer no token passes after max-age
 //	TestWhatSeesARevocation    with the library's own caches: after a revocation alone, and after a flush
 //
 // No other library passes all of the matrix. Each case that a library fails is listed beside it
