@@ -36,6 +36,9 @@ func TestKeymillSharesAHostWithOtherSoftware(t *testing.T) {
 	token := strings.TrimSpace(p.must(nil, "token", "--issuer", issuer, "--client", "billing", "--client-secret-file", secret))
 	p.must(nil, "verify", token, "--issuer", issuer, "--audience", "orders")
 	p.must(nil, "healthcheck", "--url", issuer)
+	if _, errs, code := p.run("token", "--issuer", front.URL+"/id", "--client", "billing", "--client-secret-file", secret); code == 0 || !strings.Contains(errs, "/.well-known/oauth-authorization-server/id answered with status 418\n  hint: the proxy must pass this path on to Keymill, and everything below /id/ ") {
+		t.Errorf("a path that the proxy does not pass on: code %d, %s", code, errs)
+	}
 	if _, errs, code := p.run("verify", token, "--issuer", front.URL, "--audience", "orders"); code != 3 || !strings.Contains(errs, "418") {
 		t.Errorf("verified with the issuer %s: code %d, %s", front.URL, code, errs)
 	}

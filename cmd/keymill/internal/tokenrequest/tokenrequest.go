@@ -91,9 +91,9 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 	case status == http.StatusBadRequest && healthcheck.WantsTLS(bytes.NewReader(raw)):
 		return "", terminal.WithHint(fmt.Errorf("%s answered with status 400", get.URL), "the server speaks TLS there: begin --issuer with https://")
 	case status != http.StatusOK:
-		return "", fmt.Errorf("%s answered with status %d", get.URL, status)
+		return "", belowHost(issuer, fmt.Errorf("%s answered with status %d", get.URL, status))
 	case json.Unmarshal(raw, &metadata) != nil:
-		return "", fmt.Errorf("%s is not JSON", get.URL)
+		return "", belowHost(issuer, fmt.Errorf("%s is not JSON", get.URL))
 	case metadata.Issuer != issuer:
 		return "", terminal.WithHint(fmt.Errorf("the server's issuer is %q, not %q", metadata.Issuer, issuer), "give --issuer exactly as the server does")
 	case !safeURL(metadata.TokenEndpoint):
@@ -106,6 +106,15 @@ func tokenEndpoint(ctx context.Context, client *http.Client, issuer string) (str
 func metadataURL(issuer string) string {
 	host, path := origin.OfIssuer(strings.TrimSuffix(issuer, "/"))
 	return host + "/.well-known/oauth-authorization-server" + path
+}
+
+// belowHost adds a hint if the issuer has a path: another program of its host may have answered.
+func belowHost(issuer string, err error) error {
+	_, path := origin.OfIssuer(issuer)
+	if path == "" {
+		return err
+	}
+	return terminal.WithHint(err, "the proxy must pass this path on to Keymill, and everything below %s/ (see docs/operate.md, One host for several programs)", strings.TrimSuffix(path, "/"))
 }
 
 func safeURL(text string) bool {
