@@ -73,6 +73,8 @@ func open(ctx context.Context, path string) (*directory, error) {
 func create(path string) error {
 	err := os.Mkdir(path, 0o755)
 	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil // another export has made it in the meantime
 	case errors.Is(err, fs.ErrNotExist):
 		return terminal.WithHint(fmt.Errorf("--dir %s: the directory %s does not exist", path, filepath.Dir(path)), "create it first, or check the path")
 	case err != nil:
