@@ -208,3 +208,36 @@ func TestAFullDiskLosesNoKey(t *testing.T) {
 	w.changes("b", "c", "d", "e", "f")
 	w.has("b.pem", "c.pem", "d.pem", "e.pem", "f.pem")
 }
+
+// A closed writer refuses every write, as a pipe without a reader and a full disk do.
+type closed struct{}
+
+func (closed) Write([]byte) (int, error) { return 0, errors.New("closed") }
+
+// TestAChangeThatCouldNotBePrintedIsReportedAgain: the script got another exit code than 10 and has not
+// reloaded anything, so the next export must say that there is a change.
+func TestAChangeThatCouldNotBePrintedIsReportedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.changes("a")
+	for range 2 {
+		e := Export{Source: fixed{set: setOf(t, "b")}.source(), Format: PEM, Dir: w.dir, Out: closed{}, Errs: &w.errs}
+		if err := e.Run(t.Context()); err == nil || errors.Is(err, Changed) {
+			t.Errorf("without an output: %v, want the error of the output", err)
+		}
+		w.has("b.pem")
+	}
+	w.changes("b")
+	if err := w.export(PEM, setOf(t, "b")); err != nil {
+		t.Errorf("after it was printed: %v", err)
+	}
+}
+
+// TestTwoExportsCanMakeTheDirectory: the one that comes second uses it, with all of its checks.
+func TestTwoExportsCanMakeTheDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	for range 2 {
+		if err := create(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -12,7 +12,7 @@
 // SHA-256 of what it wrote. Only those files are replaced or removed. The manifest names a file before the file is
 // written, and until its removal is durable. So after a crash at any instant each file is whole, old or new, and
 // the next export knows which files are its own. It also knows that the last one did not end, and says that
-// something has changed.
+// something has changed. An export ends only after it has printed what it did.
 package keyexport
 
 import (
@@ -70,12 +70,11 @@ func (e *Export) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	done, err := e.update(ctx, chosen)
-	if err != nil {
-		return err
-	}
-	e.warn(done.warnings())
-	if err := e.print(done, len(chosen.Set.Keys())); err != nil || !done.any() {
+	done, err := e.update(ctx, chosen, func(done changes) error {
+		e.warn(done.warnings())
+		return e.print(done, len(chosen.Set.Keys()))
+	})
+	if err != nil || !done.any() {
 		return err
 	}
 	return Changed
@@ -114,12 +113,15 @@ func (e *Export) follow(ctx context.Context, published Published, failed error) 
 	if err != nil {
 		return nil, err
 	}
-	done, err := e.update(ctx, chosen)
-	warnings = slices.Concat(published.warnings(), e.plain(chosen), done.warnings())
-	if err != nil || !done.any() {
-		return warnings, err
-	}
-	return warnings, e.print(done, len(chosen.Set.Keys()))
+	warnings = append(published.warnings(), e.plain(chosen)...)
+	_, err = e.update(ctx, chosen, func(done changes) error {
+		warnings = append(warnings, done.warnings()...)
+		if !done.any() {
+			return nil
+		}
+		return e.print(done, len(chosen.Set.Keys()))
+	})
+	return warnings, err
 }
 
 // choose returns the keys that are to be written. Without a key it is an error: with an empty set the programs that
@@ -155,8 +157,8 @@ func (e *Export) plain(p Published) (lines []string) {
 	return lines
 }
 
-// update brings the directory to what the set says.
-func (e *Export) update(ctx context.Context, p Published) (changes, error) {
+// update brings the directory to what the set says, and reports what it did.
+func (e *Export) update(ctx context.Context, p Published, report func(changes) error) (changes, error) {
 	files, err := e.Format.files(p)
 	if err != nil {
 		return changes{}, err
@@ -166,7 +168,7 @@ func (e *Export) update(ctx context.Context, p Published) (changes, error) {
 		return changes{}, err
 	}
 	defer d.close()
-	return d.update(manifest{Format: e.Format, Alg: e.Alg}, files)
+	return d.update(manifest{Format: e.Format, Alg: e.Alg}, files, report)
 }
 
 // print prints what an export did.

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	runtime.LockOSThread()
 	d, err := open(context.Background(), dir)
 	if err == nil {
-		_, err = d.update(manifest{Format: PEM}, killedFiles("b", "c"))
+		_, err = d.update(manifest{Format: PEM}, killedFiles("b", "c"), func(changes) error { return nil })
 	}
 	if err != nil {
 		fmt.Println(err)

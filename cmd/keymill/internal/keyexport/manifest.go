@@ -18,7 +18,7 @@ const manifestName = ".keymill-export.json"
 type manifest struct {
 	Format Format `json:"format"`
 	Alg    string `json:"alg"` // "" for all
-	// Unfinished is true from before the first change of a file until after the last.
+	// Unfinished is true from before the first change of a file until the changes are printed.
 	Unfinished bool `json:"unfinished"`
 	// Files maps a name to the SHA-256 of each content that an export wrote there: of the old and the
 	// new one while it is unfinished.

@@ -31,9 +31,10 @@ func (c changes) warnings() (lines []string) {
 	return lines
 }
 
-// update brings the directory to these files. New files are written before old ones are removed, so
-// that a reader always finds the keys that sign.
-func (d *directory) update(want manifest, files map[string][]byte) (changes, error) {
+// update brings the directory to these files, and reports what it did. New files are written before old ones are
+// removed, so that a reader always finds the keys that sign. If report fails, its caller may not learn of
+// the changes. The manifest stays unfinished then, and so the next export reports a change.
+func (d *directory) update(want manifest, files map[string][]byte, report func(changes) error) (changes, error) {
 	if err := d.remove(tempName); err != nil {
 		return changes{}, err
 	}
@@ -61,6 +62,9 @@ func (d *directory) update(want manifest, files map[string][]byte) (changes, err
 		if err := d.change(during, c, files); err != nil {
 			return changes{}, err
 		}
+	}
+	if err := report(c); err != nil {
+		return changes{}, err
 	}
 	if !c.any() && string(want.encode()) == string(old.encode()) {
 		return c, nil
