@@ -149,7 +149,7 @@ func TestADirectoryForEveryUserIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		want     string
 	}{
 		"root's":             {0, 2000, fs.ModeSetgid | 0o777, nil, " belongs to uid 0, " + everyUser + "2777)\n  hint: chmod o-w "},
-		"root's, as /tmp":    {0, 0, fs.ModeSticky | 0o777, nil, " belongs to uid 0, " + everyUser + "1777)\n  hint: chmod o-w "},
+		"root's, as /tmp":    {0, 0, fs.ModeSticky | 0o777, nil, " belongs to uid 0, " + everyUser + "1777)\n  hint: choose another directory: /"},
 		"another user's":     {1002, 1002, 0o777, nil, " belongs to uid 1002, " + everyUser + "0777)\n  hint: chmod o-w "},
 		"with a store":       {0, 2000, 0o777, []int{1001, 2000, 0o600}, everyUser + "0777)"},
 		"root's store":       {0, 2000, fs.ModeSetgid | 0o775, []int{0, 2000, 0o660}, "keymill.db belongs to uid 0, gid 2000 (mode 0660), and the server runs as uid 1001\n  hint: chown 1001 "},

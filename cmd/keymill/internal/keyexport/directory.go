@@ -95,7 +95,7 @@ func checkOwner(path string, info fs.FileInfo, uid int) error {
 	}
 	if others := info.Mode().Perm() & 0o022; others != 0 {
 		return terminal.WithHint(fmt.Errorf("--dir %s can be written by other users: it %s", path, namedfile.Described(info)),
-			"they could add keys of their own, which the readers of the directory would trust: chmod go-w %s", terminal.ShellWord(path))
+			"they could add keys of their own, which the readers of the directory would trust: %s", namedfile.TakeAway("go-w", path, info))
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ func TestADirectoryThatOthersCanWriteIsRefused(t *testing.T) {
 		if err == nil || errors.Is(err, Changed) || !strings.Contains(terminal.Plain(err), want) || w.out.Len() > 0 {
 			t.Errorf("%s: %v", name, err)
 		}
+		if hint := terminal.HintOf(err); strings.Contains(hint, "chmod") == (name == "sticky") && strings.Contains(want, "other users") {
+			t.Errorf("%s: %s", name, hint)
+		}
 	}
 	for _, name := range []string{"all", "sticky", "group", "good"} {
 		if got := files(t, filepath.Join(base, name)); len(got) > 0 {

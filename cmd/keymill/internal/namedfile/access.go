@@ -241,6 +241,15 @@ func Chown(path string, info fs.FileInfo, uid int) string {
 	return chown(uid, ToWrite, terminal.ShellWord(path), info)
 }
 
+// TakeAway returns what to do about a directory that other users can write in: a chmod with the change, or, if it is made
+// to be shared as /tmp is, another directory. A chmod of /tmp would break other programs.
+func TakeAway(change, path string, info fs.FileInfo) string {
+	if info.Mode()&fs.ModeSticky != 0 {
+		return "choose another directory: " + path + " is shared by all users (sticky bit)"
+	}
+	return "chmod " + change + " " + terminal.ShellWord(path)
+}
+
 func chown(uid int, use Use, word string, info fs.FileInfo) string {
 	line := fmt.Sprintf("chown %d %s", uid, word)
 	if !has(info, use) {

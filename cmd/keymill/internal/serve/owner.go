@@ -37,7 +37,7 @@ func CheckDir(path string) error {
 	}
 	if uid := ownerOf(info); uid != os.Geteuid() && info.Mode()&worldWritable != 0 {
 		return terminal.WithHint(fmt.Errorf("the data directory %s belongs to uid %d, and every user can write in it (mode %04o)", path, uid, modeBits(info)),
-			"chmod o-w %s", terminal.ShellWord(path))
+			"%s", namedfile.TakeAway("o-w", path, info))
 	}
 	if err := checkNames(path); err != nil {
 		return err

@@ -38,7 +38,7 @@ func Claim(path string, mode fs.FileMode) (net.Listener, error) {
 		return nil, fmt.Errorf("%s is not a directory", dir)
 	case err == nil && info.Mode().Perm()&0o002 != 0:
 		return nil, terminal.WithHint(fmt.Errorf("every user can write in %s, and so put a socket there that answers in place of this server", dir),
-			"choose a directory in which only this server's user can write, or chmod o-w %s", terminal.ShellWord(dir))
+			"%s", namedfile.TakeAway("o-w", dir, info))
 	case err == nil:
 		err = removeStale(path)
 	}

@@ -112,8 +112,10 @@ func TestNothingElseIsReplaced(t *testing.T) {
 		"a link":      {func(_ *testing.T, path string) error { return os.Symlink("elsewhere", path) }, "is not a socket", "remove it"},
 		"no directory": {func(_ *testing.T, path string) error { return os.Remove(filepath.Dir(path)) },
 			"does not exist", "mkdir"},
-		"a directory for all": {func(_ *testing.T, path string) error { return os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky) },
+		"a directory for all": {func(_ *testing.T, path string) error { return os.Chmod(filepath.Dir(path), 0o777) },
 			"every user can write", "chmod o-w"},
+		"a directory as /tmp": {func(_ *testing.T, path string) error { return os.Chmod(filepath.Dir(path), 0o777|fs.ModeSticky) },
+			"every user can write", "choose another directory"},
 	} {
 		path := place(t)
 		if err := tt.prepare(t, path); err != nil {
