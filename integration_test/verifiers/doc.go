@@ -11,7 +11,8 @@
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it
-//	(here)   coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
+//	(here)   Dovecot with the blocks of docs/verify/dovecot.md, as Debian packages it,
+//	         coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,
 //	         and this project's own jwks and jwks/grpc
 //
 // Each runs as a small HTTP service, with the settings of docs/verify and the library's own

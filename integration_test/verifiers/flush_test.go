@@ -152,7 +152,7 @@ func awaitStage(t *testing.T, srv *server.Server, alg, stage string) {
 func TestTheTableSaysWhatSeesARevocation(t *testing.T) {
 	rows := tableOfVerifiers(t)
 	told := map[string]bool{}
-	for _, l := range append(libraries(), rabbitmq()) {
+	for _, l := range append(libraries(), rabbitmq(), dovecot()) {
 		cells := rows[l.page()]
 		told[l.page()] = true
 		if want := l.sight.alone + "; " + l.sight.flush; !slices.Contains(cells, want) {
@@ -169,7 +169,7 @@ func TestTheTableSaysWhatSeesARevocation(t *testing.T) {
 // TestTheTableSaysWhichAlgorithmsAreKnown: its columns have what TestTheMatrix and TestAMissingAlgorithmIsRefused prove.
 func TestTheTableSaysWhichAlgorithmsAreKnown(t *testing.T) {
 	rows := tableOfVerifiers(t)
-	for _, l := range append(libraries(), rabbitmq()) {
+	for _, l := range append(libraries(), rabbitmq(), dovecot()) {
 		cells := rows[l.page()]
 		for i, alg := range []string{"RS256", "EdDSA", "ES256"} {
 			want := map[bool]string{true: "yes", false: "no"}[slices.Contains(l.algs, alg)]
