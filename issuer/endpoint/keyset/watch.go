@@ -45,7 +45,10 @@ func (w *Watch) note(known *visitors, r *http.Request, set *jwks.Set) {
 	if c := credential(r); c != "" && w.Pinned(c, set) {
 		return
 	}
-	agent := r.UserAgent()
+	agent := ""
+	if values := r.Header["User-Agent"]; len(values) > 0 { // UserAgent would write the name in its canonical form first
+		agent = values[0]
+	}
 	if Proxied(r) {
 		client, through := w.Addresses(r)
 		w.Observed(verifiers.Fetch{Address: client, Through: through, Agent: agent, Set: set})

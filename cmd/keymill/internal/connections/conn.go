@@ -40,7 +40,7 @@ func (c *conn) move(to *list.List) {
 	}
 	c.list, c.place = to, nil
 	if to != nil {
-		c.place, c.since = to.PushBack(c), time.Now()
+		c.place, c.since = to.PushBack(c), c.l.now()
 	}
 }
 
@@ -54,7 +54,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if n > 0 {
-		now := time.Now()
+		now := c.l.now()
 		if now.Sub(c.heard) >= quiet {
 			c.run = now
 		}

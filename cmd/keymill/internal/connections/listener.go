@@ -59,6 +59,7 @@ type Listener struct {
 	closed   chan struct{}
 	close    func() error  // once
 	freed    chan struct{} // gets a value when a connection has ended or has become idle
+	began    time.Time
 
 	wanted atomic.Bool // the next answer of HTTP/1.1 ends its connection
 
@@ -84,7 +85,7 @@ const lineEvery = time.Minute
 // New accepts the connections of inner.
 func New(inner net.Listener, cfg Config) *Listener {
 	l := &Listener{
-		inner: inner, cfg: cfg, accepted: make(chan accepted), probes: make(chan net.Conn),
+		inner: inner, cfg: cfg, began: time.Now(), accepted: make(chan accepted), probes: make(chan net.Conn),
 		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), active: list.New(), idle: list.New(),
 	}
 	l.close = sync.OnceValue(func() error {
@@ -106,6 +107,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return a.conn, a.err
 	}
 }
+
+// now returns the time. It reads one clock of the system, and time.Now reads two: connections ask several times for each
+// request.
+func (l *Listener) now() time.Time { return l.began.Add(time.Since(l.began)) }
 
 // Addr returns the address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
@@ -204,8 +209,9 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateIdle:
 		c.move(l.idle)
-		t, ok := wrapped.(*tls.Conn)
-		c.setHTTP2(ok && t.ConnectionState().NegotiatedProtocol == "h2")
+		if t, ok := wrapped.(*tls.Conn); ok {
+			c.setHTTP2(t.ConnectionState().NegotiatedProtocol == "h2")
+		}
 	case http.StateClosed, http.StateHijacked:
 		l.forget(c)
 	default:

@@ -103,7 +103,7 @@ func (q *request) answer() {
 		q.c.working--
 	}
 	q.answering = true
-	q.c.answered = time.Now()
+	q.c.answered = q.c.l.now()
 	last := !q.c.told.IsZero() || !q.http2 && !q.whole
 	q.c.mu.Unlock()
 	if first && (last || !q.http2 && q.c.l.wanted.CompareAndSwap(true, false)) {
