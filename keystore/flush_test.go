@@ -25,8 +25,8 @@ func TestAFlushLetsTheReserveSignAndKeepsTheSpareNext(t *testing.T) {
 		"the active key was revoked": {revoked("a"), "c:active b:spare "},
 		"the spare was revoked":      {revoked("b"), "c:active "},
 		"an imported spare":          {func(r ring) ring { return r.insert(newKey("x", EdDSA, nil, 0), at(2), days, false) }, "c:active x:spare b:spare "},
-		"no key signs yet": {func(r ring) ring {
-			r, _ = ring{Alg: EdDSA, Keys: []Key{newKey("a", EdDSA, nil, 0), newKey("c", EdDSA, nil, 0)}}.advance(at(2), days)
+		"no key signs yet": {func(ring) ring {
+			r, _ := ring{Alg: EdDSA, Keys: []Key{newKey("a", EdDSA, nil, 0), newKey("c", EdDSA, nil, 0)}}.advance(at(2), days)
 			return r
 		}, "c:active a:spare "},
 		"a spare that is due, and signs for a moment": {func(r ring) ring {
