@@ -12,7 +12,6 @@ caller's token, or 401.
     SERVICE_BARE      set: only the checks that the module does by default
 """
 
-import json
 import os
 import shutil
 import socket
@@ -22,11 +21,12 @@ import sys
 import tempfile
 import threading
 import time
-from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE + "/../python")
+from behind_proxy import Handler, Server, answers, free_port
+
 ISSUER = os.environ["SERVICE_ISSUER"]
 
 
@@ -64,43 +64,6 @@ def main():
         sys.exit("Apache did not start")
     print(f"http://127.0.0.1:{port}/", flush=True)
     sys.exit(apache.wait())
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet per answer: with two, the client's delayed ACK costs 40 ms
-
-    def do_GET(self):
-        body = json.dumps({"sub": self.headers["X-Subject"]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def answers(port):
-    """Apache opens its port before it has read its configuration twice, so try a request."""
-    probe = HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        probe.request("GET", "/")
-        return probe.getresponse().status == 401
-    except (OSError, HTTPException):
-        return False
-    finally:
-        probe.close()
 
 
 def start_relay(directory):

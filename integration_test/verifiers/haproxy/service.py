@@ -12,21 +12,21 @@ HAProxy listens on, which answers GET with the subject of the caller's token, or
     SERVICE_BARE      set: only the signature is checked
 """
 
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/verify/haproxy.md")
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE + "/../python")
+from behind_proxy import Handler, Server, answers, free_port
+
+PAGE = HERE + "/../../../docs/verify/haproxy.md"
 ISSUER, AUDIENCE = os.environ["SERVICE_ISSUER"], os.environ["SERVICE_AUDIENCE"]
 KEYMILL, ALG = os.environ["SERVICE_KEYMILL"], os.environ["SERVICE_ALG"]
 
@@ -120,42 +120,6 @@ def write(path, text):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(path, 0o755)
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet per answer: with two, the client's delayed ACK costs 40 ms
-
-    def do_GET(self):
-        body = json.dumps({"sub": self.headers["X-Subject"]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def answers(port):
-    probe = HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        probe.request("GET", "/")
-        return probe.getresponse().status == 401
-    except (OSError, HTTPException):
-        return False
-    finally:
-        probe.close()
 
 
 if __name__ == "__main__":
