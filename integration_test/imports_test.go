@@ -123,7 +123,8 @@ var allowedImports = map[string][]string{
 	"storage/sealed":            {"storage", "storage/durable"},
 	"storage/audit":             {"storage"},
 	"storage/storagetest":       {"storage"},
-	"storage/postgres":          {"storage"},
+	"storage/optimistic":        {"storage"},
+	"storage/postgres":          {"storage", "storage/optimistic"},
 	"storage/etcd":              {"storage"},
 
 	// Packages of the tests. No package of the product has them in its row.

@@ -27,7 +27,7 @@ const (
 	maxFileLines      = 500
 	minFileMedian     = 80
 	maxFileMedian     = 180
-	maxInterfaces     = 6
+	maxInterfaces     = 7
 )
 
 // maxCodeLines has the bounds of the product's packages. Packages without an entry have
