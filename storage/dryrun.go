@@ -48,6 +48,9 @@ func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 	})
 }
 
+// Status returns that of base.
+func (d *dryRun) Status() Status { return d.base.Status() }
+
 // Close leaves base open.
 func (d *dryRun) Close() error { return nil }
 

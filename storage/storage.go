@@ -13,12 +13,26 @@
 //
 // # Rules for the functions of transactions
 //
-// The function of an Update may run more than once. bbolt runs it once and shares one
-// fsync among callers; a store on the network runs it again after a conflict. So the
-// function has no effect except its writes: it assigns to variables outside of it and
-// never appends to them, and it does not sign, sleep or call the network. An error from
-// the function writes nothing. To refuse a request and still write something, for example
-// that a session has ended, the function assigns the refusal to a variable and returns nil.
+// The function of an Update or of a View may run more than once, and in any goroutine. bbolt runs it
+// once. A store on the network runs it on the records that it has, and again if they have changed. So a
+// run may see records of different instants. What such a run returns is thrown away, and so is its
+// panic: an error or a panic counts only if what the run has read still holds. Only the last run counts.
+//
+// So the function has no effect except its writes: it assigns to variables outside of it and never
+// appends to them or counts in them, it does not report a failure of a test, and it does not sign,
+// sleep, log or call the network. An error from the function of an Update writes nothing. To refuse a
+// request and still write something, for example that a session has ended, the function assigns the
+// refusal to a variable and returns nil.
+//
+// An Update orders nothing except its own reads and writes: it is no barrier, and an empty one waits
+// for nothing. In real time Updates are linearizable: one that begins after another has returned sees
+// its writes. So does a View.
+//
+// # Outages
+//
+// ErrUnavailable and ErrUnknownOutcome are about one call, and a later call can succeed. Status says
+// whether the store has ended, so that only a new process can use it again. A caller that repeats calls
+// asks Ended.
 //
 // # Crashes
 //
@@ -73,6 +87,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 )
 
 // Errors of a Store, for errors.Is.
@@ -87,14 +102,17 @@ var (
 	// ErrNoSpace means that the disk is full. Nothing was written, and the same call can
 	// succeed once there is space.
 	ErrNoSpace = errors.New("no space left for the store")
-	// ErrUnknownOutcome means that the commit failed and that the writes may be durable or
-	// not. The store refuses all work from then on.
+	// ErrUnavailable means that the engine of the store cannot be reached. Nothing was written, and
+	// the same call can succeed later.
+	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrUnknownOutcome means that the commit of this call failed and that its writes may be durable
+	// or not. Status says whether the store goes on. bbolt refuses all work from then on.
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrBroken means that the store's own structure is damaged, below the records: a page of its
 	// file contradicts another one, or cannot be read. What a damaged structure shows cannot be
-	// trusted, so the store refuses all work from then on, as after ErrUnknownOutcome.
+	// trusted, so the store refuses all work from then on, and Status says so.
 	ErrBroken = errors.New("the store is damaged")
 	// ErrDamaged means that this program cannot have written a record as it is now. Nothing
 	// is decided by such a record, and nothing is written over it.
@@ -107,19 +125,37 @@ var (
 // A Store is an ordered map of string keys to bytes that changes only in serializable
 // transactions. It is safe for concurrent use.
 type Store interface {
-	// View gives fn one consistent state that holds only committed and durable writes.
-	// It never waits for another node. fn returns within a second, because an open View
-	// keeps old pages in use. fn does not call Update.
+	// View gives fn one consistent state that holds only committed and durable writes, in the
+	// run of fn that counts. fn may run more than once; the package documentation has the rules
+	// for it. View never waits for another node. fn returns within a second, because an open
+	// View keeps old pages in use. fn does not call Update.
 	View(ctx context.Context, fn func(Reader) error) error
 
 	// Update returns nil only once the writes of fn are durable. fn may run more than
-	// once; the package documentation has the rules for it. An error from fn writes
-	// nothing and is returned unchanged. A panic of fn is raised again in the caller's
-	// goroutine.
+	// once, as that of a View. An error from fn writes nothing and is returned unchanged.
+	// A panic of fn is raised again in the caller's goroutine.
 	Update(ctx context.Context, fn func(Tx) error) error
+
+	// Status returns how the store is now. It can be called at any time, also after Close, and
+	// waits for no transaction.
+	Status() Status
 
 	// Close waits for running transactions and releases the store.
 	Close() error
+}
+
+// Status describes a Store at one moment.
+type Status struct {
+	Failed error     // why the store refuses all work until the program is started again; nil while it works
+	Away   error     // why the engine cannot be reached; nil while it can, and for an engine in this process
+	Since  time.Time // since when; zero if Away is nil
+	Bytes  int64     // of disk that the store occupies, for metrics; -1 if that is not known
+}
+
+// Ended reports whether a loop that got err from s has to end, because s was closed or has failed. After
+// any other error the next call can succeed.
+func Ended(s Store, err error) bool {
+	return errors.Is(err, ErrClosed) || err != nil && s.Status().Failed != nil
 }
 
 // A Reader reads one consistent state. It returns copies.

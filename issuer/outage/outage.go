@@ -29,8 +29,12 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), 0, true
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
-	case errors.Is(err, storage.ErrUnknownOutcome), errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):
-		return "the store has failed, so a change may have been made or not, and the server is about to exit", storeWait, true
+	case errors.Is(err, storage.ErrUnavailable):
+		return "the store cannot be reached; nothing was written: " + err.Error(), storeWait, true
+	case errors.Is(err, storage.ErrUnknownOutcome):
+		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
+	case errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):
+		return "the store has failed or is closed, and the server is about to exit", storeWait, true
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return "the request took too long or was cancelled", storeWait, true
 	}

@@ -39,7 +39,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 		now := r.cfg.Keys.Now()
 		err := errors.Join(r.write(ctx, func(p *pinned) bool { return p.due(now, r.cfg.MaxAge) }), r.warn(ctx))
-		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
+		if storage.Ended(r.cfg.Store, err) {
 			return err
 		}
 		if ctx.Err() == nil {

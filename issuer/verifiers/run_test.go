@@ -295,10 +295,14 @@ func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
 			w.fetch("a")
 			time.Sleep(time.Minute)
 		}
+		for _, outage := range []error{storage.ErrUnavailable, storage.ErrUnknownOutcome} { // of one call
+			w.store.fail(outage)
+			time.Sleep(time.Minute)
+		}
 		if v := w.verifier("a"); v.Last == nil || w.record(servedKey("a")) != "" {
 			t.Errorf("while the store fails: %+v", v)
 		}
-		if n := strings.Count(log.String(), "cannot be written"); n != 1 {
+		if n := strings.Count(log.String(), "cannot be written"); n != 3 { // one of each error
 			t.Errorf("%d lines in\n%s", n, &log)
 		}
 		w.store.fail(nil)
@@ -310,6 +314,9 @@ func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
 		for _, broken := range []error{storage.ErrUnknownOutcome, storage.ErrBroken, storage.ErrClosed} {
 			end := w.run()
 			w.store.fail(broken)
+			if !errors.Is(broken, storage.ErrClosed) {
+				w.store.end(broken)
+			}
 			w.servedTo("a", w.without(w.spare()))
 			time.Sleep(2 * time.Minute)
 			w.fetch("a")
@@ -317,6 +324,7 @@ func TestAStoreThatFailsDelaysWritesOnly(t *testing.T) {
 				t.Errorf("Run returned %v", err)
 			}
 			w.store.fail(nil)
+			w.store.end(nil)
 		}
 	})
 }

@@ -238,6 +238,7 @@ type faultyStore struct {
 	storage.Store
 	mu      sync.Mutex
 	failing error
+	ended   error // what Status says
 	updates int
 	meet    func() // called in each Update
 }
@@ -252,6 +253,18 @@ func (s *faultyStore) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failing = err
+}
+
+func (s *faultyStore) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = err
+}
+
+func (s *faultyStore) Status() storage.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return storage.Status{Failed: s.ended}
 }
 
 func (s *faultyStore) count() int {

@@ -234,7 +234,8 @@ type faultyStore struct {
 	afterCommit bool
 }
 
-var errCrash = errors.New("crash")
+// errCrash ends no loop: only the Status of a store does.
+var errCrash = fmt.Errorf("%w: crash", storage.ErrUnknownOutcome)
 
 func (f *faultyStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if f.passes.Add(-1) >= 0 {

@@ -35,7 +35,7 @@ func Run(ctx context.Context, s storage.Store, log *slog.Logger, damaged func(er
 		case <-tick.C:
 		}
 		_, err := moveAll(ctx, s, damaged)
-		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
+		if storage.Ended(s, err) {
 			return err
 		}
 		if ctx.Err() == nil {

@@ -100,11 +100,9 @@ type pendingCommit struct {
 	done  chan struct{} // closed when the sync has succeeded or failed
 }
 
-// Status describes a Store at one moment.
-type Status struct {
-	Failed    error // the unknown outcome or the damage, nil if there was none
-	Bytes     int64 // size of the file, holes included
-	FreeBytes int64 // of it that hold nothing and are used before it grows, before the last commit; 0 without Options.Committed
+// A FileStatus describes the file of a Store at one moment, beside storage.Status.
+type FileStatus struct {
+	FreeBytes int64 // that hold nothing and are used before the file grows, before the last commit; 0 without Options.Committed
 
 	// CommitSince is when the commit under way began; zero if there is none. All writers wait for it, and with
 	// a disk that hangs it does not end.
@@ -316,17 +314,20 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Status returns the current status. It can be called at any time, also after Close, and waits for no commit.
-func (s *Store) Status() Status {
-	var st Status
+// Status implements storage.Store. Bytes is the size of the file, holes included.
+func (s *Store) Status() storage.Status {
+	st := storage.Status{Bytes: s.size()}
 	if err := s.failed.Load(); err != nil {
 		st.Failed = *err
 	}
-	if info, err := os.Stat(s.path); err == nil {
-		st.Bytes = info.Size()
-	}
+	return st
+}
+
+// FileStatus returns the status of the file. It can be called at any time, also after Close, and waits for no commit.
+func (s *Store) FileStatus() FileStatus {
+	var st FileStatus
 	if used := s.used.Load(); used > 0 {
-		st.FreeBytes = max(0, st.Bytes-used)
+		st.FreeBytes = max(0, s.size()-used)
 	}
 	if p := s.pending.Load(); p != nil {
 		select {
@@ -336,4 +337,13 @@ func (s *Store) Status() Status {
 		}
 	}
 	return st
+}
+
+// size returns the size of the file, or -1 if it is not known.
+func (s *Store) size() int64 {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return -1
+	}
+	return info.Size()
 }

@@ -100,6 +100,12 @@ func wantFailed(t *testing.T, b *Store, got ...error) {
 		if !errors.Is(err, storage.ErrUnknownOutcome) {
 			t.Errorf("%d: got %v, want ErrUnknownOutcome", i, err)
 		}
+		if !storage.Ended(b, err) {
+			t.Errorf("%d: a loop would go on after %v", i, err)
+		}
+	}
+	if storage.Ended(b, nil) {
+		t.Error("a call that succeeded ends a loop")
 	}
 }
 

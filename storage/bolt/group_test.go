@@ -315,20 +315,20 @@ func TestACommitUnderWayIsReported(t *testing.T) {
 		} {
 			gate := make(chan struct{})
 			b.commit = func(tx *bbolt.Tx) error { <-gate; return outcome(tx) }
-			if since := b.Status().CommitSince; !since.IsZero() {
+			if since := b.FileStatus().CommitSince; !since.IsZero() {
 				t.Errorf("without a commit: since %v", since)
 			}
 			began, ended := time.Now(), make(chan struct{})
 			go func() { b.Update(context.Background(), putOne("key")); close(ended) }()
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if since := b.Status().CommitSince; !since.Equal(began) {
+			if since := b.FileStatus().CommitSince; !since.Equal(began) {
 				t.Errorf("since %v, want %v", since, began)
 			}
 			close(gate)
 			<-ended
 		}
-		if st := b.Status(); !st.CommitSince.IsZero() || st.Failed == nil {
+		if st := b.FileStatus(); !st.CommitSince.IsZero() || b.Status().Failed == nil {
 			t.Errorf("after a fault: %+v", st)
 		}
 	})
@@ -348,16 +348,16 @@ func TestFreePagesAreReported(t *testing.T) {
 	for n := range 20 {
 		write(func(tx storage.Tx) error { return tx.Put(fmt.Sprint("large/", n), make([]byte, size)) })
 	}
-	last := func() Status { // the numbers are those before the last commit
+	last := func() (free, size int64) { // before the last commit
 		write(func(tx storage.Tx) error { return tx.Put("small", nil) })
-		return b.Status()
+		return b.FileStatus().FreeBytes, b.Status().Bytes
 	}
-	before := last()
+	freeBefore, sizeBefore := last()
 	for n := range 20 {
 		write(func(tx storage.Tx) error { return tx.Delete(fmt.Sprint("large/", n)) })
 	}
-	after := last()
-	if freed := after.FreeBytes - before.FreeBytes; freed < 15*size || freed > 25*size || after.Bytes != before.Bytes {
-		t.Errorf("before %+v, after %+v", before, after)
+	freeAfter, sizeAfter := last()
+	if freed := freeAfter - freeBefore; freed < 15*size || freed > 25*size || sizeAfter != sizeBefore {
+		t.Errorf("%d bytes were free of %d, then %d of %d", freeBefore, sizeBefore, freeAfter, sizeAfter)
 	}
 }

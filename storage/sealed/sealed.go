@@ -158,6 +158,9 @@ func (s *Store) transaction(tx storage.Tx) *transaction {
 	return &transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
 }
 
+// Status returns that of the store below.
+func (s *Store) Status() storage.Status { return s.base.Status() }
+
 // Close closes the store below.
 func (s *Store) Close() error { return s.base.Close() }
 

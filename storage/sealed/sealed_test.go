@@ -79,9 +79,15 @@ func get(t testing.TB, s storage.Store, key string) (value string, err error) {
 }
 
 func TestConformance(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T, dir string) storage.Store {
+	storagetest.Run(t, storagetest.Suite{Open: func(t *testing.T, dir string) storage.Store {
 		return open(t, openBase(t, dir), testKeys)
-	})
+	}})
+}
+
+func TestConformanceWithReruns(t *testing.T) {
+	storagetest.Run(t, storagetest.Suite{Open: func(t *testing.T, dir string) storage.Store {
+		return open(t, storagetest.Rerunning(openBase(t, dir)), testKeys)
+	}})
 }
 
 // TestValuesOfCallersHaveTheLimitOfTheContract: the bytes that a store allows for the tag are not

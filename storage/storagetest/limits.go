@@ -24,8 +24,8 @@ func keysAndValuesHaveLimits(t *testing.T, s storage.Store) {
 	longest := strings.Repeat("k", storage.MaxKeyBytes)
 	largest := make([]byte, storage.MaxValueBytes)
 	for _, key := range []string{" ", "~", longest} {
-		update(t, s, func(tx storage.Tx) error { return tx.Put(key, largest) })
-		view(t, s, func(r storage.Reader) error {
+		update(t, s, func(t *run, tx storage.Tx) error { return tx.Put(key, largest) })
+		view(t, s, func(t *run, r storage.Reader) error {
 			v, err := r.Get(key)
 			if len(v) != len(largest) {
 				t.Errorf("%q: got %d bytes, %v", key, len(v), err)
@@ -56,7 +56,7 @@ func anUpdateHasLimits(t *testing.T, s storage.Store) {
 		put(t, s, key(i), "")
 	}
 	for i := 200; i < 209; i++ {
-		update(t, s, func(tx storage.Tx) error { return tx.Put(key(i), value) })
+		update(t, s, func(t *run, tx storage.Tx) error { return tx.Put(key(i), value) })
 	}
 	for _, tt := range []struct {
 		name string
@@ -92,7 +92,7 @@ func anUpdateHasLimits(t *testing.T, s storage.Store) {
 // aScanEndsAfterAnError that is not of one record, also if the loop would continue.
 func aScanEndsAfterAnError(t *testing.T, s storage.Store) {
 	for half := range 2 { // one Update cannot write more records than one may scan
-		update(t, s, func(tx storage.Tx) error {
+		update(t, s, func(t *run, tx storage.Tx) error {
 			var err error
 			for i := range storage.MaxUpdateKeys/2 + 5 {
 				err = errors.Join(err, tx.Put(key(half*storage.MaxUpdateKeys+i), nil))
@@ -100,7 +100,7 @@ func aScanEndsAfterAnError(t *testing.T, s storage.Store) {
 			return err
 		})
 	}
-	err := s.Update(t.Context(), func(tx storage.Tx) error {
+	err := tryUpdate(t, s, func(t *run, tx storage.Tx) error {
 		records, failures := 0, 0
 		for e, err := range tx.Scan("", "~") {
 			switch {
@@ -137,7 +137,7 @@ func anIgnoredLimitWritesNothing(t *testing.T, s storage.Store) {
 			return err
 		},
 	} {
-		err := s.Update(t.Context(), func(tx storage.Tx) error {
+		err := tryUpdate(t, s, func(t *run, tx storage.Tx) error {
 			if err := tx.Put("first", nil); err != nil {
 				return err
 			}

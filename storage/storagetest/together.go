@@ -42,7 +42,7 @@ func failuresDoNotAffectOtherCallers(t *testing.T, s storage.Store) {
 		})
 	}
 	all.Wait()
-	view(t, s, func(r storage.Reader) error {
+	view(t, s, func(t *run, r storage.Reader) error {
 		v, err := r.Get("shared")
 		if last, _ := strconv.Atoi(string(v)); len(v) == 0 || last%3 != 0 {
 			t.Errorf("the shared record was last written by caller %q, %v; want a caller that succeeded", v, err)
@@ -101,7 +101,7 @@ func countersLoseNoUpdate(t *testing.T, s storage.Store) {
 // for other writers.
 func aTransferIsSeenWholeOrNotAtAll(t *testing.T, s storage.Store) {
 	put(t, s, "left", "100", "right", "0")
-	sum := func(r storage.Reader) (left, right int, err error) {
+	sum := func(t *run, r storage.Reader) (left, right int, err error) {
 		both, err := r.GetAll("left", "right")
 		if err != nil {
 			return 0, 0, err
@@ -123,8 +123,8 @@ func aTransferIsSeenWholeOrNotAtAll(t *testing.T, s storage.Store) {
 					return
 				default:
 				}
-				if err := s.View(t.Context(), func(r storage.Reader) error {
-					_, _, err := sum(r)
+				if err := tryView(t, s, func(t *run, r storage.Reader) error {
+					_, _, err := sum(t, r)
 					return err
 				}); err != nil {
 					t.Errorf("read: %v", err)
@@ -134,8 +134,8 @@ func aTransferIsSeenWholeOrNotAtAll(t *testing.T, s storage.Store) {
 		})
 		writers.Go(func() {
 			for range 50 {
-				err := s.Update(t.Context(), func(tx storage.Tx) error {
-					left, right, err := sum(tx)
+				err := tryUpdate(t, s, func(t *run, tx storage.Tx) error {
+					left, right, err := sum(t, tx)
 					if err != nil {
 						return err
 					}

@@ -86,7 +86,7 @@ func (c *Copy) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		more, err := c.step(ctx)
-		if errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, storage.ErrBroken) || errors.Is(err, storage.ErrClosed) {
+		if storage.Ended(c.cfg.Store, err) {
 			return err
 		}
 		if ctx.Err() != nil {

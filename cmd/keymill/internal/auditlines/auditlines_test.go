@@ -243,7 +243,7 @@ type fullStore struct {
 
 func (s *fullStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	if s.full.Load() {
-		return errors.New("no space left")
+		return storage.ErrUnavailable
 	}
 	return s.Store.Update(ctx, fn)
 }

@@ -25,7 +25,7 @@ func (s *server) backup(ctx context.Context, w io.Writer, by string) error {
 	if err != nil {
 		return err
 	}
-	begun, size := time.Now(), s.file.Status().Bytes
+	begun, size := time.Now(), s.storeBytes()
 	made, err := backup.Write(ctx, w, s.file, backup.Options{
 		Header: backup.Header{Database: s.database, Program: s.version, Bytes: size},
 		Begun: func(ctx context.Context, h *backup.Header) error {

@@ -56,9 +56,8 @@ func (s *server) watchDisk(ctx context.Context) error {
 	tick := time.NewTicker(diskEvery)
 	defer tick.Stop()
 	for {
-		status := s.file.Status()
-		s.disk.file.Store(status.Bytes)
-		s.disk.free.Store(status.FreeBytes)
+		s.disk.file.Store(s.storeBytes())
+		s.disk.free.Store(s.file.FileStatus().FreeBytes)
 		s.readDiskLeft()
 		select {
 		case <-ctx.Done():
@@ -67,6 +66,9 @@ func (s *server) watchDisk(ctx context.Context) error {
 		}
 	}
 }
+
+// storeBytes returns the size of the store, 0 if it is not known.
+func (s *server) storeBytes() int64 { return max(0, s.file.Status().Bytes) }
 
 // readDiskLeft reads what the disk has left. If that is not known, it looks full and not empty.
 func (s *server) readDiskLeft() {
