@@ -69,6 +69,8 @@
 //	served/<name>            verifiers  what a pinned verifier was served last
 //	behind                   verifiers  the spares of which was warned that some lack them
 //	epoch                    issuer     a counter; raising it ends every session
+//	node/<id>                nodes      what a server of a shared store says of itself
+//	lease/<name>             nodes      which server does a job that only one should do
 //	webhook/<time>-<random>  issuer     events that the webhook has not delivered yet
 //	audit/new/… audit/log/…  audit      records before and after they are chained
 //	audit/head               audit      the end of the chain

@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/verifiers"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/nodes"
 )
 
 const (
@@ -88,6 +89,8 @@ func checkRecord(key string, value []byte) error {
 		return applied.CheckRecord(key, value)
 	case "verifier", "served", "behind":
 		return verifiers.CheckRecord(key, value)
+	case "node", "lease":
+		return nodes.CheckRecord(key, value)
 	}
 	return issuer.CheckRecord(key, value)
 }

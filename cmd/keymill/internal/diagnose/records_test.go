@@ -42,7 +42,7 @@ func TestDoctorNamesEveryDamagedRecord(t *testing.T) {
 	damaged := []string{
 		"audience/a", "client/a", "user/7", "id/7", "login/x", "origin/x", "scheme/x", "family/x", "terms/x", "sessions/x", "due/x", "denied/x",
 		"gone/7", "tally/x", "epoch", "issuer", "webhook/x", "audit/head", "audit/new/x", "audit/log/x", "refresh/secret/x",
-		"verifier/name/x", "verifier/secret/x", "served/x", "behind", "applied/client/x",
+		"verifier/name/x", "verifier/secret/x", "served/x", "behind", "applied/client/x", "node/X", "lease/x",
 	}
 	for n, key := range damaged {
 		if err := checkRecord(key, []byte("\x00")); !errors.Is(err, storage.ErrDamaged) {
