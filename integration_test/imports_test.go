@@ -105,7 +105,7 @@ var allowedImports = map[string][]string{
 	"issuer/username":           {"issuer/refusal"},
 	"issuer/webhook":            {"issuer/refusal", "issuer/outbox"},
 	"issuer/verifiers":          {"issuer/api", "issuer/applied", "issuer/outbox", "issuer/record", "issuer/refusal", "jwks", "keystore", "storage", "storage/audit"},
-	"keystore":                  {"keystore/internal/cert", "keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/keytype", "keystore/internal/revoked", "keystore/internal/signing", "keystore/internal/vault", "keystore/randomness", "storage", "storage/audit", "storage/nodes", "storage/sealed"},
+	"keystore":                  {"keystore/internal/cert", "keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/keyring", "keystore/internal/keytype", "keystore/internal/revoked", "keystore/internal/schedule", "keystore/internal/signing", "keystore/internal/vault", "storage", "storage/audit", "storage/nodes", "storage/sealed"},
 	"keystore/randomness":       {},
 	"keystore/internal/cert":    {"storage"},
 	"keystore/internal/clock":   {},
@@ -127,6 +127,9 @@ var allowedImports = map[string][]string{
 	"storage/optimistic":        {"storage"},
 	"storage/postgres":          {"storage", "storage/optimistic"},
 	"storage/etcd":              {"storage"},
+
+	"keystore/internal/keyring":  {"keystore/internal/vault", "keystore/randomness", "storage", "storage/sealed"},
+	"keystore/internal/schedule": {"keystore/internal/keytype"},
 
 	// Packages of the tests. No package of the product has them in its row.
 	"integration_test":         {},

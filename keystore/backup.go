@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 )
 
@@ -14,9 +15,9 @@ func (r *Rings) BackupKey() ([]byte, error) { return r.vault.Derive(backupPurpos
 // BackupKey is Rings.BackupKey for a store that is not served. It only reads. The error matches
 // ErrMasterKey if master is another key.
 func BackupKey(ctx context.Context, s storage.Store, master MasterKey) ([]byte, error) {
-	u, err := unlock(ctx, s, master, nil)
+	u, err := keyring.Unlock(ctx, s, master, nil)
 	if err != nil {
 		return nil, err
 	}
-	return u.keyring.vault(u.database).Derive(backupPurpose)
+	return u.Keyring.Vault(u.Database).Derive(backupPurpose)
 }

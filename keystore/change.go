@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/sealed"
@@ -37,20 +38,20 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 	if c.Next == c.Old {
 		return errors.New("the new master key is the old one; nothing was changed")
 	}
-	u, err := unlock(ctx, s, c.Old, nil)
+	u, err := keyring.Unlock(ctx, s, c.Old, nil)
 	if err != nil {
 		return err
 	}
 	// A keyring holds two data keys at most, so the last change has to end first.
-	if err := u.retag(ctx, c.Old, c.Mark, c.Progress); err != nil {
+	if err := retag(ctx, u, c); err != nil {
 		return fmt.Errorf("end the last change of the master key: %w", err)
 	}
-	if err := u.store.CheckManifest(ctx); err != nil {
+	if err := u.Store.CheckManifest(ctx); err != nil {
 		return err
 	}
-	changed := u.keyring
-	changed.Keys = []dataKey{newDataKey(u.keyring.Keys[0].Generation + 1), u.keyring.Keys[0]}
-	old, next := u.keyring.vault(u.database), changed.vault(u.database)
+	changed := u.Keyring
+	changed.Keys = []keyring.DataKey{keyring.NewDataKey(u.Keyring.Keys[0].Generation + 1), u.Keyring.Keys[0]}
+	old, next := u.Keyring.Vault(u.Database), changed.Vault(u.Database)
 	sealAgain := func(key string, box []byte) ([]byte, error) {
 		plain, err := old.Open(key, box)
 		if err != nil {
@@ -60,16 +61,16 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 		return next.Seal(key, plain)
 	}
 	return s.Update(ctx, func(tx storage.Tx) error {
-		if err := putKeyring(tx, changed, c.Next, u.database); err != nil {
+		if err := keyring.Put(tx, changed, c.Next, u.Database); err != nil {
 			return err
 		}
-		return sealed.Change(tx, changed.tagKeys(u.database), func(tx storage.Tx) error {
+		return sealed.Change(tx, changed.TagKeys(u.Database), func(tx storage.Tx) error {
 			return errors.Join(
 				putAgain(tx, "private/", sealAgain),
 				putAgain(tx, "refresh/secret/", sealAgain),
 				putAgain(tx, "verifier/secret/", sealAgain),
 				putAgain(tx, "ring/", func(_ string, value []byte) ([]byte, error) { return value, nil }),
-				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.database}),
+				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.Database}),
 			)
 		})
 	})
@@ -95,24 +96,24 @@ func putAgain(tx storage.Tx, prefix string, change func(key string, value []byte
 // retag ends a change of the master key: it tags the remaining records again and then removes the
 // old data key from the keyring. A crash in between continues at the next call. The mark, which may be
 // nil, is renewed first, so that it fits at each moment.
-func (u *unlocked) retag(ctx context.Context, master MasterKey, mark *sealed.Mark, progress Progress) error {
-	if !u.store.Retagging() {
+func retag(ctx context.Context, u *keyring.Unlocked, c MasterKeyChange) error {
+	if !u.Store.Retagging() {
 		return nil
 	}
-	if mark != nil {
-		if err := u.store.RenewMark(mark); err != nil {
+	if c.Mark != nil {
+		if err := u.Store.RenewMark(c.Mark); err != nil {
 			return err
 		}
 	}
-	if err := u.store.Retag(ctx, progress); err != nil {
+	if err := u.Store.Retag(ctx, c.Progress); err != nil {
 		return err
 	}
-	one := u.keyring
+	one := u.Keyring
 	one.Keys = one.Keys[:1]
-	if err := u.file.Update(ctx, func(tx storage.Tx) error { return putKeyring(tx, one, master, u.database) }); err != nil {
+	if err := u.File.Update(ctx, func(tx storage.Tx) error { return keyring.Put(tx, one, c.Old, u.Database) }); err != nil {
 		return err
 	}
-	u.store.Retagged()
-	u.keyring = one
+	u.Store.Retagged()
+	u.Keyring = one
 	return nil
 }

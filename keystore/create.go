@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/sealed"
@@ -61,16 +62,16 @@ func createStore(tx storage.Tx, meta storage.Meta, cfg Config, now time.Time, ev
 	if err := storage.PutMeta(tx, meta); err != nil {
 		return err
 	}
-	b, err := tx.Get(metaRecord)
+	b, err := tx.Get(keyring.MetaRecord)
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(b)
-	k := keyring{Schema: storage.Schema, Meta: sum[:], Keys: []dataKey{newDataKey(1)}}
-	if err := putKeyring(tx, k, cfg.Master, meta.DatabaseID); err != nil {
+	k := keyring.Keyring{Schema: storage.Schema, Meta: sum[:], Keys: []keyring.DataKey{keyring.NewDataKey(1)}}
+	if err := keyring.Put(tx, k, cfg.Master, meta.DatabaseID); err != nil {
 		return err
 	}
-	return sealed.Create(tx, k.tagKeys(meta.DatabaseID), func(tx storage.Tx) error {
+	return sealed.Create(tx, k.TagKeys(meta.DatabaseID), func(tx storage.Tx) error {
 		errs := []error{audit.Append(tx, now, event)}
 		for _, alg := range cfg.Algorithms {
 			// The first key of a new store may sign at once, because no verifier has cached a
@@ -96,8 +97,8 @@ func checkEmpty(r storage.Reader) error {
 
 // unlockFor unlocks the store of a server. A store that has records but no readable meta or keyring
 // is refused as damaged.
-func unlockFor(ctx context.Context, s storage.Store, cfg Config) (*unlocked, error) {
-	u, err := unlock(ctx, s, cfg.Master, func(meta storage.Meta) error { return checkDev(meta, cfg) })
+func unlockFor(ctx context.Context, s storage.Store, cfg Config) (*keyring.Unlocked, error) {
+	u, err := keyring.Unlock(ctx, s, cfg.Master, func(meta storage.Meta) error { return checkDev(meta, cfg) })
 	if errors.Is(err, storage.ErrNotFound) {
 		err = s.View(ctx, func(r storage.Reader) error { return cmp.Or(checkEmpty(r), ErrNoRecords) })
 	}

@@ -64,8 +64,8 @@
 //
 // # Files
 //
-// schedule.go decides, in pure functions of ring, policy and decision time. internal/clock and
-// time.go compute the clocks. internal/vault and keyring.go keep secrets at rest. rings.go holds
+// internal/schedule decides, in pure functions of ring, policy and decision time. internal/clock and
+// time.go compute the clocks. internal/vault and internal/keyring keep secrets at rest. rings.go holds
 // what signing needs in memory, reload.go reads it, and internal/signing signs. loop.go and
 // reserve.go do what is due. operator.go and import.go do what operators ask for.
 package keystore

@@ -2,23 +2,12 @@ package keystore
 
 import (
 	"fmt"
+	"keymill/keystore/internal/schedule"
 	"time"
 )
 
 // A NotReadyError refuses a rotation, because some verifiers may not know the next key yet.
-type NotReadyError struct {
-	Alg string
-	At  time.Time // decision time at which the key will be ready; zero while it is being made
-}
-
-// Error says when to try again.
-func (e *NotReadyError) Error() string {
-	if e.At.IsZero() {
-		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
-	}
-	return fmt.Sprintf("the next %s key can sign at %s; until then some services may not know it",
-		e.Alg, e.At.Add(time.Second-1).UTC().Format(time.RFC3339)) // rounded up, to be true at that second
-}
+type NotReadyError = schedule.NotReadyError
 
 // An UnavailableError means that nothing can be signed at the moment. A retry can succeed.
 type UnavailableError struct {

@@ -14,48 +14,6 @@ import (
 	"keymill/storage/audit"
 )
 
-// TestAFlushLetsTheReserveSignAndKeepsTheSpareNext: of every ring that has a reserve.
-func TestAFlushLetsTheReserveSignAndKeepsTheSpareNext(t *testing.T) {
-	revoked := func(kid string) func(ring) ring { return func(r ring) ring { return r.revoke(kid, at(2)) } }
-	for what, tt := range map[string]struct {
-		before func(ring) ring
-		want   string
-	}{
-		"a rotation":                 {ring.clone, "c:active b:spare "},
-		"the active key was revoked": {revoked("a"), "c:active b:spare "},
-		"the spare was revoked":      {revoked("b"), "c:active "},
-		"an imported spare":          {func(r ring) ring { return r.insert(newKey("x", EdDSA, nil, 0), at(2), days, false) }, "c:active x:spare b:spare "},
-		"no key signs yet": {func(ring) ring {
-			r, _ := ring{Alg: EdDSA, Keys: []Key{newKey("a", EdDSA, nil, 0), newKey("c", EdDSA, nil, 0)}}.advance(at(2), days)
-			return r
-		}, "c:active a:spare "},
-		"a spare that is due, and signs for a moment": {func(r ring) ring {
-			r = r.clone()
-			r.Keys[0].Stop, r.Keys[1].Sign = at(1.9), at(1.9)
-			return r
-		}, "c:active "},
-	} {
-		before := tt.before(newRing(t))
-		after := before.flush(before.indexAt(at(2), Reserve), at(2))
-		after, stopped := after.advance(at(2), days)
-		if got := stages(after, at(2)); got != tt.want {
-			t.Errorf("%s: the ring is %q, want %q", what, got, tt.want)
-		}
-		if err := checkRing(after, stopped, at(2)); err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-		if c := after.Keys[0]; !c.Publish.Equal(at(2)) || !c.Sign.Equal(at(2)) || after.MustSignNow || after.LastSigner != "c" {
-			t.Errorf("%s: %+v", what, after)
-		}
-		for i, k := range after.Keys[1:] {
-			old := before.Keys[before.index(k.KID)]
-			if due := after.Keys[i].Sign.Add(days.rotateEvery); !k.Publish.Equal(old.Publish) || !k.Ready.Equal(old.Ready) || !k.Sign.Equal(due) {
-				t.Errorf("%s: the spare was %+v and is %+v", what, old, k)
-			}
-		}
-	}
-}
-
 // TestAFlushIsOneChangeThatAnyFailureLeavesOut: of a key in each stage, with a store that fails.
 //
 // I6.
@@ -194,7 +152,7 @@ func TestAFlushChangesOneRing(t *testing.T) {
 		synctest.Wait()
 		kid := func(alg string, stage Stage) string {
 			ring := r.snapshot.Load().rings[alg]
-			if i := ring.indexAt(r.Now(), stage); i >= 0 {
+			if i := ring.IndexAt(r.Now(), stage); i >= 0 {
 				return ring.Keys[i].KID
 			}
 			return ""
@@ -205,7 +163,7 @@ func TestAFlushChangesOneRing(t *testing.T) {
 		if err != nil || got.Was != Active || got.Successor != reserve || !got.UnknownUntil.Equal(r.Now().Add(cfg.MaxAge)) {
 			t.Errorf("revoke: %+v, %v", got, err)
 		}
-		if kid(RS256, Active) != reserve || kid(RS256, Spare) != spare || !r.snapshot.Load().rings[EdDSA].equal(other) {
+		if kid(RS256, Active) != reserve || kid(RS256, Spare) != spare || !r.snapshot.Load().rings[EdDSA].Equal(other) {
 			t.Errorf("the rings are %+v", r.snapshot.Load().rings)
 		}
 		time.Sleep(time.Second)

@@ -11,6 +11,7 @@ import (
 
 	"keymill/keystore/internal/keyfile"
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -34,7 +35,6 @@ func CheckFormat(b []byte) (private bool, err error) { return keyfile.CheckForma
 
 const (
 	maxImportBytes = 32 << 10
-	maxKIDBytes    = 200
 	maxSpares      = 8 // per ring, imported or not; a ring is one record
 
 	maxPublished = 64 // with imports; checkRoom bounds the size as well
@@ -63,7 +63,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 		if err != nil {
 			return err
 		}
-		out = newKey(in.kid, in.alg, in.public, before.MaxLifetime)
+		out = schedule.NewKey(in.kid, in.alg, in.public, before.MaxLifetime)
 		out.Imported = true
 		detail := map[string]string{"alg": in.alg, "as": "spare"}
 		if !req.Until.IsZero() {
@@ -84,7 +84,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	if err != nil {
 		return KeyInfo{}, err
 	}
-	return out.info(now, r.policy.skew()), nil
+	return infoOf(out, now, r.policy.Skew()), nil
 }
 
 // insertImported adds k to its ring and returns it with its instants.
@@ -98,15 +98,15 @@ func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Si
 	if spares >= maxSpares {
 		return k, invalid("invalid_request", "the ring has %d spares already; revoke one first", spares)
 	}
-	after := before.insert(k, d.now, r.policy, signNow)
-	advanced, stopped := after.advance(d.now, r.policy)
+	after := before.Insert(k, d.now, r.policy, signNow)
+	advanced, stopped := after.Advance(d.now, r.policy)
 	if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 		return k, err
 	}
 	if err := errors.Join(r.putPrivate(d.tx, k.KID, private), r.putChange(d, before, after)); err != nil {
 		return k, err
 	}
-	return advanced.Keys[advanced.index(k.KID)], nil
+	return advanced.Keys[advanced.Index(k.KID)], nil
 }
 
 // checkUnused refuses a kid that is used or was used before, and a key that is stored or was
@@ -159,7 +159,7 @@ func (r *Rings) checkOneKID(tx storage.Reader, in importedKey) error {
 		return err
 	}
 	until := ""
-	if drop := same[0].Drop; !drop.Equal(never) {
+	if drop := same[0].Drop; !drop.Equal(schedule.Never) {
 		until = " until " + drop.UTC().Format(time.RFC3339)
 	}
 	if same[0].KID == in.kid {
@@ -245,13 +245,11 @@ func checkImport(key keyfile.Key, alg, kid string) (importedKey, error) {
 
 // checkKID bounds the kids of imported keys. The keys that we make have thumbprints.
 func checkKID(kid string) error {
-	if kid == "" || len(kid) > maxKIDBytes {
-		return invalid("invalid_request", "the kid has %d characters; 1 to %d are allowed", len(kid), maxKIDBytes)
+	if kid == "" || len(kid) > schedule.MaxKIDBytes {
+		return invalid("invalid_request", "the kid has %d characters; 1 to %d are allowed", len(kid), schedule.MaxKIDBytes)
 	}
-	for _, c := range []byte(kid) {
-		if c <= ' ' || c > '~' {
-			return invalid("invalid_request", "the kid %+q must be visible ASCII without spaces", quoted(kid))
-		}
+	if !schedule.ValidKID(kid) {
+		return invalid("invalid_request", "the kid %+q must be visible ASCII without spaces", quoted(kid))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/keystore/internal/keytype"
 	"keymill/storage"
 )
@@ -37,7 +38,7 @@ func rawPut(t *testing.T, s storage.Store, key string, value []byte) {
 func TestMetaAndKeyringAreBound(t *testing.T) {
 	r, s := newRings(t)
 	cfg := r.cfg
-	for _, key := range []string{metaRecord, keyringRecord} {
+	for _, key := range []string{keyring.MetaRecord, keyring.Record} {
 		whole := rawGet(t, s, key)
 		for bit := range 8 * len(whole) {
 			b := append([]byte{}, whole...)
@@ -49,7 +50,7 @@ func TestMetaAndKeyringAreBound(t *testing.T) {
 				t.Fatalf("%s with another bit %d opened", key, bit)
 			case strings.Contains(err.Error(), "\n"):
 				t.Errorf("%s, bit %d: several lines: %v", key, bit, err)
-			case errors.Is(err, storage.ErrDamaged) && (key == keyringRecord || strings.Contains(err.Error(), "record meta ")):
+			case errors.Is(err, storage.ErrDamaged) && (key == keyring.Record || strings.Contains(err.Error(), "record meta ")):
 			default:
 				t.Errorf("%s, bit %d: %v", key, bit, err)
 			}
@@ -67,9 +68,9 @@ func TestAnotherSchemaIsRefusedInOneLine(t *testing.T) {
 		1: "no release of Keymill wrote", 3: "use the version of Keymill that wrote it", 0: "use the version", 1000: "use the version",
 	} {
 		r, s := newRings(t)
-		meta := strings.Replace(string(rawGet(t, s, metaRecord)), `"schema":2`, fmt.Sprintf(`"schema":%d,"later":{"x":[1]}`, schema), 1)
-		rawPut(t, s, metaRecord, []byte(meta))
-		rawPut(t, s, keyringRecord, []byte("another layout"))
+		meta := strings.Replace(string(rawGet(t, s, keyring.MetaRecord)), `"schema":2`, fmt.Sprintf(`"schema":%d,"later":{"x":[1]}`, schema), 1)
+		rawPut(t, s, keyring.MetaRecord, []byte(meta))
+		rawPut(t, s, keyring.Record, []byte("another layout"))
 		_, err := Open(t.Context(), readOnlyStore{s}, r.cfg)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("schema %d: %v", schema, err)
@@ -192,7 +193,7 @@ func TestAChangeOfTheMasterKeyLeavesOneKeyThatOpens(t *testing.T) {
 		r := ringsOf(t, f)
 		old, cfg := r.cfg.Master, r.cfg
 		next, _ := NewMasterKey()
-		before, oldKeyring := r.Published(), rawGet(t, f, keyringRecord)
+		before, oldKeyring := r.Published(), rawGet(t, f, keyring.Record)
 		updates := int64(0)
 		f.afterUpdate = func() {
 			if updates++; updates == fail {
@@ -232,7 +233,7 @@ func TestAChangeOfTheMasterKeyLeavesOneKeyThatOpens(t *testing.T) {
 		if fail == 0 {
 			continue
 		}
-		rawPut(t, f, keyringRecord, oldKeyring)
+		rawPut(t, f, keyring.Record, oldKeyring)
 		cfg.Master = old
 		if _, err := Open(t.Context(), f, cfg); !errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("update %d: the old keyring that was put back: %v", fail, err)

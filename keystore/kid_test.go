@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -115,9 +116,9 @@ func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey)
 		if err != nil {
 			return err
 		}
-		spare, old := newKey("spare", EdDSA, public, time.Minute), newKey("retired", EdDSA, public, time.Minute)
+		spare, old := schedule.NewKey("spare", EdDSA, public, time.Minute), schedule.NewKey("retired", EdDSA, public, time.Minute)
 		spare.Imported, old.Imported = true, true
-		after := before.insert(spare, now, r.policy, false)
+		after := before.Insert(spare, now, r.policy, false)
 		old.Publish, old.Stop, old.Drop, old.Erase = now, now, now.Add(time.Hour), now.Add(time.Minute)
 		verifier := old
 		verifier.KID = "public"

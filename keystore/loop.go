@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -174,7 +175,7 @@ func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 			if len(before.Keys) == 0 {
 				continue
 			}
-			if err := r.putChange(d, before, before.afterDowntime(last, now, r.policy)); err != nil {
+			if err := r.putChange(d, before, before.AfterDowntime(last, now, r.policy)); err != nil {
 				return err
 			}
 		}
@@ -196,7 +197,7 @@ func (r *Rings) stopUnconfigured(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			after, unused := before.stop(now)
+			after, unused := before.Stop(now)
 			errs := []error{r.putChange(decision{tx, now, system}, before, after)}
 			var drops []audit.Event
 			for _, k := range unused {
@@ -221,7 +222,7 @@ func (r *Rings) advanceRings(ctx context.Context) error {
 	now := r.Now()
 	for alg := range r.queues {
 		ring := r.snapshot.Load().rings[alg]
-		if advanced, _ := ring.advance(now, r.policy); advanced.equal(ring) {
+		if advanced, _ := ring.Advance(now, r.policy); advanced.Equal(ring) {
 			continue
 		}
 		changed = true
@@ -250,7 +251,7 @@ func (r *Rings) eraseDue(ctx context.Context) error {
 	changed := false
 	for _, k := range snap.retired {
 		drop := !erasureTime.Before(k.Drop)
-		succeeded := r.queues[k.Alg] == nil || snap.rings[k.Alg].has(r.Now(), Active)
+		succeeded := r.queues[k.Alg] == nil || snap.rings[k.Alg].Has(r.Now(), Active)
 		if !drop && (!succeeded || erasureTime.Before(k.Erase)) {
 			continue
 		}
@@ -273,7 +274,7 @@ func (r *Rings) erase(tx storage.Tx, k Key, drop bool) error {
 		event.Action = "key.drop"
 		errs = append(errs, tx.Delete(retiredKey(k.Alg, k.KID)), blockKID(tx, k))
 	} else {
-		k.Erase = never // erased, so it is not due again
+		k.Erase = schedule.Never // erased, so it is not due again
 		errs = append(errs, putRetired(tx, k))
 	}
 	d := decision{tx, r.Now(), system}

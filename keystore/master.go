@@ -1,73 +1,36 @@
 package keystore
 
 import (
-	"bytes"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/hex"
-	"errors"
+	"context"
 
-	"keymill/keystore/randomness"
+	"keymill/keystore/internal/keyring"
+	"keymill/storage"
 )
 
-const keyBytes = 32
+// ErrMasterKey means that the store was sealed under another master key.
+var ErrMasterKey = keyring.ErrMasterKey
 
 // A MasterKey seals the data key of a store. Printing it does not show the secret.
-type MasterKey struct{ secret [keyBytes]byte }
+type MasterKey = keyring.MasterKey
+
+// A WeakKeyError refuses a master key that was not drawn at random.
+type WeakKeyError = keyring.WeakKeyError
 
 // NewMasterKey makes a random key. It also returns the line of text (base64) to keep in a
 // file.
-func NewMasterKey() (MasterKey, []byte) {
-	var k MasterKey
-	rand.Read(k.secret[:])
-	return k, append(base64.StdEncoding.AppendEncode(nil, k.secret[:]), '\n')
-}
-
-// A WeakKeyError refuses a master key that was not drawn at random.
-type WeakKeyError struct{ Reason string }
-
-// Error says why, without quoting the key.
-func (e *WeakKeyError) Error() string {
-	return "the master key was not drawn at random: " + e.Reason
-}
+func NewMasterKey() (MasterKey, []byte) { return keyring.NewMasterKey() }
 
 // ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Its error
 // never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
 // nothing but to give a store that is sealed under it another key.
-func ParseMasterKey(b []byte) (MasterKey, error) {
-	var k MasterKey
-	text := string(bytes.TrimSpace(b))
-	for _, decode := range []func(string) ([]byte, error){
-		hex.DecodeString,
-		base64.StdEncoding.DecodeString,
-		base64.RawStdEncoding.DecodeString,
-		base64.URLEncoding.DecodeString,
-		base64.RawURLEncoding.DecodeString,
-	} {
-		if raw, err := decode(text); err == nil && len(raw) == keyBytes {
-			copy(k.secret[:], raw)
-			return k, k.check(false)
-		}
+func ParseMasterKey(b []byte) (MasterKey, error) { return keyring.ParseMasterKey(b) }
+
+// Unlock opens a store for a program that does not need its signing keys. The store checks the tag
+// of each record. Unlock only reads. The error matches ErrMasterKey if master is another key.
+func Unlock(ctx context.Context, s storage.Store, master MasterKey) (storage.Store, error) {
+	u, err := keyring.Unlock(ctx, s, master, nil)
+	if err != nil {
+		return nil, err
 	}
-	if len(b) != keyBytes {
-		return k, errors.New("a master key is 32 random bytes: raw, or as hex or base64")
-	}
-	copy(k.secret[:], b)
-	return k, k.check(true)
+	return u.Store, nil
 }
-
-func (k MasterKey) check(raw bool) error {
-	if fault := randomness.Fault(k.secret, raw); fault != "" {
-		return &WeakKeyError{fault}
-	}
-	return nil
-}
-
-// String keeps the key out of logs and errors.
-func (MasterKey) String() string { return "[master key]" }
-
-// GoString does the same for %#v.
-func (MasterKey) GoString() string { return "[master key]" }
-
-// MarshalJSON does the same for JSON.
-func (MasterKey) MarshalJSON() ([]byte, error) { return []byte(`"[master key]"`), nil }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 )
 
@@ -53,14 +54,14 @@ var changesOfMeta = []struct {
 // I23.
 func TestAChangeOfMetaIsNamed(t *testing.T) {
 	r, s := newRings(t)
-	whole := string(rawGet(t, s, metaRecord))
+	whole := string(rawGet(t, s, keyring.MetaRecord))
 	other, _ := NewMasterKey()
 	for _, tt := range changesOfMeta {
 		changed := strings.Replace(whole, tt.old, tt.with, 1)
 		if changed == whole {
 			t.Fatalf("%s: meta is %s", tt.name, whole)
 		}
-		rawPut(t, s, metaRecord, []byte(changed))
+		rawPut(t, s, keyring.MetaRecord, []byte(changed))
 		for what, open := range map[string]func(master MasterKey) error{
 			"a server": func(master MasterKey) error {
 				cfg := r.cfg
@@ -84,7 +85,7 @@ func TestAChangeOfMetaIsNamed(t *testing.T) {
 			}
 		}
 	}
-	rawPut(t, s, metaRecord, []byte(whole))
+	rawPut(t, s, keyring.MetaRecord, []byte(whole))
 	if _, err := Open(t.Context(), s, r.cfg); err != nil {
 		t.Errorf("as it was: %v", err)
 	}
@@ -95,30 +96,30 @@ func TestAChangeOfMetaIsNamed(t *testing.T) {
 func TestAnotherSchemaIsNoDamage(t *testing.T) {
 	for what, change := range map[string]func(t *testing.T, r *Rings, s storage.Store){
 		"no keyring": func(t *testing.T, _ *Rings, s storage.Store) {
-			if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(keyringRecord) }); err != nil {
+			if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(keyring.Record) }); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"a cut keyring": func(t *testing.T, _ *Rings, s storage.Store) {
-			rawPut(t, s, keyringRecord, rawGet(t, s, keyringRecord)[:16])
+			rawPut(t, s, keyring.Record, rawGet(t, s, keyring.Record)[:16])
 		},
-		"an empty keyring": func(t *testing.T, _ *Rings, s storage.Store) { rawPut(t, s, keyringRecord, nil) },
+		"an empty keyring": func(t *testing.T, _ *Rings, s storage.Store) { rawPut(t, s, keyring.Record, nil) },
 		"another version of the seal": func(t *testing.T, _ *Rings, s storage.Store) {
-			b := rawGet(t, s, keyringRecord)
-			b[masterIDBytes]++
-			rawPut(t, s, keyringRecord, b)
+			b := rawGet(t, s, keyring.Record)
+			b[keyring.MasterIDBytes]++
+			rawPut(t, s, keyring.Record, b)
 		},
 		"another data that it is sealed for": func(t *testing.T, r *Rings, s storage.Store) {
-			record, err := keyring{Schema: 3}.seal(r.cfg.Master, r.database+" 3")
+			record, err := keyring.Keyring{Schema: 3}.Seal(r.cfg.Master, r.database+" 3")
 			if err != nil {
 				t.Fatal(err)
 			}
-			rawPut(t, s, keyringRecord, record)
+			rawPut(t, s, keyring.Record, record)
 		},
 	} {
 		r, s := newRings(t)
 		change(t, r, s)
-		rawPut(t, s, metaRecord, []byte(strings.Replace(string(rawGet(t, s, metaRecord)), `"schema":2`, `"schema":3`, 1)))
+		rawPut(t, s, keyring.MetaRecord, []byte(strings.Replace(string(rawGet(t, s, keyring.MetaRecord)), `"schema":2`, `"schema":3`, 1)))
 		_, err := Open(t.Context(), readOnlyStore{s}, r.cfg)
 		if other := new(storage.SchemaError); !errors.As(err, &other) || other.Schema != 3 || errors.Is(err, storage.ErrDamaged) {
 			t.Errorf("%s: %v", what, err)

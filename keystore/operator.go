@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -73,7 +74,7 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		if err != nil {
 			return err
 		}
-		advanced, stopped := after.advance(d.now, r.policy)
+		advanced, stopped := after.Advance(d.now, r.policy)
 		if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 			return err
 		}
@@ -97,7 +98,7 @@ func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, error) {
 	if req.Flush {
 		return r.flush(d, before)
 	}
-	after, notReady := before.rotate(d.now, r.policy, req.Force)
+	after, notReady := before.Rotate(d.now, r.policy, req.Force)
 	if notReady != nil {
 		return ring{}, notReady
 	}
@@ -107,7 +108,7 @@ func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, error) {
 // flush returns the ring with the reserve as the key that signs. It opens the private half first: a reserve that
 // cannot sign must not take the place of a key that can.
 func (r *Rings) flush(d decision, before ring) (ring, error) {
-	i := before.indexAt(d.now, Reserve)
+	i := before.IndexAt(d.now, Reserve)
 	if i < 0 {
 		return ring{}, invalid("no_reserve", "%s has no reserve: it is being made, which takes some seconds; try again then", before.Alg)
 	}
@@ -116,18 +117,18 @@ func (r *Rings) flush(d decision, before ring) (ring, error) {
 	if err == nil {
 		_, err = r.openPrivate(k, box)
 	}
-	return before.flush(i, d.now), missingPrivate(k, err)
+	return before.Flush(i, d.now), missingPrivate(k, err)
 }
 
 func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
 	out := Rotation{Alg: after.Alg, Sign: now}
-	if i := before.indexAt(now, Active); i >= 0 {
+	if i := before.IndexAt(now, Active); i >= 0 {
 		out.Previous = before.Keys[i].KID
 	}
-	if i := after.indexAt(now, Active); i >= 0 {
+	if i := after.IndexAt(now, Active); i >= 0 {
 		out.KID, out.UnknownUntil = after.Keys[i].KID, r.unknownUntil(before, after.Keys[i], now)
 	}
-	if i := after.indexAt(now, Spare); i >= 0 {
+	if i := after.IndexAt(now, Spare); i >= 0 {
 		out.Spare = after.Keys[i].KID
 	}
 	return out
@@ -136,9 +137,9 @@ func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
 // unknownUntil returns until when a cache that obeys max-age may hold a set without k, which
 // signs earlier than planned. It is zero if every cache knows k.
 func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
-	until := k.Publish.Add(r.policy.maxAge)
-	if i := before.index(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
-		until = latest(until, r.policy.oldCachesUntil)
+	until := k.Publish.Add(r.policy.MaxAge)
+	if i := before.Index(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
+		until = schedule.Latest(until, r.policy.OldCachesUntil)
 	}
 	if until.After(now) {
 		return until
@@ -179,7 +180,7 @@ func (r *Rings) Revoke(ctx context.Context, req RevokeRequest, by string) (Revoc
 		for _, s := range same {
 			revoked = append(revoked, s.KID)
 		}
-		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: latest(d.now.Add(r.policy.maxAge), r.policy.oldCachesUntil)}
+		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: schedule.Latest(d.now.Add(r.policy.MaxAge), r.policy.OldCachesUntil)}
 		if err := r.revokeKeys(d, same, req.Flush, &out); err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func findKey(tx storage.Reader, kid string) (Key, error) {
 	var damage error // of a ring that may not have the key
 	for _, alg := range SupportedAlgorithms() {
 		ring, err := getRing(tx, alg)
-		if i := ring.index(kid); err == nil && i >= 0 {
+		if i := ring.Index(kid); err == nil && i >= 0 {
 			return ring.Keys[i], nil
 		}
 		var k Key
@@ -227,10 +228,10 @@ func (r *Rings) revokeKeys(d decision, keys []Key, flush bool, out *Revocation) 
 	var errs []error
 	for _, k := range keys {
 		was := Retiring
-		if before.index(k.KID) < 0 {
+		if before.Index(k.KID) < 0 {
 			errs = append(errs, d.tx.Delete(retiredKey(k.Alg, k.KID)))
 		} else {
-			was, after = k.Stage(d.now), after.revoke(k.KID, d.now)
+			was, after = k.Stage(d.now), after.Revoke(k.KID, d.now)
 			signed = signed || was == Active
 		}
 		if k.KID == out.KID {
@@ -247,8 +248,8 @@ func (r *Rings) revokeKeys(d decision, keys []Key, flush bool, out *Revocation) 
 	} else if len(after.Keys) == len(before.Keys) {
 		return errors.Join(errs...)
 	}
-	advanced, _ := after.advance(d.now, r.policy)
-	if a := advanced.indexAt(d.now, Active); a >= 0 && (signed || flush) {
+	advanced, _ := after.Advance(d.now, r.policy)
+	if a := advanced.IndexAt(d.now, Active); a >= 0 && (signed || flush) {
 		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
 	}
 	return errors.Join(append(errs, r.putRevocation(d, before, after))...)
@@ -259,14 +260,14 @@ func (r *Rings) flushAfter(d decision, before, after ring) (ring, error) {
 	switch {
 	case r.queues[after.Alg] == nil:
 		return ring{}, invalid("invalid_request", "%s is not in keys.algorithms, so no other key of it can sign; revoke the key without flush", after.Alg)
-	case before.has(d.now, Reserve) && !after.has(d.now, Reserve):
+	case before.Has(d.now, Reserve) && !after.Has(d.now, Reserve):
 		return ring{}, invalid("invalid_request", "the key is the reserve, which no verifier has; revoke it without flush")
 	}
 	flushed, err := r.flush(d, after)
 	if err != nil {
 		return ring{}, err
 	}
-	advanced, stopped := flushed.advance(d.now, r.policy)
+	advanced, stopped := flushed.Advance(d.now, r.policy)
 	return flushed, r.checkRoom(d.now, advanced, stopped...)
 }
 
@@ -343,7 +344,7 @@ func (r *Rings) Status() Status {
 	now, snap := r.Now(), r.snapshot.Load()
 	st := Status{
 		Now: now, Frozen: r.clock.Load().Frozen,
-		RotateEvery: r.policy.rotateEvery, Propagation: r.policy.propagation, MaxAge: r.policy.maxAge,
+		RotateEvery: r.policy.RotateEvery, Propagation: r.policy.Propagation, MaxAge: r.policy.MaxAge,
 	}
 	if st.Frozen {
 		st.Issues = append(st.Issues, clockJumped)
@@ -351,9 +352,9 @@ func (r *Rings) Status() Status {
 	for _, alg := range r.cfg.Algorithms {
 		ring := snap.rings[alg]
 		switch {
-		case !ring.has(now, Spare):
+		case !ring.Has(now, Spare):
 			st.Issues = append(st.Issues, alg+": no spare key is published")
-		case !ring.has(now, Active) && ring.MustSignNow:
+		case !ring.Has(now, Active) && ring.MustSignNow:
 			st.Issues = append(st.Issues, alg+": no key can sign")
 		}
 	}

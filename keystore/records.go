@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
 )
@@ -73,14 +74,14 @@ func getJSON(r storage.Reader, key string, v any) (bool, error) {
 
 // putRing and putRetired write nothing that the next read would call damaged.
 func putRing(tx storage.Tx, r ring) error {
-	if err := r.check(r.Alg); err != nil {
+	if err := checkRing(r, r.Alg); err != nil {
 		return fmt.Errorf("write %s: %w", ringKey(r.Alg), err)
 	}
 	return putJSON(tx, ringKey(r.Alg), r)
 }
 
 func putRetired(tx storage.Tx, k Key) error {
-	if err := k.check(k.Alg); err != nil {
+	if err := k.Check(k.Alg); err != nil {
 		return fmt.Errorf("write %s: %w", retiredKey(k.Alg, k.KID), err)
 	}
 	return putJSON(tx, retiredKey(k.Alg, k.KID), k)
@@ -102,18 +103,18 @@ func getRing(r storage.Reader, alg string) (ring, error) {
 // decodeRing reads the record of the ring of alg.
 func decodeRing(alg string, value []byte) (out ring, err error) {
 	if err = storage.DecodeJSON(ringKey(alg), value, &out); err == nil {
-		err = out.check(alg)
+		err = checkRing(out, alg)
 	}
 	return out, err
 }
 
-// check returns an error for a ring that this program does not write.
-func (r ring) check(alg string) error {
+// checkRing returns an error for a ring that this program does not write.
+func checkRing(r ring, alg string) error {
 	if r.Alg != alg || r.MaxLifetime < 0 {
 		return storage.Damaged(ringKey(alg), "it is the ring of another algorithm, or its lifetime is negative")
 	}
 	for _, k := range r.Keys {
-		if err := k.check(alg); err != nil {
+		if err := k.Check(alg); err != nil {
 			return storage.Damaged(ringKey(alg), "%s", err)
 		}
 	}
@@ -139,7 +140,7 @@ func (r *Rings) putRevocation(d decision, before, after ring) error {
 }
 
 func (r *Rings) putAdvanced(d decision, before, after ring) error {
-	advanced, stopped := after.advance(d.now, r.policy)
+	advanced, stopped := after.Advance(d.now, r.policy)
 	errs := []error{putRing(d.tx, advanced)}
 	for _, k := range stopped {
 		errs = append(errs, putRetired(d.tx, k))
@@ -155,11 +156,11 @@ func stepEvents(before, after ring, stopped []Key) []audit.Event {
 		out = append(out, keyEvent("key.stop", k))
 	}
 	for _, k := range after.Keys {
-		published := never
-		if i := before.index(k.KID); i >= 0 {
+		published := schedule.Never
+		if i := before.Index(k.KID); i >= 0 {
 			published = before.Keys[i].Publish
 		}
-		if published.Equal(never) && !k.Publish.Equal(never) {
+		if published.Equal(schedule.Never) && !k.Publish.Equal(schedule.Never) {
 			out = append(out, keyEvent("key.publish", k))
 		}
 		if k.KID == after.LastSigner && k.KID != before.LastSigner {
@@ -207,7 +208,7 @@ func decodeRetired(alg string, e storage.Entry) (Key, error) {
 	if err := storage.DecodeJSON(e.Key, e.Value, &k); err != nil {
 		return k, err
 	}
-	if err := k.check(alg); err != nil || retiredKey(alg, k.KID) != e.Key {
+	if err := k.Check(alg); err != nil || retiredKey(alg, k.KID) != e.Key {
 		return k, storage.Damaged(e.Key, "it is not the key of that name (%v)", err)
 	}
 	return k, nil

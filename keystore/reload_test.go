@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 )
 
@@ -76,7 +77,7 @@ func TestAReloadReadsEachRecordOnce(t *testing.T) {
 	if _, err := Open(t.Context(), s, r.cfg); err != nil {
 		t.Fatal(err)
 	}
-	if s.reads[metaRecord] != 2 || s.reads[keyringRecord] != 1 {
-		t.Errorf("a start read meta %d times, the keyring %d times", s.reads[metaRecord], s.reads[keyringRecord])
+	if s.reads[keyring.MetaRecord] != 2 || s.reads[keyring.Record] != 1 {
+		t.Errorf("a start read meta %d times, the keyring %d times", s.reads[keyring.MetaRecord], s.reads[keyring.Record])
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/sealed"
@@ -93,7 +94,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		if known(s) || gone {
 			continue // a revoked key of the set stays revoked
 		}
-		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy.skew() + time.Second)
+		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy.Skew() + time.Second)
 		k, err := r.Import(ctx, ImportRequest{Key: req.Set[n], Until: until}, req.By)
 		if err != nil {
 			return out, err
@@ -155,8 +156,8 @@ func (r *Rings) stopRings(ctx context.Context, by string) error {
 			if err != nil {
 				return err
 			}
-			after := before.stopAll(d.now)
-			advanced, stopped := after.advance(d.now, r.policy)
+			after := before.StopAll(d.now)
+			advanced, stopped := after.Advance(d.now, r.policy)
 			if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 				return err
 			}
@@ -169,22 +170,6 @@ func (r *Rings) stopRings(ctx context.Context, by string) error {
 	return nil
 }
 
-// stopAll stops all keys of a ring, as if each of them had signed. The next key signs at once.
-func (r ring) stopAll(now time.Time) ring {
-	r = r.clone()
-	r.MustSignNow = true
-	for i := range r.Keys {
-		k := &r.Keys[i]
-		for _, t := range []*time.Time{&k.Publish, &k.Ready, &k.Sign} {
-			if now.Before(*t) {
-				*t = now
-			}
-		}
-		k.Stop = now
-	}
-	return r
-}
-
 // signAgain makes the keys that sign now, and completes out.
 func (r *Rings) signAgain(ctx context.Context, out *Renewal) error {
 	r.mu.Lock()
@@ -193,10 +178,10 @@ func (r *Rings) signAgain(ctx context.Context, out *Renewal) error {
 		return err
 	}
 	now := r.Now()
-	out.UnknownUntil = latest(now.Add(r.policy.maxAge), r.policy.oldCachesUntil)
+	out.UnknownUntil = schedule.Latest(now.Add(r.policy.MaxAge), r.policy.OldCachesUntil)
 	for _, alg := range r.cfg.Algorithms {
 		ring := r.snapshot.Load().rings[alg]
-		i := ring.indexAt(now, Active)
+		i := ring.IndexAt(now, Active)
 		if i < 0 {
 			return fmt.Errorf("no %s key signs", alg)
 		}

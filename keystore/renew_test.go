@@ -125,7 +125,7 @@ func TestKeysOfACopyNeverSignAgain(t *testing.T) {
 			again := c.open()
 			run(t, again)
 			for _, alg := range c.cfg.Algorithms {
-				if i := again.snapshot.Load().rings[alg].indexAt(again.Now(), Active); i < 0 || again.snapshot.Load().rings[alg].Keys[i].KID != out.Signing[alg] {
+				if i := again.snapshot.Load().rings[alg].IndexAt(again.Now(), Active); i < 0 || again.snapshot.Load().rings[alg].Keys[i].KID != out.Signing[alg] {
 					t.Errorf("after a start another %s key signs", alg)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -37,7 +38,7 @@ func (r *Rings) reserveLoop(ctx context.Context) {
 }
 
 func (r *Rings) hasReserve(alg string) bool {
-	return r.snapshot.Load().rings[alg].has(r.Now(), Reserve)
+	return r.snapshot.Load().rings[alg].Has(r.Now(), Reserve)
 }
 
 func (r *Rings) makeReserve(ctx context.Context, alg string, unstored map[string]crypto.Signer) error {
@@ -119,8 +120,8 @@ func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) e
 			return err
 		}
 		d := decision{tx, r.Now(), system}
-		k := newKey(kid, alg, public, before.MaxLifetime)
-		after := before.clone()
+		k := schedule.NewKey(kid, alg, public, before.MaxLifetime)
+		after := before.Clone()
 		after.Keys = append(after.Keys, k)
 		if before.MustSignNow {
 			err = r.putChange(d, before, after)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/revoked"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -103,7 +104,7 @@ func (r *Rings) rememberRevoked(ctx context.Context, l revoked.List) error {
 }
 
 func (r *Rings) tryWriteRevoked(ctx context.Context) error {
-	r.listed = latest(r.Now().UTC(), r.listed.Add(1))
+	r.listed = schedule.Latest(r.Now().UTC(), r.listed.Add(1))
 	all, err := revoked.All(ctx, r.store, tombstoneKey(""))
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"keymill/keystore/internal/cert"
 	"keymill/keystore/internal/clock"
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
 	"keymill/keystore/internal/vault"
 	"keymill/storage"
@@ -146,12 +147,12 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if err != nil {
 		return nil, err
 	}
-	r.store, r.database, r.vault = u.store, u.database, u.keyring.vault(u.database)
+	r.store, r.database, r.vault = u.Store, u.Database, u.Keyring.Vault(u.Database)
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
 	if !cfg.KeepOldTags {
-		if err := u.retag(ctx, cfg.Master, cfg.Mark, cfg.Progress); err != nil {
+		if err := retag(ctx, u, MasterKeyChange{Old: cfg.Master, Mark: cfg.Mark, Progress: cfg.Progress}); err != nil {
 			return nil, fmt.Errorf("end the change of the master key: %w", err)
 		}
 	}
@@ -223,7 +224,7 @@ func (r *Rings) start(ctx context.Context) error {
 // checkPrivate opens the private halves of reserves, and of retired keys that are not erased yet. reload
 // opens those of spare and active keys only, and a reserve that does not open must not become a spare.
 func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
-	keys := slices.DeleteFunc(slices.Clone(snap.retired), func(k Key) bool { return k.Erase.Equal(never) })
+	keys := slices.DeleteFunc(slices.Clone(snap.retired), func(k Key) bool { return k.Erase.Equal(schedule.Never) })
 	for _, alg := range SupportedAlgorithms() {
 		for _, k := range snap.rings[alg].Keys {
 			if snap.signers[k.KID] == nil {
@@ -237,7 +238,7 @@ func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
 			box, err = tx.Get(privateKey(k.KID))
 			return err
 		})
-		if errors.Is(err, storage.ErrNotFound) && snap.rings[k.Alg].index(k.KID) < 0 {
+		if errors.Is(err, storage.ErrNotFound) && snap.rings[k.Alg].Index(k.KID) < 0 {
 			continue // a retired key, which is erased in two steps
 		}
 		if err = missingPrivate(k, err); err == nil {
@@ -275,12 +276,12 @@ func (r *Rings) startClock(ctx context.Context) error {
 	if r.clockRecord.MaxAge > r.cfg.MaxAge {
 		// Before a crash the set may have been served with the longer max-age until one
 		// heartbeat after the record was written.
-		r.clockRecord.OldCachesUntil = latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
+		r.clockRecord.OldCachesUntil = schedule.Latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
 	}
 	r.clockRecord.MaxAge = r.cfg.MaxAge
 	r.policy = policy{
-		rotateEvery: r.cfg.RotateEvery, propagation: r.cfg.Propagation,
-		maxAge: r.cfg.MaxAge, oldCachesUntil: r.clockRecord.OldCachesUntil,
+		RotateEvery: r.cfg.RotateEvery, Propagation: r.cfg.Propagation,
+		MaxAge: r.cfg.MaxAge, OldCachesUntil: r.clockRecord.OldCachesUntil,
 	}
 	return nil
 }
@@ -324,7 +325,7 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signing.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := k.belongs(public, key); err != nil {
+	if err := k.Belongs(public, key); err != nil {
 		return nil, storage.Damaged(privateKey(k.KID), "%s", err)
 	}
 	return signing.New(key, k.Alg, k.KID)
@@ -345,11 +346,11 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 	for _, k := range keys {
 		public, err := keytype.ParsePublic(k.Public)
 		if err == nil {
-			err = k.belongs(public, nil)
+			err = k.Belongs(public, nil)
 		}
 		if err != nil {
 			record := ringKey(k.Alg)
-			if next.rings[k.Alg].index(k.KID) < 0 {
+			if next.rings[k.Alg].Index(k.KID) < 0 {
 				record = retiredKey(k.Alg, k.KID)
 			}
 			return storage.Damaged(record, "%s", err)
@@ -414,13 +415,13 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 	for _, alg := range SupportedAlgorithms() {
 		for _, k := range snap.retired {
 			if k.Alg == alg {
-				info := k.info(now, 0)
+				info := infoOf(k, now, 0)
 				info.Stage = Retiring // also after Drop, until the erasure time reaches it
 				out = append(out, info)
 			}
 		}
 		for _, k := range snap.rings[alg].Keys {
-			out = append(out, k.info(now, r.policy.skew()))
+			out = append(out, infoOf(k, now, r.policy.Skew()))
 		}
 	}
 	return out, nil

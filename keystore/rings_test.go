@@ -16,6 +16,7 @@ import (
 
 	"keymill/jwks"
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/keyring"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
@@ -229,14 +230,14 @@ func TestAMasterKeyIsCheckedWithoutAWrite(t *testing.T) {
 	}
 	check("the new key", wrong, nil)
 	check("the old key", right, ErrMasterKey)
-	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(keyringRecord) }); err != nil {
+	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(keyring.Record) }); err != nil {
 		t.Fatal(err)
 	}
 	check("without a keyring", wrong, storage.ErrDamaged)
 }
 
 func TestADamagedStoreIsNotTakenForANewOne(t *testing.T) {
-	for _, lost := range []string{keyringRecord, "meta"} {
+	for _, lost := range []string{keyring.Record, "meta"} {
 		r, s := newRings(t)
 		err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(lost) })
 		if err != nil {

@@ -18,54 +18,6 @@ const maxSetBytes = 51_000
 // bits, four of 8192 bits. Package jwks uses no more, see jwks.Parse.
 const maxRSAWork = 256
 
-// setBytes returns the size of a set of keys as JSON, or a little more.
-func setBytes(keys ...Key) int {
-	total := len(`{"keys":[]}`)
-	for _, k := range keys {
-		public, _ := keytype.ParsePublic(k.Public)
-		total += keytype.JWKBytes(k.KID, public)
-	}
-	return total
-}
-
-// rotationsUntilDrop returns how often a ring rotates while a key that has stopped is published.
-func (p policy) rotationsUntilDrop(lifetime time.Duration) int {
-	return int((lifetime + p.skew() + p.rotateEvery - 1) / p.rotateEvery)
-}
-
-// largestSet returns the size that the published set will have at most, if nothing but scheduled
-// rotation changes it. Each rotation adds a key and drops those whose time is over by then.
-// Unconfigured rings do not rotate.
-func (p policy) largestSet(rings map[string]ring, retired []Key, configured []string, now time.Time) int {
-	total := 0
-	for _, alg := range SupportedAlgorithms() {
-		r, rotations := rings[alg], 0
-		published := slices.DeleteFunc(slices.Clone(r.Keys), func(k Key) bool { return k.Stage(now) == Reserve })
-		base := setBytes(published...)
-		if slices.Contains(configured, alg) {
-			rotations = p.rotationsUntilDrop(r.MaxLifetime)
-			base += max(0, 2-len(published)) * keytype.OwnJWKBytes(alg)
-		}
-		sizes := make([]int, rotations+1) // after so many rotations
-		for n := range sizes {
-			sizes[n] = base + n*keytype.OwnJWKBytes(alg)
-		}
-		for _, k := range retired {
-			if k.Alg != alg {
-				continue
-			}
-			size := setBytes(k)
-			for n := range sizes {
-				if n == 0 || now.Add(time.Duration(n)*p.rotateEvery).Before(k.Drop) {
-					sizes[n] += size
-				}
-			}
-		}
-		total += slices.Max(sizes)
-	}
-	return total
-}
-
 // checkRoom refuses a decision of an operator after which the set would become too large. changed is
 // the ring as it would be, and stopped the keys that the decision adds to the retired ones. Only
 // decisions that add a key or make keys stay for longer ask it: a scheduled rotation is in the
@@ -82,7 +34,7 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 			work += words * words * words
 		}
 	}
-	size := r.policy.largestSet(rings, retired, r.cfg.Algorithms, now)
+	size := r.policy.LargestSet(rings, retired, r.cfg.Algorithms, now)
 	if size <= maxSetBytes && work <= maxRSAWork {
 		return nil
 	}
@@ -100,11 +52,11 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 func (r *Rings) checkLifetimes(lifetime func(alg string) time.Duration) error {
 	size := 0
 	for _, alg := range r.cfg.Algorithms {
-		size += (3 + r.policy.rotationsUntilDrop(lifetime(alg))) * keytype.OwnJWKBytes(alg)
+		size += (3 + r.policy.RotationsUntilDrop(lifetime(alg))) * keytype.OwnJWKBytes(alg)
 	}
 	if size <= maxSetBytes {
 		return nil
 	}
 	return invalid("invalid_request", "with keys.rotate_every %s and tokens that live so long, the key set would grow to %d bytes, and verifiers read at least %d; "+
-		"raise keys.rotate_every, or choose a shorter lifetime", r.policy.rotateEvery, size, maxSetBytes)
+		"raise keys.rotate_every, or choose a shorter lifetime", r.policy.RotateEvery, size, maxSetBytes)
 }

@@ -11,6 +11,7 @@ import (
 
 	"keymill/jwks"
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -135,7 +136,7 @@ func TestTheSizeOfASetIsEstimatedFromAbove(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys, published = append(keys, newKey(kid, alg, der, 0)), append(published, jwks.Key{KID: kid, Alg: alg, Public: public})
+		keys, published = append(keys, schedule.NewKey(kid, alg, der, 0)), append(published, jwks.Key{KID: kid, Alg: alg, Public: public})
 	}
 	product := new(big.Int).Mul(primeOf(t, 1024), primeOf(t, 1024))
 	add("rsa", &rsa.PublicKey{N: product, E: 1<<31 - 1})
@@ -148,7 +149,7 @@ func TestTheSizeOfASetIsEstimatedFromAbove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, real := setBytes(keys...), len(set.JSON()); got < real || got > real*105/100 {
+	if got, real := schedule.SetBytes(keys...), len(set.JSON()); got < real || got > real*105/100 {
 		t.Errorf("%d bytes are estimated, the set has %d", got, real)
 	}
 }
@@ -177,18 +178,18 @@ func TestAVerifierChecksEveryRSAKeyOfTheSet(t *testing.T) {
 // TestTheLargestSetCountsScheduledRotations that come while other keys are published.
 func TestTheLargestSetCountsScheduledRotations(t *testing.T) {
 	now := time.Now()
-	p := policy{rotateEvery: 12 * time.Second, propagation: 4 * time.Second, maxAge: 2 * time.Second}
+	p := policy{RotateEvery: 12 * time.Second, Propagation: 4 * time.Second, MaxAge: 2 * time.Second}
 	rings := map[string]ring{EdDSA: {Alg: EdDSA, MaxLifetime: time.Minute}} // 6 keys that have stopped, one that signs, one spare
 	der, err := keytype.MarshalPublic(edKey(t).Public())
 	if err != nil {
 		t.Fatal(err)
 	}
 	until := func(d time.Duration) Key {
-		k := newKey(wideKID(1), EdDSA, der, 0)
+		k := schedule.NewKey(wideKID(1), EdDSA, der, 0)
 		k.Publish, k.Stop, k.Drop = now, now, now.Add(d)
 		return k
 	}
-	empty, own, wide := setBytes(), keytype.OwnJWKBytes(EdDSA), setBytes(until(0))-setBytes()
+	empty, own, wide := schedule.SetBytes(), keytype.OwnJWKBytes(EdDSA), schedule.SetBytes(until(0))-schedule.SetBytes()
 	for _, tt := range []struct {
 		name       string
 		retired    []Key
@@ -200,7 +201,7 @@ func TestTheLargestSetCountsScheduledRotations(t *testing.T) {
 		{"a key that is dropped after two rotations", []Key{until(25 * time.Second)}, []string{EdDSA}, 4*own + wide},
 		{"a ring that is not configured", []Key{until(time.Hour)}, nil, wide},
 	} {
-		if got := p.largestSet(rings, tt.retired, tt.configured, now) - len(SupportedAlgorithms())*empty; got < tt.want-empty || got > tt.want+empty {
+		if got := p.LargestSet(rings, tt.retired, tt.configured, now) - len(SupportedAlgorithms())*empty; got < tt.want-empty || got > tt.want+empty {
 			t.Errorf("%s: %d bytes, want %d", tt.name, got, tt.want)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"keymill/keystore/internal/keyring"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -268,7 +270,7 @@ func TestTheEndOfAChangeOfTheMasterKeyStays(t *testing.T) {
 		if err := ChangeMasterKey(t.Context(), s, MasterKeyChange{Old: cfg.Master, Next: next, By: "test"}); err != nil {
 			t.Fatal(err)
 		}
-		both := rawGet(t, s, keyringRecord)
+		both := rawGet(t, s, keyring.Record)
 		cfg.Master = next
 		again, err := Open(t.Context(), s, cfg)
 		if err != nil {
@@ -280,7 +282,7 @@ func TestTheEndOfAChangeOfTheMasterKeyStays(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
-		rawPut(t, s, keyringRecord, both)
+		rawPut(t, s, keyring.Record, both)
 		replaceBelow(t, s, nil, forged)
 		last, err := Open(t.Context(), s, cfg)
 		if err != nil {
@@ -304,7 +306,7 @@ func TestWhatIsWrittenIsNoDamage(t *testing.T) {
 		until time.Time
 		ok    bool
 	}{
-		{latestUntil, true}, {latestUntil.Add(time.Second), false}, {never, false}, {never.Add(time.Hour * 24 * 364), false},
+		{latestUntil, true}, {latestUntil.Add(time.Second), false}, {schedule.Never, false}, {schedule.Never.Add(time.Hour * 24 * 364), false},
 	} {
 		req := ImportRequest{Key: pemOf(t, "PUBLIC KEY", edKey(t).Public()), KID: fmt.Sprint("until-", tt.until.Unix()), Until: tt.until}
 		_, err := r.Import(t.Context(), req, "test")

@@ -86,13 +86,5 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signing.Signer, string
 		}
 		return s, k.KID, nil
 	}
-	return nil, "", &UnavailableError{Reason: "no " + alg + " key can sign yet", RetryAfter: ring.untilSign(now)}
-}
-
-// untilSign returns how long a ring without an active key waits for one.
-func (r ring) untilSign(now time.Time) time.Duration {
-	if i := r.indexAt(now, Spare); i >= 0 {
-		return r.Keys[i].Sign.Sub(now)
-	}
-	return time.Second
+	return nil, "", &UnavailableError{Reason: "no " + alg + " key can sign yet", RetryAfter: ring.UntilSign(now)}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/sealed"
 )
@@ -107,6 +108,6 @@ func (r *Rings) putClock(tx storage.Tx, rec clock.Record) error {
 func (r *Rings) clockRecordAt(now time.Time) clock.Record {
 	rec := r.clockRecord
 	c, up := r.clock.Load(), r.up()
-	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = latest(rec.Highest, now), c.WallLag, c.ErasureAt(up), r.servedBefore+up
+	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = schedule.Latest(rec.Highest, now), c.WallLag, c.ErasureAt(up), r.servedBefore+up
 	return rec
 }

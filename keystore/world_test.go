@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/jwks"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 )
 
@@ -100,7 +101,7 @@ func (w *world) checkErased(now time.Time) {
 				w.t.Fatalf("%s after its Stop time the private half of %s still exists (%v)", now.Sub(since), kid, err)
 			}
 			delete(w.stopped, kid)
-			w.stopped[kid] = never
+			w.stopped[kid] = schedule.Never
 			w.tally.erased++
 		}
 		return nil

@@ -15,6 +15,7 @@ import (
 	"keymill/integration_test/counts"
 	"keymill/jwks"
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/bolt"
 )
@@ -294,7 +295,7 @@ func (w *world) downAcrossASign() {
 }
 
 func (w *world) nextSign() time.Time {
-	next := never
+	next := schedule.Never
 	for _, k := range w.list() {
 		if k.Stage == Spare && k.Sign.Before(next) {
 			next = k.Sign

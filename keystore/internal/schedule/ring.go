@@ -1,32 +1,32 @@
-package keystore
+package schedule
 
 import (
 	"slices"
 	"time"
 )
 
-// A policy is the part of the configuration that the schedule depends on.
-type policy struct {
-	rotateEvery time.Duration
-	propagation time.Duration
-	maxAge      time.Duration
-	// oldCachesUntil is until when caches may keep a set under a longer max-age that was
+// A Policy is the part of the configuration that the schedule depends on.
+type Policy struct {
+	RotateEvery time.Duration
+	Propagation time.Duration
+	MaxAge      time.Duration
+	// OldCachesUntil is until when caches may keep a set under a longer max-age that was
 	// configured before. A key published earlier counts as published then.
-	oldCachesUntil time.Time
+	OldCachesUntil time.Time
 }
 
-// skew is how far the clocks of verifiers may differ from ours.
-func (p policy) skew() time.Duration { return min(2*time.Minute, p.propagation/4) }
+// Skew is how far the clocks of verifiers may differ from ours.
+func (p Policy) Skew() time.Duration { return min(2*time.Minute, p.Propagation/4) }
 
 // ready returns when every cache that obeys max-age knows a key published at now.
-func (p policy) ready(now time.Time) time.Time {
-	return latest(now.Add(p.propagation), p.oldCachesUntil)
+func (p Policy) ready(now time.Time) time.Time {
+	return Latest(now.Add(p.Propagation), p.OldCachesUntil)
 }
 
-// A ring is the keys of one algorithm that have not stopped signing, in the order in which
+// A Ring is the keys of one algorithm that have not stopped signing, in the order in which
 // they sign. The reserve is last. Methods with a ring receiver return a changed copy, those
 // with a pointer change it. now is always the decision time.
-type ring struct {
+type Ring struct {
 	Alg         string        `json:"alg"`
 	MaxLifetime time.Duration `json:"cap"` // the MaxLifetime of new keys; it only rises
 	Keys        []Key         `json:"keys"`
@@ -38,39 +38,41 @@ type ring struct {
 	LastSigner string `json:"signing,omitempty"`
 }
 
-func (r ring) clone() ring {
+// Clone returns a copy that shares no keys with r.
+func (r Ring) Clone() Ring {
 	r.Keys = slices.Clone(r.Keys)
 	return r
 }
 
-// indexAt returns the index of the first key in that stage, or -1.
-func (r ring) indexAt(now time.Time, stage Stage) int {
+// IndexAt returns the index of the first key in that stage, or -1.
+func (r Ring) IndexAt(now time.Time, stage Stage) int {
 	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.Stage(now) == stage })
 }
 
-func (r ring) has(now time.Time, stage Stage) bool { return r.indexAt(now, stage) >= 0 }
+// Has reports whether a key is in that stage.
+func (r Ring) Has(now time.Time, stage Stage) bool { return r.IndexAt(now, stage) >= 0 }
 
-// index returns the index of the key with that kid, or -1.
-func (r ring) index(kid string) int {
+// Index returns the index of the key with that kid, or -1.
+func (r Ring) Index(kid string) int {
 	return slices.IndexFunc(r.Keys, func(k Key) bool { return k.KID == kid })
 }
 
-// advance applies everything that is due at now. It returns the new ring and the keys that
+// Advance applies everything that is due at now. It returns the new ring and the keys that
 // have stopped and are no longer in it. Advancing again at the same time changes nothing.
-func (r ring) advance(now time.Time, p policy) (ring, []Key) {
-	r = r.clone()
+func (r Ring) Advance(now time.Time, p Policy) (Ring, []Key) {
+	r = r.Clone()
 	// Spares are scheduled twice: first because a lower rotate_every can make a successor due
 	// now, so that the active key stops, and at the end for a new spare.
 	r.scheduleSpares(now, p)
 	stopped := r.removeStopped(now, p)
-	if r.MustSignNow && !r.has(now, Active) {
+	if r.MustSignNow && !r.Has(now, Active) {
 		r.activateSpare(now, p)
 	}
-	if !r.has(now, Spare) {
+	if !r.Has(now, Spare) {
 		r.publishReserve(now, p) // a key that signs always has a published spare
 	}
 	r.scheduleSpares(now, p)
-	if i := r.indexAt(now, Active); i >= 0 {
+	if i := r.IndexAt(now, Active); i >= 0 {
 		r.LastSigner = r.Keys[i].KID
 	}
 	return r, stopped
@@ -78,14 +80,14 @@ func (r ring) advance(now time.Time, p policy) (ring, []Key) {
 
 // removeStopped removes the keys that have stopped and determines how long verifiers need
 // them.
-func (r *ring) removeStopped(now time.Time, p policy) []Key {
+func (r *Ring) removeStopped(now time.Time, p Policy) []Key {
 	var stopped []Key
 	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
 		if now.Before(k.Stop) {
 			return false
 		}
-		k.Drop = k.Stop.Add(k.MaxLifetime + p.skew())
-		k.Erase = k.Stop.Add(p.skew())
+		k.Drop = k.Stop.Add(k.MaxLifetime + p.Skew())
+		k.Erase = k.Stop.Add(p.Skew())
 		stopped = append(stopped, k)
 		return true
 	})
@@ -95,8 +97,8 @@ func (r *ring) removeStopped(now time.Time, p policy) []Key {
 // activateSpare makes the spare that caches have known for the longest time sign at once. If
 // there is no spare, it takes the reserve. Without either it does nothing, and advance tries
 // again when a key is made.
-func (r *ring) activateSpare(now time.Time, p policy) {
-	if !r.has(now, Spare) {
+func (r *Ring) activateSpare(now time.Time, p Policy) {
+	if !r.Has(now, Spare) {
 		r.publishReserve(now, p)
 	}
 	best := -1
@@ -114,46 +116,46 @@ func (r *ring) activateSpare(now time.Time, p policy) {
 }
 
 // publishReserve makes the reserve a spare. scheduleSpares determines when it signs.
-func (r *ring) publishReserve(now time.Time, p policy) {
-	if i := r.indexAt(now, Reserve); i >= 0 {
+func (r *Ring) publishReserve(now time.Time, p Policy) {
+	if i := r.IndexAt(now, Reserve); i >= 0 {
 		r.Keys[i].Publish, r.Keys[i].Ready = now, p.ready(now)
 	}
 }
 
 // scheduleSpares determines the Sign time of every spare, which is also the Stop time of the
 // key before it. It changes only instants in the future.
-func (r *ring) scheduleSpares(now time.Time, p policy) {
+func (r *Ring) scheduleSpares(now time.Time, p Policy) {
 	for i := range r.Keys {
 		if now.Before(r.Keys[i].Stop) {
-			r.Keys[i].Stop = never
+			r.Keys[i].Stop = Never
 		}
 		if r.Keys[i].Stage(now) != Spare {
 			continue
 		}
 		due := r.Keys[i].Ready
 		if i > 0 {
-			due = latest(due, r.Keys[i-1].Sign.Add(p.rotateEvery), now)
+			due = Latest(due, r.Keys[i-1].Sign.Add(p.RotateEvery), now)
 			r.Keys[i-1].Stop = due
 		}
 		r.Keys[i].Sign = due
 	}
 }
 
-// afterDowntime accounts for the time from last to now, in which no server served the set.
+// AfterDowntime accounts for the time from last to now, in which no server served the set.
 // A key that was a spare at the time last has been published for that much less than
 // planned, so its Ready and Sign times move. If its Sign time has passed in the downtime, it
 // has signed nothing and is a spare again. last can be some seconds too early, because a
 // crash loses the time after the last clock record. So the key in LastSigner is treated as
 // having signed in any case.
-func (r ring) afterDowntime(last, now time.Time, p policy) ring {
-	r = r.clone()
+func (r Ring) AfterDowntime(last, now time.Time, p Policy) Ring {
+	r = r.Clone()
 	for i := range r.Keys {
 		k := &r.Keys[i]
 		if k.Stage(last) != Spare || k.KID == r.LastSigner {
 			continue
 		}
-		k.Ready = latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.maxAge), p.oldCachesUntil)
-		k.Sign = latest(k.Sign, k.Ready)
+		k.Ready = Latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.MaxAge), p.OldCachesUntil)
+		k.Sign = Latest(k.Sign, k.Ready)
 		if i > 0 {
 			r.Keys[i-1].Stop = k.Sign
 		}
@@ -161,13 +163,13 @@ func (r ring) afterDowntime(last, now time.Time, p policy) ring {
 	return r
 }
 
-// rotate makes the spare sign now. Unless force is set, every cache must know it already.
-func (r ring) rotate(now time.Time, p policy, force bool) (ring, *NotReadyError) {
-	r = r.clone()
-	if force && !r.has(now, Spare) {
+// Rotate makes the spare sign now. Unless force is set, every cache must know it already.
+func (r Ring) Rotate(now time.Time, p Policy, force bool) (Ring, *NotReadyError) {
+	r = r.Clone()
+	if force && !r.Has(now, Spare) {
 		r.publishReserve(now, p)
 	}
-	i := r.indexAt(now, Spare)
+	i := r.IndexAt(now, Spare)
 	if i < 0 {
 		return r, &NotReadyError{Alg: r.Alg}
 	}
@@ -178,14 +180,14 @@ func (r ring) rotate(now time.Time, p policy, force bool) (ring, *NotReadyError)
 	return r, nil
 }
 
-// flush makes key i, the reserve, sign now, although no verifier has it. A verifier that fetches the set only for an
+// Flush makes key i, the reserve, sign now, although no verifier has it. A verifier that fetches the set only for an
 // unknown kid fetches at its first token, and so learns which keys were revoked. Such a verifier may know the spare
 // already, which stays next and keeps its Publish and Ready times.
 //
 // Nothing else breaks the rule that a key is published long before it signs. The reserve is published and signs in
 // one instant, because one process serves a store. If several did, the others would have to publish it first.
-func (r ring) flush(i int, now time.Time) ring {
-	r = r.clone()
+func (r Ring) Flush(i int, now time.Time) Ring {
+	r = r.Clone()
 	k := r.Keys[i]
 	k.Publish = now
 	at := slices.IndexFunc(r.Keys, func(k Key) bool { return now.Before(k.Sign) }) // the first that does not sign yet; at most i
@@ -195,18 +197,18 @@ func (r ring) flush(i int, now time.Time) ring {
 }
 
 // activate makes key i sign from now on.
-func (r *ring) activate(i int, now time.Time) {
-	if a := r.indexAt(now, Active); a >= 0 {
+func (r *Ring) activate(i int, now time.Time) {
+	if a := r.IndexAt(now, Active); a >= 0 {
 		r.Keys[a].Stop = now
 	}
-	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = now, now, never
+	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = now, now, Never
 	r.MustSignNow = false
 }
 
-// revoke removes a key. If it was the active one, advance makes a spare sign at once.
-func (r ring) revoke(kid string, now time.Time) ring {
-	r = r.clone()
-	i := r.index(kid)
+// Revoke removes a key. If it was the active one, advance makes a spare sign at once.
+func (r Ring) Revoke(kid string, now time.Time) Ring {
+	r = r.Clone()
+	i := r.Index(kid)
 	if r.Keys[i].Stage(now) == Active {
 		r.MustSignNow = true
 	}
@@ -214,12 +216,12 @@ func (r ring) revoke(kid string, now time.Time) ring {
 	return r
 }
 
-// insert adds an imported key as the next spare, or as the key that signs now.
-func (r ring) insert(k Key, now time.Time, p policy, signNow bool) ring {
-	r = r.clone()
-	k.Publish, k.Ready, k.Sign = now, p.ready(now), never
+// Insert adds an imported key as the next spare, or as the key that signs now.
+func (r Ring) Insert(k Key, now time.Time, p Policy, signNow bool) Ring {
+	r = r.Clone()
+	k.Publish, k.Ready, k.Sign = now, p.ready(now), Never
 	at := 0
-	if a := r.indexAt(now, Active); a >= 0 {
+	if a := r.IndexAt(now, Active); a >= 0 {
 		at = a + 1
 	}
 	r.Keys = slices.Insert(r.Keys, at, k)
@@ -229,11 +231,11 @@ func (r ring) insert(k Key, now time.Time, p policy, signNow bool) ring {
 	return r
 }
 
-// stop is for a ring that is no longer configured. It stops the keys that have signed and
+// Stop is for a ring that is no longer configured. It stops the keys that have signed and
 // removes those that have not. If the ring is configured again, caches do not know its next key,
 // so that key does not sign at once.
-func (r ring) stop(now time.Time) (after ring, unused []Key) {
-	r = r.clone()
+func (r Ring) Stop(now time.Time) (after Ring, unused []Key) {
+	r = r.Clone()
 	r.MustSignNow = false
 	r.Keys = slices.DeleteFunc(r.Keys, func(k Key) bool {
 		stage := k.Stage(now)
@@ -249,13 +251,39 @@ func (r ring) stop(now time.Time) (after ring, unused []Key) {
 	return r, unused
 }
 
-func (r ring) equal(other ring) bool {
-	return r.Alg == other.Alg && r.MaxLifetime == other.MaxLifetime &&
-		r.MustSignNow == other.MustSignNow && r.LastSigner == other.LastSigner &&
-		slices.EqualFunc(r.Keys, other.Keys, Key.equal)
+// StopAll stops all keys of a ring, as if each of them had signed. The next key signs at once.
+func (r Ring) StopAll(now time.Time) Ring {
+	r = r.Clone()
+	r.MustSignNow = true
+	for i := range r.Keys {
+		k := &r.Keys[i]
+		for _, t := range []*time.Time{&k.Publish, &k.Ready, &k.Sign} {
+			if now.Before(*t) {
+				*t = now
+			}
+		}
+		k.Stop = now
+	}
+	return r
 }
 
-func latest(t time.Time, others ...time.Time) time.Time {
+// UntilSign returns how long a ring without an active key waits for one.
+func (r Ring) UntilSign(now time.Time) time.Duration {
+	if i := r.IndexAt(now, Spare); i >= 0 {
+		return r.Keys[i].Sign.Sub(now)
+	}
+	return time.Second
+}
+
+// Equal reports whether both have the same keys with the same instants.
+func (r Ring) Equal(other Ring) bool {
+	return r.Alg == other.Alg && r.MaxLifetime == other.MaxLifetime &&
+		r.MustSignNow == other.MustSignNow && r.LastSigner == other.LastSigner &&
+		slices.EqualFunc(r.Keys, other.Keys, Key.Equal)
+}
+
+// Latest returns the latest of its arguments.
+func Latest(t time.Time, others ...time.Time) time.Time {
 	for _, o := range others {
 		if o.After(t) {
 			t = o

@@ -1,4 +1,4 @@
-package keystore
+package keyring
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ func TestSecretsCannotBePrinted(t *testing.T) {
 	master, line := NewMasterKey()
 	v := vault.New([keyBytes]byte(bytes.Repeat([]byte("s"), keyBytes)), "db")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		out := fmt.Sprintf(verb+verb+verb, master, v, Config{Master: master})
+		out := fmt.Sprintf(verb+verb+verb, master, v, struct{ Master MasterKey }{master})
 		for _, secret := range []string{strings.TrimSpace(string(line)), fmt.Sprint(master.secret[0], " ", master.secret[1]), "115 115", "0x73, 0x73"} {
 			if strings.Contains(out, secret) {
 				t.Errorf("%s prints a secret: %s", verb, out)
