@@ -169,6 +169,19 @@ func stampOf(at time.Time) string { return strings.Replace(at.Format(idTime), ".
 // Age returns how long ago e was decided.
 func (o *Outbox) Age(e Event) time.Duration { return o.cfg.Now().Sub(e.Time) }
 
+// Waits reports whether the event is still in the store: another server can have sent or dropped it.
+func (o *Outbox) Waits(ctx context.Context, id string) (waits bool, err error) {
+	err = o.cfg.Store.View(ctx, func(r storage.Reader) error {
+		_, err := r.Get(key(id))
+		waits = err == nil
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrDamaged) {
+			return nil // a damaged record is not sent
+		}
+		return err
+	})
+	return waits, err
+}
+
 // MarkSent deletes an event that the receiver has accepted. It returns nil if the event was
 // already deleted or was damaged in the meantime.
 func (o *Outbox) MarkSent(ctx context.Context, id string) error {

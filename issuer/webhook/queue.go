@@ -35,6 +35,7 @@ type queue struct {
 	known   map[string]*delivery // id → waiting or being sent
 	due     deliveries           // those that wait
 	sending int                  // number of those that are being sent
+	held    bool                 // this server sends
 	done    chan *delivery
 
 	failing     bool      // the last try failed
@@ -46,7 +47,31 @@ type queue struct {
 }
 
 func newQueue(s *Sender) *queue {
-	return &queue{Sender: s, known: make(map[string]*delivery), done: make(chan *delivery, maxParallel)}
+	return &queue{Sender: s, held: s.hold == nil, known: make(map[string]*delivery), done: make(chan *delivery, maxParallel)}
+}
+
+// takeTurn asks for the lease. A server that loses it forgets the events, because another one sends them.
+func (q *queue) takeTurn(ctx context.Context) {
+	if q.hold == nil {
+		return
+	}
+	held, err := q.hold(ctx)
+	if err != nil && ctx.Err() == nil {
+		q.warn(slog.LevelError, "webhook: the lease cannot be renewed; trying again", "error", err)
+	}
+	switch {
+	case held && !q.held:
+		q.log.Info("webhook: this server sends events now", "receiver", q.host)
+		q.nextPoll = time.Time{}
+	case !held && q.held:
+		q.log.Info("webhook: another server sends events now", "receiver", q.host)
+		for _, d := range q.due {
+			delete(q.known, d.ID)
+		}
+		q.due, q.failing, q.warned, q.pausedUntil = nil, false, false, time.Time{}
+		q.oldest.Store(nil)
+	}
+	q.held = held
 }
 
 // poll adds new events to the queue. It reads the whole outbox each time: ids are ordered by
@@ -75,6 +100,9 @@ func (q *queue) poll(ctx context.Context) {
 }
 
 func (q *queue) read(ctx context.Context) error {
+	if !q.held {
+		return nil
+	}
 	for after := ""; ; {
 		page, err := q.outbox.Events(ctx, after, pageSize)
 		if err != nil {
@@ -112,7 +140,7 @@ func (q *queue) start(ctx context.Context) {
 	if q.failing {
 		parallel = 1
 	}
-	if now.Before(q.pausedUntil) {
+	if !q.held || now.Before(q.pausedUntil) {
 		return
 	}
 	for q.sending < parallel && len(q.due) > 0 && !q.due[0].due.After(now) {
@@ -131,6 +159,8 @@ func (q *queue) finish(ctx context.Context, d *delivery) {
 	q.sending--
 	switch {
 	case d.failure != "" && ctx.Err() != nil:
+	case d.gone, d.failure != "" && !q.held:
+		delete(q.known, d.ID) // it is another server's
 	case d.failure != "":
 		q.failed(d, time.Now())
 	case d.dropped != "":

@@ -31,6 +31,7 @@ const (
 type outcome struct {
 	failure    string        // why the event must be tried again
 	dropped    string        // why the event was dropped
+	gone       bool          // another server has sent or dropped it
 	retryAfter time.Duration // of the receiver's answer
 }
 
@@ -40,6 +41,11 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 	var o outcome
 	status := 0
 	if !d.accepted {
+		if waits, err := s.waits(ctx, d.ID); err != nil {
+			return outcome{failure: "the event cannot be read: " + err.Error()}
+		} else if !waits {
+			return outcome{gone: true}
+		}
 		status, o = s.post(ctx, d.Event)
 		d.accepted = o.failure == ""
 	}
@@ -55,6 +61,14 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 		return s.drop(ctx, d, "all tries of three days failed, the last with: "+o.failure)
 	}
 	return o
+}
+
+// waits reports whether an event still waits. The only server of a store need not look.
+func (s *Sender) waits(ctx context.Context, id string) (bool, error) {
+	if s.hold == nil {
+		return true, nil
+	}
+	return s.outbox.Waits(ctx, id)
 }
 
 func (s *Sender) drop(ctx context.Context, d *delivery, why string) outcome {

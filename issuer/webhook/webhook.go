@@ -22,6 +22,10 @@
 // the receiver accepts one, so a receiver that is down gets one request a second, whatever the
 // number of waiting events. New events are sent before those that have failed.
 //
+// Of several servers with one store, the one that holds the lease sends. Another that takes it over tries
+// all waiting events, as after a restart. Before each try it looks whether the event still waits, so only an event
+// that two servers send at the same moment is sent twice.
+//
 // Certificates are verified with the system's roots. Redirects are not followed: only the
 // operator decides where events go. HTTP_PROXY and the like are ignored: they were set for
 // other requests, and events tell which users were logged out.
@@ -54,6 +58,10 @@ type Config struct {
 	// Secret signs the requests, see CheckSecret. The receiver has the same.
 	Secret refusal.Secret
 
+	// Hold reports whether this server sends, see nodes.Registry.Hold. It is called about once a second.
+	// nil if it is the only server of the store.
+	Hold func(context.Context) (bool, error)
+
 	Outbox *outbox.Outbox // that of the issuer
 	Log    *slog.Logger   // nil discards
 }
@@ -64,6 +72,7 @@ type Sender struct {
 	host   string
 	key    atomic.Pointer[[]byte]
 	outbox *outbox.Outbox
+	hold   func(context.Context) (bool, error) // nil if there is one server
 	client *http.Client
 	log    *slog.Logger
 	oldest atomic.Pointer[outbox.Event] // that waited at the last look; nil if none did
@@ -78,7 +87,7 @@ func New(cfg Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sender{url: u.String(), host: u.Host, outbox: cfg.Outbox, client: newClient(), log: cfg.Log}
+	s := &Sender{url: u.String(), host: u.Host, outbox: cfg.Outbox, hold: cfg.Hold, client: newClient(), log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -156,8 +165,8 @@ func newClient() *http.Client {
 	}
 }
 
-// Oldest returns the age of the oldest event that waits, 0 if none does, as Run saw it when it last
-// looked: at most eleven seconds ago. It does not read the store.
+// Oldest returns the age of the oldest event that waits, 0 if none does or another server sends, as Run saw it
+// when it last looked: at most eleven seconds ago. It does not read the store.
 func (s *Sender) Oldest() time.Duration {
 	e := s.oldest.Load()
 	if e == nil {
@@ -174,6 +183,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		q.takeTurn(ctx)
 		q.poll(ctx)
 		q.start(ctx)
 		select {

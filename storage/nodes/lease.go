@@ -82,6 +82,11 @@ func (r *Registry) Hold(ctx context.Context, s storage.Store, name string) (bool
 	return false, nil
 }
 
+// Lease returns Hold for one lease, as a function for a package that does not know nodes.
+func (r *Registry) Lease(s storage.Store, name string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) { return r.Hold(ctx, s, name) }
+}
+
 // takeTurn writes the lease if it is free, the own one, or was not renewed for 3p.
 func (r *Registry) takeTurn(tx storage.Tx, name string, l *lease, now time.Time) (turn, error) {
 	key := leasePrefix + name
