@@ -97,6 +97,9 @@ type Config struct {
 	// a port. A page that rebinds its DNS name to a loopback address gets 421.
 	TrialHosts []string
 
+	// Nodes returns how many servers of the store are live, because they share the limits; nil if there is one.
+	Nodes func() int
+
 	// Damaged gets the context and the error of each request that could not be answered. If a damaged record is the
 	// reason, the error names it. It may be nil.
 	Damaged func(context.Context, error)
@@ -161,8 +164,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("endpoint: Issuer, Keys, KeySet and Log must be set")
 	}
 	s := &Server{
-		cfg: cfg, clients: limit.NewClientLimiter(), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log), activity: activity.New(),
+		cfg: cfg, clients: limit.NewClientLimiter(cfg.Nodes), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log), activity: activity.New(),
 	}
+	s.passwords.SetShare(cfg.Nodes)
 	s.origin, s.path = origin.OfIssuer(cfg.Issuer.URL())
 	s.SetTrustedProxies(cfg.TrustedProxies)
 	documents, err := s.documents()
@@ -191,7 +195,7 @@ func New(cfg Config) (*Server, error) {
 	s.adminRoutes(s.admin)
 	s.public.damaged, s.admin.damaged = cfg.Damaged, cfg.Damaged
 	if cfg.AdminHosts != nil {
-		s.remoteRoutes(access.NewGuard(*cfg.AdminHosts, cfg.Issuer, s.refused.Count))
+		s.remoteRoutes(access.NewGuard(*cfg.AdminHosts, cfg.Issuer, cfg.Nodes, s.refused.Count))
 	}
 	s.verifyRoutes()
 	s.measure()

@@ -34,9 +34,9 @@ func (l *PasswordLimiter) Account(account string) Account {
 	now, unblocked, blocked := l.now(), l.isUnblocked(accountKey(account)), map[netip.Addr]time.Duration{} // address → for how long
 	for at, b := range l.atAddresses(account) {
 		shown.Failures += b.recent(now)
-		blocked[at.from] = b.exhausted(accountAtAddressLimits(), now)
+		blocked[at.from] = b.exhausted(l.accountAtAddressLimits(), now)
 		if a := l.addresses.get(at.from); a != nil && !unblocked && l.known.get(at) == nil {
-			blocked[at.from] = max(blocked[at.from], a.exhausted(addressLimits(), now))
+			blocked[at.from] = max(blocked[at.from], a.exhausted(l.addressLimits(), now))
 		}
 	}
 	if t := l.turnedAway.get(accountKey(account)); t != nil && !unblocked {
@@ -52,7 +52,7 @@ func (l *PasswordLimiter) Account(account string) Account {
 	return shown
 }
 
-// drawnUntil returns when an account has fewer than MaxGuesses failures if none follows.
+// drawnUntil returns when an account has fewer than maxGuesses failures if none follows.
 func (l *PasswordLimiter) drawnUntil(account string) time.Time {
 	var newest []time.Duration
 	if b := l.accounts.get(account); b != nil {
@@ -61,10 +61,11 @@ func (l *PasswordLimiter) drawnUntil(account string) time.Time {
 	if g := l.guessed.get(account); g != nil && len(g.failures) > len(newest) {
 		newest = g.failures
 	}
-	if len(newest) < MaxGuesses || newest[len(newest)-MaxGuesses]+GuessWindow <= l.now() {
+	most := l.maxGuesses()
+	if len(newest) < most || newest[len(newest)-most]+GuessWindow <= l.now() {
 		return time.Time{}
 	}
-	return l.started.Add(newest[len(newest)-MaxGuesses] + GuessWindow)
+	return l.started.Add(newest[len(newest)-most] + GuessWindow)
 }
 
 // Forget forgets where an account has logged in. Call it when the account was removed, because another

@@ -10,7 +10,7 @@ import (
 
 // R18.
 func TestFailuresOfAnAddressDoNotLimitAKnownClient(t *testing.T) {
-	l, now := NewClientLimiter(), time.Now()
+	l, now := NewClientLimiter(nil), time.Now()
 	from := netip.MustParseAddr("192.0.2.1")
 	l.Succeeded("known", from)
 	for n := range AddressFailures {
@@ -35,7 +35,7 @@ func TestFailuresOfAnAddressDoNotLimitAKnownClient(t *testing.T) {
 
 // R18.
 func TestTheClientLimiterIsBounded(t *testing.T) {
-	l, now := NewClientLimiter(), time.Now()
+	l, now := NewClientLimiter(nil), time.Now()
 	for n := range maxRemembered + 1000 {
 		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
 		l.Failed(strings.Repeat("x", n%300), a, now)
@@ -70,7 +70,7 @@ func TestAnIPv6NetworkCountsAsOneAddress(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
 	}
-	l, now := NewClientLimiter(), time.Now()
+	l, now := NewClientLimiter(nil), time.Now()
 	for range ClientFailures {
 		l.Failed("billing", netip.MustParseAddr("2001:db8:1:2::1"), now)
 	}

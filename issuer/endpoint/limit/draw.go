@@ -47,10 +47,18 @@ type draw struct {
 	waiting map[netip.Prefix]*waiter // network → the one of its attempts that waits
 }
 
+// maxGuesses is the share of MaxGuesses.
+func (l *PasswordLimiter) maxGuesses() int { return l.share.of(MaxGuesses) }
+
+// drawEvery is the time between two attempts that are checked: as many servers check one each.
+func (l *PasswordLimiter) drawEvery() time.Duration {
+	return GuessWindow / time.Duration(l.maxGuesses())
+}
+
 // isGuessed reports whether attempts at an account are drawn. Those that are being checked count as
 // failures, so that parallel attempts cannot exceed the limit.
 func (l *PasswordLimiter) isGuessed(account string, b *budget) bool {
-	return l.guesses(account)+b.running >= MaxGuesses
+	return l.guesses(account)+b.running >= l.maxGuesses()
 }
 
 // guesses returns how often an account has failed in the last GuessWindow. A guessedAccount counts for
@@ -70,8 +78,8 @@ func (l *PasswordLimiter) guesses(account string) int {
 // countGuess counts a failure that the budget of the account has already counted.
 func (l *PasswordLimiter) countGuess(account string) {
 	if g := l.guessed.get(account); g != nil {
-		g.fail(accountLimits(), l.now())
-	} else if l.guesses(account) >= MaxGuesses {
+		g.fail(l.accountLimits(), l.now())
+	} else if l.guesses(account) >= l.maxGuesses() {
 		l.guessedAccount(account)
 	}
 }
@@ -95,7 +103,7 @@ func (l *PasswordLimiter) takeDrawn(ctx context.Context, a *Attempt, b heldBudge
 		l.openDraw(g)
 	}
 	d, network := g.draw, address.Network(a.from)
-	refused := &Error{d.ends + DrawEvery - DrawTime - l.now(), LimitGuesses}
+	refused := &Error{d.ends + l.drawEvery() - DrawTime - l.now(), LimitGuesses}
 	w := l.join(d, network)
 	if w == nil {
 		return refused
@@ -111,7 +119,7 @@ func (l *PasswordLimiter) takeDrawn(ctx context.Context, a *Attempt, b heldBudge
 	case err != nil:
 		return err
 	case !w.granted:
-		return &Error{max(time.Second, d.ends+DrawEvery-DrawTime-l.now()), LimitGuesses}
+		return &Error{max(time.Second, d.ends+l.drawEvery()-DrawTime-l.now()), LimitGuesses}
 	}
 	b.budget = l.accounts.getOrAdd(a.account) // it may have been forgotten during the wait
 	b.running++
@@ -134,7 +142,7 @@ func (l *PasswordLimiter) openDraw(g *guessedAccount) {
 		if len(networks) == 0 {
 			return // all have given up: the next draw may begin at once
 		}
-		g.opens = l.now() + DrawEvery - DrawTime
+		g.opens = l.now() + l.drawEvery() - DrawTime
 		d.waiting[networks[rand.IntN(len(networks))]].granted = true
 		for _, w := range d.waiting {
 			close(w.outcome)

@@ -17,6 +17,8 @@
 // an IPv4 /24 or an IPv6 /48. Where a client or an account has succeeded before, the failures of
 // others do not limit it.
 //
+// Several servers of one store count each for itself, and each has its Share of these limits.
+//
 // The counts are in memory and bounded: the newest 10,000 of each kind are kept. An
 // attacker with more addresses than that can make the limiters forget, but cannot make
 // them grow. A restart forgets all counts.

@@ -17,12 +17,12 @@ const (
 )
 
 const (
-	failuresBeforeDelay  = 10                      // of an account from all addresses, until attempts are delayed
-	slowFailures         = failuresBeforeDelay + 4 // more do not lengthen the delay
-	maxRunningPerAddress = 20                      // attempts that are checked or delayed
-	maxDelayed           = 50                      // attempts of one account that wait out a delay
-	maxDelayedPerAddress = 2                       // those of them from one address
-	maxQueued            = 1000                    // attempts that wait for any reason, at known addresses, and at others
+	failuresBeforeDelay  = 10   // of an account from all addresses, until attempts are delayed
+	slowFailures         = 4    // more, after those, do not lengthen the delay
+	maxRunningPerAddress = 20   // attempts that are checked or delayed
+	maxDelayed           = 50   // attempts of one account that wait out a delay
+	maxDelayedPerAddress = 2    // those of them from one address
+	maxQueued            = 1000 // attempts that wait for any reason, at known addresses, and at others
 )
 
 // A PasswordLimiter limits wrong passwords. Unlike a ClientLimiter it is exact: an attempt
@@ -45,6 +45,7 @@ const (
 // are for operators.
 type PasswordLimiter struct {
 	started           time.Time
+	share             Share
 	mu                sync.Mutex
 	accounts          lru[string, budget] // owned by mu, like all below
 	addresses         lru[netip.Addr, budget]
@@ -75,10 +76,19 @@ func NewPasswordLimiter(now time.Time) *PasswordLimiter {
 	return l
 }
 
-func accountLimits() limits { return limits{failuresBeforeDelay, failuresBeforeDelay, MaxGuesses} }
-func addressLimits() limits { return limits{AddressFailures, maxRunningPerAddress, AddressFailures} }
-func accountAtAddressLimits() limits {
-	return limits{AccountFailures, AccountFailures, AccountFailures}
+// SetShare divides the limits from now on. Call it before any other method.
+func (l *PasswordLimiter) SetShare(share Share) { l.share = share }
+
+func (l *PasswordLimiter) accountLimits() limits {
+	return limits{l.share.of(failuresBeforeDelay), failuresBeforeDelay, MaxGuesses}
+}
+
+func (l *PasswordLimiter) addressLimits() limits {
+	return limits{l.share.of(AddressFailures), maxRunningPerAddress, AddressFailures}
+}
+
+func (l *PasswordLimiter) accountAtAddressLimits() limits {
+	return limits{l.share.of(AccountFailures), AccountFailures, AccountFailures}
 }
 
 // An Attempt is a login whose password is being checked. Exactly one of Failed, Succeeded
@@ -133,12 +143,12 @@ func (a *Attempt) Place() string {
 func (l *PasswordLimiter) takeAll(ctx context.Context, a *Attempt) error {
 	a.known = l.known.get(a.accountAtAddress()) != nil
 	if a.exempt = a.known || l.isUnblocked(a.account); !a.exempt {
-		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), addressLimits(), LimitAddress}); err != nil {
+		if err := l.take(ctx, a, heldBudget{l.addresses.getOrAdd(a.from), l.addressLimits(), LimitAddress}); err != nil {
 			l.remember(a, err)
 			return err
 		}
 	}
-	here := heldBudget{l.accountsAtAddress.getOrAdd(a.accountAtAddress()), accountAtAddressLimits(), LimitAccountAtAddress}
+	here := heldBudget{l.accountsAtAddress.getOrAdd(a.accountAtAddress()), l.accountAtAddressLimits(), LimitAccountAtAddress}
 	if err := l.take(ctx, a, here); err != nil || a.known {
 		return err
 	}
@@ -175,7 +185,7 @@ func (l *PasswordLimiter) take(ctx context.Context, a *Attempt, b heldBudget) er
 // takeAccount waits out the delay of an account whose budget is exhausted. It refuses only
 // when too many attempts wait.
 func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
-	b := heldBudget{l.accounts.getOrAdd(a.account), accountLimits(), LimitWaiting}
+	b := heldBudget{l.accounts.getOrAdd(a.account), l.accountLimits(), LimitWaiting}
 	if l.isGuessed(a.account, b.budget) {
 		return l.takeDrawn(ctx, a, b)
 	}
@@ -188,7 +198,7 @@ func (l *PasswordLimiter) takeAccount(ctx context.Context, a *Attempt) error {
 			return l.takeDrawn(ctx, a, b)
 		}
 	}
-	delay, here := delayAfter(b.recent(l.now())), l.accountsAtAddress.getOrAdd(a.accountAtAddress())
+	delay, here := delayAfter(b.recent(l.now()), b.maxFailures), l.accountsAtAddress.getOrAdd(a.accountAtAddress())
 	if b.running >= maxDelayed || here.delayed >= maxDelayedPerAddress || !l.mayWait(a) {
 		return &Error{delay, LimitWaiting}
 	}
@@ -222,12 +232,12 @@ func (l *PasswordLimiter) queueOf(a *Attempt) (all *int, own *budget) {
 	return &l.queued, l.addresses.getOrAdd(a.from)
 }
 
-// delayAfter returns how long an attempt waits after that many failures of its account.
-func delayAfter(failures int) time.Duration {
-	if failures < failuresBeforeDelay {
+// delayAfter returns how long an attempt waits after that many failures of its account, of which some are allowed.
+func delayAfter(failures, allowed int) time.Duration {
+	if failures < allowed {
 		return 0
 	}
-	return min(FirstDelay<<(min(failures, slowFailures)-failuresBeforeDelay), LongestDelay)
+	return min(FirstDelay<<min(failures-allowed, slowFailures), LongestDelay)
 }
 
 // unlocked runs fn without mu and counts a as waiting.
@@ -264,10 +274,10 @@ func (a *Attempt) Failed() {
 	defer l.mu.Unlock()
 	a.giveBack(true)
 	if a.exempt {
-		l.addresses.getOrAdd(a.from).fail(addressLimits(), l.now())
+		l.addresses.getOrAdd(a.from).fail(l.addressLimits(), l.now())
 	}
 	if a.known {
-		l.accounts.getOrAdd(a.account).fail(accountLimits(), l.now())
+		l.accounts.getOrAdd(a.account).fail(l.accountLimits(), l.now())
 	}
 	l.countGuess(a.account)
 }

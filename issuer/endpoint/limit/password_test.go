@@ -470,7 +470,7 @@ func TestAFewAddressesCannotFillTheHashingQueue(t *testing.T) {
 		}
 		synctest.Wait()
 		for n := range failuresBeforeDelay {
-			l.accounts.getOrAdd("alice").fail(accountLimits(), l.now()-time.Duration(n))
+			l.accounts.getOrAdd("alice").fail(l.accountLimits(), l.now()-time.Duration(n))
 		}
 		if waited, retry := l.try(t, "alice", atCafe, true); retry != 0 || waited != FirstDelay {
 			t.Errorf("while %d wait: waited %v, RetryAfter %v", l.queued, waited, retry)

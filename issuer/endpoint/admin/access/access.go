@@ -34,8 +34,8 @@ type Guard struct {
 }
 
 // NewGuard returns a Guard that has counted nothing.
-func NewGuard(hosts Hosts, i *issuer.Issuer, count func(kind string)) *Guard {
-	return &Guard{hosts: hosts, issuer: i, failed: limit.NewAddressLimiter(), count: count}
+func NewGuard(hosts Hosts, i *issuer.Issuer, share limit.Share, count func(kind string)) *Guard {
+	return &Guard{hosts: hosts, issuer: i, failed: limit.NewAddressLimiter(share), count: count}
 }
 
 // Admit refuses a request that is for another host or comes from a page.
