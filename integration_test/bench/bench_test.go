@@ -25,6 +25,15 @@ func testAccounts() accounts {
 	}
 }
 
+// A grant is the answer to a request for a token (RFC 6749, section 5.1).
+type grant struct {
+	AccessToken string `json:"access_token"`
+	TokenType   string `json:"token_type"`
+	ExpiresIn   int64  `json:"expires_in"`
+	Scope       string `json:"scope"`
+	Refresh     string `json:"refresh_token,omitempty"`
+}
+
 func testFloor(t *testing.T) (*floor, string) {
 	t.Helper()
 	c := testAccounts()
@@ -33,7 +42,7 @@ func testFloor(t *testing.T) (*floor, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(f.handler())
+	server := httptest.NewServer(f)
 	t.Cleanup(func() {
 		server.Close()
 		f.records.db.Close()
@@ -140,7 +149,7 @@ func refreshesOnDisk(t *testing.T, path string) (n int) {
 }
 
 func TestTheFloorStaysSmall(t *testing.T) {
-	for _, name := range []string{"floor.go", "floor_refresh.go"} {
+	for _, name := range []string{"floor.go", "floor_form.go", "floor_keys.go", "floor_refresh.go"} {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -247,16 +256,16 @@ func TestStatisticsAreComputedRight(t *testing.T) {
 }
 
 func TestAssertNamesTheBoundsThatAreMissed(t *testing.T) {
-	sc := scenario{name: "x", ratio: map[int]float64{16: 0.9}, spread: map[int]float64{16: 3}}
+	sc := scenario{name: "x", share: 0.9, spread: map[int]float64{16: 3}}
 	slow := result{
 		scenario: sc, connections: 16,
-		server: totals{perSecond: []float64{80, 80}, latencies: []time.Duration{1, 1, 1, 9}},
-		floor:  totals{perSecond: []float64{100, 100}},
+		server: totals{perCPU: []float64{80, 80, 95}, latencies: []time.Duration{1, 1, 1, 9}},
+		floor:  totals{perCPU: []float64{100, 100, 100}},
 	}
 	if missed := slow.missed(); len(missed) != 2 {
 		t.Errorf("missed = %q", missed)
 	}
-	slow.connections = 1 // there is no bound for it
+	slow.connections, slow.server.perCPU[0] = 1, 91 // the spread has no bound there
 	if missed := slow.missed(); len(missed) != 0 {
 		t.Errorf("missed = %q", missed)
 	}

@@ -113,6 +113,9 @@ func (r result) cpuRatios() []float64 {
 	return out
 }
 
+// shares divides the floor's CPU time per request by the server's, pair by pair.
+func (r result) shares() []float64 { return quotients(r.server.perCPU, r.floor.perCPU) }
+
 // cpuPerRequest returns the user and system time of the server's process.
 func (t totals) cpuPerRequest() time.Duration {
 	return t.cpu / time.Duration(max(1, len(t.latencies)))

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"strings"
 )
 
@@ -40,27 +41,40 @@ var (
 	headerEC  = encode([]byte(`{"alg":"ES256","kid":"` + strings.Repeat("k", 43) + `","typ":"at+jwt"}`))
 )
 
-// sign returns the token with that payload.
-func (k floorKeys) sign(audience string, payload []byte) (string, error) {
-	var signed string
-	var signature []byte
-	var err error
+// has reports whether there is a key for the audience.
+func (k floorKeys) has(audience string) bool {
+	return audience == audienceEd || audience == audienceRSA || audience == audienceEC
+}
+
+// appendToken appends the token with that payload.
+func (k floorKeys) appendToken(to []byte, audience string, payload []byte) ([]byte, error) {
+	header := headerEd
 	switch audience {
 	case audienceRSA:
-		signed = headerRSA + "." + encode(payload)
-		sum := sha256.Sum256([]byte(signed))
-		signature, err = rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, sum[:])
+		header = headerRSA
 	case audienceEC:
-		signed = headerEC + "." + encode(payload)
-		sum := sha256.Sum256([]byte(signed))
-		if signature, err = ecdsa.SignASN1(rand.Reader, k.ec, sum[:]); err == nil {
-			signature = fromDER(signature)
-		}
-	default:
-		signed = headerEd + "." + encode(payload)
-		signature = ed25519.Sign(k.ed, []byte(signed))
+		header = headerEC
 	}
-	return signed + "." + encode(signature), err
+	begin := len(to)
+	to = append(append(to, header...), '.')
+	to = base64.RawURLEncoding.AppendEncode(to, payload)
+	signature, err := k.sign(audience, to[begin:])
+	return base64.RawURLEncoding.AppendEncode(append(to, '.'), signature), err
+}
+
+func (k floorKeys) sign(audience string, input []byte) ([]byte, error) {
+	if audience == audienceEd {
+		return ed25519.Sign(k.ed, input), nil
+	}
+	sum := sha256.Sum256(input)
+	if audience == audienceRSA {
+		return rsa.SignPKCS1v15(nil, k.rsa, crypto.SHA256, sum[:])
+	}
+	signature, err := ecdsa.SignASN1(rand.Reader, k.ec, sum[:])
+	if err != nil {
+		return nil, err
+	}
+	return fromDER(signature), nil
 }
 
 // fromDER returns r and s of a signature of crypto/ecdsa in 32 octets each (RFC 7518, section 3.4). Both are shorter than 128

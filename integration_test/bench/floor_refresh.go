@@ -1,55 +1,76 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 
-	"github.com/julienschmidt/httprouter"
 	"go.etcd.io/bbolt"
 )
 
-// A refresh token of the floor has the form of Keymill's: "kmr_", the id of the session, and
-// characters that differ each time.
+// A refresh token of the floor has the form of Keymill's: "kmr_", the id of the session, and a secret, which differs
+// each time.
 const (
 	tokenChars   = 64
 	sessionChars = 26 // after "kmr_"
+	secretBytes  = 25 // behind it, in base64url
 )
 
-// recordBytes is the size of the record that a refresh writes, without its key.
-const recordBytes = 200
+// A record has the number of refreshes (4), the hash of the secret (32) and zeros. Without its key it is as long as that of Keymill's
+// shortest session.
+const recordBytes = 96
+
+var errRefreshToken = errors.New("the refresh token is invalid")
 
 // login begins a session without a password, since logins are not measured.
-func (f *floor) login(w http.ResponseWriter, r *http.Request, _ httprouter.Params) {
-	w.Header()["Content-Type"] = jsonType
+func (f *floor) login(w http.ResponseWriter, r *http.Request) {
 	session := (strings.ReplaceAll(r.RemoteAddr, ":", "-") + strings.Repeat("-", sessionChars))[:sessionChars]
-	fmt.Fprintf(w, `{"refresh":"%s"}`, tokenOf(session, 0))
+	secret, hash := newSecret()
+	record := make([]byte, recordBytes)
+	copy(record[4:], hash[:])
+	if err := f.records.update(func(b *bbolt.Bucket) error { return b.Put([]byte("session/"+session), record) }); err != nil {
+		http.Error(w, "server_error", http.StatusInternalServerError)
+		return
+	}
+	w.Header()["Content-Type"] = jsonType
+	fmt.Fprintf(w, `{"refresh":"kmr_%s%s"}`, session, secret)
 }
 
-// refresh does the minimum that keeps a session on disk: it reads the record, writes it back
-// and waits until it is synced.
+// refresh does the minimum that keeps a session on disk: it reads the record, compares the secret, writes the record
+// with the hash of the next secret and waits until it is synced.
 func (f *floor) refresh(token string) (next string, err error) {
 	if len(token) != tokenChars || !strings.HasPrefix(token, "kmr_") {
-		return "", errors.New("malformed refresh token")
+		return "", errRefreshToken
 	}
-	session := token[4 : 4+sessionChars]
-	key, record := []byte("session/"+session), make([]byte, recordBytes)
+	session, presented := token[4:4+sessionChars], sha256.Sum256([]byte(token[4+sessionChars:]))
+	secret, hash := newSecret()
+	key, record, valid := []byte("session/"+session), make([]byte, recordBytes), false
 	err = f.records.update(func(b *bbolt.Bucket) error {
 		copy(record, b.Get(key))
+		if valid = subtle.ConstantTimeCompare(record[4:4+sha256.Size], presented[:]) == 1; !valid {
+			return nil // an error would fail the other sessions of the transaction
+		}
 		binary.BigEndian.PutUint32(record, binary.BigEndian.Uint32(record)+1)
+		copy(record[4:], hash[:])
 		return b.Put(key, record)
 	})
-	return tokenOf(session, binary.BigEndian.Uint32(record)), err
+	if err == nil && !valid {
+		err = errRefreshToken
+	}
+	return "kmr_" + session + secret, err
 }
 
-func tokenOf(session string, generation uint32) string {
-	const zeros = "0000000000000000000000000000000000"
-	digits := strconv.FormatUint(uint64(generation), 10)
-	return "kmr_" + session + zeros[:tokenChars-4-sessionChars-len(digits)] + digits
+func newSecret() (secret string, hash [sha256.Size]byte) {
+	var random [secretBytes]byte
+	rand.Read(random[:])
+	secret = encode(random[:])
+	return secret, sha256.Sum256([]byte(secret))
 }
 
 // A committer is bbolt with group commit. All functions that wait run in one transaction, and

@@ -4,9 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 )
+
+// collectorPercent is the GOGC of keymill serve with as little alive as the floor has, see package collector.
+const collectorPercent = 800
 
 // serveFloor runs the process "bench floor". Its timeouts and sizes are those of keymill serve.
 func serveFloor(args []string) error {
@@ -28,8 +32,9 @@ func serveFloor(args []string) error {
 	if err != nil {
 		return err
 	}
+	debug.SetGCPercent(collectorPercent)
 	server := &http.Server{
-		Addr: *listen, Handler: f.handler(), MaxHeaderBytes: 16 << 10, IdleTimeout: 120 * time.Second,
+		Addr: *listen, Handler: f, MaxHeaderBytes: 16 << 10, IdleTimeout: 120 * time.Second,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 	}
 	return server.ListenAndServe()

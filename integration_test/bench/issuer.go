@@ -93,6 +93,18 @@ func newSigner(alg string) (crypto.Signer, error) {
 	return key, err
 }
 
+// claims are the claims of RFC 9068, section 2.2, with scope.
+type claims struct {
+	Issuer   string `json:"iss"`
+	Subject  string `json:"sub"`
+	Audience string `json:"aud"`
+	Client   string `json:"client_id"`
+	Expires  int64  `json:"exp"`
+	Issued   int64  `json:"iat"`
+	ID       string `json:"jti"`
+	Scope    string `json:"scope"`
+}
+
 // userClaims are the claims of a user's access token, as Keymill writes them.
 type userClaims struct {
 	claims

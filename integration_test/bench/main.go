@@ -4,24 +4,28 @@
 //	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
-// verbs; the floor, which does the minimum that the same requests need (see floor); and this
+// verbs, with metrics and a pinned verifier; the floor, which does the minimum that the same requests need (see floor); and this
 // program with the clients. For each scenario and number of connections the two servers are
-// loaded in turns, a second each, never both at once. So the ratio between them depends on the
+// loaded in turns, 0.4 s each, never both at once. So the ratio between them depends on the
 // code, while the requests per second depend on the machine.
 //
 //	keymill  ████      ████████      ████
 //	floor        ██████        ██████         ─▶ time
 //
-// It prints one line per scenario and number of connections:
+// There are 24 pairs of slices, in four rounds with servers of their own: two servers of one build differ by some
+// percent for as long as they run. It prints one line per scenario and number of connections:
 //
 //	server/s, floor/s  requests per second, median of the slices
-//	ratio              median of the ratios of adjacent slices, and their range
 //	p50, p99           latency that the clients measured, over all slices
-//	cpu                CPU time of the server's process per request
-//	cpu ratio          median of the ratios of adjacent slices, and the middle half of them
+//	cpu, floor cpu     CPU time of the server's process per request
+//	share              floor cpu in proportion to cpu: the median of the pairs, and the middle half of them
+//	bound, goal        the lowest median that --assert accepts, and what it is to become
 //
-// With --against BINARY the second server is that build of Keymill instead of the floor, in 24 pairs of
-// slices. It is set up in the same way, with a store of its own. ES256 is left out, which an older build does not know.
+// With --against BINARY the second server is that build of Keymill instead of the floor. It is set up in the same way, with
+// a store of its own; both have no metrics. ES256 is left out, which an older build does not know. It prints in place of share and bound:
+//
+//	ratio              of requests per second: the median of the pairs, and their range
+//	cpu ratio          cpu in proportion to that of the other build: the median of the pairs, and the middle half of them
 //
 // Two groups are measured in ten rounds, at 16 connections, with short slices. Each round starts servers of its
 // own, because two servers of one build differ by some percent for as long as they run. Compare the cpu ratio: the
@@ -133,19 +137,16 @@ func parseOptions(args []string) (options, error) {
 	return o, nil
 }
 
-func (o options) plan() (p plan, rounds int) {
-	if o.against != "" && !o.quick {
-		return plan{slices: 24, slice: time.Second}, 5
-	}
+// starts returns how often a new server starts in the group start.
+func (o options) starts() int {
 	if o.quick {
-		return plan{slices: 3, slice: 200 * time.Millisecond}, 1
+		return 1
 	}
-	return plan{slices: 8, slice: time.Second}, 5
+	return 5
 }
 
 // measure prints each result when it has it, and returns the bounds that are missed.
 func measure(o options, w io.Writer) (missed []string, err error) {
-	p, rounds := o.plan()
 	if o.against != "" && slices.Contains(o.groups, "jwks") {
 		p, rounds := o.keySetPlan()
 		if missed, err = measureKeySet(o.against, p, rounds, w); err != nil {
@@ -153,7 +154,7 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 		}
 	}
 	if slices.ContainsFunc(o.groups, o.isLoad) {
-		more, err := measureLoad(o, p, w)
+		more, err := measureLoad(o, w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err
@@ -168,7 +169,7 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 		}
 	}
 	if slices.Contains(o.groups, "start") {
-		b, err := measureStart(rounds)
+		b, err := measureStart(o.starts())
 		if err != nil {
 			return missed, err
 		}
@@ -188,31 +189,6 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 // isLoad reports whether a group needs the server and the floor, or another build for as long as the group takes.
 func (o options) isLoad(group string) bool {
 	return group == "token" || group == "refresh" || group == "jwks" && o.against == ""
-}
-
-func measureLoad(o options, p plan, w io.Writer) (missed []string, err error) {
-	servers, err := startServers(o.against)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, servers.close()) }()
-	var results []result
-	for _, sc := range scenarios() {
-		if !slices.Contains(o.groups, sc.group) || !o.isLoad(sc.group) || sc.only && o.against != "" {
-			continue
-		}
-		for _, connections := range concurrencies() {
-			r, err := compare(sc, connections, servers.keymillTarget, servers.floorTarget, p)
-			if err != nil {
-				return missed, err
-			}
-			results = append(results, r)
-			if o.against == "" {
-				missed = append(missed, r.missed()...)
-			}
-		}
-	}
-	return missed, printResults(w, results)
 }
 
 func printResults(w io.Writer, results []result) error {

@@ -33,7 +33,8 @@ type accounts struct {
 	password     string
 }
 
-// startServers starts both. against is the binary of the other build, or "" for the floor.
+// startServers starts both. against is the binary of the other build, or "" for the floor. Beside the floor, Keymill
+// has all that it does on the way of a request: metrics, a pinned verifier and the tags of records.
 func startServers(against string) (*servers, error) {
 	s := new(servers)
 	if err := s.open(against); err != nil {
@@ -43,15 +44,20 @@ func startServers(against string) (*servers, error) {
 }
 
 func (s *servers) open(against string) (err error) {
-	more := ""
-	if against == "" {
-		more = "keys:\n  algorithms: [RS256, EdDSA, ES256]\n"
-	}
-	if s.keymill, s.keymillTarget, err = startKeymill("", more); err != nil {
+	if against != "" {
+		if s.keymill, s.keymillTarget, err = startKeymill("", ""); err == nil {
+			s.other, s.floorTarget, err = startKeymill(against, "")
+		}
 		return err
 	}
-	if against != "" {
-		s.other, s.floorTarget, err = startKeymill(against, "")
+	address, err := server.FreeAddress()
+	if err != nil {
+		return err
+	}
+	if s.keymill, s.keymillTarget, err = startKeymill("", "keys:\n  algorithms: [RS256, EdDSA, ES256]\nmetrics:\n  listen: "+address+"\n"); err != nil {
+		return err
+	}
+	if _, err := pin(s.keymill, true); err != nil {
 		return err
 	}
 	status, set, err := s.keymill.Get(context.Background(), "/.well-known/jwks.json")
