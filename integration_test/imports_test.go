@@ -75,7 +75,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/mount":        {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/loginterms", "issuer/names", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -84,7 +84,8 @@ var allowedImports = map[string][]string{
 	"issuer/adminscope":         {"issuer/api", "issuer/refusal"},
 	"issuer/applied":            {"issuer/api", "issuer/record", "issuer/refusal", "storage", "storage/audit"},
 	"issuer/audience":           {"issuer/adminscope", "issuer/api", "issuer/claim", "issuer/names", "issuer/profile", "issuer/record", "issuer/refusal", "issuer/scope", "jwks", "keystore"},
-	"issuer/claim":              {"issuer/refusal"},
+	"issuer/claim":              {"issuer/object", "issuer/refusal"},
+	"issuer/object":             {},
 	"issuer/due":                {"issuer/accesstoken", "issuer/names", "issuer/record", "issuer/tally", "storage"},
 	"issuer/loginterms":         {"issuer/names", "issuer/record", "issuer/scope", "storage"},
 	"issuer/names":              {},

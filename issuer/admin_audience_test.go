@@ -230,7 +230,7 @@ func (w *world) adminClaims() claim.Token {
 
 func (w *world) signed(alg, typ string, c claim.Token) refusal.Secret {
 	w.t.Helper()
-	return refusal.Secret(must[string](w.t)(w.keys.Sign(w.t.Context(), alg, typ, plainPayload(w.t, c), w.keys.WallTime().Add(adminscope.Lifetime))))
+	return refusal.Secret(must[string](w.t)(w.keys.Sign(w.t.Context(), alg, typ, plainPayload(c), w.keys.WallTime().Add(adminscope.Lifetime))))
 }
 
 func TestATokenForTheAdminAPISaysItsClientAndScopes(t *testing.T) {

@@ -110,13 +110,10 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if p, _ := profile.Find(e.record.Profile); p.Django {
 		c.Type = "access"
 		if e.user != nil {
-			c.User = claim.DjangoUserID(e.subject)
+			c.User = e.subject
 		}
 	}
-	payload, left, err := c.Payload(claim.Layer{Of: "audience", Claims: e.record.Claims}, claim.Layer{Of: "client", Claims: e.claims}, claim.Layer{Of: "user", Claims: ofUser})
-	if err != nil {
-		return Grant{}, err
-	}
+	payload, left := c.Payload(claim.Layer{Of: "audience", Claims: e.record.Claims}, claim.Layer{Of: "client", Claims: e.claims}, claim.Layer{Of: "user", Claims: ofUser})
 	i.sayLeftOut(e, left)
 	token, err := i.mint(ctx, mintable{use: accessToken, audience: e.audience, record: e.record, alg: e.record.Alg, payload: payload, expires: expires})
 	if err != nil {

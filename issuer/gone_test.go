@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,13 +35,10 @@ func (a *bubble) tokenOf(id string, secret refusal.Secret) refusal.Secret {
 func (a *bubble) earlierToken(id string, step time.Duration) refusal.Secret {
 	a.t.Helper()
 	now := a.keys.WallTime().Add(step)
-	payload, err := json.Marshal(claim.Token{
+	payload := plainPayload(claim.Token{
 		Issuer: testURL, Subject: id, Audience: "orders", Client: id, ID: claim.NewTokenID(),
 		Issued: now.Add(-backdate).Unix(), Expires: now.Add(10 * time.Minute).Unix(),
 	})
-	if err != nil {
-		a.t.Fatal(err)
-	}
 	return refusal.Secret(must[string](a.t)(a.keys.Sign(a.t.Context(), "EdDSA", jwks.TypeAccessToken, payload, now.Add(10*time.Minute))))
 }
 

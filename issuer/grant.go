@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/object"
 	"keymill/issuer/refusal"
 )
 
@@ -32,6 +33,13 @@ type Grant struct {
 	RefreshFor time.Duration `json:"-"` // how long the refresh token is valid if it is not used
 	Alg        string        `json:"-"` // that the access token is signed with
 	Graced     bool          `json:"-"` // the refresh token was replaced before, and its successor is given out again
+}
+
+// JSON returns the answer as encoding/json writes g.
+func (g Grant) JSON() []byte {
+	room := len(g.AccessToken) + len(g.TokenType) + len(g.Scope) + len(g.Refresh) + len(`{"access_token":"","token_type":"","expires_in":86400,"scope":"","refresh_token":""}`)
+	return object.New(room).Plain("access_token", g.AccessToken).Text("token_type", g.TokenType).Number("expires_in", g.ExpiresIn).
+		TextIf("scope", g.Scope).TextIf("refresh_token", string(g.Refresh)).End()
 }
 
 // A grantFunc runs one grant. It decides about a request in one transaction of its own, and returns

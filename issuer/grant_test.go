@@ -119,6 +119,19 @@ func TestCachedRecordsAreNeverStale(t *testing.T) {
 	}
 }
 
+// TestAnAnswerIsWrittenAsEncodingJSONWritesIt, with and without what can be left out.
+func TestAnAnswerIsWrittenAsEncodingJSONWritesIt(t *testing.T) {
+	for _, g := range []Grant{
+		{AccessToken: "e30.e30.c2ln", TokenType: "Bearer", ExpiresIn: 900},
+		{AccessToken: "e30.e30.c2ln", TokenType: "Bearer", ExpiresIn: 86400, Scope: "a<b>&c d", Refresh: "kmr_-_", User: "7", Session: "s", Alg: "EdDSA"},
+	} {
+		want, err := json.Marshal(g)
+		if err != nil || string(g.JSON()) != string(want) {
+			t.Errorf("%s, want %s, %v", g.JSON(), want, err)
+		}
+	}
+}
+
 func claimsOf(t *testing.T, g Grant) map[string]any {
 	t.Helper()
 	parts := strings.Split(g.AccessToken, ".")

@@ -8,22 +8,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"keymill/issuer/object"
 )
 
 // A Token has the claims of an access token that the server sets (RFC 9068, section 2.2). Custom
 // claims follow them and cannot have one of their names.
 type Token struct {
-	Issuer   string `json:"iss"`
-	Subject  string `json:"sub"`
-	Audience string `json:"aud"`
-	Client   string `json:"client_id"`
-	Expires  int64  `json:"exp"`
-	Issued   int64  `json:"iat"`
-	ID       string `json:"jti"`
-	Scope    string `json:"scope,omitempty"`
-	Session  string `json:"sid,omitempty"`
-	Type     string `json:"token_type,omitempty"` // this and the next: simplejwt only
-	User     any    `json:"user_id,omitempty"`    // a number if the id is one, else a string
+	Issuer   string // iss
+	Subject  string // sub
+	Audience string // aud
+	Client   string // client_id
+	Expires  int64  // exp
+	Issued   int64  // iat
+	ID       string // jti
+	Scope    string // scope; left out if empty, as are all that follow
+	Session  string // sid
+	Type     string // token_type; this and the next: simplejwt only
+	User     string // user_id, which is a number if Django's primary key is one
 }
 
 // A Layer is what one record adds to the claims of a token.
@@ -37,21 +39,35 @@ type LeftOut struct{ Of, Name string }
 
 // Payload returns the claims and then those of the layers, as one JSON object. No name occurs twice, in any case:
 // the first layer that has it wins.
-func (t *Token) Payload(layers ...Layer) ([]byte, []LeftOut, error) {
-	payload, err := json.Marshal(t)
-	if err != nil {
-		return nil, nil, err
-	}
+func (t *Token) Payload(layers ...Layer) ([]byte, []LeftOut) {
+	payload := t.own()
 	layers = slices.DeleteFunc(layers, func(l Layer) bool { return len(l.Claims) == 0 })
 	if len(layers) == 0 {
-		return payload, nil, nil
+		return payload, nil
 	}
 	if len(layers) == 1 {
-		return withClaims(payload, layers[0].Claims), nil, nil
+		return withClaims(payload, layers[0].Claims), nil
 	}
 	merged, left := merge(layers)
-	return withClaims(payload, merged), left, nil
+	return withClaims(payload, merged), left
 }
+
+// own returns the claims that the server sets.
+func (t *Token) own() []byte {
+	o := object.New(payloadRoom).Text("iss", t.Issuer).Text("sub", t.Subject).Text("aud", t.Audience).Text("client_id", t.Client).
+		Number("exp", t.Expires).Number("iat", t.Issued).Text("jti", t.ID).
+		TextIf("scope", t.Scope).TextIf("sid", t.Session).TextIf("token_type", t.Type)
+	if t.User == "" {
+		return o.End()
+	}
+	if id, ok := djangoKey(t.User); ok {
+		return o.Number("user_id", id).End()
+	}
+	return o.Text("user_id", t.User).End()
+}
+
+// payloadRoom is enough for the claims of most tokens.
+const payloadRoom = 384
 
 // merge returns the claims of the layers as one object.
 func merge(layers []Layer) (merged json.RawMessage, left []LeftOut) {
@@ -102,13 +118,13 @@ func withClaims(payload []byte, claims json.RawMessage) []byte {
 // maxSafeInteger is 2^53 − 1. Some JSON readers change larger numbers.
 const maxSafeInteger = 1<<53 - 1
 
-// DjangoUserID returns an id as the claim user_id of simplejwt: a number, if Django's primary key is one.
-func DjangoUserID(id string) any {
+// djangoKey returns an id as a number, if Django's primary key is one: simplejwt writes it so.
+func djangoKey(id string) (number int64, ok bool) {
 	n, err := strconv.ParseUint(id, 10, 64)
 	if err != nil || n > maxSafeInteger || strconv.FormatUint(n, 10) != id {
-		return id
+		return 0, false
 	}
-	return n
+	return int64(n), true
 }
 
 // NewTokenID returns 128 random bits.

@@ -71,7 +71,8 @@ func (s *Server) browserLogin(w http.ResponseWriter, r *http.Request) error {
 			Reason: "session_not_ended", User: grant.User, From: s.address(r),
 		})
 	}
-	return s.answerBrowser(w, grant)
+	s.answerBrowser(w, grant)
+	return nil
 }
 
 // browserRefresh leaves the cookie as it is when it refuses. By the time the answer arrives,
@@ -90,7 +91,8 @@ func (s *Server) browserRefresh(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.loginError(r.Context(), &s.browser, err)
 	}
-	return s.answerBrowser(w, grant)
+	s.answerBrowser(w, grant)
+	return nil
 }
 
 // refreshCookie refuses two different cookies: an attacker has set one of them, and it is
@@ -137,11 +139,10 @@ func (s *Server) endSessions(r *http.Request) error {
 }
 
 // answerBrowser sends the access token in the body and the refresh token in the cookie.
-func (s *Server) answerBrowser(w http.ResponseWriter, grant issuer.Grant) error {
+func (s *Server) answerBrowser(w http.ResponseWriter, grant issuer.Grant) {
 	s.setCookie(w, grant.Refresh, grant.RefreshFor)
 	grant.Refresh = ""
-	w.Header()["Pragma"] = noCache
-	return writeJSON(w, http.StatusOK, grant)
+	writeGrant(w, grant)
 }
 
 // readBrowserBody accepts only JSON: a page of any origin can send a form without a

@@ -45,8 +45,8 @@ func (e *clientError) Unwrap() error { return e.error }
 
 // refusedAs reports whether err is a refusal with that code.
 func refusedAs(err error, code string) bool {
-	var refused *refusal.Refusal
-	return errors.As(err, &refused) && refused.Code == code
+	refused, ok := errors.AsType[*refusal.Refusal](err)
+	return ok && refused.Code == code
 }
 
 // temporarilyUnavailable is a code of RFC 6749, section 4.1.2.1, for authorization

@@ -271,10 +271,14 @@ func writeAs(w http.ResponseWriter, contentType []string, status int, v any) err
 	if err != nil {
 		return err
 	}
+	writeBody(w, contentType, status, b)
+	return nil
+}
+
+func writeBody(w http.ResponseWriter, contentType []string, status int, body []byte) {
 	w.Header()["Content-Type"] = contentType
 	w.WriteHeader(status)
-	w.Write(b) // fails only if the client has closed the connection
-	return nil
+	w.Write(body) // fails only if the client has closed the connection
 }
 
 // notBefore returns t in UTC and whole seconds, rounded up: a client that came back earlier would be

@@ -26,8 +26,14 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 			slog.String("client", short(req.Client.ClientID)), slog.String("grant", req.GrantType),
 			slog.String("scope", grant.Scope))
 	}
+	writeGrant(w, grant)
+	return nil
+}
+
+// writeGrant writes the answer to a request that got a token.
+func writeGrant(w http.ResponseWriter, grant issuer.Grant) {
 	w.Header()["Pragma"] = noCache
-	return writeJSON(w, http.StatusOK, grant)
+	writeBody(w, jsonType, http.StatusOK, grant.JSON())
 }
 
 // decide asks the issuer, unless the client failed too often from this address.

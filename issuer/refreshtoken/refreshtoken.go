@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 
 	"keymill/issuer/address"
 	"keymill/issuer/record"
@@ -60,17 +61,32 @@ type Token struct {
 // while the server runs.
 type Secrets struct {
 	database  string
+	label     []byte // that the MAC of a token begins with
 	newest    byte
 	keys      map[byte]macFunc
-	addresses macFunc // of the addresses where users have logged in; from the newest secret
+	addresses func() hash.Hash // of the addresses where users have logged in; from the newest secret
 }
 
-// A macFunc returns the MAC of one secret. It is a function, because fmt would print any other
+// A macFunc appends the MAC of the parts to b. It is a function, because fmt would print any other
 // type.
-type macFunc func() hash.Hash
+type macFunc func(b []byte, parts ...[]byte) []byte
 
+// newMAC returns the MAC of one secret. Making an HMAC costs several hashes; using one again costs none.
 func newMAC(secret []byte) macFunc {
-	return func() hash.Hash { return hmac.New(sha256.New, secret) }
+	made := &sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }}
+	return func(b []byte, parts ...[]byte) []byte {
+		h := made.Get().(hash.Hash)
+		defer made.Put(h)
+		h.Reset()
+		for _, part := range parts {
+			h.Write(part)
+		}
+		return h.Sum(b)
+	}
+}
+
+func newSecrets(database string) *Secrets {
+	return &Secrets{database: database, label: []byte(purpose + database), keys: map[byte]macFunc{}}
 }
 
 // Encode returns the refresh token t as text. t.Secret must exist: it is newest, or comes from
@@ -80,17 +96,8 @@ func (s *Secrets) Encode(t Token) refusal.Secret {
 	b[0], b[1] = version, t.Secret
 	copy(b[2:], t.Family[:])
 	binary.BigEndian.PutUint32(b[2+record.IDBytes:], t.Generation)
-	b = s.mac(t.Secret, b)[:tokenBytes]
+	b = s.keys[t.Secret](b, s.label, b)[:tokenBytes]
 	return refusal.Secret(Prefix + base64.RawURLEncoding.EncodeToString(b))
-}
-
-// mac appends the MAC of b to b.
-func (s *Secrets) mac(secret byte, b []byte) []byte {
-	h := s.keys[secret]()
-	h.Write([]byte(purpose))
-	h.Write([]byte(s.database))
-	h.Write(b)
-	return h.Sum(b)
 }
 
 // Decode returns the content of a refresh token of this store.
@@ -105,11 +112,12 @@ func (s *Secrets) Decode(text refusal.Secret) (Token, error) {
 		return t, ErrMalformed
 	}
 	t.Secret = b[1]
-	if b[0] != version || s.keys[t.Secret] == nil {
+	mac := s.keys[t.Secret]
+	if b[0] != version || mac == nil {
 		return t, ErrForged
 	}
-	header := b[:headerBytes:headerBytes]
-	if subtle.ConstantTimeCompare(s.mac(t.Secret, header)[headerBytes:tokenBytes], b[headerBytes:]) != 1 {
+	header := b[:headerBytes]
+	if subtle.ConstantTimeCompare(mac(nil, s.label, header)[:macBytes], b[headerBytes:]) != 1 {
 		return t, ErrForged
 	}
 	copy(t.Family[:], header[2:])
@@ -134,7 +142,7 @@ func SecretKey(number byte) string { return fmt.Sprintf("%s%03d", SecretPrefix, 
 
 // Load unseals the secrets of the store with that id. It makes the first one in a new store, and reports that.
 func Load(tx storage.Tx, database string, vault *keystore.Vault) (s *Secrets, first bool, err error) {
-	s = &Secrets{database: database, keys: map[byte]macFunc{}}
+	s = newSecrets(database)
 	for e, err := range tx.Scan(SecretPrefix, secretEnd) {
 		if err != nil {
 			return nil, false, err
@@ -169,7 +177,7 @@ func (s *Secrets) use(number byte, key []byte) error {
 		return nil
 	}
 	addresses, err := hkdf.Key(sha256.New, key, []byte(s.database), "keymill login address v1", sha256.Size)
-	s.newest, s.addresses = number, newMAC(addresses)
+	s.newest, s.addresses = number, func() hash.Hash { return hmac.New(sha256.New, addresses) }
 	return err
 }
 
@@ -187,13 +195,12 @@ func (s *Secrets) makeFirst(tx storage.Tx, vault *keystore.Vault) error {
 // Newest returns the number of the secret that makes MACs.
 func (s *Secrets) Newest() byte { return s.newest }
 
+var addressLabel = []byte("keymill address v1")
+
 // Fingerprint returns a short keyed hash of an address. It shows whether two addresses differ, but
 // not what they are. An IPv6 subscriber has a /64, so only that part counts.
 func (s *Secrets) Fingerprint(from netip.Addr) [4]byte {
-	h := s.keys[s.newest]()
-	h.Write([]byte("keymill address v1"))
-	h.Write(address.Subscriber(from).AsSlice())
-	return [4]byte(h.Sum(nil))
+	return [4]byte(s.keys[s.newest](nil, addressLabel, address.Subscriber(from).AsSlice()))
 }
 
 // HashOfAddresses returns the keyed hash of the addresses where users have logged in.

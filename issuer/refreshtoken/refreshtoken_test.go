@@ -10,7 +10,8 @@ import (
 
 // FuzzRefreshToken checks that only tokens of this store are accepted, each in one spelling.
 func FuzzRefreshToken(f *testing.F) {
-	s := &Secrets{database: "fuzz", newest: 1, keys: map[byte]macFunc{1: newMAC(bytes.Repeat([]byte{7}, 32))}}
+	s := newSecrets("fuzz")
+	s.newest, s.keys[1] = 1, newMAC(bytes.Repeat([]byte{7}, 32))
 	good := s.Encode(Token{1, record.ID{1, 2, 3}, 4})
 	for _, seed := range []string{"", "kmr_", string(good), string(good) + "A", "kms_" + string(good[4:])} {
 		f.Add(seed)

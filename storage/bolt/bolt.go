@@ -188,6 +188,9 @@ func (s *Store) beginRead(ctx context.Context) (tx *bbolt.Tx, err error) {
 	if err != nil {
 		return nil, storage.ErrClosed // a mapped file refuses readers for no other reason
 	}
+	if int64(tx.ID()) <= s.synced.Load() {
+		return tx, nil // the usual case
+	}
 	if err := s.guard(func() error { return s.waitSynced(ctx, int64(tx.ID())) }); err != nil {
 		tx.Rollback()
 		return nil, err

@@ -15,6 +15,7 @@ import (
 // A Signer signs with one private key.
 type Signer struct {
 	key     crypto.Signer
+	size    int               // of a signature, in bytes
 	headers map[string][]byte // typ of access tokens → base64url of {"alg","kid","typ"} and a dot
 }
 
@@ -33,7 +34,7 @@ func (s *Signer) Private() crypto.Signer {
 // New checks key with one signature: a private half that does not fit the public one
 // would otherwise be noticed by verifiers only.
 func New(key crypto.Signer, alg, kid string) (*Signer, error) {
-	s := &Signer{key: key, headers: make(map[string][]byte, len(usual))}
+	s := &Signer{key: key, size: signatureBytes(key), headers: make(map[string][]byte, len(usual))}
 	for _, typ := range usual {
 		header, err := encodeHeader(alg, kid, typ)
 		if err != nil {
@@ -93,8 +94,13 @@ func (s *Signer) sign(input []byte) ([]byte, error) {
 	return nil, errors.New("the private key is not of RSA, Ed25519 or P-256")
 }
 
-// maxSignature is the size of a signature with 8192 bits, the largest RSA key that is imported.
-const maxSignature = 8192 / 8
+// signatureBytes returns how long the signatures of the key are.
+func signatureBytes(key crypto.Signer) int {
+	if public, ok := key.Public().(*rsa.PublicKey); ok {
+		return public.Size()
+	}
+	return ed25519.SignatureSize // r and s of ES256 are as long
+}
 
 // Token returns the compact JWS (RFC 7515, section 7.1) of payload, with a header of alg, kid and typ.
 func (s *Signer) Token(alg, kid, typ string, payload []byte) (string, error) {
@@ -106,7 +112,7 @@ func (s *Signer) Token(alg, kid, typ string, payload []byte) (string, error) {
 		}
 	}
 	enc := base64.RawURLEncoding
-	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(maxSignature))
+	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(s.size))
 	out = append(out, header...)
 	out = enc.AppendEncode(out, payload)
 	signature, err := s.sign(out)

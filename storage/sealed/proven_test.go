@@ -1,0 +1,76 @@
+package sealed
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"keymill/storage"
+)
+
+// TestARecordThatWasReadIsCheckedAgainWhenItChanges: what is remembered of a record counts for exactly its bytes.
+func TestARecordThatWasReadIsCheckedAgainWhenItChanges(t *testing.T) {
+	base, s := create(t, "client/a", "one", "client/b", "one")
+	for range 2 {
+		if v, err := get(t, s, "client/a"); err != nil || v != "one" {
+			t.Fatalf("%q, %v", v, err)
+		}
+	}
+	whole, err := get(t, base, "client/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range whole {
+		changed := []byte(whole)
+		changed[n] ^= 1
+		put(t, base, "client/a", string(changed))
+		if v, err := get(t, s, "client/a"); !errors.Is(err, storage.ErrForged) {
+			t.Errorf("byte %d changed: %q, %v", n, v, err)
+		}
+	}
+	put(t, base, "client/b", whole) // the bytes of another record
+	if v, err := get(t, s, "client/b"); !errors.Is(err, storage.ErrForged) {
+		t.Errorf("moved: %q, %v", v, err)
+	}
+	put(t, base, "client/a", whole)
+	if v, err := get(t, s, "client/a"); err != nil || v != "one" {
+		t.Errorf("whole again: %q, %v", v, err)
+	}
+	put(t, s, "client/a", "two")
+	if v, err := get(t, s, "client/a"); err != nil || v != "two" {
+		t.Errorf("after a change: %q, %v", v, err)
+	}
+}
+
+// TestACallerCannotChangeWhatIsRemembered: a value belongs to the caller that has read it.
+func TestACallerCannotChangeWhatIsRemembered(t *testing.T) {
+	_, s := create(t, "client/a", "one")
+	err := s.View(t.Context(), func(r storage.Reader) error {
+		for range 3 {
+			v, err := r.Get("client/a")
+			if err != nil || string(v) != "one" {
+				t.Errorf("%q, %v", v, err)
+			}
+			copy(v, "xxx")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFewRecordsAreRemembered: no more than the bound, and none of a kind that requests write.
+func TestFewRecordsAreRemembered(t *testing.T) {
+	var p proven
+	for n := range maxProven + 100 {
+		p.add(fmt.Sprint("client/", n), []byte("stored"), tag{})
+		p.add(fmt.Sprint("family/", n), []byte("stored"), tag{})
+	}
+	if len(p.records) != maxProven {
+		t.Errorf("%d records, want %d", len(p.records), maxProven)
+	}
+	if _, found := p.find("family/1", []byte("stored")); found {
+		t.Error("a session is remembered")
+	}
+}
