@@ -136,7 +136,8 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 		if by := r.age.marked - r.servedBefore; by > 0 {
 			missing = by.Round(time.Second).String()
 		}
-		errs := []error{r.putClock(tx, rec), audit.Append(tx, r.Now(), audit.Event{
+		_, err := r.putClock(tx, rec)
+		errs := []error{err, audit.Append(tx, r.Now(), audit.Event{
 			Action: "store.accept_older", By: system, Target: r.database, Detail: map[string]string{"missing": missing},
 		})}
 		if r.cfg.Accepted != nil {

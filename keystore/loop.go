@@ -231,6 +231,9 @@ func (r *Rings) advanceRings(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			if again, _ := before.Advance(now, r.policy); again.Equal(before) {
+				return nil // another node did it
+			}
 			return r.putChange(decision{tx, now, system}, before, before)
 		})
 		if err != nil {
@@ -266,8 +269,13 @@ func (r *Rings) eraseDue(ctx context.Context) error {
 	return r.reload(ctx)
 }
 
-// erase deletes the private half of k, and with drop its public half too.
+// erase deletes the private half of k, and with drop its public half too. It does nothing if the record is not what
+// this node has read: another node has erased, dropped or revoked the key.
 func (r *Rings) erase(tx storage.Tx, k Key, drop bool) error {
+	var stored Key
+	if found, err := getJSON(tx, retiredKey(k.Alg, k.KID), &stored); err != nil || !found || !stored.Equal(k) {
+		return err
+	}
 	event := keyEvent("key.erase", k)
 	errs := []error{tx.Delete(privateKey(k.KID))}
 	if drop {

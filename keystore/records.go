@@ -126,13 +126,13 @@ func checkRing(r ring, alg string) error {
 // record in the same transaction. Otherwise, after a crash, the last clock record could be
 // older than the Sign time of a key that has already signed.
 func (r *Rings) putChange(d decision, before, after ring) error {
-	return errors.Join(r.putAdvanced(d, before, after), r.putClock(d.tx, r.clockRecordAt(d.now)))
+	return errors.Join(r.putAdvanced(d, before, after), r.putClockAt(d))
 }
 
 // putRevocation is putChange for a revocation, which a damaged clock record does not prevent: no start
 // accepts that record, so its time does not matter.
 func (r *Rings) putRevocation(d decision, before, after ring) error {
-	err := r.putClock(d.tx, r.clockRecordAt(d.now))
+	err := r.putClockAt(d)
 	if errors.Is(err, storage.ErrDamaged) {
 		err = nil
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"sync"
+	"time"
 
 	"keymill/keystore/internal/keytype"
 	"keymill/keystore/internal/schedule"
@@ -90,7 +91,8 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 		if m.err != nil {
 			return m.err
 		}
-		if err := r.addReserve(ctx, m.alg, m.key); err != nil {
+		enough := func(before ring, _ time.Time) bool { return len(before.Keys) >= 2 }
+		if err := r.add(ctx, m.alg, m.key, enough); err != nil {
 			return err
 		}
 	}
@@ -100,12 +102,18 @@ func (r *Rings) makeMissing(ctx context.Context) error {
 	return r.advanceRings(ctx)
 }
 
-// addReserve stores key as the reserve of its ring. A ring that must sign at once advances
+// addReserve stores key as the reserve of its ring, unless the ring has one by now.
+func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) error {
+	return r.add(ctx, alg, key, func(before ring, now time.Time) bool { return before.Has(now, Reserve) })
+}
+
+// add stores key as the reserve of its ring, unless the ring as it is stored has enough keys: another node
+// may have added one since this one looked. A ring that must sign at once advances
 // in the same transaction, even while the clock is frozen. Otherwise advanceRings decides
 // when the key is published and signs.
 //
 // A crash after the commit leaves a reserve, which the next start finds.
-func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) error {
+func (r *Rings) add(ctx context.Context, alg string, key crypto.Signer, enough func(before ring, now time.Time) bool) error {
 	kid, err := keytype.Thumbprint(key.Public())
 	if err != nil {
 		return err
@@ -120,13 +128,16 @@ func (r *Rings) addReserve(ctx context.Context, alg string, key crypto.Signer) e
 			return err
 		}
 		d := decision{tx, r.Now(), system}
+		if enough(before, d.now) {
+			return nil
+		}
 		k := schedule.NewKey(kid, alg, public, before.MaxLifetime)
 		after := before.Clone()
 		after.Keys = append(after.Keys, k)
 		if before.MustSignNow {
 			err = r.putChange(d, before, after)
 		} else {
-			err = errors.Join(putRing(tx, after), putJSON(tx, clockKey, r.clockRecordAt(d.now)))
+			err = errors.Join(putRing(tx, after), r.putClockAt(d))
 		}
 		return errors.Join(err, r.putPrivate(tx, kid, key), d.audit(keyEvent("key.mint", k)))
 	})

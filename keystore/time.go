@@ -69,16 +69,19 @@ func (r *Rings) readClocks() clock.Reading {
 // was up. A crash loses at most one heartbeat of it.
 func (r *Rings) writeClock(ctx context.Context, c clock.Clock) error {
 	up := r.up()
-	rec := r.clockRecord
-	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.DecisionAt(up), c.WallLag, c.ErasureAt(up), r.servedBefore+up
+	own := r.clockRecord
+	own.Highest, own.WallLag, own.ErasureTime, own.ServedTime = c.DecisionAt(up), c.WallLag, c.ErasureAt(up), r.servedBefore+up
+	var rec clock.Record
 	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
+		rec = own
 		if rec.Manifest, err = sealed.ManifestVersion(tx); err != nil {
 			return err
 		}
 		if err := r.checkManifestVersion(rec.Manifest); err != nil {
 			return err
 		}
-		return r.putClock(tx, rec)
+		rec, err = r.putClock(tx, rec)
+		return err
 	})
 	if err != nil {
 		return err
@@ -88,20 +91,28 @@ func (r *Rings) writeClock(ctx context.Context, c clock.Clock) error {
 	return nil
 }
 
-// putClock writes the clock record, and nothing over a damaged one or in place of one that is lost or older: the
+// putClock writes the clock record and returns it. Another node may have written a later one, so nothing in it goes
+// back. putClock writes nothing over a damaged record or in place of one that is lost or older than this node has seen: the
 // next start must see what became of it.
-func (r *Rings) putClock(tx storage.Tx, rec clock.Record) error {
+func (r *Rings) putClock(tx storage.Tx, rec clock.Record) (clock.Record, error) {
 	var last clock.Record
 	found, err := getJSON(tx, clockKey, &last)
 	switch {
 	case err != nil:
-		return err
+		return rec, err
 	case !found && r.clockStored:
-		return storage.Damaged(clockKey, "it is missing")
+		return rec, storage.Damaged(clockKey, "it is missing")
 	case found && last.ServedTime < r.clockRecord.ServedTime:
-		return storage.Damaged(clockKey, "it is an older one that was put back")
+		return rec, storage.Damaged(clockKey, "it is an older one that was put back")
 	}
-	return putJSON(tx, clockKey, rec)
+	rec = rec.After(last)
+	return rec, putJSON(tx, clockKey, rec)
+}
+
+// putClockAt writes the clock record of a decision.
+func (r *Rings) putClockAt(d decision) error {
+	_, err := r.putClock(d.tx, r.clockRecordAt(d.now))
+	return err
 }
 
 // clockRecordAt returns the clock record of a decision at now.

@@ -33,6 +33,24 @@ type Record struct {
 	Manifest       uint64        `json:"manifest"` // version of the manifest at that time
 }
 
+// After returns r as the record that follows last, which another node may have written: nothing that can only rise
+// goes back. WallLag stays that of the writer, whose wall clock both records are compared with.
+func (r Record) After(last Record) Record {
+	latest := func(a, b time.Time) time.Time {
+		if a.After(b) {
+			return a
+		}
+		return b
+	}
+	highest := latest(r.Highest, last.Highest)
+	r.Highest, r.WallLag = highest, r.WallLag+highest.Sub(r.Highest)
+	r.ErasureTime = latest(r.ErasureTime, last.ErasureTime)
+	r.OldCachesUntil = latest(r.OldCachesUntil, last.OldCachesUntil)
+	r.ServedTime = max(r.ServedTime, last.ServedTime)
+	r.Manifest = max(r.Manifest, last.Manifest)
+	return r
+}
+
 // A Reading is one look at the clocks of the machine.
 type Reading struct {
 	Wall  time.Time     // wall clock
