@@ -46,7 +46,7 @@ func scenarios() []scenario {
 		},
 		{
 			name: "client_credentials ES256", group: "token", caller: tokenCaller(audienceEC),
-			share: 0.70, goal: 0.88, only: true,
+			share: 0.66, goal: 0.88, only: true,
 		},
 		{
 			name: "refresh_token EdDSA", group: "refresh", caller: refreshCaller,

@@ -49,7 +49,7 @@ func generateP256() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P
 
 // Algorithms returns every algorithm that a ring can have, configured or not.
 func Algorithms() []string {
-	var names []string
+	names := make([]string, 0, len(algorithms)) // each refresh asks
 	for _, a := range algorithms {
 		names = append(names, a.name)
 	}
