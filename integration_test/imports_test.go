@@ -51,6 +51,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/manual":                {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/terminal":              {},
 	"cmd/keymill/internal/systemd":               {"cmd/keymill/internal/terminal"},
+	"cmd/keymill/internal/collector":             {},
 	"cmd/keymill/internal/connections":           {},
 	"cmd/keymill/internal/healthcheck":           {"cmd/keymill/internal/adminapi", "cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api", "issuer/origin"},
 	"cmd/keymill/internal/tlsfiles":              {"cmd/keymill/internal/config", "cmd/keymill/internal/terminal", "issuer/api"},

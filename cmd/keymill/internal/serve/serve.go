@@ -27,12 +27,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"runtime/debug"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"keymill/cmd/keymill/internal/collector"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/systemd"
@@ -95,7 +94,7 @@ func (s *server) serve(ctx context.Context, o Options) error {
 	if links := s.config.ServiceLinks(); len(links) > 0 {
 		s.log.Debug("ignoring variables that Kubernetes sets for its Services", "variables", strings.Join(links, " "))
 	}
-	collectLess()
+	defer collector.Follow()()
 	if err := s.readSecrets(); err != nil {
 		return err
 	}
@@ -165,15 +164,6 @@ func WeakKeyFault(ctx context.Context, file storage.Store, key keystore.MasterKe
 		return fmt.Errorf("%w; besides, %s", err, terminal.Plain(weak))
 	}
 	return weak
-}
-
-// collectLess lets the heap grow to three times its live size instead of twice. The live
-// heap is small, about 5 MB, so under load the collector would run 40 times a second and
-// take a tenth of the processor. GOGC in the environment overrides it.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
 }
 
 // Harden protects the keys in memory from other processes and from crash files: no core
