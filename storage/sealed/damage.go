@@ -3,6 +3,7 @@ package sealed
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -28,8 +29,8 @@ func kindOf(key string) string {
 	return kind
 }
 
-// add remembers a damaged record, and returns e.
-func (d *damage) add(e *storage.DamageError) error {
+// add remembers a damaged record.
+func (d *damage) add(e *storage.DamageError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	kind := kindOf(e.Key)
@@ -43,13 +44,19 @@ func (d *damage) add(e *storage.DamageError) error {
 		d.keys[kind][e.Key] = e
 		d.some.Store(true)
 	}
-	return e
+}
+
+// has reports whether the record is remembered.
+func (d *damage) has(key string) bool {
+	if !d.some.Load() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.keys[kindOf(key)][key] != nil
 }
 
 func (d *damage) remove(key string) {
-	if !d.some.Load() {
-		return
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	kind := kindOf(key)
@@ -73,17 +80,50 @@ func (d *damage) list() (out []*storage.DamageError) {
 	return out
 }
 
-// verify returns the value of a stored record and its tag, and remembers whether the tag fits.
+// A finding is a record that a run has found damaged or, with a nil damage, whole again. It is kept until the run
+// counts: one that is discarded may have read an older record, or a page of the manifest of another instant.
+type finding struct {
+	key    string
+	damage *storage.DamageError
+}
+
+// settle remembers what the last run has found, if its result is that of the transaction.
+func (r *reader) settle(err error) {
+	if len(r.found) == 0 || !same(err, r.result) {
+		return
+	}
+	for _, f := range r.found {
+		if f.damage == nil {
+			r.damage.remove(f.key)
+		} else {
+			r.damage.add(f.damage)
+		}
+	}
+}
+
+// same reports whether a and b are the same error. A type that cannot be compared is not.
+func same(a, b error) bool {
+	return a == nil && b == nil || a != nil && reflect.ValueOf(a).Comparable() && a == b
+}
+
+func (r *reader) noteDamage(e *storage.DamageError) error {
+	r.found = append(r.found, finding{e.Key, e})
+	return e
+}
+
+// verify returns the value of a stored record and its tag, and notes whether the tag fits.
 func (r *reader) verify(key string, stored []byte) ([]byte, tag, error) {
 	value, sum, ok := r.state.check(key, stored)
 	if !ok {
-		return nil, tag{}, r.damage.add(&storage.DamageError{Key: key, Err: storage.ErrForged})
+		return nil, tag{}, r.noteDamage(&storage.DamageError{Key: key, Err: storage.ErrForged})
 	}
-	r.damage.remove(key)
+	if len(r.found) > 0 || r.damage.has(key) {
+		r.found = append(r.found, finding{key: key})
+	}
 	return value, sum, nil
 }
 
-// damaged returns an error for a record that is missing or older, and remembers it.
+// damaged returns an error for a record that is missing or older, and notes it.
 func (r *reader) damaged(key, why string) error {
-	return r.damage.add(&storage.DamageError{Key: key, Err: fmt.Errorf("%w: %s", storage.ErrDamaged, why)})
+	return r.noteDamage(&storage.DamageError{Key: key, Err: fmt.Errorf("%w: %s", storage.ErrDamaged, why)})
 }

@@ -111,8 +111,7 @@ func (s *Store) olderKeys(ctx context.Context, start string) (keys []string, las
 //
 // A crash before the commit leaves the cursor where it was; after it, Retag continues from there.
 func (s *Store) retag(ctx context.Context, keys []string, end string) (done int, cursor string, err error) {
-	err = s.base.Update(ctx, func(base storage.Tx) error {
-		t := s.transaction(base)
+	err = s.update(ctx, func(t *transaction) error {
 		return t.run(func(storage.Tx) error {
 			if err := t.loadRoot(); err != nil {
 				return err

@@ -117,19 +117,36 @@ func newStore(base storage.Store, keys Keys) (*Store, error) {
 func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	// The state is read before the View begins: the records that fn sees are at least as new.
 	st := s.state.Load()
-	return s.base.View(ctx, func(r storage.Reader) error {
-		return fn(&reader{base: r, state: st, damage: &s.damage})
+	run := new(reader) // of all runs, which follow one another: a reader for each would cost bbolt an allocation
+	err := s.base.View(ctx, func(r storage.Reader) error {
+		*run = reader{base: r, state: st, damage: &s.damage}
+		run.result = fn(run)
+		return run.result
 	})
+	run.settle(err)
+	return err
 }
 
 // Update implements storage.Store.
 func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
-	return s.base.Update(ctx, func(tx storage.Tx) error {
-		if err := s.transaction(tx).run(fn); err != nil || !storage.IsRehearsal(ctx) {
+	return s.update(ctx, func(t *transaction) error {
+		if err := t.run(fn); err != nil || !storage.IsRehearsal(ctx) {
 			return err
 		}
 		return storage.ErrRehearsed
 	})
+}
+
+// update runs fn, and then remembers the damage that the run which counts has found.
+func (s *Store) update(ctx context.Context, fn func(*transaction) error) error {
+	run := new(transaction)
+	err := s.base.Update(ctx, func(tx storage.Tx) error {
+		*run = s.transaction(tx)
+		run.result = fn(run)
+		return run.result
+	})
+	run.settle(err)
+	return err
 }
 
 // Create runs fn as the first transaction of a store.
@@ -151,11 +168,12 @@ func Change(tx storage.Tx, keys Keys, fn func(storage.Tx) error) error {
 		return err
 	}
 	s.state.Load().changing = true // no one else has s
-	return s.transaction(tx).run(fn)
+	t := s.transaction(tx)
+	return t.run(fn)
 }
 
-func (s *Store) transaction(tx storage.Tx) *transaction {
-	return &transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
+func (s *Store) transaction(tx storage.Tx) transaction {
+	return transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
 }
 
 // Status returns that of the store below.
@@ -175,7 +193,9 @@ func untagged(key string) bool { return key == "meta" || key == "keyring" }
 type reader struct {
 	base   storage.Reader
 	state  *state
-	damage *damage
+	damage *damage   // of the Store
+	found  []finding // in this run of the function
+	result error     // of this run
 }
 
 func (r *reader) Get(key string) ([]byte, error) {
