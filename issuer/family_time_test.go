@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // A bubble is a server in a synctest bubble, where the test controls the time. The server has a real
@@ -45,7 +46,7 @@ func (a *bubble) start() {
 	if _, err := keystore.Create(a.t.Context(), a.file, keys, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		a.t.Fatal(err)
 	}
-	if a.keys, err = keystore.Open(a.t.Context(), a.file, keys); err != nil {
+	if a.keys, err = keystore.Open(a.t.Context(), storagetest.RerunningIfAsked(a.file), keys); err != nil {
 		a.t.Fatal(err)
 	}
 	a.store = a.keys.Store()

@@ -12,7 +12,6 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/audit"
-	"keymill/storage/bolt"
 	"keymill/storage/sealed"
 )
 
@@ -56,7 +55,7 @@ func (a *aged) openMark() *sealed.Mark {
 }
 
 // open opens the store and its mark. The caller closes the file.
-func (a *aged) open(token string) (*Rings, *bolt.Store, error) {
+func (a *aged) open(token string) (*Rings, storage.Store, error) {
 	a.t.Helper()
 	file := openStore(a.t, a.path())
 	cfg := a.cfg

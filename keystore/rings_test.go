@@ -20,6 +20,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // trial returns the fastest schedule that the configuration allows.
@@ -30,18 +31,18 @@ func trial(master MasterKey) Config {
 	}
 }
 
-func openStore(t *testing.T, path string) *bolt.Store {
+func openStore(t *testing.T, path string) storage.Store {
 	t.Helper()
 	s, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return s
+	return storagetest.RerunningIfAsked(s)
 }
 
 // newRings opens a new store with one EdDSA ring, whose tokens live for a minute.
-func newRings(t *testing.T) (*Rings, *bolt.Store) {
+func newRings(t *testing.T) (*Rings, storage.Store) {
 	t.Helper()
 	s := openStore(t, filepath.Join(t.TempDir(), "db"))
 	return ringsOf(t, s), s

@@ -18,6 +18,7 @@ import (
 	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // TestNoTokenOutlivesItsKey: with any sequence of rotations, crashes, clock steps and cache
@@ -185,8 +186,9 @@ func (w *world) start() {
 		MaxAge: 5 * time.Minute, Heartbeat: 20 * time.Minute, Master: w.master,
 		Changed: func(keys []PublicKey) { w.publish(handler, keys) },
 	}
-	create(w.t, w.store, cfg)
-	w.rings, err = open(w.t.Context(), w.store, cfg, func() time.Time { return time.Now().Add(w.wrong()) })
+	s := storagetest.RerunningIfAsked(w.store)
+	create(w.t, s, cfg)
+	w.rings, err = open(w.t.Context(), s, cfg, func() time.Time { return time.Now().Add(w.wrong()) })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ func (d *dryRun) View(ctx context.Context, fn func(Reader) error) error {
 
 // Update keeps the writes of fn in memory. It runs in a View of base, so fn sees one state.
 func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
-	return d.base.View(ctx, func(r Reader) error {
+	var states []keyState
+	err := d.base.View(ctx, func(r Reader) error {
 		kept := d.overlay(r)
 		defer kept.End()
 		tx := NewOverlay(kept)
@@ -43,9 +44,13 @@ func (d *dryRun) Update(ctx context.Context, fn func(Tx) error) error {
 				return err
 			}
 		}
-		d.states = slices.DeleteFunc(kept.states, func(k keyState) bool { return !k.written })
+		states = slices.DeleteFunc(kept.states, func(k keyState) bool { return !k.written })
 		return nil
 	})
+	if err == nil {
+		d.states = states // only now: the View may run fn more than once
+	}
+	return err
 }
 
 // Status returns that of base.

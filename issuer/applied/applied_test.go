@@ -14,6 +14,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 func newMarks(t *testing.T) (*Marks, *[]error) {
@@ -25,7 +26,7 @@ func newMarks(t *testing.T) (*Marks, *[]error) {
 	t.Cleanup(func() { store.Close() })
 	damaged := &[]error{}
 	now := time.Date(2026, 11, 28, 20, 0, 0, 5, time.UTC) // each decision is a second later
-	return &Marks{Store: store, Now: func() time.Time { now = now.Add(time.Second); return now }, Damaged: func(err error) { *damaged = append(*damaged, err) }}, damaged
+	return &Marks{Store: storagetest.RerunningIfAsked(store), Now: func() time.Time { now = now.Add(time.Second); return now }, Damaged: func(err error) { *damaged = append(*damaged, err) }}, damaged
 }
 
 func namesOf(list []api.Applied) (names []string) {

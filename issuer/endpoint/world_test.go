@@ -28,6 +28,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // A world is a Server with a real store, real keys and both listeners.
@@ -171,7 +172,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	if _, err := keystore.Create(t.Context(), w.file, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		t.Fatal(err)
 	}
-	if w.keys, err = keystore.Open(t.Context(), w.file, cfg); err != nil {
+	if w.keys, err = keystore.Open(t.Context(), storagetest.RerunningIfAsked(w.file), cfg); err != nil {
 		t.Fatal(err)
 	}
 	w.store = w.keys.Store()

@@ -15,13 +15,14 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // A world is an Outbox over a real store.
 type world struct {
 	*Outbox
 	t     *testing.T
-	store *bolt.Store
+	store storage.Store
 	path  string
 }
 
@@ -36,10 +37,11 @@ func newWorld(t *testing.T) *world {
 // open does what a start of the server does.
 func (w *world) open() {
 	w.t.Helper()
-	var err error
-	if w.store, err = bolt.Open(w.path, bolt.Options{}); err != nil {
+	file, err := bolt.Open(w.path, bolt.Options{})
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.store = storagetest.RerunningIfAsked(file)
 	if w.Outbox, err = Open(w.t.Context(), Config{Store: w.store, Now: time.Now, WallTime: time.Now}); err != nil {
 		w.t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // A world is a store and the clean-up that calls Check.
@@ -27,7 +28,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return &world{t, store, time.Date(2027, 1, 31, 12, 0, 0, 5, time.UTC), map[string]time.Time{}}
+	return &world{t, storagetest.RerunningIfAsked(store), time.Date(2027, 1, 31, 12, 0, 0, 5, time.UTC), map[string]time.Time{}}
 }
 
 // times has a decision clock that is ahead, as after a downtime.

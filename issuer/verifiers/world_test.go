@@ -18,6 +18,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 const testURL = "https://id.example.com/.well-known/jwks.json"
@@ -79,7 +80,7 @@ func must[T any](v T, err error) T {
 
 func (w *world) openKeys() {
 	w.t.Helper()
-	w.keys = must(keystore.Open(context.Background(), w.file, w.keysOf))
+	w.keys = must(keystore.Open(context.Background(), storagetest.RerunningIfAsked(w.file), w.keysOf))
 	w.store = &faultyStore{Store: w.keys.Store()}
 }
 

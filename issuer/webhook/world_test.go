@@ -29,6 +29,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // A world is a Sender with a real store, real keys, and a receiver that verifies what it
@@ -89,7 +90,7 @@ func (w *world) open(url string) {
 	if _, err := keystore.Create(w.t.Context(), file, cfg, "test", "test"); err != nil && !errors.Is(err, keystore.ErrExists) {
 		w.t.Fatal(err)
 	}
-	keys, err := keystore.Open(w.t.Context(), file, cfg)
+	keys, err := keystore.Open(w.t.Context(), storagetest.RerunningIfAsked(file), cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -29,7 +30,7 @@ func openStore(t *testing.T) storage.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return s
+	return storagetest.RerunningIfAsked(s)
 }
 
 // decide appends n events in transactions of at most 60. They are numbered from first and

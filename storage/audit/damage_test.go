@@ -52,8 +52,9 @@ func deleteAll(tx storage.Tx, first, last uint64) (err error) {
 // logged returns the records of the log, key by key.
 func logged(t *testing.T, s storage.Store) map[string]string {
 	t.Helper()
-	found := map[string]string{}
+	var found map[string]string
 	err := s.View(t.Context(), func(r storage.Reader) error {
+		found = map[string]string{}
 		for e, err := range r.Scan(logPrefix, logEnd) {
 			if err != nil {
 				return err

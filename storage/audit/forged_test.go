@@ -13,6 +13,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/bolt"
 	"keymill/storage/sealed"
+	"keymill/storage/storagetest"
 )
 
 // sealedStore returns a store that checks tags, and the one below it.
@@ -29,7 +30,7 @@ func sealedStore(t *testing.T) (s *sealed.Store, base storage.Store) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = sealed.New(t.Context(), base, keys); err != nil {
+	if s, err = sealed.New(t.Context(), storagetest.RerunningIfAsked(base), keys); err != nil {
 		t.Fatal(err)
 	}
 	return s, base
@@ -38,8 +39,9 @@ func sealedStore(t *testing.T) (s *sealed.Store, base storage.Store) {
 // stored returns the bytes of a range below the tags.
 func stored(t *testing.T, base storage.Store, start, end string) map[string]string {
 	t.Helper()
-	found := map[string]string{}
+	var found map[string]string
 	if err := base.View(t.Context(), func(r storage.Reader) error {
+		found = map[string]string{}
 		for e, err := range r.Scan(start, end) {
 			if err != nil {
 				return err

@@ -83,9 +83,14 @@ func Read(ctx context.Context, s storage.Store, q Query) (Page, error) {
 	q.Filter = q.wholeSeconds()
 	d := reading{q: q, Page: Page{Next: q.From, More: true}, waiting: err != nil, begins: true}
 	for d.More && !d.full() {
-		if err := s.View(ctx, d.view); err != nil {
+		var next reading
+		if err := s.View(ctx, func(r storage.Reader) error {
+			next = d // each run of the function begins here
+			return next.view(r)
+		}); err != nil {
 			return Page{}, err
 		}
+		d = next
 	}
 	return d.Page, nil
 }

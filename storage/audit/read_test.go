@@ -131,12 +131,13 @@ type countingStore struct {
 }
 
 func (c *countingStore) View(ctx context.Context, fn func(storage.Reader) error) error {
-	return c.Store.View(ctx, func(r storage.Reader) error {
-		n := 0
-		err := fn(countingReader{r, &n})
-		c.read, c.most = c.read+n, max(c.most, n)
-		return err
+	n := 0 // in the run that counts
+	err := c.Store.View(ctx, func(r storage.Reader) error {
+		n = 0
+		return fn(countingReader{r, &n})
 	})
+	c.read, c.most = c.read+n, max(c.most, n)
+	return err
 }
 
 type countingReader struct {

@@ -64,10 +64,10 @@ func after(key string) string { return key + "\x00" }
 func (s *Store) ReadBelow(ctx context.Context, prefixes ...string) (records []storage.Entry, err error) {
 	var c comparison
 	err = s.View(ctx, func(r storage.Reader) (err error) {
+		records, c = nil, comparison{}
 		if _, c.expected, err = r.(*reader).readManifest(); err != nil {
 			return err
 		}
-		c.found, records = nil, nil
 		maps.DeleteFunc(c.expected, func(key string, _ []byte) bool {
 			return !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p) })
 		})
@@ -106,10 +106,19 @@ func (r *reader) readManifest() (m *root, expected map[string][]byte, err error)
 	return m, expected, nil
 }
 
-// A comparison collects what differs.
+// A comparison collects what differs. Each run of a function makes its own.
 type comparison struct {
-	expected map[string][]byte // key → tag, of the records not seen yet
+	expected map[string][]byte // key → tag, of all records
+	seen     []string
 	found    []error
+}
+
+// append adds what a run of the next page has found.
+func (c *comparison) append(page comparison) {
+	c.seen = append(c.seen, page.seen...)
+	for _, err := range page.found {
+		c.add(err)
+	}
 }
 
 func (c *comparison) add(err error) {
@@ -120,6 +129,9 @@ func (c *comparison) add(err error) {
 
 // result returns what differs, also the records that were not seen.
 func (c *comparison) result() error {
+	for _, key := range c.seen {
+		delete(c.expected, key)
+	}
 	for _, key := range slices.Sorted(maps.Keys(c.expected)) {
 		c.add(differs(key, c.expected[key], nil))
 	}
@@ -136,8 +148,10 @@ func (c *comparison) result() error {
 // compare compares the records of one range, in Views of 1,000 records.
 func (s *Store) compare(ctx context.Context, version uint64, start, end string, c *comparison) error {
 	for start != "" {
-		next := ""
+		var next string
+		var page comparison
 		err := s.View(ctx, func(r storage.Reader) error {
+			next, page = "", comparison{expected: c.expected}
 			if v, err := ManifestVersion(r); err != nil {
 				return err
 			} else if v != version {
@@ -148,7 +162,7 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 				if err != nil {
 					return err
 				}
-				c.compare(r.(*reader), e)
+				page.compare(r.(*reader), e)
 				if n++; n == entriesPerView {
 					next = after(e.Key)
 					break
@@ -159,6 +173,7 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 		if err != nil {
 			return err
 		}
+		c.append(page)
 		start = next
 	}
 	return nil
@@ -166,11 +181,10 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 
 // compare compares one record with its entry, and returns its value.
 func (c *comparison) compare(r *reader, e storage.Entry) []byte {
-	expected := c.expected[e.Key]
-	delete(c.expected, e.Key)
+	c.seen = append(c.seen, e.Key)
 	value, sum, err := r.verify(e.Key, e.Value)
 	if err == nil {
-		err = differs(e.Key, expected, sum[:])
+		err = differs(e.Key, c.expected[e.Key], sum[:])
 	}
 	if err != nil {
 		c.add(err)

@@ -30,6 +30,7 @@ func TestARehearsalWritesNothing(t *testing.T) {
 	}
 	var got []string
 	err = s.View(t.Context(), func(r storage.Reader) error {
+		got = nil
 		for e, err := range r.Scan("client/", storage.EndOf("client/")) {
 			if err != nil {
 				return err

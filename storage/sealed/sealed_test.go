@@ -26,7 +26,7 @@ func openBase(t testing.TB, dir string) storage.Store {
 // open returns a Store over base.
 func open(t testing.TB, base storage.Store, keys Keys) *Store {
 	t.Helper()
-	s, err := New(t.Context(), base, keys)
+	s, err := New(t.Context(), storagetest.RerunningIfAsked(base), keys)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 
@@ -25,6 +26,19 @@ import (
 // What a test expects of s it can expect of this store, unless it counts runs.
 func Rerunning(s storage.Store) storage.Store {
 	return &rerunning{Store: s, seed: maphash.MakeSeed(), old: map[string][]byte{}}
+}
+
+// RerunningIfAsked returns Rerunning(s) if the environment variable KEYMILL_RERUN is set, and s otherwise. Tests
+// that open a store call it, so this runs all tests of a package on stores that discard runs:
+//
+//	KEYMILL_RERUN=1 go test ./issuer
+//
+// A test that sets the variable and calls others runs these always.
+func RerunningIfAsked(s storage.Store) storage.Store {
+	if os.Getenv("KEYMILL_RERUN") == "" {
+		return s
+	}
+	return Rerunning(s)
 }
 
 // maxOld bounds the memory of a rerunning.

@@ -17,6 +17,7 @@ import (
 
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 var published = time.Date(2026, 11, 28, 12, 0, 0, 500, time.UTC)
@@ -42,7 +43,7 @@ func openStore(t *testing.T) storage.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return s
+	return storagetest.RerunningIfAsked(s)
 }
 
 func load(t *testing.T, s storage.Store) *Book {
