@@ -189,3 +189,26 @@ func (c *Cluster) Set(t testing.TB, name, value string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// SmallDisk mounts a disk of that size for a tablespace, until the test ends. It needs root.
+func (c *Cluster) SmallDisk(t testing.TB, size string) string {
+	t.Helper()
+	dir := c.file("disk")
+	options := "size=" + size
+	if c.as != nil {
+		options += fmt.Sprintf(",uid=%d,gid=%d,mode=700", c.as.Uid, c.as.Gid)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v %s", err, out)
+	}
+	t.Cleanup(func() {
+		c.Stop(Immediate) // it has files open there
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v %s", err, out)
+		}
+	})
+	return dir
+}
