@@ -59,6 +59,10 @@ var table = map[string]row{
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 
+	"postgres-skews":    {20, 400}, // rounds in which three nodes could contradict each other
+	"postgres-cuts":     {40, 800}, // times that all connections are cut under load, with lost answers
+	"postgres-restarts": {1, 10},   // of a server under load, in each of two ways
+
 	"idle-connections": {250, 5_000}, // held while probes ask for tokens
 	"slow-clients":     {50, 1_000},  // that send half of a header or of a body, at the same time
 	"slow-readers":     {10, 100},    // that never read their answers

@@ -135,13 +135,29 @@ func (c *Cluster) Stop(mode syscall.Signal) {
 	<-c.ended
 }
 
+// Begin starts a server that was stopped.
+func (c *Cluster) Begin(t testing.TB) {
+	t.Helper()
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Restart stops the server and starts it again.
 func (c *Cluster) Restart(t testing.TB, mode syscall.Signal) {
 	t.Helper()
 	c.Stop(mode)
-	if err := c.start(); err != nil {
+	c.Begin(t)
+}
+
+// Log returns what the server has logged.
+func (c *Cluster) Log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(c.file("log"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
 }
 
 func (c *Cluster) remove() {
