@@ -48,3 +48,8 @@ func scanned(start, end string, records ...optimistic.Record) part {
 		b.Spans = append(b.Spans, optimistic.Span{Start: start, End: end, Records: records})
 	}
 }
+
+// at is a record of a span.
+func at(key string, version int64) optimistic.Record {
+	return optimistic.Record{Key: key, Version: version}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -153,7 +154,7 @@ func explain(err error) string {
 		return "the server is a standby, or all hosts are. Name the primary"
 	case errors.Is(err, errReadOnly):
 		return errReadOnly.Error() + ". Turn it off"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, net.ErrClosed): // closer closes what is silent
 		return "the server does not answer in time"
 	}
 	return "no connection: " + oneLine(rootOf(err).Error())

@@ -19,11 +19,11 @@ type load struct {
 	stopped chan struct{}
 	running sync.WaitGroup
 
-	acknowledged, unknown, failed, lost atomic.Int64
-	mu                                  sync.Mutex
-	last                                time.Time     // of an acknowledgement; guarded by mu
-	gap                                 time.Duration // the longest time without one; guarded by mu
-	problem                             error         // the last error; guarded by mu
+	acknowledged, unknown, failed atomic.Int64
+	mu                            sync.Mutex
+	last                          time.Time     // of an acknowledgement; guarded by mu
+	gap                           time.Duration // the longest time without one; guarded by mu
+	problem                       error         // the last error; guarded by mu
 }
 
 const committersOfLoad = 2
