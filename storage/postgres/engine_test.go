@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 
@@ -210,6 +211,8 @@ func TestASnapshotDoesNotChange(t *testing.T) {
 		commit(t, e, puts(fmt.Sprintf("p/%05d", i), "1"))
 	}
 	var kept storage.Reader
+	var next func() (storage.Entry, error, bool)
+	var stop func()
 	problem := errors.New("the function's own")
 	err := e.Snapshot(context.Background(), func(r storage.Reader) error {
 		kept = r
@@ -223,6 +226,8 @@ func TestASnapshotDoesNotChange(t *testing.T) {
 		if _, err := r.Get("é"); !errors.Is(err, storage.ErrLimit) {
 			t.Errorf("Get of a key that cannot be: %v", err)
 		}
+		next, stop = iter.Pull2(r.Scan("p/00001", "p/00002"))
+		next()
 		n := 0
 		for _, err := range r.Scan("p/", "p0") {
 			if err != nil {
@@ -240,6 +245,15 @@ func TestASnapshotDoesNotChange(t *testing.T) {
 	}
 	if _, err := kept.Get("a"); !errors.Is(err, errEnded) {
 		t.Errorf("a reader that was kept: %v", err)
+	}
+	defer stop()
+	if _, err, more := next(); !more || !errors.Is(err, errEnded) {
+		t.Errorf("a scan that was kept: %t, %v", more, err)
+	}
+	for _, err := range kept.Scan("", "") {
+		if !errors.Is(err, errEnded) {
+			t.Errorf("a scan of a reader that was kept: %v", err)
+		}
 	}
 	if idle := e.reads.Stat().IdleConns(); idle == 0 {
 		t.Error("the connection of the snapshot was not given back")

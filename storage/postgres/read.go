@@ -195,11 +195,11 @@ func (r *reader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 				return
 			}
 			for _, record := range page {
-				if r.ended {
-					yield(storage.Entry{}, errEnded)
+				if !yield(storage.Entry{Key: record.Key, Value: record.Value}, nil) {
 					return
 				}
-				if !yield(storage.Entry{Key: record.Key, Value: record.Value}, nil) {
+				if r.ended { // iter.Pull can keep the iterator longer
+					yield(storage.Entry{}, errEnded)
 					return
 				}
 			}
