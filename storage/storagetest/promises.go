@@ -296,3 +296,23 @@ func aClosedStoreRefuses(t *testing.T, s storage.Store) {
 		t.Errorf("second close: %v", err)
 	}
 }
+
+// aStoreThatWorksSaysSo, and no call fails for its end, also after a refusal of its caller.
+func aStoreThatWorksSaysSo(t *testing.T, s storage.Store) {
+	refused := errors.New("refused")
+	err := tryUpdate(t, s, func(*run, storage.Tx) error { return refused })
+	for range 2 {
+		if st := s.Status(); st.Failed != nil || st.Away != nil || !st.Since.IsZero() || st.Bytes < -1 {
+			t.Errorf("the Status is %+v", st)
+		}
+		if storage.Ended(s, err) {
+			t.Errorf("%v ends a loop", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tryUpdate(t, s, func(*run, storage.Tx) error { return nil }); !storage.Ended(s, err) {
+		t.Errorf("%v ends no loop", err)
+	}
+}

@@ -30,6 +30,9 @@ type Suite struct {
 	// OpenSecond opens the store of dir while others have it open, as another node does. It is nil
 	// for a store that only one process can use.
 	OpenSecond func(t *testing.T, dir string) storage.Store
+
+	// Cut ends all connections between the stores of dir and their engine. It is nil for a store without connections.
+	Cut func(t *testing.T, dir string)
 }
 
 // Run tests the stores of suite.
@@ -59,6 +62,7 @@ func Run(t *testing.T, suite Suite) {
 		{"AnEndedTransactionRefusesUse", anEndedTransactionRefusesUse},
 		{"AnEndedScanRefusesUse", anEndedScanRefusesUse},
 		{"AClosedStoreRefuses", aClosedStoreRefuses},
+		{"AStoreThatWorksSaysSo", aStoreThatWorksSaysSo},
 	} {
 		t.Run(promise.name, func(t *testing.T) {
 			s := open(t, t.TempDir())
@@ -69,6 +73,7 @@ func Run(t *testing.T, suite Suite) {
 	t.Run("ReopeningKeepsEverything", func(t *testing.T) {
 		reopeningKeepsEverything(t, open)
 	})
+	testTogether(t, suite)
 }
 
 func reopeningKeepsEverything(t *testing.T, open func(*testing.T, string) storage.Store) {
