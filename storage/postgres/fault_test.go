@@ -24,12 +24,13 @@ func TestFaultsOfAConnectionAreNamed(t *testing.T) {
 	secret := c.URL(postgrestest.Secret, name)
 	tls := fmt.Sprintf("postgres://keymill@localhost:%d/%s?sslmode=verify-full", c.Port, name)
 	wrongName := fmt.Sprintf("postgres://keymill@127.0.0.1:%d/%s?sslmode=verify-full&sslrootcert=%s", c.Port, name, c.CA)
-	plain := postgrestest.Start(t, "ssl=off")
+	poor := postgrestest.Start(t, "ssl=off", "fsync=off")
+	poorURL := poor.Database(t)
 	for _, tt := range []struct {
 		name   string
 		config Config
 		want   []string
-		away   bool // it can go away by itself
+		away   bool // the fault is of the connection and not of the database
 	}{
 		{"a wrong password", Config{URL: secret, Password: password("hunter2")}, []string{"refuses the password", "28P01", "PostgreSQL secret@127.0.0.1"}, true},
 		{"no password", Config{URL: secret}, []string{"refuses the password", "28P01"}, true},
@@ -37,7 +38,8 @@ func TestFaultsOfAConnectionAreNamed(t *testing.T) {
 		{"a database that does not exist", Config{URL: c.URL(postgrestest.Role, "test_absent")}, []string{"does not exist", "3D000"}, true},
 		{"an unknown CA", Config{URL: tls}, []string{"certificate of the server is not accepted", "sslrootcert=FILE"}, true},
 		{"a certificate for another host", Config{URL: wrongName}, []string{"certificate of the server is not accepted", "127.0.0.1"}, true},
-		{"a server without TLS", Config{URL: plain.URL(postgrestest.Role, "test") + "?sslmode=verify-full"}, []string{"does not speak TLS"}, true},
+		{"a server without TLS", Config{URL: poorURL + "?sslmode=verify-full"}, []string{"does not speak TLS"}, true},
+		{"a server that does not sync", Config{URL: poorURL, Create: true}, []string{"fsync is off", "Turn it on"}, false},
 		{"no server", Config{URL: "postgres://keymill@127.0.0.1:1/test"}, []string{"no connection", "connection refused"}, true},
 		{"no socket", Config{URL: "postgres://keymill@/test?host=/nonexistent"}, []string{"no connection", "no such file"}, true},
 		{"no such host", Config{URL: "postgres://keymill@nonexistent.invalid/test"}, []string{"no connection", "nonexistent.invalid"}, true},

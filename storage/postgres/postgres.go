@@ -89,8 +89,9 @@ type Engine struct {
 // OpenEngine connects to the database and checks that it can hold a store: that it is durable, can be
 // written, really locks, and has the tables and functions of this program.
 //
-// An error that matches storage.ErrUnavailable can go away by itself. ErrNoTables means that
-// Config.Create is needed.
+// An error that matches storage.ErrUnavailable means that the database could not be asked. OpenEngine waits up
+// to the deadline for a server that is away. Other errors are about what was found. ErrNoTables is the one that
+// Config.Create prevents.
 func OpenEngine(ctx context.Context, c Config) (*Engine, error) {
 	e, err := newEngine(c)
 	if err != nil {
