@@ -40,6 +40,7 @@ func TestExportedAPIsShowNoPrivateType(t *testing.T) {
 		"keymill/storage":               everything,
 		"keymill/storage/audit":         everything,
 		"keymill/storage/bolt":          everything,
+		"keymill/storage/optimistic":    everything,
 		"keymill/storage/sealed":        everything,
 		"keymill/jwks":                  exceptHTTP,
 	} {

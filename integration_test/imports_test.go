@@ -134,6 +134,8 @@ var allowedImports = map[string][]string{
 	"keystore/internal/keyring":  {"keystore/internal/vault", "keystore/randomness", "storage", "storage/sealed"},
 	"keystore/internal/schedule": {"keystore/internal/keytype"},
 
+	"storage/optimistic/enginetest": {"storage", "storage/optimistic"},
+
 	// Packages of the tests. No package of the product has them in its row.
 	"integration_test":         {},
 	"integration_test/counts":  {},

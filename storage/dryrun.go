@@ -61,8 +61,7 @@ func (d *dryRun) Close() error { return nil }
 
 // overlay returns an Overlay without limits that holds the writes so far.
 func (d *dryRun) overlay(r Reader) *Overlay {
-	o := NewOverlay(r)
+	o := NewUnlimitedOverlay(r)
 	o.states = slices.Clone(d.states)
-	o.unlimited = true
 	return o
 }

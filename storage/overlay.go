@@ -28,7 +28,7 @@ type Overlay struct {
 	bytes     int        // touched so far
 	manifest  int        // how many of states are of the manifest
 	wrote     bool
-	unlimited bool                // set by DryRun, which holds the writes of many Updates
+	unlimited bool                // it holds the writes of many Updates
 	err       error               // the limit that was exceeded
 	first     [usualKeys]keyState // the backing array of states, until it is full
 }
@@ -58,6 +58,14 @@ type Write struct {
 func NewOverlay(base Reader) *Overlay {
 	o := &Overlay{base: base}
 	o.states = o.first[:0]
+	return o
+}
+
+// NewUnlimitedOverlay returns an Overlay for the writes of many functions. Each of them has an
+// Overlay of its own over it, with limits.
+func NewUnlimitedOverlay(base Reader) *Overlay {
+	o := NewOverlay(base)
+	o.unlimited = true
 	return o
 }
 

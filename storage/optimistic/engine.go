@@ -26,7 +26,7 @@ type Engine interface {
 	Scan(ctx context.Context, start, end string, limit int) ([]Record, error)
 
 	// Commit writes the batch if every read and span of it still holds. It returns the version that all
-	// records of the batch then have, which is never 0 and never a version that a record had before.
+	// records of the batch then have. It is positive, and no record had it before.
 	// The writes are durable, and every later call of any node sees them.
 	//
 	// If a read or a span does not hold, Commit writes nothing and returns what changed.

@@ -1,0 +1,240 @@
+package optimistic
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"time"
+
+	"keymill/storage"
+)
+
+// commitLoop is one committer. It takes the calls that wait, settles them together and starts again, until
+// the Store is closed. It does not wait for more calls.
+func (s *Store) commitLoop(committer int) {
+	var held []*call
+	for {
+		g := newGroup(s.cache)
+		if len(held) == 0 {
+			c, open := <-s.updates
+			if !open {
+				return
+			}
+			held = append(held, c)
+		}
+		for i, c := range held {
+			if g.full() {
+				g.held = append(g.held, held[i:]...)
+				break
+			}
+			s.take(g, c)
+		}
+		s.fill(g)
+		held = s.settle(committer, g)
+	}
+}
+
+// take adds the call to the group, unless another committer has to end first.
+func (s *Store) take(g *group, c *call) {
+	if !s.traffic.divert(c) {
+		g.take(c)
+	}
+}
+
+// fill adds the calls that wait already.
+func (s *Store) fill(g *group) {
+	for !g.full() {
+		select {
+		case c, open := <-s.updates:
+			if !open {
+				return
+			}
+			s.take(g, c)
+		default:
+			return
+		}
+	}
+}
+
+// settle ends the calls of a group. It returns those that come with the next one.
+func (s *Store) settle(committer int, g *group) (held []*call) {
+	for len(g.calls) > 0 {
+		b := g.batch()
+		s.traffic.begin(committer, g.writes)
+		begun := time.Now()
+		version, stale, err := s.engine.Commit(context.Background(), committer, b)
+		s.health.note(err)
+		s.committed(begun, b.Writes, len(g.calls))
+		if err == nil && stale != nil {
+			g = g.next(stale)
+			continue
+		}
+		s.remember(b.Writes, version, err)
+		if err != nil {
+			s.cache.drop(b.Reads)
+		}
+		finish(g.calls, err)
+		break
+	}
+	waited := s.traffic.end(committer)
+	for _, c := range g.late {
+		c.again()
+	}
+	if len(g.tired) > 0 {
+		s.exclusive(committer, g.tired)
+	}
+	return append(g.held, waited...)
+}
+
+func (s *Store) committed(begun time.Time, writes []storage.Write, calls int) {
+	if s.opts.Committed != nil && len(writes) > 0 {
+		s.opts.Committed(time.Since(begun), calls)
+	}
+}
+
+// remember keeps what was written, or forgets it if that is not known.
+func (s *Store) remember(writes []storage.Write, version int64, err error) {
+	for _, w := range writes {
+		r := Record{Key: w.Key, Value: w.Value, Version: version}
+		switch {
+		case err != nil:
+			s.cache.drop([]Record{r})
+		case w.Deleted:
+			s.cache.put(Record{Key: w.Key})
+		default:
+			s.cache.put(r)
+		}
+	}
+}
+
+func finish(calls []*call, err error) {
+	for _, c := range calls {
+		if !c.exited {
+			c.finish(err)
+		}
+	}
+}
+
+// exclusive runs the functions of calls one after the other while no one else writes. Nothing has to be
+// compared.
+func (s *Store) exclusive(committer int, calls []*call) {
+	var writes []storage.Write
+	begun := time.Now()
+	version, err := s.engine.Exclusive(context.Background(), committer, func(r storage.Reader) ([]storage.Write, error) {
+		base := &exclusiveReader{base: r}
+		base.prefetch(calls)
+		all := storage.NewUnlimitedOverlay(base)
+		defer all.End()
+		for _, c := range calls {
+			if err := c.runIn(all); err != nil {
+				return nil, err
+			}
+		}
+		writes = slices.Collect(all.Writes())
+		return writes, base.failed
+	})
+	s.health.note(err)
+	s.committed(begun, writes, len(calls))
+	s.remember(writes, version, err)
+	finish(calls, err)
+}
+
+// runIn runs the function over the writes of the calls before it, and adds its own ones.
+func (c *call) runIn(all *storage.Overlay) error {
+	if c.exited {
+		return nil // in an earlier run of this Exclusive
+	}
+	c.order(all)
+	for _, w := range c.writes {
+		if w.Deleted {
+			if err := all.Delete(w.Key); err != nil {
+				return err
+			}
+		} else if err := all.Put(w.Key, w.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An exclusiveReader is the Reader of Engine.Exclusive. It asks at the beginning for what the functions have
+// read before, because other nodes wait.
+type exclusiveReader struct {
+	base   storage.Reader
+	known  map[string][]byte // key → value; nil if there is no record
+	failed error             // of the Engine, whatever the functions made of it
+}
+
+func (r *exclusiveReader) prefetch(calls []*call) {
+	var keys []string
+	for _, c := range calls {
+		for _, rec := range c.last.records {
+			keys = append(keys, rec.Key)
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	slices.Sort(keys)
+	keys = slices.Compact(keys)
+	values, err := r.base.GetAll(keys...)
+	if err != nil {
+		r.failed = err
+		return
+	}
+	r.known = make(map[string][]byte, len(keys))
+	for i, key := range keys {
+		r.known[key] = values[i]
+	}
+}
+
+// Get returns a copy.
+func (r *exclusiveReader) Get(key string) ([]byte, error) {
+	values, err := r.GetAll(key)
+	switch {
+	case err != nil:
+		return nil, err
+	case values[0] == nil:
+		return nil, storage.ErrNotFound
+	}
+	return values[0], nil
+}
+
+// GetAll returns copies.
+func (r *exclusiveReader) GetAll(keys ...string) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		if v, ok := r.known[key]; !ok {
+			return r.getAll(keys)
+		} else if v != nil {
+			values[i] = clone(v)
+		}
+	}
+	return values, nil
+}
+
+func (r *exclusiveReader) getAll(keys []string) ([][]byte, error) {
+	if r.failed != nil {
+		return nil, r.failed
+	}
+	values, err := r.base.GetAll(keys...)
+	if err != nil {
+		r.failed = err
+	}
+	return values, err
+}
+
+// Scan passes a damaged record on, and nothing fails because of it.
+func (r *exclusiveReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		for e, err := range r.base.Scan(start, end) {
+			if err != nil && !errors.Is(err, storage.ErrDamaged) {
+				r.failed = err
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}

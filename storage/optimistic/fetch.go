@@ -1,0 +1,97 @@
+package optimistic
+
+import (
+	"context"
+	"slices"
+)
+
+// A request is one caller that needs records from the Engine.
+type request struct {
+	keys    []string
+	done    chan struct{} // closed when records and err are final
+	records []Record      // in the order of keys
+	err     error
+}
+
+// fetch reads records in one Fetch with those of other callers. The keys differ.
+func (s *Store) fetch(ctx context.Context, keys []string) ([]Record, error) {
+	r := &request{keys: keys, done: make(chan struct{})}
+	select {
+	case s.fetches <- r:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case <-r.done:
+		return r.records, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fetchLoop is one fetcher. It takes the requests that wait, answers them together and starts again, until
+// the Store is closed.
+func (s *Store) fetchLoop() {
+	var held *request
+	for open := true; open; {
+		var requests []*request
+		var keys []string
+		held, open = gather(s.fetches, held, func(r *request) bool {
+			if len(keys)+len(r.keys) > MaxFetchKeys {
+				return false
+			}
+			requests = append(requests, r)
+			keys = append(keys, r.keys...)
+			return true
+		})
+		if len(requests) > 0 {
+			slices.Sort(keys)
+			s.answer(requests, slices.Compact(keys))
+		}
+	}
+}
+
+// gather takes the items that wait, and held before them if it is not nil, until take refuses one. It
+// returns that one. It waits for the first item. It reports whether the queue is open.
+func gather[T any](queue <-chan *T, held *T, take func(*T) bool) (refused *T, open bool) {
+	if held == nil {
+		if held, open = <-queue; !open {
+			return nil, false
+		}
+	}
+	take(held)
+	for {
+		select {
+		case item, open := <-queue:
+			if !open {
+				return nil, false
+			}
+			if !take(item) {
+				return item, true
+			}
+		default:
+			return nil, true
+		}
+	}
+}
+
+// answer fetches the keys of all requests. They are sorted.
+func (s *Store) answer(requests []*request, keys []string) {
+	records, err := s.engine.Fetch(context.Background(), keys)
+	s.health.note(err)
+	if err == nil {
+		for _, r := range records {
+			s.cache.put(r)
+		}
+	}
+	for _, r := range requests {
+		r.err = err
+		for _, key := range r.keys {
+			if err == nil {
+				i, _ := slices.BinarySearch(keys, key)
+				r.records = append(r.records, records[i])
+			}
+		}
+		close(r.done)
+	}
+}

@@ -1,0 +1,157 @@
+package optimistic
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"keymill/storage"
+)
+
+// Options configures a Store.
+type Options struct {
+	Committers int   // batches with writes that can be under way at once; 0 means 2
+	Fetchers   int   // Fetches that can be under way at once; 0 means 2
+	CacheBytes int64 // memory for records; 0 means 64 MiB, less than 0 means that none are kept
+
+	// Committed is called after each Commit with writes and each Exclusive, also a failed one: how long it
+	// took, and how many calls shared it. Many goroutines may call it at once. It returns at once. It may be nil.
+	Committed func(took time.Duration, calls int)
+}
+
+// withDefaults returns the options with the values that 0 stands for.
+func (o Options) withDefaults() Options {
+	if o.Committers == 0 {
+		o.Committers = 2
+	}
+	if o.Fetchers == 0 {
+		o.Fetchers = 2
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	return o
+}
+
+// A Store is a storage.Store in an Engine.
+type Store struct {
+	engine Engine
+	opts   Options
+	cache  *cache
+	health health
+
+	traffic *traffic
+
+	// Unbuffered: a queue is the callers that wait to send.
+	updates chan *call
+	views   chan *check
+	fetches chan *request
+
+	mu      sync.Mutex
+	closed  bool           // guarded by mu
+	running sync.WaitGroup // transactions; Add is guarded by mu
+	loops   sync.WaitGroup // goroutines of the Store
+	closing sync.Once
+	err     error // of closing the Engine; written in closing
+}
+
+// New returns a Store that owns the Engine.
+func New(e Engine, o Options) *Store {
+	o = o.withDefaults()
+	s := &Store{
+		engine:  e,
+		opts:    o,
+		cache:   newCache(o.CacheBytes),
+		health:  health{bytes: -1},
+		traffic: newTraffic(o.Committers),
+		updates: make(chan *call),
+		views:   make(chan *check),
+		fetches: make(chan *request),
+	}
+	for range o.Fetchers {
+		s.loops.Go(s.fetchLoop)
+	}
+	for committer := range o.Committers {
+		s.loops.Go(func() { s.commitLoop(committer) })
+	}
+	s.loops.Go(s.viewLoop)
+	return s
+}
+
+// Update runs fn on cached records and returns once a batch with what it read and wrote is durable. A
+// context that ends while fn runs or the call waits in the queue ends the call. Once a committer has
+// taken it, only the batch decides, because the caller must not be told that writes failed which
+// may become durable.
+func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	c := &call{ctx: ctx, fn: fn, orders: make(chan order, 1)}
+	for again := true; again; {
+		var err error
+		if again, err = s.try(c); err != nil {
+			return err
+		}
+	}
+	return c.outcome.Return()
+}
+
+// try runs the function of c once, and waits for the result of its group. It reports whether
+// the function has to run again.
+func (s *Store) try(c *call) (again bool, err error) {
+	if err := c.ctx.Err(); err != nil {
+		return false, err
+	}
+	c.diverted = false
+	c.run(&run{known: s.cache.get, store: s, ctx: c.ctx})
+	if err := c.last.failed; err != nil {
+		return false, err // whatever the function made of it
+	}
+	if !c.last.reads() && len(c.writes) == 0 {
+		return false, nil
+	}
+	select {
+	case s.updates <- c:
+	case <-c.ctx.Done():
+		return false, c.ctx.Err()
+	}
+	for {
+		o := <-c.orders
+		if o.run == nil {
+			return o.again, o.err
+		}
+		c.obey(o)
+	}
+}
+
+// begin counts a transaction, so that Close waits for it.
+func (s *Store) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return storage.ErrClosed
+	}
+	s.running.Add(1)
+	return nil
+}
+
+// Close refuses new transactions with storage.ErrClosed, waits for the running ones, which end as ever, and
+// closes the Engine.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.running.Wait()
+		close(s.updates) // no transaction is left that could send
+		close(s.views)
+		close(s.fetches)
+		s.loops.Wait()
+		s.err = s.engine.Close()
+	})
+	return s.err
+}

@@ -1,0 +1,138 @@
+package optimistic
+
+import (
+	"context"
+	"runtime/debug"
+
+	"keymill/storage"
+)
+
+// View runs fn on cached records, and compares them with those of one instant. fn may run three times.
+func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.running.Done()
+	first := &run{known: s.cache.get, store: s, ctx: ctx, view: true}
+	result := first.show(fn)
+	if first.failed == nil && first.reads() {
+		instant, err := s.compare(ctx, first.records)
+		if err != nil {
+			return err
+		}
+		if !instant.holds(first.records) {
+			second := &run{known: instant.get, view: true}
+			result = second.show(fn)
+			first = second
+		}
+	}
+	switch {
+	case first.failed == errIncomplete:
+		return s.health.note(s.engine.Snapshot(ctx, fn))
+	case first.failed != nil:
+		return first.failed
+	}
+	return result()
+}
+
+// show runs fn. The result is a function, because it can be a panic, and does not count yet.
+func (r *run) show(fn func(storage.Reader) error) (result func() error) {
+	defer func() {
+		r.ended = true
+		if p := recover(); p != nil {
+			caught := &storage.Panic{Value: p, Stack: debug.Stack()}
+			result = func() error { panic(caught) }
+		}
+	}()
+	err := fn(r)
+	return func() error { return err }
+}
+
+// An instant is the records of one instant, as far as a batch of Views has read them.
+type instant map[string]Record
+
+func (i instant) get(key string) (Record, bool) {
+	r, ok := i[key]
+	return r, ok
+}
+
+// holds reports whether the records are those of the instant.
+func (i instant) holds(records []Record) bool {
+	for _, r := range records {
+		if i[r.Key].Version != r.Version {
+			return false
+		}
+	}
+	return true
+}
+
+// A check is one View that waits for a comparison of what it read.
+type check struct {
+	records []Record
+	done    chan struct{} // closed when instant and err are final
+	instant instant
+	err     error
+}
+
+// compare returns the records as they are at one instant after the call.
+func (s *Store) compare(ctx context.Context, records []Record) (instant, error) {
+	c := &check{records: records, done: make(chan struct{})}
+	select {
+	case s.views <- c:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case <-c.done:
+		return c.instant, c.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// viewLoop compares what the Views that wait have read, until the Store is closed.
+func (s *Store) viewLoop() {
+	var held *check
+	for open := true; open; {
+		var checks []*check
+		records := instant{}
+		held, open = gather(s.views, held, func(c *check) bool {
+			if len(checks) == maxGroupCalls || len(records)+len(c.records) > MaxCommitKeys {
+				return false
+			}
+			checks = append(checks, c)
+			records.add(c)
+			return true
+		})
+		if len(checks) > 0 {
+			s.check(checks, records)
+		}
+	}
+}
+
+// add adds what a View has read. If another one has read another version of a record, only one of them can hold.
+func (i instant) add(c *check) {
+	for _, r := range c.records {
+		i[r.Key] = r
+	}
+}
+
+// check compares the records and ends the checks.
+func (s *Store) check(checks []*check, records instant) {
+	b := &Batch{Reads: compared(records)}
+	_, stale, err := s.engine.Commit(context.Background(), s.opts.Committers, b)
+	s.health.note(err)
+	if stale != nil {
+		for _, r := range stale.Records {
+			s.cache.put(r)
+			records[r.Key] = r
+		}
+	}
+	if err != nil {
+		s.cache.drop(b.Reads)
+	}
+	for _, c := range checks {
+		c.instant, c.err = records, err
+		close(c.done)
+	}
+}
