@@ -35,7 +35,7 @@
 //
 // # Fairness
 //
-// A call whose function has run maxRuns times without a result runs in Engine.Exclusive, where nobody
+// A call whose function has run maxRuns times without a result runs in Engine.Exclusive, where no one
 // else writes. So there is a bound to the runs of every function, whatever other nodes do.
 //
 // # Views
