@@ -256,22 +256,19 @@ func schedule(t *testing.T, seed uint64) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		source := rand.New(rand.NewPCG(seed, 1)) // guarded by mu
-		chance := func(n int) bool {
+		pick := func(n int) int {
 			mu.Lock()
 			defer mu.Unlock()
-			return n > 0 && source.IntN(n) == 0
+			return source.IntN(n)
 		}
-		delay := func(string) time.Duration {
-			mu.Lock()
-			defer mu.Unlock()
-			return time.Duration(source.IntN(1000)) * time.Microsecond
-		}
+		chance := func(n int) bool { return n > 0 && pick(n) == 0 }
+		delay := func(string) time.Duration { return time.Duration(pick(1000)) * time.Microsecond }
 		rates := []int{0, 0, 30}
-		lose, fail, touch := rates[source.IntN(3)], rates[source.IntN(3)], rates[source.IntN(3)]
+		lose, fail, touch := rates[pick(3)], rates[pick(3)], rates[pick(3)]
 		caches := []int64{0, -1, 16 << 10}
 		db, h := enginetest.NewDatabase(), &history{}
 		var all sync.WaitGroup
-		for node := range 1 + source.IntN(3) {
+		for node := range 1 + pick(3) {
 			s := optimistic.New(db.Open(enginetest.Faults{
 				Delay: delay,
 				Lose:  func() bool { return chance(lose) },
@@ -287,9 +284,9 @@ func schedule(t *testing.T, seed uint64) {
 					}
 					return ""
 				},
-			}), optimistic.Options{Committers: 1 + source.IntN(3), Fetchers: 1 + source.IntN(3), CacheBytes: caches[source.IntN(3)]})
+			}), optimistic.Options{Committers: 1 + pick(3), Fetchers: 1 + pick(3), CacheBytes: caches[pick(3)]})
 			defer s.Close()
-			for caller := range 1 + source.IntN(8) {
+			for caller := range 1 + pick(8) {
 				r := rand.New(rand.NewPCG(seed, uint64(100*node+caller+2)))
 				all.Go(func() {
 					for n := range 12 {
