@@ -33,27 +33,27 @@ func FindAuditedUser(ctx context.Context, s storage.Store, f *audit.Filter) erro
 	if isID || word == "" {
 		return nil
 	}
-	unknown := false
-	if err := s.View(ctx, func(r storage.Reader) error {
+	var named string
+	if err := s.View(ctx, func(r storage.Reader) (err error) {
 		normal, _ := username.Normal(word)
-		named, err := idOfName(r, normal)
+		named, err = idOfName(r, normal)
 		switch {
 		case err != nil:
 			return err
-		case named == "":
-			unknown = true
-			return nil
-		case named != word && names.IsUser(word):
+		case named != "" && named != word && names.IsUser(word):
 			if others, err := r.GetAll(userKey(word)); err != nil {
 				return err
 			} else if others[0] != nil {
 				return refuseAmbiguous(word, named)
 			}
 		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if named != "" {
 		f.User = named
 		return nil
-	}); err != nil || !unknown {
-		return err
 	}
 	f.Name, _ = username.Normal(word)
 	return findFormerUser(ctx, s, f)

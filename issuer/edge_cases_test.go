@@ -16,6 +16,7 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
+	"keymill/storage/storagetest"
 )
 
 // Cases in which an honest client could lose its session, or a session that ended could come back.
@@ -58,6 +59,7 @@ func (w *world) restartWith(keys keystore.Config) {
 
 // Two requests with the same token wait for longer than its grace and then run one after the other.
 func TestARequestThatHadToWaitIsNotALateRetry(t *testing.T) {
+	storagetest.SkipIfRerunning(t, "they wait because bbolt runs one function at a time")
 	inBubble(t, time.Minute, func(t *testing.T, a *bubble) {
 		a.web(func(c *api.NewClient) { c.Grace = "1s" })
 		a.user("alice", "7")

@@ -53,8 +53,9 @@ type LoginCount struct {
 // of a damaged record: Login does, after the time of a wrong password.
 func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (LoginCount, error) {
 	normal, _ := username.Normal(name)
-	count := LoginCount{Key: "?" + normal}
+	var count LoginCount
 	err := i.store.View(ctx, func(r storage.Reader) error {
+		count = LoginCount{Key: "?" + normal}
 		id, err := idOfName(r, normal)
 		if id == "" || err != nil {
 			return err

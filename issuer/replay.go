@@ -52,6 +52,7 @@ func (i *Issuer) aboutSession(ctx context.Context, id familyID, err error) error
 	}
 	var user string
 	i.store.View(context.WithoutCancel(ctx), func(r storage.Reader) error { // without the record, the user is not named
+		user = ""
 		if rec, err := i.readFamily(r, id); err == nil && rec != nil {
 			user = rec.user
 		}

@@ -21,10 +21,11 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 	var damage error // no answer but true can be given over a damaged record
 	damaged := func(err error) { damage = errors.Join(damage, err) }
 	for lists := listsAtOnce; lists >= listsAtOnce && !live; {
-		lists = 0
-		err := i.store.View(ctx, func(r storage.Reader) error {
-			return record.Span{Prefix: sessionlist.Prefix, After: after, Limit: listsAtOnce}.Each(r, damaged, func(name string, raw []byte) error {
-				lists, after = lists+1, name
+		last := after
+		err := record.View(ctx, i.store, damaged, func(r storage.Reader, setAside func(error)) error {
+			lists, live, last = 0, false, after
+			return record.Span{Prefix: sessionlist.Prefix, After: after, Limit: listsAtOnce}.Each(r, setAside, func(name string, raw []byte) error {
+				lists, last = lists+1, name
 				ids, err := sessionlist.Decode(sessionlist.Prefix+name, raw)
 				if of, _ := tally.Parse(name); err != nil || live || of.Client != client {
 					return err
@@ -37,6 +38,7 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 		if err != nil {
 			return false, err
 		}
+		after = last
 	}
 	if live {
 		damage = nil

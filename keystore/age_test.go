@@ -13,6 +13,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/sealed"
+	"keymill/storage/storagetest"
 )
 
 // An aged is a store in a directory, with its mark.
@@ -115,6 +116,7 @@ func (a *aged) putBack(b []byte) {
 //
 // I25.
 func TestAnOlderStoreIsRefused(t *testing.T) {
+	storagetest.SkipIfRerunning(t, "Accepted is counted")
 	inAge(t, func(t *testing.T, a *aged) {
 		a.serve(10 * time.Minute)
 		old := a.copy()
@@ -154,6 +156,7 @@ func TestAnOlderStoreIsRefused(t *testing.T) {
 
 // TestACrashWhileAnOlderStoreIsAcceptedChangesNothing: sessions end in the transaction that accepts.
 func TestACrashWhileAnOlderStoreIsAcceptedChangesNothing(t *testing.T) {
+	storagetest.SkipIfRerunning(t, "Accepted is counted")
 	inAge(t, func(t *testing.T, a *aged) {
 		old := a.copy()
 		a.serve(5 * time.Minute)
@@ -265,6 +268,7 @@ func TestAnOlderManifestIsRefused(t *testing.T) {
 //
 // I25.
 func TestACopyFromBeforeAChangeOfTheMasterKeyIsRefused(t *testing.T) {
+	storagetest.SkipIfRerunning(t, "Accepted is counted")
 	inAge(t, func(t *testing.T, a *aged) {
 		a.serve(10 * time.Minute)
 		old, oldKey := a.copy(), a.cfg.Master

@@ -5,11 +5,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"keymill/storage/storagetest"
 )
 
 // TestACheckOfTheCallerOnlyAddsToTheSchedule: it is asked about the spare that would sign, after the schedule has allowed
 // the rotation, and its refusal changes nothing. Force asks neither.
 func TestACheckOfTheCallerOnlyAddsToTheSchedule(t *testing.T) {
+	storagetest.SkipIfRerunning(t, "Check is counted")
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newRings(t)
 		run(t, r)

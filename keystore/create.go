@@ -35,6 +35,7 @@ func Create(ctx context.Context, s storage.Store, cfg Config, by, version string
 	}
 	exists := false
 	err = s.Update(ctx, func(tx storage.Tx) error {
+		exists = false
 		meta, err := storage.ReadMeta(tx)
 		if err == nil {
 			databaseID, exists = meta.DatabaseID, true

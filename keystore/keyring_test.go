@@ -88,15 +88,15 @@ func TestAForgedKeyIsNeverPublished(t *testing.T) {
 			return changeRing(tx, func(k *Key) { k.Public, _ = keytype.MarshalPublic(edKey(t).Public()) })
 		},
 		"another kid": func(r *Rings, tx storage.Tx) error {
-			return changeRing(tx, func(k *Key) {
+			var failed error
+			err := changeRing(tx, func(k *Key) {
 				box, err := tx.Get(privateKey(k.KID))
 				der, openErr := r.vault.Open(privateKey(k.KID), box)
 				k.KID = "another"
 				box, sealErr := r.vault.Seal(privateKey(k.KID), der)
-				if err := errors.Join(err, openErr, sealErr, tx.Put(privateKey(k.KID), box)); err != nil {
-					t.Error(err)
-				}
+				failed = errors.Join(err, openErr, sealErr, tx.Put(privateKey(k.KID), box))
 			})
+			return errors.Join(err, failed)
 		},
 		"another private half": func(r *Rings, tx storage.Tx) error {
 			ring, err := getRing(tx, EdDSA)

@@ -108,6 +108,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 // isRevoked reports whether a key with one of these kids was revoked.
 func (r *Rings) isRevoked(ctx context.Context, kids ...string) (gone bool, err error) {
 	err = r.store.View(ctx, func(tx storage.Reader) error {
+		gone = false
 		for _, kid := range kids {
 			var t any
 			found, err := getJSON(tx, tombstoneKey(kid), &t)

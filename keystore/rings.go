@@ -254,11 +254,12 @@ func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
 // startClock reads the clock record, and continues the clock and the policy from it.
 func (r *Rings) startClock(ctx context.Context) error {
 	err := r.store.View(ctx, func(tx storage.Reader) error {
-		found, err := getJSON(tx, clockKey, &r.clockRecord)
+		var rec clock.Record
+		found, err := getJSON(tx, clockKey, &rec)
 		if err != nil {
 			return err
 		}
-		r.clockStored = found
+		r.clockRecord, r.clockStored = rec, found
 		return r.checkClock(tx, found)
 	})
 	if err != nil {

@@ -42,6 +42,7 @@ func (b *Backward) Next(ctx context.Context) (keys []string, err error) {
 
 func (b *Backward) window(ctx context.Context, start string) (keys []string, err error) {
 	err = b.Store.View(ctx, func(r Reader) error {
+		keys = nil // of an earlier run
 		for e, err := range r.Scan(start, b.End) {
 			if err != nil && !errors.Is(err, ErrDamaged) { // the keys are read, and no value
 				return err

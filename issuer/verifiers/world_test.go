@@ -197,10 +197,9 @@ func (w *world) record(key string) (value string) {
 	w.t.Helper()
 	err := w.keys.Store().View(context.Background(), func(r storage.Reader) error {
 		b, err := r.Get(key)
-		if errors.Is(err, storage.ErrNotFound) {
+		if value = string(b); errors.Is(err, storage.ErrNotFound) {
 			return nil
 		}
-		value = string(b)
 		return err
 	})
 	if err != nil {

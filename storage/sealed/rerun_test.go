@@ -59,3 +59,16 @@ func TestADiscardedRunReportsNoDamage(t *testing.T) {
 		t.Errorf("whole again: %v, %v", err, s.Damaged())
 	}
 }
+
+// TestPromisesHoldWhereFunctionsRunAgain: some tests of this package on a store that discards runs. All of them run there
+// with KEYMILL_RERUN=1.
+func TestPromisesHoldWhereFunctionsRunAgain(t *testing.T) {
+	t.Setenv("KEYMILL_RERUN", "1")
+	for name, test := range map[string]func(*testing.T){
+		"TestDifferencesAreOneLine":            TestDifferencesAreOneLine,
+		"TestRetagTagsEveryRecordAgain":        TestRetagTagsEveryRecordAgain,
+		"TestRetagRunsBesideOtherTransactions": TestRetagRunsBesideOtherTransactions,
+	} {
+		t.Run(name, test)
+	}
+}

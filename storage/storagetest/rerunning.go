@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"testing"
 
 	"keymill/storage"
 )
@@ -35,10 +36,19 @@ func Rerunning(s storage.Store) storage.Store {
 //
 // A test that sets the variable and calls others runs these always.
 func RerunningIfAsked(s storage.Store) storage.Store {
-	if os.Getenv("KEYMILL_RERUN") == "" {
+	if !isAsked() {
 		return s
 	}
 	return Rerunning(s)
+}
+
+func isAsked() bool { return os.Getenv("KEYMILL_RERUN") != "" }
+
+// SkipIfRerunning skips a test that expects each function to run once, as on bbolt.
+func SkipIfRerunning(t testing.TB, why string) {
+	if isAsked() {
+		t.Skip("functions run again: " + why)
+	}
 }
 
 // maxOld bounds the memory of a rerunning.

@@ -51,8 +51,9 @@ const (
 
 // Load reads the certificates. A damaged one is left out: its key can still be used.
 func Load(ctx context.Context, s storage.Store) (*Book, error) {
-	b := &Book{known: map[string]entry{}}
+	b := &Book{}
 	return b, s.View(ctx, func(r storage.Reader) error {
+		b.known = map[string]entry{}
 		for e, err := range r.Scan(prefix, storage.EndOf(prefix)) {
 			if err != nil && !errors.Is(err, storage.ErrDamaged) {
 				return err

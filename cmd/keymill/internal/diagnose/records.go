@@ -27,18 +27,23 @@ const (
 func (d *Doctor) checkRecords(ctx context.Context) bool {
 	var damaged []string
 	read, count := 0, 0
-	err := eachRecord(ctx, d.records, "", "", func(_ storage.Reader, e storage.Entry, err error) error {
-		read++
-		if err == nil {
-			err = checkRecord(e.Key, e.Value)
-		}
-		if !errors.Is(err, storage.ErrDamaged) {
-			return err
-		}
-		if count++; len(damaged) < maxDamaged {
-			damaged = append(damaged, e.Key)
-		}
-		return nil
+	err := eachRecord(ctx, d.records, "", "", func() page {
+		n := 0
+		var found []string
+		return page{func(_ storage.Reader, e storage.Entry, err error) error {
+			n++
+			if err == nil {
+				err = checkRecord(e.Key, e.Value)
+			}
+			if !errors.Is(err, storage.ErrDamaged) {
+				return err
+			}
+			found = append(found, e.Key)
+			return nil
+		}, func() {
+			read, count = read+n, count+len(found)
+			damaged = append(damaged, found[:min(len(found), maxDamaged-len(damaged))]...)
+		}}
 	})
 	if err == nil && count > 0 {
 		err = errors.New(serve.DamageWords(damaged, count))
@@ -46,22 +51,30 @@ func (d *Doctor) checkRecords(ctx context.Context) bool {
 	return d.findings.add("damage", terminal.Count(read, "record")+", each as it was written", err)
 }
 
-// eachRecord calls fn for the records from start on and before end, or all if both are "", 1,000 in one
-// View. damage is the error of a record that cannot be read.
-func eachRecord(ctx context.Context, s storage.Store, start, end string, fn func(r storage.Reader, e storage.Entry, damage error) error) error {
+// A page takes the records of one View. Each run of the View's function has its own, and only the done of the one that
+// counts is called. damage is the error of a record that cannot be read.
+type page struct {
+	record func(r storage.Reader, e storage.Entry, damage error) error
+	done   func()
+}
+
+// eachRecord passes the records from start on and before end, or all if both are "", to pages of 1,000.
+func eachRecord(ctx context.Context, s storage.Store, start, end string, begin func() page) error {
 	for more := true; more; {
-		more = false
+		var next string
+		var p page
 		err := s.View(ctx, func(r storage.Reader) error {
+			more, p = false, begin()
 			n := 0
 			for e, err := range r.Scan(start, end) {
 				if err != nil && !errors.Is(err, storage.ErrDamaged) {
 					return err
 				}
-				if err := fn(r, e, err); err != nil {
+				if err := p.record(r, e, err); err != nil {
 					return err
 				}
 				if n++; n == recordsPerView {
-					start, more = e.Key+"\x00", true
+					next, more = e.Key+"\x00", true
 					break
 				}
 			}
@@ -70,6 +83,8 @@ func eachRecord(ctx context.Context, s storage.Store, start, end string, fn func
 		if err != nil {
 			return err
 		}
+		p.done()
+		start = next
 	}
 	return nil
 }

@@ -36,10 +36,8 @@ type linkCheck struct {
 // checkReferences finds records that are missing although others need them, in a store whose tags are
 // checked. now is the time of the clean-up. If records are damaged, what they refer to is not known.
 func (d *Doctor) checkReferences(ctx context.Context, now time.Time, damaged bool) {
-	c := &linkCheck{
-		store: d.records, now: now, missing: map[string]string{}, unlike: map[string]string{}, unled: map[string]bool{},
-		counters: map[string]int{}, counted: map[string]int{}, users: map[string]string{}, damaged: damaged,
-	}
+	c := newLinkCheck()
+	c.store, c.now, c.damaged = d.records, now, damaged
 	for _, step := range []func(context.Context) error{c.readAll, c.readIndex, c.excuseRemoved} {
 		if err := step(ctx); err != nil {
 			d.findings.add("references", "", err)
@@ -49,14 +47,37 @@ func (d *Doctor) checkReferences(ctx context.Context, now time.Time, damaged boo
 	d.findings.add("references", terminal.Count(c.read, "record")+", and what they refer to is there", c.result())
 }
 
+func newLinkCheck() *linkCheck {
+	return &linkCheck{
+		missing: map[string]string{}, unlike: map[string]string{}, unled: map[string]bool{},
+		counters: map[string]int{}, counted: map[string]int{}, users: map[string]string{},
+	}
+}
+
 func (c *linkCheck) readAll(ctx context.Context) error {
-	return eachRecord(ctx, c.store, "", "", func(r storage.Reader, e storage.Entry, damage error) error {
-		c.read++
-		if damage != nil {
-			return nil // it was named before
-		}
-		return c.look(r, e)
+	return eachRecord(ctx, c.store, "", "", func() page {
+		some := newLinkCheck()
+		return page{func(r storage.Reader, e storage.Entry, damage error) error {
+			some.read++
+			if damage != nil {
+				return nil // it was named before
+			}
+			return some.look(r, e)
+		}, func() { c.add(some) }}
 	})
+}
+
+// add adds what a page has found.
+func (c *linkCheck) add(some *linkCheck) {
+	c.read += some.read
+	maps.Copy(c.missing, some.missing)
+	maps.Copy(c.unlike, some.unlike)
+	maps.Copy(c.unled, some.unled)
+	maps.Copy(c.counters, some.counters)
+	maps.Copy(c.users, some.users)
+	for key, n := range some.counted {
+		c.counted[key] += n
+	}
 }
 
 // look compares one record with those that it refers to.
@@ -99,19 +120,28 @@ func (c *linkCheck) look(r storage.Reader, e storage.Entry) error {
 
 // readIndex reads the index of the clean-up.
 func (c *linkCheck) readIndex(ctx context.Context) error {
-	return eachRecord(ctx, c.store, "due/", "due0", func(r storage.Reader, e storage.Entry, _ error) error {
-		l := issuer.References(r, e.Key, e.Value)
-		delete(c.unled, l.Leads)
-		if !c.owed(l) {
-			return nil
-		}
-		for _, key := range []string{l.Leads, l.Or} {
-			if found, err := there(r, key); found || err != nil {
-				return err
+	return eachRecord(ctx, c.store, "due/", "due0", func() page {
+		var led []string
+		missing := map[string]string{}
+		return page{func(r storage.Reader, e storage.Entry, _ error) error {
+			l := issuer.References(r, e.Key, e.Value)
+			led = append(led, l.Leads)
+			if !c.owed(l) {
+				return nil
 			}
-		}
-		c.missing[l.Leads] = e.Key + " leads to it"
-		return nil
+			for _, key := range []string{l.Leads, l.Or} {
+				if found, err := there(r, key); found || err != nil {
+					return err
+				}
+			}
+			missing[l.Leads] = e.Key + " leads to it"
+			return nil
+		}, func() {
+			maps.Copy(c.missing, missing)
+			for _, key := range led {
+				delete(c.unled, key)
+			}
+		}}
 	})
 }
 

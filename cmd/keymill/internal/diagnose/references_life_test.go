@@ -187,9 +187,16 @@ func TestNoLifeLeavesAFinding(t *testing.T) {
 // count counts the records of each kind.
 func (l *life) count(seen map[string]int) {
 	l.t.Helper()
-	must(0, eachRecord(l.t.Context(), l.rings.Store(), "", "", func(_ storage.Reader, e storage.Entry, err error) error {
-		kind, _, _ := strings.Cut(e.Key, "/")
-		seen[kind]++
-		return err
+	must(0, eachRecord(l.t.Context(), l.rings.Store(), "", "", func() page {
+		some := map[string]int{}
+		return page{func(_ storage.Reader, e storage.Entry, err error) error {
+			kind, _, _ := strings.Cut(e.Key, "/")
+			some[kind]++
+			return err
+		}, func() {
+			for kind, n := range some {
+				seen[kind] += n
+			}
+		}}
 	}))
 }

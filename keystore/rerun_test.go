@@ -1,0 +1,18 @@
+package keystore
+
+import "testing"
+
+// TestPromisesHoldWhereFunctionsRunAgain: some tests of this package on a store that discards runs. All of them run there
+// with KEYMILL_RERUN=1.
+func TestPromisesHoldWhereFunctionsRunAgain(t *testing.T) {
+	t.Setenv("KEYMILL_RERUN", "1")
+	for name, test := range map[string]func(*testing.T){
+		"TestARevokedKeyLeavesOnlyATombstone":          TestARevokedKeyLeavesOnlyATombstone,
+		"TestARevocationReachesEveryKidOfAKey":         TestARevocationReachesEveryKidOfAKey,
+		"TestNothingIsWrittenOverADamagedClockRecord":  TestNothingIsWrittenOverADamagedClockRecord,
+		"TestAStoreOfAnEarlierVersionGetsCertificates": TestAStoreOfAnEarlierVersionGetsCertificates,
+		"TestAForgedKeyIsNeverPublished":               TestAForgedKeyIsNeverPublished,
+	} {
+		t.Run(name, test)
+	}
+}
