@@ -10,6 +10,7 @@
 //	java/    jose4j with the service of docs/verify/jose4j.md, as Debian 13 packages it
 //	apache/  mod_auth_openidc as an OAuth resource server, as Debian packages it
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
+//	oauth2-proxy/ oauth2-proxy with the files of docs/verify/oauth2-proxy.md, a Go module of its own
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it
 //	(here)   Dovecot with the blocks of docs/verify/dovecot.md, as Debian packages it,
 //	         coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,

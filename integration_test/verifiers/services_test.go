@@ -55,7 +55,9 @@ var (
 	rsOnlyLacks = []string{"EdDSA", "ES256"}
 )
 
-func libraries() []library { return slices.Concat(ownLibraries(), goLibraries(), programLibraries()) }
+func libraries() []library {
+	return slices.Concat(ownLibraries(), goLibraries(), programLibraries(), []library{oauth2Proxy()})
+}
 
 // libraryOf finds a library by its name.
 func libraryOf(t *testing.T, name string) library {
