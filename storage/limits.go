@@ -51,6 +51,9 @@ func CheckKey(key string) error {
 // EndOf returns the end of a Scan of all keys below a prefix that ends in a slash: '0' follows '/'.
 func EndOf(prefix string) string { return prefix[:len(prefix)-1] + "0" }
 
+// After returns the first key that can follow key, to continue a Scan behind it. A writer of the store can put keys of any bytes.
+func After(key string) string { return key + "\x00" }
+
 // Before reports whether a key is before the end of a Scan.
 func Before(key, end string) bool { return end == "" || key < end }
 

@@ -86,7 +86,7 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 					page = append(page, entry)
 				}
 				if len(page)+leftOut == pageRecords || size >= pageBytes {
-					next = entry.Key + "\x00"
+					next = storage.After(entry.Key)
 					break
 				}
 			}

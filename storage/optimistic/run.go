@@ -163,7 +163,7 @@ func (r *run) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 			for _, rec := range page {
 				span := &r.spans[n] // the loop of the function may scan, too
 				span.Records = append(span.Records, Record{Key: rec.Key, Version: rec.Version})
-				span.End = after(rec.Key)
+				span.End = storage.After(rec.Key)
 				if !yield(storage.Entry{Key: rec.Key, Value: rec.Value}, nil) {
 					return
 				}
@@ -176,9 +176,6 @@ func (r *run) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 		}
 	}
 }
-
-// after returns the first key that can follow key.
-func after(key string) string { return key + "\x00" }
 
 // clone never returns nil, because GetAll returns nil for an absent record.
 func clone(b []byte) []byte { return append([]byte{}, b...) }

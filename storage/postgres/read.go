@@ -206,7 +206,7 @@ func (r *reader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 			if len(page) < scanPage {
 				return
 			}
-			start = page[len(page)-1].Key + "\x00"
+			start = storage.After(page[len(page)-1].Key)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (s *Store) checkManifest(ctx context.Context) (err error) {
 		return err
 	}
 	for _, key := range coveredKeys {
-		if err := s.compare(ctx, m.Version, key, after(key), &c); err != nil {
+		if err := s.compare(ctx, m.Version, key, storage.After(key), &c); err != nil {
 			return err
 		}
 	}
@@ -55,9 +55,6 @@ func (s *Store) checkManifest(ctx context.Context) (err error) {
 	}
 	return c.result()
 }
-
-// after returns the first key that can follow. A writer of the store can put keys of any bytes.
-func after(key string) string { return key + "\x00" }
 
 // ReadBelow compares the manifest with the records below prefixes only, which end in a slash, and returns
 // these records. There must be few of them: it reads them in one View.
@@ -164,7 +161,7 @@ func (s *Store) compare(ctx context.Context, version uint64, start, end string, 
 				}
 				page.compare(r.(*reader), e)
 				if n++; n == entriesPerView {
-					next = after(e.Key)
+					next = storage.After(e.Key)
 					break
 				}
 			}

@@ -31,7 +31,7 @@ func All(ctx context.Context, s storage.Store, prefix string) ([]Revocation, err
 					page = append(page, Revocation{KID: strings.TrimPrefix(e.Key, prefix), At: t.Revoked})
 				}
 				if n++; n == tombstonesPerView {
-					next = e.Key + "\x00"
+					next = storage.After(e.Key)
 					break
 				}
 			}

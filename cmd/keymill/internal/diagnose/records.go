@@ -74,7 +74,7 @@ func eachRecord(ctx context.Context, s storage.Store, start, end string, begin f
 					return err
 				}
 				if n++; n == recordsPerView {
-					next, more = e.Key+"\x00", true
+					next, more = storage.After(e.Key), true
 					break
 				}
 			}
