@@ -6,8 +6,11 @@ import (
 	"sync"
 )
 
-// maxProven bounds the memory of proven. A record of an audience or a client is about 1 KiB.
-const maxProven = 4096
+// Bounds of the memory of proven: 16 MiB. A record of an audience or a client is about 1 KiB.
+const (
+	maxProven      = 4096
+	maxProvenBytes = 4096 // of one record
+)
 
 // A proven remembers records whose tags were computed and fit. A tag depends on the bytes of the record and on nothing
 // else, so those that are the same bytes need no second computation, which is several times as long as a comparison. It is
@@ -32,7 +35,7 @@ func (p *proven) find(key string, stored []byte) (tag, bool) {
 
 // add remembers a record whose tag fits, if it is of a kind that is worth it.
 func (p *proven) add(key string, stored []byte, sum tag) {
-	if key != "epoch" && !strings.HasPrefix(key, "client/") && !strings.HasPrefix(key, "audience/") {
+	if len(stored) > maxProvenBytes || key != "epoch" && !strings.HasPrefix(key, "client/") && !strings.HasPrefix(key, "audience/") {
 		return
 	}
 	p.mu.Lock()

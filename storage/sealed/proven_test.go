@@ -3,6 +3,7 @@ package sealed
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"keymill/storage"
@@ -66,6 +67,14 @@ func TestFewRecordsAreRemembered(t *testing.T) {
 	for n := range maxProven + 100 {
 		p.add(fmt.Sprint("client/", n), []byte("stored"), tag{})
 		p.add(fmt.Sprint("family/", n), []byte("stored"), tag{})
+	}
+	large := make([]byte, maxProvenBytes+1)
+	p.add("client/large", large, tag{})
+	if _, found := p.find("client/large", large); found {
+		t.Error("a large record is remembered")
+	}
+	if p.add("client/full", large[1:], tag{}); !slices.Equal(p.records["client/full"].stored, large[1:]) {
+		t.Error("a record of the largest size is not remembered")
 	}
 	if len(p.records) != maxProven {
 		t.Errorf("%d records, want %d", len(p.records), maxProven)
