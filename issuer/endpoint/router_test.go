@@ -109,6 +109,7 @@ func TestErrorsHaveTheDocumentedStatus(t *testing.T) {
 		{&keystore.UnavailableError{Reason: "x"}, 503, `"busy"`, time.Second},
 		{storage.ErrUnknownOutcome, 503, `"busy"`, 5 * time.Second},
 		{fmt.Errorf("x: %w", storage.ErrNoSpace), 503, `"busy"`, 5 * time.Second},
+		{fmt.Errorf("x: %w", storage.ErrUnavailable), 503, `"busy"`, 5 * time.Second},
 		{storage.ErrLimit, 500, `"server_error"`, 0},
 		{errors.New("x"), 500, `"server_error"`, 0},
 	} {

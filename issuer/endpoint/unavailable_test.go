@@ -25,6 +25,7 @@ func TestOnlyAFaultThatPassesSaysWhenToTryAgain(t *testing.T) {
 	}{
 		"a full disk":              {fmt.Errorf("put: %w", storage.ErrNoSpace), true},
 		"an unknown outcome":       {storage.ErrUnknownOutcome, true},
+		"a store that is away":     {fmt.Errorf("get: %w", storage.ErrUnavailable), true},
 		"a broken store":           {storage.ErrBroken, true},
 		"a closed store":           {storage.ErrClosed, true},
 		"no key":                   {&keystore.UnavailableError{Reason: "no key"}, true},
