@@ -116,7 +116,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 		return nil, err
 	}
 	i := &Issuer{
-		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Store, keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
+		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Outbox.Over(cfg.Store), keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
 		passwords: password.NewHasher(), damaged: cfg.Damaged, families: knownFamilies,
 		accessTokens: accesstoken.NewVerifier(cfg.URL),
 	}

@@ -10,7 +10,8 @@
 // Webhooks specification recommends: {"type": "session.revoked", "timestamp": "…", "data": {…}}.
 //
 // At most 10,000 events wait. An event that finds the outbox full is lost and counted; no
-// decision fails because of it.
+// decision fails because of it. If several servers share the store, each counts the events of the store after at most 500
+// events of its own. So at most 500 more wait for each server.
 //
 // A damaged record is not an event: it is left as it is, is not sent and takes no slot.
 package outbox
@@ -62,7 +63,7 @@ type Outbox struct {
 
 // Open returns the Outbox of a store. It counts the events that an earlier process left.
 func Open(ctx context.Context, cfg Config) (*Outbox, error) {
-	o := &Outbox{cfg: cfg}
+	o := &Outbox{cfg: cfg, slots: slotCounter{current: &period{}}}
 	if o.cfg.Damaged == nil {
 		o.cfg.Damaged = func(error) {}
 	}
@@ -82,10 +83,15 @@ type payload struct {
 }
 
 // Add writes an event in the transaction that decides it: one key and some hundred bytes. kind
-// is the type of the event, such as "session.revoked". Add fails only if the store does.
+// is the type of the event, such as "session.revoked". tx is a transaction of Over. The caller returns an
+// error of Add unchanged or wrapped: the function may run again.
 func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
-	if !o.slots.acquire() {
-		return nil
+	t, ok := tx.(transaction)
+	if !ok {
+		return errors.New("an event needs a transaction of a store that Outbox.Over returned")
+	}
+	if free, err := t.call.acquire(); !free {
+		return err
 	}
 	return Write(tx, at, kind, data)
 }
@@ -230,8 +236,7 @@ func (o *Outbox) audit(tx storage.Tx, e audit.Event) error {
 // Waiting returns how many events wait, without reading the store. Until the next recount it may be
 // too high, see slotCounter.
 func (o *Outbox) Waiting() int64 {
-	_, used := o.slots.inUse()
-	return used
+	return o.slots.inUse()
 }
 
 // ReportLost recounts the stored events and returns how many events were lost since the
@@ -239,7 +244,7 @@ func (o *Outbox) Waiting() int64 {
 // caller that asks once a minute leaves at most one record a minute. A crash loses the
 // number. Like the count of slots it may be too high and is never too low.
 func (o *Outbox) ReportLost(ctx context.Context) (int64, error) {
-	if _, used := o.slots.inUse(); used > 0 {
+	if o.slots.inUse() > 0 {
 		if err := o.recount(ctx); err != nil {
 			return 0, err
 		}

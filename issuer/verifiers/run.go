@@ -167,7 +167,7 @@ func (r *Registry) warnOf(ctx context.Context, k keystore.KeyInfo, names []strin
 		"alg": k.Alg, "sign": k.Sign.UTC().Truncate(time.Second).Format(time.RFC3339),
 		"count": strconv.Itoa(len(names)), "verifiers": enumerate(names, namesBytes),
 	}
-	err := r.cfg.Store.Update(ctx, func(tx storage.Tx) error {
+	err := r.cfg.Outbox.Over(r.cfg.Store).Update(ctx, func(tx storage.Tx) error {
 		now := r.cfg.Keys.Now()
 		errs := []error{audit.Append(tx, now, audit.Event{Action: "verifier.behind", By: "system", Target: k.KID, Detail: facts})}
 		if !r.noBehind { // otherwise the next process warns again

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"keymill/storage/storagetest"
 )
 
 // TestAnEventIsTriedForThreeDays checks that the pauses grow to an hour, that the id stays the
@@ -205,7 +203,6 @@ func TestAReceiverThatAnswers410GetsOneTryASecond(t *testing.T) {
 
 // TestLostEventsAreLogged with their number, and the decisions succeed.
 func TestLostEventsAreLogged(t *testing.T) {
-	storagetest.SkipIfRerunning(t, "slots are taken in each run, until the next count")
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, "")
 		w.fill(10_000)
