@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/diagnose"
-	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/bolt"
 )
@@ -35,10 +35,10 @@ type Result struct {
 // Run compacts the store. After an error, and when ctx ends, the store is as it was.
 func Run(ctx context.Context, o Options) (Result, error) {
 	r := Result{File: filepath.Join(o.Data, "keymill.db")}
-	if err := serve.CheckDir(o.Data); err != nil {
+	if err := datadir.Check(o.Data); err != nil {
 		return r, err
 	}
-	dir, err := serve.OpenDir(o.Data, false)
+	dir, err := datadir.Open(o.Data, false)
 	if err != nil {
 		return r, lockFault(err)
 	}
@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 // lockFault says what to do if the directory cannot be locked.
 func lockFault(err error) error {
-	inUse := (*serve.InUseError)(nil)
+	inUse := (*datadir.InUseError)(nil)
 	switch {
 	case errors.As(err, &inUse):
 		return terminal.WithHint(err, "stop the server first: a store is compacted only while no server has it")

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage"
@@ -64,7 +65,7 @@ func (d *Doctor) examineCopy(ctx context.Context, in io.Reader) error {
 		return nil
 	}
 	d.findings.add("backup", describe(r), leftOut(r.Trailer()))
-	store, err := bolt.OpenReadOnly(c.Path("keymill.db"))
+	store, err := openstore.OpenReadOnly(d.Config)
 	if err != nil {
 		return err
 	}

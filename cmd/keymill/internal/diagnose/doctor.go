@@ -16,7 +16,9 @@ import (
 	"syscall"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer"
@@ -82,7 +84,7 @@ func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
 
 func (d *Doctor) examine(ctx context.Context) error {
 	dir, err := d.lock()
-	var inUse *serve.InUseError
+	var inUse *datadir.InUseError
 	if errors.As(err, &inUse) {
 		if d.NewMasterKeyFile != "" {
 			return terminal.WithHint(err, "stop the server first; it would go on with the old master key")
@@ -119,12 +121,12 @@ func (d *Doctor) examine(ctx context.Context) error {
 
 // checkAll makes all checks that can be made, and closes the store.
 func (d *Doctor) checkAll(ctx context.Context) {
-	if err := serve.CheckDir(d.Config.Data); !d.findings.check("directory", err) {
+	if err := datadir.Check(d.Config.Data); !d.findings.check("directory", err) {
 		return
 	}
 	d.checkTLS()
 	d.readKey()
-	store, err := bolt.OpenReadOnly(d.Config.Path("keymill.db"))
+	store, err := openstore.OpenReadOnly(d.Config)
 	if !d.findings.add("store", "opens", err) {
 		return
 	}
@@ -139,8 +141,8 @@ func (d *Doctor) checkAll(ctx context.Context) {
 
 // lock locks the directory. On a file system that is mounted read-only no server can run and no
 // lock can be taken, and a copy can be examined there: the result is then nil.
-func (d *Doctor) lock() (*serve.Dir, error) {
-	dir, err := serve.OpenDir(d.Config.Data, false)
+func (d *Doctor) lock() (*datadir.Dir, error) {
+	dir, err := datadir.Open(d.Config.Data, false)
 	switch {
 	case errors.Is(err, syscall.EROFS) && d.NewMasterKeyFile == "":
 		return nil, nil
@@ -160,7 +162,7 @@ func ownsDirectory(path string) bool {
 	return uid == os.Geteuid()
 }
 
-func (d *Doctor) checkStore(ctx context.Context, file *bolt.Store) {
+func (d *Doctor) checkStore(ctx context.Context, file *openstore.Store) {
 	size := file.Status().Bytes
 	if !d.findings.add("records", fmt.Sprintf("all pages and records can be read (%s)", sizeText(d.Config.Path("keymill.db"), size)), d.checkPages(ctx, d.Config.Path("keymill.db"), size)) {
 		return
@@ -396,7 +398,7 @@ func (d *Doctor) showRetag() keystore.Progress {
 }
 
 // askServer asks the server that has the directory.
-func (d *Doctor) askServer(ctx context.Context, inUse *serve.InUseError) error {
+func (d *Doctor) askServer(ctx context.Context, inUse *datadir.InUseError) error {
 	s, err := d.AskServer(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return inUse // a server that starts or stops, or another doctor

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/issuer/api"
 )
 
@@ -19,7 +19,7 @@ func TestDoctorSaysWhyTheServerIsNotReady(t *testing.T) {
 		d := &Doctor{AskServer: func(context.Context) (api.Status, error) {
 			return api.Status{Version: "1", Issuer: "https://id.example.com", Ready: len(issues) == 0, Issues: issues}, nil
 		}}
-		if err := d.askServer(t.Context(), &serve.InUseError{PID: 1}); err != nil {
+		if err := d.askServer(t.Context(), &datadir.InUseError{PID: 1}); err != nil {
 			t.Fatal(err)
 		}
 		found := d.findings

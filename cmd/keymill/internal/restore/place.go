@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"keymill/cmd/keymill/internal/serve"
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage/durable"
 	"keymill/storage/sealed"
@@ -23,7 +23,7 @@ const asideSuffix = ".before-restore"
 func (b *builder) place() error {
 	c := b.Config
 	store, mark := c.Path("keymill.db"), c.MarkPath()
-	if err := serve.OwnLike(b.path, c.Data); err != nil {
+	if err := datadir.OwnLike(b.path, c.Data); err != nil {
 		return err
 	}
 	if err := b.change("keep", func() error { return b.keep(store) }); err != nil {
@@ -95,7 +95,7 @@ func (b *builder) mark(path string) error {
 	if err := errors.Join(b.rings.WriteMark(next), next.Close()); err != nil {
 		return err
 	}
-	return serve.OwnLike(path, b.Config.Data)
+	return datadir.OwnLike(path, b.Config.Data)
 }
 
 // change makes one durable change of the data directory.

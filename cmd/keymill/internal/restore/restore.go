@@ -24,9 +24,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/namedfile"
-	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage/backup"
@@ -78,12 +78,12 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	if err := mayUse(c.Data); err != nil {
 		return nil, err
 	}
-	if err := cmp.Or(serve.CheckDir(c.Data), serve.CheckOwn(c)); err != nil {
+	if err := cmp.Or(datadir.Check(c.Data), datadir.CheckOwn(c)); err != nil {
 		return nil, err
 	}
 	_, missing := os.Lstat(c.Data)
-	dir, err := serve.OpenDir(c.Data, true)
-	var inUse *serve.InUseError
+	dir, err := datadir.Open(c.Data, true)
+	var inUse *datadir.InUseError
 	if errors.As(err, &inUse) {
 		return nil, terminal.WithHint(err, "stop the server first")
 	}

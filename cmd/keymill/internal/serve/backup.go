@@ -26,7 +26,7 @@ func (s *server) backup(ctx context.Context, w io.Writer, by string) error {
 		return err
 	}
 	begun, size := time.Now(), s.storeBytes()
-	made, err := backup.Write(ctx, w, s.file, backup.Options{
+	made, err := s.file.Backup(ctx, w, backup.Options{
 		Header: backup.Header{Database: s.database, Program: s.version, Bytes: size},
 		Begun: func(ctx context.Context, h *backup.Header) error {
 			h.Listed = s.rings.WriteRevoked(context.WithoutCancel(ctx)) // a restore trusts no earlier list

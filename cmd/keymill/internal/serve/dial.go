@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"keymill/cmd/keymill/internal/namedfile"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/endpoint/admin"
 )
@@ -35,7 +36,7 @@ func checkListener(conn net.Conn, socket string) error {
 	store := filepath.Join(filepath.Dir(socket), "keymill.db")
 	owner := -1 // no user, if there is no store
 	if info, err := os.Stat(store); err == nil {
-		owner = ownerOf(info)
+		owner, _ = namedfile.Owner(info)
 	}
 	if isServer(int(listener), owner, os.Geteuid()) {
 		return nil

@@ -49,7 +49,7 @@ func (s *server) findStore() error {
 	c := s.config
 	_, err := os.Lstat(c.Path("keymill.db"))
 	if !errors.Is(err, fs.ErrNotExist) {
-		return nil // OpenDir says what else is wrong
+		return nil // datadir.Open says what else is wrong
 	}
 	if s.mayCreate() {
 		return nil

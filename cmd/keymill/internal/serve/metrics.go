@@ -57,7 +57,7 @@ func (s *server) watchDisk(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		s.disk.file.Store(s.storeBytes())
-		s.disk.free.Store(s.file.FileStatus().FreeBytes)
+		s.disk.free.Store(s.file.FreeBytes())
 		s.readDiskLeft()
 		select {
 		case <-ctx.Done():

@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/storage"
-	"keymill/storage/bolt"
 )
 
 // TestSizesAreReadEveryFewSeconds, and not by a scrape.
 func TestSizesAreReadEveryFewSeconds(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		file, err := bolt.Open(filepath.Join(dir, "keymill.db"), bolt.Options{Committed: func(time.Duration, int) {}})
+		file, err := openstore.Open(&config.Config{Data: dir}, openstore.Options{Committed: func(time.Duration, int) {}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,11 +34,11 @@ import (
 	"keymill/cmd/keymill/internal/collector"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/systemd"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/bolt"
 )
 
 // Options say what to serve.
@@ -150,7 +150,7 @@ func (s *server) readMasterKey() (err error) {
 // weakKeyFault returns what is wrong first with a weak master key: that it does not open the store, if it
 // does not. Only the key of the store can be changed.
 func (s *server) weakKeyFault(weak error) error {
-	file, err := bolt.OpenReadOnly(s.config.Path("keymill.db"))
+	file, err := openstore.OpenReadOnly(s.config)
 	if err != nil {
 		return weak // there is no store, or a server has it
 	}

@@ -14,7 +14,9 @@ import (
 	"keymill/cmd/keymill/internal/auditlines"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/connections"
+	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/systemd"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/tlsfiles"
@@ -31,7 +33,6 @@ import (
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
-	"keymill/storage/bolt"
 	"keymill/storage/sealed"
 )
 
@@ -62,11 +63,11 @@ type server struct {
 	callers   *connections.Listener // of remote, while it is served
 	verify    net.Listener          // of verify.listen; nil without it
 	askers    *connections.Listener // of verify, while it is served
-	dir       *Dir
-	file      *bolt.Store   // the store below the tags
-	mark      *sealed.Mark  // of the store
-	store     storage.Store // of rings
-	database  string        // id of the store
+	dir       *datadir.Dir
+	file      *openstore.Store // the store below the tags
+	mark      *sealed.Mark     // of the store
+	store     storage.Store    // of rings
+	database  string           // id of the store
 	keySet    *keyset.KeySet
 	rings     *keystore.Rings
 	outbox    *outbox.Outbox // nil without webhook.url
@@ -130,21 +131,21 @@ func (s *server) openPublic(context.Context) error {
 }
 
 func (s *server) openDir(context.Context) error {
-	if err := CheckDir(s.config.Data); err != nil {
+	if err := datadir.Check(s.config.Data); err != nil {
 		return err
 	}
 	if err := s.findStore(); err != nil {
 		return err
 	}
-	if err := CheckOwn(s.config); err != nil {
+	if err := datadir.CheckOwn(s.config); err != nil {
 		return err
 	}
-	dir, err := OpenDir(s.config.Data, s.create)
+	dir, err := datadir.Open(s.config.Data, s.create)
 	if err != nil {
 		return err
 	}
 	s.dir = dir
-	if err := dir.protect(s.log); err != nil {
+	if err := dir.Protect(s.log); err != nil {
 		return err
 	}
 	if s.config.Dev {
@@ -163,19 +164,14 @@ func (s *server) openMark(context.Context) (err error) {
 	return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 }
 
-func (s *server) openStore(context.Context) error {
+func (s *server) openStore(context.Context) (err error) {
 	s.storeFailed = make(chan error, 1)
-	path := s.config.Path("keymill.db")
-	o := bolt.Options{Failed: func(err error) { s.storeFailed <- err }}
+	o := openstore.Options{Failed: func(err error) { s.storeFailed <- err }}
 	if s.metrics != nil {
 		o.Committed = s.metrics.Committed
 	}
-	store, err := bolt.Open(path, o)
-	if err != nil {
-		return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
-	}
-	s.file = store
-	return nil
+	s.file, err = openstore.Open(s.config, o)
+	return err
 }
 
 func (s *server) openKeys(ctx context.Context) (err error) {
@@ -289,7 +285,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Metrics:        s.metrics,
 		Damaged:        s.damage.addOf,
 		StoreFailed:    func() error { return s.file.Status().Failed },
-		CommitSince:    func() time.Time { return s.file.FileStatus().CommitSince },
+		CommitSince:    s.file.CommitSince,
 		StoreBytes:     s.storeBytes,
 		Backup:         s.backup,
 		Version:        s.version,
@@ -323,7 +319,7 @@ func (s *server) openAdmin(context.Context) error {
 		return namedfile.Denied(inDir, err)
 	}
 	// Late, because a start that fails changes no file.
-	if err := s.dir.protectFiles(s.log); err != nil {
+	if err := s.dir.ProtectFiles(s.log); err != nil {
 		return err
 	}
 	l, err := unixsocket.Create(path, 0o600)

@@ -1,4 +1,4 @@
-package serve
+package datadir
 
 import (
 	"errors"
@@ -18,10 +18,10 @@ import (
 
 const worldWritable = 0o002
 
-// CheckDir refuses a data directory in which every user can replace files, or that cannot be read, and
+// Check refuses a data directory in which every user can replace files, or that cannot be read, and
 // a store of another user. It changes nothing, and a start calls it before it writes. A directory that
-// belongs to this user is accepted, because protect changes its mode, and so is one that is missing.
-func CheckDir(path string) error {
+// belongs to this user is accepted, because Protect changes its mode, and so is one that is missing.
+func Check(path string) error {
 	// To sync a directory, it must be readable. A FIFO in its place must not block the start.
 	d, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func CheckDir(path string) error {
 	defer d.Close()
 	info, err := d.Stat()
 	if err != nil || !info.IsDir() {
-		return err // OpenDir says what is wrong with a file
+		return err // Open says what is wrong with a file
 	}
 	if uid := ownerOf(info); uid != os.Geteuid() && info.Mode()&worldWritable != 0 {
 		return terminal.WithHint(fmt.Errorf("the data directory %s belongs to uid %d, and every user can write in it (mode %04o)", path, uid, modeBits(info)),
@@ -46,7 +46,7 @@ func CheckDir(path string) error {
 }
 
 // checkStoreOwner refuses a store of another user, unless this process is root. That user could read
-// and change it, and commands trust only the owner of the store as its server (see DialAdmin).
+// and change it, and commands trust only the owner of the store as its server (see serve.DialAdmin).
 func checkStoreOwner(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -67,10 +67,10 @@ func ownerOf(info fs.FileInfo) int {
 // modeBits returns the mode as chmod takes it, with the bits for set-group-id and sticky.
 func modeBits(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Mode & 0o7777 }
 
-// protect makes the directory private if it belongs to this user. The directory of another user, such as
+// Protect makes the directory private if it belongs to this user. The directory of another user, such as
 // a mounted volume, keeps its mode. Then, and where the file system keeps no modes, one line in the log
 // says who else has access. Undo takes the change back.
-func (d *Dir) protect(log *slog.Logger) error {
+func (d *Dir) Protect(log *slog.Logger) error {
 	info, err := os.Stat(d.path)
 	if err != nil {
 		return err
@@ -95,11 +95,11 @@ func (d *Dir) protect(log *slog.Logger) error {
 // openToOthers reports whether users other than the owner have any right.
 func openToOthers(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 }
 
-// protectFiles makes the files in the directory private, and says who had access to which. They are
+// ProtectFiles makes the files in the directory private, and says who had access to which. They are
 // created so, but Kubernetes lets the group of a volume (fsGroup) write every file at each mount. The
 // file of another user keeps its mode, which the log then says. Links are not followed, because
 // another user who can write in the directory may have put them there.
-func (d *Dir) protectFiles(log *slog.Logger) error {
+func (d *Dir) ProtectFiles(log *slog.Logger) error {
 	errs := []error{makePrivate(d.lock, log)} // to close another descriptor of it would end the lock
 	for _, name := range dataFiles {
 		f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

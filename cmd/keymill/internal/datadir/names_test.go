@@ -1,4 +1,4 @@
-package serve
+package datadir
 
 import (
 	"bytes"
@@ -35,9 +35,9 @@ func TestOnlyFilesOfItsOwnAreOpened(t *testing.T) {
 			if err := put(path, target); err != nil {
 				t.Fatal(err)
 			}
-			err := CheckDir(dir)
+			err := Check(dir)
 			if err == nil && name == "lock" {
-				_, err = OpenDir(dir, false)
+				_, err = Open(dir, false)
 			}
 			// A store may have a second name, after an interrupted init. Other files are replaced
 			// or only read.
@@ -46,7 +46,7 @@ func TestOnlyFilesOfItsOwnAreOpened(t *testing.T) {
 				t.Errorf("%s at %s: %v", what, name, err)
 			}
 			if name == "lock" {
-				if d, err := OpenDir(dir, false); err == nil { // also without CheckDir, as doctor does
+				if d, err := Open(dir, false); err == nil { // also without Check, as doctor does
 					d.Release()
 					t.Errorf("%s: the lock is taken", what)
 				}
@@ -90,12 +90,12 @@ func TestFilesThatOthersCanReadBecomePrivateAndAreNamed(t *testing.T) {
 		if err := os.Chmod(path, tt.mode); err != nil {
 			t.Fatal(err)
 		}
-		d, err := OpenDir(dir, false)
+		d, err := Open(dir, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		if err := d.protectFiles(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+		if err := d.ProtectFiles(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 			t.Error(err)
 		}
 		d.Release()
@@ -132,13 +132,13 @@ func TestTheModeOfAForeignFileStays(t *testing.T) {
 		}
 		foreign = 1
 	}
-	d, err := OpenDir(dir, false)
+	d, err := Open(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer d.Release()
 	var log bytes.Buffer
-	if err := d.protectFiles(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+	if err := d.ProtectFiles(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Error(err)
 	}
 	if strings.Count(log.String(), "its mode is not changed") != 1+foreign || foreign == 1 && !strings.Contains(log.String(), "uid=1002") {

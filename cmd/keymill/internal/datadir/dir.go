@@ -1,4 +1,5 @@
-package serve
+// Package datadir checks and locks the data directory of a server, and makes it private.
+package datadir
 
 import (
 	"errors"
@@ -24,12 +25,12 @@ type Dir struct {
 	lock        *os.File
 	createdDir  bool // Undo removes what was created
 	createdLock bool
-	oldMode     fs.FileMode // before protect changed it; 0 if it did not
+	oldMode     fs.FileMode // before Protect changed it; 0 if it did not
 }
 
-// OpenDir locks the directory. With create it creates the directory if it is missing, but not
+// Open locks the directory. With create it creates the directory if it is missing, but not
 // its parent. The error is an *InUseError if another process has the lock.
-func OpenDir(path string, create bool) (*Dir, error) {
+func Open(path string, create bool) (*Dir, error) {
 	d := &Dir{path: path}
 	if create {
 		err := os.Mkdir(path, 0o700)
@@ -123,7 +124,7 @@ func (e *InUseError) Error() string {
 // Release unlocks the directory and leaves its files.
 func (d *Dir) Release() { d.lock.Close() }
 
-// Undo unlocks the directory and removes what OpenDir created: the lock file, and the
+// Undo unlocks the directory and removes what Open created: the lock file, and the
 // directory if it is still empty. A directory that was there gets its mode back.
 func (d *Dir) Undo() {
 	if d.lock != nil {

@@ -1,4 +1,4 @@
-package serve
+package datadir
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ func CheckOwn(c *config.Config) error {
 	}
 	entries, err := os.ReadDir(c.Data)
 	if err != nil {
-		return nil // it is missing, or OpenDir says what is wrong
+		return nil // it is missing, or Open says what is wrong
 	}
 	for _, e := range entries {
 		if isOurs(e.Name()) || c.NamesFile(filepath.Join(c.Data, e.Name())) {

@@ -1,4 +1,4 @@
-package serve
+package datadir
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 func warnings(t *testing.T, d *Dir) string {
 	t.Helper()
 	var log bytes.Buffer
-	if err := d.protect(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
+	if err := d.Protect(slog.New(slog.NewTextHandler(&log, nil))); err != nil {
 		t.Error(err)
 	}
 	return log.String()
@@ -45,7 +45,7 @@ func TestRootKeepsTheModeOfAnotherUsersDirectory(t *testing.T) {
 		if os.Chown(path, tt.uid, tt.gid) != nil || os.Chmod(path, tt.mode) != nil {
 			t.Fatal("cannot give the directory away")
 		}
-		if err := CheckDir(path); (err != nil) != tt.refused {
+		if err := Check(path); (err != nil) != tt.refused {
 			t.Errorf("%+v: %v", tt, err)
 		}
 		if tt.refused {
@@ -82,19 +82,19 @@ func TestACheckLeavesOtherErrorsToTheStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"missing", "file", "link", "."} {
-		if err := CheckDir(dir + "/" + name); err != nil {
+		if err := Check(dir + "/" + name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// TestAFIFOInPlaceOfTheDirectoryDoesNotBlock: OpenDir then says that it is no directory.
+// TestAFIFOInPlaceOfTheDirectoryDoesNotBlock: Open then says that it is no directory.
 func TestAFIFOInPlaceOfTheDirectoryDoesNotBlock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckDir(path); err != nil {
+	if err := Check(path); err != nil {
 		t.Error(err)
 	}
 }

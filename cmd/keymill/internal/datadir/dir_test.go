@@ -1,18 +1,19 @@
-package serve
+package datadir
 
 import (
-	"keymill/cmd/keymill/internal/terminal/terminaltest"
-	"keymill/storage/durable"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"keymill/cmd/keymill/internal/terminal/terminaltest"
+	"keymill/storage/durable"
 )
 
 func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
-	d, err := OpenDir(path, true)
+	d, err := Open(path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if d, err = OpenDir(path, true); err != nil {
+	if d, err = Open(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Undo()
@@ -35,11 +36,11 @@ func TestAFailedStartRemovesOnlyWhatItCreated(t *testing.T) {
 		t.Errorf("the directory is %v, %v", info.Mode(), err)
 	}
 
-	if d, err = OpenDir(path, true); err != nil {
+	if d, err = Open(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Release()
-	if d, err = OpenDir(path, true); err != nil {
+	if d, err = Open(path, true); err != nil {
 		t.Fatal(err)
 	}
 	d.Undo() // the lock file was there before
@@ -78,14 +79,14 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 		if err := os.Symlink(to, filepath.Join(dir, "lock")); err != nil {
 			t.Fatal(err)
 		}
-		if d, err := OpenDir(dir, true); err == nil || !strings.Contains(err.Error(), "lock is a symbolic link; remove it") {
+		if d, err := Open(dir, true); err == nil || !strings.Contains(err.Error(), "lock is a symbolic link; remove it") {
 			t.Errorf("%s: %v, %v", to, d, err)
 		}
 	}
 	if _, err := os.Lstat(outside + "-missing"); !os.IsNotExist(err) {
 		t.Errorf("the target of a link was created: %v", err)
 	}
-	d, err := OpenDir(t.TempDir(), true)
+	d, err := Open(t.TempDir(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestLinksInTheDirectoryAreNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.protectFiles(slog.New(slog.DiscardHandler)); err != nil {
+	if err := d.ProtectFiles(slog.New(slog.DiscardHandler)); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(outside); err != nil || info.Mode() != 0o644 {
@@ -111,7 +112,7 @@ func TestTheLockOfRootIsTheOwners(t *testing.T) {
 	if err := os.Chown(dir, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
-	d, err := OpenDir(dir, true)
+	d, err := Open(dir, true)
 	if err != nil {
 		t.Fatal(err)
 	}
