@@ -127,7 +127,7 @@ func openIssuer(t *testing.T, p place, wrap func(storage.Store) storage.Store) *
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { keys.Run(ctx) })
-	loops.Go(func() { audit.Run(ctx, store, slog.New(slog.DiscardHandler), nil) })
+	loops.Go(func() { audit.Run(ctx, store, audit.RunConfig{Log: slog.New(slog.DiscardHandler)}) })
 	loops.Go(func() { r.Run(ctx) })
 	r.stop = func() {
 		cancel()

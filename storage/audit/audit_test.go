@@ -369,7 +369,7 @@ func TestRunChainsOnceASecond(t *testing.T) {
 		f.passes.Store(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, f, slog.New(slog.DiscardHandler), nil) }()
+		go func() { ended <- Run(ctx, f, RunConfig{Log: slog.New(slog.DiscardHandler)}) }()
 		length := func() uint64 {
 			n, err := Verify(t.Context(), s)
 			if err != nil {
@@ -395,7 +395,7 @@ func TestRunChainsOnceASecond(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Errorf("Run after its context ended: %v", err)
 		}
-		go func() { ended <- Run(t.Context(), s, slog.New(slog.DiscardHandler), nil) }()
+		go func() { ended <- Run(t.Context(), s, RunConfig{Log: slog.New(slog.DiscardHandler)}) }()
 		s.Close()
 		if err := <-ended; !errors.Is(err, storage.ErrClosed) {
 			t.Errorf("Run after its store closed: %v", err)

@@ -17,14 +17,23 @@ import (
 // writing them at 4 KiB each is 248 KiB of the 512 that it may touch.
 const pageRecords = (storage.MaxUpdateKeys - 1) / 2
 
-// Run moves new records into the chain once a second. It returns nil when ctx ends, and
-// an error when the store has failed. After any other error, for example of a full disk, it
-// tries again a second later, and logs the error once. damaged gets the error of each damaged record
-// that waits, again and again; it may be nil.
-func Run(ctx context.Context, s storage.Store, log *slog.Logger, damaged func(error)) error {
-	if damaged == nil {
-		damaged = func(error) {}
-	}
+// RunConfig is what Run needs.
+type RunConfig struct {
+	Log *slog.Logger
+
+	// Damaged gets the error of each damaged record that waits, again and again. It may be nil.
+	Damaged func(error)
+
+	// Hold reports whether this server chains, see nodes.Registry.Lease. It is called at least once a second, and before
+	// each batch. nil if it is the only server of the store.
+	Hold func(context.Context) (bool, error)
+}
+
+// Run moves new records into the chain once a second, while this server holds the lease. It returns nil when ctx
+// ends, and an error when the store has failed. After any other error, for example of a full disk, it
+// tries again a second later, and logs the error once.
+func Run(ctx context.Context, s storage.Store, cfg RunConfig) error {
+	c := chainer{store: s, damaged: cfg.Damaged, hold: cfg.Hold}
 	fault := ""
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -34,12 +43,16 @@ func Run(ctx context.Context, s storage.Store, log *slog.Logger, damaged func(er
 			return nil
 		case <-tick.C:
 		}
-		_, err := moveAll(ctx, s, damaged)
+		_, held, err := c.moveAll(ctx)
 		if storage.Ended(s, err) {
 			return err
 		}
-		if ctx.Err() == nil {
-			fault = report(log, fault, err)
+		switch {
+		case ctx.Err() != nil:
+		case err == nil && !held:
+			fault = "" // only the server that chains knows whether it works again
+		default:
+			fault = report(cfg.Log, fault, err)
 		}
 	}
 }
@@ -60,30 +73,51 @@ func report(log *slog.Logger, last string, err error) string {
 }
 
 // Chain moves all new records into the chain and returns how many it moved. Several
-// processes may call it at once.
+// processes may call it at once, and while another one runs Run.
 //
 // A crash between two pages leaves the remaining records in audit/new for the next call.
 // No record is lost or chained twice, because the transaction that adds it to the chain
 // also deletes it from audit/new. A damaged record is left where it is.
 func Chain(ctx context.Context, s storage.Store) (int, error) {
-	return moveAll(ctx, s, func(error) {})
+	c := chainer{store: s}
+	moved, _, err := c.moveAll(ctx)
+	return moved, err
 }
 
-func moveAll(ctx context.Context, s storage.Store, damaged func(error)) (int, error) {
-	moved, after := 0, newPrefix
+// A chainer moves records. damaged and hold may be nil.
+type chainer struct {
+	store   storage.Store
+	damaged func(error)
+	hold    func(context.Context) (bool, error)
+}
+
+// holds reports whether this server moves the next page.
+func (c chainer) holds(ctx context.Context) (bool, error) {
+	if c.hold == nil {
+		return true, nil
+	}
+	return c.hold(ctx)
+}
+
+// moveAll moves page after page. held is false if another server holds the lease: it moves what is left.
+func (c chainer) moveAll(ctx context.Context) (moved int, held bool, err error) {
+	after := newPrefix
 	for {
-		page, end, err := readPage(ctx, s, after, damaged)
+		if held, err = c.holds(ctx); err != nil || !held {
+			return moved, held, err
+		}
+		page, end, err := c.readPage(ctx, after)
 		if err != nil || len(page) == 0 {
-			return moved, err
+			return moved, held, err
 		}
 		if end != nil {
-			if err := mend(ctx, s, end, page[0].record.Time); err != nil {
-				return moved, fmt.Errorf("continue a damaged audit log: %w", err)
+			if err := mend(ctx, c.store, end, page[0].record.Time); err != nil {
+				return moved, held, fmt.Errorf("continue a damaged audit log: %w", err)
 			}
 			continue
 		}
 		n := 0
-		err = s.Update(ctx, func(tx storage.Tx) (err error) {
+		err = c.store.Update(ctx, func(tx storage.Tx) (err error) {
 			n, err = movePage(tx, page)
 			return err
 		})
@@ -91,11 +125,11 @@ func moveAll(ctx context.Context, s storage.Store, damaged func(error)) (int, er
 			continue // the end was damaged after the View, and the next View sees it
 		}
 		if err != nil {
-			return moved, fmt.Errorf("chain audit records: %w", err)
+			return moved, held, fmt.Errorf("chain audit records: %w", err)
 		}
 		moved += n
 		if after = page[len(page)-1].key + " "; len(page) < pageRecords {
-			return moved, nil // newer records wait for the next call
+			return moved, held, nil // newer records wait for the next call
 		}
 	}
 }
@@ -110,9 +144,9 @@ type waiting struct {
 // readPage finds the records of one Update in a View, which may read more than an Update: damaged
 // records and other keys must not use up its limits. So end, what is wrong with the end of the chain, is
 // found there too. It also saves an idle server one Update a second.
-func readPage(ctx context.Context, s storage.Store, start string, damaged func(error)) (page []waiting, end, err error) {
+func (c chainer) readPage(ctx context.Context, start string) (page []waiting, end, err error) {
 	var found []error
-	err = s.View(ctx, func(r storage.Reader) (err error) {
+	err = c.store.View(ctx, func(r storage.Reader) (err error) {
 		page, found, end = nil, nil, nil
 		for e, err := range r.Scan(start, newEnd) {
 			if isFault(err) {
@@ -140,7 +174,9 @@ func readPage(ctx context.Context, s storage.Store, start string, damaged func(e
 		return err
 	})
 	for _, err := range found {
-		damaged(err)
+		if c.damaged != nil {
+			c.damaged(err)
+		}
 	}
 	return page, end, err
 }

@@ -86,7 +86,7 @@ func TestNoDamageEndsTheLog(t *testing.T) {
 				before := logged(t, s)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
-				go func() { ended <- Run(ctx, s, slog.New(slog.DiscardHandler), nil) }()
+				go func() { ended <- Run(ctx, s, RunConfig{Log: slog.New(slog.DiscardHandler)}) }()
 				for i := range 3 {
 					decide(t, s, 40+i, 1)
 					time.Sleep(time.Second)

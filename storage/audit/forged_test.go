@@ -107,14 +107,15 @@ func TestADamagedNewRecordIsNotChained(t *testing.T) {
 		}
 		before := stored(t, base, newPrefix, newEnd)
 		damaged := map[string]bool{}
-		moved, err := moveAll(t.Context(), s, func(err error) {
+		c := chainer{store: s, damaged: func(err error) {
 			var d *storage.DamageError
 			if !errors.As(err, &d) || strings.Contains(err.Error(), `"x"`) {
 				t.Errorf("reported as %v", err)
 				return
 			}
 			damaged[d.Key] = true
-		})
+		}}
+		moved, _, err := c.moveAll(t.Context())
 		if err != nil || moved != 100 {
 			t.Fatalf("%d damaged: moved %d, %v", n, moved, err)
 		}

@@ -267,7 +267,7 @@ func TestRunLogsAFaultOnce(t *testing.T) {
 		decide(t, s, 0, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, s, slog.New(slog.NewTextHandler(&out, nil)), nil) }()
+		go func() { ended <- Run(ctx, s, RunConfig{Log: slog.New(slog.NewTextHandler(&out, nil))}) }()
 		for _, step := range []struct {
 			err         error
 			level, text string // what three seconds of it log; "" for nothing

@@ -11,6 +11,9 @@ func TestPromisesHoldWhereFunctionsRunAgain(t *testing.T) {
 		"TestTailAndLast":                     TestTailAndLast,
 		"TestACrashBetweenPagesLosesNoRecord": TestACrashBetweenPagesLosesNoRecord,
 		"TestTwoChainsMissNoRecord":           TestTwoChainsMissNoRecord,
+		"TestTheHolderOfTheLeaseChains":       TestTheHolderOfTheLeaseChains,
+		"TestAHolderThatWakesKeepsTheChain":   TestAHolderThatWakesKeepsTheChain,
+		"TestWhatWasWrittenIsRememberedOnce":  TestWhatWasWrittenIsRememberedOnce,
 	} {
 		t.Run(name, test)
 	}

@@ -11,6 +11,10 @@
 // that it already ends with.
 //
 // The first start with a destination begins with the first record of the store.
+//
+// Of several servers with one store, the one that holds the lease writes to its destination: each record is in
+// one of the destinations. A server that takes the lease over goes on after the number that was reached. One that was
+// paused while it wrote may write up to one page that another one has written too.
 package auditlines
 
 import (
@@ -50,6 +54,10 @@ type Config struct {
 
 	// PerSecond bounds how many lines are written in a second; 0 does not.
 	PerSecond int
+
+	// Hold reports whether this server writes, see nodes.Registry.Lease. The lease is one of its own, because only a server
+	// that has a destination asks for it. It is called about once a second. nil if it is the only server of the store.
+	Hold func(context.Context) (bool, error)
 }
 
 // A Copy writes the records of one store to one destination.
@@ -57,7 +65,8 @@ type Copy struct {
 	cfg Config
 
 	// The goroutine of Run or Flush owns these.
-	begun   bool
+	held    bool     // this server writes
+	begun   bool     // saved is known
 	saved   uint64   // what the store remembers
 	pending *writing // a write that has not returned
 
@@ -130,12 +139,19 @@ func (c *Copy) Warnings() []api.Warning {
 
 // step writes one page of records and remembers it. more is true if there are further records.
 func (c *Copy) step(ctx context.Context) (more bool, err error) {
+	if c.held, err = c.holds(ctx); err != nil || !c.held {
+		c.begun = false // another server writes, and the store knows how far
+		return false, err
+	}
 	if !c.begun {
 		if c.saved, err = audit.Written(ctx, c.cfg.Store); err != nil {
 			return false, err
 		}
 		c.reach(c.saved)
 		c.begun = true
+		if c.cfg.Hold != nil {
+			c.cfg.Log.Info("this server writes the audit records of all nodes to audit.log now", "to", c.cfg.Name, "from", c.saved+1)
+		}
 	}
 	more = true // behind a write that was late
 	if c.pending == nil {
@@ -147,10 +163,17 @@ func (c *Copy) step(ctx context.Context) (more bool, err error) {
 		return false, c.save(ctx)
 	}
 	done, err := c.wait(ctx)
-	if done > 0 {
+	if done > c.seq { // another server can have written more in the meantime
 		c.reach(done)
 	}
 	return more, errors.Join(err, c.save(ctx))
+}
+
+func (c *Copy) holds(ctx context.Context) (bool, error) {
+	if c.cfg.Hold == nil {
+		return true, nil
+	}
+	return c.cfg.Hold(ctx)
 }
 
 // send begins to write the next page, if there is one.
@@ -221,11 +244,14 @@ func (c *Copy) save(ctx context.Context) error {
 	if c.seq == c.saved || c.seq == 0 {
 		return nil
 	}
-	err := audit.SetWritten(ctx, c.cfg.Store, c.seq)
-	if err == nil {
-		c.saved = c.seq
+	now, err := audit.SetWritten(ctx, c.cfg.Store, c.saved, c.seq)
+	if err != nil {
+		return err
 	}
-	return err
+	if c.saved = now; now != c.seq {
+		c.begun = false // another server has written: go on where it stopped
+	}
+	return nil
 }
 
 // report logs a fault when it begins, changes or has ended.
@@ -240,6 +266,7 @@ func (c *Copy) report(err error) {
 	c.mu.Unlock()
 	switch {
 	case fault == before:
+	case fault == "" && !c.held: // another server writes
 	case fault == "":
 		c.cfg.Log.Info("audit records are written to audit.log again", "to", c.cfg.Name)
 	default:

@@ -74,7 +74,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 	work := map[string]func(context.Context) error{
 		"keys":     s.rings.Run,
 		"served":   s.verifiers.Run,
-		"audit":    func(ctx context.Context) error { return audit.Run(ctx, s.store, s.log, s.damage.add) },
+		"audit":    s.chainAudit,
 		"damage":   s.damage.run,
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
@@ -99,6 +99,10 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		loops.Go(func() { ended <- endedError(what, run(ctx)) })
 	}
 	return ended
+}
+
+func (s *server) chainAudit(ctx context.Context) error {
+	return audit.Run(ctx, s.store, audit.RunConfig{Log: s.log, Damaged: s.damage.add})
 }
 
 func endedError(what string, err error) error {
