@@ -78,7 +78,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/mount":        {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/epoch", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -90,6 +90,7 @@ var allowedImports = map[string][]string{
 	"issuer/claim":                  {"issuer/object", "issuer/refusal"},
 	"issuer/object":                 {},
 	"issuer/due":                    {"issuer/accesstoken", "issuer/names", "issuer/record", "issuer/tally", "storage"},
+	"issuer/epoch":                  {"issuer/outbox", "issuer/record", "storage"},
 	"issuer/loginterms":             {"issuer/names", "issuer/record", "issuer/scope", "storage"},
 	"issuer/names":                  {},
 	"issuer/profile":                {"issuer/refusal", "jwks"},

@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/audience"
 	"keymill/issuer/claim"
 	"keymill/issuer/due"
+	"keymill/issuer/epoch"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
@@ -71,7 +72,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 	case "tally":
 		named, err = due.IsTally(name), tally.CheckRecord(key, raw)
 	case "epoch":
-		named = key == epochKey
+		named = key == epoch.Key
 		_, err = record.DecodeEpoch(key, raw)
 	case "refresh":
 		_, named = refreshtoken.ParseSecretKey(key)

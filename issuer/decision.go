@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keymill/issuer/due"
+	"keymill/issuer/epoch"
 	"keymill/issuer/record"
 	"keymill/issuer/tally"
 	"keymill/storage"
@@ -30,6 +31,10 @@ type decision struct {
 // decision returns a decision whose audit records name by and no address.
 func (i *Issuer) decision(tx storage.Tx, by string) decision {
 	return decision{tx: tx, now: i.keys.Now(), by: by}
+}
+
+func (i *Issuer) nextEpoch(before uint64) uint64 {
+	return epoch.After(before, i.keys.Now(), i.keys.WallTime())
 }
 
 // audit records a change in the transaction that makes it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/epoch"
 	"keymill/issuer/names"
 	"keymill/issuer/record"
 )
@@ -14,7 +15,7 @@ func FuzzFamilyRecord(f *testing.F) {
 	id := record.NewID(time.Now())
 	rec := familyRecord{
 		endpoint: LoginBrowser, secret: 1, generation: 9, user: "7", created: id.Time(), lastUsed: id.Time(), due: id.Time(),
-		epochs: epochs{firstEpoch, newEpoch(id.Time()), newEpoch(id.Time())},
+		epochs: epochs{epoch.First, epoch.Of(id.Time()), epoch.Of(id.Time())},
 	}
 	if _, err := decodeFamily(familyKey(id), rec.encode()); err != nil {
 		f.Fatal(err)

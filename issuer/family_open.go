@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/issuer/due"
+	"keymill/issuer/epoch"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/refusal"
 	"keymill/issuer/tally"
@@ -52,7 +53,7 @@ func (i *Issuer) family(r storage.Reader, id familyID) (*family, error) {
 	if f.user != nil {
 		f.current.user = f.user.Epoch
 	}
-	f.current.store, err = readStoreEpoch(r)
+	f.current.store, err = epoch.Read(r)
 	return f, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/epoch"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/record"
 )
@@ -26,7 +27,7 @@ func TestAFamilyRecordHasOneForm(t *testing.T) {
 		},
 	} {
 		rec := familyRecord{
-			endpoint: LoginBrowser, secret: 1, terms: loginterms.ID{7}, epochs: epochs{firstEpoch, newEpoch(at), newEpoch(at) + 1},
+			endpoint: LoginBrowser, secret: 1, terms: loginterms.ID{7}, epochs: epochs{epoch.First, epoch.Of(at), epoch.Of(at) + 1},
 			created: at, lastUsed: at.Add(time.Second), rotatedAtServed: time.Hour, generation: 4, address: [4]byte{1, 2, 3, 4},
 			scopes: 1 << 49, due: at.Add(24 * time.Hour).Truncate(time.Second), user: "7",
 		}

@@ -6,6 +6,7 @@ import (
 
 	"keymill/issuer/audience"
 	"keymill/issuer/due"
+	"keymill/issuer/epoch"
 	"keymill/issuer/record"
 	"keymill/storage"
 )
@@ -21,8 +22,8 @@ type goneRecord struct {
 func goneKey(id string) string { return "gone/" + id }
 
 // leave removes an id from the index and notes the epoch that its client or user had at the end.
-func (d decision) leave(id string, epoch uint64) error {
-	rec := goneRecord{Epoch: epoch, Until: d.now.Add(audience.MaxTTL + maxClockStep + time.Second).UTC().Truncate(time.Second)}
+func (d decision) leave(id string, last uint64) error {
+	rec := goneRecord{Epoch: last, Until: d.now.Add(audience.MaxTTL + epoch.MaxClockStep + time.Second).UTC().Truncate(time.Second)}
 	return errors.Join(
 		d.tx.Delete(idKey(id)), putJSON(d.tx, goneKey(id), rec), d.tx.Put(due.Key(rec.Until, due.Gone, id), record.Present()),
 	)
@@ -30,7 +31,7 @@ func (d decision) leave(id string, epoch uint64) error {
 
 // reserveID enters an id into the index that clients and users share, or refuses it. It returns the
 // first epoch of the client or user.
-func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (epoch uint64, err error) {
+func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (first uint64, err error) {
 	if err := checkIDUnused(tx, id); err != nil {
 		return 0, err
 	}
@@ -44,12 +45,12 @@ func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (epoch uint64, err er
 	if err != nil {
 		return 0, err
 	}
-	epoch = newEpoch(i.keys.WallTime())
+	first = epoch.Of(i.keys.WallTime())
 	if gone != nil {
-		epoch = max(epoch, gone.Epoch+1)
+		first = max(first, gone.Epoch+1)
 		err = tx.Delete(goneKey(id)) // its entry in the index of the clean-up stays
 	}
-	return epoch, errors.Join(err, tx.Put(idKey(id), []byte(kind)))
+	return first, errors.Join(err, tx.Put(idKey(id), []byte(kind)))
 }
 
 // readGone returns nil without an error if no client or user with the id was removed lately.

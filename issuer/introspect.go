@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/epoch"
 	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -139,7 +140,7 @@ func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (
 		}
 		return f.state(now, i.lifetimes(f.client, f.rec.endpoint)) == stateLive, nil
 	}
-	store, err := readStoreEpoch(r)
+	store, err := epoch.Read(r)
 	if err != nil || issuedBefore(t.Issued, store) {
 		return false, err
 	}
@@ -152,6 +153,9 @@ func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (
 	}
 	return i.subjectActive(r, t)
 }
+
+// issuedBefore reports whether a token with that iat is older than the epoch.
+func issuedBefore(iat time.Time, e uint64) bool { return epoch.IsAfter(e, iat.Add(backdate)) }
 
 // typed reports whether the token has the type of its audience, or the one that the audience had when the
 // token was made. An audience that is gone decides nothing, and neither does one whose record is damaged: both

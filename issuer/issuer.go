@@ -57,6 +57,7 @@ import (
 
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/claim"
+	"keymill/issuer/epoch"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
@@ -132,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
 		secrets, first, err := refreshtoken.Load(tx, i.keys.DatabaseID(), i.keys.Vault())
 		if i.refreshSecrets = secrets; err == nil && first {
-			err = makeStoreEpoch(tx)
+			err = epoch.Make(tx)
 		}
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"keymill/issuer/api"
+	"keymill/issuer/epoch"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -58,7 +59,7 @@ func TestAMissingEpochRevivesNoToken(t *testing.T) {
 	if err := w.RevokeAllSessions(t.Context(), "uid:0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.file.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(epochKey) }); err != nil {
+	if err := w.file.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(epoch.Key) }); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.Introspect(t.Context(), Credentials{"api", asker, "client_secret_basic"}, refusal.Secret(g.AccessToken))

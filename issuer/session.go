@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/epoch"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -124,20 +125,25 @@ func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) err
 	})
 }
 
+// CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.
+func (i *Issuer) CheckEpoch(ctx context.Context) error {
+	return i.store.View(ctx, func(r storage.Reader) error { _, err := epoch.Read(r); return err })
+}
+
 // RevokeAllSessions ends every session of the store, with one write.
 func (i *Issuer) RevokeAllSessions(ctx context.Context, by string) error {
 	return i.store.Update(ctx, func(tx storage.Tx) error {
-		epoch, err := readStoreEpoch(tx)
+		now, err := epoch.Read(tx)
 		if err != nil {
 			return err
 		}
-		if err := putStoreEpoch(tx, i.nextEpoch(epoch)); err != nil {
+		if err := epoch.Put(tx, i.nextEpoch(now)); err != nil {
 			return err
 		}
 		d := i.decision(tx, by)
 		if err := d.audit("session.revoke_all", "", nil); err != nil {
 			return err
 		}
-		return i.notify(d, storeRevoked, nil)
+		return i.notify(d, epoch.StoreRevoked, nil)
 	})
 }

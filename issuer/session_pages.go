@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/epoch"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
@@ -134,7 +135,7 @@ func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (li
 		var some []api.Session
 		err = errors.Join(err, record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 			some = nil
-			if _, err := readStoreEpoch(r); err != nil {
+			if _, err := epoch.Read(r); err != nil {
 				return err // without it no session can be shown
 			}
 			for _, id := range part {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/issuer/epoch"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -136,7 +137,7 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 	case user == nil || user.Disabled:
 		return nil, refusal.New("invalid_grant", "the user does not exist or is disabled")
 	}
-	store, err := readStoreEpoch(tx)
+	store, err := epoch.Read(tx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
-	"keymill/issuer"
+	"keymill/issuer/epoch"
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
@@ -169,17 +169,17 @@ func (b *builder) renewOpen(ctx context.Context) (err error) {
 		return err
 	}
 	return rings.Store().Update(ctx, func(tx storage.Tx) error {
-		epoch, err := issuer.StoreEpoch(tx)
+		stored, err := epoch.Find(tx)
 		if err != nil {
 			return err
 		}
 		// All sessions were ended after the copy if the list has a later epoch.
-		b.report.Ended = b.report.Renewal.Epoch > epoch
+		b.report.Ended = b.report.Renewal.Epoch > stored
 		b.report.Sessions = b.KeepSessions && !b.report.Ended
 		detail := map[string]string{"copy": b.report.Trailer.Ended.UTC().Format(time.RFC3339), "sessions": "kept"}
 		if !b.report.Sessions {
 			detail["sessions"] = "ended"
-			if err := issuer.EndAllSessions(tx, rings.Now(), rings.WallTime(), b.report.Renewal.Epoch, c.WebhookURL != ""); err != nil {
+			if err := epoch.EndAllSessions(tx, rings.Now(), rings.WallTime(), b.report.Renewal.Epoch, c.WebhookURL != ""); err != nil {
 				return err
 			}
 		}

@@ -15,7 +15,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
-	"keymill/issuer"
+	"keymill/issuer/epoch"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/backup"
@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	w.serve(func(store *bolt.Store, r *keystore.Rings) {
 		// What a server makes besides the keys.
 		if err := r.Store().Update(t.Context(), func(tx storage.Tx) error {
-			return issuer.EndAllSessions(tx, r.Now(), r.WallTime(), 0, false)
+			return epoch.EndAllSessions(tx, r.Now(), r.WallTime(), 0, false)
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -398,11 +398,11 @@ func TestARestoreBeginsAboveEveryEpochThatWasUsed(t *testing.T) {
 	}
 }
 
-func (w *world) epoch(r *keystore.Rings) (epoch uint64) {
+func (w *world) epoch(r *keystore.Rings) (ended uint64) {
 	w.t.Helper()
-	err := r.Store().View(w.t.Context(), func(tx storage.Reader) (err error) { epoch, err = issuer.StoreEpoch(tx); return err })
+	err := r.Store().View(w.t.Context(), func(tx storage.Reader) (err error) { ended, err = epoch.Find(tx); return err })
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return epoch
+	return ended
 }

@@ -26,6 +26,7 @@ import (
 	"keymill/issuer/endpoint"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
+	"keymill/issuer/epoch"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
 	"keymill/issuer/verifiers"
@@ -178,9 +179,9 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = keyset.New(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
-	cfg.RevokedFile, cfg.Epoch = s.config.RevokedPath(), issuer.StoreEpoch
+	cfg.RevokedFile, cfg.Epoch = s.config.RevokedPath(), epoch.Find
 	cfg.Accepted = func(tx storage.Tx, decision, wall time.Time) error {
-		return issuer.EndAllSessions(tx, decision, wall, 0, s.config.WebhookURL != "")
+		return epoch.EndAllSessions(tx, decision, wall, 0, s.config.WebhookURL != "")
 	}
 	cfg.Check, cfg.Progress = s.checkIssuer, logProgress(s.log)
 	s.rings, err = keystore.Open(ctx, s.file, cfg)

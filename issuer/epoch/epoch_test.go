@@ -1,10 +1,12 @@
-package issuer
+package epoch
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/bolt"
 )
 
 // TestAnEpochIsLaterThanEveryToken so far, also after the wall clock was set back a little, and is not
@@ -20,9 +22,9 @@ func TestAnEpochIsLaterThanEveryToken(t *testing.T) {
 		"the wall clock was set back":    {0, wall.Add(90 * time.Second), wall.Add(91 * time.Second)},
 		"by just less than two minutes":  {0, wall.Add(2*time.Minute - 1), wall.Add(2*time.Minute - 1 + time.Second)},
 		"the wall clock was hours ahead": {0, wall.Add(5 * time.Hour), wall.Add(2*time.Minute + time.Second)},
-		"the epoch is later":             {newEpoch(wall.Add(time.Hour)), wall, wall.Add(time.Hour + 1)},
+		"the epoch is later":             {Of(wall.Add(time.Hour)), wall, wall.Add(time.Hour + 1)},
 	} {
-		if got := epochAfter(tt.epoch, tt.decision, wall); got != newEpoch(tt.want) {
+		if got := After(tt.epoch, tt.decision, wall); got != Of(tt.want) {
 			t.Errorf("%s: got %s, want %s", name, time.Unix(0, int64(got)).UTC(), tt.want)
 		}
 	}
@@ -31,18 +33,25 @@ func TestAnEpochIsLaterThanEveryToken(t *testing.T) {
 // TestTheEndOfAllSessionsIsLaterThanWhatIsKnown: than the epoch of the store, and than one that a copy of it
 // does not have.
 func TestTheEndOfAllSessionsIsLaterThanWhatIsKnown(t *testing.T) {
-	w := newWorld(t)
-	far := newEpoch(time.Now().Add(24 * time.Hour))
+	store, err := bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Update(t.Context(), Make); err != nil {
+		t.Fatal(err)
+	}
+	far := Of(time.Now().Add(24 * time.Hour))
 	for _, known := range []uint64{0, far} {
 		var before, after uint64
-		err := w.store.Update(t.Context(), func(tx storage.Tx) (err error) {
-			if before, err = StoreEpoch(tx); err != nil {
+		err := store.Update(t.Context(), func(tx storage.Tx) (err error) {
+			if before, err = Find(tx); err != nil {
 				return err
 			}
 			if err := EndAllSessions(tx, time.Now(), time.Now(), known, false); err != nil {
 				return err
 			}
-			after, err = StoreEpoch(tx)
+			after, err = Find(tx)
 			return err
 		})
 		if err != nil || after <= before || after <= known {
