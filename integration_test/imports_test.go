@@ -62,7 +62,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/terminal/terminaltest": {},
 	"issuer/endpoint": {
 		"issuer", "issuer/address", "issuer/applied", "issuer/outage", "issuer/refusal", "issuer/api", "issuer/origin", "issuer/endpoint/activity", "issuer/endpoint/admin", "issuer/endpoint/admin/access", "issuer/endpoint/challenge", "issuer/endpoint/forwardauth", "issuer/endpoint/keyset", "issuer/endpoint/limit", "issuer/endpoint/metrics",
-		"issuer/endpoint/mount", "issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
+		"issuer/endpoint/mount", "issuer/endpoint/readiness", "issuer/endpoint/requestid", "issuer/endpoint/site", "issuer/verifiers", "keystore", "jwks",
 	},
 	"issuer/endpoint/admin": {
 		"issuer", "issuer/adminscope", "issuer/applied", "issuer/refusal", "issuer/api", "issuer/endpoint/admin/access", "issuer/endpoint/limit", "issuer/endpoint/site", "issuer/profile", "issuer/verifiers", "keystore", "jwks", "storage",
@@ -73,6 +73,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/forwardauth":  {"issuer", "issuer/accesstoken", "issuer/adminscope", "issuer/endpoint/challenge", "issuer/refusal", "jwks"},
 	"issuer/endpoint/limit":        {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/keyset":       {"issuer/verifiers", "jwks", "keystore"},
+	"issuer/endpoint/readiness":    {"issuer", "issuer/endpoint/keyset", "keystore"},
 	"issuer/endpoint/requestid":    {},
 	"issuer/endpoint/metrics":      {},
 	"issuer/endpoint/mount":        {},

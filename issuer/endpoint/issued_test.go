@@ -294,7 +294,7 @@ func TestAnInvalidKeyDoesNotStopThePublicationOfOthers(t *testing.T) {
 	if keys := rawKeys(t, w); len(keys) != 1 || keys[0]["kid"] != "good" {
 		t.Errorf("keys %v", keys)
 	}
-	if issues := w.server.issues(); len(issues) != 1 || !strings.Contains(issues[0], "key bad is not published") {
+	if issues := w.server.checks.Issues(); len(issues) != 1 || !strings.Contains(issues[0], "key bad is not published") {
 		t.Errorf("%q", issues)
 	}
 	w.server.cfg.KeySet.Publish([]keystore.PublicKey{{KID: "good", Alg: "EdDSA", Public: good}})

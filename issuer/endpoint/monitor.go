@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"keymill/issuer"
 	"keymill/issuer/endpoint/activity"
@@ -50,25 +49,6 @@ func (s *Server) scrape(w http.ResponseWriter, r *http.Request) error {
 		return errTooManyScrapes
 	}
 	return err
-}
-
-// readyFor is how long the last check of Run counts. A check that takes longer, because the store hangs,
-// is a failed one.
-const readyFor = 5 * time.Second
-
-func (s *Server) noteReady(ready bool) {
-	if !ready {
-		s.ready.Store(nil)
-		return
-	}
-	s.ready.Store(new(time.Now()))
-}
-
-// Ready reports whether Run found the server ready within the last seconds. Unlike /readyz it reads no
-// record, so it answers at once.
-func (s *Server) Ready() bool {
-	last := s.ready.Load()
-	return last != nil && time.Since(*last) < readyFor
 }
 
 const refreshGrant = "refresh_token"

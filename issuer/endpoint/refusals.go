@@ -25,7 +25,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-readyTick.C:
-			issues = s.logReadiness(issues)
+			issues = s.checks.Look(issues)
 		case <-tick.C:
 			s.auditRefusals(ctx)
 			s.lines.Report()

@@ -154,14 +154,14 @@ func TestReadyzDoesNotSayWhy(t *testing.T) {
 	w := newWorld(t)
 	good := w.keys.Published()
 	bad := keystore.PublicKey{KID: "odd", Alg: "HS256", Public: []byte("x")}
-	failed := func() error { return errors.New("fdatasync: /private/path") }
+	failed := errors.New("fdatasync: /private/path")
 	for what, spoil := range map[string]func(){
 		"": func() {},
-		"the store has failed and accepts no more requests": func() { w.server.cfg.StoreFailed = failed },
+		"the store has failed and accepts no more requests": func() { w.storeFail = failed },
 		"key odd is not published: ":                        func() { w.server.cfg.KeySet.Publish(append(good, bad)) },
-		"requests key odd is not published":                 func() { w.server.cfg.StoreFailed = failed; w.server.cfg.KeySet.Publish(append(good, bad)) },
+		"requests key odd is not published":                 func() { w.storeFail = failed; w.server.cfg.KeySet.Publish(append(good, bad)) },
 	} {
-		w.server.cfg.StoreFailed = nil
+		w.storeFail = nil
 		w.server.cfg.KeySet.Publish(good)
 		spoil()
 		status, body := 503, `{"ready":false}`
@@ -187,15 +187,9 @@ func TestReadyzDoesNotSayWhy(t *testing.T) {
 
 // TestTheLogSaysWhyTheServerIsNotReady once for each change, however often /readyz is asked.
 func TestTheLogSaysWhyTheServerIsNotReady(t *testing.T) {
+	var failed atomic.Pointer[error]
 	inBubble(t, func(t *testing.T, w *world) {
-		var failed atomic.Pointer[error]
 		good := w.keys.Published()
-		w.server.cfg.StoreFailed = func() error {
-			if err := failed.Load(); err != nil {
-				return *err
-			}
-			return nil
-		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go w.server.Run(ctx)
@@ -241,8 +235,18 @@ func TestTheLogSaysWhyTheServerIsNotReady(t *testing.T) {
 				t.Errorf("%q and %q, want %q", got[n], got[n+3], want)
 			}
 		}
+	}, func(c *Config) {
+		c.StoreFailed = func() error {
+			if err := failed.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
 	})
 }
+
+// Bounds of package readiness.
+const readyFor, commitTime = 5 * time.Second, 5 * time.Second
 
 // TestAStoreThatHangsIsNotReady, and the session check, which can wait for the same commit, delays no answer.
 func TestAStoreThatHangsIsNotReady(t *testing.T) {

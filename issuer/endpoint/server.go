@@ -61,6 +61,7 @@ import (
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/endpoint/mount"
+	"keymill/issuer/endpoint/readiness"
 	"keymill/issuer/origin"
 	"keymill/issuer/verifiers"
 	"keymill/keystore"
@@ -154,7 +155,7 @@ type Server struct {
 	remote    *router // nil without Config.AdminHosts
 	monitor   *router
 	verify    *router
-	ready     atomic.Pointer[time.Time]      // when it was last found ready, see Ready
+	checks    *readiness.Checker
 	trusted   atomic.Pointer[[]netip.Prefix] // proxies
 }
 
@@ -166,6 +167,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, clients: limit.NewClientLimiter(cfg.Nodes), passwords: limit.NewPasswordLimiter(time.Now()), lines: limit.NewLog(cfg.Log), activity: activity.New(),
 	}
+	s.checks = s.newChecks()
 	s.passwords.SetShare(cfg.Nodes)
 	s.origin, s.path = origin.OfIssuer(cfg.Issuer.URL())
 	s.SetTrustedProxies(cfg.TrustedProxies)
@@ -235,7 +237,7 @@ func (s *Server) Admin() http.Handler { return s.admin }
 func (s *Server) adminRoutes(rt *router) {
 	handlers := admin.New(admin.Config{
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers, Applied: s.cfg.Applied,
-		Issues: s.issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
+		Issues: s.checks.Issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Activity: s.activity.Minutes, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
 	})
