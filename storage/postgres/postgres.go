@@ -1,5 +1,5 @@
 // Package postgres is the Engine of package optimistic that keeps records in PostgreSQL 15 or later,
-// so that several nodes can share one store.
+// so that several nodes can share one store. Open returns the store itself.
 //
 //	node ── commits ──┐                    ┌─ keymill.record   key, value, version
 //	     ── reads ────┤── (pooler) ── primary ─ keymill.node     a token for each committer of a node
@@ -44,6 +44,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"keymill/storage/optimistic"
 )
 
 // Config says where the database is.
@@ -65,14 +67,17 @@ type Config struct {
 	// Deadline is how long a call waits for a PostgreSQL that is away. 0 means 10 s.
 	Deadline time.Duration
 	// Readers is how many connections read at the same time. 0 means 8. Commits use others, of which
-	// there are at most 6.
+	// there are at most 6, or Options.Committers and 4 if that is more.
 	Readers int
+	// Options are those of the store that Open returns, such as the bytes of its cache.
+	Options optimistic.Options
 }
 
 const (
 	defaultDeadline   = 10 * time.Second
 	defaultReaders    = 8
-	commitConnections = 6 // two or more committers, comparisons for Views, and questions about lost answers
+	commitConnections = 6 // two committers, comparisons for Views, and questions about lost answers
+	spareConnections  = 4 // of them besides one for each committer
 )
 
 // An Engine is an optimistic.Engine. It is safe for concurrent use.
@@ -121,7 +126,7 @@ func newEngine(c Config) (*Engine, error) {
 	if e.reads, err = pgxpool.NewWithConfig(context.Background(), pool.Copy()); err != nil {
 		return nil, e.fault(err)
 	}
-	pool.MaxConns = commitConnections
+	pool.MaxConns = int32(max(commitConnections, c.Options.Committers+spareConnections))
 	if e.commits, err = pgxpool.NewWithConfig(context.Background(), pool); err != nil {
 		e.reads.Close()
 		return nil, e.fault(err)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -89,7 +90,11 @@ func (e *Engine) Snapshot(ctx context.Context, fn func(storage.Reader) error) er
 		end(c, "COMMIT")
 		c.Release()
 	}()
-	return fn(r)
+	err = fn(r)
+	if err == nil && r.err != nil { // fn ignored that a record could not be read
+		err = cmp.Or(ctx.Err(), e.fault(r.err))
+	}
+	return err
 }
 
 // begin opens a transaction that shows one instant. The first query of the transaction takes the
@@ -215,8 +220,11 @@ func (r *reader) request(send func(context.Context) error) error {
 	ctx, cancel := r.engine.patience(r.ctx)
 	defer cancel()
 	err := send(ctx)
-	if err != nil && r.err == nil {
+	if err == nil {
+		return nil
+	}
+	if r.err == nil {
 		r.err = err
 	}
-	return r.engine.fault(err)
+	return cmp.Or(r.ctx.Err(), r.engine.fault(err))
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -49,9 +50,10 @@ func (e *Engine) retry(ctx context.Context, pool *pgxpool.Pool, request func(con
 	})
 }
 
-// repeat calls try until it succeeds, an operator must act first, or the deadline is over.
-func (e *Engine) repeat(ctx context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, e.deadline)
+// repeat calls try until it succeeds, an operator must act first, or the deadline is over. If the caller's
+// context ends, that says nothing about the server.
+func (e *Engine) repeat(caller context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(caller, e.deadline)
 	defer cancel()
 	var w waiter
 	for {
@@ -59,8 +61,11 @@ func (e *Engine) repeat(ctx context.Context, try func(context.Context) error) er
 		if err == nil {
 			return nil
 		}
+		if ended := caller.Err(); ended != nil {
+			return ended
+		}
 		if classify(err) == refused || !w.more(ctx, err) {
-			return e.fault(w.reason(err))
+			return cmp.Or(caller.Err(), e.fault(w.reason(err)))
 		}
 	}
 }

@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"keymill/storage"
+	"keymill/storage/optimistic"
+)
+
+// Open returns the store in the database of c, after the checks of OpenEngine. Its errors are those of
+// OpenEngine.
+func Open(ctx context.Context, c Config) (*optimistic.Store, error) {
+	e, err := OpenEngine(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return optimistic.New(e, c.Options), nil
+}
+
+// Bounds of one transaction of Load, so that it is written well within the time that a request may take.
+const (
+	loadWrites = 2_000
+	loadBytes  = 4 << 20
+)
+
+// Load makes the writes that next returns, until io.EOF. Their keys ascend, and keys and values keep to the limits
+// of package storage. Load compares nothing, so it is for a database that no node uses.
+//
+// Load makes many writes in one transaction. After each transaction it calls written with the number of its
+// writes and their last key; written may be nil. If Load fails, what was written before stays, and the same
+// writes can be made again. An error of next is returned unchanged, after the writes that came before it.
+func (e *Engine) Load(ctx context.Context, next func() (storage.Write, error), written func(writes int, last string)) error {
+	last := ""
+	for {
+		batch, end := loadBatch(next)
+		for _, w := range batch {
+			if w.Key <= last {
+				return fmt.Errorf("%s: key %q follows %q, so the records to load are not in key order", e.target, w.Key, last)
+			}
+			last = w.Key
+		}
+		if err := e.load(ctx, batch); err != nil {
+			return err
+		}
+		if written != nil && len(batch) > 0 {
+			written(len(batch), last)
+		}
+		switch end {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return end
+		}
+	}
+}
+
+// loadBatch returns the writes of one transaction, and the error that ended them.
+func loadBatch(next func() (storage.Write, error)) (batch []storage.Write, end error) {
+	for size := 0; len(batch) < loadWrites && size < loadBytes; {
+		w, err := next()
+		if err != nil {
+			return batch, err
+		}
+		batch = append(batch, w)
+		size += len(w.Key) + len(w.Value)
+	}
+	return batch, nil
+}
+
+func (e *Engine) load(ctx context.Context, batch []storage.Write) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := e.Exclusive(ctx, 0, func(storage.Reader) ([]storage.Write, error) { return batch, nil })
+	return err
+}
