@@ -150,6 +150,7 @@ func (r *Rings) acceptAge(ctx context.Context) error {
 	}
 	r.log.Warn("an older store was accepted; all sessions have ended")
 	r.clockRecord, r.servedBefore = rec, r.age.marked
+	r.adopt(rec)
 	return nil
 }
 

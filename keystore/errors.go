@@ -2,8 +2,9 @@ package keystore
 
 import (
 	"fmt"
-	"keymill/keystore/internal/schedule"
 	"time"
+
+	"keymill/keystore/internal/schedule"
 )
 
 // A NotReadyError refuses a rotation, because some verifiers may not know the next key yet.
@@ -13,10 +14,15 @@ type NotReadyError = schedule.NotReadyError
 type UnavailableError struct {
 	Reason     string
 	RetryAfter time.Duration
+
+	cause error
 }
 
 // Error returns the reason.
 func (e *UnavailableError) Error() string { return e.Reason }
+
+// Unwrap returns storage.ErrUnavailable if the keys could not be read from a shared store for too long, else nil.
+func (e *UnavailableError) Unwrap() error { return e.cause }
 
 // An InvalidError refuses a request of an operator.
 type InvalidError struct {

@@ -84,7 +84,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	if err != nil {
 		return KeyInfo{}, err
 	}
-	return infoOf(out, now, r.policy.Skew()), nil
+	return infoOf(out, now, r.policy().Skew()), nil
 }
 
 // insertImported adds k to its ring and returns it with its instants.
@@ -98,8 +98,8 @@ func (r *Rings) insertImported(d decision, before ring, k Key, private crypto.Si
 	if spares >= maxSpares {
 		return k, invalid("invalid_request", "the ring has %d spares already; revoke one first", spares)
 	}
-	after := before.Insert(k, d.now, r.policy, signNow)
-	advanced, stopped := after.Advance(d.now, r.policy)
+	after := before.Insert(k, d.now, r.policy(), signNow)
+	advanced, stopped := after.Advance(d.now, r.policy())
 	if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 		return k, err
 	}

@@ -115,7 +115,7 @@ func storeAgain(t *testing.T, r *Rings, s storage.Store, key ed25519.PrivateKey)
 		}
 		spare, old := schedule.NewKey("spare", EdDSA, public, time.Minute), schedule.NewKey("retired", EdDSA, public, time.Minute)
 		spare.Imported, old.Imported = true, true
-		after := before.Insert(spare, now, r.policy, false)
+		after := before.Insert(spare, now, r.policy(), false)
 		old.Publish, old.Stop, old.Drop, old.Erase = now, now, now.Add(time.Hour), now.Add(time.Minute)
 		verifier := old
 		verifier.KID = "public"

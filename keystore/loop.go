@@ -42,16 +42,20 @@ func (r *Rings) Run(ctx context.Context) error {
 	}
 }
 
-// Close writes the clock record for the last time. Run must have returned.
+// Close writes the clock record for the last time, and removes the node from a shared store. Run must have returned.
 func (r *Rings) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.writeClock(context.Background(), *r.clock.Load())
+	ctx := context.Background()
+	return errors.Join(r.writeClock(ctx, *r.clock.Load()), r.leave(ctx))
 }
 
 // untilNextTick returns how long it is to the next Sign time, at most a fifth of a heartbeat.
 func (r *Rings) untilNextTick() time.Duration {
 	wait, now := r.cfg.Heartbeat/5, r.Now()
+	if p := r.cfg.Nodes.Poll(); p > 0 {
+		wait = min(wait, max(p-(r.up()-r.polled), p/5))
+	}
 	for _, ring := range r.snapshot.Load().rings {
 		for _, k := range ring.Keys {
 			if until := k.Sign.Sub(now); until > 0 {
@@ -65,7 +69,10 @@ func (r *Rings) untilNextTick() time.Duration {
 func (r *Rings) tick(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.maintain(ctx)
+	err := r.meet(ctx)
+	if err == nil && r.clockFault() == nil {
+		err = r.maintain(ctx)
+	}
 	if r.RevokedFault() != nil {
 		r.writeRevoked(ctx)
 	}
@@ -175,7 +182,7 @@ func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 			if len(before.Keys) == 0 {
 				continue
 			}
-			if err := r.putChange(d, before, before.AfterDowntime(last, now, r.policy)); err != nil {
+			if err := r.putChange(d, before, before.AfterDowntime(last, now, r.policy())); err != nil {
 				return err
 			}
 		}
@@ -222,7 +229,7 @@ func (r *Rings) advanceRings(ctx context.Context) error {
 	now := r.Now()
 	for alg := range r.queues {
 		ring := r.snapshot.Load().rings[alg]
-		if advanced, _ := ring.Advance(now, r.policy); advanced.Equal(ring) {
+		if advanced, _ := ring.Advance(now, r.policy()); advanced.Equal(ring) {
 			continue
 		}
 		changed = true
@@ -231,7 +238,7 @@ func (r *Rings) advanceRings(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if again, _ := before.Advance(now, r.policy); again.Equal(before) {
+			if again, _ := before.Advance(now, r.policy()); again.Equal(before) {
 				return nil // another node did it
 			}
 			return r.putChange(decision{tx, now, system}, before, before)

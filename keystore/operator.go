@@ -74,7 +74,7 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		if err != nil {
 			return err
 		}
-		advanced, stopped := after.Advance(d.now, r.policy)
+		advanced, stopped := after.Advance(d.now, r.policy())
 		if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, error) {
 	if req.Flush {
 		return r.flush(d, before)
 	}
-	after, notReady := before.Rotate(d.now, r.policy, req.Force)
+	after, notReady := before.Rotate(d.now, r.policy(), req.Force)
 	if notReady != nil {
 		return ring{}, notReady
 	}
@@ -137,9 +137,9 @@ func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
 // unknownUntil returns until when a cache that obeys max-age may hold a set without k, which
 // signs earlier than planned. It is zero if every cache knows k.
 func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
-	until := k.Publish.Add(r.policy.MaxAge)
+	until := k.Publish.Add(r.policy().MaxAge)
 	if i := before.Index(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
-		until = schedule.Latest(until, r.policy.OldCachesUntil)
+		until = schedule.Latest(until, r.policy().OldCachesUntil)
 	}
 	if until.After(now) {
 		return until
@@ -180,7 +180,7 @@ func (r *Rings) Revoke(ctx context.Context, req RevokeRequest, by string) (Revoc
 		for _, s := range same {
 			revoked = append(revoked, s.KID)
 		}
-		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: schedule.Latest(d.now.Add(r.policy.MaxAge), r.policy.OldCachesUntil)}
+		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: schedule.Latest(d.now.Add(r.policy().MaxAge), r.policy().OldCachesUntil)}
 		if err := r.revokeKeys(d, same, req.Flush, &out); err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (r *Rings) revokeKeys(d decision, keys []Key, flush bool, out *Revocation) 
 	} else if len(after.Keys) == len(before.Keys) {
 		return errors.Join(errs...)
 	}
-	advanced, _ := after.Advance(d.now, r.policy)
+	advanced, _ := after.Advance(d.now, r.policy())
 	if a := advanced.IndexAt(d.now, Active); a >= 0 && (signed || flush) {
 		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
 	}
@@ -267,7 +267,7 @@ func (r *Rings) flushAfter(d decision, before, after ring) (ring, error) {
 	if err != nil {
 		return ring{}, err
 	}
-	advanced, stopped := flushed.Advance(d.now, r.policy)
+	advanced, stopped := flushed.Advance(d.now, r.policy())
 	return flushed, r.checkRoom(d.now, advanced, stopped...)
 }
 
@@ -344,10 +344,13 @@ func (r *Rings) Status() Status {
 	now, snap := r.Now(), r.snapshot.Load()
 	st := Status{
 		Now: now, Frozen: r.clock.Load().Frozen,
-		RotateEvery: r.policy.RotateEvery, Propagation: r.policy.Propagation, MaxAge: r.policy.MaxAge,
+		RotateEvery: r.cfg.RotateEvery, Propagation: r.cfg.Propagation, MaxAge: r.cfg.MaxAge,
 	}
 	if st.Frozen {
 		st.Issues = append(st.Issues, clockJumped)
+	}
+	if err := r.current(); err != nil {
+		st.Issues = append(st.Issues, err.Error())
 	}
 	for _, alg := range r.cfg.Algorithms {
 		ring := snap.rings[alg]

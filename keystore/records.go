@@ -140,7 +140,7 @@ func (r *Rings) putRevocation(d decision, before, after ring) error {
 }
 
 func (r *Rings) putAdvanced(d decision, before, after ring) error {
-	advanced, stopped := after.Advance(d.now, r.policy)
+	advanced, stopped := after.Advance(d.now, r.policy())
 	errs := []error{putRing(d.tx, advanced)}
 	for _, k := range stopped {
 		errs = append(errs, putRetired(d.tx, k))

@@ -21,30 +21,34 @@ func (r *Rings) Reload(ctx context.Context) error {
 // are in memory, except those of keys that have stopped. After an error the keys in memory stay in
 // use: a record that was lost must not remove a key from the published set.
 func (r *Rings) reload(ctx context.Context) error {
-	r.stale = true
-	old, now := r.snapshot.Load(), r.Now()
-	next, err := r.readKeys(ctx)
+	now := r.Now()
+	next, err := r.load(ctx, now)
 	if err != nil {
 		return err
+	}
+	return r.publish(next, now)
+}
+
+// load reads the committed keys, for publish.
+func (r *Rings) load(ctx context.Context, now time.Time) (*snapshot, error) {
+	r.stale = true
+	old := r.snapshot.Load()
+	next, err := r.readKeys(ctx)
+	if err != nil {
+		return nil, err
 	}
 	sealed, err := r.readPrivate(ctx, old, next, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// Nothing is published before every private half is known to belong to its public half.
 	if err := r.openSigners(next, sealed); err != nil {
-		return err
+		return nil, err
 	}
 	if len(old.published) == 0 {
-		if err := r.checkPrivate(ctx, next); err != nil {
-			return err
-		}
+		err = r.checkPrivate(ctx, next)
 	}
-	if err := r.publish(old, next, now); err != nil {
-		return err
-	}
-	r.stale = false
-	return nil
+	return next, err
 }
 
 // readKeys reads the rings and the retired keys, in the comparison with the manifest.

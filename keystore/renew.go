@@ -94,7 +94,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		if known(s) || gone {
 			continue // a revoked key of the set stays revoked
 		}
-		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy.Skew() + time.Second)
+		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy().Skew() + time.Second)
 		k, err := r.Import(ctx, ImportRequest{Key: req.Set[n], Until: until}, req.By)
 		if err != nil {
 			return out, err
@@ -158,7 +158,7 @@ func (r *Rings) stopRings(ctx context.Context, by string) error {
 				return err
 			}
 			after := before.StopAll(d.now)
-			advanced, stopped := after.Advance(d.now, r.policy)
+			advanced, stopped := after.Advance(d.now, r.policy())
 			if err := r.checkRoom(d.now, advanced, stopped...); err != nil {
 				return err
 			}
@@ -179,7 +179,7 @@ func (r *Rings) signAgain(ctx context.Context, out *Renewal) error {
 		return err
 	}
 	now := r.Now()
-	out.UnknownUntil = schedule.Latest(now.Add(r.policy.MaxAge), r.policy.OldCachesUntil)
+	out.UnknownUntil = schedule.Latest(now.Add(r.policy().MaxAge), r.policy().OldCachesUntil)
 	for _, alg := range r.cfg.Algorithms {
 		ring := r.snapshot.Load().rings[alg]
 		i := ring.IndexAt(now, Active)

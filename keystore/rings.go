@@ -20,6 +20,7 @@ import (
 	"keymill/keystore/internal/signing"
 	"keymill/keystore/internal/vault"
 	"keymill/storage"
+	"keymill/storage/nodes"
 	"keymill/storage/sealed"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	// not serve.
 	KeepOldTags bool
 
+	// Nodes are the servers of a store that several servers share. It is nil for a store with one server.
+	Nodes *nodes.Registry
+
 	// Changed is called with each set that is published, in order and first during Open. It
 	// must return at once, because it runs while the keys are locked. It may be nil.
 	Changed func([]PublicKey)
@@ -65,7 +69,7 @@ type Config struct {
 // Rings holds the keys of every algorithm. It is safe for concurrent use.
 type Rings struct {
 	cfg          Config
-	policy       policy
+	rules        atomic.Pointer[policy]
 	store        *sealed.Store
 	vault        *vault.Vault
 	database     string // id of the store
@@ -73,7 +77,7 @@ type Rings struct {
 	queues       map[string]*signing.Queue // alg → its signing queue, for configured algorithms; never changes
 	wallClock    func() time.Time          // time.Now, except in simulations of a wrong wall clock
 	began        time.Time                 // start of the process, with its monotonic reading
-	servedBefore time.Duration             // served time of earlier processes
+	servedBefore time.Duration             // served time of earlier processes, as Open has read it
 	age          age                       // what Open found out
 
 	certificates *cert.Book            // of published keys; mu guards it
@@ -86,6 +90,11 @@ type Rings struct {
 	wake        chan struct{} // to Run's loop: something may be due
 	needReserve chan struct{} // to reserveLoop: a ring may have no reserve
 
+	watch       func(storage.Reader) error // reads more in the View of each poll, without effect if it runs again; may be nil
+	sleptBefore time.Duration              // suspensions of the machine before the start of the process
+	lastRead    atomic.Int64               // when the last successful poll began, as awake returns it, plus 1; 0 before it
+	wrongClock  atomic.Pointer[error]      // why the wall clock cannot be trusted beside those of other nodes, or nil
+
 	// mu is held by every change of the rings, from reading them until the new snapshot is
 	// in place. It guards the fields below.
 	mu           sync.Mutex
@@ -95,6 +104,8 @@ type Rings struct {
 	stale        bool          // the snapshot may not have everything that is committed
 	clockWritten time.Duration // uptime at which the clock record was last written
 	markFailed   bool          // the last write of the mark failed
+	seen         sight         // what the last successful poll has found
+	polled       time.Duration // uptime at which the last successful poll began
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
 	// signing is held by a change that sets a Stop time to now, until the new snapshot is in
@@ -132,7 +143,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		cfg.Heartbeat = 5 * time.Second
 	}
 	r := &Rings{
-		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: clock.Suspended(),
+		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: clock.Suspended(), sleptBefore: clock.Suspended(),
 		queues: make(map[string]*signing.Queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
 	}
 	if r.log == nil {
@@ -157,7 +168,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		}
 	}
 	if err := r.start(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, r.leave(context.WithoutCancel(ctx)))
 	}
 	return r, nil
 }
@@ -189,6 +200,9 @@ func (r *Rings) start(ctx context.Context) error {
 		return fmt.Errorf("accept the store: %w", err)
 	}
 	r.snapshot.Store(&snapshot{})
+	if err := r.join(ctx); err != nil {
+		return err
+	}
 	var err error
 	if r.certificates, err = cert.Load(ctx, r.store); err != nil {
 		return fmt.Errorf("read certificates: %w", err)
@@ -218,7 +232,7 @@ func (r *Rings) start(ctx context.Context) error {
 		return err
 	}
 	r.writeRevoked(ctx)
-	return r.writeClock(ctx, *r.clock.Load())
+	return errors.Join(r.writeClock(ctx, *r.clock.Load()), r.meet(ctx))
 }
 
 // checkPrivate opens the private halves of reserves, and of retired keys that are not erased yet. reload
@@ -280,12 +294,15 @@ func (r *Rings) startClock(ctx context.Context) error {
 		r.clockRecord.OldCachesUntil = schedule.Latest(r.clockRecord.OldCachesUntil, r.clockRecord.Highest.Add(r.cfg.Heartbeat+r.clockRecord.MaxAge))
 	}
 	r.clockRecord.MaxAge = r.cfg.MaxAge
-	r.policy = policy{
+	r.rules.Store(&policy{
 		RotateEvery: r.cfg.RotateEvery, Propagation: r.cfg.Propagation,
 		MaxAge: r.cfg.MaxAge, OldCachesUntil: r.clockRecord.OldCachesUntil,
-	}
+	})
 	return nil
 }
+
+// policy returns what the schedule depends on.
+func (r *Rings) policy() policy { return *r.rules.Load() }
 
 // missingPrivate turns storage.ErrNotFound into damage.
 func missingPrivate(k Key, err error) error {
@@ -333,7 +350,7 @@ func (r *Rings) openPrivate(k Key, sealed []byte) (*signing.Signer, error) {
 }
 
 // publish completes next and makes it the snapshot.
-func (r *Rings) publish(old, next *snapshot, now time.Time) error {
+func (r *Rings) publish(next *snapshot, now time.Time) error {
 	slices.SortFunc(next.retired, byPublish)
 	keys := slices.Clone(next.retired)
 	for _, ring := range next.rings {
@@ -359,7 +376,8 @@ func (r *Rings) publish(old, next *snapshot, now time.Time) error {
 		der := r.certificates.Of(cert.Key{KID: k.KID, Public: k.Public, Published: k.Publish, Private: next.signers[k.KID].Private()})
 		next.published = append(next.published, PublicKey{KID: k.KID, Alg: k.Alg, Public: public, Certificate: der, Imported: k.Imported})
 	}
-	r.replace(old, next)
+	r.replace(r.snapshot.Load(), next)
+	r.stale = false
 	return nil
 }
 
@@ -422,7 +440,7 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 			}
 		}
 		for _, k := range snap.rings[alg].Keys {
-			out = append(out, infoOf(k, now, r.policy.Skew()))
+			out = append(out, infoOf(k, now, r.policy().Skew()))
 		}
 	}
 	return out, nil

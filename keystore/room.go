@@ -34,7 +34,7 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 			work += words * words * words
 		}
 	}
-	size := r.policy.LargestSet(rings, retired, r.cfg.Algorithms, now)
+	size := r.policy().LargestSet(rings, retired, r.cfg.Algorithms, now)
 	if size <= maxSetBytes && work <= maxRSAWork {
 		return nil
 	}
@@ -52,11 +52,11 @@ func (r *Rings) checkRoom(now time.Time, changed ring, stopped ...Key) error {
 func (r *Rings) checkLifetimes(lifetime func(alg string) time.Duration) error {
 	size := 0
 	for _, alg := range r.cfg.Algorithms {
-		size += (3 + r.policy.RotationsUntilDrop(lifetime(alg))) * keytype.OwnJWKBytes(alg)
+		size += (3 + r.policy().RotationsUntilDrop(lifetime(alg))) * keytype.OwnJWKBytes(alg)
 	}
 	if size <= maxSetBytes {
 		return nil
 	}
 	return invalid("invalid_request", "with keys.rotate_every %s and tokens that live so long, the key set would grow to %d bytes, and verifiers read at least %d; "+
-		"raise keys.rotate_every, or choose a shorter lifetime", r.policy.RotateEvery, size, maxSetBytes)
+		"raise keys.rotate_every, or choose a shorter lifetime", r.policy().RotateEvery, size, maxSetBytes)
 }

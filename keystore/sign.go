@@ -58,7 +58,14 @@ func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string,
 	if err != nil {
 		return "", err
 	}
-	return s.Token(alg, kid, typ, payload)
+	token, err := s.Token(alg, kid, typ, payload)
+	if err == nil {
+		err = r.current() // the process may have been paused since it chose the key
+	}
+	if err != nil {
+		return "", err
+	}
+	return token, nil
 }
 
 // activeSigner chooses the key that signs now. An operator's change that sets a Stop time to
@@ -67,6 +74,9 @@ func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string,
 func (r *Rings) activeSigner(alg string, exp time.Time) (*signing.Signer, string, error) {
 	r.signing.RLock()
 	defer r.signing.RUnlock()
+	if err := r.current(); err != nil {
+		return nil, "", err
+	}
 	snap, now := r.snapshot.Load(), r.Now()
 	ring := snap.rings[alg]
 	for i := range ring.Keys {

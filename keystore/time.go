@@ -20,7 +20,7 @@ func (r *Rings) Now() time.Time {
 // Times returns the decision time and the served time of the same instant.
 func (r *Rings) Times() (decision time.Time, served time.Duration) {
 	c, up := r.clock.Load(), r.up()
-	return c.DecisionAt(up), r.servedBefore + up
+	return c.DecisionAt(up), c.ServedAt(up)
 }
 
 // WallTime returns the time for claims that others compare with their own clocks (iat, exp).
@@ -47,7 +47,10 @@ func (r *Rings) ErasureTime() time.Time {
 
 // ServedTime returns how long all processes together have served this store. It does not
 // advance in a downtime and has no date. After a crash up to one heartbeat of it counts again.
-func (r *Rings) ServedTime() time.Duration { return r.servedBefore + r.up() }
+func (r *Rings) ServedTime() time.Duration {
+	_, served := r.Times()
+	return served
+}
 
 // up returns the uptime of the process. It does not count time in which the machine is
 // suspended.
@@ -68,9 +71,11 @@ func (r *Rings) readClocks() clock.Reading {
 // writeClock writes the clock record, so that the next start knows how long this process
 // was up. A crash loses at most one heartbeat of it.
 func (r *Rings) writeClock(ctx context.Context, c clock.Clock) error {
+	if r.clockFault() != nil {
+		return nil
+	}
 	up := r.up()
-	own := r.clockRecord
-	own.Highest, own.WallLag, own.ErasureTime, own.ServedTime = c.DecisionAt(up), c.WallLag, c.ErasureAt(up), r.servedBefore+up
+	own := c.Record(r.clockRecord, up)
 	var rec clock.Record
 	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
 		rec = own
@@ -111,14 +116,16 @@ func (r *Rings) putClock(tx storage.Tx, rec clock.Record) (clock.Record, error) 
 
 // putClockAt writes the clock record of a decision.
 func (r *Rings) putClockAt(d decision) error {
+	if r.clockFault() != nil {
+		return nil
+	}
 	_, err := r.putClock(d.tx, r.clockRecordAt(d.now))
 	return err
 }
 
 // clockRecordAt returns the clock record of a decision at now.
 func (r *Rings) clockRecordAt(now time.Time) clock.Record {
-	rec := r.clockRecord
-	c, up := r.clock.Load(), r.up()
-	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = schedule.Latest(rec.Highest, now), c.WallLag, c.ErasureAt(up), r.servedBefore+up
+	rec := r.clock.Load().Record(r.clockRecord, r.up())
+	rec.Highest = schedule.Latest(r.clockRecord.Highest, now)
 	return rec
 }

@@ -6,7 +6,7 @@
 //
 // A Registry belongs to one server. The keystore writes and reads it, in its own transactions:
 //
-//	every p:  Put (own record) ─▶ Read (all records) ─▶ Live, Count, Offset: from memory
+//	every p:  Put (own record) ─▶ Look (all records) ─▶ Note ─▶ Live, Count, Offset: from memory
 //	a job:    Hold, again and again ─▶ true on one node only ─▶ Release at a clean stop
 //
 // # Live
@@ -43,6 +43,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +80,8 @@ type Facts struct {
 	Algorithms  []string // that it is configured to sign with
 	MaxAge      time.Duration
 	Propagation time.Duration
-	Keys        uint64 // version of the signing keys that it has read
+	RotateEvery time.Duration
+	Keys        uint64 // version of the manifest with the signing keys that it has read
 	Generation  int    // data key that it has read
 	Version     string // of the program
 	Host        string
@@ -92,6 +94,9 @@ type Config struct {
 	Skew time.Duration    // by how much the wall clocks of nodes may differ; 2 min if it is 0
 	Wall func() time.Time // the wall clock; time.Now if it is nil
 	Log  *slog.Logger     // nil discards
+
+	Version string // of the program, for the record
+	Host    string // for the record; os.Hostname if it is empty
 }
 
 // A Registry is one server's view of the nodes of its store. It is safe for concurrent use.
@@ -102,6 +107,8 @@ type Registry struct {
 	wall    func() time.Time
 	log     *slog.Logger
 	started time.Time
+	version string
+	host    string
 
 	live   atomic.Pointer[[]Node] // as of the last Read, sorted by id
 	leases sync.Map               // name → *lease
@@ -121,7 +128,10 @@ func New(cfg Config) *Registry {
 	}
 	r := &Registry{
 		id: cfg.ID, poll: cmp.Or(cfg.Poll, defaultPoll), skew: cmp.Or(cfg.Skew, defaultSkew), wall: cfg.Wall, log: cfg.Log,
-		seen: map[string]*sighted{}, logged: map[string]bool{}, broken: map[string]time.Time{},
+		seen: map[string]*sighted{}, logged: map[string]bool{}, broken: map[string]time.Time{}, version: cfg.Version, host: cfg.Host,
+	}
+	if r.host == "" {
+		r.host, _ = os.Hostname() // a record without it is complete
 	}
 	if r.wall == nil {
 		r.wall = time.Now
@@ -159,6 +169,22 @@ func (r *Registry) ID() string {
 	return r.id
 }
 
+// Poll returns p: how often Put and Read are called. It is 0 without a Registry.
+func (r *Registry) Poll() time.Duration {
+	if r == nil {
+		return 0
+	}
+	return r.poll
+}
+
+// Skew returns by how much the wall clocks of nodes may differ. It is 0 without a Registry.
+func (r *Registry) Skew() time.Duration {
+	if r == nil {
+		return 0
+	}
+	return r.skew
+}
+
 // Live returns the nodes that were live at the last Read, sorted by id. The own node is always one
 // of them. The caller must not change the list.
 func (r *Registry) Live() []Node {
@@ -193,6 +219,7 @@ func (r *Registry) Put(tx storage.Tx, facts Facts) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.own
+	facts.Version, facts.Host = cmp.Or(facts.Version, r.version), cmp.Or(facts.Host, r.host)
 	n.Beats, n.Time, n.Facts = max(last.Beats, n.Beats)+1, r.wallTime(), facts.clean()
 	raw, err := encode(n)
 	if err != nil {
@@ -213,19 +240,25 @@ func (r *Registry) Leave(tx storage.Tx) error {
 	return tx.Delete(nodePrefix + r.id)
 }
 
-// Read returns all nodes that have a record, sorted by id, and notes which of them are live. A damaged record
-// is logged and left out. rd should be that of a View: the records of an Update are limited.
-func (r *Registry) Read(rd storage.Reader) ([]Node, error) {
+// A Sighting is what one look at the records of all nodes has found.
+type Sighting struct {
+	nodes   []Node
+	damaged map[string]error // key →
+	more    bool             // there are more records than a Registry looks at
+	at      time.Time        // when the look began
+}
+
+// Look reads the records of all nodes, and has no other effect, so it can be called in a function that runs again. The
+// caller passes the result to Note afterwards. rd should be that of a View: the records of an Update are limited.
+func (r *Registry) Look(rd storage.Reader) (Sighting, error) {
+	out := Sighting{damaged: map[string]error{}, at: time.Now()}
 	if r == nil {
-		return nil, nil
+		return out, nil
 	}
-	now := time.Now()
-	var found []Node
-	damaged := map[string]error{}
 	looked := 0
 	for e, err := range rd.Scan(nodePrefix, storage.EndOf(nodePrefix)) {
-		if looked++; looked > maxRead || len(found) == maxNodes {
-			r.logOnce(nodePrefix, "more nodes than expected have a record; the others are left out", "nodes", len(found))
+		if looked++; looked > maxRead || len(out.nodes) == maxNodes {
+			out.more = true
 			break
 		}
 		var n Node
@@ -233,18 +266,37 @@ func (r *Registry) Read(rd storage.Reader) ([]Node, error) {
 			n, err = decode(e.Key, e.Value)
 		}
 		if errors.Is(err, storage.ErrDamaged) {
-			damaged[e.Key] = err
+			out.damaged[e.Key] = err
 			continue
 		} else if err != nil {
-			return nil, err
+			return Sighting{}, err
 		}
-		found = append(found, n)
+		out.nodes = append(out.nodes, n)
 	}
-	for key, err := range damaged {
+	return out, nil
+}
+
+// Note remembers which nodes are live. A damaged record is logged and left out.
+func (r *Registry) Note(s Sighting) {
+	if r == nil {
+		return
+	}
+	if s.more {
+		r.logOnce(nodePrefix, "more nodes than expected have a record; the others are left out", "nodes", len(s.nodes))
+	}
+	for key, err := range s.damaged {
 		r.logOnce(key, "the record of a node is left out until the node writes it again", "error", err)
 	}
-	r.note(found, damaged, now)
-	return found, nil
+	r.note(s.nodes, s.damaged, s.at)
+}
+
+// Read is Look and Note. It returns all nodes that have a record, sorted by id.
+func (r *Registry) Read(rd storage.Reader) ([]Node, error) {
+	s, err := r.Look(rd)
+	if err == nil {
+		r.Note(s)
+	}
+	return s.nodes, err
 }
 
 // maxLogged bounds what a writer of the store can make the log say.

@@ -23,6 +23,7 @@ type nodeRecord struct {
 	Algorithms  []string      `json:"algorithms"` // sorted
 	MaxAge      time.Duration `json:"max_age"`
 	Propagation time.Duration `json:"propagation"`
+	RotateEvery time.Duration `json:"rotate_every"`
 	Keys        uint64        `json:"keys"`
 	Generation  int           `json:"generation"`
 	Version     string        `json:"version"`
@@ -31,7 +32,7 @@ type nodeRecord struct {
 
 func encode(n Node) ([]byte, error) {
 	return json.Marshal(nodeRecord{
-		n.Beats, n.Time, n.Started, n.Algorithms, n.MaxAge, n.Propagation, n.Keys, n.Generation, n.Version, n.Host,
+		n.Beats, n.Time, n.Started, n.Algorithms, n.MaxAge, n.Propagation, n.RotateEvery, n.Keys, n.Generation, n.Version, n.Host,
 	})
 }
 
@@ -45,7 +46,7 @@ func decode(key string, raw []byte) (Node, error) {
 		return Node{}, storage.Damaged(key, "its name or a value is impossible")
 	}
 	return Node{id, rec.Beats, rec.Time, rec.Started, Facts{
-		rec.Algorithms, rec.MaxAge, rec.Propagation, rec.Keys, rec.Generation, rec.Version, rec.Host,
+		rec.Algorithms, rec.MaxAge, rec.Propagation, rec.RotateEvery, rec.Keys, rec.Generation, rec.Version, rec.Host,
 	}}, nil
 }
 
@@ -53,7 +54,7 @@ func (rec *nodeRecord) possible() bool {
 	return rec.Beats > 0 && storage.PossibleTime(rec.Time) && storage.PossibleTime(rec.Started) &&
 		rec.Algorithms != nil && len(rec.Algorithms) <= maxAlgorithms && slices.IsSorted(rec.Algorithms) &&
 		!slices.ContainsFunc(rec.Algorithms, func(alg string) bool { return alg == "" || clean(alg) != alg }) &&
-		rec.MaxAge >= 0 && rec.Propagation >= 0 && rec.Generation >= 0 && clean(rec.Version) == rec.Version && clean(rec.Host) == rec.Host
+		rec.MaxAge >= 0 && rec.Propagation >= 0 && rec.RotateEvery >= 0 && rec.Generation >= 0 && clean(rec.Version) == rec.Version && clean(rec.Host) == rec.Host
 }
 
 // readRecord returns the node under key.

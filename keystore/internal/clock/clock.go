@@ -58,7 +58,7 @@ type Reading struct {
 	Slept time.Duration // how long the machine was suspended since the last reading; Up does not count it
 }
 
-// A Clock computes three times. Between two readings all of them advance with the
+// A Clock computes four times. Between two readings all of them advance with the
 // monotonic clock, so a step of the wall clock cannot affect a decision before Observe
 // has seen it.
 //
@@ -68,6 +68,7 @@ type Reading struct {
 //     It is the wall clock, as long as that can be trusted.
 //   - The erasure time is for steps that cannot be undone. It counts observed uptime only,
 //     and follows the wall clock after both agreed for an hour.
+//   - The served time is the uptime of all processes together.
 //
 // If the wall clock moves by more than two minutes against the monotonic clock, the clock
 // freezes: all three times continue at the monotonic pace from where they were, and
@@ -79,8 +80,9 @@ type Clock struct {
 	Frozen  bool
 	Offset  time.Duration // wall clock − wall time, while frozen
 
-	decision time.Time // at Up
-	erasure  time.Time // at Up
+	decision time.Time     // at Up
+	erasure  time.Time     // at Up
+	served   time.Duration // at Up
 
 	driftedAt     time.Duration // uptime at which the wall last differed by more than MaxWallDrift
 	startedBehind bool          // frozen since the start because the wall clock was behind the record
@@ -88,7 +90,7 @@ type Clock struct {
 
 // New continues from the record of the last process. A new store has no record.
 func New(rec Record, r Reading) Clock {
-	c := Clock{decision: r.Wall, erasure: r.Wall, Up: r.Up, driftedAt: r.Up}
+	c := Clock{decision: r.Wall, erasure: r.Wall, served: rec.ServedTime + r.Up, Up: r.Up, driftedAt: r.Up}
 	if rec.Highest.IsZero() {
 		return c
 	}
@@ -111,13 +113,36 @@ func (c Clock) WallAt(up time.Duration) time.Time { return c.DecisionAt(up).Add(
 // ErasureAt returns the erasure time, as DecisionAt.
 func (c Clock) ErasureAt(up time.Duration) time.Time { return c.erasure.Add(up - c.Up) }
 
+// ServedAt returns the served time, as DecisionAt.
+func (c Clock) ServedAt(up time.Duration) time.Duration { return c.served + up - c.Up }
+
+// Record returns rec with the times of the clock at up.
+func (c Clock) Record(rec Record, up time.Duration) Record {
+	rec.Highest, rec.WallLag, rec.ErasureTime, rec.ServedTime = c.DecisionAt(up), c.WallLag, c.ErasureAt(up), c.ServedAt(up)
+	return rec
+}
+
+// Adopt returns the clock at up with a decision time and a served time that are not before those of rec, which
+// another node may have written. The wall time stays. So does the erasure time, which counts what this
+// process has observed.
+func (c Clock) Adopt(rec Record, up time.Duration) Clock {
+	if ahead := rec.Highest.Sub(c.DecisionAt(up)); ahead > 0 {
+		c.decision, c.WallLag = c.decision.Add(ahead), c.WallLag+ahead
+	}
+	c.served += max(0, rec.ServedTime-c.ServedAt(up))
+	return c
+}
+
+// Step returns how far the wall clock has moved against the monotonic clock.
+func (c Clock) Step(r Reading) time.Duration { return r.Wall.Sub(c.WallAt(r.Up)) - r.Slept }
+
 // Observe returns the clock after a reading. jump is how far the decision time moves ahead
 // of the monotonic clock. In that time the set was not served, or it is not known that it
 // was, so it must not count as propagation of a key.
 func (c Clock) Observe(r Reading) (next Clock, jump time.Duration) {
 	step := r.Wall.Sub(c.WallAt(r.Up))
 	next = c
-	next.decision, next.erasure, next.Up = c.DecisionAt(r.Up), c.ErasureAt(r.Up), r.Up
+	next.decision, next.erasure, next.served, next.Up = c.DecisionAt(r.Up), c.ErasureAt(r.Up), c.ServedAt(r.Up), r.Up
 	switch {
 	case (step - r.Slept).Abs() <= maxWallStep, c.startedBehind && step > 0 && step <= maxDowntime:
 		next.trust(r.Wall)

@@ -1,0 +1,230 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/schedule"
+	"keymill/storage"
+	"keymill/storage/nodes"
+	"keymill/storage/sealed"
+)
+
+// A sight is what a node reads of a shared store every p, in one View.
+type sight struct {
+	keys    []storage.Entry // below ring/ and retired/, as they are stored
+	version uint64          // of the manifest
+	clock   clock.Record
+	noClock error // why there is no clock record; nil if there is one
+	nodes   nodes.Sighting
+}
+
+func (s sight) sameKeys(other sight) bool {
+	return slices.EqualFunc(s.keys, other.keys, func(a, b storage.Entry) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) })
+}
+
+// lookAt reads a sight, and has no effect.
+func (r *Rings) lookAt(rd storage.Reader) (s sight, err error) {
+	if s.version, err = sealed.ManifestVersion(rd); err != nil {
+		return s, err
+	}
+	for _, prefix := range []string{"ring/", "retired/"} {
+		for e, err := range rd.Scan(prefix, storage.EndOf(prefix)) {
+			if err != nil {
+				return s, err
+			}
+			s.keys = append(s.keys, e)
+		}
+	}
+	if s.clock, s.noClock = readClock(rd); s.noClock != nil && !errors.Is(s.noClock, storage.ErrDamaged) {
+		return s, s.noClock
+	}
+	if s.nodes, err = r.cfg.Nodes.Look(rd); err == nil && r.watch != nil {
+		err = r.watch(rd)
+	}
+	return s, err
+}
+
+func readClock(rd storage.Reader) (rec clock.Record, err error) {
+	found, err := getJSON(rd, clockKey, &rec)
+	if err == nil && !found {
+		err = storage.Damaged(clockKey, "it is missing")
+	}
+	return rec, err
+}
+
+// join is the first step of a start on a shared store. It writes the record of this node, and waits until it is known
+// whether the clock of this machine agrees with those of the other nodes. Nothing else is written before that.
+func (r *Rings) join(ctx context.Context) error {
+	if r.cfg.Nodes == nil {
+		return nil
+	}
+	for {
+		if err := r.beat(ctx); err != nil {
+			return fmt.Errorf("write the record of this node: %w", err)
+		}
+		if err := r.readNodes(ctx); err != nil {
+			return fmt.Errorf("read the other nodes: %w", err)
+		}
+		if known, err := r.cfg.Nodes.CheckClock(true); known || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(r.cfg.Nodes.Poll()):
+		}
+	}
+}
+
+func (r *Rings) readNodes(ctx context.Context) error {
+	var seen nodes.Sighting
+	err := r.store.View(ctx, func(rd storage.Reader) (err error) { seen, err = r.cfg.Nodes.Look(rd); return err })
+	if err == nil {
+		r.cfg.Nodes.Note(seen)
+	}
+	return err
+}
+
+// leave removes the record of this node from a shared store, so that the others do not wait for it.
+func (r *Rings) leave(ctx context.Context) error {
+	if r.cfg.Nodes == nil {
+		return nil
+	}
+	return r.store.Update(ctx, r.cfg.Nodes.Leave)
+}
+
+// meet does what the nodes of a shared store do every p: it reads what the others have changed, and then writes the
+// record of this node, with the version of the keys that it has read. It does nothing on a store with one server.
+func (r *Rings) meet(ctx context.Context) error {
+	p := r.cfg.Nodes.Poll()
+	if p == 0 {
+		return nil
+	}
+	defer r.judgeClock()
+	if r.lastRead.Load() > 0 && r.up()-r.polled < p {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p)
+	defer cancel()
+	err := r.poll(ctx)
+	if err != nil {
+		err = fmt.Errorf("read the keys of a shared store: %w", err)
+	}
+	if beat := r.beat(ctx); beat != nil { // also after damage: the others see by the record what this node has read
+		err = both(err, fmt.Errorf("write the record of this node: %w", beat))
+	}
+	return err
+}
+
+// poll reads the keys again if a record of them has changed, and takes over the clocks of the other nodes. Signing waits
+// for both, so that no key is judged by a decision time and a schedule that do not belong together.
+func (r *Rings) poll(ctx context.Context) error {
+	began, up := r.awake(), r.up()
+	var seen sight
+	err := r.store.View(ctx, func(rd storage.Reader) (err error) { seen, err = r.lookAt(rd); return err })
+	if err == nil {
+		err = r.checkManifestVersion(seen.version)
+	}
+	if err != nil {
+		return err
+	}
+	r.cfg.Nodes.Note(seen.nodes)
+	var next *snapshot
+	if r.stale || !seen.sameKeys(r.seen) {
+		if next, err = r.load(ctx, schedule.Latest(r.Now(), seen.clock.Highest)); err != nil {
+			return err
+		}
+		// The keys can be newer than the clock record that was read before them.
+		err := r.store.View(ctx, func(rd storage.Reader) error { seen.clock, seen.noClock = readClock(rd); return nil })
+		if err != nil {
+			return err
+		}
+	}
+	r.signing.Lock()
+	defer r.signing.Unlock()
+	if seen.noClock == nil && seen.clock.ServedTime < r.clockRecord.ServedTime {
+		seen.noClock = storage.Damaged(clockKey, "it is an older one that was put back")
+	}
+	if seen.noClock == nil {
+		r.adopt(seen.clock)
+	}
+	if next != nil {
+		if err := r.publish(next, r.Now()); err != nil {
+			return err
+		}
+	}
+	r.seen, r.polled = seen, up
+	r.lastRead.Store(int64(began) + 1)
+	return seen.noClock
+}
+
+// adopt takes over what another process knows of the clocks. Nothing goes back. The wall clock is not taken over.
+func (r *Rings) adopt(rec clock.Record) {
+	c := r.clock.Load().Adopt(rec, r.up())
+	r.clock.Store(&c)
+	r.clockRecord = r.clockRecord.After(rec)
+}
+
+// beat writes the record of this node. The others take it for live.
+func (r *Rings) beat(ctx context.Context) error {
+	facts := nodes.Facts{
+		Algorithms: r.cfg.Algorithms, MaxAge: r.cfg.MaxAge, Propagation: r.cfg.Propagation, RotateEvery: r.cfg.RotateEvery, Keys: r.seen.version,
+	}
+	return r.store.Update(ctx, func(tx storage.Tx) error { return r.cfg.Nodes.Put(tx, facts) })
+}
+
+// awake returns the time since the process began. Other than up it counts suspensions of the machine.
+func (r *Rings) awake() time.Duration { return r.up() + clock.Suspended() - r.sleptBefore }
+
+// current returns an error if a node of a shared store must not sign: it has not read the keys for 3p, so that
+// a key that it knows may have stopped, or its wall clock is wrong.
+func (r *Rings) current() error {
+	lead := r.cfg.Nodes.Lead()
+	if lead == 0 {
+		return nil
+	}
+	if err := r.clockFault(); err != nil {
+		return &UnavailableError{Reason: err.Error(), RetryAfter: r.cfg.Nodes.Poll()}
+	}
+	last := r.lastRead.Load()
+	if since := r.awake() - time.Duration(last); last == 0 || since >= lead {
+		return &UnavailableError{
+			Reason:     fmt.Sprintf("the keys were last read from the store %s ago, and a node signs for %s only without reading them", since.Round(time.Second), lead),
+			RetryAfter: r.cfg.Nodes.Poll(), cause: storage.ErrUnavailable,
+		}
+	}
+	return nil
+}
+
+// judgeClock compares the wall clock with those of the other nodes. While it is wrong, this node signs nothing, writes no
+// clock record and does not follow its wall clock.
+func (r *Rings) judgeClock() {
+	jumped := r.clock.Load().Step(r.readClocks()).Abs() > r.cfg.Nodes.Skew()
+	known, err := r.cfg.Nodes.CheckClock(jumped)
+	before := r.clockFault()
+	switch {
+	case !known: // it stays as it was
+	case err != nil:
+		if before == nil {
+			r.log.Error("the wall clock is wrong; this node does not sign", "error", err)
+		}
+		r.wrongClock.Store(&err)
+	case before != nil:
+		r.log.Info("the wall clock agrees with the other nodes again")
+		r.wrongClock.Store(nil)
+	}
+}
+
+// clockFault returns why the wall clock is wrong, or nil.
+func (r *Rings) clockFault() error {
+	if err := r.wrongClock.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
