@@ -39,6 +39,9 @@ func TestATeamCanHostItsOwnCopy(t *testing.T) {
 				t.Errorf("package %s kept the old path", pkg)
 			}
 		}
+		if mod, err := os.ReadFile(filepath.Join(dir, module, "go.mod")); err != nil || strings.Contains(string(mod), "\ntool keymill/") {
+			t.Errorf("a tool of %s kept the old path (%v)", module, err)
+		}
 	}
 	for page, line := range map[string]string{
 		"README.md":              `"git.example.com/platform/keymill/jwks"`,

@@ -27,20 +27,6 @@ func oauth2Proxy() library {
 		settled: []gap{takesAnyAlgorithm}}
 }
 
-// buildOAuth2Proxy builds the program of the nested module and returns its path in Go's build cache.
-var buildOAuth2Proxy = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command("go", "tool", "-n", "oauth2-proxy")
-	cmd.Dir = "oauth2-proxy"
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	var errs strings.Builder
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("build oauth2-proxy: %w\n%s", err, errs.String())
-	}
-	return strings.TrimSpace(string(out)), nil
-})
-
 func startOAuth2Proxy(t *testing.T, s settings) (string, error) {
 	backend := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(map[string]string{"sub": r.Header.Get("X-Forwarded-User")})
@@ -50,7 +36,7 @@ func startOAuth2Proxy(t *testing.T, s settings) (string, error) {
 
 // runOAuth2Proxy runs it with the file of the page and more lines.
 func runOAuth2Proxy(t *testing.T, s settings, backend, more string) (string, error) {
-	binary, err := buildOAuth2Proxy()
+	binary, err := toolOf("oauth2-proxy", "oauth2-proxy")
 	if err != nil {
 		return "", err
 	}

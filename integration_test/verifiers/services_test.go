@@ -56,7 +56,7 @@ var (
 )
 
 func libraries() []library {
-	return slices.Concat(ownLibraries(), goLibraries(), programLibraries(), []library{oauth2Proxy()})
+	return slices.Concat(ownLibraries(), goLibraries(), programLibraries(), []library{oauth2Proxy(), vault()})
 }
 
 // libraryOf finds a library by its name.
