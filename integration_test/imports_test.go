@@ -79,7 +79,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/mount":        {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/epoch", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/epoch", "issuer/gone", "issuer/loginname", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -92,6 +92,8 @@ var allowedImports = map[string][]string{
 	"issuer/object":                 {},
 	"issuer/due":                    {"issuer/accesstoken", "issuer/names", "issuer/record", "issuer/tally", "storage"},
 	"issuer/epoch":                  {"issuer/outbox", "issuer/record", "storage"},
+	"issuer/gone":                   {"issuer/audience", "issuer/due", "issuer/epoch", "issuer/record", "storage"},
+	"issuer/loginname":              {"issuer/names", "issuer/record", "issuer/refusal", "issuer/username", "storage", "storage/audit"},
 	"issuer/loginterms":             {"issuer/names", "issuer/record", "issuer/scope", "storage"},
 	"issuer/names":                  {},
 	"issuer/profile":                {"issuer/refusal", "jwks"},

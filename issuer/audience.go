@@ -36,7 +36,7 @@ func (i *Issuer) AddAudience(ctx context.Context, a api.Audience, by string) (ap
 		if err := i.keys.RaiseMaxLifetime(tx, rec.Alg, rec.Lifetime()); err != nil {
 			return err
 		}
-		if err := putJSON(tx, audience.Key(a.Name), rec); err != nil {
+		if err := record.PutJSON(tx, audience.Key(a.Name), rec); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit("audience.add", a.Name, rec.Detail())
@@ -83,7 +83,7 @@ func (i *Issuer) SetAudience(ctx context.Context, name string, c api.AudienceCha
 		if err := i.keys.RaiseMaxLifetime(tx, after.Alg, after.Lifetime()); err != nil {
 			return err
 		}
-		if err := putJSON(tx, audience.Key(name), after); err != nil {
+		if err := record.PutJSON(tx, audience.Key(name), after); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit("audience.set", name, after.Detail())

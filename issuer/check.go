@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"keymill/issuer/claim"
 	"keymill/issuer/due"
 	"keymill/issuer/epoch"
+	"keymill/issuer/gone"
+	"keymill/issuer/loginname"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
@@ -44,7 +45,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		_, err = record.Decode(key, raw, (*userRecord).possible)
 	case "gone":
 		named = names.IsClient(name)
-		_, err = record.Decode(key, raw, (*goneRecord).possible)
+		_, err = gone.Decode(key, raw)
 	case "terms":
 		_, err = loginterms.Decode(key, raw)
 	case "origin":
@@ -55,8 +56,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 	case "id":
 		named, err = names.IsClient(name), checkKind(key, raw)
 	case "login":
-		sum, bad := record.Encoding.DecodeString(name)
-		named, err = bad == nil && len(sum) == sha256.Size && record.Encoding.EncodeToString(sum) == name, checkLogin(key, raw)
+		err = loginname.CheckRecord(key, raw)
 	case "family":
 		_, err = decodeFamily(key, raw)
 	case "sessions":
@@ -121,10 +121,6 @@ func (rec *userRecord) possible() bool {
 		(len(rec.Claims) == 0 || claim.Possible(rec.Claims)) && rec.Addresses.Possible()
 }
 
-func (rec *goneRecord) possible() bool {
-	return record.PossibleSecond(rec.Until) && record.PossibleEpoch(rec.Epoch)
-}
-
 // possible reports whether this program can have written the values of a family. Only a rotation counts
 // retries and generations that look shared.
 func (rec *familyRecord) possible() bool {
@@ -138,13 +134,6 @@ func (rec *familyRecord) possible() bool {
 func checkKind(key string, raw []byte) error {
 	if kind := string(raw); kind != "client" && kind != "user" {
 		return storage.Damaged(key, "it is neither of a client nor of a user")
-	}
-	return nil
-}
-
-func checkLogin(key string, raw []byte) error {
-	if !names.IsUser(string(raw)) {
-		return storage.Damaged(key, "it does not lead to the id of a user")
 	}
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/due"
+	"keymill/issuer/gone"
+	"keymill/issuer/loginname"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
 	"keymill/issuer/profile"
@@ -203,13 +205,13 @@ var impossibles = map[string]func(t *testing.T, key string, raw []byte) map[stri
 		"too many addresses":    func(r *userRecord) { r.Addresses = manyAddresses(9) },
 		"an address of nothing": func(r *userRecord) { r.Addresses = append(r.Addresses, nil) },
 	}),
-	"gone/8": changed(map[string]func(*goneRecord){
-		"no epoch":        func(r *goneRecord) { r.Epoch = 0 },
-		"a far epoch":     func(r *goneRecord) { r.Epoch = 1 << 63 },
-		"no end":          func(r *goneRecord) { r.Until = time.Time{} },
-		"an end abroad":   func(r *goneRecord) { r.Until = abroad },
-		"an end in parts": func(r *goneRecord) { r.Until = inParts },
-		"a far end":       func(r *goneRecord) { r.Until = farAway },
+	"gone/8": changed(map[string]func(*gone.Record){
+		"no epoch":        func(r *gone.Record) { r.Epoch = 0 },
+		"a far epoch":     func(r *gone.Record) { r.Epoch = 1 << 63 },
+		"no end":          func(r *gone.Record) { r.Until = time.Time{} },
+		"an end abroad":   func(r *gone.Record) { r.Until = abroad },
+		"an end in parts": func(r *gone.Record) { r.Until = inParts },
+		"a far end":       func(r *gone.Record) { r.Until = farAway },
 	}),
 	"origin/https://app.example.com": changed(map[string]func(*int){
 		"zero": func(n *int) { *n = 0 }, "negative": func(n *int) { *n = -1 },
@@ -392,7 +394,7 @@ func TestAnImpossibleListOfSessionsIsDamage(t *testing.T) {
 		"denied/" + claim.NewTokenID():   {"", "0", "11", "\x01"},
 		due.Key(present, due.Gone, "7"):  {"", "0", "11"},
 		"id/7":                           {"", "User", "user ", "group"},
-		loginKey("alice"):                {"", " ", "7 ", "é", strings.Repeat("7", 65)},
+		loginname.Key("alice"):           {"", " ", "7 ", "é", strings.Repeat("7", 65)},
 		"terms/" + record.ID{}.String():  {`{"client":"","audiences":[],"scopes":[]}`},
 		"origin/https://app.example.com": {"", "01", "1.0", "1e1", `"1"`, "null"},
 		"scheme/argon2id-19456-2-1":      {"", "01", "1.0", "1e1", `"1"`, "null"},

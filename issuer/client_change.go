@@ -69,7 +69,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if err := countOrigins(tx, nil, rec.Origins); err != nil {
 			return err
 		}
-		if err := putJSON(tx, clientKey(c.ID), rec); err != nil {
+		if err := record.PutJSON(tx, clientKey(c.ID), rec); err != nil {
 			return err
 		}
 		detail := rec.detail()
@@ -191,7 +191,7 @@ func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) 
 	if err != nil {
 		return err
 	}
-	return putJSON(d.tx, clientKey(id), after)
+	return record.PutJSON(d.tx, clientKey(id), after)
 }
 
 // RotateSecret gives a client a new secret. The previous secret stays valid for oldFor; older
@@ -222,7 +222,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		}
 		rec.Secrets = list
 		shown = rec.show(id, now)
-		if err := putJSON(tx, clientKey(id), rec); err != nil {
+		if err := record.PutJSON(tx, clientKey(id), rec); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit("client.rotate_secret", id, map[string]string{"old_until": until})

@@ -14,6 +14,7 @@ import (
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
 	"keymill/issuer/due"
+	"keymill/issuer/loginname"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/outage"
 	"keymill/issuer/record"
@@ -126,7 +127,7 @@ func TestADamagedRecordFailsOnlyWhoNeedsIt(t *testing.T) {
 		"id/7":                           {"new user"},
 		"origin/https://app.example.com": {"origin"},
 		"user/7":                         {"refresh token", "access token", "alice", "login"},
-		loginKey("alice"):                {"login"},
+		loginname.Key("alice"):           {"login"},
 		session(mine):                    {"refresh token", "access token"},
 		session(other):                   {"other session"},
 		terms[0]:                         {"refresh token", "access token", "other session"},
@@ -206,7 +207,7 @@ func TestALoginNeverTakesDamageForAnUnknownUser(t *testing.T) {
 	w.web()
 	w.withPassword("alice", "7", testPassword, "")
 	w.withPassword("bob", "8", testPassword, "")
-	for _, key := range []string{userKey("7"), loginKey("alice")} {
+	for _, key := range []string{userKey("7"), loginname.Key("alice")} {
 		whole := w.all()[key]
 		broken := bytes.Clone(whole)
 		broken[0] ^= 1

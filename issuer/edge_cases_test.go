@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/outage"
+	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/issuer/sessionlist"
 	"keymill/keystore"
@@ -145,7 +146,7 @@ func (a *bubble) aheadOfWall(d time.Duration) {
 			return err
 		}
 		clock.Highest, clock.Erasing, clock.Lag = time.Now().Add(d), time.Now().Add(d), d
-		return putJSON(tx, "clock", clock)
+		return record.PutJSON(tx, "clock", clock)
 	})
 	if err != nil {
 		a.t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/issuer/scope"
@@ -121,11 +122,15 @@ func errInvalidAccessToken(cause error) *refusal.Refusal {
 }
 
 func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error) {
-	client, err := i.refreshClient(tx, p)
+	r := record.NewAhead(tx)
+	if err := i.fetchFamilies(r, []familyID{p.token.Family}, keysOf(p.client.ClientID, p.audience)...); err != nil {
+		return outcome{}, err
+	}
+	client, err := i.refreshClient(r, p)
 	if err != nil {
 		return outcome{}, err
 	}
-	f, err := i.family(tx, p.token.Family)
+	f, err := i.family(r, p.token.Family)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -143,7 +148,7 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 		return i.endReplayed(d, f, e, p)
 	}
 	// A refusal from here on writes nothing.
-	e, err := i.entitleFamily(tx, f, p)
+	e, err := i.entitleFamily(r, f, p)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -215,7 +220,7 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (e
 	if len(allowed) == 0 {
 		return entitlement{}, errInvalidToken(errRightsReduced)
 	}
-	name, record, err := i.chooseAudience(r, p.audience, allowed)
+	name, rec, err := i.chooseAudience(r, p.audience, allowed)
 	if err != nil {
 		return entitlement{}, err
 	}
@@ -223,12 +228,12 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (e
 	if len(intersect(granted, f.client.Scopes)) < len(granted) {
 		return entitlement{}, errInvalidToken(errRightsReduced) // the client has lost a scope since the login
 	}
-	scope, err := scope.Choose(p.scope, granted, record.Scopes)
+	scope, err := scope.Choose(p.scope, granted, rec.Scopes)
 	if err != nil {
 		return entitlement{}, err
 	}
 	return entitlement{
-		subject: f.rec.user, client: f.terms.Client, audience: name, record: record, scope: scope,
+		subject: f.rec.user, client: f.terms.Client, audience: name, record: rec, scope: scope,
 		family: f.id.String(), user: f.user,
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/accesstoken"
 	"keymill/issuer/epoch"
+	"keymill/issuer/gone"
 	"keymill/issuer/names"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -180,8 +181,8 @@ func (i *Issuer) subjectActive(r storage.Reader, t *accesstoken.Token) (bool, er
 	if !names.IsUser(t.Subject) {
 		return true, nil
 	}
-	gone, err := readGone(r, t.Subject)
-	return err == nil && gone == nil, err
+	removed, err := gone.Read(r, t.Subject)
+	return err == nil && removed == nil, err
 }
 
 // ignoreRefusal returns nil for a refusal: the client that asks learns only "inactive".

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/issuer/address"
+	"keymill/issuer/loginname"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
@@ -56,7 +57,7 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 	var count LoginCount
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		count = LoginCount{Key: "?" + normal}
-		id, err := idOfName(r, normal)
+		id, err := loginname.IDOf(r, normal)
 		if id == "" || err != nil {
 			return err
 		}
@@ -117,11 +118,15 @@ func (i *Issuer) tryLogin(ctx context.Context, req LoginRequest) (Grant, time.Ti
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		// Faults of the configuration come first. They do not depend on the user and are not
 		// secret.
-		if _, err := i.prepare(r, b); err != nil {
+		ahead := record.NewAhead(r)
+		if err := ahead.Fetch(append(keysOf(req.Client, req.Audience), loginname.Key(normal))...); err != nil {
+			return err
+		}
+		if _, err := i.prepare(ahead, b); err != nil {
 			return err
 		}
 		var err error
-		b.User, stored, why, err = i.passwordOf(r, normal)
+		b.User, stored, why, err = i.passwordOf(ahead, normal)
 		if record.Unreadable(err) {
 			why, err = &refusal.Reason{Code: DamagedLogin, Err: err}, nil // no password matches the hash ""
 		}
@@ -159,7 +164,7 @@ var (
 // passwordOf returns the id of the user with a normal name, the stored hash, and why a password that is tried does not
 // match it. The hash is "" for a user who cannot log in.
 func (i *Issuer) passwordOf(r storage.Reader, normal string) (id string, stored refusal.Secret, why, err error) {
-	if id, err = idOfName(r, normal); id == "" || err != nil {
+	if id, err = loginname.IDOf(r, normal); id == "" || err != nil {
 		return "", "", errUnknownUser, err
 	}
 	rec, err := i.namedUser(r, normal, id)
@@ -206,7 +211,7 @@ func (i *Issuer) rehash(ctx context.Context, id string, old, typed refusal.Secre
 		}
 		after := *rec
 		after.Password = next
-		if err := errors.Join(password.Count(tx, password.Class(old), class), putJSON(tx, userKey(id), &after)); err != nil {
+		if err := errors.Join(password.Count(tx, password.Class(old), class), record.PutJSON(tx, userKey(id), &after)); err != nil {
 			return err
 		}
 		return i.decision(tx, "system").audit("user.rehash", id, map[string]string{"from": password.Scheme(string(old)), "to": password.Scheme(stored)})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/loginname"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -108,7 +109,7 @@ func TestADamagedUserTakesTheTimeOfAWrongPassword(t *testing.T) {
 		w.putBelow(key, stored)
 	}
 	flip(userKey("2"))
-	flip(loginKey("name"))
+	flip(loginname.Key("name"))
 	if err := w.store.Update(t.Context(), func(tx storage.Tx) error {
 		rec, err := w.findUser(tx, "5")
 		if err != nil {
@@ -116,7 +117,7 @@ func TestADamagedUserTakesTheTimeOfAWrongPassword(t *testing.T) {
 		}
 		impossible := *rec
 		impossible.Epoch = 0
-		return errors.Join(tx.Delete(userKey("4")), putJSON(tx, userKey("5"), &impossible), tx.Put(loginKey("other"), []byte("1")))
+		return errors.Join(tx.Delete(userKey("4")), record.PutJSON(tx, userKey("5"), &impossible), tx.Put(loginname.Key("other"), []byte("1")))
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/epoch"
+	"keymill/issuer/loginname"
 	"keymill/issuer/refusal"
 	"keymill/storage"
 )
@@ -23,7 +24,7 @@ func TestALostIndexEntryNeverLetsARecordBeReplaced(t *testing.T) {
 	w.user("alice", "7")
 	for _, id := range []string{"7", "billing"} {
 		before := w.all()
-		if err := w.file.Update(t.Context(), func(tx storage.Tx) error { return errors.Join(tx.Delete(idKey(id)), tx.Delete(loginKey("alice"))) }); err != nil {
+		if err := w.file.Update(t.Context(), func(tx storage.Tx) error { return errors.Join(tx.Delete(idKey(id)), tx.Delete(loginname.Key("alice"))) }); err != nil {
 			t.Fatal(err)
 		}
 		_, asUser := w.AddUser(t.Context(), api.NewUser{ID: id, Name: "alice"}, "uid:0")

@@ -10,7 +10,11 @@ import (
 	"keymill/issuer/adminscope"
 	"keymill/issuer/audience"
 	"keymill/issuer/due"
+	"keymill/issuer/epoch"
+	"keymill/issuer/gone"
+	"keymill/issuer/loginname"
 	"keymill/issuer/loginterms"
+	"keymill/issuer/names"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -40,19 +44,52 @@ func checkIDUnused(r storage.Reader, id string) error {
 	return nil
 }
 
+// leave removes an id from the index and notes the epoch that its client or user had at the end.
+func (d decision) leave(id string, last uint64) error {
+	return errors.Join(d.tx.Delete(idKey(id)), gone.Put(d.tx, id, last, d.now))
+}
+
+// reserveID enters an id into the index that clients and users share, or refuses it. It returns the
+// first epoch of the client or user.
+func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (first uint64, err error) {
+	if err := checkIDUnused(tx, id); err != nil {
+		return 0, err
+	}
+	// The index alone does not decide: a lost entry must not let a new record replace another.
+	if had, err := tx.GetAll(userKey(id), clientKey(id)); err != nil {
+		return 0, err
+	} else if had[0] != nil || had[1] != nil {
+		return 0, storage.Damaged(idKey(id), "it is missing, although a client or a user has the id")
+	}
+	last, err := gone.Read(tx, id)
+	if err != nil {
+		return 0, err
+	}
+	first = epoch.Of(i.keys.WallTime())
+	if last != nil {
+		first = max(first, last.Epoch+1)
+		err = tx.Delete(gone.Key(id)) // its entry in the index of the clean-up stays
+	}
+	return first, errors.Join(err, tx.Put(idKey(id), []byte(kind)))
+}
+
 // linkAudiences checks the audiences and scopes of after, and counts the clients of each audience.
 // before is empty for a new client, after for one that is removed.
 func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → an audience of the client has it
 	was, is := before.named(), after.named()
-	for _, name := range record.Distinct(slices.Concat(was, is)) {
+	all, ahead := record.Distinct(slices.Concat(was, is)), record.NewAhead(tx)
+	if err := ahead.Fetch(keysFrom(audience.Key, slices.DeleteFunc(slices.Clone(all), isNoAudience))...); err != nil {
+		return err
+	}
+	for _, name := range all {
 		if i.builtIn(name) != nil {
 			if !i.adminAccepted && difference(was, is, name) > 0 {
 				return refusal.New("invalid_request", "audience %s needs the setting admin.listen, which is empty", name)
 			}
 			continue // its clients are not counted
 		}
-		rec, err := i.readAudience(tx, name)
+		rec, err := i.readAudience(ahead, name)
 		if r := (*refusal.Refusal)(nil); errors.As(err, &r) { // not_found is about the path of a request
 			return refusal.New("invalid_request", "audience %s does not exist", refusal.Quoted(name))
 		} else if err != nil {
@@ -68,7 +105,7 @@ func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error
 			continue
 		}
 		rec.Clients += change
-		if err := putJSON(tx, audience.Key(name), rec); err != nil {
+		if err := record.PutJSON(tx, audience.Key(name), rec); err != nil {
 			return err
 		}
 	}
@@ -88,14 +125,27 @@ func (rec *clientRecord) named() []string {
 	return record.Distinct(slices.Concat(rec.Audiences, rec.Introspect))
 }
 
+func isNoAudience(name string) bool { return !names.IsAudience(name) }
+
+func keysFrom(key func(string) string, all []string) (keys []string) {
+	for _, name := range all {
+		keys = append(keys, key(name))
+	}
+	return keys
+}
+
 // countOrigins counts the clients of each origin.
 func countOrigins(tx storage.Tx, before, after []string) error {
-	for _, o := range record.Distinct(slices.Concat(before, after)) {
+	all, w := record.Distinct(slices.Concat(before, after)), record.NewWriter(tx)
+	if err := w.Fetch(keysFrom(originKey, all)...); err != nil {
+		return err
+	}
+	for _, o := range all {
 		change := difference(before, after, o)
 		if change == 0 {
 			continue
 		}
-		if err := record.AddCount(tx, originKey(o), change); err != nil {
+		if err := record.AddCount(w, originKey(o), change); err != nil {
 			return err
 		}
 	}
@@ -149,12 +199,12 @@ func References(r storage.Reader, key string, raw []byte) (l Links) {
 		l.count("origin/", rec.Origins)
 	case "user":
 		rec, _ := record.Decode(key, raw, (*userRecord).possible)
-		l.Needs = []string{idKey(name), loginKey(rec.Name)}
+		l.Needs = []string{idKey(name), loginname.Key(rec.Name)}
 		if class := password.Class(rec.Password); class != "" {
 			l.count("scheme/", []string{class})
 		}
-		if named, err := idOfName(r, rec.Name); err == nil && named != "" && named != name {
-			l.Unlike = loginKey(rec.Name)
+		if named, err := loginname.IDOf(r, rec.Name); err == nil && named != "" && named != name {
+			l.Unlike = loginname.Key(rec.Name)
 		}
 	case "id":
 		l.Needs = []string{string(raw) + "/" + name}
@@ -200,7 +250,7 @@ func (l *Links) ofSession(r storage.Reader, key string, raw []byte) {
 // used again.
 func (l *Links) ofEntry(key string) {
 	e, _ := due.Parse(key)
-	l.At, l.Leads = e.At, map[string]string{due.Family: "family/", due.Token: "denied/", due.Gone: "gone/", due.Tally: "tally/"}[e.Kind]+e.ID
+	l.At, l.Leads = e.At, e.Leads()
 	if e.Kind == due.Gone {
 		l.Or = idKey(e.ID)
 	}

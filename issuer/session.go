@@ -110,7 +110,7 @@ func (i *Issuer) RevokeClientSessions(ctx context.Context, client, by string) er
 		if err := i.endClient(i.decision(tx, by), "client.revoke_sessions", client, rec); err != nil {
 			return err
 		}
-		return putJSON(tx, clientKey(client), rec)
+		return record.PutJSON(tx, clientKey(client), rec)
 	})
 }
 

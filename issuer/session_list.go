@@ -92,9 +92,13 @@ func (i *Issuer) findEviction(ctx context.Context, req SessionRequest) (eviction
 			return err
 		}
 		found.seen = list.Open
+		ahead := record.NewAhead(r)
+		if err := i.fetchFamilies(ahead, list.Open); err != nil {
+			return err
+		}
 		var staying []*family // also those that expired by idle time: a longer idle lifetime makes them live again
 		for _, id := range found.seen {
-			f, err := i.familyWithClient(r, id)
+			f, err := i.familyWithClient(ahead, id)
 			if record.Unreadable(err) {
 				setAside(err)
 				damage = err

@@ -47,10 +47,13 @@ func (i *Issuer) HasLiveSession(ctx context.Context, client string) (bool, error
 }
 
 func (i *Issuer) anyLive(r storage.Reader, ids []familyID) (bool, error) {
-	now := i.keys.Now()
+	now, ahead := i.keys.Now(), record.NewAhead(r)
+	if err := i.fetchFamilies(ahead, ids); err != nil {
+		return false, err
+	}
 	var damage error
 	for _, id := range slices.Backward(ids) { // the newest first
-		f, err := i.familyWithClient(r, id)
+		f, err := i.familyWithClient(ahead, id)
 		switch {
 		case record.Unreadable(err):
 			damage = err

@@ -135,11 +135,15 @@ func (i *Issuer) showAll(ctx context.Context, ids []familyID, client string) (li
 		var some []api.Session
 		err = errors.Join(err, record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 			some = nil
-			if _, err := epoch.Read(r); err != nil {
+			ahead := record.NewAhead(r)
+			if err := i.fetchFamilies(ahead, part); err != nil {
+				return err
+			}
+			if _, err := epoch.Read(ahead); err != nil {
 				return err // without it no session can be shown
 			}
 			for _, id := range part {
-				f, err := i.familyWithClient(r, id)
+				f, err := i.familyWithClient(ahead, id)
 				if record.Unreadable(err) {
 					setAside(err)
 					continue

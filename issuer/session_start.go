@@ -60,18 +60,22 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 	id := record.NewID(at.now)
 	var e entitlement
 	err := record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
-		p, err := i.prepare(tx, req)
+		w := record.NewWriter(tx)
+		if err := fetchSession(w, req, v); err != nil {
+			return err
+		}
+		p, err := i.prepare(w, req)
 		if err != nil {
 			return err
 		}
 		if err := unavailable[p.entitlement.record.Alg]; err != nil {
 			return err
 		}
-		f, err := i.newFamily(tx, req, p, id, at)
+		f, err := i.newFamily(w, req, p, id, at)
 		if err != nil {
 			return err
 		}
-		if err := i.addSession(decision{tx: tx, now: at.now, by: "system"}, f, v, setAside); err != nil {
+		if err := i.addSession(decision{tx: w, now: at.now, by: "system"}, f, v, setAside); err != nil {
 			return err
 		}
 		e = p.entitlement
@@ -157,5 +161,5 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 	if req.From.IsValid() {
 		seen.Addresses = user.Addresses.With(i.addressHash(req.User, req.From))
 	}
-	return f, errors.Join(putFamily(tx, f), putJSON(tx, userKey(req.User), &seen))
+	return f, errors.Join(putFamily(tx, f), record.PutJSON(tx, userKey(req.User), &seen))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/issuer/due"
+	"keymill/issuer/gone"
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
@@ -49,7 +50,11 @@ func (i *Issuer) sweep(ctx context.Context) error {
 			return err
 		}
 		start = entries[len(entries)-1].Key + " " // damaged entries before it are read once
-		err = record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
+		err = record.Update(ctx, i.store, i.damaged, func(below storage.Tx, setAside func(error)) error {
+			tx := record.NewWriter(below)
+			if err := i.fetchDue(tx, entries); err != nil {
+				return err
+			}
 			for _, e := range entries {
 				err := i.processDue(tx, e, now)
 				if record.Unreadable(err) { // it must not block the others
@@ -107,7 +112,7 @@ func (i *Issuer) processDue(tx storage.Tx, e due.Entry, now time.Time) error {
 		}
 		return tx.Delete(deniedKey(e.ID))
 	case due.Gone:
-		return processDueGone(tx, e.ID, now)
+		return gone.Sweep(tx, e.ID, now)
 	case due.Tally:
 		return i.processDueTally(tx, e.ID, now)
 	}

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"regexp"
@@ -11,6 +10,7 @@ import (
 
 	"keymill/issuer/address"
 	"keymill/issuer/api"
+	"keymill/issuer/loginname"
 	"keymill/issuer/names"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
@@ -32,13 +32,6 @@ type userRecord struct {
 }
 
 func userKey(id string) string { return "user/" + id }
-
-// loginKey returns the key that leads from a name to an id. A name can be too long for a key, and in
-// any script.
-func loginKey(normal string) string {
-	sum := sha256.Sum256([]byte(normal))
-	return "login/" + record.Encoding.EncodeToString(sum[:])
-}
 
 func (rec *userRecord) show(id string) api.User {
 	u := api.User{
@@ -98,14 +91,14 @@ func (i *Issuer) lookUp(r storage.Reader, nameOrID string) (string, *userRecord,
 		return "", nil, err
 	}
 	normal, _ := username.Normal(word)
-	named, err := idOfName(r, normal)
+	named, err := loginname.IDOf(r, normal)
 	switch {
 	case err != nil:
 		return "", nil, err
 	case rec != nil && (isID || named == "" || named == word):
 		return word, rec, nil
 	case rec != nil:
-		return "", nil, refuseAmbiguous(word, named)
+		return "", nil, loginname.RefuseAmbiguous(word, named)
 	case isID || named == "":
 		return "", nil, refusal.New("not_found", "user %s does not exist", refusal.Quoted(word))
 	}
@@ -120,24 +113,9 @@ func (i *Issuer) namedUser(r storage.Reader, normal, id string) (*userRecord, er
 	case err == nil && rec == nil:
 		err = record.Missing(storage.ErrNotFound, userKey(id), "a login name leads to it")
 	case err == nil && rec.Name != normal:
-		err = storage.Damaged(loginKey(normal), "it leads to a user of another name")
+		err = storage.Damaged(loginname.Key(normal), "it leads to a user of another name")
 	}
 	return rec, err
-}
-
-// idOfName returns the id of the user with that normal name, "" if there is none. The normal name is ""
-// for a name that no user can have.
-func idOfName(r storage.Reader, normal string) (string, error) {
-	if normal == "" {
-		return "", nil
-	}
-	id, err := r.Get(loginKey(normal))
-	if errors.Is(err, storage.ErrNotFound) {
-		return "", nil
-	} else if err != nil {
-		return "", err
-	}
-	return string(id), checkLogin(loginKey(normal), id)
 }
 
 // findUser returns nil without an error if the user does not exist. The record is shared: the caller

@@ -11,6 +11,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/loginname"
 	"keymill/issuer/names"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
@@ -62,7 +63,7 @@ func (i *Issuer) addUser(ctx context.Context, u newUser, action, by string) (api
 		if err := checkNameUnused(tx, rec.Name); err != nil {
 			return err
 		}
-		if err := errors.Join(tx.Put(loginKey(rec.Name), []byte(id)), password.Count(tx, "", class), putJSON(tx, userKey(id), rec)); err != nil {
+		if err := errors.Join(tx.Put(loginname.Key(rec.Name), []byte(id)), password.Count(tx, "", class), record.PutJSON(tx, userKey(id), rec)); err != nil {
 			return err
 		}
 		return i.decision(tx, by).audit(action, id, rec.detail())
@@ -93,7 +94,7 @@ func (i *Issuer) CheckUser(ctx context.Context, u api.ImportedUser) (api.User, e
 
 // checkNameUnused refuses the name of a user that exists.
 func checkNameUnused(r storage.Reader, name string) error {
-	taken, err := idOfName(r, name)
+	taken, err := loginname.IDOf(r, name)
 	if err == nil && taken != "" {
 		err = refusal.New("already_exists", "user %s already has the name %s", taken, name)
 	}
@@ -176,7 +177,7 @@ func (i *Issuer) changeUser(ctx context.Context, nameOrID string, change func(tx
 		if reflect.DeepEqual(&after, before) {
 			return nil
 		}
-		return putJSON(tx, userKey(id), &after)
+		return record.PutJSON(tx, userKey(id), &after)
 	})
 	return shown, err
 }
@@ -233,7 +234,7 @@ func (d decision) rename(id string, rec *userRecord, name string) error {
 	old := rec.Name
 	rec.Name = name
 	return errors.Join(
-		d.tx.Delete(loginKey(old)), d.tx.Put(loginKey(name), []byte(id)),
+		d.tx.Delete(loginname.Key(old)), d.tx.Put(loginname.Key(name), []byte(id)),
 		d.audit("user.rename", id, map[string]string{"name": name, "old_name": old}),
 	)
 }
@@ -306,7 +307,7 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string, only ...ap
 			return err
 		}
 		return errors.Join(
-			tx.Delete(userKey(id)), tx.Delete(loginKey(rec.Name)), d.leave(id, gone.Epoch),
+			tx.Delete(userKey(id)), tx.Delete(loginname.Key(rec.Name)), d.leave(id, gone.Epoch),
 			password.Count(tx, password.Class(rec.Password), ""),
 		)
 	})

@@ -63,6 +63,12 @@ func Parse(key string) (e Entry, err error) {
 	return e, nil
 }
 
+// leadsTo has the prefix of the records of each kind.
+var leadsTo = map[string]string{Family: "family/", Token: "denied/", Gone: "gone/", Tally: "tally/"}
+
+// Leads returns the key of the record that the entry leads to.
+func (e Entry) Leads() string { return leadsTo[e.Kind] + e.ID }
+
 // named reports whether the id is one of its kind.
 func (e Entry) named() bool {
 	switch e.Kind {

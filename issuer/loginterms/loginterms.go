@@ -100,6 +100,13 @@ type Cache struct {
 
 const maxTerms = 4096
 
+// Knows reports whether Read returns the terms from memory.
+func (c *Cache) Knows(id ID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.known[id] != nil
+}
+
 // Read returns the terms with that id. The caller must not change them.
 func (c *Cache) Read(r storage.Reader, id ID) (*Terms, error) {
 	c.mu.RLock()

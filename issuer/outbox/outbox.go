@@ -86,6 +86,9 @@ type payload struct {
 // is the type of the event, such as "session.revoked". tx is a transaction of Over. The caller returns an
 // error of Add unchanged or wrapped: the function may run again.
 func (o *Outbox) Add(tx storage.Tx, at time.Time, kind string, data map[string]string) error {
+	if w, ok := tx.(*record.Writer); ok {
+		tx = w.Below()
+	}
 	t, ok := tx.(transaction)
 	if !ok {
 		return errors.New("an event needs a transaction of a store that Outbox.Over returned")

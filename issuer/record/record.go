@@ -3,6 +3,7 @@
 package record
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -31,6 +32,15 @@ func Decode[T any](key string, raw []byte, possible func(*T) bool) (*T, error) {
 		return nil, storage.Damaged(key, "a value in it is impossible")
 	}
 	return value, nil
+}
+
+// PutJSON writes a record that Decode reads.
+func PutJSON(tx storage.Tx, key string, value any) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return tx.Put(key, raw)
 }
 
 // PossibleSecond reports whether this program can have written an instant that is stored in whole seconds.

@@ -10,7 +10,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal"
-	"keymill/issuer"
+	"keymill/issuer/loginname"
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -55,7 +55,7 @@ func (s *Store) Close() error { return s.file.Close() }
 
 // Read is a Source.
 func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
-	if err := issuer.FindAuditedUser(ctx, s.store, &q.Filter); err != nil {
+	if err := loginname.FindAudited(ctx, s.store, &q.Filter); err != nil {
 		return audit.Page{}, err
 	}
 	return audit.Read(ctx, s.store, q)
