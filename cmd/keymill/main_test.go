@@ -16,6 +16,7 @@ import (
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal/terminaltest"
+	"keymill/storage/postgres/postgrestest"
 )
 
 // TestMain lets the test binary run as keymill, so that tests can start, stop and kill the
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 	if signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
-	os.Exit(m.Run())
+	postgrestest.Main(m)
 }
 
 // typed runs one command line in this process.

@@ -56,6 +56,7 @@ type place struct {
 	dir    string
 	data   string
 	binary string
+	shared string              // URL of the database that holds the store; "" for a file
 	as     *syscall.Credential // nil: the user who runs the test
 	keys   []api.Key           // as a test listed them last
 }
@@ -140,7 +141,11 @@ func (p *place) serveArgs(more ...string) []string {
 }
 
 func (p *place) env() []string {
-	return environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key"), "KEYMILL_DATA="+p.data)
+	env := environment("KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key"), "KEYMILL_DATA="+p.data)
+	if p.shared != "" {
+		env = append(env, "KEYMILL_STORE="+p.shared)
+	}
+	return env
 }
 
 // run runs one command line and waits for its end.
@@ -200,7 +205,7 @@ func (p *place) start(more ...string) *child {
 
 // firstStart adds --init to the arguments of a start on a directory without a store.
 func (p *place) firstStart(args []string) []string {
-	if _, err := os.Stat(p.store()); err == nil || args[0] != "serve" || slices.Contains(args, "--dev") {
+	if _, err := os.Stat(p.store()); err == nil || p.shared != "" || args[0] != "serve" || slices.Contains(args, "--dev") {
 		return args
 	}
 	return append(slices.Clone(args), "--init")

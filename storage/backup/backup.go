@@ -12,6 +12,9 @@
 // other record the last change wins. The trailer has a time shortly before that moment, when all pages had
 // been read: every change that was acknowledged before that time is in the copy.
 //
+// A store on the network is changed by other servers too, which hand over nothing. It shows one instant for as long as
+// the copy takes, so WriteSnapshot writes records and no changes.
+//
 // # Format
 //
 //	"keymill backup\n"

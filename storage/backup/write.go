@@ -65,6 +65,52 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 	return trailer, e.end(trailer, o.Key)
 }
 
+// A Snapshotter is a store that can show one instant for as long as a copy takes. Snapshot runs fn once.
+type Snapshotter interface {
+	Snapshot(ctx context.Context, fn func(storage.Reader) error) error
+}
+
+// WriteSnapshot copies one instant of a store to w, which stays in use. So the copy has no changes behind its
+// records. Errors are those of Write.
+func WriteSnapshot(ctx context.Context, w io.Writer, s Snapshotter, o Options) (Trailer, error) {
+	if o.Begun != nil {
+		if err := o.Begun(ctx, &o.Header); err != nil {
+			return Trailer{}, err
+		}
+	}
+	e := newEncoder(w)
+	o.Header.Format, o.Header.Schema, o.Header.Begun = version, storage.Schema, o.Now().UTC()
+	if err := e.header(o.Header); err != nil {
+		return Trailer{}, err
+	}
+	trailer := Trailer{Ended: o.Now().UTC()} // before the snapshot: every change that was acknowledged until then is in it
+	err := s.Snapshot(ctx, func(r storage.Reader) error {
+		for entry, err := range r.Scan("", "") {
+			switch {
+			case err != nil:
+				return err
+			case isForeign(entry):
+				trailer.LeftOut++
+				continue
+			}
+			if err := e.write(storage.Write{Key: entry.Key, Value: entry.Value}); err != nil {
+				return err
+			}
+			trailer.Records++
+		}
+		return nil
+	})
+	if err != nil {
+		return Trailer{}, e.fail(err)
+	}
+	return trailer, e.end(trailer, o.Key)
+}
+
+// isForeign reports whether another program put the record there.
+func isForeign(e storage.Entry) bool {
+	return storage.CheckKey(e.Key) != nil || len(e.Value) > storage.MaxStoredBytes
+}
+
 // copyRecords copies all records, in one View for each page.
 func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trailer *Trailer) error {
 	for start, more := "", true; more; {
@@ -80,8 +126,8 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 					return err
 				}
 				size += len(entry.Key) + len(entry.Value)
-				if storage.CheckKey(entry.Key) != nil || len(entry.Value) > storage.MaxStoredBytes {
-					leftOut++ // another program put it there
+				if isForeign(entry) {
+					leftOut++
 				} else {
 					page = append(page, entry)
 				}

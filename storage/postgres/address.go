@@ -30,6 +30,13 @@ var urlParameters = []string{
 	"connect_timeout", "application_name", "target_session_attrs",
 }
 
+// CheckURL returns an error unless OpenEngine accepts the URL. It connects to nothing. The error never contains
+// the URL.
+func CheckURL(text string) error {
+	_, err := poolConfig(Config{URL: text})
+	return err
+}
+
 // poolConfig reads the URL. Its errors never contain the URL, because that can have a password by mistake.
 func poolConfig(c Config) (*pgxpool.Config, error) {
 	parameters, err := checkURL(c.URL)
@@ -72,7 +79,8 @@ func poolConfig(c Config) (*pgxpool.Config, error) {
 		if c.Password == nil {
 			return nil
 		}
-		conn.Password, err = c.Password()
+		password, err := c.Password()
+		conn.Password = password
 		return err
 	}
 	return config, nil

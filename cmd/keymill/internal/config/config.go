@@ -10,7 +10,8 @@
 // mistyped setting is worse than one that does not start. The one exception are variables that
 // Kubernetes sets for a Service named keymill, because no operator wrote them.
 //
-// The package also reads the secrets: the master key, the webhook's secret and a client's secret.
+// The package also reads the secrets: the master key, the password of the store, the webhook's secret and a
+// client's secret.
 // Each is in a file, in a credential of systemd or in a variable. A file with a secret belongs to
 // this process's user or to root, and only a group of this process may read it too.
 package config
@@ -40,6 +41,9 @@ type Config struct {
 	Issuer            string         `key:"issuer" help:"the URL that tokens name and clients use, like https://id.example.com, or https://example.com/auth behind a proxy that serves other software too: no slash at its end. Required; with --dev it follows listen"`
 	Insecure          bool           `key:"insecure" default:"false" help:"allow an http issuer and http pages that are not loopback: tokens and secrets then cross the network unencrypted"`
 	MasterKeyFile     string         `key:"master_key_file" help:"file with the 32-byte master key (raw, hex or base64), not readable by others. Instead of it: the systemd credential keymill-master-key, or the variable KEYMILL_MASTER_KEY"`
+	Store             string         `key:"store" help:"URL of a PostgreSQL database that holds the store, so that several servers can share it: postgres://ROLE@HOST/DATABASE, without a password. Empty keeps the store in the file keymill.db in the data directory"`
+	StorePasswordFile string         `key:"store.password_file" help:"file with the password of the role, not readable by others; it is read for each new connection. Instead of it: the systemd credential keymill-store-password, or the variable KEYMILL_STORE_PASSWORD"`
+	NodeID            string         `key:"node.id" help:"name of this server among those that share the store, in metrics and warnings: a to z, digits, '.', '_' and '-'. No two servers have the same. By default the name of the host and a random part for each start"`
 	MarkFile          string         `key:"store.mark_file" help:"file that remembers how long the store has been served, so that an older copy of the store is refused; by default keymill.mark in the data directory. On another volume it also notices that the whole volume was put back"`
 	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA, ES256"`
 	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
@@ -73,6 +77,8 @@ type Config struct {
 	secretsIn    map[string]string // key of the setting that can name its file → where a secret was found
 	written      map[string]string // key → its value in the file, as a variable has it
 	serviceLinks []string          // variables that readEnvironment ignored, sorted
+
+	storePassword *func() (string, error) // what StorePassword returned; nil before its first call
 }
 
 // Load reads the defaults, the file (none if it is ""), the environment and flags (key →

@@ -113,7 +113,7 @@ func (r *fileReader) mapping(prefix string, n ast.Node) error {
 func (r *fileReader) pair(prefix string, p *ast.MappingValueNode) error {
 	key := prefix + p.Key.GetToken().Value
 	switch {
-	case slices.Contains(r.settings, key):
+	case slices.Contains(r.settings, key) && !r.isGroup(key, p.Value):
 		if first, twice := r.line[key]; twice {
 			return wrongAt(p.Key, "%s is set twice, first in line %d", key, first)
 		}
@@ -136,6 +136,15 @@ func (r *fileReader) pair(prefix string, p *ast.MappingValueNode) error {
 		return wrongAt(p.Key, "unknown setting %q; did you mean %q?", key, near)
 	}
 	return wrongAt(p.Key, "unknown setting %q; run \"keymill serve --help\" to list the settings", key)
+}
+
+// isGroup reports whether settings follow below key. "store" is a setting and a group, and the value tells which.
+func (r *fileReader) isGroup(key string, n ast.Node) bool {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return slices.Contains(r.groups, key)
+	}
+	return false
 }
 
 func (r *fileReader) below(group string) []string {

@@ -95,7 +95,7 @@ func (c *Config) usedFiles() (list []usedFile) {
 	}
 	for _, named := range []usedFile{
 		{c.RevokedPath(), "the list of revoked keys beside the mark"},
-		{c.file, "the configuration"}, {c.MasterKeyFile, "the file of master_key_file"}, {c.WebhookSecretFile, "the file of webhook.secret_file"},
+		{c.file, "the configuration"}, {c.MasterKeyFile, "the file of master_key_file"}, {c.WebhookSecretFile, "the file of webhook.secret_file"}, {c.StorePasswordFile, "the file of store.password_file"},
 		{c.TLSCertFile, "the file of tls.cert_file"}, {c.TLSKeyFile, "the file of tls.key_file"},
 	} {
 		if named.path != "" {
@@ -103,7 +103,7 @@ func (c *Config) usedFiles() (list []usedFile) {
 		}
 	}
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-		for _, places := range []secretPlaces{masterKeyPlaces(""), webhookSecretPlaces("")} {
+		for _, places := range []secretPlaces{masterKeyPlaces(""), webhookSecretPlaces(""), storePasswordPlaces("")} {
 			list = append(list, usedFile{filepath.Join(dir, places.credential), "the credential " + places.credential})
 		}
 	}

@@ -77,6 +77,8 @@ func (c *Config) masterKeyHint(fault error) string {
 	const makeOne = "make one: " + MakeMasterKey
 	_, err := os.Lstat(c.Path("keymill.db"))
 	switch {
+	case c.IsShared():
+		return fmt.Sprintf("all servers of the store %s have the same master key: set KEYMILL_MASTER_KEY_FILE to a copy of it; for a new store make one: (umask 077; set -C; %s > master.key)", c.StorePlace(), MakeMasterKey)
 	case err == nil && IsTrial(c.Data) && !IsWeakKey(fault):
 		return fmt.Sprintf("the store in %s is a trial store: %s", c.Data, ServeCommand(c.Data))
 	case !errors.Is(err, os.ErrNotExist) && IsWeakKey(fault):
@@ -234,12 +236,17 @@ func (p secretPlaces) text(stdin io.Reader) (refusal.Secret, error) {
 	if err != nil || where == "" {
 		return "", err
 	}
+	return oneLineSecret(p.what, where, raw)
+}
+
+// oneLineSecret returns a secret that was read from where and is one line of text.
+func oneLineSecret(what, where string, raw []byte) (refusal.Secret, error) {
 	text, err := secretText(raw)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", where, err)
 	case len(text) == 0:
-		return "", fmt.Errorf("%s is empty: no %s", where, p.what)
+		return "", fmt.Errorf("%s is empty: no %s", where, what)
 	}
 	return refusal.Secret(text), nil
 }

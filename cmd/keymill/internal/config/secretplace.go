@@ -33,9 +33,13 @@ func clientSecretPlaces(file string) secretPlaces {
 	return secretPlaces{"client secret", file, "keymill-client-secret", "KEYMILL_CLIENT_SECRET"}
 }
 
+func storePasswordPlaces(file string) secretPlaces {
+	return secretPlaces{"password of the store", file, "keymill-store-password", "KEYMILL_STORE_PASSWORD"}
+}
+
 // secretVariables lists the variables that hold secrets.
 func secretVariables() []string {
-	return []string{masterKeyPlaces("").variable, webhookSecretPlaces("").variable, clientSecretPlaces("").variable}
+	return []string{masterKeyPlaces("").variable, webhookSecretPlaces("").variable, clientSecretPlaces("").variable, storePasswordPlaces("").variable}
 }
 
 // read returns the secret as it is written, and where it was found: "" if it is in no place.

@@ -26,7 +26,7 @@ func (c *Config) checkData() error {
 
 // CheckStore checks the settings that a store is created with and found by. Init needs no others.
 func (c *Config) CheckStore() error {
-	for _, check := range []func() error{c.CheckKeys, c.checkData, c.checkDatabaseID, c.CheckMark} {
+	for _, check := range []func() error{c.CheckKeys, c.checkData, c.checkDatabaseID, c.CheckMark, c.CheckShared} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (c *Config) CheckDatabase(id string) error {
 	if c.DatabaseID == "" || c.DatabaseID == id {
 		return nil
 	}
-	return c.SettingError("database_id", "the store at %s has the id %s, not %s", c.Data, id, c.DatabaseID)
+	return c.SettingError("database_id", "the store at %s has the id %s, not %s", c.StorePlace(), id, c.DatabaseID)
 }
 
 // CheckMayCreate returns an error if database_id names a store: that store exists here or somewhere else.
@@ -76,7 +76,7 @@ func (c *Config) CheckMayCreate() error {
 	if c.DatabaseID == "" {
 		return nil
 	}
-	if _, err := os.Lstat(c.Path("keymill.db")); err == nil {
+	if _, err := os.Lstat(c.Path("keymill.db")); err == nil && !c.IsShared() {
 		return terminal.WithHint(fmt.Errorf("%s holds a store already, and it was not changed", c.Data),
 			"start the server: keymill serve; it checks that the store has the id of database_id")
 	}
@@ -99,7 +99,7 @@ func (c *Config) InitCommand() string {
 // NamesFile reports whether path is the configuration file, or the mark, a certificate or a file with a secret that a setting names.
 func (c *Config) NamesFile(path string) bool {
 	path, err := filepath.Abs(path)
-	for _, named := range []string{c.file, c.MarkFile, c.MasterKeyFile, c.WebhookSecretFile, c.TLSCertFile, c.TLSKeyFile} {
+	for _, named := range []string{c.file, c.MarkFile, c.MasterKeyFile, c.WebhookSecretFile, c.StorePasswordFile, c.TLSCertFile, c.TLSKeyFile} {
 		if abs, absErr := filepath.Abs(named); named != "" && err == nil && absErr == nil && abs == path {
 			return true
 		}

@@ -16,7 +16,10 @@ import (
 // private, and a mistyped one, such as /etc, would be closed to every other user. It changes nothing. A
 // directory that holds a store is not looked at.
 func CheckOwn(c *config.Config) error {
-	if _, err := os.Lstat(c.Path("keymill.db")); !errors.Is(err, fs.ErrNotExist) {
+	if c.IsShared() && !missing(c.Path("keymill.mark")) && !missing(c.Path("lock")) {
+		return nil // a server of a shared store has used it
+	}
+	if !missing(c.Path("keymill.db")) {
 		return nil
 	}
 	entries, err := os.ReadDir(c.Data)
@@ -32,6 +35,11 @@ func CheckOwn(c *config.Config) error {
 			terminal.ShellWord(filepath.Join(c.Data, "keymill")))
 	}
 	return nil
+}
+
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // isOurs reports whether a file of this name may be in a directory in which a store is created: the

@@ -65,7 +65,7 @@ func (d *Doctor) examineCopy(ctx context.Context, in io.Reader) error {
 		return nil
 	}
 	d.findings.add("backup", describe(r), leftOut(r.Trailer()))
-	store, err := openstore.OpenReadOnly(d.Config)
+	store, err := openstore.OpenReadOnly(ctx, d.Config)
 	if err != nil {
 		return err
 	}

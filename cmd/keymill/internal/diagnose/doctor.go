@@ -126,7 +126,7 @@ func (d *Doctor) checkAll(ctx context.Context) {
 	}
 	d.checkTLS()
 	d.readKey()
-	store, err := openstore.OpenReadOnly(d.Config)
+	store, err := openstore.OpenReadOnly(ctx, d.Config)
 	if !d.findings.add("store", "opens", err) {
 		return
 	}

@@ -2,7 +2,9 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -34,7 +36,10 @@ func checkListener(conn net.Conn, socket string) error {
 		return fmt.Errorf("cannot tell who listens on %s: %w", socket, err)
 	}
 	store := filepath.Join(filepath.Dir(socket), "keymill.db")
-	owner := -1 // no user, if there is no store
+	if _, err := os.Lstat(store); errors.Is(err, fs.ErrNotExist) {
+		store = filepath.Join(filepath.Dir(socket), "lock") // of a server whose store is a database
+	}
+	owner := -1 // no user, if there is neither
 	if info, err := os.Stat(store); err == nil {
 		owner, _ = namedfile.Owner(info)
 	}

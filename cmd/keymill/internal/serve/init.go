@@ -35,8 +35,11 @@ func Init(ctx context.Context, o Options) (databaseID string, err error) {
 	}
 	id, err := keystore.Create(ctx, s.file, s.keyConfig(), s.createdBy, s.version)
 	if errors.Is(err, keystore.ErrExists) {
-		return "", terminal.WithHint(fmt.Errorf("%s holds a store already, with the database id %s", s.config.Data, id),
-			"serve it with \"keymill serve\", or name another directory with --data DIR")
+		hint := "serve it with \"keymill serve\", or name another directory with --data DIR"
+		if s.config.IsShared() {
+			hint = "serve it with \"keymill serve\", also on other machines, or name another database"
+		}
+		return "", terminal.WithHint(fmt.Errorf("%s holds a store already, with the database id %s", s.config.StorePlace(), id), "%s", hint)
 	}
 	s.opened = err == nil
 	return id, err
@@ -47,6 +50,9 @@ func Init(ctx context.Context, o Options) (databaseID string, err error) {
 // a new issuer, with keys that no service and no session knows.
 func (s *server) findStore() error {
 	c := s.config
+	if c.IsShared() {
+		return nil // an empty one is found when it is open
+	}
 	_, err := os.Lstat(c.Path("keymill.db"))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil // datadir.Open says what else is wrong
@@ -66,6 +72,20 @@ func (s *server) findStore() error {
 	return terminal.WithHint(err, reason+"; or this is the first start: as the server's user, run %q", c.InitCommand())
 }
 
+// emptyStore returns the error of a start that found a store without records.
+func (s *server) emptyStore() error {
+	c := s.config
+	if !c.IsShared() {
+		return terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", c.Path("keymill.db")),
+			"as the server's user, run %q again", c.InitCommand())
+	}
+	err := c.SettingError("store", "there is no store in %s: the database is empty", c.StorePlace())
+	if c.DatabaseID != "" {
+		return terminal.WithHint(err, "the URL names another database; none is created, because database_id names a store that exists: %s", c.DatabaseID)
+	}
+	return terminal.WithHint(err, "the URL names another database; or this is the first start: run %q", c.InitCommand())
+}
+
 // mayCreate reports whether this start creates a store that is missing. database_id names a store
 // that exists somewhere, so then it does not.
 func (s *server) mayCreate() bool { return s.create && s.config.DatabaseID == "" }
@@ -80,7 +100,7 @@ func (s *server) createStore(ctx context.Context) error {
 		return nil
 	}
 	if err == nil && !s.config.Dev {
-		s.log.Info("created the store", "data", s.config.Data, "database_id", id)
+		s.log.Info("created the store", "data", s.config.StorePlace(), "database_id", id)
 	}
 	return err
 }

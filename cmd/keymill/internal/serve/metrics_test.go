@@ -16,7 +16,7 @@ import (
 func TestSizesAreReadEveryFewSeconds(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		file, err := openstore.Open(&config.Config{Data: dir}, openstore.Options{Committed: func(time.Duration, int) {}})
+		file, err := openstore.Open(t.Context(), &config.Config{Data: dir}, openstore.Options{Committed: func(time.Duration, int) {}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,6 +133,9 @@ func (s *server) readSecrets() (err error) {
 			return err
 		}
 	}
+	if _, err := s.config.StorePassword(); err != nil {
+		return err
+	}
 	s.secret, err = s.config.WebhookSecret()
 	return err
 }
@@ -150,7 +153,7 @@ func (s *server) readMasterKey() (err error) {
 // weakKeyFault returns what is wrong first with a weak master key: that it does not open the store, if it
 // does not. Only the key of the store can be changed.
 func (s *server) weakKeyFault(weak error) error {
-	file, err := openstore.OpenReadOnly(s.config)
+	file, err := openstore.OpenReadOnly(context.Background(), s.config)
 	if err != nil {
 		return weak // there is no store, or a server has it
 	}

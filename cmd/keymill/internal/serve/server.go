@@ -34,6 +34,7 @@ import (
 	"keymill/jwks"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/nodes"
 	"keymill/storage/sealed"
 )
 
@@ -68,6 +69,7 @@ type server struct {
 	file      *openstore.Store // the store below the tags
 	mark      *sealed.Mark     // of the store
 	store     storage.Store    // of rings
+	nodes     *nodes.Registry  // of a shared store; nil for a store in a file
 	database  string           // id of the store
 	keySet    *keyset.KeySet
 	rings     *keystore.Rings
@@ -100,7 +102,7 @@ type server struct {
 // stays, and so does the master key that --dev created for it.
 func (s *server) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		s.readFiles, s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openVerify, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openKeys, s.openOutbox, s.openIssuer,
+		s.readFiles, s.openTLS, s.openPublic, s.openMetrics, s.openRemote, s.openVerify, s.openDir, s.openMark, s.openStore, s.createStore, s.identify, s.openNodes, s.openKeys, s.openOutbox, s.openIssuer,
 		s.openVerifiers, s.openEndpoints, s.openWebhook, s.watchMetrics, s.seedTrial, s.applyFiles, s.checkLogins, s.checkAudit, s.openAuditLines, s.openAdmin, s.rememberIssuer,
 	} {
 		if err := step(ctx); err != nil {
@@ -141,7 +143,7 @@ func (s *server) openDir(context.Context) error {
 	if err := datadir.CheckOwn(s.config); err != nil {
 		return err
 	}
-	dir, err := datadir.Open(s.config.Data, s.create)
+	dir, err := datadir.Open(s.config.Data, s.create || s.config.IsShared())
 	if err != nil {
 		return err
 	}
@@ -165,13 +167,13 @@ func (s *server) openMark(context.Context) (err error) {
 	return namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 }
 
-func (s *server) openStore(context.Context) (err error) {
+func (s *server) openStore(ctx context.Context) (err error) {
 	s.storeFailed = make(chan error, 1)
 	o := openstore.Options{Failed: func(err error) { s.storeFailed <- err }}
 	if s.metrics != nil {
 		o.Committed = s.metrics.Committed
 	}
-	s.file, err = openstore.Open(s.config, o)
+	s.file, err = openstore.Open(ctx, s.config, o)
 	return err
 }
 
@@ -191,8 +193,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 		s.store = s.rings.Store()
 		s.damage.log, s.damage.now = s.log, s.rings.Damaged
 	case errors.Is(err, keystore.ErrNoRecords):
-		err = terminal.WithHint(fmt.Errorf("%s is empty, because its creation was interrupted", s.config.Path("keymill.db")),
-			"as the server's user, run %q again", s.config.InitCommand())
+		err = s.emptyStore()
 	case errors.Is(err, storage.ErrDamaged):
 		err = terminal.WithHint(err, "restore a backup; keymill doctor lists all damaged records")
 	case errors.As(err, &older):
@@ -285,6 +286,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		AdminHosts:     s.adminHosts(),
 		Metrics:        s.metrics,
 		Damaged:        s.damage.addOf,
+		Nodes:          s.nodes.Count,
 		StoreFailed:    func() error { return s.file.Status().Failed },
 		CommitSince:    s.file.CommitSince,
 		StoreBytes:     s.storeBytes,

@@ -1,0 +1,111 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/nodes"
+)
+
+const (
+	nodePoll = 5 * time.Second        // p: how often a server of a shared store reads what the others changed
+	nodeWait = nodePoll + time.Second // within this time a server that is alive beats
+)
+
+// openNodes makes the registry of the servers that share the store.
+func (s *server) openNodes(ctx context.Context) error {
+	if !s.config.IsShared() {
+		return nil
+	}
+	id := s.config.NodeID
+	if id == "" {
+		id = randomNodeID()
+	} else if err := s.checkNodeID(ctx, id); err != nil {
+		return err
+	}
+	s.nodes = nodes.New(nodes.Config{ID: id, Poll: nodePoll, Log: s.log})
+	s.log.Info("this server shares its store with others", "store", s.config.StorePlace(), "node", id)
+	return nil
+}
+
+// randomNodeID returns the name of the host and a random part. Two servers with one name would take each other for
+// themselves, and copies of one machine have the same name and the same files. So nothing is kept.
+func randomNodeID() string {
+	const longest = 40
+	host, _ := os.Hostname() // the random part is enough
+	host, _, _ = strings.Cut(strings.ToLower(host), ".")
+	host = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, host)
+	random := strings.ToLower(rand.Text()[:8])
+	if host = strings.Trim(host[:min(len(host), longest)], "-"); host == "" {
+		return random
+	}
+	return host + "-" + random
+}
+
+// checkNodeID refuses the name of another server that runs now. After a crash the record of the server itself looks
+// alive for a moment, so a fresh one is read twice.
+func (s *server) checkNodeID(ctx context.Context, id string) error {
+	records, err := keystore.Unlock(ctx, s.file, s.master)
+	if err != nil {
+		return nil // openKeys says what is wrong
+	}
+	first, found, err := readNode(ctx, records, id)
+	if err != nil || !found || time.Since(first.Time).Abs() > time.Minute {
+		return err
+	}
+	s.log.Info("waiting to see whether another server has the name of this one", "node", id)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(nodeWait):
+	}
+	second, found, err := readNode(ctx, records, id)
+	if err != nil || !found || second.Beats == first.Beats {
+		return err
+	}
+	return terminal.WithHint(s.config.SettingError("node.id", "another server of this store runs with the name %s, on host %s", id, terminal.Printable(second.Host)),
+		"give each server a name of its own, or remove the setting")
+}
+
+// readNode returns the record of a node.
+func readNode(ctx context.Context, s storage.Store, id string) (node nodes.Node, found bool, err error) {
+	registry := nodes.New(nodes.Config{})
+	err = s.View(ctx, func(r storage.Reader) error {
+		list, err := registry.Read(r)
+		found = false
+		for _, n := range list {
+			if n.ID == id {
+				node, found = n, true
+			}
+		}
+		return err
+	})
+	return node, found, err
+}
+
+// leaveNodes tells the other servers that this one has stopped. Else they notice it after 15 s.
+func (s *server) leaveNodes(ctx context.Context) {
+	if s.nodes == nil || s.store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	err := s.store.Update(ctx, s.nodes.Leave)
+	if err = errors.Join(s.nodes.Release(ctx, s.store), err); err != nil {
+		s.log.Warn("cannot tell the other servers that this one stops; they notice it after a few seconds", "error", terminal.Plain(err))
+	}
+}
+
+const leaveTime = time.Second

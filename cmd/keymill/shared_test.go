@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/storage/postgres/postgrestest"
+)
+
+// A cluster is servers of one store in a database. Each has a directory of its own.
+type cluster struct {
+	t        *testing.T
+	postgres *postgrestest.Cluster
+	database string // its name
+	url      string
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	p := postgrestest.Shared(t)
+	c := &cluster{t: t, postgres: p, database: p.NewDatabase(t)}
+	c.url = p.URL(postgrestest.Role, c.database)
+	return c
+}
+
+// place returns the place of another server.
+func (c *cluster) place() *place {
+	c.t.Helper()
+	p := newPlace(c.t)
+	p.shared = c.url
+	return p
+}
+
+// A pair is what a login returns.
+type tokenPair struct{ Access, Refresh string }
+
+func (c *child) login(name, password string) (pair tokenPair) {
+	c.t.Helper()
+	status, body := login(c.t.(*testing.T), c, name, password)
+	if err := json.Unmarshal([]byte(body), &pair); err != nil || status != http.StatusOK {
+		c.t.Fatalf("login: %d %s", status, body)
+	}
+	return pair
+}
+
+// refresh asks for the next pair.
+func (c *child) refresh(refresh string) (status int, pair tokenPair) {
+	c.t.Helper()
+	resp, err := http.Post(c.url("/api/token/refresh/"), "application/json", strings.NewReader(`{"refresh":"`+refresh+`"}`))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_ = json.NewDecoder(resp.Body).Decode(&pair) // an error has none
+	return resp.StatusCode, pair
+}
+
+// active asks /introspect.
+func (c *child) active(id, secret, token string) bool {
+	c.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, c.url("/introspect"), strings.NewReader(url.Values{"token": {token}}.Encode()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth(id, secret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Active bool }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
+		c.t.Fatalf("introspect: %s, %v", resp.Status, err)
+	}
+	return answer.Active
+}
+
+// verifies reports whether the token verifies with the published keys of the server.
+func (p *place) verifies(c *child, token string) bool {
+	p.t.Helper()
+	_, _, code := p.runWith(p.env(), "verify", token, "--issuer", testIssuer, "--jwks", c.url("/.well-known/jwks.json"), "--audience", "shop")
+	return code == 0
+}
+
+// sharedEnv makes keys change fast.
+var sharedEnv = []string{"KEYMILL_SIMPLEJWT_CLIENT=web", "KEYMILL_JWKS_MAX_AGE=1s", "KEYMILL_KEYS_PROPAGATION=24s", "KEYMILL_KEYS_ROTATE_EVERY=1h"}
+
+// startShared starts a server of the cluster.
+func (p *place) startShared(more ...string) *child {
+	p.t.Helper()
+	return p.startWith(append(p.env(), sharedEnv...), p.serveArgs(more...)...)
+}
+
+// TestServersOfOneDatabaseAreOneIssuer: what one of them did, the other one knows, and one goes on without the other.
+func TestServersOfOneDatabaseAreOneIssuer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a, b := c.place(), c.place()
+	first := a.startShared("--init")
+	a.withAlice(t)
+	var introspector api.Client
+	a.must(&introspector, "client", "add", "orders-api", "--introspect", "shop", "--json")
+	second := b.startShared()
+
+	pair := first.login("alice", "correct horse battery")
+	status, next := second.refresh(pair.Refresh)
+	if status != http.StatusOK {
+		t.Fatalf("the other server answers %d to a refresh", status)
+	}
+	if !first.active("orders-api", string(introspector.Secret), next.Access) {
+		t.Error("a token of the other server is not active")
+	}
+	b.must(nil, "session", "revoke", "--client", "web")
+	if first.active("orders-api", string(introspector.Secret), next.Access) {
+		t.Error("a token that the other server revoked is active")
+	}
+
+	first.cmd.Process.Signal(syscall.SIGKILL)
+	first.wait(time.Minute)
+	if pair = second.login("alice", "correct horse battery"); pair.Access == "" {
+		t.Error("no login after a kill of the other server")
+	}
+	second.signal(syscall.SIGTERM)
+	if code := second.wait(time.Minute); code != 0 {
+		t.Errorf("code %d after a stop", code)
+	}
+	if names, _ := filepath.Glob(filepath.Join(b.data, "*.db")); len(names) > 0 {
+		t.Errorf("the directory holds a store: %v", names)
+	}
+}
