@@ -46,7 +46,7 @@ records that were made by the user or client or are about it. --action takes an 
 part: "key" stands for key.rotate, key.revoke and all others of keys.
 
 With --store FILE the command reads the store of a stopped server, or a copy, and changes
-nothing. It needs the master key to verify it, and finds it as doctor does: with --config FILE,
+nothing. FILE can also be the URL of a database that servers share, and they can run. It needs the master key to verify it, and finds it as doctor does: with --config FILE,
 $KEYMILL_MASTER_KEY_FILE, or in the unit of systemd. Without it, or if the key or the hash chain is
 wrong, each record is marked "unverified". A record without a number was not in the chain yet when
 the server ended.`,
@@ -66,7 +66,7 @@ the server ended.`,
 	cmd.Flags().String("user", "", "only records of the user with this name or id")
 	cmd.Flags().String("client", "", "only records of the client with this id")
 	cmd.Flags().String("action", "", "only records with this action, or with this first part of it")
-	cmd.Flags().String("store", "", "read this file, of a stopped server or a copy, not a running server")
+	cmd.Flags().String("store", "", "read this `FILE` of a stopped server, a copy, or a postgres:// URL")
 	addConfigFlag(cmd, &file)
 	cmd.Flags().Lookup("config").Usage = "with --store: the server's YAML file, which names the master key (or $KEYMILL_CONFIG)"
 	addJSONFlag(cmd, &out.JSON)

@@ -33,6 +33,9 @@ store. No master key is needed, and the server starts on the new file as on the 
 		if err != nil {
 			return err
 		}
+		if c.IsShared() {
+			return terminal.WithHint(c.SettingError("store", "the store is in a database, and compact is for a store in a file"), "the autovacuum of PostgreSQL keeps its tables small")
+		}
 		defer untilSignal(cmd)()
 		r, err := compact.Run(cmd.Context(), compact.Options{Data: c.Data, Program: "/proc/self/exe", Notes: cmd.ErrOrStderr()})
 		if err != nil {

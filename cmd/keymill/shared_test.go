@@ -136,3 +136,71 @@ func TestServersOfOneDatabaseAreOneIssuer(t *testing.T) {
 		t.Errorf("the directory holds a store: %v", names)
 	}
 }
+
+// TestAStoreInADatabaseIsCheckedBackedUpAndRestored while its servers run, and into either kind of store.
+func TestAStoreInADatabaseIsCheckedBackedUpAndRestored(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.place()
+	server := a.startShared("--init", "--config", a.configure("simplejwt: {client: web}\n"))
+	a.withAlice(t)
+	server.login("alice", "correct horse battery")
+	env := append(a.env(), sharedEnv...)
+	checks, code := a.diagnosisWith(env)
+	for _, name := range []string{"server", "store", "size", "identity", "master key", "mark", "damage", "keys", "audit", "servers"} {
+		if f := checks[name]; !f.OK || f.NotChecked {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if code != 0 {
+		t.Errorf("code %d, %+v", code, checks)
+	}
+	if out, errs, code := a.runWith(env, "audit", "tail", "--all", "--store", c.url); code != 0 || !strings.Contains(out, "session.login") || strings.Contains(out, "unverified") {
+		t.Errorf("code %d, %s%s", code, out, errs)
+	}
+	file := filepath.Join(a.dir, "backup")
+	a.must(nil, "backup", file)
+	if checks, code := a.copyChecks(env, file); code != 0 {
+		t.Errorf("code %d, %+v", code, checks)
+	}
+
+	refused := c.place()
+	if _, errs, code := refused.run("restore", file); code != 1 || !strings.Contains(errs, "servers use "+c.url+" now: ") {
+		t.Errorf("over running servers: code %d, %s", code, errs)
+	}
+	server.signal(syscall.SIGTERM)
+	server.wait(time.Minute)
+	if _, errs, code := refused.run("restore", "--replace", file); code != 1 || !strings.Contains(errs, "already holds a store (database id ") {
+		t.Errorf("over another store: code %d, %s", code, errs)
+	}
+
+	b := newPlace(t) // from the database into a file
+	b.must(nil, "restore", "--trust-keys", file)
+	inFile := b.startWith(append(b.env(), sharedEnv...), b.serveArgs()...)
+	inFile.login("alice", "correct horse battery")
+	b.must(nil, "backup", "--overwrite", file)
+
+	d := newCluster(t) // and back
+	d.postgres.SQL(t, d.database, "CREATE TABLE unrelated (n int)")
+	e := d.place()
+	e.must(nil, "restore", "--trust-keys", file)
+	e.startShared().login("alice", "correct horse battery")
+}
+
+// TestAnInterruptedRestoreIsNoStore: another restore begins again.
+func TestAnInterruptedRestoreIsNoStore(t *testing.T) {
+	t.Parallel()
+	whole := newPlace(t)
+	_, file := whole.withBackup(t)
+	c := newCluster(t)
+	p := c.place()
+	p.must(nil, "restore", file)
+	c.postgres.SQL(t, c.database, "DELETE FROM keymill.record WHERE k IN ('meta', 'keyring')", "INSERT INTO keymill.record (k, v, ver) VALUES ('left', 'over', 1)")
+	for _, args := range [][]string{p.serveArgs(), p.serveArgs("--init")} {
+		if _, errs, code := p.runWith(append(p.env(), sharedEnv...), args...); code != 1 || !strings.Contains(errs, "keymill: ") {
+			t.Errorf("%v: code %d, %s", args, code, errs)
+		}
+	}
+	p.must(nil, "restore", file)
+	p.startShared().login("alice", "correct horse battery")
+}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/loginname"
 	"keymill/keystore"
@@ -18,20 +20,42 @@ import (
 	"keymill/storage/sealed"
 )
 
-// A Store is the store of a server that is stopped, or a copy of one.
+// A Store is the store of a server that is stopped, a copy of one, or a store that servers share.
 type Store struct {
 	// Unverified says why the records cannot be relied on; nil if the master key opens the store and
 	// the hash chain is complete. It matches diagnose.ErrNotInUnit if there was nothing to check with.
 	Unverified error
 
-	file  *bolt.Store
+	file  *openstore.Store
 	store storage.Store // file without tags
 }
 
 // OpenStore opens the file at path to read it only, checks its pages, and verifies it with the master
-// key of c. It changes nothing.
+// key of c. It changes nothing. path can also be the URL of a shared store, which can be in use.
 func OpenStore(ctx context.Context, path string, c *config.Config) (*Store, error) {
-	store, err := bolt.OpenReadOnly(path)
+	var file *openstore.Store
+	var err error
+	if strings.Contains(path, "://") {
+		c.Store = path
+		if err = c.CheckShared(); err == nil {
+			file, err = openstore.OpenReadOnly(ctx, c)
+		}
+	} else {
+		c.Data, c.Store = filepath.Dir(path), ""
+		c.Dev = config.IsTrial(c.Data)
+		file, err = openFile(ctx, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{file: file, store: sealed.Unverified(file)}
+	s.Unverified = s.verify(ctx, c)
+	return s, nil
+}
+
+// openFile opens a file and checks its pages.
+func openFile(ctx context.Context, path string) (*openstore.Store, error) {
+	store, err := openstore.OpenFile(path)
 	switch {
 	case errors.Is(err, bolt.ErrInUse):
 		return nil, terminal.WithHint(err, "ask its server: keymill audit tail --data %s", terminal.ShellWord(filepath.Dir(path)))
@@ -42,12 +66,10 @@ func OpenStore(ctx context.Context, path string, c *config.Config) (*Store, erro
 	case err != nil:
 		return nil, err
 	}
-	if err := store.Check(ctx); err != nil {
+	if err := store.CheckPages(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), store.Close())
 	}
-	s := &Store{file: store, store: sealed.Unverified(store)}
-	s.Unverified = s.verify(ctx, path, c)
-	return s, nil
+	return store, nil
 }
 
 // Close closes the file.
@@ -62,9 +84,7 @@ func (s *Store) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
 }
 
 // verify checks that the master key belongs to the store and that the chain of records is complete.
-func (s *Store) verify(ctx context.Context, path string, c *config.Config) error {
-	c.Data = filepath.Dir(path)
-	c.Dev = config.IsTrial(c.Data)
+func (s *Store) verify(ctx context.Context, c *config.Config) error {
 	key, _, err := diagnose.MasterKey(c)
 	if err != nil {
 		if _, damage := audit.Verify(ctx, s.store); damage != nil {

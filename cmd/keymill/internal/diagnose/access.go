@@ -138,9 +138,11 @@ func (d *Doctor) needs() []namedfile.Need {
 	c := d.Config
 	needs := []namedfile.Need{
 		{Path: c.Data, Use: namedfile.ToCreate},
-		{Path: c.Path("keymill.db"), Use: namedfile.ToWrite},
 		{Path: c.Path("lock"), Use: namedfile.ToWrite},
 		{Path: c.MarkPath(), Use: namedfile.ToWrite},
+	}
+	if !c.IsShared() {
+		needs = append(needs, namedfile.Need{Path: c.Path("keymill.db"), Use: namedfile.ToWrite})
 	}
 	if dir := filepath.Dir(c.MarkPath()); missing(c.MarkPath()) && dir != filepath.Clean(c.Data) {
 		needs = append(needs, namedfile.Need{Path: dir, Use: namedfile.ToCreate})
@@ -188,6 +190,9 @@ func (d *Doctor) secretFiles() (paths []string) {
 	c := d.Config
 	if c.WebhookURL != "" && c.InFile("webhook.secret_file") {
 		paths = append(paths, c.WebhookSecretFile)
+	}
+	if c.InFile("store.password_file") {
+		paths = append(paths, c.StorePasswordFile)
 	}
 	if c.InFile("tls.key_file") {
 		paths = append(paths, c.TLSKeyFile)

@@ -36,7 +36,7 @@ func (d *Doctor) examineCopy(ctx context.Context, in io.Reader) error {
 	}
 	defer os.RemoveAll(dir)
 	c := *d.Config
-	c.Data, c.MarkFile = dir, "" // there is no mark
+	c.Data, c.MarkFile, c.Store = dir, "", "" // in a file, without a mark
 	d.Config = &c
 
 	r, err := backup.NewReader(in)

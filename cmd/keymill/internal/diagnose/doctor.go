@@ -58,6 +58,9 @@ type Doctor struct {
 // FindStore sets c.Data to the first of dirs that holds a store. It sets c.Dev if --dev
 // created that store.
 func FindStore(c *config.Config, dirs []string) error {
+	if c.IsShared() {
+		return c.CheckShared()
+	}
 	for _, dir := range dirs {
 		_, err := os.Stat(filepath.Join(dir, "keymill.db"))
 		switch {
@@ -76,13 +79,16 @@ func FindStore(c *config.Config, dirs []string) error {
 
 // Examine returns the findings. An error means that the checks could not be run.
 func (d *Doctor) Examine(ctx context.Context) (Findings, error) {
-	d.findings = Findings{Data: d.Config.Data}
+	d.findings = Findings{Data: d.Config.StorePlace()}
 	err := d.examine(ctx)
 	d.findings.OK = len(d.findings.failed()) == 0
 	return d.findings, err
 }
 
 func (d *Doctor) examine(ctx context.Context) error {
+	if d.Config.IsShared() {
+		return d.examineShared(ctx)
+	}
 	dir, err := d.lock()
 	var inUse *datadir.InUseError
 	if errors.As(err, &inUse) {
@@ -133,6 +139,11 @@ func (d *Doctor) checkAll(ctx context.Context) {
 	defer store.Close()
 	d.store, d.records = store, sealed.Unverified(store)
 	d.checkStore(ctx, store)
+	d.checkLogins(ctx)
+}
+
+// checkLogins checks the clients of the login endpoints.
+func (d *Doctor) checkLogins(ctx context.Context) {
 	d.findings.warn(serve.LoginWarnings(d.Config, serve.Records{
 		Client:   func(id string) (api.Client, error) { return issuer.ReadClient(ctx, d.records, id) },
 		Audience: func(name string) (api.Audience, error) { return issuer.ReadAudience(ctx, d.records, name) },
@@ -238,7 +249,7 @@ func (d *Doctor) checkKeys(ctx context.Context) {
 		return
 	}
 	defer rings.Close()
-	if !d.isCopy {
+	if !d.isCopy && (markErr != nil || !d.Config.IsShared() || !missing(d.Config.MarkPath())) {
 		d.findings.add("mark", "the store is not older than its mark", markErr)
 	}
 	whole := d.checkRecords(ctx)
@@ -278,7 +289,7 @@ func (d *Doctor) openKeys(ctx context.Context) (rings *keystore.Rings, markErr, 
 		cfg.AcceptOlder = older.Token
 		rings, err = keystore.Open(ctx, storage.DryRun(d.store), cfg)
 	}
-	if err == nil && rings.MarkMissing() {
+	if err == nil && rings.MarkMissing() && !c.IsShared() { // a server makes its own mark at its first start
 		markErr = fmt.Errorf("%s is missing; whether this is an older copy of the store cannot be said; the next start makes the mark again", c.MarkPath())
 	}
 	return rings, markErr, err

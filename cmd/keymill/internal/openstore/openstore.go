@@ -64,12 +64,20 @@ func OpenReadOnly(ctx context.Context, c *config.Config) (*Store, error) {
 		s.Store = readOnly{s.Store}
 		return s, nil
 	}
-	file, err := bolt.OpenReadOnly(c.Path("keymill.db"))
+	return OpenFile(c.Path("keymill.db"))
+}
+
+// OpenFile opens a store in a file that no server has, and changes nothing. The error matches bolt.ErrInUse if one has.
+func OpenFile(path string) (*Store, error) {
+	file, err := bolt.OpenReadOnly(path)
 	if err != nil {
 		return nil, err
 	}
 	return &Store{Store: file, file: file}, nil
 }
+
+// CheckPages reads all pages of a store in a file.
+func (s *Store) CheckPages(ctx context.Context) error { return s.file.Check(ctx) }
 
 // A readOnly is a store that refuses writes.
 type readOnly struct{ storage.Store }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/diagnose"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/epoch"
@@ -24,7 +25,8 @@ import (
 // A builder makes the new store.
 type builder struct {
 	Options
-	path   string // of the new store, until it is placed
+	path   string           // of the new store, until it is placed
+	target *openstore.Store // the database that gets it; nil for a file
 	rings  *keystore.Rings
 	report Report
 	placed bool // the new store has its name
@@ -128,6 +130,9 @@ func (b *builder) checkCopy(ctx context.Context, r *backup.Reader) (err error) {
 // checkDatabase refuses to replace the store of another database, if that can be read.
 func (b *builder) checkDatabase(ctx context.Context, id string) error {
 	path := b.Config.Path("keymill.db")
+	if b.target != nil {
+		return nil // it is empty
+	}
 	if _, err := os.Lstat(path); err != nil {
 		return nil
 	}

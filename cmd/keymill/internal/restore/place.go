@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,10 @@ const asideSuffix = ".before-restore"
 
 // place gives the new store its name, and makes its mark. In between there is no mark, so that no store
 // is refused because of the mark of the other.
-func (b *builder) place() error {
+func (b *builder) place(ctx context.Context) error {
+	if b.target != nil {
+		return b.placeShared(ctx)
+	}
 	c := b.Config
 	store, mark := c.Path("keymill.db"), c.MarkPath()
 	if err := datadir.OwnLike(b.path, c.Data); err != nil {
@@ -42,6 +46,32 @@ func (b *builder) place() error {
 	} else if err != nil {
 		return err
 	}
+	return b.markPlaced(aside, mark)
+}
+
+// placeShared writes the new store to the database, and makes the mark of this server.
+func (b *builder) placeShared(ctx context.Context) error {
+	if err := b.step("fill"); err != nil {
+		return err
+	}
+	identity, err := b.fill(ctx, b.target)
+	if err != nil {
+		return err
+	}
+	mark := b.Config.MarkPath()
+	aside := mark + asideSuffix
+	if err := b.change("unmark", func() error { return b.moveMark(mark, aside) }); err != nil {
+		return b.markAgain(aside, mark, err)
+	}
+	if err := identify(context.WithoutCancel(ctx), b.target, identity); err != nil {
+		return b.markAgain(aside, mark, err)
+	}
+	b.placed = true
+	return b.markPlaced(aside, mark)
+}
+
+// markPlaced makes the mark of the new store.
+func (b *builder) markPlaced(aside, mark string) error {
 	if err := removeIfThere(aside); err != nil {
 		return err
 	}

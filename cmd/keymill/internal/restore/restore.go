@@ -5,6 +5,8 @@
 //	                    ▼
 //	              keymill.db      the store that was there stays as keymill.db.before-…
 //
+// With the setting store, the file is written to an empty database instead, see shared.go.
+//
 // What happens in the new file no server sees before the rename. So after a crash the directory holds
 // the old store or the new one, and perhaps a file keymill.db.restore-…, which the next restore removes.
 package restore
@@ -91,7 +93,13 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer dir.Undo() // it leaves what is not its own: a store, or a lock file that was there
-	if err := o.mayReplace(); err != nil {
+	b := &builder{Options: o, path: c.Path(fmt.Sprintf("%s%x", building, time.Now().UnixNano()))}
+	if c.IsShared() {
+		if b.target, err = b.openTarget(ctx); err != nil {
+			return nil, err
+		}
+		defer b.target.Close()
+	} else if err := o.mayReplace(); err != nil {
 		return nil, err
 	}
 	old, err := sealed.OpenMark(c.MarkPath()) // an error if it is another file, or that of a running server
@@ -102,7 +110,6 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	if err := removeLeft(c.Data); err != nil {
 		return nil, err
 	}
-	b := &builder{Options: o, path: c.Path(fmt.Sprintf("%s%x", building, time.Now().UnixNano()))}
 	defer os.Remove(b.path) // fails after the rename, as it should
 	if err := b.build(ctx); err != nil && ctx.Err() != nil {
 		return nil, interrupted(c)
@@ -112,15 +119,22 @@ func Restore(ctx context.Context, o Options) (*Report, error) {
 	if missing != nil {
 		b.report.Created = c.Data
 	}
-	if err := b.place(); err != nil && b.placed {
+	if err := b.place(ctx); err != nil && b.placed {
 		return &b.report, err
+	} else if err != nil && ctx.Err() != nil {
+		return nil, interrupted(c)
 	} else if err != nil {
 		return nil, err
 	}
 	return &b.report, nil
 }
 
-func interrupted(c *config.Config) error { return fmt.Errorf("interrupted; %s is as it was", c.Data) }
+func interrupted(c *config.Config) error {
+	if c.IsShared() {
+		return fmt.Errorf("interrupted; %s holds no store, and the next restore removes what was written", c.StorePlace())
+	}
+	return fmt.Errorf("interrupted; %s is as it was", c.Data)
+}
 
 // mayUse refuses a directory of another user. The errors of a start would name another place for a new store.
 func mayUse(dir string) error {

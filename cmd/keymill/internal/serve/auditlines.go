@@ -20,7 +20,7 @@ const (
 // openAuditLines prepares the copy of the audit log that audit.log asks for. The file itself is opened by the
 // background loop: a fault of it ends no server.
 func (s *server) openAuditLines(context.Context) error {
-	cfg := auditlines.Config{Store: s.store, Name: s.config.AuditLog, Log: s.log}
+	cfg := auditlines.Config{Store: s.store, Name: s.config.AuditLog, Log: s.log, Hold: s.lease("audit.log")}
 	switch s.config.AuditLog {
 	case "":
 		return nil

@@ -95,6 +95,14 @@ func readNode(ctx context.Context, s storage.Store, id string) (node nodes.Node,
 	return node, found, err
 }
 
+// lease returns what tells whether this server does a job that only one of them should do; nil without others.
+func (s *server) lease(name string) func(context.Context) (bool, error) {
+	if s.nodes == nil {
+		return nil
+	}
+	return s.nodes.Lease(s.store, name)
+}
+
 // leaveNodes tells the other servers that this one has stopped. Else they notice it after 15 s.
 func (s *server) leaveNodes(ctx context.Context) {
 	if s.nodes == nil || s.store == nil {

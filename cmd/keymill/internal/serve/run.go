@@ -103,7 +103,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 }
 
 func (s *server) chainAudit(ctx context.Context) error {
-	return audit.Run(ctx, s.store, audit.RunConfig{Log: s.log, Damaged: s.damage.add})
+	return audit.Run(ctx, s.store, audit.RunConfig{Log: s.log, Damaged: s.damage.add, Hold: s.lease("audit")})
 }
 
 func endedError(what string, err error) error {

@@ -301,7 +301,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 func (s *server) openWebhook(context.Context) (err error) {
 	if s.config.WebhookURL != "" {
 		s.webhook, err = webhook.New(webhook.Config{
-			URL: s.config.WebhookURL, Loopback: jwks.IsLoopback, Secret: s.secret, Outbox: s.outbox, Log: s.log,
+			URL: s.config.WebhookURL, Loopback: jwks.IsLoopback, Secret: s.secret, Outbox: s.outbox, Log: s.log, Hold: s.lease("webhook"),
 		})
 	}
 	return err

@@ -1,0 +1,68 @@
+package openstore
+
+import (
+	"context"
+	"time"
+
+	"keymill/storage"
+	"keymill/storage/nodes"
+)
+
+const (
+	beatEvery = 5 * time.Second // of a server
+	beatWait  = beatEvery + 2*time.Second
+	freshFor  = time.Hour // clocks may differ, and an older record is that of a server that was killed
+	lookEvery = 250 * time.Millisecond
+)
+
+// A LiveNode is a server that uses the store now.
+type LiveNode struct {
+	nodes.Node
+	Ahead time.Duration // by how much its clock is ahead of that of this process, exact to half a second
+}
+
+// Live returns the servers that use a shared store now: those whose number of beats grows. If there may be one,
+// that takes up to 7 s.
+func Live(ctx context.Context, s storage.Store) ([]LiveNode, error) {
+	first, err := readNodes(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	waiting := map[string]nodes.Node{}
+	for _, n := range first {
+		if time.Since(n.Time).Abs() < freshFor {
+			waiting[n.ID] = n
+		}
+	}
+	var live []LiveNode
+	for end := time.Now().Add(beatWait); len(waiting) > 0 && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lookEvery):
+		}
+		now, err := readNodes(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range now {
+			if old, found := waiting[n.ID]; found && n.Beats != old.Beats {
+				live = append(live, LiveNode{n, -time.Since(n.Time)})
+				delete(waiting, n.ID)
+			}
+		}
+	}
+	return live, nil
+}
+
+func readNodes(ctx context.Context, s storage.Store) (list []nodes.Node, err error) {
+	registry := nodes.New(nodes.Config{})
+	err = s.View(ctx, func(r storage.Reader) (err error) {
+		list, err = registry.Read(r)
+		return err
+	})
+	return list, err
+}
+
+// Size returns how many bytes the records take up in a shared store.
+func (s *Store) Size(ctx context.Context) (int64, error) { return s.engine.Size(ctx) }

@@ -1,0 +1,228 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"keymill/cmd/keymill/internal/openstore"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/keystore"
+	"keymill/storage"
+	"keymill/storage/bolt"
+	"keymill/storage/sealed"
+)
+
+// A store in a database is filled in this order: all records without its identity, a comparison, and then the
+// identity in one transaction. Without an identity no server starts on it. So after a crash there is no store, and
+// the next restore removes what is there.
+
+const (
+	writers    = 8         // transactions at the same time
+	writeKeys  = 48        // of one
+	writeBytes = 256 << 10 // of one, about
+
+	metaRecord, keyringRecord = "meta", "keyring"
+)
+
+// openTarget opens the database, and refuses one that holds a store or that servers use.
+func (b *builder) openTarget(ctx context.Context) (*openstore.Store, error) {
+	target, err := openstore.Open(ctx, b.Config, openstore.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.checkTarget(ctx, target); err != nil {
+		return nil, errors.Join(err, target.Close())
+	}
+	return target, nil
+}
+
+func (b *builder) checkTarget(ctx context.Context, target storage.Store) error {
+	place := b.Config.StorePlace()
+	live, err := openstore.Live(ctx, sealed.Unverified(target))
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, n := range live {
+		names = append(names, n.ID+" on "+terminal.Printable(n.Host))
+	}
+	if len(names) > 0 {
+		return terminal.WithHint(fmt.Errorf("servers use %s now: %s", place, strings.Join(names, ", ")), "stop them first, and restore into an empty database")
+	}
+	var meta storage.Meta
+	err = target.View(ctx, func(r storage.Reader) (err error) {
+		meta, err = storage.ReadMeta(r)
+		return err
+	})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	id := meta.DatabaseID
+	if err != nil {
+		id = "unknown: " + terminal.Plain(err)
+	}
+	return terminal.WithHint(fmt.Errorf("%s already holds a store (database id %s), and restore replaces none in a database", place, terminal.OneLine(id)),
+		"create an empty database and name it with the setting store; the old one stays as it is")
+}
+
+// fill writes the new store to the database, except what makes it one. It returns that.
+func (b *builder) fill(ctx context.Context, target storage.Store) (identity []storage.Write, err error) {
+	if err := b.empty(ctx, target); err != nil {
+		return nil, err
+	}
+	file, err := bolt.OpenReadOnly(b.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	group, bounded := errgroup.WithContext(ctx)
+	group.SetLimit(writers)
+	var batch []storage.Write
+	size := 0
+	send := func() {
+		writes := batch
+		group.Go(func() error { return put(bounded, target, writes) })
+		batch, size = nil, 0
+	}
+	for e, err := range everyRecord(bounded, file) {
+		if err != nil {
+			return nil, errors.Join(err, group.Wait())
+		}
+		w := storage.Write{Key: e.Key, Value: e.Value}
+		if e.Key == metaRecord || e.Key == keyringRecord {
+			identity = append(identity, w)
+			continue
+		}
+		batch, size = append(batch, w), size+len(e.Key)+len(e.Value)
+		if len(batch) == writeKeys || size >= writeBytes {
+			send()
+		}
+	}
+	send()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return identity, compare(ctx, file, target)
+}
+
+// identify makes a store of the database, unless another program has done so in the meantime.
+func identify(ctx context.Context, target storage.Store, identity []storage.Write) error {
+	other := false
+	err := target.Update(ctx, func(tx storage.Tx) error {
+		_, err := storage.ReadMeta(tx)
+		if other = !errors.Is(err, storage.ErrNotFound); other {
+			return nil
+		}
+		for _, w := range identity {
+			if err := tx.Put(w.Key, w.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && other {
+		return keystore.ErrExists
+	}
+	return err
+}
+
+// empty removes what an interrupted restore has left.
+func (b *builder) empty(ctx context.Context, target storage.Store) error {
+	var batch []storage.Write
+	for e, err := range everyRecord(ctx, target) {
+		if err != nil {
+			return err
+		}
+		batch = append(batch, storage.Write{Key: e.Key, Deleted: true})
+		if len(batch) == writeKeys {
+			if err := put(ctx, target, batch); err != nil {
+				return err
+			}
+			batch = nil
+		}
+	}
+	return put(ctx, target, batch)
+}
+
+func put(ctx context.Context, s storage.Store, writes []storage.Write) error {
+	return s.Update(ctx, func(tx storage.Tx) error {
+		for _, w := range writes {
+			var err error
+			if w.Deleted {
+				err = tx.Delete(w.Key)
+			} else {
+				err = tx.Put(w.Key, w.Value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// compare reads back what was written.
+func compare(ctx context.Context, from, to storage.Store) error {
+	next, stop := iter.Pull2(everyRecord(ctx, to))
+	defer stop()
+	for want, err := range everyRecord(ctx, from) {
+		if err != nil {
+			return err
+		}
+		if want.Key == metaRecord || want.Key == keyringRecord {
+			continue
+		}
+		got, err, more := next()
+		switch {
+		case err != nil:
+			return err
+		case !more || got.Key != want.Key || string(got.Value) != string(want.Value):
+			return fmt.Errorf("the database does not hold what was written to it: it differs at %s", storage.KeyText(want.Key))
+		}
+	}
+	if got, _, more := next(); more {
+		return fmt.Errorf("another program has written to the database: %s", storage.KeyText(got.Key))
+	}
+	return nil
+}
+
+const recordsPerView = 500
+
+// everyRecord reads the records of a store that does not change, in several Views.
+func everyRecord(ctx context.Context, s storage.Store) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		for start, more := "", true; more; {
+			var page []storage.Entry
+			err := s.View(ctx, func(r storage.Reader) error {
+				page, more = nil, false
+				for e, err := range r.Scan(start, "") {
+					if err != nil {
+						return err
+					}
+					if page = append(page, e); len(page) == recordsPerView {
+						more = true
+						break
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(storage.Entry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			if more {
+				start = storage.After(page[len(page)-1].Key)
+			}
+		}
+	}
+}
