@@ -42,6 +42,14 @@ func someSecrets(t *testing.T) map[string]someSecret {
 			got, err := (&Config{WebhookURL: "https://hooks.example", WebhookSecretFile: file}).WebhookSecret()
 			return string(got), err
 		}},
+		"password of the store": {storePasswordPlaces, "a long password", func(file string) (string, error) {
+			c := &Config{Store: "postgres://keymill@db.example.com/keymill", StorePasswordFile: file}
+			read, err := c.StorePassword()
+			if err != nil || read == nil {
+				return "", err
+			}
+			return read()
+		}},
 		"client secret": {clientSecretPlaces, "kms_billing", func(file string) (string, error) {
 			got, err := ClientSecret(file, nil)
 			return string(got), err
