@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -83,11 +84,54 @@ func (c *child) active(id, secret, token string) bool {
 	return answer.Active
 }
 
-// verifies reports whether the token verifies with the published keys of the server.
-func (p *place) verifies(c *child, token string) bool {
-	p.t.Helper()
-	_, _, code := p.runWith(p.env(), "verify", token, "--issuer", testIssuer, "--jwks", c.url("/.well-known/jwks.json"), "--audience", "shop")
-	return code == 0
+// kid returns the key that a token names.
+func (p tokenPair) kid(t *testing.T) string {
+	t.Helper()
+	header, _, _ := strings.Cut(p.Access, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(header)
+	var h struct{ Kid string }
+	if err != nil || json.Unmarshal(raw, &h) != nil {
+		t.Fatalf("%q: %v", p.Access, err)
+	}
+	return h.Kid
+}
+
+// rotateTogether rotates on one server. Each token, before and after, verifies with the keys of both.
+func rotateTogether(t *testing.T, p *place, servers []*child, refresh string) {
+	t.Helper()
+	_, before := servers[0].refresh(refresh)
+	p.must(nil, "key", "rotate", "--alg", "RS256", "--force")
+	signed := map[string]map[int]bool{} // kid → servers that signed with it
+	pair := before
+	if !eventually(time.Minute, func() bool {
+		for i, signer := range servers {
+			status, next := signer.refresh(pair.Refresh)
+			if status != http.StatusOK {
+				t.Fatalf("server %d answers %d to a refresh", i, status)
+			}
+			pair = next
+			kid := pair.kid(t)
+			if signed[kid] == nil {
+				signed[kid] = map[int]bool{}
+			}
+			signed[kid][i] = true
+			for j, verifier := range servers {
+				if _, body := get(verifier.url("/.well-known/jwks.json")); !strings.Contains(body, kid) {
+					t.Errorf("server %d does not publish the key %s of server %d", j, kid, i)
+				}
+			}
+		}
+		delete(signed, before.kid(t))
+		time.Sleep(200 * time.Millisecond)
+		for _, by := range signed {
+			if len(by) == len(servers) {
+				return true
+			}
+		}
+		return t.Failed()
+	}) {
+		t.Errorf("not every server signs with the next key: %v", signed)
+	}
 }
 
 // sharedEnv makes keys change fast.
@@ -118,6 +162,8 @@ func TestServersOfOneDatabaseAreOneIssuer(t *testing.T) {
 	if !first.active("orders-api", string(introspector.Secret), next.Access) {
 		t.Error("a token of the other server is not active")
 	}
+	_, newest := second.refresh(next.Refresh)
+	rotateTogether(t, a, []*child{first, second}, newest.Refresh)
 	b.must(nil, "session", "revoke", "--client", "web")
 	if first.active("orders-api", string(introspector.Secret), next.Access) {
 		t.Error("a token that the other server revoked is active")

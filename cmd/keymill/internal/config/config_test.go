@@ -144,8 +144,10 @@ issuer: https://id.example.com
 insecure: true
 master_key_file: /etc/keymill/master.key
 tls: {cert_file: /etc/keymill/tls.pem, key_file: /etc/keymill/tls.key}
-store:
-  mark_file: /tmp/keymill.mark
+store: postgres://keymill@db.example/keymill
+store.password_file: /etc/keymill/db.password
+store.mark_file: /tmp/keymill.mark
+node: {id: a}
 keys:
   algorithms:
     - EdDSA
@@ -178,7 +180,7 @@ apply: /etc/keymill/apply
 	want := &Config{
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "https://id.example.com", Insecure: true,
 		TLSCertFile: "/etc/keymill/tls.pem", TLSKeyFile: "/etc/keymill/tls.key",
-		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Algorithms: []string{"EdDSA"},
+		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Store: "postgres://keymill@db.example/keymill", StorePasswordFile: "/etc/keymill/db.password", NodeID: "a", Algorithms: []string{"EdDSA"},
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
 		BrowserClient: "web", SharedHost: true,

@@ -62,14 +62,16 @@ const sharedDelay = 3 * 5 * time.Second
 
 // checkSharedKeys checks that every server and every cache knows a key before it signs.
 func (c *Config) checkSharedKeys() error {
-	skew := min(2*time.Minute, c.Propagation/4)
-	if c.MaxAge <= (c.Propagation-skew-sharedDelay)/2 {
+	if c.MaxAge <= (c.Propagation-c.Skew()-sharedDelay)/2 {
 		return nil
 	}
 	return c.SettingError(c.firstGiven("keys.propagation", "jwks.max_age"),
 		"with a shared store, three quarters of keys.propagation (%s) must be at least twice jwks.max_age (%s) and %s more",
 		durationText(c.Propagation), durationText(c.MaxAge), durationText(sharedDelay))
 }
+
+// Skew returns by how much the clocks of the servers of a shared store may differ, as package keystore counts.
+func (c *Config) Skew() time.Duration { return min(2*time.Minute, c.Propagation/4) }
 
 // StorePassword finds the password of the role, and returns a function that reads it for each new connection. So a
 // file with another password needs no restart. The function is nil if there is no password.

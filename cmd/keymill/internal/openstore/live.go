@@ -64,5 +64,10 @@ func readNodes(ctx context.Context, s storage.Store) (list []nodes.Node, err err
 	return list, err
 }
 
+// Load writes records, whose keys ascend, to a shared store that no server uses.
+func (s *Store) Load(ctx context.Context, next func() (storage.Write, error)) error {
+	return s.engine.Load(ctx, next, nil)
+}
+
 // Size returns how many bytes the records take up in a shared store.
 func (s *Store) Size(ctx context.Context) (int64, error) { return s.engine.Size(ctx) }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/terminal"
@@ -21,13 +20,7 @@ import (
 // identity in one transaction. Without an identity no server starts on it. So after a crash there is no store, and
 // the next restore removes what is there.
 
-const (
-	writers    = 8         // transactions at the same time
-	writeKeys  = 48        // of one
-	writeBytes = 256 << 10 // of one, about
-
-	metaRecord, keyringRecord = "meta", "keyring"
-)
+const metaRecord, keyringRecord = "meta", "keyring"
 
 // openTarget opens the database, and refuses one that holds a store or that servers use.
 func (b *builder) openTarget(ctx context.Context) (*openstore.Store, error) {
@@ -71,8 +64,8 @@ func (b *builder) checkTarget(ctx context.Context, target storage.Store) error {
 }
 
 // fill writes the new store to the database, except what makes it one. It returns that.
-func (b *builder) fill(ctx context.Context, target storage.Store) (identity []storage.Write, err error) {
-	if err := b.empty(ctx, target); err != nil {
+func (b *builder) fill(ctx context.Context, target *openstore.Store) (identity []storage.Write, err error) {
+	if err := empty(ctx, target); err != nil {
 		return nil, err
 	}
 	file, err := bolt.OpenReadOnly(b.path)
@@ -80,31 +73,23 @@ func (b *builder) fill(ctx context.Context, target storage.Store) (identity []st
 		return nil, err
 	}
 	defer file.Close()
-	group, bounded := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	var batch []storage.Write
-	size := 0
-	send := func() {
-		writes := batch
-		group.Go(func() error { return put(bounded, target, writes) })
-		batch, size = nil, 0
-	}
-	for e, err := range everyRecord(bounded, file) {
-		if err != nil {
-			return nil, errors.Join(err, group.Wait())
+	next, stop := iter.Pull2(everyRecord(ctx, file))
+	defer stop()
+	err = target.Load(ctx, func() (storage.Write, error) {
+		for {
+			e, err, more := next()
+			switch {
+			case err != nil:
+				return storage.Write{}, err
+			case !more:
+				return storage.Write{}, io.EOF
+			case e.Key != metaRecord && e.Key != keyringRecord:
+				return storage.Write{Key: e.Key, Value: e.Value}, nil
+			}
+			identity = append(identity, storage.Write{Key: e.Key, Value: e.Value})
 		}
-		w := storage.Write{Key: e.Key, Value: e.Value}
-		if e.Key == metaRecord || e.Key == keyringRecord {
-			identity = append(identity, w)
-			continue
-		}
-		batch, size = append(batch, w), size+len(e.Key)+len(e.Value)
-		if len(batch) == writeKeys || size >= writeBytes {
-			send()
-		}
-	}
-	send()
-	if err := group.Wait(); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	return identity, compare(ctx, file, target)
@@ -132,37 +117,15 @@ func identify(ctx context.Context, target storage.Store, identity []storage.Writ
 }
 
 // empty removes what an interrupted restore has left.
-func (b *builder) empty(ctx context.Context, target storage.Store) error {
-	var batch []storage.Write
-	for e, err := range everyRecord(ctx, target) {
-		if err != nil {
-			return err
+func empty(ctx context.Context, target *openstore.Store) error {
+	next, stop := iter.Pull2(everyRecord(ctx, target))
+	defer stop()
+	return target.Load(ctx, func() (storage.Write, error) {
+		e, err, more := next()
+		if err == nil && !more {
+			err = io.EOF
 		}
-		batch = append(batch, storage.Write{Key: e.Key, Deleted: true})
-		if len(batch) == writeKeys {
-			if err := put(ctx, target, batch); err != nil {
-				return err
-			}
-			batch = nil
-		}
-	}
-	return put(ctx, target, batch)
-}
-
-func put(ctx context.Context, s storage.Store, writes []storage.Write) error {
-	return s.Update(ctx, func(tx storage.Tx) error {
-		for _, w := range writes {
-			var err error
-			if w.Deleted {
-				err = tx.Delete(w.Key)
-			} else {
-				err = tx.Put(w.Key, w.Value)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return storage.Write{Key: e.Key, Deleted: true}, err
 	})
 }
 

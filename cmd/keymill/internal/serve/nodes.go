@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"os"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (s *server) openNodes(ctx context.Context) error {
 	} else if err := s.checkNodeID(ctx, id); err != nil {
 		return err
 	}
-	s.nodes = nodes.New(nodes.Config{ID: id, Poll: nodePoll, Log: s.log})
+	s.nodes = nodes.New(nodes.Config{ID: id, Poll: nodePoll, Skew: s.config.Skew(), Log: s.log})
 	s.log.Info("this server shares its store with others", "store", s.config.StorePlace(), "node", id)
 	return nil
 }
@@ -103,17 +102,16 @@ func (s *server) lease(name string) func(context.Context) (bool, error) {
 	return s.nodes.Lease(s.store, name)
 }
 
-// leaveNodes tells the other servers that this one has stopped. Else they notice it after 15 s.
-func (s *server) leaveNodes(ctx context.Context) {
+// releaseLeases gives the jobs of this server to the others, which else take them over after 15 s.
+func (s *server) releaseLeases(ctx context.Context) {
 	if s.nodes == nil || s.store == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	err := s.store.Update(ctx, s.nodes.Leave)
-	if err = errors.Join(s.nodes.Release(ctx, s.store), err); err != nil {
+	if err := s.nodes.Release(ctx, s.store); err != nil {
 		s.log.Warn("cannot tell the other servers that this one stops; they notice it after a few seconds", "error", terminal.Plain(err))
 	}
 }
 
-const leaveTime = time.Second
+const releaseTime = time.Second

@@ -62,7 +62,7 @@ func (s *server) run(ctx context.Context) error {
 		err = s.file.Status().Failed // it may have failed during the last requests
 	}
 	s.recordStop(ctx, err)
-	s.leaveNodes(ctx)
+	s.releaseLeases(ctx)
 	s.flushAuditLines()
 	s.close()
 	s.log.Info("stopped")

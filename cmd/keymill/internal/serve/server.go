@@ -181,6 +181,7 @@ func (s *server) openKeys(ctx context.Context) (err error) {
 	s.keySet = keyset.New(s.config.MaxAge)
 	cfg := s.keyConfig()
 	cfg.Changed, cfg.Log, cfg.Mark, cfg.AcceptOlder = s.keySet.Publish, s.log, s.mark, s.acceptOlder
+	cfg.Nodes = s.nodes
 	cfg.RevokedFile, cfg.Epoch = s.config.RevokedPath(), epoch.Find
 	cfg.Accepted = func(tx storage.Tx, decision, wall time.Time) error {
 		return epoch.EndAllSessions(tx, decision, wall, 0, s.config.WebhookURL != "")
