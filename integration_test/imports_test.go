@@ -21,7 +21,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/compact":               {"*"},
 	"cmd/keymill/internal/config":                {"*"},
 	"cmd/keymill/internal/serve":                 {"*"},
-	"cmd/keymill/internal/openstore":             {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "storage", "storage/backup", "storage/bolt"},
+	"cmd/keymill/internal/openstore":             {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "storage", "storage/backup", "storage/bolt", "storage/nodes", "storage/optimistic", "storage/postgres"},
 	"cmd/keymill/internal/datadir":               {"cmd/keymill/internal/config", "cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "cmd/keymill/internal/trialca"},
 	"cmd/keymill/internal/diagnose":              {"*"},
 	"cmd/keymill/internal/auditlines":            {"cmd/keymill/internal/namedfile", "cmd/keymill/internal/terminal", "issuer/api", "storage", "storage/audit", "storage/durable"},
