@@ -65,14 +65,12 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 	return trailer, e.end(trailer, o.Key)
 }
 
-// A Snapshotter is a store that can show one instant for as long as a copy takes. Snapshot runs fn once.
-type Snapshotter interface {
-	Snapshot(ctx context.Context, fn func(storage.Reader) error) error
-}
+// A Snapshot runs fn once, and shows it one instant of a store for as long as it takes.
+type Snapshot func(ctx context.Context, fn func(storage.Reader) error) error
 
 // WriteSnapshot copies one instant of a store to w, which stays in use. So the copy has no changes behind its
 // records. Errors are those of Write.
-func WriteSnapshot(ctx context.Context, w io.Writer, s Snapshotter, o Options) (Trailer, error) {
+func WriteSnapshot(ctx context.Context, w io.Writer, snapshot Snapshot, o Options) (Trailer, error) {
 	if o.Begun != nil {
 		if err := o.Begun(ctx, &o.Header); err != nil {
 			return Trailer{}, err
@@ -84,7 +82,7 @@ func WriteSnapshot(ctx context.Context, w io.Writer, s Snapshotter, o Options) (
 		return Trailer{}, err
 	}
 	trailer := Trailer{Ended: o.Now().UTC()} // before the snapshot: every change that was acknowledged until then is in it
-	err := s.Snapshot(ctx, func(r storage.Reader) error {
+	err := snapshot(ctx, func(r storage.Reader) error {
 		for entry, err := range r.Scan("", "") {
 			switch {
 			case err != nil:

@@ -103,7 +103,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, o backup.Options) (back
 		return backup.Trailer{}, ErrCopied
 	}
 	defer s.copying.Store(false)
-	return backup.WriteSnapshot(ctx, w, s.engine, o)
+	return backup.WriteSnapshot(ctx, w, s.engine.Snapshot, o)
 }
 
 // CommitSince returns when the commit under way began, for which all writers wait. It is zero if there is none, and
