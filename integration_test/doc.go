@@ -6,6 +6,7 @@
 //	server/     starts, queries, stops and kills the binary
 //	cli/        the command lines as scripts, one promise each
 //	crash/      kill -9 and full disks
+//	history/    several nodes on one PostgreSQL: histories while connections are cut and it crashes
 //	families/   refresh tokens: compared with a model, and histories of many clients
 //	simplejwt/  the simplejwt endpoints compared with simplejwt's own views
 //	browser/    a page in Chromium, and the cookie that it cannot read

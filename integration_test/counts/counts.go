@@ -63,6 +63,9 @@ var table = map[string]row{
 	"postgres-cuts":     {40, 800}, // times that all connections are cut under load, with lost answers
 	"postgres-restarts": {1, 10},   // of a server under load, in each of two ways
 
+	"history-cuts":            {30, 600}, // times that all connections are cut in a history of several nodes
+	"history-server-restarts": {1, 20},   // of the server in that history, in each of two ways
+
 	"idle-connections": {250, 5_000}, // held while probes ask for tokens
 	"slow-clients":     {50, 1_000},  // that send half of a header or of a body, at the same time
 	"slow-readers":     {10, 100},    // that never read their answers

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"strconv"
 	"strings"
@@ -287,5 +288,61 @@ func TestAPanicHasTheStackOfItsFunction(t *testing.T) {
 			}()
 			call()
 		}()
+	}
+}
+
+// A forgetful loses its database while the function of a Snapshot runs, so many times.
+type forgetful struct {
+	optimistic.Engine
+	losses atomic.Int64
+}
+
+func (e *forgetful) Snapshot(ctx context.Context, fn func(storage.Reader) error) error {
+	return e.Engine.Snapshot(ctx, func(r storage.Reader) error {
+		if e.losses.Add(-1) < 0 {
+			return fn(r)
+		}
+		if err := fn(lost{r}); err != nil {
+			return err
+		}
+		return storage.ErrUnavailable // the function ignored the error of its scan
+	})
+}
+
+// A lost is the Reader of a connection that was cut.
+type lost struct{ storage.Reader }
+
+func (lost) Scan(start, end string) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		yield(storage.Entry{}, fmt.Errorf("%w: connection reset", storage.ErrUnavailable))
+	}
+}
+
+// TestAViewOutlivesALostSnapshot: its function runs again, and the caller is told only if that does not help.
+func TestAViewOutlivesALostSnapshot(t *testing.T) {
+	e := &forgetful{Engine: enginetest.NewDatabase().Open(enginetest.Faults{})}
+	s := optimistic.New(e, optimistic.Options{})
+	defer s.Close()
+	put(t, s, "a", "1")
+	scan := func() (n int, err error) {
+		err = s.View(t.Context(), func(r storage.Reader) error {
+			n = 0
+			for _, err := range r.Scan("", "") {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return nil
+		})
+		return n, err
+	}
+	e.losses.Store(2)
+	if n, err := scan(); n != 1 || err != nil {
+		t.Errorf("after two losses: %d records, %v", n, err)
+	}
+	e.losses.Store(1000)
+	if _, err := scan(); !errors.Is(err, storage.ErrUnavailable) || e.losses.Load() != 1000-optimistic.MaxRuns {
+		t.Errorf("%d runs, %v", 1000-e.losses.Load(), err)
 	}
 }

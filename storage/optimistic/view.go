@@ -2,12 +2,14 @@ package optimistic
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 
 	"keymill/storage"
 )
 
-// View runs fn on cached records, and compares them with those of one instant. fn may run three times.
+// View runs fn on cached records, and compares them with those of one instant. Then fn runs at most three times, or
+// up to maxRuns times more in a Snapshot.
 func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := s.begin(ctx); err != nil {
 		return err
@@ -28,11 +30,26 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	}
 	switch {
 	case first.failed == errIncomplete:
-		return s.health.note(s.engine.Snapshot(ctx, fn))
+		return s.snapshot(ctx, fn)
 	case first.failed != nil:
 		return first.failed
 	}
 	return result()
+}
+
+// snapshot runs fn in a Snapshot, and in another one if the Engine is lost while fn runs. If the Engine does not
+// come back, it says so before fn runs.
+func (s *Store) snapshot(ctx context.Context, fn func(storage.Reader) error) error {
+	for runs := 1; ; runs++ {
+		ran := false
+		err := s.health.note(s.engine.Snapshot(ctx, func(r storage.Reader) error {
+			ran = true
+			return fn(r)
+		}))
+		if !ran || runs == maxRuns || !errors.Is(err, storage.ErrUnavailable) {
+			return err
+		}
+	}
 }
 
 // show runs fn. The result is a function, because it can be a panic, and does not count yet.

@@ -8,7 +8,6 @@ var (
 	batch   = enginetest.Batch
 	reads   = enginetest.Reads
 	puts    = enginetest.Puts
-	deletes = enginetest.Deletes
 	scanned = enginetest.Scanned
 	at      = enginetest.At
 )

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,92 +15,17 @@ import (
 	"keymill/storage/postgres/postgrestest"
 )
 
-// A cutter is a proxy that cuts connections. Before that it keeps answers back for a moment, so that
-// requests are done whose answers are lost.
-type cutter struct {
-	listener net.Listener
-	deaf     atomic.Bool // answers are kept back
-	mu       sync.Mutex
-	open     map[net.Conn]net.Conn // client → server; guarded by mu
-}
-
-func startCutter(t *testing.T, server string) *cutter {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cutter{listener: listener, open: map[net.Conn]net.Conn{}}
-	t.Cleanup(func() { listener.Close(); c.cut() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go c.serve(client, server)
-		}
-	}()
-	return c
-}
-
-func (c *cutter) serve(client net.Conn, server string) {
-	up, err := net.Dial("tcp", server)
-	if err != nil {
-		client.Close()
-		return
-	}
-	c.mu.Lock()
-	c.open[client] = up
-	c.mu.Unlock()
-	go c.pass(up, client, nil)
-	c.pass(client, up, &c.deaf)
-}
-
-// pass copies from one connection to another one, unless it is deaf.
-func (c *cutter) pass(to, from net.Conn, deaf *atomic.Bool) {
-	defer to.Close()
-	defer from.Close()
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		if deaf != nil && deaf.Load() {
-			continue
-		}
-		if _, err := to.Write(b[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// cut keeps answers back for up to 3 ms and then cuts all connections.
-func (c *cutter) cut() {
-	c.deaf.Store(true)
-	time.Sleep(rand.N(3 * time.Millisecond))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for client, server := range c.open {
-		client.Close()
-		server.Close()
-		delete(c.open, client)
-	}
-	c.deaf.Store(false)
-}
-
 // TestCutConnectionsLoseNothing: what was acknowledged is stored, what is stored was acknowledged, and no
 // caller is told that the outcome is unknown.
 func TestCutConnectionsLoseNothing(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
 	direct := open(t, c.URL(postgrestest.Role, name))
-	proxy := startCutter(t, c.Address())
-	through := fmt.Sprintf("postgres://%s@%s/%s", postgrestest.Role, proxy.listener.Addr(), name)
-	l := startLoad(open(t, through), open(t, through))
+	proxy := c.Proxy(t)
+	l := startLoad(open(t, proxy.URL(name)), open(t, proxy.URL(name)))
 	for range counts.Of("postgres-cuts") {
 		time.Sleep(20*time.Millisecond + rand.N(60*time.Millisecond))
-		proxy.cut()
+		proxy.Cut()
 	}
 	time.Sleep(100 * time.Millisecond)
 	l.check(t, direct)
@@ -113,8 +35,8 @@ func TestCutConnectionsLoseNothing(t *testing.T) {
 func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
-	proxy := startCutter(t, c.Address())
-	e := open(t, fmt.Sprintf("postgres://%s@%s/%s", postgrestest.Role, proxy.listener.Addr(), name))
+	proxy := c.Proxy(t)
+	e := open(t, proxy.URL(name))
 	for round := range 10 {
 		ran := 0
 		_, err := e.Exclusive(context.Background(), 0, func(r storage.Reader) ([]storage.Write, error) {
@@ -123,8 +45,8 @@ func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 				return nil, err
 			}
 			if ran++; ran == 1 { // the answer to what follows is lost
-				proxy.deaf.Store(true)
-				time.AfterFunc(20*time.Millisecond, proxy.cut)
+				proxy.Deafen(true)
+				time.AfterFunc(20*time.Millisecond, proxy.Cut)
 			}
 			return []storage.Write{{Key: "list", Value: append(v, 'x')}}, nil
 		})
@@ -264,11 +186,11 @@ func third[T, U any](_ T, _ U, err error) error { return err }
 func TestAServerThatIsSilentIsLeft(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
-	proxy := startCutter(t, c.Address())
-	e := openWith(t, Config{URL: fmt.Sprintf("postgres://%s@%s/%s", postgrestest.Role, proxy.listener.Addr(), name), Create: true, Deadline: 2 * time.Second})
+	proxy := c.Proxy(t)
+	e := openWith(t, Config{URL: proxy.URL(name), Create: true, Deadline: 2 * time.Second})
 	commit(t, e, puts("a", "1"))
-	proxy.deaf.Store(true)
-	time.AfterFunc(1200*time.Millisecond, func() { proxy.deaf.Store(false) }) // the connections of before stay deaf for this answer
+	proxy.Deafen(true)
+	time.AfterFunc(1200*time.Millisecond, func() { proxy.Deafen(false) }) // the connections of before stay deaf for this answer
 	commit(t, e, puts("a", "2"))
 	if got := content(t, e); got != "a=2" {
 		t.Errorf("the table holds %q", got)

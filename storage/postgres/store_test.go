@@ -56,11 +56,8 @@ func (c *cluster) suite(o optimistic.Options, cut func(t *testing.T, database st
 // TestConformance runs on a real server. The connections are cut while answers are under way, or by the server.
 func TestConformance(t *testing.T) {
 	server := postgrestest.Shared(t)
-	proxy := startCutter(t, server.Address())
-	throughProxy := func(database string) string {
-		return fmt.Sprintf("postgres://%s@%s/%s", postgrestest.Role, proxy.listener.Addr(), database)
-	}
-	cut := func(*testing.T, string) { proxy.cut() }
+	proxy := server.Proxy(t)
+	cut := func(*testing.T, string) { proxy.Cut() }
 	pooler := server.Pooler(t)
 	terminate := func(t *testing.T, database string) {
 		server.SQL(t, postgrestest.Superuser, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+"'")
@@ -71,9 +68,9 @@ func TestConformance(t *testing.T) {
 		options optimistic.Options
 		cut     func(t *testing.T, database string)
 	}{
-		{"Direct", throughProxy, optimistic.Options{}, cut},
+		{"Direct", proxy.URL, optimistic.Options{}, cut},
 		{"Pooler", pooler.URL, optimistic.Options{}, terminate},
-		{"NoCache", throughProxy, optimistic.Options{Committers: 1, Fetchers: 1, CacheBytes: -1}, cut},
+		{"NoCache", proxy.URL, optimistic.Options{Committers: 1, Fetchers: 1, CacheBytes: -1}, cut},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &cluster{Cluster: server, url: tt.url, of: map[string]string{}}
@@ -98,8 +95,8 @@ func openStore(t *testing.T, c Config) *optimistic.Store {
 func TestACallerThatLeavesSaysNothingOfTheServer(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
-	proxy := startCutter(t, c.Address())
-	s := openStore(t, Config{URL: fmt.Sprintf("postgres://%s@%s/%s", postgrestest.Role, proxy.listener.Addr(), name), Create: true})
+	proxy := c.Proxy(t)
+	s := openStore(t, Config{URL: proxy.URL(name), Create: true})
 	scan := func(r storage.Reader) error {
 		for _, err := range r.Scan("", "") {
 			return err
@@ -121,18 +118,18 @@ func TestACallerThatLeavesSaysNothingOfTheServer(t *testing.T) {
 		if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Put("a", nil) }); err != nil {
 			t.Fatal(err)
 		}
-		proxy.deaf.Store(true)
+		proxy.Deafen(true)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		err := call(ctx)
 		cancel()
-		proxy.deaf.Store(false)
+		proxy.Deafen(false)
 		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, storage.ErrUnavailable) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if away := s.Status().Away; away != nil {
 			t.Errorf("%s: the status says that the server is away: %v", what, away)
 		}
-		proxy.cut()
+		proxy.Cut()
 	}
 }
 
