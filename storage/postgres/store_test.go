@@ -35,21 +35,27 @@ func (c *cluster) database(t *testing.T, dir string) string {
 	return c.of[dir]
 }
 
-// pauseOfCuts leaves time to connect and to send something.
-const pauseOfCuts = 45 * time.Millisecond
+// pauseOfCuts leaves time to connect and to send something. A busy machine needs longer than that, so the cuts end.
+const (
+	pauseOfCuts = 45 * time.Millisecond
+	mostCuts    = 20
+)
 
-func (c *cluster) suite(o optimistic.Options, cut func(t *testing.T, database string)) storagetest.Suite {
+func (c *cluster) suite(cut func(t *testing.T, database string)) storagetest.Suite {
 	open := func(t *testing.T, dir string) storage.Store {
-		s, err := Open(context.Background(), Config{URL: c.url(c.database(t, dir)), Create: true, Options: o})
+		s, err := Open(context.Background(), Config{URL: c.url(c.database(t, dir)), Create: true, Deadline: time.Minute})
 		if err != nil {
 			t.Error(err)
 			return nil
 		}
 		return s
 	}
+	cuts := 0
 	return storagetest.Suite{Open: open, OpenSecond: open, Cut: func(t *testing.T, dir string) {
 		time.Sleep(pauseOfCuts)
-		cut(t, c.database(t, dir))
+		if cuts++; cuts <= mostCuts {
+			cut(t, c.database(t, dir))
+		}
 	}}
 }
 
@@ -63,18 +69,16 @@ func TestConformance(t *testing.T) {
 		server.SQL(t, postgrestest.Superuser, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+"'")
 	}
 	for _, tt := range []struct {
-		name    string
-		url     func(database string) string
-		options optimistic.Options
-		cut     func(t *testing.T, database string)
+		name string
+		url  func(database string) string
+		cut  func(t *testing.T, database string)
 	}{
-		{"Direct", proxy.URL, optimistic.Options{}, cut},
-		{"Pooler", pooler.URL, optimistic.Options{}, terminate},
-		{"NoCache", proxy.URL, optimistic.Options{Committers: 1, Fetchers: 1, CacheBytes: -1}, cut},
+		{"Direct", proxy.URL, cut},
+		{"Pooler", pooler.URL, terminate},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &cluster{Cluster: server, url: tt.url, of: map[string]string{}}
-			storagetest.Run(t, c.suite(tt.options, tt.cut))
+			storagetest.Run(t, c.suite(tt.cut))
 		})
 	}
 }
