@@ -23,8 +23,11 @@ const (
 )
 
 // MaxManifestKeys is how many keys of the manifest of package sealed an Update may touch besides
-// MaxUpdateKeys. Neither they nor their values count in the limits of the caller.
+// MaxUpdateKeys, and the record keyring is one of them. Neither they nor their values count in the limits of the caller.
 const MaxManifestKeys = 48
+
+// keyringKey is the record that package sealed reads in each Update of a shared store.
+const keyringKey = "keyring"
 
 // ManifestKey is the key of the manifest. Its other records have keys that begin with "manifest/".
 const ManifestKey = "manifest"

@@ -263,7 +263,7 @@ func (o *Overlay) stateOf(key string) (*keyState, error) {
 	}
 	switch {
 	case o.unlimited:
-	case InManifest(key):
+	case InManifest(key) || key == keyringKey:
 		if o.manifest++; o.manifest > MaxManifestKeys {
 			return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys of the manifest", ErrLimit, MaxManifestKeys))
 		}
@@ -300,7 +300,7 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 // countedBytes leaves out what package sealed may have added. A value that no Put accepts was put below
 // the store. It is passed on, so that package sealed can name it.
 func countedBytes(key string, value []byte) int {
-	if InManifest(key) {
+	if InManifest(key) || key == keyringKey {
 		return 0
 	}
 	return max(0, min(len(value), MaxStoredBytes)-MaxTagBytes)

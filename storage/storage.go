@@ -43,7 +43,8 @@
 // # Record layout
 //
 //	meta                     storage    identity of the database, written once
-//	keyring                  keystore   the data key and the hash of meta, sealed under the master key
+//	keyring                  keystore   the data key, the hash of meta, and the life of the store, sealed under the
+//	                                    master key. A restore raises the life; a store without one was never restored
 //	manifest manifest/<page> sealed     which records administrators have written
 //	clock                    keystore   the latest decision time, and other clocks
 //	issuer                   serve      the issuer with which the store was last served

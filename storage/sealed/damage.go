@@ -115,6 +115,7 @@ func (r *reader) noteDamage(e *storage.DamageError) error {
 func (r *reader) verify(key string, stored []byte) ([]byte, tag, error) {
 	value, sum, ok := r.state.check(key, stored)
 	if !ok {
+		r.misfit = true
 		return nil, tag{}, r.noteDamage(&storage.DamageError{Key: key, Err: storage.ErrForged})
 	}
 	if len(r.found) > 0 || r.damage.has(key) {

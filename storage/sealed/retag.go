@@ -12,7 +12,7 @@ import (
 // perhaps a page of the manifest for it.
 const (
 	retagKeys  = storage.MaxUpdateKeys
-	retagPages = storage.MaxManifestKeys - 2 // one record can add one page, and the root is one more
+	retagPages = storage.MaxManifestKeys - 3 // one record can add one page, and the root and the keyring are two more
 	retagBytes = storage.MaxUpdateBytes / 4
 )
 
@@ -34,9 +34,19 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 	if progress == nil {
 		progress = func(int, string) {}
 	}
-	done, next := 0, s.state.Load().cursor
-	for s.Retagging() && s.state.Load().cursor != retagEnd {
-		keys, last, following, err := s.olderKeys(ctx, next)
+	if err := s.Refresh(ctx); err != nil {
+		return err
+	}
+	st := s.state.Load()
+	done, next := 0, st.cursor
+	for {
+		if now := s.state.Load(); now.current != st.current {
+			st, next = now, now.cursor // another server has changed the data key
+		}
+		if st.previous == nil || s.state.Load().cursor == retagEnd {
+			return nil
+		}
+		keys, last, following, err := s.olderKeys(ctx, st, next)
 		if err != nil {
 			return err
 		}
@@ -49,27 +59,30 @@ func (s *Store) Retag(ctx context.Context, progress func(records int, key string
 			continue
 		}
 		for more := true; more; more = len(keys) > 0 {
-			n, cursor, err := s.retag(ctx, keys, end)
+			n, cursor, err := s.retag(ctx, st, keys, end)
 			if err != nil {
 				return err
 			}
 			keys = keys[n:]
 			done += n
-			st := *s.state.Load()
-			st.cursor = cursor
-			s.state.Store(&st)
-			if cursor != end {
+			s.advance(st.current, cursor)
+			if cursor < end {
 				progress(done, strings.TrimSuffix(cursor, " "))
 			} else if last != "" {
 				progress(done, last)
 			}
 		}
 	}
-	return nil
 }
 
-// Retagged ends the time of two generations. From here on only records of the current one fit.
+// Retagged ends the time of two generations. From here on only records of the current one fit. On a shared store
+// Refresh does so.
 func (s *Store) Retagged() {
+	if s.shared != nil {
+		return
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	next := *s.state.Load()
 	next.previous, next.cursor = nil, ""
 	s.state.Store(&next)
@@ -79,8 +92,7 @@ func (s *Store) Retagged() {
 // the 1,000 that a cursor can follow, "" if there is none, and where the next 1,000 begin, "" at the end.
 //
 // The cursor is text in the manifest, so it follows no key that was put below the store and is not ASCII.
-func (s *Store) olderKeys(ctx context.Context, start string) (keys []string, last, next string, err error) {
-	st := s.state.Load()
+func (s *Store) olderKeys(ctx context.Context, st *state, start string) (keys []string, last, next string, err error) {
 	err = s.base.View(ctx, func(r storage.Reader) error {
 		keys, last, next = nil, "", ""
 		n := 0
@@ -107,14 +119,19 @@ func (s *Store) olderKeys(ctx context.Context, start string) (keys []string, las
 }
 
 // retag writes the first of the keys again, and the cursor: behind the last one of them, or
-// end if these were all. It returns how many keys are done.
+// end if these were all. It returns how many keys are done. If another server has ended the change of st, or
+// made a later one, there is nothing to do.
 //
 // A crash before the commit leaves the cursor where it was; after it, Retag continues from there.
-func (s *Store) retag(ctx context.Context, keys []string, end string) (done int, cursor string, err error) {
+func (s *Store) retag(ctx context.Context, st *state, keys []string, end string) (done int, cursor string, err error) {
 	err = s.update(ctx, func(t *transaction) error {
 		return t.run(func(storage.Tx) error {
 			if err := t.loadRoot(); err != nil {
 				return err
+			}
+			if t.state.previous == nil || t.state.current.generation != st.current.generation {
+				done, cursor = len(keys), ""
+				return nil
 			}
 			done, cursor = 0, end
 			bytes := 0
@@ -129,6 +146,8 @@ func (s *Store) retag(ctx context.Context, keys []string, end string) (done int,
 				}
 				done, bytes = done+1, bytes+n
 			}
+			// Two servers can tag the records again at the same time. The cursor goes back for none of them.
+			cursor = max(cursor, t.root.Retagged)
 			t.root.Retagged, t.written = cursor, true
 			return nil
 		})

@@ -35,6 +35,21 @@
 // records again in key order. Behind its cursor a record of the older generation is forged, ahead
 // of it both generations are accepted (retag.go).
 //
+// # Several servers
+//
+// On a store that several servers use, one of them can change the keys while the others work, and one that was
+// paused for hours can go on at any instruction. So a Store that is told to Share compares the record keyring,
+// byte by byte, in each Update. If it has changed, nothing is written: the Store reads the keys again, and the
+// function runs again with them. So a new data key can be used at once, and need not be known to all servers first:
+//
+//	Update   record keyring as I know it ─▶ fn ─▶ tags of that data key
+//	         otherwise ─▶ Refresh ─▶ again
+//	View     a tag does not fit ─▶ Refresh ─▶ again, once, if there are other keys
+//
+// The keyring also holds the life of the store, which a restore raises. A Store of another life refuses all work with a
+// *LifeError, and its process has to end. A View does not compare: it can show the store as it was before the last Refresh,
+// which the server calls every few seconds.
+//
 // # Rollback
 //
 // A Mark is a small file outside the store that remembers how long the store has been served. A
@@ -44,6 +59,7 @@ package sealed
 import (
 	"context"
 	"iter"
+	"sync"
 	"sync/atomic"
 
 	"keymill/storage"
@@ -58,6 +74,7 @@ type Generation struct {
 // Keys are what the tags of a store depend on.
 type Keys struct {
 	Database string // database id
+	Life     uint64 // grows when the store is made of a copy
 	Current  Generation
 	Previous *Generation // its records are tagged again by Retag; nil if there are none
 }
@@ -67,6 +84,10 @@ type Store struct {
 	base   storage.Store
 	state  atomic.Pointer[state]
 	damage damage
+
+	shared   *sharing                  // nil if no other server uses the store
+	ended    atomic.Pointer[LifeError] // why the Store refuses all work; nil while it works
+	changing sync.Mutex                // held while a state replaces another
 }
 
 // A state is what checking a record needs. It is replaced, never changed.
@@ -75,6 +96,8 @@ type state struct {
 	previous *tagger // nil if all records have tags of current
 	cursor   string  // records before it have tags of current
 	changing bool    // in the transaction that makes current
+	life     uint64
+	record   []byte // the record keyring with these keys, if the store is shared
 }
 
 // New returns a Store over base, which holds records that a Store with these keys has written,
@@ -102,7 +125,7 @@ func newStore(base storage.Store, keys Keys) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &state{current: current}
+	st := &state{current: current, life: keys.Life}
 	if keys.Previous != nil {
 		if st.previous, err = newTagger(keys.Database, *keys.Previous); err != nil {
 			return nil, err
@@ -113,18 +136,38 @@ func newStore(base storage.Store, keys Keys) (*Store, error) {
 	return s, nil
 }
 
-// View implements storage.Store.
+// View implements storage.Store. On a shared store fn runs again with new keys if a tag did not fit and the keys have
+// changed.
 func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
+	st, run, err := s.view(ctx, fn)
+	if s.shared == nil || !run.misfit {
+		run.settle(err)
+		return err
+	}
+	if refreshErr := s.Refresh(ctx); refreshErr != nil {
+		return refreshErr
+	}
+	if s.state.Load() != st {
+		_, run, err = s.view(ctx, fn)
+	}
+	run.settle(err)
+	return err
+}
+
+// view runs fn once, and returns the state and the run that counts.
+func (s *Store) view(ctx context.Context, fn func(storage.Reader) error) (*state, *reader, error) {
+	run := new(reader) // of all runs, which follow one another: a reader for each would cost bbolt an allocation
 	// The state is read before the View begins: the records that fn sees are at least as new.
 	st := s.state.Load()
-	run := new(reader) // of all runs, which follow one another: a reader for each would cost bbolt an allocation
+	if err := s.failure(); err != nil {
+		return st, run, err
+	}
 	err := s.base.View(ctx, func(r storage.Reader) error {
 		*run = reader{base: r, state: st, damage: &s.damage}
 		run.result = fn(run)
 		return run.result
 	})
-	run.settle(err)
-	return err
+	return st, run, err
 }
 
 // Update implements storage.Store.
@@ -137,16 +180,42 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	})
 }
 
-// update runs fn, and then remembers the damage that the run which counts has found.
+// maxRefreshes bounds how often an Update reads the keys again without finding others.
+const maxRefreshes = 3
+
+// update runs fn, and then remembers the damage that the run which counts has found. On a shared store fn runs again
+// with new keys if they have changed.
 func (s *Store) update(ctx context.Context, fn func(*transaction) error) error {
-	run := new(transaction)
-	err := s.base.Update(ctx, func(tx storage.Tx) error {
-		*run = s.transaction(tx)
-		run.result = fn(run)
-		return run.result
-	})
-	run.settle(err)
-	return err
+	for same := 0; ; {
+		st := s.state.Load()
+		if err := s.failure(); err != nil {
+			return err
+		}
+		run := new(transaction)
+		err := s.base.Update(ctx, func(tx storage.Tx) error {
+			*run = s.transaction(tx)
+			if s.shared != nil {
+				run.result = run.compareKeyring()
+			}
+			if run.result == nil {
+				run.result = fn(run)
+			}
+			return run.result
+		})
+		if err != errKeysChanged {
+			run.settle(err)
+			return err
+		}
+		if err := s.Refresh(ctx); err != nil {
+			return err
+		}
+		if s.state.Load() == st {
+			same++
+		}
+		if same == maxRefreshes {
+			return explainRefresh(err)
+		}
+	}
 }
 
 // Create runs fn as the first transaction of a store.
@@ -176,8 +245,14 @@ func (s *Store) transaction(tx storage.Tx) transaction {
 	return transaction{reader: reader{base: tx, state: s.state.Load(), damage: &s.damage}, tx: tx}
 }
 
-// Status returns that of the store below.
-func (s *Store) Status() storage.Status { return s.base.Status() }
+// Status returns that of the store below. A Store has also failed if the store was replaced by a copy.
+func (s *Store) Status() storage.Status {
+	st := s.base.Status()
+	if st.Failed == nil {
+		st.Failed = s.failure()
+	}
+	return st
+}
 
 // Close closes the store below.
 func (s *Store) Close() error { return s.base.Close() }
@@ -187,7 +262,7 @@ func (s *Store) Close() error { return s.base.Close() }
 func (s *Store) Damaged() []*storage.DamageError { return s.damage.list() }
 
 // untagged reports whether a record has no tag because keystore binds it in another way.
-func untagged(key string) bool { return key == "meta" || key == "keyring" }
+func untagged(key string) bool { return key == "meta" || key == keyringKey }
 
 // A reader checks and removes tags.
 type reader struct {
@@ -195,6 +270,7 @@ type reader struct {
 	state  *state
 	damage *damage   // of the Store
 	found  []finding // in this run of the function
+	misfit bool      // a tag did not fit in this run
 	result error     // of this run
 }
 
