@@ -18,16 +18,25 @@ import (
 // older copy. Keys that were revoked since then, and sessions that have ended, would live again. It also
 // refuses a store whose mark was written with another data key.
 type OlderStoreError struct {
-	By    time.Duration // how much served time is missing; 0 if the mark does not fit
-	Token string        // accepts this copy, once
+	By     time.Duration // how much served time is missing; 0 if the mark does not fit
+	Token  string        // accepts this copy, once
+	Shared bool          // several servers use the store
 }
 
 // Error says by how much the store is older.
 func (e *OlderStoreError) Error() string {
 	if e.By == 0 {
-		return "the mark of the store does not fit: the store is a copy from before a change of the master key, or the mark is damaged or that of another store"
+		text := "the mark of the store does not fit: the store is a copy from before a change of the master key, or the mark is damaged or that of another store"
+		if e.Shared {
+			text += ", or this server was down during a change of the master key; then start another server of the store first"
+		}
+		return text
 	}
-	return fmt.Sprintf("the store is older than the one that was served last: its last %s of service are missing", e.By.Round(time.Second))
+	text := fmt.Sprintf("the store is older than the one that was served last: its last %s of service are missing", e.By.Round(time.Second))
+	if e.Shared {
+		text += ", because an older copy was put back, or because the database failed over to an asynchronous standby that had not received them"
+	}
+	return text
 }
 
 // An age is what Open found out about the age of the store.
@@ -74,12 +83,19 @@ func checkUnserved(tx storage.Reader) error {
 	return nil
 }
 
-// checkAge compares the store with its mark.
-func (r *Rings) checkAge() error {
+// checkAge compares the store with its mark. Each server of a shared store has its own. One that is new to the
+// store, or was down during a change of the master key, has none that fits. It takes the store as it is while another
+// server uses it: that one has compared it with its own mark, and would notice an older one.
+func (r *Rings) checkAge(ctx context.Context) error {
 	if r.cfg.Mark == nil {
 		return nil
 	}
 	marked, err := r.store.ReadMark(r.cfg.Mark)
+	if errors.Is(err, sealed.ErrNoMark) || errors.Is(err, sealed.ErrOtherMark) {
+		if others, err := r.othersServe(ctx); err != nil || others {
+			return err
+		}
+	}
 	switch {
 	case errors.Is(err, sealed.ErrNoMark):
 		r.age.noMark = r.servedBefore > 0
@@ -98,10 +114,19 @@ func (r *Rings) checkAge() error {
 		return err
 	}
 	if !hmac.Equal([]byte(token), []byte(r.cfg.AcceptOlder)) {
-		return &OlderStoreError{marked - r.servedBefore, token}
+		return &OlderStoreError{marked - r.servedBefore, token, r.cfg.Nodes != nil}
 	}
 	r.age.accepted, r.age.marked = true, marked
 	return nil
+}
+
+// othersServe reports whether another server of the store is live.
+func (r *Rings) othersServe(ctx context.Context) (others bool, err error) {
+	if r.cfg.Nodes == nil {
+		return false, nil
+	}
+	err = r.readNodes(ctx)
+	return r.cfg.Nodes.Count() > 1, err
 }
 
 // MarkMissing reports whether Open found a store that was served before and no mark of it.

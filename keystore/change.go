@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keymill/keystore/internal/keyring"
+	"keymill/keystore/internal/vault"
 	"keymill/storage"
 	"keymill/storage/audit"
 	"keymill/storage/sealed"
@@ -22,10 +23,13 @@ type MasterKeyChange struct {
 	By        string       // who requested it, for the audit log
 	Mark      *sealed.Mark // of the store; nil if it has none
 	Progress  Progress     // of the end of the last change, if that has not ended
+	// Shared gives every record a tag of the new data key at once, because other servers use the store and none
+	// may start soon. Each of them needs both master keys.
+	Shared bool
 }
 
 // ChangeMasterKey seals the store under another master key, with a new data key. Afterwards only
-// c.Next opens it. No server may use the store at that time.
+// c.Next opens it. A server that uses the store at that time goes on if it has both keys; on a store in a file there is none.
 //
 // One transaction writes the keyring, the sealed secrets, the rings and the manifest under the new
 // keys. A crash before its commit leaves a store that only c.Old opens, after it only c.Next does. The
@@ -35,12 +39,13 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 	if err := checkWallClock(time.Now()); err != nil {
 		return err
 	}
-	if c.Next == c.Old {
-		return errors.New("the new master key is the old one; nothing was changed")
-	}
 	u, err := keyring.Unlock(ctx, s, c.Old, nil)
 	if err != nil {
 		return err
+	}
+	u.Share()
+	if u.IsOpenedBy(c.Next) {
+		return errors.New("the new master key is the old one; nothing was changed")
 	}
 	// A keyring holds two data keys at most, so the last change has to end first.
 	if err := retag(ctx, u, c); err != nil {
@@ -49,9 +54,33 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 	if err := u.Store.CheckManifest(ctx); err != nil {
 		return err
 	}
-	changed := u.Keyring
-	changed.Keys = []keyring.DataKey{keyring.NewDataKey(u.Keyring.Keys[0].Generation + 1), u.Keyring.Keys[0]}
-	old, next := u.Keyring.Vault(u.Database), changed.Vault(u.Database)
+	made := keyring.NewDataKey(u.Keyring.Keys[0].Generation + 1)
+	if err := s.Update(ctx, func(tx storage.Tx) error { return changeKeys(tx, u, c, made) }); err != nil || !c.Shared {
+		return err
+	}
+	if u, err = keyring.Unlock(ctx, s, c.Next, nil); err != nil {
+		return err
+	}
+	u.Share()
+	return retag(ctx, u, c)
+}
+
+// changeKeys makes a new data key the current one, and seals the store under the next master key.
+func changeKeys(tx storage.Tx, u *keyring.Unlocked, c MasterKeyChange, made keyring.DataKey) error {
+	var old, next *vault.Vault
+	var keys sealed.Keys
+	err := u.Change(tx, &c.Next, func(k *keyring.Keyring) (bool, error) {
+		if len(k.Keys) != 1 || k.Keys[0].Generation+1 != made.Generation {
+			return false, errors.New("the master key is being changed by another process; nothing was changed")
+		}
+		old = k.Vault(u.Database)
+		k.Keys = []keyring.DataKey{made, k.Keys[0]}
+		next, keys = k.Vault(u.Database), k.TagKeys(u.Database)
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
 	sealAgain := func(key string, box []byte) ([]byte, error) {
 		plain, err := old.Open(key, box)
 		if err != nil {
@@ -60,19 +89,14 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 		defer clear(plain)
 		return next.Seal(key, plain)
 	}
-	return s.Update(ctx, func(tx storage.Tx) error {
-		if err := keyring.Put(tx, changed, c.Next, u.Database); err != nil {
-			return err
-		}
-		return sealed.Change(tx, changed.TagKeys(u.Database), func(tx storage.Tx) error {
-			return errors.Join(
-				putAgain(tx, "private/", sealAgain),
-				putAgain(tx, "refresh/secret/", sealAgain),
-				putAgain(tx, "verifier/secret/", sealAgain),
-				putAgain(tx, "ring/", func(_ string, value []byte) ([]byte, error) { return value, nil }),
-				audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.Database}),
-			)
-		})
+	return sealed.Change(tx, keys, func(tx storage.Tx) error {
+		return errors.Join(
+			putAgain(tx, "private/", sealAgain),
+			putAgain(tx, "refresh/secret/", sealAgain),
+			putAgain(tx, "verifier/secret/", sealAgain),
+			putAgain(tx, "ring/", func(_ string, value []byte) ([]byte, error) { return value, nil }),
+			audit.Append(tx, time.Now(), audit.Event{Action: "masterkey.change", By: c.By, Target: u.Database}),
+		)
 	})
 }
 
@@ -108,12 +132,21 @@ func retag(ctx context.Context, u *keyring.Unlocked, c MasterKeyChange) error {
 	if err := u.Store.Retag(ctx, c.Progress); err != nil {
 		return err
 	}
-	one := u.Keyring
-	one.Keys = one.Keys[:1]
-	if err := u.File.Update(ctx, func(tx storage.Tx) error { return keyring.Put(tx, one, c.Old, u.Database) }); err != nil {
+	err := u.File.Update(ctx, func(tx storage.Tx) error {
+		return u.Change(tx, nil, func(k *keyring.Keyring) (bool, error) {
+			// Otherwise another server has ended this change, and perhaps there was a later one.
+			ours := len(k.Keys) == 2 && k.Keys[0].Generation == u.Keyring.Keys[0].Generation
+			k.Keys = k.Keys[:1]
+			return ours, nil
+		})
+	})
+	if err != nil {
 		return err
 	}
 	u.Store.Retagged()
-	u.Keyring = one
+	if err := u.Store.Refresh(ctx); err != nil {
+		return err
+	}
+	u.Keyring.Keys = u.Keyring.Keys[:1]
 	return nil
 }

@@ -12,15 +12,19 @@ import (
 	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
+	"keymill/storage/sealed"
 )
 
 // Run does what is due until ctx ends, and then returns nil: it reads the clocks, advances
 // the rings, erases private halves, drops retired keys and makes reserves. After a failure it
-// logs the error and tries again. In the meantime the keys in memory continue to sign.
+// logs the error and tries again. In the meantime the keys in memory continue to sign. Run returns a
+// *sealed.LifeError if the store was replaced by a copy: the process has to end.
 func (r *Rings) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { r.reserveLoop(ctx) })
 	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { r.reserveLoop(ctx) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	failing := false
@@ -32,6 +36,9 @@ func (r *Rings) Run(ctx context.Context) error {
 		case <-r.wake:
 		}
 		err := r.tick(ctx)
+		if life := new(sealed.LifeError); errors.As(err, &life) {
+			return life
+		}
 		if err != nil && ctx.Err() == nil && !failing {
 			r.log.Error("keys cannot be maintained; trying again", "error", err)
 		} else if err == nil && failing {

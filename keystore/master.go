@@ -20,8 +20,8 @@ type WeakKeyError = keyring.WeakKeyError
 // file.
 func NewMasterKey() (MasterKey, []byte) { return keyring.NewMasterKey() }
 
-// ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Its error
-// never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
+// ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Two lines of hex or base64 are two
+// keys, during a change of the master key. Its error never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
 // nothing but to give a store that is sealed under it another key.
 func ParseMasterKey(b []byte) (MasterKey, error) { return keyring.ParseMasterKey(b) }
 

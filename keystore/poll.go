@@ -125,6 +125,9 @@ func (r *Rings) meet(ctx context.Context) error {
 // poll reads the keys again if a record of them has changed, and takes over the clocks of the other nodes. Signing waits
 // for both, so that no key is judged by a decision time and a schedule that do not belong together.
 func (r *Rings) poll(ctx context.Context) error {
+	if err := r.store.Refresh(ctx); err != nil {
+		return err
+	}
 	began, up := r.awake(), r.up()
 	var seen sight
 	err := r.store.View(ctx, func(rd storage.Reader) (err error) { seen, err = r.lookAt(rd); return err })
@@ -175,6 +178,7 @@ func (r *Rings) adopt(rec clock.Record) {
 func (r *Rings) beat(ctx context.Context) error {
 	facts := nodes.Facts{
 		Algorithms: r.cfg.Algorithms, MaxAge: r.cfg.MaxAge, Propagation: r.cfg.Propagation, RotateEvery: r.cfg.RotateEvery, Keys: r.seen.version,
+		Generation: int(r.store.Generation()),
 	}
 	return r.store.Update(ctx, func(tx storage.Tx) error { return r.cfg.Nodes.Put(tx, facts) })
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"keymill/keystore/internal/keyring"
 	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
@@ -23,6 +24,7 @@ type RenewRequest struct {
 	RevokedFile string
 	Listed      time.Time // what WriteRevoked returned when the copy was begun; no file is trusted without it
 	By          string    // names the operator in the audit log
+	Replaced    uint64    // Life of the store that the copy replaces; 0 if there is none
 }
 
 // A Renewal is the result of Renew.
@@ -37,7 +39,7 @@ type Renewal struct {
 	UnknownUntil time.Time         `json:"unknown_until"` // until when caches may not know the new keys
 }
 
-// Renew is for a store that was made of a copy, before it is served. The keys of the copy may have been
+// Renew is for a store that was made of a copy, before it is served. It begins another life of the store. The keys of the copy may have been
 // revoked since, or have stopped signing, so new keys sign from now on. Keys that stay trusted stay
 // published until the last token that they can have signed has expired; the others are revoked.
 //
@@ -77,6 +79,9 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		out.Dropped = append(out.Dropped, k.KID)
 		revoke = append(revoke, k)
 	}
+	if err := r.beginLife(ctx, req.Replaced); err != nil {
+		return out, err
+	}
 	if err := r.revokeAll(ctx, revoke, req.By); err != nil {
 		return out, err
 	}
@@ -103,6 +108,20 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 	}
 	err = r.signAgain(ctx, &out)
 	return out, err
+}
+
+// beginLife raises the life of the store, so that servers that still use the one before it end.
+func (r *Rings) beginLife(ctx context.Context, replaced uint64) error {
+	return r.unlocked.File.Update(ctx, func(tx storage.Tx) error { return r.unlocked.BeginLife(tx, replaced, r.wallClock()) })
+}
+
+// Life returns the life of a store. It is 0 until the store is restored, and grows with each restore.
+func Life(ctx context.Context, s storage.Store, master MasterKey) (uint64, error) {
+	u, err := keyring.Unlock(ctx, s, master, nil)
+	if err != nil {
+		return 0, err
+	}
+	return u.Keyring.Life, nil
 }
 
 // isRevoked reports whether a key with one of these kids was revoked.

@@ -15,6 +15,7 @@ import (
 
 	"keymill/keystore/internal/cert"
 	"keymill/keystore/internal/clock"
+	"keymill/keystore/internal/keyring"
 	"keymill/keystore/internal/keytype"
 	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
@@ -72,6 +73,7 @@ type Rings struct {
 	rules        atomic.Pointer[policy]
 	store        *sealed.Store
 	vault        *vault.Vault
+	unlocked     *keyring.Unlocked
 	database     string // id of the store
 	log          *slog.Logger
 	queues       map[string]*signing.Queue // alg → its signing queue, for configured algorithms; never changes
@@ -158,7 +160,10 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if err != nil {
 		return nil, err
 	}
-	r.store, r.database, r.vault = u.Store, u.Database, u.Keyring.Vault(u.Database)
+	if cfg.Nodes != nil {
+		u.Share()
+	}
+	r.store, r.database, r.vault, r.unlocked = u.Store, u.Database, u.Vault, u
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
@@ -182,7 +187,7 @@ func (r *Rings) check(ctx context.Context) error {
 	if err := r.startClock(ctx); err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	if err := r.checkAge(); err != nil {
+	if err := r.checkAge(ctx); err != nil {
 		return err
 	}
 	if r.cfg.Check == nil {

@@ -2,10 +2,12 @@ package keyring
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"strings"
 
 	"keymill/keystore/randomness"
 )
@@ -13,7 +15,18 @@ import (
 const keyBytes = 32
 
 // A MasterKey seals the data key of a store. Printing it does not show the secret.
-type MasterKey struct{ secret [keyBytes]byte }
+//
+// During a change of the master key of a store that several servers use, each server has both keys: the second
+// one opens the store as well, and seals it again if it opened it.
+type MasterKey struct{ secret, second [keyBytes]byte } // second is zero if there is none
+
+// each returns every key on its own.
+func (k MasterKey) each() []MasterKey {
+	if k.second == [keyBytes]byte{} {
+		return []MasterKey{k}
+	}
+	return []MasterKey{{secret: k.secret}, {secret: k.second}}
+}
 
 // NewMasterKey makes a random key. It also returns the line of text (base64) to keep in a
 // file.
@@ -31,10 +44,21 @@ func (e *WeakKeyError) Error() string {
 	return "the master key was not drawn at random: " + e.Reason
 }
 
-// ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Its error
-// never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
+// ParseMasterKey reads 32 bytes: raw, or as hex or base64 with white space around. Two lines of hex or base64 are two
+// keys, during a change of the master key. Its error never quotes the input. If it is a *WeakKeyError, the key is returned too. It must be used for
 // nothing but to give a store that is sealed under it another key.
 func ParseMasterKey(b []byte) (MasterKey, error) {
+	one, two, both := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	if len(b) == keyBytes || !both {
+		return parseOne(b)
+	}
+	k, err := parseOne([]byte(one))
+	second, secondErr := parseOne([]byte(two))
+	k.second = second.secret
+	return k, cmp.Or(err, secondErr)
+}
+
+func parseOne(b []byte) (MasterKey, error) {
 	var k MasterKey
 	text := string(bytes.TrimSpace(b))
 	for _, decode := range []func(string) ([]byte, error){

@@ -31,7 +31,13 @@ func TestAMasterKeyIsReadInEveryUsualForm(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	for _, text := range []string{"", "short", strings.Repeat("0", 64), strings.Repeat("a", 33), string(line) + "x"} {
+	other, second := NewMasterKey()
+	for _, text := range []string{string(line) + string(second), hex.EncodeToString(raw) + "\r\n" + string(second) + "\n"} {
+		if got, err := ParseMasterKey([]byte(text)); err != nil || got.each()[0] != want || got.each()[1] != other {
+			t.Errorf("two lines: %v", err)
+		}
+	}
+	for _, text := range []string{string(line) + string(second) + string(line), string(line) + "x", "x\n" + string(line), string(line) + strings.Repeat("0", 64), "", "short", strings.Repeat("0", 64), strings.Repeat("a", 33), string(line) + "x"} {
 		if _, err := ParseMasterKey([]byte(text)); err == nil {
 			t.Errorf("%q was accepted as a master key", text)
 		} else if text != "" && strings.Contains(err.Error(), text) {

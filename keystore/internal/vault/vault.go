@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"keymill/storage"
 )
@@ -40,16 +41,33 @@ const keyBytes = 32
 // A Vault seals small secrets under the data key of one store. A record opens only in the
 // database and under the storage key that it was sealed for.
 type Vault struct {
-	key      [keyBytes]byte
+	keys     atomic.Pointer[[]dataKey] // the one that seals, and perhaps the one before it
 	database string
 }
 
+type dataKey = [keyBytes]byte
+
 // New returns the Vault of a key in one database.
-func New(key [keyBytes]byte, database string) *Vault { return &Vault{key, database} }
+func New(key [keyBytes]byte, database string) *Vault {
+	v := &Vault{database: database}
+	v.keys.Store(&[]dataKey{key})
+	return v
+}
+
+// Rekey seals with another key from now on. Records of the key before it still open: a caller can have read one just before
+// another server changed the data key of the store.
+func (v *Vault) Rekey(key [keyBytes]byte) {
+	if now := *v.keys.Load(); now[0] != key {
+		v.keys.Store(&[]dataKey{key, now[0]})
+	}
+}
+
+func (v *Vault) current() dataKey { return (*v.keys.Load())[0] }
 
 // Derive returns a key for one purpose in the database (HKDF-SHA256, RFC 5869).
 func (v *Vault) Derive(purpose string) ([]byte, error) {
-	return hkdf.Key(sha256.New, v.key[:], []byte(v.database), purpose, keyBytes)
+	key := v.current()
+	return hkdf.Key(sha256.New, key[:], []byte(v.database), purpose, keyBytes)
 }
 
 // String keeps the key out of logs and errors.
@@ -67,7 +85,7 @@ func (v *Vault) Seal(storageKey string, plain []byte) ([]byte, error) {
 	out[0] = sealVersion
 	salt := out[1 : 1+saltBytes]
 	rand.Read(salt)
-	aead, commitment, err := v.derive(salt)
+	aead, commitment, err := derive(v.current(), salt)
 	if err != nil {
 		return nil, err
 	}
@@ -81,25 +99,28 @@ func (v *Vault) Open(storageKey string, sealed []byte) ([]byte, error) {
 	if len(sealed) < sealHeader || sealed[0] != sealVersion {
 		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
 	}
-	aead, commitment, err := v.derive(sealed[1 : 1+saltBytes])
-	if err != nil {
-		return nil, err
+	for _, key := range *v.keys.Load() {
+		aead, commitment, err := derive(key, sealed[1:1+saltBytes])
+		if err != nil {
+			return nil, err
+		}
+		if subtle.ConstantTimeCompare(commitment, sealed[1+saltBytes:sealHeader]) != 1 {
+			continue
+		}
+		plain, err := aead.Open(nil, nil, sealed[sealHeader:], v.additionalData(storageKey))
+		if err != nil {
+			break
+		}
+		return plain, nil
 	}
-	if subtle.ConstantTimeCompare(commitment, sealed[1+saltBytes:sealHeader]) != 1 {
-		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
-	}
-	plain, err := aead.Open(nil, nil, sealed[sealHeader:], v.additionalData(storageKey))
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
-	}
-	return plain, nil
+	return nil, fmt.Errorf("open %s: %w", storageKey, ErrSealed)
 }
 
 // derive returns the cipher of one record and its commitment. The key is used once, so a
 // constant nonce would be safe. It is random because FIPS 140 requires that the library
 // chooses the nonce.
-func (v *Vault) derive(salt []byte) (cipher.AEAD, []byte, error) {
-	okm, err := hkdf.Key(sha256.New, v.key[:], salt, sealPurpose, keyBytes+commitBytes)
+func derive(key dataKey, salt []byte) (cipher.AEAD, []byte, error) {
+	okm, err := hkdf.Key(sha256.New, key[:], salt, sealPurpose, keyBytes+commitBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("derive record key: %w", err)
 	}

@@ -11,11 +11,33 @@ import (
 )
 
 func testVault(fill byte, database string) *Vault {
-	v := &Vault{database: database}
-	for i := range v.key {
-		v.key[i] = fill
+	return New([keyBytes]byte(bytes.Repeat([]byte{fill}, keyBytes)), database)
+}
+
+// TestAnotherKeySealsAndTheLastOneStillOpens, and no earlier one.
+func TestAnotherKeySealsAndTheLastOneStillOpens(t *testing.T) {
+	v := testVault(1, "db")
+	first, err := v.Seal("private/x", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return v
+	other := [keyBytes]byte(bytes.Repeat([]byte{2}, keyBytes))
+	v.Rekey(other)
+	v.Rekey(other) // of a keyring that was only sealed again
+	if plain, err := v.Open("private/x", first); err != nil || string(plain) != "secret" {
+		t.Errorf("a record of the last key: %q, %v", plain, err)
+	}
+	second, err := v.Seal("private/x", []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := testVault(1, "db").Open("private/x", second); err == nil {
+		t.Error("the last key still seals")
+	}
+	v.Rekey([keyBytes]byte(bytes.Repeat([]byte{3}, keyBytes)))
+	if _, err := v.Open("private/x", first); err == nil {
+		t.Error("an earlier key opens")
+	}
 }
 
 func TestASealedRecordOpensOnlyInItsPlace(t *testing.T) {

@@ -148,6 +148,21 @@ func (b *builder) checkDatabase(ctx context.Context, id string) error {
 	return nil
 }
 
+// replacedLife returns the life of the store that is replaced, or 0 if it cannot be read. The life that is chosen then is
+// the time, which is later unless the clock went back.
+func (b *builder) replacedLife(ctx context.Context) uint64 {
+	store, err := bolt.OpenReadOnly(b.Config.Path("keymill.db"))
+	if err != nil {
+		return 0
+	}
+	defer store.Close()
+	life, err := keystore.Life(ctx, store, b.Master)
+	if err != nil {
+		return 0
+	}
+	return life
+}
+
 // renew makes new keys and ends the sessions.
 func (b *builder) renew(ctx context.Context, store *bolt.Store) error {
 	c := b.Config
@@ -168,7 +183,7 @@ func (b *builder) renewOpen(ctx context.Context) (err error) {
 		return err
 	}
 	b.report.Renewal, err = rings.Renew(ctx, keystore.RenewRequest{
-		TrustAll: b.TrustKeys, Set: b.Set, RevokedFile: c.RevokedPath(), Listed: b.report.Header.Listed, By: b.By,
+		Replaced: b.replacedLife(ctx), TrustAll: b.TrustKeys, Set: b.Set, RevokedFile: c.RevokedPath(), Listed: b.report.Header.Listed, By: b.By,
 	})
 	if err != nil {
 		return err
