@@ -34,6 +34,7 @@ func (s *Server) Ready() bool { return s.checks.Ready() }
 // newChecks returns what /readyz asks.
 func (s *Server) newChecks() *readiness.Checker {
 	return readiness.New(readiness.Config{
-		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, KeySet: s.cfg.KeySet, Failed: s.cfg.StoreFailed, CommitSince: s.cfg.CommitSince, Log: s.cfg.Log,
+		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, KeySet: s.cfg.KeySet, Log: s.cfg.Log,
+		Failed: s.cfg.StoreFailed, Away: s.cfg.StoreAway, CommitSince: s.cfg.CommitSince,
 	})
 }

@@ -112,6 +112,7 @@ type Config struct {
 	Metrics *metrics.Metrics
 
 	StoreFailed func() error                                            // nil while the store works
+	StoreAway   func() (time.Time, error)                               // since when and why the store cannot be reached; nil for one in this process
 	CommitSince func() time.Time                                        // when the store's commit under way began, zero if there is none; may be nil
 	StoreBytes  func() int64                                            // size of the store
 	Backup      func(ctx context.Context, w io.Writer, by string) error // for the admin API, see admin.Config

@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/record"
 	"keymill/keystore"
 	"keymill/storage"
@@ -77,4 +79,50 @@ func TestOnlyTheLogNamesADamagedRecord(t *testing.T) {
 		w.putBelow(map[string][]byte{key: stored})
 	}
 	w.token(w.rotate(p.Refresh))
+}
+
+// TestAStoreThatIsAwayIsNotReady: the server still serves the key set, and asks the store until it answers. Only
+// the administrator learns the reason.
+func TestAStoreThatIsAwayIsNotReady(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.server.Run(ctx) }()
+		is := func(ready bool) {
+			t.Helper()
+			time.Sleep(2 * readyEvery)
+			synctest.Wait()
+			if w.server.Ready() != ready {
+				t.Errorf("Ready is %v, want %v", !ready, ready)
+			}
+			want := map[bool]int{true: 200, false: 503}[ready]
+			for path, status := range map[string]int{"/readyz": want, "/healthz": 200, keyset.Path: 200, oauthDocument: 200} {
+				if a := w.send("GET", path, ""); a.status != status || strings.Contains(a.body, "10.0.0.9") {
+					t.Errorf("%s while ready is %v: %d %s", path, ready, a.status, a.body)
+				}
+			}
+		}
+		is(true)
+		for range 2 {
+			gone := time.Now()
+			w.counted.cut.Store(true)
+			is(false)
+			if a := w.post(w.good()); a.status != 503 || a.header.Get("Retry-After") == "" {
+				t.Errorf("/token: %d %v %s", a.status, a.header, a.body)
+			}
+			issues := w.server.checks.Issues()
+			want := fmt.Sprintf("the store cannot be reached since %s: ", gone.Add(readyEvery).UTC().Format(time.RFC3339))
+			if len(issues) != 1 || !strings.HasPrefix(issues[0], want) || !strings.Contains(issues[0], "connection refused") {
+				t.Errorf("issues %q, want %q", issues, want)
+			}
+			time.Sleep(time.Minute)
+			w.counted.cut.Store(false)
+			is(true) // no other request told that the store is back
+		}
+		cancel()
+		<-ended
+		if log := w.log.String(); strings.Count(log, `"not ready","issues":"the store cannot be reached since`) != 2 || strings.Count(log, `"ready again"`) != 2 {
+			t.Error(log)
+		}
+	})
 }

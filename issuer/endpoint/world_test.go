@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -62,10 +63,34 @@ type countedStore struct {
 	views, updates atomic.Int64
 	failUpdates    atomic.Pointer[error]
 	viewed         func(n int64) // called after the nth View, if it is set
+
+	cut  atomic.Bool                    // nothing reaches the store
+	away atomic.Pointer[storage.Status] // what the last transaction found, as a store on the network tells
+}
+
+// reach notes whether the store can be reached.
+func (s *countedStore) reach() error {
+	if !s.cut.Load() {
+		s.away.Store(nil)
+		return nil
+	}
+	err := fmt.Errorf("%w: dial tcp 10.0.0.9:5432: connection refused", storage.ErrUnavailable)
+	s.away.CompareAndSwap(nil, &storage.Status{Away: err, Since: time.Now()})
+	return err
+}
+
+func (s *countedStore) Status() storage.Status {
+	if away := s.away.Load(); away != nil {
+		return *away
+	}
+	return s.Store.Status()
 }
 
 func (s *countedStore) View(ctx context.Context, fn func(storage.Reader) error) error {
 	n := s.views.Add(1)
+	if err := s.reach(); err != nil {
+		return err
+	}
 	err := s.Store.View(ctx, fn)
 	if s.viewed != nil {
 		s.viewed(n)
@@ -75,6 +100,9 @@ func (s *countedStore) View(ctx context.Context, fn func(storage.Reader) error) 
 
 func (s *countedStore) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	s.updates.Add(1)
+	if err := s.reach(); err != nil {
+		return err
+	}
 	if err := s.failUpdates.Load(); err != nil {
 		return *err
 	}
@@ -182,6 +210,7 @@ func (w *world) open(t testing.TB, cfg keystore.Config, change ...func(*Config))
 	}
 	c := Config{
 		Issuer: w.issuer, Keys: w.keys, KeySet: keys, Version: "test",
+		StoreAway:   func() (time.Time, error) { st := w.counted.Status(); return st.Since, st.Away },
 		StoreFailed: func() error { return w.storeFail }, StoreBytes: func() int64 { return w.file.Status().Bytes },
 		Backup:    func(context.Context, io.Writer, string) error { return nil },
 		SimpleJWT: SimpleJWT{Client: "web"}, Browser: Browser{Client: "web"},

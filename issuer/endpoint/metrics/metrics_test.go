@@ -140,6 +140,7 @@ func TestTheKeyThatSignsFirstCounts(t *testing.T) {
 	m.Watch(Sources{
 		Algorithms: []string{"EdDSA", "RS256"}, Keys: func() []Key { return keys },
 		Frozen: func() bool { return true }, Ready: func() bool { return false }, StoreBytes: zero, StoreFreeBytes: func() int64 { return 4096 }, DiskFreeBytes: zero,
+		Node: "node-a", NodesLive: func() int { return 3 }, ClockOffset: func() (time.Duration, bool) { return -90 * time.Second, true }, StoreAway: func() bool { return true },
 		LoginQueue: func() int { return 3 }, Verifiers: func() (int, int) { return 7, 2 }, WebhookWaiting: zero, WebhookOldest: func() time.Duration { return time.Minute }, LogLinesDropped: zero,
 	})
 	has(t, m, map[string]string{
@@ -147,7 +148,8 @@ func TestTheKeyThatSignsFirstCounts(t *testing.T) {
 		`keymill_key_sign_timestamp_seconds{alg="RS256",stage="active"}`: "0", `keymill_key_sign_timestamp_seconds{alg="RS256",stage="spare"}`: "0",
 		`keymill_key_sign_timestamp_seconds{alg="ES256",stage="spare"}`: "",
 		`keymill_rotation_frozen`: "1", `keymill_ready`: "0", `keymill_store_free_bytes`: "4096", `keymill_login_queue_length`: "3", `keymill_verifiers_pinned`: "7", `keymill_verifiers_behind`: "2", `keymill_webhook_oldest_seconds`: "60",
-		`keymill_sessions`: "", // no count has ended
+		`keymill_sessions`:                 "", // no count has ended
+		`keymill_node_info{node="node-a"}`: "1", `keymill_nodes_live`: "3", `keymill_clock_offset_seconds`: "-90", `keymill_store_away`: "1",
 	})
 }
 

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,12 @@ type Sources struct {
 	Keys       func() []Key // that are published
 	Frozen     func() bool  // the wall clock has jumped, and nothing is rotated
 	Ready      func() bool
+
+	// Of a store that several servers share. Without one Node is "", and the others say so.
+	Node        string                       // id of this server
+	NodesLive   func() int                   // servers that are live, this one included
+	ClockOffset func() (time.Duration, bool) // by how much the wall clock is ahead of those of the others; false if that is not known yet
+	StoreAway   func() bool                  // the store cannot be reached
 
 	StoreBytes, StoreFreeBytes, DiskFreeBytes func() int64
 
@@ -44,6 +51,11 @@ func (m *Metrics) Watch(s Sources) {
 		gauge("rotation_frozen", "1 while the wall clock is wrong and keys are neither rotated nor erased.",
 			func() float64 { return number(s.Frozen()) }),
 		gauge("ready", "1 if /readyz answers 200.", func() float64 { return number(s.Ready()) }),
+		gauge("nodes_live", "Servers of the store that are live, as this one sees them; 1 if it has the store alone.", func() float64 { return float64(s.NodesLive()) }),
+		gauge("clock_offset_seconds", "By how much the wall clock is ahead of the median of all servers of the store; NaN while that is not known.",
+			func() float64 { return offset(s.ClockOffset()) }),
+		gauge("store_away", "1 while the store cannot be reached; always 0 for a store in this process.", func() float64 { return number(s.StoreAway()) }),
+		nodeInfo(s.Node),
 		gauge("store_bytes", "Size of the store's file.", func() float64 { return float64(s.StoreBytes()) }),
 		gauge("store_free_bytes", "Pages of the store's file that hold nothing and are used before it grows.",
 			func() float64 { return float64(s.StoreFreeBytes()) }),
@@ -61,6 +73,22 @@ func (m *Metrics) Watch(s Sources) {
 		}, func() float64 { return float64(s.LogLinesDropped()) }),
 		&m.sessions,
 	)
+}
+
+func nodeInfo(id string) prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "node_info", Help: "1, with the id of the server among those of its store; empty if it has the store alone.",
+		ConstLabels: prometheus.Labels{"node": id},
+	})
+	info.Set(1)
+	return info
+}
+
+func offset(d time.Duration, known bool) float64 {
+	if !known {
+		return math.NaN()
+	}
+	return d.Seconds()
 }
 
 func number(b bool) float64 {

@@ -1,5 +1,5 @@
-// Package readiness tells why a server is not ready. A server that is not ready still serves its key set, from memory;
-// what it cannot do is to issue tokens:
+// Package readiness tells why a server is not ready. Such a server still serves its key set, from memory;
+// what it cannot do is to issue tokens, or to check sessions:
 //
 //	key set ─┐
 //	keys ────┼──▶ Issues: in words ──▶ admin API, log
@@ -41,8 +41,9 @@ type Config struct {
 	Keys   *keystore.Rings
 	KeySet *keyset.KeySet
 
-	Failed      func() error     // nil while the store works; may be nil
-	CommitSince func() time.Time // when the store's commit under way began, zero if there is none; may be nil
+	Failed      func() error              // nil while the store works; may be nil
+	Away        func() (time.Time, error) // since when and why the store cannot be reached, see storage.Status; may be nil
+	CommitSince func() time.Time          // when the store's commit under way began, zero if there is none; may be nil
 
 	Log *slog.Logger
 }
@@ -106,14 +107,21 @@ func damageIssue(key, text string, keys []string) string {
 	return ""
 }
 
-// checkEpoch returns why no session can be checked, or nothing.
-func (c *Checker) checkEpoch() (issues []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), answers) // a disk can hang
+// checkStore returns why no session can be checked, or nothing. It asks also a store that was away, because the answer
+// tells that it is back.
+func (c *Checker) checkStore() (issues []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), answers) // a disk or a network can hang
 	defer cancel()
-	if err := c.cfg.Issuer.CheckEpoch(ctx); err != nil {
-		issues = append(issues, "no session can be checked: "+err.Error())
+	err := c.cfg.Issuer.CheckEpoch(ctx)
+	if err == nil {
+		return nil
 	}
-	return issues
+	if c.cfg.Away != nil {
+		if since, why := c.cfg.Away(); why != nil {
+			return []string{fmt.Sprintf("the store cannot be reached since %s: %v", since.UTC().Format(time.RFC3339), why)}
+		}
+	}
+	return []string{"no session can be checked: " + err.Error()}
 }
 
 // Issues returns the reasons why the server is not ready; never nil, so that JSON shows a list.
@@ -135,7 +143,7 @@ func (c *Checker) Issues() []string {
 		// The session check is left out: it can wait for the same commit.
 		issues = append(issues, fmt.Sprintf("the store hangs: a commit has not ended within %v", commitTime))
 	} else {
-		issues = append(issues, c.checkEpoch()...)
+		issues = append(issues, c.checkStore()...)
 	}
 	issues = append(issues, keys.Issues...)
 	if !keys.Ready && len(issues) == 0 {

@@ -289,6 +289,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		Damaged:        s.damage.addOf,
 		Nodes:          s.nodes.Count,
 		StoreFailed:    func() error { return s.file.Status().Failed },
+		StoreAway:      func() (time.Time, error) { st := s.file.Status(); return st.Since, st.Away },
 		CommitSince:    s.file.CommitSince,
 		StoreBytes:     s.storeBytes,
 		Backup:         s.backup,
