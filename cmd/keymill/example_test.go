@@ -141,7 +141,7 @@ func exampleOrder() []string {
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key export", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
-		"apply", "session list", "session why", "session revoke",
+		"apply", "node list", "session list", "session why", "session revoke",
 		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}

@@ -67,7 +67,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.SetFlagErrorFunc(commandline.FlagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
-		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), auditCommand(),
+		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), nodeCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
 		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)

@@ -10,6 +10,7 @@
 //	path                         method  request                answer
 //	/admin/v1/status             GET     –                      Status
 //	/admin/v1/activity           GET     –                      []ActivityMinute
+//	/admin/v1/nodes              GET     –                      Nodes
 //	/admin/v1/settings           GET     –                      []Setting
 //	/admin/v1/openapi.json       GET     –                      the OpenAPI document
 //	/admin/v1/audit              GET     –                      AuditRecords

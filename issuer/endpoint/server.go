@@ -101,6 +101,9 @@ type Config struct {
 	// Nodes returns how many servers of the store are live, because they share the limits; nil if there is one.
 	Nodes func() int
 
+	// ListNodes lists them, for the admin API; nil if there is one.
+	ListNodes func(context.Context) (api.Nodes, error)
+
 	// Damaged gets the context and the error of each request that could not be answered. If a damaged record is the
 	// reason, the error names it. It may be nil.
 	Damaged func(context.Context, error)
@@ -240,7 +243,7 @@ func (s *Server) adminRoutes(rt *router) {
 		Issuer: s.cfg.Issuer, Keys: s.cfg.Keys, Passwords: s.passwords, Verifiers: s.cfg.Verifiers, Applied: s.cfg.Applied,
 		Issues: s.checks.Issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Activity: s.activity.Minutes, Log: s.cfg.Log,
-		LoginsOf: s.loginsOf, Backup: s.cfg.Backup,
+		LoginsOf: s.loginsOf, Backup: s.cfg.Backup, Nodes: s.cfg.ListNodes,
 	})
 	for _, route := range handlers.Routes() {
 		h := func(w http.ResponseWriter, r *http.Request) error { return handlers.Serve(route, w, r) }

@@ -42,6 +42,9 @@ type Config struct {
 	Settings   func() []api.Setting        // that the server uses; may be nil
 	Activity   func() []api.ActivityMinute // of the last hour; may be nil
 
+	// Nodes lists the servers of the store; nil if this one has it alone.
+	Nodes func(context.Context) (api.Nodes, error)
+
 	// Backup writes a copy of the store to w, for the administrator by. If it returns an error after it
 	// has written something, the copy is not whole.
 	Backup func(ctx context.Context, w io.Writer, by string) error
@@ -71,6 +74,7 @@ func (a *API) routes() []Route {
 	return []Route{
 		{get, "/admin/v1/status", ok, statusRead, "Show how the server is doing", bare(a.status)},
 		{get, "/admin/v1/activity", ok, statusRead, "Count tokens and refusals of each of the last 60 minutes", bare(a.activity)},
+		{get, "/admin/v1/nodes", ok, statusRead, "List the servers of the store", bare(a.nodes)},
 		{get, "/admin/v1/settings", ok, settingsRead, "List the settings of the server with their sources", bare(a.settings)},
 		{get, "/admin/v1/openapi.json", ok, statusRead, "Show this document", bare(a.openAPI)},
 		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},

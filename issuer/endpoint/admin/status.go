@@ -52,6 +52,14 @@ func (a *API) activity(*http.Request) ([]api.ActivityMinute, error) {
 	return list, nil
 }
 
+// nodes has no pages: a store has few servers.
+func (a *API) nodes(r *http.Request) (api.Nodes, error) {
+	if a.cfg.Nodes == nil {
+		return api.Nodes{Nodes: []api.Node{}, Leases: []api.Lease{}}, nil
+	}
+	return a.cfg.Nodes(r.Context())
+}
+
 // document is written by integration_test/openapi from Routes and the types of package api.
 //
 //go:embed openapi.json

@@ -22,10 +22,12 @@ import (
 	"keymill/cmd/keymill/internal/tlsfiles"
 	"keymill/cmd/keymill/internal/unixsocket"
 	"keymill/issuer"
+	"keymill/issuer/api"
 	"keymill/issuer/applied"
 	"keymill/issuer/endpoint"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/issuer/endpoint/metrics"
+	"keymill/issuer/endpoint/nodelist"
 	"keymill/issuer/epoch"
 	"keymill/issuer/outbox"
 	"keymill/issuer/refusal"
@@ -286,6 +288,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		TrialHosts:     s.trialHosts(),
 		AdminHosts:     s.adminHosts(),
 		Metrics:        s.metrics,
+		ListNodes:      func(ctx context.Context) (api.Nodes, error) { return nodelist.Read(ctx, s.nodes, s.store) },
 		Damaged:        s.damage.addOf,
 		Nodes:          s.nodes.Count,
 		StoreFailed:    func() error { return s.file.Status().Failed },
