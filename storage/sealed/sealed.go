@@ -29,6 +29,10 @@
 // for the records that change at the pace of administrators (manifest.go). Sessions, users and the
 // audit log are not in it: a record that every login changes would be a queue for all logins.
 //
+// So the owner of a database can put back the value that a single one of these records had before. It is
+// noticed only where something knows better: a counter, such as the generation in a refresh token, an epoch, or the cache
+// of a running server. The versions by which a store on the network compares records are covered by no tag.
+//
 // # Change of the data key
 //
 // After a change of the master key there are two generations of the data key. Retag tags the

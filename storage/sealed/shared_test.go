@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"keymill/storage"
-	"keymill/storage/optimistic"
-	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/storagetest"
 )
 
@@ -32,15 +30,7 @@ func onShared(t *testing.T, fn func(t *testing.T, s *shared)) {
 			base := storagetest.Rerunning(openBase(t, t.TempDir()))
 			return &shared{t, base, func() storage.Store { return base }}
 		},
-		"optimistic": func(t *testing.T) *shared {
-			db := enginetest.NewDatabase()
-			node := func() storage.Store {
-				s := optimistic.New(db.Open(enginetest.Faults{}), optimistic.Options{})
-				t.Cleanup(func() { s.Close() })
-				return s
-			}
-			return &shared{t, node(), node}
-		},
+		"optimistic": func(t *testing.T) *shared { _, s := onDatabase(t); return s },
 	} {
 		t.Run(kind, func(t *testing.T) { fn(t, open(t)) })
 	}

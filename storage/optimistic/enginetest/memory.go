@@ -53,6 +53,15 @@ func (d *Database) Records() map[string]optimistic.Record {
 	return maps.Clone(d.records)
 }
 
+// Edit changes the value of a record and leaves its version, as an owner of the database can.
+func (d *Database) Edit(key string, value []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.get(key)
+	r.Value = slices.Clone(value)
+	d.records[key] = r
+}
+
 // newVersion returns a version that was never used.
 func newVersion() int64 { return rand.Int64N(1<<62) + 1 }
 
