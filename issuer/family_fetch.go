@@ -79,6 +79,7 @@ func (i *Issuer) fetchDue(w *record.Writer, entries []due.Entry) error {
 	var keys []string
 	var ids []familyID
 	for _, e := range entries {
+		keys = append(keys, e.Key)
 		switch id, isFamily := record.ParseID(e.ID); {
 		case e.Kind != due.Family:
 			keys = append(keys, e.Leads())

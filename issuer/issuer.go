@@ -80,7 +80,11 @@ type Config struct {
 	Outbox   *outbox.Outbox // decisions leave events here for a webhook; nil if there is none
 	Log      *slog.Logger   // of the clean-up; nil discards
 	Admin    bool           // tokens for the admin API are issued and accepted, see package adminscope
-	Damaged  func(error)    // gets the error of each damaged record that a list or the clean-up sets aside, again and again; may be nil
+	Node     string         // names this server in the audit log if several share the store
+	// Hold reports whether this server cleans up, see nodes.Registry.Hold. It is called at least every 10 s. nil if it is the
+	// only server of the store.
+	Hold    func(context.Context) (bool, error)
+	Damaged func(error) // gets the error of each damaged record that a list or the clean-up sets aside, again and again; may be nil
 }
 
 // An Issuer decides about tokens. It is safe for concurrent use.
@@ -99,6 +103,8 @@ type Issuer struct {
 	retries   retry.Counts
 	passwords *password.Hasher
 	damaged   func(error)
+	node      string // "" if this is the only one
+	hold      func(context.Context) (bool, error)
 	families  record.Versions[familyRecord]
 	outbox    *outbox.Outbox // nil if there is no webhook
 
@@ -118,8 +124,11 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		url: cfg.URL, insecure: cfg.Insecure, store: cfg.Outbox.Over(cfg.Store), keys: cfg.Keys, log: cfg.Log, refresh: cfg.Refresh, outbox: cfg.Outbox,
-		passwords: password.NewHasher(), damaged: cfg.Damaged, families: knownFamilies,
+		passwords: password.NewHasher(), damaged: cfg.Damaged, families: knownFamilies, node: cfg.Node, hold: cfg.Hold,
 		accessTokens: accesstoken.NewVerifier(cfg.URL),
+	}
+	if i.hold == nil {
+		i.hold = func(context.Context) (bool, error) { return true, nil }
 	}
 	if i.damaged == nil {
 		i.damaged = func(error) {}

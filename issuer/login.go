@@ -232,11 +232,15 @@ func (i *Issuer) measure(ctx context.Context, class string) {
 }
 
 // AuditRefusals writes one audit record with the number of refused logins of each kind, because
-// refused logins write no record of their own. Call it at most once a minute.
+// refused logins write no record of their own. Call it at most once a minute. Each of the servers that share a store
+// writes its own, with its name.
 func (i *Issuer) AuditRefusals(ctx context.Context, counts map[string]int) error {
 	detail := make(map[string]string, len(counts))
 	for kind, n := range counts {
 		detail[kind] = strconv.Itoa(n)
+	}
+	if i.node != "" {
+		detail["node"] = i.node
 	}
 	return i.store.Update(ctx, func(tx storage.Tx) error {
 		return i.decision(tx, "system").audit("login.refused", "", detail)

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -22,7 +23,8 @@ const (
 )
 
 // Run deletes sessions, denied tokens and records of removed ids that have expired, writes the counts of
-// tallies, and measures new password schemes, until ctx ends. Then it returns nil.
+// tallies, and measures new password schemes, until ctx ends. Then it returns nil. Of the servers that share a store, one
+// cleans up.
 func (i *Issuer) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -41,9 +43,14 @@ func (i *Issuer) Run(ctx context.Context) error {
 	}
 }
 
-// sweep handles every entry that is due. After a crash the next sweep handles the rest.
+// sweep handles every entry that is due, while this server holds the lease. After a crash the next sweep handles the
+// rest, as another server does. Each entry is handled in a transaction that reads what it leads to, so two servers that
+// sweep at once do no harm.
 func (i *Issuer) sweep(ctx context.Context) error {
 	for start := due.Prefix; ctx.Err() == nil; {
+		if held, err := i.hold(ctx); err != nil || !held {
+			return err
+		}
 		now := i.keys.ErasureTime()
 		entries, err := i.dueEntries(ctx, start, now)
 		if err != nil || len(entries) == 0 {
@@ -102,7 +109,9 @@ func (i *Issuer) dueEntries(ctx context.Context, start string, now time.Time) (e
 }
 
 func (i *Issuer) processDue(tx storage.Tx, e due.Entry, now time.Time) error {
-	if err := tx.Delete(e.Key); err != nil {
+	if _, err := tx.Get(e.Key); errors.Is(err, storage.ErrNotFound) {
+		return nil // another server has handled it
+	} else if err = cmp.Or(err, tx.Delete(e.Key)); err != nil {
 		return err
 	}
 	switch e.Kind {

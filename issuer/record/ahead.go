@@ -1,6 +1,10 @@
 package record
 
-import "keymill/storage"
+import (
+	"bytes"
+
+	"keymill/storage"
+)
 
 // An Ahead is the Reader of one run of a transaction that has read some records already. So a decision reads
 // what it needs where it needs it, and a store on the network is asked once for many records. What is written
@@ -54,7 +58,7 @@ func (a *Ahead) Get(key string) ([]byte, error) {
 	return value, nil
 }
 
-// A Writer is an Ahead that sees its own writes.
+// A Writer is an Ahead that sees its own writes. If a write fails, so does its transaction.
 type Writer struct {
 	Ahead
 	tx storage.Tx
@@ -68,12 +72,12 @@ func (w *Writer) Below() storage.Tx { return w.tx }
 
 // Put implements storage.Tx.
 func (w *Writer) Put(key string, value []byte) error {
-	delete(w.known, key)
+	w.known[key] = bytes.Clone(value)
 	return w.tx.Put(key, value)
 }
 
 // Delete implements storage.Tx.
 func (w *Writer) Delete(key string) error {
-	delete(w.known, key)
+	w.known[key] = nil
 	return w.tx.Delete(key)
 }
