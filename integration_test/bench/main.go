@@ -1,7 +1,7 @@
 // Bench compares Keymill with a minimal server, the floor, and package jwks with other
 // libraries, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|all]
+//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|store|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
 // verbs, with metrics and a pinned verifier; the floor, which does the minimum that the same requests need (see floor); and this
@@ -58,6 +58,10 @@
 //	of bare     its time as a share of the bare check's: median, and the middle 80 %
 //	of fastest  its time as a share of the fastest library's, in the same way
 //
+// The group store compares a store in PostgreSQL with a bare loop of pgx, in nine rounds (see sharedstore). It starts a
+// PostgreSQL of its own. ratio is that of requests per second, or of p50 where the bound says so: the median of the
+// rounds, the lowest and the highest.
+//
 // The exit code is 1 after a failure. With --assert it is also 1 if a bound is missed.
 package main
 
@@ -70,6 +74,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"keymill/integration_test/bench/sharedstore"
 )
 
 func main() {
@@ -80,7 +86,9 @@ func main() {
 }
 
 // groups returns the groups that the command line can name.
-func groups() []string { return []string{"jwks", "token", "refresh", "metrics", "start", "verify"} }
+func groups() []string {
+	return []string{"jwks", "token", "refresh", "metrics", "start", "verify", "store"}
+}
 
 // options are those of the command line.
 type options struct {
@@ -178,6 +186,13 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 	}
 	if slices.Contains(o.groups, "verify") {
 		more, err := measureVerify(o.verifyPlan(), w)
+		missed = append(missed, more...)
+		if err != nil {
+			return missed, err
+		}
+	}
+	if slices.Contains(o.groups, "store") {
+		more, err := sharedstore.Measure(o.quick, w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err

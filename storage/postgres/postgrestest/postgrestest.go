@@ -52,7 +52,7 @@ type Cluster struct {
 
 // shared starts the cluster of this binary, which running then has.
 var shared = sync.OnceValues(func() (*Cluster, error) {
-	c, err := create()
+	c, err := New()
 	running.Store(c)
 	return c, err
 })
@@ -69,7 +69,7 @@ var errMissing = errors.New("PostgreSQL is not installed: run scripts/install-de
 func Main(m *testing.M) {
 	code := m.Run()
 	if c := running.Load(); c != nil {
-		c.remove()
+		c.Remove()
 	}
 	os.Exit(code)
 }
@@ -85,9 +85,9 @@ func Shared(t testing.TB) *Cluster {
 // Start starts another cluster, with settings such as "fsync=off", until the test ends.
 func Start(t testing.TB, settings ...string) *Cluster {
 	t.Helper()
-	c, err := create(settings...)
+	c, err := New(settings...)
 	need(t, err)
-	t.Cleanup(c.remove)
+	t.Cleanup(c.Remove)
 	return c
 }
 
@@ -103,8 +103,8 @@ func need(t testing.TB, err error) {
 	}
 }
 
-// create makes a cluster and starts it.
-func create(settings ...string) (*Cluster, error) {
+// New makes a cluster and starts it, for a program that is no test. Remove ends it.
+func New(settings ...string) (*Cluster, error) {
 	c, err := prepare()
 	if err != nil {
 		return nil, err
@@ -114,10 +114,10 @@ func create(settings ...string) (*Cluster, error) {
 		err = c.start()
 	}
 	if err == nil {
-		err = c.exec(Superuser, "CREATE ROLE "+Role+" LOGIN", "CREATE ROLE "+Secret+" LOGIN PASSWORD '"+Secret+"'")
+		err = c.Exec(Superuser, "CREATE ROLE "+Role+" LOGIN", "CREATE ROLE "+Secret+" LOGIN PASSWORD '"+Secret+"'")
 	}
 	if err != nil {
-		c.remove()
+		c.Remove()
 		return nil, err
 	}
 	return c, nil
@@ -198,9 +198,17 @@ func (c *Cluster) URL(role, database string) string {
 // cluster ends. The options are those of CREATE DATABASE.
 func (c *Cluster) NewDatabase(t testing.TB, options ...string) string {
 	t.Helper()
-	name := fmt.Sprintf("test%d", numbers.Add(1))
-	c.SQL(t, Superuser, "CREATE DATABASE "+name+" OWNER "+Role+" "+strings.Join(options, " "))
+	name, err := c.CreateDatabase(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return name
+}
+
+// CreateDatabase is NewDatabase for a program that is no test.
+func (c *Cluster) CreateDatabase(options ...string) (name string, err error) {
+	name = fmt.Sprintf("test%d", numbers.Add(1))
+	return name, c.Exec(Superuser, "CREATE DATABASE "+name+" OWNER "+Role+" "+strings.Join(options, " "))
 }
 
 // Database makes an empty database and returns its URL for Role.
@@ -212,7 +220,7 @@ func (c *Cluster) Database(t testing.TB) string {
 // SQL runs statements in a database as the superuser.
 func (c *Cluster) SQL(t testing.TB, database string, statements ...string) {
 	t.Helper()
-	if err := c.exec(database, statements...); err != nil {
+	if err := c.Exec(database, statements...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -230,7 +238,8 @@ func (c *Cluster) Value(t testing.TB, database, query string) string {
 	return value
 }
 
-func (c *Cluster) exec(database string, statements ...string) error {
+// Exec runs statements in a database as the superuser.
+func (c *Cluster) Exec(database string, statements ...string) error {
 	return c.connect(database, func(ctx context.Context, conn *pgx.Conn) error {
 		for _, s := range statements {
 			if _, err := conn.Exec(ctx, s, pgx.QueryExecModeSimpleProtocol); err != nil {

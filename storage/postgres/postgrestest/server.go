@@ -160,7 +160,8 @@ func (c *Cluster) Log(t testing.TB) string {
 	return string(text)
 }
 
-func (c *Cluster) remove() {
+// Remove stops the server and removes its directory.
+func (c *Cluster) Remove() {
 	if c.ended != nil {
 		c.Stop(Immediate)
 	}
@@ -172,7 +173,7 @@ func (c *Cluster) Standby(t testing.TB) *Cluster {
 	t.Helper()
 	s, err := prepare()
 	need(t, err)
-	t.Cleanup(s.remove)
+	t.Cleanup(s.Remove)
 	if err := s.run("pg_basebackup", "-D", s.data(), "-R", "-c", "fast", "-X", "stream", "--no-sync",
 		"-d", fmt.Sprintf("host=127.0.0.1 port=%d user=%s application_name=standby", c.Port, Superuser)); err != nil {
 		t.Fatal(err)
