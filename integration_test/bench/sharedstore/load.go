@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"keymill/storage"
@@ -172,8 +173,9 @@ func (c *caller) login() error {
 
 // A slice is what callers did in some time.
 type slice struct {
-	perSecond float64
-	latencies []time.Duration // sorted
+	perSecond      float64
+	latencies      []time.Duration // sorted
+	client, server time.Duration   // processor time, a request
 }
 
 func (s slice) percentile(p float64) time.Duration {
@@ -188,6 +190,8 @@ func join(parts []slice) (all slice) {
 	var rates []float64
 	for _, s := range parts {
 		rates = append(rates, s.perSecond)
+		all.client += s.client / time.Duration(len(parts))
+		all.server += s.server / time.Duration(len(parts))
 		all.latencies = append(all.latencies, s.latencies...)
 	}
 	slices.Sort(rates)
@@ -197,10 +201,11 @@ func join(parts []slice) (all slice) {
 }
 
 // measure lets callers make requests for some time. Each has families of its own, as clients have.
-func measure(on *nodes, request func(*caller) error, callers, families int, d time.Duration) (slice, error) {
+func (b *bench) measure(on *nodes, request func(*caller) error, callers, families int, d time.Duration) (slice, error) {
 	latencies := make([][]time.Duration, callers)
 	failures := make([]error, callers)
 	var all sync.WaitGroup
+	client, server := processorTime(), b.cluster.ProcessorTime()
 	begun := time.Now()
 	for n := range callers {
 		c := &caller{on: on, random: rand.New(rand.NewPCG(uint64(n), uint64(begun.UnixNano())))}
@@ -222,5 +227,17 @@ func measure(on *nodes, request func(*caller) error, callers, families int, d ti
 	took := time.Since(begun)
 	out := slice{latencies: slices.Sorted(slices.Values(slices.Concat(latencies...)))}
 	out.perSecond = float64(len(out.latencies)) / took.Seconds()
+	if n := time.Duration(len(out.latencies)); n > 0 {
+		out.client, out.server = (processorTime()-client)/n, (b.cluster.ProcessorTime()-server)/n
+	}
 	return out, errors.Join(failures...)
+}
+
+// processorTime returns what this process has used.
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // only a wrong argument fails
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -70,7 +70,7 @@ func Measure(quick bool, w io.Writer) (missed []string, err error) {
 	}
 	defer b.end()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "scenario\tcallers\tstore/s\tloop/s\tratio\tlowest\thighest\tp50 µs\tp99 µs\tloop p50\tp99\tbound\t")
+	fmt.Fprintln(t, "scenario\tcallers\tstore/s\tloop/s\tratio\tlowest\thighest\tp50 µs\tp99 µs\tloop p50\tp99\tclient µs\tserver µs\tloop client\tserver\tbound\t")
 	for _, sc := range scenarios() {
 		r, err := b.compare(sc)
 		if err != nil {
@@ -203,10 +203,10 @@ func (b *bench) run(to *[]slice, sc scenario, request func(*caller) error, on *n
 	if sc.warm {
 		families = b.warmFamilies()
 	}
-	if _, err := measure(on, request, sc.callers, families, b.slice/5); err != nil {
+	if _, err := b.measure(on, request, sc.callers, families, b.slice/5); err != nil {
 		return err
 	}
-	got, err := measure(on, request, sc.callers, families, b.slice)
+	got, err := b.measure(on, request, sc.callers, families, b.slice)
 	*to = append(*to, got)
 	return err
 }
@@ -242,8 +242,9 @@ func (r result) missed() []string {
 
 func (r result) print(w io.Writer) {
 	ratios, store, loop := r.ratios(), join(r.store), join(r.loop)
-	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%d\t%d\t%d\t%s\t\n", r.name, r.callers, store.perSecond, loop.perSecond,
+	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", r.name, r.callers, store.perSecond, loop.perSecond,
 		ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1],
 		store.percentile(0.5).Microseconds(), store.percentile(0.99).Microseconds(),
-		loop.percentile(0.5).Microseconds(), loop.percentile(0.99).Microseconds(), r.bound())
+		loop.percentile(0.5).Microseconds(), loop.percentile(0.99).Microseconds(),
+		store.client.Microseconds(), store.server.Microseconds(), loop.client.Microseconds(), loop.server.Microseconds(), r.bound())
 }

@@ -229,3 +229,21 @@ func (c *Cluster) SmallDisk(t testing.TB, size string) string {
 	})
 	return dir
 }
+
+// ProcessorTime returns the processor time that the server and its processes have used. That of connections that
+// have ended is not in it.
+func (c *Cluster) ProcessorTime() (sum time.Duration) {
+	pid := c.server.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return 0
+	}
+	for _, process := range append(strings.Fields(string(children)), fmt.Sprint(pid)) {
+		var ns int64
+		if text, err := os.ReadFile("/proc/" + process + "/schedstat"); err == nil {
+			fmt.Sscan(string(text), &ns)
+		}
+		sum += time.Duration(ns)
+	}
+	return sum
+}
