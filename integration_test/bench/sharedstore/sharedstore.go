@@ -148,7 +148,7 @@ type result struct {
 }
 
 // compare runs the store and the loop in turns. The order of the two changes with each round. A store whose records
-// have to be read is opened anew for each.
+// have to be read is opened again for each.
 func (b *bench) compare(sc scenario) (r result, err error) {
 	r.scenario = sc
 	l, err := openLoop(b.urls[sc.server], sc.callers)
