@@ -126,7 +126,7 @@ func (rec *userRecord) possible() bool {
 func (rec *familyRecord) possible() bool {
 	return rec.end <= endedByLimit && rec.endpoint >= LoginSimpleJWT && rec.endpoint <= LoginBrowser && rec.secret > 0 && rec.endedAt.IsZero() == (rec.end == notEnded) &&
 		storage.PossibleTime(rec.created) && storage.PossibleTime(rec.lastUsed) && (rec.endedAt.IsZero() || storage.PossibleTime(rec.endedAt)) &&
-		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0) && uint32(rec.shared) <= rec.generation &&
+		(rec.generation > 0 || rec.lastUsed.Equal(rec.created) && rec.retries == 0 && !rec.elsewhere) && uint32(rec.shared) <= rec.generation &&
 		record.PossibleEpoch(rec.epochs.store) && record.PossibleEpoch(rec.epochs.user) && record.PossibleEpoch(rec.epochs.client) &&
 		rec.scopes>>scope.Max == 0 && storage.PossibleTime(rec.due) && (rec.deniedUntil.IsZero() || storage.PossibleTime(rec.deniedUntil)) && names.IsUser(rec.user)
 }

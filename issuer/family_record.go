@@ -20,7 +20,7 @@ import (
 //	epochs of store, user and client, 8 each
 //	last used 6 (Unix ms) ‖ rotated at 6 (ms of Rings.ServedTime)
 //	generation 4 ‖ address 4 ‖ due 4 (Unix seconds) ‖ scopes 1 to 8 (how many bytes 1, a number of so many)
-//	if flagged: retries 2 ‖ shared 1
+//	if flagged: retries 2 (the highest bit is elsewhere) ‖ shared 1
 //	if it has ended: ended 6 (Unix ms)
 //	if flagged: denied until 4 (Unix seconds)
 //	user
@@ -36,7 +36,8 @@ type familyRecord struct {
 	lastUsed        time.Time     // the time of the login or of the last rotation
 	rotatedAtServed time.Duration // the same as served time, which stands still while the server is down
 	generation      uint32        // the current generation
-	retries         uint16        // answers within a grace, before the last rotation
+	retries         uint16        // answers within a grace: those before the last rotation, and those that went elsewhere since
+	elsewhere       bool          // the current token was given out again within its grace, to another address than address
 	shared          uint8         // generations in a row that were answered to two addresses within the grace
 	address         [4]byte       // fingerprint of the address that got the current token first
 	endedAt         time.Time
@@ -55,6 +56,11 @@ const (
 	// Flags beside the ending.
 	flagRetries = 1 << 7
 	flagDenied  = 1 << 6
+
+	// flagElsewhere is in the number of retries and not beside the ending: an earlier version of the program reads
+	// such a record too, as one with many retries.
+	flagElsewhere = 1 << 15
+	maxRetries    = flagElsewhere - 1
 )
 
 // A familyID names a session.
@@ -64,7 +70,7 @@ func familyKey(id familyID) string { return "family/" + id.String() }
 
 func (rec *familyRecord) encode() []byte {
 	end := byte(rec.end)
-	if rec.retries > 0 || rec.shared > 0 {
+	if rec.retries > 0 || rec.shared > 0 || rec.elsewhere {
 		end |= flagRetries
 	}
 	if !rec.deniedUntil.IsZero() {
@@ -83,7 +89,11 @@ func (rec *familyRecord) encode() []byte {
 	scopes := (bits.Len64(uint64(rec.scopes)) + 7) / 8
 	b = record.AppendUint(append(b, byte(scopes)), uint64(rec.scopes), scopes)
 	if end&flagRetries != 0 {
-		b = append(record.AppendUint(b, uint64(rec.retries), 2), rec.shared)
+		retries := min(rec.retries, maxRetries)
+		if rec.elsewhere {
+			retries |= flagElsewhere
+		}
+		b = append(record.AppendUint(b, uint64(retries), 2), rec.shared)
 	}
 	if rec.end != notEnded {
 		b = record.AppendUint(b, uint64(rec.endedAt.UnixMilli()), 6)
@@ -119,8 +129,9 @@ func decodeNewestFamily(key string, b []byte) *familyRecord {
 	rec.scopes = loginterms.Set(f.Uint(min(scopes, 8)))
 	possible := served <= uint64(math.MaxInt64/time.Millisecond) && scopes == (bits.Len64(uint64(rec.scopes))+7)/8
 	if end&flagRetries != 0 {
-		rec.retries, rec.shared = uint16(f.Uint(2)), uint8(f.Uint(1))
-		possible = possible && (rec.retries > 0 || rec.shared > 0)
+		retries := uint16(f.Uint(2))
+		rec.retries, rec.elsewhere, rec.shared = retries&maxRetries, retries&flagElsewhere != 0, uint8(f.Uint(1))
+		possible = possible && (retries > 0 || rec.shared > 0)
 	}
 	if rec.end != notEnded {
 		rec.endedAt = milliseconds(f)

@@ -17,11 +17,12 @@ func TestAFamilyRecordHasOneForm(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	id := record.NewID(at)
 	for what, change := range map[string]func(*familyRecord){
-		"live":    func(*familyRecord) {},
-		"retried": func(r *familyRecord) { r.retries = 3 },
-		"shared":  func(r *familyRecord) { r.shared = 2 },
-		"ended":   func(r *familyRecord) { r.end, r.endedAt = endedByAdmin, at.Add(time.Hour) },
-		"denied":  func(r *familyRecord) { r.deniedUntil = at.Truncate(time.Second) },
+		"live":              func(*familyRecord) {},
+		"retried":           func(r *familyRecord) { r.retries = 3 },
+		"retried elsewhere": func(r *familyRecord) { r.retries, r.elsewhere = maxRetries, true },
+		"shared":            func(r *familyRecord) { r.shared = 2 },
+		"ended":             func(r *familyRecord) { r.end, r.endedAt = endedByAdmin, at.Add(time.Hour) },
+		"denied":            func(r *familyRecord) { r.deniedUntil = at.Truncate(time.Second) },
 		"all": func(r *familyRecord) {
 			r.retries, r.shared, r.end, r.endedAt, r.deniedUntil = 1, 1, endedByLimit, at, at.Truncate(time.Second)
 		},

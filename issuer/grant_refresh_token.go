@@ -33,11 +33,11 @@ type refreshAttempt struct {
 // An outcome is what a transaction decided: an entitlement, or a refusal whose transaction wrote
 // something.
 type outcome struct {
-	entitled     entitlement
-	refused      error
-	next         refreshtoken.Token // that the client gets
-	rotated      bool               // this transaction made its generation
-	otherAddress bool               // its generation was made for another address
+	entitled entitlement
+	refused  error
+	next     refreshtoken.Token // that the client gets
+	rotated  bool               // this transaction made its generation
+	noted    bool               // this transaction noted that it goes elsewhere
 }
 
 // refresh serves the grant refresh_token (RFC 6749, section 6).
@@ -79,10 +79,11 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	if out.refused != nil {
 		return entitlement{}, out.refused
 	}
-	if out.rotated {
+	switch {
+	case out.rotated:
 		i.retries.Forget(p.token.Family, p.token.Generation)
-	} else {
-		i.retries.Add(p.token.Family, out.next.Generation, out.otherAddress)
+	case !out.noted:
+		i.retries.Add(p.token.Family, out.next.Generation)
 	}
 	out.entitled.refresh, out.entitled.graced = i.refreshSecrets.Encode(out.next), !out.rotated
 	return out.entitled, nil
@@ -155,15 +156,20 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 	if err := p.unavailable[e.record.Alg]; err != nil {
 		return outcome{}, err
 	}
-	if token == tokenCurrent {
-		if err := i.rotate(d, f, p.address); err != nil {
-			return outcome{}, err
-		}
+	elsewhere := token != tokenCurrent && f.rec.address != p.address
+	switch {
+	case token == tokenCurrent:
+		err = i.rotate(d, f, p.address)
+	case elsewhere:
+		err = f.noteElsewhere(tx)
+	}
+	if err != nil {
+		return outcome{}, err
 	}
 	e.refreshFor = f.rec.expires(limits).Sub(p.at.now)
 	return outcome{
 		entitled: e, next: refreshtoken.Token{Secret: f.rec.secret, Family: f.id, Generation: f.rec.generation},
-		rotated: token == tokenCurrent, otherAddress: f.rec.address != p.address,
+		rotated: token == tokenCurrent, noted: elsewhere,
 	}, nil
 }
 
@@ -186,7 +192,7 @@ func (i *Issuer) refreshClient(r storage.Reader, p refreshAttempt) (*clientRecor
 // after it leaves a successor that the old one can fetch within the grace.
 func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
 	rec := f.rec
-	shared := rec.addRetries(i.retries.Get(f.id, rec.generation))
+	shared := rec.endGeneration(i.retries.Get(f.id, rec.generation))
 	rec.generation++
 	// The grace begins now and not when the request arrived: while the request waited for its
 	// transaction, another request with the same token may have waited behind it.

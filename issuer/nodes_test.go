@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/refusal"
 	"keymill/storage"
 	"keymill/storage/nodes"
 )
@@ -158,4 +160,86 @@ func TestRefusalsNameTheServer(t *testing.T) {
 	if slices.Sort(got); !slices.Equal(got, []string{"", "a", "b"}) {
 		t.Errorf("records of %q", got)
 	}
+}
+
+// TestHoldersAtTwoServersAreFound: one refreshes here, and the other fetches the successor there, in turn.
+func TestHoldersAtTwoServersAreFound(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	p := w.begin("7")
+	servers := []*Issuer{w.another(), w.another()}
+	refresh := func(i *Issuer, token refusal.Secret, from netip.Addr) Grant {
+		return must[Grant](t)(i.Token(t.Context(), TokenRequest{
+			GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: token, From: from,
+		}))
+	}
+	for n := range 6 {
+		old := p.grant.Refresh
+		p.grant = refresh(servers[n%2], old, home)
+		if again := refresh(servers[1-n%2], old, cafe); again.Refresh != p.grant.Refresh {
+			t.Fatal("two successors")
+		}
+	}
+	if s := p.session(); !s.Shared || s.Graced != 6 {
+		t.Errorf("the session is %+v, want a shared one with 6 answers in grace", s)
+	}
+	w.wantAudited("session.shared", 1)
+
+	// After a pause to the same holder only, an earlier count does not go on.
+	q := w.begin("7")
+	for n := range 8 {
+		old := q.grant.Refresh
+		q.grant = refresh(servers[n%2], old, home)
+		if n != 4 {
+			refresh(servers[1-n%2], old, cafe)
+		}
+	}
+	if q.session().Shared {
+		t.Error("four and three generations look like five in a row")
+	}
+}
+
+// TestEachAnswerThatWentElsewhereIsRecorded, whichever server gave it.
+func TestEachAnswerThatWentElsewhereIsRecorded(t *testing.T) {
+	w := newWorld(t)
+	w.web(func(c *api.NewClient) { c.Grace = "10m" })
+	w.user("alice", "7")
+	p := w.begin("7")
+	old := p.rotate()
+	var all sync.WaitGroup
+	for range 2 {
+		i := w.another()
+		for range 10 {
+			all.Go(func() {
+				for range 50 {
+					g, err := i.Token(context.Background(), TokenRequest{
+						GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: old, From: cafe,
+					})
+					if err != nil || g.Refresh != p.grant.Refresh {
+						t.Errorf("got %v, want the successor", err)
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	if s := p.session(); s.Graced != 1000 || s.Generation != 1 {
+		t.Errorf("%d answers are recorded in generation %d, want 1,000 in the first", s.Graced, s.Generation)
+	}
+	w.restart()
+	p.rotate()
+	if s := p.session(); s.Graced != 1000 {
+		t.Errorf("after a restart and a rotation, %d answers are recorded", s.Graced)
+	}
+}
+
+// TestARetryToTheSameAddressWritesNothing: only an answer that goes elsewhere does.
+func TestARetryToTheSameAddressWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.user("alice", "7")
+	p := w.begin("7")
+	old := p.rotate()
+	w.wantUnchanged("a retry to the same address", func() { must[Grant](t)(w.refresh(old)) })
 }

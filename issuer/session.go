@@ -26,7 +26,7 @@ func (i *Issuer) show(f *family, now time.Time) api.Session {
 		ID: f.id.String(), User: f.rec.user, Client: f.terms.Client, Endpoint: f.rec.endpoint.String(), State: "live",
 		Created: inSeconds(f.rec.created), LastUsed: inSeconds(f.rec.lastUsed),
 		Expires: inSeconds(f.rec.expires(limits)), AbsoluteEnd: inSeconds(f.rec.absolute(limits)),
-		Generation: f.rec.generation, Graced: int(f.rec.retries) + int(i.retries.Get(f.id, f.rec.generation).Answers),
+		Generation: f.rec.generation, Graced: int(f.rec.retries) + i.retries.Get(f.id, f.rec.generation),
 		Shared: f.rec.shared >= sharedGenerations, Audiences: f.terms.Audiences, Scope: strings.Join(f.granted(), " "),
 	}
 	if !f.rec.endedAt.IsZero() {

@@ -1,11 +1,10 @@
 // Package retry counts in memory how often the successor of a refresh token was given out again within the
-// grace, because such an answer writes nothing. The next rotation of the session stores the count in its
-// record. Counts are lost in a crash and beyond 10,000 sessions. They are shown to administrators; no
+// grace, because such an answer writes nothing. The next rotation of the session by the same server stores the count in
+// its record. Counts are lost in a crash and beyond 10,000 sessions. They are shown to administrators; no
 // decision depends on them.
 package retry
 
 import (
-	"math"
 	"sync"
 
 	"keymill/issuer/record"
@@ -19,19 +18,14 @@ type Counts struct {
 	counts map[record.ID]count // owned by mu
 }
 
+// A count is of one generation of one session.
 type count struct {
 	generation uint32 // the current one at that time
-	Count
-}
-
-// A Count is of one generation of one session.
-type Count struct {
-	Answers      uint16
-	OtherAddress bool // one answer went to another address than the one that the generation was made for
+	answers    int
 }
 
 // Add counts an answer with the token of a generation.
-func (c *Counts) Add(id record.ID, generation uint32, otherAddress bool) {
+func (c *Counts) Add(id record.ID, generation uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.counts[id]
@@ -41,10 +35,7 @@ func (c *Counts) Add(id record.ID, generation uint32, otherAddress bool) {
 	if n.generation < generation {
 		n = count{generation: generation}
 	}
-	if n.Answers < math.MaxUint16 {
-		n.Answers++
-	}
-	n.OtherAddress = n.OtherAddress || otherAddress
+	n.answers++
 	if c.counts == nil {
 		c.counts = make(map[record.ID]count)
 	}
@@ -57,14 +48,14 @@ func (c *Counts) Add(id record.ID, generation uint32, otherAddress bool) {
 	c.counts[id] = n
 }
 
-// Get returns the count of a generation.
-func (c *Counts) Get(id record.ID, generation uint32) Count {
+// Get returns how many answers with the token of a generation were counted.
+func (c *Counts) Get(id record.ID, generation uint32) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if n := c.counts[id]; n.generation == generation {
-		return n.Count
+		return n.answers
 	}
-	return Count{}
+	return 0
 }
 
 // Forget removes the count of a generation, which a rotation has stored.

@@ -11,24 +11,24 @@ import (
 func TestALateAnswerReplacesNoNewerCount(t *testing.T) {
 	var c Counts
 	id := record.ID{1}
-	c.Add(id, 5, true)
-	c.Add(id, 4, false)
+	c.Add(id, 5)
+	c.Add(id, 4)
 	c.Forget(id, 4)
-	if n := c.Get(id, 5); n != (Count{Answers: 1, OtherAddress: true}) {
-		t.Errorf("the count is %+v, want one answer to another address", n)
+	if n := c.Get(id, 5); n != 1 {
+		t.Errorf("the count is %d, want 1", n)
 	}
-	c.Add(id, 5, false)
-	if n := c.Get(id, 5); n != (Count{Answers: 2, OtherAddress: true}) {
-		t.Errorf("the count is %+v, want two answers", n)
+	c.Add(id, 5)
+	if n := c.Get(id, 5); n != 2 {
+		t.Errorf("the count is %d, want 2", n)
 	}
-	if n := c.Get(id, 4); n != (Count{}) {
-		t.Errorf("an older generation has the count %+v", n)
+	if n := c.Get(id, 4); n != 0 {
+		t.Errorf("an older generation has the count %d", n)
 	}
-	c.Add(id, 6, false)
-	if n := c.Get(id, 6); n != (Count{Answers: 1}) {
-		t.Errorf("the next generation begins with %+v", n)
+	c.Add(id, 6)
+	if n := c.Get(id, 6); n != 1 {
+		t.Errorf("the next generation begins with %d", n)
 	}
-	if c.Forget(id, 6); c.Get(id, 6) != (Count{}) {
+	if c.Forget(id, 6); c.Get(id, 6) != 0 {
 		t.Error("the count is still there")
 	}
 }
@@ -37,7 +37,7 @@ func TestALateAnswerReplacesNoNewerCount(t *testing.T) {
 func TestTheCountsAreBounded(t *testing.T) {
 	var c Counts
 	for n := range uint64(maxCounts + 100) {
-		c.Add(record.ID(binary.BigEndian.AppendUint64(make([]byte, 8), n)), 1, false)
+		c.Add(record.ID(binary.BigEndian.AppendUint64(make([]byte, 8), n)), 1)
 	}
 	if len(c.counts) != maxCounts {
 		t.Errorf("%d counts", len(c.counts))
