@@ -24,6 +24,12 @@ func (e *UnavailableError) Error() string { return e.Reason }
 // Unwrap returns storage.ErrUnavailable if the keys could not be read from a shared store for too long, else nil.
 func (e *UnavailableError) Unwrap() error { return e.cause }
 
+// A lifetimeError is the cause of an UnavailableError: the token would live longer than its key is published.
+type lifetimeError struct{}
+
+// Error says so.
+func (*lifetimeError) Error() string { return "the token would live too long" }
+
 // An InvalidError refuses a request of an operator.
 type InvalidError struct {
 	Code        string // "not_found", "already_exists", "no_reserve" or "invalid_request"

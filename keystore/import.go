@@ -84,7 +84,7 @@ func (r *Rings) Import(ctx context.Context, req ImportRequest, by string) (KeyIn
 	if err != nil {
 		return KeyInfo{}, err
 	}
-	return infoOf(out, now, r.policy().Skew()), nil
+	return infoOf(out, now, r.policy().Linger()), nil
 }
 
 // insertImported adds k to its ring and returns it with its instants.

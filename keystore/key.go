@@ -51,10 +51,10 @@ type KeyInfo struct {
 
 // infoOf describes k. While Stop is only planned, Drop is computed from it. Once the key has
 // stopped, Drop is stored with the key, so a changed setting cannot move it.
-func infoOf(k Key, now time.Time, skew time.Duration) KeyInfo {
+func infoOf(k Key, now time.Time, linger time.Duration) KeyInfo {
 	drop := k.Drop
 	if drop.Equal(schedule.Never) && !k.Stop.Equal(schedule.Never) {
-		drop = k.Stop.Add(k.MaxLifetime + skew)
+		drop = k.Stop.Add(k.MaxLifetime + linger)
 	}
 	return KeyInfo{
 		KID: k.KID, Alg: k.Alg, Stage: k.Stage(now),

@@ -57,11 +57,12 @@ func (r *Rings) Close() error {
 	return errors.Join(r.writeClock(ctx, *r.clock.Load()), r.leave(ctx))
 }
 
-// untilNextTick returns how long it is to the next Sign time, at most a fifth of a heartbeat.
+// untilNextTick returns how long it is to the next Sign time, at most a fifth of a heartbeat, or the rest of p on a
+// shared store.
 func (r *Rings) untilNextTick() time.Duration {
 	wait, now := r.cfg.Heartbeat/5, r.Now()
 	if p := r.cfg.Nodes.Poll(); p > 0 {
-		wait = min(wait, max(p-(r.up()-r.polled), p/5))
+		wait = max(p-(r.up()-r.polled), p/5)
 	}
 	for _, ring := range r.snapshot.Load().rings {
 		for _, k := range ring.Keys {
@@ -84,7 +85,7 @@ func (r *Rings) tick(ctx context.Context) error {
 		r.writeRevoked(ctx)
 	}
 	// The clock record and the mark go on while keys cannot be read: what they count is served time.
-	if r.up()-r.clockWritten >= r.cfg.Heartbeat {
+	if r.up()-r.clockWritten >= r.cfg.Heartbeat-r.cfg.Nodes.Poll()/5 {
 		r.looked = r.look(ctx)
 		if clockErr := r.writeClock(ctx, *r.clock.Load()); clockErr != nil {
 			err = both(err, fmt.Errorf("write clock: %w", clockErr))
@@ -199,11 +200,11 @@ func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 
 // stopUnconfigured stops the rings that are no longer configured, or were configured only when
 // the store was created. Keys that have signed stay published for their tokens, the others are
-// dropped.
+// dropped. On a shared store a ring goes on while another live node is configured to sign with it.
 func (r *Rings) stopUnconfigured(ctx context.Context) error {
 	now := r.Now()
 	for alg, ring := range r.snapshot.Load().rings {
-		if r.queues[alg] != nil || len(ring.Keys) == 0 && !ring.MustSignNow {
+		if r.queues[alg] != nil || len(ring.Keys) == 0 && !ring.MustSignNow || r.cfg.Nodes.Lists(alg) {
 			continue
 		}
 		err := r.store.Update(ctx, func(tx storage.Tx) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/keystore/internal/clock"
 	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
 	"keymill/storage"
@@ -20,11 +21,12 @@ import (
 // A Rotation is the result of Rotate.
 type Rotation struct {
 	Alg          string
-	KID          string    // the key that signs now
+	KID          string    // the key that signs from Sign on
 	Previous     string    // the kid that signed before; "" if none did
-	Sign         time.Time // when KID began to sign, decision time
-	Spare        string    // the kid that signs next; "" while it is being made
+	Sign         time.Time // when KID begins to sign, decision time: now, or on a shared store when every node knows it
+	Spare        string    // the kid that signs next; "" while it is being made, and until Sign
 	UnknownUntil time.Time // until when caches may not know KID; zero if all know it
+	Missing      []string  // ids of the live nodes that have not read the change after 3p; they sign until then only
 }
 
 // A Revocation is the result of Revoke.
@@ -36,6 +38,7 @@ type Revocation struct {
 	CachedUntil  time.Time // until when caches may still have the key
 	Successor    string    // the kid that signs instead, if the key signed, or the flushed reserve; "" while it is being made
 	UnknownUntil time.Time // until when caches may not know Successor; zero if all know it
+	Missing      []string  // ids of the live nodes that have not read the change after 3p; they sign until then only
 }
 
 // A RotateRequest asks for the next key of a ring.
@@ -55,7 +58,8 @@ type RevokeRequest struct {
 	Flush bool // the reserve of its ring signs from now on, so that verifiers fetch the set
 }
 
-// Rotate makes the spare of a ring sign now. It refuses with a *NotReadyError while caches may
+// Rotate makes the spare of a ring sign now. On a shared store it signs after 3p, when no node can use keys that it read
+// before; Rotate returns when every live node has read the change. It refuses with a *NotReadyError while caches may
 // not know the spare, and then with the error of Check, unless Force is set. With Flush the reserve signs
 // now, and neither of them refuses: the code is "no_reserve" while the reserve is being made. It refuses to
 // make the published set larger than verifiers read, also with Force. by names the operator in the audit log.
@@ -70,7 +74,7 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		if err != nil {
 			return err
 		}
-		after, err := r.next(d, before, req)
+		after, kid, err := r.next(d, before, req)
 		if err != nil {
 			return err
 		}
@@ -81,7 +85,7 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		if err := r.putChange(d, before, after); err != nil {
 			return err
 		}
-		out = r.rotation(before, advanced, d.now)
+		out = r.rotation(before, advanced, kid, d.now)
 		if req.Check != nil && !req.Force && !req.Flush {
 			if err := req.Check(out.KID); err != nil {
 				return err
@@ -90,46 +94,53 @@ func (r *Rings) Rotate(ctx context.Context, req RotateRequest, by string) (Rotat
 		return d.audit(audit.Event{Action: "key.rotate", Target: out.KID,
 			Detail: map[string]string{"alg": alg, "force": strconv.FormatBool(req.Force), "flush": strconv.FormatBool(req.Flush)}})
 	})
+	if err == nil {
+		out.Missing = r.awaitNodes(ctx)
+	}
 	return out, err
 }
 
-// next returns the ring with the key that a rotation asks for as the one that signs.
-func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, error) {
+// next returns the ring with the key that a rotation asks for as the one that signs, and its kid.
+func (r *Rings) next(d decision, before ring, req RotateRequest) (ring, string, error) {
 	if req.Flush {
 		return r.flush(d, before)
 	}
-	after, notReady := before.Rotate(d.now, r.policy(), req.Force)
+	after, kid, notReady := before.Rotate(d.now, r.policy(), req.Force)
 	if notReady != nil {
-		return ring{}, notReady
+		return ring{}, "", notReady
 	}
-	return after, nil
+	return after, kid, nil
 }
 
-// flush returns the ring with the reserve as the key that signs. It opens the private half first: a reserve that
+// flush returns the ring with the reserve as the key that signs, and its kid. It opens the private half first: a reserve that
 // cannot sign must not take the place of a key that can.
-func (r *Rings) flush(d decision, before ring) (ring, error) {
+func (r *Rings) flush(d decision, before ring) (ring, string, error) {
 	i := before.IndexAt(d.now, Reserve)
 	if i < 0 {
-		return ring{}, invalid("no_reserve", "%s has no reserve: it is being made, which takes some seconds; try again then", before.Alg)
+		return ring{}, "", invalid("no_reserve", "%s has no reserve: it is being made, which takes some seconds; try again then", before.Alg)
 	}
 	k := before.Keys[i]
 	box, err := d.tx.Get(privateKey(k.KID))
 	if err == nil {
 		_, err = r.openPrivate(k, box)
 	}
-	return before.Flush(i, d.now), missingPrivate(k, err)
+	return before.Flush(i, d.now, r.policy()), k.KID, missingPrivate(k, err)
 }
 
-func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
-	out := Rotation{Alg: after.Alg, Sign: now}
-	if i := before.IndexAt(now, Active); i >= 0 {
+// rotation describes a change of a ring after which the key kid signs.
+func (r *Rings) rotation(before, after ring, kid string, now time.Time) Rotation {
+	next := after.Index(kid)
+	out := Rotation{
+		Alg: after.Alg, KID: kid, Sign: schedule.Latest(now, after.Keys[next].Sign), UnknownUntil: r.unknownUntil(before, after.Keys[next], now),
+	}
+	if i := before.IndexAt(out.Sign, Active); i >= 0 {
 		out.Previous = before.Keys[i].KID
 	}
-	if i := after.IndexAt(now, Active); i >= 0 {
-		out.KID, out.UnknownUntil = after.Keys[i].KID, r.unknownUntil(before, after.Keys[i], now)
-	}
-	if i := after.IndexAt(now, Spare); i >= 0 {
-		out.Spare = after.Keys[i].KID
+	for _, k := range after.Keys[next+1:] {
+		if k.Stage(now) == Spare {
+			out.Spare = k.KID
+			break
+		}
 	}
 	return out
 }
@@ -137,11 +148,11 @@ func (r *Rings) rotation(before, after ring, now time.Time) Rotation {
 // unknownUntil returns until when a cache that obeys max-age may hold a set without k, which
 // signs earlier than planned. It is zero if every cache knows k.
 func (r *Rings) unknownUntil(before ring, k Key, now time.Time) time.Time {
-	until := k.Publish.Add(r.policy().MaxAge)
+	until := k.Publish.Add(r.policy().MaxAge + r.policy().Lead)
 	if i := before.Index(k.KID); i < 0 || before.Keys[i].Ready.After(now) {
 		until = schedule.Latest(until, r.policy().OldCachesUntil)
 	}
-	if until.After(now) {
+	if until.After(schedule.Latest(now, k.Sign)) {
 		return until
 	}
 	return time.Time{}
@@ -180,7 +191,7 @@ func (r *Rings) Revoke(ctx context.Context, req RevokeRequest, by string) (Revoc
 		for _, s := range same {
 			revoked = append(revoked, s.KID)
 		}
-		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: schedule.Latest(d.now.Add(r.policy().MaxAge), r.policy().OldCachesUntil)}
+		out = Revocation{KID: kid, Alg: k.Alg, CachedUntil: schedule.Latest(d.now.Add(r.policy().MaxAge+r.policy().Lead), r.policy().OldCachesUntil)}
 		if err := r.revokeKeys(d, same, req.Flush, &out); err != nil {
 			return err
 		}
@@ -192,6 +203,7 @@ func (r *Rings) Revoke(ctx context.Context, req RevokeRequest, by string) (Revoc
 	})
 	if len(revoked) > 0 {
 		r.WriteRevoked(context.WithoutCancel(ctx)) // the revocation is durable
+		out.Missing = r.awaitNodes(ctx)
 	}
 	return out, err
 }
@@ -241,34 +253,39 @@ func (r *Rings) revokeKeys(d decision, keys []Key, flush bool, out *Revocation) 
 		}
 		errs = append(errs, d.tx.Delete(privateKey(k.KID)), blockRevoked(d, k))
 	}
+	successor := ""
 	if flush {
-		if after, err = r.flushAfter(d, before, after); err != nil {
+		if after, successor, err = r.flushAfter(d, before, after); err != nil {
 			return err
 		}
 	} else if len(after.Keys) == len(before.Keys) {
 		return errors.Join(errs...)
 	}
 	advanced, _ := after.Advance(d.now, r.policy())
-	if a := advanced.IndexAt(d.now, Active); a >= 0 && (signed || flush) {
+	a := advanced.Index(successor)
+	if signed && !flush {
+		a = advanced.IndexAt(d.now, Active)
+	}
+	if a >= 0 {
 		out.Successor, out.UnknownUntil = advanced.Keys[a].KID, r.unknownUntil(before, advanced.Keys[a], d.now)
 	}
 	return errors.Join(append(errs, r.putRevocation(d, before, after))...)
 }
 
 // flushAfter is flush after a revocation, which has changed the ring from before to after.
-func (r *Rings) flushAfter(d decision, before, after ring) (ring, error) {
+func (r *Rings) flushAfter(d decision, before, after ring) (ring, string, error) {
 	switch {
 	case r.queues[after.Alg] == nil:
-		return ring{}, invalid("invalid_request", "%s is not in keys.algorithms, so no other key of it can sign; revoke the key without flush", after.Alg)
+		return ring{}, "", invalid("invalid_request", "%s is not in keys.algorithms, so no other key of it can sign; revoke the key without flush", after.Alg)
 	case before.Has(d.now, Reserve) && !after.Has(d.now, Reserve):
-		return ring{}, invalid("invalid_request", "the key is the reserve, which no verifier has; revoke it without flush")
+		return ring{}, "", invalid("invalid_request", "the key is the reserve, which no verifier has; revoke it without flush")
 	}
-	flushed, err := r.flush(d, after)
+	flushed, kid, err := r.flush(d, after)
 	if err != nil {
-		return ring{}, err
+		return ring{}, "", err
 	}
 	advanced, stopped := flushed.Advance(d.now, r.policy())
-	return flushed, r.checkRoom(d.now, advanced, stopped...)
+	return flushed, kid, r.checkRoom(d.now, advanced, stopped...)
 }
 
 // operate runs a decision of an operator. A decision can set a Stop time to now. So operate
@@ -285,6 +302,9 @@ func (r *Rings) flushAfter(d decision, before, after ring) (ring, error) {
 func (r *Rings) operate(ctx context.Context, by string, revoked *[]string, decide func(decision) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.clockFault(); err != nil && revoked == nil {
+		return &UnavailableError{Reason: err.Error(), RetryAfter: r.cfg.Nodes.Poll()}
+	}
 	r.signing.Lock()
 	defer r.signing.Unlock()
 	if r.stale || revoked == nil {
@@ -294,10 +314,17 @@ func (r *Rings) operate(ctx context.Context, by string, revoked *[]string, decid
 			return err
 		}
 	}
-	err := r.store.Update(ctx, func(tx storage.Tx) error { return decide(decision{tx, r.Now(), by}) })
+	var now time.Time
+	err := r.store.Update(ctx, func(tx storage.Tx) (err error) {
+		if now, err = r.latest(tx); err != nil {
+			return err
+		}
+		return decide(decision{tx, now, by})
+	})
 	if err != nil {
 		return err
 	}
+	r.adopt(clock.Record{Highest: now})
 	signal(r.wake) // the ring may need a reserve, and the next Sign time may be sooner
 	// The change is durable. Even if ctx has ended, signing must use it.
 	ctx = context.WithoutCancel(ctx)

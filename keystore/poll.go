@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -71,8 +72,10 @@ func (r *Rings) join(ctx context.Context) error {
 		if err := r.readNodes(ctx); err != nil {
 			return fmt.Errorf("read the other nodes: %w", err)
 		}
-		if known, err := r.cfg.Nodes.CheckClock(true); known || err != nil {
+		if known, err := r.cfg.Nodes.CheckClock(true); err != nil {
 			return err
+		} else if known {
+			return r.checkPropagation()
 		}
 		select {
 		case <-ctx.Done():
@@ -89,6 +92,79 @@ func (r *Rings) readNodes(ctx context.Context) error {
 		r.cfg.Nodes.Note(seen)
 	}
 	return err
+}
+
+// checkPropagation refuses settings with which this node would let a key sign before caches of the sets of the others know it.
+func (r *Rings) checkPropagation() error {
+	r.followOthers()
+	if needed := 2 * r.cfg.Nodes.Largest().MaxAge; r.cfg.Propagation < needed {
+		return fmt.Errorf("keys.propagation is %s, and another server of this store has a jwks.max_age of %s; raise keys.propagation to at least %s",
+			r.cfg.Propagation, needed/2, needed)
+	}
+	return nil
+}
+
+// followOthers brings the policy up to date: the longest times of all live nodes count, because caches can have the set
+// of each of them, and so that nodes with other settings do not move Sign times to and fro.
+func (r *Rings) followOthers() {
+	largest, next := r.cfg.Nodes.Largest(), r.policy()
+	before := next.MaxAge
+	next.MaxAge, next.Propagation = max(largest.MaxAge, r.cfg.MaxAge), max(largest.Propagation, r.cfg.Propagation)
+	next.RotateEvery = max(largest.RotateEvery, r.cfg.RotateEvery)
+	if next.MaxAge < before { // sets with the longer max-age stay in caches
+		next.OldCachesUntil = schedule.Latest(next.OldCachesUntil, r.Now().Add(next.Lead+before))
+	}
+	next.OldCachesUntil = schedule.Latest(next.OldCachesUntil, r.clockRecord.OldCachesUntil)
+	r.clockRecord.MaxAge, r.clockRecord.OldCachesUntil = next.MaxAge, next.OldCachesUntil
+	r.rules.Store(&next)
+}
+
+// awaitNodes waits until every live node has read the keys as they are now, at most 3p. It returns the ids of those that
+// have not, also if they are no longer live. The caller does not hold mu.
+func (r *Rings) awaitNodes(ctx context.Context) []string {
+	if r.cfg.Nodes == nil {
+		return nil
+	}
+	const unread = uint64(math.MaxUint64)
+	version := unread
+	var behind []string // at any time
+	for end := time.Now().Add(r.cfg.Nodes.Lead()); ; {
+		var seen nodes.Sighting
+		var read uint64
+		err := r.store.View(ctx, func(rd storage.Reader) (err error) {
+			if read, err = sealed.ManifestVersion(rd); err == nil {
+				seen, err = r.cfg.Nodes.Look(rd)
+			}
+			return err
+		})
+		if err == nil {
+			r.cfg.Nodes.Note(seen)
+			version = min(version, read)
+		}
+		waiting := r.cfg.Nodes.Behind(version)
+		behind = append(behind, waiting...)
+		if err == nil && len(waiting) == 0 || !time.Now().Before(end) || ctx.Err() != nil {
+			slices.Sort(behind)
+			return slices.DeleteFunc(slices.Compact(behind), func(id string) bool { return err == nil && !seen.Lacks(id, version) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(r.cfg.Nodes.Poll() / 10):
+		}
+	}
+}
+
+// latest returns the decision time of a transaction: the highest that any node has seen. A damaged clock record is
+// noticed when it is written.
+func (r *Rings) latest(rd storage.Reader) (time.Time, error) {
+	if r.cfg.Nodes == nil {
+		return r.Now(), nil
+	}
+	rec, err := readClock(rd)
+	if err != nil && !errors.Is(err, storage.ErrDamaged) {
+		return time.Time{}, err
+	}
+	return schedule.Latest(r.Now(), rec.Highest), nil
 }
 
 // leave removes the record of this node from a shared store, so that the others do not wait for it.
@@ -115,6 +191,8 @@ func (r *Rings) meet(ctx context.Context) error {
 	err := r.poll(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the keys of a shared store: %w", err)
+	} else if r.seen.noClock != nil {
+		err = fmt.Errorf("read clock: %w", r.seen.noClock)
 	}
 	if beat := r.beat(ctx); beat != nil { // also after damage: the others see by the record what this node has read
 		err = both(err, fmt.Errorf("write the record of this node: %w", beat))
@@ -157,6 +235,7 @@ func (r *Rings) poll(ctx context.Context) error {
 	if seen.noClock == nil {
 		r.adopt(seen.clock)
 	}
+	r.followOthers()
 	if next != nil {
 		if err := r.publish(next, r.Now()); err != nil {
 			return err
@@ -164,7 +243,7 @@ func (r *Rings) poll(ctx context.Context) error {
 	}
 	r.seen, r.polled = seen, up
 	r.lastRead.Store(int64(began) + 1)
-	return seen.noClock
+	return nil
 }
 
 // adopt takes over what another process knows of the clocks. Nothing goes back. The wall clock is not taken over.
@@ -183,8 +262,14 @@ func (r *Rings) beat(ctx context.Context) error {
 	return r.store.Update(ctx, func(tx storage.Tx) error { return r.cfg.Nodes.Put(tx, facts) })
 }
 
-// awake returns the time since the process began. Other than up it counts suspensions of the machine.
-func (r *Rings) awake() time.Duration { return r.up() + clock.Suspended() - r.sleptBefore }
+// awake returns the time since the process began. Other than up it counts suspensions of the machine. Less than a second is
+// none, as in readClocks.
+func (r *Rings) awake() time.Duration {
+	if slept := clock.Suspended() - r.sleptBefore; slept >= time.Second {
+		return r.up() + slept
+	}
+	return r.up()
+}
 
 // current returns an error if a node of a shared store must not sign: it has not read the keys for 3p, so that
 // a key that it knows may have stopped, or its wall clock is wrong.
@@ -197,7 +282,7 @@ func (r *Rings) current() error {
 		return &UnavailableError{Reason: err.Error(), RetryAfter: r.cfg.Nodes.Poll()}
 	}
 	last := r.lastRead.Load()
-	if since := r.awake() - time.Duration(last); last == 0 || since >= lead {
+	if since := r.awake() - time.Duration(last-1); last == 0 || since >= lead {
 		return &UnavailableError{
 			Reason:     fmt.Sprintf("the keys were last read from the store %s ago, and a node signs for %s only without reading them", since.Round(time.Second), lead),
 			RetryAfter: r.cfg.Nodes.Poll(), cause: storage.ErrUnavailable,

@@ -3,7 +3,6 @@ package keystore
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -39,7 +38,7 @@ type node struct {
 func inCluster(t *testing.T, fn func(*testing.T, *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := openStore(t, filepath.Join(t.TempDir(), "db"))
+		s := openStore(t, quickDir(t)+"/db")
 		master, _ := NewMasterKey()
 		c := &cluster{t, s, Config{
 			Algorithms: []string{EdDSA}, RotateEvery: time.Hour, Propagation: 10 * time.Minute, MaxAge: time.Minute, Master: master,
@@ -304,7 +303,7 @@ func TestAWrongClockStopsANode(t *testing.T) {
 				time.Sleep(time.Minute)
 				before := a.Now()
 				b.off.Store(int64(off))
-				time.Sleep(testPoll)
+				time.Sleep(testPoll + time.Second)
 				if kid := b.signer(); kid != "" || b.Status().Ready {
 					t.Errorf("%v, %d others: the node signs with %q, status %+v", off, others, kid, b.Status())
 				}

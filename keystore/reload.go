@@ -14,6 +14,9 @@ import (
 func (r *Rings) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.cfg.Nodes != nil {
+		return r.poll(ctx)
+	}
 	return r.reload(ctx)
 }
 

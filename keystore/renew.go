@@ -99,7 +99,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		if known(s) || gone {
 			continue // a revoked key of the set stays revoked
 		}
-		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy().Skew() + time.Second)
+		until := r.Now().Add(r.snapshot.Load().rings[s.alg].MaxLifetime + r.policy().Linger() + time.Second)
 		k, err := r.Import(ctx, ImportRequest{Key: req.Set[n], Until: until}, req.By)
 		if err != nil {
 			return out, err

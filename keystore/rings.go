@@ -144,6 +144,9 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 5 * time.Second
 	}
+	if p := cfg.Nodes.Poll(); p > 0 {
+		cfg.Heartbeat = min(cfg.Heartbeat, p)
+	}
 	r := &Rings{
 		cfg: cfg, log: cfg.Log, wallClock: wallClock, began: time.Now(), slept: clock.Suspended(), sleptBefore: clock.Suspended(),
 		queues: make(map[string]*signing.Queue), wake: make(chan struct{}, 1), needReserve: make(chan struct{}, 1),
@@ -218,8 +221,10 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.checkLifetimes(func(alg string) time.Duration { return r.snapshot.Load().rings[alg].MaxLifetime }); err != nil {
 		return err
 	}
-	if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
-		return fmt.Errorf("reschedule after downtime: %w", err)
+	if r.cfg.Nodes.Count() == 1 { // else another node has served the set
+		if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
+			return fmt.Errorf("reschedule after downtime: %w", err)
+		}
 	}
 	if err := r.stopUnconfigured(ctx); err != nil {
 		return fmt.Errorf("stop rings that are not configured: %w", err)
@@ -302,6 +307,7 @@ func (r *Rings) startClock(ctx context.Context) error {
 	r.rules.Store(&policy{
 		RotateEvery: r.cfg.RotateEvery, Propagation: r.cfg.Propagation,
 		MaxAge: r.cfg.MaxAge, OldCachesUntil: r.clockRecord.OldCachesUntil,
+		Lead: r.cfg.Nodes.Lead(), NodeSkew: r.cfg.Nodes.Skew(),
 	})
 	return nil
 }
@@ -445,7 +451,7 @@ func (r *Rings) List(context.Context) ([]KeyInfo, error) {
 			}
 		}
 		for _, k := range snap.rings[alg].Keys {
-			out = append(out, infoOf(k, now, r.policy().Skew()))
+			out = append(out, infoOf(k, now, r.policy().Linger()))
 		}
 	}
 	return out, nil

@@ -18,9 +18,27 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 	if q == nil {
 		return "", notConfigured(alg)
 	}
-	var token string
-	var err error
-	if notRun := q.Do(ctx, func() { token, err = r.signNow(alg, typ, payload, exp) }); notRun != nil {
+	token, err := r.signInTurn(ctx, q, job{alg, typ, payload, exp})
+	var short *lifetimeError
+	if r.cfg.Nodes != nil && errors.As(err, &short) {
+		// Another node may have raised the maximum, and this one has not read it yet.
+		if err := r.Reload(ctx); err != nil {
+			return "", err
+		}
+		token, err = r.signInTurn(ctx, q, job{alg, typ, payload, exp})
+	}
+	return token, err
+}
+
+// A job is what Sign was asked for.
+type job struct {
+	alg, typ string
+	payload  []byte
+	exp      time.Time
+}
+
+func (r *Rings) signInTurn(ctx context.Context, q *signing.Queue, j job) (token string, err error) {
+	if notRun := q.Do(ctx, func() { token, err = r.signNow(j) }); notRun != nil {
 		return "", unavailableIfFull(notRun)
 	}
 	return token, err
@@ -53,12 +71,12 @@ func notConfigured(alg string) error {
 	return &UnavailableError{Reason: fmt.Sprintf("%s is not in keys.algorithms", alg), RetryAfter: time.Minute}
 }
 
-func (r *Rings) signNow(alg, typ string, payload []byte, exp time.Time) (string, error) {
-	s, kid, err := r.activeSigner(alg, exp)
+func (r *Rings) signNow(j job) (string, error) {
+	s, kid, err := r.activeSigner(j.alg, j.exp)
 	if err != nil {
 		return "", err
 	}
-	token, err := s.Token(alg, kid, typ, payload)
+	token, err := s.Token(j.alg, kid, j.typ, j.payload)
 	if err == nil {
 		err = r.current() // the process may have been paused since it chose the key
 	}
@@ -87,7 +105,7 @@ func (r *Rings) activeSigner(alg string, exp time.Time) (*signing.Signer, string
 		if exp.After(now.Add(k.MaxLifetime)) {
 			return nil, "", &UnavailableError{
 				Reason:     fmt.Sprintf("token expiry %s exceeds the maximum token lifetime of the %s key", exp.UTC().Format(time.RFC3339), alg),
-				RetryAfter: time.Second,
+				RetryAfter: time.Second, cause: new(lifetimeError),
 			}
 		}
 		s := snap.signers[k.KID]

@@ -21,6 +21,12 @@ func (r *Registry) Lists(alg string) bool {
 	return slices.ContainsFunc(r.Live(), func(n Node) bool { return n.ID != r.ID() && slices.Contains(n.Algorithms, alg) })
 }
 
+// Lacks reports whether the node has a record, which says that it has not read the signing keys of that version of
+// the manifest.
+func (s Sighting) Lacks(id string, keys uint64) bool {
+	return slices.ContainsFunc(s.nodes, func(n Node) bool { return n.ID == id && n.Keys < keys })
+}
+
 // Behind returns the ids of other live nodes that have not read the signing keys of that version of the manifest.
 func (r *Registry) Behind(keys uint64) (ids []string) {
 	for _, n := range r.Live() {

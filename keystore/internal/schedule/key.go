@@ -125,6 +125,8 @@ func (k Key) Equal(other Key) bool {
 type NotReadyError struct {
 	Alg string
 	At  time.Time // decision time at which the key will be ready; zero while it is being made
+
+	Decided bool // the key signs then: another rotation has decided so
 }
 
 // Error says when to try again.
@@ -132,6 +134,9 @@ func (e *NotReadyError) Error() string {
 	if e.At.IsZero() {
 		return fmt.Sprintf("the next %s key is still being made; try again in a moment", e.Alg)
 	}
-	return fmt.Sprintf("the next %s key can sign at %s; until then some services may not know it",
-		e.Alg, e.At.Add(time.Second-1).UTC().Format(time.RFC3339)) // rounded up, to be true at that second
+	at := e.At.Add(time.Second - 1).UTC().Format(time.RFC3339) // rounded up, to be true at that second
+	if e.Decided {
+		return fmt.Sprintf("the next %s key signs at %s, when every server knows it; rotate again after that", e.Alg, at)
+	}
+	return fmt.Sprintf("the next %s key can sign at %s; until then some services may not know it", e.Alg, at)
 }

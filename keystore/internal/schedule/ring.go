@@ -13,14 +13,22 @@ type Policy struct {
 	// OldCachesUntil is until when caches may keep a set under a longer max-age that was
 	// configured before. A key published earlier counts as published then.
 	OldCachesUntil time.Time
+	// Lead is how long the other nodes of a shared store use the keys that they have read. So a key stops no earlier than that
+	// after it was decided. It is 0 on a store with one server, and so is NodeSkew: by how much the clocks of nodes may differ.
+	Lead     time.Duration
+	NodeSkew time.Duration
 }
 
 // Skew is how far the clocks of verifiers may differ from ours.
 func (p Policy) Skew() time.Duration { return min(2*time.Minute, p.Propagation/4) }
 
-// ready returns when every cache that obeys max-age knows a key published at now.
+// Linger is how long a private half is kept after Stop, and a public one after the last token has expired.
+func (p Policy) Linger() time.Duration { return p.Skew() + p.Lead }
+
+// ready returns when every cache that obeys max-age knows a key published at now. Another node may serve the set
+// without it until Lead is over.
 func (p Policy) ready(now time.Time) time.Time {
-	return Latest(now.Add(p.Propagation), p.OldCachesUntil)
+	return Latest(now.Add(max(p.Propagation, 2*p.MaxAge+p.Lead+p.NodeSkew)), p.OldCachesUntil)
 }
 
 // A Ring is the keys of one algorithm that have not stopped signing, in the order in which
@@ -86,8 +94,8 @@ func (r *Ring) removeStopped(now time.Time, p Policy) []Key {
 		if now.Before(k.Stop) {
 			return false
 		}
-		k.Drop = k.Stop.Add(k.MaxLifetime + p.Skew())
-		k.Erase = k.Stop.Add(p.Skew())
+		k.Drop = k.Stop.Add(k.MaxLifetime + p.Linger())
+		k.Erase = k.Stop.Add(p.Linger())
 		stopped = append(stopped, k)
 		return true
 	})
@@ -110,7 +118,7 @@ func (r *Ring) activateSpare(now time.Time, p Policy) {
 	if best < 0 {
 		return
 	}
-	r.activate(best, now)
+	r.activate(best, now, now)
 	k := r.Keys[best]
 	r.Keys = slices.Insert(slices.Delete(r.Keys, best, best+1), 0, k)
 }
@@ -123,7 +131,8 @@ func (r *Ring) publishReserve(now time.Time, p Policy) {
 }
 
 // scheduleSpares determines the Sign time of every spare, which is also the Stop time of the
-// key before it. It changes only instants in the future.
+// key before it. It changes only instants in the future. On a shared store another node may not read a change before
+// Lead is over: so no Sign time is set to an earlier instant than that, and one that is as near is not changed.
 func (r *Ring) scheduleSpares(now time.Time, p Policy) {
 	for i := range r.Keys {
 		if now.Before(r.Keys[i].Stop) {
@@ -133,12 +142,21 @@ func (r *Ring) scheduleSpares(now time.Time, p Policy) {
 			continue
 		}
 		due := r.Keys[i].Ready
+		if r.Keys[i].near(now, p) {
+			due = r.Keys[i].Sign
+		} else if i > 0 {
+			due = Latest(due, r.Keys[i-1].Sign.Add(p.RotateEvery), now.Add(p.Lead))
+		}
 		if i > 0 {
-			due = Latest(due, r.Keys[i-1].Sign.Add(p.RotateEvery), now)
 			r.Keys[i-1].Stop = due
 		}
 		r.Keys[i].Sign = due
 	}
+}
+
+// near reports whether a spare signs so soon that another node may not learn of another Sign time.
+func (k Key) near(now time.Time, p Policy) bool {
+	return k.Stage(now) == Spare && !k.Sign.After(now.Add(p.Lead))
 }
 
 // AfterDowntime accounts for the time from last to now, in which no server served the set.
@@ -151,10 +169,10 @@ func (r Ring) AfterDowntime(last, now time.Time, p Policy) Ring {
 	r = r.Clone()
 	for i := range r.Keys {
 		k := &r.Keys[i]
-		if k.Stage(last) != Spare || k.KID == r.LastSigner {
+		if k.Stage(last) != Spare || k.KID == r.LastSigner || k.near(last, p) {
 			continue
 		}
-		k.Ready = Latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.MaxAge), p.OldCachesUntil)
+		k.Ready = Latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.MaxAge+p.Lead), p.OldCachesUntil)
 		k.Sign = Latest(k.Sign, k.Ready)
 		if i > 0 {
 			r.Keys[i-1].Stop = k.Sign
@@ -163,46 +181,60 @@ func (r Ring) AfterDowntime(last, now time.Time, p Policy) Ring {
 	return r
 }
 
-// Rotate makes the spare sign now. Unless force is set, every cache must know it already.
-func (r Ring) Rotate(now time.Time, p Policy, force bool) (Ring, *NotReadyError) {
+// Rotate makes the spare sign now, or after Lead on a shared store, and returns its kid. Unless force is set, every cache
+// must know it already.
+func (r Ring) Rotate(now time.Time, p Policy, force bool) (after Ring, kid string, notReady *NotReadyError) {
 	r = r.Clone()
 	if force && !r.Has(now, Spare) {
 		r.publishReserve(now, p)
 	}
 	i := r.IndexAt(now, Spare)
 	if i < 0 {
-		return r, &NotReadyError{Alg: r.Alg}
+		return r, "", &NotReadyError{Alg: r.Alg}
+	}
+	if r.Keys[i].near(now, p) {
+		return r, "", &NotReadyError{Alg: r.Alg, At: r.Keys[i].Sign, Decided: true}
 	}
 	if now.Before(r.Keys[i].Ready) && !force {
-		return r, &NotReadyError{Alg: r.Alg, At: r.Keys[i].Ready}
+		return r, "", &NotReadyError{Alg: r.Alg, At: r.Keys[i].Ready}
 	}
-	r.activate(i, now)
-	return r, nil
+	r.activate(i, now, now.Add(p.Lead))
+	return r, r.Keys[i].KID, nil
 }
 
 // Flush makes key i, the reserve, sign now, although no verifier has it. A verifier that fetches the set only for an
 // unknown kid fetches at its first token, and so learns which keys were revoked. Such a verifier may know the spare
 // already, which stays next and keeps its Publish and Ready times.
 //
-// Nothing else breaks the rule that a key is published long before it signs. The reserve is published and signs in
-// one instant, because one process serves a store. If several did, the others would have to publish it first.
-func (r Ring) Flush(i int, now time.Time) Ring {
+// Nothing else breaks the rule that a key is published long before it signs. On a store with one server the reserve is
+// published and signs in one instant. On a shared store it signs after Lead, when every node publishes it. Until then the
+// key that signs goes on, or a spare if that was revoked.
+func (r Ring) Flush(i int, now time.Time, p Policy) Ring {
 	r = r.Clone()
-	k := r.Keys[i]
+	k, at := r.Keys[i], now.Add(p.Lead)
 	k.Publish = now
-	at := slices.IndexFunc(r.Keys, func(k Key) bool { return now.Before(k.Sign) }) // the first that does not sign yet; at most i
-	r.Keys = slices.Insert(slices.Delete(r.Keys, i, i+1), at, k)
-	r.activate(at, now)
+	r.Keys = slices.Delete(r.Keys, i, i+1)
+	if p.Lead > 0 && !r.Has(now, Active) {
+		if r.activateSpare(now, p); !r.Has(now, Active) {
+			at = now // no other key can sign
+		}
+	}
+	i = slices.IndexFunc(r.Keys, func(k Key) bool { return at.Before(k.Sign) }) // the first that does not sign by then
+	if i < 0 {
+		i = len(r.Keys)
+	}
+	r.Keys = slices.Insert(r.Keys, i, k)
+	r.activate(i, now, at)
 	return r
 }
 
-// activate makes key i sign from now on.
-func (r *Ring) activate(i int, now time.Time) {
-	if a := r.IndexAt(now, Active); a >= 0 {
-		r.Keys[a].Stop = now
+// activate makes key i sign from at on, which is now or soon. The key that would sign at that time stops.
+func (r *Ring) activate(i int, now, at time.Time) {
+	if a := r.IndexAt(at, Active); a >= 0 && a != i {
+		r.Keys[a].Stop = at
 	}
-	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = now, now, Never
-	r.MustSignNow = false
+	r.Keys[i].Ready, r.Keys[i].Sign, r.Keys[i].Stop = at, at, Never
+	r.MustSignNow = r.MustSignNow && now.Before(at) && !r.Has(now, Active)
 }
 
 // Revoke removes a key. If it was the active one, advance makes a spare sign at once.
@@ -216,7 +248,7 @@ func (r Ring) Revoke(kid string, now time.Time) Ring {
 	return r
 }
 
-// Insert adds an imported key as the next spare, or as the key that signs now.
+// Insert adds an imported key as the next spare, or as the key that signs now, after Lead on a shared store.
 func (r Ring) Insert(k Key, now time.Time, p Policy, signNow bool) Ring {
 	r = r.Clone()
 	k.Publish, k.Ready, k.Sign = now, p.ready(now), Never
@@ -224,9 +256,12 @@ func (r Ring) Insert(k Key, now time.Time, p Policy, signNow bool) Ring {
 	if a := r.IndexAt(now, Active); a >= 0 {
 		at = a + 1
 	}
+	for at < len(r.Keys) && r.Keys[at].near(now, p) {
+		at++
+	}
 	r.Keys = slices.Insert(r.Keys, at, k)
 	if signNow {
-		r.activate(at, now)
+		r.activate(at, now, now.Add(p.Lead))
 	}
 	return r
 }

@@ -143,17 +143,17 @@ func TestADowntimeDelaysSign(t *testing.T) {
 
 func TestRotateWaitsUntilCachesKnowTheSpare(t *testing.T) {
 	r := newRing(t)
-	_, notReady := r.Rotate(at(0.9), days, false)
+	_, _, notReady := r.Rotate(at(0.9), days, false)
 	if notReady == nil || !notReady.At.Equal(at(1)) {
 		t.Fatalf("too early: %v", notReady)
 	}
-	early, notReady := r.Rotate(at(0.9), days, true)
+	early, _, notReady := r.Rotate(at(0.9), days, true)
 	if notReady != nil {
 		t.Fatalf("force was refused: %v", notReady)
 	}
 	early, _ = early.Advance(at(0.9), days)
 	expect(t, early, at(0.9), "b:active c:spare ")
-	r, notReady = r.Rotate(at(1), days, false)
+	r, _, notReady = r.Rotate(at(1), days, false)
 	if notReady != nil {
 		t.Fatalf("in time: %v", notReady)
 	}
@@ -162,7 +162,7 @@ func TestRotateWaitsUntilCachesKnowTheSpare(t *testing.T) {
 	if len(stopped) != 1 || !r.Keys[1].Sign.Equal(at(721)) {
 		t.Errorf("after the rotation: %+v, stopped %+v", r.Keys, stopped)
 	}
-	if _, notReady = r.Rotate(at(1), days, false); notReady == nil {
+	if _, _, notReady = r.Rotate(at(1), days, false); notReady == nil {
 		t.Error("a second rotation at the same instant was not refused")
 	}
 }
@@ -226,7 +226,7 @@ func TestRandomRingsKeepTheirOrder(t *testing.T) {
 		r, now, next := newRing(t), day0, 0
 		for range 200 {
 			now = now.Add(time.Duration(rnd.Int64N(int64(400 * time.Hour))))
-			r = randomStep(rnd, r, now, &next)
+			r = randomStep(rnd, r, now, days, &next)
 			var stopped []Key
 			r, stopped = r.Advance(now, days)
 			if err := checkRing(r, stopped, now); err != nil {
@@ -239,24 +239,28 @@ func TestRandomRingsKeepTheirOrder(t *testing.T) {
 	}
 }
 
-func randomStep(rnd *rand.Rand, r Ring, now time.Time, next *int) Ring {
+func randomStep(rnd *rand.Rand, r Ring, now time.Time, p Policy, next *int) Ring {
 	fresh := func() Key { *next++; return NewKey(fmt.Sprint("k", *next), keytype.EdDSA, nil, time.Hour) }
-	r, _ = r.Advance(now, days)
+	r, _ = r.Advance(now, p)
 	switch rnd.IntN(7) {
 	case 6:
 		if i := r.IndexAt(now, Reserve); i >= 0 {
-			r = r.Flush(i, now)
+			r = r.Flush(i, now, p)
 		}
 	case 0:
-		r, _ = r.Rotate(now, days, rnd.IntN(2) == 0)
+		r, _, _ = r.Rotate(now, p, rnd.IntN(2) == 0)
 	case 1:
 		if len(r.Keys) > 0 {
 			r = r.Revoke(r.Keys[rnd.IntN(len(r.Keys))].KID, now)
 		}
 	case 2:
-		r = r.AfterDowntime(now.Add(-time.Duration(rnd.Int64N(int64(100*time.Hour)))), now, days)
+		last := now.Add(-time.Duration(rnd.Int64N(int64(100 * time.Hour))))
+		if p.Lead > 0 {
+			last = now // keys that sign soon were decided after it, or have signed
+		}
+		r = r.AfterDowntime(last, now, p)
 	case 3:
-		r = r.Insert(fresh(), now, days, rnd.IntN(2) == 0)
+		r = r.Insert(fresh(), now, p, rnd.IntN(2) == 0)
 	default:
 		if !r.Has(now, Reserve) {
 			r.Keys = append(r.Clone().Keys, fresh())
@@ -318,7 +322,7 @@ func TestAFlushLetsTheReserveSignAndKeepsTheSpareNext(t *testing.T) {
 		}, "c:active "},
 	} {
 		before := tt.before(newRing(t))
-		after := before.Flush(before.IndexAt(at(2), Reserve), at(2))
+		after := before.Flush(before.IndexAt(at(2), Reserve), at(2), days)
 		after, stopped := after.Advance(at(2), days)
 		if got := stages(after, at(2)); got != tt.want {
 			t.Errorf("%s: the ring is %q, want %q", what, got, tt.want)

@@ -19,7 +19,7 @@ func SetBytes(keys ...Key) int {
 
 // RotationsUntilDrop returns how often a ring rotates while a key that has stopped is published.
 func (p Policy) RotationsUntilDrop(lifetime time.Duration) int {
-	return int((lifetime + p.Skew() + p.RotateEvery - 1) / p.RotateEvery)
+	return int((lifetime + p.Linger() + p.RotateEvery - 1) / p.RotateEvery)
 }
 
 // LargestSet returns the size that the published set will have at most, if nothing but scheduled
