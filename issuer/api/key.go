@@ -38,12 +38,13 @@ type RotateKeyRequest struct {
 // A Rotation says what a rotation did.
 type Rotation struct {
 	Alg          string     `json:"alg"`
-	KID          string     `json:"kid"`           // the key that signs now
+	KID          string     `json:"kid"`           // the key that signs, from Sign on
 	Previous     string     `json:"previous"`      // the kid that signed before; "" if none did
-	Sign         *time.Time `json:"sign"`          // when KID began to sign
-	Spare        string     `json:"spare"`         // the kid that is published next; "" while it is being made
+	Sign         *time.Time `json:"sign"`          // when KID begins to sign: at once, or some seconds later if several servers share the store
+	Spare        string     `json:"spare"`         // the kid that is published next; "" while it is being made, and until Sign
 	UnknownUntil *time.Time `json:"unknown_until"` // until then caches may not know KID; null if all do
 	Note         string     `json:"note"`          // what a flush costs; "" without one
+	MissingNodes []string   `json:"missing_nodes"` // ids of servers of the store that have not read the change yet; they sign nothing until they have
 }
 
 // A RevokeKeyRequest asks that a key leaves the key set and never signs again.
@@ -64,7 +65,8 @@ type Revocation struct {
 	Holders      []Holder   `json:"holders"`       // pinned verifiers that may still hold the key
 	Observed     int        `json:"observed"`      // how many other addresses may, of those that fetched the key set lately
 	Warnings     []string   `json:"warnings,omitempty"`
-	Note         string     `json:"note"` // what a flush costs; "" without one
+	Note         string     `json:"note"`          // what a flush costs; "" without one
+	MissingNodes []string   `json:"missing_nodes"` // ids of servers of the store that have not read the change yet; they sign nothing until they have
 }
 
 // An ImportKeyRequest imports a key of another system.

@@ -65,6 +65,7 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation
 	return api.Rotation{
 		Alg: done.Alg, KID: done.KID, Previous: done.Previous, Sign: instant(done.Sign),
 		Spare: done.Spare, UnknownUntil: end(done.UnknownUntil), Note: a.costOf(req.Flush),
+		MissingNodes: append([]string{}, done.Missing...),
 	}, err
 }
 
@@ -81,7 +82,7 @@ func (a *API) revokeKey(r *http.Request, req api.RevokeKeyRequest) (api.Revocati
 	return api.Revocation{
 		KID: done.KID, Alg: done.Alg, Was: string(done.Was), Also: append([]string{}, done.Also...), CachedUntil: end(done.CachedUntil),
 		Successor: done.Successor, UnknownUntil: end(done.UnknownUntil), Warnings: warnings,
-		Holders: holders, Observed: observed, Note: a.costOf(req.Flush),
+		Holders: holders, Observed: observed, Note: a.costOf(req.Flush), MissingNodes: append([]string{}, done.Missing...),
 	}, err
 }
 

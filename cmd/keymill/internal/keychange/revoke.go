@@ -65,7 +65,7 @@ func PrintRevocation(w io.Writer, r api.Revocation) error {
 			return err
 		}
 	}
-	return printNote(w, r.Note)
+	return printEnd(w, r.MissingNodes, r.Note)
 }
 
 // plural is terminal.Count for a noun whose plural ends in "es".

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"keymill/cmd/keymill/internal/adminapi"
@@ -245,7 +246,11 @@ func minutes(d time.Duration) string {
 // PrintRotation writes what a rotation did.
 func PrintRotation(w io.Writer, r api.Rotation) error {
 	t := terminal.NewTable(w)
-	t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
+	if r.Sign != nil && r.Sign.After(time.Now()) {
+		t.Row("signs next:", r.KID, r.Alg+", from "+terminal.FormatTime(r.Sign)+" on every server")
+	} else {
+		t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
+	}
 	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
 	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
 	if err := t.Flush(); err != nil {
@@ -256,11 +261,17 @@ func PrintRotation(w io.Writer, r api.Rotation) error {
 			return err
 		}
 	}
-	return printNote(w, r.Note)
+	return printEnd(w, r.MissingNodes, r.Note)
 }
 
-// printNote writes what a flush costs, if there was one.
-func printNote(w io.Writer, note string) error {
+// printEnd names the servers that do not know of a change yet, and what a flush costs, if there was one.
+func printEnd(w io.Writer, missing []string, note string) error {
+	if len(missing) > 0 {
+		_, err := fmt.Fprintf(w, "not read yet by: %s; they sign nothing until they have read the change\n", terminal.OneLine(strings.Join(missing, ", ")))
+		if err != nil {
+			return err
+		}
+	}
 	if note == "" {
 		return nil
 	}
