@@ -185,7 +185,9 @@ func TestTheLongestTimesOfAllNodesCount(t *testing.T) {
 	inCluster(t, func(t *testing.T, c *cluster) {
 		a := c.start("a")
 		time.Sleep(time.Minute)
-		b := c.start("b", func(cfg *Config) { cfg.MaxAge, cfg.Propagation, cfg.RotateEvery = 4*time.Minute, 20*time.Minute, 2*time.Hour })
+		b := c.start("b", func(cfg *Config) {
+			cfg.MaxAge, cfg.Propagation, cfg.RotateEvery = 4*time.Minute, 20*time.Minute, 2*time.Hour
+		})
 		time.Sleep(testPoll + time.Second)
 		if p := a.policy(); p.MaxAge != 4*time.Minute || p.Propagation != 20*time.Minute || p.RotateEvery != 2*time.Hour {
 			t.Errorf("%+v", p)
