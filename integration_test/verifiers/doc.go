@@ -12,6 +12,7 @@
 //	haproxy/ HAProxy with the files of docs/verify/haproxy.md, as Debian packages it
 //	oauth2-proxy/ oauth2-proxy with the files of docs/verify/oauth2-proxy.md, a Go module of its own
 //	vault/   Vault's auth method jwt with the commands of docs/verify/vault.md and without the server of Vault, a Go module of its own
+//	kubernetes/ the authenticator of the Kubernetes API server with the file of docs/verify/kubernetes.md, a Go module of its own
 //	rabbitmq/ the OAuth 2 plugin of RabbitMQ without the broker, as Debian packages it
 //	(here)   Dovecot with the blocks of docs/verify/dovecot.md, as Debian packages it,
 //	         coreos/go-oidc, MicahParks/keyfunc and lestrrat-go/jwx,

@@ -96,7 +96,12 @@ func issuer(t *testing.T, config, ttl string) (*server.Server, map[string]server
 
 func issuerOf(t *testing.T, algs []string, config, ttl string) (*server.Server, map[string]server.Client) {
 	t.Helper()
-	srv := server.Start(t, server.Options{Config: config})
+	return issuerWith(t, algs, server.Options{Config: config}, ttl)
+}
+
+func issuerWith(t *testing.T, algs []string, o server.Options, ttl string) (*server.Server, map[string]server.Client) {
+	t.Helper()
+	srv := server.Start(t, o)
 	clients := map[string]server.Client{} // algorithm → its client
 	for _, alg := range algs {
 		srv.Run(t, "audience", "add", audienceOf(alg), "--alg", alg, "--ttl", ttl, "--profile", profiles[alg])
