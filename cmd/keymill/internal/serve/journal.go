@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"strconv"
@@ -28,11 +29,18 @@ import (
 const recordTime = 2 * time.Second
 
 // record writes events in one transaction, in their order. A record that cannot be written, for
-// example on a full disk, is logged, and the server goes on: these records decide nothing.
+// example on a full disk, is logged, and the server goes on: these records decide nothing. On a store that several servers share,
+// each has the id of the server.
 func (s *server) record(events ...audit.Event) {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
 	defer cancel()
 	now := s.rings.Now()
+	if id := s.nodes.ID(); id != "" {
+		for i, e := range events {
+			events[i].Detail = maps.Clone(e.Detail)
+			events[i].Detail["node"] = id
+		}
+	}
 	err := s.store.Update(ctx, func(tx storage.Tx) error {
 		for i, e := range events {
 			// Records of the same time have no order among them.

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -25,20 +26,21 @@ func (s *server) openNodes(ctx context.Context) error {
 	}
 	id := s.config.NodeID
 	if id == "" {
-		id = randomNodeID()
+		host, _ := os.Hostname() // the random part is enough
+		id = randomNodeID(host)
 	} else if err := s.checkNodeID(ctx, id); err != nil {
 		return err
 	}
-	s.nodes = nodes.New(nodes.Config{ID: id, Poll: nodePoll, Skew: s.config.Skew(), Log: s.log})
-	s.log.Info("this server shares its store with others", "store", s.config.StorePlace(), "node", id)
+	s.log = slog.New(nodeHandler{s.log.Handler(), id})
+	s.nodes = nodes.New(nodes.Config{ID: id, Poll: nodePoll, Skew: s.config.Skew(), Version: s.version, Log: s.log})
+	s.log.Info("this server shares its store with others", "store", s.config.StorePlace())
 	return nil
 }
 
-// randomNodeID returns the name of the host and a random part. Two servers with one name would take each other for
+// randomNodeID returns the beginning of the host's name and a random part. Two servers with one name would take each other for
 // themselves, and copies of one machine have the same name and the same files. So nothing is kept.
-func randomNodeID() string {
-	const longest = 40
-	host, _ := os.Hostname() // the random part is enough
+func randomNodeID(host string) string {
+	const longest = 23 // so that nodes.CheckID accepts it
 	host, _, _ = strings.Cut(strings.ToLower(host), ".")
 	host = strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
@@ -51,6 +53,30 @@ func randomNodeID() string {
 		return random
 	}
 	return host + "-" + random
+}
+
+// A nodeHandler adds the id of the server to each line, behind the attributes of the line: programs find these where they
+// are without it.
+type nodeHandler struct {
+	slog.Handler
+	id string
+}
+
+// Handle implements slog.Handler.
+func (h nodeHandler) Handle(ctx context.Context, r slog.Record) error {
+	r = r.Clone()
+	r.AddAttrs(slog.String("node", h.id))
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h nodeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return nodeHandler{h.Handler.WithAttrs(attrs), h.id}
+}
+
+// WithGroup implements slog.Handler. No line of the server has groups.
+func (h nodeHandler) WithGroup(name string) slog.Handler {
+	return nodeHandler{h.Handler.WithGroup(name), h.id}
 }
 
 // checkNodeID refuses the name of another server that runs now. After a crash the record of the server itself looks
