@@ -26,11 +26,7 @@ type OlderStoreError struct {
 // Error says by how much the store is older.
 func (e *OlderStoreError) Error() string {
 	if e.By == 0 {
-		text := "the mark of the store does not fit: the store is a copy from before a change of the master key, or the mark is damaged or that of another store"
-		if e.Shared {
-			text += ", or this server was down during a change of the master key; then start another server of the store first"
-		}
-		return text
+		return "the mark of the store does not fit: the store is a copy from before a change of the master key or a restore, or the mark is damaged or that of another store"
 	}
 	text := fmt.Sprintf("the store is older than the one that was served last: its last %s of service are missing", e.By.Round(time.Second))
 	if e.Shared {
@@ -84,14 +80,14 @@ func checkUnserved(tx storage.Reader) error {
 }
 
 // checkAge compares the store with its mark. Each server of a shared store has its own. One that is new to the
-// store, or was down during a change of the master key, has none that fits. It takes the store as it is while another
-// server uses it: that one has compared it with its own mark, and would notice an older one.
+// store has none. It takes the store as it is while another server uses it: that one has compared it with its own mark,
+// and would notice an older one.
 func (r *Rings) checkAge(ctx context.Context) error {
 	if r.cfg.Mark == nil {
 		return nil
 	}
 	marked, err := r.store.ReadMark(r.cfg.Mark)
-	if errors.Is(err, sealed.ErrNoMark) || errors.Is(err, sealed.ErrOtherMark) {
+	if errors.Is(err, sealed.ErrNoMark) {
 		if others, err := r.othersServe(ctx); err != nil || others {
 			return err
 		}
@@ -99,6 +95,9 @@ func (r *Rings) checkAge(ctx context.Context) error {
 	switch {
 	case errors.Is(err, sealed.ErrNoMark):
 		r.age.noMark = r.servedBefore > 0
+		return nil
+	case errors.Is(err, sealed.ErrEarlierMark):
+		r.log.Info("the store was restored, or its master key changed, since this server used it")
 		return nil
 	case errors.Is(err, sealed.ErrOtherMark) && r.servedBefore == 0:
 		return nil // a new store where there was another; it has neither keys nor sessions

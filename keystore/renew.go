@@ -79,7 +79,7 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 		out.Dropped = append(out.Dropped, k.KID)
 		revoke = append(revoke, k)
 	}
-	if err := r.beginLife(ctx, req.Replaced); err != nil {
+	if err := r.unlocked.BeginLife(ctx, req.Replaced, r.wallClock()); err != nil {
 		return out, err
 	}
 	if err := r.revokeAll(ctx, revoke, req.By); err != nil {
@@ -108,11 +108,6 @@ func (r *Rings) Renew(ctx context.Context, req RenewRequest) (Renewal, error) {
 	}
 	err = r.signAgain(ctx, &out)
 	return out, err
-}
-
-// beginLife raises the life of the store, so that servers that still use the one before it end.
-func (r *Rings) beginLife(ctx context.Context, replaced uint64) error {
-	return r.unlocked.File.Update(ctx, func(tx storage.Tx) error { return r.unlocked.BeginLife(tx, replaced, r.wallClock()) })
 }
 
 // Life returns the life of a store. It is 0 until the store is restored, and grows with each restore.

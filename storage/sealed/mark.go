@@ -22,8 +22,10 @@ import (
 // bytes, which are written in turn: a crash while one is written leaves the other. A slot is
 //
 //	magic (16) ‖ served time in nanoseconds (8) ‖ HMAC-SHA256 under the mark key (32)
+//	magic (16) ‖ served time (8) ‖ life (8) ‖ generation (4) ‖ HMAC-SHA256 under the mark key (32)
 //
-// and zeros. The mark key is derived from the data key and the database id. Anyone who can write the
+// and zeros. The second form is that of a store which several servers use or which was restored. A server that was
+// down during a restore, or during a change of the data key, sees in it that its mark is of an earlier time. The mark key is derived from the data key and the database id. Anyone who can write the
 // mark can remove it, or put back an older one together with an older store. Anyone who can read it
 // learns how long the store has been served.
 type Mark struct {
@@ -36,9 +38,11 @@ type Mark struct {
 
 const (
 	markMagic     = "keymill mark v1\n"
+	markMagic2    = "keymill mark v2\n"
 	markSlotBytes = 4096
 	markPayload   = len(markMagic) + 8
-	markSlotUsed  = markPayload + sha256.Size
+	markPayload2  = markPayload + 8 + 4
+	markSlotUsed  = markPayload2 + sha256.Size
 	markBytes     = 2 * markSlotBytes
 )
 
@@ -48,6 +52,10 @@ var ErrNoMark = errors.New("the mark was never written")
 // ErrOtherMark means that a mark was written, and not with a data key of the store: it belongs to another
 // store or is damaged, or the store is a copy from before a change of the data key.
 var ErrOtherMark = errors.New("the mark does not fit the store")
+
+// ErrEarlierMark means that the mark was written before a restore of the store, or before a change of the data key. Only a
+// holder of the master key can make a store that is later than a mark in this sense.
+var ErrEarlierMark = errors.New("the mark is older than a restore of the store or a change of its data key")
 
 // OpenMark opens the file of a mark, without following links. If it is missing, the first WriteMark
 // makes it, so that a start that is refused leaves nothing behind. Its directory must exist.
@@ -129,7 +137,7 @@ func isMark(f *os.File) (bool, error) {
 	switch {
 	case info.Size() > markBytes || info.Size() < markBytes && written:
 		return false, fmt.Errorf("it has %d bytes, a mark has %d; if it is a damaged mark, move it away", info.Size(), markBytes)
-	case written && !bytes.HasPrefix(b, []byte(markMagic)) && !bytes.HasPrefix(b[markSlotBytes:], []byte(markMagic)):
+	case written && !hasMagic(b) && !hasMagic(b[markSlotBytes:]):
 		return false, errors.New("it is no mark; if it is a damaged one, move it away")
 	}
 	return info.Size() == markBytes, nil
@@ -150,30 +158,60 @@ func prepareMark(f *os.File) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// ReadMark returns the served time of the store that the mark remembers, ErrNoMark, or ErrOtherMark.
+// hasMagic reports whether a slot begins as that of a mark.
+func hasMagic(slot []byte) bool {
+	return bytes.HasPrefix(slot, []byte(markMagic)) || bytes.HasPrefix(slot, []byte(markMagic2))
+}
+
+// ReadMark returns the served time of the store that the mark remembers, ErrNoMark, ErrEarlierMark, or ErrOtherMark.
 func (s *Store) ReadMark(m *Mark) (time.Duration, error) {
 	if m.file == nil {
 		return 0, ErrNoMark
 	}
-	served, found, written := time.Duration(0), false, false
+	st := s.state.Load()
+	var best markSlot
+	written, earlier := false, true // of all slots that are written
 	for slot := range int64(2) {
 		b := make([]byte, markSlotUsed)
 		if _, err := m.file.ReadAt(b, slot*markSlotBytes); err != nil && !errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("read mark: %w", durable.WithoutPath(err))
 		}
-		written = written || len(bytes.Trim(b, "\x00")) > 0
-		at, ok := s.state.Load().checkMark(b)
-		if ok && (!found || at > served) {
-			served, found, m.slot = at, true, 1-slot
+		if len(bytes.Trim(b, "\x00")) == 0 {
+			continue
+		}
+		found := st.readSlot(b)
+		written, earlier = true, earlier && found.before(st)
+		if found.fits && (!best.fits || found.after(best)) {
+			best, m.slot = found, 1-slot
 		}
 	}
 	switch {
-	case found:
-		return served, nil
+	case best.fits && best.life == st.life:
+		return best.served, nil
+	case best.fits && best.life < st.life, !best.fits && written && earlier:
+		return 0, ErrEarlierMark
 	case written:
 		return 0, ErrOtherMark
 	}
 	return 0, ErrNoMark
+}
+
+// A markSlot is what one slot of a mark says. Without fits it proves nothing: anyone who can write the mark can have
+// written it, and could as well have removed the mark.
+type markSlot struct {
+	served     time.Duration
+	life       uint64
+	generation uint32 // 0 in the first form
+	fits       bool
+}
+
+func (s markSlot) after(other markSlot) bool {
+	return s.life > other.life || s.life == other.life && s.served > other.served
+}
+
+// before reports whether the slot was written under an earlier data key of this store, and not in a later life.
+func (s markSlot) before(st *state) bool {
+	return s.generation > 0 && s.generation < st.current.generation && s.life <= st.life
 }
 
 // Sum returns the SHA-256 of what a mark holds.
@@ -192,8 +230,15 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 			return fmt.Errorf("make mark %s: %w", m.path, durable.WithoutPath(err))
 		}
 	}
+	st := s.state.Load()
 	b := binary.BigEndian.AppendUint64([]byte(markMagic), uint64(served))
-	b = append(b, s.state.Load().current.markTag(b)...)
+	if s.shared != nil || st.life > 0 {
+		copy(b, markMagic2)
+		b = binary.BigEndian.AppendUint64(b, st.life)
+		b = binary.BigEndian.AppendUint32(b, st.current.generation)
+	}
+	b = append(b, st.current.markTag(b)...)
+	b = append(b, make([]byte, markSlotUsed-len(b))...)
 	if _, err := m.file.WriteAt(b, m.slot*markSlotBytes); err != nil {
 		return fmt.Errorf("write mark %s: %w", m.path, durable.WithoutPath(err))
 	}
@@ -208,7 +253,7 @@ func (s *Store) WriteMark(m *Mark, served time.Duration) error {
 // first: Retagged ends the time in which the mark of the previous data key fits.
 func (s *Store) RenewMark(m *Mark) error {
 	served, err := s.ReadMark(m)
-	if errors.Is(err, ErrNoMark) || errors.Is(err, ErrOtherMark) {
+	if errors.Is(err, ErrNoMark) || errors.Is(err, ErrOtherMark) || errors.Is(err, ErrEarlierMark) {
 		return nil
 	}
 	if err != nil {
@@ -225,14 +270,21 @@ func (m *Mark) Close() error {
 	return m.file.Close()
 }
 
-// checkMark reads one slot.
-func (s *state) checkMark(b []byte) (time.Duration, bool) {
-	if !bytes.HasPrefix(b, []byte(markMagic)) {
-		return 0, false
+// readSlot reads one slot.
+func (s *state) readSlot(b []byte) (slot markSlot) {
+	payload := markPayload
+	if bytes.HasPrefix(b, []byte(markMagic2)) {
+		payload = markPayload2
+		slot.life = binary.BigEndian.Uint64(b[markPayload:])
+		slot.generation = binary.BigEndian.Uint32(b[markPayload+8:])
+	} else if !bytes.HasPrefix(b, []byte(markMagic)) {
+		return slot
 	}
-	fits := hmac.Equal(b[markPayload:], s.current.markTag(b[:markPayload])) ||
-		s.previous != nil && hmac.Equal(b[markPayload:], s.previous.markTag(b[:markPayload]))
-	return time.Duration(binary.BigEndian.Uint64(b[len(markMagic):])), fits
+	slot.served = time.Duration(binary.BigEndian.Uint64(b[len(markMagic):]))
+	sum := b[payload : payload+sha256.Size]
+	slot.fits = hmac.Equal(sum, s.current.markTag(b[:payload])) ||
+		s.previous != nil && hmac.Equal(sum, s.previous.markTag(b[:payload]))
+	return slot
 }
 
 func (t *tagger) markTag(payload []byte) []byte {

@@ -2,6 +2,8 @@ package sealed
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -43,7 +45,7 @@ func TestAMarkRemembersTheLatestTime(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(whole), err)
 	}
 	for slot, want := range []time.Duration{4 * time.Second, 5 * time.Second} {
-		for _, at := range []int{0, len(markMagic), markPayload, markSlotUsed - 1} {
+		for _, at := range []int{0, len(markMagic), markPayload, markPayload + sha256.Size - 1} {
 			torn := append([]byte{}, whole...)
 			torn[slot*markSlotBytes+at] ^= 1
 			if err := os.WriteFile(path, torn, 0o600); err != nil {
@@ -165,4 +167,60 @@ func TestAMarkIsNeverAnotherFile(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "new")); err == nil {
 		t.Error("the target of a dangling link was made")
 	}
+}
+
+// TestAMarkKnowsWhichStoreIsLater: by life and data key. A restore and a change of the data key need the master key, so
+// a store that is later in this sense is none that was put back.
+//
+// I25.
+func TestAMarkKnowsWhichStoreIsLater(t *testing.T) {
+	_, s := onDatabase(t)
+	s.create()
+	node := func(generation uint32, life uint64) *Store {
+		keys := keysOf(generation, life)
+		keys.Previous = nil
+		s.setKeys(keys)
+		return s.join()
+	}
+	for _, tt := range []struct {
+		what        string
+		mark, store *Store
+		want        error
+	}{
+		{"the same", node(2, 5), node(2, 5), nil},
+		{"restored", node(2, 5), node(2, 6), ErrEarlierMark},
+		{"another data key", node(2, 5), node(3, 5), ErrEarlierMark},
+		{"a copy from before a change of the data key", node(3, 5), node(2, 5), ErrOtherMark},
+		{"a copy from before a restore", node(2, 6), node(2, 5), ErrOtherMark},
+		{"a copy from before a restore, and a later data key", node(2, 6), node(3, 5), ErrOtherMark},
+	} {
+		path := filepath.Join(t.TempDir(), "mark")
+		m := mustOpenMark(t, path)
+		for n := range 3 {
+			if err := tt.mark.WriteMark(m, time.Duration(n+1)*time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Close()
+		if at, err := tt.store.ReadMark(mustOpenMark(t, path)); !errors.Is(err, tt.want) || err == nil && at != 3*time.Hour {
+			t.Errorf("%s: %v, %v", tt.what, at, err)
+		}
+	}
+}
+
+// FuzzMark: whatever a mark holds, only what was written under the key of the store is its time.
+func FuzzMark(f *testing.F) {
+	st := must(newStore(nil, keysOf(2, 5))).state.Load()
+	for _, magic := range []string{markMagic, markMagic2} {
+		b := binary.BigEndian.AppendUint64([]byte(magic), 7)
+		b = binary.BigEndian.AppendUint64(b, 5)
+		b = binary.BigEndian.AppendUint32(b, 2)
+		f.Add(append(b, st.current.markTag(b)...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		slot := st.readSlot(append(b, make([]byte, markSlotUsed)...)[:markSlotUsed])
+		if slot.fits && (slot.served != 7 || slot.life != 5 || slot.generation != 2) {
+			t.Errorf("%x fits: %+v", b, slot)
+		}
+	})
 }

@@ -55,6 +55,15 @@ func (e *LifeError) Is(target error) bool { return target == storage.ErrClosed }
 // Generation returns the number of the data key with which the Store writes.
 func (s *Store) Generation() uint32 { return s.state.Load().current.generation }
 
+// Restored tells the Store that its own program has raised the life of the store.
+func (s *Store) Restored(life uint64) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	next := *s.state.Load()
+	next.life = life
+	s.state.Store(&next)
+}
+
 // failure returns why the Store refuses all work, or nil.
 func (s *Store) failure() error {
 	if e := s.ended.Load(); e != nil {

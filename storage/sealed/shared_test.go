@@ -243,7 +243,7 @@ func TestAServerThatCannotReadTheKeysWritesNothing(t *testing.T) {
 	})
 }
 
-func must(v string, err error) string {
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}

@@ -174,11 +174,19 @@ func (u *Unlocked) IsOpenedBy(master MasterKey) bool { return master.secret == u
 
 // BeginLife raises the life of a store that was made of a copy: above that of the copy, above that of the store that it
 // replaces, and to the time in milliseconds, so that two restores of one copy differ.
-func (u *Unlocked) BeginLife(tx storage.Tx, replaced uint64, now time.Time) error {
-	return u.Change(tx, nil, func(k *Keyring) (bool, error) {
-		k.Life = max(k.Life+1, replaced+1, uint64(now.UnixMilli()))
-		return true, nil
+func (u *Unlocked) BeginLife(ctx context.Context, replaced uint64, now time.Time) error {
+	var life uint64
+	err := u.File.Update(ctx, func(tx storage.Tx) error {
+		return u.Change(tx, nil, func(k *Keyring) (bool, error) {
+			k.Life = max(k.Life+1, replaced+1, uint64(now.UnixMilli()))
+			life = k.Life
+			return true, nil
+		})
 	})
+	if err == nil {
+		u.Store.Restored(life)
+	}
+	return err
 }
 
 // explainSchema returns err, unless that is a *storage.SchemaError and meta was changed: the keyring of another

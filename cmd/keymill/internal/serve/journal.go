@@ -106,7 +106,7 @@ func (s *server) recordReload(level string, changed, waiting []string) {
 // recordStop records why the server stops, and chains what waits, so that a copy of the store
 // has it. After a failure of the store nothing can be written.
 func (s *server) recordStop(ctx context.Context, fault error) {
-	if s.file.Status().Failed != nil {
+	if s.store.Status().Failed != nil {
 		return
 	}
 	reason := fault
