@@ -422,6 +422,9 @@ func (r *Rings) keepCertificates(ctx context.Context) error {
 // Algorithms returns the configured algorithms.
 func (r *Rings) Algorithms() []string { return slices.Clone(r.cfg.Algorithms) }
 
+// Poll returns p, how often the servers of a shared store read what the others have written; 0 for a store with one server.
+func (r *Rings) Poll() time.Duration { return r.cfg.Nodes.Poll() }
+
 // Store returns the store with its tags checked. Every package uses this one.
 func (r *Rings) Store() storage.Store { return r.store }
 

@@ -24,6 +24,9 @@ func (r *Registry) Add(ctx context.Context, v api.NewVerifier, by string) (api.V
 	}
 	r.changing.Lock()
 	defer r.changing.Unlock()
+	if err := r.refresh(ctx); err != nil {
+		return api.Verifier{}, err
+	}
 	r.mu.Lock()
 	count, known := len(r.pinned), r.pinned[v.Name] != nil
 	r.mu.Unlock()
@@ -81,6 +84,9 @@ func (r *Registry) secret(tx storage.Tx) (*tagger, error) {
 func (r *Registry) Remove(ctx context.Context, name, by string) error {
 	r.changing.Lock()
 	defer r.changing.Unlock()
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
 	if _, err := r.find(name); err != nil {
 		return err
 	}

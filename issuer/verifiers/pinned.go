@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	writeEvery = time.Minute    // of one verifier, at most
+	writeEvery = time.Minute    // of one verifier, at most; p on a shared store
 	maxUnsaved = 12 * time.Hour // by which the time of a record is out of date
 )
 
@@ -78,10 +78,10 @@ func (p *pinned) waitedUntil(kid string, now moment, maxAge time.Duration) *time
 	return instant(p.last.Add(p.window(maxAge) + down))
 }
 
-// due reports whether its record is to be written.
-func (p *pinned) due(now time.Time, maxAge time.Duration) bool {
+// due reports whether its record is to be written. It is written once in every at most.
+func (p *pinned) due(now time.Time, every, maxAge time.Duration) bool {
 	switch {
-	case p.kids == nil || p.damaged || !p.written.IsZero() && now.Before(p.written.Add(writeEvery)):
+	case p.kids == nil || p.damaged || !p.written.IsZero() && now.Before(p.written.Add(every)):
 		return false
 	case p.changed:
 		return true

@@ -23,7 +23,12 @@ const (
 // yet. It returns an error when the store has failed; after any other error it tries again.
 func (r *Registry) Run(ctx context.Context) error {
 	// A spare is published for at least twice max-age, so a tick sees it before it is to warn of it.
-	tick := time.NewTicker(min(time.Minute, max(time.Second, r.cfg.MaxAge/2)))
+	// On a shared store the others learn within p what was served here.
+	every := min(time.Minute, max(time.Second, r.cfg.MaxAge/2))
+	if p := r.cfg.Keys.Poll(); p > 0 {
+		every = min(every, p)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	fault := ""
 	for {
@@ -38,7 +43,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		now := r.cfg.Keys.Now()
-		err := errors.Join(r.write(ctx, func(p *pinned) bool { return p.due(now, r.cfg.MaxAge) }), r.warn(ctx))
+		err := errors.Join(r.write(ctx, func(p *pinned) bool { return p.due(now, r.writeEvery(), r.cfg.MaxAge) }), r.Refresh(ctx), r.warn(ctx))
 		if storage.Ended(r.cfg.Store, err) {
 			return err
 		}
@@ -97,12 +102,12 @@ func (r *Registry) writePage(ctx context.Context, page []draft) error {
 	err := r.cfg.Store.Update(ctx, func(tx storage.Tx) error {
 		damaged = make([]error, len(page))
 		for n, d := range page {
-			_, err := tx.Get(servedKey(d.of.name))
+			over, err := d.isOver(tx)
 			if errors.Is(err, storage.ErrDamaged) {
 				damaged[n] = err
 				continue
 			}
-			if err == nil || errors.Is(err, storage.ErrNotFound) {
+			if err == nil && !over {
 				err = putJSON(tx, servedKey(d.of.name), d.record)
 			}
 			if err != nil {
@@ -167,7 +172,11 @@ func (r *Registry) warnOf(ctx context.Context, k keystore.KeyInfo, names []strin
 		"alg": k.Alg, "sign": k.Sign.UTC().Truncate(time.Second).Format(time.RFC3339),
 		"count": strconv.Itoa(len(names)), "verifiers": enumerate(names, namesBytes),
 	}
-	err := r.cfg.Outbox.Over(r.cfg.Store).Update(ctx, func(tx storage.Tx) error {
+	done := false
+	err := r.cfg.Outbox.Over(r.cfg.Store).Update(ctx, func(tx storage.Tx) (err error) {
+		if done, err = isWarned(tx, k.Alg, k.KID); done || err != nil {
+			return err
+		}
 		now := r.cfg.Keys.Now()
 		errs := []error{audit.Append(tx, now, audit.Event{Action: "verifier.behind", By: "system", Target: k.KID, Detail: facts})}
 		if !r.noBehind { // otherwise the next process warns again
@@ -183,7 +192,9 @@ func (r *Registry) warnOf(ctx context.Context, k keystore.KeyInfo, names []strin
 	if err != nil {
 		return err
 	}
-	r.warned = warned
+	if r.warned = warned; done {
+		return nil
+	}
 	r.cfg.Log.Warn("pinned verifiers were not served a key that signs soon; they may refuse its tokens until they fetch the key set",
 		"kid", k.KID, "alg", k.Alg, "sign", facts["sign"], "count", len(names), "verifiers", facts["verifiers"])
 	return nil

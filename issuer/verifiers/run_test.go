@@ -92,7 +92,7 @@ func TestAStoredTimeIsHalfADayOldAtMost(t *testing.T) {
 	p.habit.add(maxInterval)
 	for after, want := range map[time.Duration]bool{12*time.Hour - time.Second: false, 12 * time.Hour: true} {
 		p.last = stored.Add(after)
-		if got := p.due(p.last, 5*time.Minute); got != want {
+		if got := p.due(p.last, writeEvery, 5*time.Minute); got != want {
 			t.Errorf("a visit %s after the one that is stored: %t", after, got)
 		}
 	}

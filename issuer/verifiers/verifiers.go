@@ -38,6 +38,10 @@
 // end of the process. While the server runs it is written at most once a minute. A crash loses at most
 // that: a rotation then waits for a verifier that has the spare already, or ends its wait by a quarter earlier.
 //
+// On a shared store each server writes what it served within p and reads what the others wrote, so that a rotation waits for
+// a verifier only if no server has served it the spare. The record with the later time is kept. A removal on one server is
+// known to the others after p.
+//
 // Other times are decision times (keystore.Rings.Now). A record that is damaged counts as missing and is not
 // written again; a verifier without a record served/<name> was never served.
 package verifiers

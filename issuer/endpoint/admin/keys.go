@@ -59,6 +59,9 @@ func (a *API) rotateKey(r *http.Request, req api.RotateKeyRequest) (api.Rotation
 	}
 	rotate := keystore.RotateRequest{Alg: req.Alg, Force: req.Force, Flush: req.Flush}
 	if a.cfg.Verifiers != nil {
+		if err := a.cfg.Verifiers.Refresh(r.Context()); err != nil {
+			return api.Rotation{}, err
+		}
 		rotate.Check = a.cfg.Verifiers.CheckServed
 	}
 	done, err := a.cfg.Keys.Rotate(r.Context(), rotate, Actor(r))
