@@ -28,7 +28,7 @@ func startVault(t *testing.T, s settings, changes ...string) (string, error) {
 	}
 	commands, err := blockOf("vault.md", "text", "vault auth enable",
 		"https://id.example.com", s.issuer, "bound_audiences=vault", "bound_audiences="+s.audience,
-		"bound_subject=billing", "bound_subject=billing-"+strings.ToLower(s.alg), "jwt_supported_algs=EdDSA", "jwt_supported_algs="+s.alg)
+		"bound_subject=reports", "bound_subject=billing-"+strings.ToLower(s.alg), "jwt_supported_algs=EdDSA", "jwt_supported_algs="+s.alg)
 	if err == nil && s.bare {
 		commands, err = replaced(commands, "bound_issuer="+s.issuer, "", "jwt_supported_algs="+s.alg, "", "bound_subject=billing-"+strings.ToLower(s.alg), "")
 	}
@@ -39,7 +39,7 @@ func startVault(t *testing.T, s settings, changes ...string) (string, error) {
 		return "", err
 	}
 	cmd := exec.Command(binary)
-	cmd.Env = append(server.Environment(), "SERVICE_COMMANDS="+commands, "SERVICE_ROLE=billing")
+	cmd.Env = append(server.Environment(), "SERVICE_COMMANDS="+commands, "SERVICE_ROLE=reports")
 	cmd.Stderr = t.Output()
 	return serving(t, cmd)
 }
@@ -49,7 +49,7 @@ func TestWhatTheVaultPageSays(t *testing.T) {
 	t.Parallel()
 	srv, clients := issuer(t, slow, "10m")
 	m := newMints(t, srv, clients)["EdDSA"]
-	other := srv.AddClient(t, "reports", "orders")
+	other := srv.AddClient(t, "ledger", "orders")
 	s := vault().service(t, srv, "EdDSA", 0)
 	s.want(t, 401, token(t, srv, other, "orders"), "another client with the same audience")
 	s.want(t, 200, m.claim(object{"exp": in(-50 * time.Second), "iat": in(-time.Hour)}), "50 s after exp")
@@ -69,7 +69,7 @@ func TestWhatTheVaultPageSays(t *testing.T) {
 		Seconds  float64
 	}
 	if json.Unmarshal([]byte(body), &login) != nil || err != nil || login.Sub != clients["EdDSA"].ID ||
-		login.Seconds != 15*60 || !slices.Equal(login.Policies, []string{"billing"}) {
+		login.Seconds != 15*60 || !slices.Equal(login.Policies, []string{"reports"}) {
 		t.Errorf("a login: %s, %v", body, err)
 	}
 	awaitStage(t, srv, "EdDSA", "reserve")
@@ -88,7 +88,7 @@ func TestVaultWithOtherSettings(t *testing.T) {
 	t.Parallel()
 	srv, clients := issuer(t, slow, "10m")
 	m := newMints(t, srv, clients)["EdDSA"]
-	other := srv.AddClient(t, "reports", "orders")
+	other := srv.AddClient(t, "ledger", "orders")
 	run := func(changes ...string) service {
 		s := vault().prepare(t, "EdDSA")
 		var err error
