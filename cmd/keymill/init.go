@@ -18,7 +18,7 @@ import (
 
 // created is what init prints with --json.
 type created struct {
-	Data       string `json:"data"`
+	Data       string `json:"data"` // the directory, or the URL of a shared store
 	DatabaseID string `json:"database_id"`
 
 	lines string // more lines of the configuration
@@ -66,7 +66,7 @@ refuses every other store and creates none. A store that exists is never changed
 		if err != nil {
 			return err
 		}
-		return printCreated(cmd.OutOrStdout(), created{c.Data, id, lines}, asJSON)
+		return printCreated(cmd.OutOrStdout(), created{c.StorePlace(), id, lines}, asJSON)
 	}
 	return cmd
 }

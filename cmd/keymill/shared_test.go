@@ -250,3 +250,45 @@ func TestAnInterruptedRestoreIsNoStore(t *testing.T) {
 	p.must(nil, "restore", file)
 	p.startShared().login("alice", "correct horse battery")
 }
+
+// TestServersGoOnWhileTheMasterKeyChanges if they have both keys, and one starts with the new key alone.
+func TestServersGoOnWhileTheMasterKeyChanges(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a, b := c.place(), c.place()
+	first := a.startShared("--init")
+	a.withAlice(t)
+	pair := first.login("alice", "correct horse battery")
+	first.signal(syscall.SIGTERM)
+	first.wait(time.Minute)
+	both := testKey("k") + "\n" + testKey("next") + "\n"
+	a.writeKey("master.key", both)
+	b.writeKey("master.key", both)
+	first = a.startShared()
+	second := b.startShared()
+
+	file := a.writeKey("next.key", testKey("next"))
+	checks, code := a.diagnosisWith(append(a.env(), sharedEnv...), "--new-master-key-file", file)
+	if f := checks["new master key"]; code != 0 || !f.OK {
+		t.Fatalf("code %d, %+v", code, checks)
+	}
+	for _, server := range []*child{first, second, first, second} {
+		status, next := server.refresh(pair.Refresh)
+		if status != http.StatusOK {
+			t.Fatalf("%d to a refresh after the change", status)
+		}
+		pair = next
+	}
+	a.must(nil, "audience", "add", "later", "--alg", "EdDSA")
+	b.must(nil, "audience", "show", "later")
+	b.writeKey("master.key", testKey("k"))
+	second.signal(syscall.SIGTERM)
+	second.wait(time.Minute)
+	if _, errs, code := b.runWith(append(b.env(), sharedEnv...), b.serveArgs()...); code != 1 || !strings.Contains(errs, "master key") {
+		t.Errorf("with the old key: code %d, %s", code, errs)
+	}
+	b.writeKey("master.key", testKey("next"))
+	if status, _ := b.startShared().refresh(pair.Refresh); status != http.StatusOK {
+		t.Errorf("%d to a refresh with the new key", status)
+	}
+}

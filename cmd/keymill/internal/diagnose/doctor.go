@@ -29,7 +29,6 @@ import (
 	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/audit"
-	"keymill/storage/bolt"
 	"keymill/storage/sealed"
 )
 
@@ -53,6 +52,8 @@ type Doctor struct {
 	keySource string // where the unit has the master key; "" if a setting names it
 	keyFault  error  // why there is no master key
 	findings  Findings
+
+	serverRuns bool // on this machine, with a shared store
 }
 
 // FindStore sets c.Data to the first of dirs that holds a store. It sets c.Dev if --dev
@@ -113,6 +114,11 @@ func (d *Doctor) examine(ctx context.Context) error {
 	if dir != nil { // else nothing can be written there, and no server can run
 		d.checkAccess(ctx)
 	}
+	return d.changeIfWhole(ctx)
+}
+
+// changeIfWhole changes the master key, if that was asked for and all checks have passed.
+func (d *Doctor) changeIfWhole(ctx context.Context) error {
 	if d.NewMasterKeyFile == "" {
 		return nil
 	}
@@ -375,24 +381,40 @@ func (d *Doctor) changeMasterKey(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	store, err := bolt.Open(d.Config.Path("keymill.db"), bolt.Options{})
+	store, err := openstore.Open(ctx, d.Config, openstore.Options{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	mark, err := sealed.OpenMark(d.Config.MarkPath())
+	mark, err := d.markToRenew()
 	if err != nil {
 		return err
 	}
-	defer mark.Close()
+	if mark != nil {
+		defer mark.Close()
+	}
 	err = keystore.ChangeMasterKey(ctx, store, keystore.MasterKeyChange{
-		Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid()), Mark: mark, Progress: d.showRetag(),
+		Old: d.master, Next: next, By: fmt.Sprintf("uid:%d", os.Getuid()), Mark: mark, Progress: d.showRetag(), Shared: d.Config.IsShared(),
 	})
 	if d.Progress != nil {
 		d.clearProgress()
 	}
-	d.findings.add("new master key", "the store is sealed under it; the old one no longer opens the store", err)
+	text := "the store is sealed under it; the old one no longer opens the store"
+	if d.Config.IsShared() {
+		text += ". Now give every server a file with the new key alone"
+	}
+	d.findings.add("new master key", text, err)
 	return nil
+}
+
+// markToRenew opens the mark that is written with the new data key. A server of a shared store that runs writes its
+// mark itself, and there may be none on this machine.
+func (d *Doctor) markToRenew() (*sealed.Mark, error) {
+	path := d.Config.MarkPath()
+	if d.Config.IsShared() && (missing(path) || d.serverRuns) {
+		return nil, nil
+	}
+	return sealed.OpenMark(path)
 }
 
 // clearProgress removes a line of progress, which has at most 70 characters.

@@ -18,10 +18,6 @@ import (
 // examineShared checks a store in a database, which servers may use at the same time, and the directory of the
 // server on this machine, if there is one.
 func (d *Doctor) examineShared(ctx context.Context) error {
-	if d.NewMasterKeyFile != "" {
-		return terminal.WithHint(errors.New("doctor cannot change the master key of a shared store: the servers, and their marks, would still have the old one"),
-			"leave out --new-master-key-file")
-	}
 	if err := serve.Harden(); err != nil {
 		return err
 	}
@@ -46,12 +42,13 @@ func (d *Doctor) examineShared(ctx context.Context) error {
 	if !missing(d.Config.Data) {
 		d.checkAccess(ctx)
 	}
-	return nil
+	return d.changeIfWhole(ctx)
 }
 
 // askLocalServer asks the server on this machine, if one runs in the directory.
 func (d *Doctor) askLocalServer(ctx context.Context) {
 	s, err := d.AskServer(ctx)
+	d.serverRuns = !errors.Is(err, fs.ErrNotExist) // or has ended without removing its socket
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
