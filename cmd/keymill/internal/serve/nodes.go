@@ -128,6 +128,26 @@ func (s *server) lease(name string) func(context.Context) (bool, error) {
 	return s.nodes.Lease(s.store, name)
 }
 
+// forgetNodes removes the records of servers that were killed long ago, while this one cleans up.
+func (s *server) forgetNodes(ctx context.Context) error {
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		held, err := s.nodes.Hold(ctx, s.store, cleanUpLease)
+		if err == nil && held {
+			err = s.nodes.Forget(ctx, s.store)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Debug("cannot remove the records of servers that are gone", "error", terminal.Plain(err)) // the next time can
+		}
+	}
+}
+
 // releaseLeases gives the jobs of this server to the others, which else take them over after 15 s.
 func (s *server) releaseLeases(ctx context.Context) {
 	if s.nodes == nil || s.store == nil {
@@ -140,4 +160,8 @@ func (s *server) releaseLeases(ctx context.Context) {
 	}
 }
 
-const releaseTime = time.Second
+const (
+	cleanUpLease = "clean-up"
+	forgetEvery  = 10 * time.Minute
+	releaseTime  = time.Second
+)

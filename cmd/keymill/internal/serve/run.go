@@ -88,6 +88,9 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 	if s.webhook != nil {
 		work["webhook"] = s.webhook.Run
 	}
+	if s.nodes != nil {
+		work["nodes"] = s.forgetNodes
+	}
 	if s.tls != nil {
 		work["TLS files"] = s.tls.Run
 	}

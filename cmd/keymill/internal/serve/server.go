@@ -252,6 +252,8 @@ func (s *server) openIssuer(ctx context.Context) (err error) {
 		Outbox:   s.outbox,
 		Admin:    s.remote != nil,
 		Log:      s.log,
+		Node:     s.nodes.ID(),
+		Hold:     s.lease(cleanUpLease),
 		Damaged:  s.damage.add,
 	})
 	return err
