@@ -170,8 +170,14 @@ func TestTwoChangesOfTheMasterKeyLoseNoDataKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.Share()
-		change(old, next) // ends the first change
-		if err := retag(t.Context(), u, MasterKeyChange{}); err != nil {
+		changed := false
+		slow := func(int, string) { // all records are tagged again, and the keyring has both data keys yet
+			if !changed {
+				changed = true
+				change(old, next) // ends the first change
+			}
+		}
+		if err := retag(t.Context(), u, MasterKeyChange{Progress: slow}); err != nil {
 			t.Fatal(err)
 		}
 		r := f.start("b", next, "")

@@ -323,33 +323,79 @@ func TestTwoServersEndAChangeTogether(t *testing.T) {
 		}
 		s.change(keysOf(2, 0))
 		slow, fast := s.join(), s.join()
-		cursor := ""
 		first := true
 		if err := slow.Retag(t.Context(), func(int, string) {
+			if v, err := get(t, s.join(), "family/later"); !first && (v != "1" || err != nil) {
+				t.Errorf("while slow goes on: %q, %v", v, err)
+			}
 			if first { // between two of its transactions
 				first = false
 				if err := fast.Retag(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				s.end(fast, keysOf(2, 0))
+				put(t, fast, "family/later", "1") // after slow has looked
 				s.change(keysOf(3, 0))
 			}
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.base.View(t.Context(), func(r storage.Reader) error {
-			m, err := (&reader{base: r, state: s.join().state.Load(), damage: new(damage)}).readRoot()
-			cursor = m.Retagged
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
 		node := s.join()
-		if v, err := get(t, node, "family/00399"); v != "1" || err != nil {
-			t.Errorf("the last record: %q, %v; the cursor is %q", v, err, cursor)
+		for _, key := range []string{"family/00399", "family/later"} {
+			if v, err := get(t, node, key); v != "1" || err != nil {
+				t.Errorf("%s: %q, %v", key, v, err)
+			}
 		}
 		s.end(node, keysOf(3, 0))
 		s.wantGeneration(keysOf(3, 0))
+	})
+}
+
+// TestTheCursorNeverGoesBack: behind it the last data key forges nothing, also while a slower server tags records again.
+//
+// I26.
+func TestTheCursorNeverGoesBack(t *testing.T) {
+	onShared(t, func(t *testing.T, s *shared) {
+		s.create("ring/EdDSA", "1")
+		writer := s.join()
+		for i := range 4 {
+			var records []string
+			for k := range 50 {
+				records = append(records, fmt.Sprintf("family/%05d", 50*i+k), "1")
+			}
+			put(t, writer, records...)
+		}
+		older := must(get(t, s.base, "family/00199"))
+		s.change(keysOf(2, 0))
+		slow, fast, stop := s.join(), s.join(), errors.New("stop")
+		fastDone := false
+		if err := retagUntil(t, slow, func() error {
+			if fastDone {
+				return stop // after the first of its transactions behind those of fast
+			}
+			fastDone = true
+			return fast.Retag(t.Context(), nil)
+		}); !errors.Is(err, stop) {
+			t.Fatal(err)
+		}
+		put(t, s.base, "family/00199", older)
+		if _, err := get(t, s.join(), "family/00199"); !errors.Is(err, storage.ErrForged) {
+			t.Errorf("behind the cursor: %v", err)
+		}
+	})
+}
+
+// retagUntil runs Retag, and next after each of its transactions until that returns an error.
+func retagUntil(t *testing.T, s *Store, next func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = p.(error)
+		}
+	}()
+	return s.Retag(t.Context(), func(int, string) {
+		if err := next(); err != nil {
+			panic(err)
+		}
 	})
 }
 
