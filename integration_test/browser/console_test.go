@@ -18,7 +18,7 @@ import (
 )
 
 // consolePages are the pages of the console in the order of their links.
-var consolePages = []string{"Overview", "Keys", "Verifiers", "Clients", "Audiences", "Users", "Sessions", "Audit", "Settings"}
+var consolePages = []string{"Overview", "Keys", "Verifiers", "Clients", "Audiences", "Users", "Sessions", "Nodes", "Audit", "Settings"}
 
 // TestTheConsoleInABrowser walks through all pages of keymill console with the keyboard alone, in light and dark, on a
 // narrow screen, and logs in without script. With KEYMILL_SCREENSHOTS=DIR it leaves pictures there.

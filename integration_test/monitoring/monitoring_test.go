@@ -41,7 +41,7 @@ func TestAlertsFire(t *testing.T) {
 	rules := p.rules(t)
 	exported := scrape(t, metrics)
 	t.Run("none without a reason", func(t *testing.T) {
-		for _, alert := range []string{"KeymillDown", "KeymillReplay", "KeymillKeyLate", "KeymillRotationFrozen", "KeymillRestarts", "KeymillLogLinesDropped"} {
+		for _, alert := range []string{"KeymillDown", "KeymillReplay", "KeymillKeyLate", "KeymillRotationFrozen", "KeymillRestarts", "KeymillLogLinesDropped", "KeymillStoreAway", "KeymillNodeMissing", "KeymillClockWrong"} {
 			if labels := p.firing(alert); labels != nil {
 				t.Errorf("%s fires: %v", alert, labels)
 			}

@@ -41,7 +41,11 @@ func (s *site) overview(r *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: s.facts(r, status), Rotation: rotation}
+	nodes, err := s.nodeFacts(r)
+	if err != nil {
+		return nil, err
+	}
+	b := overviewBody{Ready: status.Ready, Issues: status.Issues, Facts: append(s.facts(r, status), nodes...), Rotation: rotation}
 	b.Plot, b.Activity = svg(plot.SVG(activity)), activityTable(activity, r.now)
 	for i, issue := range b.Issues {
 		b.Issues[i] = whole(issue)

@@ -22,7 +22,7 @@ import (
 func paths(text string) []string {
 	r := &request{}
 	return []string{
-		"", "keys", "verifiers", "clients", "audiences", "users", "audit", "settings",
+		"", "keys", "verifiers", "clients", "audiences", "users", "nodes", "audit", "settings",
 		r.to("client", "id", text), r.to("user", "user", text), r.to("sessions", "user", text, "client", text),
 		r.to("audit", "user", text, "client", text, "action", text, "since", "2h", "live", "1"),
 		r.to("audit", "since", text), r.to("audit", "before", text), r.to("clients", "after", text),
@@ -59,10 +59,14 @@ func (a admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"verifier":           api.Verifier{Name: text, Last: &now, Missing: list},
 		"verifiers/observed": []api.ObservedVerifier{{Address: text, Through: text, Agent: text, First: now, Last: now, Missing: list}},
 		"sessions":           api.SessionPage{Sessions: []api.Session{session, live}, More: true, Next: text},
-		"settings":           []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
-		"activity":           []api.ActivityMinute{{Begin: now, Tokens: 5, Refusals: 1}},
-		"session/why":        api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
-		"audit":              api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
+		"nodes": api.Nodes{Shared: true, Node: text, Leases: []api.Lease{{Name: text, Node: text, Until: now}}, Nodes: []api.Node{
+			{ID: text, Host: text, Version: text, Live: true, Started: now, Beat: now, ClockOffset: text, Keys: 1, Algorithms: list},
+			{ID: text + "0", ClockOffset: "45s", Started: now, Beat: now}, {ID: text + "1", Started: now, Beat: now},
+		}},
+		"settings":    []api.Setting{{Name: text, Value: text, Source: text}, {Name: text, Source: text}},
+		"activity":    []api.ActivityMinute{{Begin: now, Tokens: 5, Refusals: 1}},
+		"session/why": api.Explanation{State: text, Why: text, Generation: new(uint32), Session: &session},
+		"audit":       api.AuditRecords{Records: records, Next: "1", More: true, Last: 2},
 	}
 	if r.URL.Path == "/admin/v1/verifier" && r.URL.Query().Get("name") == "fresh" {
 		w.WriteHeader(http.StatusNotFound)
@@ -160,6 +164,12 @@ func TestAPageIsSmall(t *testing.T) {
 				p.Records = append(p.Records, audit.Record{Seq: uint64(i + 1), Time: now, Action: "session.login", By: "client:web", Target: "user:0123456789abcdef", Detail: map[string]string{"session": "01234567890123456789012345", "from": "192.0.2.1", "client": "web"}})
 			}
 			answer = p
+		case "nodes":
+			p := api.Nodes{Shared: true, Node: "node-0"}
+			for i := range 20 {
+				p.Nodes = append(p.Nodes, api.Node{ID: fmt.Sprintf("node-%d", i), Host: "web-1.example.com", Version: "1.2.3", Live: true, Started: now, Beat: now, ClockOffset: "100ms", Keys: 17, Generation: 1})
+			}
+			answer = p
 		case "sessions":
 			p := api.SessionPage{Next: "x"}
 			for i := range 50 {
@@ -186,7 +196,7 @@ func TestAPageIsSmall(t *testing.T) {
 	for _, file := range []string{"console.css", "console.js", "icon.svg"} {
 		files += v.send("GET", "/static/"+file, "").Body.Len()
 	}
-	for _, path := range []string{"", "keys", "verifiers", "clients", "audiences", "users", "sessions", "audit", "settings"} {
+	for _, path := range []string{"", "keys", "verifiers", "clients", "audiences", "users", "sessions", "nodes", "audit", "settings"} {
 		w := v.send("GET", base+path, "")
 		if size := w.Body.Len() + files; w.Code != 200 || size >= 60_000 {
 			t.Errorf("%s: %d, %d bytes", path, w.Code, size)

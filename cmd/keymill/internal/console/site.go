@@ -59,6 +59,7 @@ func newSite(address string, server *adminapi.Client) *site {
 		"sessions":     {http.MethodGet, s.sessions},
 		"sessions/why": {http.MethodPost, s.why},
 		"verifiers":    {http.MethodGet, s.verifiers},
+		"nodes":        {http.MethodGet, s.nodes},
 		"audit":        {http.MethodGet, s.audit},
 		"settings":     {http.MethodGet, s.settings},
 		"do":           {http.MethodPost, s.do},

@@ -40,7 +40,7 @@ type link struct{ Path, Text string }
 // navigation lists the pages in the order of their links.
 var navigation = []link{
 	{"", "Overview"}, {"keys", "Keys"}, {"verifiers", "Verifiers"}, {"clients", "Clients"}, {"audiences", "Audiences"},
-	{"users", "Users"}, {"sessions", "Sessions"}, {"audit", "Audit"}, {"settings", "Settings"},
+	{"users", "Users"}, {"sessions", "Sessions"}, {"nodes", "Nodes"}, {"audit", "Audit"}, {"settings", "Settings"},
 }
 
 // Current reports whether a link of the navigation is the page itself, or a page of its kind.
