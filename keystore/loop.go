@@ -81,7 +81,7 @@ func (r *Rings) tick(ctx context.Context) error {
 	if err == nil && r.clockFault() == nil {
 		err = r.maintain(ctx)
 	}
-	if r.RevokedFault() != nil {
+	if r.RevokedFault() != nil || r.othersChanged() {
 		r.writeRevoked(ctx)
 	}
 	// The clock record and the mark go on while keys cannot be read: what they count is served time.

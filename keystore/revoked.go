@@ -46,6 +46,23 @@ func (r *Rings) writeRevoked(ctx context.Context) {
 	r.revokedFault.Store(&err)
 }
 
+// A listing is what the file of revoked keys was written from.
+type listing struct {
+	manifest   uint64 // version, which grows with each revocation and with each end of all sessions
+	generation uint32 // of the data key, under which the file is
+}
+
+// othersChanged reports whether another server of the store may have revoked a key, ended all sessions or changed the data key
+// since the file was written: each server has a file of its own. The caller holds mu.
+func (r *Rings) othersChanged() bool {
+	now := listing{r.seen.version, r.store.Generation()}
+	if r.cfg.Nodes == nil || now == r.listedFrom {
+		return false
+	}
+	r.listedFrom = now
+	return true
+}
+
 // RevokedFault returns why the file of revoked keys does not have what was revoked, or nil.
 func (r *Rings) RevokedFault() error {
 	if err := r.revokedFault.Load(); err != nil {

@@ -85,6 +85,7 @@ type Rings struct {
 	certificates *cert.Book            // of published keys; mu guards it
 	fault        atomic.Pointer[error] // damage that stopped the last maintenance, or nil
 	listed       time.Time             // of the last file of revoked keys; mu owns it
+	listedFrom   listing               // what was known when that file was written because of another server; mu owns it
 	revokedFault atomic.Pointer[error] // why the file of revoked keys could not be written, or nil
 
 	snapshot    atomic.Pointer[snapshot]

@@ -337,3 +337,58 @@ func TestAServerWhoseMarkIsAheadSaysSo(t *testing.T) {
 		}
 	})
 }
+
+// TestEveryServerListsWhatAnyOfThemRevoked: the file of each machine is enough for a restore, also after a change of the
+// master key.
+//
+// I14.
+func TestEveryServerListsWhatAnyOfThemRevoked(t *testing.T) {
+	onFleet(t, func(t *testing.T, f *fleet) {
+		old, next, both := bothKeys(t)
+		if err := ChangeMasterKey(t.Context(), f.store, MasterKeyChange{Old: f.master, Next: old, Shared: true}); err != nil {
+			t.Fatal(err)
+		}
+		a, b := f.start("a", both, ""), f.start("b", both, "")
+		b.cfg.RevokedFile = filepath.Join(t.TempDir(), "revoked")
+		wait := func() {
+			t.Helper()
+			time.Sleep(6 * time.Second)
+			for _, r := range []*Rings{a, b} {
+				if err := r.tick(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		wait()
+		kid := stage(t, a, Active)
+		if _, err := a.Revoke(t.Context(), RevokeRequest{KID: kid}, "test"); err != nil {
+			t.Fatal(err)
+		}
+		wait()
+		if err := b.CheckRevoked(t.Context(), b.cfg.RevokedFile); err != nil {
+			t.Errorf("after a revocation by another server: %v", err)
+		}
+		if err := ChangeMasterKey(t.Context(), f.store, MasterKeyChange{Old: old, Next: next, Shared: true}); err != nil {
+			t.Fatal(err)
+		}
+		wait()
+		if err := b.CheckRevoked(t.Context(), b.cfg.RevokedFile); err != nil {
+			t.Errorf("after a change of the master key: %v", err)
+		}
+		written := fileText(t, b.cfg.RevokedFile)
+		wait()
+		if fileText(t, b.cfg.RevokedFile) != written {
+			t.Error("the file is written again although nothing changed")
+		}
+	})
+}
+
+// fileText returns what a file holds.
+func fileText(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
