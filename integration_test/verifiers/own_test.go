@@ -3,6 +3,7 @@ package verifiers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"net/http"
 	"testing"
@@ -29,14 +30,15 @@ func ownLibraries() []library {
 
 // newVerifier returns a verifier as a service uses it. Its cache of verified tokens is on, because
 // the cache must not accept a token whose key has left the set.
-func newVerifier(t *testing.T, s settings) (*jwks.Verifier, error) {
+func newVerifier(t *testing.T, s settings, types ...string) (*jwks.Verifier, error) {
 	keys, err := jwks.NewRemote(jwks.RemoteConfig{Issuer: s.issuer})
 	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(keys.Close)
+	types = append(types, "", "") // the type and the old one
 	return jwks.NewVerifier(jwks.VerifierConfig{
-		Issuer: s.issuer, Audience: s.audience, Algorithms: []string{s.alg}, Keys: keys, Cache: 1000,
+		Issuer: s.issuer, Audience: s.audience, Algorithms: []string{s.alg}, Keys: keys, Cache: 1000, Type: types[0], OldType: types[1],
 	})
 }
 
@@ -99,5 +101,38 @@ func (b bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusUnauthorized)
 	default:
 		http.Error(w, "gRPC: "+status.Convert(err).String(), http.StatusBadGateway)
+	}
+}
+
+// TestTheTypeOfAnAudienceIsFollowed: a verifier that expects the type JWT accepts no other, and one with an old type accepts both
+// while the issuer changes it.
+func TestTheTypeOfAnAudienceIsFollowed(t *testing.T) {
+	t.Parallel()
+	srv, clients := issuer(t, slow, "10m")
+	before := token(t, srv, clients["EdDSA"], "orders")
+	srv.Run(t, "audience", "set", "orders", "--type", jwks.TypeJWT)
+	m := newMints(t, srv, clients)["EdDSA"]
+	if m.header["typ"] != jwks.TypeJWT {
+		t.Fatalf("the type is %v", m.header["typ"])
+	}
+	for _, tt := range []struct {
+		types []string
+		taken []bool // genuine, before, no typ, typ refresh+jwt
+	}{
+		{nil, []bool{false, true, false, false}},
+		{[]string{jwks.TypeJWT}, []bool{true, false, false, false}},
+		{[]string{jwks.TypeJWT, jwks.TypeAccessToken}, []bool{true, true, false, false}},
+		{[]string{jwks.TypeAccessToken, jwks.TypeJWT}, []bool{true, true, false, false}},
+	} {
+		v, err := newVerifier(t, settings{issuer: srv.Issuer, audience: "orders", alg: "EdDSA"}, tt.types...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, raw := range []string{m.genuine, before, m.head(object{"typ": nil}), m.head(object{"typ": "refresh+jwt"})} {
+			_, err := v.Verify(t.Context(), raw)
+			if (err == nil) != tt.taken[i] || err != nil && !errors.Is(err, jwks.ErrType) {
+				t.Errorf("%v: token %d: %v", tt.types, i, err)
+			}
+		}
 	}
 }
