@@ -160,7 +160,7 @@ func TestAServerOutlivesAnOutageOfItsDatabase(t *testing.T) {
 	}
 }
 
-// TestAPasswordInAFileIsUsed, and nothing prints it.
+// TestAPasswordInAFileIsUsed by a server, and by doctor, also if only the unit of systemd names the file.
 func TestAPasswordInAFileIsUsed(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -173,8 +173,11 @@ func TestAPasswordInAFileIsUsed(t *testing.T) {
 	}
 	env := append(append(p.env(), sharedEnv[1:]...), "KEYMILL_STORE_PASSWORD_FILE="+file)
 	p.startWith(env, p.serveArgs("--init")...)
-	if checks, code := p.diagnosisWith(env); code != 0 {
-		t.Errorf("code %d: %+v", code, checks)
+	unit := append(p.unit("LoadCredential=keymill-store-password:"+file+"\nEnvironment=KEYMILL_MASTER_KEY_FILE="+filepath.Join(p.dir, "master.key")), sharedEnv[1:]...)
+	for place, env := range map[string][]string{"file": env, "unit": append(unit, "KEYMILL_STORE="+c.url)} {
+		if checks, code := p.diagnosisWith(env); code != 0 {
+			t.Errorf("%s: code %d: %+v", place, code, checks)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func clientSecretPlaces(file string) secretPlaces {
 }
 
 func storePasswordPlaces(file string) secretPlaces {
-	return secretPlaces{"password of the store", file, "keymill-store-password", "KEYMILL_STORE_PASSWORD"}
+	return secretPlaces{"password of the store", file, StorePasswordCredential, "KEYMILL_STORE_PASSWORD"}
 }
 
 // secretVariables lists the variables that hold secrets.

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
+	"os"
 	"strings"
 	"time"
 
@@ -11,6 +12,9 @@ import (
 	"keymill/storage/nodes"
 	"keymill/storage/postgres"
 )
+
+// StorePasswordCredential is the credential of systemd with the password of a shared store.
+const StorePasswordCredential = "keymill-store-password"
 
 const storePasswordSetting = "store.password_file"
 
@@ -72,6 +76,14 @@ func (c *Config) checkSharedKeys() error {
 
 // Skew returns by how much the clocks of the servers of a shared store may differ, as package keystore counts.
 func (c *Config) Skew() time.Duration { return min(2*time.Minute, c.Propagation/4) }
+
+// HasStorePassword reports whether a setting, a credential or a variable has the password of the store.
+func (c *Config) HasStorePassword() bool {
+	if c.storePassword != nil {
+		return *c.storePassword != nil
+	}
+	return c.StorePasswordFile != "" || os.Getenv("KEYMILL_STORE_PASSWORD") != "" || storePasswordPlaces("").staysReadable()
+}
 
 // StorePassword finds the password of the role, and returns a function that reads it for each new connection. So a
 // file with another password needs no restart. The function is nil if there is no password.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/datadir"
 	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/serve"
@@ -27,6 +29,7 @@ func (d *Doctor) examineShared(ctx context.Context) error {
 	}
 	d.checkTLS()
 	d.readKey()
+	d.findStorePassword()
 	store, err := openstore.OpenReadOnly(ctx, d.Config)
 	if !d.findings.add("store", "opens: the database is durable, its locks lock, and the role has its rights", err) {
 		return nil
@@ -57,6 +60,26 @@ func (d *Doctor) askLocalServer(ctx context.Context) {
 		d.findings.add("server", "", errors.New("the one in "+d.Config.Data+" is not ready: "+strings.Join(s.Issues, "; ")))
 	default:
 		d.findings.add("server", fmt.Sprintf("the one in %s is ready, version %s, serves %s", d.Config.Data, s.Version, s.Issuer), nil)
+	}
+}
+
+// findStorePassword looks in the unit of systemd for the password of the store, if no setting says where it is.
+func (d *Doctor) findStorePassword() {
+	if d.Config.HasStorePassword() {
+		return
+	}
+	u, err := readUnit(unitDirs())
+	if err != nil {
+		return // the server may need none
+	}
+	loaded := u.credentials[config.StorePasswordCredential]
+	switch path := u.environment["KEYMILL_STORE_PASSWORD_FILE"]; {
+	case path != "":
+		d.Config.StorePasswordFile = filepath.Join("/", path)
+	case loaded.path != "" && !loaded.encrypted && filepath.IsAbs(loaded.path):
+		d.Config.StorePasswordFile = loaded.path
+	case loaded.path != "" && !loaded.encrypted:
+		d.Config.StorePasswordFile = findInStores(loaded.path)
 	}
 }
 
