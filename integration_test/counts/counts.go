@@ -23,7 +23,8 @@ type row struct{ ci, full int }
 
 // table maps the name of a count to its value in each tier.
 var table = map[string]row{
-	"simulated-days": {40, 365}, // keystore: length of the simulated year
+	"simulated-days":      {40, 365}, // keystore: length of the simulated year
+	"simulated-node-days": {19, 365}, // keystore: length of the simulated year of three servers
 
 	"verifier-days": {40, 365}, // issuer/verifiers: length of the simulated year
 
