@@ -132,6 +132,7 @@ var allowedImports = map[string][]string{
 	"storage/durable":               {},
 	"storage/sealed":                {"storage", "storage/durable"},
 	"storage/audit":                 {"storage"},
+	"storage/moved":                 {"storage"},
 	"storage/nodes":                 {"storage"},
 	"storage/storagetest":           {"storage"},
 	"storage/optimistic":            {"storage"},

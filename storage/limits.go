@@ -37,6 +37,10 @@ func InManifest(key string) bool {
 	return key == ManifestKey || strings.HasPrefix(key, ManifestKey+"/")
 }
 
+// MovedKey is the key of the record of package moved. It is read by each Update of a server, so it does not count in
+// the limits of the caller.
+const MovedKey = "moved"
+
 // CheckKey returns ErrLimit unless key is 1 to MaxKeyBytes bytes of printable ASCII.
 // A store calls it for the keys of a View; an Overlay calls it for those of an Update.
 func CheckKey(key string) error {

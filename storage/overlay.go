@@ -27,6 +27,7 @@ type Overlay struct {
 	states    []keyState // in the order in which keys were first touched; a linear search of so few beats a map
 	bytes     int        // touched so far
 	manifest  int        // how many of states are of the manifest
+	uncounted int        // 1 if one of states is that of MovedKey
 	wrote     bool
 	unlimited bool                // it holds the writes of many Updates
 	err       error               // the limit that was exceeded
@@ -263,11 +264,13 @@ func (o *Overlay) stateOf(key string) (*keyState, error) {
 	}
 	switch {
 	case o.unlimited:
+	case key == MovedKey:
+		o.uncounted = 1
 	case InManifest(key) || key == keyringKey:
 		if o.manifest++; o.manifest > MaxManifestKeys {
 			return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys of the manifest", ErrLimit, MaxManifestKeys))
 		}
-	case len(o.states)-o.manifest == MaxUpdateKeys:
+	case len(o.states)-o.manifest-o.uncounted == MaxUpdateKeys:
 		return nil, o.fail(fmt.Errorf("%w: the transaction touches more than %d keys", ErrLimit, MaxUpdateKeys))
 	default:
 		if err := o.addBytes(len(key)); err != nil {
@@ -300,7 +303,7 @@ func (o *Overlay) countValue(k *keyState, value []byte) error {
 // countedBytes leaves out what package sealed may have added. A value that no Put accepts was put below
 // the store. It is passed on, so that package sealed can name it.
 func countedBytes(key string, value []byte) int {
-	if InManifest(key) || key == keyringKey {
+	if key == MovedKey || InManifest(key) || key == keyringKey {
 		return 0
 	}
 	return max(0, min(len(value), MaxStoredBytes)-MaxTagBytes)

@@ -46,6 +46,7 @@
 //	keyring                  keystore   the data key, the hash of meta, and the life of the store, sealed under the
 //	                                    master key. A restore raises the life; a store without one was never restored
 //	manifest manifest/<page> sealed     which records administrators have written
+//	moved                    moved      that the store is being moved to another place, or was moved
 //	clock                    keystore   the latest decision time, and other clocks
 //	issuer                   serve      the issuer with which the store was last served
 //	ring/<alg>               keystore   keys that have not stopped signing
@@ -78,7 +79,7 @@
 //
 // # Tags
 //
-// Package sealed adds a tag to every record except meta and keyring, and checks it on every
+// Package sealed adds a tag to every record except meta, keyring and moved, and checks it on every
 // read. It stands between a store and the packages that use it, so neither knows about tags.
 // The limits below are those of its callers; a store allows MaxTagBytes more for each value.
 //

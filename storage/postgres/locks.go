@@ -4,13 +4,18 @@ import (
 	"hash/fnv"
 	"slices"
 
+	"keymill/storage"
 	"keymill/storage/optimistic"
 )
 
 // The numbers of locks are part of commit_v1: all nodes must take the same lock for a key.
 const (
 	keyLocks = 1024 // numbered from 1; lock 0 is shared by every commit
-	maxLocks = 512  // of one commit besides lock 0, so that a few commits at a time fit into the lock table of a small server
+
+	// movedLock is that of storage.MovedKey, which every commit of a server reads. With a number that it shared with
+	// other keys, a commit that writes one of these would wait for all commits.
+	movedLock = keyLocks + 1
+	maxLocks  = 512 // of one commit besides lock 0, so that a few commits at a time fit into the lock table of a small server
 )
 
 // locksOf returns the locks of a batch as commit_v1 takes them: alone means lock 0 alone and no other,
@@ -48,6 +53,9 @@ func locksOf(b *optimistic.Batch) (alone bool, locks []int32) {
 }
 
 func lockOf(key string) int32 {
+	if key == storage.MovedKey {
+		return movedLock
+	}
 	h := fnv.New32a()
 	h.Write([]byte(key))
 	return int32(h.Sum32()%keyLocks) + 1

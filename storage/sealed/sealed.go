@@ -265,8 +265,11 @@ func (s *Store) Close() error { return s.base.Close() }
 // order and at most 1,000 of a kind. The kind of a record is its key up to the first slash.
 func (s *Store) Damaged() []*storage.DamageError { return s.damage.list() }
 
-// untagged reports whether a record has no tag because keystore binds it in another way.
-func untagged(key string) bool { return key == "meta" || key == keyringKey }
+// untagged reports whether a record has no tag: keystore binds it in another way, or a migration without the master key
+// writes it, below a Store.
+func untagged(key string) bool {
+	return key == "meta" || key == keyringKey || key == storage.MovedKey
+}
 
 // A reader checks and removes tags.
 type reader struct {
