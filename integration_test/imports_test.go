@@ -49,6 +49,7 @@ var allowedImports = map[string][]string{
 	"cmd/keymill/internal/verifierlist":          {"cmd/keymill/internal/terminal", "issuer/api"},
 	"cmd/keymill/internal/backupfile":            {"*"},
 	"cmd/keymill/internal/restore":               {"*"},
+	"cmd/keymill/internal/migrate":               {"*"},
 	"cmd/keymill/internal/django":                {"cmd/keymill/internal/terminal", "issuer/api", "issuer/refusal"},
 	"cmd/keymill/internal/namedfile":             {"cmd/keymill/internal/terminal"},
 	"cmd/keymill/internal/manual":                {"cmd/keymill/internal/terminal"},

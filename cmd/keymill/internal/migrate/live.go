@@ -1,0 +1,82 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strings"
+
+	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/issuer/api"
+	"keymill/storage"
+	"keymill/storage/backup"
+	"keymill/storage/moved"
+)
+
+// A live source is the store of a running server, which is asked over its admin socket.
+type live struct{ server *adminapi.Client }
+
+func (l live) ask(ctx context.Context, q api.MigrationRequest) (api.Migration, error) {
+	answer, _, err := adminapi.Ask[api.Migration](ctx, l.server, http.MethodPost, "migration", q)
+	return answer, err
+}
+
+// look implements source.
+func (l live) look(ctx context.Context) (facts, error) {
+	a, err := l.ask(ctx, api.MigrationRequest{Step: "look"})
+	f := facts{Meta: storage.Meta{DatabaseID: a.Database, Schema: a.Schema, Created: a.Created, Dev: a.Trial}, Bytes: a.Bytes}
+	if a.State != "" {
+		f.Record = &moved.Record{State: moved.State(a.State), Run: a.Run, From: a.From, To: a.To, Database: a.Database, Beat: a.Beat}
+		if a.Since != nil {
+			f.Record.Time = *a.Since
+		}
+	}
+	return f, err
+}
+
+// step implements source.
+func (l live) step(ctx context.Context, q moved.Request) error {
+	r := q.Record
+	_, err := l.ask(ctx, api.MigrationRequest{Step: q.Step, Run: r.Run, From: r.From, To: r.To, Over: q.Over})
+	var refused *adminapi.Error
+	if errors.As(err, &refused) && refused.Code == "lost" {
+		return fmt.Errorf("%w: %w", moved.ErrLost, err)
+	}
+	return err
+}
+
+// records implements source. The stream is a copy as keymill backup gets it, of a store that does not change.
+func (l live) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		body, err := l.server.Stream(ctx, "migration/records")
+		if err != nil {
+			yield(storage.Entry{}, err)
+			return
+		}
+		defer body.Close()
+		r, err := backup.NewReader(body)
+		for err == nil {
+			var w storage.Write
+			w, err = r.Next()
+			if err == nil && !yield(storage.Entry{Key: w.Key, Value: w.Value}, nil) {
+				return
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			// Their names are not in the copy. So they are passed on as one that is counted and left out.
+			for n := range r.Trailer().LeftOut {
+				if !yield(storage.Entry{Key: strings.Repeat("\x7f", n+1)}, nil) {
+					return
+				}
+			}
+			return
+		}
+		yield(storage.Entry{}, fmt.Errorf("the server ended the copy: %w", err))
+	}
+}
+
+// Close implements source.
+func (live) Close() error { return nil }

@@ -1,0 +1,9 @@
+package migrate
+
+import (
+	"testing"
+
+	"keymill/storage/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }

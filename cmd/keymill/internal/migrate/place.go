@@ -1,0 +1,209 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"keymill/cmd/keymill/internal/datadir"
+	"keymill/cmd/keymill/internal/namedfile"
+	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage"
+	"keymill/storage/bolt"
+	"keymill/storage/moved"
+)
+
+// A place is a store without its tags that this process has open.
+type place interface {
+	storage.Store
+	// records returns all records in key order.
+	records(ctx context.Context) iter.Seq2[storage.Entry, error]
+	// load makes the writes that next returns, in key order, until io.EOF. written is told how many are durable.
+	load(ctx context.Context, next func() (storage.Write, error), written func(writes int)) error
+}
+
+// A file is the store in a data directory that no server has.
+type file struct {
+	*bolt.Store
+	dir *datadir.Dir
+}
+
+// openFile locks a data directory and opens its store. With create it makes the directory and an empty store if they are
+// missing.
+func openFile(path string, create bool) (*file, error) {
+	name := filepath.Join(path, storeName)
+	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) && !create {
+		return nil, terminal.WithHint(fmt.Errorf("%w at %s", errNoStore, path), "name the data directory of the server, or mount its volume")
+	}
+	if err := datadir.Check(path); err != nil {
+		return nil, err
+	}
+	dir, err := datadir.Open(path, create)
+	if err != nil {
+		return nil, err
+	}
+	store, err := bolt.Open(name, bolt.Options{})
+	if err == nil && create {
+		err = datadir.OwnLike(name, path)
+	}
+	if err != nil {
+		dir.Undo()
+		return nil, namedfile.Denied(namedfile.Need{Path: name, Use: namedfile.ToWrite}, err)
+	}
+	return &file{store, dir}, nil
+}
+
+// Close closes the store and unlocks the directory.
+func (f *file) Close() error {
+	defer f.dir.Undo() // the lock file, if there was none; a store keeps the directory
+	return f.Store.Close()
+}
+
+// recordsPerView bounds the time of one View.
+const recordsPerView = 1000
+
+// records implements place.
+func (f *file) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		for start, more := "", true; more; {
+			var page []storage.Entry
+			err := f.View(ctx, func(r storage.Reader) error {
+				page, more = nil, false
+				for e, err := range r.Scan(start, "") {
+					if err != nil {
+						return err
+					}
+					if page = append(page, e); len(page) == recordsPerView {
+						start, more = storage.After(e.Key), true
+						break
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(storage.Entry{}, err)
+				return
+			}
+			for _, e := range page {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Bounds of load: of one Update, and of how many share a commit.
+const (
+	loadKeys     = storage.MaxUpdateKeys
+	loadBytes    = storage.MaxUpdateBytes / 2
+	loadParallel = 64
+)
+
+// load implements place. Updates that run at the same time share a commit.
+func (f *file) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
+	for ended := false; !ended; {
+		var group sync.WaitGroup
+		var failed [loadParallel]error
+		var unread error // of next
+		count := 0
+		for n := 0; n < loadParallel && !ended; n++ {
+			var batch []storage.Write
+			batch, unread = batchOf(next)
+			ended = unread != nil
+			count += len(batch)
+			group.Go(func() { failed[n] = f.write(ctx, batch) })
+		}
+		group.Wait()
+		if ended && !errors.Is(unread, io.EOF) {
+			return unread
+		}
+		if err := errors.Join(failed[:]...); err != nil {
+			return err
+		}
+		written(count)
+	}
+	return nil
+}
+
+// batchOf returns the writes of one Update, and the error that ended them.
+func batchOf(next func() (storage.Write, error)) (batch []storage.Write, err error) {
+	for size := 0; len(batch) < loadKeys && size < loadBytes; {
+		w, err := next()
+		if err != nil {
+			return batch, err
+		}
+		batch = append(batch, w)
+		size += len(w.Key) + len(w.Value)
+	}
+	return batch, nil
+}
+
+func (f *file) write(ctx context.Context, batch []storage.Write) error {
+	return f.Update(ctx, func(tx storage.Tx) error {
+		for _, w := range batch {
+			var err error
+			if w.Deleted {
+				err = tx.Delete(w.Key)
+			} else {
+				err = tx.Put(w.Key, w.Value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A source is the store that is moved. This process or a server has it open.
+type source interface {
+	// look returns what the store is, and the record of its migration.
+	look(ctx context.Context) (facts, error)
+	// step takes a step of a migration, see moved.Do.
+	step(ctx context.Context, q moved.Request) error
+	// records returns all records in key order. None is written from the step "begin" on.
+	records(ctx context.Context) iter.Seq2[storage.Entry, error]
+	Close() error
+}
+
+// facts are what a migration has to know of a source.
+type facts struct {
+	Meta   storage.Meta
+	Bytes  int64         // about; for the progress
+	Record *moved.Record // nil if it has none
+}
+
+// An opened source is a place of this process.
+type opened struct{ place }
+
+func (o opened) look(ctx context.Context) (facts, error) { return lookAt(ctx, o.place) }
+
+func (o opened) step(ctx context.Context, q moved.Request) error {
+	_, err := moved.Do(ctx, o.place, q)
+	return err
+}
+
+func lookAt(ctx context.Context, s storage.Store) (f facts, err error) {
+	err = s.View(ctx, func(r storage.Reader) (err error) {
+		if f.Record, err = moved.Read(r); err != nil {
+			return err
+		}
+		f.Meta, err = storage.ReadMeta(r)
+		return err
+	})
+	f.Bytes = s.Status().Bytes
+	return f, err
+}
+
+// isFull reports whether an error says that a disk is full.
+func isFull(err error) bool {
+	return errors.Is(err, storage.ErrNoSpace) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
