@@ -117,7 +117,7 @@ func either(one, other error) error {
 }
 
 // copyRecords writes to the target what differs. It returns how many records it wrote or removed.
-func copyRecords(ctx context.Context, from source, to place, t *tally, report func()) (written int, err error) {
+func copyRecords(ctx context.Context, from *source, to *place, t *tally, report func()) (written int, err error) {
 	next, stop := iter.Pull2(differences(watched(wanted(from.records(ctx), t), report), present(to.records(ctx))))
 	defer stop()
 	err = to.load(ctx, func() (storage.Write, error) {
@@ -131,7 +131,7 @@ func copyRecords(ctx context.Context, from source, to place, t *tally, report fu
 }
 
 // compare reads both stores, and returns an error unless the target has every record of the source and no other.
-func compare(ctx context.Context, from source, to place, t *tally, report func()) error {
+func compare(ctx context.Context, from *source, to *place, t *tally, report func()) error {
 	for w, err := range differences(watched(wanted(from.records(ctx), t), report), present(to.records(ctx))) {
 		if err != nil {
 			return err

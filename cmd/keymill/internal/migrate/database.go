@@ -12,13 +12,10 @@ import (
 )
 
 // A database is a store in PostgreSQL. Servers can use it.
-type database struct {
-	*optimistic.Store
-	engine *postgres.Engine
-}
+type database struct{ engine *postgres.Engine }
 
 // openDatabase opens a database. With create it makes the tables if there are none.
-func openDatabase(ctx context.Context, url string, password func() (string, error), create bool) (*database, error) {
+func openDatabase(ctx context.Context, url string, password func() (string, error), create bool) (*place, error) {
 	engine, err := postgres.OpenEngine(ctx, postgres.Config{URL: url, Password: password, Create: create})
 	if errors.Is(err, postgres.ErrNoTables) {
 		return nil, terminal.WithHint(err, "the URL names another database than the servers use")
@@ -27,14 +24,15 @@ func openDatabase(ctx context.Context, url string, password func() (string, erro
 		return nil, err
 	}
 	// Only few records are read twice: that of the migration.
-	return &database{optimistic.New(engine, optimistic.Options{CacheBytes: 1 << 20}), engine}, nil
+	d := database{engine}
+	return &place{optimistic.New(engine, optimistic.Options{CacheBytes: 1 << 20}), d.records, d.load, nil}, nil
 }
 
 // recordsPerQuery bounds the memory of one answer to 64 MiB, and mostly to 100 kB.
 const recordsPerQuery = 1000
 
-// records implements place. Each page is a request of its own, because a migration can outlive a connection.
-func (d *database) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
+// records is that of a place. Each page is a request of its own, because a migration can outlive a connection.
+func (d database) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
 		for start := ""; ; {
 			page, err := d.engine.Scan(ctx, start, "", recordsPerQuery)
@@ -55,7 +53,7 @@ func (d *database) records(ctx context.Context) iter.Seq2[storage.Entry, error] 
 	}
 }
 
-// load implements place.
-func (d *database) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
+// load is that of a place.
+func (d database) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
 	return d.engine.Load(ctx, next, func(writes int, _ string) { written(writes) })
 }

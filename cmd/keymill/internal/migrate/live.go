@@ -19,12 +19,18 @@ import (
 // A live source is the store of a running server, which is asked over its admin socket.
 type live struct{ server *adminapi.Client }
 
+// liveSource returns the source that a server has open.
+func liveSource(server *adminapi.Client) *source {
+	l := live{server}
+	return &source{look: l.look, step: l.step, records: l.records, close: func() error { return nil }}
+}
+
 func (l live) ask(ctx context.Context, q api.MigrationRequest) (api.Migration, error) {
 	answer, _, err := adminapi.Ask[api.Migration](ctx, l.server, http.MethodPost, "migration", q)
 	return answer, err
 }
 
-// look implements source.
+// look is that of a source.
 func (l live) look(ctx context.Context) (facts, error) {
 	a, err := l.ask(ctx, api.MigrationRequest{Step: "look"})
 	f := facts{Meta: storage.Meta{DatabaseID: a.Database, Schema: a.Schema, Created: a.Created, Dev: a.Trial}, Bytes: a.Bytes}
@@ -37,7 +43,7 @@ func (l live) look(ctx context.Context) (facts, error) {
 	return f, err
 }
 
-// step implements source.
+// step is that of a source.
 func (l live) step(ctx context.Context, q moved.Request) error {
 	r := q.Record
 	_, err := l.ask(ctx, api.MigrationRequest{Step: q.Step, Run: r.Run, From: r.From, To: r.To, Over: q.Over})
@@ -48,7 +54,7 @@ func (l live) step(ctx context.Context, q moved.Request) error {
 	return err
 }
 
-// records implements source. The stream is a copy as keymill backup gets it, of a store that does not change.
+// records is that of a source. The stream is a copy as keymill backup gets it, of a store that does not change.
 func (l live) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
 		body, err := l.server.Stream(ctx, "migration/records")
@@ -77,6 +83,3 @@ func (l live) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
 		yield(storage.Entry{}, fmt.Errorf("the server ended the copy: %w", err))
 	}
 }
-
-// Close implements source.
-func (live) Close() error { return nil }

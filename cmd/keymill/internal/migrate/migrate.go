@@ -58,8 +58,8 @@ type Result struct {
 type migration struct {
 	Options
 	fromAddr, toAddr address
-	from             source
-	to               place
+	from             *source
+	to               *place
 	facts            facts
 	record           moved.Record // of this run
 	result           Result
@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := m.openSource(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { m.from.Close() }()
+	defer func() { m.from.close() }()
 	if o.Abort {
 		return m.abort(ctx)
 	}
@@ -133,7 +133,7 @@ func (m *migration) openSource(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		m.from, m.result.Served = opened{d}, true
+		m.from, m.result.Served = sourceOf(d), true
 	} else if err := m.openSourceDir(ctx); err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func (m *migration) openSource(ctx context.Context) (err error) {
 		err = nil // it is removed
 	}
 	if err != nil {
-		m.from.Close()
+		m.from.close()
 	}
 	return err
 }
@@ -156,7 +156,7 @@ func (m *migration) openSourceDir(ctx context.Context) error {
 	f, err := openFile(m.fromAddr.dir, false)
 	var inUse *datadir.InUseError
 	if err == nil {
-		m.from = opened{f}
+		m.from = sourceOf(f)
 		return nil
 	}
 	if !errors.As(err, &inUse) {
@@ -166,12 +166,12 @@ func (m *migration) openSourceDir(ctx context.Context) error {
 	if dialErr != nil {
 		return terminal.WithHint(err, "it is no server that can be asked: %v", terminal.Plain(dialErr))
 	}
-	m.from, m.result.Served = live{server}, true
+	m.from, m.result.Served = liveSource(server), true
 	return nil
 }
 
 // open opens a database.
-func (m *migration) open(ctx context.Context, url string, create bool) (*database, error) {
+func (m *migration) open(ctx context.Context, url string, create bool) (*place, error) {
 	password, err := m.Password(url)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func newDir(t *testing.T, records int) (dir string, all map[string]string) {
 	dir = t.TempDir()
 	s, err := bolt.Open(filepath.Join(dir, storeName), bolt.Options{})
 	must(t, err)
-	f := &file{Store: s}
+	f := file{s}
 	must(t, s.Update(t.Context(), func(tx storage.Tx) error {
 		return storage.PutMeta(tx, storage.NewMeta(time.Now(), false))
 	}))
@@ -60,7 +60,7 @@ func read(t *testing.T, address string) map[string]string {
 	return all
 }
 
-func openAt(t *testing.T, address string) place {
+func openAt(t *testing.T, address string) *place {
 	t.Helper()
 	if strings.Contains(address, "://") {
 		d, err := openDatabase(t.Context(), address, nil, true)

@@ -21,23 +21,31 @@ import (
 )
 
 // A place is a store without its tags that this process has open.
-type place interface {
+type place struct {
 	storage.Store
 	// records returns all records in key order.
-	records(ctx context.Context) iter.Seq2[storage.Entry, error]
+	records func(ctx context.Context) iter.Seq2[storage.Entry, error]
 	// load makes the writes that next returns, in key order, until io.EOF. written is told how many are durable.
-	load(ctx context.Context, next func() (storage.Write, error), written func(writes int)) error
+	load func(ctx context.Context, next func() (storage.Write, error), written func(writes int)) error
+
+	unlock func() // what only this process has; may be nil
+}
+
+// Close closes the store, and lets others have it.
+func (p *place) Close() error {
+	err := p.Store.Close()
+	if p.unlock != nil {
+		p.unlock()
+	}
+	return err
 }
 
 // A file is the store in a data directory that no server has.
-type file struct {
-	*bolt.Store
-	dir *datadir.Dir
-}
+type file struct{ *bolt.Store }
 
 // openFile locks a data directory and opens its store. With create it makes the directory and an empty store if they are
 // missing.
-func openFile(path string, create bool) (*file, error) {
+func openFile(path string, create bool) (*place, error) {
 	name := filepath.Join(path, storeName)
 	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) && !create {
 		return nil, terminal.WithHint(fmt.Errorf("%w at %s", errNoStore, path), "name the data directory of the server, or mount its volume")
@@ -57,20 +65,15 @@ func openFile(path string, create bool) (*file, error) {
 		dir.Undo()
 		return nil, namedfile.Denied(namedfile.Need{Path: name, Use: namedfile.ToWrite}, err)
 	}
-	return &file{store, dir}, nil
-}
-
-// Close closes the store and unlocks the directory.
-func (f *file) Close() error {
-	defer f.dir.Undo() // the lock file, if there was none; a store keeps the directory
-	return f.Store.Close()
+	f := file{store}
+	return &place{store, f.records, f.load, dir.Undo}, nil // a store keeps the directory; the lock file goes, if there was none
 }
 
 // recordsPerView bounds the time of one View.
 const recordsPerView = 1000
 
-// records implements place.
-func (f *file) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
+// records is that of a place.
+func (f file) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
 		for start, more := "", true; more; {
 			var page []storage.Entry
@@ -107,8 +110,8 @@ const (
 	loadParallel = 64
 )
 
-// load implements place. Updates that run at the same time share a commit.
-func (f *file) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
+// load is that of a place. Updates that run at the same time share a commit.
+func (f file) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
 	for ended := false; !ended; {
 		var group sync.WaitGroup
 		var failed [loadParallel]error
@@ -146,7 +149,7 @@ func batchOf(next func() (storage.Write, error)) (batch []storage.Write, err err
 	return batch, nil
 }
 
-func (f *file) write(ctx context.Context, batch []storage.Write) error {
+func (f file) write(ctx context.Context, batch []storage.Write) error {
 	return f.Update(ctx, func(tx storage.Tx) error {
 		for _, w := range batch {
 			var err error
@@ -164,14 +167,14 @@ func (f *file) write(ctx context.Context, batch []storage.Write) error {
 }
 
 // A source is the store that is moved. This process or a server has it open.
-type source interface {
+type source struct {
 	// look returns what the store is, and the record of its migration.
-	look(ctx context.Context) (facts, error)
+	look func(ctx context.Context) (facts, error)
 	// step takes a step of a migration, see moved.Do.
-	step(ctx context.Context, q moved.Request) error
+	step func(ctx context.Context, q moved.Request) error
 	// records returns all records in key order. None is written from the step "begin" on.
-	records(ctx context.Context) iter.Seq2[storage.Entry, error]
-	Close() error
+	records func(ctx context.Context) iter.Seq2[storage.Entry, error]
+	close   func() error
 }
 
 // facts are what a migration has to know of a source.
@@ -181,14 +184,17 @@ type facts struct {
 	Record *moved.Record // nil if it has none
 }
 
-// An opened source is a place of this process.
-type opened struct{ place }
-
-func (o opened) look(ctx context.Context) (facts, error) { return lookAt(ctx, o.place) }
-
-func (o opened) step(ctx context.Context, q moved.Request) error {
-	_, err := moved.Do(ctx, o.place, q)
-	return err
+// sourceOf returns a source that this process has open.
+func sourceOf(p *place) *source {
+	return &source{
+		look: func(ctx context.Context) (facts, error) { return lookAt(ctx, p) },
+		step: func(ctx context.Context, q moved.Request) error {
+			_, err := moved.Do(ctx, p, q)
+			return err
+		},
+		records: p.records,
+		close:   p.Close,
+	}
 }
 
 func lookAt(ctx context.Context, s storage.Store) (f facts, err error) {
