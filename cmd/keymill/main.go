@@ -28,6 +28,7 @@ import (
 	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/console"
 	"keymill/cmd/keymill/internal/manual"
+	"keymill/cmd/keymill/internal/migrate"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -68,7 +69,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), nodeCommand(), auditCommand(),
-		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), doctorCommand(), healthcheckCommand(), compactCommand(),
+		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), migrate.Command(addFileFlags, untilSignal), doctorCommand(), healthcheckCommand(), compactCommand(),
 		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	completion.Add(root, dial)

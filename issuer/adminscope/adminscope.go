@@ -59,12 +59,13 @@ const (
 	SessionsWrite  Scope = "sessions:write"
 	AppliedRead    Scope = "applied:read"
 	AppliedWrite   Scope = "applied:write"
+	StoreMigrate   Scope = "store:migrate"
 	SettingsRead   Scope = "settings:read" // apart from status:read: a program that watches needs no paths and no networks
 )
 
 // SocketOnly reports whether the routes of a scope are served on the socket only, so that no token can
 // have it.
-func (s Scope) SocketOnly() bool { return s == KeysImport }
+func (s Scope) SocketOnly() bool { return s == KeysImport || s == StoreMigrate }
 
 // Names returns the scopes that a token can have, sorted.
 func Names() []string {
@@ -102,7 +103,7 @@ func Check(before, c api.NewClient) error {
 		switch {
 		case IsOf(before) && slices.Contains(before.Scopes, s):
 		case Scope(s).SocketOnly():
-			return refusal.New("invalid_request", "no client can have the scope %s: keys are imported on the server's machine only", s)
+			return refusal.New("invalid_request", "no client can have the scope %s: keys are imported, and stores are moved, on the server's machine only", s)
 		case !slices.Contains(Names(), s):
 			return refusal.New("invalid_request", "scope '%.100s' is not a scope of audience %s; choose from %s", refusal.Quoted(s), Audience, strings.Join(Names(), ", "))
 		}

@@ -15,6 +15,8 @@
 //	/admin/v1/openapi.json       GET     –                      the OpenAPI document
 //	/admin/v1/audit              GET     –                      AuditRecords
 //	/admin/v1/backup             POST    –                      a copy of the store, see package backup
+//	/admin/v1/migration          POST    MigrationRequest       Migration
+//	/admin/v1/migration/records  POST    –                      a copy of the store, see package backup
 //	/admin/v1/keys               GET     –                      []Key
 //	/admin/v1/keys/published     GET     –                      []PublishedKey
 //	/admin/v1/keys/rotate        POST    RotateKeyRequest       Rotation

@@ -119,6 +119,8 @@ type Config struct {
 	CommitSince func() time.Time                                        // when the store's commit under way began, zero if there is none; may be nil
 	StoreBytes  func() int64                                            // size of the store
 	Backup      func(ctx context.Context, w io.Writer, by string) error // for the admin API, see admin.Config
+	Migrate     func(ctx context.Context, q api.MigrationRequest, by string) (api.Migration, error)
+	Records     func(ctx context.Context, w io.Writer) error
 	Version     string
 	Settings    func() []api.Setting // that the server uses, for the admin API; may be nil
 
@@ -244,6 +246,7 @@ func (s *Server) adminRoutes(rt *router) {
 		Issues: s.checks.Issues, Warnings: s.cfg.Warnings, Changed: s.cfg.Changed,
 		StoreBytes: s.cfg.StoreBytes, Version: s.cfg.Version, Settings: s.cfg.Settings, Activity: s.activity.Minutes, Log: s.cfg.Log,
 		LoginsOf: s.loginsOf, Backup: s.cfg.Backup, Nodes: s.cfg.ListNodes,
+		Migrate: s.cfg.Migrate, Records: s.cfg.Records,
 	})
 	for _, route := range handlers.Routes() {
 		h := func(w http.ResponseWriter, r *http.Request) error { return handlers.Serve(route, w, r) }

@@ -26,6 +26,8 @@
 //	SHA-256 of all before it          32 bytes
 //	HMAC-SHA256 of that sum           32 bytes
 //
+// The record of package moved, which a store has while it is moved to another place, is not in a copy.
+//
 // Values are copied as they are stored, with their tags and seals: a copy reveals what the store file
 // reveals, and no one without the master key can change a record in it. The MAC under a key of the store
 // shows that the copy is whole, and that its header and trailer are genuine. The checksum shows damage

@@ -43,9 +43,11 @@ func (t *tail) add(writes []storage.Write) {
 	}
 	before := len(t.buf)
 	for _, w := range writes {
-		t.buf = appendWrite(t.buf, w)
+		if w.Key != storage.MovedKey {
+			t.buf = appendWrite(t.buf, w)
+			t.count++
+		}
 	}
-	t.count += len(writes)
 	t.bytes += int64(len(t.buf) - before)
 	if t.bytes > t.max {
 		t.fail(fmt.Errorf("more than %d MB were changed before all records were read: the reader of the backup is too slow", t.max>>20))

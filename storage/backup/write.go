@@ -87,6 +87,8 @@ func WriteSnapshot(ctx context.Context, w io.Writer, snapshot Snapshot, o Option
 			switch {
 			case err != nil:
 				return err
+			case entry.Key == storage.MovedKey:
+				continue
 			case isForeign(entry):
 				trailer.LeftOut++
 				continue
@@ -124,9 +126,11 @@ func copyRecords(ctx context.Context, e *encoder, s storage.Store, t *tail, trai
 					return err
 				}
 				size += len(entry.Key) + len(entry.Value)
-				if isForeign(entry) {
+				switch {
+				case entry.Key == storage.MovedKey: // the copy is not the store that is moved
+				case isForeign(entry):
 					leftOut++
-				} else {
+				default:
 					page = append(page, entry)
 				}
 				if len(page)+leftOut == pageRecords || size >= pageBytes {

@@ -48,7 +48,12 @@ type Config struct {
 	// Backup writes a copy of the store to w, for the administrator by. If it returns an error after it
 	// has written something, the copy is not whole.
 	Backup func(ctx context.Context, w io.Writer, by string) error
-	Log    *slog.Logger
+
+	// Migrate takes one step of a migration of the store, for the administrator by.
+	Migrate func(ctx context.Context, q api.MigrationRequest, by string) (api.Migration, error)
+	// Records writes the records of a store that is being moved to w. Its errors are those of Backup.
+	Records func(ctx context.Context, w io.Writer) error
+	Log     *slog.Logger
 }
 
 // An API has the handlers.
@@ -79,6 +84,8 @@ func (a *API) routes() []Route {
 		{get, "/admin/v1/openapi.json", ok, statusRead, "Show this document", bare(a.openAPI)},
 		{get, "/admin/v1/audit", ok, auditRead, "Read the audit log", selected(a.audit, auditParameters()...)},
 		{post, "/admin/v1/backup", ok, backupRead, "Copy the store", bare(a.backup)},
+		{post, "/admin/v1/migration", ok, storeMigrate, "Take a step of a migration of the store", withBody(a.migrate).refuses("in_use", "socket_only")},
+		{post, "/admin/v1/migration/records", ok, storeMigrate, "Read the records of a store that is being moved", bare(a.migrationRecords).refuses("in_use", "socket_only")},
 
 		{get, "/admin/v1/keys", ok, keysRead, "List the signing keys", bare(a.listKeys)},
 		{get, "/admin/v1/keys/published", ok, keysRead, "List the public keys of the key set", bare(a.publishedKeys)},

@@ -72,7 +72,7 @@ func tableName(t reflect.Type) string {
 
 // TestRoutesAreComplete: a route without a scope would be open to every token.
 func TestRoutesAreComplete(t *testing.T) {
-	scopes := regexp.MustCompile(`^(keys:(read|rotate|revoke|import)|(applied|audiences|clients|users|sessions|verifiers):(read|write)|(audit|status|settings|backup):read)$`)
+	scopes := regexp.MustCompile(`^(keys:(read|rotate|revoke|import)|(applied|audiences|clients|users|sessions|verifiers):(read|write)|(audit|status|settings|backup):read|store:migrate)$`)
 	seen := map[string]bool{}
 	for _, r := range New(Config{}).routes() {
 		name := r.Method + " " + r.Path
@@ -80,7 +80,7 @@ func TestRoutesAreComplete(t *testing.T) {
 			t.Errorf("%s is there twice", name)
 		}
 		seen[name] = true
-		if !scopes.MatchString(string(r.Scope)) || r.Scope.SocketOnly() != (r.Path == "/admin/v1/keys/import") {
+		if !scopes.MatchString(string(r.Scope)) || r.Scope.SocketOnly() != (r.Path == "/admin/v1/keys/import" || strings.HasPrefix(r.Path, "/admin/v1/migration")) {
 			t.Errorf("%s has scope %q, only for the socket: %v", name, r.Scope, r.Scope.SocketOnly())
 		}
 		if reads := strings.HasSuffix(string(r.Scope), ":read"); reads != (r.Method == "GET") && r.Path != "/admin/v1/backup" && r.Path != "/admin/v1/session/why" {

@@ -27,4 +27,5 @@ const (
 	appliedRead    = adminscope.AppliedRead
 	appliedWrite   = adminscope.AppliedWrite
 	settingsRead   = adminscope.SettingsRead
+	storeMigrate   = adminscope.StoreMigrate
 )

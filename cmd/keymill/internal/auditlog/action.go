@@ -19,7 +19,7 @@ func actions() map[string]string {
 		"client":    "add set enable disable rotate_secret revoke_sessions remove",
 		"audience":  "add set remove",
 		"key":       "mint publish sign stop drop erase rotate revoke import renew",
-		"store":     "accept_older backup create mark_missing restore",
+		"store":     "accept_older backup create mark_missing migrate restore",
 		"issuer":    "change",
 		"apply":     "mark forget",
 		"masterkey": "change",

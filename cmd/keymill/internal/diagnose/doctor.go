@@ -191,6 +191,7 @@ func (d *Doctor) checkStore(ctx context.Context, file *openstore.Store) {
 
 // checkContent checks the records of a store whose pages are whole.
 func (d *Doctor) checkContent(ctx context.Context) {
+	d.checkMigration(ctx)
 	meta, err := serve.Identify(ctx, d.store, d.Config)
 	if d.findings.add("identity", fmt.Sprintf("database %s, created %s", meta.DatabaseID, terminal.FormatTime(&meta.Created)), d.explainIdentity(ctx, err)) {
 		if !d.isCopy || !d.noKey() {

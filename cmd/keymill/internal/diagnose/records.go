@@ -92,7 +92,7 @@ func eachRecord(ctx context.Context, s storage.Store, start, end string, begin f
 // checkRecord lets the package that writes a record check it.
 func checkRecord(key string, value []byte) error {
 	switch kind, _, _ := strings.Cut(key, "/"); kind {
-	case "meta", "keyring", "manifest", "clock", "ring", "retired", "private", "certificate", "tombstone":
+	case "meta", "keyring", "moved", "manifest", "clock", "ring", "retired", "private", "certificate", "tombstone":
 		return nil
 	case "issuer":
 		return serve.CheckRecord(key, value)

@@ -1,11 +1,13 @@
 package migrate
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
 )
 
@@ -48,3 +50,14 @@ func parseAddress(flag, text string) (address, error) {
 // String returns the address as the records of a migration have it. It has no password: package postgres refuses a URL
 // with one before anything is written.
 func (a address) String() string { return a.dir + a.url }
+
+// passwordOf returns where the passwords of databases come from: a file, or the places of the settings.
+func passwordOf(c *config.Config, file string) func(url string) (func() (string, error), error) {
+	return func(url string) (func() (string, error), error) {
+		of := *c // with the password that was found for the other database
+		of.Store, of.StorePasswordFile = url, cmp.Or(file, c.StorePasswordFile)
+		password, err := of.StorePassword()
+		*c = of
+		return password, err
+	}
+}

@@ -48,7 +48,7 @@ func (l live) step(ctx context.Context, q moved.Request) error {
 	r := q.Record
 	_, err := l.ask(ctx, api.MigrationRequest{Step: q.Step, Run: r.Run, From: r.From, To: r.To, Over: q.Over})
 	var refused *adminapi.Error
-	if errors.As(err, &refused) && refused.Code == "lost" {
+	if errors.As(err, &refused) && refused.Code == "in_use" && (q.Step == "renew" || q.Step == "finish") {
 		return fmt.Errorf("%w: %w", moved.ErrLost, err)
 	}
 	return err

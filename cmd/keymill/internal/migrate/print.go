@@ -49,6 +49,15 @@ func (r *Result) Print(w io.Writer) error {
 	return err
 }
 
+// printSQL prints the SQL that makes the tables of a database.
+func printSQL(w io.Writer, o Options) error {
+	if o.From+o.To != "" || o.Abort || o.DryRun {
+		return terminal.Usage("--print prints SQL and moves nothing; leave out the other flags")
+	}
+	_, err := io.WriteString(w, postgres.Schema())
+	return err
+}
+
 // isMissing reports whether a target is not there yet.
 func isMissing(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, postgres.ErrNoTables) || errors.Is(err, errNoStore)
@@ -60,5 +69,5 @@ var errNoStore = errors.New("there is no store")
 // isConflict reports whether a server refused a step because of another migration.
 func isConflict(err error) bool {
 	var refused *adminapi.Error
-	return errors.As(err, &refused) && (refused.Code == "moving" || refused.Code == "in_use")
+	return errors.As(err, &refused) && refused.Code == "in_use"
 }

@@ -35,6 +35,7 @@ var ErrCopied = bolt.ErrFollowed
 // A Store is an open store.
 type Store struct {
 	storage.Store
+	below   storage.Store    // below the gate of a store that was opened to be served
 	file    *bolt.Store      // nil for a store in a database
 	engine  *postgres.Engine // nil for a store in a file
 	copying atomic.Bool      // a copy of engine is being made
@@ -50,7 +51,7 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Store, error) {
 	if err != nil {
 		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 	}
-	return &Store{Store: file, file: file}, nil
+	return (&Store{Store: file, file: file}).admit(ctx, 0) // the lock keeps a migration out
 }
 
 // OpenReadOnly opens a store and changes nothing. No server may have a store in a file. A store in a database can be

@@ -6,13 +6,18 @@ import (
 
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/storage/moved"
 	"keymill/storage/optimistic"
 	"keymill/storage/postgres"
 )
 
 // openShared opens the database to serve it, and makes its tables if the role may and there are none.
 func openShared(ctx context.Context, c *config.Config, o Options) (*Store, error) {
-	return openEngine(ctx, c, true, optimistic.Options{Committed: o.Committed})
+	s, err := openEngine(ctx, c, true, optimistic.Options{Committed: o.Committed})
+	if err != nil {
+		return nil, err
+	}
+	return s.admit(ctx, moved.FreeAfter)
 }
 
 // openExisting opens a database that has the tables.

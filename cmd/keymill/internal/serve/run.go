@@ -80,6 +80,7 @@ func (s *server) startLoops(ctx context.Context, loops *sync.WaitGroup) chan err
 		"clean-up": s.issuer.Run,
 		"refusals": s.endpoints.Run,
 		"verify":   s.verifyRest,
+		"migrate":  s.watchMigration,
 		"watchdog": func(ctx context.Context) error { return s.manager.Watch(ctx, s.works, s.alive, s.tell) },
 	}
 	if s.auditLines != nil {

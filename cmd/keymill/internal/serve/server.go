@@ -298,6 +298,8 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		CommitSince:    s.file.CommitSince,
 		StoreBytes:     s.storeBytes,
 		Backup:         s.backup,
+		Migrate:        s.migrate,
+		Records:        s.migrationRecords,
 		Version:        s.version,
 		Settings:       s.settings.shown,
 		Log:            s.log,
