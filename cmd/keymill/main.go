@@ -69,7 +69,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
 		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), nodeCommand(), auditCommand(),
-		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), migrate.Command(addFileFlags, untilSignal), doctorCommand(), healthcheckCommand(), compactCommand(),
+		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), migrate.Command(addConfigFlag, addJSONFlag, untilSignal), doctorCommand(), healthcheckCommand(), compactCommand(),
 		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)
 	completion.Add(root, dial)

@@ -230,7 +230,7 @@ func TestMigrateRefusesWhatItCannotMove(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.dir, "some.txt"), []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wrong := strings.Replace(c.url, "keymill@", "nobody@", 1)
+	wrong := strings.Replace(c.url, "keymill@", "unknownrole@", 1)
 	for _, tt := range []struct {
 		args string
 		code int
@@ -244,7 +244,7 @@ func TestMigrateRefusesWhatItCannotMove(t *testing.T) {
 		{"--from some.txt --to x", 1, "is not a data directory"},
 		{"--from data --to https://db/x", 2, "stores are in data directories"},
 		{"--from data --to postgres://keymill:secret@127.0.0.1/x", 1, "must not contain a password"},
-		{"--from data --to " + wrong, 1, "nobody"},
+		{"--from data --to " + wrong, 1, "unknownrole"},
 		{"--from " + c.url + " --to x", 1, "has no tables of Keymill"},
 		{"--from data --abort --to x", 2, "--abort frees the source"},
 		{"--print --from data", 2, "leave out the other flags"},

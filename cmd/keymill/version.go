@@ -46,9 +46,3 @@ Include it in a bug report.`,
 func addJSONFlag(cmd *cobra.Command, into *bool) {
 	cmd.Flags().BoolVar(into, "json", false, "print JSON (times in RFC 3339, UTC; null if not known yet)")
 }
-
-// addFileFlags adds the flags of a command that works on stores.
-func addFileFlags(cmd *cobra.Command, file *string, asJSON *bool) {
-	addConfigFlag(cmd, file)
-	addJSONFlag(cmd, asJSON)
-}

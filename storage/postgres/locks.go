@@ -12,10 +12,11 @@ import (
 const (
 	keyLocks = 1024 // numbered from 1; lock 0 is shared by every commit
 
-	// movedLock is that of storage.MovedKey, which every commit of a server reads. With a number that it shared with
-	// other keys, a commit that writes one of these would wait for all commits.
-	movedLock = keyLocks + 1
-	maxLocks  = 512 // of one commit besides lock 0, so that a few commits at a time fit into the lock table of a small server
+	// These are the locks of records that every commit of a server reads. With numbers that they shared with other keys, a
+	// commit that writes one of these would wait for all commits.
+	movedLock   = keyLocks + 1
+	keyringLock = keyLocks + 2
+	maxLocks    = 512 // of one commit besides lock 0, so that a few commits at a time fit into the lock table of a small server
 )
 
 // locksOf returns the locks of a batch as commit_v1 takes them: alone means lock 0 alone and no other,
@@ -53,8 +54,11 @@ func locksOf(b *optimistic.Batch) (alone bool, locks []int32) {
 }
 
 func lockOf(key string) int32 {
-	if key == storage.MovedKey {
+	switch key {
+	case storage.MovedKey:
 		return movedLock
+	case "keyring":
+		return keyringLock
 	}
 	h := fnv.New32a()
 	h.Write([]byte(key))

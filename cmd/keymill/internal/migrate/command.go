@@ -8,8 +8,9 @@ import (
 	"keymill/cmd/keymill/internal/terminal"
 )
 
-// Command returns the command. addFlags adds --config and --json. untilSignal ends the context of a command at a signal.
-func Command(addFlags func(cmd *cobra.Command, file *string, asJSON *bool), untilSignal func(*cobra.Command) (stop func())) *cobra.Command {
+// Command returns the command. addConfig and addJSON add --config and --json. untilSignal ends the context of a command
+// at a signal.
+func Command(addConfig func(*cobra.Command, *string), addJSON func(*cobra.Command, *bool), untilSignal func(*cobra.Command) (stop func())) *cobra.Command {
 	var file, password string
 	var asJSON, sql bool
 	o := Options{}
@@ -46,7 +47,8 @@ store: let the first server of the target use the same directory, or copy them.
 	f.BoolVar(&o.Abort, "abort", false, "let the servers of --from write again after a migration that was killed")
 	f.BoolVar(&sql, "print", false, "print the SQL that makes the tables of a database")
 	f.StringVar(&password, "password-file", "", "`FILE` with the password of the database's role (or as the setting store.password_file)")
-	addFlags(cmd, &file, &asJSON)
+	addConfig(cmd, &file)
+	addJSON(cmd, &asJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if sql {
 			return printSQL(cmd.OutOrStdout(), o)
