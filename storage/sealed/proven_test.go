@@ -83,3 +83,33 @@ func TestFewRecordsAreRemembered(t *testing.T) {
 		t.Error("a session is remembered")
 	}
 }
+
+// FuzzStored: whatever the database returns for a key, the value is the one that was sealed under that key, or the record
+// is forged. What is remembered of records that were read before changes nothing about that.
+func FuzzStored(f *testing.F) {
+	st := must(newStore(nil, keysOf(2, 0))).state.Load()
+	keys := []string{"client/web", "epoch", "user/7", "client/we"}
+	sealed := map[string]string{}
+	for n, key := range keys {
+		for _, g := range []*tagger{st.previous, st.current} {
+			g.seal(key, []byte{byte(n)}, func(stored []byte) error {
+				sealed[key] += string(stored)
+				f.Add(uint8(n), stored)
+				f.Add(uint8(n+1), stored)
+				return nil
+			})
+		}
+	}
+	f.Fuzz(func(t *testing.T, n uint8, stored []byte) {
+		key := keys[int(n)%len(keys)]
+		before := string(stored)
+		for range 2 {
+			value, _, ok := st.check(key, stored)
+			whole := len(before) == 1+trailerBytes && (before == sealed[key][:len(before)] || before == sealed[key][len(before):])
+			if ok != whole || ok && string(value) != before[:1] || string(stored) != before {
+				t.Fatalf("%s %x: %x, %v", key, before, value, ok)
+			}
+			st.check(key, []byte(sealed[key][1+trailerBytes:])) // so that it is remembered
+		}
+	})
+}
