@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,9 +62,9 @@ func write(t *testing.T, path, text string) {
 // A prometheus is Debian's Prometheus.
 type prometheus struct{ url string }
 
-// startPrometheus starts one that scrapes the target every second and evaluates the rules of keymill.rules.yml
+// startPrometheus starts one that scrapes the targets every second and evaluates the rules of keymill.rules.yml
 // without waiting. It ends with the test.
-func startPrometheus(t *testing.T, target string) prometheus {
+func startPrometheus(t *testing.T, targets ...string) prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	// predict_linear over the first seconds of a busy disk says nothing, but no test looks at its alert.
@@ -74,8 +75,8 @@ global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [keymill.rules.yml]
 scrape_configs:
   - job_name: keymill
-    static_configs: [{targets: [%q]}]
-`, target))
+    static_configs: [{targets: [%s]}]
+`, strings.Join(targets, ", ")))
 	return launchPrometheus(t, dir)
 }
 
