@@ -60,7 +60,7 @@
 //
 // The group store compares a store in PostgreSQL with a bare loop of pgx, in nine rounds (see sharedstore). It starts a
 // PostgreSQL of its own. ratio is that of requests per second, or of p50 where the bound says so: the median of the
-// rounds, the lowest and the highest.
+// rounds, the lowest and the highest. cpu ratio is how much more processor time the loop takes for a request.
 //
 // The exit code is 1 after a failure. With --assert it is also 1 if a bound is missed.
 package main

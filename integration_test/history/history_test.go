@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 const nodes = 3
 
-// open opens a store for each node. The first one has no cache, and the last one has one committer.
+// open opens a store for each node. The first one has no cache, and the last one has two committers.
 func open(t *testing.T, url string) (stores []storage.Store) {
 	t.Helper()
 	for n := range nodes {
@@ -31,7 +31,7 @@ func open(t *testing.T, url string) (stores []storage.Store) {
 		case 0:
 			c.Options.CacheBytes = -1
 		case nodes - 1:
-			c.Options.Committers, c.Options.Fetchers = 1, 1
+			c.Options.Committers, c.Options.Fetchers = 2, 2
 		}
 		s, err := postgres.Open(context.Background(), c)
 		if err != nil {

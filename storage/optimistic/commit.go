@@ -11,18 +11,11 @@ import (
 )
 
 // commitLoop is one committer. It takes the calls that wait, settles them together and starts again, until
-// the Store is closed. It does not wait for more calls.
+// the Store is closed.
 func (s *Store) commitLoop(committer int) {
 	var held []*call
 	for {
 		g := newGroup(s.cache)
-		if len(held) == 0 {
-			c, open := <-s.updates
-			if !open {
-				return
-			}
-			held = append(held, c)
-		}
 		for i, c := range held {
 			if g.full() {
 				g.held = append(g.held, held[i:]...)
@@ -30,9 +23,46 @@ func (s *Store) commitLoop(committer int) {
 			}
 			s.take(g, c)
 		}
-		s.fill(g)
+		if len(held) > 0 {
+			s.fill(g)
+		} else if !s.gather(g) {
+			return
+		}
 		held = s.settle(committer, g)
 	}
+}
+
+// gather waits for a call, and for more of them if that keeps batches large. It reports whether the Store is open.
+func (s *Store) gather(g *group) bool {
+	s.pace.gather <- struct{}{}
+	defer func() { <-s.pace.gather }()
+	c, open := <-s.updates
+	if !open {
+		return false
+	}
+	s.take(g, c)
+	s.fill(g)
+	wanted, ended := s.pace.wanted()
+	if g.size() >= wanted {
+		return true
+	}
+	limit := time.NewTimer(longestGather)
+	defer limit.Stop()
+	for g.size() < wanted && !g.full() {
+		select {
+		case c, open := <-s.updates:
+			if !open {
+				return true // the next gather sees it
+			}
+			s.take(g, c)
+		case <-ended:
+			s.fill(g)
+			return true
+		case <-limit.C:
+			return true
+		}
+	}
+	return true
 }
 
 // take adds the call to the group, unless another committer has to end first.
@@ -59,6 +89,8 @@ func (s *Store) fill(g *group) {
 
 // settle ends the calls of a group. It returns those that come with the next one.
 func (s *Store) settle(committer int, g *group) (held []*call) {
+	s.pace.begin(committer, len(g.calls))
+	defer s.pace.end(committer)
 	for len(g.calls) > 0 {
 		b := g.batch()
 		s.traffic.begin(committer, g.writes)

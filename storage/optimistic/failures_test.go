@@ -151,7 +151,7 @@ type slowWrites struct {
 }
 
 func (e *slowWrites) Commit(ctx context.Context, committer int, b *optimistic.Batch) (int64, *optimistic.Stale, error) {
-	if (len(b.Writes) > 0) != (committer < 2) {
+	if (len(b.Writes) > 0) != (committer < 1) {
 		panic("a batch of Views has a committer of its own")
 	}
 	if len(b.Writes) > 0 {

@@ -38,8 +38,11 @@ func newGroup(c *cache) *group {
 
 // full reports whether the group takes no more calls from the queue.
 func (g *group) full() bool {
-	return len(g.held) > 0 || len(g.calls)+len(g.late)+len(g.tired) >= maxGroupCalls
+	return len(g.held) > 0 || g.size() >= maxGroupCalls
 }
+
+// size is how many calls the group has taken.
+func (g *group) size() int { return len(g.calls) + len(g.late) + len(g.tired) }
 
 // take adds a call from the queue. Nothing of it is under way yet, so its context still decides.
 func (g *group) take(c *call) {

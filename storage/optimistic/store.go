@@ -10,8 +10,10 @@ import (
 
 // Options configures a Store.
 type Options struct {
-	Committers int   // batches with writes that can be under way at once; 0 means 2
-	Fetchers   int   // Fetches that can be under way at once; 0 means 2
+	// Committers is how many batches with writes can be under way at once, and Fetchers how many Fetches. 0 means 1,
+	// which takes the least processor time. 2 write more if a trip to the Engine takes milliseconds.
+	Committers, Fetchers int
+
 	CacheBytes int64 // memory for records; 0 means 64 MiB, less than 0 means that none are kept
 
 	// Committed is called after each Commit with writes and each Exclusive, also a failed one: how long it
@@ -22,10 +24,10 @@ type Options struct {
 // withDefaults returns the options with the values that 0 stands for.
 func (o Options) withDefaults() Options {
 	if o.Committers == 0 {
-		o.Committers = 2
+		o.Committers = 1
 	}
 	if o.Fetchers == 0 {
-		o.Fetchers = 2
+		o.Fetchers = 1
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
@@ -41,6 +43,7 @@ type Store struct {
 	health health
 
 	traffic *traffic
+	pace    *pace
 
 	// Unbuffered: a queue is the callers that wait to send.
 	updates chan *call
@@ -64,6 +67,7 @@ func New(e Engine, o Options) *Store {
 		cache:   newCache(o.CacheBytes),
 		health:  health{bytes: -1},
 		traffic: newTraffic(o.Committers),
+		pace:    newPace(),
 		updates: make(chan *call),
 		views:   make(chan *check),
 		fetches: make(chan *request),

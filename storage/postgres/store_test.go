@@ -41,9 +41,9 @@ const (
 	mostCuts    = 20
 )
 
-func (c *cluster) suite(cut func(t *testing.T, database string)) storagetest.Suite {
+func (c *cluster) suite(o optimistic.Options, cut func(t *testing.T, database string)) storagetest.Suite {
 	open := func(t *testing.T, dir string) storage.Store {
-		s, err := Open(context.Background(), Config{URL: c.url(c.database(t, dir)), Create: true, Deadline: time.Minute})
+		s, err := Open(context.Background(), Config{URL: c.url(c.database(t, dir)), Create: true, Deadline: time.Minute, Options: o})
 		if err != nil {
 			t.Error(err)
 			return nil
@@ -69,16 +69,17 @@ func TestConformance(t *testing.T) {
 		server.SQL(t, postgrestest.Superuser, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '"+database+"'")
 	}
 	for _, tt := range []struct {
-		name string
-		url  func(database string) string
-		cut  func(t *testing.T, database string)
+		name    string
+		url     func(database string) string
+		options optimistic.Options
+		cut     func(t *testing.T, database string)
 	}{
-		{"Direct", proxy.URL, cut},
-		{"Pooler", pooler.URL, terminate},
+		{"Direct", proxy.URL, optimistic.Options{Committers: 2, Fetchers: 2}, cut},
+		{"Pooler", pooler.URL, optimistic.Options{}, terminate},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := &cluster{Cluster: server, url: tt.url, of: map[string]string{}}
-			storagetest.Run(t, c.suite(tt.cut))
+			storagetest.Run(t, c.suite(tt.options, tt.cut))
 		})
 	}
 }

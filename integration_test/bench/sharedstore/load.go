@@ -70,10 +70,10 @@ type nodes struct {
 	first  int // family of the loop
 }
 
-func openNodes(url string, n int) (*nodes, error) {
+func openNodes(url string, n int, o optimistic.Options) (*nodes, error) {
 	all := &nodes{}
 	for range n {
-		s, err := postgres.Open(context.Background(), postgres.Config{URL: url})
+		s, err := postgres.Open(context.Background(), postgres.Config{URL: url, Options: o})
 		if err != nil {
 			all.close()
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"keymill/storage"
+	"keymill/storage/optimistic"
 )
 
 // A loop is a pool of pgx as it is by default, with a connection for each caller.
@@ -53,7 +54,7 @@ const (
 
 // hotCounter lets callers on several nodes count, and returns how often one function ran at most.
 func (b *bench) hotCounter() (most int, err error) {
-	s, err := openNodes(b.urls[near], hotNodes)
+	s, err := openNodes(b.urls[near], hotNodes, optimistic.Options{})
 	if err != nil {
 		return 0, err
 	}
