@@ -60,9 +60,10 @@ var table = map[string]row{
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 
-	"postgres-skews":    {20, 400}, // rounds in which three nodes could contradict each other
-	"postgres-cuts":     {40, 800}, // times that all connections are cut under load, with lost answers
-	"postgres-restarts": {1, 10},   // of a server under load, in each of two ways
+	"postgres-skews":    {20, 400},    // rounds in which three nodes could contradict each other
+	"postgres-models":   {150, 3_000}, // random transactions that a store in PostgreSQL and bbolt do alike, for each of three seeds
+	"postgres-cuts":     {40, 800},    // times that all connections are cut under load, with lost answers
+	"postgres-restarts": {1, 10},      // of a server under load, in each of two ways
 
 	"history-cuts":            {30, 600}, // times that all connections are cut in a history of several nodes
 	"history-server-restarts": {1, 20},   // of the server in that history, in each of two ways
