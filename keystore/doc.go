@@ -36,6 +36,16 @@
 // that caches do not know, and an erasure that follows it could not be undone. So a jump
 // freezes the schedule until the wall clock is right again or has run steadily for an hour.
 //
+// # Several nodes
+//
+// On a store that several servers share, each of them is a node with a nodes.Registry (poll.go):
+//
+//	every p:  View keys, clock, node/* ──▶ adopt times, replace the snapshot if keys changed ──▶ Put node/<id>
+//	sign:     only within 3p of the last read, and with a wall clock that agrees with the others
+//	decide:   Sign and Stop are 3p ahead, when no node can use what it read before
+//
+// A revocation takes effect at once, and on the last node within 3p.
+//
 // # Record layout
 //
 // Values are JSON, except sealed bytes:
@@ -66,6 +76,6 @@
 //
 // internal/schedule decides, in pure functions of ring, policy and decision time. internal/clock and
 // time.go compute the clocks. internal/vault and internal/keyring keep secrets at rest. rings.go holds
-// what signing needs in memory, reload.go reads it, and internal/signing signs. loop.go and
+// what signing needs in memory, reload.go reads it, poll.go reads it again on a shared store, and internal/signing signs. loop.go and
 // reserve.go do what is due. operator.go and import.go do what operators ask for.
 package keystore

@@ -234,7 +234,7 @@ func TestAShortPropagationStopsAStart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "keys.propagation is 10m0s") || !strings.Contains(err.Error(), "1h0m0s") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v", err)
 		}
-		time.Sleep(testPoll)
+		time.Sleep(testPoll + time.Second)
 		if n := a.cfg.Nodes.Count(); n != 1 {
 			t.Errorf("%d nodes are live", n)
 		}

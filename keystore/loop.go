@@ -62,7 +62,7 @@ func (r *Rings) Close() error {
 func (r *Rings) untilNextTick() time.Duration {
 	wait, now := r.cfg.Heartbeat/5, r.Now()
 	if p := r.cfg.Nodes.Poll(); p > 0 {
-		wait = max(p-(r.up()-r.polled), p/5)
+		wait = max(p-(r.up()-time.Duration(r.met.Load())), p/5)
 	}
 	for _, ring := range r.snapshot.Load().rings {
 		for _, k := range ring.Keys {

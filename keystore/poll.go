@@ -183,7 +183,8 @@ func (r *Rings) meet(ctx context.Context) error {
 		return nil
 	}
 	defer r.judgeClock()
-	if r.lastRead.Load() > 0 && r.up()-r.polled < p {
+	began := r.up()
+	if met := r.met.Load(); met > 0 && began-time.Duration(met) < p {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p)
@@ -191,7 +192,7 @@ func (r *Rings) meet(ctx context.Context) error {
 	err := r.poll(ctx)
 	if err != nil {
 		err = fmt.Errorf("read the keys of a shared store: %w", err)
-	} else if r.seen.noClock != nil {
+	} else if r.met.Store(int64(began)); r.seen.noClock != nil {
 		err = fmt.Errorf("read clock: %w", r.seen.noClock)
 	}
 	if beat := r.beat(ctx); beat != nil { // also after damage: the others see by the record what this node has read
@@ -206,7 +207,7 @@ func (r *Rings) poll(ctx context.Context) error {
 	if err := r.store.Refresh(ctx); err != nil {
 		return err
 	}
-	began, up := r.awake(), r.up()
+	began := r.awake()
 	var seen sight
 	err := r.store.View(ctx, func(rd storage.Reader) (err error) { seen, err = r.lookAt(rd); return err })
 	if err == nil {
@@ -241,7 +242,7 @@ func (r *Rings) poll(ctx context.Context) error {
 			return err
 		}
 	}
-	r.seen, r.polled = seen, up
+	r.seen = seen
 	r.lastRead.Store(int64(began) + 1)
 	return nil
 }

@@ -96,6 +96,7 @@ type Rings struct {
 	watch       func(storage.Reader) error // reads more in the View of each poll, without effect if it runs again; may be nil
 	sleptBefore time.Duration              // suspensions of the machine before the start of the process
 	lastRead    atomic.Int64               // when the last successful poll began, as awake returns it, plus 1; 0 before it
+	met         atomic.Int64               // uptime at which meet last began to read successfully
 	wrongClock  atomic.Pointer[error]      // why the wall clock cannot be trusted beside those of other nodes, or nil
 
 	// mu is held by every change of the rings, from reading them until the new snapshot is
@@ -108,7 +109,6 @@ type Rings struct {
 	clockWritten time.Duration // uptime at which the clock record was last written
 	markFailed   bool          // the last write of the mark failed
 	seen         sight         // what the last successful poll has found
-	polled       time.Duration // uptime at which the last successful poll began
 	slept        time.Duration // suspensions of the machine since it booted, as far as the clock counts them
 
 	// signing is held by a change that sets a Stop time to now, until the new snapshot is in
