@@ -150,7 +150,7 @@ func (s *server) forgetNodes(ctx context.Context) error {
 
 // releaseLeases gives the jobs of this server to the others, which else take them over after 15 s.
 func (s *server) releaseLeases(ctx context.Context) {
-	if s.nodes == nil || s.store == nil {
+	if s.nodes == nil || s.store == nil || s.store.Status().Failed != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"keymill/jwks"
+	"keymill/keystore"
+	"keymill/storage/postgres"
+)
+
+// TestServersOfAReplacedDatabaseEnd with one line, and write nothing to it: the store in the database was restored in another
+// way than by keymill restore, which refuses a database that servers use.
+//
+// I14.
+func TestServersOfAReplacedDatabaseEnd(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a, b := c.place(), c.place()
+	servers := []*child{a.startShared("--init"), b.startShared()}
+	master, err := keystore.ParseMasterKey([]byte(testKey("k")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := postgres.Open(t.Context(), postgres.Config{URL: c.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	rings, err := keystore.Open(t.Context(), store, keystore.Config{
+		Algorithms: []string{keystore.RS256, keystore.EdDSA}, RotateEvery: 720 * time.Hour, Propagation: time.Hour, MaxAge: 5 * time.Minute,
+		Master: master, CheckRSA: jwks.CheckRSA,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rings.Renew(t.Context(), keystore.RenewRequest{By: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range servers {
+		code := server.wait(time.Minute)
+		if n := strings.Count(server.errs.String(), "restored from a backup while this server used it"); code != 1 || n != 1 {
+			t.Errorf("code %d, said %d times:\n%s", code, n, server.errs)
+		}
+	}
+	a.startShared()
+}
