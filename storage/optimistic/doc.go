@@ -25,7 +25,8 @@
 //
 // # Groups
 //
-// A committer takes the calls that wait and commits them together, in the order in which they came. A call
+// A committer takes the calls that wait and commits them together, in the order in which they came. It waits for a few
+// more calls only while another committer writes. A call
 // that read what an earlier call of the group writes runs again on the writes of that call. So does one
 // that read a record which has changed: the answer of the Engine holds the record as it is now, and
 // the group is sent again without a further read. The function always runs in the goroutine of its
