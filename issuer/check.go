@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -136,18 +135,4 @@ func checkKind(key string, raw []byte) error {
 		return storage.Damaged(key, "it is neither of a client nor of a user")
 	}
 	return nil
-}
-
-// isDenied reports whether an access token was revoked alone. One without a name never was.
-func isDenied(r storage.Reader, jti string) (bool, error) {
-	if jti == "" {
-		return false, nil
-	}
-	raw, err := r.Get(deniedKey(jti))
-	if errors.Is(err, storage.ErrNotFound) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	return true, record.CheckPresent(deniedKey(jti), raw)
 }

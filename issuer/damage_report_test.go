@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/claim"
 	"keymill/issuer/due"
 	"keymill/issuer/record"
@@ -97,10 +98,10 @@ func TestDamageIsReportedOnceAfterTheTransaction(t *testing.T) {
 		{"the clean-up of a record", func(w *world, _ familyID) string {
 			jti := claim.NewTokenID()
 			w.put(func(tx storage.Tx) error {
-				return errors.Join(tx.Put(deniedKey(jti), record.Present()),
+				return errors.Join(tx.Put(accesstoken.DeniedKey(jti), record.Present()),
 					tx.Put(due.Key(w.keys.ErasureTime().Add(-time.Hour), due.Token, jti), record.Present()))
 			})
-			return deniedKey(jti)
+			return accesstoken.DeniedKey(jti)
 		}, func(w *world) error { return w.sweep(ctx) }},
 	} {
 		key := tt.key(w, id)

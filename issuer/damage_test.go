@@ -365,10 +365,10 @@ func TestTheCleanUpSetsDamageAside(t *testing.T) {
 		entries, denied = nil, nil
 		for range 20 {
 			jti := claim.NewTokenID()
-			denied = append(denied, deniedKey(jti))
+			denied = append(denied, accesstoken.DeniedKey(jti))
 			key := due.Key(now.Add(-time.Hour), due.Token, jti)
 			entries = append(entries, key)
-			if err := errors.Join(tx.Put(key, record.Present()), tx.Put(deniedKey(jti), record.Present())); err != nil {
+			if err := errors.Join(tx.Put(key, record.Present()), tx.Put(accesstoken.DeniedKey(jti), record.Present())); err != nil {
 				return err
 			}
 		}

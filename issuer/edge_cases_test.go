@@ -304,7 +304,7 @@ func TestAFingerprintTellsAddressesApart(t *testing.T) {
 	w := newWorld(t)
 	var seen [][4]byte
 	for _, text := range addresses {
-		seen = append(seen, w.refreshSecrets.Fingerprint(netip.MustParseAddr(text)))
+		seen = append(seen, w.refreshSecrets.Fingerprint(1, netip.MustParseAddr(text)))
 	}
 	if seen[0] != seen[1] || seen[1] == seen[2] || seen[3] != seen[4] || seen[4] == seen[5] || slices.Contains(seen[3:], seen[0]) {
 		t.Errorf("the fingerprints are %x", seen)

@@ -14,10 +14,12 @@ import (
 
 // Explain returns what the server would answer to a refresh token now. It changes nothing.
 func (i *Issuer) Explain(ctx context.Context, token refusal.Secret) (api.Explanation, error) {
-	shown, err := i.refreshSecrets.Decode(token)
+	shown, err := i.refreshSecrets.Decode(ctx, token)
 	switch {
 	case errors.Is(err, refreshtoken.ErrMalformed):
 		return api.Explanation{State: "malformed", Why: fmt.Sprintf("it is not a refresh token of this server: they begin with %s and have %d characters", refreshtoken.Prefix, refreshtoken.Chars)}, nil
+	case err != nil && !refreshtoken.IsInvalid(err):
+		return api.Explanation{}, err
 	case err != nil:
 		return api.Explanation{State: "forged", Why: "it looks like a refresh token, but its MAC is wrong: it was changed, or it comes from another Keymill server"}, nil
 	}

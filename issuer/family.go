@@ -2,6 +2,8 @@ package issuer
 
 import (
 	"time"
+
+	"keymill/issuer/record"
 )
 
 // Lifetimes are those of a session.
@@ -130,14 +132,7 @@ func (rec *familyRecord) absolute(l Lifetimes) time.Time { return rec.created.Ad
 
 // expires returns when the family ends if it is not used.
 func (rec *familyRecord) expires(l Lifetimes) time.Time {
-	return earliest(rec.lastUsed.Add(l.Idle), rec.absolute(l))
-}
-
-func earliest(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
+	return record.Earliest(rec.lastUsed.Add(l.Idle), rec.absolute(l))
 }
 
 // lifetimes returns those of the sessions of a client that began at endpoint.

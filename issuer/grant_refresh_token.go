@@ -24,7 +24,6 @@ type refreshAttempt struct {
 	audience    string
 	scope       string
 	from        netip.Addr
-	address     [4]byte          // fingerprint of from
 	at          times            // when it arrived
 	unavailable map[string]error // see unavailableAlgs
 	loginFrom   *string          // see loginAddress; nil until it is looked up, which only a replay needs
@@ -55,11 +54,11 @@ func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, err
 // generation; the audience and the scope.
 func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refreshAttempt) (entitlement, error) {
 	var err error
-	if p.token, err = i.refreshSecrets.Decode(token); err != nil {
-		return entitlement{}, errInvalidToken(err)
+	if p.token, err = i.decode(ctx, token); err != nil {
+		return entitlement{}, err
 	}
 	p.unavailable = i.unavailableAlgs()
-	p.at, p.address = i.times(), i.refreshSecrets.Fingerprint(p.from)
+	p.at = i.times()
 	var out outcome
 	decide := func(tx storage.Tx) (err error) {
 		out, err = i.decideRefresh(tx, p)
@@ -85,8 +84,18 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	case !out.noted:
 		i.retries.Add(p.token.Family, out.next.Generation)
 	}
-	out.entitled.refresh, out.entitled.graced = i.refreshSecrets.Encode(out.next), !out.rotated
-	return out.entitled, nil
+	out.entitled.graced = !out.rotated
+	out.entitled.refresh, err = i.refreshSecrets.Encode(ctx, out.next)
+	return out.entitled, err
+}
+
+// decode reads a refresh token, or refuses it.
+func (i *Issuer) decode(ctx context.Context, token refusal.Secret) (refreshtoken.Token, error) {
+	t, err := i.refreshSecrets.Decode(ctx, token)
+	if refreshtoken.IsInvalid(err) {
+		err = errInvalidToken(err)
+	}
+	return t, err
 }
 
 // unavailableAlgs returns the algorithms whose rings cannot sign now, and why; nil if all can. A
@@ -156,10 +165,10 @@ func (i *Issuer) decideRefresh(tx storage.Tx, p refreshAttempt) (outcome, error)
 	if err := p.unavailable[e.record.Alg]; err != nil {
 		return outcome{}, err
 	}
-	elsewhere := token != tokenCurrent && f.rec.address != p.address
+	elsewhere := token != tokenCurrent && !i.sameAddress(f, p.from)
 	switch {
 	case token == tokenCurrent:
-		err = i.rotate(d, f, p.address)
+		err = i.rotate(d, f)
 	case elsewhere:
 		err = f.noteElsewhere(tx)
 	}
@@ -190,14 +199,15 @@ func (i *Issuer) refreshClient(r storage.Reader, p refreshAttempt) (*clientRecor
 
 // rotate makes the next generation. A crash before the commit leaves the old one current. A crash
 // after it leaves a successor that the old one can fetch within the grace.
-func (i *Issuer) rotate(d decision, f *family, address [4]byte) error {
+func (i *Issuer) rotate(d decision, f *family) error {
 	rec := f.rec
 	shared := rec.endGeneration(i.retries.Get(f.id, rec.generation))
 	rec.generation++
 	// The grace begins now and not when the request arrived: while the request waited for its
 	// transaction, another request with the same token may have waited behind it.
 	rec.lastUsed, rec.rotatedAtServed = d.now, i.keys.ServedTime()
-	rec.secret, rec.address = i.refreshSecrets.Newest(), address
+	rec.secret = i.refreshSecrets.Newest(d.now)
+	rec.address = i.refreshSecrets.Fingerprint(rec.secret, d.from)
 	if err := d.tx.Put(familyKey(f.id), rec.encode()); err != nil {
 		return err
 	}
@@ -222,7 +232,7 @@ func endingOf(s tokenState) ending {
 // entitleFamily returns the token that the user of the session may have now: within what the
 // login agreed on, and within what client and audience still allow.
 func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (entitlement, error) {
-	allowed := intersect(f.terms.Audiences, f.client.Audiences)
+	allowed := record.Intersect(f.terms.Audiences, f.client.Audiences)
 	if len(allowed) == 0 {
 		return entitlement{}, errInvalidToken(errRightsReduced)
 	}
@@ -231,7 +241,7 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (e
 		return entitlement{}, err
 	}
 	granted := f.granted()
-	if len(intersect(granted, f.client.Scopes)) < len(granted) {
+	if len(record.Intersect(granted, f.client.Scopes)) < len(granted) {
 		return entitlement{}, errInvalidToken(errRightsReduced) // the client has lost a scope since the login
 	}
 	scope, err := scope.Choose(p.scope, granted, rec.Scopes)
@@ -242,17 +252,6 @@ func (i *Issuer) entitleFamily(r storage.Reader, f *family, p refreshAttempt) (e
 		subject: f.rec.user, client: f.terms.Client, audience: name, record: rec, scope: scope,
 		family: f.id.String(), user: f.user,
 	}, nil
-}
-
-// intersect returns the strings that two sorted lists have in common, sorted.
-func intersect(a, b []string) []string {
-	var out []string
-	for _, s := range a {
-		if _, ok := slices.BinarySearch(b, s); ok {
-			out = append(out, s)
-		}
-	}
-	return out
 }
 
 // words splits a scope into its words.

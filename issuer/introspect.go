@@ -40,10 +40,13 @@ type Introspection struct {
 // not ask about and a token that is not valid get the same answer.
 func (i *Issuer) Introspect(ctx context.Context, client Credentials, token refusal.Secret) (Introspection, error) {
 	at := i.times()
-	refresh, notRefresh := i.refreshSecrets.Decode(token)
+	refresh, notRefresh := i.refreshSecrets.Decode(ctx, token)
 	access, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return Introspection{}, notAccess
+	}
+	if notRefresh != nil && !refreshtoken.IsInvalid(notRefresh) {
+		return Introspection{}, notRefresh
 	}
 	var out Introspection
 	err := i.store.View(ctx, func(r storage.Reader) error {
@@ -131,7 +134,7 @@ func (i *Issuer) active(r storage.Reader, t *accesstoken.Token, now time.Time) (
 	if typed, err := i.typed(r, t); !typed || err != nil {
 		return false, err
 	}
-	if denied, err := isDenied(r, t.ID); denied || err != nil {
+	if denied, err := accesstoken.IsDenied(r, t.ID); denied || err != nil {
 		return false, err
 	}
 	if t.HasSession() {

@@ -140,7 +140,7 @@ func Open(ctx context.Context, cfg Config) (*Issuer, error) {
 		i.refresh = Lifetimes{DefaultGrace, DefaultIdle, DefaultAbsolute}
 	}
 	err := i.store.Update(ctx, func(tx storage.Tx) error {
-		secrets, first, err := refreshtoken.Load(tx, i.keys.DatabaseID(), i.keys.Vault())
+		secrets, first, err := refreshtoken.Load(tx, i.store, i.keys.DatabaseID(), i.keys.Vault())
 		if i.refreshSecrets = secrets; err == nil && first {
 			err = epoch.Make(tx)
 		}

@@ -229,7 +229,7 @@ func TestTheStoreDoesNotTellWhereAUserLogsIn(t *testing.T) {
 		t.Error("the secret does not find it either: the test shows nothing")
 	}
 	// The hash is not a part of what a token or a family shows.
-	four := w.refreshSecrets.Fingerprint(home)
+	four := w.refreshSecrets.Fingerprint(1, home)
 	rec := must[*userRecord](t)(record.Decode(userKey("7"), records[0], (*userRecord).possible))
 	if binary.BigEndian.Uint32(four[:]) == binary.BigEndian.Uint32(rec.Addresses[0]) {
 		t.Error("the hash begins with the fingerprint of sessions")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"keymill/issuer/accesstoken"
+	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -58,9 +59,9 @@ func (i *Issuer) Refresh(ctx context.Context, req RefreshRequest) (Grant, error)
 // Logout ends the session of a refresh token of the client, also of a replaced one. It refuses any
 // other token with invalid_grant. If the session has already ended, Logout returns nil.
 func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
-	token, err := i.refreshSecrets.Decode(req.Token)
+	token, err := i.decode(ctx, req.Token)
 	if err != nil {
-		return errInvalidToken(err)
+		return err
 	}
 	now := i.keys.Now()
 	err = i.store.Update(ctx, func(tx storage.Tx) error {
@@ -81,7 +82,7 @@ func (i *Issuer) Logout(ctx context.Context, req RefreshRequest) error {
 // nothing.
 func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.Secret) error {
 	at := i.times()
-	refresh, err := i.refreshSecrets.Decode(token)
+	refresh, err := i.decode(ctx, token)
 	if err == nil {
 		err := i.store.View(ctx, func(r storage.Reader) error {
 			f, err := i.familyWithClient(r, refresh.Family)
@@ -95,8 +96,8 @@ func (i *Issuer) VerifyToken(ctx context.Context, client string, token refusal.S
 		})
 		return i.aboutSession(ctx, refresh.Family, err)
 	}
-	if !strings.Contains(string(token), ".") { // an access token has two dots
-		return errInvalidToken(err)
+	if refusal.CodeOf(err) == "" || !strings.Contains(string(token), ".") { // an access token has two dots
+		return err
 	}
 	access, err := i.verifyOwn(token)
 	if errors.Is(err, accesstoken.ErrInvalid) {
@@ -150,7 +151,7 @@ func (i *Issuer) checkEntitlement(r storage.Reader, f *family) error {
 		return errInvalidToken(errGrantNotAllowed)
 	}
 	ask := refreshAttempt{}
-	if names := intersect(f.terms.Audiences, f.client.Audiences); len(names) > 0 {
+	if names := record.Intersect(f.terms.Audiences, f.client.Audiences); len(names) > 0 {
 		ask.audience = names[0]
 	}
 	_, err := i.entitleFamily(r, f, ask)

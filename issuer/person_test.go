@@ -1,10 +1,12 @@
 package issuer
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 
 	"keymill/issuer/api"
+	"keymill/issuer/refreshtoken"
 	"keymill/issuer/refusal"
 )
 
@@ -84,7 +86,7 @@ func (p *person) rotate() refusal.Secret {
 
 func (p *person) session() api.Session {
 	p.w.t.Helper()
-	token, err := p.w.refreshSecrets.Decode(p.grant.Refresh)
+	token, err := p.w.refreshSecrets.Decode(context.Background(), p.grant.Refresh)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -104,4 +106,10 @@ func (w *world) sessionsOf(user, client string) ([]api.Session, error) {
 		w.t.Errorf("%s has more than %d sessions", user, maxListed)
 	}
 	return page.Sessions, err
+}
+
+// encoded returns a refresh token with that content.
+func (w *world) encoded(t refreshtoken.Token) refusal.Secret {
+	w.t.Helper()
+	return must[refusal.Secret](w.t)(w.refreshSecrets.Encode(context.Background(), t))
 }

@@ -121,7 +121,7 @@ func TestTheReasonOfATokenWithoutASessionSaysSo(t *testing.T) {
 	}{
 		{"kmr_short", "malformed", ""},
 		{forge(p.grant.Refresh), "forged", ""},
-		{w.refreshSecrets.Encode(refreshtoken.Token{Secret: 1, Family: gone, Generation: 0}), "unknown_session", gone.String()},
+		{w.encoded(refreshtoken.Token{Secret: 1, Family: gone, Generation: 0}), "unknown_session", gone.String()},
 	} {
 		_, err := w.refresh(tt.token)
 		if r := reasonOf(t, err); r.Code != tt.code || r.Session != tt.session || r.User != "" {
@@ -176,7 +176,7 @@ func TestAReplaySaysWhoPresentedTheToken(t *testing.T) {
 		if w.wantAudited("session.login", 2); !tt.kept { // also puts the records into the chain
 			w.forgetAudit()
 		}
-		token := w.refreshSecrets.Encode(refreshtoken.Token{Secret: 1, Family: id, Generation: uint32(tt.generation)})
+		token := w.encoded(refreshtoken.Token{Secret: 1, Family: id, Generation: uint32(tt.generation)})
 		_, err := w.refresh(token, func(r *TokenRequest) { r.From = tt.from })
 		if hint := refused(t, err, "invalid_grant"); hint != "the refresh token is invalid, expired or revoked" {
 			t.Errorf("the client gets %q", hint)

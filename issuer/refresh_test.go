@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -228,7 +229,7 @@ func TestRefreshTokensAreLongAndRandomAndHaveOneSpelling(t *testing.T) {
 		"", "kmr_", "x", text + "=", text + "\n", " " + text, strings.ToUpper(text), text[4:], "kms_" + text[4:],
 		text[:len(text)-1], text + "A", "kmr_" + base64.StdEncoding.EncodeToString(raw) + "=",
 	} {
-		if _, err := w.refreshSecrets.Decode(refusal.Secret(other)); err == nil {
+		if _, err := w.refreshSecrets.Decode(context.Background(), refusal.Secret(other)); err == nil {
 			t.Errorf("%q is accepted as a token", other)
 		}
 	}

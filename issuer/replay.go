@@ -20,7 +20,7 @@ func (i *Issuer) endReplayed(d decision, f *family, e ending, p refreshAttempt) 
 		"generation":         strconv.FormatUint(uint64(p.token.Generation), 10),
 		"current_generation": strconv.FormatUint(uint64(f.rec.generation), 10),
 		// The address of the last refresh itself is not stored, only its fingerprint.
-		"from_last_refresh_address": strconv.FormatBool(f.rec.address == p.address),
+		"from_last_refresh_address": strconv.FormatBool(i.sameAddress(f, p.from)),
 	}
 	if *p.loginFrom != "" {
 		facts["login_from"] = *p.loginFrom

@@ -22,10 +22,13 @@ import (
 // invalid_client.
 func (i *Issuer) Revoke(ctx context.Context, client Credentials, token refusal.Secret, from netip.Addr) error {
 	now := i.keys.Now()
-	refresh, notRefresh := i.refreshSecrets.Decode(token)
+	refresh, notRefresh := i.refreshSecrets.Decode(ctx, token)
 	access, notAccess := i.verifyOwn(token)
 	if notAccess != nil && !errors.Is(notAccess, accesstoken.ErrInvalid) {
 		return notAccess
+	}
+	if notRefresh != nil && !refreshtoken.IsInvalid(notRefresh) {
+		return notRefresh
 	}
 	if notRefresh != nil && notAccess != nil { // nothing to write
 		return i.store.View(ctx, func(r storage.Reader) error {
@@ -72,7 +75,7 @@ func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
 	if typed, err := i.typed(d.tx, t); !typed || err != nil {
 		return err
 	}
-	if denied, err := isDenied(d.tx, t.ID); denied || err != nil {
+	if denied, err := accesstoken.IsDenied(d.tx, t.ID); denied || err != nil {
 		return err
 	}
 	var f *family
@@ -99,7 +102,7 @@ func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
 	case own || f == nil:
 		return i.putDenied(d, t)
 	}
-	f.rec.deniedUntil = latest(f.rec.deniedUntil, t.Issued)
+	f.rec.deniedUntil = record.Latest(f.rec.deniedUntil, t.Issued)
 	return d.tx.Put(familyKey(f.id), f.rec.encode())
 }
 
@@ -108,7 +111,7 @@ func (i *Issuer) deny(d decision, t *accesstoken.Token) error {
 // has expired.
 func (i *Issuer) putDenied(d decision, t *accesstoken.Token) error {
 	expires := d.now.Add(time.Second).Add(t.Expires.Sub(i.keys.WallTime())) // Sub can return the longest Duration
-	return errors.Join(d.tx.Put(deniedKey(t.ID), record.Present()), d.tx.Put(due.Key(expires, due.Token, t.ID), record.Present()))
+	return errors.Join(d.tx.Put(accesstoken.DeniedKey(t.ID), record.Present()), d.tx.Put(due.Key(expires, due.Token, t.ID), record.Present()))
 }
 
 // denies reports whether the session has denied the access token with those before it.

@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"time"
 
@@ -123,6 +124,25 @@ func (i *Issuer) endClient(d decision, action, id string, rec *clientRecord) err
 	return i.notify(d, "client.revoked", map[string]string{
 		"client_id": id, "reason": strings.TrimPrefix(action, "client."),
 	})
+}
+
+// RotateRefreshSecret publishes another secret of refresh tokens. All servers have read it before one of them makes a
+// token with it, 5 minutes later. The tokens of earlier secrets stay valid. It is refused while the one before is not
+// used yet.
+func (i *Issuer) RotateRefreshSecret(ctx context.Context, by string) (shown api.RefreshSecret, err error) {
+	err = i.store.Update(ctx, func(tx storage.Tx) error {
+		d := i.decision(tx, by)
+		number, used, err := i.refreshSecrets.Publish(tx, d.now)
+		if err != nil {
+			return err
+		}
+		shown = api.RefreshSecret{Number: int(number), Used: inSeconds(used).UTC()}
+		return d.audit("session.rotate_secret", strconv.Itoa(shown.Number), nil)
+	})
+	if err != nil {
+		return api.RefreshSecret{}, err
+	}
+	return shown, i.refreshSecrets.Reload(context.WithoutCancel(ctx))
 }
 
 // CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.

@@ -49,7 +49,7 @@ func TestSessionsAreListedNewestFirst(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			token, err := a.refreshSecrets.Decode(g.Refresh)
+			token, err := a.refreshSecrets.Decode(context.Background(), g.Refresh)
 			if err != nil {
 				t.Fatal(err)
 			}

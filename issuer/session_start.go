@@ -59,6 +59,7 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 	at, unavailable := i.times(), i.unavailableAlgs()
 	id := record.NewID(at.now)
 	var e entitlement
+	var secret byte
 	err := record.Update(ctx, i.store, i.damaged, func(tx storage.Tx, setAside func(error)) error {
 		w := record.NewWriter(tx)
 		if err := fetchSession(w, req, v); err != nil {
@@ -80,12 +81,15 @@ func (i *Issuer) tryStartSession(ctx context.Context, req SessionRequest, v evic
 		}
 		e = p.entitlement
 		e.subject, e.user, e.family = f.rec.user, f.user, id.String()
-		e.refresh = i.refreshSecrets.Encode(refreshtoken.Token{Secret: f.rec.secret, Family: id, Generation: 0})
+		secret = f.rec.secret
 		e.refreshFor = f.rec.expires(i.lifetimes(p.client, req.Endpoint)).Sub(at.now)
 		_, err = i.auditOften(i.decision(tx, "user:"+f.rec.user), f.tally(),
 			audit.Event{Action: "session.login", Target: id.String(), Detail: f.loginDetail(req.From)})
 		return err
 	})
+	if err == nil {
+		e.refresh, err = i.refreshSecrets.Encode(ctx, refreshtoken.Token{Secret: secret, Family: id})
+	}
 	return e, err
 }
 
@@ -150,10 +154,11 @@ func (i *Issuer) newFamily(tx storage.Tx, req SessionRequest, p preparedLogin, i
 		return nil, err
 	}
 	rec := &familyRecord{
-		endpoint: req.Endpoint, secret: i.refreshSecrets.Newest(), terms: terms, scopes: p.scopes, user: req.User,
+		endpoint: req.Endpoint, secret: i.refreshSecrets.Newest(at.now), terms: terms, scopes: p.scopes, user: req.User,
 		epochs:  epochs{store, user.Epoch, p.client.Epoch},
-		created: at.now, lastUsed: at.now, rotatedAtServed: at.served, address: i.refreshSecrets.Fingerprint(req.From),
+		created: at.now, lastUsed: at.now, rotatedAtServed: at.served,
 	}
+	rec.address = i.refreshSecrets.Fingerprint(rec.secret, req.From)
 	f := &family{id: id, rec: rec, terms: &p.terms, user: user, client: p.client, current: rec.epochs}
 	rec.due = rec.expires(i.lifetimes(p.client, req.Endpoint))
 	seen := *user

@@ -1,6 +1,10 @@
 package issuer
 
-import "keymill/storage"
+import (
+	"net/netip"
+
+	"keymill/storage"
+)
 
 // sharedGenerations in a row, each answered to two addresses, suggest that a token has two holders.
 const sharedGenerations = 5
@@ -12,6 +16,11 @@ func (f *family) noteElsewhere(tx storage.Tx) error {
 	f.rec.elsewhere = true
 	f.rec.addRetries(1)
 	return tx.Put(familyKey(f.id), f.rec.encode())
+}
+
+// sameAddress reports whether the current token of f went to this address first.
+func (i *Issuer) sameAddress(f *family, from netip.Addr) bool {
+	return f.rec.address == i.refreshSecrets.Fingerprint(f.rec.secret, from)
 }
 
 func (rec *familyRecord) addRetries(n int) {

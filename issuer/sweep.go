@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"keymill/issuer/accesstoken"
 	"keymill/issuer/due"
 	"keymill/issuer/gone"
 	"keymill/issuer/record"
@@ -14,8 +15,6 @@ import (
 	"keymill/storage"
 )
 
-func deniedKey(jti string) string { return "denied/" + jti }
-
 const (
 	sweepEvery = 10 * time.Second
 	// sweepBatch entries fit into one transaction: each needs at most nine keys.
@@ -23,16 +22,16 @@ const (
 )
 
 // Run deletes sessions, denied tokens and records of removed ids that have expired, writes the counts of
-// tallies, and measures new password schemes, until ctx ends. Then it returns nil. Of the servers that share a store, one
+// tallies, measures new password schemes and reads new refresh secrets, until ctx ends. Then it returns nil. Of the servers that share a store, one
 // cleans up.
 func (i *Issuer) Run(ctx context.Context) error {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	failing := false
 	for {
-		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.sweep(ctx))
+		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.refreshSecrets.Reload(ctx), i.sweep(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
-			i.log.Error("cannot clean up sessions or measure password schemes; trying again", "error", err)
+			i.log.Error("cannot clean up sessions, measure password schemes or read refresh secrets; trying again", "error", err)
 		}
 		failing = err != nil
 		select {
@@ -116,10 +115,10 @@ func (i *Issuer) processDue(tx storage.Tx, e due.Entry, now time.Time) error {
 	}
 	switch e.Kind {
 	case due.Token:
-		if denied, err := isDenied(tx, e.ID); !denied || err != nil {
+		if denied, err := accesstoken.IsDenied(tx, e.ID); !denied || err != nil {
 			return err
 		}
-		return tx.Delete(deniedKey(e.ID))
+		return tx.Delete(accesstoken.DeniedKey(e.ID))
 	case due.Gone:
 		return gone.Sweep(tx, e.ID, now)
 	case due.Tally:
@@ -131,7 +130,7 @@ func (i *Issuer) processDue(tx storage.Tx, e due.Entry, now time.Time) error {
 		return err
 	}
 	// The next entry must be at least a second later, or the loop would not end.
-	f.rec.due = latest(next, e.At.Add(time.Second))
+	f.rec.due = record.Latest(next, e.At.Add(time.Second))
 	return putFamily(tx, f)
 }
 
@@ -148,13 +147,6 @@ func deleteFamily(tx storage.Tx, id familyID, rec *familyRecord) error {
 // postpone puts an entry back, a day later.
 func postpone(tx storage.Tx, e due.Entry, now time.Time) error {
 	return tx.Put(due.Key(now.Add(24*time.Hour), e.Kind, e.ID), record.Present())
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
 }
 
 // processDueFamily deletes a family that is over and returns zero, or returns when to check it again.
@@ -175,7 +167,7 @@ func (i *Issuer) processDueFamily(tx storage.Tx, id familyID, now time.Time) (ne
 	case stateEnded, stateOutdated, stateExhausted:
 		end := f.rec.absolute(limits)
 		if f.rec.end == endedByLimit {
-			end = earliest(end, f.rec.endedAt.Add(keepEvicted))
+			end = record.Earliest(end, f.rec.endedAt.Add(keepEvicted))
 		}
 		if now.Before(end) {
 			return end, f, nil

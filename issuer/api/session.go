@@ -41,6 +41,12 @@ type RevokeSessionsRequest struct {
 	All    bool   `json:"all"`
 }
 
+// A RefreshSecret is a secret that refresh tokens are made with.
+type RefreshSecret struct {
+	Number int       `json:"number"`    // of the secret; every refresh token has one
+	Used   time.Time `json:"used_from"` // when servers begin to make tokens with it; all servers of the store know it then
+}
+
 // An ExplainRequest asks what the server would answer to a refresh token now.
 type ExplainRequest struct {
 	Token refusal.Secret `json:"token"` // required

@@ -78,6 +78,20 @@ func TestSessionsAreListedEndedAndExplained(t *testing.T) {
 	}
 }
 
+// TestNoSessionEndsWhenASecretIsRotated: the answer says when the new one is used, and another one has to wait.
+func TestNoSessionEndsWhenASecretIsRotated(t *testing.T) {
+	w := newWorld(t)
+	w.web()
+	w.expect(201, "POST", "/admin/v1/users", `{"username":"alice","user_id":"7"}`)
+	before := w.sessionOf("7")
+	got := w.expect(200, "POST", "/admin/v1/sessions/rotate-secret", "").json(t)
+	if got["number"] != 2.0 || got["used_from"] == nil {
+		t.Errorf("the answer is %v", got)
+	}
+	w.expect(409, "POST", "/admin/v1/sessions/rotate-secret", "")
+	w.token(w.redeem(before.Refresh))
+}
+
 // TestSessionsOfAClientOrOfAllAreEndedTogether: the request must say which.
 func TestSessionsOfAClientOrOfAllAreEndedTogether(t *testing.T) {
 	w := newWorld(t)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keymill/issuer"
 	"keymill/issuer/api"
 )
 
@@ -187,7 +188,7 @@ func TestAWrongQueryIsTheOperatorsMistake(t *testing.T) {
 	}
 }
 
-// TestARevocationIsSeenWithTheNextRequest, since nothing is cached: of the token, its session, its client, its user and
+// TestARevocationIsSeenWithTheNextRequest, since nothing is cached, also at another server of the store: of the token, its session, its client, its user and
 // all sessions.
 //
 // R127.
@@ -209,16 +210,28 @@ func TestARevocationIsSeenWithTheNextRequest(t *testing.T) {
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			w := newWorld(t).withAlice()
-			token := w.obtain().Access
-			before := w.proxied("GET", asked, bearer(token))
-			if before.status != 204 {
-				t.Fatalf("before: %d %s", before.status, before.body)
+			var cfg Config
+			w := newWorldAt(t, testIssuer, func(c *Config) { cfg = *c }).withAlice()
+			var err error
+			if cfg.Issuer, err = issuer.Open(t.Context(), issuer.Config{URL: testIssuer, Store: w.store, Keys: w.keys}); err != nil {
+				t.Fatal(err)
+			}
+			other, err := New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, own := w.obtain().Access, w.server
+			ask := func(s *Server) answer { w.server = s; return w.proxied("GET", asked, bearer(token)) }
+			for _, server := range []*Server{own, other} {
+				if before := ask(server); before.status != 204 {
+					t.Fatalf("before: %d %s", before.status, before.body)
+				}
 			}
 			if err := revoke(w, token); err != nil {
 				t.Fatal(err)
 			}
-			keptOut(t, "after", w.proxied("GET", asked, bearer(token)), 401, invalidToken)
+			keptOut(t, "after, at another server", ask(other), 401, invalidToken)
+			keptOut(t, "after", ask(own), 401, invalidToken)
 		})
 	}
 }

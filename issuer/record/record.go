@@ -100,3 +100,30 @@ func (v Versions[T]) Decode(key string, b []byte) (*T, error) {
 	}
 	return nil, storage.Damaged(key, "its length or a value in it is impossible")
 }
+
+// Intersect returns the strings that two sorted lists have in common, sorted.
+func Intersect(a, b []string) []string {
+	var out []string
+	for _, s := range a {
+		if _, ok := slices.BinarySearch(b, s); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Earliest returns the earlier of two times.
+func Earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Latest returns the later of two times.
+func Latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

@@ -2,28 +2,26 @@
 // what a token is worth.
 //
 //	refresh/secret/<number>   a key of MACs, sealed; the newest makes them, all of them check
+//
+// The servers that share a store read all secrets, and a new one is used only some time after it was stored:
+//
+//	Publish ──▶ every server reads it within 10 s ── 5 min ──▶ it makes MACs ──▶ the next one does, and it checks
 package refreshtoken
 
 import (
-	"crypto/hkdf"
+	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash"
-	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 
-	"keymill/issuer/address"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
-	"keymill/keystore"
 	"keymill/storage"
 )
 
@@ -57,16 +55,6 @@ type Token struct {
 	Generation uint32
 }
 
-// Secrets are the keys of the MACs of one store. The newest makes MACs, all of them check. They do not change
-// while the server runs.
-type Secrets struct {
-	database  string
-	label     []byte // that the MAC of a token begins with
-	newest    byte
-	keys      map[byte]macFunc
-	addresses func() hash.Hash // of the addresses where users have logged in; from the newest secret
-}
-
 // A macFunc appends the MAC of the parts to b. It is a function, because fmt would print any other
 // type.
 type macFunc func(b []byte, parts ...[]byte) []byte
@@ -85,23 +73,54 @@ func newMAC(secret []byte) macFunc {
 	}
 }
 
-func newSecrets(database string) *Secrets {
-	return &Secrets{database: database, label: []byte(purpose + database), keys: map[byte]macFunc{}}
+// IsInvalid reports whether an error of Decode is about the token. Any other error is a fault.
+func IsInvalid(err error) bool { return errors.Is(err, ErrMalformed) || errors.Is(err, ErrForged) }
+
+// Encode returns the refresh token t as text. It reads the secrets again if t.Secret is not known, because another
+// server has made the session's current token with it.
+func (s *Secrets) Encode(ctx context.Context, t Token) (refusal.Secret, error) {
+	set := s.set.Load()
+	if set.keys[t.Secret] == nil {
+		if err := s.Reload(ctx); err != nil {
+			return "", err
+		}
+		if set = s.set.Load(); set.keys[t.Secret] == nil {
+			return "", storage.Damaged(SecretKey(t.Secret), "it is missing, although a session needs it")
+		}
+	}
+	return set.encode(t), nil
 }
 
-// Encode returns the refresh token t as text. t.Secret must exist: it is newest, or comes from
-// Decode.
-func (s *Secrets) Encode(t Token) refusal.Secret {
+func (s *set) encode(t Token) refusal.Secret {
 	b := make([]byte, headerBytes, headerBytes+sha256.Size)
 	b[0], b[1] = version, t.Secret
 	copy(b[2:], t.Family[:])
 	binary.BigEndian.PutUint32(b[2+record.IDBytes:], t.Generation)
-	b = s.keys[t.Secret](b, s.label, b)[:tokenBytes]
+	b = s.keys[t.Secret].mac(b, s.label, b)[:tokenBytes]
 	return refusal.Secret(Prefix + base64.RawURLEncoding.EncodeToString(b))
 }
 
-// Decode returns the content of a refresh token of this store.
-func (s *Secrets) Decode(text refusal.Secret) (Token, error) {
+// Decode returns the content of a refresh token of this store. A token with the number of a secret that is not known
+// makes it read the secrets again, at most once in 5 s however many such tokens come.
+func (s *Secrets) Decode(ctx context.Context, text refusal.Secret) (Token, error) {
+	set := s.set.Load()
+	t, err := set.decode(text)
+	if !errors.Is(err, errUnknown) {
+		return t, err
+	}
+	if err := s.reloadFor(ctx, set); err != nil {
+		return t, err
+	}
+	if t, err = s.set.Load().decode(text); errors.Is(err, errUnknown) {
+		err = ErrForged
+	}
+	return t, err
+}
+
+// errUnknown is ErrForged unless another server has published the secret.
+var errUnknown = errors.New("the number of the secret is not known")
+
+func (s *set) decode(text refusal.Secret) (Token, error) {
 	var t Token
 	encoded, ours := strings.CutPrefix(string(text), Prefix)
 	if !ours || len(text) != Chars {
@@ -112,96 +131,18 @@ func (s *Secrets) Decode(text refusal.Secret) (Token, error) {
 		return t, ErrMalformed
 	}
 	t.Secret = b[1]
-	mac := s.keys[t.Secret]
-	if b[0] != version || mac == nil {
+	if b[0] != version || t.Secret == 0 {
 		return t, ErrForged
 	}
+	known := s.keys[t.Secret]
+	if known == nil {
+		return t, errUnknown
+	}
 	header := b[:headerBytes]
-	if subtle.ConstantTimeCompare(mac(nil, s.label, header)[:macBytes], b[headerBytes:]) != 1 {
+	if subtle.ConstantTimeCompare(known.mac(nil, s.label, header)[:macBytes], b[headerBytes:]) != 1 {
 		return t, ErrForged
 	}
 	copy(t.Family[:], header[2:])
 	t.Generation = binary.BigEndian.Uint32(header[2+record.IDBytes:])
 	return t, nil
 }
-
-// SecretPrefix begins the key of each secret in the store.
-const (
-	SecretPrefix = "refresh/secret/"
-	secretEnd    = "refresh/secret0" // '0' follows '/'
-)
-
-// ParseSecretKey returns the number of the secret that is stored under the key.
-func ParseSecretKey(key string) (number byte, ok bool) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(key, SecretPrefix), 10, 8)
-	return byte(n), err == nil && n > 0 && SecretKey(byte(n)) == key
-}
-
-// SecretKey returns the key under which a secret is stored.
-func SecretKey(number byte) string { return fmt.Sprintf("%s%03d", SecretPrefix, number) }
-
-// Load unseals the secrets of the store with that id. It makes the first one in a new store, and reports that.
-func Load(tx storage.Tx, database string, vault *keystore.Vault) (s *Secrets, first bool, err error) {
-	s = newSecrets(database)
-	for e, err := range tx.Scan(SecretPrefix, secretEnd) {
-		if err != nil {
-			return nil, false, err
-		}
-		if err := s.add(e, vault.Open); err != nil {
-			return nil, false, err
-		}
-	}
-	if s.newest > 0 {
-		return s, false, nil
-	}
-	return s, true, s.makeFirst(tx, vault)
-}
-
-func (s *Secrets) add(e storage.Entry, open func(string, []byte) ([]byte, error)) error {
-	number, ok := ParseSecretKey(e.Key)
-	if !ok {
-		return storage.Damaged(e.Key, "it is not the number of a secret")
-	}
-	key, err := open(e.Key, e.Value)
-	if err != nil {
-		return err
-	}
-	return s.use(number, key)
-}
-
-// use adds a secret. If it is the newest, the key of addresses comes from it, with a label of its own:
-// these hashes and the MACs of tokens tell nothing about each other.
-func (s *Secrets) use(number byte, key []byte) error {
-	s.keys[number] = newMAC(key)
-	if number < s.newest {
-		return nil
-	}
-	addresses, err := hkdf.Key(sha256.New, key, []byte(s.database), "keymill login address v1", sha256.Size)
-	s.newest, s.addresses = number, func() hash.Hash { return hmac.New(sha256.New, addresses) }
-	return err
-}
-
-// makeFirst makes number 1, of 256 random bits.
-func (s *Secrets) makeFirst(tx storage.Tx, vault *keystore.Vault) error {
-	key := make([]byte, 32)
-	rand.Read(key)
-	sealed, err := vault.Seal(SecretKey(1), key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(s.use(1, key), tx.Put(SecretKey(1), sealed))
-}
-
-// Newest returns the number of the secret that makes MACs.
-func (s *Secrets) Newest() byte { return s.newest }
-
-var addressLabel = []byte("keymill address v1")
-
-// Fingerprint returns a short keyed hash of an address. It shows whether two addresses differ, but
-// not what they are. An IPv6 subscriber has a /64, so only that part counts.
-func (s *Secrets) Fingerprint(from netip.Addr) [4]byte {
-	return [4]byte(s.keys[s.newest](nil, addressLabel, address.Subscriber(from).AsSlice()))
-}
-
-// HashOfAddresses returns the keyed hash of the addresses where users have logged in.
-func (s *Secrets) HashOfAddresses() hash.Hash { return s.addresses() }

@@ -127,6 +127,7 @@ func (a *API) routes() []Route {
 
 		{get, "/admin/v1/sessions", ok, sessionsRead, "List sessions, newest first", paged(a.listSessions, ofUser, ofClient).refuses("not_found")},
 		{post, "/admin/v1/sessions/revoke", empty, sessionsWrite, "End all sessions of a client, or of the store", a.logged(withBody(a.revokeSessions)).refuses("not_found")},
+		{post, "/admin/v1/sessions/rotate-secret", ok, keysRotate, "Publish another secret of refresh tokens", a.logged(bare(a.rotateRefreshSecret)).refuses("in_use")},
 		{del, "/admin/v1/session", ok, sessionsWrite, "End a session", a.logged(named(sessionID, a.revokeSession))},
 		{post, "/admin/v1/session/why", ok, sessionsRead, "Explain what a refresh token would be answered", withBody(a.explainToken)},
 

@@ -42,6 +42,10 @@ func (a *API) revokeSessions(r *http.Request, req api.RevokeSessionsRequest) (an
 	return nil, a.cfg.Issuer.RevokeClientSessions(r.Context(), req.Client, Actor(r))
 }
 
+func (a *API) rotateRefreshSecret(r *http.Request) (api.RefreshSecret, error) {
+	return a.cfg.Issuer.RotateRefreshSecret(r.Context(), Actor(r))
+}
+
 // explainToken is a POST although it changes nothing: the query of a GET, and so the token,
 // would be logged by proxies and stay in histories.
 func (a *API) explainToken(r *http.Request, req api.ExplainRequest) (api.Explanation, error) {

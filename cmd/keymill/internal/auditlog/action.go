@@ -12,7 +12,7 @@ import (
 func actions() map[string]string {
 	return map[string]string{
 		"server":    "start settings reload stop",
-		"session":   "login logout revoked limit late_retry replay rolled_back shared many revoke_all",
+		"session":   "login logout revoked limit late_retry replay rolled_back shared many revoke_all rotate_secret",
 		"token":     "revoke",
 		"login":     "refused",
 		"user":      "add import set rename enable disable passwd logout unblock remove rehash",

@@ -1,0 +1,129 @@
+package issuer
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keymill/issuer/api"
+	"keymill/issuer/record"
+	"keymill/issuer/refreshtoken"
+	"keymill/issuer/refusal"
+	"keymill/storage"
+)
+
+// refreshAt refreshes at one of several servers.
+func (w *world) refreshAt(i *Issuer, token refusal.Secret) (Grant, error) {
+	return i.Token(w.t.Context(), TokenRequest{
+		GrantType: "refresh_token", Client: Credentials{ClientID: "web", Method: "none"}, Refresh: token, From: home,
+	})
+}
+
+// TestEveryServerKnowsASecretBeforeItIsUsed: one that runs reads it within ten seconds, and no server uses it for five
+// minutes, also one that was started again. Earlier tokens and the retries of them stay valid, and nothing looks shared.
+func TestEveryServerKnowsASecretBeforeItIsUsed(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp()
+		a.web()
+		a.user("alice", "7")
+		p := a.begin("7")
+		one, two := a.another(), a.another()
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go one.Run(ctx)
+		go two.Run(ctx)
+		synctest.Wait()
+		if n := must[api.RefreshSecret](t)(one.RotateRefreshSecret(t.Context(), "uid:0")); n.Number != 2 || !n.Used.Equal(inSeconds(a.keys.Now().Add(5*time.Minute))) {
+			t.Fatalf("the new secret is %+v", n)
+		}
+		_, err := two.RotateRefreshSecret(t.Context(), "uid:0")
+		refused(t, err, "in_use")
+		time.Sleep(sweepEvery)
+		if got := must[refusal.Secret](t)(two.refreshSecrets.Encode(t.Context(), refreshtoken.Token{Secret: 2, Family: record.ID{1}})); got == "" {
+			t.Error("a server that runs has not read the secret")
+		}
+		secretOf := func(token refusal.Secret) byte {
+			return must[refreshtoken.Token](t)(a.another().refreshSecrets.Decode(t.Context(), token)).Secret
+		}
+		for used := false; !used; time.Sleep(10 * time.Second) {
+			for _, i := range []*Issuer{one, two, a.another()} { // the third one is started now
+				old := p.grant.Refresh
+				p.grant = must[Grant](t)(a.refreshAt(i, old))
+				used = secretOf(p.grant.Refresh) == 2
+				if again := must[Grant](t)(a.refreshAt(two, old)); again.Refresh != p.grant.Refresh {
+					t.Fatal("a retry got another token")
+				}
+				if early := time.Now().Before(p.session().Created.Add(5 * time.Minute)); used == early {
+					t.Fatalf("the secret is used: %v, in the first five minutes: %v", used, early)
+				}
+			}
+		}
+		if s := p.session(); s.Shared {
+			t.Error("a session looks shared after the rotation of a secret")
+		}
+		if !must[LoginCount](t)(one.LoginCount(t.Context(), "alice", home)).Known {
+			t.Error("the address of the last login is forgotten")
+		}
+		a.wantAudited("session.rotate_secret", 1)
+		must[api.RefreshSecret](t)(two.RotateRefreshSecret(t.Context(), "uid:0"))
+	})
+}
+
+// A viewStore counts Views.
+type viewStore struct {
+	storage.Store
+	views atomic.Int64
+	fail  atomic.Pointer[error]
+}
+
+func (s *viewStore) View(ctx context.Context, fn func(storage.Reader) error) error {
+	s.views.Add(1)
+	if err := s.fail.Load(); err != nil {
+		return *err
+	}
+	return s.Store.View(ctx, fn)
+}
+
+// TestAnUnknownSecretIsLookedUpOnce in five seconds, however many forged numbers come, before its token is refused.
+func TestAnUnknownSecretIsLookedUpOnce(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp()
+		a.web()
+		a.user("alice", "7")
+		a.begin("7")
+		s := &viewStore{Store: a.store}
+		one, two := a.another(), a.another(func(c *Config) { c.Store = s })
+		must[api.RefreshSecret](t)(one.RotateRefreshSecret(t.Context(), "uid:0"))
+		time.Sleep(5 * time.Minute)
+		p := a.begin("7") // at a server that has not read the secret
+		p.grant = must[Grant](t)(a.refreshAt(one, p.grant.Refresh))
+		away := error(storage.ErrUnavailable)
+		s.fail.Store(&away)
+		if _, err := a.refreshAt(two, p.grant.Refresh); refusal.CodeOf(err) != "" || err == nil {
+			t.Errorf("while the store is away, a token that another server made gets %v", err)
+		}
+		s.fail.Store(nil)
+		time.Sleep(5 * time.Second)
+		p.grant = must[Grant](t)(a.refreshAt(two, p.grant.Refresh))
+
+		forged := string(must[refusal.Secret](t)(one.refreshSecrets.Encode(t.Context(), refreshtoken.Token{Secret: 2, Family: record.ID{1}})))
+		number := strings.Replace(forged, "kmr_AQIB", "kmr_AQkB", 1) // the second byte is the number
+		time.Sleep(5 * time.Second)
+		for range 3 {
+			before := s.views.Load()
+			for range 100 {
+				_, err := two.refreshSecrets.Decode(t.Context(), refusal.Secret(number))
+				if !refreshtoken.IsInvalid(err) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if n := s.views.Load() - before; n != 1 {
+				t.Errorf("100 forged numbers read the store %d times", n)
+			}
+			time.Sleep(5 * time.Second)
+		}
+	})
+}
