@@ -161,7 +161,7 @@ func (s *server) releaseLeases(ctx context.Context) {
 }
 
 const (
-	cleanUpLease = "clean-up"
+	cleanUpLease = "sweep"
 	forgetEvery  = 10 * time.Minute
 	releaseTime  = time.Second
 )
