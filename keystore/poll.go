@@ -45,9 +45,7 @@ func (r *Rings) lookAt(rd storage.Reader) (s sight, err error) {
 	if s.clock, s.noClock = readClock(rd); s.noClock != nil && !errors.Is(s.noClock, storage.ErrDamaged) {
 		return s, s.noClock
 	}
-	if s.nodes, err = r.cfg.Nodes.Look(rd); err == nil && r.watch != nil {
-		err = r.watch(rd)
-	}
+	s.nodes, err = r.cfg.Nodes.Look(rd)
 	return s, err
 }
 

@@ -93,11 +93,10 @@ type Rings struct {
 	wake        chan struct{} // to Run's loop: something may be due
 	needReserve chan struct{} // to reserveLoop: a ring may have no reserve
 
-	watch       func(storage.Reader) error // reads more in the View of each poll, without effect if it runs again; may be nil
-	sleptBefore time.Duration              // suspensions of the machine before the start of the process
-	lastRead    atomic.Int64               // when the last successful poll began, as awake returns it, plus 1; 0 before it
-	met         atomic.Int64               // uptime at which meet last began to read successfully
-	wrongClock  atomic.Pointer[error]      // why the wall clock cannot be trusted beside those of other nodes, or nil
+	sleptBefore time.Duration         // suspensions of the machine before the start of the process
+	lastRead    atomic.Int64          // when the last successful poll began, as awake returns it, plus 1; 0 before it
+	met         atomic.Int64          // uptime at which meet last began to read successfully
+	wrongClock  atomic.Pointer[error] // why the wall clock cannot be trusted beside those of other nodes, or nil
 
 	// mu is held by every change of the rings, from reading them until the new snapshot is
 	// in place. It guards the fields below.
