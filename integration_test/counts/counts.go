@@ -57,6 +57,7 @@ var table = map[string]row{
 	"restore-kills":   {12, 120},       // calls at which restore is killed
 
 	"compact-kills": {10, 30}, // kill -9 at system calls of a compact
+	"migrate-kills": {4, 80},  // kill -9 at a random instant of a migration, to each kind of store
 
 	"reference-lives": {1, 20}, // random lives of a store, after whose steps doctor finds nothing
 

@@ -59,6 +59,7 @@ type migration struct {
 	Options
 	fromAddr, toAddr address
 	from             *source
+	locked           bool // from is a file, which no other process has
 	to               *place
 	facts            facts
 	record           moved.Record // of this run
@@ -156,7 +157,7 @@ func (m *migration) openSourceDir(ctx context.Context) error {
 	f, err := openFile(m.fromAddr.dir, false)
 	var inUse *datadir.InUseError
 	if err == nil {
-		m.from = sourceOf(f)
+		m.from, m.locked = sourceOf(f), true
 		return nil
 	}
 	if !errors.As(err, &inUse) {
@@ -327,7 +328,9 @@ func (m *migration) move(ctx context.Context) error {
 // begin writes the record in the source. If another run has it, it waits to see whether that one goes on.
 func (m *migration) begin(ctx context.Context) error {
 	over := uint64(0)
-	if r := m.facts.Record; r != nil {
+	if r := m.facts.Record; r != nil && m.locked {
+		over = r.Beat // its run has ended, because it had the lock
+	} else if r != nil {
 		fmt.Fprintf(m.Notes, "another migration has begun; waiting %s to see whether it goes on\n", deadAfter)
 		select {
 		case <-ctx.Done():

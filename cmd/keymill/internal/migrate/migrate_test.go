@@ -80,7 +80,7 @@ func must(t *testing.T, err error) {
 }
 
 func migrateIt(ctx context.Context, from, to string, step func(string) error) (*Result, error) {
-	return Run(ctx, Options{From: from, To: to, Notes: &bytes.Buffer{}, Password: func(string) (func() (string, error), error) { return nil, nil }, step: step})
+	return Run(ctx, Options{From: from, To: to, Notes: &bytes.Buffer{}, Password: noPassword, step: step})
 }
 
 // checkMoved fails the test unless the target has exactly these records, and neither store can be taken for the other.
@@ -375,7 +375,7 @@ func TestADryRunChangesNothing(t *testing.T) {
 	before := read(t, dir)
 	for _, to := range []string{empty, target} {
 		var notes bytes.Buffer
-		r, err := Run(t.Context(), Options{From: dir, To: to, DryRun: true, Notes: &notes, Password: func(string) (func() (string, error), error) { return nil, nil }})
+		r, err := Run(t.Context(), Options{From: dir, To: to, DryRun: true, Notes: &notes, Password: noPassword})
 		if err != nil || r.Outcome != "planned" || !strings.Contains(notes.String(), to) {
 			t.Errorf("%v, %+v, %s", err, r, &notes)
 		}
