@@ -219,6 +219,17 @@ func TestAServerServesWhileItsStoreIsMovedSlowly(t *testing.T) {
 	m.end(0)
 	server = p.startWith(append(p.env(), sharedEnv...), p.serveArgs()...)
 	server.login("alice", "correct horse battery")
+
+	if status, answer := askMigration(t, p.data, fmt.Sprintf(`{"step":"begin","run":"s","from":%q,"to":"/elsewhere"}`, p.data)); status != http.StatusOK {
+		t.Fatal(status, answer)
+	}
+	server.cmd.Process.Kill()
+	server.wait(time.Minute)
+	server = p.startWith(append(p.env(), sharedEnv...), p.serveArgs()...)
+	server.login("alice", "correct horse battery")
+	if status, answer := askMigration(t, p.data, `{"step":"finish","run":"s"}`); status != http.StatusConflict {
+		t.Errorf("the end of a migration whose source was freed: %d %s", status, answer)
+	}
 }
 
 // TestMigrateRefusesWhatItCannotMove in one line.

@@ -155,6 +155,21 @@ func TestFilesAreApplied(t *testing.T) {
 	}
 }
 
+// TestAStoreCanBeMoved runs docs/migrate.md: what can be done beside a running server.
+func TestAStoreCanBeMoved(t *testing.T) {
+	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze")
+	t.Parallel()
+	var s script
+	installed(t, &s)
+	s.page(readPage(t, "docs/migrate.md"), everyBlock)
+	out := s.run(t)
+	for _, want := range []string{"nothing was changed, because of --dry-run\n", "/var/lib/keymill is written again; it was not moved\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("nothing was printed like %q:\n%s", want, out)
+		}
+	}
+}
+
 // TestADjangoProjectMoves runs docs/django.md on a project with one user.
 func TestADjangoProjectMoves(t *testing.T) {
 	needs(t, "unshare", "curl", "openssl", "setpriv", "useradd", "nginx", "caddy", "systemd-analyze", "python3")

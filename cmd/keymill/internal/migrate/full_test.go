@@ -21,13 +21,10 @@ func TestAFullDiskOfTheTargetStopsNothing(t *testing.T) {
 	must(t, syscall.Mkdir(dir, 0o700))
 	must(t, syscall.Mount("keymill-test", dir, "tmpfs", 0, "size=4m,mode=700"))
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-	cluster := postgrestest.Shared(t)
+	cluster := postgrestest.Start(t)
 	disk := cluster.SmallDisk(t, "24m")
 	cluster.SQL(t, postgrestest.Superuser, "CREATE TABLESPACE small LOCATION '"+disk+"'")
 	name := cluster.NewDatabase(t, "TABLESPACE small")
-	t.Cleanup(func() {
-		cluster.SQL(t, postgrestest.Superuser, "DROP DATABASE "+name+" WITH (FORCE)", "DROP TABLESPACE small")
-	})
 	for _, to := range []string{dir, cluster.URL(postgrestest.Role, name)} {
 		from, want := newDir(t, 100)
 		addLarge(t, from, want)
