@@ -40,6 +40,7 @@ var table = map[string]row{
 	"replay-kills":       {3, 20},             // kill -9 right after the answer to a replay
 	"failed-syncs":       {2, 20},             // refreshes during which fdatasync fails
 	"parallel-refreshes": {50, 1_000},         // rounds of 50 refreshes of one token at once
+	"cluster-parallel":   {50, 1_000},         // rounds of 50 refreshes of one token at once, over three nodes
 	"history-restarts":   {5, 100},            // restarts in each history that is checked for linearizability
 	"family-models":      {150, 3_000},        // random lives of families, compared with the model
 	"rotations":          {50_000, 1_000_000}, // of refresh tokens, while the growth of the store is measured

@@ -1,0 +1,140 @@
+package cluster
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Limits of how long a client waits, on a slow machine.
+const (
+	fast  = 10 * time.Second // while one node or one connection fails
+	slow  = 20 * time.Second // while the database recovers from a crash; a request waits for it for 10 s
+	crash = 40 * time.Second // with the start of a database that crashed
+)
+
+// TestNothingIsLostWhenAPartFails: no token that was acknowledged, whatever part of the cluster ends while clients refresh, and no
+// access token is refused by a service.
+func TestNothingIsLostWhenAPartFails(t *testing.T) {
+	w := start(t)
+	l := w.begin(t)
+	t.Run("a node is killed", func(t *testing.T) {
+		l.during(t, fast, func() { w.do(t, "kill node-2", "start node-2") })
+	})
+	t.Run("the nodes are restarted one after the other", func(t *testing.T) {
+		seen := l.during(t, fast, func() {
+			w.do(t, "stop node-1", "start node-1", "stop node-2", "start node-2", "stop node-3", "start node-3")
+		})
+		if seen.most > 2 {
+			t.Errorf("a client sent a request %d times; a client that tries again once must not notice", seen.most)
+		}
+	})
+	t.Run("the pooler is restarted", func(t *testing.T) {
+		l.during(t, fast, func() { w.do(t, "stop pgbouncer", "start pgbouncer") })
+	})
+	t.Run("the database is restarted in order", func(t *testing.T) {
+		l.during(t, slow, func() { w.do(t, "stop db-1", "start db-1") })
+	})
+	t.Run("the database crashes", func(t *testing.T) {
+		l.during(t, crash, func() { w.do(t, "kill db-1", "start db-1") })
+	})
+	t.Run("the standby is away", func(t *testing.T) {
+		l.during(t, crash, func() { w.do(t, "kill db-2", "start db-2") })
+	})
+	t.Run("the standby becomes the primary", func(t *testing.T) {
+		l.during(t, slow, func() { w.do(t, "failover") })
+		l.during(t, slow, func() { w.do(t, "start db-1") })
+	})
+	t.Run("a node is paused across a rotation", func(t *testing.T) { w.pausedAcrossARotation(t, l) })
+}
+
+// A key is one of "keymill key list --json".
+type key struct {
+	KID   string     `json:"kid"`
+	Alg   string     `json:"alg"`
+	Stage string     `json:"stage"`
+	Stop  *time.Time `json:"stop"`
+}
+
+// key waits until a key is as it is wanted.
+func (w *world) key(t *testing.T, wanted func(key) bool) key {
+	t.Helper()
+	for end := time.Now().Add(failsafe); ; time.Sleep(200 * time.Millisecond) {
+		var keys []key
+		if err := json.Unmarshal([]byte(w.keymill(t, 3, "", "key", "list", "--json")), &keys); err != nil {
+			t.Fatal(err)
+		}
+		if n := slices.IndexFunc(keys, wanted); n >= 0 {
+			return keys[n]
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no key is as it is wanted: %+v", keys)
+		}
+	}
+}
+
+// kidOf returns the kid of a token.
+func kidOf(t *testing.T, token string) string {
+	t.Helper()
+	text, _, _ := strings.Cut(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var header struct {
+		KID string `json:"kid"`
+	}
+	if err := json.Unmarshal(raw, &header); err != nil {
+		t.Fatal(err)
+	}
+	return header.KID
+}
+
+// pausedAcrossARotation pauses a node, rotates at another one, and asks the paused node for tokens as soon as it runs
+// again: it must not sign with the key that has stopped.
+func (w *world) pausedAcrossARotation(t *testing.T, l *load) {
+	var secret struct {
+		Secret string `json:"client_secret"`
+	}
+	out := w.keymill(t, 2, "", "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--json")
+	if err := json.Unmarshal([]byte(out), &secret); err != nil {
+		t.Fatal(err)
+	}
+	form := fmt.Sprintf("grant_type=client_credentials&client_id=billing&client_secret=%s", secret.Secret)
+	ask := func(node int) (g grant, err error) {
+		return g, w.post(t.Context(), node, "/token", "application/x-www-form-urlencoded", form, &g)
+	}
+	if _, err := ask(1); err != nil {
+		t.Fatal(err)
+	}
+	before := w.key(t, func(k key) bool { return k.Alg == "EdDSA" && k.Stage == "active" })
+	w.do(t, "pause node-1")
+	if out := w.keymill(t, 3, "", "key", "rotate", "--alg", "EdDSA", "--wait", "1m"); !strings.Contains(out, "node-1") {
+		t.Errorf("the rotation does not name the node that has not read it: %s", out)
+	}
+	stopped := func(k key) bool { return k.KID == before.KID && k.Stop != nil && time.Now().After(*k.Stop) }
+	w.key(t, stopped)
+	w.do(t, "resume node-1")
+	for signed, end := 0, time.Now().Add(failsafe); signed < 20; {
+		g, err := ask(1)
+		if err != nil {
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		signed++
+		if kid := kidOf(t, g.Access); kid == before.KID {
+			t.Fatalf("the node signed with %s, which has stopped", kid)
+		}
+		if _, err := w.verify.Verify(t.Context(), g.Access); err != nil {
+			t.Error(err)
+		}
+	}
+	l.check(t)
+}
