@@ -110,18 +110,14 @@ func (l *load) since() sight {
 	return seen
 }
 
-// during runs a fault, waits until the clients refresh again, and returns what they saw. It fails if a client had to
-// wait for longer than the limit.
-func (l *load) during(t *testing.T, limit time.Duration, fault func()) sight {
+// during runs a fault, waits until the clients refresh again, and returns what they saw.
+func (l *load) during(t *testing.T, fault func()) sight {
 	t.Helper()
 	l.since()
 	fault()
 	l.settle(t)
 	seen := l.since()
 	t.Logf("counted: %s", seen)
-	if seen.longest > limit {
-		t.Errorf("a client waited for %s, at most %s is allowed", seen.longest, limit)
-	}
 	l.check(t)
 	return seen
 }

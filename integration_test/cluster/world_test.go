@@ -165,7 +165,7 @@ func (w *world) fill(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keys.Close() })
-	if w.verify, err = jwks.NewVerifier(jwks.VerifierConfig{Issuer: w.url(nginx), Audience: "orders", Keys: keys}); err != nil {
+	if w.verify, err = jwks.NewVerifier(jwks.VerifierConfig{Issuer: w.url(nginx), Audience: "orders", Algorithms: []string{jwks.EdDSA}, Keys: keys}); err != nil {
 		t.Fatal(err)
 	}
 }
