@@ -1,11 +1,14 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
@@ -57,6 +60,7 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	if p.token, err = i.decode(ctx, token); err != nil {
 		return entitlement{}, err
 	}
+	began, behind := time.Now(), i.keys.Current()
 	p.unavailable = i.unavailableAlgs()
 	p.at = i.times()
 	var out outcome
@@ -66,6 +70,9 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	}
 	err = i.store.Update(ctx, decide)
 	if errors.Is(err, errTokenReused) { // nothing is written yet
+		if err := tooLate(time.Since(began), cmp.Or(behind, i.keys.Current())); err != nil {
+			return entitlement{}, err
+		}
 		ctx = context.WithoutCancel(ctx) // a thief who hangs up must not escape
 		p.loginFrom = new(i.loginAddress(ctx, p.token.Family))
 		err = i.store.Update(ctx, decide)
@@ -96,6 +103,18 @@ func (i *Issuer) decode(ctx context.Context, token refusal.Secret) (refreshtoken
 		err = errInvalidToken(err)
 	}
 	return t, err
+}
+
+// maxDecision is how long the first decision about a token may take if it is to end the session.
+const maxDecision = 3 * time.Second
+
+// tooLate refuses to call a token replayed if the request may have waited while this server was paused, or cut off from
+// the others. The client has then sent the token to another server, has used the next one there, and is no thief.
+func tooLate(took time.Duration, behind error) error {
+	if behind == nil && took > maxDecision {
+		return &keystore.UnavailableError{Reason: fmt.Sprintf("the decision took %s, and the client may have gone on elsewhere", took), RetryAfter: time.Second}
+	}
+	return behind
 }
 
 // unavailableAlgs returns the algorithms whose rings cannot sign now, and why; nil if all can. A

@@ -241,6 +241,9 @@ func (r *Rings) poll(ctx context.Context) error {
 		}
 	}
 	r.seen = seen
+	if last := r.lastRead.Load(); last != 0 && began-time.Duration(last-1) >= r.cfg.Nodes.Lead() {
+		r.settled.Store(int64(r.awake() + settle))
+	}
 	r.lastRead.Store(int64(began) + 1)
 	return nil
 }
@@ -270,6 +273,11 @@ func (r *Rings) awake() time.Duration {
 	return r.up()
 }
 
+// settle is how long a node that could not read the keys for 3p signs nothing after it could read them again. A process
+// that was paused has requests in its sockets that their clients gave up long ago and sent to another node. It reads
+// them at once when it runs again.
+const settle = time.Second
+
 // current returns an error if a node of a shared store must not sign: it has not read the keys for 3p, so that
 // a key that it knows may have stopped, or its wall clock is wrong.
 func (r *Rings) current() error {
@@ -287,8 +295,18 @@ func (r *Rings) current() error {
 			RetryAfter: r.cfg.Nodes.Poll(), cause: storage.ErrUnavailable,
 		}
 	}
+	if r.awake() < time.Duration(r.settled.Load()) {
+		return &UnavailableError{
+			Reason:     fmt.Sprintf("the keys could not be read for more than %s, and requests that waited in this time are not answered", lead),
+			RetryAfter: settle, cause: storage.ErrUnavailable,
+		}
+	}
 	return nil
 }
+
+// Current returns an *UnavailableError if this server of a shared store may not know what the others did: it could not
+// read the keys for too long, because it was paused or cut off, or its wall clock is wrong.
+func (r *Rings) Current() error { return r.current() }
 
 // judgeClock compares the wall clock with those of the other nodes. While it is wrong, this node signs nothing, writes no
 // clock record and does not follow its wall clock.

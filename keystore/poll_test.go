@@ -203,7 +203,7 @@ func TestANodeThatCannotReadTheStoreStopsSigning(t *testing.T) {
 			t.Error("the other node stopped too")
 		}
 		b.away.Store(false)
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * testPoll)
 		if b.signer() == "" || !b.Status().Ready {
 			t.Errorf("the node does not sign again: %+v", b.Status())
 		}
@@ -221,8 +221,12 @@ func TestANodeThatWasPausedReadsBeforeItSigns(t *testing.T) {
 			t.Errorf("it signs with %s", kid)
 		}
 		a.run(t)
-		time.Sleep(time.Second)
-		if a.signer() == "" {
+		synctest.Wait()
+		if kid := a.signer(); kid != "" || a.Current() == nil {
+			t.Errorf("it answers requests that waited in its sockets, with %s", kid)
+		}
+		time.Sleep(settle + time.Millisecond)
+		if a.signer() == "" || a.Current() != nil {
 			t.Error("it does not sign again")
 		}
 	})

@@ -97,6 +97,7 @@ type Rings struct {
 	lastRead    atomic.Int64          // when the last successful poll began, as awake returns it, plus 1; 0 before it
 	met         atomic.Int64          // uptime at which meet last began to read successfully
 	wrongClock  atomic.Pointer[error] // why the wall clock cannot be trusted beside those of other nodes, or nil
+	settled     atomic.Int64          // until when nothing is signed after a time without reading, as awake returns it
 
 	// mu is held by every change of the rings, from reading them until the new snapshot is
 	// in place. It guards the fields below.

@@ -139,14 +139,19 @@ func (w *world) do(t *testing.T, commands ...string) {
 // keymill runs a verb at one of the nodes, 1 to 3.
 func (w *world) keymill(t *testing.T, node int, in string, args ...string) string {
 	t.Helper()
+	out, err := w.verb(node, in, args...)
+	if err != nil {
+		t.Fatalf("keymill %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func (w *world) verb(node int, in string, args ...string) (string, error) {
 	cmd := exec.Command(filepath.Join(w.dir, "keymill"), args...)
 	cmd.Env = append(server.Environment(), fmt.Sprintf("KEYMILL_DATA=%s/node-%d/data", w.dir, node))
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("keymill %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return string(out), err
 }
 
 // url returns the URL of nginx, or of a node, 1 to 3.
