@@ -1,7 +1,7 @@
 // Bench compares Keymill with a minimal server, the floor, and package jwks with other
 // libraries, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|store|all]
+//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|store|capacity|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
 // verbs, with metrics and a pinned verifier; the floor, which does the minimum that the same requests need (see floor); and this
@@ -62,6 +62,16 @@
 // PostgreSQL of its own. ratio is that of requests per second, or of p50 where the bound says so: the median of the
 // rounds, the lowest and the highest. cpu ratio is how much more processor time the loop takes for a request.
 //
+// The group capacity prints the numbers that docs/capacity.md computes with, on PostgreSQLs that it starts. First the bytes
+// that sessions take in the table, in its index and in the write-ahead log (see tablesize). Then real servers on
+// PostgreSQL, each loaded in turns with one on bbolt, and three with the first of them alone. There are five rounds, with
+// servers and a database of their own:
+//
+//	cpu ratio          processor time of a request as a multiple of that of the other: the median of all pairs of slices
+//	middle, rounds     the middle half of the pairs, and the lowest and the highest median of a round
+//	PostgreSQL cpu     processor time that PostgreSQL takes for a request
+//	WAL                bytes that it writes to its log for a request, which several share
+//
 // The exit code is 1 after a failure. With --assert it is also 1 if a bound is missed.
 package main
 
@@ -87,7 +97,7 @@ func main() {
 
 // groups returns the groups that the command line can name.
 func groups() []string {
-	return []string{"jwks", "token", "refresh", "metrics", "start", "verify", "store"}
+	return []string{"jwks", "token", "refresh", "metrics", "start", "verify", "store", "capacity"}
 }
 
 // options are those of the command line.
@@ -193,6 +203,13 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 	}
 	if slices.Contains(o.groups, "store") {
 		more, err := sharedstore.Measure(o.quick, w)
+		missed = append(missed, more...)
+		if err != nil {
+			return missed, err
+		}
+	}
+	if slices.Contains(o.groups, "capacity") {
+		more, err := measureCapacity(o, w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err
