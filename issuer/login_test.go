@@ -314,7 +314,7 @@ func TestScopesOfALoginMakeNoRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := strings.Join(record.Distinct(words(scope)), " ")
+		want := strings.Join(record.Distinct(strings.Fields(scope)), " ")
 		if scope == "" {
 			want = "read write"
 		}
