@@ -29,11 +29,12 @@ const failsafe = 3 * time.Minute // only bounds a hang
 
 // A world is a cluster of scripts/cluster.
 type world struct {
-	script string
-	dir    string
-	port   int
-	verify *jwks.Verifier
-	client *http.Client
+	script  string
+	process *os.Process // of the script, which ends the cluster when it ends
+	dir     string
+	port    int
+	verify  *jwks.Verifier
+	client  *http.Client
 }
 
 // start runs a cluster until the test ends.
@@ -63,6 +64,7 @@ func start(t *testing.T) *world {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	w.process = cmd.Process
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(w.logs())
