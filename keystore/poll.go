@@ -289,9 +289,10 @@ func (r *Rings) current() error {
 		return &UnavailableError{Reason: err.Error(), RetryAfter: r.cfg.Nodes.Poll()}
 	}
 	last := r.lastRead.Load()
-	if since := r.awake() - time.Duration(last-1); last == 0 || since >= lead {
+	if last == 0 || r.awake()-time.Duration(last-1) >= lead {
+		// Without the time since then: the log has a line for each other text.
 		return &UnavailableError{
-			Reason:     fmt.Sprintf("the keys were last read from the store %s ago, and a node signs for %s only without reading them", since.Round(time.Second), lead),
+			Reason:     fmt.Sprintf("the keys were last read from the store more than %s ago, and a node signs no longer than that without reading them", lead),
 			RetryAfter: r.cfg.Nodes.Poll(), cause: storage.ErrUnavailable,
 		}
 	}

@@ -196,6 +196,11 @@ func TestANodeThatCannotReadTheStoreStopsSigning(t *testing.T) {
 		if st := b.Status(); st.Ready || !strings.Contains(strings.Join(st.Issues, "\n"), "last read") {
 			t.Errorf("status %+v", st)
 		}
+		first := b.Current()
+		time.Sleep(2 * testPoll)
+		if later := b.Current(); later == nil || later.Error() != first.Error() {
+			t.Errorf("the log has a line for each text: %v, then %v", first, later)
+		}
 		if err := b.Ready(EdDSA); err == nil {
 			t.Error("the node is ready to sign")
 		}

@@ -355,3 +355,18 @@ func TestNoNameReachesATerminalRaw(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// TestARotationWithoutASpareNamesNone: servers that share a store publish the next spare when the new key begins to sign.
+func TestARotationWithoutASpareNamesNone(t *testing.T) {
+	t.Parallel()
+	later := time.Now().Add(time.Minute)
+	for spare, want := range map[string]string{"": "-      published when that key begins to sign", "third": "third  published, signs next"} {
+		var out bytes.Buffer
+		if err := PrintRotation(&out, api.Rotation{Alg: "EdDSA", KID: "next", Previous: "first", Sign: &later, Spare: spare}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "spare:       "+want+"\n") {
+			t.Errorf("%s", out.String())
+		}
+	}
+}

@@ -252,7 +252,11 @@ func PrintRotation(w io.Writer, r api.Rotation) error {
 		t.Row("signs now:", r.KID, r.Alg+", since "+terminal.FormatTime(r.Sign))
 	}
 	t.Row("retires:", terminal.OrDash(r.Previous), "published until its last token has expired")
-	t.Row("spare:", terminal.OrDash(r.Spare), "published, signs next")
+	if r.Spare == "" {
+		t.Row("spare:", "-", "published when that key begins to sign")
+	} else {
+		t.Row("spare:", r.Spare, "published, signs next")
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
