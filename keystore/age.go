@@ -119,13 +119,13 @@ func (r *Rings) checkAge(ctx context.Context) error {
 	return nil
 }
 
-// othersServe reports whether another server of the store is live.
+// othersServe reports whether another server of the store serves it.
 func (r *Rings) othersServe(ctx context.Context) (others bool, err error) {
 	if r.cfg.Nodes == nil {
 		return false, nil
 	}
 	err = r.readNodes(ctx)
-	return r.cfg.Nodes.Count() > 1, err
+	return r.cfg.Nodes.OthersServe(), err
 }
 
 // MarkMissing reports whether Open found a store that was served before and no mark of it.

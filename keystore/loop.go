@@ -178,10 +178,16 @@ func (r *Rings) observeClocks(ctx context.Context) error {
 
 // reschedule accounts in every ring for the time from last to now, in which no server
 // served the set. All rings are rescheduled in one transaction, because it also writes the
-// clock record: a ring that is not in it could not be rescheduled for this downtime later.
+// clock record: a ring that is not in it could not be rescheduled for this downtime later. What another server has
+// accounted for, which started at the same time, does not count twice: the clock record in the store tells.
 func (r *Rings) reschedule(ctx context.Context, last, now time.Time) error {
 	return r.store.Update(ctx, func(tx storage.Tx) error {
-		d := decision{tx, now, system}
+		d, last := decision{tx, now, system}, last
+		if rec, err := readClock(tx); err == nil {
+			last = schedule.Latest(last, rec.Highest)
+		} else if !errors.Is(err, storage.ErrDamaged) {
+			return err
+		}
 		for _, alg := range r.cfg.Algorithms {
 			before, err := getRing(tx, alg)
 			if err != nil {

@@ -222,7 +222,7 @@ func (r *Rings) start(ctx context.Context) error {
 	if err := r.checkLifetimes(func(alg string) time.Duration { return r.snapshot.Load().rings[alg].MaxLifetime }); err != nil {
 		return err
 	}
-	if r.cfg.Nodes.Count() == 1 { // else another node has served the set
+	if !r.cfg.Nodes.OthersServe() { // else another node has served the set
 		if err := r.reschedule(ctx, r.clockRecord.Highest, r.Now()); err != nil {
 			return fmt.Errorf("reschedule after downtime: %w", err)
 		}

@@ -68,7 +68,7 @@ func (f *fleet) start(id string, master MasterKey, mark string) *Rings {
 // beat writes the record of a server.
 func (f *fleet) beat(r *Rings) {
 	f.t.Helper()
-	if err := r.Store().Update(f.t.Context(), func(tx storage.Tx) error { return r.cfg.Nodes.Put(tx, nodes.Facts{}) }); err != nil {
+	if err := r.Store().Update(f.t.Context(), func(tx storage.Tx) error { return r.cfg.Nodes.Put(tx, nodes.Facts{Keys: 1}) }); err != nil {
 		f.t.Fatal(err)
 	}
 }

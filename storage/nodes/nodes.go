@@ -202,6 +202,12 @@ func (r *Registry) Count() int {
 	return len(*r.live.Load())
 }
 
+// OthersServe reports whether another live node has read the signing keys, so that it may have served them. A node
+// that starts has not.
+func (r *Registry) OthersServe() bool {
+	return slices.ContainsFunc(r.Live(), func(n Node) bool { return n.ID != r.ID() && n.Keys > 0 })
+}
+
 // Put writes the record of the own node: one more beat, at the time of the wall clock. It writes over a
 // damaged record.
 func (r *Registry) Put(tx storage.Tx, facts Facts) error {

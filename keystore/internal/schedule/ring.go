@@ -172,7 +172,7 @@ func (r Ring) AfterDowntime(last, now time.Time, p Policy) Ring {
 		if k.Stage(last) != Spare || k.KID == r.LastSigner || k.near(last, p) {
 			continue
 		}
-		k.Ready = Latest(k.Ready.Add(now.Sub(last)), now.Add(2*p.MaxAge+p.Lead), p.OldCachesUntil)
+		k.Ready = Latest(k.Ready.Add(max(0, now.Sub(last))), now.Add(2*p.MaxAge+p.Lead), p.OldCachesUntil)
 		k.Sign = Latest(k.Sign, k.Ready)
 		if i > 0 {
 			r.Keys[i-1].Stop = k.Sign
