@@ -1,7 +1,6 @@
 package install
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,8 +42,8 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	service := manifest[core.Service](t, "service")
 	policy := manifest[networking.NetworkPolicy](t, "networkpolicy")
 	entries, err := os.ReadDir(manifests)
-	if err != nil || len(entries) != 6 {
-		t.Errorf("%d files, and the test reads 6 (%v)", len(entries), err)
+	if err != nil || len(entries) != 7 {
+		t.Errorf("%d files, and the tests read 6, and those of shared (%v)", len(entries), err)
 	}
 
 	pod := server.Spec.Template
@@ -70,14 +69,7 @@ func TestTheManifestsFitTogether(t *testing.T) {
 		wantMounts(t, spec, configuration.Name, volume.Name)
 	}
 	container := pod.Spec.Containers[0]
-	for name, probe := range map[string]*core.Probe{"/healthz": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
-		if probe == nil || probe.HTTPGet.Path != name || probe.HTTPGet.Port.StrVal != container.Ports[0].Name {
-			t.Errorf("the probe of %s: %v", name, probe)
-		}
-	}
-	if p := container.StartupProbe; p == nil || p.HTTPGet.Port.StrVal != container.Ports[0].Name || p.PeriodSeconds*p.FailureThreshold < 900 {
-		t.Error("a slow start is killed within 15 minutes")
-	}
+	wantProbes(t, container)
 	if !slices.Equal(container.Args, []string{"serve"}) || !slices.Equal(initial.Spec.Template.Spec.Containers[0].Args, []string{"init"}) {
 		t.Errorf("arguments: %q", container.Args)
 	}
@@ -86,6 +78,19 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	}
 	if !slices.Equal(policy.Spec.PolicyTypes, []networking.PolicyType{networking.PolicyTypeIngress, networking.PolicyTypeEgress}) {
 		t.Errorf("the policy covers %v", policy.Spec.PolicyTypes)
+	}
+}
+
+// wantProbes wants a restart only of a process that does not answer, and requests only for a server that is ready.
+func wantProbes(t *testing.T, container core.Container) {
+	t.Helper()
+	for name, probe := range map[string]*core.Probe{"/healthz": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
+		if probe == nil || probe.HTTPGet.Path != name || probe.HTTPGet.Port.StrVal != container.Ports[0].Name {
+			t.Errorf("the probe of %s: %v", name, probe)
+		}
+	}
+	if p := container.StartupProbe; p == nil || p.HTTPGet.Port.StrVal != container.Ports[0].Name || p.PeriodSeconds*p.FailureThreshold < 900 {
+		t.Error("a slow start is killed within 15 minutes")
 	}
 }
 
@@ -111,7 +116,7 @@ func wantHardened(t *testing.T, spec core.PodSpec) {
 	}
 }
 
-// wantMounts wants each mount to have its volume, with the secret not readable by others.
+// wantMounts wants each mount to have its volume, with the secret not readable by others. Without a claim, data is of the pod alone.
 func wantMounts(t *testing.T, spec core.PodSpec, configuration, claim string) {
 	t.Helper()
 	for _, m := range spec.Containers[0].VolumeMounts {
@@ -123,6 +128,7 @@ func wantMounts(t *testing.T, spec core.PodSpec, configuration, claim string) {
 		switch v := spec.Volumes[n]; {
 		case v.ConfigMap != nil && v.ConfigMap.Name == configuration && m.ReadOnly && m.MountPath == "/etc/keymill":
 		case v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim && m.MountPath == "/var/lib/keymill":
+		case v.EmptyDir != nil && claim == "" && m.MountPath == "/var/lib/keymill":
 		case v.Secret != nil && *v.Secret.DefaultMode == 0o440 && m.ReadOnly && m.MountPath == "/run/secrets/keymill":
 		default:
 			t.Errorf("the volume %s does not fit its mount %s", m.Name, m.MountPath)
@@ -148,20 +154,29 @@ func TestTheConfigMapIsAConfiguration(t *testing.T) {
 	}
 	text = strings.NewReplacer("0.0.0.0:8420", "127.0.0.1:0", "/var/lib/keymill", dir, "/run/secrets/keymill", dir).Replace(text)
 	for _, text := range []string{text, strings.Replace(text, "#database_id", "database_id", 1)} {
-		file := filepath.Join(dir, "keymill.yaml")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
 		container := manifest[apps.StatefulSet](t, "statefulset").Spec.Template.Spec.Containers[0]
-		cmd := exec.Command(binary(t), container.Args...)
-		for _, v := range container.Env {
-			cmd.Env = append(cmd.Env, v.Name+"="+strings.NewReplacer("/etc/keymill", dir, "/var/lib/keymill", dir).Replace(v.Value))
-		}
-		out, err := cmd.CombinedOutput()
-		if err == nil || !bytes.Contains(out, []byte("there is no store at "+dir+"/data")) {
+		if out, err := runContainer(t, container, dir, text); err == nil || !strings.Contains(out, "there is no store at "+dir+"/data") {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
+}
+
+// runContainer runs the program as the container does in the pod keymill-0, with the configuration in dir.
+func runContainer(t *testing.T, container core.Container, dir, configuration string) (string, error) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "keymill.yaml"), []byte(configuration), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(binary(t), container.Args...)
+	for _, v := range container.Env {
+		value := strings.NewReplacer("/etc/keymill", dir, "/var/lib/keymill", dir).Replace(v.Value)
+		if from := v.ValueFrom; from != nil && from.FieldRef != nil && from.FieldRef.FieldPath == "metadata.name" {
+			value = "keymill-0"
+		}
+		cmd.Env = append(cmd.Env, v.Name+"="+value)
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // binary returns the path of the released program for this machine.
