@@ -118,7 +118,9 @@ func withoutLog(errs string) string {
 }
 
 // TestAServerOutlivesAnOutageOfItsDatabase: requests get 503 with Retry-After, the key set is served, and all is well
-// when PostgreSQL is back.
+// when PostgreSQL is back. It stops in time without it.
+//
+// I18.
 func TestAServerOutlivesAnOutageOfItsDatabase(t *testing.T) {
 	t.Parallel()
 	db := postgrestest.Start(t)
@@ -154,6 +156,12 @@ func TestAServerOutlivesAnOutageOfItsDatabase(t *testing.T) {
 	}
 	if status, next := server.refresh(pair.Refresh); status != http.StatusOK || next.Access == "" {
 		t.Errorf("%d to a refresh afterwards", status)
+	}
+
+	db.Stop(postgrestest.Immediate)
+	server.signal(syscall.SIGTERM)
+	if code := server.wait(time.Minute); code != 0 || strings.Contains(server.errs.String(), "did not stop in time") {
+		t.Errorf("code %d after a stop without the database: %s", code, server.errs)
 	}
 	if strings.Contains(server.errs.String(), "panic") {
 		t.Error("a panic is in the log")

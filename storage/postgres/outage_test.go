@@ -12,6 +12,7 @@ import (
 
 	"keymill/integration_test/counts"
 	"keymill/storage"
+	"keymill/storage/optimistic"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -29,6 +30,34 @@ func TestCutConnectionsLoseNothing(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	l.check(t, direct)
+}
+
+// TestAProgramThatEndsWaitsForNoServer: neither a commit that waits already nor a later one.
+func TestAProgramThatEndsWaitsForNoServer(t *testing.T) {
+	c := postgrestest.Shared(t)
+	proxy := c.Proxy(t)
+	e := openWith(t, Config{URL: proxy.URL(c.NewDatabase(t)), Create: true, Deadline: 10 * time.Minute})
+	put := func() error {
+		_, _, err := e.Commit(context.Background(), 0, &optimistic.Batch{Writes: []storage.Write{{Key: "k"}}})
+		return err
+	}
+	if err := put(); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Close()
+	waiting := make(chan error)
+	go func() { waiting <- put() }()
+	time.Sleep(50 * time.Millisecond)
+	e.Hurry()
+	begun := time.Now()
+	for _, err := range []error{<-waiting, put()} {
+		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, storage.ErrUnknownOutcome) {
+			t.Errorf("%v, want that the server is away", err)
+		}
+	}
+	if took := time.Since(begun); took > time.Minute {
+		t.Errorf("the calls took %v", took)
+	}
 }
 
 // TestLostAnswersOfExclusiveAreResolved, too.

@@ -41,6 +41,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -86,6 +87,7 @@ type Engine struct {
 	deadline time.Duration
 	reads    *pgxpool.Pool
 	commits  *pgxpool.Pool // apart, so that a commit never waits for a long read
+	hurry    atomic.Bool   // see Hurry
 
 	mu         sync.Mutex
 	committers map[int]*committer // number → state; guarded by mu

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,8 +17,23 @@ const (
 	longestPause = 250 * time.Millisecond
 )
 
+// Hurry says that the program ends. From then on no call waits for a PostgreSQL that is away: each one ends with its
+// first try that fails, and a silent server has two seconds for an answer.
+func (e *Engine) Hurry() { e.hurry.Store(true) }
+
+const hurryDeadline = 4 * time.Second // of a call after Hurry; a request has half of it
+
+// limit returns how long a call waits.
+func (e *Engine) limit() time.Duration {
+	if e.hurry.Load() {
+		return min(e.deadline, hurryDeadline)
+	}
+	return e.deadline
+}
+
 // A waiter pauses between the tries of one call. It remembers why they failed.
 type waiter struct {
+	hurry *atomic.Bool // of the Engine
 	pause time.Duration
 	last  error // the newest error that is not about the deadline
 }
@@ -34,7 +50,7 @@ func (w *waiter) more(ctx context.Context, err error) bool {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-		return true
+		return !w.hurry.Load()
 	}
 }
 
@@ -53,9 +69,9 @@ func (e *Engine) retry(ctx context.Context, pool *pgxpool.Pool, request func(con
 // repeat calls try until it succeeds, an operator must act first, or the deadline is over. If the caller's
 // context ends, that says nothing about the server.
 func (e *Engine) repeat(caller context.Context, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(caller, e.deadline)
+	ctx, cancel := context.WithTimeout(caller, e.limit())
 	defer cancel()
-	var w waiter
+	w := waiter{hurry: &e.hurry}
 	for {
 		err := e.once(ctx, try)
 		if err == nil {
@@ -92,7 +108,7 @@ func (w *waiter) reason(err error) error {
 // patience bounds a request. A server that is silent for half of the deadline may be gone without a
 // trace, and another connection then has the other half.
 func (e *Engine) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, e.deadline/2)
+	return context.WithTimeout(ctx, e.limit()/2)
 }
 
 func (e *Engine) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {

@@ -43,9 +43,9 @@ func (e *Engine) write(ctx context.Context, n int, send transaction) error {
 	c := e.committer(n)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.deadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limit())
 	defer cancel()
-	var w waiter
+	w := waiter{hurry: &e.hurry}
 	c.few = false
 	for {
 		err := e.writeOnce(ctx, c, send)

@@ -29,6 +29,13 @@ func openExisting(ctx context.Context, c *config.Config) (*Store, error) {
 	return s, err
 }
 
+// Hurry says that the server stops, so that nothing waits any longer for a database that is away.
+func (s *Store) Hurry() {
+	if s.engine != nil {
+		s.engine.Hurry()
+	}
+}
+
 func openEngine(ctx context.Context, c *config.Config, create bool, o optimistic.Options) (*Store, error) {
 	password, err := c.StorePassword()
 	if err != nil {

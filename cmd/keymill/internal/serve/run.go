@@ -55,6 +55,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	defer s.limitStop().Stop()
 	s.notifyStop()
+	s.file.Hurry()
 	s.drain(ctx, servers...)
 	cancel()
 	loops.Wait()
