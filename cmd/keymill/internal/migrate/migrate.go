@@ -340,13 +340,14 @@ func (m *migration) begin(ctx context.Context) error {
 		over = r.Beat
 	}
 	err := m.from.step(ctx, moved.Request{Step: "begin", Record: m.record, Over: over})
-	if err != nil && ctx.Err() != nil {
-		return m.free(ctx, err)
-	}
-	if errors.Is(err, storage.ErrUnavailable) || isConflict(err) {
+	refused := (*moved.Error)(nil)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) || isConflict(err):
 		return terminal.WithHint(fmt.Errorf("%s: another migration is at work: %w", m.fromAddr, err), "wait for its end, or end it")
 	}
-	return err
+	return m.free(ctx, err) // the record may be there: the answer can be lost
 }
 
 // deadAfter is how long a record is not renewed before another run takes over.

@@ -339,6 +339,27 @@ func TestOfTwoMigrationsOneMoves(t *testing.T) {
 	checkMoved(t, first, targets[0], want)
 }
 
+// TestASourceThatIsAwayIsCalledSo, and not one that another migration moves.
+func TestASourceThatIsAwayIsCalledSo(t *testing.T) {
+	t.Parallel()
+	cluster := postgrestest.Shared(t)
+	dir, _ := newDir(t, 5)
+	name := cluster.NewDatabase(t)
+	if _, err := migrateIt(t.Context(), dir, cluster.URL(postgrestest.Role, name), nil); err != nil {
+		t.Fatal(err)
+	}
+	proxy := cluster.Proxy(t)
+	_, err := migrateIt(t.Context(), proxy.URL(name), filepath.Join(t.TempDir(), "target"), func(name string) error {
+		if name == "begin" {
+			proxy.Close()
+		}
+		return nil
+	})
+	if err == nil || !errors.Is(err, storage.ErrUnavailable) || strings.Contains(err.Error(), "another migration") || !strings.Contains(err.Error(), "cannot be freed now") {
+		t.Errorf("%v, want that the source is away", err)
+	}
+}
+
 // TestAbortFreesTheSource that a killed migration has left, and no store that was moved.
 func TestAbortFreesTheSource(t *testing.T) {
 	dir, _ := newDir(t, 5)
