@@ -77,11 +77,13 @@ type viewStore struct {
 	storage.Store
 	views atomic.Int64
 	fail  atomic.Pointer[error]
+	wait  atomic.Int64 // how long a View takes before it fails
 }
 
 func (s *viewStore) View(ctx context.Context, fn func(storage.Reader) error) error {
 	s.views.Add(1)
 	if err := s.fail.Load(); err != nil {
+		time.Sleep(time.Duration(s.wait.Load()))
 		return *err
 	}
 	return s.Store.View(ctx, fn)
@@ -124,6 +126,48 @@ func TestAnUnknownSecretIsLookedUpOnce(t *testing.T) {
 				t.Errorf("100 forged numbers read the store %d times", n)
 			}
 			time.Sleep(5 * time.Second)
+		}
+	})
+}
+
+// TestUnknownSecretsDoNotQueueForAStoreThatIsAway: each read takes ten seconds to fail, and all who wait share one.
+func TestUnknownSecretsDoNotQueueForAStoreThatIsAway(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp()
+		s := &viewStore{Store: a.store}
+		one := a.another(func(c *Config) { c.Store = s })
+		known := string(must[refusal.Secret](t)(one.refreshSecrets.Encode(t.Context(), refreshtoken.Token{Secret: 1, Family: record.ID{1}})))
+		forged := refusal.Secret(strings.Replace(known, "kmr_AQEB", "kmr_AQkB", 1)) // the second byte is the number
+		const deadline = 10 * time.Second
+		away := error(storage.ErrUnavailable)
+		s.fail.Store(&away)
+		s.wait.Store(int64(deadline))
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		before, began, ended := s.views.Load(), time.Now(), make(chan time.Duration)
+		for i := range 20 {
+			go func() {
+				ctx := t.Context()
+				if i == 19 {
+					synctest.Wait() // another one reads
+					ctx = impatient
+				}
+				if _, err := one.refreshSecrets.Decode(ctx, forged); err == nil || refreshtoken.IsInvalid(err) {
+					t.Errorf("got %v", err)
+				}
+				ended <- time.Since(began)
+			}()
+		}
+		if first := <-ended; first > time.Second {
+			t.Errorf("a caller who waits a second got an answer after %s", first)
+		}
+		for range 19 {
+			if after := <-ended; after > deadline {
+				t.Errorf("an answer came after %s", after)
+			}
+		}
+		if n := s.views.Load() - before; n != 1 {
+			t.Errorf("the store was read %d times", n)
 		}
 	})
 }

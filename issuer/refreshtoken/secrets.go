@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,9 +55,9 @@ type Secrets struct {
 	vault    *keystore.Vault
 	set      atomic.Pointer[set]
 
-	mu     sync.Mutex // of reloading; it owns what follows
-	looked time.Time  // when an unknown number made the server read the secrets last
-	failed error      // of that
+	reloading chan struct{} // has room for one, who owns what follows
+	looked    time.Time     // when the server had last read the secrets because of an unknown number
+	failed    error         // of that
 }
 
 // A set is what Secrets have read once. It does not change.
@@ -79,7 +78,7 @@ type secret struct {
 
 // Load unseals the secrets of the store with that id. It makes the first one in a new store, and reports that.
 func Load(tx storage.Tx, store storage.Store, database string, vault *keystore.Vault) (s *Secrets, first bool, err error) {
-	s = &Secrets{store: store, database: database, vault: vault}
+	s = &Secrets{store: store, database: database, vault: vault, reloading: make(chan struct{}, 1)}
 	read, err := s.read(tx)
 	if err == nil && len(read.sorted) == 0 {
 		first = true
@@ -173,14 +172,21 @@ func (s *Secrets) Reload(ctx context.Context) error {
 }
 
 // reloadFor reads the secrets again for a token whose number was not in seen, unless that has happened since or lately.
+// A store that is away can take its whole deadline to say so. The five seconds begin after that, so that the callers who
+// waited share the answer, and do not wait for one read after the other.
 func (s *Secrets) reloadFor(ctx context.Context, seen *set) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.reloading <- struct{}{}:
+		defer func() { <-s.reloading }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if s.set.Load() != seen {
 		return nil
 	}
-	if now := time.Now(); s.looked.IsZero() || now.Sub(s.looked) >= reloadEvery {
-		s.looked, s.failed = now, s.Reload(context.WithoutCancel(ctx))
+	if s.looked.IsZero() || time.Since(s.looked) >= reloadEvery {
+		s.failed = s.Reload(context.WithoutCancel(ctx))
+		s.looked = time.Now()
 	}
 	return s.failed
 }
