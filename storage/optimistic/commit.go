@@ -91,6 +91,29 @@ func (s *Store) fill(g *group) {
 func (s *Store) settle(committer int, g *group) (held []*call) {
 	s.pace.begin(committer, len(g.calls))
 	defer s.pace.end(committer)
+	g, away := s.commit(committer, g)
+	held = append(g.held, s.traffic.end(committer)...)
+	if away != nil {
+		held = append(append(held, g.late...), g.tired...)
+	} else {
+		for _, c := range g.late {
+			c.again()
+		}
+		if len(g.tired) > 0 {
+			away = s.exclusive(committer, g.tired)
+		}
+	}
+	if away == nil {
+		return held
+	}
+	finish(held, away)
+	drain(s.updates, func(c *call) { finish([]*call{c}, away) })
+	return nil
+}
+
+// commit writes the calls of a group, in as many tries as it takes, and ends those that were in the last try. It
+// returns the group with the others, and the error that they have as well, or nil.
+func (s *Store) commit(committer int, g *group) (_ *group, away error) {
 	for len(g.calls) > 0 {
 		b := g.batch()
 		s.traffic.begin(committer, g.writes)
@@ -107,16 +130,9 @@ func (s *Store) settle(committer int, g *group) (held []*call) {
 			s.cache.drop(b.Reads)
 		}
 		finish(g.calls, err)
-		break
+		return g, failureOfAll(err, begun)
 	}
-	waited := s.traffic.end(committer)
-	for _, c := range g.late {
-		c.again()
-	}
-	if len(g.tired) > 0 {
-		s.exclusive(committer, g.tired)
-	}
-	return append(g.held, waited...)
+	return g, nil
 }
 
 func (s *Store) committed(begun time.Time, writes []storage.Write, calls int) {
@@ -149,8 +165,8 @@ func finish(calls []*call, err error) {
 }
 
 // exclusive runs the functions of calls one after the other while no one else writes. Nothing has to be
-// compared.
-func (s *Store) exclusive(committer int, calls []*call) {
+// compared. It returns the error that the calls behind them have as well, or nil.
+func (s *Store) exclusive(committer int, calls []*call) (away error) {
 	var writes []storage.Write
 	begun := time.Now()
 	version, err := s.engine.Exclusive(context.Background(), committer, func(r storage.Reader) ([]storage.Write, error) {
@@ -170,6 +186,7 @@ func (s *Store) exclusive(committer int, calls []*call) {
 	s.committed(begun, writes, len(calls))
 	s.remember(writes, version, err)
 	finish(calls, err)
+	return failureOfAll(err, begun)
 }
 
 // runIn runs the function over the writes of the calls before it, and adds its own ones.

@@ -3,6 +3,7 @@ package optimistic
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // A request is one caller that needs records from the Engine.
@@ -46,7 +47,13 @@ func (s *Store) fetchLoop() {
 		})
 		if len(requests) > 0 {
 			slices.Sort(keys)
-			s.answer(requests, slices.Compact(keys))
+			if away := s.answer(requests, slices.Compact(keys)); away != nil {
+				if held != nil {
+					held.fail(away)
+					held = nil
+				}
+				drain(s.fetches, func(r *request) { r.fail(away) })
+			}
 		}
 	}
 }
@@ -75,8 +82,15 @@ func gather[T any](queue <-chan *T, held *T, take func(*T) bool) (refused *T, op
 	}
 }
 
-// answer fetches the keys of all requests. They are sorted.
-func (s *Store) answer(requests []*request, keys []string) {
+func (r *request) fail(err error) {
+	r.err = err
+	close(r.done)
+}
+
+// answer fetches the keys of all requests. They are sorted. It returns the error that the requests behind them have as
+// well, or nil.
+func (s *Store) answer(requests []*request, keys []string) (away error) {
+	begun := time.Now()
 	records, err := s.engine.Fetch(context.Background(), keys)
 	s.health.note(err)
 	if err == nil {
@@ -94,4 +108,5 @@ func (s *Store) answer(requests []*request, keys []string) {
 		}
 		close(r.done)
 	}
+	return failureOfAll(err, begun)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"time"
 
 	"keymill/storage"
 )
@@ -122,7 +123,13 @@ func (s *Store) viewLoop() {
 			return true
 		})
 		if len(checks) > 0 {
-			s.check(checks, records)
+			if away := s.check(checks, records); away != nil {
+				if held != nil {
+					held.fail(away)
+					held = nil
+				}
+				drain(s.views, func(c *check) { c.fail(away) })
+			}
 		}
 	}
 }
@@ -134,9 +141,15 @@ func (i instant) add(c *check) {
 	}
 }
 
-// check compares the records and ends the checks.
-func (s *Store) check(checks []*check, records instant) {
+func (c *check) fail(err error) {
+	c.err = err
+	close(c.done)
+}
+
+// check compares the records and ends the checks. It returns the error that the checks behind them have as well, or nil.
+func (s *Store) check(checks []*check, records instant) (away error) {
 	b := &Batch{Reads: compared(records)}
+	begun := time.Now()
 	_, stale, err := s.engine.Commit(context.Background(), s.opts.Committers, b)
 	s.health.note(err)
 	if stale != nil {
@@ -152,4 +165,5 @@ func (s *Store) check(checks []*check, records instant) {
 		c.instant, c.err = records, err
 		close(c.done)
 	}
+	return failureOfAll(err, begun)
 }
