@@ -12,8 +12,8 @@
 //
 //	Begin     source: from here no Update succeeds; Views go on
 //	Expect    target: from here no start serves it
-//	          copy what differs, read the target back, compare every record
-//	Expect    target: still that of this run
+//	          copy what differs, read the target back, compare every record.
+//	          Each transaction of the copy sees that the target is still that of this run
 //	Finish    source: no start serves it; the target is complete, compared and durable
 //	Complete  target: can be served
 //

@@ -126,7 +126,13 @@ func Expect(ctx context.Context, s storage.Store, m Record) error {
 
 // Expected returns an error unless the target is still that of the run.
 func Expected(ctx context.Context, s storage.Store, run string) error {
-	m, err := Of(ctx, s)
+	return s.View(ctx, func(r storage.Reader) error { return CheckExpected(r, run) })
+}
+
+// CheckExpected is Expected in each transaction that writes to the target. A run can be paused while another one completes
+// the target, which is served then.
+func CheckExpected(r storage.Reader, run string) error {
+	m, err := Read(r)
 	if err == nil && (m == nil || m.State != Incomplete || m.Run != run) {
 		err = errors.New("another migration has taken the target")
 	}

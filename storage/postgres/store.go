@@ -26,12 +26,14 @@ const (
 )
 
 // Load makes the writes that next returns, until io.EOF. Their keys ascend, and keys and values keep to the limits
-// of package storage. Load compares nothing, so it is for a database that no node uses.
+// of package storage. Load compares nothing, so it is for a database that no node uses. Each of its transactions calls
+// guard first, which may be nil. An error of it is returned unchanged, and nothing more is written: a Load that was paused
+// for an hour must not write over what others have made of the database.
 //
 // Load makes many writes in one transaction. After each transaction it calls written with the number of its
 // writes and their last key; written may be nil. If Load fails, what was written before stays, and the same
 // writes can be made again. An error of next is returned unchanged, after the writes that came before it.
-func (e *Engine) Load(ctx context.Context, next func() (storage.Write, error), written func(writes int, last string)) error {
+func (e *Engine) Load(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error), written func(writes int, last string)) error {
 	last := ""
 	for {
 		batch, end := loadBatch(next)
@@ -41,7 +43,7 @@ func (e *Engine) Load(ctx context.Context, next func() (storage.Write, error), w
 			}
 			last = w.Key
 		}
-		if err := e.load(ctx, batch); err != nil {
+		if err := e.load(ctx, guard, batch); err != nil {
 			return err
 		}
 		if written != nil && len(batch) > 0 {
@@ -70,10 +72,17 @@ func loadBatch(next func() (storage.Write, error)) (batch []storage.Write, end e
 	return batch, nil
 }
 
-func (e *Engine) load(ctx context.Context, batch []storage.Write) error {
+func (e *Engine) load(ctx context.Context, guard func(storage.Reader) error, batch []storage.Write) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	_, err := e.Exclusive(ctx, 0, func(storage.Reader) ([]storage.Write, error) { return batch, nil })
+	_, err := e.Exclusive(ctx, 0, func(r storage.Reader) ([]storage.Write, error) {
+		if guard != nil {
+			if err := guard(r); err != nil {
+				return nil, err
+			}
+		}
+		return batch, nil
+	})
 	return err
 }

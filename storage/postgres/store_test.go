@@ -221,14 +221,14 @@ func TestALoadCanBeRepeated(t *testing.T) {
 	}
 	batches, last := 0, ""
 	written := func(writes int, key string) { batches, last = batches+1, key }
-	if err := e.Load(t.Context(), from(0, loadWrites+5), written); err != io.ErrUnexpectedEOF {
+	if err := e.Load(t.Context(), nil, from(0, loadWrites+5), written); err != io.ErrUnexpectedEOF {
 		t.Fatal(err)
 	}
 	if want := fmt.Sprintf("key/%06d", loadWrites+4); batches != 2 || last != want {
 		t.Errorf("%d batches up to %s, want 2 up to %s", batches, last, want)
 	}
 	for _, first := range []int{loadWrites, 0} {
-		if err := e.Load(t.Context(), from(first, -1), nil); err != nil {
+		if err := e.Load(t.Context(), nil, from(first, -1), nil); err != nil {
 			t.Fatal(err)
 		}
 		n := 0
@@ -245,7 +245,7 @@ func TestALoadCanBeRepeated(t *testing.T) {
 		}
 	}
 	unsorted := []string{"b", "a"}
-	err := e.Load(t.Context(), func() (storage.Write, error) {
+	err := e.Load(t.Context(), nil, func() (storage.Write, error) {
 		if len(unsorted) == 0 {
 			return storage.Write{}, io.EOF
 		}

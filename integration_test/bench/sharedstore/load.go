@@ -53,7 +53,7 @@ func load(ctx context.Context, url string, families int) error {
 		}
 		return 1
 	})
-	return e.Load(ctx, func() (storage.Write, error) {
+	return e.Load(ctx, nil, func() (storage.Write, error) {
 		if len(writes) == 0 {
 			return storage.Write{}, io.EOF
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"keymill/storage"
+	"keymill/storage/moved"
 )
 
 // A tally counts what a pass over the source has seen.
@@ -116,11 +117,12 @@ func either(one, other error) error {
 	return other
 }
 
-// copyRecords writes to the target what differs. It returns how many records it wrote or removed.
-func copyRecords(ctx context.Context, from *source, to *place, t *tally, report func()) (written int, err error) {
-	next, stop := iter.Pull2(differences(watched(wanted(from.records(ctx), t), report), present(to.records(ctx))))
+// copyRecords makes the changes in the target, as long as it is that of the run. It returns how many they are.
+func copyRecords(ctx context.Context, changes iter.Seq2[storage.Write, error], to *place, run string) (written int, err error) {
+	next, stop := iter.Pull2(changes)
 	defer stop()
-	err = to.load(ctx, func() (storage.Write, error) {
+	guard := func(r storage.Reader) error { return moved.CheckExpected(r, run) }
+	err = to.load(ctx, guard, func() (storage.Write, error) {
 		w, err, more := next()
 		if !more {
 			return w, io.EOF
@@ -130,9 +132,14 @@ func copyRecords(ctx context.Context, from *source, to *place, t *tally, report 
 	return written, err
 }
 
+// changes returns the writes that the target needs, and calls report for each record of the source.
+func changes(ctx context.Context, from *source, to *place, t *tally, report func()) iter.Seq2[storage.Write, error] {
+	return differences(watched(wanted(from.records(ctx), t), report), present(to.records(ctx)))
+}
+
 // compare reads both stores, and returns an error unless the target has every record of the source and no other.
 func compare(ctx context.Context, from *source, to *place, t *tally, report func()) error {
-	for w, err := range differences(watched(wanted(from.records(ctx), t), report), present(to.records(ctx))) {
+	for w, err := range changes(ctx, from, to, t, report) {
 		if err != nil {
 			return err
 		}

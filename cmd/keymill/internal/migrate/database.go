@@ -54,6 +54,6 @@ func (d database) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
 }
 
 // load is that of a place.
-func (d database) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
-	return d.engine.Load(ctx, next, func(writes int, _ string) { written(writes) })
+func (d database) load(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error), written func(int)) error {
+	return d.engine.Load(ctx, guard, next, func(writes int, _ string) { written(writes) })
 }

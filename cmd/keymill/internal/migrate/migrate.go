@@ -365,7 +365,7 @@ func (m *migration) copyAndCompare(ctx context.Context) error {
 		return err
 	}
 	var t tally
-	written, err := copyRecords(ctx, m.from, m.to, &t, m.report("copying", &t))
+	written, err := copyRecords(ctx, changes(ctx, m.from, m.to, &t, m.report("copying", &t)), m.to, m.record.Run)
 	if err != nil {
 		return m.targetFault(err)
 	}

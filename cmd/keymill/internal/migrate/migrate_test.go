@@ -31,7 +31,7 @@ func newDir(t *testing.T, records int) (dir string, all map[string]string) {
 		return storage.PutMeta(tx, storage.NewMeta(time.Now(), false))
 	}))
 	n := 0
-	must(t, f.load(t.Context(), func() (storage.Write, error) {
+	must(t, f.load(t.Context(), func(storage.Reader) error { return nil }, func() (storage.Write, error) {
 		if n++; n > records {
 			return storage.Write{}, io.EOF
 		}
@@ -308,6 +308,27 @@ func TestANodeThatWasPausedWritesNothingAfterTheMove(t *testing.T) {
 		t.Errorf("a commit that began before the move: %v", err)
 	}
 	checkMoved(t, url, back, want)
+}
+
+// TestARunThatWasPausedWritesNothingToATargetThatIsServed: another run has completed the target in the meantime.
+func TestARunThatWasPausedWritesNothingToATargetThatIsServed(t *testing.T) {
+	for _, to := range []string{filepath.Join(t.TempDir(), "target"), postgrestest.Shared(t).Database(t)} {
+		target := openAt(t, to)
+		paused, other := moved.NewRun("source", to, "id"), moved.NewRun("source", to, "id")
+		must(t, moved.Expect(t.Context(), target, paused))
+		n, err := copyRecords(t.Context(), func(yield func(storage.Write, error) bool) {
+			must(t, moved.Expect(t.Context(), target, other))
+			must(t, moved.Complete(t.Context(), target, other.Run))
+			yield(storage.Write{Key: "old"}, nil)
+		}, target, paused.Run)
+		if n != 0 || err == nil || !strings.Contains(err.Error(), "another migration has taken the target") {
+			t.Errorf("%s: %d writes, %v", to, n, err)
+		}
+		must(t, target.Close())
+		if got := read(t, to); len(got) > 0 {
+			t.Errorf("%s has %v", to, got)
+		}
+	}
 }
 
 // TestOfTwoMigrationsOneMoves, and the other one is refused.

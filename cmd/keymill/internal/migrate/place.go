@@ -25,8 +25,9 @@ type place struct {
 	storage.Store
 	// records returns all records in key order.
 	records func(ctx context.Context) iter.Seq2[storage.Entry, error]
-	// load makes the writes that next returns, in key order, until io.EOF. written is told how many are durable.
-	load func(ctx context.Context, next func() (storage.Write, error), written func(writes int)) error
+	// load makes the writes that next returns, in key order, until io.EOF. Each of its transactions calls guard first, and
+	// writes nothing after an error of it. written is told how many are durable.
+	load func(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error), written func(writes int)) error
 
 	unlock func() // what only this process has; may be nil
 }
@@ -111,7 +112,7 @@ const (
 )
 
 // load is that of a place. Updates that run at the same time share a commit.
-func (f file) load(ctx context.Context, next func() (storage.Write, error), written func(int)) error {
+func (f file) load(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error), written func(int)) error {
 	for ended := false; !ended; {
 		var group sync.WaitGroup
 		var failed [loadParallel]error
@@ -122,7 +123,7 @@ func (f file) load(ctx context.Context, next func() (storage.Write, error), writ
 			batch, unread = batchOf(next)
 			ended = unread != nil
 			count += len(batch)
-			group.Go(func() { failed[n] = f.write(ctx, batch) })
+			group.Go(func() { failed[n] = f.write(ctx, guard, batch) })
 		}
 		group.Wait()
 		if ended && !errors.Is(unread, io.EOF) {
@@ -149,8 +150,11 @@ func batchOf(next func() (storage.Write, error)) (batch []storage.Write, err err
 	return batch, nil
 }
 
-func (f file) write(ctx context.Context, batch []storage.Write) error {
+func (f file) write(ctx context.Context, guard func(storage.Reader) error, batch []storage.Write) error {
 	return f.Update(ctx, func(tx storage.Tx) error {
+		if err := guard(tx); err != nil {
+			return err
+		}
 		for _, w := range batch {
 			var err error
 			if w.Deleted {

@@ -2,6 +2,7 @@ package openstore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"keymill/storage"
@@ -64,9 +65,22 @@ func readNodes(ctx context.Context, s storage.Store) (list []nodes.Node, err err
 	return list, err
 }
 
-// Load writes records, whose keys ascend, to a shared store that no server uses.
+// ErrIdentified means that there is a store in a database already.
+var ErrIdentified = errors.New("another program has made a store in the database in the meantime; restore into an empty one")
+
+// Load writes records, whose keys ascend, to a shared store without an identity, which no server can use. It ends with
+// ErrIdentified if the store has got one.
 func (s *Store) Load(ctx context.Context, next func() (storage.Write, error)) error {
-	return s.engine.Load(ctx, next, nil)
+	return s.engine.Load(ctx, func(r storage.Reader) error {
+		_, err := storage.ReadMeta(r)
+		switch {
+		case err == nil:
+			return ErrIdentified
+		case errors.Is(err, storage.ErrNotFound):
+			return nil
+		}
+		return err
+	}, next, nil)
 }
 
 // Size returns how many bytes the records take up in a shared store.
