@@ -21,7 +21,11 @@ func (m *migration) planText() string {
 	if m.result.Resumed {
 		verb = "going on to move"
 	}
-	return terminal.OneLine(fmt.Sprintf("%s database %s, about %s, from %s to %s: %s", verb, m.facts.Meta.DatabaseID, terminal.Size(max(0, m.facts.Bytes)), m.fromAddr, m.toAddr, how))
+	size := "" // that of a database is not known at once
+	if m.facts.Bytes > 0 {
+		size = ", about " + terminal.Size(m.facts.Bytes)
+	}
+	return terminal.OneLine(fmt.Sprintf("%s database %s%s, from %s to %s: %s", verb, m.facts.Meta.DatabaseID, size, m.fromAddr, m.toAddr, how))
 }
 
 // Print writes what was done, and what comes next.
