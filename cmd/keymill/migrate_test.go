@@ -140,6 +140,9 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	m.goTo(first)
 	time.Sleep(time.Second)
 	m.signs(source)
+	if checks, code := p.diagnosisWith(append(p.env(), sharedEnv...)); code == 0 || checks["migration"].OK || !strings.Contains(checks["migration"].Detail, c.url) {
+		t.Errorf("doctor on the running source: code %d, %+v", code, checks)
+	}
 	source.signal(syscall.SIGTERM)
 	source.wait(time.Minute)
 	if _, errs, code := p.runWith(append(p.env(), sharedEnv...), p.serveArgs()...); code != 1 || !strings.Contains(errs, "moved to "+c.url) {

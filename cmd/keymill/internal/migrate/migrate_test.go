@@ -432,3 +432,12 @@ func TestADryRunChangesNothing(t *testing.T) {
 		t.Errorf("the directory has a store: %v", err)
 	}
 }
+
+// TestASizeThatIsNotKnownIsLeftOut: a database has none when the migration begins.
+func TestASizeThatIsNotKnownIsLeftOut(t *testing.T) {
+	for bytes, want := range map[int64]bool{-1: false, 0: false, 3 << 20: true} {
+		if text := (&migration{facts: facts{Bytes: bytes}}).planText(); strings.Contains(text, ", about 3.0 MiB") != want || strings.Contains(text, "about 0") {
+			t.Errorf("%d bytes: %s", bytes, text)
+		}
+	}
+}

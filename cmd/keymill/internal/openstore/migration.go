@@ -37,6 +37,19 @@ func (s *Store) WatchMigration(ctx context.Context, log *slog.Logger) error {
 	return moved.Watch(ctx, s.below, log)
 }
 
+// MigrationWarnings says that a migration stops all changes. Nothing is read from a database that is away.
+func (s *Store) MigrationWarnings(ctx context.Context) []api.Warning {
+	if s.below.Status().Away != nil {
+		return nil
+	}
+	m, err := moved.Of(ctx, s.below)
+	if err != nil || m == nil { // others say what is wrong with the store
+		return nil
+	}
+	refused := &moved.Error{Record: *m}
+	return []api.Warning{{Check: "migration", Detail: terminal.Plain(refused) + "; " + refused.Hint()}}
+}
+
 // Migrate takes one step of a migration of the store.
 func (s *Store) Migrate(ctx context.Context, q api.MigrationRequest) (api.Migration, error) {
 	if err := checkStep(q); err != nil {

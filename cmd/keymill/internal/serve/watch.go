@@ -50,6 +50,7 @@ func (w *watch) changed(now []loginFault) []loginFault {
 func (s *server) warnings(ctx context.Context) []api.Warning {
 	list := append(LoginWarnings(s.config, s.records(ctx)), s.damage.warnings()...)
 	list = append(list, s.auditLines.Warnings()...)
+	list = append(list, s.file.MigrationWarnings(ctx)...)
 	if damage := s.watch.damage(); damage != "" {
 		list = append(list, api.Warning{Check: "audit", Detail: damage})
 	}
