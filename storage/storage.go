@@ -174,7 +174,8 @@ type Reader interface {
 	// end is behind every key. A key that was put below the Store can hold any bytes: the first
 	// one that can follow a key is that key with a zero byte behind it. A
 	// damaged record is an Entry with only a key and an error that matches ErrDamaged.
-	// The Scan continues behind it if the loop does. It ends after any other error.
+	// The Scan continues behind it if the loop does. It ends after any other error, which
+	// can come without a key.
 	Scan(start, end string) iter.Seq2[Entry, error]
 }
 

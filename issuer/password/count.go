@@ -64,15 +64,16 @@ func (h *Hasher) SyncClasses(ctx context.Context, s storage.Store) error {
 	err := s.View(ctx, func(r storage.Reader) error {
 		classes = nil
 		for e, err := range r.Scan(countPrefix, countEnd) {
+			if err != nil && !errors.Is(err, storage.ErrDamaged) {
+				return err // of the store: there is no key
+			}
 			class := e.Key[len(countPrefix):]
-			if errors.Is(err, storage.ErrDamaged) {
+			if err != nil {
 				// Only the number cannot be trusted. The class counts: without it the time of a
 				// failed login could reveal who has it.
 				if _, impossible := parseClass(class); impossible != nil {
 					continue
 				}
-			} else if err != nil {
-				return err
 			}
 			classes = append(classes, class)
 		}
