@@ -22,6 +22,7 @@ import (
 	"keymill/issuer/endpoint/limit"
 	"keymill/issuer/endpoint/metrics"
 	"keymill/issuer/endpoint/requestid"
+	"keymill/issuer/outage"
 	"keymill/issuer/refusal"
 )
 
@@ -54,7 +55,7 @@ type router struct {
 	lines       *limit.Log                                         // of failed requests; nil for administrators, whose lines are not bounded
 	begin       func(http.ResponseWriter, string) *metrics.Request // counts a request for a path; nil if none is counted
 
-	clientExists func(ctx context.Context, id string) bool
+	clientExists func(ctx context.Context, id string, away bool) bool
 }
 
 // A route is one method of one path.
@@ -221,7 +222,7 @@ func (rt *router) logError(r *http.Request, a reply, err error) {
 func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err error) []slog.Attr {
 	attrs := []slog.Attr{slog.String("method", short(r.Method)), slog.String("path", logPath(r.URL.Path)), slog.Int("status", a.status)}
 	if c := (*clientError)(nil); errors.As(err, &c) {
-		attrs = append(attrs, slog.String("client", rt.knownClient(r.Context(), c.client)))
+		attrs = append(attrs, slog.String("client", rt.knownClient(r.Context(), c.client, outage.OfStore(err))))
 	}
 	if by := admin.Actor(r); by != "" {
 		attrs = append(attrs, slog.String("by", by))
@@ -237,8 +238,8 @@ func (rt *router) attrs(r *http.Request, a reply, reason *refusal.Reason, err er
 
 // knownClient returns the id of a client that exists. Any other text may be a secret in the wrong
 // place.
-func (rt *router) knownClient(ctx context.Context, id string) string {
-	if rt.clientExists(context.WithoutCancel(ctx), id) {
+func (rt *router) knownClient(ctx context.Context, id string, away bool) string {
+	if rt.clientExists(context.WithoutCancel(ctx), id, away) {
 		return id
 	}
 	return "unknown"

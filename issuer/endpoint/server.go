@@ -270,10 +270,13 @@ func (s *Server) loginsOf(client string) (names []string) {
 }
 
 // clientExists reports whether the log may name a client. Those of the login endpoints come from the
-// configuration: a forged token that is refused there must not read the store.
-func (s *Server) clientExists(ctx context.Context, id string) bool {
+// configuration: a forged token that is refused there must not read the store. A store that is away is not asked: the
+// answer to the request would come as late again.
+func (s *Server) clientExists(ctx context.Context, id string, away bool) bool {
 	if len(s.loginsOf(id)) > 0 {
 		return true
+	} else if away {
+		return false
 	}
 	_, err := s.cfg.Issuer.Client(ctx, id)
 	return err == nil

@@ -126,3 +126,20 @@ func TestAStoreThatIsAwayIsNotReady(t *testing.T) {
 		}
 	})
 }
+
+// TestAStoreThatIsAwayIsAskedOnce for a request: it can take its whole deadline to say so, and a client waits.
+func TestAStoreThatIsAwayIsAskedOnce(t *testing.T) {
+	w := newWorld(t).withAlice()
+	w.counted.cut.Store(true)
+	defer w.counted.cut.Store(false)
+	for path, form := range map[string]string{"/token": "grant_type=client_credentials", "/introspect": "token=x"} {
+		before := w.counted.views.Load() + w.counted.updates.Load()
+		a := w.send("POST", path, form+"&client_id=billing&client_secret="+w.secret, formHeader)
+		if a.status != 503 || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+		if n := w.counted.views.Load() + w.counted.updates.Load() - before; n != 1 {
+			t.Errorf("%s asked the store %d times", path, n)
+		}
+	}
+}

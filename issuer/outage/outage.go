@@ -43,3 +43,9 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 
 // storeWait is longer than a restart takes, and long enough not to poll a full disk.
 const storeWait = 5 * time.Second
+
+// OfStore reports whether the request failed because the store could not be asked, so that another question would
+// wait as long.
+func OfStore(err error) bool {
+	return errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded)
+}
