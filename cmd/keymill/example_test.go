@@ -142,7 +142,7 @@ func exampleOrder() []string {
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key export", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
 		"apply", "node list", "session list", "session why", "session revoke",
-		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact",
+		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact", "migrate",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
 }
@@ -156,6 +156,8 @@ func incomplete(line string) string {
 		return "it names a server elsewhere"
 	case strings.Contains(line, "/var/lib/keymill"), strings.Contains(line, "/etc/keymill"), strings.Contains(line, "/etc/haproxy"):
 		return "it names a directory elsewhere"
+	case strings.Contains(line, "psql"):
+		return "it needs a database"
 	case line == "keymill healthcheck":
 		return "it asks the port of the default"
 	case strings.Contains(line, "age1"), strings.Contains(line, "age-key"), strings.Contains(line, "ssh "):

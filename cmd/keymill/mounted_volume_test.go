@@ -224,7 +224,8 @@ func TestCommandsTalkToTheServerOnly(t *testing.T) {
 		"server's user": {&user, ":", "keymill.db belongs to uid 1001, and this command runs as uid 1001\n"},
 		"root":          {nil, ":", "keymill.db belongs to uid 1001, and this command runs as uid 0\n"},
 		"server's user, and the store is replaced": {&user, "mv keymill.db old; touch keymill.db", "keymill.db belongs to uid 1003, and this command runs as uid 1001\n"},
-		"root, and the store is gone":              {nil, "rm -f keymill.db", "keymill.db is missing, and this command runs as uid 0\n"},
+		"root, and the store is gone":              {nil, "rm -f keymill.db", "lock belongs to uid 1001, and this command runs as uid 0\n"},
+		"root, and both are gone":                  {nil, "rm -f keymill.db lock", "lock is missing, and this command runs as uid 0\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -251,7 +252,7 @@ func TestCommandsTalkToTheServerOnly(t *testing.T) {
 				}
 				expect(`received ""`)
 			}
-			if strings.Contains(tt.want, "belongs to uid 1001") { // doctor finds the directory in use
+			if strings.Contains(tt.want, "keymill.db belongs to uid 1001") { // doctor finds the directory in use
 				if out, errs, code := p.run("doctor"); code != 1 || !strings.Contains(errs, "uid 1003 listens on ") {
 					t.Errorf("doctor: code %d, %s%s", code, out, errs)
 				}

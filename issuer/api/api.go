@@ -8,55 +8,56 @@
 // RFC 3339; durations are written as Go writes them ("15m0s").
 //
 //	path                         method  request                answer
-//	/admin/v1/status             GET     –                      Status
-//	/admin/v1/activity           GET     –                      []ActivityMinute
-//	/admin/v1/nodes              GET     –                      Nodes
-//	/admin/v1/settings           GET     –                      []Setting
-//	/admin/v1/openapi.json       GET     –                      the OpenAPI document
-//	/admin/v1/audit              GET     –                      AuditRecords
-//	/admin/v1/backup             POST    –                      a copy of the store, see package backup
-//	/admin/v1/migration          POST    MigrationRequest       Migration
-//	/admin/v1/migration/records  POST    –                      a copy of the store, see package backup
-//	/admin/v1/keys               GET     –                      []Key
-//	/admin/v1/keys/published     GET     –                      []PublishedKey
-//	/admin/v1/keys/rotate        POST    RotateKeyRequest       Rotation
-//	/admin/v1/keys/revoke        POST    RevokeKeyRequest       Revocation
-//	/admin/v1/keys/import        POST    ImportKeyRequest       Key
-//	/admin/v1/verifiers          GET     –                      []Verifier
-//	                             POST    NewVerifier            Verifier
-//	/admin/v1/verifiers/observed GET     –                      []ObservedVerifier
-//	/admin/v1/verifier           GET     –                      Verifier
-//	                             DELETE  –                      –
-//	/admin/v1/audiences          GET     –                      []Audience
-//	                             POST    Audience               Audience
-//	/admin/v1/audience           GET     –                      Audience
-//	                             PUT     AudienceState          Audience
-//	                             PATCH   AudienceChange         Audience
-//	                             DELETE  –                      –
-//	/admin/v1/clients            GET     –                      []Client
-//	                             POST    NewClient              Client
-//	/admin/v1/client             GET     –                      Client
-//	                             PUT     ClientState            Client
-//	                             PATCH   ClientChange           Client
-//	                             DELETE  –                      –
-//	/admin/v1/client/secret      POST    RotateSecretRequest    Client
-//	/admin/v1/users              GET     –                      []User
-//	                             POST    NewUser                User
-//	/admin/v1/users/import       POST    ImportUsersRequest     ImportResults
-//	/admin/v1/user               GET     –                      UserDetails
-//	                             PUT     UserState              User
-//	                             PATCH   UserChange             User
-//	                             DELETE  –                      –
-//	/admin/v1/user/password      POST    SetPasswordRequest     User
-//	/admin/v1/user/logout        POST    –                      User
-//	/admin/v1/user/unblock       POST    –                      UserDetails
-//	/admin/v1/sessions           GET     –                      SessionPage
-//	/admin/v1/sessions/revoke    POST    RevokeSessionsRequest  –
-//	/admin/v1/session            DELETE  –                      Session
-//	/admin/v1/session/why        POST    ExplainRequest         Explanation
-//	/admin/v1/applied            GET     –                      []Applied
-//	                             PUT     –                      Applied
-//	                             DELETE  –                      –
+//	/admin/v1/status                  GET     –                      Status
+//	/admin/v1/activity                GET     –                      []ActivityMinute
+//	/admin/v1/nodes                   GET     –                      Nodes
+//	/admin/v1/settings                GET     –                      []Setting
+//	/admin/v1/openapi.json            GET     –                      the OpenAPI document
+//	/admin/v1/audit                   GET     –                      AuditRecords
+//	/admin/v1/backup                  POST    –                      a copy of the store, see package backup
+//	/admin/v1/migration               POST    MigrationRequest       Migration
+//	/admin/v1/migration/records       POST    –                      a copy of the store, see package backup
+//	/admin/v1/keys                    GET     –                      []Key
+//	/admin/v1/keys/published          GET     –                      []PublishedKey
+//	/admin/v1/keys/rotate             POST    RotateKeyRequest       Rotation
+//	/admin/v1/keys/revoke             POST    RevokeKeyRequest       Revocation
+//	/admin/v1/keys/import             POST    ImportKeyRequest       Key
+//	/admin/v1/verifiers               GET     –                      []Verifier
+//	                                  POST    NewVerifier            Verifier
+//	/admin/v1/verifiers/observed      GET     –                      []ObservedVerifier
+//	/admin/v1/verifier                GET     –                      Verifier
+//	                                  DELETE  –                      –
+//	/admin/v1/audiences               GET     –                      []Audience
+//	                                  POST    Audience               Audience
+//	/admin/v1/audience                GET     –                      Audience
+//	                                  PUT     AudienceState          Audience
+//	                                  PATCH   AudienceChange         Audience
+//	                                  DELETE  –                      –
+//	/admin/v1/clients                 GET     –                      []Client
+//	                                  POST    NewClient              Client
+//	/admin/v1/client                  GET     –                      Client
+//	                                  PUT     ClientState            Client
+//	                                  PATCH   ClientChange           Client
+//	                                  DELETE  –                      –
+//	/admin/v1/client/secret           POST    RotateSecretRequest    Client
+//	/admin/v1/users                   GET     –                      []User
+//	                                  POST    NewUser                User
+//	/admin/v1/users/import            POST    ImportUsersRequest     ImportResults
+//	/admin/v1/user                    GET     –                      UserDetails
+//	                                  PUT     UserState              User
+//	                                  PATCH   UserChange             User
+//	                                  DELETE  –                      –
+//	/admin/v1/user/password           POST    SetPasswordRequest     User
+//	/admin/v1/user/logout             POST    –                      User
+//	/admin/v1/user/unblock            POST    –                      UserDetails
+//	/admin/v1/sessions                GET     –                      SessionPage
+//	/admin/v1/sessions/revoke         POST    RevokeSessionsRequest  –
+//	/admin/v1/sessions/rotate-secret  POST    –                    RefreshSecret
+//	/admin/v1/session                 DELETE  –                      Session
+//	/admin/v1/session/why             POST    ExplainRequest         Explanation
+//	/admin/v1/applied                 GET     –                      []Applied
+//	                                  PUT     –                      Applied
+//	                                  DELETE  –                      –
 //
 // DELETE /admin/v1/client with the parameter unused=true refuses with in_use if users log in through
 // the client or if it has live sessions. A parameter that a path does not have is refused, and so is

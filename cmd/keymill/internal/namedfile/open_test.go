@@ -146,8 +146,8 @@ func TestWhatAProgramWritesIsRead(t *testing.T) {
 func TestNoOtherPackageOpensWhatAnOperatorNames(t *testing.T) {
 	t.Parallel()
 	allowed := map[string]string{
-		"internal/serve/names.go": `unix.O_NONBLOCK`,
-		"internal/serve/owner.go": `O_NONBLOCK`,
+		"internal/datadir/names.go": `unix.O_NONBLOCK`,
+		"internal/datadir/owner.go": `O_NONBLOCK`,
 
 		"internal/console/peer/peer.go": `os.Open(path)`, // the kernel's lists of connections, /proc/net/tcp and tcp6
 	}
