@@ -25,9 +25,10 @@ import (
 //	magic (16) ‖ served time (8) ‖ life (8) ‖ generation (4) ‖ HMAC-SHA256 under the mark key (32)
 //
 // and zeros. The second form is that of a store which several servers use or which was restored. A server that was
-// down during a restore, or during a change of the data key, sees in it that its mark is of an earlier time. The mark key is derived from the data key and the database id. Anyone who can write the
-// mark can remove it, or put back an older one together with an older store. Anyone who can read it
-// learns how long the store has been served.
+// down during a restore, or during a change of the data key, sees in it that its mark is of an earlier time.
+//
+// The mark key is derived from the data key and the database id. Anyone who can write the mark can remove it, or put
+// back an older one together with an older store. Anyone who can read it learns how long the store has been served.
 type Mark struct {
 	path string
 	file *os.File // nil until the first WriteMark makes it
