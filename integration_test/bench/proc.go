@@ -36,9 +36,14 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // childrenTime returns the processor time of all processes that this one has started and waited for.
-func childrenTime() time.Duration {
+func childrenTime() time.Duration { return usage(syscall.RUSAGE_CHILDREN) }
+
+// ownTime returns the processor time of this process.
+func ownTime() time.Duration { return usage(syscall.RUSAGE_SELF) }
+
+func usage(who int) time.Duration {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
+	if err := syscall.Getrusage(who, &u); err != nil {
 		panic(err) // only a wrong argument fails
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
