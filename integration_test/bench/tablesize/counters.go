@@ -37,7 +37,7 @@ func (m *meter) await(ctx context.Context, query string) error {
 func (m *meter) countUpdates(ctx context.Context, s *sizes) error {
 	const enough = "SELECT pg_stat_get_tuples_updated('keymill.record'::regclass) >= $1"
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		done, err := value[bool](ctx, m, enough, 2*s.sessions)
+		done, err := value[bool](ctx, m, enough, 3*s.sessions)
 		if err != nil {
 			return err
 		}

@@ -76,6 +76,7 @@ type sizes struct {
 	login             int64 // WAL of all logins
 	refresh           int64 // WAL of one refresh of each session, whose pages the log has since the last checkpoint
 	afterCheckpoint   int64 // the same after a checkpoint
+	compressed        int64 // the same with wal_compression
 	updates, hotShare float64
 }
 
@@ -106,7 +107,7 @@ func Measure(ctx context.Context, quick bool, w io.Writer) error {
 	return s.print(w)
 }
 
-// fill begins the sessions, and refreshes each twice.
+// fill begins the sessions, and refreshes each three times.
 func (m *meter) fill(ctx context.Context, url string, p plan) (s sizes, err error) {
 	s.plan = p
 	i, err := openIssuer(ctx, url)
@@ -148,6 +149,12 @@ func (m *meter) fill(ctx context.Context, url string, p plan) (s sizes, err erro
 	if s.refresh, err = m.walOf(ctx, refresh); err != nil {
 		return s, err
 	}
+	if err := m.exec(ctx, "ALTER SYSTEM SET wal_compression = 'lz4'", "SELECT pg_reload_conf()", "CHECKPOINT"); err != nil {
+		return s, err
+	}
+	if s.compressed, err = m.walOf(ctx, refresh); err != nil {
+		return s, err
+	}
 	i.close() // the statistics of its connections are complete when they end
 	return s, m.countUpdates(ctx, &s)
 }
@@ -170,7 +177,8 @@ func (s sizes) print(w io.Writer) error {
 	}
 	each := func(bytes int64) float64 { return float64(bytes) / float64(s.sessions) }
 	fmt.Fprintf(w, "WAL of a login %.0f B, with the chain of the audit log\n", each(s.login))
-	fmt.Fprintf(w, "WAL of a refresh %.0f B; %.0f B if it is the first of a session after a checkpoint\n", each(s.refresh), each(s.afterCheckpoint))
+	fmt.Fprintf(w, "WAL of a refresh %.0f B; if each session has one after a checkpoint %.0f B, with wal_compression = lz4 %.0f B\n",
+		each(s.refresh), each(s.afterCheckpoint), each(s.compressed))
 	_, err := fmt.Fprintf(w, "updates that left the index as it is (HOT): %.1f %% of %.0f\n", 100*s.hotShare, s.updates)
 	return err
 }
