@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -72,10 +73,11 @@ func TestEveryServerKnowsASecretBeforeItIsUsed(t *testing.T) {
 	})
 }
 
-// A viewStore counts Views.
+// A viewStore counts Views, and may take a while after it has read.
 type viewStore struct {
 	storage.Store
 	views atomic.Int64
+	takes atomic.Int64
 	fail  atomic.Pointer[error]
 	wait  atomic.Int64 // how long a View takes before it fails
 }
@@ -86,7 +88,41 @@ func (s *viewStore) View(ctx context.Context, fn func(storage.Reader) error) err
 		time.Sleep(time.Duration(s.wait.Load()))
 		return *err
 	}
+	defer time.Sleep(time.Duration(s.takes.Load()))
 	return s.Store.View(ctx, fn)
+}
+
+// TestALateReadingLosesNoSecret: what a server began to read before a rotation, and got after it, does not replace what
+// the rotation has read. Forged numbers make a server read at any time.
+func TestALateReadingLosesNoSecret(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		a.withoutCleanUp()
+		s := &viewStore{Store: a.store}
+		i := a.another(func(c *Config) { c.Store = s })
+		s.takes.Store(int64(time.Second))
+		go i.refreshSecrets.Reload(t.Context())
+		synctest.Wait()
+		s.takes.Store(0)
+		must[api.RefreshSecret](t)(i.RotateRefreshSecret(t.Context(), "uid:0"))
+		time.Sleep(2 * time.Second)
+		before := s.views.Load()
+		must[refusal.Secret](t)(i.refreshSecrets.Encode(t.Context(), refreshtoken.Token{Secret: 2, Family: record.ID{1}}))
+		if s.views.Load() != before {
+			t.Error("the server has lost the new secret, and has to read it again")
+		}
+	})
+}
+
+// TestARotationWithoutASecretIsDamage, and not a crash.
+func TestARotationWithoutASecretIsDamage(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		if err := a.file.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete(refreshtoken.SecretKey(1)) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.RotateRefreshSecret(t.Context(), "uid:0"); !errors.Is(err, storage.ErrDamaged) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // TestAnUnknownSecretIsLookedUpOnce in five seconds, however many forged numbers come, before its token is refused.

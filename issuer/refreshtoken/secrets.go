@@ -54,6 +54,7 @@ type Secrets struct {
 	database string
 	vault    *keystore.Vault
 	set      atomic.Pointer[set]
+	readings atomic.Uint64 // how many have begun
 
 	reloading chan struct{} // has room for one, who owns what follows
 	looked    time.Time     // when the server had last read the secrets because of an unknown number
@@ -62,6 +63,7 @@ type Secrets struct {
 
 // A set is what Secrets have read once. It does not change.
 type set struct {
+	began  uint64           // which reading it is from
 	label  []byte           // that the MAC of a token begins with
 	keys   map[byte]*secret // number → secret
 	sorted []*secret        // by number
@@ -148,6 +150,9 @@ func (s *Secrets) Publish(tx storage.Tx, now time.Time) (number byte, used time.
 	if err != nil {
 		return 0, used, err
 	}
+	if len(read.sorted) == 0 {
+		return 0, used, storage.Damaged(SecretKey(1), "it is missing, although every store that was served has it")
+	}
 	newest := read.sorted[len(read.sorted)-1]
 	switch wait := newest.published.Add(useAfter).Sub(now); {
 	case newest.number == math.MaxUint8:
@@ -160,18 +165,21 @@ func (s *Secrets) Publish(tx storage.Tx, now time.Time) (number byte, used time.
 
 // Reload reads the secrets again. A server of a shared store does so every 10 s.
 func (s *Secrets) Reload(ctx context.Context) error {
+	began := s.readings.Add(1)
 	var read *set
 	err := s.store.View(ctx, func(r storage.Reader) (err error) { read, err = s.read(r); return err })
 	if err != nil {
 		return fmt.Errorf("read refresh secrets: %w", err)
 	}
-	if len(read.sorted) > 0 {
-		s.set.Store(read)
+	read.began = began
+	for last := s.set.Load(); len(read.sorted) > 0 && last.began < began && !s.set.CompareAndSwap(last, read); {
+		last = s.set.Load() // a set never replaces one whose reading began later
 	}
 	return nil
 }
 
-// reloadFor reads the secrets again for a token whose number was not in seen, unless that has happened since or lately.
+// reloadFor reads the secrets again for a token whose number was not in seen, unless that has happened since
+// then, or in the last five seconds.
 // A store that is away can take its whole deadline to say so. The five seconds begin after that, so that the callers who
 // waited share the answer, and do not wait for one read after the other.
 func (s *Secrets) reloadFor(ctx context.Context, seen *set) error {
