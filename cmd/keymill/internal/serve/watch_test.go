@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"keymill/cmd/keymill/internal/config"
+	"keymill/cmd/keymill/internal/openstore"
 	"keymill/issuer/api"
 	"keymill/keystore"
 	"keymill/storage"
@@ -68,7 +69,12 @@ func TestTheNewestFaultsAreRemembered(t *testing.T) {
 
 // TestDamageIsReportedOnce, the newest and the oldest records each.
 func TestDamageIsReportedOnce(t *testing.T) {
-	s := &server{rings: new(keystore.Rings), config: &config.Config{}, damage: damageReport{now: func() []*storage.DamageError { return nil }}}
+	file, err := openstore.Open(t.Context(), &config.Config{Data: t.TempDir()}, openstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	s := &server{rings: new(keystore.Rings), config: &config.Config{}, file: file, damage: damageReport{now: func() []*storage.DamageError { return nil }}}
 	s.log, s.queue = newLog("text", &s.level, &strings.Builder{})
 	defer s.queue.Close()
 	for _, err := range []error{nil, errors.New("one"), errors.New("two")} {
