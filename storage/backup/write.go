@@ -43,14 +43,8 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 		return Trailer{}, err
 	}
 	defer stop() // also if the copy fails; twice does no harm
-	if o.Begun != nil {
-		if err := o.Begun(ctx, &o.Header); err != nil {
-			return Trailer{}, err
-		}
-	}
-	e := newEncoder(w)
-	o.Header.Format, o.Header.Schema, o.Header.Begun = version, storage.Schema, o.Now().UTC()
-	if err := e.header(o.Header); err != nil {
+	e, err := begin(ctx, w, o)
+	if err != nil {
 		return Trailer{}, err
 	}
 	var trailer Trailer
@@ -65,24 +59,30 @@ func Write(ctx context.Context, w io.Writer, s Source, o Options) (Trailer, erro
 	return trailer, e.end(trailer, o.Key)
 }
 
+// begin writes the header.
+func begin(ctx context.Context, w io.Writer, o Options) (*encoder, error) {
+	if o.Begun != nil {
+		if err := o.Begun(ctx, &o.Header); err != nil {
+			return nil, err
+		}
+	}
+	e := newEncoder(w)
+	o.Header.Format, o.Header.Schema, o.Header.Begun = version, storage.Schema, o.Now().UTC()
+	return e, e.header(o.Header)
+}
+
 // A Snapshot runs fn once, and shows it one instant of a store for as long as it takes.
 type Snapshot func(ctx context.Context, fn func(storage.Reader) error) error
 
 // WriteSnapshot copies one instant of a store to w, which stays in use. So the copy has no changes behind its
 // records. Errors are those of Write.
 func WriteSnapshot(ctx context.Context, w io.Writer, snapshot Snapshot, o Options) (Trailer, error) {
-	if o.Begun != nil {
-		if err := o.Begun(ctx, &o.Header); err != nil {
-			return Trailer{}, err
-		}
-	}
-	e := newEncoder(w)
-	o.Header.Format, o.Header.Schema, o.Header.Begun = version, storage.Schema, o.Now().UTC()
-	if err := e.header(o.Header); err != nil {
+	e, err := begin(ctx, w, o)
+	if err != nil {
 		return Trailer{}, err
 	}
 	trailer := Trailer{Ended: o.Now().UTC()} // before the snapshot: every change that was acknowledged until then is in it
-	err := snapshot(ctx, func(r storage.Reader) error {
+	err = snapshot(ctx, func(r storage.Reader) error {
 		for entry, err := range r.Scan("", "") {
 			switch {
 			case err != nil:

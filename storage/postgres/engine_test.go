@@ -12,34 +12,6 @@ import (
 	"keymill/storage/postgres/postgrestest"
 )
 
-// commit writes a batch that must hold.
-func commit(t *testing.T, e *Engine, parts ...part) int64 {
-	t.Helper()
-	version, stale, err := e.Commit(context.Background(), 0, batch(parts...))
-	if err != nil || stale != nil {
-		t.Fatalf("commit: stale %v, error %v", stale, err)
-	}
-	return version
-}
-
-// content returns everything as "key=value key=value".
-func content(t *testing.T, e *Engine) string {
-	t.Helper()
-	records, err := e.Scan(context.Background(), "", "", 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text(records)
-}
-
-func text(records []optimistic.Record) string {
-	var parts []string
-	for _, r := range records {
-		parts = append(parts, r.Key+"="+string(r.Value))
-	}
-	return strings.Join(parts, " ")
-}
-
 // TestValuesAndKeysOfEverySizeAndByteComeBack: the largest ones, and bytes that a text could not hold.
 func TestValuesAndKeysOfEverySizeAndByteComeBack(t *testing.T) {
 	e := open(t, postgrestest.Shared(t).Database(t))
@@ -54,7 +26,7 @@ func TestValuesAndKeysOfEverySizeAndByteComeBack(t *testing.T) {
 		if err == nil {
 			version = records[0].Version
 		}
-		commit(t, e, reads(key, version), puts(key, string(every)))
+		enginetest.Commit(t, e, reads(key, version), puts(key, string(every)))
 		records, err = e.Fetch(context.Background(), []string{"absent", key})
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"keymill/storage"
+	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -80,7 +81,7 @@ func TestAChangedPasswordIsReadAgain(t *testing.T) {
 	c.SQL(t, postgrestest.Superuser, "ALTER ROLE renewed PASSWORD 'two'")
 	now = "two"
 	e.reset()
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 }
 
 // TestAReadOnlyServerIsLeft: a database that becomes read-only answers nothing, and is used again once it
@@ -89,7 +90,7 @@ func TestAReadOnlyServerIsLeft(t *testing.T) {
 	c := postgrestest.Start(t)
 	name := c.NewDatabase(t)
 	e := openWith(t, Config{URL: c.URL(postgrestest.Role, name), Create: true, Deadline: impatient})
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	c.Set(t, "default_transaction_read_only", "on")
 	_, _, err := e.Commit(context.Background(), 0, batch(puts("a", "2")))
 	if !errors.Is(err, storage.ErrUnavailable) {
@@ -99,7 +100,7 @@ func TestAReadOnlyServerIsLeft(t *testing.T) {
 	wantIn(t, err.Error(), "default_transaction_read_only is on")
 	c.SQL(t, postgrestest.Superuser, "SET default_transaction_read_only = off", "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
 	e.deadline = 10 * time.Second
-	commit(t, e, puts("a", "3"))
+	enginetest.Commit(t, e, puts("a", "3"))
 }
 
 // TestAnotherIsolationThatAppearsIsRefused by the function, because its snapshot would be older than its
@@ -126,7 +127,7 @@ func TestAnotherIsolationThatAppearsIsRefused(t *testing.T) {
 		c.SQL(t, name, "ALTER DATABASE "+name+" RESET "+tt.setting)
 	}
 	e.reset()
-	commit(t, e, puts("a", "2"))
+	enginetest.Commit(t, e, puts("a", "2"))
 }
 
 // TestAFullLockTableIsEndured: a commit that finds no room for its locks takes one instead. If there is
@@ -204,7 +205,7 @@ func TestTooManyConnectionsAreNamed(t *testing.T) {
 		conn.Close(ctx)
 	}
 	e.deadline = 10 * time.Second
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 }
 
 // TestAFullDiskIsNoSpace: nothing is written, and the store goes on once there is space.
@@ -239,5 +240,5 @@ func TestAFullDiskIsNoSpace(t *testing.T) {
 	if out, err := exec.Command("mount", "-o", "remount,size=64m", disk).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	commit(t, e, puts("more", value))
+	enginetest.Commit(t, e, puts("more", value))
 }

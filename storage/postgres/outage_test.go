@@ -13,6 +13,7 @@ import (
 	"keymill/integration_test/counts"
 	"keymill/storage"
 	"keymill/storage/optimistic"
+	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -82,7 +83,7 @@ func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := content(t, e); got != "list="+strings.Repeat("x", round+1) {
+		if got := enginetest.Content(t, e); got != "list="+strings.Repeat("x", round+1) {
 			t.Fatalf("after %d calls: %q", round+1, got)
 		}
 	}
@@ -137,10 +138,10 @@ func TestAPoolLeavesADemotedPrimary(t *testing.T) {
 	name := old.NewDatabase(t)
 	urls := fmt.Sprintf("postgres://%s@%s,%s/%s", postgrestest.Role, old.Address(), next.Address(), name)
 	e := openWith(t, Config{URL: urls, Create: true})
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	next.Promote(t)
 	old.Set(t, "default_transaction_read_only", "on")
-	commit(t, e, puts("a", "2"))
+	enginetest.Commit(t, e, puts("a", "2"))
 	if v := next.Value(t, name, "SELECT convert_from(v, 'UTF8') FROM keymill.record WHERE k = 'a'"); v != "2" {
 		t.Errorf("the new primary has a=%s", v)
 	}
@@ -154,7 +155,7 @@ func TestACommitThatWaitsForItsStandbyIsNeverCanceled(t *testing.T) {
 	primary.Set(t, "synchronous_standby_names", "standby")
 	name := primary.NewDatabase(t)
 	e := openWith(t, Config{URL: primary.URL(postgrestest.Role, name), Create: true})
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	standby.Stop(postgrestest.Fast)
 	e.deadline = time.Second
 	_, _, err := e.Commit(context.Background(), 0, batch(puts("a", "2")))
@@ -165,8 +166,8 @@ func TestACommitThatWaitsForItsStandbyIsNeverCanceled(t *testing.T) {
 	wantIn(t, err.Error(), "does not answer in time")
 	standby.Begin(t)
 	e.deadline = 30 * time.Second
-	commit(t, e, puts("b", "3")) // with another token
-	if got := content(t, e); got != "a=2 b=3" {
+	enginetest.Commit(t, e, puts("b", "3")) // with another token
+	if got := enginetest.Content(t, e); got != "a=2 b=3" {
 		t.Errorf("the table holds %q", got)
 	}
 	if log := primary.Log(t); strings.Contains(log, "canceling") {
@@ -179,7 +180,7 @@ func TestAServerThatIsAwayIsUnavailable(t *testing.T) {
 	c := postgrestest.Start(t)
 	name := c.NewDatabase(t)
 	e := openWith(t, Config{URL: c.URL(postgrestest.Role, name), Create: true, Deadline: impatient})
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	c.Stop(postgrestest.Fast)
 	ctx := context.Background()
 	for what, err := range map[string]error{
@@ -201,10 +202,10 @@ func TestAServerThatIsAwayIsUnavailable(t *testing.T) {
 	}
 	c.Begin(t)
 	e.deadline = 30 * time.Second
-	if got := content(t, e); got != "a=1" {
+	if got := enginetest.Content(t, e); got != "a=1" {
 		t.Errorf("the table holds %q", got)
 	}
-	commit(t, e, puts("a", "3"))
+	enginetest.Commit(t, e, puts("a", "3"))
 }
 
 func second[T any](_ T, err error) error        { return err }
@@ -217,11 +218,11 @@ func TestAServerThatIsSilentIsLeft(t *testing.T) {
 	name := c.NewDatabase(t)
 	proxy := c.Proxy(t)
 	e := openWith(t, Config{URL: proxy.URL(name), Create: true, Deadline: 2 * time.Second})
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	proxy.Deafen(true)
 	time.AfterFunc(1200*time.Millisecond, func() { proxy.Deafen(false) }) // the connections of before stay deaf for this answer
-	commit(t, e, puts("a", "2"))
-	if got := content(t, e); got != "a=2" {
+	enginetest.Commit(t, e, puts("a", "2"))
+	if got := enginetest.Content(t, e); got != "a=2" {
 		t.Errorf("the table holds %q", got)
 	}
 }

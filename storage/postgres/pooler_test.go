@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -17,10 +18,10 @@ func TestAPoolerInTransactionModeFits(t *testing.T) {
 	pooler := c.Pooler(t)
 	config := Config{URL: pooler.URL(name), Create: true, Deadline: 30 * time.Second}
 	e := openWith(t, config)
-	version := commit(t, e, puts("a", "1", "b", "2"))
-	commit(t, e, reads("a", version), scanned("b", "c", at("b", version)), puts("a", "3"))
+	version := enginetest.Commit(t, e, puts("a", "1", "b", "2"))
+	enginetest.Commit(t, e, reads("a", version), scanned("b", "c", at("b", version)), puts("a", "3"))
 	if err := e.Snapshot(context.Background(), func(r storage.Reader) error {
-		commit(t, e, puts("a", "4"))
+		enginetest.Commit(t, e, puts("a", "4"))
 		if v, err := r.Get("a"); err != nil || string(v) != "3" {
 			t.Errorf("a snapshot sees a=%s, %v", v, err)
 		}
@@ -34,7 +35,7 @@ func TestAPoolerInTransactionModeFits(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	if got := content(t, e); got != "a=45 b=2" {
+	if got := enginetest.Content(t, e); got != "a=45 b=2" {
 		t.Errorf("the table holds %q", got)
 	}
 	l := startLoad(e, openWith(t, config))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -171,7 +172,7 @@ func TestARoleWithoutRightsIsToldWhatItLacks(t *testing.T) {
 	wantIn(t, refusal(t, guest), "lacks DELETE on keymill.record, DELETE on keymill.node")
 	c.SQL(t, name, "GRANT DELETE ON keymill.record, keymill.node TO guest")
 	e := openWith(t, guest)
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	c.SQL(t, name, "REVOKE INSERT ON keymill.record FROM guest")
 	_, _, err := e.Commit(context.Background(), 0, batch(puts("b", "1")))
 	if !errors.Is(err, storage.ErrUnavailable) {
@@ -202,10 +203,10 @@ func TestNodesThatStartTogetherMakeOneSchema(t *testing.T) {
 			continue
 		}
 		defer e.Close()
-		commit(t, e, puts(string(rune('a'+i)), "1"))
+		enginetest.Commit(t, e, puts(string(rune('a'+i)), "1"))
 	}
-	if !t.Failed() && content(t, engines[0]) != "a=1 b=1 c=1" {
-		t.Errorf("the table holds %q", content(t, engines[0]))
+	if !t.Failed() && enginetest.Content(t, engines[0]) != "a=1 b=1 c=1" {
+		t.Errorf("the table holds %q", enginetest.Content(t, engines[0]))
 	}
 }
 
@@ -214,11 +215,11 @@ func TestOldTokensAreRemoved(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
 	e := open(t, c.URL(postgrestest.Role, name))
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	const count = "SELECT count(*) FROM keymill.node"
 	c.SQL(t, name, "INSERT INTO keymill.node (id, used) VALUES ('old', now() - interval '8 days'), ('new', now())")
 	second := open(t, c.URL(postgrestest.Role, name))
-	commit(t, second, puts("a", "2"))
+	enginetest.Commit(t, second, puts("a", "2"))
 	if n := c.Value(t, name, count); n != "3" {
 		t.Errorf("%s tokens, want those of both engines and the new one", n)
 	}
@@ -235,10 +236,10 @@ func TestACommitterWhoseTokenWasRemovedMakesAnother(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
 	e := open(t, c.URL(postgrestest.Role, name))
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	c.SQL(t, name, "DELETE FROM keymill.node")
-	commit(t, e, puts("a", "2"))
-	if got := content(t, e); got != "a=2" {
+	enginetest.Commit(t, e, puts("a", "2"))
+	if got := enginetest.Content(t, e); got != "a=2" {
 		t.Errorf("the table holds %q", got)
 	}
 }

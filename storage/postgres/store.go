@@ -36,7 +36,7 @@ const (
 func (e *Engine) Load(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error), written func(writes int, last string)) error {
 	last := ""
 	for {
-		batch, end := loadBatch(next)
+		batch, end := storage.NextWrites(next, loadWrites, loadBytes)
 		for _, w := range batch {
 			if w.Key <= last {
 				return fmt.Errorf("%s: key %q follows %q, so the records to load are not in key order", e.target, w.Key, last)
@@ -57,19 +57,6 @@ func (e *Engine) Load(ctx context.Context, guard func(storage.Reader) error, nex
 			return end
 		}
 	}
-}
-
-// loadBatch returns the writes of one transaction, and the error that ended them.
-func loadBatch(next func() (storage.Write, error)) (batch []storage.Write, end error) {
-	for size := 0; len(batch) < loadWrites && size < loadBytes; {
-		w, err := next()
-		if err != nil {
-			return batch, err
-		}
-		batch = append(batch, w)
-		size += len(w.Key) + len(w.Value)
-	}
-	return batch, nil
 }
 
 func (e *Engine) load(ctx context.Context, guard func(storage.Reader) error, batch []storage.Write) error {

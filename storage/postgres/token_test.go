@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -36,7 +37,7 @@ func TestACommitThatArrivesLateIsRefused(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
 	e := open(t, c.URL(postgrestest.Role, name))
-	commit(t, e, puts("a", "1"))
+	enginetest.Commit(t, e, puts("a", "1"))
 	w := e.committer(0)
 	w.seq++
 	late := w.token
@@ -46,8 +47,8 @@ func TestACommitThatArrivesLateIsRefused(t *testing.T) {
 	if _, err := sendLate(t, c, name, "late", late); !hasCode(err, codeTokenChanged) {
 		t.Errorf("a late commit: %v", err)
 	}
-	commit(t, e, puts("b", "2"))
-	if got := content(t, e); got != "a=1 b=2" {
+	enginetest.Commit(t, e, puts("b", "2"))
+	if got := enginetest.Content(t, e); got != "a=1 b=2" {
 		t.Errorf("the table holds %q", got)
 	}
 }
@@ -58,7 +59,7 @@ func TestALostAnswerWaitsForItsCommit(t *testing.T) {
 	name := c.NewDatabase(t)
 	e := open(t, c.URL(postgrestest.Role, name))
 	for _, written := range []bool{true, false} {
-		commit(t, e, puts("a", "1"))
+		enginetest.Commit(t, e, puts("a", "1"))
 		w := e.committer(0)
 		w.seq++
 		tx, err := sendLate(t, c, name, "2", w.token)
@@ -90,7 +91,7 @@ func TestALostAnswerWaitsForItsCommit(t *testing.T) {
 		if got := <-answer; got != written {
 			t.Errorf("written: %t, want %t", got, written)
 		}
-		if got := content(t, e); got != want {
+		if got := enginetest.Content(t, e); got != want {
 			t.Errorf("the table holds %q, want %q", got, want)
 		}
 	}

@@ -32,8 +32,8 @@ func Run(t *testing.T, open func(t *testing.T) optimistic.Engine) {
 	}
 }
 
-// commit writes a batch that must hold.
-func commit(t *testing.T, e optimistic.Engine, parts ...Part) int64 {
+// Commit writes a batch that must hold.
+func Commit(t *testing.T, e optimistic.Engine, parts ...Part) int64 {
 	t.Helper()
 	version, stale, err := e.Commit(context.Background(), 0, Batch(parts...))
 	if err != nil || stale != nil {
@@ -42,8 +42,8 @@ func commit(t *testing.T, e optimistic.Engine, parts ...Part) int64 {
 	return version
 }
 
-// content returns everything as "key=value key=value".
-func content(t *testing.T, e optimistic.Engine) string {
+// Content returns everything as "key=value key=value".
+func Content(t *testing.T, e optimistic.Engine) string {
 	t.Helper()
 	records, err := e.Scan(context.Background(), "", "", 1000)
 	if err != nil {
@@ -108,8 +108,8 @@ func aBatchIsWrittenOnlyIfEverythingHolds(t *testing.T, e optimistic.Engine) {
 		{"a span behind all keys", func() []Part { return []Part{Scanned("\xff", ""), Puts("c", "3")} }, "", "a=1 b=2 c=3 d=4"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			commit(t, e, Deletes("a", "b", "c", "d", "e"))
-			a, bd = commit(t, e, Puts("a", "1")), commit(t, e, Puts("b", "2", "d", "4"))
+			Commit(t, e, Deletes("a", "b", "c", "d", "e"))
+			a, bd = Commit(t, e, Puts("a", "1")), Commit(t, e, Puts("b", "2", "d", "4"))
 			version, stale, err := e.Commit(context.Background(), 0, Batch(tt.parts()...))
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func aBatchIsWrittenOnlyIfEverythingHolds(t *testing.T, e optimistic.Engine) {
 			if got != tt.stale {
 				t.Errorf("stale: %q, want %q", got, tt.stale)
 			}
-			if c := content(t, e); c != tt.want {
+			if c := Content(t, e); c != tt.want {
 				t.Errorf("the table holds %q, want %q", c, tt.want)
 			}
 			if version == a || version == bd {
@@ -136,12 +136,12 @@ func aBatchIsWrittenOnlyIfEverythingHolds(t *testing.T, e optimistic.Engine) {
 
 // aStaleBatchBringsTheRecordsAsTheyAre, with versions that hold then.
 func aStaleBatchBringsTheRecordsAsTheyAre(t *testing.T, e optimistic.Engine) {
-	commit(t, e, Puts("a", "1"))
+	Commit(t, e, Puts("a", "1"))
 	_, stale, err := e.Commit(context.Background(), 0, Batch(Reads("a", 5), Reads("b", 6), Puts("a", "2")))
 	if err != nil || stale == nil || len(stale.Records) != 2 {
 		t.Fatalf("stale %v, error %v", stale, err)
 	}
-	commit(t, e, Reads("a", stale.Records[0].Version), Reads("b", stale.Records[1].Version), Puts("a", "2"))
+	Commit(t, e, Reads("a", stale.Records[0].Version), Reads("b", stale.Records[1].Version), Puts("a", "2"))
 }
 
 // theLargestBatchIsWritten, although it has more keys than a commit may have locks.
@@ -153,7 +153,7 @@ func theLargestBatchIsWritten(t *testing.T, e optimistic.Engine) {
 		keys = append(keys, key)
 		read, written = append(read, Reads(key, 0)), append(written, Puts(key, key))
 	}
-	commit(t, e, append(read, written...)...)
+	Commit(t, e, append(read, written...)...)
 	records, err := e.Fetch(context.Background(), keys)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func theLargestBatchIsWritten(t *testing.T, e optimistic.Engine) {
 }
 
 func scansKeepBoundsAndLimits(t *testing.T, e optimistic.Engine) {
-	commit(t, e, Puts("a", "1", "a/", "2", "a/b", "3", "a0", "4", "b", "5"))
+	Commit(t, e, Puts("a", "1", "a/", "2", "a/b", "3", "a0", "4", "b", "5"))
 	for _, tt := range []struct {
 		start, end string
 		limit      int
@@ -198,7 +198,7 @@ const page = 256
 // aSnapshotDoesNotChange while others write, and ends with its function.
 func aSnapshotDoesNotChange(t *testing.T, e optimistic.Engine) {
 	for i := range 2*page + 3 {
-		commit(t, e, Puts(fmt.Sprintf("p/%05d", i), "1"))
+		Commit(t, e, Puts(fmt.Sprintf("p/%05d", i), "1"))
 	}
 	var kept storage.Reader
 	var next func() (storage.Entry, error, bool)
@@ -206,7 +206,7 @@ func aSnapshotDoesNotChange(t *testing.T, e optimistic.Engine) {
 	problem := errors.New("the function's own")
 	err := e.Snapshot(context.Background(), func(r storage.Reader) error {
 		kept = r
-		commit(t, e, Puts("a", "1"), Deletes("p/00000"))
+		Commit(t, e, Puts("a", "1"), Deletes("p/00000"))
 		if v, err := r.GetAll("a", "p/00000", "p/00000"); err != nil || v[0] != nil || string(v[1]) != "1" || string(v[2]) != "1" {
 			t.Errorf("GetAll: %q, %v", v, err)
 		}
@@ -249,16 +249,16 @@ func aSnapshotDoesNotChange(t *testing.T, e optimistic.Engine) {
 
 // exclusiveReadsWhatItWritesOver, and an error or a panic of its function writes nothing.
 func exclusiveReadsWhatItWritesOver(t *testing.T, e optimistic.Engine) {
-	commit(t, e, Puts("a", "1", "b", "2"))
+	Commit(t, e, Puts("a", "1", "b", "2"))
 	ctx := context.Background()
 	version, err := e.Exclusive(ctx, 1, func(r storage.Reader) ([]storage.Write, error) {
 		v, err := r.Get("a")
 		return []storage.Write{{Key: "a", Value: append(v, '0')}, {Key: "b", Deleted: true}}, err
 	})
-	if err != nil || content(t, e) != "a=10" {
-		t.Fatalf("%q, %v", content(t, e), err)
+	if err != nil || Content(t, e) != "a=10" {
+		t.Fatalf("%q, %v", Content(t, e), err)
 	}
-	commit(t, e, Reads("a", version), Puts("c", "3")) // the records have the version
+	Commit(t, e, Reads("a", version), Puts("c", "3")) // the records have the version
 	problem := errors.New("the function's own")
 	if _, err := e.Exclusive(ctx, 1, func(storage.Reader) ([]storage.Write, error) {
 		return []storage.Write{{Key: "a"}}, problem
@@ -276,8 +276,8 @@ func exclusiveReadsWhatItWritesOver(t *testing.T, e optimistic.Engine) {
 	if _, err := e.Exclusive(ctx, 1, func(storage.Reader) ([]storage.Write, error) { return nil, nil }); err != nil {
 		t.Error(err)
 	}
-	commit(t, e, Puts("d", "4")) // nothing is locked
-	if c := content(t, e); c != "a=10 c=3 d=4" {
+	Commit(t, e, Puts("d", "4")) // nothing is locked
+	if c := Content(t, e); c != "a=10 c=3 d=4" {
 		t.Errorf("the table holds %q", c)
 	}
 	if size, err := e.Size(ctx); err != nil || size <= 0 {
@@ -287,7 +287,7 @@ func exclusiveReadsWhatItWritesOver(t *testing.T, e optimistic.Engine) {
 
 // noCommitComesBetweenAnExclusive and its writes, so that one which begins in between is stale.
 func noCommitComesBetweenAnExclusive(t *testing.T, e optimistic.Engine) {
-	version := commit(t, e, Puts("a", "1"))
+	version := Commit(t, e, Puts("a", "1"))
 	type result struct {
 		stale *optimistic.Stale
 		err   error
@@ -311,7 +311,7 @@ func noCommitComesBetweenAnExclusive(t *testing.T, e optimistic.Engine) {
 	if got := <-committed; got.err != nil || got.stale == nil || text(got.stale.Records) != "a=10" {
 		t.Errorf("the commit that began in between: %+v", got)
 	}
-	if c := content(t, e); c != "a=10" {
+	if c := Content(t, e); c != "a=10" {
 		t.Errorf("the table holds %q", c)
 	}
 }

@@ -127,8 +127,13 @@ type running struct {
 }
 
 func start(t *testing.T, s storage.Store, to Destination, perSecond int) *running {
+	return startWith(t, Config{Store: s, To: to, PerSecond: perSecond})
+}
+
+func startWith(t *testing.T, cfg Config) *running {
 	r := &running{}
-	r.Copy = New(Config{Store: s, To: to, Name: "/logs/audit.log", Log: slog.New(slog.NewTextHandler(&r.log, nil)), PerSecond: perSecond})
+	cfg.Name, cfg.Log = "/logs/audit.log", slog.New(slog.NewTextHandler(&r.log, nil))
+	r.Copy = New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()

@@ -2,7 +2,6 @@ package auditlines
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -26,18 +25,7 @@ func onBoth(t *testing.T, test func(*testing.T, func() storage.Store)) {
 }
 
 func startNode(t *testing.T, s storage.Store, to Destination, hold func(context.Context) (bool, error)) *running {
-	r := &running{}
-	r.Copy = New(Config{Store: s, To: to, Name: "/logs/audit.log", Log: slog.New(slog.NewTextHandler(&r.log, nil)), Hold: hold})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	r.stop = func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
-	return r
+	return startWith(t, Config{Store: s, To: to, Hold: hold})
 }
 
 // TestNodesWriteEachRecordOnceTogether: the holder of the lease writes, and after it has stopped or crashed another one

@@ -386,7 +386,7 @@ func (m *migration) copyAndCompare(ctx context.Context) error {
 // report returns a function that shows how far a pass over the records is.
 func (m *migration) report(what string, t *tally) func() {
 	return func() {
-		if t.Records%recordsPerView == 0 {
+		if t.Records%1000 == 0 {
 			m.progress.Show(t.Bytes, m.facts.Bytes, fmt.Sprintf("%s: %s, %s", what, terminal.Count(t.Records, "record"), terminal.Size(t.Bytes)))
 		}
 	}

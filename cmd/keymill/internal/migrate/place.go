@@ -70,38 +70,9 @@ func openFile(path string, create bool) (*place, error) {
 	return &place{store, f.records, f.load, dir.Undo}, nil // a store keeps the directory; the lock file goes, if there was none
 }
 
-// recordsPerView bounds the time of one View.
-const recordsPerView = 1000
-
 // records is that of a place.
 func (f file) records(ctx context.Context) iter.Seq2[storage.Entry, error] {
-	return func(yield func(storage.Entry, error) bool) {
-		for start, more := "", true; more; {
-			var page []storage.Entry
-			err := f.View(ctx, func(r storage.Reader) error {
-				page, more = nil, false
-				for e, err := range r.Scan(start, "") {
-					if err != nil {
-						return err
-					}
-					if page = append(page, e); len(page) == recordsPerView {
-						start, more = storage.After(e.Key), true
-						break
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				yield(storage.Entry{}, err)
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
+	return storage.Records(ctx, f)
 }
 
 // Bounds of load: of one Update, and of how many share a commit.
@@ -120,7 +91,7 @@ func (f file) load(ctx context.Context, guard func(storage.Reader) error, next f
 		count := 0
 		for n := 0; n < loadParallel && !ended; n++ {
 			var batch []storage.Write
-			batch, unread = batchOf(next)
+			batch, unread = storage.NextWrites(next, loadKeys, loadBytes)
 			ended = unread != nil
 			count += len(batch)
 			group.Go(func() { failed[n] = f.write(ctx, guard, batch) })
@@ -135,19 +106,6 @@ func (f file) load(ctx context.Context, guard func(storage.Reader) error, next f
 		written(count)
 	}
 	return nil
-}
-
-// batchOf returns the writes of one Update, and the error that ended them.
-func batchOf(next func() (storage.Write, error)) (batch []storage.Write, err error) {
-	for size := 0; len(batch) < loadKeys && size < loadBytes; {
-		w, err := next()
-		if err != nil {
-			return batch, err
-		}
-		batch = append(batch, w)
-		size += len(w.Key) + len(w.Value)
-	}
-	return batch, nil
 }
 
 func (f file) write(ctx context.Context, guard func(storage.Reader) error, batch []storage.Write) error {

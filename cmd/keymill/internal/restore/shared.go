@@ -73,7 +73,7 @@ func (b *builder) fill(ctx context.Context, target *openstore.Store) (identity [
 		return nil, err
 	}
 	defer file.Close()
-	next, stop := iter.Pull2(everyRecord(ctx, file))
+	next, stop := iter.Pull2(storage.Records(ctx, file))
 	defer stop()
 	err = target.Load(ctx, func() (storage.Write, error) {
 		for {
@@ -118,7 +118,7 @@ func identify(ctx context.Context, target storage.Store, identity []storage.Writ
 
 // empty removes what an interrupted restore has left.
 func empty(ctx context.Context, target *openstore.Store) error {
-	next, stop := iter.Pull2(everyRecord(ctx, target))
+	next, stop := iter.Pull2(storage.Records(ctx, target))
 	defer stop()
 	return target.Load(ctx, func() (storage.Write, error) {
 		e, err, more := next()
@@ -131,9 +131,9 @@ func empty(ctx context.Context, target *openstore.Store) error {
 
 // compare reads back what was written.
 func compare(ctx context.Context, from, to storage.Store) error {
-	next, stop := iter.Pull2(everyRecord(ctx, to))
+	next, stop := iter.Pull2(storage.Records(ctx, to))
 	defer stop()
-	for want, err := range everyRecord(ctx, from) {
+	for want, err := range storage.Records(ctx, from) {
 		if err != nil {
 			return err
 		}
@@ -152,40 +152,4 @@ func compare(ctx context.Context, from, to storage.Store) error {
 		return fmt.Errorf("another program has written to the database: %s", storage.KeyText(got.Key))
 	}
 	return nil
-}
-
-const recordsPerView = 500
-
-// everyRecord reads the records of a store that does not change, in several Views.
-func everyRecord(ctx context.Context, s storage.Store) iter.Seq2[storage.Entry, error] {
-	return func(yield func(storage.Entry, error) bool) {
-		for start, more := "", true; more; {
-			var page []storage.Entry
-			err := s.View(ctx, func(r storage.Reader) error {
-				page, more = nil, false
-				for e, err := range r.Scan(start, "") {
-					if err != nil {
-						return err
-					}
-					if page = append(page, e); len(page) == recordsPerView {
-						more = true
-						break
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				yield(storage.Entry{}, err)
-				return
-			}
-			for _, e := range page {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if more {
-				start = storage.After(page[len(page)-1].Key)
-			}
-		}
-	}
 }
