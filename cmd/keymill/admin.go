@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -10,7 +9,6 @@ import (
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/apply"
 	"keymill/cmd/keymill/internal/remote"
-	"keymill/cmd/keymill/internal/terminal"
 )
 
 // addDataFlag adds --data to a command that needs the data directory.
@@ -72,19 +70,4 @@ func applyServer(cmd *cobra.Command) (apply.Server, error) {
 		return nil, err
 	}
 	return server.Apply, nil
-}
-
-// say prints what a command did, if the answer of the server does not show it.
-func say(cmd *cobra.Command, format string, args ...any) error {
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), terminal.OneLine(fmt.Sprintf(format, args...)))
-	return err
-}
-
-// sayOrJSON is say, or prints done with --json: the server answers to some changes with nothing.
-func sayOrJSON(cmd *cobra.Command, asJSON bool, done map[string]any, format string, args ...any) error {
-	if !asJSON {
-		return say(cmd, format, args...)
-	}
-	raw, err := terminal.MarshalJSON(done)
-	return printAnswer(cmd, raw, err)
 }

@@ -13,6 +13,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/claimflag"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/terminal"
@@ -136,7 +137,7 @@ func askAudience(cmd *cobra.Command, asJSON bool, method, path string, body any)
 		terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 	}
 	if err != nil || asJSON {
-		return printAnswer(cmd, raw, err)
+		return commandline.PrintAnswer(cmd, raw, err)
 	}
 	return printAudiences(cmd.OutOrStdout(), a)
 }
@@ -263,7 +264,7 @@ func audienceListCommand() *cobra.Command {
 			}
 			list, raw, err := adminapi.AskAll(cmd.Context(), server, "audiences", func(a api.Audience) string { return a.Name })
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			return printAudiences(cmd.OutOrStdout(), list...)
 		},
@@ -288,7 +289,7 @@ func audienceRemoveCommand() *cobra.Command {
 			if _, err = server.Call(cmd.Context(), http.MethodDelete, audiencePath(args[0]), nil); err != nil {
 				return err
 			}
-			return sayOrJSON(cmd, asJSON, map[string]any{"audience": args[0], "removed": true}, "removed audience %s", args[0])
+			return commandline.SayOrJSON(cmd, asJSON, map[string]any{"audience": args[0], "removed": true}, "removed audience %s", args[0])
 		},
 	}
 	addJSONFlag(cmd, &asJSON)

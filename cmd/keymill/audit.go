@@ -10,6 +10,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/auditlog"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal"
@@ -71,7 +72,7 @@ the server ended.`,
 	cmd.Flags().Lookup("config").Usage = "with --store: the server's YAML file, which names the master key (or $KEYMILL_CONFIG)"
 	addJSONFlag(cmd, &out.JSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		given, err := givenQuery(cmd, "since", "until", "user", "client", "action", "store")
+		given, err := commandline.GivenQuery(cmd, "since", "until", "user", "client", "action", "store")
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/backupfile"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/terminal"
@@ -104,7 +105,7 @@ func (b *backupRun) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	return sayOrJSON(cmd, b.asJSON, map[string]any{"file": name, "header": header, "trailer": trailer},
+	return commandline.SayOrJSON(cmd, b.asJSON, map[string]any{"file": name, "header": header, "trailer": trailer},
 		"%s is a backup of database %s as it was at %s: %s, then %s", name, header.Database,
 		terminal.FormatTime(&trailer.Ended), terminal.Count(trailer.Records, "record"), terminal.Count(trailer.Changes, "change"))
 }
@@ -115,7 +116,7 @@ func (b *backupRun) dial(cmd *cobra.Command) (*adminapi.Client, error) {
 	if b.config == "" || given("data") && !given("config") {
 		return dial(cmd)
 	}
-	c, err := config.Load(b.config, givenFlags(cmd, "data"), false)
+	c, err := config.Load(b.config, commandline.GivenFlags(cmd, "data"), false)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 )
@@ -78,7 +79,7 @@ func askClient(cmd *cobra.Command, asJSON bool, method, path string, body any) e
 		terminal.Warn(cmd.ErrOrStderr(), "%s", w)
 	}
 	if err != nil || asJSON {
-		return printAnswer(cmd, raw, err)
+		return commandline.PrintAnswer(cmd, raw, err)
 	}
 	return printClient(cmd.OutOrStdout(), c)
 }
@@ -171,7 +172,7 @@ func clientListCommand() *cobra.Command {
 			}
 			list, raw, err := adminapi.AskAll(cmd.Context(), server, "clients", func(c api.Client) string { return c.ID })
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			t := terminal.NewTable(cmd.OutOrStdout(), "CLIENT", "KIND", "GRANTS", "AUDIENCES", "SCOPES")
 			for _, c := range list {
@@ -268,7 +269,7 @@ terminal to ask on it refuses, and --yes removes the client.`,
 					return err
 				}
 			}
-			return sayOrJSON(cmd, asJSON, map[string]any{"client_id": args[0], "removed": true}, "removed client %s", args[0])
+			return commandline.SayOrJSON(cmd, asJSON, map[string]any{"client_id": args[0], "removed": true}, "removed client %s", args[0])
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask, also if users log in through the client")

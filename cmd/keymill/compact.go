@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/compact"
 	"keymill/cmd/keymill/internal/terminal"
 )
@@ -43,7 +44,7 @@ store. No master key is needed, and the server starts on the new file as on the 
 		}
 		if asJSON {
 			raw, err := terminal.MarshalJSON(r)
-			return printAnswer(cmd, raw, err)
+			return commandline.PrintAnswer(cmd, raw, err)
 		}
 		return r.Print(cmd.OutOrStdout())
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/diagnose"
 	"keymill/cmd/keymill/internal/serve"
@@ -77,7 +78,7 @@ func doctorConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 
 // checkedKeys reads the settings. It also returns where the data directory may be.
 func checkedKeys(cmd *cobra.Command, file string) (c *config.Config, dirs []string, err error) {
-	if c, err = config.Load(file, givenFlags(cmd, "data"), false); err != nil {
+	if c, err = config.Load(file, commandline.GivenFlags(cmd, "data"), false); err != nil {
 		return nil, nil, err
 	}
 	dirs = []string{c.Data}

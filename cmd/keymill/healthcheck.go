@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/healthcheck"
 	"keymill/cmd/keymill/internal/terminal"
@@ -50,14 +51,14 @@ decide about a restart.`,
 		if check.Timeout, err = config.ParseDuration(timeout); err != nil || check.Timeout < time.Millisecond {
 			return terminal.Usage("--timeout %q is not a duration like 3s", timeout)
 		}
-		if given := len(givenFlags(cmd, "listen", "url", "data")); given > 1 {
+		if given := len(commandline.GivenFlags(cmd, "listen", "url", "data")); given > 1 {
 			return terminal.Usage("--listen, --url and --data exclude each other")
 		}
 		healthy, err := check.Run(cmd.Context())
 		if err != nil {
 			return err
 		}
-		return sayOrJSON(cmd, asJSON, map[string]any{"server": healthy}, "%s", healthy)
+		return commandline.SayOrJSON(cmd, asJSON, map[string]any{"server": healthy}, "%s", healthy)
 	}
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
@@ -50,7 +51,7 @@ refuses every other store and creates none. A store that exists is never changed
 	cmd.Flags().String("issuer", "", "the URL that tokens name, as a line of the configuration")
 	addJSONFlag(cmd, &asJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		given := givenFlags(cmd, "data", "listen", "issuer")
+		given := commandline.GivenFlags(cmd, "data", "listen", "issuer")
 		c, err := config.Load(file, given, false)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/completion"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/keychange"
@@ -74,7 +75,7 @@ names those that were not (see "keymill verifier --help").`,
 			}
 			keys, raw, err := adminapi.Ask[[]api.Key](cmd.Context(), server, http.MethodGet, "keys", nil)
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			if err := printKeys(cmd.OutOrStdout(), keys...); err != nil {
 				return err
@@ -92,14 +93,6 @@ func printKeys(w io.Writer, keys ...api.Key) error {
 		t.Row(k.KID, k.Alg, k.Stage, terminal.FormatTime(k.Publish), terminal.FormatTime(k.Sign), terminal.FormatTime(k.Stop), terminal.FormatTime(k.Drop))
 	}
 	return t.Flush()
-}
-
-// printAnswer ends a command that failed or that prints JSON.
-func printAnswer(cmd *cobra.Command, raw []byte, err error) error {
-	if err != nil {
-		return err
-	}
-	return terminal.PrintJSON(cmd.OutOrStdout(), raw)
 }
 
 func keyRotateCommand() *cobra.Command {
@@ -150,7 +143,7 @@ made, which takes some seconds; with --wait the command waits for that. The outp
 			}
 			if asJSON {
 				raw, err := terminal.MarshalJSON(done)
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			return keychange.PrintRotation(cmd.OutOrStdout(), done)
 		},
@@ -223,7 +216,7 @@ and the error says why; without --flush a key can always be revoked.`,
 			}
 			lines := cmd.OutOrStdout()
 			if asJSON {
-				err, lines = printAnswer(cmd, raw, nil), cmd.ErrOrStderr()
+				err, lines = commandline.PrintAnswer(cmd, raw, nil), cmd.ErrOrStderr()
 			} else {
 				err = keychange.PrintRevocation(lines, r)
 			}
@@ -284,7 +277,7 @@ and the command that converts it.`,
 			}
 			k, raw, err := adminapi.Ask[api.Key](cmd.Context(), server, http.MethodPost, "keys/import", req)
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			return printKeys(cmd.OutOrStdout(), k)
 		},

@@ -30,6 +30,7 @@ import (
 	"keymill/cmd/keymill/internal/manual"
 	"keymill/cmd/keymill/internal/migrate"
 	"keymill/cmd/keymill/internal/terminal"
+	"keymill/cmd/keymill/internal/verifiercommand"
 )
 
 func main() {
@@ -68,7 +69,7 @@ Start with "keymill serve --dev": it needs no configuration and prints commands 
 	root.SetFlagErrorFunc(commandline.FlagError)
 	root.AddCommand(
 		serveCommand(), initCommand(), versionCommand(),
-		keyCommand(), verifierCommand(), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), nodeCommand(), auditCommand(),
+		keyCommand(), verifiercommand.Command(addServerFlags, addJSONFlag, dial), audienceCommand(), clientCommand(), userCommand(), sessionCommand(), nodeCommand(), auditCommand(),
 		tokenCommand(), verifyCommand(), backupCommand(), restoreCommand(), migrate.Command(addConfigFlag, addJSONFlag, untilSignal), doctorCommand(), healthcheckCommand(), compactCommand(),
 		console.Command(addServerFlags, dial), apply.Command(addServerFlags, applyServer), pagesCommand(), accessCommand(), manual.Command(release, build().Time),
 	)

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/nodetable"
 	"keymill/issuer/api"
 )
@@ -40,7 +41,7 @@ node does for all.`,
 			}
 			list, raw, err := adminapi.Ask[api.Nodes](cmd.Context(), server, http.MethodGet, "nodes", nil)
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			return nodetable.Print(cmd.OutOrStdout(), list)
 		},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/restore"
 	"keymill/cmd/keymill/internal/terminal"
@@ -39,7 +40,7 @@ store are not in a backup.`,
   keymill restore --identity age-key.txt today.age --data restored --jwks jwks.json`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if q.Config, err = config.Load(file, givenFlags(cmd, "data"), false); err != nil {
+			if q.Config, err = config.Load(file, commandline.GivenFlags(cmd, "data"), false); err != nil {
 				return err
 			}
 			if q.Config.MarkFile != "" && cmd.Flags().Changed("data") {
@@ -56,7 +57,7 @@ store are not in a backup.`,
 				return cmp.Or(report.Print(cmd.OutOrStdout()), err)
 			}
 			raw, jsonErr := terminal.MarshalJSON(report)
-			return cmp.Or(printAnswer(cmd, raw, jsonErr), err)
+			return cmp.Or(commandline.PrintAnswer(cmd, raw, jsonErr), err)
 		},
 	}
 	f := cmd.Flags()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 )
@@ -41,7 +42,7 @@ func serveCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		// Go would end the process as soon as it writes to a stdout or stderr without a reader.
 		signal.Ignore(syscall.SIGPIPE)
-		given := givenFlags(cmd, "data", "listen", "issuer")
+		given := commandline.GivenFlags(cmd, "data", "listen", "issuer")
 		load := func() (*config.Config, error) {
 			c, err := config.Load(file, given, dev)
 			if err != nil {
@@ -60,17 +61,6 @@ func serveCommand() *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-// givenFlags returns the settings that were given as flags.
-func givenFlags(cmd *cobra.Command, names ...string) map[string]string {
-	given := map[string]string{}
-	for _, name := range names {
-		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
-			given[name] = f.Value.String()
-		}
-	}
-	return given
 }
 
 func serveManual() string {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/sessiontable"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
@@ -51,7 +52,7 @@ two holders of one token: "shared" means five in a row from different addresses.
 			if limit < 1 {
 				return terminal.Usage("--limit %d is not 1 or more", limit)
 			}
-			query, err := givenQuery(cmd, "user", "client", "after")
+			query, err := commandline.GivenQuery(cmd, "user", "client", "after")
 			if err != nil {
 				return err
 			}
@@ -80,19 +81,6 @@ two holders of one token: "shared" means five in a row from different addresses.
 	cmd.Flags().IntVar(&limit, "limit", 100, "list at most this many")
 	addJSONFlag(cmd, &asJSON)
 	return cmd
-}
-
-// givenQuery returns the flags that were given as a query. An empty value is refused: it usually
-// comes from a variable that is not set, and the command would be about everything.
-func givenQuery(cmd *cobra.Command, names ...string) (url.Values, error) {
-	query := url.Values{}
-	for name, value := range givenFlags(cmd, names...) {
-		if value == "" {
-			return nil, terminal.Usage("--%s is empty; is a variable not set?", name)
-		}
-		query.Set(name, value)
-	}
-	return query, nil
 }
 
 func sessionRevokeCommand() *cobra.Command {
@@ -130,7 +118,7 @@ asks first, and --yes does not ask.`,
 			}
 			s, raw, err := adminapi.Ask[api.Session](cmd.Context(), server, http.MethodDelete, "session?id="+url.QueryEscape(args[0]), nil)
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			return sessiontable.Print(cmd.OutOrStdout(), s)
 		},
@@ -154,7 +142,7 @@ func revokeMany(cmd *cobra.Command, server *adminapi.Client, client string, asJS
 	if _, err := server.Call(cmd.Context(), http.MethodPost, "sessions/revoke", body); err != nil {
 		return err
 	}
-	return sayOrJSON(cmd, asJSON, body, "%s", done)
+	return commandline.SayOrJSON(cmd, asJSON, body, "%s", done)
 }
 
 func sessionWhyCommand() *cobra.Command {

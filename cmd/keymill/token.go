@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/config"
 	"keymill/cmd/keymill/internal/serve"
 	"keymill/cmd/keymill/internal/terminal"
@@ -48,7 +49,7 @@ the issuer come from its data directory.`,
 			req.Scopes = nonEmpty(req.Scopes)
 			raw, err := req.Fetch(cmd.Context())
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			var answer struct {
 				AccessToken string `json:"access_token"`

@@ -12,6 +12,7 @@ import (
 
 	"keymill/cmd/keymill/internal/adminapi"
 	"keymill/cmd/keymill/internal/claimflag"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
@@ -42,7 +43,7 @@ func askUser(cmd *cobra.Command, asJSON bool, method, path string, body any) err
 	}
 	u, raw, err := adminapi.Ask[api.User](cmd.Context(), server, method, path, body)
 	if err != nil || asJSON {
-		return printAnswer(cmd, raw, err)
+		return commandline.PrintAnswer(cmd, raw, err)
 	}
 	return printUser(cmd.OutOrStdout(), u)
 }
@@ -55,7 +56,7 @@ func askUserDetails(cmd *cobra.Command, asJSON bool, method, path string) error 
 	}
 	u, raw, err := adminapi.Ask[api.UserDetails](cmd.Context(), server, method, path, nil)
 	if err != nil || asJSON {
-		return printAnswer(cmd, raw, err)
+		return commandline.PrintAnswer(cmd, raw, err)
 	}
 	t := userTable(cmd.OutOrStdout(), u.User)
 	t.Row("recent failures:", strconv.Itoa(u.RecentFailures))
@@ -154,7 +155,7 @@ func userListCommand() *cobra.Command {
 			}
 			list, raw, err := adminapi.AskAll(cmd.Context(), server, "users", func(u api.User) string { return u.ID })
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			t := terminal.NewTable(cmd.OutOrStdout(), "USER", "NAME", "STATE", "PASSWORD", "CREATED")
 			for _, u := range list {
@@ -207,7 +208,7 @@ func userPasswdCommand() *cobra.Command {
 			if err != nil || asJSON {
 				return err
 			}
-			return say(cmd, "changed the password and ended every session of %s", args[0])
+			return commandline.Say(cmd, "changed the password and ended every session of %s", args[0])
 		},
 	}
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password from standard input")
@@ -245,7 +246,7 @@ func userLogoutCommand() *cobra.Command {
 			if err != nil || asJSON {
 				return err
 			}
-			return say(cmd, "ended every session of %s", args[0])
+			return commandline.Say(cmd, "ended every session of %s", args[0])
 		},
 	}
 	addJSONFlag(cmd, &asJSON)
@@ -289,7 +290,7 @@ func userRemoveCommand() *cobra.Command {
 			if _, err = server.Call(cmd.Context(), http.MethodDelete, userPath("user", args[0]), nil); err != nil {
 				return err
 			}
-			return sayOrJSON(cmd, asJSON, map[string]any{"user": args[0], "removed": true}, "removed user %s and ended the user's sessions", args[0])
+			return commandline.SayOrJSON(cmd, asJSON, map[string]any{"user": args[0], "removed": true}, "removed user %s and ended the user's sessions", args[0])
 		},
 	}
 	addYesFlag(cmd)

@@ -1,6 +1,7 @@
 // Package commandline makes the command line strict. Cobra prints its help for a command that it does not
 // know and reports success, which a script takes for an answer. Here a mistyped command, argument or flag
-// is a usage error, and the error suggests what was probably meant.
+// is a usage error, and the error suggests what was probably meant. The package also reads the flags that
+// were given and prints what a command did, in the way that is common to all commands.
 package commandline
 
 import (

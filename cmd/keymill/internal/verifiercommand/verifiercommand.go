@@ -1,4 +1,6 @@
-package main
+// Package verifiercommand holds the commands about verifiers. They ask a running server; the server decides which
+// services are pinned and what they were served.
+package verifiercommand
 
 import (
 	"errors"
@@ -9,25 +11,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/commandline"
 	"keymill/cmd/keymill/internal/keychange"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/verifierlist"
 	"keymill/issuer/api"
 )
 
-func verifierCommand() *cobra.Command {
-	cmd := group("verifier", "Know which services have which keys", `
+// A verbs holds what the commands get from the program.
+type verbs struct {
+	addJSON func(*cobra.Command, *bool)
+	dial    func(*cobra.Command) (*adminapi.Client, error)
+}
+
+// Command returns the command "verifier" with those below it. addFlags adds the flags that name a server, and dial returns
+// that server. addJSON adds --json.
+func Command(addFlags func(*cobra.Command), addJSON func(*cobra.Command, *bool), dial func(*cobra.Command) (*adminapi.Client, error)) *cobra.Command {
+	with := verbs{addJSON, dial}
+	cmd := commandline.Group("verifier", "Know which services have which keys", `
 A verifier is a service that fetches the key set to check tokens. Pin it under a name, and let it
 fetch the set with that name, in the URL or in a header. The server then knows which keys the service
 was served last: "key rotate" waits for pinned verifiers, and "key revoke" says which of them may
 still hold the key. All other callers are observed: they are listed, and nothing waits for them.`)
 	cmd.Example = "  keymill verifier add orders-api\n  keymill verifier list\n  keymill verifier list --observed"
-	addServerFlags(cmd)
-	cmd.AddCommand(verifierAddCommand(), verifierListCommand(), verifierShowCommand(), verifierRemoveCommand())
+	addFlags(cmd)
+	cmd.AddCommand(with.add(), with.list(), with.show(), with.remove())
 	return cmd
 }
 
-func verifierAddCommand() *cobra.Command {
+func (with verbs) add() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "add NAME",
@@ -41,12 +53,12 @@ the service and nothing else: they are no secret that gives access, and the key 
 all. From the first fetch on, a rotation by hand waits for the service as long as it comes at its
 usual interval. "keymill verifier show NAME" prints the URL and the header again.`,
 		Example: "  keymill verifier add orders-api\n  keymill verifier add shop --json | jq -r .url",
-		Args:    arguments("NAME"),
+		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkGiven("NAME", args[0]); err != nil {
 				return err
 			}
-			server, err := dial(cmd)
+			server, err := with.dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -55,7 +67,7 @@ usual interval. "keymill verifier show NAME" prints the URL and the header again
 				return terminal.WithHint(err, "to see its URL: keymill verifier show %s", terminal.ShellWord(args[0]))
 			}
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			t := terminal.NewTable(cmd.OutOrStdout())
 			t.Row("verifier:", v.Name)
@@ -64,7 +76,7 @@ usual interval. "keymill verifier show NAME" prints the URL and the header again
 			return t.Flush()
 		},
 	}
-	addJSONFlag(cmd, &asJSON)
+	with.addJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -76,7 +88,7 @@ func checkGiven(what, value string) error {
 	return nil
 }
 
-func verifierListCommand() *cobra.Command {
+func (with verbs) list() *cobra.Command {
 	var observed, asJSON bool
 	var holding string
 	cmd := &cobra.Command{
@@ -93,16 +105,16 @@ most 1,000. THROUGH is the proxy that they came through.`,
 		Example: `  keymill verifier list
   keymill verifier list --observed
   keymill verifier list --json | jq -r '.[] | select(.waited) | .name'`,
-		Args: arguments(),
+		Args: commandline.Arguments(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query, err := givenQuery(cmd, "holding")
+			query, err := commandline.GivenQuery(cmd, "holding")
 			if err != nil {
 				return err
 			}
 			if observed && query.Has("holding") {
 				return terminal.Usage("--observed and --holding cannot be combined; give one of them")
 			}
-			server, err := dial(cmd)
+			server, err := with.dial(cmd)
 			if err != nil {
 				return err
 			}
@@ -115,7 +127,7 @@ most 1,000. THROUGH is the proxy that they came through.`,
 				raw, err = terminal.MarshalJSON(append([]api.Verifier{}, list...))
 			}
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			stages, err := askStages(cmd, server)
 			if err != nil {
@@ -126,7 +138,7 @@ most 1,000. THROUGH is the proxy that they came through.`,
 	}
 	cmd.Flags().BoolVar(&observed, "observed", false, "list the addresses that fetched the key set without a name")
 	cmd.Flags().StringVar(&holding, "holding", "", "only verifiers whose last set has the key with this `KID`")
-	addJSONFlag(cmd, &asJSON)
+	with.addJSON(cmd, &asJSON)
 	return cmd
 }
 
@@ -139,7 +151,7 @@ func askStages(cmd *cobra.Command, server *adminapi.Client) (verifierlist.Stages
 func listObserved(cmd *cobra.Command, server *adminapi.Client, asJSON bool) error {
 	list, raw, err := adminapi.Ask[[]api.ObservedVerifier](cmd.Context(), server, http.MethodGet, "verifiers/observed", nil)
 	if err != nil || asJSON {
-		return printAnswer(cmd, raw, err)
+		return commandline.PrintAnswer(cmd, raw, err)
 	}
 	stages, err := askStages(cmd, server)
 	if err != nil {
@@ -148,9 +160,9 @@ func listObserved(cmd *cobra.Command, server *adminapi.Client, asJSON bool) erro
 	return stages.PrintObserved(cmd.OutOrStdout(), list...)
 }
 
-func verifierPath(name string) string { return "verifier?name=" + url.QueryEscape(name) }
+func pathOf(name string) string { return "verifier?name=" + url.QueryEscape(name) }
 
-func verifierShowCommand() *cobra.Command {
+func (with verbs) show() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show NAME",
@@ -158,18 +170,18 @@ func verifierShowCommand() *cobra.Command {
 		Long: `Show one pinned verifier: its URL and header, when it was last served the key set, which keys that
 set had, and which published keys it misses.`,
 		Example: "  keymill verifier show orders-api\n  keymill verifier show orders-api --json | jq -r '.missing[]'",
-		Args:    arguments("NAME"),
+		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkGiven("NAME", args[0]); err != nil {
 				return err
 			}
-			server, err := dial(cmd)
+			server, err := with.dial(cmd)
 			if err != nil {
 				return err
 			}
-			v, raw, err := adminapi.Ask[api.Verifier](cmd.Context(), server, http.MethodGet, verifierPath(args[0]), nil)
+			v, raw, err := adminapi.Ask[api.Verifier](cmd.Context(), server, http.MethodGet, pathOf(args[0]), nil)
 			if err != nil || asJSON {
-				return printAnswer(cmd, raw, err)
+				return commandline.PrintAnswer(cmd, raw, err)
 			}
 			stages, err := askStages(cmd, server)
 			if err != nil {
@@ -178,11 +190,11 @@ set had, and which published keys it misses.`,
 			return stages.PrintOne(cmd.OutOrStdout(), v)
 		},
 	}
-	addJSONFlag(cmd, &asJSON)
+	with.addJSON(cmd, &asJSON)
 	return cmd
 }
 
-func verifierRemoveCommand() *cobra.Command {
+func (with verbs) remove() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "remove NAME",
@@ -191,21 +203,21 @@ func verifierRemoveCommand() *cobra.Command {
 the caller gets the same key set, and is observed like any other. If the name is added again, they
 name it again.`,
 		Example: "  keymill verifier remove orders-api",
-		Args:    arguments("NAME"),
+		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkGiven("NAME", args[0]); err != nil {
 				return err
 			}
-			server, err := dial(cmd)
+			server, err := with.dial(cmd)
 			if err != nil {
 				return err
 			}
-			if _, err = server.Call(cmd.Context(), http.MethodDelete, verifierPath(args[0]), nil); err != nil {
+			if _, err = server.Call(cmd.Context(), http.MethodDelete, pathOf(args[0]), nil); err != nil {
 				return err
 			}
-			return sayOrJSON(cmd, asJSON, map[string]any{"name": args[0], "removed": true}, "removed verifier %s", args[0])
+			return commandline.SayOrJSON(cmd, asJSON, map[string]any{"name": args[0], "removed": true}, "removed verifier %s", args[0])
 		},
 	}
-	addJSONFlag(cmd, &asJSON)
+	with.addJSON(cmd, &asJSON)
 	return cmd
 }
