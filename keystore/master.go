@@ -2,8 +2,10 @@ package keystore
 
 import (
 	"context"
+	"time"
 
 	"keymill/keystore/internal/keyring"
+	"keymill/keystore/internal/masterkey"
 	"keymill/storage"
 )
 
@@ -33,4 +35,20 @@ func Unlock(ctx context.Context, s storage.Store, master MasterKey) (storage.Sto
 		return nil, err
 	}
 	return u.Store, nil
+}
+
+// A Progress says how far a long work is: how many records are done, and the key of the last one.
+// It may be nil.
+type Progress = masterkey.Progress
+
+// A MasterKeyChange says which master key a store has, and which it gets.
+type MasterKeyChange = masterkey.Change
+
+// ChangeMasterKey seals the store under another master key. Afterwards only c.Next opens it. A server that uses the store
+// at that time goes on if it has both keys; on a store in a file there is none.
+func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) error {
+	if err := checkWallClock(time.Now()); err != nil {
+		return err
+	}
+	return c.Run(ctx, s)
 }

@@ -172,7 +172,7 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 		return nil, err
 	}
 	if !cfg.KeepOldTags {
-		if err := retag(ctx, u, MasterKeyChange{Old: cfg.Master, Mark: cfg.Mark, Progress: cfg.Progress}); err != nil {
+		if err := (MasterKeyChange{Old: cfg.Master, Mark: cfg.Mark, Progress: cfg.Progress}).Finish(ctx, u); err != nil {
 			return nil, fmt.Errorf("end the change of the master key: %w", err)
 		}
 	}

@@ -177,7 +177,7 @@ func TestTwoChangesOfTheMasterKeyLoseNoDataKey(t *testing.T) {
 				change(old, next) // ends the first change
 			}
 		}
-		if err := retag(t.Context(), u, MasterKeyChange{Progress: slow}); err != nil {
+		if err := (MasterKeyChange{Progress: slow}).Finish(t.Context(), u); err != nil {
 			t.Fatal(err)
 		}
 		r := f.start("b", next, "")

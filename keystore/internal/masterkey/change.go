@@ -1,4 +1,8 @@
-package keystore
+// Package masterkey seals a store under another master key.
+//
+// The change is one transaction. Afterwards the other records get tags of the new data key, which a crash can
+// cut short: Finish ends it.
+package masterkey
 
 import (
 	"context"
@@ -17,9 +21,9 @@ import (
 // It may be nil.
 type Progress func(records int, key string)
 
-// A MasterKeyChange says how ChangeMasterKey changes a store.
-type MasterKeyChange struct {
-	Old, Next MasterKey
+// A Change says which master key a store has, and which it gets.
+type Change struct {
+	Old, Next keyring.MasterKey
 	By        string       // who requested it, for the audit log
 	Mark      *sealed.Mark // of the store; nil if it has none
 	Progress  Progress     // of the end of the last change, if that has not ended
@@ -28,17 +32,14 @@ type MasterKeyChange struct {
 	Shared bool
 }
 
-// ChangeMasterKey seals the store under another master key, with a new data key. Afterwards only
+// Run seals the store under another master key, with a new data key. Afterwards only
 // c.Next opens it. A server that uses the store at that time goes on if it has both keys; on a store in a file there is none.
 //
 // One transaction writes the keyring, the sealed secrets, the rings and the manifest under the new
 // keys. A crash before its commit leaves a store that only c.Old opens, after it only c.Next does. The
 // other records have tags of the old data key for some time: the next Open, or another
-// ChangeMasterKey, tags them again.
-func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) error {
-	if err := checkWallClock(time.Now()); err != nil {
-		return err
-	}
+// change, tags them again.
+func (c Change) Run(ctx context.Context, s storage.Store) error {
 	u, err := keyring.Unlock(ctx, s, c.Old, nil)
 	if err != nil {
 		return err
@@ -48,25 +49,25 @@ func ChangeMasterKey(ctx context.Context, s storage.Store, c MasterKeyChange) er
 		return errors.New("the new master key is the old one; nothing was changed")
 	}
 	// A keyring holds two data keys at most, so the last change has to end first.
-	if err := retag(ctx, u, c); err != nil {
+	if err := c.Finish(ctx, u); err != nil {
 		return fmt.Errorf("end the last change of the master key: %w", err)
 	}
 	if err := u.Store.CheckManifest(ctx); err != nil {
 		return err
 	}
 	made := keyring.NewDataKey(u.Keyring.Keys[0].Generation + 1)
-	if err := s.Update(ctx, func(tx storage.Tx) error { return changeKeys(tx, u, c, made) }); err != nil || !c.Shared {
+	if err := s.Update(ctx, func(tx storage.Tx) error { return c.changeKeys(tx, u, made) }); err != nil || !c.Shared {
 		return err
 	}
 	if u, err = keyring.Unlock(ctx, s, c.Next, nil); err != nil {
 		return err
 	}
 	u.Share()
-	return retag(ctx, u, c)
+	return c.Finish(ctx, u)
 }
 
 // changeKeys makes a new data key the current one, and seals the store under the next master key.
-func changeKeys(tx storage.Tx, u *keyring.Unlocked, c MasterKeyChange, made keyring.DataKey) error {
+func (c Change) changeKeys(tx storage.Tx, u *keyring.Unlocked, made keyring.DataKey) error {
 	var old, next *vault.Vault
 	var keys sealed.Keys
 	err := u.Change(tx, &c.Next, func(k *keyring.Keyring) (bool, error) {
@@ -117,10 +118,10 @@ func putAgain(tx storage.Tx, prefix string, change func(key string, value []byte
 	return nil
 }
 
-// retag ends a change of the master key: it tags the remaining records again and then removes the
+// Finish ends a change of the master key: it tags the remaining records again and then removes the
 // old data key from the keyring. A crash in between continues at the next call. The mark, which may be
 // nil, is renewed first, so that it fits at each moment.
-func retag(ctx context.Context, u *keyring.Unlocked, c MasterKeyChange) error {
+func (c Change) Finish(ctx context.Context, u *keyring.Unlocked) error {
 	if !u.Store.Retagging() {
 		return nil
 	}
