@@ -83,7 +83,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/mount":        {},
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
-		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/due", "issuer/epoch", "issuer/gone", "issuer/loginname", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
+		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/client", "issuer/due", "issuer/epoch", "issuer/gone", "issuer/loginname", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
 		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
@@ -93,6 +93,7 @@ var allowedImports = map[string][]string{
 	"issuer/applied":                {"issuer/api", "issuer/record", "issuer/refusal", "storage", "storage/audit"},
 	"issuer/audience":               {"issuer/adminscope", "issuer/api", "issuer/claim", "issuer/names", "issuer/profile", "issuer/record", "issuer/refusal", "issuer/scope", "jwks", "keystore"},
 	"issuer/claim":                  {"issuer/object", "issuer/refusal"},
+	"issuer/client":                 {"issuer/adminscope", "issuer/api", "issuer/claim", "issuer/loginterms", "issuer/names", "issuer/origin", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret"},
 	"issuer/object":                 {},
 	"issuer/due":                    {"issuer/accesstoken", "issuer/names", "issuer/record", "issuer/tally", "storage"},
 	"issuer/epoch":                  {"issuer/outbox", "issuer/record", "storage"},

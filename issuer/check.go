@@ -1,26 +1,22 @@
 package issuer
 
 import (
-	"slices"
 	"strings"
-	"time"
 
 	"keymill/issuer/accesstoken"
-	"keymill/issuer/adminscope"
 	"keymill/issuer/audience"
 	"keymill/issuer/claim"
+	"keymill/issuer/client"
 	"keymill/issuer/due"
 	"keymill/issuer/epoch"
 	"keymill/issuer/gone"
 	"keymill/issuer/loginname"
 	"keymill/issuer/loginterms"
 	"keymill/issuer/names"
-	"keymill/issuer/origin"
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/scope"
-	"keymill/issuer/secret"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
 	"keymill/issuer/username"
@@ -38,7 +34,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 		_, err = audience.Decode(key, raw)
 	case "client":
 		named = names.IsClient(name)
-		_, err = record.Decode(key, raw, (*clientRecord).possible)
+		_, err = record.Decode(key, raw, (*clientRecord).Possible)
 	case "user":
 		named = names.IsUser(name)
 		_, err = record.Decode(key, raw, (*userRecord).possible)
@@ -48,7 +44,7 @@ func CheckRecord(key string, raw []byte) (err error) {
 	case "terms":
 		_, err = loginterms.Decode(key, raw)
 	case "origin":
-		named = isOrigin(name)
+		named = client.IsOrigin(name)
 		_, err = record.Decode(key, raw, record.PossibleCount)
 	case "scheme":
 		err = password.CheckCount(key, raw)
@@ -83,29 +79,6 @@ func CheckRecord(key string, raw []byte) (err error) {
 	}
 	return err
 }
-
-func (rec *clientRecord) possible() bool {
-	most := int64(MaxAbsolute / time.Second)
-	return record.PossibleSecond(rec.Created) && record.PossibleEpoch(rec.Epoch) && rec.Idle >= 0 && rec.Idle <= most && rec.Absolute >= 0 && rec.Absolute <= most &&
-		(rec.Absolute == 0 || rec.Idle <= rec.Absolute) && (rec.Grace == nil || *rec.Grace >= 0 && *rec.Grace <= int64(MaxGrace/time.Second)) &&
-		rec.Public == (len(rec.Secrets) == 0) && secret.Possible(rec.Secrets) && (len(rec.Claims) == 0 || claim.PossibleFlat(rec.Claims)) && rec.possibleLists() &&
-		(!slices.Contains(rec.named(), adminscope.Audience) || adminscope.Possible(rec.settings()))
-}
-
-func (rec *clientRecord) possibleLists() bool {
-	return record.PossibleList(rec.Grants, len(grantNames), isGrant) && record.PossibleList(rec.Audiences, maxAudiences, names.IsAudience) &&
-		record.PossibleList(rec.Scopes, scope.Max, scope.Valid) && record.PossibleList(rec.Origins, maxOrigins, isOrigin) &&
-		record.PossibleList(append([]string{}, rec.Introspect...), maxAudiences, names.IsAudience) && len(rec.named()) <= maxAudiences &&
-		(!rec.Public || len(rec.Introspect) == 0 && !slices.Contains(rec.Grants, "client_credentials"))
-}
-
-// grantNames are those of grants, which the functions in it cannot read.
-var grantNames = []string{"client_credentials", "refresh_token"}
-
-func isGrant(name string) bool { return slices.Contains(grantNames, name) }
-
-// isOrigin allows http, which insecure may have allowed when the client was stored.
-func isOrigin(s string) bool { return origin.Check(s, true) == nil }
 
 func (rec *userRecord) possible() bool {
 	if rec.Password != "" {

@@ -14,6 +14,7 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/claim"
+	"keymill/issuer/client"
 	"keymill/issuer/due"
 	"keymill/issuer/gone"
 	"keymill/issuer/loginname"
@@ -138,8 +139,8 @@ var impossibles = map[string]func(t *testing.T, key string, raw []byte) map[stri
 		"an audience twice":    func(r *clientRecord) { r.Audiences = []string{"a", "a"} },
 		"claims nested":        func(r *clientRecord) { r.Claims = []byte(`{"a":[{}]}`) },
 		"claims are null":      func(r *clientRecord) { r.Claims = []byte(`null`) },
-		"too many audiences":   func(r *clientRecord) { r.Audiences = numbered(maxAudiences + 1) },
-		"too many named":       func(r *clientRecord) { r.Audiences, r.Introspect = numbered(maxAudiences), []string{"x"} },
+		"too many audiences":   func(r *clientRecord) { r.Audiences = numbered(client.MaxAudiences + 1) },
+		"too many named":       func(r *clientRecord) { r.Audiences, r.Introspect = numbered(client.MaxAudiences), []string{"x"} },
 		"an empty introspect":  func(r *clientRecord) { r.Introspect = []string{""} },
 		"unsorted introspect":  func(r *clientRecord) { r.Introspect = []string{"b", "a"} },
 		"an impossible scope":  func(r *clientRecord) { r.Scopes = []string{"a\"b"} },
@@ -425,7 +426,7 @@ func TestTermsThatNoCodeWritesAreDamage(t *testing.T) {
 			t.Errorf("%s: %v", raw, err)
 		}
 	}
-	if !slices.Equal(grantNames, sortedKeys(grants)) {
-		t.Errorf("a client can have the grants %q, and its record %q", sortedKeys(grants), grantNames)
+	if !slices.Equal(client.Grants(), sortedKeys(grants)) {
+		t.Errorf("a client can have the grants %q, and its record %q", sortedKeys(grants), client.Grants())
 	}
 }

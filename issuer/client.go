@@ -2,100 +2,23 @@ package issuer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"keymill/issuer/api"
-	"keymill/issuer/claim"
+	"keymill/issuer/client"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
-	"keymill/issuer/secret"
 	"keymill/storage"
 )
 
-type clientRecord struct {
-	Public    bool      `json:"public,omitempty"`
-	Disabled  bool      `json:"disabled,omitempty"`
-	Grants    []string  `json:"grants"` // sorted, as the next three
-	Audiences []string  `json:"audiences"`
-	Scopes    []string  `json:"scopes"`
-	Origins   []string  `json:"origins"`
-	Created   time.Time `json:"created"`
-	Epoch     uint64    `json:"epoch,omitempty"` // families with another one are outdated
+// A clientRecord is what the store has of a client.
+type clientRecord = client.Record
 
-	Introspect []string `json:"introspect,omitempty"` // sorted
-	Grace      *int64   `json:"grace,omitempty"`      // seconds, as the next two; absent: as configured
-	Idle       int64    `json:"idle,omitempty"`
-	Absolute   int64    `json:"absolute,omitempty"`
-
-	Claims json.RawMessage `json:"claims,omitempty"` // one object, checked
-
-	Secrets []secret.Record `json:"secrets,omitempty"` // newest first; none if public
-}
-
-func clientKey(id string) string { return "client/" + id }
-
-func (rec *clientRecord) show(id string, now time.Time) api.Client {
-	s := rec.settings()
-	c := api.Client{
-		ID: id, Public: rec.Public, Disabled: rec.Disabled, Grants: s.Grants, Audiences: s.Audiences, Scopes: s.Scopes,
-		Origins: s.Origins, Introspect: s.Introspect, Grace: s.Grace, Idle: s.Idle, Absolute: s.Absolute, Claims: s.Claims, Created: rec.Created,
-	}
-	c.SecretVersion = secret.Version(rec.Secrets)
-	if len(rec.Secrets) == secret.Max && now.Before(rec.Secrets[1].Until) {
-		c.OldSecretUntil = &rec.Secrets[1].Until
-	}
-	return c
-}
-
-// settings are what an administrator can choose of a client, as the admin API writes it.
-func (rec *clientRecord) settings() api.NewClient {
-	s := api.NewClient{
-		Public: rec.Public, Grants: slices.Clone(rec.Grants), Audiences: slices.Clone(rec.Audiences),
-		Scopes: slices.Clone(rec.Scopes), Origins: slices.Clone(rec.Origins),
-		Introspect: record.Distinct(rec.Introspect), Idle: showSeconds(rec.Idle), Absolute: showSeconds(rec.Absolute),
-	}
-	if rec.Grace != nil {
-		s.Grace = (time.Duration(*rec.Grace) * time.Second).String()
-	}
-	if len(rec.Claims) > 0 {
-		json.Unmarshal(rec.Claims, &s.Claims) // written by us
-	}
-	return s
-}
-
-func showSeconds(n int64) string {
-	if n == 0 {
-		return ""
-	}
-	return (time.Duration(n) * time.Second).String()
-}
-
-func (rec *clientRecord) detail() map[string]string {
-	kind := "confidential"
-	if rec.Public {
-		kind = "public"
-	}
-	d := map[string]string{
-		"kind": kind, "grants": strings.Join(rec.Grants, " "), "audiences": strings.Join(rec.Audiences, " "),
-		"scopes": strings.Join(rec.Scopes, " "), "origins": strings.Join(rec.Origins, " "),
-	}
-	shown := rec.settings()
-	for name, value := range map[string]string{
-		"introspect": strings.Join(rec.Introspect, " "), "grace": shown.Grace, "idle": shown.Idle, "absolute": shown.Absolute,
-		"claims": strings.Join(claim.Names(rec.Claims), " "), // no values
-	} {
-		if value != "" {
-			d[name] = value
-		}
-	}
-	return d
-}
+func clientKey(id string) string { return client.Key(id) }
 
 // Client returns one client, without its secrets.
 func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
@@ -103,7 +26,7 @@ func (i *Issuer) Client(ctx context.Context, id string) (api.Client, error) {
 	err := i.store.View(ctx, func(r storage.Reader) error {
 		rec, err := i.readClient(r, id)
 		if err == nil {
-			shown = rec.show(id, i.keys.Now())
+			shown = rec.Show(id, i.keys.Now())
 		}
 		return err
 	})
@@ -116,7 +39,7 @@ func ReadClient(ctx context.Context, s storage.Store, id string) (api.Client, er
 	err := s.View(ctx, func(r storage.Reader) error {
 		rec, err := new(Issuer).readClient(r, id)
 		if err == nil {
-			shown = rec.show(id, time.Now())
+			shown = rec.Show(id, time.Now())
 		}
 		return err
 	})
@@ -132,9 +55,9 @@ func (i *Issuer) Clients(ctx context.Context, after string, limit int) ([]api.Cl
 	err := record.View(ctx, i.store, i.damaged, func(r storage.Reader, setAside func(error)) error {
 		list = []api.Client{}
 		return record.Span{Prefix: "client/", After: after, Limit: min(limit, maxListed)}.Each(r, setAside, func(id string, raw []byte) error {
-			rec, err := record.Decode(clientKey(id), raw, (*clientRecord).possible)
+			rec, err := record.Decode(clientKey(id), raw, (*clientRecord).Possible)
 			if err == nil {
-				list = append(list, rec.show(id, i.keys.Now()))
+				list = append(list, rec.Show(id, i.keys.Now()))
 			}
 			return err
 		})

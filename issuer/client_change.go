@@ -5,8 +5,6 @@ import (
 	"errors"
 	"maps"
 	"reflect"
-	"slices"
-	"strings"
 	"time"
 
 	"keymill/issuer/adminscope"
@@ -14,10 +12,8 @@ import (
 	"keymill/issuer/applied"
 	"keymill/issuer/claim"
 	"keymill/issuer/names"
-	"keymill/issuer/origin"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
-	"keymill/issuer/scope"
 	"keymill/issuer/secret"
 	"keymill/storage"
 )
@@ -34,7 +30,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	}
 	now := i.keys.Now().UTC().Truncate(time.Second)
 	rec := &clientRecord{Public: c.Public, Disabled: c.Disabled, Created: now}
-	if err := i.checkClient(rec, c); err != nil {
+	if err := rec.Set(c, i.insecure); err != nil {
 		return api.Client{}, err
 	}
 	var err error
@@ -72,7 +68,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 		if err := record.PutJSON(tx, clientKey(c.ID), rec); err != nil {
 			return err
 		}
-		detail := rec.detail()
+		detail := rec.Detail()
 		if rec.Disabled {
 			detail["disabled"] = "true"
 		}
@@ -81,7 +77,7 @@ func (i *Issuer) AddClient(ctx context.Context, c api.NewClient, by string) (api
 	if err != nil {
 		return api.Client{}, err
 	}
-	shown := rec.show(c.ID, now)
+	shown := rec.Show(c.ID, now)
 	shown.Secret = made
 	return shown, nil
 }
@@ -98,14 +94,14 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 		if err != nil {
 			return err
 		}
-		if err := adminscope.CheckActor(by, "client set", before.settings(), after.settings()); err != nil {
+		if err := adminscope.CheckActor(by, "client set", before.Settings(), after.Settings()); err != nil {
 			return err
 		}
 		newSecret := secret.Version(before.Secrets) != secret.Version(after.Secrets)
-		if err := adminscope.CheckPromotion(id, before.settings(), after.settings(), newSecret); err != nil {
+		if err := adminscope.CheckPromotion(id, before.Settings(), after.Settings(), newSecret); err != nil {
 			return err
 		}
-		shown = after.show(id, i.keys.Now())
+		shown = after.Show(id, i.keys.Now())
 		// Only what changes is checked. An audience may have lost a scope in the meantime,
 		// and an administrator must still be able to disable the client.
 		if c.Audiences != nil || c.Scopes != nil || c.Introspect != nil {
@@ -121,7 +117,7 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 		if err := countOrigins(tx, before.Origins, after.Origins); err != nil {
 			return err
 		}
-		if err := api.CheckAll(only, before.show(id, i.keys.Now()).ETag()); err != nil {
+		if err := api.CheckAll(only, before.Show(id, i.keys.Now()).ETag()); err != nil {
 			return err
 		}
 		return i.putChanged(i.decision(tx, by), id, before, after)
@@ -131,7 +127,7 @@ func (i *Issuer) SetClient(ctx context.Context, id string, c api.ClientChange, b
 
 // changed applies c to a copy of before.
 func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecord, error) {
-	after, want := *before, before.settings()
+	after, want := *before, before.Settings()
 	setIfGiven(&want.Grants, c.Grants)
 	setIfGiven(&want.Audiences, c.Audiences)
 	setIfGiven(&want.Scopes, c.Scopes)
@@ -145,7 +141,7 @@ func (i *Issuer) changed(before *clientRecord, c api.ClientChange) (*clientRecor
 	if c.SecretHash != "" && !after.Public && secret.Version(given) != secret.Version(after.Secrets) {
 		after.Secrets = given
 	}
-	err := i.checkClient(&after, want)
+	err := after.Set(want, i.insecure)
 	if err == nil && c.Claims != nil { // a later version may reserve more names, and the client can be disabled still
 		after.Claims, err = claim.CheckFlat(*c.Claims)
 	}
@@ -172,7 +168,7 @@ func (i *Issuer) putChanged(d decision, id string, before, after *clientRecord) 
 	if reflect.DeepEqual(before, after) {
 		return nil
 	}
-	if was, is := before.detail(), after.detail(); !maps.Equal(was, is) {
+	if was, is := before.Detail(), after.Detail(); !maps.Equal(was, is) {
 		if err := d.audit("client.set", id, is); err != nil {
 			return err
 		}
@@ -210,7 +206,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 		if rec.Public {
 			return refusal.New("invalid_request", "client %s is public and has no secret", id)
 		}
-		if err := adminscope.CheckActor(by, "client rotate-secret", rec.settings()); err != nil {
+		if err := adminscope.CheckActor(by, "client rotate-secret", rec.Settings()); err != nil {
 			return err
 		}
 		now := i.keys.Now()
@@ -221,7 +217,7 @@ func (i *Issuer) RotateSecret(ctx context.Context, id string, oldFor time.Durati
 			list, until = append(list, old), old.Until.Format(time.RFC3339)
 		}
 		rec.Secrets = list
-		shown = rec.show(id, now)
+		shown = rec.Show(id, now)
 		if err := record.PutJSON(tx, clientKey(id), rec); err != nil {
 			return err
 		}
@@ -241,8 +237,8 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string, only ...api.Co
 		if err != nil {
 			return err
 		}
-		unchanged := api.CheckAll(only, rec.show(id, i.keys.Now()).ETag())
-		if err := adminscope.CheckActor(by, "client remove", rec.settings()); err != nil {
+		unchanged := api.CheckAll(only, rec.Show(id, i.keys.Now()).ETag())
+		if err := adminscope.CheckActor(by, "client remove", rec.Settings()); err != nil {
 			return err
 		}
 		if err := i.linkAudiences(tx, rec, &clientRecord{}); err != nil {
@@ -257,69 +253,4 @@ func (i *Issuer) RemoveClient(ctx context.Context, id, by string, only ...api.Co
 		}
 		return errors.Join(tx.Delete(clientKey(id)), applied.Forget(tx, "client", id), d.leave(id, rec.Epoch), unchanged)
 	})
-}
-
-// checkClient sets rec to want and refuses everything that it can refuse without a transaction. An
-// origin that rec lists already is accepted, for example http after insecure was set to false: an
-// administrator must still be able to disable the client. It is without effect, see Origins.
-func (i *Issuer) checkClient(rec *clientRecord, want api.NewClient) error {
-	var err error
-	before, listed := rec.settings(), rec.Origins
-	if rec.Scopes, err = scope.Check(want.Scopes); err != nil {
-		return err
-	}
-	if err := rec.setLifetimes(want); err != nil {
-		return err
-	}
-	rec.Grants, rec.Audiences, rec.Origins = record.Distinct(want.Grants), record.Distinct(want.Audiences), record.Distinct(want.Origins)
-	rec.Introspect = record.Distinct(want.Introspect)
-	for _, g := range rec.Grants {
-		if grants[g] == nil {
-			return refusal.New("invalid_request", "grant %s is not supported; choose from %s", refusal.Quoted(g), strings.Join(i.Grants(), ", "))
-		}
-	}
-	if rec.Public && slices.Contains(rec.Grants, "client_credentials") {
-		return refusal.New("invalid_request", "a public client is not allowed the client_credentials grant: it cannot authenticate")
-	}
-	if rec.Public && len(rec.Introspect) > 0 {
-		return refusal.New("invalid_request", "a public client cannot introspect tokens: it cannot authenticate")
-	}
-	if err := adminscope.Check(before, rec.settings()); err != nil {
-		return err
-	}
-	if n := len(rec.named()); n > maxAudiences {
-		return refusal.New("invalid_request", "%d audiences are too many: a client names at most %d", n, maxAudiences)
-	}
-	if len(rec.Origins) > maxOrigins {
-		return refusal.New("invalid_request", "%d origins are too many: a client lists at most %d", len(rec.Origins), maxOrigins)
-	}
-	for _, o := range rec.Origins {
-		if err := origin.Check(o, i.insecure); err != nil && !slices.Contains(listed, o) {
-			return refusal.New("invalid_request", "origin '%.100s' %s", refusal.Quoted(o), refusal.Quoted(err.Error()))
-		}
-	}
-	return nil
-}
-
-// setLifetimes sets the lifetimes of the sessions; "" means as configured.
-func (rec *clientRecord) setLifetimes(want api.NewClient) error {
-	rec.Grace = nil
-	if want.Grace != "" {
-		grace, err := api.ParseSeconds("grace", want.Grace, 0, MaxGrace)
-		if err != nil {
-			return err
-		}
-		rec.Grace = &grace
-	}
-	var err error
-	if rec.Idle, err = api.ParseSeconds("idle", want.Idle, MinIdle, MaxAbsolute); err != nil {
-		return err
-	}
-	if rec.Absolute, err = api.ParseSeconds("absolute", want.Absolute, MinIdle, MaxAbsolute); err != nil {
-		return err
-	}
-	if rec.Absolute != 0 && rec.Idle > rec.Absolute {
-		return refusal.New("invalid_request", "idle is %s and must be at most absolute (%s)", want.Idle, want.Absolute)
-	}
-	return nil
 }

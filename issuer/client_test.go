@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keymill/issuer/api"
+	"keymill/issuer/client"
 	"keymill/issuer/names"
 	"keymill/issuer/origin"
 	"keymill/issuer/refusal"
@@ -80,9 +81,9 @@ func TestBadClientsAreRefusedWithAHint(t *testing.T) {
 		{"unknown audience", api.NewClient{ID: "a", Audiences: []string{"nowhere"}}, "invalid_request", "nowhere"},
 		{"foreign scope", api.NewClient{ID: "a", Audiences: []string{"orders"}, Scopes: []string{"admin"}}, "invalid_request", "admin"},
 		{"scope without audience", api.NewClient{ID: "a", Scopes: []string{"read"}}, "invalid_request", "read"},
-		{"too many audiences", api.NewClient{ID: "a", Audiences: numbered(maxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
+		{"too many audiences", api.NewClient{ID: "a", Audiences: numbered(client.MaxAudiences+1, "a%d")}, "invalid_request", "at most 16"},
 		{"too many scopes", api.NewClient{ID: "a", Scopes: numbered(scope.Max+1, "s%d")}, "invalid_request", "at most 50"},
-		{"too many origins", api.NewClient{ID: "a", Origins: numbered(maxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
+		{"too many origins", api.NewClient{ID: "a", Origins: numbered(client.MaxOrigins+1, "https://o%d.example")}, "invalid_request", "at most 10"},
 		{"wildcard origin", api.NewClient{ID: "a", Origins: []string{"https://*.example"}}, "invalid_request", "origin"},
 		{"any origin", api.NewClient{ID: "a", Origins: []string{"*"}}, "invalid_request", "origin"},
 		{"null origin", api.NewClient{ID: "a", Origins: []string{"null"}}, "invalid_request", "origin"},
@@ -108,10 +109,10 @@ func TestTheLargestClientFitsIntoOneTransaction(t *testing.T) {
 	w := newWorld(t)
 	side := func(s string) (c api.ClientChange) {
 		audiences, origins, scopes := []string{}, []string{}, []string{}
-		for n := range maxAudiences {
+		for n := range client.MaxAudiences {
 			audiences = append(audiences, fmt.Sprintf("%s%03d%s", s, n, strings.Repeat("a", names.MaxAudienceBytes-4)))
 		}
-		for n := range maxOrigins {
+		for n := range client.MaxOrigins {
 			origins = append(origins, fmt.Sprintf("https://%s%03d%s", s, n, strings.Repeat("o", origin.MaxBytes-12)))
 		}
 		for n := range scope.Max {

@@ -90,5 +90,5 @@ func (i *Issuer) findClient(r storage.Reader, id string) (*clientRecord, error) 
 	} else if err != nil {
 		return nil, err
 	}
-	return i.clients.Read(key, raw, (*clientRecord).possible)
+	return i.clients.Read(key, raw, (*clientRecord).Possible)
 }

@@ -3,6 +3,7 @@ package issuer
 import (
 	"time"
 
+	"keymill/issuer/client"
 	"keymill/issuer/record"
 )
 
@@ -19,9 +20,9 @@ const (
 	DefaultIdle     = 14 * 24 * time.Hour
 	DefaultAbsolute = 90 * 24 * time.Hour
 
-	MaxGrace    = 10 * time.Minute
-	MinIdle     = time.Second
-	MaxAbsolute = 10 * 365 * 24 * time.Hour
+	MaxGrace    = client.MaxGrace
+	MinIdle     = client.MinIdle
+	MaxAbsolute = client.MaxAbsolute
 
 	// simpleJWTIdle is the idle lifetime at the login endpoint simplejwt, as in simplejwt.
 	simpleJWTIdle = 24 * time.Hour

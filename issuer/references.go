@@ -77,7 +77,7 @@ func (i *Issuer) reserveID(tx storage.Tx, id, kind string) (first uint64, err er
 // before is empty for a new client, after for one that is removed.
 func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error {
 	known := map[string]bool{} // scope → an audience of the client has it
-	was, is := before.named(), after.named()
+	was, is := before.Named(), after.Named()
 	all, ahead := record.Distinct(slices.Concat(was, is)), record.NewAhead(tx)
 	if err := ahead.Fetch(keysFrom(audience.Key, slices.DeleteFunc(slices.Clone(all), isNoAudience))...); err != nil {
 		return err
@@ -118,11 +118,6 @@ func (i *Issuer) linkAudiences(tx storage.Tx, before, after *clientRecord) error
 		}
 	}
 	return nil
-}
-
-// named returns the audiences that the client gets tokens for or introspects.
-func (rec *clientRecord) named() []string {
-	return record.Distinct(slices.Concat(rec.Audiences, rec.Introspect))
 }
 
 func isNoAudience(name string) bool { return !names.IsAudience(name) }
@@ -193,9 +188,9 @@ func References(r storage.Reader, key string, raw []byte) (l Links) {
 	case "origin", "scheme":
 		l.Count, _ = strconv.Atoi(string(raw))
 	case "client":
-		rec, _ := record.Decode(key, raw, (*clientRecord).possible)
+		rec, _ := record.Decode(key, raw, (*clientRecord).Possible)
 		l.Needs = []string{idKey(name)}
-		l.count("audience/", slices.DeleteFunc(rec.named(), func(name string) bool { return name == adminscope.Audience }))
+		l.count("audience/", slices.DeleteFunc(rec.Named(), func(name string) bool { return name == adminscope.Audience }))
 		l.count("origin/", rec.Origins)
 	case "user":
 		rec, _ := record.Decode(key, raw, (*userRecord).possible)
