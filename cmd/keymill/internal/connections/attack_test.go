@@ -210,8 +210,7 @@ func (k attack) against(w *world, comesBack bool) {
 func (w *world) working() (n int) {
 	w.l.mu.Lock()
 	defer w.l.mu.Unlock()
-	for e := w.l.active.Front(); e != nil; e = e.Next() {
-		c := e.Value.(*conn)
+	for c := range w.l.active.all() {
 		c.mu.Lock()
 		n += c.working
 		c.mu.Unlock()

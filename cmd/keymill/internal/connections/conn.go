@@ -1,7 +1,7 @@
 package connections
 
 import (
-	"container/list"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -16,10 +16,11 @@ type conn struct {
 	net.Conn
 	l *Listener
 
-	// Its place in one of the lists of l; owned by l.mu, as is forgotten.
-	list      *list.List
-	place     *list.Element
-	since     time.Time // when it came into this list
+	reads, writes deadline
+
+	// Its place in one of the queues of l; owned by l.mu, as is forgotten.
+	place     place
+	since     time.Time // when it came into this queue
 	forgotten bool      // it is no longer counted
 
 	mu       sync.Mutex
@@ -33,21 +34,38 @@ type conn struct {
 	told     time.Time // from when on answers tell the client to use a new connection; zero if they do not
 }
 
-// move puts c at the end of a list and takes it out of the one where it is.
-func (c *conn) move(to *list.List) {
-	if c.list != nil {
-		c.list.Remove(c.place)
-	}
-	c.list, c.place = to, nil
-	if to != nil {
-		c.place, c.since = to.PushBack(c), c.l.now()
+// newConn returns a conn that is in no queue.
+func (l *Listener) newConn(inner net.Conn) *conn {
+	return &conn{
+		Conn: inner, l: l,
+		reads:  deadline{set: inner.SetReadDeadline, began: l.began},
+		writes: deadline{set: inner.SetWriteDeadline, began: l.began},
 	}
 }
 
+// move puts c at the end of a queue and takes it out of the one where it is.
+func (c *conn) move(to *queue) {
+	c.leave()
+	to.add(c)
+	c.since = c.l.now()
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error { return errors.Join(c.reads.want(t), c.writes.want(t)) }
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error { return c.reads.want(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.writes.want(t) }
+
 // Read reads from the network. After the Listener has ended the connection it returns no byte, also if
 // some came at that instant: a request is either served or never seen.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+func (c *conn) Read(p []byte) (n int, err error) {
+	err = c.reads.do(func() error {
+		n, err = c.Conn.Read(p)
+		return err
+	})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
@@ -77,13 +95,18 @@ func (c *conn) look(first []byte) {
 
 // Write writes an answer. What comes after it belongs to the next request. With HTTP/2 requests and answers
 // overlap, so only a quiet connection is known to have none.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *conn) Write(p []byte) (written int, err error) {
 	c.mu.Lock()
 	if !c.http2 {
 		c.heard = time.Time{}
 	}
 	c.mu.Unlock()
-	return c.Conn.Write(p)
+	err = c.writes.do(func() error {
+		n, err := c.Conn.Write(p[written:])
+		written += n
+		return err
+	})
+	return written, err
 }
 
 func (c *conn) setHTTP2(is bool) {

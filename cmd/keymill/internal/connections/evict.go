@@ -1,9 +1,6 @@
 package connections
 
-import (
-	"container/list"
-	"time"
-)
+import "time"
 
 const (
 	// stall is how long a connection may be active without a whole request before it is ended for a new one, and how long
@@ -17,7 +14,7 @@ const (
 	// lookEvery is how often all connections are looked at while a new one waits.
 	lookEvery = 100 * time.Millisecond
 
-	// maxTries bounds the connections of a list that are looked at more often.
+	// maxTries bounds the connections of a queue that are looked at more often.
 	maxTries = 64
 )
 
@@ -32,17 +29,19 @@ func (l *Listener) evict() bool {
 		tries = l.cfg.Max
 	}
 	for _, from := range []struct {
-		list   *list.List
-		age    time.Duration // at least, in the list
+		queue  *queue
+		age    time.Duration // at least, in the queue
 		mayEnd func(*conn, time.Time) bool
 	}{
-		{l.fresh, quiet, (*conn).isQuiet},
-		{l.idle, 0, (*conn).isQuiet},
-		{l.active, 0, (*conn).isStalled},
+		{&l.fresh, quiet, (*conn).isQuiet},
+		{&l.idle, 0, (*conn).isQuiet},
+		{&l.active, 0, (*conn).isStalled},
 	} {
 		left := tries
-		for e := from.list.Front(); e != nil && left > 0; e = e.Next() {
-			c := e.Value.(*conn)
+		for c := range from.queue.all() {
+			if left == 0 {
+				break
+			}
 			if now.Sub(c.since) >= from.age && c.endIf(now, from.mayEnd) {
 				l.forget(c)
 				return true
@@ -64,10 +63,12 @@ func (l *Listener) ask() {
 		return
 	}
 	l.nextAsk = now.Add(lookEvery)
-	for _, of := range []*list.List{l.active, l.idle} {
-		for e := of.Front(); e != nil && left > 0; e = e.Next() {
-			c := e.Value.(*conn)
-			if c.tell(now, of == l.active && now.Sub(c.since) >= stall) {
+	for _, of := range []*queue{&l.active, &l.idle} {
+		for c := range of.all() {
+			if left == 0 {
+				return
+			}
+			if c.tell(now, of == &l.active && now.Sub(c.since) >= stall) {
 				left--
 			}
 		}

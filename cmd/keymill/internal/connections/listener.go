@@ -28,7 +28,6 @@
 package connections
 
 import (
-	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -65,9 +64,9 @@ type Listener struct {
 
 	mu                  sync.Mutex
 	open                int
-	fresh, active, idle *list.List // of *conn, the oldest first
-	nextLine            time.Time  // of the log, about Max
-	nextScan, nextAsk   time.Time  // of all connections
+	fresh, active, idle queue
+	nextLine            time.Time // of the log, about Max
+	nextScan, nextAsk   time.Time // of all connections
 }
 
 type accepted struct {
@@ -86,7 +85,7 @@ const lineEvery = time.Minute
 func New(inner net.Listener, cfg Config) *Listener {
 	l := &Listener{
 		inner: inner, cfg: cfg, began: time.Now(), accepted: make(chan accepted), probes: make(chan net.Conn),
-		closed: make(chan struct{}), freed: make(chan struct{}, 1), fresh: list.New(), active: list.New(), idle: list.New(),
+		closed: make(chan struct{}), freed: make(chan struct{}, 1),
 	}
 	l.close = sync.OnceValue(func() error {
 		close(l.closed)
@@ -187,11 +186,11 @@ func (l *Listener) add(inner net.Conn) *conn {
 	if tcp, ok := inner.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(writeBytes)
 	}
-	c := &conn{Conn: inner, l: l}
+	c := l.newConn(inner)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open++
-	c.move(l.fresh)
+	c.move(&l.fresh)
 	return c
 }
 
@@ -208,14 +207,14 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 	defer l.mu.Unlock()
 	switch state {
 	case http.StateIdle:
-		c.move(l.idle)
+		c.move(&l.idle)
 		if t, ok := wrapped.(*tls.Conn); ok {
 			c.setHTTP2(t.ConnectionState().NegotiatedProtocol == "h2")
 		}
 	case http.StateClosed, http.StateHijacked:
 		l.forget(c)
 	default:
-		c.move(l.active)
+		c.move(&l.active)
 		return
 	}
 	select {
@@ -226,7 +225,7 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 
 // forget takes c out of the count, once.
 func (l *Listener) forget(c *conn) {
-	c.move(nil)
+	c.leave()
 	if !c.forgotten {
 		c.forgotten = true
 		l.open--
@@ -256,12 +255,10 @@ func (l *Listener) retireAll() (left int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	for _, resting := range []*list.List{l.idle, l.fresh} {
-		for e := resting.Front(); e != nil; {
-			c, next := e.Value.(*conn), e.Next()
-			young := resting == l.fresh && now.Sub(c.since) < freshTime
+	for _, resting := range []*queue{&l.idle, &l.fresh} {
+		for c := range resting.all() {
+			young := resting == &l.fresh && now.Sub(c.since) < freshTime
 			if c.isHTTP2() {
-				e = next
 				continue
 			}
 			if !young && c.endIf(now, (*conn).isQuiet) {
@@ -269,7 +266,6 @@ func (l *Listener) retireAll() (left int) {
 			} else {
 				left++
 			}
-			e = next
 		}
 	}
 	return left

@@ -133,13 +133,13 @@ func TestANewConnectionTakesThePlaceOfTheLongestIdleOne(t *testing.T) {
 		held = append(held, w.dial())
 		w.must(get(held[len(held)-1], "/"))
 		idle := len(held)
-		w.await("idle", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.idle.Len() == idle })
+		w.await("idle", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.idle.len == idle })
 	}
 	w.must(get(held[0], "/")) // so the second one is now idle longest
 	w.await("idle", func() bool {
 		w.l.mu.Lock()
 		defer w.l.mu.Unlock()
-		return w.l.idle.Len() == 5 && w.l.idle.Back().Value.(*conn).RemoteAddr().String() == held[0].LocalAddr().String()
+		return w.l.idle.len == 5 && w.l.idle.last.RemoteAddr().String() == held[0].LocalAddr().String()
 	})
 	for _, victim := range []int{1, 2} {
 		w.must(get(w.dial(), "/"))
@@ -165,7 +165,7 @@ func TestConnectionsWithoutARequestMakeRoomFirst(t *testing.T) {
 	w.await("idle, silent and half", func() bool {
 		w.l.mu.Lock()
 		defer w.l.mu.Unlock()
-		return w.l.idle.Len() == 1 && w.l.fresh.Len() == 2
+		return w.l.idle.len == 1 && w.l.fresh.len == 2
 	})
 	time.Sleep(quiet + 10*time.Millisecond)
 	newest := w.dial()
@@ -185,7 +185,7 @@ func TestARequestIsNeverEndedForANewConnection(t *testing.T) {
 	a, b := w.dial(), w.dial()
 	io.WriteString(a, "GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	io.WriteString(b, "GET /wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	w.await("two requests", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.Len() == 2 })
+	w.await("two requests", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.len == 2 })
 	third := make(chan error)
 	go func() { third <- get(w.dial(), "/") }()
 	w.await("the third waits", func() bool { return strings.Contains(w.log.String(), "limit of connections") })
@@ -265,7 +265,7 @@ func TestAStopWaitsForRequestsAlone(t *testing.T) {
 	w.await("one request", func() bool {
 		w.l.mu.Lock()
 		defer w.l.mu.Unlock()
-		return w.l.idle.Len() == 1 && w.l.fresh.Len() == 1 && w.l.open == 3
+		return w.l.idle.len == 1 && w.l.fresh.len == 1 && w.l.open == 3
 	})
 	w.l.Quiesce(t.Context())
 	if !isOver(idle) || !isOver(fresh) {
@@ -284,7 +284,7 @@ func TestAProbeReachesTheServerWhenTheLimitIsReached(t *testing.T) {
 	w := newWorld(t, 1, nil)
 	busy := w.dial()
 	io.WriteString(busy, "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
-	w.await("one request", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.Len() == 1 })
+	w.await("one request", func() bool { w.l.mu.Lock(); defer w.l.mu.Unlock(); return w.l.active.len == 1 })
 	conn, err := w.l.Probe(t.Context())
 	w.must(err)
 	defer conn.Close()

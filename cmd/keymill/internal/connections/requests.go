@@ -51,9 +51,9 @@ func (l *Listener) Handler(h http.Handler) http.Handler {
 			q.isWhole()
 		} else {
 			// net/http looks at the Body of its own Request, so it keeps that one.
-			left := r.ContentLength
-			r = r.WithContext(r.Context())
-			r.Body = &body{r.Body, q, left}
+			b := &body{r.Body, q, r.ContentLength, *r}
+			r = &b.request
+			r.Body = b
 		}
 		h.ServeHTTP(q, r)
 	})
@@ -114,10 +114,12 @@ func (q *request) answer() {
 // end is called when the handler has returned or panics. net/http reads the rest of a body before it closes the
 // connection.
 func (q *request) end() {
-	q.answer()
 	q.c.mu.Lock()
-	whole := q.whole
+	whole, answering := q.whole, q.answering
 	q.c.mu.Unlock()
+	if !answering {
+		q.answer()
+	}
 	if !whole && !q.http2 {
 		http.NewResponseController(q.ResponseWriter).SetReadDeadline(time.Now().Add(restTime))
 	}
@@ -126,8 +128,9 @@ func (q *request) end() {
 // A body tells its request that it has come.
 type body struct {
 	io.ReadCloser
-	q    *request
-	left int64 // negative if the length is not known
+	q       *request
+	left    int64        // negative if the length is not known
+	request http.Request // that the handler gets
 }
 
 // Read reads the body.
