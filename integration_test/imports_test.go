@@ -124,6 +124,7 @@ var allowedImports = map[string][]string{
 	"keystore/internal/clock":       {},
 	"keystore/internal/keyfile":     {"keystore/randomness"},
 	"keystore/internal/keytype":     {},
+	"keystore/internal/libcrypto":   {},
 	"keystore/internal/masterkey":   {"keystore/internal/keyring", "keystore/internal/vault", "storage", "storage/audit", "storage/sealed"},
 	"keystore/internal/revoked":     {"storage", "storage/durable"},
 	"keystore/internal/signing":     {},
@@ -165,6 +166,7 @@ var libraryOwners = map[string][]string{
 	"github.com/jackc":                    {"storage/*"},
 	"database/sql":                        {"storage/*"},
 	"github.com/go-jose":                  {"keystore/internal/keyfile", "keystore/internal/keytype", "jwks"},
+	"github.com/ebitengine/purego":        {"keystore/internal/libcrypto"},
 	"github.com/prometheus":               {"issuer/endpoint/metrics"},
 	"github.com/julienschmidt/httprouter": {"issuer/endpoint"},
 	"github.com/spf13":                    {"cmd/keymill", "cmd/keymill/internal/apply", "cmd/keymill/internal/commandline", "cmd/keymill/internal/completion", "cmd/keymill/internal/console", "cmd/keymill/internal/manual", "cmd/keymill/internal/migrate", "cmd/keymill/internal/verifiercommand"},
@@ -190,7 +192,8 @@ type listedPackage struct {
 
 func TestPackagesImportOnlyWhatIsAllowed(t *testing.T) {
 	found := 0
-	for _, p := range list(t, "./...") {
+	// The tag adds files of one package. No package leaves out a file because of it but the stand-in of these.
+	for _, p := range list(t, "-tags=libcrypto", "./...") {
 		name := strings.TrimPrefix(p.ImportPath, "keymill/")
 		allowed, known := allowedImports[name]
 		if !known {
