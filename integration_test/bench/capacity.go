@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -63,8 +64,10 @@ func (o options) capacityPlan() (p plan, rounds int) {
 
 // measureCapacity prints the numbers that docs/capacity.md computes with.
 func measureCapacity(o options, w io.Writer) (missed []string, err error) {
-	if err := tablesize.Measure(context.Background(), o.quick, w); err != nil {
-		return nil, err
+	if o.only == "" {
+		if err := tablesize.Measure(context.Background(), o.quick, w); err != nil {
+			return nil, err
+		}
 	}
 	fmt.Fprintf(w, "processor time of a password: %.1f ms\n", microseconds(passwordTime())/1000)
 	cluster, err := postgrestest.New("shared_buffers=256MB", "max_wal_size=4GB", "max_connections=200")
@@ -74,7 +77,9 @@ func measureCapacity(o options, w io.Writer) (missed []string, err error) {
 	defer cluster.Remove()
 	var results []*capacityResult
 	for _, c := range capacityCases() {
-		results = append(results, &capacityResult{capacityCase: c})
+		if r := (&capacityResult{capacityCase: c}); strings.Contains(r.name(), o.only) {
+			results = append(results, r)
+		}
 	}
 	p, rounds := o.capacityPlan()
 	for n := range rounds {

@@ -1,7 +1,7 @@
 // Bench compares Keymill with a minimal server, the floor, and package jwks with other
 // libraries, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [--against BINARY] [jwks|token|refresh|metrics|start|verify|store|capacity|all]
+//	scripts/bench [--quick] [--assert] [--against BINARY] [--only TEXT] [jwks|token|refresh|metrics|start|verify|store|capacity|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
 // verbs, with metrics and a pinned verifier; the floor, which does the minimum that the same requests need (see floor); and this
@@ -72,6 +72,9 @@
 //	PostgreSQL cpu     processor time that PostgreSQL takes for a request
 //	WAL                bytes that it writes to its log for a request, which several share
 //
+// With --only TEXT the groups store and capacity have only the lines whose scenario contains the text, and capacity
+// leaves out the bytes of sessions.
+//
 // The exit code is 1 after a failure. With --assert it is also 1 if a bound is missed.
 package main
 
@@ -104,6 +107,7 @@ func groups() []string {
 type options struct {
 	quick, assert bool
 	against       string // the binary of another build, or ""
+	only          string // a part of the names of scenarios, or ""
 	groups        []string
 }
 
@@ -133,6 +137,9 @@ func parseOptions(args []string) (options, error) {
 		case arg == "--against" && n+1 < len(args):
 			n++
 			o.against = args[n]
+		case arg == "--only" && n+1 < len(args):
+			n++
+			o.only = args[n]
 		case arg == "--quick":
 			o.quick = true
 		case arg == "--assert":
@@ -142,7 +149,7 @@ func parseOptions(args []string) (options, error) {
 		case arg == "all":
 			o.groups = append(o.groups, groups()...)
 		default:
-			return o, fmt.Errorf("unknown argument %q; usage: scripts/bench [--quick] [--assert] [--against BINARY] [%s|all]",
+			return o, fmt.Errorf("unknown argument %q; usage: scripts/bench [--quick] [--assert] [--against BINARY] [--only TEXT] [%s|all]",
 				arg, strings.Join(groups(), "|"))
 		}
 	}
@@ -202,7 +209,7 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 		}
 	}
 	if slices.Contains(o.groups, "store") {
-		more, err := sharedstore.Measure(o.quick, w)
+		more, err := sharedstore.Measure(o.quick, o.only, w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err

@@ -8,7 +8,7 @@ import (
 // TestEveryScenarioIsMeasured on a real server, with its line.
 func TestEveryScenarioIsMeasured(t *testing.T) {
 	var table strings.Builder
-	if _, err := Measure(true, &table); err != nil {
+	if _, err := Measure(true, "", &table); err != nil {
 		t.Fatal(err)
 	}
 	for _, sc := range scenarios() {
