@@ -66,7 +66,7 @@ func poolConfig(c Config) (*pgxpool.Config, error) {
 	conn.RuntimeParams = map[string]string{"application_name": name, "client_encoding": "UTF8"}
 	conn.Password = ""
 	conn.DefaultQueryExecMode = pgx.QueryExecModeExec
-	conn.StatementCacheCapacity, conn.DescriptionCacheCapacity = 0, 0
+	conn.StatementCacheCapacity, conn.DescriptionCacheCapacity = preparedStatements, 0 // see query
 	conn.ValidateConnect = refuseReadOnly
 	if limit := c.Deadline / 2; conn.ConnectTimeout == 0 || conn.ConnectTimeout > limit {
 		conn.ConnectTimeout = limit
@@ -263,9 +263,9 @@ var (
 	errReadOnly = errors.New("default_transaction_read_only is on for the role, the database or the server")
 )
 
-// refuseReadOnly makes pgx try the next host if this one cannot write.
+// refuseReadOnly makes pgx try the next host if this one cannot write. It marks a connection to the server itself.
 func refuseReadOnly(ctx context.Context, c *pgconn.PgConn) error {
-	const facts = `SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.current_setting('default_transaction_read_only')`
+	const facts = `SELECT pg_catalog.pg_is_in_recovery()::text, pg_catalog.current_setting('default_transaction_read_only'), pg_catalog.pg_backend_pid()::text`
 	r := c.ExecParams(ctx, facts, nil, nil, nil, nil).Read()
 	switch {
 	case r.Err != nil:
@@ -277,5 +277,6 @@ func refuseReadOnly(ctx context.Context, c *pgconn.PgConn) error {
 	case string(r.Rows[0][1]) != "off":
 		return errReadOnly
 	}
+	markDirect(c, string(r.Rows[0][2]))
 	return nil
 }

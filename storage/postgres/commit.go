@@ -27,7 +27,7 @@ func (e *Engine) Commit(ctx context.Context, committer int, b *optimistic.Batch)
 	compared := comparison(b)
 	if len(b.Writes) == 0 {
 		err = e.retry(ctx, e.commits, func(ctx context.Context, c *pgxpool.Conn) error {
-			stale, err = changes(c.Query(ctx, compareStatement, compared...))
+			stale, err = changes(e.query(ctx, c, compareStatement, compared...))
 			return err
 		})
 		return 0, stale, err
@@ -38,7 +38,7 @@ func (e *Engine) Commit(ctx context.Context, committer int, b *optimistic.Batch)
 	err = e.write(ctx, committer, func(ctx context.Context, c *pgxpool.Conn, t token) error {
 		stale = nil
 		args := append([]any{t.id, t.epoch, t.seq, version, alone || t.few, locks}, compared...)
-		stale, err = changes(c.Query(ctx, commitStatement, append(args, writes...)...))
+		stale, err = changes(e.query(ctx, c, commitStatement, append(args, writes...)...))
 		return err
 	})
 	return version, stale, err

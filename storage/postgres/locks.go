@@ -10,7 +10,9 @@ import (
 
 // The numbers of locks are part of commit_v1: all nodes must take the same lock for a key.
 const (
-	keyLocks = 1024 // numbered from 1; lock 0 is shared by every commit
+	// Locks of keys are numbered from 1; lock 0 is shared by every commit. There are so many that two keys hardly ever have
+	// the same one: a commit that waits for another one waits for its disk, too.
+	keyLocks = 1 << 30
 
 	// These are the locks of records that every commit of a server reads. With numbers that they shared with other keys, a
 	// commit that writes one of these would wait for all commits.

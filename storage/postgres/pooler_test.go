@@ -38,6 +38,12 @@ func TestAPoolerInTransactionModeFits(t *testing.T) {
 	if got := enginetest.Content(t, e); got != "a=45 b=2" {
 		t.Errorf("the table holds %q", got)
 	}
+	for _, conn := range e.commits.AcquireAllIdle(context.Background()) {
+		if conn.Conn().PgConn().CustomData()[directConnection] != false {
+			t.Error("a connection to the pooler passes for one to the server")
+		}
+		conn.Release()
+	}
 	l := startLoad(e, openWith(t, config))
 	for range 3 {
 		time.Sleep(150 * time.Millisecond)

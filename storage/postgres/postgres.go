@@ -12,7 +12,7 @@
 // newer than the locks, and writes. So a conflict costs one trip, and nothing fails with a serialization
 // error. A batch without writes is compared by one snapshot and takes no lock.
 //
-// There are 1,024 locks for keys, and lock 0, which every commit takes: alone if it has scanned, shared
+// There are 2^30 locks for keys, and lock 0, which every commit takes: alone if it has scanned, shared
 // otherwise. PostgreSQL keeps all locks of all databases in one table of a fixed size. A commit that has
 // more than 512 keys, or finds the table full, takes lock 0 alone and no other one.
 //
@@ -31,8 +31,9 @@
 //
 // # Poolers
 //
-// Statements are unnamed, names contain their schema, and no session state is used: no SET, no LISTEN, no
-// lock that outlives a transaction. So a pooler may give each transaction another connection.
+// Behind a pooler statements are unnamed, names contain their schema, and no session state is used: no SET, no LISTEN,
+// no lock that outlives a transaction. So a pooler may give each transaction another connection. On a connection to the
+// server itself the statements of Fetch and Commit are prepared.
 package postgres
 
 import (
@@ -83,11 +84,12 @@ const (
 
 // An Engine is an optimistic.Engine. It is safe for concurrent use.
 type Engine struct {
-	target   string // the role, hosts and database, for messages
-	deadline time.Duration
-	reads    *pgxpool.Pool
-	commits  *pgxpool.Pool // apart, so that a commit never waits for a long read
-	hurry    atomic.Bool   // see Hurry
+	target     string // the role, hosts and database, for messages
+	deadline   time.Duration
+	reads      *pgxpool.Pool
+	commits    *pgxpool.Pool // apart, so that a commit never waits for a long read
+	hurry      atomic.Bool   // see Hurry
+	unprepared atomic.Bool   // no statement is prepared any longer
 
 	mu         sync.Mutex
 	committers map[int]*committer // number → state; guarded by mu

@@ -15,10 +15,12 @@ import (
 	"keymill/storage/optimistic"
 )
 
+const fetchStatement = `SELECT k, v, ver FROM keymill.record WHERE k = ANY ($1::text[])`
+
 // Fetch implements optimistic.Engine.
 func (e *Engine) Fetch(ctx context.Context, keys []string) (records []optimistic.Record, err error) {
 	err = e.retry(ctx, e.reads, func(ctx context.Context, c *pgxpool.Conn) error {
-		records, err = fetch(ctx, c, keys)
+		records, err = e.fetch(ctx, c, keys)
 		return err
 	})
 	return records, err
@@ -33,8 +35,8 @@ func (e *Engine) Scan(ctx context.Context, start, end string, limit int) (record
 	return records, err
 }
 
-func fetch(ctx context.Context, c *pgxpool.Conn, keys []string) ([]optimistic.Record, error) {
-	rows, err := c.Query(ctx, `SELECT k, v, ver FROM keymill.record WHERE k = ANY ($1::text[])`, keys)
+func (e *Engine) fetch(ctx context.Context, c *pgxpool.Conn, keys []string) ([]optimistic.Record, error) {
+	rows, err := e.query(ctx, c, fetchStatement, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +168,7 @@ func (r *reader) GetAll(keys ...string) ([][]byte, error) {
 	}
 	var records []optimistic.Record
 	if err := r.request(func(ctx context.Context) (err error) {
-		records, err = fetch(ctx, r.conn, keys)
+		records, err = r.engine.fetch(ctx, r.conn, keys)
 		return err
 	}); err != nil {
 		return nil, err

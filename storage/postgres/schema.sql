@@ -109,8 +109,6 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET jit = off
 AS $$
 #variable_conflict use_column
-DECLARE
-  l integer;
 BEGIN
   -- A stricter level would compare with a snapshot that is older than the locks.
   IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
@@ -123,16 +121,22 @@ BEGIN
     PERFORM pg_catalog.pg_advisory_xact_lock(1263356236, 0);
   ELSE
     PERFORM pg_catalog.pg_advisory_xact_lock_shared(1263356236, 0);
-    FOREACH l IN ARRAY locks LOOP
-      IF l < 0 THEN
-        PERFORM pg_catalog.pg_advisory_xact_lock_shared(1263356236, -l);
-      ELSE
-        PERFORM pg_catalog.pg_advisory_xact_lock(1263356236, l);
-      END IF;
-    END LOOP;
+    PERFORM CASE -- in the order of the list, as a function in FROM returns it
+      WHEN l < 0 THEN pg_catalog.pg_advisory_xact_lock_shared(1263356236, -l)
+      ELSE pg_catalog.pg_advisory_xact_lock(1263356236, l)
+    END FROM unnest(locks) AS l;
   END IF;
-  RETURN QUERY SELECT c.k, c.v, c.ver
-    FROM keymill.compare_v1(read_keys, read_vers, span_starts, span_ends, span_counts, span_vers) AS c;
+  -- From here on each query has a snapshot that is newer than the locks.
+  IF span_starts IS NOT NULL THEN
+    RETURN QUERY SELECT c.k, c.v, c.ver
+      FROM keymill.compare_v1(read_keys, read_vers, span_starts, span_ends, span_counts, span_vers) AS c;
+  ELSE -- as compare_v1 does, without a call of it
+    RETURN QUERY
+      SELECT r.k, t.v, coalesce(t.ver, 0)
+      FROM unnest(read_keys, read_vers) AS r (k, ver)
+      LEFT JOIN keymill.record AS t ON t.k = r.k
+      WHERE coalesce(t.ver, 0) <> r.ver;
+  END IF;
   IF FOUND THEN
     RETURN;
   END IF;

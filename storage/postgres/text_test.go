@@ -57,7 +57,7 @@ func TestEveryCommitTakesItsLocksInOneOrder(t *testing.T) {
 		t.Errorf("a batch with a span: %t %v", alone, locks)
 	}
 	many := &optimistic.Batch{}
-	for i := range 2 * keyLocks {
+	for i := range 2*maxLocks + 1 {
 		many.Reads = append(many.Reads, optimistic.Record{Key: string(rune('a' + i))})
 	}
 	if alone, _ := locksOf(many); !alone {

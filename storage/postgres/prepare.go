@@ -1,0 +1,37 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A statement that is prepared need not be parsed for each call, and its arguments are binary, which takes about half of
+// the time of a small commit. But a pooler may give the next transaction a connection to the server on which nothing
+// was prepared. So statements are prepared only on connections that reach the server itself.
+
+const preparedStatements = 3 // of a connection, at most: those that Fetch and Commit send
+
+// directConnection marks a connection to the server itself in its CustomData.
+const directConnection = "keymill.direct"
+
+// codeNoStatement is of a pooler that passes for the server.
+const codeNoStatement = "26000"
+
+// markDirect notes whether the process of the server that answers is the one that accepted the connection. A pooler
+// cannot name that process, because it may be another one with each transaction.
+func markDirect(c *pgconn.PgConn, answering string) {
+	c.CustomData()[directConnection] = answering == strconv.FormatUint(uint64(c.PID()), 10)
+}
+
+// query sends one of the statements that are sent all the time.
+func (e *Engine) query(ctx context.Context, c *pgxpool.Conn, statement string, args ...any) (pgx.Rows, error) {
+	if direct, _ := c.Conn().PgConn().CustomData()[directConnection].(bool); direct && !e.unprepared.Load() {
+		args = slices.Insert(args, 0, any(pgx.QueryExecModeCacheStatement))
+	}
+	return c.Query(ctx, statement, args...)
+}
