@@ -13,8 +13,8 @@
 //
 // # Rules for the functions of transactions
 //
-// The function of an Update or of a View may run more than once, and in any goroutine. bbolt runs it
-// once. A store on the network runs it on the records that it has, and again if they have changed. So a
+// The function of an Update or of a View may run more than once, and in any goroutine. bbolt runs that
+// of an Update once. A store on the network runs it on the records that it has, and again if they have changed. So a
 // run may see records of different instants. What such a run returns is thrown away, and so is its
 // panic: an error or a panic counts only if what the run has read still holds. Only the last run counts.
 //

@@ -1,7 +1,7 @@
 // Package bolt is the default Store: one bbolt file, no other server.
 //
 //	Update ──▶ queue ──▶ one goroutine: fn, fn, fn … ──▶ one commit ──▶ results
-//	View   ──▶ newest commit, as soon as it is synced
+//	View   ──▶ newest commit, as soon as it is synced, or the memory of hot records
 //
 // # Group commit
 //
@@ -70,6 +70,10 @@ type Options struct {
 	// writers wait for: how long writing and syncing took, and how many calls shared the
 	// commit. It returns at once. It may be nil.
 	Committed func(took time.Duration, calls int)
+
+	// Hot says which records most requests read and few change, by their key. Up to 16 MiB of them are kept in
+	// memory. Nil means none.
+	Hot func(key string) bool
 }
 
 // A Store is a storage.Store in one bbolt file.
@@ -82,6 +86,7 @@ type Store struct {
 	calls      chan *call    // unbuffered: the queue is the callers that wait to send
 	writerDone chan struct{} // closed when the writer goroutine has ended
 
+	memory  memory                        // of hot records
 	synced  atomic.Int64                  // newest transaction id that is known to be on disk
 	pending atomic.Pointer[pendingCommit] // the commit under way, or the last one
 	failed  atomic.Pointer[error]         // an unknown outcome or damage, if there was one
@@ -149,6 +154,7 @@ func makeStore(path string, opts Options, db *bbolt.DB, txid int) *Store {
 		calls:      make(chan *call),
 		writerDone: make(chan struct{}),
 		stopped:    make(chan struct{}),
+		memory:     memory{holds: opts.Hot, state: int64(txid)},
 	}
 	s.synced.Store(int64(txid))
 	return s
@@ -160,17 +166,24 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	tx, err := s.beginRead(ctx)
-	if err != nil {
+	if s.memory.holds != nil {
+		if err := s.unavailable(); err != nil {
+			return err
+		}
+		r := viewReader{ctx: ctx, store: s}
+		err := r.run(fn)
+		if r.failed != nil {
+			return r.failed
+		}
+		if !r.mixed {
+			return err
+		}
+	}
+	r := viewReader{ctx: ctx, store: s}
+	if err := r.begin(); err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	r := viewReader{store: s}
-	if err := s.guard(func() (err error) { r.tree, err = treeOf(tx); return err }); err != nil {
-		return err
-	}
-	defer func() { r.store = nil }()
-	return fn(&r)
+	return r.run(fn)
 }
 
 // beginRead begins a transaction that reads the newest synced state.

@@ -42,6 +42,7 @@ type group struct {
 
 	follower *follower       // gets writes; nil if there is none
 	writes   []storage.Write // those of tx
+	hot      []storage.Write // those of them that the memory can have
 }
 
 func (g *group) full() bool {
@@ -156,6 +157,9 @@ func (g *group) apply(tx *storage.Overlay) error {
 			if g.follower != nil {
 				g.writes = append(g.writes, w)
 			}
+			if holds := g.base.store.memory.holds; holds != nil && holds(w.Key) {
+				g.hot = append(g.hot, w)
+			}
 		}
 		return nil
 	})
@@ -219,6 +223,7 @@ func (s *Store) commitGroup(g *group) error {
 		if g.follower != nil {
 			g.follower.add(g.writes) // before a View can see them
 		}
+		s.memory.commit(txid, g.hot)
 		s.synced.Store(txid)
 		return nil
 	case isNoSpace(err) && !s.showsUnsynced():

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"context"
 	"errors"
 	"iter"
 	"unsafe"
@@ -30,17 +31,91 @@ func pagesOf(tx *bbolt.Tx) pages {
 	return pages{bytes: unsafe.Slice((*byte)(first), tx.Size()), size: info.PageSize}
 }
 
-// A viewReader is the Reader of one View. It does not use bbolt, which trusts its pages.
+// A viewReader is the Reader of one run of the function of a View. It does not use bbolt, which trusts its pages. If it
+// has no transaction, it begins one for the first record that is not in the memory of the store.
 type viewReader struct {
-	store *Store // nil once the View has ended
-	tree  tree
+	ctx   context.Context
+	store *Store // nil once the run has ended
+	state int64  // that the memory had; 0 if nothing was read there
+	tx    *bbolt.Tx
+	tree  tree // of tx
+
+	failed error // why there is no transaction
+	mixed  bool  // the state changed, so the result does not count
+}
+
+// errMixed is what a function gets whose run does not count.
+var errMixed = errors.New("the state of the store has changed")
+
+// run runs fn. A panic does not count either if the state changed.
+func (r *viewReader) run(fn func(storage.Reader) error) error {
+	defer func() {
+		if r.mixed {
+			recover()
+		}
+		r.rollback()
+		r.store = nil
+	}()
+	return fn(r)
+}
+
+func (r *viewReader) rollback() {
+	if r.tx != nil {
+		r.tx.Rollback()
+	}
+}
+
+// begin begins the transaction, if there is none yet.
+func (r *viewReader) begin() error {
+	switch {
+	case r.store == nil:
+		return errEnded
+	case r.mixed:
+		return errMixed
+	case r.failed != nil:
+		return r.failed
+	case r.tx != nil:
+		return nil
+	}
+	tx, err := r.store.beginRead(r.ctx)
+	if err == nil {
+		r.tx = tx
+		err = r.store.guard(func() (err error) { r.tree, err = treeOf(tx); return err })
+	}
+	if r.failed = err; err != nil {
+		r.rollback()
+		return err
+	}
+	if r.mixed = r.state != 0 && r.state != int64(tx.ID()); r.mixed {
+		return errMixed
+	}
+	return nil
+}
+
+// remembered returns a copy of a record in the memory of the store.
+func (r *viewReader) remembered(key string) (value []byte, ok bool, err error) {
+	if r.tx != nil || r.store == nil {
+		return nil, false, nil
+	}
+	value, state, ok := r.store.memory.get(key)
+	if !ok {
+		return nil, false, nil
+	}
+	if r.mixed = r.mixed || r.state != 0 && r.state != state; r.mixed {
+		return nil, false, errMixed
+	}
+	r.state = state
+	return clone(value), true, nil
 }
 
 func (r *viewReader) Get(key string) (value []byte, err error) {
-	if r.store == nil {
-		return nil, errEnded
+	if value, ok, err := r.remembered(key); ok || err != nil {
+		return value, err
 	}
 	if err := storage.CheckKey(key); err != nil {
+		return nil, err
+	}
+	if err := r.begin(); err != nil {
 		return nil, err
 	}
 	err = r.store.guard(func() error {
@@ -50,6 +125,9 @@ func (r *viewReader) Get(key string) (value []byte, err error) {
 		}
 		return err
 	})
+	if err == nil {
+		r.store.memory.add(key, clone(value), int64(r.tx.ID()))
+	}
 	return value, err
 }
 
@@ -59,8 +137,8 @@ func (r *viewReader) GetAll(keys ...string) ([][]byte, error) {
 
 func (r *viewReader) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
-		if r.store == nil {
-			yield(storage.Entry{}, errEnded)
+		if err := r.begin(); err != nil {
+			yield(storage.Entry{}, err)
 			return
 		}
 		next := r.tree.scanner(start)
@@ -146,8 +224,15 @@ type groupReader struct {
 }
 
 func (r *groupReader) Get(key string) (value []byte, err error) {
+	_, changed := r.written[key]
+	if !changed {
+		// The memory has the state before the group, because only the goroutine that runs this commits.
+		if value, _, ok := r.store.memory.get(key); ok {
+			return clone(value), nil
+		}
+	}
 	err = r.store.guard(func() error {
-		if _, changed := r.written[key]; !changed {
+		if !changed {
 			v, err := r.tree.get(key)
 			if err == nil {
 				value = clone(v)
@@ -161,6 +246,9 @@ func (r *groupReader) Get(key string) (value []byte, err error) {
 		value = clone(v)
 		return nil
 	})
+	if err == nil && !changed {
+		r.store.memory.add(key, clone(value), r.store.synced.Load())
+	}
 	return value, err
 }
 

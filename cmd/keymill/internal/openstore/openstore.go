@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,11 +48,21 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Store, error) {
 		return openShared(ctx, c, o)
 	}
 	path := c.Path("keymill.db")
-	file, err := bolt.Open(path, bolt.Options{Failed: o.Failed, Committed: o.Committed})
+	file, err := bolt.Open(path, bolt.Options{Failed: o.Failed, Committed: o.Committed, Hot: isHot})
 	if err != nil {
 		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 	}
 	return (&Store{Store: file, file: file}).admit(ctx, 0) // the lock keeps a migration out
+}
+
+// isHot reports whether most requests read a record and few change it.
+func isHot(key string) bool {
+	kind, _, _ := strings.Cut(key, "/")
+	switch kind {
+	case "client", "audience", "epoch", "terms", "user":
+		return true
+	}
+	return false
 }
 
 // OpenReadOnly opens a store and changes nothing. No server may have a store in a file. A store in a database can be
