@@ -19,6 +19,7 @@ import (
 	"keymill/issuer/scope"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
+	"keymill/issuer/unblocked"
 	"keymill/issuer/username"
 	"keymill/storage"
 )
@@ -41,6 +42,9 @@ func CheckRecord(key string, raw []byte) (err error) {
 	case "gone":
 		named = names.IsClient(name)
 		_, err = gone.Decode(key, raw)
+	case "unblocked":
+		named = names.IsUser(name)
+		_, err = unblocked.Decode(key, raw)
 	case "terms":
 		_, err = loginterms.Decode(key, raw)
 	case "origin":

@@ -36,6 +36,7 @@
 //	origin/<origin>   how many clients list the web origin
 //	scheme/<class>    how many passwords are hashed in that way, see package password
 //	refresh/secret/…  the keys of the MACs of refresh tokens, sealed (keystore.Vault)
+//	unblocked/<id>    when an administrator unblocked a user, see package unblocked
 //	family/<id>       one session, binary, see family_record.go
 //	terms/<hash>      client, audiences and scopes that many families share, see package loginterms
 //	sessions/<length>/<user>/<client>   ids of the families of one user and client, binary

@@ -13,6 +13,7 @@ import (
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/unblocked"
 	"keymill/issuer/username"
 	"keymill/storage"
 )
@@ -46,8 +47,11 @@ func (i *Issuer) LoginQueue() int { return i.passwords.Waiting() }
 
 // A LoginCount says how failed logins with a name are counted.
 type LoginCount struct {
-	Key   string // the id of the user with that name, or else the normalized name, so that all spellings share one count
+	Key   string // of the user with that name, or else the normalized name, so that all spellings share one count
 	Known bool   // the user has logged in from the address before
+
+	Unblocked time.Time     // when an administrator has unblocked the user last; zero if that does not matter any longer
+	Ago       time.Duration // how long ago that was, at the time of decisions
 }
 
 // LoginCount returns how failed logins with a name from an address are counted. It does not fail because
@@ -61,8 +65,8 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 		if id == "" || err != nil {
 			return err
 		}
-		count.Key = LoginCountKeyOf(id)
-		rec, err := i.findUser(r, id)
+		rec := (*userRecord)(nil)
+		count, rec, err = i.countOf(r, id)
 		count.Known = rec != nil && rec.Addresses.Has(i.addressHash(id, from))
 		return err
 	})
@@ -72,19 +76,55 @@ func (i *Issuer) LoginCount(ctx context.Context, name string, from netip.Addr) (
 	return count, err
 }
 
+// LoginCountOf returns how failed logins of the user with that id are counted.
+func (i *Issuer) LoginCountOf(ctx context.Context, id string) (count LoginCount, err error) {
+	err = i.store.View(ctx, func(r storage.Reader) error {
+		count, _, err = i.countOf(r, id)
+		return err
+	})
+	return count, err
+}
+
+func (i *Issuer) countOf(r storage.Reader, id string) (count LoginCount, rec *userRecord, err error) {
+	count.Key = loginCountKey(id, time.Time{})
+	ahead := record.NewAhead(r)
+	if err := ahead.Fetch(userKey(id), unblocked.Key(id)); err != nil {
+		return count, nil, err
+	}
+	if rec, err = i.findUser(ahead, id); rec == nil || err != nil {
+		return count, nil, err
+	}
+	count.Key = loginCountKey(id, rec.Created)
+	lifted, err := unblocked.Read(ahead, id)
+	if record.Unreadable(err) {
+		err = nil // the failures stay counted, and the clean-up reports the record
+	} else if lifted != nil {
+		count.Unblocked, count.Ago = lifted.At, max(i.keys.Now().Sub(lifted.At), 0)
+	}
+	return count, rec, err
+}
+
 func (i *Issuer) addressHash(user string, from netip.Addr) []byte {
 	return address.Hash(i.refreshSecrets.HashOfAddresses(), user, from)
 }
 
-// LoginCountKeyOf returns the Key of a LoginCount for the names of the user with that id.
-func LoginCountKeyOf(id string) string { return "=" + id }
-
-// UserOfCountKey returns the id in a result of LoginCountKeyOf, and "" for a name that no user has.
-func UserOfCountKey(key string) string {
-	if id, ok := strings.CutPrefix(key, "="); ok {
-		return id
+// loginCountKey returns the Key of a LoginCount for the names of a user. Another user who gets the id of one that was
+// removed has another one: no server of the store takes the addresses of the first user for addresses of the second.
+func loginCountKey(id string, created time.Time) string {
+	if created.IsZero() { // its record cannot be read
+		return "==" + id
 	}
-	return ""
+	return "=" + strconv.FormatInt(created.Unix(), 36) + "=" + id
+}
+
+// UserOfCountKey returns the id of the user in the Key of a LoginCount, and "" for a name that no user has.
+func UserOfCountKey(key string) string {
+	rest, ok := strings.CutPrefix(key, "=")
+	_, id, _ := strings.Cut(rest, "=")
+	if !ok {
+		return ""
+	}
+	return id
 }
 
 // Login checks a password and begins a session. Whatever is wrong with the name or the password, it

@@ -12,6 +12,7 @@ import (
 	"keymill/issuer/record"
 	"keymill/issuer/sessionlist"
 	"keymill/issuer/tally"
+	"keymill/issuer/unblocked"
 	"keymill/storage"
 )
 
@@ -29,7 +30,7 @@ func (i *Issuer) Run(ctx context.Context) error {
 	defer tick.Stop()
 	failing := false
 	for {
-		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.refreshSecrets.Reload(ctx), i.sweep(ctx))
+		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.refreshSecrets.Reload(ctx), i.sweep(ctx), i.sweepUnblocked(ctx))
 		if err != nil && ctx.Err() == nil && !failing {
 			i.log.Error("cannot clean up sessions, measure password schemes or read refresh secrets; trying again", "error", err)
 		}
@@ -78,6 +79,14 @@ func (i *Issuer) sweep(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sweepUnblocked deletes what says that users were unblocked, while this server holds the lease.
+func (i *Issuer) sweepUnblocked(ctx context.Context) error {
+	if held, err := i.hold(ctx); err != nil || !held {
+		return err
+	}
+	return unblocked.Sweep(ctx, i.store, i.keys.ErasureTime(), i.damaged)
 }
 
 // dueEntries returns some entries of the index whose time has come, oldest first. Damaged ones stay as they are.

@@ -16,6 +16,7 @@ import (
 	"keymill/issuer/password"
 	"keymill/issuer/record"
 	"keymill/issuer/refusal"
+	"keymill/issuer/unblocked"
 	"keymill/issuer/username"
 	"keymill/storage"
 )
@@ -267,11 +268,12 @@ func (i *Issuer) SetPassword(ctx context.Context, nameOrID string, typed refusal
 	return u, nil
 }
 
-// UnblockUser records that an administrator lets a user try to log in again. Failed logins are counted
-// elsewhere, so the caller lifts the block after that.
+// UnblockUser records that an administrator lets a user try to log in again. Failed logins are counted in the memory of
+// each server, which reads the record with the next LoginCount of the user.
 func (i *Issuer) UnblockUser(ctx context.Context, nameOrID, by string) (api.User, error) {
 	return i.changeUser(ctx, nameOrID, func(tx storage.Tx, id string, rec *userRecord) error {
-		return i.decision(tx, by).audit("user.unblock", id, map[string]string{"name": rec.Name})
+		d := i.decision(tx, by)
+		return errors.Join(unblocked.Put(tx, id, d.now), d.audit("user.unblock", id, map[string]string{"name": rec.Name}))
 	})
 }
 
@@ -307,7 +309,7 @@ func (i *Issuer) RemoveUser(ctx context.Context, nameOrID, by string, only ...ap
 			return err
 		}
 		return errors.Join(
-			tx.Delete(userKey(id)), tx.Delete(loginname.Key(rec.Name)), d.leave(id, gone.Epoch),
+			tx.Delete(userKey(id)), tx.Delete(loginname.Key(rec.Name)), tx.Delete(unblocked.Key(id)), d.leave(id, gone.Epoch),
 			password.Count(tx, password.Class(rec.Password), ""),
 		)
 	})

@@ -175,8 +175,8 @@ func userShowCommand() *cobra.Command {
 		Short: "Show one user",
 		Long: `Show one user: id, name, state and claims, how the password is hashed, the last login, the wrong
 passwords of the last 15 minutes, and until when and from which addresses logins are refused
-because of them. The failures are forgotten when the server restarts. The log says why each login
-was refused; search it for "login refused" and the id.`,
+because of them. The failures are those at this server, and are forgotten when it restarts. The log
+says why each login was refused; search it for "login refused" and the id.`,
 		Example: "  keymill user show alice\n  keymill user show 7 --json | jq .blocked_until",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -260,7 +260,8 @@ func userUnblockCommand() *cobra.Command {
 		Short: "Let a user log in again after too many wrong passwords",
 		Long: `Forget the failed logins of a user, so that the user can log in at once from every address, also
 from one where other users have failed too often. The change is audited. Someone may be guessing
-the password: "keymill user show NAME" lists the addresses. A disabled user stays disabled.`,
+the password: "keymill user show NAME" lists the addresses. A disabled user stays disabled. It counts
+on all servers that share the store.`,
 		Example: "  keymill user unblock alice\n  keymill user unblock 7 --json",
 		Args:    arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -50,7 +50,7 @@ var floods = []flood{
 	{what: "preflights of unlisted origins", status: 403, method: "OPTIONS", path: "/token", headers: []string{"Origin: https://evil.example", "Access-Control-Request-Method: POST"}},
 	{what: "large bodies", status: 413, path: "/token", body: strings.Repeat("x", maxFormBytes+1), headers: []string{formHeader}},
 	{what: "another host", status: 421, path: "/token", headers: []string{formHeader, "Host: evil.example"}, spoil: func(w *world) { w.server.cfg.TrialHosts = []string{"127.0.0.1"} }},
-	{what: "guesses at a user that are drawn", status: 429, path: "/api/token/", body: `{"username":"alice","password":"wrong"}`, headers: []string{jsonHeader}, spoil: func(w *world) { w.noLooks("=7") }},
+	{what: "guesses at a user that are drawn", status: 429, path: "/api/token/", body: `{"username":"alice","password":"wrong"}`, headers: []string{jsonHeader}, spoil: func(w *world) { w.noLooks(w.countKey("7")) }},
 	{what: "guesses at a name that are drawn", status: 429, path: "/session/login", body: `{"username":"carol","password":"wrong"}`, headers: []string{jsonHeader}, spoil: func(w *world) { w.noLooks("?carol") }},
 	{what: "a store that has failed", status: 503, path: "/token", body: "grant_type=client_credentials", headers: []string{formHeader, basic("billing", "x")}, spoil: func(w *world) { w.store.Close() }},
 }
@@ -148,7 +148,7 @@ func TestAFloodOfAnyRefusalIsOneLineAMinute(t *testing.T) {
 func TestFloodsOfAllKindsTogetherAreOneLineAMinute(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.withAlice()
-		w.noLooks("=7")
+		w.noLooks(w.countKey("7"))
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go w.server.Run(ctx)

@@ -103,6 +103,7 @@ func (s *Server) login(r *http.Request, e *loginEndpoint, req issuer.LoginReques
 		return issuer.Grant{}, err
 	}
 	account := count.Key
+	s.passwords.Unblock(account, count.Unblocked, count.Ago)
 	if count.Known {
 		s.passwords.Remember(account, req.From)
 	}

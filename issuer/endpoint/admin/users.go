@@ -1,10 +1,10 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 	"time"
 
-	"keymill/issuer"
 	"keymill/issuer/api"
 )
 
@@ -18,21 +18,29 @@ func (a *API) addUser(r *http.Request, user api.NewUser) (api.User, error) {
 
 func (a *API) showUser(r *http.Request, name string) (api.UserDetails, error) {
 	u, err := a.cfg.Issuer.User(r.Context(), name)
-	return a.withFailures(u), err
+	if err != nil {
+		return api.UserDetails{}, err
+	}
+	return a.withFailures(r.Context(), u)
 }
 
-// unblockUser forgets the failed logins after the audit record is durable.
 func (a *API) unblockUser(r *http.Request, name string) (api.UserDetails, error) {
 	u, err := a.cfg.Issuer.UnblockUser(r.Context(), name, Actor(r))
-	if err == nil {
-		a.cfg.Passwords.Unblock(issuer.LoginCountKeyOf(u.ID))
+	if err != nil {
+		return api.UserDetails{}, err
 	}
-	return a.withFailures(u), err
+	return a.withFailures(r.Context(), u)
 }
 
-// withFailures adds what the limits on guessing know about a user.
-func (a *API) withFailures(u api.User) api.UserDetails {
-	account := a.cfg.Passwords.Account(issuer.LoginCountKeyOf(u.ID))
+// withFailures adds what the limits on guessing know about a user. It forgets the failed logins first if the user was
+// unblocked, here or at another server of the store.
+func (a *API) withFailures(ctx context.Context, u api.User) (api.UserDetails, error) {
+	count, err := a.cfg.Issuer.LoginCountOf(ctx, u.ID)
+	if err != nil {
+		return api.UserDetails{}, err
+	}
+	a.cfg.Passwords.Unblock(count.Key, count.Unblocked, count.Ago)
+	account := a.cfg.Passwords.Account(count.Key)
 	shown := api.UserDetails{User: u, RecentFailures: account.Failures, DrawnUntil: end(account.Drawn), Blocked: []api.BlockedLogin{}}
 	for _, b := range account.Blocked {
 		from, until := b.From.String(), b.Until.UTC().Truncate(time.Second)
@@ -44,7 +52,7 @@ func (a *API) withFailures(u api.User) api.UserDetails {
 			shown.BlockedUntil = &until
 		}
 	}
-	return shown
+	return shown, nil
 }
 
 func (a *API) setUser(r *http.Request, name string, change api.UserChange) (api.User, error) {
@@ -72,9 +80,13 @@ func (a *API) removeUser(r *http.Request, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	count, err := a.cfg.Issuer.LoginCountOf(r.Context(), u.ID)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.cfg.Issuer.RemoveUser(r.Context(), "id:"+u.ID, Actor(r), only); err != nil {
 		return nil, err
 	}
-	a.cfg.Passwords.Forget(issuer.LoginCountKeyOf(u.ID)) // another user may get the id
+	a.cfg.Passwords.Forget(count.Key) // a user who gets the id within the same second has the same key
 	return nil, nil
 }

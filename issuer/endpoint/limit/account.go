@@ -69,7 +69,7 @@ func (l *PasswordLimiter) drawnUntil(account string) time.Time {
 }
 
 // Forget forgets where an account has logged in. Call it when the account was removed, because another
-// one may get its name.
+// one may get its name at once.
 func (l *PasswordLimiter) Forget(account string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,12 +80,28 @@ func (l *PasswordLimiter) Forget(account string) {
 	}
 }
 
+// An unblocking is what Unblock was told last.
+type unblocking struct {
+	at    time.Time
+	until time.Duration // until when the count of an address does not limit the account
+}
+
 // Unblock forgets the failures of an account, as if they had not happened to it. They stay counted
-// for their addresses, but for one Window the count of an address does not limit the account.
-func (l *PasswordLimiter) Unblock(account string) {
+// for their addresses, but for one Window the count of an address does not limit the account. at is when an administrator
+// asked for that, and ago how long ago that was. Call it before each attempt of the account: the first call with an at forgets, and
+// the others do nothing, as does one with an at that is zero or before all failures that count.
+func (l *PasswordLimiter) Unblock(account string, at time.Time, ago time.Duration) {
+	if at.IsZero() || ago >= GuessWindow {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := accountKey(account)
+	last := l.unblocked.getOrAdd(key)
+	if !at.After(last.at) {
+		return
+	}
+	*last = unblocking{at, l.now() + Window - ago}
 	for at, b := range l.atAddresses(account) {
 		b.failures = nil
 		l.accountsAtAddress.dropIf(at, (*budget).empty)
@@ -98,13 +114,12 @@ func (l *PasswordLimiter) Unblock(account string) {
 		g.failures, g.opens = nil, 0
 	}
 	l.turnedAway.dropIf(key, func(*turnedAway) bool { return true })
-	*l.unblocked.getOrAdd(key) = l.now() + Window
 }
 
-// isUnblocked reports whether Unblock was called for the account in the last Window.
+// isUnblocked reports whether the account was unblocked in the last Window.
 func (l *PasswordLimiter) isUnblocked(key string) bool {
-	until := l.unblocked.get(key)
-	return until != nil && l.now() < *until
+	last := l.unblocked.get(key)
+	return last != nil && l.now() < last.until
 }
 
 // atAddresses returns the budgets of an account at the addresses where it has failed.

@@ -66,7 +66,7 @@ func TestAnAccountShowsTheBlockOfItsAddress(t *testing.T) {
 		if got := l.blocks("=7"); len(got) != 1 || got[0] != fmt.Sprint(atHome, " ", retry) {
 			t.Errorf("got %v, want %v", got, retry)
 		}
-		l.Unblock("=7")
+		l.Unblock("=7", time.Now(), 0)
 		if got := l.blocks("=7"); got != nil {
 			t.Errorf("after Unblock: %v", got)
 		}
@@ -96,7 +96,7 @@ func TestFailuresAfterUnblockCountForTheAddress(t *testing.T) {
 		for n := range AddressFailures - AccountFailures {
 			l.try(t, fmt.Sprint("?", n), atHome, false)
 		}
-		l.Unblock("=7")
+		l.Unblock("=7", time.Now(), 0)
 		if _, retry := l.try(t, "=8", atHome, true); retry != 0 {
 			t.Fatalf("RetryAfter is %v before the limit", retry)
 		}
@@ -123,11 +123,11 @@ func TestUnblockLiftsEveryLimitOfAnAccount(t *testing.T) {
 		if got := l.Account("=7"); got.Failures != 3*AccountFailures || len(got.Blocked) != 3 {
 			t.Errorf("before: %+v", got)
 		}
-		l.Unblock("=8") // nothing happens to =7
+		l.Unblock("=8", time.Now(), 0) // nothing happens to =7
 		if _, retry := l.try(t, "=7", v6, true); retry == 0 {
 			t.Error("another account was unblocked")
 		}
-		l.Unblock("=7")
+		l.Unblock("=7", time.Now(), 0)
 		if got := l.Account("=7"); !reflect.DeepEqual(got, Account{}) {
 			t.Errorf("after: %+v", got)
 		}
@@ -152,7 +152,7 @@ func TestUnblockWhileAttemptsRun(t *testing.T) {
 			all.Go(func() { l.try(t, "=7", atHome, false) })
 		}
 		synctest.Wait()
-		l.Unblock("=7")
+		l.Unblock("=7", time.Now(), 0)
 		all.Wait()
 		if n := l.Account("=7").Failures; n != AccountFailures {
 			t.Errorf("%d failures, want %d", n, AccountFailures)
@@ -204,4 +204,41 @@ func TestLinesAreBoundedForEachCallerAndForAll(t *testing.T) {
 	if total != 10 {
 		t.Errorf("then %d lines, want 10", total)
 	}
+}
+
+// TestAnUnblockingCountsOnce, and only as long as it is new: a server of a shared store is told of it before each attempt, and
+// perhaps long after it.
+func TestAnUnblockingCountsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewPasswordLimiter(time.Now())
+		at := time.Now()
+		fail := func() {
+			t.Helper()
+			for range AccountFailures {
+				l.Unblock("=7", at, time.Since(at))
+				l.try(t, "=7", atHome, false)
+			}
+		}
+		fail()
+		if l.Unblock("=7", at, time.Since(at)); l.blocks("=7") == nil {
+			t.Error("the same unblocking counted twice")
+		}
+		for n := range AddressFailures { // of others
+			l.try(t, fmt.Sprint("?", n), atHome, false)
+		}
+		at = at.Add(time.Second)
+		l.Unblock("=7", at, Window/2)
+		if shown := l.Account("=7"); shown.Failures != 0 || l.blocks("=7") != nil {
+			t.Errorf("an unblocking of some time ago: %+v", shown)
+		}
+		time.Sleep(Window/2 + time.Second)
+		if _, retry := l.try(t, "=7", atHome, true); retry == 0 {
+			t.Error("the count of the address does not limit the account longer than a window after the unblocking")
+		}
+		l.try(t, "=7", atCafe, false)
+		if l.Unblock("=7", at.Add(time.Second), GuessWindow); l.Account("=7").Failures == 0 {
+			t.Error("an unblocking from before all failures counts")
+		}
+		l.idle(t)
+	})
 }

@@ -296,7 +296,7 @@ func TestDrawsEnd(t *testing.T) {
 			t.Errorf("drawn for %v after the first failure", d)
 		}
 		l.try(t, "alice", atCafe, false)
-		l.Unblock("alice")
+		l.Unblock("alice", time.Now(), 0)
 		if shown := l.Account("alice"); !shown.Drawn.IsZero() || shown.Failures != 0 {
 			t.Errorf("after Unblock: %+v", shown)
 		}

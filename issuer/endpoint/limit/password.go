@@ -51,12 +51,12 @@ type PasswordLimiter struct {
 	addresses         lru[netip.Addr, budget]
 	accountsAtAddress lru[nameAt, budget] // accounts at an address
 	guessed           lru[string, guessedAccount]
-	known             lru[nameAt, struct{}]      // where an account has logged in; only successes add to it
-	turnedAway        lru[string, turnedAway]    // account → its last refusal because of an address; only shown
-	unblocked         lru[string, time.Duration] // account → until when its address does not limit it
-	queued            int                        // attempts that wait for any reason, not at known addresses
-	knownQueued       int                        // those at known addresses
-	drawing           int                        // attempts that wait in a draw: at most maxQueued, and then one of each draw
+	known             lru[nameAt, struct{}]   // where an account has logged in; only successes add to it
+	turnedAway        lru[string, turnedAway] // account → its last refusal because of an address; only shown
+	unblocked         lru[string, unblocking]
+	queued            int // attempts that wait for any reason, not at known addresses
+	knownQueued       int // those at known addresses
+	drawing           int // attempts that wait in a draw: at most maxQueued, and then one of each draw
 }
 
 // NewPasswordLimiter returns a PasswordLimiter that has counted nothing.
@@ -69,7 +69,7 @@ func NewPasswordLimiter(now time.Time) *PasswordLimiter {
 		guessed:           newLRU[string, guessedAccount](maxRemembered),
 		known:             newLRU[nameAt, struct{}](maxRemembered),
 		turnedAway:        newLRU[string, turnedAway](maxRemembered),
-		unblocked:         newLRU[string, time.Duration](maxRemembered),
+		unblocked:         newLRU[string, unblocking](maxRemembered),
 	}
 	l.guessed.inUse = func(g *guessedAccount) bool { return g.draw != nil }
 	l.accounts.inUse, l.addresses.inUse, l.accountsAtAddress.inUse = (*budget).isInUse, (*budget).isInUse, (*budget).isInUse
