@@ -141,7 +141,7 @@ func exampleOrder() []string {
 		"client add", "client set", "client list", "client show", "client rotate-secret", "client disable", "client enable",
 		"user add", "user set", "user import", "user list", "user show", "user passwd", "user disable", "user enable", "user rename",
 		"key list", "key export", "key import", "key rotate", "key revoke", "verifier add", "verifier list", "verifier show", "verifier remove",
-		"apply", "node list", "session list", "session why", "session revoke",
+		"apply", "node list", "session list", "session why", "session revoke", "session rotate-secret",
 		"token", "verify", "audit tail", "backup", "restore", "doctor", "healthcheck", "console", "compact", "migrate",
 		"user unblock", "user logout", "user remove", "client remove", "audience remove",
 	}
@@ -177,10 +177,13 @@ func incomplete(line string) string {
 }
 
 // refusedHere maps the examples that this server refuses to the hint that they print: its
-// keys are too young to rotate.
+// keys are too young to rotate, and so is the secret that the example before has published.
 func refusedHere() map[string]string {
 	const tooEarly = "\n  hint: wait "
-	return map[string]string{"keymill key rotate --alg EdDSA": tooEarly, "keymill key rotate --alg RS256 --json": tooEarly}
+	return map[string]string{
+		"keymill key rotate --alg EdDSA": tooEarly, "keymill key rotate --alg RS256 --json": tooEarly,
+		"keymill session rotate-secret --json | jq -r .used_from": "refresh secret 2 is not used yet; try again in ",
+	}
 }
 
 // TestEveryExampleWorks runs each complete example in a shell, against a server.

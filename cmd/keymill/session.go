@@ -25,7 +25,7 @@ descend from it. Access tokens name it in "sid". If a refresh token is used agai
 grace, the session ends, because someone has a copy of the token.`)
 	cmd.Example = "  keymill session list --user alice\n  keymill session why - < token.txt"
 	addServerFlags(cmd)
-	cmd.AddCommand(sessionListCommand(), sessionRevokeCommand(), sessionWhyCommand())
+	cmd.AddCommand(sessionListCommand(), sessionRevokeCommand(), sessionRotateSecretCommand(), sessionWhyCommand())
 	return cmd
 }
 
