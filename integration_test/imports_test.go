@@ -84,7 +84,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/site":         {"issuer/origin"},
 	"issuer": {
 		"issuer/accesstoken", "issuer/adminscope", "issuer/address", "issuer/applied", "issuer/audience", "issuer/claim", "issuer/client", "issuer/due", "issuer/epoch", "issuer/gone", "issuer/loginname", "issuer/loginterms", "issuer/names", "issuer/object", "issuer/profile", "issuer/record", "issuer/refreshtoken", "issuer/refusal", "issuer/scope", "issuer/secret", "issuer/password", "issuer/outbox", "issuer/api",
-		"issuer/origin", "issuer/retry", "issuer/sessionlist", "issuer/tally",
+		"issuer/origin", "issuer/pause", "issuer/retry", "issuer/sessionlist", "issuer/tally",
 		"issuer/unblocked", "issuer/username", "keystore", "jwks", "storage", "storage/audit",
 	},
 	"issuer/accesstoken":            {"issuer/record", "issuer/refusal", "jwks", "keystore", "storage"},
@@ -95,6 +95,7 @@ var allowedImports = map[string][]string{
 	"issuer/claim":                  {"issuer/object", "issuer/refusal"},
 	"issuer/client":                 {"issuer/adminscope", "issuer/api", "issuer/claim", "issuer/loginterms", "issuer/names", "issuer/origin", "issuer/record", "issuer/refusal", "issuer/scope", "issuer/secret"},
 	"issuer/object":                 {},
+	"issuer/pause":                  {},
 	"issuer/unblocked":              {"issuer/record", "storage"},
 	"issuer/due":                    {"issuer/accesstoken", "issuer/names", "issuer/record", "issuer/tally", "storage"},
 	"issuer/epoch":                  {"issuer/outbox", "issuer/record", "storage"},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -39,6 +38,7 @@ type outcome struct {
 	next     refreshtoken.Token // that the client gets
 	rotated  bool               // this transaction made its generation
 	noted    bool               // this transaction noted that it goes elsewhere
+	replaced time.Time          // with errTokenReused: the last rotation of the session, a decision time; zero if the token is newer
 }
 
 // refresh serves the grant refresh_token (RFC 6749, section 6).
@@ -69,7 +69,7 @@ func (i *Issuer) tryRefresh(ctx context.Context, token refusal.Secret, p refresh
 	}
 	err = i.store.Update(ctx, decide)
 	if errors.Is(err, errTokenReused) { // nothing is written yet
-		if err := i.tooLate(began, behind); err != nil {
+		if err := cmp.Or(behind, i.tooLate(began, out.replaced)); err != nil {
 			return entitlement{}, err
 		}
 		ctx = context.WithoutCancel(ctx) // a thief who hangs up must not escape
@@ -102,20 +102,6 @@ func (i *Issuer) decode(ctx context.Context, token refusal.Secret) (refreshtoken
 		err = errInvalidToken(err)
 	}
 	return t, err
-}
-
-// maxDecision is how long the first decision about a token may take on a shared store if it is to end the session.
-const maxDecision = 3 * time.Second
-
-// tooLate refuses to call a token replayed if the request may have waited while this server of a shared store was
-// paused, or cut off from the others. The client has then sent the token to another server, has used the next one
-// there, and is no thief. A server that has its store alone always decides: no load or slow disk hides a replay.
-func (i *Issuer) tooLate(began time.Time, behind error) error {
-	took := time.Since(began)
-	if err := cmp.Or(behind, i.keys.Current()); err != nil || took <= maxDecision || i.keys.Poll() == 0 {
-		return err
-	}
-	return &keystore.UnavailableError{Reason: fmt.Sprintf("the decision took %s, and the client may have gone on elsewhere", took), RetryAfter: time.Second}
 }
 
 // unavailableAlgs returns the algorithms whose rings cannot sign now, and why; nil if all can. A

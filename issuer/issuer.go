@@ -63,6 +63,7 @@ import (
 	"keymill/issuer/origin"
 	"keymill/issuer/outbox"
 	"keymill/issuer/password"
+	"keymill/issuer/pause"
 	"keymill/issuer/record"
 	"keymill/issuer/refreshtoken"
 	"keymill/issuer/retry"
@@ -108,6 +109,7 @@ type Issuer struct {
 	hold      func(context.Context) (bool, error)
 	families  record.Versions[familyRecord]
 	outbox    *outbox.Outbox // nil if there is no webhook
+	pauses    pause.Watch
 
 	accessTokens *accesstoken.Verifier
 

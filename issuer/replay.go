@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"keymill/issuer/refusal"
 	"keymill/storage"
@@ -14,7 +15,11 @@ import (
 // transaction's reach: without it, endReplayed writes nothing and returns errTokenReused.
 func (i *Issuer) endReplayed(d decision, f *family, e ending, p refreshAttempt) (outcome, error) {
 	if p.loginFrom == nil {
-		return outcome{}, errTokenReused
+		var replaced time.Time
+		if e != endedRolledBack {
+			replaced = f.rec.lastUsed
+		}
+		return outcome{replaced: replaced}, errTokenReused
 	}
 	facts := map[string]string{
 		"generation":         strconv.FormatUint(uint64(p.token.Generation), 10),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"keymill/issuer/accesstoken"
@@ -26,6 +27,11 @@ const (
 // tallies, measures new password schemes and reads new refresh secrets, until ctx ends. Then it returns nil. Of the servers that share a store, one
 // cleans up.
 func (i *Issuer) Run(ctx context.Context) error {
+	if i.keys.Poll() > 0 {
+		var watch sync.WaitGroup
+		defer watch.Wait()
+		watch.Go(func() { i.pauses.Run(ctx) })
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	failing := false
