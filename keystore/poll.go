@@ -103,7 +103,7 @@ func (r *Rings) checkPropagation() error {
 }
 
 // followOthers brings the policy up to date: the longest times of all live nodes count, because caches can have the set
-// of each of them, and so that nodes with other settings do not move Sign times to and fro.
+// of each of them, and so that nodes with different settings do not keep changing the Sign times of each other.
 func (r *Rings) followOthers() {
 	largest, next := r.cfg.Nodes.Largest(), r.policy()
 	before := next.MaxAge

@@ -31,7 +31,7 @@ func Put(tx storage.Tx, id string, last uint64, now time.Time) error {
 	return errors.Join(record.PutJSON(tx, Key(id), rec), tx.Put(due.Key(rec.Until, due.Gone, id), record.Present()))
 }
 
-// Read returns nil without an error if no client or user with the id was removed lately.
+// Read returns nil without an error if no client or user with the id was removed in the last 24 hours and 2 minutes.
 func Read(r storage.Reader, id string) (*Record, error) {
 	raw, err := r.Get(Key(id))
 	if errors.Is(err, storage.ErrNotFound) {

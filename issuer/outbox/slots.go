@@ -39,7 +39,7 @@ type slotCounter struct {
 	mu      sync.Mutex // owns what follows
 	stored  int64      // events that the last count found, without those that this server has deleted since
 	counted time.Time  // when the last count began
-	before  *period    // what the last count waits for, or waited for in vain; nil if it was successful
+	before  *period    // what the last count waits for, or waited for without success; nil if it was successful
 	current *period
 	lost    int64 // events that found no free slot since they were last reported
 }

@@ -63,7 +63,7 @@ type Hasher struct {
 
 	mu        sync.RWMutex
 	durations map[string]time.Duration // class → how long one hash took; owned by mu, as are slowdowns
-	slowdowns map[string]slowdown      // class → how much longer one took lately
+	slowdowns map[string]slowdown      // class → how much longer one took recently
 }
 
 // A slowdown says how much longer a hash took while the machine was busy.
