@@ -83,7 +83,7 @@ type Store struct {
 	db     *bbolt.DB
 	commit func(*bbolt.Tx) error // (*bbolt.Tx).Commit, unless a test injects a failure
 
-	calls      chan *call    // unbuffered: the queue is the callers that wait to send
+	calls      chan *call    // the queue, and behind it the callers that wait to send
 	writerDone chan struct{} // closed when the writer goroutine has ended
 
 	memory  memory                        // of hot records
@@ -151,7 +151,7 @@ func makeStore(path string, opts Options, db *bbolt.DB, txid int) *Store {
 		opts:       opts,
 		db:         db,
 		commit:     (*bbolt.Tx).Commit,
-		calls:      make(chan *call),
+		calls:      make(chan *call, maxGroupCalls),
 		writerDone: make(chan struct{}),
 		stopped:    make(chan struct{}),
 		memory:     memory{holds: opts.Hot, state: int64(txid)},
@@ -285,11 +285,27 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	}
 	c := &call{ctx: ctx, fn: fn, done: make(chan struct{})}
 	select {
-	case s.calls <- c:
+	case s.calls <- c: // there is room, so that this goroutine need not wait twice
+	default:
+		select {
+		case s.calls <- c:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopped:
+			return s.unavailable()
+		}
+	}
+	select {
+	case <-c.done:
+		return c.outcome.Return()
 	case <-ctx.Done():
-		return ctx.Err()
+		if c.claim() {
+			return ctx.Err()
+		}
 	case <-s.stopped:
-		return s.unavailable()
+		if c.claim() {
+			return s.unavailable()
+		}
 	}
 	<-c.done
 	return c.outcome.Return()

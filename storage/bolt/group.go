@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -29,7 +30,12 @@ type call struct {
 	fn      func(storage.Tx) error
 	outcome storage.Outcome
 	done    chan struct{} // closed when outcome is final
+
+	claimed atomic.Bool
 }
+
+// claim reports whether the caller of claim decides about the call: its turn has come, or its caller leaves the queue.
+func (c *call) claim() bool { return c.claimed.CompareAndSwap(false, true) }
 
 // A group is the calls that share one bbolt transaction. Only the writer goroutine uses it.
 type group struct {
@@ -70,6 +76,7 @@ func (s *Store) write(g *group) {
 		case c == nil:
 			s.finish(g)
 			g = nil
+		case !c.claim(): // its caller has left
 		case c.ctx.Err() != nil:
 			c.outcome.Fail(c.ctx.Err()) // fn has not run, so the context still decides
 			close(c.done)

@@ -26,11 +26,11 @@ type memory struct {
 
 	mu      sync.RWMutex
 	state   int64             // the transaction that wrote the newest synced state; owned by mu, as are the records
-	records map[string][]byte // key → value, which is never changed
+	records map[string][]byte // key → value, which is never changed; nil if there is no record
 	bytes   int
 }
 
-// get returns a record, and the state that it is in.
+// get returns a record, nil if there is none, and the state that it is in.
 func (m *memory) get(key string) (value []byte, state int64, ok bool) {
 	if m.holds == nil {
 		return nil, 0, false
@@ -41,10 +41,13 @@ func (m *memory) get(key string) (value []byte, state int64, ok bool) {
 	return value, m.state, ok
 }
 
-// add keeps a record that a transaction has read in a state, unless there is a newer one.
-func (m *memory) add(key string, value []byte, state int64) {
-	if m.holds == nil || !m.holds(key) {
+// keep keeps what a transaction has read in a state, unless there is a newer one: a value, or storage.ErrNotFound.
+func (m *memory) keep(key string, value []byte, err error, state int64) {
+	if m.holds == nil || !m.holds(key) || err != nil && err != storage.ErrNotFound {
 		return
+	}
+	if err == nil {
+		value = clone(value) // the reader may change its own
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -60,10 +63,7 @@ func (m *memory) commit(state int64, writes []storage.Write) {
 	m.state = state
 	for _, w := range writes {
 		if _, known := m.records[w.Key]; known {
-			m.remove(w.Key)
-			if !w.Deleted {
-				m.put(w.Key, w.Value)
-			}
+			m.put(w.Key, w.Value)
 		}
 	}
 }

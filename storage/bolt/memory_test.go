@@ -92,8 +92,20 @@ func TestHotRecordsAreReadWithoutATransaction(t *testing.T) {
 	if err := s.Update(t.Context(), func(tx storage.Tx) error { return tx.Delete("hot/a") }); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.View(t.Context(), func(r storage.Reader) error { _, err := r.Get("hot/a"); return err }); err != storage.ErrNotFound {
-		t.Errorf("after it was deleted: %v", err)
+	for range 2 {
+		if err := s.View(t.Context(), func(r storage.Reader) error { _, err := r.Get("hot/a"); return err }); err != storage.ErrNotFound {
+			t.Errorf("after it was deleted: %v", err)
+		}
+	}
+	putAll(t, s, "two", "hot/a")
+	if err := s.View(t.Context(), func(r storage.Reader) error {
+		v, err := r.Get("hot/a")
+		if string(v) != "two" || r.(*viewReader).tx != nil {
+			t.Errorf("after it was written again: %q", v)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -101,7 +113,7 @@ func TestHotRecordsAreReadWithoutATransaction(t *testing.T) {
 func TestTheMemoryIsBounded(t *testing.T) {
 	m := memory{holds: func(string) bool { return true }, state: 1}
 	for n := range 2000 {
-		m.add(fmt.Sprint("key", n%1500), make([]byte, 32<<10), 1)
+		m.keep(fmt.Sprint("key", n%1500), make([]byte, 32<<10), nil, 1)
 	}
 	if m.bytes > memoryBytes || m.bytes < memoryBytes/2 || len(m.records) != m.bytes/(32<<10+memoryPerItem) {
 		t.Errorf("%d records take up %d bytes", len(m.records), m.bytes)
@@ -111,8 +123,14 @@ func TestTheMemoryIsBounded(t *testing.T) {
 		writes = append(writes, storage.Write{Key: key, Deleted: true})
 	}
 	m.commit(2, writes)
-	m.add("key", nil, 1) // of an older state
-	if len(m.records) != 0 || m.bytes != 0 {
-		t.Errorf("after all were deleted %d records take up %d bytes", len(m.records), m.bytes)
+	m.keep("key", []byte("old"), nil, 1) // of an older state
+	for key, value := range m.records {
+		if value != nil {
+			t.Errorf("after all were deleted there is %s", key)
+		}
+		m.remove(key)
+	}
+	if m.bytes != 0 {
+		t.Errorf("no records take up %d bytes", m.bytes)
 	}
 }

@@ -105,6 +105,9 @@ func (r *viewReader) remembered(key string) (value []byte, ok bool, err error) {
 		return nil, false, errMixed
 	}
 	r.state = state
+	if value == nil {
+		return nil, true, storage.ErrNotFound
+	}
 	return clone(value), true, nil
 }
 
@@ -125,9 +128,7 @@ func (r *viewReader) Get(key string) (value []byte, err error) {
 		}
 		return err
 	})
-	if err == nil {
-		r.store.memory.add(key, clone(value), int64(r.tx.ID()))
-	}
+	r.store.memory.keep(key, value, err, int64(r.tx.ID()))
 	return value, err
 }
 
@@ -227,7 +228,9 @@ func (r *groupReader) Get(key string) (value []byte, err error) {
 	_, changed := r.written[key]
 	if !changed {
 		// The memory has the state before the group, because only the goroutine that runs this commits.
-		if value, _, ok := r.store.memory.get(key); ok {
+		if value, _, ok := r.store.memory.get(key); ok && value == nil {
+			return nil, storage.ErrNotFound
+		} else if ok {
 			return clone(value), nil
 		}
 	}
@@ -246,8 +249,8 @@ func (r *groupReader) Get(key string) (value []byte, err error) {
 		value = clone(v)
 		return nil
 	})
-	if err == nil && !changed {
-		r.store.memory.add(key, clone(value), r.store.synced.Load())
+	if !changed {
+		r.store.memory.keep(key, value, err, r.store.synced.Load())
 	}
 	return value, err
 }

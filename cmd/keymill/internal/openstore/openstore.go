@@ -59,7 +59,7 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Store, error) {
 func isHot(key string) bool {
 	kind, _, _ := strings.Cut(key, "/")
 	switch kind {
-	case "client", "audience", "epoch", "terms", "user":
+	case "client", "audience", "epoch", "terms", "user", storage.MovedKey:
 		return true
 	}
 	return false
