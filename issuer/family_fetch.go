@@ -18,35 +18,36 @@ func (i *Issuer) fetchFamilies(r *record.Ahead, ids []familyID, more ...string) 
 	for _, id := range ids {
 		keys = append(keys, familyKey(id))
 	}
-	for range 3 {
-		if err := r.Fetch(keys...); err != nil {
+	for round, all := 0, false; round < 3; round++ {
+		if err := r.Fetch(keys...); err != nil || all {
 			return err
 		}
-		keys = keys[:0]
+		keys, all = keys[:0], true
 		for _, id := range ids {
-			keys = i.appendNeeds(keys, r, id)
+			keys, all = i.appendNeeds(keys, all, r, id)
 		}
 	}
 	return nil
 }
 
-// appendNeeds appends the keys of records that a family needs, as far as r has read enough to know them.
-func (i *Issuer) appendNeeds(keys []string, r *record.Ahead, id familyID) []string {
+// appendNeeds appends the keys of records that a family needs. It returns false for all if r has not read enough to know
+// all of them.
+func (i *Issuer) appendNeeds(keys []string, all bool, r *record.Ahead, id familyID) ([]string, bool) {
 	if !r.Has(familyKey(id)) {
-		return keys
+		return keys, all
 	}
 	rec, err := i.readFamily(r, id)
 	if rec == nil || err != nil {
-		return keys
+		return keys, all
 	}
 	keys = append(keys, userKey(rec.user))
 	if key := loginterms.Key(rec.terms); !i.terms.Knows(rec.terms) && !r.Has(key) {
-		return append(keys, key)
+		return append(keys, key), false
 	}
 	if terms, err := i.terms.Read(r, rec.terms); err == nil {
 		keys = append(keys, clientKey(terms.Client))
 	}
-	return keys
+	return keys, all
 }
 
 // fetchSession reads what the beginning of a session needs, in two round trips, or one if no session ends for it.

@@ -66,7 +66,7 @@ const (
 // A familyID names a session.
 type familyID = record.ID
 
-func familyKey(id familyID) string { return "family/" + id.String() }
+func familyKey(id familyID) string { return id.Key("family/") }
 
 func (rec *familyRecord) encode() []byte {
 	end := byte(rec.end)
@@ -152,11 +152,12 @@ func seconds(f *record.Fields) time.Time { return time.Unix(int64(f.Uint(4)), 0)
 
 // readFamily returns nil without an error if the family does not exist.
 func (i *Issuer) readFamily(r storage.Reader, id familyID) (*familyRecord, error) {
-	raw, err := r.Get(familyKey(id))
-	if errors.Is(err, storage.ErrNotFound) {
+	key := familyKey(id)
+	raw, err := r.Get(key)
+	if err == nil {
+		return i.families.Decode(key, raw)
+	} else if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
-	} else if err != nil {
-		return nil, err
 	}
-	return i.families.Decode(familyKey(id), raw)
+	return nil, err
 }

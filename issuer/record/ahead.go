@@ -11,31 +11,55 @@ import (
 // after Fetch is not seen, see Writer. The values that Get returns must not be changed.
 type Ahead struct {
 	storage.Reader
-	known map[string][]byte // key → value, nil if there is no record
+	known []found        // a linear search of so few beats a map
+	room  [usually]found // of known, until it is full
+}
+
+// usually is how many records most decisions read at most.
+const usually = 8
+
+// A found record has a value of nil if it does not exist.
+type found struct {
+	key   string
+	value []byte
 }
 
 // NewAhead returns an Ahead over r that has read nothing.
-func NewAhead(r storage.Reader) *Ahead { return &Ahead{r, map[string][]byte{}} }
+func NewAhead(r storage.Reader) *Ahead {
+	a := &Ahead{Reader: r}
+	a.known = a.room[:0]
+	return a
+}
+
+// find returns what is known of a record, nil if it was not read.
+func (a *Ahead) find(key string) *found {
+	for n := range a.known {
+		if a.known[n].key == key {
+			return &a.known[n]
+		}
+	}
+	return nil
+}
 
 // Fetch reads those of the records that were not read yet, in one round trip. If one of them cannot be read, none
 // is kept: Get reads each of them and tells which.
 func (a *Ahead) Fetch(keys ...string) error {
+	before := len(a.known)
 	missing := make([]string, 0, len(keys))
 	for _, key := range keys {
-		if _, ok := a.known[key]; !ok {
-			missing, a.known[key] = append(missing, key), nil
+		if a.find(key) == nil {
+			missing, a.known = append(missing, key), append(a.known, found{key: key})
 		}
 	}
 	if len(missing) == 0 {
 		return nil
 	}
 	values, err := a.Reader.GetAll(missing...)
-	for n, key := range missing {
-		if err != nil {
-			delete(a.known, key)
-		} else {
-			a.known[key] = values[n]
-		}
+	if err != nil {
+		a.known = a.known[:before]
+	}
+	for n := range a.known[before:] {
+		a.known[before+n].value = values[n]
 	}
 	if Unreadable(err) {
 		return nil
@@ -44,18 +68,18 @@ func (a *Ahead) Fetch(keys ...string) error {
 }
 
 // Has reports whether the record was read, or is known to be absent.
-func (a *Ahead) Has(key string) bool { _, ok := a.known[key]; return ok }
+func (a *Ahead) Has(key string) bool { return a.find(key) != nil }
 
 // Get implements storage.Reader.
 func (a *Ahead) Get(key string) ([]byte, error) {
-	value, ok := a.known[key]
+	f := a.find(key)
 	switch {
-	case !ok:
+	case f == nil:
 		return a.Reader.Get(key)
-	case value == nil:
+	case f.value == nil:
 		return nil, storage.ErrNotFound
 	}
-	return value, nil
+	return f.value, nil
 }
 
 // A Writer is an Ahead that sees its own writes. If a write fails, so does its transaction.
@@ -65,19 +89,31 @@ type Writer struct {
 }
 
 // NewWriter returns a Writer over tx that has read nothing.
-func NewWriter(tx storage.Tx) *Writer { return &Writer{*NewAhead(tx), tx} }
+func NewWriter(tx storage.Tx) *Writer {
+	w := &Writer{Ahead{Reader: tx}, tx}
+	w.known = w.room[:0]
+	return w
+}
 
 // Below returns the Tx that w writes to.
 func (w *Writer) Below() storage.Tx { return w.tx }
 
 // Put implements storage.Tx.
 func (w *Writer) Put(key string, value []byte) error {
-	w.known[key] = bytes.Clone(value)
+	w.note(key, bytes.Clone(value))
 	return w.tx.Put(key, value)
 }
 
 // Delete implements storage.Tx.
 func (w *Writer) Delete(key string) error {
-	w.known[key] = nil
+	w.note(key, nil)
 	return w.tx.Delete(key)
+}
+
+func (w *Writer) note(key string, value []byte) {
+	if f := w.find(key); f != nil {
+		f.value = value
+		return
+	}
+	w.known = append(w.known, found{key, value})
 }

@@ -30,7 +30,12 @@ func NewID(now time.Time) ID {
 var Encoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // String returns the ID as text.
-func (id ID) String() string { return Encoding.EncodeToString(id[:]) }
+func (id ID) String() string { return id.Key("") }
+
+// Key returns the key that ends with the ID.
+func (id ID) Key(prefix string) string {
+	return string(Encoding.AppendEncode(append(make([]byte, 0, 64), prefix...), id[:]))
+}
 
 // Time returns the time in an ID.
 func (id ID) Time() time.Time { return time.UnixMilli(int64(NewFields(id[:]).Uint(6))).UTC() }
@@ -42,7 +47,9 @@ func ParseID(s string) (ID, bool) {
 		return id, false
 	}
 	_, err := Encoding.Decode(id[:], []byte(s))
-	return id, err == nil && id.String() == s
+	var only [IDLength]byte
+	Encoding.Encode(only[:], id[:])
+	return id, err == nil && string(only[:]) == s
 }
 
 // DecodeIDs returns the IDs in a list, which follow one byte. ok is false for a list that is empty, has an
