@@ -38,14 +38,17 @@ const (
 
 // Admit returns an *Error if the store must not be served because of its record. A source whose migration does not
 // renew the record any longer is freed. That takes wait: FreeAfter, or 0 if no migration can have the store,
-// because its file is locked by this process.
-func Admit(ctx context.Context, s storage.Store, wait time.Duration) error {
+// because its file is locked by this process. Before it waits, Admit calls waiting, which can be nil.
+func Admit(ctx context.Context, s storage.Store, wait time.Duration, waiting func(Record)) error {
 	m, err := Of(ctx, s)
 	if err != nil || m == nil {
 		return err
 	}
 	if m.State != Moving {
 		return &Error{*m}
+	}
+	if wait > 0 && waiting != nil {
+		waiting(*m)
 	}
 	for end := time.Now().Add(wait); time.Now().Before(end); {
 		if err := pause(ctx, min(lookEvery, time.Until(end))); err != nil {

@@ -112,14 +112,14 @@ func TestOneRunHasASource(t *testing.T) {
 	refused(t, Free(t.Context(), s, ""), Moved)
 	refused(t, Begin(t.Context(), s, run(), 99), Moved)
 	refused(t, write(Gate{s}), Moved)
-	refused(t, Admit(t.Context(), s, 0), Moved)
+	refused(t, Admit(t.Context(), s, 0, nil), Moved)
 }
 
 // TestATargetIsEmptyOrThatOfTheSameSource.
 func TestATargetIsEmptyOrThatOfTheSameSource(t *testing.T) {
 	s, m := open(t), run()
 	must(t, Expect(t.Context(), s, m))
-	refused(t, Admit(t.Context(), s, 0), Incomplete)
+	refused(t, Admit(t.Context(), s, 0, nil), Incomplete)
 	refused(t, write(Gate{s}), Incomplete)
 	again := run()
 	must(t, Expect(t.Context(), s, again))
@@ -172,12 +172,13 @@ func TestASourceOfADeadRunIsFreed(t *testing.T) {
 
 		must(t, Begin(t.Context(), s, m, 0))
 		begun := time.Now()
-		must(t, Admit(t.Context(), s, FreeAfter))
-		if took := time.Since(begun); took < FreeAfter || took > FreeAfter+lookEvery {
-			t.Errorf("a start waited for %v", took)
+		said := time.Duration(-1)
+		must(t, Admit(t.Context(), s, FreeAfter, func(Record) { said = time.Since(begun) }))
+		if took := time.Since(begun); took < FreeAfter || took > FreeAfter+lookEvery || said != 0 {
+			t.Errorf("a start waited for %v, and said so after %v", took, said)
 		}
 		must(t, Begin(t.Context(), s, m, 0))
-		must(t, Admit(t.Context(), s, 0))
+		must(t, Admit(t.Context(), s, 0, func(Record) { t.Error("a start says that it waits, and does not wait") }))
 		must(t, write(Gate{s}))
 	})
 }
@@ -185,7 +186,7 @@ func TestASourceOfADeadRunIsFreed(t *testing.T) {
 // startedWhile returns the error of a start during a migration that goes on.
 func startedWhile(t *testing.T, s storage.Store, m Record) error {
 	ended := make(chan error)
-	go func() { ended <- Admit(t.Context(), s, FreeAfter) }()
+	go func() { ended <- Admit(t.Context(), s, FreeAfter, nil) }()
 	for {
 		select {
 		case err := <-ended:
@@ -201,7 +202,7 @@ func TestADamagedRecordStopsWritesAndStarts(t *testing.T) {
 	for _, value := range []string{"", "{}", `{"state":"moving"}`, `{"state":"gone","run":"","from":"","to":"","database":"","time":"2026-01-01T00:00:00Z"}`} {
 		s := open(t)
 		must(t, s.Update(t.Context(), func(tx storage.Tx) error { return tx.Put(storage.MovedKey, []byte(value)) }))
-		for what, err := range map[string]error{"write": write(Gate{s}), "start": Admit(t.Context(), s, 0), "begin": Begin(t.Context(), s, run(), 0), "free": Free(t.Context(), s, "run")} {
+		for what, err := range map[string]error{"write": write(Gate{s}), "start": Admit(t.Context(), s, 0, nil), "begin": Begin(t.Context(), s, run(), 0), "free": Free(t.Context(), s, "run")} {
 			if !errors.Is(err, storage.ErrDamaged) {
 				t.Errorf("%s with %q: %v", what, value, err)
 			}

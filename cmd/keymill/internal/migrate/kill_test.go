@@ -72,7 +72,7 @@ func writeWhile(t *testing.T, from string, n int, want map[string]string) {
 	t.Helper()
 	s := openAt(t, from)
 	defer s.Close()
-	err := moved.Admit(t.Context(), s, 0)
+	err := moved.Admit(t.Context(), s, 0, nil)
 	if refused := (*moved.Error)(nil); errors.As(err, &refused) && refused.State == moved.Moved {
 		return
 	}

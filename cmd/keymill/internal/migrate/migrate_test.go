@@ -92,7 +92,7 @@ func checkMoved(t *testing.T, from, to string, want map[string]string) {
 	s := openAt(t, from)
 	defer s.Close()
 	var refused *moved.Error
-	if err := moved.Admit(t.Context(), s, 0); !errors.As(err, &refused) || refused.State != moved.Moved || !strings.Contains(err.Error(), to) {
+	if err := moved.Admit(t.Context(), s, 0, nil); !errors.As(err, &refused) || refused.State != moved.Moved || !strings.Contains(err.Error(), to) {
 		t.Errorf("a start on %s: %v, want that it was moved to %s", from, err, to)
 	}
 }
@@ -161,7 +161,7 @@ func changeAfterKill(t *testing.T, from, at string, want map[string]string) {
 	t.Helper()
 	s := openAt(t, from)
 	defer s.Close()
-	err := moved.Admit(t.Context(), s, 0)
+	err := moved.Admit(t.Context(), s, 0, nil)
 	if at == "complete" {
 		if !errors.Is(err, storage.ErrUnavailable) {
 			t.Fatalf("a start after the source was moved: %v", err)
@@ -271,7 +271,7 @@ func killAt(name, at string) error {
 func openClose(t *testing.T, dir string) error {
 	s := openAt(t, dir)
 	defer s.Close()
-	return moved.Admit(t.Context(), s, 0)
+	return moved.Admit(t.Context(), s, 0, nil)
 }
 
 // TestANodeThatWasPausedWritesNothingAfterTheMove: its commit compares what it read before.

@@ -18,8 +18,12 @@ import (
 
 // admit refuses a store that must not be served because of a migration, and makes Updates fail as soon as one begins.
 // It waits before it frees a store from a migration that was killed, see moved.Admit.
-func (s *Store) admit(ctx context.Context, wait time.Duration) (*Store, error) {
-	err := moved.Admit(ctx, s.Store, wait)
+func (s *Store) admit(ctx context.Context, wait time.Duration, o Options) (*Store, error) {
+	err := moved.Admit(ctx, s.Store, wait, func(m moved.Record) {
+		if o.Waiting != nil {
+			o.Waiting(m, wait)
+		}
+	})
 	if err != nil && !errors.Is(err, storage.ErrBroken) { // of which the next steps of a start say more
 		s.Close()
 		if refused := (*moved.Error)(nil); errors.As(err, &refused) {

@@ -18,6 +18,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/backup"
 	"keymill/storage/bolt"
+	"keymill/storage/moved"
 	"keymill/storage/postgres"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	// Committed is called after each commit: how long it took, and how many calls shared it. It returns at
 	// once. It may be nil.
 	Committed func(took time.Duration, calls int)
+	// Waiting is called before Open waits for atMost to see whether a migration of the store goes on. It may be nil.
+	Waiting func(m moved.Record, atMost time.Duration)
 }
 
 // ErrCopied means that another copy of the store is being made.
@@ -52,7 +55,7 @@ func Open(ctx context.Context, c *config.Config, o Options) (*Store, error) {
 	if err != nil {
 		return nil, namedfile.Denied(namedfile.Need{Path: path, Use: namedfile.ToWrite}, err)
 	}
-	return (&Store{Store: file, file: file}).admit(ctx, 0) // the lock keeps a migration out
+	return (&Store{Store: file, file: file}).admit(ctx, 0, o) // the lock keeps a migration out
 }
 
 // isHot reports whether most requests read a record and few change it.

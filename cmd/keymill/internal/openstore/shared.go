@@ -17,7 +17,7 @@ func openShared(ctx context.Context, c *config.Config, o Options) (*Store, error
 	if err != nil {
 		return nil, err
 	}
-	return s.admit(ctx, moved.FreeAfter)
+	return s.admit(ctx, moved.FreeAfter, o)
 }
 
 // openExisting opens a database that has the tables.

@@ -171,7 +171,7 @@ func (s *server) openMark(context.Context) (err error) {
 
 func (s *server) openStore(ctx context.Context) (err error) {
 	s.storeFailed = make(chan error, 1)
-	o := openstore.Options{Failed: func(err error) { s.storeFailed <- err }}
+	o := openstore.Options{Failed: func(err error) { s.storeFailed <- err }, Waiting: s.waitForMigration}
 	if s.metrics != nil {
 		o.Committed = s.metrics.Committed
 	}
