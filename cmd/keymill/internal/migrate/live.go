@@ -8,8 +8,10 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"time"
 
 	"keymill/cmd/keymill/internal/adminapi"
+	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
 	"keymill/storage"
 	"keymill/storage/backup"
@@ -17,16 +19,25 @@ import (
 )
 
 // A live source is the store of a running server, which is asked over its admin socket.
-type live struct{ server *adminapi.Client }
+type live struct {
+	server   *adminapi.Client
+	patience time.Duration // with one answer
+}
 
 // liveSource returns the source that a server has open.
-func liveSource(server *adminapi.Client) *source {
-	l := live{server}
+func liveSource(server *adminapi.Client, patience time.Duration) *source {
+	l := live{server, patience}
 	return &source{look: l.look, step: l.step, records: l.records, close: func() error { return nil }}
 }
 
 func (l live) ask(ctx context.Context, q api.MigrationRequest) (api.Migration, error) {
-	answer, _, err := adminapi.Ask[api.Migration](ctx, l.server, http.MethodPost, "migration", q)
+	bounded, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
+	answer, _, err := adminapi.Ask[api.Migration](bounded, l.server, http.MethodPost, "migration", q)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		err = terminal.WithHint(fmt.Errorf("%s: %w for %s", l.server.Name(), errSilent, l.patience),
+			"if its process is stopped or hangs, let it go on or end it, and run the same command again")
+	}
 	return answer, err
 }
 

@@ -14,6 +14,7 @@
 package migrate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type Options struct {
 	Password func(url string) (func() (string, error), error)
 	Notes    io.Writer // standard error: the plan, and how far it is
 
-	step func(name string) error // called before each step; nil except in tests
+	step     func(name string) error // called before each step; nil except in tests
+	patience time.Duration           // 0 except in tests
 }
 
 // A Result is what was done.
@@ -74,6 +76,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if m.step == nil {
 		m.step = func(string) error { return nil }
 	}
+	m.patience = cmp.Or(m.patience, patience)
 	if err := m.addresses(); err != nil {
 		return nil, err
 	}
@@ -138,6 +141,7 @@ func (m *migration) openSource(ctx context.Context) (err error) {
 	} else if err := m.openSourceDir(ctx); err != nil {
 		return err
 	}
+	m.from = m.saying(m.from)
 	m.facts, err = m.from.look(ctx)
 	if schema := (*storage.SchemaError)(nil); errors.Is(err, storage.ErrNotFound) {
 		err = terminal.WithHint(fmt.Errorf("%s holds no store", m.fromAddr), "is the address right?")
@@ -167,7 +171,7 @@ func (m *migration) openSourceDir(ctx context.Context) error {
 	if dialErr != nil {
 		return terminal.WithHint(err, "it is no server that can be asked: %v", terminal.Plain(dialErr))
 	}
-	m.from, m.result.Served = liveSource(server), true
+	m.from, m.result.Served = liveSource(server, m.patience), true
 	return nil
 }
 
@@ -412,7 +416,7 @@ func (m *migration) hold(ctx context.Context) (held context.Context, release fun
 			switch {
 			case err == nil:
 				renewed = time.Now()
-			case errors.Is(err, moved.ErrLost), time.Since(renewed) > moved.FreeAfter:
+			case errors.Is(err, moved.ErrLost), errors.Is(err, errSilent), time.Since(renewed) > moved.FreeAfter:
 				cancel(err)
 				return
 			}
@@ -457,7 +461,11 @@ func (m *migration) free(ctx context.Context, why error) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), freeWithin)
 	defer cancel()
 	if err := m.from.step(bounded, moved.Request{Step: "free", Record: m.record}); err != nil {
-		return terminal.WithHint(fmt.Errorf("%w; and %s cannot be freed now: %w", why, m.fromAddr, err),
+		what := fmt.Errorf("%w; and %s cannot be freed now: %w", why, m.fromAddr, err)
+		if errors.Is(why, errSilent) {
+			what = why
+		}
+		return terminal.WithHint(what,
 			"its servers free it a minute after they can; to go on with the migration, run the same command again")
 	}
 	if terminal.HintOf(why) != "" {

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
 // A Progress shows how far a long command is: a bar on a terminal, and elsewhere a line every ten seconds. A command
-// that takes less than a second shows nothing.
+// that takes less than a second shows nothing. It is safe for concurrent use.
 type Progress struct {
-	out   io.Writer
-	bar   bool      // out is a terminal
+	out io.Writer
+	bar bool // out is a terminal
+
+	mu    sync.Mutex
 	next  time.Time // when something is written again
 	shown bool      // there is a line on the terminal
 }
@@ -41,6 +44,8 @@ func (p *Progress) Bar() bool { return p.bar }
 
 // Show shows that done of total is done. text says it in words.
 func (p *Progress) Show(done, total int64, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	now := time.Now()
 	if now.Before(p.next) {
 		return
@@ -59,8 +64,22 @@ func (p *Progress) Show(done, total int64, text string) {
 	p.next, p.shown = now.Add(barEvery), true
 }
 
+// Note writes a line of its own.
+func (p *Progress) Note(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+	fmt.Fprintln(p.out, text)
+}
+
 // End removes the line from a terminal. What comes next prints its own.
 func (p *Progress) End() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end()
+}
+
+func (p *Progress) end() {
 	if p.shown {
 		fmt.Fprintf(p.out, "\r%*s\r", widestShown, "")
 		p.shown = false
