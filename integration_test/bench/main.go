@@ -60,7 +60,8 @@
 //
 // The group store compares a store in PostgreSQL with a bare loop of pgx, in nine rounds (see sharedstore). It starts a
 // PostgreSQL of its own. ratio is that of requests per second, or of p50 where the bound says so: the median of the
-// rounds, the lowest and the highest. cpu ratio is how much more processor time the loop takes for a request.
+// rounds, the lowest and the highest. cpu ratio is how much more processor time the loop takes for a request, and calls a commit
+// how many requests shared one.
 //
 // The group capacity prints the numbers that docs/capacity.md computes with, on PostgreSQLs that it starts. First the bytes
 // that sessions take in the table, in its index and in the write-ahead log (see tablesize). Then real servers on

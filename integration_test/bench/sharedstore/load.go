@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,13 +66,18 @@ func load(ctx context.Context, url string, families int) error {
 
 // nodes are what the callers use: stores of several nodes, or the bare loop.
 type nodes struct {
-	stores []*optimistic.Store
-	loop   *loop
-	first  int // family of the loop
+	stores             []*optimistic.Store
+	loop               *loop
+	commits, committed atomic.Int64 // of the stores, and the calls in them
+	first              int          // family of the loop
 }
 
 func openNodes(url string, n int, o optimistic.Options) (*nodes, error) {
 	all := &nodes{}
+	o.Committed = func(_ time.Duration, calls int) {
+		all.commits.Add(1)
+		all.committed.Add(int64(calls))
+	}
 	for range n {
 		s, err := postgres.Open(context.Background(), postgres.Config{URL: url, Options: o})
 		if err != nil {
@@ -176,6 +182,7 @@ type slice struct {
 	perSecond      float64
 	latencies      []time.Duration // sorted
 	client, server time.Duration   // processor time, a request
+	calls          float64         // of a commit of a store
 }
 
 func (s slice) percentile(p float64) time.Duration {
@@ -192,6 +199,7 @@ func join(parts []slice) (all slice) {
 		rates = append(rates, s.perSecond)
 		all.client += s.client / time.Duration(len(parts))
 		all.server += s.server / time.Duration(len(parts))
+		all.calls += s.calls / float64(len(parts))
 		all.latencies = append(all.latencies, s.latencies...)
 	}
 	slices.Sort(rates)
@@ -206,6 +214,7 @@ func (b *bench) measure(on *nodes, request func(*caller) error, callers, familie
 	failures := make([]error, callers)
 	var all sync.WaitGroup
 	client, server := processorTime(), b.cluster.ProcessorTime()
+	commits, committed := on.commits.Load(), on.committed.Load()
 	begun := time.Now()
 	for n := range callers {
 		c := &caller{on: on, random: rand.New(rand.NewPCG(uint64(n), uint64(begun.UnixNano())))}
@@ -229,6 +238,9 @@ func (b *bench) measure(on *nodes, request func(*caller) error, callers, familie
 	out.perSecond = float64(len(out.latencies)) / took.Seconds()
 	if n := time.Duration(len(out.latencies)); n > 0 {
 		out.client, out.server = (processorTime()-client)/n, (b.cluster.ProcessorTime()-server)/n
+	}
+	if n := on.commits.Load() - commits; n > 0 {
+		out.calls = float64(on.committed.Load()-committed) / float64(n)
 	}
 	return out, errors.Join(failures...)
 }

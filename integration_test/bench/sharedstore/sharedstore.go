@@ -87,7 +87,7 @@ func Measure(quick bool, only string, w io.Writer) (missed []string, err error) 
 	}
 	defer b.end()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "scenario\tcallers\tstore/s\tloop/s\tratio\tlowest\thighest\tp50 µs\tp99 µs\tloop p50\tp99\tclient µs\tserver µs\tloop client\tserver\tcpu ratio\tbound\t")
+	fmt.Fprintln(t, "scenario\tcallers\tstore/s\tloop/s\tratio\tlowest\thighest\tp50 µs\tp99 µs\tloop p50\tp99\tclient µs\tserver µs\tloop client\tserver\tcpu ratio\tcalls a commit\tbound\t")
 	for _, sc := range scenarios() {
 		if !strings.Contains(sc.name, only) {
 			continue
@@ -265,10 +265,10 @@ func (r result) missed() []string {
 
 func (r result) print(w io.Writer) {
 	ratios, store, loop := r.ratios(), join(r.store), join(r.loop)
-	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%s\t\n", r.name, r.callers, store.perSecond, loop.perSecond,
+	fmt.Fprintf(w, "%s\t%d\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%.2f\t%.1f\t%s\t\n", r.name, r.callers, store.perSecond, loop.perSecond,
 		ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1],
 		store.percentile(0.5).Microseconds(), store.percentile(0.99).Microseconds(),
 		loop.percentile(0.5).Microseconds(), loop.percentile(0.99).Microseconds(),
 		store.client.Microseconds(), store.server.Microseconds(), loop.client.Microseconds(), loop.server.Microseconds(),
-		float64(loop.client+loop.server)/float64(max(1, store.client+store.server)), r.bound())
+		float64(loop.client+loop.server)/float64(max(1, store.client+store.server)), store.calls, r.bound())
 }
