@@ -14,6 +14,7 @@ import (
 // the Store is closed.
 func (s *Store) commitLoop(committer int) {
 	var held []*call
+	last := 1 // calls of the last group
 	for {
 		g := newGroup(s.cache)
 		for i, c := range held {
@@ -25,15 +26,17 @@ func (s *Store) commitLoop(committer int) {
 		}
 		if len(held) > 0 {
 			s.fill(g)
-		} else if !s.gather(g) {
+		} else if !s.gather(g, last) {
 			return
 		}
+		last = g.size()
 		held = s.settle(committer, g)
 	}
 }
 
-// gather waits for a call, and for more of them if that keeps batches large. It reports whether the Store is open.
-func (s *Store) gather(g *group) bool {
+// gather waits for a call, and for more of them if that keeps batches large. last is how many the last group had. It
+// reports whether the Store is open.
+func (s *Store) gather(g *group, last int) bool {
 	s.pace.gather <- struct{}{}
 	defer func() { <-s.pace.gather }()
 	c, open := <-s.updates
@@ -41,6 +44,7 @@ func (s *Store) gather(g *group) bool {
 		return false
 	}
 	s.take(g, c)
+	letOthersJoin(last)
 	s.fill(g)
 	wanted, ended := s.pace.wanted()
 	if g.size() >= wanted {

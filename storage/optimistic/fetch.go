@@ -34,10 +34,12 @@ func (s *Store) fetch(ctx context.Context, keys []string) ([]Record, error) {
 // the Store is closed.
 func (s *Store) fetchLoop() {
 	var held *request
+	var requests []*request
 	for open := true; open; {
-		var requests []*request
+		last := len(requests)
+		requests = nil
 		var keys []string
-		held, open = gather(s.fetches, held, func(r *request) bool {
+		held, open = gather(s.fetches, held, last, func(r *request) bool {
 			if len(keys)+len(r.keys) > MaxFetchKeys {
 				return false
 			}
@@ -59,14 +61,15 @@ func (s *Store) fetchLoop() {
 }
 
 // gather takes the items that wait, and held before them if it is not nil, until take refuses one. It
-// returns that one. It waits for the first item. It reports whether the queue is open.
-func gather[T any](queue <-chan *T, held *T, take func(*T) bool) (refused *T, open bool) {
+// returns that one. It waits for the first item. last is how many items it got the last time. It reports whether the queue is open.
+func gather[T any](queue <-chan *T, held *T, last int, take func(*T) bool) (refused *T, open bool) {
 	if held == nil {
 		if held, open = <-queue; !open {
 			return nil, false
 		}
 	}
 	take(held)
+	letOthersJoin(last)
 	for {
 		select {
 		case item, open := <-queue:

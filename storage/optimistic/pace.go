@@ -1,12 +1,22 @@
 package optimistic
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
 
 // longestGather bounds how long a committer waits for more calls, because the batch of another one may hang.
 const longestGather = 5 * time.Millisecond
+
+// letOthersJoin lets callers that could run come as far as the queue, if the last batch had several calls: the callers of
+// a batch go on together and come back together. Without it a batch begins with the first of them, and the others
+// have the next one. A caller that is alone does not wait.
+func letOthersJoin(last int) {
+	if last > 1 {
+		runtime.Gosched()
+	}
+}
 
 // A pace keeps batches large. While other committers write, a further one does not begin with the few calls that
 // wait at that moment, because they would make many small batches, and a batch takes much longer than a call in it. It

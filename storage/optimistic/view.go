@@ -111,10 +111,12 @@ func (s *Store) compare(ctx context.Context, records []Record) (instant, error) 
 // viewLoop compares what the Views that wait have read, until the Store is closed.
 func (s *Store) viewLoop() {
 	var held *check
+	var checks []*check
 	for open := true; open; {
-		var checks []*check
+		last := len(checks)
+		checks = nil
 		records := instant{}
-		held, open = gather(s.views, held, func(c *check) bool {
+		held, open = gather(s.views, held, last, func(c *check) bool {
 			if len(checks) == maxGroupCalls || len(records)+len(c.records) > MaxCommitKeys {
 				return false
 			}
