@@ -120,7 +120,7 @@ var allowedImports = map[string][]string{
 	"issuer/username":               {"issuer/refusal"},
 	"issuer/webhook":                {"issuer/refusal", "issuer/outbox"},
 	"issuer/verifiers":              {"issuer/api", "issuer/applied", "issuer/outbox", "issuer/record", "issuer/refusal", "jwks", "keystore", "storage", "storage/audit"},
-	"keystore":                      {"keystore/internal/cert", "keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/keyring", "keystore/internal/keytype", "keystore/internal/masterkey", "keystore/internal/revoked", "keystore/internal/schedule", "keystore/internal/signing", "keystore/internal/vault", "storage", "storage/audit", "storage/nodes", "storage/sealed"},
+	"keystore":                      {"keystore/internal/cert", "keystore/internal/clock", "keystore/internal/keyfile", "keystore/internal/keyring", "keystore/internal/keytype", "keystore/internal/libcrypto", "keystore/internal/masterkey", "keystore/internal/revoked", "keystore/internal/schedule", "keystore/internal/signing", "keystore/internal/vault", "storage", "storage/audit", "storage/nodes", "storage/sealed"},
 	"keystore/randomness":           {},
 	"keystore/internal/cert":        {"storage"},
 	"keystore/internal/clock":       {},
@@ -149,6 +149,8 @@ var allowedImports = map[string][]string{
 
 	"keystore/internal/keyring":  {"keystore/internal/vault", "keystore/randomness", "storage", "storage/sealed"},
 	"keystore/internal/schedule": {"keystore/internal/keytype"},
+
+	"keystore/internal/libcrypto/libcryptotest": {},
 
 	"storage/optimistic/enginetest": {"storage", "storage/optimistic"},
 
@@ -238,6 +240,21 @@ func TestKeystoreDoesNotLinkHTTP(t *testing.T) {
 		if p.ImportPath == "net/http" || p.ImportPath == "html/template" {
 			t.Errorf("keystore depends on %s", p.ImportPath)
 		}
+	}
+}
+
+// TestOnlyTheTagLinksLibcrypto: purego makes a program need the loader of glibc, and the usual build needs no loader.
+func TestOnlyTheTagLinksLibcrypto(t *testing.T) {
+	links := func(args ...string) bool {
+		return slices.ContainsFunc(list(t, append(args, "-deps", "keymill/cmd/keymill")...), func(p listedPackage) bool {
+			return strings.HasPrefix(p.ImportPath, "github.com/ebitengine/")
+		})
+	}
+	if links() {
+		t.Error("the build without the tag libcrypto links purego")
+	}
+	if !links("-tags=libcrypto") {
+		t.Error("the build with the tag libcrypto does not link purego: the test looks for the wrong package")
 	}
 }
 

@@ -49,11 +49,13 @@ func (r *Rings) Run(ctx context.Context) error {
 	}
 }
 
-// Close writes the clock record for the last time, and removes the node from a shared store. Run must have returned.
+// Close writes the clock record for the last time, removes the node from a shared store, and erases what libcrypto has of the
+// keys. Run must have returned.
 func (r *Rings) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ctx := context.Background()
+	r.snapshot.Load().erase(&snapshot{})
 	return errors.Join(r.writeClock(ctx, *r.clock.Load()), r.leave(ctx))
 }
 
@@ -77,6 +79,9 @@ func (r *Rings) untilNextTick() time.Duration {
 func (r *Rings) tick(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.rsa.Watch() && !r.snapshot.Load().usable() {
+		r.stale = true
+	}
 	err := r.meet(ctx)
 	if err == nil && r.clockFault() == nil {
 		err = r.maintain(ctx)

@@ -122,7 +122,7 @@ func (r *Rings) flush(d decision, before ring) (ring, string, error) {
 	k := before.Keys[i]
 	box, err := d.tx.Get(privateKey(k.KID))
 	if err == nil {
-		_, err = r.openPrivate(k, box)
+		_, err = r.openPrivate(k, box, nil)
 	}
 	return before.Flush(i, d.now, r.policy()), k.KID, missingPrivate(k, err)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"keymill/keystore/internal/libcrypto"
 	"keymill/keystore/internal/signing"
 	"keymill/storage"
 )
@@ -14,6 +15,11 @@ import (
 func (r *Rings) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.reloadAny(ctx)
+}
+
+// reloadAny reads the keys again, of a store with any number of servers.
+func (r *Rings) reloadAny(ctx context.Context) error {
 	if r.cfg.Nodes != nil {
 		return r.poll(ctx)
 	}
@@ -45,13 +51,15 @@ func (r *Rings) load(ctx context.Context, now time.Time) (*snapshot, error) {
 		return nil, err
 	}
 	// Nothing is published before every private half is known to belong to its public half.
-	if err := r.openSigners(next, sealed); err != nil {
-		return nil, err
-	}
-	if len(old.published) == 0 {
+	err = r.openSigners(next, sealed)
+	if err == nil && len(old.published) == 0 {
 		err = r.checkPrivate(ctx, next)
 	}
-	return next, err
+	if err != nil {
+		next.erase(old)
+		return nil, err
+	}
+	return next, nil
 }
 
 // readKeys reads the rings and the retired keys, in the comparison with the manifest.
@@ -93,7 +101,7 @@ func (r *Rings) readPrivate(ctx context.Context, old, next *snapshot, now time.T
 				if k.Stage(now) == Reserve {
 					continue
 				}
-				if s := old.signers[k.KID]; s != nil {
+				if s := old.signers[k.KID]; s != nil && libcrypto.Usable(s.Private()) {
 					next.signers[k.KID] = s
 				} else if sealed[k.KID], err = tx.Get(privateKey(k.KID)); err != nil {
 					return fmt.Errorf("read the private half of %s: %w", k.KID, missingPrivate(k, err))

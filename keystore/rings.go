@@ -17,6 +17,7 @@ import (
 	"keymill/keystore/internal/clock"
 	"keymill/keystore/internal/keyring"
 	"keymill/keystore/internal/keytype"
+	"keymill/keystore/internal/libcrypto"
 	"keymill/keystore/internal/schedule"
 	"keymill/keystore/internal/signing"
 	"keymill/keystore/internal/vault"
@@ -35,6 +36,11 @@ type Config struct {
 	Heartbeat   time.Duration // how often the clock record is written; 0 means 5 s
 	Master      MasterKey     // seals the data key
 	Dev         bool          // the store is a store of serve --dev
+
+	// RSASigner is the setting keys.rsa: "go", "libcrypto" or "auto". "" is "go". CheckRSASigner has accepted it.
+	RSASigner string
+	// Libcrypto is the file of the library; "" means that of the system. Only tests set it.
+	Libcrypto string
 
 	// CheckRSA refuses weak RSA keys, which Import would store. It is jwks.CheckRSA: this package
 	// cannot import jwks, because that links net/http. Without it RSA keys cannot be imported.
@@ -76,6 +82,7 @@ type Rings struct {
 	unlocked     *keyring.Unlocked
 	database     string // id of the store
 	log          *slog.Logger
+	rsa          *libcrypto.Chooser
 	queues       map[string]*signing.Queue // alg → its signing queue, for configured algorithms; never changes
 	wallClock    func() time.Time          // time.Now, except in simulations of a wrong wall clock
 	began        time.Time                 // start of the process, with its monotonic reading
@@ -157,6 +164,10 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	}
 	for _, alg := range cfg.Algorithms {
 		r.queues[alg] = signing.NewQueue(runtime.GOMAXPROCS(0))
+	}
+	var err error
+	if r.rsa, err = r.chooseRSA(ctx); err != nil {
+		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -246,36 +257,6 @@ func (r *Rings) start(ctx context.Context) error {
 	return errors.Join(r.writeClock(ctx, *r.clock.Load()), r.meet(ctx))
 }
 
-// checkPrivate opens the private halves of reserves, and of retired keys that are not erased yet. reload
-// opens those of spare and active keys only, and a reserve that does not open must not become a spare.
-func (r *Rings) checkPrivate(ctx context.Context, snap *snapshot) error {
-	keys := slices.DeleteFunc(slices.Clone(snap.retired), func(k Key) bool { return k.Erase.Equal(schedule.Never) })
-	for _, alg := range SupportedAlgorithms() {
-		for _, k := range snap.rings[alg].Keys {
-			if snap.signers[k.KID] == nil {
-				keys = append(keys, k)
-			}
-		}
-	}
-	for _, k := range keys {
-		var box []byte
-		err := r.store.View(ctx, func(tx storage.Reader) (err error) {
-			box, err = tx.Get(privateKey(k.KID))
-			return err
-		})
-		if errors.Is(err, storage.ErrNotFound) && snap.rings[k.Alg].Index(k.KID) < 0 {
-			continue // a retired key, which is erased in two steps
-		}
-		if err = missingPrivate(k, err); err == nil {
-			_, err = r.openPrivate(k, box)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // startClock reads the clock record, and continues the clock and the policy from it.
 func (r *Rings) startClock(ctx context.Context) error {
 	err := r.store.View(ctx, func(tx storage.Reader) error {
@@ -316,51 +297,6 @@ func (r *Rings) startClock(ctx context.Context) error {
 // policy returns what the schedule depends on.
 func (r *Rings) policy() policy { return *r.rules.Load() }
 
-// missingPrivate turns storage.ErrNotFound into damage.
-func missingPrivate(k Key, err error) error {
-	if errors.Is(err, storage.ErrNotFound) {
-		return storage.Damaged(privateKey(k.KID), "it is missing, although a ring has the key")
-	}
-	return err
-}
-
-// openSigners opens the private halves that next does not have yet.
-func (r *Rings) openSigners(next *snapshot, sealed map[string][]byte) error {
-	for _, ring := range next.rings {
-		for _, k := range ring.Keys {
-			if sealed[k.KID] == nil {
-				continue
-			}
-			s, err := r.openPrivate(k, sealed[k.KID])
-			if err != nil {
-				return fmt.Errorf("read the private half of %s: %w", k.KID, err)
-			}
-			next.signers[k.KID] = s
-		}
-	}
-	return nil
-}
-
-func (r *Rings) openPrivate(k Key, sealed []byte) (*signing.Signer, error) {
-	der, err := r.vault.Open(privateKey(k.KID), sealed)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	key, err := keytype.ParsePrivate(der)
-	if err != nil {
-		return nil, err
-	}
-	public, err := keytype.ParsePublic(k.Public)
-	if err != nil {
-		return nil, err
-	}
-	if err := k.Belongs(public, key); err != nil {
-		return nil, storage.Damaged(privateKey(k.KID), "%s", err)
-	}
-	return signing.New(key, k.Alg, k.KID)
-}
-
 // publish completes next and makes it the snapshot.
 func (r *Rings) publish(next *snapshot, now time.Time) error {
 	slices.SortFunc(next.retired, byPublish)
@@ -383,6 +319,7 @@ func (r *Rings) publish(next *snapshot, now time.Time) error {
 			if next.rings[k.Alg].Index(k.KID) < 0 {
 				record = retiredKey(k.Alg, k.KID)
 			}
+			next.erase(r.snapshot.Load())
 			return storage.Damaged(record, "%s", err)
 		}
 		der := r.certificates.Of(cert.Key{KID: k.KID, Public: k.Public, Published: k.Publish, Private: next.signers[k.KID].Private()})
@@ -396,6 +333,7 @@ func (r *Rings) publish(next *snapshot, now time.Time) error {
 // replace makes next the snapshot, and calls Changed if its set differs from the old one.
 func (r *Rings) replace(old, next *snapshot) {
 	r.snapshot.Store(next)
+	old.erase(next)
 	same := slices.EqualFunc(old.published, next.published, func(a, b PublicKey) bool { return a.KID == b.KID })
 	if r.cfg.Changed != nil && !same {
 		r.cfg.Changed(slices.Clone(next.published))

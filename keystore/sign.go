@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"keymill/keystore/internal/libcrypto"
 	"keymill/keystore/internal/signing"
 )
 
@@ -23,6 +24,12 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 	if r.cfg.Nodes != nil && errors.As(err, &short) {
 		// Another node may have raised the maximum, and this one has not read it yet.
 		if err := r.Reload(ctx); err != nil {
+			return "", err
+		}
+		token, err = r.signInTurn(ctx, q, job{alg, typ, payload, exp})
+	}
+	if errors.Is(err, libcrypto.ErrGivenUp) {
+		if err := r.leaveLibcrypto(ctx); err != nil {
 			return "", err
 		}
 		token, err = r.signInTurn(ctx, q, job{alg, typ, payload, exp})
@@ -77,8 +84,13 @@ func (r *Rings) signNow(j job) (string, error) {
 		return "", err
 	}
 	token, err := s.Token(j.alg, kid, j.typ, j.payload)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = r.current() // the process may have been paused since it chose the key
+	case errors.Is(err, libcrypto.ErrErased) && r.snapshot.Load().signers[kid] != s:
+		return r.signNow(j) // the key stopped since it was chosen
+	case errors.Is(err, libcrypto.ErrNoMemory):
+		err = &UnavailableError{Reason: err.Error(), RetryAfter: time.Second}
 	}
 	if err != nil {
 		return "", err

@@ -31,9 +31,11 @@ import (
 	"keymill/cmd/keymill/internal/migrate"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/cmd/keymill/internal/verifiercommand"
+	"keymill/keystore"
 )
 
 func main() {
+	keystore.RunProof()
 	// Files that this program creates are private to its user.
 	syscall.Umask(0o077)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

@@ -36,6 +36,7 @@ func withMetrics(c *Config) {
 		StoreBytes: c.StoreBytes, StoreFreeBytes: zero, DiskFreeBytes: zero, LoginQueue: c.Issuer.LoginQueue, Verifiers: func() (int, int) { return 3, 2 },
 		WebhookWaiting: zero, WebhookOldest: func() time.Duration { return 0 }, LogLinesDropped: zero,
 		NodesLive: func() int { return 1 }, ClockOffset: func() (time.Duration, bool) { return 0, false }, StoreAway: func() bool { return false },
+		RSASigner: func() (string, uint64) { return "go", 0 },
 	})
 }
 

@@ -141,6 +141,7 @@ func TestTheKeyThatSignsFirstCounts(t *testing.T) {
 		Algorithms: []string{"EdDSA", "RS256"}, Keys: func() []Key { return keys },
 		Frozen: func() bool { return true }, Ready: func() bool { return false }, StoreBytes: zero, StoreFreeBytes: func() int64 { return 4096 }, DiskFreeBytes: zero,
 		Node: "node-a", NodesLive: func() int { return 3 }, ClockOffset: func() (time.Duration, bool) { return -90 * time.Second, true }, StoreAway: func() bool { return true },
+		RSASigner:  func() (string, uint64) { return "libcrypto", 2 },
 		LoginQueue: func() int { return 3 }, Verifiers: func() (int, int) { return 7, 2 }, WebhookWaiting: zero, WebhookOldest: func() time.Duration { return time.Minute }, LogLinesDropped: zero,
 	})
 	has(t, m, map[string]string{
@@ -150,6 +151,7 @@ func TestTheKeyThatSignsFirstCounts(t *testing.T) {
 		`keymill_rotation_frozen`: "1", `keymill_ready`: "0", `keymill_store_free_bytes`: "4096", `keymill_login_queue_length`: "3", `keymill_verifiers_pinned`: "7", `keymill_verifiers_behind`: "2", `keymill_webhook_oldest_seconds`: "60",
 		`keymill_sessions`:                 "", // no count has ended
 		`keymill_node_info{node="node-a"}`: "1", `keymill_nodes_live`: "3", `keymill_clock_offset_seconds`: "-90", `keymill_store_away`: "1",
+		`keymill_rsa_libcrypto`: "1", `keymill_rsa_faults_total`: "2",
 	})
 }
 

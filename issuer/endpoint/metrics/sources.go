@@ -14,6 +14,7 @@ type Sources struct {
 	Keys       func() []Key // that are published
 	Frozen     func() bool  // the wall clock has jumped, and nothing is rotated
 	Ready      func() bool
+	RSASigner  func() (name string, faults uint64) // what signs RS256, "go" or "libcrypto", and how often libcrypto was wrong
 
 	// Of a store that several servers share. Without one Node is "", and the others say so.
 	Node        string                       // id of this server
@@ -51,6 +52,10 @@ func (m *Metrics) Watch(s Sources) {
 		gauge("rotation_frozen", "1 while the wall clock is wrong and keys are neither rotated nor erased.",
 			func() float64 { return number(s.Frozen()) }),
 		gauge("ready", "1 if /readyz answers 200.", func() float64 { return number(s.Ready()) }),
+		gauge("rsa_libcrypto", "1 while libcrypto signs RS256, 0 while Go does.", func() float64 { name, _ := s.RSASigner(); return number(name == "libcrypto") }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "rsa_faults_total", Help: "Signatures of libcrypto that were wrong or failed, and that no client got; Go signs after the first.",
+		}, func() float64 { _, n := s.RSASigner(); return float64(n) }),
 		gauge("nodes_live", "Servers of the store that are live, as this one sees them; 1 if it has the store alone.", func() float64 { return float64(s.NodesLive()) }),
 		gauge("clock_offset_seconds", "By how much the wall clock is ahead of the median of all servers of the store; NaN while that is not known.",
 			func() float64 { return offset(s.ClockOffset()) }),

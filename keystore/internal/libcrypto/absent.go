@@ -40,7 +40,7 @@ func (*Library) Import([]byte, *rsa.PublicKey) (*Key, error) { return nil, errAb
 
 func (*Library) changed() (bool, error) { return false, nil }
 
-func (*Library) giveUp(error) {}
+func (*Library) abandon(error) {}
 
 // A Key is never made in this build.
 type Key struct{ lib *Library }

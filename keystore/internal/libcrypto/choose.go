@@ -36,7 +36,7 @@ func Check(setting string) error {
 	case setting != "" && !slices.Contains(all, setting):
 		return fmt.Errorf("%q is not one of %s", setting, strings.Join(all, ", "))
 	case setting == Libcrypto && !Supported():
-		return errors.New("this build of keymill cannot load libcrypto; install the build for systems with glibc (keymill-glibc), or write auto or go")
+		return errors.New("this build of keymill cannot load libcrypto; install the build for glibc, whose archive ends in _glibc.tar.gz, or write auto or go")
 	}
 	return nil
 }
@@ -61,15 +61,15 @@ func Choose(ctx context.Context, setting, path string, log *slog.Logger) (*Choos
 	switch {
 	case setting == "" || setting == Go:
 		return c, nil
-	case !Supported():
-		c.why = "this build of keymill cannot load libcrypto"
+	case !Supported(): // and so it is auto, which asks for nothing
+		log.Info("Go signs RS256", "reason", "this build of keymill cannot load libcrypto")
+		return c, nil
 	case fips140.Enabled():
-		c.why = "GODEBUG has fips140, and only Go's cryptographic module signs then"
-	default:
-		return c, c.open(ctx, path)
+		c.why = "GODEBUG has fips140, and then only Go's cryptographic module signs"
+		log.Warn("libcrypto does not sign RS256; Go signs", "reason", c.why)
+		return c, nil
 	}
-	log.Info("Go signs RS256", "reason", c.why)
-	return c, nil
+	return c, c.open(ctx, path)
 }
 
 func (c *Chooser) open(ctx context.Context, path string) (err error) {
@@ -116,7 +116,7 @@ func (c *Chooser) Watch() bool {
 		overwritten, err := c.lib.changed()
 		switch {
 		case overwritten:
-			c.lib.giveUp(err)
+			c.lib.abandon(err)
 		case err != nil && c.mapped.CompareAndSwap(false, true):
 			c.log.Warn("libcrypto was replaced on disk; the file that was loaded signs until the server is restarted", "file", c.path, "error", err)
 		}

@@ -14,7 +14,8 @@
 //     environment and no secrets. If it crashes, hangs or finds a difference, this process never loads the library.
 //   - The file must be the one that the child has proven: the same device, inode, size, times and SHA-256, before and after
 //     it is loaded (file.go). A library that an update has replaced on disk later does not matter to the process: the old
-//     file stays mapped. One that was overwritten in place does: Changed reports it, and Go signs.
+//     file stays mapped. One that was overwritten in place does: the next call can crash, as in every program that has it
+//     mapped. Watch looks for that at each heartbeat; then the library is not called again, and Go signs.
 //   - Every signature is verified with crypto/rsa before it is returned, with a public half that libcrypto never saw. After
 //     one that is wrong the library is given up: no other is made with it in this process.
 //   - The library gets a context of its own (OSSL_LIB_CTX) with the built-in default provider, and reads no configuration
@@ -23,6 +24,6 @@
 // # Memory
 //
 // Import copies a private half into memory of libcrypto. Each signature holds a reference. After Erase the last one
-// frees the key, and libcrypto overwrites its numbers. This is said of libcrypto's copy only: the garbage collector
+// frees the key, and libcrypto overwrites its numbers, unless the file of the library was overwritten. This is said of libcrypto's copy only: the garbage collector
 // decides when memory of Go that had the key is used again.
 package libcrypto

@@ -193,7 +193,7 @@ func (k *Key) acquire() bool {
 
 // release drops a reference. The last one frees the key, which overwrites its numbers (BN_clear_free).
 func (k *Key) release() {
-	if k.references.Add(-1) > 0 {
+	if k.references.Add(-1) > 0 || k.lib.broken.Load() {
 		return
 	}
 	for _, operation := range k.idle { // no one else has a reference

@@ -126,11 +126,11 @@ func TestKeysAreImportedSignedWithAndErasedAtOnce(t *testing.T) {
 func TestAKeyIsFreedByTheLastSignatureAfterItsErasure(t *testing.T) {
 	f := newFake(t)
 	k := imported(t, f.open(t))
-	exists := func(suffix string) bool { _, err := os.Stat(f.fault + suffix); return err == nil }
-	if err := os.Remove(f.fault + ".freed"); err != nil { // of the proof
+	exists := func(suffix string) bool { _, err := os.Stat(f.Fault + suffix); return err == nil }
+	if err := os.Remove(f.Fault + ".freed"); err != nil { // of the proof
 		t.Fatal(err)
 	}
-	f.set(t, "s")
+	f.Set(t, "s")
 	var digest [32]byte
 	var all sync.WaitGroup
 	for range 2 {
@@ -163,16 +163,16 @@ func TestAWrongSignatureNeverLeaves(t *testing.T) {
 	f.open(t)
 	var digest [32]byte
 	for _, fault := range []string{"w", "g", "z", "l", "e", "f"} {
-		l, err := load(f.path)
+		l, err := load(f.Path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		one, other := imported(t, l), imported(t, l)
-		f.set(t, fault)
+		f.Set(t, fault)
 		if signature, err := one.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, ErrGivenUp) || signature != nil {
 			t.Errorf("fault %s: %x, %v", fault, signature, err)
 		}
-		f.set(t, "")
+		f.Set(t, "")
 		for _, k := range []*Key{one, other} {
 			if signature, err := k.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, ErrGivenUp) || signature != nil {
 				t.Errorf("after the fault %s: %x, %v", fault, signature, err)
@@ -194,16 +194,20 @@ func TestWithoutMemoryOneSignatureIsRefused(t *testing.T) {
 	busy := k.idle
 	k.idle = nil
 	k.mu.Unlock()
-	f.set(t, "m")
+	f.Set(t, "m")
 	var digest [32]byte
 	if _, err := k.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, ErrNoMemory) || l.Fault() != nil {
 		t.Errorf("%v; fault: %v", err, l.Fault())
 	}
-	f.set(t, "")
+	f.Set(t, "M") // in the signature itself
+	k.idle = append(k.idle, busy...)
+	if _, err := k.Sign(nil, digest[:], crypto.SHA256); !errors.Is(err, ErrNoMemory) || l.Fault() != nil || l.Faults() != 0 {
+		t.Errorf("%v; fault: %v", err, l.Fault())
+	}
+	f.Set(t, "")
 	if _, err := k.Sign(nil, digest[:], crypto.SHA256); err != nil {
 		t.Error(err)
 	}
-	k.idle = append(k.idle, busy...)
 	k.Erase()
 }
 

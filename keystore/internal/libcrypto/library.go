@@ -26,6 +26,7 @@ type Library struct {
 
 	fault  atomic.Pointer[error] // why it is given up
 	faults atomic.Uint64         // wrong signatures
+	broken atomic.Bool           // its code in memory is not what was loaded: it is not called again, not even to free a key
 }
 
 // functions are the addresses of what is called. Their names are those of OpenSSL, in the order in which they are used.
@@ -170,6 +171,12 @@ func (l *Library) Fault() error {
 
 // Faults returns how many signatures were wrong or failed. None of them was returned.
 func (l *Library) Faults() uint64 { return l.faults.Load() }
+
+// abandon is giveUp after the file was overwritten. A file that is truncated takes pages of the process with it.
+func (l *Library) abandon(err error) {
+	l.broken.Store(true)
+	l.giveUp(err)
+}
 
 // giveUp keeps every key from signing with the library again.
 func (l *Library) giveUp(err error) { l.fault.CompareAndSwap(nil, &err) }

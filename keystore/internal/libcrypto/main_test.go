@@ -6,11 +6,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"keymill/keystore/internal/libcrypto/libcryptotest"
 )
 
 func TestMain(m *testing.M) {
@@ -21,40 +21,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A fake is a library with faults, see testdata/fake.c.
-type fake struct {
-	path  string
-	fault string // a file
-}
+// A fake is a library with faults.
+type fake struct{ libcryptotest.Fake }
 
-// newFake compiles a fake without a fault.
 func newFake(t *testing.T) fake {
 	t.Helper()
-	real := systemLibrary(t)
-	f := fake{filepath.Join(t.TempDir(), soname), filepath.Join(t.TempDir(), "fault")}
-	gcc := exec.Command("gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-O1", "-o", f.path, fmt.Sprintf("-DFAULT=%q", f.fault), fmt.Sprintf("-DREAL=%q", real),
-		"testdata/fake.c", "-Wl,--no-as-needed", real, "-ldl")
-	if out, err := gcc.CombinedOutput(); err != nil {
-		t.Fatalf("gcc: %v\n%s", err, out)
-	}
-	return f
-}
-
-// set makes the fake have a fault; "" for none.
-func (f fake) set(t *testing.T, fault string) {
-	t.Helper()
-	err := os.WriteFile(f.fault, []byte(fault), 0o600)
-	if fault == "" {
-		err = os.Remove(f.fault)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return fake{libcryptotest.Compile(t)}
 }
 
 // opening has a proof of few messages. With the race detector the child would sleep for a second before it ends.
 func (f fake) opening() opening {
-	return opening{path: f.path, messages: 10, patience: patience, env: []string{"GORACE=atexit_sleep_ms=0"}}
+	return opening{path: f.Path, messages: 10, patience: patience, env: []string{"GORACE=atexit_sleep_ms=0"}}
 }
 
 func (f fake) open(t *testing.T) *Library {
@@ -100,7 +77,7 @@ func withoutWritableCode() int {
 		return 1
 	}
 	// The proof makes an import and signatures, in a child that has the same limit.
-	l, err := fake{path: os.Getenv("KEYMILL_TEST_MDWE")}.opening().open(context.Background())
+	l, err := fake{libcryptotest.Fake{Path: os.Getenv("KEYMILL_TEST_MDWE")}}.opening().open(context.Background())
 	if err == nil {
 		_, err = l.signKnown()
 	}

@@ -57,7 +57,7 @@ func TestALibraryThatFailsTheProofIsNotLoaded(t *testing.T) {
 		{"c", "exit status 2: SIGSEGV"},
 		{"h", "hangs"},
 	} {
-		f.set(t, tt.fault)
+		f.Set(t, tt.fault)
 		o := f.opening()
 		if tt.want == "hangs" {
 			o.patience = time.Second
@@ -71,10 +71,10 @@ func TestALibraryThatFailsTheProofIsNotLoaded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(string(maps), f.path) {
+	if strings.Contains(string(maps), f.Path) {
 		t.Error("the library is loaded in this process")
 	}
-	f.set(t, "")
+	f.Set(t, "")
 	f.open(t)
 }
 
@@ -99,15 +99,15 @@ func TestAFileThatIsNoLibraryIsRefused(t *testing.T) {
 // TestALibraryThatIsReplacedBetweenProofAndLoadIsRefused: what was proven is what is loaded.
 func TestALibraryThatIsReplacedBetweenProofAndLoadIsRefused(t *testing.T) {
 	f := newFake(t)
-	other, err := os.ReadFile(f.path)
+	other, err := os.ReadFile(f.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, replace := range map[string]func() error{
 		"renamed": func() error {
-			return errors.Join(os.WriteFile(f.path+".new", other, 0o700), os.Rename(f.path+".new", f.path))
+			return errors.Join(os.WriteFile(f.Path+".new", other, 0o700), os.Rename(f.Path+".new", f.Path))
 		},
-		"overwritten": func() error { return os.WriteFile(f.path, append(other, 0), 0o700) },
+		"overwritten": func() error { return os.WriteFile(f.Path, append(other, 0), 0o700) },
 	} {
 		o := f.opening()
 		o.proven = func() {

@@ -31,6 +31,9 @@ func (s *Signer) Private() crypto.Signer {
 	return s.key
 }
 
+// SignWith makes the signer sign with the same key in another place. The caller has tried that one.
+func (s *Signer) SignWith(key crypto.Signer) { s.key = key }
+
 // New checks key with one signature: a private half that does not fit the public one
 // would otherwise be noticed by verifiers only.
 func New(key crypto.Signer, alg, kid string) (*Signer, error) {
@@ -90,6 +93,10 @@ func (s *Signer) sign(input []byte) ([]byte, error) {
 		return rsa.SignPKCS1v15(nil, key, crypto.SHA256, sum[:])
 	case *ecdsa.PrivateKey:
 		return signES256(key, input)
+	}
+	if _, ok := s.key.Public().(*rsa.PublicKey); ok { // the private half is not in memory of Go
+		sum := sha256.Sum256(input)
+		return s.key.Sign(nil, sum[:], crypto.SHA256)
 	}
 	return nil, errors.New("the private key is not of RSA, Ed25519 or P-256")
 }

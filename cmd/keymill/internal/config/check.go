@@ -140,6 +140,9 @@ func (c *Config) CheckKeys() error {
 			return c.SettingError("keys.algorithms", "%s is listed twice", alg)
 		}
 	}
+	if err := keystore.CheckRSASigner(c.RSA); err != nil {
+		return c.SettingError("keys.rsa", "%v", err)
+	}
 	if c.MaxAge < time.Second || c.MaxAge%time.Second != 0 {
 		return c.SettingError("jwks.max_age", "%v is not a whole number of seconds, at least 1s", c.MaxAge)
 	}

@@ -46,6 +46,7 @@ type Config struct {
 	NodeID            string         `key:"node.id" help:"name of this server among those that share the store, in metrics and warnings: a to z, digits, '.', '_' and '-'. No two servers have the same. By default the name of the host and a random part for each start"`
 	MarkFile          string         `key:"store.mark_file" help:"file that remembers how long the store has been served, so that an older copy of the store is refused; by default keymill.mark in the data directory. On another volume it also notices that the whole volume was put back"`
 	Algorithms        []string       `key:"keys.algorithms" default:"RS256,EdDSA" help:"the server keeps one ring of keys for each: RS256, EdDSA, ES256"`
+	RSA               string         `key:"keys.rsa" default:"go" help:"what signs RS256: go, libcrypto (OpenSSL 3 of this machine; only in the build for glibc), or auto, which is libcrypto in that build and go in others"`
 	RotateEvery       time.Duration  `key:"keys.rotate_every" default:"30d" dev:"1h" help:"how long a key signs; at least 2 x keys.propagation"`
 	Propagation       time.Duration  `key:"keys.propagation" default:"1h" dev:"10s" help:"how long a key is published before it signs; at least 2 x jwks.max_age"`
 	MaxAge            time.Duration  `key:"jwks.max_age" default:"5m" dev:"5s" help:"how long verifiers may cache the published keys; whole seconds, at least 1s"`

@@ -68,7 +68,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"secret without a webhook", ok + "webhook: {secret_file: /x}\n", `:2: webhook.secret_file: webhook.url is missing`},
 		{"twice", ok + "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", `:3: `},
 		{"twice in two spellings", ok + "keys.propagation: 1h\nkeys: {propagation: 2h}\n", `:3: keys.propagation is set twice, first in line 2`},
-		{"group with a value", ok + "keys: EdDSA\n", `:2: keys is a group of settings, indented below it: algorithms, rotate_every, propagation`},
+		{"group with a value", ok + "keys: EdDSA\n", `:2: keys is a group of settings, indented below it: algorithms, rsa, rotate_every, propagation`},
 		{"value with a group", ok + "listen:\n  port: 1\n", `:3: listen takes a plain value`},
 		{"no value", ok + "listen:\n", `:2: listen has no value`},
 		{"not a duration", ok + "jwks:\n  max_age: fast\n", `:3: jwks.max_age: "fast" is not a duration like 30s, 15m, 12h or 30d`},
@@ -78,6 +78,7 @@ func TestABadSettingIsReportedWithItsLine(t *testing.T) {
 		{"max-age of half seconds", ok + "jwks: {max_age: 1500ms}\n", `:2: jwks.max_age: 1.5s is not a whole number of seconds`},
 		{"propagation under two max-ages", ok + "keys: {propagation: 3s}\njwks: {max_age: 2s}\n", `:2: keys.propagation: keys.propagation (3s) must be at least twice jwks.max_age (2s)`},
 		{"max-age over half the default propagation", ok + "jwks: {max_age: 45m}\n", `:2: jwks.max_age: keys.propagation (1h) must be at least twice jwks.max_age (45m)`},
+		{"unknown signer of RS256", ok + "keys: {rsa: openssl}\n", `:2: keys.rsa: "openssl" is not one of go, libcrypto, auto`},
 		{"rotation under two propagations", ok + "keys: {rotate_every: 90m}\n", `:2: keys.rotate_every: keys.rotate_every (1h30m) must be at least twice keys.propagation (1h)`},
 		{"max-age whose double is no duration", ok + "jwks: {max_age: 2000000h}\n", `:2: jwks.max_age: keys.propagation (1h) must be at least twice jwks.max_age (2000000h)`},
 		{"propagation whose double is no duration", ok + "keys: {propagation: 2000000h}\n", `:2: keys.propagation: keys.rotate_every (30d) must be at least twice keys.propagation (2000000h)`},
@@ -152,6 +153,7 @@ keys:
   algorithms:
     - EdDSA
   rotate_every: 7d12h
+  rsa: auto
   propagation: 2h
 jwks: {max_age: 10m}
 refresh: {grace: 0s, idle: 1d, absolute: 7d}
@@ -180,7 +182,7 @@ apply: /etc/keymill/apply
 	want := &Config{
 		Listen: "0.0.0.0:443", Data: "/var/lib/keymill", DatabaseID: "00112233445566778899001122334455", Issuer: "https://id.example.com", Insecure: true,
 		TLSCertFile: "/etc/keymill/tls.pem", TLSKeyFile: "/etc/keymill/tls.key",
-		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Store: "postgres://keymill@db.example/keymill", StorePasswordFile: "/etc/keymill/db.password", NodeID: "a", Algorithms: []string{"EdDSA"},
+		MasterKeyFile: "/etc/keymill/master.key", MarkFile: "/tmp/keymill.mark", Store: "postgres://keymill@db.example/keymill", StorePasswordFile: "/etc/keymill/db.password", NodeID: "a", Algorithms: []string{"EdDSA"}, RSA: "auto",
 		RotateEvery: 180 * time.Hour, Propagation: 2 * time.Hour, MaxAge: 10 * time.Minute,
 		Idle: 24 * time.Hour, Absolute: 7 * 24 * time.Hour, SimpleJWTClient: "web", SimpleJWTPrefix: "/api/v1", SimpleJWTUsername: "email",
 		BrowserClient: "web", SharedHost: true,

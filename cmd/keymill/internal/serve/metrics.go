@@ -87,6 +87,7 @@ func (s *server) watchMetrics(context.Context) error {
 		Keys:            s.signingKeys,
 		Frozen:          func() bool { return s.rings.Status().Frozen },
 		Ready:           s.endpoints.Ready,
+		RSASigner:       func() (string, uint64) { rsa := s.rings.RSASigner(); return rsa.Signer, rsa.Faults },
 		Node:            s.nodes.ID(),
 		NodesLive:       s.nodes.Count,
 		ClockOffset:     s.nodes.Offset,

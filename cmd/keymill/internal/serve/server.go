@@ -222,6 +222,7 @@ func (s *server) keyConfig() keystore.Config {
 	c := s.config
 	return keystore.Config{
 		Algorithms:  c.Algorithms,
+		RSASigner:   c.RSA,
 		RotateEvery: c.RotateEvery,
 		Propagation: c.Propagation,
 		MaxAge:      c.MaxAge,

@@ -57,6 +57,9 @@ func (s *server) warnings(ctx context.Context) []api.Warning {
 	if err := s.rings.RevokedFault(); err != nil {
 		list = append(list, api.Warning{Check: "revoked keys", Detail: terminal.Plain(err)})
 	}
+	if rsa := s.rings.RSASigner(); rsa.Why != "" {
+		list = append(list, api.Warning{Check: "keys.rsa", Detail: "Go signs RS256: " + terminal.Plain(errors.New(rsa.Why))})
+	}
 	return append(list, s.tls.Warnings()...)
 }
 
