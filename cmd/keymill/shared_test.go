@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -249,6 +250,32 @@ func TestAnInterruptedRestoreIsNoStore(t *testing.T) {
 	}
 	p.must(nil, "restore", file)
 	p.startShared().login("alice", "correct horse battery")
+}
+
+// TestOneOfTwoRestoresHasTheDatabase: the other one is refused with one line, and what is there is one store.
+func TestOneOfTwoRestoresHasTheDatabase(t *testing.T) {
+	t.Parallel()
+	whole := newPlace(t)
+	_, file := whole.withBackup(t)
+	for range 2 {
+		c := newCluster(t)
+		places := []*place{c.place(), c.place()}
+		var refusals [2]string
+		var codes [2]int
+		var both sync.WaitGroup
+		for n, p := range places {
+			both.Go(func() { _, refusals[n], codes[n] = p.run("restore", file) })
+		}
+		both.Wait()
+		refused := refusals[0] + refusals[1]
+		if codes[0]+codes[1] != 1 || strings.Count(refused, "keymill: ") != 1 || strings.Count(strings.TrimSpace(refused), "\n") > 1 {
+			t.Fatalf("codes %v, %s", codes, refused)
+		}
+		checks, code := places[codes[0]].diagnosisWith(append(places[codes[0]].env(), sharedEnv...)) // the one whose code is 0
+		if code != 0 {
+			t.Errorf("after %q doctor ends with code %d: %+v", refused, code, checks)
+		}
+	}
 }
 
 // TestServersGoOnWhileTheMasterKeyChanges if they have both keys, and one starts with the new key alone.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/moved"
 	"keymill/storage/nodes"
 )
 
@@ -69,18 +70,31 @@ func readNodes(ctx context.Context, s storage.Store) (list []nodes.Node, err err
 var ErrIdentified = errors.New("another program has made a store in the database in the meantime; restore into an empty one")
 
 // Load writes records, whose keys ascend, to a shared store without an identity, which no server can use. It ends with
-// ErrIdentified if the store has got one.
-func (s *Store) Load(ctx context.Context, next func() (storage.Write, error)) error {
+// ErrIdentified if the store has got one, and with an error of guard. Each of its transactions asks both.
+func (s *Store) Load(ctx context.Context, guard func(storage.Reader) error, next func() (storage.Write, error)) error {
 	return s.engine.Load(ctx, func(r storage.Reader) error {
-		_, err := storage.ReadMeta(r)
-		switch {
-		case err == nil:
-			return ErrIdentified
-		case errors.Is(err, storage.ErrNotFound):
-			return nil
+		if err := Unidentified(r); err != nil {
+			return err
 		}
-		return err
+		return guard(r)
 	}, next, nil)
+}
+
+// Unidentified returns ErrIdentified if there is a store, and an error if a migration has begun to make one.
+func Unidentified(r storage.Reader) error {
+	if m, err := moved.Read(r); err != nil {
+		return err
+	} else if m != nil {
+		return &moved.Error{Record: *m}
+	}
+	_, err := storage.ReadMeta(r)
+	switch {
+	case err == nil:
+		return ErrIdentified
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	}
+	return err
 }
 
 // Size returns how many bytes the records take up in a shared store.

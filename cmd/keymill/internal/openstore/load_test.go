@@ -23,7 +23,7 @@ func TestNothingIsLoadedOverAStore(t *testing.T) {
 	defer s.Close()
 	load := func(key string) error {
 		left := true
-		return s.Load(t.Context(), func() (storage.Write, error) {
+		return s.Load(t.Context(), func(storage.Reader) error { return nil }, func() (storage.Write, error) {
 			if left {
 				left = false
 				return storage.Write{Key: key}, nil

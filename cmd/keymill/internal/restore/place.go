@@ -54,8 +54,15 @@ func (b *builder) placeShared(ctx context.Context) error {
 	if err := b.step("fill"); err != nil {
 		return err
 	}
-	identity, err := b.fill(ctx, b.target)
+	own := newClaim()
+	if err := own.take(ctx, b.target); err != nil {
+		return err
+	}
+	identity, err := b.fill(ctx, b.target, own)
 	if err != nil {
+		return own.explain(ctx, b.target, b.Config.StorePlace(), err)
+	}
+	if err := b.step("identify"); err != nil {
 		return err
 	}
 	mark := b.Config.MarkPath()
@@ -63,8 +70,8 @@ func (b *builder) placeShared(ctx context.Context) error {
 	if err := b.change("unmark", func() error { return b.moveMark(mark, aside) }); err != nil {
 		return b.markAgain(aside, mark, err)
 	}
-	if err := identify(context.WithoutCancel(ctx), b.target, identity); err != nil {
-		return b.markAgain(aside, mark, err)
+	if err := identify(context.WithoutCancel(ctx), b.target, own, identity); err != nil {
+		return b.markAgain(aside, mark, own.explain(ctx, b.target, b.Config.StorePlace(), err))
 	}
 	b.placed = true
 	return b.markPlaced(aside, mark)

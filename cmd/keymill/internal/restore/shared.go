@@ -10,15 +10,14 @@ import (
 
 	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/terminal"
-	"keymill/keystore"
 	"keymill/storage"
 	"keymill/storage/bolt"
 	"keymill/storage/sealed"
 )
 
-// A store in a database is filled in this order: all records without its identity, a comparison, and then the
-// identity in one transaction. Without an identity no server starts on it. So after a crash there is no store, and
-// the next restore removes what is there.
+// A store in a database is filled in this order: the claim of this run, all records without the identity, a comparison, and
+// then the identity instead of the claim, in one transaction. Without an identity no server starts on it. So after a crash there
+// is no store, and the next restore removes what is there.
 
 const metaRecord, keyringRecord = "meta", "keyring"
 
@@ -64,8 +63,8 @@ func (b *builder) checkTarget(ctx context.Context, target storage.Store) error {
 }
 
 // fill writes the new store to the database, except what makes it one. It returns that.
-func (b *builder) fill(ctx context.Context, target *openstore.Store) (identity []storage.Write, err error) {
-	if err := empty(ctx, target); err != nil {
+func (b *builder) fill(ctx context.Context, target *openstore.Store, c claim) (identity []storage.Write, err error) {
+	if err := empty(ctx, target, c); err != nil {
 		return nil, err
 	}
 	file, err := bolt.OpenReadOnly(b.path)
@@ -75,7 +74,7 @@ func (b *builder) fill(ctx context.Context, target *openstore.Store) (identity [
 	defer file.Close()
 	next, stop := iter.Pull2(storage.Records(ctx, file))
 	defer stop()
-	err = target.Load(ctx, func() (storage.Write, error) {
+	err = target.Load(ctx, c.check, func() (storage.Write, error) {
 		for {
 			e, err, more := next()
 			switch {
@@ -95,32 +94,29 @@ func (b *builder) fill(ctx context.Context, target *openstore.Store) (identity [
 	return identity, compare(ctx, file, target)
 }
 
-// identify makes a store of the database, unless another program has done so in the meantime.
-func identify(ctx context.Context, target storage.Store, identity []storage.Write) error {
-	other := false
-	err := target.Update(ctx, func(tx storage.Tx) error {
-		_, err := storage.ReadMeta(tx)
-		if other = !errors.Is(err, storage.ErrNotFound); other {
-			return nil
+// identify makes a store of the database, unless another program has begun to do so in the meantime.
+func identify(ctx context.Context, target storage.Store, c claim, identity []storage.Write) error {
+	return target.Update(ctx, func(tx storage.Tx) error {
+		if err := openstore.Unidentified(tx); err != nil {
+			return err
+		}
+		if err := c.check(tx); err != nil {
+			return err
 		}
 		for _, w := range identity {
 			if err := tx.Put(w.Key, w.Value); err != nil {
 				return err
 			}
 		}
-		return nil
+		return tx.Delete(claimRecord)
 	})
-	if err == nil && other {
-		return keystore.ErrExists
-	}
-	return err
 }
 
 // empty removes what an interrupted restore has left.
-func empty(ctx context.Context, target *openstore.Store) error {
-	next, stop := iter.Pull2(storage.Records(ctx, target))
+func empty(ctx context.Context, target *openstore.Store, c claim) error {
+	next, stop := iter.Pull2(others(storage.Records(ctx, target)))
 	defer stop()
-	return target.Load(ctx, func() (storage.Write, error) {
+	return target.Load(ctx, c.check, func() (storage.Write, error) {
 		e, err, more := next()
 		if err == nil && !more {
 			err = io.EOF
@@ -129,9 +125,20 @@ func empty(ctx context.Context, target *openstore.Store) error {
 	})
 }
 
+// others returns the records without the claim.
+func others(records iter.Seq2[storage.Entry, error]) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		for e, err := range records {
+			if (err != nil || e.Key != claimRecord) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
 // compare reads back what was written.
 func compare(ctx context.Context, from, to storage.Store) error {
-	next, stop := iter.Pull2(storage.Records(ctx, to))
+	next, stop := iter.Pull2(others(storage.Records(ctx, to)))
 	defer stop()
 	for want, err := range storage.Records(ctx, from) {
 		if err != nil {
