@@ -93,12 +93,11 @@ func (i *Issuer) checkClaimsFor(ctx context.Context, audience string, claims api
 // sign makes the tokens of an entitlement. Call it after the transaction, because a signature takes
 // longer than everything else.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
-	now := i.keys.WallTime()
-	expires := now.Add(e.record.Lifetime())
-	issued := now
-	if !e.decided.IsZero() {
-		issued = e.decided
+	issued := e.decided
+	if issued.IsZero() {
+		issued = i.keys.WallTime()
 	}
+	expires := issued.Add(e.record.Lifetime())
 	c := claim.Token{
 		Issuer: i.url, Subject: e.subject, Audience: e.audience, Client: e.client, Session: e.family,
 		Expires: expires.Unix(), Issued: issued.Add(-backdate).Unix(), ID: claim.NewTokenID(), Scope: e.scope,

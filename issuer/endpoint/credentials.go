@@ -3,6 +3,7 @@ package endpoint
 import (
 	"encoding/base64"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -44,11 +45,10 @@ func readCredentials(r *http.Request, ps parameters) (issuer.Credentials, error)
 // came from the address before. A request without a secret is not limited: it cannot guess
 // one, and failed requests for a public client must not block all its users behind the same
 // address.
-func (s *Server) withClientLimit(r *http.Request, client issuer.Credentials, ask func() error) error {
+func (s *Server) withClientLimit(from netip.Addr, client issuer.Credentials, ask func() error) error {
 	if client.Secret == "" {
 		return s.countRefusal(ask())
 	}
-	from := s.address(r)
 	if wait := s.clients.Wait(client.ClientID, from, time.Now()); wait > 0 {
 		return tooManyFailures(&limit.Error{RetryAfter: wait, Limit: limit.LimitClient})
 	}

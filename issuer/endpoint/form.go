@@ -37,6 +37,10 @@ func (ps parameters) get(name string) string {
 // those of the URL with those of the body.
 func parseForm(s string) (parameters, error) {
 	ps := make(parameters, 0, 8)
+	encoded := strings.ContainsAny(s, "%+")
+	if strings.Contains(s, ";") {
+		return nil, errForm
+	}
 	for s != "" {
 		var pair string
 		pair, s, _ = strings.Cut(s, "&")
@@ -46,16 +50,15 @@ func parseForm(s string) (parameters, error) {
 		if len(ps) == maxParameters {
 			return nil, refusal.New("invalid_request", "the form has more than %d parameters", maxParameters)
 		}
-		if strings.Contains(pair, ";") {
-			return nil, errForm
-		}
 		name, value, _ := strings.Cut(pair, "=")
-		var err error
-		if name, err = url.QueryUnescape(name); err != nil {
-			return nil, errForm
-		}
-		if value, err = url.QueryUnescape(value); err != nil {
-			return nil, errForm
+		if encoded {
+			var err error
+			if name, err = url.QueryUnescape(name); err != nil {
+				return nil, errForm
+			}
+			if value, err = url.QueryUnescape(value); err != nil {
+				return nil, errForm
+			}
 		}
 		if !repeatable(name) && ps.has(name) {
 			return nil, refusal.New("invalid_request", "a parameter is given more than once")

@@ -15,7 +15,8 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.withClientLimit(r, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, s.address(r)) })
+	from := s.address(r)
+	err = s.withClientLimit(from, client, func() error { return s.cfg.Issuer.Revoke(r.Context(), client, token, from) })
 	s.allowPage(w, r, client.ClientID, err)
 	if err != nil {
 		return &clientError{client.ClientID, err}
@@ -31,7 +32,7 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var found issuer.Introspection
-	err = s.withClientLimit(r, client, func() error {
+	err = s.withClientLimit(s.address(r), client, func() error {
 		found, err = s.cfg.Issuer.Introspect(r.Context(), client, token)
 		return err
 	})

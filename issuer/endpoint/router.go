@@ -278,7 +278,9 @@ func writeAs(w http.ResponseWriter, contentType []string, status int, v any) err
 
 func writeBody(w http.ResponseWriter, contentType []string, status int, body []byte) {
 	w.Header()["Content-Type"] = contentType
-	w.WriteHeader(status)
+	if status != http.StatusOK { // Write begins the answer with 200 by itself
+		w.WriteHeader(status)
+	}
 	w.Write(body) // fails only if the client has closed the connection
 }
 

@@ -38,7 +38,7 @@ func writeGrant(w http.ResponseWriter, grant issuer.Grant) {
 
 // decide asks the issuer, unless the client failed too often from this address.
 func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.Grant, err error) {
-	err = s.withClientLimit(r, req.Client, func() error {
+	err = s.withClientLimit(req.From, req.Client, func() error {
 		grant, err = s.cfg.Issuer.Token(r.Context(), req)
 		if req.GrantType == refreshGrant {
 			s.refreshed(grant, err)
