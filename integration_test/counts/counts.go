@@ -36,18 +36,19 @@ var table = map[string]row{
 	"console-clients":    {50, 1_000},     // the same
 	"kill9-rounds":       {6, 120},        // kill -9 at a random instant under load
 
-	"kill9-storms":       {10, 200},           // kill -9 while many sessions refresh
-	"replay-kills":       {3, 20},             // kill -9 right after the answer to a replay
-	"failed-syncs":       {2, 20},             // refreshes during which fdatasync fails
-	"parallel-refreshes": {50, 1_000},         // rounds of 50 refreshes of one token at once
-	"cluster-parallel":   {50, 1_000},         // rounds of 50 refreshes of one token at once, over three nodes
-	"history-restarts":   {5, 100},            // restarts in each history that is checked for linearizability
-	"family-models":      {150, 3_000},        // random lives of families, compared with the model
-	"rotations":          {50_000, 1_000_000}, // of refresh tokens, while the growth of the store is measured
-	"rotating-families":  {500, 10_000},       // families that these rotations use
-	"live-families":      {50_000, 1_000_000}, // in a store that a server starts on
-	"rotations-of-many":  {10_000, 200_000},   // rotations of those families, while the server's memory is measured
-	"parallel-logins":    {500, 500},          // logins at once, while a service fetches tokens
+	"kill9-storms":        {10, 200},           // kill -9 while many sessions refresh
+	"replay-kills":        {3, 20},             // kill -9 right after the answer to a replay
+	"failed-syncs":        {2, 20},             // refreshes during which fdatasync fails
+	"parallel-refreshes":  {50, 1_000},         // rounds of 50 refreshes of one token at once
+	"cluster-parallel":    {50, 1_000},         // rounds of 50 refreshes of one token at once, over three nodes
+	"cluster-cut-seconds": {5, 60},             // in which the connections of three nodes are cut every 50 ms
+	"history-restarts":    {5, 100},            // restarts in each history that is checked for linearizability
+	"family-models":       {150, 3_000},        // random lives of families, compared with the model
+	"rotations":           {50_000, 1_000_000}, // of refresh tokens, while the growth of the store is measured
+	"rotating-families":   {500, 10_000},       // families that these rotations use
+	"live-families":       {50_000, 1_000_000}, // in a store that a server starts on
+	"rotations-of-many":   {10_000, 200_000},   // rotations of those families, while the server's memory is measured
+	"parallel-logins":     {500, 500},          // logins at once, while a service fetches tokens
 
 	"flipped-bits":    {2_000, 40_000}, // of a store, each in a copy that is opened, read and written
 	"store-mutations": {500, 10_000},   // changes of a closed store, each started once
@@ -66,6 +67,8 @@ var table = map[string]row{
 	"postgres-models":   {150, 3_000}, // random transactions that a store in PostgreSQL and bbolt do alike, for each of three seeds
 	"postgres-cuts":     {40, 800},    // times that all connections are cut under load, with lost answers
 	"postgres-restarts": {1, 10},      // of a server under load, in each of two ways
+
+	"table-lock-seconds": {13, 25}, // that the table of a server under load is locked
 
 	"history-cuts":            {30, 600}, // times that all connections are cut in a history of several nodes
 	"history-server-restarts": {1, 20},   // of the server in that history, in each of two ways
