@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,7 +22,10 @@ const (
 // TestNothingIsLostWhenAPartFails: no token that was acknowledged, whatever part of the cluster ends while clients refresh, and no
 // access token is refused by a service.
 func TestNothingIsLostWhenAPartFails(t *testing.T) {
+	other := otherBuild(t) // while the cluster starts
 	w := start(t)
+	b := w.addBilling(t)
+	d := w.newDetour(t)
 	l := w.begin(t)
 	for _, fault := range []struct {
 		name  string
@@ -32,19 +34,16 @@ func TestNothingIsLostWhenAPartFails(t *testing.T) {
 		run   func(t *testing.T)
 	}{
 		{"a node is killed", fast, 2, func(t *testing.T) { w.do(t, "kill node-2", "start node-2") }},
-		{"the nodes are restarted one after the other", fast, 2, func(t *testing.T) {
-			for _, node := range []string{"node-1", "node-2", "node-3"} {
-				w.do(t, "stop "+node, "start "+node)
-				time.Sleep(nginxForgets)
-			}
-		}},
+		{"the nodes are upgraded and one is cut off", fast, 2, func(t *testing.T) { w.upgraded(t, other(), b) }},
+		{"the nodes are downgraded", fast, 2, func(t *testing.T) { w.downgraded(t, d) }},
+		{"connections are cut every 50 ms", slow + cutting(), 0, func(t *testing.T) { w.cutAllTheTime(t, d) }},
 		{"the pooler is restarted", fast, 0, func(t *testing.T) { w.do(t, "stop pgbouncer", "start pgbouncer") }},
 		{"the database is restarted in order", slow, 0, func(t *testing.T) { w.do(t, "stop db-1", "start db-1") }},
 		{"the database crashes", crash, 0, func(t *testing.T) { w.do(t, "kill db-1", "start db-1") }},
 		{"the standby is away", slow, 0, func(t *testing.T) { w.do(t, "kill db-2", "start db-2") }},
 		{"the standby becomes the primary", slow, 0, func(t *testing.T) { w.do(t, "failover") }},
 		{"the old primary becomes the standby", slow, 0, func(t *testing.T) { w.do(t, "start db-1") }},
-		{"a node is paused across a rotation", slow, 0, w.pausedAcrossARotation},
+		{"clocks are wrong, and keys change", slow, 0, func(t *testing.T) { w.wrongClocks(t, l, b) }},
 	} {
 		if !t.Run(fault.name, func(t *testing.T) {
 			seen := l.during(t, func() { fault.run(t) })
@@ -85,21 +84,24 @@ func (w *world) key(t *testing.T, wanted func(key) bool) key {
 	}
 }
 
-// kidOf returns the kid of a token.
-func kidOf(t *testing.T, token string) string {
-	t.Helper()
-	text, _, _ := strings.Cut(token, ".")
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var header struct {
+// parts returns the kid of an access token, and when it was issued.
+func parts(token string) (kid string, issued time.Time, err error) {
+	header, rest, _ := strings.Cut(token, ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	var fields struct {
 		KID string `json:"kid"`
+		IAT int64  `json:"iat"`
 	}
-	if err := json.Unmarshal(raw, &header); err != nil {
-		t.Fatal(err)
+	for _, text := range []string{header, payload} {
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil {
+			return "", time.Time{}, err
+		}
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			return "", time.Time{}, err
+		}
 	}
-	return header.KID
+	return fields.KID, time.Unix(fields.IAT, 0), nil
 }
 
 // rotateWithout pauses a node and rotates at node-3, as soon as the spare can sign. The answer names the paused node.
@@ -125,25 +127,18 @@ func (w *world) rotateWithout(t *testing.T, node string) {
 }
 
 // pausedAcrossARotation pauses a node, rotates at another one, and asks the paused node for tokens as soon as it runs
-// again: it must not sign with the key that has stopped.
-func (w *world) pausedAcrossARotation(t *testing.T) {
-	var secret struct {
-		Secret string `json:"client_secret"`
-	}
-	out := w.keymill(t, 2, "", "client", "add", "billing", "--grant", "client_credentials", "--audience", "orders", "--json")
-	if err := json.Unmarshal([]byte(out), &secret); err != nil {
-		t.Fatal(err)
-	}
-	form := fmt.Sprintf("grant_type=client_credentials&client_id=billing&client_secret=%s", secret.Secret)
+// again: it must not sign with the key that has stopped. It returns that key.
+func (w *world) pausedAcrossARotation(t *testing.T, b billing) key {
+	t.Helper()
 	ask := func(node int) (g grant, err error) {
-		return g, w.post(t.Context(), node, "/token", "application/x-www-form-urlencoded", form, &g)
+		return g, w.post(t.Context(), node, "/token", "application/x-www-form-urlencoded", string(b), &g)
 	}
 	if _, err := ask(1); err != nil {
 		t.Fatal(err)
 	}
 	before := w.key(t, func(k key) bool { return k.Alg == "EdDSA" && k.Stage == "active" })
 	w.rotateWithout(t, "node-1")
-	w.key(t, func(k key) bool { return k.KID == before.KID && k.Stop != nil && time.Since(*k.Stop) > time.Second }) // it is shown in seconds
+	before = w.key(t, func(k key) bool { return k.KID == before.KID && k.Stop != nil && time.Since(*k.Stop) > time.Second }) // it is shown in seconds
 	w.do(t, "resume node-1")
 	for signed, end := 0, time.Now().Add(failsafe); signed < 20; {
 		g, err := ask(1)
@@ -155,11 +150,12 @@ func (w *world) pausedAcrossARotation(t *testing.T) {
 			continue
 		}
 		signed++
-		if kid := kidOf(t, g.Access); kid == before.KID {
-			t.Fatalf("the node signed with %s, which has stopped", kid)
+		if kid, _, err := parts(g.Access); kid == before.KID || err != nil {
+			t.Fatalf("the node signed with %s, which has stopped, %v", kid, err)
 		}
 		if _, err := w.verify.Verify(t.Context(), g.Access); err != nil {
 			t.Error(err)
 		}
 	}
+	return before
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,16 +13,28 @@ import (
 // sessions is how many clients refresh all the time.
 const sessions = 8
 
-// A load is clients that refresh through nginx until it ends.
+// A load is clients that refresh until it ends.
 type load struct {
 	*world
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	clients int
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
 
 	mu       sync.Mutex
-	seen     sight    // since the last call of since; owned by mu, as are the others
-	problems []string // what must never happen
+	seen     sight             // since the last call of since; owned by mu, as are the others
+	problems []string          // what must never happen
+	signed   map[string]signed // kid → the last access token that it signed
+	revoked  string            // the kid whose tokens a service may refuse, or ""
 }
+
+// A signed is one access token.
+type signed struct {
+	asked  time.Time // when its request was sent
+	issued time.Time // by the clock of the node that signed it
+}
+
+// A way to refresh sends a token. try counts from 0.
+type refresher func(ctx context.Context, try int, token string) (grant, error)
 
 // A sight is what the clients saw of a fault.
 type sight struct {
@@ -35,18 +48,22 @@ func (s sight) String() string {
 	return fmt.Sprintf("%d refreshes, %d sent again, at most %d times, the longest took %s", s.refreshes, s.repeated, s.most, s.longest.Round(time.Millisecond))
 }
 
-// begin logs the clients in and lets them refresh until the test ends. Then the last token of each one must refresh.
+// begin lets clients refresh through nginx until the test ends. Then the last token of each one must refresh.
 func (w *world) begin(t *testing.T) *load {
 	t.Helper()
-	l := &load{world: w}
+	through := func(ctx context.Context, _ int, token string) (grant, error) { return w.refresh(ctx, nginx, token) }
+	return w.beginWith(t, slices.Repeat([]refresher{through}, sessions))
+}
+
+// beginWith is begin with a client for each way to refresh.
+func (w *world) beginWith(t *testing.T, all []refresher) *load {
+	t.Helper()
+	l := &load{world: w, clients: len(all), signed: map[string]signed{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
-	for range sessions {
-		token, err := w.login(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.done.Go(func() { l.session(ctx, token) })
+	for _, r := range all {
+		token := w.tokenOf(t)
+		l.done.Go(func() { l.session(ctx, r, token) })
 	}
 	t.Cleanup(func() {
 		cancel()
@@ -57,22 +74,22 @@ func (w *world) begin(t *testing.T) *load {
 }
 
 // session refreshes one session. Only requests that are not under way yet end with ctx.
-func (l *load) session(ctx context.Context, token string) {
+func (l *load) session(ctx context.Context, send refresher, token string) {
 	end := context.WithoutCancel(ctx)
 	for last := false; !last; time.Sleep(10 * time.Millisecond) {
 		last = ctx.Err() != nil
 		var g grant
-		tries, took, err := retry(end, func() (err error) {
-			g, err = l.refresh(end, nginx, token)
+		var sent time.Time
+		tries, took, err := retry(end, func(try int) (err error) {
+			sent = time.Now()
+			g, err = send(end, try, token)
 			return err
 		})
 		if err != nil {
 			l.problem("a token that was acknowledged does not refresh: %v", err)
 			return
 		}
-		if _, err := l.verify.Verify(end, g.Access); err != nil {
-			l.problem("a new access token does not verify: %v", err)
-		}
+		l.verified(end, g.Access, sent)
 		token = g.Refresh
 		l.mu.Lock()
 		l.seen.refreshes++
@@ -82,6 +99,43 @@ func (l *load) session(ctx context.Context, token string) {
 		l.seen.most, l.seen.longest = max(l.seen.most, tries), max(l.seen.longest, took)
 		l.mu.Unlock()
 	}
+}
+
+// verified verifies an access token as a service does.
+func (l *load) verified(ctx context.Context, token string, sent time.Time) {
+	_, err := l.verify.Verify(ctx, token)
+	kid, issued, broken := parts(token)
+	l.mu.Lock()
+	expected := l.revoked == kid
+	at := l.signed[kid]
+	at.asked = later(at.asked, sent)
+	at.issued = later(at.issued, issued)
+	l.signed[kid] = at
+	l.mu.Unlock()
+	if err != nil && !expected || broken != nil {
+		l.problem("a new access token does not verify: %v %v", err, broken)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// lastOf returns what the load saw of a key.
+func (l *load) lastOf(kid string) signed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.signed[kid]
+}
+
+// revoke says that services may refuse tokens of a key from now on.
+func (l *load) revoke(kid string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revoked = kid
 }
 
 func (l *load) problem(format string, args ...any) {
@@ -126,7 +180,7 @@ func (l *load) during(t *testing.T, fault func()) sight {
 func (l *load) settle(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
-	want := l.seen.refreshes + 2*sessions
+	want := l.seen.refreshes + 2*l.clients
 	l.mu.Unlock()
 	for end := time.Now().Add(failsafe); ; time.Sleep(20 * time.Millisecond) {
 		l.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,9 +62,7 @@ func start(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	startOnThread(t, cmd)
 	w.process = cmd.Process
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -81,6 +80,21 @@ func start(t *testing.T) *world {
 	}
 	w.fill(t)
 	return w
+}
+
+// startOnThread starts a process that ends with this one. The kernel ends it with the thread that started it, so that
+// thread stays until the test process ends.
+func startOnThread(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		started <- cmd.Start()
+		select {}
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 }
 
 // logs returns the last lines of each part, and those that say more than that a request was refused.
@@ -167,17 +181,25 @@ func (w *world) fill(t *testing.T) {
 	w.keymill(t, 1, "", "audience", "add", "orders", "--alg", "EdDSA")
 	w.keymill(t, 2, "", "client", "add", server.Web, "--public", "--grant", "refresh_token", "--audience", "orders")
 	w.keymill(t, 3, server.Password+"\n", "user", "add", server.Person, "--id", "7", "--password-stdin")
+	w.verify = w.verifier(t, 0)
+}
+
+// verifier returns a verifier of a service, which allows for a difference between its clock and those of the nodes.
+func (w *world) verifier(t *testing.T, leeway time.Duration) *jwks.Verifier {
+	t.Helper()
 	keys, err := jwks.NewRemote(jwks.RemoteConfig{Issuer: w.url(nginx)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { keys.Close() })
-	if w.verify, err = jwks.NewVerifier(jwks.VerifierConfig{Issuer: w.url(nginx), Audience: "orders", Algorithms: []string{jwks.EdDSA}, Keys: keys}); err != nil {
+	v, err := jwks.NewVerifier(jwks.VerifierConfig{Issuer: w.url(nginx), Audience: "orders", Algorithms: []string{jwks.EdDSA}, Keys: keys, Leeway: leeway})
+	if err != nil {
 		t.Fatal(err)
 	}
+	return v
 }
 
-// A refused is an answer that is no error of the way to the server: nothing will make this request succeed.
+// A refused is an answer that no client tries again.
 type refused struct {
 	status int
 	body   string
@@ -191,14 +213,18 @@ type grant struct {
 	Refresh string `json:"refresh_token"`
 }
 
-// post sends a request to nginx or to a node. An error other than *refused is one that a client tries again.
+// post sends a request to nginx or to a node of scripts/cluster. An error other than *refused is one that a client tries again.
 func (w *world) post(ctx context.Context, node int, path, contentType, body string, v any) error {
-	r, err := http.NewRequestWithContext(ctx, "POST", w.url(node)+path, strings.NewReader(body))
+	return post(ctx, w.client, w.url(node)+path, contentType, body, v)
+}
+
+func post(ctx context.Context, client *http.Client, url, contentType, body string, v any) error {
+	r, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Content-Type", contentType)
-	response, err := w.client.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		return err
 	}
@@ -207,6 +233,8 @@ func (w *world) post(ctx context.Context, node int, path, contentType, body stri
 	switch {
 	case err != nil:
 		return err
+	case response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "":
+		return &refused{response.StatusCode, "without Retry-After: " + string(answer)}
 	case response.StatusCode >= 500:
 		return fmt.Errorf("%d %s", response.StatusCode, answer)
 	case response.StatusCode != http.StatusOK:
@@ -231,11 +259,11 @@ func (w *world) refresh(ctx context.Context, node int, token string) (g grant, e
 }
 
 // retry sends a request until it is answered, and returns how often and for how long it was sent.
-func retry(ctx context.Context, send func() error) (tries int, took time.Duration, err error) {
+func retry(ctx context.Context, send func(try int) error) (tries int, took time.Duration, err error) {
 	began := time.Now()
 	for {
+		err := send(tries)
 		tries++
-		err := send()
 		if err == nil || errors.As(err, new(*refused)) || time.Since(began) > failsafe || ctx.Err() != nil {
 			return tries, time.Since(began), err
 		}
