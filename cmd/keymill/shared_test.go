@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -194,10 +195,13 @@ func TestAStoreInADatabaseIsCheckedBackedUpAndRestored(t *testing.T) {
 	server.login("alice", "correct horse battery")
 	env := append(a.env(), sharedEnv...)
 	checks, code := a.diagnosisWith(env)
-	for _, name := range []string{"server", "store", "size", "identity", "master key", "mark", "damage", "keys", "audit", "servers"} {
+	for _, name := range []string{"server", "store", "database", "standby", "size", "identity", "master key", "mark", "damage", "keys", "audit", "servers"} {
 		if f := checks[name]; !f.OK || f.NotChecked {
 			t.Errorf("%s: %+v", name, f)
 		}
+	}
+	if text := checks["database"].Detail; !regexp.MustCompile(`^PostgreSQL \d+\.\d+.*, fsync is on, synchronous_commit is on; functions commit_v1, compare_v1 of schema 1$`).MatchString(text) {
+		t.Error(text)
 	}
 	if code != 0 {
 		t.Errorf("code %d, %+v", code, checks)

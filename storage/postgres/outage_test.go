@@ -118,6 +118,15 @@ func TestAFailoverLosesNothing(t *testing.T) {
 	if line := refusal(t, Config{URL: standby.URL(postgrestest.Role, name)}); !strings.Contains(line, "is a standby") {
 		t.Error(line)
 	}
+	for n, hidden := range []bool{true, false} {
+		s, err := l.engines[0].Describe(t.Context())
+		if err != nil || s.StandbyNames != "standby" || len(s.Standbys) != 1 || s.Standbys[0].Hidden != hidden || !hidden && s.Standbys[0].Sync != "sync" {
+			t.Errorf("described as %+v, %v", s, err)
+		}
+		if n == 0 {
+			primary.SQL(t, postgrestest.Superuser, "GRANT pg_read_all_stats TO "+postgrestest.Role)
+		}
+	}
 	primary.Stop(postgrestest.Immediate)
 	standby.Promote(t)
 	promoted := l.acknowledged.Load()

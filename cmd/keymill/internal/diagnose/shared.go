@@ -36,6 +36,7 @@ func (d *Doctor) examineShared(ctx context.Context) error {
 	}
 	defer store.Close()
 	d.store, d.records = store, sealed.Unverified(store)
+	d.checkDatabase(ctx, store)
 	size, err := store.Size(ctx)
 	d.findings.add("size", terminal.Size(size), err)
 	d.findings.check("audiences", serve.CheckAdminAudience(ctx, d.records))

@@ -8,6 +8,7 @@ import (
 	"keymill/storage"
 	"keymill/storage/moved"
 	"keymill/storage/nodes"
+	"keymill/storage/postgres"
 )
 
 const (
@@ -99,3 +100,6 @@ func Unidentified(r storage.Reader) error {
 
 // Size returns how many bytes the records take up in a shared store.
 func (s *Store) Size(ctx context.Context) (int64, error) { return s.engine.Size(ctx) }
+
+// Describe asks the server of a shared store what it is.
+func (s *Store) Describe(ctx context.Context) (postgres.Server, error) { return s.engine.Describe(ctx) }
