@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/binary"
 	"encoding/json"
 	"net/http"
@@ -96,10 +98,45 @@ func TestTheFloorIssuesValidTokens(t *testing.T) {
 	}
 }
 
+// TestTheSecondFloorSignsWithLibcrypto, and verifies each signature before it leaves.
+func TestTheSecondFloorSignsWithLibcrypto(t *testing.T) {
+	f, address := testFloor(t)
+	key, err := rsa.GenerateKey(rand.Reader, rsaBits) // another one, so that the token shows which of the two signs
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.keys.libcrypto, err = newLibcrypto(key); err != nil {
+		t.Fatal(err)
+	}
+	l, err := dial(address, 1, func() caller { return tokenCaller(audienceRSA)(target{address: address, accounts: testAccounts()}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if err := l.connections[0].exchange(); err != nil {
+		t.Fatal(err)
+	}
+	var answer grant
+	if err := json.Unmarshal(l.connections[0].answer, &answer); err != nil {
+		t.Fatal(err)
+	}
+	set, err := jwks.NewSet(jwks.Key{KID: strings.Repeat("k", 43), Alg: jwks.RS256, Public: &key.PublicKey})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := jwks.Check(answer.AccessToken, set, jwks.Expectation{Issuer: f.issuer, Audience: audienceRSA, Algorithms: []string{jwks.RS256}}, time.Now()); err != nil {
+		t.Error(err)
+	}
+	f.keys.libcrypto.public = &f.keys.rsa.PublicKey
+	if err := l.connections[0].exchange(); err == nil || !strings.Contains(err.Error(), "500") {
+		t.Errorf("a signature of another key left: %v", err)
+	}
+}
+
 // TestTheFloorRefreshesDurably: each session's record on disk counts its refreshes.
 func TestTheFloorRefreshesDurably(t *testing.T) {
 	f, address := testFloor(t)
-	l, err := dial(address, 8, func() caller { return refreshCaller(target{address: address, accounts: testAccounts()}) })
+	l, err := dial(address, 8, func() caller { return refreshCaller(audienceEd)(target{address: address, accounts: testAccounts()}) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +186,7 @@ func refreshesOnDisk(t *testing.T, path string) (n int) {
 }
 
 func TestTheFloorStaysSmall(t *testing.T) {
-	for _, name := range []string{"floor.go", "floor_form.go", "floor_keys.go", "floor_refresh.go"} {
+	for _, name := range []string{"floor.go", "floor_form.go", "floor_keys.go", "floor_libcrypto.go", "floor_refresh.go"} {
 		source, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -21,6 +21,8 @@ type floorKeys struct {
 	ed  ed25519.PrivateKey
 	rsa *rsa.PrivateKey
 	ec  *ecdsa.PrivateKey
+
+	libcrypto *libcrypto // signs in place of rsa, with the same key; nil if Go signs
 }
 
 func newFloorKeys() (k floorKeys, err error) {
@@ -65,6 +67,9 @@ func (k floorKeys) appendToken(to []byte, audience string, payload []byte) ([]by
 func (k floorKeys) sign(audience string, input []byte) ([]byte, error) {
 	if audience == audienceEd {
 		return ed25519.Sign(k.ed, input), nil
+	}
+	if audience == audienceRSA && k.libcrypto != nil {
+		return k.libcrypto.signRS256(input)
 	}
 	sum := sha256.Sum256(input)
 	if audience == audienceRSA {

@@ -16,6 +16,7 @@ const collectorPercent = 800
 func serveFloor(args []string) error {
 	flags := flag.NewFlagSet("floor", flag.ContinueOnError)
 	listen, dir, bytes := flags.String("listen", "", ""), flags.String("dir", "", ""), flags.Int("bytes", 0, "")
+	useLibcrypto := flags.Bool("libcrypto", false, "sign RS256 with libcrypto")
 	clients := map[string]string{} // id → secret
 	flags.Func("client", "id:secret", func(pair string) error {
 		id, secret, ok := strings.Cut(pair, ":")
@@ -31,6 +32,11 @@ func serveFloor(args []string) error {
 	f, err := newFloor("http://"+*listen, clients, *bytes, *dir)
 	if err != nil {
 		return err
+	}
+	if *useLibcrypto {
+		if f.keys.libcrypto, err = newLibcrypto(f.keys.rsa); err != nil {
+			return err
+		}
 	}
 	debug.SetGCPercent(collectorPercent)
 	server := &http.Server{

@@ -1,7 +1,7 @@
 // Bench compares Keymill with a minimal server, the floor, and package jwks with other
 // libraries, on the machine it runs on.
 //
-//	scripts/bench [--quick] [--assert] [--against BINARY] [--only TEXT] [jwks|token|refresh|metrics|start|verify|store|capacity|all]
+//	scripts/bench [--quick] [--assert] [--against BINARY] [--only TEXT] [jwks|token|refresh|rs256|metrics|start|verify|store|capacity|all]
 //
 // For jwks, token and refresh there are three processes: the real binary, set up by its own
 // verbs, with metrics and a pinned verifier; the floor, which does the minimum that the same requests need (see floor); and this
@@ -37,8 +37,18 @@
 //	jwks --against BINARY,           this build and the other one: plain requests for the key set, requests that have
 //	twenty pairs for each load       its ETag, and both with the name of a pinned verifier in a header and in the URL
 //
-// All three share the machine's cores. On a machine with few cores the requests per second
-// include the clients' own work, which is the same for both servers; cpu does not.
+// The group rs256 loads four servers in turns, in an order that rotates: Keymill built with the tag libcrypto and with
+// keys.rsa: libcrypto; the floor, where Go signs; a second floor, which signs with libcrypto and verifies each signature; and
+// oidc-provider, a server for Node, with its records in memory. The refresh is without the last. There are 24 turns in
+// four rounds. It prints a line for each server that Keymill is compared with:
+//
+//	server/s, p50, p99, cpu   of Keymill; then those of the server that it is compared with
+//	ratio, cpu ratio          Keymill's requests per second, and per second of its processor time, as a multiple of those of
+//	                          the other server: the median of the turns, and the middle half of them
+//	bound                     the lowest ratio, and the lowest cpu ratio, that --assert accepts; 0 is none
+//
+// All servers and the clients share the machine's cores. On a machine with few cores the requests per second
+// include the clients' own work, which is the same for all servers; cpu does not.
 //
 // The group verify starts no server: it verifies access tokens in its own process, with
 // package jwks and with the other libraries that Go services use. All follow one key set over
@@ -101,7 +111,7 @@ func main() {
 
 // groups returns the groups that the command line can name.
 func groups() []string {
-	return []string{"jwks", "token", "refresh", "metrics", "start", "verify", "store", "capacity"}
+	return []string{"jwks", "token", "refresh", "rs256", "metrics", "start", "verify", "store", "capacity"}
 }
 
 // options are those of the command line.
@@ -181,6 +191,13 @@ func measure(o options, w io.Writer) (missed []string, err error) {
 	}
 	if slices.ContainsFunc(o.groups, o.isLoad) {
 		more, err := measureLoad(o, w)
+		missed = append(missed, more...)
+		if err != nil {
+			return missed, err
+		}
+	}
+	if slices.Contains(o.groups, "rs256") {
+		more, err := measureRS256(o, w)
 		missed = append(missed, more...)
 		if err != nil {
 			return missed, err

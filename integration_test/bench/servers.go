@@ -118,26 +118,30 @@ func addAccounts(s *server.Server, ec bool) (a accounts, err error) {
 }
 
 // startFloor starts this program a second time, as the floor.
-func (s *servers) startFloor(bytes int) error {
+func (s *servers) startFloor(bytes int) (err error) {
+	// Its records are beside Keymill's, so that both use one file system.
+	s.floor, s.floorTarget, err = launchFloor(s.keymillTarget.accounts, s.keymill.Dir, "-bytes", strconv.Itoa(bytes))
+	return err
+}
+
+// launchFloor starts a floor that knows the accounts and has its records in dir. more are arguments of serveFloor.
+func launchFloor(a accounts, dir string, more ...string) (*server.Companion, target, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, target{}, err
 	}
 	address, err := server.FreeAddress()
 	if err != nil {
-		return err
+		return nil, target{}, err
 	}
-	a := s.keymillTarget.accounts
-	// Its records are beside Keymill's, so that both use one file system.
-	cmd := exec.Command(self, "floor", "-listen", address, "-bytes", strconv.Itoa(bytes), "-dir", s.keymill.Dir,
-		"-client", a.service.ID+":"+a.service.Secret, "-client", a.web.ID+":"+a.web.Secret)
+	cmd := exec.Command(self, append([]string{"floor", "-listen", address, "-dir", dir,
+		"-client", a.service.ID + ":" + a.service.Secret, "-client", a.web.ID + ":" + a.web.Secret}, more...)...)
 	cmd.Env, cmd.Stderr = server.Environment(), os.Stderr
-	if s.floor, err = server.Launch(cmd); err != nil {
-		s.floor = nil
-		return err
+	floor, err := server.Launch(cmd)
+	if err != nil {
+		return nil, target{}, err
 	}
-	s.floorTarget = target{address: address, pid: cmd.Process.Pid, accounts: a}
-	return awaitListener(address)
+	return floor, target{address: address, pid: cmd.Process.Pid, accounts: a}, awaitListener(address)
 }
 
 // awaitListener returns when a server accepts connections at address.
