@@ -53,48 +53,64 @@ func TestAReleaseIsTheSameBytesTwice(t *testing.T) {
 			t.Errorf("%s differs", name)
 		}
 	}
-	if len(first) != len(second) || len(first) != 3+2*len(architectures()) {
+	if len(first) != len(second) || len(first) != 3+3*len(architectures()) {
 		t.Errorf("%d and %d files", len(first), len(second))
 	}
 	t.Logf("counted: %d files of a release were the same bytes twice", len(first))
 }
 
 // TestAReleaseIsWhole: its checksums fit, its notes are those of its version, and each archive has a
-// static binary for its architecture that knows its version and its commit, with a unit and documents.
+// binary for its architecture that knows its version and its commit, with a unit and documents. The binary is static, and
+// in the archives for glibc it needs glibc and no other library.
 func TestAReleaseIsWhole(t *testing.T) {
 	dist := released(t)
-	if out, err := run(dist, nil, "sha256sum", "--check", "--strict", "SHA256SUMS"); err != nil || strings.Count(out, ": OK\n") != 2+2*len(architectures()) {
+	if out, err := run(dist, nil, "sha256sum", "--check", "--strict", "SHA256SUMS"); err != nil || strings.Count(out, ": OK\n") != 2+3*len(architectures()) {
 		t.Errorf("%v: %s", err, out)
 	}
 	all := files(t, dist)
 	if notes := string(all["RELEASE_NOTES.md"]); !strings.HasPrefix(notes, "## "+version+" (2026-11-28)\n") || strings.Count(notes, "\n## ") > 0 {
 		t.Errorf("the notes: %.200s", notes)
 	}
-	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 	for _, arch := range architectures() {
 		name := fmt.Sprintf("keymill_%s_linux_%s", version, arch)
-		unzipped, err := gzip.NewReader(bytes.NewReader(all[name+".tar.gz"]))
-		if err != nil {
-			t.Fatal(arch, err)
+		wantArchive(t, all, name, arch, wantStatic)
+		wantArchive(t, all, name+"_glibc", arch, wantGlibc, "github.com/ebitengine/purego@")
+	}
+}
+
+// wantArchive wants that one of the files of a release has what it needs, with a binary as linked wants it, and with the
+// licences of more libraries.
+func wantArchive(t *testing.T, all map[string][]byte, name, arch string, linked func(*testing.T, string, *elf.File), more ...string) {
+	t.Helper()
+	unzipped, err := gzip.NewReader(bytes.NewReader(all[name+".tar.gz"]))
+	if err != nil {
+		t.Fatal(name, err)
+	}
+	archive := unpacked(t, unzipped)
+	for _, file := range []string{
+		"LICENSE", "LICENSES", "README.md", "CHANGELOG.md", "keymill.service", "keymill.socket", "keymill.yaml", "scripts/deploy/kubernetes/statefulset.yaml",
+		"docs/operate.md", "docs/verify/README.md", "man/keymill.1", "man/keymill-serve.1", "completions/keymill.bash",
+	} {
+		if len(archive[name+"/"+file]) == 0 {
+			t.Errorf("%s has no %s", name, file)
 		}
-		archive := unpacked(t, unzipped)
-		for _, file := range []string{
-			"LICENSE", "LICENSES", "README.md", "CHANGELOG.md", "keymill.service", "keymill.socket", "keymill.yaml", "scripts/deploy/kubernetes/statefulset.yaml",
-			"docs/operate.md", "docs/verify/README.md", "man/keymill.1", "man/keymill-serve.1", "completions/keymill.bash",
-		} {
-			if len(archive[name+"/"+file]) == 0 {
-				t.Errorf("%s has no %s", name, file)
-			}
-		}
-		wantLinks(t, archive, name)
-		wantStatic(t, name, archive[name+"/keymill"], machines[arch])
-		if arch == runtime.GOARCH {
-			wantVersion(t, archive[name+"/keymill"])
-		}
-		for _, library := range []string{"github.com/spf13/cobra@", "go.etcd.io/bbolt@", "golang.org/x/crypto@", "\n==== Go\n"} {
-			if !bytes.Contains(archive[name+"/LICENSES"], []byte(library)) {
-				t.Errorf("LICENSES lacks %s", library)
-			}
+	}
+	wantLinks(t, archive, name)
+	binary := archive[name+"/keymill"]
+	file, err := elf.NewFile(bytes.NewReader(binary))
+	if err != nil {
+		t.Fatal(name, err)
+	}
+	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch]; file.Machine != want {
+		t.Errorf("%s is for %v", name, file.Machine)
+	}
+	linked(t, name, file)
+	if arch == runtime.GOARCH {
+		wantVersion(t, binary)
+	}
+	for _, library := range append(more, "github.com/spf13/cobra@", "go.etcd.io/bbolt@", "golang.org/x/crypto@", "\n==== Go\n") {
+		if !bytes.Contains(archive[name+"/LICENSES"], []byte(library)) {
+			t.Errorf("LICENSES of %s lacks %s", name, library)
 		}
 	}
 }
@@ -146,20 +162,31 @@ func isDirectory(files map[string][]byte, dir string) bool {
 	return false
 }
 
-// wantStatic wants a program for one machine that needs no interpreter and no library.
-func wantStatic(t *testing.T, name string, binary []byte, machine elf.Machine) {
+// wantStatic wants a program that needs no interpreter and no library.
+func wantStatic(t *testing.T, name string, binary *elf.File) {
 	t.Helper()
-	file, err := elf.NewFile(bytes.NewReader(binary))
-	if err != nil {
-		t.Fatal(name, err)
-	}
-	if file.Machine != machine {
-		t.Errorf("%s is for %v", name, file.Machine)
-	}
-	for _, p := range file.Progs {
+	for _, p := range binary.Progs {
 		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
 			t.Errorf("%s has %v", name, p.Type)
 		}
+	}
+}
+
+// wantGlibc wants a program that needs the loader and the libraries of glibc, and not libcrypto, which it loads itself.
+func wantGlibc(t *testing.T, name string, binary *elf.File) {
+	t.Helper()
+	loader := map[elf.Machine]string{elf.EM_X86_64: "/lib64/ld-linux-x86-64.so.2", elf.EM_AARCH64: "/lib/ld-linux-aarch64.so.1"}[binary.Machine]
+	section := binary.Section(".interp")
+	if section == nil {
+		t.Fatalf("%s needs no loader", name)
+	}
+	interpreter, err := section.Data()
+	if err != nil || string(bytes.TrimRight(interpreter, "\x00")) != loader {
+		t.Errorf("%s needs the loader %q, %v", name, interpreter, err)
+	}
+	libraries, err := binary.ImportedLibraries()
+	if slices.Sort(libraries); err != nil || !slices.Equal(libraries, []string{"libc.so.6", "libdl.so.2", "libpthread.so.0"}) {
+		t.Errorf("%s needs %q, %v", name, libraries, err)
 	}
 }
 
