@@ -43,7 +43,7 @@ type reason struct {
 // reasons maps codes to reasons. The message of the server follows the text.
 var reasons = map[string]reason{
 	"28P01":            {"the server refuses the password of the role", refused},
-	"28000":            {"the server does not let the role in. Look at its pg_hba.conf", refused},
+	"28000":            {"the server does not let the role in. Look at its pg_hba.conf, and whether the role has LOGIN", refused},
 	"3D000":            {"the database does not exist. Create it, and let the role own it", refused},
 	codeNoRights:       {"the role lacks a right. Grant it as the last lines of `keymill migrate --print` say", refused},
 	codeNoSuchTable:    {"a table of Keymill is missing. As the owner of the database, run what `keymill migrate --print` prints", refused},
