@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -155,7 +157,7 @@ func (e *Engine) Exclusive(ctx context.Context, committer int, fn func(storage.R
 		case len(writes) == 0:
 			return nil
 		}
-		return send(ctx, c, t, version, writes)
+		return e.send(ctx, c, t, version, writes)
 	})
 	if f, ok := errors.AsType[errFunction](err); ok {
 		return 0, f.error
@@ -163,12 +165,20 @@ func (e *Engine) Exclusive(ctx context.Context, committer int, fn func(storage.R
 	return version, err
 }
 
+// errNotWritten is for a commit_v1 that returns rows although it has nothing to compare. It has written nothing.
+var errNotWritten = errors.New("keymill.commit_v1 has refused a commit that compares nothing, so it is not the function of this program; as the owner of the tables, run what `keymill migrate --print` prints")
+
 // send writes and commits what the function of Exclusive returned.
-func send(ctx context.Context, c *pgxpool.Conn, t token, version int64, writes []storage.Write) error {
+func (e *Engine) send(ctx context.Context, c *pgxpool.Conn, t token, version int64, writes []storage.Write) error {
 	batch := &optimistic.Batch{Writes: writes}
 	args := append([]any{t.id, t.epoch, t.seq, version, true, []int32{}}, comparison(batch)...)
 	b := &pgx.Batch{}
 	b.Queue(commitStatement, append(args, changesOf(batch)...)...)
 	b.Queue("COMMIT")
-	return c.SendBatch(ctx, b).Close()
+	answers := c.SendBatch(ctx, b)
+	stale, err := changes(answers.Query())
+	if err = cmp.Or(err, answers.Close()); err == nil && stale != nil {
+		err = errFunction{fmt.Errorf("%s: %w", e.target, errNotWritten)} // another try changes nothing
+	}
+	return err
 }

@@ -89,6 +89,29 @@ func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 	}
 }
 
+// TestAFunctionThatRefusesAnExclusiveIsNoCommit: commit_v1 has nothing to compare then, so rows of it are those of another function.
+func TestAFunctionThatRefusesAnExclusiveIsNoCommit(t *testing.T) {
+	c := postgrestest.Shared(t)
+	name := c.NewDatabase(t)
+	e := open(t, c.URL(postgrestest.Role, name))
+	changed := strings.Replace(Schema(), "IF FOUND THEN\n    RETURN;", "IF true THEN\n    RETURN QUERY SELECT 'a'::text, NULL::bytea, 0::bigint;\n    RETURN;", 1)
+	if changed == Schema() {
+		t.Fatal("commit_v1 has another text")
+	}
+	c.SQL(t, name, changed)
+	_, err := e.Exclusive(context.Background(), 0, func(storage.Reader) ([]storage.Write, error) {
+		return []storage.Write{{Key: "a", Value: []byte("1")}}, nil
+	})
+	if !errors.Is(err, errNotWritten) {
+		t.Errorf("%v", err)
+	} else {
+		checkLine(t, err)
+	}
+	if got := enginetest.Content(t, e); got != "" {
+		t.Errorf("the store has %q", got)
+	}
+}
+
 // TestARestartLosesNothing, whether the server rolls transactions back or crashes.
 func TestARestartLosesNothing(t *testing.T) {
 	c := postgrestest.Start(t)
