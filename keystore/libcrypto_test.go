@@ -85,7 +85,7 @@ func TestLibcryptoSigns(t *testing.T) {
 	r, f, log := fakeRings(t)
 	t.Run("and Go's copy is dropped", func(t *testing.T) { onlyInLibcrypto(t, r, log) })
 	t.Run("and a request that it has no memory for is refused", func(t *testing.T) { withoutMemory(t, r, f) })
-	t.Run("while keys are rotated and erased", func(t *testing.T) { rotated(t, r) })
+	t.Run("while keys are rotated and erased", func(t *testing.T) { rotated(t, r, f) })
 	t.Run("and Go signs with the keys that it refuses", func(t *testing.T) { refusedKeys(t, r, f, log) })
 	if r.RSASigner().Signer != "libcrypto" {
 		t.Errorf("%+v\n%s", r.RSASigner(), log)
@@ -170,14 +170,11 @@ func refusedKeys(t *testing.T, r *Rings, f libcryptotest.Fake, log *bytes.Buffer
 	}
 }
 
-// TestAnOverwrittenLibraryIsGivenUpByTheNextMaintenance, without a request.
-func TestAnOverwrittenLibraryIsGivenUpByTheNextMaintenance(t *testing.T) {
+// TestAnOverwrittenLibcryptoIsGivenUpByTheNextMaintenance, without a request.
+func TestAnOverwrittenLibcryptoIsGivenUpByTheNextMaintenance(t *testing.T) {
 	r, f, _ := fakeRings(t)
-	b, err := os.ReadFile(f.Path)
-	if err == nil {
-		err = errors.Join(os.WriteFile(f.Path, append(b, 0), 0o700), r.tick(t.Context()))
-	}
-	if err != nil {
+	f.Overwrite(t)
+	if err := r.tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if s := r.RSASigner(); s.Signer != "go" || !strings.Contains(s.Why, "overwritten") || !r.inGo() || !r.snapshot.Load().usable() {
@@ -188,7 +185,10 @@ func TestAnOverwrittenLibraryIsGivenUpByTheNextMaintenance(t *testing.T) {
 	}
 }
 
-func rotated(t *testing.T, r *Rings) {
+func rotated(t *testing.T, r *Rings, f libcryptotest.Fake) {
+	if err := os.Remove(f.Fault + ".freed"); err != nil { // of the proof
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var all sync.WaitGroup
@@ -216,5 +216,8 @@ func rotated(t *testing.T, r *Rings) {
 	all.Wait()
 	if signed[0] == 0 {
 		t.Errorf("%v signatures", signed)
+	}
+	if _, err := os.Stat(f.Fault + ".freed"); err != nil {
+		t.Errorf("libcrypto has the revoked key still: %v", err)
 	}
 }

@@ -104,9 +104,10 @@ func TestAReplacedLibrarySignsAndAnOverwrittenOneDoesNot(t *testing.T) {
 			t.Errorf("replaced: %+v\n%s", c.Status(), log)
 		}
 	}
-	if err := errors.Join(os.Rename(f.Path+".old", f.Path), os.WriteFile(f.Path, append(b, 0), 0o700)); err != nil {
+	if err := os.Rename(f.Path+".old", f.Path); err != nil {
 		t.Fatal(err)
 	}
+	f.Overwrite(t)
 	for range 2 {
 		if s := c.Status(); !c.Watch() || warnings(log) != 2 || !strings.Contains(log.String(), "overwritten") {
 			t.Errorf("overwritten: %+v\n%s", s, log)

@@ -140,8 +140,10 @@ func TestAKeyIsFreedByTheLastSignatureAfterItsErasure(t *testing.T) {
 			}
 		})
 	}
-	for k.references.Load() < 3 {
-		time.Sleep(time.Millisecond)
+	for began := time.Now(); k.references.Load() < 3; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the signatures hold no references")
+		}
 	}
 	time.Sleep(50 * time.Millisecond) // into the call
 	k.Erase()

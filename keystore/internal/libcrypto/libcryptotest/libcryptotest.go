@@ -45,6 +45,21 @@ func Compile(t *testing.T) Fake {
 	return f
 }
 
+// Overwrite changes the file in place, while processes have it mapped. It only makes it longer: to truncate it would crash them.
+func (f Fake) Overwrite(t *testing.T) {
+	t.Helper()
+	file, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Write([]byte{0}); err != nil {
+		t.Error(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Set makes the fake have a fault; "" for none.
 func (f Fake) Set(t *testing.T, fault string) {
 	t.Helper()
