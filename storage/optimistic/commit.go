@@ -31,6 +31,9 @@ func (s *Store) commitLoop(committer int) {
 		}
 		last = g.size()
 		held = s.settle(committer, g)
+		if s.single() && len(held) == 0 {
+			s.turn.end()
+		}
 	}
 }
 
@@ -39,7 +42,7 @@ func (s *Store) commitLoop(committer int) {
 func (s *Store) gather(g *group, last int) bool {
 	s.pace.gather <- struct{}{}
 	defer func() { <-s.pace.gather }()
-	c, open := <-s.updates
+	c, open := s.next()
 	if !open {
 		return false
 	}
@@ -68,6 +71,24 @@ func (s *Store) gather(g *group, last int) bool {
 	}
 	return true
 }
+
+// next waits for a call, and for the turn to commit. It reports whether the Store is open.
+func (s *Store) next() (c *call, open bool) {
+	for {
+		c, open = <-s.updates
+		if !open || !s.single() {
+			return c, open
+		}
+		err := s.turn.wait(c.ctx)
+		if err == nil {
+			return c, true
+		}
+		c.finish(err)
+	}
+}
+
+// single reports whether the loop and callers that are alone share the committer.
+func (s *Store) single() bool { return s.opts.Committers == 1 }
 
 // take adds the call to the group, unless another committer has to end first.
 func (s *Store) take(g *group, c *call) {
@@ -119,24 +140,34 @@ func (s *Store) settle(committer int, g *group) (held []*call) {
 // returns the group with the others, and the error that they have as well, or nil.
 func (s *Store) commit(committer int, g *group) (_ *group, away error) {
 	for len(g.calls) > 0 {
-		b := g.batch()
 		s.traffic.begin(committer, g.writes)
-		begun := time.Now()
-		version, stale, err := s.engine.Commit(context.Background(), committer, b)
-		s.health.note(err)
-		s.committed(begun, b.Writes, len(g.calls))
-		if err == nil && stale != nil {
+		stale, away, err := s.send(committer, g)
+		if stale != nil {
 			g = g.next(stale)
 			continue
 		}
-		s.remember(b.Writes, version, err)
-		if err != nil {
-			s.cache.drop(b.Reads)
-		}
 		finish(g.calls, err)
-		return g, failureOfAll(err, begun)
+		return g, away
 	}
 	return g, nil
+}
+
+// send lets the Engine write the group. It returns what changed, or the error of the calls, and the error that those
+// behind them have as well.
+func (s *Store) send(committer int, g *group) (_ *Stale, away, err error) {
+	b := g.batch()
+	begun := time.Now()
+	version, stale, err := s.engine.Commit(context.Background(), committer, b)
+	s.health.note(err)
+	s.committed(begun, b.Writes, len(g.calls))
+	if err == nil && stale != nil {
+		return stale, nil, nil
+	}
+	s.remember(b.Writes, version, err)
+	if err != nil {
+		s.cache.drop(b.Reads)
+	}
+	return nil, failureOfAll(err, begun), err
 }
 
 func (s *Store) committed(begun time.Time, writes []storage.Write, calls int) {

@@ -26,7 +26,8 @@
 // # Groups
 //
 // A committer takes the calls that wait and commits them together, in the order in which they came. It waits for a few
-// more calls only while another committer writes. A call
+// more calls only while another committer writes. If the last group had several calls, it first lets the callers run that
+// can. An Update that is alone takes the place of the committer, if there is one. A call
 // that read what an earlier call of the group writes runs again on the writes of that call. So does one
 // that read a record which has changed: the answer of the Engine holds the record as it is now, and
 // the group is sent again without a further read. The function always runs in the goroutine of its

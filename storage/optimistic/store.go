@@ -3,6 +3,7 @@ package optimistic
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keymill/storage"
@@ -44,6 +45,9 @@ type Store struct {
 
 	traffic *traffic
 	pace    *pace
+	turn    turn // used if there is one committer
+
+	updating atomic.Int64 // Updates under way
 
 	// Unbuffered: a queue is the callers that wait to send.
 	updates chan *call
@@ -68,6 +72,7 @@ func New(e Engine, o Options) *Store {
 		health:  health{bytes: -1},
 		traffic: newTraffic(o.Committers),
 		pace:    newPace(),
+		turn:    newTurn(),
 		updates: make(chan *call),
 		views:   make(chan *check),
 		fetches: make(chan *request),
@@ -91,6 +96,8 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 		return err
 	}
 	defer s.running.Done()
+	s.updating.Add(1)
+	defer s.updating.Add(-1)
 	c := &call{ctx: ctx, fn: fn, orders: make(chan order, 1)}
 	for again := true; again; {
 		var err error
@@ -114,6 +121,9 @@ func (s *Store) try(c *call) (again bool, err error) {
 	}
 	if !c.last.reads() && len(c.writes) == 0 {
 		return false, nil
+	}
+	if done, again, err := s.alone(c); done {
+		return again, err
 	}
 	select {
 	case s.updates <- c:
