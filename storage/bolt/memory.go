@@ -19,6 +19,9 @@ const (
 //	                         │ no record: a transaction, if it shows the same state
 //	                         └ another state: the function runs again, in a transaction
 //
+// That a record does not exist is remembered too. Otherwise a request with an unknown client would take longer than one with
+// a wrong secret, however often it came.
+//
 // A commit changes the memory after its sync and before its callers have their results. So a View that begins after an
 // Update has returned sees what it wrote, and none sees what a crash could undo.
 type memory struct {
