@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,6 +51,16 @@ func TestGoSignsWithOneWarningIfTheLibraryIsNotProven(t *testing.T) {
 	cancel()
 	if _, err := Choose(ctx, Auto, "", slog.New(slog.DiscardHandler)); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+// TestGoSignsInTheFIPSMode: the setting asks for libcrypto, which is not Go's validated module.
+func TestGoSignsInTheFIPSMode(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "KEYMILL_TEST_FIPS=1", "GODEBUG=fips140=on")
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Count(string(out), "level=WARN") != 1 || !strings.Contains(string(out), "{Signer:go Why:GODEBUG has fips140") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -5,6 +5,7 @@ package libcrypto
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"testing"
 
@@ -17,6 +18,11 @@ func TestMain(m *testing.M) {
 	RunProof()
 	if os.Getenv("KEYMILL_TEST_MDWE") != "" {
 		os.Exit(withoutWritableCode())
+	}
+	if os.Getenv("KEYMILL_TEST_FIPS") != "" {
+		c, err := Choose(context.Background(), Libcrypto, "", slog.New(slog.NewTextHandler(os.Stdout, nil)))
+		fmt.Printf("%+v, %v", c.Status(), err)
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
