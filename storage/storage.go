@@ -58,6 +58,7 @@
 //	client/<id>              issuer
 //	id/<id>                  issuer     whether the id is a client's or a user's
 //	gone/<id>                issuer     the last epoch of a removed client or user
+//	unblocked/<id>           issuer     when an administrator has unblocked a user
 //	origin/<origin>          issuer     how many clients list the web origin
 //	user/<id> login/<hash>   issuer     users, and the index from login names to them
 //	scheme/<class>           issuer     how many passwords have a hash of this class
