@@ -169,6 +169,10 @@ func open(ctx context.Context, s storage.Store, cfg Config, wallClock func() tim
 	if r.rsa, err = r.chooseRSA(ctx); err != nil {
 		return nil, err
 	}
+	if r.rsa.Status().Signer == libcrypto.Libcrypto {
+		// A call of C leaves its processor of Go to others, so with one for each a core has nothing to do between two calls.
+		r.queues[RS256] = signing.NewQueue(2 * runtime.GOMAXPROCS(0))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u, err := unlockFor(ctx, s, cfg)
