@@ -10,8 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A statement that is prepared need not be parsed for each call, and its arguments are binary, which takes about half of
-// the time of a small commit. But a pooler may give the next transaction a connection to the server on which nothing
+// A statement that is prepared need not be parsed for each call, and its arguments are binary. But a pooler may give the next transaction a connection to the server on which nothing
 // was prepared. So statements are prepared only on connections that reach the server itself.
 
 const preparedStatements = 3 // of a connection, at most: those that Fetch and Commit send
