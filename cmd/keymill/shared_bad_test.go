@@ -36,7 +36,7 @@ func badDatabases() []badShared {
 		{"a record put back by hand", sql("DELETE FROM keymill.record WHERE k = 'issuer'"), nil, []string{"issuer", "damaged"}},
 		{"an empty table", sql("DELETE FROM keymill.record"), nil, []string{"the database is empty", "keymill init"}},
 		{"no such database", func(c *cluster, p *place) []string { return []string{"KEYMILL_STORE=" + p.shared + "x"} }, nil, []string{"the database does not exist", "3D000"}},
-		{"an older schema", sql("UPDATE keymill.schema SET version = 0, oldest = 0"), nil, []string{"schema 0", "needs schema 1"}},
+		{"an older schema", sql("UPDATE keymill.schema SET version = 1, oldest = 1"), nil, []string{"schema 1", "needs schema 2"}},
 		{"a newer schema", sql("UPDATE keymill.schema SET version = 9, oldest = 9"), nil, []string{"schema 9", "newer version of Keymill"}},
 		{"a missing right", func(c *cluster, p *place) []string {
 			c.postgres.SQL(c.t, c.database, "REVOKE DELETE ON keymill.record FROM "+postgrestest.Role)

@@ -200,7 +200,7 @@ func TestAStoreInADatabaseIsCheckedBackedUpAndRestored(t *testing.T) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if text := checks["database"].Detail; !regexp.MustCompile(`^PostgreSQL \d+\.\d+.*, fsync is on, synchronous_commit is on; functions commit_v1, compare_v1 of schema 1$`).MatchString(text) {
+	if text := checks["database"].Detail; !regexp.MustCompile(`^PostgreSQL \d+\.\d+.*, fsync is on, synchronous_commit is on; functions commit_v2, compare_v1 of schema 2$`).MatchString(text) {
 		t.Error(text)
 	}
 	if code != 0 {

@@ -16,7 +16,7 @@ import (
 	"keymill/integration_test/server"
 )
 
-// otherBuild begins to build the server with commits that call keymill.commit_v2, a function that counts its calls in the
+// otherBuild begins to build the server with commits that call keymill.commit_v3, a function that counts its calls in the
 // sequence keymill.second. It stands for a later version. Nothing in the tree changes: the build sees other files in
 // their place. The result waits for the build and returns the program.
 func otherBuild(t *testing.T) (binary func() string) {
@@ -42,10 +42,10 @@ func otherBuild(t *testing.T) (binary func() string) {
 			t.Fatal(err)
 		}
 	}
-	second := func(text string) string { return strings.ReplaceAll(text, "keymill.commit_v1", "keymill.commit_v2") }
+	second := func(text string) string { return strings.ReplaceAll(text, "keymill.commit_v2", "keymill.commit_v3") }
 	replace("commit.go", second)
 	replace("schema.go", second)
-	function := regexp.MustCompile(`(?s)CREATE OR REPLACE FUNCTION keymill\.commit_v1\(.*?\n\$\$;\n`)
+	function := regexp.MustCompile(`(?s)CREATE OR REPLACE FUNCTION keymill\.commit_v2\(.*?\n\$\$;\n`)
 	replace("schema.sql", func(text string) string {
 		return function.ReplaceAllStringFunc(text, func(first string) string {
 			counting := strings.Replace(second(first), "\nBEGIN\n", "\nBEGIN\n  PERFORM pg_catalog.nextval('keymill.second');\n", 1)
@@ -129,7 +129,7 @@ func (w *world) upgraded(t *testing.T, binary string, b billing) {
 	w.sql(t, "keymill", sql)
 	calls := func() string { return w.sql(t, "keymill", "SELECT last_value, is_called FROM keymill.second") }
 	if got := calls(); got != "1|f" {
-		t.Fatalf("commit_v2 was called before a node had it: %s", got)
+		t.Fatalf("commit_v3 was called before a node had it: %s", got)
 	}
 	cut.Go(func() { w.cutOff(t, far, wire, b) })
 	before := ""
@@ -137,7 +137,7 @@ func (w *world) upgraded(t *testing.T, binary string, b billing) {
 		w.do(t, "stop "+node, "start "+node)
 		time.Sleep(nginxForgets)
 		if now := calls(); now == before || now == "1|f" {
-			t.Errorf("%s does not call commit_v2: %s", node, now)
+			t.Errorf("%s does not call commit_v3: %s", node, now)
 		} else {
 			before = now
 		}
@@ -163,6 +163,6 @@ func (w *world) downgraded(t *testing.T, d detour) {
 	calls := w.sql(t, "keymill", "SELECT last_value FROM keymill.second")
 	w.tokenOf(t)
 	if now := w.sql(t, "keymill", "SELECT last_value FROM keymill.second"); now != calls {
-		t.Errorf("commit_v2 was called after no node had it: %s times, and %s before", now, calls)
+		t.Errorf("commit_v3 was called after no node had it: %s times, and %s before", now, calls)
 	}
 }

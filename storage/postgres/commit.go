@@ -17,8 +17,8 @@ import (
 // Statements of commits.
 const (
 	compareStatement = `SELECT k, v, ver FROM keymill.compare_v1($1, $2, $3, $4, $5, $6)`
-	commitStatement  = `SELECT k, v, ver FROM keymill.commit_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
-	aloneStatement   = `SELECT pg_catalog.pg_advisory_xact_lock(1263356236, 0)` // lock 0, as commit_v1 takes it
+	commitStatement  = `SELECT k, v, ver FROM keymill.commit_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
+	aloneStatement   = `SELECT pg_catalog.pg_advisory_xact_lock(1263356236, 0)` // lock 0, as commit_v2 takes it
 )
 
 // changedSpan is the version in a row that says that a span changed.
@@ -73,7 +73,7 @@ func comparison(b *optimistic.Batch) []any {
 	return []any{keys, versions, starts, ends, counts, nonNil(within)}
 }
 
-// changesOf returns the last arguments of commit_v1. A record that is known to be there is updated, which
+// changesOf returns the last arguments of commit_v2. A record that is known to be there is updated, which
 // takes less than to put it.
 func changesOf(b *optimistic.Batch) []any {
 	var updated, put, deleted []string
@@ -165,8 +165,8 @@ func (e *Engine) Exclusive(ctx context.Context, committer int, fn func(storage.R
 	return version, err
 }
 
-// errNotWritten is for a commit_v1 that returns rows although it has nothing to compare. It has written nothing.
-var errNotWritten = errors.New("keymill.commit_v1 has refused a commit that compares nothing, so it is not the function of this program; as the owner of the tables, run what `keymill migrate --print` prints")
+// errNotWritten is for a commit_v2 that returns rows although it has nothing to compare. It has written nothing.
+var errNotWritten = errors.New("keymill.commit_v2 has refused a commit that compares nothing, so it is not the function of this program; as the owner of the tables, run what `keymill migrate --print` prints")
 
 // send writes and commits what the function of Exclusive returned.
 func (e *Engine) send(ctx context.Context, c *pgxpool.Conn, t token, version int64, writes []storage.Write) error {

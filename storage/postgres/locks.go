@@ -8,7 +8,7 @@ import (
 	"keymill/storage/optimistic"
 )
 
-// The numbers of locks are part of commit_v1: all nodes must take the same lock for a key.
+// The numbers of locks are part of commit_v2: all nodes must take the same lock for a key.
 const (
 	// Locks of keys are numbered from 1; lock 0 is shared by every commit. There are so many that two keys hardly ever have
 	// the same one: a commit that waits for another one waits for its disk, too.
@@ -21,25 +21,25 @@ const (
 	maxLocks    = 512 // of one commit besides lock 0, so that a few commits at a time fit into the lock table of a small server
 )
 
-// locksOf returns the locks of a batch as commit_v1 takes them: alone means lock 0 alone and no other,
+// locksOf returns the locks of a batch as commit_v2 takes them: alone means lock 0 alone and no other,
 // otherwise a positive number is a key that is written and a negative one a key that was only read.
 func locksOf(b *optimistic.Batch) (alone bool, locks []int32) {
 	if len(b.Spans) > 0 || len(b.Reads)+len(b.Writes) > 2*maxLocks {
 		return true, nil
 	}
 	const shared = 1
-	ranks := make([]int32, 0, len(b.Reads)+len(b.Writes)) // twice the lock, and one more if it is shared
+	ranks := make([]int64, 0, len(b.Reads)+len(b.Writes)) // twice the lock, and one more if it is shared
 	for _, w := range b.Writes {
-		ranks = append(ranks, 2*lockOf(w.Key))
+		ranks = append(ranks, 2*int64(lockOf(w.Key)))
 	}
 	for _, r := range b.Reads {
-		ranks = append(ranks, 2*lockOf(r.Key)+shared)
+		ranks = append(ranks, 2*int64(lockOf(r.Key))+shared)
 	}
 	slices.Sort(ranks)
 	locks = make([]int32, 0, len(ranks))
 	last := int32(0)
 	for _, rank := range ranks {
-		lock := rank / 2
+		lock := int32(rank / 2)
 		if lock == last {
 			continue // the first one was alone, if one is
 		}

@@ -89,14 +89,14 @@ func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 	}
 }
 
-// TestAFunctionThatRefusesAnExclusiveIsNoCommit: commit_v1 has nothing to compare then, so rows of it are those of another function.
+// TestAFunctionThatRefusesAnExclusiveIsNoCommit: commit_v2 has nothing to compare then, so rows of it are those of another function.
 func TestAFunctionThatRefusesAnExclusiveIsNoCommit(t *testing.T) {
 	c := postgrestest.Shared(t)
 	name := c.NewDatabase(t)
 	e := open(t, c.URL(postgrestest.Role, name))
 	changed := strings.Replace(Schema(), "IF FOUND THEN\n    RETURN;", "IF true THEN\n    RETURN QUERY SELECT 'a'::text, NULL::bytea, 0::bigint;\n    RETURN;", 1)
 	if changed == Schema() {
-		t.Fatal("commit_v1 has another text")
+		t.Fatal("commit_v2 has another text")
 	}
 	c.SQL(t, name, changed)
 	_, err := e.Exclusive(context.Background(), 0, func(storage.Reader) ([]storage.Write, error) {

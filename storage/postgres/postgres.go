@@ -7,7 +7,7 @@
 //
 // # Requests
 //
-// Fetch and Scan are one statement each. Commit is one call of the function keymill.commit_v1. It takes
+// Fetch and Scan are one statement each. Commit is one call of the function keymill.commit_v2. It takes
 // advisory locks that end with its transaction, compares what the batch has read with a snapshot that is
 // newer than the locks, and writes. So a conflict costs one trip, and nothing fails with a serialization
 // error. A batch without writes is compared by one snapshot and takes no lock.

@@ -13,7 +13,7 @@ import (
 var schema string
 
 // schemaVersion is the version of the tables and functions in schema.sql that this program needs.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // ErrNoTables means that the database has no tables of Keymill, and that Config.Create is not set.
 var ErrNoTables = errors.New("the database has no tables of Keymill")
@@ -81,7 +81,7 @@ func (e *Engine) checkRights(ctx context.Context) error {
 				     pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
 				WHERE NOT pg_catalog.has_table_privilege(t, p)), ''),
 			coalesce((SELECT pg_catalog.string_agg(f, ', ')
-				FROM pg_catalog.unnest(ARRAY['keymill.compare_v1', 'keymill.commit_v1']) AS f
+				FROM pg_catalog.unnest(ARRAY['keymill.compare_v1', 'keymill.commit_v2']) AS f
 				WHERE pg_catalog.to_regproc(f) IS NULL), ''),
 			EXISTS (SELECT FROM pg_catalog.pg_attribute
 				WHERE attrelid = 'keymill.record'::pg_catalog.regclass AND attname = 'k'

@@ -1,10 +1,13 @@
--- The schema of Keymill in a PostgreSQL database, version 1.
+-- The schema of Keymill in a PostgreSQL database, version 2.
 -- It can be applied again: what exists already stays as it is.
 BEGIN;
 
 -- One session at a time creates what is missing. Without this lock, nodes that start together
 -- fail with unique violations in PostgreSQL's own catalogs.
 SELECT pg_catalog.pg_advisory_xact_lock(1263356236, -1);
+
+-- Lock 0 waits for commits, and lets none begin. A commit that holds it, and waited for a table, would be in a circle.
+SELECT pg_catalog.pg_advisory_xact_lock(1263356236, 0);
 
 DO $$
 BEGIN
@@ -90,13 +93,13 @@ BEGIN
 END
 $$;
 
--- commit_v1 takes locks, compares, and writes if everything holds. It returns what compare_v1 returns.
+-- commit_v2 takes locks, compares, and writes if everything holds. It returns what compare_v1 returns.
 --
 -- Every commit takes lock 0: alone if it scanned or has very many keys, shared otherwise. A commit
 -- that shares it also takes a lock for each key, sorted: alone for a key that it writes (a positive
 -- number), shared for one that it only read (a negative number). So of two commits that could
 -- contradict each other one waits until the other one is visible, and none wait in a circle.
-CREATE OR REPLACE FUNCTION keymill.commit_v1(
+CREATE OR REPLACE FUNCTION keymill.commit_v2(
   node_id text, node_epoch bigint, node_seq bigint, new_ver bigint,
   alone boolean, locks integer[],
   read_keys text[], read_vers bigint[],
@@ -159,7 +162,19 @@ BEGIN
 END
 $$;
 
-INSERT INTO keymill.schema (version, oldest) VALUES (1, 1) ON CONFLICT DO NOTHING;
+INSERT INTO keymill.schema (version, oldest) VALUES (2, 2) ON CONFLICT DO NOTHING;
+
+-- Servers of version 1 lock the same key by another number, so they must not write beside those of version 2. A new epoch
+-- ends their commits that wait for lock 0. From then on they find no function.
+DO $$
+BEGIN
+  IF (SELECT version FROM keymill.schema) < 2 THEN
+    UPDATE keymill.node SET epoch = epoch + 1;
+    DROP FUNCTION IF EXISTS keymill.commit_v1;
+    UPDATE keymill.schema SET version = 2, oldest = 2;
+  END IF;
+END
+$$;
 
 COMMIT;
 

@@ -132,11 +132,11 @@ func TestSchemasOfOtherVersionsAreRefused(t *testing.T) {
 	set := func(version, oldest string) {
 		c.SQL(t, name, "UPDATE keymill.schema SET version = "+version+", oldest = "+oldest)
 	}
-	set("0", "0")
-	wantIn(t, refusal(t, config), "schema 0", "needs schema 1", "keymill migrate --print")
+	set("1", "1")
+	wantIn(t, refusal(t, config), "schema 1", "needs schema 2", "keymill migrate --print")
+	set("4", "3")
+	wantIn(t, refusal(t, config), "schema 4", "newer version of Keymill", "reads schema 2")
 	set("3", "2")
-	wantIn(t, refusal(t, config), "schema 3", "newer version of Keymill", "reads schema 1")
-	set("2", "1")
 	openWith(t, config)
 }
 
@@ -147,7 +147,7 @@ func TestChangedTablesAreRefused(t *testing.T) {
 		change string
 		want   []string
 	}{
-		{"DROP FUNCTION keymill.commit_v1", []string{"keymill.commit_v1 is missing", "keymill migrate --print"}},
+		{"DROP FUNCTION keymill.commit_v2", []string{"keymill.commit_v2 is missing", "keymill migrate --print"}},
 		{`ALTER TABLE keymill.record ALTER COLUMN k TYPE text COLLATE "C.utf8"`, []string{`has not the collation "C"`}},
 	} {
 		name := c.NewDatabase(t)

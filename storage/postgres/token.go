@@ -114,7 +114,7 @@ func (e *Engine) register(ctx context.Context, conn *pgxpool.Conn, c *committer)
 // resolve finds out whether the commit with the newest number was written. If it was not, it
 // never will be.
 //
-// No row means the same: commit_v1 refuses a token without a row, and only a failover that lost
+// No row means the same: commit_v2 refuses a token without a row, and only a failover that lost
 // the commit can have lost its row, because rows are removed only if they are not used.
 func (e *Engine) resolve(ctx context.Context, c *committer) (written bool, err error) {
 	err = e.retry(context.WithoutCancel(ctx), e.commits, func(ctx context.Context, conn *pgxpool.Conn) error {
