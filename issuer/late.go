@@ -21,13 +21,19 @@ const maxDecision = 3 * time.Second
 // replaced is the last rotation of the session, at the decision time of another server, which differs by as long as a poll takes.
 // So a replay ends the session, however slow the store is, unless a rotation falls into that time: then the client
 // is told to try again, and its next try decides. Only what this server has measured itself makes the time longer than a
-// decision takes: a client that sends its request slowly does not. A server that has its store alone always decides.
+// decision takes: a client that sends its request slowly does not. A virtual machine that was paused measures nothing, because its
+// clocks stood still, but until its next poll the rotations of others are later than its own time. A server that has its store
+// alone always decides.
 func (i *Issuer) tooLate(began, replaced time.Time) error {
 	if err := i.keys.Current(); err != nil {
 		return err
 	}
 	waited, paused := i.pauses.Waited(began)
-	if i.keys.Poll() == 0 || !paused && waited <= maxDecision || replaced.Before(i.keys.Now().Add(-waited-i.keys.Poll())) {
+	now, poll := i.keys.Now(), i.keys.Poll()
+	if behind := replaced.Sub(now); behind > poll {
+		waited, paused = max(waited, behind), true
+	}
+	if poll == 0 || !paused && waited <= maxDecision || replaced.Before(now.Add(-waited-poll)) {
 		return nil
 	}
 	return &keystore.UnavailableError{

@@ -78,6 +78,21 @@ func TestATokenThatWaitedForLongIsNotReplayed(t *testing.T) {
 	})
 }
 
+// TestAServerWhoseClocksStoodStillCallsNoTokenReplayed: those of a virtual machine that is paused do, and the session was rotated
+// in a time that this server has not reached. As little as the decision times of servers differ is no pause.
+//
+// R38.
+func TestAServerWhoseClocksStoodStillCallsNoTokenReplayed(t *testing.T) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		other := a.shared(new(slowStore))
+		now, poll := other.keys.Now(), other.keys.Poll()
+		a.unavailable("10 s behind", other.tooLate(time.Now(), now.Add(poll+10*time.Second)))
+		if err := other.tooLate(time.Now(), now.Add(poll)); err != nil {
+			t.Errorf("as far behind as a poll takes: %v", err)
+		}
+	})
+}
+
 // TestASlowStoreHidesNoReplay, and neither does a pause that is over: a token that was replaced before the client can have sent it
 // ends the session.
 //

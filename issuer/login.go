@@ -119,12 +119,11 @@ func loginCountKey(id string, created time.Time) string {
 
 // UserOfCountKey returns the id of the user in the Key of a LoginCount, and "" for a name that no user has.
 func UserOfCountKey(key string) string {
-	rest, ok := strings.CutPrefix(key, "=")
-	_, id, _ := strings.Cut(rest, "=")
-	if !ok {
-		return ""
+	if rest, ok := strings.CutPrefix(key, "="); ok {
+		_, id, _ := strings.Cut(rest, "=")
+		return id
 	}
-	return id
+	return ""
 }
 
 // Login checks a password and begins a session. Whatever is wrong with the name or the password, it
