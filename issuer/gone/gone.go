@@ -33,13 +33,7 @@ func Put(tx storage.Tx, id string, last uint64, now time.Time) error {
 
 // Read returns nil without an error if no client or user with the id was removed in the last 24 hours and 2 minutes.
 func Read(r storage.Reader, id string) (*Record, error) {
-	raw, err := r.Get(Key(id))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	return Decode(Key(id), raw)
+	return record.Find(r, Key(id), (*Record).possible)
 }
 
 // Decode reads the record under key.

@@ -34,6 +34,17 @@ func Decode[T any](key string, raw []byte, possible func(*T) bool) (*T, error) {
 	return value, nil
 }
 
+// Find reads a record that Decode reads. It returns nil without an error if there is none.
+func Find[T any](r storage.Reader, key string, possible func(*T) bool) (*T, error) {
+	raw, err := r.Get(key)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return Decode(key, raw, possible)
+}
+
 // PutJSON writes a record that Decode reads.
 func PutJSON(tx storage.Tx, key string, value any) error {
 	raw, err := json.Marshal(value)

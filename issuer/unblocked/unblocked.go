@@ -9,7 +9,6 @@ package unblocked
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"keymill/issuer/record"
@@ -29,20 +28,22 @@ type Record struct {
 // Key returns the key of the record of a user.
 func Key(id string) string { return prefix + id }
 
-// Put notes that a user was unblocked at the decision time now.
+// Put notes that a user was unblocked at the decision time now. Each time is later than the one before, also if two servers whose
+// decision times differ were asked: a server that knows one time forgets failures again only for a later one.
 func Put(tx storage.Tx, id string, now time.Time) error {
-	return record.PutJSON(tx, Key(id), Record{now.UTC().Truncate(time.Millisecond)})
+	at := now.UTC().Truncate(time.Millisecond)
+	last, err := Read(tx, id)
+	if err != nil && !record.Unreadable(err) {
+		return err
+	} else if last != nil && !at.After(last.At) {
+		at = last.At.Add(time.Millisecond)
+	}
+	return record.PutJSON(tx, Key(id), Record{at})
 }
 
 // Read returns nil without an error if the user was not unblocked, or too long ago to matter.
 func Read(r storage.Reader, id string) (*Record, error) {
-	raw, err := r.Get(Key(id))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	return Decode(Key(id), raw)
+	return record.Find(r, Key(id), (*Record).possible)
 }
 
 // Decode reads the record under key.
