@@ -87,6 +87,9 @@ func createStore(tx storage.Tx, meta storage.Meta, cfg Config, now time.Time, ev
 // checkEmpty returns an error if a store without meta has other records. If it were taken for a
 // new one, a new data key would make all its private keys unreadable.
 func checkEmpty(r storage.Reader) error {
+	if _, err := r.Get(storage.RestoreKey); err == nil {
+		return errors.New("a restore into the database has begun and has not ended; wait for its end, or run it again if it was interrupted")
+	}
 	for e, err := range r.Scan("", "") {
 		if err != nil {
 			return err

@@ -41,6 +41,9 @@ func InManifest(key string) bool {
 // the limits of the caller.
 const MovedKey = "moved"
 
+// RestoreKey is the key of the record of a restore that fills a database, until that is a store.
+const RestoreKey = "restore"
+
 // CheckKey returns ErrLimit unless key is 1 to MaxKeyBytes bytes of printable ASCII.
 // A store calls it for the keys of a View; an Overlay calls it for those of an Update.
 func CheckKey(key string) error {

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -14,8 +15,8 @@ import (
 )
 
 // claimRecord is the key of the record of the restore that fills a database. It goes with the transaction that makes the
-// store, so a store never has it.
-const claimRecord = "restore"
+// store, so a store never has it. Until then no server starts on the database, and its error says why.
+const claimRecord = storage.RestoreKey
 
 // A claim is the record of one run. Each transaction of a run asks whether the record is its own, so the records of two
 // runs never mix: the run that begins last has the database, also if the one before was killed, and the one before
@@ -55,9 +56,15 @@ func (c claim) check(r storage.Reader) error {
 }
 
 // explain returns what to say about an error of the run. Whatever has gone wrong, the reason is another run if that has
-// the database.
+// the database. A database that is a store may be that of this run, whose last commit has not been answered.
 func (c claim) explain(ctx context.Context, target storage.Store, place string, err error) error {
-	if errors.Is(err, openstore.ErrIdentified) || !errors.Is(err, errClaimed) && !errors.Is(target.View(context.WithoutCancel(ctx), c.check), errClaimed) {
+	lost := errors.Is(err, errClaimed)
+	if !lost && !errors.Is(err, openstore.ErrIdentified) {
+		lost = errors.Is(target.View(context.WithoutCancel(ctx), func(r storage.Reader) error {
+			return cmp.Or(openstore.Unidentified(r), c.check(r))
+		}), errClaimed)
+	}
+	if !lost {
 		return err
 	}
 	return terminal.WithHint(fmt.Errorf("%s: %w", place, errClaimed), "only one can restore into a database at a time; wait for its end")

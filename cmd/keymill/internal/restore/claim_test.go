@@ -5,10 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keymill/cmd/keymill/internal/openstore"
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/storage"
+	"keymill/storage/bolt"
 	"keymill/storage/postgres/postgrestest"
 )
 
@@ -93,5 +95,30 @@ func TestTwoRestoresIntoOneDatabaseDoNotMix(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 		}
 		s.Close()
+	}
+}
+
+// TestAnUnansweredCommitIsNoOtherRestore: the store may be that of this run, so the error does not name another one.
+func TestAnUnansweredCommitIsNoOtherRestore(t *testing.T) {
+	s, err := bolt.Open(filepath.Join(t.TempDir(), "keymill.db"), bolt.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	own := newClaim()
+	if err := own.take(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if err := identify(t.Context(), s, own, nil); err != nil { // without an identity, as if another run had removed the claim
+		t.Fatal(err)
+	}
+	if err := own.explain(t.Context(), s, "the database", storage.ErrUnknownOutcome); !errors.Is(err, errClaimed) {
+		t.Errorf("after another run: %v", err)
+	}
+	if err := s.Update(t.Context(), func(tx storage.Tx) error { return storage.PutMeta(tx, storage.NewMeta(time.Now(), false)) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := own.explain(t.Context(), s, "the database", storage.ErrUnknownOutcome); !errors.Is(err, storage.ErrUnknownOutcome) || errors.Is(err, errClaimed) {
+		t.Errorf("after this run: %v", err)
 	}
 }
