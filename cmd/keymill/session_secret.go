@@ -22,7 +22,7 @@ user notices. A session gets a token of the new secret with its next refresh aft
 
 Use it after a theft of the store together with its master key, or where a rule asks for it. After a
 theft it is not enough: a thief can make tokens with the old secret. End all sessions as well, with
-"keymill session revoke --all". A secret that is not used yet refuses another one, and a store has at
+"keymill session revoke --all". For those 5 minutes the server refuses another secret. A store has at
 most 255.`,
 		Example: "  keymill session rotate-secret\n  keymill session rotate-secret --json | jq -r .used_from",
 		Args:    arguments(),

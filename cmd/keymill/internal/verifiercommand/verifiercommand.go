@@ -55,10 +55,7 @@ usual interval. "keymill verifier show NAME" prints the URL and the header again
 		Example: "  keymill verifier add orders-api\n  keymill verifier add shop --json | jq -r .url",
 		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkGiven("NAME", args[0]); err != nil {
-				return err
-			}
-			server, err := with.dial(cmd)
+			server, err := with.dialFor(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -80,12 +77,12 @@ usual interval. "keymill verifier show NAME" prints the URL and the header again
 	return cmd
 }
 
-// checkGiven refuses an empty argument.
-func checkGiven(what, value string) error {
-	if value == "" {
-		return terminal.Usage("%s is empty; is a variable not set?", what)
+// dialFor returns the server for a command about one verifier. It refuses an empty name.
+func (with verbs) dialFor(cmd *cobra.Command, name string) (*adminapi.Client, error) {
+	if name == "" {
+		return nil, terminal.Usage("NAME is empty; is a variable not set?")
 	}
-	return nil
+	return with.dial(cmd)
 }
 
 func (with verbs) list() *cobra.Command {
@@ -172,10 +169,7 @@ set had, and which published keys it misses.`,
 		Example: "  keymill verifier show orders-api\n  keymill verifier show orders-api --json | jq -r '.missing[]'",
 		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkGiven("NAME", args[0]); err != nil {
-				return err
-			}
-			server, err := with.dial(cmd)
+			server, err := with.dialFor(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -205,10 +199,7 @@ name it again.`,
 		Example: "  keymill verifier remove orders-api",
 		Args:    commandline.Arguments("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkGiven("NAME", args[0]); err != nil {
-				return err
-			}
-			server, err := with.dial(cmd)
+			server, err := with.dialFor(cmd, args[0])
 			if err != nil {
 				return err
 			}
