@@ -17,10 +17,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"keymill/keystore/internal/libcrypto/libcryptotest"
+	"keymill/storage"
+	"keymill/storage/nodes"
 )
 
 func TestMain(m *testing.M) {
@@ -31,12 +34,22 @@ func TestMain(m *testing.M) {
 // fakeRings returns rings of RS256 that a fake signs for.
 func fakeRings(t *testing.T) (*Rings, libcryptotest.Fake, *bytes.Buffer) {
 	t.Helper()
+	r, f, log, _ := faultyRings(t)
+	return r, f, log
+}
+
+// faultyRings is fakeRings on a store that can fail, of which this is the only server.
+func faultyRings(t *testing.T, shared ...nodes.Config) (*Rings, libcryptotest.Fake, *bytes.Buffer, *oneFault) {
+	t.Helper()
 	f := libcryptotest.Compile(t)
 	master, _ := NewMasterKey()
 	cfg := trial(master)
 	var log bytes.Buffer
 	cfg.Algorithms, cfg.RSASigner, cfg.Libcrypto, cfg.Log = []string{RS256}, "libcrypto", f.Path, slog.New(slog.NewTextHandler(&log, nil))
-	s := openStore(t, filepath.Join(t.TempDir(), "db"))
+	for _, n := range shared {
+		cfg.Nodes = nodes.New(n)
+	}
+	s := &oneFault{Store: openStore(t, filepath.Join(t.TempDir(), "db"))}
 	create(t, s, cfg)
 	r, err := Open(t.Context(), s, cfg)
 	if err != nil {
@@ -47,7 +60,20 @@ func fakeRings(t *testing.T) (*Rings, libcryptotest.Fake, *bytes.Buffer) {
 			t.Error(err)
 		}
 	})
-	return r, f, &log
+	return r, f, &log, s
+}
+
+// oneFault is a store whose View number views fails, counted from the last change of that number; 0 for none.
+type oneFault struct {
+	storage.Store
+	views atomic.Int64
+}
+
+func (o *oneFault) View(ctx context.Context, fn func(storage.Reader) error) error {
+	if o.views.Add(-1) == 0 {
+		return errInjected
+	}
+	return o.Store.View(ctx, fn)
 }
 
 // signRS256 signs, and verifies with a published key.
@@ -126,6 +152,12 @@ func TestAfterAWrongSignatureGoSigns(t *testing.T) {
 	if err := signRS256(t, r); err != nil {
 		t.Error(err)
 	}
+	if _, err := r.Rotate(t.Context(), RotateRequest{Alg: RS256, Force: true}, "test"); err != nil {
+		t.Error(err)
+	}
+	if err := signRS256(t, r); err != nil {
+		t.Errorf("after a rotation: %v", err)
+	}
 	s := r.RSASigner()
 	if s.Signer != "go" || !strings.Contains(s.Why, "wrong signature") || s.Faults == 0 || !r.inGo() {
 		t.Errorf("%+v; in Go: %v", s, r.inGo())
@@ -182,6 +214,36 @@ func TestAnOverwrittenLibcryptoIsGivenUpByTheNextMaintenance(t *testing.T) {
 	}
 	if err := signRS256(t, r); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestKeysThatAreNotPublishedDoNotStayInLibcrypto: a server of a shared store can fail to read it after it has imported keys.
+func TestKeysThatAreNotPublishedDoNotStayInLibcrypto(t *testing.T) {
+	r, f, _, store := faultyRings(t, nodes.Config{ID: "a", Poll: 100 * time.Millisecond})
+	old := r.snapshot.Load()
+	old.erase(&snapshot{})
+	for n, freed := int64(1), false; ; n++ {
+		if err := os.Remove(f.Fault + ".freed"); err != nil && n == 1 { // of the proof
+			t.Fatal(err)
+		}
+		r.snapshot.Store(&snapshot{rings: old.rings, retired: old.retired, published: old.published})
+		r.stale = true
+		store.views.Store(n)
+		err := r.Reload(t.Context())
+		if err == nil {
+			if !freed {
+				t.Error("a key is not freed after the last step has failed")
+			}
+			break
+		}
+		if !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		_, err = os.Stat(f.Fault + ".freed")
+		freed = err == nil
+	}
+	if err := signRS256(t, r); err != nil || r.inGo() {
+		t.Errorf("%v; in Go: %v", err, r.inGo())
 	}
 }
 

@@ -223,6 +223,7 @@ func (r *Rings) poll(ctx context.Context) error {
 		// The keys can be newer than the clock record that was read before them.
 		err := r.store.View(ctx, func(rd storage.Reader) error { seen.clock, seen.noClock = readClock(rd); return nil })
 		if err != nil {
+			next.erase(r.snapshot.Load())
 			return err
 		}
 	}
