@@ -115,6 +115,10 @@ func TestAReplacedLibrarySignsAndAnOverwrittenOneDoesNot(t *testing.T) {
 			t.Errorf("replaced: %+v\n%s", c.Status(), log)
 		}
 	}
+	k := imported(t, c.lib)
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+		t.Errorf("replaced: %v", err)
+	}
 	if err := os.Rename(f.Path+".old", f.Path); err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +128,10 @@ func TestAReplacedLibrarySignsAndAnOverwrittenOneDoesNot(t *testing.T) {
 			t.Errorf("overwritten: %+v\n%s", s, log)
 		}
 	}
+	if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); !errors.Is(err, ErrGivenUp) {
+		t.Errorf("overwritten: %v", err)
+	}
+	k.Erase()
 	if s := c.Status(); s.Signer != Go || s.Faults != 0 {
 		t.Errorf("overwritten: %+v", s)
 	}

@@ -17,13 +17,14 @@
 //     file stays mapped. One that was overwritten in place does: the next call can crash, as in every program that has it
 //     mapped. Watch looks for that at each heartbeat; then the library is not called again, and Go signs.
 //   - Every signature is verified with crypto/rsa before it is returned, with a public half that libcrypto never saw. After
-//     one that is wrong the library is given up: no other is made with it in this process.
+//     one that is wrong the library is given up: no other is made with it in this process. Import tries a key with one
+//     signature. If that is wrong, only the key is refused, and Go signs with it.
 //   - The library gets a context of its own (OSSL_LIB_CTX) with the built-in default provider, and reads no configuration
 //     file. Blinding stays on, as it is by default.
 //
 // # Memory
 //
 // Import copies a private half into memory of libcrypto. Each signature holds a reference. After Erase the last one
-// frees the key, and libcrypto overwrites its numbers, unless the file of the library was overwritten. This is said of libcrypto's copy only: the garbage collector
-// decides when memory of Go that had the key is used again.
+// frees the key, and libcrypto overwrites its numbers, unless the file of the library was overwritten. This is said of
+// libcrypto's copy only: the garbage collector decides when memory of Go that had the key is used again.
 package libcrypto

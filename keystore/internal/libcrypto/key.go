@@ -40,7 +40,7 @@ func (l *Library) Import(pkcs8 []byte, public *rsa.PublicKey) (*Key, error) {
 	var pin runtime.Pinner // the library gets a pointer to a pointer
 	defer pin.Unpin()
 	pin.Pin(&pkcs8[0])
-	at := unsafe.Pointer(&pkcs8[0])
+	at := uintptr(unsafe.Pointer(&pkcs8[0])) // no pointer: the library moves it past the end of the key, where the collector may find none
 	k := &Key{lib: l, public: public}
 	k.pkey, _, _ = purego.SyscallN(l.call.decode, 0, uintptr(unsafe.Pointer(&at)), uintptr(len(pkcs8)), l.context, 0)
 	if k.pkey == 0 {

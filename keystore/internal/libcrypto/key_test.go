@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,46 @@ func TestAKeyIsFreedByTheLastSignatureAfterItsErasure(t *testing.T) {
 	all.Wait()
 	if exists(".early") || !exists(".freed") || len(k.idle) != 0 {
 		t.Errorf("freed while it signed: %v; freed: %v; idle: %d", exists(".early"), exists(".freed"), len(k.idle))
+	}
+}
+
+// TestAnErasedKeyIsOverwritten: none of its factors is left in memory of C, as a number or in DER.
+func TestAnErasedKeyIsOverwritten(t *testing.T) {
+	l, err := load(systemLibrary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := makeKey(t, 65537, 1024, 1024)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := l.Import(der, &key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		if _, err := k.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	var factors [2]bool
+	for n, p := range key.Primes {
+		number := p.Bytes()
+		slices.Reverse(number) // as a BIGNUM has it
+		factors[n] = inMemoryOfC(t, number)
+	}
+	if !factors[0] || !factors[1] {
+		t.Errorf("the factors are not where the test looks: %v", factors)
+	}
+	k.Erase()
+	for n, p := range key.Primes {
+		number := p.Bytes()
+		inDER := inMemoryOfC(t, number)
+		slices.Reverse(number)
+		if asNumber := inMemoryOfC(t, number); inDER || asNumber {
+			t.Errorf("factor %d is left as a number: %v; in DER: %v", n, asNumber, inDER)
+		}
 	}
 }
 

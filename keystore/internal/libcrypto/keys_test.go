@@ -3,13 +3,18 @@
 package libcrypto
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"fmt"
 	"math/big"
+	"os"
+	"strings"
 	"testing"
+	"unsafe"
 )
 
 // oddKeys are what crypto/rsa takes, and what keys of other systems can be.
@@ -94,4 +99,35 @@ func otherKeys(t *testing.T) map[string][]byte {
 		"a damaged key":  damaged,
 		"text":           []byte("text"),
 	}
+}
+
+// inMemoryOfC reports whether b is in memory of this process that Go does not manage. b itself is in Go's heap, which begins
+// at a multiple of 4 GiB and has no other memory in its 4 GiB.
+func inMemoryOfC(t *testing.T, b []byte) bool {
+	t.Helper()
+	goHeap := uint64(uintptr(unsafe.Pointer(&b[0]))) >> 32
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open("/proc/self/mem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	for line := range strings.Lines(string(maps)) {
+		var from, to uint64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil {
+			t.Fatal(err)
+		}
+		if mode != "rw-p" || from>>32 == goHeap || to-from > 256<<20 {
+			continue
+		}
+		memory := make([]byte, to-from)
+		if n, _ := mem.ReadAt(memory, int64(from)); bytes.Contains(memory[:n], b) {
+			return true
+		}
+	}
+	return false
 }

@@ -19,12 +19,15 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -138,6 +141,9 @@ func RunProof() {
 
 // proof is what the child does.
 func proof(path, messages string) (report, error) {
+	if err := allowed(path, privileged()); err != nil {
+		return report{}, err
+	}
 	before, err := identify(path)
 	if err != nil {
 		return report{}, err
@@ -157,6 +163,25 @@ func proof(path, messages string) (report, error) {
 		return r, err
 	}
 	return r, l.signRandom(r.Random)
+}
+
+// allowed lets a program whose file has rights of its own, as setcap(8) gives them, load the library of the system only. Any
+// user can start the program with the arguments of the child, and must not get these rights for other code.
+func allowed(path string, privileged bool) error {
+	if !privileged {
+		return nil
+	}
+	if system, err := find(); err != nil || path != system {
+		return fmt.Errorf("%s is not the library of the system; the file of this program has capabilities, so it loads no other", path)
+	}
+	return nil
+}
+
+// privileged reports whether the kernel has given this process rights that its user does not have (AT_SECURE in getauxval(3)).
+func privileged() bool {
+	const atSecure = 23
+	vector, err := unix.Auxv()
+	return err != nil || slices.ContainsFunc(vector, func(entry [2]uintptr) bool { return entry[0] == atSecure && entry[1] != 0 })
 }
 
 // proofKeys are in this file only and sign nothing else: 2048, 3072 and 4096 bits.

@@ -96,6 +96,14 @@ func TestAFileThatIsNoLibraryIsRefused(t *testing.T) {
 	}
 }
 
+// TestAPrivilegedProgramLoadsTheLibraryOfTheSystemOnly: its file has capabilities, and any user can start the proof.
+func TestAPrivilegedProgramLoadsTheLibraryOfTheSystemOnly(t *testing.T) {
+	system, other := systemLibrary(t), filepath.Join(t.TempDir(), soname)
+	if allowed(system, true) != nil || allowed(other, false) != nil || allowed(other, true) == nil || privileged() {
+		t.Errorf("%v, %v, %v; privileged: %v", allowed(system, true), allowed(other, false), allowed(other, true), privileged())
+	}
+}
+
 // TestALibraryThatIsReplacedBetweenProofAndLoadIsRefused: what was proven is what is loaded.
 func TestALibraryThatIsReplacedBetweenProofAndLoadIsRefused(t *testing.T) {
 	f := newFake(t)
