@@ -73,6 +73,19 @@ func TestEveryServerKnowsASecretBeforeItIsUsed(t *testing.T) {
 	})
 }
 
+// TestASecretThatIsPublishedIsNoFailure: the store can be away right after the commit. A caller that got an error would try
+// again, and be refused.
+func TestASecretThatIsPublishedIsNoFailure(t *testing.T) {
+	inBubble(t, 5*time.Second, func(t *testing.T, a *bubble) {
+		store := &viewStore{Store: a.store}
+		one := a.another(func(c *Config) { c.Store = store })
+		store.fail.Store(new(error(storage.ErrUnavailable)))
+		if n := must[api.RefreshSecret](t)(one.RotateRefreshSecret(t.Context(), "uid:0")); n.Number != 2 {
+			t.Errorf("the new secret is %+v", n)
+		}
+	})
+}
+
 // A viewStore counts Views, and may take a while after it has read.
 type viewStore struct {
 	storage.Store

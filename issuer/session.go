@@ -142,7 +142,8 @@ func (i *Issuer) RotateRefreshSecret(ctx context.Context, by string) (shown api.
 	if err != nil {
 		return api.RefreshSecret{}, err
 	}
-	return shown, i.refreshSecrets.Reload(context.WithoutCancel(ctx))
+	i.refreshSecrets.Reload(context.WithoutCancel(ctx)) // the secret is published; if this fails, Run reads it before it is used
+	return shown, nil
 }
 
 // CheckEpoch returns an error if the epoch of the store, which every session needs, cannot be read.
