@@ -63,7 +63,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	if after := snapshot(t, p.dir); after != before {
 		t.Errorf("the disk changed; before:\n%safter:\n%s", before, after)
 	}
-	if _, errs, code := newPlace(t).run("doctor"); code != 1 || !strings.Contains(errs, "no store in ") {
+	if _, errs, code := newPlace(t).run("doctor"); code != 1 || !strings.Contains(errs, "no store in ") || !strings.Contains(errs, "--config FILE") {
 		t.Errorf("without a store: code %d, %s", code, errs)
 	}
 }

@@ -75,7 +75,7 @@ func FindStore(c *config.Config, dirs []string) error {
 			return err
 		}
 	}
-	return terminal.WithHint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR")
+	return terminal.WithHint(fmt.Errorf("no store in %s", strings.Join(dirs, " or ")), "name the server's directory with --data DIR, or, if its store is in PostgreSQL, its settings with --config FILE")
 }
 
 // Examine returns the findings. An error means that the checks could not be run.
