@@ -42,7 +42,7 @@ type reason struct {
 
 // reasons maps codes to reasons. The message of the server follows the text.
 var reasons = map[string]reason{
-	"28P01":            {"the server refuses the password of the role", refused},
+	"28P01":            {"the server refuses the password of the role, or got none. The setting store.password_file, or --password-file of `keymill migrate`, names its file", refused},
 	"28000":            {"the server does not let the role in. Look at its pg_hba.conf, and whether the role has LOGIN", refused},
 	"3D000":            {"the database does not exist. Create it, and let the role own it", refused},
 	codeNoRights:       {"the role lacks a right. Grant it as the last lines of `keymill migrate --print` say", refused},

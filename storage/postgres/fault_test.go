@@ -34,7 +34,7 @@ func TestFaultsOfAConnectionAreNamed(t *testing.T) {
 		away   bool // the fault is of the connection and not of the database
 	}{
 		{"a wrong password", Config{URL: secret, Password: password("hunter2")}, []string{"refuses the password", "28P01", "PostgreSQL secret@127.0.0.1"}, true},
-		{"no password", Config{URL: secret}, []string{"refuses the password", "28P01"}, true},
+		{"no password", Config{URL: secret}, []string{"refuses the password", "--password-file", "28P01"}, true},
 		{"a role that does not exist", Config{URL: c.URL("nobody_here", name)}, []string{"does not let the role in", "28000"}, true},
 		{"a database that does not exist", Config{URL: c.URL(postgrestest.Role, "test_absent")}, []string{"does not exist", "3D000"}, true},
 		{"an unknown CA", Config{URL: tls}, []string{"certificate of the server is not accepted", "sslrootcert=FILE"}, true},
