@@ -198,6 +198,18 @@ func TestAContextEndsACallInTheQueue(t *testing.T) {
 	})
 }
 
+// TestAContextThatEndsWhileTheFunctionRunsEndsTheCall, also if no other call is under way.
+func TestAContextThatEndsWhileTheFunctionRunsEndsTheCall(t *testing.T) {
+	s, db := stores(t, 1, enginetest.Faults{})
+	for range 20 { // by chance the call could end as it should
+		ctx, cancel := context.WithCancel(t.Context())
+		err := s[0].Update(ctx, func(tx storage.Tx) error { cancel(); return tx.Put("a", nil) })
+		if records := db.Records(); !errors.Is(err, context.Canceled) || len(records) != 0 {
+			t.Fatalf("the call ended with %v, and the database holds %v", err, records)
+		}
+	}
+}
+
 // TestCloseWaitsForTransactions and refuses those that begin after it.
 func TestCloseWaitsForTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
