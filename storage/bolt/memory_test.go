@@ -109,6 +109,21 @@ func TestHotRecordsAreReadWithoutATransaction(t *testing.T) {
 	}
 }
 
+// TestAPanicOfARunThatCouldNotReadDoesNotCount: the View returns why it could not.
+func TestAPanicOfARunThatCouldNotReadDoesNotCount(t *testing.T) {
+	s := openHot(t)
+	err := s.View(t.Context(), func(r storage.Reader) error {
+		s.Close()
+		if _, err := r.Get("a"); err != nil {
+			panic(err)
+		}
+		return nil
+	})
+	if err != storage.ErrClosed {
+		t.Errorf("the View returned %v", err)
+	}
+}
+
 // TestTheMemoryIsBounded in bytes.
 func TestTheMemoryIsBounded(t *testing.T) {
 	m := memory{holds: func(string) bool { return true }, state: 1}

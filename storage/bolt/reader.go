@@ -47,10 +47,10 @@ type viewReader struct {
 // errMixed is what a function gets whose run does not count.
 var errMixed = errors.New("the state of the store has changed")
 
-// run runs fn. A panic does not count either if the state changed.
+// run runs fn. A panic does not count either if the state changed or could not be read.
 func (r *viewReader) run(fn func(storage.Reader) error) error {
 	defer func() {
-		if r.mixed {
+		if r.mixed || r.failed != nil {
 			recover()
 		}
 		r.rollback()
