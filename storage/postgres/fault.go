@@ -60,6 +60,7 @@ var reasons = map[string]reason{
 	"55P03":            {"the server ended the request. Look at its lock_timeout", again},
 	"25P03":            {"the server ended an idle transaction", again},
 	codeNoStatement:    {"a statement that was prepared is gone, so a pooler stands between", again},
+	codeHasStatement:   {"a statement was prepared on another connection, so a pooler stands between", again},
 	codeTokenChanged:   {"the token of this node has changed", again},
 }
 

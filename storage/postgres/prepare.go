@@ -10,21 +10,34 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// A statement that is prepared need not be parsed for each call, and its arguments are binary. But a pooler may give the next transaction a connection to the server on which nothing
-// was prepared. So statements are prepared only on connections that reach the server itself.
+// A statement that is prepared need not be parsed for each call, and its arguments are binary. But a pooler may give the
+// next transaction a connection to the server on which nothing was prepared, or the statements of another one. So
+// statements are prepared only on connections that reach the server itself.
 
 const preparedStatements = 3 // of a connection, at most: those that Fetch and Commit send
 
 // directConnection marks a connection to the server itself in its CustomData.
 const directConnection = "keymill.direct"
 
-// codeNoStatement is of a pooler that passes for the server.
-const codeNoStatement = "26000"
+// Codes of a pooler that passes for the server: nothing was prepared on this connection, or another connection prepared
+// the same statement there.
+const (
+	codeNoStatement  = "26000"
+	codeHasStatement = "42P05"
+)
 
 // markDirect notes whether the process of the server that answers is the one that accepted the connection. A pooler
 // cannot name that process, because it may be another one with each transaction.
 func markDirect(c *pgconn.PgConn, answering string) {
 	c.CustomData()[directConnection] = answering == strconv.FormatUint(uint64(c.PID()), 10)
+}
+
+// noteStatements stops preparing statements if err says that a pooler mixes them up.
+func (e *Engine) noteStatements(err error) {
+	if hasCode(err, codeNoStatement) || hasCode(err, codeHasStatement) {
+		e.unprepared.Store(true)
+		e.reset()
+	}
 }
 
 // query sends one of the statements that are sent all the time.

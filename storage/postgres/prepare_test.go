@@ -4,28 +4,82 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"keymill/storage"
 	"keymill/storage/optimistic/enginetest"
 	"keymill/storage/postgres/postgrestest"
 )
 
-// TestStatementsAreSentAgainWhenTheyAreGone: a pooler that passes for the server gives the next transaction a
-// connection on which nothing was prepared.
-func TestStatementsAreSentAgainWhenTheyAreGone(t *testing.T) {
+// TestStatementsAreSentAgainWhenAPoolerMixesThemUp: one that passes for the server gives the next transaction a
+// connection on which nothing was prepared, or one on which the same statements were.
+func TestStatementsAreSentAgainWhenAPoolerMixesThemUp(t *testing.T) {
 	c := postgrestest.Shared(t)
-	e := openWith(t, Config{URL: c.URL(postgrestest.Role, c.NewDatabase(t)), Create: true})
-	version := enginetest.Commit(t, e, puts("a", "1"))
-	var prepared int
-	if err := e.commits.QueryRow(t.Context(), "SELECT count(*) FROM pg_catalog.pg_prepared_statements").Scan(&prepared); err != nil || prepared == 0 {
-		t.Errorf("%d statements are prepared, %v", prepared, err)
-	}
-	for _, conn := range e.commits.AcquireAllIdle(context.Background()) {
-		if _, err := conn.Exec(t.Context(), "DEALLOCATE ALL"); err != nil {
-			t.Error(err)
+	for name, mix := range map[string]func(*testing.T, *Engine){"they are gone": forgetStatements, "they are there": prepareBefore} {
+		for _, inSnapshot := range []bool{false, true} {
+			e := openWith(t, Config{URL: c.URL(postgrestest.Role, c.NewDatabase(t)), Create: true})
+			version := enginetest.Commit(t, e, puts("a", "1"))
+			if _, err := e.Fetch(t.Context(), []string{"a"}); err != nil {
+				t.Fatal(err)
+			}
+			mix(t, e)
+			if inSnapshot {
+				// It may fail: the Store begins another one.
+				_ = e.Snapshot(t.Context(), func(r storage.Reader) error { _, err := r.Get("a"); return err })
+				if !e.unprepared.Load() {
+					t.Errorf("%s: statements are prepared after a snapshot", name)
+				}
+			}
+			enginetest.Commit(t, e, reads("a", version), puts("a", "2"))
+			if got := enginetest.Content(t, e); got != "a=2" || !e.unprepared.Load() {
+				t.Errorf("%s: the table holds %q; statements are prepared: %t", name, got, !e.unprepared.Load())
+			}
 		}
-		conn.Release()
 	}
-	enginetest.Commit(t, e, reads("a", version), puts("a", "2"))
-	if got := enginetest.Content(t, e); got != "a=2" || !e.unprepared.Load() {
-		t.Errorf("the table holds %q; statements are prepared: %t", got, !e.unprepared.Load())
+}
+
+// each calls do on an idle connection of each pool.
+func each(t *testing.T, e *Engine, do func(n int, c *pgxpool.Conn) error) {
+	t.Helper()
+	for n, pool := range []*pgxpool.Pool{e.commits, e.reads} {
+		idle := pool.AcquireAllIdle(context.Background())
+		if len(idle) == 0 {
+			t.Fatal("no connection is idle")
+		}
+		for _, c := range idle {
+			if err := do(n, c); err != nil {
+				t.Fatal(err)
+			}
+			c.Release()
+		}
+	}
+}
+
+func forgetStatements(t *testing.T, e *Engine) {
+	each(t, e, func(_ int, c *pgxpool.Conn) error { _, err := c.Exec(t.Context(), "DEALLOCATE ALL"); return err })
+}
+
+// prepareBefore prepares other statements under the same names on new connections.
+func prepareBefore(t *testing.T, e *Engine) {
+	var names [2][]string // by pool
+	each(t, e, func(n int, c *pgxpool.Conn) error {
+		rows, _ := c.Query(t.Context(), "SELECT name FROM pg_catalog.pg_prepared_statements")
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		names[n] = append(names[n], found...)
+		return err
+	})
+	e.reset()
+	for n, pool := range []*pgxpool.Pool{e.commits, e.reads} {
+		c, err := pool.Acquire(t.Context())
+		if err != nil || len(names[n]) == 0 {
+			t.Fatal(names, err)
+		}
+		for _, name := range names[n] {
+			if _, err := c.Exec(t.Context(), "PREPARE "+name+" AS SELECT 1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Release()
 	}
 }

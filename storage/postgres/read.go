@@ -225,6 +225,7 @@ func (r *reader) request(send func(context.Context) error) error {
 	if err == nil {
 		return nil
 	}
+	r.engine.noteStatements(err)
 	if r.err == nil {
 		r.err = err
 	}

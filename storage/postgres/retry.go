@@ -86,15 +86,12 @@ func (e *Engine) repeat(caller context.Context, try func(context.Context) error)
 	}
 }
 
-// once calls try. It leaves the server if that cannot write, and connections on which a pooler lost statements.
+// once calls try. It leaves the server if that cannot write, and connections on which a pooler mixes up statements.
 func (e *Engine) once(ctx context.Context, try func(context.Context) error) error {
 	ctx, cancel := e.patience(ctx)
 	defer cancel()
 	err := try(ctx)
-	if hasCode(err, codeNoStatement) {
-		e.unprepared.Store(true)
-		e.reset()
-	}
+	e.noteStatements(err)
 	if cannotWrite(err) {
 		e.reset()
 	}
