@@ -30,7 +30,7 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
 	case errors.Is(err, storage.ErrUnavailable):
-		return "the store cannot be reached; nothing was written: " + err.Error(), storeWait, true
+		return "the store is not available; nothing was written: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome):
 		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):
