@@ -48,8 +48,11 @@ func TestEachLoadOfTheKeySetFetchesInItsOwnWay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.run(20 * time.Millisecond); err != nil {
-			t.Fatal(err)
+		// On a busy machine a slice can have very few requests.
+		for end := time.Now().Add(10 * time.Second); requests.Load() < 6 && time.Now().Before(end); {
+			if _, err := conn.run(20 * time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
 		}
 		conn.close()
 		all := requests.Load()

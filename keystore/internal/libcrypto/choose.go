@@ -41,7 +41,7 @@ func Check(setting string) error {
 	return nil
 }
 
-// A Chooser decides what signs RS256. The zero value is Go.
+// A Chooser decides what signs RS256. The zero value is Go, and so is nil.
 type Chooser struct {
 	lib    *Library // nil: Go signs
 	path   string
@@ -145,6 +145,8 @@ type Status struct {
 // Status says what signs RS256 now.
 func (c *Chooser) Status() Status {
 	switch {
+	case c == nil:
+		return Status{Signer: Go}
 	case c.lib == nil:
 		return Status{Signer: Go, Why: c.why}
 	case c.lib.Fault() != nil:
