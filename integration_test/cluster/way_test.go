@@ -10,95 +10,23 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"keymill/integration_test/counts"
+	"keymill/storage/postgres/postgrestest"
 )
 
-// A way stands between nodes and a part of the cluster. It passes bytes on, and can cut connections.
-type way struct {
-	listener net.Listener
-	to       string
-	deaf     atomic.Bool // answers are kept back
-
-	mu   sync.Mutex
-	open map[net.Conn]net.Conn // node → part; owned by mu
-}
-
-// newWay passes on what arrives at the listener, until the test ends.
-func newWay(t *testing.T, listener net.Listener, to string) *way {
+// newWay passes on what nodes send to a listener, until the test ends. It can cut their connections.
+func newWay(t *testing.T, listener net.Listener, to string) *postgrestest.Proxy {
 	t.Helper()
-	y := &way{listener: listener, to: to, open: map[net.Conn]net.Conn{}}
-	go func() {
-		for {
-			node, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go y.serve(node)
-		}
-	}()
-	t.Cleanup(func() { listener.Close(); y.cut() })
+	y := postgrestest.NewProxyAt(listener, to, 0)
+	t.Cleanup(y.Close)
 	return y
-}
-
-func (y *way) serve(node net.Conn) {
-	part, err := net.Dial("tcp", y.to)
-	if err != nil {
-		node.Close()
-		return
-	}
-	y.mu.Lock()
-	y.open[node] = part
-	y.mu.Unlock()
-	go y.pass(part, node, false)
-	y.pass(node, part, true)
-	y.mu.Lock()
-	delete(y.open, node)
-	y.mu.Unlock()
-}
-
-func (y *way) pass(to, from net.Conn, answers bool) {
-	defer to.Close()
-	defer from.Close()
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		if answers && y.deaf.Load() {
-			continue
-		}
-		if _, err := to.Write(b[:n]); err != nil {
-			return
-		}
-	}
-}
-
-// cut keeps answers back for up to 3 ms and then cuts all connections, so that the answers to requests that are done are
-// lost. It returns how many connections there were.
-func (y *way) cut() int {
-	y.deaf.Store(true)
-	time.Sleep(mathrand.N(3 * time.Millisecond))
-	y.mu.Lock()
-	defer y.mu.Unlock()
-	n := len(y.open)
-	for node, part := range y.open {
-		node.Close()
-		part.Close()
-		delete(y.open, node)
-	}
-	y.deaf.Store(false)
-	return n
 }
 
 // withTLS makes a listener speak TLS from the first byte on, as PostgreSQL does with sslnegotiation=direct. file is
@@ -140,12 +68,12 @@ const (
 )
 
 // A detour is the ways of all nodes to the databases and to the pooler.
-type detour struct{ ways map[int]*way } // by offset of the port
+type detour struct{ ways map[int]*postgrestest.Proxy } // by offset of the port
 
 // newDetour prepares ways that nodes take after reroute and a restart.
 func (w *world) newDetour(t *testing.T) detour {
 	t.Helper()
-	d := detour{ways: map[int]*way{}}
+	d := detour{ways: map[int]*postgrestest.Proxy{}}
 	for _, offset := range []int{firstDB, secondDB, pooler} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -166,7 +94,7 @@ func (w *world) reroute(t *testing.T, node string, d detour) {
 	}
 	changed := string(text)
 	for offset, y := range d.ways {
-		changed = strings.ReplaceAll(changed, w.address(offset), y.listener.Addr().String())
+		changed = strings.ReplaceAll(changed, w.address(offset), y.Addr().String())
 	}
 	if changed == string(text) {
 		t.Fatalf("the configuration of %s names no database", node)
@@ -183,7 +111,7 @@ func (w *world) cutAllTheTime(t *testing.T, d detour) {
 	rounds, cut, ended := 0, 0, 0
 	for ; time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		for _, y := range d.ways {
-			cut += y.cut()
+			cut += y.Cut()
 		}
 		if rounds++; rounds%10 == 0 && !w.poolerRuns() {
 			w.do(t, "start pgbouncer")

@@ -76,7 +76,7 @@ func TestLostAnswersOfExclusiveAreResolved(t *testing.T) {
 			}
 			if ran++; ran == 1 { // the answer to what follows is lost
 				proxy.Deafen(true)
-				time.AfterFunc(20*time.Millisecond, proxy.Cut)
+				time.AfterFunc(20*time.Millisecond, func() { proxy.Cut() })
 			}
 			return []storage.Write{{Key: "list", Value: append(v, 'x')}}, nil
 		})

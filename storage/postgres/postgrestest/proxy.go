@@ -37,6 +37,11 @@ func NewProxy(server string, delay time.Duration) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	return NewProxyAt(listener, server, delay), nil
+}
+
+// NewProxyAt is NewProxy for what arrives at a listener, which the proxy closes.
+func NewProxyAt(listener net.Listener, server string, delay time.Duration) *Proxy {
 	p := &Proxy{listener: listener, server: server, delay: delay, open: map[net.Conn]net.Conn{}}
 	go func() {
 		for {
@@ -47,8 +52,11 @@ func NewProxy(server string, delay time.Duration) (*Proxy, error) {
 			go p.serve(client)
 		}
 	}()
-	return p, nil
+	return p
 }
+
+// Addr returns where the proxy listens.
+func (p *Proxy) Addr() net.Addr { return p.listener.Addr() }
 
 // URL returns the URL of a database for Role.
 func (p *Proxy) URL(database string) string {
@@ -65,18 +73,20 @@ func (p *Proxy) Close() {
 func (p *Proxy) Deafen(deaf bool) { p.deaf.Store(deaf) }
 
 // Cut keeps answers back for up to 3 ms and then cuts all connections, so that requests are done whose
-// answers are lost.
-func (p *Proxy) Cut() {
+// answers are lost. It returns how many connections there were.
+func (p *Proxy) Cut() int {
 	p.deaf.Store(true)
 	time.Sleep(rand.N(3 * time.Millisecond))
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	n := len(p.open)
 	for client, server := range p.open {
 		client.Close()
 		server.Close()
 		delete(p.open, client)
 	}
 	p.deaf.Store(false)
+	return n
 }
 
 func (p *Proxy) serve(client net.Conn) {
