@@ -349,8 +349,9 @@ func (w *world) rotates(t *testing.T) {
 	begin, kids := w.short.count(), map[string]bool{}
 	for range 2 {
 		w.awaitSpare(t)
-		w.Run(t, "key", "rotate", "--alg", "EdDSA", "--force")
 		kid := w.short.last().kid
+		kids[kid] = true
+		w.Run(t, "key", "rotate", "--alg", "EdDSA", "--force")
 		await(t, "token of the next key", func() bool { return w.short.last().kid != kid })
 	}
 	for _, s := range w.short.after(begin) {
