@@ -110,6 +110,9 @@ var (
 	// ErrUnavailable means that the engine of the store cannot be reached. Nothing was written, and
 	// the same call can succeed later.
 	ErrUnavailable = errors.New("the store cannot be reached")
+	// ErrMoved means that the store was moved to another place, so that no later call writes here. Such an error matches
+	// ErrUnavailable too, because nothing was written.
+	ErrMoved = errors.New("the store was moved to another place")
 	// ErrUnknownOutcome means that the commit of this call failed and that its writes may be durable
 	// or not. Status says whether the store goes on. bbolt refuses all work from then on.
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")

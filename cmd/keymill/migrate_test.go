@@ -98,6 +98,21 @@ func (m *migrating) signs(server *child) {
 	}
 }
 
+// saysMoved fails the test unless the server says that its store has moved: where to, to administrators only.
+func (m *migrating) saysMoved(p *place, server *child, to string) {
+	m.t.Helper()
+	for _, args := range []string{"audience add parcels --alg EdDSA", "key rotate --alg EdDSA", "session revoke --client web"} {
+		_, errs, code := p.run(append(strings.Fields(args), "--data", p.data)...)
+		if code != 1 || !strings.Contains(errs, "the store was moved to "+to) || strings.Contains(errs, "again") || strings.Count(errs, "\n") != 1 {
+			m.t.Errorf("%s on a moved store: code %d, %s", args, code, errs)
+		}
+	}
+	if status, body := login(m.t, server, "alice", "correct horse battery"); status != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "the store of this server has moved") || strings.Contains(body, to) {
+		m.t.Errorf("login at a moved store: %d %s", status, body)
+	}
+}
+
 // goTo sends the clients to another server.
 func (m *migrating) goTo(server *child) {
 	for _, f := range m.families {
@@ -140,12 +155,13 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	m.goTo(first)
 	time.Sleep(time.Second)
 	m.signs(source)
+	m.saysMoved(p, source, c.url)
 	if checks, code := p.diagnosisWith(append(p.env(), sharedEnv...)); code == 0 || checks["migration"].OK || !strings.Contains(checks["migration"].Detail, c.url) {
 		t.Errorf("doctor on the running source: code %d, %+v", code, checks)
 	}
 	source.signal(syscall.SIGTERM)
 	source.wait(time.Minute)
-	if _, errs, code := p.runWith(append(p.env(), sharedEnv...), p.serveArgs()...); code != 1 || !strings.Contains(errs, "moved to "+c.url) {
+	if _, errs, code := p.runWith(append(p.env(), sharedEnv...), p.serveArgs()...); code != 1 || strings.Count(errs, "moved to "+c.url) != 1 {
 		t.Errorf("a start on the source: code %d, %s", code, errs)
 	}
 	if checks, code := p.diagnosisWith(append(p.env(), sharedEnv...)); code == 0 || checks["migration"].OK || !strings.Contains(checks["migration"].Detail, c.url) {
@@ -167,7 +183,7 @@ func TestAStoreMovesWhileItIsServed(t *testing.T) {
 	m.goTo(inFile)
 	time.Sleep(time.Second)
 	m.end(20)
-	if _, errs, code := c.place().runWith(append(a.env(), sharedEnv...), a.serveArgs("--data", filepath.Join(a.dir, "other"))...); code != 1 || !strings.Contains(errs, "moved to "+d.data) {
+	if _, errs, code := c.place().runWith(append(a.env(), sharedEnv...), a.serveArgs("--data", filepath.Join(a.dir, "other"))...); code != 1 || strings.Count(errs, "moved to "+d.data) != 1 {
 		t.Errorf("a start on the database: code %d, %s", code, errs)
 	}
 	if log := inFile.errs.String(); strings.Contains(log, "damaged") {

@@ -81,6 +81,19 @@ func (u unavailable) untilRepaired(reason string) api.ErrorResponse {
 	return api.ErrorResponse{Code: serverError, Description: "the server cannot do this until its operator has repaired it, see the server's log"}
 }
 
+// storeMoved tells clients why this server changes nothing. Where the store is now is for administrators only.
+const storeMoved = "the store of this server has moved, so this server changes nothing; its operator sends clients to the new servers"
+
+// moved is for a change of a store that was moved. A client that asks again has an answer as soon as the operator has sent
+// its address to the new place. An administrator who asks this server again has not.
+func (u unavailable) moved(reason string, wait time.Duration) reply {
+	if u.withReason {
+		return reply{http.StatusServiceUnavailable, 0, u.untilRepaired(reason), slog.LevelWarn}
+	}
+	body := api.ErrorResponse{Code: u.code, Description: storeMoved}
+	return reply{http.StatusServiceUnavailable, wait, body, slog.LevelWarn}
+}
+
 // A reply is the answer to an error, and the level of its log line.
 type reply struct {
 	status     int
@@ -138,6 +151,8 @@ func replyTo(err error, u unavailable) reply {
 		return reply{http.StatusTooManyRequests, max(hashers.RetryAfter, time.Second), u.body(hashers.Error()), slog.LevelWarn}
 	}
 	switch reason, wait, ok := outage.Of(err); {
+	case ok && outage.HasMoved(err):
+		return u.moved(reason, wait)
 	case ok && wait > 0:
 		return reply{http.StatusServiceUnavailable, wait, u.body(reason), slog.LevelWarn}
 	case ok:

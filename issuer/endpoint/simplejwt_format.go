@@ -56,7 +56,7 @@ func detailOf(r *http.Request, a reply) string {
 	case http.StatusTooManyRequests:
 		return throttled(seconds(a.retryAfter))
 	case http.StatusServiceUnavailable:
-		if a.retryAfter == 0 {
+		if a.retryAfter == 0 || ours.Description == storeMoved {
 			return ours.Description
 		}
 		return "Service temporarily unavailable, try again later."

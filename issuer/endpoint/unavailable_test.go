@@ -15,6 +15,7 @@ import (
 	"keymill/issuer/record"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/moved"
 )
 
 // TestOnlyAFaultThatPassesSaysWhenToTryAgain: an answer to what only the operator can repair has no
@@ -58,6 +59,29 @@ func TestOnlyAFaultThatPassesSaysWhenToTryAgain(t *testing.T) {
 		if code := a.body.(api.ErrorResponse).Code; (code == serverError) == tt.passes {
 			t.Errorf("%s: %s", what, code)
 		}
+	}
+}
+
+// TestAMovedStoreIsNotTriedAgain: an administrator learns where the store is. A client learns only that it has moved, and asks
+// the same address later, which its operator sends to the new servers.
+func TestAMovedStoreIsNotTriedAgain(t *testing.T) {
+	err := fmt.Errorf("put: %w", &moved.Error{Record: moved.Record{State: moved.Moved, To: "postgres://db.example.com/keymill"}})
+	public := replyTo(err, unavailable{code: temporarilyUnavailable})
+	a := replyTo(err, unavailable{code: "unavailable", withReason: true})
+	if body := fmt.Sprint(a.body); a.status != 503 || a.retryAfter != 0 || !strings.Contains(body, "was moved to postgres://db.example.com/keymill") || strings.Contains(body, "again") {
+		t.Errorf("admin: %+v", a)
+	}
+	for format, a := range map[string]reply{
+		"public":    public,
+		"simplejwt": formatSimpleJWT(httptest.NewRequest("POST", "/", nil), public, err),
+	} {
+		if body := fmt.Sprint(a.body); a.status != 503 || a.retryAfter == 0 || !strings.Contains(body, "has moved") || strings.Contains(body, "db.example") {
+			t.Errorf("%s: %+v", format, a)
+		}
+	}
+	err.(interface{ Unwrap() error }).Unwrap().(*moved.Error).State = moved.Moving
+	if a := replyTo(err, unavailable{code: "unavailable", withReason: true}); a.retryAfter == 0 || !strings.Contains(fmt.Sprint(a.body), "try again later") {
+		t.Errorf("a store that is being moved: %+v", a)
 	}
 }
 

@@ -29,6 +29,8 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 		return "a record is damaged, see the server's log and keymill doctor: " + err.Error(), 0, true
 	case errors.Is(err, storage.ErrNoSpace):
 		return "the disk is full; nothing was written", storeWait, true
+	case HasMoved(err):
+		return "nothing was written: " + err.Error() + "; make the change at a server of that store", storeWait, true
 	case errors.Is(err, storage.ErrUnavailable):
 		return "the store is not available; nothing was written: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrUnknownOutcome):
@@ -40,6 +42,10 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 	}
 	return "", 0, false
 }
+
+// HasMoved reports whether the request failed because the store was moved to another place. This server writes nothing in
+// it again. A client that asks the same address later succeeds once the operator has sent it to a server of the new place.
+func HasMoved(err error) bool { return errors.Is(err, storage.ErrMoved) }
 
 // storeWait is longer than a restart takes, and long enough not to poll a full disk.
 const storeWait = 5 * time.Second

@@ -132,7 +132,7 @@ func put(tx storage.Tx, m Record) error {
 }
 
 // An Error says that a store is refused because of its record. It matches storage.ErrUnavailable, because the same
-// call succeeds later, here or on the target.
+// call succeeds later, here or on the target. If it succeeds only on the target, it matches storage.ErrMoved too.
 type Error struct{ Record }
 
 // Error names the other store of the migration.
@@ -147,8 +147,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("the store is the target of a migration from %s that is not complete, begun at %s", e.From, since)
 }
 
-// Is reports whether target is storage.ErrUnavailable.
-func (e *Error) Is(target error) bool { return target == storage.ErrUnavailable }
+// Is reports whether the error matches target.
+func (e *Error) Is(target error) bool {
+	return target == storage.ErrUnavailable || target == storage.ErrMoved && e.State == Moved
+}
 
 // Hint says what an operator does about a store that a start refuses.
 func (e *Error) Hint() string {
