@@ -31,6 +31,7 @@ const (
 	codeNoSuchTable    = "42P01"
 	codeNoSuchFunction = "42883"
 	codeNoRights       = "42501"
+	codeNotSupported   = "0A000"
 	codeTokenChanged   = "KM001"
 )
 
@@ -64,6 +65,18 @@ var reasons = map[string]reason{
 	codeTokenChanged:   {"the token of this node has changed", again},
 }
 
+// tableChanged is the reason of an error for which changedTable is true.
+var tableChanged = reason{"a table was changed, and the statements for it are prepared again", again}
+
+// reasonOf returns what the error means here, if that is known.
+func reasonOf(e *pgconn.PgError) (r reason, known bool) {
+	if changedTable(e) {
+		return tableChanged, true
+	}
+	r, known = reasons[e.Code]
+	return r, known
+}
+
 // connectFailure marks an error from before a request was sent.
 type connectFailure struct{ error }
 
@@ -78,7 +91,7 @@ func classify(err error) outcome {
 	case own:
 		return refused
 	case server != nil && (unsent || ends(server)):
-		if r, known := reasons[server.Code]; known {
+		if r, known := reasonOf(server); known {
 			return r.outcome
 		}
 		if strings.HasPrefix(server.Code, "08") || strings.HasPrefix(server.Code, "57") || strings.HasPrefix(server.Code, "53") {
@@ -143,7 +156,7 @@ func (e *Engine) fault(err error) error {
 func explain(err error) string {
 	if s := serverError(err); s != nil {
 		said := oneLine(s.Message) + " (" + s.Code + ")"
-		if r, known := reasons[s.Code]; known {
+		if r, known := reasonOf(s); known {
 			return r.text + ": " + said
 		}
 		return "the server says: " + said

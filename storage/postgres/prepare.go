@@ -32,8 +32,19 @@ func markDirect(c *pgconn.PgConn, answering string) {
 	c.CustomData()[directConnection] = answering == strconv.FormatUint(uint64(c.PID()), 10)
 }
 
-// noteStatements stops preparing statements if err says that a pooler mixes them up.
+// changedTable reports whether the server refuses a statement because it was prepared before someone changed the types of
+// the columns that it returns, with ALTER TABLE. The server has done nothing. Other errors have the same code, and its message may
+// be in any language.
+func changedTable(e *pgconn.PgError) bool {
+	return e.Code == codeNotSupported && e.Routine == "RevalidateCachedQuery"
+}
+
+// noteStatements stops preparing statements if err says that a pooler mixes them up. If it says that a table was changed, it
+// drops the statements of all connections, because each of them would fail once.
 func (e *Engine) noteStatements(err error) {
+	if s := serverError(err); s != nil && changedTable(s) {
+		e.reset()
+	}
 	if hasCode(err, codeNoStatement) || hasCode(err, codeHasStatement) {
 		e.unprepared.Store(true)
 		e.reset()

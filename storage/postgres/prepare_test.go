@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -35,6 +36,56 @@ func TestStatementsAreSentAgainWhenAPoolerMixesThemUp(t *testing.T) {
 			if got := enginetest.Content(t, e); got != "a=2" || !e.unprepared.Load() {
 				t.Errorf("%s: the table holds %q; statements are prepared: %t", name, got, !e.unprepared.Load())
 			}
+		}
+	}
+}
+
+// TestAChangedTableFailsNoCall: after ALTER TABLE the server refuses statements that were prepared before, on each connection.
+func TestAChangedTableFailsNoCall(t *testing.T) {
+	c := postgrestest.Shared(t)
+	database := c.NewDatabase(t)
+	e := openWith(t, Config{URL: c.URL(postgrestest.Role, database), Create: true})
+	version := enginetest.Commit(t, e, puts("a", "1"))
+	snapshot := func() (string, error) {
+		var value []byte
+		err := e.Snapshot(t.Context(), func(r storage.Reader) (err error) {
+			value, err = r.Get("a")
+			return err
+		})
+		return string(value), err
+	}
+	for n, kind := range []string{"varchar", "text", "varchar"} {
+		prepareFetches(t, e)
+		c.SQL(t, database, `ALTER TABLE keymill.record ALTER COLUMN k TYPE `+kind+` COLLATE "C"`)
+		if n == 1 { // the Store begins another snapshot after one that failed
+			if _, err := snapshot(); !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("a snapshot after the table was changed: %v", err)
+			}
+			if value, err := snapshot(); value != "1" || err != nil {
+				t.Errorf("the next snapshot: %q, %v", value, err)
+			}
+		}
+		if records, err := e.Fetch(t.Context(), []string{"a"}); err != nil || string(records[0].Value) != "1" {
+			t.Errorf("Fetch after the table was changed to %s: %v, %v", kind, records, err)
+		}
+	}
+	enginetest.Commit(t, e, reads("a", version), puts("a", "2"))
+	if e.unprepared.Load() {
+		t.Error("statements are no longer prepared")
+	}
+}
+
+// prepareFetches prepares the statement of Fetch on three connections.
+func prepareFetches(t *testing.T, e *Engine) {
+	t.Helper()
+	for range 3 {
+		c, err := e.reads.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+		if _, err := e.fetch(t.Context(), c, []string{"a"}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
