@@ -79,7 +79,10 @@ func (e *Engine) checkRights(ctx context.Context) error {
 			coalesce((SELECT pg_catalog.string_agg(p || ' on ' || t, ', ')
 				FROM pg_catalog.unnest(ARRAY['keymill.record', 'keymill.node']) AS t,
 				     pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS p
-				WHERE NOT pg_catalog.has_table_privilege(t, p)), ''),
+				WHERE NOT pg_catalog.has_table_privilege(t, p)),
+				(SELECT pg_catalog.string_agg('EXECUTE on ' || f, ', ')
+				FROM pg_catalog.unnest(ARRAY['keymill.compare_v1', 'keymill.commit_v2']) AS f
+				WHERE NOT pg_catalog.has_function_privilege(pg_catalog.to_regproc(f), 'EXECUTE')), ''),
 			coalesce((SELECT pg_catalog.string_agg(f, ', ')
 				FROM pg_catalog.unnest(ARRAY['keymill.compare_v1', 'keymill.commit_v2']) AS f
 				WHERE pg_catalog.to_regproc(f) IS NULL), ''),

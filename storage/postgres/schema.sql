@@ -183,3 +183,4 @@ COMMIT;
 --   GRANT USAGE ON SCHEMA keymill TO its_role;
 --   GRANT SELECT ON keymill.schema TO its_role;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON keymill.record, keymill.node TO its_role;
+--   GRANT EXECUTE ON FUNCTION keymill.compare_v1, keymill.commit_v2 TO its_role;
