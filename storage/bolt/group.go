@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -39,12 +40,13 @@ func (c *call) claim() bool { return c.claimed.CompareAndSwap(false, true) }
 
 // A group is the calls that share one bbolt transaction. Only the writer goroutine uses it.
 type group struct {
-	tx     *bbolt.Tx
-	base   groupReader
-	calls  []*call
-	bytes  int   // touched by the functions that wrote
-	wrote  bool  // tx holds writes
-	broken error // tx must not be committed; the result of every call
+	tx      *bbolt.Tx
+	base    groupReader
+	calls   []*call
+	yielded bool  // the goroutines that could run were let to call
+	bytes   int   // touched by the functions that wrote
+	wrote   bool  // tx holds writes
+	broken  error // tx must not be committed; the result of every call
 
 	follower *follower       // gets writes; nil if there is none
 	writes   []storage.Write // those of tx
@@ -91,19 +93,20 @@ func (s *Store) write(g *group) {
 }
 
 // nextCall returns the next call. Without a group it waits for a call, and nil means that
-// the store has stopped. With a group it takes only calls that already wait, and nil means
-// that the group is complete.
+// the store has stopped. With a group it takes only calls that already wait, or that goroutines make which
+// can run now, and nil means that the group is complete.
 func (s *Store) nextCall(g *group) *call {
 	if g != nil {
 		if g.full() {
 			return nil
 		}
-		select {
-		case c := <-s.calls:
-			return c
-		default:
-			return nil
+		c := s.waitingCall()
+		if c == nil && !g.yielded {
+			g.yielded = true
+			runtime.Gosched() // returns at once if no goroutine waits for a processor
+			c = s.waitingCall()
 		}
+		return c
 	}
 	select {
 	case <-s.stopped: // checked first, because the next select chooses at random
@@ -114,6 +117,16 @@ func (s *Store) nextCall(g *group) *call {
 	case c := <-s.calls:
 		return c
 	case <-s.stopped:
+		return nil
+	}
+}
+
+// waitingCall returns a call that already waits, or nil.
+func (s *Store) waitingCall() *call {
+	select {
+	case c := <-s.calls:
+		return c
+	default:
 		return nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,39 @@ func countCommits(b *Store) *atomic.Int32 {
 		return tx.Commit()
 	}
 	return n
+}
+
+// TestCallersThatCanRunJoinTheGroup: on one processor the first caller wakes the writer, which then would commit alone
+// while the others wait for the processor. The scheduler may still choose the writer first, so it has some tries.
+func TestCallersThatCanRunJoinTheGroup(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	for range 5 {
+		var first atomic.Int32
+		b, err := Open(filepath.Join(t.TempDir(), "keymill.db"), Options{Committed: func(_ time.Duration, calls int) {
+			first.CompareAndSwap(0, int32(calls))
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for n := range 20 {
+			all.Go(func() {
+				<-begin
+				if err := b.Update(t.Context(), putOne(fmt.Sprint("record/", n))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(time.Millisecond) // so that they and the writer wait
+		close(begin)
+		all.Wait()
+		b.Close()
+		if first.Load() > 1 {
+			return
+		}
+	}
+	t.Error("the first commit was for one call alone, five times")
 }
 
 // TestAGroupSharesOneCommit: functions of the group that fail, panic or end their
