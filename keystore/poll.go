@@ -268,10 +268,11 @@ func (r *Rings) beat(ctx context.Context) error {
 // awake returns the time since the process began. Other than up it counts suspensions of the machine. Less than a second is
 // none, as in readClocks.
 func (r *Rings) awake() time.Duration {
-	if slept := clock.Suspended() - r.sleptBefore; slept >= time.Second {
-		return r.up() + slept
+	up := r.up()
+	if slept := r.sleep.Suspended(r.wallClock(), up) - r.sleptBefore; slept >= time.Second {
+		return up + slept
 	}
-	return r.up()
+	return up
 }
 
 // settle is how long a node that could not read the keys for 3p signs nothing after it could read them again. A process
@@ -289,15 +290,15 @@ func (r *Rings) current() error {
 	if err := r.clockFault(); err != nil {
 		return &UnavailableError{Reason: err.Error(), RetryAfter: r.cfg.Nodes.Poll()}
 	}
-	last := r.lastRead.Load()
-	if last == 0 || r.awake()-time.Duration(last-1) >= lead {
+	last, now := r.lastRead.Load(), r.awake()
+	if last == 0 || now-time.Duration(last-1) >= lead {
 		// Without the time since then: the log has a line for each other text.
 		return &UnavailableError{
 			Reason:     fmt.Sprintf("the keys were last read from the store more than %s ago, and a node signs no longer than that without reading them", lead),
 			RetryAfter: r.cfg.Nodes.Poll(), cause: storage.ErrUnavailable,
 		}
 	}
-	if r.awake() < time.Duration(r.settled.Load()) {
+	if now < time.Duration(r.settled.Load()) {
 		return &UnavailableError{
 			Reason:     fmt.Sprintf("the keys could not be read for more than %s, and requests that waited in this time are not answered", lead),
 			RetryAfter: settle, cause: storage.ErrUnavailable,

@@ -101,6 +101,7 @@ type Rings struct {
 	needReserve chan struct{} // to reserveLoop: a ring may have no reserve
 
 	sleptBefore time.Duration         // suspensions of the machine before the start of the process
+	sleep       clock.Sleep           // suspensions of the machine, for awake
 	lastRead    atomic.Int64          // when the last successful poll began, as awake returns it, plus 1; 0 before it
 	met         atomic.Int64          // uptime at which meet last began to read successfully
 	wrongClock  atomic.Pointer[error] // why the wall clock cannot be trusted beside those of other nodes, or nil

@@ -1,12 +1,8 @@
 // Package clock computes the times of decisions, claims and erasures from the clocks of the machine,
-// which can be wrong. It is pure: it reads no clock, apart from Suspended.
+// which can be wrong. It is pure: it reads no clock, apart from Suspended and a Sleep.
 package clock
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "time"
 
 const (
 	// maxWallStep is how far the wall clock may move against the monotonic clock. After a
@@ -168,14 +164,4 @@ func (c *Clock) trust(wall time.Time) {
 	}
 	c.WallLag = c.decision.Sub(wall)
 	c.Frozen, c.startedBehind, c.Offset = false, false, 0
-}
-
-// Suspended returns how long this machine has been Suspended since it booted.
-func Suspended() time.Duration {
-	var boot, monotonic unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &monotonic) != nil ||
-		unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil {
-		return 0
-	}
-	return time.Duration(boot.Nano() - monotonic.Nano())
 }
