@@ -93,6 +93,25 @@ func (i *Issuer) checkClaimsFor(ctx context.Context, audience string, claims api
 // sign makes the tokens of an entitlement. Call it after the transaction, because a signature takes
 // longer than everything else.
 func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
+	return i.say(i.signQuietly(ctx, e))
+}
+
+// A signature is what signing an entitlement gave.
+type signature struct {
+	of      entitlement
+	grant   Grant
+	err     error
+	leftOut []claim.LeftOut // of the claims
+}
+
+// say logs what an operator has to know of the signature, and returns its result.
+func (i *Issuer) say(s signature) (Grant, error) {
+	i.sayLeftOut(s.of, s.leftOut)
+	return s.grant, s.err
+}
+
+// signQuietly is sign for an entitlement that may turn out not to count. It logs nothing.
+func (i *Issuer) signQuietly(ctx context.Context, e entitlement) signature {
 	issued := e.decided
 	if issued.IsZero() {
 		issued = i.keys.WallTime()
@@ -113,10 +132,9 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 		}
 	}
 	payload, left := c.Payload(claim.Layer{Of: "audience", Claims: e.record.Claims}, claim.Layer{Of: "client", Claims: e.claims}, claim.Layer{Of: "user", Claims: ofUser})
-	i.sayLeftOut(e, left)
 	token, err := i.mint(ctx, mintable{use: accessToken, audience: e.audience, record: e.record, alg: e.record.Alg, payload: payload, expires: expires})
 	if err != nil {
-		return Grant{}, err
+		return signature{of: e, err: err, leftOut: left}
 	}
 	g := Grant{
 		AccessToken: token, TokenType: "Bearer", ExpiresIn: e.record.TTL, Scope: e.scope,
@@ -125,5 +143,5 @@ func (i *Issuer) sign(ctx context.Context, e entitlement) (Grant, error) {
 	if e.user != nil {
 		g.User, g.Session = e.subject, e.family
 	}
-	return g, nil
+	return signature{of: e, grant: g, leftOut: left}
 }

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -252,22 +253,62 @@ func TestAStepOfTheClockRevivesNoRevokedToken(t *testing.T) {
 	}
 }
 
+// An afterView does something after a View.
+type afterView struct {
+	storage.Store
+	act func()
+}
+
+func (s afterView) View(ctx context.Context, fn func(storage.Reader) error) error {
+	defer s.act()
+	return s.Store.View(ctx, fn)
+}
+
+// An aheadStore works ahead, and does something before the run of a View that counts.
+type aheadStore struct {
+	storage.Store
+	act func()
+}
+
+func (s aheadStore) View(ctx context.Context, fn func(storage.Reader) error) error {
+	s.Store.View(ctx, fn)
+	storage.WorkAhead(ctx)
+	s.act()
+	return s.Store.View(ctx, fn)
+}
+
+// TestATokenThatWasSignedTooEarlyIsThrownAway: its client was removed before the store confirmed the decision.
+func TestATokenThatWasSignedTooEarlyIsThrownAway(t *testing.T) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		a.web()
+		secret := a.service("billing", "orders")
+		under := a.Issuer.store
+		a.Issuer.store = aheadStore{under, func() {
+			a.Issuer.store = under
+			if err := a.RemoveClient(t.Context(), "billing", "uid:0"); err != nil {
+				t.Fatal(err)
+			}
+		}}
+		g, err := a.token("billing", secret)
+		if r, ok := errors.AsType[*refusal.Refusal](err); !ok || r.Code != "invalid_client" || g.AccessToken != "" {
+			t.Errorf("got the token %q, %v", g.AccessToken, err)
+		}
+	})
+}
+
 // TestATokenThatWaitedForItsSignatureIsOfTheRemovedClient: it was decided before the removal and signed
 // after the id was used again.
 func TestATokenThatWaitedForItsSignatureIsOfTheRemovedClient(t *testing.T) {
 	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
 		a.web()
 		asker, secret := a.asker("api", "orders"), a.service("billing", "orders")
-		e, err := clientCredentials(a.Issuer, t.Context(), TokenRequest{Client: Credentials{"billing", secret, "client_secret_basic"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.again("billing")
-		time.Sleep(5 * time.Second)
-		g, err := a.sign(t.Context(), e)
-		if err != nil {
-			t.Fatal(err)
-		}
+		under := a.Issuer.store
+		a.Issuer.store = afterView{under, func() {
+			a.Issuer.store = under
+			a.again("billing")
+			time.Sleep(5 * time.Second)
+		}}
+		g := must[Grant](t)(a.token("billing", secret))
 		a.wantActive(asker, refusal.Secret(g.AccessToken), false, "the token")
 	})
 }

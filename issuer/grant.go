@@ -42,9 +42,8 @@ func (g Grant) JSON() []byte {
 		TextIf("scope", g.Scope).TextIf("refresh_token", string(g.Refresh)).End()
 }
 
-// A grantFunc runs one grant. It decides about a request in one transaction of its own, and returns
-// what to sign after the transaction.
-type grantFunc func(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error)
+// A grantFunc runs one grant. It decides about a request in one transaction of its own, and signs outside of it.
+type grantFunc func(i *Issuer, ctx context.Context, req TokenRequest) (Grant, error)
 
 // grants lists every grant; discovery reads it.
 var grants = map[string]grantFunc{
@@ -62,9 +61,5 @@ func (i *Issuer) Token(ctx context.Context, req TokenRequest) (Grant, error) {
 	if !ok {
 		return Grant{}, refusal.New("unsupported_grant_type", "the supported grant types are %s", strings.Join(i.Grants(), ", "))
 	}
-	entitled, err := run(i, ctx, req)
-	if err != nil {
-		return Grant{}, err
-	}
-	return i.sign(ctx, entitled)
+	return run(i, ctx, req)
 }

@@ -12,18 +12,26 @@ import (
 
 // clientCredentials serves the grant client_credentials. The client is the subject. It gets no
 // refresh token, because it can ask again.
-func clientCredentials(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error) {
+//
+// The token is signed while a store on the network confirms what the decision has read, and leaves after that.
+func clientCredentials(i *Issuer, ctx context.Context, req TokenRequest) (Grant, error) {
 	var e entitlement
+	var signed signature
 	now, decided := i.keys.Now(), i.keys.WallTime()
-	err := i.store.View(ctx, func(r storage.Reader) error {
-		var err error
+	err := storage.ViewThen(ctx, i.store, func(r storage.Reader) (err error) {
 		e, err = i.entitleClient(r, req, now)
+		// The token may wait for its signature while its client is removed and added again. It belongs to
+		// the client of this decision, see issuedBefore.
+		e.decided = decided
 		return err
-	})
-	// The token may wait for its signature while its client is removed and added again. It belongs to
-	// the client of this decision, see issuedBefore.
-	e.decided = decided
-	return e, err
+	}, func() { signed = i.signQuietly(ctx, e) })
+	if err != nil {
+		return Grant{}, err
+	}
+	if err := i.keys.Current(); err != nil { // the process may have been paused while it waited for the store
+		return Grant{}, err
+	}
+	return i.say(signed)
 }
 
 func (i *Issuer) entitleClient(r storage.Reader, req TokenRequest, now time.Time) (entitlement, error) {

@@ -42,13 +42,17 @@ type outcome struct {
 }
 
 // refresh serves the grant refresh_token (RFC 6749, section 6).
-func refresh(i *Issuer, ctx context.Context, req TokenRequest) (entitlement, error) {
+func refresh(i *Issuer, ctx context.Context, req TokenRequest) (Grant, error) {
 	if req.Refresh == "" {
-		return entitlement{}, refusal.New("invalid_request", "refresh_token is missing")
+		return Grant{}, refusal.New("invalid_request", "refresh_token is missing")
 	}
-	return i.tryRefresh(ctx, req.Refresh, refreshAttempt{
+	e, err := i.tryRefresh(ctx, req.Refresh, refreshAttempt{
 		client: req.Client, audience: req.Audience, scope: req.Scope, from: req.From,
 	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return i.sign(ctx, e)
 }
 
 // tryRefresh decides about a refresh token. It checks, in this order: the MAC, which needs no

@@ -22,7 +22,8 @@
 // appends to them or counts in them, it does not report a failure of a test, and it does not sign,
 // sleep, log or call the network. An error from the function of an Update writes nothing. To refuse a
 // request and still write something, for example that a session has ended, the function assigns the
-// refusal to a variable and returns nil.
+// refusal to a variable and returns nil. What comes after a View and takes long, such as a signature, can be given to ViewThen:
+// a store on the network does it while it waits.
 //
 // An Update orders nothing except its own reads and writes: it is no barrier, and an empty one waits
 // for nothing. In real time Updates are linearizable: one that begins after another has returned sees

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,5 +202,35 @@ func TestWhatAWrongRunReturnsIsDiscarded(t *testing.T) {
 				t.Errorf("Update that writes: %d of %d runs saw a difference, and its write exists: %v", differed, runs, ok)
 			}
 		})
+	}
+}
+
+// TestAViewWorksAheadWhileItWaits for the comparison, and again if that finds that a record has changed.
+func TestAViewWorksAheadWhileItWaits(t *testing.T) {
+	var gated atomic.Bool
+	asked, answer := make(chan struct{}), make(chan struct{})
+	s, _ := stores(t, 2, enginetest.Faults{Fail: func(operation string) error {
+		if operation == "Commit" && gated.Load() {
+			asked <- struct{}{}
+			<-answer
+		}
+		return nil
+	}})
+	put(t, s[0], "a", "old")
+	put(t, s[1], "a", "new")
+	gated.Store(true)
+	var read string
+	var seen []string
+	err := storage.ViewThen(t.Context(), s[0], func(r storage.Reader) (err error) {
+		read, err = get(r, "a")
+		return err
+	}, func() {
+		if seen = append(seen, read); len(seen) == 1 {
+			<-asked
+			answer <- struct{}{}
+		}
+	})
+	if want := []string{"old", "new"}; err != nil || !slices.Equal(seen, want) {
+		t.Errorf("what follows has seen %q, %v, want %q", seen, err, want)
 	}
 }

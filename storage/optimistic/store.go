@@ -74,7 +74,7 @@ func New(e Engine, o Options) *Store {
 		pace:    newPace(),
 		turn:    newTurn(),
 		updates: make(chan *call),
-		views:   make(chan *check),
+		views:   make(chan *check, maxGroupCalls),
 		fetches: make(chan *request),
 	}
 	for range o.Fetchers {

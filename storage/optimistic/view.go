@@ -19,7 +19,14 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 	first := &run{known: s.cache.get, store: s, ctx: ctx, view: true}
 	result := first.show(fn)
 	if first.failed == nil && first.reads() {
-		instant, err := s.compare(ctx, first.records)
+		c := &check{records: first.records, done: make(chan struct{})}
+		select {
+		case s.views <- c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		storage.WorkAhead(ctx)
+		instant, err := c.wait(ctx)
 		if err != nil {
 			return err
 		}
@@ -92,14 +99,8 @@ type check struct {
 	err     error
 }
 
-// compare returns the records as they are at one instant after the call.
-func (s *Store) compare(ctx context.Context, records []Record) (instant, error) {
-	c := &check{records: records, done: make(chan struct{})}
-	select {
-	case s.views <- c:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+// wait returns the records as they are at one instant after the check was sent.
+func (c *check) wait(ctx context.Context) (instant, error) {
 	select {
 	case <-c.done:
 		return c.instant, c.err

@@ -19,7 +19,7 @@ import (
 // does and bbolt does not. It runs each function first on runs that are discarded: their results,
 // errors and panics have no effect.
 //
-//	View     one run on mixed records, then the one that counts
+//	View     one run on mixed records, then the one that counts. After both what follows in a storage.ViewThen
 //	Update   one run on current records, one on mixed records, then the one that counts
 //
 // Mixed records are of different instants: for about half of the records that were written, the value
@@ -66,6 +66,7 @@ type rerunning struct {
 // View implements storage.Store.
 func (s *rerunning) View(ctx context.Context, fn func(storage.Reader) error) error {
 	s.discard(ctx, func(r storage.Reader) { fn(r) })
+	apart(func() { storage.WorkAhead(ctx) }) // after the View of s, because it may take long
 	return s.Store.View(ctx, fn)
 }
 
