@@ -20,8 +20,7 @@ func (r *Rings) Sign(ctx context.Context, alg, typ string, payload []byte, exp t
 		return "", notConfigured(alg)
 	}
 	token, err := r.signInTurn(ctx, q, job{alg, typ, payload, exp})
-	var short *lifetimeError
-	if r.cfg.Nodes != nil && errors.As(err, &short) {
+	if _, short := errors.AsType[*lifetimeError](err); short && r.cfg.Nodes != nil {
 		// Another node may have raised the maximum, and this one has not read it yet.
 		if err := r.Reload(ctx); err != nil {
 			return "", err
@@ -44,7 +43,16 @@ type job struct {
 	exp      time.Time
 }
 
-func (r *Rings) signInTurn(ctx context.Context, q *signing.Queue, j job) (token string, err error) {
+func (r *Rings) signInTurn(ctx context.Context, q *signing.Queue, j job) (string, error) {
+	if q.Begin() {
+		defer q.End()
+		return r.signNow(j)
+	}
+	return r.signLater(ctx, q, j)
+}
+
+// signLater signs when a slot of the queue is free.
+func (r *Rings) signLater(ctx context.Context, q *signing.Queue, j job) (token string, err error) {
 	if notRun := q.Do(ctx, func() { token, err = r.signNow(j) }); notRun != nil {
 		return "", unavailableIfFull(notRun)
 	}

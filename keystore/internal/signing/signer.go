@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"sync"
 )
 
 // A Signer signs with one private key.
@@ -17,6 +18,7 @@ type Signer struct {
 	key     crypto.Signer
 	size    int               // of a signature, in bytes
 	headers map[string][]byte // typ of access tokens → base64url of {"alg","kid","typ"} and a dot
+	buffers sync.Pool         // of *[]byte, in which tokens are put together
 }
 
 // usual are the types of nearly all tokens: at+jwt (RFC 9068, section 2.1), and JWT for audiences whose
@@ -119,13 +121,18 @@ func (s *Signer) Token(alg, kid, typ string, payload []byte) (string, error) {
 		}
 	}
 	enc := base64.RawURLEncoding
-	out := make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(s.size))
-	out = append(out, header...)
+	buffer, _ := s.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new(make([]byte, 0, len(header)+enc.EncodedLen(len(payload))+1+enc.EncodedLen(s.size)))
+	}
+	defer s.buffers.Put(buffer)
+	out := append((*buffer)[:0], header...)
 	out = enc.AppendEncode(out, payload)
 	signature, err := s.sign(out)
 	if err != nil {
 		return "", err
 	}
-	out = append(out, '.')
-	return string(enc.AppendEncode(out, signature)), nil
+	out = enc.AppendEncode(append(out, '.'), signature)
+	*buffer = out
+	return string(out), nil
 }
