@@ -181,7 +181,7 @@ func jsonField(raw json.RawMessage) field {
 }
 
 func formFields(body []byte) (map[string]field, error) {
-	ps, err := parseForm(string(body))
+	ps, err := parseForm(nil, string(body))
 	if err != nil {
 		return nil, err
 	}

@@ -32,11 +32,10 @@ func (ps parameters) get(name string) string {
 	return ""
 }
 
-// parseForm decodes application/x-www-form-urlencoded. http.Request.ParseForm is not used:
+// parseForm decodes application/x-www-form-urlencoded, and appends it to ps. http.Request.ParseForm is not used:
 // it returns the valid part of a malformed body, accepts repeated parameters, and can mix
 // those of the URL with those of the body.
-func parseForm(s string) (parameters, error) {
-	ps := make(parameters, 0, 8)
+func parseForm(ps parameters, s string) (parameters, error) {
 	encoded := strings.ContainsAny(s, "%+")
 	if strings.Contains(s, ";") {
 		return nil, errForm
@@ -99,8 +98,11 @@ func (ps parameters) audience() (string, error) {
 	return one, nil
 }
 
-// readForm reads a POST body of the media type that RFC 6749 requires.
-func readForm(w http.ResponseWriter, r *http.Request) (parameters, error) {
+// usualParameters are more than most forms have. A caller of readForm has room for them on its stack.
+const usualParameters = 8
+
+// readForm reads a POST body of the media type that RFC 6749 requires, and appends it to ps.
+func readForm(w http.ResponseWriter, r *http.Request, ps parameters) (parameters, error) {
 	if err := checkFormHeader(r.Header); err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func readForm(w http.ResponseWriter, r *http.Request) (parameters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parseForm(string(body))
+	return parseForm(ps, string(body))
 }
 
 const formType = "application/x-www-form-urlencoded"
@@ -137,7 +139,7 @@ func checkQuery(raw string) error {
 	if raw == "" {
 		return nil
 	}
-	ps, err := parseForm(raw)
+	ps, err := parseForm(nil, raw)
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	} else {
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	}
-	if large := (*http.MaxBytesError)(nil); err != nil && !errors.As(err, &large) {
+	if _, large := errors.AsType[*http.MaxBytesError](err); err != nil && !large {
 		return nil, refusal.New("invalid_request", "the body could not be read")
 	}
 	return body, err

@@ -11,7 +11,7 @@ func FuzzForm(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		ps, err := parseForm(s)
+		ps, err := parseForm(nil, s)
 		if err != nil {
 			if ps != nil {
 				t.Fatal("an error came with a result")

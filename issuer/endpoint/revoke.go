@@ -45,7 +45,8 @@ func (s *Server) introspect(w http.ResponseWriter, r *http.Request) error {
 
 // readTokenForm reads the client and the token of a request to /revoke or /introspect.
 func readTokenForm(w http.ResponseWriter, r *http.Request) (issuer.Credentials, refusal.Secret, error) {
-	ps, err := readForm(w, r)
+	var room [usualParameters]parameter
+	ps, err := readForm(w, r, room[:0])
 	if err != nil {
 		return issuer.Credentials{}, "", err
 	}

@@ -51,7 +51,8 @@ func (s *Server) decide(r *http.Request, req issuer.TokenRequest) (grant issuer.
 }
 
 func readTokenRequest(w http.ResponseWriter, r *http.Request) (issuer.TokenRequest, error) {
-	ps, err := readForm(w, r)
+	var room [usualParameters]parameter
+	ps, err := readForm(w, r, room[:0])
 	if err != nil {
 		return issuer.TokenRequest{}, err
 	}
