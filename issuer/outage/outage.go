@@ -31,10 +31,10 @@ func Of(err error) (reason string, retryAfter time.Duration, ok bool) {
 		return "the disk is full; nothing was written", storeWait, true
 	case HasMoved(err):
 		return "nothing was written: " + err.Error() + "; make the change at a server of that store", storeWait, true
+	case errors.Is(err, storage.ErrUnknownOutcome): // before ErrUnavailable, which the reason can be
+		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrUnavailable):
 		return "the store is not available; nothing was written: " + err.Error(), storeWait, true
-	case errors.Is(err, storage.ErrUnknownOutcome):
-		return "a commit failed, so the change may have been made or not: " + err.Error(), storeWait, true
 	case errors.Is(err, storage.ErrBroken), errors.Is(err, storage.ErrClosed):
 		return "the store has failed or is closed, and the server is about to exit", storeWait, true
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

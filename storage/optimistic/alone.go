@@ -1,6 +1,6 @@
 package optimistic
 
-import "context"
+import "time"
 
 // A turn is the right to use the committer of a Store that has one. The loop has it while it settles a group, and a
 // caller that is alone has it while it commits itself. That spares two changes of goroutine, which cost as much as some
@@ -23,14 +23,21 @@ func (t turn) try() bool {
 }
 
 // wait takes the turn for a call that the loop has. It returns an error instead that ends the call.
-func (t turn) wait(ctx context.Context) error {
+func (t turn) wait(c *call) error {
+	if t.try() {
+		return nil
+	}
+	timer := time.NewTimer(time.Until(c.sendBy))
+	defer timer.Stop()
 	select {
 	case t.taken <- struct{}{}:
 		return nil
 	case away := <-t.behind:
 		return away
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-timer.C:
+		return errWaited
+	case <-c.ctx.Done():
+		return c.ctx.Err()
 	}
 }
 

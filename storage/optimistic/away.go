@@ -1,6 +1,7 @@
 package optimistic
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +12,37 @@ import (
 // slowFailure is how long a request to the Engine takes at least if it failed because the Engine waited for its database.
 const slowFailure = time.Second
 
+// leastForBatch is the part of the deadline of a call that a batch has at least: a call that has waited for the rest joins
+// none. So the wait behind others and the wait for the own batch have one bound.
+const leastForBatch = 5
+
+// errWaited ends a call that has waited behind others for too long. Nothing of it was sent.
+var errWaited = fmt.Errorf("%w: the database is slow, and earlier requests have not ended in time", storage.ErrUnavailable)
+
+// send sends an item to a queue, unless the timer fires before.
+func send[T any](ctx context.Context, timer *time.Timer, queue chan<- T, item T) error {
+	select {
+	case queue <- item:
+		return nil
+	case <-timer.C:
+		return errWaited
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// await waits for done, unless the timer fires before.
+func await(ctx context.Context, timer *time.Timer, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-timer.C:
+		return errWaited
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // failureOfAll returns the error of the calls that waited behind a request to the Engine that began at begun and failed
 // with err. It is nil if the failure says nothing about them.
 //
@@ -20,10 +52,10 @@ func failureOfAll(err error, begun time.Time) error {
 	switch {
 	case err == nil || time.Since(begun) < slowFailure:
 		return nil
-	case errors.Is(err, storage.ErrUnavailable):
-		return err
 	case errors.Is(err, storage.ErrUnknownOutcome): // of that request; the calls behind it have sent nothing
 		return fmt.Errorf("%w: the database did not answer an earlier request", storage.ErrUnavailable)
+	case errors.Is(err, storage.ErrUnavailable):
+		return err
 	}
 	return nil
 }

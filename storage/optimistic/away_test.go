@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keymill/storage"
+	"keymill/storage/optimistic"
 	"keymill/storage/optimistic/enginetest"
 )
 
@@ -72,6 +73,65 @@ func TestCallsDoNotQueueForAnEngineThatIsAway(t *testing.T) {
 					t.Errorf("when the engine is back: %v", err)
 				}
 			})
+		})
+	}
+}
+
+// slowCommits takes almost the deadline of a call for each commit with writes, and no longer than the caller waits.
+type slowCommits struct {
+	optimistic.Engine
+	takes time.Duration
+}
+
+func (e slowCommits) Commit(ctx context.Context, committer int, b *optimistic.Batch) (int64, *optimistic.Stale, error) {
+	if len(b.Writes) > 0 {
+		timer := time.NewTimer(e.takes)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return 0, nil, fmt.Errorf("%w: the answer was lost", storage.ErrUnknownOutcome)
+		}
+	}
+	return e.Engine.Commit(context.Background(), committer, b)
+}
+
+// TestAWaitBehindAnotherCommitCountsForTheDeadline of a call: it has one bound for both, also if the commit before it ends well.
+func TestAWaitBehindAnotherCommitCountsForTheDeadline(t *testing.T) {
+	const deadline = 10 * time.Second
+	for _, committers := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			s := optimistic.New(slowCommits{enginetest.NewDatabase().Open(enginetest.Faults{}), deadline - 100*time.Millisecond}, optimistic.Options{Committers: committers})
+			defer s.Close()
+			var calls sync.WaitGroup
+			var done, refused atomic.Int64
+			for i := range 40 {
+				calls.Go(func() {
+					time.Sleep(time.Duration(i) * 550 * time.Millisecond)
+					began := time.Now()
+					err := s.Update(t.Context(), func(tx storage.Tx) error {
+						if _, err := tx.GetAll("hot"); err != nil {
+							return err
+						}
+						return tx.Put("hot", []byte(strconv.Itoa(i)))
+					})
+					switch {
+					case err == nil:
+						done.Add(1)
+					case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrUnknownOutcome):
+						refused.Add(1)
+					default:
+						t.Error(err)
+					}
+					if took := time.Since(began); took > deadline {
+						t.Errorf("%d committers: call %d got its answer after %s", committers, i, took)
+					}
+				})
+			}
+			calls.Wait()
+			if done.Load() == 0 || refused.Load() == 0 {
+				t.Errorf("%d committers: %d calls succeeded, and %d were refused", committers, done.Load(), refused.Load())
+			}
 		})
 	}
 }

@@ -3,6 +3,7 @@ package optimistic
 import (
 	"context"
 	"slices"
+	"time"
 
 	"keymill/storage"
 )
@@ -17,6 +18,8 @@ type call struct {
 	ctx    context.Context
 	fn     func(storage.Tx) error
 	orders chan order // from the committer; has room for one
+	until  time.Time  // when its caller no longer waits for the Engine
+	sendBy time.Time  // when a batch no longer takes it, because the Engine needs time for the batch
 
 	runs    int             // how often the function has run
 	last    *run            // what it read in the last run
@@ -26,6 +29,11 @@ type call struct {
 	exited  bool            // the function ended the caller's goroutine, so no one waits
 
 	diverted bool // it has waited for a committer, see traffic
+}
+
+func (s *Store) newCall(ctx context.Context, fn func(storage.Tx) error) *call {
+	now, all := time.Now(), s.opts.Deadline
+	return &call{ctx: ctx, fn: fn, orders: make(chan order, 1), until: now.Add(all), sendBy: now.Add(all - all/leastForBatch)}
 }
 
 // An order tells the caller's goroutine what to do. Without a run the call has left its group.

@@ -79,7 +79,7 @@ func (s *Store) next() (c *call, open bool) {
 		if !open || !s.single() {
 			return c, open
 		}
-		err := s.turn.wait(c.ctx)
+		err := s.turn.wait(c)
 		if err == nil {
 			return c, true
 		}
@@ -157,7 +157,9 @@ func (s *Store) commit(committer int, g *group) (_ *group, away error) {
 func (s *Store) send(committer int, g *group) (_ *Stale, away, err error) {
 	b := g.batch()
 	begun := time.Now()
-	version, stale, err := s.engine.Commit(context.Background(), committer, b)
+	ctx, cancel := context.WithDeadline(context.Background(), until(g.calls))
+	defer cancel()
+	version, stale, err := s.engine.Commit(ctx, committer, b)
 	s.health.note(err)
 	s.committed(begun, b.Writes, len(g.calls))
 	if err == nil && stale != nil {
@@ -204,7 +206,9 @@ func finish(calls []*call, err error) {
 func (s *Store) exclusive(committer int, calls []*call) (away error) {
 	var writes []storage.Write
 	begun := time.Now()
-	version, err := s.engine.Exclusive(context.Background(), committer, func(r storage.Reader) ([]storage.Write, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), until(calls))
+	defer cancel()
+	version, err := s.engine.Exclusive(ctx, committer, func(r storage.Reader) ([]storage.Write, error) {
 		base := &exclusiveReader{base: r}
 		base.prefetch(calls)
 		all := storage.NewUnlimitedOverlay(base)

@@ -36,7 +36,8 @@ type Engine interface {
 	// and have no writes. A batch without writes is only compared, with records of one instant that
 	// are durable, and it waits for no other batch. Its version has no meaning.
 	//
-	// The context of a Store is never canceled.
+	// The context ends when the first caller no longer waits. The Engine answers then, with storage.ErrUnknownOutcome if it
+	// does not know what became of a batch with writes.
 	Commit(ctx context.Context, committer int, b *Batch) (version int64, stale *Stale, err error)
 
 	// Exclusive runs fn while no other call, of this node or another one, can write, and then writes

@@ -15,19 +15,17 @@ type request struct {
 }
 
 // fetch reads records in one Fetch with those of other callers. The keys differ.
-func (s *Store) fetch(ctx context.Context, keys []string) ([]Record, error) {
+func (s *Store) fetch(ctx context.Context, until time.Time, keys []string) ([]Record, error) {
 	r := &request{keys: keys, done: make(chan struct{})}
-	select {
-	case s.fetches <- r:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	if err := send(ctx, timer, s.fetches, r); err != nil {
+		return nil, err
 	}
-	select {
-	case <-r.done:
-		return r.records, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := await(ctx, timer, r.done); err != nil {
+		return nil, err
 	}
+	return r.records, r.err
 }
 
 // fetchLoop is one fetcher. It takes the requests that wait, answers them together and starts again, until

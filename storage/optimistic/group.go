@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"keymill/storage"
 )
@@ -50,7 +51,22 @@ func (g *group) take(c *call) {
 		c.finish(err)
 		return
 	}
+	if time.Now().After(c.sendBy) {
+		c.finish(errWaited)
+		return
+	}
 	g.join(c)
+}
+
+// until returns when the first caller no longer waits for the Engine.
+func until(calls []*call) time.Time {
+	first := calls[0].until
+	for _, c := range calls {
+		if c.until.Before(first) {
+			first = c.until
+		}
+	}
+	return first
 }
 
 // join adds a call, after another run of its function if the last one cannot hold.

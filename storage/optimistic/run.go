@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"time"
 
 	"keymill/storage"
 )
@@ -34,7 +35,8 @@ const scanRecords = storage.MaxUpdateKeys + 1
 type run struct {
 	known func(key string) (Record, bool) // looks a record up without the Engine
 	store *Store                          // fetches and scans; nil if the run has to do with what is known
-	ctx   context.Context                 // of the caller; used with store
+	ctx   context.Context                 // of the caller; used with store, as is until
+	until time.Time                       // when the function has to have read all
 	view  bool
 	ended bool // only set for a View, because an Overlay refuses use after its end
 
@@ -96,7 +98,7 @@ func (r *run) load(keys ...string) error {
 	if r.store == nil {
 		return r.fail(errIncomplete)
 	}
-	fetched, err := r.store.fetch(r.ctx, missing)
+	fetched, err := r.store.fetch(r.ctx, r.until, missing)
 	if err != nil {
 		return r.fail(err)
 	}
@@ -150,8 +152,7 @@ func (r *run) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 		}
 		n := -1 // index of the span
 		for from := start; ; {
-			page, err := r.store.engine.Scan(r.ctx, from, end, scanRecords)
-			r.store.health.note(err)
+			page, err := r.store.scan(r.ctx, r.until, from, end)
 			if err != nil {
 				yield(storage.Entry{}, r.fail(err))
 				return
@@ -175,6 +176,14 @@ func (r *run) Scan(start, end string) iter.Seq2[storage.Entry, error] {
 			from = r.spans[n].End
 		}
 	}
+}
+
+// scan asks for the next records of a range.
+func (s *Store) scan(ctx context.Context, until time.Time, from, end string) ([]Record, error) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	page, err := s.engine.Scan(ctx, from, end, scanRecords)
+	return page, s.health.note(err)
 }
 
 // clone never returns nil, because GetAll returns nil for an absent record.

@@ -15,6 +15,9 @@ type Options struct {
 	// which takes the least processor time. 2 write more if a trip to the Engine takes milliseconds.
 	Committers, Fetchers int
 
+	// Deadline is how long a call waits for the Engine in all, behind other calls and for its own requests. 0 means 10 s.
+	Deadline time.Duration
+
 	CacheBytes int64 // memory for records; 0 means 64 MiB, less than 0 means that none are kept
 
 	// Committed is called after each Commit with writes and each Exclusive, also a failed one: how long it
@@ -29,6 +32,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Fetchers == 0 {
 		o.Fetchers = 1
+	}
+	if o.Deadline == 0 {
+		o.Deadline = 10 * time.Second
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
@@ -98,7 +104,7 @@ func (s *Store) Update(ctx context.Context, fn func(storage.Tx) error) error {
 	defer s.running.Done()
 	s.updating.Add(1)
 	defer s.updating.Add(-1)
-	c := &call{ctx: ctx, fn: fn, orders: make(chan order, 1)}
+	c := s.newCall(ctx, fn)
 	for again := true; again; {
 		var err error
 		if again, err = s.try(c); err != nil {
@@ -115,7 +121,7 @@ func (s *Store) try(c *call) (again bool, err error) {
 		return false, err
 	}
 	c.diverted = false
-	c.run(&run{known: s.cache.get, store: s, ctx: c.ctx})
+	c.run(&run{known: s.cache.get, store: s, ctx: c.ctx, until: c.until})
 	if err := c.last.failed; err != nil {
 		return false, err // whatever the function made of it
 	}
@@ -125,10 +131,8 @@ func (s *Store) try(c *call) (again bool, err error) {
 	if done, again, err := s.alone(c); done {
 		return again, err
 	}
-	select {
-	case s.updates <- c:
-	case <-c.ctx.Done():
-		return false, c.ctx.Err()
+	if err := s.queue(c); err != nil {
+		return false, err
 	}
 	for {
 		o := <-c.orders
@@ -137,6 +141,18 @@ func (s *Store) try(c *call) (again bool, err error) {
 		}
 		c.obey(o)
 	}
+}
+
+// queue gives the call to a committer.
+func (s *Store) queue(c *call) error {
+	select {
+	case s.updates <- c:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(c.sendBy))
+	defer timer.Stop()
+	return send(c.ctx, timer, s.updates, c)
 }
 
 // begin counts a transaction, so that Close waits for it.

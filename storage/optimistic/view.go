@@ -16,17 +16,10 @@ func (s *Store) View(ctx context.Context, fn func(storage.Reader) error) error {
 		return err
 	}
 	defer s.running.Done()
-	first := &run{known: s.cache.get, store: s, ctx: ctx, view: true}
+	first := &run{known: s.cache.get, store: s, ctx: ctx, until: time.Now().Add(s.opts.Deadline), view: true}
 	result := first.show(fn)
 	if first.failed == nil && first.reads() {
-		c := &check{records: first.records, done: make(chan struct{})}
-		select {
-		case s.views <- c:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		storage.WorkAhead(ctx)
-		instant, err := c.wait(ctx)
+		instant, err := s.compare(ctx, first.until, first.records)
 		if err != nil {
 			return err
 		}
@@ -99,14 +92,19 @@ type check struct {
 	err     error
 }
 
-// wait returns the records as they are at one instant after the check was sent.
-func (c *check) wait(ctx context.Context) (instant, error) {
-	select {
-	case <-c.done:
-		return c.instant, c.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// compare returns the records as they are at one instant after the call. While it waits, the caller works ahead.
+func (s *Store) compare(ctx context.Context, until time.Time, records []Record) (instant, error) {
+	c := &check{records: records, done: make(chan struct{})}
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	if err := send(ctx, timer, s.views, c); err != nil {
+		return nil, err
 	}
+	storage.WorkAhead(ctx)
+	if err := await(ctx, timer, c.done); err != nil {
+		return nil, err
+	}
+	return c.instant, c.err
 }
 
 // viewLoop compares what the Views that wait have read, until the Store is closed.

@@ -21,6 +21,9 @@ const (
 // first try that fails, and a silent server has two seconds for an answer.
 func (e *Engine) Hurry() { e.hurry.Store(true) }
 
+// leastPatience is how long a request has at least, unless its call ends before.
+const leastPatience = 250 * time.Millisecond
+
 const hurryDeadline = 4 * time.Second // of a call after Hurry; a request has half of it
 
 // limit returns how long a call waits.
@@ -106,10 +109,18 @@ func (w *waiter) reason(err error) error {
 	return err
 }
 
-// patience bounds a request. A server that is silent for half of the deadline may be gone without a
-// trace, and another connection then has the other half.
+// patience bounds a request. A server that is silent for half of the time that is left may be gone without a
+// trace, and another connection then has half of the rest.
 func (e *Engine) patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, e.limit()/2)
+	return context.WithTimeout(ctx, max(e.timeFor(ctx)/2, leastPatience))
+}
+
+// timeFor returns how long a call waits whose caller has a deadline of its own.
+func (e *Engine) timeFor(ctx context.Context) time.Duration {
+	if end, bounded := ctx.Deadline(); bounded {
+		return min(e.limit(), time.Until(end))
+	}
+	return e.limit()
 }
 
 func (e *Engine) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {

@@ -16,6 +16,7 @@ func Open(ctx context.Context, c Config) (*optimistic.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Options.Deadline = e.deadline + e.deadline/10 // so that the Engine, which names the database, says first that it is away
 	return optimistic.New(e, c.Options), nil
 }
 

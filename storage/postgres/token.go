@@ -38,12 +38,13 @@ func (e *Engine) committer(n int) *committer {
 // A transaction is sent with a token, whose number it writes.
 type transaction func(context.Context, *pgxpool.Conn, token) error
 
-// write sends a transaction until its answer is known. It sends it again only if it was not written.
+// write sends a transaction until its answer is known. It sends it again only if it was not written. All tries, and the
+// questions what became of them, have one deadline.
 func (e *Engine) write(ctx context.Context, n int, send transaction) error {
 	c := e.committer(n)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.limit())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.timeFor(ctx))
 	defer cancel()
 	w := waiter{hurry: &e.hurry}
 	c.few = false
@@ -91,7 +92,7 @@ func (e *Engine) writeOnce(ctx context.Context, c *committer, send transaction) 
 	switch {
 	case unknown != nil:
 		c.id = "" // the next commit must not wait for this one
-		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, unknown)
+		return fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, e.fault(unknown))
 	case written:
 		return nil
 	}
@@ -117,7 +118,7 @@ func (e *Engine) register(ctx context.Context, conn *pgxpool.Conn, c *committer)
 // No row means the same: commit_v2 refuses a token without a row, and only a failover that lost
 // the commit can have lost its row, because rows are removed only if they are not used.
 func (e *Engine) resolve(ctx context.Context, c *committer) (written bool, err error) {
-	err = e.retry(context.WithoutCancel(ctx), e.commits, func(ctx context.Context, conn *pgxpool.Conn) error {
+	err = e.retry(ctx, e.commits, func(ctx context.Context, conn *pgxpool.Conn) error {
 		var seq int64
 		err := conn.QueryRow(ctx, `UPDATE keymill.node SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch, seq`, c.id).Scan(&c.epoch, &seq)
 		if errors.Is(err, pgx.ErrNoRows) {

@@ -1,0 +1,22 @@
+package outage
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"keymill/storage"
+)
+
+// TestAnUnknownOutcomeIsNotCalledUnwritten, although a database that is away is its reason.
+func TestAnUnknownOutcomeIsNotCalledUnwritten(t *testing.T) {
+	away := fmt.Errorf("%w: the server does not answer in time", storage.ErrUnavailable)
+	for err, written := range map[error]string{
+		away: "nothing was written",
+		fmt.Errorf("%w: %w", storage.ErrUnknownOutcome, away): "may have been made or not",
+	} {
+		if reason, wait, ok := Of(err); !ok || wait == 0 || !strings.Contains(reason, written) {
+			t.Errorf("%v: %q, %v", err, reason, wait)
+		}
+	}
+}
