@@ -20,7 +20,7 @@ type conn struct {
 
 	// Its place in one of the queues of l; owned by l.mu, as is forgotten.
 	place     place
-	since     time.Time // when it came into this queue
+	since     time.Time // when it came into this queue; one of HTTP/1.1 that is idle keeps the time when it became active
 	forgotten bool      // it is no longer counted
 
 	mu       sync.Mutex
@@ -47,7 +47,6 @@ func (l *Listener) newConn(inner net.Conn) *conn {
 func (c *conn) move(to *queue) {
 	c.leave()
 	to.add(c)
-	c.since = c.l.now()
 }
 
 // SetDeadline implements net.Conn.

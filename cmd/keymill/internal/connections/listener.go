@@ -61,6 +61,7 @@ type Listener struct {
 	began    time.Time
 
 	wanted atomic.Bool // the next answer of HTTP/1.1 ends its connection
+	dates  dates       // of answers
 
 	mu                  sync.Mutex
 	open                int
@@ -191,6 +192,7 @@ func (l *Listener) add(inner net.Conn) *conn {
 	defer l.mu.Unlock()
 	l.open++
 	c.move(&l.fresh)
+	c.since = l.now()
 	return c
 }
 
@@ -210,11 +212,13 @@ func (l *Listener) ConnState(wrapped net.Conn, state http.ConnState) {
 		c.move(&l.idle)
 		if t, ok := wrapped.(*tls.Conn); ok {
 			c.setHTTP2(t.ConnectionState().NegotiatedProtocol == "h2")
+			c.since = l.now() // flushTime begins
 		}
 	case http.StateClosed, http.StateHijacked:
 		l.forget(c)
 	default:
 		c.move(&l.active)
+		c.since = l.now()
 		return
 	}
 	select {

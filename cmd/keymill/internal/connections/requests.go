@@ -94,20 +94,26 @@ func (q *request) isWhole() {
 	q.whole = true
 }
 
-// answer notes that the answer begins. "Connection: close" ends a connection behind the answer. For HTTP/2 net/http sends
+// answer notes that the answer begins, and dates it. "Connection: close" ends a connection behind the answer. For HTTP/2 net/http sends
 // GOAWAY in its place: the requests that have come are answered, and the client sends others on a new connection.
 func (q *request) answer() {
+	now := time.Now() // Date needs the wall clock
 	q.c.mu.Lock()
 	first := !q.answering
 	if first && q.whole {
 		q.c.working--
 	}
 	q.answering = true
-	q.c.answered = q.c.l.now()
+	q.c.answered = now
 	last := !q.c.told.IsZero() || !q.http2 && !q.whole
 	q.c.mu.Unlock()
-	if first && (last || !q.http2 && q.c.l.wanted.CompareAndSwap(true, false)) {
-		q.Header().Set("Connection", "close")
+	if !first {
+		return
+	}
+	header := q.Header()
+	header["Date"] = q.c.l.dates.at(now)
+	if last || !q.http2 && q.c.l.wanted.CompareAndSwap(true, false) {
+		header.Set("Connection", "close")
 	}
 }
 
