@@ -4,8 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"keymill/issuer/endpoint/keyset"
 )
 
 // TestARepeatedHeaderThatDecidesIsRefused: whichever value another program reads, the first or the
@@ -145,5 +150,42 @@ func TestMoreThanAHundredHeadersAreRefused(t *testing.T) {
 				t.Errorf("%s %s, %d headers, repeated %v: %d %s", tt.method, tt.path, n, tt.repeat, a.status, a.body)
 			}
 		}
+	}
+}
+
+// TestEveryAnswerSaysWhetherCachesMayKeepIt, and that its type is right: also errors that no handler sees, and answers of the
+// key set, whose handler writes every line itself.
+func TestEveryAnswerSaysWhetherCachesMayKeepIt(t *testing.T) {
+	w := newWorld(t)
+	set, public, no := keyset.Path, "public, max-age=300", "no-store"
+	tooMany := slices.Repeat([]string{"X-More: 1"}, maxHeaderLines+1)
+	for _, tt := range []struct {
+		method, path string
+		headers      []string
+		status       int
+		cache        string
+	}{
+		{"GET", set, nil, 200, public},
+		{"HEAD", set, nil, 200, public},
+		{"GET", set, []string{"If-None-Match: *"}, 304, public},
+		{"GET", set, tooMany, 431, no},
+		{"POST", set, nil, 405, no},
+		{"GET", openIDDocument, nil, 200, public},
+		{"GET", "/healthz", nil, 200, no},
+		{"GET", "/none", nil, 404, no},
+		{"POST", "/token", nil, 400, no},
+	} {
+		a := w.send(tt.method, tt.path, "", tt.headers...)
+		if cache := a.header["Cache-Control"]; a.status != tt.status || !slices.Equal(cache, []string{tt.cache}) || a.header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s %s: %d, %v", tt.method, tt.path, a.status, a.header)
+		}
+	}
+	w.server.cfg.KeySet = keyset.New(time.Minute) // to which nothing was published
+	rt := w.server.newRouter(unavailable{}, w.server.admit)
+	w.server.publicRoutes(rt)
+	early := httptest.NewRecorder()
+	rt.ServeHTTP(early, httptest.NewRequest("GET", set, nil))
+	if h := early.Header(); early.Code != 503 || h.Get("Cache-Control") != no || h.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("before the first set: %d, %v", early.Code, h)
 	}
 }

@@ -88,8 +88,7 @@ func methodNotAllowed(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (rt *router) handle(method, path string, h handler) {
-	rt.routes = append(rt.routes, route{method, path})
-	rt.mux.Handler(method, path, rt.httpHandler(h))
+	rt.add(method, path, rt.httpHandler(h))
 }
 
 // get serves HEAD as well: net/http leaves out the body.
@@ -98,12 +97,39 @@ func (rt *router) get(path string, h handler) {
 	rt.handle(http.MethodHead, path, h)
 }
 
+// handleKeySet adds the handler of the key set. It writes all lines of the header itself, and each line costs a percent of
+// the time of such a request.
+func (rt *router) handleKeySet(path string, h handler) {
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		rt.add(method, path, rt.answering(h))
+	}
+}
+
+func (rt *router) add(method, path string, h http.Handler) {
+	rt.routes = append(rt.routes, route{method, path})
+	rt.mux.Handler(method, path, h)
+}
+
+// httpHandler returns h with the lines that the header of every answer has, unless h replaces them.
 func (rt *router) httpHandler(h handler) http.Handler {
+	return rt.answering(func(w http.ResponseWriter, r *http.Request) error {
+		setDefaults(w.Header())
+		return h(w, r)
+	})
+}
+
+// answering returns h, and answers its errors.
+func (rt *router) answering(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
 			rt.writeError(w, r, err)
 		}
 	})
+}
+
+func setDefaults(header http.Header) {
+	header["X-Content-Type-Options"] = noSniff
+	header["Cache-Control"] = noStore
 }
 
 func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -114,9 +140,6 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = requestid.Add(r)
 	defer rt.recoverPanic(w, r)
-	header := w.Header()
-	header["X-Content-Type-Options"] = noSniff
-	header["Cache-Control"] = noStore
 	if err := rt.admit(r); err != nil {
 		rt.writeError(w, r, err)
 		return
@@ -164,7 +187,7 @@ func (rt *router) writeError(w http.ResponseWriter, r *http.Request, err error) 
 		}
 	}
 	header := w.Header()
-	header["Cache-Control"] = noStore
+	setDefaults(header)
 	header["Pragma"] = noCache
 	if a.retryAfter > 0 {
 		header.Set("Retry-After", strconv.Itoa(seconds(a.retryAfter)))

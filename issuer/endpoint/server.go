@@ -211,7 +211,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 func (s *Server) publicRoutes(r *router) {
-	r.get(keyset.Path, s.cfg.KeySet.Handler(s.watch()))
+	r.handleKeySet(keyset.Path, s.cfg.KeySet.Handler(s.watch()))
 	r.handle(http.MethodOptions, keyset.Path, documentOptions)
 	r.get("/healthz", s.healthz)
 	r.get("/readyz", s.readyz)
