@@ -6,6 +6,10 @@
 //	        └──────── a pause ────────────┴─ settle ─┘
 //	                                         requests that waited are read
 //
+// A request that came in a pause is read before the process has run for the time settle in all, also if further pauses cut that
+// time into pieces. So pauses that follow one another count together only as far back as that: a server that is paused for 1 s in every
+// 2 s, for hours, does not take requests for hours old.
+//
 // Only the process itself is measured. A store or a client that is slow does not look like a pause.
 package pause
 
@@ -19,17 +23,22 @@ const (
 	tickEvery = 250 * time.Millisecond
 	// least is how long a pause is at least: much longer than the collector or the scheduler takes.
 	least = time.Second
-	// settle is how long after a pause a request may still have waited in a socket. The process reads them at once when it
-	// runs again.
+	// settle is how long the process has to run until it has read the requests that waited in sockets. It reads them at once
+	// when it runs again.
 	settle = time.Second
+	// joined is how many pauses can count together: between two of them, the process has run for tickEvery at least, or for
+	// so short that Look did not see it, which counts as much.
+	joined = int(settle/tickEvery) + 1
 )
 
-// A Watch knows the last pause. The zero value knows of none. It is safe for concurrent use.
+// A pause is when the process did not run.
+type pause struct{ began, ended time.Time }
+
+// A Watch knows the last pauses. The zero value knows of none. It is safe for concurrent use.
 type Watch struct {
 	mu     sync.Mutex
 	looked time.Time // zero before the first Look, and after Run
-	began  time.Time // the last pause, or several that followed one another at once
-	ended  time.Time
+	pauses []pause   // the last ones, at most joined, the newest first
 }
 
 // Run looks for pauses until ctx ends.
@@ -59,10 +68,8 @@ func (w *Watch) Look() {
 func (w *Watch) look() {
 	now := time.Now()
 	if !w.looked.IsZero() && between(w.looked, now) >= least {
-		if w.ended.IsZero() || between(w.ended, w.looked) > settle {
-			w.began = w.looked
-		}
-		w.ended = now
+		older := w.pauses[:min(len(w.pauses), joined-1)]
+		w.pauses = append([]pause{{w.looked, now}}, older...)
 	}
 	w.looked = now
 }
@@ -76,10 +83,30 @@ func (w *Watch) Waited(read time.Time) (waited time.Duration, paused bool) {
 		w.look()
 	}
 	now := time.Now()
-	if w.ended.IsZero() || between(w.ended, read) > settle {
+	began, paused := w.since(read)
+	if !paused {
 		return between(read, now), false
 	}
-	return max(between(w.began, now), between(read, now)), true
+	return max(between(began, now), between(read, now)), true
+}
+
+// since returns the beginning of the earliest pause in which a request can have come that was read at an instant.
+func (w *Watch) since(read time.Time) (began time.Time, paused bool) {
+	ran, until := time.Duration(0), read
+	for _, p := range w.pauses {
+		gap := max(between(p.ended, until), 0) // 0 for a pause after it was read
+		if until.Before(read) {
+			gap = max(gap, tickEvery)
+		}
+		if ran += gap; ran > settle {
+			break
+		}
+		began, paused = p.began, true
+		if began.Before(until) {
+			until = began
+		}
+	}
+	return began, paused
 }
 
 // between returns the time from one instant to another. The monotonic clock stands still while the machine is suspended,
