@@ -77,7 +77,7 @@ var allowedImports = map[string][]string{
 	"issuer/endpoint/limit":        {"issuer", "issuer/address", "issuer/refusal", "issuer/api", "keystore", "jwks"},
 	"issuer/endpoint/keyset":       {"issuer/verifiers", "jwks", "keystore"},
 	"issuer/endpoint/nodelist":     {"issuer/api", "storage", "storage/nodes"},
-	"issuer/endpoint/readiness":    {"issuer", "issuer/endpoint/keyset", "keystore"},
+	"issuer/endpoint/readiness":    {"issuer", "issuer/endpoint/keyset", "keystore", "storage"},
 	"issuer/endpoint/requestid":    {},
 	"issuer/endpoint/metrics":      {},
 	"issuer/endpoint/mount":        {},

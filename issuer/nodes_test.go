@@ -1,8 +1,10 @@
 package issuer
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,7 +14,9 @@ import (
 
 	"keymill/issuer/api"
 	"keymill/issuer/refusal"
+	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/bolt"
 	"keymill/storage/nodes"
 )
 
@@ -242,4 +246,21 @@ func TestARetryToTheSameAddressWritesNothing(t *testing.T) {
 	p := w.begin("7")
 	old := p.rotate()
 	w.wantUnchanged("a retry to the same address", func() { must[Grant](t)(w.refresh(old)) })
+}
+
+// TestTheCleanUpEndsWithItsStoreAndLogsNothing: the process says why it ends. The watch of pauses ends too.
+func TestTheCleanUpEndsWithItsStoreAndLogsNothing(t *testing.T) {
+	inBubble(t, time.Hour, func(t *testing.T, a *bubble) {
+		a.end()
+		file := must[*bolt.Store](t)(bolt.Open(a.path, bolt.Options{}))
+		cfg := testKeys
+		cfg.Algorithms, cfg.Nodes = []string{"EdDSA"}, nodes.New(nodes.Config{ID: "a"})
+		keys := must[*keystore.Rings](t)(keystore.Open(t.Context(), file, cfg))
+		var log bytes.Buffer
+		i := must[*Issuer](t)(Open(t.Context(), Config{URL: testURL, Store: keys.Store(), Keys: keys, Log: slog.New(slog.NewTextHandler(&log, nil))}))
+		file.Close()
+		if err := i.Run(t.Context()); !errors.Is(err, storage.ErrClosed) || log.Len() > 0 {
+			t.Errorf("Run returned %v and logged %s", err, &log)
+		}
+	})
 }

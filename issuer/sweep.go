@@ -24,19 +24,24 @@ const (
 )
 
 // Run deletes sessions, denied tokens and records of removed ids that have expired, writes the counts of
-// tallies, measures new password schemes and reads new refresh secrets, until ctx ends. Then it returns nil. Of the servers that share a store, one
-// cleans up.
+// tallies, measures new password schemes and reads new refresh secrets, until ctx ends. Then it returns nil. It returns an
+// error when the store has failed. Of the servers that share a store, one cleans up.
 func (i *Issuer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	if i.keys.Poll() > 0 {
 		var watch sync.WaitGroup
 		defer watch.Wait()
 		watch.Go(func() { i.pauses.Run(ctx) })
 	}
+	defer cancel() // before the wait
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	failing := false
 	for {
-		err := errors.Join(i.passwords.SyncClasses(ctx, i.store), i.refreshSecrets.Reload(ctx), i.sweep(ctx), i.sweepUnblocked(ctx))
+		err := storage.Join(i.passwords.SyncClasses(ctx, i.store), i.refreshSecrets.Reload(ctx), i.sweep(ctx), i.sweepUnblocked(ctx))
+		if storage.Ended(i.store, err) {
+			return err
+		}
 		if err != nil && ctx.Err() == nil && !failing {
 			i.log.Error("cannot clean up sessions, measure password schemes or read refresh secrets; trying again", "error", err)
 		}

@@ -12,13 +12,13 @@ import (
 	"keymill/keystore/internal/schedule"
 	"keymill/storage"
 	"keymill/storage/audit"
-	"keymill/storage/sealed"
 )
 
 // Run does what is due until ctx ends, and then returns nil: it reads the clocks, advances
 // the rings, erases private halves, drops retired keys and makes reserves. After a failure it
-// logs the error and tries again. In the meantime the keys in memory continue to sign. Run returns a
-// *sealed.LifeError if the store was replaced by a copy: the process has to end.
+// logs the error and tries again. In the meantime the keys in memory continue to sign. Run returns an error after
+// which the store cannot be used again, see storage.Ended: the process has to end. It is a *sealed.LifeError if the
+// store was replaced by a copy.
 func (r *Rings) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -36,8 +36,8 @@ func (r *Rings) Run(ctx context.Context) error {
 		case <-r.wake:
 		}
 		err := r.tick(ctx)
-		if life := new(sealed.LifeError); errors.As(err, &life) {
-			return life
+		if storage.Ended(r.store, err) {
+			return err
 		}
 		if err != nil && ctx.Err() == nil && !failing {
 			r.log.Error("keys cannot be maintained; trying again", "error", err)

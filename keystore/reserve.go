@@ -14,7 +14,7 @@ import (
 
 // reserveLoop makes reserves for rings without one. It is not part of Run's loop, because
 // generating an RSA key can take seconds, and a scheduled rotation must not wait for it. A
-// key that could not be stored is kept in memory for the next try.
+// key that could not be stored is kept in memory for the next try. It ends if the store has ended. Run finds that too.
 func (r *Rings) reserveLoop(ctx context.Context) {
 	unstored := make(map[string]crypto.Signer) // alg → key
 	failing := false
@@ -24,12 +24,16 @@ func (r *Rings) reserveLoop(ctx context.Context) {
 			return
 		case <-r.needReserve:
 		}
-		var failed error
+		var errs []error
 		for _, alg := range r.cfg.Algorithms {
 			if r.hasReserve(alg) || ctx.Err() != nil {
 				continue
 			}
-			failed = errors.Join(failed, r.makeReserve(ctx, alg, unstored))
+			errs = append(errs, r.makeReserve(ctx, alg, unstored))
+		}
+		failed := storage.Join(errs...)
+		if storage.Ended(r.store, failed) {
+			return
 		}
 		if failed != nil && ctx.Err() == nil && !failing {
 			r.log.Error("a key could not be made; trying again", "error", failed)

@@ -35,7 +35,7 @@ func (r *Rings) writeRevoked(ctx context.Context) {
 		return
 	}
 	err := r.tryWriteRevoked(ctx)
-	if err != nil && r.revokedFault.Load() == nil {
+	if err != nil && r.revokedFault.Load() == nil && !storage.Ended(r.store, err) {
 		r.log.Error("the list of revoked keys cannot be written; trying again", "error", err)
 	}
 	if err == nil {

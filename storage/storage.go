@@ -93,6 +93,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -162,9 +163,23 @@ type Status struct {
 }
 
 // Ended reports whether a loop that got err from s has to end, because s was closed or has failed. After
-// any other error the next call can succeed.
+// any other error the next call can succeed. A loop that ends logs nothing: several get the error, and their
+// process says once why it ends.
 func Ended(s Store, err error) bool {
 	return errors.Is(err, ErrClosed) || err != nil && s.Status().Failed != nil
+}
+
+// Join returns the errors of several calls as one, as errors.Join does, and each text once: an outage fails every call of a
+// loop in the same way.
+func Join(errs ...error) error {
+	var kept []error
+	for _, err := range errs {
+		same := func(other error) bool { return other.Error() == err.Error() }
+		if err != nil && !slices.ContainsFunc(kept, same) {
+			kept = append(kept, err)
+		}
+	}
+	return errors.Join(kept...)
 }
 
 // A Reader reads one consistent state. It returns copies.

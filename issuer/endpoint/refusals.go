@@ -49,6 +49,9 @@ func (s *Server) auditRefusals(ctx context.Context) {
 	}
 	if err := s.cfg.Issuer.AuditRefusals(ctx, counts); err != nil {
 		s.refused.Add(counts)
+		if s.checks.Ended(err) {
+			return
+		}
 		s.cfg.Log.LogAttrs(ctx, slog.LevelWarn, "refused requests were not audited", slog.String("err", err.Error()))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"keymill/issuer/refusal"
 	"keymill/keystore"
 	"keymill/storage"
+	"keymill/storage/sealed"
 )
 
 // R104.
@@ -243,6 +245,32 @@ func TestTheLogSaysWhyTheServerIsNotReady(t *testing.T) {
 			return nil
 		}
 	})
+}
+
+// TestAStoreThatHasEndedIsOneIssue, whether the store or its answer says so, and the log says once that it is so: the
+// process says why it ends.
+func TestAStoreThatHasEndedIsOneIssue(t *testing.T) {
+	w := newWorld(t)
+	w.server.refused.Add(map[string]int{"wrong_password": 1})
+	if err := w.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for want, fail := range map[string]error{
+		"the store has failed and accepts no more requests": storage.ErrUnknownOutcome,
+		"the store is closed; the server stops":             &sealed.LifeError{Own: 1, Store: 2},
+		"":                                                  nil,
+	} {
+		if w.storeFail = fail; fail == nil {
+			want = "the store is closed; the server stops"
+		}
+		if got := w.server.checks.Issues(); !slices.Equal(got, []string{want}) {
+			t.Errorf("%v: %q", fail, got)
+		}
+		w.server.auditRefusals(t.Context())
+	}
+	if log := w.log.String(); strings.Contains(log, "not audited") {
+		t.Error(log)
+	}
 }
 
 // Bounds of package readiness.

@@ -76,6 +76,9 @@ func Open(ctx context.Context, cfg Config) (*Outbox, error) {
 // WallTime returns the wall time.
 func (o *Outbox) WallTime() time.Time { return o.cfg.WallTime() }
 
+// Ended reports whether err of a call of o says that the store has ended, so that no later call can succeed.
+func (o *Outbox) Ended(err error) bool { return storage.Ended(o.cfg.Store, err) }
+
 type payload struct {
 	Type      string            `json:"type"`
 	Timestamp time.Time         `json:"timestamp"`

@@ -36,14 +36,14 @@ func (r *Registry) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWrites)
 			defer cancel()
-			if err := r.write(last, (*pinned).unsaved); err != nil {
+			if err := r.write(last, (*pinned).unsaved); err != nil && !storage.Ended(r.cfg.Store, err) {
 				r.cfg.Log.Warn("what verifiers were served last was not written; rotations by hand may wait for them longer", "error", err)
 			}
 			return nil
 		case <-tick.C:
 		}
 		now := r.cfg.Keys.Now()
-		err := errors.Join(r.write(ctx, func(p *pinned) bool { return p.due(now, r.writeEvery(), r.cfg.MaxAge) }), r.Refresh(ctx), r.warn(ctx))
+		err := storage.Join(r.write(ctx, func(p *pinned) bool { return p.due(now, r.writeEvery(), r.cfg.MaxAge) }), r.Refresh(ctx), r.warn(ctx))
 		if storage.Ended(r.cfg.Store, err) {
 			return err
 		}

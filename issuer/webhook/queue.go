@@ -56,9 +56,7 @@ func (q *queue) takeTurn(ctx context.Context) {
 		return
 	}
 	held, err := q.hold(ctx)
-	if err != nil && ctx.Err() == nil {
-		q.warn(slog.LevelError, "webhook: the lease cannot be renewed; trying again", "error", err)
-	}
+	q.noteFault(ctx, "webhook: the lease cannot be renewed; trying again", err)
 	switch {
 	case held && !q.held:
 		q.log.Info("webhook: this server sends events now", "receiver", q.host)
@@ -82,19 +80,15 @@ func (q *queue) poll(ctx context.Context) {
 	if now.Before(q.nextPoll) {
 		return
 	}
-	if err := q.read(ctx); err != nil && ctx.Err() == nil {
-		q.warn(slog.LevelError, "webhook: events cannot be read; trying again", "error", err)
-	}
+	q.noteFault(ctx, "webhook: events cannot be read; trying again", q.read(ctx))
 	q.nextPoll = now.Add(time.Second * time.Duration(1+len(q.known)/pageSize))
 	if now.Before(q.nextLost) {
 		return
 	}
 	q.nextLost = now.Add(warnEvery)
 	lost, err := q.outbox.ReportLost(ctx)
-	switch {
-	case err != nil && ctx.Err() == nil:
-		q.warn(slog.LevelError, "webhook: events cannot be counted; trying again", "error", err)
-	case lost > 0:
+	q.noteFault(ctx, "webhook: events cannot be counted; trying again", err)
+	if err == nil && lost > 0 {
 		q.log.Error("webhook: the queue was full, and events were lost", "lost", lost, "waiting", len(q.known), "receiver", q.host)
 	}
 }
@@ -153,12 +147,12 @@ func (q *queue) start(ctx context.Context) {
 	}
 }
 
-// finish handles the outcome of a try. A try that was interrupted because the server stops
-// is not a failure.
+// finish handles the outcome of a try. A try that was interrupted because the server stops, or because the store has
+// ended, is not a failure.
 func (q *queue) finish(ctx context.Context, d *delivery) {
 	q.sending--
 	switch {
-	case d.failure != "" && ctx.Err() != nil:
+	case d.failure != "" && (ctx.Err() != nil || d.ended):
 	case d.gone, d.failure != "" && !q.held:
 		delete(q.known, d.ID) // it is another server's
 	case d.failure != "":
@@ -200,6 +194,13 @@ func (q *queue) failed(d *delivery, now time.Time) {
 // slowDown makes a receiver that fails get one event at a time, after a pause.
 func (q *queue) slowDown(now time.Time, retryAfter time.Duration) {
 	q.failing, q.pausedUntil = true, now.Add(max(failurePause, min(retryAfter, maxPause)))
+}
+
+// noteFault logs an error of the store, unless the server stops, which the end of the store brings about too.
+func (q *queue) noteFault(ctx context.Context, message string, err error) {
+	if err != nil && ctx.Err() == nil && !q.outbox.Ended(err) {
+		q.warn(slog.LevelError, message, "error", err)
+	}
 }
 
 // warn writes a line with that level at most once a minute, and the others with level debug.

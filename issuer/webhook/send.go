@@ -30,6 +30,7 @@ const (
 // receiver has it, or it was dropped.
 type outcome struct {
 	failure    string        // why the event must be tried again
+	ended      bool          // the store has ended, so no try can succeed
 	dropped    string        // why the event was dropped
 	gone       bool          // another server has sent or dropped it
 	retryAfter time.Duration // of the receiver's answer
@@ -42,7 +43,7 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 	status := 0
 	if !d.accepted {
 		if waits, err := s.waits(ctx, d.ID); err != nil {
-			return outcome{failure: "the event cannot be read: " + err.Error()}
+			return s.storeFault("the event cannot be read: ", err)
 		} else if !waits {
 			return outcome{gone: true}
 		}
@@ -53,7 +54,7 @@ func (s *Sender) try(ctx context.Context, d *delivery) outcome {
 	case d.accepted:
 		// The receiver has the event, so it is deleted even if the server is stopping.
 		if err := s.outbox.MarkSent(context.WithoutCancel(ctx), d.ID); err != nil {
-			return outcome{failure: "the receiver has the event, but it cannot be deleted: " + err.Error()}
+			return s.storeFault("the receiver has the event, but it cannot be deleted: ", err)
 		}
 	case status == http.StatusGone:
 		return s.drop(ctx, d, o.failure)
@@ -73,9 +74,13 @@ func (s *Sender) waits(ctx context.Context, id string) (bool, error) {
 
 func (s *Sender) drop(ctx context.Context, d *delivery, why string) outcome {
 	if err := s.outbox.Drop(context.WithoutCancel(ctx), d.ID, why); err != nil {
-		return outcome{failure: "the event cannot be dropped: " + err.Error()}
+		return s.storeFault("the event cannot be dropped: ", err)
 	}
 	return outcome{dropped: why}
+}
+
+func (s *Sender) storeFault(what string, err error) outcome {
+	return outcome{failure: what + err.Error(), ended: s.outbox.Ended(err)}
 }
 
 // post sends an event. The status is 0 if there was no answer.

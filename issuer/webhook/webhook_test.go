@@ -354,3 +354,19 @@ func TestAStopDoesNotWaitForTheReceiver(t *testing.T) {
 		}
 	})
 }
+
+// TestTheEndOfTheStoreIsNotLogged: the process says why it ends. An event whose receipt cannot be noted is sent again by the
+// next one.
+func TestTheEndOfTheStoreIsNotLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "")
+		w.leave("session.revoked")
+		w.receiver.answer = func(receivedTry) (int, http.Header) { w.store.Close(); return http.StatusNoContent, nil }
+		w.run()
+		time.Sleep(5 * time.Minute)
+		w.stop()
+		if log := w.log.String(); strings.Contains(log, `"WARN"`) || strings.Contains(log, `"ERROR"`) || len(w.receiver.tries("")) != 1 {
+			t.Errorf("%d tries, and logged\n%s", len(w.receiver.tries("")), log)
+		}
+	})
+}

@@ -116,7 +116,7 @@ func (w *watch) look(ctx context.Context) {
 		return
 	}
 	err = freeUnchanged(ctx, w.store, *m)
-	if err != nil && !errors.Is(err, storage.ErrUnavailable) {
+	if err != nil && !errors.Is(err, storage.ErrUnavailable) && !storage.Ended(w.store, err) {
 		w.log.Error("the store cannot be freed from a migration that has ended", "error", err)
 	}
 }

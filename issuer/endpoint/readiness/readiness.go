@@ -11,6 +11,7 @@ package readiness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"keymill/issuer"
 	"keymill/issuer/endpoint/keyset"
 	"keymill/keystore"
+	"keymill/storage"
 )
 
 const (
@@ -107,14 +109,48 @@ func damageIssue(key, text string, keys []string) string {
 	return ""
 }
 
+// Issues of a store that cannot be used again in this process.
+const (
+	failedIssue = "the store has failed and accepts no more requests"
+	closedIssue = "the store is closed; the server stops"
+)
+
+// endIssue returns that the store has ended, if it has or if err says so, or "". The process says why it ends.
+func (c *Checker) endIssue(err error) string {
+	var failed error
+	if c.cfg.Failed != nil {
+		failed = c.cfg.Failed()
+	}
+	switch {
+	case errors.Is(failed, storage.ErrClosed), failed == nil && errors.Is(err, storage.ErrClosed):
+		return closedIssue
+	case failed != nil:
+		return failedIssue
+	}
+	return ""
+}
+
+// Ended reports whether the store has ended, which err of a call of it can say. Background work logs no such error.
+func (c *Checker) Ended(err error) bool { return c.endIssue(err) != "" }
+
 // checkStore returns why no session can be checked, or nothing. It asks also a store that was away, because the answer
-// tells that it is back.
+// tells that it is back. A store that has ended is not asked.
 func (c *Checker) checkStore() (issues []string) {
+	if ended := c.endIssue(nil); ended != "" {
+		return []string{ended}
+	}
+	if c.hangs() {
+		// The session check can wait for the same commit.
+		return []string{fmt.Sprintf("the store hangs: a commit has not ended within %v", commitTime)}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), answers) // a disk or a network can hang
 	defer cancel()
 	err := c.cfg.Issuer.CheckEpoch(ctx)
 	if err == nil {
 		return nil
+	}
+	if ended := c.endIssue(err); ended != "" { // in between
+		return []string{ended}
 	}
 	if c.cfg.Away != nil {
 		if since, why := c.cfg.Away(); why != nil {
@@ -126,10 +162,7 @@ func (c *Checker) checkStore() (issues []string) {
 
 // Issues returns the reasons why the server is not ready; never nil, so that JSON shows a list.
 func (c *Checker) Issues() []string {
-	issues := []string{}
-	if c.cfg.Failed != nil && c.cfg.Failed() != nil {
-		issues = append(issues, "the store has failed and accepts no more requests")
-	}
+	issues := append([]string{}, c.checkStore()...)
 	if words := c.cfg.KeySet.Issue(); words != "" {
 		issues = append(issues, words)
 	}
@@ -138,12 +171,6 @@ func (c *Checker) Issues() []string {
 		if issue := damageIssue(damaged.Key, damaged.Error(), keys.Issues); issue != "" {
 			issues = append(issues, issue)
 		}
-	}
-	if c.hangs() {
-		// The session check is left out: it can wait for the same commit.
-		issues = append(issues, fmt.Sprintf("the store hangs: a commit has not ended within %v", commitTime))
-	} else {
-		issues = append(issues, c.checkStore()...)
 	}
 	issues = append(issues, keys.Issues...)
 	if !keys.Ready && len(issues) == 0 {

@@ -29,8 +29,8 @@ import (
 const recordTime = 2 * time.Second
 
 // record writes events in one transaction, in their order. A record that cannot be written, for
-// example on a full disk, is logged, and the server goes on: these records decide nothing. On a store that several servers share,
-// each has the id of the server.
+// example on a full disk, is logged, and the server goes on: these records decide nothing. After the end of the store the server
+// says why it stops, and nothing of records. On a store that several servers share, each has the id of the server.
 func (s *server) record(events ...audit.Event) {
 	ctx, cancel := context.WithTimeout(context.Background(), recordTime)
 	defer cancel()
@@ -50,7 +50,7 @@ func (s *server) record(events ...audit.Event) {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !storage.Ended(s.store, err) {
 		s.log.Warn("cannot write an audit record", "action", events[0].Action, "error", terminal.Plain(err))
 	}
 }

@@ -142,6 +142,9 @@ func (s *server) forgetNodes(ctx context.Context) error {
 		if err == nil && held {
 			err = s.nodes.Forget(ctx, s.store)
 		}
+		if storage.Ended(s.store, err) {
+			return err
+		}
 		if err != nil && ctx.Err() == nil {
 			s.log.Debug("cannot remove the records of servers that are gone", "error", terminal.Plain(err)) // the next time can
 		}

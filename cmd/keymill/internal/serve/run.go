@@ -59,8 +59,8 @@ func (s *server) run(ctx context.Context) error {
 	s.drain(ctx, servers...)
 	cancel()
 	loops.Wait()
-	if err == nil {
-		err = s.file.Status().Failed // it may have failed during the last requests
+	if failed := s.store.Status().Failed; failed != nil {
+		err = failed // whichever loop noticed it, and also during the last requests
 	}
 	s.recordStop(ctx, err)
 	s.releaseLeases(ctx)

@@ -294,7 +294,7 @@ func (s *server) openEndpoints(context.Context) (err error) {
 		ListNodes:      func(ctx context.Context) (api.Nodes, error) { return nodelist.Read(ctx, s.nodes, s.store) },
 		Damaged:        s.damage.addOf,
 		Nodes:          s.nodes.Count,
-		StoreFailed:    func() error { return s.file.Status().Failed },
+		StoreFailed:    func() error { return s.store.Status().Failed },
 		StoreAway:      func() (time.Time, error) { st := s.file.Status(); return st.Since, st.Away },
 		CommitSince:    s.file.CommitSince,
 		StoreBytes:     s.storeBytes,

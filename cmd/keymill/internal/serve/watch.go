@@ -8,6 +8,7 @@ import (
 
 	"keymill/cmd/keymill/internal/terminal"
 	"keymill/issuer/api"
+	"keymill/storage"
 	"keymill/storage/audit"
 )
 
@@ -88,12 +89,15 @@ func (s *server) checkAudit(ctx context.Context) error {
 	return nil
 }
 
-// verifyRest verifies the records that checkAudit did not read. It returns when ctx ends.
+// verifyRest verifies the records that checkAudit did not read. It returns nil when ctx ends, and an error when the
+// store has failed.
 func (s *server) verifyRest(ctx context.Context) error {
 	err := audit.VerifyUntil(ctx, s.store, s.unverified)
 	switch {
 	case errors.Is(err, audit.ErrDamaged):
 		s.reportDamage(err)
+	case storage.Ended(s.store, err):
+		return err
 	case err != nil && ctx.Err() == nil:
 		s.log.Warn("cannot verify the audit log", "error", terminal.Plain(err))
 	}
