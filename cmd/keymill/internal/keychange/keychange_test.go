@@ -277,11 +277,16 @@ func TestAFlushWaitsForAReserve(t *testing.T) {
 func TestAnInterruptedWaitRotatesNothing(t *testing.T) {
 	t.Parallel()
 	f := &fake{active: "k", refuse: slices.Repeat([]any{notServed("a")}, 100), behind: []api.BehindItem{{Name: "a", Waited: true}}}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	f.seen = func(_ *fake, n int) {
+		if n == 4 { // it has been refused, and looks at the keys in the meantime
+			cancel()
+		}
+	}
 	r := Rotation{Server: adminapitest.Serve(t, f), Alg: "EdDSA", Wait: time.Hour, Errs: io.Discard}
 	if _, err := r.Run(ctx); err == nil || err.Error() != "interrupted; the key was not rotated" || f.rotations != 0 {
-		t.Errorf("%v, %d rotations", err, f.rotations)
+		t.Errorf("%v, %d rotations after %q", err, f.rotations, f.requests)
 	}
 }
 
@@ -323,8 +328,13 @@ func TestARevokedKeyIsFollowedUntilNoPinnedVerifierHoldsIt(t *testing.T) {
 func TestAnInterruptedWatchSaysHowToLookAgain(t *testing.T) {
 	t.Parallel()
 	f := &fake{verifiers: []api.Verifier{{Name: "a", Served: []string{"dead key"}}}}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	f.seen = func(_ *fake, n int) {
+		if n == 2 {
+			cancel()
+		}
+	}
 	w := Watch{Server: adminapitest.Serve(t, f), Out: io.Discard, Errs: io.Discard, Revoked: api.Revocation{KID: "dead key"}}
 	err := w.Run(ctx)
 	if err == nil || !strings.Contains(err.Error(), "the key is revoked, and may still be held by a") ||
